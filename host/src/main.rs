@@ -1,0 +1,2 @@
+//! The `hubbub` binary.
+fn main() {}
