@@ -1,1 +1,45 @@
-//! placeholder
+//! The harness: real servers, real clients, and the words a test is written in. Must never reach into the server's code:
+//! what a test knows, it has seen from outside.
+//!
+//! A test starts a [`Server`], connects [`Client`]s and asserts what they get. Nothing here sleeps for a fixed time: each wait
+//! is for the thing itself and ends at a [deadline](wait::DEADLINE) with what was seen so far.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a harness fails a test by panicking, and says why on its output"
+)]
+
+pub mod browser;
+pub mod client;
+pub mod fixture;
+pub mod gate;
+pub mod metrics;
+pub mod packet;
+pub mod polling;
+pub mod process;
+pub mod server;
+pub mod stock;
+pub mod token;
+pub mod wait;
+
+pub use browser::Browser;
+pub use client::{Auth, Client};
+pub use server::Server;
+pub use stock::{Stock, StockSocket};
+pub use token::{Token, token};
+
+/// The folder of this package; the checkout is above it.
+pub fn package_dir() -> std::path::PathBuf {
+    std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The root of the checkout.
+pub fn checkout_dir() -> std::path::PathBuf {
+    package_dir()
+        .parent()
+        .expect("the package is in a folder of the checkout")
+        .to_path_buf()
+}

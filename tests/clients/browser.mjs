@@ -1,0 +1,42 @@
+// A headless Chromium, driven one JSON text a line. Must find things only as a person or a screen reader would, or by data-testid.
+import { createInterface } from "node:readline";
+import { chromium } from "playwright-core";
+
+const DEADLINE = 20_000;
+const FLAGS = [
+  "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+  "--disable-background-networking", "--disable-component-update", "--disable-sync",
+];
+
+const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: FLAGS });
+const tabs = new Map();
+const element = ({ tab, testid }) => tabs.get(tab).getByTestId(testid);
+
+const steps = {
+  async open({ tab, url }) {
+    const context = await browser.newContext({ viewport: { width: 900, height: 700 } });
+    const page = await context.newPage();
+    page.setDefaultTimeout(DEADLINE);
+    tabs.set(tab, page);
+    await page.goto(url);
+  },
+  type: (step) => element(step).pressSequentially(step.text),
+  click: (step) => element(step).click(),
+  see: (step) => element(step).filter({ hasText: step.text }).first().waitFor(),
+  count: async (step) => ({ count: (await element(step).innerText()).split(step.text).length - 1 }),
+  screenshot: ({ tab, file }) => tabs.get(tab).screenshot({ path: file }),
+};
+
+for await (const line of createInterface({ input: process.stdin })) {
+  const step = JSON.parse(line);
+  let answer;
+  try {
+    answer = (await steps[step.do](step)) ?? {};
+  } catch (error) {
+    const page = tabs.get(step.tab);
+    const shown = page ? await page.locator("body").innerText().catch(() => "") : "";
+    answer = { failed: `${error.message}; the page shows: ${shown}` };
+  }
+  process.stdout.write(`${JSON.stringify(answer)}\n`);
+}
+await browser.close();

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Installs the stock clients that the tests drive. Quick when nothing has changed; never touches the system.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+venv=../../target/clients/venv
+need() { command -v "$1" >/dev/null || { echo "tests need $1: install it ($2) and try again" >&2; exit 1; }; }
+
+# Done already, unless the list is newer than what was installed from it.
+if [ ! -f node_modules/.installed ] || [ package-lock.json -nt node_modules/.installed ]; then
+  need npm "Debian: apt-get install nodejs npm"
+  echo "Installing socket.io-client and playwright-core into tests/clients/node_modules: the tests drive stock clients"
+  npm ci --silent
+  touch node_modules/.installed
+fi
+
+if [ ! -f "$venv/.installed" ] || [ requirements.txt -nt "$venv/.installed" ]; then
+  need python3 "Debian: apt-get install python3 python3-venv"
+  echo "Installing python-socketio into target/clients/venv: the tests drive stock clients"
+  mkdir -p "$(dirname "$venv")"
+  python3 -m venv "$venv" || { echo "python3 has no venv: apt-get install python3-venv" >&2; exit 1; }
+  "$venv/bin/pip" install --quiet --disable-pip-version-check -r requirements.txt
+  touch "$venv/.installed"
+fi

@@ -1,0 +1,37 @@
+// One stock socket.io-client in one namespace, told what to do and telling what it saw: one JSON text a line.
+// Must use nothing but the client's public API.
+import { createInterface } from "node:readline";
+import { io } from "socket.io-client";
+
+const tell = (saw) => process.stdout.write(`${JSON.stringify(saw)}\n`);
+let socket;
+
+function connect({ url, namespace, auth, transports }) {
+  socket = io(url + (namespace === "/" ? "" : namespace), { auth: auth ?? {}, transports, forceNew: true, reconnectionDelay: 50, reconnectionDelayMax: 200 });
+  socket.on("connect", () => {
+    tell({ saw: "connect" });
+    const { engine } = socket.io;
+    tell({ saw: "transport", name: engine.transport.name });
+    engine.once("upgrade", (transport) => tell({ saw: "transport", name: transport.name }));
+  });
+  socket.on("connect_error", (error) => {
+    // `active` means that the client will try again by itself: the server is away, not saying no.
+    if (!socket.active) tell({ saw: "refused", message: error.message });
+  });
+  socket.on("disconnect", (reason) => tell({ saw: "disconnect", reason }));
+  socket.onAny((...args) => tell({ saw: "event", args }));
+}
+
+const steps = {
+  connect,
+  emit: ({ args, ack }) =>
+    ack === undefined ? socket.emit(...args) : socket.emit(...args, (...answer) => tell({ saw: "ack", ack, args: answer })),
+  disconnect: () => socket.disconnect(),
+};
+
+createInterface({ input: process.stdin })
+  .on("line", (line) => {
+    const step = JSON.parse(line);
+    steps[step.do](step);
+  })
+  .on("close", () => process.exit(0));

@@ -1,0 +1,65 @@
+"""One stock python-socketio client in one namespace, told what to do and telling what it saw: one JSON text a line.
+
+Must use nothing but the client's public API.
+"""
+
+import json
+import sys
+import threading
+
+import socketio
+
+lock = threading.Lock()
+
+
+def tell(**saw):
+    with lock:
+        print(json.dumps(saw), flush=True)
+
+
+class Device:
+    def __init__(self):
+        self.client = socketio.Client(reconnection_delay=0.05, reconnection_delay_max=0.2)
+        self.namespace = "/"
+        self.let_in = threading.Event()
+
+    def connect(self, url, namespace, auth, transports):
+        self.namespace = namespace
+        on = self.client.on
+        on("connect", self._connected, namespace=namespace)
+        on("connect_error", self._refused, namespace=namespace)
+        on("disconnect", lambda reason: tell(saw="disconnect", reason=reason), namespace=namespace)
+        on("*", lambda event, *args: tell(saw="event", args=[event, *args]), namespace=namespace)
+        try:
+            self.client.connect(url, auth=auth, namespaces=[namespace], transports=transports, wait_timeout=20)
+        except socketio.exceptions.ConnectionError:
+            pass  # Told by connect_error.
+
+    def _connected(self):
+        tell(saw="connect")
+        tell(saw="transport", name=self.client.transport())
+
+    def _refused(self, data):
+        message = data.get("message") if isinstance(data, dict) else str(data)
+        tell(saw="refused", message=message)
+
+    def emit(self, args, ack=None):
+        event, *rest = args
+        answered = None
+        if ack is not None:
+            answered = lambda *answer: tell(saw="ack", ack=ack, args=list(answer))
+        self.client.emit(event, tuple(rest), namespace=self.namespace, callback=answered)
+
+    def disconnect(self):
+        self.client.disconnect()
+
+
+def main():
+    device = Device()
+    for line in sys.stdin:
+        step = json.loads(line)
+        getattr(device, step.pop("do"))(**step)
+    device.disconnect()
+
+
+main()

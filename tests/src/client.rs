@@ -1,0 +1,382 @@
+//! A client that speaks the wire format over a websocket, one namespace each. Must never repair what the server sent, and
+//! never reconnect: what happened to the connection is what a test asks about.
+//!
+//! Nothing runs in the background: packets are read, and pings answered, while a test waits for something.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::http::HeaderValue;
+use tokio_tungstenite::tungstenite::http::header::{AUTHORIZATION, HeaderName};
+use tokio_tungstenite::tungstenite::{self, Message};
+use tokio_tungstenite::{WebSocketStream, client_async};
+
+use crate::packet::{self, Packet};
+use crate::token::Token;
+use crate::wait::DEADLINE;
+
+/// What a client shows at the door.
+#[derive(Clone, Debug, Default)]
+pub struct Auth {
+    object: Option<Value>,
+    headers: Vec<(HeaderName, String)>,
+}
+
+impl Auth {
+    /// The token in `Authorization: Bearer` of the handshake, and no `auth` object.
+    pub fn bearer(token: &Token) -> Self {
+        Self::default().header(AUTHORIZATION, &format!("Bearer {}", token.sign()))
+    }
+
+    /// The `auth` object, for clients that send it themselves.
+    pub(crate) fn object(&self) -> &Option<Value> {
+        &self.object
+    }
+
+    /// One more header on the handshake, such as `Origin`.
+    pub fn header(mut self, name: HeaderName, value: &str) -> Self {
+        self.headers.push((name, value.to_owned()));
+        self
+    }
+}
+
+impl From<()> for Auth {
+    fn from((): ()) -> Self {
+        Self::default()
+    }
+}
+
+impl From<Token> for Auth {
+    fn from(token: Token) -> Self {
+        Self::from(token.sign().as_str())
+    }
+}
+
+impl From<&Token> for Auth {
+    fn from(token: &Token) -> Self {
+        Self::from(token.sign().as_str())
+    }
+}
+
+/// A token's text as it stands, however bad.
+impl From<&str> for Auth {
+    fn from(token: &str) -> Self {
+        Self::from(json!({ "token": token }))
+    }
+}
+
+/// The whole `auth` object.
+impl From<Value> for Auth {
+    fn from(object: Value) -> Self {
+        Self {
+            object: Some(object),
+            headers: Vec::new(),
+        }
+    }
+}
+
+/// Why a client could not be made.
+#[derive(Clone, Debug)]
+pub enum ConnectFailure {
+    /// The handshake was answered with this HTTP status.
+    Http(u16),
+    /// The namespace was refused with this sentence.
+    Refused(String),
+    /// The connection ended without a word.
+    Closed,
+}
+
+/// One device: a websocket and the namespace it is in.
+pub struct Client {
+    ws: WebSocketStream<TcpStream>,
+    namespace: String,
+    /// Read, but not yet asked for.
+    inbox: VecDeque<Packet>,
+    next_ack: u64,
+    closed: bool,
+}
+
+impl Client {
+    /// Opens a websocket and takes the engine's handshake; no namespace yet.
+    pub async fn open(at: SocketAddr, auth: &Auth) -> Result<Self, ConnectFailure> {
+        let mut request = format!("ws://{at}/socket.io/?EIO=4&transport=websocket")
+            .into_client_request()
+            .expect("the address is one");
+        for (name, value) in &auth.headers {
+            request.headers_mut().insert(
+                name.clone(),
+                HeaderValue::from_str(value).expect("a header's value"),
+            );
+        }
+        let stream = TcpStream::connect(at).await.expect("the server listens");
+        stream
+            .set_nodelay(true)
+            .expect("a fresh socket takes options");
+        let ws = match client_async(request, stream).await {
+            Ok((ws, _)) => ws,
+            Err(tungstenite::Error::Http(response)) => {
+                return Err(ConnectFailure::Http(response.status().as_u16()));
+            }
+            Err(_) => return Err(ConnectFailure::Closed),
+        };
+        let mut client = Self {
+            ws,
+            namespace: "/".into(),
+            inbox: VecDeque::new(),
+            next_ack: 0,
+            closed: false,
+        };
+        match client.packet(deadline()).await {
+            Some(Packet::Open(_)) => Ok(client),
+            other => panic!("instead of the engine's handshake: {other:?}"),
+        }
+    }
+
+    /// Opens a websocket and a namespace.
+    pub async fn connect(
+        at: SocketAddr,
+        namespace: &str,
+        auth: impl Into<Auth>,
+    ) -> Result<Self, ConnectFailure> {
+        let auth = auth.into();
+        let mut client = Self::open(at, &auth).await?;
+        client.namespace = namespace.to_owned();
+        client
+            .send_raw(&packet::connect(namespace, auth.object.as_ref()))
+            .await;
+        loop {
+            match client.packet(deadline()).await {
+                Some(Packet::Connect { namespace: ns, .. }) if ns == namespace => {
+                    return Ok(client);
+                }
+                Some(Packet::ConnectError {
+                    namespace: ns,
+                    data,
+                }) if ns == namespace => {
+                    let message = data["message"]
+                        .as_str()
+                        .unwrap_or_else(|| panic!("a refusal without a message: {data}"));
+                    return Err(ConnectFailure::Refused(message.to_owned()));
+                }
+                Some(early) => client.inbox.push_back(early),
+                None => return Err(ConnectFailure::Closed),
+            }
+        }
+    }
+
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// Emits an event with one argument, and asks for no ack.
+    pub async fn emit(&mut self, event: &str, payload: Value) {
+        let frame = packet::event(&self.namespace, None, &json!([event, payload]));
+        self.send_raw(&frame).await;
+    }
+
+    /// Emits an event with one argument and waits for its ack.
+    pub async fn ask(&mut self, event: &str, payload: Value) -> Value {
+        let id = self.emit_for_ack(&json!([event, payload])).await;
+        self.acked(id).await
+    }
+
+    /// Emits an event and waits for the refusal in its ack: `(code, message)`.
+    pub async fn refused(&mut self, event: &str, payload: Value) -> (String, String) {
+        let ack = self.ask(event, payload).await;
+        let error = &ack["error"];
+        match (error["code"].as_str(), error["message"].as_str()) {
+            (Some(code), Some(message)) => (code.to_owned(), message.to_owned()),
+            _ => panic!("{event} was not refused: {ack}"),
+        }
+    }
+
+    /// Emits an array of arguments as it stands, for an ack that [`acked`](Self::acked) waits for.
+    pub async fn emit_for_ack(&mut self, args: &Value) -> u64 {
+        let id = self.next_ack;
+        self.next_ack += 1;
+        let frame = packet::event(&self.namespace, Some(id), args);
+        self.send_raw(&frame).await;
+        id
+    }
+
+    /// Waits for the ack of that number.
+    pub async fn acked(&mut self, id: u64) -> Value {
+        let what = format!("the ack {id}");
+        self.find(&what, DEADLINE, |packet| match packet {
+            Packet::Ack { id: of, args, .. } if *of == id => {
+                Some(args.first().cloned().unwrap_or(Value::Null))
+            }
+            _ => None,
+        })
+        .await
+    }
+
+    /// The next event of that name: its first argument. What came before it is kept for later questions.
+    pub async fn next(&mut self, event: &str) -> Value {
+        self.next_within(event, DEADLINE).await
+    }
+
+    pub async fn next_within(&mut self, event: &str, deadline: Duration) -> Value {
+        self.find(
+            &format!("the event {event}"),
+            deadline,
+            |packet| match packet {
+                Packet::Event { args, .. } if args.first().is_some_and(|name| name == event) => {
+                    Some(args.get(1).cloned().unwrap_or(Value::Null))
+                }
+                _ => None,
+            },
+        )
+        .await
+    }
+
+    /// Asserts that no event of that name has been sent to this client up to now. The mark is a round trip: what the server
+    /// had queued for this client when it answered is in the inbox by then.
+    pub async fn expect_none(&mut self, event: &str) {
+        let (code, _) = self.refused("nothing:answers:to:this", Value::Null).await;
+        assert_eq!(code, "not_found", "the mark of a round trip");
+        let is_it = |packet: &&Packet| matches!(packet, Packet::Event { args, .. } if args.first().is_some_and(|n| n == event));
+        if let Some(found) = self.inbox.iter().find(is_it) {
+            panic!("{event} came: {found:?}");
+        }
+    }
+
+    /// Waits until the server ends this client's namespace or connection, and says which.
+    pub async fn ended(&mut self) -> End {
+        let at = self
+            .inbox
+            .iter()
+            .position(|packet| matches!(packet, Packet::Disconnect { .. }));
+        if let Some(at) = at {
+            self.inbox.remove(at);
+            return End::Disconnected;
+        }
+        let end = deadline();
+        loop {
+            match self.packet(end).await {
+                Some(Packet::Disconnect { .. }) => return End::Disconnected,
+                Some(other) => self.inbox.push_back(other),
+                None => return End::Closed,
+            }
+        }
+    }
+
+    /// Leaves the namespace, as a stock client's `disconnect()` does, and closes the websocket.
+    pub async fn leave(mut self) {
+        let frame = packet::disconnect(&self.namespace);
+        self.send_raw(&frame).await;
+        let _ = self.ws.close(None).await;
+    }
+
+    /// Sends a text frame as it stands. A connection that has gone swallows it, as a network does.
+    pub async fn send_raw(&mut self, frame: &str) {
+        self.closed |= self.ws.send(Message::text(frame)).await.is_err();
+    }
+
+    /// Sends a binary frame: an attachment.
+    pub async fn send_binary(&mut self, bytes: Vec<u8>) {
+        self.closed |= self.ws.send(Message::binary(bytes)).await.is_err();
+    }
+
+    async fn find<T>(
+        &mut self,
+        what: &str,
+        wait: Duration,
+        pick: impl Fn(&Packet) -> Option<T>,
+    ) -> T {
+        if let Some((at, found)) = self
+            .inbox
+            .iter()
+            .enumerate()
+            .find_map(|(at, packet)| Some((at, pick(packet)?)))
+        {
+            self.inbox.remove(at);
+            return found;
+        }
+        let end = Instant::now() + wait;
+        loop {
+            if Instant::now() >= end {
+                panic!(
+                    "waited {wait:?} in {} for {what}; so far came {:#?}",
+                    self.namespace, self.inbox
+                );
+            }
+            match self.read(end).await {
+                Read::Packet(packet) => match pick(&packet) {
+                    Some(found) => return found,
+                    None => self.inbox.push_back(packet),
+                },
+                Read::Nothing => {}
+                Read::End => panic!(
+                    "the connection to {} ended before {what}; so far came {:#?}",
+                    self.namespace, self.inbox
+                ),
+            }
+        }
+    }
+
+    /// The next packet that is no ping; absent once the connection has ended.
+    async fn packet(&mut self, end: Instant) -> Option<Packet> {
+        loop {
+            match self.read(end).await {
+                Read::Packet(packet) => return Some(packet),
+                Read::Nothing if Instant::now() >= end => {
+                    panic!("nothing more came in {}: {:#?}", self.namespace, self.inbox)
+                }
+                Read::Nothing => {}
+                Read::End => return None,
+            }
+        }
+    }
+
+    async fn read(&mut self, end: Instant) -> Read {
+        if self.closed {
+            return Read::End;
+        }
+        match timeout_at(end, self.ws.next()).await {
+            Err(_) => Read::Nothing,
+            Ok(Some(Ok(Message::Text(text)))) => {
+                match Packet::parse(&text).unwrap_or_else(|wrong| panic!("{wrong}")) {
+                    Packet::Ping => {
+                        self.send_raw("3").await;
+                        Read::Nothing
+                    }
+                    packet => Read::Packet(packet),
+                }
+            }
+            Ok(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => Read::Nothing,
+            Ok(Some(Ok(Message::Binary(_) | Message::Frame(_)))) => {
+                panic!("a binary frame from a server that sends none")
+            }
+            Ok(Some(Ok(Message::Close(_)) | Err(_)) | None) => {
+                self.closed = true;
+                Read::End
+            }
+        }
+    }
+}
+
+/// How the server ended a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// By a packet that ends the namespace.
+    Disconnected,
+    /// By closing the connection.
+    Closed,
+}
+
+enum Read {
+    Packet(Packet),
+    Nothing,
+    End,
+}
+
+fn deadline() -> Instant {
+    Instant::now() + DEADLINE
+}

@@ -1,0 +1,466 @@
+//! A real server process, and what a test asks of it. Must never outlive its value: dropping it ends the process and removes
+//! its data.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::client::{Auth, Client, ConnectFailure};
+use crate::metrics::Metrics;
+use crate::{gate, wait};
+
+/// The API key and the admin token of `hubbub dev`.
+pub const API_KEY: &str = "dev-api-key";
+pub const ADMIN_TOKEN: &str = "dev-admin-token";
+
+/// How long a start may take: the first one builds the plugins.
+const START: Duration = Duration::from_secs(180);
+
+/// How many of the log's last lines a failed test shows.
+const LOG_LINES_SHOWN: usize = 120;
+
+/// The server's binary: `HUBBUB_BIN`, or the release build of this checkout.
+pub fn binary() -> PathBuf {
+    let given = std::env::var_os("HUBBUB_BIN").map(PathBuf::from);
+    let path = given.unwrap_or_else(|| crate::checkout_dir().join("target/release/hubbub"));
+    assert!(
+        path.exists(),
+        "no server at {}: build it with `cargo build --release`",
+        path.display()
+    );
+    path
+}
+
+/// Runs a command of the binary to its end.
+pub fn run(args: &[&str], env: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(binary());
+    command
+        .args(args)
+        .envs(env.iter().copied())
+        .stdin(Stdio::null());
+    command.output().expect("the binary runs")
+}
+
+/// A server to be.
+#[derive(Debug)]
+pub struct Builder {
+    command: &'static str,
+    args: Vec<String>,
+    env: BTreeMap<String, String>,
+    folder: Option<PathBuf>,
+}
+
+/// A running server.
+#[derive(Debug)]
+pub struct Server {
+    how: Builder,
+    child: Child,
+    public: SocketAddr,
+    admin: SocketAddr,
+    scratch: Scratch,
+    http: reqwest::Client,
+}
+
+impl Server {
+    /// `hubbub dev` with its defaults, no watching, and the checkout's plugins.
+    pub fn dev() -> Builder {
+        Builder {
+            command: "dev",
+            args: vec!["--no-watch".into()],
+            env: BTreeMap::new(),
+            folder: None,
+        }
+    }
+
+    /// `hubbub serve` with this configuration file.
+    pub fn serve(config: &Path) -> Builder {
+        let args = vec!["--config".into(), config.display().to_string()];
+        Builder {
+            command: "serve",
+            args,
+            env: BTreeMap::new(),
+            folder: None,
+        }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.public
+    }
+
+    /// `http://127.0.0.1:PORT` and a path, on the public port.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.public)
+    }
+
+    pub fn admin_url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.admin)
+    }
+
+    pub fn http(&self) -> &reqwest::Client {
+        &self.http
+    }
+
+    /// Connects a client that must be let in.
+    pub async fn connect(&self, namespace: &str, auth: impl Into<Auth>) -> Client {
+        match Client::connect(self.public, namespace, auth).await {
+            Ok(client) => client,
+            Err(failure) => panic!("not let into {namespace}: {failure:?}"),
+        }
+    }
+
+    /// Connects a client that must be refused, and gives the sentence.
+    pub async fn turned_away(&self, namespace: &str, auth: impl Into<Auth>) -> String {
+        match Client::connect(self.public, namespace, auth).await {
+            Err(ConnectFailure::Refused(sentence)) => sentence,
+            Err(other) => panic!("{namespace} did not refuse, but {other:?}"),
+            Ok(_) => panic!("let into {namespace}"),
+        }
+    }
+
+    /// `POST /api/publish`, accepted.
+    pub async fn publish(&self, topic: &str, data: Value) {
+        self.publish_message(&json!({"topic": topic, "data": data}))
+            .await;
+    }
+
+    /// `POST /api/publish` of a whole message (`key`, `tenant`, `id`), accepted.
+    pub async fn publish_message(&self, message: &Value) {
+        let (status, body) = self.api("/api/publish", message).await;
+        assert_eq!(status, 202, "publishing {message}: {body}");
+    }
+
+    /// `POST /api/emit`, accepted.
+    pub async fn emit(&self, emit: &Value) {
+        let (status, body) = self.api("/api/emit", emit).await;
+        assert!(
+            (200..300).contains(&status),
+            "emitting {emit}: {status} {body}"
+        );
+    }
+
+    /// A `POST` with the API key: the status and the body's text.
+    pub async fn api(&self, path: &str, body: &Value) -> (u16, String) {
+        let request = self
+            .http
+            .post(self.url(path))
+            .bearer_auth(API_KEY)
+            .json(body);
+        let answer = request.send().await.expect("the server answers");
+        (
+            answer.status().as_u16(),
+            answer.text().await.expect("a body of text"),
+        )
+    }
+
+    /// A request to the admin port with its token: the status and the body.
+    pub async fn admin(&self, method: reqwest::Method, path: &str, body: Vec<u8>) -> (u16, Value) {
+        let request = self
+            .http
+            .request(method, self.admin_url(path))
+            .bearer_auth(ADMIN_TOKEN)
+            .body(body);
+        let answer = request.send().await.expect("the admin port answers");
+        let status = answer.status().as_u16();
+        let text = answer.text().await.expect("a body of text");
+        (
+            status,
+            serde_json::from_str(&text).unwrap_or(Value::String(text)),
+        )
+    }
+
+    /// `GET` of a public path: the status and the body as JSON, or as a string where it is none.
+    pub async fn get(&self, path: &str) -> (u16, Value) {
+        let answer = self
+            .http
+            .get(self.url(path))
+            .send()
+            .await
+            .expect("the server answers");
+        let status = answer.status().as_u16();
+        let text = answer.text().await.expect("a body of text");
+        (
+            status,
+            serde_json::from_str(&text).unwrap_or(Value::String(text)),
+        )
+    }
+
+    pub async fn metrics(&self) -> Metrics {
+        let answer = self
+            .http
+            .get(self.admin_url("/metrics"))
+            .send()
+            .await
+            .expect("the admin port answers");
+        assert_eq!(answer.status(), 200, "/metrics");
+        Metrics::parse(&answer.text().await.expect("a body of text"))
+    }
+
+    /// Memory of the process that is in RAM, in bytes.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))
+            .expect("the server runs");
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .expect("a running process has memory");
+        line.split_whitespace()
+            .nth(1)
+            .and_then(|kib| kib.parse::<u64>().ok())
+            .expect("a number of KiB")
+            * 1024
+    }
+
+    /// What the server wrote so far, since its first start.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.scratch.log()).unwrap_or_default()
+    }
+
+    /// Waits until the log holds `text`.
+    pub async fn logged(&self, text: &str) {
+        wait::eventually(&format!("{text:?} in the log"), async || {
+            self.log().contains(text)
+        })
+        .await;
+    }
+
+    /// Asks the process to end, waits for it, and starts it again: same ports, same data.
+    pub async fn restart(&mut self) {
+        self.terminate().await;
+        self.start_again().await;
+    }
+
+    /// Sends SIGTERM and waits for the end: the exit code.
+    pub async fn terminate(&mut self) -> Option<i32> {
+        signal(self.child.id(), "TERM");
+        let mut code = None;
+        wait::eventually("the server to end after SIGTERM", async || {
+            let status = self.child.try_wait().expect("the child is ours");
+            code = status.and_then(|status| status.code());
+            status.is_some()
+        })
+        .await;
+        code
+    }
+
+    /// Ends the process as a power cut would: nothing is flushed, nobody is told.
+    pub fn kill9(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Starts the process again after its end: same ports, same data.
+    pub async fn start_again(&mut self) {
+        self.child = self.how.spawn(self.public, self.admin, &self.scratch);
+        self.ready().await;
+    }
+
+    async fn ready(&mut self) {
+        let health = self.url("/health");
+        let http = self.http.clone();
+        wait::until("the server to answer /health", START, async || {
+            if let Some(status) = self.child.try_wait().expect("the child is ours") {
+                panic!("the server ended with {status} while starting");
+            }
+            http.get(&health)
+                .send()
+                .await
+                .ok()
+                .filter(|answer| answer.status().is_success())
+        })
+        .await;
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill9();
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<_> = log.lines().collect();
+            let shown = &lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..];
+            eprintln!(
+                "--- the server's log, {} of {} lines ---\n{}",
+                shown.len(),
+                lines.len(),
+                shown.join("\n")
+            );
+        }
+    }
+}
+
+impl Builder {
+    /// Sets an environment variable: `HUBBUB_<SECTION>__<KEY>` for any configuration key.
+    pub fn env(mut self, key: &str, value: &str) -> Self {
+        self.env.insert(key.into(), value.into());
+        self
+    }
+
+    pub fn arg(mut self, arg: &str) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    /// Rebuilds plugins on a change, as `hubbub dev` does by itself.
+    pub fn watching(mut self) -> Self {
+        self.args.retain(|arg| arg != "--no-watch");
+        self
+    }
+
+    /// Runs in this folder, so its `plugins/` are the ones built.
+    pub fn folder(mut self, folder: &Path) -> Self {
+        self.folder = Some(folder.into());
+        self
+    }
+
+    /// Deploys a component beside the others, from its file.
+    pub fn plugin(self, name: &str, component: &Path) -> Self {
+        let key = format!("HUBBUB_PLUGINS__{}__FILE", name.to_uppercase());
+        self.env(&key, &component.display().to_string())
+    }
+
+    /// One key of a plugin's own configuration.
+    pub fn plugin_config(self, name: &str, key: &str, value: &str) -> Self {
+        let key = format!(
+            "HUBBUB_PLUGINS__{}__CONFIG__{}",
+            name.to_uppercase(),
+            key.to_uppercase()
+        );
+        self.env(&key, value)
+    }
+
+    /// Chat without its limit of ten messages a minute, for tests of something else.
+    pub fn chatty(self) -> Self {
+        self.plugin_config("chat", "messages_per_minute", "0")
+    }
+
+    /// Starts it, and waits until it answers.
+    pub async fn start(self) -> Server {
+        gate::share();
+        let scratch = Scratch::new();
+        let (public, admin) = (free_address(), free_address());
+        let child = self.spawn(public, admin, &scratch);
+        let mut server = Server {
+            how: self,
+            child,
+            public,
+            admin,
+            scratch,
+            http: reqwest::Client::new(),
+        };
+        server.ready().await;
+        server
+    }
+
+    /// Starts one that must refuse: what it said, once it has ended with a failure. Panics where it serves instead.
+    pub async fn refuses(self) -> String {
+        gate::share();
+        let scratch = Scratch::new();
+        let (public, admin) = (free_address(), free_address());
+        let mut child = self.spawn(public, admin, &scratch);
+        let status = wait::until("the server to refuse", START, async || {
+            if tokio::net::TcpStream::connect(public).await.is_ok() {
+                let _ = child.kill();
+                panic!("the port was bound before the refusal");
+            }
+            child.try_wait().expect("the child is ours")
+        })
+        .await;
+        let said = std::fs::read_to_string(scratch.log()).unwrap_or_default();
+        assert!(!status.success(), "it ended with success: {said}");
+        said
+    }
+
+    fn spawn(&self, public: SocketAddr, admin: SocketAddr, scratch: &Scratch) -> Child {
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(scratch.log())
+            .expect("the scratch folder is ours");
+        let mut command = Command::new(binary());
+        command
+            .arg(self.command)
+            .args(&self.args)
+            .args([
+                "--listen",
+                &public.to_string(),
+                "--admin",
+                &admin.to_string(),
+            ])
+            .arg("--data")
+            .arg(scratch.0.join("data"))
+            .envs(&self.env)
+            .current_dir(self.folder.clone().unwrap_or_else(crate::checkout_dir))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a file can be shared"))
+            .stderr(log);
+        command.spawn().expect("the binary runs")
+    }
+}
+
+/// A folder of its own under the system's temporary one, removed at the end.
+#[derive(Debug)]
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    #[expect(
+        clippy::new_without_default,
+        reason = "makes a folder: not a default value"
+    )]
+    pub fn new() -> Self {
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        let name = format!(
+            "hubbub-test-{}-{}",
+            std::process::id(),
+            MADE.fetch_add(1, Ordering::Relaxed)
+        );
+        let folder = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&folder).expect("the temporary folder takes another");
+        Self(folder)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    fn log(&self) -> PathBuf {
+        self.0.join("log")
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A loopback address that nobody listens on. Below the ephemeral ports, so that no outgoing connection of the thousands
+/// that tests make takes it before the server does.
+fn free_address() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    const LOW: u16 = 20_000;
+    const COUNT: u16 = 12_000;
+    let start = u16::try_from(std::process::id() % u32::from(COUNT)).expect("less than a u16");
+    for _ in 0..COUNT {
+        let offset = start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, LOW + offset));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+    panic!("no free port from {LOW} on");
+}
+
+fn signal(pid: u32, name: &str) {
+    let status = Command::new("kill")
+        .args([&format!("-{name}"), &pid.to_string()])
+        .status();
+    assert!(
+        status.is_ok_and(|status| status.success()),
+        "kill -{name} {pid}"
+    );
+}

@@ -1,0 +1,170 @@
+//! Stock clients, unmodified: `socket.io-client` in Node and `python-socketio`. Must never know more than the client's own
+//! public API tells.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::Server;
+use crate::client::Auth;
+use crate::process::JsonLines;
+use crate::wait::DEADLINE;
+
+/// Which stock client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stock {
+    Node,
+    Python,
+}
+
+/// Over what the client may talk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transports {
+    Websocket,
+    /// Websocket is closed off: long polling, and nothing else.
+    Polling,
+    /// The clients' own default: long polling first, then an upgrade.
+    Upgrade,
+}
+
+/// One device: a process with one stock client in one namespace.
+pub struct StockSocket {
+    process: JsonLines,
+    inbox: VecDeque<Value>,
+    next_ack: u64,
+}
+
+impl Stock {
+    /// Both, for tests that hold for any stock client.
+    pub const ALL: [Self; 2] = [Self::Node, Self::Python];
+
+    /// Connects; `Err` is the sentence of the `connect_error`.
+    pub async fn connect(
+        self,
+        server: &Server,
+        namespace: &str,
+        auth: impl Into<Auth>,
+        transports: Transports,
+    ) -> Result<StockSocket, String> {
+        let mut socket = StockSocket {
+            process: self.start(),
+            inbox: VecDeque::new(),
+            next_ack: 0,
+        };
+        let auth = auth.into();
+        let transports = match transports {
+            Transports::Websocket => json!(["websocket"]),
+            Transports::Polling => json!(["polling"]),
+            Transports::Upgrade => json!(["polling", "websocket"]),
+        };
+        let url = server.url("");
+        let connect = json!({"do": "connect", "url": url, "namespace": namespace, "auth": auth.object(), "transports": transports});
+        socket.process.tell(&connect).await;
+        let first = socket
+            .find("the connection", |saw| {
+                matches!(saw["saw"].as_str(), Some("connect" | "refused"))
+            })
+            .await;
+        match first["saw"].as_str() {
+            Some("connect") => Ok(socket),
+            _ => Err(first["message"].as_str().unwrap_or_default().to_owned()),
+        }
+    }
+
+    fn start(self) -> JsonLines {
+        let clients = crate::package_dir().join("clients");
+        match self {
+            Self::Node => JsonLines::start(&PathBuf::from("node"), &clients.join("node.mjs")),
+            Self::Python => {
+                let python = crate::checkout_dir().join("target/clients/venv/bin/python");
+                JsonLines::start(&python, &clients.join("python.py"))
+            }
+        }
+    }
+}
+
+impl StockSocket {
+    pub async fn emit(&mut self, event: &str, payload: Value) {
+        self.process
+            .tell(&json!({"do": "emit", "args": [event, payload]}))
+            .await;
+    }
+
+    /// Emits for an ack that [`acked`](Self::acked) waits for.
+    pub async fn emit_for_ack(&mut self, event: &str, payload: Value) -> u64 {
+        let ack = self.next_ack;
+        self.next_ack += 1;
+        self.process
+            .tell(&json!({"do": "emit", "args": [event, payload], "ack": ack}))
+            .await;
+        ack
+    }
+
+    pub async fn acked(&mut self, ack: u64) -> Value {
+        let saw = self
+            .find(&format!("the ack {ack}"), |saw| {
+                saw["saw"] == "ack" && saw["ack"] == ack
+            })
+            .await;
+        saw["args"][0].clone()
+    }
+
+    /// Emits an event and waits for its ack.
+    pub async fn ask(&mut self, event: &str, payload: Value) -> Value {
+        let ack = self.emit_for_ack(event, payload).await;
+        self.acked(ack).await
+    }
+
+    /// The next event of that name: its first argument.
+    pub async fn next(&mut self, event: &str) -> Value {
+        let saw = self
+            .find(&format!("the event {event}"), |saw| {
+                saw["saw"] == "event" && saw["args"][0] == event
+            })
+            .await;
+        saw["args"][1].clone()
+    }
+
+    /// Waits until the client connects again by itself.
+    pub async fn reconnected(&mut self) {
+        self.find("a reconnection", |saw| saw["saw"] == "connect")
+            .await;
+    }
+
+    /// Waits until the client has lost its connection, and says why, in its own words.
+    pub async fn disconnected(&mut self) -> String {
+        let saw = self
+            .find("a disconnection", |saw| saw["saw"] == "disconnect")
+            .await;
+        saw["reason"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Waits until the client has moved to websocket.
+    pub async fn upgraded(&mut self) {
+        self.find("the upgrade", |saw| {
+            saw["saw"] == "transport" && saw["name"] == "websocket"
+        })
+        .await;
+    }
+
+    async fn find(&mut self, what: &str, is_it: impl Fn(&Value) -> bool) -> Value {
+        if let Some(at) = self.inbox.iter().position(&is_it) {
+            return self.inbox.remove(at).expect("it was just found");
+        }
+        let end = Instant::now() + DEADLINE;
+        loop {
+            let left: Duration = end.saturating_duration_since(Instant::now());
+            match self.process.hear(left).await {
+                Some(saw) if is_it(&saw) => return saw,
+                Some(saw) => self.inbox.push_back(saw),
+                None => panic!(
+                    "waited {DEADLINE:?} for {what}; so far came {:#?}",
+                    self.inbox
+                ),
+            }
+        }
+    }
+}
