@@ -1,0 +1,214 @@
+//! From a crate's folder to a component file. It never leaves a broken component where a good one was.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use super::cargo::{self, CargoError, Compiled, Package, Workspace};
+use super::compiler::{Compiler, NoCompiler, Toolchain};
+use super::component::{ComponentError, componentize, write_atomically};
+
+/// How to build.
+pub struct Options<'a> {
+    /// Where the component goes; `None`: `plugins/NAME.wasm` in the workspace's target folder.
+    pub out: Option<&'a Path>,
+    pub toolchain: Toolchain,
+    /// Passes cargo's words on to standard error while they come. For a terminal.
+    pub show: bool,
+    /// Called with one line before something is installed.
+    pub say: &'a dyn Fn(&str),
+}
+
+/// A component that was built.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Built {
+    /// The crate's name.
+    pub name: String,
+    pub component: PathBuf,
+    /// In bytes.
+    pub size: u64,
+    /// How long it took; crates that were compiled together share the number.
+    pub seconds: f64,
+}
+
+/// What [`build_all`] came to: some crates may have failed where others were built.
+#[derive(Debug, Default)]
+pub struct BuiltAll {
+    pub built: Vec<Built>,
+    pub failures: Vec<BuildError>,
+}
+
+/// Why there is no component.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    #[error(transparent)]
+    NoCompiler(#[from] NoCompiler),
+    #[error(transparent)]
+    Cargo(#[from] CargoError),
+    #[error("{} holds no crate of its own", dir.display())]
+    NoCrate { dir: PathBuf },
+    #[error("the crate `{plugin}` builds no module: its Cargo.toml needs `crate-type = [\"cdylib\", \"rlib\"]` under [lib]")]
+    NoModule { plugin: String },
+    /// `stderr` is cargo's own; empty where it was shown already.
+    #[error("{plugins} does not compile{}{stderr}", if stderr.is_empty() { "" } else { ":\n" })]
+    Compile { plugins: String, stderr: String },
+    #[error("`{plugin}` compiles, but {why}")]
+    Component { plugin: String, why: ComponentError },
+    #[error("{} cannot be used: {why}", path.display())]
+    File { path: PathBuf, why: std::io::Error },
+}
+
+/// Builds the plugin whose crate is in `dir`. Blocks, for as long as cargo runs.
+pub fn build(dir: &Path, options: &Options<'_>) -> Result<Built, BuildError> {
+    let started = Instant::now();
+    let dir = &existing(dir)?;
+    let compiler = Compiler::find(dir, options.toolchain, options.say)?;
+    let workspace = Workspace::of(compiler, dir)?;
+    let no_crate = || BuildError::NoCrate { dir: dir.clone() };
+    let package = workspace.packages.iter().find(|package| package.dir() == dir).ok_or_else(no_crate)?;
+    let mut all = BuiltAll::default();
+    build_together(compiler, &workspace, &[package], options, started, &mut all)?;
+    match (all.built.pop(), all.failures.pop()) {
+        (Some(built), None) => Ok(built),
+        (_, Some(failure)) => Err(failure),
+        (None, None) => Err(no_crate()),
+    }
+}
+
+/// Builds every crate in the folders of `dir/plugins`. Those of one workspace are compiled together; one that fails does not
+/// keep the others from being built. An error: none could be tried. `options.out` does not apply.
+pub fn build_all(dir: &Path, options: &Options<'_>) -> Result<BuiltAll, BuildError> {
+    let started = Instant::now();
+    let dir = &existing(dir)?;
+    let options = &Options { out: None, ..*options };
+    let mut waiting = crates_in(&dir.join("plugins"))?;
+    let mut all = BuiltAll::default();
+    let compiler = match waiting.first() {
+        Some(first) => Compiler::find(first, options.toolchain, options.say)?,
+        None => return Ok(all),
+    };
+    while let Some(first) = waiting.first().cloned() {
+        let workspace = match Workspace::of(compiler, &first) {
+            Ok(workspace) => workspace,
+            Err(error) => {
+                all.failures.push(error.into());
+                waiting.remove(0);
+                continue;
+            }
+        };
+        let here: Vec<&Package> =
+            workspace.packages.iter().filter(|package| waiting.iter().any(|dir| package.dir() == dir)).collect();
+        if here.is_empty() {
+            all.failures.push(BuildError::NoCrate { dir: first.clone() });
+        }
+        waiting.retain(|dir| *dir != first && !here.iter().any(|package| package.dir() == dir));
+        build_together(compiler, &workspace, &here, options, started, &mut all)?;
+    }
+    Ok(all)
+}
+
+/// Compiles crates of one workspace, and wraps each that compiled.
+fn build_together(
+    compiler: Compiler,
+    workspace: &Workspace,
+    packages: &[&Package],
+    options: &Options<'_>,
+    started: Instant,
+    all: &mut BuiltAll,
+) -> Result<(), BuildError> {
+    let (packages, without): (Vec<&Package>, Vec<&Package>) = packages.iter().partition(|package| package.is_cdylib());
+    all.failures.extend(without.iter().map(|package| BuildError::NoModule { plugin: package.name.clone() }));
+    if packages.is_empty() {
+        return Ok(());
+    }
+    let Compiled { modules, success, stderr } = cargo::compile(compiler, workspace, &packages, options.show)?;
+    let mut failed = Vec::new();
+    for package in packages {
+        match modules.get(&package.id) {
+            Some(module) => match wrap(&package.name, module, workspace, options, started) {
+                Ok(built) => all.built.push(built),
+                Err(error) => all.failures.push(error),
+            },
+            None => failed.push(format!("`{}`", package.name)),
+        }
+    }
+    if !failed.is_empty() || !success {
+        let stderr = if options.show { String::new() } else { stderr };
+        all.failures.push(BuildError::Compile { plugins: failed.join(", "), stderr });
+    }
+    Ok(())
+}
+
+fn wrap(
+    plugin: &str,
+    module: &Path,
+    workspace: &Workspace,
+    options: &Options<'_>,
+    started: Instant,
+) -> Result<Built, BuildError> {
+    let file_error = |path: &Path| {
+        let path = path.to_owned();
+        move |why| BuildError::File { path, why }
+    };
+    let bytes = std::fs::read(module).map_err(file_error(module))?;
+    let bytes = componentize(&bytes).map_err(|why| BuildError::Component { plugin: plugin.to_owned(), why })?;
+    let component = options.out.map_or_else(|| workspace.components().join(format!("{plugin}.wasm")), Path::to_owned);
+    write_atomically(&component, &bytes).map_err(file_error(&component))?;
+    Ok(Built { name: plugin.to_owned(), component, size: bytes.len() as u64, seconds: started.elapsed().as_secs_f64() })
+}
+
+/// The folders in `plugins` that hold a crate, in the order of their names.
+fn crates_in(plugins: &Path) -> Result<Vec<PathBuf>, BuildError> {
+    let entries = std::fs::read_dir(plugins).map_err(|why| BuildError::File { path: plugins.to_owned(), why })?;
+    let mut dirs: Vec<PathBuf> =
+        entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|dir| dir.join("Cargo.toml").is_file()).collect();
+    dirs.sort();
+    Ok(dirs)
+}
+
+/// The folder as cargo names it: absolute, links resolved.
+fn existing(dir: &Path) -> Result<PathBuf, BuildError> {
+    dir.canonicalize().map_err(|why| BuildError::File { path: dir.to_owned(), why })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::scratch::Scratch;
+    use super::*;
+
+    const QUIET: Options<'_> = Options { out: None, toolchain: Toolchain::Auto, show: false, say: &|_| {} };
+
+    fn manifest(name: &str, kind: &str) -> String {
+        format!("[package]\nname = \"{name}\"\nedition = \"2024\"\n[lib]\ncrate-type = [\"{kind}\"]\n")
+    }
+
+    #[test]
+    fn every_crate_that_fails_says_why_and_keeps_none_from_being_tried() {
+        let scratch = Scratch::new();
+        scratch.write("Cargo.toml", "[workspace]\nresolver = \"3\"\nmembers = [\"plugins/*\"]\n");
+        for (name, kind, code) in [("broken", "cdylib", "fn f() -> u8 { \"a\" }"), ("empty", "cdylib", ""), ("rlib", "rlib", "")]
+        {
+            scratch.write(&format!("plugins/{name}/Cargo.toml"), &manifest(name, kind));
+            scratch.write(&format!("plugins/{name}/src/lib.rs"), code);
+        }
+        scratch.write("plugins/README.md", "not a plugin");
+
+        let all = build_all(scratch.path(), &QUIET).unwrap();
+        assert!(all.built.is_empty());
+        let said: Vec<String> = all.failures.iter().map(ToString::to_string).collect();
+        assert!(said[0].starts_with("the crate `rlib` builds no module"), "{said:?}");
+        assert_eq!(said[1], "`empty` compiles, but it exports no plugin: does it use #[hubbub_sdk::plugin]?");
+        assert!(said[2].starts_with("`broken` does not compile:\n") && said[2].contains("mismatched types"), "{said:?}");
+        assert!(!scratch.path().join("target/plugins").exists());
+    }
+
+    #[test]
+    fn a_folder_without_a_crate_is_named() {
+        let scratch = Scratch::new();
+        let error = build(&scratch.path().join("nowhere"), &QUIET).unwrap_err();
+        assert!(error.to_string().contains("nowhere"), "{error}");
+        scratch.write("Cargo.toml", "[workspace]\nmembers = []\n");
+        let error = build(scratch.path(), &QUIET).unwrap_err();
+        assert!(error.to_string().ends_with("holds no crate of its own"), "{error}");
+    }
+}
