@@ -19,9 +19,7 @@ pub struct Browser {
 impl Browser {
     pub fn start() -> Self {
         let script = crate::package_dir().join("clients/browser.mjs");
-        Self {
-            driver: JsonLines::start(&PathBuf::from("node"), &script),
-        }
+        Self { driver: JsonLines::start(&PathBuf::from("node"), &script) }
     }
 
     /// Opens a page in a new tab, with storage of its own, as on another machine.
@@ -31,42 +29,32 @@ impl Browser {
 
     /// Puts a text into the field with that `data-testid`, key by key.
     pub async fn type_into(&mut self, tab: &str, testid: &str, text: &str) {
-        self.go(json!({"do": "type", "tab": tab, "testid": testid, "text": text}))
-            .await;
+        self.go(json!({"do": "type", "tab": tab, "testid": testid, "text": text})).await;
     }
 
     pub async fn click(&mut self, tab: &str, testid: &str) {
-        self.go(json!({"do": "click", "tab": tab, "testid": testid}))
-            .await;
+        self.go(json!({"do": "click", "tab": tab, "testid": testid})).await;
     }
 
     /// Waits until the element shows the text.
     pub async fn sees(&mut self, tab: &str, testid: &str, text: &str) {
-        self.go(json!({"do": "see", "tab": tab, "testid": testid, "text": text}))
-            .await;
+        self.go(json!({"do": "see", "tab": tab, "testid": testid, "text": text})).await;
     }
 
     /// How often the element's text holds `text` now.
     pub async fn count(&mut self, tab: &str, testid: &str, text: &str) -> u64 {
-        let answer = self
-            .go(json!({"do": "count", "tab": tab, "testid": testid, "text": text}))
-            .await;
+        let answer = self.go(json!({"do": "count", "tab": tab, "testid": testid, "text": text})).await;
         answer["count"].as_u64().expect("the driver counts")
     }
 
     /// Saves what the tab shows as a PNG.
     pub async fn screenshot(&mut self, tab: &str, file: &Path) {
-        self.go(json!({"do": "screenshot", "tab": tab, "file": file.display().to_string()}))
-            .await;
+        self.go(json!({"do": "screenshot", "tab": tab, "file": file.display().to_string()})).await;
     }
 
     async fn go(&mut self, step: Value) -> Value {
         self.driver.tell(&step).await;
-        let answer = self
-            .driver
-            .hear(ANSWER)
-            .await
-            .unwrap_or_else(|| panic!("the browser did not answer {step}"));
+        let answer = self.driver.hear(ANSWER).await.unwrap_or_else(|| panic!("the browser did not answer {step}"));
         assert_eq!(answer["failed"], Value::Null, "{step}");
         answer
     }

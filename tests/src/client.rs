@@ -74,10 +74,7 @@ impl From<&str> for Auth {
 /// The whole `auth` object.
 impl From<Value> for Auth {
     fn from(object: Value) -> Self {
-        Self {
-            object: Some(object),
-            headers: Vec::new(),
-        }
+        Self { object: Some(object), headers: Vec::new() }
     }
 }
 
@@ -105,19 +102,13 @@ pub struct Client {
 impl Client {
     /// Opens a websocket and takes the engine's handshake; no namespace yet.
     pub async fn open(at: SocketAddr, auth: &Auth) -> Result<Self, ConnectFailure> {
-        let mut request = format!("ws://{at}/socket.io/?EIO=4&transport=websocket")
-            .into_client_request()
-            .expect("the address is one");
+        let mut request =
+            format!("ws://{at}/socket.io/?EIO=4&transport=websocket").into_client_request().expect("the address is one");
         for (name, value) in &auth.headers {
-            request.headers_mut().insert(
-                name.clone(),
-                HeaderValue::from_str(value).expect("a header's value"),
-            );
+            request.headers_mut().insert(name.clone(), HeaderValue::from_str(value).expect("a header's value"));
         }
         let stream = TcpStream::connect(at).await.expect("the server listens");
-        stream
-            .set_nodelay(true)
-            .expect("a fresh socket takes options");
+        stream.set_nodelay(true).expect("a fresh socket takes options");
         let ws = match client_async(request, stream).await {
             Ok((ws, _)) => ws,
             Err(tungstenite::Error::Http(response)) => {
@@ -125,13 +116,7 @@ impl Client {
             }
             Err(_) => return Err(ConnectFailure::Closed),
         };
-        let mut client = Self {
-            ws,
-            namespace: "/".into(),
-            inbox: VecDeque::new(),
-            next_ack: 0,
-            closed: false,
-        };
+        let mut client = Self { ws, namespace: "/".into(), inbox: VecDeque::new(), next_ack: 0, closed: false };
         match client.packet(deadline()).await {
             Some(Packet::Open(_)) => Ok(client),
             other => panic!("instead of the engine's handshake: {other:?}"),
@@ -139,29 +124,18 @@ impl Client {
     }
 
     /// Opens a websocket and a namespace.
-    pub async fn connect(
-        at: SocketAddr,
-        namespace: &str,
-        auth: impl Into<Auth>,
-    ) -> Result<Self, ConnectFailure> {
+    pub async fn connect(at: SocketAddr, namespace: &str, auth: impl Into<Auth>) -> Result<Self, ConnectFailure> {
         let auth = auth.into();
         let mut client = Self::open(at, &auth).await?;
         client.namespace = namespace.to_owned();
-        client
-            .send_raw(&packet::connect(namespace, auth.object.as_ref()))
-            .await;
+        client.send_raw(&packet::connect(namespace, auth.object.as_ref())).await;
         loop {
             match client.packet(deadline()).await {
                 Some(Packet::Connect { namespace: ns, .. }) if ns == namespace => {
                     return Ok(client);
                 }
-                Some(Packet::ConnectError {
-                    namespace: ns,
-                    data,
-                }) if ns == namespace => {
-                    let message = data["message"]
-                        .as_str()
-                        .unwrap_or_else(|| panic!("a refusal without a message: {data}"));
+                Some(Packet::ConnectError { namespace: ns, data }) if ns == namespace => {
+                    let message = data["message"].as_str().unwrap_or_else(|| panic!("a refusal without a message: {data}"));
                     return Err(ConnectFailure::Refused(message.to_owned()));
                 }
                 Some(early) => client.inbox.push_back(early),
@@ -209,9 +183,7 @@ impl Client {
     pub async fn acked(&mut self, id: u64) -> Value {
         let what = format!("the ack {id}");
         self.find(&what, DEADLINE, |packet| match packet {
-            Packet::Ack { id: of, args, .. } if *of == id => {
-                Some(args.first().cloned().unwrap_or(Value::Null))
-            }
+            Packet::Ack { id: of, args, .. } if *of == id => Some(args.first().cloned().unwrap_or(Value::Null)),
             _ => None,
         })
         .await
@@ -223,16 +195,12 @@ impl Client {
     }
 
     pub async fn next_within(&mut self, event: &str, deadline: Duration) -> Value {
-        self.find(
-            &format!("the event {event}"),
-            deadline,
-            |packet| match packet {
-                Packet::Event { args, .. } if args.first().is_some_and(|name| name == event) => {
-                    Some(args.get(1).cloned().unwrap_or(Value::Null))
-                }
-                _ => None,
-            },
-        )
+        self.find(&format!("the event {event}"), deadline, |packet| match packet {
+            Packet::Event { args, .. } if args.first().is_some_and(|name| name == event) => {
+                Some(args.get(1).cloned().unwrap_or(Value::Null))
+            }
+            _ => None,
+        })
         .await
     }
 
@@ -249,10 +217,7 @@ impl Client {
 
     /// Waits until the server ends this client's namespace or connection, and says which.
     pub async fn ended(&mut self) -> End {
-        let at = self
-            .inbox
-            .iter()
-            .position(|packet| matches!(packet, Packet::Disconnect { .. }));
+        let at = self.inbox.iter().position(|packet| matches!(packet, Packet::Disconnect { .. }));
         if let Some(at) = at {
             self.inbox.remove(at);
             return End::Disconnected;
@@ -284,28 +249,15 @@ impl Client {
         self.closed |= self.ws.send(Message::binary(bytes)).await.is_err();
     }
 
-    async fn find<T>(
-        &mut self,
-        what: &str,
-        wait: Duration,
-        pick: impl Fn(&Packet) -> Option<T>,
-    ) -> T {
-        if let Some((at, found)) = self
-            .inbox
-            .iter()
-            .enumerate()
-            .find_map(|(at, packet)| Some((at, pick(packet)?)))
-        {
+    async fn find<T>(&mut self, what: &str, wait: Duration, pick: impl Fn(&Packet) -> Option<T>) -> T {
+        if let Some((at, found)) = self.inbox.iter().enumerate().find_map(|(at, packet)| Some((at, pick(packet)?))) {
             self.inbox.remove(at);
             return found;
         }
         let end = Instant::now() + wait;
         loop {
             if Instant::now() >= end {
-                panic!(
-                    "waited {wait:?} in {} for {what}; so far came {:#?}",
-                    self.namespace, self.inbox
-                );
+                panic!("waited {wait:?} in {} for {what}; so far came {:#?}", self.namespace, self.inbox);
             }
             match self.read(end).await {
                 Read::Packet(packet) => match pick(&packet) {
@@ -313,10 +265,7 @@ impl Client {
                     None => self.inbox.push_back(packet),
                 },
                 Read::Nothing => {}
-                Read::End => panic!(
-                    "the connection to {} ended before {what}; so far came {:#?}",
-                    self.namespace, self.inbox
-                ),
+                Read::End => panic!("the connection to {} ended before {what}; so far came {:#?}", self.namespace, self.inbox),
             }
         }
     }
@@ -341,15 +290,13 @@ impl Client {
         }
         match timeout_at(end, self.ws.next()).await {
             Err(_) => Read::Nothing,
-            Ok(Some(Ok(Message::Text(text)))) => {
-                match Packet::parse(&text).unwrap_or_else(|wrong| panic!("{wrong}")) {
-                    Packet::Ping => {
-                        self.send_raw("3").await;
-                        Read::Nothing
-                    }
-                    packet => Read::Packet(packet),
+            Ok(Some(Ok(Message::Text(text)))) => match Packet::parse(&text).unwrap_or_else(|wrong| panic!("{wrong}")) {
+                Packet::Ping => {
+                    self.send_raw("3").await;
+                    Read::Nothing
                 }
-            }
+                packet => Read::Packet(packet),
+            },
             Ok(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => Read::Nothing,
             Ok(Some(Ok(Message::Binary(_) | Message::Frame(_)))) => {
                 panic!("a binary frame from a server that sends none")

@@ -31,17 +31,10 @@ async fn build(name: &'static str) -> PathBuf {
         let component = out.join(format!("{name}.wasm"));
         let source = crate::package_dir().join("fixtures").join(name);
         let mut command = Command::new(binary());
-        command
-            .args(["plugin", "build"])
-            .arg(source)
-            .arg("--out")
-            .arg(&component);
+        command.args(["plugin", "build"]).arg(source).arg("--out").arg(&component);
         let output = command.output().expect("the binary runs");
         let said = String::from_utf8_lossy(&output.stderr);
-        assert!(
-            output.status.success(),
-            "building the fixture {name}: {said}"
-        );
+        assert!(output.status.success(), "building the fixture {name}: {said}");
         component
     })
     .await

@@ -21,9 +21,7 @@ thread_local! {
 pub fn share() {
     SHARE.with_borrow_mut(|share| {
         if share.is_none() {
-            *share = Some(Share::Shared(
-                MACHINE.read().unwrap_or_else(PoisonError::into_inner),
-            ));
+            *share = Some(Share::Shared(MACHINE.read().unwrap_or_else(PoisonError::into_inner)));
         }
     });
 }
@@ -33,8 +31,6 @@ pub fn alone() {
     SHARE.with_borrow_mut(|share| {
         // A share left behind by an earlier test on this thread (`--test-threads=1`) would block us for ever.
         *share = None;
-        *share = Some(Share::Alone(
-            MACHINE.write().unwrap_or_else(PoisonError::into_inner),
-        ));
+        *share = Some(Share::Alone(MACHINE.write().unwrap_or_else(PoisonError::into_inner)));
     });
 }

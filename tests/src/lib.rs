@@ -38,8 +38,5 @@ pub fn package_dir() -> std::path::PathBuf {
 
 /// The root of the checkout.
 pub fn checkout_dir() -> std::path::PathBuf {
-    package_dir()
-        .parent()
-        .expect("the package is in a folder of the checkout")
-        .to_path_buf()
+    package_dir().parent().expect("the package is in a folder of the checkout").to_path_buf()
 }

@@ -65,25 +65,11 @@ impl Packet {
         let (id, body) = rest.split_at(digits);
         let id = id.parse().ok();
         match kind {
-            '0' => Ok(Self::Connect {
-                namespace,
-                data: json(body)?,
-            }),
+            '0' => Ok(Self::Connect { namespace, data: json(body)? }),
             '1' => Ok(Self::Disconnect { namespace }),
-            '2' => Ok(Self::Event {
-                namespace,
-                id,
-                args: array(body)?,
-            }),
-            '3' => Ok(Self::Ack {
-                namespace,
-                id: id.ok_or("an ack without its number")?,
-                args: array(body)?,
-            }),
-            '4' => Ok(Self::ConnectError {
-                namespace,
-                data: json(body)?,
-            }),
+            '2' => Ok(Self::Event { namespace, id, args: array(body)? }),
+            '3' => Ok(Self::Ack { namespace, id: id.ok_or("an ack without its number")?, args: array(body)? }),
+            '4' => Ok(Self::ConnectError { namespace, data: json(body)? }),
             _ => Err(format!("an unexpected packet: {text:?}")),
         }
     }
@@ -106,11 +92,7 @@ pub fn event(namespace: &str, id: Option<u64>, args: &Value) -> String {
 }
 
 fn prefix(namespace: &str) -> String {
-    if namespace == "/" {
-        String::new()
-    } else {
-        format!("{namespace},")
-    }
+    if namespace == "/" { String::new() } else { format!("{namespace},") }
 }
 
 fn json(text: &str) -> Result<Value, String> {
@@ -137,37 +119,11 @@ mod tests {
     fn packets_of_every_kind_are_read() {
         let chat = || "/chat".to_owned();
         let cases = [
-            (
-                "40{\"sid\":\"a\"}",
-                Packet::Connect {
-                    namespace: "/".into(),
-                    data: json!({"sid": "a"}),
-                },
-            ),
+            ("40{\"sid\":\"a\"}", Packet::Connect { namespace: "/".into(), data: json!({"sid": "a"}) }),
             ("41/chat,", Packet::Disconnect { namespace: chat() }),
-            (
-                "42/chat,[\"a\",1]",
-                Packet::Event {
-                    namespace: chat(),
-                    id: None,
-                    args: vec![json!("a"), json!(1)],
-                },
-            ),
-            (
-                "4312[{}]",
-                Packet::Ack {
-                    namespace: "/".into(),
-                    id: 12,
-                    args: vec![json!({})],
-                },
-            ),
-            (
-                "44/chat,{\"message\":\"no\"}",
-                Packet::ConnectError {
-                    namespace: chat(),
-                    data: json!({"message": "no"}),
-                },
-            ),
+            ("42/chat,[\"a\",1]", Packet::Event { namespace: chat(), id: None, args: vec![json!("a"), json!(1)] }),
+            ("4312[{}]", Packet::Ack { namespace: "/".into(), id: 12, args: vec![json!({})] }),
+            ("44/chat,{\"message\":\"no\"}", Packet::ConnectError { namespace: chat(), data: json!({"message": "no"}) }),
             ("2", Packet::Ping),
         ];
         for (frame, packet) in cases {
@@ -179,10 +135,7 @@ mod tests {
     #[test]
     fn frames_are_written_as_stock_clients_write_them() {
         assert_eq!(connect("/", None), "40");
-        assert_eq!(
-            connect("/chat", Some(&json!({"token": "t"}))),
-            "40/chat,{\"token\":\"t\"}"
-        );
+        assert_eq!(connect("/chat", Some(&json!({"token": "t"}))), "40/chat,{\"token\":\"t\"}");
         assert_eq!(event("/", Some(3), &json!(["a"])), "423[\"a\"]");
     }
 }

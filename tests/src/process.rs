@@ -22,44 +22,23 @@ impl JsonLines {
     /// Starts `program` with `script`. A script's missing packages are what `install.sh` is for.
     pub fn start(program: &Path, script: &Path) -> Self {
         let mut command = Command::new(program);
-        command
-            .arg(script)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true);
-        let mut child = command.spawn().unwrap_or_else(|error| {
-            panic!(
-                "{} does not run ({error}); tests/clients/install.sh installs it",
-                program.display()
-            )
-        });
+        command.arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        let mut child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("{} does not run ({error}); tests/clients/install.sh installs it", program.display()));
         let input = child.stdin.take().expect("its input is a pipe");
         let output = BufReader::new(child.stdout.take().expect("its output is a pipe")).lines();
-        Self {
-            name: script.display().to_string(),
-            input,
-            output,
-            _child: child,
-        }
+        Self { name: script.display().to_string(), input, output, _child: child }
     }
 
     pub async fn tell(&mut self, what: &Value) {
-        self.input
-            .write_all(format!("{what}\n").as_bytes())
-            .await
-            .unwrap_or_else(|error| panic!("{}: {error}", self.name));
+        self.input.write_all(format!("{what}\n").as_bytes()).await.unwrap_or_else(|error| panic!("{}: {error}", self.name));
     }
 
     /// The next line; absent after `wait`. Panics if the helper has ended.
     pub async fn hear(&mut self, wait: Duration) -> Option<Value> {
         let line = timeout(wait, self.output.next_line()).await.ok()?;
-        let line = line
-            .ok()
-            .flatten()
-            .unwrap_or_else(|| panic!("{} ended", self.name));
-        Some(
-            serde_json::from_str(&line)
-                .unwrap_or_else(|error| panic!("{} said {line:?}: {error}", self.name)),
-        )
+        let line = line.ok().flatten().unwrap_or_else(|| panic!("{} ended", self.name));
+        Some(serde_json::from_str(&line).unwrap_or_else(|error| panic!("{} said {line:?}: {error}", self.name)))
     }
 }

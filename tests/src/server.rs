@@ -28,21 +28,14 @@ const LOG_LINES_SHOWN: usize = 120;
 pub fn binary() -> PathBuf {
     let given = std::env::var_os("HUBBUB_BIN").map(PathBuf::from);
     let path = given.unwrap_or_else(|| crate::checkout_dir().join("target/release/hubbub"));
-    assert!(
-        path.exists(),
-        "no server at {}: build it with `cargo build --release`",
-        path.display()
-    );
+    assert!(path.exists(), "no server at {}: build it with `cargo build --release`", path.display());
     path
 }
 
 /// Runs a command of the binary to its end.
 pub fn run(args: &[&str], env: &[(&str, &str)]) -> Output {
     let mut command = Command::new(binary());
-    command
-        .args(args)
-        .envs(env.iter().copied())
-        .stdin(Stdio::null());
+    command.args(args).envs(env.iter().copied()).stdin(Stdio::null());
     command.output().expect("the binary runs")
 }
 
@@ -69,23 +62,13 @@ pub struct Server {
 impl Server {
     /// `hubbub dev` with its defaults, no watching, and the checkout's plugins.
     pub fn dev() -> Builder {
-        Builder {
-            command: "dev",
-            args: vec!["--no-watch".into()],
-            env: BTreeMap::new(),
-            folder: None,
-        }
+        Builder { command: "dev", args: vec!["--no-watch".into()], env: BTreeMap::new(), folder: None }
     }
 
     /// `hubbub serve` with this configuration file.
     pub fn serve(config: &Path) -> Builder {
         let args = vec!["--config".into(), config.display().to_string()];
-        Builder {
-            command: "serve",
-            args,
-            env: BTreeMap::new(),
-            folder: None,
-        }
+        Builder { command: "serve", args, env: BTreeMap::new(), folder: None }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -124,8 +107,7 @@ impl Server {
 
     /// `POST /api/publish`, accepted.
     pub async fn publish(&self, topic: &str, data: Value) {
-        self.publish_message(&json!({"topic": topic, "data": data}))
-            .await;
+        self.publish_message(&json!({"topic": topic, "data": data})).await;
     }
 
     /// `POST /api/publish` of a whole message (`key`, `tenant`, `id`), accepted.
@@ -137,82 +119,44 @@ impl Server {
     /// `POST /api/emit`, accepted.
     pub async fn emit(&self, emit: &Value) {
         let (status, body) = self.api("/api/emit", emit).await;
-        assert!(
-            (200..300).contains(&status),
-            "emitting {emit}: {status} {body}"
-        );
+        assert!((200..300).contains(&status), "emitting {emit}: {status} {body}");
     }
 
     /// A `POST` with the API key: the status and the body's text.
     pub async fn api(&self, path: &str, body: &Value) -> (u16, String) {
-        let request = self
-            .http
-            .post(self.url(path))
-            .bearer_auth(API_KEY)
-            .json(body);
+        let request = self.http.post(self.url(path)).bearer_auth(API_KEY).json(body);
         let answer = request.send().await.expect("the server answers");
-        (
-            answer.status().as_u16(),
-            answer.text().await.expect("a body of text"),
-        )
+        (answer.status().as_u16(), answer.text().await.expect("a body of text"))
     }
 
     /// A request to the admin port with its token: the status and the body.
     pub async fn admin(&self, method: reqwest::Method, path: &str, body: Vec<u8>) -> (u16, Value) {
-        let request = self
-            .http
-            .request(method, self.admin_url(path))
-            .bearer_auth(ADMIN_TOKEN)
-            .body(body);
+        let request = self.http.request(method, self.admin_url(path)).bearer_auth(ADMIN_TOKEN).body(body);
         let answer = request.send().await.expect("the admin port answers");
         let status = answer.status().as_u16();
         let text = answer.text().await.expect("a body of text");
-        (
-            status,
-            serde_json::from_str(&text).unwrap_or(Value::String(text)),
-        )
+        (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
     }
 
     /// `GET` of a public path: the status and the body as JSON, or as a string where it is none.
     pub async fn get(&self, path: &str) -> (u16, Value) {
-        let answer = self
-            .http
-            .get(self.url(path))
-            .send()
-            .await
-            .expect("the server answers");
+        let answer = self.http.get(self.url(path)).send().await.expect("the server answers");
         let status = answer.status().as_u16();
         let text = answer.text().await.expect("a body of text");
-        (
-            status,
-            serde_json::from_str(&text).unwrap_or(Value::String(text)),
-        )
+        (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
     }
 
     pub async fn metrics(&self) -> Metrics {
-        let answer = self
-            .http
-            .get(self.admin_url("/metrics"))
-            .send()
-            .await
-            .expect("the admin port answers");
+        let answer = self.http.get(self.admin_url("/metrics")).send().await.expect("the admin port answers");
         assert_eq!(answer.status(), 200, "/metrics");
         Metrics::parse(&answer.text().await.expect("a body of text"))
     }
 
     /// Memory of the process that is in RAM, in bytes.
     pub fn resident_bytes(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))
-            .expect("the server runs");
-        let line = status
-            .lines()
-            .find(|line| line.starts_with("VmRSS:"))
-            .expect("a running process has memory");
-        line.split_whitespace()
-            .nth(1)
-            .and_then(|kib| kib.parse::<u64>().ok())
-            .expect("a number of KiB")
-            * 1024
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("the server runs");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a running process has memory");
+        line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("a number of KiB") * 1024
     }
 
     /// What the server wrote so far, since its first start.
@@ -222,10 +166,7 @@ impl Server {
 
     /// Waits until the log holds `text`.
     pub async fn logged(&self, text: &str) {
-        wait::eventually(&format!("{text:?} in the log"), async || {
-            self.log().contains(text)
-        })
-        .await;
+        wait::eventually(&format!("{text:?} in the log"), async || self.log().contains(text)).await;
     }
 
     /// Asks the process to end, waits for it, and starts it again: same ports, same data.
@@ -266,11 +207,7 @@ impl Server {
             if let Some(status) = self.child.try_wait().expect("the child is ours") {
                 panic!("the server ended with {status} while starting");
             }
-            http.get(&health)
-                .send()
-                .await
-                .ok()
-                .filter(|answer| answer.status().is_success())
+            http.get(&health).send().await.ok().filter(|answer| answer.status().is_success())
         })
         .await;
     }
@@ -283,12 +220,7 @@ impl Drop for Server {
             let log = self.log();
             let lines: Vec<_> = log.lines().collect();
             let shown = &lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..];
-            eprintln!(
-                "--- the server's log, {} of {} lines ---\n{}",
-                shown.len(),
-                lines.len(),
-                shown.join("\n")
-            );
+            eprintln!("--- the server's log, {} of {} lines ---\n{}", shown.len(), lines.len(), shown.join("\n"));
         }
     }
 }
@@ -325,11 +257,7 @@ impl Builder {
 
     /// One key of a plugin's own configuration.
     pub fn plugin_config(self, name: &str, key: &str, value: &str) -> Self {
-        let key = format!(
-            "HUBBUB_PLUGINS__{}__CONFIG__{}",
-            name.to_uppercase(),
-            key.to_uppercase()
-        );
+        let key = format!("HUBBUB_PLUGINS__{}__CONFIG__{}", name.to_uppercase(), key.to_uppercase());
         self.env(&key, value)
     }
 
@@ -344,14 +272,7 @@ impl Builder {
         let scratch = Scratch::new();
         let (public, admin) = (free_address(), free_address());
         let child = self.spawn(public, admin, &scratch);
-        let mut server = Server {
-            how: self,
-            child,
-            public,
-            admin,
-            scratch,
-            http: reqwest::Client::new(),
-        };
+        let mut server = Server { how: self, child, public, admin, scratch, http: reqwest::Client::new() };
         server.ready().await;
         server
     }
@@ -376,21 +297,12 @@ impl Builder {
     }
 
     fn spawn(&self, public: SocketAddr, admin: SocketAddr, scratch: &Scratch) -> Child {
-        let log = std::fs::File::options()
-            .create(true)
-            .append(true)
-            .open(scratch.log())
-            .expect("the scratch folder is ours");
+        let log = std::fs::File::options().create(true).append(true).open(scratch.log()).expect("the scratch folder is ours");
         let mut command = Command::new(binary());
         command
             .arg(self.command)
             .args(&self.args)
-            .args([
-                "--listen",
-                &public.to_string(),
-                "--admin",
-                &admin.to_string(),
-            ])
+            .args(["--listen", &public.to_string(), "--admin", &admin.to_string()])
             .arg("--data")
             .arg(scratch.0.join("data"))
             .envs(&self.env)
@@ -407,17 +319,10 @@ impl Builder {
 pub struct Scratch(PathBuf);
 
 impl Scratch {
-    #[expect(
-        clippy::new_without_default,
-        reason = "makes a folder: not a default value"
-    )]
+    #[expect(clippy::new_without_default, reason = "makes a folder: not a default value")]
     pub fn new() -> Self {
         static MADE: AtomicU64 = AtomicU64::new(0);
-        let name = format!(
-            "hubbub-test-{}-{}",
-            std::process::id(),
-            MADE.fetch_add(1, Ordering::Relaxed)
-        );
+        let name = format!("hubbub-test-{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
         let folder = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&folder).expect("the temporary folder takes another");
         Self(folder)
@@ -456,11 +361,6 @@ fn free_address() -> SocketAddr {
 }
 
 fn signal(pid: u32, name: &str) {
-    let status = Command::new("kill")
-        .args([&format!("-{name}"), &pid.to_string()])
-        .status();
-    assert!(
-        status.is_ok_and(|status| status.success()),
-        "kill -{name} {pid}"
-    );
+    let status = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status();
+    assert!(status.is_ok_and(|status| status.success()), "kill -{name} {pid}");
 }

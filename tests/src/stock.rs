@@ -49,11 +49,7 @@ impl Stock {
         auth: impl Into<Auth>,
         transports: Transports,
     ) -> Result<StockSocket, String> {
-        let mut socket = StockSocket {
-            process: self.start(),
-            inbox: VecDeque::new(),
-            next_ack: 0,
-        };
+        let mut socket = StockSocket { process: self.start(), inbox: VecDeque::new(), next_ack: 0 };
         let auth = auth.into();
         let transports = match transports {
             Transports::Websocket => json!(["websocket"]),
@@ -61,13 +57,10 @@ impl Stock {
             Transports::Upgrade => json!(["polling", "websocket"]),
         };
         let url = server.url("");
-        let connect = json!({"do": "connect", "url": url, "namespace": namespace, "auth": auth.object(), "transports": transports});
+        let connect =
+            json!({"do": "connect", "url": url, "namespace": namespace, "auth": auth.object(), "transports": transports});
         socket.process.tell(&connect).await;
-        let first = socket
-            .find("the connection", |saw| {
-                matches!(saw["saw"].as_str(), Some("connect" | "refused"))
-            })
-            .await;
+        let first = socket.find("the connection", |saw| matches!(saw["saw"].as_str(), Some("connect" | "refused"))).await;
         match first["saw"].as_str() {
             Some("connect") => Ok(socket),
             _ => Err(first["message"].as_str().unwrap_or_default().to_owned()),
@@ -88,27 +81,19 @@ impl Stock {
 
 impl StockSocket {
     pub async fn emit(&mut self, event: &str, payload: Value) {
-        self.process
-            .tell(&json!({"do": "emit", "args": [event, payload]}))
-            .await;
+        self.process.tell(&json!({"do": "emit", "args": [event, payload]})).await;
     }
 
     /// Emits for an ack that [`acked`](Self::acked) waits for.
     pub async fn emit_for_ack(&mut self, event: &str, payload: Value) -> u64 {
         let ack = self.next_ack;
         self.next_ack += 1;
-        self.process
-            .tell(&json!({"do": "emit", "args": [event, payload], "ack": ack}))
-            .await;
+        self.process.tell(&json!({"do": "emit", "args": [event, payload], "ack": ack})).await;
         ack
     }
 
     pub async fn acked(&mut self, ack: u64) -> Value {
-        let saw = self
-            .find(&format!("the ack {ack}"), |saw| {
-                saw["saw"] == "ack" && saw["ack"] == ack
-            })
-            .await;
+        let saw = self.find(&format!("the ack {ack}"), |saw| saw["saw"] == "ack" && saw["ack"] == ack).await;
         saw["args"][0].clone()
     }
 
@@ -120,34 +105,24 @@ impl StockSocket {
 
     /// The next event of that name: its first argument.
     pub async fn next(&mut self, event: &str) -> Value {
-        let saw = self
-            .find(&format!("the event {event}"), |saw| {
-                saw["saw"] == "event" && saw["args"][0] == event
-            })
-            .await;
+        let saw = self.find(&format!("the event {event}"), |saw| saw["saw"] == "event" && saw["args"][0] == event).await;
         saw["args"][1].clone()
     }
 
     /// Waits until the client connects again by itself.
     pub async fn reconnected(&mut self) {
-        self.find("a reconnection", |saw| saw["saw"] == "connect")
-            .await;
+        self.find("a reconnection", |saw| saw["saw"] == "connect").await;
     }
 
     /// Waits until the client has lost its connection, and says why, in its own words.
     pub async fn disconnected(&mut self) -> String {
-        let saw = self
-            .find("a disconnection", |saw| saw["saw"] == "disconnect")
-            .await;
+        let saw = self.find("a disconnection", |saw| saw["saw"] == "disconnect").await;
         saw["reason"].as_str().unwrap_or_default().to_owned()
     }
 
     /// Waits until the client has moved to websocket.
     pub async fn upgraded(&mut self) {
-        self.find("the upgrade", |saw| {
-            saw["saw"] == "transport" && saw["name"] == "websocket"
-        })
-        .await;
+        self.find("the upgrade", |saw| saw["saw"] == "transport" && saw["name"] == "websocket").await;
     }
 
     async fn find(&mut self, what: &str, is_it: impl Fn(&Value) -> bool) -> Value {
@@ -160,10 +135,7 @@ impl StockSocket {
             match self.process.hear(left).await {
                 Some(saw) if is_it(&saw) => return saw,
                 Some(saw) => self.inbox.push_back(saw),
-                None => panic!(
-                    "waited {DEADLINE:?} for {what}; so far came {:#?}",
-                    self.inbox
-                ),
+                None => panic!("waited {DEADLINE:?} for {what}; so far came {:#?}", self.inbox),
             }
         }
     }

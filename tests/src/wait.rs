@@ -9,11 +9,7 @@ pub const DEADLINE: Duration = Duration::from_secs(20);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Looks until `seen` answers something, and fails with `what` after `deadline`.
-pub async fn until<T, F: AsyncFnMut() -> Option<T>>(
-    what: &str,
-    deadline: Duration,
-    mut seen: F,
-) -> T {
+pub async fn until<T, F: AsyncFnMut() -> Option<T>>(what: &str, deadline: Duration, mut seen: F) -> T {
     let end = Instant::now() + deadline;
     let mut looks = tokio::time::interval(LOOK_EVERY);
     loop {

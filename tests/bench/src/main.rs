@@ -1,1 +1,174 @@
-fn main() {}
+//! Hubbub beside its rivals: starts each, measures each, round by round in one run, and prints how they compare.
+//! It must never compare figures of different runs, and never leave a server behind.
+
+mod child;
+mod client;
+mod clock;
+mod floor;
+mod hubbub;
+mod measure;
+mod native;
+mod node;
+mod results;
+mod server;
+mod stamp;
+mod table;
+mod token;
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use clap::{Parser, Subcommand};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::io::AsyncReadExt;
+
+use crate::hubbub::Hubbub;
+use crate::measure::{Bench, Measure, Scale};
+use crate::results::{Failure, Results};
+use crate::server::{Kind, Starter};
+
+/// Sockets of the largest measure, and what else is open.
+const FILES: u64 = 6000;
+
+/// Measures Hubbub beside a native socketioxide server, Socket.IO on Node and a bare fan-out, all in one run.
+#[derive(Parser)]
+struct Args {
+    /// One round, shorter and smaller: under two minutes. Too rough to judge a bound by.
+    #[arg(long)]
+    quick: bool,
+    /// Which servers; all if not given.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<Kind>,
+    /// Which measures (delivery, acked, connect, idle, stored); all if not given.
+    #[arg(long, value_delimiter = ',')]
+    measures: Vec<String>,
+    /// How often each server is measured; by default 3, with --quick 1.
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Hubbub's binary, from the workspace's folder.
+    #[arg(long, default_value = "target/release/hubbub")]
+    hubbub: PathBuf,
+    /// What Hubbub is started with instead of `dev --no-watch`; addresses and data folder are added.
+    #[arg(long, value_delimiter = ' ', allow_hyphen_values = true)]
+    hubbub_args: Vec<String>,
+    /// More environment for Hubbub, KEY=VALUE; may be repeated.
+    #[arg(long)]
+    hubbub_env: Vec<String>,
+    /// Where to write everything as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Exit with 1 if a bound is exceeded or a measure failed.
+    #[arg(long)]
+    strict: bool,
+    #[command(subcommand)]
+    role: Option<Role>,
+}
+
+#[derive(Subcommand)]
+enum Role {
+    /// Serves as the native rival until standard input ends.
+    #[command(hide = true)]
+    Native { addr: SocketAddr },
+    /// Serves as the floor until standard input ends.
+    #[command(hide = true)]
+    Floor { addr: SocketAddr },
+}
+
+fn main() -> Result<ExitCode> {
+    let args = Args::parse();
+    match args.role {
+        Some(Role::Native { addr }) => serve(native::serve(addr)),
+        Some(Role::Floor { addr }) => serve(floor::serve(addr)),
+        None => compare(&args),
+    }
+}
+
+fn serve(server: impl Future<Output = Result<()>>) -> Result<ExitCode> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(server)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn compare(args: &Args) -> Result<ExitCode> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&stop))?;
+    }
+    raise_file_limit()?;
+    let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| args.only.is_empty() || args.only.contains(kind)).collect();
+    let measures: Vec<Measure> =
+        Measure::ALL.into_iter().filter(|measure| args.measures.is_empty() || args.measures.iter().any(|name| name == measure.name())).collect();
+    ensure!(!measures.is_empty(), "no such measure: there are delivery, acked, connect, idle and stored");
+    if kinds.contains(&Kind::Node) {
+        node::install()?;
+    }
+    let results = run(args, &kinds, &measures, &stop)?;
+    write!(std::io::stdout(), "{}", table::render(&results, &kinds))?;
+    if let Some(path) = &args.json {
+        let mut json = results.json(&kinds);
+        json["quick"] = args.quick.into();
+        std::fs::write(path, format!("{json:#}\n")).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(if args.strict && results.over() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Each round takes each measure once over all servers, each server fresh; who goes first changes from round to round.
+fn run(args: &Args, kinds: &[Kind], measures: &[Measure], stop: &Arc<AtomicBool>) -> Result<Results> {
+    let scale = if args.quick { Scale::QUICK } else { Scale::FULL };
+    // Beside the binary: the system's folder for such things is often in memory, where a sync costs nothing.
+    let binary = std::env::current_exe()?;
+    let folder = tempfile::tempdir_in(binary.parent().context("a binary lies in a folder")?)?;
+    let hubbub = Hubbub { binary: args.hubbub.clone(), args: args.hubbub_args.clone(), env: args.hubbub_env.clone() };
+    let starter = Starter { folder: folder.path(), hubbub: &hubbub, stop };
+    let (mut results, began) = (Results::default(), Instant::now());
+    for round in 0..args.rounds.unwrap_or(scale.rounds) {
+        for (place, measure) in measures.iter().enumerate() {
+            for turn in 0..kinds.len() {
+                let kind = kinds[(turn + round + place) % kinds.len()];
+                if !measure.fits(kind) {
+                    continue;
+                }
+                if began.elapsed() > Duration::from_secs(scale.seconds) {
+                    say(&format!("out of time after {} s: what is left of round {} is left out", scale.seconds, round + 1));
+                    return Ok(results);
+                }
+                say(&format!("round {}: {} of {}", round + 1, measure.name(), kind.name()));
+                let measured = starter.start(kind).and_then(|child| {
+                    let samples = measure.run(&Bench { child: &child, scale, stop });
+                    samples.with_context(|| format!("the server's last words: {:?}", child.tail()))
+                });
+                ensure!(!stop.load(Ordering::Relaxed), "interrupted");
+                match measured {
+                    Ok(samples) => results.add(kind, round, samples),
+                    Err(error) => results.failures.push(Failure { kind, measure: *measure, round, error: format!("{error:#}") }),
+                }
+            }
+        }
+    }
+    Ok(results)
+}
+
+/// # Errors
+/// The shell allows fewer than the measures need.
+fn raise_file_limit() -> Result<()> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    ensure!(most >= FILES, "{FILES} open files are needed, the limit here is {most}: raise it with ulimit -Hn");
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, most, most)?)
+}
+
+/// Progress, beside the tables and not among them.
+fn say(line: &str) {
+    // Nobody may be listening; the tables come all the same.
+    let _ = writeln!(std::io::stderr(), "bench: {line}");
+}
+
+/// Ends when standard input does: the bench holds the other end, so its servers end with it however it ends.
+async fn parent_ended() {
+    let mut byte = [0; 1];
+    while matches!(tokio::io::stdin().read(&mut byte).await, Ok(1..)) {}
+}

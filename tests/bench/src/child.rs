@@ -1,0 +1,153 @@
+//! A server as a process of its own: started, waited for, measured from outside, ended when the value is dropped.
+//! It must never measure with help of the server: what a server says of itself is not compared.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::time::{clock_getcpuclockid, clock_gettime};
+use nix::unistd::Pid;
+
+/// How long a server may take to end by itself before it is killed.
+const END_LIMIT: Duration = Duration::from_secs(10);
+const PROBE_LIMIT: Duration = Duration::from_secs(2);
+/// The pause between two looks at a process.
+const LOOK: Duration = Duration::from_millis(20);
+const LOG_TAIL: usize = 2000;
+
+/// A running server.
+pub(crate) struct Child {
+    process: std::process::Child,
+    pub(crate) addr: SocketAddr,
+    log: PathBuf,
+}
+
+impl Child {
+    /// Starts `command` and returns once `GET /health` at `addr` answers 200. Its output goes to a file beside the run's data.
+    ///
+    /// # Errors
+    /// It ends before it answers, or has not answered after `limit`; the end of its output is in the error.
+    pub(crate) fn start(mut command: Command, addr: SocketAddr, log: PathBuf, limit: Duration, stop: &AtomicBool) -> Result<Self> {
+        let out = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+        // Our own servers and Node's end when their standard input does: even a killed bench leaves none behind.
+        command.stdin(Stdio::piped()).stdout(out.try_clone()?).stderr(out);
+        let process = command.spawn().with_context(|| format!("cannot start {}", command.get_program().display()))?;
+        let mut child = Self { process, addr, log };
+        let began = Instant::now();
+        loop {
+            if let Some(status) = child.process.try_wait()? {
+                bail!("the server ended ({status}) before it answered: {}", child.tail());
+            }
+            if healthy(addr) {
+                return Ok(child);
+            }
+            ensure!(!stop.load(Ordering::Relaxed), "interrupted");
+            ensure!(began.elapsed() < limit, "the server did not answer GET /health within {limit:?}: {}", child.tail());
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    /// CPU time of all its threads so far, user and system, those that have ended among them: what `/proc/PID/stat`
+    /// counts, but in nanoseconds. That file's ticks of 10 ms are too coarse for 2000 connects.
+    pub(crate) fn cpu(&self) -> Result<Duration> {
+        let time = clock_gettime(clock_getcpuclockid(self.pid()?)?)?;
+        Ok(Duration::from(time))
+    }
+
+    /// Bytes resident, walked page by page: `/proc/PID/statm` lags behind by some pages a CPU.
+    pub(crate) fn resident(&self) -> Result<u64> {
+        let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", self.process.id()))?;
+        let line = rollup.lines().find_map(|line| line.strip_prefix("Rss:")).context("no Rss in smaps_rollup")?;
+        let kilobytes: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
+        Ok(kilobytes * 1024)
+    }
+
+    /// The last of what the server printed, for an error.
+    pub(crate) fn tail(&self) -> String {
+        let text = std::fs::read(&self.log).unwrap_or_default();
+        let from = text.len().saturating_sub(LOG_TAIL);
+        String::from_utf8_lossy(&text[from..]).trim().to_owned()
+    }
+
+    fn pid(&self) -> Result<Pid> {
+        Ok(Pid::from_raw(i32::try_from(self.process.id())?))
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if let Ok(pid) = self.pid() {
+            // It may have ended by itself; then there is nobody to tell.
+            let _ = kill(pid, Signal::SIGTERM);
+        }
+        let began = Instant::now();
+        while matches!(self.process.try_wait(), Ok(None)) {
+            if began.elapsed() > END_LIMIT {
+                let _ = self.process.kill();
+                let _ = self.process.wait();
+                return;
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+}
+
+/// An address of loopback that nobody listens at now.
+pub(crate) fn free_addr() -> Result<SocketAddr> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+}
+
+/// This program's own file, which serves as `native` and as `floor`.
+pub(crate) fn own_command(role: &str, addr: SocketAddr) -> Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg(role).arg(addr.to_string());
+    Ok(command)
+}
+
+/// A request with a JSON body, over a connection of its own.
+///
+/// # Errors
+/// The answer is not 2xx, or does not come within 2 s.
+pub(crate) fn post(addr: SocketAddr, path: &str, key: &str, body: &str) -> Result<()> {
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\nAuthorization: Bearer {key}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let answer = exchange(addr, &request)?;
+    ensure!(answer.starts_with("HTTP/1.1 2"), "POST {path} was answered: {answer}");
+    Ok(())
+}
+
+fn healthy(addr: SocketAddr) -> bool {
+    let request = format!("GET /health HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n");
+    exchange(addr, &request).is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+}
+
+fn exchange(addr: SocketAddr, request: &str) -> Result<String> {
+    let mut stream = TcpStream::connect_timeout(&addr, PROBE_LIMIT)?;
+    stream.set_read_timeout(Some(PROBE_LIMIT))?;
+    stream.write_all(request.as_bytes())?;
+    let (mut answer, mut piece) = (Vec::new(), [0; 4096]);
+    // Whoever keeps the connection open in spite of the header is heard until its first silence.
+    while answer.len() < 64 * 1024 {
+        match stream.read(&mut piece) {
+            Ok(0) => break,
+            Ok(n) => answer.extend_from_slice(&piece[..n]),
+            Err(e) if !answer.is_empty() && matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::ConnectionReset) => break,
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+/// The folder of this package, where Node's server lies; the workspace is two levels up.
+pub(crate) fn package() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}

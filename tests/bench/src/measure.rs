@@ -1,0 +1,178 @@
+//! What is measured: the list of measures, how large they are, and what they hand over. It must never print.
+
+mod acked;
+mod connect;
+mod delivery;
+mod idle;
+mod stored;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::Result;
+use hdrhistogram::Histogram;
+
+use crate::child::Child;
+use crate::client::{Door, Swarm};
+use crate::clock::MILLI;
+use crate::server::Kind;
+use crate::token;
+
+/// How large and how long everything is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Scale {
+    pub(crate) rounds: usize,
+    /// The whole run stops taking up new work after this many seconds.
+    pub(crate) seconds: u64,
+    /// ns of load before anything counts.
+    warm: u64,
+    /// ns that a measure of steady load runs.
+    steady: u64,
+    /// ns of each closed loop.
+    closed: u64,
+    idle: usize,
+}
+
+impl Scale {
+    pub(crate) const FULL: Self =
+        Self { rounds: 3, seconds: 540, warm: 1000 * MILLI, steady: 6000 * MILLI, closed: 3000 * MILLI, idle: 5000 };
+    pub(crate) const QUICK: Self =
+        Self { rounds: 1, seconds: 100, warm: 500 * MILLI, steady: 3000 * MILLI, closed: 1500 * MILLI, idle: 2000 };
+}
+
+/// One line of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Figure {
+    pub(crate) id: &'static str,
+    pub(crate) title: &'static str,
+    pub(crate) unit: Unit,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unit {
+    /// Microseconds.
+    Micros,
+    /// Kilobytes of 1024.
+    Kilobytes,
+    PerSecond,
+    /// Things that must not happen: over rounds they add up, where all else is a median.
+    Faults,
+    /// Percent of one core.
+    Percent,
+}
+
+pub(crate) type Sample = (&'static Figure, f64);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Measure {
+    Delivery,
+    Acked,
+    Connect,
+    Idle,
+    Stored,
+}
+
+impl Measure {
+    pub(crate) const ALL: [Self; 5] = [Self::Delivery, Self::Acked, Self::Connect, Self::Idle, Self::Stored];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Delivery => "delivery",
+            Self::Acked => "acked",
+            Self::Connect => "connect",
+            Self::Idle => "idle",
+            Self::Stored => "stored",
+        }
+    }
+
+    pub(crate) fn figures(self) -> &'static [Figure] {
+        match self {
+            Self::Delivery => &delivery::FIGURES,
+            Self::Acked => &acked::FIGURES,
+            Self::Connect => &connect::FIGURES,
+            Self::Idle => &idle::FIGURES,
+            Self::Stored => &stored::FIGURES,
+        }
+    }
+
+    /// Rivals have no stored chat: what a database of their author's choice costs says nothing about them.
+    pub(crate) fn fits(self, kind: Kind) -> bool {
+        self != Self::Stored || kind == Kind::Hubbub
+    }
+
+    /// # Errors
+    /// A client was refused, closed or not answered: then there is no figure to trust.
+    pub(crate) fn run(self, bench: &Bench<'_>) -> Result<Vec<Sample>> {
+        match self {
+            Self::Delivery => delivery::run(bench),
+            Self::Acked => acked::run(bench),
+            Self::Connect => connect::run(bench),
+            Self::Idle => idle::run(bench),
+            Self::Stored => stored::run(bench),
+        }
+    }
+}
+
+/// What a measure works with: one server, fresh from its start.
+pub(crate) struct Bench<'a> {
+    pub(crate) child: &'a Child,
+    pub(crate) scale: Scale,
+    pub(crate) stop: &'a Arc<AtomicBool>,
+}
+
+impl Bench<'_> {
+    fn swarm(&self) -> Result<Swarm> {
+        Swarm::new(self.stop)
+    }
+}
+
+/// Doors for `count` users into `namespace`, their tokens signed beforehand.
+fn doors(namespace: &'static str, count: usize) -> Result<Vec<Door>> {
+    (0..count).map(|index| Ok(Door { namespace, token: token::sign(index)? })).collect()
+}
+
+/// A histogram of nanoseconds, three digits exact, 1 µs to 60 s.
+pub(crate) struct Latency(Histogram<u64>);
+
+impl Latency {
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self(Histogram::new_with_bounds(1000, 60_000_000_000, 3)?))
+    }
+
+    pub(crate) fn record(&mut self, ns: u64) {
+        self.0.saturating_record(ns);
+    }
+
+    fn micros(&self, quantile: f64) -> f64 {
+        self.0.value_at_quantile(quantile) as f64 / 1000.0
+    }
+}
+
+/// Server and generator CPU between two moments.
+struct Meter<'a> {
+    child: &'a Child,
+    server: std::time::Duration,
+    own: std::time::Duration,
+    began: u64,
+}
+
+impl<'a> Meter<'a> {
+    fn start(child: &'a Child) -> Result<Self> {
+        Ok(Self { child, server: child.cpu()?, own: own_cpu()?, began: crate::clock::now() })
+    }
+
+    /// Microseconds of the server's CPU for each of `count`.
+    fn micros_each(&self, count: u64) -> Result<f64> {
+        Ok((self.child.cpu()? - self.server).as_secs_f64() * 1e6 / count.max(1) as f64)
+    }
+
+    /// Percent of a core that the generator itself took. Near 100 its own queueing is in every latency.
+    fn generator(&self) -> Result<f64> {
+        let wall = (crate::clock::now() - self.began) as f64 / 1e9;
+        Ok((own_cpu()? - self.own).as_secs_f64() * 100.0 / wall)
+    }
+}
+
+fn own_cpu() -> Result<std::time::Duration> {
+    Ok(nix::time::clock_gettime(nix::time::ClockId::CLOCK_PROCESS_CPUTIME_ID)?.into())
+}

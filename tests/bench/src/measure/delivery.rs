@@ -1,0 +1,130 @@
+//! Fan-out: 1000 clients in rooms of 100, 300 messages a second, so 30 000 deliveries a second; what one costs the server, how long it takes,
+//! and whether each member got each message once and in order. It must never count a delivery that was not checked.
+
+use anyhow::{Context, Result, ensure};
+
+use super::{Bench, Figure, Latency, Meter, Sample, Unit, doors};
+use crate::client::{Client, Packet, STEP_LIMIT, Swarm};
+use crate::clock::{MILLI, Pace, now};
+use crate::stamp;
+
+const CLIENTS: usize = 1000;
+const ROOM: usize = 100;
+const ROOMS: usize = CLIENTS / ROOM;
+const MESSAGES_PER_SECOND: f64 = 300.0;
+/// After the last message: this long without a delivery means that what is missing is lost.
+const DRAIN: u64 = 2000 * MILLI;
+
+pub(super) static FIGURES: [Figure; 7] = [
+    Figure { id: "cpu_delivery", title: "CPU a delivery", unit: Unit::Micros },
+    Figure { id: "delivery_p50", title: "latency p50", unit: Unit::Micros },
+    Figure { id: "delivery_p99", title: "latency p99", unit: Unit::Micros },
+    Figure { id: "delivery_max", title: "latency max", unit: Unit::Micros },
+    Figure { id: "lost", title: "lost deliveries", unit: Unit::Faults },
+    Figure { id: "misplaced", title: "doubled or out of order", unit: Unit::Faults },
+    Figure { id: "delivery_generator", title: "generator's own CPU", unit: Unit::Percent },
+];
+
+pub(super) fn run(bench: &Bench<'_>) -> Result<Vec<Sample>> {
+    let mut swarm = bench.swarm()?;
+    swarm.open(bench.child.addr, doors("/", CLIENTS)?, None)?;
+    swarm.ask_all(|index, out| stamp::join(out, index / ROOM))?;
+    swarm.settle(300 * MILLI)?;
+    let mut load = Load::new()?;
+    load.send_for(&mut swarm, bench.scale.warm)?;
+    load.drain(&mut swarm)?;
+    let before = load.tally.received;
+    ensure!(before > 0, "nothing was delivered");
+    load.tally.latency = Some(Latency::new()?);
+    let meter = Meter::start(bench.child)?;
+    load.send_for(&mut swarm, bench.scale.steady)?;
+    let generator = meter.generator()?;
+    load.drain(&mut swarm)?;
+    let cpu = meter.micros_each(load.tally.received - before)?;
+    let latency = load.tally.latency.as_ref().context("measured")?;
+    let faults = [load.lost() as f64, load.tally.misplaced as f64];
+    let values = [cpu, latency.micros(0.5), latency.micros(0.99), latency.micros(1.0), faults[0], faults[1], generator];
+    Ok(FIGURES.iter().zip(values).collect())
+}
+
+struct Load {
+    /// Messages sent to each room.
+    sent: [u32; ROOMS],
+    turn: usize,
+    tally: Tally,
+}
+
+/// What the members got.
+struct Tally {
+    /// The next number each member waits for.
+    next: Vec<u32>,
+    got: Vec<u32>,
+    received: u64,
+    misplaced: u64,
+    latency: Option<Latency>,
+}
+
+impl Load {
+    fn new() -> Result<Self> {
+        let tally = Tally { next: vec![0; CLIENTS], got: vec![0; CLIENTS], received: 0, misplaced: 0, latency: None };
+        Ok(Self { sent: [0; ROOMS], turn: 0, tally })
+    }
+
+    fn send_for(&mut self, swarm: &mut Swarm, ns: u64) -> Result<()> {
+        let start = now();
+        let mut pace = Pace::per_second(MESSAGES_PER_SECOND, start);
+        while now() < start + ns {
+            while pace.due(now()) {
+                let (room, member) = (self.turn % ROOMS, self.turn / ROOMS % ROOM);
+                self.turn += 1;
+                let number = self.sent[room];
+                swarm.client(room * ROOM + member)?.emit(None, |out| stamp::message(out, room, now(), number))?;
+                self.sent[room] += 1;
+            }
+            let tally = &mut self.tally;
+            swarm.turn(pace.next().min(start + ns), |client, packet| tally.take(client, packet))?;
+        }
+        Ok(())
+    }
+
+    /// Waits for all that is under way; a silence of two seconds ends it, and what has not come by then is lost.
+    fn drain(&mut self, swarm: &mut Swarm) -> Result<()> {
+        let limit = now() + STEP_LIMIT;
+        let mut until = now() + DRAIN;
+        while self.lost() > 0 && now() < until.min(limit) {
+            let before = self.tally.received;
+            let tally = &mut self.tally;
+            swarm.turn(until, |client, packet| tally.take(client, packet))?;
+            if self.tally.received > before {
+                until = now() + DRAIN;
+            }
+        }
+        Ok(())
+    }
+
+    fn lost(&self) -> u64 {
+        let expected = |index: usize| self.sent.get(index / ROOM).copied().unwrap_or(0);
+        self.tally.got.iter().enumerate().map(|(index, got)| u64::from(expected(index).saturating_sub(*got))).sum()
+    }
+}
+
+impl Tally {
+    fn take(&mut self, client: &Client, packet: Packet<'_>) -> Result<()> {
+        let Packet::Event(event) = packet else { return Ok(()) };
+        ensure!(!event.starts_with(br#"["error""#), "refused: {}", String::from_utf8_lossy(event));
+        let Some(stamp) = stamp::read(event) else { return Ok(()) };
+        let (next, got) = (&mut self.next[client.index], &mut self.got[client.index]);
+        // One that was skipped is lost, not misplaced: the count of what came tells.
+        if stamp.number < *next {
+            self.misplaced += 1;
+            return Ok(());
+        }
+        *next = stamp.number + 1;
+        *got += 1;
+        self.received += 1;
+        if let Some(latency) = &mut self.latency {
+            latency.record(now() - stamp.at);
+        }
+        Ok(())
+    }
+}

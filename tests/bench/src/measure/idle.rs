@@ -1,0 +1,45 @@
+//! Idle connections: what each keeps resident in the server's process once all is quiet. It must never measure a process that has held
+//! more connections before: the memory it kept would be counted as free.
+
+use anyhow::Result;
+
+use super::{Bench, Figure, Sample, Unit, doors};
+use crate::clock::{MILLI, SECOND, now};
+
+/// Connections before the first look, so that what a process makes once is not shared out among the rest.
+const WARM: usize = 100;
+const LOOK: u64 = 250 * MILLI;
+/// Settled: this many looks in a row within `SLACK` bytes of each other.
+const LOOKS: usize = 4;
+const SLACK: u64 = 128 * 1024;
+/// Node frees what a connect left behind only when it gets to collect; after this it is what it is.
+const SETTLE_LIMIT: u64 = 10 * SECOND;
+
+pub(super) static FIGURES: [Figure; 1] = [Figure { id: "idle_memory", title: "memory an idle connection", unit: Unit::Kilobytes }];
+
+pub(super) fn run(bench: &Bench<'_>) -> Result<Vec<Sample>> {
+    let count = bench.scale.idle;
+    let mut doors = doors("/", WARM + count)?;
+    let counted = doors.split_off(WARM);
+    let mut swarm = bench.swarm()?;
+    let settled = |swarm: &mut crate::client::Swarm| -> Result<u64> {
+        let limit = now() + SETTLE_LIMIT;
+        let (mut last, mut same) = (bench.child.resident()?, 0);
+        while same < LOOKS && now() < limit {
+            let look = now() + LOOK;
+            while now() < look {
+                swarm.turn(look, |_, _| Ok(()))?;
+            }
+            let resident = bench.child.resident()?;
+            same = if resident.abs_diff(last) <= SLACK { same + 1 } else { 0 };
+            last = resident;
+        }
+        Ok(last)
+    };
+    swarm.open(bench.child.addr, doors, None)?;
+    let before = settled(&mut swarm)?;
+    swarm.open(bench.child.addr, counted, None)?;
+    let after = settled(&mut swarm)?;
+    let each = after.saturating_sub(before) as f64 / 1024.0 / count as f64;
+    Ok(vec![(&FIGURES[0], each)])
+}

@@ -1,0 +1,125 @@
+//! Stored messages: the courses' chat, where an ack says that the message is on disk. 1, 10 and 100 people, each in a chat of their own, each
+//! sending again when acked. It must never be run over a memory file system: there a sync costs nothing.
+
+use std::io::Write;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::{Bench, Figure, Latency, Meter, Sample, Unit, doors};
+use crate::child::post;
+use crate::client::{Packet, STEP_LIMIT, Swarm, accepted};
+use crate::clock::{MILLI, SECOND, now};
+use crate::hubbub::API_KEY;
+use crate::{stamp, token};
+
+const SENDERS: [usize; 3] = [1, 10, 100];
+const MOST: usize = 100;
+/// Between two tries to join: a published chat is accepted before the plugin has handled it.
+const AGAIN: u64 = 20 * MILLI;
+
+pub(super) static FIGURES: [Figure; 12] = [
+    Figure { id: "stored_1_rate", title: "stored, 1 sender", unit: Unit::PerSecond },
+    Figure { id: "stored_1_p50", title: "  ack p50", unit: Unit::Micros },
+    Figure { id: "stored_1_p99", title: "  ack p99", unit: Unit::Micros },
+    Figure { id: "stored_1_cpu", title: "  CPU a message", unit: Unit::Micros },
+    Figure { id: "stored_10_rate", title: "stored, 10 senders", unit: Unit::PerSecond },
+    Figure { id: "stored_10_p50", title: "  ack p50", unit: Unit::Micros },
+    Figure { id: "stored_10_p99", title: "  ack p99", unit: Unit::Micros },
+    Figure { id: "stored_10_cpu", title: "  CPU a message", unit: Unit::Micros },
+    Figure { id: "stored_100_rate", title: "stored, 100 senders", unit: Unit::PerSecond },
+    Figure { id: "stored_100_p50", title: "  ack p50", unit: Unit::Micros },
+    Figure { id: "stored_100_p99", title: "  ack p99", unit: Unit::Micros },
+    Figure { id: "stored_100_cpu", title: "  CPU a message", unit: Unit::Micros },
+];
+
+pub(super) fn run(bench: &Bench<'_>) -> Result<Vec<Sample>> {
+    // The data folder outlives the rounds; a chat's name does not come twice.
+    let run = now();
+    for index in 0..MOST {
+        post(bench.child.addr, "/api/publish", API_KEY, &upserted(run, index))?;
+    }
+    let mut swarm = bench.swarm()?;
+    swarm.open(bench.child.addr, doors("/chat", MOST)?, None)?;
+    (0..MOST).try_for_each(|index| join(&mut swarm, run, index))?;
+    swarm.settle(300 * MILLI)?;
+    closed(&mut swarm, run, 10, bench.scale.warm)?;
+    let mut values = Vec::new();
+    for senders in SENDERS {
+        let meter = Meter::start(bench.child)?;
+        let (stored, latency) = closed(&mut swarm, run, senders, bench.scale.closed)?;
+        let rate = stored as f64 * SECOND as f64 / bench.scale.closed as f64;
+        values.extend([rate, latency.micros(0.5), latency.micros(0.99), meter.micros_each(stored)?]);
+    }
+    Ok(FIGURES.iter().zip(values).collect())
+}
+
+fn upserted(run: u64, index: usize) -> String {
+    let people = [(token::user(index), "STUDENT"), (format!("teacher-{index}"), "INSTRUCTOR")];
+    let people = people.map(|(id, role)| serde_json::json!({ "userId": id, "name": id, "role": role }));
+    serde_json::json!({ "topic": "chat.upserted", "data": { "chatId": chat(run, index), "participants": people } }).to_string()
+}
+
+fn chat(run: u64, index: usize) -> String {
+    format!("bench-{run}-{index}")
+}
+
+/// Joins, again and again until the chat is known.
+fn join(swarm: &mut Swarm, run: u64, index: usize) -> Result<()> {
+    let limit = now() + STEP_LIMIT;
+    loop {
+        let body = format!(r#"["chat:join",{{"chatId":"{}"}}]"#, chat(run, index));
+        swarm.client(index)?.emit(Some(0), |out| out.extend_from_slice(body.as_bytes()))?;
+        let mut answer = None;
+        while answer.is_none() {
+            ensure!(now() < limit, "chat:join was not answered");
+            swarm.turn(limit, |client, packet| {
+                if let (Packet::Ack(_, args), true) = (packet, client.index == index) {
+                    answer = Some(accepted(args));
+                }
+                Ok(())
+            })?;
+        }
+        match answer.context("answered")? {
+            Ok(()) => return Ok(()),
+            Err(refusal) if now() > limit => bail!(refusal),
+            Err(_) => {}
+        }
+        let again = now() + AGAIN;
+        while now() < again {
+            swarm.turn(again, |_, _| Ok(()))?;
+        }
+    }
+}
+
+/// The first `senders` clients send, wait for the ack and send again, for `ns`; how many acks came in that time.
+fn closed(swarm: &mut Swarm, run: u64, senders: usize, ns: u64) -> Result<(u64, Latency)> {
+    let chats: Vec<String> = (0..senders).map(|index| chat(run, index)).collect();
+    let mut sent = vec![0u64; senders];
+    let (mut stored, mut waiting, mut latency) = (0u64, senders, Latency::new()?);
+    let end = now() + ns;
+    for index in 0..senders {
+        sent[index] = now();
+        swarm.client(index)?.emit(Some(1), |out| message(out, &chats[index]))?;
+    }
+    while waiting > 0 {
+        ensure!(now() < end + STEP_LIMIT, "{waiting} acks are missing");
+        swarm.turn(end + STEP_LIMIT, |client, packet| {
+            let Packet::Ack(_, args) = packet else { return Ok(()) };
+            accepted(args)?;
+            let index = client.index;
+            latency.record(now() - sent[index]);
+            if now() < end {
+                stored += 1;
+                sent[index] = now();
+                return client.emit(Some(1), |out| message(out, &chats[index]));
+            }
+            waiting -= 1;
+            Ok(())
+        })?;
+    }
+    Ok((stored, latency))
+}
+
+fn message(out: &mut Vec<u8>, chat: &str) {
+    let _ = write!(out, r#"["chat:message",{{"chatId":"{chat}","content":"{}"}}]"#, stamp::text(now(), 0));
+}

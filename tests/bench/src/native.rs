@@ -1,0 +1,125 @@
+//! The rival closest to us: the same chat as ordinary socketioxide handlers, in a server of their own.
+//! It must never be slower than a careful author would write it, nor leave out what the chat asks for.
+
+use std::net::SocketAddr;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use axum::routing::get;
+use axum::serve::ListenerExt;
+use serde::{Deserialize, Serialize};
+use socketioxide::SocketIo;
+use socketioxide::extract::{AckSender, Data, SocketRef, TryData};
+use socketioxide::handler::ConnectHandler;
+use tokio::net::TcpListener;
+use uuid::Uuid;
+
+use crate::child::own_command;
+use crate::token::{Checker, Claims};
+
+/// Longest message, in characters.
+const MESSAGE_LIMIT: usize = 2000;
+
+pub(crate) fn command(addr: SocketAddr) -> Result<Command> {
+    own_command("native", addr)
+}
+
+#[derive(Deserialize)]
+struct Auth {
+    token: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Join {
+    video_id: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Message {
+    video_id: String,
+    message: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Said<'a> {
+    id: Uuid,
+    video_id: &'a str,
+    user_id: &'a str,
+    message: &'a str,
+    timestamp: u64,
+}
+
+#[derive(Serialize)]
+struct Done {}
+
+#[derive(Serialize)]
+struct Refusal {
+    error: Problem,
+}
+
+#[derive(Serialize)]
+struct Problem {
+    code: &'static str,
+    message: &'static str,
+}
+
+const INVALID: Refusal = Refusal { error: Problem { code: "invalid", message: "Invalid message" } };
+
+/// Serves until its standard input ends.
+///
+/// # Errors
+/// The address is taken.
+pub(crate) async fn serve(addr: SocketAddr) -> Result<()> {
+    let checker = Arc::new(Checker::new());
+    let (layer, io) = SocketIo::new_layer();
+    let auth = move |socket: SocketRef, TryData(auth): TryData<Auth>| {
+        let checker = Arc::clone(&checker);
+        async move {
+            let Ok(auth) = auth else { return Err("Authentication error") };
+            let claims = checker.check(&auth.token).map_err(|_| "Invalid token")?;
+            socket.extensions.insert(Arc::new(claims));
+            Ok(())
+        }
+    };
+    io.ns("/", connected.with(auth));
+    // Nagle's algorithm would hold every other packet back for the client's delayed ack.
+    let listener = TcpListener::bind(addr).await.context("cannot listen")?.tap_io(|stream| {
+        let _ = stream.set_nodelay(true);
+    });
+    let app = axum::Router::new().route("/health", get(|| async { "{}" })).layer(layer);
+    tokio::select! {
+        served = axum::serve(listener, app) => Ok(served?),
+        () = crate::parent_ended() => Ok(()),
+    }
+}
+
+async fn connected(socket: SocketRef) {
+    socket.on("chat:join", async |socket: SocketRef, Data(join): Data<Join>, ack: AckSender| {
+        socket.join(room(&join.video_id));
+        let _ = ack.send(&Done {});
+    });
+    socket.on("chat:message", said);
+}
+
+async fn said(socket: SocketRef, Data(message): Data<Message>, ack: AckSender) {
+    let Some(user) = socket.extensions.get::<Arc<Claims>>() else { return };
+    let text = message.message.trim();
+    if text.is_empty() || text.chars().count() > MESSAGE_LIMIT {
+        let _ = ack.send(&INVALID);
+        return;
+    }
+    let timestamp = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_millis() as u64);
+    let said = Said { id: Uuid::new_v4(), video_id: &message.video_id, user_id: &user.sub, message: text, timestamp };
+    // A member whose queue is full loses this one; the generator counts what did not arrive.
+    let _ = socket.within(room(&message.video_id)).emit("chat:message", &said).await;
+    let _ = ack.send(&Done {});
+}
+
+fn room(video_id: &str) -> String {
+    format!("chat:{video_id}")
+}

@@ -1,0 +1,164 @@
+//! What all rounds gave, and the bounds it is held against. It must never drop a failure.
+
+use serde_json::{Value, json};
+
+use crate::measure::{Figure, Measure, Sample, Unit};
+use crate::server::Kind;
+
+/// A ratio to a rival, or a value of Hubbub's own, that must not be exceeded.
+pub(crate) struct Bound {
+    pub(crate) figure: &'static str,
+    /// `None`: the limit is on the value itself.
+    pub(crate) rival: Option<Kind>,
+    pub(crate) limit: f64,
+}
+
+pub(crate) const BOUNDS: [Bound; 8] = [
+    Bound { figure: "cpu_delivery", rival: Some(Kind::Native), limit: 1.05 },
+    Bound { figure: "cpu_delivery", rival: Some(Kind::Node), limit: 0.9 },
+    Bound { figure: "delivery_p99", rival: Some(Kind::Native), limit: 1.1 },
+    Bound { figure: "cpu_acked", rival: Some(Kind::Native), limit: 1.1 },
+    Bound { figure: "cpu_connect", rival: Some(Kind::Native), limit: 1.5 },
+    Bound { figure: "idle_memory", rival: None, limit: 16.0 },
+    Bound { figure: "lost", rival: None, limit: 0.0 },
+    Bound { figure: "misplaced", rival: None, limit: 0.0 },
+];
+
+struct Record {
+    kind: Kind,
+    round: usize,
+    figure: &'static Figure,
+    value: f64,
+}
+
+pub(crate) struct Failure {
+    pub(crate) kind: Kind,
+    pub(crate) measure: Measure,
+    pub(crate) round: usize,
+    pub(crate) error: String,
+}
+
+#[derive(Default)]
+pub(crate) struct Results {
+    records: Vec<Record>,
+    pub(crate) failures: Vec<Failure>,
+}
+
+impl Results {
+    pub(crate) fn add(&mut self, kind: Kind, round: usize, samples: Vec<Sample>) {
+        self.records.extend(samples.into_iter().map(|(figure, value)| Record { kind, round, figure, value }));
+    }
+
+    /// The median over the rounds; of faults the sum.
+    pub(crate) fn value(&self, kind: Kind, figure: &Figure) -> Option<f64> {
+        let values: Vec<f64> = self.of(kind, figure.id).map(|record| record.value).collect();
+        if figure.unit == Unit::Faults {
+            return (!values.is_empty()).then(|| values.iter().sum());
+        }
+        median(values)
+    }
+
+    /// The median of the rounds' own ratios of Hubbub to a rival: the two stood beside each other in each, so noise that lasts cancels out.
+    pub(crate) fn ratio(&self, rival: Kind, figure: &str) -> Option<f64> {
+        let theirs = |round| self.of(rival, figure).find(|record| record.round == round);
+        let ratios = self.of(Kind::Hubbub, figure).filter_map(|ours| Some(ours.value / theirs(ours.round)?.value));
+        median(ratios.filter(|ratio| ratio.is_finite()).collect())
+    }
+
+    /// What a bound is compared with; nothing where it was not measured.
+    pub(crate) fn bounded(&self, bound: &Bound) -> Option<f64> {
+        match bound.rival {
+            Some(rival) => self.ratio(rival, bound.figure),
+            None => self.value(Kind::Hubbub, figures().find(|figure| figure.id == bound.figure)?),
+        }
+    }
+
+    /// Whether something failed, or a bound was exceeded.
+    pub(crate) fn over(&self) -> bool {
+        let exceeded = |bound: &Bound| self.bounded(bound).is_some_and(|value| value > bound.limit);
+        !self.failures.is_empty() || BOUNDS.iter().any(exceeded)
+    }
+
+    pub(crate) fn json(&self, kinds: &[Kind]) -> Value {
+        let servers = |figure: &'static Figure| -> Value {
+            let one = |kind: &Kind| {
+                let rounds: Vec<f64> = self.of(*kind, figure.id).map(|record| record.value).collect();
+                Some((kind.name().to_owned(), json!({ "value": self.value(*kind, figure)?, "rounds": rounds })))
+            };
+            kinds.iter().filter_map(one).collect::<serde_json::Map<_, _>>().into()
+        };
+        let figures: Vec<Value> = figures()
+            .map(|figure| {
+                json!({
+                    "id": figure.id, "title": figure.title.trim(), "unit": figure.unit.name(), "servers": servers(figure),
+                    "toNative": self.ratio(Kind::Native, figure.id), "toNode": self.ratio(Kind::Node, figure.id),
+                })
+            })
+            .collect();
+        let bounds = BOUNDS.iter().map(|bound| {
+            let value = self.bounded(bound);
+            json!({
+                "figure": bound.figure, "against": bound.rival, "limit": bound.limit, "value": value,
+                "ok": value.map(|value| value <= bound.limit),
+            })
+        });
+        let failures = self.failures.iter().map(|failure| {
+            json!({ "server": failure.kind, "measure": failure.measure.name(), "round": failure.round, "error": failure.error })
+        });
+        json!({ "figures": figures, "bounds": bounds.collect::<Vec<_>>(), "failures": failures.collect::<Vec<_>>() })
+    }
+
+    fn of(&self, kind: Kind, figure: &str) -> impl Iterator<Item = &Record> {
+        self.records.iter().filter(move |record| record.kind == kind && record.figure.id == figure)
+    }
+}
+
+pub(crate) fn figures() -> impl Iterator<Item = &'static Figure> {
+    Measure::ALL.into_iter().flat_map(Measure::figures)
+}
+
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    let upper = *values.get(middle)?;
+    Some(if values.len() % 2 == 1 { upper } else { f64::midpoint(values[middle - 1], upper) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figure(id: &str) -> &'static Figure {
+        figures().find(|figure| figure.id == id).unwrap()
+    }
+
+    #[test]
+    fn a_ratio_compares_within_rounds() {
+        let mut results = Results::default();
+        for (round, noise) in [1.0, 3.0, 2.0].into_iter().enumerate() {
+            results.add(Kind::Hubbub, round, vec![(figure("cpu_delivery"), 6.0 * noise)]);
+            results.add(Kind::Native, round, vec![(figure("cpu_delivery"), 5.0 * noise)]);
+        }
+        assert_eq!(results.ratio(Kind::Native, "cpu_delivery"), Some(1.2));
+        assert_eq!(results.value(Kind::Hubbub, figure("cpu_delivery")), Some(12.0));
+        assert!(results.over());
+    }
+
+    #[test]
+    fn faults_of_all_rounds_count() {
+        let mut results = Results::default();
+        results.add(Kind::Hubbub, 0, vec![(figure("lost"), 0.0)]);
+        assert!(!results.over());
+        results.add(Kind::Hubbub, 1, vec![(figure("lost"), 1.0)]);
+        results.add(Kind::Hubbub, 2, vec![(figure("lost"), 0.0)]);
+        assert_eq!(results.value(Kind::Hubbub, figure("lost")), Some(1.0));
+        assert!(results.over());
+    }
+
+    #[test]
+    fn every_bound_names_a_figure() {
+        for bound in &BOUNDS {
+            assert_eq!(figure(bound.figure).id, bound.figure);
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! The servers compared, and how each is started. It must never start one differently from round to round.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::child::{Child, free_addr};
+use crate::hubbub::Hubbub;
+use crate::{floor, native, node};
+
+/// Hubbub builds and compiles its plugins at its first start.
+const HUBBUB_LIMIT: Duration = Duration::from_secs(180);
+const RIVAL_LIMIT: Duration = Duration::from_secs(20);
+
+/// One server; the order is the table's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Kind {
+    /// Hubbub, its chat a sandboxed plugin.
+    Hubbub,
+    /// Socketioxide, the chat as native handlers.
+    Native,
+    /// Socket.IO on Node.
+    Node,
+    /// One write() a member and nothing else.
+    Floor,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 4] = [Self::Hubbub, Self::Native, Self::Node, Self::Floor];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Hubbub => "hubbub",
+            Self::Native => "native",
+            Self::Node => "node",
+            Self::Floor => "floor",
+        }
+    }
+}
+
+/// Starts servers for one run, all below one folder.
+pub(crate) struct Starter<'a> {
+    pub(crate) folder: &'a Path,
+    pub(crate) hubbub: &'a Hubbub,
+    pub(crate) stop: &'a AtomicBool,
+}
+
+impl Starter<'_> {
+    /// # Errors
+    /// It cannot be started or does not answer.
+    pub(crate) fn start(&self, kind: Kind) -> Result<Child> {
+        let addr = free_addr()?;
+        let limit = if kind == Kind::Hubbub { HUBBUB_LIMIT } else { RIVAL_LIMIT };
+        let log = self.folder.join(format!("{}.log", kind.name()));
+        Child::start(self.command(kind, addr)?, addr, log, limit, self.stop)
+    }
+
+    fn command(&self, kind: Kind, addr: SocketAddr) -> Result<Command> {
+        match kind {
+            Kind::Hubbub => self.hubbub.command(addr, &self.folder.join("hubbub")),
+            Kind::Native => native::command(addr),
+            Kind::Node => node::command(addr),
+            Kind::Floor => floor::command(addr),
+        }
+    }
+}

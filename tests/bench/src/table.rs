@@ -1,0 +1,99 @@
+//! The run as two tables: what each server took, and how Hubbub stands to its rivals and its bounds. It must never round a bound into "ok".
+
+use std::fmt::Write;
+
+use crate::measure::{Measure, Unit};
+use crate::results::{BOUNDS, Results};
+use crate::server::Kind;
+
+const TITLE: usize = 36;
+const CELL: usize = 14;
+const WIDE: usize = 24;
+
+impl Unit {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Micros => "µs",
+            Self::Kilobytes => "KB",
+            Self::PerSecond => "/s",
+            Self::Faults => "",
+            Self::Percent => "%",
+        }
+    }
+
+    fn show(self, value: f64) -> String {
+        let digits = usize::from(matches!(self, Self::Micros | Self::Kilobytes | Self::Percent) && value < 1000.0);
+        let digits = if value < 100.0 { digits * 2 } else { digits };
+        format!("{value:.digits$} {}", self.name()).trim_end().to_owned()
+    }
+}
+
+/// Both tables, and what failed.
+pub(crate) fn render(results: &Results, kinds: &[Kind]) -> String {
+    let mut out = String::new();
+    // Writing to a String cannot fail.
+    let _ = absolute(&mut out, results, kinds);
+    let _ = ratios(&mut out, results);
+    for failure in &results.failures {
+        let (kind, measure) = (failure.kind.name(), failure.measure.name());
+        let _ = writeln!(out, "FAILED  {kind}, {measure}, round {}: {}", failure.round + 1, failure.error);
+    }
+    out
+}
+
+fn absolute(out: &mut String, results: &Results, kinds: &[Kind]) -> std::fmt::Result {
+    write!(out, "\n{:TITLE$}", "medians over the rounds")?;
+    kinds.iter().try_for_each(|kind| write!(out, "{:>CELL$}", kind.name()))?;
+    writeln!(out)?;
+    for measure in Measure::ALL {
+        let mut first = true;
+        for figure in measure.figures() {
+            let values: Vec<Option<f64>> = kinds.iter().map(|kind| results.value(*kind, figure)).collect();
+            if values.iter().all(Option::is_none) {
+                continue;
+            }
+            if std::mem::take(&mut first) {
+                writeln!(out, "{}", measure.name())?;
+            }
+            write!(out, "  {:width$}", figure.title, width = TITLE - 2)?;
+            for value in values {
+                let cell = value.map_or_else(|| "–".to_owned(), |value| figure.unit.show(value));
+                write!(out, "{cell:>CELL$}")?;
+            }
+            writeln!(out)?;
+        }
+    }
+    Ok(())
+}
+
+fn ratios(out: &mut String, results: &Results) -> std::fmt::Result {
+    let compared = |unit| matches!(unit, Unit::Micros | Unit::Kilobytes | Unit::PerSecond);
+    let mut lines = String::new();
+    for figure in Measure::ALL.into_iter().flat_map(Measure::figures) {
+        let cells: Vec<String> = [Kind::Native, Kind::Node]
+            .into_iter()
+            .map(|rival| results.ratio(rival, figure.id).filter(|_| compared(figure.unit)))
+            .zip([Kind::Native, Kind::Node])
+            .map(|(ratio, rival)| ratio.map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.2}{}", verdict(figure.id, Some(rival), ratio))))
+            .collect();
+        let own = results.value(Kind::Hubbub, figure).map(|value| verdict(figure.id, None, value)).unwrap_or_default();
+        if cells.iter().all(|cell| cell == "–") && own.is_empty() {
+            continue;
+        }
+        write!(lines, "  {:width$}", figure.title, width = TITLE - 2)?;
+        cells.iter().try_for_each(|cell| write!(lines, "{cell:>WIDE$}"))?;
+        writeln!(lines, "{:>WIDE$}", own.trim())?;
+    }
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let title = "medians of the rounds' ratios";
+    writeln!(out, "\n{title:TITLE$}{:>WIDE$}{:>WIDE$}{:>WIDE$}", "hubbub ÷ native", "hubbub ÷ node", "own bound")?;
+    writeln!(out, "{lines}")
+}
+
+fn verdict(figure: &str, rival: Option<Kind>, value: f64) -> String {
+    let Some(bound) = BOUNDS.iter().find(|bound| bound.figure == figure && bound.rival == rival) else { return String::new() };
+    let word = if value <= bound.limit { "ok" } else { "OVER" };
+    format!("  (≤ {} {word})", bound.limit)
+}

@@ -1,0 +1,105 @@
+//! The bus and the straight way to clients, as a backend uses them. Must never speak of a product's rules.
+
+use serde_json::{Value, json};
+use tests::Server;
+
+use crate::scene::{join, member, open_chat, user};
+
+#[tokio::test]
+async fn what_is_published_is_accepted_and_handled() {
+    let server = Server::dev().start().await;
+    open_chat(&server, "c1", &["ana"]).await;
+    let mut ana = server.connect("/chat", user("ana")).await;
+    assert_eq!(join(&mut ana, "c1").await["chatId"], "c1");
+    // A topic that nobody handles is accepted all the same: who publishes need not know who listens.
+    server.publish("nobody.listens", json!({"a": 1})).await;
+}
+
+#[tokio::test]
+async fn a_message_with_an_id_is_handled_once() {
+    let server = Server::dev().start().await;
+    let upsert = |who: &str| json!({"chatId": "c1", "participants": [{"userId": who, "name": who, "role": "STUDENT"}]});
+    let publish = async |id: &str, data: Value| {
+        server.publish_message(&json!({"topic": "chat.upserted", "data": data, "id": id, "key": "c1"})).await;
+    };
+    publish("m1", upsert("ana")).await;
+    publish("m2", upsert("bia")).await;
+    // The first once more, as a backend that retries would send it: it must not undo the second.
+    publish("m1", upsert("ana")).await;
+    publish("m3", json!({"chatId": "c2", "participants": [{"userId": "bia", "name": "b", "role": "STUDENT"}]})).await;
+    let mut bia = server.connect("/chat", user("bia")).await;
+    join(&mut bia, "c2").await;
+    let joined = join(&mut bia, "c1").await;
+    assert_eq!(joined["participants"][0]["userId"], "bia");
+}
+
+#[tokio::test]
+async fn messages_of_one_key_are_handled_in_the_order_accepted() {
+    let server = Server::dev().start().await;
+    for n in 0..40 {
+        let participant = json!({"userId": "ana", "name": format!("name {n}"), "role": "STUDENT"});
+        let data = json!({"chatId": "c1", "participants": [participant]});
+        server.publish_message(&json!({"topic": "chat.upserted", "key": "c1", "data": data})).await;
+    }
+    let mut ana = server.connect("/chat", user("ana")).await;
+    tests::wait::eventually("the last of them to be in force", async || {
+        let reply = ana.ask("chat:join", json!({"chatId": "c1"})).await;
+        reply["participants"][0]["name"] == "name 39"
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_message_that_the_plugin_cannot_read_holds_up_no_other() {
+    let server = Server::dev().start().await;
+    for bad in [json!(null), json!("text"), json!({}), json!({"chatId": 7}), json!({"chatId": "c1", "participants": "none"})] {
+        server.publish("chat.upserted", bad).await;
+    }
+    open_chat(&server, "c1", &["ana"]).await;
+    member(&server, "ana", "c1").await;
+}
+
+#[tokio::test]
+async fn a_bad_request_is_refused_with_a_reason() {
+    let server = Server::dev().start().await;
+    let message = json!({"topic": "chat.upserted", "data": {}});
+    for path in ["/api/publish", "/api/emit"] {
+        let no_key = server.http().post(server.url(path)).json(&message).send().await.expect("an answer");
+        assert_eq!(no_key.status(), 401, "{path} without a key");
+        let wrong_key = server.http().post(server.url(path)).bearer_auth("dev-admin-token").json(&message);
+        assert_eq!(wrong_key.send().await.expect("an answer").status(), 401, "{path} with another key");
+        for bad in [json!({}), json!([]), json!({"topic": 1, "data": {}}), json!({"topic": "Not A Topic", "data": {}})] {
+            let (status, body) = server.api(path, &bad).await;
+            assert!((400..500).contains(&status) && !body.is_empty(), "{path} {bad}: {status} {body}");
+        }
+    }
+    let unknown_key = json!({"topic": "chat.upserted", "data": {}, "datas": {}});
+    assert_eq!(server.api("/api/publish", &unknown_key).await.0, 400, "a key misspelt is no key left out");
+    let deep = format!("{{\"topic\":\"chat.upserted\",\"data\":{}{}}}", "[".repeat(500), "]".repeat(500));
+    let request = server.http().post(server.url("/api/publish")).bearer_auth(tests::server::API_KEY);
+    let request = request.header("content-type", "application/json").body(deep);
+    assert_eq!(request.send().await.expect("an answer").status(), 400);
+}
+
+#[tokio::test]
+async fn an_emit_reaches_the_room_the_user_or_everyone_named() {
+    let server = Server::dev().start().await;
+    open_chat(&server, "c1", &["ana", "bia"]).await;
+    let mut ana = member(&server, "ana", "c1").await;
+    let mut phone = server.connect("/chat", user("bia")).await;
+    let mut laptop = server.connect("/chat", user("bia")).await;
+    let mut elsewhere = server.connect("/", user("bia")).await;
+
+    server.emit(&json!({"namespace": "/chat", "room": "chat:c1", "event": "to:room", "args": [{"n": 1}]})).await;
+    assert_eq!(ana.next("to:room").await, json!({"n": 1}));
+    server.emit(&json!({"namespace": "/chat", "user": "bia", "event": "to:user", "args": [{"n": 2}]})).await;
+    assert_eq!(phone.next("to:user").await, json!({"n": 2}));
+    assert_eq!(laptop.next("to:user").await, json!({"n": 2}));
+    for client in [&mut phone, &mut laptop] {
+        client.expect_none("to:room").await;
+    }
+    ana.expect_none("to:user").await;
+    elsewhere.expect_none("to:user").await;
+    let (status, _) = server.api("/api/emit", &json!({"namespace": "/chat", "room": "r", "event": "connect", "args": []})).await;
+    assert_eq!(status, 400, "a reserved name");
+}

@@ -1,0 +1,84 @@
+//! Namespaces with a parameter: one for each course, made when it is first asked for. Must never leave one behind for nothing.
+
+use futures_util::future::join_all;
+use serde_json::json;
+use tests::{Server, Token, fixture, token, wait};
+
+fn student(id: &str, courses: &[&str]) -> Token {
+    token(id).claim("courses", json!(courses))
+}
+
+async fn server() -> Server {
+    Server::dev().plugin("course", &fixture::course().await).env("HUBBUB_GATEWAY__NAMESPACE_IDLE", "1s").start().await
+}
+
+#[tokio::test]
+async fn only_who_is_enrolled_gets_in_and_hears_only_that_course() {
+    let server = server().await;
+    assert_eq!(server.turned_away("/course/rust", ()).await, "Authentication error");
+    assert_eq!(server.turned_away("/course/rust", "nonsense").await, "Invalid token");
+    assert_eq!(server.turned_away("/course/rust", student("eva", &["go"])).await, "Not enrolled");
+    let mut ana = server.connect("/course/rust", student("ana", &["rust"])).await;
+    let mut bia = server.connect("/course/rust", student("bia", &["rust", "go"])).await;
+    let mut eva = server.connect("/course/go", student("eva", &["go"])).await;
+    assert_eq!(ana.ask("say", json!("hello")).await, json!({}));
+    assert_eq!(bia.next("said").await, "hello");
+    eva.expect_none("said").await;
+}
+
+#[tokio::test]
+async fn two_first_connects_at_once_both_work() {
+    let server = server().await;
+    for round in 0..50 {
+        let course = format!("c{round}");
+        let arrivals =
+            (0..4).map(async |n| server.connect(&format!("/course/{course}"), student(&format!("u{n}"), &[&course])).await);
+        let mut students = join_all(arrivals).await;
+        let ids = students.iter().map(|_| ()).collect::<Vec<_>>().len();
+        for n in 0..ids {
+            assert_eq!(students[n].ask("say", json!(n)).await, json!({}));
+            for student in &mut students {
+                assert_eq!(student.next("said").await, n, "round {round}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn five_thousand_strangers_at_random_courses_cost_no_lasting_memory() {
+    const STRANGERS: usize = 5000;
+    const AT_ONCE: usize = 50;
+    /// What 5000 namespaces that stayed would exceed several times over; noise of the allocator does not.
+    const ALLOWED: u64 = 12 << 20;
+    let server = server().await;
+    let knock = async |from: usize| {
+        let knocks = (from..from + AT_ONCE).map(async |n| server.turned_away(&format!("/course/stranger-{n}"), ()).await);
+        assert!(join_all(knocks).await.iter().all(|sentence| sentence == "Authentication error"));
+    };
+    // The first ones warm up what is then kept for everybody.
+    for from in (0..500).step_by(AT_ONCE) {
+        knock(from).await;
+    }
+    let before = server.resident_bytes();
+    for from in (0..STRANGERS).step_by(AT_ONCE) {
+        knock(from + 10_000).await;
+    }
+    wait::eventually("the memory to come back", async || server.resident_bytes() < before + ALLOWED).await;
+    server.connect("/course/rust", student("ana", &["rust"])).await;
+}
+
+#[tokio::test]
+async fn a_course_that_was_empty_for_a_while_opens_again() {
+    let server = server().await;
+    let first = server.connect("/course/rust", student("ana", &["rust"])).await;
+    first.leave().await;
+    // Others come and go past the idle time, which is when the empty one is removed.
+    let gone = async || {
+        let metrics = server.metrics().await;
+        metrics.get("hubbub_namespaces", &[]).is_none_or(|live| live <= 3.0)
+    };
+    wait::eventually("the empty namespace to be removed", gone).await;
+    let mut again = server.connect("/course/rust", student("ana", &["rust"])).await;
+    assert_eq!(again.ask("say", json!(1)).await, json!({}));
+    assert_eq!(again.next("said").await, 1);
+}

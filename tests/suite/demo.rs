@@ -1,0 +1,40 @@
+//! The demo page, as two people see it. Must never call the page's scripts: it is typed into, clicked and read.
+
+use tests::server::Scratch;
+use tests::{Browser, Server};
+
+#[tokio::test]
+async fn two_tabs_chat_and_survive_a_restart() {
+    let mut server = Server::dev().start().await;
+    let mut browser = Browser::start();
+    for (tab, person) in [("one", "Ana"), ("two", "Bia")] {
+        browser.open(tab, &server.url("/")).await;
+        browser.type_into(tab, "name", person).await;
+        browser.click(tab, "enter").await;
+    }
+    browser.sees("one", "members", "Bia").await;
+    browser.sees("two", "members", "Ana").await;
+
+    browser.type_into("one", "message", "hello from Ana").await;
+    browser.sees("two", "typing", "Ana").await;
+    browser.click("one", "send").await;
+    browser.sees("two", "messages", "hello from Ana").await;
+    browser.type_into("two", "message", "<script>alert(1)</script>well, hello").await;
+    browser.click("two", "send").await;
+    browser.sees("one", "messages", "well, hello").await;
+
+    server.restart().await;
+    browser.type_into("two", "message", "still here?").await;
+    browser.click("two", "send").await;
+    browser.sees("one", "messages", "still here?").await;
+    for text in ["hello from Ana", "still here?"] {
+        assert_eq!(browser.count("one", "messages", text).await, 1, "{text} once");
+    }
+
+    let scratch = Scratch::new();
+    let kept = std::env::var_os("HUBBUB_SCREENSHOT").map(std::path::PathBuf::from);
+    let picture = kept.unwrap_or_else(|| scratch.path().join("demo.png"));
+    browser.screenshot("one", &picture).await;
+    let bytes = std::fs::read(&picture).expect("the screenshot is there");
+    assert!(bytes.starts_with(b"\x89PNG") && bytes.len() > 5_000, "a picture of {} bytes", bytes.len());
+}

@@ -1,0 +1,72 @@
+//! What operators look at. Must never need a token but for the admin's own paths.
+
+use reqwest::Method;
+use serde_json::json;
+use tests::{Server, wait};
+
+use crate::scene::{is_time, keys, member, open_chat, say};
+
+#[tokio::test]
+async fn health_is_told_as_each_product_asks() {
+    let server = Server::dev().start().await;
+    let _visitor = server.connect("/", ()).await;
+    let (status, health) = server.get("/health").await;
+    assert_eq!(status, 200);
+    assert_eq!(keys(&health), ["connections", "service", "status", "timestamp"]);
+    assert_eq!((&health["status"], &health["service"]), (&json!("healthy"), &json!("realtime")));
+    assert_eq!(health["connections"], 1);
+    assert!(is_time(&health["timestamp"]), "{health}");
+
+    let (status, health) = server.get("/socket/health").await;
+    assert_eq!(status, 200);
+    assert_eq!(keys(&health), ["connectedSockets", "rooms", "status", "uptime"]);
+    assert_eq!((&health["status"], &health["connectedSockets"]), (&json!("healthy"), &json!(1)));
+    assert!(health["uptime"].is_number() && health["rooms"].is_number(), "{health}");
+}
+
+#[tokio::test]
+async fn a_connection_that_ends_is_counted_no_more() {
+    let server = Server::dev().start().await;
+    let clients = [server.connect("/", ()).await, server.connect("/", ()).await];
+    assert_eq!(server.get("/health").await.1["connections"], 2);
+    for client in clients {
+        client.leave().await;
+    }
+    wait::eventually("nobody to be counted", async || server.get("/health").await.1["connections"] == 0).await;
+}
+
+#[tokio::test]
+async fn metrics_count_what_plugins_did() {
+    let server = Server::dev().start().await;
+    open_chat(&server, "c1", &["ana"]).await;
+    let mut ana = member(&server, "ana", "c1").await;
+    for n in 0..5 {
+        say(&mut ana, "c1", &n.to_string()).await;
+    }
+    let metrics = server.metrics().await;
+    assert!(
+        metrics.names().iter().all(|name| name.starts_with("hubbub_") || name.starts_with("process_")),
+        "{:?}",
+        metrics.names()
+    );
+    let connections = metrics.get("hubbub_connections", &[]);
+    assert_eq!(connections, Some(1.0), "of {:?}", metrics.names());
+    let calls = metrics.get("hubbub_plugin_calls_total", &[("plugin", "chat")]).expect("calls of the chat are counted");
+    assert!(calls >= 6.0, "{calls}");
+}
+
+#[tokio::test]
+async fn the_admin_port_is_ready_and_wants_its_token() {
+    let server = Server::dev().start().await;
+    let ready = server.http().get(server.admin_url("/ready")).send().await.expect("an answer");
+    assert_eq!(ready.status(), 200);
+    let without = server.http().get(server.admin_url("/admin/plugins")).send().await.expect("an answer");
+    assert_eq!(without.status(), 401);
+    assert_eq!(without.headers()["content-type"], "application/problem+json");
+    let (status, plugins) = server.admin(Method::GET, "/admin/plugins", Vec::new()).await;
+    assert_eq!(status, 200);
+    assert!(plugins.to_string().contains("\"chat\""), "{plugins}");
+    for path in ["/metrics", "/ready", "/admin/plugins"] {
+        assert_eq!(server.get(path).await.0, 404, "{path} is not for the public port");
+    }
+}

@@ -1,0 +1,209 @@
+//! What no decent client sends. Must never let a bystander notice: one chats through every test here.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tests::client::End;
+use tests::packet::Packet;
+use tests::polling::Polling;
+use tests::{Client, Server};
+
+use crate::scene::{member, open_chat, say, user};
+
+/// Two users who chat while a third misbehaves.
+struct Bystanders(Client, Client);
+
+impl Bystanders {
+    async fn chat_on(&mut self) {
+        let before = Instant::now();
+        say(&mut self.0, "c1", "still here?").await;
+        self.1.next("chat:message").await;
+        assert!(before.elapsed() < Duration::from_secs(2), "it took {:?}", before.elapsed());
+    }
+}
+
+async fn scene() -> (Server, Bystanders) {
+    let server = Server::dev().chatty().start().await;
+    open_chat(&server, "c1", &["ana", "bia", "eva"]).await;
+    let bystanders = Bystanders(member(&server, "ana", "c1").await, member(&server, "bia", "c1").await);
+    (server, bystanders)
+}
+
+#[tokio::test]
+async fn an_oversized_message_ends_its_own_connection_alone() {
+    let (server, mut bystanders) = scene().await;
+    for size in [100_001, 2_000_000] {
+        let mut eva = server.connect("/chat", user("eva")).await;
+        eva.send_raw(&format!("42/chat,[\"chat:message\",\"{}\"]", "x".repeat(size))).await;
+        assert_eq!(eva.ended().await, End::Closed, "{size} bytes");
+        bystanders.chat_on().await;
+    }
+    let mut eva = member(&server, "eva", "c1").await;
+    let (code, _) = eva.refused("chat:message", json!({"chatId": "c1", "content": "x".repeat(90_000)})).await;
+    assert_eq!(code, "invalid", "large, but not over the limit: the event alone is refused");
+    let polling = Polling::open(&server).await;
+    let status = polling.send(format!("42[\"x\",\"{}\"]", "x".repeat(200_000))).await;
+    assert!((400..500).contains(&status), "polling: {status}");
+    bystanders.chat_on().await;
+}
+
+#[tokio::test]
+async fn malformed_packets_hurt_nobody_else() {
+    let (server, mut bystanders) = scene().await;
+    let malformed = [
+        "",
+        "4",
+        "42",
+        "42/chat",
+        "42/chat,",
+        "42/chat,{}",
+        "42/chat,[]",
+        "42/chat,[1]",
+        "42/chat,[null]",
+        "42/chat,[[\"a\"]]",
+        "42/chat,[\"a\"",
+        "42/chat,[\"a\",]",
+        "42/chat,nonsense",
+        "42/chat,99999999999999999999999[\"a\"]",
+        "42/chat,-1[\"a\"]",
+        "43/chat,7[]",
+        "44/chat,{}",
+        "45/chat,1-[\"a\"]",
+        "451-/chat,[\"a\"]",
+        "46/chat,1-[]",
+        "40/chat,{\"token\":",
+        "41/nowhere,",
+        "49",
+        "9",
+        "x",
+        "42/chat,[\"a\\",
+        "42/chat,[\"\\ud800\"]",
+        "0{}",
+        "1",
+        "3",
+        "5",
+        "6",
+        "2probe",
+    ];
+    for frame in malformed {
+        let mut eva = server.connect("/chat", user("eva")).await;
+        eva.send_raw(frame).await;
+        bystanders.chat_on().await;
+    }
+    let mut eva = server.connect("/chat", user("eva")).await;
+    eva.send_binary(vec![0; 1000]).await;
+    bystanders.chat_on().await;
+    assert!(server.connect("/chat", user("eva")).await.ask("chat:join", json!({"chatId": "c1"})).await["error"].is_null());
+}
+
+#[tokio::test]
+async fn reserved_and_odd_names_are_invalid() {
+    let (server, mut bystanders) = scene().await;
+    let mut eva = member(&server, "eva", "c1").await;
+    let long = "x".repeat(300);
+    let names = [
+        "connect",
+        "connect_error",
+        "disconnect",
+        "disconnecting",
+        "newListener",
+        "removeListener",
+        "error",
+        "",
+        "a\u{0}b",
+        "a\nb",
+        &long,
+    ];
+    for name in names {
+        let (code, _) = eva.refused(name, json!({})).await;
+        assert_eq!(code, "invalid", "{name:?}");
+    }
+    for odd in [json!([7, {}]), json!([null]), json!([["chat:join"]]), json!([{"a": 1}, 1]), json!([true])] {
+        let id = eva.emit_for_ack(&odd).await;
+        assert_eq!(eva.acked(id).await["error"]["code"], "invalid", "{odd}");
+    }
+    // A name written with escapes is that name.
+    eva.send_raw(r#"42/chat,901["chat:typ\u0069ng",{"chatId":"c1"}]"#).await;
+    assert_eq!(eva.acked(901).await, json!({}));
+    bystanders.chat_on().await;
+}
+
+#[tokio::test]
+async fn an_unknown_event_is_not_found() {
+    let (server, _bystanders) = scene().await;
+    let mut eva = server.connect("/chat", user("eva")).await;
+    for name in ["no:such", "__proto__", "constructor", "chat:join ", "Chat:Join", "chat:message:extra"] {
+        let refusal = eva.refused(name, json!({})).await;
+        assert_eq!(refusal, ("not_found".to_owned(), "Unknown event".to_owned()), "{name}");
+    }
+    eva.emit("no:such", json!({})).await;
+    let error = json!({"code": "not_found", "message": "Unknown event", "event": "no:such"});
+    assert_eq!(eva.next("error").await, error);
+}
+
+#[tokio::test]
+async fn deep_nesting_binary_and_trailing_garbage_are_invalid() {
+    let (server, mut bystanders) = scene().await;
+    let mut eva = member(&server, "eva", "c1").await;
+    for depth in [65, 1000, 40_000] {
+        let (open, close) = ("[".repeat(depth), "]".repeat(depth));
+        eva.send_raw(&format!("42/chat,{depth}[\"chat:typing\",{open}{close}]")).await;
+        assert_eq!(eva.acked(depth as u64).await["error"]["code"], "invalid", "{depth} levels");
+    }
+    eva.send_raw("451-/chat,801[\"chat:message\",{\"_placeholder\":true,\"num\":0}]").await;
+    eva.send_binary(vec![1, 2, 3]).await;
+    assert_eq!(eva.acked(801).await["error"]["code"], "invalid", "a binary attachment");
+    for (id, garbage) in [(802, "garbage"), (803, "[1]"), (804, "}")] {
+        eva.send_raw(&format!("42/chat,{id}[\"chat:typing\",{{\"chatId\":\"c1\"}}]{garbage}")).await;
+        assert_eq!(eva.acked(id).await["error"]["code"], "invalid", "followed by {garbage}");
+    }
+    assert_eq!(eva.ask("chat:typing", json!({"chatId": "c1"})).await, json!({}), "and the socket lives on");
+    bystanders.chat_on().await;
+}
+
+#[tokio::test]
+async fn wrong_payloads_are_refused_without_telling_internals() {
+    let (server, mut bystanders) = scene().await;
+    let mut eva = member(&server, "eva", "c1").await;
+    let wrong = [
+        json!(null),
+        json!(1),
+        json!("c1"),
+        json!([]),
+        json!([{"chatId": "c1"}]),
+        json!({}),
+        json!({"chatId": 1}),
+        json!({"chatId": null}),
+    ];
+    for payload in wrong {
+        for event in ["chat:join", "chat:message", "chat:typing", "chat:leave", "chat:history", "chat:read"] {
+            let (code, message) = eva.refused(event, payload.clone()).await;
+            assert_eq!(code, "invalid", "{event} {payload}: {message}");
+            for word in ["serde", "struct", "src/", "panicked", "expected", "line 1"] {
+                assert!(!message.contains(word), "{event} {payload}: {message}");
+            }
+        }
+    }
+    // No payload at all, and more than one.
+    let id = eva.emit_for_ack(&json!(["chat:join"])).await;
+    assert_eq!(eva.acked(id).await["error"]["code"], "invalid");
+    let id = eva.emit_for_ack(&json!(["chat:typing", {"chatId": "c1"}, "more", 1, null])).await;
+    assert!(eva.acked(id).await["error"]["code"].as_str().is_none_or(|code| code == "invalid"));
+    bystanders.chat_on().await;
+}
+
+#[tokio::test]
+async fn events_before_the_namespace_is_open_are_not_served() {
+    let (server, mut bystanders) = scene().await;
+    let mut early = Client::open(server.address(), &().into()).await.expect("a websocket");
+    early.send_raw("42/chat,[\"chat:message\",{\"chatId\":\"c1\",\"content\":\"I was never let in\"}]").await;
+    early.send_raw("420[\"chat:join\",{\"videoId\":\"v1\"}]").await;
+    bystanders.chat_on().await;
+    let polling = Polling::open(&server).await;
+    match polling.connect("/chat", None).await {
+        Packet::ConnectError { data, .. } => assert_eq!(data["message"], Value::from("Authentication error")),
+        other => panic!("let in: {other:?}"),
+    }
+    polling.send("42/chat,[\"chat:message\",{\"chatId\":\"c1\",\"content\":\"nor was I\"}]".into()).await;
+    bystanders.1.expect_none("chat:message").await;
+}

@@ -1,0 +1,117 @@
+//! Many clients, and many events of one: nothing lost, nothing out of order. Must never be fast for its own sake; `bench` is.
+
+use futures_util::future::join_all;
+use serde_json::json;
+use tests::{Client, Server};
+
+use crate::scene::{member, open_chat, user};
+
+const CLIENTS: usize = 1000;
+
+/// Clients on the way in at once: what a browser's tab storm does, and less than the listen queue.
+const AT_ONCE: usize = 100;
+
+#[tokio::test]
+async fn a_thousand_clients_that_emit_as_soon_as_they_are_in_lose_nothing() {
+    let server = Server::dev().start().await;
+    let mut clients = Vec::new();
+    for batch in 0..CLIENTS / AT_ONCE {
+        let arrivals = (0..AT_ONCE).map(async |n| {
+            let mut client = server.connect("/", ()).await;
+            // As a stock client does from its connect callback: the very next thing on the wire.
+            let ack = client.ask("chat:join", json!({"videoId": format!("v{}", (batch * AT_ONCE + n) % 50)})).await;
+            assert_eq!(ack, json!({}));
+            client
+        });
+        clients.extend(join_all(arrivals).await);
+    }
+    assert_eq!(clients.len(), CLIENTS);
+    assert_eq!(server.get("/health").await.1["connections"], CLIENTS);
+}
+
+#[tokio::test]
+async fn events_sent_before_the_server_has_even_answered_are_kept() {
+    let server = Server::dev().start().await;
+    open_chat(&server, "c1", &["ana"]).await;
+    member(&server, "ana", "c1").await.leave().await;
+    let arrivals = (0..AT_ONCE).map(async |_| {
+        let mut client = server.connect("/chat", user("ana")).await;
+        let ids = [
+            client.emit_for_ack(&json!(["chat:join", {"chatId": "c1"}])).await,
+            client.emit_for_ack(&json!(["chat:typing", {"chatId": "c1"}])).await,
+        ];
+        for id in ids {
+            assert!(client.acked(id).await["error"].is_null(), "the second needs what the first did");
+        }
+    });
+    join_all(arrivals).await;
+}
+
+#[tokio::test]
+async fn one_sockets_events_run_in_the_order_sent() {
+    const EVENTS: usize = 500;
+    /// Sent ahead of their acks: half of a socket's queue.
+    const WINDOW: usize = 32;
+    let server = Server::dev().chatty().start().await;
+    open_chat(&server, "c1", &["ana", "bia"]).await;
+    let mut ana = member(&server, "ana", "c1").await;
+    let mut bia = member(&server, "bia", "c1").await;
+    let mut waiting = std::collections::VecDeque::new();
+    for n in 0..EVENTS {
+        if waiting.len() == WINDOW {
+            let id = waiting.pop_front().expect("it is full");
+            assert_eq!(ana.acked(id).await, json!({}));
+        }
+        let message = json!(["chat:message", {"chatId": "c1", "content": n.to_string()}]);
+        waiting.push_back(ana.emit_for_ack(&message).await);
+    }
+    for n in 0..EVENTS {
+        assert_eq!(bia.next("chat:message").await["content"], n.to_string());
+    }
+}
+
+#[tokio::test]
+async fn past_a_full_queue_events_are_refused_and_the_others_keep_their_order() {
+    const EVENTS: u64 = 2000;
+    let server = Server::dev().chatty().start().await;
+    open_chat(&server, "c1", &["ana", "bia"]).await;
+    let mut ana = member(&server, "ana", "c1").await;
+    let mut bia = member(&server, "bia", "c1").await;
+    let mut ids = Vec::new();
+    for n in 0..EVENTS {
+        ids.push(ana.emit_for_ack(&json!(["chat:message", {"chatId": "c1", "content": n.to_string()}])).await);
+    }
+    let mut accepted = Vec::new();
+    for (n, id) in ids.into_iter().enumerate() {
+        let ack = ana.acked(id).await;
+        if ack == json!({}) {
+            accepted.push(n);
+        } else {
+            assert_eq!(ack["error"]["code"], "rate_limited", "{ack}");
+            assert_eq!(ack["error"]["message"], "Too many events");
+        }
+    }
+    assert!(accepted.len() >= 64, "at least a queue of them: {}", accepted.len());
+    for n in accepted {
+        assert_eq!(bia.next("chat:message").await["content"], n.to_string());
+    }
+    bia.expect_none("chat:message").await;
+}
+
+#[tokio::test]
+async fn clients_that_vanish_while_connecting_leave_nothing_behind() {
+    let server = Server::dev().start().await;
+    for _ in 0..5 {
+        let vanishing = (0..AT_ONCE).map(async |_| {
+            let mut client = Client::open(server.address(), &().into()).await.expect("a websocket");
+            client.send_raw("40").await;
+            client.send_raw("420[\"chat:join\",{\"videoId\":\"v1\"}]").await;
+            drop(client);
+        });
+        join_all(vanishing).await;
+    }
+    tests::wait::eventually("all to be gone", async || server.get("/health").await.1["connections"] == 0).await;
+    let mut last = server.connect("/", ()).await;
+    last.ask("chat:join", json!({"videoId": "v1"})).await;
+    assert_eq!(last.next("chat:user-count").await["count"], 1, "nobody else is left in the room");
+}

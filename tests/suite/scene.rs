@@ -1,0 +1,56 @@
+//! Scenes that many tests begin with. Must never assert what a test is about.
+
+use serde_json::{Value, json};
+use tests::{Client, Server, Token, token, wait};
+
+/// A user as the chat knows her: the token and the participant's entry carry the same name.
+pub(crate) fn user(id: &str) -> Token {
+    token(id).name(&name(id))
+}
+
+pub(crate) fn name(id: &str) -> String {
+    format!("Name of {id}")
+}
+
+/// Tells the server, as the product's backend does, who takes part in a chat.
+pub(crate) async fn open_chat(server: &Server, chat: &str, participants: &[&str]) {
+    let entry = |id: &&str| json!({"userId": id, "name": name(id), "role": "STUDENT", "image": format!("/{id}.png")});
+    let participants: Vec<_> = participants.iter().map(entry).collect();
+    server.publish("chat.upserted", json!({"chatId": chat, "participants": participants})).await;
+}
+
+/// Joins a chat, as soon as the server has heard of it: the backend's word and the client's travel apart.
+pub(crate) async fn join(client: &mut Client, chat: &str) -> Value {
+    let what = format!("{chat} to be known");
+    wait::until(&what, wait::DEADLINE, async || {
+        let reply = client.ask("chat:join", json!({"chatId": chat})).await;
+        (reply["error"]["message"] != "Not authorized").then_some(reply)
+    })
+    .await
+}
+
+/// A connected user who has joined a chat.
+pub(crate) async fn member(server: &Server, id: &str, chat: &str) -> Client {
+    let mut client = server.connect("/chat", user(id)).await;
+    join(&mut client, chat).await;
+    client
+}
+
+/// Sends a chat message that must be acked with nothing to say.
+pub(crate) async fn say(client: &mut Client, chat: &str, content: &str) {
+    let ack = client.ask("chat:message", json!({"chatId": chat, "content": content})).await;
+    assert_eq!(ack, json!({}), "the ack of {content:?}");
+}
+
+/// The keys of an object, sorted.
+pub(crate) fn keys(object: &Value) -> Vec<&str> {
+    let mut keys: Vec<_> = object.as_object().expect("an object").keys().map(String::as_str).collect();
+    keys.sort_unstable();
+    keys
+}
+
+/// Whether a text is a time as the catalogue writes it: RFC 3339, UTC.
+pub(crate) fn is_time(value: &Value) -> bool {
+    let text = value.as_str().unwrap_or_default().as_bytes();
+    text.len() >= 20 && text[4] == b'-' && text[10] == b'T' && text[13] == b':' && text.ends_with(b"Z")
+}
