@@ -1,0 +1,181 @@
+//! Who gets through a door, and with which sentence the others are sent away. One pure function decides for every namespace;
+//! it never waits, never runs a plugin, and never says more than the door's own sentences.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::token::{TokenError, User, Verified};
+use crate::error::Code;
+
+/// A namespace's door, as its owner describes it (`plugin.wit`, record `door`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Door {
+    pub token: TokenPolicy,
+    /// Claims that a token must have, and not empty: `null`, `""`, `[]` and `{}` are empty.
+    pub claims: Vec<String>,
+    /// The roles let in; empty: any.
+    pub roles: Vec<String>,
+    /// The sentence for no token.
+    pub missing: String,
+    /// The sentence for a token that is not believed, or lacks a claim.
+    pub invalid: String,
+    /// The sentence for another role.
+    pub forbidden: String,
+}
+
+/// Whether a namespace wants a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenPolicy {
+    /// No token makes a visitor. A bad one is refused all the same. A door that wants roles lets no visitor in.
+    Optional,
+    Required,
+}
+
+/// The token that a client shows, if any.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Presented<'a> {
+    None,
+    Token(Cow<'a, str>),
+    /// A token that is no text, or an `auth` that is no object: as bad as a forged token.
+    Malformed,
+}
+
+impl<'a> Presented<'a> {
+    /// Finds the token: `token` of what the client sent as `auth` (a JSON text), else `Authorization: Bearer`. Empty ones count
+    /// as none, and so does a header of another scheme, which is some proxy's business.
+    pub fn find(auth: Option<&'a str>, authorization: Option<&'a str>) -> Self {
+        match auth.map(Auth::parse) {
+            Some(None) => return Self::Malformed,
+            Some(Some(Auth { token: Some(Text(token)) })) if !token.is_empty() => return Self::Token(token),
+            Some(Some(_)) | None => {}
+        }
+        let bearer = authorization.and_then(|header| header.trim().split_once(' '));
+        let token = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, token)| token.trim());
+        match token {
+            Some(token) if !token.is_empty() => Self::Token(Cow::Borrowed(token)),
+            _ => Self::None,
+        }
+    }
+}
+
+/// What a client sent as `auth`, without its token: what `authorize` may see. `{}` where it sent none, or nothing usable.
+pub fn without_token(auth: Option<&str>) -> String {
+    let parse = |auth| serde_json::from_str::<BTreeMap<Cow<'_, str>, &RawValue>>(auth).ok();
+    let mut members = auth.and_then(parse).unwrap_or_default();
+    members.remove("token");
+    // Names and texts that were parsed a moment ago.
+    serde_json::to_string(&members).unwrap_or_else(|_| "{}".to_owned())
+}
+
+#[derive(Deserialize)]
+struct Auth<'a> {
+    #[serde(borrow, default)]
+    token: Option<Text<'a>>,
+}
+
+impl<'a> Auth<'a> {
+    fn parse(json: &'a str) -> Option<Self> {
+        // A derived `Deserialize` would take an array as well.
+        if !json.trim_start().starts_with('{') {
+            return None;
+        }
+        serde_json::from_str(json).ok()
+    }
+}
+
+/// A text, borrowed where it has no escapes: a token has none, and is not copied.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// Who was let in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Admitted {
+    Visitor,
+    User(Verified),
+}
+
+/// Who was not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused<'d> {
+    pub code: Code,
+    /// For the client.
+    pub sentence: &'d str,
+    /// For logs and metrics, never for the client.
+    pub cause: Cause,
+}
+
+/// Why a client was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Cause {
+    #[error("no token")]
+    NoToken,
+    #[error("the token is not believed: {0}")]
+    Token(#[from] TokenError),
+    #[error("the token lacks the claim {0}")]
+    Claim(String),
+    #[error("the role is not let in")]
+    Role,
+}
+
+impl Cause {
+    /// As metrics label it.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::NoToken => "no_token",
+            Self::Token(error) => error.reason(),
+            Self::Claim(_) => "missing_claim",
+            Self::Role => "role",
+        }
+    }
+}
+
+impl Door {
+    /// Lets a client in, or not. `checked` is what the keyring said of the token shown, or none where none was.
+    ///
+    /// # Errors
+    /// The sentence for the client, and the cause for the log.
+    pub fn admit(&self, checked: Option<Result<Verified, TokenError>>) -> Result<Admitted, Refused<'_>> {
+        let verified = match checked {
+            // A visitor has no role, so a door that wants one is closed to visitors whatever its policy says.
+            None if self.token == TokenPolicy::Required || !self.roles.is_empty() => {
+                return Err(Refused { code: Code::Unauthenticated, sentence: &self.missing, cause: Cause::NoToken });
+            }
+            None => return Ok(Admitted::Visitor),
+            Some(checked) => checked.map_err(|error| self.invalid(error.into()))?,
+        };
+        if let Some(missing) = self.missing_claim(&verified.user) {
+            return Err(self.invalid(Cause::Claim(missing.to_owned())));
+        }
+        let role = verified.user.role.as_deref();
+        if !self.roles.is_empty() && !self.roles.iter().any(|allowed| Some(allowed.as_str()) == role) {
+            return Err(Refused { code: Code::Forbidden, sentence: &self.forbidden, cause: Cause::Role });
+        }
+        Ok(Admitted::User(verified))
+    }
+
+    fn invalid(&self, cause: Cause) -> Refused<'_> {
+        Refused { code: Code::Unauthenticated, sentence: &self.invalid, cause }
+    }
+
+    /// Parses the claims once more, which doors without wanted claims are spared.
+    fn missing_claim(&self, user: &User) -> Option<&str> {
+        if self.claims.is_empty() {
+            return None;
+        }
+        let claims: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(&user.claims).unwrap_or_default();
+        let has = |name: &str| claims.get(name).is_some_and(|value| !is_empty(value.get()));
+        self.claims.iter().map(String::as_str).find(|name| !has(name))
+    }
+}
+
+fn is_empty(json: &str) -> bool {
+    let is_blank = |inner: &str| inner.trim_ascii().is_empty();
+    let inside = |open, close| json.strip_prefix(open).and_then(|rest| rest.strip_suffix(close));
+    json == "null" || json == "\"\"" || inside('[', ']').is_some_and(is_blank) || inside('{', '}').is_some_and(is_blank)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,65 @@
+//! Durations as people write them (`30s`, `15m`, `7d`), for configuration and the command line. Never guesses a unit.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, de};
+
+/// A text that is not a duration.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a duration: write a whole number and a unit, as in 500ms, 90s, 15m, 1h or 7d")]
+pub struct InvalidDuration(String);
+
+/// Reads a whole number followed by `ms`, `s`, `m`, `h` or `d`.
+///
+/// # Errors
+/// Without a unit, with another one, or when it does not fit 64 bits of milliseconds.
+pub fn parse(text: &str) -> Result<Duration, InvalidDuration> {
+    let invalid = || InvalidDuration(text.to_owned());
+    let unit_at = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(invalid)?;
+    let (number, unit) = text.split_at(unit_at);
+    let unit_ms: u64 = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60 * 1000,
+        "h" => 60 * 60 * 1000,
+        "d" => 24 * 60 * 60 * 1000,
+        _ => return Err(invalid()),
+    };
+    let number: u64 = number.parse().map_err(|_| invalid())?;
+    number.checked_mul(unit_ms).map(Duration::from_millis).ok_or_else(invalid)
+}
+
+/// For `#[serde(deserialize_with)]` on a `Duration`.
+pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    parse(&String::deserialize(from)?).map_err(de::Error::custom)
+}
+
+/// For `#[serde(deserialize_with)]` on an `Option<Duration>` that has a serde default.
+pub fn deserialize_some<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+    deserialize(from).map(Some)
+}
+
+/// Milliseconds as the clock counts them.
+pub fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn every_unit_is_read() {
+        for (text, ms) in [("500ms", 500), ("90s", 90_000), ("15m", 900_000), ("1h", 3_600_000), ("7d", 604_800_000), ("0s", 0)] {
+            assert_eq!(parse(text).unwrap(), Duration::from_millis(ms), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_missing_unit_a_fraction_or_an_overflow_is_refused() {
+        for text in ["", "90", "s", "1.5h", "-1s", "1 s", "1w", "99999999999999999999s", "18446744073709551615d", "１s"] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,475 @@
+//! The claims of a token, read in one pass over their text. Never looks at a signature, and never at the same byte twice.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use smallvec::SmallVec;
+
+use super::{TokenError, User};
+use crate::names;
+
+/// The most claims of one token. More is refused as malformed: finding a duplicate compares each with all.
+const MAX_CLAIMS: usize = 64;
+
+/// The deepest nesting of a token's claims, as of any JSON that reaches a plugin. Deeper is refused as malformed.
+const MAX_DEPTH: u8 = 64;
+
+/// The most audiences of one token. More is refused as a claim of the wrong type.
+const MAX_AUDIENCES: usize = 16;
+
+/// Which claims say who the user is: of each list, the first that is there and not `null` counts.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClaimNames {
+    /// The user's id, text or a whole number. Default `sub`, `userId`, `id`.
+    pub user_id: Vec<String>,
+    /// The tenant's id, text or a whole number. Default `tenant`, `companyId`.
+    pub tenant: Vec<String>,
+    /// Default `name`.
+    pub name: Vec<String>,
+    /// Default `email`.
+    pub email: Vec<String>,
+    /// The address of a picture. Default `image`.
+    pub image: Vec<String>,
+    /// Default `role`.
+    pub role: Vec<String>,
+}
+
+impl Default for ClaimNames {
+    fn default() -> Self {
+        let list = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        Self {
+            user_id: list(&["sub", "userId", "id"]),
+            tenant: list(&["tenant", "companyId"]),
+            name: list(&["name"]),
+            email: list(&["email"]),
+            image: list(&["image"]),
+            role: list(&["role"]),
+        }
+    }
+}
+
+/// What the claims say that the host acts on. Borrows from their text.
+#[derive(Default)]
+pub(in crate::gateway) struct Claims<'a> {
+    pub(in crate::gateway) issuer: Option<Cow<'a, str>>,
+    pub(in crate::gateway) audiences: Texts<'a>,
+    /// Milliseconds since 1970.
+    pub(in crate::gateway) expires_ms: Option<u64>,
+    /// Milliseconds since 1970.
+    pub(in crate::gateway) not_before_ms: Option<u64>,
+    user_id: Field<'a>,
+    tenant: Field<'a>,
+    name: Field<'a>,
+    email: Field<'a>,
+    image: Field<'a>,
+    role: Field<'a>,
+    problem: Option<TokenError>,
+}
+
+type Texts<'a> = SmallVec<[Cow<'a, str>; 1]>;
+
+impl<'a> Claims<'a> {
+    pub(in crate::gateway) fn read(text: &'a str, names: &ClaimNames) -> Result<Self, TokenError> {
+        let mut json = serde_json::Deserializer::from_str(text);
+        let claims = ReadClaims { names }
+            .deserialize(&mut json)
+            .and_then(|claims| json.end().map(|()| claims))
+            .map_err(|_| TokenError::Malformed("the payload is not a JSON object within the limits"))?;
+        match claims.problem {
+            Some(problem) => Err(problem),
+            None => Ok(claims),
+        }
+    }
+
+    /// The user, if every claim about it can be used. `text` is what these claims were read from.
+    pub(in crate::gateway) fn user(&self, text: &str) -> Result<User, TokenError> {
+        let id = self.user_id.id("user id")?.ok_or(TokenError::Claim("user id"))?;
+        Ok(User {
+            id: id.as_ref().into(),
+            tenant: self.tenant.id("tenant")?.map(|tenant| tenant.as_ref().into()),
+            name: self.name.text("name")?.map(Into::into),
+            email: self.email.text("email")?.map(Into::into),
+            image: self.image.text("image")?.map(Into::into),
+            role: self.role.text("role")?.map(Into::into),
+            claims: text.into(),
+        })
+    }
+
+    /// Problems are kept for the end, so that their kind is not lost in a parser's error.
+    fn take(&mut self, names: &ClaimNames, name: &str, value: Value<'a>) {
+        let outcome = match name {
+            "iss" => value.into_text("issuer").map(|issuer| self.issuer = Some(issuer)),
+            "aud" => value.into_texts("audience").map(|audiences| self.audiences = audiences),
+            "exp" => value.to_millis("expiry").map(|at| self.expires_ms = Some(at)),
+            "nbf" => value.to_millis("beginning").map(|at| self.not_before_ms = Some(at)),
+            _ => {
+                self.offer(names, name, value);
+                Ok(())
+            }
+        };
+        if let Err(problem) = outcome {
+            self.problem.get_or_insert(problem);
+        }
+    }
+
+    fn offer(&mut self, names: &ClaimNames, name: &str, value: Value<'a>) {
+        if matches!(value, Value::Null) {
+            return;
+        }
+        let fields = [
+            (&mut self.user_id, &names.user_id),
+            (&mut self.tenant, &names.tenant),
+            (&mut self.name, &names.name),
+            (&mut self.email, &names.email),
+            (&mut self.image, &names.image),
+            (&mut self.role, &names.role),
+        ];
+        for (field, list) in fields {
+            if let Some(rank) = list.iter().position(|listed| listed == name) {
+                field.offer(rank, &value);
+            }
+        }
+    }
+}
+
+/// The best value so far for one thing about the user.
+#[derive(Default)]
+struct Field<'a>(Option<(usize, Value<'a>)>);
+
+impl<'a> Field<'a> {
+    fn offer(&mut self, rank: usize, value: &Value<'a>) {
+        if self.0.as_ref().is_none_or(|(best, _)| rank < *best) {
+            self.0 = Some((rank, value.clone()));
+        }
+    }
+
+    fn text(&self, what: &'static str) -> Result<Option<&str>, TokenError> {
+        match &self.0 {
+            None => Ok(None),
+            Some((_, Value::Text(text))) => Ok(Some(text)),
+            Some(_) => Err(TokenError::Claim(what)),
+        }
+    }
+
+    /// Numbers are ids in many databases. Only those that arrive digit for digit: a number past 64 bits would be rounded, and
+    /// two users would become one.
+    fn id(&self, what: &'static str) -> Result<Option<Cow<'_, str>>, TokenError> {
+        let id: Cow<'_, str> = match &self.0 {
+            None => return Ok(None),
+            Some((_, Value::Text(text))) => Cow::Borrowed(text.as_ref()),
+            Some((_, Value::Integer(number))) => Cow::Owned(number.to_string()),
+            Some(_) => return Err(TokenError::Claim(what)),
+        };
+        names::check(what, &id).map_err(|_| TokenError::Claim(what))?;
+        Ok(Some(id))
+    }
+}
+
+/// A claim's value, as far as the host cares.
+#[derive(Clone)]
+enum Value<'a> {
+    Null,
+    Text(Cow<'a, str>),
+    Integer(i128),
+    Float(f64),
+    Texts(Texts<'a>),
+    Other,
+}
+
+impl<'a> Value<'a> {
+    fn into_text(self, what: &'static str) -> Result<Cow<'a, str>, TokenError> {
+        match self {
+            Self::Text(text) => Ok(text),
+            _ => Err(TokenError::Claim(what)),
+        }
+    }
+
+    fn into_texts(self, what: &'static str) -> Result<Texts<'a>, TokenError> {
+        match self {
+            Self::Text(text) => Ok(SmallVec::from_iter([text])),
+            Self::Texts(texts) => Ok(texts),
+            _ => Err(TokenError::Claim(what)),
+        }
+    }
+
+    /// Seconds since 1970, whole or not. What lies before or past the clock's range stands at its end.
+    fn to_millis(&self, what: &'static str) -> Result<u64, TokenError> {
+        match self {
+            Self::Integer(seconds) => Ok(u64::try_from(*seconds.max(&0)).unwrap_or(u64::MAX).saturating_mul(1000)),
+            // A cast saturates: exactly what is wanted.
+            Self::Float(seconds) => Ok((seconds * 1000.0) as u64),
+            _ => Err(TokenError::Claim(what)),
+        }
+    }
+}
+
+struct ReadClaims<'n> {
+    names: &'n ClaimNames,
+}
+
+impl<'de> DeserializeSeed<'de> for ReadClaims<'_> {
+    type Value = Claims<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Claims<'de>, D::Error> {
+        from.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for ReadClaims<'_> {
+    type Value = Claims<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of claims")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Claims<'de>, A::Error> {
+        let mut claims = Claims::default();
+        let mut seen: SmallVec<[Cow<'de, str>; 16]> = SmallVec::new();
+        while let Some(name) = map.next_key_seed(ReadName)? {
+            if seen.len() == MAX_CLAIMS {
+                return Err(de::Error::custom("too many claims"));
+            }
+            let value = map.next_value_seed(ReadValue { depth: 2, keep_list: name == "aud" })?;
+            if seen.contains(&name) {
+                claims.problem.get_or_insert(TokenError::DuplicateClaim);
+            }
+            claims.take(self.names, &name, value);
+            seen.push(name);
+        }
+        Ok(claims)
+    }
+}
+
+/// A member's name, borrowed where it has no escapes (a plain `Cow` would be copied always).
+struct ReadName;
+
+impl<'de> DeserializeSeed<'de> for ReadName {
+    type Value = Cow<'de, str>;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Cow<'de, str>, D::Error> {
+        from.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for ReadName {
+    type Value = Cow<'de, str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Cow<'de, str>, E> {
+        Ok(Cow::Borrowed(text))
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Cow<'de, str>, E> {
+        Ok(Cow::Owned(text.to_owned()))
+    }
+}
+
+/// A value; checks all of what is inside, as plugins will parse it, and keeps what the host acts on.
+struct ReadValue {
+    /// The level that a list or object would be, here. The claims themselves are level 1.
+    depth: u8,
+    keep_list: bool,
+}
+
+impl ReadValue {
+    fn check_depth<E: de::Error>(&self) -> Result<(), E> {
+        if self.depth > MAX_DEPTH { Err(E::custom("nested too deeply")) } else { Ok(()) }
+    }
+
+    fn inner(&self) -> Self {
+        Self { depth: self.depth + 1, keep_list: false }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for ReadValue {
+    type Value = Value<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Value<'de>, D::Error> {
+        from.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for ReadValue {
+    type Value = Value<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Value<'de>, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E: de::Error>(self, _: bool) -> Result<Value<'de>, E> {
+        Ok(Value::Other)
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Value<'de>, E> {
+        Ok(Value::Integer(number.into()))
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Value<'de>, E> {
+        Ok(Value::Integer(number.into()))
+    }
+
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<Value<'de>, E> {
+        Ok(Value::Float(number))
+    }
+
+    fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Value<'de>, E> {
+        Ok(Value::Text(Cow::Borrowed(text)))
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Value<'de>, E> {
+        Ok(Value::Text(Cow::Owned(text.to_owned())))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value<'de>, A::Error> {
+        self.check_depth()?;
+        let mut texts = self.keep_list.then(Texts::new);
+        while let Some(value) = list.next_element_seed(self.inner())? {
+            texts = match (texts, value) {
+                (Some(mut texts), Value::Text(text)) if texts.len() < MAX_AUDIENCES => {
+                    texts.push(text);
+                    Some(texts)
+                }
+                _ => None,
+            };
+        }
+        Ok(texts.map_or(Value::Other, Value::Texts))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value<'de>, A::Error> {
+        self.check_depth()?;
+        while map.next_key_seed(ReadName)?.is_some() {
+            map.next_value_seed(self.inner())?;
+        }
+        Ok(Value::Other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn user(json: &str) -> Result<User, TokenError> {
+        Claims::read(json, &ClaimNames::default())?.user(json)
+    }
+
+    #[test]
+    fn the_first_of_each_list_counts_wherever_it_stands() {
+        let json =
+            r#"{"companyId":7,"id":"c","userId":"b","sub":"a","tenant":null,"name":"N","email":"e","image":"i","role":"R"}"#;
+        let user = user(json).unwrap();
+        assert_eq!((&*user.id, user.tenant.as_deref()), ("a", Some("7")));
+        assert_eq!((user.name.as_deref(), user.email.as_deref()), (Some("N"), Some("e")));
+        assert_eq!((user.image.as_deref(), user.role.as_deref()), (Some("i"), Some("R")));
+        assert_eq!(&*user.claims, json);
+    }
+
+    #[test]
+    fn whole_numbers_are_ids_and_what_would_be_rounded_is_not() {
+        assert_eq!(&*user(r#"{"id":18446744073709551615}"#).unwrap().id, "18446744073709551615");
+        assert_eq!(&*user(r#"{"userId":-1}"#).unwrap().id, "-1");
+        for json in [r#"{"sub":18446744073709551616}"#, r#"{"sub":1.0}"#, r#"{"sub":1e3}"#] {
+            assert_eq!(user(json), Err(TokenError::Claim("user id")), "{json}");
+        }
+    }
+
+    #[test]
+    fn a_user_needs_a_usable_id() {
+        let long = format!(r#"{{"sub":"{}"}}"#, "x".repeat(257));
+        for json in [
+            "{}",
+            r#"{"sub":""}"#,
+            r#"{"sub":"","userId":"u"}"#,
+            r#"{"sub":true}"#,
+            r#"{"sub":["u"]}"#,
+            r#"{"sub":{"id":"u"}}"#,
+            r#"{"sub":"a\u0000b"}"#,
+            r#"{"sub":"a\nb"}"#,
+            r#"{"sub":"a\u001fb"}"#,
+            r#"{"sub":null}"#,
+            &long,
+        ] {
+            assert_eq!(user(json), Err(TokenError::Claim("user id")), "{json}");
+        }
+        for json in [r#"{"sub":"u","tenant":""}"#, r#"{"sub":"u","companyId":"a\u001fb"}"#, r#"{"sub":"u","tenant":false}"#] {
+            assert_eq!(user(json), Err(TokenError::Claim("tenant")), "{json}");
+        }
+    }
+
+    #[test]
+    fn claims_of_the_wrong_type_are_refused() {
+        for (json, what) in [
+            (r#"{"sub":"u","exp":"9999999999"}"#, "expiry"),
+            (r#"{"sub":"u","exp":null}"#, "expiry"),
+            (r#"{"sub":"u","nbf":true}"#, "beginning"),
+            (r#"{"sub":"u","iss":1}"#, "issuer"),
+            (r#"{"sub":"u","aud":1}"#, "audience"),
+            (r#"{"sub":"u","aud":["a",1]}"#, "audience"),
+            (r#"{"sub":"u","name":1}"#, "name"),
+            (r#"{"sub":"u","role":["ADMIN"]}"#, "role"),
+        ] {
+            assert_eq!(user(json), Err(TokenError::Claim(what)), "{json}");
+        }
+    }
+
+    #[test]
+    fn a_claim_that_occurs_twice_is_refused_however_it_is_spelled() {
+        for json in [
+            r#"{"sub":"a","sub":"a"}"#,
+            r#"{"sub":"a","s\u0075b":"b"}"#,
+            r#"{"sub":"a","x":1,"x":2}"#,
+            r#"{"sub":"a","exp":9999999999,"exp":1}"#,
+        ] {
+            assert_eq!(user(json), Err(TokenError::DuplicateClaim), "{json}");
+        }
+    }
+
+    #[test]
+    fn only_one_object_within_the_limits_is_read() {
+        let nested = |levels: usize| format!(r#"{{"sub":"u","x":{}{}}}"#, "[".repeat(levels), "]".repeat(levels));
+        assert!(user(&nested(63)).is_ok());
+        let members = |count: usize| {
+            let more: String = (1..count).map(|i| format!(r#","c{i}":0"#)).collect();
+            format!(r#"{{"sub":"u"{more}}}"#)
+        };
+        assert!(user(&members(64)).is_ok());
+        for json in [
+            "",
+            "null",
+            "[]",
+            r#""u""#,
+            r#"{"sub":"u""#,
+            r#"{"sub":"u"}{}"#,
+            r#"{"sub":"u",}"#,
+            r#"{"sub":"\ud800"}"#,
+            r#"{"sub":"u","x":{"y":"\ud800"}}"#,
+            &nested(64),
+            &nested(5000),
+            &members(65),
+        ] {
+            assert!(matches!(user(json), Err(TokenError::Malformed(_))), "{json}");
+        }
+    }
+
+    #[test]
+    fn times_are_seconds_whole_or_not_and_never_overflow() {
+        let exp = |json: &str| Claims::read(json, &ClaimNames::default()).unwrap().expires_ms;
+        assert_eq!(exp(r#"{"exp":10}"#), Some(10_000));
+        assert_eq!(exp(r#"{"exp":10.5}"#), Some(10_500));
+        assert_eq!(exp(r#"{"exp":-10}"#), Some(0));
+        assert_eq!(exp(r#"{"exp":-0.5}"#), Some(0));
+        assert_eq!(exp(r#"{"exp":18446744073709551615}"#), Some(u64::MAX));
+        assert_eq!(exp(r#"{"exp":1e300}"#), Some(u64::MAX));
+        assert_eq!(exp("{}"), None);
+    }
+}
