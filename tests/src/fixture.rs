@@ -32,6 +32,8 @@ async fn build(name: &'static str) -> PathBuf {
         let source = crate::package_dir().join("fixtures").join(name);
         let mut command = Command::new(binary());
         command.args(["plugin", "build"]).arg(source).arg("--out").arg(&component);
+        // Beside all else that is built, not among the sources.
+        command.env("CARGO_TARGET_DIR", &out);
         let output = command.output().expect("the binary runs");
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "building the fixture {name}: {said}");

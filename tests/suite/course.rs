@@ -34,8 +34,7 @@ async fn two_first_connects_at_once_both_work() {
         let arrivals =
             (0..4).map(async |n| server.connect(&format!("/course/{course}"), student(&format!("u{n}"), &[&course])).await);
         let mut students = join_all(arrivals).await;
-        let ids = students.iter().map(|_| ()).collect::<Vec<_>>().len();
-        for n in 0..ids {
+        for n in 0..students.len() {
             assert_eq!(students[n].ask("say", json!(n)).await, json!({}));
             for student in &mut students {
                 assert_eq!(student.next("said").await, n, "round {round}");
