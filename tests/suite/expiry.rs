@@ -9,7 +9,7 @@ use tests::{Server, token};
 const LIFE: i64 = 2;
 
 fn server() -> Builder {
-    Server::dev().env("HUBBUB_AUTH__LEEWAY", "0s").env("HUBBUB_AUTH__EXPIRY_GRACE", "1s")
+    Server::dev().env("HUBBUB_AUTH__LEEWAY", "0s").env("HUBBUB_GATEWAY__EXPIRY_GRACE", "1s")
 }
 
 #[tokio::test]

@@ -51,8 +51,8 @@ async fn metrics_count_what_plugins_did() {
     );
     let connections = metrics.get("hubbub_connections", &[]);
     assert_eq!(connections, Some(1.0), "of {:?}", metrics.names());
-    let calls = metrics.get("hubbub_plugin_calls_total", &[("plugin", "chat")]).expect("calls of the chat are counted");
-    assert!(calls >= 6.0, "{calls}");
+    let events = metrics.get("hubbub_plugin_events_total", &[("plugin", "chat")]).expect("events of the chat are counted");
+    assert!(events >= 6.0, "{events}");
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use futures_util::future::join_all;
 use serde_json::json;
+use tests::client::End;
 use tests::{Client, Server};
 
 use crate::scene::{member, open_chat, user};
@@ -114,4 +115,30 @@ async fn clients_that_vanish_while_connecting_leave_nothing_behind() {
     let mut last = server.connect("/", ()).await;
     last.ask("chat:join", json!({"videoId": "v1"})).await;
     assert_eq!(last.next("chat:user-count").await["count"], 1, "nobody else is left in the room");
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_ended_and_counted_and_the_others_hear_everything() {
+    /// More than the kernel's buffers of two sockets take.
+    const MESSAGES: usize = 12_000;
+    let server = Server::dev().chatty().start().await;
+    let watch = async |auth: tests::Auth| {
+        let mut client = server.connect("/", auth).await;
+        client.ask("chat:join", json!({"videoId": "v1"})).await;
+        client
+    };
+    let mut slow = watch(().into()).await;
+    let mut ana = watch(user("ana").into()).await;
+    let mut ended = false;
+    for n in 0..MESSAGES {
+        let message = format!("{n:0>2000}");
+        assert_eq!(ana.ask("chat:message", json!({"videoId": "v1", "message": message})).await, json!({}));
+        assert_eq!(ana.next("chat:message").await["message"], message);
+        if n % 500 == 499 && server.metrics().await.get("hubbub_slow_consumers_total", &[]) == Some(1.0) {
+            ended = true;
+            break;
+        }
+    }
+    assert!(ended, "it was never ended");
+    assert_eq!(slow.ended().await, End::Closed);
 }

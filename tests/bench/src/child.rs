@@ -49,7 +49,7 @@ impl Child {
             }
             ensure!(!stop.load(Ordering::Relaxed), "interrupted");
             ensure!(began.elapsed() < limit, "the server did not answer GET /health within {limit:?}: {}", child.tail());
-            std::thread::sleep(LOOK);
+            pause();
         }
     }
 
@@ -93,9 +93,14 @@ impl Drop for Child {
                 let _ = self.process.wait();
                 return;
             }
-            std::thread::sleep(LOOK);
+            pause();
         }
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "no runtime in this process, and a process of another's making has no event to wait for")]
+fn pause() {
+    std::thread::sleep(LOOK);
 }
 
 /// An address of loopback that nobody listens at now.
