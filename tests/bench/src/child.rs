@@ -33,7 +33,13 @@ impl Child {
     ///
     /// # Errors
     /// It ends before it answers, or has not answered after `limit`; the end of its output is in the error.
-    pub(crate) fn start(mut command: Command, addr: SocketAddr, log: PathBuf, limit: Duration, stop: &AtomicBool) -> Result<Self> {
+    pub(crate) fn start(
+        mut command: Command,
+        addr: SocketAddr,
+        log: PathBuf,
+        limit: Duration,
+        stop: &AtomicBool,
+    ) -> Result<Self> {
         let out = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
         // Our own servers and Node's end when their standard input does: even a killed bench leaves none behind.
         command.stdin(Stdio::piped()).stdout(out.try_clone()?).stderr(out);
@@ -98,7 +104,10 @@ impl Drop for Child {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "no runtime in this process, and a process of another's making has no event to wait for")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "no runtime in this process, and a process of another's making has no event to wait for"
+)]
 fn pause() {
     std::thread::sleep(LOOK);
 }

@@ -15,8 +15,8 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 
 use crate::clock::{MILLI, Pace, SECOND, now};
 use crate::measure::Latency;
-pub(crate) use wire::Packet;
 use wire::Frame;
+pub(crate) use wire::Packet;
 
 /// Connects under way at once; past it the next waits, so that no server's accept queue (Node: 511) overflows.
 const OPENING_AT_ONCE: usize = 64;
@@ -83,7 +83,11 @@ impl Client {
 
     fn text(&mut self, fill: impl FnOnce(&mut Vec<u8>)) -> Result<()> {
         wire::put_text(&mut self.pending, fill)?;
-        ensure!(self.pending.len() < PENDING_LIMIT, "client {} has {PENDING_LIMIT} bytes waiting: the server does not read", self.index);
+        ensure!(
+            self.pending.len() < PENDING_LIMIT,
+            "client {} has {PENDING_LIMIT} bytes waiting: the server does not read",
+            self.index
+        );
         if self.stuck { Ok(()) } else { self.flush() }
     }
 
@@ -195,7 +199,12 @@ impl Swarm {
     ///
     /// # Errors
     /// One is refused, closed, or not in within 30 s of the last.
-    pub(crate) fn open(&mut self, addr: SocketAddr, doors: impl IntoIterator<Item = Door>, per_second: Option<f64>) -> Result<Latency> {
+    pub(crate) fn open(
+        &mut self,
+        addr: SocketAddr,
+        doors: impl IntoIterator<Item = Door>,
+        per_second: Option<f64>,
+    ) -> Result<Latency> {
         let mut doors = doors.into_iter().peekable();
         let mut latency = Latency::new()?;
         let (mut opening, mut moved) = (0usize, now());

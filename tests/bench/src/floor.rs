@@ -62,7 +62,13 @@ async fn member(stream: Arc<TcpStream>, rooms: Rooms) {
 }
 
 /// `false` ends the connection.
-fn serve_readable(stream: &Arc<TcpStream>, rooms: &Rooms, room: &mut Option<Room>, partial: &mut Vec<u8>, upgraded: &mut bool) -> bool {
+fn serve_readable(
+    stream: &Arc<TcpStream>,
+    rooms: &Rooms,
+    room: &mut Option<Room>,
+    partial: &mut Vec<u8>,
+    upgraded: &mut bool,
+) -> bool {
     let mut buffer = [0; 4096];
     let n = match stream.try_read(&mut buffer) {
         Ok(0) => return false,

@@ -80,13 +80,18 @@ enum Role {
     Floor { addr: SocketAddr },
 }
 
-fn main() -> Result<ExitCode> {
+fn main() -> ExitCode {
     let args = Args::parse();
-    match args.role {
+    let done = match args.role {
         Some(Role::Native { addr }) => serve(native::serve(addr)),
         Some(Role::Floor { addr }) => serve(floor::serve(addr)),
         None => compare(&args),
-    }
+    };
+    done.unwrap_or_else(|error| {
+        // A sentence for who runs it, not the trace that a main returning the error would print.
+        say(&format!("{error:#}"));
+        ExitCode::FAILURE
+    })
 }
 
 fn serve(server: impl Future<Output = Result<()>>) -> Result<ExitCode> {
@@ -101,8 +106,10 @@ fn compare(args: &Args) -> Result<ExitCode> {
     }
     raise_file_limit()?;
     let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| args.only.is_empty() || args.only.contains(kind)).collect();
-    let measures: Vec<Measure> =
-        Measure::ALL.into_iter().filter(|measure| args.measures.is_empty() || args.measures.iter().any(|name| name == measure.name())).collect();
+    let measures: Vec<Measure> = Measure::ALL
+        .into_iter()
+        .filter(|measure| args.measures.is_empty() || args.measures.iter().any(|name| name == measure.name()))
+        .collect();
     ensure!(!measures.is_empty(), "no such measure: there are delivery, acked, connect, idle and stored");
     if kinds.contains(&Kind::Node) {
         node::install()?;
@@ -139,7 +146,7 @@ fn run(args: &Args, kinds: &[Kind], measures: &[Measure], stop: &Arc<AtomicBool>
                 }
                 say(&format!("round {}: {} of {}", round + 1, measure.name(), kind.name()));
                 let measured = starter.start(kind).and_then(|child| {
-                    let samples = measure.run(&Bench { child: &child, scale, stop });
+                    let samples = measure.run(&Bench { child: &child, scale, folder: folder.path(), stop });
                     samples.with_context(|| format!("the server's last words: {:?}", child.tail()))
                 });
                 ensure!(!stop.load(Ordering::Relaxed), "interrupted");

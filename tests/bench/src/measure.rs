@@ -6,6 +6,7 @@ mod delivery;
 mod idle;
 mod stored;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -117,6 +118,8 @@ impl Measure {
 pub(crate) struct Bench<'a> {
     pub(crate) child: &'a Child,
     pub(crate) scale: Scale,
+    /// On the disk that the server's data is on.
+    pub(crate) folder: &'a Path,
     pub(crate) stop: &'a Arc<AtomicBool>,
 }
 

@@ -113,7 +113,8 @@ async fn said(socket: SocketRef, Data(message): Data<Message>, ack: AckSender) {
         let _ = ack.send(&INVALID);
         return;
     }
-    let said = Said { id: Uuid::new_v4(), video_id: &message.video_id, user_id: &user.sub, message: text, timestamp: timestamp() };
+    let said =
+        Said { id: Uuid::new_v4(), video_id: &message.video_id, user_id: &user.sub, message: text, timestamp: timestamp() };
     // A member whose queue is full loses this one; the generator counts what did not arrive.
     let _ = socket.within(room(&message.video_id)).emit("chat:message", &said).await;
     let _ = ack.send(&Done {});

@@ -74,7 +74,9 @@ fn ratios(out: &mut String, results: &Results) -> std::fmt::Result {
             .into_iter()
             .map(|rival| results.ratio(rival, figure.id).filter(|_| compared(figure.unit)))
             .zip([Kind::Native, Kind::Node])
-            .map(|(ratio, rival)| ratio.map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.2}{}", verdict(figure.id, Some(rival), ratio))))
+            .map(|(ratio, rival)| {
+                ratio.map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.2}{}", verdict(figure.id, Some(rival), ratio)))
+            })
             .collect();
         let own = results.value(Kind::Hubbub, figure).map(|value| verdict(figure.id, None, value)).unwrap_or_default();
         if cells.iter().all(|cell| cell == "–") && own.is_empty() {

@@ -15,7 +15,8 @@ const SLACK: u64 = 128 * 1024;
 /// Node frees what a connect left behind only when it gets to collect; after this it is what it is.
 const SETTLE_LIMIT: u64 = 10 * SECOND;
 
-pub(super) static FIGURES: [Figure; 1] = [Figure { id: "idle_memory", title: "memory an idle connection", unit: Unit::Kilobytes }];
+pub(super) static FIGURES: [Figure; 1] =
+    [Figure { id: "idle_memory", title: "memory an idle connection", unit: Unit::Kilobytes }];
 
 pub(super) fn run(bench: &Bench<'_>) -> Result<Vec<Sample>> {
     let count = bench.scale.idle;

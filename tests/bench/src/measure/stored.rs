@@ -2,6 +2,7 @@
 //! sending again when acked. It must never be run over a memory file system: there a sync costs nothing.
 
 use std::io::Write;
+use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -14,10 +15,12 @@ use crate::{stamp, token};
 
 const SENDERS: [usize; 3] = [1, 10, 100];
 const MOST: usize = 100;
+const SYNCS: usize = 50;
 /// Between two tries to join: a published chat is accepted before the plugin has handled it.
 const AGAIN: u64 = 20 * MILLI;
 
-pub(super) static FIGURES: [Figure; 12] = [
+pub(super) static FIGURES: [Figure; 13] = [
+    Figure { id: "stored_sync", title: "one sync of this disk", unit: Unit::Micros },
     Figure { id: "stored_1_rate", title: "stored, 1 sender", unit: Unit::PerSecond },
     Figure { id: "stored_1_p50", title: "  ack p50", unit: Unit::Micros },
     Figure { id: "stored_1_p99", title: "  ack p99", unit: Unit::Micros },
@@ -43,7 +46,7 @@ pub(super) fn run(bench: &Bench<'_>) -> Result<Vec<Sample>> {
     (0..MOST).try_for_each(|index| join(&mut swarm, run, index))?;
     swarm.settle(300 * MILLI)?;
     closed(&mut swarm, run, 10, bench.scale.warm)?;
-    let mut values = Vec::new();
+    let mut values = vec![sync_time(bench.folder)?];
     for senders in SENDERS {
         let meter = Meter::start(bench.child)?;
         let (stored, latency) = closed(&mut swarm, run, senders, bench.scale.closed)?;
@@ -51,6 +54,19 @@ pub(super) fn run(bench: &Bench<'_>) -> Result<Vec<Sample>> {
         values.extend([rate, latency.micros(0.5), latency.micros(0.99), meter.micros_each(stored)?]);
     }
     Ok(FIGURES.iter().zip(values).collect())
+}
+
+/// What no store can be faster than: the median of appending a message's worth of bytes and waiting for the disk.
+fn sync_time(folder: &Path) -> Result<f64> {
+    let mut file = tempfile::tempfile_in(folder)?;
+    let mut latency = Latency::new()?;
+    for _ in 0..SYNCS {
+        let began = now();
+        file.write_all(&[0; 512])?;
+        file.sync_data()?;
+        latency.record(now() - began);
+    }
+    Ok(latency.micros(0.5))
 }
 
 fn upserted(run: u64, index: usize) -> String {
