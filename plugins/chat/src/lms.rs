@@ -1,0 +1,173 @@
+//! A course's chat: for its participants only, stored before it is told, and never told in raw HTML.
+
+use hubbub_sdk::{
+    Refusal, Result, User,
+    budget::Budget,
+    clock,
+    emitter::Emits,
+    payload::Id,
+    rooms, store,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{participants, sanitize};
+
+pub(crate) mod history;
+pub(crate) mod unread;
+
+pub(crate) const NAMESPACE: &str = "/chat";
+
+/// The most characters of a message, in both chats.
+pub(crate) const MAX_CHARACTERS: usize = 2000;
+
+pub(crate) const JOINED: Emits<Person> = Emits::new(NAMESPACE, "user:joined");
+pub(crate) const LEFT: Emits<Person> = Emits::new(NAMESPACE, "user:left");
+pub(crate) const MESSAGE: Emits<Message> = Emits::new(NAMESPACE, "chat:message");
+pub(crate) const TYPING: Emits<Typing> = Emits::new(NAMESPACE, "chat:typing");
+
+/// `{chatId}`.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ChatId {
+    pub(crate) chat_id: Id,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Joined {
+    chat_id: Id,
+    participants: Vec<Shown>,
+    /// Distinct users in the room, over all nodes.
+    online_count: u64,
+}
+
+/// A participant as the others see one: without the image.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct Shown {
+    user_id: String,
+    name: String,
+    role: String,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Person {
+    user_id: String,
+    name: String,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Said {
+    chat_id: Id,
+    content: String,
+}
+
+/// A message as it is stored and sent.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Message {
+    id: String,
+    chat_id: Id,
+    user_id: String,
+    user: Author,
+    /// Sanitized HTML.
+    content: String,
+    created_at: String,
+}
+
+#[derive(Serialize, Deserialize, JsonSchema)]
+struct Author {
+    name: String,
+    image: Option<String>,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Typing {
+    chat_id: Id,
+    user_id: String,
+    user_name: String,
+}
+
+pub(crate) fn room(chat: &str) -> String {
+    format!("chat:{chat}")
+}
+
+fn not_authorized() -> Refusal {
+    Refusal::forbidden("Not authorized")
+}
+
+pub(crate) fn join(user: &User, ChatId { chat_id }: ChatId) -> Result<Joined> {
+    let me = participants::find(&chat_id, &user.id)?.ok_or_else(not_authorized)?;
+    let room = room(&chat_id);
+    if !rooms::joined(&room)? {
+        rooms::join(&room)?;
+        JOINED.to_room(&room, &Person { user_id: user.id.clone(), name: user.name.clone().unwrap_or(me.name) })?;
+    }
+    let everyone = participants::all(&chat_id)?;
+    let participants = everyone.into_iter().map(|one| Shown { user_id: one.user_id.into_string(), name: one.name, role: one.role });
+    Ok(Joined { participants: participants.collect(), online_count: rooms::size(NAMESPACE, &room)?.users, chat_id })
+}
+
+pub(crate) fn message(user: &User, id: &str, said: Said, per_minute: u32) -> Result<()> {
+    if !fits(&said.content) {
+        return Err(Refusal::invalid("Invalid message"));
+    }
+    let room = room(&said.chat_id);
+    if !rooms::joined(&room)? {
+        return Err(not_authorized());
+    }
+    let budget = Budget::per_minute("messages", per_minute);
+    budget.take(&user.id)?.or_refuse("Too many messages. Please slow down.")?;
+    let message = Message {
+        id: id.to_owned(),
+        user_id: user.id.clone(),
+        user: author(&said.chat_id, user)?,
+        content: sanitize::clean(said.content),
+        created_at: clock::rfc3339(clock::now()),
+        chat_id: said.chat_id,
+    };
+    store::append(&history::prefix(&message.chat_id), &message)?;
+    unread::grow(&message.chat_id, &user.id)?;
+    Ok(MESSAGE.to_room(&room, &message)?)
+}
+
+/// Whether a text is long enough to say something and short enough to be read.
+pub(crate) fn fits(text: &str) -> bool {
+    !text.trim().is_empty() && text.chars().count() <= MAX_CHARACTERS
+}
+
+/// Who the token says it is; what it leaves open, the product's list of participants knows.
+fn author(chat: &str, user: &User) -> Result<Author> {
+    if let (Some(name), Some(image)) = (&user.name, &user.image) {
+        return Ok(Author { name: name.clone(), image: Some(image.clone()) });
+    }
+    let listed = participants::find(chat, &user.id)?;
+    let (name, image) = listed.map_or((None, None), |one| (Some(one.name), one.image));
+    Ok(Author {
+        name: user.name.clone().or(name).unwrap_or_else(|| user.id.clone()),
+        image: user.image.clone().or(image),
+    })
+}
+
+/// Straight to the room: no store, no bus.
+pub(crate) fn typing(user: &User, ChatId { chat_id }: ChatId) -> Result<()> {
+    let room = room(&chat_id);
+    if !rooms::joined(&room)? {
+        return Err(not_authorized());
+    }
+    let typing = Typing { chat_id, user_id: user.id.clone(), user_name: user.display_name().to_owned() };
+    Ok(TYPING.except_caller().volatile().to_room(&room, &typing)?)
+}
+
+pub(crate) fn leave(user: &User, chat: ChatId) -> Result<ChatId> {
+    let room = room(&chat.chat_id);
+    if rooms::joined(&room)? {
+        rooms::leave(&room)?;
+        LEFT.to_room(&room, &Person { user_id: user.id.clone(), name: user.display_name().to_owned() })?;
+    }
+    Ok(chat)
+}

@@ -1,0 +1,12 @@
+//! Where an import goes: to the host in a component, to the test harness everywhere else. Holds no logic, so that a plugin's
+//! code is the same for both.
+
+#[cfg(target_arch = "wasm32")]
+pub(crate) use crate::bindings::hubbub::plugin::{
+    budget, bus, clock, config, emitter, log, metrics, presence, random, rooms, store, timers,
+};
+
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use crate::harness::imports::{
+    budget, bus, clock, config, emitter, log, metrics, presence, random, rooms, store, timers,
+};

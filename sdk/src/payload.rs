@@ -1,0 +1,206 @@
+//! What clients send: an event's arguments as types of the plugin's, and what is said to a client whose payload does not fit.
+//! The sentence names the field and never speaks of Rust.
+
+use std::{borrow::Cow, fmt, marker::PhantomData, ops::Deref};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{self, DeserializeOwned, IgnoredAny, SeqAccess, Visitor, value::MapAccessDeserializer},
+};
+
+mod explain;
+
+pub(crate) use explain::explain;
+
+/// An id in a payload: 1–128 bytes, no control characters. Short enough for a part of a room's name or a store key, so that
+/// no client can turn a long one into a fault of the plugin.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct Id(String);
+
+impl Id {
+    /// The most bytes of an id.
+    pub const MAX_BYTES: usize = 128;
+
+    fn checked<E: de::Error>(text: String) -> Result<Self, E> {
+        if text.is_empty() || text.len() > Self::MAX_BYTES || text.contains(char::is_control) {
+            return Err(E::custom("must be an id of 1 to 128 bytes"));
+        }
+        Ok(Self(text))
+    }
+
+    /// The id's text.
+    pub fn into_string(self) -> String {
+        self.0
+    }
+}
+
+impl Deref for Id {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Id {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+
+        impl Visitor<'_> for Text {
+            type Value = Id;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Id, E> {
+                Id::checked(text.to_owned())
+            }
+
+            fn visit_string<E: de::Error>(self, text: String) -> Result<Id, E> {
+                Id::checked(text)
+            }
+        }
+
+        // Through a visitor, so that an error carries the place in the text where the id stands.
+        deserializer.deserialize_string(Text)
+    }
+}
+
+impl JsonSchema for Id {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Id".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "minLength": 1, "maxLength": Self::MAX_BYTES })
+    }
+}
+
+/// A payload that is an object, or the bare id that would be its only field: `{threadId}` or the id.
+///
+/// ```
+/// use hubbub_sdk::payload::{Id, IdOr};
+///
+/// #[derive(serde::Deserialize)]
+/// #[serde(rename_all = "camelCase")]
+/// struct Thread { thread_id: Id }
+///
+/// impl From<Id> for Thread {
+///     fn from(thread_id: Id) -> Self { Self { thread_id } }
+/// }
+///
+/// let bare: IdOr<Thread> = serde_json::from_str(r#""t1""#)?;
+/// let whole: IdOr<Thread> = serde_json::from_str(r#"{"threadId":"t1"}"#)?;
+/// assert_eq!(bare.thread_id, whole.thread_id);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdOr<T>(pub T);
+
+impl<T> Deref for IdOr<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<'de, T: DeserializeOwned + From<Id>> Deserialize<'de> for IdOr<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either<T>(PhantomData<T>);
+
+        impl<'de, T: DeserializeOwned + From<Id>> Visitor<'de> for Either<T> {
+            type Value = IdOr<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an id or an object")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<IdOr<T>, E> {
+                Id::checked(text.to_owned()).map(|id| IdOr(T::from(id)))
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<IdOr<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(IdOr)
+            }
+        }
+
+        deserializer.deserialize_any(Either(PhantomData))
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for IdOr<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("IdOr{}", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [Id::json_schema(generator), generator.subschema_for::<T>()] })
+    }
+}
+
+/// The arguments of one event, by position. Further ones are ignored; an `Option` may be missing.
+#[doc(hidden)]
+pub trait Args<'de>: Sized {
+    fn read<A: SeqAccess<'de>>(seq: A) -> Result<Self, A::Error>;
+}
+
+macro_rules! args_of {
+    ($($name:ident),+) => {
+        impl<'de, $($name: Deserialize<'de>),+> Args<'de> for ($($name,)+) {
+            fn read<Seq: SeqAccess<'de>>(mut seq: Seq) -> Result<Self, Seq::Error> {
+                let args = ($(next::<$name, Seq>(&mut seq)?,)+);
+                while seq.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(args)
+            }
+        }
+    };
+}
+
+args_of!(A);
+args_of!(A, B);
+args_of!(A, B, C);
+args_of!(A, B, C, D);
+
+fn next<'de, T: Deserialize<'de>, A: SeqAccess<'de>>(seq: &mut A) -> Result<T, A::Error> {
+    match seq.next_element()? {
+        Some(value) => Ok(value),
+        None => T::deserialize(de::value::UnitDeserializer::new()),
+    }
+}
+
+/// Reads an event's arguments.
+pub(crate) fn read<'de, T: Args<'de>>(args: &'de str) -> Result<T, serde_json::Error> {
+    struct Arguments<T>(PhantomData<T>);
+
+    impl<'de, T: Args<'de>> Visitor<'de> for Arguments<T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an array of arguments")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<T, A::Error> {
+            T::read(seq)
+        }
+    }
+
+    serde_json::Deserializer::from_str(args).deserialize_seq(Arguments(PhantomData))
+}

@@ -1,0 +1,32 @@
+//! What a plugin is to the host. `#[plugin]` writes it from an `impl` block; nobody implements it by hand.
+
+use crate::bindings::hubbub::plugin::types;
+use crate::bindings::exports::hubbub::plugin::handler;
+use crate::Refusal;
+
+/// A plugin, as `#[plugin]` implements it. The calls and their contracts are those of `wit/plugin.wit`.
+pub trait Plugin: Sized + 'static {
+    /// What the plugin says of itself.
+    fn describe() -> handler::Description;
+
+    /// Makes the plugin from its configuration, one JSON object. The error is for the operator.
+    fn init(config: &str) -> Result<Self, String>;
+
+    /// The last check of a door that asks for it.
+    fn authorize(&self, caller: types::Caller, auth: String) -> Result<(), Refusal>;
+
+    /// A socket is connecting.
+    fn on_connect(&self, caller: types::Caller) -> Result<(), Refusal>;
+
+    /// An event; the answer is the acknowledgement.
+    fn on_event(&self, caller: types::Caller, event: handler::Event) -> Result<Option<String>, Refusal>;
+
+    /// A socket has gone.
+    fn on_disconnect(&self, caller: types::Caller, reason: handler::DisconnectReason);
+
+    /// A message from the bus or from the host.
+    fn on_message(&self, message: handler::Message) -> Result<(), Refusal>;
+
+    /// A timer or schedule is due.
+    fn on_timer(&self, timer: handler::DueTimer) -> Result<(), Refusal>;
+}

@@ -1,0 +1,203 @@
+//! Durable keys, the plugin's own, ordered by their bytes; values are JSON. Nothing is written before the call has succeeded, and
+//! every key that was read is checked then, so a handler must depend on nothing but its arguments and its imports.
+
+use std::fmt;
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{bindings::hubbub::plugin::store as contract, host};
+
+/// Why the store refused.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Error {
+    /// The key is empty or over 512 bytes.
+    InvalidKey(String),
+    /// The value is over 256 KiB.
+    ValueTooLarge,
+    /// `add` or `counter` of a key whose value is not a counter.
+    NotACounter,
+    /// Storage does not answer.
+    Unavailable,
+    /// The value does not fit the type. Names the key.
+    WrongValue(String),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InvalidKey(why) => write!(f, "invalid store key: {why}"),
+            Self::ValueTooLarge => f.write_str("the value is too large for the store"),
+            Self::NotACounter => f.write_str("the stored value is not a counter"),
+            Self::Unavailable => f.write_str("storage does not answer"),
+            Self::WrongValue(why) => write!(f, "the stored value does not fit its type: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<contract::Error> for Error {
+    #[cold]
+    fn from(error: contract::Error) -> Self {
+        match error {
+            contract::Error::InvalidKey(why) => Self::InvalidKey(why),
+            contract::Error::ValueTooLarge => Self::ValueTooLarge,
+            contract::Error::NotACounter => Self::NotACounter,
+            contract::Error::Unavailable => Self::Unavailable,
+        }
+    }
+}
+
+/// A key of several parts, joined by `/`. A `/` or `%` inside a part is escaped, so that no id of a client's can reach into
+/// another's keys.
+///
+/// ```
+/// use hubbub_sdk::store::key;
+/// assert_eq!(key(["own", "chat1", "u1"]), "own/chat1/u1");
+/// assert_eq!(key(["own", "chat1/u1", ""]), "own/chat1%2Fu1/");
+/// ```
+pub fn key<const N: usize>(parts: [&str; N]) -> String {
+    let mut key = String::with_capacity(parts.iter().map(|part| part.len() + 1).sum());
+    for (index, part) in parts.into_iter().enumerate() {
+        if index > 0 {
+            key.push('/');
+        }
+        if part.contains(['/', '%']) {
+            key.push_str(&part.replace('%', "%25").replace('/', "%2F"));
+        } else {
+            key.push_str(part);
+        }
+    }
+    key
+}
+
+/// The value of a key; absent if there is none. Sees this call's own writes.
+pub fn get<T: DeserializeOwned>(key: &str) -> Result<Option<T>, Error> {
+    host::store::get(key)?.map(|value| decode(key, &value)).transpose()
+}
+
+/// Writes a key when the call succeeds.
+pub fn put<T: Serialize + ?Sized>(key: &str, value: &T) -> Result<(), Error> {
+    Ok(host::store::put(key, &encode(key, value)?)?)
+}
+
+/// Writes a new key when the call succeeds: `prefix` and 20 digits that grow in the order in which calls are committed, which
+/// is the order in which their emits are sent. So a scan of `prefix` replays what a room saw.
+pub fn append<T: Serialize + ?Sized>(prefix: &str, value: &T) -> Result<(), Error> {
+    Ok(host::store::append(prefix, &encode(prefix, value)?)?)
+}
+
+/// Deletes a key when the call succeeds. Idempotent.
+pub fn delete(key: &str) -> Result<(), Error> {
+    Ok(host::store::delete(key)?)
+}
+
+/// Adds to a counter when the call succeeds; an absent one is 0. Never a conflict, however many add at once.
+pub fn add(key: &str, delta: i64) -> Result<(), Error> {
+    Ok(host::store::add(key, delta)?)
+}
+
+/// The value of a counter; an absent one is 0. Sees this call's own `add`s.
+pub fn counter(key: &str) -> Result<i64, Error> {
+    Ok(host::store::counter(key)?)
+}
+
+/// The entries whose keys begin with `prefix`, from the lowest. See [`Scan`].
+pub fn prefix(prefix: &str) -> Scan<'_> {
+    Scan { prefix, from: None, before: None, reverse: false }
+}
+
+/// One key and its value.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry<T> {
+    /// The whole key.
+    pub key: String,
+    /// The value.
+    pub value: T,
+}
+
+/// A range of keys, made by [`prefix`].
+///
+/// ```
+/// # use hubbub_sdk::{Result, store};
+/// # fn page(cursor: &str) -> Result<()> {
+/// let newest = store::prefix("messages/chat1/").before(cursor).reverse().read::<String>(50)?;
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone, Copy)]
+#[must_use = "nothing is read before `read`"]
+pub struct Scan<'a> {
+    prefix: &'a str,
+    from: Option<&'a str>,
+    before: Option<&'a str>,
+    reverse: bool,
+}
+
+impl<'a> Scan<'a> {
+    /// Only keys from this one on. It must begin with the prefix.
+    pub fn from(mut self, key: &'a str) -> Self {
+        self.from = Some(key);
+        self
+    }
+
+    /// Only keys before this one. It must begin with the prefix.
+    pub fn before(mut self, key: &'a str) -> Self {
+        self.before = Some(key);
+        self
+    }
+
+    /// From the highest key down.
+    pub fn reverse(mut self) -> Self {
+        self.reverse = true;
+        self
+    }
+
+    /// At most `limit` entries (1–1000), which are not checked for conflicts.
+    pub fn read<T: DeserializeOwned>(self, limit: u32) -> Result<Vec<Entry<T>>, Error> {
+        let start = self.from.unwrap_or(self.prefix);
+        // The contract's empty end is "while `start` is the prefix", which is right only where they are the same.
+        let end = match (self.before, self.from) {
+            (Some(before), _) => before.to_owned(),
+            (None, None) => String::new(),
+            (None, Some(_)) => after_all(self.prefix),
+        };
+        let entries = host::store::scan(start, &end, limit, self.reverse)?;
+        entries
+            .into_iter()
+            .map(|entry| Ok(Entry { value: decode(&entry.key, &entry.value)?, key: entry.key }))
+            .collect()
+    }
+}
+
+/// The lowest key above every key with this prefix.
+fn after_all(prefix: &str) -> String {
+    let mut chars = prefix.chars();
+    while let Some(last) = chars.next_back() {
+        // The next scalar value; the gap of the surrogates has none.
+        let next = if last == '\u{d7ff}' { Some('\u{e000}') } else { char::from_u32(u32::from(last) + 1) };
+        if let Some(next) = next {
+            return format!("{}{next}", chars.as_str());
+        }
+    }
+    String::new()
+}
+
+fn encode<T: Serialize + ?Sized>(key: &str, value: &T) -> Result<Vec<u8>, Error> {
+    serde_json::to_vec(value).map_err(|error| Error::WrongValue(format!("{key}: {error}")))
+}
+
+fn decode<T: DeserializeOwned>(key: &str, value: &[u8]) -> Result<T, Error> {
+    serde_json::from_slice(value).map_err(|error| Error::WrongValue(format!("{key}: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::after_all;
+
+    #[test]
+    fn the_end_of_a_prefix_is_above_all_its_keys() {
+        assert_eq!(after_all("messages/a/"), "messages/a0");
+        assert_eq!(after_all("a\u{10ffff}"), "b");
+        assert_eq!(after_all("\u{d7ff}"), "\u{e000}");
+    }
+}
