@@ -9,6 +9,7 @@ use tokio::sync::OnceCell;
 use crate::server::binary;
 
 static HOSTILE: OnceCell<PathBuf> = OnceCell::const_new();
+static CHAT: OnceCell<PathBuf> = OnceCell::const_new();
 static COURSE: OnceCell<PathBuf> = OnceCell::const_new();
 
 /// The component that does everything a plugin must not.
@@ -21,24 +22,50 @@ pub async fn course() -> PathBuf {
     COURSE.get_or_init(|| build("course")).await.clone()
 }
 
+/// The checkout's own chat plugin, where the author's command leaves it.
+pub async fn chat() -> PathBuf {
+    let build = || async {
+        tokio::task::spawn_blocking(|| {
+            let _one_at_a_time = lock();
+            let source = crate::checkout_dir().join("plugins/chat");
+            built(Command::new(binary()).args(["plugin", "build"]).arg(&source), "chat");
+            crate::checkout_dir().join("target/plugins/chat.wasm")
+        })
+        .await
+        .expect("building does not panic otherwise")
+    };
+    CHAT.get_or_init(build).await.clone()
+}
+
 async fn build(name: &'static str) -> PathBuf {
     tokio::task::spawn_blocking(move || {
-        let out = crate::checkout_dir().join("target/fixtures");
-        std::fs::create_dir_all(&out).expect("the target folder is ours");
-        // Another run of the suite may be building the same.
-        let lock = File::create(out.join("lock")).expect("the folder was just made");
-        lock.lock().expect("files can be locked here");
-        let component = out.join(format!("{name}.wasm"));
+        let _one_at_a_time = lock();
+        let component = folder().join(format!("{name}.wasm"));
         let source = crate::package_dir().join("fixtures").join(name);
         let mut command = Command::new(binary());
         command.args(["plugin", "build"]).arg(source).arg("--out").arg(&component);
         // Beside all else that is built, not among the sources.
-        command.env("CARGO_TARGET_DIR", &out);
-        let output = command.output().expect("the binary runs");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "building the fixture {name}: {said}");
+        built(command.env("CARGO_TARGET_DIR", folder()), name);
         component
     })
     .await
     .expect("building does not panic otherwise")
+}
+
+fn built(command: &mut Command, name: &str) {
+    let output = command.output().expect("the binary runs");
+    assert!(output.status.success(), "building {name}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Where components made for tests go.
+fn folder() -> PathBuf {
+    crate::checkout_dir().join("target/fixtures")
+}
+
+/// Held while building: another run of the suite may be building the same.
+fn lock() -> File {
+    std::fs::create_dir_all(folder()).expect("the target folder is ours");
+    let lock = File::create(folder().join("lock")).expect("the folder was just made");
+    lock.lock().expect("files can be locked here");
+    lock
 }

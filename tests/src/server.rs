@@ -18,6 +18,9 @@ use crate::{gate, wait};
 pub const API_KEY: &str = "dev-api-key";
 pub const ADMIN_TOKEN: &str = "dev-admin-token";
 
+/// Variables without the server's own prefix that it goes by.
+const CONFIGURING: [&str; 5] = ["REDIS_URL", "DATABASE_URL", "KAFKA_BROKERS", "JWT_SECRET", "RUST_LOG"];
+
 /// How long a start may take: the first one builds the plugins.
 const START: Duration = Duration::from_secs(180);
 
@@ -34,9 +37,20 @@ pub fn binary() -> PathBuf {
 
 /// Runs a command of the binary to its end.
 pub fn run(args: &[&str], env: &[(&str, &str)]) -> Output {
-    let mut command = Command::new(binary());
-    command.args(args).envs(env.iter().copied()).stdin(Stdio::null());
+    let mut command = command();
+    command.args(args).envs(env.iter().copied());
     command.output().expect("the binary runs")
+}
+
+/// The binary with nothing of this process's surroundings that would configure it.
+fn command() -> Command {
+    let mut command = Command::new(binary());
+    let configures = |name: &String| name.starts_with("HUBBUB_") || CONFIGURING.contains(&name.as_str());
+    for name in std::env::vars().map(|(name, _)| name).filter(configures) {
+        command.env_remove(name);
+    }
+    command.stdin(Stdio::null());
+    command
 }
 
 /// A server to be.
@@ -298,7 +312,7 @@ impl Builder {
 
     fn spawn(&self, public: SocketAddr, admin: SocketAddr, scratch: &Scratch) -> Child {
         let log = std::fs::File::options().create(true).append(true).open(scratch.log()).expect("the scratch folder is ours");
-        let mut command = Command::new(binary());
+        let mut command = command();
         command
             .arg(self.command)
             .args(&self.args)
@@ -307,7 +321,6 @@ impl Builder {
             .arg(scratch.0.join("data"))
             .envs(&self.env)
             .current_dir(self.folder.clone().unwrap_or_else(crate::checkout_dir))
-            .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a file can be shared"))
             .stderr(log);
         command.spawn().expect("the binary runs")

@@ -16,6 +16,7 @@ mod input;
 mod load;
 mod stock;
 
+mod boot;
 mod bus;
 mod crash;
 mod health;
