@@ -10,8 +10,8 @@ use reqwest::Url;
 use tokio::io::AsyncReadExt;
 use tokio::sync::{Notify, Semaphore, watch};
 
-use super::duration::millis;
 use super::keys::{Algorithm, Key, KeyConfig, KeyError};
+use crate::duration::millis;
 
 pub(super) use set::parse;
 

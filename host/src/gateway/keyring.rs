@@ -5,11 +5,11 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::task::JoinHandle;
 
-use super::duration::millis;
 use super::jwks::Source;
 use super::keys::{self, Algorithm, Config, DEV_SECRET, Entry, Key, KeyError, LoadError, Origin};
 use super::token::{ClaimNames, Claims, Header, Parts, TokenError, User, Verified};
 use crate::clock::Clock;
+use crate::duration::millis;
 
 /// The most signatures checked for one token. Fixed keys that could need more fail loading; of a key set, what comes after is
 /// not tried, and the token is refused as one with a wrong signature.
@@ -145,16 +145,27 @@ impl Keyring {
     pub async fn authenticate(&self, token: &str, namespace: &str, clock: &Clock) -> Result<Verified, TokenError> {
         let answer = self.verify(token, namespace, clock.now_ms());
         match answer {
-            Err(error) if error.may_be_stale() && self.refreshed(clock.now_ms()).await => {
+            Err(error) if error.may_be_stale() && self.refreshed(token, clock.now_ms()).await => {
                 self.verify(token, namespace, clock.now_ms())
             }
             answer => answer,
         }
     }
 
-    async fn refreshed(&self, now_ms: u64) -> bool {
-        let all = self.sources.iter().map(|(_, source)| source.refreshed(now_ms));
-        futures_util::future::join_all(all).await.into_iter().any(|refreshed| refreshed)
+    /// Refreshes the key sets that answer for the token's issuer, and no others: their issuers may be slow or down.
+    async fn refreshed(&self, token: &str, now_ms: u64) -> bool {
+        let Ok(payload) = Parts::split(token).and_then(|parts| parts.payload()) else { return false };
+        let Ok(claims) = Claims::read(&payload, &self.rules.names) else { return false };
+        let answers = self.answering(claims.issuer.as_deref());
+        let sources = self.sources.iter().filter(|(index, _)| answers(&self.entries[*index]));
+        let refreshes = sources.map(|(_, source)| source.refreshed(now_ms));
+        futures_util::future::join_all(refreshes).await.into_iter().any(|refreshed| refreshed)
+    }
+
+    /// Whether an entry answers for an issuer: those that name it, or where none does, those that name none.
+    fn answering<'a>(&'a self, issuer: Option<&'a str>) -> impl Fn(&Entry) -> bool + Copy + 'a {
+        let named = issuer.is_some() && self.entries.iter().any(|entry| entry.issuer.as_deref() == issuer);
+        move |entry| entry.issuer.as_deref() == if named { issuer } else { None }
     }
 
     /// Checks a token for a namespace (`/course/42`, as the client named it) with the keys at hand. Only computes: 2 µs for
@@ -180,12 +191,8 @@ impl Keyring {
     /// namespace and audience: those with the token's key id first, then those without one.
     fn signer(&self, token: &Parts<'_>, header: &Header, claims: &Claims<'_>, namespace: &str) -> Result<&Entry, TokenError> {
         let sets = self.keys.load();
-        let issuer = claims.issuer.as_deref();
-        let named = issuer.is_some() && self.entries.iter().any(|entry| entry.issuer.as_deref() == issuer);
-        let answering = || {
-            let entries = self.entries.iter().zip(sets.iter());
-            entries.filter(move |(entry, _)| if named { entry.issuer.as_deref() == issuer } else { entry.issuer.is_none() })
-        };
+        let answers = self.answering(claims.issuer.as_deref());
+        let answering = || self.entries.iter().zip(sets.iter()).filter(move |(entry, _)| answers(entry));
         let mut search = Search { token, algorithm: header.algorithm, checks: 0, error: TokenError::UnknownKey };
         let Some(kid) = header.kid.as_deref() else {
             let found = answering().find(|(entry, set)| search.signed(entry, set, claims, namespace, |_| true));

@@ -9,8 +9,8 @@ use std::time::Duration;
 use jsonwebtoken::DecodingKey;
 use serde::Deserialize;
 
-use super::duration;
 use super::token::{ClaimNames, MAX_KID};
+use crate::duration;
 
 pub(super) mod material;
 

@@ -68,7 +68,7 @@ pub fn sign(secret: &[u8], claims: Claims, ttl: Duration, now_ms: u64) -> Result
     if secret.is_empty() {
         return Err(SignError::NoSecret);
     }
-    let end_ms = now_ms.saturating_add(super::duration::millis(ttl));
+    let end_ms = now_ms.saturating_add(crate::duration::millis(ttl));
     let mut claims = claims.claims;
     claims.entry("iat").or_insert_with(|| (now_ms / 1000).into());
     claims.entry("exp").or_insert_with(|| end_ms.div_ceil(1000).into());
@@ -84,7 +84,7 @@ mod tests {
 
     const HOUR: Duration = Duration::from_secs(3600);
 
-    fn read(token: &str) -> serde_json::Value {
+    fn read(token: &str) -> Value {
         let user = Keyring::load(&Config::default(), true).unwrap().verify(token, "/", 1500).unwrap().user;
         serde_json::from_str(&user.claims).unwrap()
     }

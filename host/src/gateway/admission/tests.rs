@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::gateway::duration::millis;
+use crate::duration::millis;
 use crate::gateway::keyring::Keyring;
 use crate::gateway::keys::{Config, DEV_SECRET};
 use crate::gateway::sign::{Claims, sign};

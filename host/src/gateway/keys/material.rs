@@ -104,12 +104,9 @@ fn rsa_numbers(n: &[u8], e: &[u8]) -> Result<DecodingKey, KeyError> {
     if !RSA_BYTES.contains(&significant) {
         return Err(KeyError::PublicKey("its RSA modulus is not of 2048 to 8192 bits"));
     }
+    let exponent = e.iter().try_fold(0_u64, |number, byte| number.checked_mul(256)?.checked_add((*byte).into()));
     // With the exponent 1, every message is its own signature.
-    if e.last().is_none_or(|low| low % 2 == 0)
-        || e.len() > 8
-        || e.iter().all(|b| *b == 0)
-        || (e.last() == Some(&1) && e.iter().rev().skip(1).all(|b| *b == 0))
-    {
+    if !exponent.is_some_and(|exponent| exponent > 1 && exponent % 2 == 1) {
         return Err(KeyError::PublicKey("its RSA exponent is not an odd number over 1"));
     }
     Ok(DecodingKey::from_rsa_raw_components(&n[n.len() - significant..], e))

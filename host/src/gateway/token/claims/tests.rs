@@ -1,0 +1,117 @@
+//! Claims as issuers write them, and as they must not be.
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+
+fn user(json: &str) -> Result<User, TokenError> {
+    Claims::read(json, &ClaimNames::default())?.user(json)
+}
+
+#[test]
+fn the_first_of_each_list_counts_wherever_it_stands() {
+    let json = r#"{"companyId":7,"id":"c","userId":"b","sub":"a","tenant":null,"name":"N","email":"e","image":"i","role":"R"}"#;
+    let user = user(json).unwrap();
+    assert_eq!((&*user.id, user.tenant.as_deref()), ("a", Some("7")));
+    assert_eq!((user.name.as_deref(), user.email.as_deref()), (Some("N"), Some("e")));
+    assert_eq!((user.image.as_deref(), user.role.as_deref()), (Some("i"), Some("R")));
+    assert_eq!(&*user.claims, json);
+}
+
+#[test]
+fn whole_numbers_are_ids_and_what_would_be_rounded_is_not() {
+    assert_eq!(&*user(r#"{"id":18446744073709551615}"#).unwrap().id, "18446744073709551615");
+    assert_eq!(&*user(r#"{"userId":-1}"#).unwrap().id, "-1");
+    for json in [r#"{"sub":18446744073709551616}"#, r#"{"sub":1.0}"#, r#"{"sub":1e3}"#] {
+        assert_eq!(user(json), Err(TokenError::Claim("user id")), "{json}");
+    }
+}
+
+#[test]
+fn a_user_needs_a_usable_id() {
+    let long = format!(r#"{{"sub":"{}"}}"#, "x".repeat(257));
+    for json in [
+        "{}",
+        r#"{"sub":""}"#,
+        r#"{"sub":"","userId":"u"}"#,
+        r#"{"sub":true}"#,
+        r#"{"sub":["u"]}"#,
+        r#"{"sub":{"id":"u"}}"#,
+        r#"{"sub":"a\u0000b"}"#,
+        r#"{"sub":"a\nb"}"#,
+        r#"{"sub":"a\u001fb"}"#,
+        r#"{"sub":null}"#,
+        &long,
+    ] {
+        assert_eq!(user(json), Err(TokenError::Claim("user id")), "{json}");
+    }
+    for json in [r#"{"sub":"u","tenant":""}"#, r#"{"sub":"u","companyId":"a\u001fb"}"#, r#"{"sub":"u","tenant":false}"#] {
+        assert_eq!(user(json), Err(TokenError::Claim("tenant")), "{json}");
+    }
+}
+
+#[test]
+fn claims_of_the_wrong_type_are_refused() {
+    for (json, what) in [
+        (r#"{"sub":"u","exp":"9999999999"}"#, "expiry"),
+        (r#"{"sub":"u","exp":null}"#, "expiry"),
+        (r#"{"sub":"u","nbf":true}"#, "beginning"),
+        (r#"{"sub":"u","iss":1}"#, "issuer"),
+        (r#"{"sub":"u","aud":1}"#, "audience"),
+        (r#"{"sub":"u","aud":["a",1]}"#, "audience"),
+        (r#"{"sub":"u","name":1}"#, "name"),
+        (r#"{"sub":"u","role":["ADMIN"]}"#, "role"),
+    ] {
+        assert_eq!(user(json), Err(TokenError::Claim(what)), "{json}");
+    }
+}
+
+#[test]
+fn a_claim_that_occurs_twice_is_refused_however_it_is_spelled() {
+    for json in [
+        r#"{"sub":"a","sub":"a"}"#,
+        r#"{"sub":"a","s\u0075b":"b"}"#,
+        r#"{"sub":"a","x":1,"x":2}"#,
+        r#"{"sub":"a","exp":9999999999,"exp":1}"#,
+    ] {
+        assert_eq!(user(json), Err(TokenError::DuplicateClaim), "{json}");
+    }
+}
+
+#[test]
+fn only_one_object_within_the_limits_is_read() {
+    let nested = |levels: usize| format!(r#"{{"sub":"u","x":{}{}}}"#, "[".repeat(levels), "]".repeat(levels));
+    assert!(user(&nested(63)).is_ok());
+    let members = |count: usize| {
+        let more: String = (1..count).map(|i| format!(r#","c{i}":0"#)).collect();
+        format!(r#"{{"sub":"u"{more}}}"#)
+    };
+    assert!(user(&members(64)).is_ok());
+    for json in [
+        "",
+        "null",
+        "[]",
+        r#""u""#,
+        r#"{"sub":"u""#,
+        r#"{"sub":"u"}{}"#,
+        r#"{"sub":"u",}"#,
+        r#"{"sub":"\ud800"}"#,
+        r#"{"sub":"u","x":{"y":"\ud800"}}"#,
+        &nested(64),
+        &nested(5000),
+        &members(65),
+    ] {
+        assert!(matches!(user(json), Err(TokenError::Malformed(_))), "{json}");
+    }
+}
+
+#[test]
+fn times_are_seconds_whole_or_not_and_never_overflow() {
+    let exp = |json: &str| Claims::read(json, &ClaimNames::default()).unwrap().expires_ms;
+    assert_eq!(exp(r#"{"exp":10}"#), Some(10_000));
+    assert_eq!(exp(r#"{"exp":10.5}"#), Some(10_500));
+    assert_eq!(exp(r#"{"exp":-10}"#), Some(0));
+    assert_eq!(exp(r#"{"exp":-0.5}"#), Some(0));
+    assert_eq!(exp(r#"{"exp":18446744073709551615}"#), Some(u64::MAX));
+    assert_eq!(exp(r#"{"exp":1e300}"#), Some(u64::MAX));
+    assert_eq!(exp("{}"), None);
+}
