@@ -1,0 +1,54 @@
+# Hubbub's commands. Each installs what it lacks, and says what and why; see .make/need.sh.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help run test bench lint build plugins
+
+# Where rustup puts cargo, for shells that have not been told yet.
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+# What packages bring along stays in the checkout.
+export npm_config_cache := $(CURDIR)/.tools/npm
+export PIP_CACHE_DIR := $(CURDIR)/.tools/pip
+export npm_config_update_notifier := false
+
+# For `run` and `bench`: what goes to the program itself.
+ARGS ?=
+
+# The whole workspace is named even where one binary is wanted: cargo then chooses the same features for all of them, and
+# wasmtime is compiled once for run, test and bench.
+BUILD := cargo build --release --workspace --bin hubbub
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## Serve on :4100 with a demo page, and rebuild plugins as they change (ARGS="--listen 0.0.0.0:4100")
+	@.make/need.sh rust
+	$(BUILD)
+	exec target/release/hubbub dev $(ARGS)
+
+test: build plugins ## Run every test, with real clients, browsers and servers
+	@.make/need.sh clients
+	cargo test --release --workspace
+
+bench: build plugins ## Measure against native socketioxide and Node, side by side (ARGS="--quick")
+	@.make/need.sh node
+	$(BUILD) --bin bench
+	exec target/release/bench $(ARGS)
+
+# The dev profile serves clippy and the docs: they share what was checked, and nothing is compiled to machine code.
+lint: ## Check format, clippy, licences, advisories and docs
+	@.make/need.sh lint
+	cargo fmt --all --check
+	cargo fmt --all --check --manifest-path tests/fixtures/Cargo.toml
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked --quiet
+	.tools/bin/cargo-deny --log-level error check bans licenses sources
+	@.make/advisories.sh
+
+build:
+	@.make/need.sh rust
+	$(BUILD)
+
+plugins: build
+	for plugin in plugins/*/; do target/release/hubbub plugin build "$$plugin"; done
