@@ -1,0 +1,128 @@
+//! What must survive: plugins' keys, the outbox, dead letters, and the host's own named values, behind one trait. Never
+//! acknowledges what is not on the disk, and never lets a caller see which database answers.
+
+mod config;
+pub mod embedded;
+mod stats;
+#[cfg(test)]
+pub(crate) mod suite;
+mod write;
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::names::PluginName;
+
+pub use config::Config;
+pub use embedded::{Embedded, OpenError};
+pub use stats::{Stats, SyncTimes};
+pub use write::{
+    APPEND_DIGITS, DeadLetter, DeadLetterRow, Fingerprint, HandledId, Invalid, MAX_BLOB, MAX_KEY, MAX_READS, MAX_SET_BYTES,
+    MAX_SET_WRITES, MAX_VALUE, OutboxMessage, OutboxRow, Write, WriteSet, counter_value,
+};
+
+/// A future that can be kept, as an object-safe trait needs it.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// What a commit causes once it is on the disk. Other commits' effects wait for it, so it must not wait for a commit.
+pub type Effects = BoxFuture<'static, ()>;
+
+/// The most bytes of keys and values that one scan answers. Over it the scan is [`Unavailable`], and says so: a shortened answer
+/// would look like the end of the range.
+pub const MAX_SCAN_BYTES: usize = 16 << 20;
+
+/// Storage does not answer, or refuses. The reason is for the log, never for a client. Whether a commit that ended so was written
+/// is unknown; its effects were not run.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("storage is unavailable: {0}")]
+pub struct Unavailable(Arc<str>);
+
+impl Unavailable {
+    pub(crate) fn new(reason: impl std::fmt::Display) -> Self {
+        Self(reason.to_string().into())
+    }
+}
+
+/// Why a write set took no effect.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CommitError {
+    /// A key that was read holds something else by now. Run the handler again.
+    #[error("a key that was read has changed")]
+    Conflict,
+    /// The bus message was handled before, by a write set that was committed.
+    #[error("the message was handled before")]
+    AlreadyHandled,
+    /// `Add` to a key whose value is not 8 bytes.
+    #[error("`{key}` does not hold a counter")]
+    NotACounter { key: String },
+    /// Over a limit; nothing was tried.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// The disk or the queue refuses. Trying later may help.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// A durable home for everything that outlives a process.
+///
+/// Keys are ordered by their bytes, and every plugin has its own. What a resolved commit wrote is seen by every later read.
+/// Dropping a future that this trait returned never undoes or reorders anything: the work goes on without a listener.
+pub trait Storage: Send + Sync + 'static {
+    /// The value of a plugin's key.
+    fn get<'a>(&'a self, plugin: &'a PluginName, key: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, Unavailable>>;
+
+    /// The entries with `start <= key < end`, at most `limit`, from the low end, or from the high end where `reverse`. An empty
+    /// `end` means: to the last key that has `start` as its prefix. At most [`MAX_SCAN_BYTES`].
+    fn scan<'a>(
+        &'a self,
+        plugin: &'a PluginName,
+        start: &'a str,
+        end: &'a str,
+        limit: usize,
+        reverse: bool,
+    ) -> BoxFuture<'a, Result<Vec<(String, Bytes)>, Unavailable>>;
+
+    /// Writes a set, all of it or nothing, then runs its effects, then resolves.
+    ///
+    /// Sets take effect in the order of the calls of this function (not of the first polls), and so do their effects. A set sees
+    /// the writes of those before it. One that fails drops its effects unrun and leaves the others alone. An effect that panics is
+    /// counted; the set stays written.
+    fn commit(&self, set: WriteSet, effects: Effects) -> BoxFuture<'_, Result<(), CommitError>>;
+
+    /// Outbox rows with a sequence number over `seq`, in order, at most `limit`. A row that is committed later has a higher number
+    /// than every row that could be read before.
+    fn outbox_after(&self, seq: u64, limit: usize) -> BoxFuture<'_, Result<Vec<OutboxRow>, Unavailable>>;
+
+    /// Removes the outbox rows up to and including `seq`. Idempotent, and free where there is nothing to remove.
+    fn outbox_done(&self, seq: u64) -> BoxFuture<'_, Result<(), Unavailable>>;
+
+    /// Keeps a message that a plugin cannot handle. The same message of the same plugin is kept once. Over the configured number
+    /// the oldest letter goes, counted.
+    fn dead_letter(&self, letter: DeadLetter) -> BoxFuture<'_, Result<(), Unavailable>>;
+
+    /// Dead letters with a sequence number over `seq`, oldest first, at most `limit`.
+    fn dead_letters(&self, seq: u64, limit: usize) -> BoxFuture<'_, Result<Vec<DeadLetterRow>, Unavailable>>;
+
+    /// Removes one dead letter; false if it is not there.
+    fn remove_dead_letter(&self, seq: u64) -> BoxFuture<'_, Result<bool, Unavailable>>;
+
+    /// One of the host's own named values: a component, a release, a pointer to the active one.
+    fn blob<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, Unavailable>>;
+
+    /// Writes a named value of at most [`MAX_BLOB`] bytes, all of it or nothing.
+    fn put_blob(&self, name: String, value: Bytes) -> BoxFuture<'_, Result<(), Unavailable>>;
+
+    /// Removes a named value; false if it is not there.
+    fn remove_blob(&self, name: String) -> BoxFuture<'_, Result<bool, Unavailable>>;
+
+    /// The names that begin with `prefix`, in order, at most `limit`.
+    fn blobs<'a>(&'a self, prefix: &'a str, limit: usize) -> BoxFuture<'a, Result<Vec<String>, Unavailable>>;
+
+    /// Figures since the start.
+    fn stats(&self) -> Stats;
+
+    /// Takes nothing new, finishes what it has taken, with all effects, and lets go of the disk.
+    fn close(&self) -> BoxFuture<'_, ()>;
+}

@@ -1,0 +1,169 @@
+//! Opening a data directory: the lock, the file, its format, the recovery. Never changes a file that it does not understand.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
+
+use super::super::Config;
+use super::rows::Sequence;
+
+/// The format that this code writes, and the newest it reads. A change that an older host would misread makes it one more.
+const FORMAT: i32 = 1;
+
+/// Marks the file as ours: `hubb` as a number.
+const APPLICATION: i32 = 0x6875_6262;
+
+const FILE: &str = "storage.sqlite";
+const LOCK: &str = "storage.lock";
+
+/// Bytes of a page of the database.
+pub(super) const PAGE: usize = 4096;
+
+/// Statements that a connection keeps prepared: more than there are.
+pub(super) const STATEMENTS: usize = 48;
+
+const SCHEMA: &str = "
+CREATE TABLE entries (plugin TEXT NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL, PRIMARY KEY (plugin, key)) STRICT, WITHOUT ROWID;
+CREATE TABLE handled (plugin TEXT NOT NULL, id TEXT NOT NULL, at_ms INTEGER NOT NULL, PRIMARY KEY (plugin, id)) STRICT, WITHOUT ROWID;
+CREATE INDEX handled_at ON handled (at_ms);
+CREATE TABLE outbox (
+    seq INTEGER PRIMARY KEY, id TEXT NOT NULL, topic TEXT NOT NULL, key TEXT, tenant TEXT, data TEXT NOT NULL,
+    hops INTEGER NOT NULL, at_ms INTEGER NOT NULL
+) STRICT;
+CREATE TABLE dead_letters (
+    seq INTEGER PRIMARY KEY, plugin TEXT NOT NULL, error TEXT NOT NULL, died_at_ms INTEGER NOT NULL,
+    id TEXT NOT NULL, topic TEXT NOT NULL, key TEXT, tenant TEXT, data TEXT NOT NULL,
+    hops INTEGER NOT NULL, at_ms INTEGER NOT NULL, UNIQUE (plugin, id)
+) STRICT;
+CREATE TABLE blobs (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
+CREATE TABLE host (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+INSERT INTO host VALUES ('sequence', 0);
+";
+
+/// Why a data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("{} is in use by another process: stop it, or give this one a --data directory of its own", .0.display())]
+    InUse(PathBuf),
+    #[error("{} cannot be written: {reason}", path.display())]
+    NotWritable { path: PathBuf, reason: String },
+    #[error("{} is damaged, or is not a storage of this server: {reason}. Restore it from a backup, or move it away to begin with an empty one", path.display())]
+    Corrupt { path: PathBuf, reason: String },
+    #[error("{} has format {found}; this server reads up to format {FORMAT}. Run the newer server that wrote it", path.display())]
+    NewerFormat { path: PathBuf, found: i32 },
+    #[error("storage cannot start: {0}")]
+    Start(String),
+}
+
+/// Keeps other processes out of a directory for as long as it lives.
+#[derive(Debug)]
+pub(super) struct DirLock(#[expect(dead_code, reason = "closing the file is what ends the lock")] File);
+
+pub(super) struct Opened {
+    pub(super) db: Connection,
+    pub(super) file: PathBuf,
+    pub(super) sequence: Sequence,
+    pub(super) lock: DirLock,
+}
+
+pub(super) fn open(dir: &Path, config: &Config) -> Result<Opened, OpenError> {
+    let unwritable = |e: io::Error| OpenError::NotWritable { path: dir.to_owned(), reason: e.to_string() };
+    fs::create_dir_all(dir).map_err(unwritable)?;
+    let lock = lock(dir)?;
+    let file = dir.join(FILE);
+    let failed = |e: rusqlite::Error| explain(&file, &e);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut db = Connection::open_with_flags(&file, flags).map_err(failed)?;
+    check_format(&db, &file)?;
+    tune(&db, config).map_err(failed)?;
+    let mode: String = db.query_row("PRAGMA journal_mode", [], |row| row.get(0)).map_err(failed)?;
+    if mode != "wal" {
+        return Err(OpenError::Start(format!("the file system of {} cannot hold a write-ahead log", dir.display())));
+    }
+    create(&mut db).map_err(failed)?;
+    let sequence = start_sequence(&db).map_err(failed)?;
+    // Whatever a crash has left in the log is synced once more before anything is written after it: pages that a failing disk did
+    // not take may still be in the kernel's memory, where they look written.
+    db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(failed)?;
+    Ok(Opened { db, file, sequence, lock })
+}
+
+fn lock(dir: &Path) -> Result<DirLock, OpenError> {
+    let path = dir.join(LOCK);
+    let unwritable = |e: io::Error| OpenError::NotWritable { path: path.clone(), reason: e.to_string() };
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(unwritable)?;
+    match file.try_lock() {
+        Ok(()) => Ok(DirLock(file)),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(dir.to_owned())),
+        Err(TryLockError::Error(e)) => Err(unwritable(e)),
+    }
+}
+
+/// Looks before anything is written.
+fn check_format(db: &Connection, file: &Path) -> Result<(), OpenError> {
+    let number = |pragma: &str| db.query_row(pragma, [], |row| row.get::<_, i32>(0)).map_err(|e| explain(file, &e));
+    let (application, format) = (number("PRAGMA application_id")?, number("PRAGMA user_version")?);
+    let empty = number("SELECT count(*) FROM sqlite_schema")? == 0;
+    if format > FORMAT && application == APPLICATION {
+        return Err(OpenError::NewerFormat { path: file.to_owned(), found: format });
+    }
+    if !empty && application != APPLICATION {
+        return Err(OpenError::Corrupt { path: file.to_owned(), reason: "another program wrote it".to_owned() });
+    }
+    Ok(())
+}
+
+fn tune(db: &Connection, config: &Config) -> rusqlite::Result<()> {
+    db.pragma_update(None, "page_size", PAGE as i64)?;
+    // A write-ahead log that is synced at every commit: one sync a group, and whole commits only after a power cut.
+    db.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
+    db.pragma_update(None, "synchronous", "FULL")?;
+    db.pragma_update(None, "cache_size", -kib(config.cache / 2))?;
+    // A log that was long once gives the space back.
+    db.pragma_update(None, "journal_size_limit", config.log.saturating_mul(4).min(1 << 40) as i64)?;
+    if config.size > 0 {
+        db.query_row(&format!("PRAGMA max_page_count = {}", (config.size / PAGE as u64).max(1)), [], |_| Ok(()))?;
+    }
+    db.busy_timeout(std::time::Duration::from_secs(1))?;
+    db.set_prepared_statement_cache_capacity(STATEMENTS);
+    Ok(())
+}
+
+/// Bytes as SQLite's `cache_size` wants them, at least a little.
+pub(super) fn kib(bytes: usize) -> i64 {
+    i64::try_from((bytes >> 10).max(64)).unwrap_or(i64::MAX)
+}
+
+fn create(db: &mut Connection) -> rusqlite::Result<()> {
+    let transaction = db.transaction()?;
+    let empty = transaction.query_row("SELECT 1 FROM sqlite_schema LIMIT 1", [], |_| Ok(())).optional()?.is_none();
+    if empty {
+        transaction.execute_batch(SCHEMA)?;
+        transaction.pragma_update(None, "application_id", APPLICATION)?;
+        transaction.pragma_update(None, "user_version", FORMAT)?;
+    }
+    transaction.commit()
+}
+
+/// Reads where the sequence goes on, and writes it back: a file that can only be read is noticed here.
+fn start_sequence(db: &Connection) -> rusqlite::Result<Sequence> {
+    let reserved: i64 = db.query_row("SELECT value FROM host WHERE name = 'sequence'", [], |row| row.get(0))?;
+    db.execute("UPDATE host SET value = ?1 WHERE name = 'sequence'", [reserved])?;
+    Ok(Sequence::starting_at(reserved.unsigned_abs()))
+}
+
+pub(super) fn explain(file: &Path, error: &rusqlite::Error) -> OpenError {
+    let (path, reason) = (file.to_owned(), error.to_string());
+    match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => OpenError::Corrupt { path, reason },
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenError::InUse(path),
+        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::DiskFull) => {
+            OpenError::NotWritable { path, reason }
+        }
+        // A table that is missing is a file that somebody has changed.
+        Some(ErrorCode::Unknown) => OpenError::Corrupt { path, reason },
+        _ => OpenError::Start(reason),
+    }
+}

@@ -1,0 +1,153 @@
+//! Reads, on the caller's thread, each from the last committed state. Never waits for the writer.
+
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Result, params};
+
+use super::super::{Config, DeadLetter, DeadLetterRow, MAX_SCAN_BYTES, OutboxRow, Unavailable};
+use super::open::{self, OpenError, STATEMENTS};
+use super::rows::{self, signed};
+use crate::names::PluginName;
+
+/// Connections that only read. A read holds one for microseconds; the first that is free has the warmest cache.
+pub(super) struct Readers(Vec<Mutex<Connection>>);
+
+impl Readers {
+    pub(super) fn open(file: &Path, config: &Config) -> std::result::Result<Self, OpenError> {
+        let count = config.readers.max(1);
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let one = || -> Result<Mutex<Connection>> {
+            let db = Connection::open_with_flags(file, flags)?;
+            db.pragma_update(None, "cache_size", -open::kib(config.cache / 2 / count))?;
+            db.busy_timeout(std::time::Duration::from_secs(1))?;
+            db.set_prepared_statement_cache_capacity(STATEMENTS);
+            Ok(Mutex::new(db))
+        };
+        let readers: Result<Vec<_>> = (0..count).map(|_| one()).collect();
+        readers.map(Self).map_err(|e| open::explain(file, &e))
+    }
+
+    pub(super) fn get(&self, plugin: &PluginName, key: &str) -> std::result::Result<Option<Bytes>, Unavailable> {
+        self.read(|db| rows::get(db, plugin, key))
+    }
+
+    pub(super) fn scan(
+        &self,
+        plugin: &PluginName,
+        start: &str,
+        end: &str,
+        limit: usize,
+        reverse: bool,
+    ) -> std::result::Result<Vec<(String, Bytes)>, Unavailable> {
+        let end = if end.is_empty() { prefix_end(start.as_bytes()) } else { Some(end.as_bytes().to_vec()) };
+        let found = self.read(|db| scan(db, plugin, start.as_bytes(), end.as_deref(), limit, reverse))?;
+        found.ok_or_else(|| {
+            Unavailable::new(format!("a scan of {plugin} has more than {MAX_SCAN_BYTES} bytes: scan fewer entries"))
+        })
+    }
+
+    pub(super) fn outbox_after(&self, seq: u64, limit: usize) -> std::result::Result<Vec<OutboxRow>, Unavailable> {
+        self.read(|db| {
+            let sql = "SELECT seq, id, topic, key, tenant, data, hops, at_ms FROM outbox WHERE seq > ?1 ORDER BY seq LIMIT ?2";
+            db.prepare_cached(sql)?.query_map([signed(seq), signed(limit as u64)], |row| rows::message(row, 0))?.collect()
+        })
+    }
+
+    pub(super) fn dead_letters(&self, seq: u64, limit: usize) -> std::result::Result<Vec<DeadLetterRow>, Unavailable> {
+        self.read(|db| {
+            let sql = "SELECT plugin, error, died_at_ms, seq, id, topic, key, tenant, data, hops, at_ms
+                FROM dead_letters WHERE seq > ?1 ORDER BY seq LIMIT ?2";
+            let mut statement = db.prepare_cached(sql)?;
+            let found = statement.query_map([signed(seq), signed(limit as u64)], |row| {
+                let OutboxRow { seq, message } = rows::message(row, 3)?;
+                let plugin = PluginName::parse(&row.get::<_, String>(0)?)
+                    .map_err(|e| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(e)))?;
+                let letter = DeadLetter { plugin, message, error: row.get(1)? };
+                Ok(DeadLetterRow { seq, at_ms: row.get::<_, i64>(2)?.unsigned_abs(), letter })
+            })?;
+            found.collect()
+        })
+    }
+
+    pub(super) fn blob(&self, name: &str) -> std::result::Result<Option<Bytes>, Unavailable> {
+        self.read(|db| {
+            let mut statement = db.prepare_cached("SELECT value FROM blobs WHERE name = ?1")?;
+            statement.query_row([name], |row| rows::bytes(row, 0)).optional()
+        })
+    }
+
+    pub(super) fn blobs(&self, prefix: &str, limit: usize) -> std::result::Result<Vec<String>, Unavailable> {
+        self.read(|db| {
+            // Names are text, compared by their bytes, and so is what `substr` leaves of them.
+            let sql = "SELECT name FROM blobs WHERE name >= ?1 AND substr(name, 1, length(?1)) = ?1 ORDER BY name LIMIT ?2";
+            db.prepare_cached(sql)?.query_map(params![prefix, signed(limit as u64)], |row| row.get(0))?.collect()
+        })
+    }
+
+    fn read<T>(&self, read: impl FnOnce(&Connection) -> Result<T>) -> std::result::Result<T, Unavailable> {
+        read(&self.free()).map_err(Unavailable::new)
+    }
+
+    fn free(&self) -> MutexGuard<'_, Connection> {
+        let free = self.0.iter().find_map(|reader| reader.try_lock().ok());
+        // With all of them busy, one is as good as another: each is busy for microseconds.
+        free.unwrap_or_else(|| self.0[0].lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// None if the entries have too many bytes.
+fn scan(
+    db: &Connection,
+    plugin: &PluginName,
+    start: &[u8],
+    end: Option<&[u8]>,
+    limit: usize,
+    reverse: bool,
+) -> Result<Option<Vec<(String, Bytes)>>> {
+    let sql = match (end.is_some(), reverse) {
+        (true, false) => "SELECT key, value FROM entries WHERE plugin = ?1 AND key >= ?2 AND key < ?4 ORDER BY key LIMIT ?3",
+        (true, true) => "SELECT key, value FROM entries WHERE plugin = ?1 AND key >= ?2 AND key < ?4 ORDER BY key DESC LIMIT ?3",
+        (false, false) => "SELECT key, value FROM entries WHERE plugin = ?1 AND key >= ?2 ORDER BY key LIMIT ?3",
+        (false, true) => "SELECT key, value FROM entries WHERE plugin = ?1 AND key >= ?2 ORDER BY key DESC LIMIT ?3",
+    };
+    let mut statement = db.prepare_cached(sql)?;
+    let limit = signed(limit as u64);
+    let mut found = match end {
+        Some(end) => statement.query(params![plugin.as_str(), start, limit, end])?,
+        None => statement.query(params![plugin.as_str(), start, limit])?,
+    };
+    let (mut entries, mut bytes) = (Vec::new(), 0);
+    while let Some(row) = found.next()? {
+        let key = std::str::from_utf8(row.get_ref(0)?.as_blob()?)?.to_owned();
+        let value = rows::bytes(row, 1)?;
+        bytes += key.len() + value.len();
+        if bytes > MAX_SCAN_BYTES {
+            return Ok(None);
+        }
+        entries.push((key, value));
+    }
+    Ok(Some(entries))
+}
+
+/// The first key after all that begin with a prefix; none where there is no such key.
+fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last = prefix.iter().rposition(|byte| *byte < 0xff)?;
+    let mut end = prefix[..=last].to_vec();
+    end[last] += 1;
+    Some(end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::prefix_end;
+
+    #[test]
+    fn a_prefix_ends_before_the_next_key_that_does_not_begin_with_it() {
+        assert_eq!(prefix_end(b"ab").as_deref(), Some(&b"ac"[..]));
+        assert_eq!(prefix_end(b"a\xff").as_deref(), Some(&b"b"[..]));
+        assert_eq!(prefix_end(b"\xff\xff"), None);
+        assert_eq!(prefix_end(b""), None);
+    }
+}

@@ -1,0 +1,172 @@
+//! The statements that write, and the sequence. Knows tables and columns; decides nothing.
+
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension, Result, Row, params};
+
+use super::super::{DeadLetter, HandledId, OutboxMessage, OutboxRow};
+use crate::names::PluginName;
+
+/// Sequence numbers that are reserved with one write, and skipped by a restart.
+const RESERVE: u64 = 1 << 16;
+
+/// Handled ids that one group forgets at most: more than a group can add, so that the rest shrinks.
+const SWEEP: usize = 2048;
+
+/// Numbers appends, messages and letters, in commit order. A number is used once, whatever happens to the group it was used in.
+pub(super) struct Sequence {
+    next: u64,
+    /// The disk knows that all up to this one may be used.
+    reserved: u64,
+}
+
+impl Sequence {
+    pub(super) fn starting_at(reserved: u64) -> Self {
+        Self { next: reserved + 1, reserved }
+    }
+
+    pub(super) fn take(&mut self) -> u64 {
+        self.next += 1;
+        self.next - 1
+    }
+}
+
+/// What the host itself asks of storage. Goes through the groups, but touches no plugin's keys.
+#[derive(Debug)]
+pub(super) enum Admin {
+    OutboxDone(u64),
+    DeadLetter(Box<DeadLetter>),
+    RemoveDeadLetter(u64),
+    PutBlob(String, Bytes),
+    RemoveBlob(String),
+}
+
+impl Admin {
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::OutboxDone(_) | Self::RemoveDeadLetter(_) | Self::RemoveBlob(_) => 0,
+            Self::DeadLetter(letter) => letter.message.bytes() + letter.error.len(),
+            Self::PutBlob(name, value) => name.len() + value.len(),
+        }
+    }
+}
+
+/// The writer's statements, within its transaction.
+#[derive(Clone, Copy)]
+pub(super) struct Rows<'a>(pub(super) &'a Connection);
+
+impl Rows<'_> {
+    pub(super) fn get(self, plugin: &PluginName, key: &str) -> Result<Option<Bytes>> {
+        get(self.0, plugin, key)
+    }
+
+    pub(super) fn put(self, plugin: &PluginName, key: &str, value: &[u8]) -> Result<()> {
+        let sql = "INSERT INTO entries VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET value = excluded.value";
+        self.0.prepare_cached(sql)?.execute((plugin.as_str(), key.as_bytes(), value)).map(drop)
+    }
+
+    pub(super) fn delete(self, plugin: &PluginName, key: &str) -> Result<()> {
+        let sql = "DELETE FROM entries WHERE plugin = ?1 AND key = ?2";
+        self.0.prepare_cached(sql)?.execute((plugin.as_str(), key.as_bytes())).map(drop)
+    }
+
+    pub(super) fn is_handled(self, handled: &HandledId) -> Result<bool> {
+        let sql = "SELECT 1 FROM handled WHERE plugin = ?1 AND id = ?2";
+        self.0.prepare_cached(sql)?.exists((handled.plugin.as_str(), &handled.id))
+    }
+
+    pub(super) fn put_handled(self, handled: &HandledId, now_ms: u64) -> Result<()> {
+        let sql = "INSERT INTO handled VALUES (?1, ?2, ?3)";
+        self.0.prepare_cached(sql)?.execute((handled.plugin.as_str(), &handled.id, signed(now_ms))).map(drop)
+    }
+
+    /// Forgets the oldest of the ids that were handled before a time.
+    pub(super) fn sweep_handled(self, before_ms: u64) -> Result<()> {
+        let sql = "DELETE FROM handled WHERE (plugin, id) IN
+            (SELECT plugin, id FROM handled INDEXED BY handled_at WHERE at_ms < ?1 ORDER BY at_ms LIMIT ?2)";
+        self.0.prepare_cached(sql)?.execute((signed(before_ms), SWEEP as i64)).map(drop)
+    }
+
+    pub(super) fn put_message(self, seq: u64, message: &OutboxMessage) -> Result<()> {
+        let OutboxMessage { id, topic, key, tenant, data, hops, at_ms } = message;
+        let sql = "INSERT INTO outbox VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+        let row = params![signed(seq), id, topic, key, tenant, data, hops, signed(*at_ms)];
+        self.0.prepare_cached(sql)?.execute(row).map(drop)
+    }
+
+    pub(super) fn outbox_done(self, seq: u64) -> Result<bool> {
+        Ok(self.0.prepare_cached("DELETE FROM outbox WHERE seq <= ?1")?.execute([signed(seq)])? > 0)
+    }
+
+    /// False if the message is among the plugin's letters already.
+    pub(super) fn put_dead_letter(self, seq: u64, letter: &DeadLetter, now_ms: u64) -> Result<bool> {
+        let OutboxMessage { id, topic, key, tenant, data, hops, at_ms } = &letter.message;
+        let (plugin, now) = (letter.plugin.as_str(), signed(now_ms));
+        let sql = "INSERT OR IGNORE INTO dead_letters VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+        let row = params![signed(seq), plugin, letter.error, now, id, topic, key, tenant, data, hops, signed(*at_ms)];
+        Ok(self.0.prepare_cached(sql)?.execute(row)? > 0)
+    }
+
+    /// Removes the oldest letters over a number, and says how many.
+    pub(super) fn cap_dead_letters(self, most: usize) -> Result<usize> {
+        let sql = "DELETE FROM dead_letters WHERE seq IN (SELECT seq FROM dead_letters ORDER BY seq DESC LIMIT -1 OFFSET ?1)";
+        self.0.prepare_cached(sql)?.execute([i64::try_from(most).unwrap_or(i64::MAX)])
+    }
+
+    pub(super) fn remove_dead_letter(self, seq: u64) -> Result<bool> {
+        Ok(self.0.prepare_cached("DELETE FROM dead_letters WHERE seq = ?1")?.execute([signed(seq)])? > 0)
+    }
+
+    pub(super) fn put_blob(self, name: &str, value: &[u8]) -> Result<()> {
+        let sql = "INSERT INTO blobs VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = excluded.value";
+        self.0.prepare_cached(sql)?.execute((name, value)).map(drop)
+    }
+
+    pub(super) fn remove_blob(self, name: &str) -> Result<bool> {
+        Ok(self.0.prepare_cached("DELETE FROM blobs WHERE name = ?1")?.execute([name])? > 0)
+    }
+
+    /// Reserves numbers where the group has used more than there were. They count once the group is committed.
+    pub(super) fn reserve(self, sequence: &Sequence) -> Result<Option<u64>> {
+        if sequence.next <= sequence.reserved + 1 {
+            return Ok(None);
+        }
+        let reserved = sequence.next + RESERVE;
+        self.0.prepare_cached("UPDATE host SET value = ?1 WHERE name = 'sequence'")?.execute([signed(reserved)])?;
+        Ok(Some(reserved))
+    }
+}
+
+impl Sequence {
+    /// The reservation is on the disk.
+    pub(super) fn reserved(&mut self, reserved: Option<u64>) {
+        self.reserved = reserved.unwrap_or(self.reserved);
+    }
+}
+
+pub(super) fn get(db: &Connection, plugin: &PluginName, key: &str) -> Result<Option<Bytes>> {
+    let mut statement = db.prepare_cached("SELECT value FROM entries WHERE plugin = ?1 AND key = ?2")?;
+    statement.query_row((plugin.as_str(), key.as_bytes()), |row| bytes(row, 0)).optional()
+}
+
+pub(super) fn bytes(row: &Row<'_>, column: usize) -> Result<Bytes> {
+    Ok(Bytes::copy_from_slice(row.get_ref(column)?.as_blob()?))
+}
+
+/// A message in eight columns: sequence number, id, topic, key, tenant, data, hops, time.
+pub(super) fn message(row: &Row<'_>, first: usize) -> Result<OutboxRow> {
+    let message = OutboxMessage {
+        id: row.get(first + 1)?,
+        topic: row.get(first + 2)?,
+        key: row.get(first + 3)?,
+        tenant: row.get(first + 4)?,
+        data: row.get(first + 5)?,
+        hops: row.get(first + 6)?,
+        at_ms: row.get::<_, i64>(first + 7)?.unsigned_abs(),
+    };
+    Ok(OutboxRow { seq: row.get::<_, i64>(first)?.unsigned_abs(), message })
+}
+
+/// SQLite's integers are signed; what is over them is as good as for ever.
+pub(super) fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

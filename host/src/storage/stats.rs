@@ -1,0 +1,103 @@
+//! Figures of a storage, for the operator. Counts; never decides.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Upper bounds of the sync times' buckets, in seconds; the last bucket has none.
+const BOUNDS: [f64; 12] = [0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0];
+
+/// Figures since the start, but for `queued`, `queued_bytes` and `log_bytes`, which are of now.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Stats {
+    /// Commits in the queue.
+    pub queued: u64,
+    /// Groups that were written, each with one sync.
+    pub groups: u64,
+    /// Write sets that were written.
+    pub sets: u64,
+    /// Write sets that were refused because a key they had read has changed.
+    pub conflicts: u64,
+    /// Write sets that were refused because their message was handled before.
+    pub already_handled: u64,
+    /// Commits that were refused because the queue stayed full.
+    pub queue_full: u64,
+    /// Groups that the disk refused.
+    pub groups_failed: u64,
+    /// Effects that panicked.
+    pub effects_panicked: u64,
+    /// Dead letters that went because there were too many.
+    pub dead_letters_dropped: u64,
+    /// Times the log was copied into the database, and times that failed.
+    pub checkpoints: u64,
+    pub checkpoints_failed: u64,
+    /// Bytes of log that are not yet in the database.
+    pub log_bytes: u64,
+    /// How long groups took to write and sync.
+    pub sync: SyncTimes,
+}
+
+/// A histogram.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct SyncTimes {
+    /// Upper bound in seconds, and how many were at most that and over the bound before; the last bound is infinite.
+    pub buckets: Vec<(f64, u64)>,
+    pub sum_seconds: f64,
+    pub count: u64,
+}
+
+/// The counters behind [`Stats`].
+#[derive(Debug, Default)]
+pub(super) struct Figures {
+    pub(super) groups: AtomicU64,
+    pub(super) sets: AtomicU64,
+    pub(super) conflicts: AtomicU64,
+    pub(super) already_handled: AtomicU64,
+    pub(super) queue_full: AtomicU64,
+    pub(super) groups_failed: AtomicU64,
+    pub(super) effects_panicked: AtomicU64,
+    pub(super) dead_letters_dropped: AtomicU64,
+    pub(super) checkpoints: AtomicU64,
+    pub(super) checkpoints_failed: AtomicU64,
+    pub(super) log_bytes: AtomicU64,
+    sync_buckets: [AtomicU64; BOUNDS.len() + 1],
+    sync_nanos: AtomicU64,
+}
+
+/// Adds to a counter.
+pub(super) fn count(counter: &AtomicU64, n: usize) {
+    counter.fetch_add(n as u64, Ordering::Relaxed);
+}
+
+impl Figures {
+    pub(super) fn synced(&self, took: Duration) {
+        let seconds = took.as_secs_f64();
+        let bucket = BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(BOUNDS.len());
+        count(&self.sync_buckets[bucket], 1);
+        self.sync_nanos.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    pub(super) fn snapshot(&self, queued: usize) -> Stats {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let bounds = BOUNDS.into_iter().chain([f64::INFINITY]);
+        let buckets: Vec<_> = bounds.zip(&self.sync_buckets).map(|(bound, n)| (bound, read(n))).collect();
+        Stats {
+            queued: queued as u64,
+            groups: read(&self.groups),
+            sets: read(&self.sets),
+            conflicts: read(&self.conflicts),
+            already_handled: read(&self.already_handled),
+            queue_full: read(&self.queue_full),
+            groups_failed: read(&self.groups_failed),
+            effects_panicked: read(&self.effects_panicked),
+            dead_letters_dropped: read(&self.dead_letters_dropped),
+            checkpoints: read(&self.checkpoints),
+            checkpoints_failed: read(&self.checkpoints_failed),
+            log_bytes: read(&self.log_bytes),
+            sync: SyncTimes {
+                count: buckets.iter().map(|(_, n)| n).sum(),
+                sum_seconds: Duration::from_nanos(read(&self.sync_nanos)).as_secs_f64(),
+                buckets,
+            },
+        }
+    }
+}
