@@ -9,8 +9,9 @@ mod stored;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
 
 use crate::child::Child;
@@ -154,14 +155,15 @@ impl Latency {
 /// Server and generator CPU between two moments.
 struct Meter<'a> {
     child: &'a Child,
-    server: std::time::Duration,
-    own: std::time::Duration,
+    server: Duration,
+    own: Duration,
+    idled: Duration,
     began: u64,
 }
 
 impl<'a> Meter<'a> {
     fn start(child: &'a Child) -> Result<Self> {
-        Ok(Self { child, server: child.cpu()?, own: own_cpu()?, began: crate::clock::now() })
+        Ok(Self { child, server: child.cpu()?, own: own_cpu()?, idled: idled()?, began: crate::clock::now() })
     }
 
     /// Microseconds of the server's CPU for each of `count`.
@@ -171,11 +173,31 @@ impl<'a> Meter<'a> {
 
     /// Percent of a core that the generator itself took. Near 100 its own queueing is in every latency.
     fn generator(&self) -> Result<f64> {
-        let wall = (crate::clock::now() - self.began) as f64 / 1e9;
-        Ok((own_cpu()? - self.own).as_secs_f64() * 100.0 / wall)
+        Ok(self.percent(own_cpu()? - self.own))
+    }
+
+    /// Percent of a core that neither the server nor the generator took. What is more than a few is another's work, and in every latency.
+    fn others(&self) -> Result<f64> {
+        let cores = std::thread::available_parallelism()?.get() as u32;
+        let wall = Duration::from_nanos(crate::clock::now() - self.began);
+        let known = self.child.cpu()? - self.server + (own_cpu()? - self.own) + (idled()? - self.idled);
+        Ok(self.percent((wall * cores).saturating_sub(known)))
+    }
+
+    fn percent(&self, cpu: Duration) -> f64 {
+        cpu.as_nanos() as f64 * 100.0 / (crate::clock::now() - self.began) as f64
     }
 }
 
-fn own_cpu() -> Result<std::time::Duration> {
+/// What all cores have idled. The kernel counts this exactly; how long they were busy it only samples.
+fn idled() -> Result<Duration> {
+    let stat = std::fs::read_to_string("/proc/stat")?;
+    let line = stat.lines().next().context("/proc/stat is empty")?;
+    // user, nice, system, idle, iowait: in ticks, which are 10 ms to every Linux program.
+    let ticks = line.split_whitespace().skip(4).take(2).map(str::parse::<u64>).sum::<Result<u64, _>>()?;
+    Ok(Duration::from_millis(ticks * 10))
+}
+
+fn own_cpu() -> Result<Duration> {
     Ok(nix::time::clock_gettime(nix::time::ClockId::CLOCK_PROCESS_CPUTIME_ID)?.into())
 }

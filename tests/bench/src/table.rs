@@ -34,6 +34,9 @@ pub(crate) fn render(results: &Results, kinds: &[Kind]) -> String {
     // Writing to a String cannot fail.
     let _ = absolute(&mut out, results, kinds);
     let _ = ratios(&mut out, results);
+    if let Some(percent) = results.disturbed() {
+        let _ = writeln!(out, "Other work took {percent:.0} % of a core meanwhile: judge no bound by this run.");
+    }
     for failure in &results.failures {
         let (kind, measure) = (failure.kind.name(), failure.measure.name());
         let _ = writeln!(out, "FAILED  {kind}, {measure}, round {}: {}", failure.round + 1, failure.error);
