@@ -1,2 +1,7 @@
-//! The `hubbub` binary.
-fn main() {}
+//! The `hubbub` binary. Everything it does is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    hubbub::cli::main()
+}

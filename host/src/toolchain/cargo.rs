@@ -1,7 +1,7 @@
 //! Talks to cargo: which crates there are, and compile these. It never looks into cargo's folders: cargo says where things are.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -123,7 +123,8 @@ pub(super) fn compile(
     command.args(["--message-format", "json-render-diagnostics"]);
     command.args(["--profile", workspace.profile()]).args(compiler.flags());
     command.arg("--target-dir").arg(workspace.build_dir());
-    command.arg("--color").arg(if show { "always" } else { "never" });
+    let color = show && std::io::stderr().is_terminal();
+    command.arg("--color").arg(if color { "always" } else { "never" });
     for package in packages {
         // The id, since a dependency may have the same name.
         command.args(["-p", &package.id]);

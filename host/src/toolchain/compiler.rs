@@ -3,7 +3,6 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::str::FromStr;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -32,14 +31,10 @@ pub enum Toolchain {
     Debian,
 }
 
-impl FromStr for Toolchain {
-    type Err = String;
-    fn from_str(name: &str) -> Result<Self, String> {
-        match name {
-            "" | "auto" => Ok(Self::Auto),
-            "debian" => Ok(Self::Debian),
-            _ => Err(format!("the toolchain `{name}` is neither `auto` nor `debian`")),
-        }
+impl Toolchain {
+    /// As the environment variable `HUBBUB_WASM_TOOLCHAIN` has it: `debian`, or anything else for [`Self::Auto`].
+    pub fn from_env() -> Self {
+        if std::env::var_os("HUBBUB_WASM_TOOLCHAIN").is_some_and(|name| name == "debian") { Self::Debian } else { Self::Auto }
     }
 }
 

@@ -1,0 +1,201 @@
+//! The server as a value: built without binding a port, then run until it is told to stop. It only puts the parts together.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use axum::Router;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::admin::{self, Admin};
+use crate::capability::budget::Budgets;
+use crate::capability::presence::Presences;
+use crate::capability::state::Services;
+use crate::clock::Clock;
+use crate::cluster::adapter::Rooms;
+use crate::config::{Config, Mode};
+use crate::gateway::keyring::Keyring;
+use crate::gateway::origin::Origins;
+use crate::gateway::sockets::Sockets;
+use crate::gateway::{self, Gateway, api, demo, transport, web};
+use crate::names::{IdSource, PluginName};
+use crate::release::delivery::Bus;
+use crate::release::registry::Registry;
+use crate::release::stage::Stage;
+use crate::sandbox::Sandbox;
+use crate::storage::{Embedded, Storage};
+use crate::telemetry::Metrics;
+use crate::telemetry::figures::{self, Figure};
+
+/// Slow members that may wait to be ended.
+const FULL_QUEUE: usize = 1024;
+
+/// How long connections have to end by themselves at a shutdown.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// The writer of what no plugin writes.
+const HOST: &str = "host";
+
+/// Everything but the ports.
+pub struct App {
+    pub config: Config,
+    pub gateway: Arc<Gateway>,
+    pub stage: Arc<Stage>,
+    mode: Mode,
+    bus: Arc<Bus>,
+    full: mpsc::Receiver<gateway::FullMembers>,
+}
+
+impl App {
+    /// Opens storage, loads keys and starts the engine. Anything wrong is an error, with nothing bound.
+    pub async fn build(config: Config, mode: Mode) -> anyhow::Result<Self> {
+        let metrics = Arc::new(Metrics::new());
+        let keyring = Arc::new(Keyring::load(&config.auth, mode == Mode::Dev).context("auth")?);
+        let origins = Origins::load(&config.cors)?;
+        let sandbox = Arc::new(Sandbox::new(config.sandbox.clone())?);
+        let storage: Arc<dyn Storage> =
+            Arc::new(Embedded::open(&config.server.data, &config.storage, Clock::system()).context("storage")?);
+        let (report, full) = mpsc::channel(FULL_QUEUE);
+        let rooms = Rooms::new(report);
+        register_figures(&metrics, storage.clone(), rooms.clone());
+        let services = Arc::new(Services {
+            storage,
+            rooms,
+            presences: Presences::new(config.presence.clone()),
+            budgets: Budgets::default(),
+            clock: Clock::system(),
+            ids: IdSource::new().context("the operating system gives no randomness")?,
+            metrics: metrics.clone(),
+        });
+        let registry = Registry::new();
+        let stage = Arc::new(Stage { sandbox, services: services.clone(), pool: config.pool.clone() });
+        let gateway = Arc::new(Gateway {
+            sockets: Sockets::new(metrics),
+            expiring: Default::default(),
+            config: config.gateway.clone(),
+            bus: Bus::new(services.clone(), registry.clone()),
+            services,
+            registry,
+            keyring,
+            origins,
+        });
+        Ok(Self { bus: gateway.bus.clone(), config, gateway, stage, mode, full })
+    }
+
+    /// Stages plugins and makes them live, all or none.
+    pub async fn install(&self, files: &BTreeMap<PluginName, PathBuf>) -> anyhow::Result<()> {
+        let mut releases = Vec::new();
+        for (name, file) in files {
+            let component = std::fs::read(file).with_context(|| format!("plugin {name}: {}", file.display()))?;
+            let config = self.config.plugins.get(name).map(|plugin| plugin.config.clone()).unwrap_or_default();
+            let release = self.stage.stage(name, component, config).await.with_context(|| format!("plugin {name}"))?;
+            tracing::info!(release = %format_args!("{name}@{}", release.manifest.version), digest = %&release.digest[..12], "staged");
+            releases.push(release);
+        }
+        self.gateway.registry.install(releases)?;
+        self.watch_rooms();
+        Ok(())
+    }
+
+    /// Tells the adapter which rooms some plugin wants counted.
+    pub fn watch_rooms(&self) {
+        gateway::notice::watch_rooms(&self.gateway);
+    }
+
+    /// Binds the ports and serves until `stop`.
+    pub async fn serve(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let public = bind(self.config.server.listen).await?;
+        let operators = bind(self.config.server.admin).await?;
+        let (service, io) = gateway::build_io(&self.gateway);
+        let mut tasks: JoinSet<()> = gateway::start(&self.gateway, &io, self.full);
+        tasks.spawn(self.bus.clone().run());
+        tasks.spawn(gateway::notice::run(self.gateway.clone(), self.bus.clone()));
+        let _keys = self.gateway.keyring.refreshing();
+
+        let writer = PluginName::parse(HOST)?;
+        let web = Arc::new(web::Web { gateway: self.gateway.clone(), service, started: Instant::now() });
+        let api = Arc::new(api::Api {
+            gateway: self.gateway.clone(),
+            bus: self.bus.clone(),
+            keys: self.config.api.keys.clone(),
+            writer: writer.clone(),
+        });
+        let mut routes = web::routes(web).merge(api::routes(api));
+        if self.mode == Mode::Dev {
+            let people = Mutex::default();
+            let demo = demo::Demo { gateway: self.gateway.clone(), bus: self.bus.clone(), writer, people };
+            routes = routes.merge(demo::routes(Arc::new(demo)));
+        }
+        let admin = admin::routes(Arc::new(Admin {
+            gateway: self.gateway.clone(),
+            stage: self.stage.clone(),
+            token: self.config.admin.token.clone(),
+            plugins: self.config.plugins.clone(),
+            max_component: self.config.sandbox.component,
+        }));
+        spawn(&mut tasks, public, routes);
+        spawn(&mut tasks, operators, admin);
+        tracing::info!(listen = %self.config.server.listen, admin = %self.config.server.admin, "ready");
+        stop.await;
+        tracing::info!("stopping");
+        self.gateway.sockets.end_all();
+        let drained = async {
+            while self.gateway.sockets.connections() > 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let _ = tokio::time::timeout(DRAIN, drained).await;
+        tasks.shutdown().await;
+        self.gateway.services.storage.close().await;
+        Ok(())
+    }
+}
+
+/// Adds the figures that storage and rooms keep for themselves, and the process's memory.
+fn register_figures(metrics: &Metrics, storage: Arc<dyn Storage>, rooms: Arc<Rooms>) {
+    let read = move || {
+        let stats = storage.stats();
+        let deliveries = rooms.deliveries.load(Ordering::Relaxed);
+        let mut figures = vec![
+            Figure::Counter("deliveries", "Packets put into clients' queues", deliveries),
+            Figure::Gauge("storage_queued", "Commits that wait to be written", stats.queued as i64),
+            Figure::Counter("storage_groups", "Groups of commits written, each with one sync", stats.groups),
+            Figure::Counter("storage_commits", "Commits written", stats.sets),
+            Figure::Counter("storage_conflicts", "Commits refused because what they read had changed", stats.conflicts),
+            Figure::Counter("storage_queue_full", "Commits refused because the queue stayed full", stats.queue_full),
+            Figure::Counter("storage_groups_failed", "Groups of commits that the disk refused", stats.groups_failed),
+            Figure::Counter("storage_effects_panicked", "Effects of a commit that panicked", stats.effects_panicked),
+            Figure::Seconds("storage_sync_seconds", "Time spent in writing and syncing groups", stats.sync.sum_seconds),
+            Figure::Gauge("storage_log_bytes", "Bytes of log that are not yet in the database", stats.log_bytes as i64),
+        ];
+        figures
+            .extend(resident_bytes().map(|bytes| Figure::Gauge("process_resident_memory_bytes", "Memory of the process", bytes)));
+        figures
+    };
+    metrics.extend(|registry| figures::register(registry, read));
+}
+
+/// Linux tells it in pages; elsewhere the figure is left out.
+fn resident_bytes() -> Option<i64> {
+    let text = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: i64 = text.split(' ').nth(1)?.parse().ok()?;
+    Some(pages * 4096)
+}
+
+async fn bind(address: std::net::SocketAddr) -> anyhow::Result<transport::Listener> {
+    let listener = TcpListener::bind(address).await.with_context(|| format!("{address} cannot be bound"))?;
+    Ok(transport::Listener(listener))
+}
+
+fn spawn(tasks: &mut JoinSet<()>, listener: transport::Listener, routes: Router) {
+    tasks.spawn(async move {
+        // It ends only with its task: accepting is tried again after every error.
+        let _ = axum::serve(listener, routes).await;
+    });
+}

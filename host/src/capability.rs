@@ -1,0 +1,33 @@
+//! What plugins may do: one WIT interface a file. An import reads, or collects an effect; nothing happens before the commit.
+//! A capability knows the call that it serves and the piece of the host it stands for, never plugins' versions or sockets.
+
+pub mod budget;
+pub mod bus;
+pub mod clock;
+pub mod commit;
+pub mod config;
+pub mod effects;
+pub mod emitter;
+pub mod log;
+pub mod metrics;
+pub mod presence;
+pub mod profile;
+pub mod random;
+pub mod rooms;
+pub mod state;
+pub mod store;
+
+use crate::sandbox::Linker;
+use state::State;
+
+/// Offers every capability to a component.
+pub fn add_imports(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    use wasmtime::component::HasSelf;
+    macro_rules! add {
+        ($($interface:ident)*) => {
+            $(crate::sandbox::imports::$interface::add_to_linker::<State, HasSelf<State>>(linker, |state| state)?;)*
+        };
+    }
+    add!(types rooms emitter store presence budget bus log metrics clock random config);
+    Ok(())
+}

@@ -1,0 +1,82 @@
+//! The commit of a call: storage first, then everything else, in the order made. Calls that write take effect in the order
+//! in which storage accepts them.
+
+use std::sync::Arc;
+
+use super::effects::{Effects, Emit, Live, Target};
+use super::state::Services;
+use crate::cluster::adapter::{Send, To};
+use crate::names::PluginName;
+use crate::storage::{CommitError, HandledId, WriteSet};
+
+/// Commits what a call has collected. Without writes it is done when the first wait would come, mostly at once.
+pub async fn commit(
+    services: &Arc<Services>,
+    plugin: &PluginName,
+    effects: Effects,
+    handled: Option<HandledId>,
+) -> Result<(), CommitError> {
+    if !effects.is_durable() && handled.is_none() {
+        apply(services, effects.live).await;
+        return Ok(());
+    }
+    let set =
+        WriteSet { plugin: plugin.clone(), reads: effects.reads, writes: effects.writes, messages: effects.messages, handled };
+    let live = effects.live;
+    let then = {
+        let services = services.clone();
+        Box::pin(async move { apply(&services, live).await })
+    };
+    services.storage.commit(set, then).await
+}
+
+/// Lets effects on what is connected happen, in the order made.
+pub async fn apply(services: &Services, live: Vec<Live>) {
+    for effect in live {
+        match effect {
+            Live::Join { socket, namespace, room } => {
+                let adapter = services.rooms.namespace(&namespace);
+                if adapter.is_some_and(|adapter| adapter.join(socket, &room).is_err()) {
+                    services.metrics.joins_refused.inc();
+                }
+            }
+            Live::Leave { socket, namespace, room } => {
+                if let Some(adapter) = services.rooms.namespace(&namespace) {
+                    adapter.leave(socket, &room);
+                }
+            }
+            Live::MoveUser { namespace, user, room, joins } => {
+                if let Some(adapter) = services.rooms.namespace(&namespace) {
+                    adapter.move_user(&user, &room, joins);
+                }
+            }
+            Live::Emit(emit) => send(services, emit).await,
+            Live::Track(track) => {
+                if !services.presences.track(track, services.clock.now_ms()) {
+                    services.metrics.joins_refused.inc();
+                }
+            }
+            Live::Heartbeat { socket } => services.presences.heartbeat(socket, services.clock.now_ms()),
+            Live::Untrack { socket, plugin, tenant, group, key } => {
+                let now = services.clock.now_ms();
+                services.presences.untrack(socket, &plugin, tenant.as_deref(), &group, &key, now);
+            }
+        }
+    }
+}
+
+/// Sends one event.
+pub async fn send(services: &Services, emit: Emit) {
+    // A namespace that nobody has connected to has nobody to tell.
+    let Some(adapter) = services.rooms.namespace(&emit.namespace) else { return };
+    let to = match &emit.to {
+        Target::Socket(socket) => To::Socket(*socket),
+        Target::Rooms(rooms) => To::Rooms(rooms),
+        Target::Users(users) => To::Users(users),
+        Target::Tenant(tenant) => To::Tenant(tenant),
+        Target::Everyone => To::Everyone,
+    };
+    let send =
+        Send { to, except: &emit.except, except_socket: emit.except_socket, text: emit.text.into(), volatile: emit.volatile };
+    adapter.send(send).await;
+}

@@ -1,0 +1,92 @@
+//! What one call has collected. It happens all together at the commit, or not at all.
+
+use std::sync::Arc;
+
+use crate::names::{PluginName, SocketId};
+use crate::sandbox::Limit;
+use crate::storage::{Fingerprint, OutboxMessage, Write};
+
+/// Effects a call may make. Over it the call ends.
+pub const MAX_EFFECTS: usize = 256;
+
+/// Bytes of effects a call may make: names, arguments, keys and values. Over it the call ends.
+pub const MAX_BYTES: usize = 1 << 20;
+
+/// The effects of a call, and what it read.
+#[derive(Default)]
+pub struct Effects {
+    /// Keys that `get` read, with what was read. Checked at commit.
+    pub reads: Vec<(String, Option<Fingerprint>)>,
+    pub writes: Vec<Write>,
+    pub messages: Vec<OutboxMessage>,
+    /// Everything else, in the order made.
+    pub live: Vec<Live>,
+    count: usize,
+    bytes: usize,
+}
+
+/// An effect on what is connected now.
+pub enum Live {
+    Join { socket: SocketId, namespace: Arc<str>, room: String },
+    Leave { socket: SocketId, namespace: Arc<str>, room: String },
+    MoveUser { namespace: Arc<str>, user: String, room: String, joins: bool },
+    Emit(Emit),
+    Track(super::presence::Track),
+    Heartbeat { socket: SocketId },
+    Untrack { socket: SocketId, plugin: PluginName, tenant: Option<String>, group: String, key: String },
+}
+
+/// An event to send.
+pub struct Emit {
+    pub namespace: Arc<str>,
+    pub to: Target,
+    pub except: Vec<String>,
+    pub except_socket: Option<SocketId>,
+    /// `["event",…]`
+    pub text: String,
+    pub volatile: bool,
+}
+
+/// Whom to.
+pub enum Target {
+    Socket(SocketId),
+    Rooms(Vec<String>),
+    Users(Vec<String>),
+    Tenant(String),
+    Everyone,
+}
+
+impl Effects {
+    /// Makes room for one more, or ends the call.
+    pub fn charge(&mut self, bytes: usize) -> Result<(), Limit> {
+        self.count += 1;
+        self.bytes += bytes;
+        if self.count > MAX_EFFECTS {
+            return Err(Limit::Effects);
+        }
+        if self.bytes > MAX_BYTES {
+            return Err(Limit::EffectBytes);
+        }
+        Ok(())
+    }
+
+    /// Whether something must be written before the rest may happen.
+    pub fn is_durable(&self) -> bool {
+        !self.writes.is_empty() || !self.messages.is_empty()
+    }
+
+    pub fn clear(&mut self) {
+        self.reads.clear();
+        self.writes.clear();
+        self.messages.clear();
+        self.live.clear();
+        (self.count, self.bytes) = (0, 0);
+    }
+}
+
+impl Live {
+    /// Whether it must wait until the client knows that it is connected.
+    pub fn follows_connect(&self) -> bool {
+        matches!(self, Self::Emit(_) | Self::Track(_) | Self::Heartbeat { .. } | Self::Untrack { .. })
+    }
+}

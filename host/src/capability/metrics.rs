@@ -1,0 +1,24 @@
+//! `metrics.wit`: a plugin's own figures, bounded in number.
+
+use super::state::State;
+use crate::sandbox::imports::metrics::Host;
+
+impl Host for State {
+    fn count(&mut self, name: String, by: u64) -> wasmtime::Result<()> {
+        self.import()?;
+        self.services.metrics.custom.count(&self.profile.name, &name, by);
+        Ok(())
+    }
+
+    fn observe(&mut self, name: String, value: f64) -> wasmtime::Result<()> {
+        self.import()?;
+        self.services.metrics.custom.observe(&self.profile.name, &name, value);
+        Ok(())
+    }
+
+    fn gauge(&mut self, name: String, value: f64) -> wasmtime::Result<()> {
+        self.import()?;
+        self.services.metrics.custom.gauge(&self.profile.name, &name, value);
+        Ok(())
+    }
+}

@@ -1,0 +1,26 @@
+//! `random.wit`: the operating system's randomness, the same again on a re-run.
+
+use super::state::State;
+use crate::sandbox::imports::random::Host;
+
+/// Bytes one call of it answers.
+const MAX_BYTES: u32 = 1024;
+
+impl Host for State {
+    fn bytes(&mut self, len: u32) -> wasmtime::Result<Vec<u8>> {
+        self.import()?;
+        let len = len.min(MAX_BYTES) as usize;
+        let replay = &mut self.call.replay;
+        let at = replay.next_random;
+        replay.next_random += 1;
+        if let Some(bytes) = replay.random.get(at).filter(|bytes| bytes.len() == len) {
+            return Ok(bytes.clone());
+        }
+        let mut bytes = vec![0; len];
+        getrandom::fill(&mut bytes).map_err(|e| wasmtime::Error::msg(e.to_string()))?;
+        // A re-run that asks for another length has taken another path: from here on its answers are new.
+        replay.random.truncate(at);
+        replay.random.push(bytes.clone());
+        Ok(bytes)
+    }
+}

@@ -1,0 +1,164 @@
+//! The host's side of one instance: which call it serves, and what that call has read and collected so far.
+
+use std::sync::Arc;
+
+use super::budget::{Budgets, Taken};
+use super::effects::Effects;
+use super::presence::Presences;
+use super::profile::{Profile, Tenancy};
+use crate::clock::Clock;
+use crate::cluster::adapter::Rooms;
+use crate::names::{self, IdSource};
+use crate::sandbox::exports::Caller;
+use crate::sandbox::imports::types::EffectError;
+use crate::sandbox::{Guest, Limit, Limiter};
+use crate::storage::Storage;
+use crate::telemetry::Metrics;
+
+/// The pieces of the host that capabilities stand for.
+pub struct Services {
+    pub storage: Arc<dyn Storage>,
+    pub rooms: Arc<Rooms>,
+    pub presences: Presences,
+    pub budgets: Budgets,
+    pub clock: Clock,
+    pub ids: IdSource,
+    pub metrics: Arc<Metrics>,
+}
+
+/// Imports a call may call. Over it the call ends.
+pub const MAX_IMPORTS: u32 = 10_000;
+
+/// Milliseconds of CPU a call may use. Over it the call ends.
+pub const CPU_MS: u32 = 20;
+
+/// Hops a message may make over the bus.
+pub const MAX_HOPS: u8 = 8;
+
+/// What an instance works on.
+pub struct State {
+    pub services: Arc<Services>,
+    pub profile: Arc<Profile>,
+    pub call: Call,
+    limiter: Limiter,
+}
+
+/// One call.
+#[derive(Default)]
+pub struct Call {
+    pub caller: Option<Arc<Caller>>,
+    pub tenant: Option<Arc<str>>,
+    /// The clock stands still within a call.
+    pub now_ms: u64,
+    /// How far the message being handled has come.
+    pub hops: u8,
+    /// `describe` and `init` have no transaction.
+    pub bare: bool,
+    pub effects: Effects,
+    pub replay: Replay,
+    imports: u32,
+    cpu_ms: u32,
+}
+
+/// Answers that were given at once, for a re-run to be given again.
+#[derive(Default)]
+pub struct Replay {
+    pub random: Vec<Vec<u8>>,
+    pub budgets: Vec<Taken>,
+    pub next_random: usize,
+    pub next_budget: usize,
+}
+
+impl Replay {
+    /// The run begins again.
+    pub fn rewind(&mut self) {
+        (self.next_random, self.next_budget) = (0, 0);
+    }
+}
+
+impl State {
+    pub fn new(services: Arc<Services>, profile: Arc<Profile>, memory: usize) -> Self {
+        Self { services, profile, call: Call { bare: true, ..Call::default() }, limiter: Limiter::new(memory) }
+    }
+
+    /// Begins a call. `effects` are empty ones, kept from call to call for their memory.
+    pub fn begin(&mut self, caller: Option<Arc<Caller>>, tenant: Option<Arc<str>>, now_ms: u64, hops: u8, replay: Replay) {
+        let mut effects = std::mem::take(&mut self.call.effects);
+        effects.clear();
+        self.call = Call { caller, tenant, now_ms, hops, effects, replay, ..Call::default() };
+    }
+
+    /// Ends a call: what it collected, and its answers for a re-run.
+    pub fn finish(&mut self) -> (Effects, Replay) {
+        let effects = std::mem::take(&mut self.call.effects);
+        let mut replay = std::mem::take(&mut self.call.replay);
+        replay.rewind();
+        self.call.caller = None;
+        (effects, replay)
+    }
+
+    pub fn memory_used(&mut self) -> usize {
+        self.limiter.used
+    }
+
+    /// Counts an import, or ends the call.
+    pub fn import(&mut self) -> Result<(), Limit> {
+        self.call.imports += 1;
+        if self.call.imports > MAX_IMPORTS { Err(Limit::Imports) } else { Ok(()) }
+    }
+
+    /// Counts an import that collects an effect of so many bytes, or ends the call.
+    pub fn effect(&mut self, bytes: usize) -> Result<Result<(), EffectError>, Limit> {
+        self.import()?;
+        if self.call.bare {
+            return Ok(Err(EffectError::Denied("describe and init have no transaction".into())));
+        }
+        self.call.effects.charge(bytes)?;
+        Ok(Ok(()))
+    }
+
+    pub fn caller(&self) -> Result<&Arc<Caller>, EffectError> {
+        self.call.caller.as_ref().ok_or(EffectError::NoCaller)
+    }
+
+    /// The tenant that scopes this call's names, where the plugin's names are scoped.
+    pub fn scope(&self) -> Result<Option<&str>, EffectError> {
+        match (self.profile.tenancy, &self.call.tenant) {
+            (Tenancy::None, _) => Ok(None),
+            (Tenancy::Required, Some(tenant)) => Ok(Some(tenant)),
+            (Tenancy::Required, None) => Err(EffectError::Denied("the call has no tenant".into())),
+        }
+    }
+
+    /// A room or user as the host names it.
+    pub fn scoped(&self, kind: &'static str, name: &str) -> Result<String, EffectError> {
+        names::check(kind, name).map_err(invalid_name)?;
+        Ok(names::scoped(self.scope()?, name))
+    }
+
+    /// A namespace that the plugin takes part in.
+    pub fn namespace(&self, path: &str) -> Result<Arc<str>, EffectError> {
+        if !self.profile.namespaces.iter().any(|pattern| pattern.matches(path)) {
+            return Err(EffectError::Denied(format!("the plugin takes no part in the namespace {path:.100}")));
+        }
+        Ok(path.into())
+    }
+}
+
+impl Guest for State {
+    fn limiter(&mut self) -> &mut Limiter {
+        &mut self.limiter
+    }
+
+    fn tick(&mut self) -> bool {
+        self.call.cpu_ms += 1;
+        self.call.cpu_ms <= CPU_MS
+    }
+}
+
+impl crate::sandbox::imports::types::Host for State {}
+
+/// The answer of an import that was given a bad name.
+pub fn invalid_name(error: names::InvalidName) -> EffectError {
+    EffectError::InvalidName(error.to_string())
+}

@@ -1,0 +1,140 @@
+//! `store.wit`: reads go to storage and through the call's own writes; writes are collected.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::state::State;
+use crate::sandbox::imports::store::{Entry, Error, Host};
+use crate::storage::{Fingerprint, Unavailable, Write, counter_value};
+
+/// The longest key, in bytes.
+const MAX_KEY: usize = 512;
+
+/// The largest value, in bytes.
+const MAX_VALUE: usize = 256 << 10;
+
+/// The most entries one scan answers.
+const MAX_SCAN: u32 = 1000;
+
+/// Digits that `append` adds to a prefix.
+const APPEND_DIGITS: usize = 20;
+
+type Answer<T> = wasmtime::Result<Result<T, Error>>;
+
+impl Host for State {
+    async fn get(&mut self, key: String) -> Answer<Option<Vec<u8>>> {
+        self.import()?;
+        Ok(self.read(&key).await.map(|value| value.map(Vec::from)))
+    }
+
+    fn put(&mut self, key: String, value: Vec<u8>) -> Answer<()> {
+        self.write(key.len() + value.len(), Write::Put { key, value: value.into() })
+    }
+
+    fn append(&mut self, prefix: String, value: Vec<u8>) -> Answer<()> {
+        self.write(prefix.len() + value.len(), Write::Append { prefix, value: value.into() })
+    }
+
+    fn delete(&mut self, key: String) -> Answer<()> {
+        self.write(key.len(), Write::Delete { key })
+    }
+
+    async fn scan(&mut self, start: String, end: String, limit: u32, reverse: bool) -> Answer<Vec<Entry>> {
+        self.import()?;
+        let limit = limit.clamp(1, MAX_SCAN) as usize;
+        let found = self.read_range(&start, &end, limit, reverse).await;
+        Ok(found.map(|found| found.into_iter().map(|(key, value)| Entry { key, value: value.into() }).collect()))
+    }
+
+    fn add(&mut self, key: String, delta: i64) -> Answer<()> {
+        self.write(key.len() + 8, Write::Add { key, delta })
+    }
+
+    async fn counter(&mut self, key: String) -> Answer<i64> {
+        self.import()?;
+        let value = self.read(&key).await;
+        Ok(value.and_then(|value| counter_value(value.as_deref()).ok_or(Error::NotACounter)))
+    }
+}
+
+impl State {
+    fn write(&mut self, bytes: usize, write: Write) -> Answer<()> {
+        match self.effect(bytes)? {
+            // The store has no case for it: there is nothing to commit with.
+            Err(_) => return Ok(Err(Error::Unavailable)),
+            Ok(()) => {}
+        }
+        let (longest, value) = match &write {
+            Write::Put { key, value } => (key.len(), value.len()),
+            Write::Append { prefix, value } => (prefix.len() + APPEND_DIGITS, value.len()),
+            Write::Delete { key } | Write::Add { key, .. } => (key.len(), 0),
+        };
+        if longest == 0 || longest > MAX_KEY {
+            return Ok(Err(invalid_key()));
+        }
+        if value > MAX_VALUE {
+            return Ok(Err(Error::ValueTooLarge));
+        }
+        self.call.effects.writes.push(write);
+        Ok(Ok(()))
+    }
+
+    async fn read(&mut self, key: &str) -> Result<Option<Bytes>, Error> {
+        if key.is_empty() || key.len() > MAX_KEY {
+            return Err(invalid_key());
+        }
+        let stored = self.services.storage.get(&self.profile.name, key).await.map_err(unavailable)?;
+        let reads = &mut self.call.effects.reads;
+        // The first reading is the one the handler decided on.
+        if !reads.iter().any(|(read, _)| read == key) {
+            reads.push((key.to_owned(), stored.as_deref().map(Fingerprint::of)));
+        }
+        self.call
+            .effects
+            .writes
+            .iter()
+            .filter(|write| write.key() == Some(key))
+            .try_fold(stored, |value, write| apply(write, value))
+    }
+
+    async fn read_range(&self, start: &str, end: &str, limit: usize, reverse: bool) -> Result<Vec<(String, Bytes)>, Error> {
+        if start.len() > MAX_KEY || end.len() > MAX_KEY {
+            return Err(invalid_key());
+        }
+        // As many more as this call may have deleted of them.
+        let more = limit + self.call.effects.writes.len();
+        let found = self.services.storage.scan(&self.profile.name, start, end, more, reverse).await.map_err(unavailable)?;
+        let mut entries: BTreeMap<String, Bytes> = found.into_iter().collect();
+        let within = |key: &str| key >= start && if end.is_empty() { key.starts_with(start) } else { key < end };
+        for write in &self.call.effects.writes {
+            let Some(key) = write.key().filter(|key| within(key)) else { continue };
+            match apply(write, entries.remove(key))? {
+                Some(value) => drop(entries.insert(key.to_owned(), value)),
+                None => {}
+            }
+        }
+        Ok(if reverse { entries.into_iter().rev().take(limit).collect() } else { entries.into_iter().take(limit).collect() })
+    }
+}
+
+/// What a key holds after a pending write.
+fn apply(write: &Write, value: Option<Bytes>) -> Result<Option<Bytes>, Error> {
+    Ok(match write {
+        Write::Put { value, .. } => Some(value.clone()),
+        Write::Delete { .. } => None,
+        Write::Append { .. } => value,
+        Write::Add { delta, .. } => {
+            let before = counter_value(value.as_deref()).ok_or(Error::NotACounter)?;
+            Some(Bytes::copy_from_slice(&before.saturating_add(*delta).to_le_bytes()))
+        }
+    })
+}
+
+fn invalid_key() -> Error {
+    Error::InvalidKey(format!("a key has 1 to {MAX_KEY} bytes"))
+}
+
+fn unavailable(_: Unavailable) -> Error {
+    Error::Unavailable
+}

@@ -1,0 +1,105 @@
+//! The command line. Each command is one function; what it prints on standard output is its result, and nothing else is.
+
+mod dev;
+mod plugin;
+mod serve;
+mod token;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+/// A realtime server whose features are sandboxed WebAssembly plugins.
+#[derive(Parser)]
+#[command(name = "hubbub", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Builds the plugins under `plugins/`, serves with development defaults, and reloads a plugin when its source changes.
+    Dev {
+        #[command(flatten)]
+        common: Common,
+        /// Does not look for changes.
+        #[arg(long)]
+        no_watch: bool,
+    },
+    /// Serves in production. Starts only with a configuration and plugins that hold.
+    Serve {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Checks everything that `serve` would, and exits.
+    Check {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Prints a signed token.
+    Token(token::Token),
+    /// Makes, builds, tests and inspects plugins.
+    #[command(subcommand)]
+    Plugin(plugin::Plugin),
+    /// Lists the plugins of a running server.
+    Plugins(plugin::Operator),
+    /// Deploys a component to a running server.
+    Deploy(plugin::Deploy),
+    /// Stops a plugin of a running server; its events answer `unavailable`.
+    Disable(plugin::Named),
+    /// Resumes a plugin that was disabled.
+    Enable(plugin::Named),
+}
+
+#[derive(Args, Clone)]
+pub(crate) struct Common {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The public port [default: 127.0.0.1:4100].
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// The operator's port [default: 127.0.0.1:4101].
+    #[arg(long, value_name = "ADDRESS")]
+    admin: Option<SocketAddr>,
+    /// Where the embedded database lives [default: .hubbub].
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+/// Runs the command that the arguments name.
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Dev { common, no_watch } => dev::run(&common, !no_watch),
+        Command::Serve { common } => serve::run(&common),
+        Command::Check { common } => serve::check(&common),
+        Command::Token(token) => token.run(),
+        Command::Plugin(plugin) => plugin.run(),
+        Command::Plugins(operator) => operator.list(),
+        Command::Deploy(deploy) => deploy.run(),
+        Command::Disable(named) => named.set("disable"),
+        Command::Enable(named) => named.set("enable"),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("hubbub: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A line for the person at the terminal, beside the command's result.
+#[expect(clippy::print_stderr, reason = "this is the place that speaks to the terminal")]
+pub(crate) fn say(line: &str) {
+    eprintln!("{line}");
+}
+
+/// A line of the command's result.
+#[expect(clippy::print_stdout, reason = "this is the place that prints results")]
+pub(crate) fn print(line: &str) {
+    println!("{line}");
+}

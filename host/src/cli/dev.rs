@@ -1,0 +1,146 @@
+//! `hubbub dev`: builds, serves, and swaps a plugin under its live sockets when its source changes. A build or staging that fails
+//! keeps the old release, and says why.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context;
+
+use super::plugin::toolchain_choice;
+use super::serve::{load, runtime, start_log, stop_signal};
+use super::{Common, say};
+use crate::app::App;
+use crate::config::Mode;
+use crate::gateway::Gateway;
+use crate::names::PluginName;
+use crate::release::stage::Stage;
+use crate::telemetry::LogFormat;
+use crate::toolchain::{self, Options, Toolchain, Watcher};
+
+/// Builds and serves until SIGTERM or Ctrl-C.
+pub(super) fn run(common: &Common, watch: bool) -> anyhow::Result<()> {
+    let root = std::env::current_dir()?;
+    let mut config = load(Mode::Dev, common)?;
+    config.pool.rotate = watch;
+    start_log(&config, LogFormat::Text)?;
+    let toolchain = toolchain_choice()?;
+    let mut files = build(&root, toolchain)?;
+    for (name, plugin) in &config.plugins {
+        if let Some(file) = &plugin.file {
+            files.insert(name.clone(), file.clone());
+        }
+    }
+    runtime()?.block_on(async {
+        let listen = config.server.listen;
+        let app = App::build(config, Mode::Dev).await?;
+        app.install(&files).await?;
+        let watcher = if watch && root.join("plugins").is_dir() { Some(Watcher::start(&root)?) } else { None };
+        let reloading = watcher.map(|watcher| {
+            let reloader = Reloader {
+                root,
+                toolchain,
+                stage: app.stage.clone(),
+                gateway: app.gateway.clone(),
+                plugins: app.config.plugins.clone(),
+            };
+            tokio::spawn(reloader.run(watcher))
+        });
+        say(&format!("hubbub: serving http://{listen}/"));
+        let result = app.serve(stop_signal()?).await;
+        if let Some(reloading) = reloading {
+            reloading.abort();
+        }
+        result
+    })
+}
+
+fn options(toolchain: Toolchain) -> Options<'static> {
+    Options { out: None, toolchain, show: true, say: &|line| say(line) }
+}
+
+/// Builds every plugin under `plugins/`.
+fn build(root: &Path, toolchain: Toolchain) -> anyhow::Result<BTreeMap<PluginName, PathBuf>> {
+    if !root.join("plugins").is_dir() {
+        return Ok(BTreeMap::new());
+    }
+    let built = toolchain::build_all(root, &options(toolchain))?;
+    if let Some(failure) = built.failures.into_iter().next() {
+        return Err(failure).context("a plugin does not build");
+    }
+    built.built.into_iter().map(|built| Ok((PluginName::parse(&built.name)?, built.component))).collect()
+}
+
+/// Follows the sources.
+struct Reloader {
+    root: PathBuf,
+    toolchain: Toolchain,
+    stage: Arc<Stage>,
+    gateway: Arc<Gateway>,
+    plugins: BTreeMap<PluginName, crate::config::Plugin>,
+}
+
+impl Reloader {
+    async fn run(self, mut watcher: Watcher) {
+        loop {
+            let changed = watcher.changed().await;
+            if changed.all {
+                self.rebuild_all().await;
+                continue;
+            }
+            for folder in changed.plugins {
+                let dir = self.root.join("plugins").join(&folder);
+                if dir.is_dir() {
+                    self.rebuild(dir).await;
+                }
+            }
+        }
+    }
+
+    async fn rebuild_all(&self) {
+        let (root, toolchain) = (self.root.clone(), self.toolchain);
+        match tokio::task::spawn_blocking(move || toolchain::build_all(&root, &options(toolchain))).await {
+            Ok(Ok(all)) => {
+                for failure in all.failures {
+                    tracing::error!("not reloaded, the old release serves on: {failure}");
+                }
+                for built in all.built {
+                    self.swap(&built.name, &built.component).await;
+                }
+            }
+            Ok(Err(error)) => tracing::error!("not reloaded, the old releases serve on: {error}"),
+            Err(error) => tracing::error!("not reloaded, the build panicked: {error}"),
+        }
+    }
+
+    async fn rebuild(&self, dir: PathBuf) {
+        let toolchain = self.toolchain;
+        match tokio::task::spawn_blocking(move || toolchain::build(&dir, &options(toolchain))).await {
+            Ok(Ok(built)) => self.swap(&built.name, &built.component).await,
+            Ok(Err(error)) => tracing::error!("not reloaded, the old release serves on: {error}"),
+            Err(error) => tracing::error!("not reloaded, the build panicked: {error}"),
+        }
+    }
+
+    async fn swap(&self, name: &str, component: &Path) {
+        if let Err(error) = self.stage_and_install(name, component).await {
+            tracing::error!(plugin = name, "not reloaded, the old release serves on: {error:#}");
+        }
+    }
+
+    async fn stage_and_install(&self, name: &str, component: &Path) -> anyhow::Result<()> {
+        let name = PluginName::parse(name)?;
+        let bytes = tokio::fs::read(component).await?;
+        let config = self.plugins.get(&name).map(|plugin| plugin.config.clone()).unwrap_or_default();
+        let release = self.stage.stage(&name, bytes, config).await?;
+        let unchanged =
+            self.gateway.registry.slot(&name).and_then(|slot| slot.live()).is_some_and(|live| live.digest == release.digest);
+        if unchanged {
+            return Ok(());
+        }
+        let version = release.manifest.version.clone();
+        self.gateway.registry.install(vec![release])?;
+        tracing::info!(release = %format_args!("{name}@{version}"), "reloaded");
+        Ok(())
+    }
+}

@@ -1,0 +1,137 @@
+//! The author's commands, and the operator's over the admin API.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+
+use super::serve::runtime;
+use super::{print, say};
+use crate::names::PluginName;
+use crate::toolchain::{self, Options, Toolchain};
+
+#[derive(Subcommand)]
+pub(super) enum Plugin {
+    /// Makes a new plugin that builds, tests and runs as it is.
+    New {
+        name: String,
+        /// The folder it is made in.
+        #[arg(long = "in", value_name = "DIR", default_value = "plugins")]
+        parent: PathBuf,
+        /// The SDK's folder, outside a checkout of Hubbub.
+        #[arg(long, value_name = "DIR")]
+        sdk: Option<PathBuf>,
+    },
+    /// Builds a plugin into a component, and prints its path.
+    Build {
+        #[arg(default_value = ".")]
+        dir: PathBuf,
+        /// Where the component goes.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Runs a plugin's tests, natively.
+    Test {
+        #[arg(default_value = ".")]
+        dir: PathBuf,
+    },
+    /// Says what a component is and wants.
+    Inspect { file: PathBuf },
+}
+
+impl Plugin {
+    pub(super) fn run(&self) -> anyhow::Result<()> {
+        match self {
+            Self::New { name, parent, sdk } => {
+                let made = toolchain::new(name, parent, sdk.as_deref())?;
+                print(&made.display().to_string());
+            }
+            Self::Build { dir, out } => {
+                let show = std::io::IsTerminal::is_terminal(&std::io::stderr());
+                let options = Options { out: out.as_deref(), toolchain: toolchain_choice()?, show, say: &|line| say(line) };
+                let built = toolchain::build(dir, &options)?;
+                print(&built.component.display().to_string());
+            }
+            Self::Test { dir } => {
+                if !toolchain::test(dir)? {
+                    bail!("some tests failed");
+                }
+            }
+            Self::Inspect { file } => print(&toolchain::inspect(file)?.to_string()),
+        }
+        Ok(())
+    }
+}
+
+/// The compiler for plugins: `HUBBUB_WASM_TOOLCHAIN`, `auto` (the default) or `debian`.
+pub(super) fn toolchain_choice() -> anyhow::Result<Toolchain> {
+    let name = std::env::var("HUBBUB_WASM_TOOLCHAIN").unwrap_or_default();
+    name.parse().map_err(|why: String| anyhow::anyhow!("HUBBUB_WASM_TOOLCHAIN: {why}"))
+}
+
+/// How a running server is reached.
+#[derive(Args)]
+pub(super) struct Operator {
+    /// The server's admin port.
+    #[arg(long, default_value = "http://127.0.0.1:4101", env = "HUBBUB_ADMIN_URL")]
+    url: String,
+    /// The operator's token.
+    #[arg(long, default_value = "dev-admin-token", env = "HUBBUB_ADMIN_TOKEN", hide_env_values = true)]
+    token: String,
+}
+
+#[derive(Args)]
+pub(super) struct Named {
+    name: String,
+    #[command(flatten)]
+    operator: Operator,
+}
+
+#[derive(Args)]
+pub(super) struct Deploy {
+    name: String,
+    /// The component.
+    file: PathBuf,
+    #[command(flatten)]
+    operator: Operator,
+}
+
+impl Operator {
+    pub(super) fn list(&self) -> anyhow::Result<()> {
+        self.send(reqwest::Method::GET, "/admin/plugins", Vec::new())
+    }
+
+    /// Sends a request, and prints what is answered.
+    fn send(&self, method: reqwest::Method, path: &str, body: Vec<u8>) -> anyhow::Result<()> {
+        let url = format!("{}{path}", self.url.trim_end_matches('/'));
+        let (status, text) = runtime()?.block_on(async {
+            let request = reqwest::Client::new().request(method, &url).bearer_auth(&self.token).body(body);
+            let response = request.send().await.with_context(|| format!("{url} does not answer"))?;
+            let status = response.status();
+            anyhow::Ok((status, response.text().await?))
+        })?;
+        if !status.is_success() {
+            let problem: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+            let part = |key: &str| problem.get(key).and_then(|value| value.as_str()).unwrap_or("?").to_owned();
+            bail!("{}: {}", part("title"), part("detail"));
+        }
+        let json: serde_json::Value = serde_json::from_str(&text)?;
+        print(&serde_json::to_string_pretty(&json)?);
+        Ok(())
+    }
+}
+
+impl Named {
+    pub(super) fn set(&self, action: &str) -> anyhow::Result<()> {
+        let name = PluginName::parse(&self.name)?;
+        self.operator.send(reqwest::Method::POST, &format!("/admin/plugins/{name}/{action}"), Vec::new())
+    }
+}
+
+impl Deploy {
+    pub(super) fn run(&self) -> anyhow::Result<()> {
+        let name = PluginName::parse(&self.name)?;
+        let component = std::fs::read(&self.file).with_context(|| self.file.display().to_string())?;
+        self.operator.send(reqwest::Method::POST, &format!("/admin/plugins/{name}/deploy"), component)
+    }
+}

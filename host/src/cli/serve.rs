@@ -1,0 +1,102 @@
+//! `hubbub serve` and `hubbub check`: the same steps, of which only one opens ports.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+
+use super::{Common, print};
+use crate::app::App;
+use crate::config::{self, Config, Mode};
+use crate::names::PluginName;
+use crate::telemetry::{self, LogFormat};
+
+/// Serves until SIGTERM or Ctrl-C.
+pub(super) fn run(common: &Common) -> anyhow::Result<()> {
+    let config = load(Mode::Serve, common)?;
+    start_log(&config, LogFormat::Json)?;
+    runtime()?.block_on(async {
+        let app = build(config).await?;
+        app.serve(stop_signal()?).await
+    })
+}
+
+/// Everything but serving.
+pub(super) fn check(common: &Common) -> anyhow::Result<()> {
+    let config = load(Mode::Serve, common)?;
+    start_log(&config, LogFormat::Text)?;
+    runtime()?.block_on(build(config))?;
+    print("ok");
+    Ok(())
+}
+
+async fn build(config: Config) -> anyhow::Result<App> {
+    let files = plugin_files(&config)?;
+    if files.is_empty() {
+        bail!("no plugins: give [plugins.NAME] a file, or set server.plugins to a folder of components");
+    }
+    let app = App::build(config, Mode::Serve).await?;
+    app.install(&files).await?;
+    Ok(app)
+}
+
+/// The components that the configuration names.
+fn plugin_files(config: &Config) -> anyhow::Result<BTreeMap<PluginName, PathBuf>> {
+    let mut files = BTreeMap::new();
+    if let Some(folder) = &config.server.plugins {
+        let entries = std::fs::read_dir(folder).with_context(|| format!("server.plugins: {}", folder.display()))?;
+        for entry in entries {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "wasm") {
+                let name = path.file_stem().unwrap_or_default().to_string_lossy();
+                let name = PluginName::parse(&name).with_context(|| path.display().to_string())?;
+                files.insert(name, path);
+            }
+        }
+    }
+    for (name, plugin) in &config.plugins {
+        if let Some(file) = &plugin.file {
+            files.insert(name.clone(), file.clone());
+        }
+    }
+    if let Some(name) = config.plugins.keys().find(|name| !files.contains_key(*name)) {
+        bail!("[plugins.{name}] is configured, but there is no component for it");
+    }
+    Ok(files)
+}
+
+/// The configuration with the flags of the command line.
+pub(super) fn load(mode: Mode, common: &Common) -> anyhow::Result<Config> {
+    let default = Path::new("hubbub.toml");
+    let file = common.config.as_deref().or_else(|| default.exists().then_some(default));
+    let mut config = config::load(mode, file, &std::env::vars().collect())?;
+    let server = &mut config.server;
+    server.listen = common.listen.unwrap_or(server.listen);
+    server.admin = common.admin.unwrap_or(server.admin);
+    if let Some(data) = &common.data {
+        server.data.clone_from(data);
+    }
+    Ok(config)
+}
+
+pub(super) fn start_log(config: &Config, default: LogFormat) -> anyhow::Result<()> {
+    let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| config.log.filter.clone());
+    telemetry::start_log(config.log.format.unwrap_or(default), &filter).map_err(|why| anyhow::anyhow!("log.filter: {why}"))
+}
+
+pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime cannot start")
+}
+
+/// Resolves at SIGTERM or Ctrl-C.
+pub(super) fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

@@ -1,0 +1,364 @@
+//! Our socketioxide adapter: joins, leaves and sends, one namespace each. Together with the gateway the only code that names
+//! socketioxide. It never decides who may join or what is sent.
+
+use std::collections::{HashMap, HashSet};
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use smallvec::SmallVec;
+use socketioxide::adapter::Emitter;
+use socketioxide_core::adapter::errors::SocketError;
+use socketioxide_core::adapter::{
+    BroadcastFlags, BroadcastOptions, CoreAdapter, CoreLocalAdapter, DefinedAdapter, Room, SocketEmitter,
+};
+use socketioxide_core::packet::Packet;
+use socketioxide_core::{Sid, Str, Value};
+use tokio::sync::mpsc;
+
+use super::members::{self, Joined, Members, Size};
+use crate::names::{self, SocketId};
+
+/// Rooms one socket may be in, besides the host's own.
+pub const ROOMS_PER_SOCKET: usize = 64;
+
+/// The host's own rooms of a socket: everyone, and its tenant.
+const HOST_ROOMS: usize = 2;
+
+/// Members whose queue was full. Told to the gateway, which ends them.
+pub struct Full {
+    pub namespace: Arc<str>,
+    pub sids: Vec<Sid>,
+}
+
+/// All namespaces of this node.
+pub struct Rooms {
+    namespaces: RwLock<HashMap<Arc<str>, Arc<Adapter>>>,
+    /// Adapters whose namespace was made twice at once: the second took its place, and their sockets must come again.
+    replaced: Mutex<Vec<Arc<Adapter>>>,
+    full: mpsc::Sender<Full>,
+    watched: RwLock<Vec<(String, String)>>,
+    changed: Mutex<HashSet<(Arc<str>, Arc<str>)>>,
+    /// Packets put into a member's queue.
+    pub deliveries: AtomicU64,
+}
+
+impl Rooms {
+    /// `full` hears of slow members; where it is full itself, they are told again at the next packet.
+    pub fn new(full: mpsc::Sender<Full>) -> Arc<Self> {
+        Arc::new(Self {
+            namespaces: RwLock::default(),
+            replaced: Mutex::default(),
+            full,
+            watched: RwLock::default(),
+            changed: Mutex::default(),
+            deliveries: AtomicU64::new(0),
+        })
+    }
+
+    pub fn namespace(&self, path: &str) -> Option<Arc<Adapter>> {
+        self.namespaces.read().unwrap_or_else(PoisonError::into_inner).get(path).cloned()
+    }
+
+    pub fn all(&self) -> Vec<Arc<Adapter>> {
+        self.namespaces.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// Forgets a namespace that the gateway deletes. A socket that comes in at this moment is told to come again.
+    pub fn remove(&self, path: &str) {
+        if let Some(adapter) = self.namespaces.write().unwrap_or_else(PoisonError::into_inner).remove(path) {
+            adapter.replaced.store(true, Ordering::Release);
+        }
+    }
+
+    pub fn take_replaced(&self) -> Vec<Arc<Adapter>> {
+        std::mem::take(&mut lock(&self.replaced))
+    }
+
+    /// Which rooms are counted: pairs of a namespace's pattern and a room's pattern, cut before their parameter.
+    pub fn watch(&self, patterns: Vec<(String, String)>) {
+        *self.watched.write().unwrap_or_else(PoisonError::into_inner) = patterns;
+    }
+
+    /// The counted rooms that have changed since the last call.
+    pub fn take_changed(&self) -> HashSet<(Arc<str>, Arc<str>)> {
+        std::mem::take(&mut lock(&self.changed))
+    }
+
+    fn note_change(&self, namespace: &Arc<str>, room: &str) {
+        let watched = self.watched.read().unwrap_or_else(PoisonError::into_inner);
+        let bare = names::unscoped(room).1;
+        if watched.iter().any(|(ns, prefix)| namespace.starts_with(ns.as_str()) && bare.starts_with(prefix.as_str())) {
+            lock(&self.changed).insert((namespace.clone(), room.into()));
+        }
+    }
+}
+
+/// Whom to send to.
+pub enum To<'a> {
+    Socket(SocketId),
+    Rooms(&'a [String]),
+    Users(&'a [String]),
+    Tenant(&'a str),
+    Everyone,
+}
+
+/// One event to send.
+pub struct Send<'a> {
+    pub to: To<'a>,
+    /// Rooms whose members are left out.
+    pub except: &'a [String],
+    pub except_socket: Option<SocketId>,
+    /// The whole array, `["event",…]`.
+    pub text: Str,
+    /// A full queue drops it and is no offence.
+    pub volatile: bool,
+}
+
+/// One namespace.
+pub struct Adapter {
+    local: CoreLocalAdapter<Emitter>,
+    path: Arc<str>,
+    rooms: Arc<Rooms>,
+    members: Mutex<Members>,
+    replaced: AtomicBool,
+    /// Since when nobody is here.
+    empty_since: Mutex<Option<Instant>>,
+}
+
+impl DefinedAdapter for Adapter {}
+
+impl CoreAdapter<Emitter> for Adapter {
+    type Error = Infallible;
+    type State = Arc<Rooms>;
+    type AckStream = <Emitter as SocketEmitter>::AckStream;
+    type InitRes = ();
+
+    fn new(rooms: &Arc<Rooms>, local: CoreLocalAdapter<Emitter>) -> Self {
+        Self {
+            path: local.path().as_str().into(),
+            local,
+            rooms: rooms.clone(),
+            members: Mutex::default(),
+            replaced: AtomicBool::new(false),
+            empty_since: Mutex::new(Some(Instant::now())),
+        }
+    }
+
+    /// Two first connects to one dynamic namespace make it twice; the second takes the first one's place in socketioxide, whose
+    /// sockets would never hear anything again.
+    fn init(self: Arc<Self>, on_success: impl FnOnce() + std::marker::Send + 'static) {
+        let old = self.rooms.namespaces.write().unwrap_or_else(PoisonError::into_inner).insert(self.path.clone(), self.clone());
+        on_success();
+        if let Some(old) = old {
+            old.replaced.store(true, Ordering::Release);
+            lock(&self.rooms.replaced).push(old);
+        }
+    }
+
+    async fn broadcast_with_ack(
+        &self,
+        packet: Packet,
+        opts: BroadcastOptions,
+        timeout: Option<Duration>,
+    ) -> Result<Self::AckStream, Infallible> {
+        Ok(self.local.broadcast_with_ack(packet, opts, timeout).0)
+    }
+
+    fn get_local(&self) -> &CoreLocalAdapter<Emitter> {
+        &self.local
+    }
+}
+
+impl Adapter {
+    pub fn path(&self) -> &Arc<str> {
+        &self.path
+    }
+
+    /// Whether another took this one's place: its sockets hear nothing.
+    pub fn is_replaced(&self) -> bool {
+        self.replaced.load(Ordering::Acquire)
+    }
+
+    /// A socket that is about to be in the namespace.
+    pub fn add(&self, socket: SocketId, sid: Sid, user: Option<&str>, tenant: Option<&str>) {
+        *lock(&self.empty_since) = None;
+        lock(&self.members).add(socket, sid, user.map(|user| names::scoped(tenant, user).into()));
+        for room in std::iter::once(members::everyone()).chain(tenant.map(members::tenant)) {
+            // The host's rooms cannot be refused: they come first.
+            let _ = self.join(socket, &room);
+        }
+    }
+
+    /// A socket that has gone: it is in no room any more.
+    pub fn remove(&self, socket: SocketId) {
+        let (rooms, empty) = {
+            let mut members = lock(&self.members);
+            (members.remove(socket), members.len() == 0)
+        };
+        for room in rooms {
+            self.rooms.note_change(&self.path, &room);
+        }
+        if empty {
+            *lock(&self.empty_since) = Some(Instant::now());
+        }
+    }
+
+    pub fn join(&self, socket: SocketId, room: &str) -> Result<(), TooManyRooms> {
+        let joined = lock(&self.members).join(socket, room, ROOMS_PER_SOCKET + HOST_ROOMS);
+        match joined {
+            Joined::Part(sid, part) => {
+                self.local.add_all(sid, part);
+                self.rooms.note_change(&self.path, room);
+                Ok(())
+            }
+            Joined::Already | Joined::Gone => Ok(()),
+            Joined::TooMany => Err(TooManyRooms),
+        }
+    }
+
+    pub fn leave(&self, socket: SocketId, room: &str) {
+        let left = lock(&self.members).leave(socket, room);
+        if let Some((sid, part)) = left {
+            self.local.del(sid, part);
+            self.rooms.note_change(&self.path, room);
+        }
+    }
+
+    /// Every socket of a user joins or leaves.
+    pub fn move_user(&self, user: &str, room: &str, joins: bool) {
+        let sockets: SmallVec<[SocketId; 4]> = lock(&self.members).sockets_of(user).into();
+        for socket in sockets {
+            if joins {
+                // One socket at its limit does not keep the user's others out.
+                let _ = self.join(socket, room);
+            } else {
+                self.leave(socket, room);
+            }
+        }
+    }
+
+    /// Reads about the members, under their lock.
+    pub fn members<R>(&self, read: impl FnOnce(&Members) -> R) -> R {
+        read(&lock(&self.members))
+    }
+
+    pub fn size(&self, room: &str) -> Size {
+        lock(&self.members).size(room)
+    }
+
+    /// How long nobody has been here.
+    pub fn empty_for(&self) -> Option<Duration> {
+        lock(&self.empty_since).map(|since| since.elapsed())
+    }
+
+    /// Answers an event. Reaches exactly one socket.
+    pub fn ack(&self, sid: Sid, ack: i64, text: String) {
+        let packet = Packet::ack(self.local.path().clone(), Value::Str(text.into(), None), ack);
+        self.deliver(packet, BroadcastOptions::new(sid), false);
+    }
+
+    /// Sends an event of the host's own to one socket.
+    pub fn tell(&self, sid: Sid, text: String) {
+        let packet = Packet::event(self.local.path().clone(), Value::Str(text.into(), None));
+        self.deliver(packet, BroadcastOptions::new(sid), false);
+    }
+
+    /// Sends an event. Waits only for a room of more than one part: between two parts others get their turn.
+    pub async fn send(&self, send: Send<'_>) {
+        let options = self.options(&send);
+        let packet = || Packet::event(self.local.path().clone(), Value::Str(send.text.clone(), None));
+        match send.to {
+            To::Socket(socket) => self.to_sockets(&[socket], &send, packet),
+            To::Users(users) => {
+                for user in users {
+                    let sockets: SmallVec<[SocketId; 4]> = lock(&self.members).sockets_of(user).into();
+                    self.to_sockets(&sockets, &send, packet);
+                }
+            }
+            To::Tenant(tenant) => self.to_room(&members::tenant(tenant), options, send.volatile, packet).await,
+            To::Everyone => self.to_room(&members::everyone(), options, send.volatile, packet).await,
+            To::Rooms([room]) => self.to_room(room, options, send.volatile, packet).await,
+            To::Rooms(rooms) => self.to_rooms(rooms, options, send.volatile, packet),
+        }
+    }
+
+    fn options(&self, send: &Send<'_>) -> BroadcastOptions {
+        let mut options = BroadcastOptions::default();
+        let members = lock(&self.members);
+        if let Some(sid) = send.except_socket.and_then(|socket| members.sid(socket)) {
+            options.sid = Some(sid);
+            options.add_flag(BroadcastFlags::Broadcast);
+        }
+        for room in send.except {
+            let parts = members.reach(room).map(|reach| reach.parts).unwrap_or_default();
+            options.except.extend(parts.into_iter().map(Room::from));
+        }
+        options
+    }
+
+    fn to_sockets(&self, sockets: &[SocketId], send: &Send<'_>, packet: impl Fn() -> Packet) {
+        for socket in sockets.iter().filter(|socket| Some(**socket) != send.except_socket) {
+            let sid = {
+                let members = lock(&self.members);
+                let excepted = send.except.iter().any(|room| members.is_in(*socket, room));
+                members.sid(*socket).filter(|_| !excepted)
+            };
+            if let Some(sid) = sid {
+                self.rooms.deliveries.fetch_add(1, Ordering::Relaxed);
+                self.deliver(packet(), BroadcastOptions::new(sid), send.volatile);
+            }
+        }
+    }
+
+    async fn to_room(&self, room: &str, options: BroadcastOptions, volatile: bool, packet: impl Fn() -> Packet) {
+        let Some(reach) = self.members(|members| members.reach(room)) else { return };
+        self.rooms.deliveries.fetch_add(reach.members, Ordering::Relaxed);
+        let _turn = match &reach.order {
+            Some(order) => Some(order.lock().await),
+            None => None,
+        };
+        for (index, part) in reach.parts.into_iter().enumerate() {
+            if index > 0 {
+                tokio::task::yield_now().await;
+            }
+            let mut options = options.clone();
+            options.rooms.push(part.into());
+            self.deliver(packet(), options, volatile);
+        }
+    }
+
+    /// To several rooms at once: each member gets it once, so it is one send however large they are.
+    fn to_rooms(&self, rooms: &[String], mut options: BroadcastOptions, volatile: bool, packet: impl Fn() -> Packet) {
+        for room in rooms {
+            if let Some(reach) = self.members(|members| members.reach(room)) {
+                self.rooms.deliveries.fetch_add(reach.members, Ordering::Relaxed);
+                options.rooms.extend(reach.parts.into_iter().map(Room::from));
+            }
+        }
+        if !options.rooms.is_empty() {
+            self.deliver(packet(), options, volatile);
+        }
+    }
+
+    fn deliver(&self, packet: Packet, options: BroadcastOptions, volatile: bool) {
+        let again = options.clone();
+        let Err(errors) = self.local.broadcast(packet, options) else { return };
+        if !volatile && errors.iter().any(|e| matches!(e, SocketError::InternalChannelFull)) {
+            // The errors name nobody: the gateway looks who of them is full.
+            let sids = self.local.sockets(again);
+            let _ = self.rooms.full.try_send(Full { namespace: self.path.clone(), sids });
+        }
+    }
+}
+
+/// A socket is in as many rooms as it may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a socket may be in {ROOMS_PER_SOCKET} rooms")]
+pub struct TooManyRooms;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic under one of these locks leaves whole values behind: they are only counted and copied there.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,270 @@
+//! The configuration: a file, then the environment, then flags. Every section belongs to the module it configures; here they are
+//! only put together, and a mistake anywhere is found before a port is bound.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use toml::{Table, Value};
+
+use crate::gateway::keys::DEV_SECRET;
+use crate::names::PluginName;
+use crate::telemetry::LogFormat;
+use crate::{capability, gateway, release, sandbox, storage};
+
+/// Everything that can be configured.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    pub server: Server,
+    pub log: Log,
+    pub auth: gateway::keys::Config,
+    pub cors: gateway::origin::Config,
+    pub gateway: gateway::Config,
+    pub presence: capability::presence::Config,
+    pub sandbox: sandbox::Config,
+    pub pool: release::pool::Config,
+    pub storage: storage::Config,
+    pub api: Api,
+    pub admin: Admin,
+    /// `[plugins.NAME]`
+    pub plugins: BTreeMap<PluginName, Plugin>,
+}
+
+/// `[server]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Server {
+    /// The public port. Default 127.0.0.1:4100.
+    pub listen: SocketAddr,
+    /// The operator's port. Keep it to loopback. Default 127.0.0.1:4101.
+    pub admin: SocketAddr,
+    /// Where the embedded database lives. Default `.hubbub`.
+    pub data: PathBuf,
+    /// A folder of components: each `NAME.wasm` in it is the plugin NAME. Default: none but those that `[plugins.NAME]` gives a file.
+    pub plugins: Option<PathBuf>,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// `text` or `json`. Default: text in `dev`, JSON in `serve`.
+    pub format: Option<LogFormat>,
+    /// What is logged, as `RUST_LOG` has it. Default `info`.
+    pub filter: String,
+}
+
+/// `[api]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Api {
+    /// The keys that backends show as `Authorization: Bearer`. Default: none, and nobody is let in; `dev-api-key` in `dev`.
+    pub keys: Vec<String>,
+}
+
+/// `[admin]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Admin {
+    /// The operator's bearer token. Default: none, and `/admin/…` lets nobody in; `dev-admin-token` in `dev`.
+    pub token: Option<String>,
+}
+
+/// `[plugins.NAME]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Plugin {
+    /// The component's file.
+    pub file: Option<PathBuf>,
+    /// What the plugin is initialized with.
+    pub config: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 4100)),
+            admin: SocketAddr::from(([127, 0, 0, 1], 4101)),
+            data: ".hubbub".into(),
+            plugins: None,
+        }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: None, filter: "info".into() }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            server: Server::default(),
+            log: Log::default(),
+            auth: Default::default(),
+            cors: Default::default(),
+            gateway: Default::default(),
+            presence: Default::default(),
+            sandbox: Default::default(),
+            pool: Default::default(),
+            storage: Default::default(),
+            api: Api::default(),
+            admin: Admin::default(),
+            plugins: BTreeMap::new(),
+        }
+    }
+}
+
+/// How the server is meant to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Secrets that everyone knows, and pages of this machine let in.
+    Dev,
+    Serve,
+}
+
+/// What is wrong with the configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("{file}: {why}", file = file.display())]
+    File { file: PathBuf, why: std::io::Error },
+    #[error("{file}: {why}", file = file.display())]
+    Syntax { file: PathBuf, why: toml::de::Error },
+    #[error("the configuration does not hold: {0}")]
+    Value(String),
+    #[error("{variable}: {why}")]
+    Environment { variable: String, why: String },
+    #[error("no key to check tokens with: set JWT_SECRET, or list keys under [auth]")]
+    NoKey,
+    #[error("the secret `{DEV_SECRET}` is for `hubbub dev`: everyone knows it")]
+    DevSecret,
+    #[error("{0} is set, but this version runs on one node with its embedded database only")]
+    NotYet(&'static str),
+}
+
+/// Variables of parts that are still to come. Ignored, they would be a cluster that is none.
+const NOT_YET: [&str; 3] = ["REDIS_URL", "DATABASE_URL", "KAFKA_BROKERS"];
+
+/// Reads the configuration.
+pub fn load(mode: Mode, file: Option<&Path>, environment: &BTreeMap<String, String>) -> Result<Config, ConfigError> {
+    if let Some(variable) = NOT_YET.into_iter().find(|name| environment.get(*name).is_some_and(|value| !value.is_empty())) {
+        return Err(ConfigError::NotYet(variable));
+    }
+    let mut table = match file {
+        Some(file) => read(file)?,
+        None => Table::new(),
+    };
+    for (variable, value) in environment {
+        if let Some(path) = variable.strip_prefix("HUBBUB_").filter(|path| path.contains("__")) {
+            set(&mut table, &path.to_ascii_lowercase(), value)
+                .map_err(|why| ConfigError::Environment { variable: variable.clone(), why })?;
+        }
+    }
+    let mut config: Config = Value::Table(table).try_into().map_err(|e: toml::de::Error| ConfigError::Value(e.to_string()))?;
+    if let Some(secret) = environment.get("JWT_SECRET").filter(|secret| !secret.is_empty()) {
+        config.auth.add_secret("JWT_SECRET", secret);
+    }
+    match mode {
+        Mode::Dev => config.fill_in_dev(),
+        Mode::Serve => config.check_serve()?,
+    }
+    Ok(config)
+}
+
+impl Config {
+    fn fill_in_dev(&mut self) {
+        if self.auth.keys.is_empty() {
+            self.auth.add_secret("dev", DEV_SECRET);
+        }
+        if self.cors.origins.is_empty() {
+            self.cors = gateway::origin::Config::dev();
+        }
+        if self.api.keys.is_empty() {
+            self.api.keys.push("dev-api-key".into());
+        }
+        self.admin.token.get_or_insert_with(|| "dev-admin-token".into());
+    }
+
+    fn check_serve(&self) -> Result<(), ConfigError> {
+        if self.auth.keys.is_empty() {
+            return Err(ConfigError::NoKey);
+        }
+        let is_dev = |key: &gateway::keys::KeyConfig| key.secret.as_ref().is_some_and(|secret| secret.expose() == DEV_SECRET);
+        if self.auth.keys.iter().any(is_dev) {
+            return Err(ConfigError::DevSecret);
+        }
+        Ok(())
+    }
+}
+
+fn read(file: &Path) -> Result<Table, ConfigError> {
+    let text = std::fs::read_to_string(file).map_err(|why| ConfigError::File { file: file.to_owned(), why })?;
+    text.parse().map_err(|why| ConfigError::Syntax { file: file.to_owned(), why })
+}
+
+/// Sets `section__key` (and deeper). A value is TOML where it reads as such (`10`, `true`, `["a"]`), else text.
+fn set(table: &mut Table, path: &str, value: &str) -> Result<(), String> {
+    let (key, rest) = match path.split_once("__") {
+        Some((key, rest)) => (key, Some(rest)),
+        None => (path, None),
+    };
+    if key.is_empty() {
+        return Err("a part of the name is empty".into());
+    }
+    let Some(rest) = rest else {
+        let parsed = format!("value = {value}").parse::<Table>().ok().and_then(|mut parsed| parsed.remove("value"));
+        table.insert(key.to_owned(), parsed.unwrap_or_else(|| Value::String(value.to_owned())));
+        return Ok(());
+    };
+    let section = table.entry(key).or_insert_with(|| Value::Table(Table::new()));
+    match section {
+        Value::Table(section) => set(section, rest, value),
+        _ => Err(format!("`{key}` is a value, not a section")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn environment(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn the_environment_sets_every_key() {
+        let variables = environment(&[
+            ("HUBBUB_PLUGINS__CHAT__CONFIG__MESSAGES_PER_MINUTE", "0"),
+            ("HUBBUB_PRESENCE__GRACE", "2s"),
+            ("HUBBUB_SERVER__LISTEN", "127.0.0.1:1"),
+            ("HUBBUB_CORS__ORIGINS", r#"["https://a.example"]"#),
+            ("HUBBUB_BIN", "ignored"),
+        ]);
+        let config = load(Mode::Dev, None, &variables).unwrap();
+        let chat = &config.plugins[&PluginName::parse("chat").unwrap()];
+        assert_eq!(chat.config["messages_per_minute"], 0);
+        assert_eq!(config.presence.grace, std::time::Duration::from_secs(2));
+        assert_eq!(config.server.listen.port(), 1);
+        assert_eq!(config.cors.origins, ["https://a.example"]);
+    }
+
+    #[test]
+    fn an_unknown_key_is_named() {
+        let error = load(Mode::Dev, None, &environment(&[("HUBBUB_GATEWAY__MAX_PAYLAOD", "1")])).unwrap_err();
+        assert!(error.to_string().contains("max_paylaod"), "{error}");
+    }
+
+    #[test]
+    fn serve_wants_a_key_of_its_own() {
+        let none = load(Mode::Serve, None, &environment(&[])).unwrap_err();
+        assert!(matches!(none, ConfigError::NoKey));
+        let dev = load(Mode::Serve, None, &environment(&[("JWT_SECRET", DEV_SECRET)])).unwrap_err();
+        assert!(matches!(dev, ConfigError::DevSecret));
+        let redis = load(Mode::Dev, None, &environment(&[("REDIS_URL", "redis://127.0.0.1")])).unwrap_err();
+        assert!(redis.to_string().contains("REDIS_URL"));
+    }
+}

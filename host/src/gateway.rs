@@ -1,0 +1,131 @@
+//! Where clients come in: transports, doors, sockets and their events. It calls plugins through `release`, and never knows which
+//! version answers.
+
+pub mod admission;
+pub mod api;
+pub mod demo;
+pub mod door;
+pub mod expiry;
+pub mod jwks;
+pub mod keyring;
+pub mod keys;
+pub mod notice;
+pub mod origin;
+pub mod session;
+pub mod sign;
+pub mod sockets;
+pub mod sweep;
+pub mod token;
+pub mod transport;
+pub mod web;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use engineioxide::service::NotFoundService;
+use serde::Deserialize;
+use socketioxide::SocketIo;
+use socketioxide::service::SocketIoService;
+use tokio::sync::mpsc;
+
+use crate::capability::state::Services;
+use crate::cluster::adapter::Adapter;
+pub use crate::cluster::adapter::Full as FullMembers;
+use crate::release::delivery::Bus;
+use crate::release::registry::Registry;
+use keyring::Keyring;
+use origin::Origins;
+use sockets::Sockets;
+
+/// `[gateway]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The largest packet of a client, in bytes. A larger one ends its connection, as the protocol has it. Default 100 000.
+    pub max_payload: u64,
+    /// Packets that may wait to be sent to one client. Past it the client is ended, and counted. Default 128.
+    pub client_queue: usize,
+    /// Default 25 s.
+    #[serde(deserialize_with = "crate::duration::deserialize")]
+    pub ping_interval: Duration,
+    /// Default 20 s.
+    #[serde(deserialize_with = "crate::duration::deserialize")]
+    pub ping_timeout: Duration,
+    /// How long a connect waits for its plugin while that is being replaced. A stock client never tries again by itself.
+    /// Default 5 s.
+    #[serde(deserialize_with = "crate::duration::deserialize")]
+    pub connect_wait: Duration,
+    /// How long a namespace like `/course/42` stays when nobody is in it. Default 60 s.
+    #[serde(deserialize_with = "crate::duration::deserialize")]
+    pub namespace_idle: Duration,
+    /// Namespaces made from patterns. Past it the ones that have been empty for longest go at once. Default 10 000.
+    pub max_namespaces: usize,
+    /// How long a socket lives on when its token has expired, for a fresh one to come. Default 5 s.
+    #[serde(deserialize_with = "crate::duration::deserialize")]
+    pub expiry_grace: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self {
+            max_payload: 100_000,
+            client_queue: 128,
+            ping_interval: seconds(25),
+            ping_timeout: seconds(20),
+            connect_wait: seconds(5),
+            namespace_idle: seconds(60),
+            max_namespaces: 10_000,
+            expiry_grace: seconds(5),
+        }
+    }
+}
+
+/// What every part of the gateway works on.
+pub struct Gateway {
+    pub services: Arc<Services>,
+    pub registry: Arc<Registry>,
+    pub bus: Arc<Bus>,
+    pub keyring: Arc<Keyring>,
+    pub origins: Origins,
+    pub sockets: Sockets,
+    pub expiring: expiry::Expiring,
+    pub config: Config,
+}
+
+/// socketioxide, with our adapter.
+pub type Io = SocketIo<Adapter>;
+
+/// socketioxide's service, to serve on `/socket.io/`.
+pub type Service = SocketIoService<NotFoundService, Adapter>;
+
+/// Makes socketioxide as this gateway wants it.
+pub fn build_io(gateway: &Gateway) -> (Service, Io) {
+    let config = &gateway.config;
+    SocketIo::builder()
+        .req_path("/socket.io")
+        .ping_interval(config.ping_interval)
+        .ping_timeout(config.ping_timeout)
+        .max_buffer_size(config.client_queue)
+        .max_payload(config.max_payload)
+        // `max_payload` bounds polling only.
+        .ws_max_message_size(config.max_payload as usize)
+        .ws_max_frame_size(config.max_payload as usize)
+        // The buffer stays with the connection for life; a longer packet is read in pieces.
+        .ws_read_buffer_size(READ_BUFFER)
+        .with_adapter::<Adapter>(gateway.services.rooms.clone())
+        .build_svc()
+}
+
+/// Bytes read from a websocket at a time.
+const READ_BUFFER: usize = 1024;
+
+/// Starts what goes on beside the sockets: namespaces, expiring tokens, slow clients. Ends when dropped.
+pub fn start(gateway: &Arc<Gateway>, io: &Io, full: mpsc::Receiver<FullMembers>) -> tokio::task::JoinSet<()> {
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(door::open_namespaces(gateway.clone(), io.clone()));
+    tasks.spawn(expiry::run(gateway.clone(), io.clone()));
+    tasks.spawn(sweep::end_slow_clients(gateway.clone(), io.clone(), full));
+    tasks.spawn(sweep::sweep_namespaces(gateway.clone(), io.clone()));
+    tasks
+}

@@ -1,0 +1,185 @@
+//! `/api`: backends publish to the bus and send to clients. A message is answered with 202 only when it is stored.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use http::{HeaderMap, StatusCode, header};
+use serde::Deserialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use super::Gateway;
+use crate::capability::commit;
+use crate::capability::effects::{Emit, Target};
+use crate::capability::emitter::packet_text;
+use crate::error::{Code, Refusal};
+use crate::json;
+use crate::names::{self, PluginName};
+use crate::release::delivery::Bus;
+use crate::storage::{OutboxMessage, WriteSet};
+
+/// The largest body, in bytes.
+pub const MAX_BODY: usize = 256 << 10;
+
+/// What the handlers here work on.
+pub struct Api {
+    pub gateway: Arc<Gateway>,
+    pub bus: Arc<Bus>,
+    pub keys: Vec<String>,
+    /// The owner of what is written here: no plugin's name.
+    pub writer: PluginName,
+}
+
+/// The routes of `/api`.
+pub fn routes(api: Arc<Api>) -> Router {
+    Router::new()
+        .route("/api/publish", post(publish))
+        .route("/api/emit", post(emit))
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(middleware::from_fn_with_state(api.clone(), only_backends))
+        .with_state(api)
+}
+
+async fn only_backends(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+    match bearer(request.headers()) {
+        Some(key) if api.keys.iter().any(|known| is_same(known, key)) => next.run(request).await,
+        _ => refused(StatusCode::UNAUTHORIZED, Refusal::new(Code::Unauthenticated, "An API key is needed")),
+    }
+}
+
+/// The token of `Authorization: Bearer`.
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+}
+
+/// Compares secrets in a time that tells nothing of where they differ.
+pub fn is_same(a: &str, b: &str) -> bool {
+    a.len() == b.len() && a.bytes().zip(b.bytes()).fold(0, |diff, (a, b)| diff | (a ^ b)) == 0
+}
+
+fn refused(status: StatusCode, refusal: Refusal) -> Response {
+    (status, axum::Json(json!({ "error": refusal }))).into_response()
+}
+
+fn invalid(message: impl std::fmt::Display) -> Response {
+    refused(StatusCode::BAD_REQUEST, Refusal::new(Code::Invalid, message.to_string()))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Publish<'a> {
+    topic: String,
+    #[serde(borrow)]
+    data: &'a RawValue,
+    key: Option<String>,
+    tenant: Option<String>,
+    id: Option<String>,
+}
+
+async fn publish(State(api): State<Arc<Api>>, body: Bytes) -> Response {
+    let publish: Publish<'_> = match serde_json::from_slice(&body) {
+        Ok(publish) => publish,
+        Err(error) => return invalid(error),
+    };
+    let checked = names::check_topic(&publish.topic)
+        .and_then(|()| publish.key.iter().try_for_each(|key| names::check("key", key)))
+        .and_then(|()| publish.tenant.iter().try_for_each(|tenant| names::check("tenant", tenant)))
+        .and_then(|()| publish.id.iter().try_for_each(|id| names::check("id", id)));
+    if let Err(error) = checked {
+        return invalid(error);
+    }
+    if let Err(error) = json::check(publish.data.get()) {
+        return invalid(error);
+    }
+    let services = &api.gateway.services;
+    let now = services.clock.now_ms();
+    let message = OutboxMessage {
+        id: publish.id.unwrap_or_else(|| services.ids.next(now)),
+        topic: publish.topic,
+        key: publish.key,
+        tenant: publish.tenant,
+        data: publish.data.get().to_owned(),
+        hops: 0,
+        at_ms: now,
+    };
+    let id = message.id.clone();
+    let set =
+        WriteSet { plugin: api.writer.clone(), reads: Vec::new(), writes: Vec::new(), messages: vec![message], handled: None };
+    match services.storage.commit(set, Box::pin(async {})).await {
+        Ok(()) => {
+            api.bus.wake();
+            (StatusCode::ACCEPTED, axum::Json(json!({ "id": id }))).into_response()
+        }
+        Err(error) => {
+            tracing::error!("a message could not be stored: {error}");
+            refused(StatusCode::SERVICE_UNAVAILABLE, Refusal::unavailable())
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Send<'a> {
+    namespace: String,
+    room: Option<String>,
+    user: Option<String>,
+    tenant: Option<String>,
+    event: String,
+    #[serde(borrow, default)]
+    args: Option<&'a RawValue>,
+}
+
+async fn emit(State(api): State<Arc<Api>>, body: Bytes) -> Response {
+    let send: Send<'_> = match serde_json::from_slice(&body) {
+        Ok(send) => send,
+        Err(error) => return invalid(error),
+    };
+    match effect(send) {
+        Ok(emit) => {
+            commit::send(&api.gateway.services, emit).await;
+            (StatusCode::ACCEPTED, axum::Json(json!({}))).into_response()
+        }
+        Err(message) => invalid(message),
+    }
+}
+
+/// What a request asks to send: to a room (with a tenant: that tenant's), to a user (likewise), to a tenant, or to all.
+fn effect(send: Send<'_>) -> Result<Emit, String> {
+    let text = |error: names::InvalidName| error.to_string();
+    names::check("namespace", &send.namespace).map_err(text)?;
+    names::check_event(&send.event).map_err(text)?;
+    let scope = |kind, name: &str| {
+        names::check(kind, name).map_err(text)?;
+        Ok::<_, String>(names::scoped(send.tenant.as_deref(), name))
+    };
+    if let Some(tenant) = &send.tenant {
+        names::check("tenant", tenant).map_err(text)?;
+    }
+    let to = match (&send.room, &send.user, &send.tenant) {
+        (Some(_), Some(_), _) => return Err("name a room or a user, not both".into()),
+        (Some(room), None, _) => match room.strip_prefix("user:") {
+            Some(user) => Target::Users(vec![scope("user", user)?]),
+            None => Target::Rooms(vec![scope("room", room)?]),
+        },
+        (None, Some(user), _) => Target::Users(vec![scope("user", user)?]),
+        (None, None, Some(tenant)) => Target::Tenant(tenant.clone()),
+        (None, None, None) => return Err("name a room, a user or a tenant".into()),
+    };
+    let args = send.args.map_or("[]", RawValue::get);
+    // One argument needs no array around it.
+    let inside = if args.trim_start().starts_with('[') { json::check_array(args) } else { json::check(args).map(|()| args) };
+    Ok(Emit {
+        namespace: send.namespace.as_str().into(),
+        to,
+        except: Vec::new(),
+        except_socket: None,
+        text: packet_text(&send.event, inside.map_err(|e| e.to_string())?),
+        volatile: false,
+    })
+}

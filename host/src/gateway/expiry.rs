@@ -1,0 +1,144 @@
+//! Tokens that expire under a live socket: the client is told, and disconnected if no fresh token comes in time.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::sync::Notify;
+
+use super::admission::Admitted;
+use super::door::{door_of, user_record};
+use super::session::Session;
+use super::{Gateway, Io};
+use crate::error::{Code, Refusal};
+use crate::names::SocketId;
+use crate::sandbox::exports::Caller;
+
+/// The event by which a client shows a fresh token: `auth:refresh {token}`, acknowledged with `{}`.
+pub const REFRESH: &str = "auth:refresh";
+
+/// The event by which a client hears that its token has expired: `auth:expired {disconnectInMs}`.
+const EXPIRED: &str = "auth:expired";
+
+/// The longest wait between two looks, so that a clock that was set is noticed.
+const LOOK: Duration = Duration::from_secs(30);
+
+/// When which socket's token expires.
+#[derive(Default)]
+pub struct Expiring {
+    due: Mutex<Due>,
+    sooner: Notify,
+}
+
+#[derive(Default)]
+struct Due {
+    /// To be told.
+    tokens: BTreeSet<(u64, SocketId)>,
+    /// Told, and to be disconnected.
+    told: BTreeSet<(u64, SocketId)>,
+}
+
+impl Expiring {
+    /// A socket's token expires then. What was expected for it before is forgotten.
+    pub fn expect(&self, at_ms: u64, socket: SocketId) {
+        let mut due = self.due();
+        due.tokens.insert((at_ms, socket));
+        if due.tokens.first() == Some(&(at_ms, socket)) {
+            self.sooner.notify_one();
+        }
+    }
+
+    /// The socket's token is another one now.
+    fn forget(&self, old_ms: u64, socket: SocketId) {
+        let mut due = self.due();
+        due.tokens.remove(&(old_ms, socket));
+        due.told.retain(|(_, other)| *other != socket);
+    }
+
+    fn due(&self) -> MutexGuard<'_, Due> {
+        self.due.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Due {
+    fn next(&self) -> Option<u64> {
+        self.tokens.first().into_iter().chain(self.told.first()).map(|(at, _)| *at).min()
+    }
+}
+
+fn take(set: &mut BTreeSet<(u64, SocketId)>, now_ms: u64) -> Vec<SocketId> {
+    let later = set.split_off(&(now_ms + 1, 0));
+    std::mem::replace(set, later).into_iter().map(|(_, socket)| socket).collect()
+}
+
+/// Tells and disconnects, each at its time.
+pub async fn run(gateway: Arc<Gateway>, io: Io) {
+    loop {
+        let now = gateway.services.clock.now_ms();
+        let grace = gateway.config.expiry_grace.as_millis() as u64;
+        let (expired, ended) = {
+            let mut due = gateway.expiring.due();
+            let expired = take(&mut due.tokens, now);
+            due.told.extend(expired.iter().map(|socket| (now + grace, *socket)));
+            (expired, take(&mut due.told, now))
+        };
+        for session in expired.into_iter().filter_map(|id| gateway.sockets.get(id)) {
+            session.tell(EXPIRED, &format!(r#"[{{"disconnectInMs":{grace}}}]"#));
+        }
+        for session in ended.into_iter().filter_map(|id| gateway.sockets.get(id)) {
+            let socket = io.of(&**session.adapter.path()).and_then(|namespace| namespace.get_socket(session.sid));
+            if let Some(socket) = socket
+                && socket.disconnect().is_err()
+                && let Some(closer) = &session.closer
+            {
+                // Its queue is full: it hears nothing any more.
+                closer.close();
+            }
+        }
+        let next = gateway.expiring.due().next();
+        let wait = next.map_or(LOOK, |at| Duration::from_millis(at.saturating_sub(now)).min(LOOK));
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = gateway.expiring.sooner.notified() => {}
+        }
+    }
+}
+
+/// A client shows a fresh token. It must be the same user's, and pass the same door.
+pub async fn refresh(gateway: &Arc<Gateway>, session: &Arc<Session>, args: &str, ack: Option<i64>) {
+    let result = replace(gateway, session, args).await;
+    match (result, ack) {
+        (Ok(()), Some(ack)) => session.adapter.ack(session.sid, ack, "[{}]".to_owned()),
+        (Ok(()), None) => {}
+        (Err(sentence), ack) => session.answer_refusal(REFRESH, ack, &Refusal::new(Code::Unauthenticated, sentence)),
+    }
+}
+
+async fn replace(gateway: &Arc<Gateway>, session: &Arc<Session>, args: &str) -> Result<(), String> {
+    #[derive(Deserialize)]
+    struct Fresh {
+        token: String,
+    }
+    let caller = session.caller.load_full();
+    let route = gateway.registry.routes().namespace(&caller.namespace).cloned().ok_or("Service unavailable")?;
+    let door = door_of(&route.door);
+    let invalid = || door.invalid.clone();
+    let (fresh,): (Fresh,) = serde_json::from_str(args).map_err(|_| invalid())?;
+    let checked = gateway.keyring.authenticate(&fresh.token, &caller.namespace, &gateway.services.clock).await;
+    let verified = match door.admit(Some(checked)) {
+        Ok(Admitted::User(verified)) => verified,
+        Ok(Admitted::Visitor) => return Err(invalid()),
+        Err(refused) => return Err(refused.sentence.to_owned()),
+    };
+    let user = user_record(&verified.user);
+    let is_same = caller.user.as_ref().is_some_and(|old| old.id == user.id && old.tenant == user.tenant);
+    if !is_same {
+        return Err(invalid());
+    }
+    session.caller.store(Arc::new(Caller { user: Some(user), ..(*caller).clone() }));
+    let old = session.expires_ms.swap(verified.expires_at_ms, std::sync::atomic::Ordering::AcqRel);
+    gateway.expiring.forget(old, session.id);
+    gateway.expiring.expect(verified.expires_at_ms, session.id);
+    Ok(())
+}

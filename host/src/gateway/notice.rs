@@ -1,0 +1,119 @@
+//! What the host notices and tells the plugins: statuses that change and rooms that are counted. Each change is told once; plugins
+//! never have to derive it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::Gateway;
+use crate::names;
+use crate::release::delivery::Bus;
+
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Between two looks at what only time changes.
+const LOOK_AT_ALL: Duration = Duration::from_millis(250);
+
+/// The shortest time between two counts of one room: at most two a second.
+const COUNT_EVERY: Duration = Duration::from_millis(500);
+
+/// Changes told at a time.
+const BATCH: usize = 256;
+
+const PRESENCE_CHANGED: &str = "presence.changed";
+const ROOM_COUNTED: &str = "room.counted";
+
+/// Tells the adapter which rooms some plugin wants counted.
+pub fn watch_rooms(gateway: &Gateway) {
+    let mut patterns = Vec::new();
+    for release in gateway.registry.slots().iter().filter_map(|slot| slot.live()) {
+        if release.manifest.topics.iter().any(|topic| topic == ROOM_COUNTED) {
+            let pair = |(namespace, room): &(crate::capability::profile::Pattern, crate::capability::profile::Pattern)| {
+                (namespace.prefix().to_owned(), room.prefix().to_owned())
+            };
+            patterns.extend(release.manifest.rooms.iter().map(pair));
+        }
+    }
+    gateway.services.rooms.watch(patterns);
+}
+
+/// Looks and tells, until it is dropped.
+pub async fn run(gateway: Arc<Gateway>, bus: Arc<Bus>) {
+    let mut counted = Counted::default();
+    let mut looked_at_all = Instant::now();
+    let mut changes = gateway.registry.changes();
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(LOOK) => {}
+            () = gateway.services.presences.stirred.notified() => {}
+            _ = changes.changed() => watch_rooms(&gateway),
+        }
+        let all = looked_at_all.elapsed() >= LOOK_AT_ALL;
+        if all {
+            looked_at_all = Instant::now();
+        }
+        tell_presence(&gateway, &bus, all).await;
+        counted.tell(&gateway, &bus).await;
+    }
+}
+
+async fn tell_presence(gateway: &Gateway, bus: &Bus, all: bool) {
+    let now = gateway.services.clock.now_ms();
+    for change in gateway.services.presences.changes(now, BATCH, all) {
+        // The metadata was checked as JSON when it was tracked.
+        let meta: serde_json::Value = serde_json::from_str(&change.meta).unwrap_or_default();
+        let data = json!({
+            "group": change.group,
+            "key": change.key,
+            "from": change.from.unwrap_or("offline"),
+            "to": change.to.unwrap_or("offline"),
+            "meta": meta,
+        });
+        let key = format!("{}/{}", change.group, change.key);
+        bus.notice(&change.plugin, PRESENCE_CHANGED, change.tenant, key, data.to_string()).await;
+    }
+}
+
+/// Rooms that have changed and are to be counted, each when its turn comes.
+#[derive(Default)]
+struct Counted {
+    waiting: HashMap<(Arc<str>, Arc<str>), ()>,
+    told: HashMap<(Arc<str>, Arc<str>), Instant>,
+}
+
+impl Counted {
+    async fn tell(&mut self, gateway: &Gateway, bus: &Bus) {
+        self.waiting.extend(gateway.services.rooms.take_changed().into_iter().map(|room| (room, ())));
+        self.told.retain(|_, at| at.elapsed() < COUNT_EVERY);
+        let due: Vec<_> = self.waiting.keys().filter(|room| !self.told.contains_key(*room)).cloned().collect();
+        for room in due {
+            self.waiting.remove(&room);
+            self.told.insert(room.clone(), Instant::now());
+            tell_room(gateway, bus, &room.0, &room.1).await;
+        }
+    }
+}
+
+async fn tell_room(gateway: &Gateway, bus: &Bus, namespace: &str, room: &str) {
+    let size = gateway.services.rooms.namespace(namespace).map(|adapter| adapter.size(room)).unwrap_or_default();
+    let (tenant, bare) = names::unscoped(room);
+    for release in gateway.registry.slots().iter().filter_map(|slot| slot.live()) {
+        let manifest = &release.manifest;
+        let owns = manifest.rooms.iter().any(|(ns, pattern)| ns.matches(namespace) && pattern.matches(bare));
+        if !owns || !manifest.topics.iter().any(|topic| topic == ROOM_COUNTED) {
+            continue;
+        }
+        let data = json!({
+            "namespace": namespace,
+            "room": bare,
+            "sockets": size.sockets,
+            "users": size.users,
+            "visitors": size.visitors,
+        });
+        let key = format!("{namespace} {bare}");
+        bus.notice(&manifest.name, ROOM_COUNTED, tenant.map(str::to_owned), key, data.to_string()).await;
+    }
+}

@@ -1,0 +1,385 @@
+//! One socket: its events in the order sent, one at a time, at most so many waiting. It keeps no version of any plugin, and no
+//! fault of a plugin ends it.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use futures_util::FutureExt;
+use smallvec::SmallVec;
+use socketioxide_core::{Sid, Str};
+
+use super::Gateway;
+use super::transport::Closer;
+use crate::capability::commit;
+use crate::capability::effects::Live;
+use crate::capability::emitter::packet_text;
+use crate::cluster::adapter::Adapter;
+use crate::error::{Code, Refusal};
+use crate::json::{self, InvalidJson};
+use crate::names::{self, SocketId};
+use crate::release::instance::{CallError, Job, call};
+use crate::release::registry::Slot;
+use crate::sandbox::exports::{Caller, DisconnectReason, Event};
+
+/// Events of one socket that may wait. Past it an event is refused.
+pub const QUEUE: usize = 64;
+
+/// One socket.
+pub struct Session {
+    pub id: SocketId,
+    pub sid: Sid,
+    pub adapter: Arc<Adapter>,
+    /// Replaced when the client shows a fresh token.
+    pub caller: ArcSwap<Caller>,
+    /// None for long polling, which ends with its heartbeat.
+    pub closer: Option<Closer>,
+    /// When the token expires, in milliseconds since 1970. 0 for a visitor.
+    pub expires_ms: AtomicU64,
+    gateway: Arc<Gateway>,
+    state: Mutex<State>,
+}
+
+struct State {
+    phase: Phase,
+    /// Someone is working on the queue.
+    busy: bool,
+    queue: VecDeque<Received>,
+    /// Plugins that know the socket, by their slot's number.
+    met: SmallVec<[u32; 2]>,
+    /// Effects of `on-connect` that wait for the client to know that it is connected.
+    deferred: Vec<Live>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// The client does not know yet that it is connected.
+    Connecting,
+    Open,
+    /// It has gone; what it sent before still runs.
+    Closing(DisconnectReason),
+    Closed,
+}
+
+/// An event that was received, and is well formed.
+struct Received {
+    name: String,
+    /// The arguments: `[…]`.
+    args: String,
+    ack: Option<i64>,
+    since: Instant,
+}
+
+enum Next {
+    Event(Received),
+    Leave(DisconnectReason),
+    Nothing,
+}
+
+impl Session {
+    pub fn new(
+        gateway: Arc<Gateway>,
+        sid: Sid,
+        adapter: Arc<Adapter>,
+        caller: Caller,
+        expires_ms: Option<u64>,
+        closer: Option<Closer>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            id: caller.socket,
+            sid,
+            adapter,
+            caller: ArcSwap::from_pointee(caller),
+            closer,
+            expires_ms: AtomicU64::new(expires_ms.unwrap_or(0)),
+            gateway,
+            state: Mutex::new(State {
+                phase: Phase::Connecting,
+                busy: false,
+                queue: VecDeque::new(),
+                met: SmallVec::new(),
+                deferred: Vec::new(),
+            }),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Under this lock values are only moved: a panic cannot leave one half done.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets every plugin of the namespace meet the socket. Writes and joins are done after it; emits wait for `open`.
+    pub async fn meet_all(&self) {
+        let path = self.caller.load().namespace.clone();
+        let plugins = match self.gateway.registry.routes().namespace(&path) {
+            Some(route) => route.connect.clone(),
+            None => return,
+        };
+        for slot in plugins {
+            self.meet(&slot).await;
+        }
+    }
+
+    /// Calls `on-connect` of one plugin. Where it fails, it is owed, and called before the next event for that plugin.
+    async fn meet(&self, slot: &Slot) {
+        let caller = self.caller.load_full();
+        // The error has been logged where it arose.
+        if let Ok(done) = call(&self.gateway.services, slot, Job::Connect { caller: &caller }).await {
+            let mut state = self.state();
+            state.met.push(slot.id);
+            state.deferred.extend(done.deferred);
+        }
+    }
+
+    fn has_met(&self, slot: &Slot) -> bool {
+        self.state().met.contains(&slot.id)
+    }
+
+    /// The client knows that it is connected: what waited for that happens, then its events.
+    pub fn open(self: &Arc<Self>) {
+        {
+            let mut state = self.state();
+            if state.phase != Phase::Connecting {
+                return;
+            }
+            state.phase = Phase::Open;
+            state.busy = true;
+        }
+        run(self.clone().work(None));
+    }
+
+    /// A packet with an event has come.
+    pub fn receive(self: &Arc<Self>, text: &Str, ack: Option<i64>) {
+        let event = match json::split_event(text) {
+            Ok((name, inside)) => names::check_event(&name).map(|()| Received {
+                args: format!("[{inside}]"),
+                name: name.into_owned(),
+                ack,
+                since: Instant::now(),
+            }),
+            Err(error) => return self.refuse_packet(&error, ack),
+        };
+        let event = match event {
+            Ok(event) => event,
+            Err(error) => return self.refuse("", ack, &Refusal::new(Code::Invalid, error.to_string()), "bad_name"),
+        };
+        let now = {
+            let mut state = self.state();
+            match state.phase {
+                Phase::Closing(_) | Phase::Closed => return,
+                Phase::Open if !state.busy => {
+                    state.busy = true;
+                    Some(event)
+                }
+                _ if state.queue.len() < QUEUE => {
+                    state.queue.push_back(event);
+                    return;
+                }
+                _ => {
+                    drop(state);
+                    let refusal = Refusal { retry_after_ms: Some(100), ..Refusal::new(Code::RateLimited, "Too many events") };
+                    return self.refuse(&event.name, ack, &refusal, "queue_full");
+                }
+            }
+        };
+        run(self.clone().work(now));
+    }
+
+    /// Attachments are for nobody here: no event of a plugin takes them.
+    pub fn receive_binary(&self, ack: Option<i64>) {
+        self.refuse("", ack, &Refusal::new(Code::Invalid, "Binary attachments are not supported"), "binary");
+    }
+
+    fn refuse_packet(&self, error: &InvalidJson, ack: Option<i64>) {
+        let message = match error {
+            InvalidJson::Depth => "Nested too deeply",
+            _ => "Malformed event",
+        };
+        self.refuse("", ack, &Refusal::new(Code::Invalid, message), "malformed");
+    }
+
+    /// Refuses an event before any plugin saw it.
+    fn refuse(&self, event: &str, ack: Option<i64>, refusal: &Refusal, reason: &'static str) {
+        self.gateway.services.metrics.events_refused.get_or_create(&crate::telemetry::ReasonLabel { reason }).inc();
+        self.answer_refusal(event, ack, refusal);
+    }
+
+    pub fn gateway(&self) -> &Gateway {
+        &self.gateway
+    }
+
+    pub fn answer_refusal(&self, event: &str, ack: Option<i64>, refusal: &Refusal) {
+        match ack {
+            Some(ack) => self.adapter.ack(self.sid, ack, refusal.as_ack()),
+            None => self.tell("error", &refusal.as_event_args(event)),
+        }
+    }
+
+    /// Sends the socket an event of the host's own. `args` is the text of an array.
+    pub fn tell(&self, event: &str, args: &str) {
+        let inside = args.strip_prefix('[').and_then(|args| args.strip_suffix(']')).unwrap_or_default();
+        self.adapter.tell(self.sid, packet_text(event, inside));
+    }
+
+    /// The socket has gone. What it sent before still runs; then its plugins hear of it.
+    pub fn close(self: &Arc<Self>, reason: DisconnectReason) {
+        {
+            let mut state = self.state();
+            if matches!(state.phase, Phase::Closing(_) | Phase::Closed) {
+                return;
+            }
+            state.phase = Phase::Closing(reason);
+            if state.busy {
+                return;
+            }
+            state.busy = true;
+        }
+        run(self.clone().work(None));
+    }
+
+    /// A client that went while it was being let in.
+    pub fn vanished(self: &Arc<Self>) {
+        let phase = self.state().phase;
+        if phase == Phase::Connecting {
+            self.close(DisconnectReason::Transport);
+        }
+    }
+
+    /// Works until nothing waits. One at a time: `busy` says so.
+    async fn work(self: Arc<Self>, first: Option<Received>) {
+        self.settle().await;
+        if let Some(event) = first {
+            self.handle(event).await;
+        }
+        loop {
+            match self.next() {
+                Next::Event(event) => self.handle(event).await,
+                Next::Leave(reason) => return self.leave(reason).await,
+                Next::Nothing => return,
+            }
+        }
+    }
+
+    /// What is to be done next. Where that is nothing, nobody is busy any more.
+    fn next(&self) -> Next {
+        let mut state = self.state();
+        if let Some(event) = state.queue.pop_front() {
+            return Next::Event(event);
+        }
+        if let Phase::Closing(reason) = state.phase {
+            state.phase = Phase::Closed;
+            return Next::Leave(reason);
+        }
+        state.busy = false;
+        Next::Nothing
+    }
+
+    /// Lets happen what `on-connect` collected for when the client knows.
+    async fn settle(&self) {
+        let deferred = std::mem::take(&mut self.state().deferred);
+        if !deferred.is_empty() {
+            commit::apply(&self.gateway.services, deferred).await;
+        }
+    }
+
+    async fn handle(self: &Arc<Self>, event: Received) {
+        let (name, ack) = (event.name.clone(), event.ack);
+        if AssertUnwindSafe(self.dispatch(event)).catch_unwind().await.is_err() {
+            self.gateway.services.metrics.handler_panics.inc();
+            self.answer_refusal(&name, ack, &Refusal::internal());
+        }
+    }
+
+    async fn dispatch(self: &Arc<Self>, received: Received) {
+        let Received { name, args, ack, since } = received;
+        if name == super::expiry::REFRESH {
+            return super::expiry::refresh(&self.gateway, self, &args, ack).await;
+        }
+        let caller = self.caller.load_full();
+        let found = {
+            let routes = self.gateway.registry.routes();
+            routes.namespace(&caller.namespace).and_then(|route| {
+                let event = route.event(&name)?;
+                let wants_connect = route.connect.iter().any(|slot| slot.id == event.slot.id);
+                Some((event.slot.clone(), event.on_failure.clone(), wants_connect))
+            })
+        };
+        let Some((slot, on_failure, wants_connect)) = found else {
+            return self.refuse(&name, ack, &Refusal::new(Code::NotFound, "Unknown event"), "unknown");
+        };
+        if wants_connect && !self.has_met(&slot) {
+            self.meet(&slot).await;
+            self.settle().await;
+        }
+        let services = &self.gateway.services;
+        let event = Event { id: services.ids.next(services.clock.now_ms()), name, args };
+        let result = call(services, &slot, Job::Event { caller: &caller, event: &event }).await;
+        if let Some(release) = slot.live() {
+            let metrics = &release.profile.metrics;
+            metrics.events.inc();
+            metrics.seconds.observe(since.elapsed().as_secs_f64());
+        }
+        match result {
+            Ok(done) => {
+                if let Some(ack) = ack {
+                    let reply = done.reply.as_deref().unwrap_or("{}");
+                    self.adapter.ack(self.sid, ack, format!("[{reply}]"));
+                }
+            }
+            Err(error) => {
+                let refusal = refusal_of(error, on_failure.as_deref());
+                if let Some(release) = slot.live() {
+                    release.profile.metrics.refused(refusal.code);
+                }
+                self.answer_refusal(&event.name, ack, &refusal);
+            }
+        }
+    }
+
+    /// The end of a socket: out of its rooms, its presence on its way out, its plugins told.
+    async fn leave(self: Arc<Self>, reason: DisconnectReason) {
+        let services = &self.gateway.services;
+        self.adapter.remove(self.id);
+        services.presences.gone(self.id, services.clock.now_ms());
+        self.gateway.sockets.remove(&self);
+        let caller = self.caller.load_full();
+        let plugins = match self.gateway.registry.routes().namespace(&caller.namespace) {
+            Some(route) => route.disconnect.clone(),
+            None => return,
+        };
+        for slot in plugins {
+            // The error has been logged where it arose; there is nobody to tell.
+            let _ = call(services, &slot, Job::Disconnect { caller: &caller, reason }).await;
+        }
+    }
+}
+
+/// What a client is told of a call that took no effect.
+fn refusal_of(error: CallError, on_failure: Option<&str>) -> Refusal {
+    let sentence = |refusal: Refusal| match on_failure {
+        Some(sentence) => Refusal { message: sentence.to_owned().into(), ..refusal },
+        None => refusal,
+    };
+    match error {
+        CallError::Refused(refusal) => refusal,
+        CallError::Unavailable(_) => sentence(Refusal::unavailable()),
+        CallError::Failed(_) | CallError::Fault(_) | CallError::Answer(_) | CallError::AlreadyHandled => {
+            sentence(Refusal::internal())
+        }
+    }
+}
+
+/// Runs a future here as far as it goes without waiting, and spawns the rest only if it waits. Spawning each event cost a third
+/// of a message.
+fn run(work: impl Future<Output = ()> + Send + 'static) {
+    // Boxed, since the rest of it may have to move to a task.
+    let mut work = Box::pin(work);
+    if let Poll::Pending = work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        tokio::spawn(work);
+    }
+}

@@ -1,0 +1,86 @@
+//! The public port: sockets, health and (in dev) the demo page. It answers nothing about plugins or operators.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use http::{HeaderValue, Method, StatusCode, header};
+use serde_json::json;
+use tower_http::cors::{AllowOrigin, CorsLayer};
+
+use super::transport::{self, Connection};
+use super::{Gateway, Service};
+
+/// What the handlers here work on.
+pub struct Web {
+    pub gateway: Arc<Gateway>,
+    pub service: Service,
+    pub started: Instant,
+}
+
+/// The public port's routes, without `/api` and the demo.
+pub fn routes(web: Arc<Web>) -> Router {
+    let engine = Router::new()
+        .route_service("/socket.io/", web.service.clone())
+        .route_service("/socket.io", web.service.clone())
+        .layer(middleware::from_fn_with_state(web.clone(), engine));
+    Router::new()
+        .route("/health", get(health))
+        .route("/socket/health", get(socket_health))
+        .with_state(web.clone())
+        .merge(engine)
+        .layer(cors(web))
+}
+
+/// Origins are answered by name, never by a wildcard, since credentials are allowed.
+fn cors(web: Arc<Web>) -> CorsLayer {
+    let allowed = AllowOrigin::predicate(move |origin: &HeaderValue, _| web.gateway.origins.lets_in(Some(origin.as_bytes())));
+    CorsLayer::new()
+        .allow_origin(allowed)
+        .allow_methods([Method::GET, Method::POST])
+        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
+        .allow_credentials(true)
+}
+
+/// Checks who asks, and takes websockets the short way. All else goes to the engine.
+async fn engine(State(web): State<Arc<Web>>, request: Request, next: Next) -> Response {
+    let origin = request.headers().get(header::ORIGIN).map(HeaderValue::as_bytes);
+    if !web.gateway.origins.lets_in(origin) {
+        return (StatusCode::FORBIDDEN, "This origin is not allowed\n").into_response();
+    }
+    if transport::wants_websocket(&request) {
+        let service = web.service.clone();
+        return transport::upgrade(request, move |connection: Connection, request| {
+            // Whatever is wrong with the request ends the connection: it is past answering by HTTP.
+            let _ = hyper::service::Service::call(&service, (connection, request));
+        });
+    }
+    next.run(request).await
+}
+
+async fn health(State(web): State<Arc<Web>>) -> Response {
+    let now = UNIX_EPOCH + Duration::from_millis(web.gateway.services.clock.now_ms());
+    let body = json!({
+        "status": "healthy",
+        "service": "realtime",
+        "timestamp": humantime::format_rfc3339_millis(now).to_string(),
+        "connections": web.gateway.sockets.connections(),
+    });
+    axum::Json(body).into_response()
+}
+
+async fn socket_health(State(web): State<Arc<Web>>) -> Response {
+    let rooms: usize =
+        web.gateway.services.rooms.all().iter().map(|adapter| adapter.members(|members| members.room_count())).sum();
+    let body = json!({
+        "status": "healthy",
+        "connectedSockets": web.gateway.sockets.connections(),
+        "rooms": rooms,
+        "uptime": web.started.elapsed().as_secs_f64(),
+    });
+    axum::Json(body).into_response()
+}

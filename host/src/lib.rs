@@ -1,0 +1,28 @@
+//! Hubbub: a realtime server whose features are sandboxed WebAssembly plugins.
+//!
+//! The modules are layers, lowest first; each uses only those above it in this list. The README draws the picture.
+
+// L0: words and time.
+pub mod clock;
+pub mod duration;
+pub mod error;
+pub mod json;
+pub mod names;
+pub mod telemetry;
+// L1: code that is not trusted.
+pub mod sandbox;
+// L2: rooms and what is stored.
+pub mod cluster;
+pub mod storage;
+// L3: what plugins may do.
+pub mod capability;
+// L4: which plugin does it.
+pub mod release;
+// L5: clients.
+pub mod gateway;
+// L6: the program.
+pub mod admin;
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod toolchain;

@@ -1,0 +1,304 @@
+//! Messages of the bus, to the plugins that want them: each once, those of one key in order, and none lost. Every plugin reads
+//! the outbox at its own pace, so that one that is down keeps nobody else waiting.
+
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeSet, HashMap};
+use std::hash::{Hash, Hasher};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
+
+use super::instance::{CallError, Job, call};
+use super::registry::{Registry, Slot};
+use crate::capability::profile::Tenancy;
+use crate::capability::state::Services;
+use crate::names::PluginName;
+use crate::sandbox::exports::Message;
+use crate::storage::{DeadLetter, OutboxMessage, OutboxRow};
+
+/// Messages of a plugin that are handled at the same time. Those of one key share a lane.
+const LANES: usize = 8;
+
+/// Messages that wait in a lane; the others wait in storage.
+const LANE: usize = 32;
+
+/// Rows read from the outbox at a time.
+const READ: usize = 128;
+
+/// Failures after which a message is a dead letter, if others passed meanwhile.
+const MAX_FAILURES: u32 = 5;
+
+/// The first and the longest wait between two tries.
+const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+
+/// The bus of this node.
+pub struct Bus {
+    services: Arc<Services>,
+    registry: Arc<Registry>,
+    /// Something was committed to the outbox.
+    published: Notify,
+    readers: Mutex<HashMap<PluginName, Arc<Reader>>>,
+}
+
+/// One plugin's way through the outbox.
+struct Reader {
+    slot: Arc<Slot>,
+    lanes: Vec<mpsc::Sender<Work>>,
+    progress: Mutex<Progress>,
+    wake: Notify,
+}
+
+/// Which rows a plugin is done with: all up to `below`, and those in `above` it.
+#[derive(Default)]
+struct Progress {
+    read: u64,
+    below: u64,
+    open: BTreeSet<u64>,
+}
+
+struct Work {
+    message: OutboxMessage,
+    /// The row to be done with; none for what the host notices.
+    seq: Option<u64>,
+}
+
+impl Bus {
+    pub fn new(services: Arc<Services>, registry: Arc<Registry>) -> Arc<Self> {
+        Arc::new(Self { services, registry, published: Notify::new(), readers: Mutex::default() })
+    }
+
+    /// Something was committed to the outbox.
+    pub fn wake(&self) {
+        self.published.notify_one();
+    }
+
+    /// Runs until it is dropped: gives every plugin its reader, wakes them, and removes what all are done with.
+    pub async fn run(self: Arc<Self>) {
+        let mut tasks = JoinSet::new();
+        let mut changes = self.registry.changes();
+        loop {
+            self.start_readers(&mut tasks);
+            for reader in self.readers() {
+                reader.wake.notify_one();
+            }
+            tokio::select! {
+                () = self.published.notified() => {}
+                _ = changes.changed() => {}
+                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+            }
+            self.remove_done().await;
+        }
+    }
+
+    /// Tells one plugin what the host has noticed. Waits while its lane is full; lost with the node, as what it tells of is.
+    pub async fn notice(&self, plugin: &PluginName, topic: &str, tenant: Option<String>, key: String, data: String) {
+        let now = self.services.clock.now_ms();
+        let id = self.services.ids.next(now);
+        let message = OutboxMessage { id, topic: topic.to_owned(), key: Some(key), tenant, data, hops: 0, at_ms: now };
+        let reader = self.readers.lock().unwrap_or_else(PoisonError::into_inner).get(plugin).cloned();
+        if let Some(reader) = reader {
+            reader.send(Work { message, seq: None }).await;
+        }
+    }
+
+    fn readers(&self) -> Vec<Arc<Reader>> {
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    fn start_readers(self: &Arc<Self>, tasks: &mut JoinSet<()>) {
+        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        for slot in self.registry.slots() {
+            if readers.contains_key(&slot.name) {
+                continue;
+            }
+            let (lanes, receivers): (Vec<_>, Vec<_>) = (0..LANES).map(|_| mpsc::channel(LANE)).unzip();
+            let reader = Arc::new(Reader { slot: slot.clone(), lanes, progress: Mutex::default(), wake: Notify::new() });
+            for receiver in receivers {
+                tasks.spawn(self.clone().work(reader.clone(), receiver));
+            }
+            tasks.spawn(self.clone().read(reader.clone()));
+            readers.insert(slot.name.clone(), reader);
+        }
+    }
+
+    /// Reads the outbox for one plugin, as fast as its lanes take it.
+    async fn read(self: Arc<Self>, reader: Arc<Reader>) {
+        loop {
+            let after = reader.progress().read;
+            let rows = match self.services.storage.outbox_after(after, READ).await {
+                Ok(rows) => rows,
+                Err(_) => {
+                    tokio::time::sleep(RETRY.1).await;
+                    continue;
+                }
+            };
+            if rows.is_empty() {
+                reader.wake.notified().await;
+                continue;
+            }
+            for OutboxRow { seq, message } in rows {
+                // Without a release there is no knowing what it wants: the row waits.
+                let release = loop {
+                    match reader.slot.live() {
+                        Some(release) => break release,
+                        None => reader.wake.notified().await,
+                    }
+                };
+                let wanted = release.manifest.topics.contains(&message.topic);
+                reader.progress().begin(seq, wanted);
+                if wanted {
+                    reader.send(Work { message, seq: Some(seq) }).await;
+                }
+            }
+            self.published.notify_one();
+        }
+    }
+
+    /// Handles the messages of one lane, one after the other.
+    async fn work(self: Arc<Self>, reader: Arc<Reader>, mut lane: mpsc::Receiver<Work>) {
+        while let Some(work) = lane.recv().await {
+            self.handle(&reader, &work).await;
+            if let Some(seq) = work.seq {
+                reader.progress().end(seq);
+                self.published.notify_one();
+            }
+        }
+    }
+
+    async fn handle(&self, reader: &Reader, work: &Work) {
+        let slot = &reader.slot;
+        let (mut failures, mut wait) = (0, RETRY.0);
+        let passed_before = slot.passed.load(Ordering::Relaxed);
+        loop {
+            let error = match self.attempt(slot, work).await {
+                Ok(()) | Err(CallError::AlreadyHandled) => {
+                    slot.passed.fetch_add(1, Ordering::Relaxed);
+                    return;
+                }
+                Err(error) => error,
+            };
+            let unavailable = matches!(error, CallError::Unavailable(_));
+            failures += u32::from(!unavailable);
+            let others_pass = slot.passed.load(Ordering::Relaxed) > passed_before;
+            let hopeless = matches!(error, CallError::Refused(_));
+            if hopeless || (failures >= MAX_FAILURES && others_pass) {
+                self.bury(slot, work, &error).await;
+                return;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                // A new release may do better at once.
+                () = async { let mut changes = self.registry.changes(); let _ = changes.changed().await; } => {}
+            }
+            wait = (wait * 2).min(RETRY.1);
+        }
+    }
+
+    async fn attempt(&self, slot: &Slot, work: &Work) -> Result<(), CallError> {
+        let Some(release) = slot.live() else { return Err(CallError::Unavailable("no release is live")) };
+        let sent = &work.message;
+        let tenant = match (&sent.tenant, release.profile.tenancy) {
+            (None, Tenancy::Required) => tenant_in(&sent.data, &release.profile.config),
+            (tenant, _) => tenant.clone(),
+        };
+        let message = Message { id: sent.id.clone(), topic: sent.topic.clone(), tenant, data: sent.data.clone(), at: sent.at_ms };
+        let job = Job::Message { message: &message, hops: sent.hops, handled: work.seq.is_some() };
+        call(&self.services, slot, job).await.map(drop)
+    }
+
+    /// A message that cannot be handled is kept where an operator finds it.
+    async fn bury(&self, slot: &Slot, work: &Work, error: &CallError) {
+        tracing::error!(plugin = %slot.name, topic = %work.message.topic, id = %work.message.id, "a dead letter: {error}");
+        self.services.metrics.bus_dead.inc();
+        let letter = DeadLetter { plugin: slot.name.clone(), message: work.message.clone(), error: error.to_string() };
+        while self.services.storage.dead_letter(letter.clone()).await.is_err() {
+            tokio::time::sleep(RETRY.1).await;
+        }
+    }
+
+    /// Removes the rows that every plugin is done with.
+    async fn remove_done(&self) {
+        let readers = self.readers();
+        let Some(done) = readers.iter().map(|reader| reader.progress().done()).min() else { return };
+        self.services.metrics.bus_queued.set(readers.iter().map(|reader| reader.progress().open.len() as i64).sum());
+        // Where storage does not answer, the rows stay, and are found handled the next time.
+        let _ = self.services.storage.outbox_done(done).await;
+    }
+}
+
+impl Reader {
+    async fn send(&self, work: Work) {
+        let mut hasher = DefaultHasher::new();
+        work.message.key.as_deref().unwrap_or(&work.message.topic).hash(&mut hasher);
+        let lane = &self.lanes[(hasher.finish() % LANES as u64) as usize];
+        // The lane ends only with the bus itself.
+        let _ = lane.send(work).await;
+    }
+
+    fn progress(&self) -> std::sync::MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Progress {
+    fn begin(&mut self, seq: u64, wanted: bool) {
+        self.read = seq;
+        if wanted {
+            self.open.insert(seq);
+        }
+        self.below = self.done();
+    }
+
+    fn end(&mut self, seq: u64) {
+        self.open.remove(&seq);
+        self.below = self.done();
+    }
+
+    /// All rows up to this one are done with.
+    fn done(&self) -> u64 {
+        self.open.first().map_or(self.read, |open| open - 1)
+    }
+}
+
+/// The tenant that a message's data names, where the operator has said where: `tenant_path`, such as `companyId`.
+fn tenant_in(data: &str, config: &serde_json::Map<String, serde_json::Value>) -> Option<String> {
+    let path = config.get("tenant_path").and_then(|path| path.as_str()).unwrap_or("companyId");
+    let data: serde_json::Value = serde_json::from_str(data).ok()?;
+    let found = path.split('.').try_fold(&data, |value, key| value.get(key))?;
+    match found {
+        serde_json::Value::String(tenant) => Some(tenant.clone()),
+        serde_json::Value::Number(tenant) => Some(tenant.to_string()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_done_up_to_the_first_open_one() {
+        let mut progress = Progress::default();
+        for seq in 1..=4 {
+            progress.begin(seq, seq != 2);
+        }
+        assert_eq!(progress.done(), 0);
+        progress.end(1);
+        assert_eq!(progress.done(), 2);
+        progress.end(4);
+        assert_eq!(progress.done(), 2);
+        progress.end(3);
+        assert_eq!(progress.done(), 4);
+    }
+
+    #[test]
+    fn a_tenant_is_found_in_the_data() {
+        let config = serde_json::Map::new();
+        assert_eq!(tenant_in(r#"{"companyId":"acme"}"#, &config).as_deref(), Some("acme"));
+        assert_eq!(tenant_in(r#"{"companyId":7}"#, &config).as_deref(), Some("7"));
+        assert_eq!(tenant_in("{}", &config), None);
+    }
+}

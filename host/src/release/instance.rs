@@ -1,0 +1,260 @@
+//! One call, from lease to commit: runs the handler, commits what it collected, and runs it again where what it read has
+//! changed meanwhile. Nothing of a call that fails is ever seen.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::pool::NoInstance;
+use super::registry::{Release, Slot};
+use crate::capability::commit;
+use crate::capability::effects::{Effects, Live};
+use crate::capability::profile::Tenancy;
+use crate::capability::state::{Replay, Services};
+use crate::error::{Code, Refusal};
+use crate::json;
+use crate::sandbox::exports::{self, Caller, DisconnectReason, Event, Message};
+use crate::sandbox::imports::types::RefusalCode;
+use crate::sandbox::{Fault, Instance, within};
+use crate::storage::{CommitError, HandledId};
+
+/// How often a handler is run again after conflicts.
+const MAX_CONFLICTS: u32 = 5;
+
+/// How long a call may take in all, with its waits for storage.
+const CALL_TIME: Duration = Duration::from_secs(5);
+
+/// The longest message of a refusal, in bytes.
+const MAX_SENTENCE: usize = 1024;
+
+/// What is to be called.
+#[derive(Clone, Copy)]
+pub enum Job<'a> {
+    Authorize { caller: &'a Arc<Caller>, auth: &'a String },
+    Connect { caller: &'a Arc<Caller> },
+    Event { caller: &'a Arc<Caller>, event: &'a Event },
+    Disconnect { caller: &'a Arc<Caller>, reason: DisconnectReason },
+    Message { message: &'a Message, hops: u8, handled: bool },
+}
+
+/// A call that has taken effect.
+#[derive(Debug)]
+pub struct Done {
+    pub reply: Option<String>,
+    /// After `Connect`: what must wait until the client knows that it is connected.
+    pub deferred: Vec<Live>,
+}
+
+impl std::fmt::Debug for Live {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("effect")
+    }
+}
+
+/// Why a call took no effect.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// The plugin refused, knowingly.
+    #[error("refused: {}", .0.message)]
+    Refused(Refusal),
+    /// The plugin could not, and says why; for the log, not for a client.
+    #[error("it failed: {0}")]
+    Failed(String),
+    /// It trapped or passed a limit.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+    /// What it answered cannot be used.
+    #[error("its answer cannot be used: {0}")]
+    Answer(String),
+    /// Nothing can serve the call now: no release, no instance, or no storage.
+    #[error("unavailable: {0}")]
+    Unavailable(&'static str),
+    /// The message was handled before.
+    #[error("handled before")]
+    AlreadyHandled,
+}
+
+/// Calls a plugin's live release.
+pub async fn call(services: &Arc<Services>, slot: &Slot, job: Job<'_>) -> Result<Done, CallError> {
+    let now_ms = services.clock.now_ms();
+    let mut replay = Replay::default();
+    for _ in 0..=MAX_CONFLICTS {
+        let Some(release) = slot.live() else { return Err(CallError::Unavailable("no release is live")) };
+        let result = attempt(services, &release, job, now_ms, &mut replay).await;
+        match result {
+            Err(Attempt::Conflict) => release.profile.metrics.conflicts.inc(),
+            Err(Attempt::Error(error)) => {
+                report(&release, job, &error);
+                return Err(error);
+            }
+            Ok(done) => return Ok(done),
+        };
+    }
+    Err(CallError::Unavailable("what it read kept changing"))
+}
+
+enum Attempt {
+    Conflict,
+    Error(CallError),
+}
+
+impl<E: Into<CallError>> From<E> for Attempt {
+    fn from(error: E) -> Self {
+        Self::Error(error.into())
+    }
+}
+
+async fn attempt(
+    services: &Arc<Services>,
+    release: &Arc<Release>,
+    job: Job<'_>,
+    now_ms: u64,
+    replay: &mut Replay,
+) -> Result<Done, Attempt> {
+    let tenant = tenant(release, job)?;
+    let mut lease = release.pool.lease().await?;
+    let caller = job.caller().cloned();
+    lease.instance().guest().begin(caller, tenant, now_ms, job.hops(), std::mem::take(replay));
+    let answer = within(CALL_TIME, invoke(lease.instance(), job)).await?;
+    let (mut effects, answers) = lease.instance().guest().finish();
+    *replay = answers;
+    lease.give_back();
+    let reply = answer?;
+    if let Some(reply) = &reply {
+        json::check(reply).map_err(|e| CallError::Answer(format!("the reply is {e}")))?;
+    }
+    let deferred = match job {
+        Job::Authorize { .. } => return Ok(Done { reply: None, deferred: Vec::new() }),
+        Job::Connect { .. } => defer(&mut effects),
+        _ => Vec::new(),
+    };
+    let handled = job.handled().map(|id| HandledId { plugin: release.profile.name.clone(), id });
+    match commit::commit(services, &release.profile.name, effects, handled).await {
+        Ok(()) => Ok(Done { reply, deferred }),
+        Err(CommitError::Conflict) => Err(Attempt::Conflict),
+        Err(CommitError::AlreadyHandled) => Err(CallError::AlreadyHandled.into()),
+        Err(CommitError::Unavailable(_)) => Err(CallError::Unavailable("storage does not answer").into()),
+        Err(error) => Err(CallError::Failed(error.to_string()).into()),
+    }
+}
+
+/// Takes out what must wait until the client knows that it is connected.
+fn defer(effects: &mut Effects) -> Vec<Live> {
+    let (later, now) = std::mem::take(&mut effects.live).into_iter().partition(Live::follows_connect);
+    effects.live = now;
+    later
+}
+
+/// The tenant that scopes a call, where the plugin wants one.
+fn tenant(release: &Release, job: Job<'_>) -> Result<Option<Arc<str>>, CallError> {
+    let tenant = match job {
+        Job::Message { message, .. } => message.tenant.as_deref(),
+        _ => job.caller().and_then(|caller| caller.user.as_ref()).and_then(|user| user.tenant.as_deref()),
+    };
+    match (release.profile.tenancy, tenant) {
+        (_, Some(tenant)) => Ok(Some(tenant.into())),
+        (Tenancy::None, None) => Ok(None),
+        (Tenancy::Required, None) => Err(CallError::Refused(Refusal::new(Code::Forbidden, "The user belongs to no tenant"))),
+    }
+}
+
+async fn invoke(
+    instance: &mut Instance<crate::capability::state::State>,
+    job: Job<'_>,
+) -> Result<Result<Option<String>, CallError>, Fault> {
+    let failed = |failure: exports::Failure| CallError::Failed(failure.message);
+    Ok(match job {
+        Job::Authorize { caller, auth } => instance.authorize(caller, auth).await?.map(|()| None).map_err(refused),
+        Job::Connect { caller } => instance.on_connect(caller).await?.map(|()| None).map_err(failed),
+        Job::Event { caller, event } => instance.on_event(caller, event).await?.map_err(refused),
+        Job::Disconnect { caller, reason } => {
+            instance.on_disconnect(caller, reason).await?;
+            Ok(None)
+        }
+        Job::Message { message, .. } => instance.on_message(message).await?.map(|()| None).map_err(failed),
+    })
+}
+
+fn refused(refusal: exports::Refusal) -> CallError {
+    let code = match refusal.code {
+        RefusalCode::Unauthenticated => Code::Unauthenticated,
+        RefusalCode::Forbidden => Code::Forbidden,
+        RefusalCode::NotFound => Code::NotFound,
+        RefusalCode::Invalid => Code::Invalid,
+        RefusalCode::RateLimited => Code::RateLimited,
+        RefusalCode::TooLarge => Code::TooLarge,
+        RefusalCode::Unavailable => Code::Unavailable,
+        RefusalCode::Internal => Code::Internal,
+    };
+    let mut message = refusal.message;
+    let end = message.floor_char_boundary(MAX_SENTENCE);
+    message.truncate(end);
+    CallError::Refused(Refusal { retry_after_ms: refusal.retry_after_ms, ..Refusal::new(code, message) })
+}
+
+impl From<NoInstance> for CallError {
+    fn from(error: NoInstance) -> Self {
+        match error {
+            NoInstance::Busy => Self::Unavailable("all instances were busy for too long"),
+            NoInstance::Fault(fault) => Self::Fault(fault),
+            NoInstance::Init(why) => Self::Failed(why),
+        }
+    }
+}
+
+impl<'a> Job<'a> {
+    fn caller(&self) -> Option<&'a Arc<Caller>> {
+        match self {
+            Self::Authorize { caller, .. }
+            | Self::Connect { caller }
+            | Self::Event { caller, .. }
+            | Self::Disconnect { caller, .. } => Some(caller),
+            Self::Message { .. } => None,
+        }
+    }
+
+    fn hops(&self) -> u8 {
+        match self {
+            Self::Message { hops, .. } => *hops,
+            _ => 0,
+        }
+    }
+
+    /// The id under which the call is handled once.
+    fn handled(&self) -> Option<String> {
+        match self {
+            Self::Message { message, handled: true, .. } => Some(message.id.clone()),
+            _ => None,
+        }
+    }
+
+    /// As the log names it.
+    fn name(&self) -> (&'static str, &'a str) {
+        match self {
+            Self::Authorize { caller, .. } => ("authorize", &caller.namespace),
+            Self::Connect { caller } => ("on-connect", &caller.namespace),
+            Self::Event { event, .. } => ("on-event", &event.name),
+            Self::Disconnect { caller, .. } => ("on-disconnect", &caller.namespace),
+            Self::Message { message, .. } => ("on-message", &message.topic),
+        }
+    }
+}
+
+/// A fault is the operator's to know, with the release it came from.
+fn report(release: &Release, job: Job<'_>, error: &CallError) {
+    let profile = &release.profile;
+    if matches!(error, CallError::Fault(_) | CallError::Answer(_)) {
+        profile.metrics.faults.inc();
+    }
+    if matches!(error, CallError::Refused(_) | CallError::AlreadyHandled) {
+        return;
+    }
+    let (export, subject) = job.name();
+    let user = job.caller().and_then(|caller| caller.user.as_ref()).map_or("-", |user| user.id.as_str());
+    tracing::warn!(
+        release = %format_args!("{}@{}", profile.name, profile.version),
+        export,
+        subject,
+        user,
+        "a call took no effect: {error}"
+    );
+}

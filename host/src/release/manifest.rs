@@ -1,0 +1,162 @@
+//! What a plugin says of itself, checked. A release with a manifest that does not hold is never staged.
+
+use crate::capability::profile::{InvalidPattern, Pattern, Tenancy};
+use crate::names::{self, InvalidName, PluginName};
+use crate::sandbox::exports::{self, Description, Door, Hooks};
+
+/// A checked description.
+pub struct Manifest {
+    pub name: PluginName,
+    pub version: String,
+    pub data_version: u32,
+    pub reads_data_versions: Vec<u32>,
+    pub tenancy: Tenancy,
+    pub namespaces: Vec<Namespace>,
+    /// Patterns of namespaces and rooms.
+    pub rooms: Vec<(Pattern, Pattern)>,
+    pub events: Vec<HandledEvent>,
+    pub emits: Vec<exports::EmittedEvent>,
+    pub topics: Vec<String>,
+    pub schedules: Vec<exports::Schedule>,
+    pub wants_connect: bool,
+    pub wants_disconnect: bool,
+}
+
+pub struct Namespace {
+    pub pattern: Pattern,
+    pub door: Option<Door>,
+}
+
+pub struct HandledEvent {
+    /// The pattern's text.
+    pub namespace: String,
+    pub name: String,
+    pub payload: String,
+    pub reply: Option<String>,
+    pub on_failure: Option<String>,
+}
+
+/// What is wrong with a description.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    #[error("it describes itself as {found}, but is deployed as {deployed}")]
+    Name { found: String, deployed: PluginName },
+    #[error("its version {0:?} is not like 1.2.3")]
+    Version(String),
+    #[error(transparent)]
+    InvalidName(#[from] InvalidName),
+    #[error("a pattern is wrong: {0}")]
+    Pattern(#[from] InvalidPattern),
+    #[error("the namespace {0:?} does not begin with `/`")]
+    Namespace(String),
+    #[error("{what} names the namespace {namespace:?}, which the plugin does not list")]
+    UnlistedNamespace { what: String, namespace: String },
+    #[error("the event {name:?} of {namespace:?} is described twice")]
+    EventTwice { namespace: String, name: String },
+    #[error("the schema of {0:?} is not JSON: {1}")]
+    Schema(String, crate::json::InvalidJson),
+    #[error("the schedule {key:?} runs every {every_ms} ms; at least 100 are allowed")]
+    Schedule { key: String, every_ms: u64 },
+}
+
+impl Manifest {
+    pub fn check(description: Description, deployed: &PluginName) -> Result<Self, ManifestError> {
+        if description.name != deployed.as_str() {
+            return Err(ManifestError::Name { found: description.name, deployed: deployed.clone() });
+        }
+        check_version(&description.version)?;
+        let namespaces = description.namespaces.into_iter().map(check_namespace).collect::<Result<Vec<_>, _>>()?;
+        let listed = |what: &dyn Fn() -> String, namespace: &str| {
+            let found = namespaces.iter().any(|ns| &*ns.pattern.text == namespace);
+            let unlisted = || ManifestError::UnlistedNamespace { what: what(), namespace: namespace.to_owned() };
+            found.then_some(()).ok_or_else(unlisted)
+        };
+        let mut rooms = Vec::new();
+        for room in description.rooms {
+            listed(&|| format!("the room {:?}", room.pattern), &room.namespace)?;
+            names::check_own_room(&room.pattern)?;
+            rooms.push((Pattern::parse(&room.namespace)?, Pattern::parse(&room.pattern)?));
+        }
+        let mut events: Vec<HandledEvent> = Vec::new();
+        for event in description.events {
+            listed(&|| format!("the event {:?}", event.name), &event.namespace)?;
+            names::check_event(&event.name)?;
+            let (namespace, name) = (event.namespace, event.name);
+            if events.iter().any(|other| other.namespace == namespace && other.name == name) {
+                return Err(ManifestError::EventTwice { namespace, name });
+            }
+            for schema in std::iter::once(&event.payload).chain(&event.reply) {
+                crate::json::check(schema).map_err(|e| ManifestError::Schema(name.clone(), e))?;
+            }
+            events.push(HandledEvent {
+                namespace,
+                name,
+                payload: event.payload,
+                reply: event.reply,
+                on_failure: event.on_failure,
+            });
+        }
+        for emitted in &description.emits {
+            listed(&|| format!("the event {:?}", emitted.name), &emitted.namespace)?;
+            names::check_event(&emitted.name)?;
+            crate::json::check(&emitted.payload).map_err(|e| ManifestError::Schema(emitted.name.clone(), e))?;
+        }
+        for topic in &description.topics {
+            names::check_topic(topic)?;
+        }
+        if let Some(short) = description.schedules.iter().find(|schedule| schedule.every_ms < 100) {
+            return Err(ManifestError::Schedule { key: short.key.clone(), every_ms: short.every_ms });
+        }
+        Ok(Self {
+            name: deployed.clone(),
+            version: description.version,
+            data_version: description.data_version,
+            reads_data_versions: description.reads_data_versions,
+            tenancy: match description.tenancy {
+                exports::Tenancy::None => Tenancy::None,
+                exports::Tenancy::Required => Tenancy::Required,
+            },
+            namespaces,
+            rooms,
+            events,
+            emits: description.emits,
+            topics: description.topics,
+            schedules: description.schedules,
+            wants_connect: description.hooks.contains(Hooks::CONNECT),
+            wants_disconnect: description.hooks.contains(Hooks::DISCONNECT),
+        })
+    }
+
+    /// Whether this release can work on the data that another has written.
+    pub fn reads_data_of(&self, other: &Self) -> bool {
+        self.data_version == other.data_version || self.reads_data_versions.contains(&other.data_version)
+    }
+}
+
+fn check_version(version: &str) -> Result<(), ManifestError> {
+    let numbers = version.split(['-', '+']).next().unwrap_or_default();
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    let holds = version.len() <= 64 && numbers.split('.').count() == 3 && numbers.split('.').all(is_number);
+    holds.then_some(()).ok_or_else(|| ManifestError::Version(version.to_owned()))
+}
+
+fn check_namespace(namespace: exports::Namespace) -> Result<Namespace, ManifestError> {
+    names::check("namespace", &namespace.path)?;
+    if !namespace.path.starts_with('/') || namespace.path.contains(',') {
+        return Err(ManifestError::Namespace(namespace.path));
+    }
+    Ok(Namespace { pattern: Pattern::parse(&namespace.path)?, door: namespace.door })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_has_three_numbers() {
+        assert!(check_version("1.2.3").is_ok() && check_version("0.1.0-rc.1+abc").is_ok());
+        for wrong in ["", "1", "1.2", "1.2.x", "v1.2.3"] {
+            assert!(check_version(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! Which release is live under each name, and which plugin an event, a namespace or a topic belongs to. Readers take no lock;
+//! a swap is one pointer, seen by the next event.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
+use tokio::sync::watch;
+
+use super::manifest::Manifest;
+use super::pool::Pool;
+use crate::capability::profile::{Pattern, Profile};
+use crate::names::PluginName;
+use crate::sandbox::exports::Door;
+
+/// A staged release, ready to serve.
+pub struct Release {
+    pub manifest: Manifest,
+    pub profile: Arc<Profile>,
+    pub pool: Arc<Pool>,
+    /// SHA-256 of the component, in hex.
+    pub digest: String,
+}
+
+/// A name that plugins are deployed under. It outlives its releases.
+pub struct Slot {
+    pub name: PluginName,
+    /// Its number, for sockets to remember whom they have met.
+    pub id: u32,
+    live: ArcSwapOption<Release>,
+    /// Messages handled well, for telling a bad message from a bad plugin.
+    pub passed: AtomicU64,
+    pub disabled: std::sync::atomic::AtomicBool,
+}
+
+impl Slot {
+    /// The release of this moment. None: the plugin is disabled or has never been staged.
+    pub fn live(&self) -> Option<Arc<Release>> {
+        if self.disabled.load(Ordering::Acquire) { None } else { self.live.load_full() }
+    }
+}
+
+/// Where everything goes, as of one moment.
+#[derive(Default)]
+pub struct Routes {
+    literal: HashMap<Arc<str>, Arc<NamespaceRoute>>,
+    patterns: Vec<Arc<NamespaceRoute>>,
+}
+
+/// One namespace.
+pub struct NamespaceRoute {
+    pub pattern: Pattern,
+    pub door: Door,
+    pub owner: Arc<Slot>,
+    /// Plugins that want to know of sockets that come or go, in the order of their names.
+    pub connect: Vec<Arc<Slot>>,
+    pub disconnect: Vec<Arc<Slot>>,
+    events: HashMap<String, EventRoute>,
+}
+
+/// One event of a namespace.
+pub struct EventRoute {
+    pub slot: Arc<Slot>,
+    pub on_failure: Option<Arc<str>>,
+}
+
+impl Routes {
+    pub fn namespace(&self, path: &str) -> Option<&Arc<NamespaceRoute>> {
+        self.literal.get(path).or_else(|| self.patterns.iter().find(|route| route.pattern.matches(path)))
+    }
+
+    pub fn namespaces(&self) -> impl Iterator<Item = &Arc<NamespaceRoute>> {
+        self.literal.values().chain(&self.patterns)
+    }
+}
+
+impl NamespaceRoute {
+    pub fn event(&self, name: &str) -> Option<&EventRoute> {
+        self.events.get(name)
+    }
+}
+
+/// Why a release cannot go live beside the others.
+#[derive(Debug, thiserror::Error)]
+pub enum Collision {
+    #[error("the namespace {0} has two owners: {1} and {2}")]
+    TwoOwners(Arc<str>, PluginName, PluginName),
+    #[error("the namespace {0}, in which {1} takes part, has no owner with a door")]
+    NoOwner(Arc<str>, PluginName),
+    #[error("the namespaces {0} of {1} and {2} of {3} overlap")]
+    Namespaces(Arc<str>, PluginName, Arc<str>, PluginName),
+    #[error("the event {1} of {0} is handled by two plugins: {2} and {3}")]
+    Event(String, String, PluginName, PluginName),
+    #[error("the rooms {0} of {1} and {2} of {3} overlap")]
+    Rooms(Arc<str>, PluginName, Arc<str>, PluginName),
+    #[error("version {new} has data version {new_data} and cannot read data version {old_data} of the running version {old}")]
+    DataVersion { new: String, new_data: u32, old: String, old_data: u32 },
+}
+
+/// All plugins of this node.
+pub struct Registry {
+    slots: Mutex<BTreeMap<PluginName, Arc<Slot>>>,
+    routes: ArcSwap<Routes>,
+    next_id: AtomicU32,
+    /// Grows with every change, for whoever must follow.
+    changes: watch::Sender<u64>,
+}
+
+impl Registry {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            slots: Mutex::default(),
+            routes: ArcSwap::default(),
+            next_id: AtomicU32::new(0),
+            changes: watch::Sender::new(0),
+        })
+    }
+
+    /// Where everything goes, as of now.
+    pub fn routes(&self) -> Guard<Arc<Routes>> {
+        self.routes.load()
+    }
+
+    pub fn slots(&self) -> Vec<Arc<Slot>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    pub fn slot(&self, name: &PluginName) -> Option<Arc<Slot>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Makes staged releases live, all of them or none. What was live before was never touched where this fails; calls under way
+    /// end on the release they began on.
+    pub fn install(&self, releases: Vec<Arc<Release>>) -> Result<(), Collision> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = slots.clone();
+        let mut live: BTreeMap<PluginName, Arc<Release>> =
+            slots.iter().filter_map(|(name, slot)| Some((name.clone(), slot.live.load_full()?))).collect();
+        for release in &releases {
+            let name = release.manifest.name.clone();
+            if let Some(old) = live.get(&name) {
+                check_data(&release.manifest, &old.manifest)?;
+            }
+            next.entry(name.clone())
+                .or_insert_with(|| Arc::new(Slot::new(name.clone(), self.next_id.fetch_add(1, Ordering::Relaxed))));
+            live.insert(name, release.clone());
+        }
+        let routes = build(&next, &live)?;
+        for release in releases {
+            if let Some(slot) = next.get(&release.manifest.name) {
+                slot.live.store(Some(release));
+            }
+        }
+        *slots = next;
+        self.routes.store(Arc::new(routes));
+        self.changes.send_modify(|version| *version += 1);
+        Ok(())
+    }
+
+    /// Stops or resumes a plugin: its events answer `unavailable`, its messages wait.
+    pub fn set_disabled(&self, slot: &Slot, disabled: bool) {
+        slot.disabled.store(disabled, Ordering::Release);
+        self.changes.send_modify(|version| *version += 1);
+    }
+}
+
+impl Slot {
+    fn new(name: PluginName, id: u32) -> Self {
+        Self { name, id, live: ArcSwapOption::empty(), passed: AtomicU64::new(0), disabled: false.into() }
+    }
+}
+
+fn check_data(new: &Manifest, old: &Manifest) -> Result<(), Collision> {
+    if new.reads_data_of(old) {
+        return Ok(());
+    }
+    Err(Collision::DataVersion {
+        new: new.version.clone(),
+        new_data: new.data_version,
+        old: old.version.clone(),
+        old_data: old.data_version,
+    })
+}
+
+type Live = BTreeMap<PluginName, Arc<Release>>;
+
+fn build(slots: &BTreeMap<PluginName, Arc<Slot>>, live: &Live) -> Result<Routes, Collision> {
+    check_rooms(live)?;
+    let mut routes = Routes::default();
+    for (pattern, owner, door) in owners(live)? {
+        let Some(slot) = slots.get(&owner) else { continue };
+        let mut route = NamespaceRoute {
+            pattern: pattern.clone(),
+            door,
+            owner: slot.clone(),
+            connect: Vec::new(),
+            disconnect: Vec::new(),
+            events: HashMap::new(),
+        };
+        for (name, release) in live {
+            if let Some(slot) = slots.get(name) {
+                take_part(&mut route, slot, &release.manifest)?;
+            }
+        }
+        let route = Arc::new(route);
+        if pattern.is_literal() {
+            routes.literal.insert(pattern.text.clone(), route);
+        } else {
+            routes.patterns.push(route);
+        }
+    }
+    for (name, release) in live {
+        for namespace in &release.manifest.namespaces {
+            let text = &namespace.pattern.text;
+            if !routes.namespaces().any(|route| route.pattern.text == *text) {
+                return Err(Collision::NoOwner(text.clone(), name.clone()));
+            }
+        }
+    }
+    Ok(routes)
+}
+
+fn take_part(route: &mut NamespaceRoute, slot: &Arc<Slot>, manifest: &Manifest) -> Result<(), Collision> {
+    let path = route.pattern.text.clone();
+    if !manifest.namespaces.iter().any(|namespace| namespace.pattern.text == path) {
+        return Ok(());
+    }
+    if manifest.wants_connect {
+        route.connect.push(slot.clone());
+    }
+    if manifest.wants_disconnect {
+        route.disconnect.push(slot.clone());
+    }
+    for event in manifest.events.iter().filter(|event| *event.namespace == *path) {
+        let on_failure = event.on_failure.as_deref().map(Arc::from);
+        let new = EventRoute { slot: slot.clone(), on_failure };
+        if let Some(old) = route.events.insert(event.name.clone(), new) {
+            let (first, second) = (old.slot.name.clone(), slot.name.clone());
+            return Err(Collision::Event(path.to_string(), event.name.clone(), first, second));
+        }
+    }
+    Ok(())
+}
+
+fn owners(live: &Live) -> Result<Vec<(Pattern, PluginName, Door)>, Collision> {
+    let mut owners: Vec<(Pattern, PluginName, Door)> = Vec::new();
+    for (name, release) in live {
+        for namespace in &release.manifest.namespaces {
+            let Some(door) = &namespace.door else { continue };
+            let pattern = &namespace.pattern;
+            if let Some((other, owner, _)) = owners.iter().find(|(other, ..)| other.overlaps(pattern)) {
+                return Err(if other.text == pattern.text {
+                    Collision::TwoOwners(other.text.clone(), owner.clone(), name.clone())
+                } else {
+                    Collision::Namespaces(other.text.clone(), owner.clone(), pattern.text.clone(), name.clone())
+                });
+            }
+            owners.push((pattern.clone(), name.clone(), door.clone()));
+        }
+    }
+    Ok(owners)
+}
+
+fn check_rooms(live: &Live) -> Result<(), Collision> {
+    let mut seen: Vec<(&Pattern, &Pattern, &PluginName)> = Vec::new();
+    for (name, release) in live {
+        for (namespace, room) in &release.manifest.rooms {
+            let clash = |(ns, other, owner): &&(&Pattern, &Pattern, &PluginName)| {
+                *owner != name && ns.text == namespace.text && other.overlaps(room)
+            };
+            if let Some((_, other, owner)) = seen.iter().find(clash) {
+                return Err(Collision::Rooms(other.text.clone(), (*owner).clone(), room.text.clone(), name.clone()));
+            }
+            seen.push((namespace, room, name));
+        }
+    }
+    Ok(())
+}

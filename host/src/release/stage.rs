@@ -1,0 +1,92 @@
+//! From the bytes of a component to a release that could serve: compiled, described, configured and warmed. It changes nothing
+//! that serves.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use super::manifest::{Manifest, ManifestError};
+use super::pool::{Config as PoolConfig, NoInstance, Pool};
+use super::registry::Release;
+use crate::capability::add_imports;
+use crate::capability::profile::{Profile, Quota, Tenancy};
+use crate::capability::state::{Services, State};
+use crate::names::PluginName;
+use crate::sandbox::{Fault, Sandbox, SandboxError, within};
+
+/// How long `describe` and `init` may take.
+const STAGE_TIME: Duration = Duration::from_secs(1);
+
+/// Log lines a plugin may write in a second.
+const LOG_LINES: u64 = 100;
+
+/// Why a component is not staged, and in which step.
+#[derive(Debug, thiserror::Error)]
+pub enum StageError {
+    #[error("compile: {0}")]
+    Sandbox(#[from] SandboxError),
+    #[error("describe: {0}")]
+    Describe(Fault),
+    #[error("describe: {0}")]
+    Manifest(#[from] ManifestError),
+    #[error("init: {0}")]
+    Init(#[from] NoInstance),
+    #[error("compile: the compiler panicked")]
+    Panic,
+}
+
+/// Stages components.
+pub struct Stage {
+    pub sandbox: Arc<Sandbox>,
+    pub services: Arc<Services>,
+    pub pool: PoolConfig,
+}
+
+impl Stage {
+    /// Stages one component under a name, with the plugin's configuration.
+    pub async fn stage(
+        &self,
+        name: &PluginName,
+        component: Vec<u8>,
+        config: serde_json::Map<String, serde_json::Value>,
+    ) -> Result<Arc<Release>, StageError> {
+        let digest = Sha256::digest(&component).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let sandbox = self.sandbox.clone();
+        // Compiling takes a core for a second: never on a thread that serves sockets.
+        let template = tokio::task::spawn_blocking(move || sandbox.template::<State>(&component, add_imports));
+        let template = template.await.map_err(|_| StageError::Panic)??;
+
+        let config = Arc::new(config);
+        let nameless = Arc::new(self.profile(name, "0.0.0", config.clone()));
+        let state = State::new(self.services.clone(), nameless, template.memory());
+        let mut instance = within(STAGE_TIME, template.instantiate(state)).await.map_err(StageError::Describe)?;
+        let description = within(STAGE_TIME, instance.describe()).await.map_err(StageError::Describe)?;
+        drop(instance);
+        let manifest = Manifest::check(description, name)?;
+
+        let profile = Arc::new(Profile {
+            tenancy: manifest.tenancy,
+            namespaces: manifest.namespaces.iter().map(|namespace| namespace.pattern.clone()).collect(),
+            rooms: manifest.rooms.clone(),
+            ..self.profile(name, &manifest.version, config)
+        });
+        let pool = Pool::new(template, self.services.clone(), profile.clone(), self.pool.clone());
+        // The first instance shows that `init` takes the configuration, and is warm for the first event.
+        pool.lease().await?.give_back();
+        Ok(Arc::new(Release { manifest, profile, pool, digest }))
+    }
+
+    fn profile(&self, name: &PluginName, version: &str, config: Arc<serde_json::Map<String, serde_json::Value>>) -> Profile {
+        Profile {
+            name: name.clone(),
+            version: version.to_owned(),
+            tenancy: Tenancy::None,
+            namespaces: Vec::new(),
+            rooms: Vec::new(),
+            config,
+            metrics: Arc::new(self.services.metrics.release(name, version)),
+            log_quota: Quota::new(LOG_LINES),
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! The only code that names wasmtime (with the capabilities' `impl Host`): turns the bytes of a component into instances that
+//! can be called within limits. It knows neither plugins' names nor what their imports do.
+
+mod bindings;
+mod deadline;
+mod engine;
+mod instance;
+
+pub use bindings::exports::hubbub::plugin::handler as exports;
+pub use bindings::hubbub::plugin as imports;
+pub use engine::{Config, Sandbox, SandboxError};
+pub use instance::{Fault, Guest, Instance, Limit, Limiter, Template, within};
+
+/// What capabilities add their imports to.
+pub type Linker<T> = wasmtime::component::Linker<T>;

@@ -1,0 +1,15 @@
+//! Rust types and traits made from `wit/`. Nothing is written by hand here.
+#![allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all, clippy::unwrap_used)]
+
+wasmtime::component::bindgen!({
+    path: "../wit",
+    world: "plugin",
+    imports: {
+        // Reads may wait for storage; everything else answers at once.
+        "hubbub:plugin/store@0.1.0.get": async | trappable,
+        "hubbub:plugin/store@0.1.0.scan": async | trappable,
+        "hubbub:plugin/store@0.1.0.counter": async | trappable,
+        default: trappable,
+    },
+    exports: { default: async },
+});

@@ -1,0 +1,128 @@
+//! The engine: how components are compiled, and what they may use. It holds every setting of wasmtime, with its reason.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+use wasmtime::component::Component;
+use wasmtime::{Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
+
+use super::deadline::Ticker;
+use super::instance::{Guest, Template};
+use super::{Linker, bindings};
+
+/// `[sandbox]`: what one instance may use. Everything is per instance or per call, never per plugin.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Instances in all, over all plugins and versions. Each reserves address space, not memory. Default 512.
+    pub instances: u32,
+    /// Bytes of memory an instance may grow to. Default 32 MiB.
+    pub memory: usize,
+    /// Bytes of stack a call may use; endless recursion ends there. Default 512 KiB.
+    pub stack: usize,
+    /// Bytes of strings and lists that one call may pass to the host at a time. Default 2 MiB.
+    pub transfer: usize,
+    /// The largest component, in bytes. Default 16 MiB.
+    pub component: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { instances: 512, memory: 32 << 20, stack: 512 << 10, transfer: 2 << 20, component: 16 << 20 }
+    }
+}
+
+/// Why a component cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    #[error("the component has {size} bytes; at most {limit} are allowed (sandbox.component)")]
+    TooLarge { size: usize, limit: usize },
+    #[error("not a component: it does not begin with the magic bytes of one{}", if *.0 { " (it is a core module: wrap it with `hubbub plugin build`)" } else { "" })]
+    NotAComponent(bool),
+    #[error("the component does not compile: {0}")]
+    Compile(String),
+    #[error("the component does not fit the world hubbub:plugin/plugin@0.1.0: {0}")]
+    World(String),
+    #[error("the engine cannot start: {0}")]
+    Engine(String),
+}
+
+/// Compiles components and makes instances of them.
+pub struct Sandbox {
+    engine: Engine,
+    ticker: Arc<Ticker>,
+    config: Config,
+}
+
+impl Sandbox {
+    pub fn new(config: Config) -> Result<Self, SandboxError> {
+        let broken = |e: wasmtime::Error| SandboxError::Engine(format!("{e:#}"));
+        let engine = Engine::new(&settings(&config)).map_err(broken)?;
+        let ticker = Ticker::start(engine.clone()).map_err(|e| SandboxError::Engine(e.to_string()))?;
+        Ok(Self { engine, ticker: Arc::new(ticker), config })
+    }
+
+    /// Compiles a component and checks its imports against what `add_imports` offers. Takes seconds of CPU for a large one: never
+    /// call it on a thread that serves sockets.
+    pub fn template<T: Guest>(
+        &self,
+        bytes: &[u8],
+        add_imports: impl FnOnce(&mut Linker<T>) -> Result<(), wasmtime::Error>,
+    ) -> Result<Template<T>, SandboxError> {
+        self.check(bytes)?;
+        let component = Component::from_binary(&self.engine, bytes).map_err(|e| SandboxError::Compile(format!("{e:#}")))?;
+        let world = |e: wasmtime::Error| SandboxError::World(format!("{e:#}"));
+        let mut linker = Linker::new(&self.engine);
+        add_imports(&mut linker).map_err(|e| SandboxError::Engine(format!("{e:#}")))?;
+        let pre = linker.instantiate_pre(&component).map_err(world)?;
+        let pre = bindings::PluginPre::new(pre).map_err(world)?;
+        Ok(Template::new(pre, self.ticker.clone(), self.config.clone()))
+    }
+
+    fn check(&self, bytes: &[u8]) -> Result<(), SandboxError> {
+        if bytes.len() > self.config.component {
+            return Err(SandboxError::TooLarge { size: bytes.len(), limit: self.config.component });
+        }
+        // A precompiled file has another magic: machine code from outside is never loaded.
+        match bytes {
+            [0, b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => Ok(()),
+            [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => Err(SandboxError::NotAComponent(true)),
+            _ => Err(SandboxError::NotAComponent(false)),
+        }
+    }
+}
+
+fn settings(config: &Config) -> wasmtime::Config {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(config.instances)
+        .total_core_instances(config.instances * 4)
+        .total_memories(config.instances)
+        .total_tables(config.instances * 4)
+        .total_stacks(config.instances)
+        .max_memory_size(config.memory)
+        .max_core_instances_per_component(4)
+        .max_memories_per_component(1)
+        .max_tables_per_component(4)
+        // Room for a large plugin's functions: 16 bytes each.
+        .table_elements(20_000)
+        .max_component_instance_size(1 << 20)
+        .max_core_instance_size(1 << 20)
+        // What a slot keeps mapped between two instances, so that a fresh one costs no page faults for its first pages.
+        .linear_memory_keep_resident(256 << 10)
+        .max_unused_warm_slots(32);
+    let mut settings = wasmtime::Config::new();
+    settings
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
+        // Epochs, since fuel costs two to three times as much, and a timeout cannot stop a loop.
+        .epoch_interruption(true)
+        .max_wasm_stack(config.stack)
+        .async_stack_size(config.stack + (512 << 10))
+        .memory_init_cow(true)
+        .wasm_backtrace_details(WasmBacktraceDetails::Disable)
+        .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(8))
+        .wasm_memory64(false)
+        .wasm_multi_memory(false)
+        .wasm_tail_call(false)
+        .wasm_relaxed_simd(false);
+    settings
+}

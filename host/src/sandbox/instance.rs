@@ -1,0 +1,195 @@
+//! One instance of a component, and the calls into it. A call that fails in any way leaves the instance unusable: drop it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use wasmtime::{ResourceLimiter, Store, Trap, UpdateDeadline};
+
+use super::bindings::{Plugin, PluginPre};
+use super::deadline::Ticker;
+use super::engine::Config;
+use super::exports::{Caller, Description, DisconnectReason, DueTimer, Event, Failure, Message, Refusal};
+
+/// What an instance's imports work on.
+pub trait Guest: Send + 'static {
+    fn limiter(&mut self) -> &mut Limiter;
+
+    /// A millisecond of CPU has gone by; answers whether the call may go on.
+    fn tick(&mut self) -> bool;
+}
+
+/// A limit of the contract, by the name that the operator's metrics and the log know it by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Limit {
+    #[error("more CPU than a call may use")]
+    Cpu,
+    #[error("longer than a call may take")]
+    Time,
+    #[error("more memory than an instance may use")]
+    Memory,
+    #[error("more stack than a call may use")]
+    Stack,
+    #[error("more effects than a call may make")]
+    Effects,
+    #[error("more bytes of effects than a call may make")]
+    EffectBytes,
+    #[error("more imports than a call may call")]
+    Imports,
+}
+
+/// Why a call ended without an answer.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Fault {
+    #[error("it used {0}")]
+    Limit(Limit),
+    #[error("it trapped: {0}")]
+    Trap(String),
+}
+
+/// Keeps an instance within its memory.
+#[derive(Debug)]
+pub struct Limiter {
+    memory: usize,
+    /// The largest memory so far, in bytes.
+    pub used: usize,
+    exceeded: bool,
+}
+
+impl Limiter {
+    pub fn new(memory: usize) -> Self {
+        Self { memory, used: 0, exceeded: false }
+    }
+}
+
+impl ResourceLimiter for Limiter {
+    fn memory_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        if desired > self.memory {
+            self.exceeded = true;
+            return Ok(false);
+        }
+        self.used = desired;
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(desired <= 20_000)
+    }
+}
+
+/// A compiled component, ready to make instances of.
+pub struct Template<T: Guest> {
+    pre: PluginPre<T>,
+    ticker: Arc<Ticker>,
+    config: Config,
+}
+
+impl<T: Guest> Template<T> {
+    pub(super) fn new(pre: PluginPre<T>, ticker: Arc<Ticker>, config: Config) -> Self {
+        Self { pre, ticker, config }
+    }
+
+    /// A fresh instance: 30 µs. Its start code runs under the limits of a call.
+    pub async fn instantiate(&self, guest: T) -> Result<Instance<T>, Fault> {
+        let mut store = Store::new(self.pre.engine(), guest);
+        store.limiter(|guest| guest.limiter());
+        store.set_hostcall_fuel(self.config.transfer);
+        store.epoch_deadline_callback(|mut store| {
+            if store.data_mut().tick() {
+                // Others get their turn each millisecond, whatever this call does.
+                Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+            } else {
+                Err(wasmtime::Error::from(Limit::Cpu))
+            }
+        });
+        store.set_epoch_deadline(1);
+        let running = self.ticker.running();
+        let plugin = self.pre.instantiate_async(&mut store).await;
+        drop(running);
+        let plugin = plugin.map_err(|e| fault(&e, store.data_mut()))?;
+        Ok(Instance { store, plugin, ticker: self.ticker.clone() })
+    }
+
+    /// The most memory an instance may have.
+    pub fn memory(&self) -> usize {
+        self.config.memory
+    }
+}
+
+/// An instance. One call at a time, which the `&mut` says.
+pub struct Instance<T: Guest> {
+    store: Store<T>,
+    plugin: Plugin,
+    ticker: Arc<Ticker>,
+}
+
+/// Calls one export, with what every call needs around it.
+macro_rules! call {
+    ($self:ident, $export:ident $(, $arg:expr)*) => {{
+        $self.store.set_epoch_deadline(1);
+        let running = $self.ticker.running();
+        let result = $self.plugin.hubbub_plugin_handler().$export(&mut $self.store $(, $arg)*).await;
+        drop(running);
+        result.map_err(|e| fault(&e, $self.store.data_mut()))
+    }};
+}
+
+impl<T: Guest> Instance<T> {
+    pub fn guest(&mut self) -> &mut T {
+        self.store.data_mut()
+    }
+
+    pub async fn describe(&mut self) -> Result<Description, Fault> {
+        call!(self, call_describe)
+    }
+
+    pub async fn init(&mut self, config: &String) -> Result<Result<(), String>, Fault> {
+        call!(self, call_init, config)
+    }
+
+    pub async fn authorize(&mut self, caller: &Caller, auth: &String) -> Result<Result<(), Refusal>, Fault> {
+        call!(self, call_authorize, caller, auth)
+    }
+
+    pub async fn on_connect(&mut self, caller: &Caller) -> Result<Result<(), Failure>, Fault> {
+        call!(self, call_on_connect, caller)
+    }
+
+    pub async fn on_event(&mut self, caller: &Caller, event: &Event) -> Result<Result<Option<String>, Refusal>, Fault> {
+        call!(self, call_on_event, caller, event)
+    }
+
+    pub async fn on_disconnect(&mut self, caller: &Caller, reason: DisconnectReason) -> Result<(), Fault> {
+        call!(self, call_on_disconnect, caller, reason)
+    }
+
+    pub async fn on_message(&mut self, message: &Message) -> Result<Result<(), Failure>, Fault> {
+        call!(self, call_on_message, message)
+    }
+
+    pub async fn on_timer(&mut self, timer: &DueTimer) -> Result<Result<(), Failure>, Fault> {
+        call!(self, call_on_timer, timer)
+    }
+}
+
+fn fault<T: Guest>(error: &wasmtime::Error, guest: &mut T) -> Fault {
+    if let Some(limit) = error.downcast_ref::<Limit>() {
+        return Fault::Limit(*limit);
+    }
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::StackOverflow) => Fault::Limit(Limit::Stack),
+        // A refused growth ends in the guest's own abort.
+        Some(_) if guest.limiter().exceeded => Fault::Limit(Limit::Memory),
+        Some(trap) => Fault::Trap(trap.to_string()),
+        None => Fault::Trap(format!("{:#}", error)),
+    }
+}
+
+/// Runs a call at most so long, in which it may wait for storage. Once around costs nothing: the timer starts only where the
+/// call waits.
+pub async fn within<F: Future<Output = Result<R, Fault>>, R>(limit: Duration, call: F) -> Result<R, Fault> {
+    let mut call = std::pin::pin!(call);
+    if let std::task::Poll::Ready(done) = std::future::poll_fn(|cx| std::task::Poll::Ready(call.as_mut().poll(cx))).await {
+        return done;
+    }
+    tokio::time::timeout(limit, call).await.unwrap_or(Err(Fault::Limit(Limit::Time)))
+}
