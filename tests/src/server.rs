@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::client::{Auth, Client, ConnectFailure};
 use crate::metrics::Metrics;
-use crate::{gate, wait};
+use crate::{fixture, gate, wait};
 
 /// The API key and the admin token of `hubbub dev`.
 pub const API_KEY: &str = "dev-api-key";
@@ -22,7 +22,7 @@ pub const ADMIN_TOKEN: &str = "dev-admin-token";
 const CONFIGURING: [&str; 5] = ["REDIS_URL", "DATABASE_URL", "KAFKA_BROKERS", "JWT_SECRET", "RUST_LOG"];
 
 /// How long a start may take: the first one builds the plugins.
-const START: Duration = Duration::from_secs(180);
+pub const START: Duration = Duration::from_secs(180);
 
 /// How many of the log's last lines a failed test shows.
 const LOG_LINES_SHOWN: usize = 120;
@@ -74,7 +74,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// `hubbub dev` with its defaults, no watching, and the checkout's plugins.
+    /// `hubbub dev` with its defaults and the checkout's chat plugin, built once for all tests and not watched.
     pub fn dev() -> Builder {
         Builder { command: "dev", args: vec!["--no-watch".into()], env: BTreeMap::new(), folder: None }
     }
@@ -257,7 +257,7 @@ impl Builder {
         self
     }
 
-    /// Runs in this folder, so its `plugins/` are the ones built.
+    /// Runs in this folder, and builds what is in its `plugins/`.
     pub fn folder(mut self, folder: &Path) -> Self {
         self.folder = Some(folder.into());
         self
@@ -282,21 +282,23 @@ impl Builder {
 
     /// Starts it, and waits until it answers.
     pub async fn start(self) -> Server {
+        let this = self.with_chat().await;
         gate::share();
         let scratch = Scratch::new();
         let (public, admin) = (free_address(), free_address());
-        let child = self.spawn(public, admin, &scratch);
-        let mut server = Server { how: self, child, public, admin, scratch, http: reqwest::Client::new() };
+        let child = this.spawn(public, admin, &scratch);
+        let mut server = Server { how: this, child, public, admin, scratch, http: reqwest::Client::new() };
         server.ready().await;
         server
     }
 
     /// Starts one that must refuse: what it said, once it has ended with a failure. Panics where it serves instead.
     pub async fn refuses(self) -> String {
+        let this = self.with_chat().await;
         gate::share();
         let scratch = Scratch::new();
         let (public, admin) = (free_address(), free_address());
-        let mut child = self.spawn(public, admin, &scratch);
+        let mut child = this.spawn(public, admin, &scratch);
         let status = wait::until("the server to refuse", START, async || {
             if tokio::net::TcpStream::connect(public).await.is_ok() {
                 let _ = child.kill();
@@ -310,6 +312,14 @@ impl Builder {
         said
     }
 
+    /// Building takes cargo a second even where nothing has changed, too much for every test's server.
+    async fn with_chat(self) -> Self {
+        match (self.command, &self.folder) {
+            ("dev", None) => self.plugin("chat", &fixture::chat().await),
+            _ => self,
+        }
+    }
+
     fn spawn(&self, public: SocketAddr, admin: SocketAddr, scratch: &Scratch) -> Child {
         let log = std::fs::File::options().create(true).append(true).open(scratch.log()).expect("the scratch folder is ours");
         let mut command = command();
@@ -320,7 +330,8 @@ impl Builder {
             .arg("--data")
             .arg(scratch.0.join("data"))
             .envs(&self.env)
-            .current_dir(self.folder.clone().unwrap_or_else(crate::checkout_dir))
+            // In a folder without plugins nothing is built.
+            .current_dir(self.folder.as_deref().unwrap_or(scratch.path()))
             .stdout(log.try_clone().expect("a file can be shared"))
             .stderr(log);
         command.spawn().expect("the binary runs")

@@ -5,7 +5,8 @@ use tests::{Browser, Server};
 
 #[tokio::test]
 async fn two_tabs_chat_and_survive_a_restart() {
-    let mut server = Server::dev().start().await;
+    // As `make run` does it: in the checkout, plugins built from source.
+    let mut server = Server::dev().folder(&tests::checkout_dir()).start().await;
     let mut browser = Browser::start();
     for (tab, person) in [("one", "Ana"), ("two", "Bia")] {
         browser.open(tab, &server.url("/")).await;

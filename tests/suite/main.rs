@@ -16,6 +16,7 @@ mod input;
 mod load;
 mod stock;
 
+mod author;
 mod boot;
 mod bus;
 mod crash;
