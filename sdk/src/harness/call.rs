@@ -1,0 +1,177 @@
+//! One call into the plugin: what it has collected, and what it may do. Nothing here touches the world before the commit, but
+//! budgets, which act at once.
+
+use std::{cell::RefCell, rc::Rc};
+
+use serde_json::Value;
+
+use super::{World, fail};
+use crate::{
+    EffectError,
+    bindings::hubbub::plugin::{emitter::Delivery, presence::Status, timers::Durability, types::User},
+};
+
+/// The host's limits of one call.
+const MAX_EFFECTS: usize = 256;
+const MAX_BYTES: usize = 1024 * 1024;
+const MAX_IMPORTS: usize = 10_000;
+
+/// A name within its tenant; without one where the plugin's tenancy is `none`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Scoped {
+    pub(crate) tenant: Option<String>,
+    pub(crate) name: String,
+}
+
+/// What a call does when it has succeeded.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Effect {
+    Put { key: String, value: Vec<u8> },
+    Append { prefix: String, value: Vec<u8> },
+    Delete { key: String },
+    Add { key: String, delta: i64 },
+    Join { socket: u64, room: Scoped },
+    Leave { socket: u64, room: Scoped },
+    JoinUser { namespace: String, user: Scoped, room: Scoped },
+    LeaveUser { namespace: String, user: Scoped, room: Scoped },
+    Emit { to: To, event: String, args: Vec<Value> },
+    Publish { topic: String, data: Value },
+    Track { group: Scoped, key: String, status: Status, meta: Value },
+    Heartbeat,
+    Untrack { group: Scoped, key: String },
+    After { key: Scoped, delay_ms: u64, payload: Value, kind: Durability },
+    Cancel { key: Scoped },
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum To {
+    Caller,
+    Rooms { namespace: String, rooms: Vec<Scoped>, except: Vec<Scoped>, how: Delivery },
+    Users { namespace: String, users: Vec<Scoped>, how: Delivery },
+    Tenant { namespace: String, tenant: String, how: Delivery },
+    Namespace { namespace: String, how: Delivery },
+}
+
+impl Effect {
+    /// Whether it is the store's, and so comes before all others.
+    pub(crate) fn is_write(&self) -> bool {
+        matches!(self, Self::Put { .. } | Self::Append { .. } | Self::Delete { .. } | Self::Add { .. })
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Put { key, value } | Self::Append { prefix: key, value } => key.len() + value.len(),
+            Self::Emit { args, .. } => args.iter().map(|arg| arg.to_string().len()).sum(),
+            Self::Publish { data, .. } => data.to_string().len(),
+            Self::Track { meta, .. } => meta.to_string().len(),
+            Self::After { payload, .. } => payload.to_string().len(),
+            _ => 64,
+        }
+    }
+}
+
+/// Answers that a second run gets again.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Answer {
+    Budget(crate::bindings::hubbub::plugin::budget::Answer),
+    Random(Vec<u8>),
+}
+
+/// The client that a call is about.
+#[derive(Debug, Clone)]
+pub(crate) struct About {
+    pub(crate) socket: u64,
+    pub(crate) namespace: String,
+    pub(crate) user: Option<User>,
+}
+
+/// One run of one call.
+#[derive(Debug, Default)]
+pub(crate) struct Call {
+    /// Absent for a message and a timer.
+    pub(crate) caller: Option<About>,
+    pub(crate) tenant: Option<String>,
+    /// Whether effects may be collected: not in `describe` and `init`.
+    pub(crate) transaction: bool,
+    pub(crate) effects: Vec<Effect>,
+    pub(crate) logs: Vec<super::LogLine>,
+    pub(crate) metrics: Vec<(String, f64, bool)>,
+    pub(crate) answers: Vec<Answer>,
+    /// How many of `answers` this run has asked for.
+    pub(crate) asked: usize,
+    pub(crate) bytes: usize,
+    pub(crate) imports: usize,
+}
+
+impl Call {
+    /// Takes an effect into the transaction.
+    pub(crate) fn collect(&mut self, effect: Effect) -> Result<(), EffectError> {
+        self.in_transaction()?;
+        self.bytes += effect.bytes();
+        self.effects.push(effect);
+        if self.effects.len() > MAX_EFFECTS {
+            fail("a call may make 256 effects");
+        }
+        if self.bytes > MAX_BYTES {
+            fail("a call may make 1 MiB of effects");
+        }
+        Ok(())
+    }
+
+    pub(crate) fn in_transaction(&self) -> Result<(), EffectError> {
+        if self.transaction { Ok(()) } else { Err(EffectError::Denied("describe and init have no transaction".into())) }
+    }
+
+    pub(crate) fn caller(&self) -> Result<&About, EffectError> {
+        self.in_transaction()?;
+        self.caller.as_ref().ok_or(EffectError::NoCaller)
+    }
+
+    /// A name of the call's tenant, where the plugin has tenants.
+    pub(crate) fn scoped(&self, world: &World, name: &str) -> Scoped {
+        let tenant = if world.has_tenants() { self.tenant.clone() } else { None };
+        Scoped { tenant, name: name.to_owned() }
+    }
+
+    /// What the first run was answered, or a new answer to be kept for the second.
+    pub(crate) fn answer(&mut self, ask: impl FnOnce() -> Answer) -> Answer {
+        let answer = self.answers.get(self.asked).cloned().unwrap_or_else(|| {
+            let answer = ask();
+            self.answers.push(answer.clone());
+            answer
+        });
+        self.asked += 1;
+        answer
+    }
+}
+
+struct Frame {
+    world: Rc<RefCell<World>>,
+    call: Call,
+}
+
+thread_local! {
+    /// The call that is running. Ambient, because imports are ambient in a component.
+    static CURRENT: RefCell<Option<Frame>> = const { RefCell::new(None) };
+}
+
+/// Runs plugin code as this call, and hands the call back.
+pub(super) fn within<T>(world: &Rc<RefCell<World>>, call: Call, run: impl FnOnce() -> T) -> (T, Call) {
+    let outer = CURRENT.replace(Some(Frame { world: Rc::clone(world), call }));
+    let result = run();
+    let frame = CURRENT.replace(outer);
+    (result, frame.map(|frame| frame.call).unwrap_or_default())
+}
+
+/// One import.
+#[track_caller]
+pub(super) fn import<T>(act: impl FnOnce(&mut Call, &mut World) -> T) -> T {
+    CURRENT.with_borrow_mut(|current| {
+        let Some(frame) = current else { fail("an import was called outside a handler: call it through the harness, or `Harness::inside`") };
+        frame.call.imports += 1;
+        if frame.call.imports > MAX_IMPORTS {
+            fail("a call may make 10 000 imports");
+        }
+        act(&mut frame.call, &mut frame.world.borrow_mut())
+    })
+}

@@ -1,0 +1,82 @@
+//! Who a client of the harness is: the claims of a token that was checked, or none.
+
+use serde_json::{Map, Value};
+
+use crate::caller::User;
+
+/// A token's claims, or none: a visitor. From [`user`] or [`visitor`].
+#[derive(Debug, Clone)]
+pub struct Identity(Option<Claims>);
+
+#[derive(Debug, Clone)]
+struct Claims {
+    id: String,
+    all: Map<String, Value>,
+}
+
+/// A user with this id, and a name only where [`Identity::name`] gives one.
+pub fn user(id: &str) -> Identity {
+    let mut all = Map::new();
+    all.insert("sub".into(), id.into());
+    Identity(Some(Claims { id: id.to_owned(), all }))
+}
+
+/// A client without a token.
+pub fn visitor() -> Identity {
+    Identity(None)
+}
+
+impl Identity {
+    /// The claim `name`.
+    #[must_use]
+    pub fn name(self, name: &str) -> Self {
+        self.claim("name", name)
+    }
+
+    /// The claim `email`.
+    #[must_use]
+    pub fn email(self, email: &str) -> Self {
+        self.claim("email", email)
+    }
+
+    /// The claim `image`.
+    #[must_use]
+    pub fn image(self, image: &str) -> Self {
+        self.claim("image", image)
+    }
+
+    /// The claim `role`.
+    #[must_use]
+    pub fn role(self, role: &str) -> Self {
+        self.claim("role", role)
+    }
+
+    /// The claim `tenant`.
+    #[must_use]
+    pub fn tenant(self, tenant: &str) -> Self {
+        self.claim("tenant", tenant)
+    }
+
+    /// Any claim. A visitor has none.
+    #[must_use]
+    pub fn claim(mut self, name: &str, value: impl Into<Value>) -> Self {
+        if let Some(claims) = &mut self.0 {
+            claims.all.insert(name.to_owned(), value.into());
+        }
+        self
+    }
+
+    pub(super) fn into_user(self) -> Option<User> {
+        let Claims { id, all } = self.0?;
+        let text = |names: &[&str]| names.iter().find_map(|name| Some(all.get(*name)?.as_str()?.to_owned()));
+        Some(User {
+            id,
+            name: text(&["name"]),
+            email: text(&["email"]),
+            image: text(&["image"]),
+            role: text(&["role"]),
+            tenant: text(&["tenant", "companyId"]),
+            claims: Value::Object(all.clone()).to_string(),
+        })
+    }
+}
