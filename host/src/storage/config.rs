@@ -21,7 +21,7 @@ pub struct Config {
     pub group_bytes: usize,
     /// Bytes of memory for pages of the database, half of them the writer's. Default 64 MiB.
     pub cache: usize,
-    /// Connections that read; more readers than this wait for one another, for microseconds. Default 8.
+    /// Connections that read, and share the other half of the cache; a fifth reader waits, for microseconds. Default 4.
     pub readers: usize,
     /// Bytes of the log after which it is copied into the database. More of it makes writing cheaper, and a start after a crash
     /// slower: about 20 ms for the default of 16 MiB.
@@ -45,7 +45,7 @@ impl Default for Config {
             group: 1024,
             group_bytes: 8 << 20,
             cache: 64 << 20,
-            readers: 8,
+            readers: 4,
             log: 16 << 20,
             size: 0,
             handled_for: Duration::from_secs(24 * 60 * 60),

@@ -71,6 +71,11 @@ pub(super) struct Opened {
 pub(super) fn open(dir: &Path, config: &Config) -> Result<Opened, OpenError> {
     let unwritable = |e: io::Error| OpenError::NotWritable { path: dir.to_owned(), reason: e.to_string() };
     fs::create_dir_all(dir).map_err(unwritable)?;
+    // A new directory that its parent forgets in a power cut takes everything with it.
+    if let Some(parent) = dir.canonicalize().map_err(unwritable)?.parent() {
+        // Not every file system syncs directories, and not every parent may be read.
+        let _ = File::open(parent).and_then(|parent| parent.sync_all());
+    }
     let lock = lock(dir)?;
     let file = dir.join(FILE);
     let failed = |e: rusqlite::Error| explain(&file, &e);

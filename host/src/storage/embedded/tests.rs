@@ -157,6 +157,33 @@ async fn a_full_disk_refuses_and_recovers() {
 }
 
 #[tokio::test]
+async fn a_group_that_is_not_written_acknowledges_nothing() {
+    let dir = Dir::new();
+    let storage = open(&dir.0, &Config::default());
+    let ran = Arc::new(AtomicU64::new(0));
+    let handle = |n: usize| {
+        let ran = ran.clone();
+        let handled = Some(HandledId { plugin: plugin("chat"), id: "m1".to_owned() });
+        let effects = Box::pin(async move {
+            ran.fetch_add(1, Ordering::Relaxed);
+        });
+        storage.commit(WriteSet { handled, ..append(n) }, effects)
+    };
+    let other = rusqlite::Connection::open(dir.0.join("storage.sqlite")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let (first, second, letter) = (handle(1), handle(2), storage.outbox_done(1));
+    // The second must not hear that its message was handled: the first one's handling came to nothing.
+    assert!(matches!(first.await, Err(CommitError::Unavailable(_))));
+    assert!(matches!(second.await, Err(CommitError::Unavailable(_))));
+    assert!(letter.await.is_err());
+    other.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(ran.load(Ordering::Relaxed), 0);
+    assert!(log(&storage).await.is_empty());
+    handle(3).await.unwrap();
+    assert_eq!((ran.load(Ordering::Relaxed), log(&storage).await.len()), (1, 1));
+}
+
+#[tokio::test]
 async fn a_full_queue_refuses_after_its_wait() {
     let dir = Dir::new();
     let config = Config { queue: 2, group: 1, queue_wait: std::time::Duration::from_millis(20), ..Config::default() };

@@ -194,6 +194,9 @@ impl Writer {
     }
 
     /// One transaction. Whether each piece of work is a set, and what came of it; or the error that undid them all.
+    ///
+    /// Going on after a failed sync is sound: the next group's pages overwrite those that failed, at the same place in the log, and
+    /// are synced with it; nothing that was synced before is written again.
     fn write(&mut self, work: Vec<Work>) -> rusqlite::Result<Vec<(bool, Result<bool, CommitError>)>> {
         let now_ms = self.clock.now_ms();
         let forget_ms = now_ms.saturating_sub(u64::try_from(self.limits.handled_for.as_millis()).unwrap_or(u64::MAX));
