@@ -17,9 +17,9 @@ pub fn rfc3339(unix_ms: u64) -> String {
     let (year, month, day) = civil(days);
     let (hour, minute, second) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60);
     let mut text = String::with_capacity(24);
-    for (number, width, then) in [
-        (year, 4, '-'), (month, 2, '-'), (day, 2, 'T'), (hour, 2, ':'), (minute, 2, ':'), (second, 2, '.'), (ms % 1000, 3, 'Z'),
-    ] {
+    for (number, width, then) in
+        [(year, 4, '-'), (month, 2, '-'), (day, 2, 'T'), (hour, 2, ':'), (minute, 2, ':'), (second, 2, '.'), (ms % 1000, 3, 'Z')]
+    {
         push_digits(&mut text, number, width);
         text.push(then);
     }

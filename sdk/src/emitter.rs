@@ -7,12 +7,7 @@ use std::{fmt, marker::PhantomData};
 
 use serde::Serialize;
 
-use crate::{
-    EffectError,
-    bindings::hubbub::plugin::emitter::Delivery,
-    host,
-    json::args,
-};
+use crate::{EffectError, bindings::hubbub::plugin::emitter::Delivery, host, json::args};
 
 type Answer = Result<(), EffectError>;
 

@@ -20,9 +20,7 @@ impl Place {
     fn matches(&self, namespace: &str) -> bool {
         match self.path.split_once('{') {
             None => self.path == namespace,
-            Some((literal, _)) => {
-                namespace.strip_prefix(literal).is_some_and(|param| !param.is_empty() && !param.contains('/'))
-            }
+            Some((literal, _)) => namespace.strip_prefix(literal).is_some_and(|param| !param.is_empty() && !param.contains('/')),
         }
     }
 }
@@ -43,6 +41,12 @@ pub fn unknown_event() -> Refusal {
 #[cold]
 pub fn unknown(kind: &str, name: &str) -> Refusal {
     Refusal::internal(format_args!("no handler for the {kind} {name}"))
+}
+
+/// A handler that could not reach storage, or failed by its own fault, says the event's own sentence, as the host does where a
+/// call traps or cannot commit.
+pub fn on_failure(sentence: &str, answer: Result<Option<String>>) -> Result<Option<String>> {
+    answer.map_err(|refusal| if refusal.is_failure() { Refusal { message: sentence.to_owned(), ..refusal } } else { refusal })
 }
 
 /// A disconnect answers nobody, so what went wrong in it goes to the log.
@@ -184,7 +188,10 @@ macro_rules! export_plugin {
                     with(|plugin| plugin.on_connect(caller)).map_err(failure)
                 }
 
-                fn on_event(caller: types::Caller, event: handler::Event) -> ::core::result::Result<::core::option::Option<::std::string::String>, Refusal> {
+                fn on_event(
+                    caller: types::Caller,
+                    event: handler::Event,
+                ) -> ::core::result::Result<::core::option::Option<::std::string::String>, Refusal> {
                     with(|plugin| plugin.on_event(caller, event))
                 }
 
@@ -199,7 +206,7 @@ macro_rules! export_plugin {
 
                 fn on_timer(timer: handler::DueTimer) -> ::core::result::Result<(), handler::Failure> {
                     with(|plugin| plugin.on_timer(timer)).map_err(failure)
-                }
+        }
             }
 
             $crate::bindings::export_handler!(Component with_types_in $crate::bindings);

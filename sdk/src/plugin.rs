@@ -1,8 +1,8 @@
 //! What a plugin is to the host. `#[plugin]` writes it from an `impl` block; nobody implements it by hand.
 
-use crate::bindings::hubbub::plugin::types;
-use crate::bindings::exports::hubbub::plugin::handler;
 use crate::Refusal;
+use crate::bindings::exports::hubbub::plugin::handler;
+use crate::bindings::hubbub::plugin::types;
 
 /// A plugin, as `#[plugin]` implements it. The calls and their contracts are those of `wit/plugin.wit`.
 pub trait Plugin: Sized + 'static {

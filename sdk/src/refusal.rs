@@ -6,6 +6,10 @@ use std::time::Duration;
 pub use crate::bindings::hubbub::plugin::types::{EffectError, Refusal, RefusalCode};
 use crate::{log, store};
 
+/// What clients read where an import failed.
+const INTERNAL: &str = "Internal error";
+const UNAVAILABLE: &str = "Service unavailable";
+
 /// What a handler answers. Everything that the call has collected is dropped where it is an error.
 pub type Result<T = (), E = Refusal> = std::result::Result<T, E>;
 
@@ -55,7 +59,12 @@ impl Refusal {
     #[cold]
     pub fn internal(detail: impl std::fmt::Display) -> Self {
         log::error(&detail.to_string());
-        Self::new(RefusalCode::Internal, "Internal error")
+        Self::new(RefusalCode::Internal, INTERNAL)
+    }
+
+    /// Whether it speaks of a failed import, and not in the plugin's own words.
+    pub(crate) fn is_failure(&self) -> bool {
+        self.message == INTERNAL || self.message == UNAVAILABLE
     }
 }
 
@@ -77,7 +86,7 @@ impl From<store::Error> for Refusal {
     #[cold]
     fn from(error: store::Error) -> Self {
         match error {
-            store::Error::Unavailable => Self::unavailable("Service unavailable"),
+            store::Error::Unavailable => Self::unavailable(UNAVAILABLE),
             other => Self::internal(other),
         }
     }

@@ -162,10 +162,7 @@ impl<'a> Scan<'a> {
             (None, Some(_)) => after_all(self.prefix),
         };
         let entries = host::store::scan(start, &end, limit, self.reverse)?;
-        entries
-            .into_iter()
-            .map(|entry| Ok(Entry { value: decode(&entry.key, &entry.value)?, key: entry.key }))
-            .collect()
+        entries.into_iter().map(|entry| Ok(Entry { value: decode(&entry.key, &entry.value)?, key: entry.key })).collect()
     }
 }
 

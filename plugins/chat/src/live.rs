@@ -109,3 +109,6 @@ pub(crate) fn counted(counted: &Counted) -> Result<()> {
     let count = UserCount { video_id: video.to_owned(), count: counted.users + counted.visitors };
     Ok(USER_COUNT.to_room(&counted.room, &count)?)
 }
+
+#[cfg(test)]
+mod tests;

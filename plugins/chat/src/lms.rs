@@ -1,17 +1,13 @@
 //! A course's chat: for its participants only, stored before it is told, and never told in raw HTML.
 
-use hubbub_sdk::{
-    Refusal, Result, User,
-    budget::Budget,
-    clock,
-    emitter::Emits,
-    payload::Id,
-    rooms, store,
-};
+use hubbub_sdk::{Refusal, Result, User, budget::Budget, clock, emitter::Emits, payload::Id, rooms, store};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{participants, sanitize};
+use crate::{
+    participants::{self, Participant},
+    sanitize,
+};
 
 pub(crate) mod history;
 pub(crate) mod unread;
@@ -101,14 +97,15 @@ fn not_authorized() -> Refusal {
 }
 
 pub(crate) fn join(user: &User, ChatId { chat_id }: ChatId) -> Result<Joined> {
-    let me = participants::find(&chat_id, &user.id)?.ok_or_else(not_authorized)?;
+    let listed = participants::find(&chat_id, &user.id)?.ok_or_else(not_authorized)?;
     let room = room(&chat_id);
     if !rooms::joined(&room)? {
         rooms::join(&room)?;
-        JOINED.to_room(&room, &Person { user_id: user.id.clone(), name: user.name.clone().unwrap_or(me.name) })?;
+        JOINED.to_room(&room, &Person { user_id: user.id.clone(), name: name(user, Some(listed)) })?;
     }
     let everyone = participants::all(&chat_id)?;
-    let participants = everyone.into_iter().map(|one| Shown { user_id: one.user_id.into_string(), name: one.name, role: one.role });
+    let participants =
+        everyone.into_iter().map(|one| Shown { user_id: one.user_id.into_string(), name: one.name, role: one.role });
     Ok(Joined { participants: participants.collect(), online_count: rooms::size(NAMESPACE, &room)?.users, chat_id })
 }
 
@@ -146,11 +143,12 @@ fn author(chat: &str, user: &User) -> Result<Author> {
         return Ok(Author { name: name.clone(), image: Some(image.clone()) });
     }
     let listed = participants::find(chat, &user.id)?;
-    let (name, image) = listed.map_or((None, None), |one| (Some(one.name), one.image));
-    Ok(Author {
-        name: user.name.clone().or(name).unwrap_or_else(|| user.id.clone()),
-        image: user.image.clone().or(image),
-    })
+    let image = listed.as_ref().and_then(|one| one.image.clone());
+    Ok(Author { image: user.image.clone().or(image), name: name(user, listed) })
+}
+
+fn name(user: &User, listed: Option<Participant>) -> String {
+    user.name.clone().or_else(|| listed.map(|one| one.name)).unwrap_or_else(|| user.id.clone())
 }
 
 /// Straight to the room: no store, no bus.
@@ -167,7 +165,11 @@ pub(crate) fn leave(user: &User, chat: ChatId) -> Result<ChatId> {
     let room = room(&chat.chat_id);
     if rooms::joined(&room)? {
         rooms::leave(&room)?;
-        LEFT.to_room(&room, &Person { user_id: user.id.clone(), name: user.display_name().to_owned() })?;
+        let listed = participants::find(&chat.chat_id, &user.id)?;
+        LEFT.to_room(&room, &Person { user_id: user.id.clone(), name: name(user, listed) })?;
     }
     Ok(chat)
 }
+
+#[cfg(test)]
+mod tests;

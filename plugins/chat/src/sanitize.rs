@@ -5,8 +5,7 @@ use std::{cell::OnceCell, collections::HashSet};
 use ammonia::Builder;
 
 /// Formatting and links. No images, no styles, no classes, no ids.
-const TAGS: [&str; 15] =
-    ["a", "b", "blockquote", "br", "code", "del", "em", "i", "li", "ol", "p", "pre", "s", "strong", "ul"];
+const TAGS: [&str; 15] = ["a", "b", "blockquote", "br", "code", "del", "em", "i", "li", "ol", "p", "pre", "s", "strong", "ul"];
 
 /// Where a link may lead.
 const SCHEMES: [&str; 3] = ["http", "https", "mailto"];
@@ -41,3 +40,6 @@ fn rules_of_the_house() -> Builder<'static> {
         .link_rel(Some("noopener noreferrer nofollow"));
     rules
 }
+
+#[cfg(test)]
+mod tests;

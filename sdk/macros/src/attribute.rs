@@ -31,9 +31,9 @@ impl Parse for Argument {
         if input.peek(LitStr) {
             return Ok(Self::Text(input.parse()?));
         }
-        let key: Ident = input.parse().map_err(|error| {
-            syn::Error::new(error.span(), "expected a text in quotes, a word, or `key = value`")
-        })?;
+        let key: Ident = input
+            .parse()
+            .map_err(|error| syn::Error::new(error.span(), "expected a text in quotes, a word, or `key = value`"))?;
         if !input.peek(Token![=]) {
             return Ok(Self::Key(key, None));
         }

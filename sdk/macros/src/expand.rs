@@ -141,9 +141,8 @@ fn by_namespace(model: &Model, wanted: fn(&Call) -> bool) -> Vec<TokenStream> {
                 _ => None,
             };
             let path = namespace(model, named);
-            let value = handler.signature.payloads().next().map(|ty| {
-                quote_spanned!(ty.span()=> let arg0 = glue::value::<#ty>(&auth)?;)
-            });
+            let value =
+                handler.signature.payloads().next().map(|ty| quote_spanned!(ty.span()=> let arg0 = glue::value::<#ty>(&auth)?;));
             let call = call(handler, &quote!(event));
             let done = match handler.signature.answer {
                 Answer::Nothing => quote!({ #call; ::core::result::Result::Ok(()) }),
@@ -164,7 +163,10 @@ fn events(model: &Model) -> Vec<TokenStream> {
             (Answer::Reply(ty), Some(under)) => quote_spanned!(ty.span()=> glue::reply(#under, &#call?)),
             _ => quote!(#call.map(|()| ::core::option::Option::None)),
         };
-        quote!((#path, #name) => { #args #answer })
+        match &event.on_failure {
+            Some(sentence) => quote!((#path, #name) => glue::on_failure(#sentence, (|| { #args #answer })())),
+            None => quote!((#path, #name) => { #args #answer }),
+        }
     };
     model
         .handlers
@@ -194,9 +196,11 @@ fn messages(model: &Model) -> Vec<TokenStream> {
         .iter()
         .filter_map(|handler| {
             let Call::Message { topic } = &handler.call else { return None };
-            let value = handler.signature.payloads().next().map(|ty| {
-                quote_spanned!(ty.span()=> let arg0 = glue::value::<#ty>(&message.data)?;)
-            });
+            let value = handler
+                .signature
+                .payloads()
+                .next()
+                .map(|ty| quote_spanned!(ty.span()=> let arg0 = glue::value::<#ty>(&message.data)?;));
             let call = call(handler, &quote!(message));
             Some(quote!(#topic => { #value #call }))
         })
@@ -218,9 +222,11 @@ fn timers(model: &Model) -> Vec<TokenStream> {
                 Some((literal, _)) => quote!(timer.key.starts_with(#literal)),
                 None => quote!(timer.key == #pattern),
             };
-            let value = handler.signature.payloads().next().map(|ty| {
-                quote_spanned!(ty.span()=> let arg0 = glue::value::<#ty>(&payload)?;)
-            });
+            let value = handler
+                .signature
+                .payloads()
+                .next()
+                .map(|ty| quote_spanned!(ty.span()=> let arg0 = glue::value::<#ty>(&payload)?;));
             let call = call(handler, &quote!(timer));
             Some(quote! {
                 if #matches {

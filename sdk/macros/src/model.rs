@@ -51,11 +51,17 @@ impl Model {
                 if known.iter().any(|namespace| namespace.path.value() == named.value()) {
                     return Ok(named);
                 }
-                let why = format!("the plugin takes part in no namespace {0:?}: add `#[door({0:?}, …)]` or `#[namespace({0:?})]`", named.value());
+                let why = format!(
+                    "the plugin takes part in no namespace {0:?}: add `#[door({0:?}, …)]` or `#[namespace({0:?})]`",
+                    named.value()
+                );
                 Err(syn::Error::new(named.span(), why))
             }
             (None, [only]) => Ok(&only.path),
-            (None, []) => Err(syn::Error::new(at.span(), "the plugin takes part in no namespace: add `#[door(…)]` or `#[namespace(…)]` above the block")),
+            (None, []) => Err(syn::Error::new(
+                at.span(),
+                "the plugin takes part in no namespace: add `#[door(…)]` or `#[namespace(…)]` above the block",
+            )),
             (None, _) => Err(syn::Error::new(at.span(), "which namespace? Say `namespace = \"…\"`")),
         }
     }
@@ -66,9 +72,8 @@ impl Model {
 }
 
 pub(crate) fn read(attribute: TokenStream, item: TokenStream) -> syn::Result<Model> {
-    let mut block: ItemImpl = syn::parse2(item).map_err(|error| {
-        syn::Error::new(error.span(), "`#[plugin]` stands on the plugin's `impl` block")
-    })?;
+    let mut block: ItemImpl =
+        syn::parse2(item).map_err(|error| syn::Error::new(error.span(), "`#[plugin]` stands on the plugin's `impl` block"))?;
     if let Some((_, path, _)) = &block.trait_ {
         return Err(syn::Error::new_spanned(path, "`#[plugin]` stands on a plain `impl` block, not on one of a trait"));
     }
@@ -87,7 +92,8 @@ pub(crate) fn read(attribute: TokenStream, item: TokenStream) -> syn::Result<Mod
     };
     given.finish()?;
     check_name(&model.name)?;
-    block.attrs = block.attrs.into_iter().filter_map(|attribute| above(&mut model, attribute).transpose()).collect::<Result<_, _>>()?;
+    block.attrs =
+        block.attrs.into_iter().filter_map(|attribute| above(&mut model, attribute).transpose()).collect::<Result<_, _>>()?;
     for item in &mut block.items {
         if let ImplItem::Fn(method) = item {
             model.handlers.extend(handler::of(method)?);
@@ -172,7 +178,10 @@ fn check(model: &Model) -> syn::Result<()> {
             Call::Authorize { namespace } => {
                 let owned = |known: &&Namespace| known.path.value() == namespace.value() && known.door.is_some();
                 if model.namespaces.iter().find(owned).is_none() {
-                    return Err(syn::Error::new(namespace.span(), "only the owner of a namespace authorizes: it has no `#[door]` here"));
+                    return Err(syn::Error::new(
+                        namespace.span(),
+                        "only the owner of a namespace authorizes: it has no `#[door]` here",
+                    ));
                 }
                 (format!("authorize {}", namespace.value()), namespace.span())
             }

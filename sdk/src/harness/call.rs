@@ -167,7 +167,9 @@ pub(super) fn within<T>(world: &Rc<RefCell<World>>, call: Call, run: impl FnOnce
 #[track_caller]
 pub(super) fn import<T>(act: impl FnOnce(&mut Call, &mut World) -> T) -> T {
     CURRENT.with_borrow_mut(|current| {
-        let Some(frame) = current else { fail("an import was called outside a handler: call it through the harness, or `Harness::inside`") };
+        let Some(frame) = current else {
+            fail("an import was called outside a handler: call it through the harness, or `Harness::inside`")
+        };
         frame.call.imports += 1;
         if frame.call.imports > MAX_IMPORTS {
             fail("a call may make 10 000 imports");

@@ -71,7 +71,8 @@ pub(super) fn connect<P: Plugin>(world: &Shared, namespace: &str, user: Option<U
     };
     let about = About { socket, namespace: namespace.to_owned(), user: user.clone() };
     if authorize {
-        let ran = twice::<P, _>(world, Some(&about), None, "authorize", |plugin| plugin.authorize(caller(&about), auth.to_owned()));
+        let ran =
+            twice::<P, _>(world, Some(&about), None, "authorize", |plugin| plugin.authorize(caller(&about), auth.to_owned()));
         match ran {
             Ok((answer, _)) => answer.map_err(|refusal| refusal.message)?,
             Err(_) => return Err("Internal error".to_owned()),

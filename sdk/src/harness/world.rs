@@ -11,12 +11,7 @@ use super::{
 };
 use crate::{
     Refusal,
-    bindings::hubbub::plugin::{
-        emitter::Delivery,
-        log::Level,
-        rooms::RoomSize,
-        types::User,
-    },
+    bindings::hubbub::plugin::{emitter::Delivery, log::Level, rooms::RoomSize, types::User},
     glue::handler::{Description, Namespace, Tenancy},
 };
 
@@ -342,7 +337,8 @@ impl World {
         match to {
             To::Caller => (caller.into_iter().collect(), Delivery::empty()),
             To::Rooms { namespace, rooms, except, how } => {
-                let all = |rooms: &[Scoped]| rooms.iter().flat_map(|room| self.room_or_user(namespace, room)).collect::<BTreeSet<_>>();
+                let all =
+                    |rooms: &[Scoped]| rooms.iter().flat_map(|room| self.room_or_user(namespace, room)).collect::<BTreeSet<_>>();
                 (&all(rooms) - &all(except), *how)
             }
             To::Users { namespace, users, how } => {

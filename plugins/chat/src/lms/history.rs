@@ -18,11 +18,14 @@ const DEFAULT_PAGE: u32 = 50;
 /// The digits that `store::append` puts behind the prefix.
 const POSITION_DIGITS: usize = 20;
 
+/// How many messages of one chat may be on their way at the same time.
+const ON_THEIR_WAY: u32 = 100;
+
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Asked {
     chat_id: Id,
-    /// `nextBefore` of the page before.
+    /// `nextBefore` of the page before, or a message's id.
     before: Option<Id>,
     /// 1–100; 50 where it is absent.
     limit: Option<u32>,
@@ -47,7 +50,7 @@ pub(crate) fn page(user: &User, Asked { chat_id, before, limit }: Asked) -> Resu
     participants::find(&chat_id, &user.id)?.ok_or_else(not_authorized)?;
     let prefix = prefix(&chat_id);
     let limit = limit.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE);
-    let before = before.map(|before| position(&before).map(|digits| format!("{prefix}{digits}"))).transpose()?;
+    let before = before.map(|before| key_before(&prefix, &before)).transpose()?;
     let mut scan = store::prefix(&prefix).reverse();
     if let Some(before) = &before {
         scan = scan.before(before);
@@ -64,9 +67,33 @@ pub(crate) fn page(user: &User, Asked { chat_id, before, limit }: Asked) -> Resu
     })
 }
 
-fn position(before: &str) -> Result<&str> {
+/// The key that `before` means: a position of `nextBefore`, or a message's id.
+fn key_before(prefix: &str, before: &str) -> Result<String> {
     if before.len() == POSITION_DIGITS && before.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Ok(before);
+        return Ok(format!("{prefix}{before}"));
     }
-    Err(Refusal::invalid("before: must be nextBefore of another page"))
+    find(prefix, before)?.ok_or_else(|| Refusal::not_found("Message not found"))
+}
+
+/// The key of a message, found by halving: ids grow with the time at which a message was begun, keys with the time at which it
+/// was stored. The two orders differ only among messages that were on their way together, so the last step looks around.
+fn find(prefix: &str, id: &str) -> Result<Option<String>> {
+    let at = |position: u128| format!("{prefix}{position:0POSITION_DIGITS$}");
+    let (mut low, mut high) = (0, 10u128.pow(POSITION_DIGITS as u32));
+    while low < high {
+        let middle = u128::midpoint(low, high);
+        match store::prefix(prefix).from(&at(middle)).read::<Named>(1)?.first() {
+            Some(next) if *next.value.id < *id => low = next.key[prefix.len()..].parse().unwrap_or(middle) + 1,
+            _ => high = middle,
+        }
+    }
+    let middle = at(low);
+    let around = store::prefix(prefix).from(&middle).read::<Named>(ON_THEIR_WAY)?.into_iter();
+    let around = around.chain(store::prefix(prefix).before(&middle).reverse().read(ON_THEIR_WAY)?);
+    Ok(around.into_iter().find(|entry| entry.value.id == id).map(|entry| entry.key))
+}
+
+#[derive(Deserialize)]
+struct Named {
+    id: String,
 }

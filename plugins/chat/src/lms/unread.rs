@@ -42,7 +42,7 @@ pub(crate) fn read(user: &User, ChatId { chat_id }: ChatId) -> Result<Count> {
 }
 
 /// What others have said since the user last read.
-fn count(chat: &str, user: &str) -> Result<i64> {
+pub(super) fn count(chat: &str, user: &str) -> Result<i64> {
     let seen: Position = store::get(&seen(chat, user))?.unwrap_or_default();
     let now = now(chat, user)?;
     Ok((now.total - seen.total) - (now.own - seen.own))

@@ -28,9 +28,9 @@ pub(super) fn describe(model: &Model) -> TokenStream {
     let reads = &model.reads_data_versions;
     let tenancy = if model.tenancy_required { quote!(Required) } else { quote!(None) };
     let namespaces = model.namespaces.iter().map(|known| namespace(model, known));
-    let rooms = model.rooms.iter().map(|(namespace, pattern)| {
-        quote!(glue::handler::RoomPattern { namespace: #namespace.into(), pattern: #pattern.into() })
-    });
+    let rooms = model.rooms.iter().map(
+        |(namespace, pattern)| quote!(glue::handler::RoomPattern { namespace: #namespace.into(), pattern: #pattern.into() }),
+    );
     let events = model.handlers.iter().filter_map(|handler| event(model, handler));
     let replies = model.handlers.iter().filter_map(|handler| reply(model, handler));
     let emits = model.emits.iter().map(|path| quote_spanned!(path.span()=> glue::emitted(#path)));
