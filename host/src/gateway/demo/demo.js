@@ -61,7 +61,6 @@ async function enter() {
 function connect(first) {
   show("connecting", "Connecting…");
   socket = io(NAMESPACE, {
-    transports: ["websocket", "polling"],
     reconnectionDelay: 250,
     reconnectionDelayMax: 2000,
     // Called for every connection, so a server that forgot us (or has a new key) meets us anew. Without a token the server
