@@ -206,10 +206,10 @@ macro_rules! export_plugin {
 
                 fn on_timer(timer: handler::DueTimer) -> ::core::result::Result<(), handler::Failure> {
                     with(|plugin| plugin.on_timer(timer)).map_err(failure)
-        }
+                }
             }
 
-            $crate::bindings::export_handler!(Component with_types_in $crate::bindings);
+    $crate::bindings::export_handler!(Component with_types_in $crate::bindings);
         };
     };
 }

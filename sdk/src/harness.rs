@@ -225,3 +225,6 @@ impl<P: Plugin> Harness<P> {
 fn fail(sentence: &str) -> ! {
     panic!("{sentence}")
 }
+
+#[cfg(test)]
+mod tests;

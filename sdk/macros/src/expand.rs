@@ -164,7 +164,7 @@ fn events(model: &Model) -> Vec<TokenStream> {
             _ => quote!(#call.map(|()| ::core::option::Option::None)),
         };
         match &event.on_failure {
-            Some(sentence) => quote!((#path, #name) => glue::on_failure(#sentence, (|| { #args #answer })())),
+            Some(sentence) => quote!((#path, #name) => glue::on_failure(#sentence, (|| { #args #answer })()),),
             None => quote!((#path, #name) => { #args #answer }),
         }
     };

@@ -17,3 +17,6 @@ pub fn plugin(attribute: TokenStream, item: TokenStream) -> TokenStream {
         .unwrap_or_else(|error| error.into_compile_error())
         .into()
 }
+
+#[cfg(test)]
+mod tests;

@@ -188,7 +188,8 @@ pub(super) fn advance<P: Plugin>(world: &Shared, time: Duration) {
 
 #[track_caller]
 fn run_timers<P: Plugin>(world: &Shared) {
-    for due in due_timers(&mut world.borrow_mut()) {
+    let due = due_timers(&mut world.borrow_mut());
+    for due in due {
         let (key, tenant) = (due.key.clone(), due.tenant.clone());
         let ran = twice::<P, _>(world, None, tenant, "on_timer", |plugin| plugin.on_timer(due.clone()));
         if let Err(failure) = commit(world, ran, 0) {

@@ -1,0 +1,85 @@
+//! Every mistake that the attribute can see, and what it says to it.
+
+use std::str::FromStr;
+
+use proc_macro2::TokenStream;
+
+use crate::model;
+
+/// Reads a plugin and expects an error with this sentence.
+#[track_caller]
+fn wrong(attribute: &str, item: &str, says: &str) {
+    let tokens = |text| TokenStream::from_str(text).expect("the test's own code is Rust");
+    let Err(error) = model::read(tokens(attribute), tokens(item)) else { panic!("no error in {item}") };
+    assert_eq!(error.to_string(), says);
+}
+
+const DOOR: &str = r#"#[door("/", token = "optional")]"#;
+
+#[test]
+fn a_plugin_says_what_it_is() {
+    let item = "impl Ping {}";
+    wrong(r#"name = "Ping""#, item, "expected lower case letters, digits and `-`, beginning with a letter, at most 64");
+    wrong(r#"name = ping"#, item, "expected a text in quotes");
+    wrong(r#"name = "ping", data_version = "1""#, item, "expected a number");
+    wrong(r#"name = "ping", tenancy = "some""#, item, "expected \"none\" or \"required\"");
+    let known = "unknown key `nam`; known here: name, version, data_version, reads_data_versions, tenancy";
+    wrong(r#"name = "ping", nam = 1"#, item, known);
+    wrong(r#"name = "ping""#, "struct Ping;", "`#[plugin]` stands on the plugin's `impl` block");
+    let plain = "`#[plugin]` stands on a plain `impl` block, not on one of a trait";
+    wrong(r#"name = "ping""#, "impl Drop for Ping {}", plain);
+}
+
+#[test]
+fn a_door_says_whom_it_lets_in() {
+    let on = |above: &str, says: &str| wrong(r#"name = "ping""#, &format!("{above} impl Ping {{}}"), says);
+    on("#[door]", "expected the namespace in quotes");
+    on(r#"#[door("/")]"#, "expected `token = \"required\"` or `token = \"optional\"`");
+    on(r#"#[door("/", token = "maybe")]"#, "expected \"required\" or \"optional\"");
+    on(r#"#[door("/", token = "required", roles = "ADMIN")]"#, "expected `roles = […]`");
+    on(
+        r#"#[door("/", token = "required", rols = [])]"#,
+        "unknown key `rols`; known here: token, claims, roles, missing, invalid, forbidden",
+    );
+    on(&format!("{DOOR} #[namespace(\"/\")]"), "this namespace is there already");
+    let nowhere = "the plugin takes part in no namespace \"/x\": add `#[door(\"/x\", …)]` or `#[namespace(\"/x\")]`";
+    on(r#"#[room("/x", "hall")]"#, nowhere);
+}
+
+#[test]
+fn a_handler_fits_its_call() {
+    let on = |method: &str, says: &str| wrong(r#"name = "ping""#, &format!("{DOOR} impl Ping {{ {method} }}"), says);
+    on("#[on] fn f() -> Result<()> {}", "expected the event's name in quotes");
+    on(
+        r#"#[on("a", replyy)] fn f() -> Result<()> {}"#,
+        "unknown key `replyy`; known here: reply, namespace, invalid, on_failure",
+    );
+    on(r#"#[on("a")] fn f() -> u32 {}"#, "expected `Result<()>` or `Result<Reply>`");
+    on(r#"#[on("a")] fn f() {}"#, "expected `Result<()>` or `Result<Reply>`");
+    on(r#"#[on("a", reply)] fn f() -> Result<()> {}"#, "`reply` wants a handler that returns `Result<Reply>`");
+    on(r#"#[on("a")] async fn f() -> Result<()> {}"#, "a handler is not async: every import answers at once");
+    let state = "expected `&self`: a plugin keeps no state, it may be replaced at any time";
+    on(r#"#[on("a")] fn f(&mut self) -> Result<()> {}"#, state);
+    on(r#"#[on_message("a.b")] fn f(who: &Caller) -> Result<()> {}"#, "this call has no caller: it comes from no client");
+    on(r#"#[on_message("a.b")] fn f(a: A, b: B) -> Result<()> {}"#, "one payload at most here");
+    on(r#"#[on_connect("/")] fn f(who: &Caller, a: A) -> Result<()> {}"#, "this call has no payload");
+    on(r#"#[on_connect("/")] fn f(who: &Caller) -> Result<u32> {}"#, "expected `Result<()>`");
+    on(r#"#[schedule("s", every_ms = 10, scope = "once")] fn f() -> Result<()> {}"#, "a schedule runs every 100 ms at most");
+    on("fn init() -> Self {}", "expected `fn init(config: Config) -> Result<Self, String>`");
+}
+
+#[test]
+fn a_handler_is_for_a_namespace_of_the_plugin_and_the_only_one_for_its_call() {
+    let nowhere = "the plugin takes part in no namespace: add `#[door(…)]` or `#[namespace(…)]` above the block";
+    wrong(r#"name = "ping""#, r#"impl Ping { #[on("a")] fn f() -> Result<()> {} }"#, nowhere);
+    let on = |method: &str, says: &str| {
+        wrong(r#"name = "ping""#, &format!("{DOOR} #[namespace(\"/b\")] impl Ping {{ {method} }}"), says);
+    };
+    on(r#"#[on("a")] fn f() -> Result<()> {}"#, "which namespace? Say `namespace = \"…\"`");
+    let unknown = "the plugin takes part in no namespace \"/x\": add `#[door(\"/x\", …)]` or `#[namespace(\"/x\")]`";
+    on(r#"#[on("a", namespace = "/x")] fn f() -> Result<()> {}"#, unknown);
+    let twice = r#"#[on("a", namespace = "/b")] fn f() -> Result<()> {} #[on("a", namespace = "/b")] fn g() -> Result<()> {}"#;
+    on(twice, "this is handled already");
+    let owner = "only the owner of a namespace authorizes: it has no `#[door]` here";
+    on(r#"#[authorize("/b")] fn f(who: &Caller) -> Result<()> {}"#, owner);
+}

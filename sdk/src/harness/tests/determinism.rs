@@ -1,0 +1,100 @@
+//! What differs from run to run is found: state, clocks of its own, the order of a standard map.
+
+use std::{
+    cell::Cell,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use serde_json::json;
+
+use crate::{
+    Caller, Result,
+    budget::Budget,
+    collections::{HashMap, HashSet},
+    harness::{Harness, user},
+    plugin, random, store,
+};
+
+static CALLS: AtomicU64 = AtomicU64::new(0);
+
+#[derive(Default)]
+struct Shaky {
+    calls: Cell<u64>,
+}
+
+#[plugin(name = "shaky", version = "1.0.0")]
+#[door("/", token = "required")]
+impl Shaky {
+    #[on("global")]
+    fn global() -> Result<()> {
+        Ok(store::put("calls", &CALLS.fetch_add(1, Ordering::Relaxed))?)
+    }
+
+    #[on("field")]
+    fn field(&self) -> Result<u64> {
+        self.calls.set(self.calls.get() + 1);
+        Ok(self.calls.get())
+    }
+
+    #[on("random")]
+    fn random() -> Result<u64> {
+        let number = random::number();
+        store::put(&format!("drawn/{number}"), &())?;
+        Ok(number)
+    }
+
+    #[on("map")]
+    fn map() -> Result<Vec<u32>> {
+        let mut map = HashMap::default();
+        map.extend((0..50).map(|n| (n, n)));
+        let set: HashSet<u32> = map.into_keys().collect();
+        Ok(set.into_iter().collect())
+    }
+
+    #[on("spend")]
+    fn spend(caller: &Caller, points: u32) -> Result<()> {
+        let budget = Budget::new("points", 10, Duration::from_secs(10));
+        budget.take_points(&caller.user()?.id, points)?.or_refuse("Slow down")
+    }
+}
+
+#[test]
+#[should_panic = "global does something else when it runs again"]
+fn state_outside_the_plugin_is_found() {
+    let _ = Harness::<Shaky>::new().connect("/", user("ana")).emit_bare("global");
+}
+
+#[test]
+fn state_inside_the_plugin_is_gone_with_each_call() {
+    let ana = Harness::<Shaky>::new().connect("/", user("ana"));
+    ana.emit_bare("field").expect_ack(json!(1));
+    ana.emit_bare("field").expect_ack(json!(1));
+}
+
+#[test]
+fn a_second_run_draws_the_same_and_the_next_call_draws_anew() {
+    let app = Harness::<Shaky>::new();
+    let ana = app.connect("/", user("ana"));
+    let (first, second) = (ana.emit_bare("random").ack(), ana.emit_bare("random").ack());
+    assert_ne!(first, second);
+    assert_eq!(app.keys("drawn/").len(), 2);
+}
+
+#[test]
+fn maps_are_seeded_from_random_so_their_order_is_the_same_on_a_second_run_only() {
+    let ana = Harness::<Shaky>::new().connect("/", user("ana"));
+    assert_ne!(ana.emit_bare("map").ack(), ana.emit_bare("map").ack());
+}
+
+#[test]
+fn a_budget_is_taken_once_a_call_and_refills_evenly() {
+    let app = Harness::<Shaky>::new();
+    let (ana, ben) = (app.connect("/", user("ana")), app.connect("/", user("ben")));
+    ana.emit("spend", json!(8)).expect_ok();
+    let refusal = ana.emit("spend", json!(4)).refusal();
+    assert_eq!((refusal.message.as_str(), refusal.retry_after_ms), ("Slow down", Some(2000)));
+    ben.emit("spend", json!(10)).expect_ok();
+    app.advance(Duration::from_secs(2));
+    ana.emit("spend", json!(4)).expect_ok();
+}

@@ -1,0 +1,140 @@
+//! Presence on the test's clock: away, grace, several devices.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::{
+    Caller, DisconnectReason, Result,
+    emitter::Emits,
+    harness::{Client, Harness, user},
+    plugin,
+    presence::{self, Changed, Member, Status},
+    rooms,
+};
+
+#[derive(Default)]
+struct Desk;
+
+#[derive(Serialize, schemars::JsonSchema)]
+struct Seen {
+    user: String,
+    from: String,
+    to: String,
+}
+
+const SEEN: Emits<Seen> = Emits::new("/hub", "seen");
+
+#[plugin(name = "desk", version = "1.0.0")]
+#[door("/hub", token = "required")]
+#[room("/hub", "everyone")]
+#[emits(SEEN)]
+impl Desk {
+    #[on_connect]
+    fn enter(caller: &Caller) -> Result<()> {
+        rooms::join("everyone")?;
+        Ok(presence::track("staff", &caller.user()?.id, Status::Online, &caller.user()?.name)?)
+    }
+
+    #[on("heartbeat")]
+    fn heartbeat() -> Result<()> {
+        Ok(presence::heartbeat()?)
+    }
+
+    #[on("away")]
+    fn away(caller: &Caller) -> Result<()> {
+        Ok(presence::track("staff", &caller.user()?.id, Status::Away, &"away")?)
+    }
+
+    #[on("bye")]
+    fn bye(caller: &Caller) -> Result<u64> {
+        presence::untrack("staff", &caller.user()?.id)?;
+        Ok(presence::count("staff")?)
+    }
+
+    #[on("list")]
+    fn list(after: Option<String>) -> Result<Vec<(String, Value)>> {
+        let members = presence::list::<Value>("staff", &after.unwrap_or_default(), 10)?;
+        Ok(members.into_iter().map(|Member { key, meta, .. }| (key, meta)).collect())
+    }
+
+    #[on_message("presence.changed")]
+    fn changed(change: Changed<Value>) -> Result<()> {
+        let word =
+            |status| serde_json::to_value(status).ok().and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default();
+        let seen = Seen { user: change.key, from: word(change.from), to: word(change.to) };
+        Ok(SEEN.to_room("everyone", &seen)?)
+    }
+}
+
+/// What a client has seen of the others, as `user: from → to`.
+fn seen(client: &Client<Desk>) -> Vec<String> {
+    let text = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
+    let line = |change: Value| format!("{}: {} → {}", text(&change, "user"), text(&change, "from"), text(&change, "to"));
+    client.received("seen").into_iter().map(line).collect()
+}
+
+/// Ana, who watches and stays awake, and Ben.
+fn two() -> (Harness<Desk>, Client<Desk>, Client<Desk>) {
+    let app = Harness::<Desk>::new();
+    let ana = app.connect("/hub", user("ana").name("Ana"));
+    let ben = app.connect("/hub", user("ben").name("Ben"));
+    assert_eq!(seen(&ana), ["ana: offline → online", "ben: offline → online"]);
+    (app, ana, ben)
+}
+
+/// Lets time pass, with Ana's heartbeats in it.
+fn pass(app: &Harness<Desk>, ana: &Client<Desk>, secs: u64) {
+    for _ in 0..secs / 10 {
+        app.advance(Duration::from_secs(10));
+        ana.emit_bare("heartbeat").expect_ok();
+    }
+}
+
+#[test]
+fn who_sends_no_heartbeat_for_90_seconds_is_away_until_the_next() {
+    let (app, ana, ben) = two();
+    pass(&app, &ana, 80);
+    assert!(seen(&ana).is_empty());
+    pass(&app, &ana, 10);
+    assert_eq!(seen(&ana), ["ben: online → away"]);
+    ben.emit_bare("heartbeat").expect_ok();
+    assert_eq!(seen(&ana), ["ben: away → online"]);
+}
+
+#[test]
+fn who_said_to_be_away_stays_so_in_spite_of_heartbeats() {
+    let (_, ana, ben) = two();
+    ben.emit_bare("away").expect_ok();
+    ben.emit_bare("heartbeat").expect_ok();
+    assert_eq!(seen(&ana), ["ben: online → away"]);
+    ana.emit_bare("list").expect_ack(json!([["ana", "Ana"], ["ben", "away"]]));
+    ana.emit("list", json!("ana")).expect_ack(json!([["ben", "away"]]));
+}
+
+#[test]
+fn a_broken_connection_has_60_seconds_to_come_back_unnoticed() {
+    let (app, ana, ben) = two();
+    ben.disconnect_because(DisconnectReason::Transport);
+    pass(&app, &ana, 50);
+    let ben = app.connect("/hub", user("ben").name("Ben"));
+    pass(&app, &ana, 60);
+    assert!(seen(&ana).is_empty());
+    ben.disconnect();
+    pass(&app, &ana, 60);
+    assert_eq!(seen(&ana), ["ben: online → offline"]);
+}
+
+#[test]
+fn a_user_is_online_while_one_device_is_and_gone_with_the_last() {
+    let (app, ana, ben) = two();
+    let phone = app.connect("/hub", user("ben"));
+    phone.emit_bare("away").expect_ok();
+    assert!(seen(&ana).is_empty());
+    ben.emit_bare("away").expect_ok();
+    assert_eq!(seen(&ana), ["ben: online → away"]);
+    ben.emit_bare("bye").expect_ack(json!(2));
+    phone.emit_bare("bye").expect_ack(json!(1));
+    assert_eq!(seen(&ana), ["ben: away → offline"]);
+}

@@ -1,0 +1,101 @@
+//! A plugin with tenants cannot cross them, whatever it says.
+
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::{
+    Caller, Result,
+    emitter::{self, Emits},
+    harness::{Harness, user, visitor},
+    plugin, rooms,
+};
+
+#[derive(Default)]
+struct Crm;
+
+#[derive(Deserialize)]
+struct Tagged {
+    user: String,
+    tag: String,
+}
+
+const SAID: Emits<String> = Emits::new("/", "said");
+
+#[plugin(name = "crm", version = "1.0.0", tenancy = "required")]
+#[door("/", token = "required", claims = ["userId"], roles = ["AGENT", "ADMIN"],
+    missing = "Authentication required", invalid = "Invalid or expired token", forbidden = "Agents only")]
+#[room("/", "hall")]
+#[emits(SAID)]
+impl Crm {
+    #[on_connect]
+    fn enter() -> Result<()> {
+        Ok(rooms::join("hall")?)
+    }
+
+    #[on("say")]
+    fn say(text: String) -> Result<u64> {
+        SAID.to_room("hall", &text)?;
+        Ok(rooms::size("/", "hall")?.users)
+    }
+
+    #[on("tell")]
+    fn tell(caller: &Caller, text: String) -> Result<()> {
+        Ok(SAID.to_tenant(caller.user()?.tenant.as_deref().unwrap_or_default(), &text)?)
+    }
+
+    #[on("shout")]
+    fn shout(at: String) -> Result<()> {
+        Ok(if at.is_empty() { SAID.to_namespace(&at)? } else { SAID.to_tenant(&at, &at)? })
+    }
+
+    #[on_message("contact.tagged")]
+    fn tagged(Tagged { user, tag }: Tagged) -> Result<()> {
+        Ok(emitter::to_user("/", &user, "tagged", &tag)?)
+    }
+}
+
+fn agent(id: &str, tenant: &str) -> crate::harness::Identity {
+    user(id).claim("userId", id).tenant(tenant).role("AGENT")
+}
+
+#[test]
+fn rooms_and_users_of_the_same_name_are_another_tenants() {
+    let app = Harness::<Crm>::new();
+    let (ana, ben, eve) =
+        (app.connect("/", agent("1", "acme")), app.connect("/", agent("2", "acme")), app.connect("/", agent("1", "evil")));
+    ana.emit("say", json!("hi")).expect_ack(json!(2));
+    ben.expect("said", json!("hi"));
+    ben.emit("tell", json!("all of acme")).expect_ok();
+    assert_eq!(ana.received("said"), [json!("hi"), json!("all of acme")]);
+    app.publish_for("acme", "contact.tagged", json!({ "user": "1", "tag": "vip" }));
+    ana.expect("tagged", json!("vip"));
+    eve.expect_nothing();
+}
+
+#[test]
+fn another_tenant_cannot_be_named_and_everyone_cannot_be_meant() {
+    let app = Harness::<Crm>::new();
+    let (ana, eve) = (app.connect("/", agent("1", "acme")), app.connect("/", agent("2", "evil")));
+    for at in ["acme", ""] {
+        eve.emit("shout", json!(at)).expect_refusal("internal", "Internal error");
+    }
+    ana.expect_nothing();
+}
+
+#[test]
+fn a_message_without_a_tenant_is_a_dead_letter() {
+    let app = Harness::<Crm>::new();
+    let dead = app.try_publish("contact.tagged", json!({ "user": "1", "tag": "vip" }));
+    assert_eq!(dead, Err("a message without a tenant is a dead letter".into()));
+}
+
+#[test]
+fn the_door_checks_token_claims_tenant_and_role_with_a_sentence_each() {
+    let app = Harness::<Crm>::new();
+    let refused = |who| app.try_connect("/", who).map(drop).expect_err("the door is closed");
+    assert_eq!(refused(visitor()), "Authentication required");
+    assert_eq!(refused(user("1").tenant("acme").role("AGENT")), "Invalid or expired token");
+    assert_eq!(refused(user("1").claim("userId", "").tenant("acme").role("AGENT")), "Invalid or expired token");
+    assert_eq!(refused(user("1").claim("userId", "1").role("AGENT")), "Invalid or expired token");
+    assert_eq!(refused(agent("1", "acme").role("CUSTOMER")), "Agents only");
+}
