@@ -83,6 +83,20 @@ pub struct PluginMetrics {
 }
 
 impl PluginMetrics {
+    /// Counters that nobody reads: for a component that is only being looked at.
+    pub fn detached() -> Self {
+        Self {
+            events: Counter::default(),
+            seconds: event_seconds(),
+            faults: Counter::default(),
+            conflicts: Counter::default(),
+            fresh_instances: Counter::default(),
+            pool_waits: Counter::default(),
+            log_lines_dropped: Counter::default(),
+            refusals: Default::default(),
+        }
+    }
+
     pub fn refused(&self, code: Code) {
         self.refusals[code as usize].inc();
     }

@@ -22,6 +22,8 @@ mod bus;
 mod crash;
 mod health;
 
+mod layers;
+
 mod hostile;
 
 mod demo;

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use anyhow::Context;
 
-use super::plugin::toolchain_choice;
 use super::serve::{load, runtime, start_log, stop_signal};
 use super::{Common, say};
 use crate::app::App;
@@ -24,7 +23,7 @@ pub(super) fn run(common: &Common, watch: bool) -> anyhow::Result<()> {
     let mut config = load(Mode::Dev, common)?;
     config.pool.rotate = watch;
     start_log(&config, LogFormat::Text)?;
-    let toolchain = toolchain_choice()?;
+    let toolchain = Toolchain::from_env();
     let mut files = build(&root, toolchain)?;
     for (name, plugin) in &config.plugins {
         if let Some(file) = &plugin.file {

@@ -48,7 +48,7 @@ impl Plugin {
             }
             Self::Build { dir, out } => {
                 let show = std::io::IsTerminal::is_terminal(&std::io::stderr());
-                let options = Options { out: out.as_deref(), toolchain: toolchain_choice()?, show, say: &|line| say(line) };
+                let options = Options { out: out.as_deref(), toolchain: Toolchain::from_env(), show, say: &|line| say(line) };
                 let built = toolchain::build(dir, &options)?;
                 print(&built.component.display().to_string());
             }
@@ -61,12 +61,6 @@ impl Plugin {
         }
         Ok(())
     }
-}
-
-/// The compiler for plugins: `HUBBUB_WASM_TOOLCHAIN`, `auto` (the default) or `debian`.
-pub(super) fn toolchain_choice() -> anyhow::Result<Toolchain> {
-    let name = std::env::var("HUBBUB_WASM_TOOLCHAIN").unwrap_or_default();
-    name.parse().map_err(|why: String| anyhow::anyhow!("HUBBUB_WASM_TOOLCHAIN: {why}"))
 }
 
 /// How a running server is reached.

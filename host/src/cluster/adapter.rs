@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 use socketioxide::adapter::Emitter;
+pub use socketioxide_core::Sid;
 use socketioxide_core::adapter::errors::SocketError;
 use socketioxide_core::adapter::{
     BroadcastFlags, BroadcastOptions, CoreAdapter, CoreLocalAdapter, DefinedAdapter, Room, SocketEmitter,
 };
 use socketioxide_core::packet::Packet;
-use socketioxide_core::{Sid, Str, Value};
+use socketioxide_core::{Str, Value};
 use tokio::sync::mpsc;
 
 use super::members::{self, Joined, Members, Size};

@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::adapter::Sid;
 use smallvec::SmallVec;
-use socketioxide_core::Sid;
 
 use crate::names::{self, SocketId};
 

@@ -41,7 +41,7 @@ pub struct User {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verified {
     pub user: User,
-    /// When its sockets must end, in milliseconds since 1970: the claim `exp` plus the leeway, or
+    /// When its sockets must show a fresh one, in milliseconds since 1970: the claim `exp` (without the leeway), or
     /// `session_without_exp` from now.
     pub expires_at_ms: u64,
     /// Which key of the configuration vouched for it, for logs: during a rotation it tells when the old one is done with.

@@ -13,6 +13,7 @@ use futures_util::task::AtomicWaker;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -138,7 +139,7 @@ pub fn upgrade<B>(
     tokio::spawn(async move {
         // A client that has gone meanwhile needs no answer.
         let Ok(upgraded) = upgrade.await else { return };
-        let Ok(parts) = upgraded.downcast::<TokioIo<Connection>>() else { return };
+        let Ok(parts) = auto::upgrade::downcast::<TokioIo<Connection>>(upgraded) else { return };
         let mut connection = parts.io.into_inner();
         connection.early = if parts.read_buf.is_empty() { Bytes::new() } else { Bytes::copy_from_slice(&parts.read_buf) };
         kept.extensions_mut().insert(connection.closer.clone());

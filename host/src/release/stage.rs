@@ -14,6 +14,7 @@ use crate::capability::profile::{Profile, Quota, Tenancy};
 use crate::capability::state::{Services, State};
 use crate::names::PluginName;
 use crate::sandbox::{Fault, Sandbox, SandboxError, within};
+use crate::telemetry::PluginMetrics;
 
 /// How long `describe` and `init` may take.
 const STAGE_TIME: Duration = Duration::from_secs(1);
@@ -58,35 +59,38 @@ impl Stage {
         let template = template.await.map_err(|_| StageError::Panic)??;
 
         let config = Arc::new(config);
-        let nameless = Arc::new(self.profile(name, "0.0.0", config.clone()));
-        let state = State::new(self.services.clone(), nameless, template.memory());
+        let unknown = Arc::new(profile(name, config.clone()));
+        let state = State::new(self.services.clone(), unknown, template.memory());
         let mut instance = within(STAGE_TIME, template.instantiate(state)).await.map_err(StageError::Describe)?;
         let description = within(STAGE_TIME, instance.describe()).await.map_err(StageError::Describe)?;
         drop(instance);
         let manifest = Manifest::check(description, name)?;
 
         let profile = Arc::new(Profile {
+            version: manifest.version.clone(),
             tenancy: manifest.tenancy,
             namespaces: manifest.namespaces.iter().map(|namespace| namespace.pattern.clone()).collect(),
             rooms: manifest.rooms.clone(),
-            ..self.profile(name, &manifest.version, config)
+            metrics: Arc::new(self.services.metrics.release(name, &manifest.version)),
+            ..profile(name, config)
         });
         let pool = Pool::new(template, self.services.clone(), profile.clone(), self.pool.clone());
         // The first instance shows that `init` takes the configuration, and is warm for the first event.
         pool.lease().await?.give_back();
         Ok(Arc::new(Release { manifest, profile, pool, digest }))
     }
+}
 
-    fn profile(&self, name: &PluginName, version: &str, config: Arc<serde_json::Map<String, serde_json::Value>>) -> Profile {
-        Profile {
-            name: name.clone(),
-            version: version.to_owned(),
-            tenancy: Tenancy::None,
-            namespaces: Vec::new(),
-            rooms: Vec::new(),
-            config,
-            metrics: Arc::new(self.services.metrics.release(name, version)),
-            log_quota: Quota::new(LOG_LINES),
-        }
+/// What is known of a component before it has described itself.
+fn profile(name: &PluginName, config: Arc<serde_json::Map<String, serde_json::Value>>) -> Profile {
+    Profile {
+        name: name.clone(),
+        version: "?".into(),
+        tenancy: Tenancy::None,
+        namespaces: Vec::new(),
+        rooms: Vec::new(),
+        config,
+        metrics: Arc::new(PluginMetrics::detached()),
+        log_quota: Quota::new(LOG_LINES),
     }
 }
