@@ -83,10 +83,12 @@ pub(crate) async fn serve(addr: SocketAddr) -> Result<()> {
             let Ok(auth) = auth else { return Err("Authentication error") };
             let claims = checker.check(&auth.token).map_err(|_| "Invalid token")?;
             socket.extensions.insert(Arc::new(claims));
+            // Here and not after the CONNECT's reply: a client that emits at once would lose its first event there.
+            handle(&socket);
             Ok(())
         }
     };
-    io.ns("/", connected.with(auth));
+    io.ns("/", (async || {}).with(auth));
     // Nagle's algorithm would hold every other packet back for the client's delayed ack.
     let listener = TcpListener::bind(addr).await.context("cannot listen")?.tap_io(|stream| {
         let _ = stream.set_nodelay(true);
@@ -98,7 +100,7 @@ pub(crate) async fn serve(addr: SocketAddr) -> Result<()> {
     }
 }
 
-async fn connected(socket: SocketRef) {
+fn handle(socket: &SocketRef) {
     socket.on("chat:join", async |socket: SocketRef, Data(join): Data<Join>, ack: AckSender| {
         socket.join(room(&join.video_id));
         let _ = ack.send(&Done {});
