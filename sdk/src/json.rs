@@ -1,8 +1,94 @@
 //! JSON on its way out. Never through a tree of values: events pass here by the ten thousand.
 
-use serde::Serialize;
+use std::{borrow::Cow, fmt, marker::PhantomData};
 
-use crate::EffectError;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
+use serde_json::value::RawValue;
+
+use crate::{EffectError, Refusal};
+
+/// A value that is JSON already, to be stored and sent without being serialized twice.
+///
+/// ```
+/// # use hubbub_sdk::{Json, Result, emitter::Emits, store};
+/// # #[derive(serde::Serialize)] struct Message { content: String }
+/// const MESSAGE: Emits<Json<Message>> = Emits::new("/chat", "chat:message");
+/// # fn handler(message: Message) -> Result<()> {
+/// let message = Json::of(&message)?;
+/// store::append("messages/42/", &message)?;
+/// MESSAGE.to_room("chat:42", &message)?;
+/// # Ok(()) }
+/// ```
+pub struct Json<T: ?Sized> {
+    raw: Box<RawValue>,
+    of: PhantomData<fn(&T)>,
+}
+
+impl<T: Serialize + ?Sized> Json<T> {
+    /// Serializes the value.
+    pub fn of(value: &T) -> Result<Self, EffectError> {
+        let raw = serde_json::value::to_raw_value(value).map_err(|error| EffectError::InvalidJson(error.to_string()))?;
+        Ok(Self { raw, of: PhantomData })
+    }
+}
+
+impl<T: ?Sized> Json<T> {
+    /// The JSON text.
+    pub fn text(&self) -> &str {
+        self.raw.get()
+    }
+}
+
+impl<T: DeserializeOwned> Json<T> {
+    /// The value.
+    pub fn value(&self) -> Result<T, Refusal> {
+        serde_json::from_str(self.text()).map_err(Refusal::internal)
+    }
+}
+
+impl<T: ?Sized> Clone for Json<T> {
+    fn clone(&self) -> Self {
+        Self { raw: self.raw.clone(), of: PhantomData }
+    }
+}
+
+impl<T: ?Sized> fmt::Debug for Json<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
+    }
+}
+
+impl<T: ?Sized> Serialize for Json<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.raw.serialize(serializer)
+    }
+}
+
+/// Takes any JSON as it is: whether it is a `T` shows when its value is asked for.
+impl<'de, T: ?Sized> Deserialize<'de> for Json<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Box::<RawValue>::deserialize(deserializer).map(|raw| Self { raw, of: PhantomData })
+    }
+}
+
+impl<T: JsonSchema + ?Sized> JsonSchema for Json<T> {
+    fn inline_schema() -> bool {
+        T::inline_schema()
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        T::schema_name()
+    }
+
+    fn schema_id() -> Cow<'static, str> {
+        T::schema_id()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        T::json_schema(generator)
+    }
+}
 
 /// A value as JSON text.
 pub(crate) fn text<T: Serialize + ?Sized>(value: &T) -> Result<String, EffectError> {

@@ -60,9 +60,9 @@ pub struct Changed<T> {
     /// The key.
     pub key: String,
     /// What it was.
-    pub from: Was,
+    pub from: State,
     /// What it is.
-    pub to: Was,
+    pub to: State,
     /// As the last `track` of any of its sockets gave it.
     pub meta: T,
 }
@@ -70,7 +70,7 @@ pub struct Changed<T> {
 /// A status with the one that nobody is listed with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Was {
+pub enum State {
     /// Here.
     Online,
     /// Connected, but not here.

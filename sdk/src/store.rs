@@ -62,7 +62,8 @@ pub fn key<const N: usize>(parts: [&str; N]) -> String {
         if index > 0 {
             key.push('/');
         }
-        if part.contains(['/', '%']) {
+        // Bytes, not characters: this is on the way of every message, and both are ASCII.
+        if part.bytes().any(|byte| matches!(byte, b'/' | b'%')) {
             key.push_str(&part.replace('%', "%25").replace('/', "%2F"));
         } else {
             key.push_str(part);
@@ -74,6 +75,12 @@ pub fn key<const N: usize>(parts: [&str; N]) -> String {
 /// The value of a key; absent if there is none. Sees this call's own writes.
 pub fn get<T: DeserializeOwned>(key: &str) -> Result<Option<T>, Error> {
     host::store::get(key)?.map(|value| decode(key, &value)).transpose()
+}
+
+/// The value of a key as its JSON text, to be read by a type that borrows from it.
+pub fn text(key: &str) -> Result<Option<String>, Error> {
+    let value = host::store::get(key)?;
+    value.map(|value| String::from_utf8(value).map_err(|error| Error::WrongValue(format!("{key}: {error}")))).transpose()
 }
 
 /// Writes a key when the call succeeds.

@@ -1,6 +1,6 @@
 //! A course's chat: for its participants only, stored before it is told, and never told in raw HTML.
 
-use hubbub_sdk::{Refusal, Result, User, budget::Budget, clock, emitter::Emits, payload::Id, rooms, store};
+use hubbub_sdk::{Json, Refusal, Result, User, budget::Budget, clock, emitter::Emits, payload::Id, rooms, store};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +19,7 @@ pub(crate) const MAX_CHARACTERS: usize = 2000;
 
 pub(crate) const JOINED: Emits<Person> = Emits::new(NAMESPACE, "user:joined");
 pub(crate) const LEFT: Emits<Person> = Emits::new(NAMESPACE, "user:left");
-pub(crate) const MESSAGE: Emits<Message> = Emits::new(NAMESPACE, "chat:message");
+pub(crate) const MESSAGE: Emits<Json<Message>> = Emits::new(NAMESPACE, "chat:message");
 pub(crate) const TYPING: Emits<Typing> = Emits::new(NAMESPACE, "chat:typing");
 
 /// `{chatId}`.
@@ -127,9 +127,10 @@ pub(crate) fn message(user: &User, id: &str, said: Said, per_minute: u32) -> Res
         created_at: clock::rfc3339(clock::now()),
         chat_id: said.chat_id,
     };
-    store::append(&history::prefix(&message.chat_id), &message)?;
+    let json = Json::of(&message)?;
+    store::append(&history::prefix(&message.chat_id), &json)?;
     unread::grow(&message.chat_id, &user.id)?;
-    Ok(MESSAGE.to_room(&room, &message)?)
+    Ok(MESSAGE.to_room(&room, &json)?)
 }
 
 /// Whether a text is long enough to say something and short enough to be read.

@@ -1,7 +1,7 @@
 //! Who takes part in a course's chat, as the product's backend publishes it. Split over several keys, so that a message in a chat
 //! of thousands reads one small part of the list.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use hubbub_sdk::{
     Result, bus,
@@ -65,7 +65,7 @@ pub(crate) fn all(chat: &str) -> Result<Vec<Participant>> {
 
 pub(crate) fn upserted(chat: &Upserted) -> Result<()> {
     let mut parts: Vec<Vec<Participant>> = (0..PARTS).map(|_| Vec::new()).collect();
-    let mut known = HashSet::new();
+    let mut known = BTreeSet::new();
     for (place, one) in chat.participants.iter().enumerate() {
         if known.insert(&*one.user_id) {
             parts[part_of(&one.user_id) as usize].push(Participant { place, ..one.clone() });

@@ -25,6 +25,15 @@ pub(super) fn check(kind: &str, name: &str) -> Result<(), EffectError> {
     Ok(())
 }
 
+/// An event's name: not one that Socket.IO keeps for itself.
+pub(super) fn event(name: &str) -> Result<(), EffectError> {
+    check("event", name)?;
+    if ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"].contains(&name) {
+        return Err(EffectError::InvalidName(format!("event {name:?} is reserved")));
+    }
+    Ok(())
+}
+
 /// A room's name that a plugin may join or leave: not one of the host's own.
 pub(super) fn room(name: &str) -> Result<(), EffectError> {
     check("room", name)?;

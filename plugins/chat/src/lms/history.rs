@@ -1,7 +1,7 @@
 //! What was said, newest first. Reads only: messages are written where they are said.
 
 use hubbub_sdk::{
-    Refusal, Result, User,
+    Json, Refusal, Result, User,
     payload::Id,
     store::{self, key},
 };
@@ -35,7 +35,7 @@ pub(crate) struct Asked {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Page {
     chat_id: Id,
-    messages: Vec<Message>,
+    messages: Vec<Json<Message>>,
     /// Absent where there is no older message.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_before: Option<String>,
@@ -56,7 +56,7 @@ pub(crate) fn page(user: &User, Asked { chat_id, before, limit }: Asked) -> Resu
         scan = scan.before(before);
     }
     // One more than asked for, to know whether there is an older one.
-    let mut entries = scan.read::<Message>(limit + 1)?;
+    let mut entries = scan.read::<Json<Message>>(limit + 1)?;
     let more = entries.len() > limit as usize;
     entries.truncate(limit as usize);
     let last = entries.last().filter(|_| more);

@@ -28,6 +28,9 @@ fn spend(bucket: &mut Bucket, now: u64, points: u32, capacity: u32, period_ms: u
     if capacity == 0 {
         return Answer::Taken(u32::MAX);
     }
+    if points > capacity {
+        return Answer::RetryAfter(period_ms);
+    }
     let (capacity, points, period) = (f64::from(capacity), f64::from(points), period_ms.max(1) as f64);
     let refilled = (now - bucket.at) as f64 * capacity / period;
     *bucket = Bucket { points: (bucket.points + refilled).min(capacity), at: now };

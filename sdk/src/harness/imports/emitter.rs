@@ -30,8 +30,8 @@ pub(crate) fn to_room(namespace: &str, room: &str, event: &str, args: &str, how:
 pub(crate) fn to_rooms(namespace: &str, rooms: &[String], except: &[String], event: &str, args: &str, how: Delivery) -> Answer {
     call::import(|call, world| {
         check_namespace(world, namespace)?;
-        if rooms.len() > MAX_ROOMS {
-            return Err(EffectError::Denied(format!("{} rooms; at most {MAX_ROOMS}", rooms.len())));
+        if rooms.len() + except.len() > MAX_ROOMS {
+            return Err(EffectError::Denied(format!("an emit names at most {MAX_ROOMS} rooms")));
         }
         let rooms = scoped(call, world, "room", rooms)?;
         let except = scoped(call, world, "room", except)?;
@@ -43,7 +43,7 @@ pub(crate) fn to_users(namespace: &str, users: &[String], event: &str, args: &st
     call::import(|call, world| {
         check_namespace(world, namespace)?;
         if users.len() > MAX_USERS {
-            return Err(EffectError::Denied(format!("{} users; at most {MAX_USERS}", users.len())));
+            return Err(EffectError::Denied(format!("an emit names at most {MAX_USERS} users")));
         }
         let users = scoped(call, world, "user", users)?;
         emit(call, To::Users { namespace: namespace.to_owned(), users, how }, event, args)
@@ -72,7 +72,7 @@ pub(crate) fn to_namespace(namespace: &str, event: &str, args: &str, how: Delive
 }
 
 fn emit(call: &mut Call, to: To, event: &str, args: &str) -> Answer {
-    names::check("event", event)?;
+    names::event(event)?;
     let args = names::json(args)?;
     let Some(args) = args.as_array() else {
         return Err(EffectError::InvalidJson("the arguments of an event are one array".into()));
