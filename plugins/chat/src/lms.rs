@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    participants::{self, Participant},
+    participants::{self, Found},
     sanitize,
 };
 
@@ -148,7 +148,7 @@ fn author(chat: &str, user: &User) -> Result<Author> {
     Ok(Author { image: user.image.clone().or(image), name: name(user, listed) })
 }
 
-fn name(user: &User, listed: Option<Participant>) -> String {
+fn name(user: &User, listed: Option<Found>) -> String {
     user.name.clone().or_else(|| listed.map(|one| one.name)).unwrap_or_else(|| user.id.clone())
 }
 

@@ -1,10 +1,10 @@
 //! Who takes part in a course's chat, as the product's backend publishes it. Split over several keys, so that a message in a chat
 //! of thousands reads one small part of the list.
 
-use std::collections::BTreeSet;
+use std::{borrow::Cow, collections::BTreeSet};
 
 use hubbub_sdk::{
-    Result, bus,
+    Refusal, Result, bus,
     payload::Id,
     rooms,
     store::{self, key},
@@ -49,10 +49,29 @@ pub(crate) struct Participant {
     place: usize,
 }
 
+/// A participant found without copying the others: most messages look one up.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Listed<'a> {
+    #[serde(borrow)]
+    user_id: Cow<'a, str>,
+    #[serde(borrow, default)]
+    name: Cow<'a, str>,
+    image: Option<String>,
+}
+
+/// What the product knows of a participant.
+pub(crate) struct Found {
+    pub(crate) name: String,
+    pub(crate) image: Option<String>,
+}
+
 /// The participant, checked at commit: nobody joins who is being removed.
-pub(crate) fn find(chat: &str, user: &str) -> Result<Option<Participant>> {
-    let part: Vec<Participant> = store::get(&part_key(chat, part_of(user)))?.unwrap_or_default();
-    Ok(part.into_iter().find(|one| *one.user_id == *user))
+pub(crate) fn find(chat: &str, user: &str) -> Result<Option<Found>> {
+    let Some(part) = store::text(&part_key(chat, part_of(user)))? else { return Ok(None) };
+    let part: Vec<Listed<'_>> = serde_json::from_str(&part).map_err(Refusal::internal)?;
+    let found = part.into_iter().find(|one| one.user_id == user);
+    Ok(found.map(|one| Found { name: one.name.into_owned(), image: one.image }))
 }
 
 /// Everyone, as the backend listed them.
@@ -107,7 +126,10 @@ fn leave(chat: &Id, users: Vec<Id>) -> Result<()> {
 }
 
 fn part_key(chat: &str, part: u64) -> String {
-    key(["participants", chat, &format!("{part:02}")])
+    let digits = [b'0' + (part / 10) as u8, b'0' + (part % 10) as u8].map(char::from);
+    let mut key = key(["participants", chat, ""]);
+    key.extend(digits);
+    key
 }
 
 /// FNV-1a: stable over versions and machines, as a layout of stored data has to be.
