@@ -139,7 +139,15 @@ pub fn strings(texts: &[&str]) -> Vec<String> {
 /// An abort says nothing of why: the log must know before.
 pub fn log_panics() {
     static ONCE: OnceLock<()> = OnceLock::new();
-    ONCE.get_or_init(|| std::panic::set_hook(Box::new(|panic| log::error(&panic.to_string()))));
+    ONCE.get_or_init(|| {
+        std::panic::set_hook(Box::new(|panic| {
+            let message = panic.payload_as_str().unwrap_or("no message");
+            match panic.location() {
+                Some(place) => log::error(&format!("panicked at {place}: {message}")),
+                None => log::error(&format!("panicked: {message}")),
+            }
+        }));
+    });
 }
 
 /// Makes a component of the plugin. Instances are single-threaded, so one thread-local cell is the instance's state.

@@ -99,3 +99,19 @@ pub(crate) fn text<T: Serialize + ?Sized>(value: &T) -> Result<String, EffectErr
 pub(crate) fn args<T: Serialize + ?Sized>(payload: &T) -> Result<String, EffectError> {
     text(&(payload,))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Json, args};
+
+    #[test]
+    fn what_was_serialized_once_is_written_as_it_is_and_read_back() {
+        let json = Json::of(&vec!["a", "é\""]).expect("it serializes");
+        assert_eq!(json.text(), r#"["a","é\""]"#);
+        assert_eq!(args(&json), Ok(r#"[["a","é\""]]"#.to_owned()));
+        let read: Json<Vec<String>> = serde_json::from_str(" [ 1, \"b\" ] ").expect("any JSON is taken");
+        assert_eq!(read.text(), "[ 1, \"b\" ]");
+        let read: Json<Vec<String>> = serde_json::from_str(json.text()).expect("any JSON is taken");
+        assert_eq!(read.value().ok(), Some(vec!["a".to_owned(), "é\"".to_owned()]));
+    }
+}

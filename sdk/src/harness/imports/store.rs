@@ -17,7 +17,8 @@ const MAX_ENTRIES: u32 = 1000;
 const POSITION_DIGITS: usize = 20;
 
 pub(crate) fn get(key: &str) -> Result<Option<Vec<u8>>, Error> {
-    read(key, |call, world| Ok(current(call, world, key)))
+    check(key.len())?;
+    read(|call, world| Ok(current(call, world, key)))
 }
 
 pub(crate) fn put(key: &str, value: &[u8]) -> Result<(), Error> {
@@ -39,11 +40,12 @@ pub(crate) fn add(key: &str, delta: i64) -> Result<(), Error> {
 }
 
 pub(crate) fn counter(key: &str) -> Result<i64, Error> {
-    read(key, |call, world| number(current(call, world, key)))
+    check(key.len())?;
+    read(|call, world| number(current(call, world, key)))
 }
 
 pub(crate) fn scan(start: &str, end: &str, limit: u32, reverse: bool) -> Result<Vec<Entry>, Error> {
-    read(start, |call, world| {
+    read(|call, world| {
         let within = |key: &str| key >= start && if end.is_empty() { key.starts_with(start) } else { key < end };
         let mut found: BTreeMap<&String, Vec<u8>> = BTreeMap::new();
         let written = call.effects.iter().filter_map(|effect| match effect {
@@ -65,9 +67,8 @@ pub(crate) fn scan(start: &str, end: &str, limit: u32, reverse: bool) -> Result<
     })
 }
 
-fn read<T>(key: &str, act: impl FnOnce(&Call, &World) -> Result<T, Error>) -> Result<T, Error> {
+fn read<T>(act: impl FnOnce(&Call, &World) -> Result<T, Error>) -> Result<T, Error> {
     call::import(|call, world| {
-        check(key.len())?;
         if world.storage_down || !call.transaction {
             return Err(Error::Unavailable);
         }

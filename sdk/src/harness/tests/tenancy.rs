@@ -45,7 +45,8 @@ impl Crm {
 
     #[on("shout")]
     fn shout(at: String) -> Result<()> {
-        Ok(if at.is_empty() { SAID.to_namespace(&at)? } else { SAID.to_tenant(&at, &at)? })
+        let shouted = if at.is_empty() { SAID.to_namespace(&at) } else { SAID.to_tenant(&at, &at) };
+        Ok(shouted?)
     }
 
     #[on_message("contact.tagged")]
