@@ -16,8 +16,9 @@ use crate::lms;
 /// How many keys a chat's list is split over. Another number is another layout of the stored data.
 const PARTS: u64 = 32;
 
-/// How many may leave in one call, which has 256 effects; the others follow in messages.
+/// How many leave in one call, which has 256 effects. The others follow in messages, which split again where they are too large.
 const LEAVES: usize = 200;
+const MESSAGES: usize = 20;
 
 /// `chat.upserted`: the whole list, which replaces the one before.
 #[derive(Deserialize)]
@@ -35,7 +36,7 @@ pub(crate) struct Removed {
     users: Vec<Id>,
 }
 
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Participant {
     pub(crate) user_id: Id,
@@ -86,17 +87,22 @@ pub(crate) fn upserted(chat: &Upserted) -> Result<()> {
     let mut parts: Vec<Vec<Participant>> = (0..PARTS).map(|_| Vec::new()).collect();
     let mut known = BTreeSet::new();
     for (place, one) in chat.participants.iter().enumerate() {
-        if known.insert(&*one.user_id) {
+        if known.insert(&one.user_id) {
             parts[part_of(&one.user_id) as usize].push(Participant { place, ..one.clone() });
         }
     }
-    let gone = all(&chat.chat_id)?.into_iter().map(|one| one.user_id).filter(|user| !known.contains(&**user));
-    let gone: Vec<Id> = gone.collect();
+    let mut gone = Vec::new();
     for (index, part) in parts.iter().enumerate() {
         let key = part_key(&chat.chat_id, index as u64);
-        if part.is_empty() { store::delete(&key)? } else { store::put(&key, part)? }
+        let before: Vec<Participant> = store::get(&key)?.unwrap_or_default();
+        if part.is_empty() && !before.is_empty() {
+            store::delete(&key)?;
+        } else if *part != before {
+            store::put(&key, part)?;
+        }
+        gone.extend(before.into_iter().map(|one| one.user_id).filter(|user| !known.contains(user)));
     }
-    leave(&chat.chat_id, gone)
+    leave(&chat.chat_id, &gone)
 }
 
 pub(crate) fn deleted(chat: &Id) -> Result<()> {
@@ -104,6 +110,9 @@ pub(crate) fn deleted(chat: &Id) -> Result<()> {
 }
 
 pub(crate) fn removed(batch: &Removed) -> Result<()> {
+    if batch.users.len() > LEAVES {
+        return leave_later(&batch.chat_id, &batch.users);
+    }
     let room = lms::room(&batch.chat_id);
     for user in &batch.users {
         // Who was let in again meanwhile stays.
@@ -114,13 +123,18 @@ pub(crate) fn removed(batch: &Removed) -> Result<()> {
     Ok(())
 }
 
-fn leave(chat: &Id, users: Vec<Id>) -> Result<()> {
+fn leave(chat: &Id, users: &[Id]) -> Result<()> {
+    let (now, later) = users.split_at(users.len().min(LEAVES));
     let room = lms::room(chat);
-    for user in users.iter().take(LEAVES) {
+    for user in now {
         rooms::leave_user(lms::NAMESPACE, user, &room)?;
     }
-    for later in users.get(LEAVES..).unwrap_or_default().chunks(LEAVES) {
-        bus::publish("chat.removed", &Removed { chat_id: chat.clone(), users: later.to_vec() })?;
+    leave_later(chat, later)
+}
+
+fn leave_later(chat: &Id, users: &[Id]) -> Result<()> {
+    for users in users.chunks(LEAVES.max(users.len().div_ceil(MESSAGES))) {
+        bus::publish("chat.removed", &Removed { chat_id: chat.clone(), users: users.to_vec() })?;
     }
     Ok(())
 }

@@ -293,10 +293,10 @@ fn a_deleted_chat_is_left_by_everyone() {
 
 #[test]
 fn a_chat_of_thousands_is_listed_in_order_and_emptied_at_once() {
-    let ids: Vec<String> = (0..3000).map(|n| format!("u{n}")).collect();
+    let ids: Vec<String> = (0..6000).map(|n| format!("u{n}")).collect();
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
     let app = chat_of(&ids);
-    let (first, last) = (app.connect("/chat", user("u0")), app.connect("/chat", user("u2999")));
+    let (first, last) = (app.connect("/chat", user("u0")), app.connect("/chat", user("u5999")));
     let joined = first.emit("chat:join", json!({ "chatId": "c1" })).ack();
     let listed: Vec<&str> =
         joined["participants"].as_array().expect("a list").iter().filter_map(|one| one["userId"].as_str()).collect();
