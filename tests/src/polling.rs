@@ -27,7 +27,14 @@ impl Polling {
     /// Asks for a namespace, and gives what was answered.
     pub async fn connect(&self, namespace: &str, auth: Option<&Value>) -> Packet {
         assert_eq!(self.send(packet::connect(namespace, auth)).await, 200);
-        self.poll().await.into_iter().next().expect("a poll answers with packets")
+        loop {
+            for packet in self.poll().await {
+                match packet {
+                    Packet::Ping => assert_eq!(self.send("3".into()).await, 200),
+                    answer => return answer,
+                }
+            }
+        }
     }
 
     /// Posts a frame: the HTTP status.

@@ -8,7 +8,10 @@ use tests::{Client, Server, wait};
 
 /// One target folder for all of these tests, so that the SDK is compiled once.
 fn target() -> String {
-    tests::checkout_dir().join("target/authors").display().to_string()
+    let folder = tests::checkout_dir().join("target/authors");
+    // Two cargos that find it missing at once trip over each other.
+    std::fs::create_dir_all(folder.join("plugins-build")).expect("the target folder is ours");
+    folder.display().to_string()
 }
 
 /// Makes a plugin from the template, in a folder of its own.

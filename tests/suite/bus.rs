@@ -50,13 +50,25 @@ async fn messages_of_one_key_are_handled_in_the_order_accepted() {
 }
 
 #[tokio::test]
-async fn a_message_that_the_plugin_cannot_read_holds_up_no_other() {
+async fn a_message_that_the_plugin_cannot_read_holds_up_no_other_and_becomes_a_dead_letter() {
     let server = Server::dev().start().await;
-    for bad in [json!(null), json!("text"), json!({}), json!({"chatId": 7}), json!({"chatId": "c1", "participants": "none"})] {
-        server.publish("chat.upserted", bad).await;
+    let bad = [json!(null), json!("text"), json!({}), json!({"chatId": 7}), json!({"chatId": "c1", "participants": "none"})];
+    for (n, data) in bad.iter().enumerate() {
+        server.publish_message(&json!({"topic": "chat.upserted", "key": format!("bad{n}"), "data": data})).await;
     }
-    open_chat(&server, "c1", &["ana"]).await;
-    member(&server, "ana", "c1").await;
+    for n in 0..10 {
+        let participant = json!({"userId": "ana", "name": "Ana", "role": "STUDENT"});
+        let data = json!({"chatId": format!("c{n}"), "participants": [participant]});
+        server.publish_message(&json!({"topic": "chat.upserted", "key": format!("c{n}"), "data": data})).await;
+    }
+    let mut ana = server.connect("/chat", user("ana")).await;
+    for n in 0..10 {
+        join(&mut ana, &format!("c{n}")).await;
+    }
+    tests::wait::eventually("the bad ones to be dead letters", async || {
+        server.metrics().await.get("hubbub_bus_dead_letters_total", &[]) == Some(5.0)
+    })
+    .await;
 }
 
 #[tokio::test]

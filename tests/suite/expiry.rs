@@ -17,7 +17,7 @@ async fn an_expired_socket_is_told_and_then_ended() {
     let server = server().start().await;
     let mut ana = server.connect("/chat", token("ana").expires_in(LIFE)).await;
     let mut bia = server.connect("/chat", token("bia")).await;
-    assert_eq!(ana.next("auth:expired").await, json!({}));
+    assert_eq!(ana.next("auth:expired").await, json!({"disconnectInMs": 1000}));
     assert_eq!(ana.ended().await, End::Disconnected);
     bia.expect_none("auth:expired").await;
 }

@@ -108,7 +108,6 @@ async fn reserved_and_odd_names_are_invalid() {
         "disconnecting",
         "newListener",
         "removeListener",
-        "error",
         "",
         "a\u{0}b",
         "a\nb",
