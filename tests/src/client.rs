@@ -189,6 +189,17 @@ impl Client {
         .await
     }
 
+    /// Waits for the ack of that number, or for the end of the connection.
+    pub async fn acked_or_ended(&mut self, id: u64) -> Option<Value> {
+        let end = deadline();
+        loop {
+            match self.packet(end).await? {
+                Packet::Ack { id: of, args, .. } if of == id => return Some(args.into_iter().next().unwrap_or(Value::Null)),
+                other => self.inbox.push_back(other),
+            }
+        }
+    }
+
     /// The next event of that name: its first argument. What came before it is kept for later questions.
     pub async fn next(&mut self, event: &str) -> Value {
         self.next_within(event, DEADLINE).await

@@ -74,7 +74,8 @@ async fn one_sockets_events_run_in_the_order_sent() {
 #[tokio::test]
 async fn past_a_full_queue_events_are_refused_and_the_others_keep_their_order() {
     const EVENTS: u64 = 2000;
-    let server = Server::dev().chatty().start().await;
+    // The way back is wide, so that nothing but the way in is full.
+    let server = Server::dev().chatty().env("HUBBUB_GATEWAY__CLIENT_QUEUE", "8192").start().await;
     open_chat(&server, "c1", &["ana", "bia"]).await;
     let mut ana = member(&server, "ana", "c1").await;
     let mut bia = member(&server, "bia", "c1").await;

@@ -1,6 +1,11 @@
 //! The server from outside: one module a subject, one test a promise. Must never depend on another test's order or leftovers.
 
-#![expect(clippy::expect_used, reason = "a test fails by panicking, the helpers of tests included")]
+#![expect(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking, the helpers of tests included"
+)]
 
 mod scene;
 
