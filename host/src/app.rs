@@ -57,6 +57,9 @@ impl App {
     pub async fn build(config: Config, mode: Mode) -> anyhow::Result<Self> {
         let metrics = Arc::new(Metrics::new());
         let keyring = Arc::new(Keyring::load(&config.auth, mode == Mode::Dev).context("auth")?);
+        if mode == Mode::Serve {
+            config.auth.warn_of_weak_secrets();
+        }
         let origins = Origins::load(&config.cors)?;
         let sandbox = Arc::new(Sandbox::new(config.sandbox.clone())?);
         let storage: Arc<dyn Storage> =

@@ -43,7 +43,7 @@ use sockets::Sockets;
 pub struct Config {
     /// The largest packet of a client, in bytes. A larger one ends its connection, as the protocol has it. Default 100 000.
     pub max_payload: u64,
-    /// Packets that may wait to be sent to one client. Past it the client is ended, and counted. Default 128.
+    /// Packets that may wait to be sent to one client. Past it the client is ended, and counted. Default 512.
     pub client_queue: usize,
     /// Default 25 s.
     #[serde(deserialize_with = "crate::duration::deserialize")]
@@ -51,6 +51,9 @@ pub struct Config {
     /// Default 20 s.
     #[serde(deserialize_with = "crate::duration::deserialize")]
     pub ping_timeout: Duration,
+    /// How long a connection may be open without a namespace. Default 10 s.
+    #[serde(deserialize_with = "crate::duration::deserialize")]
+    pub connect_timeout: Duration,
     /// How long a connect waits for its plugin while that is being replaced. A stock client never tries again by itself.
     /// Default 5 s.
     #[serde(deserialize_with = "crate::duration::deserialize")]
@@ -70,9 +73,10 @@ impl Default for Config {
         let seconds = Duration::from_secs;
         Self {
             max_payload: 100_000,
-            client_queue: 128,
+            client_queue: 512,
             ping_interval: seconds(25),
             ping_timeout: seconds(20),
+            connect_timeout: seconds(10),
             connect_wait: seconds(5),
             namespace_idle: seconds(60),
             max_namespaces: 10_000,
@@ -106,6 +110,7 @@ pub fn build_io(gateway: &Gateway) -> (Service, Io) {
         .req_path("/socket.io")
         .ping_interval(config.ping_interval)
         .ping_timeout(config.ping_timeout)
+        .connect_timeout(config.connect_timeout)
         .max_buffer_size(config.client_queue)
         .max_payload(config.max_payload)
         // `max_payload` bounds polling only.
@@ -127,5 +132,6 @@ pub fn start(gateway: &Arc<Gateway>, io: &Io, full: mpsc::Receiver<FullMembers>)
     tasks.spawn(expiry::run(gateway.clone(), io.clone()));
     tasks.spawn(sweep::end_slow_clients(gateway.clone(), io.clone(), full));
     tasks.spawn(sweep::sweep_namespaces(gateway.clone(), io.clone()));
+    tasks.spawn(sweep::trim_memory(gateway.clone()));
     tasks
 }

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod duration;
 pub mod error;
 pub mod json;
+pub mod memory;
 pub mod names;
 pub mod telemetry;
 // L1: code that is not trusted.

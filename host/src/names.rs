@@ -47,15 +47,6 @@ pub fn check_event(name: &str) -> Result<(), InvalidName> {
     Ok(())
 }
 
-/// Checks a room that a plugin wants to join sockets to: not one of the host's own.
-pub fn check_own_room(name: &str) -> Result<(), InvalidName> {
-    check("room", name)?;
-    if name.starts_with("user:") {
-        return Err(InvalidName { kind: "room", why: "is the host's: every socket of a user is in its user room" });
-    }
-    Ok(())
-}
-
 /// Checks a bus topic: lower case words of letters, digits, `_` and `-`, joined by dots.
 pub fn check_topic(name: &str) -> Result<(), InvalidName> {
     check("topic", name)?;
@@ -169,7 +160,6 @@ mod tests {
         assert!(check("room", &"x".repeat(257)).is_err());
         assert!(check("room", "a\u{1f}b").is_err());
         assert!(check_event("connect").is_err());
-        assert!(check_own_room("user:1").is_err());
         assert!(check_topic("chat.accepted").is_ok());
         assert!(check_topic("Chat.accepted").is_err());
         assert!(check_topic("chat..accepted").is_err());

@@ -180,7 +180,7 @@ impl Families {
         let seconds = Family::new_with_constructor(event_seconds as fn() -> Histogram);
         Self {
             events: register(r, "plugin_events", "Events handled", Family::default()),
-            seconds: register(r, "plugin_event_seconds", "From an event's turn to its acknowledgement", seconds),
+            seconds: register(r, "plugin_event_seconds", "From an event's turn to its commit", seconds),
             refusals: register(r, "plugin_refusals", "Events a plugin refused, by code", Family::default()),
             faults: register(r, "plugin_faults", "Calls that trapped or passed a limit", Family::default()),
             conflicts: register(r, "plugin_conflicts", "Calls run again because what they read had changed", Family::default()),

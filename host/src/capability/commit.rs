@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::effects::{Effects, Emit, Live, Target};
 use super::state::Services;
-use crate::cluster::adapter::{Send, To};
+use crate::cluster::adapter::{HOST_ROOMS, ROOMS_PER_SOCKET, Send, To};
 use crate::names::PluginName;
 use crate::storage::{CommitError, HandledId, WriteSet};
 
@@ -28,6 +28,22 @@ pub async fn commit(
         Box::pin(async move { apply(&services, live).await })
     };
     services.storage.commit(set, then).await
+}
+
+/// Whether a call joins its caller to more rooms than a socket may be in. Looked at before anything of the call happens: a message
+/// must not be stored for a join that cannot be.
+pub fn joins_too_many(services: &Services, live: &[Live]) -> bool {
+    let joins = |live: &Live| match live {
+        Live::Join { socket, namespace, room } => Some((*socket, namespace.clone(), room.clone())),
+        _ => None,
+    };
+    let joins: Vec<_> = live.iter().filter_map(joins).collect();
+    let Some((socket, namespace, _)) = joins.first() else { return false };
+    let Some(adapter) = services.rooms.namespace(namespace) else { return false };
+    adapter.members(|members| {
+        let new = joins.iter().filter(|(_, _, room)| !members.is_in(*socket, room)).count();
+        new + members.rooms_of(*socket).count() > ROOMS_PER_SOCKET + HOST_ROOMS
+    })
 }
 
 /// Lets effects on what is connected happen, in the order made.

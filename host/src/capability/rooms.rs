@@ -7,6 +7,9 @@ use crate::sandbox::exports::Caller;
 use crate::sandbox::imports::rooms::{Host, RoomSize};
 use crate::sandbox::imports::types::EffectError;
 
+/// What the host's own rooms of users begin with.
+pub const USER_ROOM: &str = "user:";
+
 type Answer<T> = wasmtime::Result<Result<T, EffectError>>;
 
 impl Host for State {
@@ -72,7 +75,10 @@ impl State {
 
     /// A room that the plugin may join sockets to, as the host names it.
     fn own_room(&self, namespace: &str, room: &str) -> Result<String, EffectError> {
-        names::check_own_room(room).map_err(invalid_name)?;
+        names::check("room", room).map_err(invalid_name)?;
+        if room.starts_with(USER_ROOM) {
+            return Err(EffectError::Denied("user rooms are the host's: every socket of a user is in its own".into()));
+        }
         if !self.profile.rooms.iter().any(|(ns, pattern)| ns.matches(namespace) && pattern.matches(room)) {
             return Err(EffectError::Denied(format!("the plugin describes no room like {room:.100} in {namespace:.100}")));
         }

@@ -18,14 +18,14 @@ use socketioxide_core::packet::Packet;
 use socketioxide_core::{Str, Value};
 use tokio::sync::mpsc;
 
-use super::members::{self, Joined, Members, Size};
+use super::members::{self, Joined, Members, Size, part_name};
 use crate::names::{self, SocketId};
 
 /// Rooms one socket may be in, besides the host's own.
 pub const ROOMS_PER_SOCKET: usize = 64;
 
 /// The host's own rooms of a socket: everyone, and its tenant.
-const HOST_ROOMS: usize = 2;
+pub const HOST_ROOMS: usize = 2;
 
 /// Members whose queue was full. Told to the gateway, which ends them.
 pub struct Full {
@@ -257,13 +257,13 @@ impl Adapter {
     /// Answers an event. Reaches exactly one socket.
     pub fn ack(&self, sid: Sid, ack: i64, text: String) {
         let packet = Packet::ack(self.local.path().clone(), Value::Str(text.into(), None), ack);
-        self.deliver(packet, BroadcastOptions::new(sid), false);
+        self.deliver(packet, || BroadcastOptions::new(sid), false);
     }
 
     /// Sends an event of the host's own to one socket.
     pub fn tell(&self, sid: Sid, text: String) {
         let packet = Packet::event(self.local.path().clone(), Value::Str(text.into(), None));
-        self.deliver(packet, BroadcastOptions::new(sid), false);
+        self.deliver(packet, || BroadcastOptions::new(sid), false);
     }
 
     /// Sends an event. Waits only for a room of more than one part: between two parts others get their turn.
@@ -293,8 +293,8 @@ impl Adapter {
             options.add_flag(BroadcastFlags::Broadcast);
         }
         for room in send.except {
-            let parts = members.reach(room).map(|reach| reach.parts).unwrap_or_default();
-            options.except.extend(parts.into_iter().map(Room::from));
+            let parts = members.reach(room).map_or(0, |reach| reach.parts);
+            options.except.extend((0..parts).map(|part| Room::from(part_name(room, part))));
         }
         options
     }
@@ -308,7 +308,7 @@ impl Adapter {
             };
             if let Some(sid) = sid {
                 self.rooms.deliveries.fetch_add(1, Ordering::Relaxed);
-                self.deliver(packet(), BroadcastOptions::new(sid), send.volatile);
+                self.deliver(packet(), || BroadcastOptions::new(sid), send.volatile);
             }
         }
     }
@@ -320,13 +320,16 @@ impl Adapter {
             Some(order) => Some(order.lock().await),
             None => None,
         };
-        for (index, part) in reach.parts.into_iter().enumerate() {
-            if index > 0 {
+        for part in 0..reach.parts {
+            if part > 0 {
                 tokio::task::yield_now().await;
             }
-            let mut options = options.clone();
-            options.rooms.push(part.into());
-            self.deliver(packet(), options, volatile);
+            let to = || {
+                let mut options = options.clone();
+                options.rooms.push(part_name(room, part).into());
+                options
+            };
+            self.deliver(packet(), to, volatile);
         }
     }
 
@@ -335,20 +338,20 @@ impl Adapter {
         for room in rooms {
             if let Some(reach) = self.members(|members| members.reach(room)) {
                 self.rooms.deliveries.fetch_add(reach.members, Ordering::Relaxed);
-                options.rooms.extend(reach.parts.into_iter().map(Room::from));
+                options.rooms.extend((0..reach.parts).map(|part| Room::from(part_name(room, part))));
             }
         }
         if !options.rooms.is_empty() {
-            self.deliver(packet(), options, volatile);
+            self.deliver(packet(), || options.clone(), volatile);
         }
     }
 
-    fn deliver(&self, packet: Packet, options: BroadcastOptions, volatile: bool) {
-        let again = options.clone();
-        let Err(errors) = self.local.broadcast(packet, options) else { return };
+    /// Puts a packet into queues. `to` is asked a second time only where one of them is full.
+    fn deliver(&self, packet: Packet, to: impl Fn() -> BroadcastOptions, volatile: bool) {
+        let Err(errors) = self.local.broadcast(packet, to()) else { return };
         if !volatile && errors.iter().any(|e| matches!(e, SocketError::InternalChannelFull)) {
             // The errors name nobody: the gateway looks who of them is full.
-            let sids = self.local.sockets(again);
+            let sids = self.local.sockets(to());
             let _ = self.rooms.full.try_send(Full { namespace: self.path.clone(), sids });
         }
     }

@@ -51,8 +51,8 @@ pub struct Size {
 
 /// Where to send for a whole room.
 pub struct Reach {
-    /// The names the parts have in socketioxide's own adapter.
-    pub parts: SmallVec<[String; 1]>,
+    /// How many parts the room has; `part_name` is what socketioxide's own adapter calls one.
+    pub parts: usize,
     pub members: u64,
     pub order: Option<Arc<tokio::sync::Mutex<()>>>,
 }
@@ -175,7 +175,7 @@ impl Members {
     pub fn reach(&self, name: &str) -> Option<Reach> {
         let room = self.rooms.get(name)?;
         Some(Reach {
-            parts: (0..room.parts.len()).map(|part| part_name(name, part)).collect(),
+            parts: room.parts.len(),
             members: room.parts.iter().map(|part| u64::from(*part)).sum(),
             order: (room.parts.len() > 1).then(|| room.order.clone()),
         })
@@ -213,7 +213,8 @@ fn names_of(user: Option<&Arc<str>>) -> impl Iterator<Item = Arc<str>> {
     user.cloned().into_iter().chain(bare)
 }
 
-fn part_name(room: &str, part: usize) -> String {
+/// What socketioxide's own adapter calls a part of a room.
+pub fn part_name(room: &str, part: usize) -> String {
     if part == 0 { room.to_owned() } else { format!("{room}{PART_MARK}{part}") }
 }
 
@@ -258,7 +259,7 @@ mod tests {
             members.add(socket, Sid::new(), None);
             members.join(socket, "r", 64);
         }
-        assert_eq!(members.reach("r").map(|reach| reach.parts.len()), Some(3));
+        assert_eq!(members.reach("r").map(|reach| reach.parts), Some(3));
         members.leave(0, "r");
         members.add(count, Sid::new(), None);
         let joined = members.join(count, "r", 64);

@@ -74,7 +74,8 @@ impl ConnectHandler<Adapter, ()> for Door {
         self.0.services.metrics.connects.inc();
         if session.adapter.is_replaced() {
             // Nobody hears what it sends: it must come again.
-            return super::sweep::end(&socket);
+            super::sweep::end(&socket);
+            return;
         }
         session.open();
     }

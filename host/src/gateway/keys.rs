@@ -40,8 +40,8 @@ pub struct Config {
     pub session_without_exp: Duration,
     /// The longest token, in bytes. A longer one is refused unread. Default 8192.
     pub max_token_bytes: usize,
-    /// The shortest secret of an HS256, HS384 or HS512 key, in bytes. A shorter one fails loading, but in dev: it can be
-    /// guessed from a single token, offline. Default 32. Lower it only while an old secret is being replaced.
+    /// The shortest secret of an HS256, HS384 or HS512 key, in bytes. A shorter one fails loading, but in dev. Default 8, which is
+    /// what old systems have; one under 32 can be guessed from a single token, offline, and is warned of at every start.
     pub min_secret_bytes: usize,
     /// Which claims say who the user is.
     pub claims: ClaimNames,
@@ -55,13 +55,26 @@ impl Default for Config {
             require_exp: false,
             session_without_exp: Duration::from_secs(24 * 60 * 60),
             max_token_bytes: 8192,
-            min_secret_bytes: 32,
+            min_secret_bytes: 8,
             claims: ClaimNames::default(),
         }
     }
 }
 
+/// Under so many bytes, a secret can be guessed from a token.
+const STRONG_SECRET: usize = 32;
+
 impl Config {
+    /// Warns of secrets that can be guessed. One in a file is not looked at here.
+    pub fn warn_of_weak_secrets(&self) {
+        for key in &self.keys {
+            let name = key.name.as_deref().unwrap_or("auth.keys");
+            if key.secret.as_ref().is_some_and(|secret| secret.expose().len() < STRONG_SECRET) {
+                tracing::warn!(key = name, "a secret has less than {STRONG_SECRET} bytes: it can be guessed from a single token");
+            }
+        }
+    }
+
     /// Adds a secret that came from elsewhere, such as `JWT_SECRET`: pinned to HS256, for every namespace and issuer.
     pub fn add_secret(&mut self, name: &str, secret: &str) {
         self.keys.push(KeyConfig {

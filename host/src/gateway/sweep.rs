@@ -17,15 +17,20 @@ use crate::cluster::adapter::{Adapter, Full};
 /// Between two looks at the namespaces.
 const LOOK: Duration = Duration::from_millis(500);
 
+/// A storm has passed when nobody has connected for so long.
+const STORM: Duration = Duration::from_millis(250);
+
+/// Connects after which it is worth looking for free memory.
+const TRIM_AFTER: u64 = 500;
+
 /// Ends the clients whose queue is full. Their transport is closed, so that stock clients come again.
 pub async fn end_slow_clients(gateway: Arc<Gateway>, io: Io, mut full: mpsc::Receiver<Full>) {
     while let Some(Full { namespace, sids }) = full.recv().await {
         let Some(namespace) = io.of(&*namespace) else { continue };
         for socket in sids.into_iter().filter_map(|sid| namespace.get_socket(sid)) {
-            if is_full(&socket) {
+            if is_full(&socket) && end(&socket) {
                 gateway.services.metrics.slow_consumers.inc();
                 tracing::info!(namespace = socket.ns(), "a client was ended: it does not read what it is sent (slow_consumer)");
-                end(&socket);
             }
         }
     }
@@ -43,10 +48,25 @@ fn is_full(socket: &Socket<Adapter>) -> bool {
     matches!(socket.emit("never", &Never), Err(SendError::Socket(SocketError::InternalChannelFull)))
 }
 
-/// Ends a socket's transport. One that polls has none to end: its next heartbeat finds the queue full.
-pub fn end(socket: &Socket<Adapter>) {
-    if let Some(closer) = socket.req_parts().extensions.get::<Closer>() {
-        closer.close();
+/// Ends a socket's transport, and answers whether this was the first to do so. One that polls has none to end: its next heartbeat
+/// finds the queue full.
+pub fn end(socket: &Socket<Adapter>) -> bool {
+    socket.req_parts().extensions.get::<Closer>().is_some_and(Closer::close)
+}
+
+/// Gives free memory back to the system when a storm of connects has passed.
+pub async fn trim_memory(gateway: Arc<Gateway>) {
+    let (mut trimmed_at, mut seen) = (0, 0);
+    loop {
+        tokio::time::sleep(STORM).await;
+        let connects = gateway.services.metrics.connects.get();
+        let quiet = connects == seen;
+        seen = connects;
+        if quiet && connects - trimmed_at >= TRIM_AFTER {
+            trimmed_at = connects;
+            // The end of a blocking task that cannot panic is no news.
+            let _ = tokio::task::spawn_blocking(crate::memory::trim).await;
+        }
     }
 }
 

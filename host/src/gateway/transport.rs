@@ -28,7 +28,7 @@ impl axum::serve::Listener for Listener {
         let (io, address) = axum::serve::Listener::accept(&mut self.0).await;
         // A connection that has ended already fails here, and is noticed at the first read.
         let _ = io.set_nodelay(true);
-        (Connection { io, early: Bytes::new(), closer: Closer::default() }, address)
+        (Connection { io, early: Bytes::new(), burst: 0, closer: Closer::default() }, address)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -44,13 +44,23 @@ pub struct Closer(Arc<Ending>);
 struct Ending {
     closed: AtomicBool,
     reader: AtomicWaker,
+    writer: AtomicWaker,
 }
 
 impl Closer {
-    /// The connection's next read answers its end. A stock client sees the transport close, and comes again.
-    pub fn close(&self) {
-        self.0.closed.store(true, Ordering::Release);
+    /// The connection's next read or write answers its end, also one that waits for a client that does not read. A stock client
+    /// sees the transport close, and comes again. Answers whether this was the first to close it.
+    pub fn close(&self) -> bool {
+        let first = !self.0.closed.swap(true, Ordering::AcqRel);
         self.0.reader.wake();
+        self.0.writer.wake();
+        first
+    }
+
+    /// Whether the connection is closed; if not, the waker hears of it.
+    fn ended(&self, waker: &AtomicWaker, cx: &Context<'_>) -> bool {
+        waker.register(cx.waker());
+        self.0.closed.load(Ordering::Acquire)
     }
 }
 
@@ -59,14 +69,24 @@ pub struct Connection {
     io: TcpStream,
     /// What came with the upgrade's request.
     early: Bytes,
+    /// Reads in a row that found something.
+    burst: u8,
     closer: Closer,
 }
 
+/// Reads in a row after which others get their turn. A client that sends hundreds of events at once would otherwise fill its own
+/// queue with the answers, before the task that writes them has run once.
+const MAX_BURST: u8 = 2;
+
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.closer.0.reader.register(cx.waker());
-        if self.closer.0.closed.load(Ordering::Acquire) {
+        if self.closer.ended(&self.closer.0.reader, cx) {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        if self.burst >= MAX_BURST {
+            self.burst = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
         if !self.early.is_empty() {
             let len = self.early.len().min(buf.remaining());
@@ -74,16 +94,24 @@ impl AsyncRead for Connection {
             self.early.advance(len);
             return Poll::Ready(Ok(()));
         }
-        Pin::new(&mut self.io).poll_read(cx, buf)
+        let read = Pin::new(&mut self.io).poll_read(cx, buf);
+        self.burst = if read.is_ready() { self.burst + 1 } else { 0 };
+        read
     }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.closer.ended(&self.closer.0.writer, cx) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         Pin::new(&mut self.io).poll_write(cx, buf)
     }
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        if self.closer.ended(&self.closer.0.writer, cx) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
     }
 
@@ -92,6 +120,9 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.closer.ended(&self.closer.0.writer, cx) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         Pin::new(&mut self.io).poll_flush(cx)
     }
 

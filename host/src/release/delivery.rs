@@ -159,39 +159,60 @@ impl Bus {
 
     /// Handles the messages of one lane, one after the other.
     async fn work(self: Arc<Self>, reader: Arc<Reader>, mut lane: mpsc::Receiver<Work>) {
-        while let Some(work) = lane.recv().await {
-            self.handle(&reader, &work).await;
-            if let Some(seq) = work.seq {
-                reader.progress().end(seq);
-                self.published.notify_one();
-            }
+        let mut next = None;
+        loop {
+            let work = match next.take() {
+                Some(work) => work,
+                None => match lane.recv().await {
+                    Some(work) => work,
+                    None => return,
+                },
+            };
+            next = self.handle(&reader, &work, &mut lane).await;
+            self.done(&reader, &work);
         }
     }
 
-    async fn handle(&self, reader: &Reader, work: &Work) {
+    fn done(&self, reader: &Reader, work: &Work) {
+        if let Some(seq) = work.seq {
+            reader.progress().end(seq);
+            self.published.notify_one();
+        }
+    }
+
+    /// Handles a message, or buries it. Answers a message behind it that was taken out of the lane meanwhile, and not handled.
+    async fn handle(&self, reader: &Reader, work: &Work, lane: &mut mpsc::Receiver<Work>) -> Option<Work> {
         let slot = &reader.slot;
-        let (mut failures, mut wait) = (0, RETRY.0);
+        let (mut failures, mut wait, mut behind) = (0, RETRY.0, None);
         let passed_before = slot.passed.load(Ordering::Relaxed);
         loop {
             let error = match self.attempt(slot, work).await {
-                Ok(()) | Err(CallError::AlreadyHandled) => {
-                    slot.passed.fetch_add(1, Ordering::Relaxed);
-                    return;
-                }
+                Ok(()) | Err(CallError::AlreadyHandled) => return behind,
                 Err(error) => error,
             };
-            let unavailable = matches!(error, CallError::Unavailable(_));
-            failures += u32::from(!unavailable);
-            let others_pass = slot.passed.load(Ordering::Relaxed) > passed_before;
+            failures += u32::from(!matches!(error, CallError::Unavailable(_)));
+            let mut others_pass = slot.passed.load(Ordering::Relaxed) > passed_before;
+            if failures >= MAX_FAILURES && !others_pass {
+                // Whether the message is bad or the plugin, the next message shows.
+                behind = behind.or_else(|| lane.try_recv().ok());
+                if let Some(other) = &behind
+                    && self.attempt(slot, other).await.is_ok()
+                {
+                    others_pass = true;
+                    self.done(reader, other);
+                    behind = None;
+                }
+            }
             let hopeless = matches!(error, CallError::Refused(_));
             if hopeless || (failures >= MAX_FAILURES && others_pass) {
                 self.bury(slot, work, &error).await;
-                return;
+                return behind;
             }
+            let mut changes = self.registry.changes();
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 // A new release may do better at once.
-                () = async { let mut changes = self.registry.changes(); let _ = changes.changed().await; } => {}
+                _ = changes.changed() => {}
             }
             wait = (wait * 2).min(RETRY.1);
         }

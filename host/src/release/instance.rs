@@ -2,12 +2,13 @@
 //! changed meanwhile. Nothing of a call that fails is ever seen.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use super::pool::NoInstance;
 use super::registry::{Release, Slot};
 use crate::capability::commit;
-use crate::capability::effects::{Effects, Live};
+use crate::capability::effects::{Effects, Live, MAX_BYTES};
 use crate::capability::profile::Tenancy;
 use crate::capability::state::{Replay, Services};
 use crate::error::{Code, Refusal};
@@ -75,19 +76,25 @@ pub enum CallError {
 
 /// Calls a plugin's live release.
 pub async fn call(services: &Arc<Services>, slot: &Slot, job: Job<'_>) -> Result<Done, CallError> {
+    let began = Instant::now();
     let now_ms = services.clock.now_ms();
     let mut replay = Replay::default();
     for _ in 0..=MAX_CONFLICTS {
         let Some(release) = slot.live() else { return Err(CallError::Unavailable("no release is live")) };
         let result = attempt(services, &release, job, now_ms, &mut replay).await;
         match result {
-            Err(Attempt::Conflict) => release.profile.metrics.conflicts.inc(),
+            Err(Attempt::Conflict) => drop(release.profile.metrics.conflicts.inc()),
             Err(Attempt::Error(error)) => {
+                count(&release, job, began);
                 report(&release, job, &error);
                 return Err(error);
             }
-            Ok(done) => return Ok(done),
-        };
+            Ok(done) => {
+                count(&release, job, began);
+                slot.passed.fetch_add(1, Ordering::Relaxed);
+                return Ok(done);
+            }
+        }
     }
     Err(CallError::Unavailable("what it read kept changing"))
 }
@@ -120,7 +127,13 @@ async fn attempt(
     lease.give_back();
     let reply = answer?;
     if let Some(reply) = &reply {
+        if reply.len() > MAX_BYTES {
+            return Err(CallError::Answer(format!("the reply is longer than {MAX_BYTES} bytes")).into());
+        }
         json::check(reply).map_err(|e| CallError::Answer(format!("the reply is {e}")))?;
+    }
+    if commit::joins_too_many(services, &effects.live) {
+        return Err(CallError::Refused(Refusal::new(Code::TooLarge, "In too many rooms")).into());
     }
     let deferred = match job {
         Job::Authorize { .. } => return Ok(Done { reply: None, deferred: Vec::new() }),
@@ -239,14 +252,24 @@ impl<'a> Job<'a> {
     }
 }
 
+/// Counts an event, whatever became of it.
+fn count(release: &Release, job: Job<'_>, began: Instant) {
+    if matches!(job, Job::Event { .. }) {
+        release.profile.metrics.events.inc();
+        release.profile.metrics.seconds.observe(began.elapsed().as_secs_f64());
+    }
+}
+
 /// A fault is the operator's to know, with the release it came from.
 fn report(release: &Release, job: Job<'_>, error: &CallError) {
     let profile = &release.profile;
     if matches!(error, CallError::Fault(_) | CallError::Answer(_)) {
         profile.metrics.faults.inc();
     }
-    if matches!(error, CallError::Refused(_) | CallError::AlreadyHandled) {
-        return;
+    match error {
+        CallError::Refused(refusal) => return profile.metrics.refused(refusal.code),
+        CallError::AlreadyHandled => return,
+        _ => {}
     }
     let (export, subject) = job.name();
     let user = job.caller().and_then(|caller| caller.user.as_ref()).map_or("-", |user| user.id.as_str());

@@ -1,6 +1,7 @@
 //! What a plugin says of itself, checked. A release with a manifest that does not hold is never staged.
 
 use crate::capability::profile::{InvalidPattern, Pattern, Tenancy};
+use crate::capability::rooms::USER_ROOM;
 use crate::names::{self, InvalidName, PluginName};
 use crate::sandbox::exports::{self, Description, Door, Hooks};
 
@@ -51,6 +52,8 @@ pub enum ManifestError {
     Namespace(String),
     #[error("{what} names the namespace {namespace:?}, which the plugin does not list")]
     UnlistedNamespace { what: String, namespace: String },
+    #[error("the room {0:?} is the host's")]
+    UserRoom(String),
     #[error("the event {name:?} of {namespace:?} is described twice")]
     EventTwice { namespace: String, name: String },
     #[error("the schema of {0:?} is not JSON: {1}")]
@@ -74,7 +77,10 @@ impl Manifest {
         let mut rooms = Vec::new();
         for room in description.rooms {
             listed(&|| format!("the room {:?}", room.pattern), &room.namespace)?;
-            names::check_own_room(&room.pattern)?;
+            names::check("room", &room.pattern)?;
+            if room.pattern.starts_with(USER_ROOM) {
+                return Err(ManifestError::UserRoom(room.pattern));
+            }
             rooms.push((Pattern::parse(&room.namespace)?, Pattern::parse(&room.pattern)?));
         }
         let mut events: Vec<HandledEvent> = Vec::new();

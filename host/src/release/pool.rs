@@ -2,11 +2,11 @@
 //! away.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
-use tokio::sync::Semaphore;
+use tokio::sync::Notify;
 
 use crate::capability::profile::Profile;
 use crate::capability::state::{Services, State};
@@ -51,6 +51,12 @@ pub enum NoInstance {
     Init(String),
 }
 
+#[derive(Default)]
+struct Instances {
+    idle: Vec<Instance<State>>,
+    leased: usize,
+}
+
 /// The instances of one release.
 pub struct Pool {
     template: Template<State>,
@@ -59,9 +65,9 @@ pub struct Pool {
     /// What `init` is called with.
     init: String,
     config: Config,
-    idle: Mutex<Vec<Instance<State>>>,
-    permits: Semaphore,
+    instances: Mutex<Instances>,
     waiting: AtomicUsize,
+    freed: Notify,
     /// When an instance was last replaced for the sake of it.
     rotated: Mutex<Instant>,
 }
@@ -69,49 +75,63 @@ pub struct Pool {
 impl Pool {
     pub fn new(template: Template<State>, services: Arc<Services>, profile: Arc<Profile>, config: Config) -> Arc<Self> {
         let init = serde_json::Value::Object((*profile.config).clone()).to_string();
-        let permits = Semaphore::new(config.instances);
         Arc::new(Self {
             template,
             services,
             profile,
             init,
             config,
-            idle: Mutex::default(),
-            permits,
+            instances: Mutex::default(),
             waiting: AtomicUsize::new(0),
+            freed: Notify::new(),
             rotated: Mutex::new(Instant::now()),
         })
     }
 
+    fn instances(&self) -> MutexGuard<'_, Instances> {
+        // Instances are only moved under it: a panic leaves none half done.
+        self.instances.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// An instance, warm where there is one.
     pub async fn lease(self: &Arc<Self>) -> Result<Lease, NoInstance> {
-        match self.permits.try_acquire() {
-            Ok(permit) => permit.forget(),
-            Err(_) => self.wait().await?,
+        let mut lease = match self.take() {
+            Some(lease) => lease,
+            None => self.wait().await?,
+        };
+        if lease.instance.is_none() {
+            lease.instance = Some(self.fresh().await?);
         }
-        // From here on the permit is the lease's: dropping it gives it back.
-        let mut lease = Lease { pool: self.clone(), instance: None };
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        lease.instance = Some(match idle {
-            Some(instance) => instance,
-            None => self.fresh().await?,
-        });
         Ok(lease)
     }
 
-    async fn wait(&self) -> Result<(), NoInstance> {
+    /// A place, with an instance in it where one is warm. None: all are out.
+    fn take(self: &Arc<Self>) -> Option<Lease> {
+        let mut instances = self.instances();
+        if instances.leased >= self.config.instances {
+            return None;
+        }
+        instances.leased += 1;
+        Some(Lease { pool: self.clone(), instance: instances.idle.pop(), ended: false })
+    }
+
+    async fn wait(self: &Arc<Self>) -> Result<Lease, NoInstance> {
         self.profile.metrics.pool_waits.inc();
         let waiting = Waiting::begin(&self.waiting);
         if waiting.before >= self.config.queue {
             return Err(NoInstance::Busy);
         }
-        match tokio::time::timeout(self.config.wait, self.permits.acquire()).await {
-            Ok(Ok(permit)) => {
-                permit.forget();
-                Ok(())
+        let freed = async {
+            loop {
+                // Asked for before the look, so that an instance which comes back in between is not missed.
+                let freed = self.freed.notified();
+                if let Some(lease) = self.take() {
+                    return lease;
+                }
+                freed.await;
             }
-            _ => Err(NoInstance::Busy),
-        }
+        };
+        tokio::time::timeout(self.config.wait, freed).await.map_err(|_| NoInstance::Busy)
     }
 
     /// An instance that has served nothing yet.
@@ -139,7 +159,7 @@ impl Pool {
 
     /// Calls that run or wait for an instance.
     pub fn busy(&self) -> usize {
-        self.config.instances - self.permits.available_permits() + self.waiting.load(Ordering::Relaxed)
+        self.instances().leased + self.waiting.load(Ordering::Relaxed)
     }
 }
 
@@ -165,6 +185,7 @@ impl Drop for Waiting<'_> {
 pub struct Lease {
     pool: Arc<Pool>,
     instance: Option<Instance<State>>,
+    ended: bool,
 }
 
 impl Lease {
@@ -175,17 +196,33 @@ impl Lease {
 
     /// The call has ended well.
     pub fn give_back(mut self) {
-        let Some(mut instance) = self.instance.take() else { return };
-        if !self.pool.is_to_rotate() && instance.guest().memory_used() <= KEPT_MEMORY {
-            self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner).push(instance);
+        let used = self.instance().guest().memory_used();
+        if used > KEPT_MEMORY || self.pool.is_to_rotate() {
+            self.instance = None;
         }
+        self.end();
+    }
+
+    /// Frees the place, and keeps the instance in it for the next call.
+    fn end(&mut self) {
+        let instance = self.instance.take();
+        let mut instances = self.pool.instances();
+        instances.idle.extend(instance);
+        instances.leased -= 1;
+        drop(instances);
+        if self.pool.waiting.load(Ordering::Acquire) > 0 {
+            self.pool.freed.notify_one();
+        }
+        self.ended = true;
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        // The instance first: its memory is free before another may be made.
-        self.instance = None;
-        self.pool.permits.add_permits(1);
+        if !self.ended {
+            // The instance first: its memory is free before another may be made.
+            self.instance = None;
+            self.end();
+        }
     }
 }

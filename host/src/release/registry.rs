@@ -29,7 +29,7 @@ pub struct Slot {
     /// Its number, for sockets to remember whom they have met.
     pub id: u32,
     live: ArcSwapOption<Release>,
-    /// Messages handled well, for telling a bad message from a bad plugin.
+    /// Calls that took effect, for telling a bad message from a bad plugin.
     pub passed: AtomicU64,
     pub disabled: std::sync::atomic::AtomicBool,
 }

@@ -55,7 +55,11 @@ impl Stage {
         let digest = Sha256::digest(&component).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         let sandbox = self.sandbox.clone();
         // Compiling takes a core for a second: never on a thread that serves sockets.
-        let template = tokio::task::spawn_blocking(move || sandbox.template::<State>(&component, add_imports));
+        let template = tokio::task::spawn_blocking(move || {
+            let template = sandbox.template::<State>(&component, add_imports);
+            crate::memory::trim();
+            template
+        });
         let template = template.await.map_err(|_| StageError::Panic)??;
 
         let config = Arc::new(config);

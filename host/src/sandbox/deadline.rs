@@ -2,7 +2,7 @@
 //! and rests while none do, so that an idle server uses no CPU.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -11,8 +11,9 @@ use wasmtime::Engine;
 /// One epoch.
 pub(super) const TICK: Duration = Duration::from_millis(1);
 
-/// Ticks without a new call after which the thread rests.
-const REST_AFTER: u32 = 100;
+/// Ticks without a new call after which the thread rests: 10 s, twice as long as any call may last. So none that could still
+/// loop is left without ticks.
+const REST_AFTER: u32 = 10_000;
 
 /// Ends with its thread when dropped.
 pub(super) struct Ticker {
@@ -21,22 +22,16 @@ pub(super) struct Ticker {
 }
 
 struct Shared {
-    /// Calls begun; the thread looks whether it moves.
-    begun: AtomicU64,
-    /// Calls that run now.
-    running: AtomicU64,
+    /// A call has begun since the last tick. Set only where it is not: calls in a row only read it, and fight for no cache line.
+    stirred: AtomicBool,
     resting: AtomicBool,
     ended: AtomicBool,
 }
 
 impl Ticker {
     pub(super) fn start(engine: Engine) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared {
-            begun: AtomicU64::new(0),
-            running: AtomicU64::new(0),
-            resting: AtomicBool::new(false),
-            ended: AtomicBool::new(false),
-        });
+        let shared =
+            Arc::new(Shared { stirred: AtomicBool::new(false), resting: AtomicBool::new(false), ended: AtomicBool::new(false) });
         let thread = thread::Builder::new().name("epoch".into()).spawn({
             let shared = shared.clone();
             move || shared.run(&engine)
@@ -44,15 +39,14 @@ impl Ticker {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// Says that a call runs, for as long as the answer lives. Costs two atomic additions.
-    pub(super) fn running(&self) -> Running {
-        self.shared.running.fetch_add(1, Ordering::AcqRel);
-        self.shared.begun.fetch_add(1, Ordering::AcqRel);
-        // Swapped only where it is set, so that calls in a row do not fight for the cache line.
-        if self.shared.resting.load(Ordering::Acquire) && self.shared.resting.swap(false, Ordering::AcqRel) {
+    /// Says that a call begins.
+    pub(super) fn stir(&self) {
+        if !self.shared.stirred.load(Ordering::SeqCst) {
+            self.shared.stirred.store(true, Ordering::SeqCst);
+        }
+        if self.shared.resting.load(Ordering::SeqCst) {
             self.wake();
         }
-        Running(self.shared.clone())
     }
 
     fn wake(&self) {
@@ -73,40 +67,26 @@ impl Drop for Ticker {
     }
 }
 
-/// A call that runs.
-pub(super) struct Running(Arc<Shared>);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.running.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
 impl Shared {
     fn run(&self, engine: &Engine) {
-        let (mut seen, mut idle) = (0, 0);
+        let mut idle = 0;
         while !self.ended.load(Ordering::Acquire) {
             thread::park_timeout(TICK);
             engine.increment_epoch();
-            let begun = self.begun.load(Ordering::Acquire);
-            idle = if begun == seen && self.running.load(Ordering::Acquire) == 0 { idle + 1 } else { 0 };
-            seen = begun;
+            idle = if self.stirred.swap(false, Ordering::SeqCst) { 0 } else { idle + 1 };
             if idle >= REST_AFTER {
-                self.rest(seen);
+                self.rest();
                 idle = 0;
             }
         }
     }
 
-    /// Sleeps until the next call. A call that begins between the two looks finds `resting` set and wakes us.
-    fn rest(&self, seen: u64) {
-        self.resting.store(true, Ordering::Release);
-        while self.resting.load(Ordering::Acquire) && !self.ended.load(Ordering::Acquire) {
-            if self.begun.load(Ordering::Acquire) != seen {
-                self.resting.store(false, Ordering::Release);
-                break;
-            }
+    /// Sleeps until the next call. One that begins between the two looks has set `stirred` before it could read `resting`.
+    fn rest(&self) {
+        self.resting.store(true, Ordering::SeqCst);
+        while !self.stirred.load(Ordering::SeqCst) && !self.ended.load(Ordering::Acquire) {
             thread::park();
         }
+        self.resting.store(false, Ordering::SeqCst);
     }
 }

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use serde::Deserialize;
+use tokio::sync::Semaphore;
 use wasmtime::component::Component;
 use wasmtime::{Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
 
 use super::deadline::Ticker;
-use super::instance::{Guest, Template};
+use super::instance::{Guest, SLOW_CALLS, Template};
 use super::{Linker, bindings};
 
 /// `[sandbox]`: what one instance may use. Everything is per instance or per call, never per plugin.
@@ -51,6 +52,7 @@ pub enum SandboxError {
 pub struct Sandbox {
     engine: Engine,
     ticker: Arc<Ticker>,
+    slow_lane: Arc<Semaphore>,
     config: Config,
 }
 
@@ -59,7 +61,8 @@ impl Sandbox {
         let broken = |e: wasmtime::Error| SandboxError::Engine(format!("{e:#}"));
         let engine = Engine::new(&settings(&config)).map_err(broken)?;
         let ticker = Ticker::start(engine.clone()).map_err(|e| SandboxError::Engine(e.to_string()))?;
-        Ok(Self { engine, ticker: Arc::new(ticker), config })
+        let slow_lane = Arc::new(Semaphore::new(SLOW_CALLS));
+        Ok(Self { engine, ticker: Arc::new(ticker), slow_lane, config })
     }
 
     /// Compiles a component and checks its imports against what `add_imports` offers. Takes seconds of CPU for a large one: never
@@ -76,7 +79,7 @@ impl Sandbox {
         add_imports(&mut linker).map_err(|e| SandboxError::Engine(format!("{e:#}")))?;
         let pre = linker.instantiate_pre(&component).map_err(world)?;
         let pre = bindings::PluginPre::new(pre).map_err(world)?;
-        Ok(Template::new(pre, self.ticker.clone(), self.config.clone()))
+        Ok(Template::new(pre, self.ticker.clone(), self.slow_lane.clone(), self.config.clone()))
     }
 
     fn check(&self, bytes: &[u8]) -> Result<(), SandboxError> {

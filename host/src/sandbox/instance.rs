@@ -1,7 +1,9 @@
 //! One instance of a component, and the calls into it. A call that fails in any way leaves the instance unusable: drop it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use wasmtime::{ResourceLimiter, Store, Trap, UpdateDeadline};
 
@@ -80,12 +82,13 @@ impl ResourceLimiter for Limiter {
 pub struct Template<T: Guest> {
     pre: PluginPre<T>,
     ticker: Arc<Ticker>,
+    slow_lane: Arc<Semaphore>,
     config: Config,
 }
 
 impl<T: Guest> Template<T> {
-    pub(super) fn new(pre: PluginPre<T>, ticker: Arc<Ticker>, config: Config) -> Self {
-        Self { pre, ticker, config }
+    pub(super) fn new(pre: PluginPre<T>, ticker: Arc<Ticker>, slow_lane: Arc<Semaphore>, config: Config) -> Self {
+        Self { pre, ticker, slow_lane, config }
     }
 
     /// A fresh instance: 30 µs. Its start code runs under the limits of a call.
@@ -93,20 +96,23 @@ impl<T: Guest> Template<T> {
         let mut store = Store::new(self.pre.engine(), guest);
         store.limiter(|guest| guest.limiter());
         store.set_hostcall_fuel(self.config.transfer);
-        store.epoch_deadline_callback(|mut store| {
-            if store.data_mut().tick() {
-                // Others get their turn each millisecond, whatever this call does.
-                Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
-            } else {
-                Err(wasmtime::Error::from(Limit::Cpu))
+        let turn = Arc::new(Mutex::new(None));
+        store.epoch_deadline_callback({
+            let (lane, turn) = (self.slow_lane.clone(), turn.clone());
+            move |mut store| {
+                // This millisecond is over.
+                *turn.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                if !store.data_mut().tick() {
+                    return Err(wasmtime::Error::from(Limit::Cpu));
+                }
+                Ok(UpdateDeadline::YieldCustom(1, Box::pin(next_turn(lane.clone(), turn.clone()))))
             }
         });
         store.set_epoch_deadline(1);
-        let running = self.ticker.running();
-        let plugin = self.pre.instantiate_async(&mut store).await;
-        drop(running);
-        let plugin = plugin.map_err(|e| fault(&e, store.data_mut()))?;
-        Ok(Instance { store, plugin, ticker: self.ticker.clone() })
+        self.ticker.stir();
+        let plugin = self.pre.instantiate_async(&mut store).await.map_err(|e| fault(&e, store.data_mut()))?;
+        *turn.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        Ok(Instance { store, plugin, turn, ticker: self.ticker.clone() })
     }
 
     /// The most memory an instance may have.
@@ -115,10 +121,27 @@ impl<T: Guest> Template<T> {
     }
 }
 
+/// Calls that have used a millisecond go on one at a time, however many there are: whatever they do, the other threads serve those
+/// that are quick.
+pub(super) const SLOW_CALLS: usize = 1;
+
+/// A turn in the slow lane, while its millisecond lasts.
+type Turn = Arc<Mutex<Option<OwnedSemaphorePermit>>>;
+
+/// Lets everybody else go first, then waits for the next turn in the slow lane.
+async fn next_turn(lane: Arc<Semaphore>, turn: Turn) {
+    tokio::task::yield_now().await;
+    // The lane is never closed.
+    if let Ok(permit) = lane.acquire_owned().await {
+        *turn.lock().unwrap_or_else(PoisonError::into_inner) = Some(permit);
+    }
+}
+
 /// An instance. One call at a time, which the `&mut` says.
 pub struct Instance<T: Guest> {
     store: Store<T>,
     plugin: Plugin,
+    turn: Turn,
     ticker: Arc<Ticker>,
 }
 
@@ -126,9 +149,9 @@ pub struct Instance<T: Guest> {
 macro_rules! call {
     ($self:ident, $export:ident $(, $arg:expr)*) => {{
         $self.store.set_epoch_deadline(1);
-        let running = $self.ticker.running();
+        $self.ticker.stir();
         let result = $self.plugin.hubbub_plugin_handler().$export(&mut $self.store $(, $arg)*).await;
-        drop(running);
+        *$self.turn.lock().unwrap_or_else(PoisonError::into_inner) = None;
         result.map_err(|e| fault(&e, $self.store.data_mut()))
     }};
 }
