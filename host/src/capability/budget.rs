@@ -64,7 +64,7 @@ impl Budgets {
         if missing > capacity * 1000 {
             // Rounded up: a client that waits as told succeeds.
             let wait = (missing - capacity * 1000).saturating_mul(period_ms).div_ceil(capacity * 1000);
-            return Answer::RetryAfter(wait.max(1));
+            return Answer::RetryAfter(wait.saturating_sub(now_ms - bucket.as_of_ms.min(now_ms)).max(1));
         }
         bucket.missing = missing;
         Answer::Taken(((capacity * 1000 - missing) / 1000) as u32)

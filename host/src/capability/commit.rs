@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::effects::{Effects, Emit, Live, Target};
 use super::state::Services;
-use crate::cluster::adapter::{HOST_ROOMS, ROOMS_PER_SOCKET, Send, To};
+use crate::cluster::adapter::{ROOMS_PER_SOCKET, Send, To};
 use crate::names::PluginName;
 use crate::storage::{CommitError, HandledId, WriteSet};
 
@@ -42,7 +42,7 @@ pub fn joins_too_many(services: &Services, live: &[Live]) -> bool {
     let Some(adapter) = services.rooms.namespace(namespace) else { return false };
     adapter.members(|members| {
         let new = joins.iter().filter(|(_, _, room)| !members.is_in(*socket, room)).count();
-        new + members.rooms_of(*socket).count() > ROOMS_PER_SOCKET + HOST_ROOMS
+        new + members.own_rooms(*socket) > ROOMS_PER_SOCKET
     })
 }
 

@@ -24,9 +24,6 @@ use crate::names::{self, SocketId};
 /// Rooms one socket may be in, besides the host's own.
 pub const ROOMS_PER_SOCKET: usize = 64;
 
-/// The host's own rooms of a socket: everyone, and its tenant.
-pub const HOST_ROOMS: usize = 2;
-
 /// Members whose queue was full. Told to the gateway, which ends them.
 pub struct Full {
     pub namespace: Arc<str>,
@@ -187,7 +184,7 @@ impl Adapter {
         *lock(&self.empty_since) = None;
         lock(&self.members).add(socket, sid, user.map(|user| names::scoped(tenant, user).into()));
         for room in std::iter::once(members::everyone()).chain(tenant.map(members::tenant)) {
-            // The host's rooms cannot be refused: they come first.
+            // The host's rooms cannot be refused.
             let _ = self.join(socket, &room);
         }
     }
@@ -207,7 +204,7 @@ impl Adapter {
     }
 
     pub fn join(&self, socket: SocketId, room: &str) -> Result<(), TooManyRooms> {
-        let joined = lock(&self.members).join(socket, room, ROOMS_PER_SOCKET + HOST_ROOMS);
+        let joined = lock(&self.members).join(socket, room, ROOMS_PER_SOCKET);
         match joined {
             Joined::Part(sid, part) => {
                 self.local.add_all(sid, part);

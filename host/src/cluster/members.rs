@@ -98,7 +98,8 @@ impl Members {
         if member.rooms.iter().any(|(room, _)| &**room == name) {
             return Joined::Already;
         }
-        if member.rooms.len() >= limit {
+        // The host's own rooms do not count, and cannot be refused.
+        if !is_hosts(name) && member.own_rooms() >= limit {
             return Joined::TooMany;
         }
         let name: Arc<str> = match self.rooms.get_key_value(name) {
@@ -159,6 +160,11 @@ impl Members {
         self.sockets.get(&socket).into_iter().flat_map(|member| member.rooms.iter().map(|(room, _)| room))
     }
 
+    /// How many rooms plugins have joined a socket to.
+    pub fn own_rooms(&self, socket: SocketId) -> usize {
+        self.sockets.get(&socket).map_or(0, Member::own_rooms)
+    }
+
     pub fn size(&self, room: &str) -> Size {
         self.rooms.get(room).map_or(Size::default(), |room| Size {
             sockets: room.parts.iter().map(|part| u64::from(*part)).sum(),
@@ -200,8 +206,19 @@ impl Members {
 
     /// Rooms that plugins made.
     pub fn room_count(&self) -> usize {
-        self.rooms.keys().filter(|room| !room.starts_with(PART_MARK)).count()
+        self.rooms.keys().filter(|room| !is_hosts(room)).count()
     }
+}
+
+impl Member {
+    fn own_rooms(&self) -> usize {
+        self.rooms.iter().filter(|(room, _)| !is_hosts(room)).count()
+    }
+}
+
+/// Whether a room is the host's own.
+fn is_hosts(room: &str) -> bool {
+    room.starts_with(PART_MARK)
 }
 
 /// The names that a user's sockets are found by: within the tenant, and bare.

@@ -16,7 +16,7 @@ fn mistakes_name_the_key_and_what_is_wrong() {
     let table = [
         ("".to_owned(), "exactly one of"),
         (format!("secret = '{SECRET}'\nsecret_file = 'x'"), "and has 2"),
-        ("secret = 'thirty-one bytes are not enough'".to_owned(), "has a secret of 31 bytes"),
+        ("secret = 'seven b'".to_owned(), "has a secret of 7 bytes"),
         ("secret = ''".to_owned(), "has a secret of 0 bytes"),
         (format!("secret_file = '{}'", short.0.display()), "has a secret of 5 bytes"),
         (format!("secret = '{DEV_SECRET}'"), "which everyone knows"),
