@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use axum::Router;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
 use crate::admin::{self, Admin};
@@ -55,6 +55,7 @@ pub struct App {
 impl App {
     /// Opens storage, loads keys and starts the engine. Anything wrong is an error, with nothing bound.
     pub async fn build(config: Config, mode: Mode) -> anyhow::Result<Self> {
+        config.limits.check()?;
         let metrics = Arc::new(Metrics::new());
         let keyring = Arc::new(Keyring::load(&config.auth, mode == Mode::Dev).context("auth")?);
         if mode == Mode::Serve {
@@ -73,8 +74,10 @@ impl App {
             presences: Presences::new(config.presence.clone()),
             budgets: Budgets::default(),
             clock: Clock::system(),
+            published: Notify::new(),
             ids: IdSource::new().context("the operating system gives no randomness")?,
             metrics: metrics.clone(),
+            limits: config.limits.clone(),
         });
         let registry = Registry::new();
         let stage = Arc::new(Stage { sandbox, services: services.clone(), pool: config.pool.clone() });

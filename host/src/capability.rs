@@ -8,6 +8,7 @@ pub mod commit;
 pub mod config;
 pub mod effects;
 pub mod emitter;
+pub mod limits;
 pub mod log;
 pub mod metrics;
 pub mod presence;

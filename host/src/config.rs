@@ -14,7 +14,7 @@ use crate::telemetry::LogFormat;
 use crate::{capability, gateway, release, sandbox, storage};
 
 /// Everything that can be configured.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     pub server: Server,
@@ -23,6 +23,7 @@ pub struct Config {
     pub cors: gateway::origin::Config,
     pub gateway: gateway::Config,
     pub presence: capability::presence::Config,
+    pub limits: capability::limits::Config,
     pub sandbox: sandbox::Config,
     pub pool: release::pool::Config,
     pub storage: storage::Config,
@@ -96,25 +97,6 @@ impl Default for Server {
 impl Default for Log {
     fn default() -> Self {
         Self { format: None, filter: "info".into() }
-    }
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            server: Server::default(),
-            log: Log::default(),
-            auth: Default::default(),
-            cors: Default::default(),
-            gateway: Default::default(),
-            presence: Default::default(),
-            sandbox: Default::default(),
-            pool: Default::default(),
-            storage: Default::default(),
-            api: Api::default(),
-            admin: Admin::default(),
-            plugins: BTreeMap::new(),
-        }
     }
 }
 

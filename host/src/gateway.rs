@@ -123,7 +123,7 @@ pub fn build_io(gateway: &Gateway) -> (Service, Io) {
 }
 
 /// Bytes read from a websocket at a time.
-const READ_BUFFER: usize = 1024;
+const READ_BUFFER: usize = 512;
 
 /// Starts what goes on beside the sockets: namespaces, expiring tokens, slow clients. Ends when dropped.
 pub fn start(gateway: &Arc<Gateway>, io: &Io, full: mpsc::Receiver<FullMembers>) -> tokio::task::JoinSet<()> {

@@ -70,7 +70,8 @@ impl Budgets {
         Answer::Taken(((capacity * 1000 - missing) / 1000) as u32)
     }
 
-    pub fn len(&self) -> usize {
+    /// Buckets that are kept.
+    pub fn kept(&self) -> usize {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).by_key.len()
     }
 }
@@ -190,8 +191,8 @@ mod tests {
         for key in 0..SWEEP_EVERY {
             budgets.take(&key.to_string(), 1, 10, 60_000, 0);
         }
-        assert_eq!(budgets.len(), SWEEP_EVERY);
+        assert_eq!(budgets.kept(), SWEEP_EVERY);
         budgets.take("later", 1, 10, 60_000, 60_000);
-        assert_eq!(budgets.len(), 1);
+        assert_eq!(budgets.kept(), 1);
     }
 }

@@ -22,12 +22,17 @@ pub async fn commit(
     }
     let set =
         WriteSet { plugin: plugin.clone(), reads: effects.reads, writes: effects.writes, messages: effects.messages, handled };
+    let publishes = !set.messages.is_empty();
     let live = effects.live;
     let then = {
         let services = services.clone();
         Box::pin(async move { apply(&services, live).await })
     };
-    services.storage.commit(set, then).await
+    services.storage.commit(set, then).await?;
+    if publishes {
+        services.published.notify_one();
+    }
+    Ok(())
 }
 
 /// Whether a call joins its caller to more rooms than a socket may be in. Looked at before anything of the call happens: a message

@@ -2,15 +2,10 @@
 
 use std::sync::Arc;
 
+use super::limits::Config;
 use crate::names::{PluginName, SocketId};
 use crate::sandbox::Limit;
 use crate::storage::{Fingerprint, OutboxMessage, Write};
-
-/// Effects a call may make. Over it the call ends.
-pub const MAX_EFFECTS: usize = 256;
-
-/// Bytes of effects a call may make: names, arguments, keys and values. Over it the call ends.
-pub const MAX_BYTES: usize = 1 << 20;
 
 /// The effects of a call, and what it read.
 #[derive(Default)]
@@ -58,13 +53,13 @@ pub enum Target {
 
 impl Effects {
     /// Makes room for one more, or ends the call.
-    pub fn charge(&mut self, bytes: usize) -> Result<(), Limit> {
+    pub fn charge(&mut self, bytes: usize, limits: &Config) -> Result<(), Limit> {
         self.count += 1;
         self.bytes += bytes;
-        if self.count > MAX_EFFECTS {
+        if self.count > limits.effects {
             return Err(Limit::Effects);
         }
-        if self.bytes > MAX_BYTES {
+        if self.bytes > limits.effect_bytes {
             return Err(Limit::EffectBytes);
         }
         Ok(())

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Notify;
+
 use super::budget::{Budgets, Taken};
 use super::effects::Effects;
+use super::limits;
 use super::presence::Presences;
 use super::profile::{Profile, Tenancy};
 use crate::clock::Clock;
@@ -23,14 +26,14 @@ pub struct Services {
     pub budgets: Budgets,
     pub clock: Clock,
     pub ids: IdSource,
+    /// Told when something was committed to the outbox.
+    pub published: Notify,
     pub metrics: Arc<Metrics>,
+    pub limits: limits::Config,
 }
 
-/// Imports a call may call. Over it the call ends.
-pub const MAX_IMPORTS: u32 = 10_000;
-
-/// Milliseconds of CPU a call may use. Over it the call ends.
-pub const CPU_MS: u32 = 20;
+/// Milliseconds of CPU that `describe` and `init` may use.
+const BARE_CPU_MS: u32 = 1000;
 
 /// Hops a message may make over the bus.
 pub const MAX_HOPS: u8 = 8;
@@ -104,7 +107,7 @@ impl State {
     /// Counts an import, or ends the call.
     pub fn import(&mut self) -> Result<(), Limit> {
         self.call.imports += 1;
-        if self.call.imports > MAX_IMPORTS { Err(Limit::Imports) } else { Ok(()) }
+        if self.call.imports > self.services.limits.imports { Err(Limit::Imports) } else { Ok(()) }
     }
 
     /// Counts an import that collects an effect of so many bytes, or ends the call.
@@ -113,7 +116,7 @@ impl State {
         if self.call.bare {
             return Ok(Err(EffectError::Denied("describe and init have no transaction".into())));
         }
-        self.call.effects.charge(bytes)?;
+        self.call.effects.charge(bytes, &self.services.limits)?;
         Ok(Ok(()))
     }
 
@@ -152,7 +155,7 @@ impl Guest for State {
 
     fn tick(&mut self) -> bool {
         self.call.cpu_ms += 1;
-        self.call.cpu_ms <= CPU_MS
+        self.call.cpu_ms <= if self.call.bare { BARE_CPU_MS } else { self.services.limits.cpu_ms }
     }
 }
 

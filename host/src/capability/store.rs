@@ -60,10 +60,9 @@ impl Host for State {
 
 impl State {
     fn write(&mut self, bytes: usize, write: Write) -> Answer<()> {
-        match self.effect(bytes)? {
+        if self.effect(bytes)?.is_err() {
             // The store has no case for it: there is nothing to commit with.
-            Err(_) => return Ok(Err(Error::Unavailable)),
-            Ok(()) => {}
+            return Ok(Err(Error::Unavailable));
         }
         let (longest, value) = match &write {
             Write::Put { key, value } => (key.len(), value.len()),
@@ -109,9 +108,8 @@ impl State {
         let within = |key: &str| key >= start && if end.is_empty() { key.starts_with(start) } else { key < end };
         for write in &self.call.effects.writes {
             let Some(key) = write.key().filter(|key| within(key)) else { continue };
-            match apply(write, entries.remove(key))? {
-                Some(value) => drop(entries.insert(key.to_owned(), value)),
-                None => {}
+            if let Some(value) = apply(write, entries.remove(key))? {
+                entries.insert(key.to_owned(), value);
             }
         }
         Ok(if reverse { entries.into_iter().rev().take(limit).collect() } else { entries.into_iter().take(limit).collect() })

@@ -193,7 +193,7 @@ impl Adapter {
     pub fn remove(&self, socket: SocketId) {
         let (rooms, empty) = {
             let mut members = lock(&self.members);
-            (members.remove(socket), members.len() == 0)
+            (members.remove(socket), members.is_empty())
         };
         for room in rooms {
             self.rooms.note_change(&self.path, &room);

@@ -200,8 +200,8 @@ impl Members {
         self.sockets.keys().copied()
     }
 
-    pub fn len(&self) -> usize {
-        self.sockets.len()
+    pub fn is_empty(&self) -> bool {
+        self.sockets.is_empty()
     }
 
     /// Rooms that plugins made.

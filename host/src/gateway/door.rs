@@ -20,7 +20,7 @@ use super::{Gateway, Io};
 use crate::cluster::adapter::Adapter;
 use crate::names;
 use crate::release::instance::{CallError, Job, call};
-use crate::release::registry::{NamespaceRoute, Release};
+use crate::release::registry::NamespaceRoute;
 use crate::sandbox::exports::{self, Caller, DisconnectReason};
 use crate::sandbox::imports::types;
 use crate::telemetry::ReasonLabel;
@@ -85,7 +85,7 @@ impl Door {
     async fn let_in(&self, socket: &Arc<Socket<Adapter>>, auth: Option<&str>) -> Result<(), String> {
         let gateway = &self.0;
         let path = socket.ns();
-        let (route, owner) = gateway.owner(path).await.ok_or("Service unavailable")?;
+        let route = gateway.route(path).await.ok_or("Service unavailable")?;
         let verified = gateway.admit(&route, path, socket, auth).await?;
         let expires = verified.as_ref().map(|verified| verified.expires_at_ms);
         let caller = Caller {
@@ -94,7 +94,7 @@ impl Door {
             user: verified.map(|verified| user_record(&verified.user)),
         };
         if route.door.authorize {
-            gateway.authorize(&route, &owner, &caller, auth).await?;
+            gateway.authorize(&route, &caller, auth).await?;
         }
         let Some(adapter) = gateway.services.rooms.namespace(path) else { return Err("Service unavailable".into()) };
         let closer = socket.req_parts().extensions.get::<Closer>().cloned();
@@ -117,13 +117,9 @@ impl Door {
 }
 
 impl Gateway {
-    /// The namespace's route and its owner's release. Waits while the owner is being replaced.
-    async fn owner(&self, path: &str) -> Option<(Arc<NamespaceRoute>, Arc<Release>)> {
-        let find = || {
-            let route = self.registry.routes().namespace(path)?.clone();
-            let release = route.owner.live()?;
-            Some((route, release))
-        };
+    /// The namespace's route. Waits while its owner is being replaced.
+    async fn route(&self, path: &str) -> Option<Arc<NamespaceRoute>> {
+        let find = || self.registry.routes().namespace(path).filter(|route| route.owner.live().is_some()).cloned();
         if let Some(found) = find() {
             return Some(found);
         }
@@ -167,13 +163,7 @@ impl Gateway {
     }
 
     /// The owner's own check, where its door asks for it.
-    async fn authorize(
-        &self,
-        route: &NamespaceRoute,
-        _owner: &Release,
-        caller: &Caller,
-        auth: Option<&str>,
-    ) -> Result<(), String> {
+    async fn authorize(&self, route: &NamespaceRoute, caller: &Caller, auth: Option<&str>) -> Result<(), String> {
         let auth = admission::without_token(auth);
         let caller = Arc::new(caller.clone());
         match call(&self.services, &route.owner, Job::Authorize { caller: &caller, auth: &auth }).await {

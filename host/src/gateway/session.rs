@@ -6,7 +6,7 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
@@ -375,7 +375,7 @@ fn refusal_of(error: CallError, on_failure: Option<&str>) -> Refusal {
 fn run(work: impl Future<Output = ()> + Send + 'static) {
     // Boxed, since the rest of it may have to move to a task.
     let mut work = Box::pin(work);
-    if let Poll::Pending = work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+    if work.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
         tokio::spawn(work);
     }
 }

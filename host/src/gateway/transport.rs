@@ -57,11 +57,34 @@ impl Closer {
         first
     }
 
-    /// Whether the connection is closed; if not, the waker hears of it.
-    fn ended(&self, waker: &AtomicWaker, cx: &Context<'_>) -> bool {
-        waker.register(cx.waker());
+    fn is_closed(&self) -> bool {
         self.0.closed.load(Ordering::Acquire)
     }
+}
+
+fn aborted<T>() -> Poll<io::Result<T>> {
+    Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()))
+}
+
+/// What `poll` answers, unless the connection was closed. The waker is registered only where it waits: on a busy connection that
+/// is seldom, and registering costs as much as the rest.
+fn unless_closed<T>(
+    closer: &Closer,
+    waker: impl Fn(&Ending) -> &AtomicWaker,
+    cx: &mut Context<'_>,
+    poll: impl FnOnce(&mut Context<'_>) -> Poll<io::Result<T>>,
+) -> Poll<io::Result<T>> {
+    if closer.is_closed() {
+        return aborted();
+    }
+    let answer = poll(cx);
+    if answer.is_pending() {
+        waker(&closer.0).register(cx.waker());
+        if closer.is_closed() {
+            return aborted();
+        }
+    }
+    answer
 }
 
 /// A TCP connection that a `Closer` can end.
@@ -80,9 +103,6 @@ const MAX_BURST: u8 = 2;
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.closer.ended(&self.closer.0.reader, cx) {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
-        }
         if self.burst >= MAX_BURST {
             self.burst = 0;
             cx.waker().wake_by_ref();
@@ -94,7 +114,8 @@ impl AsyncRead for Connection {
             self.early.advance(len);
             return Poll::Ready(Ok(()));
         }
-        let read = Pin::new(&mut self.io).poll_read(cx, buf);
+        let Self { io, closer, .. } = &mut *self;
+        let read = unless_closed(closer, |ending| &ending.reader, cx, |cx| Pin::new(io).poll_read(cx, buf));
         self.burst = if read.is_ready() { self.burst + 1 } else { 0 };
         read
     }
@@ -102,17 +123,13 @@ impl AsyncRead for Connection {
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if self.closer.ended(&self.closer.0.writer, cx) {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
-        }
-        Pin::new(&mut self.io).poll_write(cx, buf)
+        let Self { io, closer, .. } = &mut *self;
+        unless_closed(closer, |ending| &ending.writer, cx, |cx| Pin::new(io).poll_write(cx, buf))
     }
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        if self.closer.ended(&self.closer.0.writer, cx) {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
-        }
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+        let Self { io, closer, .. } = &mut *self;
+        unless_closed(closer, |ending| &ending.writer, cx, |cx| Pin::new(io).poll_write_vectored(cx, bufs))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -120,9 +137,6 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.closer.ended(&self.closer.0.writer, cx) {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
-        }
         Pin::new(&mut self.io).poll_flush(cx)
     }
 

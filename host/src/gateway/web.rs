@@ -55,8 +55,9 @@ async fn engine(State(web): State<Arc<Web>>, request: Request, next: Next) -> Re
     if transport::wants_websocket(&request) {
         let service = web.service.clone();
         return transport::upgrade(request, move |connection: Connection, request| {
-            // Whatever is wrong with the request ends the connection: it is past answering by HTTP.
-            let _ = hyper::service::Service::call(&service, (connection, request));
+            // It has spawned what is to be done when it answers. Whatever is wrong with the request ends the connection: it is
+            // past answering by HTTP.
+            drop(hyper::service::Service::call(&service, (connection, request)));
         });
     }
     next.run(request).await

@@ -38,8 +38,6 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 pub struct Bus {
     services: Arc<Services>,
     registry: Arc<Registry>,
-    /// Something was committed to the outbox.
-    published: Notify,
     readers: Mutex<HashMap<PluginName, Arc<Reader>>>,
 }
 
@@ -67,12 +65,12 @@ struct Work {
 
 impl Bus {
     pub fn new(services: Arc<Services>, registry: Arc<Registry>) -> Arc<Self> {
-        Arc::new(Self { services, registry, published: Notify::new(), readers: Mutex::default() })
+        Arc::new(Self { services, registry, readers: Mutex::default() })
     }
 
     /// Something was committed to the outbox.
     pub fn wake(&self) {
-        self.published.notify_one();
+        self.services.published.notify_one();
     }
 
     /// Runs until it is dropped: gives every plugin its reader, wakes them, and removes what all are done with.
@@ -85,7 +83,7 @@ impl Bus {
                 reader.wake.notify_one();
             }
             tokio::select! {
-                () = self.published.notified() => {}
+                () = self.services.published.notified() => {}
                 _ = changes.changed() => {}
                 () = tokio::time::sleep(Duration::from_secs(1)) => {}
             }
@@ -153,7 +151,7 @@ impl Bus {
                     reader.send(Work { message, seq: Some(seq) }).await;
                 }
             }
-            self.published.notify_one();
+            self.services.published.notify_one();
         }
     }
 
@@ -176,7 +174,7 @@ impl Bus {
     fn done(&self, reader: &Reader, work: &Work) {
         if let Some(seq) = work.seq {
             reader.progress().end(seq);
-            self.published.notify_one();
+            self.services.published.notify_one();
         }
     }
 

@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::pool::NoInstance;
 use super::registry::{Release, Slot};
 use crate::capability::commit;
-use crate::capability::effects::{Effects, Live, MAX_BYTES};
+use crate::capability::effects::{Effects, Live};
 use crate::capability::profile::Tenancy;
 use crate::capability::state::{Replay, Services};
 use crate::error::{Code, Refusal};
@@ -20,9 +20,6 @@ use crate::storage::{CommitError, HandledId};
 
 /// How often a handler is run again after conflicts.
 const MAX_CONFLICTS: u32 = 5;
-
-/// How long a call may take in all, with its waits for storage.
-const CALL_TIME: Duration = Duration::from_secs(5);
 
 /// The longest message of a refusal, in bytes.
 const MAX_SENTENCE: usize = 1024;
@@ -121,14 +118,14 @@ async fn attempt(
     let mut lease = release.pool.lease().await?;
     let caller = job.caller().cloned();
     lease.instance().guest().begin(caller, tenant, now_ms, job.hops(), std::mem::take(replay));
-    let answer = within(CALL_TIME, invoke(lease.instance(), job)).await?;
+    let answer = within(services.limits.call_time, invoke(lease.instance(), job)).await?;
     let (mut effects, answers) = lease.instance().guest().finish();
     *replay = answers;
     lease.give_back();
     let reply = answer?;
     if let Some(reply) = &reply {
-        if reply.len() > MAX_BYTES {
-            return Err(CallError::Answer(format!("the reply is longer than {MAX_BYTES} bytes")).into());
+        if reply.len() > services.limits.effect_bytes {
+            return Err(CallError::Answer(format!("the reply is longer than {} bytes", services.limits.effect_bytes)).into());
         }
         json::check(reply).map_err(|e| CallError::Answer(format!("the reply is {e}")))?;
     }

@@ -19,9 +19,6 @@ use crate::telemetry::PluginMetrics;
 /// How long `describe` and `init` may take.
 const STAGE_TIME: Duration = Duration::from_secs(1);
 
-/// Log lines a plugin may write in a second.
-const LOG_LINES: u64 = 100;
-
 /// Why a component is not staged, and in which step.
 #[derive(Debug, thiserror::Error)]
 pub enum StageError {
@@ -76,6 +73,7 @@ impl Stage {
             namespaces: manifest.namespaces.iter().map(|namespace| namespace.pattern.clone()).collect(),
             rooms: manifest.rooms.clone(),
             metrics: Arc::new(self.services.metrics.release(name, &manifest.version)),
+            log_quota: Quota::new(self.services.limits.log_lines),
             ..profile(name, config)
         });
         let pool = Pool::new(template, self.services.clone(), profile.clone(), self.pool.clone());
@@ -95,6 +93,6 @@ fn profile(name: &PluginName, config: Arc<serde_json::Map<String, serde_json::Va
         rooms: Vec::new(),
         config,
         metrics: Arc::new(PluginMetrics::detached()),
-        log_quota: Quota::new(LOG_LINES),
+        log_quota: Quota::new(0),
     }
 }

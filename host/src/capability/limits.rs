@@ -1,0 +1,72 @@
+//! `[limits]`: what one call may use. A call over one of them ends as a trap, and nothing of it is seen.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::storage::{MAX_SET_BYTES, MAX_SET_WRITES};
+
+/// `[limits]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Effects a call may make. Default 256, which is also the most: storage takes no larger set.
+    pub effects: usize,
+    /// Bytes of a call's effects: names, arguments, keys and values; and of its reply. Default 1 MiB, which is also the most.
+    pub effect_bytes: usize,
+    /// Imports a call may call. Default 10 000.
+    pub imports: u32,
+    /// Milliseconds of CPU a call may use. Default 20.
+    pub cpu_ms: u32,
+    /// How long a call may take in all, with its waits for storage. Default 5 s.
+    #[serde(deserialize_with = "crate::duration::deserialize")]
+    pub call_time: Duration,
+    /// Log lines a plugin may write in a second; the others are dropped, and counted. Default 100.
+    pub log_lines: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            effects: MAX_SET_WRITES,
+            effect_bytes: MAX_SET_BYTES,
+            imports: 10_000,
+            cpu_ms: 20,
+            call_time: Duration::from_secs(5),
+            log_lines: 100,
+        }
+    }
+}
+
+/// A limit that is out of its bounds.
+#[derive(Debug, thiserror::Error)]
+#[error("limits.{key} is {value}; it must be 1 to {most}")]
+pub struct OutOfBounds {
+    key: &'static str,
+    value: usize,
+    most: usize,
+}
+
+impl Config {
+    /// Checks what storage would refuse later.
+    pub fn check(&self) -> Result<(), OutOfBounds> {
+        let bounds = [("effects", self.effects, MAX_SET_WRITES), ("effect_bytes", self.effect_bytes, MAX_SET_BYTES)];
+        match bounds.into_iter().find(|(_, value, most)| !(1..=*most).contains(value)) {
+            Some((key, value, most)) => Err(OutOfBounds { key, value, most }),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_that_storage_could_not_keep_is_refused() {
+        assert!(Config::default().check().is_ok());
+        for effects in [0, MAX_SET_WRITES + 1] {
+            assert!(Config { effects, ..Config::default() }.check().is_err());
+        }
+    }
+}
