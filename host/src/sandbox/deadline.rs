@@ -8,11 +8,18 @@ use std::time::Duration;
 
 use wasmtime::Engine;
 
-/// One epoch.
-pub(super) const TICK: Duration = Duration::from_millis(1);
+/// One epoch while some call is slow.
+const TICK: Duration = Duration::from_millis(1);
 
-/// Ticks without a new call after which the thread rests: 10 s, twice as long as any call may last. So none that could still
-/// loop is left without ticks.
+/// One epoch while none is: the first slice of a call that turns out to be slow may last so long. A thousand ticks a second cost 3 %
+/// of a core.
+const QUIET_TICK: Duration = Duration::from_millis(4);
+
+/// Ticks without a slow call after which the quiet begins.
+const QUIET_AFTER: u32 = 100;
+
+/// Ticks without a new call after which the thread rests: 10 s or more, twice as long as any call may last. So none that could
+/// still loop is left without ticks.
 const REST_AFTER: u32 = 10_000;
 
 /// Ends with its thread when dropped.
@@ -21,17 +28,19 @@ pub(super) struct Ticker {
     thread: Option<thread::JoinHandle<()>>,
 }
 
+#[derive(Default)]
 struct Shared {
     /// A call has begun since the last tick. Set only where it is not: calls in a row only read it, and fight for no cache line.
     stirred: AtomicBool,
+    /// A call was found running at a tick.
+    slow: AtomicBool,
     resting: AtomicBool,
     ended: AtomicBool,
 }
 
 impl Ticker {
     pub(super) fn start(engine: Engine) -> std::io::Result<Self> {
-        let shared =
-            Arc::new(Shared { stirred: AtomicBool::new(false), resting: AtomicBool::new(false), ended: AtomicBool::new(false) });
+        let shared = Arc::new(Shared::default());
         let thread = thread::Builder::new().name("epoch".into()).spawn({
             let shared = shared.clone();
             move || shared.run(&engine)
@@ -47,6 +56,11 @@ impl Ticker {
         if self.shared.resting.load(Ordering::SeqCst) {
             self.wake();
         }
+    }
+
+    /// Says that a call has lasted until a tick.
+    pub(super) fn slow(&self) {
+        self.shared.slow.store(true, Ordering::SeqCst);
     }
 
     fn wake(&self) {
@@ -69,10 +83,11 @@ impl Drop for Ticker {
 
 impl Shared {
     fn run(&self, engine: &Engine) {
-        let mut idle = 0;
+        let (mut idle, mut quiet) = (0, 0);
         while !self.ended.load(Ordering::Acquire) {
-            thread::park_timeout(TICK);
+            thread::park_timeout(if quiet >= QUIET_AFTER { QUIET_TICK } else { TICK });
             engine.increment_epoch();
+            quiet = if self.slow.swap(false, Ordering::SeqCst) { 0 } else { (quiet + 1).min(QUIET_AFTER) };
             idle = if self.stirred.swap(false, Ordering::SeqCst) { 0 } else { idle + 1 };
             if idle >= REST_AFTER {
                 self.rest();

@@ -98,8 +98,9 @@ impl<T: Guest> Template<T> {
         store.set_hostcall_fuel(self.config.transfer);
         let turn = Arc::new(Mutex::new(None));
         store.epoch_deadline_callback({
-            let (lane, turn) = (self.slow_lane.clone(), turn.clone());
+            let (lane, turn, ticker) = (self.slow_lane.clone(), turn.clone(), self.ticker.clone());
             move |mut store| {
+                ticker.slow();
                 // This millisecond is over.
                 *turn.lock().unwrap_or_else(PoisonError::into_inner) = None;
                 if !store.data_mut().tick() {
