@@ -18,7 +18,6 @@ pub struct Manifest {
     pub events: Vec<HandledEvent>,
     pub emits: Vec<exports::EmittedEvent>,
     pub topics: Vec<String>,
-    pub schedules: Vec<exports::Schedule>,
     pub wants_connect: bool,
     pub wants_disconnect: bool,
 }
@@ -58,8 +57,8 @@ pub enum ManifestError {
     EventTwice { namespace: String, name: String },
     #[error("the schema of {0:?} is not JSON: {1}")]
     Schema(String, crate::json::InvalidJson),
-    #[error("the schedule {key:?} runs every {every_ms} ms; at least 100 are allowed")]
-    Schedule { key: String, every_ms: u64 },
+    #[error("it wants the schedule {0:?}, and this version runs none: it would wait for ever")]
+    Schedule(String),
 }
 
 impl Manifest {
@@ -110,8 +109,8 @@ impl Manifest {
         for topic in &description.topics {
             names::check_topic(topic)?;
         }
-        if let Some(short) = description.schedules.iter().find(|schedule| schedule.every_ms < 100) {
-            return Err(ManifestError::Schedule { key: short.key.clone(), every_ms: short.every_ms });
+        if let Some(schedule) = description.schedules.into_iter().next() {
+            return Err(ManifestError::Schedule(schedule.key));
         }
         Ok(Self {
             name: deployed.clone(),
@@ -127,7 +126,6 @@ impl Manifest {
             events,
             emits: description.emits,
             topics: description.topics,
-            schedules: description.schedules,
             wants_connect: description.hooks.contains(Hooks::CONNECT),
             wants_disconnect: description.hooks.contains(Hooks::DISCONNECT),
         })
