@@ -21,7 +21,7 @@ use crate::error::{Code, Refusal};
 use crate::json;
 use crate::names::{self, PluginName};
 use crate::release::delivery::Bus;
-use crate::storage::{OutboxMessage, WriteSet};
+use crate::storage::OutboxMessage;
 
 /// The largest body, in bytes.
 pub const MAX_BODY: usize = 256 << 10;
@@ -109,13 +109,8 @@ async fn publish(State(api): State<Arc<Api>>, body: Bytes) -> Response {
         at_ms: now,
     };
     let id = message.id.clone();
-    let set =
-        WriteSet { plugin: api.writer.clone(), reads: Vec::new(), writes: Vec::new(), messages: vec![message], handled: None };
-    match services.storage.commit(set, Box::pin(async {})).await {
-        Ok(()) => {
-            api.bus.wake();
-            (StatusCode::ACCEPTED, axum::Json(json!({ "id": id }))).into_response()
-        }
+    match api.bus.publish(&api.writer, message).await {
+        Ok(()) => (StatusCode::ACCEPTED, axum::Json(json!({ "id": id }))).into_response(),
         Err(error) => {
             tracing::error!("a message could not be stored: {error}");
             refused(StatusCode::SERVICE_UNAVAILABLE, Refusal::unavailable())

@@ -18,7 +18,7 @@ use super::keys::DEV_SECRET;
 use super::sign::{self, Claims};
 use crate::names::PluginName;
 use crate::release::delivery::Bus;
-use crate::storage::{OutboxMessage, WriteSet};
+use crate::storage::OutboxMessage;
 
 /// The demo's one chat.
 const CHAT: &str = "lobby";
@@ -110,9 +110,6 @@ impl Demo {
             hops: 0,
             at_ms: now_ms,
         };
-        let set = WriteSet { messages: vec![message], ..WriteSet::new(self.writer.clone()) };
-        self.gateway.services.storage.commit(set, Box::pin(async {})).await?;
-        self.bus.wake();
-        Ok(())
+        self.bus.publish(&self.writer, message).await
     }
 }

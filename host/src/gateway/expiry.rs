@@ -49,8 +49,8 @@ impl Expiring {
         }
     }
 
-    /// The socket's token is another one now.
-    fn forget(&self, old_ms: u64, socket: SocketId) {
+    /// The socket's token is another one now, or the socket has gone.
+    pub fn forget(&self, old_ms: u64, socket: SocketId) {
         let mut due = self.due();
         due.tokens.remove(&(old_ms, socket));
         due.told.retain(|(_, other)| *other != socket);

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 
@@ -334,6 +334,7 @@ impl Session {
         self.adapter.remove(self.id);
         services.presences.gone(self.id, services.clock.now_ms());
         self.gateway.sockets.remove(&self);
+        self.gateway.expiring.forget(self.expires_ms.load(Ordering::Acquire), self.id);
         let caller = self.caller.load_full();
         let plugins = match self.gateway.registry.routes().namespace(&caller.namespace) {
             Some(route) => route.disconnect.clone(),

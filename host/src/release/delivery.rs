@@ -17,7 +17,7 @@ use crate::capability::profile::Tenancy;
 use crate::capability::state::Services;
 use crate::names::PluginName;
 use crate::sandbox::exports::Message;
-use crate::storage::{DeadLetter, OutboxMessage, OutboxRow};
+use crate::storage::{CommitError, DeadLetter, OutboxMessage, OutboxRow, WriteSet};
 
 /// Messages of a plugin that are handled at the same time. Those of one key share a lane.
 const LANES: usize = 8;
@@ -68,9 +68,12 @@ impl Bus {
         Arc::new(Self { services, registry, readers: Mutex::default() })
     }
 
-    /// Something was committed to the outbox.
-    pub fn wake(&self) {
+    /// Publishes a message from outside any call. It is stored when this answers. `writer` is no plugin's name.
+    pub async fn publish(&self, writer: &PluginName, message: OutboxMessage) -> Result<(), CommitError> {
+        let set = WriteSet { messages: vec![message], ..WriteSet::new(writer.clone()) };
+        self.services.storage.commit(set, Box::pin(async {})).await?;
         self.services.published.notify_one();
+        Ok(())
     }
 
     /// Runs until it is dropped: gives every plugin its reader, wakes them, and removes what all are done with.
