@@ -11,7 +11,7 @@ use anyhow::Context;
 use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::admin::{self, Admin};
 use crate::capability::budget::Budgets;
@@ -145,14 +145,17 @@ impl App {
             plugins: self.config.plugins.clone(),
             max_component: self.config.sandbox.component,
         }));
-        spawn(&mut tasks, public, routes);
+        let accepting = spawn(&mut tasks, public, routes);
         spawn(&mut tasks, operators, admin);
         tracing::info!(listen = %self.config.server.listen, admin = %self.config.server.admin, "ready");
         stop.await;
         tracing::info!("stopping");
-        self.gateway.sockets.end_all();
+        // First of all: a client that comes back at once must find nobody, or it would be let in only to be ended again.
+        accepting.abort();
         let drained = async {
             while self.gateway.sockets.connections() > 0 {
+                // Again each time: a handshake may have been under way.
+                self.gateway.sockets.end_all();
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
@@ -199,9 +202,10 @@ async fn bind(address: std::net::SocketAddr) -> anyhow::Result<transport::Listen
     Ok(transport::Listener(listener))
 }
 
-fn spawn(tasks: &mut JoinSet<()>, listener: transport::Listener, routes: Router) {
+/// Accepts until the handle is used. What was accepted goes on.
+fn spawn(tasks: &mut JoinSet<()>, listener: transport::Listener, routes: Router) -> AbortHandle {
     tasks.spawn(async move {
         // It ends only with its task: accepting is tried again after every error.
         let _ = axum::serve(listener, routes).await;
-    });
+    })
 }

@@ -79,8 +79,10 @@ impl From<Value> for Auth {
 }
 
 /// Why a client could not be made.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConnectFailure {
+    /// Nobody listens.
+    Unreachable,
     /// The handshake was answered with this HTTP status.
     Http(u16),
     /// The namespace was refused with this sentence.
@@ -107,7 +109,7 @@ impl Client {
         for (name, value) in &auth.headers {
             request.headers_mut().insert(name.clone(), HeaderValue::from_str(value).expect("a header's value"));
         }
-        let stream = TcpStream::connect(at).await.expect("the server listens");
+        let Ok(stream) = TcpStream::connect(at).await else { return Err(ConnectFailure::Unreachable) };
         stream.set_nodelay(true).expect("a fresh socket takes options");
         let ws = match client_async(request, stream).await {
             Ok((ws, _)) => ws,
@@ -119,6 +121,7 @@ impl Client {
         let mut client = Self { ws, namespace: "/".into(), inbox: VecDeque::new(), next_ack: 0, closed: false };
         match client.packet(deadline()).await {
             Some(Packet::Open(_)) => Ok(client),
+            None => Err(ConnectFailure::Closed),
             other => panic!("instead of the engine's handshake: {other:?}"),
         }
     }

@@ -26,6 +26,7 @@ mod boot;
 mod bus;
 mod crash;
 mod health;
+mod shutdown;
 
 mod layers;
 
