@@ -17,6 +17,7 @@ use crate::admin::{self, Admin};
 use crate::capability::budget::Budgets;
 use crate::capability::presence::Presences;
 use crate::capability::state::Services;
+use crate::capability::timers::Timers;
 use crate::clock::Clock;
 use crate::cluster::adapter::Rooms;
 use crate::config::{Config, Mode};
@@ -28,6 +29,7 @@ use crate::names::{IdSource, PluginName};
 use crate::release::delivery::Bus;
 use crate::release::registry::Registry;
 use crate::release::stage::Stage;
+use crate::release::timers::Timing;
 use crate::sandbox::Sandbox;
 use crate::storage::{Embedded, Storage};
 use crate::telemetry::Metrics;
@@ -73,6 +75,7 @@ impl App {
             rooms,
             presences: Presences::new(config.presence.clone()),
             budgets: Budgets::default(),
+            timers: Timers::new(config.timers.clone()),
             clock: Clock::system(),
             published: Notify::new(),
             ids: IdSource::new().context("the operating system gives no randomness")?,
@@ -121,7 +124,10 @@ impl App {
         let (service, io) = gateway::build_io(&self.gateway);
         let mut tasks: JoinSet<()> = gateway::start(&self.gateway, &io, self.full);
         tasks.spawn(self.bus.clone().run());
+        let timing = Timing::new(self.gateway.services.clone(), self.gateway.registry.clone());
+        tasks.spawn(timing.clone().run());
         tasks.spawn(gateway::notice::run(self.gateway.clone(), self.bus.clone()));
+        tasks.spawn(gateway::figures::run(self.gateway.clone(), self.bus.clone()));
         let _keys = self.gateway.keyring.refreshing();
 
         let writer = PluginName::parse(HOST)?;
@@ -160,6 +166,7 @@ impl App {
             }
         };
         let _ = tokio::time::timeout(DRAIN, drained).await;
+        timing.flush().await;
         tasks.shutdown().await;
         self.gateway.services.storage.close().await;
         Ok(())

@@ -17,6 +17,7 @@ pub mod random;
 pub mod rooms;
 pub mod state;
 pub mod store;
+pub mod timers;
 
 use crate::sandbox::Linker;
 use state::State;
@@ -29,6 +30,6 @@ pub fn add_imports(linker: &mut Linker<State>) -> wasmtime::Result<()> {
             $(crate::sandbox::imports::$interface::add_to_linker::<State, HasSelf<State>>(linker, |state| state)?;)*
         };
     }
-    add!(types rooms emitter store presence budget bus log metrics clock random config);
+    add!(types rooms emitter store presence budget timers bus log metrics clock random config);
     Ok(())
 }

@@ -24,6 +24,7 @@ pub struct Config {
     pub gateway: gateway::Config,
     pub presence: capability::presence::Config,
     pub limits: capability::limits::Config,
+    pub timers: capability::timers::Config,
     pub sandbox: sandbox::Config,
     pub pool: release::pool::Config,
     pub storage: storage::Config,

@@ -6,6 +6,7 @@ pub mod api;
 pub mod demo;
 pub mod door;
 pub mod expiry;
+pub mod figures;
 pub mod jwks;
 pub mod keyring;
 pub mod keys;

@@ -24,6 +24,12 @@ pub struct InvalidName {
     why: &'static str,
 }
 
+impl InvalidName {
+    pub fn new(kind: &'static str, why: &'static str) -> Self {
+        Self { kind, why }
+    }
+}
+
 /// Checks a name of any kind: 1–256 bytes, no control characters.
 pub fn check(kind: &'static str, name: &str) -> Result<(), InvalidName> {
     let why = if name.is_empty() {

@@ -7,3 +7,4 @@ pub mod manifest;
 pub mod pool;
 pub mod registry;
 pub mod stage;
+pub mod timers;

@@ -2,6 +2,7 @@
 //! counts, and label values come from bounded sets only.
 
 pub mod figures;
+pub mod latency;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,6 +16,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use self::latency::Latency;
 use crate::error::Code;
 use crate::names::PluginName;
 
@@ -54,6 +56,10 @@ pub struct Metrics {
     pub bus_hops_exceeded: Counter,
     pub bus_dead: Counter,
     pub bus_queued: Gauge,
+    pub timers_waiting: Gauge,
+    pub timers_fired: Counter,
+    pub timers_failed: Counter,
+    pub schedules_skipped: Counter,
     pub handler_panics: Counter,
     releases: Families,
     pub custom: Custom,
@@ -61,7 +67,7 @@ pub struct Metrics {
 
 struct Families {
     events: Family<ReleaseLabels, Counter>,
-    seconds: Family<ReleaseLabels, Histogram>,
+    seconds: Family<ReleaseLabels, Latency>,
     refusals: Family<RefusalLabels, Counter>,
     faults: Family<ReleaseLabels, Counter>,
     conflicts: Family<ReleaseLabels, Counter>,
@@ -73,7 +79,7 @@ struct Families {
 /// One release's figures, looked up once at staging: counting costs an atomic addition.
 pub struct PluginMetrics {
     pub events: Counter,
-    pub seconds: Histogram,
+    pub seconds: Latency,
     pub faults: Counter,
     pub conflicts: Counter,
     pub fresh_instances: Counter,
@@ -87,7 +93,7 @@ impl PluginMetrics {
     pub fn detached() -> Self {
         Self {
             events: Counter::default(),
-            seconds: event_seconds(),
+            seconds: Latency::default(),
             faults: Counter::default(),
             conflicts: Counter::default(),
             fresh_instances: Counter::default(),
@@ -95,6 +101,12 @@ impl PluginMetrics {
             log_lines_dropped: Counter::default(),
             refusals: Default::default(),
         }
+    }
+
+    /// Calls that took no effect by the plugin's fault, or the host's; a refusal of the client is none.
+    pub fn errors(&self) -> u64 {
+        let refused = |code: Code| self.refusals[code as usize].get();
+        self.faults.get() + refused(Code::Internal) + refused(Code::Unavailable)
     }
 
     pub fn refused(&self, code: Code) {
@@ -123,6 +135,15 @@ impl Metrics {
             bus_hops_exceeded: register(r, "bus_hops_exceeded", "Messages dropped on their ninth hop", Counter::default()),
             bus_dead: register(r, "bus_dead_letters", "Messages that became dead letters", Counter::default()),
             bus_queued: register(r, "bus_messages_queued", "Messages accepted and not yet handled by all", Gauge::default()),
+            timers_waiting: register(r, "timers_waiting", "Timers that are not due yet", Gauge::default()),
+            timers_fired: register(r, "timers_fired", "Timers that were run", Counter::default()),
+            timers_failed: register(r, "timers_failed", "Runs of timers that took no effect", Counter::default()),
+            schedules_skipped: register(
+                r,
+                "schedules_skipped",
+                "Runs of schedules left out because the one before was still under way",
+                Counter::default(),
+            ),
             handler_panics: register(
                 r,
                 "handler_panics",
@@ -177,10 +198,9 @@ impl Default for Metrics {
 
 impl Families {
     fn register(r: &mut Registry) -> Self {
-        let seconds = Family::new_with_constructor(event_seconds as fn() -> Histogram);
         Self {
             events: register(r, "plugin_events", "Events handled", Family::default()),
-            seconds: register(r, "plugin_event_seconds", "From an event's turn to its commit", seconds),
+            seconds: register(r, "plugin_event_seconds", "From an event's turn to its commit", Family::default()),
             refusals: register(r, "plugin_refusals", "Events a plugin refused, by code", Family::default()),
             faults: register(r, "plugin_faults", "Calls that trapped or passed a limit", Family::default()),
             conflicts: register(r, "plugin_conflicts", "Calls run again because what they read had changed", Family::default()),
@@ -189,11 +209,6 @@ impl Families {
             log_lines_dropped: register(r, "plugin_log_lines_dropped", "Log lines past the quota", Family::default()),
         }
     }
-}
-
-/// 10 µs to 2.6 s.
-fn event_seconds() -> Histogram {
-    Histogram::new(exponential_buckets(10e-6, 4.0, 10))
 }
 
 /// 0.001 to 4194, in whatever a plugin counts.

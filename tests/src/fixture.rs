@@ -11,6 +11,7 @@ use crate::server::binary;
 static HOSTILE: OnceCell<PathBuf> = OnceCell::const_new();
 static CHAT: OnceCell<PathBuf> = OnceCell::const_new();
 static COURSE: OnceCell<PathBuf> = OnceCell::const_new();
+static TIMED: OnceCell<PathBuf> = OnceCell::const_new();
 
 /// The component that does everything a plugin must not.
 pub async fn hostile() -> PathBuf {
@@ -20,6 +21,11 @@ pub async fn hostile() -> PathBuf {
 /// The component that owns `/course/{id}`.
 pub async fn course() -> PathBuf {
     COURSE.get_or_init(|| build("course")).await.clone()
+}
+
+/// The component that does what it is told to, later.
+pub async fn timed() -> PathBuf {
+    TIMED.get_or_init(|| build("timed")).await.clone()
 }
 
 /// The checkout's own chat plugin, where the author's command leaves it.

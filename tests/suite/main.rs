@@ -20,6 +20,7 @@ mod course;
 mod input;
 mod load;
 mod stock;
+mod timers;
 
 mod author;
 mod boot;

@@ -38,16 +38,17 @@ pub async fn commit(
 /// Whether a call joins its caller to more rooms than a socket may be in. Looked at before anything of the call happens: a message
 /// must not be stored for a join that cannot be.
 pub fn joins_too_many(services: &Services, live: &[Live]) -> bool {
-    let joins = |live: &Live| match live {
-        Live::Join { socket, namespace, room } => Some((*socket, namespace.clone(), room.clone())),
-        _ => None,
+    let joins = || {
+        live.iter().filter_map(|live| match live {
+            Live::Join { socket, namespace, room } => Some((*socket, namespace, room)),
+            _ => None,
+        })
     };
-    let joins: Vec<_> = live.iter().filter_map(joins).collect();
-    let Some((socket, namespace, _)) = joins.first() else { return false };
+    let Some((socket, namespace, _)) = joins().next() else { return false };
     let Some(adapter) = services.rooms.namespace(namespace) else { return false };
     adapter.members(|members| {
-        let new = joins.iter().filter(|(_, _, room)| !members.is_in(*socket, room)).count();
-        new + members.own_rooms(*socket) > ROOMS_PER_SOCKET
+        let new = joins().filter(|(_, _, room)| !members.is_in(socket, room)).count();
+        new + members.own_rooms(socket) > ROOMS_PER_SOCKET
     })
 }
 
@@ -82,6 +83,8 @@ pub async fn apply(services: &Services, live: Vec<Live>) {
                 let now = services.clock.now_ms();
                 services.presences.untrack(socket, &plugin, tenant.as_deref(), &group, &key, now);
             }
+            Live::Arm { id, due_ms, payload } => services.timers.arm(id, due_ms, payload),
+            Live::Disarm { id } => services.timers.disarm(&id),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::limits::Config;
+use super::timers::TimerId;
 use crate::names::{PluginName, SocketId};
 use crate::sandbox::Limit;
 use crate::storage::{Fingerprint, OutboxMessage, Write};
@@ -29,6 +30,8 @@ pub enum Live {
     Track(super::presence::Track),
     Heartbeat { socket: SocketId },
     Untrack { socket: SocketId, plugin: PluginName, tenant: Option<String>, group: String, key: String },
+    Arm { id: TimerId, due_ms: u64, payload: Option<String> },
+    Disarm { id: TimerId },
 }
 
 /// An event to send.

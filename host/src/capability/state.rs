@@ -9,13 +9,14 @@ use super::effects::Effects;
 use super::limits;
 use super::presence::Presences;
 use super::profile::{Profile, Tenancy};
+use super::timers::Timers;
 use crate::clock::Clock;
 use crate::cluster::adapter::Rooms;
 use crate::names::{self, IdSource};
 use crate::sandbox::exports::Caller;
 use crate::sandbox::imports::types::EffectError;
 use crate::sandbox::{Guest, Limit, Limiter};
-use crate::storage::Storage;
+use crate::storage::{Fingerprint, Storage, Write};
 use crate::telemetry::Metrics;
 
 /// The pieces of the host that capabilities stand for.
@@ -24,6 +25,7 @@ pub struct Services {
     pub rooms: Arc<Rooms>,
     pub presences: Presences,
     pub budgets: Budgets,
+    pub timers: Timers,
     pub clock: Clock,
     pub ids: IdSource,
     /// Told when something was committed to the outbox.
@@ -44,6 +46,13 @@ pub struct State {
     pub profile: Arc<Profile>,
     pub call: Call,
     limiter: Limiter,
+}
+
+/// A durable timer as it was read when its time came.
+#[derive(Debug, Clone)]
+pub struct StoredTimer {
+    pub key: String,
+    pub read: Fingerprint,
 }
 
 /// One call.
@@ -89,6 +98,12 @@ impl State {
         let mut effects = std::mem::take(&mut self.call.effects);
         effects.clear();
         self.call = Call { caller, tenant, now_ms, hops, effects, replay, ..Call::default() };
+    }
+
+    /// The call runs a stored timer: with it, the timer is gone, unless it was changed meanwhile.
+    pub fn settle(&mut self, stored: &StoredTimer) {
+        self.call.effects.reads.push((stored.key.clone(), Some(stored.read)));
+        self.call.effects.writes.push(Write::Delete { key: stored.key.clone() });
     }
 
     /// Ends a call: what it collected, and its answers for a re-run.

@@ -9,7 +9,13 @@ use crate::sandbox::imports::store::{Entry, Error, Host};
 use crate::storage::{Fingerprint, Unavailable, Write, counter_value};
 
 /// The longest key, in bytes.
-const MAX_KEY: usize = 512;
+pub const MAX_KEY: usize = 512;
+
+/// Keys that begin so are the host's, kept among a plugin's own so that one transaction writes both.
+pub const HOST_KEYS: char = '\0';
+
+const FIRST_KEY: &str = "\u{1}";
+const PAST_KEYS: &str = "\u{10ffff}";
 
 /// The largest value, in bytes.
 const MAX_VALUE: usize = 256 << 10;
@@ -25,6 +31,9 @@ type Answer<T> = wasmtime::Result<Result<T, Error>>;
 impl Host for State {
     async fn get(&mut self, key: String) -> Answer<Option<Vec<u8>>> {
         self.import()?;
+        if key.starts_with(HOST_KEYS) {
+            return Ok(Err(invalid_key()));
+        }
         Ok(self.read(&key).await.map(|value| value.map(Vec::from)))
     }
 
@@ -53,6 +62,9 @@ impl Host for State {
 
     async fn counter(&mut self, key: String) -> Answer<i64> {
         self.import()?;
+        if key.starts_with(HOST_KEYS) {
+            return Ok(Err(invalid_key()));
+        }
         let value = self.read(&key).await;
         Ok(value.and_then(|value| counter_value(value.as_deref()).ok_or(Error::NotACounter)))
     }
@@ -69,7 +81,11 @@ impl State {
             Write::Append { prefix, value } => (prefix.len() + APPEND_DIGITS, value.len()),
             Write::Delete { key } | Write::Add { key, .. } => (key.len(), 0),
         };
-        if longest == 0 || longest > MAX_KEY {
+        let named = match &write {
+            Write::Append { prefix, .. } => prefix,
+            Write::Put { key, .. } | Write::Delete { key } | Write::Add { key, .. } => key,
+        };
+        if longest == 0 || longest > MAX_KEY || named.starts_with(HOST_KEYS) {
             return Ok(Err(invalid_key()));
         }
         if value > MAX_VALUE {
@@ -79,7 +95,7 @@ impl State {
         Ok(Ok(()))
     }
 
-    async fn read(&mut self, key: &str) -> Result<Option<Bytes>, Error> {
+    pub(super) async fn read(&mut self, key: &str) -> Result<Option<Bytes>, Error> {
         if key.is_empty() || key.len() > MAX_KEY {
             return Err(invalid_key());
         }
@@ -98,9 +114,12 @@ impl State {
     }
 
     async fn read_range(&self, start: &str, end: &str, limit: usize, reverse: bool) -> Result<Vec<(String, Bytes)>, Error> {
-        if start.len() > MAX_KEY || end.len() > MAX_KEY {
+        if start.len() > MAX_KEY || end.len() > MAX_KEY || start.starts_with(HOST_KEYS) {
             return Err(invalid_key());
         }
+        // The host's own keys come before all others. Without bounds a prefix of nothing is meant, which is every key.
+        let end = if start.is_empty() && end.is_empty() { PAST_KEYS } else { end };
+        let start = if start.is_empty() { FIRST_KEY } else { start };
         // As many more as this call may have deleted of them.
         let more = limit + self.call.effects.writes.len();
         let found = self.services.storage.scan(&self.profile.name, start, end, more, reverse).await.map_err(unavailable)?;
@@ -130,7 +149,7 @@ fn apply(write: &Write, value: Option<Bytes>) -> Result<Option<Bytes>, Error> {
 }
 
 fn invalid_key() -> Error {
-    Error::InvalidKey(format!("a key has 1 to {MAX_KEY} bytes"))
+    Error::InvalidKey(format!("a key has 1 to {MAX_KEY} bytes, and does not begin with a NUL"))
 }
 
 fn unavailable(_: Unavailable) -> Error {

@@ -63,6 +63,11 @@ impl Rooms {
         self.namespaces.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
+    /// Rooms with somebody in them, over all namespaces.
+    pub fn count(&self) -> usize {
+        self.all().iter().map(|adapter| adapter.members(|members| members.room_count())).sum()
+    }
+
     /// Forgets a namespace that the gateway deletes. A socket that comes in at this moment is told to come again.
     pub fn remove(&self, path: &str) {
         if let Some(adapter) = self.namespaces.write().unwrap_or_else(PoisonError::into_inner).remove(path) {

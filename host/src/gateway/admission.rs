@@ -7,14 +7,15 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::token::{TokenError, User, Verified};
+use super::token::{ClaimNames, TokenError, User, Verified};
 use crate::error::Code;
 
 /// A namespace's door, as its owner describes it (`plugin.wit`, record `door`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Door {
     pub token: TokenPolicy,
-    /// Claims that a token must have, and not empty: `null`, `""`, `[]` and `{}` are empty.
+    /// Claims that a token must have, and not empty: `null`, `""`, `[]` and `{}` are empty. One that names the user or the tenant
+    /// (see [`ClaimNames`]) is there where any other of its list is.
     pub claims: Vec<String>,
     /// The roles let in; empty: any.
     pub roles: Vec<String>,
@@ -137,7 +138,7 @@ impl Door {
     ///
     /// # Errors
     /// The sentence for the client, and the cause for the log.
-    pub fn admit(&self, checked: Option<Result<Verified, TokenError>>) -> Result<Admitted, Refused<'_>> {
+    pub fn admit(&self, checked: Option<Result<Verified, TokenError>>, names: &ClaimNames) -> Result<Admitted, Refused<'_>> {
         let verified = match checked {
             // A visitor has no role, so a door that wants one is closed to visitors whatever its policy says.
             None if self.token == TokenPolicy::Required || !self.roles.is_empty() => {
@@ -146,7 +147,7 @@ impl Door {
             None => return Ok(Admitted::Visitor),
             Some(checked) => checked.map_err(|error| self.invalid(error.into()))?,
         };
-        if let Some(missing) = self.missing_claim(&verified.user) {
+        if let Some(missing) = self.missing_claim(&verified.user, names) {
             return Err(self.invalid(Cause::Claim(missing.to_owned())));
         }
         let role = verified.user.role.as_deref();
@@ -161,13 +162,17 @@ impl Door {
     }
 
     /// Parses the claims once more, which doors without wanted claims are spared.
-    fn missing_claim(&self, user: &User) -> Option<&str> {
+    fn missing_claim(&self, user: &User, names: &ClaimNames) -> Option<&str> {
         if self.claims.is_empty() {
             return None;
         }
         let claims: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(&user.claims).unwrap_or_default();
-        let has = |name: &str| claims.get(name).is_some_and(|value| !is_empty(value.get()));
-        self.claims.iter().map(String::as_str).find(|name| !has(name))
+        let has = |name: &String| {
+            names.user_id.contains(name)
+                || (names.tenant.contains(name) && user.tenant.as_deref().is_some_and(|tenant| !tenant.is_empty()))
+                || claims.get(name.as_str()).is_some_and(|value| !is_empty(value.get()))
+        };
+        self.claims.iter().find(|name| !has(name)).map(String::as_str)
     }
 }
 

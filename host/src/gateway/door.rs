@@ -151,7 +151,7 @@ impl Gateway {
             Presented::Malformed => Some(Err(super::token::TokenError::Malformed("auth is no object with a text token"))),
             Presented::Token(token) => Some(self.keyring.authenticate(&token, path, &self.services.clock).await),
         };
-        match door.admit(checked) {
+        match door.admit(checked, self.keyring.claim_names()) {
             Ok(Admitted::Visitor) => Ok(None),
             Ok(Admitted::User(verified)) => Ok(Some(verified)),
             Err(refused) => {

@@ -131,6 +131,11 @@ impl Keyring {
         });
     }
 
+    /// Which claims say who a user is.
+    pub fn claim_names(&self) -> &ClaimNames {
+        &self.rules.names
+    }
+
     /// The names of the key sets that have not been read yet: their issuers' tokens are refused meanwhile.
     pub fn missing(&self) -> Vec<Arc<str>> {
         let sets = self.keys.load();

@@ -10,10 +10,10 @@ use super::registry::{Release, Slot};
 use crate::capability::commit;
 use crate::capability::effects::{Effects, Live};
 use crate::capability::profile::Tenancy;
-use crate::capability::state::{Replay, Services};
+use crate::capability::state::{Replay, Services, StoredTimer};
 use crate::error::{Code, Refusal};
 use crate::json;
-use crate::sandbox::exports::{self, Caller, DisconnectReason, Event, Message};
+use crate::sandbox::exports::{self, Caller, DisconnectReason, DueTimer, Event, Message};
 use crate::sandbox::imports::types::RefusalCode;
 use crate::sandbox::{Fault, Instance, within};
 use crate::storage::{CommitError, HandledId};
@@ -27,11 +27,32 @@ const MAX_SENTENCE: usize = 1024;
 /// What is to be called.
 #[derive(Clone, Copy)]
 pub enum Job<'a> {
-    Authorize { caller: &'a Arc<Caller>, auth: &'a String },
-    Connect { caller: &'a Arc<Caller> },
-    Event { caller: &'a Arc<Caller>, event: &'a Event },
-    Disconnect { caller: &'a Arc<Caller>, reason: DisconnectReason },
-    Message { message: &'a Message, hops: u8, handled: bool },
+    Authorize {
+        caller: &'a Arc<Caller>,
+        auth: &'a String,
+    },
+    Connect {
+        caller: &'a Arc<Caller>,
+    },
+    Event {
+        caller: &'a Arc<Caller>,
+        event: &'a Event,
+    },
+    Disconnect {
+        caller: &'a Arc<Caller>,
+        reason: DisconnectReason,
+    },
+    Message {
+        message: &'a Message,
+        hops: u8,
+        handled: bool,
+    },
+    /// `handled`: the id under which a schedule runs once in the cluster.
+    Timer {
+        timer: &'a DueTimer,
+        stored: Option<&'a StoredTimer>,
+        handled: Option<&'a str>,
+    },
 }
 
 /// A call that has taken effect.
@@ -118,6 +139,9 @@ async fn attempt(
     let mut lease = release.pool.lease().await?;
     let caller = job.caller().cloned();
     lease.instance().guest().begin(caller, tenant, now_ms, job.hops(), std::mem::take(replay));
+    if let Job::Timer { stored: Some(stored), .. } = job {
+        lease.instance().guest().settle(stored);
+    }
     let answer = within(services.limits.call_time, invoke(lease.instance(), job)).await?;
     let (mut effects, answers) = lease.instance().guest().finish();
     *replay = answers;
@@ -158,11 +182,14 @@ fn defer(effects: &mut Effects) -> Vec<Live> {
 fn tenant(release: &Release, job: Job<'_>) -> Result<Option<Arc<str>>, CallError> {
     let tenant = match job {
         Job::Message { message, .. } => message.tenant.as_deref(),
+        Job::Timer { timer, .. } => timer.tenant.as_deref(),
         _ => job.caller().and_then(|caller| caller.user.as_ref()).and_then(|user| user.tenant.as_deref()),
     };
     match (release.profile.tenancy, tenant) {
         (_, Some(tenant)) => Ok(Some(tenant.into())),
         (Tenancy::None, None) => Ok(None),
+        // A schedule is no tenant's; whatever it names has to be.
+        (_, None) if matches!(job, Job::Timer { .. }) => Ok(None),
         (Tenancy::Required, None) => Err(CallError::Refused(Refusal::new(Code::Forbidden, "The user belongs to no tenant"))),
     }
 }
@@ -181,6 +208,7 @@ async fn invoke(
             Ok(None)
         }
         Job::Message { message, .. } => instance.on_message(message).await?.map(|()| None).map_err(failed),
+        Job::Timer { timer, .. } => instance.on_timer(timer).await?.map(|()| None).map_err(failed),
     })
 }
 
@@ -218,7 +246,7 @@ impl<'a> Job<'a> {
             | Self::Connect { caller }
             | Self::Event { caller, .. }
             | Self::Disconnect { caller, .. } => Some(caller),
-            Self::Message { .. } => None,
+            Self::Message { .. } | Self::Timer { .. } => None,
         }
     }
 
@@ -233,6 +261,7 @@ impl<'a> Job<'a> {
     fn handled(&self) -> Option<String> {
         match self {
             Self::Message { message, handled: true, .. } => Some(message.id.clone()),
+            Self::Timer { handled, .. } => handled.map(str::to_owned),
             _ => None,
         }
     }
@@ -245,6 +274,7 @@ impl<'a> Job<'a> {
             Self::Event { event, .. } => ("on-event", &event.name),
             Self::Disconnect { caller, .. } => ("on-disconnect", &caller.namespace),
             Self::Message { message, .. } => ("on-message", &message.topic),
+            Self::Timer { timer, .. } => ("on-timer", &timer.key),
         }
     }
 }
@@ -253,7 +283,7 @@ impl<'a> Job<'a> {
 fn count(release: &Release, job: Job<'_>, began: Instant) {
     if matches!(job, Job::Event { .. }) {
         release.profile.metrics.events.inc();
-        release.profile.metrics.seconds.observe(began.elapsed().as_secs_f64());
+        release.profile.metrics.seconds.observe(began.elapsed());
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::capability::profile::{InvalidPattern, Pattern, Tenancy};
 use crate::capability::rooms::USER_ROOM;
 use crate::names::{self, InvalidName, PluginName};
-use crate::sandbox::exports::{self, Description, Door, Hooks};
+use crate::sandbox::exports::{self, Description, Door, Hooks, Schedule};
 
 /// A checked description.
 pub struct Manifest {
@@ -18,6 +18,7 @@ pub struct Manifest {
     pub events: Vec<HandledEvent>,
     pub emits: Vec<exports::EmittedEvent>,
     pub topics: Vec<String>,
+    pub schedules: Vec<Schedule>,
     pub wants_connect: bool,
     pub wants_disconnect: bool,
 }
@@ -57,8 +58,8 @@ pub enum ManifestError {
     EventTwice { namespace: String, name: String },
     #[error("the schema of {0:?} is not JSON: {1}")]
     Schema(String, crate::json::InvalidJson),
-    #[error("it wants the schedule {0:?}, and this version runs none: it would wait for ever")]
-    Schedule(String),
+    #[error("the schedule {key:?} {why}")]
+    Schedule { key: String, why: &'static str },
 }
 
 impl Manifest {
@@ -109,9 +110,7 @@ impl Manifest {
         for topic in &description.topics {
             names::check_topic(topic)?;
         }
-        if let Some(schedule) = description.schedules.into_iter().next() {
-            return Err(ManifestError::Schedule(schedule.key));
-        }
+        check_schedules(&description.schedules)?;
         Ok(Self {
             name: deployed.clone(),
             version: description.version,
@@ -126,6 +125,7 @@ impl Manifest {
             events,
             emits: description.emits,
             topics: description.topics,
+            schedules: description.schedules,
             wants_connect: description.hooks.contains(Hooks::CONNECT),
             wants_disconnect: description.hooks.contains(Hooks::DISCONNECT),
         })
@@ -135,6 +135,29 @@ impl Manifest {
     pub fn reads_data_of(&self, other: &Self) -> bool {
         self.data_version == other.data_version || self.reads_data_versions.contains(&other.data_version)
     }
+}
+
+/// The shortest time between two runs of a schedule.
+const MIN_EVERY_MS: u64 = 100;
+
+/// Schedules of one plugin.
+const MAX_SCHEDULES: usize = 64;
+
+fn check_schedules(schedules: &[Schedule]) -> Result<(), ManifestError> {
+    for (at, schedule) in schedules.iter().enumerate() {
+        names::check("schedule", &schedule.key)?;
+        let wrong = if schedule.every_ms < MIN_EVERY_MS {
+            "runs more often than every 100 ms"
+        } else if schedules[..at].iter().any(|other| other.key == schedule.key) {
+            "is described twice"
+        } else if at >= MAX_SCHEDULES {
+            "is one more than the 64 that a plugin may have"
+        } else {
+            continue;
+        };
+        return Err(ManifestError::Schedule { key: schedule.key.clone(), why: wrong });
+    }
+    Ok(())
 }
 
 fn check_version(version: &str) -> Result<(), ManifestError> {

@@ -9,6 +9,8 @@ wasmtime::component::bindgen!({
         "hubbub:plugin/store@0.1.0.get": async | trappable,
         "hubbub:plugin/store@0.1.0.scan": async | trappable,
         "hubbub:plugin/store@0.1.0.counter": async | trappable,
+        "hubbub:plugin/timers@0.1.0.after": async | trappable,
+        "hubbub:plugin/timers@0.1.0.cancel": async | trappable,
         default: trappable,
     },
     exports: { default: async },

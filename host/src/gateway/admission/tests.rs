@@ -30,7 +30,7 @@ fn knock(door: &Door, auth: Option<&str>, authorization: Option<&str>) -> String
         Presented::Token(token) => Some(ring.verify(&token, "/", NOW)),
         Presented::Malformed => Some(Err(TokenError::Malformed("not a text"))),
     };
-    match door.admit(checked) {
+    match door.admit(checked, ring.claim_names()) {
         Ok(Admitted::Visitor) => "visitor".to_owned(),
         Ok(Admitted::User(verified)) => verified.user.id.to_string(),
         Err(refused) => refused.sentence.to_owned(),
@@ -54,6 +54,7 @@ fn every_door_of_the_catalogue_answers_as_its_product_expects() {
     let admin = with(&token(&["role=ADMIN"]));
     let attendant = with(&token(&["role=ATTENDANT"]));
     let member = with(&token(&["userId=7", "companyId=c1"]));
+    let tenant = with(&token(&["tenant=c1"]));
     let homeless = with(&token(&["userId=7"]));
     let nowhere = with(&token(&["userId=7", "companyId=\"\""]));
     let forged = with(&format!("{}x", token(&[])));
@@ -111,6 +112,7 @@ fn every_door_of_the_catalogue_answers_as_its_product_expects() {
                 (&homeless, "Invalid or expired token"),
                 (&nowhere, "Invalid or expired token"),
                 (&member, "u1"),
+                (&tenant, "u1"),
             ]
             .to_vec(),
         ),
@@ -192,9 +194,11 @@ fn empty_claims_are_missing_and_zero_is_not() {
 fn a_refusal_keeps_its_cause_for_the_log() {
     let door = door(TokenPolicy::Required, &["x"], &["ADMIN"], ["missing", "invalid", "forbidden"]);
     let ring = Keyring::load(&Config::default(), true).unwrap();
-    let reason = |claims: &[&str], at: u64| door.admit(Some(ring.verify(&token(claims), "/", at))).unwrap_err().cause.reason();
+    let reason = |claims: &[&str], at: u64| {
+        door.admit(Some(ring.verify(&token(claims), "/", at)), ring.claim_names()).unwrap_err().cause.reason()
+    };
     assert_eq!(reason(&[], NOW), "missing_claim");
     assert_eq!(reason(&["x=1"], NOW), "role");
     assert_eq!(reason(&[], NOW + millis(HOUR) + 30_000), "expired");
-    assert_eq!(door.admit(None).unwrap_err().cause.reason(), "no_token");
+    assert_eq!(door.admit(None, ring.claim_names()).unwrap_err().cause.reason(), "no_token");
 }

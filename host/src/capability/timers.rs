@@ -1,0 +1,329 @@
+//! `timers.wit`: calls later. What is due is known here; who runs it is not. A durable timer is a key of the plugin's own, written in
+//! the call's transaction, so that it is there exactly when the call took effect.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::Deserialize;
+use tokio::sync::Notify;
+
+use super::effects::Live;
+use super::state::{State, invalid_name};
+use super::store::{HOST_KEYS, MAX_KEY};
+use crate::json;
+use crate::names::{self, InvalidName, PluginName, SEPARATOR};
+use crate::sandbox::imports::timers::{Durability, Host};
+use crate::sandbox::imports::types::EffectError;
+use crate::storage::{Storage, Unavailable, Write};
+
+/// How far ahead a timer may be.
+const MAX_DELAY_MS: u64 = 30 * 24 * 3600 * 1000;
+
+/// Bytes of a timer's payload.
+const MAX_PAYLOAD: usize = 64 << 10;
+
+/// Stored timers read at a time.
+const READ: usize = 1000;
+
+/// `[timers]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Timers of one plugin that may wait. Past it `after` is `denied`. Default 100 000.
+    pub per_plugin: usize,
+    /// Timers and schedules that run at the same time. Default 64.
+    pub at_once: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { per_plugin: 100_000, at_once: 64 }
+    }
+}
+
+/// Which timer. A key is one timer of each kind.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TimerId {
+    pub plugin: PluginName,
+    pub tenant: Option<String>,
+    pub key: String,
+    pub durable: bool,
+}
+
+/// A timer whose time has come. It waits no more: whoever runs it puts it back where it fails.
+#[derive(Debug)]
+pub struct Due {
+    pub id: TimerId,
+    pub due_ms: u64,
+    /// A durable timer's payload is in storage.
+    pub payload: Option<String>,
+    pub failures: u32,
+}
+
+/// All timers that wait on this node.
+pub struct Timers {
+    pub config: Config,
+    table: Mutex<Table>,
+    /// The next due time may be another.
+    pub stirred: Notify,
+}
+
+#[derive(Default)]
+struct Table {
+    waiting: HashMap<TimerId, Waiting>,
+    by_due: BTreeSet<(u64, TimerId)>,
+    per_plugin: HashMap<PluginName, usize>,
+}
+
+struct Waiting {
+    due_ms: u64,
+    payload: Option<String>,
+    failures: u32,
+}
+
+impl Timers {
+    pub fn new(config: Config) -> Self {
+        Self { config, table: Mutex::default(), stirred: Notify::new() }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts a timer; one that waits already keeps its due time, and takes the payload.
+    pub fn arm(&self, id: TimerId, due_ms: u64, payload: Option<String>) {
+        let mut table = self.table();
+        match table.waiting.get_mut(&id) {
+            Some(waiting) => waiting.payload = payload,
+            None => table.add(id, Waiting { due_ms, payload, failures: 0 }),
+        }
+        drop(table);
+        self.stirred.notify_one();
+    }
+
+    pub fn disarm(&self, id: &TimerId) {
+        self.table().remove(id);
+    }
+
+    /// A timer that failed waits again, unless it was started anew meanwhile.
+    pub fn put_back(&self, due: Due, at_ms: u64) {
+        let mut table = self.table();
+        if !table.waiting.contains_key(&due.id) {
+            table.add(due.id, Waiting { due_ms: at_ms, payload: due.payload, failures: due.failures });
+        }
+        drop(table);
+        self.stirred.notify_one();
+    }
+
+    /// Takes timers that are due, the earliest first.
+    pub fn take_due(&self, now_ms: u64, limit: usize) -> Vec<Due> {
+        let mut table = self.table();
+        let due: Vec<_> = table.by_due.iter().take_while(|(at, _)| *at <= now_ms).take(limit).map(|(_, id)| id.clone()).collect();
+        due.into_iter().filter_map(|id| table.take(id)).collect()
+    }
+
+    /// Takes soft timers, due or not: they would be lost.
+    pub fn take_soft(&self, limit: usize) -> Vec<Due> {
+        let mut table = self.table();
+        let soft: Vec<_> = table.by_due.iter().filter(|(_, id)| !id.durable).take(limit).map(|(_, id)| id.clone()).collect();
+        soft.into_iter().filter_map(|id| table.take(id)).collect()
+    }
+
+    pub fn next_due_ms(&self) -> Option<u64> {
+        self.table().by_due.first().map(|(at, _)| *at)
+    }
+
+    pub fn waiting(&self) -> usize {
+        self.table().waiting.len()
+    }
+
+    fn takes(&self, id: &TimerId) -> bool {
+        let table = self.table();
+        table.waiting.contains_key(id) || table.per_plugin.get(&id.plugin).is_none_or(|count| *count < self.config.per_plugin)
+    }
+}
+
+impl Table {
+    fn add(&mut self, id: TimerId, waiting: Waiting) {
+        self.by_due.insert((waiting.due_ms, id.clone()));
+        *self.per_plugin.entry(id.plugin.clone()).or_default() += 1;
+        self.waiting.insert(id, waiting);
+    }
+
+    fn remove(&mut self, id: &TimerId) -> Option<Waiting> {
+        let waiting = self.waiting.remove(id)?;
+        self.by_due.remove(&(waiting.due_ms, id.clone()));
+        if let Some(count) = self.per_plugin.get_mut(&id.plugin) {
+            *count -= 1;
+        }
+        Some(waiting)
+    }
+
+    fn take(&mut self, id: TimerId) -> Option<Due> {
+        let Waiting { due_ms, payload, failures } = self.remove(&id)?;
+        Some(Due { id, due_ms, payload, failures })
+    }
+}
+
+impl TimerId {
+    /// The key under which a durable timer is stored: one of those that no plugin can name.
+    pub fn stored_key(&self) -> String {
+        format!("{}{SEPARATOR}{}", stored_prefix(self.tenant.as_deref()), self.key)
+    }
+}
+
+fn stored_prefix(tenant: Option<&str>) -> String {
+    format!("{HOST_KEYS}timer/{}", tenant.unwrap_or_default())
+}
+
+/// What is stored: the due time and the payload.
+pub fn stored(due_ms: u64, payload: &str) -> String {
+    format!("{due_ms} {payload}")
+}
+
+/// The due time and the payload of what was stored.
+pub fn parse_stored(value: &[u8]) -> Option<(u64, &str)> {
+    let (due, payload) = std::str::from_utf8(value).ok()?.split_once(' ')?;
+    Some((due.parse().ok()?, payload))
+}
+
+/// Starts the timers that a plugin has stored: after a start, and where another node has died.
+pub async fn restore(timers: &Timers, storage: &Arc<dyn Storage>, plugin: &PluginName) -> Result<(), Unavailable> {
+    let prefix = stored_prefix(None);
+    let (mut start, end) = (prefix.clone(), format!("{HOST_KEYS}timer0"));
+    loop {
+        let found = storage.scan(plugin, &start, &end, READ, false).await?;
+        let Some((last, _)) = found.last() else { return Ok(()) };
+        let next = format!("{last}\0");
+        for (key, value) in &found {
+            let name = key.strip_prefix(prefix.as_str()).and_then(|name| name.split_once(SEPARATOR));
+            let (Some((tenant, key)), Some((due_ms, _))) = (name, parse_stored(value)) else { continue };
+            let tenant = Some(tenant).filter(|tenant| !tenant.is_empty()).map(str::to_owned);
+            timers.arm(TimerId { plugin: plugin.clone(), tenant, key: key.to_owned(), durable: true }, due_ms, None);
+        }
+        start = next;
+    }
+}
+
+type Answer<T> = wasmtime::Result<Result<T, EffectError>>;
+
+impl Host for State {
+    async fn after(&mut self, key: String, delay_ms: u64, payload: String, kind: Durability) -> Answer<()> {
+        if let Err(refused) = self.effect(key.len() + payload.len())? {
+            return Ok(Err(refused));
+        }
+        Ok(self.start_timer(key, delay_ms, payload, kind).await)
+    }
+
+    async fn cancel(&mut self, key: String) -> Answer<()> {
+        if let Err(refused) = self.effect(key.len())? {
+            return Ok(Err(refused));
+        }
+        Ok(self.cancel_timer(key).await)
+    }
+}
+
+impl State {
+    async fn start_timer(&mut self, key: String, delay_ms: u64, payload: String, kind: Durability) -> Result<(), EffectError> {
+        json::check(&payload).map_err(|e| EffectError::InvalidJson(e.to_string()))?;
+        if delay_ms > MAX_DELAY_MS {
+            return Err(EffectError::Denied("a timer is at most 30 days ahead".into()));
+        }
+        if payload.len() > MAX_PAYLOAD {
+            return Err(EffectError::Denied(format!("a timer's payload has at most {MAX_PAYLOAD} bytes")));
+        }
+        let id = self.timer_id(key, kind == Durability::Durable)?;
+        if !self.services.timers.takes(&id) {
+            return Err(EffectError::Denied(format!("{} timers wait already", self.services.timers.config.per_plugin)));
+        }
+        let due_ms = self.call.now_ms + delay_ms;
+        if !id.durable {
+            self.call.effects.live.push(Live::Arm { id, due_ms, payload: Some(payload) });
+            return Ok(());
+        }
+        let key = id.stored_key();
+        // Where storage does not answer, the commit will not either.
+        let before = self.read(&key).await.ok().flatten();
+        let due_ms = before.as_deref().and_then(parse_stored).map_or(due_ms, |(due_ms, _)| due_ms);
+        self.call.effects.writes.push(Write::Put { key, value: stored(due_ms, &payload).into() });
+        self.call.effects.live.push(Live::Arm { id, due_ms, payload: None });
+        Ok(())
+    }
+
+    async fn cancel_timer(&mut self, key: String) -> Result<(), EffectError> {
+        let soft = self.timer_id(key, false)?;
+        let durable = TimerId { durable: true, ..soft.clone() };
+        self.call.effects.live.push(Live::Disarm { id: soft });
+        let key = durable.stored_key();
+        // A soft timer's end is no reason to write.
+        if self.read(&key).await.is_ok_and(|found| found.is_some()) {
+            self.call.effects.writes.push(Write::Delete { key });
+            self.call.effects.live.push(Live::Disarm { id: durable });
+        }
+        Ok(())
+    }
+
+    fn timer_id(&self, key: String, durable: bool) -> Result<TimerId, EffectError> {
+        names::check("timer", &key).map_err(invalid_name)?;
+        let tenant = self.scope()?.map(str::to_owned);
+        let id = TimerId { plugin: self.profile.name.clone(), tenant, key, durable };
+        if id.stored_key().len() > MAX_KEY {
+            return Err(invalid_name(InvalidName::new("timer", "is too long beside its tenant's")));
+        }
+        Ok(id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn id(key: &str) -> TimerId {
+        TimerId { plugin: PluginName::parse("p").unwrap(), tenant: None, key: key.to_owned(), durable: false }
+    }
+
+    #[test]
+    fn the_same_key_keeps_its_due_time_and_takes_the_payload() {
+        let timers = Timers::new(Config::default());
+        timers.arm(id("a"), 100, Some("1".into()));
+        timers.arm(id("a"), 900, Some("2".into()));
+        assert!(timers.take_due(99, 10).is_empty());
+        let due = timers.take_due(100, 10);
+        assert_eq!((due.len(), due[0].payload.as_deref()), (1, Some("2")));
+        assert_eq!(timers.waiting(), 0);
+    }
+
+    #[test]
+    fn timers_are_taken_in_the_order_they_are_due() {
+        let timers = Timers::new(Config::default());
+        for (key, due) in [("c", 3), ("a", 1), ("b", 2)] {
+            timers.arm(id(key), due, None);
+        }
+        assert_eq!(timers.next_due_ms(), Some(1));
+        let keys: Vec<_> = timers.take_due(10, 2).into_iter().map(|due| due.id.key).collect();
+        assert_eq!(keys, ["a", "b"]);
+        timers.disarm(&id("c"));
+        assert_eq!(timers.next_due_ms(), None);
+    }
+
+    #[test]
+    fn a_timer_that_failed_gives_way_to_the_one_started_anew() {
+        let timers = Timers::new(Config::default());
+        timers.arm(id("a"), 1, Some("old".into()));
+        let failed = timers.take_due(1, 1).pop().unwrap();
+        timers.arm(id("a"), 50, Some("new".into()));
+        timers.put_back(failed, 10);
+        assert_eq!(timers.next_due_ms(), Some(50));
+    }
+
+    #[test]
+    fn a_plugin_has_so_many_timers_and_no_more() {
+        let timers = Timers::new(Config { per_plugin: 1, ..Config::default() });
+        assert!(timers.takes(&id("a")));
+        timers.arm(id("a"), 1, None);
+        assert!(timers.takes(&id("a")) && !timers.takes(&id("b")));
+        timers.disarm(&id("a"));
+        assert!(timers.takes(&id("b")));
+    }
+}

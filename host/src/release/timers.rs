@@ -1,0 +1,242 @@
+//! Runs what is due: plugins' timers and schedules, each as a call like any other. A timer that fails is tried again; a schedule is
+//! not, since its next time comes by itself.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+
+use super::instance::{CallError, Job, call};
+use super::registry::{Registry, Slot};
+use crate::capability::state::{Services, StoredTimer};
+use crate::capability::timers::{Due, parse_stored, restore};
+use crate::names::PluginName;
+use crate::sandbox::exports::{DueTimer, ScheduleScope};
+use crate::storage::Fingerprint;
+
+/// The first and the longest wait between two tries.
+const RETRY_MS: (u64, u64) = (50, 60_000);
+
+/// Failures after which a soft timer is given up. A durable one never is.
+const MAX_FAILURES: u32 = 5;
+
+/// The longest sleep: what nobody announced is seen after it.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How long soft timers have to run at a stop.
+const FLUSH: Duration = Duration::from_secs(2);
+
+/// Soft timers that run at a stop.
+const FLUSHED: usize = 10_000;
+
+/// Everything timed on this node.
+pub struct Timing {
+    services: Arc<Services>,
+    registry: Arc<Registry>,
+    permits: Arc<Semaphore>,
+    /// Schedules under way: one never overlaps itself.
+    running: Mutex<HashSet<ScheduleId>>,
+}
+
+type ScheduleId = (PluginName, String);
+
+impl Timing {
+    pub fn new(services: Arc<Services>, registry: Arc<Registry>) -> Arc<Self> {
+        let permits = Arc::new(Semaphore::new(services.timers.config.at_once));
+        Arc::new(Self { services, registry, permits, running: Mutex::default() })
+    }
+
+    /// Runs until it is dropped.
+    pub async fn run(self: Arc<Self>) {
+        let mut tasks = JoinSet::new();
+        let mut restored = HashSet::new();
+        let mut schedules = Schedules::default();
+        let mut changes = self.registry.changes();
+        loop {
+            self.restore(&mut restored).await;
+            let now = self.services.clock.now_ms();
+            schedules.follow(&self.registry, now);
+            self.start_due(&mut tasks, now).await;
+            for (slot, key, due_ms) in schedules.take_due(now) {
+                self.start_schedule(&mut tasks, slot, key, due_ms).await;
+            }
+            while tasks.try_join_next().is_some() {}
+            self.services.metrics.timers_waiting.set(self.services.timers.waiting() as i64);
+            let next = [self.services.timers.next_due_ms(), schedules.next_due_ms()].into_iter().flatten().min();
+            let wait = next.map_or(LOOK, |at| Duration::from_millis(at.saturating_sub(self.services.clock.now_ms())).min(LOOK));
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.services.timers.stirred.notified() => {}
+                _ = changes.changed() => {}
+            }
+        }
+    }
+
+    /// Runs the soft timers that still wait, at a stop: a little early rather than never.
+    pub async fn flush(self: &Arc<Self>) {
+        let all = async {
+            let mut tasks = JoinSet::new();
+            for due in self.services.timers.take_soft(FLUSHED) {
+                let Some(permit) = self.permit().await else { return };
+                let timing = self.clone();
+                tasks.spawn(async move { timing.fire(due, permit).await });
+            }
+            while tasks.join_next().await.is_some() {}
+        };
+        if tokio::time::timeout(FLUSH, all).await.is_err() {
+            tracing::warn!("soft timers were lost at the stop: they took longer than {FLUSH:?}");
+        }
+    }
+
+    async fn permit(&self) -> Option<OwnedSemaphorePermit> {
+        // Never closed.
+        self.permits.clone().acquire_owned().await.ok()
+    }
+
+    /// Starts what plugins have stored, once a plugin.
+    async fn restore(&self, restored: &mut HashSet<PluginName>) {
+        for slot in self.registry.slots() {
+            if restored.contains(&slot.name) {
+                continue;
+            }
+            if restore(&self.services.timers, &self.services.storage, &slot.name).await.is_ok() {
+                restored.insert(slot.name.clone());
+            }
+        }
+    }
+
+    async fn start_due(self: &Arc<Self>, tasks: &mut JoinSet<()>, now_ms: u64) {
+        loop {
+            // Where all are busy, those that are due wait in their order.
+            let Some(permit) = self.permit().await else { return };
+            let Some(due) = self.services.timers.take_due(now_ms, 1).pop() else { return };
+            let timing = self.clone();
+            tasks.spawn(async move { timing.fire(due, permit).await });
+        }
+    }
+
+    async fn fire(&self, mut due: Due, _permit: OwnedSemaphorePermit) {
+        let outcome = match self.registry.slot(&due.id.plugin) {
+            Some(slot) => self.attempt(&slot, &due).await,
+            None => Err(CallError::Unavailable("no such plugin is deployed")),
+        };
+        let metrics = &self.services.metrics;
+        let Err(error) = outcome else {
+            metrics.timers_fired.inc();
+            return;
+        };
+        metrics.timers_failed.inc();
+        let is_fault = !matches!(error, CallError::Unavailable(_));
+        due.failures += u32::from(is_fault);
+        if due.failures >= MAX_FAILURES && !due.id.durable {
+            tracing::error!(plugin = %due.id.plugin, timer = due.id.key, "a soft timer was given up: {error}");
+            return;
+        }
+        let wait = RETRY_MS.0.saturating_mul(1 << due.failures.min(20)).min(RETRY_MS.1);
+        let at = self.services.clock.now_ms() + wait;
+        self.services.timers.put_back(due, at);
+    }
+
+    async fn attempt(&self, slot: &Slot, due: &Due) -> Result<(), CallError> {
+        let (mut payload, mut stored, mut due_ms) = (due.payload.clone(), None, due.due_ms);
+        if due.id.durable {
+            let key = due.id.stored_key();
+            let unavailable = |_| CallError::Unavailable("storage does not answer");
+            let value = self.services.storage.get(&slot.name, &key).await.map_err(unavailable)?;
+            // Cancelled, or run by another node.
+            let Some(value) = value else { return Ok(()) };
+            let Some((at, text)) = parse_stored(&value) else { return Ok(()) };
+            (payload, due_ms) = (Some(text.to_owned()), at);
+            stored = Some(StoredTimer { key, read: Fingerprint::of(&value) });
+        }
+        let timer = DueTimer { key: due.id.key.clone(), tenant: due.id.tenant.clone(), payload, due: due_ms };
+        let job = Job::Timer { timer: &timer, stored: stored.as_ref(), handled: None };
+        call(&self.services, slot, job).await.map(drop)
+    }
+
+    async fn start_schedule(self: &Arc<Self>, tasks: &mut JoinSet<()>, slot: Arc<Slot>, key: String, due_ms: u64) {
+        let id = (slot.name.clone(), key);
+        if !self.running.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone()) {
+            self.services.metrics.schedules_skipped.inc();
+            return;
+        }
+        let Some(permit) = self.permit().await else { return };
+        let running = Running { timing: self.clone(), id };
+        tasks.spawn(async move {
+            let timer = DueTimer { key: running.id.1.clone(), tenant: None, payload: None, due: due_ms };
+            let job = Job::Timer { timer: &timer, stored: None, handled: None };
+            // A failure was reported by the call itself.
+            let _ = call(&running.timing.services, &slot, job).await;
+            drop(permit);
+        });
+    }
+}
+
+/// A schedule under way, until it is dropped.
+struct Running {
+    timing: Arc<Timing>,
+    id: ScheduleId,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.timing.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+    }
+}
+
+/// When each schedule of the live releases is due. Due times are whole multiples of the period, the same on every node.
+#[derive(Default)]
+struct Schedules {
+    due: HashMap<ScheduleId, (Arc<Slot>, u64, u64)>,
+}
+
+impl Schedules {
+    fn follow(&mut self, registry: &Registry, now_ms: u64) {
+        let mut next = HashMap::new();
+        for slot in registry.slots() {
+            let Some(release) = slot.live() else { continue };
+            for schedule in &release.manifest.schedules {
+                // On one node, once and on each node are the same.
+                let (ScheduleScope::Once | ScheduleScope::EachNode) = schedule.scope;
+                let id = (slot.name.clone(), schedule.key.clone());
+                let kept = self.due.remove(&id).filter(|(_, every, _)| *every == schedule.every_ms);
+                let due = kept.map_or_else(|| after(now_ms, schedule.every_ms), |(_, _, due)| due);
+                next.insert(id, (slot.clone(), schedule.every_ms, due));
+            }
+        }
+        self.due = next;
+    }
+
+    fn take_due(&mut self, now_ms: u64) -> Vec<(Arc<Slot>, String, u64)> {
+        let mut taken = Vec::new();
+        for ((_, key), (slot, every_ms, due_ms)) in &mut self.due {
+            if *due_ms <= now_ms {
+                taken.push((slot.clone(), key.clone(), *due_ms));
+                *due_ms = after(now_ms, *every_ms);
+            }
+        }
+        taken
+    }
+
+    fn next_due_ms(&self) -> Option<u64> {
+        self.due.values().map(|(_, _, due)| *due).min()
+    }
+}
+
+fn after(now_ms: u64, every_ms: u64) -> u64 {
+    (now_ms / every_ms + 1) * every_ms
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn schedules_are_due_at_whole_multiples() {
+        assert_eq!(after(0, 1000), 1000);
+        assert_eq!(after(999, 1000), 1000);
+        assert_eq!(after(1000, 1000), 2000);
+    }
+}
