@@ -68,7 +68,7 @@ impl App {
         let storage: Arc<dyn Storage> =
             Arc::new(Embedded::open(&config.server.data, &config.storage, Clock::system()).context("storage")?);
         let (report, full) = mpsc::channel(FULL_QUEUE);
-        let rooms = Rooms::new(report);
+        let rooms = Rooms::new(report, config.gateway.socket_rooms);
         register_figures(&metrics, storage.clone(), rooms.clone());
         let services = Arc::new(Services {
             storage,
@@ -88,7 +88,7 @@ impl App {
             sockets: Sockets::new(metrics),
             expiring: Default::default(),
             config: config.gateway.clone(),
-            bus: Bus::new(services.clone(), registry.clone()),
+            bus: Bus::new(config.bus.clone(), services.clone(), registry.clone()),
             services,
             registry,
             keyring,

@@ -25,6 +25,7 @@ pub struct Config {
     pub presence: capability::presence::Config,
     pub limits: capability::limits::Config,
     pub timers: capability::timers::Config,
+    pub bus: release::delivery::Config,
     pub sandbox: sandbox::Config,
     pub pool: release::pool::Config,
     pub storage: storage::Config,

@@ -46,6 +46,10 @@ pub struct Config {
     pub max_payload: u64,
     /// Packets that may wait to be sent to one client. Past it the client is ended, and counted. Default 512.
     pub client_queue: usize,
+    /// Events of one socket that may wait for their turn. Past it an event is refused with `rate_limited`. Default 64.
+    pub socket_queue: usize,
+    /// Rooms that plugins may join one socket to. Past it a join is refused with `too_large`. Default 64.
+    pub socket_rooms: usize,
     /// Default 25 s.
     #[serde(deserialize_with = "crate::duration::deserialize")]
     pub ping_interval: Duration,
@@ -75,6 +79,8 @@ impl Default for Config {
         Self {
             max_payload: 100_000,
             client_queue: 512,
+            socket_queue: 64,
+            socket_rooms: 64,
             ping_interval: seconds(25),
             ping_timeout: seconds(20),
             connect_timeout: seconds(10),

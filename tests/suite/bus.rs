@@ -72,6 +72,26 @@ async fn a_message_that_the_plugin_cannot_read_holds_up_no_other_and_becomes_a_d
 }
 
 #[tokio::test]
+async fn a_batch_is_accepted_whole_or_not_at_all() {
+    let server = Server::dev().start().await;
+    let message = |chat: &str, topic: &str| {
+        let data = json!({"chatId": chat, "participants": [{"userId": "ana", "name": "a", "role": "STUDENT"}]});
+        json!({"topic": topic, "key": "one", "data": data})
+    };
+    let (status, body) = server.api("/api/publish", &json!([message("c1", "chat.upserted"), message("c2", "No Topic")])).await;
+    assert_eq!(status, 400, "{body}");
+    let whole: Vec<_> = (2..=201).map(|n| message(&format!("c{n}"), "chat.upserted")).collect();
+    let (status, body) = server.api("/api/publish", &json!(whole)).await;
+    assert_eq!((status, body.matches('"').count()), (202, 2 + 2 * whole.len()), "{body}");
+
+    let mut ana = server.connect("/chat", user("ana")).await;
+    join(&mut ana, "c201").await;
+    assert_eq!(ana.refused("chat:join", json!({"chatId": "c1"})).await.1, "Not authorized");
+    let too_many: Vec<_> = (0..257).map(|_| message("c1", "chat.upserted")).collect();
+    assert_eq!(server.api("/api/publish", &json!(too_many)).await.0, 400);
+}
+
+#[tokio::test]
 async fn a_bad_request_is_refused_with_a_reason() {
     let server = Server::dev().start().await;
     let message = json!({"topic": "chat.upserted", "data": {}});

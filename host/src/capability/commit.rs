@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::effects::{Effects, Emit, Live, Target};
 use super::state::Services;
-use crate::cluster::adapter::{ROOMS_PER_SOCKET, Send, To};
+use crate::cluster::adapter::{Send, To};
 use crate::names::PluginName;
 use crate::storage::{CommitError, HandledId, WriteSet};
 
@@ -14,9 +14,9 @@ pub async fn commit(
     services: &Arc<Services>,
     plugin: &PluginName,
     effects: Effects,
-    handled: Option<HandledId>,
+    handled: Vec<HandledId>,
 ) -> Result<(), CommitError> {
-    if !effects.is_durable() && handled.is_none() {
+    if !effects.is_durable() && handled.is_empty() {
         apply(services, effects.live).await;
         return Ok(());
     }
@@ -48,7 +48,7 @@ pub fn joins_too_many(services: &Services, live: &[Live]) -> bool {
     let Some(adapter) = services.rooms.namespace(namespace) else { return false };
     adapter.members(|members| {
         let new = joins().filter(|(_, _, room)| !members.is_in(socket, room)).count();
-        new + members.own_rooms(socket) > ROOMS_PER_SOCKET
+        new + members.own_rooms(socket) > services.rooms.per_socket
     })
 }
 

@@ -68,6 +68,11 @@ impl Effects {
         Ok(())
     }
 
+    /// The next call's charges begin at nothing.
+    pub fn uncharge(&mut self) {
+        (self.count, self.bytes) = (0, 0);
+    }
+
     /// Whether something must be written before the rest may happen.
     pub fn is_durable(&self) -> bool {
         !self.writes.is_empty() || !self.messages.is_empty()
@@ -78,7 +83,7 @@ impl Effects {
         self.writes.clear();
         self.messages.clear();
         self.live.clear();
-        (self.count, self.bytes) = (0, 0);
+        self.uncharge();
     }
 }
 

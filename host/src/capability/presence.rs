@@ -15,9 +15,6 @@ use crate::names::{self, PluginName, SocketId};
 use crate::sandbox::imports::presence::{Host, Member, Status};
 use crate::sandbox::imports::types::EffectError;
 
-/// Groups and keys one socket may vouch for.
-const MAX_TRACKED: usize = 16;
-
 /// Bytes of metadata of a key.
 const MAX_META: usize = 4 << 10;
 
@@ -34,6 +31,8 @@ pub struct Config {
     /// How long a key stays as it was when its last socket has gone. Default 60 s.
     #[serde(deserialize_with = "crate::duration::deserialize")]
     pub grace: std::time::Duration,
+    /// Keys that one socket may vouch for. Past it a track is left out, and counted. Default 16.
+    pub per_socket: usize,
     /// How long other nodes believe a node that says nothing. Default 300 s.
     #[serde(deserialize_with = "crate::duration::deserialize")]
     pub lease: std::time::Duration,
@@ -42,7 +41,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         let seconds = std::time::Duration::from_secs;
-        Self { away_after: seconds(90), grace: seconds(60), lease: seconds(300) }
+        Self { away_after: seconds(90), grace: seconds(60), per_socket: 16, lease: seconds(300) }
     }
 }
 
@@ -120,14 +119,14 @@ impl Presences {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A socket vouches for a key. Past its 16 it is not listened to; answers whether it was.
+    /// A socket vouches for a key. Past its number it is not listened to; answers whether it was.
     pub fn track(&self, track: Track, now_ms: u64) -> bool {
         let mut guard = self.table();
         let table = &mut *guard;
         let id = GroupId { plugin: track.plugin, tenant: track.tenant, group: track.group };
         let mine = table.sockets.entry(track.socket).or_default();
         let known = mine.iter().any(|(group, key)| *group == id && *key == track.key);
-        if !known && mine.len() >= MAX_TRACKED {
+        if !known && mine.len() >= self.config.per_socket {
             return false;
         }
         if !known {

@@ -100,6 +100,14 @@ impl State {
         self.call = Call { caller, tenant, now_ms, hops, effects, replay, ..Call::default() };
     }
 
+    /// Goes on with the next call of a transaction that holds several: it sees what those before it have done, and has the limits
+    /// of a call for itself.
+    pub fn go_on(&mut self, tenant: Option<Arc<str>>, now_ms: u64, hops: u8) {
+        let mut effects = std::mem::take(&mut self.call.effects);
+        effects.uncharge();
+        self.call = Call { tenant, now_ms, hops, effects, ..Call::default() };
+    }
+
     /// The call runs a stored timer: with it, the timer is gone, unless it was changed meanwhile.
     pub fn settle(&mut self, stored: &StoredTimer) {
         self.call.effects.reads.push((stored.key.clone(), Some(stored.read)));

@@ -21,9 +21,6 @@ use tokio::sync::mpsc;
 use super::members::{self, Joined, Members, Size, part_name};
 use crate::names::{self, SocketId};
 
-/// Rooms one socket may be in, besides the host's own.
-pub const ROOMS_PER_SOCKET: usize = 64;
-
 /// Members whose queue was full. Told to the gateway, which ends them.
 pub struct Full {
     pub namespace: Arc<str>,
@@ -40,11 +37,13 @@ pub struct Rooms {
     changed: Mutex<HashSet<(Arc<str>, Arc<str>)>>,
     /// Packets put into a member's queue.
     pub deliveries: AtomicU64,
+    /// Rooms one socket may be in, besides the host's own.
+    pub per_socket: usize,
 }
 
 impl Rooms {
     /// `full` hears of slow members; where it is full itself, they are told again at the next packet.
-    pub fn new(full: mpsc::Sender<Full>) -> Arc<Self> {
+    pub fn new(full: mpsc::Sender<Full>, per_socket: usize) -> Arc<Self> {
         Arc::new(Self {
             namespaces: RwLock::default(),
             replaced: Mutex::default(),
@@ -52,6 +51,7 @@ impl Rooms {
             watched: RwLock::default(),
             changed: Mutex::default(),
             deliveries: AtomicU64::new(0),
+            per_socket,
         })
     }
 
@@ -209,7 +209,7 @@ impl Adapter {
     }
 
     pub fn join(&self, socket: SocketId, room: &str) -> Result<(), TooManyRooms> {
-        let joined = lock(&self.members).join(socket, room, ROOMS_PER_SOCKET);
+        let joined = lock(&self.members).join(socket, room, self.rooms.per_socket);
         match joined {
             Joined::Part(sid, part) => {
                 self.local.add_all(sid, part);
@@ -361,7 +361,7 @@ impl Adapter {
 
 /// A socket is in as many rooms as it may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a socket may be in {ROOMS_PER_SOCKET} rooms")]
+#[error("the socket is in as many rooms as it may be")]
 pub struct TooManyRooms;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

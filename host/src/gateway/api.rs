@@ -21,10 +21,10 @@ use crate::error::{Code, Refusal};
 use crate::json;
 use crate::names::{self, PluginName};
 use crate::release::delivery::Bus;
-use crate::storage::OutboxMessage;
+use crate::storage::{CommitError, MAX_SET_WRITES, OutboxMessage};
 
-/// The largest body, in bytes.
-pub const MAX_BODY: usize = 256 << 10;
+/// The largest body, in bytes: a whole batch.
+pub const MAX_BODY: usize = 1 << 20;
 
 /// What the handlers here work on.
 pub struct Api {
@@ -82,39 +82,50 @@ struct Publish<'a> {
     id: Option<String>,
 }
 
+/// Takes one message, or an array of them, which is stored as one: all are accepted or none.
 async fn publish(State(api): State<Arc<Api>>, body: Bytes) -> Response {
-    let publish: Publish<'_> = match serde_json::from_slice(&body) {
-        Ok(publish) => publish,
+    let is_batch = body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
+    let parsed = if is_batch { serde_json::from_slice(&body) } else { serde_json::from_slice(&body).map(|one| vec![one]) };
+    let batch: Vec<Publish<'_>> = match parsed {
+        Ok(batch) => batch,
         Err(error) => return invalid(error),
     };
-    let checked = names::check_topic(&publish.topic)
-        .and_then(|()| publish.key.iter().try_for_each(|key| names::check("key", key)))
-        .and_then(|()| publish.tenant.iter().try_for_each(|tenant| names::check("tenant", tenant)))
-        .and_then(|()| publish.id.iter().try_for_each(|id| names::check("id", id)));
-    if let Err(error) = checked {
-        return invalid(error);
-    }
-    if let Err(error) = json::check(publish.data.get()) {
-        return invalid(error);
+    if batch.is_empty() || batch.len() > MAX_SET_WRITES {
+        return invalid(format!("a batch has 1 to {MAX_SET_WRITES} messages"));
     }
     let services = &api.gateway.services;
     let now = services.clock.now_ms();
-    let message = OutboxMessage {
-        id: publish.id.unwrap_or_else(|| services.ids.next(now)),
-        topic: publish.topic,
-        key: publish.key,
-        tenant: publish.tenant,
-        data: publish.data.get().to_owned(),
-        hops: 0,
-        at_ms: now,
-    };
-    let id = message.id.clone();
-    match api.bus.publish(&api.writer, message).await {
-        Ok(()) => (StatusCode::ACCEPTED, axum::Json(json!({ "id": id }))).into_response(),
+    let mut messages = Vec::with_capacity(batch.len());
+    for publish in batch {
+        if let Err(wrong) = publish.check() {
+            return invalid(wrong);
+        }
+        let id = publish.id.unwrap_or_else(|| services.ids.next(now));
+        let (topic, key, tenant) = (publish.topic, publish.key, publish.tenant);
+        messages.push(OutboxMessage { id, topic, key, tenant, data: publish.data.get().to_owned(), hops: 0, at_ms: now });
+    }
+    let mut ids: Vec<String> = messages.iter().map(|message| message.id.clone()).collect();
+    match api.bus.publish(&api.writer, messages).await {
+        Ok(()) if is_batch => (StatusCode::ACCEPTED, axum::Json(json!({ "ids": ids }))).into_response(),
+        Ok(()) => (StatusCode::ACCEPTED, axum::Json(json!({ "id": ids.pop() }))).into_response(),
+        Err(CommitError::Invalid(wrong)) => {
+            refused(StatusCode::PAYLOAD_TOO_LARGE, Refusal::new(Code::TooLarge, wrong.to_string()))
+        }
         Err(error) => {
             tracing::error!("a message could not be stored: {error}");
             refused(StatusCode::SERVICE_UNAVAILABLE, Refusal::unavailable())
         }
+    }
+}
+
+impl Publish<'_> {
+    fn check(&self) -> Result<(), String> {
+        names::check_topic(&self.topic)
+            .and_then(|()| self.key.iter().try_for_each(|key| names::check("key", key)))
+            .and_then(|()| self.tenant.iter().try_for_each(|tenant| names::check("tenant", tenant)))
+            .and_then(|()| self.id.iter().try_for_each(|id| names::check("id", id)))
+            .map_err(|wrong| wrong.to_string())?;
+        json::check(self.data.get()).map_err(|wrong| wrong.to_string())
     }
 }
 

@@ -110,6 +110,6 @@ impl Demo {
             hops: 0,
             at_ms: now_ms,
         };
-        self.bus.publish(&self.writer, message).await
+        self.bus.publish(&self.writer, vec![message]).await
     }
 }

@@ -26,9 +26,6 @@ use crate::release::instance::{CallError, Job, call};
 use crate::release::registry::Slot;
 use crate::sandbox::exports::{Caller, DisconnectReason, Event};
 
-/// Events of one socket that may wait. Past it an event is refused.
-pub const QUEUE: usize = 64;
-
 /// One socket.
 pub struct Session {
     pub id: SocketId,
@@ -171,7 +168,7 @@ impl Session {
                     state.busy = true;
                     Some(event)
                 }
-                _ if state.queue.len() < QUEUE => {
+                _ if state.queue.len() < self.gateway.config.socket_queue => {
                     state.queue.push_back(event);
                     return;
                 }

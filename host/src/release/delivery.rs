@@ -2,40 +2,52 @@
 //! the outbox at its own pace, so that one that is down keeps nobody else waiting.
 
 use std::collections::hash_map::DefaultHasher;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use serde::Deserialize;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
-use super::instance::{CallError, Job, call};
+use super::instance::{CallError, Job, call, call_together};
 use super::registry::{Registry, Slot};
-use crate::capability::profile::Tenancy;
+use crate::capability::profile::{Profile, Tenancy};
 use crate::capability::state::Services;
 use crate::names::PluginName;
 use crate::sandbox::exports::Message;
 use crate::storage::{CommitError, DeadLetter, OutboxMessage, OutboxRow, WriteSet};
 
-/// Messages of a plugin that are handled at the same time. Those of one key share a lane.
-const LANES: usize = 8;
+/// `[bus]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Messages of one plugin that are handled at the same time; those of one key never are. Default 16.
+    pub lanes: usize,
+    /// Messages that wait in memory for a lane; the others wait in storage. Default 64.
+    pub lane_queue: usize,
+    /// Messages of one lane that share a commit, where so many wait. Default 16.
+    pub together: usize,
+    /// Rows read from the outbox at a time. Default 256.
+    pub read: usize,
+    /// Failures after which a message is a dead letter, if others passed meanwhile. Default 5.
+    pub max_failures: u32,
+}
 
-/// Messages that wait in a lane; the others wait in storage.
-const LANE: usize = 32;
-
-/// Rows read from the outbox at a time.
-const READ: usize = 128;
-
-/// Failures after which a message is a dead letter, if others passed meanwhile.
-const MAX_FAILURES: u32 = 5;
+impl Default for Config {
+    fn default() -> Self {
+        Self { lanes: 16, lane_queue: 64, together: 16, read: 256, max_failures: 5 }
+    }
+}
 
 /// The first and the longest wait between two tries.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
 /// The bus of this node.
 pub struct Bus {
+    config: Config,
     services: Arc<Services>,
     registry: Arc<Registry>,
     readers: Mutex<HashMap<PluginName, Arc<Reader>>>,
@@ -64,13 +76,13 @@ struct Work {
 }
 
 impl Bus {
-    pub fn new(services: Arc<Services>, registry: Arc<Registry>) -> Arc<Self> {
-        Arc::new(Self { services, registry, readers: Mutex::default() })
+    pub fn new(config: Config, services: Arc<Services>, registry: Arc<Registry>) -> Arc<Self> {
+        Arc::new(Self { config, services, registry, readers: Mutex::default() })
     }
 
-    /// Publishes a message from outside any call. It is stored when this answers. `writer` is no plugin's name.
-    pub async fn publish(&self, writer: &PluginName, message: OutboxMessage) -> Result<(), CommitError> {
-        let set = WriteSet { messages: vec![message], ..WriteSet::new(writer.clone()) };
+    /// Publishes messages from outside any call. They are stored when this answers, all or none. `writer` is no plugin's name.
+    pub async fn publish(&self, writer: &PluginName, messages: Vec<OutboxMessage>) -> Result<(), CommitError> {
+        let set = WriteSet { messages, ..WriteSet::new(writer.clone()) };
         self.services.storage.commit(set, Box::pin(async {})).await?;
         self.services.published.notify_one();
         Ok(())
@@ -115,7 +127,8 @@ impl Bus {
             if readers.contains_key(&slot.name) {
                 continue;
             }
-            let (lanes, receivers): (Vec<_>, Vec<_>) = (0..LANES).map(|_| mpsc::channel(LANE)).unzip();
+            let (lanes, receivers): (Vec<_>, Vec<_>) =
+                (0..self.config.lanes.max(1)).map(|_| mpsc::channel(self.config.lane_queue.max(1))).unzip();
             let reader = Arc::new(Reader { slot: slot.clone(), lanes, progress: Mutex::default(), wake: Notify::new() });
             for receiver in receivers {
                 tasks.spawn(self.clone().work(reader.clone(), receiver));
@@ -129,7 +142,7 @@ impl Bus {
     async fn read(self: Arc<Self>, reader: Arc<Reader>) {
         loop {
             let after = reader.progress().read;
-            let rows = match self.services.storage.outbox_after(after, READ).await {
+            let rows = match self.services.storage.outbox_after(after, self.config.read.max(1)).await {
                 Ok(rows) => rows,
                 Err(_) => {
                     tokio::time::sleep(RETRY.1).await;
@@ -158,20 +171,29 @@ impl Bus {
         }
     }
 
-    /// Handles the messages of one lane, one after the other.
-    async fn work(self: Arc<Self>, reader: Arc<Reader>, mut lane: mpsc::Receiver<Work>) {
-        let mut next = None;
-        loop {
-            let work = match next.take() {
-                Some(work) => work,
-                None => match lane.recv().await {
-                    Some(work) => work,
-                    None => return,
-                },
-            };
-            next = self.handle(&reader, &work, &mut lane).await;
-            self.done(&reader, &work);
+    /// Handles the messages of one lane, one after the other: together while all goes well, and one by one where it does not.
+    async fn work(self: Arc<Self>, reader: Arc<Reader>, receiver: mpsc::Receiver<Work>) {
+        let mut lane = Lane { receiver, ahead: VecDeque::new() };
+        while let Some(together) = lane.next(self.config.together.max(1)).await {
+            if together.len() > 1 && self.attempt_together(&reader.slot, &together).await.is_ok() {
+                together.iter().for_each(|work| self.done(&reader, work));
+                continue;
+            }
+            let singly = together.len();
+            lane.put_back(together);
+            for _ in 0..singly {
+                let Some(work) = lane.try_next() else { break };
+                self.handle(&reader, &work, &mut lane).await;
+                self.done(&reader, &work);
+            }
         }
+    }
+
+    async fn attempt_together(&self, slot: &Slot, works: &[Work]) -> Result<(), CallError> {
+        let Some(release) = slot.live() else { return Err(CallError::Unavailable("no release is live")) };
+        let messages: Vec<_> = works.iter().map(|work| message_of(work, &release.profile)).collect();
+        let jobs: Vec<_> = works.iter().zip(&messages).map(|(work, message)| work.job(message)).collect();
+        call_together(&self.services, slot, &jobs).await
     }
 
     fn done(&self, reader: &Reader, work: &Work) {
@@ -181,33 +203,33 @@ impl Bus {
         }
     }
 
-    /// Handles a message, or buries it. Answers a message behind it that was taken out of the lane meanwhile, and not handled.
-    async fn handle(&self, reader: &Reader, work: &Work, lane: &mut mpsc::Receiver<Work>) -> Option<Work> {
+    /// Handles a message, or buries it.
+    async fn handle(&self, reader: &Reader, work: &Work, lane: &mut Lane) {
         let slot = &reader.slot;
-        let (mut failures, mut wait, mut behind) = (0, RETRY.0, None);
+        let (mut failures, mut wait) = (0, RETRY.0);
         let passed_before = slot.passed.load(Ordering::Relaxed);
         loop {
             let error = match self.attempt(slot, work).await {
-                Ok(()) | Err(CallError::AlreadyHandled) => return behind,
+                Ok(()) | Err(CallError::AlreadyHandled) => return,
                 Err(error) => error,
             };
             failures += u32::from(!matches!(error, CallError::Unavailable(_)));
             let mut others_pass = slot.passed.load(Ordering::Relaxed) > passed_before;
-            if failures >= MAX_FAILURES && !others_pass {
+            if failures >= self.config.max_failures && !others_pass {
                 // Whether the message is bad or the plugin, the next message shows.
-                behind = behind.or_else(|| lane.try_recv().ok());
-                if let Some(other) = &behind
-                    && self.attempt(slot, other).await.is_ok()
-                {
-                    others_pass = true;
-                    self.done(reader, other);
-                    behind = None;
+                if let Some(other) = lane.try_next() {
+                    others_pass = self.attempt(slot, &other).await.is_ok();
+                    if others_pass {
+                        self.done(reader, &other);
+                    } else {
+                        lane.ahead.push_front(other);
+                    }
                 }
             }
             let hopeless = matches!(error, CallError::Refused(_));
-            if hopeless || (failures >= MAX_FAILURES && others_pass) {
+            if hopeless || (failures >= self.config.max_failures && others_pass) {
                 self.bury(slot, work, &error).await;
-                return behind;
+                return;
             }
             let mut changes = self.registry.changes();
             tokio::select! {
@@ -221,14 +243,8 @@ impl Bus {
 
     async fn attempt(&self, slot: &Slot, work: &Work) -> Result<(), CallError> {
         let Some(release) = slot.live() else { return Err(CallError::Unavailable("no release is live")) };
-        let sent = &work.message;
-        let tenant = match (&sent.tenant, release.profile.tenancy) {
-            (None, Tenancy::Required) => tenant_in(&sent.data, &release.profile.config),
-            (tenant, _) => tenant.clone(),
-        };
-        let message = Message { id: sent.id.clone(), topic: sent.topic.clone(), tenant, data: sent.data.clone(), at: sent.at_ms };
-        let job = Job::Message { message: &message, hops: sent.hops, handled: work.seq.is_some() };
-        call(&self.services, slot, job).await.map(drop)
+        let message = message_of(work, &release.profile);
+        call(&self.services, slot, work.job(&message)).await.map(drop)
     }
 
     /// A message that cannot be handled is kept where an operator finds it.
@@ -251,11 +267,60 @@ impl Bus {
     }
 }
 
+/// The messages of one lane, with those that were taken out of it and are still to be handled.
+struct Lane {
+    receiver: mpsc::Receiver<Work>,
+    ahead: VecDeque<Work>,
+}
+
+impl Lane {
+    /// Waits for a message, and takes those behind it that are there already.
+    async fn next(&mut self, most: usize) -> Option<Vec<Work>> {
+        let first = match self.ahead.pop_front() {
+            Some(first) => first,
+            None => self.receiver.recv().await?,
+        };
+        let mut together = vec![first];
+        while together.len() < most
+            && let Some(work) = self.try_next()
+        {
+            together.push(work);
+        }
+        Some(together)
+    }
+
+    fn try_next(&mut self) -> Option<Work> {
+        self.ahead.pop_front().or_else(|| self.receiver.try_recv().ok())
+    }
+
+    fn put_back(&mut self, works: Vec<Work>) {
+        for work in works.into_iter().rev() {
+            self.ahead.push_front(work);
+        }
+    }
+}
+
+impl Work {
+    fn job<'a>(&self, message: &'a Message) -> Job<'a> {
+        Job::Message { message, hops: self.message.hops, handled: self.seq.is_some() }
+    }
+}
+
+/// A message as a release's plugin is given it.
+fn message_of(work: &Work, profile: &Profile) -> Message {
+    let sent = &work.message;
+    let tenant = match (&sent.tenant, profile.tenancy) {
+        (None, Tenancy::Required) => tenant_in(&sent.data, &profile.config),
+        (tenant, _) => tenant.clone(),
+    };
+    Message { id: sent.id.clone(), topic: sent.topic.clone(), tenant, data: sent.data.clone(), at: sent.at_ms }
+}
+
 impl Reader {
     async fn send(&self, work: Work) {
         let mut hasher = DefaultHasher::new();
         work.message.key.as_deref().unwrap_or(&work.message.topic).hash(&mut hasher);
-        let lane = &self.lanes[(hasher.finish() % LANES as u64) as usize];
+        let lane = &self.lanes[(hasher.finish() % self.lanes.len() as u64) as usize];
         // The lane ends only with the bus itself.
         let _ = lane.send(work).await;
     }

@@ -117,6 +117,29 @@ pub async fn call(services: &Arc<Services>, slot: &Slot, job: Job<'_>) -> Result
     Err(CallError::Unavailable("what it read kept changing"))
 }
 
+/// Handles messages together: one after the other in one instance, with one commit for all. They take effect all or none; where
+/// none, nothing is reported, since handling them one by one tells whose fault it was.
+pub async fn call_together(services: &Arc<Services>, slot: &Slot, jobs: &[Job<'_>]) -> Result<(), CallError> {
+    let Some(release) = slot.live() else { return Err(CallError::Unavailable("no release is live")) };
+    let mut lease = release.pool.lease().await?;
+    for (at, job) in jobs.iter().enumerate() {
+        let (tenant, now_ms) = (tenant(&release, *job)?, services.clock.now_ms());
+        let guest = lease.instance().guest();
+        match at {
+            0 => guest.begin(None, tenant, now_ms, job.hops(), Replay::default()),
+            _ => guest.go_on(tenant, now_ms, job.hops()),
+        }
+        within(services.limits.call_time, invoke(lease.instance(), *job)).await??;
+    }
+    let (effects, _) = lease.instance().guest().finish();
+    lease.give_back();
+    let plugin = &release.profile.name;
+    let handled = jobs.iter().filter_map(Job::handled).map(|id| HandledId { plugin: plugin.clone(), id }).collect();
+    commit::commit(services, plugin, effects, handled).await.map_err(|error| CallError::Failed(error.to_string()))?;
+    slot.passed.fetch_add(jobs.len() as u64, Ordering::Relaxed);
+    Ok(())
+}
+
 enum Attempt {
     Conflict,
     Error(CallError),
@@ -162,6 +185,7 @@ async fn attempt(
         _ => Vec::new(),
     };
     let handled = job.handled().map(|id| HandledId { plugin: release.profile.name.clone(), id });
+    let handled = handled.into_iter().collect();
     match commit::commit(services, &release.profile.name, effects, handled).await {
         Ok(()) => Ok(Done { reply, deferred }),
         Err(CommitError::Conflict) => Err(Attempt::Conflict),

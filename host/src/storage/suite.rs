@@ -395,7 +395,7 @@ pub(crate) async fn a_message_is_handled_once_a_plugin(storage: Arc<dyn Storage>
     let log = Log::default();
     let handle = |name: &str, value: &str| {
         let (plugin, id) = (plugin(name), "m1".to_owned());
-        let handled = Some(HandledId { plugin: plugin.clone(), id });
+        let handled = vec![HandledId { plugin: plugin.clone(), id }];
         storage.commit(WriteSet { writes: vec![put("a", value)], handled, ..WriteSet::new(plugin) }, log.effect(value))
     };
     // The first two arrive together.
@@ -410,7 +410,7 @@ pub(crate) async fn a_message_is_handled_once_a_plugin(storage: Arc<dyn Storage>
     // One that conflicts has not handled its message.
     let set = |seen: Option<Fingerprint>| WriteSet {
         reads: vec![("a".to_owned(), seen)],
-        handled: Some(HandledId { plugin: plugin("chat"), id: "m2".to_owned() }),
+        handled: vec![HandledId { plugin: plugin("chat"), id: "m2".to_owned() }],
         ..writes([put("a", "second")])
     };
     assert!(matches!(commit(&*storage, set(None)).await, Err(CommitError::Conflict)));

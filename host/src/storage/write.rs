@@ -38,8 +38,8 @@ pub struct WriteSet {
     pub writes: Vec<Write>,
     /// For the outbox, in the order made.
     pub messages: Vec<OutboxMessage>,
-    /// The bus message that this call handles.
-    pub handled: Option<HandledId>,
+    /// The bus messages that this set handles: mostly one. If any was handled before, nothing of the set is written.
+    pub handled: Vec<HandledId>,
 }
 
 /// One change of a plugin's keys.
@@ -190,7 +190,7 @@ impl OutboxMessage {
 impl WriteSet {
     /// A set that writes nothing yet.
     pub fn new(plugin: PluginName) -> Self {
-        Self { plugin, reads: Vec::new(), writes: Vec::new(), messages: Vec::new(), handled: None }
+        Self { plugin, reads: Vec::new(), writes: Vec::new(), messages: Vec::new(), handled: Vec::new() }
     }
 
     /// Its bytes, as [`MAX_SET_BYTES`] counts them.

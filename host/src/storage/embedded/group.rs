@@ -34,10 +34,10 @@ impl<'a> Group<'a> {
 
     /// Takes a set in, after those before it, or says why not. An error of the disk is the whole group's.
     pub(super) fn add(&mut self, set: WriteSet) -> Result<std::result::Result<(), CommitError>> {
-        if let Some(handled) = &set.handled
-            && (self.handled.contains(handled) || self.rows.is_handled(handled)?)
-        {
-            return Ok(Err(CommitError::AlreadyHandled));
+        for handled in &set.handled {
+            if self.handled.contains(handled) || self.rows.is_handled(handled)? {
+                return Ok(Err(CommitError::AlreadyHandled));
+            }
         }
         let plugin = set.plugin;
         for (key, read) in set.reads {

@@ -163,7 +163,7 @@ async fn a_group_that_is_not_written_acknowledges_nothing() {
     let ran = Arc::new(AtomicU64::new(0));
     let handle = |n: usize| {
         let ran = ran.clone();
-        let handled = Some(HandledId { plugin: plugin("chat"), id: "m1".to_owned() });
+        let handled = vec![HandledId { plugin: plugin("chat"), id: "m1".to_owned() }];
         let effects = Box::pin(async move {
             ran.fetch_add(1, Ordering::Relaxed);
         });
@@ -226,7 +226,7 @@ async fn handled_ids_are_forgotten_after_their_time() {
     let day = Config::default().handled_for.as_millis() as u64;
     let storage = Embedded::open(&dir.0, &Config::default(), clock.clone()).unwrap();
     let handle = |id: &str| {
-        let handled = Some(HandledId { plugin: plugin("chat"), id: id.to_owned() });
+        let handled = vec![HandledId { plugin: plugin("chat"), id: id.to_owned() }];
         storage.commit(WriteSet { handled, ..WriteSet::new(plugin("chat")) }, no_effects())
     };
     handle("m1").await.unwrap();
