@@ -1,0 +1,104 @@
+//! Channels that users of `/` subscribe to. A channel's notification is stored once, whoever follows it; a subscription is what
+//! one user has read of it, and must never show what was posted before it began.
+
+use std::collections::BTreeMap;
+
+use hubbub_sdk::{
+    Message, Refusal, Result, User,
+    payload::Id,
+    rooms,
+    store::{self, key},
+};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::{
+    general::{self, NAMESPACE},
+    log::{Content, Log},
+    marks::Marks,
+};
+
+/// The most channels that a user follows: half of the rooms that a socket may be in. One more is refused as `too_large`.
+const MAX_SUBSCRIPTIONS: usize = 32;
+
+/// `{channelId}`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ChannelId {
+    channel_id: Id,
+}
+
+/// `channel.notification`. What a backend leaves out of the texts is empty; what it adds is ignored.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Posted {
+    channel_id: Id,
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    title: Option<String>,
+    message: Option<String>,
+    /// Milliseconds since 1970; anything else means the time at which it was published.
+    timestamp: Option<serde_json::Value>,
+}
+
+/// A user's subscriptions, by channel. One key, because every connection wants all of them.
+pub(crate) type Subscriptions = BTreeMap<String, Marks>;
+
+pub(crate) fn room(channel: &str) -> String {
+    format!("channel:{channel}")
+}
+
+pub(crate) fn of(user: &str) -> Result<Subscriptions> {
+    Ok(store::get(&subscriptions_key(user))?.unwrap_or_default())
+}
+
+pub(crate) fn save(user: &str, subscriptions: &Subscriptions) -> Result<()> {
+    Ok(store::put(&subscriptions_key(user), subscriptions)?)
+}
+
+/// The user follows the channel from here on, on every device. A second time changes nothing.
+pub(crate) fn subscribe(user: &User, ChannelId { channel_id }: ChannelId) -> Result<()> {
+    let room = room(&channel_id);
+    let mut subscriptions = of(&user.id)?;
+    if !subscriptions.contains_key(&*channel_id) {
+        if subscriptions.len() >= MAX_SUBSCRIPTIONS {
+            return Err(Refusal::too_large("Too many subscriptions"));
+        }
+        let marks = Marks::from_now(&Log::of_channel(&channel_id))?;
+        subscriptions.insert(channel_id.into_string(), marks);
+        save(&user.id, &subscriptions)?;
+    }
+    // The caller's own join is checked at commit, and refused where its socket is in too many rooms already.
+    rooms::join(&room)?;
+    Ok(rooms::join_user(NAMESPACE, &user.id, &room)?)
+}
+
+pub(crate) fn unsubscribe(user: &User, ChannelId { channel_id }: &ChannelId) -> Result<()> {
+    let mut subscriptions = of(&user.id)?;
+    if subscriptions.remove(&**channel_id).is_some() {
+        save(&user.id, &subscriptions)?;
+    }
+    Ok(rooms::leave_user(NAMESPACE, &user.id, &room(channel_id))?)
+}
+
+pub(crate) fn posted(message: &Message, posted: Posted) -> Result<()> {
+    let Posted { channel_id, kind, title, message: text, timestamp } = posted;
+    let at = timestamp.and_then(|timestamp| timestamp.as_u64()).unwrap_or(message.at);
+    let content = Content {
+        kind: kind.unwrap_or_default(),
+        title: title.unwrap_or_default(),
+        message: text.unwrap_or_default(),
+        link: None,
+    };
+    match Log::of_channel(&channel_id).append(&message.id, at, content)? {
+        Some(stored) => Ok(general::NOTIFICATION.to_room(&room(&channel_id), &stored.into())?),
+        None => Ok(()),
+    }
+}
+
+fn subscriptions_key(user: &str) -> String {
+    key(["subscriptions", user])
+}
+
+#[cfg(test)]
+mod tests;
