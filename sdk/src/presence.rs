@@ -1,6 +1,7 @@
 //! Who is there: keys (mostly users) tracked under a group by the sockets that vouch for them. The host owns grace, leases and
 //! several devices; a plugin never derives a status from `#[on_disconnect]`.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub use crate::bindings::hubbub::plugin::presence::Status;
@@ -68,7 +69,7 @@ pub struct Changed<T> {
 }
 
 /// A status with the one that nobody is listed with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// Here.
@@ -77,4 +78,13 @@ pub enum State {
     Away,
     /// Gone.
     Offline,
+}
+
+impl From<Status> for State {
+    fn from(status: Status) -> Self {
+        match status {
+            Status::Online => Self::Online,
+            Status::Away => Self::Away,
+        }
+    }
 }

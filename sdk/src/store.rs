@@ -161,6 +161,17 @@ impl<'a> Scan<'a> {
 
     /// At most `limit` entries (1–1000), which are not checked for conflicts.
     pub fn read<T: DeserializeOwned>(self, limit: u32) -> Result<Vec<Entry<T>>, Error> {
+        let entries = self.entries(limit)?.into_iter();
+        entries.map(|entry| Ok(Entry { value: decode(&entry.key, &entry.value)?, key: entry.key })).collect()
+    }
+
+    /// At most `limit` counters (1–1000), which are not checked for conflicts: for who only shows what others add to.
+    pub fn counters(self, limit: u32) -> Result<Vec<Entry<i64>>, Error> {
+        let entries = self.entries(limit)?.into_iter();
+        entries.map(|entry| Ok(Entry { value: count(&entry.value)?, key: entry.key })).collect()
+    }
+
+    fn entries(self, limit: u32) -> Result<Vec<contract::Entry>, Error> {
         let start = self.from.unwrap_or(self.prefix);
         // The contract's empty end is "while `start` is the prefix", which is right only where they are the same.
         let end = match (self.before, self.from) {
@@ -168,8 +179,7 @@ impl<'a> Scan<'a> {
             (None, None) => String::new(),
             (None, Some(_)) => after_all(self.prefix),
         };
-        let entries = host::store::scan(start, &end, limit, self.reverse)?;
-        entries.into_iter().map(|entry| Ok(Entry { value: decode(&entry.key, &entry.value)?, key: entry.key })).collect()
+        Ok(host::store::scan(start, &end, limit, self.reverse)?)
     }
 }
 
@@ -192,6 +202,11 @@ fn encode<T: Serialize + ?Sized>(key: &str, value: &T) -> Result<Vec<u8>, Error>
 
 fn decode<T: DeserializeOwned>(key: &str, value: &[u8]) -> Result<T, Error> {
     serde_json::from_slice(value).map_err(|error| Error::WrongValue(format!("{key}: {error}")))
+}
+
+/// A counter's value: 8 bytes, little endian.
+fn count(value: &[u8]) -> Result<i64, Error> {
+    value.try_into().map(i64::from_le_bytes).map_err(|_| Error::NotACounter)
 }
 
 #[cfg(test)]

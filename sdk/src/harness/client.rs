@@ -107,6 +107,15 @@ impl<P: Plugin> Client<P> {
         rooms.map(|room| room.name.clone()).collect()
     }
 
+    /// The client is in a room that another plugin owns, and would have joined it to.
+    ///
+    /// # Panics
+    /// If it has disconnected.
+    #[track_caller]
+    pub fn put_in(&self, room: &str) {
+        run::put_in(&self.app.world, self.socket, room);
+    }
+
     /// The client closes its connection. What had reached it can still be asked for.
     #[track_caller]
     pub fn disconnect(&self) {

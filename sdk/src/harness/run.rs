@@ -155,6 +155,14 @@ pub(super) fn disconnect<P: Plugin>(world: &Shared, socket: u64, reason: Disconn
 }
 
 #[track_caller]
+pub(super) fn put_in(world: &Shared, socket: u64, room: &str) {
+    let tenant = about(world, socket).user.and_then(|user| user.tenant);
+    let mut world = world.borrow_mut();
+    let tenant = tenant.filter(|_| world.has_tenants());
+    world.move_socket(socket, &Scoped { tenant, name: room.to_owned() }, true);
+}
+
+#[track_caller]
 pub(super) fn publish<P: Plugin>(world: &Shared, tenant: Option<String>, topic: &str, data: &Value) -> Result<(), String> {
     if !world.borrow().handles(topic) {
         fail(&format!("the plugin does not handle the topic {topic:?}"));

@@ -255,7 +255,7 @@ impl World {
         }
     }
 
-    fn move_socket(&mut self, id: u64, room: &Scoped, into: bool) {
+    pub(crate) fn move_socket(&mut self, id: u64, room: &Scoped, into: bool) {
         let Some(socket) = self.sockets.get_mut(&id).filter(|socket| !socket.gone) else { return };
         let moved = if into { socket.rooms.insert(room.clone()) } else { socket.rooms.remove(room) };
         let namespace = socket.namespace.clone();

@@ -177,3 +177,26 @@ fn a_test_may_look_from_inside() {
     });
     assert_eq!((seen, app.stored::<String>("last").as_deref()), (Ok(None), Some("hello")));
 }
+
+#[test]
+fn counters_are_read_many_at_once() {
+    let app = Harness::<Notes>::new();
+    let counted = app.inside(|| {
+        store::add("n/a", 1)?;
+        store::add("n/b", -2)?;
+        store::add("o", 3)?;
+        store::prefix("n/").counters(10)
+    });
+    let entry = |key: &str, value| Entry { key: key.to_owned(), value };
+    assert_eq!(counted, Ok(vec![entry("n/a", 1), entry("n/b", -2)]));
+    let text = app.inside(|| store::put("n/c", "text").and_then(|()| store::prefix("n/").counters(10)));
+    assert_eq!(text, Err(store::Error::NotACounter));
+}
+
+#[test]
+fn a_test_puts_a_client_in_a_room_of_another_plugin() {
+    let app = Harness::<Notes>::new();
+    let (ana, ben) = (app.connect("/", user("ana")), app.connect("/", user("ben")));
+    ana.put_in("elsewhere");
+    assert_eq!((ana.rooms(), ben.rooms()), (vec!["elsewhere".to_owned(), "hall".to_owned()], vec!["hall".to_owned()]));
+}

@@ -1,0 +1,45 @@
+//! Who of a company is there, for its users alone: first device on, last device off. Never an event to another company, which may
+//! have a user of the same id.
+
+use hubbub_sdk::{
+    Result, User,
+    emitter::Emits,
+    presence::{self, Changed, State, Status},
+};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+const NAMESPACE: &str = "/conversations";
+
+/// What the name of a company's group begins with.
+const GROUP: &str = "crm/";
+
+pub(crate) const ONLINE: Emits<UserId> = Emits::new(NAMESPACE, "status:online");
+pub(crate) const OFFLINE: Emits<UserId> = Emits::new(NAMESPACE, "status:offline");
+
+/// `{userId}`.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct UserId {
+    user_id: String,
+}
+
+/// The door lets nobody in without a company.
+pub(crate) fn enter(user: &User) -> Result<()> {
+    let Some(company) = &user.tenant else { return Ok(()) };
+    Ok(presence::track(&format!("{GROUP}{company}"), &user.id, Status::Online, &())?)
+}
+
+/// Who is away is still there: these clients send no heartbeats.
+pub(crate) fn changed<T>(changed: &Changed<T>) -> Result<()> {
+    let Some(company) = changed.group.strip_prefix(GROUP) else { return Ok(()) };
+    let event = match (changed.from, changed.to) {
+        (State::Offline, _) => ONLINE,
+        (_, State::Offline) => OFFLINE,
+        _ => return Ok(()),
+    };
+    Ok(event.to_room(&format!("company:{company}"), &UserId { user_id: changed.key.clone() })?)
+}
+
+#[cfg(test)]
+mod tests;

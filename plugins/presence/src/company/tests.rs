@@ -1,0 +1,55 @@
+//! A company's presence: first device on, last device off, and nothing to the others.
+
+use std::time::Duration;
+
+use hubbub_sdk::harness::{Client, Harness, user};
+use serde_json::json;
+
+use crate::Presence;
+
+/// In the company's room, where the door's plugin joins everyone.
+fn connect(app: &Harness<Presence>, id: &str, company: &str) -> Client<Presence> {
+    let client = app.connect("/conversations", user(id).claim("companyId", company));
+    client.put_in(&format!("company:{company}"));
+    client
+}
+
+#[test]
+fn the_company_hears_of_the_first_device_and_the_last() {
+    let app = Harness::<Presence>::new();
+    let eve = connect(&app, "eve", "acme");
+    let (ana, phone) = (connect(&app, "ana", "acme"), connect(&app, "ana", "acme"));
+    eve.expect("status:online", json!({ "userId": "ana" }));
+    ana.disconnect();
+    app.advance(Duration::from_secs(60));
+    eve.expect_nothing();
+    phone.disconnect();
+    app.advance(Duration::from_secs(59));
+    eve.expect_nothing();
+    app.advance(Duration::from_secs(1));
+    eve.expect("status:offline", json!({ "userId": "ana" }));
+    eve.expect_nothing();
+}
+
+#[test]
+fn who_is_silent_is_still_there() {
+    let app = Harness::<Presence>::new();
+    let (eve, ana) = (connect(&app, "eve", "acme"), connect(&app, "ana", "acme"));
+    eve.forget();
+    app.advance(Duration::from_secs(120));
+    eve.expect_nothing();
+    ana.disconnect();
+    app.advance(Duration::from_secs(60));
+    eve.expect("status:offline", json!({ "userId": "ana" }));
+}
+
+#[test]
+fn nothing_crosses_a_company() {
+    let app = Harness::<Presence>::new();
+    let (eve, rival) = (connect(&app, "eve", "acme"), connect(&app, "eve", "rival"));
+    eve.forget();
+    rival.disconnect();
+    app.advance(Duration::from_secs(60));
+    let _ana = connect(&app, "ana", "rival");
+    eve.expect_nothing();
+}

@@ -1,0 +1,44 @@
+//! Who of a tenant is there, for its users in `/`. Never of visitors, nor of users without a tenant: to tell everybody of
+//! everybody would be their number squared.
+
+use hubbub_sdk::{
+    Caller, Result,
+    emitter::Emits,
+    presence::{self, Changed, State, Status},
+};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+const NAMESPACE: &str = "/";
+
+/// What the name of a tenant's group begins with.
+const GROUP: &str = "tenant/";
+
+pub(crate) const ONLINE: Emits<UserId> = Emits::new(NAMESPACE, "user_online");
+pub(crate) const OFFLINE: Emits<UserId> = Emits::new(NAMESPACE, "user_offline");
+
+/// `{user_id}`.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct UserId {
+    user_id: String,
+}
+
+pub(crate) fn enter(caller: &Caller) -> Result<()> {
+    let Some(user) = &caller.user else { return Ok(()) };
+    let Some(tenant) = &user.tenant else { return Ok(()) };
+    Ok(presence::track(&format!("{GROUP}{tenant}"), &user.id, Status::Online, &())?)
+}
+
+/// Who is away is still there: these clients send no heartbeats.
+pub(crate) fn changed<T>(changed: &Changed<T>) -> Result<()> {
+    let Some(tenant) = changed.group.strip_prefix(GROUP) else { return Ok(()) };
+    let event = match (changed.from, changed.to) {
+        (State::Offline, _) => ONLINE,
+        (_, State::Offline) => OFFLINE,
+        _ => return Ok(()),
+    };
+    Ok(event.to_tenant(tenant, &UserId { user_id: changed.key.clone() })?)
+}
+
+#[cfg(test)]
+mod tests;

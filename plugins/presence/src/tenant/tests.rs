@@ -1,0 +1,45 @@
+//! A tenant's presence in `/`: its users hear of each other, and of nobody else.
+
+use std::time::Duration;
+
+use hubbub_sdk::harness::{Harness, user, visitor};
+use serde_json::json;
+
+use crate::Presence;
+
+#[test]
+fn the_tenant_hears_of_the_first_device_and_the_last() {
+    let app = Harness::<Presence>::new();
+    let eve = app.connect("/", user("eve").tenant("acme"));
+    let [ana, phone] = [(), ()].map(|()| app.connect("/", user("ana").tenant("acme")));
+    eve.expect("user_online", json!({ "user_id": "eve" }));
+    eve.expect("user_online", json!({ "user_id": "ana" }));
+    phone.disconnect();
+    app.advance(Duration::from_secs(120));
+    eve.expect_nothing();
+    ana.disconnect();
+    app.advance(Duration::from_secs(60));
+    eve.expect("user_offline", json!({ "user_id": "ana" }));
+    eve.expect_nothing();
+}
+
+#[test]
+fn nothing_crosses_a_tenant() {
+    let app = Harness::<Presence>::new();
+    let (eve, guest) = (app.connect("/", user("eve").tenant("acme")), app.connect("/", visitor()));
+    let (loner, _rival) = (app.connect("/", user("ana")), app.connect("/", user("eve").tenant("rival")));
+    eve.expect("user_online", json!({ "user_id": "eve" }));
+    [eve, guest, loner].iter().for_each(|client| client.expect_nothing());
+}
+
+#[test]
+fn visitors_and_users_without_a_tenant_are_not_tracked() {
+    let app = Harness::<Presence>::new();
+    let eve = app.connect("/", user("eve").tenant("acme"));
+    eve.forget();
+    let (guest, loner) = (app.connect("/", visitor()), app.connect("/", user("ana")));
+    guest.disconnect();
+    loner.disconnect();
+    app.advance(Duration::from_secs(120));
+    eve.expect_nothing();
+}

@@ -1,0 +1,143 @@
+//! Every row of the queue: what attendants see when it works, and that an item is given away once.
+
+use std::time::Duration;
+
+use hubbub_sdk::harness::{Client, Harness, user};
+use serde_json::{Value, json};
+
+use crate::Queue;
+
+const START: &str = "2025-01-01T00:00:00.000Z";
+
+fn attendant(app: &Harness<Queue>, id: &str) -> Client<Queue> {
+    let client = app.connect("/hub", user(id).role("ATTENDANT"));
+    client.put_in("presence:attendants");
+    client
+}
+
+/// A queue of one, with two attendants who have heard of it.
+fn one() -> (Harness<Queue>, Client<Queue>, Client<Queue>) {
+    let app = Harness::<Queue>::new();
+    let [ana, ben] = ["ana", "ben"].map(|id| attendant(&app, id));
+    add(&app, "i1");
+    soon(&app);
+    [&ana, &ben].iter().for_each(|client| client.forget());
+    (app, ana, ben)
+}
+
+fn add(app: &Harness<Queue>, item: &str) {
+    app.publish("queue.added", json!({ "itemId": item, "threadId": "t1", "customer": { "id": "c1", "name": "Caio" } }));
+}
+
+fn waiting(item: &str, since: &str) -> Value {
+    json!({ "itemId": item, "threadId": "t1", "customer": { "id": "c1", "name": "Caio" }, "waitingSince": since })
+}
+
+fn soon(app: &Harness<Queue>) {
+    app.advance(super::COLLECT);
+}
+
+#[test]
+fn who_waits_is_shown_to_the_attendants() {
+    let app = Harness::<Queue>::new();
+    let (ana, outsider) = (attendant(&app, "ana"), app.connect("/hub", user("ben")));
+    add(&app, "i1");
+    ana.expect("queue:new", waiting("i1", START));
+    ana.expect_nothing();
+    soon(&app);
+    ana.expect("queue:updated", json!({ "length": 1, "items": [waiting("i1", START)] }));
+    ana.expect_nothing();
+    outsider.expect_nothing();
+}
+
+#[test]
+fn the_first_attendant_to_take_an_item_has_it() {
+    let (app, ana, ben) = one();
+    ana.emit("queue:take", json!({ "itemId": "i1" })).expect_reply(json!({ "itemId": "i1", "taken": true }));
+    ben.emit("queue:take", json!({ "itemId": "i1" })).expect_reply(json!({ "itemId": "i1", "taken": false }));
+    soon(&app);
+    for client in [&ana, &ben] {
+        client.expect("queue:taken", json!({ "itemId": "i1", "attendantId": "ana" }));
+        client.expect("queue:updated", json!({ "length": 0, "items": [] }));
+        client.expect_nothing();
+    }
+    assert_eq!(app.published("queue.taken"), [json!({ "itemId": "i1", "attendantId": "ana", "threadId": "t1" })]);
+}
+
+#[test]
+fn an_item_that_nobody_knows_is_not_taken() {
+    let (app, ana, _) = one();
+    ana.emit("queue:take", json!({ "itemId": "i2" })).expect_reply(json!({ "itemId": "i2", "taken": false }));
+    ana.emit("queue:take", json!({})).expect_refusal("invalid", "itemId: missing");
+    soon(&app);
+    ana.expect_nothing();
+}
+
+#[test]
+fn a_removed_item_is_gone() {
+    let (app, ana, _) = one();
+    app.publish("queue.removed", json!({ "itemId": "i1" }));
+    soon(&app);
+    ana.expect("queue:updated", json!({ "length": 0, "items": [] }));
+    ana.emit("queue:take", json!({ "itemId": "i1" })).expect_reply(json!({ "itemId": "i1", "taken": false }));
+    app.publish("queue.removed", json!({ "itemId": "i1" }));
+    soon(&app);
+    ana.expect_nothing();
+    assert_eq!(app.keys(""), ["length"]);
+}
+
+#[test]
+fn an_item_added_again_keeps_its_place_and_has_the_new_thread() {
+    let (app, ana, _) = one();
+    add(&app, "i2");
+    soon(&app);
+    ana.forget();
+    app.publish("queue.added", json!({ "itemId": "i1", "threadId": "t2", "customer": { "id": "c1" }, "more": 1 }));
+    soon(&app);
+    let again = json!({ "itemId": "i1", "threadId": "t2", "customer": { "id": "c1", "name": "" }, "waitingSince": START });
+    ana.expect("queue:updated", json!({ "length": 2, "items": [again, waiting("i2", "2025-01-01T00:00:00.100Z")] }));
+    ana.expect_nothing();
+}
+
+#[test]
+fn a_taken_item_may_wait_again() {
+    let (app, ana, ben) = one();
+    let _ = ana.emit("queue:take", json!({ "itemId": "i1" })).ack();
+    add(&app, "i1");
+    ana.expect("queue:new", waiting("i1", "2025-01-01T00:00:00.100Z"));
+    ben.emit("queue:take", json!({ "itemId": "i1" })).expect_reply(json!({ "itemId": "i1", "taken": true }));
+}
+
+#[test]
+fn the_oldest_fifty_are_shown_and_all_are_counted() {
+    let app = Harness::<Queue>::new();
+    let ana = attendant(&app, "ana");
+    for n in (0..60).rev() {
+        add(&app, &format!("i{n:02}"));
+        app.advance(Duration::from_millis(1));
+    }
+    app.advance(Duration::from_secs(1));
+    let Some(updated) = ana.received("queue:updated").pop() else { panic!("no queue:updated has come") };
+    let items: Vec<&str> = updated["items"].as_array().into_iter().flatten().filter_map(|one| one["itemId"].as_str()).collect();
+    assert_eq!((&updated["length"], items.len(), items[0], items[49]), (&json!(60), 50, "i59", "i10"));
+}
+
+#[test]
+fn many_changes_at_once_are_told_in_one_update() {
+    let (app, ana, _) = one();
+    (0..20).for_each(|n| add(&app, &format!("n{n}")));
+    soon(&app);
+    assert_eq!(ana.received("queue:new").len(), 20);
+    assert_eq!(ana.received("queue:updated").len(), 1);
+}
+
+#[test]
+fn what_storage_cannot_keep_is_not_told() {
+    let (app, ana, ben) = one();
+    app.storage_answers(false);
+    ana.emit("queue:take", json!({ "itemId": "i1" })).expect_refusal("unavailable", "Service unavailable");
+    app.storage_answers(true);
+    soon(&app);
+    ana.expect_nothing();
+    ben.emit("queue:take", json!({ "itemId": "i1" })).expect_reply(json!({ "itemId": "i1", "taken": true }));
+}
