@@ -1,5 +1,5 @@
-//! What the product's backend says of a video: views, ratings, comments. All are counted, each once. Views come by the ten
-//! thousand, so handling one must never read what another writes, and the room hears of two a second.
+//! What the product's backend says of a video: views, ratings, comments. Views and ratings are counted, each once. Views come by
+//! the ten thousand, so handling one must never read what another writes, and the room hears of two a second.
 
 use std::time::Duration;
 
