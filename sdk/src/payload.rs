@@ -84,6 +84,48 @@ impl<'de> Deserialize<'de> for Id {
     }
 }
 
+/// An id as a backend publishes it: a string, or a whole number that stands for its digits. For messages alone; clients send
+/// strings.
+///
+/// ```
+/// use hubbub_sdk::payload::{Id, published_id};
+///
+/// #[derive(serde::Deserialize)]
+/// struct Enrolled {
+///     #[serde(deserialize_with = "published_id")]
+///     course: Id,
+/// }
+///
+/// let (number, text) = (r#"{"course":42}"#, r#"{"course":"42"}"#);
+/// assert_eq!(serde_json::from_str::<Enrolled>(number)?.course, serde_json::from_str::<Enrolled>(text)?.course);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+pub fn published_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Id, D::Error> {
+    struct TextOrNumber;
+
+    impl Visitor<'_> for TextOrNumber {
+        type Value = Id;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a string or a whole number")
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<Id, E> {
+            Id::checked(text.to_owned())
+        }
+
+        fn visit_u64<E: de::Error>(self, number: u64) -> Result<Id, E> {
+            Ok(Id(number.to_string()))
+        }
+
+        fn visit_i64<E: de::Error>(self, number: i64) -> Result<Id, E> {
+            Ok(Id(number.to_string()))
+        }
+    }
+
+    deserializer.deserialize_any(TextOrNumber)
+}
+
 impl JsonSchema for Id {
     fn inline_schema() -> bool {
         true

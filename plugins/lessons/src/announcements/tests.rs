@@ -1,0 +1,70 @@
+//! What an announcement looks like, and who sees it.
+
+use hubbub_sdk::harness::{Harness, user, visitor};
+use serde_json::json;
+
+use crate::Lessons;
+
+/// A course of one.
+fn course() -> Harness<Lessons> {
+    let app = Harness::<Lessons>::new();
+    app.publish("course.enrolled", json!({ "courseId": "c1", "userId": "ana" }));
+    app
+}
+
+#[test]
+fn an_announcement_reaches_both_namespaces() {
+    let app = course();
+    let (everywhere, inside) = (app.connect("/", user("ana")), app.connect("/course/c1", user("ana")));
+    let instructor = json!({ "name": "Maria", "image": "maria.png" });
+    let data = json!({ "courseId": "c1", "instructor": instructor, "title": "News", "content": "Five lessons" });
+    app.publish("announcement.created", data);
+    let announcement = everywhere.expect_any("announcement:new");
+    assert_eq!(
+        announcement,
+        json!({
+            "id": announcement["id"], "courseId": "c1", "instructor": instructor,
+            "title": "News", "content": "Five lessons", "createdAt": "2025-01-01T00:00:00.000Z",
+        })
+    );
+    assert_eq!(announcement["id"].as_str().map(str::len), Some(26));
+    inside.expect("announcement:new", announcement);
+    everywhere.expect_nothing();
+    inside.expect_nothing();
+}
+
+#[test]
+fn nobody_else_sees_it() {
+    let app = course();
+    app.publish("course.enrolled", json!({ "courseId": "c2", "userId": "ben" }));
+    let others = [app.connect("/", user("ben")), app.connect("/course/c2", user("ben")), app.connect("/", visitor())];
+    let gone = app.connect("/course/c1", user("ana"));
+    app.publish("course.unenrolled", json!({ "courseId": "c1", "userId": "ana" }));
+    let data = json!({ "courseId": "c1", "instructor": { "name": "Maria" }, "title": "News", "content": "" });
+    app.publish("announcement.created", data);
+    for client in others.iter().chain([&gone]) {
+        client.expect_nothing();
+    }
+}
+
+#[test]
+fn an_instructor_without_an_image_has_null_and_what_else_is_known_stays_inside() {
+    let app = course();
+    let ana = app.connect("/", user("ana"));
+    let instructor = json!({ "name": "Maria", "email": "maria@example.com" });
+    let data = json!({ "courseId": "c1", "instructor": instructor, "title": "News", "content": "", "draft": false });
+    app.publish("announcement.created", data);
+    let announcement = ana.expect_any("announcement:new");
+    assert_eq!(announcement["instructor"], json!({ "name": "Maria", "image": null }));
+    assert!(announcement.get("draft").is_none());
+}
+
+#[test]
+fn a_course_that_has_no_namespace_announces_everywhere() {
+    let app = Harness::<Lessons>::new();
+    app.publish("course.enrolled", json!({ "courseId": "a/b", "userId": "ana" }));
+    let ana = app.connect("/", user("ana"));
+    let data = json!({ "courseId": "a/b", "instructor": { "name": "Maria" }, "title": "News", "content": "" });
+    app.publish("announcement.created", data);
+    assert_eq!(ana.expect_any("announcement:new")["courseId"], "a/b");
+}

@@ -1,0 +1,112 @@
+//! Who gets into a course's namespace and rooms, and when they are out again.
+
+use hubbub_sdk::harness::{Harness, Identity, user, visitor};
+use serde_json::json;
+
+use super::MAX_ROOMS;
+use crate::Lessons;
+
+fn enrol(app: &Harness<Lessons>, user: &str, course: &str) {
+    app.publish("course.enrolled", json!({ "courseId": course, "userId": user }));
+}
+
+fn unenrol(app: &Harness<Lessons>, user: &str, course: &str) {
+    app.publish("course.unenrolled", json!({ "courseId": course, "userId": user }));
+}
+
+fn refused(app: &Harness<Lessons>, namespace: &str, who: Identity) -> String {
+    app.try_connect(namespace, who).err().unwrap_or_default()
+}
+
+#[test]
+fn who_is_enrolled_enters_the_course_and_its_room() {
+    let app = Harness::<Lessons>::new();
+    enrol(&app, "ana", "c1");
+    assert_eq!(app.connect("/course/c1", user("ana")).rooms(), ["course:c1"]);
+}
+
+#[test]
+fn who_is_not_enrolled_is_refused() {
+    let app = Harness::<Lessons>::new();
+    enrol(&app, "ana", "c1");
+    assert_eq!(refused(&app, "/course/c1", visitor()), "Authentication error");
+    assert_eq!(refused(&app, "/course/c1", user("eve")), "Not enrolled");
+    assert_eq!(refused(&app, "/course/c2", user("ana")), "Not enrolled");
+    assert_eq!(refused(&app, &format!("/course/{}", "c".repeat(600)), user("ana")), "Not enrolled");
+    unenrol(&app, "ana", "c1");
+    assert_eq!(refused(&app, "/course/c1", user("ana")), "Not enrolled");
+}
+
+#[test]
+fn ids_that_hold_a_separator_reach_into_nobody_elses_enrolments() {
+    let app = Harness::<Lessons>::new();
+    enrol(&app, "ana/c1", "c2");
+    assert_eq!(refused(&app, "/course/c2", user("ana")), "Not enrolled");
+    enrol(&app, "ana", "c/1%");
+    assert_eq!(app.connect("/", user("ana")).rooms(), ["course:c/1%"]);
+}
+
+#[test]
+fn in_the_shared_namespace_a_user_is_in_the_rooms_of_all_courses_and_a_visitor_in_none() {
+    let app = Harness::<Lessons>::new();
+    for (user, course) in [("ana", "c1"), ("ana", "c2"), ("ben", "c3")] {
+        enrol(&app, user, course);
+    }
+    assert_eq!(app.connect("/", user("ana")).rooms(), ["course:c1", "course:c2"]);
+    assert!(app.connect("/", visitor()).rooms().is_empty());
+}
+
+#[test]
+fn enrolling_and_unenrolling_reach_every_device_at_once() {
+    let app = Harness::<Lessons>::new();
+    enrol(&app, "ana", "c1");
+    let (laptop, phone) = (app.connect("/", user("ana")), app.connect("/", user("ana")));
+    let (inside, ben) = (app.connect("/course/c1", user("ana")), app.connect("/", user("ben")));
+    enrol(&app, "ana", "c2");
+    assert_eq!(laptop.rooms(), ["course:c1", "course:c2"]);
+    unenrol(&app, "ana", "c1");
+    for client in [&laptop, &phone] {
+        assert_eq!(client.rooms(), ["course:c2"]);
+    }
+    assert!(inside.rooms().is_empty() && ben.rooms().is_empty());
+    enrol(&app, "ana", "c1");
+    assert_eq!(inside.rooms(), ["course:c1"]);
+}
+
+#[test]
+fn a_user_of_many_courses_is_in_the_rooms_of_the_first() {
+    let app = Harness::<Lessons>::new();
+    let early = app.connect("/", user("ana"));
+    for course in 0..MAX_ROOMS + 6 {
+        enrol(&app, "ana", &format!("c{course:02}"));
+    }
+    let late = app.connect("/", user("ana"));
+    for client in [&early, &late] {
+        assert_eq!(client.rooms().len(), MAX_ROOMS as usize);
+        assert_eq!(client.rooms()[0], "course:c00");
+    }
+    assert_eq!(app.connect("/course/c29", user("ana")).rooms(), ["course:c29"]);
+}
+
+#[test]
+fn messages_may_repeat_carry_more_and_have_numbers_for_ids() {
+    let app = Harness::<Lessons>::new();
+    for _ in 0..2 {
+        app.publish("course.enrolled", json!({ "courseId": 7, "userId": 42, "plan": "yearly" }));
+    }
+    assert_eq!(app.connect("/", user("42")).rooms(), ["course:7"]);
+    for _ in 0..2 {
+        app.publish("course.unenrolled", json!({ "courseId": "7", "userId": "42" }));
+    }
+    assert!(app.keys("enrolled/").is_empty());
+}
+
+#[test]
+fn a_change_of_enrolments_is_a_change_of_what_a_connecting_user_has_read() {
+    let app = Harness::<Lessons>::new();
+    let changes = || app.inside(|| hubbub_sdk::store::counter(&super::changes("ana")).ok());
+    enrol(&app, "ana", "c1");
+    assert_eq!(changes(), Some(1));
+    unenrol(&app, "ana", "c1");
+    assert_eq!(changes(), Some(2));
+}

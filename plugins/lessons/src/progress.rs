@@ -1,0 +1,148 @@
+//! How far a lesson was watched. A player reports every few seconds; storage must never be written for each: at most one write in
+//! a window of time, a user and a lesson, and the last report of the window is the one that is kept.
+
+use std::time::Duration;
+
+use hubbub_sdk::{
+    Refusal, Result, User, clock,
+    payload::Id,
+    store::{self, key},
+    timers::{self, Durability},
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The longest window. A report that waits is in one node's memory: this much of watching is lost with it.
+const MAX_WINDOW_SECONDS: u64 = 3600;
+
+/// How long after a write the next one may follow.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Window {
+    ms: u64,
+}
+
+impl Window {
+    pub(crate) fn of_seconds(seconds: u64) -> Result<Self, String> {
+        if seconds > MAX_WINDOW_SECONDS {
+            return Err(format!("configuration key save_every_seconds: must be at most {MAX_WINDOW_SECONDS}"));
+        }
+        Ok(Self { ms: seconds * 1000 })
+    }
+
+    /// What is left of the window that a write opened; none where the next may follow.
+    fn left_after(self, write: u64) -> Option<Duration> {
+        let left = write.saturating_add(self.ms).saturating_sub(clock::now());
+        (left > 0).then(|| Duration::from_millis(left.min(self.ms)))
+    }
+}
+
+/// What a player reports, in seconds.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Watched {
+    lesson_id: Id,
+    watched_duration: f64,
+    total_duration: f64,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Progress {
+    lesson_id: Id,
+    /// Whole per cent, 0–100.
+    progress: u8,
+    /// Whether it is stored. False while it waits for the end of the window.
+    saved: bool,
+}
+
+/// A report with whose it is, as it waits.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Report {
+    user_id: String,
+    lesson_id: Id,
+    #[serde(flatten)]
+    position: Position,
+}
+
+#[derive(Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Position {
+    watched_duration: f64,
+    total_duration: f64,
+    progress: u8,
+    reported_at: u64,
+}
+
+impl Position {
+    /// Not older, and not the same: a timer may come twice, and two reports in one millisecond.
+    fn is_news_after(&self, last: &Self) -> bool {
+        self != last && self.reported_at >= last.reported_at
+    }
+}
+
+/// A report as it is stored.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Saved {
+    #[serde(flatten)]
+    position: Position,
+    saved_at: u64,
+}
+
+pub(crate) fn report(user: &User, watched: Watched, window: Window) -> Result<Progress> {
+    let Watched { lesson_id, watched_duration, total_duration } = watched;
+    let progress = per_cent(watched_duration, total_duration)?;
+    let position = Position { watched_duration, total_duration, progress, reported_at: clock::now() };
+    let report = Report { user_id: user.id.clone(), lesson_id, position };
+    let saved = save_or_wait(&report, last(&report)?, window)?;
+    Ok(Progress { lesson_id: report.lesson_id, progress, saved })
+}
+
+/// The end of a window. Another node may have written meanwhile: what is newer stays, and what is not waits again.
+pub(crate) fn window_ended(report: Report, window: Window) -> Result<()> {
+    let last = last(&report)?;
+    if last.as_ref().is_none_or(|last| report.position.is_news_after(&last.position)) {
+        save_or_wait(&report, last, window)?;
+    }
+    Ok(())
+}
+
+/// Whether it was saved. The last write was read, so of two reports at once one is saved and the other runs again, and waits.
+fn save_or_wait(report: &Report, last: Option<Saved>, window: Window) -> Result<bool> {
+    if let Some(left) = last.and_then(|last| window.left_after(last.saved_at)) {
+        // Soft: a durable timer is itself a write.
+        timers::after(&timer(report), left, report, Durability::Soft)?;
+        return Ok(false);
+    }
+    // What still waits is older.
+    timers::cancel(&timer(report))?;
+    store::put(&stored(report), &Saved { position: report.position, saved_at: clock::now() })?;
+    Ok(true)
+}
+
+fn per_cent(watched: f64, total: f64) -> Result<u8> {
+    if !(total.is_finite() && total > 0.0) {
+        return Err(Refusal::invalid("totalDuration: must be more than 0"));
+    }
+    if !(watched.is_finite() && watched >= 0.0) {
+        return Err(Refusal::invalid("watchedDuration: must be 0 or more"));
+    }
+    Ok((100.0 * watched / total).floor().clamp(0.0, 100.0) as u8)
+}
+
+fn last(report: &Report) -> Result<Option<Saved>> {
+    Ok(store::get(&stored(report))?)
+}
+
+fn stored(report: &Report) -> String {
+    key(["progress", &report.user_id, &report.lesson_id])
+}
+
+/// Names are shorter than store keys, so nothing is escaped here; the length keeps two pairs of ids apart.
+fn timer(Report { user_id, lesson_id, .. }: &Report) -> String {
+    format!("progress:{}:{user_id}:{lesson_id}", user_id.len())
+}
+
+#[cfg(test)]
+mod tests;

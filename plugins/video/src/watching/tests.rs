@@ -1,0 +1,74 @@
+//! Who is counted, and whose devices keep in step.
+
+use std::time::Duration;
+
+use hubbub_sdk::harness::{Client, Harness, Identity, user, visitor};
+use serde_json::json;
+
+use crate::Video;
+
+fn watch(app: &Harness<Video>, who: impl Into<Identity>) -> Client<Video> {
+    let client = app.connect("/", who);
+    client.emit("video:join", json!({ "videoId": "v1" })).expect_ok();
+    client
+}
+
+#[test]
+fn the_count_reaches_who_joins_at_once_and_the_room_twice_a_second() {
+    let app = Harness::<Video>::new();
+    let ana = watch(&app, user("ana"));
+    assert_eq!(ana.rooms(), ["video:v1"]);
+    assert_eq!(ana.received("video:viewers"), [json!({ "videoId": "v1", "count": 1 }), json!({ "videoId": "v1", "count": 1 })]);
+    let _phone = watch(&app, user("ana"));
+    let guest = watch(&app, visitor());
+    guest.expect("video:viewers", json!({ "videoId": "v1", "count": 2 }));
+    ana.expect_nothing();
+    app.advance(Duration::from_millis(500));
+    ana.expect("video:viewers", json!({ "videoId": "v1", "count": 2 }));
+    guest.emit("video:leave", json!({ "videoId": "v1" })).expect_ok();
+    app.advance(Duration::from_millis(500));
+    ana.expect("video:viewers", json!({ "videoId": "v1", "count": 1 }));
+    ana.expect_nothing();
+}
+
+#[test]
+fn who_disconnects_is_no_longer_counted() {
+    let app = Harness::<Video>::new();
+    let (ana, ben) = (watch(&app, user("ana")), watch(&app, user("ben")));
+    app.advance(Duration::from_secs(1));
+    ana.forget();
+    ben.disconnect();
+    ana.expect("video:viewers", json!({ "videoId": "v1", "count": 1 }));
+}
+
+#[test]
+fn progress_reaches_the_users_other_devices_as_it_was_sent() {
+    let app = Harness::<Video>::new();
+    let [laptop, phone] = [(); 2].map(|()| app.connect("/", user("ana")));
+    let (ben, guest) = (app.connect("/", user("ben")), app.connect("/", visitor()));
+    for timestamp in [json!(45), json!(45.5)] {
+        laptop.emit("video:progress", json!({ "videoId": "v1", "timestamp": timestamp })).expect_ok();
+        phone.expect("video:sync", json!({ "videoId": "v1", "timestamp": timestamp }));
+    }
+    for client in [&laptop, &ben, &guest] {
+        client.expect_nothing();
+    }
+    assert!(app.keys("").is_empty());
+}
+
+#[test]
+fn a_visitors_progress_goes_nowhere() {
+    let app = Harness::<Video>::new();
+    let [guest, other] = [(); 2].map(|()| app.connect("/", visitor()));
+    guest.emit("video:progress", json!({ "videoId": "v1", "timestamp": 1 })).expect_ok();
+    other.expect_nothing();
+}
+
+#[test]
+fn a_payload_that_does_not_fit_is_refused_by_its_field() {
+    let app = Harness::<Video>::new();
+    let ana = app.connect("/", user("ana"));
+    ana.emit("video:join", json!({})).expect_refusal("invalid", "videoId: missing");
+    ana.emit("video:leave", json!({ "videoId": "" })).expect_refusal("invalid", "videoId: must be an id of 1 to 128 bytes");
+    ana.emit("video:progress", json!({ "videoId": "v1" })).expect_refusal("invalid", "timestamp: missing");
+}
