@@ -14,8 +14,7 @@ mod explain;
 pub(crate) use explain::explain;
 
 /// An id in a payload: 1–128 bytes, no control characters. Short enough for a part of a room's name or a store key, so that
-/// no client can turn a long one into a fault of the plugin. A whole number is read as its digits, because some backends number
-/// their rows; it is always written as a string.
+/// no client can turn a long one into a fault of the plugin.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Id(String);
@@ -69,23 +68,15 @@ impl<'de> Deserialize<'de> for Id {
             fn visit_string<E: de::Error>(self, text: String) -> Result<Id, E> {
                 Id::checked(text)
             }
-
-            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Id, E> {
-                Ok(Id(number.to_string()))
-            }
-
-            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Id, E> {
-                Ok(Id(number.to_string()))
-            }
         }
 
         // Through a visitor, so that an error carries the place in the text where the id stands.
-        deserializer.deserialize_any(Text)
+        deserializer.deserialize_string(Text)
     }
 }
 
 /// An id as a backend publishes it: a string, or a whole number that stands for its digits. For messages alone; clients send
-/// strings.
+/// strings. The field is an [`Id`], an `Option<Id>` (with `default`) or a `Vec<Id>`.
 ///
 /// ```
 /// use hubbub_sdk::payload::{Id, published_id};
@@ -100,30 +91,63 @@ impl<'de> Deserialize<'de> for Id {
 /// assert_eq!(serde_json::from_str::<Enrolled>(number)?.course, serde_json::from_str::<Enrolled>(text)?.course);
 /// # Ok::<(), serde_json::Error>(())
 /// ```
-pub fn published_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Id, D::Error> {
-    struct TextOrNumber;
+pub fn published_id<'de, D: Deserializer<'de>, T: Published>(deserializer: D) -> Result<T, D::Error> {
+    T::read(deserializer)
+}
 
-    impl Visitor<'_> for TextOrNumber {
-        type Value = Id;
+/// What [`published_id`] reads.
+pub trait Published: Sized {
+    #[doc(hidden)]
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error>;
+}
 
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a string or a whole number")
-        }
-
-        fn visit_str<E: de::Error>(self, text: &str) -> Result<Id, E> {
-            Id::checked(text.to_owned())
-        }
-
-        fn visit_u64<E: de::Error>(self, number: u64) -> Result<Id, E> {
-            Ok(Id(number.to_string()))
-        }
-
-        fn visit_i64<E: de::Error>(self, number: i64) -> Result<Id, E> {
-            Ok(Id(number.to_string()))
-        }
+impl Published for Id {
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        TextOrNumber::deserialize(deserializer).map(|TextOrNumber(id)| id)
     }
+}
 
-    deserializer.deserialize_any(TextOrNumber)
+impl Published for Option<Id> {
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Option::<TextOrNumber>::deserialize(deserializer)?.map(|TextOrNumber(id)| id))
+    }
+}
+
+impl Published for Vec<Id> {
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let ids = Vec::<TextOrNumber>::deserialize(deserializer)?;
+        Ok(ids.into_iter().map(|TextOrNumber(id)| id).collect())
+    }
+}
+
+struct TextOrNumber(Id);
+
+impl<'de> Deserialize<'de> for TextOrNumber {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl Visitor<'_> for Either {
+            type Value = TextOrNumber;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or a whole number")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<TextOrNumber, E> {
+                Id::checked(text.to_owned()).map(TextOrNumber)
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<TextOrNumber, E> {
+                Ok(TextOrNumber(Id(number.to_string())))
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<TextOrNumber, E> {
+                Ok(TextOrNumber(Id(number.to_string())))
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
 }
 
 impl JsonSchema for Id {
@@ -182,14 +206,6 @@ impl<'de, T: DeserializeOwned + From<Id>> Deserialize<'de> for IdOr<T> {
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<IdOr<T>, E> {
                 Id::checked(text.to_owned()).map(|id| IdOr(T::from(id)))
-            }
-
-            fn visit_u64<E: de::Error>(self, number: u64) -> Result<IdOr<T>, E> {
-                Ok(IdOr(T::from(Id(number.to_string()))))
-            }
-
-            fn visit_i64<E: de::Error>(self, number: i64) -> Result<IdOr<T>, E> {
-                Ok(IdOr(T::from(Id(number.to_string()))))
             }
 
             fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<IdOr<T>, A::Error> {

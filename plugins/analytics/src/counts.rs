@@ -3,7 +3,7 @@
 
 use hubbub_sdk::{
     Message, Refusal, Result, clock,
-    payload::Id,
+    payload::{Id, published_id},
     store::{self, key},
 };
 use serde::{Deserialize, Serialize};
@@ -26,7 +26,9 @@ const WAITED_MS: &str = "waited-ms";
 #[serde(rename_all = "camelCase")]
 pub(crate) struct About {
     /// Absent where the message itself names the tenant.
+    #[serde(default, deserialize_with = "published_id")]
     company_id: Option<Id>,
+    #[serde(deserialize_with = "published_id")]
     conversation_id: Id,
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use hubbub_sdk::{
     Message, Refusal, Result, User,
-    payload::Id,
+    payload::{Id, published_id},
     rooms,
     store::{self, key},
 };
@@ -32,6 +32,7 @@ pub(crate) struct ChannelId {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Posted {
+    #[serde(deserialize_with = "published_id")]
     channel_id: Id,
     #[serde(rename = "type")]
     kind: Option<String>,

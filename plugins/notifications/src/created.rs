@@ -1,7 +1,10 @@
 //! `notification.created`: a backend's notification of one user. Puts it into the one inbox it is meant for, and must never show
 //! a company's to anyone outside it.
 
-use hubbub_sdk::{Message, Result, payload::Id};
+use hubbub_sdk::{
+    Message, Result,
+    payload::{Id, published_id},
+};
 use serde::Deserialize;
 
 use crate::{company, general, log::Content};
@@ -10,7 +13,9 @@ use crate::{company, general, log::Content};
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Created {
+    #[serde(deserialize_with = "published_id")]
     user_id: Id,
+    #[serde(default, deserialize_with = "published_id")]
     company_id: Option<Id>,
     #[serde(rename = "type")]
     kind: Option<String>,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use hubbub_sdk::{
     Json, Result, User, bus, clock,
     emitter::Emits,
-    payload::Id,
+    payload::{Id, published_id},
     store::{self, key},
     timers::{self, Durability},
 };
@@ -35,6 +35,7 @@ pub(crate) const UPDATED: Emits<Updated> = Emits::new(NAMESPACE, "queue:updated"
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ItemId {
+    #[serde(deserialize_with = "published_id")]
     item_id: Id,
 }
 
@@ -42,7 +43,9 @@ pub(crate) struct ItemId {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Added {
+    #[serde(deserialize_with = "published_id")]
     item_id: Id,
+    #[serde(deserialize_with = "published_id")]
     thread_id: Id,
     customer: Customer,
 }
@@ -59,6 +62,7 @@ pub(crate) struct Waiting {
 
 #[derive(Serialize, Deserialize, JsonSchema)]
 struct Customer {
+    #[serde(deserialize_with = "published_id")]
     id: Id,
     #[serde(default)]
     name: String,
