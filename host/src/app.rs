@@ -56,7 +56,7 @@ pub struct App {
 
 impl App {
     /// Opens storage, loads keys and starts the engine. Anything wrong is an error, with nothing bound.
-    pub async fn build(config: Config, mode: Mode) -> anyhow::Result<Self> {
+    pub async fn build(mut config: Config, mode: Mode) -> anyhow::Result<Self> {
         config.limits.check()?;
         let metrics = Arc::new(Metrics::new());
         let keyring = Arc::new(Keyring::load(&config.auth, mode == Mode::Dev).context("auth")?);
@@ -64,6 +64,9 @@ impl App {
             config.auth.warn_of_weak_secrets();
         }
         let origins = Origins::load(&config.cors)?;
+        if config.sandbox.cache.as_os_str().is_empty() {
+            config.sandbox.cache = config.server.data.join("cache");
+        }
         let sandbox = Arc::new(Sandbox::new(config.sandbox.clone())?);
         let storage: Arc<dyn Storage> =
             Arc::new(Embedded::open(&config.server.data, &config.storage, Clock::system()).context("storage")?);

@@ -52,6 +52,9 @@ enum Command {
     Disable(plugin::Named),
     /// Resumes a plugin that was disabled.
     Enable(plugin::Named),
+    /// Compiles the component on standard input; the server calls it.
+    #[command(name = crate::sandbox::COMMAND, hide = true)]
+    Compile { settings: String, out: PathBuf },
 }
 
 #[derive(Args, Clone)]
@@ -82,6 +85,7 @@ pub fn main() -> ExitCode {
         Command::Deploy(deploy) => deploy.run(),
         Command::Disable(named) => named.set("disable"),
         Command::Enable(named) => named.set("enable"),
+        Command::Compile { settings, out } => crate::sandbox::compile(&settings, &out).map_err(anyhow::Error::msg),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

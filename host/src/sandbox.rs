@@ -2,12 +2,14 @@
 //! can be called within limits. It knows neither plugins' names nor what their imports do.
 
 mod bindings;
+mod compiler;
 mod deadline;
 mod engine;
 mod instance;
 
 pub use bindings::exports::hubbub::plugin::handler as exports;
 pub use bindings::hubbub::plugin as imports;
+pub use compiler::{COMMAND, compile};
 pub use engine::{Config, Sandbox, SandboxError};
 pub use instance::{Fault, Guest, Instance, Limit, Limiter, Template, within};
 

@@ -1,7 +1,8 @@
 //! Plugins made for tests, built from source with the author's own command. Must never be built twice in one run.
 
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tokio::sync::OnceCell;
@@ -9,7 +10,7 @@ use tokio::sync::OnceCell;
 use crate::server::binary;
 
 static HOSTILE: OnceCell<PathBuf> = OnceCell::const_new();
-static CHAT: OnceCell<PathBuf> = OnceCell::const_new();
+static PLUGINS: OnceCell<BTreeMap<String, PathBuf>> = OnceCell::const_new();
 static COURSE: OnceCell<PathBuf> = OnceCell::const_new();
 static TIMED: OnceCell<PathBuf> = OnceCell::const_new();
 
@@ -28,19 +29,26 @@ pub async fn timed() -> PathBuf {
     TIMED.get_or_init(|| build("timed")).await.clone()
 }
 
-/// The checkout's own chat plugin, where the author's command leaves it.
-pub async fn chat() -> PathBuf {
+/// The checkout's own plugins by their names, where the author's command leaves them.
+pub async fn plugins() -> &'static BTreeMap<String, PathBuf> {
     let build = || async {
         tokio::task::spawn_blocking(|| {
             let _one_at_a_time = lock();
-            let source = crate::checkout_dir().join("plugins/chat");
-            built(Command::new(binary()).args(["plugin", "build"]).arg(&source), "chat");
-            crate::checkout_dir().join("target/plugins/chat.wasm")
+            let folders = std::fs::read_dir(crate::checkout_dir().join("plugins")).expect("the checkout has plugins");
+            folders.map(|folder| own(&folder.expect("a folder's entry").path())).collect()
         })
         .await
         .expect("building does not panic otherwise")
     };
-    CHAT.get_or_init(build).await.clone()
+    PLUGINS.get_or_init(build).await
+}
+
+/// Builds one of the checkout's own plugins.
+fn own(source: &Path) -> (String, PathBuf) {
+    let name = source.file_name().expect("a folder has a name").to_string_lossy().into_owned();
+    built(Command::new(binary()).args(["plugin", "build"]).arg(source), &name);
+    let component = crate::checkout_dir().join(format!("target/plugins/{name}.wasm"));
+    (name, component)
 }
 
 async fn build(name: &'static str) -> PathBuf {

@@ -60,6 +60,8 @@ pub struct Builder {
     args: Vec<String>,
     env: BTreeMap<String, String>,
     folder: Option<PathBuf>,
+    /// Which of the checkout's plugins are deployed; none: all.
+    only: Option<&'static [&'static str]>,
 }
 
 /// A running server.
@@ -74,15 +76,15 @@ pub struct Server {
 }
 
 impl Server {
-    /// `hubbub dev` with its defaults and the checkout's chat plugin, built once for all tests and not watched.
+    /// `hubbub dev` with its defaults and the checkout's plugins, built once for all tests and not watched.
     pub fn dev() -> Builder {
-        Builder { command: "dev", args: vec!["--no-watch".into()], env: BTreeMap::new(), folder: None }
+        Builder { command: "dev", args: vec!["--no-watch".into()], env: BTreeMap::new(), folder: None, only: None }
     }
 
     /// `hubbub serve` with this configuration file.
     pub fn serve(config: &Path) -> Builder {
         let args = vec!["--config".into(), config.display().to_string()];
-        Builder { command: "serve", args, env: BTreeMap::new(), folder: None }
+        Builder { command: "serve", args, env: BTreeMap::new(), folder: None, only: None }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -263,6 +265,12 @@ impl Builder {
         self
     }
 
+    /// Deploys these of the checkout's plugins, and no others.
+    pub fn only(mut self, plugins: &'static [&'static str]) -> Self {
+        self.only = Some(plugins);
+        self
+    }
+
     /// Deploys a component beside the others, from its file.
     pub fn plugin(self, name: &str, component: &Path) -> Self {
         let key = format!("HUBBUB_PLUGINS__{}__FILE", name.to_uppercase());
@@ -282,7 +290,7 @@ impl Builder {
 
     /// Starts it, and waits until it answers.
     pub async fn start(self) -> Server {
-        let this = self.with_chat().await;
+        let this = self.with_plugins().await;
         gate::share();
         let scratch = Scratch::new();
         let (public, admin) = (free_address(), free_address());
@@ -294,7 +302,7 @@ impl Builder {
 
     /// Starts one that must refuse: what it said, once it has ended with a failure. Panics where it serves instead.
     pub async fn refuses(self) -> String {
-        let this = self.with_chat().await;
+        let this = self.with_plugins().await;
         gate::share();
         let scratch = Scratch::new();
         let (public, admin) = (free_address(), free_address());
@@ -313,11 +321,16 @@ impl Builder {
     }
 
     /// Building takes cargo a second even where nothing has changed, too much for every test's server.
-    async fn with_chat(self) -> Self {
-        match (self.command, &self.folder) {
-            ("dev", None) => self.plugin("chat", &fixture::chat().await),
-            _ => self,
+    async fn with_plugins(mut self) -> Self {
+        if self.command != "dev" || self.folder.is_some() {
+            return self;
         }
+        for (name, component) in fixture::plugins().await {
+            if self.only.is_none_or(|only| only.contains(&name.as_str())) {
+                self = self.plugin(name, component);
+            }
+        }
+        self
     }
 
     fn spawn(&self, public: SocketAddr, admin: SocketAddr, scratch: &Scratch) -> Child {
@@ -329,6 +342,8 @@ impl Builder {
             .args(["--listen", &public.to_string(), "--admin", &admin.to_string()])
             .arg("--data")
             .arg(scratch.0.join("data"))
+            // What one test's server has compiled is compiled for all.
+            .env("HUBBUB_SANDBOX__CACHE", crate::checkout_dir().join("target/cache"))
             .envs(&self.env)
             // In a folder without plugins nothing is built.
             .current_dir(self.folder.as_deref().unwrap_or(scratch.path()))

@@ -11,7 +11,7 @@ const SECRET: &str = "a secret of a test, of forty characters..";
 /// A configuration file of its own, with the chat plugin and `more`.
 async fn configuration(scratch: &Scratch, more: &str) -> PathBuf {
     let file = scratch.path().join("hubbub.toml");
-    let chat = fixture::chat().await;
+    let chat = &fixture::plugins().await["chat"];
     std::fs::write(&file, format!("{more}\n[plugins.chat]\nfile = {:?}\n", chat.display().to_string())).expect("a scratch file");
     file
 }

@@ -9,7 +9,12 @@ fn student(id: &str, courses: &[&str]) -> Token {
 }
 
 async fn server() -> Server {
-    Server::dev().plugin("course", &fixture::course().await).env("HUBBUB_GATEWAY__NAMESPACE_IDLE", "1s").start().await
+    Server::dev()
+        .only(&["chat"])
+        .plugin("course", &fixture::course().await)
+        .env("HUBBUB_GATEWAY__NAMESPACE_IDLE", "1s")
+        .start()
+        .await
 }
 
 #[tokio::test]

@@ -1,18 +1,19 @@
 //! The engine: how components are compiled, and what they may use. It holds every setting of wasmtime, with its reason.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
-use wasmtime::component::Component;
 use wasmtime::{Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
 
+use super::compiler::Compiler;
 use super::deadline::Ticker;
 use super::instance::{Guest, SLOW_CALLS, Template};
 use super::{Linker, bindings};
 
 /// `[sandbox]`: what one instance may use. Everything is per instance or per call, never per plugin.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Instances in all, over all plugins and versions. Each reserves address space, not memory. Default 512.
@@ -25,11 +26,30 @@ pub struct Config {
     pub transfer: usize,
     /// The largest component, in bytes. Default 16 MiB.
     pub component: usize,
+    /// Bytes of memory that compiling one may take, in its own process. Default 1 GiB.
+    pub compile_memory: u64,
+    /// Seconds of CPU that compiling one may take. Default 120.
+    pub compile_seconds: u64,
+    /// Where compiled components are kept. Default: the folder `cache` in `server.data`. Keep it to the server alone: what is in it
+    /// is run.
+    pub cache: PathBuf,
+    /// Compiled components that are kept. Past it those go that were not used for longest. Default 64.
+    pub cache_files: usize,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { instances: 512, memory: 32 << 20, stack: 512 << 10, transfer: 2 << 20, component: 16 << 20 }
+        Self {
+            instances: 512,
+            memory: 32 << 20,
+            stack: 512 << 10,
+            transfer: 2 << 20,
+            component: 16 << 20,
+            compile_memory: 1 << 30,
+            compile_seconds: 120,
+            cache: PathBuf::new(),
+            cache_files: 64,
+        }
     }
 }
 
@@ -42,6 +62,8 @@ pub enum SandboxError {
     NotAComponent(bool),
     #[error("the component does not compile: {0}")]
     Compile(String),
+    #[error("the folder of compiled components {} cannot be used: {why}", cache.display())]
+    Cache { cache: PathBuf, why: String },
     #[error("the component does not fit the world hubbub:plugin/plugin@0.1.0: {0}")]
     World(String),
     #[error("the engine cannot start: {0}")]
@@ -51,6 +73,7 @@ pub enum SandboxError {
 /// Compiles components and makes instances of them.
 pub struct Sandbox {
     engine: Engine,
+    compiler: Compiler,
     ticker: Arc<Ticker>,
     slow_lane: Arc<Semaphore>,
     config: Config,
@@ -62,10 +85,11 @@ impl Sandbox {
         let engine = Engine::new(&settings(&config)).map_err(broken)?;
         let ticker = Ticker::start(engine.clone()).map_err(|e| SandboxError::Engine(e.to_string()))?;
         let slow_lane = Arc::new(Semaphore::new(SLOW_CALLS));
-        Ok(Self { engine, ticker: Arc::new(ticker), slow_lane, config })
+        let compiler = Compiler::new(&engine, config.clone());
+        Ok(Self { engine, compiler, ticker: Arc::new(ticker), slow_lane, config })
     }
 
-    /// Compiles a component and checks its imports against what `add_imports` offers. Takes seconds of CPU for a large one: never
+    /// Compiles a component and checks its imports against what `add_imports` offers. Takes seconds for one that is new: never
     /// call it on a thread that serves sockets.
     pub fn template<T: Guest>(
         &self,
@@ -73,7 +97,7 @@ impl Sandbox {
         add_imports: impl FnOnce(&mut Linker<T>) -> Result<(), wasmtime::Error>,
     ) -> Result<Template<T>, SandboxError> {
         self.check(bytes)?;
-        let component = Component::from_binary(&self.engine, bytes).map_err(|e| SandboxError::Compile(format!("{e:#}")))?;
+        let component = self.compiler.component(&self.engine, bytes)?;
         let world = |e: wasmtime::Error| SandboxError::World(format!("{e:#}"));
         let mut linker = Linker::new(&self.engine);
         add_imports(&mut linker).map_err(|e| SandboxError::Engine(format!("{e:#}")))?;
@@ -95,7 +119,7 @@ impl Sandbox {
     }
 }
 
-fn settings(config: &Config) -> wasmtime::Config {
+pub(super) fn settings(config: &Config) -> wasmtime::Config {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(config.instances)
         .total_core_instances(config.instances * 4)

@@ -1,0 +1,154 @@
+//! From a component to machine code: in a process of its own with little memory and time, since a compile bomb is an attacker's best
+//! shot, and kept by its digest, so that it is compiled once. The only code that loads machine code, and only what it wrote itself.
+
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use nix::sys::resource::{Resource, setrlimit};
+use sha2::{Digest, Sha256};
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+use super::SandboxError;
+use super::engine::{Config, settings};
+
+/// The hidden command that compiles: `hubbub compile SETTINGS OUT < component`.
+pub const COMMAND: &str = "compile";
+
+/// What a process that ran out of memory or time is ended by.
+const SIGXCPU: i32 = 24;
+const SIGABRT: i32 = 6;
+
+/// Compiles components for one engine.
+pub(super) struct Compiler {
+    config: Config,
+    /// What the machine code depends on besides the component.
+    compatibility: u64,
+}
+
+impl Compiler {
+    pub(super) fn new(engine: &Engine, config: Config) -> Self {
+        let mut hasher = DefaultHasher::new();
+        engine.precompile_compatibility_hash().hash(&mut hasher);
+        Self { config, compatibility: hasher.finish() }
+    }
+
+    /// The component, compiled now or before.
+    pub(super) fn component(&self, engine: &Engine, bytes: &[u8]) -> Result<Component, SandboxError> {
+        let digest: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let kept = self.config.cache.join(format!("{digest}-{:016x}.code", self.compatibility));
+        if let Some(component) = load(engine, &kept) {
+            return Ok(component);
+        }
+        let broken = |e: std::io::Error| SandboxError::Cache { cache: self.config.cache.clone(), why: e.to_string() };
+        fs::create_dir_all(&self.config.cache).map_err(broken)?;
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        let made = format!("{}-{}.tmp", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
+        let made = Scratch(self.config.cache.join(made));
+        self.compile(bytes, &made.0)?;
+        fs::rename(&made.0, &kept).map_err(broken)?;
+        self.forget_old();
+        load(engine, &kept).ok_or_else(|| SandboxError::Compile("what was compiled cannot be loaded".into()))
+    }
+
+    /// Runs the compiler's process.
+    fn compile(&self, bytes: &[u8], out: &Path) -> Result<(), SandboxError> {
+        let failed = |e: std::io::Error| SandboxError::Compile(format!("its process cannot run: {e}"));
+        let settings = serde_json::to_string(&self.config).map_err(|e| SandboxError::Compile(e.to_string()))?;
+        let mut command = Command::new(program().map_err(failed)?);
+        command.arg(COMMAND).arg(settings).arg(out).env_clear();
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().map_err(failed)?;
+        if let Some(mut input) = child.stdin.take() {
+            // Where the process has ended already, its status says why.
+            let _ = input.write_all(bytes);
+        }
+        // Its CPU is limited, and it waits for nothing: it ends.
+        let output = child.wait_with_output().map_err(failed)?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        Err(SandboxError::Compile(self.explain(output.status, &said)))
+    }
+
+    fn explain(&self, status: ExitStatus, said: &str) -> String {
+        match status.signal() {
+            Some(SIGXCPU) => format!("it takes more than {} s of CPU (sandbox.compile_seconds)", self.config.compile_seconds),
+            Some(SIGABRT) => {
+                format!("it takes more than {} bytes of memory (sandbox.compile_memory)", self.config.compile_memory)
+            }
+            Some(signal) => format!("the compiler was ended by signal {signal}"),
+            None => said.trim().trim_start_matches("hubbub: ").to_owned(),
+        }
+    }
+
+    /// Removes the files that were not used for longest.
+    fn forget_old(&self) {
+        let Ok(entries) = fs::read_dir(&self.config.cache) else { return };
+        let mut files: Vec<_> = entries
+            .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+            .filter(|path| path.extension().is_some_and(|extension| extension == "code"))
+            .filter_map(|path| Some((fs::metadata(&path).and_then(|data| data.modified()).ok()?, path)))
+            .collect();
+        files.sort();
+        for (_, path) in files.iter().take(files.len().saturating_sub(self.config.cache_files.max(1))) {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// This very program, also where its file was replaced since it started.
+fn program() -> std::io::Result<PathBuf> {
+    let running = PathBuf::from("/proc/self/exe");
+    if running.exists() { Ok(running) } else { std::env::current_exe() }
+}
+
+fn load(engine: &Engine, path: &Path) -> Option<Component> {
+    if !path.exists() {
+        return None;
+    }
+    // Used now: the oldest by this time goes first.
+    let _ = fs::File::open(path).and_then(|file| file.set_modified(now()));
+    #[expect(unsafe_code, reason = "machine code is loaded here and nowhere else")]
+    // SAFETY: the file is in the server's own folder, under a name that only `component` above gives, after this same program has
+    // written the whole of it. Who can write there can replace the server itself. A file of another engine is refused by wasmtime.
+    let loaded = unsafe { Component::deserialize_file(engine, path) };
+    loaded.ok()
+}
+
+#[expect(clippy::disallowed_methods, reason = "the file system's clock is what its times are compared with")]
+fn now() -> std::time::SystemTime {
+    std::time::SystemTime::now()
+}
+
+/// A file that is gone when it was not moved away.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// Compiles what comes on standard input, in a process made for it. `settings` is the sandbox's configuration as JSON.
+///
+/// # Errors
+/// Says what is wrong with the component.
+pub fn compile(settings_json: &str, out: &Path) -> Result<(), String> {
+    let config: Config = serde_json::from_str(settings_json).map_err(|e| e.to_string())?;
+    let limit = |resource, most: u64| setrlimit(resource, most, most).map_err(|e| e.to_string());
+    limit(Resource::RLIMIT_DATA, config.compile_memory)?;
+    limit(Resource::RLIMIT_CPU, config.compile_seconds)?;
+    limit(Resource::RLIMIT_CORE, 0)?;
+    let mut bytes = Vec::new();
+    std::io::stdin().take(config.component as u64 + 1).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
+    // The pool's size is no part of the code; one place takes least memory here.
+    let engine = Engine::new(&settings(&Config { instances: 1, ..config })).map_err(|e| format!("{e:#}"))?;
+    let code = engine.precompile_component(&bytes).map_err(|e| format!("{e:#}"))?;
+    fs::write(out, code).map_err(|e| e.to_string())
+}
