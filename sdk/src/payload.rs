@@ -14,7 +14,8 @@ mod explain;
 pub(crate) use explain::explain;
 
 /// An id in a payload: 1–128 bytes, no control characters. Short enough for a part of a room's name or a store key, so that
-/// no client can turn a long one into a fault of the plugin.
+/// no client can turn a long one into a fault of the plugin. A whole number is read as its digits, because some backends number
+/// their rows; it is always written as a string.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Id(String);
@@ -68,10 +69,18 @@ impl<'de> Deserialize<'de> for Id {
             fn visit_string<E: de::Error>(self, text: String) -> Result<Id, E> {
                 Id::checked(text)
             }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Id, E> {
+                Ok(Id(number.to_string()))
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Id, E> {
+                Ok(Id(number.to_string()))
+            }
         }
 
         // Through a visitor, so that an error carries the place in the text where the id stands.
-        deserializer.deserialize_string(Text)
+        deserializer.deserialize_any(Text)
     }
 }
 
@@ -206,6 +215,14 @@ impl<'de, T: DeserializeOwned + From<Id>> Deserialize<'de> for IdOr<T> {
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<IdOr<T>, E> {
                 Id::checked(text.to_owned()).map(|id| IdOr(T::from(id)))
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<IdOr<T>, E> {
+                Ok(IdOr(T::from(Id(number.to_string()))))
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<IdOr<T>, E> {
+                Ok(IdOr(T::from(Id(number.to_string()))))
             }
 
             fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<IdOr<T>, A::Error> {
