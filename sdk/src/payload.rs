@@ -14,8 +14,7 @@ mod explain;
 pub(crate) use explain::explain;
 
 /// An id in a payload: 1–128 bytes, no control characters. Short enough for a part of a room's name or a store key, so that
-/// no client can turn a long one into a fault of the plugin. A whole number is read as its digits, because some backends number
-/// their rows; it is always written as a string.
+/// no client can turn a long one into a fault of the plugin.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Id(String);
@@ -69,23 +68,15 @@ impl<'de> Deserialize<'de> for Id {
             fn visit_string<E: de::Error>(self, text: String) -> Result<Id, E> {
                 Id::checked(text)
             }
-
-            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Id, E> {
-                Ok(Id(number.to_string()))
-            }
-
-            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Id, E> {
-                Ok(Id(number.to_string()))
-            }
         }
 
         // Through a visitor, so that an error carries the place in the text where the id stands.
-        deserializer.deserialize_any(Text)
+        deserializer.deserialize_string(Text)
     }
 }
 
 /// An id as a backend publishes it: a string, or a whole number that stands for its digits. For messages alone; clients send
-/// strings. The field is an [`Id`], an `Option<Id>` (with `default`) or a `Vec<Id>`.
+/// strings. The field is an [`Id`], a `Vec<Id>`, or an `Option` of either (with `default`).
 ///
 /// ```
 /// use hubbub_sdk::payload::{Id, published_id};
@@ -126,6 +117,13 @@ impl Published for Vec<Id> {
     fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let ids = Vec::<TextOrNumber>::deserialize(deserializer)?;
         Ok(ids.into_iter().map(|TextOrNumber(id)| id).collect())
+    }
+}
+
+impl Published for Option<Vec<Id>> {
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let ids = Option::<Vec<TextOrNumber>>::deserialize(deserializer)?;
+        Ok(ids.map(|ids| ids.into_iter().map(|TextOrNumber(id)| id).collect()))
     }
 }
 
@@ -215,14 +213,6 @@ impl<'de, T: DeserializeOwned + From<Id>> Deserialize<'de> for IdOr<T> {
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<IdOr<T>, E> {
                 Id::checked(text.to_owned()).map(|id| IdOr(T::from(id)))
-            }
-
-            fn visit_u64<E: de::Error>(self, number: u64) -> Result<IdOr<T>, E> {
-                Ok(IdOr(T::from(Id(number.to_string()))))
-            }
-
-            fn visit_i64<E: de::Error>(self, number: i64) -> Result<IdOr<T>, E> {
-                Ok(IdOr(T::from(Id(number.to_string()))))
             }
 
             fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<IdOr<T>, A::Error> {

@@ -1,7 +1,12 @@
 //! Conversations of a team in `/`, as a product's backend publishes them: with a member list for its members, without one for
 //! everyone in the tenant. Nobody else ever gets into one's room or hears of it. Payloads are passed on as published.
 
-use hubbub_sdk::{Caller, Json, Message, Refusal, Result, User, emitter::Emits, payload::Id, rooms, store};
+use hubbub_sdk::{
+    Caller, Json, Message, Refusal, Result, User,
+    emitter::Emits,
+    payload::{Id, published_id},
+    rooms, store,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -34,11 +39,11 @@ pub(crate) struct ConversationId {
 pub(crate) struct Conversation {
     id: AsWritten,
     /// Absent: an update leaves the list as it is, and one that never had a list is for everyone in the tenant.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "published_id")]
     members: Option<Vec<Id>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "published_id")]
     tenant: Option<Id>,
-    #[serde(rename = "companyId", skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "companyId", skip_serializing_if = "Option::is_none", default, deserialize_with = "published_id")]
     company_id: Option<Id>,
 }
 

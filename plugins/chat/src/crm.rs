@@ -5,7 +5,7 @@
 use hubbub_sdk::{
     Caller, Json, Message, Refusal, Result, User,
     emitter::{self, Emits},
-    payload::Id,
+    payload::{Id, published_id},
     rooms,
     store::{self, key},
 };
@@ -38,8 +38,9 @@ impl From<Id> for ConversationId {
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Conversation {
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "published_id")]
     company_id: Option<Id>,
+    #[serde(deserialize_with = "published_id")]
     conversation_id: Id,
 }
 
@@ -54,6 +55,7 @@ pub(crate) struct Typing {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Any {
+    #[serde(default, deserialize_with = "published_id")]
     company_id: Option<Id>,
     event: String,
     to: To,

@@ -5,7 +5,7 @@
 use hubbub_sdk::{
     Caller, Event, Json, Message, Refusal, Result, User, bus, clock,
     emitter::Emits,
-    payload::{Id, IdOr},
+    payload::{Id, IdOr, published_id},
     rooms,
     store::{self, key},
 };
@@ -48,12 +48,14 @@ impl From<Id> for ThreadId {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Upserted {
+    #[serde(deserialize_with = "published_id")]
     thread_id: Id,
     customer: Customer,
 }
 
 #[derive(Deserialize)]
 struct Customer {
+    #[serde(deserialize_with = "published_id")]
     id: Id,
 }
 
@@ -123,8 +125,11 @@ struct Sent<'a> {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Published {
+    #[serde(default, deserialize_with = "published_id")]
     id: Option<Id>,
+    #[serde(deserialize_with = "published_id")]
     thread_id: Id,
+    #[serde(deserialize_with = "published_id")]
     user_id: Id,
     content: String,
     created_at: Option<String>,
@@ -133,6 +138,7 @@ pub(crate) struct Published {
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Status {
+    #[serde(deserialize_with = "published_id")]
     thread_id: Id,
     status: String,
 }
@@ -140,6 +146,7 @@ pub(crate) struct Status {
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Accepted {
+    #[serde(deserialize_with = "published_id")]
     thread_id: Id,
     /// As published.
     attendant: Json<Attendant>,
@@ -155,6 +162,7 @@ struct Attendant {
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Ended {
+    #[serde(deserialize_with = "published_id")]
     thread_id: Id,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,

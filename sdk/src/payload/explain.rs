@@ -154,8 +154,8 @@ mod tests {
         says(r#"["c1"]"#, "payload: must be an object");
         says("[{}]", "chatId: missing");
         says(r#"[{"chatId":null}]"#, "chatId: missing");
-        says(r#"[{"chatId":true}]"#, "chatId: must be a string");
-        says(r#"[{"chatId":0.5,"content":"x"}]"#, "chatId: must be a string");
+        says(r#"[{"chatId":5}]"#, "chatId: must be a string");
+        says(r#"[{"chatId":5,"content":"x"}]"#, "chatId: must be a string");
         says(r#"[{"content":"\"},{","chatId":""}]"#, "chatId: must be an id of 1 to 128 bytes");
         says(r#"[{"chatId":"c","limit":-1}]"#, "limit: must be a whole number, 0 or more");
         says("[{\"chatId\":\"c\",\n \"limit\":\"many\"}]", "limit: must be a whole number, 0 or more");

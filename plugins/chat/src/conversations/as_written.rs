@@ -2,7 +2,10 @@
 
 use std::{borrow::Cow, fmt};
 
-use hubbub_sdk::{Json, payload::Id};
+use hubbub_sdk::{
+    Json,
+    payload::{Id, published_id},
+};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
@@ -41,7 +44,8 @@ impl Serialize for AsWritten {
 impl<'de> Deserialize<'de> for AsWritten {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let written = Json::<Id>::deserialize(deserializer)?;
-        let id = serde_json::from_str(written.text()).map_err(|_| D::Error::custom("must be an id of 1 to 128 bytes"))?;
+        let id = published_id(&mut serde_json::Deserializer::from_str(written.text()))
+            .map_err(|_| D::Error::custom("must be an id of 1 to 128 bytes"))?;
         Ok(Self { id, written })
     }
 }

@@ -1,7 +1,12 @@
 //! What the backend says of a conversation's messages, and what their readers' clients say. No message is stored: of each of the
 //! last thousand of a conversation, its number and its author are.
 
-use hubbub_sdk::{Json, Message, Refusal, Result, User, bus, emitter::Emits, payload::Id, store};
+use hubbub_sdk::{
+    Json, Message, Refusal, Result, User, bus,
+    emitter::Emits,
+    payload::{Id, published_id},
+    store,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -26,14 +31,16 @@ pub(crate) const DELIVERED: Emits<Delivered> = Emits::new(NAMESPACE, "message_de
 /// A message as published, with whatever else it carries.
 #[derive(Deserialize, JsonSchema)]
 pub(crate) struct Created {
+    #[serde(deserialize_with = "published_id")]
     id: Id,
+    #[serde(deserialize_with = "published_id")]
     conversation_id: Id,
     /// Absent where nobody said it.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "published_id")]
     user_id: Option<Id>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "published_id")]
     tenant: Option<Id>,
-    #[serde(rename = "companyId", skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "companyId", skip_serializing_if = "Option::is_none", default, deserialize_with = "published_id")]
     company_id: Option<Id>,
 }
 
@@ -49,9 +56,11 @@ pub(crate) struct Read {
 pub(crate) struct Published {
     conversation_id: AsWritten,
     message_ids: Vec<AsWritten>,
+    #[serde(deserialize_with = "published_id")]
     user_id: Id,
+    #[serde(default, deserialize_with = "published_id")]
     tenant: Option<Id>,
-    #[serde(rename = "companyId")]
+    #[serde(rename = "companyId", default, deserialize_with = "published_id")]
     company_id: Option<Id>,
 }
 

@@ -3,7 +3,7 @@
 use hubbub_sdk::{
     Event, Message, Refusal, Result, User, bus, clock,
     emitter::Emits,
-    payload::Id,
+    payload::{Id, published_id},
     store::{self, key},
 };
 use schemars::JsonSchema;
@@ -77,8 +77,11 @@ pub(crate) struct Deleted {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Received {
+    #[serde(default, deserialize_with = "published_id")]
     company_id: Option<Id>,
+    #[serde(deserialize_with = "published_id")]
     conversation_id: Id,
+    #[serde(deserialize_with = "published_id")]
     from: Id,
     content: String,
 }
