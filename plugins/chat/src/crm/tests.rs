@@ -193,7 +193,7 @@ fn an_inbound_message_is_stored_and_reaches_the_room() {
 fn an_inbound_message_makes_its_conversation_known() {
     let app = Harness::<Chat>::new();
     app.publish_for("acme", "message.received", json!({ "conversationId": 9, "from": 5, "content": "Help" }));
-    connect(&app, "acme", "ana").emit("join:conversation", json!(9)).expect_ok();
+    connect(&app, "acme", "ana").emit("join:conversation", json!("9")).expect_ok();
     let spy = connect(&app, "bolt", "ana");
     spy.emit("join:conversation", json!("9")).expect_refusal("not_found", "Conversation not found");
 }
