@@ -5,7 +5,7 @@ declare const console: { error(...told: unknown[]): void };
 
 import { io } from "socket.io-client";
 import type { Socket } from "socket.io-client";
-import type { ChatClientToServerEvents, ChatMessage, ChatServerToClientEvents, NamespaceSocket, Refused } from "./contract.js";
+import type { ChatClientToServerEvents, ChatServerToClientEvents, NamespaceSocket, Refused } from "./contract.js";
 
 const [url, token, chatId] = process.argv.slice(2);
 if (url === undefined || token === undefined || chatId === undefined) throw new Error("usage: typed.js URL TOKEN CHAT");
@@ -28,7 +28,8 @@ function granted<Reply extends object>(reply: Reply | Refused): Reply {
 socket.on("connect_error", (error) => {
   throw error;
 });
-const heard = new Promise<ChatMessage>((resolve) => socket.on("chat:message", resolve));
+type Message = Parameters<ChatServerToClientEvents["chat:message"]>[0];
+const heard = new Promise<Message>((resolve) => socket.on("chat:message", resolve));
 
 // As a callback, as a promise, with a timeout, and without any acknowledgement.
 const joined = granted(await socket.emitWithAck("chat:join", { chatId }));

@@ -33,7 +33,8 @@ fn succeeded(output: &Output) -> String {
 
 #[tokio::test]
 async fn the_official_parser_finds_nothing_wrong_with_the_document() {
-    let server = Server::dev().plugin("course", &fixture::course().await).start().await;
+    // In the checkout, with all of its plugins.
+    let server = Server::dev().folder(&tests::checkout_dir()).start().await;
     let document = document(&server).await;
     let checked = node::run(&node::clients(), Path::new("asyncapi.mjs"), &[], &document.to_string()).await;
     assert_eq!(succeeded(&checked), "[]");
@@ -45,7 +46,7 @@ async fn the_official_parser_finds_nothing_wrong_with_the_document() {
     let reply = document.pointer(&reply[1..]).expect("the reply's message");
     let joined = reply["payload"]["$ref"].as_str().expect("a type with a name");
     assert!(document.pointer(&joined[1..]).expect("the type")["properties"]["onlineCount"].is_object());
-    assert_eq!(join["tags"][0]["name"], json!("chat@0.1.0"));
+    assert!(join["tags"][0]["name"].as_str().is_some_and(|plugin| plugin.starts_with("chat@")), "{join}");
 }
 
 #[tokio::test]
@@ -62,7 +63,7 @@ async fn the_document_and_the_page_follow_what_is_live() {
     assert_eq!(after["channels"]["Course"]["address"], "/course/{id}");
     assert_ne!(after["info"]["version"], before["info"]["version"]);
     let shown = page(&server).await;
-    for text in ["/chat", "/course/{id}", "The plugin has the last word", "chat:message", "Authentication error", "chat@0.1.0"] {
+    for text in ["/chat", "/course/{id}", "The plugin has the last word", "chat:message", "Authentication error", "chat@"] {
         assert!(shown.contains(text), "{text:?} is not on the page");
     }
 
@@ -70,15 +71,21 @@ async fn the_document_and_the_page_follow_what_is_live() {
     assert_eq!(document(&server).await, before, "what is not live is not told");
 }
 
-/// A folder in which TypeScript finds the printed types, the clients and their packages.
-async fn workshop() -> Scratch {
+/// The types of the chat alone.
+async fn chat_types() -> String {
     let scratch = Scratch::new();
     let chat = fixture::chat().await.display().to_string();
     let types = succeeded(&run_in(scratch.path(), &["types", &chat], &[]));
     let left: Vec<_> = std::fs::read_dir(scratch.path()).expect("the folder is ours").collect();
     assert!(left.is_empty(), "asking leaves nothing behind: {left:?}");
+    types
+}
+
+/// A folder in which TypeScript finds these types, the clients and their packages.
+fn workshop(types: &str) -> Scratch {
+    let scratch = Scratch::new();
     let write = |name: &str, text: &str| std::fs::write(scratch.path().join(name), text).expect("the folder is ours");
-    write("contract.ts", &types);
+    write("contract.ts", types);
     write("package.json", r#"{"type": "module"}"#);
     for file in ["typed.ts", "wrong.ts", "tsconfig.json"] {
         write(file, &std::fs::read_to_string(node::clients().join(file)).expect("it is there"));
@@ -98,7 +105,7 @@ async fn a_typed_client_compiles_and_chats() {
     let server = Server::dev().start().await;
     open_chat(&server, "c1", &["ana"]).await;
     crate::scene::member(&server, "ana", "c1").await;
-    let folder = workshop().await;
+    let folder = workshop(&chat_types().await);
     succeeded(&compile(&folder, "tsconfig.json").await);
     let token = user("ana").sign();
     let output = node::run(folder.path(), Path::new("typed.js"), &[&server.url(""), &token, "c1"], "").await;
@@ -111,7 +118,7 @@ async fn a_typed_client_compiles_and_chats() {
 
 #[tokio::test]
 async fn each_mistake_of_a_typed_client_is_an_error() {
-    let folder = workshop().await;
+    let folder = workshop(&chat_types().await);
     let output = compile(&folder, "wrong.json").await;
     assert!(!output.status.success(), "it compiled");
     let text = std::fs::read_to_string(node::clients().join("wrong.ts")).expect("it is there");
@@ -128,13 +135,15 @@ async fn each_mistake_of_a_typed_client_is_an_error() {
 async fn types_come_from_files_a_configuration_or_the_folder() {
     let scratch = Scratch::new();
     let chat = fixture::chat().await.display().to_string();
-    let named = succeeded(&run_in(scratch.path(), &["types", &chat], &[]));
     let config = scratch.path().join("plugins.toml");
     std::fs::write(&config, format!("[plugins.chat]\nfile = {chat:?}\n")).expect("the folder is ours");
-    assert_eq!(succeeded(&run_in(scratch.path(), &["types", "--config", &config.display().to_string()], &[])), named);
-    // The checkout may have more plugins than the one.
-    let built = succeeded(&run_in(&tests::checkout_dir(), &["types"], &[]));
-    assert!(built.contains("export interface ChatClientToServerEvents {"), "{built}");
+    assert_eq!(
+        succeeded(&run_in(scratch.path(), &["types", "--config", &config.display().to_string()], &[])),
+        chat_types().await
+    );
+    // Whatever plugins the checkout has, their types compile, and the chat's client with them.
+    let folder = workshop(&succeeded(&run_in(&tests::checkout_dir(), &["types"], &[])));
+    succeeded(&compile(&folder, "tsconfig.json").await);
 
     let refused = run_in(scratch.path(), &["types"], &[]);
     assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("no plugins"));
