@@ -18,6 +18,8 @@ table{border-collapse:collapse;width:100%}\
 th,td{text-align:left;vertical-align:top;padding:.4rem .8rem .4rem 0;border-bottom:1px solid #8883}\
 code,pre{font:.85rem/1.45 ui-monospace,monospace}\
 pre{margin:0;white-space:pre-wrap;overflow-wrap:anywhere}\
+h2 code{font-size:1.4rem}\
+table{table-layout:fixed}\
 small{opacity:.7}\
 ";
 
