@@ -24,7 +24,7 @@ use crate::config::{Config, Mode};
 use crate::gateway::keyring::Keyring;
 use crate::gateway::origin::Origins;
 use crate::gateway::sockets::Sockets;
-use crate::gateway::{self, Gateway, api, demo, transport, web};
+use crate::gateway::{self, Gateway, api, demo, docs, transport, web};
 use crate::names::{IdSource, PluginName};
 use crate::release::delivery::Bus;
 use crate::release::registry::Registry;
@@ -33,7 +33,7 @@ use crate::release::signature::Signers;
 use crate::release::stage::Stage;
 use crate::release::timers::Timing;
 use crate::sandbox::Sandbox;
-use crate::storage::{Embedded, Storage};
+use crate::storage::{Embedded, NoStorage, Storage};
 use crate::telemetry::Metrics;
 use crate::telemetry::figures::{self, Figure};
 
@@ -73,20 +73,8 @@ impl App {
         let storage: Arc<dyn Storage> =
             Arc::new(Embedded::open(&config.server.data, &config.storage, Clock::system()).context("storage")?);
         let (report, full) = mpsc::channel(FULL_QUEUE);
-        let rooms = Rooms::new(report, config.gateway.socket_rooms);
-        register_figures(&metrics, storage.clone(), rooms.clone());
-        let services = Arc::new(Services {
-            storage,
-            rooms,
-            presences: Presences::new(config.presence.clone()),
-            budgets: Budgets::default(),
-            timers: Timers::new(config.timers.clone()),
-            clock: Clock::system(),
-            published: Notify::new(),
-            ids: IdSource::new().context("the operating system gives no randomness")?,
-            metrics: metrics.clone(),
-            limits: config.limits.clone(),
-        });
+        let services = services(&config, storage, Rooms::new(report, config.gateway.socket_rooms), metrics.clone())?;
+        register_figures(&metrics, services.storage.clone(), services.rooms.clone());
         let registry = Registry::new();
         let stage =
             Arc::new(Stage { sandbox, services: services.clone(), pool: config.pool.clone(), breaker: config.breaker.clone() });
@@ -141,7 +129,8 @@ impl App {
         let _keys = self.gateway.keyring.refreshing();
 
         let writer = PluginName::parse(HOST)?;
-        let web = Arc::new(web::Web { gateway: self.gateway.clone(), service, started: Instant::now() });
+        let docs = docs::Docs::new(self.gateway.registry.clone(), self.config.server.listen.port());
+        let web = Arc::new(web::Web { gateway: self.gateway.clone(), service, started: Instant::now(), docs });
         let api = Arc::new(api::Api {
             gateway: self.gateway.clone(),
             bus: self.bus.clone(),
@@ -180,6 +169,34 @@ impl App {
         self.gateway.services.storage.close().await;
         Ok(())
     }
+}
+
+/// What asks components what they are, without anything to serve: neither keys nor storage.
+pub fn describing(config: &Config) -> anyhow::Result<Stage> {
+    let (report, _) = mpsc::channel(1);
+    let services = services(config, Arc::new(NoStorage), Rooms::new(report, 0), Arc::new(Metrics::new()))?;
+    let sandbox = Arc::new(Sandbox::new(config.sandbox.clone())?);
+    Ok(Stage { sandbox, services, pool: config.pool.clone(), breaker: config.breaker.clone() })
+}
+
+fn services(
+    config: &Config,
+    storage: Arc<dyn Storage>,
+    rooms: Arc<Rooms>,
+    metrics: Arc<Metrics>,
+) -> anyhow::Result<Arc<Services>> {
+    Ok(Arc::new(Services {
+        storage,
+        rooms,
+        presences: Presences::new(config.presence.clone()),
+        budgets: Budgets::default(),
+        timers: Timers::new(config.timers.clone()),
+        clock: Clock::system(),
+        published: Notify::new(),
+        ids: IdSource::new().context("the operating system gives no randomness")?,
+        metrics,
+        limits: config.limits.clone(),
+    }))
 }
 
 /// Adds the figures that storage and rooms keep for themselves, and the process's memory.

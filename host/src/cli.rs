@@ -4,6 +4,7 @@ mod dev;
 mod plugin;
 mod serve;
 mod token;
+mod types;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -41,6 +42,8 @@ enum Command {
     },
     /// Prints a signed token.
     Token(token::Token),
+    /// Prints every namespace's events as TypeScript, for `socket.io-client`.
+    Types(types::Types),
     /// Makes, builds, tests and inspects plugins.
     #[command(subcommand)]
     Plugin(plugin::Plugin),
@@ -80,6 +83,7 @@ pub fn main() -> ExitCode {
         Command::Serve { common } => serve::run(&common),
         Command::Check { common } => serve::check(&common),
         Command::Token(token) => token.run(),
+        Command::Types(types) => types.run(),
         Command::Plugin(plugin) => plugin.run(),
         Command::Plugins(operator) => operator.list(),
         Command::Deploy(deploy) => deploy.run(),

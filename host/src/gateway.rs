@@ -4,6 +4,7 @@
 pub mod admission;
 pub mod api;
 pub mod demo;
+pub mod docs;
 pub mod door;
 pub mod expiry;
 pub mod figures;

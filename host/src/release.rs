@@ -2,6 +2,7 @@
 //! no sockets; whoever calls brings the caller.
 
 pub mod canary;
+pub mod contract;
 pub mod delivery;
 pub mod instance;
 pub mod manifest;

@@ -3,6 +3,7 @@
 
 mod config;
 pub mod embedded;
+mod none;
 mod stats;
 #[cfg(test)]
 pub(crate) mod suite;
@@ -17,6 +18,7 @@ use crate::names::PluginName;
 
 pub use config::Config;
 pub use embedded::{Embedded, OpenError};
+pub use none::NoStorage;
 pub use stats::{Stats, SyncTimes};
 pub use write::{
     APPEND_DIGITS, DeadLetter, DeadLetterRow, Fingerprint, HandledId, Invalid, MAX_BLOB, MAX_KEY, MAX_READS, MAX_SET_BYTES,

@@ -17,6 +17,7 @@ pub mod client;
 pub mod fixture;
 pub mod gate;
 pub mod metrics;
+pub mod node;
 pub mod packet;
 pub mod polling;
 pub mod process;

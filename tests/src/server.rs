@@ -37,8 +37,13 @@ pub fn binary() -> PathBuf {
 
 /// Runs a command of the binary to its end.
 pub fn run(args: &[&str], env: &[(&str, &str)]) -> Output {
+    run_in(Path::new("."), args, env)
+}
+
+/// Runs a command of the binary in a folder, to its end.
+pub fn run_in(folder: &Path, args: &[&str], env: &[(&str, &str)]) -> Output {
     let mut command = command();
-    command.args(args).envs(env.iter().copied());
+    command.args(args).envs(env.iter().copied()).current_dir(folder);
     command.output().expect("the binary runs")
 }
 

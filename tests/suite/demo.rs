@@ -24,7 +24,11 @@ async fn two_tabs_chat_and_survive_a_restart() {
     browser.click("two", "send").await;
     browser.sees("one", "messages", "well, hello").await;
 
-    server.restart().await;
+    server.terminate().await;
+    for tab in ["one", "two"] {
+        browser.sees(tab, "state", "Reconnecting").await;
+    }
+    server.start_again().await;
     browser.type_into("two", "message", "still here?").await;
     browser.click("two", "send").await;
     browser.sees("one", "messages", "still here?").await;

@@ -33,4 +33,5 @@ mod layers;
 
 mod hostile;
 
+mod contract;
 mod demo;

@@ -10,7 +10,7 @@ use anyhow::Context;
 use super::serve::{load, runtime, start_log, stop_signal};
 use super::{Common, say};
 use crate::app::App;
-use crate::config::Mode;
+use crate::config::{Config, Mode};
 use crate::names::PluginName;
 use crate::release::releases::{Releases, digest, signature_beside};
 use crate::telemetry::LogFormat;
@@ -23,12 +23,7 @@ pub(super) fn run(common: &Common, watch: bool) -> anyhow::Result<()> {
     config.pool.rotate = watch;
     start_log(&config, LogFormat::Text)?;
     let toolchain = Toolchain::from_env();
-    let mut files = build(&root, toolchain)?;
-    for (name, plugin) in &config.plugins {
-        if let Some(file) = &plugin.file {
-            files.insert(name.clone(), file.clone());
-        }
-    }
+    let files = plugin_files(&config, &root)?;
     runtime()?.block_on(async {
         let listen = config.server.listen;
         let app = App::build(config, Mode::Dev).await?;
@@ -49,6 +44,17 @@ pub(super) fn run(common: &Common, watch: bool) -> anyhow::Result<()> {
 
 fn options(toolchain: Toolchain) -> Options<'static> {
     Options { out: None, toolchain, show: true, say: &|line| say(line) }
+}
+
+/// The components of what is under `plugins/`, freshly built, and those that the configuration names, which go first.
+pub(super) fn plugin_files(config: &Config, root: &Path) -> anyhow::Result<BTreeMap<PluginName, PathBuf>> {
+    let mut files = build(root, Toolchain::from_env())?;
+    for (name, plugin) in &config.plugins {
+        if let Some(file) = &plugin.file {
+            files.insert(name.clone(), file.clone());
+        }
+    }
+    Ok(files)
 }
 
 /// Builds every plugin under `plugins/`.

@@ -41,7 +41,7 @@ async fn build(config: Config) -> anyhow::Result<App> {
 }
 
 /// The components that the configuration names.
-fn plugin_files(config: &Config) -> anyhow::Result<BTreeMap<PluginName, PathBuf>> {
+pub(super) fn plugin_files(config: &Config) -> anyhow::Result<BTreeMap<PluginName, PathBuf>> {
     let mut files = BTreeMap::new();
     if let Some(folder) = &config.server.plugins {
         let entries = std::fs::read_dir(folder).with_context(|| format!("server.plugins: {}", folder.display()))?;

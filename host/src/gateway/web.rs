@@ -1,4 +1,4 @@
-//! The public port: sockets, health and (in dev) the demo page. It answers nothing about plugins or operators.
+//! The public port: sockets, health, what clients may count on, and (in dev) the demo page. It answers nothing about operators.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
@@ -12,6 +12,7 @@ use http::{HeaderValue, Method, StatusCode, header};
 use serde_json::json;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
+use super::docs::{self, Docs};
 use super::transport::{self, Connection};
 use super::{Gateway, Service};
 
@@ -20,6 +21,7 @@ pub struct Web {
     pub gateway: Arc<Gateway>,
     pub service: Service,
     pub started: Instant,
+    pub docs: Arc<Docs>,
 }
 
 /// The public port's routes, without `/api` and the demo.
@@ -33,6 +35,7 @@ pub fn routes(web: Arc<Web>) -> Router {
         .route("/socket/health", get(socket_health))
         .with_state(web.clone())
         .merge(engine)
+        .merge(docs::routes(web.docs.clone()))
         .layer(cors(web))
 }
 

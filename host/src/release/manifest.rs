@@ -58,6 +58,10 @@ pub enum ManifestError {
     EventTwice { namespace: String, name: String },
     #[error("the schema of {0:?} is not JSON: {1}")]
     Schema(String, crate::json::InvalidJson),
+    #[error("the schema of {0:?} is longer than 64 KiB")]
+    LongSchema(String),
+    #[error("all its schemas together are longer than 1 MiB")]
+    LongSchemas,
     #[error("the schedule {key:?} {why}")]
     Schedule { key: String, why: &'static str },
 }
@@ -84,6 +88,7 @@ impl Manifest {
             rooms.push((Pattern::parse(&room.namespace)?, Pattern::parse(&room.pattern)?));
         }
         let mut events: Vec<HandledEvent> = Vec::new();
+        let mut schemas = Schemas::default();
         for event in description.events {
             listed(&|| format!("the event {:?}", event.name), &event.namespace)?;
             names::check_event(&event.name)?;
@@ -92,7 +97,7 @@ impl Manifest {
                 return Err(ManifestError::EventTwice { namespace, name });
             }
             for schema in std::iter::once(&event.payload).chain(&event.reply) {
-                crate::json::check(schema).map_err(|e| ManifestError::Schema(name.clone(), e))?;
+                schemas.check(&name, schema)?;
             }
             events.push(HandledEvent {
                 namespace,
@@ -105,7 +110,7 @@ impl Manifest {
         for emitted in &description.emits {
             listed(&|| format!("the event {:?}", emitted.name), &emitted.namespace)?;
             names::check_event(&emitted.name)?;
-            crate::json::check(&emitted.payload).map_err(|e| ManifestError::Schema(emitted.name.clone(), e))?;
+            schemas.check(&emitted.name, &emitted.payload)?;
         }
         for topic in &description.topics {
             names::check_topic(topic)?;
@@ -134,6 +139,29 @@ impl Manifest {
     /// Whether this release can work on the data that another has written.
     pub fn reads_data_of(&self, other: &Self) -> bool {
         self.data_version == other.data_version || self.reads_data_versions.contains(&other.data_version)
+    }
+}
+
+/// The longest schema, and all of a plugin, in bytes. They are rendered into documents for anyone who asks.
+const MAX_SCHEMA: usize = 64 << 10;
+const MAX_SCHEMAS: usize = 1 << 20;
+
+/// The schemas of a description, so far.
+#[derive(Default)]
+struct Schemas {
+    bytes: usize,
+}
+
+impl Schemas {
+    fn check(&mut self, event: &str, schema: &str) -> Result<(), ManifestError> {
+        self.bytes += schema.len();
+        if schema.len() > MAX_SCHEMA {
+            return Err(ManifestError::LongSchema(event.to_owned()));
+        }
+        if self.bytes > MAX_SCHEMAS {
+            return Err(ManifestError::LongSchemas);
+        }
+        crate::json::check(schema).map_err(|e| ManifestError::Schema(event.to_owned(), e))
     }
 }
 
@@ -178,6 +206,17 @@ fn check_namespace(namespace: exports::Namespace) -> Result<Namespace, ManifestE
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn schemas_are_short_each_and_all_together() {
+        let of = |bytes: usize| format!("\"{}\"", "x".repeat(bytes - 2));
+        let mut schemas = Schemas::default();
+        for _ in 0..MAX_SCHEMAS / MAX_SCHEMA {
+            assert!(schemas.check("said", &of(MAX_SCHEMA)).is_ok());
+        }
+        assert!(matches!(schemas.check("said", "true"), Err(ManifestError::LongSchemas)));
+        assert!(matches!(Schemas::default().check("said", &of(MAX_SCHEMA + 1)), Err(ManifestError::LongSchema(_))));
+    }
 
     #[test]
     fn a_version_has_three_numbers() {

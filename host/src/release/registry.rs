@@ -156,6 +156,11 @@ impl Registry {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
+    /// The number of the last change: while it stays, so does what is live.
+    pub fn version(&self) -> u64 {
+        *self.changes.borrow()
+    }
+
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }

@@ -14,7 +14,8 @@ use crate::capability::add_imports;
 use crate::capability::profile::{Profile, Quota, Tenancy};
 use crate::capability::state::{Services, State};
 use crate::names::PluginName;
-use crate::sandbox::{Fault, Sandbox, SandboxError, within};
+use crate::sandbox::exports::Description;
+use crate::sandbox::{Fault, Sandbox, SandboxError, Template, within};
 use crate::telemetry::PluginMetrics;
 
 /// How long `describe` and `init` may take.
@@ -52,21 +53,9 @@ impl Stage {
         config: serde_json::Map<String, serde_json::Value>,
     ) -> Result<Arc<Release>, StageError> {
         let digest = Sha256::digest(&component).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        let sandbox = self.sandbox.clone();
-        // Compiling takes a core for a second: never on a thread that serves sockets.
-        let template = tokio::task::spawn_blocking(move || {
-            let template = sandbox.template::<State>(&component, add_imports);
-            crate::memory::trim();
-            template
-        });
-        let template = template.await.map_err(|_| StageError::Panic)??;
-
+        let template = self.compile(component).await?;
         let config = Arc::new(config);
-        let unknown = Arc::new(profile(name, config.clone()));
-        let state = State::new(self.services.clone(), unknown, template.memory());
-        let mut instance = within(STAGE_TIME, template.instantiate(state)).await.map_err(StageError::Describe)?;
-        let description = within(STAGE_TIME, instance.describe()).await.map_err(StageError::Describe)?;
-        drop(instance);
+        let description = self.ask(&template, profile(name, config.clone())).await?;
         let manifest = Manifest::check(description, name)?;
 
         let profile = Arc::new(Profile {
@@ -83,6 +72,33 @@ impl Stage {
         pool.lease().await?.give_back();
         let tally = Tally::new(self.breaker.clone());
         Ok(Arc::new(Release { manifest, profile, pool, digest, tally }))
+    }
+
+    /// Asks a component what it is, and nothing more: it is not configured, and could not serve. `name` is what it must be called,
+    /// where that is known.
+    pub async fn describe(&self, name: Option<&PluginName>, component: Vec<u8>) -> Result<Manifest, StageError> {
+        let template = self.compile(component).await?;
+        let unnamed = PluginName::parse("unnamed").map_err(ManifestError::from)?;
+        let description = self.ask(&template, profile(name.unwrap_or(&unnamed), Arc::default())).await?;
+        let own = PluginName::parse(&description.name).map_err(ManifestError::from)?;
+        Ok(Manifest::check(description, name.unwrap_or(&own))?)
+    }
+
+    async fn compile(&self, component: Vec<u8>) -> Result<Template<State>, StageError> {
+        let sandbox = self.sandbox.clone();
+        // Compiling takes a core for a second: never on a thread that serves sockets.
+        let template = tokio::task::spawn_blocking(move || {
+            let template = sandbox.template::<State>(&component, add_imports);
+            crate::memory::trim();
+            template
+        });
+        Ok(template.await.map_err(|_| StageError::Panic)??)
+    }
+
+    async fn ask(&self, template: &Template<State>, unknown: Profile) -> Result<Description, StageError> {
+        let state = State::new(self.services.clone(), Arc::new(unknown), template.memory());
+        let mut instance = within(STAGE_TIME, template.instantiate(state)).await.map_err(StageError::Describe)?;
+        within(STAGE_TIME, instance.describe()).await.map_err(StageError::Describe)
     }
 }
 

@@ -40,19 +40,29 @@ impl Compiler {
 
     /// The component, compiled now or before.
     pub(super) fn component(&self, engine: &Engine, bytes: &[u8]) -> Result<Component, SandboxError> {
+        let broken = |e: std::io::Error| SandboxError::Cache { cache: self.config.cache.clone(), why: e.to_string() };
+        if self.config.cache.as_os_str().is_empty() {
+            // Nobody wants it kept: the file is gone again once it is mapped.
+            let folder = tempfile::tempdir().map_err(broken)?;
+            return self.component_in(engine, bytes, folder.path());
+        }
+        fs::create_dir_all(&self.config.cache).map_err(broken)?;
+        let component = self.component_in(engine, bytes, &self.config.cache)?;
+        self.forget_old();
+        Ok(component)
+    }
+
+    fn component_in(&self, engine: &Engine, bytes: &[u8], folder: &Path) -> Result<Component, SandboxError> {
         let digest: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-        let kept = self.config.cache.join(format!("{digest}-{:016x}.code", self.compatibility));
+        let kept = folder.join(format!("{digest}-{:016x}.code", self.compatibility));
         if let Some(component) = load(engine, &kept) {
             return Ok(component);
         }
-        let broken = |e: std::io::Error| SandboxError::Cache { cache: self.config.cache.clone(), why: e.to_string() };
-        fs::create_dir_all(&self.config.cache).map_err(broken)?;
         static MADE: AtomicU64 = AtomicU64::new(0);
         let made = format!("{}-{}.tmp", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
-        let made = Scratch(self.config.cache.join(made));
+        let made = Scratch(folder.join(made));
         self.compile(bytes, &made.0)?;
-        fs::rename(&made.0, &kept).map_err(broken)?;
-        self.forget_old();
+        fs::rename(&made.0, &kept).map_err(|e| SandboxError::Cache { cache: folder.to_owned(), why: e.to_string() })?;
         load(engine, &kept).ok_or_else(|| SandboxError::Compile("what was compiled cannot be loaded".into()))
     }
 

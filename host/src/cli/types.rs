@@ -1,0 +1,64 @@
+//! `hubbub types`: asks plugins what they are, and prints the contract as TypeScript. It opens no port and no storage, and leaves
+//! no file but what building a plugin leaves.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::Args;
+
+use super::{Common, dev, print, serve};
+use crate::app;
+use crate::config::{Config, Mode};
+use crate::names::PluginName;
+use crate::release::contract::{Contract, typescript};
+use crate::release::manifest::Manifest;
+use crate::release::stage::Stage;
+
+#[derive(Args)]
+pub(super) struct Types {
+    /// Components; default: the plugins under `plugins/`, built as `dev` does, and those of the configuration.
+    #[arg(value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// The configuration file. Its plugins are taken instead of those under `plugins/`.
+    #[arg(long, value_name = "FILE", conflicts_with = "files")]
+    config: Option<PathBuf>,
+}
+
+impl Types {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let common = Common { config: self.config.clone(), listen: None, admin: None, data: None };
+        // As in development: what is asked for here needs no key.
+        let config = serve::load(Mode::Dev, &common)?;
+        let files = self.components(&config)?;
+        let manifests = serve::runtime()?.block_on(async {
+            let stage = app::describing(&config)?;
+            let mut manifests: Vec<Manifest> = Vec::new();
+            for (name, file) in &files {
+                manifests.push(describe(&stage, name.as_ref(), file).await?);
+            }
+            anyhow::Ok(manifests)
+        })?;
+        print(typescript::render(&Contract::of(&manifests)).trim_end());
+        Ok(())
+    }
+
+    /// The components to ask, with the names that they must have, where there is a say in that.
+    fn components(&self, config: &Config) -> anyhow::Result<Vec<(Option<PluginName>, PathBuf)>> {
+        if !self.files.is_empty() {
+            return Ok(self.files.iter().map(|file| (None, file.clone())).collect());
+        }
+        let files = match &self.config {
+            Some(_) => serve::plugin_files(config)?,
+            None => dev::plugin_files(config, &std::env::current_dir()?)?,
+        };
+        if files.is_empty() {
+            anyhow::bail!("no plugins: name components, or a configuration, or run it where a folder `plugins` is");
+        }
+        Ok(files.into_iter().map(|(name, file)| (Some(name), file)).collect())
+    }
+}
+
+async fn describe(stage: &Stage, name: Option<&PluginName>, file: &Path) -> anyhow::Result<Manifest> {
+    let component = std::fs::read(file).with_context(|| file.display().to_string())?;
+    stage.describe(name, component).await.with_context(|| file.display().to_string())
+}

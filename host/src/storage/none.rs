@@ -1,0 +1,79 @@
+//! A storage without a disk, for asking components what they are: it has nothing, takes nothing, and says so. Never for serving.
+
+use bytes::Bytes;
+
+use super::{BoxFuture, CommitError, DeadLetter, DeadLetterRow, Effects, OutboxRow, Stats, Storage, Unavailable, WriteSet};
+use crate::names::PluginName;
+
+/// Unavailable, always.
+#[derive(Debug)]
+pub struct NoStorage;
+
+fn unavailable<T: Send + 'static, E: From<Unavailable> + Send + 'static>() -> BoxFuture<'static, Result<T, E>> {
+    Box::pin(async { Err(Unavailable::new("there is none").into()) })
+}
+
+impl Storage for NoStorage {
+    fn get<'a>(&'a self, _: &'a PluginName, _: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, Unavailable>> {
+        unavailable()
+    }
+
+    fn scan<'a>(
+        &'a self,
+        _: &'a PluginName,
+        _: &'a str,
+        _: &'a str,
+        _: usize,
+        _: bool,
+    ) -> BoxFuture<'a, Result<Vec<(String, Bytes)>, Unavailable>> {
+        unavailable()
+    }
+
+    fn commit(&self, _: WriteSet, _: Effects) -> BoxFuture<'_, Result<(), CommitError>> {
+        unavailable()
+    }
+
+    fn outbox_after(&self, _: u64, _: usize) -> BoxFuture<'_, Result<Vec<OutboxRow>, Unavailable>> {
+        unavailable()
+    }
+
+    fn outbox_done(&self, _: u64) -> BoxFuture<'_, Result<(), Unavailable>> {
+        unavailable()
+    }
+
+    fn dead_letter(&self, _: DeadLetter) -> BoxFuture<'_, Result<(), Unavailable>> {
+        unavailable()
+    }
+
+    fn dead_letters(&self, _: u64, _: usize) -> BoxFuture<'_, Result<Vec<DeadLetterRow>, Unavailable>> {
+        unavailable()
+    }
+
+    fn remove_dead_letter(&self, _: u64) -> BoxFuture<'_, Result<bool, Unavailable>> {
+        unavailable()
+    }
+
+    fn blob<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, Unavailable>> {
+        unavailable()
+    }
+
+    fn put_blob(&self, _: String, _: Bytes) -> BoxFuture<'_, Result<(), Unavailable>> {
+        unavailable()
+    }
+
+    fn remove_blob(&self, _: String) -> BoxFuture<'_, Result<bool, Unavailable>> {
+        unavailable()
+    }
+
+    fn blobs<'a>(&'a self, _: &'a str, _: usize) -> BoxFuture<'a, Result<Vec<String>, Unavailable>> {
+        unavailable()
+    }
+
+    fn stats(&self) -> Stats {
+        Stats::default()
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+}

@@ -1,0 +1,9 @@
+// What the types must refuse. Never compiled but to fail: each line after this one is a mistake of its own.
+import type { NamespaceSocket } from "./contract.js";
+declare const socket: NamespaceSocket<"/chat">;
+socket.emit("chat:join", { chat: "c1" });
+socket.emit("chat:message", { chatId: "c1", content: 7 }, () => {});
+void socket.emitWithAck("chat:join", { chatId: 1 });
+void socket.timeout(1000).emitWithAck("chat:jion", { chatId: "c1" });
+socket.on("chat:message", (message) => message.text);
+socket.emit("chat:join", { chatId: "c1" }, (reply) => reply.onlineCount);
