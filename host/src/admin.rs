@@ -4,25 +4,28 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Path, Request, State};
+use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use http::{StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::gateway::Gateway;
 use crate::gateway::api::{bearer, is_same};
 use crate::names::PluginName;
-use crate::release::registry::Slot;
-use crate::release::stage::Stage;
+use crate::release::registry::{Release, Slot};
+use crate::release::releases::{DeployError, Releases};
+
+/// Carries a component's signature, base64.
+const SIGNATURE: &str = "x-hubbub-signature";
 
 /// What the handlers here work on.
 pub struct Admin {
     pub gateway: Arc<Gateway>,
-    pub stage: Arc<Stage>,
+    pub releases: Arc<Releases>,
     pub token: Option<String>,
-    pub plugins: std::collections::BTreeMap<PluginName, crate::config::Plugin>,
     /// The largest component, in bytes.
     pub max_component: usize,
 }
@@ -32,6 +35,8 @@ pub fn routes(admin: Arc<Admin>) -> Router {
     let guarded = Router::new()
         .route("/admin/plugins", get(list))
         .route("/admin/plugins/{name}/deploy", post(deploy))
+        .route("/admin/plugins/{name}/promote", post(promote))
+        .route("/admin/plugins/{name}/rollback", post(rollback))
         .route("/admin/plugins/{name}/disable", post(disable))
         .route("/admin/plugins/{name}/enable", post(enable))
         .layer(DefaultBodyLimit::max(admin.max_component))
@@ -79,16 +84,42 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
 }
 
 async fn list(State(admin): State<Arc<Admin>>) -> Response {
-    let plugins: Vec<Value> = admin.gateway.registry.slots().iter().map(|slot| describe(slot)).collect();
+    let mut plugins = Vec::new();
+    for slot in admin.gateway.registry.slots() {
+        plugins.push(admin.describe(&slot).await);
+    }
     axum::Json(json!({ "plugins": plugins })).into_response()
 }
 
-fn describe(slot: &Slot) -> Value {
-    let Some(release) = slot.live() else { return json!({ "name": slot.name, "state": "disabled" }) };
-    let metrics = &release.profile.metrics;
+impl Admin {
+    async fn describe(&self, slot: &Slot) -> Value {
+        // Where storage does not answer, what is live is told all the same.
+        let record = self.releases.record(&slot.name).await.unwrap_or_default();
+        let mut told = match slot.live() {
+            Some(release) => {
+                let mut told = describe(&release);
+                told["state"] = json!("active");
+                told
+            }
+            None => json!({ "state": if record.disabled { "disabled" } else { "unavailable" } }),
+        };
+        told["name"] = json!(slot.name);
+        told["releases"] = json!(record.releases);
+        if let Some(canary) = slot.canary() {
+            let mut trial = describe(&canary.release);
+            trial["percent"] = json!(canary.percent);
+            if let Some(active) = slot.live() {
+                trial["verdict"] = json!(self.releases.verdict(&canary, &active));
+            }
+            told["canary"] = trial;
+        }
+        told
+    }
+}
+
+fn describe(release: &Release) -> Value {
+    let (metrics, counts) = (&release.profile.metrics, release.tally.counts());
     json!({
-        "name": slot.name,
-        "state": "active",
         "version": release.manifest.version,
         "digest": release.digest,
         "dataVersion": release.manifest.data_version,
@@ -97,42 +128,94 @@ fn describe(slot: &Slot) -> Value {
             "faults": metrics.faults.get(),
             "conflicts": metrics.conflicts.get(),
             "busy": release.pool.busy(),
+            "calls": counts.calls,
+            "failures": counts.failures,
+            "meanMicros": counts.mean().as_micros() as u64,
         },
     })
 }
 
-async fn deploy(State(admin): State<Arc<Admin>>, Path(name): Path<String>, component: Bytes) -> Response {
-    let name = match PluginName::parse(&name) {
-        Ok(name) => name,
-        Err(error) => return problem(StatusCode::BAD_REQUEST, "Not a plugin's name", error),
-    };
-    let config = admin.plugins.get(&name).map(|plugin| plugin.config.clone()).unwrap_or_default();
-    let release = match admin.stage.stage(&name, component.to_vec(), config).await {
-        Ok(release) => release,
-        Err(error) => return problem(StatusCode::UNPROCESSABLE_ENTITY, "The component was not staged", error),
-    };
-    let version = release.manifest.version.clone();
-    match admin.gateway.registry.install(vec![release]) {
-        Ok(()) => axum::Json(json!({ "name": name, "version": version, "state": "active" })).into_response(),
-        Err(collision) => problem(StatusCode::CONFLICT, "The release cannot go live beside the others", collision),
+/// `canary=10`: percent of the users.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HowToDeploy {
+    canary: Option<String>,
+}
+
+impl HowToDeploy {
+    fn percent(&self) -> Result<Option<u8>, String> {
+        let Some(text) = &self.canary else { return Ok(None) };
+        let percent = text.trim_end_matches('%').parse::<u8>().ok().filter(|percent| (1..=100).contains(percent));
+        percent.map(Some).ok_or_else(|| format!("canary is {text:.20}; it must be 1 to 100, the percent of users"))
     }
+}
+
+async fn deploy(
+    State(admin): State<Arc<Admin>>,
+    Path(name): Path<String>,
+    Query(how): Query<HowToDeploy>,
+    headers: HeaderMap,
+    component: Bytes,
+) -> Response {
+    let (name, percent) = match (PluginName::parse(&name), how.percent()) {
+        (Ok(name), Ok(percent)) => (name, percent),
+        (Err(error), _) => return problem(StatusCode::BAD_REQUEST, "Not a plugin's name", error),
+        (_, Err(error)) => return problem(StatusCode::BAD_REQUEST, "Not a share of the users", error),
+    };
+    let signature = headers.get(SIGNATURE).and_then(|header| header.to_str().ok());
+    let deployed = admin.releases.deploy(&name, component.to_vec(), percent, signature).await;
+    admin.answer(&name, deployed).await
+}
+
+async fn promote(State(admin): State<Arc<Admin>>, Path(name): Path<String>) -> Response {
+    let Ok(name) = PluginName::parse(&name) else { return no_such_plugin(&name) };
+    let promoted = admin.releases.promote(&name).await;
+    admin.answer(&name, promoted).await
+}
+
+async fn rollback(State(admin): State<Arc<Admin>>, Path(name): Path<String>) -> Response {
+    let Ok(name) = PluginName::parse(&name) else { return no_such_plugin(&name) };
+    let gone_back = admin.releases.rollback(&name, "by the operator").await;
+    admin.answer(&name, gone_back).await
 }
 
 async fn disable(State(admin): State<Arc<Admin>>, Path(name): Path<String>) -> Response {
-    set_disabled(&admin, &name, true)
+    admin.set_disabled(&name, true).await
 }
 
 async fn enable(State(admin): State<Arc<Admin>>, Path(name): Path<String>) -> Response {
-    set_disabled(&admin, &name, false)
+    admin.set_disabled(&name, false).await
 }
 
-fn set_disabled(admin: &Admin, name: &str, disabled: bool) -> Response {
-    let slot = PluginName::parse(name).ok().and_then(|name| admin.gateway.registry.slot(&name));
-    match slot {
-        Some(slot) => {
-            admin.gateway.registry.set_disabled(&slot, disabled);
-            axum::Json(describe(&slot)).into_response()
-        }
-        None => problem(StatusCode::NOT_FOUND, "No such plugin", format!("nothing is deployed as {name:.64}")),
+impl Admin {
+    async fn set_disabled(&self, name: &str, disabled: bool) -> Response {
+        let Ok(name) = PluginName::parse(name) else { return no_such_plugin(name) };
+        let set = self.releases.set_disabled(&name, disabled).await;
+        self.answer(&name, set).await
     }
+
+    /// What became of a plugin, or why nothing did.
+    async fn answer<T>(&self, name: &PluginName, outcome: Result<T, DeployError>) -> Response {
+        let error = match outcome {
+            Ok(_) => match self.gateway.registry.slot(name) {
+                Some(slot) => return axum::Json(self.describe(&slot).await).into_response(),
+                None => return no_such_plugin(name.as_str()),
+            },
+            Err(error) => error,
+        };
+        let (status, title) = match &error {
+            DeployError::Signature(_) => (StatusCode::FORBIDDEN, "The component is not signed by anyone known"),
+            DeployError::Stage(_) => (StatusCode::UNPROCESSABLE_ENTITY, "The component was not staged"),
+            DeployError::Collision(_) => (StatusCode::CONFLICT, "The release cannot go live beside the others"),
+            DeployError::Storage(_) => (StatusCode::SERVICE_UNAVAILABLE, "Storage does not answer"),
+            DeployError::NotDeployed(_) => (StatusCode::NOT_FOUND, "No such plugin"),
+            DeployError::NoCanary(_) => (StatusCode::CONFLICT, "Nothing is on trial"),
+            DeployError::NothingBefore(_) | DeployError::Gone(..) => (StatusCode::CONFLICT, "Nothing to go back to"),
+        };
+        problem(status, title, error)
+    }
+}
+
+fn no_such_plugin(name: &str) -> Response {
+    problem(StatusCode::NOT_FOUND, "No such plugin", format!("nothing is deployed as {name:.64}"))
 }

@@ -28,6 +28,8 @@ use crate::gateway::{self, Gateway, api, demo, transport, web};
 use crate::names::{IdSource, PluginName};
 use crate::release::delivery::Bus;
 use crate::release::registry::Registry;
+use crate::release::releases::Releases;
+use crate::release::signature::Signers;
 use crate::release::stage::Stage;
 use crate::release::timers::Timing;
 use crate::sandbox::Sandbox;
@@ -48,7 +50,7 @@ const HOST: &str = "host";
 pub struct App {
     pub config: Config,
     pub gateway: Arc<Gateway>,
-    pub stage: Arc<Stage>,
+    pub releases: Arc<Releases>,
     mode: Mode,
     bus: Arc<Bus>,
     full: mpsc::Receiver<gateway::FullMembers>,
@@ -86,7 +88,19 @@ impl App {
             limits: config.limits.clone(),
         });
         let registry = Registry::new();
-        let stage = Arc::new(Stage { sandbox, services: services.clone(), pool: config.pool.clone() });
+        let stage =
+            Arc::new(Stage { sandbox, services: services.clone(), pool: config.pool.clone(), breaker: config.breaker.clone() });
+        let releases = Arc::new(Releases {
+            stage,
+            registry: registry.clone(),
+            storage: services.storage.clone(),
+            clock: services.clock.clone(),
+            config: config.canary.clone(),
+            signers: Signers::load(&config.signature)?,
+            plugins: config.plugins.iter().map(|(name, plugin)| (name.clone(), plugin.config.clone())).collect(),
+            turn: tokio::sync::Mutex::default(),
+            warm: Mutex::default(),
+        });
         let gateway = Arc::new(Gateway {
             sockets: Sockets::new(metrics),
             expiring: Default::default(),
@@ -97,20 +111,12 @@ impl App {
             keyring,
             origins,
         });
-        Ok(Self { bus: gateway.bus.clone(), config, gateway, stage, mode, full })
+        Ok(Self { bus: gateway.bus.clone(), config, gateway, releases, mode, full })
     }
 
     /// Stages plugins and makes them live, all or none.
     pub async fn install(&self, files: &BTreeMap<PluginName, PathBuf>) -> anyhow::Result<()> {
-        let mut releases = Vec::new();
-        for (name, file) in files {
-            let component = std::fs::read(file).with_context(|| format!("plugin {name}: {}", file.display()))?;
-            let config = self.config.plugins.get(name).map(|plugin| plugin.config.clone()).unwrap_or_default();
-            let release = self.stage.stage(name, component, config).await.with_context(|| format!("plugin {name}"))?;
-            tracing::info!(release = %format_args!("{name}@{}", release.manifest.version), digest = %&release.digest[..12], "staged");
-            releases.push(release);
-        }
-        self.gateway.registry.install(releases)?;
+        self.releases.boot(files).await?;
         self.watch_rooms();
         Ok(())
     }
@@ -129,6 +135,7 @@ impl App {
         tasks.spawn(self.bus.clone().run());
         let timing = Timing::new(self.gateway.services.clone(), self.gateway.registry.clone());
         tasks.spawn(timing.clone().run());
+        tasks.spawn(self.releases.clone().watch());
         tasks.spawn(gateway::notice::run(self.gateway.clone(), self.bus.clone()));
         tasks.spawn(gateway::figures::run(self.gateway.clone(), self.bus.clone()));
         let _keys = self.gateway.keyring.refreshing();
@@ -149,9 +156,8 @@ impl App {
         }
         let admin = admin::routes(Arc::new(Admin {
             gateway: self.gateway.clone(),
-            stage: self.stage.clone(),
+            releases: self.releases.clone(),
             token: self.config.admin.token.clone(),
-            plugins: self.config.plugins.clone(),
             max_component: self.config.sandbox.component,
         }));
         let accepting = spawn(&mut tasks, public, routes);

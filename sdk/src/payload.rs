@@ -76,7 +76,7 @@ impl<'de> Deserialize<'de> for Id {
 }
 
 /// An id as a backend publishes it: a string, or a whole number that stands for its digits. For messages alone; clients send
-/// strings. The field is an [`Id`], an `Option<Id>` (with `default`) or a `Vec<Id>`.
+/// strings. The field is an [`Id`], a `Vec<Id>`, or an `Option` of either (with `default`).
 ///
 /// ```
 /// use hubbub_sdk::payload::{Id, published_id};
@@ -117,6 +117,13 @@ impl Published for Vec<Id> {
     fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let ids = Vec::<TextOrNumber>::deserialize(deserializer)?;
         Ok(ids.into_iter().map(|TextOrNumber(id)| id).collect())
+    }
+}
+
+impl Published for Option<Vec<Id>> {
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let ids = Option::<Vec<TextOrNumber>>::deserialize(deserializer)?;
+        Ok(ids.map(|ids| ids.into_iter().map(|TextOrNumber(id)| id).collect()))
     }
 }
 

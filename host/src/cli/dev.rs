@@ -11,9 +11,8 @@ use super::serve::{load, runtime, start_log, stop_signal};
 use super::{Common, say};
 use crate::app::App;
 use crate::config::Mode;
-use crate::gateway::Gateway;
 use crate::names::PluginName;
-use crate::release::stage::Stage;
+use crate::release::releases::{Releases, digest, signature_beside};
 use crate::telemetry::LogFormat;
 use crate::toolchain::{self, Options, Toolchain, Watcher};
 
@@ -36,13 +35,7 @@ pub(super) fn run(common: &Common, watch: bool) -> anyhow::Result<()> {
         app.install(&files).await?;
         let watcher = if watch && root.join("plugins").is_dir() { Some(Watcher::start(&root)?) } else { None };
         let reloading = watcher.map(|watcher| {
-            let reloader = Reloader {
-                root,
-                toolchain,
-                stage: app.stage.clone(),
-                gateway: app.gateway.clone(),
-                plugins: app.config.plugins.clone(),
-            };
+            let reloader = Reloader { root, toolchain, releases: app.releases.clone() };
             tokio::spawn(reloader.run(watcher))
         });
         say(&format!("hubbub: serving http://{listen}/"));
@@ -74,9 +67,7 @@ fn build(root: &Path, toolchain: Toolchain) -> anyhow::Result<BTreeMap<PluginNam
 struct Reloader {
     root: PathBuf,
     toolchain: Toolchain,
-    stage: Arc<Stage>,
-    gateway: Arc<Gateway>,
-    plugins: BTreeMap<PluginName, crate::config::Plugin>,
+    releases: Arc<Releases>,
 }
 
 impl Reloader {
@@ -130,16 +121,13 @@ impl Reloader {
     async fn stage_and_install(&self, name: &str, component: &Path) -> anyhow::Result<()> {
         let name = PluginName::parse(name)?;
         let bytes = tokio::fs::read(component).await?;
-        let config = self.plugins.get(&name).map(|plugin| plugin.config.clone()).unwrap_or_default();
-        let release = self.stage.stage(&name, bytes, config).await?;
-        let unchanged =
-            self.gateway.registry.slot(&name).and_then(|slot| slot.live()).is_some_and(|live| live.digest == release.digest);
-        if unchanged {
+        let live = self.releases.registry.slot(&name).and_then(|slot| slot.live());
+        if live.is_some_and(|live| live.digest == digest(&bytes)) {
             return Ok(());
         }
-        let version = release.manifest.version.clone();
-        self.gateway.registry.install(vec![release])?;
-        tracing::info!(release = %format_args!("{name}@{version}"), "reloaded");
+        let signature = signature_beside(component);
+        let release = self.releases.deploy(&name, bytes, None, signature.as_deref()).await?;
+        tracing::info!(release = %format_args!("{name}@{}", release.manifest.version), "reloaded");
         Ok(())
     }
 }

@@ -301,8 +301,9 @@ impl Lane {
 }
 
 impl Work {
-    fn job<'a>(&self, message: &'a Message) -> Job<'a> {
-        Job::Message { message, hops: self.message.hops, handled: self.seq.is_some() }
+    fn job<'a>(&'a self, message: &'a Message) -> Job<'a> {
+        let key = self.message.key.as_deref().unwrap_or(&self.message.topic);
+        Job::Message { message, key, hops: self.message.hops, handled: self.seq.is_some() }
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use super::canary::Key;
 use super::pool::NoInstance;
 use super::registry::{Release, Slot};
 use crate::capability::commit;
@@ -44,6 +45,7 @@ pub enum Job<'a> {
     },
     Message {
         message: &'a Message,
+        key: &'a str,
         hops: u8,
         handled: bool,
     },
@@ -98,18 +100,23 @@ pub async fn call(services: &Arc<Services>, slot: &Slot, job: Job<'_>) -> Result
     let now_ms = services.clock.now_ms();
     let mut replay = Replay::default();
     for _ in 0..=MAX_CONFLICTS {
-        let Some(release) = slot.live() else { return Err(CallError::Unavailable("no release is live")) };
+        let Some(release) = slot.pick(job.key(), job.event()) else { return Err(CallError::Unavailable("no release is live")) };
+        if release.tally.is_open(now_ms) {
+            return Err(CallError::Unavailable("the release keeps failing, and is left alone for a while"));
+        }
         let result = attempt(services, &release, job, now_ms, &mut replay).await;
         match result {
             Err(Attempt::Conflict) => drop(release.profile.metrics.conflicts.inc()),
             Err(Attempt::Error(error)) => {
                 count(&release, job, began);
+                judge(&release, &error, services.clock.now_ms());
                 report(&release, job, &error);
                 return Err(error);
             }
             Ok(done) => {
                 count(&release, job, began);
                 slot.passed.fetch_add(1, Ordering::Relaxed);
+                release.tally.passed();
                 return Ok(done);
             }
         }
@@ -121,6 +128,9 @@ pub async fn call(services: &Arc<Services>, slot: &Slot, job: Job<'_>) -> Result
 /// none, nothing is reported, since handling them one by one tells whose fault it was.
 pub async fn call_together(services: &Arc<Services>, slot: &Slot, jobs: &[Job<'_>]) -> Result<(), CallError> {
     let Some(release) = slot.live() else { return Err(CallError::Unavailable("no release is live")) };
+    if slot.canary().is_some() || release.tally.is_open(services.clock.now_ms()) {
+        return Err(CallError::Unavailable("each call is to be looked at by itself"));
+    }
     let mut lease = release.pool.lease().await?;
     for (at, job) in jobs.iter().enumerate() {
         let (tenant, now_ms) = (tenant(&release, *job)?, services.clock.now_ms());
@@ -137,6 +147,7 @@ pub async fn call_together(services: &Arc<Services>, slot: &Slot, jobs: &[Job<'_
     let handled = jobs.iter().filter_map(Job::handled).map(|id| HandledId { plugin: plugin.clone(), id }).collect();
     commit::commit(services, plugin, effects, handled).await.map_err(|error| CallError::Failed(error.to_string()))?;
     slot.passed.fetch_add(jobs.len() as u64, Ordering::Relaxed);
+    jobs.iter().for_each(|_| release.tally.passed());
     Ok(())
 }
 
@@ -165,7 +176,11 @@ async fn attempt(
     if let Job::Timer { stored: Some(stored), .. } = job {
         lease.instance().guest().settle(stored);
     }
+    let timed = release.tally.is_timed().then(Instant::now);
     let answer = within(services.limits.call_time, invoke(lease.instance(), job)).await?;
+    if let Some(began) = timed {
+        release.tally.time(began.elapsed());
+    }
     let (mut effects, answers) = lease.instance().guest().finish();
     *replay = answers;
     lease.give_back();
@@ -274,6 +289,28 @@ impl<'a> Job<'a> {
         }
     }
 
+    /// What a canary is chosen by, so that nobody is served by both in turn.
+    fn key(&self) -> Key<'a> {
+        match self {
+            Self::Message { key, .. } => Key::Text(key),
+            Self::Timer { timer, .. } => Key::Text(&timer.key),
+            Self::Authorize { caller, .. }
+            | Self::Connect { caller }
+            | Self::Event { caller, .. }
+            | Self::Disconnect { caller, .. } => match &caller.user {
+                Some(user) => Key::Text(&user.id),
+                None => Key::Socket(caller.socket),
+            },
+        }
+    }
+
+    fn event(&self) -> Option<&'a str> {
+        match self {
+            Self::Event { event, .. } => Some(&event.name),
+            _ => None,
+        }
+    }
+
     fn hops(&self) -> u8 {
         match self {
             Self::Message { hops, .. } => *hops,
@@ -300,6 +337,16 @@ impl<'a> Job<'a> {
             Self::Message { message, .. } => ("on-message", &message.topic),
             Self::Timer { timer, .. } => ("on-timer", &timer.key),
         }
+    }
+}
+
+/// Holds a failure against the release, where it is one: a refusal is not, and neither is what the host could not do.
+fn judge(release: &Release, error: &CallError, now_ms: u64) {
+    match error {
+        CallError::Fault(_) | CallError::Answer(_) | CallError::Failed(_) => release.tally.failed(now_ms),
+        CallError::Refused(refusal) if refusal.code == Code::Internal => release.tally.failed(now_ms),
+        CallError::Refused(_) => release.tally.passed(),
+        CallError::Unavailable(_) | CallError::AlreadyHandled => {}
     }
 }
 

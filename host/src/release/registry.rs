@@ -8,8 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use tokio::sync::watch;
 
+use super::canary::{Canary, Key};
 use super::manifest::Manifest;
 use super::pool::Pool;
+use super::tally::Tally;
 use crate::capability::profile::{Pattern, Profile};
 use crate::names::PluginName;
 use crate::sandbox::exports::Door;
@@ -21,6 +23,7 @@ pub struct Release {
     pub pool: Arc<Pool>,
     /// SHA-256 of the component, in hex.
     pub digest: String,
+    pub tally: Tally,
 }
 
 /// A name that plugins are deployed under. It outlives its releases.
@@ -29,6 +32,8 @@ pub struct Slot {
     /// Its number, for sockets to remember whom they have met.
     pub id: u32,
     live: ArcSwapOption<Release>,
+    /// A release on trial beside the live one.
+    canary: ArcSwapOption<Canary>,
     /// Calls that took effect, for telling a bad message from a bad plugin.
     pub passed: AtomicU64,
     pub disabled: std::sync::atomic::AtomicBool,
@@ -38,6 +43,25 @@ impl Slot {
     /// The release of this moment. None: the plugin is disabled or has never been staged.
     pub fn live(&self) -> Option<Arc<Release>> {
         if self.disabled.load(Ordering::Acquire) { None } else { self.live.load_full() }
+    }
+
+    /// The release that serves a call: the canary where it takes the call's key, and handles its event at all.
+    pub fn pick(&self, key: Key<'_>, event: Option<&str>) -> Option<Arc<Release>> {
+        let canary = self.canary.load();
+        if let Some(canary) = canary.as_ref()
+            && canary.takes(key)
+            && event.is_none_or(|event| canary.release.manifest.events.iter().any(|handled| handled.name == event))
+            && !self.disabled.load(Ordering::Acquire)
+        {
+            return Some(canary.release.clone());
+        }
+        drop(canary);
+        self.live()
+    }
+
+    /// The trial under way, if any.
+    pub fn canary(&self) -> Option<Arc<Canary>> {
+        self.canary.load_full()
     }
 }
 
@@ -94,6 +118,8 @@ pub enum Collision {
     Event(String, String, PluginName, PluginName),
     #[error("the rooms {0} of {1} and {2} of {3} overlap")]
     Rooms(Arc<str>, PluginName, Arc<str>, PluginName),
+    #[error("nothing is active as {0}, so there is nothing to try a release beside")]
+    NothingActive(PluginName),
     #[error("version {new} has data version {new_data} and cannot read data version {old_data} of the running version {old}")]
     DataVersion { new: String, new_data: u32, old: String, old_data: u32 },
 }
@@ -139,8 +165,7 @@ impl Registry {
     pub fn install(&self, releases: Vec<Arc<Release>>) -> Result<(), Collision> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         let mut next = slots.clone();
-        let mut live: BTreeMap<PluginName, Arc<Release>> =
-            slots.iter().filter_map(|(name, slot)| Some((name.clone(), slot.live.load_full()?))).collect();
+        let mut live = live_of(&slots);
         for release in &releases {
             let name = release.manifest.name.clone();
             if let Some(old) = live.get(&name) {
@@ -162,6 +187,35 @@ impl Registry {
         Ok(())
     }
 
+    /// Puts a staged release on trial beside the live one, which goes on as it is. Both must read each other's data, and the new one
+    /// must fit in the other's place.
+    pub fn try_out(&self, release: Arc<Release>, percent: u8) -> Result<(), Collision> {
+        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = &release.manifest.name;
+        let found = slots.get(name).and_then(|slot| Some((slot, slot.live.load_full()?)));
+        let Some((slot, active)) = found else { return Err(Collision::NothingActive(name.clone())) };
+        check_data(&release.manifest, &active.manifest)?;
+        check_data(&active.manifest, &release.manifest)?;
+        let mut live = live_of(&slots);
+        live.insert(name.clone(), release.clone());
+        build(&slots, &live)?;
+        let canary = Canary::new(release, percent, &active.tally);
+        slot.canary.store(Some(Arc::new(canary)));
+        self.changes.send_modify(|version| *version += 1);
+        Ok(())
+    }
+
+    /// Ends a trial, whatever came of it.
+    pub fn end_trial(&self, slot: &Slot) -> Option<Arc<Canary>> {
+        slot.canary.swap(None)
+    }
+
+    /// Takes a plugin's release away, with nothing in its place.
+    pub fn take_down(&self, slot: &Slot) {
+        slot.live.store(None);
+        self.changes.send_modify(|version| *version += 1);
+    }
+
     /// Stops or resumes a plugin: its events answer `unavailable`, its messages wait.
     pub fn set_disabled(&self, slot: &Slot, disabled: bool) {
         slot.disabled.store(disabled, Ordering::Release);
@@ -171,7 +225,14 @@ impl Registry {
 
 impl Slot {
     fn new(name: PluginName, id: u32) -> Self {
-        Self { name, id, live: ArcSwapOption::empty(), passed: AtomicU64::new(0), disabled: false.into() }
+        Self {
+            name,
+            id,
+            live: ArcSwapOption::empty(),
+            canary: ArcSwapOption::empty(),
+            passed: AtomicU64::new(0),
+            disabled: false.into(),
+        }
     }
 }
 
@@ -188,6 +249,10 @@ fn check_data(new: &Manifest, old: &Manifest) -> Result<(), Collision> {
 }
 
 type Live = BTreeMap<PluginName, Arc<Release>>;
+
+fn live_of(slots: &BTreeMap<PluginName, Arc<Slot>>) -> Live {
+    slots.iter().filter_map(|(name, slot)| Some((name.clone(), slot.live.load_full()?))).collect()
+}
 
 fn build(slots: &BTreeMap<PluginName, Arc<Slot>>, live: &Live) -> Result<Routes, Collision> {
     check_rooms(live)?;

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use super::manifest::{Manifest, ManifestError};
 use super::pool::{Config as PoolConfig, NoInstance, Pool};
 use super::registry::Release;
+use super::tally::{self, Tally};
 use crate::capability::add_imports;
 use crate::capability::profile::{Profile, Quota, Tenancy};
 use crate::capability::state::{Services, State};
@@ -39,6 +40,7 @@ pub struct Stage {
     pub sandbox: Arc<Sandbox>,
     pub services: Arc<Services>,
     pub pool: PoolConfig,
+    pub breaker: tally::Config,
 }
 
 impl Stage {
@@ -79,7 +81,8 @@ impl Stage {
         let pool = Pool::new(template, self.services.clone(), profile.clone(), self.pool.clone());
         // The first instance shows that `init` takes the configuration, and is warm for the first event.
         pool.lease().await?.give_back();
-        Ok(Arc::new(Release { manifest, profile, pool, digest }))
+        let tally = Tally::new(self.breaker.clone());
+        Ok(Arc::new(Release { manifest, profile, pool, digest, tally }))
     }
 }
 

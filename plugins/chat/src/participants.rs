@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::BTreeSet};
 
 use hubbub_sdk::{
     Refusal, Result, bus,
-    payload::Id,
+    payload::{Id, published_id},
     rooms,
     store::{self, key},
 };
@@ -24,6 +24,7 @@ const MESSAGES: usize = 20;
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Upserted {
+    #[serde(deserialize_with = "published_id")]
     chat_id: Id,
     participants: Vec<Participant>,
 }
@@ -39,6 +40,7 @@ pub(crate) struct Removed {
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Participant {
+    #[serde(deserialize_with = "published_id")]
     pub(crate) user_id: Id,
     #[serde(default)]
     pub(crate) name: String,

@@ -22,11 +22,12 @@ pub(crate) struct Hubbub {
 }
 
 impl Hubbub {
-    /// One data folder serves all the starts of a run, so that plugins are compiled once.
+    /// One data folder serves all the starts of a run, so that plugins are compiled once. `compared`: with no more than the rivals
+    /// have.
     ///
     /// # Errors
     /// The binary is missing.
-    pub(crate) fn command(&self, addr: SocketAddr, data: &Path) -> Result<Command> {
+    pub(crate) fn command(&self, addr: SocketAddr, data: &Path, compared: bool) -> Result<Command> {
         let root = package().join("../..");
         let binary = root.join(&self.binary);
         ensure!(binary.is_file(), "{} is not there: cargo build --release -p hubbub", self.binary.display());
@@ -41,7 +42,14 @@ impl Hubbub {
         for name in ["JWT_SECRET", "REDIS_URL", "DATABASE_URL", "KAFKA_BROKERS"] {
             command.env_remove(name);
         }
-        command.current_dir(root).env("HUBBUB_PLUGINS__CHAT__CONFIG__MESSAGES_PER_MINUTE", "0");
+        std::fs::create_dir_all(data)?;
+        if compared {
+            // In a folder without plugins nothing is built: chat alone is deployed, as the rivals have nothing else.
+            command.current_dir(data).env("HUBBUB_PLUGINS__CHAT__FILE", root.join("target/plugins/chat.wasm").canonicalize()?);
+        } else {
+            command.current_dir(root);
+        }
+        command.env("HUBBUB_PLUGINS__CHAT__CONFIG__MESSAGES_PER_MINUTE", "0");
         command.envs(self.env.iter().filter_map(|pair| pair.split_once('=')));
         Ok(command)
     }

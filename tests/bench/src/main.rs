@@ -45,7 +45,7 @@ struct Args {
     /// Which servers; all if not given.
     #[arg(long, value_delimiter = ',')]
     only: Vec<Kind>,
-    /// Which measures (delivery, acked, connect, idle, stored); all if not given.
+    /// Which measures (delivery, acked, connect, idle, stored, mixed, views, churn); all if not given.
     #[arg(long, value_delimiter = ',')]
     measures: Vec<String>,
     /// How often each server is measured; by default 3, with --quick 1.
@@ -110,7 +110,7 @@ fn compare(args: &Args) -> Result<ExitCode> {
         .into_iter()
         .filter(|measure| args.measures.is_empty() || args.measures.iter().any(|name| name == measure.name()))
         .collect();
-    ensure!(!measures.is_empty(), "no such measure: there are delivery, acked, connect, idle and stored");
+    ensure!(!measures.is_empty(), "no such measure: there are delivery, acked, connect, idle, stored, mixed, views and churn");
     if kinds.contains(&Kind::Node) {
         node::install()?;
     }
@@ -135,7 +135,7 @@ fn run(args: &Args, kinds: &[Kind], measures: &[Measure], stop: &Arc<AtomicBool>
     if kinds.contains(&Kind::Hubbub) {
         say("hubbub builds and compiles its plugins");
         // Outside the time that the measures have. What is wrong with it they will say.
-        drop(starter.start(Kind::Hubbub));
+        drop(starter.start(Kind::Hubbub, false));
     }
     let (mut results, began) = (Results::default(), Instant::now());
     for round in 0..args.rounds.unwrap_or(scale.rounds) {
@@ -150,7 +150,7 @@ fn run(args: &Args, kinds: &[Kind], measures: &[Measure], stop: &Arc<AtomicBool>
                     return Ok(results);
                 }
                 say(&format!("round {}: {} of {}", round + 1, measure.name(), kind.name()));
-                let measured = starter.start(kind).and_then(|child| {
+                let measured = starter.start(kind, measure.is_compared()).and_then(|child| {
                     let samples = measure.run(&Bench { child: &child, scale, folder: folder.path(), stop });
                     samples.with_context(|| format!("the server's last words: {:?}", child.tail()))
                 });

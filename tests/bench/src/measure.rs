@@ -1,10 +1,13 @@
 //! What is measured: the list of measures, how large they are, and what they hand over. It must never print.
 
 mod acked;
+mod churn;
 mod connect;
 mod delivery;
 mod idle;
+mod mixed;
 mod stored;
+mod views;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -61,6 +64,8 @@ pub(crate) enum Unit {
     Faults,
     /// Percent of one core.
     Percent,
+    /// A multiple of another figure.
+    Times,
 }
 
 pub(crate) type Sample = (&'static Figure, f64);
@@ -72,10 +77,14 @@ pub(crate) enum Measure {
     Connect,
     Idle,
     Stored,
+    Mixed,
+    Views,
+    Churn,
 }
 
 impl Measure {
-    pub(crate) const ALL: [Self; 5] = [Self::Delivery, Self::Acked, Self::Connect, Self::Idle, Self::Stored];
+    pub(crate) const ALL: [Self; 8] =
+        [Self::Delivery, Self::Acked, Self::Connect, Self::Idle, Self::Stored, Self::Mixed, Self::Views, Self::Churn];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -84,6 +93,9 @@ impl Measure {
             Self::Connect => "connect",
             Self::Idle => "idle",
             Self::Stored => "stored",
+            Self::Mixed => "mixed",
+            Self::Views => "views",
+            Self::Churn => "churn",
         }
     }
 
@@ -94,12 +106,20 @@ impl Measure {
             Self::Connect => &connect::FIGURES,
             Self::Idle => &idle::FIGURES,
             Self::Stored => &stored::FIGURES,
+            Self::Mixed => &mixed::FIGURES,
+            Self::Views => &views::FIGURES,
+            Self::Churn => &churn::FIGURES,
         }
     }
 
-    /// Rivals have no stored chat: what a database of their author's choice costs says nothing about them.
+    /// Rivals have the live chat alone: what a database and domains of their author's choice cost says nothing about them.
     pub(crate) fn fits(self, kind: Kind) -> bool {
-        self != Self::Stored || kind == Kind::Hubbub
+        self.is_compared() || kind == Kind::Hubbub
+    }
+
+    /// Whether rivals do the same. Then Hubbub has no more plugins than they have handlers.
+    pub(crate) fn is_compared(self) -> bool {
+        matches!(self, Self::Delivery | Self::Acked | Self::Connect | Self::Idle)
     }
 
     /// # Errors
@@ -111,6 +131,9 @@ impl Measure {
             Self::Connect => connect::run(bench),
             Self::Idle => idle::run(bench),
             Self::Stored => stored::run(bench),
+            Self::Mixed => mixed::run(bench),
+            Self::Views => views::run(bench),
+            Self::Churn => churn::run(bench),
         }
     }
 }

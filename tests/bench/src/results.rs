@@ -13,7 +13,7 @@ pub(crate) struct Bound {
     pub(crate) limit: f64,
 }
 
-pub(crate) const BOUNDS: [Bound; 8] = [
+pub(crate) const BOUNDS: [Bound; 11] = [
     Bound { figure: "cpu_delivery", rival: Some(Kind::Native), limit: 1.05 },
     Bound { figure: "cpu_delivery", rival: Some(Kind::Node), limit: 0.9 },
     Bound { figure: "delivery_p99", rival: Some(Kind::Native), limit: 1.1 },
@@ -22,6 +22,9 @@ pub(crate) const BOUNDS: [Bound; 8] = [
     Bound { figure: "idle_memory", rival: None, limit: 16.0 },
     Bound { figure: "lost", rival: None, limit: 0.0 },
     Bound { figure: "doubled", rival: None, limit: 0.0 },
+    Bound { figure: "mixed_worst", rival: None, limit: 2.0 },
+    Bound { figure: "views_flood", rival: None, limit: 0.0 },
+    Bound { figure: "churn_lost", rival: None, limit: 0.0 },
 ];
 
 /// Percent of a core. Timers, logs and this system's own upkeep take 2 to 3.

@@ -55,16 +55,16 @@ pub(crate) struct Starter<'a> {
 impl Starter<'_> {
     /// # Errors
     /// It cannot be started or does not answer.
-    pub(crate) fn start(&self, kind: Kind) -> Result<Child> {
+    pub(crate) fn start(&self, kind: Kind, compared: bool) -> Result<Child> {
         let addr = free_addr()?;
         let limit = if kind == Kind::Hubbub { HUBBUB_LIMIT } else { RIVAL_LIMIT };
         let log = self.folder.join(format!("{}.log", kind.name()));
-        Child::start(self.command(kind, addr)?, addr, log, limit, self.stop)
+        Child::start(self.command(kind, addr, compared)?, addr, log, limit, self.stop)
     }
 
-    fn command(&self, kind: Kind, addr: SocketAddr) -> Result<Command> {
+    fn command(&self, kind: Kind, addr: SocketAddr, compared: bool) -> Result<Command> {
         match kind {
-            Kind::Hubbub => self.hubbub.command(addr, &self.folder.join("hubbub")),
+            Kind::Hubbub => self.hubbub.command(addr, &self.folder.join("hubbub"), compared),
             Kind::Native => native::command(addr),
             Kind::Node => node::command(addr),
             Kind::Floor => floor::command(addr),

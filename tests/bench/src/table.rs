@@ -18,11 +18,12 @@ impl Unit {
             Self::PerSecond => "/s",
             Self::Faults => "",
             Self::Percent => "%",
+            Self::Times => "×",
         }
     }
 
     fn show(self, value: f64) -> String {
-        let digits = usize::from(matches!(self, Self::Micros | Self::Kilobytes | Self::Percent) && value < 1000.0);
+        let digits = usize::from(matches!(self, Self::Micros | Self::Kilobytes | Self::Percent | Self::Times) && value < 1000.0);
         let digits = if value < 100.0 { digits * 2 } else { digits };
         format!("{value:.digits$} {}", self.name()).trim_end().to_owned()
     }

@@ -14,16 +14,34 @@ pub(crate) struct Claims {
     pub(crate) sub: String,
     pub(crate) name: String,
     pub(crate) exp: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<String>,
+    #[serde(rename = "companyId", skip_serializing_if = "Option::is_none")]
+    company: Option<String>,
 }
 
 /// The name a client of the bench goes by.
 pub(crate) fn user(index: usize) -> String {
-    format!("bench-user-{index}")
+    format!("{USER}{index}")
 }
 
+pub(crate) const USER: &str = "bench-user-";
+
 pub(crate) fn sign(index: usize) -> Result<String> {
-    let claims = Claims { sub: user(index), name: format!("Bench {index}"), exp: EXPIRES };
-    encode(&Header::new(Algorithm::HS256), &claims, &EncodingKey::from_secret(SECRET.as_bytes()))
+    sign_claims(&claims(index))
+}
+
+/// Someone with a role, of a company.
+pub(crate) fn sign_as(index: usize, role: &str, company: &str) -> Result<String> {
+    sign_claims(&Claims { role: Some(role.to_owned()), company: Some(company.to_owned()), ..claims(index) })
+}
+
+fn claims(index: usize) -> Claims {
+    Claims { sub: user(index), name: format!("Bench {index}"), exp: EXPIRES, role: None, company: None }
+}
+
+fn sign_claims(claims: &Claims) -> Result<String> {
+    encode(&Header::new(Algorithm::HS256), claims, &EncodingKey::from_secret(SECRET.as_bytes()))
 }
 
 /// The check of the native rival, its key made once.

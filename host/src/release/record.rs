@@ -1,0 +1,122 @@
+//! What is stored of a plugin's releases: which is active, which was before, and what became of the others. A restart reads it, and
+//! serves what was active.
+
+use serde::{Deserialize, Serialize};
+
+use crate::names::PluginName;
+
+/// Releases whose fate is remembered.
+const HISTORY: usize = 20;
+
+/// One plugin's releases.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Record {
+    /// The component of the configured file, when it was last looked at: another one there is a deployment.
+    pub seed: Option<String>,
+    pub active: Option<String>,
+    pub previous: Option<String>,
+    pub disabled: bool,
+    /// The newest last.
+    pub releases: Vec<Entry>,
+}
+
+/// One release, by its component's digest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Entry {
+    pub digest: String,
+    pub version: String,
+    pub state: State,
+    /// Since when, RFC 3339.
+    pub at: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub why: Option<String>,
+}
+
+/// What became of a release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    Canary,
+    Active,
+    Retired,
+    Rejected,
+    RolledBack,
+    Quarantined,
+}
+
+impl Record {
+    /// Where it is stored.
+    pub fn blob(name: &PluginName) -> String {
+        format!("{PLUGINS}{name}")
+    }
+
+    /// Notes what became of a release. The oldest are forgotten.
+    pub fn note(&mut self, digest: &str, version: &str, state: State, at: &str, why: Option<String>) {
+        self.releases.retain(|entry| entry.digest != digest);
+        let (digest, version, at) = (digest.to_owned(), version.to_owned(), at.to_owned());
+        self.releases.push(Entry { digest, version, state, at, why });
+        let over = self.releases.len().saturating_sub(HISTORY);
+        self.releases.drain(..over);
+    }
+
+    /// Makes a release the active one, and the active one the previous.
+    pub fn activate(&mut self, digest: &str, version: &str, at: &str) {
+        if let Some(old) = self.active.take().filter(|old| old != digest) {
+            if let Some(entry) = self.releases.iter_mut().find(|entry| entry.digest == old && entry.state == State::Active) {
+                (entry.state, entry.at) = (State::Retired, at.to_owned());
+            }
+            self.previous = Some(old);
+        }
+        self.active = Some(digest.to_owned());
+        self.note(digest, version, State::Active, at, None);
+    }
+
+    /// Whether a component is still needed.
+    pub fn needs(&self, digest: &str) -> bool {
+        [&self.active, &self.previous].into_iter().flatten().any(|kept| kept == digest)
+            || self.releases.iter().any(|entry| entry.digest == digest && entry.state == State::Canary)
+    }
+}
+
+/// Where records are.
+pub const PLUGINS: &str = "plugin/";
+
+/// Where a component is stored.
+pub fn component_blob(digest: &str) -> String {
+    format!("component/{digest}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_active_release_becomes_the_previous() {
+        let mut record = Record::default();
+        record.activate("a", "1.0.0", "t1");
+        record.activate("b", "1.1.0", "t2");
+        assert_eq!((record.active.as_deref(), record.previous.as_deref()), (Some("b"), Some("a")));
+        let states: Vec<_> = record.releases.iter().map(|entry| (entry.digest.as_str(), entry.state)).collect();
+        assert_eq!(states, [("a", State::Retired), ("b", State::Active)]);
+        assert!(record.needs("a") && record.needs("b") && !record.needs("c"));
+    }
+
+    #[test]
+    fn a_release_deployed_again_does_not_become_its_own_previous() {
+        let mut record = Record::default();
+        record.activate("a", "1.0.0", "t1");
+        record.activate("a", "1.0.0", "t2");
+        assert_eq!((record.active.as_deref(), record.previous.as_deref()), (Some("a"), None));
+    }
+
+    #[test]
+    fn only_the_last_twenty_are_remembered() {
+        let mut record = Record::default();
+        for n in 0..50 {
+            record.note(&n.to_string(), "1.0.0", State::Rejected, "t", None);
+        }
+        assert_eq!((record.releases.len(), record.releases[0].digest.as_str()), (20, "30"));
+    }
+}

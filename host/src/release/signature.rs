@@ -1,0 +1,100 @@
+//! Who made a component: an Ed25519 signature of its bytes, checked before anything looks into them. Knows keys only as the operator
+//! has written them down.
+
+use std::fmt;
+
+use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+
+/// `[signature]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Ed25519 public keys, 32 bytes as base64. Where there are any, every component must be signed by one of them: `FILE.sig` beside a
+    /// file, or the header `x-hubbub-signature` of an upload. Default: none, and nobody's signature is asked for.
+    pub keys: Vec<String>,
+}
+
+/// Why a component is not believed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SignatureError {
+    #[error("it is not signed, and signature.keys asks for a signature")]
+    Missing,
+    #[error("the signature is not 64 bytes as base64")]
+    Malformed,
+    #[error("none of signature.keys has made the signature")]
+    Unknown,
+    #[error("signature.keys: {0:?} is not 32 bytes as base64")]
+    Key(String),
+    #[error("the signing key is not an Ed25519 key in PKCS#8: {0}")]
+    SigningKey(String),
+}
+
+/// Whom the operator believes.
+#[derive(Clone)]
+pub struct Signers(Vec<Vec<u8>>);
+
+impl fmt::Debug for Signers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} signers", self.0.len())
+    }
+}
+
+impl Signers {
+    pub fn load(config: &Config) -> Result<Self, SignatureError> {
+        let read = |text: &String| {
+            let bytes = STANDARD.decode(text.trim()).ok().filter(|bytes| bytes.len() == 32);
+            bytes.ok_or_else(|| SignatureError::Key(text.clone()))
+        };
+        config.keys.iter().map(read).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Checks a component's signature, where any is asked for.
+    pub fn check(&self, component: &[u8], signature: Option<&str>) -> Result<(), SignatureError> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        let signature = signature.ok_or(SignatureError::Missing)?;
+        let signature = STANDARD.decode(signature.trim()).map_err(|_| SignatureError::Malformed)?;
+        if signature.len() != 64 {
+            return Err(SignatureError::Malformed);
+        }
+        let made = |key: &Vec<u8>| UnparsedPublicKey::new(&ED25519, key).verify(component, &signature).is_ok();
+        self.0.iter().any(made).then_some(()).ok_or(SignatureError::Unknown)
+    }
+}
+
+/// Signs a component with a private key in PKCS#8 (PEM, as `openssl genpkey -algorithm ed25519` writes it): the signature and the
+/// public key, as base64.
+pub fn sign(pem: &str, component: &[u8]) -> Result<(String, String), SignatureError> {
+    let body: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
+    let der = STANDARD.decode(body.trim()).map_err(|e| SignatureError::SigningKey(e.to_string()))?;
+    let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&der).map_err(|e| SignatureError::SigningKey(e.to_string()))?;
+    Ok((STANDARD.encode(pair.sign(component)), STANDARD.encode(pair.public_key())))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const PEM: &str = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g\n-----END PRIVATE KEY-----\n";
+
+    #[test]
+    fn only_a_known_key_is_believed() {
+        let (signature, key) = sign(PEM, b"component").unwrap();
+        let signers = Signers::load(&Config { keys: vec![key] }).unwrap();
+        assert_eq!(signers.check(b"component", Some(&signature)), Ok(()));
+        assert_eq!(signers.check(b"another", Some(&signature)), Err(SignatureError::Unknown));
+        assert_eq!(signers.check(b"component", None), Err(SignatureError::Missing));
+        assert_eq!(signers.check(b"component", Some("AAAA")), Err(SignatureError::Malformed));
+    }
+
+    #[test]
+    fn without_keys_nothing_is_asked_for() {
+        assert_eq!(Signers::load(&Config::default()).unwrap().check(b"x", None), Ok(()));
+        assert!(Signers::load(&Config { keys: vec!["short".into()] }).is_err());
+    }
+}

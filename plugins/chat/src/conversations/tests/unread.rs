@@ -1,0 +1,139 @@
+//! The badge: exact, whatever is read when, twice, or on which device.
+
+use serde_json::{Value, json};
+
+use super::{Chat, Client, Harness, NOT_AUTHORIZED, connect, enter, of_two, post};
+
+fn count(unread: u64) -> Value {
+    json!({ "conversation_id": "c1", "unread_count": unread })
+}
+
+fn read(ids: &[&str]) -> Value {
+    json!({ "conversation_id": "c1", "message_ids": ids })
+}
+
+fn counts(client: &Client<Chat>) -> Vec<u64> {
+    client.received("unread_count").iter().filter_map(|count| count["unread_count"].as_u64()).collect()
+}
+
+/// Two who listen, and so many messages of the second's.
+fn with_messages(messages: usize) -> (Harness<Chat>, Client<Chat>, Client<Chat>) {
+    let app = of_two();
+    let (ana, ben) = (enter(&app, "ana"), enter(&app, "ben"));
+    (1..=messages).for_each(|number| post(&app, &format!("m{number}"), "ben"));
+    ana.forget();
+    ben.forget();
+    (app, ana, ben)
+}
+
+#[test]
+fn a_message_counts_for_every_member_but_the_author() {
+    let app = of_two();
+    let (ana, phone, ben) = (connect(&app, "ana"), connect(&app, "ana"), connect(&app, "ben"));
+    post(&app, "m1", "ben");
+    post(&app, "m2", "ben");
+    post(&app, "m3", "ana");
+    assert_eq!((counts(&ana), counts(&phone), counts(&ben)), (vec![1, 2], vec![1, 2], vec![1]));
+}
+
+#[test]
+fn reading_tells_the_room_and_the_readers_devices() {
+    let (app, ana, ben) = with_messages(3);
+    let phone = connect(&app, "ana");
+    ana.emit("mark_read", read(&["m1", "m3"])).expect_ok();
+    ana.expect("message_read", read(&["m1", "m3"]));
+    ben.expect("message_read", read(&["m1", "m3"]));
+    for client in [&ana, &phone] {
+        client.expect("unread_count", count(1));
+        client.expect_nothing();
+    }
+    ben.expect_nothing();
+}
+
+#[test]
+fn what_is_read_twice_counts_once() {
+    let (app, ana, _) = with_messages(3);
+    ana.emit("mark_read", read(&["m2", "m2", "unknown"])).expect_ok();
+    ana.emit("mark_read", read(&["m2"])).expect_ok();
+    app.publish("message.read", json!({ "conversation_id": "c1", "message_ids": ["m2", "m1"], "user_id": "ana" }));
+    assert_eq!(counts(&ana), [2, 1]);
+    post(&app, "m3", "ben");
+    assert_eq!(counts(&ana), [] as [u64; 0], "published again, it is no other message");
+    post(&app, "m4", "ben");
+    assert_eq!(counts(&ana), [2]);
+}
+
+#[test]
+fn own_messages_are_read_already() {
+    let (app, ana, ben) = with_messages(2);
+    ben.emit("mark_read", read(&["m1", "m2"])).expect_ok();
+    assert_eq!(counts(&ben), [] as [u64; 0]);
+    post(&app, "m3", "ana");
+    assert_eq!(counts(&ana), [] as [u64; 0]);
+    ana.emit("mark_read", read(&["m1", "m2", "m3"])).expect_ok();
+    assert_eq!((counts(&ana), counts(&ben)), (vec![0], vec![1]));
+}
+
+#[test]
+fn who_joins_later_has_nothing_unread_of_before() {
+    let (app, _, ben) = with_messages(3);
+    let dora = connect(&app, "dora");
+    app.publish("conversation.updated", json!({ "id": "c1", "members": ["ana", "ben", "dora"] }));
+    post(&app, "m4", "ben");
+    assert_eq!(counts(&dora), [1]);
+    // Taken off and let in again, the same.
+    app.publish("conversation.updated", json!({ "id": "c1", "members": ["ana", "ben"] }));
+    app.publish("conversation.updated", json!({ "id": "c1", "members": ["ana", "ben", "dora"] }));
+    post(&app, "m5", "ana");
+    assert_eq!((counts(&dora), counts(&ben)), (vec![1], vec![1]));
+}
+
+#[test]
+fn a_message_that_overtakes_its_conversation_counts() {
+    let app = Harness::<Chat>::new();
+    let ana = connect(&app, "ana");
+    post(&app, "m1", "ben");
+    ana.expect_nothing();
+    app.publish("conversation.created", json!({ "id": "c1", "members": ["ana", "ben"] }));
+    post(&app, "m2", "ben");
+    assert_eq!(counts(&ana), [2]);
+}
+
+#[test]
+fn ids_go_out_as_the_backend_and_the_client_write_them() {
+    let app = Harness::<Chat>::new();
+    app.publish("conversation.created", json!({ "id": 1, "members": [5, 6] }));
+    let ana = connect(&app, "5");
+    ana.emit("join_conversation", json!({ "conversation_id": 1 })).expect_ok();
+    app.publish("message.created", json!({ "id": 9, "conversation_id": 1, "user_id": 6 }));
+    ana.expect("unread_count", json!({ "conversation_id": 1, "unread_count": 1 }));
+    app.publish("message.read", json!({ "conversation_id": 1, "message_ids": [9], "user_id": 5 }));
+    ana.expect("message_read", json!({ "conversation_id": 1, "message_ids": [9] }));
+    ana.expect("unread_count", json!({ "conversation_id": 1, "unread_count": 0 }));
+    ana.emit("mark_read", json!({ "conversation_id": {}, "message_ids": [] }))
+        .expect_refusal("invalid", "conversation_id: must be an id of 1 to 128 bytes");
+}
+
+#[test]
+fn nobody_reads_for_a_conversation_of_others() {
+    let (app, ana, ben) = with_messages(1);
+    connect(&app, "eve").emit("mark_read", read(&["m1"])).expect_refusal(NOT_AUTHORIZED.0, NOT_AUTHORIZED.1);
+    app.publish("message.read", json!({ "conversation_id": "unknown", "message_ids": ["m1"], "user_id": "ana" }));
+    let many = ana.emit("mark_read", read(&["m1"; 1001]));
+    many.expect_refusal("invalid", "message_ids: more than 1000");
+    ana.expect_nothing();
+    ben.expect_nothing();
+}
+
+#[test]
+fn the_last_thousand_messages_are_remembered_and_no_more() {
+    let (app, ana, _) = with_messages(1003);
+    assert_eq!((app.keys("teams//c1/message/").len(), app.keys("teams//c1/slot/").len()), (1000, 1000));
+    ana.emit("mark_read", read(&["m1", "m2", "m1003"])).expect_ok();
+    assert_eq!(counts(&ana), [999]);
+    let all: Vec<String> = (4..=1003).map(|number| format!("m{number}")).collect();
+    ana.emit("mark_read", json!({ "conversation_id": "c1", "message_ids": all })).expect_ok();
+    assert_eq!(counts(&ana), [0]);
+    app.publish("conversation.deleted", json!({ "id": "c1" }));
+    assert!(app.keys("teams/").is_empty(), "{:?}", app.keys("teams/"));
+}

@@ -1,0 +1,133 @@
+//! How many messages of a conversation a member has not read, for the badge. A message's number and what the member has read
+//! tell: never a write for each member, and exact however often a message is said to be read.
+
+use std::collections::BTreeMap;
+
+use hubbub_sdk::{Result, bus, emitter::Emits, payload::Id, store};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    NAMESPACE,
+    as_written::AsWritten,
+    members::{Member, Stored},
+    messages::{REMEMBERED, remembered, total},
+    place::Place,
+};
+
+/// How many members' counts one call tells, each of which may be another. The others follow in messages.
+const TOLD: usize = 200;
+
+pub(crate) const UNREAD: Emits<Count> = Emits::new(NAMESPACE, "unread_count");
+
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct Count {
+    conversation_id: AsWritten,
+    /// At most 1000: an older message counts as read.
+    unread_count: u64,
+}
+
+/// `conversation.unread`: the plugin's own message to itself.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Unread {
+    place: Place,
+    users: Vec<Id>,
+}
+
+/// The numbers of the messages that a member has read or written, as ranges, both ends included, in order and apart. Only the
+/// remembered ones matter, so there are at most half as many ranges.
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Marks(Vec<(u64, u64)>);
+
+impl Marks {
+    fn of(place: &Place, user: &str) -> Result<Self> {
+        Ok(store::get(&marks_key(place, user))?.unwrap_or_default())
+    }
+
+    /// Forgets what is at or below the floor, where everything counts as read.
+    fn put(&mut self, place: &Place, user: &str, floor: u64) -> Result<()> {
+        self.0.retain(|(_, end)| *end > floor);
+        Ok(store::put(&marks_key(place, user), self)?)
+    }
+
+    fn insert(&mut self, number: u64) {
+        let at = self.0.partition_point(|(_, end)| end + 1 < number);
+        // Those that the number lies in or beside: none, one, or the two that it joins.
+        let beside = self.0[at..].iter().take_while(|(start, _)| *start <= number + 1).count();
+        let joined =
+            self.0.drain(at..at + beside).fold((number, number), |(low, high), (start, end)| (low.min(start), high.max(end)));
+        self.0.insert(at, joined);
+    }
+
+    fn unread(&self, floor: u64, total: u64) -> u64 {
+        let read = self.0.iter().map(|(start, end)| end.saturating_sub(floor.max(start - 1))).sum();
+        total.saturating_sub(floor).saturating_sub(read)
+    }
+}
+
+pub(super) fn marks_key(place: &Place, user: &str) -> String {
+    place.key_of("read", user)
+}
+
+/// Up to where everything counts as read.
+fn floor(member: &Member, total: u64) -> u64 {
+    member.1.max(total.saturating_sub(REMEMBERED))
+}
+
+/// One more for every member but the author, who has read it by writing it.
+pub(super) fn grow(place: &Place, stored: &Stored, author: Option<&Id>, number: u64) -> Result<()> {
+    if let Some(author) = author.and_then(|author| stored.member(author)) {
+        let mut marks = Marks::of(place, &author.0)?;
+        marks.insert(number);
+        marks.put(place, &author.0, floor(author, number))?;
+    }
+    let others: Vec<&Member> = stored.listed().iter().filter(|member| Some(&member.0) != author).collect();
+    let (now, later) = others.split_at(others.len().min(TOLD));
+    tell(place, stored, now)?;
+    for members in later.chunks(TOLD) {
+        let users = members.iter().map(|member| member.0.clone()).collect();
+        bus::publish_keyed("conversation.unread", place.id(), &Unread { place: place.clone(), users })?;
+    }
+    Ok(())
+}
+
+/// Tells the counts as they are now.
+pub(crate) fn told(Unread { place, users }: &Unread) -> Result<()> {
+    let Some(stored) = place.stored()? else { return Ok(()) };
+    let members: Vec<&Member> = users.iter().take(TOLD).filter_map(|user| stored.member(user)).collect();
+    tell(place, &stored, &members)
+}
+
+/// One emit for all whose counts are the same.
+fn tell(place: &Place, stored: &Stored, members: &[&Member]) -> Result<()> {
+    let total = total(place)?;
+    let mut counts: BTreeMap<u64, Vec<&Id>> = BTreeMap::new();
+    for member in members {
+        let unread = Marks::of(place, &member.0)?.unread(floor(member, total), total);
+        counts.entry(unread).or_default().push(&member.0);
+    }
+    for (unread_count, users) in counts {
+        place.to_users(UNREAD, &users, &Count { conversation_id: stored.id.clone(), unread_count })?;
+    }
+    Ok(())
+}
+
+/// What the reader has not read already counts. Only a change is told.
+pub(super) fn read<'a>(place: &Place, stored: &Stored, reader: &str, messages: impl Iterator<Item = &'a Id>) -> Result<()> {
+    let Some(reader) = stored.member(reader) else { return Ok(()) };
+    let total = total(place)?;
+    let floor = floor(reader, total);
+    let mut marks = Marks::of(place, &reader.0)?;
+    let before = marks.unread(floor, total);
+    for message in messages {
+        if let Some(known) = remembered(place, message)? {
+            marks.insert(known.number);
+        }
+    }
+    let unread_count = marks.unread(floor, total);
+    if unread_count == before {
+        return Ok(());
+    }
+    marks.put(place, &reader.0, floor)?;
+    place.to_users(UNREAD, &[&reader.0], &Count { conversation_id: stored.id.clone(), unread_count })
+}

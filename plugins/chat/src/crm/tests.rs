@@ -1,0 +1,251 @@
+//! Every row of a CRM's conversations: what a company's users see when it works, each refusal's sentence, and that another
+//! company with the same ids sees none of it.
+
+use hubbub_sdk::harness::{Client, Harness, Identity, user, visitor};
+use serde_json::{Value, json};
+
+use crate::Chat;
+
+fn of(company: &str, id: &str) -> Identity {
+    user(id).claim("userId", id).claim("companyId", company)
+}
+
+fn connect(app: &Harness<Chat>, company: &str, id: &str) -> Client<Chat> {
+    app.connect("/conversations", of(company, id).email(&format!("{id}@{company}.example")))
+}
+
+fn enter(app: &Harness<Chat>, company: &str, id: &str) -> Client<Chat> {
+    let client = connect(app, company, id);
+    client.emit("join:conversation", json!("c1")).expect_ok();
+    client
+}
+
+/// Two companies, each with a conversation `c1`.
+fn companies() -> Harness<Chat> {
+    let app = Harness::<Chat>::new();
+    for company in ["acme", "bolt"] {
+        app.publish("conversation.upserted", json!({ "companyId": company, "conversationId": "c1" }));
+    }
+    app
+}
+
+/// Two users of `acme`, and one of `bolt` with the same id as the first, all in `c1` of their company.
+fn three() -> (Harness<Chat>, Client<Chat>, Client<Chat>, Client<Chat>) {
+    let app = companies();
+    let (ana, ben, spy) = (enter(&app, "acme", "ana"), enter(&app, "acme", "ben"), enter(&app, "bolt", "ana"));
+    (app, ana, ben, spy)
+}
+
+fn send(client: &Client<Chat>, content: &str) -> Value {
+    let ack = client.emit("message:send", json!({ "conversationId": "c1", "content": content })).ack();
+    client.expect("message:sent", ack.clone());
+    ack["id"].clone()
+}
+
+#[test]
+fn the_door_wants_a_user_and_a_company() {
+    let app = Harness::<Chat>::new();
+    let refused = |who: Identity| app.try_connect("/conversations", who).err();
+    assert_eq!(refused(visitor()).as_deref(), Some("Authentication required"));
+    assert_eq!(refused(user("ana").claim("companyId", "acme")).as_deref(), Some("Invalid or expired token"));
+    assert_eq!(refused(user("ana").claim("userId", "ana")).as_deref(), Some("Invalid or expired token"));
+}
+
+#[test]
+fn who_connects_joins_the_company_and_the_own_room() {
+    let app = Harness::<Chat>::new();
+    assert_eq!(connect(&app, "acme", "ana").rooms(), ["company:acme", "member:acme/ana"]);
+}
+
+#[test]
+fn a_conversation_must_be_the_companys() {
+    let app = companies();
+    app.publish("conversation.upserted", json!({ "companyId": "bolt", "conversationId": "c2" }));
+    let ana = connect(&app, "acme", "ana");
+    for conversation in [json!("c2"), json!({ "conversationId": "c2" }), json!("unknown")] {
+        ana.emit("join:conversation", conversation).expect_refusal("not_found", "Conversation not found");
+    }
+    let sent = ana.emit("message:send", json!({ "conversationId": "c2", "content": "hi" }));
+    sent.expect_refusal("not_found", "Conversation not found");
+    ana.emit("join:conversation", json!({ "conversationId": "c1" })).expect_ok();
+    assert_eq!(ana.rooms(), ["company:acme", "conversation:acme/c1", "member:acme/ana"]);
+    ana.emit("leave:conversation", json!("c1")).expect_ok();
+    assert_eq!(ana.rooms(), ["company:acme", "member:acme/ana"]);
+}
+
+#[test]
+fn companies_whose_names_run_together_are_still_two() {
+    let app = Harness::<Chat>::new();
+    app.publish("conversation.upserted", json!({ "companyId": "a", "conversationId": "b/c" }));
+    let ana = connect(&app, "a/b", "ana");
+    ana.emit("join:conversation", json!("c")).expect_refusal("not_found", "Conversation not found");
+    assert_ne!(super::room_of_conversation("a", "b/c"), super::room_of_conversation("a/b", "c"));
+}
+
+#[test]
+fn a_message_is_stored_and_reaches_the_room_the_sender_too() {
+    let (app, ana, ben, spy) = three();
+    let id = send(&ana, "Hi");
+    let message = json!({
+        "id": id, "content": "Hi", "fromUserId": "ana", "timestamp": "2025-01-01T00:00:00.000Z", "conversationId": "c1",
+    });
+    for client in [&ana, &ben] {
+        client.expect("message:new", message.clone());
+        client.expect_nothing();
+    }
+    spy.expect_nothing();
+    assert_eq!(app.keys("crm/acme/messages/").len(), 1);
+    let sent = json!({ "companyId": "acme", "conversationId": "c1", "messageId": id, "userId": "ana" });
+    assert_eq!(app.published("message.sent"), [sent]);
+}
+
+#[test]
+fn who_sends_need_not_have_joined() {
+    let (app, ana, ..) = three();
+    let carl = connect(&app, "acme", "carl");
+    send(&carl, "Hi");
+    assert_eq!(ana.expect_any("message:new")["fromUserId"], "carl");
+    carl.expect_nothing();
+}
+
+#[test]
+fn a_message_says_something_and_has_an_end() {
+    let (_, ana, ben, _) = three();
+    for content in [json!(" "), json!("x".repeat(10_001))] {
+        let sent = ana.emit("message:send", json!({ "conversationId": "c1", "content": content }));
+        sent.expect_refusal("invalid", "Invalid message");
+    }
+    let sent = ana.emit("message:send", json!({ "conversationId": "c1" }));
+    sent.expect_refusal("invalid", "content: missing");
+    ben.expect_nothing();
+}
+
+#[test]
+fn storage_that_is_away_fails_to_send() {
+    let (app, ana, ben, _) = three();
+    app.storage_answers(false);
+    let sent = ana.emit("message:send", json!({ "conversationId": "c1", "content": "Hi" }));
+    sent.expect_refusal("unavailable", "Failed to send message");
+    ben.expect_nothing();
+}
+
+#[test]
+fn own_messages_are_edited_and_deleted() {
+    let (app, ana, ben, spy) = three();
+    let id = send(&ana, "Hi");
+    ben.forget();
+    ana.emit("message:edit", json!({ "messageId": id, "content": "Hello" })).expect_ok();
+    ben.expect("message:updated", json!({ "id": id, "content": "Hello", "updatedAt": "2025-01-01T00:00:00.000Z" }));
+    ana.emit("message:delete", json!({ "messageId": id })).expect_ok();
+    ben.expect("message:deleted", json!({ "id": id }));
+    ana.emit("message:delete", json!({ "messageId": id })).expect_refusal("not_found", "Message not found");
+    ben.expect_nothing();
+    spy.expect_nothing();
+    assert!(app.keys("crm/acme/messages/").is_empty());
+}
+
+#[test]
+fn others_messages_are_not_touched() {
+    let (app, ana, ben, spy) = three();
+    let id = send(&ana, "Hi");
+    let inbound = app.publish_received("ben");
+    ben.forget();
+    for id in [&id, &inbound] {
+        ben.emit("message:edit", json!({ "messageId": id, "content": "x" })).expect_refusal("forbidden", "Not authorized");
+        ben.emit("message:delete", json!({ "messageId": id })).expect_refusal("forbidden", "Not authorized");
+    }
+    spy.emit("message:edit", json!({ "messageId": id, "content": "x" })).expect_refusal("not_found", "Message not found");
+    spy.emit("message:delete", json!({ "messageId": id })).expect_refusal("not_found", "Message not found");
+    ben.expect_nothing();
+}
+
+trait Backend {
+    /// An inbound message of a contact; its id.
+    fn publish_received(&self, from: &str) -> Value;
+}
+
+impl Backend for Harness<Chat> {
+    fn publish_received(&self, from: &str) -> Value {
+        let watching = enter(self, "acme", "watching");
+        let received = json!({ "companyId": "acme", "conversationId": "c1", "from": from, "content": "Help", "channel": "sms" });
+        self.publish("message.received", received);
+        let message = watching.expect_any("message:new");
+        let expected = json!({
+            "id": message["id"], "content": "Help", "fromUserId": from, "timestamp": "2025-01-01T00:00:00.000Z",
+            "conversationId": "c1",
+        });
+        assert_eq!(message, expected);
+        message["id"].clone()
+    }
+}
+
+#[test]
+fn an_inbound_message_is_stored_and_reaches_the_room() {
+    let (app, ana, _, spy) = three();
+    let id = app.publish_received("+55 11");
+    assert_eq!(ana.expect_any("message:new")["id"], id);
+    spy.expect_nothing();
+    assert_eq!(app.keys("crm/acme/messages/").len(), 1);
+    assert!(app.published("message.sent").is_empty());
+}
+
+#[test]
+fn an_inbound_message_makes_its_conversation_known() {
+    let app = Harness::<Chat>::new();
+    app.publish_for("acme", "message.received", json!({ "conversationId": 9, "from": 5, "content": "Help" }));
+    connect(&app, "acme", "ana").emit("join:conversation", json!("9")).expect_ok();
+    let spy = connect(&app, "bolt", "ana");
+    spy.emit("join:conversation", json!("9")).expect_refusal("not_found", "Conversation not found");
+}
+
+#[test]
+fn typing_reaches_the_room_the_sender_too_with_the_email() {
+    let (app, ana, ben, spy) = three();
+    app.storage_answers(false);
+    ana.emit("conversation:typing", json!("c1")).expect_ok();
+    for client in [&ana, &ben] {
+        client.expect("conversation:typing", json!({ "userId": "ana", "userName": "ana@acme.example" }));
+        client.expect_nothing();
+    }
+    spy.expect_nothing();
+    let carl = connect(&app, "acme", "carl");
+    carl.emit("conversation:typing", json!("c1")).expect_refusal("not_found", "Conversation not found");
+}
+
+#[test]
+fn an_update_reaches_the_company_as_published() {
+    let (app, ana, _, spy) = three();
+    let update = json!({ "companyId": "acme", "conversationId": "c1", "status": "open", "tags": [1, null] });
+    app.publish("conversation.upserted", update.clone());
+    ana.expect("conversation:updated", update);
+    spy.expect_nothing();
+    assert!(app.try_publish("conversation.upserted", json!({ "conversationId": "c1" })).is_err());
+}
+
+#[test]
+fn any_event_reaches_the_company_the_conversation_or_the_user() {
+    let (app, ana, ben, spy) = three();
+    let outside = connect(&app, "acme", "carl");
+    let event = |name: &str, to: Value| json!({ "companyId": "acme", "event": name, "to": to, "data": { "n": [1] } });
+    app.publish("crm.event", event("campaign:started", json!({ "company": true })));
+    app.publish("crm.event", event("contact:tagged", json!({ "conversation": "c1" })));
+    app.publish("crm.event", event("lead:assigned", json!({ "user": "ana" })));
+    ana.expect("lead:assigned", json!({ "n": [1] }));
+    for client in [&ana, &ben] {
+        client.expect("contact:tagged", json!({ "n": [1] }));
+    }
+    for client in [&ana, &ben, &outside] {
+        client.expect("campaign:started", json!({ "n": [1] }));
+        client.expect_nothing();
+    }
+    spy.expect_nothing();
+}
+
+#[test]
+fn an_event_that_cannot_be_sent_is_a_failure() {
+    let app = companies();
+    for (event, to) in [("connect", json!({ "company": true })), ("x", json!({ "company": false })), ("x", json!({}))] {
+        let message = json!({ "companyId": "acme", "event": event, "to": to, "data": {} });
+        assert!(app.try_publish("crm.event", message).is_err());
+    }
+}

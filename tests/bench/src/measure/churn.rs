@@ -1,0 +1,82 @@
+//! Attendants who come, go away and come back: each change of one is told to all. It must never count what nobody was told.
+
+use anyhow::{Result, ensure};
+
+use super::{Bench, Figure, Latency, Meter, Sample, Unit};
+use crate::client::{Door, Packet, STEP_LIMIT, Swarm};
+use crate::clock::{MILLI, Pace, now};
+use crate::token;
+
+const ATTENDANTS: usize = 100;
+const PER_SECOND: f64 = 200.0;
+
+pub(super) static FIGURES: [Figure; 3] = [
+    Figure { id: "churn_cpu", title: "CPU a change of presence, 100 told", unit: Unit::Micros },
+    Figure { id: "churn_p99", title: "told p99", unit: Unit::Micros },
+    Figure { id: "churn_lost", title: "changes that somebody was not told", unit: Unit::Faults },
+];
+
+pub(super) fn run(bench: &Bench<'_>) -> Result<Vec<Sample>> {
+    let mut swarm = bench.swarm()?;
+    let door = |index| Ok(Door { namespace: "/hub", token: token::sign_as(index, "ATTENDANT", "bench")? });
+    swarm.open(bench.child.addr, (0..ATTENDANTS).map(door).collect::<Result<Vec<_>>>()?, None)?;
+    swarm.settle(500 * MILLI)?;
+    let mut online = vec![true; ATTENDANTS];
+    changes(&mut swarm, bench.scale.warm, &mut online)?;
+    let meter = Meter::start(bench.child)?;
+    let (made, lost, latency) = changes(&mut swarm, bench.scale.steady, &mut online)?;
+    let values = [meter.micros_each(made)?, latency.micros(0.99), lost as f64];
+    Ok(FIGURES.iter().zip(values).collect())
+}
+
+/// Every attendant in turn goes away or comes back, for `ns`; how many changes there were, and how many tellings are missing.
+fn changes(swarm: &mut Swarm, ns: u64, online: &mut [bool]) -> Result<(u64, u64, Latency)> {
+    let (mut made, mut told, mut latency) = (0u64, 0u64, Latency::new()?);
+    let mut changed = vec![0u64; ATTENDANTS];
+    let start = now();
+    let mut pace = Pace::per_second(PER_SECOND, start);
+    let mut quiet = 0;
+    while now() < start + ns || (told < made * ATTENDANTS as u64 && quiet < STEP_LIMIT / (20 * MILLI)) {
+        ensure!(now() < start + ns + 2 * STEP_LIMIT, "the changes do not end");
+        while now() < start + ns && pace.due(now()) {
+            let index = made as usize % ATTENDANTS;
+            let event: &[u8] = if online[index] { br#"["presence:away"]"# } else { br#"["presence:online"]"# };
+            online[index] = !online[index];
+            changed[index] = now();
+            swarm.client(index)?.emit(None, |out| out.extend_from_slice(event))?;
+            made += 1;
+        }
+        quiet = if now() < start + ns { 0 } else { quiet + 1 };
+        let until = if now() < start + ns { pace.next() } else { now() + 20 * MILLI };
+        swarm.turn(until, |_, packet| {
+            if let Packet::Event(event) = packet
+                && event.starts_with(br#"["attendant:"#)
+            {
+                told += 1;
+                if let Some(index) = user(event) {
+                    latency.record(now() - changed[index]);
+                }
+            }
+            Ok(())
+        })?;
+    }
+    Ok((made, (made * ATTENDANTS as u64).abs_diff(told), latency))
+}
+
+/// The attendant that an event speaks of.
+fn user(event: &[u8]) -> Option<usize> {
+    let text = std::str::from_utf8(event).ok()?;
+    let id = text.split_once(r#""userId":""#)?.1.split_once('"')?.0;
+    id.strip_prefix(token::USER)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_names_its_attendant() {
+        let event = format!(r#"["attendant:away",{{"userId":"{}","status":"away"}}]"#, token::user(42));
+        assert_eq!(user(event.as_bytes()), Some(42));
+    }
+}
