@@ -12,7 +12,7 @@ use crate::scene::{is_time, keys, user};
 
 /// The plugins that videos need, and those they share `/` with.
 fn server() -> Builder {
-    Server::dev().only(&["analytics", "chat", "lessons", "notifications", "video"])
+    Server::dev()
 }
 
 /// The shortest time between two counts, or two views, of one video.
