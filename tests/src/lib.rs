@@ -23,6 +23,7 @@ pub mod polling;
 pub mod process;
 pub mod server;
 pub mod stock;
+pub mod store;
 pub mod token;
 pub mod wait;
 

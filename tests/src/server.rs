@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::client::{Auth, Client, ConnectFailure};
 use crate::metrics::Metrics;
+use crate::store::Store;
 use crate::{fixture, gate, wait};
 
 /// The API key and the admin token of `hubbub dev`.
@@ -171,6 +172,11 @@ impl Server {
         let answer = self.http.get(self.admin_url("/metrics")).send().await.expect("the admin port answers");
         assert_eq!(answer.status(), 200, "/metrics");
         Metrics::parse(&answer.text().await.expect("a body of text"))
+    }
+
+    /// What plugins have stored, for what no event shows.
+    pub fn store(&self) -> Store {
+        Store::open(&self.scratch.data())
     }
 
     /// Memory of the process that is in RAM, in bytes.
@@ -346,7 +352,7 @@ impl Builder {
             .args(&self.args)
             .args(["--listen", &public.to_string(), "--admin", &admin.to_string()])
             .arg("--data")
-            .arg(scratch.0.join("data"))
+            .arg(scratch.data())
             // What one test's server has compiled is compiled for all.
             .env("HUBBUB_SANDBOX__CACHE", crate::checkout_dir().join("target/cache"))
             .envs(&self.env)
@@ -378,6 +384,10 @@ impl Scratch {
 
     fn log(&self) -> PathBuf {
         self.0.join("log")
+    }
+
+    fn data(&self) -> PathBuf {
+        self.0.join("data")
     }
 }
 

@@ -9,7 +9,9 @@
 
 mod scene;
 
+mod lms;
 mod lms_chat;
+mod video;
 mod video_chat;
 
 mod doors;

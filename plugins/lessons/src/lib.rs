@@ -5,7 +5,7 @@ mod announcements;
 mod enrolments;
 mod progress;
 
-use hubbub_sdk::{Caller, Message, Result, plugin};
+use hubbub_sdk::{Caller, Message, Result, Timer, plugin};
 use serde::Deserialize;
 
 /// The operator's settings, `[plugins.lessons.config]`.
@@ -65,8 +65,8 @@ impl Lessons {
     }
 
     #[on_timer("progress:{lesson}")]
-    fn save_progress(&self, report: progress::Report) -> Result<()> {
-        progress::window_ended(report, self.window)
+    fn save_progress(&self, timer: &Timer, report: progress::Report) -> Result<()> {
+        progress::window_ended(timer.due, report, self.window)
     }
 
     #[on_message("course.enrolled")]

@@ -99,13 +99,14 @@ pub(crate) fn report(user: &User, watched: Watched, window: Window) -> Result<Pr
     Ok(Progress { lesson_id: report.lesson_id, progress, saved })
 }
 
-/// The end of a window. Another node may have written meanwhile: what is newer stays, and what is not waits again.
-pub(crate) fn window_ended(report: Report, window: Window) -> Result<()> {
+/// The end of a window. Another node may have written meanwhile: what is newer stays, and what is not waits again. A timer that
+/// comes early comes because the server stops, and what would wait now would be lost.
+pub(crate) fn window_ended(due: u64, report: Report, window: Window) -> Result<()> {
     let last = last(&report)?;
-    if last.as_ref().is_none_or(|last| report.position.is_news_after(&last.position)) {
-        save_or_wait(&report, last, window)?;
+    if last.as_ref().is_some_and(|last| !report.position.is_news_after(&last.position)) {
+        return Ok(());
     }
-    Ok(())
+    if clock::now() < due { save(&report) } else { save_or_wait(&report, last, window).map(drop) }
 }
 
 /// Whether it was saved. The last write was read, so of two reports at once one is saved and the other runs again, and waits.
@@ -117,8 +118,12 @@ fn save_or_wait(report: &Report, last: Option<Saved>, window: Window) -> Result<
     }
     // What still waits is older.
     timers::cancel(&timer(report))?;
-    store::put(&stored(report), &Saved { position: report.position, saved_at: clock::now() })?;
+    save(report)?;
     Ok(true)
+}
+
+fn save(report: &Report) -> Result<()> {
+    Ok(store::put(&stored(report), &Saved { position: report.position, saved_at: clock::now() })?)
 }
 
 fn per_cent(watched: f64, total: f64) -> Result<u8> {

@@ -102,6 +102,29 @@ fn what_waits_is_saved_though_the_user_has_gone() {
 }
 
 #[test]
+fn what_waits_is_saved_at_once_where_the_server_stops() {
+    let app = Harness::<Lessons>::new();
+    let ana = app.connect("/", user("ana"));
+    let _ = report(&ana, 1);
+    app.advance(second(1));
+    let waiting = |progress, reported_at| super::Report {
+        user_id: "ana".to_owned(),
+        lesson_id: serde_json::from_value(json!("l1")).unwrap(),
+        position: super::Position { watched_duration: 2.0, total_duration: 100.0, progress, reported_at },
+    };
+    let (now, window) = (app.now(), super::Window::of_seconds(30).unwrap());
+    let saved_by_a_timer = |due, report| {
+        app.inside(|| {
+            super::window_ended(due, report, window).unwrap();
+            hubbub_sdk::store::get::<Value>(KEY).unwrap().unwrap()["progress"].clone()
+        })
+    };
+    assert_eq!(saved_by_a_timer(now + 29_000, waiting(2, now)), 2, "early: a stop");
+    assert_eq!(saved_by_a_timer(now + 29_000, waiting(2, now - 2000)), 1, "early, but another node knows better");
+    assert_eq!(saved_by_a_timer(now, waiting(2, now)), 1, "in time, but another node has opened a new window");
+}
+
+#[test]
 fn a_timer_that_comes_late_or_twice_undoes_no_newer_report() {
     let app = Harness::<Lessons>::new();
     let stored = super::Position { watched_duration: 50.0, total_duration: 100.0, progress: 50, reported_at: app.now() };
