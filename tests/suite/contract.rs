@@ -51,7 +51,7 @@ async fn the_official_parser_finds_nothing_wrong_with_the_document() {
 
 #[tokio::test]
 async fn the_document_and_the_page_follow_what_is_live() {
-    let server = Server::dev().start().await;
+    let server = Server::dev().only(&["chat"]).start().await;
     let before = document(&server).await;
     assert!(before["channels"]["Course"].is_null() && !page(&server).await.contains("/course/{id}"));
     assert_eq!(before, document(&server).await, "the same while nothing changes");

@@ -216,15 +216,19 @@ impl Bus {
             failures += u32::from(!matches!(error, CallError::Unavailable(_)));
             let mut others_pass = slot.passed.load(Ordering::Relaxed) > passed_before;
             if failures >= self.config.max_failures && !others_pass {
-                // Whether the message is bad or the plugin, the next message shows.
-                if let Some(other) = lane.try_next() {
+                // Whether the message is bad or the plugin, one of those behind it shows.
+                let mut failed = Vec::new();
+                while !others_pass
+                    && failed.len() < self.config.together
+                    && let Some(other) = lane.try_next()
+                {
                     others_pass = self.attempt(slot, &other).await.is_ok();
-                    if others_pass {
-                        self.done(reader, &other);
-                    } else {
-                        lane.ahead.push_front(other);
+                    match others_pass {
+                        true => self.done(reader, &other),
+                        false => failed.push(other),
                     }
                 }
+                lane.put_back(failed);
             }
             let hopeless = matches!(error, CallError::Refused(_));
             if hopeless || (failures >= self.config.max_failures && others_pass) {
