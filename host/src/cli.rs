@@ -1,6 +1,7 @@
 //! The command line. Each command is one function; what it prints on standard output is its result, and nothing else is.
 
 mod dev;
+mod diff;
 mod plugin;
 mod serve;
 mod token;
@@ -51,6 +52,10 @@ enum Command {
     Plugins(plugin::Operator),
     /// Deploys a component to a running server.
     Deploy(plugin::Deploy),
+    /// Makes the release on trial the active one.
+    Promote(plugin::Named),
+    /// Ends a trial, or else goes back to the release before.
+    Rollback(plugin::Named),
     /// Stops a plugin of a running server; its events answer `unavailable`.
     Disable(plugin::Named),
     /// Resumes a plugin that was disabled.
@@ -87,6 +92,8 @@ pub fn main() -> ExitCode {
         Command::Plugin(plugin) => plugin.run(),
         Command::Plugins(operator) => operator.list(),
         Command::Deploy(deploy) => deploy.run(),
+        Command::Promote(named) => named.set("promote"),
+        Command::Rollback(named) => named.set("rollback"),
         Command::Disable(named) => named.set("disable"),
         Command::Enable(named) => named.set("enable"),
         Command::Compile { settings, out } => crate::sandbox::compile(&settings, &out).map_err(anyhow::Error::msg),

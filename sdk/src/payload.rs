@@ -1,7 +1,9 @@
 //! What clients send: an event's arguments as types of the plugin's, and what is said to a client whose payload does not fit.
 //! The sentence names the field and never speaks of Rust.
 
-use std::{borrow::Cow, fmt, marker::PhantomData, ops::Deref};
+use std::{borrow::Cow, fmt, marker::PhantomData, ops::Deref, str::FromStr};
+
+use crate::Refusal;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{
@@ -41,6 +43,15 @@ impl Deref for Id {
 
     fn deref(&self) -> &str {
         &self.0
+    }
+}
+
+/// An id from a place that is no payload: a timer's parameter, a part of a key.
+impl FromStr for Id {
+    type Err = Refusal;
+
+    fn from_str(text: &str) -> Result<Self, Refusal> {
+        Self::checked::<de::value::Error>(text.to_owned()).map_err(|wrong| Refusal::invalid(wrong.to_string()))
     }
 }
 

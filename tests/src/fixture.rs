@@ -5,7 +5,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell};
 
 use crate::server::binary;
 
@@ -13,6 +13,8 @@ static HOSTILE: OnceCell<PathBuf> = OnceCell::const_new();
 static PLUGINS: OnceCell<BTreeMap<String, PathBuf>> = OnceCell::const_new();
 static COURSE: OnceCell<PathBuf> = OnceCell::const_new();
 static TIMED: OnceCell<PathBuf> = OnceCell::const_new();
+/// Each version's build, one after the other: they are the same crate.
+static VERSIONED: Mutex<BTreeMap<String, PathBuf>> = Mutex::const_new(BTreeMap::new());
 
 /// The component that does everything a plugin must not.
 pub async fn hostile() -> PathBuf {
@@ -27,6 +29,17 @@ pub async fn course() -> PathBuf {
 /// The component that does what it is told to, later.
 pub async fn timed() -> PathBuf {
     TIMED.get_or_init(|| build("timed")).await.clone()
+}
+
+/// The component that is whatever version it was built as.
+pub async fn versioned(version: &str) -> PathBuf {
+    let mut built = VERSIONED.lock().await;
+    if let Some(component) = built.get(version) {
+        return component.clone();
+    }
+    let component = build_as("versioned", &format!("versioned-{version}"), &[("VERSIONED", version)]).await;
+    built.insert(version.to_owned(), component.clone());
+    component
 }
 
 /// The checkout's own plugins by their names, where the author's command leaves them.
@@ -52,14 +65,19 @@ fn own(source: &Path) -> (String, PathBuf) {
 }
 
 async fn build(name: &'static str) -> PathBuf {
+    build_as(name, name, &[]).await
+}
+
+async fn build_as(name: &'static str, file: &str, env: &[(&str, &str)]) -> PathBuf {
+    let component = folder().join(format!("{file}.wasm"));
+    let env: Vec<(String, String)> = env.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
     tokio::task::spawn_blocking(move || {
         let _one_at_a_time = lock();
-        let component = folder().join(format!("{name}.wasm"));
         let source = crate::package_dir().join("fixtures").join(name);
         let mut command = Command::new(binary());
         command.args(["plugin", "build"]).arg(source).arg("--out").arg(&component);
         // Beside all else that is built, not among the sources.
-        built(command.env("CARGO_TARGET_DIR", folder()), name);
+        built(command.envs(env).env("CARGO_TARGET_DIR", folder()), name);
         component
     })
     .await

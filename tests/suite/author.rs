@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use tests::server::{ADMIN_TOKEN, Scratch, run};
-use tests::{Client, Server, wait};
+use tests::{Client, Server, token, wait};
 
 /// One target folder for all of these tests, so that the SDK is compiled once.
 fn target() -> String {
@@ -55,6 +55,32 @@ async fn a_new_plugin_passes_its_tests_builds_and_runs_as_it_is() {
     assert_eq!(client.ask("join", json!({"room": "hall"})).await, json!({"room": "hall", "here": 1, "said": 0}));
     assert_eq!(client.ask("say", json!({"room": "hall", "text": "hello"})).await, json!({}));
     assert_eq!(client.next("said").await, json!({"room": "hall", "text": "hello", "by": "a visitor"}));
+}
+
+#[tokio::test]
+async fn the_tutorial_is_true_word_for_word() {
+    let text = std::fs::read_to_string(tests::checkout_dir().join("sdk/TUTORIAL.md")).expect("the tutorial");
+    let source = text.split_once("```rust\n").and_then(|(_, rest)| rest.split_once("```")).expect("a plugin's source").0;
+    let scratch = Scratch::new();
+    let folder = new_plugin(&scratch, "polls");
+    std::fs::write(folder.join("src/lib.rs"), source).expect("the plugin is ours");
+    let folder = folder.display().to_string();
+    succeeds(&["plugin", "test", &folder]);
+    let component = succeeds(&["plugin", "build", &folder]);
+
+    let server = Server::dev().only(&[]).plugin("polls", Path::new(&component)).start().await;
+    let poll = json!({"pollId": "p1", "question": "Lunch?", "choices": ["soup", "bread"], "seconds": 2});
+    server.publish("poll.opened", poll).await;
+    let mut ana = server.connect("/polls", token("ana")).await;
+    wait::eventually("the poll to be open", async || ana.ask("poll:join", json!({"pollId": "p1"})).await["error"].is_null())
+        .await;
+    assert_eq!(ana.ask("poll:vote", json!({"pollId": "p1", "choice": 1})).await, json!({}));
+    assert_eq!(ana.refused("poll:vote", json!({"pollId": "p1", "choice": 0})).await.1, "You have voted");
+    wait::until("the poll to close by itself", wait::DEADLINE, async || {
+        (ana.next("poll:state").await["open"] == false).then_some(())
+    })
+    .await;
+    assert_eq!(server.turned_away("/polls", ()).await, "Please sign in");
 }
 
 #[tokio::test]

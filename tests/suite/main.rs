@@ -27,8 +27,10 @@ mod timers;
 mod author;
 mod boot;
 mod bus;
+mod catalogue;
 mod crash;
 mod health;
+mod releases;
 mod shutdown;
 
 mod layers;

@@ -1,6 +1,6 @@
 //! The author's commands, and the operator's over the admin API.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use super::serve::runtime;
 use super::{print, say};
 use crate::names::PluginName;
+use crate::release::{releases, signature};
 use crate::toolchain::{self, Options, Toolchain};
 
 #[derive(Subcommand)]
@@ -37,6 +38,15 @@ pub(super) enum Plugin {
     },
     /// Says what a component is and wants.
     Inspect { file: PathBuf },
+    /// Signs a component: writes FILE.sig, and prints the public key for `signature.keys`.
+    Sign {
+        file: PathBuf,
+        /// An Ed25519 private key in PEM, as `openssl genpkey -algorithm ed25519` makes one.
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+    },
+    /// Says what has changed between two components, and whether the new one may replace the old one.
+    Diff { old: PathBuf, new: PathBuf },
 }
 
 impl Plugin {
@@ -58,9 +68,21 @@ impl Plugin {
                 }
             }
             Self::Inspect { file } => print(&toolchain::inspect(file)?.to_string()),
+            Self::Sign { file, key } => sign(file, key)?,
+            Self::Diff { old, new } => super::diff::run(old, new)?,
         }
         Ok(())
     }
+}
+
+fn sign(file: &Path, key: &Path) -> anyhow::Result<()> {
+    let read = |path: &Path| std::fs::read(path).with_context(|| path.display().to_string());
+    let pem = String::from_utf8(read(key)?).with_context(|| format!("{} is no PEM", key.display()))?;
+    let (signature, public) = signature::sign(&pem, &read(file)?)?;
+    let beside = releases::signature_path(file);
+    std::fs::write(&beside, format!("{signature}\n")).with_context(|| beside.display().to_string())?;
+    print(&public);
+    Ok(())
 }
 
 /// How a running server is reached.
@@ -84,22 +106,28 @@ pub(super) struct Named {
 #[derive(Args)]
 pub(super) struct Deploy {
     name: String,
-    /// The component.
+    /// The component. FILE.sig beside it is its signature.
     file: PathBuf,
+    /// Only to a share of the users, such as 10%, until `promote` or `rollback`.
+    #[arg(long, value_name = "PERCENT")]
+    canary: Option<String>,
     #[command(flatten)]
     operator: Operator,
 }
 
 impl Operator {
     pub(super) fn list(&self) -> anyhow::Result<()> {
-        self.send(reqwest::Method::GET, "/admin/plugins", Vec::new())
+        self.send(reqwest::Method::GET, "/admin/plugins", Vec::new(), None)
     }
 
     /// Sends a request, and prints what is answered.
-    fn send(&self, method: reqwest::Method, path: &str, body: Vec<u8>) -> anyhow::Result<()> {
+    fn send(&self, method: reqwest::Method, path: &str, body: Vec<u8>, signature: Option<String>) -> anyhow::Result<()> {
         let url = format!("{}{path}", self.url.trim_end_matches('/'));
         let (status, text) = runtime()?.block_on(async {
-            let request = reqwest::Client::new().request(method, &url).bearer_auth(&self.token).body(body);
+            let mut request = reqwest::Client::new().request(method, &url).bearer_auth(&self.token).body(body);
+            if let Some(signature) = signature {
+                request = request.header("x-hubbub-signature", signature.trim());
+            }
             let response = request.send().await.with_context(|| format!("{url} does not answer"))?;
             let status = response.status();
             anyhow::Ok((status, response.text().await?))
@@ -118,7 +146,7 @@ impl Operator {
 impl Named {
     pub(super) fn set(&self, action: &str) -> anyhow::Result<()> {
         let name = PluginName::parse(&self.name)?;
-        self.operator.send(reqwest::Method::POST, &format!("/admin/plugins/{name}/{action}"), Vec::new())
+        self.operator.send(reqwest::Method::POST, &format!("/admin/plugins/{name}/{action}"), Vec::new(), None)
     }
 }
 
@@ -126,6 +154,8 @@ impl Deploy {
     pub(super) fn run(&self) -> anyhow::Result<()> {
         let name = PluginName::parse(&self.name)?;
         let component = std::fs::read(&self.file).with_context(|| self.file.display().to_string())?;
-        self.operator.send(reqwest::Method::POST, &format!("/admin/plugins/{name}/deploy"), component)
+        let share = self.canary.as_deref().map(|share| format!("?canary={}", share.trim_end_matches('%'))).unwrap_or_default();
+        let signature = releases::signature_beside(&self.file);
+        self.operator.send(reqwest::Method::POST, &format!("/admin/plugins/{name}/deploy{share}"), component, signature)
     }
 }

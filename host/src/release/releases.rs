@@ -2,7 +2,7 @@
 //! active release never touched by one that does not get that far.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -359,8 +359,13 @@ pub fn digest(component: &[u8]) -> String {
 }
 
 /// The signature beside a component's file, if there is one.
-pub fn signature_beside(file: &std::path::Path) -> Option<String> {
+pub fn signature_beside(file: &Path) -> Option<String> {
+    std::fs::read_to_string(signature_path(file)).ok()
+}
+
+/// Where a component's signature is: beside it.
+pub fn signature_path(file: &Path) -> PathBuf {
     let mut path = file.as_os_str().to_owned();
     path.push(".sig");
-    std::fs::read_to_string(path).ok()
+    path.into()
 }
