@@ -9,7 +9,11 @@
 
 mod scene;
 
+mod conversations;
+mod crm;
+mod ephemeral;
 mod lms_chat;
+mod support_desk;
 mod video_chat;
 
 mod doors;
