@@ -70,6 +70,9 @@ async fn typing_cursors_and_heartbeats_touch_neither_storage_nor_bus() {
         assert_eq!(traces(&server).await, before, "round {n}");
     }
     assert_eq!(settled(&server).await, before);
+    // The counts do move: a message is told the backend.
+    assert_eq!(desk[0].ask("thread:send", json!({"threadId": "t1", "content": "hello"})).await, json!({}));
+    assert!(traces(&server).await.0 > before.0);
 }
 
 /// The first sends, the second hears of it.
