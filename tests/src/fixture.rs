@@ -59,8 +59,9 @@ pub async fn plugins() -> &'static BTreeMap<String, PathBuf> {
 /// Builds one of the checkout's own plugins.
 fn own(source: &Path) -> (String, PathBuf) {
     let name = source.file_name().expect("a folder has a name").to_string_lossy().into_owned();
-    built(Command::new(binary()).args(["plugin", "build"]).arg(source), &name);
     let component = crate::checkout_dir().join(format!("target/plugins/{name}.wasm"));
+    // Named, because `CARGO_TARGET_DIR` would lead elsewhere: what lies here might then be of yesterday.
+    built(Command::new(binary()).args(["plugin", "build"]).arg(source).arg("--out").arg(&component), &name);
     (name, component)
 }
 

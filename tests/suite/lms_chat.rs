@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tests::{Client, Server, wait};
 
-use crate::scene::{is_time, join, keys, member, name, open_chat, say, user};
+use crate::scene::{is_time, join, keys, member, name, open_chat, refused_both_ways, say, user};
 
 #[tokio::test]
 async fn a_participant_joins_and_the_room_is_told() {
@@ -60,13 +60,6 @@ async fn every_refusal_says_its_sentence_in_the_ack_and_as_an_event() {
     refused_both_ways(&mut eva, "chat:history", json!({"chatId": "c1"}), "forbidden", "Not authorized").await;
     // Two thousand characters, not bytes.
     say(&mut ana, "c1", &"é".repeat(2000)).await;
-}
-
-async fn refused_both_ways(client: &mut Client, event: &str, payload: Value, code: &str, message: &str) {
-    let ack = client.ask(event, payload.clone()).await;
-    assert_eq!(ack, json!({"error": {"code": code, "message": message}}), "{event} {payload}");
-    client.emit(event, payload).await;
-    assert_eq!(client.next("error").await, json!({"code": code, "message": message, "event": event}));
 }
 
 #[tokio::test]

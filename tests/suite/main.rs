@@ -9,10 +9,16 @@
 
 mod scene;
 
+mod conversations;
+mod crm;
 mod lms;
 mod lms_chat;
+mod support_desk;
 mod video;
 mod video_chat;
+
+mod catalogue;
+mod ephemeral;
 
 mod doors;
 mod expiry;
@@ -27,7 +33,7 @@ mod timers;
 mod author;
 mod boot;
 mod bus;
-mod catalogue;
+mod contract;
 mod crash;
 mod health;
 mod releases;
@@ -37,5 +43,4 @@ mod layers;
 
 mod hostile;
 
-mod contract;
 mod demo;

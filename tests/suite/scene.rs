@@ -54,3 +54,29 @@ pub(crate) fn is_time(value: &Value) -> bool {
     let text = value.as_str().unwrap_or_default().as_bytes();
     text.len() >= 20 && text[4] == b'-' && text[10] == b'T' && text[13] == b':' && text.ends_with(b"Z")
 }
+
+/// Sends an event that must be refused: in its ack, and as the event `error` where no ack is asked for.
+pub(crate) async fn refused_both_ways(client: &mut Client, event: &str, payload: Value, code: &str, message: &str) {
+    let ack = client.ask(event, payload.clone()).await;
+    assert_eq!(ack, json!({"error": {"code": code, "message": message}}), "{event} {payload}");
+    client.emit(event, payload).await;
+    assert_eq!(client.next("error").await, json!({"code": code, "message": message, "event": event}));
+}
+
+/// Emits an event without any argument, and waits for its ack.
+pub(crate) async fn ask_bare(client: &mut Client, event: &str) -> Value {
+    let ack = client.emit_for_ack(&json!([event])).await;
+    client.acked(ack).await
+}
+
+/// Publishes a message in line with the others of its key.
+pub(crate) async fn publish_keyed(server: &Server, key: &str, topic: &str, data: Value) {
+    server.publish_message(&json!({"topic": topic, "key": key, "data": data})).await;
+}
+
+/// Asserts that none of these events has been sent to the client up to now.
+pub(crate) async fn expect_none_of(client: &mut Client, events: &[&str]) {
+    for event in events {
+        client.expect_none(event).await;
+    }
+}

@@ -4,7 +4,7 @@
 use hubbub_sdk::{
     Json, Result, User, clock,
     emitter::Emits,
-    presence::{self, Changed, State, Status},
+    presence::{self, Changed, Member, State, Status},
     rooms,
 };
 use schemars::JsonSchema;
@@ -31,6 +31,8 @@ pub(crate) const OFFLINE: Emits<Attendant> = Emits::new(NAMESPACE, "attendant:of
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Meta {
     name: String,
+    /// What was asked for last, on whichever device.
+    asked: State,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -57,9 +59,25 @@ struct Listed {
     since: String,
 }
 
+/// Who asked to be away comes back as such, on whichever device: a reconnect is no wish to be online. Away by silence alone ends
+/// here, as with any sign of life.
 pub(crate) fn enter(user: &User) -> Result<()> {
     rooms::join(ROOM)?;
-    online(user)
+    if asked_to_be_away(&user.id)? { away(user) } else { online(user) }
+}
+
+fn asked_to_be_away(user: &str) -> Result<bool> {
+    let found = presence::list::<Meta>(GROUP, &just_before(user), 1)?;
+    let is_so = |member: &Member<Meta>| member.key == user && member.status == Status::Away && member.meta.asked == State::Away;
+    Ok(found.first().is_some_and(is_so))
+}
+
+/// A text that sorts before an id and after what sorts before that: a list is of what comes after a key.
+fn just_before(id: &str) -> String {
+    let mut chars = id.chars();
+    let lower = chars.next_back().and_then(|last| char::from_u32(u32::from(last).checked_sub(1)?));
+    let end = lower.map(|lower| format!("{lower}{}", char::MAX)).unwrap_or_default();
+    format!("{}{end}", chars.as_str())
 }
 
 /// Ends an `away` that was asked for.
@@ -74,7 +92,7 @@ pub(crate) fn away(user: &User) -> Result<()> {
 
 fn track(user: &User, status: Status) -> Result<()> {
     let name = user.display_name().chars().take(MAX_NAME).collect();
-    Ok(presence::track(GROUP, &user.id, status, &Meta { name })?)
+    Ok(presence::track(GROUP, &user.id, status, &Meta { name, asked: status.into() })?)
 }
 
 /// Every 30 s from everyone: no store, no bus, no emit.

@@ -81,6 +81,29 @@ fn a_reconnect_within_a_minute_is_no_news() {
 }
 
 #[test]
+fn who_asked_to_be_away_is_so_after_a_reconnect() {
+    let app = Harness::<Presence>::new();
+    let (eve, ana) = (watch(&app), app.connect("/hub", user("ana")));
+    let _neighbours = ["an", "amz", "ana0", "anb"].map(|id| app.connect("/hub", user(id)));
+    ana.emit_bare("presence:away").expect_ok();
+    eve.forget();
+    ana.disconnect();
+    let ana = app.connect("/hub", user("ana"));
+    let phone = app.connect("/hub", user("ana"));
+    eve.expect_nothing();
+    phone.emit_bare("presence:online").expect_ok();
+    eve.expect("attendant:online", attendant("ana", "ana", "online", START));
+    ana.emit_bare("presence:away").expect_ok();
+    phone.disconnect();
+    eve.expect("attendant:away", attendant("ana", "ana", "away", START));
+    ana.disconnect();
+    wait(&app, &[&eve], 60);
+    let _ana = app.connect("/hub", user("ana"));
+    eve.expect_any("attendant:offline");
+    assert_eq!(eve.expect_any("attendant:online")["userId"], "ana", "the wish ends with the presence");
+}
+
+#[test]
 fn a_person_is_online_while_any_device_is() {
     let app = Harness::<Presence>::new();
     let (eve, ana) = (watch(&app), app.connect("/hub", user("ana")));
