@@ -2,6 +2,7 @@
 //! once, as `presence.changed`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::Deserialize;
@@ -201,16 +202,26 @@ impl Presences {
         changes
     }
 
-    fn list(&self, plugin: &PluginName, tenant: Option<&str>, group: &str) -> Vec<Member> {
+    /// Members by their keys, at most `limit`, after a key.
+    fn list(&self, plugin: &PluginName, tenant: Option<&str>, group: &str, after: &str, limit: usize) -> Vec<Member> {
         let id = GroupId { plugin: plugin.clone(), tenant: tenant.map(str::to_owned), group: group.to_owned() };
         let table = self.table();
-        let members = table.groups.get(&id).into_iter().flatten();
-        members
-            .filter_map(|(key, entry)| {
-                let status = entry.told.or_else(|| entry.sockets.last().map(|voucher| voucher.status))?;
-                Some(Member { key: key.clone(), status, meta: entry.meta.clone(), since: entry.since_ms })
-            })
-            .collect()
+        let Some(group) = table.groups.get(&id) else { return Vec::new() };
+        let members = group.range::<str, _>((Bound::Excluded(after), Bound::Unbounded)).filter_map(|(key, entry)| {
+            let status = entry.status_now()?;
+            Some(Member { key: key.clone(), status, meta: entry.meta.clone(), since: entry.since_ms })
+        });
+        members.take(limit).collect()
+    }
+
+    fn count(&self, plugin: &PluginName, tenant: Option<&str>, group: &str) -> usize {
+        let id = GroupId { plugin: plugin.clone(), tenant: tenant.map(str::to_owned), group: group.to_owned() };
+        self.table().groups.get(&id).map_or(0, |group| group.values().filter(|entry| entry.status_now().is_some()).count())
+    }
+
+    fn has(&self, plugin: &PluginName, tenant: Option<&str>, group: &str, key: &str) -> bool {
+        let id = GroupId { plugin: plugin.clone(), tenant: tenant.map(str::to_owned), group: group.to_owned() };
+        self.table().groups.get(&id).and_then(|group| group.get(key)).is_some_and(|entry| entry.status_now().is_some())
     }
 }
 
@@ -257,6 +268,11 @@ impl Table {
 impl Entry {
     fn new() -> Self {
         Self { sockets: SmallVec::new(), meta: String::new(), told: None, since_ms: 0, alone_since_ms: 0, untracked: false }
+    }
+
+    /// As it was told, or as its socket has just said.
+    fn status_now(&self) -> Option<Status> {
+        self.told.or_else(|| self.sockets.last().map(|voucher| voucher.status))
     }
 
     fn status(&self, config: &Config, now_ms: u64) -> Option<Status> {
@@ -319,24 +335,24 @@ impl Host for State {
     fn list(&mut self, group: String, after: String, limit: u32) -> Answer<Vec<Member>> {
         self.import()?;
         let limit = limit.clamp(1, MAX_LIST) as usize;
-        Ok(self.members(&group).map(|members| members.into_iter().filter(|member| member.key > after).take(limit).collect()))
+        Ok(self.members(&group, &after, limit))
     }
 
     fn count(&mut self, group: String) -> Answer<u64> {
         self.import()?;
-        Ok(self.members(&group).map(|members| members.len() as u64))
+        Ok(self.member_count(&group))
     }
 }
 
 impl State {
-    /// The members by key, with the call's own pending tracks.
-    fn members(&self, group: &str) -> Result<Vec<Member>, EffectError> {
+    /// Members by key, with the call's own pending tracks.
+    fn members(&self, group: &str, after: &str, limit: usize) -> Result<Vec<Member>, EffectError> {
         let scope = self.scope()?;
-        let listed = self.services.presences.list(&self.profile.name, scope, group);
+        let listed = self.services.presences.list(&self.profile.name, scope, group, after, limit);
         let mut members: BTreeMap<String, Member> = listed.into_iter().map(|member| (member.key.clone(), member)).collect();
         for live in &self.call.effects.live {
             match live {
-                Live::Track(track) if track.group == group => {
+                Live::Track(track) if track.group == group && track.key.as_str() > after => {
                     let since = self.call.now_ms;
                     let member = members.entry(track.key.clone());
                     let member = member.or_insert_with(|| Member {
@@ -350,7 +366,23 @@ impl State {
                 _ => {}
             }
         }
-        Ok(members.into_values().collect())
+        Ok(members.into_values().take(limit).collect())
+    }
+
+    fn member_count(&self, group: &str) -> Result<u64, EffectError> {
+        let (presences, name, scope) = (&self.services.presences, &self.profile.name, self.scope()?);
+        let pending: BTreeSet<&str> = self
+            .call
+            .effects
+            .live
+            .iter()
+            .filter_map(|live| match live {
+                Live::Track(track) if track.group == group => Some(track.key.as_str()),
+                _ => None,
+            })
+            .filter(|key| !presences.has(name, scope, group, key))
+            .collect();
+        Ok((presences.count(name, scope, group) + pending.len()) as u64)
     }
 }
 
