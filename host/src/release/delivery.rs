@@ -73,6 +73,8 @@ struct Work {
     message: OutboxMessage,
     /// The row to be done with; none for what the host notices.
     seq: Option<u64>,
+    /// It failed while one behind it passed.
+    suspect: bool,
 }
 
 impl Bus {
@@ -113,7 +115,7 @@ impl Bus {
         let message = OutboxMessage { id, topic: topic.to_owned(), key: Some(key), tenant, data, hops: 0, at_ms: now };
         let reader = self.readers.lock().unwrap_or_else(PoisonError::into_inner).get(plugin).cloned();
         if let Some(reader) = reader {
-            reader.send(Work { message, seq: None }).await;
+            reader.send(Work { message, seq: None, suspect: false }).await;
         }
     }
 
@@ -164,7 +166,7 @@ impl Bus {
                 let wanted = release.manifest.topics.contains(&message.topic);
                 reader.progress().begin(seq, wanted);
                 if wanted {
-                    reader.send(Work { message, seq: Some(seq) }).await;
+                    reader.send(Work { message, seq: Some(seq), suspect: false }).await;
                 }
             }
             self.services.published.notify_one();
@@ -214,7 +216,7 @@ impl Bus {
                 Err(error) => error,
             };
             failures += u32::from(!matches!(error, CallError::Unavailable(_)));
-            let mut others_pass = slot.passed.load(Ordering::Relaxed) > passed_before;
+            let mut others_pass = work.suspect || slot.passed.load(Ordering::Relaxed) > passed_before;
             if failures >= self.config.max_failures && !others_pass {
                 // Whether the message is bad or the plugin, one of those behind it shows.
                 let mut failed = Vec::new();
@@ -228,6 +230,7 @@ impl Bus {
                         false => failed.push(other),
                     }
                 }
+                failed.iter_mut().for_each(|work| work.suspect |= others_pass);
                 lane.put_back(failed);
             }
             let hopeless = matches!(error, CallError::Refused(_));
