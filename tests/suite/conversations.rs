@@ -322,7 +322,8 @@ async fn two_tenants_with_the_same_ids_never_meet() {
     ours("conversation.deleted", json!({"id": "c1"})).await;
     ana.next("conversation_deleted").await;
     for spy in &mut spies {
-        expect_none_of(spy, &NEWS).await;
+        // Of their own conversation they hear that it was created, some time.
+        expect_none_of(spy, &NEWS.iter().filter(|event| **event != "conversation_created").copied().collect::<Vec<_>>()).await;
     }
     for spy in &mut spies {
         assert_eq!(spy.ask("typing", here()).await, json!({}), "still in a conversation of its own");
