@@ -29,6 +29,7 @@ mod boot;
 mod bus;
 mod crash;
 mod health;
+mod limits;
 mod shutdown;
 
 mod layers;
