@@ -166,7 +166,10 @@ impl App {
         self.gateway.drain.begin();
         let (began, shutdown) = (tokio::time::Instant::now(), &self.config.shutdown);
         if tokio::time::timeout_at(began + shutdown.leaving(), self.gateway.emptied()).await.is_err() {
-            tracing::warn!(connections = self.gateway.sockets.connections(), "stopping with clients that have not left");
+            tracing::warn!(
+                connections = self.gateway.sockets.connections(),
+                "stopping with clients still here, or plugins still being told of them"
+            );
         }
         let closed = async {
             timing.flush().await;

@@ -3,11 +3,12 @@
 
 use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use serde_json::json;
 use tests::client::ConnectFailure;
 use tests::polling::Polling;
-use tests::{Client, Server, token, wait};
+use tests::stock::Transports;
+use tests::{Client, Server, Stock, token, wait};
 
 use crate::scene::user;
 
@@ -35,6 +36,18 @@ async fn past_the_nodes_connections_a_handshake_is_a_503_and_a_place_is_free_aga
     assert_eq!(passed(&server, "connections", "refused").await, 2.0);
     first.leave().await;
     wait::eventually("the place to be free", async || Client::connect(server.address(), "/", ()).await.is_ok()).await;
+}
+
+#[tokio::test]
+async fn a_stock_client_that_finds_the_node_full_comes_in_as_soon_as_there_is_a_place() {
+    let server = Server::dev().env("HUBBUB_DOOR__CONNECTIONS", "1").start().await;
+    let first = server.connect("/", ()).await;
+    let leave = async {
+        wait::eventually("the client to be refused", async || passed(&server, "connections", "refused").await > 0.0).await;
+        first.leave().await;
+    };
+    let (came, ()) = join(Stock::Node.connect(&server, "/", json!({}), Transports::Upgrade), leave).await;
+    assert!(came.is_ok(), "told to stay away: {:?}", came.err());
 }
 
 #[tokio::test]

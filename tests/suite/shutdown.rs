@@ -94,6 +94,17 @@ async fn plugins_hear_of_every_socket_before_the_end() {
 }
 
 #[tokio::test]
+async fn whoever_is_still_here_at_the_deadline_is_left_behind() {
+    let hostile = Server::dev().plugin("hostile", &fixture::hostile().await).env("HUBBUB_SHUTDOWN__DEADLINE", "1s");
+    let mut server = hostile.env("HUBBUB_LIMITS__CPU_MS", "15000").env("HUBBUB_LIMITS__CALL_TIME", "15s").start().await;
+    let _client = server.connect("/hostile", user("ana").claim("evil", "disconnect-loop")).await;
+    let asked = Instant::now();
+    assert_eq!(server.terminate().await, Some(0));
+    assert!(asked.elapsed() < Duration::from_secs(5), "it waited for a plugin: {:?}", asked.elapsed());
+    server.logged("plugins still being told").await;
+}
+
+#[tokio::test]
 async fn clients_are_sent_away_over_the_spread() {
     let mut server = Server::dev().env("HUBBUB_SHUTDOWN__SPREAD", "1500ms").start().await;
     let _clients = join_all((0..20).map(|_| server.connect("/", ()))).await;

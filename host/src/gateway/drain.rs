@@ -14,8 +14,11 @@ use tokio::sync::{Notify, mpsc};
 use super::crowd::Ticket;
 use super::{Gateway, Service};
 
-/// Between two looks at who has to leave, or is still here.
+/// Between two looks at who is still here.
 const LOOK: Duration = Duration::from_millis(10);
+
+/// Between two batches of a drain, at least and at most: each looks at every socket.
+const BATCHES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(100));
 
 /// Between two looks at ages, at least and at most.
 const AGES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(10));
@@ -120,7 +123,7 @@ pub async fn run(gateway: Arc<Gateway>) {
                 gateway.end(session.sid, &session.ticket);
             }
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep((gateway.spread / 50).clamp(BATCHES.0, BATCHES.1)).await;
     }
 }
 
