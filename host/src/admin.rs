@@ -33,6 +33,7 @@ pub struct Admin {
 /// The operator's routes.
 pub fn routes(admin: Arc<Admin>) -> Router {
     let guarded = Router::new()
+        .route("/admin/drain", post(drain))
         .route("/admin/plugins", get(list))
         .route("/admin/plugins/{name}/deploy", post(deploy))
         .route("/admin/plugins/{name}/promote", post(promote))
@@ -72,15 +73,24 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
     let down: Vec<String> =
         admin.gateway.registry.slots().iter().filter(|slot| slot.live().is_none()).map(|slot| slot.name.to_string()).collect();
     let keys: Vec<String> = admin.gateway.keyring.missing().iter().map(ToString::to_string).collect();
+    let draining = admin.gateway.drain.has_begun();
     let degraded = !down.is_empty() || !keys.is_empty();
-    let status = match (storage, degraded) {
-        (false, _) => "unavailable",
-        (true, true) => "degraded",
-        (true, false) => "ready",
+    let status = match (draining, storage, degraded) {
+        (true, ..) => "draining",
+        (_, false, _) => "unavailable",
+        (_, true, true) => "degraded",
+        (_, true, false) => "ready",
     };
     let body = json!({ "status": status, "storage": storage, "pluginsDown": down, "keysMissing": keys });
-    let code = if storage { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let code = if storage && !draining { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (code, axum::Json(body)).into_response()
+}
+
+/// Sends all clients away, and lets none in: all of a shutdown but its end. Asked again, it tells how many are still here.
+async fn drain(State(admin): State<Arc<Admin>>) -> Response {
+    admin.gateway.drain.begin();
+    let body = json!({ "status": "draining", "connections": admin.gateway.sockets.connections() });
+    (StatusCode::ACCEPTED, axum::Json(body)).into_response()
 }
 
 async fn list(State(admin): State<Arc<Admin>>) -> Response {

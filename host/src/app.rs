@@ -5,7 +5,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Context;
 use axum::Router;
@@ -21,10 +21,12 @@ use crate::capability::timers::Timers;
 use crate::clock::Clock;
 use crate::cluster::adapter::Rooms;
 use crate::config::{Config, Mode};
+use crate::gateway::entrance::Peer;
 use crate::gateway::keyring::Keyring;
+use crate::gateway::limits::Limits;
 use crate::gateway::origin::Origins;
 use crate::gateway::sockets::Sockets;
-use crate::gateway::{self, Gateway, api, demo, docs, transport, web};
+use crate::gateway::{self, Gateway, api, demo, docs, drain, transport, web};
 use crate::names::{IdSource, PluginName};
 use crate::release::delivery::Bus;
 use crate::release::registry::Registry;
@@ -40,9 +42,6 @@ use crate::telemetry::figures::{self, Figure};
 /// Slow members that may wait to be ended.
 const FULL_QUEUE: usize = 1024;
 
-/// How long connections have to end by themselves at a shutdown.
-const DRAIN: Duration = Duration::from_secs(5);
-
 /// The writer of what no plugin writes.
 const HOST: &str = "host";
 
@@ -53,13 +52,14 @@ pub struct App {
     pub releases: Arc<Releases>,
     mode: Mode,
     bus: Arc<Bus>,
-    full: mpsc::Receiver<gateway::FullMembers>,
+    ends: gateway::Ends,
 }
 
 impl App {
     /// Opens storage, loads keys and starts the engine. Anything wrong is an error, with nothing bound.
     pub async fn build(mut config: Config, mode: Mode) -> anyhow::Result<Self> {
         config.limits.check()?;
+        config.shutdown.check()?;
         let metrics = Arc::new(Metrics::new());
         let keyring = Arc::new(Keyring::load(&config.auth, mode == Mode::Dev).context("auth")?);
         if mode == Mode::Serve {
@@ -73,6 +73,7 @@ impl App {
         let storage: Arc<dyn Storage> =
             Arc::new(Embedded::open(&config.server.data, &config.storage, Clock::system()).context("storage")?);
         let (report, full) = mpsc::channel(FULL_QUEUE);
+        let (polling_ends, polling) = mpsc::channel(drain::POLLING_ENDS);
         let services = services(&config, storage, Rooms::new(report, config.gateway.socket_rooms), metrics.clone())?;
         register_figures(&metrics, services.storage.clone(), services.rooms.clone());
         let registry = Registry::new();
@@ -92,6 +93,12 @@ impl App {
         let gateway = Arc::new(Gateway {
             sockets: Sockets::new(metrics),
             expiring: Default::default(),
+            crowd: Default::default(),
+            limits: Limits::new(&config.door),
+            trusted_proxies: config.door.trusted_proxies.clone(),
+            drain: Default::default(),
+            spread: config.shutdown.spread(),
+            polling_ends,
             config: config.gateway.clone(),
             bus: Bus::new(config.bus.clone(), services.clone(), registry.clone()),
             services,
@@ -99,7 +106,7 @@ impl App {
             keyring,
             origins,
         });
-        Ok(Self { bus: gateway.bus.clone(), config, gateway, releases, mode, full })
+        Ok(Self { bus: gateway.bus.clone(), config, gateway, releases, mode, ends: gateway::Ends { full, polling } })
     }
 
     /// Stages plugins and makes them live, all or none.
@@ -119,7 +126,7 @@ impl App {
         let public = bind(self.config.server.listen).await?;
         let operators = bind(self.config.server.admin).await?;
         let (service, io) = gateway::build_io(&self.gateway);
-        let mut tasks: JoinSet<()> = gateway::start(&self.gateway, &io, self.full);
+        let mut tasks: JoinSet<()> = gateway::start(&self.gateway, &io, service.clone(), self.ends);
         tasks.spawn(self.bus.clone().run());
         let timing = Timing::new(self.gateway.services.clone(), self.gateway.registry.clone());
         tasks.spawn(timing.clone().run());
@@ -156,17 +163,22 @@ impl App {
         tracing::info!("stopping");
         // First of all: a client that comes back at once must find nobody, or it would be let in only to be ended again.
         accepting.abort();
-        let drained = async {
-            while self.gateway.sockets.connections() > 0 {
-                // Again each time: a handshake may have been under way.
-                self.gateway.sockets.end_all();
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
+        self.gateway.drain.begin();
+        let (began, shutdown) = (tokio::time::Instant::now(), &self.config.shutdown);
+        if tokio::time::timeout_at(began + shutdown.leaving(), self.gateway.emptied()).await.is_err() {
+            tracing::warn!(
+                connections = self.gateway.sockets.connections(),
+                "stopping with clients still here, or plugins still being told of them"
+            );
+        }
+        let closed = async {
+            timing.flush().await;
+            tasks.shutdown().await;
+            self.gateway.services.storage.close().await;
         };
-        let _ = tokio::time::timeout(DRAIN, drained).await;
-        timing.flush().await;
-        tasks.shutdown().await;
-        self.gateway.services.storage.close().await;
+        if tokio::time::timeout_at(began + shutdown.deadline, closed).await.is_err() {
+            tracing::warn!("stopping at shutdown.deadline: what was acknowledged is on the disk");
+        }
         Ok(())
     }
 }
@@ -239,6 +251,6 @@ async fn bind(address: std::net::SocketAddr) -> anyhow::Result<transport::Listen
 fn spawn(tasks: &mut JoinSet<()>, listener: transport::Listener, routes: Router) -> AbortHandle {
     tasks.spawn(async move {
         // It ends only with its task: accepting is tried again after every error.
-        let _ = axum::serve(listener, routes).await;
+        let _ = axum::serve(listener, routes.into_make_service_with_connect_info::<Peer>()).await;
     })
 }

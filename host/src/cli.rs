@@ -60,6 +60,8 @@ enum Command {
     Disable(plugin::Named),
     /// Resumes a plugin that was disabled.
     Enable(plugin::Named),
+    /// Sends all clients of a running server away, and lets none in.
+    Drain(plugin::Operator),
     /// Compiles the component on standard input; the server calls it.
     #[command(name = crate::sandbox::COMMAND, hide = true)]
     Compile { settings: String, out: PathBuf },
@@ -96,6 +98,7 @@ pub fn main() -> ExitCode {
         Command::Rollback(named) => named.set("rollback"),
         Command::Disable(named) => named.set("disable"),
         Command::Enable(named) => named.set("enable"),
+        Command::Drain(operator) => operator.drain(),
         Command::Compile { settings, out } => crate::sandbox::compile(&settings, &out).map_err(anyhow::Error::msg),
     };
     match result {

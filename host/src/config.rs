@@ -22,6 +22,8 @@ pub struct Config {
     pub auth: gateway::keys::Config,
     pub cors: gateway::origin::Config,
     pub gateway: gateway::Config,
+    pub door: gateway::limits::Config,
+    pub shutdown: gateway::drain::Config,
     pub presence: capability::presence::Config,
     pub limits: capability::limits::Config,
     pub timers: capability::timers::Config,
@@ -169,6 +171,8 @@ impl Config {
         if self.cors.origins.is_empty() {
             self.cors = gateway::origin::Config::dev();
         }
+        // Who works on a plugin waits for nobody.
+        self.shutdown.spread.get_or_insert_default();
         if self.api.keys.is_empty() {
             self.api.keys.push("dev-api-key".into());
         }

@@ -3,16 +3,21 @@
 
 pub mod admission;
 pub mod api;
+pub mod crowd;
 pub mod demo;
 pub mod docs;
 pub mod door;
+pub mod drain;
+pub mod entrance;
 pub mod expiry;
 pub mod figures;
 pub mod jwks;
 pub mod keyring;
 pub mod keys;
+pub mod limits;
 pub mod notice;
 pub mod origin;
+pub mod proxies;
 pub mod session;
 pub mod sign;
 pub mod sockets;
@@ -28,6 +33,7 @@ use engineioxide::service::NotFoundService;
 use serde::Deserialize;
 use socketioxide::SocketIo;
 use socketioxide::service::SocketIoService;
+use socketioxide_core::Sid;
 use tokio::sync::mpsc;
 
 use crate::capability::state::Services;
@@ -35,8 +41,12 @@ use crate::cluster::adapter::Adapter;
 pub use crate::cluster::adapter::Full as FullMembers;
 use crate::release::delivery::Bus;
 use crate::release::registry::Registry;
+use crowd::Crowd;
+use drain::Drain;
 use keyring::Keyring;
+use limits::Limits;
 use origin::Origins;
+use proxies::Network;
 use sockets::Sockets;
 
 /// `[gateway]`
@@ -72,6 +82,10 @@ pub struct Config {
     /// How long a socket lives on when its token has expired, for a fresh one to come. Default 5 s.
     #[serde(deserialize_with = "crate::duration::deserialize")]
     pub expiry_grace: Duration,
+    /// How long a connection may last, and up to a tenth longer. Then it is ended, and a stock client comes again, where the
+    /// load balancer sends it. Default 0, for ever.
+    #[serde(deserialize_with = "crate::duration::deserialize")]
+    pub max_age: Duration,
 }
 
 impl Default for Config {
@@ -89,6 +103,7 @@ impl Default for Config {
             namespace_idle: seconds(60),
             max_namespaces: 10_000,
             expiry_grace: seconds(5),
+            max_age: Duration::ZERO,
         }
     }
 }
@@ -102,6 +117,14 @@ pub struct Gateway {
     pub origins: Origins,
     pub sockets: Sockets,
     pub expiring: expiry::Expiring,
+    pub crowd: Arc<Crowd>,
+    pub limits: Limits,
+    pub trusted_proxies: Vec<Network>,
+    pub drain: Drain,
+    /// Over how long a drain sends clients away.
+    pub spread: Duration,
+    /// Polling connections to end.
+    pub polling_ends: mpsc::Sender<Sid>,
     pub config: Config,
 }
 
@@ -133,12 +156,23 @@ pub fn build_io(gateway: &Gateway) -> (Service, Io) {
 /// Bytes read from a websocket at a time.
 const READ_BUFFER: usize = 512;
 
-/// Starts what goes on beside the sockets: namespaces, expiring tokens, slow clients. Ends when dropped.
-pub fn start(gateway: &Arc<Gateway>, io: &Io, full: mpsc::Receiver<FullMembers>) -> tokio::task::JoinSet<()> {
+/// Who is to be ended, as others tell it.
+pub struct Ends {
+    /// Clients whose queue is full.
+    pub full: mpsc::Receiver<FullMembers>,
+    /// Connections that poll.
+    pub polling: mpsc::Receiver<Sid>,
+}
+
+/// Starts what goes on beside the sockets: namespaces, expiring tokens, clients that have to leave. Ends when dropped.
+pub fn start(gateway: &Arc<Gateway>, io: &Io, service: Service, ends: Ends) -> tokio::task::JoinSet<()> {
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(door::open_namespaces(gateway.clone(), io.clone()));
     tasks.spawn(expiry::run(gateway.clone(), io.clone()));
-    tasks.spawn(sweep::end_slow_clients(gateway.clone(), io.clone(), full));
+    tasks.spawn(sweep::end_slow_clients(gateway.clone(), io.clone(), ends.full));
+    tasks.spawn(drain::end_polling(service, ends.polling));
+    tasks.spawn(drain::end_old_connections(gateway.clone()));
+    tasks.spawn(drain::run(gateway.clone()));
     tasks.spawn(sweep::sweep_namespaces(gateway.clone(), io.clone()));
     tasks.spawn(sweep::trim_memory(gateway.clone()));
     tasks

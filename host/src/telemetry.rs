@@ -42,6 +42,12 @@ pub struct ReasonLabel {
     pub reason: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct LimitLabels {
+    pub limit: &'static str,
+    pub outcome: &'static str,
+}
+
 /// The host's figures.
 pub struct Metrics {
     registry: Mutex<Registry>,
@@ -52,6 +58,9 @@ pub struct Metrics {
     pub disconnects: Family<ReasonLabel, Counter>,
     pub events_refused: Family<ReasonLabel, Counter>,
     pub slow_consumers: Counter,
+    pub limits_passed: Family<LimitLabels, Counter>,
+    pub connects_waiting: Gauge,
+    pub connections_aged: Counter,
     pub joins_refused: Counter,
     pub bus_hops_exceeded: Counter,
     pub bus_dead: Counter,
@@ -131,6 +140,14 @@ impl Metrics {
                 Family::default(),
             ),
             slow_consumers: register(r, "slow_consumers", "Clients ended because their queue was full", Counter::default()),
+            limits_passed: register(
+                r,
+                "limits_passed",
+                "What came past a limit of the door: refused, or allowed in a dry run",
+                Family::default(),
+            ),
+            connects_waiting: register(r, "connects_waiting", "Connections that wait for their turn", Gauge::default()),
+            connections_aged: register(r, "connections_aged", "Connections ended at gateway.max_age", Counter::default()),
             joins_refused: register(r, "joins_refused", "Joins and tracks past a socket's limit", Counter::default()),
             bus_hops_exceeded: register(r, "bus_hops_exceeded", "Messages dropped on their ninth hop", Counter::default()),
             bus_dead: register(r, "bus_dead_letters", "Messages that became dead letters", Counter::default()),

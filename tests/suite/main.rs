@@ -36,6 +36,7 @@ mod bus;
 mod contract;
 mod crash;
 mod health;
+mod limits;
 mod releases;
 mod shutdown;
 

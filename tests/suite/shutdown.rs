@@ -3,8 +3,14 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use tests::client::ConnectFailure;
-use tests::{Client, Server, wait};
+use futures_util::future::join_all;
+use reqwest::Method;
+use serde_json::json;
+use tests::client::{ConnectFailure, End};
+use tests::polling::Polling;
+use tests::server::{ADMIN_TOKEN, run};
+use tests::stock::Transports;
+use tests::{Client, Server, Stock, fixture, wait};
 
 use crate::scene::user;
 
@@ -32,4 +38,110 @@ async fn comes_and_stays(at: SocketAddr) -> bool {
         }
         Err(failure) => failure != ConnectFailure::Unreachable,
     }
+}
+
+async fn connected(server: &Server) -> u64 {
+    server.get("/health").await.1["connections"].as_u64().expect("a number")
+}
+
+#[tokio::test]
+async fn nobody_and_who_polls_hold_up_no_shutdown() {
+    let mut server = Server::dev().start().await;
+    let asked = Instant::now();
+    server.terminate().await;
+    assert!(asked.elapsed() < Duration::from_secs(1), "with nobody connected: {:?}", asked.elapsed());
+
+    server.start_again().await;
+    let polling = Polling::open(&server).await;
+    polling.connect("/", None).await;
+    let asked = Instant::now();
+    assert_eq!(server.terminate().await, Some(0));
+    assert!(asked.elapsed() < Duration::from_secs(2), "it waited for one that polls: {:?}", asked.elapsed());
+}
+
+#[tokio::test]
+async fn stock_clients_of_every_transport_come_back_after_a_restart() {
+    let mut server = Server::dev().start().await;
+    let mut clients = Vec::new();
+    for stock in Stock::ALL {
+        for transports in [Transports::Polling, Transports::Upgrade] {
+            let mut client = stock.connect(&server, "/", json!({}), transports).await.expect("let in");
+            if transports == Transports::Upgrade && stock == Stock::Node {
+                client.upgraded().await;
+            }
+            clients.push(client);
+        }
+    }
+    let asked = Instant::now();
+    server.terminate().await;
+    assert!(asked.elapsed() < Duration::from_secs(2), "it waited for them: {:?}", asked.elapsed());
+    server.start_again().await;
+    for client in &mut clients {
+        let reason = client.disconnected().await;
+        assert!(reason.contains("transport"), "a word such as {reason:?} tells a client to stay away");
+        client.reconnected().await;
+    }
+}
+
+#[tokio::test]
+async fn plugins_hear_of_every_socket_before_the_end() {
+    const SOCKETS: usize = 3;
+    let mut server = Server::dev().plugin("hostile", &fixture::hostile().await).start().await;
+    let _clients = join_all((0..SOCKETS).map(|_| server.connect("/hostile", user("ana").claim("evil", "disconnect-loop")))).await;
+    assert_eq!(server.terminate().await, Some(0));
+    let told = server.log().lines().filter(|line| line.contains("on-disconnect")).count();
+    assert_eq!(told, SOCKETS, "each loops, and is logged for it");
+}
+
+#[tokio::test]
+async fn whoever_is_still_here_at_the_deadline_is_left_behind() {
+    let hostile = Server::dev().plugin("hostile", &fixture::hostile().await).env("HUBBUB_SHUTDOWN__DEADLINE", "1s");
+    let mut server = hostile.env("HUBBUB_LIMITS__CPU_MS", "15000").env("HUBBUB_LIMITS__CALL_TIME", "15s").start().await;
+    let _client = server.connect("/hostile", user("ana").claim("evil", "disconnect-loop")).await;
+    let asked = Instant::now();
+    assert_eq!(server.terminate().await, Some(0));
+    assert!(asked.elapsed() < Duration::from_secs(5), "it waited for a plugin: {:?}", asked.elapsed());
+    server.logged("plugins still being told").await;
+}
+
+#[tokio::test]
+async fn clients_are_sent_away_over_the_spread() {
+    let mut server = Server::dev().env("HUBBUB_SHUTDOWN__SPREAD", "1500ms").start().await;
+    let _clients = join_all((0..20).map(|_| server.connect("/", ()))).await;
+    let asked = Instant::now();
+    assert_eq!(server.terminate().await, Some(0));
+    let took = asked.elapsed();
+    assert!((Duration::from_millis(700)..Duration::from_secs(4)).contains(&took), "{took:?}");
+}
+
+#[tokio::test]
+async fn a_drain_is_all_of_a_shutdown_but_its_end() {
+    let server = Server::dev().env("HUBBUB_SHUTDOWN__SPREAD", "2s").start().await;
+    let mut clients = join_all((0..20).map(|_| server.connect("/", ()))).await;
+    let (status, told) = server.admin(Method::POST, "/admin/drain", Vec::new()).await;
+    assert_eq!((status, &told["status"]), (202, &json!("draining")));
+    assert!(connected(&server).await > 5, "they all left at once");
+    let ready = server.http().get(server.admin_url("/ready")).send().await.expect("an answer");
+    assert_eq!(ready.status(), 503);
+    assert!(ready.text().await.expect("a body of text").contains("draining"));
+    assert_eq!(Client::connect(server.address(), "/", ()).await.err(), Some(ConnectFailure::Http(503)));
+    let polls = server.http().get(server.url("/socket.io/?EIO=4&transport=polling")).send().await.expect("an answer");
+    assert_eq!((polls.status().as_u16(), polls.headers().contains_key("retry-after")), (503, true));
+    for client in &mut clients {
+        assert_eq!(client.ended().await, End::Closed, "not told to stay away");
+    }
+    wait::eventually("everyone to have left", async || connected(&server).await == 0).await;
+    let again = run(&["drain", "--url", &server.admin_url(""), "--token", ADMIN_TOKEN], &[]);
+    assert!(again.status.success() && String::from_utf8_lossy(&again.stdout).contains("draining"), "{again:?}");
+}
+
+#[tokio::test]
+async fn a_connection_of_some_age_is_ended_and_comes_again() {
+    let server = Server::dev().env("HUBBUB_GATEWAY__MAX_AGE", "1s").start().await;
+    for transports in [Transports::Websocket, Transports::Polling] {
+        let mut client = Stock::Node.connect(&server, "/", json!({}), transports).await.expect("let in");
+        assert!(client.disconnected().await.contains("transport"));
+        client.reconnected().await;
+    }
+    assert!(server.metrics().await.get("hubbub_connections_aged_total", &[]) >= Some(2.0));
 }

@@ -120,6 +120,10 @@ impl Operator {
         self.send(reqwest::Method::GET, "/admin/plugins", Vec::new(), None)
     }
 
+    pub(super) fn drain(&self) -> anyhow::Result<()> {
+        self.send(reqwest::Method::POST, "/admin/drain", Vec::new(), None)
+    }
+
     /// Sends a request, and prints what is answered.
     fn send(&self, method: reqwest::Method, path: &str, body: Vec<u8>, signature: Option<String>) -> anyhow::Result<()> {
         let url = format!("{}{path}", self.url.trim_end_matches('/'));

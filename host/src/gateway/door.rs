@@ -13,9 +13,9 @@ use socketioxide::socket::{DisconnectReason as Reason, Socket};
 use socketioxide_core::Value;
 
 use super::admission::{self, Admitted, Presented};
-use super::session::Session;
+use super::crowd::{Seat, Ticket};
+use super::session::{Place, Session};
 use super::token::{User, Verified};
-use super::transport::Closer;
 use super::{Gateway, Io};
 use crate::cluster::adapter::Adapter;
 use crate::names;
@@ -74,7 +74,7 @@ impl ConnectHandler<Adapter, ()> for Door {
         self.0.services.metrics.connects.inc();
         if session.adapter.is_replaced() {
             // Nobody hears what it sends: it must come again.
-            super::sweep::end(&socket);
+            super::sweep::end(&self.0, &socket);
             return;
         }
         session.open();
@@ -93,12 +93,13 @@ impl Door {
             namespace: path.to_owned(),
             user: verified.map(|verified| user_record(&verified.user)),
         };
+        let ticket = socket.req_parts().extensions.get::<Arc<Ticket>>().cloned().ok_or("Service unavailable")?;
+        let place = Place { ticket, seat: gateway.seat(&caller)? };
         if route.door.authorize {
             gateway.authorize(&route, &caller, auth).await?;
         }
         let Some(adapter) = gateway.services.rooms.namespace(path) else { return Err("Service unavailable".into()) };
-        let closer = socket.req_parts().extensions.get::<Closer>().cloned();
-        let session = Session::new(gateway.clone(), socket.id, adapter.clone(), caller, expires, closer);
+        let session = Session::new(gateway.clone(), socket.id, adapter.clone(), caller, expires, place);
         let guest = Guest(session.clone());
         gateway.sockets.add(&session);
         let caller = session.caller.load_full();
@@ -175,6 +176,22 @@ impl Gateway {
             Err(_) => {
                 self.count_refused("unavailable");
                 Err("Service unavailable".into())
+            }
+        }
+    }
+
+    /// A user's place for one more socket. Visitors are nobody in particular.
+    fn seat(&self, caller: &Caller) -> Result<Option<Seat>, String> {
+        let Some(user) = &caller.user else { return Ok(None) };
+        if self.limits.user_sockets.is_off() && self.limits.user_events.is_off() {
+            return Ok(None);
+        }
+        let user = names::scoped(user.tenant.as_deref(), &user.id);
+        match self.crowd.sit(&user, &self.limits, &self.services.metrics) {
+            Some(seat) => Ok(Some(seat)),
+            None => {
+                self.count_refused("user_sockets");
+                Err("Too many connections".into())
             }
         }
     }

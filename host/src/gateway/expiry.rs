@@ -90,10 +90,9 @@ pub async fn run(gateway: Arc<Gateway>, io: Io) {
             let socket = io.of(&**session.adapter.path()).and_then(|namespace| namespace.get_socket(session.sid));
             if let Some(socket) = socket
                 && socket.disconnect().is_err()
-                && let Some(closer) = &session.closer
             {
                 // Its queue is full: it hears nothing any more.
-                closer.close();
+                gateway.end(session.sid, &session.ticket);
             }
         }
         let next = gateway.expiring.due().next();

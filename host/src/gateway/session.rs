@@ -7,6 +7,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
@@ -14,7 +15,8 @@ use smallvec::SmallVec;
 use socketioxide_core::{Sid, Str};
 
 use super::Gateway;
-use super::transport::Closer;
+use super::crowd::{Seat, Ticket};
+use super::limits::Limit;
 use crate::capability::commit;
 use crate::capability::effects::Live;
 use crate::capability::emitter::packet_text;
@@ -33,12 +35,20 @@ pub struct Session {
     pub adapter: Arc<Adapter>,
     /// Replaced when the client shows a fresh token.
     pub caller: ArcSwap<Caller>,
-    /// None for long polling, which ends with its heartbeat.
-    pub closer: Option<Closer>,
+    /// The connection's, which it may share with sockets of other namespaces.
+    pub ticket: Arc<Ticket>,
+    /// Among the user's sockets. None for a visitor, or where nothing of a user's is limited.
+    seat: Option<Seat>,
     /// When the token expires, in milliseconds since 1970. 0 for a visitor.
     pub expires_ms: AtomicU64,
     gateway: Arc<Gateway>,
     state: Mutex<State>,
+}
+
+/// What a socket takes up.
+pub struct Place {
+    pub ticket: Arc<Ticket>,
+    pub seat: Option<Seat>,
 }
 
 struct State {
@@ -83,14 +93,15 @@ impl Session {
         adapter: Arc<Adapter>,
         caller: Caller,
         expires_ms: Option<u64>,
-        closer: Option<Closer>,
+        place: Place,
     ) -> Arc<Self> {
         Arc::new(Self {
             id: caller.socket,
             sid,
             adapter,
             caller: ArcSwap::from_pointee(caller),
-            closer,
+            ticket: place.ticket,
+            seat: place.seat,
             expires_ms: AtomicU64::new(expires_ms.unwrap_or(0)),
             gateway,
             state: Mutex::new(State {
@@ -150,6 +161,7 @@ impl Session {
 
     /// A packet with an event has come.
     pub fn receive(self: &Arc<Self>, text: &Str, ack: Option<i64>) {
+        let early = self.too_early();
         let event = match json::split_event(text) {
             Ok((name, inside)) => {
                 names::check_event(&name).map(|()| Received { args: bracketed(inside), name: name.into_owned(), ack })
@@ -160,6 +172,9 @@ impl Session {
             Ok(event) => event,
             Err(error) => return self.refuse("", ack, &Refusal::new(Code::Invalid, error.to_string()), "bad_name"),
         };
+        if let Some((limit, wait)) = early {
+            return self.refuse(&event.name, ack, &too_many(wait), limit.name);
+        }
         let now = {
             let mut state = self.state();
             match state.phase {
@@ -174,12 +189,21 @@ impl Session {
                 }
                 _ => {
                     drop(state);
-                    let refusal = Refusal { retry_after_ms: Some(100), ..Refusal::new(Code::RateLimited, "Too many events") };
-                    return self.refuse(&event.name, ack, &refusal, "queue_full");
+                    return self.refuse(&event.name, ack, &too_many(QUEUE_PAUSE), "queue_full");
                 }
             }
         };
         run(self.clone().work(now));
+    }
+
+    /// Counts one more event of the connection and of its user. Where one of them sends too many, how long to wait.
+    fn too_early(&self) -> Option<(Limit, Duration)> {
+        let (limits, metrics) = (&self.gateway.limits, &self.gateway.services.metrics);
+        if let Err(wait) = limits.connection_events.take(&self.ticket.events, metrics) {
+            return Some((limits.connection_events, wait));
+        }
+        let wait = limits.user_events.take(&self.seat.as_ref()?.events, metrics).err()?;
+        Some((limits.user_events, wait))
     }
 
     /// Attachments are for nobody here: no event of a plugin takes them.
@@ -304,6 +328,10 @@ impl Session {
         let Some((slot, on_failure, wants_connect)) = found else {
             return self.refuse(&name, ack, &Refusal::new(Code::NotFound, "Unknown event"), "unknown");
         };
+        let limit = self.gateway.limits.plugin_events;
+        if let Err(wait) = limit.take(&slot.pace, &self.gateway.services.metrics) {
+            return self.refuse(&name, ack, &too_many(wait), limit.name);
+        }
         if wants_connect && !self.has_met(&slot) {
             self.meet(&slot).await;
             self.settle().await;
@@ -328,6 +356,7 @@ impl Session {
     /// The end of a socket: out of its rooms, its presence on its way out, its plugins told.
     async fn leave(self: Arc<Self>, reason: DisconnectReason) {
         let services = &self.gateway.services;
+        let _telling = self.gateway.sockets.telling();
         self.adapter.remove(self.id);
         services.presences.gone(self.id, services.clock.now_ms());
         self.gateway.sockets.remove(&self);
@@ -342,6 +371,14 @@ impl Session {
             let _ = call(services, &slot, Job::Disconnect { caller: &caller, reason }).await;
         }
     }
+}
+
+/// When to send again what found the queue full.
+const QUEUE_PAUSE: Duration = Duration::from_millis(100);
+
+fn too_many(wait: Duration) -> Refusal {
+    let wait = u64::try_from(wait.as_micros().div_ceil(1000)).unwrap_or(u64::MAX);
+    Refusal { retry_after_ms: Some(wait), ..Refusal::new(Code::RateLimited, "Too many events") }
 }
 
 /// An array around arguments. By hand: this is on every event's way, and formatting costs three times as much.

@@ -1,6 +1,7 @@
 //! The sockets that are connected now: by number, and how many connections they come over.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use socketioxide_core::Sid;
@@ -12,6 +13,8 @@ use crate::telemetry::Metrics;
 /// All sockets of this node.
 pub struct Sockets {
     all: Mutex<All>,
+    /// Sockets that have gone, whose plugins are being told.
+    told: AtomicU64,
     metrics: Arc<Metrics>,
 }
 
@@ -24,7 +27,7 @@ struct All {
 
 impl Sockets {
     pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self { all: Mutex::default(), metrics }
+        Self { all: Mutex::default(), told: AtomicU64::new(0), metrics }
     }
 
     fn all(&self) -> MutexGuard<'_, All> {
@@ -61,16 +64,33 @@ impl Sockets {
         self.all().sessions.get(&id)?.upgrade()
     }
 
-    /// Closes the transport of every socket, in a way that makes stock clients come again.
-    pub fn end_all(&self) {
-        let sessions: Vec<_> = self.all().sessions.values().filter_map(Weak::upgrade).collect();
-        for closer in sessions.iter().filter_map(|session| session.closer.as_ref()) {
-            closer.close();
-        }
+    /// Every socket of this moment.
+    pub fn sessions(&self) -> Vec<Arc<Session>> {
+        self.all().sessions.values().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Plugins are told of a socket that has gone, as long as the answer lives.
+    pub fn telling(&self) -> Telling<'_> {
+        self.told.fetch_add(1, Ordering::AcqRel);
+        Telling(self)
+    }
+
+    /// Whether plugins are still being told of some socket.
+    pub fn are_told(&self) -> bool {
+        self.told.load(Ordering::Acquire) > 0
     }
 
     /// Connections with at least one socket.
     pub fn connections(&self) -> usize {
         self.all().connections.len()
+    }
+}
+
+/// Plugins are being told.
+pub struct Telling<'a>(&'a Sockets);
+
+impl Drop for Telling<'_> {
+    fn drop(&mut self) {
+        self.0.told.fetch_sub(1, Ordering::AcqRel);
     }
 }

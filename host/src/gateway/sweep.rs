@@ -10,7 +10,7 @@ use socketioxide::SocketError;
 use socketioxide::socket::Socket;
 use tokio::sync::mpsc;
 
-use super::transport::Closer;
+use super::crowd::Ticket;
 use super::{Gateway, Io};
 use crate::cluster::adapter::{Adapter, Full};
 
@@ -28,7 +28,7 @@ pub async fn end_slow_clients(gateway: Arc<Gateway>, io: Io, mut full: mpsc::Rec
     while let Some(Full { namespace, sids }) = full.recv().await {
         let Some(namespace) = io.of(&*namespace) else { continue };
         for socket in sids.into_iter().filter_map(|sid| namespace.get_socket(sid)) {
-            if is_full(&socket) && end(&socket) {
+            if is_full(&socket) && end(&gateway, &socket) {
                 gateway.services.metrics.slow_consumers.inc();
                 tracing::info!(namespace = socket.ns(), "a client was ended: it does not read what it is sent (slow_consumer)");
             }
@@ -48,10 +48,9 @@ fn is_full(socket: &Socket<Adapter>) -> bool {
     matches!(socket.emit("never", &Never), Err(SendError::Socket(SocketError::InternalChannelFull)))
 }
 
-/// Ends a socket's transport, and answers whether this was the first to do so. One that polls has none to end: its next heartbeat
-/// finds the queue full.
-pub fn end(socket: &Socket<Adapter>) -> bool {
-    socket.req_parts().extensions.get::<Closer>().is_some_and(Closer::close)
+/// Ends a socket's transport, and answers whether this was the first to do so.
+pub fn end(gateway: &Gateway, socket: &Socket<Adapter>) -> bool {
+    socket.req_parts().extensions.get::<Arc<Ticket>>().is_some_and(|ticket| gateway.end(socket.id, ticket))
 }
 
 /// Gives free memory back to the system when a storm of connects has passed.
@@ -76,8 +75,8 @@ pub async fn sweep_namespaces(gateway: Arc<Gateway>, io: Io) {
         tokio::time::sleep(LOOK).await;
         for adapter in gateway.services.rooms.take_replaced() {
             for id in adapter.members(|members| members.sockets().collect::<Vec<_>>()) {
-                if let Some(closer) = gateway.sockets.get(id).and_then(|session| session.closer.clone()) {
-                    closer.close();
+                if let Some(session) = gateway.sockets.get(id) {
+                    gateway.end(session.sid, &session.ticket);
                 }
             }
         }

@@ -164,10 +164,11 @@ pub fn wants_websocket<B>(request: &Request<B>) -> bool {
         && request.headers().contains_key(header::SEC_WEBSOCKET_KEY)
 }
 
-/// Answers an upgrade and hands the bare TCP connection to `serve`. Past this point nothing of hyper is left: neither its task,
+/// Answers an upgrade and hands the bare TCP connection, which `closer` ends from now on, to `serve`. Past this point nothing of hyper is left: neither its task,
 /// nor its boxed stream, nor the buffer that it read the request into.
 pub fn upgrade<B>(
     mut request: Request<B>,
+    closer: Closer,
     serve: impl FnOnce(Connection, Request<()>) + Send + 'static,
 ) -> Response<axum::body::Body> {
     let refused = |status| {
@@ -180,14 +181,14 @@ pub fn upgrade<B>(
         return refused(StatusCode::BAD_REQUEST);
     };
     let upgrade = hyper::upgrade::on(&mut request);
-    let mut kept = slim(&request);
+    let kept = slim(&request);
     tokio::spawn(async move {
         // A client that has gone meanwhile needs no answer.
         let Ok(upgraded) = upgrade.await else { return };
         let Ok(parts) = auto::upgrade::downcast::<TokioIo<Connection>>(upgraded) else { return };
         let mut connection = parts.io.into_inner();
         connection.early = if parts.read_buf.is_empty() { Bytes::new() } else { Bytes::copy_from_slice(&parts.read_buf) };
-        kept.extensions_mut().insert(connection.closer.clone());
+        connection.closer = closer;
         serve(connection, kept);
     });
     let mut response = refused(StatusCode::SWITCHING_PROTOCOLS);

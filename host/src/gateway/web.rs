@@ -14,7 +14,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use super::docs::{self, Docs};
 use super::transport::{self, Connection};
-use super::{Gateway, Service};
+use super::{Gateway, Service, entrance};
 
 /// What the handlers here work on.
 pub struct Web {
@@ -50,20 +50,42 @@ fn cors(web: Arc<Web>) -> CorsLayer {
 }
 
 /// Checks who asks, and takes websockets the short way. All else goes to the engine.
-async fn engine(State(web): State<Arc<Web>>, request: Request, next: Next) -> Response {
+async fn engine(State(web): State<Arc<Web>>, mut request: Request, next: Next) -> Response {
     let origin = request.headers().get(header::ORIGIN).map(HeaderValue::as_bytes);
     if !web.gateway.origins.lets_in(origin) {
         return (StatusCode::FORBIDDEN, "This origin is not allowed\n").into_response();
     }
-    if transport::wants_websocket(&request) {
+    let is_websocket = transport::wants_websocket(&request);
+    let ticket = match entrance::session_of(&request) {
+        Some(_) if !is_websocket => return next.run(request).await,
+        // One that is not known gets no further than the engine.
+        Some(sid) => sid.parse().ok().and_then(|sid| web.gateway.crowd.polling(sid)),
+        None => {
+            let placed = web.gateway.place(&request, !is_websocket);
+            match web.gateway.let_in_turn(placed).await {
+                Ok(ticket) => Some(ticket),
+                Err(turned_away) => {
+                    tracing::debug!("a connection was turned away: {turned_away}");
+                    return turned_away.into_response();
+                }
+            }
+        }
+    };
+    if is_websocket {
         let service = web.service.clone();
-        return transport::upgrade(request, move |connection: Connection, request| {
+        let closer = ticket.as_ref().map(|ticket| ticket.closer.clone()).unwrap_or_default();
+        return transport::upgrade(request, closer, move |connection: Connection, mut request| {
+            if let Some(ticket) = ticket {
+                request.extensions_mut().insert(ticket);
+            }
             // It has spawned what is to be done when it answers. Whatever is wrong with the request ends the connection: it is
             // past answering by HTTP.
             drop(hyper::service::Service::call(&service, (connection, request)));
         });
     }
-    next.run(request).await
+    let Some(ticket) = ticket else { return next.run(request).await };
+    request.extensions_mut().insert(ticket.clone());
+    entrance::named(&web.gateway, &ticket, next.run(request).await).await
 }
 
 async fn health(State(web): State<Arc<Web>>) -> Response {

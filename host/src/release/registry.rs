@@ -14,6 +14,7 @@ use super::pool::Pool;
 use super::tally::Tally;
 use crate::capability::profile::{Pattern, Profile};
 use crate::names::PluginName;
+use crate::rate::Meter;
 use crate::sandbox::exports::Door;
 
 /// A staged release, ready to serve.
@@ -36,6 +37,8 @@ pub struct Slot {
     canary: ArcSwapOption<Canary>,
     /// Calls that took effect, for telling a bad message from a bad plugin.
     pub passed: AtomicU64,
+    /// What the events that clients send it are counted by.
+    pub pace: Meter,
     pub disabled: std::sync::atomic::AtomicBool,
 }
 
@@ -236,6 +239,7 @@ impl Slot {
             live: ArcSwapOption::empty(),
             canary: ArcSwapOption::empty(),
             passed: AtomicU64::new(0),
+            pace: Meter::default(),
             disabled: false.into(),
         }
     }

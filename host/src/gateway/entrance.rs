@@ -1,0 +1,138 @@
+//! The way to a connection, before the engine hears of it: who is turned away here costs next to nothing. A storm queues; past its
+//! queue the answer is HTTP, with the time to come again.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::connect_info::{ConnectInfo, Connected};
+use axum::response::{IntoResponse, Response};
+use axum::serve::IncomingStream;
+use http::{Request, StatusCode, header};
+use socketioxide_core::Sid;
+
+use super::crowd::{NoPlace, Ticket};
+use super::transport::Listener;
+use super::{Gateway, proxies};
+use crate::telemetry::Metrics;
+
+/// Who is on the other side of the TCP connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(SocketAddr);
+
+impl Connected<IncomingStream<'_, Listener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, Listener>) -> Self {
+        Self(*stream.remote_addr())
+    }
+}
+
+/// Why a connection was not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TurnedAway {
+    #[error("This server is about to stop")]
+    Draining,
+    #[error("Too many connections")]
+    Full,
+    #[error("Too many connections from this address")]
+    Address,
+    #[error("Too many connections at once")]
+    Storm(Duration),
+}
+
+/// When to come again, where nothing tells better.
+const LATER: Duration = Duration::from_secs(5);
+
+impl IntoResponse for TurnedAway {
+    fn into_response(self) -> Response {
+        let (status, after) = match self {
+            // Another node is there at once.
+            Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, Duration::from_secs(1)),
+            Self::Full => (StatusCode::SERVICE_UNAVAILABLE, LATER),
+            Self::Address => (StatusCode::TOO_MANY_REQUESTS, LATER),
+            Self::Storm(wait) => (StatusCode::SERVICE_UNAVAILABLE, wait),
+        };
+        let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+        (status, [(header::RETRY_AFTER, seconds.to_string())], format!("{self}\n")).into_response()
+    }
+}
+
+/// The session that a request belongs to; none for one that wants a connection.
+pub fn session_of<B>(request: &Request<B>) -> Option<&str> {
+    request.uri().query()?.split('&').find_map(|pair| pair.strip_prefix("sid="))
+}
+
+impl Gateway {
+    /// Gives a new connection its place.
+    pub fn place<B>(&self, request: &Request<B>, polls: bool) -> Result<Arc<Ticket>, TurnedAway> {
+        if self.drain.has_begun() {
+            return Err(TurnedAway::Draining);
+        }
+        let peer = request.extensions().get::<ConnectInfo<Peer>>().map(|ConnectInfo(Peer(address))| address.ip());
+        let address = peer.map(|peer| proxies::household(proxies::client(peer, request.headers(), &self.trusted_proxies)));
+        self.crowd.enter(address, polls, &self.limits, &self.services.metrics).map_err(|no_place| match no_place {
+            NoPlace::Node => TurnedAway::Full,
+            NoPlace::Address => TurnedAway::Address,
+        })
+    }
+
+    /// Lets a connection in that has its place, once it is its turn.
+    pub async fn let_in_turn(&self, placed: Result<Arc<Ticket>, TurnedAway>) -> Result<Arc<Ticket>, TurnedAway> {
+        let ticket = placed?;
+        self.wait_for_turn().await?;
+        Ok(ticket)
+    }
+
+    async fn wait_for_turn(&self) -> Result<(), TurnedAway> {
+        let metrics = &self.services.metrics;
+        let longest = self.limits.longest_wait.min(self.config.connect_timeout);
+        let wait = self.limits.connects.book(&self.crowd.connects, longest, metrics).map_err(TurnedAway::Storm)?;
+        if !wait.is_zero() {
+            let _waiting = Waiting::new(metrics);
+            tokio::time::sleep(wait).await;
+            if self.drain.has_begun() {
+                return Err(TurnedAway::Draining);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One that waits for its turn. It may go away meanwhile.
+struct Waiting<'a>(&'a Metrics);
+
+impl<'a> Waiting<'a> {
+    fn new(metrics: &'a Metrics) -> Self {
+        metrics.connects_waiting.inc();
+        Self(metrics)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.connects_waiting.dec();
+    }
+}
+
+/// The longest answer to a handshake.
+const HANDSHAKE: usize = 4096;
+
+/// Learns the session id that the engine gave a polling connection from its answer: a websocket that takes the connection over
+/// will name it.
+pub async fn named(gateway: &Gateway, ticket: &Arc<Ticket>, answer: Response) -> Response {
+    if answer.status() != StatusCode::OK {
+        return answer;
+    }
+    let (parts, body) = answer.into_parts();
+    // The engine's own body is in memory, and short.
+    let Ok(body) = axum::body::to_bytes(body, HANDSHAKE).await else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    #[derive(serde::Deserialize)]
+    struct Open {
+        sid: Sid,
+    }
+    if let Some(Ok(Open { sid })) = body.strip_prefix(b"0").map(serde_json::from_slice) {
+        gateway.crowd.named(ticket, sid);
+    }
+    Response::from_parts(parts, body.into())
+}

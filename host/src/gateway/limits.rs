@@ -1,0 +1,171 @@
+//! How many may come, and how often: the section `[door]`. It decides and counts; the refusal is its caller's, in the words of
+//! its transport.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::proxies::Network;
+use crate::rate::{self, Meter, Rate};
+use crate::telemetry::{LimitLabels, Metrics};
+
+/// `[door]`. Each limit is off at 0. With its `…_dry_run` it is counted, and nobody is refused.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Connections of this node, those that wait for their turn included. Past it: HTTP 503. Default 100 000.
+    pub connections: u64,
+    pub connections_dry_run: bool,
+    /// Connections of one address (IPv6: of one /64). Past it: HTTP 429. Behind a proxy that is not listed in `trusted_proxies`
+    /// all clients have one address. Default 20 000.
+    pub address_connections: u64,
+    pub address_connections_dry_run: bool,
+    /// Sockets (connections to a namespace) of one user. Past it the namespace is refused. Default 1000.
+    pub user_sockets: u64,
+    pub user_sockets_dry_run: bool,
+    /// New connections a second; as many may come at once. Past it they wait for their turn, up to `gateway.connect_timeout`, then
+    /// HTTP 503. Default 2000.
+    pub connects_per_second: u64,
+    /// In a dry run nobody waits either.
+    pub connects_per_second_dry_run: bool,
+    /// Connections that may wait for their turn, as long as that. Past it: HTTP 503. 0: nobody waits. Default 10 000.
+    pub connect_queue: u64,
+    /// Events a second of one connection, over all its namespaces. Past it an event is refused with `rate_limited`. Default 10 000.
+    pub connection_events_per_second: u64,
+    pub connection_events_per_second_dry_run: bool,
+    /// Events a second of one user, over all connections. Past it: `rate_limited`. Default 20 000.
+    pub user_events_per_second: u64,
+    pub user_events_per_second_dry_run: bool,
+    /// Events a second for each plugin. Past it: `rate_limited`. Default 0, no limit.
+    pub plugin_events_per_second: u64,
+    pub plugin_events_per_second_dry_run: bool,
+    /// Addresses or networks (`10.0.0.0/8`) of proxies whose `X-Forwarded-For` is believed. Default none.
+    pub trusted_proxies: Vec<Network>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            connections: 100_000,
+            connections_dry_run: false,
+            address_connections: 20_000,
+            address_connections_dry_run: false,
+            user_sockets: 1000,
+            user_sockets_dry_run: false,
+            connects_per_second: 2000,
+            connects_per_second_dry_run: false,
+            connect_queue: 10_000,
+            connection_events_per_second: 10_000,
+            connection_events_per_second_dry_run: false,
+            user_events_per_second: 20_000,
+            user_events_per_second_dry_run: false,
+            plugin_events_per_second: 0,
+            plugin_events_per_second_dry_run: false,
+            trusted_proxies: Vec::new(),
+        }
+    }
+}
+
+/// One limit.
+#[derive(Debug, Clone, Copy)]
+pub struct Limit {
+    /// As it is configured, and labelled.
+    pub name: &'static str,
+    pub most: u64,
+    rate: Option<Rate>,
+    dry_run: bool,
+}
+
+impl Limit {
+    fn new(name: &'static str, most: u64, dry_run: bool) -> Self {
+        Self { name, most, rate: Rate::per_second(most), dry_run }
+    }
+
+    pub fn is_off(&self) -> bool {
+        self.most == 0
+    }
+
+    /// Counts that the limit is passed, and answers whether it is enforced.
+    pub fn passed(&self, metrics: &Metrics) -> bool {
+        let outcome = if self.dry_run { "allowed" } else { "refused" };
+        metrics.limits_passed.get_or_create(&LimitLabels { limit: self.name, outcome }).inc();
+        !self.dry_run
+    }
+
+    /// Whether `count`, the newest included, is too many.
+    pub fn refuses(&self, count: u64, metrics: &Metrics) -> bool {
+        !self.is_off() && count > self.most && self.passed(metrics)
+    }
+
+    /// Takes one of a rate. Where there is none, how long until there is.
+    pub fn take(&self, meter: &Meter, metrics: &Metrics) -> Result<(), Duration> {
+        let Some(rate) = self.rate else { return Ok(()) };
+        match meter.take(rate, rate::now()) {
+            Err(wait) if self.passed(metrics) => Err(wait),
+            _ => Ok(()),
+        }
+    }
+
+    /// Books a turn: how long to wait for it. Where that is longer than `longest`, by how much.
+    pub fn book(&self, meter: &Meter, longest: Duration, metrics: &Metrics) -> Result<Duration, Duration> {
+        let Some(rate) = self.rate else { return Ok(Duration::ZERO) };
+        let longest = if self.dry_run { Duration::ZERO } else { longest };
+        match meter.book(rate, rate::now(), longest) {
+            Err(wait) if self.passed(metrics) => Err(wait),
+            Err(_) => Ok(Duration::ZERO),
+            Ok(wait) => Ok(wait),
+        }
+    }
+}
+
+/// All limits of `[door]`.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    pub connections: Limit,
+    pub address_connections: Limit,
+    pub user_sockets: Limit,
+    pub connects: Limit,
+    /// How long a queue of `door.connect_queue` takes: turns are booked in order, so that one bounds the other.
+    pub longest_wait: Duration,
+    pub connection_events: Limit,
+    pub user_events: Limit,
+    pub plugin_events: Limit,
+}
+
+impl Limits {
+    pub fn new(c: &Config) -> Self {
+        Self {
+            connections: Limit::new("connections", c.connections, c.connections_dry_run),
+            address_connections: Limit::new("address_connections", c.address_connections, c.address_connections_dry_run),
+            user_sockets: Limit::new("user_sockets", c.user_sockets, c.user_sockets_dry_run),
+            connects: Limit::new("connects_per_second", c.connects_per_second, c.connects_per_second_dry_run),
+            longest_wait: Duration::from_nanos(c.connect_queue.saturating_mul(1_000_000_000) / c.connects_per_second.max(1)),
+            connection_events: Limit::new(
+                "connection_events_per_second",
+                c.connection_events_per_second,
+                c.connection_events_per_second_dry_run,
+            ),
+            user_events: Limit::new("user_events_per_second", c.user_events_per_second, c.user_events_per_second_dry_run),
+            plugin_events: Limit::new("plugin_events_per_second", c.plugin_events_per_second, c.plugin_events_per_second_dry_run),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_dry_run_is_counted_and_refuses_nobody() {
+        let metrics = Metrics::new();
+        let (enforced, dry, off) = (Limit::new("a", 1, false), Limit::new("b", 1, true), Limit::new("c", 0, false));
+        let refused = [enforced, dry, off].map(|limit| [limit.refuses(1, &metrics), limit.refuses(2, &metrics)]);
+        assert_eq!(refused, [[false, true], [false, false], [false, false]]);
+        let meter = Meter::default();
+        assert_eq!([dry.take(&meter, &metrics), dry.take(&meter, &metrics)], [Ok(()), Ok(())]);
+        let text = metrics.encode().unwrap();
+        assert!(text.contains(r#"hubbub_limits_passed_total{limit="a",outcome="refused"} 1"#), "{text}");
+        assert!(text.contains(r#"hubbub_limits_passed_total{limit="b",outcome="allowed"} 2"#), "{text}");
+    }
+}

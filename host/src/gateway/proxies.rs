@@ -1,0 +1,125 @@
+//! Where a client really is, behind proxies that are known. A header is never believed of anyone else.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::str::FromStr;
+
+use http::HeaderMap;
+use serde::{Deserialize, Deserializer, de};
+
+/// What proxies tell it by; each adds whom it heard from at the end.
+const FORWARDED_FOR: &str = "x-forwarded-for";
+
+/// An address, or all that begin like it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network {
+    /// In the form of IPv6, as all addresses here are compared.
+    address: u128,
+    mask: u128,
+}
+
+/// A text that is no network.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is neither an address nor a network: write 10.0.0.7, 10.0.0.0/8 or fd00::/8")]
+pub struct InvalidNetwork(String);
+
+impl FromStr for Network {
+    type Err = InvalidNetwork;
+
+    fn from_str(text: &str) -> Result<Self, InvalidNetwork> {
+        let invalid = || InvalidNetwork(text.to_owned());
+        let (address, length) = text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
+        let address: IpAddr = address.parse().map_err(|_| invalid())?;
+        let own = if address.is_ipv4() { 32 } else { 128 };
+        let length: u32 = length.map_or(Ok(own), str::parse).map_err(|_| invalid())?;
+        if length > own {
+            return Err(invalid());
+        }
+        let mask = u128::MAX.checked_shl(own - length).unwrap_or(0);
+        // IPv4 addresses are mapped into IPv6, and their prefix goes along.
+        let mask = if own == 32 { mask | (u128::MAX << 32) } else { mask };
+        Ok(Self { address: bits(address) & mask, mask })
+    }
+}
+
+impl<'de> Deserialize<'de> for Network {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from)?.parse().map_err(de::Error::custom)
+    }
+}
+
+impl Network {
+    fn has(&self, address: IpAddr) -> bool {
+        bits(address) & self.mask == self.address
+    }
+}
+
+fn bits(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(address) => address.to_bits(),
+    }
+}
+
+/// The address that a request comes from: the last that no trusted proxy has.
+pub fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> IpAddr {
+    let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.has(address));
+    let mut nearest = peer.to_canonical();
+    let told = headers.get_all(FORWARDED_FOR).iter().rev().filter_map(|value| value.to_str().ok());
+    for told in told.flat_map(|value| value.rsplit(',')) {
+        let Ok(told) = told.trim().parse::<IpAddr>() else { return nearest };
+        if !is_trusted(nearest) {
+            return nearest;
+        }
+        nearest = told.to_canonical();
+    }
+    nearest
+}
+
+/// Whom an address counts as: a household has a whole /64 of IPv6.
+pub fn household(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn seen(peer: &str, forwarded: &[&'static str], trusted: &[&str]) -> String {
+        let mut headers = HeaderMap::new();
+        for value in forwarded {
+            headers.append(FORWARDED_FOR, http::HeaderValue::from_static(value));
+        }
+        let trusted: Vec<Network> = trusted.iter().map(|network| network.parse().unwrap()).collect();
+        client(peer.parse().unwrap(), &headers, &trusted).to_string()
+    }
+
+    #[test]
+    fn the_header_is_believed_of_trusted_proxies_alone() {
+        assert_eq!(seen("9.9.9.9", &["1.1.1.1"], &[]), "9.9.9.9");
+        assert_eq!(seen("9.9.9.9", &["1.1.1.1"], &["10.0.0.0/8"]), "9.9.9.9");
+        assert_eq!(seen("10.1.2.3", &["1.1.1.1"], &["10.0.0.0/8"]), "1.1.1.1");
+        assert_eq!(seen("10.1.2.3", &[], &["10.0.0.0/8"]), "10.1.2.3");
+        assert_eq!(seen("::ffff:10.1.2.3", &["1.1.1.1"], &["10.0.0.0/8"]), "1.1.1.1", "IPv4 on a socket of both");
+    }
+
+    #[test]
+    fn what_a_client_wrote_itself_is_passed_over() {
+        assert_eq!(seen("10.0.0.1", &["6.6.6.6, 1.1.1.1, 10.0.0.2"], &["10.0.0.0/8"]), "1.1.1.1");
+        assert_eq!(seen("10.0.0.1", &["6.6.6.6", "1.1.1.1"], &["10.0.0.0/8"]), "1.1.1.1");
+        assert_eq!(seen("10.0.0.1", &["1.1.1.1, unknown"], &["10.0.0.0/8"]), "10.0.0.1");
+    }
+
+    #[test]
+    fn a_network_is_an_address_or_a_prefix() {
+        for bad in ["", "10.0.0.0/33", "10.0.0/8", "host", "::/129", "10.0.0.0/-1"] {
+            assert!(bad.parse::<Network>().is_err(), "{bad}");
+        }
+        let all: Network = "0.0.0.0/0".parse().unwrap();
+        assert!(all.has("8.8.8.8".parse().unwrap()) && !all.has("2001:db8::1".parse().unwrap()));
+        assert_eq!(household("2001:db8::1:2:3:4".parse().unwrap()).to_string(), "2001:db8::");
+    }
+}

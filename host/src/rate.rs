@@ -1,0 +1,82 @@
+//! How often something may happen, at the cost of one atomic step an answer and one number a meter. It never waits, locks or
+//! allocates.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+const SECOND: u64 = 1_000_000_000;
+
+/// So many a second. As many may come at once where there was a second's rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// Nanoseconds between two.
+    interval: u64,
+    /// How far ahead of its time one may come.
+    burst: u64,
+}
+
+impl Rate {
+    /// None for 0: as often as one likes.
+    pub fn per_second(count: u64) -> Option<Self> {
+        let interval = SECOND.checked_div(count)?.max(1);
+        Some(Self { interval, burst: SECOND.max(interval) })
+    }
+}
+
+/// What has come so far.
+#[derive(Debug, Default)]
+pub struct Meter(AtomicU64);
+
+impl Meter {
+    /// Takes one now, or says how long until there is one.
+    pub fn take(&self, rate: Rate, now: u64) -> Result<(), Duration> {
+        self.book(rate, now, Duration::ZERO).map(drop)
+    }
+
+    /// Books the next turn, and says how long until then. Where that is longer than `longest`, nothing is booked.
+    pub fn book(&self, rate: Rate, now: u64, longest: Duration) -> Result<Duration, Duration> {
+        let longest = u64::try_from(longest.as_nanos()).unwrap_or(u64::MAX);
+        let after = |due: u64| due.max(now).saturating_add(rate.interval);
+        let wait = |due: u64| (after(due) - now).saturating_sub(rate.burst);
+        let booked = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |due| (wait(due) <= longest).then(|| after(due)));
+        booked.map(|due| Duration::from_nanos(wait(due))).map_err(|due| Duration::from_nanos(wait(due) - longest))
+    }
+}
+
+/// Nanoseconds since somebody first asked. A clock that is set does not move it.
+pub fn now() -> u64 {
+    static FIRST: OnceLock<Instant> = OnceLock::new();
+    u64::try_from(FIRST.get_or_init(Instant::now).elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_seconds_worth_may_come_at_once_and_then_one_at_a_time() {
+        let (meter, rate) = (Meter::default(), Rate::per_second(5).unwrap());
+        for _ in 0..5 {
+            assert_eq!(meter.take(rate, 0), Ok(()));
+        }
+        assert_eq!(meter.take(rate, 0), Err(Duration::from_millis(200)));
+        assert_eq!(meter.take(rate, SECOND / 10), Err(Duration::from_millis(100)), "a refusal costs nothing");
+        assert_eq!(meter.take(rate, SECOND / 5), Ok(()));
+        assert!(meter.take(rate, SECOND / 5).is_err());
+    }
+
+    #[test]
+    fn turns_are_booked_one_after_the_other_up_to_the_longest_wait() {
+        let (meter, rate, longest) = (Meter::default(), Rate::per_second(1).unwrap(), Duration::from_secs(2));
+        let waits: Vec<_> = (0..3).map(|_| meter.book(rate, 0, longest).unwrap().as_secs()).collect();
+        assert_eq!(waits, [0, 1, 2]);
+        assert_eq!(meter.book(rate, 0, longest), Err(Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn zero_is_no_limit() {
+        assert_eq!(Rate::per_second(0), None);
+    }
+}
