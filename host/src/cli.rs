@@ -4,6 +4,7 @@ mod dev;
 mod plugin;
 mod serve;
 mod token;
+mod top;
 mod types;
 
 use std::net::SocketAddr;
@@ -49,6 +50,8 @@ enum Command {
     Plugin(plugin::Plugin),
     /// Lists the plugins of a running server.
     Plugins(plugin::Operator),
+    /// Shows what a running server does, once a second.
+    Top(top::Top),
     /// Deploys a component to a running server.
     Deploy(plugin::Deploy),
     /// Stops a plugin of a running server; its events answer `unavailable`.
@@ -86,6 +89,7 @@ pub fn main() -> ExitCode {
         Command::Types(types) => types.run(),
         Command::Plugin(plugin) => plugin.run(),
         Command::Plugins(operator) => operator.list(),
+        Command::Top(top) => top.run(),
         Command::Deploy(deploy) => deploy.run(),
         Command::Disable(named) => named.set("disable"),
         Command::Enable(named) => named.set("enable"),
