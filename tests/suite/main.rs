@@ -36,4 +36,6 @@ mod layers;
 mod hostile;
 
 mod contract;
+mod dashboard;
 mod demo;
+mod figures;
