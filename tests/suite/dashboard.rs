@@ -102,18 +102,19 @@ async fn another_chat(scratch: &Scratch) -> PathBuf {
 async fn the_page_looks_as_the_readme_shows_it() {
     let server = Server::dev().chatty().start().await;
     open_chat(&server, "c1", &["ana", "bia"]).await;
-    let (mut ana, _bia) = (member(&server, "ana", "c1").await, member(&server, "bia", "c1").await);
+    let (mut ana, mut bia) = (member(&server, "ana", "c1").await, member(&server, "bia", "c1").await);
     let mut browser = Browser::start();
     entered(&mut browser, "one", &server).await;
     browser.resize("one", 1360, 860).await;
     // The readme's picture wants some of a day; a test is content with a second.
     let kept = std::env::var_os("HUBBUB_DASHBOARD_SCREENSHOT").map(PathBuf::from);
-    let told = if kept.is_some() { 60 } else { 2 };
+    let told = if kept.is_some() { 50 } else { 2 };
     let mut watcher = tests::Client::connect(server.admin_address(), "/figures", ADMIN_TOKEN).await.expect("the token is right");
     for second in 0..told {
         watcher.next("figures").await;
         for n in 0..20 + second % 7 * 9 {
             say(&mut ana, "c1", &n.to_string()).await;
+            bia.next("chat:message").await;
         }
     }
     browser.sees("one", "plugin-chat", "active").await;

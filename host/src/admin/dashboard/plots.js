@@ -36,6 +36,8 @@ export class Plots {
     } else {
       for (const [name, plot] of Object.entries(this.plots)) plot.setData(this.data(name));
     }
+    // Where nobody points, the legend tells the newest.
+    for (const plot of Object.values(this.plots)) if (plot.cursor.idx == null) plot.setLegend({ idx: this.rows.length - 1 });
   }
 
   /** A plugin that answered nothing has no percentile: a gap, not a zero. */
@@ -61,6 +63,11 @@ export class Plots {
   }
 }
 
+/** The time of day, short enough to stand under a plot. */
+function clock(seconds) {
+  return new Date(seconds * 1000).toLocaleTimeString("en-GB");
+}
+
 function options(place, lines, isTime) {
   const dark = DARK.matches;
   const colors = LINES[dark ? "dark" : "light"];
@@ -76,10 +83,10 @@ function options(place, lines, isTime) {
     height: HEIGHT,
     cursor: { points: { size: 6 }, sync: { key: "hubbub" }, drag: { x: false, y: false } },
     scales: { x: { range: (_, min, max) => [max - SECONDS, max] }, y: { range: (_, min, max) => [0, Math.max(max * 1.15, isTime ? 0.1 : 5)] } },
-    axes: [{ ...axis, size: 28, space: 70 }, { ...axis, size: 46 }],
+    axes: [{ ...axis, size: 28, space: 70, values: (_, times) => times.map(clock) }, { ...axis, size: 46 }],
     legend: { markers: { width: 0, fill: (_, at) => colors[(at - 1) % colors.length] } },
     series: [
-      { value: (_, v) => (v == null ? "" : new Date(v * 1000).toLocaleTimeString()), label: "at" },
+      { value: (_, v) => (v == null ? "" : clock(v)), label: "at" },
       ...lines.map((label, at) => ({ label, value, stroke: colors[at % colors.length], width: 1.75, points: { show: false } })),
     ],
   };
