@@ -10,7 +10,7 @@ use std::time::Instant;
 use anyhow::Context;
 use axum::Router;
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::admin::{self, Admin};
@@ -26,7 +26,8 @@ use crate::gateway::keyring::Keyring;
 use crate::gateway::limits::Limits;
 use crate::gateway::origin::Origins;
 use crate::gateway::sockets::Sockets;
-use crate::gateway::{self, Gateway, api, demo, docs, drain, transport, web};
+use crate::gateway::{self, Gateway, api, demo, docs, drain, transport, watchers, web};
+use crate::memory;
 use crate::names::{IdSource, PluginName};
 use crate::release::delivery::Bus;
 use crate::release::registry::Registry;
@@ -124,7 +125,7 @@ impl App {
     /// Binds the ports and serves until `stop`.
     pub async fn serve(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
         let public = bind(self.config.server.listen).await?;
-        let operators = bind(self.config.server.admin).await?;
+        let private = bind(self.config.server.admin).await?;
         let (service, io) = gateway::build_io(&self.gateway);
         let mut tasks: JoinSet<()> = gateway::start(&self.gateway, &io, service.clone(), self.ends);
         tasks.spawn(self.bus.clone().run());
@@ -132,7 +133,8 @@ impl App {
         tasks.spawn(timing.clone().run());
         tasks.spawn(self.releases.clone().watch());
         tasks.spawn(gateway::notice::run(self.gateway.clone(), self.bus.clone()));
-        tasks.spawn(gateway::figures::run(self.gateway.clone(), self.bus.clone()));
+        let (newest, figures) = watch::channel(None);
+        tasks.spawn(gateway::figures::run(self.gateway.clone(), self.bus.clone(), newest));
         let _keys = self.gateway.keyring.refreshing();
 
         let writer = PluginName::parse(HOST)?;
@@ -150,14 +152,9 @@ impl App {
             let demo = demo::Demo { gateway: self.gateway.clone(), bus: self.bus.clone(), writer, people };
             routes = routes.merge(demo::routes(Arc::new(demo)));
         }
-        let admin = admin::routes(Arc::new(Admin {
-            gateway: self.gateway.clone(),
-            releases: self.releases.clone(),
-            token: self.config.admin.token.clone(),
-            max_component: self.config.sandbox.component,
-        }));
+        let admin = operators(&self.config, &self.gateway, &self.releases, figures, &mut tasks);
         let accepting = spawn(&mut tasks, public, routes);
-        spawn(&mut tasks, operators, admin);
+        spawn(&mut tasks, private, admin);
         tracing::info!(listen = %self.config.server.listen, admin = %self.config.server.admin, "ready");
         stop.await;
         tracing::info!("stopping");
@@ -181,6 +178,28 @@ impl App {
         }
         Ok(())
     }
+}
+
+/// The operator's routes, with the figures that are told there.
+fn operators(
+    config: &Config,
+    gateway: &Arc<Gateway>,
+    releases: &Arc<Releases>,
+    figures: gateway::figures::Latest,
+    tasks: &mut JoinSet<()>,
+) -> Router {
+    let (token, limit) = (&config.admin.token, config.admin.watchers);
+    let watchers = watchers::Watchers { token: token.clone(), limit, queue: config.admin.watcher_queue.max(1) };
+    let (live, io) = watchers::build(watchers, gateway);
+    tasks.spawn(watchers::run(io, figures.clone(), gateway.services.metrics.clone()));
+    admin::routes(Arc::new(Admin {
+        gateway: gateway.clone(),
+        releases: releases.clone(),
+        token: token.clone(),
+        max_component: config.sandbox.component,
+        figures,
+        live,
+    }))
 }
 
 /// What asks components what they are, without anything to serve: neither keys nor storage.
@@ -228,18 +247,12 @@ fn register_figures(metrics: &Metrics, storage: Arc<dyn Storage>, rooms: Arc<Roo
             Figure::Seconds("storage_sync_seconds", "Time spent in writing and syncing groups", stats.sync.sum_seconds),
             Figure::Gauge("storage_log_bytes", "Bytes of log that are not yet in the database", stats.log_bytes as i64),
         ];
-        figures
-            .extend(resident_bytes().map(|bytes| Figure::Gauge("process_resident_memory_bytes", "Memory of the process", bytes)));
+        figures.extend(
+            memory::resident_bytes().map(|bytes| Figure::Gauge("process_resident_memory_bytes", "Memory of the process", bytes)),
+        );
         figures
     };
     metrics.extend(|registry| figures::register(registry, read));
-}
-
-/// Linux tells it in pages; elsewhere the figure is left out.
-fn resident_bytes() -> Option<i64> {
-    let text = std::fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: i64 = text.split(' ').nth(1)?.parse().ok()?;
-    Some(pages * 4096)
 }
 
 async fn bind(address: std::net::SocketAddr) -> anyhow::Result<transport::Listener> {

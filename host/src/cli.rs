@@ -5,6 +5,7 @@ mod diff;
 mod plugin;
 mod serve;
 mod token;
+mod top;
 mod types;
 
 use std::net::SocketAddr;
@@ -50,6 +51,8 @@ enum Command {
     Plugin(plugin::Plugin),
     /// Lists the plugins of a running server.
     Plugins(plugin::Operator),
+    /// Shows what a running server does, once a second.
+    Top(top::Top),
     /// Deploys a component to a running server.
     Deploy(plugin::Deploy),
     /// Makes the release on trial the active one.
@@ -93,6 +96,7 @@ pub fn main() -> ExitCode {
         Command::Types(types) => types.run(),
         Command::Plugin(plugin) => plugin.run(),
         Command::Plugins(operator) => operator.list(),
+        Command::Top(top) => top.run(),
         Command::Deploy(deploy) => deploy.run(),
         Command::Promote(named) => named.set("promote"),
         Command::Rollback(named) => named.set("rollback"),

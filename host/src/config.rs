@@ -73,11 +73,15 @@ pub struct Api {
 }
 
 /// `[admin]`
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Admin {
     /// The operator's bearer token. Default: none, and `/admin/…` lets nobody in; `dev-admin-token` in `dev`.
     pub token: Option<String>,
+    /// Dashboards that are told the figures at a time. Past it one is refused, and says so. Default 32.
+    pub watchers: usize,
+    /// Figures that may wait to be sent to one dashboard, one a second. Past it that one misses some. Default 16.
+    pub watcher_queue: usize,
 }
 
 /// `[plugins.NAME]`
@@ -98,6 +102,12 @@ impl Default for Server {
             data: ".hubbub".into(),
             plugins: None,
         }
+    }
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { token: None, watchers: 32, watcher_queue: 16 }
     }
 }
 

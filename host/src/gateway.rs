@@ -24,6 +24,7 @@ pub mod sockets;
 pub mod sweep;
 pub mod token;
 pub mod transport;
+pub mod watchers;
 pub mod web;
 
 use std::sync::Arc;

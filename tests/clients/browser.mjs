@@ -22,6 +22,8 @@ const steps = {
   },
   type: (step) => element(step).pressSequentially(step.text),
   click: (step) => element(step).click(),
+  choose: (step) => element(step).setInputFiles(step.file),
+  resize: ({ tab, width, height }) => tabs.get(tab).setViewportSize({ width, height }),
   see: (step) => element(step).filter({ hasText: step.text }).first().waitFor(),
   count: async (step) => ({ count: (await element(step).innerText()).split(step.text).length - 1 }),
   screenshot: ({ tab, file }) => tabs.get(tab).screenshot({ path: file }),

@@ -36,6 +36,16 @@ impl Browser {
         self.go(json!({"do": "click", "tab": tab, "testid": testid})).await;
     }
 
+    /// Chooses a file in the field with that `data-testid`.
+    pub async fn choose(&mut self, tab: &str, testid: &str, file: &Path) {
+        self.go(json!({"do": "choose", "tab": tab, "testid": testid, "file": file.display().to_string()})).await;
+    }
+
+    /// Makes the window so large.
+    pub async fn resize(&mut self, tab: &str, width: u32, height: u32) {
+        self.go(json!({"do": "resize", "tab": tab, "width": width, "height": height})).await;
+    }
+
     /// Waits until the element shows the text.
     pub async fn sees(&mut self, tab: &str, testid: &str, text: &str) {
         self.go(json!({"do": "see", "tab": tab, "testid": testid, "text": text})).await;

@@ -17,7 +17,16 @@ pub struct Polling {
 impl Polling {
     /// Takes the engine's handshake.
     pub async fn open(server: &Server) -> Self {
-        let base = server.url("/socket.io/?EIO=4&transport=polling");
+        Self::open_at(server, server.url("")).await
+    }
+
+    /// The same at the operator's port.
+    pub async fn open_admin(server: &Server) -> Self {
+        Self::open_at(server, server.admin_url("")).await
+    }
+
+    async fn open_at(server: &Server, port: String) -> Self {
+        let base = format!("{port}/socket.io/?EIO=4&transport=polling");
         let body = server.http().get(&base).send().await.expect("the server answers").text().await.expect("a body of text");
         let Ok(Packet::Open(open)) = Packet::parse(&body) else { panic!("instead of the engine's handshake: {body}") };
         let sid = open["sid"].as_str().expect("a handshake has a session id");

@@ -97,6 +97,10 @@ impl Server {
         self.public
     }
 
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin
+    }
+
     /// `http://127.0.0.1:PORT` and a path, on the public port.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.public)

@@ -44,4 +44,6 @@ mod layers;
 
 mod hostile;
 
+mod dashboard;
 mod demo;
+mod figures;

@@ -126,24 +126,34 @@ impl Operator {
 
     /// Sends a request, and prints what is answered.
     fn send(&self, method: reqwest::Method, path: &str, body: Vec<u8>, signature: Option<String>) -> anyhow::Result<()> {
+        let answer = runtime()?.block_on(self.ask(&reqwest::Client::new(), method, path, body, signature))?;
+        print(&serde_json::to_string_pretty(&answer)?);
+        Ok(())
+    }
+
+    /// Sends a request: what is answered, or the problem in the server's own words.
+    pub(super) async fn ask(
+        &self,
+        client: &reqwest::Client,
+        method: reqwest::Method,
+        path: &str,
+        body: Vec<u8>,
+        signature: Option<String>,
+    ) -> anyhow::Result<serde_json::Value> {
         let url = format!("{}{path}", self.url.trim_end_matches('/'));
-        let (status, text) = runtime()?.block_on(async {
-            let mut request = reqwest::Client::new().request(method, &url).bearer_auth(&self.token).body(body);
-            if let Some(signature) = signature {
-                request = request.header("x-hubbub-signature", signature.trim());
-            }
-            let response = request.send().await.with_context(|| format!("{url} does not answer"))?;
-            let status = response.status();
-            anyhow::Ok((status, response.text().await?))
-        })?;
+        let mut request = client.request(method, &url).bearer_auth(&self.token).body(body);
+        if let Some(signature) = signature {
+            request = request.header("x-hubbub-signature", signature.trim());
+        }
+        let response = request.send().await.with_context(|| format!("{url} does not answer"))?;
+        let status = response.status();
+        let text = response.text().await?;
         if !status.is_success() {
             let problem: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
             let part = |key: &str| problem.get(key).and_then(|value| value.as_str()).unwrap_or("?").to_owned();
             bail!("{}: {}", part("title"), part("detail"));
         }
-        let json: serde_json::Value = serde_json::from_str(&text)?;
-        print(&serde_json::to_string_pretty(&json)?);
-        Ok(())
+        Ok(serde_json::from_str(&text)?)
     }
 }
 

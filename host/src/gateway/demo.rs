@@ -32,6 +32,9 @@ const MAX_NAME: usize = 40;
 /// How long a demo token lasts.
 const TOKEN: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// The stock client, for pages in a browser.
+pub const SOCKET_IO: &str = include_str!("demo/socket.io.min.js");
+
 /// What the handlers here work on.
 pub struct Demo {
     pub gateway: Arc<Gateway>,
@@ -50,12 +53,13 @@ pub fn routes(demo: Arc<Demo>) -> Router {
         .route("/demo/demo.js", file(include_str!("demo/demo.js"), "text/javascript; charset=utf-8"))
         .route("/demo/demo.css", file(include_str!("demo/demo.css"), "text/css; charset=utf-8"))
         .route("/demo/icon.svg", file(include_str!("demo/icon.svg"), "image/svg+xml"))
-        .route("/demo/socket.io.min.js", file(include_str!("demo/socket.io.min.js"), "text/javascript; charset=utf-8"))
+        .route("/demo/socket.io.min.js", file(SOCKET_IO, "text/javascript; charset=utf-8"))
         .route("/demo/enter", post(enter))
         .with_state(demo)
 }
 
-fn page(body: &'static str, kind: &'static str) -> Response {
+/// A file of a page that holds under `default-src 'self'`.
+pub fn page(body: &'static str, kind: &'static str) -> Response {
     let mut response = body.into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));

@@ -1,15 +1,19 @@
-//! The host's own figures, told once a second: to plugins that list the topic `host.figures`, and to whoever else shows them. Where
-//! nobody asks, nothing is counted.
+//! The node's own figures, counted once a second for whoever asks: plugins that list the topic `host.figures`, the operator's
+//! dashboard and terminal. Reading them must never wait for anything, nor slow a call.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, UNIX_EPOCH};
 
+use serde::Serialize;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use super::Gateway;
+use crate::memory;
 use crate::release::delivery::Bus;
-use crate::release::registry::Release;
+use crate::release::registry::{Release, Slot};
 use crate::telemetry::latency::Snapshot;
 
 /// Between two tellings.
@@ -20,63 +24,192 @@ const WINDOW: usize = 10;
 
 pub const HOST_FIGURES: &str = "host.figures";
 
-/// Tells the figures, until it is dropped.
-pub async fn run(gateway: Arc<Gateway>, bus: Arc<Bus>) {
+/// The figures of one moment.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Figures {
+    pub at: String,
+    pub connections: usize,
+    pub sockets: i64,
+    pub rooms: usize,
+    pub events_per_second: u64,
+    pub deliveries_per_second: u64,
+    /// Of the process. None where the system does not tell.
+    pub memory_bytes: Option<i64>,
+    /// Changes with what is live.
+    pub changes: u64,
+    pub plugins: Vec<PluginFigures>,
+}
+
+/// One plugin: its active release, and the one on trial.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PluginFigures {
+    pub name: String,
+    /// `active`, `disabled` or `unavailable`.
+    pub state: &'static str,
+    #[serde(flatten)]
+    pub active: Option<ReleaseFigures>,
+    pub canary: Option<CanaryFigures>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CanaryFigures {
+    pub percent: u8,
+    #[serde(flatten)]
+    pub release: ReleaseFigures,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReleaseFigures {
+    pub version: String,
+    pub digest: String,
+    pub events: u64,
+    pub errors: u64,
+    pub events_per_second: u64,
+    /// From an event's turn to its commit, over the last ten seconds.
+    pub p50_ms: f64,
+    pub p99_ms: f64,
+    /// The mean time of a call in the sandbox.
+    pub mean_micros: f64,
+    /// Calls that run or wait.
+    pub busy: usize,
+    /// Instances that wait for a call, and their memory.
+    pub idle: usize,
+    pub memory_bytes: usize,
+}
+
+/// The newest figures; none before the first second has begun.
+pub type Latest = watch::Receiver<Option<Arc<Figures>>>;
+
+/// Counts the figures and tells them, until it is dropped.
+pub async fn run(gateway: Arc<Gateway>, bus: Arc<Bus>, newest: watch::Sender<Option<Arc<Figures>>>) {
     let mut meter = Meter::default();
     let mut ticks = tokio::time::interval(EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
         ticks.tick().await;
-        let live: Vec<_> = gateway.registry.slots().iter().filter_map(|slot| slot.live()).collect();
-        let figures = meter.read(&gateway, &live);
-        for release in live {
+        let slots = gateway.registry.slots();
+        let figures = Arc::new(meter.read(&gateway, &slots));
+        newest.send_replace(Some(figures.clone()));
+        for release in slots.iter().filter_map(|slot| slot.live()) {
             if release.manifest.topics.iter().any(|topic| topic == HOST_FIGURES) {
                 let key = HOST_FIGURES.to_owned();
-                bus.notice(&release.manifest.name, HOST_FIGURES, None, key, figures.to_string()).await;
+                bus.notice(&release.manifest.name, HOST_FIGURES, None, key, figures.for_plugins().to_string()).await;
             }
         }
+    }
+}
+
+impl PluginFigures {
+    fn releases(&self) -> impl Iterator<Item = &ReleaseFigures> {
+        self.active.iter().chain(self.canary.as_ref().map(|canary| &canary.release))
+    }
+}
+
+impl Figures {
+    /// What plugins are told: what their users may see, and nothing of how the operator runs the node.
+    fn for_plugins(&self) -> Value {
+        let plugin = |plugin: &PluginFigures| {
+            let release = plugin.active.as_ref()?;
+            Some(json!({
+                "name": plugin.name,
+                "version": release.version,
+                "events": release.events,
+                "errors": release.errors,
+                "p99Ms": release.p99_ms,
+            }))
+        };
+        json!({
+            "connections": self.connections,
+            "rooms": self.rooms,
+            "eventsPerSecond": self.events_per_second,
+            "plugins": self.plugins.iter().filter_map(plugin).collect::<Vec<_>>(),
+            "at": self.at,
+        })
     }
 }
 
 /// Counts of the last seconds, to be compared with now.
 #[derive(Default)]
 struct Meter {
+    deliveries: Option<u64>,
+    /// By digest: a release that has gone takes its counts along.
+    releases: HashMap<String, Seen>,
+}
+
+/// What one release had done a moment ago.
+#[derive(Default)]
+struct Seen {
     events: Option<u64>,
-    latencies: HashMap<String, VecDeque<Snapshot>>,
+    latencies: VecDeque<Snapshot>,
 }
 
 impl Meter {
-    fn read(&mut self, gateway: &Gateway, live: &[Arc<Release>]) -> Value {
-        let events: u64 = live.iter().map(|release| release.profile.metrics.events.get()).sum();
-        // A release that has gone takes its count along.
-        let per_second = self.events.replace(events).map_or(0, |before| events.saturating_sub(before));
-        self.latencies.retain(|digest, _| live.iter().any(|release| release.digest == *digest));
-        let plugins: Vec<Value> = live.iter().map(|release| self.plugin(release)).collect();
+    fn read(&mut self, gateway: &Gateway, slots: &[Arc<Slot>]) -> Figures {
+        let plugins: Vec<PluginFigures> = slots.iter().map(|slot| self.plugin(slot)).collect();
+        let releases = || plugins.iter().flat_map(PluginFigures::releases);
+        self.releases.retain(|digest, _| releases().any(|release| release.digest == *digest));
+        let deliveries = gateway.services.rooms.deliveries.load(Ordering::Relaxed);
         let now = UNIX_EPOCH + Duration::from_millis(gateway.services.clock.now_ms());
-        json!({
-            "connections": gateway.sockets.connections(),
-            "rooms": gateway.services.rooms.count(),
-            "eventsPerSecond": per_second,
-            "plugins": plugins,
-            "at": humantime::format_rfc3339_millis(now).to_string(),
-        })
+        Figures {
+            at: humantime::format_rfc3339_millis(now).to_string(),
+            connections: gateway.sockets.connections(),
+            sockets: gateway.services.metrics.sockets.get(),
+            rooms: gateway.services.rooms.count(),
+            events_per_second: releases().map(|release| release.events_per_second).sum(),
+            deliveries_per_second: since(&mut self.deliveries, deliveries),
+            memory_bytes: memory::resident_bytes(),
+            changes: gateway.registry.version(),
+            plugins,
+        }
     }
 
-    fn plugin(&mut self, release: &Release) -> Value {
-        let (name, metrics) = (release.manifest.name.as_str(), &release.profile.metrics);
-        let now = metrics.seconds.snapshot();
-        let window = self.latencies.entry(release.digest.clone()).or_default();
-        let recent = window.front().map_or_else(|| now.clone(), |before| now.since(before));
-        window.push_back(now);
-        if window.len() > WINDOW {
-            window.pop_front();
+    fn plugin(&mut self, slot: &Slot) -> PluginFigures {
+        let active = slot.live().map(|release| self.release(&release));
+        let canary = slot.canary().filter(|_| active.is_some());
+        PluginFigures {
+            name: slot.name.to_string(),
+            state: match &active {
+                Some(_) => "active",
+                None if slot.disabled.load(Ordering::Acquire) => "disabled",
+                None => "unavailable",
+            },
+            active,
+            canary: canary.map(|canary| CanaryFigures { percent: canary.percent, release: self.release(&canary.release) }),
         }
-        json!({
-            "name": name,
-            "version": release.manifest.version,
-            "events": metrics.events.get(),
-            "errors": metrics.errors(),
-            "p99Ms": recent.quantile(0.99).as_secs_f64() * 1e3,
-        })
     }
+
+    fn release(&mut self, release: &Release) -> ReleaseFigures {
+        let metrics = &release.profile.metrics;
+        let seen = self.releases.entry(release.digest.clone()).or_default();
+        let (now, events) = (metrics.seconds.snapshot(), metrics.events.get());
+        let recent = seen.latencies.front().map_or_else(|| now.clone(), |before| now.since(before));
+        seen.latencies.push_back(now);
+        if seen.latencies.len() > WINDOW {
+            seen.latencies.pop_front();
+        }
+        let (idle, memory_bytes) = release.pool.idle();
+        let millis = |share| recent.quantile(share).as_secs_f64() * 1e3;
+        ReleaseFigures {
+            version: release.manifest.version.clone(),
+            digest: release.digest.clone(),
+            events,
+            errors: metrics.errors(),
+            events_per_second: since(&mut seen.events, events),
+            p50_ms: millis(0.5),
+            p99_ms: millis(0.99),
+            mean_micros: release.tally.counts().mean().as_nanos() as f64 / 1e3,
+            busy: release.pool.busy(),
+            idle,
+            memory_bytes,
+        }
+    }
+}
+
+/// What has come since the last look; nothing at the first.
+fn since(before: &mut Option<u64>, now: u64) -> u64 {
+    before.replace(now).map_or(0, |before| now.saturating_sub(before))
 }

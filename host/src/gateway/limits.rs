@@ -17,14 +17,14 @@ pub struct Config {
     pub connections: u64,
     pub connections_dry_run: bool,
     /// Connections of one address (IPv6: of one /64). Past it: HTTP 429. Behind a proxy that is not listed in `trusted_proxies`
-    /// all clients have one address. Default 20 000.
+    /// all clients have one address. Default 0, no limit.
     pub address_connections: u64,
     pub address_connections_dry_run: bool,
-    /// Sockets (connections to a namespace) of one user. Past it the namespace is refused. Default 1000.
+    /// Sockets (connections to a namespace) of one user. Past it the namespace is refused. Default 10 000.
     pub user_sockets: u64,
     pub user_sockets_dry_run: bool,
     /// New connections a second; as many may come at once. Past it they wait for their turn, up to `gateway.connect_timeout`, then
-    /// HTTP 503. Default 2000.
+    /// HTTP 503. Default 5000.
     pub connects_per_second: u64,
     /// In a dry run nobody waits either.
     pub connects_per_second_dry_run: bool,
@@ -48,11 +48,11 @@ impl Default for Config {
         Self {
             connections: 100_000,
             connections_dry_run: false,
-            address_connections: 20_000,
+            address_connections: 0,
             address_connections_dry_run: false,
-            user_sockets: 1000,
+            user_sockets: 10_000,
             user_sockets_dry_run: false,
-            connects_per_second: 2000,
+            connects_per_second: 5000,
             connects_per_second_dry_run: false,
             connect_queue: 10_000,
             connection_events_per_second: 10_000,

@@ -157,6 +157,13 @@ impl Pool {
         is_due
     }
 
+    /// Instances that wait for a call, and the bytes of their memories.
+    pub fn idle(&self) -> (usize, usize) {
+        let mut instances = self.instances();
+        let bytes = instances.idle.iter_mut().map(|instance| instance.guest().memory_used()).sum();
+        (instances.idle.len(), bytes)
+    }
+
     /// Calls that run or wait for an instance.
     pub fn busy(&self) -> usize {
         self.instances().leased + self.waiting.load(Ordering::Relaxed)

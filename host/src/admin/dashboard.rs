@@ -1,0 +1,29 @@
+//! The operator's page: files of this binary, the same for everyone. What it shows it asks for with the token that the operator
+//! types in; nothing here knows a figure.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::get;
+
+use super::Admin;
+use crate::gateway::demo::{SOCKET_IO, page};
+
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// The page and what it loads.
+pub(super) fn routes() -> Router<Arc<Admin>> {
+    let file = |body: &'static str, kind: &'static str| get(move || async move { page(body, kind) });
+    Router::new()
+        .route("/", file(include_str!("dashboard/index.html"), HTML))
+        .route("/dashboard/dashboard.css", file(include_str!("dashboard/dashboard.css"), CSS))
+        .route("/dashboard/dashboard.js", file(include_str!("dashboard/dashboard.js"), SCRIPT))
+        .route("/dashboard/plots.js", file(include_str!("dashboard/plots.js"), SCRIPT))
+        .route("/dashboard/plugins.js", file(include_str!("dashboard/plugins.js"), SCRIPT))
+        .route("/dashboard/icon.svg", file(include_str!("../gateway/demo/icon.svg"), "image/svg+xml"))
+        .route("/dashboard/socket.io.min.js", file(SOCKET_IO, SCRIPT))
+        .route("/dashboard/uplot.min.js", file(include_str!("dashboard/uplot.min.js"), SCRIPT))
+        .route("/dashboard/uplot.min.css", file(include_str!("dashboard/uplot.min.css"), CSS))
+}

@@ -1,0 +1,242 @@
+// The table of plugins and what an operator may do with them. Says what the server says: no error is reworded here.
+
+const $ = (id) => document.getElementById(id);
+const LOOK = 5000;
+
+const ACTS = {
+  promote: { label: "Promote", sure: (name) => [`Promote the canary of ${name}?`, "It serves everyone from now on."] },
+  rollback: { label: "Roll back", sure: (name) => [`Roll ${name} back?`, "The canary ends; without one, the release before is active again."] },
+  disable: { label: "Disable", sure: (name) => [`Disable ${name}?`, "Its events answer “unavailable” and its messages wait, until it is enabled."] },
+  enable: { label: "Enable" },
+};
+
+export class Plugins {
+  constructor(token, { leave }) {
+    this.token = token;
+    this.leave = leave;
+    this.listed = new Map();
+    this.open = new Set();
+    this.figures = { plugins: [] };
+    this.timer = setInterval(() => this.look(), LOOK);
+    this.gone = new AbortController();
+    const on = (id, event, act) => $(id).addEventListener(event, act, { signal: this.gone.signal });
+    on("deploy-form", "submit", (event) => this.deploy(event));
+    on("deploy-new", "click", () => askDeploy(""));
+    $("deploy").querySelector("[data-close]").addEventListener("click", () => $("deploy").close(), { signal: this.gone.signal });
+  }
+
+  end() {
+    clearInterval(this.timer);
+    this.gone.abort();
+    for (const id of ["deploy", "sure"]) $(id).close();
+    $("plugins").replaceChildren();
+    $("problem").textContent = "";
+  }
+
+  async call(method, path, body) {
+    const headers = { authorization: `Bearer ${this.token}` };
+    const answer = await fetch(`/admin/plugins${path}`, { method, headers, body, signal: this.gone.signal });
+    if (answer.status === 401) this.leave((await answer.json()).detail);
+    if (answer.ok) return answer.json();
+    // Where something on the way answers instead of the server, there is no problem document.
+    const problem = await answer.json().catch(() => ({ title: `HTTP ${answer.status}`, detail: answer.statusText }));
+    throw new Error(`${problem.title}: ${problem.detail}`);
+  }
+
+  /** Histories and verdicts, which no figure carries. */
+  async look() {
+    try {
+      const { plugins } = await this.call("GET", "");
+      this.listed = new Map(plugins.map((plugin) => [plugin.name, plugin]));
+      this.draw();
+    } catch {
+      // The state above the table says that the server is away, and the next look is soon.
+    }
+  }
+
+  show(figures) {
+    const changed = figures.changes !== this.figures.changes;
+    this.figures = figures;
+    this.draw();
+    if (changed) this.look();
+  }
+
+  async act(name, act) {
+    const { label, sure } = ACTS[act];
+    if (sure && !(await isSure(label, ...sure(name)))) return;
+    try {
+      await this.call("POST", `/${encodeURIComponent(name)}/${act}`);
+      $("problem").textContent = "";
+    } catch (error) {
+      $("problem").textContent = error.message;
+    }
+    await this.look();
+  }
+
+  async deploy(event) {
+    event.preventDefault();
+    const [name, percent, file] = [$("deploy-name").value.trim(), $("deploy-percent").value, $("deploy-file").files[0]];
+    $("deploy-problem").textContent = "";
+    $("deploy-go").disabled = true;
+    try {
+      await this.call("POST", `/${encodeURIComponent(name)}/deploy${percent ? `?canary=${percent}` : ""}`, file);
+      $("deploy").close();
+    } catch (error) {
+      $("deploy-problem").textContent = error.message;
+    }
+    $("deploy-go").disabled = false;
+    await this.look();
+  }
+
+  /** Rows are kept and their cells filled anew, so that a button under the pointer stays that button. */
+  draw() {
+    const rows = [];
+    for (const plugin of this.figures.plugins) {
+      const { name } = plugin;
+      const listed = this.listed.get(name) ?? {};
+      const row = kept(`row-${name}`, () => this.row(name));
+      fill(row, plugin, name, plugin.state);
+      row.act.disable.hidden = plugin.state === "disabled";
+      row.act.enable.hidden = plugin.state !== "disabled";
+      rows.push(row);
+      if (plugin.canary) {
+        const trial = kept(`trial-${name}`, () => this.trial(name));
+        fill(trial, plugin.canary, listed.canary?.verdict ?? "", "canary", `canary ${plugin.canary.percent} %`);
+        rows.push(trial);
+      }
+      if (this.open.has(name)) rows.push(past(name, listed.releases ?? []));
+    }
+    place($("plugins"), rows);
+  }
+
+  row(name) {
+    const row = cells(`plugin-${name}`);
+    row.act = {};
+    const add = (act, label, run) => {
+      row.act[act] = button(label, `${act}-${name}`, run);
+      row.acts.append(row.act[act]);
+    };
+    add("history", "History", () => {
+      if (!this.open.delete(name)) this.open.add(name);
+      this.draw();
+    });
+    add("deploy", "Deploy…", () => askDeploy(name));
+    for (const act of ["rollback", "disable", "enable"]) add(act, ACTS[act].label, () => this.act(name, act));
+    return row;
+  }
+
+  trial(name) {
+    const row = cells(`canary-${name}`);
+    row.classList.add("trial");
+    row.acts.append(button("Promote", `promote-${name}`, () => this.act(name, "promote")));
+    row.acts.append(button("End it", `end-${name}`, () => this.act(name, "rollback")));
+    return row;
+  }
+}
+
+/** What is to be shown, in this order, touching only what is not there yet. */
+function place(body, rows) {
+  rows.forEach((row, at) => {
+    if (body.children[at] !== row) body.insertBefore(row, body.children[at] ?? null);
+  });
+  while (body.children.length > rows.length) body.lastChild.remove();
+}
+
+function kept(id, make) {
+  const found = document.getElementById(id);
+  if (found) return found;
+  const made = make();
+  made.id = id;
+  return made;
+}
+
+function cells(testid) {
+  const row = document.createElement("tr");
+  row.dataset.testid = testid;
+  for (let at = 0; at < 12; at += 1) row.insertCell().className = at > 2 && at < 11 ? "n" : "";
+  row.acts = row.cells[11];
+  row.acts.className = "acts";
+  return row;
+}
+
+function fill(row, release, title, state, tagged = state) {
+  const decimal = (value, unit) => (value ? `${value.toFixed(2)} ${unit}` : "–");
+  const number = (value) => value?.toLocaleString("en") ?? "–";
+  const texts = [
+    title, null, null, number(release.events), number(release.eventsPerSecond), number(release.errors),
+    decimal(release.p50Ms, "ms"), decimal(release.p99Ms, "ms"), release.meanMicros ? `${release.meanMicros.toFixed(1)} µs` : "–",
+    release.version ? `${release.busy} / ${release.idle}` : "–", decimal((release.memoryBytes ?? 0) / 2 ** 20, "MiB"),
+  ];
+  texts.forEach((text, at) => {
+    if (text !== null && row.cells[at].textContent !== text) row.cells[at].textContent = text;
+  });
+  row.cells[5].classList.toggle("some", release.errors > 0);
+  const seen = `${release.digest} ${tagged}`;
+  if (row.dataset.seen === seen) return;
+  row.dataset.seen = seen;
+  row.cells[1].replaceChildren(release.version ? `${release.version} ` : "–", release.digest ? digest(release.digest) : "");
+  row.cells[2].replaceChildren(tag(state, tagged));
+}
+
+function past(name, releases) {
+  const row = kept(`past-${name}`, () => {
+    const made = document.createElement("tr");
+    made.className = "past";
+    made.dataset.testid = `past-${name}`;
+    made.insertCell().colSpan = 12;
+    return made;
+  });
+  const list = document.createElement("ul");
+  for (const release of releases.toReversed()) {
+    const line = document.createElement("li");
+    const at = document.createElement("time");
+    at.dateTime = release.at;
+    at.textContent = new Date(release.at).toLocaleString();
+    line.append(tag(release.state, release.state.replace("-", " ")), release.version, digest(release.digest), at, release.why ?? "");
+    list.append(line);
+  }
+  row.cells[0].replaceChildren(releases.length ? list : "Nothing is remembered of it.");
+  return row;
+}
+
+function tag(state, text) {
+  const tag = document.createElement("span");
+  tag.className = "tag";
+  tag.dataset.state = state;
+  tag.textContent = text;
+  return tag;
+}
+
+function digest(text) {
+  const digest = document.createElement("span");
+  digest.className = "digest";
+  digest.title = text;
+  digest.textContent = text.slice(0, 10);
+  return digest;
+}
+
+function button(label, testid, run) {
+  const made = document.createElement("button");
+  made.type = "button";
+  made.className = "plain";
+  made.dataset.testid = testid;
+  made.textContent = label;
+  made.addEventListener("click", run);
+  return made;
+}
+
+function askDeploy(name) {
+  $("deploy-form").reset();
+  $("deploy-problem").textContent = "";
+  $("deploy-name").value = name;
+  $("deploy-name").readOnly = name !== "";
+  $("deploy").showModal();
+}
+
+function isSure(label, title, text) {
+  const dialog = $("sure");
+  [$("sure-title").textContent, $("sure-text").textContent, $("sure-yes").textContent] = [title, text, label];
+  dialog.returnValue = "";
+  dialog.showModal();
+  return new Promise((answer) => dialog.addEventListener("close", () => answer(dialog.returnValue === "yes"), { once: true }));
+}

@@ -1,0 +1,168 @@
+//! What is deployed: told, and changed by the operator. Every failure is told in the words of what failed.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use http::{HeaderMap, StatusCode};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Admin, problem};
+use crate::names::PluginName;
+use crate::release::registry::{Release, Slot};
+use crate::release::releases::DeployError;
+
+/// Carries a component's signature, base64.
+const SIGNATURE: &str = "x-hubbub-signature";
+
+/// The routes of `/admin/plugins`.
+pub(super) fn routes() -> Router<Arc<Admin>> {
+    Router::new()
+        .route("/admin/plugins", get(list))
+        .route("/admin/plugins/{name}/deploy", post(deploy))
+        .route("/admin/plugins/{name}/promote", post(promote))
+        .route("/admin/plugins/{name}/rollback", post(rollback))
+        .route("/admin/plugins/{name}/disable", post(disable))
+        .route("/admin/plugins/{name}/enable", post(enable))
+}
+
+async fn list(State(admin): State<Arc<Admin>>) -> Response {
+    let mut plugins = Vec::new();
+    for slot in admin.gateway.registry.slots() {
+        plugins.push(admin.describe(&slot).await);
+    }
+    axum::Json(json!({ "plugins": plugins })).into_response()
+}
+
+impl Admin {
+    async fn describe(&self, slot: &Slot) -> Value {
+        // Where storage does not answer, what is live is told all the same.
+        let record = self.releases.record(&slot.name).await.unwrap_or_default();
+        let mut told = match slot.live() {
+            Some(release) => {
+                let mut told = describe(&release);
+                told["state"] = json!("active");
+                told
+            }
+            None => json!({ "state": if record.disabled { "disabled" } else { "unavailable" } }),
+        };
+        told["name"] = json!(slot.name);
+        told["releases"] = json!(record.releases);
+        if let Some(canary) = slot.canary() {
+            let mut trial = describe(&canary.release);
+            trial["percent"] = json!(canary.percent);
+            if let Some(active) = slot.live() {
+                trial["verdict"] = json!(self.releases.verdict(&canary, &active));
+            }
+            told["canary"] = trial;
+        }
+        told
+    }
+}
+
+fn describe(release: &Release) -> Value {
+    let (metrics, counts) = (&release.profile.metrics, release.tally.counts());
+    json!({
+        "version": release.manifest.version,
+        "digest": release.digest,
+        "dataVersion": release.manifest.data_version,
+        "counters": {
+            "events": metrics.events.get(),
+            "faults": metrics.faults.get(),
+            "conflicts": metrics.conflicts.get(),
+            "busy": release.pool.busy(),
+            "calls": counts.calls,
+            "failures": counts.failures,
+            "meanMicros": counts.mean().as_micros() as u64,
+        },
+    })
+}
+
+/// `canary=10`: percent of the users.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HowToDeploy {
+    canary: Option<String>,
+}
+
+impl HowToDeploy {
+    fn percent(&self) -> Result<Option<u8>, String> {
+        let Some(text) = &self.canary else { return Ok(None) };
+        let percent = text.trim_end_matches('%').parse::<u8>().ok().filter(|percent| (1..=100).contains(percent));
+        percent.map(Some).ok_or_else(|| format!("canary is {text:.20}; it must be 1 to 100, the percent of users"))
+    }
+}
+
+async fn deploy(
+    State(admin): State<Arc<Admin>>,
+    Path(name): Path<String>,
+    Query(how): Query<HowToDeploy>,
+    headers: HeaderMap,
+    component: Bytes,
+) -> Response {
+    let (name, percent) = match (PluginName::parse(&name), how.percent()) {
+        (Ok(name), Ok(percent)) => (name, percent),
+        (Err(error), _) => return problem(StatusCode::BAD_REQUEST, "Not a plugin's name", error),
+        (_, Err(error)) => return problem(StatusCode::BAD_REQUEST, "Not a share of the users", error),
+    };
+    let signature = headers.get(SIGNATURE).and_then(|header| header.to_str().ok());
+    let deployed = admin.releases.deploy(&name, component.to_vec(), percent, signature).await;
+    admin.answer(&name, deployed).await
+}
+
+async fn promote(State(admin): State<Arc<Admin>>, Path(name): Path<String>) -> Response {
+    let Ok(name) = PluginName::parse(&name) else { return no_such_plugin(&name) };
+    let promoted = admin.releases.promote(&name).await;
+    admin.answer(&name, promoted).await
+}
+
+async fn rollback(State(admin): State<Arc<Admin>>, Path(name): Path<String>) -> Response {
+    let Ok(name) = PluginName::parse(&name) else { return no_such_plugin(&name) };
+    let gone_back = admin.releases.rollback(&name, "by the operator").await;
+    admin.answer(&name, gone_back).await
+}
+
+async fn disable(State(admin): State<Arc<Admin>>, Path(name): Path<String>) -> Response {
+    admin.set_disabled(&name, true).await
+}
+
+async fn enable(State(admin): State<Arc<Admin>>, Path(name): Path<String>) -> Response {
+    admin.set_disabled(&name, false).await
+}
+
+impl Admin {
+    async fn set_disabled(&self, name: &str, disabled: bool) -> Response {
+        let Ok(name) = PluginName::parse(name) else { return no_such_plugin(name) };
+        let set = self.releases.set_disabled(&name, disabled).await;
+        self.answer(&name, set).await
+    }
+
+    /// What became of a plugin, or why nothing did.
+    async fn answer<T>(&self, name: &PluginName, outcome: Result<T, DeployError>) -> Response {
+        let error = match outcome {
+            Ok(_) => match self.gateway.registry.slot(name) {
+                Some(slot) => return axum::Json(self.describe(&slot).await).into_response(),
+                None => return no_such_plugin(name.as_str()),
+            },
+            Err(error) => error,
+        };
+        let (status, title) = match &error {
+            DeployError::Signature(_) => (StatusCode::FORBIDDEN, "The component is not signed by anyone known"),
+            DeployError::Stage(_) => (StatusCode::UNPROCESSABLE_ENTITY, "The component was not staged"),
+            DeployError::Collision(_) => (StatusCode::CONFLICT, "The release cannot go live beside the others"),
+            DeployError::Storage(_) => (StatusCode::SERVICE_UNAVAILABLE, "Storage does not answer"),
+            DeployError::NotDeployed(_) => (StatusCode::NOT_FOUND, "No such plugin"),
+            DeployError::NoCanary(_) => (StatusCode::CONFLICT, "Nothing is on trial"),
+            DeployError::NothingBefore(_) | DeployError::Gone(..) => (StatusCode::CONFLICT, "Nothing to go back to"),
+        };
+        problem(status, title, error)
+    }
+}
+
+fn no_such_plugin(name: &str) -> Response {
+    problem(StatusCode::NOT_FOUND, "No such plugin", format!("nothing is deployed as {name:.64}"))
+}

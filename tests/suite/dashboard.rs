@@ -1,0 +1,126 @@
+//! The operator's page, as the operator sees it. Must never call the page's scripts: it is typed into, clicked and read.
+
+use std::path::{Path, PathBuf};
+
+use tests::fixture;
+use tests::server::{ADMIN_TOKEN, Scratch};
+use tests::{Browser, Server, wait};
+
+use crate::scene::{member, open_chat, say};
+
+/// A tab in which the operator has just entered.
+async fn entered(browser: &mut Browser, tab: &str, server: &Server) {
+    browser.open(tab, &server.admin_url("/")).await;
+    browser.type_into(tab, "token", ADMIN_TOKEN).await;
+    browser.click(tab, "enter").await;
+    browser.sees(tab, "state", "Live").await;
+}
+
+#[tokio::test]
+async fn an_operator_sees_figures_move_and_stops_and_resumes_a_plugin() {
+    let server = Server::dev().chatty().start().await;
+    let mut browser = Browser::start();
+    entered(&mut browser, "one", &server).await;
+    browser.sees("one", "plugin-chat", "active").await;
+    browser.sees("one", "connections", "0").await;
+
+    open_chat(&server, "c1", &["ana"]).await;
+    let mut ana = member(&server, "ana", "c1").await;
+    browser.sees("one", "connections", "1").await;
+    wait::eventually("events a second to be shown", async || {
+        say(&mut ana, "c1", "hello").await;
+        browser.count("one", "events-per-second", "0").await == 0
+    })
+    .await;
+
+    browser.click("one", "disable-chat").await;
+    browser.click("one", "sure").await;
+    browser.sees("one", "plugin-chat", "disabled").await;
+    assert_eq!(ana.refused("chat:message", serde_json::json!({"chatId": "c1", "content": "?"})).await.0, "unavailable");
+    browser.click("one", "enable-chat").await;
+    browser.sees("one", "plugin-chat", "active").await;
+    say(&mut ana, "c1", "back again").await;
+}
+
+#[tokio::test]
+async fn who_has_a_wrong_token_sees_nothing() {
+    let server = Server::dev().start().await;
+    let mut browser = Browser::start();
+    browser.open("one", &server.admin_url("/")).await;
+    browser.type_into("one", "token", "a guess").await;
+    browser.click("one", "enter").await;
+    browser.sees("one", "refused", "The operator's token is needed").await;
+    assert_eq!(browser.count("one", "plugins", "chat").await, 0);
+    assert_eq!(browser.count("one", "connections", "0").await, 0);
+}
+
+#[tokio::test]
+async fn an_operator_tries_a_release_on_some_and_promotes_it_and_goes_back() {
+    let scratch = Scratch::new();
+    let (next, broken) = (another_chat(&scratch).await, scratch.path().join("broken.wasm"));
+    std::fs::write(&broken, "no component").expect("a scratch file");
+    let server = Server::dev().start().await;
+    let mut browser = Browser::start();
+    entered(&mut browser, "one", &server).await;
+
+    deploy(&mut browser, &broken, "").await;
+    browser.sees("one", "deploy-problem", "The component was not staged").await;
+    browser.click("one", "cancel").await;
+    deploy(&mut browser, &next, "25").await;
+    browser.sees("one", "canary-chat", "canary 25 %").await;
+    browser.sees("one", "canary-chat", "too early to say").await;
+
+    browser.click("one", "promote-chat").await;
+    browser.click("one", "sure").await;
+    browser.click("one", "history-chat").await;
+    browser.sees("one", "past-chat", "retired").await;
+    for (act, said) in [("rollback-chat", "rolled back"), ("rollback-chat", "")] {
+        browser.click("one", act).await;
+        browser.click("one", "sure").await;
+        browser.sees("one", "past-chat", said).await;
+    }
+    browser.sees("one", "problem", "Nothing to go back to").await;
+}
+
+async fn deploy(browser: &mut Browser, file: &Path, percent: &str) {
+    browser.click("one", "deploy-chat").await;
+    browser.choose("one", "file", file).await;
+    browser.type_into("one", "percent", percent).await;
+    browser.click("one", "deploy").await;
+}
+
+/// The chat as another component: a custom section more, which says nothing.
+async fn another_chat(scratch: &Scratch) -> PathBuf {
+    let mut component = std::fs::read(&fixture::plugins().await["chat"]).expect("the chat was built");
+    component.extend([0, 5, 4, b'm', b'a', b'r', b'k']);
+    let file = scratch.path().join("chat.wasm");
+    std::fs::write(&file, component).expect("a scratch file");
+    file
+}
+
+#[tokio::test]
+async fn the_page_looks_as_the_readme_shows_it() {
+    let server = Server::dev().chatty().start().await;
+    open_chat(&server, "c1", &["ana", "bia"]).await;
+    let (mut ana, mut bia) = (member(&server, "ana", "c1").await, member(&server, "bia", "c1").await);
+    let mut browser = Browser::start();
+    entered(&mut browser, "one", &server).await;
+    browser.resize("one", 1360, 860).await;
+    // The readme's picture wants some of a day; a test is content with a second.
+    let kept = std::env::var_os("HUBBUB_DASHBOARD_SCREENSHOT").map(PathBuf::from);
+    let told = if kept.is_some() { 50 } else { 2 };
+    let mut watcher = tests::Client::connect(server.admin_address(), "/figures", ADMIN_TOKEN).await.expect("the token is right");
+    for second in 0..told {
+        watcher.next("figures").await;
+        for n in 0..20 + second % 7 * 9 {
+            say(&mut ana, "c1", &n.to_string()).await;
+            bia.next("chat:message").await;
+        }
+    }
+    browser.sees("one", "plugin-chat", "active").await;
+    let scratch = Scratch::new();
+    let picture = kept.unwrap_or_else(|| scratch.path().join("dashboard.png"));
+    browser.screenshot("one", &picture).await;
+    let bytes = std::fs::read(&picture).expect("the screenshot is there");
+    assert!(bytes.starts_with(b"\x89PNG") && bytes.len() > 5_000, "a picture of {} bytes", bytes.len());
+}

@@ -1,0 +1,120 @@
+//! The operator's figures without the page: live, asked for, in the terminal, and as Grafana wants them. Must never show one to
+//! who has no token.
+
+use std::collections::BTreeSet;
+
+use reqwest::Method;
+use serde_json::json;
+use tests::client::ConnectFailure;
+use tests::polling::Polling;
+use tests::server::{ADMIN_TOKEN, run};
+use tests::{Client, Server, wait};
+
+#[tokio::test]
+async fn figures_are_told_once_a_second_to_who_has_the_token() {
+    let server = Server::dev().start().await;
+    let _visitor = server.connect("/", ()).await;
+    let mut watcher = Client::connect(server.admin_address(), "/figures", ADMIN_TOKEN).await.expect("the token is right");
+    let (first, second) = (watcher.next("figures").await, watcher.next("figures").await);
+    assert_ne!(first["at"], second["at"]);
+    assert_eq!((&second["connections"], &second["sockets"]), (&json!(1), &json!(1)), "watchers are not counted");
+    let chat = second["plugins"].as_array().and_then(|all| all.iter().find(|plugin| plugin["name"] == "chat"));
+    assert_eq!(chat.expect("the chat is among them")["state"], "active");
+    let (status, asked) = server.admin(Method::GET, "/admin/figures", Vec::new()).await;
+    assert_eq!((status, asked["plugins"].is_array()), (200, true), "{asked}");
+}
+
+#[tokio::test]
+async fn nobody_without_the_token_is_told_a_figure() {
+    let server = Server::dev().start().await;
+    for auth in [json!({"token": "a guess"}), json!({"token": 7}), json!({}), json!("text")] {
+        match Client::connect(server.admin_address(), "/figures", auth.clone()).await {
+            Err(ConnectFailure::Refused(sentence)) => assert_eq!(sentence, "The operator's token is needed", "{auth}"),
+            Err(other) => panic!("{auth}: {other:?}"),
+            Ok(_) => panic!("let in with {auth}"),
+        }
+    }
+    for path in ["/admin/figures", "/admin/grafana.json"] {
+        let answer = server.http().get(server.admin_url(path)).send().await.expect("an answer");
+        assert_eq!(answer.status(), 401, "{path}");
+        assert_eq!(server.get(path).await.0, 404, "{path} is not for the public port");
+    }
+    server.turned_away("/figures", ADMIN_TOKEN).await;
+    let refused = server.metrics().await.get("hubbub_admin_watchers_refused_total", &[]);
+    assert_eq!(refused, Some(4.0));
+}
+
+#[tokio::test]
+async fn past_the_limit_a_watcher_is_refused_until_another_has_gone() {
+    let server = Server::dev().env("HUBBUB_ADMIN__WATCHERS", "1").start().await;
+    let connect = || Client::connect(server.admin_address(), "/figures", ADMIN_TOKEN);
+    let first = connect().await.expect("there is a place");
+    match connect().await {
+        Err(ConnectFailure::Refused(sentence)) => assert_eq!(sentence, "Too many are watching"),
+        Err(other) => panic!("{other:?}"),
+        Ok(_) => panic!("there is one place"),
+    }
+    first.leave().await;
+    wait::eventually("the place to be free again", async || connect().await.is_ok()).await;
+}
+
+#[tokio::test]
+async fn a_watcher_that_does_not_read_misses_figures_and_is_counted() {
+    let server = Server::dev().env("HUBBUB_ADMIN__WATCHER_QUEUE", "4").start().await;
+    let idle = Polling::open_admin(&server).await;
+    idle.connect("/figures", Some(&json!({"token": ADMIN_TOKEN}))).await;
+    wait::eventually("figures to be dropped", async || {
+        server.metrics().await.get("hubbub_admin_figures_dropped_total", &[]).is_some_and(|dropped| dropped > 0.0)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn top_prints_one_frame_for_scripts() {
+    let server = Server::dev().start().await;
+    let url = server.admin_url("");
+    let top = |token| run(&["top", "--once", "--url", &url, "--token", token], &[]);
+    let shown = top(ADMIN_TOKEN);
+    let frame = String::from_utf8_lossy(&shown.stdout);
+    assert!(shown.status.success() && frame.contains("connections 0") && !frame.contains('\u{1b}'), "{shown:?}");
+    assert!(frame.lines().any(|line| line.starts_with("chat ") && line.contains("active")), "{frame}");
+    let refused = top("a guess");
+    assert!(!refused.status.success() && refused.stdout.is_empty(), "{refused:?}");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("The operator's token is needed"), "{refused:?}");
+}
+
+#[tokio::test]
+async fn every_metric_of_the_grafana_dashboard_is_one_of_the_servers() {
+    let server = Server::dev().start().await;
+    // A family that has counted nothing is not exposed at all.
+    server.turned_away("/chat", "no token").await;
+    let mut visitor = server.connect("/", ()).await;
+    visitor.refused("nothing:answers:to:this", json!({})).await;
+    visitor.leave().await;
+    let metrics = "the disconnect to be counted";
+    let text = wait::until(metrics, wait::DEADLINE, async || {
+        let answer = server.http().get(server.admin_url("/metrics")).send().await.expect("the admin port answers");
+        answer.text().await.ok().filter(|text| text.contains("hubbub_socket_disconnects_total"))
+    })
+    .await;
+    let mut known = BTreeSet::new();
+    for (name, kind) in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')) {
+        let ends: &[&str] = match kind {
+            "counter" => &["_total"],
+            "histogram" => &["_bucket", "_count", "_sum"],
+            _ => &[""],
+        };
+        known.extend(ends.iter().map(|end| format!("{name}{end}")));
+    }
+    let (_, dashboard) = server.admin(Method::GET, "/admin/grafana.json", Vec::new()).await;
+    let panels = dashboard["panels"].as_array().expect("panels");
+    let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().expect("each asks something"));
+    let mut named = BTreeSet::new();
+    for expression in targets.map(|target| target["expr"].as_str().expect("an expression")) {
+        let words = expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        named.extend(words.filter(|word| word.starts_with("hubbub_")).map(str::to_owned));
+    }
+    assert!(named.len() > 15, "{named:?}");
+    let unknown: Vec<_> = named.difference(&known).collect();
+    assert!(unknown.is_empty(), "{unknown:?} of {known:?}");
+}
