@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::crowd::{Seat, Ticket};
 use super::proxies::Network;
+use crate::error::{Code, Refusal};
 use crate::rate::{self, Meter, Rate};
 use crate::telemetry::{LimitLabels, Metrics};
 
@@ -149,6 +151,26 @@ impl Limits {
             plugin_events: Limit::new("plugin_events_per_second", c.plugin_events_per_second, c.plugin_events_per_second_dry_run),
         }
     }
+}
+
+impl Limits {
+    /// Counts one more event of a connection and of its user. Where one of them sends too many, how long to wait.
+    pub fn too_early(&self, ticket: &Ticket, seat: Option<&Seat>, metrics: &Metrics) -> Option<(Limit, Duration)> {
+        if let Err(wait) = self.connection_events.take(&ticket.events, metrics) {
+            return Some((self.connection_events, wait));
+        }
+        let wait = self.user_events.take(&seat?.events, metrics).err()?;
+        Some((self.user_events, wait))
+    }
+}
+
+/// When to send again what found a socket's queue full.
+pub const QUEUE_PAUSE: Duration = Duration::from_millis(100);
+
+/// The refusal of an event, in the words that clients know.
+pub fn too_many(wait: Duration) -> Refusal {
+    let wait = u64::try_from(wait.as_micros().div_ceil(1000)).unwrap_or(u64::MAX);
+    Refusal { retry_after_ms: Some(wait), ..Refusal::new(Code::RateLimited, "Too many events") }
 }
 
 #[cfg(test)]

@@ -7,7 +7,6 @@ use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
@@ -16,7 +15,7 @@ use socketioxide_core::{Sid, Str};
 
 use super::Gateway;
 use super::crowd::{Seat, Ticket};
-use super::limits::Limit;
+use super::limits::{QUEUE_PAUSE, too_many};
 use crate::capability::commit;
 use crate::capability::effects::Live;
 use crate::capability::emitter::packet_text;
@@ -161,7 +160,8 @@ impl Session {
 
     /// A packet with an event has come.
     pub fn receive(self: &Arc<Self>, text: &Str, ack: Option<i64>) {
-        let early = self.too_early();
+        let gateway = &self.gateway;
+        let early = gateway.limits.too_early(&self.ticket, self.seat.as_ref(), &gateway.services.metrics);
         let event = match json::split_event(text) {
             Ok((name, inside)) => {
                 names::check_event(&name).map(|()| Received { args: bracketed(inside), name: name.into_owned(), ack })
@@ -194,16 +194,6 @@ impl Session {
             }
         };
         run(self.clone().work(now));
-    }
-
-    /// Counts one more event of the connection and of its user. Where one of them sends too many, how long to wait.
-    fn too_early(&self) -> Option<(Limit, Duration)> {
-        let (limits, metrics) = (&self.gateway.limits, &self.gateway.services.metrics);
-        if let Err(wait) = limits.connection_events.take(&self.ticket.events, metrics) {
-            return Some((limits.connection_events, wait));
-        }
-        let wait = limits.user_events.take(&self.seat.as_ref()?.events, metrics).err()?;
-        Some((limits.user_events, wait))
     }
 
     /// Attachments are for nobody here: no event of a plugin takes them.
@@ -371,14 +361,6 @@ impl Session {
             let _ = call(services, &slot, Job::Disconnect { caller: &caller, reason }).await;
         }
     }
-}
-
-/// When to send again what found the queue full.
-const QUEUE_PAUSE: Duration = Duration::from_millis(100);
-
-fn too_many(wait: Duration) -> Refusal {
-    let wait = u64::try_from(wait.as_micros().div_ceil(1000)).unwrap_or(u64::MAX);
-    Refusal { retry_after_ms: Some(wait), ..Refusal::new(Code::RateLimited, "Too many events") }
 }
 
 /// An array around arguments. By hand: this is on every event's way, and formatting costs three times as much.
