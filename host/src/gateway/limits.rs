@@ -32,10 +32,10 @@ pub struct Config {
     pub connects_per_second_dry_run: bool,
     /// Connections that may wait for their turn, as long as that. Past it: HTTP 503. 0: nobody waits. Default 10 000.
     pub connect_queue: u64,
-    /// Events a second of one connection, over all its namespaces. Past it an event is refused with `rate_limited`. Default 10 000.
+    /// Events a second of one connection, over all its namespaces. Past it an event is refused with `rate_limited`. Default 50 000.
     pub connection_events_per_second: u64,
     pub connection_events_per_second_dry_run: bool,
-    /// Events a second of one user, over all connections. Past it: `rate_limited`. Default 20 000.
+    /// Events a second of one user, over all connections. Past it: `rate_limited`. Default 0, no limit.
     pub user_events_per_second: u64,
     pub user_events_per_second_dry_run: bool,
     /// Events a second for each plugin. Past it: `rate_limited`. Default 0, no limit.
@@ -57,9 +57,9 @@ impl Default for Config {
             connects_per_second: 5000,
             connects_per_second_dry_run: false,
             connect_queue: 10_000,
-            connection_events_per_second: 10_000,
+            connection_events_per_second: 50_000,
             connection_events_per_second_dry_run: false,
-            user_events_per_second: 20_000,
+            user_events_per_second: 0,
             user_events_per_second_dry_run: false,
             plugin_events_per_second: 0,
             plugin_events_per_second_dry_run: false,
