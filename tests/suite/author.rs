@@ -106,7 +106,7 @@ async fn an_authors_mistakes_are_told_in_words() {
 async fn a_change_is_live_on_the_same_socket_and_a_broken_one_is_not() {
     let scratch = Scratch::new();
     let source = new_plugin(&scratch, "reloaded").join("src/lib.rs");
-    let server = Server::dev().folder(scratch.path()).watching().env("CARGO_TARGET_DIR", &target()).start().await;
+    let mut server = Server::dev().folder(scratch.path()).watching().env("CARGO_TARGET_DIR", &target()).start().await;
     let mut client = server.connect("/reloaded", ()).await;
     client.ask("join", json!({"room": "hall"})).await;
     assert_eq!(speaker(&mut client).await, "a visitor");
@@ -123,6 +123,13 @@ async fn a_change_is_live_on_the_same_socket_and_a_broken_one_is_not() {
     edit(&source, "impl Reloaded { nonsense", "impl Reloaded {");
     edit(&source, "a guest", "a stranger");
     wait::until(what, tests::server::START, async || (speaker(&mut client).await == "a stranger").then_some(())).await;
+
+    server.terminate().await;
+    edit(&source, "a stranger", "a guest");
+    server.start_again().await;
+    let mut client = server.connect("/reloaded", ()).await;
+    client.ask("join", json!({"room": "hall"})).await;
+    assert_eq!(speaker(&mut client).await, "a guest", "a start goes by the source, not by what was live");
 }
 
 /// Whom the plugin calls a client without a name.

@@ -12,7 +12,7 @@ use super::{Common, say};
 use crate::app::App;
 use crate::config::{Config, Mode};
 use crate::names::PluginName;
-use crate::release::releases::{Releases, digest, signature_beside};
+use crate::release::releases::{Releases, digest};
 use crate::telemetry::LogFormat;
 use crate::toolchain::{self, Options, Toolchain, Watcher};
 
@@ -131,8 +131,7 @@ impl Reloader {
         if live.is_some_and(|live| live.digest == digest(&bytes)) {
             return Ok(());
         }
-        let signature = signature_beside(component);
-        let release = self.releases.deploy(&name, bytes, None, signature.as_deref()).await?;
+        let release = self.releases.reload(&name, bytes, component).await?;
         tracing::info!(release = %format_args!("{name}@{}", release.manifest.version), "reloaded");
         Ok(())
     }
