@@ -20,6 +20,7 @@ use crate::capability::state::Services;
 use crate::capability::timers::Timers;
 use crate::clock::Clock;
 use crate::cluster::adapter::Rooms;
+use crate::cluster::{self, Cluster};
 use crate::config::{Config, Mode};
 use crate::gateway::entrance::Peer;
 use crate::gateway::keyring::Keyring;
@@ -28,7 +29,7 @@ use crate::gateway::origin::Origins;
 use crate::gateway::sockets::Sockets;
 use crate::gateway::{self, Gateway, api, demo, docs, drain, transport, watchers, web};
 use crate::memory;
-use crate::names::{IdSource, PluginName};
+use crate::names::{self, IdSource, PluginName};
 use crate::release::delivery::Bus;
 use crate::release::registry::Registry;
 use crate::release::releases::Releases;
@@ -54,6 +55,7 @@ pub struct App {
     mode: Mode,
     bus: Arc<Bus>,
     ends: gateway::Ends,
+    queues: Option<cluster::Queues>,
 }
 
 impl App {
@@ -75,7 +77,11 @@ impl App {
             Arc::new(Embedded::open(&config.server.data, &config.storage, Clock::system()).context("storage")?);
         let (report, full) = mpsc::channel(FULL_QUEUE);
         let (polling_ends, polling) = mpsc::channel(drain::POLLING_ENDS);
-        let services = services(&config, storage, Rooms::new(report, config.gateway.socket_rooms), metrics.clone())?;
+        let node = names::node_name().context("the operating system gives no randomness")?;
+        let (cluster, queues) = Cluster::build(&config.redis, node, config.presence.lease).context("redis")?.unzip();
+        let peers = cluster.as_ref().map(|cluster| cluster.peers.clone());
+        let rooms = Rooms::new(report, config.gateway.socket_rooms, peers);
+        let services = services(&config, storage, rooms, cluster, metrics.clone())?;
         register_figures(&metrics, services.storage.clone(), services.rooms.clone());
         let registry = Registry::new();
         let stage =
@@ -89,6 +95,8 @@ impl App {
             signers: Signers::load(&config.signature)?,
             plugins: config.plugins.iter().map(|(name, plugin)| (name.clone(), plugin.config.clone())).collect(),
             turn: tokio::sync::Mutex::default(),
+            cluster: services.cluster.clone(),
+            prepared: Mutex::default(),
             warm: Mutex::default(),
         });
         let gateway = Arc::new(Gateway {
@@ -107,7 +115,8 @@ impl App {
             keyring,
             origins,
         });
-        Ok(Self { bus: gateway.bus.clone(), config, gateway, releases, mode, ends: gateway::Ends { full, polling } })
+        let ends = gateway::Ends { full, polling };
+        Ok(Self { bus: gateway.bus.clone(), config, gateway, releases, mode, ends, queues })
     }
 
     /// Stages plugins and makes them live, all or none.
@@ -128,6 +137,12 @@ impl App {
         let private = bind(self.config.server.admin).await?;
         let (service, io) = gateway::build_io(&self.gateway);
         let mut tasks: JoinSet<()> = gateway::start(&self.gateway, &io, service.clone(), self.ends);
+        let cluster = self.gateway.services.cluster.clone();
+        if let (Some(cluster), Some(queues)) = (&cluster, self.queues) {
+            cluster.start(queues, &self.gateway.services.rooms, &mut tasks);
+            tasks.spawn(self.releases.clone().follow_all(cluster.clone()));
+            tasks.spawn(gateway::neighbours::run(self.gateway.clone(), cluster.clone(), self.bus.clone()));
+        }
         tasks.spawn(self.bus.clone().run());
         let timing = Timing::new(self.gateway.services.clone(), self.gateway.registry.clone());
         tasks.spawn(timing.clone().run());
@@ -170,6 +185,9 @@ impl App {
         }
         let closed = async {
             timing.flush().await;
+            if let Some(cluster) = &cluster {
+                cluster.leave(self.config.presence.grace).await;
+            }
             tasks.shutdown().await;
             self.gateway.services.storage.close().await;
         };
@@ -205,7 +223,7 @@ fn operators(
 /// What asks components what they are, without anything to serve: neither keys nor storage.
 pub fn describing(config: &Config) -> anyhow::Result<Stage> {
     let (report, _) = mpsc::channel(1);
-    let services = services(config, Arc::new(NoStorage), Rooms::new(report, 0), Arc::new(Metrics::new()))?;
+    let services = services(config, Arc::new(NoStorage), Rooms::new(report, 0, None), None, Arc::new(Metrics::new()))?;
     let sandbox = Arc::new(Sandbox::new(config.sandbox.clone())?);
     Ok(Stage { sandbox, services, pool: config.pool.clone(), breaker: config.breaker.clone() })
 }
@@ -214,11 +232,13 @@ fn services(
     config: &Config,
     storage: Arc<dyn Storage>,
     rooms: Arc<Rooms>,
+    cluster: Option<Arc<Cluster>>,
     metrics: Arc<Metrics>,
 ) -> anyhow::Result<Arc<Services>> {
     Ok(Arc::new(Services {
         storage,
         rooms,
+        cluster,
         presences: Presences::new(config.presence.clone()),
         budgets: Budgets::default(),
         timers: Timers::new(config.timers.clone()),

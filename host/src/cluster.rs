@@ -1,4 +1,91 @@
-//! Rooms and who is in them, on this node and (with Redis, which is not there yet) on the others.
+//! The nodes of one cluster and what they share through Redis: rooms, presence, budgets, and who does what for all. A node by
+//! itself has none of it but the adapter.
 
 pub mod adapter;
+pub mod board;
+pub mod buckets;
+pub mod interest;
+pub mod ledger;
+pub mod link;
 pub mod members;
+pub mod nodes;
+pub mod peers;
+pub mod progress;
+pub mod relay;
+pub mod roster;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use adapter::Rooms;
+use board::Board;
+use buckets::Buckets;
+use interest::Interest;
+use ledger::Ledger;
+use link::{Config, Link, LinkError};
+use nodes::Nodes;
+use peers::Peers;
+use progress::Progress;
+use relay::Relay;
+use roster::Roster;
+
+/// This node's part of the cluster.
+pub struct Cluster {
+    pub link: Arc<Link>,
+    pub nodes: Arc<Nodes>,
+    pub peers: Arc<Peers>,
+    pub roster: Roster,
+    pub buckets: Buckets,
+    pub progress: Progress,
+    pub board: Board,
+}
+
+/// What waits to be sent, for `run`.
+pub struct Queues {
+    parcels: mpsc::Receiver<relay::Parcel>,
+    entries: mpsc::Receiver<ledger::Entry>,
+}
+
+impl Cluster {
+    /// The cluster that the configuration names, if any. Nothing is sent before it runs.
+    pub fn build(config: &Config, me: String, lease: Duration) -> Result<Option<(Arc<Self>, Queues)>, LinkError> {
+        let Some(link) = Link::open(config.clone())? else { return Ok(None) };
+        let nodes = Arc::new(Nodes::new(link.clone(), me.clone(), lease));
+        let (relay, parcels) = Relay::new(link.clone(), nodes.clone());
+        let (ledger, entries) = Ledger::new(link.clone(), me.clone());
+        let interest = Arc::new(Interest::new(link.clone()));
+        let peers = Arc::new(Peers { link: link.clone(), relay, interest, ledger });
+        let (roster, buckets) = (Roster::new(link.clone(), me), Buckets::new(link.clone()));
+        let progress = Progress::new(link.clone());
+        let board = Board::new(link.clone(), nodes.clone());
+        let cluster = Self { link, nodes, peers, roster, buckets, progress, board };
+        Ok(Some((Arc::new(cluster), Queues { parcels, entries })))
+    }
+
+    /// Takes leave of the other nodes. Rooms are empty at once; who was here has the grace period to come back elsewhere.
+    pub async fn leave(&self, grace: Duration) {
+        let left = async {
+            self.peers.ledger.forget(&self.nodes.me).await?;
+            self.board.forget(&self.nodes.me).await?;
+            self.nodes.leave(grace).await
+        };
+        if left.await.is_err() {
+            tracing::warn!("the other nodes were not told of the stop: they find out when the lease ends");
+        }
+    }
+
+    /// Starts what goes on beside the rooms.
+    pub fn start(&self, queues: Queues, rooms: &Arc<Rooms>, tasks: &mut JoinSet<()>) {
+        let Peers { relay, interest, ledger, .. } = &*self.peers;
+        tasks.spawn(relay.clone().receive(rooms.clone()));
+        tasks.spawn(relay.clone().send(queues.parcels));
+        interest.set(relay::notice_channel(&self.link), true);
+        tasks.spawn(interest.clone().run());
+        tasks.spawn(ledger.clone().run(queues.entries, rooms.clone()));
+        tasks.spawn(ledger.clone().wake());
+        tasks.spawn(self.link.clone().run());
+    }
+}

@@ -11,7 +11,7 @@ use toml::{Table, Value};
 use crate::gateway::keys::DEV_SECRET;
 use crate::names::PluginName;
 use crate::telemetry::LogFormat;
-use crate::{capability, gateway, release, sandbox, storage};
+use crate::{capability, cluster, gateway, release, sandbox, storage};
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -34,6 +34,7 @@ pub struct Config {
     pub canary: release::releases::Config,
     pub signature: release::signature::Config,
     pub storage: storage::Config,
+    pub redis: cluster::link::Config,
     pub api: Api,
     pub admin: Admin,
     /// `[plugins.NAME]`
@@ -145,7 +146,7 @@ pub enum ConfigError {
 }
 
 /// Variables of parts that are still to come. Ignored, they would be a cluster that is none.
-const NOT_YET: [&str; 3] = ["REDIS_URL", "DATABASE_URL", "KAFKA_BROKERS"];
+const NOT_YET: [&str; 2] = ["DATABASE_URL", "KAFKA_BROKERS"];
 
 /// Reads the configuration.
 pub fn load(mode: Mode, file: Option<&Path>, environment: &BTreeMap<String, String>) -> Result<Config, ConfigError> {
@@ -165,6 +166,9 @@ pub fn load(mode: Mode, file: Option<&Path>, environment: &BTreeMap<String, Stri
     let mut config: Config = Value::Table(table).try_into().map_err(|e: toml::de::Error| ConfigError::Value(e.to_string()))?;
     if let Some(secret) = environment.get("JWT_SECRET").filter(|secret| !secret.is_empty()) {
         config.auth.add_secret("JWT_SECRET", secret);
+    }
+    if let Some(url) = environment.get("REDIS_URL").filter(|url| !url.is_empty()) {
+        config.redis.url = Some(url.clone().into());
     }
     match mode {
         Mode::Dev => config.fill_in_dev(),
@@ -265,7 +269,7 @@ mod tests {
         assert!(matches!(none, ConfigError::NoKey));
         let dev = load(Mode::Serve, None, &environment(&[("JWT_SECRET", DEV_SECRET)])).unwrap_err();
         assert!(matches!(dev, ConfigError::DevSecret));
-        let redis = load(Mode::Dev, None, &environment(&[("REDIS_URL", "redis://127.0.0.1")])).unwrap_err();
-        assert!(redis.to_string().contains("REDIS_URL"));
+        let kafka = load(Mode::Dev, None, &environment(&[("KAFKA_BROKERS", "127.0.0.1:9092")])).unwrap_err();
+        assert!(kafka.to_string().contains("KAFKA_BROKERS"));
     }
 }

@@ -15,6 +15,7 @@ pub mod jwks;
 pub mod keyring;
 pub mod keys;
 pub mod limits;
+pub mod neighbours;
 pub mod notice;
 pub mod origin;
 pub mod proxies;

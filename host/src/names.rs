@@ -1,7 +1,7 @@
 //! Validated names and ids. Nothing here knows what a name is used for, and nothing above passes an unchecked one down.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
@@ -122,12 +122,17 @@ impl fmt::Display for PluginName {
     }
 }
 
+/// A name for this process among the nodes of a cluster, new at each start.
+pub fn node_name() -> Result<String, getrandom::Error> {
+    Ok(format!("{:012x}", getrandom::u64()? >> 16))
+}
+
 /// The host's own number of a socket. See `types.wit`.
 pub type SocketId = u64;
 
-/// Numbers sockets.
+/// Numbers sockets. No two nodes of a cluster begin at the same number.
 pub fn next_socket_id() -> SocketId {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
+    static NEXT: LazyLock<AtomicU64> = LazyLock::new(|| AtomicU64::new((getrandom::u64().unwrap_or(0) >> 13 << 20) | 1));
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 

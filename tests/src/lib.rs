@@ -14,13 +14,16 @@
 
 pub mod browser;
 pub mod client;
+pub mod cluster;
 pub mod fixture;
 pub mod gate;
 pub mod metrics;
 pub mod node;
 pub mod packet;
 pub mod polling;
+pub mod postgres;
 pub mod process;
+pub mod redis;
 pub mod server;
 pub mod stock;
 pub mod store;

@@ -35,6 +35,7 @@ mod boot;
 mod bus;
 mod contract;
 mod crash;
+mod cluster;
 mod health;
 mod limits;
 mod releases;

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Admin, problem};
+use crate::gateway::figures::NodeFigures;
 use crate::names::PluginName;
 use crate::release::registry::{Release, Slot};
 use crate::release::releases::DeployError;
@@ -51,6 +52,10 @@ impl Admin {
             None => json!({ "state": if record.disabled { "disabled" } else { "unavailable" } }),
         };
         told["name"] = json!(slot.name);
+        // As the nodes last said: none is waited for.
+        if let Some(figures) = self.figures.borrow().as_ref().filter(|figures| !figures.nodes.is_empty()) {
+            told["nodes"] = figures.nodes.iter().map(|node| on_node(node, &slot.name)).collect();
+        }
         told["releases"] = json!(record.releases);
         if let Some(canary) = slot.canary() {
             let mut trial = describe(&canary.release);
@@ -62,6 +67,16 @@ impl Admin {
         }
         told
     }
+}
+
+fn on_node(node: &NodeFigures, plugin: &PluginName) -> Value {
+    let mut told = json!({ "node": node.node, "silent": node.silent });
+    for key in ["state", "version", "digest", "events", "errors"] {
+        if let Some(value) = node.plugin(plugin.as_str()).and_then(|plugin| plugin.get(key)) {
+            told[key] = value.clone();
+        }
+    }
+    told
 }
 
 fn describe(release: &Release) -> Value {
@@ -157,6 +172,8 @@ impl Admin {
             DeployError::Storage(_) => (StatusCode::SERVICE_UNAVAILABLE, "Storage does not answer"),
             DeployError::NotDeployed(_) => (StatusCode::NOT_FOUND, "No such plugin"),
             DeployError::NoCanary(_) => (StatusCode::CONFLICT, "Nothing is on trial"),
+            DeployError::Busy => (StatusCode::CONFLICT, "Another deployment is under way"),
+            DeployError::Node(..) => (StatusCode::UNPROCESSABLE_ENTITY, "A node cannot stage the release"),
             DeployError::NothingBefore(_) | DeployError::Gone(..) => (StatusCode::CONFLICT, "Nothing to go back to"),
         };
         problem(status, title, error)

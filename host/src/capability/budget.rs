@@ -1,4 +1,5 @@
-//! `budget.wit`: token buckets on this node. A bucket that is full again is forgotten.
+//! `budget.wit`: token buckets, of all nodes where there is a cluster that answers, else of this node. A bucket that is full again
+//! is forgotten.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -105,7 +106,7 @@ impl Bucket {
 }
 
 impl Host for State {
-    fn take(
+    async fn take(
         &mut self,
         name: String,
         key: String,
@@ -130,20 +131,29 @@ impl Host for State {
         };
         let separator = names::SEPARATOR;
         let key = format!("{}{separator}{name}{separator}{}", self.profile.name, names::scoped(scope, &key));
-        Ok(Ok(self.take_once(key, points, capacity, period_ms)))
+        Ok(Ok(self.take_once(key, points, capacity, period_ms).await))
     }
 }
 
 impl State {
-    fn take_once(&mut self, key: String, points: u32, capacity: u32, period_ms: u64) -> Answer {
+    async fn take_once(&mut self, key: String, points: u32, capacity: u32, period_ms: u64) -> Answer {
         let replay = &mut self.call.replay;
         let at = replay.next_budget;
         replay.next_budget += 1;
         if let Some(taken) = replay.budgets.get(at).filter(|taken| taken.key == key && taken.points == points) {
             return taken.answer;
         }
-        let answer = self.services.budgets.take(&key, points, capacity, period_ms, self.call.now_ms);
+        let answer = match &self.services.cluster {
+            Some(cluster) if points <= capacity => match cluster.buckets.take(&key, points, capacity, period_ms).await {
+                Ok(Ok(left)) => Answer::Taken(left),
+                Ok(Err(wait_ms)) => Answer::RetryAfter(wait_ms),
+                // By itself, a node counts by itself.
+                Err(_) => self.services.budgets.take(&key, points, capacity, period_ms, self.call.now_ms),
+            },
+            _ => self.services.budgets.take(&key, points, capacity, period_ms, self.call.now_ms),
+        };
         // A re-run that takes from another budget has taken another path: from here on its answers are new.
+        let replay = &mut self.call.replay;
         replay.budgets.truncate(at);
         replay.budgets.push(Taken { key, points, answer });
         answer

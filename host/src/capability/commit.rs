@@ -16,8 +16,12 @@ pub async fn commit(
     effects: Effects,
     handled: Vec<HandledId>,
 ) -> Result<(), CommitError> {
+    let joins = effects.live.iter().any(Live::joins);
     if !effects.is_durable() && handled.is_empty() {
         apply(services, effects.live).await;
+        if joins {
+            services.rooms.settled().await;
+        }
         return Ok(());
     }
     let set =
@@ -31,6 +35,10 @@ pub async fn commit(
     services.storage.commit(set, then).await?;
     if publishes {
         services.published.notify_one();
+    }
+    // Who is told of a join hears what other nodes send to the room from then on.
+    if joins {
+        services.rooms.settled().await;
     }
     Ok(())
 }
@@ -68,9 +76,7 @@ pub async fn apply(services: &Services, live: Vec<Live>) {
                 }
             }
             Live::MoveUser { namespace, user, room, joins } => {
-                if let Some(adapter) = services.rooms.namespace(&namespace) {
-                    adapter.move_user(&user, &room, joins);
-                }
+                services.rooms.move_user(&namespace, &user, &room, joins);
             }
             Live::Emit(emit) => send(services, emit).await,
             Live::Track(track) => {
@@ -91,8 +97,6 @@ pub async fn apply(services: &Services, live: Vec<Live>) {
 
 /// Sends one event.
 pub async fn send(services: &Services, emit: Emit) {
-    // A namespace that nobody has connected to has nobody to tell.
-    let Some(adapter) = services.rooms.namespace(&emit.namespace) else { return };
     let to = match &emit.to {
         Target::Socket(socket) => To::Socket(*socket),
         Target::Rooms(rooms) => To::Rooms(rooms),
@@ -102,5 +106,5 @@ pub async fn send(services: &Services, emit: Emit) {
     };
     let send =
         Send { to, except: &emit.except, except_socket: emit.except_socket, text: emit.text.into(), volatile: emit.volatile };
-    adapter.send(send).await;
+    services.rooms.send(&emit.namespace, send).await;
 }

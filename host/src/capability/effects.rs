@@ -88,6 +88,11 @@ impl Effects {
 }
 
 impl Live {
+    /// Whether it lets a socket into a room.
+    pub fn joins(&self) -> bool {
+        matches!(self, Self::Join { .. } | Self::MoveUser { joins: true, .. })
+    }
+
     /// Whether it must wait until the client knows that it is connected.
     pub fn follows_connect(&self) -> bool {
         matches!(self, Self::Emit(_) | Self::Track(_) | Self::Heartbeat { .. } | Self::Untrack { .. })

@@ -39,9 +39,9 @@ impl Host for State {
         Ok(self.caller_rooms())
     }
 
-    fn size(&mut self, namespace: String, room: String) -> Answer<RoomSize> {
+    async fn size(&mut self, namespace: String, room: String) -> Answer<RoomSize> {
         self.import()?;
-        Ok(self.size_of(&namespace, &room))
+        Ok(self.size_of(&namespace, &room).await)
     }
 }
 
@@ -117,19 +117,21 @@ impl State {
         Ok(rooms.iter().filter_map(own).collect())
     }
 
-    fn size_of(&self, namespace: &str, room: &str) -> Result<RoomSize, EffectError> {
+    async fn size_of(&self, namespace: &str, room: &str) -> Result<RoomSize, EffectError> {
         let path = self.namespace(namespace)?;
         let room = self.scoped("room", room)?;
-        let Some(adapter) = self.services.rooms.namespace(&path) else {
-            return Ok(RoomSize { sockets: 0, users: 0, visitors: 0 });
-        };
-        let mut size = adapter.size(&room);
-        if let Some(caller) = self.call.caller.as_ref().filter(|caller| caller.namespace == namespace) {
+        let caller = self.call.caller.as_ref().filter(|caller| caller.namespace == namespace);
+        let user = caller.and_then(|caller| caller.user.as_ref());
+        let user = user.map(|user| names::scoped(user.tenant.as_deref(), &user.id));
+        let (mut size, nodes_of_user) = self.services.rooms.size(&path, &room, user.as_deref().unwrap_or_default()).await;
+        if let (Some(caller), Some(adapter)) = (caller, self.services.rooms.namespace(&path)) {
             adapter.members(|members| {
                 let is_in = members.is_in(caller.socket, &room);
                 let will_be = self.pending_moves(caller).filter(|(_, name)| *name == room).last().map(|(joins, _)| joins);
-                let user = caller.user.as_ref().map(|user| names::scoped(user.tenant.as_deref(), &user.id));
-                let devices = user.map(|user| members.user_in(&user, &room));
+                let devices = user.map(|user| {
+                    let here = members.user_in(&user, &room);
+                    here + nodes_of_user.saturating_sub(u32::from(here > 0))
+                });
                 adjust(&mut size, is_in, will_be.unwrap_or(is_in), devices);
             });
         }

@@ -11,6 +11,7 @@ use super::presence::Presences;
 use super::profile::{Profile, Tenancy};
 use super::timers::Timers;
 use crate::clock::Clock;
+use crate::cluster::Cluster;
 use crate::cluster::adapter::Rooms;
 use crate::names::{self, IdSource};
 use crate::sandbox::exports::Caller;
@@ -23,6 +24,8 @@ use crate::telemetry::Metrics;
 pub struct Services {
     pub storage: Arc<dyn Storage>,
     pub rooms: Arc<Rooms>,
+    /// The other nodes. None: this one is by itself.
+    pub cluster: Option<Arc<Cluster>>,
     pub presences: Presences,
     pub budgets: Budgets,
     pub timers: Timers,

@@ -18,7 +18,9 @@ use socketioxide_core::packet::Packet;
 use socketioxide_core::{Str, Value};
 use tokio::sync::mpsc;
 
-use super::members::{self, Joined, Members, Size, part_name};
+use super::ledger::Change;
+use super::members::{self, Joined, Left, Members, Size, part_name};
+use super::peers::Peers;
 use crate::names::{self, SocketId};
 
 /// Members whose queue was full. Told to the gateway, which ends them.
@@ -39,11 +41,13 @@ pub struct Rooms {
     pub deliveries: AtomicU64,
     /// Rooms one socket may be in, besides the host's own.
     pub per_socket: usize,
+    /// The other nodes. None: this one is by itself.
+    pub peers: Option<Arc<Peers>>,
 }
 
 impl Rooms {
     /// `full` hears of slow members; where it is full itself, they are told again at the next packet.
-    pub fn new(full: mpsc::Sender<Full>, per_socket: usize) -> Arc<Self> {
+    pub fn new(full: mpsc::Sender<Full>, per_socket: usize, peers: Option<Arc<Peers>>) -> Arc<Self> {
         Arc::new(Self {
             namespaces: RwLock::default(),
             replaced: Mutex::default(),
@@ -52,6 +56,7 @@ impl Rooms {
             changed: Mutex::default(),
             deliveries: AtomicU64::new(0),
             per_socket,
+            peers,
         })
     }
 
@@ -79,6 +84,47 @@ impl Rooms {
         std::mem::take(&mut lock(&self.replaced))
     }
 
+    /// Sends an event to clients here, then to those of the other nodes.
+    pub async fn send(&self, namespace: &str, send: Send<'_>) {
+        // A namespace that nobody has connected to here may have somebody elsewhere.
+        if let Some(peers) = &self.peers {
+            peers.relay.publish(namespace, &send);
+        }
+        if let Some(adapter) = self.namespace(namespace) {
+            adapter.send(send).await;
+        }
+    }
+
+    /// Every socket of a user joins or leaves, here and on the other nodes.
+    pub fn move_user(&self, namespace: &str, user: &str, room: &str, joins: bool) {
+        if let Some(peers) = &self.peers {
+            peers.relay.move_user(namespace, user, room, joins);
+        }
+        if let Some(adapter) = self.namespace(namespace) {
+            adapter.move_user(user, room, joins);
+        }
+    }
+
+    /// How many are in a room over all nodes, and on how many nodes one user is. Without the other nodes' answer, as it is here.
+    pub async fn size(&self, namespace: &Arc<str>, room: &str, user: &str) -> (Size, u32) {
+        let here = self.namespace(namespace).map(|adapter| adapter.size(room)).unwrap_or_default();
+        let Some(peers) = &self.peers else { return (here, 0) };
+        match peers.ledger.read(namespace, room, user).await {
+            Ok(there) => {
+                let (sockets, visitors) = (here.sockets + there.sockets, here.visitors + there.visitors);
+                (Size { sockets, users: there.users.max(here.users), visitors }, there.nodes_of_user)
+            }
+            Err(_) => (here, 0),
+        }
+    }
+
+    /// Waits until what other nodes send to rooms that were joined before is heard here.
+    pub async fn settled(&self) {
+        if let Some(peers) = &self.peers {
+            peers.interest.settled().await;
+        }
+    }
+
     /// Which rooms are counted: pairs of a namespace's pattern and a room's pattern, cut before their parameter.
     pub fn watch(&self, patterns: Vec<(String, String)>) {
         *self.watched.write().unwrap_or_else(PoisonError::into_inner) = patterns;
@@ -89,7 +135,8 @@ impl Rooms {
         std::mem::take(&mut lock(&self.changed))
     }
 
-    fn note_change(&self, namespace: &Arc<str>, room: &str) {
+    /// A room has changed, here or elsewhere.
+    pub fn note_change(&self, namespace: &Arc<str>, room: &str) {
         let watched = self.watched.read().unwrap_or_else(PoisonError::into_inner);
         let bare = names::unscoped(room).1;
         if watched.iter().any(|(ns, prefix)| namespace.starts_with(ns.as_str()) && bare.starts_with(prefix.as_str())) {
@@ -187,7 +234,13 @@ impl Adapter {
     /// A socket that is about to be in the namespace.
     pub fn add(&self, socket: SocketId, sid: Sid, user: Option<&str>, tenant: Option<&str>) {
         *lock(&self.empty_since) = None;
-        lock(&self.members).add(socket, sid, user.map(|user| names::scoped(tenant, user).into()));
+        let user: Option<Arc<str>> = user.map(|user| names::scoped(tenant, user).into());
+        let mut members = lock(&self.members);
+        members.add(socket, sid, user.clone());
+        if let Some(peers) = &self.rooms.peers {
+            members::names_of(user.as_ref()).for_each(|name| peers.user_changed(&self.path, &name, true));
+        }
+        drop(members);
         for room in std::iter::once(members::everyone()).chain(tenant.map(members::tenant)) {
             // The host's rooms cannot be refused.
             let _ = self.join(socket, &room);
@@ -198,10 +251,17 @@ impl Adapter {
     pub fn remove(&self, socket: SocketId) {
         let (rooms, empty) = {
             let mut members = lock(&self.members);
-            (members.remove(socket), members.is_empty())
+            let gone = members.remove(socket);
+            if let Some(peers) = &self.rooms.peers {
+                gone.left.iter().for_each(|left| peers.changed(self.change(&members, left)));
+                for name in members::names_of(gone.user.as_ref()).filter(|name| members.sockets_of(name).is_empty()) {
+                    peers.user_changed(&self.path, &name, false);
+                }
+            }
+            (gone.left, members.is_empty())
         };
-        for room in rooms {
-            self.rooms.note_change(&self.path, &room);
+        for left in rooms {
+            self.rooms.note_change(&self.path, &left.room);
         }
         if empty {
             *lock(&self.empty_since) = Some(Instant::now());
@@ -209,7 +269,15 @@ impl Adapter {
     }
 
     pub fn join(&self, socket: SocketId, room: &str) -> Result<(), TooManyRooms> {
-        let joined = lock(&self.members).join(socket, room, self.rooms.per_socket);
+        let joined = {
+            let mut members = lock(&self.members);
+            let joined = members.join(socket, room, self.rooms.per_socket);
+            // Noted under the lock: the order of the changes is the order of the notes.
+            if let (Some(peers), Joined::Part(..)) = (&self.rooms.peers, &joined) {
+                peers.changed(self.joined(&members, socket, room));
+            }
+            joined
+        };
         match joined {
             Joined::Part(sid, part) => {
                 self.local.add_all(sid, part);
@@ -222,8 +290,15 @@ impl Adapter {
     }
 
     pub fn leave(&self, socket: SocketId, room: &str) {
-        let left = lock(&self.members).leave(socket, room);
-        if let Some((sid, part)) = left {
+        let left = {
+            let mut members = lock(&self.members);
+            let left = members.leave(socket, room);
+            if let (Some(peers), Some((.., left))) = (&self.rooms.peers, &left) {
+                peers.changed(self.change(&members, left));
+            }
+            left
+        };
+        if let Some((sid, part, _)) = left {
             self.local.del(sid, part);
             self.rooms.note_change(&self.path, room);
         }
@@ -240,6 +315,32 @@ impl Adapter {
                 self.leave(socket, room);
             }
         }
+    }
+
+    /// What the other nodes are told when a socket has joined a room.
+    fn joined(&self, members: &Members, socket: SocketId, room: &str) -> Change {
+        let first = |user: &Arc<str>| members.user_in(user, room) == 1;
+        let user = members.user_of(socket).filter(|user| first(user)).map(|user| (user.clone(), true));
+        Change { namespace: self.path.clone(), room: room.into(), size: members.size(room), user }
+    }
+
+    /// What the other nodes are told when a socket has left a room.
+    fn change(&self, members: &Members, left: &Left) -> Change {
+        let last = |user: &Arc<str>| members.user_in(user, &left.room) == 0;
+        let user = left.user.clone().filter(last).map(|user| (user, false));
+        Change { namespace: self.path.clone(), room: left.room.clone(), size: members.size(&left.room), user }
+    }
+
+    /// All rooms as they are now, one change a user.
+    pub fn ledger_changes(&self) -> Vec<Change> {
+        let members = lock(&self.members);
+        let mut changes = Vec::new();
+        for room in members.rooms().filter(|room| !members::is_hosts(room)) {
+            let change = |user| Change { namespace: self.path.clone(), room: room.clone(), size: members.size(room), user };
+            changes.push(change(None));
+            changes.extend(members.users_in(room).map(|user| change(Some((user.clone(), true)))));
+        }
+        changes
     }
 
     /// Reads about the members, under their lock.

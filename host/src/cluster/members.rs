@@ -57,6 +57,20 @@ pub struct Reach {
     pub order: Option<Arc<tokio::sync::Mutex<()>>>,
 }
 
+/// A room that a socket is in no longer.
+#[derive(Debug)]
+pub struct Left {
+    pub room: Arc<str>,
+    pub user: Option<Arc<str>>,
+}
+
+/// A socket that has gone.
+#[derive(Debug, Default)]
+pub struct Gone {
+    pub left: SmallVec<[Left; 2]>,
+    pub user: Option<Arc<str>>,
+}
+
 /// The answer to a join.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Joined {
@@ -77,8 +91,8 @@ impl Members {
     }
 
     /// Forgets a socket; answers the rooms it was in.
-    pub fn remove(&mut self, socket: SocketId) -> SmallVec<[Arc<str>; 2]> {
-        let Some(member) = self.sockets.remove(&socket) else { return SmallVec::new() };
+    pub fn remove(&mut self, socket: SocketId) -> Gone {
+        let Some(member) = self.sockets.remove(&socket) else { return Gone::default() };
         for name in names_of(member.user.as_ref()) {
             if let Some(sockets) = self.users.get_mut(&name) {
                 sockets.retain(|other| *other != socket);
@@ -90,7 +104,8 @@ impl Members {
         for (room, part) in &member.rooms {
             self.shrink(room, *part, member.user.as_ref());
         }
-        member.rooms.into_iter().map(|(room, _)| room).collect()
+        let left = |(room, _)| Left { room, user: member.user.clone() };
+        Gone { left: member.rooms.into_iter().map(left).collect(), user: member.user.clone() }
     }
 
     pub fn join(&mut self, socket: SocketId, name: &str, limit: usize) -> Joined {
@@ -121,13 +136,13 @@ impl Members {
     }
 
     /// The socket leaves; answers the part of socketioxide's adapter to remove it from.
-    pub fn leave(&mut self, socket: SocketId, name: &str) -> Option<(Sid, String)> {
+    pub fn leave(&mut self, socket: SocketId, name: &str) -> Option<(Sid, String, Left)> {
         let member = self.sockets.get_mut(&socket)?;
         let at = member.rooms.iter().position(|(room, _)| &**room == name)?;
         let (room, part) = member.rooms.swap_remove(at);
         let (sid, user) = (member.sid, member.user.clone());
         self.shrink(&room, part, user.as_ref());
-        Some((sid, part_name(&room, part as usize)))
+        Some((sid, part_name(&room, part as usize), Left { room, user }))
     }
 
     fn shrink(&mut self, name: &Arc<str>, part: u16, user: Option<&Arc<str>>) {
@@ -178,6 +193,19 @@ impl Members {
         self.rooms.get(room).and_then(|room| room.users.get(user)).copied().unwrap_or(0)
     }
 
+    pub fn user_of(&self, socket: SocketId) -> Option<&Arc<str>> {
+        self.sockets.get(&socket)?.user.as_ref()
+    }
+
+    /// Every room, the host's own among them.
+    pub fn rooms(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.rooms.keys()
+    }
+
+    pub fn users_in(&self, room: &str) -> impl Iterator<Item = &Arc<str>> {
+        self.rooms.get(room).into_iter().flat_map(|room| room.users.keys())
+    }
+
     pub fn reach(&self, name: &str) -> Option<Reach> {
         let room = self.rooms.get(name)?;
         Some(Reach {
@@ -217,12 +245,12 @@ impl Member {
 }
 
 /// Whether a room is the host's own.
-fn is_hosts(room: &str) -> bool {
+pub fn is_hosts(room: &str) -> bool {
     room.starts_with(PART_MARK)
 }
 
 /// The names that a user's sockets are found by: within the tenant, and bare.
-fn names_of(user: Option<&Arc<str>>) -> impl Iterator<Item = Arc<str>> {
+pub fn names_of(user: Option<&Arc<str>>) -> impl Iterator<Item = Arc<str>> {
     let bare = user.and_then(|user| match names::unscoped(user) {
         (Some(_), bare) => Some(Arc::from(bare)),
         (None, _) => None,

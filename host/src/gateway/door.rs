@@ -107,6 +107,7 @@ impl Door {
         let tenant = user.and_then(|user| user.tenant.as_deref());
         adapter.add(session.id, socket.id, user.map(|user| user.id.as_str()), tenant);
         session.meet_all().await;
+        gateway.services.rooms.settled().await;
         if let Some(at_ms) = expires {
             gateway.expiring.expect(at_ms, session.id);
         }

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::Gateway;
+use crate::cluster::board::Posted;
 use crate::memory;
 use crate::release::delivery::Bus;
 use crate::release::registry::{Release, Slot};
@@ -39,6 +40,20 @@ pub struct Figures {
     /// Changes with what is live.
     pub changes: u64,
     pub plugins: Vec<PluginFigures>,
+    /// All nodes of the cluster, this one included. Empty where this one is by itself.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<NodeFigures>,
+}
+
+/// One node of the cluster.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeFigures {
+    pub node: String,
+    /// It shows no sign of life: its figures are those of a while ago.
+    pub silent: bool,
+    /// What the node says of itself: its own figures, without those of the others.
+    pub figures: Value,
 }
 
 /// One plugin: its active release, and the one on trial.
@@ -92,7 +107,12 @@ pub async fn run(gateway: Arc<Gateway>, bus: Arc<Bus>, newest: watch::Sender<Opt
     loop {
         ticks.tick().await;
         let slots = gateway.registry.slots();
-        let figures = Arc::new(meter.read(&gateway, &slots));
+        let mut figures = meter.read(&gateway, &slots);
+        if let Some(cluster) = &gateway.services.cluster {
+            let text = serde_json::to_string(&figures).unwrap_or_default();
+            figures.nodes = cluster.board.post(text).await.unwrap_or_default().into_iter().map(NodeFigures::read).collect();
+        }
+        let figures = Arc::new(figures);
         newest.send_replace(Some(figures.clone()));
         for release in slots.iter().filter_map(|slot| slot.live()) {
             if release.manifest.topics.iter().any(|topic| topic == HOST_FIGURES) {
@@ -100,6 +120,18 @@ pub async fn run(gateway: Arc<Gateway>, bus: Arc<Bus>, newest: watch::Sender<Opt
                 bus.notice(&release.manifest.name, HOST_FIGURES, None, key, figures.for_plugins().to_string()).await;
             }
         }
+    }
+}
+
+impl NodeFigures {
+    fn read(posted: Posted) -> Self {
+        let figures = serde_json::from_str(&posted.text).unwrap_or_default();
+        Self { node: posted.node, silent: posted.is_silent, figures }
+    }
+
+    /// What the node says of one plugin.
+    pub fn plugin(&self, name: &str) -> Option<&Value> {
+        self.figures["plugins"].as_array()?.iter().find(|plugin| plugin["name"] == name)
     }
 }
 
@@ -164,6 +196,7 @@ impl Meter {
             memory_bytes: memory::resident_bytes(),
             changes: gateway.registry.version(),
             plugins,
+            nodes: Vec::new(),
         }
     }
 

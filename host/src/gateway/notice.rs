@@ -5,9 +5,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use serde_json::json;
 
 use super::Gateway;
+use crate::capability::presence::{Change, Group};
+use crate::cluster::Cluster;
+use crate::cluster::roster::{Statement, Turn};
 use crate::names;
 use crate::release::delivery::Bus;
 
@@ -62,19 +66,62 @@ pub async fn run(gateway: Arc<Gateway>, bus: Arc<Bus>) {
 
 async fn tell_presence(gateway: &Gateway, bus: &Bus, all: bool) {
     let now = gateway.services.clock.now_ms();
-    for change in gateway.services.presences.changes(now, BATCH, all) {
-        // The metadata was checked as JSON when it was tracked.
-        let meta: serde_json::Value = serde_json::from_str(&change.meta).unwrap_or_default();
-        let data = json!({
-            "group": change.group,
-            "key": change.key,
-            "from": change.from.unwrap_or("offline"),
-            "to": change.to.unwrap_or("offline"),
-            "meta": meta,
-        });
-        let key = format!("{}/{}", change.group, change.key);
-        bus.notice(&change.plugin, PRESENCE_CHANGED, change.tenant, key, data.to_string()).await;
+    let changes = gateway.services.presences.changes(now, BATCH, all);
+    let Some(cluster) = &gateway.services.cluster else {
+        for change in changes.iter().filter(|change| change.from != change.to) {
+            tell_change(bus, change).await;
+        }
+        return;
+    };
+    for change in said(cluster, changes, now).await {
+        tell_change(bus, &change).await;
     }
+}
+
+/// Says what has changed here to the other nodes; answers what has changed by it over all nodes. While Redis is away, that is what
+/// has changed here.
+pub async fn said(cluster: &Cluster, changes: Vec<Change>, now_ms: u64) -> Vec<Change> {
+    let statements: Vec<_> = changes.iter().map(|change| statement(change, now_ms)).collect();
+    let turns = join_all(statements.iter().map(|statement| cluster.roster.say(statement))).await;
+    let changed = changes.into_iter().zip(turns).filter_map(|(change, turned)| match turned {
+        Ok(turn) => change_of(turn?),
+        Err(_) => (change.from != change.to).then_some(change),
+    });
+    changed.collect()
+}
+
+fn statement(change: &Change, now_ms: u64) -> Statement {
+    Statement {
+        group: change.group.to_string(),
+        key: change.key.clone(),
+        status: change.to.unwrap_or_default(),
+        believed: change.from.unwrap_or_default(),
+        meta: change.meta.clone(),
+        now_ms,
+    }
+}
+
+/// What the nodes together have changed, as a plugin is told.
+pub fn change_of(turn: Turn) -> Option<Change> {
+    let status = |status: &'static str| (!status.is_empty()).then_some(status);
+    let group = Group::parse(&turn.group)?;
+    Some(Change { group, key: turn.key, from: status(turn.from), to: status(turn.to), meta: turn.meta })
+}
+
+/// Tells a plugin of a status that has changed.
+pub async fn tell_change(bus: &Bus, change: &Change) {
+    let Group { plugin, tenant, group } = &change.group;
+    // The metadata was checked as JSON when it was tracked.
+    let meta: serde_json::Value = serde_json::from_str(&change.meta).unwrap_or_default();
+    let data = json!({
+        "group": group,
+        "key": change.key,
+        "from": change.from.unwrap_or("offline"),
+        "to": change.to.unwrap_or("offline"),
+        "meta": meta,
+    });
+    let key = format!("{group}/{}", change.key);
+    bus.notice(plugin, PRESENCE_CHANGED, tenant.clone(), key, data.to_string()).await;
 }
 
 /// Rooms that have changed and are to be counted, each when its turn comes.
@@ -90,15 +137,21 @@ impl Counted {
         self.told.retain(|_, at| at.elapsed() < COUNT_EVERY);
         let due: Vec<_> = self.waiting.keys().filter(|room| !self.told.contains_key(*room)).cloned().collect();
         for room in due {
-            self.waiting.remove(&room);
             self.told.insert(room.clone(), Instant::now());
+            if let Some(cluster) = &gateway.services.cluster
+                && let Ok(false) = cluster.nodes.claim(&format!("count:{}:{}", room.0, room.1), COUNT_EVERY).await
+            {
+                // Another node has just told it; what has changed since is told when that is due.
+                continue;
+            }
+            self.waiting.remove(&room);
             tell_room(gateway, bus, &room.0, &room.1).await;
         }
     }
 }
 
-async fn tell_room(gateway: &Gateway, bus: &Bus, namespace: &str, room: &str) {
-    let size = gateway.services.rooms.namespace(namespace).map(|adapter| adapter.size(room)).unwrap_or_default();
+async fn tell_room(gateway: &Gateway, bus: &Bus, namespace: &Arc<str>, room: &str) {
+    let (size, _) = gateway.services.rooms.size(namespace, room, "").await;
     let (tenant, bare) = names::unscoped(room);
     for release in gateway.registry.slots().iter().filter_map(|slot| slot.live()) {
         let manifest = &release.manifest;

@@ -61,7 +61,7 @@ struct Reader {
     wake: Notify,
 }
 
-/// Which rows a plugin is done with: all up to `below`, and those in `above` it.
+/// Which rows a plugin is done with: all up to `below`, and those above it that are not in `open`.
 #[derive(Default)]
 struct Progress {
     read: u64,
@@ -140,9 +140,21 @@ impl Bus {
         }
     }
 
+    /// Whether this node is the one that handles a plugin's messages. While nodes come or go two may be: a message that was handled
+    /// is not handled again.
+    fn is_mine(&self, slot: &Slot) -> bool {
+        self.services.cluster.as_ref().is_none_or(|cluster| cluster.nodes.is_mine(slot.name.as_str()))
+    }
+
     /// Reads the outbox for one plugin, as fast as its lanes take it.
     async fn read(self: Arc<Self>, reader: Arc<Reader>) {
         loop {
+            if !self.is_mine(&reader.slot) {
+                // Whoever had it may not have got far: it begins with the oldest row there is.
+                *reader.progress() = Progress::default();
+                reader.wake.notified().await;
+                continue;
+            }
             let after = reader.progress().read;
             let rows = match self.services.storage.outbox_after(after, self.config.read.max(1)).await {
                 Ok(rows) => rows,
@@ -267,8 +279,18 @@ impl Bus {
     /// Removes the rows that every plugin is done with.
     async fn remove_done(&self) {
         let readers = self.readers();
-        let Some(done) = readers.iter().map(|reader| reader.progress().done()).min() else { return };
         self.services.metrics.bus_queued.set(readers.iter().map(|reader| reader.progress().open.len() as i64).sum());
+        let done = match &self.services.cluster {
+            None => readers.iter().map(|reader| reader.progress().done()).min(),
+            Some(cluster) => {
+                let mine = readers.iter().filter(|reader| self.is_mine(&reader.slot));
+                let mine: Vec<_> =
+                    mine.map(|reader| (reader.slot.name.to_string(), reader.progress().done())).collect();
+                let all: Vec<_> = readers.iter().map(|reader| reader.slot.name.to_string()).collect();
+                cluster.progress.share(mine, &all).await.ok().flatten()
+            }
+        };
+        let Some(done) = done else { return };
         // Where storage does not answer, the rows stay, and are found handled the next time.
         let _ = self.services.storage.outbox_done(done).await;
     }

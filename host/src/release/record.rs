@@ -32,6 +32,9 @@ pub struct Entry {
     pub at: String,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub why: Option<String>,
+    /// Of a canary: the share of the users that it serves.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub percent: Option<u8>,
 }
 
 /// What became of a release.
@@ -56,9 +59,20 @@ impl Record {
     pub fn note(&mut self, digest: &str, version: &str, state: State, at: &str, why: Option<String>) {
         self.releases.retain(|entry| entry.digest != digest);
         let (digest, version, at) = (digest.to_owned(), version.to_owned(), at.to_owned());
-        self.releases.push(Entry { digest, version, state, at, why });
+        self.releases.push(Entry { digest, version, state, at, why, percent: None });
         let over = self.releases.len().saturating_sub(HISTORY);
         self.releases.drain(..over);
+    }
+
+    /// Puts a release on trial, in place of one that was.
+    pub fn try_out(&mut self, digest: &str, version: &str, percent: u8, at: &str) {
+        for entry in self.releases.iter_mut().filter(|entry| entry.state == State::Canary) {
+            (entry.state, entry.at) = (State::Retired, at.to_owned());
+        }
+        self.note(digest, version, State::Canary, at, Some(format!("{percent} %")));
+        if let Some(entry) = self.releases.last_mut() {
+            entry.percent = Some(percent);
+        }
     }
 
     /// Makes a release the active one, and the active one the previous.

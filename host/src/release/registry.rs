@@ -48,6 +48,11 @@ impl Slot {
         if self.disabled.load(Ordering::Acquire) { None } else { self.live.load_full() }
     }
 
+    /// The release in place, whether the plugin is disabled or not.
+    pub fn installed(&self) -> Option<Arc<Release>> {
+        self.live.load_full()
+    }
+
     /// The release that serves a call: the canary where it takes the call's key, and handles its event at all.
     pub fn pick(&self, key: Key<'_>, event: Option<&str>) -> Option<Arc<Release>> {
         let canary = self.canary.load();

@@ -16,6 +16,7 @@ use super::registry::{Collision, Registry, Release, Slot};
 use super::signature::{SignatureError, Signers};
 use super::stage::{Stage, StageError};
 use crate::clock::Clock;
+use crate::cluster::Cluster;
 use crate::names::PluginName;
 use crate::storage::{Storage, Unavailable};
 
@@ -23,7 +24,7 @@ use crate::storage::{Storage, Unavailable};
 const LOOK: Duration = Duration::from_millis(250);
 
 /// Plugins whose records are read at a start.
-const MAX_PLUGINS: usize = 1000;
+pub(super) const MAX_PLUGINS: usize = 1000;
 
 /// `[canary]`
 #[derive(Debug, Clone, Deserialize)]
@@ -64,6 +65,10 @@ pub enum DeployError {
     NothingBefore(PluginName),
     #[error("the component of {0} with the digest {1} is not stored any more")]
     Gone(PluginName, String),
+    #[error("another deployment is under way on another node")]
+    Busy,
+    #[error("node {0}: {1}")]
+    Node(String, String),
 }
 
 /// Every plugin's releases.
@@ -78,6 +83,10 @@ pub struct Releases {
     pub plugins: BTreeMap<PluginName, serde_json::Map<String, serde_json::Value>>,
     /// One deployment at a time, of whatever plugin: what fits beside the others is decided for all.
     pub turn: tokio::sync::Mutex<()>,
+    /// The other nodes, which are to do the same.
+    pub cluster: Option<Arc<Cluster>>,
+    /// Releases that were staged because another node is about to deploy them.
+    pub prepared: Mutex<HashMap<String, (Arc<Release>, Instant)>>,
     /// Releases that were replaced a short while ago.
     pub warm: Mutex<HashMap<PluginName, (Arc<Release>, Instant)>>,
 }
@@ -85,7 +94,7 @@ pub struct Releases {
 impl Releases {
     /// Stages what was active, or what the files hold where they have changed since, and makes it live: all or nothing.
     pub async fn boot(&self, files: &BTreeMap<PluginName, PathBuf>) -> anyhow::Result<()> {
-        let _turn = self.turn.lock().await;
+        let _turn = self.turn().await?;
         let mut staged = Vec::new();
         let mut records = Vec::new();
         for (name, file) in files {
@@ -136,7 +145,7 @@ impl Releases {
         canary: Option<u8>,
         signature: Option<&str>,
     ) -> Result<Arc<Release>, DeployError> {
-        let _turn = self.turn.lock().await;
+        let _turn = self.turn().await?;
         let digest = digest(&component);
         self.signers.check(&component, signature)?;
         let mut record = self.record(name).await?;
@@ -147,6 +156,12 @@ impl Releases {
         };
         let version = release.manifest.version.clone();
         self.storage.put_blob(component_blob(&digest), bytes).await?;
+        if let Err(error) = self.prepare_all(name, &digest).await {
+            if !record.needs(&digest) {
+                self.storage.remove_blob(component_blob(&digest)).await?;
+            }
+            return Err(self.reject(name, record, &digest, &version, error).await);
+        }
         let active = self.registry.slot(name).and_then(|slot| slot.live());
         let canary = canary.filter(|_| active.is_some());
         let placed = match canary {
@@ -160,7 +175,7 @@ impl Releases {
             return Err(self.reject(name, record, &digest, &version, collision.into()).await);
         }
         match canary {
-            Some(percent) => record.note(&digest, &version, State::Canary, &self.now(), Some(format!("{percent} %"))),
+            Some(percent) => record.try_out(&digest, &version, percent, &self.now()),
             None => record.activate(&digest, &version, &self.now()),
         }
         self.write(name, &record).await?;
@@ -171,7 +186,7 @@ impl Releases {
     /// Deploys what a file holds by now: a start goes by this file, until it holds something else.
     pub async fn reload(&self, name: &PluginName, component: Vec<u8>, file: &Path) -> Result<Arc<Release>, DeployError> {
         let release = self.deploy(name, component, None, signature_beside(file).as_deref()).await?;
-        let _turn = self.turn.lock().await;
+        let _turn = self.turn().await?;
         let mut record = self.record(name).await?;
         record.seed = Some(release.digest.clone());
         self.write(name, &record).await?;
@@ -180,7 +195,7 @@ impl Releases {
 
     /// Makes the release on trial the active one.
     pub async fn promote(&self, name: &PluginName) -> Result<Arc<Release>, DeployError> {
-        let _turn = self.turn.lock().await;
+        let _turn = self.turn().await?;
         let slot = self.slot(name)?;
         let canary = slot.canary().ok_or_else(|| DeployError::NoCanary(name.clone()))?;
         self.replace(name, canary.release.clone())?;
@@ -192,7 +207,7 @@ impl Releases {
 
     /// Ends the trial, or else goes back to the release before.
     pub async fn rollback(&self, name: &PluginName, why: &str) -> Result<Arc<Release>, DeployError> {
-        let _turn = self.turn.lock().await;
+        let _turn = self.turn().await?;
         self.go_back(name, State::RolledBack, why).await
     }
 
@@ -224,7 +239,7 @@ impl Releases {
 
     /// Stops or resumes a plugin, over restarts as well.
     pub async fn set_disabled(&self, name: &PluginName, disabled: bool) -> Result<Arc<Slot>, DeployError> {
-        let _turn = self.turn.lock().await;
+        let _turn = self.turn().await?;
         let slot = self.slot(name)?;
         let mut record = self.record(name).await?;
         record.disabled = disabled;
@@ -277,14 +292,24 @@ impl Releases {
             }
         } else if active.tally.is_hopeless() {
             tracing::error!(plugin = %slot.name, "the release is quarantined: it does nothing but fail");
-            let _turn = self.turn.lock().await;
-            let outcome = self.go_back(&slot.name, State::Quarantined, "nothing but failures").await;
-            if matches!(outcome, Err(DeployError::NothingBefore(_))) {
-                // Fail closed: its events are unavailable until something else is deployed.
-                self.registry.take_down(slot);
-            }
-            self.report(&slot.name, outcome);
+            self.report(&slot.name, self.quarantine(slot, &active).await);
         }
+    }
+
+    /// Goes back to the release before. Where there is none it fails closed: the plugin's events are unavailable until something else
+    /// is deployed.
+    async fn quarantine(&self, slot: &Slot, active: &Release) -> Result<Arc<Release>, DeployError> {
+        const WHY: &str = "nothing but failures";
+        let _turn = self.turn().await?;
+        let outcome = self.go_back(&slot.name, State::Quarantined, WHY).await;
+        if matches!(outcome, Err(DeployError::NothingBefore(_))) {
+            self.registry.take_down(slot);
+            let mut record = self.record(&slot.name).await?;
+            record.active = None;
+            record.note(&active.digest, &active.manifest.version, State::Quarantined, &self.now(), Some(WHY.to_owned()));
+            self.write(&slot.name, &record).await?;
+        }
+        outcome
     }
 
     fn report(&self, name: &PluginName, outcome: Result<Arc<Release>, DeployError>) {
@@ -295,7 +320,7 @@ impl Releases {
     }
 
     /// Makes a release live in place of what was, which stays warm for a while.
-    fn replace(&self, name: &PluginName, release: Arc<Release>) -> Result<(), Collision> {
+    pub(super) fn replace(&self, name: &PluginName, release: Arc<Release>) -> Result<(), Collision> {
         let slot = self.registry.slot(name);
         let old = slot.as_ref().and_then(|slot| slot.live());
         self.registry.install(vec![release])?;
@@ -309,7 +334,7 @@ impl Releases {
         Ok(())
     }
 
-    fn take_warm(&self, name: &PluginName, digest: &str) -> Option<Arc<Release>> {
+    pub(super) fn take_warm(&self, name: &PluginName, digest: &str) -> Option<Arc<Release>> {
         let warm = self.warm.lock().unwrap_or_else(PoisonError::into_inner);
         warm.get(name).filter(|(release, _)| release.digest == digest).map(|(release, _)| release.clone())
     }
@@ -319,7 +344,7 @@ impl Releases {
     }
 
     /// A release from its stored component.
-    async fn stored(&self, name: &PluginName, digest: &str) -> Result<Arc<Release>, DeployError> {
+    pub(super) async fn stored(&self, name: &PluginName, digest: &str) -> Result<Arc<Release>, DeployError> {
         let component = self.storage.blob(&component_blob(digest)).await?;
         let component = component.ok_or_else(|| DeployError::Gone(name.clone(), digest.to_owned()))?;
         Ok(self.stage_as(name, component.to_vec()).await?)
@@ -351,6 +376,7 @@ impl Releases {
         for digest in known.filter(|digest| before.needs(digest) && !record.needs(digest)) {
             self.storage.remove_blob(component_blob(digest)).await?;
         }
+        self.tell(name).await;
         Ok(())
     }
 

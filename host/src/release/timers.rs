@@ -54,13 +54,20 @@ impl Timing {
         let mut restored = HashSet::new();
         let mut schedules = Schedules::default();
         let mut changes = self.registry.changes();
+        let mut nodes = None;
         loop {
+            // Where a node has gone, its timers are everyone's: the first to run one has it.
+            let live = self.services.cluster.as_ref().map(|cluster| cluster.nodes.live());
+            if nodes != live {
+                nodes = live;
+                restored.clear();
+            }
             self.restore(&mut restored).await;
             let now = self.services.clock.now_ms();
             schedules.follow(&self.registry, now);
             self.start_due(&mut tasks, now).await;
-            for (slot, key, due_ms) in schedules.take_due(now) {
-                self.start_schedule(&mut tasks, slot, key, due_ms).await;
+            for due in schedules.take_due(now) {
+                self.start_schedule(&mut tasks, due).await;
             }
             while tasks.try_join_next().is_some() {}
             self.services.metrics.timers_waiting.set(self.services.timers.waiting() as i64);
@@ -156,17 +163,21 @@ impl Timing {
         call(&self.services, slot, job).await.map(drop)
     }
 
-    async fn start_schedule(self: &Arc<Self>, tasks: &mut JoinSet<()>, slot: Arc<Slot>, key: String, due_ms: u64) {
+    async fn start_schedule(self: &Arc<Self>, tasks: &mut JoinSet<()>, due: DueSchedule) {
+        let DueSchedule { slot, key, due_ms, scope } = due;
         let id = (slot.name.clone(), key);
         if !self.running.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone()) {
             self.services.metrics.schedules_skipped.inc();
             return;
         }
         let Some(permit) = self.permit().await else { return };
+        // Every node runs it, for none to be the one that is down; what the first has committed, no other commits again.
+        let once = matches!(scope, ScheduleScope::Once) && self.services.cluster.is_some();
+        let handled = once.then(|| format!("schedule {} {due_ms}", id.1));
         let running = Running { timing: self.clone(), id };
         tasks.spawn(async move {
             let timer = DueTimer { key: running.id.1.clone(), tenant: None, payload: None, due: due_ms };
-            let job = Job::Timer { timer: &timer, stored: None, handled: None };
+            let job = Job::Timer { timer: &timer, stored: None, handled: handled.as_deref() };
             // A failure was reported by the call itself.
             let _ = call(&running.timing.services, &slot, job).await;
             drop(permit);
@@ -189,7 +200,23 @@ impl Drop for Running {
 /// When each schedule of the live releases is due. Due times are whole multiples of the period, the same on every node.
 #[derive(Default)]
 struct Schedules {
-    due: HashMap<ScheduleId, (Arc<Slot>, u64, u64)>,
+    due: HashMap<ScheduleId, Scheduled>,
+}
+
+/// One schedule: when it is due next.
+struct Scheduled {
+    slot: Arc<Slot>,
+    every_ms: u64,
+    due_ms: u64,
+    scope: ScheduleScope,
+}
+
+/// A schedule whose time has come.
+struct DueSchedule {
+    slot: Arc<Slot>,
+    key: String,
+    due_ms: u64,
+    scope: ScheduleScope,
 }
 
 impl Schedules {
@@ -198,22 +225,20 @@ impl Schedules {
         for slot in registry.slots() {
             let Some(release) = slot.live() else { continue };
             for schedule in &release.manifest.schedules {
-                // On one node, once and on each node are the same.
-                let (ScheduleScope::Once | ScheduleScope::EachNode) = schedule.scope;
-                let id = (slot.name.clone(), schedule.key.clone());
-                let kept = self.due.remove(&id).filter(|(_, every, _)| *every == schedule.every_ms);
-                let due = kept.map_or_else(|| after(now_ms, schedule.every_ms), |(_, _, due)| due);
-                next.insert(id, (slot.clone(), schedule.every_ms, due));
+                let (id, every_ms) = ((slot.name.clone(), schedule.key.clone()), schedule.every_ms);
+                let kept = self.due.remove(&id).filter(|kept| kept.every_ms == every_ms);
+                let due_ms = kept.map_or_else(|| after(now_ms, every_ms), |kept| kept.due_ms);
+                next.insert(id, Scheduled { slot: slot.clone(), every_ms, due_ms, scope: schedule.scope });
             }
         }
         self.due = next;
     }
 
-    fn take_due(&mut self, now_ms: u64) -> Vec<(Arc<Slot>, String, u64)> {
+    fn take_due(&mut self, now_ms: u64) -> Vec<DueSchedule> {
         let mut taken = Vec::new();
-        for ((_, key), (slot, every_ms, due_ms)) in &mut self.due {
+        for ((_, key), Scheduled { slot, every_ms, due_ms, scope }) in &mut self.due {
             if *due_ms <= now_ms {
-                taken.push((slot.clone(), key.clone(), *due_ms));
+                taken.push(DueSchedule { slot: slot.clone(), key: key.clone(), due_ms: *due_ms, scope: *scope });
                 *due_ms = after(now_ms, *every_ms);
             }
         }
@@ -221,7 +246,7 @@ impl Schedules {
     }
 
     fn next_due_ms(&self) -> Option<u64> {
-        self.due.values().map(|(_, _, due)| *due).min()
+        self.due.values().map(|scheduled| scheduled.due_ms).min()
     }
 }
 

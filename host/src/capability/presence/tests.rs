@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::names::{PluginName, SocketId};
 
 struct World {
     presences: Presences,

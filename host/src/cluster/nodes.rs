@@ -1,0 +1,142 @@
+//! The nodes of the cluster: who shows signs of life, who does what one node does for all, and who has been silent for so long that
+//! what it said of itself no longer counts. Times are Redis's own: nodes' clocks may differ.
+
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use fred::interfaces::{KeysInterface, SortedSetsInterface};
+use fred::types::scripts::Script;
+use fred::types::{Expiration, SetOptions};
+use sha2::{Digest, Sha256};
+
+use super::link::{Away, Link};
+
+/// How long one node has to clear up after a dead one before another may.
+const REAP: Duration = Duration::from_secs(30);
+
+/// Shows a sign of life. Answers whether the node was known, who is alive, and who is dead.
+static BEAT: LazyLock<Script> = LazyLock::new(|| {
+    Script::from_lua(
+        "local time = redis.call('TIME')
+         local now = time[1] * 1000 + math.floor(time[2] / 1000)
+         local known = redis.call('ZSCORE', KEYS[1], ARGV[1])
+         redis.call('ZADD', KEYS[1], now, ARGV[1])
+         return {known and 1 or 0,
+           redis.call('ZRANGEBYSCORE', KEYS[1], now - ARGV[2], '+inf'),
+           redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[3])}",
+    )
+});
+
+/// Leaves: silent since so long ago that the lease ends when the grace period does.
+static LEAVE: LazyLock<Script> = LazyLock::new(|| {
+    Script::from_lua(
+        "local time = redis.call('TIME')
+         local now = time[1] * 1000 + math.floor(time[2] / 1000)
+         redis.call('ZADD', KEYS[1], now - ARGV[2], ARGV[1])
+         return 1",
+    )
+});
+
+/// The nodes, as this one knows them.
+pub struct Nodes {
+    link: Arc<Link>,
+    /// This node's name.
+    pub me: String,
+    /// Who is alive, this node among them, in the order of their names. While Redis is away: as it was last.
+    live: ArcSwap<Vec<String>>,
+    lease: Duration,
+}
+
+/// What a sign of life was answered with.
+pub struct Beat {
+    /// Nodes whose lease has ended.
+    pub dead: Vec<String>,
+    /// Whether the nodes alive are others than before.
+    pub changed: bool,
+}
+
+impl Nodes {
+    pub fn new(link: Arc<Link>, me: String, lease: Duration) -> Self {
+        let live = ArcSwap::from_pointee(vec![me.clone()]);
+        Self { link, me, live, lease }
+    }
+
+    /// Who is alive.
+    pub fn live(&self) -> Arc<Vec<String>> {
+        self.live.load_full()
+    }
+
+    /// Whether anybody else is there to be told.
+    pub fn has_others(&self) -> bool {
+        self.live.load().len() > 1
+    }
+
+    /// Whether this node is the one that does a thing for all. While nodes come or go two may believe so: what they do must be
+    /// such that the second is found out.
+    pub fn is_mine(&self, thing: &str) -> bool {
+        let rank = |node: &String| Sha256::new().chain_update(node).chain_update([0]).chain_update(thing).finalize();
+        self.live.load().iter().max_by_key(|node| rank(node)).is_none_or(|node| *node == self.me)
+    }
+
+    /// Shows a sign of life.
+    pub async fn beat(&self) -> Result<Beat, Away> {
+        let (timeout, lease) = (self.link.config.node_timeout.as_millis() as u64, self.lease.as_millis() as u64);
+        let args = vec![self.me.clone(), timeout.to_string(), lease.max(timeout).to_string()];
+        // Not through `eval`: this is what finds out whether Redis answers.
+        let answer = BEAT.evalsha_with_reload(&self.link.client, vec![self.key()], args).await;
+        let (known, mut live, mut dead): (bool, Vec<String>, Vec<String>) = match answer {
+            Ok(answer) => answer,
+            Err(error) => {
+                self.link.lost();
+                return Err(error.into());
+            }
+        };
+        if !known {
+            self.link.lost();
+        }
+        self.link.found();
+        live.sort_unstable();
+        dead.retain(|node| *node != self.me);
+        let changed = **self.live.load() != live;
+        if changed {
+            tracing::info!(nodes = live.len(), "the cluster is {}", live.join(", "));
+            self.live.store(Arc::new(live));
+        }
+        Ok(Beat { dead, changed })
+    }
+
+    /// Whether this node is the one to clear up after a dead one.
+    pub async fn may_reap(&self, dead: &str) -> Result<bool, Away> {
+        self.claim(&format!("reap:{dead}"), REAP).await
+    }
+
+    /// Forgets a dead node, when all it said of itself is gone.
+    pub async fn forget(&self, dead: &str) -> Result<(), Away> {
+        Ok(self.link.client.zrem::<(), _, _>(self.key(), dead).await?)
+    }
+
+    /// Claims something for a while. One node at a time has it; it is free again by itself.
+    pub async fn claim(&self, what: &str, time: Duration) -> Result<bool, Away> {
+        let key = self.link.name(format_args!("claim:{what}"));
+        let expiry = Some(Expiration::PX(time.as_millis() as i64));
+        let set: Option<String> = self.link.client.set(key, self.me.clone(), expiry, Some(SetOptions::NX), false).await?;
+        Ok(set.is_some())
+    }
+
+    /// Frees what was claimed.
+    pub async fn release(&self, what: &str) -> Result<(), Away> {
+        let key = self.link.name(format_args!("claim:{what}"));
+        Ok(self.link.client.del::<(), _>(key).await?)
+    }
+
+    /// Leaves, for what it said of itself to be believed for `grace` longer.
+    pub async fn leave(&self, grace: Duration) -> Result<(), Away> {
+        let ago = self.lease.saturating_sub(grace).max(self.link.config.node_timeout * 2);
+        self.link.eval(&LEAVE, vec![self.key()], vec![self.me.clone(), ago.as_millis().to_string()]).await
+    }
+
+    fn key(&self) -> String {
+        self.link.name(format_args!("nodes"))
+    }
+}

@@ -1,0 +1,33 @@
+//! How far each plugin has come in the bus, told by the node that handles its messages. It only decides which rows nobody needs.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use fred::interfaces::HashesInterface;
+
+use super::link::{Away, Link};
+
+/// Everyone's progress.
+pub struct Progress {
+    link: Arc<Link>,
+}
+
+impl Progress {
+    pub fn new(link: Arc<Link>) -> Self {
+        Self { link }
+    }
+
+    /// Tells how far the plugins of this node have come. Answers how far all have; none where that of one is not known.
+    pub async fn share(&self, mine: Vec<(String, u64)>, all: &[String]) -> Result<Option<u64>, Away> {
+        if !self.link.is_up() {
+            return Err(Away::new("the connection is down"));
+        }
+        let key = self.link.name(format_args!("progress"));
+        if !mine.is_empty() {
+            let fields: Vec<_> = mine.into_iter().map(|(plugin, done)| (plugin, done.to_string())).collect();
+            self.link.client.hset::<(), _, _>(&key, fields).await?;
+        }
+        let told: HashMap<String, u64> = self.link.client.hgetall(&key).await?;
+        Ok(all.iter().map(|plugin| told.get(plugin).copied()).collect::<Option<Vec<_>>>().and_then(|done| done.into_iter().min()))
+    }
+}

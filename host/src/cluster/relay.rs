@@ -1,0 +1,256 @@
+//! Events for other nodes' clients, and those of other nodes for clients here. Local delivery never waits for it, and goes on
+//! without it: what cannot be sent at once is counted and dropped.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use fred::interfaces::{EventInterface, PubsubInterface};
+use fred::types::Value;
+use futures_util::future::join_all;
+use serde::{Deserialize, Serialize};
+use socketioxide_core::Str;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, mpsc};
+
+use super::adapter::{Rooms, Send, To};
+use super::link::{Away, Link};
+use super::members;
+use super::nodes::Nodes;
+
+/// Events sent to Redis together.
+const BATCH: usize = 256;
+
+/// Channels one event goes to. Past it, it goes to all nodes that have anybody in the namespace.
+const MAX_CHANNELS: usize = 16;
+
+/// Notices that may wait to be read. Past it the oldest are lost: whoever reads them looks for himself, too.
+const NOTICES: usize = 256;
+
+/// The way to the other nodes.
+pub struct Relay {
+    link: Arc<Link>,
+    nodes: Arc<Nodes>,
+    queue: mpsc::Sender<Parcel>,
+    next: AtomicU64,
+    /// What nodes tell each other about themselves.
+    notices: broadcast::Sender<Arc<str>>,
+    pub figures: Figures,
+}
+
+/// Counted since the start.
+#[derive(Default)]
+pub struct Figures {
+    pub sent: AtomicU64,
+    pub received: AtomicU64,
+    /// Events that other nodes' clients have missed, since the queue was full or Redis away.
+    pub unsent: AtomicU64,
+    /// Events of other nodes that clients here have missed, since too many waited.
+    pub unheard: AtomicU64,
+}
+
+/// One event, on its way.
+pub struct Parcel {
+    channels: Vec<String>,
+    text: Bytes,
+}
+
+/// What stands before the packet's text, on a line of its own.
+#[derive(Serialize, Deserialize)]
+struct Header<'a> {
+    #[serde(borrow)]
+    node: Cow<'a, str>,
+    /// Counts the node's events: one that comes through two channels is delivered once.
+    seq: u64,
+    #[serde(borrow)]
+    namespace: Cow<'a, str>,
+    to: Whom,
+    #[serde(default, skip_serializing_if = "<[String]>::is_empty")]
+    except: Cow<'a, [String]>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    volatile: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Whom {
+    Rooms(Vec<String>),
+    Users(Vec<String>),
+    /// All sockets of a user join or leave a room.
+    Join { user: String, room: String },
+    Leave { user: String, room: String },
+}
+
+impl Relay {
+    /// The way, and the queue that `send` is to be given.
+    pub fn new(link: Arc<Link>, nodes: Arc<Nodes>) -> (Arc<Self>, mpsc::Receiver<Parcel>) {
+        let (queue, parcels) = mpsc::channel(link.config.outbox);
+        let (next, notices) = (AtomicU64::new(1), broadcast::Sender::new(NOTICES));
+        (Arc::new(Self { link, nodes, queue, next, notices, figures: Figures::default() }), parcels)
+    }
+
+    /// Tells the other nodes of an event. Never waits.
+    pub fn publish(&self, namespace: &str, send: &Send<'_>) {
+        let to = match send.to {
+            // A socket that is called by its number is here.
+            To::Socket(_) => return,
+            To::Rooms(rooms) => Whom::Rooms(rooms.to_vec()),
+            To::Users(users) => Whom::Users(users.to_vec()),
+            To::Tenant(tenant) => Whom::Rooms(vec![members::tenant(tenant)]),
+            To::Everyone => Whom::Rooms(vec![members::everyone()]),
+        };
+        self.post(namespace, to, send.except, send.volatile, &send.text);
+    }
+
+    /// Tells all nodes something about this one, this one included.
+    pub async fn announce(&self, notice: String) -> Result<(), Away> {
+        if !self.link.is_up() {
+            return Err(Away::new("the connection is down"));
+        }
+        Ok(self.link.client.publish::<(), _, _>(notice_channel(&self.link), notice).await?)
+    }
+
+    /// What nodes tell from now on.
+    pub fn notices(&self) -> broadcast::Receiver<Arc<str>> {
+        self.notices.subscribe()
+    }
+
+    /// Tells the other nodes that a user's sockets join or leave.
+    pub fn move_user(&self, namespace: &str, user: &str, room: &str, joins: bool) {
+        let (user, room) = (user.to_owned(), room.to_owned());
+        let to = if joins { Whom::Join { user, room } } else { Whom::Leave { user, room } };
+        self.post(namespace, to, &[], false, "");
+    }
+
+    fn post(&self, namespace: &str, to: Whom, except: &[String], volatile: bool, text: &str) {
+        if !self.nodes.has_others() {
+            return;
+        }
+        let channels = self.channels(namespace, &to);
+        let seq = self.next.fetch_add(1, Ordering::Relaxed);
+        let header = Header {
+            node: Cow::Borrowed(&self.nodes.me),
+            seq,
+            namespace: Cow::Borrowed(namespace),
+            to,
+            except: Cow::Borrowed(except),
+            volatile,
+        };
+        // Text and lists of text: there is nothing in it that JSON cannot say.
+        let mut bytes = serde_json::to_vec(&header).unwrap_or_default();
+        bytes.push(b'\n');
+        bytes.extend_from_slice(text.as_bytes());
+        let parcel = Parcel { channels, text: bytes.into() };
+        if !self.link.is_up() || self.queue.try_send(parcel).is_err() {
+            self.figures.unsent.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn channels(&self, namespace: &str, to: &Whom) -> Vec<String> {
+        let everyone = || vec![room_channel(&self.link, namespace, &members::everyone())];
+        match to {
+            Whom::Rooms(rooms) if rooms.len() > MAX_CHANNELS => everyone(),
+            Whom::Users(users) if users.len() > MAX_CHANNELS => everyone(),
+            Whom::Rooms(rooms) => rooms.iter().map(|room| room_channel(&self.link, namespace, room)).collect(),
+            Whom::Users(users) => users.iter().map(|user| user_channel(&self.link, namespace, user)).collect(),
+            Whom::Join { user, .. } | Whom::Leave { user, .. } => vec![user_channel(&self.link, namespace, user)],
+        }
+    }
+
+    /// Sends what waits, in its order, until it is dropped.
+    pub async fn send(self: Arc<Self>, mut parcels: mpsc::Receiver<Parcel>) {
+        let mut batch = Vec::with_capacity(BATCH);
+        while parcels.recv_many(&mut batch, BATCH).await > 0 {
+            // Sent in one go, in this order; Redis answers all of them.
+            let sent = batch.drain(..).flat_map(|Parcel { channels, text }| {
+                channels.into_iter().map(move |channel| (channel, text.clone()))
+            });
+            let sent = sent.map(|(channel, text)| self.link.client.publish::<i64, _, _>(channel, Value::Bytes(text)));
+            for answer in join_all(sent).await {
+                let counter = if answer.is_ok() { &self.figures.sent } else { &self.figures.unsent };
+                counter.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Delivers what other nodes send, until it is dropped.
+    pub async fn receive(self: Arc<Self>, rooms: Arc<Rooms>) {
+        let mut messages = self.link.subscriber.message_rx();
+        // The last event of each node: its copies come right behind it.
+        let mut last: HashMap<String, u64> = HashMap::new();
+        let notices = notice_channel(&self.link);
+        loop {
+            let message = match messages.recv().await {
+                Ok(message) => message,
+                Err(RecvError::Lagged(missed)) => {
+                    self.figures.unheard.fetch_add(missed, Ordering::Relaxed);
+                    continue;
+                }
+                Err(RecvError::Closed) => return,
+            };
+            let Value::Bytes(bytes) = bytes_of(message.value) else { continue };
+            if *message.channel == *notices {
+                // Where nobody reads notices, nobody misses one.
+                let _ = std::str::from_utf8(&bytes).map(|text| self.notices.send(text.into()));
+                continue;
+            }
+            let Some((header, text)) = open(&bytes) else { continue };
+            if header.node == self.nodes.me.as_str() || last.get(&*header.node) == Some(&header.seq) {
+                continue;
+            }
+            self.figures.received.fetch_add(1, Ordering::Relaxed);
+            deliver(&rooms, &header, text).await;
+            match last.get_mut(&*header.node) {
+                Some(seq) => *seq = header.seq,
+                None => {
+                    last.retain(|node, _| self.nodes.live().contains(node));
+                    last.insert(header.node.into_owned(), header.seq);
+                }
+            }
+        }
+    }
+}
+
+/// The channel of what nodes tell each other.
+pub fn notice_channel(link: &Link) -> String {
+    link.name(format_args!("notices"))
+}
+
+/// The channel of a room.
+pub fn room_channel(link: &Link, namespace: &str, room: &str) -> String {
+    link.name(format_args!("room:{namespace}:{room}"))
+}
+
+/// The channel of a user in a namespace.
+pub fn user_channel(link: &Link, namespace: &str, user: &str) -> String {
+    link.name(format_args!("user:{namespace}:{user}"))
+}
+
+/// Text and bytes are the same to Redis.
+fn bytes_of(value: Value) -> Value {
+    match value {
+        Value::String(text) => Value::Bytes(text.into_inner()),
+        other => other,
+    }
+}
+
+/// An event as it was sent. Whatever else is said on the channel is no event.
+fn open(bytes: &Bytes) -> Option<(Header<'_>, Str)> {
+    let end = bytes.iter().position(|byte| *byte == b'\n')?;
+    let header = serde_json::from_slice(&bytes[..end]).ok()?;
+    let text = Str::from(std::str::from_utf8(&bytes[end + 1..]).ok()?.to_owned());
+    Some((header, text))
+}
+
+async fn deliver(rooms: &Rooms, header: &Header<'_>, text: Str) {
+    let Some(adapter) = rooms.namespace(&header.namespace) else { return };
+    let to = match &header.to {
+        Whom::Rooms(rooms) => To::Rooms(rooms),
+        Whom::Users(users) => To::Users(users),
+        Whom::Join { user, room } => return adapter.move_user(user, room, true),
+        Whom::Leave { user, room } => return adapter.move_user(user, room, false),
+    };
+    adapter.send(Send { to, except: &header.except, except_socket: None, text, volatile: header.volatile }).await;
+}

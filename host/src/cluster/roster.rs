@@ -1,0 +1,193 @@
+//! Who is there over all nodes, by what each node says of a key. The one step that changes what the nodes say together also tells
+//! that it has changed: each change is told to one node, once. What a key or a group means is not for it to know.
+
+use std::sync::{Arc, LazyLock};
+
+use fred::interfaces::{HashesInterface, SetsInterface};
+use fred::types::scripts::Script;
+use futures_util::future::join_all;
+
+use super::link::{Away, Link};
+
+/// Statements made together.
+const BATCH: usize = 256;
+
+/// Says what a node says of a key. `KEYS`: what was told of the group, its keys in order, what the nodes say of the key, what the
+/// node says at all. Answers what it was and what it is, where that is not the same.
+static SAY: LazyLock<Script> = LazyLock::new(|| {
+    Script::from_lua(
+        "local told, order, said, mine = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+         local node, group, key, status, meta, since, believed = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
+         if status == '' then redis.call('HDEL', said, node) redis.call('SREM', mine, group .. '\\t' .. key)
+         else redis.call('HSET', said, node, status) redis.call('SADD', mine, group .. '\\t' .. key) end
+         local now = ''
+         for _, other in ipairs(redis.call('HVALS', said)) do
+           if other == 'online' then now = 'online' elseif now == '' then now = other end
+         end
+         local old = redis.call('HGET', told, key)
+         local was, at, old_meta
+         if old then was, at, old_meta = string.match(old, '^(%l+) (%d+) (.*)$')
+         else was, at, old_meta = believed, since, meta end
+         if status == '' or meta == '' then meta = old_meta end
+         if now == '' then redis.call('HDEL', told, key) redis.call('ZREM', order, key)
+         else
+           if now ~= was then at = since end
+           redis.call('HSET', told, key, now .. ' ' .. at .. ' ' .. meta)
+           redis.call('ZADD', order, 0, key)
+         end
+         if now == was then return {} end
+         return {was, now, meta}",
+    )
+});
+
+/// Keys of a group after one, in order, with what was told of each.
+static LIST: LazyLock<Script> = LazyLock::new(|| {
+    Script::from_lua(
+        "local after = '-'
+         if ARGV[1] ~= '' then after = '(' .. ARGV[1] end
+         local answer = {}
+         for _, key in ipairs(redis.call('ZRANGEBYLEX', KEYS[2], after, '+', 'LIMIT', 0, ARGV[2])) do
+           local told = redis.call('HGET', KEYS[1], key)
+           if told then answer[#answer + 1] = key answer[#answer + 1] = told end
+         end
+         return answer",
+    )
+});
+
+/// The statements of all nodes.
+pub struct Roster {
+    link: Arc<Link>,
+    me: String,
+}
+
+/// What this node says of a key of a group. A status is `online`, `away`, or nothing.
+#[derive(Debug, Clone)]
+pub struct Statement {
+    pub group: String,
+    pub key: String,
+    pub status: &'static str,
+    /// What was told of it last, as far as this node knows: for a Redis that has forgotten.
+    pub believed: &'static str,
+    pub meta: String,
+    pub now_ms: u64,
+}
+
+/// What the nodes say together has changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Turn {
+    pub group: String,
+    pub key: String,
+    pub from: &'static str,
+    pub to: &'static str,
+    pub meta: String,
+}
+
+/// A key that somebody says something of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    pub key: String,
+    pub status: &'static str,
+    pub since_ms: u64,
+    pub meta: String,
+}
+
+impl Roster {
+    pub fn new(link: Arc<Link>, me: String) -> Self {
+        Self { link, me }
+    }
+
+    /// Says what this node says of a key; answers what has changed by it.
+    pub async fn say(&self, statement: &Statement) -> Result<Option<Turn>, Away> {
+        self.say_for(&self.me, statement).await
+    }
+
+    async fn say_for(&self, node: &str, statement: &Statement) -> Result<Option<Turn>, Away> {
+        let Statement { group, key, status, believed, meta, now_ms } = statement;
+        let keys = vec![
+            self.told(group),
+            self.order(group),
+            self.link.name(format_args!("said:{group}\t{key}")),
+            self.link.name(format_args!("says:{node}")),
+        ];
+        let args = vec![
+            node.to_owned(),
+            group.clone(),
+            key.clone(),
+            (*status).to_owned(),
+            meta.clone(),
+            now_ms.to_string(),
+            (*believed).to_owned(),
+        ];
+        let turned: Vec<String> = self.link.eval(&SAY, keys, args).await?;
+        let [from, to, meta] = turned.as_slice() else { return Ok(None) };
+        let (from, to, meta) = (status_of(from), status_of(to), meta.clone());
+        Ok(Some(Turn { group: group.clone(), key: key.clone(), from, to, meta }))
+    }
+
+    /// Takes back all that a dead node said; answers what has changed by it.
+    pub async fn forget(&self, node: &str, now_ms: u64) -> Result<Vec<Turn>, Away> {
+        let key = self.link.name(format_args!("says:{node}"));
+        let said: Vec<String> = self.link.client.smembers(key).await?;
+        let statements: Vec<_> = said
+            .iter()
+            .filter_map(|id| id.rsplit_once('\t'))
+            .map(|(group, key)| Statement {
+                group: group.to_owned(),
+                key: key.to_owned(),
+                status: "",
+                believed: "",
+                meta: String::new(),
+                now_ms,
+            })
+            .collect();
+        let mut turns = Vec::new();
+        for statements in statements.chunks(BATCH) {
+            for turned in join_all(statements.iter().map(|statement| self.say_for(node, statement))).await {
+                turns.extend(turned?);
+            }
+        }
+        Ok(turns)
+    }
+
+    /// Keys in order after one, at most `limit`.
+    pub async fn list(&self, group: &str, after: &str, limit: usize) -> Result<Vec<Entry>, Away> {
+        let keys = vec![self.told(group), self.order(group)];
+        let listed: Vec<String> = self.link.eval(&LIST, keys, vec![after.to_owned(), limit.to_string()]).await?;
+        let entry = |pair: &[String]| {
+            let [key, told] = pair else { return None };
+            let mut parts = told.splitn(3, ' ');
+            let (status, since, meta) = (parts.next()?, parts.next()?, parts.next()?);
+            Some(Entry {
+                key: key.clone(),
+                status: status_of(status),
+                since_ms: since.parse().ok()?,
+                meta: meta.to_owned(),
+            })
+        };
+        Ok(listed.chunks(2).filter_map(entry).collect())
+    }
+
+    /// How many keys a group has.
+    pub async fn count(&self, group: &str) -> Result<u64, Away> {
+        if !self.link.is_up() {
+            return Err(Away::new("the connection is down"));
+        }
+        Ok(self.link.client.hlen(self.told(group)).await?)
+    }
+
+    fn told(&self, group: &str) -> String {
+        self.link.name(format_args!("told:{group}"))
+    }
+
+    fn order(&self, group: &str) -> String {
+        self.link.name(format_args!("keys:{group}"))
+    }
+}
+
+fn status_of(status: &str) -> &'static str {
+    match status {
+        "online" => "online",
+        "away" => "away",
+        _ => "",
+    }
+}

@@ -1,0 +1,238 @@
+//! Releases over all nodes of a cluster: every node stages a release before any makes it live, and each follows what is stored. The
+//! record in storage decides; what nodes tell each other only makes it quick.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use fred::interfaces::{HashesInterface, KeysInterface};
+use serde::{Deserialize, Serialize};
+use tokio::sync::MutexGuard;
+
+use super::record::{PLUGINS, Record, State};
+use super::registry::Release;
+use super::releases::{DeployError, MAX_PLUGINS, Releases};
+use crate::cluster::Cluster;
+use crate::cluster::link::Away;
+use crate::names::PluginName;
+
+/// How long a deployment may keep others waiting.
+const TURN: Duration = Duration::from_secs(120);
+
+/// How long a deployment waits for its turn, and for the other nodes to stage.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Between two looks at what is being waited for.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Between two looks at the records, for notices that were missed.
+const FOLLOW: Duration = Duration::from_secs(5);
+
+/// How long a staged release waits to be made live.
+const PREPARED: Duration = Duration::from_secs(60);
+
+/// What all nodes claim before they deploy.
+const DEPLOYMENT: &str = "deployment";
+
+/// What nodes tell each other.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Notice {
+    /// Stage this, and say under `id` whether it can be done.
+    Prepare { id: String, name: PluginName, digest: String },
+    /// The record of this plugin has changed.
+    Follow { name: PluginName },
+}
+
+/// The right to deploy, in this process and in the cluster. Free again when it is dropped.
+pub(super) struct Turn<'a> {
+    _here: MutexGuard<'a, ()>,
+    cluster: Option<Arc<Cluster>>,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let Some(cluster) = self.cluster.take() else { return };
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            // Where it cannot be freed, it frees itself in time.
+            runtime.spawn(async move { cluster.nodes.release(DEPLOYMENT).await });
+        }
+    }
+}
+
+impl Releases {
+    /// Waits for the turn to deploy. Without Redis the turn is this node's alone: the record decides.
+    pub(super) async fn turn(&self) -> Result<Turn<'_>, DeployError> {
+        let here = self.turn.lock().await;
+        let until = Instant::now() + PATIENCE;
+        let cluster = loop {
+            let Some(cluster) = &self.cluster else { break None };
+            if !cluster.link.is_up() {
+                break None;
+            }
+            match cluster.nodes.claim(DEPLOYMENT, TURN).await {
+                Ok(true) => break Some(cluster.clone()),
+                Ok(false) if Instant::now() > until => return Err(DeployError::Busy),
+                Ok(false) => tokio::time::sleep(LOOK).await,
+                Err(_) => break None,
+            }
+        };
+        Ok(Turn { _here: here, cluster })
+    }
+
+    /// Has every other node stage a component that is stored. One that cannot is named.
+    pub(super) async fn prepare_all(&self, name: &PluginName, digest: &str) -> Result<(), DeployError> {
+        let Some(cluster) = self.cluster.as_ref().filter(|cluster| cluster.link.is_up() && cluster.nodes.has_others()) else {
+            return Ok(());
+        };
+        let id = format!("{digest}/{}", self.clock.now_ms());
+        let notice = Notice::Prepare { id: id.clone(), name: name.clone(), digest: digest.to_owned() };
+        match self.prepared_by_all(cluster, &id, notice).await {
+            Ok(refused) => refused.map_or(Ok(()), |(node, why)| Err(DeployError::Node(node, why))),
+            // Alone again: the others follow the record when they can.
+            Err(_) => Ok(()),
+        }
+    }
+
+    async fn prepared_by_all(
+        &self,
+        cluster: &Cluster,
+        id: &str,
+        notice: Notice,
+    ) -> Result<Option<(String, String)>, Away> {
+        cluster.peers.relay.announce(text(&notice)).await?;
+        let key = prepared_key(cluster, id);
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let answers: HashMap<String, String> = cluster.link.client.hgetall(&key).await?;
+            if let Some((node, why)) = answers.iter().find(|(_, answer)| !answer.is_empty()) {
+                return Ok(Some((node.clone(), why.clone())));
+            }
+            let live = cluster.nodes.live();
+            let missing = live.iter().find(|node| **node != cluster.nodes.me && !answers.contains_key(*node));
+            match missing {
+                None => return Ok(None),
+                Some(node) if Instant::now() > until => {
+                    return Ok(Some((node.clone(), "it did not say whether it can stage the release".into())));
+                }
+                Some(_) => tokio::time::sleep(LOOK).await,
+            }
+        }
+    }
+
+    /// Tells the other nodes that a plugin's record has changed.
+    pub(super) async fn tell(&self, name: &PluginName) {
+        if let Some(cluster) = self.cluster.as_ref().filter(|cluster| cluster.nodes.has_others()) {
+            // They look for themselves, too.
+            let _ = cluster.peers.relay.announce(text(&Notice::Follow { name: name.clone() })).await;
+        }
+    }
+
+    /// Does as the other nodes do, until it is dropped.
+    pub async fn follow_all(self: Arc<Self>, cluster: Arc<Cluster>) {
+        let mut notices = cluster.peers.relay.notices();
+        let mut ticks = tokio::time::interval(FOLLOW);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        loop {
+            let notice = tokio::select! {
+                notice = notices.recv() => notice.ok().and_then(|text| serde_json::from_str(&text).ok()),
+                _ = ticks.tick() => None,
+            };
+            match notice {
+                Some(Notice::Prepare { id, name, digest }) => self.prepare(&cluster, &id, &name, &digest).await,
+                Some(Notice::Follow { name }) => self.follow(&name).await,
+                None => {
+                    let names = self.storage.blobs(PLUGINS, MAX_PLUGINS).await.unwrap_or_default();
+                    for name in names.iter().filter_map(|blob| PluginName::parse(blob.trim_start_matches(PLUGINS)).ok()) {
+                        self.follow(&name).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Stages what another node is about to deploy, and says whether it could.
+    async fn prepare(&self, cluster: &Cluster, id: &str, name: &PluginName, digest: &str) {
+        let active = self.registry.slot(name).and_then(|slot| slot.live());
+        let staged = match active.filter(|active| active.digest == digest) {
+            Some(active) => Ok(active),
+            None => self.stored(name, digest).await,
+        };
+        let answer = match staged {
+            Ok(release) => {
+                let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+                prepared.retain(|_, (_, since)| since.elapsed() < PREPARED);
+                prepared.insert(digest.to_owned(), (release, Instant::now()));
+                String::new()
+            }
+            Err(error) => error.to_string(),
+        };
+        let key = prepared_key(cluster, id);
+        let said = async {
+            cluster.link.client.hset::<(), _, _>(&key, (cluster.nodes.me.clone(), answer)).await?;
+            cluster.link.client.expire::<(), _>(&key, PREPARED.as_secs() as i64, None).await
+        };
+        if said.await.is_err() {
+            tracing::warn!(plugin = %name, "the other nodes were not told whether the release can be staged");
+        }
+    }
+
+    /// Makes live what the record says. What cannot be made live is tried again at the next look.
+    async fn follow(&self, name: &PluginName) {
+        let _here = self.turn.lock().await;
+        let followed = async {
+            let record = self.record(name).await?;
+            self.follow_record(name, &record).await
+        };
+        if let Err(error) = followed.await {
+            tracing::error!(plugin = %name, "this node does not serve what the others do: {error}");
+        }
+    }
+
+    async fn follow_record(&self, name: &PluginName, record: &Record) -> Result<(), DeployError> {
+        let slot = self.registry.slot(name);
+        let live = slot.as_ref().and_then(|slot| slot.installed());
+        if let Some(active) = record.active.as_ref().filter(|active| live.as_ref().is_none_or(|live| live.digest != **active)) {
+            let release = self.ready(name, active).await?;
+            tracing::info!(release = %format_args!("{name}@{}", release.manifest.version), "live, as on the other nodes");
+            self.replace(name, release)?;
+        }
+        let Some(slot) = self.registry.slot(name) else { return Ok(()) };
+        if record.active.is_none() && live.is_some() {
+            self.registry.take_down(&slot);
+        }
+        let wanted = record.releases.iter().find(|entry| entry.state == State::Canary);
+        let tried = slot.canary();
+        let same = tried.as_ref().map(|canary| &canary.release.digest) == wanted.map(|entry| &entry.digest);
+        if !same {
+            self.registry.end_trial(&slot);
+            if let Some(entry) = wanted {
+                let release = self.ready(name, &entry.digest).await?;
+                self.registry.try_out(release, entry.percent.unwrap_or(1))?;
+            }
+        }
+        if slot.disabled.load(std::sync::atomic::Ordering::Acquire) != record.disabled {
+            self.registry.set_disabled(&slot, record.disabled);
+        }
+        Ok(())
+    }
+
+    /// A release that is staged: just now for this, a while ago, or from its component.
+    async fn ready(&self, name: &PluginName, digest: &str) -> Result<Arc<Release>, DeployError> {
+        let prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner).remove(digest).map(|(release, _)| release);
+        let on_trial = || self.registry.slot(name)?.canary().map(|canary| canary.release.clone()).filter(|release| release.digest == digest);
+        match prepared.or_else(on_trial).or_else(|| self.take_warm(name, digest)) {
+            Some(release) => Ok(release),
+            None => self.stored(name, digest).await,
+        }
+    }
+}
+
+fn text(notice: &Notice) -> String {
+    // Names and ids: there is nothing in it that JSON cannot say.
+    serde_json::to_string(notice).unwrap_or_default()
+}
+
+fn prepared_key(cluster: &Cluster, id: &str) -> String {
+    cluster.link.name(format_args!("prepared:{id}"))
+}

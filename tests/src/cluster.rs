@@ -1,0 +1,45 @@
+//! Several nodes with one Redis and one PostgreSQL, as one product runs them. Must never outlive its value.
+
+use crate::postgres::Postgres;
+use crate::redis::Redis;
+use crate::server::{Builder, Server};
+
+/// The nodes, in the order of their start, and what they share.
+#[derive(Debug)]
+pub struct Cluster {
+    pub nodes: Vec<Server>,
+    pub redis: Redis,
+    /// The database's url.
+    pub database: String,
+}
+
+impl Cluster {
+    /// So many nodes of `hubbub dev` with its defaults.
+    pub async fn of(nodes: usize) -> Self {
+        Self::with(nodes, |node| node).await
+    }
+
+    /// So many nodes, each made by `make`.
+    pub async fn with(nodes: usize, make: impl Fn(Builder) -> Builder) -> Self {
+        let (redis, database) = (Redis::start().await, Postgres::shared().await.empty().await);
+        let mut cluster = Self { nodes: Vec::new(), redis, database };
+        for _ in 0..nodes {
+            let node = cluster.node(make(Server::dev())).await;
+            cluster.nodes.push(node);
+        }
+        cluster.settled(nodes).await;
+        cluster
+    }
+
+    /// One more node, which is not kept.
+    pub async fn node(&self, builder: Builder) -> Server {
+        builder.env("REDIS_URL", &self.redis.url()).env("DATABASE_URL", &self.database).start().await
+    }
+
+    /// Waits until every node knows of so many.
+    pub async fn settled(&self, nodes: usize) {
+        for node in &self.nodes {
+            node.logged(&format!("nodes={nodes}")).await;
+        }
+    }
+}

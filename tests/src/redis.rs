@@ -1,0 +1,97 @@
+//! A real Redis on a free port, which keeps nothing on the disk. Must never outlive its value.
+
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::server::{Scratch, free_address};
+use crate::wait;
+
+/// A running Redis server.
+#[derive(Debug)]
+pub struct Redis {
+    address: SocketAddr,
+    child: Child,
+    scratch: Scratch,
+}
+
+impl Redis {
+    pub async fn start() -> Self {
+        let (address, scratch) = (free_address(), Scratch::new());
+        let child = spawn(address, &scratch);
+        let redis = Self { address, child, scratch };
+        redis.ready().await;
+        redis
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://{}", self.address)
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops it in its tracks: connections stay, and nothing is answered.
+    pub fn pause(&self) {
+        self.signal("STOP");
+    }
+
+    pub fn resume(&self) {
+        self.signal("CONT");
+    }
+
+    /// Ends it, with all it knows.
+    pub fn stop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Starts it again: same port, and empty.
+    pub async fn start_again(&mut self) {
+        self.child = spawn(self.address, &self.scratch);
+        self.ready().await;
+    }
+
+    /// Runs a command of words without spaces, and gives the answer as Redis sends it.
+    pub async fn ask(&self, command: &str) -> String {
+        self.try_ask(command).await.expect("Redis answers")
+    }
+
+    async fn try_ask(&self, command: &str) -> Option<String> {
+        let mut stream = TcpStream::connect(self.address).await.ok()?;
+        stream.write_all(format!("{command}\r\nQUIT\r\n").as_bytes()).await.ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.ok()?;
+        Some(answer)
+    }
+
+    fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([format!("-{name}"), self.child.id().to_string()]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "kill -{name}");
+    }
+
+    async fn ready(&self) {
+        wait::eventually("Redis to answer", async || {
+            self.try_ask("PING").await.is_some_and(|answer| answer.starts_with("+PONG"))
+        })
+        .await;
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        // One that is paused ends, too.
+        self.stop();
+    }
+}
+
+fn spawn(address: SocketAddr, scratch: &Scratch) -> Child {
+    let log = std::fs::File::options().create(true).append(true).open(scratch.path().join("redis.log")).expect("a scratch file");
+    let mut server = Command::new("redis-server");
+    server.args(["--port", &address.port().to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
+    server.stdin(Stdio::null()).stdout(log).current_dir(scratch.path());
+    server.spawn().expect("redis-server runs; `make test` installs it")
+}
