@@ -20,6 +20,7 @@ pub mod metrics;
 pub mod node;
 pub mod packet;
 pub mod polling;
+pub mod postgres;
 pub mod process;
 pub mod server;
 pub mod stock;
@@ -29,6 +30,7 @@ pub mod wait;
 
 pub use browser::Browser;
 pub use client::{Auth, Client};
+pub use postgres::Postgres;
 pub use server::Server;
 pub use stock::{Stock, StockSocket};
 pub use token::{Token, token};
