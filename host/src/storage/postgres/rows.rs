@@ -35,7 +35,7 @@ statements! {
         letters: "SELECT seq, id, topic, key, tenant, data, hops, at_ms, plugin, error, died_at_ms
             FROM hubbub_dead_letters WHERE seq > $1 ORDER BY seq LIMIT $2",
         blob: "SELECT value FROM hubbub_blobs WHERE name = $1",
-        blobs: "SELECT name FROM hubbub_blobs WHERE name >= $1 AND substr(name, 1, length($1)) = $1 ORDER BY name LIMIT $2",
+        blobs: "SELECT name FROM hubbub_blobs WHERE name >= $1 AND substr(name, 1, length($1::bytea)) = $1 ORDER BY name LIMIT $2",
         size: "SELECT coalesce(sum(octet_length(key) + octet_length(value)), 0)::int8 FROM hubbub_entries WHERE plugin = $1",
         // A standby would answer every read, and no commit.
         health: "SELECT pg_is_in_recovery()",
@@ -57,7 +57,7 @@ statements! {
             WHERE e.plugin = k.plugin AND e.key = k.key",
         put_messages: "INSERT INTO hubbub_outbox
             SELECT * FROM unnest($1::int8[], $2::bytea[], $3::bytea[], $4::bytea[], $5::bytea[], $6::bytea[], $7::int2[], $8::int8[])",
-        put_handled: "INSERT INTO hubbub_handled SELECT k.*, $3 FROM unnest($1::text[], $2::bytea[]) AS k",
+        put_handled: "INSERT INTO hubbub_handled SELECT k.*, $3::int8 FROM unnest($1::text[], $2::bytea[]) AS k",
         sweep_handled: "DELETE FROM hubbub_handled WHERE (plugin, id) IN
             (SELECT plugin, id FROM hubbub_handled WHERE at_ms < $1 ORDER BY at_ms LIMIT $2)",
         outbox_done: "DELETE FROM hubbub_outbox WHERE seq <= $1",
