@@ -36,7 +36,9 @@ async fn members_and_unread_counts_outlive_a_restart_on_postgres() {
 async fn a_start_without_its_database_is_refused_by_name_and_tells_no_secret() {
     let server = Postgres::shared().await;
     let wrong = server.url_with("a wrong password", "");
-    for (url, why) in [(wrong.as_str(), "does not let this server in"), ("postgres://u:pw-of-u@127.0.0.1:1/d", "cannot be reached")] {
+    for (url, why) in
+        [(wrong.as_str(), "does not let this server in"), ("postgres://u:pw-of-u@127.0.0.1:1/d", "cannot be reached")]
+    {
         let said = Server::dev().database(url).refuses().await;
         assert!(said.contains(why), "instead of {why}: {said}");
         assert!(!said.contains("wrong%20password") && !said.contains("pw-of-u"), "a secret is in {said}");
@@ -51,7 +53,8 @@ async fn a_server_is_not_ready_while_its_database_is_away() {
     let mut ana = member(&server, "ana", "c1").await;
     let killed = database.kill9();
     wait::eventually("not to be ready", async || {
-        server.readiness().await == (503, json!({"status": "unavailable", "storage": false, "pluginsDown": [], "keysMissing": []}))
+        server.readiness().await
+            == (503, json!({"status": "unavailable", "storage": false, "pluginsDown": [], "keysMissing": []}))
     })
     .await;
     let refused = ana.refused("chat:message", json!({"chatId": "c1", "content": "lost"})).await;
@@ -80,7 +83,8 @@ async fn no_ack_is_a_lie_however_often_the_database_is_killed() {
         for round in 0..kills {
             // At another moment of the work each time.
             let enough = count.load(Ordering::Relaxed) + 1 + round * 7 % 31;
-            wait::until("more acks", Duration::from_secs(60), async || (count.load(Ordering::Relaxed) >= enough).then_some(())).await;
+            wait::until("more acks", Duration::from_secs(60), async || (count.load(Ordering::Relaxed) >= enough).then_some(()))
+                .await;
             let killed = database.kill9();
             database.start_again(killed).await;
         }

@@ -66,19 +66,7 @@ impl Writer {
             dead_letters: config.dead_letters.max(1),
         };
         let checkpoint_at = limits.log_pages;
-        Ok(Self {
-            db,
-            sequence,
-            jobs,
-            applier,
-            clock,
-            limits,
-            figures,
-            log_pages,
-            checkpoint_at,
-            outbox_done: 0,
-            lock,
-        })
+        Ok(Self { db, sequence, jobs, applier, clock, limits, figures, log_pages, checkpoint_at, outbox_done: 0, lock })
     }
 
     /// Runs until it is closed, or nobody is left who could ask.

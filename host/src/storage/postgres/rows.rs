@@ -82,9 +82,7 @@ impl Writes {
         let (id, topic, data) = (message.id.as_bytes(), message.topic.as_bytes(), message.data.as_bytes());
         let (key, tenant) = (message.key.as_ref().map(String::as_bytes), message.tenant.as_ref().map(String::as_bytes));
         let (hops, at_ms) = (i16::from(message.hops), signed(message.at_ms));
-        client
-            .execute(&self.letter, &[&seq, &plugin, &error, &now, &id, &topic, &key, &tenant, &data, &hops, &at_ms])
-            .await
+        client.execute(&self.letter, &[&seq, &plugin, &error, &now, &id, &topic, &key, &tenant, &data, &hops, &at_ms]).await
     }
 }
 

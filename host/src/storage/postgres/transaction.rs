@@ -140,12 +140,7 @@ pub(super) async fn run(session: &Session, work: &[Work], terms: &Terms, maybe: 
 }
 
 /// The first round trip.
-async fn begin(
-    session: &Session,
-    touched: &Touched<'_>,
-    tag: Tag,
-    again: bool,
-) -> Result<(i64, Known, Option<u64>), Failed> {
+async fn begin(session: &Session, touched: &Touched<'_>, tag: Tag, again: bool) -> Result<(i64, Known, Option<u64>), Failed> {
     let (client, writes) = (&session.connection.client, &session.writes);
     let (plugins, keys): (Vec<_>, Vec<_>) = touched.keys.iter().map(|(plugin, key)| (plugin.as_str(), key.as_bytes())).unzip();
     let (owners, ids): (Vec<_>, Vec<_>) = touched.handled.iter().map(|(plugin, id)| (plugin.as_str(), id.as_bytes())).unzip();
