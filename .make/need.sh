@@ -67,6 +67,12 @@ need_chromium() {
   [ -x /usr/bin/chromium ] || install "the tests open the demo page in a browser" chromium
 }
 
+need_servers() {
+  # The tests start servers of their own; what the packages start is left alone.
+  compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null ||
+    install "the tests store in a real database" postgresql
+}
+
 need_clients() {
   need_node
   need_python

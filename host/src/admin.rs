@@ -73,7 +73,7 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
 
 /// Whether the node may be given clients.
 async fn ready(State(admin): State<Arc<Admin>>) -> Response {
-    let storage = admin.gateway.services.storage.blob("ready").await.is_ok();
+    let storage = admin.gateway.services.storage.health().await.is_ok();
     let down: Vec<String> =
         admin.gateway.registry.slots().iter().filter(|slot| slot.live().is_none()).map(|slot| slot.name.to_string()).collect();
     let keys: Vec<String> = admin.gateway.keyring.missing().iter().map(ToString::to_string).collect();

@@ -10,7 +10,7 @@ use std::time::Instant;
 use anyhow::Context;
 use axum::Router;
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::admin::{self, Admin};
@@ -37,7 +37,7 @@ use crate::release::signature::Signers;
 use crate::release::stage::Stage;
 use crate::release::timers::Timing;
 use crate::sandbox::Sandbox;
-use crate::storage::{Embedded, NoStorage, Storage};
+use crate::storage::{Embedded, NoStorage, Postgres, Storage};
 use crate::telemetry::Metrics;
 use crate::telemetry::figures::{self, Figure};
 
@@ -73,8 +73,7 @@ impl App {
             config.sandbox.cache = config.server.data.join("cache");
         }
         let sandbox = Arc::new(Sandbox::new(config.sandbox.clone())?);
-        let storage: Arc<dyn Storage> =
-            Arc::new(Embedded::open(&config.server.data, &config.storage, Clock::system()).context("storage")?);
+        let storage = storage(&config).await.context("storage")?;
         let (report, full) = mpsc::channel(FULL_QUEUE);
         let (polling_ends, polling) = mpsc::channel(drain::POLLING_ENDS);
         let node = names::node_name().context("the operating system gives no randomness")?;
@@ -220,6 +219,14 @@ fn operators(
     }))
 }
 
+/// The database that is configured.
+async fn storage(config: &Config) -> anyhow::Result<Arc<dyn Storage>> {
+    Ok(match &config.storage.url {
+        Some(url) => Arc::new(Postgres::open(url, &config.storage, Clock::system()).await?),
+        None => Arc::new(Embedded::open(&config.server.data, &config.storage, Clock::system())?),
+    })
+}
+
 /// What asks components what they are, without anything to serve: neither keys nor storage.
 pub fn describing(config: &Config) -> anyhow::Result<Stage> {
     let (report, _) = mpsc::channel(1);
@@ -236,6 +243,8 @@ fn services(
     metrics: Arc<Metrics>,
 ) -> anyhow::Result<Arc<Services>> {
     Ok(Arc::new(Services {
+        // What another node publishes is to be looked for as what this one does.
+        published: storage.published().unwrap_or_default(),
         storage,
         rooms,
         cluster,
@@ -243,7 +252,6 @@ fn services(
         budgets: Budgets::default(),
         timers: Timers::new(config.timers.clone()),
         clock: Clock::system(),
-        published: Notify::new(),
         ids: IdSource::new().context("the operating system gives no randomness")?,
         metrics,
         limits: config.limits.clone(),
@@ -265,6 +273,12 @@ fn register_figures(metrics: &Metrics, storage: Arc<dyn Storage>, rooms: Arc<Roo
             Figure::Counter("storage_groups_failed", "Groups of commits that the disk refused", stats.groups_failed),
             Figure::Counter("storage_effects_panicked", "Effects of a commit that panicked", stats.effects_panicked),
             Figure::Seconds("storage_sync_seconds", "Time spent in writing and syncing groups", stats.sync.sum_seconds),
+            Figure::Counter("storage_outages", "Times the database elsewhere began not to answer", stats.outages),
+            Figure::Counter(
+                "storage_connections_busy",
+                "Reads refused because all connections stayed busy",
+                stats.connections_busy,
+            ),
             Figure::Gauge("storage_log_bytes", "Bytes of log that are not yet in the database", stats.log_bytes as i64),
         ];
         figures.extend(

@@ -2,6 +2,7 @@
 
 mod dev;
 mod diff;
+mod migrate;
 mod plugin;
 mod serve;
 mod token;
@@ -42,6 +43,8 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
+    /// Moves what the embedded database holds to the empty PostgreSQL of DATABASE_URL.
+    Migrate(migrate::Migrate),
     /// Prints a signed token.
     Token(token::Token),
     /// Prints every namespace's events as TypeScript, for `socket.io-client`.
@@ -92,6 +95,7 @@ pub fn main() -> ExitCode {
         Command::Dev { common, no_watch } => dev::run(&common, !no_watch),
         Command::Serve { common } => serve::run(&common),
         Command::Check { common } => serve::check(&common),
+        Command::Migrate(migrate) => migrate.run(),
         Command::Token(token) => token.run(),
         Command::Types(types) => types.run(),
         Command::Plugin(plugin) => plugin.run(),

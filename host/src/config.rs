@@ -141,12 +141,12 @@ pub enum ConfigError {
     NoKey,
     #[error("the secret `{DEV_SECRET}` is for `hubbub dev`: everyone knows it")]
     DevSecret,
-    #[error("{0} is set, but this version runs on one node with its embedded database only")]
+    #[error("{0} is set, but this version runs on one node, and reads no messages from elsewhere")]
     NotYet(&'static str),
 }
 
 /// Variables of parts that are still to come. Ignored, they would be a cluster that is none.
-const NOT_YET: [&str; 2] = ["DATABASE_URL", "KAFKA_BROKERS"];
+const NOT_YET: [&str; 1] = ["KAFKA_BROKERS"];
 
 /// Reads the configuration.
 pub fn load(mode: Mode, file: Option<&Path>, environment: &BTreeMap<String, String>) -> Result<Config, ConfigError> {
@@ -169,6 +169,9 @@ pub fn load(mode: Mode, file: Option<&Path>, environment: &BTreeMap<String, Stri
     }
     if let Some(url) = environment.get("REDIS_URL").filter(|url| !url.is_empty()) {
         config.redis.url = Some(url.clone().into());
+    }
+    if let Some(url) = environment.get("DATABASE_URL").filter(|url| !url.is_empty()) {
+        config.storage.url = Some(storage::Url::from(url.clone()));
     }
     match mode {
         Mode::Dev => config.fill_in_dev(),
@@ -261,6 +264,16 @@ mod tests {
     fn an_unknown_key_is_named() {
         let error = load(Mode::Dev, None, &environment(&[("HUBBUB_GATEWAY__MAX_PAYLAOD", "1")])).unwrap_err();
         assert!(error.to_string().contains("max_paylaod"), "{error}");
+    }
+
+    #[test]
+    fn the_database_of_the_environment_goes_before_the_one_of_the_file_and_neither_is_shown() {
+        let variables = [("DATABASE_URL", "postgres://u:secret@a/d"), ("HUBBUB_STORAGE__URL", "postgres://u:secret@b/d")];
+        let config = load(Mode::Dev, None, &environment(&variables)).unwrap();
+        assert_eq!(config.storage.url, Some(storage::Url::from("postgres://u:secret@a/d".to_owned())));
+        let config = load(Mode::Dev, None, &environment(&variables[1..])).unwrap();
+        assert_eq!(config.storage.url, Some(storage::Url::from("postgres://u:secret@b/d".to_owned())));
+        assert!(!format!("{config:?}").contains("secret@"));
     }
 
     #[test]

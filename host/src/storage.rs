@@ -1,9 +1,13 @@
 //! What must survive: plugins' keys, the outbox, dead letters, and the host's own named values, behind one trait. Never
 //! acknowledges what is not on the disk, and never lets a caller see which database answers.
 
+mod applier;
 mod config;
 pub mod embedded;
+mod group;
 mod none;
+pub mod postgres;
+mod queue;
 mod stats;
 #[cfg(test)]
 pub(crate) mod suite;
@@ -13,12 +17,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::sync::Notify;
 
 use crate::names::PluginName;
 
-pub use config::Config;
+pub use config::{Config, Url};
 pub use embedded::{Embedded, OpenError};
 pub use none::NoStorage;
+pub use postgres::Postgres;
 pub use stats::{Stats, SyncTimes};
 pub use write::{
     APPEND_DIGITS, DeadLetter, DeadLetterRow, Fingerprint, HandledId, Invalid, MAX_BLOB, MAX_KEY, MAX_READS, MAX_SET_BYTES,
@@ -122,9 +128,38 @@ pub trait Storage: Send + Sync + 'static {
     /// The names that begin with `prefix`, in order, at most `limit`.
     fn blobs<'a>(&'a self, prefix: &'a str, limit: usize) -> BoxFuture<'a, Result<Vec<String>, Unavailable>>;
 
+    /// Whether storage answers now: one cheap read, and no waiting for it to come back.
+    fn health(&self) -> BoxFuture<'_, Result<(), Unavailable>>;
+
+    /// Told when another node may have committed to the outbox. None where there is no other node.
+    fn published(&self) -> Option<Arc<Notify>> {
+        None
+    }
+
     /// Figures since the start.
     fn stats(&self) -> Stats;
 
     /// Takes nothing new, finishes what it has taken, with all effects, and lets go of the disk.
     fn close(&self) -> BoxFuture<'_, ()>;
+}
+
+/// The first key after all that begin with a prefix; none where there is no such key.
+fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last = prefix.iter().rposition(|byte| *byte < 0xff)?;
+    let mut end = prefix[..=last].to_vec();
+    end[last] += 1;
+    Some(end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::prefix_end;
+
+    #[test]
+    fn a_prefix_ends_before_the_next_key_that_does_not_begin_with_it() {
+        assert_eq!(prefix_end(b"ab").as_deref(), Some(&b"ac"[..]));
+        assert_eq!(prefix_end(b"a\xff").as_deref(), Some(&b"b"[..]));
+        assert_eq!(prefix_end(b"\xff\xff"), None);
+        assert_eq!(prefix_end(b""), None);
+    }
 }

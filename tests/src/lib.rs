@@ -32,6 +32,7 @@ pub mod wait;
 
 pub use browser::Browser;
 pub use client::{Auth, Client};
+pub use postgres::Postgres;
 pub use server::Server;
 pub use stock::{Stock, StockSocket};
 pub use token::{Token, token};

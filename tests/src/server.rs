@@ -178,6 +178,16 @@ impl Server {
         Metrics::parse(&answer.text().await.expect("a body of text"))
     }
 
+    /// Where the embedded database is.
+    pub fn data(&self) -> PathBuf {
+        self.scratch.data()
+    }
+
+    /// `/ready` of the admin port: the status and the body.
+    pub async fn readiness(&self) -> (u16, Value) {
+        self.admin(reqwest::Method::GET, "/ready", Vec::new()).await
+    }
+
     /// What plugins have stored, for what no event shows.
     pub fn store(&self) -> Store {
         Store::open(&self.scratch.data())
@@ -298,6 +308,11 @@ impl Builder {
         self.env(&key, value)
     }
 
+    /// Stores in this PostgreSQL.
+    pub fn database(self, url: &str) -> Self {
+        self.env("DATABASE_URL", url)
+    }
+
     /// Chat without its limit of ten messages a minute, for tests of something else.
     pub fn chatty(self) -> Self {
         self.plugin_config("chat", "messages_per_minute", "0")
@@ -403,7 +418,7 @@ impl Drop for Scratch {
 
 /// A loopback address that nobody listens on. Below the ephemeral ports, so that no outgoing connection of the thousands
 /// that tests make takes it before the server does.
-fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     const LOW: u16 = 20_000;
     const COUNT: u16 = 12_000;

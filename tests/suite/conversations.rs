@@ -1,6 +1,7 @@
 //! The teams' conversations in `/`, row by row. Must never let an id be unique: tenants have the same conversations and users.
 
 use serde_json::{Value, json};
+use tests::server::Builder;
 use tests::stock::Transports;
 use tests::{Client, Server, Stock, StockSocket, Token, wait};
 
@@ -58,7 +59,11 @@ async fn join(client: &mut Client) {
 
 /// A conversation of Ana and Ben, who are both in its room.
 async fn of_two() -> (Server, Client, Client) {
-    let server = Server::dev().start().await;
+    of_two_on(Server::dev()).await
+}
+
+async fn of_two_on(server: Builder) -> (Server, Client, Client) {
+    let server = server.start().await;
     about_c1(&server, "conversation.created", json!({"id": "c1", "members": ["ana", "ben"]})).await;
     let (ana, ben) = (enter(&server, "ana").await, enter(&server, "ben").await);
     (server, ana, ben)
@@ -212,7 +217,12 @@ async fn unread_messages_count_for_every_member_but_the_author_on_all_devices() 
 
 #[tokio::test]
 async fn members_and_unread_counts_outlive_a_restart_and_a_message_counts_once() {
-    let (mut server, mut ana, _ben) = of_two().await;
+    members_and_unread_counts_outlive_a_restart(Server::dev()).await;
+}
+
+/// On any storage.
+pub(crate) async fn members_and_unread_counts_outlive_a_restart(server: Builder) {
+    let (mut server, mut ana, _ben) = of_two_on(server).await;
     for id in ["m1", "m2", "m3"] {
         post(&server, id, "ben").await;
     }

@@ -44,7 +44,8 @@ async fn every_acked_message_survives_a_kill() {
     assert!(stored.len() <= acked.len() + SENDERS, "nothing is stored twice");
 }
 
-async fn everything(client: &mut Client) -> Vec<Value> {
+/// The whole history, page by page.
+pub(crate) async fn everything(client: &mut Client) -> Vec<Value> {
     let mut all = Vec::new();
     let mut before = Value::Null;
     loop {

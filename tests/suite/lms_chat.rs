@@ -1,6 +1,7 @@
 //! The chat of the courses, row by row. Must never use another product's events.
 
 use serde_json::{Value, json};
+use tests::server::Builder;
 use tests::{Client, Server, wait};
 
 use crate::scene::{is_time, join, keys, member, name, open_chat, refused_both_ways, say, user};
@@ -141,7 +142,12 @@ async fn history_is_what_the_room_saw_newest_first_in_pages() {
 
 #[tokio::test]
 async fn a_restart_keeps_chats_and_history() {
-    let mut server = Server::dev().start().await;
+    chats_and_history_outlive_a_restart(Server::dev()).await;
+}
+
+/// On any storage.
+pub(crate) async fn chats_and_history_outlive_a_restart(server: Builder) {
+    let mut server = server.start().await;
     open_chat(&server, "c1", &["ana"]).await;
     let mut ana = member(&server, "ana", "c1").await;
     say(&mut ana, "c1", "before").await;

@@ -38,6 +38,7 @@ mod crash;
 mod cluster;
 mod health;
 mod limits;
+mod postgres;
 mod releases;
 mod shutdown;
 

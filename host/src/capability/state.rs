@@ -31,8 +31,8 @@ pub struct Services {
     pub timers: Timers,
     pub clock: Clock,
     pub ids: IdSource,
-    /// Told when something was committed to the outbox.
-    pub published: Notify,
+    /// Told when something was committed to the outbox, here or on another node.
+    pub published: Arc<Notify>,
     pub metrics: Arc<Metrics>,
     pub limits: limits::Config,
 }

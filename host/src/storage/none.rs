@@ -69,6 +69,10 @@ impl Storage for NoStorage {
         unavailable()
     }
 
+    fn health(&self) -> BoxFuture<'_, Result<(), Unavailable>> {
+        unavailable()
+    }
+
     fn stats(&self) -> Stats {
         Stats::default()
     }

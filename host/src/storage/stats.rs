@@ -32,6 +32,10 @@ pub struct Stats {
     pub checkpoints_failed: u64,
     /// Bytes of log that are not yet in the database.
     pub log_bytes: u64,
+    /// Times a database elsewhere began not to answer.
+    pub outages: u64,
+    /// Reads that were refused because all connections stayed busy.
+    pub connections_busy: u64,
     /// How long groups took to write and sync.
     pub sync: SyncTimes,
 }
@@ -59,6 +63,8 @@ pub(super) struct Figures {
     pub(super) checkpoints: AtomicU64,
     pub(super) checkpoints_failed: AtomicU64,
     pub(super) log_bytes: AtomicU64,
+    pub(super) outages: AtomicU64,
+    pub(super) connections_busy: AtomicU64,
     sync_buckets: [AtomicU64; BOUNDS.len() + 1],
     sync_nanos: AtomicU64,
 }
@@ -93,6 +99,8 @@ impl Figures {
             checkpoints: read(&self.checkpoints),
             checkpoints_failed: read(&self.checkpoints_failed),
             log_bytes: read(&self.log_bytes),
+            outages: read(&self.outages),
+            connections_busy: read(&self.connections_busy),
             sync: SyncTimes {
                 count: buckets.iter().map(|(_, n)| n).sum(),
                 sum_seconds: Duration::from_nanos(read(&self.sync_nanos)).as_secs_f64(),

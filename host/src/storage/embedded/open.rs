@@ -15,7 +15,7 @@ const FORMAT: i32 = 1;
 /// Marks the file as ours: `hubb` as a number.
 const APPLICATION: i32 = 0x6875_6262;
 
-const FILE: &str = "storage.sqlite";
+pub(super) const FILE: &str = "storage.sqlite";
 const LOCK: &str = "storage.lock";
 
 /// Bytes of a page of the database.
@@ -53,6 +53,8 @@ pub enum OpenError {
     Corrupt { path: PathBuf, reason: String },
     #[error("{} has format {found}; this server reads up to format {FORMAT}. Run the newer server that wrote it", path.display())]
     NewerFormat { path: PathBuf, found: i32 },
+    #[error("there is no embedded database at {}", .0.display())]
+    Absent(PathBuf),
     #[error("storage cannot start: {0}")]
     Start(String),
 }
@@ -95,7 +97,7 @@ pub(super) fn open(dir: &Path, config: &Config) -> Result<Opened, OpenError> {
     Ok(Opened { db, file, sequence, lock })
 }
 
-fn lock(dir: &Path) -> Result<DirLock, OpenError> {
+pub(super) fn lock(dir: &Path) -> Result<DirLock, OpenError> {
     let path = dir.join(LOCK);
     let unwritable = |e: io::Error| OpenError::NotWritable { path: path.clone(), reason: e.to_string() };
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(unwritable)?;
@@ -107,7 +109,7 @@ fn lock(dir: &Path) -> Result<DirLock, OpenError> {
 }
 
 /// Looks before anything is written.
-fn check_format(db: &Connection, file: &Path) -> Result<(), OpenError> {
+pub(super) fn check_format(db: &Connection, file: &Path) -> Result<(), OpenError> {
     let number = |pragma: &str| db.query_row(pragma, [], |row| row.get::<_, i32>(0)).map_err(|e| explain(file, &e));
     let (application, format) = (number("PRAGMA application_id")?, number("PRAGMA user_version")?);
     let empty = number("SELECT count(*) FROM sqlite_schema")? == 0;

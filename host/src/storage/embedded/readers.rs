@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Result, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Result, Row, params};
 
-use super::super::{Config, DeadLetter, DeadLetterRow, MAX_SCAN_BYTES, OutboxRow, Unavailable};
+use super::super::{Config, DeadLetter, DeadLetterRow, MAX_SCAN_BYTES, OutboxRow, Unavailable, prefix_end};
 use super::open::{self, OpenError, STATEMENTS};
 use super::rows::{self, signed};
 use crate::names::PluginName;
@@ -49,26 +49,11 @@ impl Readers {
     }
 
     pub(super) fn outbox_after(&self, seq: u64, limit: usize) -> std::result::Result<Vec<OutboxRow>, Unavailable> {
-        self.read(|db| {
-            let sql = "SELECT seq, id, topic, key, tenant, data, hops, at_ms FROM outbox WHERE seq > ?1 ORDER BY seq LIMIT ?2";
-            db.prepare_cached(sql)?.query_map([signed(seq), signed(limit as u64)], |row| rows::message(row, 0))?.collect()
-        })
+        self.read(|db| outbox_after(db, seq, signed(limit as u64)))
     }
 
     pub(super) fn dead_letters(&self, seq: u64, limit: usize) -> std::result::Result<Vec<DeadLetterRow>, Unavailable> {
-        self.read(|db| {
-            let sql = "SELECT plugin, error, died_at_ms, seq, id, topic, key, tenant, data, hops, at_ms
-                FROM dead_letters WHERE seq > ?1 ORDER BY seq LIMIT ?2";
-            let mut statement = db.prepare_cached(sql)?;
-            let found = statement.query_map([signed(seq), signed(limit as u64)], |row| {
-                let OutboxRow { seq, message } = rows::message(row, 3)?;
-                let plugin = PluginName::parse(&row.get::<_, String>(0)?)
-                    .map_err(|e| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(e)))?;
-                let letter = DeadLetter { plugin, message, error: row.get(1)? };
-                Ok(DeadLetterRow { seq, at_ms: row.get::<_, i64>(2)?.unsigned_abs(), letter })
-            })?;
-            found.collect()
-        })
+        self.read(|db| dead_letters(db, seq, signed(limit as u64)))
     }
 
     pub(super) fn blob(&self, name: &str) -> std::result::Result<Option<Bytes>, Unavailable> {
@@ -95,6 +80,28 @@ impl Readers {
         // With all of them busy, one is as good as another: each is busy for microseconds.
         free.unwrap_or_else(|| self.0[0].lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+pub(super) fn outbox_after(db: &Connection, seq: u64, limit: i64) -> Result<Vec<OutboxRow>> {
+    let sql = "SELECT seq, id, topic, key, tenant, data, hops, at_ms FROM outbox WHERE seq > ?1 ORDER BY seq LIMIT ?2";
+    db.prepare_cached(sql)?.query_map([signed(seq), limit], |row| rows::message(row, 0))?.collect()
+}
+
+pub(super) fn dead_letters(db: &Connection, seq: u64, limit: i64) -> Result<Vec<DeadLetterRow>> {
+    let sql = "SELECT plugin, error, died_at_ms, seq, id, topic, key, tenant, data, hops, at_ms
+        FROM dead_letters WHERE seq > ?1 ORDER BY seq LIMIT ?2";
+    let mut statement = db.prepare_cached(sql)?;
+    let found = statement.query_map([signed(seq), limit], |row| {
+        let OutboxRow { seq, message } = rows::message(row, 3)?;
+        let letter = DeadLetter { plugin: plugin(row, 0)?, message, error: row.get(1)? };
+        Ok(DeadLetterRow { seq, at_ms: row.get::<_, i64>(2)?.unsigned_abs(), letter })
+    })?;
+    found.collect()
+}
+
+pub(super) fn plugin(row: &Row<'_>, column: usize) -> Result<PluginName> {
+    PluginName::parse(&row.get::<_, String>(column)?)
+        .map_err(|e| rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(e)))
 }
 
 /// None if the entries have too many bytes.
@@ -129,25 +136,4 @@ fn scan(
         entries.push((key, value));
     }
     Ok(Some(entries))
-}
-
-/// The first key after all that begin with a prefix; none where there is no such key.
-fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
-    let last = prefix.iter().rposition(|byte| *byte < 0xff)?;
-    let mut end = prefix[..=last].to_vec();
-    end[last] += 1;
-    Some(end)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::prefix_end;
-
-    #[test]
-    fn a_prefix_ends_before_the_next_key_that_does_not_begin_with_it() {
-        assert_eq!(prefix_end(b"ab").as_deref(), Some(&b"ac"[..]));
-        assert_eq!(prefix_end(b"a\xff").as_deref(), Some(&b"b"[..]));
-        assert_eq!(prefix_end(b"\xff\xff"), None);
-        assert_eq!(prefix_end(b""), None);
-    }
 }

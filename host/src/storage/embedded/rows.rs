@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
+use super::super::group::{Before, Key, Written};
 use super::super::{DeadLetter, HandledId, OutboxMessage, OutboxRow};
 use crate::names::PluginName;
 
@@ -14,7 +15,7 @@ const SWEEP: usize = 2048;
 
 /// Numbers appends, messages and letters, in commit order. A number is used once, whatever happens to the group it was used in.
 pub(super) struct Sequence {
-    next: u64,
+    pub(super) next: u64,
     /// The disk knows that all up to this one may be used.
     reserved: u64,
 }
@@ -23,70 +24,66 @@ impl Sequence {
     pub(super) fn starting_at(reserved: u64) -> Self {
         Self { next: reserved + 1, reserved }
     }
-
-    pub(super) fn take(&mut self) -> u64 {
-        self.next += 1;
-        self.next - 1
-    }
-}
-
-/// What the host itself asks of storage. Goes through the groups, but touches no plugin's keys.
-#[derive(Debug)]
-pub(super) enum Admin {
-    OutboxDone(u64),
-    DeadLetter(Box<DeadLetter>),
-    RemoveDeadLetter(u64),
-    PutBlob(String, Bytes),
-    RemoveBlob(String),
-}
-
-impl Admin {
-    pub(super) fn bytes(&self) -> usize {
-        match self {
-            Self::OutboxDone(_) | Self::RemoveDeadLetter(_) | Self::RemoveBlob(_) => 0,
-            Self::DeadLetter(letter) => letter.message.bytes() + letter.error.len(),
-            Self::PutBlob(name, value) => name.len() + value.len(),
-        }
-    }
 }
 
 /// The writer's statements, within its transaction.
 #[derive(Clone, Copy)]
 pub(super) struct Rows<'a>(pub(super) &'a Connection);
 
-impl Rows<'_> {
-    pub(super) fn get(self, plugin: &PluginName, key: &str) -> Result<Option<Bytes>> {
+impl Before for Rows<'_> {
+    type Error = rusqlite::Error;
+
+    fn value(&self, (plugin, key): &Key) -> Result<Option<Bytes>> {
         get(self.0, plugin, key)
     }
 
-    pub(super) fn put(self, plugin: &PluginName, key: &str, value: &[u8]) -> Result<()> {
+    fn is_handled(&self, handled: &HandledId) -> Result<bool> {
+        let sql = "SELECT 1 FROM handled WHERE plugin = ?1 AND id = ?2";
+        self.0.prepare_cached(sql)?.exists((handled.plugin.as_str(), &handled.id))
+    }
+}
+
+impl Rows<'_> {
+    /// Writes what a group has come to. Ids that were handled before `forget_ms` may be forgotten.
+    pub(super) fn write(self, written: &Written, now_ms: u64, forget_ms: u64) -> Result<()> {
+        for ((plugin, key), value) in &written.values {
+            match value {
+                Some(value) => self.put(plugin, key, value)?,
+                None => self.delete(plugin, key)?,
+            }
+        }
+        for (seq, message) in &written.messages {
+            self.put_message(*seq, message)?;
+        }
+        for handled in &written.handled {
+            self.put_handled(handled, now_ms)?;
+        }
+        if written.handled.is_empty() { Ok(()) } else { self.sweep_handled(forget_ms) }
+    }
+
+    fn put(self, plugin: &PluginName, key: &str, value: &[u8]) -> Result<()> {
         let sql = "INSERT INTO entries VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET value = excluded.value";
         self.0.prepare_cached(sql)?.execute((plugin.as_str(), key.as_bytes(), value)).map(drop)
     }
 
-    pub(super) fn delete(self, plugin: &PluginName, key: &str) -> Result<()> {
+    fn delete(self, plugin: &PluginName, key: &str) -> Result<()> {
         let sql = "DELETE FROM entries WHERE plugin = ?1 AND key = ?2";
         self.0.prepare_cached(sql)?.execute((plugin.as_str(), key.as_bytes())).map(drop)
     }
 
-    pub(super) fn is_handled(self, handled: &HandledId) -> Result<bool> {
-        let sql = "SELECT 1 FROM handled WHERE plugin = ?1 AND id = ?2";
-        self.0.prepare_cached(sql)?.exists((handled.plugin.as_str(), &handled.id))
-    }
-
-    pub(super) fn put_handled(self, handled: &HandledId, now_ms: u64) -> Result<()> {
+    fn put_handled(self, handled: &HandledId, now_ms: u64) -> Result<()> {
         let sql = "INSERT INTO handled VALUES (?1, ?2, ?3)";
         self.0.prepare_cached(sql)?.execute((handled.plugin.as_str(), &handled.id, signed(now_ms))).map(drop)
     }
 
     /// Forgets the oldest of the ids that were handled before a time.
-    pub(super) fn sweep_handled(self, before_ms: u64) -> Result<()> {
+    fn sweep_handled(self, before_ms: u64) -> Result<()> {
         let sql = "DELETE FROM handled WHERE (plugin, id) IN
             (SELECT plugin, id FROM handled INDEXED BY handled_at WHERE at_ms < ?1 ORDER BY at_ms LIMIT ?2)";
         self.0.prepare_cached(sql)?.execute((signed(before_ms), SWEEP as i64)).map(drop)
     }
 
-    pub(super) fn put_message(self, seq: u64, message: &OutboxMessage) -> Result<()> {
+    fn put_message(self, seq: u64, message: &OutboxMessage) -> Result<()> {
         let OutboxMessage { id, topic, key, tenant, data, hops, at_ms } = message;
         let sql = "INSERT INTO outbox VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
         let row = params![signed(seq), id, topic, key, tenant, data, hops, signed(*at_ms)];

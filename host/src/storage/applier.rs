@@ -7,8 +7,11 @@ use std::task::Poll;
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
-use super::super::stats::{Figures, count};
-use super::super::{CommitError, Effects};
+use super::stats::{Figures, count};
+use super::{CommitError, Effects};
+
+/// Groups that are written and wait for their effects, besides the one whose effects run. Past it the writer waits.
+pub(super) const GROUPS_AHEAD: usize = 1;
 
 /// One commit whose outcome is certain.
 pub(super) struct Settled {

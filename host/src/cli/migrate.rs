@@ -1,0 +1,37 @@
+//! `hubbub migrate`: from the embedded database to PostgreSQL, while no server runs. Never changes the embedded one.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::Args;
+
+use super::{print, serve};
+use crate::config::{self, Mode};
+use crate::storage::postgres;
+
+#[derive(Args)]
+pub(super) struct Migrate {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where the embedded database lives [default: .hubbub].
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+impl Migrate {
+    pub(super) fn run(&self) -> anyhow::Result<()> {
+        let default = Path::new("hubbub.toml");
+        let file = self.config.as_deref().or_else(|| default.exists().then_some(default));
+        // Keys and plugins are of no use here.
+        let config = config::load(Mode::Dev, file, &std::env::vars().collect())?;
+        let Some(url) = &config.storage.url else {
+            bail!("where to? Set DATABASE_URL to the postgres:// url of an empty database");
+        };
+        let data = self.data.as_ref().unwrap_or(&config.server.data);
+        let moved = serve::runtime()?.block_on(postgres::import(data, url, &config.storage)).context("nothing was moved")?;
+        print(&format!("moved {moved}"));
+        print(&format!("{} is as it was: keep it until the new database has proved itself", data.display()));
+        Ok(())
+    }
+}

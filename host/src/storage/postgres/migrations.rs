@@ -1,0 +1,83 @@
+//! The tables, and how an older database becomes one of this format. Never touches one that a newer server has changed, and never
+//! runs on two nodes at once.
+
+use tokio_postgres::Client;
+
+use super::OpenError;
+use super::connection::Failed;
+
+/// Each brings a database from the format of its index to the next. Never changed once released: a change is a new one.
+///
+/// Text that comes from outside is kept as bytes: a PostgreSQL text takes no NUL, and sorts as its collation has it.
+const MIGRATIONS: [&str; 1] = ["
+CREATE TABLE hubbub_host (name text PRIMARY KEY, value bigint NOT NULL) WITH (fillfactor = 10);
+INSERT INTO hubbub_host VALUES ('format', 0), ('sequence', 0);
+CREATE TABLE hubbub_writers (id bytea PRIMARY KEY, last bigint NOT NULL, at_ms bigint NOT NULL) WITH (fillfactor = 10);
+CREATE TABLE hubbub_entries (
+    plugin text COLLATE \"C\" NOT NULL, key bytea NOT NULL, value bytea NOT NULL, PRIMARY KEY (plugin, key)
+) WITH (fillfactor = 90);
+CREATE TABLE hubbub_handled (
+    plugin text COLLATE \"C\" NOT NULL, id bytea NOT NULL, at_ms bigint NOT NULL, PRIMARY KEY (plugin, id)
+);
+CREATE INDEX hubbub_handled_at ON hubbub_handled (at_ms);
+CREATE TABLE hubbub_outbox (
+    seq bigint PRIMARY KEY, id bytea NOT NULL, topic bytea NOT NULL, key bytea, tenant bytea, data bytea NOT NULL,
+    hops smallint NOT NULL, at_ms bigint NOT NULL
+);
+CREATE TABLE hubbub_dead_letters (
+    seq bigint PRIMARY KEY, plugin text COLLATE \"C\" NOT NULL, error bytea NOT NULL, died_at_ms bigint NOT NULL,
+    id bytea NOT NULL, topic bytea NOT NULL, key bytea, tenant bytea, data bytea NOT NULL,
+    hops smallint NOT NULL, at_ms bigint NOT NULL, UNIQUE (plugin, id)
+);
+CREATE TABLE hubbub_blobs (name bytea PRIMARY KEY, value bytea NOT NULL);
+"];
+
+/// The lock that nodes which start at once take in turn: `hubb` as a number.
+const LOCK: i64 = 0x6875_6262;
+
+/// The oldest server whose ways this code relies on.
+const OLDEST: i32 = 150_000;
+
+/// Brings the database to this server's format.
+pub(super) async fn run(client: &Client, name: &str) -> Result<(), OpenError> {
+    let failed = |e: tokio_postgres::Error| OpenError::Unusable { name: name.to_owned(), reason: Failed::from(e).reason() };
+    let settings = "SELECT current_setting('server_version_num')::int, current_setting('fsync')";
+    let row = client.query_one(settings, &[]).await.map_err(failed)?;
+    let (version, fsync): (i32, &str) = (row.get(0), row.get(1));
+    if version < OLDEST {
+        return Err(OpenError::OldServer { name: name.to_owned(), found: version / 10_000 });
+    }
+    if fsync == "off" {
+        tracing::warn!("{name} runs with fsync = off: what is acknowledged does not survive a power cut");
+    }
+    client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await.map_err(failed)?;
+    let brought = bring(client, name).await;
+    // After an error there is nothing left to keep.
+    let end = if brought.is_ok() { "COMMIT" } else { "ROLLBACK" };
+    client.batch_execute(end).await.map_err(failed)?;
+    brought
+}
+
+async fn bring(client: &Client, name: &str) -> Result<(), OpenError> {
+    let failed = |e: tokio_postgres::Error| OpenError::Unusable { name: name.to_owned(), reason: Failed::from(e).reason() };
+    client.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await.map_err(failed)?;
+    let known = client.query_one("SELECT to_regclass('hubbub_host') IS NOT NULL", &[]).await.map_err(failed)?;
+    let format = match known.get(0) {
+        true => {
+            let row = client.query_opt("SELECT value FROM hubbub_host WHERE name = 'format'", &[]).await.map_err(failed)?;
+            row.map_or(0, |row| row.get::<_, i64>(0))
+        }
+        false => 0,
+    };
+    let newest = MIGRATIONS.len() as i64;
+    if format > newest {
+        return Err(OpenError::NewerFormat { name: name.to_owned(), found: format, reads: newest });
+    }
+    for migration in MIGRATIONS.iter().skip(usize::try_from(format).unwrap_or(0)) {
+        client.batch_execute(migration).await.map_err(failed)?;
+    }
+    if format < newest {
+        client.execute("UPDATE hubbub_host SET value = $1 WHERE name = 'format'", &[&newest]).await.map_err(failed)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,58 @@
+//! Since when the database has not answered, so that who comes late to a long outage does not wait for it as long as the first.
+//! Never decides whether it is one: who talks to the database does.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::super::stats::{Figures, count};
+
+/// Shared by all that talk to one database.
+pub(super) struct Outage {
+    since: Mutex<Option<Instant>>,
+    wait: Duration,
+    figures: Arc<Figures>,
+}
+
+impl Outage {
+    pub(super) fn new(wait: Duration, figures: Arc<Figures>) -> Self {
+        Self { since: Mutex::default(), wait, figures }
+    }
+
+    /// Until when to go on trying.
+    pub(super) fn end(&self) -> Instant {
+        self.since.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or_else(Instant::now) + self.wait
+    }
+
+    /// The database was not there.
+    pub(super) fn missed(&self, reason: &str) {
+        let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        if since.is_none() {
+            *since = Some(Instant::now());
+            count(&self.figures.outages, 1);
+            tracing::warn!("the database does not answer: {reason}");
+        }
+    }
+
+    /// It is.
+    pub(super) fn over(&self) {
+        if let Some(since) = self.since.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            tracing::info!(after_ms = since.elapsed().as_millis() as u64, "the database answers again");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_comes_late_to_an_outage_waits_no_longer_than_the_first() {
+        let outage = Outage::new(Duration::from_secs(60), Arc::default());
+        outage.missed("gone");
+        let first = outage.end();
+        outage.missed("still gone");
+        assert_eq!(outage.end(), first);
+        outage.over();
+        assert!(outage.end() > first);
+    }
+}

@@ -1,0 +1,172 @@
+//! The statements, and the shapes of their rows. Knows tables and columns; decides nothing.
+
+use bytes::Bytes;
+use tokio_postgres::{Client, Error, Row, Statement};
+
+use super::super::{DeadLetter, DeadLetterRow, OutboxMessage, OutboxRow};
+use super::connection::Failed;
+use crate::names::PluginName;
+
+/// Makes a struct of prepared statements, all prepared in one round trip.
+macro_rules! statements {
+    ($(#[$about:meta])* $name:ident { $($statement:ident: $sql:expr,)* }) => {
+        $(#[$about])*
+        pub(super) struct $name { $(pub(super) $statement: Statement,)* }
+
+        impl $name {
+            pub(super) async fn prepare(client: &Client) -> Result<Self, Error> {
+                let ($($statement,)*) = tokio::try_join!(biased; $(client.prepare($sql),)*)?;
+                Ok(Self { $($statement,)* })
+            }
+        }
+    };
+}
+
+statements! {
+    /// What a connection that reads is asked.
+    Reads {
+        get: "SELECT value FROM hubbub_entries WHERE plugin = $1 AND key = $2",
+        scan: "SELECT key, value FROM hubbub_entries WHERE plugin = $1 AND key >= $2 AND key < $4 ORDER BY key LIMIT $3",
+        scan_back: "SELECT key, value FROM hubbub_entries WHERE plugin = $1 AND key >= $2 AND key < $4
+            ORDER BY key DESC LIMIT $3",
+        scan_to_end: "SELECT key, value FROM hubbub_entries WHERE plugin = $1 AND key >= $2 ORDER BY key LIMIT $3",
+        scan_back_from_end: "SELECT key, value FROM hubbub_entries WHERE plugin = $1 AND key >= $2 ORDER BY key DESC LIMIT $3",
+        outbox: "SELECT seq, id, topic, key, tenant, data, hops, at_ms FROM hubbub_outbox WHERE seq > $1 ORDER BY seq LIMIT $2",
+        letters: "SELECT seq, id, topic, key, tenant, data, hops, at_ms, plugin, error, died_at_ms
+            FROM hubbub_dead_letters WHERE seq > $1 ORDER BY seq LIMIT $2",
+        blob: "SELECT value FROM hubbub_blobs WHERE name = $1",
+        blobs: "SELECT name FROM hubbub_blobs WHERE name >= $1 AND substr(name, 1, length($1::bytea)) = $1 ORDER BY name LIMIT $2",
+        size: "SELECT coalesce(sum(octet_length(key) + octet_length(value)), 0)::int8 FROM hubbub_entries WHERE plugin = $1",
+        // A standby would answer every read, and no commit.
+        health: "SELECT pg_is_in_recovery()",
+    }
+}
+
+statements! {
+    /// What the writer's connection is asked. The first is the lock as well: the groups of all nodes wait for each other here.
+    Writes {
+        take: "UPDATE hubbub_host SET value = value + $1 WHERE name = 'sequence' RETURNING value",
+        last: "SELECT last FROM hubbub_writers WHERE id = $1",
+        values: "SELECT k.n, e.value FROM unnest($1::text[], $2::bytea[]) WITH ORDINALITY AS k (plugin, key, n)
+            JOIN hubbub_entries e ON e.plugin = k.plugin AND e.key = k.key",
+        handled: "SELECT k.n FROM unnest($1::text[], $2::bytea[]) WITH ORDINALITY AS k (plugin, id, n)
+            JOIN hubbub_handled h ON h.plugin = k.plugin AND h.id = k.id",
+        put: "INSERT INTO hubbub_entries SELECT * FROM unnest($1::text[], $2::bytea[], $3::bytea[])
+            ON CONFLICT (plugin, key) DO UPDATE SET value = excluded.value",
+        delete: "DELETE FROM hubbub_entries e USING unnest($1::text[], $2::bytea[]) AS k (plugin, key)
+            WHERE e.plugin = k.plugin AND e.key = k.key",
+        put_messages: "INSERT INTO hubbub_outbox
+            SELECT * FROM unnest($1::int8[], $2::bytea[], $3::bytea[], $4::bytea[], $5::bytea[], $6::bytea[], $7::int2[], $8::int8[])",
+        put_handled: "INSERT INTO hubbub_handled SELECT k.*, $3::int8 FROM unnest($1::text[], $2::bytea[]) AS k",
+        sweep_handled: "DELETE FROM hubbub_handled WHERE (plugin, id) IN
+            (SELECT plugin, id FROM hubbub_handled WHERE at_ms < $1 ORDER BY at_ms LIMIT $2)",
+        outbox_done: "DELETE FROM hubbub_outbox WHERE seq <= $1",
+        letter: "INSERT INTO hubbub_dead_letters VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING",
+        cap_letters: "DELETE FROM hubbub_dead_letters WHERE seq IN
+            (SELECT seq FROM hubbub_dead_letters ORDER BY seq DESC OFFSET $1)",
+        remove_letter: "DELETE FROM hubbub_dead_letters WHERE seq = $1",
+        put_blob: "INSERT INTO hubbub_blobs VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        remove_blob: "DELETE FROM hubbub_blobs WHERE name = $1",
+        // In the transaction itself stands that it was committed, for whoever loses the answer.
+        written: "INSERT INTO hubbub_writers VALUES ($1, $2, $3)
+            ON CONFLICT (id) DO UPDATE SET last = excluded.last, at_ms = excluded.at_ms",
+        notify: "SELECT pg_notify('hubbub_outbox', '')",
+    }
+}
+
+impl Writes {
+    /// How many letters there are more: none if the message is among the plugin's already.
+    pub(super) async fn put_letter(&self, client: &Client, seq: u64, now_ms: u64, letter: &DeadLetter) -> Result<u64, Error> {
+        let (seq, now, plugin, error) = (signed(seq), signed(now_ms), letter.plugin.as_str(), letter.error.as_bytes());
+        let message = &letter.message;
+        let (id, topic, data) = (message.id.as_bytes(), message.topic.as_bytes(), message.data.as_bytes());
+        let (key, tenant) = (message.key.as_ref().map(String::as_bytes), message.tenant.as_ref().map(String::as_bytes));
+        let (hops, at_ms) = (i16::from(message.hops), signed(message.at_ms));
+        client.execute(&self.letter, &[&seq, &plugin, &error, &now, &id, &topic, &key, &tenant, &data, &hops, &at_ms]).await
+    }
+}
+
+/// What nodes hear of commits to the outbox on.
+pub(super) const LISTEN: &str = "LISTEN hubbub_outbox";
+
+/// Forgets writers that have been silent for a day.
+pub(super) const FORGET_WRITERS: &str = "DELETE FROM hubbub_writers WHERE at_ms < $1";
+
+pub(super) fn text(row: &Row, column: usize) -> Result<String, Failed> {
+    let bytes: &[u8] = row.try_get(column)?;
+    String::from_utf8(bytes.to_vec()).map_err(|_| Failed::Refused("the database holds text that is none".to_owned()))
+}
+
+pub(super) fn bytes(row: &Row, column: usize) -> Result<Bytes, Failed> {
+    Ok(Bytes::copy_from_slice(row.try_get(column)?))
+}
+
+fn optional(row: &Row, column: usize) -> Result<Option<String>, Failed> {
+    let there = row.try_get::<_, Option<&[u8]>>(column)?.is_some();
+    if there { text(row, column).map(Some) } else { Ok(None) }
+}
+
+pub(super) fn number(row: &Row, column: usize) -> Result<u64, Failed> {
+    Ok(row.try_get::<_, i64>(column)?.unsigned_abs())
+}
+
+/// A message in the first eight columns.
+pub(super) fn message(row: &Row) -> Result<OutboxRow, Failed> {
+    let hops: i16 = row.try_get(6)?;
+    let message = OutboxMessage {
+        id: text(row, 1)?,
+        topic: text(row, 2)?,
+        key: optional(row, 3)?,
+        tenant: optional(row, 4)?,
+        data: text(row, 5)?,
+        hops: u8::try_from(hops).unwrap_or(u8::MAX),
+        at_ms: number(row, 7)?,
+    };
+    Ok(OutboxRow { seq: number(row, 0)?, message })
+}
+
+pub(super) fn letter(row: &Row) -> Result<DeadLetterRow, Failed> {
+    let OutboxRow { seq, message } = message(row)?;
+    let plugin = PluginName::parse(row.try_get(8)?).map_err(|e| Failed::Refused(e.to_string()))?;
+    Ok(DeadLetterRow { seq, at_ms: number(row, 10)?, letter: DeadLetter { plugin, message, error: text(row, 9)? } })
+}
+
+/// PostgreSQL's integers are signed; what is over them is as good as for ever.
+pub(super) fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// Messages by their columns, as one statement takes many.
+#[derive(Default)]
+pub(super) struct Messages<'a> {
+    pub(super) seq: Vec<i64>,
+    pub(super) id: Vec<&'a [u8]>,
+    pub(super) topic: Vec<&'a [u8]>,
+    pub(super) key: Vec<Option<&'a [u8]>>,
+    pub(super) tenant: Vec<Option<&'a [u8]>>,
+    pub(super) data: Vec<&'a [u8]>,
+    pub(super) hops: Vec<i16>,
+    pub(super) at_ms: Vec<i64>,
+}
+
+impl<'a> Messages<'a> {
+    pub(super) fn of(messages: impl IntoIterator<Item = (u64, &'a OutboxMessage)>) -> Self {
+        let mut columns = Self::default();
+        for (seq, message) in messages {
+            columns.seq.push(signed(seq));
+            columns.id.push(message.id.as_bytes());
+            columns.topic.push(message.topic.as_bytes());
+            columns.key.push(message.key.as_ref().map(String::as_bytes));
+            columns.tenant.push(message.tenant.as_ref().map(String::as_bytes));
+            columns.data.push(message.data.as_bytes());
+            columns.hops.push(i16::from(message.hops));
+            columns.at_ms.push(signed(message.at_ms));
+        }
+        columns
+    }
+
+    pub(super) async fn insert(&self, client: &Client, statement: &Statement) -> Result<u64, Error> {
+        let Self { seq, id, topic, key, tenant, data, hops, at_ms } = self;
+        client.execute(statement, &[seq, id, topic, key, tenant, data, hops, at_ms]).await
+    }
+}

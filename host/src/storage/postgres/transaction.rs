@@ -1,0 +1,257 @@
+//! One group as one transaction: two round trips, of which the first takes the lock and reads, and the second writes and commits.
+//! Never decides by itself whether one whose answer was lost is tried again.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use tokio_postgres::{Error, Row};
+
+use super::super::group::{Before, Group, Key, Written};
+use super::super::queue::{Admin, Outcome, Work};
+use super::super::{HandledId, Write};
+use super::connection::{Connection, Failed};
+use super::rows::{self, Messages, Writes, signed};
+use crate::names::PluginName;
+
+/// Ids of handled messages that one group forgets besides as many as were added: so that the rest shrinks.
+const SWEEP: usize = 2048;
+
+/// The writer's connection.
+pub(super) struct Session {
+    pub(super) connection: Connection,
+    pub(super) writes: Writes,
+}
+
+/// Whose group it is, and which.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tag {
+    pub(super) writer: [u8; 16],
+    pub(super) number: u64,
+}
+
+/// What a group needs to know besides its work.
+pub(super) struct Terms {
+    pub(super) tag: Tag,
+    pub(super) now_ms: u64,
+    /// Ids that were handled before may be forgotten; none where it is not time to look.
+    pub(super) forget: Option<(u64, usize)>,
+    /// Dead letters that are kept.
+    pub(super) letters: usize,
+    /// All up to this row was removed from the outbox.
+    pub(super) outbox_done: u64,
+}
+
+/// What came of a group.
+#[derive(Debug, Clone)]
+pub(super) struct Done {
+    /// Of each piece of work, with whether it is a set.
+    pub(super) outcomes: Vec<(bool, Outcome)>,
+    pub(super) outbox_done: u64,
+    pub(super) letters_dropped: usize,
+    pub(super) handled: usize,
+}
+
+/// What the rules ask for, read while the lock is held.
+struct Known {
+    values: HashMap<Key, Bytes>,
+    handled: HashSet<HandledId>,
+}
+
+impl Before for &Known {
+    type Error = Infallible;
+
+    fn value(&self, key: &Key) -> Result<Option<Bytes>, Infallible> {
+        Ok(self.values.get(key).cloned())
+    }
+
+    fn is_handled(&self, handled: &HandledId) -> Result<bool, Infallible> {
+        Ok(self.handled.contains(handled))
+    }
+}
+
+/// Everything that the group may touch, each once.
+#[derive(Default)]
+struct Touched<'a> {
+    keys: BTreeSet<(&'a PluginName, &'a str)>,
+    handled: BTreeSet<(&'a PluginName, &'a str)>,
+    /// At most so many numbers are used.
+    numbers: i64,
+}
+
+impl<'a> Touched<'a> {
+    fn by(work: &'a [Work]) -> Self {
+        let mut touched = Self::default();
+        for work in work {
+            match work {
+                Work::Set(set) => {
+                    touched.keys.extend(set.reads.iter().map(|(key, _)| (&set.plugin, key.as_str())));
+                    for write in &set.writes {
+                        match write {
+                            Write::Add { key, .. } => drop(touched.keys.insert((&set.plugin, key))),
+                            Write::Append { .. } => touched.numbers += 1,
+                            Write::Put { .. } | Write::Delete { .. } => {}
+                        }
+                    }
+                    touched.numbers += set.messages.len() as i64;
+                    touched.handled.extend(set.handled.iter().map(|handled| (&handled.plugin, handled.id.as_str())));
+                }
+                Work::Admin(Admin::DeadLetter(_)) => touched.numbers += 1,
+                Work::Admin(_) => {}
+            }
+        }
+        touched
+    }
+}
+
+/// Runs a group. `maybe` is what an earlier try has come to if its commit went through unheard; what this try comes to is left
+/// there before the commit is asked for.
+pub(super) async fn run(session: &Session, work: &[Work], terms: &Terms, maybe: &mut Option<Done>) -> Result<Done, Failed> {
+    let touched = Touched::by(work);
+    let (taken, known, last) = begin(session, &touched, terms.tag, maybe.is_some()).await?;
+    // The lock is ours, so that the earlier try has ended, and what it left is seen.
+    if let Some(done) = maybe.take()
+        && last == Some(terms.tag.number)
+    {
+        session.connection.client.batch_execute("ROLLBACK").await?;
+        return Ok(done);
+    }
+    let mut next = (taken - touched.numbers + 1).unsigned_abs();
+    let mut group = Group::new(&known, &mut next);
+    let mut done =
+        Done { outcomes: Vec::with_capacity(work.len()), outbox_done: terms.outbox_done, letters_dropped: 0, handled: 0 };
+    for todo in work {
+        let outcome = match todo {
+            // The original stays for another try.
+            Work::Set(set) => match group.add(set.clone()) {
+                Ok(added) => (true, added.map(|()| true)),
+                Err(never) => match never {},
+            },
+            Work::Admin(op) => (false, Ok(admin(session, op, &mut group, terms, &mut done).await?)),
+        };
+        done.outcomes.push(outcome);
+    }
+    let written = group.finish();
+    done.handled = written.handled.len();
+    *maybe = Some(done.clone());
+    end(session, &written, terms, &done).await?;
+    *maybe = None;
+    Ok(done)
+}
+
+/// The first round trip.
+async fn begin(session: &Session, touched: &Touched<'_>, tag: Tag, again: bool) -> Result<(i64, Known, Option<u64>), Failed> {
+    let (client, writes) = (&session.connection.client, &session.writes);
+    let (plugins, keys): (Vec<_>, Vec<_>) = touched.keys.iter().map(|(plugin, key)| (plugin.as_str(), key.as_bytes())).unzip();
+    let (owners, ids): (Vec<_>, Vec<_>) = touched.handled.iter().map(|(plugin, id)| (plugin.as_str(), id.as_bytes())).unzip();
+    // Sent in this order, all before the first answer; each reads what is committed when the one before has ended.
+    let (begun, taken, last, values, handled) = tokio::join!(biased;
+        client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"),
+        async { client.query_one(&writes.take, &[&touched.numbers]).await },
+        async { if again { client.query(&writes.last, &[&tag.writer.as_slice()]).await } else { nothing() } },
+        async { if keys.is_empty() { nothing() } else { client.query(&writes.values, &[&plugins, &keys]).await } },
+        async { if ids.is_empty() { nothing() } else { client.query(&writes.handled, &[&owners, &ids]).await } },
+    );
+    begun?;
+    let taken = taken?.try_get(0)?;
+    let last = last?.first().map(|row| rows::number(row, 0)).transpose()?;
+    let keys: Vec<(&PluginName, &str)> = touched.keys.iter().copied().collect();
+    let mut known = Known { values: HashMap::new(), handled: HashSet::new() };
+    for row in values? {
+        let (plugin, key) = keys[position(&row)?];
+        known.values.insert((plugin.clone(), key.to_owned()), rows::bytes(&row, 1)?);
+    }
+    let ids: Vec<(&PluginName, &str)> = touched.handled.iter().copied().collect();
+    for row in handled? {
+        let (plugin, id) = ids[position(&row)?];
+        known.handled.insert(HandledId { plugin: plugin.clone(), id: id.to_owned() });
+    }
+    Ok((taken, known, last))
+}
+
+fn nothing() -> Result<Vec<Row>, Error> {
+    Ok(Vec::new())
+}
+
+/// PostgreSQL counts from one.
+fn position(row: &Row) -> Result<usize, Failed> {
+    Ok(row.try_get::<_, i64>(0)?.unsigned_abs().saturating_sub(1) as usize)
+}
+
+/// What the host itself asks for, each in a round trip of its own; but the outbox is emptied with the rest.
+async fn admin(
+    session: &Session,
+    op: &Admin,
+    group: &mut Group<'_, &Known>,
+    terms: &Terms,
+    done: &mut Done,
+) -> Result<bool, Failed> {
+    let (client, writes) = (&session.connection.client, &session.writes);
+    Ok(match op {
+        Admin::OutboxDone(seq) => {
+            let more = *seq > done.outbox_done;
+            done.outbox_done = done.outbox_done.max(*seq);
+            more
+        }
+        Admin::DeadLetter(letter) => {
+            let new = writes.put_letter(client, group.number(), terms.now_ms, letter).await? > 0;
+            if new {
+                let dropped = client.execute(&writes.cap_letters, &[&signed(terms.letters as u64)]).await?;
+                done.letters_dropped += usize::try_from(dropped).unwrap_or(usize::MAX);
+            }
+            new
+        }
+        Admin::RemoveDeadLetter(seq) => client.execute(&writes.remove_letter, &[&signed(*seq)]).await? > 0,
+        Admin::PutBlob(name, value) => client.execute(&writes.put_blob, &[&name.as_bytes(), &value.as_ref()]).await? > 0,
+        Admin::RemoveBlob(name) => client.execute(&writes.remove_blob, &[&name.as_bytes()]).await? > 0,
+    })
+}
+
+/// The second round trip. After an error of any statement the commit behind it undoes the group.
+async fn end(session: &Session, written: &Written, terms: &Terms, done: &Done) -> Result<(), Failed> {
+    let (client, writes) = (&session.connection.client, &session.writes);
+    let (mut put, mut deleted) = ((Vec::new(), Vec::new(), Vec::new()), (Vec::new(), Vec::new()));
+    for ((plugin, key), value) in &written.values {
+        match value {
+            Some(value) => {
+                put.0.push(plugin.as_str());
+                put.1.push(key.as_bytes());
+                put.2.push(value.as_ref());
+            }
+            None => {
+                deleted.0.push(plugin.as_str());
+                deleted.1.push(key.as_bytes());
+            }
+        }
+    }
+    let messages = Messages::of(written.messages.iter().map(|(seq, message)| (*seq, message)));
+    let (owners, ids): (Vec<_>, Vec<_>) =
+        written.handled.iter().map(|handled| (handled.plugin.as_str(), handled.id.as_bytes())).unzip();
+    let (now, number) = (signed(terms.now_ms), signed(terms.tag.number));
+    let published = !messages.seq.is_empty();
+    let (puts, deletes, sent, handled, swept, emptied, tagged, told, committed) = tokio::join!(biased;
+        async { if put.0.is_empty() { Ok(0) } else { client.execute(&writes.put, &[&put.0, &put.1, &put.2]).await } },
+        async { if deleted.0.is_empty() { Ok(0) } else { client.execute(&writes.delete, &[&deleted.0, &deleted.1]).await } },
+        async { if published { messages.insert(client, &writes.put_messages).await } else { Ok(0) } },
+        async { if ids.is_empty() { Ok(0) } else { client.execute(&writes.put_handled, &[&owners, &ids, &now]).await } },
+        async {
+            match terms.forget {
+                Some((before_ms, added)) => {
+                    client.execute(&writes.sweep_handled, &[&signed(before_ms), &signed((added + SWEEP) as u64)]).await
+                }
+                None => Ok(0),
+            }
+        },
+        async {
+            let more = done.outbox_done > terms.outbox_done;
+            if more { client.execute(&writes.outbox_done, &[&signed(done.outbox_done)]).await } else { Ok(0) }
+        },
+        async { client.execute(&writes.written, &[&terms.tag.writer.as_slice(), &number, &now]).await },
+        async { if published { client.execute(&writes.notify, &[]).await } else { Ok(0) } },
+        client.batch_execute("COMMIT"),
+    );
+    for result in [puts, deletes, sent, handled, swept, emptied, tagged, told] {
+        result?;
+    }
+    Ok(committed?)
+}

@@ -1,0 +1,262 @@
+//! What waits to be written, for every database alike: the bounded queue in front of a writer, the groups it is taken in, and the
+//! way back to those who wait. Never reorders, and never holds more than `storage.queue` and `storage.queue_bytes` say.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+
+use super::applier::Settled;
+use super::stats::{Figures, count};
+use super::{BoxFuture, CommitError, Config, DeadLetter, Effects, MAX_BLOB, Unavailable, WriteSet};
+
+/// What a job costs in the queue besides its own bytes.
+const JOB_BYTES: usize = 256;
+
+/// What came of a piece of work. True where it changed something.
+pub(super) type Outcome = Result<bool, CommitError>;
+
+/// What is asked of a writer.
+pub(super) enum Job {
+    Set(WriteSet, Effects),
+    Admin(Admin),
+    /// The last one.
+    Close,
+}
+
+/// What the host itself asks of storage. Goes through the groups, but touches no plugin's keys.
+#[derive(Debug, Clone)]
+pub(super) enum Admin {
+    OutboxDone(u64),
+    DeadLetter(Box<DeadLetter>),
+    RemoveDeadLetter(u64),
+    PutBlob(String, Bytes),
+    RemoveBlob(String),
+}
+
+pub(super) struct Queued {
+    job: Job,
+    bytes: usize,
+    reply: oneshot::Sender<Outcome>,
+    /// Its place in the queue, given back when it has settled.
+    room: Option<OwnedSemaphorePermit>,
+}
+
+/// What a group does, apart from those who wait for it.
+pub(super) enum Work {
+    Set(WriteSet),
+    Admin(Admin),
+}
+
+/// Who waits for a piece of work.
+pub(super) struct Waiting {
+    effects: Option<Effects>,
+    reply: oneshot::Sender<Outcome>,
+    room: Option<OwnedSemaphorePermit>,
+}
+
+/// The way in.
+pub(super) struct Queue {
+    jobs: mpsc::Sender<Queued>,
+    room: Arc<Semaphore>,
+    room_bytes: usize,
+    wait: Duration,
+    figures: Arc<Figures>,
+}
+
+/// The way out, in groups.
+pub(super) struct Jobs {
+    receiver: mpsc::Receiver<Queued>,
+    /// Did not fit the group before.
+    held: Option<Queued>,
+    group: usize,
+    group_bytes: usize,
+}
+
+/// What arrived during the last group.
+pub(super) struct Gathered {
+    pub(super) work: Vec<Work>,
+    pub(super) waiting: Vec<Waiting>,
+    /// The wish to close, if it is behind them.
+    pub(super) closing: Option<Waiting>,
+}
+
+pub(super) fn new(config: &Config, figures: Arc<Figures>) -> (Queue, Jobs) {
+    let (jobs, receiver) = mpsc::channel(config.queue.max(1));
+    let room_bytes = config.queue_bytes.clamp(JOB_BYTES, u32::MAX as usize);
+    let room = Arc::new(Semaphore::new(room_bytes));
+    let queue = Queue { jobs, room, room_bytes, wait: config.queue_wait, figures };
+    (queue, Jobs { receiver, held: None, group: config.group.max(1), group_bytes: config.group_bytes })
+}
+
+impl Queue {
+    pub(super) fn commit(&self, set: WriteSet, effects: Effects) -> BoxFuture<'_, Result<(), CommitError>> {
+        if let Err(invalid) = set.check() {
+            return Box::pin(std::future::ready(Err(invalid.into())));
+        }
+        let bytes = set.bytes();
+        let done = self.submit(Job::Set(set, effects), bytes);
+        Box::pin(async move { done.await.map(drop) })
+    }
+
+    pub(super) fn admin(&self, op: Admin) -> BoxFuture<'_, Result<bool, Unavailable>> {
+        if let Admin::PutBlob(name, value) = &op
+            && value.len() > MAX_BLOB
+        {
+            let reason = format!("`{name}` has {} bytes; at most {MAX_BLOB} are stored", value.len());
+            return Box::pin(std::future::ready(Err(Unavailable::new(reason))));
+        }
+        let bytes = op.bytes();
+        let done = self.submit(Job::Admin(op), bytes);
+        Box::pin(async move {
+            done.await.map_err(|error| match error {
+                CommitError::Unavailable(unavailable) => unavailable,
+                error => Unavailable::new(error),
+            })
+        })
+    }
+
+    /// Takes nothing new, and resolves when all that was taken has settled.
+    pub(super) async fn close(&self) {
+        let (reply, answer) = oneshot::channel();
+        // Room is not asked for: closing must not wait for what it would make room for.
+        if self.jobs.send(Queued { job: Job::Close, bytes: 0, reply, room: None }).await.is_ok() {
+            let _ = answered(answer).await;
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.jobs.max_capacity() - self.jobs.capacity()
+    }
+
+    /// Queues a job. Takes its place in the order now if there is room, and else when there is.
+    fn submit(&self, job: Job, bytes: usize) -> BoxFuture<'_, Outcome> {
+        let (reply, answer) = oneshot::channel();
+        // What is larger than the whole queue waits until it is empty, and then fills it.
+        let cost = (bytes + JOB_BYTES).min(self.room_bytes) as u32;
+        let refused = match self.room.clone().try_acquire_many_owned(cost) {
+            Ok(room) => match self.jobs.try_send(Queued { job, bytes, reply, room: Some(room) }) {
+                Ok(()) => return Box::pin(answered(answer)),
+                Err(mpsc::error::TrySendError::Closed(_)) => return Box::pin(std::future::ready(Err(closed().into()))),
+                Err(mpsc::error::TrySendError::Full(queued)) => queued,
+            },
+            Err(_) => Queued { job, bytes, reply, room: None },
+        };
+        Box::pin(async move {
+            let entered = tokio::time::timeout(self.wait, self.enter(refused, cost)).await;
+            match entered {
+                Ok(Ok(())) => answered(answer).await,
+                Ok(Err(unavailable)) => Err(unavailable.into()),
+                Err(_) => {
+                    count(&self.figures.queue_full, 1);
+                    Err(Unavailable::new("the queue stayed full for storage.queue_wait").into())
+                }
+            }
+        })
+    }
+
+    async fn enter(&self, mut queued: Queued, cost: u32) -> Result<(), Unavailable> {
+        if queued.room.is_none() {
+            queued.room = Some(self.room.clone().acquire_many_owned(cost).await.map_err(|_| closed())?);
+        }
+        self.jobs.send(queued).await.map_err(|_| closed())
+    }
+}
+
+async fn answered(answer: oneshot::Receiver<Outcome>) -> Outcome {
+    answer.await.unwrap_or_else(|_| Err(closed().into()))
+}
+
+fn closed() -> Unavailable {
+    Unavailable::new("it is closed")
+}
+
+impl Jobs {
+    /// The next group; none when nobody is left who could ask.
+    pub(super) async fn next(&mut self) -> Option<Gathered> {
+        let first = match self.held.take() {
+            Some(held) => held,
+            None => self.receiver.recv().await?,
+        };
+        Some(self.gather(first))
+    }
+
+    /// The same, on a thread of its own.
+    pub(super) fn blocking_next(&mut self) -> Option<Gathered> {
+        let first = self.held.take().or_else(|| self.receiver.blocking_recv())?;
+        Some(self.gather(first))
+    }
+
+    /// What arrived during the last group, up to the limits.
+    fn gather(&mut self, first: Queued) -> Gathered {
+        let mut gathered = Gathered { work: Vec::new(), waiting: Vec::new(), closing: None };
+        let mut bytes = 0;
+        let mut next = Some(first);
+        while let Some(queued) = next {
+            bytes += queued.bytes;
+            if bytes > self.group_bytes && !gathered.work.is_empty() {
+                self.held = Some(queued);
+                break;
+            }
+            let Queued { job, reply, room, .. } = queued;
+            let (work, effects) = match job {
+                Job::Set(set, effects) => (Work::Set(set), Some(effects)),
+                Job::Admin(op) => (Work::Admin(op), None),
+                Job::Close => {
+                    gathered.closing = Some(Waiting { effects: None, reply, room });
+                    break;
+                }
+            };
+            gathered.work.push(work);
+            gathered.waiting.push(Waiting { effects, reply, room });
+            next = if gathered.work.len() < self.group { self.receiver.try_recv().ok() } else { None };
+        }
+        gathered
+    }
+}
+
+impl Waiting {
+    pub(super) fn settled(self, outcome: Outcome) -> Settled {
+        Settled { outcome, effects: self.effects, reply: self.reply, room: self.room }
+    }
+}
+
+/// What is to be told to those who wait for a group. Outcomes come with whether each was a set's.
+pub(super) fn settle(
+    waiting: Vec<Waiting>,
+    outcomes: Result<Vec<(bool, Outcome)>, Unavailable>,
+    figures: &Figures,
+) -> Vec<Settled> {
+    match outcomes {
+        Ok(outcomes) => {
+            count(&figures.groups, 1);
+            outcomes.iter().for_each(|outcome| tally(figures, outcome));
+            waiting.into_iter().zip(outcomes).map(|(waiting, (_, outcome))| waiting.settled(outcome)).collect()
+        }
+        Err(unavailable) => {
+            count(&figures.groups_failed, 1);
+            tracing::error!(sets = waiting.len(), "a group of commits was not written: {unavailable}");
+            waiting.into_iter().map(|waiting| waiting.settled(Err(unavailable.clone().into()))).collect()
+        }
+    }
+}
+
+fn tally(figures: &Figures, (is_set, outcome): &(bool, Outcome)) {
+    match outcome {
+        Ok(_) => count(&figures.sets, usize::from(*is_set)),
+        Err(CommitError::Conflict) => count(&figures.conflicts, 1),
+        Err(CommitError::AlreadyHandled) => count(&figures.already_handled, 1),
+        Err(_) => {}
+    }
+}
+
+impl Admin {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::OutboxDone(_) | Self::RemoveDeadLetter(_) | Self::RemoveBlob(_) => 0,
+            Self::DeadLetter(letter) => letter.message.bytes() + letter.error.len(),
+            Self::PutBlob(name, value) => name.len() + value.len(),
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The server on PostgreSQL: the same promises as on its embedded database, and what a database elsewhere adds. Must never stop a
+//! database that other tests share.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::future::{join, join_all};
+use reqwest::Method;
+use serde_json::{Value, json};
+use tests::server::run;
+use tests::{Client, Postgres, Server, wait};
+
+use crate::crash::everything;
+use crate::scene::{self, member, open_chat, say, user};
+use crate::{conversations, lms_chat};
+
+/// How often the database is killed; `HUBBUB_TEST_KILLS` says otherwise.
+const KILLS: usize = 20;
+
+async fn shared() -> String {
+    Postgres::shared().await.empty().await
+}
+
+#[tokio::test]
+async fn a_restart_keeps_chats_and_history_on_postgres() {
+    lms_chat::chats_and_history_outlive_a_restart(Server::dev().database(&shared().await)).await;
+}
+
+#[tokio::test]
+async fn members_and_unread_counts_outlive_a_restart_on_postgres() {
+    conversations::members_and_unread_counts_outlive_a_restart(Server::dev().database(&shared().await)).await;
+}
+
+#[tokio::test]
+async fn a_start_without_its_database_is_refused_by_name_and_tells_no_secret() {
+    let server = Postgres::shared().await;
+    let wrong = server.url_with("a wrong password", "");
+    for (url, why) in
+        [(wrong.as_str(), "does not let this server in"), ("postgres://u:pw-of-u@127.0.0.1:1/d", "cannot be reached")]
+    {
+        let said = Server::dev().database(url).refuses().await;
+        assert!(said.contains(why), "instead of {why}: {said}");
+        assert!(!said.contains("wrong%20password") && !said.contains("pw-of-u"), "a secret is in {said}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_is_not_ready_while_its_database_is_away() {
+    let mut database = Postgres::start().await;
+    let server = Server::dev().chatty().database(&database.empty().await).start().await;
+    open_chat(&server, "c1", &["ana"]).await;
+    let mut ana = member(&server, "ana", "c1").await;
+    let killed = database.kill9();
+    wait::eventually("not to be ready", async || {
+        server.readiness().await
+            == (503, json!({"status": "unavailable", "storage": false, "pluginsDown": [], "keysMissing": []}))
+    })
+    .await;
+    let refused = ana.refused("chat:message", json!({"chatId": "c1", "content": "lost"})).await;
+    assert_eq!(refused.0, "unavailable");
+    database.start_again(killed).await;
+    wait::eventually("to be ready again", async || server.readiness().await.0 == 200).await;
+    say(&mut ana, "c1", "kept").await;
+    assert!(server.metrics().await.get("hubbub_storage_outages_total", &[]).is_some_and(|outages| outages >= 1.0));
+}
+
+#[tokio::test]
+async fn no_ack_is_a_lie_however_often_the_database_is_killed() {
+    const SENDERS: usize = 8;
+    let kills = std::env::var("HUBBUB_TEST_KILLS").map_or(KILLS, |kills| kills.parse().expect("a number"));
+    let mut database = Postgres::start().await;
+    let server = Server::dev().chatty().database(&database.empty().await).start().await;
+    let names: Vec<_> = (0..SENDERS).map(|n| format!("u{n}")).collect();
+    open_chat(&server, "c1", &names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let mut senders = Vec::new();
+    for name in &names {
+        senders.push(member(&server, name, "c1").await);
+    }
+    let (count, over) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let sending = join_all(senders.iter_mut().enumerate().map(|(n, client)| send_until(&over, &count, n, client)));
+    let killing = async {
+        for round in 0..kills {
+            // At another moment of the work each time.
+            let enough = count.load(Ordering::Relaxed) + 1 + round * 7 % 31;
+            wait::until("more acks", Duration::from_secs(60), async || (count.load(Ordering::Relaxed) >= enough).then_some(()))
+                .await;
+            let killed = database.kill9();
+            database.start_again(killed).await;
+        }
+        over.store(true, Ordering::Relaxed);
+    };
+    let (said, ()) = join(sending, killing).await;
+    let acked: Vec<String> = said.into_iter().flatten().collect();
+    wait::eventually("the database to be back", async || server.readiness().await.0 == 200).await;
+
+    let mut reader = server.connect("/chat", user("u0")).await;
+    scene::join(&mut reader, "c1").await;
+    let stored: Vec<_> = everything(&mut reader).await.iter().map(|message| message["content"].to_string()).collect();
+    let once: HashSet<_> = stored.iter().collect();
+    let missing: Vec<_> = acked.iter().filter(|content| !once.contains(&json!(content).to_string())).collect();
+    assert!(missing.is_empty(), "of {} acked, not stored: {missing:?}", acked.len());
+    assert_eq!(once.len(), stored.len(), "something is stored twice");
+    assert!(acked.len() > kills, "{} acks over {kills} kills", acked.len());
+}
+
+/// Sends until it is over, one after the other: what was acked.
+async fn send_until(over: &AtomicBool, count: &AtomicUsize, sender: usize, client: &mut Client) -> Vec<String> {
+    let mut acked = Vec::new();
+    let mut n = 0;
+    while !over.load(Ordering::Relaxed) {
+        n += 1;
+        let content = format!("{n} of {sender}");
+        let ack = client.ask("chat:message", json!({"chatId": "c1", "content": content})).await;
+        match &ack["error"]["code"] {
+            Value::Null => {
+                count.fetch_add(1, Ordering::Relaxed);
+                acked.push(content);
+            }
+            code => assert_eq!(code, "unavailable", "{ack}"),
+        }
+    }
+    acked
+}
+
+#[tokio::test]
+async fn migrate_moves_everything_once_and_leaves_the_old_as_it_was() {
+    let mut old = Server::dev().chatty().start().await;
+    open_chat(&old, "c1", &["ana", "bia"]).await;
+    let mut ana = member(&old, "ana", "c1").await;
+    for n in 0..300 {
+        say(&mut ana, "c1", &n.to_string()).await;
+    }
+    let before = everything(&mut ana).await;
+    let (data, url) = (old.data().display().to_string(), shared().await);
+    let migrate = |url: &str| {
+        let output = run(&["migrate", "--data", &data], &[("DATABASE_URL", url)]);
+        (output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    };
+    let (moved, said) = migrate(&url);
+    assert!(!moved && said.contains("in use"), "{said}");
+    old.terminate().await;
+    let bytes = std::fs::read(old.data().join("storage.sqlite")).expect("a file");
+    let (moved, said) = migrate(&url);
+    assert!(moved && said.contains("keys of plugins") && said.contains("blobs"), "{said}");
+    assert_eq!(std::fs::read(old.data().join("storage.sqlite")).expect("a file"), bytes, "the old database was changed");
+    let (again, said) = migrate(&url);
+    assert!(!again && said.contains("is not empty"), "{said}");
+    assert!(!said.contains(Postgres::PASSWORD), "{said}");
+
+    let new = Server::dev().chatty().database(&url).start().await;
+    let mut bia = new.connect("/chat", user("bia")).await;
+    assert_eq!(bia.ask("chat:join", json!({"chatId": "c1"})).await["error"], Value::Null);
+    assert_eq!(everything(&mut bia).await, before);
+    say(&mut bia, "c1", "and on").await;
+    assert_eq!(everything(&mut bia).await[0]["content"], "and on", "numbers go on where they were");
+    let (status, plugins) = new.admin(Method::GET, "/admin/plugins", Vec::new()).await;
+    assert_eq!(status, 200, "{plugins}");
+}
