@@ -5,7 +5,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use axum::Router;
@@ -39,9 +39,13 @@ use crate::sandbox::Sandbox;
 use crate::storage::{Embedded, NoStorage, Storage};
 use crate::telemetry::Metrics;
 use crate::telemetry::figures::{self, Figure};
+use crate::telemetry::traces::{self, Tracer};
 
 /// Slow members that may wait to be ended.
 const FULL_QUEUE: usize = 1024;
+
+/// How long a stop waits for the collector to take the last traces.
+const LAST_TRACES: Duration = Duration::from_secs(2);
 
 /// The writer of what no plugin writes.
 const HOST: &str = "host";
@@ -53,6 +57,7 @@ pub struct App {
     pub releases: Arc<Releases>,
     mode: Mode,
     bus: Arc<Bus>,
+    exports: Option<traces::Exports>,
     ends: gateway::Ends,
 }
 
@@ -73,9 +78,10 @@ impl App {
         let sandbox = Arc::new(Sandbox::new(config.sandbox.clone())?);
         let storage: Arc<dyn Storage> =
             Arc::new(Embedded::open(&config.server.data, &config.storage, Clock::system()).context("storage")?);
+        let (tracer, exports) = Tracer::new(&config.traces, &metrics)?;
         let (report, full) = mpsc::channel(FULL_QUEUE);
         let (polling_ends, polling) = mpsc::channel(drain::POLLING_ENDS);
-        let services = services(&config, storage, Rooms::new(report, config.gateway.socket_rooms), metrics.clone())?;
+        let services = services(&config, storage, Rooms::new(report, config.gateway.socket_rooms), metrics.clone(), tracer)?;
         register_figures(&metrics, services.storage.clone(), services.rooms.clone());
         let registry = Registry::new();
         let stage =
@@ -107,7 +113,7 @@ impl App {
             keyring,
             origins,
         });
-        Ok(Self { bus: gateway.bus.clone(), config, gateway, releases, mode, ends: gateway::Ends { full, polling } })
+        Ok(Self { bus: gateway.bus.clone(), config, gateway, releases, mode, exports, ends: gateway::Ends { full, polling } })
     }
 
     /// Stages plugins and makes them live, all or none.
@@ -135,6 +141,8 @@ impl App {
         tasks.spawn(gateway::notice::run(self.gateway.clone(), self.bus.clone()));
         let (newest, figures) = watch::channel(None);
         tasks.spawn(gateway::figures::run(self.gateway.clone(), self.bus.clone(), newest));
+        let (ended, ending) = watch::channel(false);
+        let exporting = self.exports.map(|exports| tokio::spawn(exports.run(ending)));
         let _keys = self.gateway.keyring.refreshing();
 
         let writer = PluginName::parse(HOST)?;
@@ -172,6 +180,11 @@ impl App {
             timing.flush().await;
             tasks.shutdown().await;
             self.gateway.services.storage.close().await;
+            if let Some(exporting) = exporting {
+                ended.send_replace(true);
+                // What a collector does not take by then is lost: nobody waits for it.
+                let _ = tokio::time::timeout(LAST_TRACES, exporting).await;
+            }
         };
         if tokio::time::timeout_at(began + shutdown.deadline, closed).await.is_err() {
             tracing::warn!("stopping at shutdown.deadline: what was acknowledged is on the disk");
@@ -205,7 +218,7 @@ fn operators(
 /// What asks components what they are, without anything to serve: neither keys nor storage.
 pub fn describing(config: &Config) -> anyhow::Result<Stage> {
     let (report, _) = mpsc::channel(1);
-    let services = services(config, Arc::new(NoStorage), Rooms::new(report, 0), Arc::new(Metrics::new()))?;
+    let services = services(config, Arc::new(NoStorage), Rooms::new(report, 0), Arc::new(Metrics::new()), Tracer::default())?;
     let sandbox = Arc::new(Sandbox::new(config.sandbox.clone())?);
     Ok(Stage { sandbox, services, pool: config.pool.clone(), breaker: config.breaker.clone() })
 }
@@ -215,6 +228,7 @@ fn services(
     storage: Arc<dyn Storage>,
     rooms: Arc<Rooms>,
     metrics: Arc<Metrics>,
+    tracer: Tracer,
 ) -> anyhow::Result<Arc<Services>> {
     Ok(Arc::new(Services {
         storage,
@@ -226,6 +240,7 @@ fn services(
         published: Notify::new(),
         ids: IdSource::new().context("the operating system gives no randomness")?,
         metrics,
+        tracer,
         limits: config.limits.clone(),
     }))
 }

@@ -10,7 +10,7 @@ use toml::{Table, Value};
 
 use crate::gateway::keys::DEV_SECRET;
 use crate::names::PluginName;
-use crate::telemetry::LogFormat;
+use crate::telemetry::{LogFormat, traces};
 use crate::{capability, gateway, release, sandbox, storage};
 
 /// Everything that can be configured.
@@ -19,6 +19,7 @@ use crate::{capability, gateway, release, sandbox, storage};
 pub struct Config {
     pub server: Server,
     pub log: Log,
+    pub traces: traces::Config,
     pub auth: gateway::keys::Config,
     pub cors: gateway::origin::Config,
     pub gateway: gateway::Config,
@@ -147,6 +148,9 @@ pub enum ConfigError {
 /// Variables of parts that are still to come. Ignored, they would be a cluster that is none.
 const NOT_YET: [&str; 3] = ["REDIS_URL", "DATABASE_URL", "KAFKA_BROKERS"];
 
+/// Where every OpenTelemetry program looks for its collector.
+const OTLP_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+
 /// Reads the configuration.
 pub fn load(mode: Mode, file: Option<&Path>, environment: &BTreeMap<String, String>) -> Result<Config, ConfigError> {
     if let Some(variable) = NOT_YET.into_iter().find(|name| environment.get(*name).is_some_and(|value| !value.is_empty())) {
@@ -165,6 +169,9 @@ pub fn load(mode: Mode, file: Option<&Path>, environment: &BTreeMap<String, Stri
     let mut config: Config = Value::Table(table).try_into().map_err(|e: toml::de::Error| ConfigError::Value(e.to_string()))?;
     if let Some(secret) = environment.get("JWT_SECRET").filter(|secret| !secret.is_empty()) {
         config.auth.add_secret("JWT_SECRET", secret);
+    }
+    if config.traces.endpoint.is_none() {
+        config.traces.endpoint = environment.get(OTLP_ENDPOINT).cloned();
     }
     match mode {
         Mode::Dev => config.fill_in_dev(),

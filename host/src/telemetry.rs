@@ -1,13 +1,16 @@
 //! The host's figures and its log. Names and units are the operator's contract: every metric is registered here, with what it
 //! counts, and label values come from bounded sets only.
 
+pub mod cpu;
 pub mod figures;
 pub mod latency;
+pub mod traces;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -16,6 +19,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use self::cpu::Cpu;
 use self::latency::Latency;
 use crate::error::Code;
 use crate::names::PluginName;
@@ -48,6 +52,49 @@ pub struct LimitLabels {
     pub outcome: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    plugin: String,
+    version: String,
+    outcome: &'static str,
+}
+
+/// What came of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Ok,
+    /// The plugin refused, knowingly.
+    Refused,
+    /// The plugin could not.
+    Failed,
+    /// It trapped, passed a limit, or answered what cannot be used.
+    Fault,
+    /// Nothing could serve it.
+    Unavailable,
+    AlreadyHandled,
+}
+
+impl Outcome {
+    pub const ALL: [Self; 6] = [Self::Ok, Self::Refused, Self::Failed, Self::Fault, Self::Unavailable, Self::AlreadyHandled];
+
+    /// As metrics label it, and traces.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+            Self::Fault => "fault",
+            Self::Unavailable => "unavailable",
+            Self::AlreadyHandled => "already_handled",
+        }
+    }
+
+    /// Whether somebody ought to look at it.
+    pub fn is_error(self) -> bool {
+        matches!(self, Self::Failed | Self::Fault | Self::Unavailable)
+    }
+}
+
 /// The host's figures.
 pub struct Metrics {
     registry: Mutex<Registry>,
@@ -73,11 +120,16 @@ pub struct Metrics {
     pub timers_failed: Counter,
     pub schedules_skipped: Counter,
     pub handler_panics: Counter,
+    pub spans_sent: Counter,
+    pub spans_dropped: Family<ReasonLabel, Counter>,
     releases: Families,
     pub custom: Custom,
 }
 
 struct Families {
+    calls: Family<OutcomeLabels, Counter>,
+    call_seconds: Family<ReleaseLabels, Latency>,
+    cpu: Family<ReleaseLabels, Cpu>,
     events: Family<ReleaseLabels, Counter>,
     seconds: Family<ReleaseLabels, Latency>,
     refusals: Family<RefusalLabels, Counter>,
@@ -90,6 +142,10 @@ struct Families {
 
 /// One release's figures, looked up once at staging: counting costs an atomic addition.
 pub struct PluginMetrics {
+    /// By outcome, in the order of [`Outcome::ALL`].
+    calls: [Counter; Outcome::ALL.len()],
+    call_seconds: Latency,
+    pub cpu: Cpu,
     pub events: Counter,
     pub seconds: Latency,
     pub faults: Counter,
@@ -104,6 +160,9 @@ impl PluginMetrics {
     /// Counters that nobody reads: for a component that is only being looked at.
     pub fn detached() -> Self {
         Self {
+            calls: Default::default(),
+            call_seconds: Latency::default(),
+            cpu: Cpu::default(),
             events: Counter::default(),
             seconds: Latency::default(),
             faults: Counter::default(),
@@ -119,6 +178,12 @@ impl PluginMetrics {
     pub fn errors(&self) -> u64 {
         let refused = |code: Code| self.refusals[code as usize].get();
         self.faults.get() + refused(Code::Internal) + refused(Code::Unavailable)
+    }
+
+    /// Counts a call that took so long, from its turn to its commit.
+    pub fn called(&self, outcome: Outcome, took: Duration) {
+        self.calls[outcome as usize].inc();
+        self.call_seconds.observe(took);
     }
 
     pub fn refused(&self, code: Code) {
@@ -183,6 +248,13 @@ impl Metrics {
                 "Panics of the host caught while it served an event",
                 Counter::default(),
             ),
+            spans_sent: register(r, "trace_spans_sent", "Spans of traces that the collector took", Counter::default()),
+            spans_dropped: register(
+                r,
+                "trace_spans_dropped",
+                "Spans of traces dropped, by reason: the queue was full, or the collector did not take them",
+                Family::default(),
+            ),
             releases: Families::register(r),
             custom: Custom::register(r),
             registry: Mutex::new(Registry::default()),
@@ -201,6 +273,12 @@ impl Metrics {
         let labels = ReleaseLabels { plugin: plugin.to_string(), version: version.to_owned() };
         let families = &self.releases;
         PluginMetrics {
+            calls: Outcome::ALL.map(|outcome| {
+                let ReleaseLabels { plugin, version } = labels.clone();
+                families.calls.get_or_create(&OutcomeLabels { plugin, version, outcome: outcome.as_str() }).clone()
+            }),
+            call_seconds: families.call_seconds.get_or_create(&labels).clone(),
+            cpu: families.cpu.get_or_create(&labels).clone(),
             events: families.events.get_or_create(&labels).clone(),
             seconds: families.seconds.get_or_create(&labels).clone(),
             faults: families.faults.get_or_create(&labels).clone(),
@@ -232,6 +310,9 @@ impl Default for Metrics {
 impl Families {
     fn register(r: &mut Registry) -> Self {
         Self {
+            calls: register(r, "plugin_calls", "Calls of every kind, by what came of them", Family::default()),
+            call_seconds: register(r, "plugin_call_seconds", "From a call's turn to its commit", Family::default()),
+            cpu: register(r, "plugin_cpu_seconds", "CPU that calls took in the sandbox", Family::default()),
             events: register(r, "plugin_events", "Events handled", Family::default()),
             seconds: register(r, "plugin_event_seconds", "From an event's turn to its commit", Family::default()),
             refusals: register(r, "plugin_refusals", "Events a plugin refused, by code", Family::default()),

@@ -18,6 +18,7 @@ use crate::sandbox::imports::types::EffectError;
 use crate::sandbox::{Guest, Limit, Limiter};
 use crate::storage::{Fingerprint, Storage, Write};
 use crate::telemetry::Metrics;
+use crate::telemetry::traces::{TraceParent, Tracer};
 
 /// The pieces of the host that capabilities stand for.
 pub struct Services {
@@ -31,6 +32,7 @@ pub struct Services {
     /// Told when something was committed to the outbox.
     pub published: Notify,
     pub metrics: Arc<Metrics>,
+    pub tracer: Tracer,
     pub limits: limits::Config,
 }
 
@@ -64,6 +66,8 @@ pub struct Call {
     pub now_ms: u64,
     /// How far the message being handled has come.
     pub hops: u8,
+    /// Where the call is traced: what its messages and log lines carry.
+    pub trace: Option<TraceParent>,
     /// `describe` and `init` have no transaction.
     pub bare: bool,
     pub effects: Effects,

@@ -82,6 +82,7 @@ pub(crate) fn message(id: &str) -> OutboxMessage {
         data: r#"{"threadId":"t1"}"#.to_owned(),
         hops: 1,
         at_ms: 1_700_000_000_000,
+        trace: None,
     }
 }
 

@@ -165,6 +165,12 @@ impl Writer {
             return Vec::new();
         }
         let started = Instant::now();
+        for todo in &work {
+            if let Work::Set(WriteSet { begun: Some(begun), .. }) = todo {
+                // Told once: a set is written once.
+                let _ = begun.set(started);
+            }
+        }
         let outcomes = self.write(work);
         self.figures.synced(started.elapsed());
         let outcomes: Box<dyn Iterator<Item = _>> = match outcomes {
