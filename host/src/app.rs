@@ -30,6 +30,7 @@ use crate::gateway::{self, Gateway, api, demo, docs, drain, transport, watchers,
 use crate::memory;
 use crate::names::{IdSource, PluginName};
 use crate::release::delivery::Bus;
+use crate::release::gauges;
 use crate::release::registry::Registry;
 use crate::release::releases::Releases;
 use crate::release::signature::Signers;
@@ -84,6 +85,10 @@ impl App {
         let services = services(&config, storage, Rooms::new(report, config.gateway.socket_rooms), metrics.clone(), tracer)?;
         register_figures(&metrics, services.storage.clone(), services.rooms.clone());
         let registry = Registry::new();
+        // Weakly: what it knows of knows the metrics.
+        let known = Arc::downgrade(&registry);
+        let gauges = move || known.upgrade().map(|registry| gauges::read(&registry)).unwrap_or_default();
+        metrics.extend(|figures| figures::register_releases(figures, gauges));
         let stage =
             Arc::new(Stage { sandbox, services: services.clone(), pool: config.pool.clone(), breaker: config.breaker.clone() });
         let releases = Arc::new(Releases {

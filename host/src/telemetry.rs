@@ -9,7 +9,7 @@ pub mod traces;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
@@ -123,8 +123,18 @@ pub struct Metrics {
     pub spans_sent: Counter,
     pub spans_dropped: Family<ReasonLabel, Counter>,
     releases: Families,
+    versions: Mutex<HashMap<PluginName, Vec<Known>>>,
     pub custom: Custom,
 }
+
+/// A release that has series of its own, for as long as the other half of `alive` is.
+struct Known {
+    version: String,
+    alive: Weak<()>,
+}
+
+/// Versions of a plugin that keep their series when they have gone. Deployed daily for a year, all of them would be thousands.
+const MAX_VERSIONS: usize = 8;
 
 struct Families {
     calls: Family<OutcomeLabels, Counter>,
@@ -154,6 +164,9 @@ pub struct PluginMetrics {
     pub pool_waits: Counter,
     pub log_lines_dropped: Counter,
     refusals: [Counter; Code::ALL.len()],
+    /// While this lives, its series do.
+    #[expect(dead_code, reason = "held, never looked at")]
+    alive: Arc<()>,
 }
 
 impl PluginMetrics {
@@ -171,6 +184,7 @@ impl PluginMetrics {
             pool_waits: Counter::default(),
             log_lines_dropped: Counter::default(),
             refusals: Default::default(),
+            alive: Arc::default(),
         }
     }
 
@@ -256,6 +270,7 @@ impl Metrics {
                 Family::default(),
             ),
             releases: Families::register(r),
+            versions: Mutex::default(),
             custom: Custom::register(r),
             registry: Mutex::new(Registry::default()),
         };
@@ -272,6 +287,8 @@ impl Metrics {
     pub fn release(&self, plugin: &PluginName, version: &str) -> PluginMetrics {
         let labels = ReleaseLabels { plugin: plugin.to_string(), version: version.to_owned() };
         let families = &self.releases;
+        let alive = Arc::new(());
+        self.remember(plugin, Known { version: version.to_owned(), alive: Arc::downgrade(&alive) });
         PluginMetrics {
             calls: Outcome::ALL.map(|outcome| {
                 let ReleaseLabels { plugin, version } = labels.clone();
@@ -290,6 +307,22 @@ impl Metrics {
                 let labels = RefusalLabels { plugin: plugin.to_string(), code: code.as_str() };
                 families.refusals.get_or_create(&labels).clone()
             }),
+            alive,
+        }
+    }
+
+    /// Takes a release among those that have series, and lets the oldest of those go that serve no more.
+    fn remember(&self, plugin: &PluginName, new: Known) {
+        let mut all = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = all.entry(plugin.clone()).or_default();
+        known.push(new);
+        while known.len() > MAX_VERSIONS
+            && let Some(at) = known.iter().position(|one| one.alive.strong_count() == 0)
+        {
+            let gone = known.remove(at);
+            if !known.iter().any(|one| one.version == gone.version) {
+                self.releases.forget(ReleaseLabels { plugin: plugin.to_string(), version: gone.version });
+            }
         }
     }
 
@@ -308,6 +341,22 @@ impl Default for Metrics {
 }
 
 impl Families {
+    fn forget(&self, labels: ReleaseLabels) {
+        self.events.remove(&labels);
+        self.seconds.remove(&labels);
+        self.call_seconds.remove(&labels);
+        self.cpu.remove(&labels);
+        self.faults.remove(&labels);
+        self.conflicts.remove(&labels);
+        self.fresh_instances.remove(&labels);
+        self.pool_waits.remove(&labels);
+        self.log_lines_dropped.remove(&labels);
+        let ReleaseLabels { plugin, version } = labels;
+        for outcome in Outcome::ALL.map(Outcome::as_str) {
+            self.calls.remove(&OutcomeLabels { plugin: plugin.clone(), version: version.clone(), outcome });
+        }
+    }
+
     fn register(r: &mut Registry) -> Self {
         Self {
             calls: register(r, "plugin_calls", "Calls of every kind, by what came of them", Family::default()),
@@ -360,7 +409,7 @@ impl Custom {
             names: Mutex::default(),
             counts: register(r, "plugin_custom", "Counters of plugins", Family::default()),
             values: register(r, "plugin_custom_value", "Histograms of plugins", values),
-            gauges: register(r, "plugin_custom_gauge", "Gauges of plugins", Family::default()),
+            gauges: register(r, "plugin_custom_level", "Gauges of plugins", Family::default()),
             dropped: register(
                 r,
                 "plugin_custom_dropped",
@@ -427,6 +476,21 @@ pub fn start_log(format: LogFormat, filter: &str) -> Result<(), String> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn versions_that_have_gone_keep_no_series_for_ever() {
+        let metrics = Metrics::new();
+        let plugin = PluginName::parse("p").unwrap();
+        let live = metrics.release(&plugin, "1.0.0");
+        live.events.inc();
+        for n in 0..100 {
+            metrics.release(&plugin, &format!("2.0.{n}")).called(Outcome::Ok, Duration::from_micros(5));
+        }
+        let text = metrics.encode().unwrap();
+        assert!(text.contains(r#"hubbub_plugin_events_total{plugin="p",version="1.0.0"} 1"#), "the live one stays: {text}");
+        assert_eq!(text.matches("hubbub_plugin_cpu_seconds_total{").count(), MAX_VERSIONS, "{text}");
+        assert_eq!(text.matches(r#"outcome="ok"}"#).count(), MAX_VERSIONS, "{text}");
+    }
 
     #[test]
     fn a_plugins_figures_are_bounded_in_number() {

@@ -37,8 +37,10 @@ mod contract;
 mod crash;
 mod health;
 mod limits;
+mod metrics;
 mod releases;
 mod shutdown;
+mod traces;
 
 mod layers;
 
