@@ -19,7 +19,7 @@ use crate::capability::state::Services;
 use crate::names::PluginName;
 use crate::sandbox::exports::Message;
 use crate::storage::{CommitError, DeadLetter, OutboxMessage, OutboxRow, WriteSet};
-use crate::telemetry::traces::{Kind, Span};
+use crate::telemetry::traces::{Kind, Span, TraceParent};
 
 /// `[bus]`
 #[derive(Debug, Clone, Deserialize)]
@@ -266,8 +266,7 @@ impl Bus {
 
     /// Goes on with the trace of what published the message, if there is one.
     fn follow(&self, work: &Work) -> Option<Span> {
-        let parent = work.message.trace.as_deref()?.parse().ok()?;
-        let span = self.services.tracer.follow(parent, Kind::Consumer, "bus message")?;
+        let span = self.services.tracer.follow(traced_by(work)?, Kind::Consumer, "bus message")?;
         span.text("hubbub.topic", &work.message.topic);
         span.number("hubbub.hops", work.message.hops.into());
         Some(span)
@@ -275,11 +274,11 @@ impl Bus {
 
     /// A message that cannot be handled is kept where an operator finds it.
     async fn bury(&self, slot: &Slot, work: &Work, error: &CallError) {
-        let version = slot.live().map(|release| release.manifest.version.clone());
         tracing::error!(
-            release = %format_args!("{}@{}", slot.name, version.as_deref().unwrap_or("-")),
+            release = slot.label(),
             topic = %work.message.topic,
             id = %work.message.id,
+            trace_id = traced_by(work).map(|parent| tracing::field::display(parent.trace_id())),
             "a dead letter: {error}"
         );
         self.services.metrics.bus_dead.inc();
@@ -337,6 +336,11 @@ impl Work {
         let key = self.message.key.as_deref().unwrap_or(&self.message.topic);
         Job::Message { message, key, hops: self.message.hops, handled: self.seq.is_some(), trace }
     }
+}
+
+/// What published a message, where that was traced.
+fn traced_by(work: &Work) -> Option<TraceParent> {
+    work.message.trace.as_deref()?.parse().ok()
 }
 
 /// A message as a release's plugin is given it.
