@@ -261,6 +261,15 @@ mod tests {
     }
 
     #[test]
+    fn the_collector_is_where_every_program_looks_for_it_unless_ours_is_named() {
+        let standard = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a:4318");
+        let found = |pairs: &[(&str, &str)]| load(Mode::Dev, None, &environment(pairs)).unwrap().traces.endpoint;
+        assert_eq!(found(&[]), None);
+        assert_eq!(found(&[standard]).as_deref(), Some("http://a:4318"));
+        assert_eq!(found(&[standard, ("HUBBUB_TRACES__ENDPOINT", "http://b:4318")]).as_deref(), Some("http://b:4318"));
+    }
+
+    #[test]
     fn an_unknown_key_is_named() {
         let error = load(Mode::Dev, None, &environment(&[("HUBBUB_GATEWAY__MAX_PAYLAOD", "1")])).unwrap_err();
         assert!(error.to_string().contains("max_paylaod"), "{error}");

@@ -39,11 +39,12 @@ async fn one_trace_tells_of_an_event_from_its_socket_to_its_commit_and_over_the_
 
     let event = collector.span("socket event", |span| span.get("event") == "message:send").await;
     assert_eq!((event.service.as_str(), event.parent.as_str()), ("hubbub", ""));
-    let told = ["namespace", "plugin", "outcome", "reruns"].map(|key| event.get(key));
-    assert_eq!(told, ["/conversations", "chat", "ok", "0"], "{event:?}");
+    let told = ["namespace", "plugin", "outcome"].map(|key| event.get(key));
+    assert_eq!(told, ["/conversations", "chat", "ok"], "{event:?}");
     let below = |parent: Span| move |span: &Span| span.parent == parent.id && span.trace == parent.trace;
     let call = collector.span("call chat@", below(event.clone())).await;
     assert_eq!(call.name, format!("call chat@{}", event.get("version")));
+    assert_eq!(call.get("rerun"), "0");
     assert!(call.get("cpu_us").parse::<u64>().is_ok(), "{call:?}");
     let commit = collector.span("commit", below(call.clone())).await;
     assert_eq!((commit.get("outcome"), commit.get("messages")), ("ok", "1"));

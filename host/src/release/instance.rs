@@ -145,10 +145,13 @@ fn unserved(job: Job<'_>, why: &'static str) -> CallError {
 /// Begins the span of one run of a call.
 fn traced(trace: &Span, release: &Release, reruns: u32) -> Span {
     let (plugin, version) = (release.profile.name.as_str(), release.profile.version.as_str());
-    trace.text("hubbub.plugin", plugin);
-    trace.text("hubbub.version", version);
-    trace.number("hubbub.reruns", reruns.into());
-    trace.child(format!("call {plugin}@{version}"))
+    if reruns == 0 {
+        trace.text("hubbub.plugin", plugin);
+        trace.text("hubbub.version", version);
+    }
+    let span = trace.child(format!("call {plugin}@{version}"));
+    span.number("hubbub.rerun", reruns.into());
+    span
 }
 
 /// Handles messages together: one after the other in one instance, with one commit for all. They take effect all or none; where

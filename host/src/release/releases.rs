@@ -272,8 +272,8 @@ impl Releases {
                 _ => None,
             };
             if let Some(why) = worse {
-                let release = format_args!("{}@{}", slot.name, canary.release.manifest.version);
-                tracing::error!(%release, "the canary is rolled back: {why}");
+                let version = &canary.release.manifest.version;
+                tracing::error!(release = %format_args!("{}@{version}", slot.name), "the canary is rolled back: {why}");
                 self.report(&slot.name, self.rollback(&slot.name, &why).await);
             }
         } else if active.tally.is_hopeless() {

@@ -142,7 +142,10 @@ impl From<Kind> for SpanKind {
 
 /// A part of a trace that is being recorded, and sent off when it is dropped. There is none where nothing is sampled: whoever has
 /// one may spend something on it.
-pub struct Span {
+pub struct Span(Box<Recording>);
+
+/// Behind a pointer, so that where nothing is sampled there is little to carry.
+struct Recording {
     tracer: SdkTracer,
     parent: TraceParent,
     recorded: Mutex<opentelemetry_sdk::trace::Span>,
@@ -154,19 +157,23 @@ impl Span {
         if !span.is_recording() {
             return None;
         }
+        Some(Self::of(tracer, span))
+    }
+
+    fn of(tracer: &SdkTracer, span: opentelemetry_sdk::trace::Span) -> Self {
         let parent = TraceParent::of(span.span_context());
-        Some(Self { tracer: tracer.clone(), parent, recorded: Mutex::new(span) })
+        Self(Box::new(Recording { tracer: tracer.clone(), parent, recorded: Mutex::new(span) }))
     }
 
     /// Begins a part of this one.
     pub fn child(&self, name: impl Into<Cow<'static, str>>) -> Self {
-        let span = self.tracer.build_with_context(SpanBuilder::from_name(name), &self.parent.context());
-        Self { tracer: self.tracer.clone(), parent: TraceParent::of(span.span_context()), recorded: Mutex::new(span) }
+        let Recording { tracer, parent, .. } = &*self.0;
+        Self::of(tracer, tracer.build_with_context(SpanBuilder::from_name(name), &parent.context()))
     }
 
     /// What those who go on with it must know.
     pub fn parent(&self) -> TraceParent {
-        self.parent
+        self.0.parent
     }
 
     pub fn text(&self, key: &'static str, text: &str) {
@@ -190,12 +197,13 @@ impl Span {
         self.recorded().add_link(other.span_context(), Vec::new());
     }
 
+    /// To be told once: the library keeps both of two.
     fn set(&self, key: &'static str, value: impl Into<Value>) {
         self.recorded().set_attribute(KeyValue::new(key, value));
     }
 
     fn recorded(&self) -> std::sync::MutexGuard<'_, opentelemetry_sdk::trace::Span> {
-        self.recorded.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.recorded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
