@@ -5,7 +5,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use axum::Router;
@@ -31,6 +31,7 @@ use crate::gateway::{self, Gateway, api, demo, docs, drain, transport, watchers,
 use crate::memory;
 use crate::names::{self, IdSource, PluginName};
 use crate::release::delivery::Bus;
+use crate::release::gauges;
 use crate::release::registry::Registry;
 use crate::release::releases::Releases;
 use crate::release::signature::Signers;
@@ -40,9 +41,13 @@ use crate::sandbox::Sandbox;
 use crate::storage::{Embedded, NoStorage, Postgres, Storage};
 use crate::telemetry::Metrics;
 use crate::telemetry::figures::{self, Figure};
+use crate::telemetry::traces::{self, Tracer};
 
 /// Slow members that may wait to be ended.
 const FULL_QUEUE: usize = 1024;
+
+/// How long a stop waits for the collector to take the last traces.
+const LAST_TRACES: Duration = Duration::from_secs(2);
 
 /// The writer of what no plugin writes.
 const HOST: &str = "host";
@@ -54,6 +59,7 @@ pub struct App {
     pub releases: Arc<Releases>,
     mode: Mode,
     bus: Arc<Bus>,
+    exports: Option<traces::Exports>,
     ends: gateway::Ends,
     queues: Option<cluster::Queues>,
 }
@@ -74,15 +80,20 @@ impl App {
         }
         let sandbox = Arc::new(Sandbox::new(config.sandbox.clone())?);
         let storage = storage(&config).await.context("storage")?;
+        let (tracer, exports) = Tracer::new(&config.traces, &metrics)?;
         let (report, full) = mpsc::channel(FULL_QUEUE);
         let (polling_ends, polling) = mpsc::channel(drain::POLLING_ENDS);
         let node = names::node_name().context("the operating system gives no randomness")?;
         let (cluster, queues) = Cluster::build(&config.redis, node, config.presence.lease).context("redis")?.unzip();
         let peers = cluster.as_ref().map(|cluster| cluster.peers.clone());
         let rooms = Rooms::new(report, config.gateway.socket_rooms, peers);
-        let services = services(&config, storage, rooms, cluster, metrics.clone())?;
+        let services = services(&config, storage, rooms, cluster, metrics.clone(), tracer)?;
         register_figures(&metrics, services.storage.clone(), services.rooms.clone());
         let registry = Registry::new();
+        // Weakly: what it knows of knows the metrics.
+        let known = Arc::downgrade(&registry);
+        let gauges = move || known.upgrade().map(|registry| gauges::read(&registry)).unwrap_or_default();
+        metrics.extend(|figures| figures::register_releases(figures, gauges));
         let stage =
             Arc::new(Stage { sandbox, services: services.clone(), pool: config.pool.clone(), breaker: config.breaker.clone() });
         let releases = Arc::new(Releases {
@@ -115,7 +126,7 @@ impl App {
             origins,
         });
         let ends = gateway::Ends { full, polling };
-        Ok(Self { bus: gateway.bus.clone(), config, gateway, releases, mode, ends, queues })
+        Ok(Self { bus: gateway.bus.clone(), config, gateway, releases, mode, exports, ends, queues })
     }
 
     /// Stages plugins and makes them live, all or none.
@@ -149,6 +160,8 @@ impl App {
         tasks.spawn(gateway::notice::run(self.gateway.clone(), self.bus.clone()));
         let (newest, figures) = watch::channel(None);
         tasks.spawn(gateway::figures::run(self.gateway.clone(), self.bus.clone(), newest));
+        let (ended, ending) = watch::channel(false);
+        let exporting = self.exports.map(|exports| tokio::spawn(exports.run(ending)));
         let _keys = self.gateway.keyring.refreshing();
 
         let writer = PluginName::parse(HOST)?;
@@ -189,6 +202,11 @@ impl App {
             }
             tasks.shutdown().await;
             self.gateway.services.storage.close().await;
+            if let Some(exporting) = exporting {
+                ended.send_replace(true);
+                // What a collector does not take by then is lost: nobody waits for it.
+                let _ = tokio::time::timeout(LAST_TRACES, exporting).await;
+            }
         };
         if tokio::time::timeout_at(began + shutdown.deadline, closed).await.is_err() {
             tracing::warn!("stopping at shutdown.deadline: what was acknowledged is on the disk");
@@ -230,7 +248,8 @@ async fn storage(config: &Config) -> anyhow::Result<Arc<dyn Storage>> {
 /// What asks components what they are, without anything to serve: neither keys nor storage.
 pub fn describing(config: &Config) -> anyhow::Result<Stage> {
     let (report, _) = mpsc::channel(1);
-    let services = services(config, Arc::new(NoStorage), Rooms::new(report, 0, None), None, Arc::new(Metrics::new()))?;
+    let (rooms, metrics) = (Rooms::new(report, 0, None), Arc::new(Metrics::new()));
+    let services = services(config, Arc::new(NoStorage), rooms, None, metrics, Tracer::default())?;
     let sandbox = Arc::new(Sandbox::new(config.sandbox.clone())?);
     Ok(Stage { sandbox, services, pool: config.pool.clone(), breaker: config.breaker.clone() })
 }
@@ -241,6 +260,7 @@ fn services(
     rooms: Arc<Rooms>,
     cluster: Option<Arc<Cluster>>,
     metrics: Arc<Metrics>,
+    tracer: Tracer,
 ) -> anyhow::Result<Arc<Services>> {
     Ok(Arc::new(Services {
         // What another node publishes is to be looked for as what this one does.
@@ -254,6 +274,7 @@ fn services(
         clock: Clock::system(),
         ids: IdSource::new().context("the operating system gives no randomness")?,
         metrics,
+        tracer,
         limits: config.limits.clone(),
     }))
 }

@@ -10,7 +10,7 @@ use toml::{Table, Value};
 
 use crate::gateway::keys::DEV_SECRET;
 use crate::names::PluginName;
-use crate::telemetry::LogFormat;
+use crate::telemetry::{LogFormat, traces};
 use crate::{capability, cluster, gateway, release, sandbox, storage};
 
 /// Everything that can be configured.
@@ -19,6 +19,7 @@ use crate::{capability, cluster, gateway, release, sandbox, storage};
 pub struct Config {
     pub server: Server,
     pub log: Log,
+    pub traces: traces::Config,
     pub auth: gateway::keys::Config,
     pub cors: gateway::origin::Config,
     pub gateway: gateway::Config,
@@ -148,6 +149,9 @@ pub enum ConfigError {
 /// Variables of parts that are still to come. Ignored, they would be a cluster that is none.
 const NOT_YET: [&str; 1] = ["KAFKA_BROKERS"];
 
+/// Where every OpenTelemetry program looks for its collector.
+const OTLP_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+
 /// Reads the configuration.
 pub fn load(mode: Mode, file: Option<&Path>, environment: &BTreeMap<String, String>) -> Result<Config, ConfigError> {
     if let Some(variable) = NOT_YET.into_iter().find(|name| environment.get(*name).is_some_and(|value| !value.is_empty())) {
@@ -172,6 +176,9 @@ pub fn load(mode: Mode, file: Option<&Path>, environment: &BTreeMap<String, Stri
     }
     if let Some(url) = environment.get("DATABASE_URL").filter(|url| !url.is_empty()) {
         config.storage.url = Some(storage::Url::from(url.clone()));
+    }
+    if config.traces.endpoint.is_none() {
+        config.traces.endpoint = environment.get(OTLP_ENDPOINT).cloned();
     }
     match mode {
         Mode::Dev => config.fill_in_dev(),
@@ -258,6 +265,15 @@ mod tests {
         assert_eq!(config.presence.grace, std::time::Duration::from_secs(2));
         assert_eq!(config.server.listen.port(), 1);
         assert_eq!(config.cors.origins, ["https://a.example"]);
+    }
+
+    #[test]
+    fn the_collector_is_where_every_program_looks_for_it_unless_ours_is_named() {
+        let standard = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a:4318");
+        let found = |pairs: &[(&str, &str)]| load(Mode::Dev, None, &environment(pairs)).unwrap().traces.endpoint;
+        assert_eq!(found(&[]), None);
+        assert_eq!(found(&[standard]).as_deref(), Some("http://a:4318"));
+        assert_eq!(found(&[standard, ("HUBBUB_TRACES__ENDPOINT", "http://b:4318")]).as_deref(), Some("http://b:4318"));
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub mod canary;
 pub mod contract;
 pub mod delivery;
 pub mod flip;
+pub mod gauges;
 pub mod instance;
 pub mod manifest;
 pub mod pool;

@@ -1,13 +1,16 @@
 //! The host's figures and its log. Names and units are the operator's contract: every metric is registered here, with what it
 //! counts, and label values come from bounded sets only.
 
+pub mod cpu;
 pub mod figures;
 pub mod latency;
+pub mod traces;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -16,6 +19,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use self::cpu::Cpu;
 use self::latency::Latency;
 use crate::error::Code;
 use crate::names::PluginName;
@@ -48,6 +52,49 @@ pub struct LimitLabels {
     pub outcome: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    plugin: String,
+    version: String,
+    outcome: &'static str,
+}
+
+/// What came of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Ok,
+    /// The plugin refused, knowingly.
+    Refused,
+    /// The plugin could not.
+    Failed,
+    /// It trapped, passed a limit, or answered what cannot be used.
+    Fault,
+    /// Nothing could serve it.
+    Unavailable,
+    AlreadyHandled,
+}
+
+impl Outcome {
+    pub const ALL: [Self; 6] = [Self::Ok, Self::Refused, Self::Failed, Self::Fault, Self::Unavailable, Self::AlreadyHandled];
+
+    /// As metrics label it, and traces.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+            Self::Fault => "fault",
+            Self::Unavailable => "unavailable",
+            Self::AlreadyHandled => "already_handled",
+        }
+    }
+
+    /// Whether somebody ought to look at it.
+    pub fn is_error(self) -> bool {
+        matches!(self, Self::Failed | Self::Fault | Self::Unavailable)
+    }
+}
+
 /// The host's figures.
 pub struct Metrics {
     registry: Mutex<Registry>,
@@ -73,11 +120,26 @@ pub struct Metrics {
     pub timers_failed: Counter,
     pub schedules_skipped: Counter,
     pub handler_panics: Counter,
+    pub spans_sent: Counter,
+    pub spans_dropped: Family<ReasonLabel, Counter>,
     releases: Families,
+    versions: Mutex<HashMap<PluginName, Vec<Known>>>,
     pub custom: Custom,
 }
 
+/// A release that has series of its own, for as long as the other half of `alive` is.
+struct Known {
+    version: String,
+    alive: Weak<()>,
+}
+
+/// Versions of a plugin that keep their series when they have gone. Deployed daily for a year, all of them would be thousands.
+const MAX_VERSIONS: usize = 8;
+
 struct Families {
+    calls: Family<OutcomeLabels, Counter>,
+    call_seconds: Family<ReleaseLabels, Latency>,
+    cpu: Family<ReleaseLabels, Cpu>,
     events: Family<ReleaseLabels, Counter>,
     seconds: Family<ReleaseLabels, Latency>,
     refusals: Family<RefusalLabels, Counter>,
@@ -90,6 +152,10 @@ struct Families {
 
 /// One release's figures, looked up once at staging: counting costs an atomic addition.
 pub struct PluginMetrics {
+    /// By outcome, in the order of [`Outcome::ALL`].
+    calls: [Counter; Outcome::ALL.len()],
+    call_seconds: Latency,
+    pub cpu: Cpu,
     pub events: Counter,
     pub seconds: Latency,
     pub faults: Counter,
@@ -98,12 +164,18 @@ pub struct PluginMetrics {
     pub pool_waits: Counter,
     pub log_lines_dropped: Counter,
     refusals: [Counter; Code::ALL.len()],
+    /// While this lives, its series do.
+    #[expect(dead_code, reason = "held, never looked at")]
+    alive: Arc<()>,
 }
 
 impl PluginMetrics {
     /// Counters that nobody reads: for a component that is only being looked at.
     pub fn detached() -> Self {
         Self {
+            calls: Default::default(),
+            call_seconds: Latency::default(),
+            cpu: Cpu::default(),
             events: Counter::default(),
             seconds: Latency::default(),
             faults: Counter::default(),
@@ -112,6 +184,7 @@ impl PluginMetrics {
             pool_waits: Counter::default(),
             log_lines_dropped: Counter::default(),
             refusals: Default::default(),
+            alive: Arc::default(),
         }
     }
 
@@ -119,6 +192,12 @@ impl PluginMetrics {
     pub fn errors(&self) -> u64 {
         let refused = |code: Code| self.refusals[code as usize].get();
         self.faults.get() + refused(Code::Internal) + refused(Code::Unavailable)
+    }
+
+    /// Counts a call that took so long, from its turn to its commit.
+    pub fn called(&self, outcome: Outcome, took: Duration) {
+        self.calls[outcome as usize].inc();
+        self.call_seconds.observe(took);
     }
 
     pub fn refused(&self, code: Code) {
@@ -183,7 +262,15 @@ impl Metrics {
                 "Panics of the host caught while it served an event",
                 Counter::default(),
             ),
+            spans_sent: register(r, "trace_spans_sent", "Spans of traces that the collector took", Counter::default()),
+            spans_dropped: register(
+                r,
+                "trace_spans_dropped",
+                "Spans of traces dropped, by reason: the queue was full, or the collector did not take them",
+                Family::default(),
+            ),
             releases: Families::register(r),
+            versions: Mutex::default(),
             custom: Custom::register(r),
             registry: Mutex::new(Registry::default()),
         };
@@ -200,7 +287,15 @@ impl Metrics {
     pub fn release(&self, plugin: &PluginName, version: &str) -> PluginMetrics {
         let labels = ReleaseLabels { plugin: plugin.to_string(), version: version.to_owned() };
         let families = &self.releases;
+        let alive = Arc::new(());
+        self.remember(plugin, Known { version: version.to_owned(), alive: Arc::downgrade(&alive) });
         PluginMetrics {
+            calls: Outcome::ALL.map(|outcome| {
+                let ReleaseLabels { plugin, version } = labels.clone();
+                families.calls.get_or_create(&OutcomeLabels { plugin, version, outcome: outcome.as_str() }).clone()
+            }),
+            call_seconds: families.call_seconds.get_or_create(&labels).clone(),
+            cpu: families.cpu.get_or_create(&labels).clone(),
             events: families.events.get_or_create(&labels).clone(),
             seconds: families.seconds.get_or_create(&labels).clone(),
             faults: families.faults.get_or_create(&labels).clone(),
@@ -212,6 +307,22 @@ impl Metrics {
                 let labels = RefusalLabels { plugin: plugin.to_string(), code: code.as_str() };
                 families.refusals.get_or_create(&labels).clone()
             }),
+            alive,
+        }
+    }
+
+    /// Takes a release among those that have series, and lets the oldest of those go that serve no more.
+    fn remember(&self, plugin: &PluginName, new: Known) {
+        let mut all = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = all.entry(plugin.clone()).or_default();
+        known.push(new);
+        while known.len() > MAX_VERSIONS
+            && let Some(at) = known.iter().position(|one| one.alive.strong_count() == 0)
+        {
+            let gone = known.remove(at);
+            if !known.iter().any(|one| one.version == gone.version) {
+                self.releases.forget(ReleaseLabels { plugin: plugin.to_string(), version: gone.version });
+            }
         }
     }
 
@@ -230,8 +341,27 @@ impl Default for Metrics {
 }
 
 impl Families {
+    fn forget(&self, labels: ReleaseLabels) {
+        self.events.remove(&labels);
+        self.seconds.remove(&labels);
+        self.call_seconds.remove(&labels);
+        self.cpu.remove(&labels);
+        self.faults.remove(&labels);
+        self.conflicts.remove(&labels);
+        self.fresh_instances.remove(&labels);
+        self.pool_waits.remove(&labels);
+        self.log_lines_dropped.remove(&labels);
+        let ReleaseLabels { plugin, version } = labels;
+        for outcome in Outcome::ALL.map(Outcome::as_str) {
+            self.calls.remove(&OutcomeLabels { plugin: plugin.clone(), version: version.clone(), outcome });
+        }
+    }
+
     fn register(r: &mut Registry) -> Self {
         Self {
+            calls: register(r, "plugin_calls", "Calls of every kind, by what came of them", Family::default()),
+            call_seconds: register(r, "plugin_call_seconds", "From a call's turn to its commit", Family::default()),
+            cpu: register(r, "plugin_cpu_seconds", "CPU that calls took in the sandbox", Family::default()),
             events: register(r, "plugin_events", "Events handled", Family::default()),
             seconds: register(r, "plugin_event_seconds", "From an event's turn to its commit", Family::default()),
             refusals: register(r, "plugin_refusals", "Events a plugin refused, by code", Family::default()),
@@ -279,7 +409,7 @@ impl Custom {
             names: Mutex::default(),
             counts: register(r, "plugin_custom", "Counters of plugins", Family::default()),
             values: register(r, "plugin_custom_value", "Histograms of plugins", values),
-            gauges: register(r, "plugin_custom_gauge", "Gauges of plugins", Family::default()),
+            gauges: register(r, "plugin_custom_level", "Gauges of plugins", Family::default()),
             dropped: register(
                 r,
                 "plugin_custom_dropped",
@@ -346,6 +476,21 @@ pub fn start_log(format: LogFormat, filter: &str) -> Result<(), String> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn versions_that_have_gone_keep_no_series_for_ever() {
+        let metrics = Metrics::new();
+        let plugin = PluginName::parse("p").unwrap();
+        let live = metrics.release(&plugin, "1.0.0");
+        live.events.inc();
+        for n in 0..100 {
+            metrics.release(&plugin, &format!("2.0.{n}")).called(Outcome::Ok, Duration::from_micros(5));
+        }
+        let text = metrics.encode().unwrap();
+        assert!(text.contains(r#"hubbub_plugin_events_total{plugin="p",version="1.0.0"} 1"#), "the live one stays: {text}");
+        assert_eq!(text.matches("hubbub_plugin_cpu_seconds_total{").count(), MAX_VERSIONS, "{text}");
+        assert_eq!(text.matches(r#"outcome="ok"}"#).count(), MAX_VERSIONS, "{text}");
+    }
 
     #[test]
     fn a_plugins_figures_are_bounded_in_number() {

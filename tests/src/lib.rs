@@ -15,6 +15,7 @@
 pub mod browser;
 pub mod client;
 pub mod cluster;
+pub mod collector;
 pub mod fixture;
 pub mod gate;
 pub mod metrics;

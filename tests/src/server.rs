@@ -20,7 +20,8 @@ pub const API_KEY: &str = "dev-api-key";
 pub const ADMIN_TOKEN: &str = "dev-admin-token";
 
 /// Variables without the server's own prefix that it goes by.
-const CONFIGURING: [&str; 5] = ["REDIS_URL", "DATABASE_URL", "KAFKA_BROKERS", "JWT_SECRET", "RUST_LOG"];
+const CONFIGURING: [&str; 6] =
+    ["REDIS_URL", "DATABASE_URL", "KAFKA_BROKERS", "JWT_SECRET", "RUST_LOG", "OTEL_EXPORTER_OTLP_ENDPOINT"];
 
 /// How long a start may take: the first one builds the plugins.
 pub const START: Duration = Duration::from_secs(180);

@@ -115,6 +115,12 @@ fn only_the_gateway_and_the_adapter_name_socketioxide() {
 }
 
 #[test]
+fn only_telemetry_names_opentelemetry() {
+    let broken = lines_with(&["opentelemetry"], |source| source.module() == "telemetry");
+    assert_none(&broken, "opentelemetry is named outside telemetry");
+}
+
+#[test]
 fn no_channel_is_unbounded() {
     assert_none(&lines_with(&["unbounded"], |_| false), "an unbounded channel");
 }

@@ -39,8 +39,10 @@ mod cluster;
 mod health;
 mod limits;
 mod postgres;
+mod metrics;
 mod releases;
 mod shutdown;
+mod traces;
 
 mod layers;
 

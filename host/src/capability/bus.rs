@@ -25,7 +25,8 @@ impl State {
         json::check(&data).map_err(|e| EffectError::InvalidJson(e.to_string()))?;
         if self.call.hops >= MAX_HOPS {
             self.services.metrics.bus_hops_exceeded.inc();
-            tracing::warn!(plugin = %self.profile.name, %topic, "a message was published on its ninth hop, and dropped");
+            let release = format_args!("{}@{}", self.profile.name, self.profile.version);
+            tracing::warn!(%release, %topic, "a message was published on its ninth hop, and dropped");
             return Ok(None);
         }
         Ok(Some(OutboxMessage {
@@ -36,6 +37,7 @@ impl State {
             data,
             hops: self.call.hops + 1,
             at_ms: self.call.now_ms,
+            trace: self.call.trace.map(|trace| trace.to_string()),
         }))
     }
 }

@@ -1,13 +1,15 @@
 //! The commit of a call: storage first, then everything else, in the order made. Calls that write take effect in the order
 //! in which storage accepts them.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use super::effects::{Effects, Emit, Live, Target};
 use super::state::Services;
 use crate::cluster::adapter::{Send, To};
 use crate::names::PluginName;
 use crate::storage::{CommitError, HandledId, WriteSet};
+use crate::telemetry::traces::Span;
 
 /// Commits what a call has collected. Without writes it is done when the first wait would come, mostly at once.
 pub async fn commit(
@@ -15,24 +17,30 @@ pub async fn commit(
     plugin: &PluginName,
     effects: Effects,
     handled: Vec<HandledId>,
+    trace: Option<&Span>,
 ) -> Result<(), CommitError> {
     let joins = effects.live.iter().any(Live::joins);
     if !effects.is_durable() && handled.is_empty() {
-        apply(services, effects.live).await;
+        apply_traced(services, effects.live, trace).await;
         if joins {
             services.rooms.settled().await;
         }
         return Ok(());
     }
-    let set =
-        WriteSet { plugin: plugin.clone(), reads: effects.reads, writes: effects.writes, messages: effects.messages, handled };
-    let publishes = !set.messages.is_empty();
-    let live = effects.live;
+    let Effects { reads, writes, messages, live, .. } = effects;
+    let traced = trace.map(|trace| Traced::begin(trace, writes.len(), messages.len()));
+    let publishes = !messages.is_empty();
+    let begun = traced.as_ref().map(|traced| traced.begun.clone());
+    let set = WriteSet { plugin: plugin.clone(), reads, writes, messages, handled, begun };
     let then = {
-        let services = services.clone();
-        Box::pin(async move { apply(&services, live).await })
+        let (services, span) = (services.clone(), traced.as_ref().map(|traced| traced.span.clone()));
+        Box::pin(async move { apply_traced(&services, live, span.as_deref()).await })
     };
-    services.storage.commit(set, then).await?;
+    let outcome = services.storage.commit(set, then).await;
+    if let Some(traced) = traced {
+        traced.end(&outcome);
+    }
+    outcome?;
     if publishes {
         services.published.notify_one();
     }
@@ -41,6 +49,46 @@ pub async fn commit(
         services.rooms.settled().await;
     }
     Ok(())
+}
+
+/// A commit that is traced.
+struct Traced {
+    span: Arc<Span>,
+    asked: Instant,
+    /// When the group began that the commit is in.
+    begun: Arc<OnceLock<Instant>>,
+}
+
+impl Traced {
+    fn begin(parent: &Span, writes: usize, messages: usize) -> Self {
+        let span = parent.child("commit");
+        span.number("hubbub.writes", writes as u64);
+        span.number("hubbub.messages", messages as u64);
+        Self { span: Arc::new(span), asked: Instant::now(), begun: Arc::default() }
+    }
+
+    fn end(self, outcome: &Result<(), CommitError>) {
+        if let Some(begun) = self.begun.get() {
+            self.span.number("hubbub.group_wait_us", begun.duration_since(self.asked).as_micros() as u64);
+        }
+        let (name, is_error) = match outcome {
+            Ok(()) => ("ok", false),
+            Err(CommitError::Conflict) => ("conflict", false),
+            Err(CommitError::AlreadyHandled) => ("already_handled", false),
+            Err(CommitError::NotACounter { .. } | CommitError::Invalid(_)) => ("invalid", true),
+            Err(CommitError::Unavailable(_)) => ("unavailable", true),
+        };
+        self.span.outcome(name, is_error);
+    }
+}
+
+async fn apply_traced(services: &Services, live: Vec<Live>, trace: Option<&Span>) {
+    let span = trace.filter(|_| !live.is_empty()).map(|trace| trace.child("effects"));
+    if let Some(span) = &span {
+        span.number("hubbub.effects", live.len() as u64);
+        span.number("hubbub.emits", live.iter().filter(|live| matches!(live, Live::Emit(_))).count() as u64);
+    }
+    apply(services, live).await;
 }
 
 /// Whether a call joins its caller to more rooms than a socket may be in. Looked at before anything of the call happens: a message

@@ -17,12 +17,13 @@ impl Host for State {
         let (plugin, version) = (&self.profile.name, &self.profile.version);
         let release = format_args!("{plugin}@{version}");
         let (message, fields) = (line(&message), line(&fields));
+        let trace_id = self.call.trace.map(|trace| tracing::field::display(trace.trace_id()));
         match level {
-            Level::Trace => tracing::trace!(target: "plugin", %release, %fields, "{message}"),
-            Level::Debug => tracing::debug!(target: "plugin", %release, %fields, "{message}"),
-            Level::Info => tracing::info!(target: "plugin", %release, %fields, "{message}"),
-            Level::Warn => tracing::warn!(target: "plugin", %release, %fields, "{message}"),
-            Level::Error => tracing::error!(target: "plugin", %release, %fields, "{message}"),
+            Level::Trace => tracing::trace!(target: "plugin", %release, trace_id, %fields, "{message}"),
+            Level::Debug => tracing::debug!(target: "plugin", %release, trace_id, %fields, "{message}"),
+            Level::Info => tracing::info!(target: "plugin", %release, trace_id, %fields, "{message}"),
+            Level::Warn => tracing::warn!(target: "plugin", %release, trace_id, %fields, "{message}"),
+            Level::Error => tracing::error!(target: "plugin", %release, trace_id, %fields, "{message}"),
         }
         Ok(())
     }

@@ -19,6 +19,7 @@ use crate::sandbox::imports::types::EffectError;
 use crate::sandbox::{Guest, Limit, Limiter};
 use crate::storage::{Fingerprint, Storage, Write};
 use crate::telemetry::Metrics;
+use crate::telemetry::traces::{TraceParent, Tracer};
 
 /// The pieces of the host that capabilities stand for.
 pub struct Services {
@@ -34,6 +35,7 @@ pub struct Services {
     /// Told when something was committed to the outbox, here or on another node.
     pub published: Arc<Notify>,
     pub metrics: Arc<Metrics>,
+    pub tracer: Tracer,
     pub limits: limits::Config,
 }
 
@@ -67,6 +69,8 @@ pub struct Call {
     pub now_ms: u64,
     /// How far the message being handled has come.
     pub hops: u8,
+    /// Where the call is traced: what its messages and log lines carry.
+    pub trace: Option<TraceParent>,
     /// `describe` and `init` have no transaction.
     pub bare: bool,
     pub effects: Effects,

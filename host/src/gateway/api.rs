@@ -22,6 +22,7 @@ use crate::json;
 use crate::names::{self, PluginName};
 use crate::release::delivery::Bus;
 use crate::storage::{CommitError, MAX_SET_WRITES, OutboxMessage};
+use crate::telemetry::traces::{Kind, Span, Tracer};
 
 /// The largest body, in bytes: a whole batch.
 pub const MAX_BODY: usize = 1 << 20;
@@ -83,7 +84,7 @@ struct Publish<'a> {
 }
 
 /// Takes one message, or an array of them, which is stored as one: all are accepted or none.
-async fn publish(State(api): State<Arc<Api>>, body: Bytes) -> Response {
+async fn publish(State(api): State<Arc<Api>>, headers: HeaderMap, body: Bytes) -> Response {
     let is_batch = body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
     let parsed = if is_batch { serde_json::from_slice(&body) } else { serde_json::from_slice(&body).map(|one| vec![one]) };
     let batch: Vec<Publish<'_>> = match parsed {
@@ -95,6 +96,8 @@ async fn publish(State(api): State<Arc<Api>>, body: Bytes) -> Response {
     }
     let services = &api.gateway.services;
     let now = services.clock.now_ms();
+    let span = traced(&services.tracer, &headers);
+    let trace = span.as_ref().map(|span| span.parent().to_string());
     let mut messages = Vec::with_capacity(batch.len());
     for publish in batch {
         if let Err(wrong) = publish.check() {
@@ -102,10 +105,16 @@ async fn publish(State(api): State<Arc<Api>>, body: Bytes) -> Response {
         }
         let id = publish.id.unwrap_or_else(|| services.ids.next(now));
         let (topic, key, tenant) = (publish.topic, publish.key, publish.tenant);
-        messages.push(OutboxMessage { id, topic, key, tenant, data: publish.data.get().to_owned(), hops: 0, at_ms: now });
+        let data = publish.data.get().to_owned();
+        messages.push(OutboxMessage { id, topic, key, tenant, data, hops: 0, at_ms: now, trace: trace.clone() });
     }
     let mut ids: Vec<String> = messages.iter().map(|message| message.id.clone()).collect();
-    match api.bus.publish(&api.writer, messages).await {
+    let published = api.bus.publish(&api.writer, messages).await;
+    if let Some(span) = &span {
+        span.number("hubbub.messages", ids.len() as u64);
+        span.outcome(if published.is_ok() { "ok" } else { "unavailable" }, published.is_err());
+    }
+    match published {
         Ok(()) if is_batch => (StatusCode::ACCEPTED, axum::Json(json!({ "ids": ids }))).into_response(),
         Ok(()) => (StatusCode::ACCEPTED, axum::Json(json!({ "id": ids.pop() }))).into_response(),
         Err(CommitError::Invalid(wrong)) => {
@@ -115,6 +124,15 @@ async fn publish(State(api): State<Arc<Api>>, body: Bytes) -> Response {
             tracing::error!("a message could not be stored: {error}");
             refused(StatusCode::SERVICE_UNAVAILABLE, Refusal::unavailable())
         }
+    }
+}
+
+/// Goes on with the backend's trace where it has one, as it was decided there; else begins one.
+fn traced(tracer: &Tracer, headers: &HeaderMap) -> Option<Span> {
+    let parent = headers.get("traceparent").and_then(|text| text.to_str().ok()?.parse().ok());
+    match parent {
+        Some(parent) => tracer.follow(parent, Kind::Producer, "publish"),
+        None => tracer.begin(Kind::Producer, "publish"),
     }
 }
 

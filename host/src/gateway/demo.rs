@@ -113,6 +113,7 @@ impl Demo {
             data: json!({ "chatId": CHAT, "participants": participants }).to_string(),
             hops: 0,
             at_ms: now_ms,
+            trace: None,
         };
         self.bus.publish(&self.writer, vec![message]).await
     }

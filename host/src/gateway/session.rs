@@ -26,6 +26,7 @@ use crate::names::{self, SocketId};
 use crate::release::instance::{CallError, Job, call};
 use crate::release::registry::Slot;
 use crate::sandbox::exports::{Caller, DisconnectReason, Event};
+use crate::telemetry::traces::Kind;
 
 /// One socket.
 pub struct Session {
@@ -322,13 +323,18 @@ impl Session {
         if let Err(wait) = limit.take(&slot.pace, &self.gateway.services.metrics) {
             return self.refuse(&name, ack, &too_many(wait), limit.name);
         }
+        let span = self.gateway.services.tracer.begin(Kind::Server, "socket event");
+        if let Some(span) = &span {
+            span.text("hubbub.namespace", &caller.namespace);
+            span.text("hubbub.event", &name);
+        }
         if wants_connect && !self.has_met(&slot) {
             self.meet(&slot).await;
             self.settle().await;
         }
         let services = &self.gateway.services;
         let event = Event { id: services.ids.next(services.clock.now_ms()), name, args };
-        let result = call(services, &slot, Job::Event { caller: &caller, event: &event }).await;
+        let result = call(services, &slot, Job::Event { caller: &caller, event: &event, trace: span.as_ref() }).await;
         match result {
             Ok(done) => {
                 if let Some(ack) = ack {

@@ -19,6 +19,7 @@ use crate::capability::state::Services;
 use crate::names::PluginName;
 use crate::sandbox::exports::Message;
 use crate::storage::{CommitError, DeadLetter, OutboxMessage, OutboxRow, WriteSet};
+use crate::telemetry::traces::{Kind, Span, TraceParent};
 
 /// `[bus]`
 #[derive(Debug, Clone, Deserialize)]
@@ -112,7 +113,8 @@ impl Bus {
     pub async fn notice(&self, plugin: &PluginName, topic: &str, tenant: Option<String>, key: String, data: String) {
         let now = self.services.clock.now_ms();
         let id = self.services.ids.next(now);
-        let message = OutboxMessage { id, topic: topic.to_owned(), key: Some(key), tenant, data, hops: 0, at_ms: now };
+        let message =
+            OutboxMessage { id, topic: topic.to_owned(), key: Some(key), tenant, data, hops: 0, at_ms: now, trace: None };
         let reader = self.readers.lock().unwrap_or_else(PoisonError::into_inner).get(plugin).cloned();
         if let Some(reader) = reader {
             reader.send(Work { message, seq: None, suspect: false }).await;
@@ -206,8 +208,15 @@ impl Bus {
     async fn attempt_together(&self, slot: &Slot, works: &[Work]) -> Result<(), CallError> {
         let Some(release) = slot.live() else { return Err(CallError::Unavailable("no release is live")) };
         let messages: Vec<_> = works.iter().map(|work| message_of(work, &release.profile)).collect();
-        let jobs: Vec<_> = works.iter().zip(&messages).map(|(work, message)| work.job(message)).collect();
-        call_together(&self.services, slot, &jobs).await
+        let spans: Vec<_> = works.iter().map(|work| self.follow(work)).collect();
+        let jobs: Vec<_> =
+            works.iter().zip(&messages).zip(&spans).map(|((work, message), span)| work.job(message, span.as_ref())).collect();
+        let done = call_together(&self.services, slot, &jobs).await;
+        if done.is_err() {
+            // Each is handled by itself next, in a span of its own.
+            spans.iter().flatten().for_each(|span| span.outcome("taken_apart", false));
+        }
+        done
     }
 
     fn done(&self, reader: &Reader, work: &Work) {
@@ -263,12 +272,27 @@ impl Bus {
     async fn attempt(&self, slot: &Slot, work: &Work) -> Result<(), CallError> {
         let Some(release) = slot.live() else { return Err(CallError::Unavailable("no release is live")) };
         let message = message_of(work, &release.profile);
-        call(&self.services, slot, work.job(&message)).await.map(drop)
+        let span = self.follow(work);
+        call(&self.services, slot, work.job(&message, span.as_ref())).await.map(drop)
+    }
+
+    /// Goes on with the trace of what published the message, if there is one.
+    fn follow(&self, work: &Work) -> Option<Span> {
+        let span = self.services.tracer.follow(traced_by(work)?, Kind::Consumer, "bus message")?;
+        span.text("hubbub.topic", &work.message.topic);
+        span.number("hubbub.hops", work.message.hops.into());
+        Some(span)
     }
 
     /// A message that cannot be handled is kept where an operator finds it.
     async fn bury(&self, slot: &Slot, work: &Work, error: &CallError) {
-        tracing::error!(plugin = %slot.name, topic = %work.message.topic, id = %work.message.id, "a dead letter: {error}");
+        tracing::error!(
+            release = slot.label(),
+            topic = %work.message.topic,
+            id = %work.message.id,
+            trace_id = traced_by(work).map(|parent| tracing::field::display(parent.trace_id())),
+            "a dead letter: {error}"
+        );
         self.services.metrics.bus_dead.inc();
         let letter = DeadLetter { plugin: slot.name.clone(), message: work.message.clone(), error: error.to_string() };
         while self.services.storage.dead_letter(letter.clone()).await.is_err() {
@@ -330,10 +354,15 @@ impl Lane {
 }
 
 impl Work {
-    fn job<'a>(&'a self, message: &'a Message) -> Job<'a> {
+    fn job<'a>(&'a self, message: &'a Message, trace: Option<&'a Span>) -> Job<'a> {
         let key = self.message.key.as_deref().unwrap_or(&self.message.topic);
-        Job::Message { message, key, hops: self.message.hops, handled: self.seq.is_some() }
+        Job::Message { message, key, hops: self.message.hops, handled: self.seq.is_some(), trace }
     }
+}
+
+/// What published a message, where that was traced.
+fn traced_by(work: &Work) -> Option<TraceParent> {
+    work.message.trace.as_deref()?.parse().ok()
 }
 
 /// A message as a release's plugin is given it.

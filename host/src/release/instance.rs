@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::canary::Key;
-use super::pool::NoInstance;
+use super::pool::{Lease, NoInstance};
 use super::registry::{Release, Slot};
 use crate::capability::commit;
 use crate::capability::effects::{Effects, Live};
@@ -16,8 +16,10 @@ use crate::error::{Code, Refusal};
 use crate::json;
 use crate::sandbox::exports::{self, Caller, DisconnectReason, DueTimer, Event, Message};
 use crate::sandbox::imports::types::RefusalCode;
-use crate::sandbox::{Fault, Instance, within};
+use crate::sandbox::{Fault, Instance, metered, within};
 use crate::storage::{CommitError, HandledId};
+use crate::telemetry::Outcome;
+use crate::telemetry::traces::Span;
 
 /// How often a handler is run again after conflicts.
 const MAX_CONFLICTS: u32 = 5;
@@ -38,6 +40,7 @@ pub enum Job<'a> {
     Event {
         caller: &'a Arc<Caller>,
         event: &'a Event,
+        trace: Option<&'a Span>,
     },
     Disconnect {
         caller: &'a Arc<Caller>,
@@ -48,6 +51,7 @@ pub enum Job<'a> {
         key: &'a str,
         hops: u8,
         handled: bool,
+        trace: Option<&'a Span>,
     },
     /// `handled`: the id under which a schedule runs once in the cluster.
     Timer {
@@ -99,29 +103,55 @@ pub async fn call(services: &Arc<Services>, slot: &Slot, job: Job<'_>) -> Result
     let began = Instant::now();
     let now_ms = services.clock.now_ms();
     let mut replay = Replay::default();
-    for _ in 0..=MAX_CONFLICTS {
-        let Some(release) = slot.pick(job.key(), job.event()) else { return Err(CallError::Unavailable("no release is live")) };
+    for reruns in 0..=MAX_CONFLICTS {
+        let Some(release) = slot.pick(job.key(), job.event()) else {
+            return Err(unserved(job, "no release is live"));
+        };
         if release.tally.is_open(now_ms) {
-            return Err(CallError::Unavailable("the release keeps failing, and is left alone for a while"));
+            return Err(unserved(job, "the release keeps failing, and is left alone for a while"));
         }
-        let result = attempt(services, &release, job, now_ms, &mut replay).await;
+        let span = job.trace().map(|trace| traced(trace, &release, reruns));
+        let result = attempt(services, &release, job, now_ms, &mut replay, span.as_ref()).await;
         match result {
-            Err(Attempt::Conflict) => drop(release.profile.metrics.conflicts.inc()),
+            Err(Attempt::Conflict) => {
+                release.profile.metrics.conflicts.inc();
+                span.inspect(|span| span.outcome("conflict", false));
+            }
             Err(Attempt::Error(error)) => {
-                count(&release, job, began);
+                count(&release, job, began, error.outcome(), span.as_ref());
                 judge(&release, &error, services.clock.now_ms());
                 report(&release, job, &error);
                 return Err(error);
             }
             Ok(done) => {
-                count(&release, job, began);
+                count(&release, job, began, Outcome::Ok, span.as_ref());
                 slot.passed.fetch_add(1, Ordering::Relaxed);
                 release.tally.passed();
                 return Ok(done);
             }
         }
     }
-    Err(CallError::Unavailable("what it read kept changing"))
+    Err(unserved(job, "what it read kept changing"))
+}
+
+/// A call that no release is to blame for.
+fn unserved(job: Job<'_>, why: &'static str) -> CallError {
+    if let Some(trace) = job.trace() {
+        trace.outcome(Outcome::Unavailable.as_str(), true);
+    }
+    CallError::Unavailable(why)
+}
+
+/// Begins the span of one run of a call.
+fn traced(trace: &Span, release: &Release, reruns: u32) -> Span {
+    let (plugin, version) = (release.profile.name.as_str(), release.profile.version.as_str());
+    if reruns == 0 {
+        trace.text("hubbub.plugin", plugin);
+        trace.text("hubbub.version", version);
+    }
+    let span = trace.child(format!("call {plugin}@{version}"));
+    span.number("hubbub.rerun", reruns.into());
+    span
 }
 
 /// Handles messages together: one after the other in one instance, with one commit for all. They take effect all or none; where
@@ -131,6 +161,8 @@ pub async fn call_together(services: &Arc<Services>, slot: &Slot, jobs: &[Job<'_
     if slot.canary().is_some() || release.tally.is_open(services.clock.now_ms()) {
         return Err(CallError::Unavailable("each call is to be looked at by itself"));
     }
+    let began = Instant::now();
+    let spans: Vec<_> = jobs.iter().map(|job| job.trace().map(|trace| traced(trace, &release, 0))).collect();
     let mut lease = release.pool.lease().await?;
     for (at, job) in jobs.iter().enumerate() {
         let (tenant, now_ms) = (tenant(&release, *job)?, services.clock.now_ms());
@@ -139,15 +171,24 @@ pub async fn call_together(services: &Arc<Services>, slot: &Slot, jobs: &[Job<'_
             0 => guest.begin(None, tenant, now_ms, job.hops(), Replay::default()),
             _ => guest.go_on(tenant, now_ms, job.hops()),
         }
-        within(services.limits.call_time, invoke(lease.instance(), *job)).await??;
+        guest.call.trace = spans[at].as_ref().map(Span::parent);
+        run(services, &release, &mut lease, *job, spans[at].as_ref()).await??;
     }
     let (effects, _) = lease.instance().guest().finish();
     lease.give_back();
     let plugin = &release.profile.name;
     let handled = jobs.iter().filter_map(Job::handled).map(|id| HandledId { plugin: plugin.clone(), id }).collect();
-    commit::commit(services, plugin, effects, handled).await.map_err(|error| CallError::Failed(error.to_string()))?;
+    // One commit has one place in one trace: those of the other messages are told where.
+    let mut traces = spans.iter().flatten();
+    let first = traces.next();
+    traces.for_each(|other| first.into_iter().for_each(|first| first.link(other.parent())));
+    let committed = commit::commit(services, plugin, effects, handled, first).await;
+    committed.map_err(|error| CallError::Failed(error.to_string()))?;
     slot.passed.fetch_add(jobs.len() as u64, Ordering::Relaxed);
-    jobs.iter().for_each(|_| release.tally.passed());
+    for (job, span) in jobs.iter().zip(&spans) {
+        count(&release, *job, began, Outcome::Ok, span.as_ref());
+        release.tally.passed();
+    }
     Ok(())
 }
 
@@ -168,16 +209,18 @@ async fn attempt(
     job: Job<'_>,
     now_ms: u64,
     replay: &mut Replay,
+    span: Option<&Span>,
 ) -> Result<Done, Attempt> {
     let tenant = tenant(release, job)?;
     let mut lease = release.pool.lease().await?;
     let caller = job.caller().cloned();
     lease.instance().guest().begin(caller, tenant, now_ms, job.hops(), std::mem::take(replay));
+    lease.instance().guest().call.trace = span.map(Span::parent);
     if let Job::Timer { stored: Some(stored), .. } = job {
         lease.instance().guest().settle(stored);
     }
     let timed = release.tally.is_timed().then(Instant::now);
-    let answer = within(services.limits.call_time, invoke(lease.instance(), job)).await?;
+    let answer = run(services, release, &mut lease, job, span).await?;
     if let Some(began) = timed {
         release.tally.time(began.elapsed());
     }
@@ -201,13 +244,29 @@ async fn attempt(
     };
     let handled = job.handled().map(|id| HandledId { plugin: release.profile.name.clone(), id });
     let handled = handled.into_iter().collect();
-    match commit::commit(services, &release.profile.name, effects, handled).await {
+    match commit::commit(services, &release.profile.name, effects, handled, span).await {
         Ok(()) => Ok(Done { reply, deferred }),
         Err(CommitError::Conflict) => Err(Attempt::Conflict),
         Err(CommitError::AlreadyHandled) => Err(CallError::AlreadyHandled.into()),
         Err(CommitError::Unavailable(_)) => Err(CallError::Unavailable("storage does not answer").into()),
         Err(error) => Err(CallError::Failed(error.to_string()).into()),
     }
+}
+
+/// Runs the handler, and counts the CPU it took, whatever came of it.
+async fn run(
+    services: &Services,
+    release: &Release,
+    lease: &mut Lease,
+    job: Job<'_>,
+    span: Option<&Span>,
+) -> Result<Result<Option<String>, CallError>, Fault> {
+    let (answer, cpu) = metered(within(services.limits.call_time, invoke(lease.instance(), job))).await;
+    release.profile.metrics.cpu.add(cpu);
+    if let Some(span) = span {
+        span.number("hubbub.cpu_us", cpu.as_micros() as u64);
+    }
+    answer
 }
 
 /// Takes out what must wait until the client knows that it is connected.
@@ -241,7 +300,7 @@ async fn invoke(
     Ok(match job {
         Job::Authorize { caller, auth } => instance.authorize(caller, auth).await?.map(|()| None).map_err(refused),
         Job::Connect { caller } => instance.on_connect(caller).await?.map(|()| None).map_err(failed),
-        Job::Event { caller, event } => instance.on_event(caller, event).await?.map_err(refused),
+        Job::Event { caller, event, .. } => instance.on_event(caller, event).await?.map_err(refused),
         Job::Disconnect { caller, reason } => {
             instance.on_disconnect(caller, reason).await?;
             Ok(None)
@@ -278,7 +337,28 @@ impl From<NoInstance> for CallError {
     }
 }
 
+impl CallError {
+    /// As figures and traces name it.
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            Self::Refused(_) => Outcome::Refused,
+            Self::Failed(_) => Outcome::Failed,
+            Self::Fault(_) | Self::Answer(_) => Outcome::Fault,
+            Self::Unavailable(_) => Outcome::Unavailable,
+            Self::AlreadyHandled => Outcome::AlreadyHandled,
+        }
+    }
+}
+
 impl<'a> Job<'a> {
+    /// What the call is a part of, where that is traced.
+    fn trace(&self) -> Option<&'a Span> {
+        match self {
+            Self::Event { trace, .. } | Self::Message { trace, .. } => *trace,
+            _ => None,
+        }
+    }
+
     fn caller(&self) -> Option<&'a Arc<Caller>> {
         match self {
             Self::Authorize { caller, .. }
@@ -350,11 +430,16 @@ fn judge(release: &Release, error: &CallError, now_ms: u64) {
     }
 }
 
-/// Counts an event, whatever became of it.
-fn count(release: &Release, job: Job<'_>, began: Instant) {
+/// Counts a call, whatever became of it.
+fn count(release: &Release, job: Job<'_>, began: Instant, outcome: Outcome, span: Option<&Span>) {
+    let (metrics, took) = (&release.profile.metrics, began.elapsed());
+    metrics.called(outcome, took);
     if matches!(job, Job::Event { .. }) {
-        release.profile.metrics.events.inc();
-        release.profile.metrics.seconds.observe(began.elapsed());
+        metrics.events.inc();
+        metrics.seconds.observe(took);
+    }
+    for span in job.trace().into_iter().chain(span) {
+        span.outcome(outcome.as_str(), outcome.is_error());
     }
 }
 
@@ -373,6 +458,7 @@ fn report(release: &Release, job: Job<'_>, error: &CallError) {
     let user = job.caller().and_then(|caller| caller.user.as_ref()).map_or("-", |user| user.id.as_str());
     tracing::warn!(
         release = %format_args!("{}@{}", profile.name, profile.version),
+        trace_id = job.trace().map(|trace| tracing::field::display(trace.parent().trace_id())),
         export,
         subject,
         user,

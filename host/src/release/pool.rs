@@ -164,9 +164,19 @@ impl Pool {
         (instances.idle.len(), bytes)
     }
 
+    /// Calls that have an instance.
+    pub fn running(&self) -> usize {
+        self.instances().leased
+    }
+
+    /// Calls that wait for an instance.
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
     /// Calls that run or wait for an instance.
     pub fn busy(&self) -> usize {
-        self.instances().leased + self.waiting.load(Ordering::Relaxed)
+        self.running() + self.waiting()
     }
 }
 

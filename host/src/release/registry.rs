@@ -67,6 +67,13 @@ impl Slot {
         self.live()
     }
 
+    /// As log lines name what serves, or should: `plugin@version`.
+    pub fn label(&self) -> String {
+        let live = self.live.load();
+        let version = live.as_ref().map_or("-", |release| release.manifest.version.as_str());
+        format!("{}@{version}", self.name)
+    }
+
     /// The trial under way, if any.
     pub fn canary(&self) -> Option<Arc<Canary>> {
         self.canary.load_full()

@@ -287,11 +287,12 @@ impl Releases {
                 _ => None,
             };
             if let Some(why) = worse {
-                tracing::error!(plugin = %slot.name, "the canary is rolled back: {why}");
+                let version = &canary.release.manifest.version;
+                tracing::error!(release = %format_args!("{}@{version}", slot.name), "the canary is rolled back: {why}");
                 self.report(&slot.name, self.rollback(&slot.name, &why).await);
             }
         } else if active.tally.is_hopeless() {
-            tracing::error!(plugin = %slot.name, "the release is quarantined: it does nothing but fail");
+            tracing::error!(release = slot.label(), "the release is quarantined: it does nothing but fail");
             self.report(&slot.name, self.quarantine(slot, &active).await);
         }
     }
@@ -314,7 +315,7 @@ impl Releases {
 
     fn report(&self, name: &PluginName, outcome: Result<Arc<Release>, DeployError>) {
         match outcome {
-            Ok(release) => tracing::warn!(plugin = %name, version = release.manifest.version, "serves again"),
+            Ok(release) => tracing::warn!(release = %format_args!("{name}@{}", release.manifest.version), "serves again"),
             Err(error) => tracing::error!(plugin = %name, "{error}"),
         }
     }
@@ -358,7 +359,7 @@ impl Releases {
         version: &str,
         error: DeployError,
     ) -> DeployError {
-        tracing::warn!(plugin = %name, version, "a release was rejected: {error}");
+        tracing::warn!(release = %format_args!("{name}@{version}"), "a release was rejected: {error}");
         // The active release deployed again is not made a rejected one by a passing trouble.
         if record.active.as_deref() != Some(digest) {
             record.note(digest, version, State::Rejected, &self.now(), Some(error.to_string()));

@@ -125,8 +125,9 @@ impl Timing {
     }
 
     async fn fire(&self, mut due: Due, _permit: OwnedSemaphorePermit) {
-        let outcome = match self.registry.slot(&due.id.plugin) {
-            Some(slot) => self.attempt(&slot, &due).await,
+        let slot = self.registry.slot(&due.id.plugin);
+        let outcome = match &slot {
+            Some(slot) => self.attempt(slot, &due).await,
             None => Err(CallError::Unavailable("no such plugin is deployed")),
         };
         let metrics = &self.services.metrics;
@@ -138,7 +139,8 @@ impl Timing {
         let is_fault = !matches!(error, CallError::Unavailable(_));
         due.failures += u32::from(is_fault);
         if due.failures >= MAX_FAILURES && !due.id.durable {
-            tracing::error!(plugin = %due.id.plugin, timer = due.id.key, "a soft timer was given up: {error}");
+            let release = slot.map_or_else(|| due.id.plugin.to_string(), |slot| slot.label());
+            tracing::error!(release, timer = due.id.key, "a soft timer was given up: {error}");
             return;
         }
         let wait = RETRY_MS.0.saturating_mul(1 << due.failures.min(20)).min(RETRY_MS.1);

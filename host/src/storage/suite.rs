@@ -31,6 +31,7 @@ macro_rules! suite {
             an_effect_that_panics_stops_nobody,
             effects_that_wait_do_not_hold_up_the_disk,
             the_outbox_is_in_commit_order,
+            a_message_keeps_its_trace_and_its_group_tells_its_begin,
             a_message_is_handled_once_a_plugin,
             dead_letters_are_kept_once_and_removed,
             blobs_are_named_values,
@@ -82,6 +83,7 @@ pub(crate) fn message(id: &str) -> OutboxMessage {
         data: r#"{"threadId":"t1"}"#.to_owned(),
         hops: 1,
         at_ms: 1_700_000_000_000,
+        trace: None,
     }
 }
 
@@ -373,6 +375,17 @@ pub(crate) async fn effects_that_wait_do_not_hold_up_the_disk(storage: Arc<dyn S
 
 async fn futures_pending<T>(future: &mut BoxFuture<'_, T>) -> bool {
     std::future::poll_fn(|context| std::task::Poll::Ready(future.as_mut().poll(context).is_pending())).await
+}
+
+pub(crate) async fn a_message_keeps_its_trace_and_its_group_tells_its_begin(storage: Arc<dyn Storage>) {
+    let traced = OutboxMessage { trace: Some("00-11-22-01".to_owned()), ..message("m1") };
+    let messages = vec![traced.clone(), message("m2")];
+    let begun = Arc::default();
+    let set = WriteSet { messages, begun: Some(Arc::clone(&begun)), ..WriteSet::new(plugin("chat")) };
+    commit(&*storage, set).await.unwrap();
+    assert!(begun.get().is_some());
+    let rows = storage.outbox_after(0, 10).await.unwrap();
+    assert_eq!(rows.iter().map(|row| row.message.clone()).collect::<Vec<_>>(), [traced, message("m2")]);
 }
 
 pub(crate) async fn the_outbox_is_in_commit_order(storage: Arc<dyn Storage>) {

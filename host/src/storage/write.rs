@@ -1,7 +1,8 @@
 //! What is written: write sets, bus messages, dead letters, and their limits. Knows no database and no plugin's rules.
 
 use std::hash::{BuildHasher, RandomState};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -40,6 +41,8 @@ pub struct WriteSet {
     pub messages: Vec<OutboxMessage>,
     /// The bus messages that this set handles: mostly one. If any was handled before, nothing of the set is written.
     pub handled: Vec<HandledId>,
+    /// Told when the set's group begins to be written, where somebody asks.
+    pub begun: Option<Arc<OnceLock<Instant>>>,
 }
 
 /// One change of a plugin's keys.
@@ -77,6 +80,8 @@ pub struct OutboxMessage {
     pub hops: u8,
     /// Milliseconds since 1970.
     pub at_ms: u64,
+    /// The `traceparent` of what published it, where that is traced. Dead letters go without.
+    pub trace: Option<String>,
 }
 
 /// A message with its place in the order of commits.
@@ -190,7 +195,7 @@ impl OutboxMessage {
 impl WriteSet {
     /// A set that writes nothing yet.
     pub fn new(plugin: PluginName) -> Self {
-        Self { plugin, reads: Vec::new(), writes: Vec::new(), messages: Vec::new(), handled: Vec::new() }
+        Self { plugin, reads: Vec::new(), writes: Vec::new(), messages: Vec::new(), handled: Vec::new(), begun: None }
     }
 
     /// Its bytes, as [`MAX_SET_BYTES`] counts them.

@@ -42,6 +42,9 @@ CREATE TABLE host (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOU
 INSERT INTO host VALUES ('sequence', 0);
 ";
 
+/// Traces of messages, apart from them: an older host does without, and neither reads nor writes anything wrong.
+const TRACES: &str = "CREATE TABLE IF NOT EXISTS outbox_traces (seq INTEGER PRIMARY KEY, parent TEXT NOT NULL) STRICT";
+
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -151,6 +154,7 @@ fn create(db: &mut Connection) -> rusqlite::Result<()> {
         transaction.pragma_update(None, "application_id", APPLICATION)?;
         transaction.pragma_update(None, "user_version", FORMAT)?;
     }
+    transaction.execute_batch(TRACES)?;
     transaction.commit()
 }
 

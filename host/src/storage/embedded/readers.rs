@@ -83,8 +83,16 @@ impl Readers {
 }
 
 pub(super) fn outbox_after(db: &Connection, seq: u64, limit: i64) -> Result<Vec<OutboxRow>> {
-    let sql = "SELECT seq, id, topic, key, tenant, data, hops, at_ms FROM outbox WHERE seq > ?1 ORDER BY seq LIMIT ?2";
-    db.prepare_cached(sql)?.query_map([signed(seq), limit], |row| rows::message(row, 0))?.collect()
+    let sql = "SELECT seq, id, topic, key, tenant, data, hops, at_ms,
+        (SELECT parent FROM outbox_traces WHERE outbox_traces.seq = outbox.seq)
+        FROM outbox WHERE seq > ?1 ORDER BY seq LIMIT ?2";
+    let mut statement = db.prepare_cached(sql)?;
+    let found = statement.query_map([signed(seq), limit], |row| {
+        let mut found = rows::message(row, 0)?;
+        found.message.trace = row.get(8)?;
+        Ok(found)
+    })?;
+    found.collect()
 }
 
 pub(super) fn dead_letters(db: &Connection, seq: u64, limit: i64) -> Result<Vec<DeadLetterRow>> {

@@ -84,19 +84,24 @@ impl Rows<'_> {
     }
 
     fn put_message(self, seq: u64, message: &OutboxMessage) -> Result<()> {
-        let OutboxMessage { id, topic, key, tenant, data, hops, at_ms } = message;
+        let OutboxMessage { id, topic, key, tenant, data, hops, at_ms, trace } = message;
         let sql = "INSERT INTO outbox VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
         let row = params![signed(seq), id, topic, key, tenant, data, hops, signed(*at_ms)];
-        self.0.prepare_cached(sql)?.execute(row).map(drop)
+        self.0.prepare_cached(sql)?.execute(row)?;
+        if let Some(trace) = trace {
+            self.0.prepare_cached("INSERT INTO outbox_traces VALUES (?1, ?2)")?.execute(params![signed(seq), trace])?;
+        }
+        Ok(())
     }
 
     pub(super) fn outbox_done(self, seq: u64) -> Result<bool> {
+        self.0.prepare_cached("DELETE FROM outbox_traces WHERE seq <= ?1")?.execute([signed(seq)])?;
         Ok(self.0.prepare_cached("DELETE FROM outbox WHERE seq <= ?1")?.execute([signed(seq)])? > 0)
     }
 
     /// False if the message is among the plugin's letters already.
     pub(super) fn put_dead_letter(self, seq: u64, letter: &DeadLetter, now_ms: u64) -> Result<bool> {
-        let OutboxMessage { id, topic, key, tenant, data, hops, at_ms } = &letter.message;
+        let OutboxMessage { id, topic, key, tenant, data, hops, at_ms, trace: _ } = &letter.message;
         let (plugin, now) = (letter.plugin.as_str(), signed(now_ms));
         let sql = "INSERT OR IGNORE INTO dead_letters VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
         let row = params![signed(seq), plugin, letter.error, now, id, topic, key, tenant, data, hops, signed(*at_ms)];
@@ -159,6 +164,7 @@ pub(super) fn message(row: &Row<'_>, first: usize) -> Result<OutboxRow> {
         data: row.get(first + 5)?,
         hops: row.get(first + 6)?,
         at_ms: row.get::<_, i64>(first + 7)?.unsigned_abs(),
+        trace: None,
     };
     Ok(OutboxRow { seq: row.get::<_, i64>(first)?.unsigned_abs(), message })
 }

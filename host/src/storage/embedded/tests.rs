@@ -70,6 +70,18 @@ async fn what_was_committed_is_there_after_a_restart() {
 }
 
 #[tokio::test]
+async fn a_file_from_before_traces_were_kept_takes_them() {
+    let dir = Dir::new();
+    open(&dir.0, &Config::default()).close().await;
+    rusqlite::Connection::open(dir.0.join("storage.sqlite")).unwrap().execute("DROP TABLE outbox_traces", []).unwrap();
+    let storage = open(&dir.0, &Config::default());
+    let traced = OutboxMessage { trace: Some("00-11-22-01".to_owned()), ..message("m1") };
+    commit(&storage, WriteSet { messages: vec![traced.clone()], ..append("one") }).await.unwrap();
+    let storage = reopen(storage, &dir).await;
+    assert_eq!(storage.outbox_after(0, 1).await.unwrap()[0].message, traced);
+}
+
+#[tokio::test]
 async fn closing_finishes_what_was_taken_and_takes_no_more() {
     let dir = Dir::new();
     let storage = open(&dir.0, &Config::default());

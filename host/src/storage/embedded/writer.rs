@@ -93,6 +93,12 @@ impl Writer {
             return Vec::new();
         }
         let started = Instant::now();
+        for todo in &work {
+            if let Work::Set(WriteSet { begun: Some(begun), .. }) = todo {
+                // Told once: a set is written once.
+                let _ = begun.set(started);
+            }
+        }
         let outcomes = self.write(work);
         self.figures.synced(started.elapsed());
         queue::settle(waiting, outcomes.map_err(Unavailable::new), &self.figures)

@@ -22,7 +22,7 @@ CREATE TABLE hubbub_handled (
 CREATE INDEX hubbub_handled_at ON hubbub_handled (at_ms);
 CREATE TABLE hubbub_outbox (
     seq bigint PRIMARY KEY, id bytea NOT NULL, topic bytea NOT NULL, key bytea, tenant bytea, data bytea NOT NULL,
-    hops smallint NOT NULL, at_ms bigint NOT NULL
+    hops smallint NOT NULL, at_ms bigint NOT NULL, trace bytea
 );
 CREATE TABLE hubbub_dead_letters (
     seq bigint PRIMARY KEY, plugin text COLLATE \"C\" NOT NULL, error bytea NOT NULL, died_at_ms bigint NOT NULL,

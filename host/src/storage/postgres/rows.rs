@@ -31,7 +31,8 @@ statements! {
             ORDER BY key DESC LIMIT $3",
         scan_to_end: "SELECT key, value FROM hubbub_entries WHERE plugin = $1 AND key >= $2 ORDER BY key LIMIT $3",
         scan_back_from_end: "SELECT key, value FROM hubbub_entries WHERE plugin = $1 AND key >= $2 ORDER BY key DESC LIMIT $3",
-        outbox: "SELECT seq, id, topic, key, tenant, data, hops, at_ms FROM hubbub_outbox WHERE seq > $1 ORDER BY seq LIMIT $2",
+        outbox: "SELECT seq, id, topic, key, tenant, data, hops, at_ms, trace
+            FROM hubbub_outbox WHERE seq > $1 ORDER BY seq LIMIT $2",
         letters: "SELECT seq, id, topic, key, tenant, data, hops, at_ms, plugin, error, died_at_ms
             FROM hubbub_dead_letters WHERE seq > $1 ORDER BY seq LIMIT $2",
         blob: "SELECT value FROM hubbub_blobs WHERE name = $1",
@@ -56,7 +57,8 @@ statements! {
         delete: "DELETE FROM hubbub_entries e USING unnest($1::text[], $2::bytea[]) AS k (plugin, key)
             WHERE e.plugin = k.plugin AND e.key = k.key",
         put_messages: "INSERT INTO hubbub_outbox
-            SELECT * FROM unnest($1::int8[], $2::bytea[], $3::bytea[], $4::bytea[], $5::bytea[], $6::bytea[], $7::int2[], $8::int8[])",
+            SELECT * FROM unnest($1::int8[], $2::bytea[], $3::bytea[], $4::bytea[], $5::bytea[], $6::bytea[], $7::int2[], $8::int8[],
+                $9::bytea[])",
         put_handled: "INSERT INTO hubbub_handled SELECT k.*, $3::int8 FROM unnest($1::text[], $2::bytea[]) AS k",
         sweep_handled: "DELETE FROM hubbub_handled WHERE (plugin, id) IN
             (SELECT plugin, id FROM hubbub_handled WHERE at_ms < $1 ORDER BY at_ms LIMIT $2)",
@@ -121,8 +123,16 @@ pub(super) fn message(row: &Row) -> Result<OutboxRow, Failed> {
         data: text(row, 5)?,
         hops: u8::try_from(hops).unwrap_or(u8::MAX),
         at_ms: number(row, 7)?,
+        trace: None,
     };
     Ok(OutboxRow { seq: number(row, 0)?, message })
+}
+
+/// A message of the outbox, which has a ninth column.
+pub(super) fn outbox_row(row: &Row) -> Result<OutboxRow, Failed> {
+    let mut found = message(row)?;
+    found.message.trace = optional(row, 8)?;
+    Ok(found)
 }
 
 pub(super) fn letter(row: &Row) -> Result<DeadLetterRow, Failed> {
@@ -147,6 +157,7 @@ pub(super) struct Messages<'a> {
     pub(super) data: Vec<&'a [u8]>,
     pub(super) hops: Vec<i16>,
     pub(super) at_ms: Vec<i64>,
+    pub(super) trace: Vec<Option<&'a [u8]>>,
 }
 
 impl<'a> Messages<'a> {
@@ -161,12 +172,13 @@ impl<'a> Messages<'a> {
             columns.data.push(message.data.as_bytes());
             columns.hops.push(i16::from(message.hops));
             columns.at_ms.push(signed(message.at_ms));
+            columns.trace.push(message.trace.as_ref().map(String::as_bytes));
         }
         columns
     }
 
     pub(super) async fn insert(&self, client: &Client, statement: &Statement) -> Result<u64, Error> {
-        let Self { seq, id, topic, key, tenant, data, hops, at_ms } = self;
-        client.execute(statement, &[seq, id, topic, key, tenant, data, hops, at_ms]).await
+        let Self { seq, id, topic, key, tenant, data, hops, at_ms, trace } = self;
+        client.execute(statement, &[seq, id, topic, key, tenant, data, hops, at_ms, trace]).await
     }
 }

@@ -1,0 +1,333 @@
+//! Traces: what became of one event, from its socket to its commit and on over the bus, told to an OpenTelemetry collector. Never
+//! waits for the collector, never tells a payload, a token or a user, and is one branch where it is off.
+
+mod export;
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use opentelemetry::trace::{
+    Span as _, SpanBuilder, SpanContext, SpanId, SpanKind, Status, TraceContextExt, TraceFlags, TraceId, TraceState, Tracer as _,
+    TracerProvider as _,
+};
+use opentelemetry::{Context, KeyValue, Value};
+use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider};
+use serde::Deserialize;
+
+use super::Metrics;
+pub use export::Exports;
+
+/// Attributes of a span; what comes after them is left out.
+const MAX_ATTRIBUTES: u32 = 16;
+
+/// Links of a span, to the other messages that share a commit.
+const MAX_LINKS: u32 = 16;
+
+/// Bytes of an attribute's text; the rest is cut.
+const MAX_TEXT: usize = 256;
+
+/// `[traces]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where the collector takes OTLP over HTTP: `http://127.0.0.1:4318`, to which `/v1/traces` is added. Default: none, or
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT`; without one nothing is traced.
+    pub endpoint: Option<String>,
+    /// The share of events that are traced, 0 to 1. What a traced event causes is traced, and what another is not. Default 0.01.
+    pub sample: f64,
+    /// Spans that wait to be sent. Past it they are dropped, counted. Default 4096.
+    pub queue: usize,
+    /// Spans sent at a time. Default 512.
+    pub batch: usize,
+    /// How long a span waits for others to be sent with. Default 2 s.
+    #[serde(deserialize_with = "crate::duration::deserialize")]
+    pub every: Duration,
+    /// How long the collector may take for a batch, tries included. Past it the batch is dropped, counted. Default 5 s.
+    #[serde(deserialize_with = "crate::duration::deserialize")]
+    pub timeout: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let (every, timeout) = (Duration::from_secs(2), Duration::from_secs(5));
+        Self { endpoint: None, sample: 0.01, queue: 4096, batch: 512, every, timeout }
+    }
+}
+
+/// Why nothing can be traced as it is configured.
+#[derive(Debug, thiserror::Error)]
+pub enum TracesError {
+    #[error("traces.endpoint is no address of HTTP, such as http://127.0.0.1:4318")]
+    Endpoint,
+    #[error("traces.sample is a share from 0 to 1, not {0}")]
+    Sample(f64),
+    #[error("the exporter of traces cannot be made: {0}")]
+    Exporter(String),
+}
+
+impl Config {
+    /// Whether it holds, and where spans go. None: traces are off.
+    fn target(&self) -> Result<Option<String>, TracesError> {
+        if !(0.0..=1.0).contains(&self.sample) {
+            return Err(TracesError::Sample(self.sample));
+        }
+        let Some(endpoint) = self.endpoint.as_deref().filter(|endpoint| !endpoint.is_empty()) else { return Ok(None) };
+        let url: http::Uri = endpoint.parse().map_err(|_| TracesError::Endpoint)?;
+        if !matches!(url.scheme_str(), Some("http" | "https")) || url.host().is_none() {
+            return Err(TracesError::Endpoint);
+        }
+        let base = endpoint.trim_end_matches('/');
+        Ok(Some(if base.ends_with("/v1/traces") { base.to_owned() } else { format!("{base}/v1/traces") }))
+    }
+}
+
+/// Begins traces. Off, it is a branch.
+#[derive(Clone, Default)]
+pub struct Tracer(Option<SdkTracer>);
+
+/// What a span is to those beside it.
+#[derive(Debug, Clone, Copy)]
+pub enum Kind {
+    /// Something has come from outside.
+    Server,
+    /// Something was published.
+    Producer,
+    /// What was published is handled.
+    Consumer,
+}
+
+impl Tracer {
+    /// The tracer of this configuration, and what sends its spans off: to be run. Neither connects to anything yet.
+    ///
+    /// # Errors
+    /// Names the setting that cannot be.
+    pub fn new(config: &Config, metrics: &Metrics) -> Result<(Self, Option<Exports>), TracesError> {
+        let Some(target) = config.target()? else { return Ok((Self::default(), None)) };
+        let (exports, queue) = Exports::new(config, target, metrics)?;
+        let provider = SdkTracerProvider::builder()
+            .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(config.sample))))
+            .with_max_attributes_per_span(MAX_ATTRIBUTES)
+            .with_max_links_per_span(MAX_LINKS)
+            .with_span_processor(queue)
+            .build();
+        Ok((Self(Some(provider.tracer("hubbub"))), Some(exports)))
+    }
+
+    /// Begins a trace, where this is one of those that are sampled.
+    pub fn begin(&self, kind: Kind, name: &'static str) -> Option<Span> {
+        // The branch that all others pay.
+        let tracer = self.0.as_ref()?;
+        Span::start(tracer, kind.into(), name.into(), &Context::new())
+    }
+
+    /// Goes on with a trace that was begun elsewhere, where it was sampled there.
+    pub fn follow(&self, parent: TraceParent, kind: Kind, name: &'static str) -> Option<Span> {
+        let tracer = self.0.as_ref()?;
+        Span::start(tracer, kind.into(), name.into(), &parent.context())
+    }
+}
+
+impl From<Kind> for SpanKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Server => Self::Server,
+            Kind::Producer => Self::Producer,
+            Kind::Consumer => Self::Consumer,
+        }
+    }
+}
+
+/// A part of a trace that is being recorded, and sent off when it is dropped. There is none where nothing is sampled: whoever has
+/// one may spend something on it.
+pub struct Span(Box<Recording>);
+
+/// Behind a pointer, so that where nothing is sampled there is little to carry.
+struct Recording {
+    tracer: SdkTracer,
+    parent: TraceParent,
+    recorded: Mutex<opentelemetry_sdk::trace::Span>,
+}
+
+impl Span {
+    fn start(tracer: &SdkTracer, kind: SpanKind, name: Cow<'static, str>, parent: &Context) -> Option<Self> {
+        let span = tracer.build_with_context(SpanBuilder::from_name(name).with_kind(kind), parent);
+        if !span.is_recording() {
+            return None;
+        }
+        Some(Self::of(tracer, span))
+    }
+
+    fn of(tracer: &SdkTracer, span: opentelemetry_sdk::trace::Span) -> Self {
+        let parent = TraceParent::of(span.span_context());
+        Self(Box::new(Recording { tracer: tracer.clone(), parent, recorded: Mutex::new(span) }))
+    }
+
+    /// Begins a part of this one.
+    pub fn child(&self, name: impl Into<Cow<'static, str>>) -> Self {
+        let Recording { tracer, parent, .. } = &*self.0;
+        Self::of(tracer, tracer.build_with_context(SpanBuilder::from_name(name), &parent.context()))
+    }
+
+    /// What those who go on with it must know.
+    pub fn parent(&self) -> TraceParent {
+        self.0.parent
+    }
+
+    pub fn text(&self, key: &'static str, text: &str) {
+        self.set(key, text[..text.floor_char_boundary(MAX_TEXT)].to_owned());
+    }
+
+    pub fn number(&self, key: &'static str, number: u64) {
+        self.set(key, i64::try_from(number).unwrap_or(i64::MAX));
+    }
+
+    /// What came of it; where that was nobody's wish, it is an error.
+    pub fn outcome(&self, outcome: &'static str, is_error: bool) {
+        self.set("hubbub.outcome", outcome);
+        if is_error {
+            self.recorded().set_status(Status::error(outcome));
+        }
+    }
+
+    /// Ties it to a part of another trace.
+    pub fn link(&self, other: TraceParent) {
+        self.recorded().add_link(other.span_context(), Vec::new());
+    }
+
+    /// To be told once: the library keeps both of two.
+    fn set(&self, key: &'static str, value: impl Into<Value>) {
+        self.recorded().set_attribute(KeyValue::new(key, value));
+    }
+
+    fn recorded(&self) -> std::sync::MutexGuard<'_, opentelemetry_sdk::trace::Span> {
+        self.0.recorded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A part of a trace as others name it: W3C's `traceparent`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TraceParent {
+    trace: TraceId,
+    span: SpanId,
+    sampled: bool,
+}
+
+/// No `traceparent`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no traceparent: 00-, 32 hexadecimal digits, -, 16, -, 2")]
+pub struct InvalidTraceParent;
+
+impl TraceParent {
+    fn of(context: &SpanContext) -> Self {
+        Self { trace: context.trace_id(), span: context.span_id(), sampled: context.is_sampled() }
+    }
+
+    /// As log lines name the trace.
+    pub fn trace_id(&self) -> impl fmt::Display + use<> {
+        self.trace
+    }
+
+    fn span_context(self) -> SpanContext {
+        let flags = TraceFlags::default().with_sampled(self.sampled);
+        SpanContext::new(self.trace, self.span, flags, true, TraceState::NONE)
+    }
+
+    fn context(self) -> Context {
+        Context::new().with_remote_span_context(self.span_context())
+    }
+}
+
+impl fmt::Display for TraceParent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "00-{}-{}-{:02x}", self.trace, self.span, u8::from(self.sampled))
+    }
+}
+
+impl FromStr for TraceParent {
+    type Err = InvalidTraceParent;
+
+    fn from_str(text: &str) -> Result<Self, InvalidTraceParent> {
+        let is_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+        let part = |text: Option<&str>, len| text.filter(|text| text.len() == len && text.bytes().all(is_hex)).map(str::to_owned);
+        let mut parts = text.split('-');
+        let version = part(parts.next(), 2).ok_or(InvalidTraceParent)?;
+        let trace = part(parts.next(), 32).and_then(|hex| TraceId::from_hex(&hex).ok());
+        let span = part(parts.next(), 16).and_then(|hex| SpanId::from_hex(&hex).ok());
+        let flags = part(parts.next(), 2).and_then(|hex| u8::from_str_radix(&hex, 16).ok());
+        // A later version may have more to say.
+        let is_known = version != "ff" && (version != "00" || parts.next().is_none());
+        match (trace, span, flags) {
+            (Some(trace), Some(span), Some(flags)) if is_known && trace != TraceId::INVALID && span != SpanId::INVALID => {
+                Ok(Self { trace, span, sampled: flags & 1 == 1 })
+            }
+            _ => Err(InvalidTraceParent),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+    fn tracer(config: Config) -> (Tracer, Option<Exports>, Metrics) {
+        let metrics = Metrics::new();
+        let (tracer, exports) = Tracer::new(&config, &metrics).unwrap();
+        (tracer, exports, metrics)
+    }
+
+    fn on(sample: f64) -> Config {
+        Config { endpoint: Some("http://127.0.0.1:1".into()), sample, ..Config::default() }
+    }
+
+    #[test]
+    fn without_an_endpoint_there_are_no_spans() {
+        let (tracer, exports, _) = tracer(Config { sample: 1.0, ..Config::default() });
+        assert!(exports.is_none() && tracer.begin(Kind::Server, "a").is_none());
+        assert!(tracer.follow(PARENT.parse().unwrap(), Kind::Consumer, "a").is_none());
+    }
+
+    #[test]
+    fn the_root_decides_and_what_follows_obeys() {
+        let (none, _exports, _) = tracer(on(0.0));
+        assert!(none.begin(Kind::Server, "a").is_none());
+        let followed = none.follow(PARENT.parse().unwrap(), Kind::Consumer, "b").unwrap();
+        assert_eq!(followed.parent().trace_id().to_string(), "0af7651916cd43dd8448eb211c80319c");
+        let (all, _exports, _) = tracer(on(1.0));
+        assert!(all.begin(Kind::Server, "a").is_some());
+        let unsampled: TraceParent = PARENT.replace("-01", "-00").parse().unwrap();
+        assert!(all.follow(unsampled, Kind::Consumer, "b").is_none());
+    }
+
+    #[test]
+    fn a_traceparent_is_read_as_it_is_written_and_nothing_else_is() {
+        assert_eq!(PARENT.parse::<TraceParent>().unwrap().to_string(), PARENT);
+        assert!(PARENT.replacen("00-", "01-", 1).parse::<TraceParent>().is_ok(), "a later version");
+        let zero = format!("00-{}-b7ad6b7169203331-01", "0".repeat(32));
+        for bad in ["", "00", "nonsense", &PARENT[..54], &PARENT.to_uppercase(), &format!("{PARENT}-x"), &zero, "ff-é"] {
+            assert_eq!(bad.parse::<TraceParent>(), Err(InvalidTraceParent), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_full_queue_drops_spans_and_counts_them() {
+        let (tracer, _exports, metrics) = tracer(Config { queue: 2, ..on(1.0) });
+        for _ in 0..5 {
+            drop(tracer.begin(Kind::Server, "a"));
+        }
+        let text = metrics.encode().unwrap();
+        assert!(text.contains(r#"hubbub_trace_spans_dropped_total{reason="queue_full"} 3"#), "{text}");
+    }
+
+    #[test]
+    fn what_cannot_be_is_named() {
+        let wrong = |config: Config| Tracer::new(&config, &Metrics::new()).err().map(|error| error.to_string()).unwrap();
+        assert!(wrong(on(1.5)).contains("traces.sample"));
+        assert!(wrong(Config { endpoint: Some("localhost".into()), ..Config::default() }).contains("traces.endpoint"));
+    }
+}
