@@ -4,6 +4,7 @@
 pub mod canary;
 pub mod contract;
 pub mod delivery;
+pub mod grants;
 pub mod instance;
 pub mod manifest;
 pub mod pool;

@@ -11,7 +11,7 @@ pub use bindings::exports::hubbub::plugin::handler as exports;
 pub use bindings::hubbub::plugin as imports;
 pub use compiler::{COMMAND, compile};
 pub use engine::{Config, Sandbox, SandboxError};
-pub use instance::{Fault, Guest, Instance, Limit, Limiter, Template, within};
+pub use instance::{Fault, Guest, Instance, Limit, Limiter, Template, metered, within};
 
 /// What capabilities add their imports to.
 pub type Linker<T> = wasmtime::component::Linker<T>;

@@ -1,5 +1,6 @@
 //! `log.wit`: a plugin's lines, into the host's log, within a quota.
 
+use super::quota::Kind;
 use super::state::State;
 use crate::sandbox::imports::log::{Host, Level};
 
@@ -10,8 +11,9 @@ impl Host for State {
     fn write(&mut self, level: Level, message: String, fields: String) -> wasmtime::Result<()> {
         self.import()?;
         let now = self.services.clock.now_ms();
-        if !self.profile.log_quota.take(now) {
+        if !self.profile.usage.log.take(now) {
             self.profile.metrics.log_lines_dropped.inc();
+            self.profile.usage.passed(Kind::LogLines);
             return Ok(());
         }
         let (plugin, version) = (&self.profile.name, &self.profile.version);

@@ -9,6 +9,7 @@ use super::effects::Effects;
 use super::limits;
 use super::presence::Presences;
 use super::profile::{Profile, Tenancy};
+use super::quota::Quotas;
 use super::timers::Timers;
 use crate::clock::Clock;
 use crate::cluster::adapter::Rooms;
@@ -32,6 +33,7 @@ pub struct Services {
     pub published: Notify,
     pub metrics: Arc<Metrics>,
     pub limits: limits::Config,
+    pub quotas: Quotas,
 }
 
 /// Milliseconds of CPU that `describe` and `init` may use.
@@ -139,7 +141,9 @@ impl State {
         if self.call.bare {
             return Ok(Err(EffectError::Denied("describe and init have no transaction".into())));
         }
-        self.call.effects.charge(bytes, &self.services.limits)?;
+        let limits = &self.services.limits;
+        let most = limits.effects.min(self.profile.usage.quota.effects);
+        self.call.effects.charge(bytes, most, limits.effect_bytes)?;
         Ok(Ok(()))
     }
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::canary::Key;
 use super::pool::NoInstance;
@@ -11,13 +11,14 @@ use super::registry::{Release, Slot};
 use crate::capability::commit;
 use crate::capability::effects::{Effects, Live};
 use crate::capability::profile::Tenancy;
+use crate::capability::quota::{Kind, Passed};
 use crate::capability::state::{Replay, Services, StoredTimer};
 use crate::error::{Code, Refusal};
 use crate::json;
 use crate::sandbox::exports::{self, Caller, DisconnectReason, DueTimer, Event, Message};
 use crate::sandbox::imports::types::RefusalCode;
-use crate::sandbox::{Fault, Instance, within};
-use crate::storage::{CommitError, HandledId};
+use crate::sandbox::{Fault, Instance, Limit, metered, within};
+use crate::storage::{CommitError, HandledId, MAX_SET_BYTES};
 
 /// How often a handler is run again after conflicts.
 const MAX_CONFLICTS: u32 = 5;
@@ -57,6 +58,13 @@ pub enum Job<'a> {
     },
 }
 
+impl CallError {
+    /// Whether nothing is wrong with the call: later it may take effect.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::OverQuota(_))
+    }
+}
+
 /// A call that has taken effect.
 #[derive(Debug)]
 pub struct Done {
@@ -89,6 +97,9 @@ pub enum CallError {
     /// Nothing can serve the call now: no release, no instance, or no storage.
     #[error("unavailable: {0}")]
     Unavailable(&'static str),
+    /// The plugin has used what it may for now. Trying later helps.
+    #[error("{0}")]
+    OverQuota(Passed),
     /// The message was handled before.
     #[error("handled before")]
     AlreadyHandled,
@@ -96,6 +107,12 @@ pub enum CallError {
 
 /// Calls a plugin's live release.
 pub async fn call(services: &Arc<Services>, slot: &Slot, job: Job<'_>) -> Result<Done, CallError> {
+    let mut cpu = Duration::ZERO;
+    call_metered(services, slot, job, &mut cpu).await
+}
+
+/// Calls a plugin's live release, and adds up the CPU that it takes, whatever becomes of it.
+pub async fn call_metered(services: &Arc<Services>, slot: &Slot, job: Job<'_>, cpu: &mut Duration) -> Result<Done, CallError> {
     let began = Instant::now();
     let now_ms = services.clock.now_ms();
     let mut replay = Replay::default();
@@ -104,7 +121,7 @@ pub async fn call(services: &Arc<Services>, slot: &Slot, job: Job<'_>) -> Result
         if release.tally.is_open(now_ms) {
             return Err(CallError::Unavailable("the release keeps failing, and is left alone for a while"));
         }
-        let result = attempt(services, &release, job, now_ms, &mut replay).await;
+        let result = attempt(services, &release, job, now_ms, &mut replay, cpu).await;
         match result {
             Err(Attempt::Conflict) => drop(release.profile.metrics.conflicts.inc()),
             Err(Attempt::Error(error)) => {
@@ -131,6 +148,8 @@ pub async fn call_together(services: &Arc<Services>, slot: &Slot, jobs: &[Job<'_
     if slot.canary().is_some() || release.tally.is_open(services.clock.now_ms()) {
         return Err(CallError::Unavailable("each call is to be looked at by itself"));
     }
+    let usage = &release.profile.usage;
+    usage.look_at_store(&*services.storage, MAX_SET_BYTES as u64).await;
     let mut lease = release.pool.lease().await?;
     for (at, job) in jobs.iter().enumerate() {
         let (tenant, now_ms) = (tenant(&release, *job)?, services.clock.now_ms());
@@ -139,10 +158,14 @@ pub async fn call_together(services: &Arc<Services>, slot: &Slot, jobs: &[Job<'_
             0 => guest.begin(None, tenant, now_ms, job.hops(), Replay::default()),
             _ => guest.go_on(tenant, now_ms, job.hops()),
         }
-        within(services.limits.call_time, invoke(lease.instance(), *job)).await??;
+        let (answer, cpu) = metered(within(services.limits.call_time, invoke(lease.instance(), *job))).await;
+        usage.spent_cpu(cpu);
+        answer??;
     }
     let (effects, _) = lease.instance().guest().finish();
     lease.give_back();
+    commit::fan_out(services, usage, &effects.live).map_err(over)?;
+    usage.wrote(effects.stored);
     let plugin = &release.profile.name;
     let handled = jobs.iter().filter_map(Job::handled).map(|id| HandledId { plugin: plugin.clone(), id }).collect();
     commit::commit(services, plugin, effects, handled).await.map_err(|error| CallError::Failed(error.to_string()))?;
@@ -168,8 +191,11 @@ async fn attempt(
     job: Job<'_>,
     now_ms: u64,
     replay: &mut Replay,
+    spent: &mut Duration,
 ) -> Result<Done, Attempt> {
     let tenant = tenant(release, job)?;
+    let usage = &release.profile.usage;
+    usage.look_at_store(&*services.storage, MAX_SET_BYTES as u64).await;
     let mut lease = release.pool.lease().await?;
     let caller = job.caller().cloned();
     lease.instance().guest().begin(caller, tenant, now_ms, job.hops(), std::mem::take(replay));
@@ -177,12 +203,16 @@ async fn attempt(
         lease.instance().guest().settle(stored);
     }
     let timed = release.tally.is_timed().then(Instant::now);
-    let answer = within(services.limits.call_time, invoke(lease.instance(), job)).await?;
+    let (answer, cpu) = metered(within(services.limits.call_time, invoke(lease.instance(), job))).await;
+    usage.spent_cpu(cpu);
+    *spent += cpu;
+    let answer = answer?;
     if let Some(began) = timed {
         release.tally.time(began.elapsed());
     }
     let (mut effects, answers) = lease.instance().guest().finish();
     *replay = answers;
+    usage.saw_effects(effects.count());
     lease.give_back();
     let reply = answer?;
     if let Some(reply) = &reply {
@@ -194,6 +224,8 @@ async fn attempt(
     if commit::joins_too_many(services, &effects.live) {
         return Err(CallError::Refused(Refusal::new(Code::TooLarge, "In too many rooms")).into());
     }
+    commit::fan_out(services, usage, &effects.live).map_err(over)?;
+    usage.wrote(effects.stored);
     let deferred = match job {
         Job::Authorize { .. } => return Ok(Done { reply: None, deferred: Vec::new() }),
         Job::Connect { .. } => defer(&mut effects),
@@ -207,6 +239,14 @@ async fn attempt(
         Err(CommitError::AlreadyHandled) => Err(CallError::AlreadyHandled.into()),
         Err(CommitError::Unavailable(_)) => Err(CallError::Unavailable("storage does not answer").into()),
         Err(error) => Err(CallError::Failed(error.to_string()).into()),
+    }
+}
+
+/// A quota of the plugin's that a call has passed: for now, or by itself alone.
+fn over(passed: Passed) -> CallError {
+    match passed.wait {
+        Some(_) => CallError::OverQuota(passed),
+        None => CallError::Refused(Refusal::new(Code::TooLarge, "Too much for too many")),
     }
 }
 
@@ -271,6 +311,7 @@ fn refused(refusal: exports::Refusal) -> CallError {
 impl From<NoInstance> for CallError {
     fn from(error: NoInstance) -> Self {
         match error {
+            NoInstance::Tired(passed) => Self::OverQuota(passed),
             NoInstance::Busy => Self::Unavailable("all instances were busy for too long"),
             NoInstance::Fault(fault) => Self::Fault(fault),
             NoInstance::Init(why) => Self::Failed(why),
@@ -346,7 +387,7 @@ fn judge(release: &Release, error: &CallError, now_ms: u64) {
         CallError::Fault(_) | CallError::Answer(_) | CallError::Failed(_) => release.tally.failed(now_ms),
         CallError::Refused(refusal) if refusal.code == Code::Internal => release.tally.failed(now_ms),
         CallError::Refused(_) => release.tally.passed(),
-        CallError::Unavailable(_) | CallError::AlreadyHandled => {}
+        CallError::Unavailable(_) | CallError::OverQuota(_) | CallError::AlreadyHandled => {}
     }
 }
 
@@ -365,7 +406,11 @@ fn report(release: &Release, job: Job<'_>, error: &CallError) {
         profile.metrics.faults.inc();
     }
     match error {
+        CallError::Fault(Fault::Limit(Limit::Memory)) => profile.usage.passed(Kind::Memory),
+        CallError::Fault(Fault::Limit(Limit::Effects)) => profile.usage.passed(Kind::Effects),
         CallError::Refused(refusal) => return profile.metrics.refused(refusal.code),
+        // The quota has been said, and counted.
+        CallError::OverQuota(_) => return profile.metrics.refused(Code::RateLimited),
         CallError::AlreadyHandled => return,
         _ => {}
     }

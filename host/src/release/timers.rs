@@ -128,7 +128,7 @@ impl Timing {
             return;
         };
         metrics.timers_failed.inc();
-        let is_fault = !matches!(error, CallError::Unavailable(_));
+        let is_fault = !error.is_passing();
         due.failures += u32::from(is_fault);
         if due.failures >= MAX_FAILURES && !due.id.durable {
             tracing::error!(plugin = %due.id.plugin, timer = due.id.key, "a soft timer was given up: {error}");

@@ -1,7 +1,7 @@
 //! One instance of a component, and the calls into it. A call that fails in any way leaves the instance unusable: drop it.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -27,11 +27,11 @@ pub enum Limit {
     Cpu,
     #[error("longer than a call may take")]
     Time,
-    #[error("more memory than an instance may use")]
+    #[error("more memory than an instance may use (quota.memory)")]
     Memory,
     #[error("more stack than a call may use")]
     Stack,
-    #[error("more effects than a call may make")]
+    #[error("more effects than a call may make (quota.effects)")]
     Effects,
     #[error("more bytes of effects than a call may make")]
     EffectBytes,
@@ -114,6 +114,12 @@ impl<T: Guest> Template<T> {
         let plugin = self.pre.instantiate_async(&mut store).await.map_err(|e| fault(&e, store.data_mut()))?;
         *turn.lock().unwrap_or_else(PoisonError::into_inner) = None;
         Ok(Instance { store, plugin, turn, ticker: self.ticker.clone() })
+    }
+
+    /// What it imports, as it names it: `hubbub:plugin/store@0.1.0`.
+    pub fn imports(&self) -> Vec<String> {
+        let component = self.pre.instance_pre().component();
+        component.component_type().imports(self.pre.engine()).map(|(name, _)| name.to_owned()).collect()
     }
 
     /// The most memory an instance may have.
@@ -201,8 +207,8 @@ fn fault<T: Guest>(error: &wasmtime::Error, guest: &mut T) -> Fault {
     }
     match error.downcast_ref::<Trap>() {
         Some(Trap::StackOverflow) => Fault::Limit(Limit::Stack),
-        // A refused growth ends in the guest's own abort.
-        Some(_) if guest.limiter().exceeded => Fault::Limit(Limit::Memory),
+        // A refused growth ends in the guest's own abort, or in there being no instance at all.
+        _ if guest.limiter().exceeded => Fault::Limit(Limit::Memory),
         Some(trap) => Fault::Trap(trap.to_string()),
         None => Fault::Trap(format!("{:#}", error)),
     }
@@ -216,4 +222,17 @@ pub async fn within<F: Future<Output = Result<R, Fault>>, R>(limit: Duration, ca
         return done;
     }
     tokio::time::timeout(limit, call).await.unwrap_or(Err(Fault::Limit(Limit::Time)))
+}
+
+/// Runs a call, and says how long it was run: where it waits, for storage or for its turn, is not in it. Two looks at the clock.
+pub async fn metered<F: Future>(call: F) -> (F::Output, Duration) {
+    let (mut call, mut busy) = (std::pin::pin!(call), Duration::ZERO);
+    let output = std::future::poll_fn(|cx| {
+        let began = Instant::now();
+        let polled = call.as_mut().poll(cx);
+        busy += began.elapsed();
+        polled
+    })
+    .await;
+    (output, busy)
 }

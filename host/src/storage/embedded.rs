@@ -11,7 +11,7 @@ mod rows;
 mod tests;
 mod writer;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -45,7 +45,8 @@ pub struct Embedded {
     room: Arc<Semaphore>,
     room_bytes: usize,
     queue_wait: Duration,
-    readers: Readers,
+    readers: Arc<Readers>,
+    file: PathBuf,
     figures: Arc<Figures>,
     _lock: Arc<DirLock>,
 }
@@ -61,7 +62,7 @@ impl Embedded {
         let figures = Arc::<Figures>::default();
         let opened = open::open(dir, config)?;
         let lock = Arc::new(opened.lock);
-        let readers = Readers::open(&opened.file, config)?;
+        let readers = Arc::new(Readers::open(&opened.file, config)?);
         let (queue, jobs) = mpsc::channel(config.queue.max(1));
         let (applier, batches) = mpsc::channel(GROUPS_AHEAD);
         let writer = Writer::new(opened.db, opened.sequence, jobs, applier, clock, config, figures.clone(), lock.clone())?;
@@ -72,7 +73,8 @@ impl Embedded {
         runtime.spawn(applier::run(batches, figures.clone()));
         let room_bytes = config.queue_bytes.clamp(JOB_BYTES, u32::MAX as usize);
         let room = Arc::new(Semaphore::new(room_bytes));
-        Ok(Self { queue, room, room_bytes, queue_wait: config.queue_wait, readers, figures, _lock: lock })
+        let queue_wait = config.queue_wait;
+        Ok(Self { queue, room, room_bytes, queue_wait, readers, file: opened.file, figures, _lock: lock })
     }
 
     /// Queues a job. Takes its place in the order now if there is room, and else when there is.
@@ -144,6 +146,13 @@ impl Storage for Embedded {
         Box::pin(async move { self.readers.scan(plugin, start, end, limit, reverse) })
     }
 
+    fn size<'a>(&'a self, plugin: &'a PluginName) -> BoxFuture<'a, Result<u64, Unavailable>> {
+        let (readers, plugin) = (self.readers.clone(), plugin.clone());
+        // It reads as much as there is: the only read that would hold a thread up.
+        let sum = tokio::task::spawn_blocking(move || readers.size(&plugin));
+        Box::pin(async move { sum.await.map_err(Unavailable::new)? })
+    }
+
     fn commit(&self, set: WriteSet, effects: Effects) -> BoxFuture<'_, Result<(), CommitError>> {
         if let Err(invalid) = set.check() {
             return Box::pin(std::future::ready(Err(invalid.into())));
@@ -197,7 +206,8 @@ impl Storage for Embedded {
     }
 
     fn stats(&self) -> Stats {
-        self.figures.snapshot(self.queue.max_capacity() - self.queue.capacity())
+        let file_bytes = std::fs::metadata(&self.file).map_or(0, |file| file.len());
+        Stats { file_bytes, ..self.figures.snapshot(self.queue.max_capacity() - self.queue.capacity()) }
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
