@@ -38,6 +38,12 @@ struct RefusalLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct QuotaLabels {
+    pub plugin: String,
+    pub quota: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ReasonLabel {
     pub reason: &'static str,
 }
@@ -57,13 +63,16 @@ pub struct Metrics {
     pub connects_refused: Family<ReasonLabel, Counter>,
     pub disconnects: Family<ReasonLabel, Counter>,
     pub events_refused: Family<ReasonLabel, Counter>,
-    pub slow_consumers: Counter,
+    slow_consumers: Family<ReasonLabel, Counter>,
     pub limits_passed: Family<LimitLabels, Counter>,
     pub connects_waiting: Gauge,
     pub connections_aged: Counter,
     pub watchers: Gauge,
     pub watchers_refused: Counter,
     pub watchers_behind: Counter,
+    pub taps: Gauge,
+    pub taps_refused: Counter,
+    pub tap_records_dropped: Counter,
     pub joins_refused: Counter,
     pub bus_hops_exceeded: Counter,
     pub bus_dead: Counter,
@@ -73,6 +82,7 @@ pub struct Metrics {
     pub timers_failed: Counter,
     pub schedules_skipped: Counter,
     pub handler_panics: Counter,
+    quotas_passed: Family<QuotaLabels, Counter>,
     releases: Families,
     pub custom: Custom,
 }
@@ -142,7 +152,12 @@ impl Metrics {
                 "Events refused before any plugin saw them, by reason",
                 Family::default(),
             ),
-            slow_consumers: register(r, "slow_consumers", "Clients ended because their queue was full", Counter::default()),
+            slow_consumers: register(
+                r,
+                "slow_consumers",
+                "Clients ended because they do not read: their queue was full, or too many bytes waited",
+                Family::default(),
+            ),
             limits_passed: register(
                 r,
                 "limits_passed",
@@ -164,6 +179,19 @@ impl Metrics {
                 "Figures that a dashboard was too slow for",
                 Counter::default(),
             ),
+            taps: register(r, "admin_taps", "Users and rooms that an operator listens in on", Gauge::default()),
+            taps_refused: register(
+                r,
+                "admin_taps_refused",
+                "Listeners refused: without the token, without a subject, or past the limit",
+                Counter::default(),
+            ),
+            tap_records_dropped: register(
+                r,
+                "admin_tap_records_dropped",
+                "Records that a listener was too slow for",
+                Counter::default(),
+            ),
             joins_refused: register(r, "joins_refused", "Joins and tracks past a socket's limit", Counter::default()),
             bus_hops_exceeded: register(r, "bus_hops_exceeded", "Messages dropped on their ninth hop", Counter::default()),
             bus_dead: register(r, "bus_dead_letters", "Messages that became dead letters", Counter::default()),
@@ -183,12 +211,28 @@ impl Metrics {
                 "Panics of the host caught while it served an event",
                 Counter::default(),
             ),
+            quotas_passed: register(
+                r,
+                "plugin_quota_passed",
+                "Calls that waited or were refused, and lines that were dropped, past a quota",
+                Family::default(),
+            ),
             releases: Families::register(r),
             custom: Custom::register(r),
             registry: Mutex::new(Registry::default()),
         };
         *metrics.registry.lock().unwrap_or_else(PoisonError::into_inner) = registry;
         metrics
+    }
+
+    /// Counts what comes past one quota of a plugin.
+    pub fn quota_passed(&self, plugin: &PluginName, quota: &'static str) -> Counter {
+        self.quotas_passed.get_or_create(&QuotaLabels { plugin: plugin.to_string(), quota }).clone()
+    }
+
+    /// Counts a client that was ended because it does not read: `queue` or `bytes`.
+    pub fn slow_consumer(&self, reason: &'static str) {
+        self.slow_consumers.get_or_create(&ReasonLabel { reason }).inc();
     }
 
     /// Registers figures that live elsewhere.
