@@ -37,6 +37,7 @@ mod contract;
 mod crash;
 mod health;
 mod limits;
+mod quotas;
 mod releases;
 mod shutdown;
 

@@ -36,7 +36,16 @@ fn line(text: &str) -> String {
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    text[..end].chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
+    let mut line = String::with_capacity(end);
+    for c in text[..end].chars() {
+        if is_command(c) { line.extend(c.escape_default()) } else { line.push(c) }
+    }
+    line
+}
+
+/// What a terminal or a reader acts upon: controls, the two separators of lines, and what turns the direction of writing.
+fn is_command(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
@@ -46,6 +55,7 @@ mod tests {
     #[test]
     fn a_line_stays_one_line() {
         assert_eq!(line("a\nINFO b\u{1b}[31m"), "a\\nINFO b\\u{1b}[31m");
+        assert_eq!(line("a\u{2028}b\u{202e}c"), "a\\u{2028}b\\u{202e}c");
         assert_eq!(line(&"é".repeat(MAX_LINE)).len(), MAX_LINE);
     }
 }

@@ -49,8 +49,16 @@ impl Watched {
 
     /// Counts what has come since the last look. False: the client reads again, or has gone.
     fn look(&mut self, gateway: &Gateway) -> bool {
-        let Some(sid) = self.closer.named().filter(|_| self.closer.is_stalled()) else { return false };
-        for session in gateway.sockets.of_connection(sid) {
+        if !self.closer.is_stalled() {
+            return false;
+        }
+        let sessions = self.closer.named().map(|sid| gateway.sockets.of_connection(sid)).unwrap_or_default();
+        if sessions.is_empty() {
+            // It has gone, or is not there yet.
+            self.closer.unlist();
+            return false;
+        }
+        for session in sessions {
             let socket = session.id;
             self.backlog.saw(socket, Source::Host, session.answered.load(Ordering::Relaxed));
             session.adapter.members(|members| {

@@ -115,6 +115,11 @@ impl Closer {
         self.0.stalled.load(Ordering::SeqCst) && !self.0.listed.swap(true, Ordering::SeqCst)
     }
 
+    /// It is looked at no more, until it stalls anew.
+    pub fn unlist(&self) {
+        self.0.listed.store(false, Ordering::SeqCst);
+    }
+
     /// Keeps what came of a write. On a busy connection that is a load and an addition.
     fn wrote(&self, answer: &Poll<io::Result<usize>>) {
         let stalled = self.0.stalled.load(Ordering::Relaxed);

@@ -103,6 +103,15 @@ impl Pool {
     /// An instance, warm where there is one.
     pub async fn lease(self: &Arc<Self>) -> Result<Lease, NoInstance> {
         self.rest().await?;
+        self.lease_now().await
+    }
+
+    /// The first instance, for a release that is staged: also where the one before has used up the plugin's CPU.
+    pub async fn warm(self: &Arc<Self>) -> Result<(), NoInstance> {
+        self.lease_now().await.map(Lease::give_back)
+    }
+
+    async fn lease_now(self: &Arc<Self>) -> Result<Lease, NoInstance> {
         let mut lease = match self.take() {
             Some(lease) => lease,
             None => self.wait().await?,

@@ -75,7 +75,7 @@ impl Stage {
         });
         let pool = Pool::new(template, self.services.clone(), profile.clone(), self.pool.clone());
         // The first instance shows that `init` takes the configuration, and is warm for the first event.
-        pool.lease().await?.give_back();
+        pool.warm().await?;
         let tally = Tally::new(self.breaker.clone());
         Ok(Arc::new(Release { manifest, profile, pool, digest, tally }))
     }
