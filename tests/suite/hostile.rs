@@ -57,6 +57,8 @@ async fn every_fault_of_a_call_is_one_bounded_refusal() {
         "hide",
         "flood-timers",
         "flood-joins",
+        "reply-no-case",
+        "arm-post-return",
     ];
     for evil in faults {
         let (code, sentence) = refused_in_time(&mut client, evil).await;
@@ -190,6 +192,17 @@ async fn a_message_that_republishes_itself_ends_at_its_eighth_hop() {
     server.publish("hostile.fine", json!({})).await;
     wait::eventually("a later message", async || client.ask("seen", Value::Null).await["messages"] == 1).await;
     assert_eq!(client.ask("seen", Value::Null).await["echoes"], 8, "and no further");
+}
+
+#[tokio::test]
+async fn a_loop_where_the_host_asks_for_memory_is_one_bounded_refusal() {
+    let server = server().await;
+    let mut client = server.connect("/hostile", ()).await;
+    for _ in 0..3 {
+        client.ask("arm-realloc", Value::Null).await;
+        // The same instance is asked for memory for this one's arguments.
+        assert_eq!(refused_in_time(&mut client, "fine").await.0, "internal");
+    }
 }
 
 #[tokio::test]
