@@ -221,6 +221,10 @@ impl Metrics {
             custom: Custom::register(r),
             registry: Mutex::new(Registry::default()),
         };
+        for reason in ["queue", "bytes"] {
+            // Told from the start on: a dashboard's query finds it.
+            drop(metrics.slow_consumers.get_or_create(&ReasonLabel { reason }));
+        }
         *metrics.registry.lock().unwrap_or_else(PoisonError::into_inner) = registry;
         metrics
     }

@@ -180,8 +180,8 @@ impl Guest for State {
         &mut self.limiter
     }
 
-    fn tick(&mut self) -> bool {
-        self.call.cpu_ms += 1;
+    fn tick(&mut self, ms: u32) -> bool {
+        self.call.cpu_ms = self.call.cpu_ms.saturating_add(ms);
         self.call.cpu_ms <= if self.call.bare { BARE_CPU_MS } else { self.services.limits.cpu_ms }
     }
 }
