@@ -16,6 +16,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use crate::admin::{self, Admin};
 use crate::capability::budget::Budgets;
 use crate::capability::presence::Presences;
+use crate::capability::quota::Quotas;
 use crate::capability::state::Services;
 use crate::capability::timers::Timers;
 use crate::clock::Clock;
@@ -32,6 +33,7 @@ use crate::memory;
 use crate::names::{self, IdSource, PluginName};
 use crate::release::delivery::Bus;
 use crate::release::gauges;
+use crate::release::grants::Grants;
 use crate::release::registry::Registry;
 use crate::release::releases::Releases;
 use crate::release::signature::Signers;
@@ -94,8 +96,7 @@ impl App {
         let known = Arc::downgrade(&registry);
         let gauges = move || known.upgrade().map(|registry| gauges::read(&registry)).unwrap_or_default();
         metrics.extend(|figures| figures::register_releases(figures, gauges));
-        let stage =
-            Arc::new(Stage { sandbox, services: services.clone(), pool: config.pool.clone(), breaker: config.breaker.clone() });
+        let stage = Arc::new(stage(&config, sandbox, services.clone()));
         let releases = Arc::new(Releases {
             stage,
             registry: registry.clone(),
@@ -224,7 +225,9 @@ fn operators(
     tasks: &mut JoinSet<()>,
 ) -> Router {
     let (token, limit) = (&config.admin.token, config.admin.watchers);
-    let watchers = watchers::Watchers { token: token.clone(), limit, queue: config.admin.watcher_queue.max(1) };
+    let taps = gateway::taps::Config { most: config.admin.taps, queue: config.admin.tap_queue };
+    gateway.services.rooms.taps.allow(config.admin.tap_payloads.unwrap_or_default());
+    let watchers = watchers::Watchers { token: token.clone(), limit, queue: config.admin.watcher_queue.max(1), taps };
     let (live, io) = watchers::build(watchers, gateway);
     tasks.spawn(watchers::run(io, figures.clone(), gateway.services.metrics.clone()));
     admin::routes(Arc::new(Admin {
@@ -251,7 +254,13 @@ pub fn describing(config: &Config) -> anyhow::Result<Stage> {
     let (rooms, metrics) = (Rooms::new(report, 0, None), Arc::new(Metrics::new()));
     let services = services(config, Arc::new(NoStorage), rooms, None, metrics, Tracer::default())?;
     let sandbox = Arc::new(Sandbox::new(config.sandbox.clone())?);
-    Ok(Stage { sandbox, services, pool: config.pool.clone(), breaker: config.breaker.clone() })
+    Ok(stage(config, sandbox, services))
+}
+
+fn stage(config: &Config, sandbox: Arc<Sandbox>, services: Arc<Services>) -> Stage {
+    let grants = config.plugins.iter().filter_map(|(name, plugin)| Some((name.clone(), plugin.grants.clone()?)));
+    let (pool, breaker) = (config.pool.clone(), config.breaker.clone());
+    Stage { sandbox, services, pool, breaker, grants: Grants::new(grants.collect()) }
 }
 
 fn services(
@@ -276,6 +285,7 @@ fn services(
         metrics,
         tracer,
         limits: config.limits.clone(),
+        quotas: Quotas::new(config.quota, config.plugins.iter().map(|(name, plugin)| (name.clone(), plugin.quota)).collect())?,
     }))
 }
 

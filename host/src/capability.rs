@@ -13,6 +13,7 @@ pub mod log;
 pub mod metrics;
 pub mod presence;
 pub mod profile;
+pub mod quota;
 pub mod random;
 pub mod rooms;
 pub mod state;

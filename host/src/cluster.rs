@@ -13,6 +13,7 @@ pub mod peers;
 pub mod progress;
 pub mod relay;
 pub mod roster;
+pub mod tap;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::{Table, Value};
 
+use crate::cluster::tap::Payloads;
 use crate::gateway::keys::DEV_SECRET;
 use crate::names::PluginName;
 use crate::telemetry::{LogFormat, traces};
@@ -27,6 +28,7 @@ pub struct Config {
     pub shutdown: gateway::drain::Config,
     pub presence: capability::presence::Config,
     pub limits: capability::limits::Config,
+    pub quota: capability::quota::Config,
     pub timers: capability::timers::Config,
     pub bus: release::delivery::Config,
     pub sandbox: sandbox::Config,
@@ -84,6 +86,13 @@ pub struct Admin {
     pub watchers: usize,
     /// Figures that may wait to be sent to one dashboard, one a second. Past it that one misses some. Default 16.
     pub watcher_queue: usize,
+    /// Users and rooms that may be listened in on at a time. Past it one is refused, and says so. Default 8.
+    pub taps: usize,
+    /// Records that may wait for one who listens in. Past it they are dropped, and counted. Default 512.
+    pub tap_queue: usize,
+    /// What who listens in is told of an event: `none` for its name, size, time and outcome, `full` for its arguments, too.
+    /// Default `none`; `full` in `dev`.
+    pub tap_payloads: Option<Payloads>,
 }
 
 /// `[plugins.NAME]`
@@ -92,6 +101,10 @@ pub struct Admin {
 pub struct Plugin {
     /// The component's file.
     pub file: Option<PathBuf>,
+    /// The interfaces it may import, such as `store`. Default: all there are. A component that imports another is not staged.
+    pub grants: Option<Vec<release::grants::Interface>>,
+    /// What differs from `[quota]` for it.
+    pub quota: capability::quota::Own,
     /// What the plugin is initialized with.
     pub config: serde_json::Map<String, serde_json::Value>,
 }
@@ -109,7 +122,7 @@ impl Default for Server {
 
 impl Default for Admin {
     fn default() -> Self {
-        Self { token: None, watchers: 32, watcher_queue: 16 }
+        Self { token: None, watchers: 32, watcher_queue: 16, taps: 8, tap_queue: 512, tap_payloads: None }
     }
 }
 
@@ -200,6 +213,7 @@ impl Config {
         if self.api.keys.is_empty() {
             self.api.keys.push("dev-api-key".into());
         }
+        self.admin.tap_payloads.get_or_insert(Payloads::Full);
         self.admin.token.get_or_insert_with(|| "dev-admin-token".into());
     }
 

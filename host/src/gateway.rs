@@ -3,6 +3,7 @@
 
 pub mod admission;
 pub mod api;
+pub mod backlog;
 pub mod crowd;
 pub mod demo;
 pub mod docs;
@@ -23,6 +24,7 @@ pub mod session;
 pub mod sign;
 pub mod sockets;
 pub mod sweep;
+pub mod taps;
 pub mod token;
 pub mod transport;
 pub mod watchers;
@@ -59,6 +61,9 @@ pub struct Config {
     pub max_payload: u64,
     /// Packets that may wait to be sent to one client. Past it the client is ended, and counted. Default 512.
     pub client_queue: usize,
+    /// Bytes that may wait to be sent to one client that does not read. Past it, at the next look every 100 ms, the client is
+    /// ended, and counted. Of websockets alone. Default 4 MiB; 0: no limit.
+    pub client_bytes: u64,
     /// Events of one socket that may wait for their turn. Past it an event is refused with `rate_limited`. Default 64.
     pub socket_queue: usize,
     /// Rooms that plugins may join one socket to. Past it a join is refused with `too_large`. Default 64.
@@ -96,6 +101,7 @@ impl Default for Config {
         Self {
             max_payload: 100_000,
             client_queue: 512,
+            client_bytes: 4 << 20,
             socket_queue: 64,
             socket_rooms: 64,
             ping_interval: seconds(25),
@@ -172,6 +178,7 @@ pub fn start(gateway: &Arc<Gateway>, io: &Io, service: Service, ends: Ends) -> t
     tasks.spawn(door::open_namespaces(gateway.clone(), io.clone()));
     tasks.spawn(expiry::run(gateway.clone(), io.clone()));
     tasks.spawn(sweep::end_slow_clients(gateway.clone(), io.clone(), ends.full));
+    tasks.spawn(backlog::end_stalled_clients(gateway.clone()));
     tasks.spawn(drain::end_polling(service, ends.polling));
     tasks.spawn(drain::end_old_connections(gateway.clone()));
     tasks.spawn(drain::run(gateway.clone()));

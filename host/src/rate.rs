@@ -24,6 +24,24 @@ impl Rate {
     }
 }
 
+/// So much a second of what comes in amounts: bytes, nanoseconds. As much may come at once where there was a second's rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flow {
+    per_second: u64,
+}
+
+impl Flow {
+    /// None for 0: as much as one likes.
+    pub fn per_second(amount: u64) -> Option<Self> {
+        (amount > 0).then_some(Self { per_second: amount })
+    }
+
+    /// How long an amount takes to come in.
+    fn time_of(self, amount: u64) -> u64 {
+        u64::try_from(u128::from(amount) * u128::from(SECOND) / u128::from(self.per_second)).unwrap_or(u64::MAX)
+    }
+}
+
 /// What has come so far.
 #[derive(Debug, Default)]
 pub struct Meter(AtomicU64);
@@ -41,6 +59,32 @@ impl Meter {
         let wait = |due: u64| (after(due) - now).saturating_sub(rate.burst);
         let booked = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |due| (wait(due) <= longest).then(|| after(due)));
         booked.map(|due| Duration::from_nanos(wait(due))).map_err(|due| Duration::from_nanos(wait(due) - longest))
+    }
+
+    /// Takes an amount now, or says how long until there is as much. None of it is taken then.
+    pub fn afford(&self, flow: Flow, amount: u64, now: u64) -> Result<(), Duration> {
+        let after = |due: u64| due.max(now).saturating_add(flow.time_of(amount));
+        let wait = |due: u64| (after(due) - now).saturating_sub(SECOND);
+        let taken = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |due| (wait(due) == 0).then(|| after(due)));
+        taken.map(drop).map_err(|due| Duration::from_nanos(wait(due)))
+    }
+
+    /// Takes an amount that is gone already, also more than there is: what comes next waits for it.
+    pub fn spend(&self, flow: Flow, amount: u64, now: u64) {
+        let after = |due: u64| Some(due.max(now).saturating_add(flow.time_of(amount)));
+        // Fails only where the closure says so, and it never does.
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, after);
+    }
+
+    /// How long until nothing is owed. None: something is left.
+    pub fn owed(&self, now: u64) -> Option<Duration> {
+        let over = self.0.load(Ordering::Relaxed).saturating_sub(now).saturating_sub(SECOND);
+        (over > 0).then(|| Duration::from_nanos(over))
+    }
+
+    /// How much of a second's worth is taken at this moment; more than 1 where something is owed.
+    pub fn level(&self, now: u64) -> f64 {
+        self.0.load(Ordering::Relaxed).saturating_sub(now) as f64 / SECOND as f64
     }
 }
 
@@ -76,7 +120,18 @@ mod tests {
     }
 
     #[test]
+    fn an_amount_comes_whole_or_not_at_all_and_what_is_spent_is_owed() {
+        let (meter, flow) = (Meter::default(), Flow::per_second(100).unwrap());
+        assert_eq!(meter.afford(flow, 60, 0), Ok(()));
+        assert_eq!(meter.afford(flow, 60, 0), Err(Duration::from_millis(200)));
+        assert_eq!((meter.afford(flow, 40, 0), meter.owed(0)), (Ok(()), None));
+        meter.spend(flow, 50, 0);
+        assert_eq!(meter.owed(0), Some(Duration::from_millis(500)));
+        assert_eq!((meter.owed(SECOND / 2), meter.level(SECOND / 2)), (None, 1.0));
+    }
+
+    #[test]
     fn zero_is_no_limit() {
-        assert_eq!(Rate::per_second(0), None);
+        assert_eq!((Rate::per_second(0), Flow::per_second(0)), (None, None));
     }
 }

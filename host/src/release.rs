@@ -6,6 +6,7 @@ pub mod contract;
 pub mod delivery;
 pub mod flip;
 pub mod gauges;
+pub mod grants;
 pub mod instance;
 pub mod manifest;
 pub mod pool;

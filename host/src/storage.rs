@@ -92,6 +92,9 @@ pub trait Storage: Send + Sync + 'static {
         reverse: bool,
     ) -> BoxFuture<'a, Result<Vec<(String, Bytes)>, Unavailable>>;
 
+    /// Bytes of all keys and values of a plugin, as of the last commit. Reads all of them: seldom, and not on a call's way.
+    fn size<'a>(&'a self, plugin: &'a PluginName) -> BoxFuture<'a, Result<u64, Unavailable>>;
+
     /// Writes a set, all of it or nothing, then runs its effects, then resolves.
     ///
     /// Sets take effect in the order of the calls of this function (not of the first polls), and so do their effects. A set sees

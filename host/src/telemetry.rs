@@ -42,6 +42,12 @@ struct RefusalLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct QuotaLabels {
+    pub plugin: String,
+    pub quota: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ReasonLabel {
     pub reason: &'static str,
 }
@@ -104,13 +110,16 @@ pub struct Metrics {
     pub connects_refused: Family<ReasonLabel, Counter>,
     pub disconnects: Family<ReasonLabel, Counter>,
     pub events_refused: Family<ReasonLabel, Counter>,
-    pub slow_consumers: Counter,
+    slow_consumers: Family<ReasonLabel, Counter>,
     pub limits_passed: Family<LimitLabels, Counter>,
     pub connects_waiting: Gauge,
     pub connections_aged: Counter,
     pub watchers: Gauge,
     pub watchers_refused: Counter,
     pub watchers_behind: Counter,
+    pub taps: Gauge,
+    pub taps_refused: Counter,
+    pub tap_records_dropped: Counter,
     pub joins_refused: Counter,
     pub bus_hops_exceeded: Counter,
     pub bus_dead: Counter,
@@ -122,6 +131,7 @@ pub struct Metrics {
     pub handler_panics: Counter,
     pub spans_sent: Counter,
     pub spans_dropped: Family<ReasonLabel, Counter>,
+    quotas_passed: Family<QuotaLabels, Counter>,
     releases: Families,
     versions: Mutex<HashMap<PluginName, Vec<Known>>>,
     pub custom: Custom,
@@ -221,7 +231,12 @@ impl Metrics {
                 "Events refused before any plugin saw them, by reason",
                 Family::default(),
             ),
-            slow_consumers: register(r, "slow_consumers", "Clients ended because their queue was full", Counter::default()),
+            slow_consumers: register(
+                r,
+                "slow_consumers",
+                "Clients ended because they do not read: their queue was full, or too many bytes waited",
+                Family::default(),
+            ),
             limits_passed: register(
                 r,
                 "limits_passed",
@@ -241,6 +256,19 @@ impl Metrics {
                 r,
                 "admin_figures_dropped",
                 "Figures that a dashboard was too slow for",
+                Counter::default(),
+            ),
+            taps: register(r, "admin_taps", "Users and rooms that an operator listens in on", Gauge::default()),
+            taps_refused: register(
+                r,
+                "admin_taps_refused",
+                "Listeners refused: without the token, without a subject, or past the limit",
+                Counter::default(),
+            ),
+            tap_records_dropped: register(
+                r,
+                "admin_tap_records_dropped",
+                "Records that a listener was too slow for",
                 Counter::default(),
             ),
             joins_refused: register(r, "joins_refused", "Joins and tracks past a socket's limit", Counter::default()),
@@ -269,13 +297,33 @@ impl Metrics {
                 "Spans of traces dropped, by reason: the queue was full, or the collector did not take them",
                 Family::default(),
             ),
+            quotas_passed: register(
+                r,
+                "plugin_quota_passed",
+                "Calls that waited or were refused, and lines that were dropped, past a quota",
+                Family::default(),
+            ),
             releases: Families::register(r),
             versions: Mutex::default(),
             custom: Custom::register(r),
             registry: Mutex::new(Registry::default()),
         };
+        for reason in ["queue", "bytes"] {
+            // Told from the start on: a dashboard's query finds it.
+            drop(metrics.slow_consumers.get_or_create(&ReasonLabel { reason }));
+        }
         *metrics.registry.lock().unwrap_or_else(PoisonError::into_inner) = registry;
         metrics
+    }
+
+    /// Counts what comes past one quota of a plugin.
+    pub fn quota_passed(&self, plugin: &PluginName, quota: &'static str) -> Counter {
+        self.quotas_passed.get_or_create(&QuotaLabels { plugin: plugin.to_string(), quota }).clone()
+    }
+
+    /// Counts a client that was ended because it does not read: `queue` or `bytes`.
+    pub fn slow_consumer(&self, reason: &'static str) {
+        self.slow_consumers.get_or_create(&ReasonLabel { reason }).inc();
     }
 
     /// Registers figures that live elsewhere.

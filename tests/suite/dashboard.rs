@@ -82,6 +82,60 @@ async fn an_operator_tries_a_release_on_some_and_promotes_it_and_goes_back() {
     browser.sees("one", "problem", "Nothing to go back to").await;
 }
 
+#[tokio::test]
+async fn an_operator_listens_in_on_a_user_and_on_a_room() {
+    let server = Server::dev().chatty().start().await;
+    open_chat(&server, "c1", &["ana", "bia"]).await;
+    let (mut ana, mut bia) = (member(&server, "ana", "c1").await, member(&server, "bia", "c1").await);
+    let mut browser = Browser::start();
+    entered(&mut browser, "one", &server).await;
+    browser.resize("one", 1360, 1100).await;
+    browser.type_into("one", "tap-user", "bia").await;
+    browser.click("one", "tap-go").await;
+    browser.sees("one", "tap-state", "Listening").await;
+    say(&mut ana, "c1", "for bia to hear").await;
+    browser.sees("one", "tapped", "for bia to hear").await;
+    assert_eq!(browser.count("one", "tapped", "chat:message").await, 1, "it went out to her; ana's own event is not told");
+    bia.refused("no:such:event", serde_json::Value::Null).await;
+    browser.sees("one", "tapped", "not_found").await;
+    let scratch = Scratch::new();
+    let picture = std::env::var_os("HUBBUB_TAP_SCREENSHOT").map_or_else(|| scratch.path().join("tap.png"), PathBuf::from);
+    browser.screenshot("one", &picture).await;
+    assert!(std::fs::read(&picture).expect("the screenshot is there").starts_with(b"\x89PNG"));
+
+    browser.click("one", "tap-go").await;
+    browser.sees("one", "tap-state", "Stopped").await;
+    wait::eventually("nobody to listen", async || server.metrics().await.get("hubbub_admin_taps", &[]) == Some(0.0)).await;
+    for (field, text) in [("tap-user", ""), ("tap-namespace", "/chat"), ("tap-room", "chat:c1")] {
+        browser.type_into("one", field, text).await;
+    }
+    browser.click("one", "tap-go").await;
+    browser.sees("one", "tap-state", "Listening").await;
+    say(&mut ana, "c1", "into the room").await;
+    browser.sees("one", "tapped", "into the room").await;
+    browser.sees("one", "tapped", "room chat:c1 (2)").await;
+}
+
+#[tokio::test]
+async fn who_listens_in_is_told_no_payloads_by_default_and_nothing_without_the_token() {
+    let server = Server::dev().chatty().env("HUBBUB_ADMIN__TAP_PAYLOADS", "none").env("HUBBUB_ADMIN__TAPS", "1").start().await;
+    open_chat(&server, "c1", &["ana"]).await;
+    let mut ana = member(&server, "ana", "c1").await;
+    let listen = async |auth: serde_json::Value| tests::Client::connect(server.admin_address(), "/tap", auth).await;
+    for auth in [serde_json::json!({"token": "a guess", "user": "ana"}), serde_json::json!({"token": ADMIN_TOKEN})] {
+        assert!(listen(auth).await.is_err());
+    }
+    let mut tap = listen(serde_json::json!({"token": ADMIN_TOKEN, "user": "ana"})).await.expect("the token is right");
+    let mut second = listen(serde_json::json!({"token": ADMIN_TOKEN, "user": "ana"})).await.expect("the token is right");
+    assert_eq!(second.next("refused").await, "Too many are listening");
+    say(&mut ana, "c1", "a secret").await;
+    let told = tap.next("tapped").await;
+    assert!(!told.to_string().contains("a secret"), "{told}");
+    let came = told["records"].as_array().and_then(|all| all.iter().find(|record| record["way"] == "in")).expect("it came in");
+    assert_eq!((&came["event"], &came["outcome"]), (&"chat:message".into(), &"ok".into()));
+    assert!(came["cpuMicros"].is_u64() && came["bytes"].as_u64() > Some(20), "{came}");
+}
+
 async fn deploy(browser: &mut Browser, file: &Path, percent: &str) {
     browser.click("one", "deploy-chat").await;
     browser.choose("one", "file", file).await;

@@ -52,6 +52,13 @@ async fn every_fault_of_a_call_is_one_bounded_refusal() {
         "flood-budget",
         "flood-scan",
         "emit-big",
+        "fill",
+        "copy",
+        "hide",
+        "flood-timers",
+        "flood-joins",
+        "reply-no-case",
+        "arm-post-return",
     ];
     for evil in faults {
         let (code, sentence) = refused_in_time(&mut client, evil).await;
@@ -188,6 +195,85 @@ async fn a_message_that_republishes_itself_ends_at_its_eighth_hop() {
 }
 
 #[tokio::test]
+async fn a_loop_where_the_host_asks_for_memory_is_one_bounded_refusal() {
+    let server = server().await;
+    let mut client = server.connect("/hostile", ()).await;
+    for _ in 0..3 {
+        client.ask("arm-realloc", Value::Null).await;
+        // The same instance is asked for memory for this one's arguments.
+        assert_eq!(refused_in_time(&mut client, "fine").await.0, "internal");
+    }
+}
+
+#[tokio::test]
+async fn two_plugins_that_answer_each_other_for_ever_end_at_the_eighth_hop() {
+    let component = fixture::hostile().await;
+    let server = Server::dev().only(&[]).plugin("hostile", &component).plugin("twin", &component);
+    let server = server.plugin_config("twin", "evil", "twin").start().await;
+    let (mut one, mut other) = (server.connect("/hostile", ()).await, server.connect("/twin", ()).await);
+    one.ask("ping", Value::Null).await;
+    wait::eventually("the ninth hop to be dropped", async || {
+        server.metrics().await.get("hubbub_bus_hops_exceeded_total", &[]) == Some(1.0)
+    })
+    .await;
+    let pings = [one.ask("pings", Value::Null).await, other.ask("pings", Value::Null).await];
+    assert_eq!(pings, [json!({"pings": 4}), json!({"pings": 4})], "eight in all");
+}
+
+#[tokio::test]
+async fn a_memory_that_another_plugin_had_is_all_zero() {
+    let component = fixture::hostile().await;
+    // As many as there are warm ones, and one more of either: what one leaves is what the other gets.
+    let few = Server::dev().only(&[]).env("HUBBUB_SANDBOX__INSTANCES", "3").plugin("hostile", &component);
+    let server = few.plugin("twin", &component).plugin_config("twin", "evil", "twin").start().await;
+    let (mut one, mut other) = (server.connect("/hostile", ()).await, server.connect("/twin", ()).await);
+    for _ in 0..8 {
+        one.refused("hide", Value::Null).await;
+        assert_eq!(other.ask("search", Value::Null).await, json!({"found": 0}));
+        // So that the next search is in a memory that was made anew.
+        other.refused("trap", Value::Null).await;
+    }
+}
+
+#[tokio::test]
+async fn a_line_of_a_plugins_log_stays_its_own_line() {
+    let server = server().await;
+    let mut client = server.connect("/hostile", ()).await;
+    client.ask("log-forged", Value::Null).await;
+    client.ask("log-long", Value::Null).await;
+    server.logged("yyyy").await;
+    let log = server.log();
+    let forged: Vec<_> = log.lines().filter(|line| line.contains("all is lost")).collect();
+    assert_eq!(forged.len(), 1, "{forged:?}");
+    assert!(forged[0].contains("INFO") && forged[0].contains("release=hostile@"), "{}", forged[0]);
+    let control = |line: &&str| line.contains(['\u{9b}', '\u{2028}']) || line.contains("\u{1b}[2J");
+    assert!(!log.lines().any(|line| control(&line)), "a terminal or a reader is told something");
+    assert!(log.lines().all(|line| line.len() < 40_000), "a megabyte in one line");
+}
+
+#[tokio::test]
+async fn a_plugin_with_all_its_instances_busy_refuses_and_its_neighbours_serve() {
+    let server = server().await;
+    open_chat(&server, "c1", &["ana"]).await;
+    let mut ana = member(&server, "ana", "c1").await;
+    let mut evil = Vec::new();
+    for _ in 0..100 {
+        evil.push(server.connect("/hostile", ()).await);
+    }
+    let loops = futures_util::future::join_all(evil.iter_mut().map(|client| client.ask("loop", Value::Null)));
+    let beside = async {
+        for _ in 0..50 {
+            assert_eq!(ana.ask("chat:typing", json!({"chatId": "c1"})).await, json!({}));
+        }
+    };
+    let (answers, ()) = tokio::join!(loops, beside);
+    let codes: std::collections::BTreeSet<_> = answers.iter().map(|answer| answer["error"]["code"].to_string()).collect();
+    let known = ["\"internal\"", "\"unavailable\"", "\"rate_limited\""];
+    assert!(codes.iter().all(|code| known.contains(&code.as_str())), "{codes:?}");
+    wait::eventually("the plugin to serve again", async || evil[0].ask("fine", Value::Null).await["calls"].is_u64()).await;
+}
+
+#[tokio::test]
 async fn a_plugin_that_fails_its_staging_is_not_served_and_says_why() {
     let component = fixture::hostile().await;
     let cases = [
@@ -232,11 +318,13 @@ async fn a_bystander_feels_nothing_and_memory_comes_back() {
         disturbed
     };
     let tormented = async {
-        for deed in ["loop", "grow", "recurse", "flood-clock", "trap", "reply-big"].iter().cycle() {
+        for deed in
+            ["loop", "grow", "recurse", "flood-clock", "trap", "reply-big", "fill", "flood-timers", "emit-all"].iter().cycle()
+        {
             if done.get() {
                 return;
             }
-            evil.refused(deed, Value::Null).await;
+            evil.ask(deed, Value::Null).await;
         }
     };
     let (disturbed, ()) = tokio::join!(measured, tormented);

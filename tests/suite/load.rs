@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use serde_json::json;
 use tests::client::End;
-use tests::{Client, Server};
+use tests::{Client, Server, token};
 
 use crate::scene::{member, open_chat, user};
 
@@ -142,4 +142,26 @@ async fn a_client_that_does_not_read_is_ended_and_counted_and_the_others_hear_ev
     }
     assert!(ended, "it was never ended");
     assert_eq!(slow.ended().await, End::Closed);
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_ended_by_few_large_packets_and_one_that_reads_is_not() {
+    /// Of half a megabyte each: with what the kernel takes, the budget is passed long before 512 packets wait.
+    const PACKETS: usize = 200;
+    let server = Server::dev().only(&["chat"]).env("HUBBUB_GATEWAY__CLIENT_BYTES", "4000000").start().await;
+    let mut slow = server.connect("/chat", token("sam").claim("tenant", "acme")).await;
+    let mut quick = server.connect("/chat", token("ana").claim("tenant", "acme")).await;
+    let large = json!({"namespace": "/chat", "tenant": "acme", "event": "large", "args": ["x".repeat(500_000)]});
+    let ended = async || server.metrics().await.get("hubbub_slow_consumers_total", &[("reason", "bytes")]) == Some(1.0);
+    let mut sent = 0;
+    while !ended().await {
+        assert!(sent < PACKETS, "it was never ended");
+        server.emit(&large).await;
+        quick.next("large").await;
+        sent += 1;
+    }
+    assert_eq!(slow.ended().await, End::Closed);
+    server.emit(&large).await;
+    quick.next("large").await;
+    assert_eq!(server.metrics().await.get("hubbub_slow_consumers_total", &[]), Some(1.0), "and nobody else");
 }

@@ -22,6 +22,7 @@ pub(super) fn routes() -> Router<Arc<Admin>> {
         .route("/dashboard/dashboard.js", file(include_str!("dashboard/dashboard.js"), SCRIPT))
         .route("/dashboard/plots.js", file(include_str!("dashboard/plots.js"), SCRIPT))
         .route("/dashboard/plugins.js", file(include_str!("dashboard/plugins.js"), SCRIPT))
+        .route("/dashboard/tap.js", file(include_str!("dashboard/tap.js"), SCRIPT))
         .route("/dashboard/icon.svg", file(include_str!("../gateway/demo/icon.svg"), "image/svg+xml"))
         .route("/dashboard/socket.io.min.js", file(SOCKET_IO, SCRIPT))
         .route("/dashboard/uplot.min.js", file(include_str!("dashboard/uplot.min.js"), SCRIPT))

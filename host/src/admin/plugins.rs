@@ -46,6 +46,9 @@ impl Admin {
         let mut told = match slot.live() {
             Some(release) => {
                 let mut told = describe(&release);
+                let usage = &release.profile.usage;
+                usage.first_look(&*self.gateway.services.storage).await;
+                told["quota"] = usage.told(release.pool.instances_now(), self.gateway.services.clock.now_ms());
                 told["state"] = json!("active");
                 told
             }

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use super::effects::{Effects, Emit, Live, Target};
+use super::quota::{Passed, Usage};
 use super::state::Services;
 use crate::cluster::adapter::{Send, To};
 use crate::names::PluginName;
@@ -108,6 +109,26 @@ pub fn joins_too_many(services: &Services, live: &[Live]) -> bool {
     })
 }
 
+/// Takes the bytes that a call's emits put into clients' queues from the plugin's quota. Looked at before anything of the call
+/// happens; whoever joins or leaves meanwhile is not counted.
+pub fn fan_out(services: &Services, usage: &Usage, live: &[Live]) -> Result<(), Passed> {
+    if !usage.is_fanout_limited() {
+        return Ok(());
+    }
+    let bytes = |live: &Live| match live {
+        Live::Emit(emit) => match &emit.to {
+            // By far the most: no look at the members.
+            Target::Socket(_) => emit.text.len() as u64,
+            to => services.rooms.namespace(&emit.namespace).map_or(0, |all| all.reached(&to.into()) * emit.text.len() as u64),
+        },
+        _ => 0,
+    };
+    match live.iter().map(bytes).fold(0, u64::saturating_add) {
+        0 => Ok(()),
+        bytes => usage.fan_out(bytes),
+    }
+}
+
 /// Lets effects on what is connected happen, in the order made.
 pub async fn apply(services: &Services, live: Vec<Live>) {
     for effect in live {
@@ -145,14 +166,20 @@ pub async fn apply(services: &Services, live: Vec<Live>) {
 
 /// Sends one event.
 pub async fn send(services: &Services, emit: Emit) {
-    let to = match &emit.to {
-        Target::Socket(socket) => To::Socket(*socket),
-        Target::Rooms(rooms) => To::Rooms(rooms),
-        Target::Users(users) => To::Users(users),
-        Target::Tenant(tenant) => To::Tenant(tenant),
-        Target::Everyone => To::Everyone,
-    };
+    let to = (&emit.to).into();
     let send =
         Send { to, except: &emit.except, except_socket: emit.except_socket, text: emit.text.into(), volatile: emit.volatile };
     services.rooms.send(&emit.namespace, send).await;
+}
+
+impl<'a> From<&'a Target> for To<'a> {
+    fn from(target: &'a Target) -> Self {
+        match target {
+            Target::Socket(socket) => Self::Socket(*socket),
+            Target::Rooms(rooms) => Self::Rooms(rooms),
+            Target::Users(users) => Self::Users(users),
+            Target::Tenant(tenant) => Self::Tenant(tenant),
+            Target::Everyone => Self::Everyone,
+        }
+    }
 }

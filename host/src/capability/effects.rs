@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::limits::Config;
 use super::timers::TimerId;
 use crate::names::{PluginName, SocketId};
 use crate::sandbox::Limit;
@@ -19,6 +18,8 @@ pub struct Effects {
     pub live: Vec<Live>,
     count: usize,
     bytes: usize,
+    /// Bytes that the writes so far may add to the store.
+    pub stored: u64,
 }
 
 /// An effect on what is connected now.
@@ -56,13 +57,13 @@ pub enum Target {
 
 impl Effects {
     /// Makes room for one more, or ends the call.
-    pub fn charge(&mut self, bytes: usize, limits: &Config) -> Result<(), Limit> {
+    pub fn charge(&mut self, bytes: usize, most: usize, most_bytes: usize) -> Result<(), Limit> {
         self.count += 1;
         self.bytes += bytes;
-        if self.count > limits.effects {
+        if self.count > most {
             return Err(Limit::Effects);
         }
-        if self.bytes > limits.effect_bytes {
+        if self.bytes > most_bytes {
             return Err(Limit::EffectBytes);
         }
         Ok(())
@@ -71,6 +72,11 @@ impl Effects {
     /// The next call's charges begin at nothing.
     pub fn uncharge(&mut self) {
         (self.count, self.bytes) = (0, 0);
+    }
+
+    /// How many were charged.
+    pub fn count(&self) -> usize {
+        self.count
     }
 
     /// Whether something must be written before the rest may happen.
@@ -83,6 +89,7 @@ impl Effects {
         self.writes.clear();
         self.messages.clear();
         self.live.clear();
+        self.stored = 0;
         self.uncharge();
     }
 }

@@ -21,8 +21,6 @@ pub struct Config {
     /// How long a call may take in all, with its waits for storage. Default 5 s.
     #[serde(deserialize_with = "crate::duration::deserialize")]
     pub call_time: Duration,
-    /// Log lines a plugin may write in a second; the others are dropped, and counted. Default 100.
-    pub log_lines: u64,
 }
 
 impl Default for Config {
@@ -33,7 +31,6 @@ impl Default for Config {
             imports: 10_000,
             cpu_ms: 20,
             call_time: Duration::from_secs(5),
-            log_lines: 100,
         }
     }
 }

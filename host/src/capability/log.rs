@@ -1,5 +1,6 @@
 //! `log.wit`: a plugin's lines, into the host's log, within a quota.
 
+use super::quota::Kind;
 use super::state::State;
 use crate::sandbox::imports::log::{Host, Level};
 
@@ -10,8 +11,9 @@ impl Host for State {
     fn write(&mut self, level: Level, message: String, fields: String) -> wasmtime::Result<()> {
         self.import()?;
         let now = self.services.clock.now_ms();
-        if !self.profile.log_quota.take(now) {
+        if !self.profile.usage.log.take(now) {
             self.profile.metrics.log_lines_dropped.inc();
+            self.profile.usage.passed(Kind::LogLines);
             return Ok(());
         }
         let (plugin, version) = (&self.profile.name, &self.profile.version);
@@ -35,7 +37,16 @@ fn line(text: &str) -> String {
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    text[..end].chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
+    let mut line = String::with_capacity(end);
+    for c in text[..end].chars() {
+        if is_command(c) { line.extend(c.escape_default()) } else { line.push(c) }
+    }
+    line
+}
+
+/// What a terminal or a reader acts upon: controls, the two separators of lines, and what turns the direction of writing.
+fn is_command(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
@@ -45,6 +56,7 @@ mod tests {
     #[test]
     fn a_line_stays_one_line() {
         assert_eq!(line("a\nINFO b\u{1b}[31m"), "a\\nINFO b\\u{1b}[31m");
+        assert_eq!(line("a\u{2028}b\u{202e}c"), "a\\u{2028}b\\u{202e}c");
         assert_eq!(line(&"é".repeat(MAX_LINE)).len(), MAX_LINE);
     }
 }

@@ -2,8 +2,8 @@
 //! after staging.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::quota::Usage;
 use crate::names::PluginName;
 use crate::telemetry::PluginMetrics;
 
@@ -19,7 +19,8 @@ pub struct Profile {
     /// `[plugins.NAME.config]`
     pub config: Arc<serde_json::Map<String, serde_json::Value>>,
     pub metrics: Arc<PluginMetrics>,
-    pub log_quota: Quota,
+    /// What the plugin may use and uses, over all its releases.
+    pub usage: Arc<Usage>,
 }
 
 /// Whether a tenant is part of every name. See `plugin.wit`.
@@ -83,31 +84,6 @@ impl Pattern {
     }
 }
 
-/// At most so many in a second, counted by whole seconds of the call's clock: cheap, and exact enough for a quota.
-pub struct Quota {
-    per_second: u64,
-    /// The second in the upper 40 bits, the count in the lower 24.
-    state: AtomicU64,
-}
-
-impl Quota {
-    pub fn new(per_second: u64) -> Self {
-        Self { per_second, state: AtomicU64::new(0) }
-    }
-
-    pub fn take(&self, now_ms: u64) -> bool {
-        let second = (now_ms / 1000) << 24;
-        let mut taken = false;
-        // Fails only where the closure says so, and it never does.
-        let _ = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| {
-            let count = if state & !0xff_ffff == second { state & 0xff_ffff } else { 0 };
-            taken = count < self.per_second;
-            Some(second | (count + u64::from(taken)))
-        });
-        taken
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -131,12 +107,5 @@ mod tests {
         assert!(overlap("c{id}", "chat:{id}"));
         assert!(!overlap("chat:{id}", "video:{id}"));
         assert!(!overlap("chat", "chat:{id}"));
-    }
-
-    #[test]
-    fn a_quota_is_full_again_each_second() {
-        let quota = Quota::new(2);
-        assert!(quota.take(1000) && quota.take(1500) && !quota.take(1999));
-        assert!(quota.take(2000));
     }
 }

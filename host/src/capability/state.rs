@@ -9,6 +9,7 @@ use super::effects::Effects;
 use super::limits;
 use super::presence::Presences;
 use super::profile::{Profile, Tenancy};
+use super::quota::Quotas;
 use super::timers::Timers;
 use crate::clock::Clock;
 use crate::cluster::Cluster;
@@ -37,6 +38,7 @@ pub struct Services {
     pub metrics: Arc<Metrics>,
     pub tracer: Tracer,
     pub limits: limits::Config,
+    pub quotas: Quotas,
 }
 
 /// Milliseconds of CPU that `describe` and `init` may use.
@@ -146,7 +148,9 @@ impl State {
         if self.call.bare {
             return Ok(Err(EffectError::Denied("describe and init have no transaction".into())));
         }
-        self.call.effects.charge(bytes, &self.services.limits)?;
+        let limits = &self.services.limits;
+        let most = limits.effects.min(self.profile.usage.quota.effects);
+        self.call.effects.charge(bytes, most, limits.effect_bytes)?;
         Ok(Ok(()))
     }
 
@@ -183,8 +187,8 @@ impl Guest for State {
         &mut self.limiter
     }
 
-    fn tick(&mut self) -> bool {
-        self.call.cpu_ms += 1;
+    fn tick(&mut self, ms: u32) -> bool {
+        self.call.cpu_ms = self.call.cpu_ms.saturating_add(ms);
         self.call.cpu_ms <= if self.call.bare { BARE_CPU_MS } else { self.services.limits.cpu_ms }
     }
 }

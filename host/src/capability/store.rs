@@ -91,6 +91,11 @@ impl State {
         if value > MAX_VALUE {
             return Ok(Err(Error::ValueTooLarge));
         }
+        let more = self.call.effects.stored + write.added();
+        if more > self.call.effects.stored && !self.profile.usage.stores(more) {
+            return Ok(Err(Error::ValueTooLarge));
+        }
+        self.call.effects.stored = more;
         self.call.effects.writes.push(write);
         Ok(Ok(()))
     }

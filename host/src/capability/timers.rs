@@ -245,7 +245,13 @@ impl State {
         // Where storage does not answer, the commit will not either.
         let before = self.read(&key).await.ok().flatten();
         let due_ms = before.as_deref().and_then(parse_stored).map_or(due_ms, |(due_ms, _)| due_ms);
-        self.call.effects.writes.push(Write::Put { key, value: stored(due_ms, &payload).into() });
+        let write = Write::Put { key, value: stored(due_ms, &payload).into() };
+        let more = self.call.effects.stored + write.added();
+        if !self.profile.usage.stores(more) {
+            return Err(EffectError::Denied("the plugin's store is full (quota.store_bytes)".into()));
+        }
+        self.call.effects.stored = more;
+        self.call.effects.writes.push(write);
         self.call.effects.live.push(Live::Arm { id, due_ms, payload: None });
         Ok(())
     }

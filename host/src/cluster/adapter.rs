@@ -21,6 +21,8 @@ use tokio::sync::mpsc;
 use super::ledger::Change;
 use super::members::{self, Joined, Left, Members, Size, part_name};
 use super::peers::Peers;
+use super::tap::Taps;
+use crate::clock::Clock;
 use crate::names::{self, SocketId};
 
 /// Members whose queue was full. Told to the gateway, which ends them.
@@ -43,6 +45,8 @@ pub struct Rooms {
     pub per_socket: usize,
     /// The other nodes. None: this one is by itself.
     pub peers: Option<Arc<Peers>>,
+    /// Who listens in on what is sent.
+    pub taps: Taps,
 }
 
 impl Rooms {
@@ -57,6 +61,7 @@ impl Rooms {
             deliveries: AtomicU64::new(0),
             per_socket,
             peers,
+            taps: Taps::new(Clock::system()),
         })
     }
 
@@ -369,8 +374,26 @@ impl Adapter {
         self.deliver(packet, || BroadcastOptions::new(sid), false);
     }
 
+    /// How many sockets of this node a send reaches at most: one that is in two of its rooms is counted twice.
+    pub fn reached(&self, to: &To<'_>) -> u64 {
+        self.members(|members| {
+            let of = |room: &str| members.reach(room).map_or(0, |reach| reach.members);
+            match to {
+                To::Socket(_) => 1,
+                To::Rooms(rooms) => rooms.iter().map(|room| of(room)).sum(),
+                To::Users(users) => users.iter().map(|user| members.sockets_of(user).len() as u64).sum(),
+                To::Tenant(tenant) => of(&members::tenant(tenant)),
+                To::Everyone => of(&members::everyone()),
+            }
+        })
+    }
+
     /// Sends an event. Waits only for a room of more than one part: between two parts others get their turn.
     pub async fn send(&self, send: Send<'_>) {
+        if self.rooms.taps.is_on() {
+            let reached = self.reached(&send.to);
+            self.members(|members| self.rooms.taps.sent(&self.path, &send, reached, members));
+        }
         let options = self.options(&send);
         let packet = || Packet::event(self.local.path().clone(), Value::Str(send.text.clone(), None));
         match send.to {
@@ -381,10 +404,10 @@ impl Adapter {
                     self.to_sockets(&sockets, &send, packet);
                 }
             }
-            To::Tenant(tenant) => self.to_room(&members::tenant(tenant), options, send.volatile, packet).await,
-            To::Everyone => self.to_room(&members::everyone(), options, send.volatile, packet).await,
-            To::Rooms([room]) => self.to_room(room, options, send.volatile, packet).await,
-            To::Rooms(rooms) => self.to_rooms(rooms, options, send.volatile, packet),
+            To::Tenant(tenant) => self.to_room(&members::tenant(tenant), options, &send, packet).await,
+            To::Everyone => self.to_room(&members::everyone(), options, &send, packet).await,
+            To::Rooms([room]) => self.to_room(room, options, &send, packet).await,
+            To::Rooms(rooms) => self.to_rooms(rooms, options, &send, packet),
         }
     }
 
@@ -405,9 +428,9 @@ impl Adapter {
     fn to_sockets(&self, sockets: &[SocketId], send: &Send<'_>, packet: impl Fn() -> Packet) {
         for socket in sockets.iter().filter(|socket| Some(**socket) != send.except_socket) {
             let sid = {
-                let members = lock(&self.members);
+                let mut members = lock(&self.members);
                 let excepted = send.except.iter().any(|room| members.is_in(*socket, room));
-                members.sid(*socket).filter(|_| !excepted)
+                if excepted { None } else { members.sid_sending(*socket, send.text.len()) }
             };
             if let Some(sid) = sid {
                 self.rooms.deliveries.fetch_add(1, Ordering::Relaxed);
@@ -416,8 +439,8 @@ impl Adapter {
         }
     }
 
-    async fn to_room(&self, room: &str, options: BroadcastOptions, volatile: bool, packet: impl Fn() -> Packet) {
-        let Some(reach) = self.members(|members| members.reach(room)) else { return };
+    async fn to_room(&self, room: &str, options: BroadcastOptions, send: &Send<'_>, packet: impl Fn() -> Packet) {
+        let Some(reach) = lock(&self.members).reach_sending(room, send.text.len()) else { return };
         self.rooms.deliveries.fetch_add(reach.members, Ordering::Relaxed);
         let _turn = match &reach.order {
             Some(order) => Some(order.lock().await),
@@ -432,20 +455,20 @@ impl Adapter {
                 options.rooms.push(part_name(room, part).into());
                 options
             };
-            self.deliver(packet(), to, volatile);
+            self.deliver(packet(), to, send.volatile);
         }
     }
 
     /// To several rooms at once: each member gets it once, so it is one send however large they are.
-    fn to_rooms(&self, rooms: &[String], mut options: BroadcastOptions, volatile: bool, packet: impl Fn() -> Packet) {
+    fn to_rooms(&self, rooms: &[String], mut options: BroadcastOptions, send: &Send<'_>, packet: impl Fn() -> Packet) {
         for room in rooms {
-            if let Some(reach) = self.members(|members| members.reach(room)) {
+            if let Some(reach) = lock(&self.members).reach_sending(room, send.text.len()) {
                 self.rooms.deliveries.fetch_add(reach.members, Ordering::Relaxed);
                 options.rooms.extend((0..reach.parts).map(|part| Room::from(part_name(room, part))));
             }
         }
         if !options.rooms.is_empty() {
-            self.deliver(packet(), || options.clone(), volatile);
+            self.deliver(packet(), || options.clone(), send.volatile);
         }
     }
 

@@ -29,6 +29,8 @@ struct Member {
     user: Option<Arc<str>>,
     /// The rooms, each with the part of it.
     rooms: SmallVec<[(Arc<str>, u16); 2]>,
+    /// Bytes sent to it alone.
+    sent: u64,
 }
 
 #[derive(Default)]
@@ -39,6 +41,8 @@ struct Room {
     users: HashMap<Arc<str>, u32>,
     /// Held over a broadcast to several parts, so that two of them cannot interleave.
     order: Arc<tokio::sync::Mutex<()>>,
+    /// Bytes ever sent to it.
+    sent: u64,
 }
 
 /// How many are in a room.
@@ -87,7 +91,7 @@ impl Members {
         for name in names_of(user.as_ref()) {
             self.users.entry(name).or_default().push(socket);
         }
-        self.sockets.insert(socket, Member { sid, user, rooms: SmallVec::new() });
+        self.sockets.insert(socket, Member { sid, user, rooms: SmallVec::new(), sent: 0 });
     }
 
     /// Forgets a socket; answers the rooms it was in.
@@ -215,6 +219,27 @@ impl Members {
         })
     }
 
+    /// Where to send so many bytes for a whole room: they are counted, which costs one addition, whatever the room's size.
+    pub fn reach_sending(&mut self, name: &str, bytes: usize) -> Option<Reach> {
+        self.rooms.get_mut(name)?.sent += bytes as u64;
+        self.reach(name)
+    }
+
+    /// Where to send so many bytes for one socket.
+    pub fn sid_sending(&mut self, socket: SocketId, bytes: usize) -> Option<Sid> {
+        let member = self.sockets.get_mut(&socket)?;
+        member.sent += bytes as u64;
+        Some(member.sid)
+    }
+
+    /// Bytes sent up to now to a socket alone, under no name, and to each of its rooms.
+    pub fn sent(&self, socket: SocketId) -> impl Iterator<Item = (Option<&Arc<str>>, u64)> {
+        let member = self.sockets.get(&socket);
+        let rooms = member.into_iter().flat_map(|member| &member.rooms);
+        let of = |(room, _): &'_ (Arc<str>, u16)| self.rooms.get(room).map_or(0, |room| room.sent);
+        member.into_iter().map(|member| (None, member.sent)).chain(rooms.map(move |room| (Some(&room.0), of(room))))
+    }
+
     pub fn sid(&self, socket: SocketId) -> Option<Sid> {
         self.sockets.get(&socket).map(|member| member.sid)
     }
@@ -319,5 +344,18 @@ mod tests {
         assert_eq!(members.join(1, "a", 1), Joined::Already);
         assert_eq!(members.join(1, "b", 1), Joined::TooMany);
         assert_eq!(members.join(2, "a", 1), Joined::Gone);
+    }
+
+    #[test]
+    fn what_is_sent_is_counted_for_the_room_and_for_the_socket_alone() {
+        let mut members = Members::default();
+        for socket in 1..=2 {
+            members.add(socket, Sid::new(), None);
+            members.join(socket, "r", 64);
+        }
+        members.reach_sending("r", 10);
+        members.sid_sending(1, 5);
+        let sent = |socket| members.sent(socket).map(|(_, bytes)| bytes).collect::<Vec<_>>();
+        assert_eq!((sent(1), sent(2), sent(3)), (vec![5, 10], vec![0, 10], vec![]));
     }
 }

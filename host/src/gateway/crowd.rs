@@ -10,7 +10,7 @@ use std::time::Instant;
 use socketioxide_core::Sid;
 
 use super::limits::Limits;
-use super::transport::Closer;
+use super::transport::{Closer, Stalls};
 use crate::rate::Meter;
 use crate::telemetry::Metrics;
 
@@ -22,6 +22,8 @@ pub struct Crowd {
     users: Mutex<HashMap<Box<str>, Regular>>,
     /// When the next connection may come.
     pub connects: Meter,
+    /// Connections whose client does not read.
+    pub stalls: Arc<Stalls>,
     /// Connections that began by polling: a websocket may take them over.
     polling: Mutex<HashMap<Sid, Weak<Ticket>>>,
 }
@@ -61,7 +63,7 @@ impl Crowd {
         });
         // From here on both are counted down by its end.
         let ticket = Ticket {
-            closer: Closer::default(),
+            closer: Closer::listed_in(self.stalls.clone()),
             events: Meter::default(),
             born: Instant::now(),
             polls,

@@ -7,6 +7,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
@@ -23,7 +24,7 @@ use crate::cluster::adapter::Adapter;
 use crate::error::{Code, Refusal};
 use crate::json::{self, InvalidJson};
 use crate::names::{self, SocketId};
-use crate::release::instance::{CallError, Job, call};
+use crate::release::instance::{CallError, Job, call, call_metered};
 use crate::release::registry::Slot;
 use crate::sandbox::exports::{Caller, DisconnectReason, Event};
 use crate::telemetry::traces::Kind;
@@ -41,6 +42,8 @@ pub struct Session {
     seat: Option<Seat>,
     /// When the token expires, in milliseconds since 1970. 0 for a visitor.
     pub expires_ms: AtomicU64,
+    /// Bytes of what the host answers and tells it, beside what plugins send.
+    pub answered: AtomicU64,
     gateway: Arc<Gateway>,
     state: Mutex<State>,
 }
@@ -103,6 +106,7 @@ impl Session {
             ticket: place.ticket,
             seat: place.seat,
             expires_ms: AtomicU64::new(expires_ms.unwrap_or(0)),
+            answered: AtomicU64::new(0),
             gateway,
             state: Mutex::new(State {
                 phase: Phase::Connecting,
@@ -213,6 +217,9 @@ impl Session {
     /// Refuses an event before any plugin saw it.
     fn refuse(&self, event: &str, ack: Option<i64>, refusal: &Refusal, reason: &'static str) {
         self.gateway.services.metrics.events_refused.get_or_create(&crate::telemetry::ReasonLabel { reason }).inc();
+        if self.gateway.services.rooms.taps.is_on() {
+            self.tapped(event, "", Some(refusal.code), Duration::ZERO, Duration::ZERO);
+        }
         self.answer_refusal(event, ack, refusal);
     }
 
@@ -222,7 +229,7 @@ impl Session {
 
     pub fn answer_refusal(&self, event: &str, ack: Option<i64>, refusal: &Refusal) {
         match ack {
-            Some(ack) => self.adapter.ack(self.sid, ack, refusal.as_ack()),
+            Some(ack) => self.ack(ack, refusal.as_ack()),
             None => self.tell("error", &refusal.as_event_args(event)),
         }
     }
@@ -230,7 +237,14 @@ impl Session {
     /// Sends the socket an event of the host's own. `args` is the text of an array.
     pub fn tell(&self, event: &str, args: &str) {
         let inside = args.strip_prefix('[').and_then(|args| args.strip_suffix(']')).unwrap_or_default();
-        self.adapter.tell(self.sid, packet_text(event, inside));
+        let text = packet_text(event, inside);
+        self.answered.fetch_add(text.len() as u64, Ordering::Relaxed);
+        self.adapter.tell(self.sid, text);
+    }
+
+    fn ack(&self, ack: i64, text: String) {
+        self.answered.fetch_add(text.len() as u64, Ordering::Relaxed);
+        self.adapter.ack(self.sid, ack, text);
     }
 
     /// The socket has gone. What it sent before still runs; then its plugins hear of it.
@@ -334,18 +348,24 @@ impl Session {
         }
         let services = &self.gateway.services;
         let event = Event { id: services.ids.next(services.clock.now_ms()), name, args };
-        let result = call(services, &slot, Job::Event { caller: &caller, event: &event, trace: span.as_ref() }).await;
+        // Nobody listening costs one load, and no look at the clock.
+        let tapped = services.rooms.taps.is_on().then(Instant::now);
+        let mut cpu = Duration::ZERO;
+        let job = Job::Event { caller: &caller, event: &event, trace: span.as_ref() };
+        let called = call_metered(services, &slot, job, &mut cpu).await;
+        let result = called.map_err(|error| refusal_of(error, on_failure.as_deref()));
+        if let Some(began) = tapped {
+            let outcome = result.as_ref().err().map(|refusal| refusal.code);
+            self.tapped(&event.name, &event.args, outcome, began.elapsed(), cpu);
+        }
         match result {
             Ok(done) => {
                 if let Some(ack) = ack {
                     let reply = done.reply.as_deref().unwrap_or("{}");
-                    self.adapter.ack(self.sid, ack, bracketed(reply));
+                    self.ack(ack, bracketed(reply));
                 }
             }
-            Err(error) => {
-                let refusal = refusal_of(error, on_failure.as_deref());
-                self.answer_refusal(&event.name, ack, &refusal);
-            }
+            Err(refusal) => self.answer_refusal(&event.name, ack, &refusal),
         }
     }
 
@@ -387,6 +407,7 @@ fn refusal_of(error: CallError, on_failure: Option<&str>) -> Refusal {
     match error {
         CallError::Refused(refusal) => refusal,
         CallError::Unavailable(_) => sentence(Refusal::unavailable()),
+        CallError::OverQuota(passed) => too_many(passed.wait.unwrap_or_default()),
         CallError::Failed(_) | CallError::Fault(_) | CallError::Answer(_) | CallError::AlreadyHandled => {
             sentence(Refusal::internal())
         }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use smallvec::SmallVec;
 use socketioxide_core::Sid;
 
 use super::session::Session;
@@ -22,7 +23,7 @@ pub struct Sockets {
 struct All {
     sessions: HashMap<SocketId, Weak<Session>>,
     /// Sockets of each connection.
-    connections: HashMap<Sid, u32>,
+    connections: HashMap<Sid, SmallVec<[SocketId; 1]>>,
 }
 
 impl Sockets {
@@ -37,7 +38,8 @@ impl Sockets {
     pub fn add(&self, session: &Arc<Session>) {
         let mut all = self.all();
         all.sessions.insert(session.id, Arc::downgrade(session));
-        *all.connections.entry(session.sid).or_default() += 1;
+        all.connections.entry(session.sid).or_default().push(session.id);
+        session.ticket.closer.name(session.sid);
         self.count(&all);
     }
 
@@ -46,9 +48,9 @@ impl Sockets {
         if all.sessions.remove(&session.id).is_none() {
             return;
         }
-        if let Some(count) = all.connections.get_mut(&session.sid) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(sockets) = all.connections.get_mut(&session.sid) {
+            sockets.retain(|id| *id != session.id);
+            if sockets.is_empty() {
                 all.connections.remove(&session.sid);
             }
         }
@@ -62,6 +64,13 @@ impl Sockets {
 
     pub fn get(&self, id: SocketId) -> Option<Arc<Session>> {
         self.all().sessions.get(&id)?.upgrade()
+    }
+
+    /// The sockets of one connection.
+    pub fn of_connection(&self, sid: Sid) -> SmallVec<[Arc<Session>; 1]> {
+        let all = self.all();
+        let ids = all.connections.get(&sid).map_or(&[][..], |ids| ids);
+        ids.iter().filter_map(|id| all.sessions.get(id)?.upgrade()).collect()
     }
 
     /// Every socket of this moment.

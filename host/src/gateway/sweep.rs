@@ -29,7 +29,7 @@ pub async fn end_slow_clients(gateway: Arc<Gateway>, io: Io, mut full: mpsc::Rec
         let Some(namespace) = io.of(&*namespace) else { continue };
         for socket in sids.into_iter().filter_map(|sid| namespace.get_socket(sid)) {
             if is_full(&socket) && end(&gateway, &socket) {
-                gateway.services.metrics.slow_consumers.inc();
+                gateway.services.metrics.slow_consumer("queue");
                 tracing::info!(namespace = socket.ns(), "a client was ended: it does not read what it is sent (slow_consumer)");
             }
         }

@@ -1,11 +1,11 @@
 //! TCP under the sockets: accepts without delay, upgrades to websocket by the shortest way, and can end a connection whose client
-//! no longer reads. It knows nothing of Socket.IO.
+//! no longer reads, or tell that it does not. Of Socket.IO it knows no more than how the engine names a connection.
 
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
@@ -14,8 +14,10 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto;
+use socketioxide_core::Sid;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 
 /// Accepts connections with `TCP_NODELAY`: with Nagle's algorithm the p99 of a broadcast was six times as long.
 pub struct Listener(pub TcpListener);
@@ -45,9 +47,102 @@ struct Ending {
     closed: AtomicBool,
     reader: AtomicWaker,
     writer: AtomicWaker,
+    /// The last write found no room: the client does not read, or not as fast as it is sent to.
+    stalled: AtomicBool,
+    /// Among the stalled ones, until somebody has seen that it is none any more.
+    listed: AtomicBool,
+    /// Bytes that the kernel has taken.
+    written: AtomicU64,
+    name: OnceLock<Sid>,
+    stalls: Option<Arc<Stalls>>,
+}
+
+/// The connections whose client does not read: few, at any time.
+#[derive(Default)]
+pub struct Stalls {
+    list: Mutex<Vec<Closer>>,
+    first: Notify,
+}
+
+impl Stalls {
+    /// Those that have stalled since the last call.
+    pub fn take(&self) -> Vec<Closer> {
+        std::mem::take(&mut self.list.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Resolves when there may be one.
+    pub async fn some(&self) {
+        self.first.notified().await;
+    }
+
+    fn add(&self, closer: Closer) {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner).push(closer);
+        self.first.notify_one();
+    }
 }
 
 impl Closer {
+    /// One that is listed there while its client does not read.
+    pub fn listed_in(stalls: Arc<Stalls>) -> Self {
+        Self(Arc::new(Ending { stalls: Some(stalls), ..Ending::default() }))
+    }
+
+    /// How the engine calls the connection.
+    pub fn name(&self, sid: Sid) {
+        // It has one name for life.
+        let _ = self.0.name.set(sid);
+    }
+
+    pub fn named(&self) -> Option<Sid> {
+        self.0.name.get().copied()
+    }
+
+    /// Bytes that the kernel has taken so far.
+    pub fn written(&self) -> u64 {
+        self.0.written.load(Ordering::Relaxed)
+    }
+
+    /// Whether its client still does not read. One that does is listed again when it stops.
+    pub fn is_stalled(&self) -> bool {
+        if self.is_closed() {
+            return false;
+        }
+        if self.0.stalled.load(Ordering::SeqCst) {
+            return true;
+        }
+        self.0.listed.store(false, Ordering::SeqCst);
+        // One that has stalled again in between saw itself listed.
+        self.0.stalled.load(Ordering::SeqCst) && !self.0.listed.swap(true, Ordering::SeqCst)
+    }
+
+    /// It is looked at no more, until it stalls anew.
+    pub fn unlist(&self) {
+        self.0.listed.store(false, Ordering::SeqCst);
+    }
+
+    /// Keeps what came of a write. On a busy connection that is a load and an addition.
+    fn wrote(&self, answer: &Poll<io::Result<usize>>) {
+        let stalled = self.0.stalled.load(Ordering::Relaxed);
+        match answer {
+            Poll::Ready(Ok(bytes)) => {
+                self.0.written.fetch_add(*bytes as u64, Ordering::Relaxed);
+                if stalled {
+                    self.0.stalled.store(false, Ordering::SeqCst);
+                }
+            }
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending if stalled => {}
+            Poll::Pending => {
+                self.0.stalled.store(true, Ordering::SeqCst);
+                if let Some(stalls) = &self.0.stalls
+                    && !self.0.listed.swap(true, Ordering::SeqCst)
+                {
+                    stalls.add(self.clone());
+                }
+            }
+        }
+    }
+
     /// The connection's next read or write answers its end, also one that waits for a client that does not read. A stock client
     /// sees the transport close, and comes again. Answers whether this was the first to close it.
     pub fn close(&self) -> bool {
@@ -124,12 +219,16 @@ impl AsyncRead for Connection {
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let Self { io, closer, .. } = &mut *self;
-        unless_closed(closer, |ending| &ending.writer, cx, |cx| Pin::new(io).poll_write(cx, buf))
+        let answer = unless_closed(closer, |ending| &ending.writer, cx, |cx| Pin::new(io).poll_write(cx, buf));
+        closer.wrote(&answer);
+        answer
     }
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let Self { io, closer, .. } = &mut *self;
-        unless_closed(closer, |ending| &ending.writer, cx, |cx| Pin::new(io).poll_write_vectored(cx, bufs))
+        let answer = unless_closed(closer, |ending| &ending.writer, cx, |cx| Pin::new(io).poll_write_vectored(cx, bufs));
+        closer.wrote(&answer);
+        answer
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -12,9 +12,9 @@ use socketioxide::service::SocketIoService;
 use socketioxide::{SendError, SocketError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::Gateway;
 use super::api::is_same;
 use super::figures::Latest;
+use super::{Gateway, taps};
 use crate::telemetry::Metrics;
 use engineioxide::service::NotFoundService;
 
@@ -38,6 +38,8 @@ pub struct Watchers {
     pub limit: usize,
     /// Tellings that may wait for one watcher. Past it they are dropped, for that one.
     pub queue: usize,
+    /// Who listens in on a user or a room, and how.
+    pub taps: taps::Config,
 }
 
 #[derive(Deserialize, Default)]
@@ -60,6 +62,7 @@ pub fn build(watchers: Watchers, gateway: &Gateway) -> (Service, SocketIo) {
         .ws_max_message_size(MAX_PACKET as usize)
         .ws_max_frame_size(MAX_PACKET as usize)
         .build_svc();
+    taps::open(&io, &watchers, gateway);
     let places = Arc::new(Semaphore::new(watchers.limit));
     let (token, metrics) = (watchers.token.map(Arc::<str>::from), gateway.services.metrics.clone());
     let door = move |socket: SocketRef, TryData(auth): TryData<Auth>| {

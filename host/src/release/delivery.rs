@@ -236,7 +236,7 @@ impl Bus {
                 Ok(()) | Err(CallError::AlreadyHandled) => return,
                 Err(error) => error,
             };
-            failures += u32::from(!matches!(error, CallError::Unavailable(_)));
+            failures += u32::from(!error.is_passing());
             let mut others_pass = work.suspect || slot.passed.load(Ordering::Relaxed) > passed_before;
             if failures >= self.config.max_failures && !others_pass {
                 // Whether the message is bad or the plugin, one of those behind it shows.

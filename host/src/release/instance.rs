@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::canary::Key;
 use super::pool::{Lease, NoInstance};
@@ -11,13 +11,14 @@ use super::registry::{Release, Slot};
 use crate::capability::commit;
 use crate::capability::effects::{Effects, Live};
 use crate::capability::profile::Tenancy;
+use crate::capability::quota::{Kind, Passed};
 use crate::capability::state::{Replay, Services, StoredTimer};
 use crate::error::{Code, Refusal};
 use crate::json;
 use crate::sandbox::exports::{self, Caller, DisconnectReason, DueTimer, Event, Message};
 use crate::sandbox::imports::types::RefusalCode;
-use crate::sandbox::{Fault, Instance, metered, within};
-use crate::storage::{CommitError, HandledId};
+use crate::sandbox::{Fault, Instance, Limit, metered, within};
+use crate::storage::{CommitError, HandledId, MAX_SET_BYTES};
 use crate::telemetry::Outcome;
 use crate::telemetry::traces::Span;
 
@@ -61,6 +62,13 @@ pub enum Job<'a> {
     },
 }
 
+impl CallError {
+    /// Whether nothing is wrong with the call: later it may take effect.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::OverQuota(_))
+    }
+}
+
 /// A call that has taken effect.
 #[derive(Debug)]
 pub struct Done {
@@ -93,6 +101,9 @@ pub enum CallError {
     /// Nothing can serve the call now: no release, no instance, or no storage.
     #[error("unavailable: {0}")]
     Unavailable(&'static str),
+    /// The plugin has used what it may for now. Trying later helps.
+    #[error("{0}")]
+    OverQuota(Passed),
     /// The message was handled before.
     #[error("handled before")]
     AlreadyHandled,
@@ -100,6 +111,12 @@ pub enum CallError {
 
 /// Calls a plugin's live release.
 pub async fn call(services: &Arc<Services>, slot: &Slot, job: Job<'_>) -> Result<Done, CallError> {
+    let mut cpu = Duration::ZERO;
+    call_metered(services, slot, job, &mut cpu).await
+}
+
+/// Calls a plugin's live release, and adds up the CPU that it takes, whatever becomes of it.
+pub async fn call_metered(services: &Arc<Services>, slot: &Slot, job: Job<'_>, cpu: &mut Duration) -> Result<Done, CallError> {
     let began = Instant::now();
     let now_ms = services.clock.now_ms();
     let mut replay = Replay::default();
@@ -111,7 +128,7 @@ pub async fn call(services: &Arc<Services>, slot: &Slot, job: Job<'_>) -> Result
             return Err(unserved(job, "the release keeps failing, and is left alone for a while"));
         }
         let span = job.trace().map(|trace| traced(trace, &release, reruns));
-        let result = attempt(services, &release, job, now_ms, &mut replay, span.as_ref()).await;
+        let result = attempt(services, &release, job, now_ms, &mut replay, span.as_ref(), cpu).await;
         match result {
             Err(Attempt::Conflict) => {
                 release.profile.metrics.conflicts.inc();
@@ -163,6 +180,8 @@ pub async fn call_together(services: &Arc<Services>, slot: &Slot, jobs: &[Job<'_
     }
     let began = Instant::now();
     let spans: Vec<_> = jobs.iter().map(|job| job.trace().map(|trace| traced(trace, &release, 0))).collect();
+    let usage = &release.profile.usage;
+    usage.look_at_store(&*services.storage, MAX_SET_BYTES as u64).await;
     let mut lease = release.pool.lease().await?;
     for (at, job) in jobs.iter().enumerate() {
         let (tenant, now_ms) = (tenant(&release, *job)?, services.clock.now_ms());
@@ -172,10 +191,13 @@ pub async fn call_together(services: &Arc<Services>, slot: &Slot, jobs: &[Job<'_
             _ => guest.go_on(tenant, now_ms, job.hops()),
         }
         guest.call.trace = spans[at].as_ref().map(Span::parent);
-        run(services, &release, &mut lease, *job, spans[at].as_ref()).await??;
+        let mut spent = Duration::ZERO;
+        run(services, &release, &mut lease, *job, spans[at].as_ref(), &mut spent).await??;
     }
     let (effects, _) = lease.instance().guest().finish();
     lease.give_back();
+    commit::fan_out(services, usage, &effects.live).map_err(over)?;
+    usage.wrote(effects.stored);
     let plugin = &release.profile.name;
     let handled = jobs.iter().filter_map(Job::handled).map(|id| HandledId { plugin: plugin.clone(), id }).collect();
     // One commit has one place in one trace: those of the other messages are told where.
@@ -210,8 +232,11 @@ async fn attempt(
     now_ms: u64,
     replay: &mut Replay,
     span: Option<&Span>,
+    spent: &mut Duration,
 ) -> Result<Done, Attempt> {
     let tenant = tenant(release, job)?;
+    let usage = &release.profile.usage;
+    usage.look_at_store(&*services.storage, MAX_SET_BYTES as u64).await;
     let mut lease = release.pool.lease().await?;
     let caller = job.caller().cloned();
     lease.instance().guest().begin(caller, tenant, now_ms, job.hops(), std::mem::take(replay));
@@ -220,12 +245,13 @@ async fn attempt(
         lease.instance().guest().settle(stored);
     }
     let timed = release.tally.is_timed().then(Instant::now);
-    let answer = run(services, release, &mut lease, job, span).await?;
+    let answer = run(services, release, &mut lease, job, span, spent).await?;
     if let Some(began) = timed {
         release.tally.time(began.elapsed());
     }
     let (mut effects, answers) = lease.instance().guest().finish();
     *replay = answers;
+    usage.saw_effects(effects.count());
     lease.give_back();
     let reply = answer?;
     if let Some(reply) = &reply {
@@ -237,6 +263,8 @@ async fn attempt(
     if commit::joins_too_many(services, &effects.live) {
         return Err(CallError::Refused(Refusal::new(Code::TooLarge, "In too many rooms")).into());
     }
+    commit::fan_out(services, usage, &effects.live).map_err(over)?;
+    usage.wrote(effects.stored);
     let deferred = match job {
         Job::Authorize { .. } => return Ok(Done { reply: None, deferred: Vec::new() }),
         Job::Connect { .. } => defer(&mut effects),
@@ -260,13 +288,24 @@ async fn run(
     lease: &mut Lease,
     job: Job<'_>,
     span: Option<&Span>,
+    spent: &mut Duration,
 ) -> Result<Result<Option<String>, CallError>, Fault> {
     let (answer, cpu) = metered(within(services.limits.call_time, invoke(lease.instance(), job))).await;
     release.profile.metrics.cpu.add(cpu);
+    release.profile.usage.spent_cpu(cpu);
+    *spent += cpu;
     if let Some(span) = span {
         span.number("hubbub.cpu_us", cpu.as_micros() as u64);
     }
     answer
+}
+
+/// A quota of the plugin's that a call has passed: for now, or by itself alone.
+fn over(passed: Passed) -> CallError {
+    match passed.wait {
+        Some(_) => CallError::OverQuota(passed),
+        None => CallError::Refused(Refusal::new(Code::TooLarge, "Too much for too many")),
+    }
 }
 
 /// Takes out what must wait until the client knows that it is connected.
@@ -330,6 +369,7 @@ fn refused(refusal: exports::Refusal) -> CallError {
 impl From<NoInstance> for CallError {
     fn from(error: NoInstance) -> Self {
         match error {
+            NoInstance::Tired(passed) => Self::OverQuota(passed),
             NoInstance::Busy => Self::Unavailable("all instances were busy for too long"),
             NoInstance::Fault(fault) => Self::Fault(fault),
             NoInstance::Init(why) => Self::Failed(why),
@@ -426,7 +466,7 @@ fn judge(release: &Release, error: &CallError, now_ms: u64) {
         CallError::Fault(_) | CallError::Answer(_) | CallError::Failed(_) => release.tally.failed(now_ms),
         CallError::Refused(refusal) if refusal.code == Code::Internal => release.tally.failed(now_ms),
         CallError::Refused(_) => release.tally.passed(),
-        CallError::Unavailable(_) | CallError::AlreadyHandled => {}
+        CallError::Unavailable(_) | CallError::OverQuota(_) | CallError::AlreadyHandled => {}
     }
 }
 
@@ -450,7 +490,11 @@ fn report(release: &Release, job: Job<'_>, error: &CallError) {
         profile.metrics.faults.inc();
     }
     match error {
+        CallError::Fault(Fault::Limit(Limit::Memory)) => profile.usage.passed(Kind::Memory),
+        CallError::Fault(Fault::Limit(Limit::Effects)) => profile.usage.passed(Kind::Effects),
         CallError::Refused(refusal) => return profile.metrics.refused(refusal.code),
+        // The quota has been said, and counted.
+        CallError::OverQuota(_) => return profile.metrics.refused(Code::RateLimited),
         CallError::AlreadyHandled => return,
         _ => {}
     }

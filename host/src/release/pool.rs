@@ -9,8 +9,9 @@ use serde::Deserialize;
 use tokio::sync::Notify;
 
 use crate::capability::profile::Profile;
+use crate::capability::quota::{Kind, Passed};
 use crate::capability::state::{Services, State};
-use crate::sandbox::{Fault, Instance, Template};
+use crate::sandbox::{Fault, Instance, Template, metered};
 
 /// `[pool]`
 #[derive(Debug, Clone, Deserialize)]
@@ -45,6 +46,8 @@ const ROTATE_EVERY: Duration = Duration::from_millis(5);
 pub enum NoInstance {
     #[error("all instances were busy for too long")]
     Busy,
+    #[error(transparent)]
+    Tired(Passed),
     #[error("a fresh instance failed: {0}")]
     Fault(#[from] Fault),
     #[error("a fresh instance refused its configuration: {0}")]
@@ -65,6 +68,8 @@ pub struct Pool {
     /// What `init` is called with.
     init: String,
     config: Config,
+    /// Instances at a time.
+    most: usize,
     instances: Mutex<Instances>,
     waiting: AtomicUsize,
     freed: Notify,
@@ -75,7 +80,9 @@ pub struct Pool {
 impl Pool {
     pub fn new(template: Template<State>, services: Arc<Services>, profile: Arc<Profile>, config: Config) -> Arc<Self> {
         let init = serde_json::Value::Object((*profile.config).clone()).to_string();
+        let most = config.instances.min(profile.usage.quota.instances);
         Arc::new(Self {
+            most,
             template,
             services,
             profile,
@@ -95,6 +102,16 @@ impl Pool {
 
     /// An instance, warm where there is one.
     pub async fn lease(self: &Arc<Self>) -> Result<Lease, NoInstance> {
+        self.rest().await?;
+        self.lease_now().await
+    }
+
+    /// The first instance, for a release that is staged: also where the one before has used up the plugin's CPU.
+    pub async fn warm(self: &Arc<Self>) -> Result<(), NoInstance> {
+        self.lease_now().await.map(Lease::give_back)
+    }
+
+    async fn lease_now(self: &Arc<Self>) -> Result<Lease, NoInstance> {
         let mut lease = match self.take() {
             Some(lease) => lease,
             None => self.wait().await?,
@@ -105,10 +122,27 @@ impl Pool {
         Ok(lease)
     }
 
+    /// Waits until the plugin has CPU time again. Who would wait for longer than for an instance is told so at once.
+    async fn rest(&self) -> Result<(), NoInstance> {
+        let usage = &self.profile.usage;
+        let Some(mut tired) = usage.tired() else { return Ok(()) };
+        usage.passed(Kind::Cpu);
+        let waiting = Waiting::begin(&self.waiting);
+        let until = Instant::now() + self.config.wait;
+        while waiting.before < self.config.queue && Instant::now() + tired <= until {
+            tokio::time::sleep(tired).await;
+            match usage.tired() {
+                Some(still) => tired = still,
+                None => return Ok(()),
+            }
+        }
+        Err(NoInstance::Tired(Passed { quota: Kind::Cpu, wait: Some(tired) }))
+    }
+
     /// A place, with an instance in it where one is warm. None: all are out.
     fn take(self: &Arc<Self>) -> Option<Lease> {
         let mut instances = self.instances();
-        if instances.leased >= self.config.instances {
+        if instances.leased >= self.most {
             return None;
         }
         instances.leased += 1;
@@ -117,6 +151,7 @@ impl Pool {
 
     async fn wait(self: &Arc<Self>) -> Result<Lease, NoInstance> {
         self.profile.metrics.pool_waits.inc();
+        self.profile.usage.passed(Kind::Instances);
         let waiting = Waiting::begin(&self.waiting);
         if waiting.before >= self.config.queue {
             return Err(NoInstance::Busy);
@@ -137,11 +172,18 @@ impl Pool {
     /// An instance that has served nothing yet.
     async fn fresh(&self) -> Result<Instance<State>, NoInstance> {
         self.profile.metrics.fresh_instances.inc();
-        let mut state = State::new(self.services.clone(), self.profile.clone(), self.template.memory());
+        let memory = self.template.memory().min(self.profile.usage.quota.memory);
+        let mut state = State::new(self.services.clone(), self.profile.clone(), memory);
         state.call.now_ms = self.services.clock.now_ms();
-        let mut instance = self.template.instantiate(state).await?;
-        instance.init(&self.init).await?.map_err(NoInstance::Init)?;
-        Ok(instance)
+        let made = async {
+            let mut instance = self.template.instantiate(state).await?;
+            instance.init(&self.init).await?.map_err(NoInstance::Init)?;
+            Ok(instance)
+        };
+        // A plugin that has to be made anew at each call pays for it.
+        let (made, cpu) = metered(made).await;
+        self.profile.usage.spent_cpu(cpu);
+        made
     }
 
     /// Whether an instance that has served is thrown away. Under load most are kept: a fresh one costs 30 calls.
@@ -172,6 +214,12 @@ impl Pool {
     /// Calls that wait for an instance.
     pub fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Instances of now, at work or waiting for it.
+    pub fn instances_now(&self) -> usize {
+        let instances = self.instances();
+        instances.idle.len() + instances.leased
     }
 
     /// Calls that run or wait for an instance.
@@ -214,6 +262,7 @@ impl Lease {
     /// The call has ended well.
     pub fn give_back(mut self) {
         let used = self.instance().guest().memory_used();
+        self.pool.profile.usage.saw_memory(used);
         if used > KEPT_MEMORY || self.pool.is_to_rotate() {
             self.instance = None;
         }

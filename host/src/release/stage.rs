@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+use super::grants::{Grants, NotGranted};
 use super::manifest::{Manifest, ManifestError};
 use super::pool::{Config as PoolConfig, NoInstance, Pool};
 use super::registry::Release;
 use super::tally::{self, Tally};
 use crate::capability::add_imports;
-use crate::capability::profile::{Profile, Quota, Tenancy};
+use crate::capability::profile::{Profile, Tenancy};
+use crate::capability::quota::Usage;
 use crate::capability::state::{Services, State};
 use crate::names::PluginName;
 use crate::sandbox::exports::Description;
@@ -26,6 +28,8 @@ const STAGE_TIME: Duration = Duration::from_secs(1);
 pub enum StageError {
     #[error("compile: {0}")]
     Sandbox(#[from] SandboxError),
+    #[error("grant: {0}")]
+    Grant(#[from] NotGranted),
     #[error("describe: {0}")]
     Describe(Fault),
     #[error("describe: {0}")]
@@ -42,6 +46,7 @@ pub struct Stage {
     pub services: Arc<Services>,
     pub pool: PoolConfig,
     pub breaker: tally::Config,
+    pub grants: Grants,
 }
 
 impl Stage {
@@ -54,6 +59,7 @@ impl Stage {
     ) -> Result<Arc<Release>, StageError> {
         let digest = Sha256::digest(&component).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         let template = self.compile(component).await?;
+        self.grants.check(name, &template.imports())?;
         let config = Arc::new(config);
         let description = self.ask(&template, profile(name, config.clone())).await?;
         let manifest = Manifest::check(description, name)?;
@@ -64,12 +70,12 @@ impl Stage {
             namespaces: manifest.namespaces.iter().map(|namespace| namespace.pattern.clone()).collect(),
             rooms: manifest.rooms.clone(),
             metrics: Arc::new(self.services.metrics.release(name, &manifest.version)),
-            log_quota: Quota::new(self.services.limits.log_lines),
+            usage: self.usage(name),
             ..profile(name, config)
         });
         let pool = Pool::new(template, self.services.clone(), profile.clone(), self.pool.clone());
         // The first instance shows that `init` takes the configuration, and is warm for the first event.
-        pool.lease().await?.give_back();
+        pool.warm().await?;
         let tally = Tally::new(self.breaker.clone());
         Ok(Arc::new(Release { manifest, profile, pool, digest, tally }))
     }
@@ -82,6 +88,13 @@ impl Stage {
         let description = self.ask(&template, profile(name.unwrap_or(&unnamed), Arc::default())).await?;
         let own = PluginName::parse(&description.name).map_err(ManifestError::from)?;
         Ok(Manifest::check(description, name.unwrap_or(&own))?)
+    }
+
+    fn usage(&self, name: &PluginName) -> Arc<Usage> {
+        let usage = self.services.quotas.of(name, &self.services.metrics);
+        let stats = self.services.storage.stats();
+        usage.at_most(stats.file_bytes.saturating_add(stats.log_bytes));
+        usage
     }
 
     async fn compile(&self, component: Vec<u8>) -> Result<Template<State>, StageError> {
@@ -112,6 +125,6 @@ fn profile(name: &PluginName, config: Arc<serde_json::Map<String, serde_json::Va
         rooms: Vec::new(),
         config,
         metrics: Arc::new(PluginMetrics::detached()),
-        log_quota: Quota::new(0),
+        usage: Arc::new(Usage::detached(name.clone())),
     }
 }

@@ -136,7 +136,7 @@ impl Timing {
             return;
         };
         metrics.timers_failed.inc();
-        let is_fault = !matches!(error, CallError::Unavailable(_));
+        let is_fault = !error.is_passing();
         due.failures += u32::from(is_fault);
         if due.failures >= MAX_FAILURES && !due.id.durable {
             let release = slot.map_or_else(|| due.id.plugin.to_string(), |slot| slot.label());

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use nix::time::{ClockId, clock_gettime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use wasmtime::{ResourceLimiter, Store, Trap, UpdateDeadline};
@@ -16,8 +17,8 @@ use super::exports::{Caller, Description, DisconnectReason, DueTimer, Event, Fai
 pub trait Guest: Send + 'static {
     fn limiter(&mut self) -> &mut Limiter;
 
-    /// A millisecond of CPU has gone by; answers whether the call may go on.
-    fn tick(&mut self) -> bool;
+    /// So many milliseconds of CPU have gone by; answers whether the call may go on.
+    fn tick(&mut self, ms: u32) -> bool;
 }
 
 /// A limit of the contract, by the name that the operator's metrics and the log know it by.
@@ -27,11 +28,11 @@ pub enum Limit {
     Cpu,
     #[error("longer than a call may take")]
     Time,
-    #[error("more memory than an instance may use")]
+    #[error("more memory than an instance may use (quota.memory)")]
     Memory,
     #[error("more stack than a call may use")]
     Stack,
-    #[error("more effects than a call may make")]
+    #[error("more effects than a call may make (quota.effects)")]
     Effects,
     #[error("more bytes of effects than a call may make")]
     EffectBytes,
@@ -101,9 +102,10 @@ impl<T: Guest> Template<T> {
             let (lane, turn, ticker) = (self.slow_lane.clone(), turn.clone(), self.ticker.clone());
             move |mut store| {
                 ticker.slow();
-                // This millisecond is over.
-                *turn.lock().unwrap_or_else(PoisonError::into_inner) = None;
-                if !store.data_mut().tick() {
+                // This millisecond is over, or more: one instruction that moves megabytes is not interrupted.
+                let turn_before = turn.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let took = turn_before.map_or(1, |turn| turn.took_ms());
+                if !store.data_mut().tick(took) {
                     return Err(wasmtime::Error::from(Limit::Cpu));
                 }
                 Ok(UpdateDeadline::YieldCustom(1, Box::pin(next_turn(lane.clone(), turn.clone()))))
@@ -114,6 +116,12 @@ impl<T: Guest> Template<T> {
         let plugin = self.pre.instantiate_async(&mut store).await.map_err(|e| fault(&e, store.data_mut()))?;
         *turn.lock().unwrap_or_else(PoisonError::into_inner) = None;
         Ok(Instance { store, plugin, turn, ticker: self.ticker.clone() })
+    }
+
+    /// What it imports, as it names it: `hubbub:plugin/store@0.1.0`.
+    pub fn imports(&self) -> Vec<String> {
+        let component = self.pre.instance_pre().component();
+        component.component_type().imports(self.pre.engine()).map(|(name, _)| name.to_owned()).collect()
     }
 
     /// The most memory an instance may have.
@@ -127,14 +135,32 @@ impl<T: Guest> Template<T> {
 pub(super) const SLOW_CALLS: usize = 1;
 
 /// A turn in the slow lane, while its millisecond lasts.
-type Turn = Arc<Mutex<Option<OwnedSemaphorePermit>>>;
+type Turn = Arc<Mutex<Option<Slice>>>;
+
+struct Slice {
+    _permit: OwnedSemaphorePermit,
+    /// The thread's own time when it began. It ends on the same thread: only between slices a call moves.
+    began: Duration,
+}
+
+impl Slice {
+    /// At least one: a tick has come.
+    fn took_ms(&self) -> u32 {
+        thread_time().saturating_sub(self.began).as_millis().clamp(1, u128::from(u32::MAX)) as u32
+    }
+}
+
+/// The CPU time of this thread: what other threads and processes take is no call's fault.
+fn thread_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
+}
 
 /// Lets everybody else go first, then waits for the next turn in the slow lane.
 async fn next_turn(lane: Arc<Semaphore>, turn: Turn) {
     tokio::task::yield_now().await;
     // The lane is never closed.
     if let Ok(permit) = lane.acquire_owned().await {
-        *turn.lock().unwrap_or_else(PoisonError::into_inner) = Some(permit);
+        *turn.lock().unwrap_or_else(PoisonError::into_inner) = Some(Slice { _permit: permit, began: thread_time() });
     }
 }
 
@@ -201,8 +227,8 @@ fn fault<T: Guest>(error: &wasmtime::Error, guest: &mut T) -> Fault {
     }
     match error.downcast_ref::<Trap>() {
         Some(Trap::StackOverflow) => Fault::Limit(Limit::Stack),
-        // A refused growth ends in the guest's own abort.
-        Some(_) if guest.limiter().exceeded => Fault::Limit(Limit::Memory),
+        // A refused growth ends in the guest's own abort, or in there being no instance at all.
+        _ if guest.limiter().exceeded => Fault::Limit(Limit::Memory),
         Some(trap) => Fault::Trap(trap.to_string()),
         None => Fault::Trap(format!("{:#}", error)),
     }
@@ -230,4 +256,17 @@ pub async fn within<F: Future<Output = Result<R, Fault>>, R>(limit: Duration, ca
         return done;
     }
     tokio::time::timeout(limit, call).await.unwrap_or(Err(Fault::Limit(Limit::Time)))
+}
+
+/// Runs a call, and says how long it was run: where it waits, for storage or for its turn, is not in it. Two looks at the clock.
+pub async fn metered<F: Future>(call: F) -> (F::Output, Duration) {
+    let (mut call, mut busy) = (std::pin::pin!(call), Duration::ZERO);
+    let output = std::future::poll_fn(|cx| {
+        let began = Instant::now();
+        let polled = call.as_mut().poll(cx);
+        busy += began.elapsed();
+        polled
+    })
+    .await;
+    (output, busy)
 }

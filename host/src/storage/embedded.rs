@@ -10,7 +10,7 @@ mod rows;
 mod tests;
 mod writer;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -35,7 +35,8 @@ pub use self::open::OpenError;
 /// The embedded storage.
 pub struct Embedded {
     queue: Queue,
-    readers: Readers,
+    readers: Arc<Readers>,
+    file: PathBuf,
     figures: Arc<Figures>,
     _lock: Arc<DirLock>,
 }
@@ -51,7 +52,7 @@ impl Embedded {
         let figures = Arc::<Figures>::default();
         let opened = open::open(dir, config)?;
         let lock = Arc::new(opened.lock);
-        let readers = Readers::open(&opened.file, config)?;
+        let readers = Arc::new(Readers::open(&opened.file, config)?);
         let (queue, jobs) = queue::new(config, figures.clone());
         let (applier, batches) = mpsc::channel(applier::GROUPS_AHEAD);
         let writer = Writer::new(opened.db, opened.sequence, jobs, applier, clock, config, figures.clone(), lock.clone())?;
@@ -60,7 +61,7 @@ impl Embedded {
             .spawn(move || writer.run())
             .map_err(|e| OpenError::Start(e.to_string()))?;
         runtime.spawn(applier::run(batches, figures.clone()));
-        Ok(Self { queue, readers, figures, _lock: lock })
+        Ok(Self { queue, readers, file: opened.file, figures, _lock: lock })
     }
 }
 
@@ -78,6 +79,13 @@ impl Storage for Embedded {
         reverse: bool,
     ) -> BoxFuture<'a, Result<Vec<(String, Bytes)>, Unavailable>> {
         Box::pin(async move { self.readers.scan(plugin, start, end, limit, reverse) })
+    }
+
+    fn size<'a>(&'a self, plugin: &'a PluginName) -> BoxFuture<'a, Result<u64, Unavailable>> {
+        let (readers, plugin) = (self.readers.clone(), plugin.clone());
+        // It reads as much as there is: the only read that would hold a thread up.
+        let sum = tokio::task::spawn_blocking(move || readers.size(&plugin));
+        Box::pin(async move { sum.await.map_err(Unavailable::new)? })
     }
 
     fn commit(&self, set: WriteSet, effects: Effects) -> BoxFuture<'_, Result<(), CommitError>> {
@@ -128,7 +136,8 @@ impl Storage for Embedded {
     }
 
     fn stats(&self) -> Stats {
-        self.figures.snapshot(self.queue.len())
+        let file_bytes = std::fs::metadata(&self.file).map_or(0, |file| file.len());
+        Stats { file_bytes, ..self.figures.snapshot(self.queue.len()) }
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

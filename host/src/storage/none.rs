@@ -29,6 +29,10 @@ impl Storage for NoStorage {
         unavailable()
     }
 
+    fn size<'a>(&'a self, _: &'a PluginName) -> BoxFuture<'a, Result<u64, Unavailable>> {
+        unavailable()
+    }
+
     fn commit(&self, _: WriteSet, _: Effects) -> BoxFuture<'_, Result<(), CommitError>> {
         unavailable()
     }

@@ -87,11 +87,6 @@ impl Postgres {
         let readers = Readers::new(connector, outage, config, figures.clone());
         Ok(Self { queue, readers, figures, published, _listener: listener })
     }
-
-    /// Bytes of a plugin's keys and values, in the whole cluster.
-    pub async fn size(&self, plugin: &PluginName) -> Result<u64, Unavailable> {
-        self.readers.size(plugin).await
-    }
 }
 
 /// The connection that shows whether the database may be used. One that is only starting is waited for.
@@ -122,6 +117,10 @@ impl Storage for Postgres {
         reverse: bool,
     ) -> BoxFuture<'a, Result<Vec<(String, Bytes)>, Unavailable>> {
         Box::pin(self.readers.scan(plugin, start, end, limit, reverse))
+    }
+
+    fn size<'a>(&'a self, plugin: &'a PluginName) -> BoxFuture<'a, Result<u64, Unavailable>> {
+        Box::pin(self.readers.size(plugin))
     }
 
     fn commit(&self, set: WriteSet, effects: Effects) -> BoxFuture<'_, Result<(), CommitError>> {

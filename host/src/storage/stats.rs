@@ -36,6 +36,8 @@ pub struct Stats {
     pub outages: u64,
     /// Reads that were refused because all connections stayed busy.
     pub connections_busy: u64,
+    /// Bytes of the database's file: all that it holds and more. 0: not known here.
+    pub file_bytes: u64,
     /// How long groups took to write and sync.
     pub sync: SyncTimes,
 }
@@ -88,6 +90,7 @@ impl Figures {
         let buckets: Vec<_> = bounds.zip(&self.sync_buckets).map(|(bound, n)| (bound, read(n))).collect();
         Stats {
             queued: queued as u64,
+            file_bytes: 0,
             groups: read(&self.groups),
             sets: read(&self.sets),
             conflicts: read(&self.conflicts),

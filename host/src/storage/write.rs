@@ -176,6 +176,16 @@ impl Write {
         }
     }
 
+    /// Bytes by which it may enlarge the store.
+    pub fn added(&self) -> u64 {
+        let bytes = match self {
+            Self::Append { prefix, value } => prefix.len() + APPEND_DIGITS + value.len(),
+            Self::Delete { .. } => 0,
+            Self::Put { .. } | Self::Add { .. } => self.bytes(),
+        };
+        bytes as u64
+    }
+
     fn bytes(&self) -> usize {
         match self {
             Self::Put { key, value } => key.len() + value.len(),

@@ -1,6 +1,7 @@
 // Who is in, and what is told: the token opens the door, then one event a second carries every figure.
 import { Plots } from "/dashboard/plots.js";
 import { Plugins } from "/dashboard/plugins.js";
+import { Tap } from "/dashboard/tap.js";
 
 const KEPT = "hubbub-admin-token";
 const $ = (id) => document.getElementById(id);
@@ -9,6 +10,7 @@ const TILES = ["connections", "sockets", "rooms", "eventsPerSecond", "deliveries
 let socket;
 let plots;
 let plugins;
+let tap;
 
 function state(name, text) {
   $("state").dataset.state = name;
@@ -35,6 +37,7 @@ function inside(token) {
   $("inside").hidden = $("leave").hidden = false;
   plots ??= new Plots({ rates: $("plot-rates"), p50: $("plot-p50"), p99: $("plot-p99") });
   plugins ??= new Plugins(token, { leave });
+  tap ??= new Tap(token);
 }
 
 /** Out again: nothing that was shown stays. */
@@ -43,7 +46,8 @@ function leave(why = "") {
   sessionStorage.removeItem(KEPT);
   plots?.end();
   plugins?.end();
-  plots = plugins = undefined;
+  tap?.end();
+  plots = plugins = tap = undefined;
   for (const id of [...TILES, "memoryBytes"]) $(id).textContent = "–";
   $("inside").hidden = $("leave").hidden = true;
   $("door").hidden = false;

@@ -48,6 +48,14 @@ impl Readers {
         })
     }
 
+    pub(super) fn size(&self, plugin: &PluginName) -> std::result::Result<u64, Unavailable> {
+        self.read(|db| {
+            let sql = "SELECT coalesce(sum(length(key) + length(value)), 0) FROM entries WHERE plugin = ?1";
+            let sum: i64 = db.prepare_cached(sql)?.query_row([plugin.as_str()], |row| row.get(0))?;
+            Ok(sum.unsigned_abs())
+        })
+    }
+
     pub(super) fn outbox_after(&self, seq: u64, limit: usize) -> std::result::Result<Vec<OutboxRow>, Unavailable> {
         self.read(|db| outbox_after(db, seq, signed(limit as u64)))
     }

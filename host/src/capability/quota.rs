@@ -1,0 +1,187 @@
+//! What one plugin may use over all its calls, and what it uses now: the sections `[quota]` and `[plugins.NAME.quota]`. It counts
+//! and answers; what becomes of a call that is over is its caller's. It never waits, but for a measurement of the store.
+
+mod usage;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::Deserialize;
+
+use crate::names::PluginName;
+use crate::storage::MAX_SET_WRITES;
+use crate::telemetry::Metrics;
+
+pub use usage::{Passed, PerSecond, Usage};
+
+/// `[quota]`: of each plugin, on this node. A release on trial shares it with the active one, but for memory and instances.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Cores that its calls may keep busy, such as 0.25; a second's worth at once. Past it they wait, as for an instance, up to
+    /// `pool.wait`; those that would wait longer are refused with `rate_limited`. Default 1, at most 1024; 0: no limit.
+    pub cpu: f64,
+    /// Bytes of memory of an instance, below `sandbox.memory`. Past it the call traps. Default 32 MiB.
+    pub memory: usize,
+    /// Instances of a release, below `pool.instances`. Past it calls wait for one. Default 64.
+    pub instances: usize,
+    /// Effects a call may make, below `limits.effects`. Past it the call traps. Default 256.
+    pub effects: usize,
+    /// Bytes a second that its emits put into clients' queues: each event's bytes, times those whom it reaches. A call past it is
+    /// refused with `rate_limited`; one that is over it alone with `too_large`. Default 256 MiB; 0: no limit.
+    pub fanout_bytes: u64,
+    /// Log lines a second. Past it they are dropped, counted, and it is said once a second. Default 100.
+    pub log_lines: u64,
+    /// Bytes of all its keys and values. Past it `put`, `append` and `add` answer `value-too-large`; deleting goes on. Default
+    /// 10 GiB; 0: no limit.
+    pub store_bytes: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            cpu: 1.0,
+            memory: 32 << 20,
+            instances: 64,
+            effects: MAX_SET_WRITES,
+            fanout_bytes: 256 << 20,
+            log_lines: 100,
+            store_bytes: 10 << 30,
+        }
+    }
+}
+
+/// `[plugins.NAME.quota]`: what is different for this one.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Own {
+    pub cpu: Option<f64>,
+    pub memory: Option<usize>,
+    pub instances: Option<usize>,
+    pub effects: Option<usize>,
+    pub fanout_bytes: Option<u64>,
+    pub log_lines: Option<u64>,
+    pub store_bytes: Option<u64>,
+}
+
+/// A quota that cannot be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{section}.{key} is {value}; it must be {bounds}")]
+pub struct OutOfBounds {
+    section: String,
+    key: &'static str,
+    value: String,
+    bounds: &'static str,
+}
+
+impl Config {
+    fn with(self, own: &Own) -> Self {
+        Self {
+            cpu: own.cpu.unwrap_or(self.cpu),
+            memory: own.memory.unwrap_or(self.memory),
+            instances: own.instances.unwrap_or(self.instances),
+            effects: own.effects.unwrap_or(self.effects),
+            fanout_bytes: own.fanout_bytes.unwrap_or(self.fanout_bytes),
+            log_lines: own.log_lines.unwrap_or(self.log_lines),
+            store_bytes: own.store_bytes.unwrap_or(self.store_bytes),
+        }
+    }
+
+    fn check(&self, section: &str) -> Result<(), OutOfBounds> {
+        let wrong = |key, value: &dyn ToString, bounds| {
+            Err(OutOfBounds { section: section.to_owned(), key, value: value.to_string(), bounds })
+        };
+        match self {
+            // Not a number is in no range.
+            Self { cpu, .. } if !(0.0..=1024.0).contains(cpu) => wrong("cpu", cpu, "0 to 1024 cores"),
+            Self { memory: 0, .. } => wrong("memory", &0, "1 or more"),
+            Self { instances: 0, .. } => wrong("instances", &0, "1 or more"),
+            Self { effects, .. } if !(1..=MAX_SET_WRITES).contains(effects) => wrong("effects", effects, "1 to 256"),
+            Self { log_lines, .. } if *log_lines > usage::MOST_PER_SECOND => wrong("log_lines", log_lines, "0 to 10 000 000"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A quota, by its configuration key and its label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Cpu,
+    Memory,
+    Instances,
+    Effects,
+    FanoutBytes,
+    LogLines,
+    StoreBytes,
+}
+
+impl Kind {
+    pub const ALL: [Self; 7] =
+        [Self::Cpu, Self::Memory, Self::Instances, Self::Effects, Self::FanoutBytes, Self::LogLines, Self::StoreBytes];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Memory => "memory",
+            Self::Instances => "instances",
+            Self::Effects => "effects",
+            Self::FanoutBytes => "fanout_bytes",
+            Self::LogLines => "log_lines",
+            Self::StoreBytes => "store_bytes",
+        }
+    }
+}
+
+/// The quotas of all plugins.
+#[derive(Default)]
+pub struct Quotas {
+    all: Config,
+    own: BTreeMap<PluginName, Own>,
+    /// One for each name that was ever staged here, and kept over its releases: a new one is no way out of a quota.
+    usages: Mutex<BTreeMap<PluginName, Arc<Usage>>>,
+}
+
+impl Quotas {
+    pub fn new(all: Config, own: BTreeMap<PluginName, Own>) -> Result<Self, OutOfBounds> {
+        all.check("quota")?;
+        for (name, own) in &own {
+            all.with(own).check(&format!("plugins.{name}.quota"))?;
+        }
+        Ok(Self { all, own, usages: Mutex::default() })
+    }
+
+    /// What a plugin may use, and uses.
+    pub fn of(&self, plugin: &PluginName, metrics: &Metrics) -> Arc<Usage> {
+        let mut usages = self.usages.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = || {
+            let quota = self.own.get(plugin).map_or(self.all, |own| self.all.with(own));
+            Arc::new(Usage::new(plugin.clone(), quota, |kind| metrics.quota_passed(plugin, kind.as_str())))
+        };
+        usages.entry(plugin.clone()).or_insert_with(made).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_plugins_own_quota_goes_before_everyones() {
+        let (ours, theirs) = (PluginName::parse("ours").unwrap(), PluginName::parse("theirs").unwrap());
+        let own = BTreeMap::from([(ours.clone(), Own { cpu: Some(0.5), ..Own::default() })]);
+        let quotas = Quotas::new(Config { log_lines: 7, ..Config::default() }, own).unwrap();
+        let of = |name| quotas.of(name, &Metrics::new()).quota;
+        assert_eq!((of(&ours).cpu, of(&ours).log_lines, of(&theirs).cpu), (0.5, 7, 1.0));
+    }
+
+    #[test]
+    fn a_quota_that_cannot_be_is_named() {
+        for cpu in [-1.0, f64::NAN, 1e9] {
+            assert!(Quotas::new(Config { cpu, ..Config::default() }, BTreeMap::new()).is_err());
+        }
+        let own = BTreeMap::from([(PluginName::parse("p").unwrap(), Own { effects: Some(257), ..Own::default() })]);
+        let error = Quotas::new(Config::default(), own).err().unwrap();
+        assert_eq!(error.to_string(), "plugins.p.quota.effects is 257; it must be 1 to 256");
+    }
+}

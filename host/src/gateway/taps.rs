@@ -1,0 +1,166 @@
+//! The operator's live tap: a stock Socket.IO client on the admin port that names a user or a room hears its events, both ways.
+//! Nobody listens without the admin token; one that does not read loses records, and hears how many.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use socketioxide::SocketIo;
+use socketioxide::adapter::LocalAdapter;
+use socketioxide::extract::{SocketRef, TryData};
+use socketioxide::handler::ConnectHandler as _;
+use socketioxide::{SendError, SocketError};
+
+use super::Gateway;
+use super::api::is_same;
+use super::session::Session;
+use super::watchers::Watchers;
+use crate::capability::state::Services;
+use crate::cluster::tap::{Came, Listening, Record, Subject};
+use crate::error::Code;
+use crate::names;
+
+/// Where to listen in. The subject is in the connect's `auth`: one socket, one subject.
+const NAMESPACE: &str = "/tap";
+
+/// The one event: some records, and how many were dropped so far.
+const EVENT: &str = "tapped";
+
+/// Records in one packet.
+const TOGETHER: usize = 64;
+
+/// Before a listener whose queue is full is tried again.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// How many may listen.
+#[derive(Debug, Clone, Copy)]
+pub struct Config {
+    /// Listeners at a time. Past it one is refused.
+    pub most: usize,
+    /// Records that may wait for one. Past it they are dropped.
+    pub queue: usize,
+}
+
+/// `{token, user}` or `{token, namespace, room}`, with the `tenant` that scopes the name, where there is one.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Auth {
+    token: String,
+    user: String,
+    namespace: String,
+    room: String,
+    tenant: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Told<'a> {
+    records: &'a [Arc<Record>],
+    dropped: u64,
+}
+
+/// Kept by a listener's socket from the door to its connect.
+#[derive(Clone)]
+struct Wanted(Subject);
+
+/// Opens the namespace.
+pub fn open(io: &SocketIo<LocalAdapter>, watchers: &Watchers, gateway: &Gateway) {
+    let (token, config) = (watchers.token.as_deref().map(Arc::<str>::from), watchers.taps);
+    let services = gateway.services.clone();
+    let door = {
+        let services = services.clone();
+        move |socket: SocketRef, TryData(auth): TryData<Auth>| {
+            let wanted = let_in(token.as_deref(), auth.unwrap_or_default());
+            match &wanted {
+                Ok(subject) => drop(socket.extensions.insert(Wanted(subject.clone()))),
+                Err(_) => drop(services.metrics.taps_refused.inc()),
+            }
+            async move { wanted.map(drop) }
+        }
+    };
+    let listen = move |socket: SocketRef| {
+        let services = services.clone();
+        async move { listen(&services, socket, config) }
+    };
+    io.ns(NAMESPACE, listen.with(door));
+}
+
+fn let_in(known: Option<&str>, auth: Auth) -> Result<Subject, &'static str> {
+    if !known.is_some_and(|known| is_same(known, &auth.token)) {
+        return Err("The operator's token is needed");
+    }
+    let scoped = |name: &str| names::scoped(auth.tenant.as_deref(), name);
+    match (auth.user.as_str(), auth.namespace.as_str(), auth.room.as_str()) {
+        (user, "", "") if !user.is_empty() => Ok(Subject::User(scoped(user))),
+        ("", namespace, room) if !namespace.is_empty() && !room.is_empty() => {
+            Ok(Subject::Room { namespace: namespace.to_owned(), room: scoped(room) })
+        }
+        _ => Err("Name a user, or a namespace and a room"),
+    }
+}
+
+/// Begins to tell a socket of its subject.
+fn listen(services: &Arc<Services>, socket: SocketRef, config: Config) {
+    let Some(Wanted(subject)) = socket.extensions.get::<Wanted>() else { return };
+    let (taps, metrics) = (&services.rooms.taps, &services.metrics);
+    let Some(listening) = taps.listen(subject, config.most, config.queue) else {
+        metrics.taps_refused.inc();
+        // The transport is about to say that it ended: there is nobody else to tell.
+        let _ = socket.emit("refused", "Too many are listening");
+        let _ = socket.disconnect();
+        return;
+    };
+    metrics.taps.set(taps.count() as i64);
+    let id = listening.id;
+    socket.on_disconnect({
+        let services = services.clone();
+        move || {
+            let services = services.clone();
+            async move { end(&services, id) }
+        }
+    });
+    tokio::spawn(tell(services.clone(), socket, listening));
+}
+
+fn end(services: &Services, id: u64) {
+    services.rooms.taps.end(id);
+    services.metrics.taps.set(services.rooms.taps.count() as i64);
+}
+
+/// Tells until the listener has gone.
+async fn tell(services: Arc<Services>, socket: SocketRef, mut listening: Listening) {
+    let (mut records, mut counted) = (Vec::new(), 0);
+    while listening.records.recv_many(&mut records, TOGETHER).await > 0 {
+        loop {
+            let dropped = listening.dropped.load(Ordering::Relaxed);
+            services.metrics.tap_records_dropped.inc_by(dropped - counted);
+            counted = dropped;
+            match socket.emit(EVENT, &Told { records: &records, dropped }) {
+                Ok(()) => break,
+                // Meanwhile the records behind these fill the queue, and then are dropped.
+                Err(SendError::Socket(SocketError::InternalChannelFull)) => tokio::time::sleep(PAUSE).await,
+                Err(_) => return end(&services, listening.id),
+            }
+        }
+        records.clear();
+    }
+}
+
+impl Session {
+    /// Tells who listens in of an event of this socket's. `refused`: why it took no effect.
+    pub(super) fn tapped(&self, event: &str, args: &str, refused: Option<Code>, took: Duration, cpu: Duration) {
+        let caller = self.caller.load();
+        let user = caller.user.as_ref().map(|user| names::scoped(user.tenant.as_deref(), &user.id));
+        let came = Came {
+            namespace: &caller.namespace,
+            socket: self.id,
+            user: user.as_deref(),
+            event,
+            args,
+            outcome: refused.map_or("ok", Code::as_str),
+            took_micros: took.as_micros() as u64,
+            cpu_micros: cpu.as_micros() as u64,
+        };
+        self.adapter.members(|members| self.gateway().services.rooms.taps.came(&came, members));
+    }
+}

@@ -1,0 +1,162 @@
+//! What one plugin may use, and import. Must never need load: quotas are set low, and each is met by a handful of calls.
+
+use futures_util::future::join_all;
+use reqwest::Method;
+use serde_json::{Value, json};
+use tests::{Client, Server, fixture, wait};
+
+/// A server with the hostile plugin alone, under one quota.
+async fn with(key: &str, value: &str) -> Server {
+    let server = Server::dev().only(&[]).plugin("hostile", &fixture::hostile().await);
+    server.env(&format!("HUBBUB_PLUGINS__HOSTILE__QUOTA__{key}"), value).start().await
+}
+
+async fn passed(server: &Server, quota: &str) -> f64 {
+    let labels = [("plugin", "hostile"), ("quota", quota)];
+    server.metrics().await.get("hubbub_plugin_quota_passed_total", &labels).unwrap_or_default()
+}
+
+/// Use against one quota, as the operator reads it.
+async fn told(server: &Server, quota: &str) -> Value {
+    let (_, listed) = server.admin(Method::GET, "/admin/plugins", vec![]).await;
+    listed["plugins"][0]["quota"][quota].clone()
+}
+
+async fn hostile(server: &Server) -> Client {
+    server.connect("/hostile", ()).await
+}
+
+#[tokio::test]
+async fn an_import_that_is_not_granted_fails_staging_and_the_check_and_says_which_key_to_set() {
+    let component = fixture::hostile().await;
+    let granted = |grants: &str| {
+        let server = Server::dev().only(&[]).plugin("hostile", &component);
+        server.env("HUBBUB_PLUGINS__HOSTILE__GRANTS", grants)
+    };
+    let all_but_store = r#"["rooms","emitter","budget","timers","bus","log","metrics","clock","random","config"]"#;
+    for said in [granted(all_but_store).refuses().await, check(&component, all_but_store)] {
+        assert!(said.contains("hubbub:plugin/store, which is not granted"), "{said}");
+        assert!(said.contains(r#"add "store" to plugins.hostile.grants"#), "{said}");
+    }
+    let said = granted(r#"["everything"]"#).refuses().await;
+    assert!(said.contains("everything") && said.contains("expected one of"), "{said}");
+    let server = granted(&all_but_store.replace(']', r#","store"]"#)).start().await;
+    hostile(&server).await.ask("fine", Value::Null).await;
+}
+
+/// What `hubbub check` says.
+fn check(component: &std::path::Path, grants: &str) -> String {
+    let scratch = tests::server::Scratch::new();
+    let data = scratch.path().display().to_string();
+    let file = component.display().to_string();
+    let env = [
+        ("JWT_SECRET", "a secret of this test alone, long enough"),
+        ("HUBBUB_PLUGINS__HOSTILE__FILE", file.as_str()),
+        ("HUBBUB_PLUGINS__HOSTILE__GRANTS", grants),
+    ];
+    let checked = tests::server::run(&["check", "--data", &data], &env);
+    assert!(!checked.status.success());
+    String::from_utf8_lossy(&checked.stderr).into_owned()
+}
+
+#[tokio::test]
+async fn past_its_cpu_calls_wait_and_who_would_wait_too_long_is_told_when_to_come_again() {
+    let server = with("CPU", "0.1").await;
+    let mut clients = join_all((0..10).map(|_| hostile(&server))).await;
+    // Ten loops of 20 ms are twice what a second of a tenth of a core is: the next ten wait, and those after them for too long.
+    let refused = wait::until("a call to be refused", wait::DEADLINE, async || {
+        let loops = clients.iter_mut().map(async |client| client.ask("loop", Value::Null).await["error"].clone());
+        join_all(loops).await.into_iter().find(|error| error["code"] == "rate_limited")
+    })
+    .await;
+    assert!(refused["retryAfterMs"].as_u64().is_some_and(|wait| wait > 1000), "longer than a call waits: {refused}");
+    assert!(passed(&server, "cpu").await > 0.0);
+    assert!(told(&server, "cpu").await["used"].as_f64().unwrap() > 0.1, "more than it has");
+    server.logged("the plugin uses more than its quota allows").await;
+    wait::eventually("the plugin to have rested", async || clients[0].ask("fine", Value::Null).await["calls"].is_u64()).await;
+}
+
+#[tokio::test]
+async fn an_instances_memory_ends_at_the_plugins_own_quota() {
+    let server = with("MEMORY", "16777216").await;
+    let mut client = hostile(&server).await;
+    assert_eq!(client.refused("hide", Value::Null).await.0, "internal");
+    assert_eq!(passed(&server, "memory").await, 1.0, "20 MiB are too much");
+    server.logged("(quota.memory)").await;
+    client.ask("fine", Value::Null).await;
+    assert_eq!(told(&server, "memory").await["quota"], 16_777_216);
+}
+
+#[tokio::test]
+async fn a_plugin_of_one_instance_serves_one_call_at_a_time() {
+    let server = with("INSTANCES", "1").await;
+    let mut clients = join_all((0..5).map(|_| hostile(&server))).await;
+    wait::eventually("a call to wait for the one instance", async || {
+        join_all(clients.iter_mut().map(|client| client.refused("loop", Value::Null))).await;
+        passed(&server, "instances").await > 0.0
+    })
+    .await;
+    clients[0].ask("fine", Value::Null).await;
+    assert_eq!(told(&server, "instances").await, json!({"used": 1, "quota": 1}));
+}
+
+#[tokio::test]
+async fn a_call_ends_at_the_plugins_own_number_of_effects() {
+    let server = with("EFFECTS", "9").await;
+    let mut client = hostile(&server).await;
+    assert_eq!(client.refused("store-more", Value::Null).await.0, "internal", "ten are one too many");
+    assert_eq!(passed(&server, "effects").await, 1.0);
+    server.logged("(quota.effects)").await;
+    client.ask("effects", Value::Null).await;
+    assert_eq!(told(&server, "effects").await, json!({"used": 6, "quota": 9}));
+}
+
+#[tokio::test]
+async fn one_event_reaches_many_only_as_far_as_the_fan_out_goes() {
+    // 256 emits of 3 KB to two clients are 1.5 MB.
+    let server = with("FANOUT_BYTES", "2000000").await;
+    let (mut ana, mut bia) = (hostile(&server).await, hostile(&server).await);
+    ana.ask("emit-all", Value::Null).await;
+    let refused = ana.ask("emit-all", Value::Null).await["error"].clone();
+    assert_eq!(refused["code"], "rate_limited");
+    assert!((1..=1000).contains(&refused["retryAfterMs"].as_u64().unwrap()), "{refused}");
+    for _ in 0..256 {
+        bia.next("all").await;
+    }
+    bia.expect_none("all").await;
+    let _third = hostile(&server).await;
+    let (code, _) = ana.refused("emit-all", Value::Null).await;
+    assert_eq!(code, "too_large", "to three it is more than a second's worth, now and later");
+    assert_eq!(passed(&server, "fanout_bytes").await, 2.0);
+}
+
+#[tokio::test]
+async fn lines_past_the_quota_are_dropped_and_counted_and_it_is_said() {
+    let server = with("LOG_LINES", "5").await;
+    let mut client = hostile(&server).await;
+    client.refused("flood-log", Value::Null).await;
+    assert!(passed(&server, "log_lines").await > 100.0);
+    server.logged("the plugin uses more than its quota allows").await;
+    let lines = server.log().matches("flood").count();
+    assert!((5..=40).contains(&lines), "{lines} lines, in a few seconds at most");
+}
+
+#[tokio::test]
+async fn a_full_store_takes_nothing_more_until_something_is_deleted() {
+    // Each call appends ten values of 10 KB.
+    let mut server = with("STORE_BYTES", "250000").await;
+    let mut client = hostile(&server).await;
+    for full in [false, false, true] {
+        let said = client.ask("store-more", Value::Null).await["said"].to_string();
+        assert_eq!(said.contains("ValueTooLarge"), full, "{said}");
+    }
+    let used = told(&server, "storeBytes").await["used"].as_u64().unwrap();
+    assert!((200_000..=250_000).contains(&used), "{used}");
+    server.restart().await;
+    let mut client = hostile(&server).await;
+    assert!(client.ask("store-more", Value::Null).await["said"].to_string().contains("ValueTooLarge"), "also after a restart");
+    assert_eq!(client.ask("store-clear", Value::Null).await["said"], "Ok(())");
+    wait::eventually("the store to be measured again", async || client.ask("store-more", Value::Null).await["said"] == "Ok(())")
+        .await;
+    assert!(passed(&server, "store_bytes").await > 0.0);
+}
