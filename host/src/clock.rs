@@ -1,8 +1,11 @@
 //! Time as a value that is passed in, so that a test moves it by hand. The only code that reads the system's clock.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use nix::time::ClockId;
 
 /// Milliseconds since 1970, from the system or from a test's hand.
 #[derive(Debug, Clone)]
@@ -39,4 +42,30 @@ impl Clock {
             now.fetch_add(ms, Ordering::AcqRel);
         }
     }
+}
+
+/// Whether the CPU of a piece of work is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meter {
+    Off,
+    On,
+}
+
+/// Does a piece of work, and says how much CPU it took, on whatever threads. Off, that is none, and nothing is asked of the system.
+pub async fn metered<F: Future>(meter: Meter, work: F) -> (F::Output, Duration) {
+    let (mut work, mut used) = (pin!(work), Duration::ZERO);
+    let done = std::future::poll_fn(|cx| {
+        if meter == Meter::Off {
+            return work.as_mut().poll(cx);
+        }
+        let before = thread_cpu();
+        let polled = work.as_mut().poll(cx);
+        used += thread_cpu().saturating_sub(before);
+        polled
+    });
+    (done.await, used)
+}
+
+fn thread_cpu() -> Duration {
+    ClockId::CLOCK_THREAD_CPUTIME_ID.now().map_or(Duration::ZERO, Duration::from)
 }

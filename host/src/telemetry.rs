@@ -25,6 +25,12 @@ pub struct PluginLabel {
     pub plugin: String,
 }
 
+impl From<&PluginName> for PluginLabel {
+    fn from(name: &PluginName) -> Self {
+        Self { plugin: name.to_string() }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReleaseLabels {
     plugin: String,
@@ -73,8 +79,36 @@ pub struct Metrics {
     pub timers_failed: Counter,
     pub schedules_skipped: Counter,
     pub handler_panics: Counter,
+    pub witnessed: Witnessed,
     releases: Families,
     pub custom: Custom,
+}
+
+/// Calls that were recorded, or run on a shadow as well, by plugin.
+pub struct Witnessed {
+    pub recorded: Family<PluginLabel, Counter>,
+    pub record_dropped: Family<PluginLabel, Counter>,
+    pub shadowed: Family<PluginLabel, Counter>,
+    pub shadow_dropped: Family<PluginLabel, Counter>,
+    pub shadow_differing: Family<PluginLabel, Counter>,
+}
+
+impl Witnessed {
+    fn register(r: &mut Registry) -> Self {
+        let counter = Family::default;
+        Self {
+            recorded: register(r, "recorded_calls", "Calls written into a record", counter()),
+            record_dropped: register(r, "record_calls_dropped", "Calls that a record had no room for", counter()),
+            shadowed: register(r, "shadow_calls", "Calls run on a shadow as well", counter()),
+            shadow_dropped: register(r, "shadow_calls_dropped", "Calls that a shadow had no time for", counter()),
+            shadow_differing: register(
+                r,
+                "shadow_calls_differing",
+                "Calls that a shadow would have handled otherwise",
+                counter(),
+            ),
+        }
+    }
 }
 
 struct Families {
@@ -183,6 +217,7 @@ impl Metrics {
                 "Panics of the host caught while it served an event",
                 Counter::default(),
             ),
+            witnessed: Witnessed::register(r),
             releases: Families::register(r),
             custom: Custom::register(r),
             registry: Mutex::new(Registry::default()),

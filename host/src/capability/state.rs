@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
 use super::budget::{Budgets, Taken};
 use super::effects::Effects;
 use super::limits;
-use super::presence::Presences;
+use super::presence::{self, Presences};
 use super::profile::{Profile, Tenancy};
+use super::tape::Tape;
 use super::timers::Timers;
 use crate::clock::Clock;
 use crate::cluster::adapter::Rooms;
@@ -16,7 +17,7 @@ use crate::names::{self, IdSource};
 use crate::sandbox::exports::Caller;
 use crate::sandbox::imports::types::EffectError;
 use crate::sandbox::{Guest, Limit, Limiter};
-use crate::storage::{Fingerprint, Storage, Write};
+use crate::storage::{Fingerprint, NoStorage, Storage, Write};
 use crate::telemetry::Metrics;
 
 /// The pieces of the host that capabilities stand for.
@@ -32,6 +33,26 @@ pub struct Services {
     pub published: Notify,
     pub metrics: Arc<Metrics>,
     pub limits: limits::Config,
+}
+
+impl Services {
+    /// A world of its own in which there is nothing, and in which nothing that happens is seen: for running kept calls.
+    pub fn apart(&self) -> Result<Arc<Self>, getrandom::Error> {
+        // Nobody listens, since no client is there to be slow.
+        let (report, _) = mpsc::channel(1);
+        Ok(Arc::new(Self {
+            storage: Arc::new(NoStorage),
+            rooms: Rooms::new(report, self.rooms.per_socket),
+            presences: Presences::new(presence::Config::default()),
+            budgets: Budgets::default(),
+            timers: Timers::new(self.timers.config.clone()),
+            clock: self.clock.clone(),
+            ids: IdSource::new()?,
+            published: Notify::new(),
+            metrics: Arc::new(Metrics::new()),
+            limits: self.limits.clone(),
+        }))
+    }
 }
 
 /// Milliseconds of CPU that `describe` and `init` may use.
@@ -68,6 +89,8 @@ pub struct Call {
     pub bare: bool,
     pub effects: Effects,
     pub replay: Replay,
+    /// What keeps the imports of this call, or answers them. Mostly there is none.
+    pub tape: Option<Box<Tape>>,
     imports: u32,
     cpu_ms: u32,
 }
@@ -181,8 +204,6 @@ impl Guest for State {
         self.call.cpu_ms <= if self.call.bare { BARE_CPU_MS } else { self.services.limits.cpu_ms }
     }
 }
-
-impl crate::sandbox::imports::types::Host for State {}
 
 /// The answer of an import that was given a bad name.
 pub fn invalid_name(error: names::InvalidName) -> EffectError {

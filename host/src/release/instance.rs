@@ -8,10 +8,12 @@ use std::time::Instant;
 use super::canary::Key;
 use super::pool::NoInstance;
 use super::registry::{Release, Slot};
+use super::witness::Sample;
 use crate::capability::commit;
 use crate::capability::effects::{Effects, Live};
 use crate::capability::profile::Tenancy;
 use crate::capability::state::{Replay, Services, StoredTimer};
+use crate::clock::{self, Meter};
 use crate::error::{Code, Refusal};
 use crate::json;
 use crate::sandbox::exports::{self, Caller, DisconnectReason, DueTimer, Event, Message};
@@ -99,12 +101,14 @@ pub async fn call(services: &Arc<Services>, slot: &Slot, job: Job<'_>) -> Result
     let began = Instant::now();
     let now_ms = services.clock.now_ms();
     let mut replay = Replay::default();
+    // Handed on when it is dropped, which is when the call is done.
+    let mut sample = slot.sample();
     for _ in 0..=MAX_CONFLICTS {
         let Some(release) = slot.pick(job.key(), job.event()) else { return Err(CallError::Unavailable("no release is live")) };
         if release.tally.is_open(now_ms) {
             return Err(CallError::Unavailable("the release keeps failing, and is left alone for a while"));
         }
-        let result = attempt(services, &release, job, now_ms, &mut replay).await;
+        let result = attempt(services, &release, job, now_ms, &mut replay, sample.as_deref_mut()).await;
         match result {
             Err(Attempt::Conflict) => drop(release.profile.metrics.conflicts.inc()),
             Err(Attempt::Error(error)) => {
@@ -128,7 +132,7 @@ pub async fn call(services: &Arc<Services>, slot: &Slot, job: Job<'_>) -> Result
 /// none, nothing is reported, since handling them one by one tells whose fault it was.
 pub async fn call_together(services: &Arc<Services>, slot: &Slot, jobs: &[Job<'_>]) -> Result<(), CallError> {
     let Some(release) = slot.live() else { return Err(CallError::Unavailable("no release is live")) };
-    if slot.canary().is_some() || release.tally.is_open(services.clock.now_ms()) {
+    if slot.canary().is_some() || slot.witness.is_watched() || release.tally.is_open(services.clock.now_ms()) {
         return Err(CallError::Unavailable("each call is to be looked at by itself"));
     }
     let mut lease = release.pool.lease().await?;
@@ -168,6 +172,7 @@ async fn attempt(
     job: Job<'_>,
     now_ms: u64,
     replay: &mut Replay,
+    sample: Option<&mut Sample>,
 ) -> Result<Done, Attempt> {
     let tenant = tenant(release, job)?;
     let mut lease = release.pool.lease().await?;
@@ -177,7 +182,12 @@ async fn attempt(
         lease.instance().guest().settle(stored);
     }
     let timed = release.tally.is_timed().then(Instant::now);
-    let answer = within(services.limits.call_time, invoke(lease.instance(), job)).await?;
+    let meter = sample.as_ref().map_or(Meter::Off, |sample| sample.begin(lease.instance().guest()));
+    let (answer, cpu) = clock::metered(meter, within(services.limits.call_time, invoke(lease.instance(), job))).await;
+    if let Some(sample) = sample {
+        sample.end(release, job, lease.instance().guest(), &answer, cpu);
+    }
+    let answer = answer?;
     if let Some(began) = timed {
         release.tally.time(began.elapsed());
     }
@@ -218,7 +228,7 @@ fn defer(effects: &mut Effects) -> Vec<Live> {
 }
 
 /// The tenant that scopes a call, where the plugin wants one.
-fn tenant(release: &Release, job: Job<'_>) -> Result<Option<Arc<str>>, CallError> {
+pub(super) fn tenant(release: &Release, job: Job<'_>) -> Result<Option<Arc<str>>, CallError> {
     let tenant = match job {
         Job::Message { message, .. } => message.tenant.as_deref(),
         Job::Timer { timer, .. } => timer.tenant.as_deref(),
@@ -233,7 +243,7 @@ fn tenant(release: &Release, job: Job<'_>) -> Result<Option<Arc<str>>, CallError
     }
 }
 
-async fn invoke(
+pub(super) async fn invoke(
     instance: &mut Instance<crate::capability::state::State>,
     job: Job<'_>,
 ) -> Result<Result<Option<String>, CallError>, Fault> {
@@ -279,7 +289,7 @@ impl From<NoInstance> for CallError {
 }
 
 impl<'a> Job<'a> {
-    fn caller(&self) -> Option<&'a Arc<Caller>> {
+    pub(super) fn caller(&self) -> Option<&'a Arc<Caller>> {
         match self {
             Self::Authorize { caller, .. }
             | Self::Connect { caller }
@@ -311,7 +321,7 @@ impl<'a> Job<'a> {
         }
     }
 
-    fn hops(&self) -> u8 {
+    pub(super) fn hops(&self) -> u8 {
         match self {
             Self::Message { hops, .. } => *hops,
             _ => 0,
@@ -328,7 +338,7 @@ impl<'a> Job<'a> {
     }
 
     /// As the log names it.
-    fn name(&self) -> (&'static str, &'a str) {
+    pub(super) fn name(&self) -> (&'static str, &'a str) {
         match self {
             Self::Authorize { caller, .. } => ("authorize", &caller.namespace),
             Self::Connect { caller } => ("on-connect", &caller.namespace),

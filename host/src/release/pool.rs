@@ -137,8 +137,14 @@ impl Pool {
     /// An instance that has served nothing yet.
     async fn fresh(&self) -> Result<Instance<State>, NoInstance> {
         self.profile.metrics.fresh_instances.inc();
-        let mut state = State::new(self.services.clone(), self.profile.clone(), self.template.memory());
-        state.call.now_ms = self.services.clock.now_ms();
+        self.apart(self.services.clone()).await
+    }
+
+    /// An instance that is none of the pool's, in a world that may be another.
+    pub async fn apart(&self, services: Arc<Services>) -> Result<Instance<State>, NoInstance> {
+        let now_ms = services.clock.now_ms();
+        let mut state = State::new(services, self.profile.clone(), self.template.memory());
+        state.call.now_ms = now_ms;
         let mut instance = self.template.instantiate(state).await?;
         instance.init(&self.init).await?.map_err(NoInstance::Init)?;
         Ok(instance)

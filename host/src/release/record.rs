@@ -39,6 +39,7 @@ pub struct Entry {
 #[serde(rename_all = "kebab-case")]
 pub enum State {
     Canary,
+    Shadow,
     Active,
     Retired,
     Rejected,
@@ -76,7 +77,7 @@ impl Record {
     /// Whether a component is still needed.
     pub fn needs(&self, digest: &str) -> bool {
         [&self.active, &self.previous].into_iter().flatten().any(|kept| kept == digest)
-            || self.releases.iter().any(|entry| entry.digest == digest && entry.state == State::Canary)
+            || self.releases.iter().any(|entry| entry.digest == digest && matches!(entry.state, State::Canary | State::Shadow))
     }
 }
 
