@@ -21,6 +21,7 @@ pub mod node;
 pub mod packet;
 pub mod polling;
 pub mod process;
+pub mod record;
 pub mod server;
 pub mod stock;
 pub mod store;

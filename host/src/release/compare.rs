@@ -44,28 +44,31 @@ impl What {
     }
 }
 
-/// Everything that differs, the most telling first.
-pub fn compare(call: &KeptCall, played: &Played) -> Vec<Difference> {
+/// Everything that differs, the most telling first. `again` is what the old build did with the same call here: where it is known, that
+/// is what counts, since a record without its texts is not always what the old build makes of it either.
+pub fn compare(call: &KeptCall, again: Option<&Played>, played: &Played) -> Vec<Difference> {
     let mut found = Vec::new();
-    outcome(&mut found, &call.outcome, &played.outcome);
+    let old = again.map_or(&call.outcome, |again| &again.outcome);
+    outcome(&mut found, old, &played.outcome);
     // What a run that trapped had collected by then is nobody's effect.
-    let effects = |trapped: bool, asked: &[Asked]| -> Vec<Value> {
-        let made = asked.iter().filter(|one| one.kind == Kind::Effect && !one.is_refused() && !trapped);
+    let effects = |outcome: &Outcome, asked: &[Asked]| -> Vec<Value> {
+        let made = asked.iter().filter(|one| one.kind == Kind::Effect && !one.is_refused() && !is_trap(outcome));
         made.map(told).collect()
     };
-    let trapped = |outcome: &Outcome| matches!(outcome, Outcome::Trapped(_));
-    effects_differ(
-        &mut found,
-        effects(trapped(&call.outcome), &call.imports),
-        effects(trapped(&played.outcome), &played.effects),
-    );
-    let more = played.missing.iter().map(|asked| Difference { what: What::AskedMore, was: None, is: Some(told(asked)) });
-    found.extend(more);
-    if !trapped(&played.outcome) {
+    let was = effects(old, again.map_or(&call.imports, |again| &again.effects));
+    effects_differ(&mut found, was, effects(&played.outcome, &played.effects));
+    let more = played.missing.iter().filter(|asked| again.is_none_or(|again| !again.missing.contains(asked)));
+    found.extend(more.map(|asked| Difference { what: What::AskedMore, was: None, is: Some(told(asked)) }));
+    if !is_trap(&played.outcome) {
         let less = played.unasked.iter().filter(|asked| asked.kind != Kind::Effect);
+        let less = less.filter(|asked| again.is_none_or(|again| !again.unasked.contains(asked)));
         found.extend(less.map(|asked| Difference { what: What::AskedLess, was: Some(told(asked)), is: None }));
     }
     found
+}
+
+fn is_trap(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Trapped(_))
 }
 
 fn told(asked: &Asked) -> Value {
@@ -75,7 +78,7 @@ fn told(asked: &Asked) -> Value {
 fn outcome(found: &mut Vec<Difference>, was: &Outcome, is: &Outcome) {
     let (old, new) = (normal(&was.to_value()), normal(&is.to_value()));
     if old != new {
-        let what = if matches!(is, Outcome::Trapped(_)) { What::Trap } else { What::Outcome };
+        let what = if is_trap(is) { What::Trap } else { What::Outcome };
         found.push(Difference { what, was: Some(old), is: Some(new) });
     }
 }

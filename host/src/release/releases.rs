@@ -151,7 +151,7 @@ impl Releases {
         let version = release.manifest.version.clone();
         self.storage.put_blob(component_blob(&digest), bytes).await?;
         let active = self.registry.slot(name).and_then(|slot| slot.live());
-        // What is to be looked at first never goes live for want of one to look at it beside.
+        // A shadow never goes live for want of another.
         let trial = trial.filter(|trial| active.is_some() || matches!(trial, Trial::Shadow(_)));
         let placed = match trial {
             Some(trial) => self.try_out(name, release.clone(), trial),

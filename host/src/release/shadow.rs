@@ -132,10 +132,11 @@ impl Worker {
     }
 
     async fn look_at(&mut self, call: &KeptCall) -> Result<(), CallError> {
-        // The active release a second time, under the same conditions: only so is its CPU comparable.
+        // The active release a second time, under the same conditions: only so are they comparable.
         let again = self.active.play(call).await?;
         let played = self.shadow.play(call).await?;
-        let differences: Vec<_> = compare(call, &played).into_iter().filter(|difference| difference.what.matters()).collect();
+        let differences: Vec<_> =
+            compare(call, Some(&again), &played).into_iter().filter(|difference| difference.what.matters()).collect();
         let seen = &self.seen;
         seen.calls.fetch_add(1, Ordering::Relaxed);
         self.shadowed.inc();
