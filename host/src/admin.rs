@@ -4,6 +4,7 @@
 mod dashboard;
 mod figures;
 mod plugins;
+mod record;
 
 use std::sync::Arc;
 
@@ -36,6 +37,7 @@ pub struct Admin {
 pub fn routes(admin: Arc<Admin>) -> Router {
     let guarded = plugins::routes()
         .merge(figures::routes())
+        .merge(record::routes())
         .route("/admin/drain", post(drain))
         .layer(DefaultBodyLimit::max(admin.max_component))
         .layer(middleware::from_fn_with_state(admin.clone(), only_operators));

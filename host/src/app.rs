@@ -103,6 +103,7 @@ impl App {
             storage: services.storage.clone(),
             clock: services.clock.clone(),
             config: config.canary.clone(),
+            recording: config.record.clone(),
             signers: Signers::load(&config.signature)?,
             plugins: config.plugins.iter().map(|(name, plugin)| (name.clone(), plugin.config.clone())).collect(),
             turn: tokio::sync::Mutex::default(),

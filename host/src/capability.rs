@@ -18,6 +18,8 @@ pub mod random;
 pub mod rooms;
 pub mod state;
 pub mod store;
+pub mod tape;
+pub mod taping;
 pub mod timers;
 
 use crate::sandbox::Linker;
@@ -25,10 +27,10 @@ use state::State;
 
 /// Offers every capability to a component.
 pub fn add_imports(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    use wasmtime::component::HasSelf;
+    use taping::{HasTaping, Taping};
     macro_rules! add {
         ($($interface:ident)*) => {
-            $(crate::sandbox::imports::$interface::add_to_linker::<State, HasSelf<State>>(linker, |state| state)?;)*
+            $(crate::sandbox::imports::$interface::add_to_linker::<State, HasTaping>(linker, |state| Taping(state))?;)*
         };
     }
     add!(types rooms emitter store presence budget timers bus log metrics clock random config);

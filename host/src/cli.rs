@@ -4,6 +4,8 @@ mod dev;
 mod diff;
 mod migrate;
 mod plugin;
+mod record;
+mod replay;
 mod serve;
 mod token;
 mod top;
@@ -66,6 +68,11 @@ enum Command {
     Disable(plugin::Named),
     /// Resumes a plugin that was disabled.
     Enable(plugin::Named),
+    /// Keeps calls of a running server's plugin in a file, to be run again on another build.
+    Record(record::Record),
+    /// Runs recorded calls on another build, and says what it does otherwise. Exits with 0 where nothing differs, else with 1, and
+    /// with 2 where it cannot tell.
+    Replay(replay::Replay),
     /// Sends all clients of a running server away, and lets none in.
     Drain(plugin::Operator),
     /// Compiles the component on standard input; the server calls it.
@@ -106,6 +113,8 @@ pub fn main() -> ExitCode {
         Command::Rollback(named) => named.set("rollback"),
         Command::Disable(named) => named.set("disable"),
         Command::Enable(named) => named.set("enable"),
+        Command::Record(record) => record.run(),
+        Command::Replay(replay) => return replay.run(),
         Command::Drain(operator) => operator.drain(),
         Command::Compile { settings, out } => crate::sandbox::compile(&settings, &out).map_err(anyhow::Error::msg),
     };

@@ -35,6 +35,7 @@ pub struct Config {
     pub pool: release::pool::Config,
     pub breaker: release::tally::Config,
     pub canary: release::releases::Config,
+    pub record: release::recording::Config,
     pub signature: release::signature::Config,
     pub storage: storage::Config,
     pub redis: cluster::link::Config,

@@ -2,18 +2,25 @@
 //! no sockets; whoever calls brings the caller.
 
 pub mod canary;
+pub mod compare;
 pub mod contract;
 pub mod delivery;
 pub mod flip;
 pub mod gauges;
 pub mod grants;
 pub mod instance;
+pub mod kept;
 pub mod manifest;
 pub mod pool;
 pub mod record;
+pub mod recording;
+pub mod redact;
 pub mod registry;
 pub mod releases;
+pub mod replay;
+pub mod shadow;
 pub mod signature;
 pub mod stage;
 pub mod tally;
 pub mod timers;
+pub mod witness;

@@ -29,6 +29,12 @@ pub struct PluginLabel {
     pub plugin: String,
 }
 
+impl From<&PluginName> for PluginLabel {
+    fn from(name: &PluginName) -> Self {
+        Self { plugin: name.to_string() }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReleaseLabels {
     plugin: String,
@@ -132,11 +138,38 @@ pub struct Metrics {
     pub spans_sent: Counter,
     pub spans_dropped: Family<ReasonLabel, Counter>,
     quotas_passed: Family<QuotaLabels, Counter>,
+    pub witnessed: Witnessed,
     releases: Families,
     versions: Mutex<HashMap<PluginName, Vec<Known>>>,
     pub custom: Custom,
 }
 
+/// Calls that were recorded, or run on a shadow as well, by plugin.
+pub struct Witnessed {
+    pub recorded: Family<PluginLabel, Counter>,
+    pub record_dropped: Family<PluginLabel, Counter>,
+    pub shadowed: Family<PluginLabel, Counter>,
+    pub shadow_dropped: Family<PluginLabel, Counter>,
+    pub shadow_differing: Family<PluginLabel, Counter>,
+}
+
+impl Witnessed {
+    fn register(r: &mut Registry) -> Self {
+        let counter = Family::default;
+        Self {
+            recorded: register(r, "recorded_calls", "Calls written into a record", counter()),
+            record_dropped: register(r, "record_calls_dropped", "Calls that a record had no room for", counter()),
+            shadowed: register(r, "shadow_calls", "Calls run on a shadow as well", counter()),
+            shadow_dropped: register(r, "shadow_calls_dropped", "Calls that a shadow had no time for", counter()),
+            shadow_differing: register(
+                r,
+                "shadow_calls_differing",
+                "Calls that a shadow would have handled otherwise",
+                counter(),
+            ),
+        }
+    }
+}
 /// A release that has series of its own, for as long as the other half of `alive` is.
 struct Known {
     version: String,
@@ -303,6 +336,7 @@ impl Metrics {
                 "Calls that waited or were refused, and lines that were dropped, past a quota",
                 Family::default(),
             ),
+            witnessed: Witnessed::register(r),
             releases: Families::register(r),
             versions: Mutex::default(),
             custom: Custom::register(r),

@@ -24,6 +24,7 @@ pub mod packet;
 pub mod polling;
 pub mod postgres;
 pub mod process;
+pub mod record;
 pub mod redis;
 pub mod server;
 pub mod stock;

@@ -41,6 +41,7 @@ mod limits;
 mod metrics;
 mod postgres;
 mod quotas;
+mod record;
 mod releases;
 mod shutdown;
 mod traces;

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::{Admin, problem};
 use crate::gateway::figures::NodeFigures;
 use crate::names::PluginName;
+use crate::release::canary::Trial;
 use crate::release::registry::{Release, Slot};
 use crate::release::releases::DeployError;
 
@@ -63,6 +64,11 @@ impl Admin {
         if let Some(canary) = slot.canary() {
             let mut trial = describe(&canary.release);
             trial["percent"] = json!(canary.percent);
+            if let Some(shadow) = canary.shadow() {
+                trial["counters"] = shadow.told();
+                told["shadow"] = trial;
+                return told;
+            }
             if let Some(active) = slot.live() {
                 trial["verdict"] = json!(self.releases.verdict(&canary, &active));
             }
@@ -100,19 +106,29 @@ fn describe(release: &Release) -> Value {
     })
 }
 
-/// `canary=10`: percent of the users.
+/// `canary=10`: percent of the users. `shadow=10`: percent of the calls.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct HowToDeploy {
     canary: Option<String>,
+    shadow: Option<String>,
 }
 
 impl HowToDeploy {
-    fn percent(&self) -> Result<Option<u8>, String> {
-        let Some(text) = &self.canary else { return Ok(None) };
-        let percent = text.trim_end_matches('%').parse::<u8>().ok().filter(|percent| (1..=100).contains(percent));
-        percent.map(Some).ok_or_else(|| format!("canary is {text:.20}; it must be 1 to 100, the percent of users"))
+    fn trial(&self) -> Result<Option<Trial>, String> {
+        match (&self.canary, &self.shadow) {
+            (Some(_), Some(_)) => Err("a release on trial is a canary or a shadow, not both".into()),
+            (Some(text), None) => percent("canary", text).map(|percent| Some(Trial::Canary(percent))),
+            (None, Some(text)) => percent("shadow", text).map(|percent| Some(Trial::Shadow(percent))),
+            (None, None) => Ok(None),
+        }
     }
+}
+
+/// A share, with or without its sign.
+pub(super) fn percent(what: &str, text: &str) -> Result<u8, String> {
+    let percent = text.trim_end_matches('%').parse::<u8>().ok().filter(|percent| (1..=100).contains(percent));
+    percent.ok_or_else(|| format!("{what} is {text:.20}; it must be 1 to 100, a percentage"))
 }
 
 async fn deploy(
@@ -122,13 +138,13 @@ async fn deploy(
     headers: HeaderMap,
     component: Bytes,
 ) -> Response {
-    let (name, percent) = match (PluginName::parse(&name), how.percent()) {
-        (Ok(name), Ok(percent)) => (name, percent),
+    let (name, trial) = match (PluginName::parse(&name), how.trial()) {
+        (Ok(name), Ok(trial)) => (name, trial),
         (Err(error), _) => return problem(StatusCode::BAD_REQUEST, "Not a plugin's name", error),
-        (_, Err(error)) => return problem(StatusCode::BAD_REQUEST, "Not a share of the users", error),
+        (_, Err(error)) => return problem(StatusCode::BAD_REQUEST, "Not a share", error),
     };
     let signature = headers.get(SIGNATURE).and_then(|header| header.to_str().ok());
-    let deployed = admin.releases.deploy(&name, component.to_vec(), percent, signature).await;
+    let deployed = admin.releases.deploy(&name, component.to_vec(), trial, signature).await;
     admin.answer(&name, deployed).await
 }
 

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
 use super::budget::{Budgets, Taken};
 use super::effects::Effects;
 use super::limits;
-use super::presence::Presences;
+use super::presence::{self, Presences};
 use super::profile::{Profile, Tenancy};
 use super::quota::Quotas;
+use super::tape::Tape;
 use super::timers::Timers;
 use crate::clock::Clock;
 use crate::cluster::Cluster;
@@ -18,7 +19,7 @@ use crate::names::{self, IdSource};
 use crate::sandbox::exports::Caller;
 use crate::sandbox::imports::types::EffectError;
 use crate::sandbox::{Guest, Limit, Limiter};
-use crate::storage::{Fingerprint, Storage, Write};
+use crate::storage::{Fingerprint, NoStorage, Storage, Write};
 use crate::telemetry::Metrics;
 use crate::telemetry::traces::{TraceParent, Tracer};
 
@@ -39,6 +40,29 @@ pub struct Services {
     pub tracer: Tracer,
     pub limits: limits::Config,
     pub quotas: Quotas,
+}
+
+impl Services {
+    /// A world of its own in which there is nothing, and in which nothing that happens is seen: for running kept calls.
+    pub fn apart(&self) -> Result<Arc<Self>, getrandom::Error> {
+        // Nobody listens, since no client is there to be slow.
+        let (report, _) = mpsc::channel(1);
+        Ok(Arc::new(Self {
+            storage: Arc::new(NoStorage),
+            rooms: Rooms::new(report, self.rooms.per_socket, None),
+            cluster: None,
+            presences: Presences::new(presence::Config::default()),
+            budgets: Budgets::default(),
+            timers: Timers::new(self.timers.config.clone()),
+            clock: self.clock.clone(),
+            ids: IdSource::new()?,
+            published: Arc::default(),
+            metrics: Arc::new(Metrics::new()),
+            tracer: Tracer::default(),
+            limits: self.limits.clone(),
+            quotas: Quotas::default(),
+        }))
+    }
 }
 
 /// Milliseconds of CPU that `describe` and `init` may use.
@@ -77,6 +101,8 @@ pub struct Call {
     pub bare: bool,
     pub effects: Effects,
     pub replay: Replay,
+    /// What keeps the imports of this call, or answers them. Mostly there is none.
+    pub tape: Option<Box<Tape>>,
     imports: u32,
     cpu_ms: u32,
 }
@@ -192,8 +218,6 @@ impl Guest for State {
         self.call.cpu_ms <= if self.call.bare { BARE_CPU_MS } else { self.services.limits.cpu_ms }
     }
 }
-
-impl crate::sandbox::imports::types::Host for State {}
 
 /// The answer of an import that was given a bad name.
 pub fn invalid_name(error: names::InvalidName) -> EffectError {

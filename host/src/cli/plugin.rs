@@ -111,6 +111,9 @@ pub(super) struct Deploy {
     /// Only to a share of the users, such as 10%, until `promote` or `rollback`.
     #[arg(long, value_name = "PERCENT")]
     canary: Option<String>,
+    /// To nobody: it is only run on a share of the calls, such as 10%, once they are done, and what differs is told by `plugins`.
+    #[arg(long, value_name = "PERCENT", conflicts_with = "canary")]
+    shadow: Option<String>,
     #[command(flatten)]
     operator: Operator,
 }
@@ -140,20 +143,31 @@ impl Operator {
         body: Vec<u8>,
         signature: Option<String>,
     ) -> anyhow::Result<serde_json::Value> {
+        let response = self.answer(client, method, path, body, signature).await?;
+        Ok(serde_json::from_str(&response.text().await?)?)
+    }
+
+    /// Sends a request: the answer that has begun, or the problem in the server's own words.
+    pub(super) async fn answer(
+        &self,
+        client: &reqwest::Client,
+        method: reqwest::Method,
+        path: &str,
+        body: Vec<u8>,
+        signature: Option<String>,
+    ) -> anyhow::Result<reqwest::Response> {
         let url = format!("{}{path}", self.url.trim_end_matches('/'));
         let mut request = client.request(method, &url).bearer_auth(&self.token).body(body);
         if let Some(signature) = signature {
             request = request.header("x-hubbub-signature", signature.trim());
         }
         let response = request.send().await.with_context(|| format!("{url} does not answer"))?;
-        let status = response.status();
-        let text = response.text().await?;
-        if !status.is_success() {
-            let problem: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        if !response.status().is_success() {
+            let problem: serde_json::Value = serde_json::from_str(&response.text().await?).unwrap_or_default();
             let part = |key: &str| problem.get(key).and_then(|value| value.as_str()).unwrap_or("?").to_owned();
             bail!("{}: {}", part("title"), part("detail"));
         }
-        Ok(serde_json::from_str(&text)?)
+        Ok(response)
     }
 }
 
@@ -168,7 +182,9 @@ impl Deploy {
     pub(super) fn run(&self) -> anyhow::Result<()> {
         let name = PluginName::parse(&self.name)?;
         let component = std::fs::read(&self.file).with_context(|| self.file.display().to_string())?;
-        let share = self.canary.as_deref().map(|share| format!("?canary={}", share.trim_end_matches('%'))).unwrap_or_default();
+        let trial =
+            self.canary.as_deref().map(|share| ("canary", share)).or(self.shadow.as_deref().map(|share| ("shadow", share)));
+        let share = trial.map(|(how, share)| format!("?{how}={}", share.trim_end_matches('%'))).unwrap_or_default();
         let signature = releases::signature_beside(&self.file);
         self.operator.send(reqwest::Method::POST, &format!("/admin/plugins/{name}/deploy{share}"), component, signature)
     }

@@ -202,7 +202,7 @@ impl Meter {
 
     fn plugin(&mut self, slot: &Slot) -> PluginFigures {
         let active = slot.live().map(|release| self.release(&release));
-        let canary = slot.canary().filter(|_| active.is_some());
+        let canary = slot.canary().filter(|canary| active.is_some() && canary.shadow().is_none());
         PluginFigures {
             name: slot.name.to_string(),
             state: match &active {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::registry::Release;
+use super::shadow::Shadow;
 use super::tally::{Counts, Tally};
 use crate::names::SocketId;
 
@@ -23,9 +24,25 @@ const FORGIVEN: Duration = Duration::from_micros(100);
 pub struct Canary {
     pub release: Arc<Release>,
     pub percent: u8,
+    pub how: How,
     began: Instant,
     /// What the active release had done when the trial began.
     active_before: Counts,
+}
+
+/// A trial that is asked for, with its share in percent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trial {
+    Canary(u8),
+    Shadow(u8),
+}
+
+/// What a release on trial does with its share.
+pub enum How {
+    /// It serves that share of the users.
+    Serves,
+    /// It is shown that share of the calls, once they are done; nobody sees what it does with them.
+    Shadows(Shadow),
 }
 
 /// What decides which release serves a call.
@@ -47,15 +64,26 @@ pub enum Verdict {
 }
 
 impl Canary {
-    pub fn new(release: Arc<Release>, percent: u8, active: &Tally) -> Self {
-        Self { release, percent, began: Instant::now(), active_before: active.counts() }
+    pub fn new(release: Arc<Release>, percent: u8, how: How, active: &Tally) -> Self {
+        Self { release, percent, how, began: Instant::now(), active_before: active.counts() }
     }
 
     /// Whether a user's, or a key's, calls go to it. The same one's always do, and another release's trial picks others.
     pub fn takes(&self, key: Key<'_>) -> bool {
+        if self.shadow().is_some() {
+            return false;
+        }
         let mut hasher = DefaultHasher::new();
         (&self.release.digest, key).hash(&mut hasher);
         hasher.finish() % 100 < u64::from(self.percent)
+    }
+
+    /// What is known of it, where it only looks on.
+    pub fn shadow(&self) -> Option<&Shadow> {
+        match &self.how {
+            How::Serves => None,
+            How::Shadows(shadow) => Some(shadow),
+        }
     }
 
     /// How it does beside the active release.

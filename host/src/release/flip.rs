@@ -201,14 +201,16 @@ impl Releases {
         if record.active.is_none() && live.is_some() {
             self.registry.take_down(&slot);
         }
-        let wanted = record.releases.iter().find(|entry| entry.state == State::Canary);
+        let wanted = record.releases.iter().find(|entry| matches!(entry.state, State::Canary | State::Shadow));
         let tried = slot.canary();
         let same = tried.as_ref().map(|canary| &canary.release.digest) == wanted.map(|entry| &entry.digest);
         if !same {
             self.registry.end_trial(&slot);
             if let Some(entry) = wanted {
                 let release = self.ready(name, &entry.digest).await?;
-                self.registry.try_out(release, entry.percent.unwrap_or(1))?;
+                let percent = entry.percent.unwrap_or(1);
+                let trial = if entry.state == State::Shadow { Trial::Shadow(percent) } else { Trial::Canary(percent) };
+                self.try_out(name, release, trial)?;
             }
         }
         if slot.disabled.load(std::sync::atomic::Ordering::Acquire) != record.disabled {

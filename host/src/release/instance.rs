@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::canary::Key;
 use super::pool::{Lease, NoInstance};
 use super::registry::{Release, Slot};
+use super::witness::Sample;
 use crate::capability::commit;
 use crate::capability::effects::{Effects, Live};
 use crate::capability::profile::Tenancy;
@@ -120,6 +121,8 @@ pub async fn call_metered(services: &Arc<Services>, slot: &Slot, job: Job<'_>, c
     let began = Instant::now();
     let now_ms = services.clock.now_ms();
     let mut replay = Replay::default();
+    // Handed on when it is dropped, which is when the call is done.
+    let mut sample = slot.sample();
     for reruns in 0..=MAX_CONFLICTS {
         let Some(release) = slot.pick(job.key(), job.event()) else {
             return Err(unserved(job, "no release is live"));
@@ -128,7 +131,8 @@ pub async fn call_metered(services: &Arc<Services>, slot: &Slot, job: Job<'_>, c
             return Err(unserved(job, "the release keeps failing, and is left alone for a while"));
         }
         let span = job.trace().map(|trace| traced(trace, &release, reruns));
-        let result = attempt(services, &release, job, now_ms, &mut replay, span.as_ref(), cpu).await;
+        let watch = Watch { span: span.as_ref(), sample: sample.as_deref_mut() };
+        let result = attempt(services, &release, job, now_ms, &mut replay, watch, cpu).await;
         match result {
             Err(Attempt::Conflict) => {
                 release.profile.metrics.conflicts.inc();
@@ -175,7 +179,7 @@ fn traced(trace: &Span, release: &Release, reruns: u32) -> Span {
 /// none, nothing is reported, since handling them one by one tells whose fault it was.
 pub async fn call_together(services: &Arc<Services>, slot: &Slot, jobs: &[Job<'_>]) -> Result<(), CallError> {
     let Some(release) = slot.live() else { return Err(CallError::Unavailable("no release is live")) };
-    if slot.canary().is_some() || release.tally.is_open(services.clock.now_ms()) {
+    if slot.canary().is_some() || slot.witness.is_watched() || release.tally.is_open(services.clock.now_ms()) {
         return Err(CallError::Unavailable("each call is to be looked at by itself"));
     }
     let began = Instant::now();
@@ -191,8 +195,7 @@ pub async fn call_together(services: &Arc<Services>, slot: &Slot, jobs: &[Job<'_
             _ => guest.go_on(tenant, now_ms, job.hops()),
         }
         guest.call.trace = spans[at].as_ref().map(Span::parent);
-        let mut spent = Duration::ZERO;
-        run(services, &release, &mut lease, *job, spans[at].as_ref(), &mut spent).await??;
+        run(services, &release, &mut lease, *job, spans[at].as_ref()).await.0??;
     }
     let (effects, _) = lease.instance().guest().finish();
     lease.give_back();
@@ -214,6 +217,13 @@ pub async fn call_together(services: &Arc<Services>, slot: &Slot, jobs: &[Job<'_
     Ok(())
 }
 
+/// Who looks at a run of a call.
+struct Watch<'a> {
+    span: Option<&'a Span>,
+    /// The call is kept for a record or a shadow.
+    sample: Option<&'a mut Sample>,
+}
+
 enum Attempt {
     Conflict,
     Error(CallError),
@@ -231,7 +241,7 @@ async fn attempt(
     job: Job<'_>,
     now_ms: u64,
     replay: &mut Replay,
-    span: Option<&Span>,
+    watch: Watch<'_>,
     spent: &mut Duration,
 ) -> Result<Done, Attempt> {
     let tenant = tenant(release, job)?;
@@ -245,7 +255,16 @@ async fn attempt(
         lease.instance().guest().settle(stored);
     }
     let timed = release.tally.is_timed().then(Instant::now);
-    let answer = run(services, release, &mut lease, job, span, spent).await?;
+    let Watch { span, sample } = watch;
+    if let Some(sample) = &sample {
+        sample.begin(lease.instance().guest());
+    }
+    let (answer, cpu) = run(services, release, &mut lease, job, span).await;
+    *spent += cpu;
+    if let Some(sample) = sample {
+        sample.end(release, job, lease.instance().guest(), &answer, cpu);
+    }
+    let answer = answer?;
     if let Some(began) = timed {
         release.tally.time(began.elapsed());
     }
@@ -288,16 +307,14 @@ async fn run(
     lease: &mut Lease,
     job: Job<'_>,
     span: Option<&Span>,
-    spent: &mut Duration,
-) -> Result<Result<Option<String>, CallError>, Fault> {
+) -> (Result<Result<Option<String>, CallError>, Fault>, Duration) {
     let (answer, cpu) = metered(within(services.limits.call_time, invoke(lease.instance(), job))).await;
     release.profile.metrics.cpu.add(cpu);
     release.profile.usage.spent_cpu(cpu);
-    *spent += cpu;
     if let Some(span) = span {
         span.number("hubbub.cpu_us", cpu.as_micros() as u64);
     }
-    answer
+    (answer, cpu)
 }
 
 /// A quota of the plugin's that a call has passed: for now, or by itself alone.
@@ -316,7 +333,7 @@ fn defer(effects: &mut Effects) -> Vec<Live> {
 }
 
 /// The tenant that scopes a call, where the plugin wants one.
-fn tenant(release: &Release, job: Job<'_>) -> Result<Option<Arc<str>>, CallError> {
+pub(super) fn tenant(release: &Release, job: Job<'_>) -> Result<Option<Arc<str>>, CallError> {
     let tenant = match job {
         Job::Message { message, .. } => message.tenant.as_deref(),
         Job::Timer { timer, .. } => timer.tenant.as_deref(),
@@ -331,7 +348,7 @@ fn tenant(release: &Release, job: Job<'_>) -> Result<Option<Arc<str>>, CallError
     }
 }
 
-async fn invoke(
+pub(super) async fn invoke(
     instance: &mut Instance<crate::capability::state::State>,
     job: Job<'_>,
 ) -> Result<Result<Option<String>, CallError>, Fault> {
@@ -384,7 +401,7 @@ impl CallError {
             Self::Refused(_) => Outcome::Refused,
             Self::Failed(_) => Outcome::Failed,
             Self::Fault(_) | Self::Answer(_) => Outcome::Fault,
-            Self::Unavailable(_) => Outcome::Unavailable,
+            Self::Unavailable(_) | Self::OverQuota(_) => Outcome::Unavailable,
             Self::AlreadyHandled => Outcome::AlreadyHandled,
         }
     }
@@ -399,7 +416,7 @@ impl<'a> Job<'a> {
         }
     }
 
-    fn caller(&self) -> Option<&'a Arc<Caller>> {
+    pub(super) fn caller(&self) -> Option<&'a Arc<Caller>> {
         match self {
             Self::Authorize { caller, .. }
             | Self::Connect { caller }
@@ -431,7 +448,7 @@ impl<'a> Job<'a> {
         }
     }
 
-    fn hops(&self) -> u8 {
+    pub(super) fn hops(&self) -> u8 {
         match self {
             Self::Message { hops, .. } => *hops,
             _ => 0,
@@ -448,7 +465,7 @@ impl<'a> Job<'a> {
     }
 
     /// As the log names it.
-    fn name(&self) -> (&'static str, &'a str) {
+    pub(super) fn name(&self) -> (&'static str, &'a str) {
         match self {
             Self::Authorize { caller, .. } => ("authorize", &caller.namespace),
             Self::Connect { caller } => ("on-connect", &caller.namespace),

@@ -173,17 +173,24 @@ impl Pool {
     async fn fresh(&self) -> Result<Instance<State>, NoInstance> {
         self.profile.metrics.fresh_instances.inc();
         let memory = self.template.memory().min(self.profile.usage.quota.memory);
-        let mut state = State::new(self.services.clone(), self.profile.clone(), memory);
-        state.call.now_ms = self.services.clock.now_ms();
-        let made = async {
-            let mut instance = self.template.instantiate(state).await?;
-            instance.init(&self.init).await?.map_err(NoInstance::Init)?;
-            Ok(instance)
-        };
         // A plugin that has to be made anew at each call pays for it.
-        let (made, cpu) = metered(made).await;
+        let (made, cpu) = metered(self.made(self.services.clone(), memory)).await;
         self.profile.usage.spent_cpu(cpu);
         made
+    }
+
+    /// An instance that is none of the pool's, in a world that may be another.
+    pub async fn apart(&self, services: Arc<Services>) -> Result<Instance<State>, NoInstance> {
+        self.made(services, self.template.memory()).await
+    }
+
+    async fn made(&self, services: Arc<Services>, memory: usize) -> Result<Instance<State>, NoInstance> {
+        let now_ms = services.clock.now_ms();
+        let mut state = State::new(services, self.profile.clone(), memory);
+        state.call.now_ms = now_ms;
+        let mut instance = self.template.instantiate(state).await?;
+        instance.init(&self.init).await?.map_err(NoInstance::Init)?;
+        Ok(instance)
     }
 
     /// Whether an instance that has served is thrown away. Under load most are kept: a fresh one costs 30 calls.

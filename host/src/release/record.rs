@@ -42,6 +42,7 @@ pub struct Entry {
 #[serde(rename_all = "kebab-case")]
 pub enum State {
     Canary,
+    Shadow,
     Active,
     Retired,
     Rejected,
@@ -65,11 +66,11 @@ impl Record {
     }
 
     /// Puts a release on trial, in place of one that was.
-    pub fn try_out(&mut self, digest: &str, version: &str, percent: u8, at: &str) {
-        for entry in self.releases.iter_mut().filter(|entry| entry.state == State::Canary) {
+    pub fn try_out(&mut self, digest: &str, version: &str, state: State, percent: u8, at: &str) {
+        for entry in self.releases.iter_mut().filter(|entry| matches!(entry.state, State::Canary | State::Shadow)) {
             (entry.state, entry.at) = (State::Retired, at.to_owned());
         }
-        self.note(digest, version, State::Canary, at, Some(format!("{percent} %")));
+        self.note(digest, version, state, at, Some(format!("{percent} %")));
         if let Some(entry) = self.releases.last_mut() {
             entry.percent = Some(percent);
         }
@@ -90,7 +91,7 @@ impl Record {
     /// Whether a component is still needed.
     pub fn needs(&self, digest: &str) -> bool {
         [&self.active, &self.previous].into_iter().flatten().any(|kept| kept == digest)
-            || self.releases.iter().any(|entry| entry.digest == digest && entry.state == State::Canary)
+            || self.releases.iter().any(|entry| entry.digest == digest && matches!(entry.state, State::Canary | State::Shadow))
     }
 }
 

@@ -8,10 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use tokio::sync::watch;
 
-use super::canary::{Canary, Key};
+use super::canary::{Canary, How, Key};
 use super::manifest::Manifest;
 use super::pool::Pool;
 use super::tally::Tally;
+use super::witness::Witness;
 use crate::capability::profile::{Pattern, Profile};
 use crate::names::PluginName;
 use crate::rate::Meter;
@@ -39,6 +40,8 @@ pub struct Slot {
     pub passed: AtomicU64,
     /// What the events that clients send it are counted by.
     pub pace: Meter,
+    /// Who looks at its calls.
+    pub witness: Witness,
     pub disabled: std::sync::atomic::AtomicBool,
 }
 
@@ -135,6 +138,8 @@ pub enum Collision {
     Rooms(Arc<str>, PluginName, Arc<str>, PluginName),
     #[error("nothing is active as {0}, so there is nothing to try a release beside")]
     NothingActive(PluginName),
+    #[error("the operating system gives no randomness: {0}")]
+    Random(#[from] getrandom::Error),
     #[error("version {new} has data version {new_data} and cannot read data version {old_data} of the running version {old}")]
     DataVersion { new: String, new_data: u32, old: String, old_data: u32 },
 }
@@ -209,7 +214,7 @@ impl Registry {
 
     /// Puts a staged release on trial beside the live one, which goes on as it is. Both must read each other's data, and the new one
     /// must fit in the other's place.
-    pub fn try_out(&self, release: Arc<Release>, percent: u8) -> Result<(), Collision> {
+    pub fn try_out(&self, release: Arc<Release>, percent: u8, how: How) -> Result<(), Collision> {
         let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         let name = &release.manifest.name;
         let found = slots.get(name).and_then(|slot| Some((slot, slot.live.load_full()?)));
@@ -219,7 +224,7 @@ impl Registry {
         let mut live = live_of(&slots);
         live.insert(name.clone(), release.clone());
         build(&slots, &live)?;
-        let canary = Canary::new(release, percent, &active.tally);
+        let canary = Canary::new(release, percent, how, &active.tally);
         slot.canary.store(Some(Arc::new(canary)));
         self.changes.send_modify(|version| *version += 1);
         Ok(())
@@ -252,6 +257,7 @@ impl Slot {
             canary: ArcSwapOption::empty(),
             passed: AtomicU64::new(0),
             pace: Meter::default(),
+            witness: Witness::default(),
             disabled: false.into(),
         }
     }

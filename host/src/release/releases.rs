@@ -10,9 +10,11 @@ use bytes::Bytes;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::canary::{Canary, Verdict};
+use super::canary::{Canary, How, Trial, Verdict};
 use super::record::{PLUGINS, Record, State, component_blob};
+use super::recording;
 use super::registry::{Collision, Registry, Release, Slot};
+use super::shadow::Shadow;
 use super::signature::{SignatureError, Signers};
 use super::stage::{Stage, StageError};
 use crate::clock::Clock;
@@ -78,6 +80,7 @@ pub struct Releases {
     pub storage: Arc<dyn Storage>,
     pub clock: Clock,
     pub config: Config,
+    pub recording: recording::Config,
     pub signers: Signers,
     /// `[plugins.NAME.config]`
     pub plugins: BTreeMap<PluginName, serde_json::Map<String, serde_json::Value>>,
@@ -137,12 +140,12 @@ impl Releases {
         Ok(())
     }
 
-    /// Deploys a component: to everyone, or to a share of the users beside the active release.
+    /// Deploys a component: to everyone, or on trial beside the active release.
     pub async fn deploy(
         &self,
         name: &PluginName,
         component: Vec<u8>,
-        canary: Option<u8>,
+        trial: Option<Trial>,
         signature: Option<&str>,
     ) -> Result<Arc<Release>, DeployError> {
         let _turn = self.turn().await?;
@@ -163,9 +166,10 @@ impl Releases {
             return Err(self.reject(name, record, &digest, &version, error).await);
         }
         let active = self.registry.slot(name).and_then(|slot| slot.live());
-        let canary = canary.filter(|_| active.is_some());
-        let placed = match canary {
-            Some(percent) => self.registry.try_out(release.clone(), percent),
+        // A shadow never goes live for want of another.
+        let trial = trial.filter(|trial| active.is_some() || matches!(trial, Trial::Shadow(_)));
+        let placed = match trial {
+            Some(trial) => self.try_out(name, release.clone(), trial),
             None => self.replace(name, release.clone()),
         };
         if let Err(collision) = placed {
@@ -174,12 +178,13 @@ impl Releases {
             }
             return Err(self.reject(name, record, &digest, &version, collision.into()).await);
         }
-        match canary {
-            Some(percent) => record.try_out(&digest, &version, percent, &self.now()),
+        match trial {
+            Some(Trial::Canary(percent)) => record.try_out(&digest, &version, State::Canary, percent, &self.now()),
+            Some(Trial::Shadow(percent)) => record.try_out(&digest, &version, State::Shadow, percent, &self.now()),
             None => record.activate(&digest, &version, &self.now()),
         }
         self.write(name, &record).await?;
-        tracing::info!(release = %format_args!("{name}@{version}"), canary, "deployed");
+        tracing::info!(release = %format_args!("{name}@{version}"), ?trial, "deployed");
         Ok(release)
     }
 
@@ -318,6 +323,20 @@ impl Releases {
             Ok(release) => tracing::warn!(release = %format_args!("{name}@{}", release.manifest.version), "serves again"),
             Err(error) => tracing::error!(plugin = %name, "{error}"),
         }
+    }
+
+    pub(super) fn try_out(&self, name: &PluginName, release: Arc<Release>, trial: Trial) -> Result<(), Collision> {
+        let nothing = || Collision::NothingActive(name.clone());
+        let (percent, how) = match trial {
+            Trial::Canary(percent) => (percent, How::Serves),
+            Trial::Shadow(percent) => {
+                let slot = self.registry.slot(name).ok_or_else(nothing)?;
+                let active = slot.live().ok_or_else(nothing)?;
+                let shadow = Shadow::begin(&slot, &active, &release, percent, &self.recording, &self.stage.services)?;
+                (percent, How::Shadows(shadow))
+            }
+        };
+        self.registry.try_out(release, percent, how)
     }
 
     /// Makes a release live in place of what was, which stays warm for a while.

@@ -1,4 +1,4 @@
-//! Rust types and traits made from `wit/`. Nothing is written by hand here.
+//! Rust types and traits made from `wit/`. By hand is only what the generator leaves out.
 #![allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all, clippy::unwrap_used)]
 
 wasmtime::component::bindgen!({
@@ -17,5 +17,24 @@ wasmtime::component::bindgen!({
         "hubbub:plugin/budget@0.1.0.take": async | trappable,
         default: trappable,
     },
+    // What a call was given and answered can be kept as JSON.
+    additional_derives: [PartialEq, serde::Serialize, serde::Deserialize],
     exports: { default: async },
 });
+
+use exports::hubbub::plugin::handler::Hooks;
+
+/// The generator derives nothing for flags.
+impl serde::Serialize for Hooks {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        (self.contains(Self::CONNECT), self.contains(Self::DISCONNECT)).serialize(to)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Hooks {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let (connect, disconnect) = <(bool, bool)>::deserialize(from)?;
+        let given = |given: bool, flag: Self| if given { flag } else { Self::empty() };
+        Ok(given(connect, Self::CONNECT) | given(disconnect, Self::DISCONNECT))
+    }
+}

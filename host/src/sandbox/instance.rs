@@ -257,16 +257,3 @@ pub async fn within<F: Future<Output = Result<R, Fault>>, R>(limit: Duration, ca
     }
     tokio::time::timeout(limit, call).await.unwrap_or(Err(Fault::Limit(Limit::Time)))
 }
-
-/// Runs a call, and says how long it was run: where it waits, for storage or for its turn, is not in it. Two looks at the clock.
-pub async fn metered<F: Future>(call: F) -> (F::Output, Duration) {
-    let (mut call, mut busy) = (std::pin::pin!(call), Duration::ZERO);
-    let output = std::future::poll_fn(|cx| {
-        let began = Instant::now();
-        let polled = call.as_mut().poll(cx);
-        busy += began.elapsed();
-        polled
-    })
-    .await;
-    (output, busy)
-}

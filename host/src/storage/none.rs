@@ -1,11 +1,12 @@
-//! A storage without a disk, for asking components what they are: it has nothing, takes nothing, and says so. Never for serving.
+//! A storage without a disk, for asking components what they are and for running kept calls: it has nothing, and takes nothing.
+//! Never for serving.
 
 use bytes::Bytes;
 
 use super::{BoxFuture, CommitError, DeadLetter, DeadLetterRow, Effects, OutboxRow, Stats, Storage, Unavailable, WriteSet};
 use crate::names::PluginName;
 
-/// Unavailable, always.
+/// Holds no key; anything else is unavailable.
 #[derive(Debug)]
 pub struct NoStorage;
 
@@ -15,7 +16,7 @@ fn unavailable<T: Send + 'static, E: From<Unavailable> + Send + 'static>() -> Bo
 
 impl Storage for NoStorage {
     fn get<'a>(&'a self, _: &'a PluginName, _: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, Unavailable>> {
-        unavailable()
+        Box::pin(async { Ok(None) })
     }
 
     fn scan<'a>(
@@ -26,7 +27,7 @@ impl Storage for NoStorage {
         _: usize,
         _: bool,
     ) -> BoxFuture<'a, Result<Vec<(String, Bytes)>, Unavailable>> {
-        unavailable()
+        Box::pin(async { Ok(Vec::new()) })
     }
 
     fn size<'a>(&'a self, _: &'a PluginName) -> BoxFuture<'a, Result<u64, Unavailable>> {

@@ -1,0 +1,60 @@
+//! Records of a plugin's calls, as they are made. Whoever goes away ends the recording; nothing is kept for later.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use futures_util::stream;
+use http::{StatusCode, header};
+use serde::Deserialize;
+
+use super::plugins::percent;
+use super::{Admin, problem};
+use crate::names::PluginName;
+use crate::release::recording::{RecordError, Recording};
+
+/// The routes of records.
+pub(super) fn routes() -> Router<Arc<Admin>> {
+    Router::new().route("/admin/plugins/{name}/record", post(record))
+}
+
+/// `for=60s`, `sample=10`: percent of the calls.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct What {
+    #[serde(rename = "for", deserialize_with = "crate::duration::deserialize")]
+    time: Duration,
+    sample: Option<String>,
+}
+
+async fn record(State(admin): State<Arc<Admin>>, Path(name): Path<String>, Query(what): Query<What>) -> Response {
+    let share = match what.sample.as_deref().map_or(Ok(100), |text| percent("sample", text)) {
+        Ok(share) => share,
+        Err(error) => return problem(StatusCode::BAD_REQUEST, "Not a share", error),
+    };
+    let config = &admin.releases.recording;
+    if what.time > config.time {
+        let detail = format!("a record takes at most {:?} (record.time)", config.time);
+        return problem(StatusCode::BAD_REQUEST, "Too long", detail);
+    }
+    let slot = PluginName::parse(&name).ok().and_then(|name| admin.gateway.registry.slot(&name));
+    let Some(slot) = slot else {
+        return problem(StatusCode::NOT_FOUND, "No such plugin", format!("nothing is deployed as {name:.64}"));
+    };
+    let begun = Recording::begin(&slot, share, what.time, config, &admin.gateway.services.metrics.witnessed);
+    let lines = match begun {
+        Ok(lines) => lines,
+        Err(error @ RecordError::Random(_)) => return problem(StatusCode::INTERNAL_SERVER_ERROR, "No record", error),
+        Err(error) => return problem(StatusCode::CONFLICT, "No record", error),
+    };
+    tracing::info!(plugin = %slot.name, share, "its calls are recorded");
+    let lines = stream::unfold(lines, |mut lines| async move {
+        let line = lines.next().await?;
+        Some((Ok::<_, std::convert::Infallible>(line), lines))
+    });
+    ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
+}

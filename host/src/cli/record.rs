@@ -1,0 +1,64 @@
+//! `hubbub record`: writes down what a running server tells of a plugin's calls. What is hidden was hidden by the server.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use serde_json::Value;
+
+use super::plugin::Operator;
+use super::serve::runtime;
+use super::{print, say};
+use crate::names::PluginName;
+
+#[derive(Args)]
+pub(super) struct Record {
+    /// The plugin.
+    #[arg(long, value_name = "NAME")]
+    plugin: String,
+    /// How long, such as 60s.
+    #[arg(long = "for", value_name = "TIME", default_value = "60s")]
+    time: String,
+    /// Only a share of the calls, such as 10%.
+    #[arg(long, value_name = "PERCENT", default_value = "100%")]
+    sample: String,
+    /// The file it is written to [default: NAME.calls.jsonl].
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    operator: Operator,
+}
+
+impl Record {
+    pub(super) fn run(&self) -> anyhow::Result<()> {
+        let name = PluginName::parse(&self.plugin)?;
+        let out = self.out.clone().unwrap_or_else(|| format!("{name}.calls.jsonl").into());
+        let path = format!("/admin/plugins/{name}/record?for={}&sample={}", self.time, self.sample.trim_end_matches('%'));
+        let last = runtime()?.block_on(self.write(&path, &out))?;
+        let end = serde_json::from_slice::<Value>(&last).unwrap_or_default()["end"].take();
+        if end.is_null() {
+            bail!("the record was cut short: what is in {} is good", out.display());
+        }
+        say(&format!("{} calls, ended by {}; {} had no room", end["calls"], end["because"], end["dropped"]));
+        print(&out.display().to_string());
+        Ok(())
+    }
+
+    /// Writes what comes, and gives its last line.
+    async fn write(&self, path: &str, out: &PathBuf) -> anyhow::Result<Vec<u8>> {
+        let mut response = self.operator.answer(&reqwest::Client::new(), reqwest::Method::POST, path, Vec::new(), None).await?;
+        let named = || out.display().to_string();
+        let mut file = std::io::BufWriter::new(std::fs::File::create(out).with_context(named)?);
+        let mut last = Vec::new();
+        // One that ends early has been recorded up to there.
+        while let Ok(Some(chunk)) = response.chunk().await {
+            file.write_all(&chunk).with_context(named)?;
+            last.extend_from_slice(&chunk);
+            let end = last.strip_suffix(b"\n").unwrap_or(&last).iter().rposition(|byte| *byte == b'\n');
+            last.drain(..end.map_or(0, |at| at + 1));
+        }
+        file.flush().with_context(named)?;
+        Ok(last)
+    }
+}

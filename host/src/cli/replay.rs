@@ -1,0 +1,132 @@
+//! `hubbub replay`: runs recorded calls on another build, without a server, and says what it does otherwise. It opens no port and no
+//! storage.
+
+mod report;
+
+use std::io::BufRead;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use clap::Args;
+
+use self::report::{Against, Report, Run};
+use super::{print, say, serve};
+use crate::app;
+use crate::config::Config;
+use crate::names::PluginName;
+use crate::release::compare::compare;
+use crate::release::kept::KeptCall;
+use crate::release::recording::{FORMAT, Header};
+use crate::release::registry::Release;
+use crate::release::replay::{Played, Stand};
+use crate::release::stage::Stage;
+
+/// Says that it cannot tell whether anything differs.
+const CANNOT_TELL: u8 = 2;
+
+#[derive(Args)]
+pub(super) struct Replay {
+    /// What `record` has written.
+    file: PathBuf,
+    /// The build to try.
+    #[arg(long, value_name = "NEW.wasm")]
+    with: PathBuf,
+    /// The build it was recorded with, to be run beside the new one: so that texts that were hidden and CPU are the same for both.
+    #[arg(long, value_name = "OLD.wasm")]
+    against: Option<PathBuf>,
+    /// How often each call is run; its CPU is the least.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
+    /// CPU over this ratio is a difference.
+    #[arg(long, value_name = "RATIO")]
+    max_cpu: Option<f64>,
+    /// For machines.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Replay {
+    pub(super) fn run(&self) -> ExitCode {
+        match self.report() {
+            Ok(report) => {
+                print(&if self.json { report.json() } else { report.text() });
+                if report.is_same() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            }
+            Err(error) => {
+                say(&format!("hubbub: {error:#}"));
+                CANNOT_TELL.into()
+            }
+        }
+    }
+
+    fn report(&self) -> anyhow::Result<Report> {
+        let (header, calls) = read(&self.file)?;
+        serve::runtime()?.block_on(async {
+            let stage = app::describing(&Config::default())?;
+            let new = staged(&stage, &header, &self.with).await?;
+            let old = match &self.against {
+                Some(file) => Some(staged(&stage, &header, file).await?),
+                None => None,
+            };
+            let mut report = Report::new(&header, &new, old.as_deref().map_or(Against::Record, |_| Against::Build), self.max_cpu);
+            let stand = |release: Arc<Release>| anyhow::Ok(Stand::new(release, stage.services.apart()?));
+            let (mut new, mut old) = (stand(new)?, old.map(stand).transpose()?);
+            for call in calls {
+                // One after the other, so that both find the machine in the same state.
+                let (mut again, mut played) = (None, None);
+                for _ in 0..self.rounds {
+                    if let Some(old) = &mut old {
+                        again = quicker(again, old.play(&call).await?);
+                    }
+                    played = quicker(played, new.play(&call).await?);
+                }
+                let Some(played) = played else { continue };
+                let old_ns = again.as_ref().map_or(call.cpu_ns, |again| again.cpu.as_nanos() as u64);
+                let (differences, new_ns) = (compare(&call, again.as_ref(), &played), played.cpu.as_nanos() as u64);
+                report.add(Run { name: call.job.name(), at: call.at, old_ns, new_ns, outcome: played.outcome, differences });
+            }
+            Ok(report)
+        })
+    }
+}
+
+fn quicker(before: Option<Played>, now: Played) -> Option<Played> {
+    Some(before.filter(|before| before.cpu <= now.cpu).unwrap_or(now))
+}
+
+/// A build, initialized as the recorded one was.
+async fn staged(stage: &Stage, header: &Header, file: &Path) -> anyhow::Result<Arc<Release>> {
+    let component = std::fs::read(file).with_context(|| file.display().to_string())?;
+    let name = PluginName::parse(&header.plugin)?;
+    stage.stage(&name, component, header.config.clone()).await.with_context(|| file.display().to_string())
+}
+
+fn read(path: &Path) -> anyhow::Result<(Header, Vec<KeptCall>)> {
+    let named = || path.display().to_string();
+    let file = std::io::BufReader::new(std::fs::File::open(path).with_context(named)?);
+    let mut lines = file.lines();
+    let first = lines.next().context("an empty file").with_context(named)?.with_context(named)?;
+    let header: Header = serde_json::from_str(&first).context("no record: its first line is no header").with_context(named)?;
+    if header.hubbub_record != FORMAT {
+        bail!("{}: a record of format {}; this reads {FORMAT}", named(), header.hubbub_record);
+    }
+    let mut calls = Vec::new();
+    let mut is_complete = false;
+    for (at, line) in lines.enumerate() {
+        let line = line.with_context(named)?;
+        match serde_json::from_str::<KeptCall>(&line) {
+            Ok(call) => calls.push(call),
+            Err(_) if line.starts_with(r#"{"end""#) => is_complete = true,
+            Err(error) => say(&format!("hubbub: line {} of {} is no call: {error}", at + 2, named())),
+        }
+    }
+    if !is_complete {
+        say(&format!("hubbub: {} was cut short", named()));
+    }
+    if calls.is_empty() {
+        bail!("{}: it holds no call", named());
+    }
+    Ok((header, calls))
+}

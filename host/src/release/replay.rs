@@ -1,0 +1,75 @@
+//! Runs a kept call on a release again, in a world in which there is nothing but the call's own answers. Nothing that it does is
+//! ever seen, and nothing live is ever asked.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::instance::{CallError, invoke, tenant};
+use super::kept::{KeptCall, Outcome};
+use super::registry::Release;
+use crate::capability::state::{Replay, Services, State};
+use crate::capability::tape::{Asked, Tape};
+use crate::clock::{self, Meter};
+use crate::sandbox::{Instance, within};
+
+/// A release that kept calls are run on, one at a time.
+pub struct Stand {
+    release: Arc<Release>,
+    services: Arc<Services>,
+    /// Kept from call to call, as the pool keeps its own; not after a fault.
+    instance: Option<Instance<State>>,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Played {
+    pub outcome: Outcome,
+    /// Also those that were refused.
+    pub effects: Vec<Asked>,
+    /// Asked, and not in the record.
+    pub missing: Vec<Asked>,
+    /// In the record, and not asked.
+    pub unasked: Vec<Asked>,
+    pub cpu: Duration,
+}
+
+impl Stand {
+    /// `services` are of a world apart.
+    pub fn new(release: Arc<Release>, services: Arc<Services>) -> Self {
+        Self { release, services, instance: None }
+    }
+
+    /// Runs a call.
+    pub async fn play(&mut self, call: &KeptCall) -> Result<Played, CallError> {
+        let job = call.job.job();
+        let tenant = match tenant(&self.release, job) {
+            Ok(tenant) => tenant,
+            Err(refused) => return Ok(Played::ended(Outcome::of(&Ok(Err(refused))))),
+        };
+        let mut instance = match self.instance.take() {
+            Some(instance) => instance,
+            None => self.release.pool.apart(self.services.clone()).await?,
+        };
+        let guest = instance.guest();
+        guest.begin(job.caller().cloned(), tenant, call.at, job.hops(), Replay::default());
+        guest.call.tape = Some(Tape::replaying(&call.imports));
+        let (answer, cpu) = clock::metered(Meter::On, within(self.services.limits.call_time, invoke(&mut instance, job))).await;
+        let tape = instance.guest().call.tape.take();
+        instance.guest().finish();
+        let mut played = Played { cpu, ..Played::ended(Outcome::of(&answer)) };
+        if let Some(Tape::Replaying(script)) = tape.map(|tape| *tape) {
+            played.unasked = script.unasked().cloned().collect();
+            (played.effects, played.missing) = (script.effects, script.missing);
+        }
+        if answer.is_ok() {
+            self.instance = Some(instance);
+        }
+        Ok(played)
+    }
+}
+
+impl Played {
+    fn ended(outcome: Outcome) -> Self {
+        Self { outcome, effects: Vec::new(), missing: Vec::new(), unasked: Vec::new(), cpu: Duration::ZERO }
+    }
+}

@@ -1,0 +1,224 @@
+//! Calls kept, run again, and shown to a shadow. Must never let a client notice that anybody looks.
+
+use std::path::Path;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use tests::record::Record;
+use tests::server::{ADMIN_TOKEN, Builder, run};
+use tests::{Client, Server, fixture, token, wait};
+
+use crate::scene::{member, open_chat, say as chat_says};
+
+async fn versioned() -> Builder {
+    Server::dev().only(&[]).plugin("versioned", &fixture::versioned("1.0.0").await)
+}
+
+/// Says something, is told it, and gets its number.
+async fn say(client: &mut Client, text: &str) -> Value {
+    let number = client.ask("say", json!({"content": text})).await;
+    assert_eq!(client.next("said").await, json!({"content": text}));
+    number
+}
+
+/// Replays a file: the exit code, and the report.
+fn replay(file: &str, with: &Path, more: &[&str]) -> (i32, Value) {
+    let with = with.display().to_string();
+    let args = [&["replay", file, "--with", &with, "--json"], more].concat();
+    let told = run(&args, &[]);
+    let said = String::from_utf8_lossy(&told.stderr).into_owned();
+    let report = serde_json::from_slice(&told.stdout).unwrap_or_else(|_| panic!("no report: {said}"));
+    (told.status.code().expect("it ends by itself"), report)
+}
+
+/// A record of one client that says three things to version 1.0.0.
+async fn three_said(server: &Server) -> Record {
+    let mut record = Record::begin(server, "versioned", "for=60s").await;
+    let mut ana = server.connect("/versioned", token("ana")).await;
+    for text in ["one", "two", "three"] {
+        say(&mut ana, text).await;
+    }
+    record.until("the third call", |line| line["outcome"]["ok"] == "3").await;
+    record
+}
+
+async fn deploy(server: &Server, how: &str, version: &str) -> (u16, Value) {
+    let component = std::fs::read(fixture::versioned(version).await).expect("the component was built");
+    server.admin(Method::POST, &format!("/admin/plugins/versioned/deploy{how}"), component).await
+}
+
+async fn plugin(server: &Server) -> Value {
+    let (_, listed) = server.admin(Method::GET, "/admin/plugins", Vec::new()).await;
+    listed["plugins"][0].clone()
+}
+
+/// What the operator is told of the shadow, once it has looked at so many calls.
+async fn shadow_after(server: &Server, calls: u64) -> Value {
+    wait::until("the shadow to look", wait::DEADLINE, async || {
+        let counters = plugin(server).await["shadow"]["counters"].take();
+        (counters["calls"].as_u64()? >= calls).then_some(counters)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_chat_is_recorded_without_its_text_and_the_same_build_does_the_same() {
+    let server = Server::dev().only(&["chat"]).start().await;
+    open_chat(&server, "c1", &["ana", "bia"]).await;
+    let mut record = Record::begin(&server, "chat", "for=60s&sample=100").await;
+    let mut ana = member(&server, "ana", "c1").await;
+    let mut bia = member(&server, "bia", "c1").await;
+    chat_says(&mut ana, "c1", "meet me behind the old mill").await;
+    assert_eq!(bia.next("chat:message").await["content"], "meet me behind the old mill");
+    record.until("the message", |line| line["event"]["name"] == "chat:message").await;
+
+    for hidden in ["behind", "the old mill", "ana@", "eyJ"] {
+        assert!(!record.text().contains(hidden), "{hidden}: {}", record.text());
+    }
+    let chat = &fixture::plugins().await["chat"];
+    let (code, report) = replay(&record.file(), chat, &["--against", &chat.display().to_string()]);
+    assert_eq!((code, &report["same"], &report["found"]), (0, &json!(true), &json!([])), "{report}");
+    assert!(report["all"]["calls"].as_u64().is_some_and(|calls| calls >= 5), "{report}");
+}
+
+#[tokio::test]
+async fn another_build_is_told_by_exactly_what_it_does_otherwise() {
+    let server = versioned().await.start().await;
+    let record = three_said(&server).await;
+    let file = record.file();
+    let same = replay(&file, &fixture::versioned("2.0.0").await, &[]);
+    assert_eq!((same.0, &same.1["kinds"]), (0, &json!({})), "{}", same.1);
+    let cases = [("2.1.0", json!({"effect-changed": 3})), ("2.1.3", json!({"asked-more": 3}))];
+    for (version, kinds) in cases {
+        let (code, report) = replay(&file, &fixture::versioned(version).await, &[]);
+        assert_eq!((code, &report["kinds"], &report["all"]["differing"]), (1, &kinds, &json!(3)), "{version}: {report}");
+    }
+    let (code, report) = replay(&file, &fixture::versioned("2.1.0").await, &[]);
+    let changed = &report["found"][0]["differences"][0];
+    assert_eq!((code, &changed["was"]["args"][0], &changed["is"]["args"][0]), (1, &json!("said"), &json!("told")), "{report}");
+    let (code, report) = replay(&file, &fixture::versioned("2.1.1").await, &[]);
+    assert_eq!((code, &report["all"]["traps"], &report["kinds"]["trap"]), (1, &json!(3), &json!(3)), "{report}");
+}
+
+#[tokio::test]
+async fn a_slower_build_is_told_by_its_cpu_and_refused_where_a_ratio_is_asked_for() {
+    let server = versioned().await.start().await;
+    let file = three_said(&server).await;
+    let (file, old) = (file.file(), fixture::versioned("1.0.0").await.display().to_string());
+    let slow = fixture::versioned("2.1.2").await;
+    let (code, report) = replay(&file, &slow, &["--against", &old]);
+    assert_eq!((code, &report["cpuAgainst"]), (0, &json!("build")), "{report}");
+    assert!(report["all"]["cpu"]["ratio"].as_f64().is_some_and(|ratio| ratio > 5.0), "{report}");
+    let (code, report) = replay(&file, &slow, &["--against", &old, "--max-cpu", "5"]);
+    assert_eq!((code, &report["tooSlow"]), (1, &json!(true)), "{report}");
+    let said = run(&["replay", "/dev/null", "--with", &old], &[]);
+    assert_eq!(said.status.code(), Some(2), "what cannot be told is neither");
+}
+
+#[tokio::test]
+async fn a_record_is_bounded_and_one_at_a_time() {
+    let server = versioned().await.env("HUBBUB_RECORD__CALLS", "2").env("HUBBUB_RECORD__CALL_BYTES", "400").start().await;
+    let mut record = Record::begin(&server, "versioned", "for=60s").await;
+    let path = |how: &str| format!("/admin/plugins/versioned/record?{how}");
+    assert_eq!(server.admin(Method::POST, &path("for=60s"), Vec::new()).await.0, 409, "one at a time");
+    assert_eq!(server.admin(Method::POST, &path("for=1h"), Vec::new()).await.0, 400, "longer than record.time");
+    assert_eq!(server.admin(Method::POST, &path("for=1s&sample=0"), Vec::new()).await.0, 400, "nothing of them");
+    let without_token = server.http().post(server.admin_url(&path("for=1s"))).send().await.expect("the admin port answers");
+    assert_eq!(without_token.status(), 401);
+
+    let mut ana = server.connect("/versioned", token("ana")).await;
+    say(&mut ana, &"long".repeat(200)).await;
+    ana.ask("version", Value::Null).await;
+    ana.ask("version", Value::Null).await;
+    let end = record.until("the end", |line| line.get("end").is_some()).await;
+    assert_eq!(end["end"], json!({"because": "calls", "calls": 2, "dropped": 1}));
+    let dropped = server.metrics().await.get("hubbub_record_calls_dropped_total", &[("plugin", "versioned")]);
+    assert_eq!(dropped, Some(1.0));
+}
+
+#[tokio::test]
+async fn the_command_writes_the_file_that_the_other_reads() {
+    let server = versioned().await.env("HUBBUB_RECORD__CALLS", "3").start().await;
+    let folder = tests::server::Scratch::new();
+    let (out, url) = (folder.path().join("calls").display().to_string(), server.admin_url(""));
+    let command = {
+        let out = out.clone();
+        let args = move || run(&["record", "--plugin", "versioned", "--out", &out, "--url", &url, "--token", ADMIN_TOKEN], &[]);
+        tokio::task::spawn_blocking(args)
+    };
+    let mut ana = server.connect("/versioned", token("ana")).await;
+    while !command.is_finished() {
+        say(&mut ana, "again").await;
+    }
+    let ended = command.await.expect("the command runs");
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    let table = run(&["replay", &out, "--with", &fixture::versioned("2.1.0").await.display().to_string()], &[]);
+    let table = String::from_utf8_lossy(&table.stdout).into_owned();
+    assert!(table.contains("on-event say") && table.contains("effect-changed 3") && table.contains("It differs."), "{table}");
+}
+
+#[tokio::test]
+async fn a_shadow_is_seen_by_no_client_and_told_to_the_operator() {
+    let server = versioned().await.start().await;
+    let mut ana = server.connect("/versioned", token("ana")).await;
+    let (status, told) = deploy(&server, "?shadow=100", "2.1.0").await;
+    assert_eq!((status, &told["version"], &told["shadow"]["version"]), (200, &json!("1.0.0"), &json!("2.1.0")), "{told}");
+    for number in 1..=3 {
+        assert_eq!(say(&mut ana, "behind the old mill").await, json!(number), "counted once");
+    }
+    let seen = shadow_after(&server, 3).await;
+    assert_eq!((&seen["calls"], &seen["differing"], &seen["traps"]), (&json!(3), &json!(3), &json!(0)), "{seen}");
+    let difference = &seen["lastDiffering"][0]["differences"][0];
+    assert_eq!((&difference["what"], &difference["is"]["args"][0]), (&json!("effect-changed"), &json!("told")), "{seen}");
+    assert!(!seen.to_string().contains("the old mill") && seen["cpuRatio"].is_number(), "{seen}");
+    ana.expect_none("told").await;
+
+    let (status, _) = server.admin(Method::POST, "/admin/plugins/versioned/promote", Vec::new()).await;
+    assert_eq!(status, 200);
+    assert_eq!(ana.ask("say", json!("now")).await, json!(4), "it goes on from what the clients were told");
+    assert_eq!(ana.next("told").await, json!("now"));
+    assert!(plugin(&server).await.get("shadow").is_none(), "the trial is over");
+}
+
+#[tokio::test]
+async fn a_shadow_that_traps_costs_the_active_release_nothing() {
+    let server = versioned().await.start().await;
+    let mut ana = server.connect("/versioned", token("ana")).await;
+    assert_eq!(deploy(&server, "?shadow=100", "2.1.1").await.0, 200);
+    for number in 1..=20 {
+        assert_eq!(say(&mut ana, "hello").await, json!(number));
+    }
+    let seen = shadow_after(&server, 20).await;
+    assert_eq!((&seen["traps"], &seen["differing"]), (&json!(20), &json!(20)), "{seen}");
+    let (_, told) = server.admin(Method::POST, "/admin/plugins/versioned/rollback", Vec::new()).await;
+    assert_eq!((&told["version"], &told["counters"]["faults"], told.get("shadow")), (&json!("1.0.0"), &json!(0), None), "{told}");
+}
+
+#[tokio::test]
+async fn a_slow_shadow_keeps_nobody_waiting_and_drops_what_it_has_no_time_for() {
+    let server = versioned().await.env("HUBBUB_RECORD__QUEUE", "1").start().await;
+    let mut ana = server.connect("/versioned", token("ana")).await;
+    assert_eq!(deploy(&server, "?shadow=100", "2.1.2").await.0, 200);
+    for number in 1..=300 {
+        assert_eq!(say(&mut ana, "hello").await, json!(number));
+    }
+    // Where the acks had waited for it, it had seen them all.
+    let seen = shadow_after(&server, 1).await;
+    assert!(seen["dropped"].as_u64().is_some_and(|dropped| dropped > 0), "{seen}");
+    assert_eq!(seen["differing"], 0, "{seen}");
+    let counted = server.metrics().await.get("hubbub_shadow_calls_dropped_total", &[("plugin", "versioned")]);
+    assert!(counted.is_some_and(|counted| counted > 0.0));
+}
+
+#[tokio::test]
+async fn a_shadow_needs_somebody_to_look_at() {
+    let server = Server::dev().only(&["chat"]).start().await;
+    let (status, problem) = deploy(&server, "?shadow=10", "1.0.0").await;
+    assert_eq!(
+        (status, problem["detail"].as_str().is_some_and(|why| why.contains("nothing is active"))),
+        (409, true),
+        "{problem}"
+    );
+    assert_eq!(deploy(&server, "?shadow=10&canary=10", "1.0.0").await.0, 400);
+    assert_eq!(server.admin(Method::POST, "/admin/plugins/nobody/record?for=1s", Vec::new()).await.0, 404);
+}
