@@ -21,6 +21,7 @@ pub mod node;
 pub mod packet;
 pub mod polling;
 pub mod process;
+pub mod proxy;
 pub mod server;
 pub mod stock;
 pub mod store;
@@ -29,6 +30,7 @@ pub mod wait;
 
 pub use browser::Browser;
 pub use client::{Auth, Client};
+pub use proxy::Proxy;
 pub use server::Server;
 pub use stock::{Stock, StockSocket};
 pub use token::{Token, token};

@@ -93,6 +93,11 @@ impl Server {
         Builder { command: "serve", args, env: BTreeMap::new(), folder: None, only: None }
     }
 
+    /// `hubbub serve` in a folder without a configuration file: the environment says everything.
+    pub fn serve_by_environment() -> Builder {
+        Builder { command: "serve", args: Vec::new(), env: BTreeMap::new(), folder: None, only: None }
+    }
+
     pub fn address(&self) -> SocketAddr {
         self.public
     }
@@ -403,7 +408,7 @@ impl Drop for Scratch {
 
 /// A loopback address that nobody listens on. Below the ephemeral ports, so that no outgoing connection of the thousands
 /// that tests make takes it before the server does.
-fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     const LOW: u16 = 20_000;
     const COUNT: u16 = 12_000;
@@ -418,7 +423,7 @@ fn free_address() -> SocketAddr {
     panic!("no free port from {LOW} on");
 }
 
-fn signal(pid: u32, name: &str) {
+pub(crate) fn signal(pid: u32, name: &str) {
     let status = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status();
     assert!(status.is_ok_and(|status| status.success()), "kill -{name} {pid}");
 }

@@ -37,6 +37,7 @@ mod contract;
 mod crash;
 mod health;
 mod limits;
+mod proxies;
 mod releases;
 mod shutdown;
 
