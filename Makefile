@@ -28,7 +28,7 @@ run: ## Serve on :4100 with a demo page, and rebuild plugins as they change (ARG
 	exec target/release/hubbub dev $(ARGS)
 
 test: build plugins ## Run every test, with real clients, browsers and servers
-	@.make/need.sh clients
+	@.make/need.sh clients servers
 	cargo test --release --workspace
 
 bench: build plugins ## Measure against native socketioxide and Node, side by side (ARGS="--quick")

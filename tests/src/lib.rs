@@ -14,6 +14,7 @@
 
 pub mod browser;
 pub mod client;
+pub mod container;
 pub mod fixture;
 pub mod gate;
 pub mod metrics;

@@ -2,11 +2,11 @@
 //! outlive its value.
 
 use std::net::SocketAddr;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::container::is_root;
 use crate::server::{Scratch, Server, free_address, signal};
 use crate::wait;
 
@@ -162,8 +162,4 @@ impl Drop for Proxy {
 fn program(name: &str) -> Command {
     let path = Path::new("/usr/sbin").join(name);
     if path.exists() { Command::new(path) } else { Command::new(name) }
-}
-
-fn is_root() -> bool {
-    std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }

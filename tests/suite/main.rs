@@ -35,6 +35,7 @@ mod boot;
 mod bus;
 mod contract;
 mod crash;
+mod deployment;
 mod health;
 mod limits;
 mod proxies;

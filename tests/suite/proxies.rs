@@ -175,7 +175,11 @@ async fn when_a_node_dies_its_clients_come_back_on_the_other() {
         let proxy = shipped.before(&[&one, &two]).await;
         let transports = if shipped.is_sticky() { Transports::Upgrade } else { Transports::Websocket };
         let mut client = stock(Stock::Node, &proxy, transports).await;
-        if connections(&one).await > 0 { one.kill9() } else { two.kill9() }
+        if connections(&one).await > 0 {
+            one.kill9()
+        } else {
+            two.kill9()
+        }
         client.disconnected().await;
         client.reconnected().await;
         assert_eq!(client.ask("nothing:answers:to:this", json!({})).await["error"]["code"], "not_found", "{shipped:?}");
