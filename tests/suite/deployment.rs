@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 use tests::container::Container;
-use tests::server::{Scratch, binary};
+use tests::server::{START, Scratch, binary};
 use tests::{Server, checkout_dir, fixture, node, wait};
 
 const SECRET: &str = "a secret of a test, of forty characters..";
@@ -134,7 +134,8 @@ async fn container() -> Option<Container> {
 #[tokio::test]
 async fn the_first_process_of_a_container_serves_tells_json_and_leaves_nothing_behind() {
     let Some(mut container) = container().await else { return };
-    wait::eventually("the server to answer", async || reqwest::get(container.url("/health")).await.is_ok()).await;
+    let answers = async || reqwest::get(container.url("/health")).await.ok();
+    wait::until("the server to answer, once the chat is compiled", START, answers).await;
     assert_eq!(container.children(), Vec::<u32>::new(), "the compiler's process has ended, and was asked for");
     assert_eq!(container.terminate().await, Some(0));
     let log = container.stdout();
