@@ -80,6 +80,17 @@ need_clients() {
   tests/clients/install.sh
 }
 
+# Debian may start some of them as services; the tests start their own, on ports of their own.
+need_servers() {
+  local missing=()
+  [ -x /usr/sbin/nginx ] || missing+=(nginx)
+  [ -x /usr/sbin/haproxy ] || missing+=(haproxy)
+  has redis-server || missing+=(redis-server)
+  compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=(postgresql)
+  has systemd-analyze || missing+=(systemd)
+  [ "${#missing[@]}" = 0 ] || install "the tests put real proxies and databases beside the server, and check what it is deployed with" "${missing[@]}"
+}
+
 for what in "$@"; do
   "need_$what"
 done

@@ -1,11 +1,8 @@
 //! Time as a value that is passed in, so that a test moves it by hand. The only code that reads the system's clock.
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-use nix::time::ClockId;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Milliseconds since 1970, from the system or from a test's hand.
 #[derive(Debug, Clone)]

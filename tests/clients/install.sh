@@ -16,9 +16,10 @@ fi
 
 if [ ! -f "$venv/.installed" ] || [ requirements.txt -nt "$venv/.installed" ]; then
   need python3 "Debian: apt-get install python3 python3-venv"
-  echo "Installing python-socketio into target/clients/venv: the tests drive stock clients"
+  echo "Installing python-socketio and checkers of what is deployed with (hadolint, kubernetes-validate, compose-spec) into target/clients/venv"
   mkdir -p "$(dirname "$venv")"
   python3 -m venv "$venv" || { echo "python3 has no venv: apt-get install python3-venv" >&2; exit 1; }
-  "$venv/bin/pip" install --quiet --disable-pip-version-check -r requirements.txt
+  # By the interpreter: pip's own script names the place where it was made, and a checkout may have moved since.
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r requirements.txt
   touch "$venv/.installed"
 fi

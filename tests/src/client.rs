@@ -4,12 +4,12 @@
 //! Nothing runs in the background: packets are read, and pings answered, while a test waits for something.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout_at};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
@@ -98,18 +98,28 @@ pub struct Client {
     /// Read, but not yet asked for.
     inbox: VecDeque<Packet>,
     next_ack: u64,
+    pings: u64,
     closed: bool,
 }
 
 impl Client {
     /// Opens a websocket and takes the engine's handshake; no namespace yet.
     pub async fn open(at: SocketAddr, auth: &Auth) -> Result<Self, ConnectFailure> {
+        Self::open_from(Ipv4Addr::LOCALHOST, at, auth).await
+    }
+
+    /// The same from another of this machine's own addresses (127.0.0.0/8).
+    pub async fn open_from(from: Ipv4Addr, at: SocketAddr, auth: &Auth) -> Result<Self, ConnectFailure> {
         let mut request =
             format!("ws://{at}/socket.io/?EIO=4&transport=websocket").into_client_request().expect("the address is one");
         for (name, value) in &auth.headers {
             request.headers_mut().insert(name.clone(), HeaderValue::from_str(value).expect("a header's value"));
         }
-        let Ok(stream) = TcpStream::connect(at).await else { return Err(ConnectFailure::Unreachable) };
+        let socket = TcpSocket::new_v4().expect("the system has sockets left");
+        if !from.eq(&Ipv4Addr::LOCALHOST) {
+            socket.bind((from, 0).into()).expect("the loopback has the whole of 127.0.0.0/8");
+        }
+        let Ok(stream) = socket.connect(at).await else { return Err(ConnectFailure::Unreachable) };
         stream.set_nodelay(true).expect("a fresh socket takes options");
         let ws = match client_async(request, stream).await {
             Ok((ws, _)) => ws,
@@ -118,7 +128,7 @@ impl Client {
             }
             Err(_) => return Err(ConnectFailure::Closed),
         };
-        let mut client = Self { ws, namespace: "/".into(), inbox: VecDeque::new(), next_ack: 0, closed: false };
+        let mut client = Self { ws, namespace: "/".into(), inbox: VecDeque::new(), next_ack: 0, pings: 0, closed: false };
         match client.packet(deadline()).await {
             Some(Packet::Open(_)) => Ok(client),
             None => Err(ConnectFailure::Closed),
@@ -229,6 +239,19 @@ impl Client {
         }
     }
 
+    /// Waits until the server has asked that often whether this client is still there.
+    pub async fn pinged(&mut self, times: u64) {
+        let (end, times) = (deadline(), self.pings + times);
+        while self.pings < times {
+            assert!(Instant::now() < end, "{} pings came in {DEADLINE:?}, not {times}", self.pings);
+            match self.read(end).await {
+                Read::Packet(packet) => self.inbox.push_back(packet),
+                Read::Nothing => {}
+                Read::End => panic!("the connection ended after {} pings", self.pings),
+            }
+        }
+    }
+
     /// Waits until the server ends this client's namespace or connection, and says which.
     pub async fn ended(&mut self) -> End {
         let at = self.inbox.iter().position(|packet| matches!(packet, Packet::Disconnect { .. }));
@@ -306,6 +329,7 @@ impl Client {
             Err(_) => Read::Nothing,
             Ok(Some(Ok(Message::Text(text)))) => match Packet::parse(&text).unwrap_or_else(|wrong| panic!("{wrong}")) {
                 Packet::Ping => {
+                    self.pings += 1;
                     self.send_raw("3").await;
                     Read::Nothing
                 }

@@ -17,20 +17,26 @@ pub struct Polling {
 impl Polling {
     /// Takes the engine's handshake.
     pub async fn open(server: &Server) -> Self {
-        Self::open_at(server, server.url("")).await
+        Self::open_at(server.http().clone(), &server.url("")).await
     }
 
     /// The same at the operator's port.
     pub async fn open_admin(server: &Server) -> Self {
-        Self::open_at(server, server.admin_url("")).await
+        Self::open_at(server.http().clone(), &server.admin_url("")).await
     }
 
-    async fn open_at(server: &Server, port: String) -> Self {
-        let base = format!("{port}/socket.io/?EIO=4&transport=polling");
-        let body = server.http().get(&base).send().await.expect("the server answers").text().await.expect("a body of text");
+    /// The same at any url, with an HTTP client of the test's own making.
+    pub async fn open_at(http: reqwest::Client, url: &str) -> Self {
+        let base = format!("{url}/socket.io/?EIO=4&transport=polling");
+        let body = http.get(&base).send().await.expect("the server answers").text().await.expect("a body of text");
         let Ok(Packet::Open(open)) = Packet::parse(&body) else { panic!("instead of the engine's handshake: {body}") };
         let sid = open["sid"].as_str().expect("a handshake has a session id");
-        Self { http: server.http().clone(), url: format!("{base}&sid={sid}") }
+        Self { http, url: format!("{base}&sid={sid}") }
+    }
+
+    /// Where this session is polled.
+    pub fn url(&self) -> &str {
+        &self.url
     }
 
     /// Asks for a namespace, and gives what was answered.

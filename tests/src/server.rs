@@ -94,6 +94,11 @@ impl Server {
         Builder { command: "serve", args, env: BTreeMap::new(), folder: None, only: None }
     }
 
+    /// `hubbub serve` in a folder without a configuration file: the environment says everything.
+    pub fn serve_by_environment() -> Builder {
+        Builder { command: "serve", args: Vec::new(), env: BTreeMap::new(), folder: None, only: None }
+    }
+
     pub fn address(&self) -> SocketAddr {
         self.public
     }
@@ -434,7 +439,7 @@ pub(crate) fn free_address() -> SocketAddr {
     panic!("no free port from {LOW} on");
 }
 
-fn signal(pid: u32, name: &str) {
+pub(crate) fn signal(pid: u32, name: &str) {
     let status = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status();
     assert!(status.is_ok_and(|status| status.success()), "kill -{name} {pid}");
 }

@@ -49,6 +49,17 @@ impl Stock {
         auth: impl Into<Auth>,
         transports: Transports,
     ) -> Result<StockSocket, String> {
+        self.connect_at(&server.url(""), namespace, auth, transports).await
+    }
+
+    /// The same where something else is between: a proxy's url.
+    pub async fn connect_at(
+        self,
+        url: &str,
+        namespace: &str,
+        auth: impl Into<Auth>,
+        transports: Transports,
+    ) -> Result<StockSocket, String> {
         let mut socket = StockSocket { process: self.start(), inbox: VecDeque::new(), next_ack: 0 };
         let auth = auth.into();
         let transports = match transports {
@@ -56,7 +67,6 @@ impl Stock {
             Transports::Polling => json!(["polling"]),
             Transports::Upgrade => json!(["polling", "websocket"]),
         };
-        let url = server.url("");
         let connect =
             json!({"do": "connect", "url": url, "namespace": namespace, "auth": auth.object(), "transports": transports});
         socket.process.tell(&connect).await;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 
 use anyhow::{Context, bail};
 
@@ -15,10 +16,22 @@ use crate::telemetry::{self, LogFormat};
 pub(super) fn run(common: &Common) -> anyhow::Result<()> {
     let config = load(Mode::Serve, common)?;
     start_log(&config, LogFormat::Json)?;
-    runtime()?.block_on(async {
-        let app = build(config).await?;
-        app.serve(stop_signal()?).await
-    })
+    let runtime = runtime()?;
+    let served = runtime.block_on(async {
+        // Before anything that takes its time: the first process of a container hears no signal that it has no handler for.
+        let mut stop = pin!(stop_signal()?);
+        let app = tokio::select! {
+            app = build(config) => app?,
+            () = &mut stop => {
+                tracing::info!("stopping before the start was done");
+                return Ok(());
+            }
+        };
+        app.serve(stop).await
+    });
+    // A compiler under way is waited for by nobody any more.
+    runtime.shutdown_background();
+    served
 }
 
 /// Everything but serving.

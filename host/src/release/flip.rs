@@ -9,6 +9,7 @@ use fred::interfaces::{HashesInterface, KeysInterface};
 use serde::{Deserialize, Serialize};
 use tokio::sync::MutexGuard;
 
+use super::canary::Trial;
 use super::record::{PLUGINS, Record, State};
 use super::registry::Release;
 use super::releases::{DeployError, MAX_PLUGINS, Releases};

@@ -1,0 +1,7 @@
+#!/bin/bash
+# Ends with success if the server answers on its public port. The image has no HTTP client, and bash can do this much.
+set -euo pipefail
+exec 3<>"/dev/tcp/127.0.0.1/${HUBBUB_SERVER__LISTEN##*:}"
+printf 'GET /health HTTP/1.0\r\n\r\n' >&3
+read -r status <&3
+[[ $status == *" 200 "* ]]
