@@ -67,12 +67,6 @@ need_chromium() {
   [ -x /usr/bin/chromium ] || install "the tests open the demo page in a browser" chromium
 }
 
-need_servers() {
-  # The tests start servers of their own; what the packages start is left alone.
-  compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null ||
-    install "the tests store in a real database" postgresql
-}
-
 need_clients() {
   need_node
   need_python
@@ -81,6 +75,7 @@ need_clients() {
 }
 
 # Debian may start some of them as services; the tests start their own, on ports of their own.
+# The tests start servers of their own; what the packages start is left alone.
 need_servers() {
   local missing=()
   [ -x /usr/sbin/nginx ] || missing+=(nginx)
