@@ -342,9 +342,12 @@ impl Metrics {
             custom: Custom::register(r),
             registry: Mutex::new(Registry::default()),
         };
+        // Told as 0 from the start on, so that a rate is there to look at when the first is lost.
         for reason in ["queue", "bytes"] {
-            // Told from the start on: a dashboard's query finds it.
             drop(metrics.slow_consumers.get_or_create(&ReasonLabel { reason }));
+        }
+        for reason in traces::DROPPED {
+            drop(metrics.spans_dropped.get_or_create(&ReasonLabel { reason }));
         }
         *metrics.registry.lock().unwrap_or_else(PoisonError::into_inner) = registry;
         metrics

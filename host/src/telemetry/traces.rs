@@ -29,6 +29,9 @@ const MAX_LINKS: u32 = 16;
 /// Bytes of an attribute's text; the rest is cut.
 const MAX_TEXT: usize = 256;
 
+/// Why spans are dropped: the queue was full, the collector did not take them.
+pub(super) const DROPPED: [&str; 2] = ["queue_full", "not_taken"];
+
 /// `[traces]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -11,7 +11,7 @@ use opentelemetry_sdk::trace::{Span, SpanData, SpanExporter, SpanProcessor};
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{mpsc, watch};
 
-use super::{Config, TracesError};
+use super::{Config, DROPPED, TracesError};
 use crate::telemetry::{Metrics, ReasonLabel};
 
 /// Where spans end.
@@ -69,10 +69,10 @@ impl Exports {
             batch: config.batch.max(1),
             every: config.every,
             sent: metrics.spans_sent.clone(),
-            failed: dropped("not_taken"),
+            failed: dropped(DROPPED[1]),
             down: false,
         };
-        Ok((exports, Queue { spans, full: dropped("queue_full") }))
+        Ok((exports, Queue { spans, full: dropped(DROPPED[0]) }))
     }
 
     /// Runs until `ending` is true, and then sends what is left, once.
