@@ -86,7 +86,7 @@ impl rooms::Host for Taping<'_> {
     taped!(rooms: Effect leave_user(namespace: String, user: String, room: String) -> Effected);
     taped!(rooms: Read joined(room: String) -> Result<bool, EffectError>);
     taped!(rooms: Read list() -> Result<Vec<String>, EffectError>);
-    taped!(rooms: Read size(namespace: String, room: String) -> Result<rooms::RoomSize, EffectError>);
+    taped!(rooms: Read async size(namespace: String, room: String) -> Result<rooms::RoomSize, EffectError>);
 }
 
 impl emitter::Host for Taping<'_> {
@@ -121,12 +121,12 @@ impl presence::Host for Taping<'_> {
     taped!(presence: Effect track(group: String, key: String, status: presence::Status, meta: String) -> Effected);
     taped!(presence: Effect heartbeat() -> Effected);
     taped!(presence: Effect untrack(group: String, key: String) -> Effected);
-    taped!(presence: Read list(group: String, after: String, limit: u32) -> Result<Vec<presence::Member>, EffectError>);
-    taped!(presence: Read count(group: String) -> Result<u64, EffectError>);
+    taped!(presence: Read async list(group: String, after: String, limit: u32) -> Result<Vec<presence::Member>, EffectError>);
+    taped!(presence: Read async count(group: String) -> Result<u64, EffectError>);
 }
 
 impl budget::Host for Taping<'_> {
-    taped!(budget: Draw take(
+    taped!(budget: Draw async take(
         name: String,
         key: String,
         points: u32,

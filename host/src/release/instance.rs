@@ -244,6 +244,7 @@ async fn attempt(
     watch: Watch<'_>,
     spent: &mut Duration,
 ) -> Result<Done, Attempt> {
+    let Watch { span, sample } = watch;
     let tenant = tenant(release, job)?;
     let usage = &release.profile.usage;
     usage.look_at_store(&*services.storage, MAX_SET_BYTES as u64).await;
@@ -255,7 +256,6 @@ async fn attempt(
         lease.instance().guest().settle(stored);
     }
     let timed = release.tally.is_timed().then(Instant::now);
-    let Watch { span, sample } = watch;
     if let Some(sample) = &sample {
         sample.begin(lease.instance().guest());
     }

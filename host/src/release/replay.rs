@@ -9,8 +9,7 @@ use super::kept::{KeptCall, Outcome};
 use super::registry::Release;
 use crate::capability::state::{Replay, Services, State};
 use crate::capability::tape::{Asked, Tape};
-use crate::clock::{self, Meter};
-use crate::sandbox::{Instance, within};
+use crate::sandbox::{Instance, metered, within};
 
 /// A release that kept calls are run on, one at a time.
 pub struct Stand {
@@ -53,7 +52,7 @@ impl Stand {
         let guest = instance.guest();
         guest.begin(job.caller().cloned(), tenant, call.at, job.hops(), Replay::default());
         guest.call.tape = Some(Tape::replaying(&call.imports));
-        let (answer, cpu) = clock::metered(Meter::On, within(self.services.limits.call_time, invoke(&mut instance, job))).await;
+        let (answer, cpu) = metered(within(self.services.limits.call_time, invoke(&mut instance, job))).await;
         let tape = instance.guest().call.tape.take();
         instance.guest().finish();
         let mut played = Played { cpu, ..Played::ended(Outcome::of(&answer)) };

@@ -97,7 +97,7 @@ impl<T: Guest> Template<T> {
         let mut store = Store::new(self.pre.engine(), guest);
         store.limiter(|guest| guest.limiter());
         store.set_hostcall_fuel(self.config.transfer);
-        let turn = Arc::new(Mutex::new(None));
+        let turn: Turn = Arc::new(Mutex::new(None));
         store.epoch_deadline_callback({
             let (lane, turn, ticker) = (self.slow_lane.clone(), turn.clone(), self.ticker.clone());
             move |mut store| {

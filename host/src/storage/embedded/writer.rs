@@ -12,7 +12,7 @@ use super::super::applier::Settled;
 use super::super::group::Group;
 use super::super::queue::{self, Admin, Jobs, Outcome, Waiting, Work};
 use super::super::stats::{Figures, count};
-use super::super::{Config, Unavailable};
+use super::super::{Config, Unavailable, WriteSet};
 use super::open::{DirLock, OpenError, PAGE};
 use super::rows::{Rows, Sequence};
 use crate::clock::Clock;
