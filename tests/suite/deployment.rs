@@ -138,10 +138,10 @@ async fn the_first_process_of_a_container_serves_tells_json_and_leaves_nothing_b
     wait::until("the server to answer, once the chat is compiled", START, answers).await;
     assert_eq!(container.children(), Vec::<u32>::new(), "the compiler's process has ended, and was asked for");
     assert_eq!(container.terminate().await, Some(0));
-    let log = container.stdout();
+    let log = container.stderr();
     let told: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).expect("each line is JSON")).collect();
     assert!(told.iter().any(|line| line["message"] == "ready"), "{log}");
-    assert_eq!(container.stderr(), "");
+    assert_eq!(container.stdout(), "", "kept for what commands print");
 }
 
 #[tokio::test]
@@ -149,7 +149,7 @@ async fn a_container_that_is_still_starting_ends_when_it_is_told_to() {
     let Some(mut container) = container().await else { return };
     wait::eventually("a compiler to be under way", async || !container.children().is_empty()).await;
     assert_eq!(container.terminate().await, Some(0));
-    assert!(container.stdout().contains("stopping before the start was done"), "{}", container.stdout());
+    assert!(container.stderr().contains("stopping before the start was done"), "{}", container.stderr());
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 
 use std::net::Ipv4Addr;
 
+use futures_util::future::join_all;
 use serde_json::json;
 use tests::client::{Auth, Client, ConnectFailure, End};
 use tests::packet::Packet;
@@ -190,13 +191,15 @@ async fn when_a_node_dies_its_clients_come_back_on_the_other() {
 async fn a_silent_websocket_stays_as_long_as_the_node_asks_in_time() {
     let often = Server::dev().only(&["chat"]).env("HUBBUB_GATEWAY__PING_INTERVAL", "300ms").start().await;
     let seldom = Server::dev().only(&["chat"]).env("HUBBUB_GATEWAY__PING_INTERVAL", "20s").start().await;
-    for shipped in Shipped::ALL {
-        let short = [("75s", "1s")];
-        let (asked, forgotten) = (shipped.changed(&[&often], &short).await, shipped.changed(&[&seldom], &short).await);
+    let (often, seldom) = (&often, &seldom);
+    join_all(Shipped::ALL.map(async |shipped| {
+        let short = [("75s", "4s")];
+        let (asked, forgotten) = (shipped.changed(&[often], &short).await, shipped.changed(&[seldom], &short).await);
         let mut stays = Client::connect(asked.address(), "/", ()).await.expect("let in");
         let mut goes = Client::connect(forgotten.address(), "/", ()).await.expect("let in");
-        // Three seconds: three times what a proxy allows.
-        stays.pinged(10).await;
+        // Six seconds: half as long again as a proxy waits.
+        stays.pinged(20).await;
         assert_eq!(goes.ended().await, End::Closed, "{shipped:?}: the proxy's time is not what this test believes");
-    }
+    }))
+    .await;
 }
