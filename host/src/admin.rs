@@ -80,14 +80,18 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
         admin.gateway.registry.slots().iter().filter(|slot| slot.live().is_none()).map(|slot| slot.name.to_string()).collect();
     let keys: Vec<String> = admin.gateway.keyring.missing().iter().map(ToString::to_string).collect();
     let draining = admin.gateway.drain.has_begun();
-    let degraded = !down.is_empty() || !keys.is_empty();
+    let redis = admin.gateway.services.cluster.as_ref().map(|cluster| cluster.link.is_up());
+    let degraded = !down.is_empty() || !keys.is_empty() || redis == Some(false);
     let status = match (draining, storage, degraded) {
         (true, ..) => "draining",
         (_, false, _) => "unavailable",
         (_, true, true) => "degraded",
         (_, true, false) => "ready",
     };
-    let body = json!({ "status": status, "storage": storage, "pluginsDown": down, "keysMissing": keys });
+    let mut body = json!({ "status": status, "storage": storage, "pluginsDown": down, "keysMissing": keys });
+    if let Some(redis) = redis {
+        body["redis"] = json!(redis);
+    }
     let code = if storage && !draining { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (code, axum::Json(body)).into_response()
 }

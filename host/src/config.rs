@@ -156,6 +156,8 @@ pub enum ConfigError {
     NoKey,
     #[error("the secret `{DEV_SECRET}` is for `hubbub dev`: everyone knows it")]
     DevSecret,
+    #[error("a cluster (REDIS_URL) needs storage that its nodes share: set DATABASE_URL")]
+    NoSharedStorage,
     #[error("{0} is set, but this version runs on one node, and reads no messages from elsewhere")]
     NotYet(&'static str),
 }
@@ -225,6 +227,9 @@ impl Config {
         let is_dev = |key: &gateway::keys::KeyConfig| key.secret.as_ref().is_some_and(|secret| secret.expose() == DEV_SECRET);
         if self.auth.keys.iter().any(is_dev) {
             return Err(ConfigError::DevSecret);
+        }
+        if self.redis.url.is_some() && self.storage.url.is_none() {
+            return Err(ConfigError::NoSharedStorage);
         }
         Ok(())
     }

@@ -326,12 +326,11 @@ impl Releases {
     }
 
     pub(super) fn try_out(&self, name: &PluginName, release: Arc<Release>, trial: Trial) -> Result<(), Collision> {
-        let nothing = || Collision::NothingActive(name.clone());
         let (percent, how) = match trial {
             Trial::Canary(percent) => (percent, How::Serves),
             Trial::Shadow(percent) => {
-                let slot = self.registry.slot(name).ok_or_else(nothing)?;
-                let active = slot.live().ok_or_else(nothing)?;
+                let found = self.registry.slot(name).and_then(|slot| slot.live().map(|active| (slot, active)));
+                let (slot, active) = found.ok_or_else(|| Collision::NothingActive(name.clone()))?;
                 let shadow = Shadow::begin(&slot, &active, &release, percent, &self.recording, &self.stage.services)?;
                 (percent, How::Shadows(shadow))
             }

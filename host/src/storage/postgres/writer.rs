@@ -93,6 +93,7 @@ impl Writer {
 
     /// A group; or, where the database cannot take a piece of it, every piece by itself.
     async fn write(&mut self, work: Vec<Work>) -> Result<Vec<(bool, Outcome)>, Unavailable> {
+        tell_begun(&work);
         match self.group(&work).await {
             Ok(outcomes) => Ok(outcomes),
             Err(Failed::Data(_)) if work.len() > 1 => {
