@@ -86,10 +86,7 @@ impl Postgres {
         let pid = self.pid().expect("a running server has a number");
         let killed = Command::new("kill").args(["-KILL", &pid.to_string()]).status();
         assert!(killed.is_ok_and(|status| status.success()), "kill -KILL {pid}");
-        if let Some(input) = &mut self.guard.stdin {
-            let _ = input.write_all(b"keep\n");
-        }
-        let _ = self.guard.wait();
+        self.keep();
         pid
     }
 
@@ -97,6 +94,14 @@ impl Postgres {
     pub async fn start_again(&mut self, killed: u32) {
         self.guard = spawn(self.scratch.path(), self.port);
         self.ready(Some(killed)).await;
+    }
+
+    /// Lets the guard go without its removing the data.
+    fn keep(&mut self) {
+        if let Some(input) = &mut self.guard.stdin {
+            let _ = input.write_all(b"keep\n");
+        }
+        let _ = self.guard.wait();
     }
 
     /// The first line of what the server writes about itself.
@@ -112,6 +117,7 @@ impl Postgres {
         wait::until("PostgreSQL to be ready", START, async || {
             // Until all that ran in the one that was killed has ended, none can start.
             if self.guard.try_wait().expect("the child is ours").is_some() {
+                self.keep();
                 self.guard = spawn(self.scratch.path(), self.port);
             }
             let ready = self.status().lines().nth(7).is_some_and(|line| line.trim() == "ready");

@@ -32,8 +32,8 @@ CREATE TABLE hubbub_dead_letters (
 CREATE TABLE hubbub_blobs (name bytea PRIMARY KEY, value bytea NOT NULL);
 "];
 
-/// The lock that nodes which start at once take in turn: `hubb` as a number.
-const LOCK: i64 = 0x6875_6262;
+/// The lock that nodes which start at once take in turn, each schema's its own: `hubb` as a number, and the schema.
+const LOCK: &str = "SELECT pg_advisory_xact_lock(1752523362, hashtext(current_schema()))";
 
 /// The oldest server whose ways this code relies on.
 const OLDEST: i32 = 150_000;
@@ -60,7 +60,7 @@ pub(super) async fn run(client: &Client, name: &str) -> Result<(), OpenError> {
 
 async fn bring(client: &Client, name: &str) -> Result<(), OpenError> {
     let failed = |e: tokio_postgres::Error| OpenError::Unusable { name: name.to_owned(), reason: Failed::from(e).reason() };
-    client.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await.map_err(failed)?;
+    client.batch_execute(LOCK).await.map_err(failed)?;
     let known = client.query_one("SELECT to_regclass('hubbub_host') IS NOT NULL", &[]).await.map_err(failed)?;
     let format = match known.get(0) {
         true => {
