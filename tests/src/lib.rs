@@ -16,6 +16,7 @@ pub mod browser;
 pub mod client;
 pub mod fixture;
 pub mod gate;
+pub mod load;
 pub mod metrics;
 pub mod node;
 pub mod packet;
@@ -29,6 +30,7 @@ pub mod wait;
 
 pub use browser::Browser;
 pub use client::{Auth, Client};
+pub use load::Load;
 pub use server::Server;
 pub use stock::{Stock, StockSocket};
 pub use token::{Token, token};

@@ -39,6 +39,7 @@ mod health;
 mod limits;
 mod releases;
 mod shutdown;
+mod storms;
 
 mod layers;
 
