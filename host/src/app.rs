@@ -106,6 +106,7 @@ impl App {
             recording: config.record.clone(),
             signers: Signers::load(&config.signature)?,
             plugins: config.plugins.iter().map(|(name, plugin)| (name.clone(), plugin.config.clone())).collect(),
+            underway: Default::default(),
             turn: tokio::sync::Mutex::default(),
             cluster: services.cluster.clone(),
             prepared: Mutex::default(),

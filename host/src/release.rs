@@ -23,4 +23,5 @@ pub mod signature;
 pub mod stage;
 pub mod tally;
 pub mod timers;
+pub mod underway;
 pub mod witness;

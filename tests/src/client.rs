@@ -110,16 +110,21 @@ impl Client {
 
     /// The same from another of this machine's own addresses (127.0.0.0/8).
     pub async fn open_from(from: Ipv4Addr, at: SocketAddr, auth: &Auth) -> Result<Self, ConnectFailure> {
-        let mut request =
-            format!("ws://{at}/socket.io/?EIO=4&transport=websocket").into_client_request().expect("the address is one");
-        for (name, value) in &auth.headers {
-            request.headers_mut().insert(name.clone(), HeaderValue::from_str(value).expect("a header's value"));
-        }
         let socket = TcpSocket::new_v4().expect("the system has sockets left");
         if !from.eq(&Ipv4Addr::LOCALHOST) {
             socket.bind((from, 0).into()).expect("the loopback has the whole of 127.0.0.0/8");
         }
         let Ok(stream) = socket.connect(at).await else { return Err(ConnectFailure::Unreachable) };
+        Self::open_on(stream, auth).await
+    }
+
+    async fn open_on(stream: TcpStream, auth: &Auth) -> Result<Self, ConnectFailure> {
+        let Ok(at) = stream.peer_addr() else { return Err(ConnectFailure::Closed) };
+        let mut request =
+            format!("ws://{at}/socket.io/?EIO=4&transport=websocket").into_client_request().expect("the address is one");
+        for (name, value) in &auth.headers {
+            request.headers_mut().insert(name.clone(), HeaderValue::from_str(value).expect("a header's value"));
+        }
         stream.set_nodelay(true).expect("a fresh socket takes options");
         let ws = match client_async(request, stream).await {
             Ok((ws, _)) => ws,
@@ -138,8 +143,14 @@ impl Client {
 
     /// Opens a websocket and a namespace.
     pub async fn connect(at: SocketAddr, namespace: &str, auth: impl Into<Auth>) -> Result<Self, ConnectFailure> {
+        let Ok(stream) = TcpStream::connect(at).await else { return Err(ConnectFailure::Unreachable) };
+        Self::connect_on(stream, namespace, auth).await
+    }
+
+    /// The same, over a connection that the test has made.
+    pub async fn connect_on(stream: TcpStream, namespace: &str, auth: impl Into<Auth>) -> Result<Self, ConnectFailure> {
         let auth = auth.into();
-        let mut client = Self::open(at, &auth).await?;
+        let mut client = Self::open_on(stream, &auth).await?;
         client.namespace = namespace.to_owned();
         client.send_raw(&packet::connect(namespace, auth.object.as_ref())).await;
         loop {
@@ -249,6 +260,14 @@ impl Client {
                 Read::Nothing => {}
                 Read::End => panic!("the connection ended after {} pings", self.pings),
             }
+        }
+    }
+
+    /// Asserts that every ack that has come was asked for once, and waited for. The mark is a round trip, as above.
+    pub async fn expect_no_ack(&mut self) {
+        self.refused("nothing:answers:to:this", Value::Null).await;
+        if let Some(found) = self.inbox.iter().find(|packet| matches!(packet, Packet::Ack { .. })) {
+            panic!("nobody asked for {found:?}");
         }
     }
 

@@ -19,6 +19,7 @@ pub mod collector;
 pub mod container;
 pub mod fixture;
 pub mod gate;
+pub mod load;
 pub mod metrics;
 pub mod node;
 pub mod packet;
@@ -36,6 +37,7 @@ pub mod wait;
 
 pub use browser::Browser;
 pub use client::{Auth, Client};
+pub use load::Load;
 pub use postgres::Postgres;
 pub use proxy::Proxy;
 pub use server::Server;

@@ -43,11 +43,10 @@ mod postgres;
 mod quotas;
 mod record;
 mod deployment;
-mod health;
-mod limits;
 mod proxies;
 mod releases;
 mod shutdown;
+mod storms;
 mod traces;
 
 mod layers;

@@ -178,3 +178,14 @@ impl Writer {
         done.outcomes
     }
 }
+
+/// Tells the sets of a group that it begins to be written.
+fn tell_begun(work: &[Work]) {
+    let started = Instant::now();
+    for todo in work {
+        if let Work::Set(WriteSet { begun: Some(begun), .. }) = todo {
+            // Told once: a set is written once.
+            let _ = begun.set(started);
+        }
+    }
+}
