@@ -1,8 +1,8 @@
 //! Validated names and ids. Nothing here knows what a name is used for, and nothing above passes an unchecked one down.
 
 use std::fmt;
-use std::sync::{Arc, LazyLock};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use serde::{Deserialize, Serialize};
 

@@ -53,10 +53,7 @@ async fn one_user_on_two_nodes_counts_as_one_and_the_count_is_the_clusters() {
     let mut ana = viewer(&cluster.nodes[0], "ana").await;
     let _ana_elsewhere = viewer(&cluster.nodes[1], "ana").await;
     let _bia = viewer(&cluster.nodes[1], "bia").await;
-    wait::eventually("two viewers to be counted", async || {
-        ana.next("video:viewers").await["count"] == json!(2)
-    })
-    .await;
+    wait::eventually("two viewers to be counted", async || ana.next("video:viewers").await["count"] == json!(2)).await;
 }
 
 #[tokio::test]

@@ -9,8 +9,8 @@ use serde::Deserialize;
 
 use super::effects::Live;
 use super::state::{State, invalid_name};
-use crate::json;
 use crate::cluster::roster::Entry;
+use crate::json;
 use crate::names;
 use crate::sandbox::imports::presence::{Host, Member, Status};
 use crate::sandbox::imports::types::EffectError;

@@ -208,9 +208,9 @@ impl Ledger {
         let key = self.link.name(format_args!("rooms:{node}"));
         let rooms: Vec<String> = self.link.client.smembers(key).await?;
         for rooms in rooms.chunks(BATCH) {
-            let forgotten = rooms.iter().map(|id| {
-                self.link.eval::<(), _, _>(&FORGET, self.keys(node, id), vec![node.to_owned(), id.clone()])
-            });
+            let forgotten = rooms
+                .iter()
+                .map(|id| self.link.eval::<(), _, _>(&FORGET, self.keys(node, id), vec![node.to_owned(), id.clone()]));
             for forgotten in join_all(forgotten).await {
                 forgotten?;
             }

@@ -136,12 +136,10 @@ impl Link {
                 connection.internal_command_timeout = timeout * 2;
                 connection.max_command_attempts = 1;
                 connection.tcp = TcpConfig { nodelay: Some(true), ..TcpConfig::default() };
-                connection.unresponsive =
-                    UnresponsiveConfig { max_timeout: Some(timeout * 5), interval: Duration::from_secs(1) };
+                connection.unresponsive = UnresponsiveConfig { max_timeout: Some(timeout * 5), interval: Duration::from_secs(1) };
             });
         let because = |error: fred::error::Error| LinkError::Client(error.details().to_owned());
-        let (client, subscriber) =
-            (builder.build().map_err(because)?, builder.build().map_err(because)?);
+        let (client, subscriber) = (builder.build().map_err(because)?, builder.build().map_err(because)?);
         Ok(Some(Arc::new(Self { client, subscriber, config, epoch: watch::Sender::new(None) })))
     }
 

@@ -79,8 +79,14 @@ enum Whom {
     Rooms(Vec<String>),
     Users(Vec<String>),
     /// All sockets of a user join or leave a room.
-    Join { user: String, room: String },
-    Leave { user: String, room: String },
+    Join {
+        user: String,
+        room: String,
+    },
+    Leave {
+        user: String,
+        room: String,
+    },
 }
 
 impl Relay {
@@ -164,9 +170,9 @@ impl Relay {
         let mut batch = Vec::with_capacity(BATCH);
         while parcels.recv_many(&mut batch, BATCH).await > 0 {
             // Sent in one go, in this order; Redis answers all of them.
-            let sent = batch.drain(..).flat_map(|Parcel { channels, text }| {
-                channels.into_iter().map(move |channel| (channel, text.clone()))
-            });
+            let sent = batch
+                .drain(..)
+                .flat_map(|Parcel { channels, text }| channels.into_iter().map(move |channel| (channel, text.clone())));
             let sent = sent.map(|(channel, text)| self.link.client.publish::<i64, _, _>(channel, Value::Bytes(text)));
             for answer in join_all(sent).await {
                 let counter = if answer.is_ok() { &self.figures.sent } else { &self.figures.unsent };

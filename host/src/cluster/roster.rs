@@ -157,12 +157,7 @@ impl Roster {
             let [key, told] = pair else { return None };
             let mut parts = told.splitn(3, ' ');
             let (status, since, meta) = (parts.next()?, parts.next()?, parts.next()?);
-            Some(Entry {
-                key: key.clone(),
-                status: status_of(status),
-                since_ms: since.parse().ok()?,
-                meta: meta.to_owned(),
-            })
+            Some(Entry { key: key.clone(), status: status_of(status), since_ms: since.parse().ok()?, meta: meta.to_owned() })
         };
         Ok(listed.chunks(2).filter_map(entry).collect())
     }

@@ -308,8 +308,7 @@ impl Bus {
             None => readers.iter().map(|reader| reader.progress().done()).min(),
             Some(cluster) => {
                 let mine = readers.iter().filter(|reader| self.is_mine(&reader.slot));
-                let mine: Vec<_> =
-                    mine.map(|reader| (reader.slot.name.to_string(), reader.progress().done())).collect();
+                let mine: Vec<_> = mine.map(|reader| (reader.slot.name.to_string(), reader.progress().done())).collect();
                 let all: Vec<_> = readers.iter().map(|reader| reader.slot.name.to_string()).collect();
                 cluster.progress.share(mine, &all).await.ok().flatten()
             }

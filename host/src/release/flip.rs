@@ -95,12 +95,7 @@ impl Releases {
         }
     }
 
-    async fn prepared_by_all(
-        &self,
-        cluster: &Cluster,
-        id: &str,
-        notice: Notice,
-    ) -> Result<Option<(String, String)>, Away> {
+    async fn prepared_by_all(&self, cluster: &Cluster, id: &str, notice: Notice) -> Result<Option<(String, String)>, Away> {
         cluster.peers.relay.announce(text(&notice)).await?;
         let key = prepared_key(cluster, id);
         let until = Instant::now() + PATIENCE;
@@ -223,7 +218,8 @@ impl Releases {
     /// A release that is staged: just now for this, a while ago, or from its component.
     async fn ready(&self, name: &PluginName, digest: &str) -> Result<Arc<Release>, DeployError> {
         let prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner).remove(digest).map(|(release, _)| release);
-        let on_trial = || self.registry.slot(name)?.canary().map(|canary| canary.release.clone()).filter(|release| release.digest == digest);
+        let on_trial =
+            || self.registry.slot(name)?.canary().map(|canary| canary.release.clone()).filter(|release| release.digest == digest);
         match prepared.or_else(on_trial).or_else(|| self.take_warm(name, digest)) {
             Some(release) => Ok(release),
             None => self.stored(name, digest).await,

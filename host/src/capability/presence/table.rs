@@ -254,7 +254,15 @@ impl Table {
 
 impl Entry {
     fn new() -> Self {
-        Self { sockets: SmallVec::new(), meta: String::new(), restated: false, told: None, since_ms: 0, alone_since_ms: 0, untracked: false }
+        Self {
+            sockets: SmallVec::new(),
+            meta: String::new(),
+            restated: false,
+            told: None,
+            since_ms: 0,
+            alone_since_ms: 0,
+            untracked: false,
+        }
     }
 
     /// As it was told, or as its socket has just said.
@@ -279,4 +287,3 @@ pub fn status_name(status: Status) -> &'static str {
         Status::Away => "away",
     }
 }
-

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::super::applier::Settled;
 use super::super::queue::{self, Admin, Gathered, Jobs, Outcome, Work};
 use super::super::stats::{Figures, count};
-use super::super::{Config, Unavailable};
+use super::super::{Config, Unavailable, WriteSet};
 use super::OpenError;
 use super::connection::{Connector, Failed, Pauses};
 use super::outage::Outage;
