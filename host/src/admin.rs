@@ -89,8 +89,9 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
         (_, true, false) => "ready",
     };
     let mut body = json!({ "status": status, "storage": storage, "pluginsDown": down, "keysMissing": keys });
-    if let Some(redis) = redis {
-        body["redis"] = json!(redis);
+    if let Some(cluster) = &admin.gateway.services.cluster {
+        body["redis"] = json!(cluster.link.is_up());
+        body["nodes"] = json!(cluster.nodes.live().len());
     }
     let code = if storage && !draining { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (code, axum::Json(body)).into_response()

@@ -20,7 +20,10 @@ const steps = {
     tabs.set(tab, page);
     await page.goto(url);
   },
-  type: (step) => element(step).pressSequentially(step.text),
+  type: async (step) => {
+    await element(step).clear();
+    await element(step).pressSequentially(step.text);
+  },
   click: (step) => element(step).click(),
   choose: (step) => element(step).setInputFiles(step.file),
   resize: ({ tab, width, height }) => tabs.get(tab).setViewportSize({ width, height }),

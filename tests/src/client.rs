@@ -239,6 +239,17 @@ impl Client {
         .await
     }
 
+    /// The event of that name, if it has been sent to this client up to now: its first argument. The mark is a round trip.
+    pub async fn heard(&mut self, event: &str) -> Option<Value> {
+        self.refused("nothing:answers:to:this", Value::Null).await;
+        let is_it = |packet: &Packet| matches!(packet, Packet::Event { args, .. } if args.first().is_some_and(|n| n == event));
+        let at = self.inbox.iter().position(is_it)?;
+        match self.inbox.remove(at) {
+            Some(Packet::Event { args, .. }) => Some(args.get(1).cloned().unwrap_or(Value::Null)),
+            _ => None,
+        }
+    }
+
     /// Asserts that no event of that name has been sent to this client up to now. The mark is a round trip: what the server
     /// had queued for this client when it answered is in the inbox by then.
     pub async fn expect_none(&mut self, event: &str) {

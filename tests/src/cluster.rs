@@ -3,6 +3,7 @@
 use crate::postgres::Postgres;
 use crate::redis::Redis;
 use crate::server::{Builder, Server};
+use crate::wait;
 
 /// The nodes, in the order of their start, and what they share.
 #[derive(Debug)]
@@ -39,7 +40,11 @@ impl Cluster {
     /// Waits until every node knows of so many.
     pub async fn settled(&self, nodes: usize) {
         for node in &self.nodes {
-            node.logged(&format!("nodes={nodes}")).await;
+            wait::eventually("every node to know of the others", async || {
+                let (_, ready) = node.admin(reqwest::Method::GET, "/ready", Vec::new()).await;
+                ready["redis"] == true && ready["nodes"] == nodes
+            })
+            .await;
         }
     }
 }

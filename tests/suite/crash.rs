@@ -54,7 +54,8 @@ pub(crate) async fn everything(client: &mut Client) -> Vec<Value> {
             question["before"] = before;
         }
         let mut page = client.ask("chat:history", question).await;
-        all.append(page["messages"].as_array_mut().expect("a list of messages"));
+        let refused = page["error"].to_string();
+        all.append(page["messages"].as_array_mut().unwrap_or_else(|| panic!("no list of messages, but {refused}")));
         before = page["nextBefore"].clone();
         if before.is_null() {
             return all;

@@ -49,7 +49,7 @@ async fn one_trace_tells_of_an_event_from_its_socket_to_its_commit_and_over_the_
     let commit = collector.span("commit", below(call.clone())).await;
     assert_eq!((commit.get("outcome"), commit.get("messages")), ("ok", "1"));
     assert!(commit.get("group_wait_us").parse::<u64>().is_ok(), "{commit:?}");
-    assert_eq!(collector.span("effects", below(commit)).await.get("emits"), "1");
+    assert_eq!(collector.span("effects", below(commit)).await.get("emits"), "2");
 
     let message = collector.span("bus message", below(call)).await;
     assert_eq!((message.get("topic"), message.get("plugin"), message.get("outcome")), ("message.sent", "analytics", "ok"));

@@ -11,7 +11,6 @@ use fred::interfaces::{EventInterface, PubsubInterface};
 use fred::types::Value;
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
-use socketioxide_core::Str;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc};
 
@@ -243,14 +242,14 @@ fn bytes_of(value: Value) -> Value {
 }
 
 /// An event as it was sent. Whatever else is said on the channel is no event.
-fn open(bytes: &Bytes) -> Option<(Header<'_>, Str)> {
+fn open(bytes: &Bytes) -> Option<(Header<'_>, String)> {
     let end = bytes.iter().position(|byte| *byte == b'\n')?;
     let header = serde_json::from_slice(&bytes[..end]).ok()?;
-    let text = Str::from(std::str::from_utf8(&bytes[end + 1..]).ok()?.to_owned());
+    let text = std::str::from_utf8(&bytes[end + 1..]).ok()?.to_owned();
     Some((header, text))
 }
 
-async fn deliver(rooms: &Rooms, header: &Header<'_>, text: Str) {
+async fn deliver(rooms: &Rooms, header: &Header<'_>, text: String) {
     let Some(adapter) = rooms.namespace(&header.namespace) else { return };
     let to = match &header.to {
         Whom::Rooms(rooms) => To::Rooms(rooms),
@@ -258,5 +257,5 @@ async fn deliver(rooms: &Rooms, header: &Header<'_>, text: Str) {
         Whom::Join { user, room } => return adapter.move_user(user, room, true),
         Whom::Leave { user, room } => return adapter.move_user(user, room, false),
     };
-    adapter.send(Send { to, except: &header.except, except_socket: None, text, volatile: header.volatile }).await;
+    adapter.send(Send { to, except: &header.except, except_socket: None, text: text.into(), volatile: header.volatile }).await;
 }
