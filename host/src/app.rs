@@ -314,6 +314,7 @@ fn register_figures(metrics: &Metrics, storage: Arc<dyn Storage>, rooms: Arc<Roo
             ),
             Figure::Gauge("storage_log_bytes", "Bytes of log that are not yet in the database", stats.log_bytes as i64),
         ];
+        figures.extend(rooms.peers.iter().flat_map(|peers| peers.figures()));
         figures.extend(
             memory::resident_bytes().map(|bytes| Figure::Gauge("process_resident_memory_bytes", "Memory of the process", bytes)),
         );
