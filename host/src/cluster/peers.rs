@@ -27,7 +27,11 @@ impl Peers {
             Figure::Counter("cluster_events_sent", "Events sent to other nodes", read(&figures.sent)),
             Figure::Counter("cluster_events_received", "Events of other nodes delivered here", read(&figures.received)),
             Figure::Counter("cluster_events_unsent", "Events that other nodes' clients have missed", read(&figures.unsent)),
-            Figure::Counter("cluster_events_unheard", "Events of other nodes that clients here have missed", read(&figures.unheard)),
+            Figure::Counter(
+                "cluster_events_unheard",
+                "Events of other nodes that clients here have missed",
+                read(&figures.unheard),
+            ),
         ]
     }
 

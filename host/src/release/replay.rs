@@ -49,6 +49,8 @@ impl Stand {
             Some(instance) => instance,
             None => self.release.pool.apart(self.services.clone()).await?,
         };
+        // An empty store has room: without a look it would count as full.
+        self.release.profile.usage.first_look(&*self.services.storage).await;
         let guest = instance.guest();
         guest.begin(job.caller().cloned(), tenant, call.at, job.hops(), Replay::default());
         guest.call.tape = Some(Tape::replaying(&call.imports));
