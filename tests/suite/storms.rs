@@ -104,28 +104,6 @@ async fn of_two_deployments_of_a_plugin_at_once_one_wins_and_the_other_is_told()
 }
 
 #[tokio::test]
-async fn who_goes_back_waits_for_no_compiler() {
-    let server = server().await.start().await;
-    assert_eq!(post(&server, "versioned", "deploy", component("2.0.0").await).await.0, 200);
-    let chat = std::fs::read(&fixture::plugins().await["chat"]).expect("it was built");
-    let deploying = async {
-        let new = fixture::unseen(&chat, std::process::id());
-        // Whoever asks whether it is under way may be there first.
-        let deployed = async || (post(&server, "chat", "deploy", new.clone()).await.0 == 200).then_some(());
-        wait::until("the deployment", wait::DEADLINE, deployed).await;
-        Instant::now()
-    };
-    let going_back = async {
-        let under_way = async || post(&server, "chat", "deploy", b"text".to_vec()).await.0 == 409;
-        wait::eventually("the deployment to be under way", under_way).await;
-        assert_eq!(post(&server, "versioned", "rollback", Vec::new()).await.1["version"], "1.0.0");
-        Instant::now()
-    };
-    let (deployed, went_back) = join(deploying, going_back).await;
-    assert!(went_back < deployed, "it waited for the compiler of another plugin");
-}
-
-#[tokio::test]
 async fn a_rollback_while_the_old_calls_still_run_loses_none() {
     let server = server().await.start().await;
     let mut load = load(&server, "slow", 200).await;

@@ -302,8 +302,8 @@ mod tests {
         usage.at_most(40);
         usage.wrote(60);
         assert!(usage.stores(0) && !usage.stores(1));
-        // Storage that does not answer changes nothing, and is not asked again at once.
+        // There is nothing in it, however much was written over and over.
         usage.look_at_store(&storage, 1).await;
-        assert_eq!((usage.stored(), usage.is_doubtful(1)), (100, false));
+        assert_eq!((usage.stored(), usage.stores(100), usage.is_doubtful(1)), (0, true, false));
     }
 }
