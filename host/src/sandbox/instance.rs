@@ -1,5 +1,6 @@
 //! One instance of a component, and the calls into it. A call that fails in any way leaves the instance unusable: drop it.
 
+use std::cell::Cell;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -103,9 +104,8 @@ impl<T: Guest> Template<T> {
             move |mut store| {
                 ticker.slow();
                 // This millisecond is over, or more: one instruction that moves megabytes is not interrupted.
-                let turn_before = turn.lock().unwrap_or_else(PoisonError::into_inner).take();
-                let took = turn_before.map_or(1, |turn| turn.took_ms());
-                if !store.data_mut().tick(took) {
+                turn.lock().unwrap_or_else(PoisonError::into_inner).take();
+                if !store.data_mut().tick(run_ms()) {
                     return Err(wasmtime::Error::from(Limit::Cpu));
                 }
                 Ok(UpdateDeadline::YieldCustom(1, Box::pin(next_turn(lane.clone(), turn.clone()))))
@@ -135,19 +135,18 @@ impl<T: Guest> Template<T> {
 pub(super) const SLOW_CALLS: usize = 1;
 
 /// A turn in the slow lane, while its millisecond lasts.
-type Turn = Arc<Mutex<Option<Slice>>>;
+type Turn = Arc<Mutex<Option<OwnedSemaphorePermit>>>;
 
-struct Slice {
-    _permit: OwnedSemaphorePermit,
-    /// The thread's own time when it began. It ends on the same thread: only between slices a call moves.
-    began: Duration,
+thread_local! {
+    /// This thread's own time when it went on with the call that it runs. Whoever waits, for storage or for its turn, goes on on
+    /// another thread, or after others on this one: what they used is not the call's.
+    static WENT_ON: Cell<Option<Duration>> = const { Cell::new(None) };
 }
 
-impl Slice {
-    /// At least one: a tick has come.
-    fn took_ms(&self) -> u32 {
-        thread_time().saturating_sub(self.began).as_millis().clamp(1, u128::from(u32::MAX)) as u32
-    }
+/// How long the call has run since it went on. At least one: a tick has come.
+fn run_ms() -> u32 {
+    let run = WENT_ON.get().map_or(Duration::ZERO, |began| thread_time().saturating_sub(began));
+    run.as_millis().clamp(1, u128::from(u32::MAX)) as u32
 }
 
 /// The CPU time of this thread: what other threads and processes take is no call's fault.
@@ -160,7 +159,7 @@ async fn next_turn(lane: Arc<Semaphore>, turn: Turn) {
     tokio::task::yield_now().await;
     // The lane is never closed.
     if let Ok(permit) = lane.acquire_owned().await {
-        *turn.lock().unwrap_or_else(PoisonError::into_inner) = Some(Slice { _permit: permit, began: thread_time() });
+        *turn.lock().unwrap_or_else(PoisonError::into_inner) = Some(permit);
     }
 }
 
@@ -240,7 +239,9 @@ pub async fn metered<F: Future>(call: F) -> (F::Output, Duration) {
     let (mut call, mut cpu) = (std::pin::pin!(call), Duration::ZERO);
     let answer = std::future::poll_fn(|cx| {
         let began = Instant::now();
+        WENT_ON.set(Some(thread_time()));
         let polled = call.as_mut().poll(cx);
+        WENT_ON.set(None);
         cpu += began.elapsed();
         polled
     });
