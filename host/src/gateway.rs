@@ -19,6 +19,7 @@ pub mod limits;
 pub mod neighbours;
 pub mod notice;
 pub mod origin;
+pub mod page;
 pub mod proxies;
 pub mod session;
 pub mod sign;

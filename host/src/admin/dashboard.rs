@@ -4,18 +4,12 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::get;
 
 use super::Admin;
-use crate::gateway::demo::{SOCKET_IO, page};
-
-const HTML: &str = "text/html; charset=utf-8";
-const CSS: &str = "text/css; charset=utf-8";
-const SCRIPT: &str = "text/javascript; charset=utf-8";
+use crate::gateway::page::{self, CSS, HTML, SCRIPT, file};
 
 /// The page and what it loads.
 pub(super) fn routes() -> Router<Arc<Admin>> {
-    let file = |body: &'static str, kind: &'static str| get(move || async move { page(body, kind) });
     Router::new()
         .route("/", file(include_str!("dashboard/index.html"), HTML))
         .route("/dashboard/dashboard.css", file(include_str!("dashboard/dashboard.css"), CSS))
@@ -23,8 +17,7 @@ pub(super) fn routes() -> Router<Arc<Admin>> {
         .route("/dashboard/plots.js", file(include_str!("dashboard/plots.js"), SCRIPT))
         .route("/dashboard/plugins.js", file(include_str!("dashboard/plugins.js"), SCRIPT))
         .route("/dashboard/tap.js", file(include_str!("dashboard/tap.js"), SCRIPT))
-        .route("/dashboard/icon.svg", file(include_str!("../gateway/demo/icon.svg"), "image/svg+xml"))
-        .route("/dashboard/socket.io.min.js", file(SOCKET_IO, SCRIPT))
         .route("/dashboard/uplot.min.js", file(include_str!("dashboard/uplot.min.js"), SCRIPT))
         .route("/dashboard/uplot.min.css", file(include_str!("dashboard/uplot.min.css"), CSS))
+        .merge(page::routes("/dashboard"))
 }

@@ -19,7 +19,7 @@ pub use usage::{Passed, PerSecond, Usage};
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Cores that its calls may keep busy, such as 0.25; a second's worth at once. Past it they wait, as for an instance, up to
-    /// `pool.wait`; those that would wait longer are refused with `rate_limited`. Default 1, at most 1024; 0: no limit.
+    /// `pool.wait`; those that would wait longer are refused with `rate_limited`. At most 1024. Default 0: no limit.
     pub cpu: f64,
     /// Bytes of memory of an instance, below `sandbox.memory`. Past it the call traps. Default 32 MiB.
     pub memory: usize,
@@ -40,7 +40,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            cpu: 1.0,
+            cpu: 0.0,
             memory: 32 << 20,
             instances: 64,
             effects: MAX_SET_WRITES,
@@ -172,7 +172,7 @@ mod tests {
         let own = BTreeMap::from([(ours.clone(), Own { cpu: Some(0.5), ..Own::default() })]);
         let quotas = Quotas::new(Config { log_lines: 7, ..Config::default() }, own).unwrap();
         let of = |name| quotas.of(name, &Metrics::new()).quota;
-        assert_eq!((of(&ours).cpu, of(&ours).log_lines, of(&theirs).cpu), (0.5, 7, 1.0));
+        assert_eq!((of(&ours).cpu, of(&ours).log_lines, of(&theirs).cpu), (0.5, 7, 0.0));
     }
 
     #[test]

@@ -8,13 +8,14 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use http::{HeaderValue, StatusCode, header};
+use axum::routing::post;
+use http::StatusCode;
 use serde::Deserialize;
 use serde_json::json;
 
 use super::Gateway;
 use super::keys::DEV_SECRET;
+use super::page::{self, CSS, HTML, SCRIPT, file};
 use super::sign::{self, Claims};
 use crate::names::PluginName;
 use crate::release::delivery::Bus;
@@ -32,9 +33,6 @@ const MAX_NAME: usize = 40;
 /// How long a demo token lasts.
 const TOKEN: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The stock client, for pages in a browser.
-pub const SOCKET_IO: &str = include_str!("demo/socket.io.min.js");
-
 /// What the handlers here work on.
 pub struct Demo {
     pub gateway: Arc<Gateway>,
@@ -47,27 +45,13 @@ pub struct Demo {
 
 /// The demo's routes.
 pub fn routes(demo: Arc<Demo>) -> Router {
-    let file = |body: &'static str, kind: &'static str| get(move || async move { page(body, kind) });
     Router::new()
-        .route("/", file(include_str!("demo/index.html"), "text/html; charset=utf-8"))
-        .route("/demo/demo.js", file(include_str!("demo/demo.js"), "text/javascript; charset=utf-8"))
-        .route("/demo/demo.css", file(include_str!("demo/demo.css"), "text/css; charset=utf-8"))
-        .route("/demo/icon.svg", file(include_str!("demo/icon.svg"), "image/svg+xml"))
-        .route("/demo/socket.io.min.js", file(SOCKET_IO, "text/javascript; charset=utf-8"))
+        .route("/", file(include_str!("demo/index.html"), HTML))
+        .route("/demo/demo.js", file(include_str!("demo/demo.js"), SCRIPT))
+        .route("/demo/demo.css", file(include_str!("demo/demo.css"), CSS))
+        .merge(page::routes("/demo"))
         .route("/demo/enter", post(enter))
         .with_state(demo)
-}
-
-/// A file of a page that holds under `default-src 'self'`.
-pub fn page(body: &'static str, kind: &'static str) -> Response {
-    let mut response = body.into_response();
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    let policy = "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
-    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response
 }
 
 #[derive(Deserialize)]

@@ -151,9 +151,7 @@ impl Limits {
             plugin_events: Limit::new("plugin_events_per_second", c.plugin_events_per_second, c.plugin_events_per_second_dry_run),
         }
     }
-}
 
-impl Limits {
     /// Counts one more event of a connection and of its user. Where one of them sends too many, how long to wait.
     pub fn too_early(&self, ticket: &Ticket, seat: Option<&Seat>, metrics: &Metrics) -> Option<(Limit, Duration)> {
         if let Err(wait) = self.connection_events.take(&ticket.events, metrics) {

@@ -184,19 +184,19 @@ impl Usage {
         raise(&self.most_effects, count);
     }
 
-    /// Use against quota, for the operator. `instances` are those of now; `now_ms` is by the clock that calls go by.
+    /// Use against quota, for the operator. `instances` are those of now; `now_ms` is by the clock that calls go by. CPU and
+    /// fan-out: what of a second's worth is gone; null where nothing limits it, and the metrics tell it.
     pub fn told(&self, instances: usize, now_ms: u64) -> Value {
         let now = rate::now();
         let quota = &self.quota;
+        let cpu = self.cpu.map(|_| (self.cpu_meter.level(now) * quota.cpu * 1000.0).round() / 1000.0);
+        let fanout = self.fanout.map(|_| (self.fanout_meter.level(now) * quota.fanout_bytes as f64) as u64);
         json!({
-            "cpu": { "used": (self.cpu_meter.level(now) * quota.cpu * 1000.0).round() / 1000.0, "quota": quota.cpu },
+            "cpu": { "used": cpu, "quota": quota.cpu },
             "memory": { "used": self.most_memory.load(Ordering::Relaxed), "quota": quota.memory },
             "instances": { "used": instances, "quota": quota.instances },
             "effects": { "used": self.most_effects.load(Ordering::Relaxed), "quota": quota.effects },
-            "fanoutBytes": {
-                "used": (self.fanout_meter.level(now) * quota.fanout_bytes as f64) as u64,
-                "quota": quota.fanout_bytes,
-            },
+            "fanoutBytes": { "used": fanout, "quota": quota.fanout_bytes },
             "logLines": { "used": self.log.count(now_ms), "quota": quota.log_lines },
             "storeBytes": { "used": self.stored(), "quota": quota.store_bytes },
         })
