@@ -1,8 +1,8 @@
 //! The operator's live tap: a stock Socket.IO client on the admin port that names a user or a room hears its events, both ways.
 //! Nobody listens without the admin token; one that does not read loses records, and hears how many.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -59,29 +59,45 @@ struct Told<'a> {
     dropped: u64,
 }
 
-/// Kept by a listener's socket from the door to its connect.
-#[derive(Clone)]
-struct Wanted(Subject);
+/// A listener's place, and what it is told: kept by its socket from the door to its connect. Dropped, the place is free again.
+struct Place {
+    services: Arc<Services>,
+    listening: Listening,
+}
+
+/// A socket's extensions hand out copies: the first takes the place.
+type Kept = Arc<Mutex<Option<Place>>>;
+
+impl Place {
+    /// Listens from now on: who is let in hears all that happens after that.
+    fn take(services: &Arc<Services>, subject: Subject, config: Config) -> Result<Self, &'static str> {
+        let taps = &services.rooms.taps;
+        let listening = taps.listen(subject, config.most, config.queue).ok_or("Too many are listening")?;
+        services.metrics.taps.set(taps.count() as i64);
+        Ok(Self { services: services.clone(), listening })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        end(&self.services, self.listening.id);
+    }
+}
 
 /// Opens the namespace.
 pub fn open(io: &SocketIo<LocalAdapter>, watchers: &Watchers, gateway: &Gateway) {
     let (token, config) = (watchers.token.as_deref().map(Arc::<str>::from), watchers.taps);
     let services = gateway.services.clone();
-    let door = {
-        let services = services.clone();
-        move |socket: SocketRef, TryData(auth): TryData<Auth>| {
-            let wanted = let_in(token.as_deref(), auth.unwrap_or_default());
-            match &wanted {
-                Ok(subject) => drop(socket.extensions.insert(Wanted(subject.clone()))),
-                Err(_) => drop(services.metrics.taps_refused.inc()),
-            }
-            async move { wanted.map(drop) }
-        }
+    let door = move |socket: SocketRef, TryData(auth): TryData<Auth>| {
+        let place = let_in(token.as_deref(), auth.unwrap_or_default())
+            .and_then(|subject| Place::take(&services, subject, config))
+            .inspect_err(|_| {
+                services.metrics.taps_refused.inc();
+            });
+        let place = place.map(|place| drop(socket.extensions.insert::<Kept>(Arc::new(Mutex::new(Some(place))))));
+        async move { place }
     };
-    let listen = move |socket: SocketRef| {
-        let services = services.clone();
-        async move { listen(&services, socket, config) }
-    };
+    let listen = |socket: SocketRef| async move { listen(socket) };
     io.ns(NAMESPACE, listen.with(door));
 }
 
@@ -100,26 +116,16 @@ fn let_in(known: Option<&str>, auth: Auth) -> Result<Subject, &'static str> {
 }
 
 /// Begins to tell a socket of its subject.
-fn listen(services: &Arc<Services>, socket: SocketRef, config: Config) {
-    let Some(Wanted(subject)) = socket.extensions.get::<Wanted>() else { return };
-    let (taps, metrics) = (&services.rooms.taps, &services.metrics);
-    let Some(listening) = taps.listen(subject, config.most, config.queue) else {
-        metrics.taps_refused.inc();
-        // The transport is about to say that it ended: there is nobody else to tell.
-        let _ = socket.emit("refused", "Too many are listening");
-        let _ = socket.disconnect();
-        return;
-    };
-    metrics.taps.set(taps.count() as i64);
-    let id = listening.id;
+fn listen(socket: SocketRef) {
+    let kept = socket.extensions.remove::<Kept>();
+    let Some(place) = kept.and_then(|kept| kept.lock().unwrap_or_else(PoisonError::into_inner).take()) else { return };
     socket.on_disconnect({
-        let services = services.clone();
-        move || {
-            let services = services.clone();
-            async move { end(&services, id) }
-        }
+        let (services, id) = (place.services.clone(), place.listening.id);
+        move || async move { end(&services, id) }
     });
-    tokio::spawn(tell(services.clone(), socket, listening));
+    if socket.connected() {
+        tokio::spawn(tell(socket, place));
+    }
 }
 
 fn end(services: &Services, id: u64) {
@@ -128,18 +134,18 @@ fn end(services: &Services, id: u64) {
 }
 
 /// Tells until the listener has gone.
-async fn tell(services: Arc<Services>, socket: SocketRef, mut listening: Listening) {
+async fn tell(socket: SocketRef, mut place: Place) {
     let (mut records, mut counted) = (Vec::new(), 0);
-    while listening.records.recv_many(&mut records, TOGETHER).await > 0 {
+    while place.listening.records.recv_many(&mut records, TOGETHER).await > 0 {
         loop {
-            let dropped = listening.dropped.load(Ordering::Relaxed);
-            services.metrics.tap_records_dropped.inc_by(dropped - counted);
+            let dropped = place.listening.dropped.load(Ordering::Relaxed);
+            place.services.metrics.tap_records_dropped.inc_by(dropped - counted);
             counted = dropped;
             match socket.emit(EVENT, &Told { records: &records, dropped }) {
                 Ok(()) => break,
                 // Meanwhile the records behind these fill the queue, and then are dropped.
                 Err(SendError::Socket(SocketError::InternalChannelFull)) => tokio::time::sleep(PAUSE).await,
-                Err(_) => return end(&services, listening.id),
+                Err(_) => return,
             }
         }
         records.clear();

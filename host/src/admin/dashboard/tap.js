@@ -38,7 +38,6 @@ export class Tap {
       if (this.socket?.active) this.state("away-again", "The server does not answer");
       else this.stop(error.message);
     });
-    this.socket.on("refused", (why) => this.stop(why));
     this.socket.on("disconnect", (why) => why === "io client disconnect" || this.state("away-again", "Reconnecting"));
     this.socket.on("tapped", (told) => this.show(told));
   }
