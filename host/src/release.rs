@@ -1,6 +1,7 @@
 //! Deployed plugins: how a component becomes a release, how calls find the live one, and how it is replaced under them. It knows
 //! no sockets; whoever calls brings the caller.
 
+pub mod boot;
 pub mod canary;
 pub mod compare;
 pub mod contract;

@@ -66,6 +66,28 @@ async fn a_server_is_not_ready_while_its_database_is_away() {
 }
 
 #[tokio::test]
+async fn a_database_that_hangs_is_not_held_against_a_plugin() {
+    let url = shared().await;
+    let builder =
+        Server::dev().chatty().database(&url).env("HUBBUB_LIMITS__CALL_TIME", "300ms").env("HUBBUB_BREAKER__FAILURES", "3");
+    let server = builder.start().await;
+    open_chat(&server, "c1", &["ana"]).await;
+    let mut ana = member(&server, "ana", "c1").await;
+    let hang = "BEGIN; LOCK TABLE hubbub_entries IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(4); COMMIT";
+    let refused = async {
+        let mut refused = 0;
+        while refused < 5 {
+            let ack = ana.ask("chat:message", json!({"chatId": "c1", "content": "hello"})).await;
+            refused += usize::from(ack["error"]["code"] == "unavailable");
+            assert!(ack["error"].is_null() || ack["error"]["code"] == "unavailable", "{ack}");
+        }
+    };
+    join(Postgres::shared().await.sql(&url, hang), refused).await;
+    say(&mut ana, "c1", "at once: nothing was stopped").await;
+    assert!(server.metrics().await.get("hubbub_plugin_faults_total", &[]).is_none_or(|faults| faults == 0.0));
+}
+
+#[tokio::test]
 async fn no_ack_is_a_lie_however_often_the_database_is_killed() {
     const SENDERS: usize = 8;
     let kills = std::env::var("HUBBUB_TEST_KILLS").map_or(KILLS, |kills| kills.parse().expect("a number"));

@@ -76,6 +76,17 @@ async fn a_canary_serves_its_share_and_nobody_both() {
 }
 
 #[tokio::test]
+async fn a_canary_goes_on_after_a_restart() {
+    let mut server = server().await.start().await;
+    assert_eq!(post(&server, "deploy?canary=100", component("2.0.0").await).await.0, 200);
+    server.restart().await;
+    let mut client = server.connect("/versioned", token("ana")).await;
+    assert_eq!((version(&mut client).await, state(&server, "2.0.0").await), ("2.0.0".into(), "canary".into()));
+    assert_eq!(post(&server, "rollback", Vec::new()).await.0, 200);
+    assert_eq!((version(&mut client).await, state(&server, "2.0.0").await), ("1.0.0".into(), "rolled-back".into()));
+}
+
+#[tokio::test]
 async fn a_canary_that_fails_is_gone_by_itself() {
     let server = server().await.env("HUBBUB_CANARY__CALLS", "20").env("HUBBUB_CANARY__TIME", "1s").start().await;
     let (status, _) = post(&server, "deploy?canary=50", component("2.0.1").await).await;

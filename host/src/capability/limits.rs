@@ -18,7 +18,8 @@ pub struct Config {
     pub imports: u32,
     /// Milliseconds of CPU a call may use. Default 20.
     pub cpu_ms: u32,
-    /// How long a call may take in all, with its waits for storage. Default 5 s.
+    /// How long a call may take in all. Past it, it is over: `unavailable` where it waited for storage or for other nodes, which
+    /// is no fault of the plugin's, and else a fault. Default 5 s.
     #[serde(deserialize_with = "crate::duration::deserialize")]
     pub call_time: Duration,
 }

@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::MutexGuard;
 
 use super::canary::Trial;
-use super::record::{PLUGINS, Record, State};
+use super::record::{MAX_PLUGINS, PLUGINS, Record, State};
 use super::registry::Release;
-use super::releases::{DeployError, MAX_PLUGINS, Releases};
+use super::releases::{DeployError, Releases};
 use crate::cluster::Cluster;
 use crate::cluster::link::Away;
 use crate::names::PluginName;
@@ -49,6 +49,13 @@ enum Notice {
 pub(super) struct Turn<'a> {
     _here: MutexGuard<'a, ()>,
     cluster: Option<Arc<Cluster>>,
+}
+
+impl Turn<'_> {
+    /// Whether it holds in the whole cluster.
+    pub(super) fn is_ours(&self) -> bool {
+        self.cluster.is_some()
+    }
 }
 
 impl Drop for Turn<'_> {
@@ -185,7 +192,7 @@ impl Releases {
         }
     }
 
-    async fn follow_record(&self, name: &PluginName, record: &Record) -> Result<(), DeployError> {
+    pub(super) async fn follow_record(&self, name: &PluginName, record: &Record) -> Result<(), DeployError> {
         let slot = self.registry.slot(name);
         let live = slot.as_ref().and_then(|slot| slot.installed());
         if let Some(active) = record.active.as_ref().filter(|active| live.as_ref().is_none_or(|live| live.digest != **active)) {
@@ -197,7 +204,7 @@ impl Releases {
         if record.active.is_none() && live.is_some() {
             self.registry.take_down(&slot);
         }
-        let wanted = record.releases.iter().find(|entry| matches!(entry.state, State::Canary | State::Shadow));
+        let wanted = record.on_trial();
         let tried = slot.canary();
         let same = tried.as_ref().map(|canary| &canary.release.digest) == wanted.map(|entry| &entry.digest);
         if !same {

@@ -264,6 +264,10 @@ async fn attempt(
     if let Some(sample) = sample {
         sample.end(release, job, lease.instance().guest(), &answer, cpu);
     }
+    // No fault of the release: it would be held against it, and it stopped for it.
+    if matches!(answer, Err(Fault::Limit(Limit::Time))) && lease.instance().guest().call.waits {
+        return Err(CallError::Unavailable("what it asked for was not answered in time").into());
+    }
     let answer = answer?;
     if let Some(began) = timed {
         release.tally.time(began.elapsed());

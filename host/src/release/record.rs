@@ -4,9 +4,16 @@
 use serde::{Deserialize, Serialize};
 
 use crate::names::PluginName;
+use crate::storage::{Storage, Unavailable};
 
 /// Releases whose fate is remembered.
 const HISTORY: usize = 20;
+
+/// Plugins whose records are read at a start.
+pub const MAX_PLUGINS: usize = 1000;
+
+/// Components that a start looks at: those of all plugins, and many that were left behind.
+const MAX_COMPONENTS: usize = 10 * MAX_PLUGINS;
 
 /// One plugin's releases.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,24 +95,55 @@ impl Record {
         self.note(digest, version, State::Active, at, None);
     }
 
+    /// The release that is tried out beside the active one.
+    pub fn on_trial(&self) -> Option<&Entry> {
+        self.releases.iter().find(|entry| matches!(entry.state, State::Canary | State::Shadow))
+    }
+
     /// Whether a component is still needed.
     pub fn needs(&self, digest: &str) -> bool {
         [&self.active, &self.previous].into_iter().flatten().any(|kept| kept == digest)
-            || self.releases.iter().any(|entry| entry.digest == digest && matches!(entry.state, State::Canary | State::Shadow))
+            || self.on_trial().is_some_and(|entry| entry.digest == digest)
     }
+}
+
+/// Removes components that no record needs: of deployments that ended, with their process, between the component and the record.
+/// Nobody may be deploying meanwhile.
+pub async fn sweep(storage: &dyn Storage) -> Result<(), Unavailable> {
+    let mut records = Vec::new();
+    for blob in storage.blobs(PLUGINS, MAX_PLUGINS).await? {
+        let Some(json) = storage.blob(&blob).await? else { continue };
+        // What cannot be read may need anything.
+        let Ok(record) = serde_json::from_slice::<Record>(&json) else { return Ok(()) };
+        records.push(record);
+    }
+    for blob in storage.blobs(COMPONENTS, MAX_COMPONENTS).await? {
+        let digest = blob.trim_start_matches(COMPONENTS);
+        if !records.iter().any(|record| record.needs(digest)) {
+            tracing::info!(%digest, "no release needs this component: removed");
+            storage.remove_blob(blob).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Where records are.
 pub const PLUGINS: &str = "plugin/";
 
+/// Where components are.
+const COMPONENTS: &str = "component/";
+
 /// Where a component is stored.
 pub fn component_blob(digest: &str) -> String {
-    format!("component/{digest}")
+    format!("{COMPONENTS}{digest}")
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::clock::Clock;
+    use crate::storage::Embedded;
 
     #[test]
     fn the_active_release_becomes_the_previous() {
@@ -124,6 +162,26 @@ mod tests {
         record.activate("a", "1.0.0", "t1");
         record.activate("a", "1.0.0", "t2");
         assert_eq!((record.active.as_deref(), record.previous.as_deref()), (Some("a"), None));
+    }
+
+    #[tokio::test]
+    async fn a_component_that_no_record_needs_is_swept_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = Embedded::open(dir.path(), &Default::default(), Clock::manual(0)).unwrap();
+        let mut record = Record::default();
+        record.activate("a", "1.0.0", "t1");
+        record.activate("b", "1.1.0", "t2");
+        record.try_out("c", "1.2.0", State::Canary, 10, "t3");
+        let name = PluginName::parse("p").unwrap();
+        storage.put_blob(Record::blob(&name), serde_json::to_vec(&record).unwrap().into()).await.unwrap();
+        for digest in ["a", "b", "c", "left-behind"] {
+            storage.put_blob(component_blob(digest), "wasm".into()).await.unwrap();
+        }
+        sweep(&storage).await.unwrap();
+        assert_eq!(storage.blobs(COMPONENTS, 10).await.unwrap(), ["a", "b", "c"].map(component_blob));
+        storage.put_blob(Record::blob(&name), "of a newer server".into()).await.unwrap();
+        sweep(&storage).await.unwrap();
+        assert_eq!(storage.blobs(COMPONENTS, 10).await.unwrap().len(), 3, "who cannot read it removes nothing");
     }
 
     #[test]

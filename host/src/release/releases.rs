@@ -11,7 +11,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use super::canary::{Canary, How, Trial, Verdict};
-use super::record::{PLUGINS, Record, State, component_blob};
+use super::record::{Record, State, component_blob};
 use super::recording;
 use super::registry::{Collision, Registry, Release, Slot};
 use super::shadow::Shadow;
@@ -25,9 +25,6 @@ use crate::storage::{Storage, Unavailable};
 
 /// Between two looks at trials and failures.
 const LOOK: Duration = Duration::from_millis(250);
-
-/// Plugins whose records are read at a start.
-pub(super) const MAX_PLUGINS: usize = 1000;
 
 /// `[canary]`
 #[derive(Debug, Clone, Deserialize)]
@@ -100,51 +97,6 @@ pub struct Releases {
 }
 
 impl Releases {
-    /// Stages what was active, or what the files hold where they have changed since, and makes it live: all or nothing.
-    pub async fn boot(&self, files: &BTreeMap<PluginName, PathBuf>) -> anyhow::Result<()> {
-        let _turn = self.turn().await?;
-        let mut staged = Vec::new();
-        let mut records = Vec::new();
-        for (name, file) in files {
-            let because = |why: &dyn std::fmt::Display| anyhow::anyhow!("plugin {name}: {}: {why}", file.display());
-            let component = std::fs::read(file).map_err(|e| because(&e))?;
-            let mut record = self.record(name).await?;
-            let seed = digest(&component);
-            let kept = record.active.clone().filter(|active| record.seed.as_ref() == Some(&seed) && *active != seed);
-            let release = match kept {
-                Some(active) => self.stored(name, &active).await?,
-                None => {
-                    self.signers.check(&component, signature_beside(file).as_deref()).map_err(|e| because(&e))?;
-                    self.storage.put_blob(component_blob(&seed), Bytes::from(component.clone())).await?;
-                    self.stage_as(name, component).await.map_err(|e| anyhow::anyhow!("plugin {name}: {e}"))?
-                }
-            };
-            record.seed = Some(seed);
-            staged.push(release);
-            records.push((name.clone(), record));
-        }
-        for blob in self.storage.blobs(PLUGINS, MAX_PLUGINS).await? {
-            let Ok(name) = PluginName::parse(blob.trim_start_matches(PLUGINS)) else { continue };
-            let record = self.record(&name).await?;
-            // One that came from a file goes with its file.
-            let (None, None, Some(active)) = (files.get(&name), &record.seed, &record.active) else { continue };
-            staged.push(self.stored(&name, active).await?);
-            records.push((name, record));
-        }
-        self.registry.install(staged.clone())?;
-        for (release, (name, mut record)) in staged.into_iter().zip(records) {
-            tracing::info!(release = %format_args!("{name}@{}", release.manifest.version), digest = %&release.digest[..12], "live");
-            if record.active.as_ref() != Some(&release.digest) {
-                record.activate(&release.digest, &release.manifest.version, &self.now());
-            }
-            if let Some(slot) = self.registry.slot(&name).filter(|_| record.disabled) {
-                self.registry.set_disabled(&slot, true);
-            }
-            self.write(&name, &record).await?;
-        }
-        Ok(())
-    }
-
     /// Deploys a component: to everyone, or on trial beside the active release.
     pub async fn deploy(
         &self,
@@ -367,7 +319,7 @@ impl Releases {
         warm.get(name).filter(|(release, _)| release.digest == digest).map(|(release, _)| release.clone())
     }
 
-    async fn stage_as(&self, name: &PluginName, component: Vec<u8>) -> Result<Arc<Release>, StageError> {
+    pub(super) async fn stage_as(&self, name: &PluginName, component: Vec<u8>) -> Result<Arc<Release>, StageError> {
         self.stage.stage(name, component, self.plugins.get(name).cloned().unwrap_or_default()).await
     }
 
@@ -396,7 +348,7 @@ impl Releases {
         error
     }
 
-    async fn write(&self, name: &PluginName, record: &Record) -> Result<(), Unavailable> {
+    pub(super) async fn write(&self, name: &PluginName, record: &Record) -> Result<(), Unavailable> {
         let before = self.record(name).await?;
         let json = serde_json::to_vec(record).map_err(Unavailable::new)?;
         self.storage.put_blob(Record::blob(name), json.into()).await?;
@@ -412,7 +364,7 @@ impl Releases {
         self.registry.slot(name).ok_or_else(|| DeployError::NotDeployed(name.clone()))
     }
 
-    fn now(&self) -> String {
+    pub(super) fn now(&self) -> String {
         humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(self.clock.now_ms())).to_string()
     }
 }
