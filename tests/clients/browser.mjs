@@ -25,6 +25,7 @@ const steps = {
     await element(step).pressSequentially(step.text);
   },
   click: (step) => element(step).click(),
+  select: (step) => element(step).selectOption(step.option),
   choose: (step) => element(step).setInputFiles(step.file),
   resize: ({ tab, width, height }) => tabs.get(tab).setViewportSize({ width, height }),
   see: (step) => element(step).filter({ hasText: step.text }).first().waitFor(),

@@ -36,6 +36,11 @@ impl Browser {
         self.go(json!({"do": "click", "tab": tab, "testid": testid})).await;
     }
 
+    /// Chooses an option, by its value, in the list with that `data-testid`.
+    pub async fn select(&mut self, tab: &str, testid: &str, option: &str) {
+        self.go(json!({"do": "select", "tab": tab, "testid": testid, "option": option})).await;
+    }
+
     /// Chooses a file in the field with that `data-testid`.
     pub async fn choose(&mut self, tab: &str, testid: &str, file: &Path) {
         self.go(json!({"do": "choose", "tab": tab, "testid": testid, "file": file.display().to_string()})).await;

@@ -142,6 +142,28 @@ async fn who_listens_in_is_told_no_payloads_by_default_and_nothing_without_the_t
     assert!(came["cpuMicros"].is_u64() && came["bytes"].as_u64() > Some(20), "{came}");
 }
 
+#[tokio::test]
+async fn an_operator_sees_what_a_shadow_would_do_otherwise() {
+    let scratch = Scratch::new();
+    let server = Server::dev().chatty().start().await;
+    open_chat(&server, "c1", &["ana"]).await;
+    let mut browser = Browser::start();
+    entered(&mut browser, "one", &server).await;
+    browser.click("one", "deploy-chat").await;
+    browser.choose("one", "file", &another_chat(&scratch).await).await;
+    browser.type_into("one", "percent", "100").await;
+    browser.select("one", "how", "shadow").await;
+    browser.click("one", "deploy").await;
+    browser.sees("one", "shadow-chat", "shadow 100 %").await;
+    let mut ana = member(&server, "ana", "c1").await;
+    say(&mut ana, "c1", "the same in both").await;
+    browser.sees("one", "shadow-chat", "0 of 4 calls differ").await;
+    browser.click("one", "end-shadow-chat").await;
+    browser.click("one", "sure").await;
+    browser.click("one", "history-chat").await;
+    browser.sees("one", "past-chat", "rolled back").await;
+}
+
 async fn deploy(browser: &mut Browser, file: &Path, percent: &str) {
     browser.click("one", "deploy-chat").await;
     browser.choose("one", "file", file).await;

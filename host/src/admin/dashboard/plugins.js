@@ -5,7 +5,7 @@ const LOOK = 5000;
 
 const ACTS = {
   promote: { label: "Promote", sure: (name) => [`Promote the canary of ${name}?`, "It serves everyone from now on."] },
-  rollback: { label: "Roll back", sure: (name) => [`Roll ${name} back?`, "The canary ends; without one, the release before is active again."] },
+  rollback: { label: "Roll back", sure: (name) => [`Roll ${name} back?`, "A canary or a shadow ends; without one, the release before is active again."] },
   disable: { label: "Disable", sure: (name) => [`Disable ${name}?`, "Its events answer “unavailable” and its messages wait, until it is enabled."] },
   enable: { label: "Enable" },
 };
@@ -76,10 +76,11 @@ export class Plugins {
   async deploy(event) {
     event.preventDefault();
     const [name, percent, file] = [$("deploy-name").value.trim(), $("deploy-percent").value, $("deploy-file").files[0]];
+    const how = $("deploy-how").value;
     $("deploy-problem").textContent = "";
     $("deploy-go").disabled = true;
     try {
-      await this.call("POST", `/${encodeURIComponent(name)}/deploy${percent ? `?canary=${percent}` : ""}`, file);
+      await this.call("POST", `/${encodeURIComponent(name)}/deploy${percent ? `?${how}=${percent}` : ""}`, file);
       $("deploy").close();
     } catch (error) {
       $("deploy-problem").textContent = error.message;
@@ -103,6 +104,12 @@ export class Plugins {
         const trial = kept(`trial-${name}`, () => this.trial(name));
         fill(trial, plugin.canary, listed.canary?.verdict ?? "", "canary", `canary ${plugin.canary.percent} %`);
         rows.push(trial);
+      }
+      if (listed.shadow) {
+        const { percent, counters } = listed.shadow;
+        const shadow = kept(`shadow-${name}`, () => this.shadow(name));
+        fill(shadow, listed.shadow, compared(counters), "shadow", `shadow ${percent} %`);
+        rows.push(shadow);
       }
       if (this.open.has(name)) rows.push(past(name, listed.releases ?? []));
     }
@@ -132,6 +139,22 @@ export class Plugins {
     row.acts.append(button("End it", `end-${name}`, () => this.act(name, "rollback")));
     return row;
   }
+
+  shadow(name) {
+    const row = cells(`shadow-${name}`);
+    row.classList.add("trial");
+    row.acts.append(button("End it", `end-shadow-${name}`, () => this.act(name, "rollback")));
+    return row;
+  }
+}
+
+/** What a shadow did otherwise than the active release. */
+function compared({ calls, differing, traps, dropped, cpuRatio }) {
+  const told = [`${differing} of ${calls} calls differ`];
+  if (traps) told.push(`${traps} trapped`);
+  if (dropped) told.push(`${dropped} not looked at`);
+  if (cpuRatio) told.push(`CPU × ${cpuRatio}`);
+  return told.join(", ");
 }
 
 /** What is to be shown, in this order, touching only what is not there yet. */
@@ -165,7 +188,7 @@ function fill(row, release, title, state, tagged = state) {
   const texts = [
     title, null, null, number(release.events), number(release.eventsPerSecond), number(release.errors),
     decimal(release.p50Ms, "ms"), decimal(release.p99Ms, "ms"), release.meanMicros ? `${release.meanMicros.toFixed(1)} µs` : "–",
-    release.version ? `${release.busy} / ${release.idle}` : "–", decimal((release.memoryBytes ?? 0) / 2 ** 20, "MiB"),
+    release.idle === undefined ? "–" : `${release.busy} / ${release.idle}`, decimal((release.memoryBytes ?? 0) / 2 ** 20, "MiB"),
   ];
   texts.forEach((text, at) => {
     if (text !== null && row.cells[at].textContent !== text) row.cells[at].textContent = text;
