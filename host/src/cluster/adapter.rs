@@ -413,6 +413,9 @@ impl Adapter {
 
     fn options(&self, send: &Send<'_>) -> BroadcastOptions {
         let mut options = BroadcastOptions::default();
+        if send.except_socket.is_none() && send.except.is_empty() {
+            return options;
+        }
         let members = lock(&self.members);
         if let Some(sid) = send.except_socket.and_then(|socket| members.sid(socket)) {
             options.sid = Some(sid);

@@ -137,15 +137,29 @@ pub(super) const SLOW_CALLS: usize = 1;
 /// A turn in the slow lane, while its millisecond lasts.
 type Turn = Arc<Mutex<Option<OwnedSemaphorePermit>>>;
 
+/// How old a look at the thread's own time may be: that much of others' time may be charged to a call, and most calls are over
+/// before a new look, a system call, is due.
+const LOOK: Duration = Duration::from_micros(250);
+
 thread_local! {
-    /// This thread's own time when it went on with the call that it runs. Whoever waits, for storage or for its turn, goes on on
-    /// another thread, or after others on this one: what they used is not the call's.
-    static WENT_ON: Cell<Option<Duration>> = const { Cell::new(None) };
+    /// This thread's own time when it went on with the call that it runs, and when that was looked at. Whoever waits, for storage
+    /// or for its turn, goes on on another thread, or after others on this one: what they used is not the call's.
+    static WENT_ON: Cell<Option<(Instant, Duration)>> = const { Cell::new(None) };
+    static RUNS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A call goes on, on this thread.
+fn go_on(now: Instant) {
+    if WENT_ON.get().is_none_or(|(looked, _)| now.saturating_duration_since(looked) > LOOK) {
+        WENT_ON.set(Some((now, thread_time())));
+    }
+    RUNS.set(true);
 }
 
 /// How long the call has run since it went on. At least one: a tick has come.
 fn run_ms() -> u32 {
-    let run = WENT_ON.get().map_or(Duration::ZERO, |began| thread_time().saturating_sub(began));
+    let began = WENT_ON.get().filter(|_| RUNS.get()).map(|(_, began)| began);
+    let run = began.map_or(Duration::ZERO, |began| thread_time().saturating_sub(began));
     run.as_millis().clamp(1, u128::from(u32::MAX)) as u32
 }
 
@@ -239,9 +253,9 @@ pub async fn metered<F: Future>(call: F) -> (F::Output, Duration) {
     let (mut call, mut cpu) = (std::pin::pin!(call), Duration::ZERO);
     let answer = std::future::poll_fn(|cx| {
         let began = Instant::now();
-        WENT_ON.set(Some(thread_time()));
+        go_on(began);
         let polled = call.as_mut().poll(cx);
-        WENT_ON.set(None);
+        RUNS.set(false);
         cpu += began.elapsed();
         polled
     });
