@@ -46,7 +46,7 @@ impl Aim {
     /// What a name means to the server of the name `uid`.
     pub fn parse(uid: &str, name: String) -> Self {
         let (tenant, bare) = names::unscoped(&name);
-        let is_name = names::check("room", bare).is_ok() && tenant.is_none_or(|tenant| is_tenant(tenant));
+        let is_name = names::check("room", bare).is_ok() && tenant.is_none_or(is_tenant);
         match wire::socket_of(uid, &name) {
             _ if !is_name => Self::Nobody,
             Some(socket) => Self::Socket(socket),

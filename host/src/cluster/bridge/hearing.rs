@@ -19,9 +19,13 @@ use super::wire::{self, Broadcast, Channel, Flags, Name, Options, Refused, Reque
 use super::{Bridge, Parcel};
 use crate::cluster::adapter::{Adapter, Rooms, Send, To};
 use crate::cluster::members::is_hosts;
+use crate::names::SocketId;
 
 /// How long acks are waited for where Node's server does not say, and at most.
 const ACKS_WAIT: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));
+
+/// Sockets that are moved, ended or sent to one by one before others get their turn: 256 sends take about 60 µs.
+const TURN: usize = 256;
 
 /// Listens to Node's servers until it is dropped.
 pub async fn run(bridge: Arc<Bridge>, rooms: Arc<Rooms>) {
@@ -93,7 +97,7 @@ impl Hearing {
                     return Ok(());
                 }
                 self.bridge.figures.requests.fetch_add(1, Ordering::Relaxed);
-                self.answer(namespace, &adapter, request)
+                self.answer(namespace, &adapter, request).await
             }
         }
     }
@@ -106,14 +110,18 @@ impl Hearing {
             Way::Everyone { except } => adapter.send(Send { except: &except, ..send(To::Everyone) }).await,
             Way::Rooms { rooms, except } => adapter.send(Send { except: &except, ..send(To::Rooms(&rooms)) }).await,
             Way::Sockets => {
-                for socket in adapter.members(|members| audience.sockets(members)) {
-                    adapter.send(send(To::Socket(socket))).await;
+                let sockets = adapter.members(|members| audience.sockets(members));
+                for turn in sockets.chunks(TURN) {
+                    for socket in turn {
+                        adapter.send(send(To::Socket(*socket))).await;
+                    }
+                    tokio::task::yield_now().await;
                 }
             }
         }
     }
 
-    fn answer(&mut self, namespace: &str, adapter: &Arc<Adapter>, request: Request<'_>) -> Result<(), Refused> {
+    async fn answer(&mut self, namespace: &str, adapter: &Adapter, request: Request<'_>) -> Result<(), Refused> {
         let Request { kind, uid, request_id, opts, rooms, close, packet } = request;
         let answer = |answer: serde_json::Value| {
             let channel = self.bridge.channels.responses(namespace, uid.as_deref());
@@ -135,9 +143,13 @@ impl Hearing {
             request::ALL_ROOMS => answer(json!({"requestId": request_id?, "rooms": self.few(all_rooms(adapter))?})),
             request::JOIN | request::LEAVE => {
                 let rooms = self.joinable(rooms.ok_or(Refused::Incomplete)?)?;
-                move_sockets(adapter, &found(audience?), &rooms, kind == request::JOIN);
+                let sockets = found(audience?);
+                move_sockets(adapter, &sockets, &rooms, kind == request::JOIN).await;
             }
-            request::DISCONNECT => self.disconnect(adapter, &found(audience?), close.unwrap_or(false)),
+            request::DISCONNECT => {
+                let sockets = found(audience?);
+                self.disconnect(adapter, &sockets, close.unwrap_or(false)).await;
+            }
             request::FETCH => {
                 let sockets = self.few(found(audience?))?;
                 let describe = |socket| adapter.members(|members| audience::fetched(&self.bridge.uid, members, socket));
@@ -169,18 +181,21 @@ impl Hearing {
         names.into_iter().map(room).collect()
     }
 
-    fn disconnect(&self, adapter: &Adapter, sockets: &[u64], close: bool) {
-        for sid in adapter.members(|members| sockets.iter().filter_map(|socket| members.sid(*socket)).collect::<Vec<_>>()) {
-            if close {
-                self.rooms.all().iter().for_each(|adapter| adapter.disconnect(sid));
-            } else {
-                adapter.disconnect(sid);
+    async fn disconnect(&self, adapter: &Adapter, sockets: &[SocketId], close: bool) {
+        for turn in sockets.chunks(TURN) {
+            for sid in adapter.members(|members| turn.iter().filter_map(|socket| members.sid(*socket)).collect::<Vec<_>>()) {
+                if close {
+                    self.rooms.all().iter().for_each(|adapter| adapter.disconnect(sid));
+                } else {
+                    adapter.disconnect(sid);
+                }
             }
+            tokio::task::yield_now().await;
         }
     }
 
     /// Sends an event that wants acks; says how many there will be, and each as it comes.
-    fn ask(&mut self, adapter: &Adapter, sockets: &[u64], text: &str, asked: Asked) -> Result<(), Refused> {
+    fn ask(&mut self, adapter: &Adapter, sockets: &[SocketId], text: &str, asked: Asked) -> Result<(), Refused> {
         let permits = self.acks.clone().try_acquire_many_owned(sockets.len() as u32);
         let permits = permits.map_err(|_| Refused::TooMany(sockets.len()))?;
         let mut answers = adapter.ask(sockets, text, asked.wait);
@@ -215,13 +230,16 @@ impl Flags {
 }
 
 /// Joins or leaves. A socket in as many rooms as it may be stays out of the next.
-fn move_sockets(adapter: &Adapter, sockets: &[u64], rooms: &[String], joins: bool) {
-    for (socket, room) in sockets.iter().flat_map(|socket| rooms.iter().map(move |room| (*socket, room))) {
-        if joins {
-            let _ = adapter.join(socket, room);
-        } else {
-            adapter.leave(socket, room);
+async fn move_sockets(adapter: &Adapter, sockets: &[SocketId], rooms: &[String], joins: bool) {
+    for turn in sockets.chunks(TURN) {
+        for (socket, room) in turn.iter().flat_map(|socket| rooms.iter().map(move |room| (*socket, room))) {
+            if joins {
+                let _ = adapter.join(socket, room);
+            } else {
+                adapter.leave(socket, room);
+            }
         }
+        tokio::task::yield_now().await;
     }
 }
 
