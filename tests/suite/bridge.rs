@@ -316,3 +316,16 @@ async fn by_default_nothing_of_it_is_there() {
     let metrics = cluster.nodes[0].metrics().await;
     assert!(!metrics.names().iter().any(|name| name.contains("bridge")), "{:?}", metrics.names());
 }
+
+#[tokio::test]
+async fn a_socket_in_as_many_rooms_as_it_may_be_is_joined_to_no_more_and_that_is_counted() {
+    let cluster = Cluster::with(1, |node| node.chatty().bridged().env("HUBBUB_GATEWAY__SOCKET_ROOMS", "1")).await;
+    let mut node = NodeServer::beside(&cluster).await;
+    let mut ana = cluster.nodes[0].connect("/chat", user("ana")).await;
+    node.run("io.of('/chat').socketsJoin(['first', 'second'])").await;
+    send_row(&mut node, "io.of('/chat').to('second')", "to:second").await;
+    send_row(&mut node, "io.of('/chat').to('first')", "to:first").await;
+    row(&mut ana, "to:first").await;
+    ana.expect_none("to:second").await;
+    assert_eq!(cluster.nodes[0].metrics().await.get("hubbub_bridge_joins_refused_total", &[]), Some(1.0));
+}

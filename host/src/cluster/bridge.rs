@@ -107,11 +107,12 @@ pub struct Figures {
     received: AtomicU64,
     requests: AtomicU64,
     refused: AtomicU64,
+    joins_refused: AtomicU64,
     unheard: AtomicU64,
 }
 
 impl Figures {
-    pub fn read(&self) -> [Figure; 6] {
+    pub fn read(&self) -> [Figure; 7] {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         [
             Figure::Counter("bridge_messages_sent", "Events, joins, leaves and answers sent to Node's servers", read(&self.sent)),
@@ -119,6 +120,11 @@ impl Figures {
             Figure::Counter("bridge_events_received", "Events of Node's servers for clients here", read(&self.received)),
             Figure::Counter("bridge_requests_received", "Requests of Node's servers", read(&self.requests)),
             Figure::Counter("bridge_messages_refused", "Messages of Node's servers not gone along with", read(&self.refused)),
+            Figure::Counter(
+                "bridge_joins_refused",
+                "Joins by Node's servers of sockets in as many rooms as they may be",
+                read(&self.joins_refused),
+            ),
             Figure::Counter("bridge_messages_unheard", "Messages missed here, since too many waited", read(&self.unheard)),
         ]
     }

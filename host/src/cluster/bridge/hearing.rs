@@ -17,7 +17,7 @@ use super::audience::{self, Aim, Audience, Way};
 use super::msgpack;
 use super::wire::{self, Broadcast, Channel, Flags, Name, Options, Refused, Request, request};
 use super::{Bridge, Parcel};
-use crate::cluster::adapter::{Adapter, Rooms, Send, To};
+use crate::cluster::adapter::{Adapter, Rooms, Send, Str, To};
 use crate::cluster::members::is_hosts;
 use crate::names::SocketId;
 
@@ -105,7 +105,8 @@ impl Hearing {
     async fn deliver(&self, adapter: &Adapter, options: Options, text: &str) {
         let volatile = options.flags.as_ref().and_then(|flags| flags.volatile).unwrap_or(false);
         let audience = Audience::new(&self.bridge.uid, options);
-        let send = |to| Send { to, except: &[], except_socket: None, text: text.to_owned().into(), volatile };
+        let text = Str::from(text.to_owned());
+        let send = |to| Send { to, except: &[], except_socket: None, text: text.clone(), volatile };
         match audience.way() {
             Way::Everyone { except } => adapter.send(Send { except: &except, ..send(To::Everyone) }).await,
             Way::Rooms { rooms, except } => adapter.send(Send { except: &except, ..send(To::Rooms(&rooms)) }).await,
@@ -127,7 +128,7 @@ impl Hearing {
             let channel = self.bridge.channels.responses(namespace, uid.as_deref());
             self.bridge.post(Parcel::Ready { channel, bytes: answer.to_string().into() });
         };
-        let flags = opts.as_ref().and_then(|opts| opts.flags.as_ref().and_then(Flags::wait));
+        let wait = opts.as_ref().and_then(|opts| opts.flags.as_ref().and_then(Flags::wait));
         let audience = opts.map(|opts| Audience::new(&self.bridge.uid, opts)).ok_or(Refused::Incomplete);
         let request_id = request_id.ok_or(Refused::Incomplete);
         let found = |audience: Audience| adapter.members(|members| audience.sockets(members));
@@ -144,7 +145,8 @@ impl Hearing {
             request::JOIN | request::LEAVE => {
                 let rooms = self.joinable(rooms.ok_or(Refused::Incomplete)?)?;
                 let sockets = found(audience?);
-                move_sockets(adapter, &sockets, &rooms, kind == request::JOIN).await;
+                let stayed_out = move_sockets(adapter, &sockets, &rooms, kind == request::JOIN).await;
+                self.bridge.figures.joins_refused.fetch_add(stayed_out, Ordering::Relaxed);
             }
             request::DISCONNECT => {
                 let sockets = found(audience?);
@@ -160,7 +162,7 @@ impl Hearing {
                 let text = packet.event(namespace)?;
                 let sockets = self.few(found(audience?))?;
                 let channel = self.bridge.channels.responses(namespace, uid.as_deref());
-                self.ask(adapter, &sockets, text, Asked { request_id, channel, wait: flags.unwrap_or(ACKS_WAIT.0) })?;
+                self.ask(adapter, &sockets, text, Asked { request_id, channel, wait: wait.unwrap_or(ACKS_WAIT.0) })?;
             }
             unknown => return Err(Refused::UnknownRequest(unknown)),
         }
@@ -229,18 +231,20 @@ impl Flags {
     }
 }
 
-/// Joins or leaves. A socket in as many rooms as it may be stays out of the next.
-async fn move_sockets(adapter: &Adapter, sockets: &[SocketId], rooms: &[String], joins: bool) {
+/// Joins or leaves. A socket in as many rooms as it may be stays out of the next: how often that was.
+async fn move_sockets(adapter: &Adapter, sockets: &[SocketId], rooms: &[String], joins: bool) -> u64 {
+    let mut stayed_out = 0;
     for turn in sockets.chunks(TURN) {
         for (socket, room) in turn.iter().flat_map(|socket| rooms.iter().map(move |room| (*socket, room))) {
             if joins {
-                let _ = adapter.join(socket, room);
+                stayed_out += u64::from(adapter.join(socket, room).is_err());
             } else {
                 adapter.leave(socket, room);
             }
         }
         tokio::task::yield_now().await;
     }
+    stayed_out
 }
 
 fn all_rooms(adapter: &Adapter) -> Vec<String> {
