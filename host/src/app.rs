@@ -86,7 +86,8 @@ impl App {
         let (report, full) = mpsc::channel(FULL_QUEUE);
         let (polling_ends, polling) = mpsc::channel(drain::POLLING_ENDS);
         let node = names::node_name().context("the operating system gives no randomness")?;
-        let (cluster, queues) = Cluster::build(&config.redis, node, config.presence.lease).context("redis")?.unzip();
+        let (cluster, queues) =
+            Cluster::build(&config.redis, &config.bridge, node, config.presence.lease).context("the cluster")?.unzip();
         let peers = cluster.as_ref().map(|cluster| cluster.peers.clone());
         let rooms = Rooms::new(report, config.gateway.socket_rooms, peers);
         let services = services(&config, storage, rooms, cluster, metrics.clone(), tracer)?;

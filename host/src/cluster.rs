@@ -3,6 +3,7 @@
 
 pub mod adapter;
 pub mod board;
+pub mod bridge;
 pub mod buckets;
 pub mod interest;
 pub mod ledger;
@@ -23,6 +24,7 @@ use tokio::task::JoinSet;
 
 use adapter::Rooms;
 use board::Board;
+use bridge::{Bridge, BridgeError};
 use buckets::Buckets;
 use interest::Interest;
 use ledger::Ledger;
@@ -48,22 +50,39 @@ pub struct Cluster {
 pub struct Queues {
     parcels: mpsc::Receiver<relay::Parcel>,
     entries: mpsc::Receiver<ledger::Entry>,
+    bridged: Option<mpsc::Receiver<bridge::Parcel>>,
+}
+
+/// Why there is no cluster.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub enum BuildError {
+    Link(#[from] LinkError),
+    Bridge(#[from] BridgeError),
 }
 
 impl Cluster {
     /// The cluster that the configuration names, if any. Nothing is sent before it runs.
-    pub fn build(config: &Config, me: String, lease: Duration) -> Result<Option<(Arc<Self>, Queues)>, LinkError> {
+    pub fn build(
+        config: &Config,
+        bridge: &bridge::Config,
+        me: String,
+        lease: Duration,
+    ) -> Result<Option<(Arc<Self>, Queues)>, BuildError> {
+        let has_bridge = bridge.check(config.url.is_some())?;
         let Some(link) = Link::open(config.clone())? else { return Ok(None) };
         let nodes = Arc::new(Nodes::new(link.clone(), me.clone(), lease));
         let (relay, parcels) = Relay::new(link.clone(), nodes.clone());
         let (ledger, entries) = Ledger::new(link.clone(), me.clone());
-        let interest = Arc::new(Interest::new(link.clone()));
-        let peers = Arc::new(Peers { link: link.clone(), relay, interest, ledger });
+        let bridged = has_bridge.then(|| Bridge::new(bridge.clone(), link.clone(), &nodes.me));
+        let (bridge, bridged) = bridged.unzip();
+        let interest = Arc::new(Interest::new(link.clone(), bridge.as_ref().map(|bridge| bridge.pattern())));
+        let peers = Arc::new(Peers { link: link.clone(), relay, interest, ledger, bridge });
         let (roster, buckets) = (Roster::new(link.clone(), me), Buckets::new(link.clone()));
         let progress = Progress::new(link.clone());
         let board = Board::new(link.clone(), nodes.clone());
         let cluster = Self { link, nodes, peers, roster, buckets, progress, board };
-        Ok(Some((Arc::new(cluster), Queues { parcels, entries })))
+        Ok(Some((Arc::new(cluster), Queues { parcels, entries, bridged })))
     }
 
     /// Takes leave of the other nodes. Rooms are empty at once; who was here has the grace period to come back elsewhere.
@@ -80,9 +99,13 @@ impl Cluster {
 
     /// Starts what goes on beside the rooms.
     pub fn start(&self, queues: Queues, rooms: &Arc<Rooms>, tasks: &mut JoinSet<()>) {
-        let Peers { relay, interest, ledger, .. } = &*self.peers;
+        let Peers { relay, interest, ledger, bridge, .. } = &*self.peers;
         tasks.spawn(relay.clone().receive(rooms.clone()));
         tasks.spawn(relay.clone().send(queues.parcels));
+        if let (Some(bridge), Some(parcels)) = (bridge, queues.bridged) {
+            tasks.spawn(bridge::hearing::run(bridge.clone(), rooms.clone()));
+            tasks.spawn(bridge.clone().send(parcels));
+        }
         interest.set(relay::notice_channel(&self.link), true);
         tasks.spawn(interest.clone().run());
         tasks.spawn(ledger.clone().run(queues.entries, rooms.clone()));

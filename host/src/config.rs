@@ -39,6 +39,7 @@ pub struct Config {
     pub signature: release::signature::Config,
     pub storage: storage::Config,
     pub redis: cluster::link::Config,
+    pub bridge: cluster::bridge::Config,
     pub api: Api,
     pub admin: Admin,
     /// `[plugins.NAME]`

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the stock clients that the tests drive. Quick when nothing has changed; never touches the system.
+# Installs the stock clients and servers that the tests drive. Quick when nothing has changed; never touches the system.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -9,7 +9,7 @@ need() { command -v "$1" >/dev/null || { echo "tests need $1: install it ($2) an
 # Done already, unless the list is newer than what was installed from it.
 if [ ! -f node_modules/.installed ] || [ package-lock.json -nt node_modules/.installed ]; then
   need npm "Debian: apt-get install nodejs npm"
-  echo "Installing socket.io-client, playwright-core, typescript and the AsyncAPI parser into tests/clients/node_modules: the tests drive stock clients"
+  echo "Installing socket.io with its client and Redis adapter, playwright-core, typescript and the AsyncAPI parser into tests/clients/node_modules: the tests drive stock clients and servers"
   npm ci --silent
   touch node_modules/.installed
 fi

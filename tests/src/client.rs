@@ -229,6 +229,21 @@ impl Client {
         self.next_within(event, DEADLINE).await
     }
 
+    /// Waits for an event that wants an ack, and acks it: the event's first argument.
+    pub async fn answer(&mut self, event: &str, answer: Value) -> Value {
+        let (id, asked) = self
+            .find(&format!("the question {event}"), DEADLINE, |packet| match packet {
+                Packet::Event { id: Some(id), args, .. } if args.first().is_some_and(|name| name == event) => {
+                    Some((*id, args.get(1).cloned().unwrap_or(Value::Null)))
+                }
+                _ => None,
+            })
+            .await;
+        let frame = packet::ack(&self.namespace, id, &json!([answer]));
+        self.send_raw(&frame).await;
+        asked
+    }
+
     pub async fn next_within(&mut self, event: &str, deadline: Duration) -> Value {
         self.find(&format!("the event {event}"), deadline, |packet| match packet {
             Packet::Event { args, .. } if args.first().is_some_and(|name| name == event) => {

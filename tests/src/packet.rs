@@ -91,6 +91,11 @@ pub fn event(namespace: &str, id: Option<u64>, args: &Value) -> String {
     format!("42{}{id}{args}", prefix(namespace))
 }
 
+/// The frame of an ack: `args` is the whole array.
+pub fn ack(namespace: &str, id: u64, args: &Value) -> String {
+    format!("43{}{id}{args}", prefix(namespace))
+}
+
 fn prefix(namespace: &str) -> String {
     if namespace == "/" { String::new() } else { format!("{namespace},") }
 }

@@ -60,6 +60,16 @@ impl Redis {
         self.try_ask(command).await.expect("Redis answers")
     }
 
+    /// Publishes any bytes.
+    pub async fn publish(&self, channel: &str, message: &[u8]) {
+        let mut stream = TcpStream::connect(self.address).await.expect("Redis takes connections");
+        let head = format!("*3\r\n$7\r\nPUBLISH\r\n${}\r\n{channel}\r\n${}\r\n", channel.len(), message.len());
+        stream.write_all(&[head.as_bytes(), message, b"\r\nQUIT\r\n"].concat()).await.expect("Redis reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("Redis answers");
+        assert!(answer.starts_with(':'), "publishing to {channel}: {answer}");
+    }
+
     async fn try_ask(&self, command: &str) -> Option<String> {
         let mut stream = TcpStream::connect(self.address).await.ok()?;
         stream.write_all(format!("{command}\r\nQUIT\r\n").as_bytes()).await.ok()?;

@@ -329,6 +329,11 @@ impl Builder {
         self.plugin_config("chat", "messages_per_minute", "0")
     }
 
+    /// Sharing rooms with Node's servers.
+    pub fn bridged(self) -> Self {
+        self.env("HUBBUB_BRIDGE__ENABLED", "true")
+    }
+
     /// Starts it, and waits until it answers.
     pub async fn start(self) -> Server {
         let this = self.with_plugins().await;

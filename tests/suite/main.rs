@@ -32,6 +32,7 @@ mod timers;
 
 mod author;
 mod boot;
+mod bridge;
 mod bus;
 mod cluster;
 mod contract;

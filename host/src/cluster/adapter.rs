@@ -1,21 +1,23 @@
 //! Our socketioxide adapter: joins, leaves and sends, one namespace each. Together with the gateway the only code that names
 //! socketioxide. It never decides who may join or what is sent.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use smallvec::SmallVec;
 use socketioxide::adapter::Emitter;
-pub use socketioxide_core::Sid;
+use socketioxide_core::Value;
 use socketioxide_core::adapter::errors::SocketError;
 use socketioxide_core::adapter::{
     BroadcastFlags, BroadcastOptions, CoreAdapter, CoreLocalAdapter, DefinedAdapter, Room, SocketEmitter,
 };
 use socketioxide_core::packet::Packet;
-use socketioxide_core::{Str, Value};
+pub use socketioxide_core::{Sid, Str};
 use tokio::sync::mpsc;
 
 use super::ledger::Change;
@@ -82,6 +84,9 @@ impl Rooms {
     pub fn remove(&self, path: &str) {
         if let Some(adapter) = self.namespaces.write().unwrap_or_else(PoisonError::into_inner).remove(path) {
             adapter.replaced.store(true, Ordering::Release);
+            if let Some(peers) = &self.peers {
+                peers.namespace_changed(path, false);
+            }
         }
     }
 
@@ -93,7 +98,7 @@ impl Rooms {
     pub async fn send(&self, namespace: &str, send: Send<'_>) {
         // A namespace that nobody has connected to here may have somebody elsewhere.
         if let Some(peers) = &self.peers {
-            peers.relay.publish(namespace, &send);
+            peers.publish(namespace, &send);
         }
         if let Some(adapter) = self.namespace(namespace) {
             adapter.send(send).await;
@@ -103,7 +108,7 @@ impl Rooms {
     /// Every socket of a user joins or leaves, here and on the other nodes.
     pub fn move_user(&self, namespace: &str, user: &str, room: &str, joins: bool) {
         if let Some(peers) = &self.peers {
-            peers.relay.move_user(namespace, user, room, joins);
+            peers.move_user(namespace, user, room, joins);
         }
         if let Some(adapter) = self.namespace(namespace) {
             adapter.move_user(user, room, joins);
@@ -206,6 +211,9 @@ impl CoreAdapter<Emitter> for Adapter {
     fn init(self: Arc<Self>, on_success: impl FnOnce() + std::marker::Send + 'static) {
         let old = self.rooms.namespaces.write().unwrap_or_else(PoisonError::into_inner).insert(self.path.clone(), self.clone());
         on_success();
+        if let Some(peers) = &self.rooms.peers {
+            peers.namespace_changed(&self.path, true);
+        }
         if let Some(old) = old {
             old.replaced.store(true, Ordering::Release);
             lock(&self.rooms.replaced).push(old);
@@ -372,6 +380,41 @@ impl Adapter {
     pub fn tell(&self, sid: Sid, text: String) {
         let packet = Packet::event(self.local.path().clone(), Value::Str(text.into(), None));
         self.deliver(packet, || BroadcastOptions::new(sid), false);
+    }
+
+    /// Ends a socket in this namespace: the client is told, and does not come back by itself.
+    pub fn disconnect(&self, sid: Sid) {
+        if self.local.disconnect_socket(BroadcastOptions::new(sid)).is_err() {
+            // Its queue is full, or it has gone: the gateway looks.
+            let _ = self.rooms.full.try_send(Full { namespace: self.path.clone(), sids: vec![sid] });
+        }
+    }
+
+    /// Sends an event that each of these sockets is to answer: the arrays of the answers' arguments, as they come. Nothing of who
+    /// has not answered in time, or with binary data.
+    pub fn ask(
+        &self,
+        sockets: &[SocketId],
+        text: &str,
+        wait: Duration,
+    ) -> FuturesUnordered<impl Future<Output = Option<String>> + use<>> {
+        let text = Str::from(text.to_owned());
+        let sids: Vec<Sid> = {
+            let mut members = lock(&self.members);
+            sockets.iter().filter_map(|socket| members.sid_sending(*socket, text.len())).collect()
+        };
+        self.rooms.deliveries.fetch_add(sids.len() as u64, Ordering::Relaxed);
+        let ask = |sid| {
+            let packet = Packet::event(self.local.path().clone(), Value::Str(text.clone(), None));
+            let mut acks = Box::pin(self.local.broadcast_with_ack(packet, BroadcastOptions::new(sid), Some(wait)).0);
+            async move {
+                match acks.next().await?.1.ok()? {
+                    Value::Str(args, binary) if binary.as_ref().is_none_or(VecDeque::is_empty) => Some(args.to_string()),
+                    _ => None,
+                }
+            }
+        };
+        sids.into_iter().map(ask).collect()
     }
 
     /// How many sockets of this node a send reaches at most: one that is in two of its rooms is counted twice.

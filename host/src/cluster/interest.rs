@@ -20,6 +20,8 @@ const WAIT: Duration = Duration::from_secs(1);
 /// What is wanted, against what Redis was asked for.
 pub struct Interest {
     link: Arc<Link>,
+    /// Wanted as long as this lives.
+    pattern: Option<String>,
     table: Mutex<Table>,
     stirred: Notify,
     /// Changes made, and changes that Redis has confirmed.
@@ -34,8 +36,16 @@ struct Table {
 }
 
 impl Interest {
-    pub fn new(link: Arc<Link>) -> Self {
-        Self { link, table: Mutex::default(), stirred: Notify::new(), asked: AtomicU64::new(0), done: watch::Sender::new(0) }
+    /// `pattern`: what is to be heard beside the channels.
+    pub fn new(link: Arc<Link>, pattern: Option<String>) -> Self {
+        Self {
+            link,
+            pattern,
+            table: Mutex::default(),
+            stirred: Notify::new(),
+            asked: AtomicU64::new(0),
+            done: watch::Sender::new(0),
+        }
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -78,12 +88,14 @@ impl Interest {
         let mut epochs = self.link.epochs();
         let mut subscribed: HashSet<Arc<str>> = HashSet::new();
         let mut seen = None;
+        let mut has_pattern = false;
         loop {
             let epoch = *epochs.borrow_and_update();
             if epoch != seen {
                 // It comes back knowing nothing: everything is asked for anew.
                 seen = epoch;
                 subscribed.clear();
+                has_pattern = false;
                 let mut table = self.table();
                 table.dirty = table.wanted.clone();
             }
@@ -93,6 +105,11 @@ impl Interest {
                 }
                 continue;
             }
+            if !has_pattern && self.ask_pattern().await.is_err() {
+                self.link.lost();
+                continue;
+            }
+            has_pattern = true;
             let (asked, add, remove) = self.take(&subscribed);
             if self.ask(&add, &remove).await.is_err() {
                 self.link.lost();
@@ -116,6 +133,13 @@ impl Interest {
         let add = add.into_iter().filter(|channel| !subscribed.contains(channel)).collect();
         let remove = remove.into_iter().filter(|channel| subscribed.contains(channel)).collect();
         (asked, add, remove)
+    }
+
+    async fn ask_pattern(&self) -> Result<(), fred::error::Error> {
+        match &self.pattern {
+            Some(pattern) => self.link.subscriber.psubscribe(pattern.as_str()).await,
+            None => Ok(()),
+        }
     }
 
     async fn ask(&self, add: &[Arc<str>], remove: &[Arc<str>]) -> Result<(), fred::error::Error> {

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::adapter::Send;
+use super::bridge::Bridge;
 use super::interest::Interest;
 use super::ledger::{Change, Ledger};
 use super::link::Link;
@@ -16,13 +18,15 @@ pub struct Peers {
     pub relay: Arc<Relay>,
     pub interest: Arc<Interest>,
     pub ledger: Arc<Ledger>,
+    /// To Node's servers, where there are some.
+    pub bridge: Option<Arc<Bridge>>,
 }
 
 impl Peers {
     /// What has gone to the other nodes and come from them, since the start.
-    pub fn figures(&self) -> [Figure; 5] {
+    pub fn figures(&self) -> Vec<Figure> {
         let (figures, read) = (&self.relay.figures, |counter: &AtomicU64| counter.load(Ordering::Relaxed));
-        [
+        let mut all = vec![
             Figure::Gauge("cluster_redis_up", "Whether Redis answers this node", i64::from(self.link.is_up())),
             Figure::Counter("cluster_events_sent", "Events sent to other nodes", read(&figures.sent)),
             Figure::Counter("cluster_events_received", "Events of other nodes delivered here", read(&figures.received)),
@@ -32,7 +36,32 @@ impl Peers {
                 "Events of other nodes that clients here have missed",
                 read(&figures.unheard),
             ),
-        ]
+        ];
+        all.extend(self.bridge.iter().flat_map(|bridge| bridge.figures.read()));
+        all
+    }
+
+    /// Tells the others of an event that begins here. Never waits.
+    pub fn publish(&self, namespace: &str, send: &Send<'_>) {
+        self.relay.publish(namespace, send);
+        if let Some(bridge) = &self.bridge {
+            bridge.publish(namespace, send);
+        }
+    }
+
+    /// Tells the others that a user's sockets join or leave.
+    pub fn move_user(&self, namespace: &str, user: &str, room: &str, joins: bool) {
+        self.relay.move_user(namespace, user, room, joins);
+        if let Some(bridge) = &self.bridge {
+            bridge.move_user(namespace, user, room, joins);
+        }
+    }
+
+    /// A namespace is open here, or no longer.
+    pub fn namespace_changed(&self, namespace: &str, is_here: bool) {
+        if let Some(channel) = self.bridge.as_ref().and_then(|bridge| bridge.requests_of(namespace)) {
+            self.interest.set(channel, is_here);
+        }
     }
 
     /// A room has changed: is it to be listened to, and how many are in it?

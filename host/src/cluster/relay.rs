@@ -186,6 +186,7 @@ impl Relay {
         // The last event of each node: its copies come right behind it.
         let mut last: HashMap<String, u64> = HashMap::new();
         let notices = notice_channel(&self.link);
+        let ours = self.link.name(format_args!(""));
         loop {
             let message = match messages.recv().await {
                 Ok(message) => message,
@@ -195,6 +196,10 @@ impl Relay {
                 }
                 Err(RecvError::Closed) => return,
             };
+            // The same connection may hear Node's servers, too.
+            if !message.channel.starts_with(&ours) {
+                continue;
+            }
             let Value::Bytes(bytes) = bytes_of(message.value) else { continue };
             if *message.channel == *notices {
                 // Where nobody reads notices, nobody misses one.

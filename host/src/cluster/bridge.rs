@@ -1,0 +1,290 @@
+//! The bridge to Node's Socket.IO servers, which share rooms with this cluster while one takes the other's place. Off by default:
+//! then nothing here is built. It relays nothing between Hubbub's own nodes: each of them hears Node's servers itself and delivers
+//! to its own sockets, and what clients of Node's servers are to hear is sent by the node that it began on.
+
+pub mod audience;
+pub mod hearing;
+pub mod msgpack;
+pub mod wire;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use fred::interfaces::PubsubInterface;
+use fred::types::Value;
+use futures_util::future::join_all;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use super::adapter::{Send, Str, To};
+use super::link::Link;
+use super::members::is_hosts;
+use crate::telemetry::figures::Figure;
+use audience::USER;
+use wire::{Channels, Event, request};
+
+/// Messages sent to Redis together.
+const BATCH: usize = 256;
+
+/// `[bridge]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Whether Node's servers on the same Redis share rooms with this node. Costs one more encoding and one more publish an event
+    /// that is sent, and every node hears every event of Node's servers. Default `false`.
+    pub enabled: bool,
+    /// What Node's adapter calls `key`. Default `socket.io`.
+    pub prefix: String,
+    /// The namespaces that are shared: names, and beginnings of names that end in `*`. Default: all.
+    pub namespaces: Option<Vec<String>>,
+    /// Messages that may wait to be sent to Node's servers. Past it their clients miss one, counted. Default 16 384.
+    pub outbox: usize,
+    /// Bytes of one message of theirs. A larger one is refused, counted. Default 1 MiB.
+    pub max_message: usize,
+    /// Sockets that one answer may tell of, and acks that may be waited for at a time. Past it there is no answer, counted, and who
+    /// asked waits for his timeout. Default 10 000.
+    pub answers: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            prefix: "socket.io".into(),
+            namespaces: None,
+            outbox: 16_384,
+            max_message: 1024 * 1024,
+            answers: 10_000,
+        }
+    }
+}
+
+/// Why there is no bridge.
+#[derive(Debug, thiserror::Error)]
+pub enum BridgeError {
+    #[error("bridge.enabled is set, but Node's servers are reached through Redis: set redis.url (REDIS_URL)")]
+    NoRedis,
+    #[error("bridge.{0} must be more than nothing")]
+    Zero(&'static str),
+}
+
+impl Config {
+    /// Whether there is to be a bridge.
+    pub fn check(&self, has_redis: bool) -> Result<bool, BridgeError> {
+        let sizes = [
+            ("prefix", self.prefix.len()),
+            ("outbox", self.outbox),
+            ("max_message", self.max_message),
+            ("answers", self.answers),
+        ];
+        match sizes.into_iter().find(|(_, size)| *size == 0) {
+            _ if !self.enabled => Ok(false),
+            Some((name, _)) => Err(BridgeError::Zero(name)),
+            None if !has_redis => Err(BridgeError::NoRedis),
+            None => Ok(true),
+        }
+    }
+}
+
+/// The way to Node's servers.
+pub struct Bridge {
+    link: Arc<Link>,
+    config: Config,
+    channels: Channels,
+    /// This node's name among them.
+    uid: String,
+    queue: mpsc::Sender<Parcel>,
+    pub figures: Figures,
+}
+
+/// Counted since the start.
+#[derive(Default)]
+pub struct Figures {
+    sent: AtomicU64,
+    unsent: AtomicU64,
+    received: AtomicU64,
+    requests: AtomicU64,
+    refused: AtomicU64,
+    joins_refused: AtomicU64,
+    unheard: AtomicU64,
+}
+
+impl Figures {
+    pub fn read(&self) -> [Figure; 7] {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        [
+            Figure::Counter("bridge_messages_sent", "Events, joins, leaves and answers sent to Node's servers", read(&self.sent)),
+            Figure::Counter("bridge_messages_unsent", "Messages that Node's servers have missed", read(&self.unsent)),
+            Figure::Counter("bridge_events_received", "Events of Node's servers for clients here", read(&self.received)),
+            Figure::Counter("bridge_requests_received", "Requests of Node's servers", read(&self.requests)),
+            Figure::Counter("bridge_messages_refused", "Messages of Node's servers not gone along with", read(&self.refused)),
+            Figure::Counter(
+                "bridge_joins_refused",
+                "Joins by Node's servers of sockets in as many rooms as they may be",
+                read(&self.joins_refused),
+            ),
+            Figure::Counter("bridge_messages_unheard", "Messages missed here, since too many waited", read(&self.unheard)),
+        ]
+    }
+}
+
+/// One message, on its way. An event is encoded by who sends it: who emits it does not wait for that.
+pub enum Parcel {
+    Event { namespace: String, rooms: Vec<String>, except: Vec<String>, text: Str, volatile: bool },
+    Ready { channel: String, bytes: Bytes },
+}
+
+impl Bridge {
+    /// The bridge, and the queue that `send` is to be given.
+    pub fn new(config: Config, link: Arc<Link>, node: &str) -> (Arc<Self>, mpsc::Receiver<Parcel>) {
+        let (queue, parcels) = mpsc::channel(config.outbox);
+        let (channels, uid) = (Channels { prefix: config.prefix.clone() }, wire::uid(node));
+        (Arc::new(Self { link, config, channels, uid, queue, figures: Figures::default() }), parcels)
+    }
+
+    /// The pattern of the channels that are heard beside those of each namespace.
+    pub fn pattern(&self) -> String {
+        self.channels.pattern()
+    }
+
+    /// The channel on which Node's servers ask about a namespace; none if it is not shared.
+    pub fn requests_of(&self, namespace: &str) -> Option<String> {
+        self.shares(namespace).then(|| self.channels.requests(namespace))
+    }
+
+    fn shares(&self, namespace: &str) -> bool {
+        let fits = |pattern: &String| match pattern.strip_suffix('*') {
+            Some(beginning) => namespace.starts_with(beginning),
+            None => namespace == pattern,
+        };
+        self.config.namespaces.as_ref().is_none_or(|patterns| patterns.iter().any(fits))
+    }
+
+    /// Tells Node's servers of an event that began here. Never waits.
+    pub fn publish(&self, namespace: &str, send: &Send<'_>) {
+        if !self.shares(namespace) {
+            return;
+        }
+        let rooms = match send.to {
+            To::Rooms(rooms) => rooms.to_vec(),
+            To::Users(users) => users.iter().map(|user| format!("{USER}{user}")).collect(),
+            To::Everyone => Vec::new(),
+            // One socket is here, and Node's servers know no tenants.
+            To::Socket(_) | To::Tenant(_) => return,
+        };
+        // To no room is to nobody here, and to everyone there.
+        if rooms.is_empty() && !matches!(send.to, To::Everyone) {
+            return;
+        }
+        let except = send.except.iter().filter(|room| !is_hosts(room)).cloned().collect();
+        self.post(Parcel::Event {
+            namespace: namespace.to_owned(),
+            rooms,
+            except,
+            text: send.text.clone(),
+            volatile: send.volatile,
+        });
+    }
+
+    /// Tells Node's servers that a user's sockets join or leave a room.
+    pub fn move_user(&self, namespace: &str, user: &str, room: &str, joins: bool) {
+        let kind = if joins { request::JOIN } else { request::LEAVE };
+        let opts = json!({"rooms": [format!("{USER}{user}")], "except": []});
+        let request = json!({"uid": self.uid, "type": kind, "opts": opts, "rooms": [room]});
+        if let Some(channel) = self.requests_of(namespace) {
+            self.post(Parcel::Ready { channel, bytes: request.to_string().into() });
+        }
+    }
+
+    fn post(&self, parcel: Parcel) {
+        if !self.link.is_up() || self.queue.try_send(parcel).is_err() {
+            self.figures.unsent.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Sends what waits, in its order, until it is dropped.
+    pub async fn send(self: Arc<Self>, mut parcels: mpsc::Receiver<Parcel>) {
+        let mut batch = Vec::with_capacity(BATCH);
+        while parcels.recv_many(&mut batch, BATCH).await > 0 {
+            // Sent in one go, in this order; Redis answers all of them.
+            let sent = batch.drain(..).map(|parcel| self.encode(parcel)).map(async |encoded| match encoded {
+                Ok((channel, bytes)) => self.link.client.publish::<i64, _, _>(channel, Value::Bytes(bytes)).await.is_ok(),
+                Err(wrong) => {
+                    tracing::error!("an event could not be encoded for Node's servers: {wrong}");
+                    false
+                }
+            });
+            for is_sent in join_all(sent).await {
+                let counter = if is_sent { &self.figures.sent } else { &self.figures.unsent };
+                counter.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn encode(&self, parcel: Parcel) -> Result<(String, Bytes), serde_json::Error> {
+        match parcel {
+            Parcel::Ready { channel, bytes } => Ok((channel, bytes)),
+            Parcel::Event { namespace, rooms, except, text, volatile } => {
+                let (uid, namespace) = (self.uid.as_str(), namespace.as_str());
+                let event = Event { uid, namespace, rooms: &rooms, except: &except, volatile, text: &text };
+                Ok((self.channels.events(namespace, &rooms), event.encode()?.into()))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn bridge(config: Config) -> (Arc<Bridge>, mpsc::Receiver<Parcel>) {
+        let redis = super::super::link::Config { url: Some("redis://127.0.0.1:1".to_owned().into()), ..Default::default() };
+        let link = Link::open(redis).unwrap().unwrap();
+        link.found();
+        Bridge::new(config, link, "0123456789ab")
+    }
+
+    fn send<'a>(to: To<'a>) -> Send<'a> {
+        Send { to, except: &[], except_socket: None, text: r#"["e"]"#.to_owned().into(), volatile: false }
+    }
+
+    #[test]
+    fn it_is_off_unless_it_is_asked_for_and_wants_redis_then() {
+        assert!(!Config::default().check(true).unwrap());
+        let on = Config { enabled: true, ..Config::default() };
+        assert!(matches!(on.check(false), Err(BridgeError::NoRedis)));
+        assert!(on.check(true).unwrap());
+        let none = Config { outbox: 0, ..on };
+        assert_eq!(none.check(true).unwrap_err().to_string(), "bridge.outbox must be more than nothing");
+    }
+
+    #[test]
+    fn what_the_queue_does_not_take_is_counted_and_nobody_waits() {
+        let (bridge, _parcels) = bridge(Config { outbox: 2, ..Config::default() });
+        for _ in 0..5 {
+            bridge.publish("/", &send(To::Everyone));
+        }
+        assert_eq!(bridge.figures.unsent.load(Ordering::Relaxed), 3);
+        bridge.link.lost();
+        bridge.move_user("/", "ana", "r", true);
+        assert_eq!(bridge.figures.unsent.load(Ordering::Relaxed), 4);
+    }
+
+    #[test]
+    fn only_what_others_may_hear_crosses_and_only_in_shared_namespaces() {
+        let namespaces = Some(vec!["/chat".to_owned(), "/course/*".to_owned()]);
+        let (bridge, mut parcels) = bridge(Config { namespaces, ..Config::default() });
+        bridge.publish("/", &send(To::Everyone));
+        bridge.publish("/chat", &send(To::Socket(1)));
+        bridge.publish("/chat", &send(To::Tenant("acme")));
+        bridge.publish("/chat", &send(To::Rooms(&[])));
+        assert!(parcels.try_recv().is_err());
+        bridge.publish("/course/7", &send(To::Users(&["ana".to_owned()])));
+        let (channel, _) = bridge.encode(parcels.try_recv().unwrap()).unwrap();
+        assert_eq!(channel, "socket.io#/course/7#user:ana#");
+        assert_eq!(bridge.requests_of("/chats"), None);
+    }
+}

@@ -1,0 +1,205 @@
+//! Whom Node's servers mean, in the words of this node: rooms, users and single sockets. It never names the host's own rooms, and
+//! never anybody of another node: each delivers to its own.
+
+use std::collections::HashSet;
+
+use super::wire::{self, Data, Fetched, Handshake, Name, Options};
+use crate::cluster::members::{Members, is_hosts};
+use crate::names::{self, SocketId};
+
+/// The rooms of a user's sockets are the host's: plugins and Node's servers send to them and join nobody.
+pub const USER: &str = "user:";
+
+/// One name of a room, as it is meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Aim {
+    Room(String),
+    User(String),
+    Socket(SocketId),
+    /// Nothing here can have that name.
+    Nobody,
+}
+
+/// Whom something concerns.
+#[derive(Debug)]
+pub struct Audience {
+    /// None: everyone.
+    aims: Vec<Aim>,
+    except: Vec<Aim>,
+}
+
+/// The same, where the adapter knows a way of its own.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Way {
+    Everyone {
+        except: Vec<String>,
+    },
+    Rooms {
+        rooms: Vec<String>,
+        except: Vec<String>,
+    },
+    /// One by one.
+    Sockets,
+}
+
+impl Aim {
+    /// What a name means to the server of the name `uid`.
+    pub fn parse(uid: &str, name: String) -> Self {
+        let (tenant, bare) = names::unscoped(&name);
+        let is_name = names::check("room", bare).is_ok() && tenant.is_none_or(is_tenant);
+        match wire::socket_of(uid, &name) {
+            _ if !is_name => Self::Nobody,
+            Some(socket) => Self::Socket(socket),
+            None => match name.strip_prefix(USER) {
+                Some(user) => Self::User(user.to_owned()),
+                None => Self::Room(name),
+            },
+        }
+    }
+
+    fn has(&self, members: &Members, socket: SocketId) -> bool {
+        match self {
+            Self::Room(room) => members.is_in(socket, room),
+            Self::User(user) => members.sockets_of(user).contains(&socket),
+            Self::Socket(one) => *one == socket,
+            Self::Nobody => false,
+        }
+    }
+
+    /// Whether anybody here is meant.
+    pub fn is_here(&self, members: &Members) -> bool {
+        match self {
+            Self::Room(room) => members.reach(room).is_some(),
+            Self::User(user) => !members.sockets_of(user).is_empty(),
+            Self::Socket(socket) => members.sid(*socket).is_some(),
+            Self::Nobody => false,
+        }
+    }
+}
+
+/// Whether what stands before a tenant's name can be one: `user:` may be there, too.
+fn is_tenant(tenant: &str) -> bool {
+    names::check("tenant", tenant.strip_prefix(USER).unwrap_or(tenant)).is_ok()
+}
+
+impl Audience {
+    pub fn new(uid: &str, options: Options) -> Self {
+        let aims = |names: Vec<Name>| names.into_iter().map(|name| Aim::parse(uid, name.into_text())).collect();
+        Self { aims: aims(options.rooms), except: aims(options.except) }
+    }
+
+    /// The way to send: rooms as rooms wherever that says all.
+    pub fn way(&self) -> Way {
+        // A name that nobody here has leaves nobody out.
+        let except: Option<Vec<String>> = rooms(self.except.iter().filter(|aim| **aim != Aim::Nobody));
+        match (except, rooms(self.aims.iter().filter(|aim| **aim != Aim::Nobody))) {
+            (Some(except), _) if self.aims.is_empty() => Way::Everyone { except },
+            (Some(except), Some(rooms)) => Way::Rooms { rooms, except },
+            _ => Way::Sockets,
+        }
+    }
+
+    /// The sockets, each once. Looks at all members of the namespace where a room or everyone is meant.
+    pub fn sockets(&self, members: &Members) -> Vec<SocketId> {
+        let mut found = HashSet::new();
+        for aim in &self.aims {
+            match aim {
+                Aim::Room(_) => {}
+                Aim::User(user) => found.extend(members.sockets_of(user)),
+                Aim::Socket(socket) => found.extend(members.sid(*socket).map(|_| *socket)),
+                Aim::Nobody => {}
+            }
+        }
+        if self.aims.is_empty() || self.aims.iter().any(|aim| matches!(aim, Aim::Room(_)) && aim.is_here(members)) {
+            let is_meant = |socket: &SocketId| self.aims.is_empty() || self.aims.iter().any(|aim| aim.has(members, *socket));
+            found.extend(members.sockets().filter(is_meant));
+        }
+        found.into_iter().filter(|socket| !self.except.iter().any(|aim| aim.has(members, *socket))).collect()
+    }
+}
+
+/// The names, if all are rooms.
+fn rooms<'a>(aims: impl Iterator<Item = &'a Aim>) -> Option<Vec<String>> {
+    aims.map(|aim| match aim {
+        Aim::Room(room) => Some(room.clone()),
+        _ => None,
+    })
+    .collect()
+}
+
+/// A socket as `fetchSockets` gives it: its rooms, by the names that Node's servers send to.
+pub fn fetched(uid: &str, members: &Members, socket: SocketId) -> Fetched {
+    let id = wire::socket_name(uid, socket);
+    let user = members.user_of(socket);
+    let rooms = members.rooms_of(socket).filter(|room| !is_hosts(room)).map(|room| room.to_string());
+    let rooms = [id.clone()].into_iter().chain(user.map(|user| format!("{USER}{user}"))).chain(rooms).collect();
+    let (tenant, user_id) = user.map(|user| names::unscoped(user)).unzip();
+    let data = Data { user_id: user_id.map(str::to_owned), tenant: tenant.flatten().map(str::to_owned) };
+    Fetched { id, handshake: Handshake::default(), rooms, data }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::cluster::adapter::Sid;
+
+    fn members() -> Members {
+        let mut members = Members::default();
+        for (socket, user) in [(1, "ana"), (2, "bia"), (3, "acme\u{1f}caio")] {
+            members.add(socket, Sid::new(), Some(user.into()));
+            members.join(socket, "\u{1e}", 9);
+        }
+        members.join(1, "r", 9);
+        members.join(2, "r", 9);
+        members
+    }
+
+    fn audience(rooms: &[&str], except: &[&str]) -> Audience {
+        let names = |names: &[&str]| names.iter().map(|name| Name::Text((*name).to_owned())).collect();
+        Audience::new("hubbub-n", Options { rooms: names(rooms), except: names(except), flags: None })
+    }
+
+    fn sockets(rooms: &[&str], except: &[&str]) -> Vec<SocketId> {
+        let mut sockets = audience(rooms, except).sockets(&members());
+        sockets.sort_unstable();
+        sockets
+    }
+
+    #[test]
+    fn rooms_users_and_sockets_are_each_reached_once() {
+        assert_eq!(sockets(&[], &[]), [1, 2, 3]);
+        assert_eq!(sockets(&["r", "user:ana", "hubbub-n-2"], &[]), [1, 2]);
+        assert_eq!(sockets(&["r"], &["user:ana"]), [2]);
+        assert_eq!(sockets(&[], &["hubbub-n-3", "hubbub-other-1"]), [1, 2]);
+        assert_eq!(sockets(&["user:caio", "user:acme\u{1f}caio"], &[]), [3]);
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_here_reaches_nobody_and_not_everybody() {
+        for name in ["\u{1e}", "", "r\u{1e}1", "\u{1f}", "hubbub-n-99"] {
+            assert_eq!(sockets(&[name], &[]), [0; 0], "{name:?}");
+            assert!(!matches!(audience(&[name], &[]).way(), Way::Everyone { .. }), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn rooms_are_sent_to_as_rooms() {
+        let strings = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        assert_eq!(audience(&[], &["x"]).way(), Way::Everyone { except: strings(&["x"]) });
+        assert_eq!(audience(&["a", "b"], &[]).way(), Way::Rooms { rooms: strings(&["a", "b"]), except: Vec::new() });
+        assert_eq!(audience(&["a", "user:ana"], &[]).way(), Way::Sockets);
+        assert_eq!(audience(&[], &["user:ana"]).way(), Way::Sockets);
+    }
+
+    #[test]
+    fn a_fetched_socket_shows_its_rooms_and_user_and_nothing_of_the_hosts() {
+        let members = members();
+        let ana = serde_json::to_value(fetched("hubbub-n", &members, 1)).unwrap();
+        assert_eq!(ana["rooms"], serde_json::json!(["hubbub-n-1", "user:ana", "r"]));
+        assert_eq!(ana["data"], serde_json::json!({"userId": "ana"}));
+        assert_eq!(ana["handshake"]["auth"], serde_json::json!({}));
+        let caio = serde_json::to_value(fetched("hubbub-n", &members, 3)).unwrap();
+        assert_eq!(caio["data"], serde_json::json!({"userId": "caio", "tenant": "acme"}));
+    }
+}

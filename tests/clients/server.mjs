@@ -1,0 +1,56 @@
+// One stock Socket.IO server in Node with the Redis adapter, and the Redis emitter beside it, told what to do and telling what it
+// did: one JSON text a line. A client is let into the rooms that its `auth` names. Must use nothing but the packages' public API.
+import { createServer } from "node:http";
+import { createInterface } from "node:readline";
+import { createAdapter } from "@socket.io/redis-adapter";
+import { Emitter } from "@socket.io/redis-emitter";
+import { createClient } from "redis";
+import { Server } from "socket.io";
+
+const tell = (saw) => process.stdout.write(`${JSON.stringify(saw)}\n`);
+const scope = {};
+
+async function start({ redis: url, namespaces }) {
+  const connect = async () => {
+    // What is said while Redis is away is lost, as it is to Hubbub's own nodes.
+    const client = createClient({ url, disableOfflineQueue: true, socket: { reconnectStrategy: 50 } });
+    client.on("error", () => {});
+    await client.connect();
+    return client;
+  };
+  const [publisher, subscriber, redis] = await Promise.all([connect(), connect(), connect()]);
+  const http = createServer();
+  const io = new Server(http, { adapter: createAdapter(publisher, subscriber) });
+  for (const namespace of namespaces) {
+    io.of(namespace).on("connection", (socket) => {
+      socket.join(socket.handshake.auth.rooms ?? []);
+      socket.on("emit", (room, args, ack) => {
+        socket.to(room).emit(...args);
+        ack?.({});
+      });
+      // The mark of a round trip, as Hubbub answers it.
+      socket.on("nothing:answers:to:this", (_, ack) => ack({ error: { code: "not_found", message: "" } }));
+    });
+  }
+  Object.assign(scope, { io, redis, emitter: new Emitter(redis) });
+  http.listen(0, "127.0.0.1", () => tell({ port: http.address().port }));
+}
+
+// Runs a line of JavaScript with the server `io`, the `emitter` and a client of `redis`.
+async function run({ code }) {
+  try {
+    const line = new Function(...Object.keys(scope), `return (async () => { ${code} })()`);
+    tell({ done: (await line(...Object.values(scope))) ?? null });
+  } catch (error) {
+    tell({ failed: String(error) });
+  }
+}
+
+const steps = { start, run };
+
+createInterface({ input: process.stdin })
+  .on("line", (line) => {
+    const step = JSON.parse(line);
+    steps[step.do](step);
+  })
+  .on("close", () => process.exit(0));
