@@ -104,12 +104,17 @@ pub struct Client {
 impl Client {
     /// Opens a websocket and takes the engine's handshake; no namespace yet.
     pub async fn open(at: SocketAddr, auth: &Auth) -> Result<Self, ConnectFailure> {
+        let Ok(stream) = TcpStream::connect(at).await else { return Err(ConnectFailure::Unreachable) };
+        Self::open_on(stream, auth).await
+    }
+
+    async fn open_on(stream: TcpStream, auth: &Auth) -> Result<Self, ConnectFailure> {
+        let Ok(at) = stream.peer_addr() else { return Err(ConnectFailure::Closed) };
         let mut request =
             format!("ws://{at}/socket.io/?EIO=4&transport=websocket").into_client_request().expect("the address is one");
         for (name, value) in &auth.headers {
             request.headers_mut().insert(name.clone(), HeaderValue::from_str(value).expect("a header's value"));
         }
-        let Ok(stream) = TcpStream::connect(at).await else { return Err(ConnectFailure::Unreachable) };
         stream.set_nodelay(true).expect("a fresh socket takes options");
         let ws = match client_async(request, stream).await {
             Ok((ws, _)) => ws,
@@ -128,8 +133,14 @@ impl Client {
 
     /// Opens a websocket and a namespace.
     pub async fn connect(at: SocketAddr, namespace: &str, auth: impl Into<Auth>) -> Result<Self, ConnectFailure> {
+        let Ok(stream) = TcpStream::connect(at).await else { return Err(ConnectFailure::Unreachable) };
+        Self::connect_on(stream, namespace, auth).await
+    }
+
+    /// The same, over a connection that the test has made.
+    pub async fn connect_on(stream: TcpStream, namespace: &str, auth: impl Into<Auth>) -> Result<Self, ConnectFailure> {
         let auth = auth.into();
-        let mut client = Self::open(at, &auth).await?;
+        let mut client = Self::open_on(stream, &auth).await?;
         client.namespace = namespace.to_owned();
         client.send_raw(&packet::connect(namespace, auth.object.as_ref())).await;
         loop {
@@ -145,6 +156,11 @@ impl Client {
                 None => return Err(ConnectFailure::Closed),
             }
         }
+    }
+
+    /// The bare connection, which nobody reads any more.
+    pub fn into_stream(self) -> TcpStream {
+        self.ws.into_inner()
     }
 
     pub fn namespace(&self) -> &str {
@@ -226,6 +242,14 @@ impl Client {
         let is_it = |packet: &&Packet| matches!(packet, Packet::Event { args, .. } if args.first().is_some_and(|n| n == event));
         if let Some(found) = self.inbox.iter().find(is_it) {
             panic!("{event} came: {found:?}");
+        }
+    }
+
+    /// Asserts that every ack that has come was asked for once, and waited for. The mark is a round trip, as above.
+    pub async fn expect_no_ack(&mut self) {
+        self.refused("nothing:answers:to:this", Value::Null).await;
+        if let Some(found) = self.inbox.iter().find(|packet| matches!(packet, Packet::Ack { .. })) {
+            panic!("nobody asked for {found:?}");
         }
     }
 

@@ -190,6 +190,11 @@ impl Server {
         line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("a number of KiB") * 1024
     }
 
+    /// File descriptors that the process has open.
+    pub fn open_files(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("the server runs").count()
+    }
+
     /// What the server wrote so far, since its first start.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.scratch.log()).unwrap_or_default()

@@ -25,6 +25,21 @@ impl Store {
         self.bytes(plugin, key).map_or(0, eight)
     }
 
+    /// What is stored of a plugin's releases.
+    pub fn record(&self, plugin: &str) -> Value {
+        let sql = "SELECT value FROM blobs WHERE name = ?1";
+        let bytes: Vec<u8> = self.0.query_row(sql, [format!("plugin/{plugin}")], |row| row.get(0)).expect("it was deployed");
+        serde_json::from_slice(&bytes).expect("a record is JSON")
+    }
+
+    /// The digests of the components that are stored.
+    pub fn components(&self) -> Vec<String> {
+        let mut found =
+            self.0.prepare("SELECT substr(name, 11) FROM blobs WHERE name LIKE 'component/%'").expect("the table is there");
+        let rows = found.query_map((), |row| row.get(0)).expect("the storage can be read");
+        rows.map(|row| row.expect("a name is text")).collect()
+    }
+
     fn bytes(&self, plugin: &str, key: &str) -> Option<Vec<u8>> {
         let sql = "SELECT value FROM entries WHERE plugin = ?1 AND key = ?2";
         self.0.query_row(sql, (plugin, key.as_bytes()), |row| row.get(0)).optional().expect("the storage can be read")

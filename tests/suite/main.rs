@@ -39,6 +39,8 @@ mod health;
 mod limits;
 mod releases;
 mod shutdown;
+mod stalled;
+mod storms;
 
 mod layers;
 

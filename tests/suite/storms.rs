@@ -1,0 +1,211 @@
+//! Releases by the hundred under clients who must not notice, several at once, and the server's end at any moment of one. Must
+//! never be content with an average.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use futures_util::future::{join, join_all};
+use reqwest::Method;
+use serde_json::{Value, json};
+use tests::server::{Builder, Scratch};
+use tests::{Load, Server, fixture, gate, token, wait};
+use tokio::time::timeout;
+
+async fn component(version: &str) -> Vec<u8> {
+    std::fs::read(fixture::versioned(version).await).expect("the component was built")
+}
+
+async fn server() -> Builder {
+    Server::dev().only(&[]).plugin("versioned", &fixture::versioned("1.0.0").await)
+}
+
+async fn post(server: &Server, plugin: &str, path: &str, body: Vec<u8>) -> (u16, Value) {
+    server.admin(Method::POST, &format!("/admin/plugins/{plugin}/{path}"), body).await
+}
+
+async fn load(server: &Server, event: &'static str, per_second: u32) -> Load {
+    let connecting = (0..10).map(async |n| server.connect("/versioned", token(&format!("u{n}"))).await);
+    Load { clients: join_all(connecting).await, event, per_second }
+}
+
+async fn version(server: &Server) -> String {
+    let mut client = server.connect("/versioned", token("ana")).await;
+    client.ask("version", Value::Null).await.as_str().expect("a version").to_owned()
+}
+
+fn is_a_version(ack: &Value) {
+    assert!(ack == "1.0.0" || ack == "2.0.0", "{ack}");
+}
+
+/// Deploys the two builds by turns.
+async fn reload(server: &Server, builds: &[Vec<u8>; 2], times: usize) {
+    for n in 0..times {
+        let (status, answer) = post(server, "versioned", "deploy", builds[n % 2].clone()).await;
+        assert_eq!(status, 200, "{answer}");
+    }
+}
+
+/// What a quiet time's p99 is at least said to be: below it, a scheduler's own trembling is all there is.
+const TREMBLE: Duration = Duration::from_millis(2);
+
+#[tokio::test]
+async fn nobody_notices_a_thousand_reloads() {
+    const ROUNDS: usize = 4;
+    /// What may stay of a thousand releases: a leak of 8 KiB each would show.
+    const MEMORY: u64 = 8 << 20;
+    gate::alone();
+    let builds = [component("2.0.0").await, component("1.0.0").await];
+    let server = server().await.start().await;
+    let mut load = load(&server, "version", 500).await;
+    load.during(is_a_version, reload(&server, &builds, 50)).await;
+    let (memory, files) = (server.resident_bytes(), server.open_files());
+
+    let mut ratios = Vec::new();
+    for _ in 0..ROUNDS {
+        let ((), quiet) = load.during(is_a_version, tokio::time::sleep(Duration::from_secs(1))).await;
+        let ((), storm) = load.during(is_a_version, reload(&server, &builds, 1000 / ROUNDS)).await;
+        ratios.push(storm.p99().as_secs_f64() / quiet.p99().max(TREMBLE).as_secs_f64());
+    }
+    load.nothing_is_left_over().await;
+    assert!(ratios.iter().any(|ratio| *ratio <= 2.0), "p99 of a storm to that of a quiet time: {ratios:?}");
+    let grown = server.resident_bytes().saturating_sub(memory);
+    assert!(grown < MEMORY, "{grown} bytes of memory were not given back");
+    assert!(server.open_files() <= files + 4, "{} file descriptors, once {files}", server.open_files());
+}
+
+#[tokio::test]
+async fn plugins_are_deployed_beside_each_other() {
+    let server = server().await.start().await;
+    let components = [
+        ("versioned", fixture::versioned("2.0.0").await),
+        ("course", fixture::course().await),
+        ("timed", fixture::timed().await),
+    ];
+    let deploying = components.iter().map(async |(name, file)| {
+        let (status, answer) = post(&server, name, "deploy", std::fs::read(file).expect("it was built")).await;
+        assert_eq!((status, &answer["state"]), (200, &json!("active")), "{answer}");
+    });
+    join_all(deploying).await;
+    assert_eq!(version(&server).await, "2.0.0");
+    server.connect("/course/1", token("ana")).await;
+    server.connect("/timed", token("ana")).await;
+}
+
+#[tokio::test]
+async fn of_two_deployments_of_a_plugin_at_once_one_wins_and_the_other_is_told() {
+    let mut server = server().await.start().await;
+    // New to the server: the first is compiled while the second comes.
+    let rivals = [fixture::unseen(&component("2.0.0").await, 1), fixture::unseen(&component("2.0.0").await, 2)];
+    let [first, second] = rivals.map(|rival| post(&server, "versioned", "deploy", rival));
+    let (first, second) = join(first, second).await;
+    let (won, told) = if first.0 == 200 { (first, second) } else { (second, first) };
+    assert_eq!((won.0, told.0, &told.1["title"]), (200, 409, &json!("Another deployment is under way")), "{told:?}");
+    server.restart().await;
+    assert_eq!(server.store().record("versioned")["active"], won.1["digest"]);
+}
+
+#[tokio::test]
+async fn who_goes_back_waits_for_no_compiler() {
+    let server = server().await.start().await;
+    assert_eq!(post(&server, "versioned", "deploy", component("2.0.0").await).await.0, 200);
+    let chat = std::fs::read(&fixture::plugins().await["chat"]).expect("it was built");
+    let deploying = async {
+        let new = fixture::unseen(&chat, std::process::id());
+        assert_eq!(post(&server, "chat", "deploy", new).await.0, 200);
+        Instant::now()
+    };
+    let going_back = async {
+        let under_way = async || post(&server, "chat", "deploy", b"text".to_vec()).await.0 == 409;
+        wait::eventually("the deployment to be under way", under_way).await;
+        assert_eq!(post(&server, "versioned", "rollback", Vec::new()).await.1["version"], "1.0.0");
+        Instant::now()
+    };
+    let (deployed, went_back) = join(deploying, going_back).await;
+    assert!(went_back < deployed, "it waited for the compiler of another plugin");
+}
+
+#[tokio::test]
+async fn a_rollback_while_the_old_calls_still_run_loses_none() {
+    let server = server().await.start().await;
+    let mut load = load(&server, "slow", 200).await;
+    let back_and_forth = async {
+        for _ in 0..20 {
+            assert_eq!(post(&server, "versioned", "deploy", component("2.0.0").await).await.0, 200);
+            assert_eq!(post(&server, "versioned", "rollback", Vec::new()).await.0, 200);
+        }
+    };
+    load.during(is_a_version, back_and_forth).await;
+    load.nothing_is_left_over().await;
+    assert_eq!(version(&server).await, "1.0.0");
+}
+
+/// The releases' record names what is stored, and it was one of these that served.
+fn assert_consistent(server: &Server) {
+    let (record, stored) = (server.store().record("versioned"), server.store().components());
+    for needed in ["active", "previous"].map(|which| &record[which]).into_iter().filter(|digest| !digest.is_null()) {
+        assert!(stored.iter().any(|digest| needed == digest), "{needed} is not stored: {record}");
+    }
+    let digests: Vec<_> = record["releases"].as_array().expect("a list").iter().map(|release| &release["digest"]).collect();
+    let once: BTreeSet<_> = digests.iter().map(|digest| digest.to_string()).collect();
+    assert_eq!(digests.len(), once.len(), "a release has two fates: {record}");
+}
+
+/// One operator's step; whether it was answered before `end`, and with what version active.
+async fn step(server: &Server, number: u32, end: Duration) -> Option<Value> {
+    let new = fixture::unseen(&component(if number.is_multiple_of(2) { "2.0.0" } else { "1.0.0" }).await, number);
+    let working = async {
+        match number % 4 {
+            0 | 1 => post(server, "versioned", "deploy", new).await,
+            2 => {
+                post(server, "versioned", "deploy?canary=10", new).await;
+                post(server, "versioned", "promote", Vec::new()).await
+            }
+            _ => post(server, "versioned", "rollback", Vec::new()).await,
+        }
+    };
+    timeout(end, working).await.ok().map(|(_, answer)| answer["digest"].clone())
+}
+
+#[tokio::test]
+async fn whenever_the_server_is_killed_it_serves_what_was_active() {
+    const ROUNDS: u32 = 24;
+    let cache = Scratch::new();
+    let builder = server().await.env("HUBBUB_SANDBOX__CACHE", &cache.path().display().to_string());
+    let mut server = builder.start().await;
+    // How long the steps take, so that the moments lie all over them.
+    let began = Instant::now();
+    assert!(step(&server, 0, Duration::from_secs(60)).await.is_some());
+    let longest = began.elapsed().as_micros() as u32;
+    for round in 1..=ROUNDS {
+        // A different part of the time each round, close to all of them in the end.
+        let moment = Duration::from_micros(u64::from(longest * (round * 7 % ROUNDS) / ROUNDS) * 5 / 4);
+        let answered = step(&server, round, moment).await;
+        server.kill9();
+        server.start_again().await;
+        assert_consistent(&server);
+        let active = server.store().record("versioned")["active"].clone();
+        if let Some(digest) = answered.filter(Value::is_string) {
+            assert_eq!(active, digest, "round {round}: it was answered");
+        }
+        let (_, listed) = server.admin(Method::GET, "/admin/plugins", Vec::new()).await;
+        assert_eq!(listed["plugins"][0]["digest"], active, "round {round}: what is stored as active serves");
+        is_a_version(&json!(version(&server).await));
+    }
+}
+
+#[tokio::test]
+async fn an_operator_who_hangs_up_leaves_nothing_half_done() {
+    let server = server().await.start().await;
+    for round in 0..12 {
+        let _hung_up = step(&server, 4 * round, Duration::from_millis(u64::from(round) * 3)).await;
+        wait::eventually("what serves to be what is stored", async || {
+            let (_, listed) = server.admin(Method::GET, "/admin/plugins", Vec::new()).await;
+            listed["plugins"][0]["digest"] == server.store().record("versioned")["active"]
+        })
+        .await;
+    }
+    let last = component("2.0.0").await;
+    let deploy = async || post(&server, "versioned", "deploy", last.clone()).await.0 == 200;
+    wait::eventually("none to be under way any more", deploy).await;
+    assert_eq!(version(&server).await, "2.0.0");
+}
