@@ -88,6 +88,7 @@ impl App {
             config: config.canary.clone(),
             signers: Signers::load(&config.signature)?,
             plugins: config.plugins.iter().map(|(name, plugin)| (name.clone(), plugin.config.clone())).collect(),
+            underway: Default::default(),
             turn: tokio::sync::Mutex::default(),
             warm: Mutex::default(),
         });

@@ -14,3 +14,4 @@ pub mod signature;
 pub mod stage;
 pub mod tally;
 pub mod timers;
+pub mod underway;

@@ -109,21 +109,22 @@ async fn deploy(
         (Err(error), _) => return problem(StatusCode::BAD_REQUEST, "Not a plugin's name", error),
         (_, Err(error)) => return problem(StatusCode::BAD_REQUEST, "Not a share of the users", error),
     };
-    let signature = headers.get(SIGNATURE).and_then(|header| header.to_str().ok());
-    let deployed = admin.releases.deploy(&name, component.to_vec(), percent, signature).await;
-    admin.answer(&name, deployed).await
+    let signature = headers.get(SIGNATURE).and_then(|header| header.to_str().ok()).map(str::to_owned);
+    let (releases, deployed) = (admin.releases.clone(), name.clone());
+    let deploying = async move { releases.deploy(&deployed, component.to_vec(), percent, signature.as_deref()).await.map(drop) };
+    admin.change(&name, deploying).await
 }
 
 async fn promote(State(admin): State<Arc<Admin>>, Path(name): Path<String>) -> Response {
     let Ok(name) = PluginName::parse(&name) else { return no_such_plugin(&name) };
-    let promoted = admin.releases.promote(&name).await;
-    admin.answer(&name, promoted).await
+    let (releases, promoted) = (admin.releases.clone(), name.clone());
+    admin.change(&name, async move { releases.promote(&promoted).await.map(drop) }).await
 }
 
 async fn rollback(State(admin): State<Arc<Admin>>, Path(name): Path<String>) -> Response {
     let Ok(name) = PluginName::parse(&name) else { return no_such_plugin(&name) };
-    let gone_back = admin.releases.rollback(&name, "by the operator").await;
-    admin.answer(&name, gone_back).await
+    let (releases, gone_back) = (admin.releases.clone(), name.clone());
+    admin.change(&name, async move { releases.rollback(&gone_back, "by the operator").await.map(drop) }).await
 }
 
 async fn disable(State(admin): State<Arc<Admin>>, Path(name): Path<String>) -> Response {
@@ -137,14 +138,23 @@ async fn enable(State(admin): State<Arc<Admin>>, Path(name): Path<String>) -> Re
 impl Admin {
     async fn set_disabled(&self, name: &str, disabled: bool) -> Response {
         let Ok(name) = PluginName::parse(name) else { return no_such_plugin(name) };
-        let set = self.releases.set_disabled(&name, disabled).await;
-        self.answer(&name, set).await
+        let (releases, set) = (self.releases.clone(), name.clone());
+        self.change(&name, async move { releases.set_disabled(&set, disabled).await.map(drop) }).await
     }
 
-    /// What became of a plugin, or why nothing did.
-    async fn answer<T>(&self, name: &PluginName, outcome: Result<T, DeployError>) -> Response {
+    /// Makes a change, and tells what became of the plugin, or why nothing did. The change comes to its end even where the operator
+    /// hangs up: what is live would differ from what is stored otherwise.
+    async fn change(
+        &self,
+        name: &PluginName,
+        change: impl Future<Output = Result<(), DeployError>> + Send + 'static,
+    ) -> Response {
+        let outcome = match tokio::spawn(change).await {
+            Ok(outcome) => outcome,
+            Err(ended) => return problem(StatusCode::INTERNAL_SERVER_ERROR, "The change was interrupted", ended),
+        };
         let error = match outcome {
-            Ok(_) => match self.gateway.registry.slot(name) {
+            Ok(()) => match self.gateway.registry.slot(name) {
                 Some(slot) => return axum::Json(self.describe(&slot).await).into_response(),
                 None => return no_such_plugin(name.as_str()),
             },
@@ -156,6 +166,7 @@ impl Admin {
             DeployError::Collision(_) => (StatusCode::CONFLICT, "The release cannot go live beside the others"),
             DeployError::Storage(_) => (StatusCode::SERVICE_UNAVAILABLE, "Storage does not answer"),
             DeployError::NotDeployed(_) => (StatusCode::NOT_FOUND, "No such plugin"),
+            DeployError::UnderWay(_) => (StatusCode::CONFLICT, "Another deployment is under way"),
             DeployError::NoCanary(_) => (StatusCode::CONFLICT, "Nothing is on trial"),
             DeployError::NothingBefore(_) | DeployError::Gone(..) => (StatusCode::CONFLICT, "Nothing to go back to"),
         };

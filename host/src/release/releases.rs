@@ -1,4 +1,4 @@
-//! Deploying: uploaded, verified, staged, on trial, active, replaced. One thing at a time, each step stored before it is answered, and the
+//! Deploying: uploaded, verified, staged, on trial, active, replaced. One change at a time, each step stored before it is answered, and the
 //! active release never touched by one that does not get that far.
 
 use std::collections::{BTreeMap, HashMap};
@@ -15,6 +15,7 @@ use super::record::{PLUGINS, Record, State, component_blob};
 use super::registry::{Collision, Registry, Release, Slot};
 use super::signature::{SignatureError, Signers};
 use super::stage::{Stage, StageError};
+use super::underway::Underway;
 use crate::clock::Clock;
 use crate::names::PluginName;
 use crate::storage::{Storage, Unavailable};
@@ -58,6 +59,8 @@ pub enum DeployError {
     Storage(#[from] Unavailable),
     #[error("nothing is deployed as {0}")]
     NotDeployed(PluginName),
+    #[error("another deployment of {0} is under way")]
+    UnderWay(PluginName),
     #[error("no release of {0} is on trial")]
     NoCanary(PluginName),
     #[error("there is no release of {0} to go back to")]
@@ -76,7 +79,9 @@ pub struct Releases {
     pub signers: Signers,
     /// `[plugins.NAME.config]`
     pub plugins: BTreeMap<PluginName, serde_json::Map<String, serde_json::Value>>,
-    /// One deployment at a time, of whatever plugin: what fits beside the others is decided for all.
+    pub underway: Underway,
+    /// One change at a time, of whatever plugin: what fits beside the others is decided for all. Nobody compiles a new component
+    /// while holding it.
     pub turn: tokio::sync::Mutex<()>,
     /// Releases that were replaced a short while ago.
     pub warm: Mutex<HashMap<PluginName, (Arc<Release>, Instant)>>,
@@ -136,12 +141,16 @@ impl Releases {
         canary: Option<u8>,
         signature: Option<&str>,
     ) -> Result<Arc<Release>, DeployError> {
-        let _turn = self.turn.lock().await;
+        let deployment = self.underway.begin(name).ok_or_else(|| DeployError::UnderWay(name.clone()))?;
         let digest = digest(&component);
         self.signers.check(&component, signature)?;
-        let mut record = self.record(name).await?;
         let bytes = Bytes::from(component.clone());
-        let release = match self.stage_as(name, component).await {
+        let staging = deployment.turn().await;
+        let staged = self.stage_as(name, component).await;
+        drop(staging);
+        let _turn = self.turn.lock().await;
+        let mut record = self.record(name).await?;
+        let release = match staged {
             Ok(release) => release,
             Err(error) => return Err(self.reject(name, record, &digest, "?", error.into()).await),
         };
