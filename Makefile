@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test bench lint build plugins
+.PHONY: help run test bench fuzz lint build plugins
 
 # Where rustup puts cargo, for shells that have not been told yet.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
@@ -14,6 +14,10 @@ export npm_config_update_notifier := false
 
 # For `run` and `bench`: what goes to the program itself.
 ARGS ?=
+
+# For `fuzz`: what to look into, and for how many seconds.
+TARGET ?= packet
+FOR ?= 60
 
 # The whole workspace is named even where one binary is wanted: cargo then chooses the same features for all of them, and
 # wasmtime is compiled once for run, test and bench.
@@ -36,11 +40,20 @@ bench: build plugins ## Measure against native socketioxide and Node, side by si
 	$(BUILD) --bin bench
 	exec target/release/bench $(ARGS)
 
+# What is found goes to target/fuzz; nothing is added to the corpus in tests/fuzz by itself.
+fuzz: ## Look for bytes that break a parser (TARGET=packet, component, manifest or config; FOR=600 seconds)
+	@.make/need.sh fuzz
+	cd tests/fuzz && RUSTC_WRAPPER="$$PWD/rustc" cargo build --release --locked --target-dir ../../target --bin fuzz-$(TARGET)
+	mkdir -p target/fuzz/$(TARGET)
+	target/release/fuzz-$(TARGET) -max_total_time=$(FOR) -max_len=16384 -timeout=10 -artifact_prefix=target/fuzz/$(TARGET)- \
+	  target/fuzz/$(TARGET) tests/fuzz/corpus/$(TARGET)
+
 # The dev profile serves clippy and the docs: they share what was checked, and nothing is compiled to machine code.
 lint: ## Check format, clippy, licences, advisories and docs
 	@.make/need.sh lint
 	cargo fmt --all --check
 	cargo fmt --all --check --manifest-path tests/fixtures/Cargo.toml
+	cargo fmt --all --check --manifest-path tests/fuzz/Cargo.toml
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked --quiet
 	.tools/bin/cargo-deny --log-level error check bans licenses sources

@@ -46,6 +46,7 @@ mod quotas;
 mod record;
 mod releases;
 mod shutdown;
+mod stalled;
 mod storms;
 mod traces;
 
