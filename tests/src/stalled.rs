@@ -42,10 +42,17 @@ impl Stalled {
     }
 }
 
-/// Lets this process, and the servers it starts from now on, have so many files open.
-pub fn allow_open_files(count: u64) {
+/// Lets this process, and the servers it starts from now on, have so many files open, or as many as the system allows: how many.
+pub fn allow_open_files(count: u64) -> u64 {
     let process = format!("--pid={}", std::process::id());
-    let raised = Command::new("prlimit").args([&process, &format!("--nofile={count}:")]).output().expect("prlimit is there");
-    let why = String::from_utf8_lossy(&raised.stderr).into_owned();
-    assert!(raised.status.success(), "this test needs {count} file descriptors (ulimit -Hn): {why}");
+    let prlimit = |args: &[&str]| {
+        let done = Command::new("prlimit").arg(&process).args(args).output().expect("prlimit is there");
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8_lossy(&done.stdout).trim().to_owned()
+    };
+    // "unlimited" is no number, and enough.
+    let hard = prlimit(&["--nofile", "--noheadings", "--raw", "--output=HARD"]).parse().unwrap_or(u64::MAX);
+    let count = count.min(hard);
+    prlimit(&[&format!("--nofile={count}:")]);
+    count
 }

@@ -52,6 +52,7 @@ mod traces;
 
 mod layers;
 
+mod abi;
 mod hostile;
 
 mod dashboard;
