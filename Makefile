@@ -15,8 +15,8 @@ export npm_config_update_notifier := false
 # For `run` and `bench`: what goes to the program itself.
 ARGS ?=
 
-# For `fuzz`: what to look into, and for how many seconds.
-TARGET ?= packet
+# For `fuzz`: what to look into, and for how many seconds each.
+TARGET ?= packet component manifest config
 FOR ?= 60
 
 # The whole workspace is named even where one binary is wanted: cargo then chooses the same features for all of them, and
@@ -34,19 +34,23 @@ run: ## Serve on :4100 with a demo page, and rebuild plugins as they change (ARG
 test: build plugins ## Run every test, with real clients, browsers and servers
 	@.make/need.sh clients servers
 	cargo test --release --workspace
+	@$(MAKE) --no-print-directory fuzz FOR=5
 
 bench: build plugins ## Measure against native socketioxide and Node, side by side (ARGS="--quick")
 	@.make/need.sh node
 	$(BUILD) --bin bench
 	exec target/release/bench $(ARGS)
 
-# What is found goes to target/fuzz; nothing is added to the corpus in tests/fuzz by itself.
+# libFuzzer, guided by coverage, on the stable compiler. What is found goes to target/fuzz; nothing is added to the corpus in
+# tests/fuzz by itself.
 fuzz: ## Look for bytes that break a parser (TARGET=packet, component, manifest or config; FOR=600 seconds)
 	@.make/need.sh fuzz
-	cd tests/fuzz && RUSTC_WRAPPER="$$PWD/rustc" cargo build --release --locked --target-dir ../../target --bin fuzz-$(TARGET)
-	mkdir -p target/fuzz/$(TARGET)
-	target/release/fuzz-$(TARGET) -max_total_time=$(FOR) -max_len=16384 -timeout=10 -artifact_prefix=target/fuzz/$(TARGET)- \
-	  target/fuzz/$(TARGET) tests/fuzz/corpus/$(TARGET)
+	cd tests/fuzz && RUSTC_WRAPPER="$$PWD/rustc" cargo build --release --locked --target-dir ../../target $(TARGET:%=--bin fuzz-%)
+	for target in $(TARGET); do \
+	  mkdir -p "target/fuzz/$$target"; \
+	  target/release/fuzz-$$target -max_total_time=$(FOR) -max_len=16384 -timeout=25 -verbosity=0 -print_final_stats=1 \
+	    -artifact_prefix="target/fuzz/$$target-" "target/fuzz/$$target" "tests/fuzz/corpus/$$target"; \
+	done
 
 # The dev profile serves clippy and the docs: they share what was checked, and nothing is compiled to machine code.
 lint: ## Check format, clippy, licences, advisories and docs

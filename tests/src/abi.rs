@@ -3,8 +3,8 @@
 
 use wasm_encoder::{
     BlockType, CodeSection, ConstExpr, DataSection, EntityType, ExportKind, ExportSection, Function, FunctionSection,
-    GlobalSection, GlobalType, ImportSection, InstructionSink, MemArg, MemorySection, MemoryType, Module, StartSection,
-    TypeSection, ValType,
+    GlobalSection, GlobalType, ImportSection, InstructionSink, MemArg, MemArgTarget, MemorySection, MemoryType, Module,
+    StartSection, TypeSection, ValType,
 };
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
@@ -65,10 +65,10 @@ pub enum After {
 pub struct Guest {
     image: Vec<u8>,
     /// What `describe` gives: where the description is.
-    pub describe: u32,
+    describe: u32,
     /// What `init` gives.
-    pub init: u32,
-    pub start: Start,
+    init: u32,
+    start: Start,
     answers: Vec<u32>,
     after: Vec<(u32, After)>,
     namespace: u32,
@@ -125,6 +125,23 @@ impl Guest {
         pair(self.put(text), u32::try_from(text.len()).expect("it is short"))
     }
 
+    /// Gives an address for the description's, so far from where it is.
+    pub fn described(mut self, away: u32) -> Self {
+        self.describe = self.describe.wrapping_add(away);
+        self
+    }
+
+    /// Gives an address for what `init` answers.
+    pub fn initialized_at(mut self, address: u32) -> Self {
+        self.init = address;
+        self
+    }
+
+    pub fn starting(mut self, start: Start) -> Self {
+        self.start = start;
+        self
+    }
+
     /// Overwrites a field of the description.
     pub fn describe_with(mut self, field: u32, bytes: &[u8]) -> Self {
         self.overwrite(self.describe + field, bytes);
@@ -176,8 +193,8 @@ impl Guest {
         let (package, _) = resolve.push_dir(crate::checkout_dir().join("wit")).expect("the contract is there");
         let world = resolve.select_world(&[package], Some("plugin")).expect("it has one world");
         embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8, false).expect("a module takes sections");
-        let encoder = ComponentEncoder::default().module(&module).expect("the module is one");
-        encoder.encode().expect("its functions are of the right types")
+        let mut encoder = ComponentEncoder::default();
+        encoder.module(&module).expect("the module is one").encode().expect("its functions are of the right types")
     }
 
     fn module(&self, table: u32) -> Vec<u8> {
@@ -326,13 +343,13 @@ fn on_event(table: u32) -> Function {
     const NAME: u64 = 104;
     let mut function = Function::new([(1, ValType::I32)]);
     let mut code = function.instructions();
-    let word = |offset| MemArg { offset, align: 2, memory_index: 0 };
+    let at = |offset, align| MemArg { offset, align, target: MemArgTarget::default(), ordering: None };
     code.i32_const(HEAP as i32).global_set(NEXT);
-    code.local_get(0).i32_load(word(NAME)).i32_load8_u(MemArg { offset: 0, align: 0, memory_index: 0 }).local_set(LETTER);
+    code.local_get(0).i32_load(at(NAME, 2)).i32_load8_u(at(0, 0)).local_set(LETTER);
     code.local_get(LETTER).i32_const(i32::from(b'a')).i32_lt_u().if_(BlockType::Empty);
     code.local_get(LETTER).i32_const(i32::from(b'A')).i32_sub().global_set(MOOD).i32_const(0).return_().end();
     code.local_get(LETTER).i32_const(i32::from(b'a')).i32_sub().i32_const(2).i32_shl();
-    code.i32_load(word(u64::from(table))).end();
+    code.i32_load(at(u64::from(table), 2)).end();
     function
 }
 
@@ -354,6 +371,8 @@ fn forever<'a, 'b>(code: &'b mut InstructionSink<'a>) -> &'b mut InstructionSink
 
 /// Calls the host, where no guest may.
 fn call_out<'a, 'b>(code: &'b mut InstructionSink<'a>) -> &'b mut InstructionSink<'a> {
-    (0..5).for_each(|_| drop(code.i32_const(0)));
+    for _ in 0..5 {
+        code.i32_const(0);
+    }
     code.call(WRITE)
 }

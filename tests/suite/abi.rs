@@ -95,12 +95,10 @@ async fn a_description_that_cannot_be_read_is_rejected_in_words() {
         let broken = guest.text(bytes);
         guest.describe_with(0, &broken)
     };
-    let at = |describe| Guest { describe, ..guest() };
-    let odd = guest().describe + 1;
     let cases = [
-        ("beyond memory", at(BEYOND), "describe"),
-        ("across the end", at((128 << 10) - 4), "describe"),
-        ("at an odd address", at(odd), "describe"),
+        ("beyond memory", guest().described(BEYOND & !7), "describe"),
+        ("past the end", guest().described(128 << 10), "describe"),
+        ("at an odd address", guest().described(1), "describe"),
         ("a list longer than memory", guest().describe_with(EVENTS, &pair(1024, BEYOND)), "describe"),
         ("a list whose size wraps round", guest().describe_with(EVENTS, &pair(1024, u32::MAX)), "describe"),
         ("a list at an odd address", guest().describe_with(EVENTS, &pair(1025, 1)), "describe"),
@@ -110,10 +108,10 @@ async fn a_description_that_cannot_be_read_is_rejected_in_words() {
         ("a tenancy that there is not", guest().describe_with(TENANCY, &[9]), "describe"),
         ("neither a door nor none", guest().namespace_with(DOOR, &[3]), "describe"),
         ("a policy that there is not", guest().namespace_with(TOKEN, &[5]), "describe"),
-        ("an answer of `init` beyond memory", Guest { init: BEYOND, ..guest() }, "init"),
-        ("an answer of `init` at an odd address", Guest { init: 1025, ..guest() }, "init"),
-        ("a start that loops", Guest { start: Start::Loop, ..guest() }, "describe"),
-        ("a start that traps", Guest { start: Start::Trap, ..guest() }, "describe"),
+        ("an answer of `init` beyond memory", guest().initialized_at(BEYOND), "init"),
+        ("an answer of `init` at an odd address", guest().initialized_at(1025), "init"),
+        ("a start that loops", guest().starting(Start::Loop), "describe"),
+        ("a start that traps", guest().starting(Start::Trap), "describe"),
     ];
     for (what, guest, word) in cases {
         let (status, answer) = deploy(&server, guest).await;

@@ -115,7 +115,7 @@ async fn clients_that_vanish_while_connecting_leave_nothing_behind() {
         });
         join_all(vanishing).await;
     }
-    tests::wait::eventually("all to be gone", async || server.get("/health").await.1["connections"] == 0).await;
+    eventually("all to be gone", async || server.get("/health").await.1["connections"] == 0).await;
     let mut last = server.connect("/", ()).await;
     last.ask("chat:join", json!({"videoId": "v1"})).await;
     assert_eq!(last.next("chat:user-count").await["count"], 1, "nobody else is left in the room");
