@@ -209,8 +209,6 @@ impl Guest {
         types.ty().function([[I32; 9].as_slice(), &[I64]].concat(), [I32]);
         types.ty().function([[I32; 8].as_slice(), &[I64]].concat(), [I32]);
         types.ty().function([], []);
-        // on-disconnect has the caller, in memory, and the reason.
-        types.ty().function([I32; 2], []);
         let mut imports = ImportSection::new();
         imports.import("hubbub:plugin/log@0.1.0", "write", EntityType::Function(0));
         let exported = [
@@ -221,7 +219,7 @@ impl Guest {
             ("on-connect", 4, given(0)),
             ("on-event", 4, on_event(table)),
             ("on-event", 5, self.after()),
-            ("on-disconnect", 9, given_nothing()),
+            ("on-disconnect", 5, given_nothing()),
             ("on-message", 6, given(0)),
             ("on-timer", 7, given(0)),
         ];
@@ -230,7 +228,7 @@ impl Guest {
         for ((name, ty, body), index) in exported.into_iter().zip(REALLOC..) {
             let name = match (name, ty) {
                 ("cabi_realloc", _) => name.to_owned(),
-                (_, 5) => format!("cabi_post_hubbub:plugin/handler@0.1.0#{name}"),
+                ("on-event", 5) => format!("cabi_post_hubbub:plugin/handler@0.1.0#{name}"),
                 _ => format!("hubbub:plugin/handler@0.1.0#{name}"),
             };
             functions.function(ty);

@@ -26,10 +26,12 @@ async fn ten_thousand_that_do_not_read_disturb_nobody_and_are_ended() {
     gate::alone();
     let count = STALLED.min(allow_open_files(STALLED as u64 + 1000) as usize - 1000);
     let builder = Server::dev().only(&["chat"]).plugin("versioned", &fixture::versioned("1.0.0").await);
-    let server = builder.env("HUBBUB_GATEWAY__CLIENT_BYTES", &BUDGET.to_string()).start().await;
+    let builder = builder.env("HUBBUB_GATEWAY__CLIENT_BYTES", &BUDGET.to_string());
+    // Nobody is to be ended for a heartbeat that nobody reads.
+    let server = builder.env("HUBBUB_GATEWAY__PING_INTERVAL", "10m").start().await;
+    let stalled = Stalled::join(server.address(), "/", "chat:join", &json!({"videoId": "v1"}), count).await;
     let connecting = (0..10).map(async |n| server.connect("/versioned", token(&format!("u{n}"))).await);
     let mut load = Load { clients: join_all(connecting).await, event: "version", per_second: 200 };
-    let stalled = Stalled::join(server.address(), "/", "chat:join", &json!({"videoId": "v1"}), count).await;
     let served = |ack: &Value| assert_eq!(ack, "1.0.0");
     let ((), quiet) = load.during(served, tokio::time::sleep(Duration::from_secs(2))).await;
     let memory = server.resident_bytes();
