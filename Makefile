@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test bench lint build plugins
+.PHONY: help run test bench fuzz lint build plugins
 
 # Where rustup puts cargo, for shells that have not been told yet.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
@@ -14,6 +14,10 @@ export npm_config_update_notifier := false
 
 # For `run` and `bench`: what goes to the program itself.
 ARGS ?=
+
+# For `fuzz`: what to look into, and for how many seconds each.
+TARGET ?= packet component manifest config
+FOR ?= 60
 
 # The whole workspace is named even where one binary is wanted: cargo then chooses the same features for all of them, and
 # wasmtime is compiled once for run, test and bench.
@@ -30,17 +34,30 @@ run: ## Serve on :4100 with a demo page, and rebuild plugins as they change (ARG
 test: build plugins ## Run every test, with real clients, browsers and servers
 	@.make/need.sh clients servers
 	cargo test --release --workspace
+	@$(MAKE) --no-print-directory fuzz FOR=5
 
 bench: build plugins ## Measure against native socketioxide and Node, side by side (ARGS="--quick")
 	@.make/need.sh node
 	$(BUILD) --bin bench
 	exec target/release/bench $(ARGS)
 
+# libFuzzer, guided by coverage, on the stable compiler. What is found goes to target/fuzz; nothing is added to the corpus in
+# tests/fuzz by itself.
+fuzz: ## Look for bytes that break a parser (TARGET=packet, component, manifest or config; FOR=600 seconds)
+	@.make/need.sh fuzz
+	cd tests/fuzz && RUSTC_WRAPPER="$$PWD/rustc" cargo build --release --locked --target-dir ../../target $(TARGET:%=--bin fuzz-%)
+	for target in $(TARGET); do \
+	  mkdir -p "target/fuzz/$$target"; \
+	  target/release/fuzz-$$target -max_total_time=$(FOR) -max_len=16384 -timeout=25 -verbosity=0 -print_final_stats=1 \
+	    -artifact_prefix="target/fuzz/$$target-" "target/fuzz/$$target" "tests/fuzz/corpus/$$target"; \
+	done
+
 # The dev profile serves clippy and the docs: they share what was checked, and nothing is compiled to machine code.
 lint: ## Check format, clippy, licences, advisories and docs
 	@.make/need.sh lint
 	cargo fmt --all --check
 	cargo fmt --all --check --manifest-path tests/fixtures/Cargo.toml
+	cargo fmt --all --check --manifest-path tests/fuzz/Cargo.toml
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked --quiet
 	.tools/bin/cargo-deny --log-level error check bans licenses sources

@@ -52,6 +52,11 @@ need_lint() {
   fi
 }
 
+need_fuzz() {
+  need_rust
+  has c++ || install "libFuzzer is C++" g++
+}
+
 need_node() {
   if ! has node || ! has npm; then install "the tests drive stock JavaScript clients" nodejs npm; fi
   local major

@@ -171,13 +171,18 @@ const OTLP_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 
 /// Reads the configuration.
 pub fn load(mode: Mode, file: Option<&Path>, environment: &BTreeMap<String, String>) -> Result<Config, ConfigError> {
-    if let Some(variable) = NOT_YET.into_iter().find(|name| environment.get(*name).is_some_and(|value| !value.is_empty())) {
-        return Err(ConfigError::NotYet(variable));
-    }
-    let mut table = match file {
+    let table = match file {
         Some(file) => read(file)?,
         None => Table::new(),
     };
+    assemble(mode, table, environment)
+}
+
+/// Puts the environment over what the file holds, and checks the whole.
+pub(crate) fn assemble(mode: Mode, mut table: Table, environment: &BTreeMap<String, String>) -> Result<Config, ConfigError> {
+    if let Some(variable) = NOT_YET.into_iter().find(|name| environment.get(*name).is_some_and(|value| !value.is_empty())) {
+        return Err(ConfigError::NotYet(variable));
+    }
     for (variable, value) in environment {
         if let Some(path) = variable.strip_prefix("HUBBUB_").filter(|path| path.contains("__")) {
             set(&mut table, &path.to_ascii_lowercase(), value)

@@ -62,8 +62,8 @@ pub struct Config {
     pub max_payload: u64,
     /// Packets that may wait to be sent to one client. Past it the client is ended, and counted. Default 512.
     pub client_queue: usize,
-    /// Bytes that may wait to be sent to one client that does not read. Past it, at the next look every 100 ms, the client is
-    /// ended, and counted. Of websockets alone. Default 4 MiB; 0: no limit.
+    /// Bytes that may wait to be sent to one client that does not read, or does not poll. Past it, at the next look every 100 ms,
+    /// the client is ended, and counted. Default 4 MiB; 0: no limit.
     pub client_bytes: u64,
     /// Events of one socket that may wait for their turn. Past it an event is refused with `rate_limited`. Default 64.
     pub socket_queue: usize,

@@ -37,11 +37,12 @@ pub fn check_array(text: &str) -> Result<&str, InvalidJson> {
 /// Takes `["name",args…]` apart: the name, and the arguments' text between the brackets. Nothing may follow the array.
 pub fn split_event(text: &str) -> Result<(Cow<'_, str>, &str), InvalidJson> {
     depth(text)?;
-    let text = text.trim_ascii();
     let mut parser = serde_json::Deserializer::from_str(text);
     let name = parser.deserialize_seq(EventName).and_then(|name| parser.end().map(|()| name));
     let name = name.map_err(|e| InvalidJson::Syntax(e.to_string()))?.ok_or(InvalidJson::NoName)?;
-    // The text is a valid array that begins with a string: what follows the string's closing quote is `]` or `,args]`.
+    // The text is a valid array that begins with a string: what follows the string's closing quote is `]` or `,args]`. Trimmed
+    // now, not before: a form feed is space to Rust, and none to JSON.
+    let text = text.trim_ascii();
     let inside =
         text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).ok_or(InvalidJson::NotAnArray)?.trim_ascii_start();
     let rest = &inside[end_of_string(inside)..].trim_ascii();
@@ -121,6 +122,7 @@ mod tests {
         assert_eq!(split_event("[]"), Err(InvalidJson::NoName));
         assert!(split_event(r#"[1]"#).is_err());
         assert!(split_event(r#"["a"]x"#).is_err());
+        assert!(split_event("[\"a\"]\u{c}").is_err(), "space to Rust is not space to JSON");
         assert!(split_event(r#"["a",]"#).is_err());
         assert!(split_event(r#"{"a":1}"#).is_err());
     }

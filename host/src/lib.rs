@@ -27,4 +27,6 @@ pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod config;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod toolchain;

@@ -5,7 +5,7 @@ mod build;
 mod cargo;
 mod compiler;
 mod component;
-mod inspect;
+pub(crate) mod inspect;
 mod scaffold;
 #[cfg(test)]
 mod scratch;

@@ -12,10 +12,12 @@
     reason = "a harness fails a test by panicking, and says why on its output"
 )]
 
+pub mod abi;
 pub mod browser;
 pub mod client;
 pub mod cluster;
 pub mod collector;
+pub mod compiler;
 pub mod container;
 pub mod fixture;
 pub mod gate;
@@ -31,6 +33,7 @@ pub mod proxy;
 pub mod record;
 pub mod redis;
 pub mod server;
+pub mod stalled;
 pub mod stock;
 pub mod store;
 pub mod token;

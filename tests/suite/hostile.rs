@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tests::{Client, Server, fixture, gate, token, wait};
 
@@ -260,7 +261,7 @@ async fn a_plugin_with_all_its_instances_busy_refuses_and_its_neighbours_serve()
     for _ in 0..100 {
         evil.push(server.connect("/hostile", ()).await);
     }
-    let loops = futures_util::future::join_all(evil.iter_mut().map(|client| client.ask("loop", Value::Null)));
+    let loops = join_all(evil.iter_mut().map(|client| client.ask("loop", Value::Null)));
     let beside = async {
         for _ in 0..50 {
             assert_eq!(ana.ask("chat:typing", json!({"chatId": "c1"})).await, json!({}));
@@ -332,6 +333,43 @@ async fn a_bystander_feels_nothing_and_memory_comes_back() {
 
     let back = 48 << 20;
     wait::eventually("the memory to come back", async || server.resident_bytes() < memory + back).await;
+}
+
+#[tokio::test]
+async fn a_megabyte_to_each_of_a_thousand_is_refused_and_a_bystander_feels_nothing() {
+    const MEMBERS: usize = 1000;
+    const TIMES: usize = 20;
+    gate::alone();
+    let server = server().await;
+    open_chat(&server, "c1", &["ana"]).await;
+    let mut ana = member(&server, "ana", "c1").await;
+    let mut members = Vec::with_capacity(MEMBERS);
+    while members.len() < MEMBERS {
+        members.extend(join_all((0..100).map(|_| server.connect("/hostile", ()))).await);
+    }
+    typing_p99(&mut ana).await;
+    let quiet = typing_p99(&mut ana).await;
+    let memory = server.resident_bytes();
+    let evil = &mut members[0];
+    let mut amplified = async || {
+        for _ in 0..TIMES {
+            // 256 emits of 3 KB, as much as a call may: to all of them it would be 768 MB, of 256 MiB a second.
+            assert_eq!(evil.refused("emit-all", Value::Null).await.0, "too_large");
+        }
+    };
+    let mut disturbed = Duration::MAX;
+    for _ in 0..3 {
+        let (p99, ()) = tokio::join!(typing_p99(&mut ana), amplified());
+        disturbed = disturbed.min(p99);
+    }
+    assert!(disturbed <= quiet * 3 + Duration::from_millis(5), "p99 {disturbed:?} beside it, {quiet:?} without");
+    assert!(server.resident_bytes() < memory + (32 << 20), "what was refused was kept");
+    for member in [0, 1, MEMBERS - 1] {
+        members[member].expect_none("all").await;
+    }
+    let refused =
+        server.metrics().await.get("hubbub_plugin_quota_passed_total", &[("plugin", "hostile"), ("quota", "fanout_bytes")]);
+    assert_eq!(refused, Some((3 * TIMES) as f64));
 }
 
 /// The 99th percentile of one event's way there and back.

@@ -12,7 +12,7 @@ const LAYERS: [&[&str]; 7] = [
     &["capability"],
     &["release"],
     &["gateway"],
-    &["main", "lib", "app", "config", "admin", "cli", "toolchain"],
+    &["main", "lib", "app", "config", "admin", "cli", "toolchain", "fuzz"],
 ];
 
 struct Source {

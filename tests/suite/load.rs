@@ -3,6 +3,9 @@
 use futures_util::future::join_all;
 use serde_json::json;
 use tests::client::End;
+use tests::packet::{self, Packet};
+use tests::polling::Polling;
+use tests::wait::eventually;
 use tests::{Client, Server, token};
 
 use crate::scene::{member, open_chat, user};
@@ -112,7 +115,7 @@ async fn clients_that_vanish_while_connecting_leave_nothing_behind() {
         });
         join_all(vanishing).await;
     }
-    tests::wait::eventually("all to be gone", async || server.get("/health").await.1["connections"] == 0).await;
+    eventually("all to be gone", async || server.get("/health").await.1["connections"] == 0).await;
     let mut last = server.connect("/", ()).await;
     last.ask("chat:join", json!({"videoId": "v1"})).await;
     assert_eq!(last.next("chat:user-count").await["count"], 1, "nobody else is left in the room");
@@ -164,4 +167,35 @@ async fn a_client_that_does_not_read_is_ended_by_few_large_packets_and_one_that_
     server.emit(&large).await;
     quick.next("large").await;
     assert_eq!(server.metrics().await.get("hubbub_slow_consumers_total", &[]), Some(1.0), "and nobody else");
+}
+
+#[tokio::test]
+async fn a_client_that_stops_polling_is_ended_by_its_bytes_and_one_that_polls_is_not() {
+    /// Of half a megabyte each: no buffer of the kernel takes any of it.
+    const PACKETS: usize = 30;
+    let server = Server::dev().only(&["chat"]).env("HUBBUB_GATEWAY__CLIENT_BYTES", "4000000").start().await;
+    // One of them has polled, one never does: its namespace is open all the same.
+    let (slow, mute, quick) = (Polling::open(&server).await, Polling::open(&server).await, Polling::open(&server).await);
+    let user = json!({"token": token("sam").claim("tenant", "acme").sign()});
+    slow.connect("/chat", Some(&user)).await;
+    assert_eq!(mute.send(packet::connect("/chat", Some(&user))).await, 200);
+    quick.connect("/chat", Some(&user)).await;
+    eventually("all to be in", async || server.get("/health").await.1["connections"] == 3).await;
+    let large = json!({"namespace": "/chat", "tenant": "acme", "event": "large", "args": ["x".repeat(500_000)]});
+    let ended = async || server.metrics().await.get("hubbub_slow_consumers_total", &[("reason", "bytes")]);
+    let mut sent = 0;
+    while ended().await != Some(2.0) {
+        assert!(sent < PACKETS, "{:?} were ended", ended().await);
+        server.emit(&large).await;
+        while !quick.poll().await.iter().any(|packet| matches!(packet, Packet::Event { .. })) {}
+        sent += 1;
+    }
+    assert!(sent >= 8, "{sent} packets are no 4 MB");
+    eventually("both to be gone", async || server.get("/health").await.1["connections"] == 1).await;
+    for gone in [&slow, &mute] {
+        assert_eq!(gone.send("3".into()).await, 400, "its session is over");
+    }
+    server.emit(&large).await;
+    while !quick.poll().await.iter().any(|packet| matches!(packet, Packet::Event { .. })) {}
+    assert_eq!(server.metrics().await.get("hubbub_slow_consumers_total", &[]), Some(2.0), "and nobody else");
 }

@@ -47,11 +47,13 @@ mod quotas;
 mod record;
 mod releases;
 mod shutdown;
+mod stalled;
 mod storms;
 mod traces;
 
 mod layers;
 
+mod abi;
 mod hostile;
 
 mod dashboard;

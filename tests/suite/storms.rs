@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::{join, join_all};
 use reqwest::Method;
 use serde_json::{Value, json};
+use tests::compiler::StoppedCompiler;
 use tests::server::{Builder, Scratch};
 use tests::{Load, Server, fixture, gate, token, wait};
 use tokio::time::timeout;
@@ -101,6 +102,23 @@ async fn of_two_deployments_of_a_plugin_at_once_one_wins_and_the_other_is_told()
     assert_eq!((won.0, told.0, &told.1["title"]), (200, 409, &json!("Another deployment is under way")), "{told:?}");
     server.restart().await;
     assert_eq!(server.store().record("versioned")["active"], won.1["digest"]);
+}
+
+#[tokio::test]
+async fn who_goes_back_waits_for_no_compiler() {
+    let server = server().await.start().await;
+    assert_eq!(post(&server, "versioned", "deploy", component("2.0.0").await).await.0, 200);
+    let new = fixture::unseen(&std::fs::read(&fixture::plugins().await["chat"]).expect("it was built"), std::process::id());
+    let deploying = post(&server, "chat", "deploy", new);
+    let going_back = async {
+        let compiler = StoppedCompiler::of(&server).await;
+        assert_eq!(post(&server, "versioned", "rollback", Vec::new()).await.1["version"], "1.0.0");
+        assert_eq!(version(&server).await, "1.0.0");
+        assert!(compiler.is_stopped(), "it was done before, or went on: nothing was shown");
+        compiler.go_on();
+    };
+    let ((status, deployed), ()) = join(deploying, going_back).await;
+    assert_eq!((status, &deployed["state"]), (200, &json!("active")), "{deployed}");
 }
 
 #[tokio::test]

@@ -26,12 +26,11 @@ pub async fn end_stalled_clients(gateway: Arc<Gateway>) {
         }
         watched.extend(stalls.take().into_iter().map(Watched::new));
         watched.retain_mut(|client| {
-            let stays = client.look(&gateway);
-            if stays && most > 0 && client.backlog.waiting() > most {
-                client.end(&gateway);
-                return false;
+            if !client.ending && client.look(&gateway) {
+                client.ending = most > 0 && client.backlog.waiting() > most;
+                return !client.ending || client.end(&gateway);
             }
-            stays
+            client.ending && client.end(&gateway)
         });
     }
 }
@@ -40,11 +39,13 @@ pub async fn end_stalled_clients(gateway: Arc<Gateway>) {
 struct Watched {
     closer: Closer,
     backlog: Backlog,
+    /// It is to be ended: said again until it has gone.
+    ending: bool,
 }
 
 impl Watched {
     fn new(closer: Closer) -> Self {
-        Self { closer, backlog: Backlog::default() }
+        Self { closer, backlog: Backlog::default(), ending: false }
     }
 
     /// Counts what has come since the last look. False: the client reads again, or has gone.
@@ -54,9 +55,12 @@ impl Watched {
         }
         let sessions = self.closer.named().map(|sid| gateway.sockets.of_connection(sid)).unwrap_or_default();
         if sessions.is_empty() {
-            // It has gone, or is not there yet.
-            self.closer.unlist();
-            return false;
+            // It has gone, or is not there yet. One that polls may come without ever asking for a packet.
+            let awaited = self.closer.named().is_some_and(|sid| gateway.crowd.polling(sid).is_some());
+            if !awaited {
+                self.closer.unlist();
+            }
+            return awaited;
         }
         for session in sessions {
             let socket = session.id;
@@ -71,14 +75,16 @@ impl Watched {
         true
     }
 
-    fn end(&self, gateway: &Gateway) {
+    /// False: it has gone.
+    fn end(&self, gateway: &Gateway) -> bool {
         let sockets = self.closer.named().map(|sid| gateway.sockets.of_connection(sid)).unwrap_or_default();
-        let Some(session) = sockets.first() else { return };
+        let Some(session) = sockets.first() else { return false };
         if gateway.end(session.sid, &session.ticket) {
             gateway.services.metrics.slow_consumer("bytes");
             let bytes = self.backlog.waiting();
             tracing::info!(bytes, "a client was ended: it does not read what it is sent (slow_consumer)");
         }
+        true
     }
 }
 

@@ -1,10 +1,13 @@
 //! The way to a connection, before the engine hears of it: who is turned away here costs next to nothing. A storm queues; past its
 //! queue the answer is HTTP, with the time to come again.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::HttpBody;
 use axum::extract::connect_info::{ConnectInfo, Connected};
 use axum::response::{IntoResponse, Response};
 use axum::serve::IncomingStream;
@@ -133,6 +136,38 @@ pub async fn named(gateway: &Gateway, ticket: &Arc<Ticket>, answer: Response) ->
     }
     if let Some(Ok(Open { sid })) = body.strip_prefix(b"0").map(serde_json::from_slice) {
         gateway.crowd.named(ticket, sid);
+        ticket.closer.name(sid);
+        // It may never poll.
+        ticket.closer.answered(0);
     }
     Response::from_parts(parts, body.into())
+}
+
+/// Answers a poll, and keeps what its client took: who does not poll does not read.
+pub async fn polled(ticket: Arc<Ticket>, answering: impl Future<Output = Response>) -> Response {
+    let mut poll = Polled { ticket, bytes: 0 };
+    let mut answering = pin!(answering);
+    let answer = poll_fn(|cx| {
+        let answer = answering.as_mut().poll(cx);
+        if answer.is_pending() {
+            // The engine waits where it has nothing to say, and nowhere else.
+            poll.ticket.closer.waited_for();
+        }
+        answer
+    })
+    .await;
+    poll.bytes = answer.body().size_hint().lower();
+    answer
+}
+
+/// One poll. Its client may go away before the answer.
+struct Polled {
+    ticket: Arc<Ticket>,
+    bytes: u64,
+}
+
+impl Drop for Polled {
+    fn drop(&mut self) {
+        self.ticket.closer.answered(self.bytes);
+    }
 }

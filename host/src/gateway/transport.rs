@@ -47,7 +47,7 @@ struct Ending {
     closed: AtomicBool,
     reader: AtomicWaker,
     writer: AtomicWaker,
-    /// The last write found no room: the client does not read, or not as fast as it is sent to.
+    /// The last write found no room, or no poll waits: the client does not read, or not as fast as it is sent to.
     stalled: AtomicBool,
     /// Among the stalled ones, until somebody has seen that it is none any more.
     listed: AtomicBool,
@@ -132,14 +132,27 @@ impl Closer {
             }
             Poll::Ready(Err(_)) => {}
             Poll::Pending if stalled => {}
-            Poll::Pending => {
-                self.0.stalled.store(true, Ordering::SeqCst);
-                if let Some(stalls) = &self.0.stalls
-                    && !self.0.listed.swap(true, Ordering::SeqCst)
-                {
-                    stalls.add(self.clone());
-                }
-            }
+            Poll::Pending => self.stall(),
+        }
+    }
+
+    /// A poll waits: its client has taken all there was.
+    pub fn waited_for(&self) {
+        self.0.stalled.store(false, Ordering::SeqCst);
+    }
+
+    /// A poll has ended with so many bytes. Whether the client comes for more is to be seen.
+    pub fn answered(&self, bytes: u64) {
+        self.0.written.fetch_add(bytes, Ordering::Relaxed);
+        self.stall();
+    }
+
+    fn stall(&self) {
+        self.0.stalled.store(true, Ordering::SeqCst);
+        if let Some(stalls) = &self.0.stalls
+            && !self.0.listed.swap(true, Ordering::SeqCst)
+        {
+            stalls.add(self.clone());
         }
     }
 

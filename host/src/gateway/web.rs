@@ -57,7 +57,13 @@ async fn engine(State(web): State<Arc<Web>>, mut request: Request, next: Next) -
     }
     let is_websocket = transport::wants_websocket(&request);
     let ticket = match entrance::session_of(&request) {
-        Some(_) if !is_websocket => return next.run(request).await,
+        Some(sid) if !is_websocket => {
+            let polls = request.method() == Method::GET;
+            return match sid.parse().ok().filter(|_| polls).and_then(|sid| web.gateway.crowd.polling(sid)) {
+                Some(ticket) => entrance::polled(ticket, next.run(request)).await,
+                None => next.run(request).await,
+            };
+        }
         // One that is not known gets no further than the engine.
         Some(sid) => sid.parse().ok().and_then(|sid| web.gateway.crowd.polling(sid)),
         None => {

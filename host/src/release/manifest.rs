@@ -1,5 +1,7 @@
 //! What a plugin says of itself, checked. A release with a manifest that does not hold is never staged.
 
+use std::fmt;
+
 use crate::capability::profile::{InvalidPattern, Pattern, Tenancy};
 use crate::capability::rooms::USER_ROOM;
 use crate::names::{self, InvalidName, PluginName};
@@ -64,6 +66,10 @@ pub enum ManifestError {
     LongSchemas,
     #[error("the schedule {key:?} {why}")]
     Schedule { key: String, why: &'static str },
+    #[error("it has {count} {what}, and a plugin may have {limit}")]
+    TooMany { what: &'static str, count: usize, limit: usize },
+    #[error("{0} has a sentence longer than 1 KiB")]
+    LongSentence(String),
 }
 
 impl Manifest {
@@ -72,6 +78,7 @@ impl Manifest {
             return Err(ManifestError::Name { found: description.name, deployed: deployed.clone() });
         }
         check_version(&description.version)?;
+        check_counts(&description)?;
         let namespaces = description.namespaces.into_iter().map(check_namespace).collect::<Result<Vec<_>, _>>()?;
         let listed = |what: &dyn Fn() -> String, namespace: &str| {
             let found = namespaces.iter().any(|ns| &*ns.pattern.text == namespace);
@@ -99,6 +106,7 @@ impl Manifest {
             for schema in std::iter::once(&event.payload).chain(&event.reply) {
                 schemas.check(&name, schema)?;
             }
+            check_sentences(&format_args!("the event {name:?}"), &event.on_failure)?;
             events.push(HandledEvent {
                 namespace,
                 name,
@@ -165,11 +173,50 @@ impl Schemas {
     }
 }
 
+/// How many of each a description may have. Each is looked at when a socket connects or joins, or is told to who asks for the
+/// contract.
+const MAX_NAMESPACES: usize = 64;
+const MAX_ROOMS: usize = 256;
+const MAX_EVENTS: usize = 1024;
+const MAX_EMITS: usize = 1024;
+const MAX_TOPICS: usize = 256;
+const MAX_SCHEDULES: usize = 64;
+const MAX_DATA_VERSIONS: usize = 256;
+
+/// Claims that one door wants, and roles that it lets in.
+const MAX_CLAIMS: usize = 64;
+const MAX_ROLES: usize = 64;
+
+/// The longest sentence for a client, in bytes.
+const MAX_SENTENCE: usize = 1024;
+
+/// Looked at before anything else is done with them.
+fn check_counts(description: &Description) -> Result<(), ManifestError> {
+    at_most("namespaces", description.namespaces.len(), MAX_NAMESPACES)?;
+    at_most("patterns of rooms", description.rooms.len(), MAX_ROOMS)?;
+    at_most("events that it handles", description.events.len(), MAX_EVENTS)?;
+    at_most("events that it emits", description.emits.len(), MAX_EMITS)?;
+    at_most("topics", description.topics.len(), MAX_TOPICS)?;
+    at_most("schedules", description.schedules.len(), MAX_SCHEDULES)?;
+    at_most("data versions that it reads", description.reads_data_versions.len(), MAX_DATA_VERSIONS)?;
+    for door in description.namespaces.iter().filter_map(|namespace| namespace.door.as_ref()) {
+        at_most("claims at one door", door.claims.len(), MAX_CLAIMS)?;
+        at_most("roles at one door", door.roles.len(), MAX_ROLES)?;
+    }
+    Ok(())
+}
+
+fn at_most(what: &'static str, count: usize, limit: usize) -> Result<(), ManifestError> {
+    if count > limit { Err(ManifestError::TooMany { what, count, limit }) } else { Ok(()) }
+}
+
+fn check_sentences<'a>(whose: &impl fmt::Display, sentences: impl IntoIterator<Item = &'a String>) -> Result<(), ManifestError> {
+    let too_long = sentences.into_iter().any(|sentence| sentence.len() > MAX_SENTENCE);
+    if too_long { Err(ManifestError::LongSentence(whose.to_string())) } else { Ok(()) }
+}
+
 /// The shortest time between two runs of a schedule.
 const MIN_EVERY_MS: u64 = 100;
-
-/// Schedules of one plugin.
-const MAX_SCHEDULES: usize = 64;
 
 fn check_schedules(schedules: &[Schedule]) -> Result<(), ManifestError> {
     for (at, schedule) in schedules.iter().enumerate() {
@@ -178,8 +225,6 @@ fn check_schedules(schedules: &[Schedule]) -> Result<(), ManifestError> {
             "runs more often than every 100 ms"
         } else if schedules[..at].iter().any(|other| other.key == schedule.key) {
             "is described twice"
-        } else if at >= MAX_SCHEDULES {
-            "is one more than the 64 that a plugin may have"
         } else {
             continue;
         };
@@ -200,6 +245,12 @@ fn check_namespace(namespace: exports::Namespace) -> Result<Namespace, ManifestE
     if !namespace.path.starts_with('/') || namespace.path.contains(',') {
         return Err(ManifestError::Namespace(namespace.path));
     }
+    if let Some(door) = &namespace.door {
+        door.claims.iter().try_for_each(|claim| names::check("claim", claim))?;
+        door.roles.iter().try_for_each(|role| names::check("role", role))?;
+        let whose = format_args!("the door of {:?}", namespace.path);
+        check_sentences(&whose, [&door.missing, &door.invalid, &door.forbidden])?;
+    }
     Ok(Namespace { pattern: Pattern::parse(&namespace.path)?, door: namespace.door })
 }
 
@@ -216,6 +267,77 @@ mod tests {
         }
         assert!(matches!(schemas.check("said", "true"), Err(ManifestError::LongSchemas)));
         assert!(matches!(Schemas::default().check("said", &of(MAX_SCHEMA + 1)), Err(ManifestError::LongSchema(_))));
+    }
+
+    fn description() -> Description {
+        let door = Door {
+            token: exports::TokenPolicy::Optional,
+            claims: vec!["c".into(); MAX_CLAIMS],
+            roles: vec!["r".into(); MAX_ROLES],
+            missing: "x".repeat(MAX_SENTENCE),
+            invalid: String::new(),
+            forbidden: String::new(),
+            authorize: false,
+        };
+        let namespace = |n| exports::Namespace { path: format!("/{n}"), door: Some(door.clone()) };
+        let room = |n| exports::RoomPattern { namespace: "/0".into(), pattern: format!("r{n}") };
+        let event = |n| exports::HandledEvent {
+            namespace: "/0".into(),
+            name: format!("e{n}"),
+            payload: "true".into(),
+            reply: None,
+            on_failure: Some("x".repeat(MAX_SENTENCE)),
+        };
+        let emit = |n| exports::EmittedEvent { namespace: "/0".into(), name: format!("e{n}"), payload: "true".into() };
+        let schedule = |n| Schedule { key: format!("s{n}"), every_ms: MIN_EVERY_MS, scope: exports::ScheduleScope::Once };
+        Description {
+            name: "full".into(),
+            version: "1.0.0".into(),
+            data_version: 1,
+            reads_data_versions: vec![1; MAX_DATA_VERSIONS],
+            tenancy: exports::Tenancy::None,
+            namespaces: (0..MAX_NAMESPACES).map(namespace).collect(),
+            rooms: (0..MAX_ROOMS).map(room).collect(),
+            events: (0..MAX_EVENTS).map(event).collect(),
+            emits: (0..MAX_EMITS).map(emit).collect(),
+            topics: (0..MAX_TOPICS).map(|n| format!("t{n}")).collect(),
+            schedules: (0..MAX_SCHEDULES).map(schedule).collect(),
+            hooks: Hooks::empty(),
+        }
+    }
+
+    #[test]
+    fn a_description_may_be_so_long_and_no_longer() {
+        fn twice<T: Clone>(list: &mut Vec<T>) {
+            list.push(list[0].clone());
+        }
+        let check = |description| Manifest::check(description, &PluginName::parse("full").unwrap());
+        assert!(check(description()).is_ok());
+        let more: [fn(&mut Description); 9] = [
+            |d| twice(&mut d.namespaces),
+            |d| twice(&mut d.rooms),
+            |d| twice(&mut d.events),
+            |d| twice(&mut d.emits),
+            |d| twice(&mut d.topics),
+            |d| twice(&mut d.schedules),
+            |d| twice(&mut d.reads_data_versions),
+            |d| twice(&mut d.namespaces[0].door.as_mut().unwrap().claims),
+            |d| twice(&mut d.namespaces[0].door.as_mut().unwrap().roles),
+        ];
+        for one_more in more {
+            let mut description = description();
+            one_more(&mut description);
+            assert!(matches!(check(description), Err(ManifestError::TooMany { .. })));
+        }
+        let longer: [fn(&mut Description); 2] = [
+            |d| d.namespaces[0].door.as_mut().unwrap().missing.push('x'),
+            |d| d.events[0].on_failure.as_mut().unwrap().push('x'),
+        ];
+        for longer in longer {
+            let mut description = description();
+            longer(&mut description);
+            assert!(matches!(check(description), Err(ManifestError::LongSentence(_))));
+        }
     }
 
     #[test]

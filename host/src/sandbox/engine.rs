@@ -53,6 +53,21 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// Whether a file may be a component at all, before anything reads more of it than its first bytes.
+    pub(crate) fn check(&self, bytes: &[u8]) -> Result<(), SandboxError> {
+        if bytes.len() > self.component {
+            return Err(SandboxError::TooLarge { size: bytes.len(), limit: self.component });
+        }
+        // A precompiled file has another magic: machine code from outside is never loaded.
+        match bytes {
+            [0, b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => Ok(()),
+            [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => Err(SandboxError::NotAComponent(true)),
+            _ => Err(SandboxError::NotAComponent(false)),
+        }
+    }
+}
+
 /// Why a component cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
@@ -96,7 +111,7 @@ impl Sandbox {
         bytes: &[u8],
         add_imports: impl FnOnce(&mut Linker<T>) -> Result<(), wasmtime::Error>,
     ) -> Result<Template<T>, SandboxError> {
-        self.check(bytes)?;
+        self.config.check(bytes)?;
         let component = self.compiler.component(&self.engine, bytes)?;
         let world = |e: wasmtime::Error| SandboxError::World(format!("{e:#}"));
         let mut linker = Linker::new(&self.engine);
@@ -104,18 +119,6 @@ impl Sandbox {
         let pre = linker.instantiate_pre(&component).map_err(world)?;
         let pre = bindings::PluginPre::new(pre).map_err(world)?;
         Ok(Template::new(pre, self.ticker.clone(), self.slow_lane.clone(), self.config.clone()))
-    }
-
-    fn check(&self, bytes: &[u8]) -> Result<(), SandboxError> {
-        if bytes.len() > self.config.component {
-            return Err(SandboxError::TooLarge { size: bytes.len(), limit: self.config.component });
-        }
-        // A precompiled file has another magic: machine code from outside is never loaded.
-        match bytes {
-            [0, b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => Ok(()),
-            [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => Err(SandboxError::NotAComponent(true)),
-            _ => Err(SandboxError::NotAComponent(false)),
-        }
     }
 }
 

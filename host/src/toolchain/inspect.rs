@@ -55,7 +55,8 @@ pub fn inspect(path: &Path) -> Result<Inspection, InspectError> {
     read(&bytes).map_err(|error| InspectError::Invalid { path: path.to_owned(), why: error.to_string() })
 }
 
-fn read(bytes: &[u8]) -> wasmparser::Result<Inspection> {
+/// Parses and validates the bytes of a component.
+pub(crate) fn read(bytes: &[u8]) -> wasmparser::Result<Inspection> {
     Validator::new_with_features(WasmFeatures::default()).validate_all(bytes)?;
     let (mut imports, mut exports) = (Vec::new(), Vec::new());
     // The component's own imports and exports, not those of what it is made of.

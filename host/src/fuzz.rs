@@ -1,0 +1,163 @@
+//! What must hold for any bytes at all: of a packet, a component, a description, a configuration. libFuzzer calls it (`make fuzz`),
+//! and so do the tests, with the corpus and its mutations. Must never be called by the server, and panics where something is wrong.
+
+#![expect(clippy::expect_used, reason = "what is not as expected is what is looked for")]
+
+use std::collections::BTreeMap;
+
+use serde_json::value::RawValue;
+
+use crate::capability::emitter::packet_text;
+use crate::config::{self, Mode};
+use crate::error::{Code, Refusal};
+use crate::gateway::limits::Limits;
+use crate::gateway::origin::Origins;
+use crate::json;
+use crate::names::{self, PluginName};
+use crate::release::contract::{Contract, asyncapi, page, typescript};
+use crate::release::manifest::Manifest;
+use crate::release::signature::Signers;
+use crate::sandbox::exports::{
+    Description, Door, EmittedEvent, HandledEvent, Hooks, Namespace, RoomPattern, Schedule, ScheduleScope, Tenancy, TokenPolicy,
+};
+use crate::toolchain::inspect;
+
+/// A packet of a client: from its array on, the session takes it apart as any other parser would, or refuses it.
+pub fn packet(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let array = &text[text.find('[').unwrap_or_default()..];
+    let whole: Result<Vec<&RawValue>, _> = serde_json::from_str(array);
+    let (name, inside) = match json::split_event(array) {
+        Ok(event) => event,
+        Err(json::InvalidJson::Depth) => return,
+        Err(why) => {
+            let named = whole.ok().and_then(|args| serde_json::from_str::<String>(args.first()?.get()).ok());
+            assert_eq!(named, None, "an event, but it was refused: {why}");
+            return;
+        }
+    };
+    let whole = whole.expect("what is no JSON was taken for an event");
+    assert_eq!(serde_json::from_str::<String>(whole[0].get()).ok().as_deref(), Some(&*name), "the name is another");
+    let inner = format!("[{inside}]");
+    let args: Vec<&RawValue> = serde_json::from_str(&inner).expect("the arguments are no JSON");
+    let texts = |args: &[&RawValue]| args.iter().map(|arg| arg.get().to_owned()).collect::<Vec<_>>();
+    assert_eq!(texts(&args), texts(&whole[1..]), "the arguments are others");
+    let refusal = Refusal::new(Code::Invalid, "no").as_event_args(&name);
+    json::check_array(&refusal).expect("a refusal is an array");
+    if names::check_event(&name).is_ok() {
+        let sent = packet_text(&name, inside);
+        assert_eq!(json::split_event(&sent).map(|(name, _)| name), Ok(name), "it does not come back as it was sent");
+    }
+}
+
+/// A file that is deployed: told from a component, parsed and validated, without a crash and in bounded time.
+pub fn component(bytes: &[u8]) {
+    let accepted = crate::sandbox::Config::default().check(bytes).is_ok();
+    let Ok(seen) = inspect::read(bytes) else { return };
+    assert!(accepted || wasmparser::Parser::is_core_wasm(bytes), "a valid component was not taken for one");
+    assert_eq!(seen.size, bytes.len() as u64);
+    assert!(seen.to_string().contains(&seen.digest));
+}
+
+/// A plugin's description, a line each: refused in words, or told to clients whole.
+pub fn manifest(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let description = describe(text);
+    let Ok(name) = PluginName::parse(&description.name) else { return };
+    let manifest = match Manifest::check(description, &name) {
+        Ok(manifest) => manifest,
+        Err(why) => return assert!(!why.to_string().is_empty()),
+    };
+    assert!(manifest.reads_data_of(&manifest), "a release cannot follow itself");
+    let contract = Contract::of([&manifest]);
+    for namespace in &manifest.namespaces {
+        assert!(contract.namespaces.iter().any(|told| *told.path == *namespace.pattern.text), "a namespace is not told");
+    }
+    let document = asyncapi::render(&contract, "localhost");
+    serde_json::from_str::<serde_json::Value>(&document).expect("the document is JSON");
+    assert!(page::render(&contract).ends_with("</html>\n"));
+    assert!(!typescript::render(&contract).is_empty());
+}
+
+/// `KIND<tab>FIELD<tab>FIELD…`: an event without a reply has three fields. Absent ones are empty.
+fn describe(text: &str) -> Description {
+    let mut description = Description {
+        name: "fuzzed".into(),
+        version: "1.0.0".into(),
+        data_version: 1,
+        reads_data_versions: Vec::new(),
+        tenancy: Tenancy::None,
+        namespaces: Vec::new(),
+        rooms: Vec::new(),
+        events: Vec::new(),
+        emits: Vec::new(),
+        topics: Vec::new(),
+        schedules: Vec::new(),
+        hooks: Hooks::empty(),
+    };
+    for line in text.split('\n') {
+        let mut fields = line.split('\t').map(str::to_owned);
+        let mut next = || fields.next();
+        let kind = next().unwrap_or_default();
+        let (first, second, third, fourth) = (next().unwrap_or_default(), next(), next(), next());
+        let (namespace, name) = (first.clone(), second.clone().unwrap_or_default());
+        match kind.as_str() {
+            "name" => description.name = first,
+            "version" => description.version = first,
+            "data" => description.data_version = first.parse().unwrap_or_default(),
+            "reads" => description.reads_data_versions.extend(first.parse::<u32>()),
+            "tenancy" => description.tenancy = Tenancy::Required,
+            "namespace" => description.namespaces.push(Namespace { path: first, door: second.map(door) }),
+            "room" => description.rooms.push(RoomPattern { namespace, pattern: name }),
+            "event" => {
+                let payload = third.unwrap_or_default();
+                description.events.push(HandledEvent { namespace, name, payload, reply: fourth, on_failure: None });
+            }
+            "emit" => description.emits.push(EmittedEvent { namespace, name, payload: third.unwrap_or_default() }),
+            "topic" => description.topics.push(first),
+            "schedule" => {
+                let every_ms = name.parse().unwrap_or_default();
+                description.schedules.push(Schedule { key: first, every_ms, scope: ScheduleScope::Once });
+            }
+            "hooks" => description.hooks = Hooks::all(),
+            _ => {}
+        }
+    }
+    description
+}
+
+fn door(sentence: String) -> Door {
+    Door {
+        token: TokenPolicy::Required,
+        claims: vec![sentence.clone()],
+        roles: vec![sentence.clone()],
+        missing: sentence.clone(),
+        invalid: sentence.clone(),
+        forbidden: sentence,
+        authorize: false,
+    }
+}
+
+/// A configuration file, and after a line of three dashes the environment, `NAME=VALUE` a line: what holds can be started with.
+pub fn config(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let (file, variables) = text.split_once("\n---\n").unwrap_or((text, ""));
+    let pairs = variables.lines().filter_map(|line| line.split_once('='));
+    let environment: BTreeMap<String, String> = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let Ok(table) = file.parse::<toml::Table>() else { return };
+    for mode in [Mode::Dev, Mode::Serve] {
+        match config::assemble(mode, table.clone(), &environment) {
+            Err(why) => assert!(!why.to_string().is_empty()),
+            Ok(config) => {
+                let _ = config.limits.check();
+                let _ = config.shutdown.check();
+                let _ = Origins::load(&config.cors);
+                let _ = Signers::load(&config.signature);
+                Limits::new(&config.door);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
