@@ -20,7 +20,7 @@ use crate::capability::quota::Quotas;
 use crate::capability::state::Services;
 use crate::capability::timers::Timers;
 use crate::clock::Clock;
-use crate::cluster::adapter::Rooms;
+use crate::cluster::rooms::Rooms;
 use crate::cluster::{self, Cluster};
 use crate::config::{Config, Mode};
 use crate::gateway::entrance::Peer;

@@ -13,6 +13,7 @@ pub mod nodes;
 pub mod peers;
 pub mod progress;
 pub mod relay;
+pub mod rooms;
 pub mod roster;
 pub mod tap;
 
@@ -22,7 +23,6 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use adapter::Rooms;
 use board::Board;
 use bridge::{Bridge, BridgeError};
 use buckets::Buckets;
@@ -33,6 +33,7 @@ use nodes::Nodes;
 use peers::Peers;
 use progress::Progress;
 use relay::Relay;
+use rooms::Rooms;
 use roster::Roster;
 
 /// This node's part of the cluster.

@@ -43,7 +43,7 @@ use tokio::sync::mpsc;
 
 use crate::capability::state::Services;
 use crate::cluster::adapter::Adapter;
-pub use crate::cluster::adapter::Full as FullMembers;
+pub use crate::cluster::rooms::Full as FullMembers;
 use crate::release::delivery::Bus;
 use crate::release::registry::Registry;
 use crowd::Crowd;

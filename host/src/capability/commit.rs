@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::effects::{Effects, Emit, Live, Target};
 use super::quota::{Passed, Usage};
 use super::state::Services;
-use crate::cluster::adapter::{Send, To};
+use crate::cluster::rooms::{Send, To};
 use crate::names::PluginName;
 use crate::storage::{CommitError, HandledId, WriteSet};
 use crate::telemetry::traces::Span;

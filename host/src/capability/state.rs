@@ -14,7 +14,7 @@ use super::tape::Tape;
 use super::timers::Timers;
 use crate::clock::Clock;
 use crate::cluster::Cluster;
-use crate::cluster::adapter::Rooms;
+use crate::cluster::rooms::Rooms;
 use crate::names::{self, IdSource};
 use crate::sandbox::exports::Caller;
 use crate::sandbox::imports::types::EffectError;

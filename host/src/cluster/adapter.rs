@@ -1,10 +1,10 @@
-//! Our socketioxide adapter: joins, leaves and sends, one namespace each. Together with the gateway the only code that names
+//! Our socketioxide adapter, one namespace each: joins, leaves and what is sent to the sockets here. Together with the gateway the only code that names
 //! socketioxide. It never decides who may join or what is sent.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
@@ -18,163 +18,11 @@ use socketioxide_core::adapter::{
 };
 use socketioxide_core::packet::Packet;
 pub use socketioxide_core::{Sid, Str};
-use tokio::sync::mpsc;
 
 use super::ledger::Change;
 use super::members::{self, Joined, Left, Members, Size, part_name};
-use super::peers::Peers;
-use super::tap::Taps;
-use crate::clock::Clock;
+use super::rooms::{Rooms, Send, To};
 use crate::names::{self, SocketId};
-
-/// Members whose queue was full. Told to the gateway, which ends them.
-pub struct Full {
-    pub namespace: Arc<str>,
-    pub sids: Vec<Sid>,
-}
-
-/// All namespaces of this node.
-pub struct Rooms {
-    namespaces: RwLock<HashMap<Arc<str>, Arc<Adapter>>>,
-    /// Adapters whose namespace was made twice at once: the second took its place, and their sockets must come again.
-    replaced: Mutex<Vec<Arc<Adapter>>>,
-    full: mpsc::Sender<Full>,
-    watched: RwLock<Vec<(String, String)>>,
-    changed: Mutex<HashSet<(Arc<str>, Arc<str>)>>,
-    /// Packets put into a member's queue.
-    pub deliveries: AtomicU64,
-    /// Rooms one socket may be in, besides the host's own.
-    pub per_socket: usize,
-    /// The other nodes. None: this one is by itself.
-    pub peers: Option<Arc<Peers>>,
-    /// Who listens in on what is sent.
-    pub taps: Taps,
-}
-
-impl Rooms {
-    /// `full` hears of slow members; where it is full itself, they are told again at the next packet.
-    pub fn new(full: mpsc::Sender<Full>, per_socket: usize, peers: Option<Arc<Peers>>) -> Arc<Self> {
-        Arc::new(Self {
-            namespaces: RwLock::default(),
-            replaced: Mutex::default(),
-            full,
-            watched: RwLock::default(),
-            changed: Mutex::default(),
-            deliveries: AtomicU64::new(0),
-            per_socket,
-            peers,
-            taps: Taps::new(Clock::system()),
-        })
-    }
-
-    pub fn namespace(&self, path: &str) -> Option<Arc<Adapter>> {
-        self.namespaces.read().unwrap_or_else(PoisonError::into_inner).get(path).cloned()
-    }
-
-    pub fn all(&self) -> Vec<Arc<Adapter>> {
-        self.namespaces.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
-    }
-
-    /// Rooms with somebody in them, over all namespaces.
-    pub fn count(&self) -> usize {
-        self.all().iter().map(|adapter| adapter.members(|members| members.room_count())).sum()
-    }
-
-    /// Forgets a namespace that the gateway deletes. A socket that comes in at this moment is told to come again.
-    pub fn remove(&self, path: &str) {
-        if let Some(adapter) = self.namespaces.write().unwrap_or_else(PoisonError::into_inner).remove(path) {
-            adapter.replaced.store(true, Ordering::Release);
-            if let Some(peers) = &self.peers {
-                peers.namespace_changed(path, false);
-            }
-        }
-    }
-
-    pub fn take_replaced(&self) -> Vec<Arc<Adapter>> {
-        std::mem::take(&mut lock(&self.replaced))
-    }
-
-    /// Sends an event to clients here, then to those of the other nodes.
-    pub async fn send(&self, namespace: &str, send: Send<'_>) {
-        // A namespace that nobody has connected to here may have somebody elsewhere.
-        if let Some(peers) = &self.peers {
-            peers.publish(namespace, &send);
-        }
-        if let Some(adapter) = self.namespace(namespace) {
-            adapter.send(send).await;
-        }
-    }
-
-    /// Every socket of a user joins or leaves, here and on the other nodes.
-    pub fn move_user(&self, namespace: &str, user: &str, room: &str, joins: bool) {
-        if let Some(peers) = &self.peers {
-            peers.move_user(namespace, user, room, joins);
-        }
-        if let Some(adapter) = self.namespace(namespace) {
-            adapter.move_user(user, room, joins);
-        }
-    }
-
-    /// How many are in a room over all nodes, and on how many nodes one user is. Without the other nodes' answer, as it is here.
-    pub async fn size(&self, namespace: &Arc<str>, room: &str, user: &str) -> (Size, u32) {
-        let here = self.namespace(namespace).map(|adapter| adapter.size(room)).unwrap_or_default();
-        let Some(peers) = &self.peers else { return (here, 0) };
-        match peers.ledger.read(namespace, room, user).await {
-            Ok(there) => {
-                let (sockets, visitors) = (here.sockets + there.sockets, here.visitors + there.visitors);
-                (Size { sockets, users: there.users.max(here.users), visitors }, there.nodes_of_user)
-            }
-            Err(_) => (here, 0),
-        }
-    }
-
-    /// Waits until what other nodes send to rooms that were joined before is heard here.
-    pub async fn settled(&self) {
-        if let Some(peers) = &self.peers {
-            peers.interest.settled().await;
-        }
-    }
-
-    /// Which rooms are counted: pairs of a namespace's pattern and a room's pattern, cut before their parameter.
-    pub fn watch(&self, patterns: Vec<(String, String)>) {
-        *self.watched.write().unwrap_or_else(PoisonError::into_inner) = patterns;
-    }
-
-    /// The counted rooms that have changed since the last call.
-    pub fn take_changed(&self) -> HashSet<(Arc<str>, Arc<str>)> {
-        std::mem::take(&mut lock(&self.changed))
-    }
-
-    /// A room has changed, here or elsewhere.
-    pub fn note_change(&self, namespace: &Arc<str>, room: &str) {
-        let watched = self.watched.read().unwrap_or_else(PoisonError::into_inner);
-        let bare = names::unscoped(room).1;
-        if watched.iter().any(|(ns, prefix)| namespace.starts_with(ns.as_str()) && bare.starts_with(prefix.as_str())) {
-            lock(&self.changed).insert((namespace.clone(), room.into()));
-        }
-    }
-}
-
-/// Whom to send to.
-pub enum To<'a> {
-    Socket(SocketId),
-    Rooms(&'a [String]),
-    Users(&'a [String]),
-    Tenant(&'a str),
-    Everyone,
-}
-
-/// One event to send.
-pub struct Send<'a> {
-    pub to: To<'a>,
-    /// Rooms whose members are left out.
-    pub except: &'a [String],
-    pub except_socket: Option<SocketId>,
-    /// The whole array, `["event",…]`.
-    pub text: Str,
-    /// A full queue drops it and is no offence.
-    pub volatile: bool,
-}
 
 /// One namespace.
 pub struct Adapter {
@@ -209,14 +57,10 @@ impl CoreAdapter<Emitter> for Adapter {
     /// Two first connects to one dynamic namespace make it twice; the second takes the first one's place in socketioxide, whose
     /// sockets would never hear anything again.
     fn init(self: Arc<Self>, on_success: impl FnOnce() + std::marker::Send + 'static) {
-        let old = self.rooms.namespaces.write().unwrap_or_else(PoisonError::into_inner).insert(self.path.clone(), self.clone());
+        let old = self.rooms.add(self.clone());
         on_success();
-        if let Some(peers) = &self.rooms.peers {
-            peers.namespace_changed(&self.path, true);
-        }
         if let Some(old) = old {
-            old.replaced.store(true, Ordering::Release);
-            lock(&self.rooms.replaced).push(old);
+            self.rooms.replace(old);
         }
     }
 
@@ -242,6 +86,10 @@ impl Adapter {
     /// Whether another took this one's place: its sockets hear nothing.
     pub fn is_replaced(&self) -> bool {
         self.replaced.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_replaced(&self) {
+        self.replaced.store(true, Ordering::Release);
     }
 
     /// A socket that is about to be in the namespace.
@@ -386,7 +234,7 @@ impl Adapter {
     pub fn disconnect(&self, sid: Sid) {
         if self.local.disconnect_socket(BroadcastOptions::new(sid)).is_err() {
             // Its queue is full, or it has gone: the gateway looks.
-            let _ = self.rooms.full.try_send(Full { namespace: self.path.clone(), sids: vec![sid] });
+            self.rooms.say_full(&self.path, vec![sid]);
         }
     }
 
@@ -524,7 +372,7 @@ impl Adapter {
         if !volatile && errors.iter().any(|e| matches!(e, SocketError::InternalChannelFull)) {
             // The errors name nobody: the gateway looks who of them is full.
             let sids = self.local.sockets(to());
-            let _ = self.rooms.full.try_send(Full { namespace: self.path.clone(), sids });
+            self.rooms.say_full(&self.path, sids);
         }
     }
 }

@@ -10,9 +10,9 @@ use fred::types::scripts::Script;
 use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot};
 
-use super::adapter::Rooms;
 use super::link::{Away, Link};
 use super::members::Size;
+use super::rooms::Rooms;
 
 /// Changes written together.
 const BATCH: usize = 256;

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::adapter::Send;
 use super::bridge::Bridge;
 use super::interest::Interest;
 use super::ledger::{Change, Ledger};
 use super::link::Link;
 use super::members::is_hosts;
 use super::relay::{Relay, room_channel, user_channel};
+use super::rooms::Send;
 use crate::telemetry::figures::Figure;
 
 /// What a change in a room concerns beyond this node.

@@ -14,10 +14,10 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc};
 
-use super::adapter::{Rooms, Send, To};
 use super::link::{Away, Link};
 use super::members;
 use super::nodes::Nodes;
+use super::rooms::{Rooms, Send, To};
 
 /// Events sent to Redis together.
 const BATCH: usize = 256;

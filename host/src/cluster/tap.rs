@@ -7,8 +7,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use super::adapter::{Send, To};
 use super::members::Members;
+use super::rooms::{Send, To};
 use crate::clock::Clock;
 use crate::json;
 use crate::names::{self, SocketId};

@@ -12,7 +12,8 @@ use tokio::sync::mpsc;
 
 use super::crowd::Ticket;
 use super::{Gateway, Io};
-use crate::cluster::adapter::{Adapter, Full};
+use crate::cluster::adapter::Adapter;
+use crate::cluster::rooms::Full;
 
 /// Between two looks at the namespaces.
 const LOOK: Duration = Duration::from_millis(500);

@@ -17,8 +17,9 @@ use super::audience::{self, Aim, Audience, Way};
 use super::msgpack;
 use super::wire::{self, Broadcast, Channel, Flags, Name, Options, Refused, Request, request};
 use super::{Bridge, Parcel};
-use crate::cluster::adapter::{Adapter, Rooms, Send, Str, To};
+use crate::cluster::adapter::{Adapter, Str};
 use crate::cluster::members::is_hosts;
+use crate::cluster::rooms::{Rooms, Send, To};
 use crate::names::SocketId;
 
 /// How long acks are waited for where Node's server does not say, and at most.
