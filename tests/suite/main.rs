@@ -46,7 +46,6 @@ mod quotas;
 mod record;
 mod releases;
 mod shutdown;
-mod stalled;
 mod storms;
 mod traces;
 
