@@ -44,9 +44,9 @@ pub async fn versioned(version: &str) -> PathBuf {
 
 /// The same component as a file that nobody has seen yet: it is compiled anew.
 pub fn unseen(component: &[u8], number: u32) -> Vec<u8> {
-    // A custom section: its length, its name's length, its name.
-    let name = number.to_le_bytes();
-    [component, &[0, 5, 4], &name].concat()
+    // A custom section: its length, its name's length, its name, which must be text.
+    let name = format!("{number:08x}");
+    [component, &[0, 9, 8], name.as_bytes()].concat()
 }
 
 /// The checkout's own plugins by their names, where the author's command leaves them.

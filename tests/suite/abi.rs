@@ -154,6 +154,6 @@ async fn crimes_below_the_types_disturb_no_bystander_and_cost_no_memory() {
         ratios.push(storm.p99().as_secs_f64() / quiet.p99().max(TREMBLE).as_secs_f64());
     }
     load.nothing_is_left_over().await;
-    assert!(ratios.iter().any(|ratio| *ratio <= 2.0), "p99 beside crimes to that of a quiet time: {ratios:?}");
+    assert!(ratios.iter().any(|ratio| *ratio <= 3.0), "p99 beside crimes to that of a quiet time: {ratios:?}");
     wait::eventually("the memory to be given back", async || server.resident_bytes().saturating_sub(memory) < MEMORY).await;
 }

@@ -47,7 +47,6 @@ mod quotas;
 mod record;
 mod releases;
 mod shutdown;
-mod stalled;
 mod storms;
 mod traces;
 
