@@ -19,6 +19,7 @@ pub mod collector;
 pub mod container;
 pub mod fixture;
 pub mod gate;
+pub mod kafka;
 pub mod load;
 pub mod metrics;
 pub mod node;

@@ -51,6 +51,11 @@ mod traces;
 
 mod layers;
 
+mod cluster_ingest;
+mod dead;
+mod egress;
+mod ingest;
+
 mod hostile;
 
 mod dashboard;

@@ -1,6 +1,9 @@
 //! Messages of the bus, to the plugins that want them: each once, those of one key in order, and none lost. Every plugin reads
 //! the outbox at its own pace, so that one that is down keeps nobody else waiting.
 
+mod follower;
+mod standing;
+
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::{Hash, Hasher};
@@ -20,6 +23,9 @@ use crate::names::PluginName;
 use crate::sandbox::exports::Message;
 use crate::storage::{CommitError, DeadLetter, OutboxMessage, OutboxRow, WriteSet};
 use crate::telemetry::traces::{Kind, Span, TraceParent};
+
+pub use follower::Follower;
+pub use standing::Standing;
 
 /// `[bus]`
 #[derive(Debug, Clone, Deserialize)]
@@ -52,6 +58,8 @@ pub struct Bus {
     services: Arc<Services>,
     registry: Arc<Registry>,
     readers: Mutex<HashMap<PluginName, Arc<Reader>>>,
+    /// Who else reads the outbox: rows stay for them, too.
+    followers: Mutex<Vec<Arc<Follower>>>,
 }
 
 /// One plugin's way through the outbox.
@@ -80,7 +88,7 @@ struct Work {
 
 impl Bus {
     pub fn new(config: Config, services: Arc<Services>, registry: Arc<Registry>) -> Arc<Self> {
-        Arc::new(Self { config, services, registry, readers: Mutex::default() })
+        Arc::new(Self { config, services, registry, readers: Mutex::default(), followers: Mutex::default() })
     }
 
     /// Publishes messages from outside any call. They are stored when this answers, all or none. `writer` is no plugin's name.
@@ -100,6 +108,7 @@ impl Bus {
             for reader in self.readers() {
                 reader.wake.notify_one();
             }
+            self.wake_followers();
             tokio::select! {
                 () = self.services.published.notified() => {}
                 _ = changes.changed() => {}
@@ -169,7 +178,7 @@ impl Bus {
                 reader.wake.notified().await;
                 continue;
             }
-            for OutboxRow { seq, message } in rows {
+            for OutboxRow { seq, mut message } in rows {
                 // Without a release there is no knowing what it wants: the row waits.
                 let release = loop {
                     match reader.slot.live() {
@@ -177,9 +186,13 @@ impl Bus {
                         None => reader.wake.notified().await,
                     }
                 };
-                let wanted = release.manifest.topics.contains(&message.topic);
+                let wanted = match message.address() {
+                    (Some(to), _) => to == reader.slot.name.as_str(),
+                    (None, topic) => release.manifest.topics.iter().any(|wanted| wanted == topic),
+                };
                 reader.progress().begin(seq, wanted);
                 if wanted {
+                    message.topic = message.address().1.to_owned();
                     reader.send(Work { message, seq: Some(seq), suspect: false }).await;
                 }
             }
@@ -256,7 +269,7 @@ impl Bus {
             }
             let hopeless = matches!(error, CallError::Refused(_));
             if hopeless || (failures >= self.config.max_failures && others_pass) {
-                self.bury(slot, work, &error).await;
+                self.bury(slot, work, &error, failures).await;
                 return;
             }
             let mut changes = self.registry.changes();
@@ -285,7 +298,7 @@ impl Bus {
     }
 
     /// A message that cannot be handled is kept where an operator finds it.
-    async fn bury(&self, slot: &Slot, work: &Work, error: &CallError) {
+    async fn bury(&self, slot: &Slot, work: &Work, error: &CallError, failures: u32) {
         tracing::error!(
             release = slot.label(),
             topic = %work.message.topic,
@@ -294,7 +307,8 @@ impl Bus {
             "a dead letter: {error}"
         );
         self.services.metrics.bus_dead.inc();
-        let letter = DeadLetter { plugin: slot.name.clone(), message: work.message.clone(), error: error.to_string() };
+        let reason = if failures > 1 { format!("{error} (failed {failures} times)") } else { error.to_string() };
+        let letter = DeadLetter { plugin: slot.name.clone(), message: work.message.clone(), error: reason };
         while self.services.storage.dead_letter(letter.clone()).await.is_err() {
             tokio::time::sleep(RETRY.1).await;
         }
@@ -304,12 +318,19 @@ impl Bus {
     async fn remove_done(&self) {
         let readers = self.readers();
         self.services.metrics.bus_queued.set(readers.iter().map(|reader| reader.progress().open.len() as i64).sum());
+        let followers = self.followers();
         let done = match &self.services.cluster {
-            None => readers.iter().map(|reader| reader.progress().done()).min(),
+            None => {
+                let followed = followers.iter().map(|follower| follower.done());
+                readers.iter().map(|reader| reader.progress().done()).chain(followed).min()
+            }
             Some(cluster) => {
                 let mine = readers.iter().filter(|reader| self.is_mine(&reader.slot));
-                let mine: Vec<_> = mine.map(|reader| (reader.slot.name.to_string(), reader.progress().done())).collect();
-                let all: Vec<_> = readers.iter().map(|reader| reader.slot.name.to_string()).collect();
+                let mine = mine.map(|reader| (reader.slot.name.to_string(), reader.progress().done()));
+                let followed = followers.iter().filter(|follower| follower.is_at_work());
+                let mine = mine.chain(followed.map(|follower| (follower.name.to_string(), follower.done()))).collect();
+                let all = readers.iter().map(|reader| reader.slot.name.to_string());
+                let all: Vec<_> = all.chain(followers.iter().map(|follower| follower.name.to_string())).collect();
                 cluster.progress.share(mine, &all).await.ok().flatten()
             }
         };

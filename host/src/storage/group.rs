@@ -70,10 +70,15 @@ impl<'a, B: Before> Group<'a, B> {
         self.values.extend(values);
         self.handled.extend(set.handled);
         for message in set.messages {
-            let seq = self.number();
-            self.messages.push((seq, message));
+            self.publish(message);
         }
         Ok(Ok(()))
+    }
+
+    /// Puts a message behind those so far.
+    pub(super) fn publish(&mut self, message: OutboxMessage) {
+        let seq = self.number();
+        self.messages.push((seq, message));
     }
 
     pub(super) fn finish(self) -> Written {
