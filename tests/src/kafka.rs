@@ -71,7 +71,7 @@ impl Kafka {
     pub async fn send(&self, topic: &str, key: &str, data: &str, headers: &[(&str, &str)]) {
         let producer = self.producer.borrow_mut().get_or_insert_with(|| self.settings().create().expect("a producer")).clone();
         let headers =
-            headers.iter().fold(OwnedHeaders::new(), |all, (key, value)| all.insert(Header { key, value: Some(value) }));
+            headers.iter().fold(OwnedHeaders::new(), |all, (key, value)| all.insert(Header { key, value: Some(*value) }));
         let record = FutureRecord::to(topic).key(key).payload(data).headers(headers);
         producer.send(record, Timeout::After(wait::DEADLINE)).await.expect("the broker takes it");
     }
@@ -122,7 +122,7 @@ impl Builder {
 
     /// The same, with more of librdkafka's own settings.
     pub fn kafka_with(self, kafka: &Kafka, properties: &[(&str, &str)]) -> Self {
-        let soon = [("session.timeout.ms", "2000"), ("heartbeat.interval.ms", "200")];
+        let soon = [("session.timeout.ms", "4500"), ("heartbeat.interval.ms", "200")];
         let table: Vec<_> = soon.iter().chain(properties).map(|(key, value)| format!("{key:?} = {value:?}")).collect();
         let look = format!("{}ms", Duration::from_millis(500).as_millis());
         self.env("KAFKA_BROKERS", &kafka.brokers())

@@ -430,6 +430,11 @@ pub(crate) async fn a_message_is_handled_once_a_plugin(storage: Arc<dyn Storage>
     };
     assert!(matches!(commit(&*storage, set(None)).await, Err(CommitError::Conflict)));
     commit(&*storage, set(Some(Fingerprint::of(b"first")))).await.unwrap();
+    // Nor has a set that would handle one twice.
+    let twice = HandledId { plugin: plugin("chat"), id: "m3".to_owned() };
+    let set = WriteSet { handled: vec![twice.clone(), twice], ..writes([put("a", "third")]) };
+    assert!(matches!(commit(&*storage, set).await, Err(CommitError::AlreadyHandled)));
+    assert_eq!(read(&*storage, "a").await.as_deref(), Some("second"));
 }
 
 pub(crate) async fn dead_letters_are_kept_once_and_removed(storage: Arc<dyn Storage>) {

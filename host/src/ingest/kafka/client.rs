@@ -83,7 +83,8 @@ impl Brokers {
         for (key, value) in ours {
             config.set(*key, *value);
         }
-        config.set_log_level(RDKafkaLogLevel::Info);
+        // Which lines are told is the log filter's; which there are, `debug` among the properties.
+        config.set_log_level(RDKafkaLogLevel::Debug);
         // What does not hold is said now, and not when the first client is made.
         config.create_native_config().map_err(|error| SetupError::Kafka(error.to_string()))?;
         Ok(config)
