@@ -108,7 +108,7 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
     // One that is away costs this node nothing but its messages: it is given clients all the same.
     for (key, systems) in [("ingest", &admin.sources), ("egress", &admin.systems)] {
         for (name, outside) in systems {
-            body[key][*name] = json!(if outside.is_there() { "up" } else { "away" });
+            body[key][*name] = json!(outside.state());
         }
     }
     let code = if storage && !draining { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

@@ -135,6 +135,8 @@ impl Admin {
             return problem(StatusCode::BAD_REQUEST, "Too many letters", detail);
         }
         let (mut done, mut refused, mut after) = (0, Vec::new(), 0);
+        // What fails once more is a new letter, and not asked for.
+        let began = self.gateway.services.clock.now_ms();
         loop {
             let rows = match self.letters(after).await {
                 Ok(rows) => rows,
@@ -142,7 +144,8 @@ impl Admin {
             };
             let Some(last) = rows.last().map(|row| row.seq) else { break };
             let chosen = |row: &&DeadLetterRow| {
-                (which.ids.is_empty() || which.ids.contains(&row.seq))
+                row.at_ms <= began
+                    && (which.ids.is_empty() || which.ids.contains(&row.seq))
                     && is_of(row, which.plugin.as_deref(), which.topic.as_deref())
             };
             let settled = join_all(rows.iter().filter(chosen).map(|row| self.settle_one(row, deed))).await;
@@ -156,6 +159,9 @@ impl Admin {
                 }
             }
             after = last;
+            if rows.last().is_some_and(|row| row.at_ms > began) {
+                break;
+            }
         }
         if done > 0 {
             tracing::info!(letters = done, "{} by the operator", if deed == Deed::Retry { "retried" } else { "dropped" });

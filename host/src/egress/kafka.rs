@@ -2,6 +2,7 @@
 //! is sent.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future;
@@ -33,6 +34,7 @@ const DEFAULTS: [(&str, &str); 1] = [("queue.buffering.max.messages", "1024")];
 pub(super) struct Sender {
     settings: ClientConfig,
     outside: Arc<Outside>,
+    doubt: Arc<AtomicBool>,
     producer: std::sync::OnceLock<FutureProducer<Context>>,
 }
 
@@ -42,14 +44,15 @@ impl Sender {
             return Err(SetupError::Kafka("egress.kafka sends there, and no brokers are named: set KAFKA_BROKERS".to_owned()));
         }
         let settings = brokers.settings(&DEFAULTS, &OURS)?;
-        Ok(Self { settings, outside, producer: std::sync::OnceLock::new() })
+        Ok(Self { settings, outside, doubt: Arc::default(), producer: std::sync::OnceLock::new() })
     }
 
     fn producer(&self) -> Result<&FutureProducer<Context>, KafkaError> {
         if let Some(producer) = self.producer.get() {
             return Ok(producer);
         }
-        let made = FutureProducer::from_config_and_context(&self.settings, Context::new(self.outside.clone()))?;
+        let context = Context { doubt: self.doubt.clone(), ..Context::default() };
+        let made = FutureProducer::from_config_and_context(&self.settings, context)?;
         Ok(self.producer.get_or_init(|| made))
     }
 
@@ -74,6 +77,9 @@ impl Sender {
             tokio::select! {
                 came = &mut answers => return came,
                 () = tokio::time::sleep(LOOK) => {
+                    if self.doubt.swap(false, Ordering::Relaxed) {
+                        self.outside.missed(&"no broker answers");
+                    }
                     if !may_send() {
                         // Another node sends them; each is answered now, mostly as failed.
                         producer.purge(PurgeConfig::default().queue().inflight());

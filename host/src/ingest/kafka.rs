@@ -6,6 +6,7 @@ mod positions;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -125,8 +126,7 @@ impl Kafka {
     /// Takes in until it is dropped.
     pub(super) async fn run(self) {
         let Self { settings, config, sent, ingest, source } = self;
-        let context = Context::new(source.outside.clone());
-        let consumer = match StreamConsumer::from_config_and_context(&settings, context) {
+        let consumer = match StreamConsumer::from_config_and_context(&settings, Context::default()) {
             Ok(consumer) => Leaving(Some(Arc::new(consumer))),
             Err(error) => {
                 // Its settings were found to hold: the system gives no thread, or no memory.
@@ -165,8 +165,7 @@ impl Running {
                     continue;
                 }
                 () = consumer.context().moved.notified() => {
-                    self.held.clear();
-                    self.positions.forget();
+                    self.forget();
                     self.steer().await;
                     continue;
                 }
@@ -227,7 +226,8 @@ impl Running {
     async fn look(&mut self) {
         let plugins = self.ingest.bus.plugins_version();
         let every = if self.source.outside.is_there() && !self.subscribed.is_empty() { self.config.look } else { LOOK };
-        if plugins != self.plugins || self.looked_at_brokers.is_none_or(|at| at.elapsed() >= every) {
+        let doubt = self.consumer.0.as_ref().is_some_and(|consumer| consumer.context().doubt.swap(false, Ordering::Relaxed));
+        if doubt || plugins != self.plugins || self.looked_at_brokers.is_none_or(|at| at.elapsed() >= every) {
             self.plugins = plugins;
             self.looked_at_brokers = Some(Instant::now());
             self.subscribe().await;
@@ -236,6 +236,15 @@ impl Running {
         if self.looked_at_lag.elapsed() >= LAG {
             self.looked_at_lag = Instant::now();
             self.tell_lag().await;
+        }
+    }
+
+    /// Partitions are others than before: what was told of topics is told anew, by whoever has them now.
+    fn forget(&mut self) {
+        self.positions.forget();
+        for ((topic, _), _) in self.held.drain() {
+            self.ingest.services.metrics.exchange.paused(self.source.name, &topic, false);
+            self.ingest.services.metrics.exchange.lag(self.source.name, &topic, 0);
         }
     }
 

@@ -1,8 +1,7 @@
 //! Another system, as this node finds it: there or away. Says each change once, whoever notices it how often; decides nothing.
 
 use std::fmt::Display;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Mutex, PoisonError};
 
 use prometheus_client::metrics::counter::Counter;
 
@@ -53,6 +52,15 @@ impl Outside {
 
     pub fn is_there(&self) -> bool {
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) == Known::There
+    }
+
+    /// As `/ready` tells it.
+    pub fn state(&self) -> &'static str {
+        match *self.known.lock().unwrap_or_else(PoisonError::into_inner) {
+            Known::Nothing => "unknown",
+            Known::There => "up",
+            Known::Away(_) => "away",
+        }
     }
 
     fn turn(&self, now: Known) -> Known {

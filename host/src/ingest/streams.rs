@@ -65,6 +65,9 @@ const MAX_STREAMS: usize = 64;
 /// The most topics of one stream that are looked after: with more, a topic beyond them pauses nothing.
 const MAX_TOPICS: usize = 64;
 
+/// Where a look at what is pending begins.
+const BEGINNING: &str = "0-0";
+
 /// The one consumer of the group.
 const CONSUMER: &str = "hubbub";
 
@@ -156,7 +159,7 @@ impl Streams {
                     self.source.outside.missed(&error.details());
                     for stream in &mut self.streams {
                         // What an answer that was lost had in it is pending by now; and a Redis that was emptied has no groups.
-                        stream.pending = Some("0".to_owned());
+                        stream.pending = Some(BEGINNING.to_owned());
                         stream.has_group = false;
                     }
                     tokio::time::sleep(AGAIN).await;
@@ -170,8 +173,13 @@ impl Streams {
         for stream in &mut self.streams {
             let mine = self.ingest.is_mine(&format!("stream:{}", stream.name));
             if mine && !stream.mine {
-                stream.pending = Some("0".to_owned());
+                stream.pending = Some(BEGINNING.to_owned());
                 stream.has_group = false;
+            }
+            if !mine && stream.mine {
+                // Another node tells of it from now on.
+                self.ingest.services.metrics.exchange.paused(self.source.name, &stream.name, false);
+                self.ingest.services.metrics.exchange.lag(self.source.name, &stream.name, 0);
             }
             stream.mine = mine;
             if mine {
@@ -224,13 +232,16 @@ impl Streams {
         }
     }
 
+    /// What was delivered and never acknowledged, to whichever consumer: the group is ours.
     async fn take_pending(&mut self, at: usize, after: &str) -> Result<(), Error> {
-        let name = self.streams[at].name.clone();
-        let count = Some(MAX_SET_WRITES as u64);
-        let read: Value = self.commands.xreadgroup(&self.group, CONSUMER, count, None, false, name, after).await?;
-        let entries = reply::streams(read).pop().map(|(_, entries)| entries).unwrap_or_default();
-        self.streams[at].pending = entries.last().map(|last| last.id.clone());
-        self.take(at, entries).await
+        let (name, count) = (self.streams[at].name.clone(), Some(MAX_SET_WRITES as u64));
+        let claimed: Value = self.commands.xautoclaim(name, &self.group, CONSUMER, 0, after, count, false).await?;
+        let claimed = reply::claimed(claimed);
+        // Somebody has trimmed the stream before its entries were accepted.
+        self.ingest.services.metrics.exchange.rejected(self.source.name, "trimmed", claimed.gone);
+        self.take(at, claimed.entries).await?;
+        self.streams[at].pending = claimed.next;
+        Ok(())
     }
 
     /// Accepts entries, and acknowledges them then.
@@ -240,16 +251,11 @@ impl Streams {
         }
         let ids: Vec<String> = entries.iter().map(|entry| entry.id.clone()).collect();
         let stream = &mut self.streams[at];
-        let (there, gone): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| entry.fields.is_some());
-        let batch: Vec<_> = there.into_iter().map(|entry| stream.incoming(entry)).collect();
+        let batch: Vec<_> = entries.into_iter().map(|entry| stream.incoming(entry)).collect();
         for incoming in &batch {
             if stream.topic.is_none() && stream.seen.len() < MAX_TOPICS && names::check_topic(&incoming.topic).is_ok() {
                 stream.seen.insert(incoming.topic.clone());
             }
-        }
-        if !gone.is_empty() {
-            // Somebody has trimmed the stream before its entries were read.
-            self.ingest.services.metrics.exchange.rejected(self.source.name, "trimmed", gone.len() as u64);
         }
         self.ingest.accept(&self.source, batch).await;
         let (name, group) = (&self.streams[at].name, &self.group);
@@ -257,13 +263,17 @@ impl Streams {
         Ok(())
     }
 
-    async fn tell_lag(&self) -> Result<(), Error> {
-        for stream in self.streams.iter().filter(|stream| stream.mine && stream.has_group) {
+    async fn tell_lag(&mut self) -> Result<(), Error> {
+        for stream in self.streams.iter_mut().filter(|stream| stream.mine && stream.has_group) {
             let groups: Vec<HashMap<String, Value>> = self.commands.xinfo_groups(&stream.name).await?;
             let ours = groups.iter().find(|group| group.get("name").and_then(Value::as_string).as_ref() == Some(&self.group));
             let number = |key: &str| ours.and_then(|group| group.get(key)?.as_i64()).unwrap_or(0);
-            let lag = number("lag") + number("pending");
-            self.ingest.services.metrics.exchange.lag(self.source.name, &stream.name, lag);
+            let (lag, pending) = (number("lag"), number("pending"));
+            self.ingest.services.metrics.exchange.lag(self.source.name, &stream.name, lag + pending);
+            if pending > 0 && stream.pending.is_none() {
+                // Ours is all acknowledged: a node read it that had the stream before, and has died since.
+                stream.pending = Some(BEGINNING.to_owned());
+            }
         }
         Ok(())
     }
@@ -271,7 +281,7 @@ impl Streams {
 
 impl Stream {
     fn incoming(&self, entry: Entry) -> Incoming {
-        let mut fields = entry.fields.unwrap_or_default();
+        let mut fields = entry.fields;
         let mut text = |name: &str| fields.remove(name).map(|value| String::from_utf8_lossy(&value).into_owned());
         let own_id = format!("stream:{}:{}", self.name, entry.id);
         let (topic, event) = (text("topic"), text("event"));

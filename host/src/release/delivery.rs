@@ -2,10 +2,12 @@
 //! the outbox at its own pace, so that one that is down keeps nobody else waiting.
 
 mod follower;
+mod lane;
+mod progress;
 mod standing;
 
+use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
-use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,6 +25,9 @@ use crate::names::PluginName;
 use crate::sandbox::exports::Message;
 use crate::storage::{CommitError, DeadLetter, OutboxMessage, OutboxRow, WriteSet};
 use crate::telemetry::traces::{Kind, Span, TraceParent};
+
+use lane::Lane;
+use progress::Progress;
 
 pub use follower::Follower;
 pub use standing::Standing;
@@ -68,14 +73,6 @@ struct Reader {
     lanes: Vec<mpsc::Sender<Work>>,
     progress: Mutex<Progress>,
     wake: Notify,
-}
-
-/// Which rows a plugin is done with: all up to `below`, and those above it that are not in `open`.
-#[derive(Default)]
-struct Progress {
-    read: u64,
-    below: u64,
-    open: BTreeSet<u64>,
 }
 
 struct Work {
@@ -202,7 +199,7 @@ impl Bus {
 
     /// Handles the messages of one lane, one after the other: together while all goes well, and one by one where it does not.
     async fn work(self: Arc<Self>, reader: Arc<Reader>, receiver: mpsc::Receiver<Work>) {
-        let mut lane = Lane { receiver, ahead: VecDeque::new() };
+        let mut lane = Lane::new(receiver);
         while let Some(together) = lane.next(self.config.together.max(1)).await {
             if together.len() > 1 && self.attempt_together(&reader.slot, &together).await.is_ok() {
                 together.iter().for_each(|work| self.done(&reader, work));
@@ -340,39 +337,6 @@ impl Bus {
     }
 }
 
-/// The messages of one lane, with those that were taken out of it and are still to be handled.
-struct Lane {
-    receiver: mpsc::Receiver<Work>,
-    ahead: VecDeque<Work>,
-}
-
-impl Lane {
-    /// Waits for a message, and takes those behind it that are there already.
-    async fn next(&mut self, most: usize) -> Option<Vec<Work>> {
-        let first = match self.ahead.pop_front() {
-            Some(first) => first,
-            None => self.receiver.recv().await?,
-        };
-        let mut together = vec![first];
-        while together.len() < most
-            && let Some(work) = self.try_next()
-        {
-            together.push(work);
-        }
-        Some(together)
-    }
-
-    fn try_next(&mut self) -> Option<Work> {
-        self.ahead.pop_front().or_else(|| self.receiver.try_recv().ok())
-    }
-
-    fn put_back(&mut self, works: Vec<Work>) {
-        for work in works.into_iter().rev() {
-            self.ahead.push_front(work);
-        }
-    }
-}
-
 impl Work {
     fn job<'a>(&'a self, message: &'a Message, trace: Option<&'a Span>) -> Job<'a> {
         let key = self.message.key.as_deref().unwrap_or(&self.message.topic);
@@ -409,26 +373,6 @@ impl Reader {
     }
 }
 
-impl Progress {
-    fn begin(&mut self, seq: u64, wanted: bool) {
-        self.read = seq;
-        if wanted {
-            self.open.insert(seq);
-        }
-        self.below = self.done();
-    }
-
-    fn end(&mut self, seq: u64) {
-        self.open.remove(&seq);
-        self.below = self.done();
-    }
-
-    /// All rows up to this one are done with.
-    fn done(&self) -> u64 {
-        self.open.first().map_or(self.read, |open| open - 1)
-    }
-}
-
 /// The tenant that a message's data names, where the operator has said where: `tenant_path`, such as `companyId`.
 fn tenant_in(data: &str, config: &serde_json::Map<String, serde_json::Value>) -> Option<String> {
     let path = config.get("tenant_path").and_then(|path| path.as_str()).unwrap_or("companyId");
@@ -444,21 +388,6 @@ fn tenant_in(data: &str, config: &serde_json::Map<String, serde_json::Value>) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn rows_are_done_up_to_the_first_open_one() {
-        let mut progress = Progress::default();
-        for seq in 1..=4 {
-            progress.begin(seq, seq != 2);
-        }
-        assert_eq!(progress.done(), 0);
-        progress.end(1);
-        assert_eq!(progress.done(), 2);
-        progress.end(4);
-        assert_eq!(progress.done(), 2);
-        progress.end(3);
-        assert_eq!(progress.done(), 4);
-    }
 
     #[test]
     fn a_tenant_is_found_in_the_data() {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
@@ -13,7 +14,6 @@ use serde::Deserialize;
 use tokio::sync::Notify;
 
 use crate::ingest::SetupError;
-use crate::ingest::outside::Outside;
 
 /// `[kafka]`
 #[derive(Clone, Default, Deserialize)]
@@ -92,16 +92,12 @@ impl Brokers {
 }
 
 /// What librdkafka tells its client.
+#[derive(Default)]
 pub struct Context {
-    outside: Arc<Outside>,
     /// Told when this node is given partitions, or loses some.
     pub moved: Notify,
-}
-
-impl Context {
-    pub fn new(outside: Arc<Outside>) -> Self {
-        Self { outside, moved: Notify::new() }
-    }
+    /// Set when it says that no broker answers, which may be over by the time that it is heard.
+    pub doubt: Arc<AtomicBool>,
 }
 
 impl ClientContext for Context {
@@ -119,7 +115,7 @@ impl ClientContext for Context {
 
     fn error(&self, error: KafkaError, reason: &str) {
         match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::AllBrokersDown) => self.outside.missed(&reason),
+            Some(RDKafkaErrorCode::AllBrokersDown) => self.doubt.store(true, Ordering::Relaxed),
             _ => tracing::debug!(target: "kafka", "{error}: {reason}"),
         }
     }

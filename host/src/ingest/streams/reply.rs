@@ -1,4 +1,4 @@
-//! What Redis answers to XREADGROUP, in either of its protocols. Reads only; what has another shape is not there.
+//! What Redis answers to XREADGROUP and XAUTOCLAIM, in either of its protocols. Reads only; what has another shape is not there.
 
 use std::collections::HashMap;
 
@@ -8,24 +8,39 @@ use fred::types::Value;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) id: String,
-    /// None where it was pending, and is no longer in the stream.
-    pub(super) fields: Option<HashMap<String, Vec<u8>>>,
+    pub(super) fields: HashMap<String, Vec<u8>>,
+}
+
+/// What was pending.
+pub(super) struct Claimed {
+    /// Where it goes on; none at the end.
+    pub(super) next: Option<String>,
+    pub(super) entries: Vec<Entry>,
+    /// How many are no longer in the stream.
+    pub(super) gone: u64,
 }
 
 /// Streams, each with its entries in order.
 pub(super) fn streams(answer: Value) -> Vec<(String, Vec<Entry>)> {
-    pairs(answer).into_iter().map(|(name, list)| (name, array(list).into_iter().filter_map(entry).collect())).collect()
+    pairs(answer).into_iter().map(|(name, list)| (name, entries(list))).collect()
+}
+
+pub(super) fn claimed(answer: Value) -> Claimed {
+    let mut parts = array(answer).into_iter();
+    let next = parts.next().and_then(|next| next.as_string()).filter(|next| next != "0-0");
+    let entries = parts.next().map(entries).unwrap_or_default();
+    Claimed { next, entries, gone: parts.next().map_or(0, |gone| array(gone).len() as u64) }
+}
+
+fn entries(list: Value) -> Vec<Entry> {
+    array(list).into_iter().filter_map(entry).collect()
 }
 
 fn entry(value: Value) -> Option<Entry> {
     let mut parts = array(value).into_iter();
     let id = parts.next()?.as_string()?;
-    let fields = match parts.next()? {
-        Value::Null => None,
-        fields => {
-            Some(pairs(fields).into_iter().filter_map(|(name, value)| Some((name, value.into_bytes()?.to_vec()))).collect())
-        }
-    };
+    let fields =
+        pairs(parts.next()?).into_iter().filter_map(|(name, value)| Some((name, value.into_bytes()?.to_vec()))).collect();
     Some(Entry { id, fields })
 }
 
@@ -63,16 +78,16 @@ mod tests {
     }
 
     #[test]
-    fn either_protocol_is_read_and_an_entry_that_has_gone_is_known() {
-        let there = Value::Array(vec![text("1-0"), Value::Array(vec![text("data"), text("{}")])]);
-        let gone = Value::Array(vec![text("2-0"), Value::Null]);
-        let answer = Value::Array(vec![Value::Array(vec![text("s"), Value::Array(vec![there, gone])])]);
-        let read = streams(answer);
-        assert_eq!(read.len(), 1);
-        assert_eq!(read[0].0, "s");
-        let fields = HashMap::from([("data".to_owned(), b"{}".to_vec())]);
-        assert_eq!(read[0].1[0], Entry { id: "1-0".to_owned(), fields: Some(fields) });
-        assert_eq!(read[0].1[1], Entry { id: "2-0".to_owned(), fields: None });
+    fn either_protocol_is_read_and_so_is_what_was_pending() {
+        let entry = || Value::Array(vec![text("1-0"), Value::Array(vec![text("data"), text("{}")])]);
+        let read = [Entry { id: "1-0".to_owned(), fields: HashMap::from([("data".to_owned(), b"{}".to_vec())]) }];
+        let answer = Value::Array(vec![Value::Array(vec![text("s"), Value::Array(vec![entry()])])]);
+        let found = streams(answer);
+        assert_eq!((found.len(), found[0].0.as_str(), &found[0].1[..]), (1, "s", &read[..]));
         assert!(streams(Value::Null).is_empty());
+        let gone = Value::Array(vec![text("2-0"), text("3-0")]);
+        let found = claimed(Value::Array(vec![text("4-0"), Value::Array(vec![entry()]), gone]));
+        assert_eq!((found.next.as_deref(), &found.entries[..], found.gone), (Some("4-0"), &read[..], 2));
+        assert_eq!(claimed(Value::Array(vec![text("0-0"), Value::Array(vec![]), Value::Array(vec![])])).next, None);
     }
 }
