@@ -8,7 +8,7 @@ use tests::{Postgres, Server, wait};
 
 /// A dead node is missed soon.
 fn node(builder: Builder) -> Builder {
-    builder.only(&["video", "lessons"]).env("HUBBUB_REDIS__NODE_TIMEOUT", "2s")
+    builder.only(&["video", "chat"]).env("HUBBUB_REDIS__NODE_TIMEOUT", "2s")
 }
 
 async fn views(cluster: &Cluster, video: &str) -> i64 {

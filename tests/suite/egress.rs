@@ -10,7 +10,7 @@ async fn messages_go_to_kafka_in_order_with_what_belongs_to_them() {
     const MANY: usize = 40;
     let kafka = Kafka::with(&[("out.orders", 1)]);
     let server =
-        Server::dev().only(&["video", "lessons"]).kafka(&kafka).env("HUBBUB_EGRESS__KAFKA", r#"{"order.made" = "out.orders"}"#);
+        Server::dev().only(&["video", "chat"]).kafka(&kafka).env("HUBBUB_EGRESS__KAFKA", r#"{"order.made" = "out.orders"}"#);
     let mut server = server.start().await;
     let order = async |server: &Server, n: usize| {
         let message = json!({"topic": "order.made", "key": "k", "tenant": "acme", "id": format!("m{n}"), "data": {"n": n}});
@@ -38,7 +38,7 @@ async fn messages_go_to_kafka_in_order_with_what_belongs_to_them() {
 #[tokio::test]
 async fn while_kafka_is_away_messages_wait_and_plugins_do_not_even_over_a_power_cut() {
     let kafka = Kafka::with(&[("out.views", 1), ("video.view", 1)]);
-    let server = Server::dev().only(&["video", "lessons"]).kafka(&kafka).env("HUBBUB_INGEST__KAFKA__TOPICS", "[]");
+    let server = Server::dev().only(&["video", "chat"]).kafka(&kafka).env("HUBBUB_INGEST__KAFKA__TOPICS", "[]");
     let mut server = server.env("HUBBUB_EGRESS__KAFKA", r#"{"video.view" = "out.views"}"#).start().await;
     let view = async |server: &Server, n: usize| {
         server.publish_message(&json!({"topic": "video.view", "key": "v1", "data": {"videoId": "v1", "timestamp": n}})).await;
@@ -69,7 +69,7 @@ async fn while_kafka_is_away_messages_wait_and_plugins_do_not_even_over_a_power_
 #[tokio::test]
 async fn messages_go_to_a_stream_of_redis_and_wait_while_it_is_away() {
     let mut redis = Redis::start().await;
-    let server = Server::dev().only(&["video", "lessons"]).env("HUBBUB_EGRESS__REDIS_URL", &redis.url());
+    let server = Server::dev().only(&["video", "chat"]).env("HUBBUB_EGRESS__REDIS_URL", &redis.url());
     let server = server.env("HUBBUB_EGRESS__REDIS", r#"{"order.made" = "orders"}"#).start().await;
     let order = async |n: usize| {
         server.publish_message(&json!({"topic": "order.made", "key": "k", "id": format!("m{n}"), "data": {"n": n}})).await;
@@ -95,10 +95,8 @@ async fn messages_go_to_a_stream_of_redis_and_wait_while_it_is_away() {
 #[tokio::test]
 async fn a_stream_keeps_about_as_many_entries_as_it_may() {
     let redis = Redis::start().await;
-    let server = Server::dev()
-        .only(&["video", "lessons"])
-        .env("HUBBUB_EGRESS__REDIS_URL", &redis.url())
-        .env("HUBBUB_EGRESS__MAXLEN", "100");
+    let server =
+        Server::dev().only(&["video", "chat"]).env("HUBBUB_EGRESS__REDIS_URL", &redis.url()).env("HUBBUB_EGRESS__MAXLEN", "100");
     let server = server.env("HUBBUB_EGRESS__REDIS", r#"{"order.made" = "orders"}"#).start().await;
     for _ in 0..4 {
         let batch: Vec<_> = (0..250).map(|n| json!({"topic": "order.made", "data": n})).collect();

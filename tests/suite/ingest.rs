@@ -186,7 +186,7 @@ async fn a_broker_that_is_away_costs_nothing_but_time_and_is_told_once() {
 async fn a_server_starts_without_the_systems_it_is_to_take_from() {
     let nobody = "127.0.0.1:1";
     let server = Server::dev()
-        .only(&["video", "lessons"])
+        .only(&["video", "chat"])
         .env("KAFKA_BROKERS", nobody)
         .env("HUBBUB_INGEST__REDIS_URL", "redis://127.0.0.1:1")
         .env("HUBBUB_INGEST__STREAMS__STREAMS", r#"["s"]"#)
@@ -201,14 +201,14 @@ async fn a_server_starts_without_the_systems_it_is_to_take_from() {
 #[tokio::test]
 async fn a_topic_that_would_go_round_is_refused_before_a_port_is_bound() {
     let round = Server::dev()
-        .only(&["video", "lessons"])
+        .only(&["video", "chat"])
         .env("KAFKA_BROKERS", "127.0.0.1:1")
         .env("HUBBUB_INGEST__KAFKA__TOPICS", r#"["message.sent"]"#)
         .env("HUBBUB_EGRESS__KAFKA", r#"{"message.sent" = "out"}"#);
     let said = round.refuses().await;
     assert!(said.contains("message.sent comes in from Kafka and goes out to it as well"), "{said}");
     let own = Server::dev()
-        .only(&["video", "lessons"])
+        .only(&["video", "chat"])
         .env("KAFKA_BROKERS", "127.0.0.1:1")
         .env("HUBBUB_KAFKA__PROPERTIES", r#"{"enable.auto.commit" = true}"#);
     let said = own.refuses().await;
