@@ -2,6 +2,7 @@
 //! `application/problem+json`.
 
 mod dashboard;
+mod dead;
 mod figures;
 mod plugins;
 mod record;
@@ -19,6 +20,7 @@ use serde_json::json;
 use crate::gateway::api::{bearer, is_same};
 use crate::gateway::figures::Latest;
 use crate::gateway::{Gateway, watchers};
+use crate::ingest::outside::Outside;
 use crate::release::releases::Releases;
 
 /// What the handlers here work on.
@@ -31,13 +33,23 @@ pub struct Admin {
     pub figures: Latest,
     /// Tells the figures to dashboards.
     pub live: watchers::Service,
+    /// Whether operators may see what messages hold.
+    pub shows_payloads: bool,
+    /// Systems that messages come from.
+    pub sources: Outsides,
+    /// Systems that messages go to.
+    pub systems: Outsides,
 }
+
+/// Other systems, by name.
+pub type Outsides = Vec<(&'static str, Arc<Outside>)>;
 
 /// The operator's routes. Without the token there are figures for Prometheus, readiness, and a page that knows nothing yet.
 pub fn routes(admin: Arc<Admin>) -> Router {
     let guarded = plugins::routes()
         .merge(figures::routes())
         .merge(record::routes())
+        .merge(dead::routes())
         .route("/admin/drain", post(drain))
         .layer(DefaultBodyLimit::max(admin.max_component))
         .layer(middleware::from_fn_with_state(admin.clone(), only_operators));
@@ -92,6 +104,12 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
     if let Some(cluster) = &admin.gateway.services.cluster {
         body["redis"] = json!(cluster.link.is_up());
         body["nodes"] = json!(cluster.nodes.live().len());
+    }
+    // One that is away costs this node nothing but its messages: it is given clients all the same.
+    for (key, systems) in [("ingest", &admin.sources), ("egress", &admin.systems)] {
+        for (name, outside) in systems {
+            body[key][*name] = json!(outside.state());
+        }
     }
     let code = if storage && !draining { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (code, axum::Json(body)).into_response()

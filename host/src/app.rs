@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::admin::{self, Admin};
+use crate::admin::{self, Admin, Outsides};
 use crate::capability::budget::Budgets;
 use crate::capability::presence::Presences;
 use crate::capability::quota::Quotas;
@@ -21,14 +21,17 @@ use crate::capability::state::Services;
 use crate::capability::timers::Timers;
 use crate::clock::Clock;
 use crate::cluster::rooms::Rooms;
+use crate::cluster::tap::Payloads;
 use crate::cluster::{self, Cluster};
 use crate::config::{Config, Mode};
+use crate::egress::Egress;
 use crate::gateway::entrance::Peer;
 use crate::gateway::keyring::Keyring;
 use crate::gateway::limits::Limits;
 use crate::gateway::origin::Origins;
 use crate::gateway::sockets::Sockets;
 use crate::gateway::{self, Gateway, api, demo, docs, drain, transport, watchers, web};
+use crate::ingest::Sources;
 use crate::memory;
 use crate::names::{self, IdSource, PluginName};
 use crate::release::delivery::Bus;
@@ -64,6 +67,9 @@ pub struct App {
     exports: Option<traces::Exports>,
     ends: gateway::Ends,
     queues: Option<cluster::Queues>,
+    writer: PluginName,
+    sources: Sources,
+    egress: Egress,
 }
 
 impl App {
@@ -130,7 +136,12 @@ impl App {
             origins,
         });
         let ends = gateway::Ends { full, polling };
-        Ok(Self { bus: gateway.bus.clone(), config, gateway, releases, mode, exports, ends, queues })
+        let (bus, services, writer) = (gateway.bus.clone(), gateway.services.clone(), PluginName::parse(HOST)?);
+        config.egress.check(&config.ingest)?;
+        let sent = config.egress.to_kafka();
+        let sources = Sources::build(&config.ingest, &config.kafka, sent, &bus, &services, &config.redis, &writer)?;
+        let egress = Egress::build(&config.egress, &config.kafka, &bus, &services, &config.redis)?;
+        Ok(Self { bus, config, gateway, releases, mode, exports, ends, queues, writer, sources, egress })
     }
 
     /// Stages plugins and makes them live, all or none.
@@ -168,7 +179,10 @@ impl App {
         let exporting = self.exports.map(|exports| tokio::spawn(exports.run(ending)));
         let _keys = self.gateway.keyring.refreshing();
 
-        let writer = PluginName::parse(HOST)?;
+        let outsides = (self.sources.outsides.clone(), self.egress.outsides.clone());
+        self.sources.start(&mut tasks);
+        self.egress.start(&mut tasks);
+        let writer = self.writer.clone();
         let docs = docs::Docs::new(self.gateway.registry.clone(), self.config.server.listen.port());
         let web = Arc::new(web::Web { gateway: self.gateway.clone(), service, started: Instant::now(), docs });
         let api = Arc::new(api::Api {
@@ -183,7 +197,7 @@ impl App {
             let demo = demo::Demo { gateway: self.gateway.clone(), bus: self.bus.clone(), writer, people };
             routes = routes.merge(demo::routes(Arc::new(demo)));
         }
-        let admin = operators(&self.config, &self.gateway, &self.releases, figures, &mut tasks);
+        let admin = operators(&self.config, &self.gateway, &self.releases, figures, outsides, &mut tasks);
         let accepting = spawn(&mut tasks, public, routes);
         spawn(&mut tasks, private, admin);
         tracing::info!(listen = %self.config.server.listen, admin = %self.config.server.admin, "ready");
@@ -225,6 +239,7 @@ fn operators(
     gateway: &Arc<Gateway>,
     releases: &Arc<Releases>,
     figures: gateway::figures::Latest,
+    (sources, systems): (Outsides, Outsides),
     tasks: &mut JoinSet<()>,
 ) -> Router {
     let (token, limit) = (&config.admin.token, config.admin.watchers);
@@ -240,6 +255,9 @@ fn operators(
         max_component: config.sandbox.component,
         figures,
         live,
+        shows_payloads: config.admin.tap_payloads == Some(Payloads::Full),
+        sources,
+        systems,
     }))
 }
 

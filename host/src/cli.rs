@@ -1,5 +1,6 @@
 //! The command line. Each command is one function; what it prints on standard output is its result, and nothing else is.
 
+mod dead;
 mod dev;
 mod diff;
 mod migrate;
@@ -68,6 +69,9 @@ enum Command {
     Disable(plugin::Named),
     /// Resumes a plugin that was disabled.
     Enable(plugin::Named),
+    /// Lists, retries and drops messages that could not be handled.
+    #[command(subcommand)]
+    Dead(dead::Dead),
     /// Keeps calls of a running server's plugin in a file, to be run again on another build.
     Record(record::Record),
     /// Runs recorded calls on another build, and says what it does otherwise. Exits with 0 where nothing differs, else with 1, and
@@ -113,6 +117,7 @@ pub fn main() -> ExitCode {
         Command::Rollback(named) => named.set("rollback"),
         Command::Disable(named) => named.set("disable"),
         Command::Enable(named) => named.set("enable"),
+        Command::Dead(dead) => dead.run(),
         Command::Record(record) => record.run(),
         Command::Replay(replay) => return replay.run(),
         Command::Drain(operator) => operator.drain(),

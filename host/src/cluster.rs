@@ -91,6 +91,7 @@ impl Cluster {
         let left = async {
             self.peers.ledger.forget(&self.nodes.me).await?;
             self.board.forget(&self.nodes.me).await?;
+            self.nodes.let_go(nodes::INGEST).await?;
             self.nodes.leave(grace).await
         };
         if left.await.is_err() {

@@ -12,7 +12,7 @@ use crate::cluster::tap::Payloads;
 use crate::gateway::keys::DEV_SECRET;
 use crate::names::PluginName;
 use crate::telemetry::{LogFormat, traces};
-use crate::{capability, cluster, gateway, release, sandbox, storage};
+use crate::{capability, cluster, egress, gateway, ingest, release, sandbox, storage};
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -40,6 +40,9 @@ pub struct Config {
     pub storage: storage::Config,
     pub redis: cluster::link::Config,
     pub bridge: cluster::bridge::Config,
+    pub kafka: ingest::kafka::Brokers,
+    pub ingest: ingest::Config,
+    pub egress: egress::Config,
     pub api: Api,
     pub admin: Admin,
     /// `[plugins.NAME]`
@@ -159,12 +162,7 @@ pub enum ConfigError {
     DevSecret,
     #[error("a cluster (REDIS_URL) needs storage that its nodes share: set DATABASE_URL")]
     NoSharedStorage,
-    #[error("{0} is set, but this version runs on one node, and reads no messages from elsewhere")]
-    NotYet(&'static str),
 }
-
-/// Variables of parts that are still to come. Ignored, they would be a cluster that is none.
-const NOT_YET: [&str; 1] = ["KAFKA_BROKERS"];
 
 /// Where every OpenTelemetry program looks for its collector.
 const OTLP_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
@@ -180,9 +178,6 @@ pub fn load(mode: Mode, file: Option<&Path>, environment: &BTreeMap<String, Stri
 
 /// Puts the environment over what the file holds, and checks the whole.
 pub(crate) fn assemble(mode: Mode, mut table: Table, environment: &BTreeMap<String, String>) -> Result<Config, ConfigError> {
-    if let Some(variable) = NOT_YET.into_iter().find(|name| environment.get(*name).is_some_and(|value| !value.is_empty())) {
-        return Err(ConfigError::NotYet(variable));
-    }
     for (variable, value) in environment {
         if let Some(path) = variable.strip_prefix("HUBBUB_").filter(|path| path.contains("__")) {
             set(&mut table, &path.to_ascii_lowercase(), value)
@@ -198,6 +193,9 @@ pub(crate) fn assemble(mode: Mode, mut table: Table, environment: &BTreeMap<Stri
     }
     if let Some(url) = environment.get("DATABASE_URL").filter(|url| !url.is_empty()) {
         config.storage.url = Some(storage::Url::from(url.clone()));
+    }
+    if let Some(brokers) = environment.get("KAFKA_BROKERS").filter(|brokers| !brokers.is_empty()) {
+        config.kafka.brokers = brokers.clone();
     }
     if config.traces.endpoint.is_none() {
         config.traces.endpoint = environment.get(OTLP_ENDPOINT).cloned();
@@ -319,12 +317,22 @@ mod tests {
     }
 
     #[test]
+    fn kafka_is_where_the_environment_says_and_its_properties_are_not_shown() {
+        let variables = [
+            ("KAFKA_BROKERS", "a:1"),
+            ("HUBBUB_KAFKA__BROKERS", "b:1"),
+            ("HUBBUB_KAFKA__PROPERTIES", r#"{"sasl.password" = "secret!"}"#),
+        ];
+        let config = load(Mode::Dev, None, &environment(&variables)).unwrap();
+        assert_eq!(config.kafka.brokers, "a:1");
+        assert!(!format!("{config:?}").contains("secret!"));
+    }
+
+    #[test]
     fn serve_wants_a_key_of_its_own() {
         let none = load(Mode::Serve, None, &environment(&[])).unwrap_err();
         assert!(matches!(none, ConfigError::NoKey));
         let dev = load(Mode::Serve, None, &environment(&[("JWT_SECRET", DEV_SECRET)])).unwrap_err();
         assert!(matches!(dev, ConfigError::DevSecret));
-        let kafka = load(Mode::Dev, None, &environment(&[("KAFKA_BROKERS", "127.0.0.1:9092")])).unwrap_err();
-        assert!(kafka.to_string().contains("KAFKA_BROKERS"));
     }
 }

@@ -20,8 +20,10 @@ pub mod storage;
 pub mod capability;
 // L4: which plugin does it.
 pub mod release;
-// L5: clients.
+// L5: clients, and other systems.
+pub mod egress;
 pub mod gateway;
+pub mod ingest;
 // L6: the program.
 pub mod admin;
 pub mod app;

@@ -27,8 +27,8 @@ pub use none::NoStorage;
 pub use postgres::Postgres;
 pub use stats::{Stats, SyncTimes};
 pub use write::{
-    APPEND_DIGITS, DeadLetter, DeadLetterRow, Fingerprint, HandledId, Invalid, MAX_BLOB, MAX_KEY, MAX_READS, MAX_SET_BYTES,
-    MAX_SET_WRITES, MAX_VALUE, OutboxMessage, OutboxRow, Write, WriteSet, counter_value,
+    APPEND_DIGITS, BadMessage, DeadLetter, DeadLetterRow, Fingerprint, HandledId, Invalid, MAX_BLOB, MAX_KEY, MAX_READS,
+    MAX_SET_BYTES, MAX_SET_WRITES, MAX_VALUE, OutboxMessage, OutboxRow, Write, WriteSet, counter_value,
 };
 
 /// A future that can be kept, as an object-safe trait needs it.
@@ -109,6 +109,10 @@ pub trait Storage: Send + Sync + 'static {
     /// Removes the outbox rows up to and including `seq`. Idempotent, and free where there is nothing to remove.
     fn outbox_done(&self, seq: u64) -> BoxFuture<'_, Result<(), Unavailable>>;
 
+    /// How many outbox rows of a topic have a sequence number over `seq`, counted up to `most`. Reads the rows on its way: seldom,
+    /// and not on a call's way.
+    fn outbox_waiting<'a>(&'a self, topic: &'a str, seq: u64, most: usize) -> BoxFuture<'a, Result<u64, Unavailable>>;
+
     /// Keeps a message that a plugin cannot handle. The same message of the same plugin is kept once. Over the configured number
     /// the oldest letter goes, counted.
     fn dead_letter(&self, letter: DeadLetter) -> BoxFuture<'_, Result<(), Unavailable>>;
@@ -118,6 +122,10 @@ pub trait Storage: Send + Sync + 'static {
 
     /// Removes one dead letter; false if it is not there.
     fn remove_dead_letter(&self, seq: u64) -> BoxFuture<'_, Result<bool, Unavailable>>;
+
+    /// Puts a dead letter's message behind all that waits in the outbox, for its plugin alone, and removes the letter: both or
+    /// neither. False if it is not there.
+    fn revive_dead_letter(&self, seq: u64) -> BoxFuture<'_, Result<bool, Unavailable>>;
 
     /// One of the host's own named values: a component, a release, a pointer to the active one.
     fn blob<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, Unavailable>>;

@@ -2,6 +2,7 @@
 //! counts, and label values come from bounded sets only.
 
 pub mod cpu;
+pub mod exchange;
 pub mod figures;
 pub mod latency;
 pub mod traces;
@@ -21,6 +22,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use self::cpu::Cpu;
+use self::exchange::Exchange;
 use self::latency::Latency;
 use crate::error::Code;
 use crate::names::PluginName;
@@ -140,6 +142,7 @@ pub struct Metrics {
     pub spans_dropped: Family<ReasonLabel, Counter>,
     quotas_passed: Family<QuotaLabels, Counter>,
     pub witnessed: Witnessed,
+    pub exchange: Exchange,
     releases: Families,
     versions: Mutex<HashMap<PluginName, Vec<Known>>>,
     pub custom: Custom,
@@ -338,6 +341,7 @@ impl Metrics {
                 Family::default(),
             ),
             witnessed: Witnessed::register(r),
+            exchange: Exchange::register(r),
             releases: Families::register(r),
             versions: Mutex::default(),
             custom: Custom::register(r),

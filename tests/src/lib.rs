@@ -21,6 +21,7 @@ pub mod compiler;
 pub mod container;
 pub mod fixture;
 pub mod gate;
+pub mod kafka;
 pub mod load;
 pub mod metrics;
 pub mod node;

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 const LAYERS: [&[&str]; 7] = [
     &["names", "error", "clock", "duration", "json", "memory", "rate", "telemetry"],
     &["sandbox"],
-    &["cluster", "storage", "ingest"],
+    &["cluster", "storage"],
     &["capability"],
     &["release"],
-    &["gateway"],
+    &["gateway", "ingest", "egress"],
     &["main", "lib", "app", "config", "admin", "cli", "toolchain", "fuzz"],
 ];
 

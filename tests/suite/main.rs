@@ -53,6 +53,12 @@ mod traces;
 mod layers;
 
 mod abi;
+
+mod cluster_ingest;
+mod dead;
+mod egress;
+mod ingest;
+
 mod hostile;
 
 mod dashboard;

@@ -114,32 +114,13 @@ pub struct Link {
 impl Link {
     /// Begins to connect; goes on trying until it succeeds, and whenever the connection is lost.
     pub fn open(config: Config) -> Result<Option<Arc<Self>>, LinkError> {
-        let Some(Url(url)) = &config.url else { return Ok(None) };
+        let Some(url) = &config.url else { return Ok(None) };
         let sizes = [("outbox", config.outbox), ("inbox", config.inbox), ("ledger", config.ledger)];
         if let Some((name, _)) = sizes.into_iter().find(|(_, size)| *size == 0) {
             return Err(LinkError::Zero(name));
         }
-        let mut parsed = FredConfig::from_url(url).map_err(|error| LinkError::Url(error.details().to_owned()))?;
-        parsed.version = fred::types::RespVersion::RESP3;
-        // A command that cannot be sent fails at once: nothing here is worth sending late.
-        parsed.fail_fast = true;
-        let mut builder = Builder::from_config(parsed);
-        let (timeout, inbox) = (config.timeout, config.inbox);
-        builder
-            .set_policy(ReconnectPolicy::new_exponential(0, 50, 2000, 2))
-            .with_performance_config(|performance| {
-                performance.default_command_timeout = timeout;
-                performance.broadcast_channel_capacity = inbox;
-            })
-            .with_connection_config(|connection| {
-                connection.connection_timeout = timeout * 2;
-                connection.internal_command_timeout = timeout * 2;
-                connection.max_command_attempts = 1;
-                connection.tcp = TcpConfig { nodelay: Some(true), ..TcpConfig::default() };
-                connection.unresponsive = UnresponsiveConfig { max_timeout: Some(timeout * 5), interval: Duration::from_secs(1) };
-            });
-        let because = |error: fred::error::Error| LinkError::Client(error.details().to_owned());
-        let (client, subscriber) = (builder.build().map_err(because)?, builder.build().map_err(because)?);
+        let builder = builder(url, config.timeout, config.inbox)?;
+        let (client, subscriber) = (built(&builder)?, built(&builder)?);
         Ok(Some(Arc::new(Self { client, subscriber, config, epoch: watch::Sender::new(None) })))
     }
 
@@ -216,8 +197,40 @@ impl Link {
     }
 }
 
+/// A connection apart from the cluster's, with the same settings: commands that cannot be sent, or that take over `timeout`, fail.
+/// At most `inbox` messages wait to be heard. To be connected by whoever uses it.
+pub fn client(url: &Url, timeout: Duration, inbox: usize) -> Result<Client, LinkError> {
+    built(&builder(url, timeout, inbox)?)
+}
+
+fn built(builder: &Builder) -> Result<Client, LinkError> {
+    builder.build().map_err(|error| LinkError::Client(error.details().to_owned()))
+}
+
+fn builder(url: &Url, timeout: Duration, inbox: usize) -> Result<Builder, LinkError> {
+    let mut parsed = FredConfig::from_url(&url.0).map_err(|error| LinkError::Url(error.details().to_owned()))?;
+    parsed.version = fred::types::RespVersion::RESP3;
+    // A command that cannot be sent fails at once: nothing here is worth sending late.
+    parsed.fail_fast = true;
+    let mut builder = Builder::from_config(parsed);
+    builder
+        .set_policy(ReconnectPolicy::new_exponential(0, 50, 2000, 2))
+        .with_performance_config(|performance| {
+            performance.default_command_timeout = timeout;
+            performance.broadcast_channel_capacity = inbox;
+        })
+        .with_connection_config(|connection| {
+            connection.connection_timeout = timeout * 2;
+            connection.internal_command_timeout = timeout * 2;
+            connection.max_command_attempts = 1;
+            connection.tcp = TcpConfig { nodelay: Some(true), ..TcpConfig::default() };
+            connection.unresponsive = UnresponsiveConfig { max_timeout: Some(timeout * 5), interval: Duration::from_secs(1) };
+        });
+    Ok(builder)
+}
+
 /// Tasks that end with this value.
-struct Ends(Vec<tokio::task::AbortHandle>);
+pub struct Ends(pub Vec<tokio::task::AbortHandle>);
 
 impl Drop for Ends {
     fn drop(&mut self) {

@@ -38,6 +38,24 @@ static LEAVE: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
+/// Takes something that nobody else holds, or goes on to hold it.
+static HOLD: LazyLock<Script> = LazyLock::new(|| {
+    Script::from_lua(
+        "local holder = redis.call('GET', KEYS[1])
+         if holder and holder ~= ARGV[1] then return 0 end
+         redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+         return 1",
+    )
+});
+
+/// Lets go of it.
+static LET_GO: LazyLock<Script> = LazyLock::new(|| {
+    Script::from_lua("if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0")
+});
+
+/// What the node holds that listens to channels for all.
+pub const INGEST: &str = "ingest";
+
 /// The nodes, as this one knows them.
 pub struct Nodes {
     link: Arc<Link>,
@@ -122,6 +140,18 @@ impl Nodes {
         let expiry = Some(Expiration::PX(time.as_millis() as i64));
         let set: Option<String> = self.link.client.set(key, self.me.clone(), expiry, Some(SetOptions::NX), false).await?;
         Ok(set.is_some())
+    }
+
+    /// Holds something until so long from now, if nobody else does. Whoever holds it asks again before that.
+    pub async fn hold(&self, what: &str, time: Duration) -> Result<bool, Away> {
+        let key = self.link.name(format_args!("claim:{what}"));
+        self.link.eval(&HOLD, vec![key], vec![self.me.clone(), time.as_millis().to_string()]).await
+    }
+
+    /// Lets go of what this node holds, if it does.
+    pub async fn let_go(&self, what: &str) -> Result<(), Away> {
+        let key = self.link.name(format_args!("claim:{what}"));
+        self.link.eval(&LET_GO, vec![key], vec![self.me.clone()]).await
     }
 
     /// Frees what was claimed.

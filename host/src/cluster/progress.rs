@@ -1,7 +1,7 @@
 //! How far each plugin has come in the bus, told by the node that handles its messages. It only decides which rows nobody needs.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use fred::interfaces::HashesInterface;
 
@@ -10,11 +10,13 @@ use super::link::{Away, Link};
 /// Everyone's progress.
 pub struct Progress {
     link: Arc<Link>,
+    /// As all told it last.
+    told: Mutex<HashMap<String, u64>>,
 }
 
 impl Progress {
     pub fn new(link: Arc<Link>) -> Self {
-        Self { link }
+        Self { link, told: Mutex::default() }
     }
 
     /// Tells how far the plugins of this node have come. Answers how far all have; none where that of one is not known.
@@ -28,6 +30,17 @@ impl Progress {
             self.link.client.hset::<(), _, _>(&key, fields).await?;
         }
         let told: HashMap<String, u64> = self.link.client.hgetall(&key).await?;
-        Ok(all.iter().map(|plugin| told.get(plugin).copied()).collect::<Option<Vec<_>>>().and_then(|done| done.into_iter().min()))
+        let least = all
+            .iter()
+            .map(|plugin| told.get(plugin).copied())
+            .collect::<Option<Vec<_>>>()
+            .and_then(|done| done.into_iter().min());
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = told;
+        Ok(least)
+    }
+
+    /// How far a plugin had come when the nodes last told: a second ago, while Redis is there.
+    pub fn last_told(&self, plugin: &str) -> Option<u64> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).get(plugin).copied()
     }
 }

@@ -21,7 +21,7 @@ use crate::error::{Code, Refusal};
 use crate::json;
 use crate::names::{self, PluginName};
 use crate::release::delivery::Bus;
-use crate::storage::{CommitError, MAX_SET_WRITES, OutboxMessage};
+use crate::storage::{BadMessage, CommitError, MAX_SET_WRITES, OutboxMessage};
 use crate::telemetry::traces::{Kind, Span, Tracer};
 
 /// The largest body, in bytes: a whole batch.
@@ -100,13 +100,17 @@ async fn publish(State(api): State<Arc<Api>>, headers: HeaderMap, body: Bytes) -
     let trace = span.as_ref().map(|span| span.parent().to_string());
     let mut messages = Vec::with_capacity(batch.len());
     for publish in batch {
-        if let Err(wrong) = publish.check() {
-            return invalid(wrong);
-        }
         let id = publish.id.unwrap_or_else(|| services.ids.next(now));
         let (topic, key, tenant) = (publish.topic, publish.key, publish.tenant);
         let data = publish.data.get().to_owned();
-        messages.push(OutboxMessage { id, topic, key, tenant, data, hops: 0, at_ms: now, trace: trace.clone() });
+        let message = OutboxMessage { id, topic, key, tenant, data, hops: 0, at_ms: now, trace: trace.clone() };
+        match message.check() {
+            Ok(()) => messages.push(message),
+            Err(wrong @ BadMessage::Bytes) => {
+                return refused(StatusCode::PAYLOAD_TOO_LARGE, Refusal::new(Code::TooLarge, wrong.to_string()));
+            }
+            Err(wrong) => return invalid(wrong),
+        }
     }
     let mut ids: Vec<String> = messages.iter().map(|message| message.id.clone()).collect();
     let published = api.bus.publish(&api.writer, messages).await;
@@ -133,17 +137,6 @@ fn traced(tracer: &Tracer, headers: &HeaderMap) -> Option<Span> {
     match parent {
         Some(parent) => tracer.follow(parent, Kind::Producer, "publish"),
         None => tracer.begin(Kind::Producer, "publish"),
-    }
-}
-
-impl Publish<'_> {
-    fn check(&self) -> Result<(), String> {
-        names::check_topic(&self.topic)
-            .and_then(|()| self.key.iter().try_for_each(|key| names::check("key", key)))
-            .and_then(|()| self.tenant.iter().try_for_each(|tenant| names::check("tenant", tenant)))
-            .and_then(|()| self.id.iter().try_for_each(|id| names::check("id", id)))
-            .map_err(|wrong| wrong.to_string())?;
-        json::check(self.data.get()).map_err(|wrong| wrong.to_string())
     }
 }
 

@@ -1,8 +1,13 @@
 //! Messages of the bus, to the plugins that want them: each once, those of one key in order, and none lost. Every plugin reads
 //! the outbox at its own pace, so that one that is down keeps nobody else waiting.
 
+mod follower;
+mod lane;
+mod progress;
+mod standing;
+
+use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
-use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,6 +25,12 @@ use crate::names::PluginName;
 use crate::sandbox::exports::Message;
 use crate::storage::{CommitError, DeadLetter, OutboxMessage, OutboxRow, WriteSet};
 use crate::telemetry::traces::{Kind, Span, TraceParent};
+
+use lane::Lane;
+use progress::Progress;
+
+pub use follower::Follower;
+pub use standing::Standing;
 
 /// `[bus]`
 #[derive(Debug, Clone, Deserialize)]
@@ -52,6 +63,8 @@ pub struct Bus {
     services: Arc<Services>,
     registry: Arc<Registry>,
     readers: Mutex<HashMap<PluginName, Arc<Reader>>>,
+    /// Who else reads the outbox: rows stay for them, too.
+    followers: Mutex<Vec<Arc<Follower>>>,
 }
 
 /// One plugin's way through the outbox.
@@ -60,14 +73,6 @@ struct Reader {
     lanes: Vec<mpsc::Sender<Work>>,
     progress: Mutex<Progress>,
     wake: Notify,
-}
-
-/// Which rows a plugin is done with: all up to `below`, and those above it that are not in `open`.
-#[derive(Default)]
-struct Progress {
-    read: u64,
-    below: u64,
-    open: BTreeSet<u64>,
 }
 
 struct Work {
@@ -80,7 +85,7 @@ struct Work {
 
 impl Bus {
     pub fn new(config: Config, services: Arc<Services>, registry: Arc<Registry>) -> Arc<Self> {
-        Arc::new(Self { config, services, registry, readers: Mutex::default() })
+        Arc::new(Self { config, services, registry, readers: Mutex::default(), followers: Mutex::default() })
     }
 
     /// Publishes messages from outside any call. They are stored when this answers, all or none. `writer` is no plugin's name.
@@ -100,6 +105,7 @@ impl Bus {
             for reader in self.readers() {
                 reader.wake.notify_one();
             }
+            self.wake_followers();
             tokio::select! {
                 () = self.services.published.notified() => {}
                 _ = changes.changed() => {}
@@ -169,7 +175,7 @@ impl Bus {
                 reader.wake.notified().await;
                 continue;
             }
-            for OutboxRow { seq, message } in rows {
+            for OutboxRow { seq, mut message } in rows {
                 // Without a release there is no knowing what it wants: the row waits.
                 let release = loop {
                     match reader.slot.live() {
@@ -177,9 +183,13 @@ impl Bus {
                         None => reader.wake.notified().await,
                     }
                 };
-                let wanted = release.manifest.topics.contains(&message.topic);
+                let wanted = match message.address() {
+                    (Some(to), _) => to == reader.slot.name.as_str(),
+                    (None, topic) => release.manifest.topics.iter().any(|wanted| wanted == topic),
+                };
                 reader.progress().begin(seq, wanted);
                 if wanted {
+                    message.topic = message.address().1.to_owned();
                     reader.send(Work { message, seq: Some(seq), suspect: false }).await;
                 }
             }
@@ -189,7 +199,7 @@ impl Bus {
 
     /// Handles the messages of one lane, one after the other: together while all goes well, and one by one where it does not.
     async fn work(self: Arc<Self>, reader: Arc<Reader>, receiver: mpsc::Receiver<Work>) {
-        let mut lane = Lane { receiver, ahead: VecDeque::new() };
+        let mut lane = Lane::new(receiver);
         while let Some(together) = lane.next(self.config.together.max(1)).await {
             if together.len() > 1 && self.attempt_together(&reader.slot, &together).await.is_ok() {
                 together.iter().for_each(|work| self.done(&reader, work));
@@ -256,7 +266,7 @@ impl Bus {
             }
             let hopeless = matches!(error, CallError::Refused(_));
             if hopeless || (failures >= self.config.max_failures && others_pass) {
-                self.bury(slot, work, &error).await;
+                self.bury(slot, work, &error, failures).await;
                 return;
             }
             let mut changes = self.registry.changes();
@@ -285,7 +295,7 @@ impl Bus {
     }
 
     /// A message that cannot be handled is kept where an operator finds it.
-    async fn bury(&self, slot: &Slot, work: &Work, error: &CallError) {
+    async fn bury(&self, slot: &Slot, work: &Work, error: &CallError, failures: u32) {
         tracing::error!(
             release = slot.label(),
             topic = %work.message.topic,
@@ -294,7 +304,8 @@ impl Bus {
             "a dead letter: {error}"
         );
         self.services.metrics.bus_dead.inc();
-        let letter = DeadLetter { plugin: slot.name.clone(), message: work.message.clone(), error: error.to_string() };
+        let reason = if failures > 1 { format!("{error} (failed {failures} times)") } else { error.to_string() };
+        let letter = DeadLetter { plugin: slot.name.clone(), message: work.message.clone(), error: reason };
         while self.services.storage.dead_letter(letter.clone()).await.is_err() {
             tokio::time::sleep(RETRY.1).await;
         }
@@ -304,51 +315,25 @@ impl Bus {
     async fn remove_done(&self) {
         let readers = self.readers();
         self.services.metrics.bus_queued.set(readers.iter().map(|reader| reader.progress().open.len() as i64).sum());
+        let followers = self.followers();
         let done = match &self.services.cluster {
-            None => readers.iter().map(|reader| reader.progress().done()).min(),
+            None => {
+                let followed = followers.iter().map(|follower| follower.done());
+                readers.iter().map(|reader| reader.progress().done()).chain(followed).min()
+            }
             Some(cluster) => {
                 let mine = readers.iter().filter(|reader| self.is_mine(&reader.slot));
-                let mine: Vec<_> = mine.map(|reader| (reader.slot.name.to_string(), reader.progress().done())).collect();
-                let all: Vec<_> = readers.iter().map(|reader| reader.slot.name.to_string()).collect();
+                let mine = mine.map(|reader| (reader.slot.name.to_string(), reader.progress().done()));
+                let followed = followers.iter().filter(|follower| follower.is_at_work());
+                let mine = mine.chain(followed.map(|follower| (follower.name.to_string(), follower.done()))).collect();
+                let all = readers.iter().map(|reader| reader.slot.name.to_string());
+                let all: Vec<_> = all.chain(followers.iter().map(|follower| follower.name.to_string())).collect();
                 cluster.progress.share(mine, &all).await.ok().flatten()
             }
         };
         let Some(done) = done else { return };
         // Where storage does not answer, the rows stay, and are found handled the next time.
         let _ = self.services.storage.outbox_done(done).await;
-    }
-}
-
-/// The messages of one lane, with those that were taken out of it and are still to be handled.
-struct Lane {
-    receiver: mpsc::Receiver<Work>,
-    ahead: VecDeque<Work>,
-}
-
-impl Lane {
-    /// Waits for a message, and takes those behind it that are there already.
-    async fn next(&mut self, most: usize) -> Option<Vec<Work>> {
-        let first = match self.ahead.pop_front() {
-            Some(first) => first,
-            None => self.receiver.recv().await?,
-        };
-        let mut together = vec![first];
-        while together.len() < most
-            && let Some(work) = self.try_next()
-        {
-            together.push(work);
-        }
-        Some(together)
-    }
-
-    fn try_next(&mut self) -> Option<Work> {
-        self.ahead.pop_front().or_else(|| self.receiver.try_recv().ok())
-    }
-
-    fn put_back(&mut self, works: Vec<Work>) {
-        for work in works.into_iter().rev() {
-            self.ahead.push_front(work);
-        }
     }
 }
 
@@ -388,26 +373,6 @@ impl Reader {
     }
 }
 
-impl Progress {
-    fn begin(&mut self, seq: u64, wanted: bool) {
-        self.read = seq;
-        if wanted {
-            self.open.insert(seq);
-        }
-        self.below = self.done();
-    }
-
-    fn end(&mut self, seq: u64) {
-        self.open.remove(&seq);
-        self.below = self.done();
-    }
-
-    /// All rows up to this one are done with.
-    fn done(&self) -> u64 {
-        self.open.first().map_or(self.read, |open| open - 1)
-    }
-}
-
 /// The tenant that a message's data names, where the operator has said where: `tenant_path`, such as `companyId`.
 fn tenant_in(data: &str, config: &serde_json::Map<String, serde_json::Value>) -> Option<String> {
     let path = config.get("tenant_path").and_then(|path| path.as_str()).unwrap_or("companyId");
@@ -423,21 +388,6 @@ fn tenant_in(data: &str, config: &serde_json::Map<String, serde_json::Value>) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn rows_are_done_up_to_the_first_open_one() {
-        let mut progress = Progress::default();
-        for seq in 1..=4 {
-            progress.begin(seq, seq != 2);
-        }
-        assert_eq!(progress.done(), 0);
-        progress.end(1);
-        assert_eq!(progress.done(), 2);
-        progress.end(4);
-        assert_eq!(progress.done(), 2);
-        progress.end(3);
-        assert_eq!(progress.done(), 4);
-    }
 
     #[test]
     fn a_tenant_is_found_in_the_data() {

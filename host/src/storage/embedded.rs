@@ -83,7 +83,7 @@ impl Storage for Embedded {
 
     fn size<'a>(&'a self, plugin: &'a PluginName) -> BoxFuture<'a, Result<u64, Unavailable>> {
         let (readers, plugin) = (self.readers.clone(), plugin.clone());
-        // It reads as much as there is: the only read that would hold a thread up.
+        // It reads as much as there is, and would hold a thread up.
         let sum = tokio::task::spawn_blocking(move || readers.size(&plugin));
         Box::pin(async move { sum.await.map_err(Unavailable::new)? })
     }
@@ -101,6 +101,13 @@ impl Storage for Embedded {
         Box::pin(async move { done.await.map(drop) })
     }
 
+    fn outbox_waiting<'a>(&'a self, topic: &'a str, seq: u64, most: usize) -> BoxFuture<'a, Result<u64, Unavailable>> {
+        let (readers, topic) = (self.readers.clone(), topic.to_owned());
+        // It reads as many rows as there are.
+        let count = tokio::task::spawn_blocking(move || readers.outbox_waiting(&topic, seq, most));
+        Box::pin(async move { count.await.map_err(Unavailable::new)? })
+    }
+
     fn dead_letter(&self, letter: DeadLetter) -> BoxFuture<'_, Result<(), Unavailable>> {
         let done = self.queue.admin(Admin::DeadLetter(Box::new(letter)));
         Box::pin(async move { done.await.map(drop) })
@@ -112,6 +119,10 @@ impl Storage for Embedded {
 
     fn remove_dead_letter(&self, seq: u64) -> BoxFuture<'_, Result<bool, Unavailable>> {
         self.queue.admin(Admin::RemoveDeadLetter(seq))
+    }
+
+    fn revive_dead_letter(&self, seq: u64) -> BoxFuture<'_, Result<bool, Unavailable>> {
+        self.queue.admin(Admin::ReviveDeadLetter(seq))
     }
 
     fn blob<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, Unavailable>> {

@@ -51,8 +51,9 @@ impl<'a, B: Before> Group<'a, B> {
 
     /// Takes a set in, after those before it, or says why not. An error of the database is the whole group's.
     pub(super) fn add(&mut self, set: WriteSet) -> Result<Result<(), CommitError>, B::Error> {
-        for handled in &set.handled {
-            if self.handled.contains(handled) || self.before.is_handled(handled)? {
+        for (at, handled) in set.handled.iter().enumerate() {
+            // Twice in one set is twice as well: messages that share a commit may have come with one id.
+            if set.handled[..at].contains(handled) || self.handled.contains(handled) || self.before.is_handled(handled)? {
                 return Ok(Err(CommitError::AlreadyHandled));
             }
         }
@@ -70,10 +71,15 @@ impl<'a, B: Before> Group<'a, B> {
         self.values.extend(values);
         self.handled.extend(set.handled);
         for message in set.messages {
-            let seq = self.number();
-            self.messages.push((seq, message));
+            self.publish(message);
         }
         Ok(Ok(()))
+    }
+
+    /// Puts a message behind those so far.
+    pub(super) fn publish(&mut self, message: OutboxMessage) {
+        let seq = self.number();
+        self.messages.push((seq, message));
     }
 
     pub(super) fn finish(self) -> Written {

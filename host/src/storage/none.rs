@@ -46,6 +46,10 @@ impl Storage for NoStorage {
         unavailable()
     }
 
+    fn outbox_waiting<'a>(&'a self, _: &'a str, _: u64, _: usize) -> BoxFuture<'a, Result<u64, Unavailable>> {
+        unavailable()
+    }
+
     fn dead_letter(&self, _: DeadLetter) -> BoxFuture<'_, Result<(), Unavailable>> {
         unavailable()
     }
@@ -55,6 +59,10 @@ impl Storage for NoStorage {
     }
 
     fn remove_dead_letter(&self, _: u64) -> BoxFuture<'_, Result<bool, Unavailable>> {
+        unavailable()
+    }
+
+    fn revive_dead_letter(&self, _: u64) -> BoxFuture<'_, Result<bool, Unavailable>> {
         unavailable()
     }
 

@@ -136,6 +136,10 @@ impl Storage for Postgres {
         Box::pin(async move { done.await.map(drop) })
     }
 
+    fn outbox_waiting<'a>(&'a self, topic: &'a str, seq: u64, most: usize) -> BoxFuture<'a, Result<u64, Unavailable>> {
+        Box::pin(self.readers.outbox_waiting(topic, seq, most))
+    }
+
     fn dead_letter(&self, letter: DeadLetter) -> BoxFuture<'_, Result<(), Unavailable>> {
         let done = self.queue.admin(Admin::DeadLetter(Box::new(letter)));
         Box::pin(async move { done.await.map(drop) })
@@ -147,6 +151,10 @@ impl Storage for Postgres {
 
     fn remove_dead_letter(&self, seq: u64) -> BoxFuture<'_, Result<bool, Unavailable>> {
         self.queue.admin(Admin::RemoveDeadLetter(seq))
+    }
+
+    fn revive_dead_letter(&self, seq: u64) -> BoxFuture<'_, Result<bool, Unavailable>> {
+        self.queue.admin(Admin::ReviveDeadLetter(seq))
     }
 
     fn blob<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, Unavailable>> {

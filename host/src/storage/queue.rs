@@ -31,6 +31,7 @@ pub(super) enum Admin {
     OutboxDone(u64),
     DeadLetter(Box<DeadLetter>),
     RemoveDeadLetter(u64),
+    ReviveDeadLetter(u64),
     PutBlob(String, Bytes),
     RemoveBlob(String),
 }
@@ -254,7 +255,7 @@ fn tally(figures: &Figures, (is_set, outcome): &(bool, Outcome)) {
 impl Admin {
     fn bytes(&self) -> usize {
         match self {
-            Self::OutboxDone(_) | Self::RemoveDeadLetter(_) | Self::RemoveBlob(_) => 0,
+            Self::OutboxDone(_) | Self::RemoveDeadLetter(_) | Self::ReviveDeadLetter(_) | Self::RemoveBlob(_) => 0,
             Self::DeadLetter(letter) => letter.message.bytes() + letter.error.len(),
             Self::PutBlob(name, value) => name.len() + value.len(),
         }

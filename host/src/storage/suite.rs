@@ -34,6 +34,8 @@ macro_rules! suite {
             a_message_keeps_its_trace_and_its_group_tells_its_begin,
             a_message_is_handled_once_a_plugin,
             dead_letters_are_kept_once_and_removed,
+            a_dead_letter_is_revived_for_its_plugin_alone_and_once,
+            rows_of_a_topic_are_counted_up_to_a_limit,
             blobs_are_named_values,
             limits_hold_at_the_limit,
         );
@@ -428,6 +430,11 @@ pub(crate) async fn a_message_is_handled_once_a_plugin(storage: Arc<dyn Storage>
     };
     assert!(matches!(commit(&*storage, set(None)).await, Err(CommitError::Conflict)));
     commit(&*storage, set(Some(Fingerprint::of(b"first")))).await.unwrap();
+    // Nor has a set that would handle one twice.
+    let twice = HandledId { plugin: plugin("chat"), id: "m3".to_owned() };
+    let set = WriteSet { handled: vec![twice.clone(), twice], ..writes([put("a", "third")]) };
+    assert!(matches!(commit(&*storage, set).await, Err(CommitError::AlreadyHandled)));
+    assert_eq!(read(&*storage, "a").await.as_deref(), Some("second"));
 }
 
 pub(crate) async fn dead_letters_are_kept_once_and_removed(storage: Arc<dyn Storage>) {
@@ -441,6 +448,32 @@ pub(crate) async fn dead_letters_are_kept_once_and_removed(storage: Arc<dyn Stor
     assert!(storage.remove_dead_letter(kept[0].seq).await.unwrap());
     assert!(!storage.remove_dead_letter(kept[0].seq).await.unwrap());
     assert_eq!(storage.dead_letters(0, 10).await.unwrap(), kept[1..]);
+}
+
+pub(crate) async fn a_dead_letter_is_revived_for_its_plugin_alone_and_once(storage: Arc<dyn Storage>) {
+    storage.dead_letter(DeadLetter { plugin: plugin("chat"), message: message("m"), error: "no".to_owned() }).await.unwrap();
+    let messages = vec![message("before")];
+    commit(&*storage, WriteSet { messages, ..WriteSet::new(plugin("host")) }).await.unwrap();
+    let seq = storage.dead_letters(0, 10).await.unwrap()[0].seq;
+    assert!(storage.revive_dead_letter(seq).await.unwrap());
+    assert!(!storage.revive_dead_letter(seq).await.unwrap());
+    assert!(storage.dead_letters(0, 10).await.unwrap().is_empty());
+    let rows = storage.outbox_after(0, 10).await.unwrap();
+    assert_eq!(rows.len(), 2, "it is behind what waited: {rows:?}");
+    assert_eq!(rows[1].message, message("m").addressed(&plugin("chat")));
+    assert_eq!(rows[1].message.address(), (Some("chat"), "chat.accepted"));
+    assert_eq!(rows[0].message.address(), (None, "chat.accepted"));
+}
+
+pub(crate) async fn rows_of_a_topic_are_counted_up_to_a_limit(storage: Arc<dyn Storage>) {
+    let other = OutboxMessage { topic: "other".to_owned(), ..message("o") };
+    let messages = vec![message("1"), other, message("2"), message("3")];
+    commit(&*storage, WriteSet { messages, ..WriteSet::new(plugin("host")) }).await.unwrap();
+    let first = storage.outbox_after(0, 1).await.unwrap()[0].seq;
+    assert_eq!(storage.outbox_waiting("chat.accepted", 0, 10).await.unwrap(), 3);
+    assert_eq!(storage.outbox_waiting("chat.accepted", first, 10).await.unwrap(), 2);
+    assert_eq!(storage.outbox_waiting("chat.accepted", 0, 2).await.unwrap(), 2);
+    assert_eq!(storage.outbox_waiting("nothing", 0, 10).await.unwrap(), 0);
 }
 
 pub(crate) async fn blobs_are_named_values(storage: Arc<dyn Storage>) {

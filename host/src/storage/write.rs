@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::names::PluginName;
+use crate::json::{self, InvalidJson};
+use crate::names::{self, InvalidName, PluginName};
 
 /// The longest key, in bytes, with an append's digits.
 pub const MAX_KEY: usize = 512;
@@ -196,7 +197,45 @@ impl Write {
     }
 }
 
+/// A message that cannot be published, and why.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadMessage {
+    #[error(transparent)]
+    Name(#[from] InvalidName),
+    #[error(transparent)]
+    Data(#[from] InvalidJson),
+    #[error("a message has at most {MAX_SET_BYTES} bytes of topic, key and data")]
+    Bytes,
+}
+
 impl OutboxMessage {
+    /// Checks what comes from outside, by whichever way.
+    ///
+    /// # Errors
+    /// Names the first part that does not hold.
+    pub fn check(&self) -> Result<(), BadMessage> {
+        names::check_topic(&self.topic)?;
+        self.key.iter().try_for_each(|key| names::check("key", key))?;
+        self.tenant.iter().try_for_each(|tenant| names::check("tenant", tenant))?;
+        names::check("id", &self.id)?;
+        if self.bytes() > MAX_SET_BYTES {
+            return Err(BadMessage::Bytes);
+        }
+        Ok(json::check(&self.data)?)
+    }
+
+    /// For this reader alone, whoever else listens to the topic. No name that is checked can look like it.
+    #[must_use]
+    pub fn addressed(mut self, reader: &PluginName) -> Self {
+        self.topic = names::scoped(Some(reader.as_str()), &self.topic);
+        self
+    }
+
+    /// The only reader that it is for, if it is addressed; and its topic.
+    pub fn address(&self) -> (Option<&str>, &str) {
+        names::unscoped(&self.topic)
+    }
+
     pub(crate) fn bytes(&self) -> usize {
         self.topic.len() + self.data.len() + self.key.as_ref().map_or(0, String::len)
     }

@@ -60,6 +60,15 @@ impl Readers {
         self.read(|db| outbox_after(db, seq, signed(limit as u64)))
     }
 
+    pub(super) fn outbox_waiting(&self, topic: &str, seq: u64, most: usize) -> std::result::Result<u64, Unavailable> {
+        self.read(|db| {
+            let sql = "SELECT count(*) FROM (SELECT 1 FROM outbox WHERE seq > ?1 AND topic = ?2 LIMIT ?3)";
+            let found: i64 =
+                db.prepare_cached(sql)?.query_row(params![signed(seq), topic, signed(most as u64)], |row| row.get(0))?;
+            Ok(found.unsigned_abs())
+        })
+    }
+
     pub(super) fn dead_letters(&self, seq: u64, limit: usize) -> std::result::Result<Vec<DeadLetterRow>, Unavailable> {
         self.read(|db| dead_letters(db, seq, signed(limit as u64)))
     }

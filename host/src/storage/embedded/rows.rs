@@ -118,6 +118,13 @@ impl Rows<'_> {
         Ok(self.0.prepare_cached("DELETE FROM dead_letters WHERE seq = ?1")?.execute([signed(seq)])? > 0)
     }
 
+    /// Removes a letter: its message, and whose it is.
+    pub(super) fn take_dead_letter(self, seq: u64) -> Result<Option<(PluginName, OutboxMessage)>> {
+        let sql = "DELETE FROM dead_letters WHERE seq = ?1 RETURNING plugin, seq, id, topic, key, tenant, data, hops, at_ms";
+        let mut statement = self.0.prepare_cached(sql)?;
+        statement.query_row([signed(seq)], |row| Ok((super::readers::plugin(row, 0)?, message(row, 1)?.message))).optional()
+    }
+
     pub(super) fn put_blob(self, name: &str, value: &[u8]) -> Result<()> {
         let sql = "INSERT INTO blobs VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = excluded.value";
         self.0.prepare_cached(sql)?.execute((name, value)).map(drop)

@@ -131,6 +131,12 @@ impl Writer {
                     (false, Ok(new))
                 }
                 Work::Admin(Admin::RemoveDeadLetter(seq)) => (false, Ok(rows.remove_dead_letter(seq)?)),
+                Work::Admin(Admin::ReviveDeadLetter(seq)) => {
+                    let taken = rows.take_dead_letter(seq)?;
+                    let there = taken.is_some();
+                    taken.into_iter().for_each(|(plugin, message)| group.publish(message.addressed(&plugin)));
+                    (false, Ok(there))
+                }
                 Work::Admin(Admin::PutBlob(name, value)) => (false, Ok(rows.put_blob(&name, &value).map(|()| true)?)),
                 Work::Admin(Admin::RemoveBlob(name)) => (false, Ok(rows.remove_blob(&name)?)),
             });

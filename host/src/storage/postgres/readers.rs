@@ -79,6 +79,11 @@ impl Readers {
         rows.iter().map(rows::outbox_row).collect::<Result<_, _>>().map_err(unavailable)
     }
 
+    pub(super) async fn outbox_waiting(&self, topic: &str, seq: u64, most: usize) -> Result<u64, Unavailable> {
+        let rows = self.ask(|reads| &reads.waiting, &[&signed(seq), &topic.as_bytes(), &signed(most as u64)]).await?;
+        rows.first().map_or(Ok(0), |row| rows::number(row, 0)).map_err(unavailable)
+    }
+
     pub(super) async fn dead_letters(&self, seq: u64, limit: usize) -> Result<Vec<DeadLetterRow>, Unavailable> {
         let rows = self.ask(|reads| &reads.letters, &[&signed(seq), &signed(limit as u64)]).await?;
         rows.iter().map(rows::letter).collect::<Result<_, _>>().map_err(unavailable)

@@ -33,6 +33,7 @@ statements! {
         scan_back_from_end: "SELECT key, value FROM hubbub_entries WHERE plugin = $1 AND key >= $2 ORDER BY key DESC LIMIT $3",
         outbox: "SELECT seq, id, topic, key, tenant, data, hops, at_ms, trace
             FROM hubbub_outbox WHERE seq > $1 ORDER BY seq LIMIT $2",
+        waiting: "SELECT count(*) FROM (SELECT 1 FROM hubbub_outbox WHERE seq > $1 AND topic = $2 LIMIT $3) AS rows",
         letters: "SELECT seq, id, topic, key, tenant, data, hops, at_ms, plugin, error, died_at_ms
             FROM hubbub_dead_letters WHERE seq > $1 ORDER BY seq LIMIT $2",
         blob: "SELECT value FROM hubbub_blobs WHERE name = $1",
@@ -66,6 +67,8 @@ statements! {
         letter: "INSERT INTO hubbub_dead_letters VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING",
         cap_letters: "DELETE FROM hubbub_dead_letters WHERE seq IN
             (SELECT seq FROM hubbub_dead_letters ORDER BY seq DESC OFFSET $1)",
+        take_letter: "DELETE FROM hubbub_dead_letters WHERE seq = $1
+            RETURNING seq, id, topic, key, tenant, data, hops, at_ms, plugin, error, died_at_ms",
         remove_letter: "DELETE FROM hubbub_dead_letters WHERE seq = $1",
         put_blob: "INSERT INTO hubbub_blobs VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
         remove_blob: "DELETE FROM hubbub_blobs WHERE name = $1",

@@ -96,7 +96,7 @@ impl<'a> Touched<'a> {
                     touched.numbers += set.messages.len() as i64;
                     touched.handled.extend(set.handled.iter().map(|handled| (&handled.plugin, handled.id.as_str())));
                 }
-                Work::Admin(Admin::DeadLetter(_)) => touched.numbers += 1,
+                Work::Admin(Admin::DeadLetter(_) | Admin::ReviveDeadLetter(_)) => touched.numbers += 1,
                 Work::Admin(_) => {}
             }
         }
@@ -202,6 +202,13 @@ async fn admin(
             new
         }
         Admin::RemoveDeadLetter(seq) => client.execute(&writes.remove_letter, &[&signed(*seq)]).await? > 0,
+        Admin::ReviveDeadLetter(seq) => {
+            let taken = client.query_opt(&writes.take_letter, &[&signed(*seq)]).await?;
+            let taken = taken.as_ref().map(rows::letter).transpose()?.map(|row| row.letter);
+            let there = taken.is_some();
+            taken.into_iter().for_each(|letter| group.publish(letter.message.addressed(&letter.plugin)));
+            there
+        }
         Admin::PutBlob(name, value) => client.execute(&writes.put_blob, &[&name.as_bytes(), &value.as_ref()]).await? > 0,
         Admin::RemoveBlob(name) => client.execute(&writes.remove_blob, &[&name.as_bytes()]).await? > 0,
     })

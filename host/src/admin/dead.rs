@@ -1,0 +1,194 @@
+//! Dead letters, for the operator: what could not be handled, or taken in, or sent out; handled once more, or forgotten. Shows data
+//! only where payloads may be seen.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Query, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use futures_util::future::join_all;
+use http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Admin, problem};
+use crate::storage::{DeadLetterRow, Unavailable};
+
+/// Letters on a page, unless asked for fewer or more; and the most.
+const PAGE: (usize, usize) = (100, 1000);
+
+/// Letters that are read from storage at a time: each may be a megabyte.
+const READ: usize = 32;
+
+/// The most letters that one request names.
+const MAX_IDS: usize = 1000;
+
+/// The routes of `/admin/dead`.
+pub(super) fn routes() -> Router<Arc<Admin>> {
+    Router::new().route("/admin/dead", get(list)).route("/admin/dead/retry", post(retry)).route("/admin/dead/drop", post(forget))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Page {
+    plugin: Option<String>,
+    topic: Option<String>,
+    limit: Option<usize>,
+    /// The number of the last letter of the page before.
+    after: Option<u64>,
+    #[serde(default)]
+    payload: bool,
+}
+
+/// Which letters: those with these numbers, or all of a plugin, or of a topic, or of both.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Which {
+    #[serde(default)]
+    ids: Vec<u64>,
+    plugin: Option<String>,
+    topic: Option<String>,
+}
+
+/// What is asked of one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Deed {
+    Retry,
+    Drop,
+}
+
+async fn list(State(admin): State<Arc<Admin>>, Query(page): Query<Page>) -> Response {
+    if page.payload && !admin.shows_payloads {
+        return problem(StatusCode::FORBIDDEN, "Payloads are not shown", "set admin.tap_payloads = \"full\" to have them shown");
+    }
+    let limit = page.limit.unwrap_or(PAGE.0).clamp(1, PAGE.1);
+    let (mut letters, mut after) = (Vec::new(), page.after.unwrap_or(0));
+    loop {
+        let rows = match admin.letters(after).await {
+            Ok(rows) => rows,
+            Err(error) => return unavailable(&error),
+        };
+        let Some(last) = rows.last().map(|row| row.seq) else { break };
+        for row in rows.iter().filter(|row| is_of(row, page.plugin.as_deref(), page.topic.as_deref())) {
+            if letters.len() == limit {
+                let next = letters.last().map(|letter: &Value| letter["id"].clone());
+                return axum::Json(json!({ "letters": letters, "next": next })).into_response();
+            }
+            letters.push(describe(row, page.payload));
+        }
+        after = last;
+    }
+    axum::Json(json!({ "letters": letters })).into_response()
+}
+
+fn describe(row: &DeadLetterRow, payload: bool) -> Value {
+    let (letter, message) = (&row.letter, &row.letter.message);
+    let mut told = json!({
+        "id": row.seq,
+        "plugin": letter.plugin,
+        "message": message.id,
+        "topic": message.topic,
+        "key": message.key,
+        "tenant": message.tenant,
+        "reason": letter.error,
+        "sentAt": message.at_ms,
+        "diedAt": row.at_ms,
+        "bytes": message.data.len(),
+    });
+    if payload {
+        told["data"] = serde_json::from_str(&message.data).unwrap_or_else(|_| json!(message.data));
+    }
+    told
+}
+
+fn is_of(row: &DeadLetterRow, plugin: Option<&str>, topic: Option<&str>) -> bool {
+    plugin.is_none_or(|plugin| row.letter.plugin.as_str() == plugin)
+        && topic.is_none_or(|topic| row.letter.message.topic == topic)
+}
+
+async fn retry(State(admin): State<Arc<Admin>>, body: axum::body::Bytes) -> Response {
+    admin.settle(&body, Deed::Retry).await
+}
+
+async fn forget(State(admin): State<Arc<Admin>>, body: axum::body::Bytes) -> Response {
+    admin.settle(&body, Deed::Drop).await
+}
+
+impl Admin {
+    async fn letters(&self, after: u64) -> Result<Vec<DeadLetterRow>, Unavailable> {
+        self.gateway.services.storage.dead_letters(after, READ).await
+    }
+
+    /// Does what is asked with each of the letters, and tells of how many, and why not of others.
+    async fn settle(&self, body: &[u8], deed: Deed) -> Response {
+        let which: Which = match serde_json::from_slice(body) {
+            Ok(which) => which,
+            Err(error) => return problem(StatusCode::BAD_REQUEST, "Not a choice of letters", error),
+        };
+        if which.ids.is_empty() && which.plugin.is_none() && which.topic.is_none() {
+            let detail = "name `ids`, or a `plugin`, or a `topic`";
+            return problem(StatusCode::BAD_REQUEST, "Which letters?", detail);
+        }
+        if which.ids.len() > MAX_IDS {
+            let detail = format!("{} letters are named; at most {MAX_IDS}", which.ids.len());
+            return problem(StatusCode::BAD_REQUEST, "Too many letters", detail);
+        }
+        let (mut done, mut refused, mut after) = (0, Vec::new(), 0);
+        // What fails once more is a new letter, and not asked for.
+        let began = self.gateway.services.clock.now_ms();
+        loop {
+            let rows = match self.letters(after).await {
+                Ok(rows) => rows,
+                Err(error) => return unavailable(&error),
+            };
+            let Some(last) = rows.last().map(|row| row.seq) else { break };
+            let chosen = |row: &&DeadLetterRow| {
+                row.at_ms <= began
+                    && (which.ids.is_empty() || which.ids.contains(&row.seq))
+                    && is_of(row, which.plugin.as_deref(), which.topic.as_deref())
+            };
+            let settled = join_all(rows.iter().filter(chosen).map(|row| self.settle_one(row, deed))).await;
+            for settled in settled {
+                match settled {
+                    Ok(true) => done += 1,
+                    // Somebody else was quicker.
+                    Ok(false) => {}
+                    Err(why) if refused.len() < MAX_IDS => refused.push(why),
+                    Err(_) => {}
+                }
+            }
+            after = last;
+            if rows.last().is_some_and(|row| row.at_ms > began) {
+                break;
+            }
+        }
+        if done > 0 {
+            tracing::info!(letters = done, "{} by the operator", if deed == Deed::Retry { "retried" } else { "dropped" });
+            self.gateway.services.published.notify_one();
+        }
+        let key = if deed == Deed::Retry { "retried" } else { "dropped" };
+        axum::Json(json!({ key: done, "refused": refused })).into_response()
+    }
+
+    async fn settle_one(&self, row: &DeadLetterRow, deed: Deed) -> Result<bool, Value> {
+        let storage = &self.gateway.services.storage;
+        let refused = |why: String| json!({ "id": row.seq, "why": why });
+        if deed == Deed::Drop {
+            return storage.remove_dead_letter(row.seq).await.map_err(|error| refused(error.to_string()));
+        }
+        let plugin = &row.letter.plugin;
+        let sent = self.systems.iter().any(|(name, _)| plugin.as_str() == format!("egress-{name}"));
+        if !sent && self.gateway.registry.slot(plugin).is_none() {
+            return Err(refused(match plugin.as_str().strip_prefix("ingest-") {
+                Some(source) => format!("it came from {source} as no message: correct it there, and send it again"),
+                None => format!("nothing is deployed as {plugin}"),
+            }));
+        }
+        storage.revive_dead_letter(row.seq).await.map_err(|error| refused(error.to_string()))
+    }
+}
+
+fn unavailable(error: &Unavailable) -> Response {
+    problem(StatusCode::SERVICE_UNAVAILABLE, "Storage does not answer", error)
+}

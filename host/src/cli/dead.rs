@@ -1,0 +1,139 @@
+//! `hubbub dead`: dead letters of a running server, listed, handled once more, or forgotten. Asks the admin API; it holds nothing.
+
+use anyhow::bail;
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::plugin::Operator;
+use super::print;
+use super::serve::runtime;
+
+#[derive(Subcommand)]
+pub(super) enum Dead {
+    /// Lists dead letters, oldest first: id, plugin or system, topic, key, tenant, message, when, why.
+    List {
+        #[command(flatten)]
+        which: Which,
+        /// At most so many.
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+        /// Those after this id.
+        #[arg(long, value_name = "ID", default_value_t = 0)]
+        after: u64,
+        /// With their data, where `admin.tap_payloads` lets operators see it.
+        #[arg(long)]
+        payload: bool,
+        #[command(flatten)]
+        operator: Operator,
+    },
+    /// Has their plugins handle them once more, behind all that waits.
+    Retry {
+        #[command(flatten)]
+        chosen: Chosen,
+    },
+    /// Forgets them.
+    Drop {
+        #[command(flatten)]
+        chosen: Chosen,
+    },
+}
+
+#[derive(Args)]
+pub(super) struct Which {
+    /// Of this plugin; or of `ingest-kafka`, `ingest-streams`, `ingest-pubsub`, `egress-kafka`, `egress-redis`.
+    #[arg(long, value_name = "NAME")]
+    plugin: Option<String>,
+    /// Of this topic.
+    #[arg(long)]
+    topic: Option<String>,
+}
+
+#[derive(Args)]
+pub(super) struct Chosen {
+    /// Ids, as `list` tells them.
+    ids: Vec<u64>,
+    #[command(flatten)]
+    which: Which,
+    #[command(flatten)]
+    operator: Operator,
+}
+
+impl Dead {
+    pub(super) fn run(&self) -> anyhow::Result<()> {
+        match self {
+            Self::List { which, limit, after, payload, operator } => {
+                let mut path = format!("/admin/dead?limit={limit}&after={after}&payload={payload}");
+                for (key, value) in [("plugin", &which.plugin), ("topic", &which.topic)] {
+                    if let Some(value) = value {
+                        let value = reqwest::Url::parse_with_params("http://x", [(key, value)])?;
+                        path += &format!("&{}", value.query().unwrap_or_default());
+                    }
+                }
+                let page = ask(operator, reqwest::Method::GET, &path, Vec::new())?;
+                for letter in page["letters"].as_array().into_iter().flatten() {
+                    print(&line(letter));
+                }
+                if let Some(next) = page["next"].as_u64() {
+                    super::say(&format!("there are more: --after {next}"));
+                }
+                Ok(())
+            }
+            Self::Retry { chosen } => chosen.settle("retry"),
+            Self::Drop { chosen } => chosen.settle("drop"),
+        }
+    }
+}
+
+impl Chosen {
+    fn settle(&self, deed: &str) -> anyhow::Result<()> {
+        if self.ids.is_empty() && self.which.plugin.is_none() && self.which.topic.is_none() {
+            bail!("which letters? Name ids, or --plugin, or --topic");
+        }
+        let body = json!({ "ids": self.ids, "plugin": self.which.plugin, "topic": self.which.topic });
+        let told = ask(&self.operator, reqwest::Method::POST, &format!("/admin/dead/{deed}"), body.to_string().into_bytes())?;
+        print(&serde_json::to_string_pretty(&told)?);
+        Ok(())
+    }
+}
+
+fn ask(operator: &Operator, method: reqwest::Method, path: &str, body: Vec<u8>) -> anyhow::Result<Value> {
+    runtime()?.block_on(operator.ask(&reqwest::Client::new(), method, path, body, None))
+}
+
+/// A letter in one line. Names and reasons come from outside, so no control character passes.
+fn line(letter: &Value) -> String {
+    let text = |key: &str| match &letter[key] {
+        Value::String(text) => text.chars().filter(|c| !c.is_control()).collect(),
+        Value::Null => "-".to_owned(),
+        other => other.to_string(),
+    };
+    let died = letter["diedAt"].as_u64().map_or("-".to_owned(), |ms| {
+        humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + std::time::Duration::from_millis(ms)).to_string()
+    });
+    let mut line = format!(
+        "{}  {died}  {}  {}  key {}  tenant {}  message {}  {}",
+        text("id"),
+        text("plugin"),
+        text("topic"),
+        text("key"),
+        text("tenant"),
+        text("message"),
+        text("reason"),
+    );
+    if !letter["data"].is_null() {
+        line += &format!("  {}", letter["data"]);
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_letter_is_one_line_whatever_is_in_it() {
+        let letter = json!({"id": 7, "plugin": "chat", "topic": "chat.upserted", "reason": "no\u{1b}[2J\nsuch", "diedAt": 0});
+        let line = line(&letter);
+        assert_eq!(line, "7  1970-01-01T00:00:00Z  chat  chat.upserted  key -  tenant -  message -  no[2Jsuch");
+    }
+}

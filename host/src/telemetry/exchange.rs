@@ -1,0 +1,137 @@
+//! Figures of what comes from other systems and goes to them. Names come from outside: past a number of them they share one label.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use super::register;
+
+/// Names of topics and streams that have series of their own.
+const MAX_NAMES: usize = 256;
+
+/// What all others are counted as.
+const OTHER: &str = "other";
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Topic {
+    source: &'static str,
+    topic: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reason {
+    source: &'static str,
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Source {
+    source: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Sent {
+    system: &'static str,
+    topic: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct System {
+    system: &'static str,
+}
+
+/// The figures.
+pub struct Exchange {
+    accepted: Family<Topic, Counter>,
+    rejected: Family<Reason, Counter>,
+    lag: Family<Topic, Gauge>,
+    paused: Family<Topic, Gauge>,
+    reconnects: Family<Source, Counter>,
+    sent: Family<Sent, Counter>,
+    waiting: Family<System, Gauge>,
+    sent_reconnects: Family<System, Counter>,
+    names: Mutex<HashSet<String>>,
+}
+
+impl Exchange {
+    pub(super) fn register(r: &mut Registry) -> Self {
+        Self {
+            accepted: register(r, "ingest_messages", "Messages of other systems that were accepted", Family::default()),
+            rejected: register(r, "ingest_rejected", "Messages of other systems that cannot be accepted", Family::default()),
+            lag: register(r, "ingest_lag", "Messages that wait in another system, as it last told", Family::default()),
+            paused: register(r, "ingest_paused", "1 while a topic or stream is left to wait at its source", Family::default()),
+            reconnects: register(r, "ingest_reconnects", "Times a source that was away came back", Family::default()),
+            sent: register(r, "egress_messages", "Messages that another system has taken", Family::default()),
+            waiting: register(r, "egress_waiting", "Messages that wait to be sent to another system", Family::default()),
+            sent_reconnects: register(
+                r,
+                "egress_reconnects",
+                "Times a system that is sent to was away and came back",
+                Family::default(),
+            ),
+            names: Mutex::default(),
+        }
+    }
+
+    pub fn accepted(&self, source: &'static str, topic: &str) {
+        self.accepted.get_or_create(&Topic { source, topic: self.name(topic) }).inc();
+    }
+
+    pub fn rejected(&self, source: &'static str, reason: &'static str, how_many: u64) {
+        self.rejected.get_or_create(&Reason { source, reason }).inc_by(how_many);
+    }
+
+    pub fn lag(&self, source: &'static str, topic: &str, lag: i64) {
+        self.lag.get_or_create(&Topic { source, topic: self.name(topic) }).set(lag);
+    }
+
+    pub fn paused(&self, source: &'static str, topic: &str, paused: bool) {
+        self.paused.get_or_create(&Topic { source, topic: self.name(topic) }).set(paused.into());
+    }
+
+    pub fn sent(&self, system: &'static str, topic: &str) {
+        self.sent.get_or_create(&Sent { system, topic: self.name(topic) }).inc();
+    }
+
+    pub fn waiting(&self, system: &'static str, waiting: u64) {
+        self.waiting.get_or_create(&System { system }).set(waiting as i64);
+    }
+
+    /// Counts a source's comebacks, from 0 on.
+    pub fn reconnects(&self, source: &'static str) -> Counter {
+        self.reconnects.get_or_create(&Source { source }).clone()
+    }
+
+    /// The same of a system that is sent to.
+    pub fn sent_reconnects(&self, system: &'static str) -> Counter {
+        self.sent_reconnects.get_or_create(&System { system }).clone()
+    }
+
+    fn name(&self, name: &str) -> String {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        if names.contains(name) || (names.len() < MAX_NAMES && names.insert(name.to_owned())) {
+            return name.to_owned();
+        }
+        OTHER.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_past_their_number_share_a_label() {
+        let exchange = Exchange::register(&mut Registry::default());
+        for n in 0..MAX_NAMES {
+            assert_eq!(exchange.name(&format!("t{n}")), format!("t{n}"));
+        }
+        assert_eq!(exchange.name("one.more"), OTHER);
+        assert_eq!(exchange.name("t0"), "t0");
+    }
+}

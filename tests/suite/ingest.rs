@@ -1,0 +1,340 @@
+//! Events that other systems send: from Kafka, Redis Streams and Redis pub/sub. Must never publish through the API what a source is
+//! tested with.
+
+use serde_json::{Value, json};
+use tests::kafka::Kafka;
+use tests::redis::Redis;
+use tests::server::Builder;
+use tests::{Client, Server, wait};
+
+use crate::scene::user;
+
+/// What a Kafka of the video product has.
+const TOPICS: [(&str, i32); 4] = [("video.view", 3), ("video.like", 3), ("video.comment", 3), ("nobody.listens", 1)];
+
+fn server(kafka: &Kafka) -> Builder {
+    Server::dev().only(&["video", "chat", "notifications", "lessons", "presence"]).kafka(kafka)
+}
+
+async fn watch(server: &Server, video: &str) -> Client {
+    let mut client = server.connect("/", ()).await;
+    assert_eq!(client.ask("video:join", json!({"videoId": video})).await, json!({}));
+    client
+}
+
+async fn view(kafka: &Kafka, video: &str, n: usize) {
+    kafka.send("video.view", video, &json!({"videoId": video, "timestamp": n}).to_string(), &[]).await;
+}
+
+fn views(server: &Server, video: &str) -> i64 {
+    server.store().counter("video", &format!("views/{video}"))
+}
+
+async fn views_are(server: &Server, video: &str, many: i64) {
+    wait::eventually(&format!("{many} views of {video}"), async || views(server, video) >= many).await;
+    assert_eq!(views(server, video), many);
+}
+
+async fn figure(server: &Server, name: &str, labels: &[(&str, &str)]) -> f64 {
+    server.metrics().await.get(name, labels).unwrap_or(0.0)
+}
+
+#[tokio::test]
+async fn a_video_is_told_and_counted_as_kafka_says_and_what_comes_twice_counts_once() {
+    let kafka = Kafka::with(&TOPICS);
+    let server = server(&kafka).start().await;
+    let mut viewer = watch(&server, "v1").await;
+    view(&kafka, "v1", 7).await;
+    assert_eq!(viewer.next("video:view").await, json!({"videoId": "v1", "timestamp": 7}));
+    for _ in 0..3 {
+        kafka.send("video.like", "v1", r#"{"videoId":"v1","timestamp":1}"#, &[("id", "one-like")]).await;
+    }
+    kafka.send("video.like", "v1", r#"{"videoId":"v1","timestamp":2}"#, &[]).await;
+    for timestamp in [1, 2] {
+        assert_eq!(viewer.next("video:like").await["timestamp"], timestamp);
+    }
+    assert_eq!(server.store().counter("video", "likes/v1"), 2);
+    // What no message says of its time is Kafka's.
+    kafka.send("video.comment", "v1", r#"{"videoId":"v1","commentId":"c"}"#, &[]).await;
+    assert!(viewer.next("video:comment").await["timestamp"].as_u64() > Some(1_600_000_000_000));
+    assert_eq!(figure(&server, "hubbub_ingest_messages_total", &[("source", "kafka"), ("topic", "video.like")]).await, 4.0);
+    assert_eq!(server.readiness().await.1["ingest"], json!({"kafka": "up"}));
+}
+
+#[tokio::test]
+async fn records_of_one_key_are_told_in_their_order_and_a_bad_one_holds_up_none() {
+    const MANY: usize = 120;
+    let kafka = Kafka::with(&TOPICS);
+    let server = server(&kafka).start().await;
+    let mut viewer = watch(&server, "v1").await;
+    for n in 0..MANY {
+        let comment = json!({"videoId": "v1", "commentId": format!("c{n}"), "timestamp": n});
+        kafka.send("video.comment", "v1", &comment.to_string(), &[]).await;
+        if n == MANY / 2 {
+            kafka.send("video.comment", "v1", "no JSON at all", &[]).await;
+            kafka.send("video.comment", "v1", "{}", &[("tenant", "two\nlines")]).await;
+        }
+    }
+    for n in 0..MANY {
+        assert_eq!(viewer.next("video:comment").await["timestamp"], n);
+    }
+    for reason in ["not_json", "bad_name"] {
+        let rejected = [("source", "kafka"), ("reason", reason)];
+        assert_eq!(figure(&server, "hubbub_ingest_rejected_total", &rejected).await, 1.0);
+    }
+    let (_, dead) = server.admin(reqwest::Method::GET, "/admin/dead?plugin=ingest-kafka&payload=true", Vec::new()).await;
+    assert_eq!(dead["letters"][0]["data"], "no JSON at all", "{dead}");
+    assert!(dead["letters"][0]["message"].as_str().unwrap().starts_with("kafka:video.comment:"), "{dead}");
+}
+
+#[tokio::test]
+async fn killed_between_accepting_and_committing_it_counts_everything_once() {
+    const MANY: usize = 50;
+    let kafka = Kafka::with(&[("video.view", 3), ("conversation.created", 1), ("message.created", 1)]);
+    // Nothing is ever committed while it runs: whoever starts again begins at the beginning.
+    let never = [("auto.commit.interval.ms", "86400000")];
+    let mut server = server(&kafka).kafka_with(&kafka, &never).start().await;
+    let conversation = json!({"id": "c1", "members": ["ana", "bia"]});
+    kafka.send("conversation.created", "c1", &conversation.to_string(), &[]).await;
+    let message = async |n: usize| {
+        let data = json!({"id": format!("m{n}"), "conversation_id": "c1", "user_id": "ana", "content": "hi"});
+        kafka.send("message.created", "c1", &data.to_string(), &[]).await;
+    };
+    let mut bia = server.connect("/", user("bia")).await;
+    bia.next("conversation_created").await;
+    for n in 0..MANY {
+        view(&kafka, "v1", n).await;
+    }
+    message(1).await;
+    message(2).await;
+    while bia.next("unread_count").await["unread_count"] != 2 {}
+    views_are(&server, "v1", MANY as i64).await;
+
+    server.kill9();
+    view(&kafka, "v1", MANY).await;
+    server.start_again().await;
+    views_are(&server, "v1", MANY as i64 + 1).await;
+    // All of it came again, and this comes last.
+    let again = [("source", "kafka"), ("topic", "video.view")];
+    wait::eventually("all views to come again", async || {
+        figure(&server, "hubbub_ingest_messages_total", &again).await == MANY as f64 + 1.0
+    })
+    .await;
+    let mut bia = server.connect("/", user("bia")).await;
+    message(3).await;
+    assert_eq!(bia.next("unread_count").await["unread_count"], 3);
+    assert_eq!(views(&server, "v1"), MANY as i64 + 1);
+}
+
+#[tokio::test]
+async fn what_a_stopped_server_has_accepted_is_committed_and_does_not_come_again() {
+    let kafka = Kafka::with(&TOPICS);
+    let mut server = server(&kafka).start().await;
+    view(&kafka, "v1", 1).await;
+    views_are(&server, "v1", 1).await;
+    server.terminate().await;
+    view(&kafka, "v1", 2).await;
+    server.start_again().await;
+    views_are(&server, "v1", 2).await;
+    let accepted = figure(&server, "hubbub_ingest_messages_total", &[("topic", "video.view")]).await;
+    assert_eq!(accepted, 1.0, "only the new one came");
+}
+
+#[tokio::test]
+async fn a_topic_waits_in_kafka_while_its_plugin_is_disabled_and_others_go_on() {
+    const MANY: usize = 30;
+    let kafka = Kafka::with(&[("video.view", 2), ("conversation.created", 1)]);
+    let server = server(&kafka).start().await;
+    view(&kafka, "v1", 0).await;
+    views_are(&server, "v1", 1).await;
+    let labels = [("source", "kafka"), ("topic", "video.view")];
+    assert_eq!(server.admin(reqwest::Method::POST, "/admin/plugins/video/disable", Vec::new()).await.0, 200);
+    wait::eventually("the pause", async || figure(&server, "hubbub_ingest_paused", &labels).await == 1.0).await;
+    for n in 0..MANY {
+        view(&kafka, "v1", n).await;
+    }
+    let mut ana = server.connect("/", user("ana")).await;
+    let conversation = json!({"id": "c1", "members": ["ana"]});
+    kafka.send("conversation.created", "c1", &conversation.to_string(), &[]).await;
+    ana.next("conversation_created").await;
+    wait::eventually("the lag to be seen", async || figure(&server, "hubbub_ingest_lag", &labels).await == MANY as f64).await;
+    assert_eq!(figure(&server, "hubbub_ingest_messages_total", &labels).await, 1.0, "nothing was taken in");
+    assert_eq!(server.admin(reqwest::Method::POST, "/admin/plugins/video/enable", Vec::new()).await.0, 200);
+    views_are(&server, "v1", MANY as i64 + 1).await;
+    wait::eventually("the lag to be gone", async || figure(&server, "hubbub_ingest_lag", &labels).await == 0.0).await;
+    assert_eq!(figure(&server, "hubbub_ingest_paused", &labels).await, 0.0);
+}
+
+#[tokio::test]
+async fn a_broker_that_is_away_costs_nothing_but_time_and_is_told_once() {
+    let kafka = Kafka::with(&TOPICS);
+    let server = server(&kafka).start().await;
+    view(&kafka, "v1", 1).await;
+    views_are(&server, "v1", 1).await;
+    kafka.stop();
+    wait::eventually("it to be told", async || server.readiness().await.1["ingest"]["kafka"] == "away").await;
+    assert_eq!(server.readiness().await.0, 200, "clients are served all the same");
+    kafka.start_again();
+    view(&kafka, "v1", 2).await;
+    views_are(&server, "v1", 2).await;
+    wait::eventually("it to be told", async || server.readiness().await.1["ingest"]["kafka"] == "up").await;
+    assert_eq!(figure(&server, "hubbub_ingest_reconnects_total", &[("source", "kafka")]).await, 1.0);
+    assert_eq!(server.log().matches("kafka is away").count(), 1, "{}", server.log());
+}
+
+#[tokio::test]
+async fn a_server_starts_without_the_systems_it_is_to_take_from() {
+    let nobody = "127.0.0.1:1";
+    let server = Server::dev()
+        .only(&["video", "chat"])
+        .env("KAFKA_BROKERS", nobody)
+        .env("HUBBUB_INGEST__REDIS_URL", "redis://127.0.0.1:1")
+        .env("HUBBUB_INGEST__STREAMS__STREAMS", r#"["s"]"#)
+        .env("HUBBUB_INGEST__PUBSUB__CHANNELS", r#"["c"]"#)
+        .env("HUBBUB_EGRESS__KAFKA", r#"{"message.sent" = "out"}"#);
+    let server = server.start().await;
+    let away = json!({"kafka": "away", "streams": "away", "pubsub": "away"});
+    wait::eventually("all to be told as away", async || server.readiness().await.1["ingest"] == away).await;
+    assert_eq!(server.readiness().await.1["status"], "ready");
+}
+
+#[tokio::test]
+async fn a_topic_that_would_go_round_is_refused_before_a_port_is_bound() {
+    let round = Server::dev()
+        .only(&["video", "chat"])
+        .env("KAFKA_BROKERS", "127.0.0.1:1")
+        .env("HUBBUB_INGEST__KAFKA__TOPICS", r#"["message.sent"]"#)
+        .env("HUBBUB_EGRESS__KAFKA", r#"{"message.sent" = "out"}"#);
+    let said = round.refuses().await;
+    assert!(said.contains("message.sent comes in from Kafka and goes out to it as well"), "{said}");
+    let own = Server::dev()
+        .only(&["video", "chat"])
+        .env("KAFKA_BROKERS", "127.0.0.1:1")
+        .env("HUBBUB_KAFKA__PROPERTIES", r#"{"enable.auto.commit" = true}"#);
+    let said = own.refuses().await;
+    assert!(said.contains("`enable.auto.commit` is not to be set"), "{said}");
+}
+
+/// A stream's entry: fields and values in turn.
+async fn add(redis: &Redis, stream: &str, fields: &[(&str, Value)]) {
+    let quoted = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string().replace('"', "\\\""),
+    };
+    let fields: Vec<_> = fields.iter().map(|(name, value)| format!("{name} \"{}\"", quoted(value))).collect();
+    let answer = redis.ask(&format!("XADD {stream} * {}", fields.join(" "))).await;
+    assert!(answer.starts_with('$'), "{answer}");
+}
+
+fn from_redis(redis: &Redis) -> Builder {
+    Server::dev().only(&["video", "lessons", "chat", "presence", "queue"]).env("HUBBUB_INGEST__REDIS_URL", &redis.url())
+}
+
+#[tokio::test]
+async fn streams_are_taken_in_with_topics_of_their_own_or_those_that_entries_name() {
+    let redis = Redis::start().await;
+    let server = from_redis(&redis).env("HUBBUB_INGEST__STREAMS__STREAMS", r#"["mixed"]"#).start().await;
+    let mut viewer = watch(&server, "v1").await;
+    add(
+        &redis,
+        "mixed",
+        &[("event", json!("video:like")), ("key", json!("v1")), ("data", json!({"videoId": "v1", "timestamp": 1}))],
+    )
+    .await;
+    add(
+        &redis,
+        "mixed",
+        &[("topic", json!("video.like")), ("id", json!("x")), ("data", json!({"videoId": "v1", "timestamp": 2}))],
+    )
+    .await;
+    add(
+        &redis,
+        "mixed",
+        &[("topic", json!("video.like")), ("id", json!("x")), ("data", json!({"videoId": "v1", "timestamp": 2}))],
+    )
+    .await;
+    add(&redis, "mixed", &[("data", json!({"videoId": "v1"}))]).await;
+    add(
+        &redis,
+        "mixed",
+        &[("topic", json!("video.comment")), ("data", json!({"videoId": "v1", "commentId": "c", "timestamp": 3}))],
+    )
+    .await;
+    let mut times = [0, 0];
+    for time in &mut times {
+        *time = viewer.next("video:like").await["timestamp"].as_u64().unwrap();
+    }
+    times.sort_unstable();
+    assert_eq!(times, [1, 2]);
+    assert_eq!(viewer.next("video:comment").await["timestamp"], 3);
+    let rejected = [("source", "streams"), ("reason", "not_a_message")];
+    assert_eq!(figure(&server, "hubbub_ingest_rejected_total", &rejected).await, 1.0);
+    wait::eventually("all to be acknowledged", async || redis.ask("XPENDING mixed hubbub").await.starts_with("*4\r\n:0")).await;
+}
+
+#[tokio::test]
+async fn a_stream_waits_in_redis_while_its_plugin_is_disabled() {
+    let redis = Redis::start().await;
+    let server = from_redis(&redis).env("HUBBUB_INGEST__STREAMS__STREAMS", r#"{"views" = "video.view"}"#).start().await;
+    let add_view =
+        async |n: u64| add(&redis, "views", &[("key", json!("v1")), ("data", json!({"videoId": "v1", "timestamp": n}))]).await;
+    add_view(1).await;
+    views_are(&server, "v1", 1).await;
+    let labels = [("source", "streams"), ("topic", "views")];
+    server.admin(reqwest::Method::POST, "/admin/plugins/video/disable", Vec::new()).await;
+    wait::eventually("the pause", async || figure(&server, "hubbub_ingest_paused", &labels).await == 1.0).await;
+    add_view(2).await;
+    add_view(3).await;
+    wait::eventually("the lag to be seen", async || figure(&server, "hubbub_ingest_lag", &labels).await == 2.0).await;
+    server.admin(reqwest::Method::POST, "/admin/plugins/video/enable", Vec::new()).await;
+    views_are(&server, "v1", 3).await;
+}
+
+#[tokio::test]
+async fn redis_away_and_back_empty_is_taken_from_again() {
+    let mut redis = Redis::start().await;
+    let server = from_redis(&redis)
+        .env("HUBBUB_INGEST__STREAMS__STREAMS", r#"{"views" = "video.view"}"#)
+        .env("HUBBUB_INGEST__PUBSUB__CHANNELS", r#"["backend"]"#)
+        .start()
+        .await;
+    let state = async || server.readiness().await.1["ingest"].clone();
+    let up = json!({"streams": "up", "pubsub": "up"});
+    wait::eventually("both to be there", async || state().await == up).await;
+    redis.stop();
+    wait::eventually("both to be away", async || state().await == json!({"streams": "away", "pubsub": "away"})).await;
+    redis.start_again().await;
+    wait::eventually("both to be back", async || state().await == up).await;
+    add(&redis, "views", &[("data", json!({"videoId": "v1", "timestamp": 1}))]).await;
+    views_are(&server, "v1", 1).await;
+    wait::eventually("somebody to listen", async || {
+        let sent = r#"PUBLISH backend "{\"event\":\"video:view\",\"id\":\"once\",\"data\":{\"videoId\":\"v2\"}}""#;
+        redis.ask(sent).await.starts_with(":1")
+    })
+    .await;
+    views_are(&server, "v2", 1).await;
+}
+
+#[tokio::test]
+async fn channels_carry_events_by_their_names_and_a_bad_one_is_a_dead_letter() {
+    let redis = Redis::start().await;
+    let server = from_redis(&redis).env("HUBBUB_INGEST__PUBSUB__CHANNELS", r#"["backend"]"#).start().await;
+    wait::eventually("somebody to listen", async || redis.ask("PUBLISH backend nonsense").await.starts_with(":1")).await;
+    let publish = async |message: Value| {
+        let text = message.to_string().replace('"', "\\\"");
+        assert!(redis.ask(&format!("PUBLISH backend \"{text}\"")).await.starts_with(":1"));
+    };
+    publish(
+        json!({"event": "thread:upserted", "key": "t1", "data": {"threadId": "t1", "customer": {"id": "eva", "name": "Eva"}}}),
+    )
+    .await;
+    let mut customer = server.connect("/portal", user("eva").role("CUSTOMER")).await;
+    wait::eventually("the thread to be known", async || customer.ask("join:thread", json!("t1")).await.get("error").is_none())
+        .await;
+    publish(
+        json!({"event": "chat:accepted", "key": "t1", "data": {"threadId": "t1", "attendant": {"id": "ana", "name": "Ana"}}}),
+    )
+    .await;
+    assert_eq!(customer.next("chat:accepted").await["attendant"]["id"], "ana");
+    assert!(figure(&server, "hubbub_ingest_rejected_total", &[("source", "pubsub"), ("reason", "not_a_message")]).await >= 1.0);
+}
