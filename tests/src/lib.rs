@@ -13,6 +13,7 @@
 )]
 
 pub mod browser;
+pub mod cable;
 pub mod client;
 pub mod cluster;
 pub mod collector;
@@ -36,6 +37,7 @@ pub mod token;
 pub mod wait;
 
 pub use browser::Browser;
+pub use cable::Cable;
 pub use client::{Auth, Client};
 pub use load::Load;
 pub use postgres::Postgres;

@@ -486,7 +486,8 @@ async fn a_user_follows_so_many_channels_and_no_more() {
 
 #[tokio::test]
 async fn the_health_page_counts_users_and_visitors() {
-    let mut server = server().start().await;
+    // What it counts is its process's own.
+    let mut server = server().one_process().start().await;
     let connections = async |server: &Server| server.get("/health").await.1["connections"].clone();
     assert_eq!(connections(&server).await, 0);
     let visitor = watch(&server, "v1", ()).await;
