@@ -8,7 +8,7 @@ use serde_json::json;
 use tests::cluster::Cluster;
 use tests::server::Builder;
 use tests::stock::Transports;
-use tests::{Cable, Client, Server, Stock, wait};
+use tests::{Cable, Client, Server, Stock, gate, wait};
 
 use crate::crash::everything;
 use crate::scene::{self, ask_bare, member, name, open_chat, say, user};
@@ -21,7 +21,12 @@ const RECOVERY: Duration = Duration::from_secs(5);
 
 /// Dead after three seconds of silence.
 fn mortal(node: Builder) -> Builder {
-    node.env("HUBBUB_PRESENCE__LEASE", "3s").env("HUBBUB_REDIS__NODE_TIMEOUT", "2s").env("HUBBUB_PRESENCE__GRACE", "1s").chatty()
+    node.env("HUBBUB_PRESENCE__LEASE", "3s").env("HUBBUB_REDIS__NODE_TIMEOUT", "2s").chatty()
+}
+
+/// Who leaves is gone soon, and nobody says more than ten messages.
+fn strict(node: Builder) -> Builder {
+    node.env("HUBBUB_PRESENCE__GRACE", "500ms").plugin_config("chat", "messages_per_minute", "10")
 }
 
 /// Someone whose coming and going is told to all of the tenant.
@@ -104,11 +109,12 @@ struct Pair {
 }
 
 impl Pair {
-    /// The first node reaches Redis as it is told.
-    async fn over(way: impl AsyncFnOnce(SocketAddr) -> SocketAddr) -> Self {
-        let mut cluster = Cluster::with(0, mortal).await;
-        let first = cluster.node_over(ten_a_minute(Server::dev()), way(cluster.redis.address()).await).await;
-        let second = cluster.node(ten_a_minute(Server::dev())).await;
+    /// The first node reaches Redis as it is told. Alone on the machine: it is about time.
+    async fn over(node: impl Fn(Builder) -> Builder, way: impl AsyncFnOnce(SocketAddr) -> SocketAddr) -> Self {
+        gate::alone();
+        let mut cluster = Cluster::of(0).await;
+        let first = cluster.node_over(node(Server::dev()), way(cluster.redis.address()).await).await;
+        let second = cluster.node(node(Server::dev())).await;
         cluster.nodes = vec![first, second];
         cluster.settled(2).await;
         let [first, second] = &cluster.nodes[..] else { panic!("two nodes") };
@@ -172,13 +178,7 @@ impl Pair {
         for attendant in [&mut self.eva, &mut self.fay] {
             wait::until("the attendants to be listed", left(), async || (listed(attendant).await == attendants).then_some(())).await;
         }
-        eprintln!("all was right again after {:?}", back.elapsed());
     }
-}
-
-/// Chat with its limit, which ends no test.
-fn ten_a_minute(node: Builder) -> Builder {
-    mortal(node).plugin_config("chat", "messages_per_minute", "10")
 }
 
 async fn attendant(node: &Server, id: &str) -> Client {
@@ -201,7 +201,7 @@ async fn are_there(client: &mut Client, ids: &[&str]) {
 #[tokio::test]
 async fn redis_paused_stops_nothing_local_and_all_is_right_when_it_goes_on() {
     let pause = std::env::var("HUBBUB_TEST_PAUSE").map_or(PAUSE, |pause| Duration::from_secs(pause.parse().expect("seconds")));
-    let mut pair = Pair::over(async |redis| redis).await;
+    let mut pair = Pair::over(strict, async |redis| redis).await;
     let gone = attendant(&pair.cluster.nodes[0], "gone").await;
     are_there(&mut pair.fay, &["eva", "fay", "gone"]).await;
     pair.cluster.redis.pause();
@@ -214,7 +214,7 @@ async fn redis_paused_stops_nothing_local_and_all_is_right_when_it_goes_on() {
 
 #[tokio::test]
 async fn redis_that_comes_back_empty_is_told_all_anew() {
-    let mut pair = Pair::over(async |redis| redis).await;
+    let mut pair = Pair::over(strict, async |redis| redis).await;
     let gone = attendant(&pair.cluster.nodes[0], "gone").await;
     are_there(&mut pair.fay, &["eva", "fay", "gone"]).await;
     pair.cluster.redis.stop();
@@ -228,7 +228,7 @@ async fn redis_that_comes_back_empty_is_told_all_anew() {
 #[tokio::test]
 async fn a_node_that_is_cut_off_from_redis_goes_on_by_itself_and_comes_back() {
     let mut way = None;
-    let mut pair = Pair::over(async |redis| way.insert(Cable::to(redis).await).address()).await;
+    let mut pair = Pair::over(|node| strict(mortal(node)), async |redis| way.insert(Cable::to(redis).await).address()).await;
     let way = way.expect("it was laid");
     let redis = pair.cluster.redis.address();
     let gone = attendant(&pair.cluster.nodes[0], "gone").await;

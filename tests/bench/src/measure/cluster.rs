@@ -60,8 +60,8 @@ static SCENES: [Scene; 7] = [
 ];
 
 static BESIDE: [Figure; 5] = [
-    Figure { id: "cluster_bystander", title: "1000 messages/s elsewhere: CPU more than idle", unit: Unit::Percent },
-    Figure { id: "cluster_idle", title: "  an idle node of two", unit: Unit::Percent },
+    Figure { id: "cluster_bystander", title: "a bystander: CPU over idle", unit: Unit::Percent },
+    Figure { id: "cluster_idle", title: "  an idle node", unit: Unit::Percent },
     Figure { id: "cluster_lost", title: "lost deliveries", unit: Unit::Faults },
     Figure { id: "cluster_doubled", title: "doubled deliveries", unit: Unit::Faults },
     Figure { id: "cluster_others", title: "others' CPU meanwhile", unit: Unit::Percent },
