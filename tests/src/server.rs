@@ -96,7 +96,14 @@ pub struct Server {
 impl Server {
     /// `hubbub dev` with its defaults and the checkout's plugins, built once for all tests and not watched.
     pub fn dev() -> Builder {
-        Builder { command: "dev", args: vec!["--no-watch".into()], env: BTreeMap::new(), folder: None, only: None, one_process: false }
+        Builder {
+            command: "dev",
+            args: vec!["--no-watch".into()],
+            env: BTreeMap::new(),
+            folder: None,
+            only: None,
+            one_process: false,
+        }
     }
 
     /// `hubbub serve` with this configuration file.
@@ -328,7 +335,8 @@ impl Server {
 
 /// Waits for the end of a process: its code.
 async fn ended(child: &mut Child) -> Option<i32> {
-    let status = wait::until("the server to end after SIGTERM", wait::DEADLINE, async || child.try_wait().expect("the child is ours"));
+    let status =
+        wait::until("the server to end after SIGTERM", wait::DEADLINE, async || child.try_wait().expect("the child is ours"));
     status.await.code()
 }
 

@@ -46,14 +46,17 @@ impl Store {
     /// What is stored of a plugin's releases.
     pub fn record(&self, plugin: &str) -> Value {
         let sql = "SELECT value FROM blobs WHERE name = ?1";
-        let bytes: Vec<u8> = self.embedded().query_row(sql, [format!("plugin/{plugin}")], |row| row.get(0)).expect("it was deployed");
+        let bytes: Vec<u8> =
+            self.embedded().query_row(sql, [format!("plugin/{plugin}")], |row| row.get(0)).expect("it was deployed");
         serde_json::from_slice(&bytes).expect("a record is JSON")
     }
 
     /// The digests of the components that are stored.
     pub fn components(&self) -> Vec<String> {
-        let mut found =
-            self.embedded().prepare("SELECT substr(name, 11) FROM blobs WHERE name LIKE 'component/%'").expect("the table is there");
+        let mut found = self
+            .embedded()
+            .prepare("SELECT substr(name, 11) FROM blobs WHERE name LIKE 'component/%'")
+            .expect("the table is there");
         let rows = found.query_map((), |row| row.get(0)).expect("the storage can be read");
         rows.map(|row| row.expect("a name is text")).collect()
     }

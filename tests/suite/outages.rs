@@ -90,7 +90,8 @@ async fn whom_a_killed_node_served_comes_again_elsewhere_and_misses_nothing_of_t
     say(&mut bia, "c1", "live again").await;
     wait::eventually("a live message", async || ana.next("chat:message").await["content"] == "live again").await;
     let history = ana.ask("chat:history", json!({"chatId": "c1", "limit": 100})).await;
-    let history: Vec<_> = history["messages"].as_array().expect("a page").iter().rev().map(|one| one["content"].clone()).collect();
+    let history: Vec<_> =
+        history["messages"].as_array().expect("a page").iter().rev().map(|one| one["content"].clone()).collect();
     let all: Vec<_> = (0..30).map(|n| json!(n.to_string())).chain([json!("live again")]).collect();
     assert_eq!(history, all);
     assert_eq!(everything(&mut bia).await.len(), all.len());
@@ -176,7 +177,8 @@ impl Pair {
             .await;
         }
         for attendant in [&mut self.eva, &mut self.fay] {
-            wait::until("the attendants to be listed", left(), async || (listed(attendant).await == attendants).then_some(())).await;
+            wait::until("the attendants to be listed", left(), async || (listed(attendant).await == attendants).then_some(()))
+                .await;
         }
     }
 }

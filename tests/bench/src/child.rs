@@ -34,13 +34,7 @@ impl Child {
     ///
     /// # Errors
     /// It ends before it answers, or has not answered after `limit`; the end of its output is in the error.
-    pub(crate) fn start(
-        command: Command,
-        addr: SocketAddr,
-        log: PathBuf,
-        limit: Duration,
-        stop: &AtomicBool,
-    ) -> Result<Self> {
+    pub(crate) fn start(command: Command, addr: SocketAddr, log: PathBuf, limit: Duration, stop: &AtomicBool) -> Result<Self> {
         Self::start_until(healthy, command, addr, log, limit, stop)
     }
 
