@@ -1,9 +1,10 @@
 //! Several nodes with one Redis and one PostgreSQL, as one product runs them. Must never outlive its value.
 
+use std::net::SocketAddr;
+
 use crate::postgres::Postgres;
 use crate::redis::Redis;
 use crate::server::{Builder, Server};
-use crate::wait;
 
 /// The nodes, in the order of their start, and what they share.
 #[derive(Debug)]
@@ -34,17 +35,18 @@ impl Cluster {
 
     /// One more node, which is not kept.
     pub async fn node(&self, builder: Builder) -> Server {
-        builder.env("REDIS_URL", &self.redis.url()).env("DATABASE_URL", &self.database).start().await
+        self.node_over(builder, self.redis.address()).await
+    }
+
+    /// One more node, which reaches Redis at this address, and is not kept.
+    pub async fn node_over(&self, builder: Builder, redis: SocketAddr) -> Server {
+        builder.env("REDIS_URL", &format!("redis://{redis}")).env("DATABASE_URL", &self.database).start().await
     }
 
     /// Waits until every node knows of so many.
     pub async fn settled(&self, nodes: usize) {
         for node in &self.nodes {
-            wait::eventually("every node to know of the others", async || {
-                let (_, ready) = node.admin(reqwest::Method::GET, "/ready", Vec::new()).await;
-                ready["redis"] == true && ready["nodes"] == nodes
-            })
-            .await;
+            node.is_one_of(nodes).await;
         }
     }
 }

@@ -14,6 +14,7 @@
 
 pub mod abi;
 pub mod browser;
+pub mod cable;
 pub mod client;
 pub mod cluster;
 pub mod collector;
@@ -40,6 +41,7 @@ pub mod token;
 pub mod wait;
 
 pub use browser::Browser;
+pub use cable::Cable;
 pub use client::{Auth, Client};
 pub use load::Load;
 pub use node_server::NodeServer;

@@ -2,12 +2,17 @@
 
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::OnceCell;
 
 use crate::server::{Scratch, free_address};
 use crate::wait;
+
+/// `$0` is the server's folder, the rest is the server. It ends with the process that holds the other end of its input.
+const GUARD: &str = r#""$@" & read word; kill -KILL $!; rm -rf "$0""#;
 
 /// A running Redis server.
 #[derive(Debug)]
@@ -20,10 +25,30 @@ pub struct Redis {
 impl Redis {
     pub async fn start() -> Self {
         let (address, scratch) = (free_address(), Scratch::new());
-        let child = spawn(address, &scratch);
+        let child = spawn(plain(), address, &scratch);
         let redis = Self { address, child, scratch };
         redis.ready().await;
         redis
+    }
+
+    /// One server for all tests of this process that do not stop it. Each takes a [prefix](Self::prefix).
+    pub async fn shared() -> &'static Self {
+        static SHARED: OnceCell<Redis> = OnceCell::const_new();
+        let start = async || {
+            let (address, scratch) = (free_address(), Scratch::new());
+            let mut guarded = Command::new("sh");
+            guarded.args(["-c", GUARD]).arg(scratch.path()).arg("redis-server").stdin(Stdio::piped());
+            let redis = Self { address, child: spawn(guarded, address, &scratch), scratch };
+            redis.ready().await;
+            redis
+        };
+        SHARED.get_or_init(start).await
+    }
+
+    /// A prefix of keys and channels that no other test has.
+    pub fn prefix(&self) -> String {
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        format!("test{}", MADE.fetch_add(1, Ordering::Relaxed))
     }
 
     pub fn url(&self) -> String {
@@ -51,7 +76,7 @@ impl Redis {
 
     /// Starts it again: same port, and empty.
     pub async fn start_again(&mut self) {
-        self.child = spawn(self.address, &self.scratch);
+        self.child = spawn(plain(), self.address, &self.scratch);
         self.ready().await;
     }
 
@@ -98,10 +123,16 @@ impl Drop for Redis {
     }
 }
 
-fn spawn(address: SocketAddr, scratch: &Scratch) -> Child {
-    let log = std::fs::File::options().create(true).append(true).open(scratch.path().join("redis.log")).expect("a scratch file");
+fn plain() -> Command {
     let mut server = Command::new("redis-server");
+    server.stdin(Stdio::null());
+    server
+}
+
+/// Starts the server by a command that lacks its arguments alone.
+fn spawn(mut server: Command, address: SocketAddr, scratch: &Scratch) -> Child {
+    let log = std::fs::File::options().create(true).append(true).open(scratch.path().join("redis.log")).expect("a scratch file");
     server.args(["--port", &address.port().to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
-    server.stdin(Stdio::null()).stdout(log).current_dir(scratch.path());
+    server.stdout(log).current_dir(scratch.path());
     server.spawn().expect("redis-server runs; `make test` installs it")
 }

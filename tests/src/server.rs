@@ -5,13 +5,16 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::client::{Auth, Client, ConnectFailure};
 use crate::metrics::Metrics;
+use crate::postgres::Postgres;
+use crate::redis::Redis;
 use crate::store::Store;
 use crate::{fixture, gate, wait};
 
@@ -25,6 +28,9 @@ const CONFIGURING: [&str; 6] =
 
 /// How long a start may take: the first one builds the plugins.
 pub const START: Duration = Duration::from_secs(180);
+
+/// Of how many nodes a server is that a test starts as one, with its clients and requests spread over them. One where it is not set.
+pub const NODES: &str = "HUBBUB_TEST_NODES";
 
 /// How many of the log's last lines a failed test shows.
 const LOG_LINES_SHOWN: usize = 120;
@@ -61,7 +67,7 @@ fn command() -> Command {
 }
 
 /// A server to be.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Builder {
     command: &'static str,
     args: Vec<String>,
@@ -69,11 +75,16 @@ pub struct Builder {
     folder: Option<PathBuf>,
     /// Which of the checkout's plugins are deployed; none: all.
     only: Option<&'static [&'static str]>,
+    one_process: bool,
 }
 
-/// A running server.
+/// A running server, of one node unless [`NODES`] says otherwise.
 #[derive(Debug)]
 pub struct Server {
+    /// The other nodes, which this one stands for.
+    others: Vec<Server>,
+    /// Counts who has been sent to a node.
+    turn: AtomicUsize,
     how: Builder,
     child: Child,
     public: SocketAddr,
@@ -85,35 +96,54 @@ pub struct Server {
 impl Server {
     /// `hubbub dev` with its defaults and the checkout's plugins, built once for all tests and not watched.
     pub fn dev() -> Builder {
-        Builder { command: "dev", args: vec!["--no-watch".into()], env: BTreeMap::new(), folder: None, only: None }
+        Builder {
+            command: "dev",
+            args: vec!["--no-watch".into()],
+            env: BTreeMap::new(),
+            folder: None,
+            only: None,
+            one_process: false,
+        }
     }
 
     /// `hubbub serve` with this configuration file.
     pub fn serve(config: &Path) -> Builder {
         let args = vec!["--config".into(), config.display().to_string()];
-        Builder { command: "serve", args, env: BTreeMap::new(), folder: None, only: None }
+        Builder { command: "serve", args, env: BTreeMap::new(), folder: None, only: None, one_process: false }
     }
 
     /// `hubbub serve` in a folder without a configuration file: the environment says everything.
     pub fn serve_by_environment() -> Builder {
-        Builder { command: "serve", args: Vec::new(), env: BTreeMap::new(), folder: None, only: None }
+        Builder { command: "serve", args: Vec::new(), env: BTreeMap::new(), folder: None, only: None, one_process: false }
     }
 
+    /// The public port; of several nodes that of the next one, in turn.
     pub fn address(&self) -> SocketAddr {
-        self.public
+        self.next().public
     }
 
+    /// The operator's port, in turn as well.
     pub fn admin_address(&self) -> SocketAddr {
-        self.admin
+        self.next().admin
     }
 
     /// `http://127.0.0.1:PORT` and a path, on the public port.
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.public)
+        format!("http://{}{path}", self.address())
     }
 
     pub fn admin_url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.admin)
+        format!("http://{}{path}", self.admin_address())
+    }
+
+    /// All its nodes: itself, and those that it stands for.
+    pub fn nodes(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(&self.others)
+    }
+
+    fn next(&self) -> &Self {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % (self.others.len() + 1);
+        self.nodes().nth(turn).expect("fewer than there are nodes")
     }
 
     pub fn http(&self) -> &reqwest::Client {
@@ -122,7 +152,7 @@ impl Server {
 
     /// Connects a client that must be let in.
     pub async fn connect(&self, namespace: &str, auth: impl Into<Auth>) -> Client {
-        match Client::connect(self.public, namespace, auth).await {
+        match Client::connect(self.address(), namespace, auth).await {
             Ok(client) => client,
             Err(failure) => panic!("not let into {namespace}: {failure:?}"),
         }
@@ -130,7 +160,7 @@ impl Server {
 
     /// Connects a client that must be refused, and gives the sentence.
     pub async fn turned_away(&self, namespace: &str, auth: impl Into<Auth>) -> String {
-        match Client::connect(self.public, namespace, auth).await {
+        match Client::connect(self.address(), namespace, auth).await {
             Err(ConnectFailure::Refused(sentence)) => sentence,
             Err(other) => panic!("{namespace} did not refuse, but {other:?}"),
             Ok(_) => panic!("let into {namespace}"),
@@ -178,10 +208,15 @@ impl Server {
         (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
     }
 
+    /// The samples of all its nodes.
     pub async fn metrics(&self) -> Metrics {
-        let answer = self.http.get(self.admin_url("/metrics")).send().await.expect("the admin port answers");
-        assert_eq!(answer.status(), 200, "/metrics");
-        Metrics::parse(&answer.text().await.expect("a body of text"))
+        let mut text = String::new();
+        for node in self.nodes() {
+            let answer = self.http.get(format!("http://{}/metrics", node.admin)).send().await.expect("the admin port answers");
+            assert_eq!(answer.status(), 200, "/metrics");
+            text.push_str(&answer.text().await.expect("a body of text"));
+        }
+        Metrics::parse(&text)
     }
 
     /// Where the embedded database is.
@@ -196,7 +231,10 @@ impl Server {
 
     /// What plugins have stored, for what no event shows.
     pub fn store(&self) -> Store {
-        Store::open(&self.scratch.data())
+        match self.how.env.get("DATABASE_URL") {
+            Some(url) => Store::at(url),
+            None => Store::open(&self.scratch.data()),
+        }
     }
 
     /// The process.
@@ -216,9 +254,9 @@ impl Server {
         std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("the server runs").count()
     }
 
-    /// What the server wrote so far, since its first start.
+    /// What the server wrote so far, since its first start; of several nodes one after the other.
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.scratch.log()).unwrap_or_default()
+        self.nodes().map(|node| std::fs::read_to_string(node.scratch.log()).unwrap_or_default()).collect()
     }
 
     /// Waits until the log holds `text`.
@@ -232,33 +270,63 @@ impl Server {
         self.start_again().await;
     }
 
-    /// Sends SIGTERM and waits for the end: the exit code.
+    /// Sends SIGTERM and waits for the end of all nodes: the exit code, where it is the same.
     pub async fn terminate(&mut self) -> Option<i32> {
-        signal(self.child.id(), "TERM");
-        let mut code = None;
-        wait::eventually("the server to end after SIGTERM", async || {
-            let status = self.child.try_wait().expect("the child is ours");
-            code = status.and_then(|status| status.code());
-            status.is_some()
-        })
-        .await;
+        self.nodes().for_each(|node| signal(node.child.id(), "TERM"));
+        let mut code = ended(&mut self.child).await;
+        for node in &mut self.others {
+            let other = ended(&mut node.child).await;
+            code = code.filter(|code| Some(*code) == other);
+        }
         code
     }
 
     /// Ends the process as a power cut would: nothing is flushed, nobody is told.
     pub fn kill9(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        for child in self.others.iter_mut().map(|node| &mut node.child).chain([&mut self.child]) {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 
     /// Starts the process again after its end: same ports, same data.
     pub async fn start_again(&mut self) {
-        self.child = self.how.spawn(self.public, self.admin, &self.scratch);
+        for node in &mut self.others {
+            node.spawn_again();
+        }
+        self.spawn_again();
         self.ready().await;
     }
 
+    fn spawn_again(&mut self) {
+        self.child = self.how.spawn(self.public, self.admin, &self.scratch);
+    }
+
+    /// Waits until it answers; of several nodes until each does, and knows of all.
     async fn ready(&mut self) {
-        let health = self.url("/health");
+        let count = self.others.len() + 1;
+        join_all(self.others.iter_mut().map(Self::answers)).await;
+        self.answers().await;
+        if count > 1 {
+            for node in self.nodes() {
+                node.is_one_of(count).await;
+            }
+        }
+    }
+
+    /// Waits until this node knows of so many.
+    pub async fn is_one_of(&self, nodes: usize) {
+        wait::eventually("every node to know of the others", async || {
+            let asked = self.http.get(format!("http://{}/ready", self.admin)).send().await;
+            let Ok(answer) = asked else { return false };
+            let ready: Value = answer.json().await.unwrap_or_default();
+            ready["redis"] == true && ready["nodes"] == nodes
+        })
+        .await;
+    }
+
+    async fn answers(&mut self) {
+        let health = format!("http://{}/health", self.public);
         let http = self.http.clone();
         wait::until("the server to answer /health", START, async || {
             if let Some(status) = self.child.try_wait().expect("the child is ours") {
@@ -268,6 +336,13 @@ impl Server {
         })
         .await;
     }
+}
+
+/// Waits for the end of a process: its code.
+async fn ended(child: &mut Child) -> Option<i32> {
+    let status =
+        wait::until("the server to end after SIGTERM", wait::DEADLINE, async || child.try_wait().expect("the child is ours"));
+    status.await.code()
 }
 
 impl Drop for Server {
@@ -339,16 +414,40 @@ impl Builder {
         self.env("HUBBUB_BRIDGE__ENABLED", "true")
     }
 
+    /// One node whatever [`NODES`] says: for what one process tells of itself alone.
+    pub fn one_process(mut self) -> Self {
+        self.one_process = true;
+        self
+    }
+
     /// Starts it, and waits until it answers.
     pub async fn start(self) -> Server {
-        let this = self.with_plugins().await;
+        let mut this = self.with_plugins().await;
         gate::share();
-        let scratch = Scratch::new();
-        let (public, admin) = (free_address(), free_address());
-        let child = this.spawn(public, admin, &scratch);
-        let mut server = Server { how: this, child, public, admin, scratch, http: reqwest::Client::new() };
+        let nodes = this.nodes();
+        if nodes > 1 {
+            let (redis, database) = (Redis::shared().await, Postgres::shared().await.empty().await);
+            this = this.env("REDIS_URL", &redis.url()).env("HUBBUB_REDIS__PREFIX", &redis.prefix()).database(&database);
+        }
+        let others = (1..nodes).map(|_| this.clone().begin(Vec::new())).collect();
+        let mut server = this.begin(others);
         server.ready().await;
         server
+    }
+
+    /// Of how many nodes it is to be. One that is part of a cluster already, or of what is not the products', is itself.
+    fn nodes(&self) -> usize {
+        let configured = ["REDIS_URL", "DATABASE_URL"].iter().any(|name| self.env.contains_key(*name));
+        if self.one_process || configured || self.command != "dev" || self.folder.is_some() {
+            return 1;
+        }
+        std::env::var(NODES).map_or(1, |nodes| nodes.parse().expect("a number of nodes"))
+    }
+
+    fn begin(self, others: Vec<Server>) -> Server {
+        let (scratch, public, admin) = (Scratch::new(), free_address(), free_address());
+        let child = self.spawn(public, admin, &scratch);
+        Server { others, turn: AtomicUsize::new(0), how: self, child, public, admin, scratch, http: reqwest::Client::new() }
     }
 
     /// Starts one that must refuse: what it said, once it has ended with a failure. Panics where it serves instead.

@@ -1,17 +1,35 @@
-//! What plugins have stored, read from the data directory as a backup would be. Must never write to it.
+//! What plugins have stored, read from the data directory as a backup would be, or from PostgreSQL. Must never write to it.
 
+use std::io::Write as _;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 use serde_json::Value;
 
-/// The keys and values of one data directory, as they are at each look.
-pub struct Store(Connection);
+/// The keys and values of one data directory, or of one schema of PostgreSQL, as they are at each look.
+pub enum Store {
+    Embedded(Connection),
+    /// Its url.
+    Postgres(String),
+}
 
 impl Store {
     pub(crate) fn open(data: &Path) -> Self {
         let file = data.join("storage.sqlite");
-        Self(Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY).expect("a server with this data has started"))
+        let opened = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY);
+        Self::Embedded(opened.expect("a server with this data has started"))
+    }
+
+    pub(crate) fn at(url: &str) -> Self {
+        Self::Postgres(url.to_owned())
+    }
+
+    fn embedded(&self) -> &Connection {
+        match self {
+            Self::Embedded(connection) => connection,
+            Self::Postgres(_) => panic!("releases are looked at in the embedded database alone"),
+        }
     }
 
     /// A key's value.
@@ -28,20 +46,49 @@ impl Store {
     /// What is stored of a plugin's releases.
     pub fn record(&self, plugin: &str) -> Value {
         let sql = "SELECT value FROM blobs WHERE name = ?1";
-        let bytes: Vec<u8> = self.0.query_row(sql, [format!("plugin/{plugin}")], |row| row.get(0)).expect("it was deployed");
+        let bytes: Vec<u8> =
+            self.embedded().query_row(sql, [format!("plugin/{plugin}")], |row| row.get(0)).expect("it was deployed");
         serde_json::from_slice(&bytes).expect("a record is JSON")
     }
 
     /// The digests of the components that are stored.
     pub fn components(&self) -> Vec<String> {
-        let mut found =
-            self.0.prepare("SELECT substr(name, 11) FROM blobs WHERE name LIKE 'component/%'").expect("the table is there");
+        let mut found = self
+            .embedded()
+            .prepare("SELECT substr(name, 11) FROM blobs WHERE name LIKE 'component/%'")
+            .expect("the table is there");
         let rows = found.query_map((), |row| row.get(0)).expect("the storage can be read");
         rows.map(|row| row.expect("a name is text")).collect()
     }
 
     fn bytes(&self, plugin: &str, key: &str) -> Option<Vec<u8>> {
-        let sql = "SELECT value FROM entries WHERE plugin = ?1 AND key = ?2";
-        self.0.query_row(sql, (plugin, key.as_bytes()), |row| row.get(0)).optional().expect("the storage can be read")
+        match self {
+            Self::Embedded(connection) => {
+                let sql = "SELECT value FROM entries WHERE plugin = ?1 AND key = ?2";
+                connection.query_row(sql, (plugin, key.as_bytes()), |row| row.get(0)).optional().expect("the storage can be read")
+            }
+            Self::Postgres(url) => {
+                let from = "hubbub_entries WHERE plugin = :'plugin' AND key = convert_to(:'key', 'UTF8')";
+                let sql = format!("SELECT encode(value, 'hex') FROM {from}");
+                let mut psql = Command::new("psql");
+                psql.args(["-X", "-A", "-t", "-q", "-v", &format!("plugin={plugin}"), "-v", &format!("key={key}"), url]);
+                let found = fed(&mut psql, &sql);
+                (!found.is_empty()).then(|| unhex(&found))
+            }
+        }
     }
+}
+
+/// What a program prints for this input.
+fn fed(program: &mut Command, input: &str) -> String {
+    let mut child = program.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("psql runs");
+    child.stdin.take().expect("its input is a pipe").write_all(input.as_bytes()).expect("it reads");
+    let output = child.wait_with_output().expect("its output can be read");
+    assert!(output.status.success(), "{input}");
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+fn unhex(digits: &str) -> Vec<u8> {
+    let byte = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).expect("two digits");
+    (0..digits.len()).step_by(2).map(byte).collect()
 }

@@ -1,11 +1,11 @@
 //! Many nodes that are one server to their clients. Must never rely on which node a client is at, but where that is the point.
 
-use std::time::Duration;
+use std::process::Command;
 
 use serde_json::json;
 use tests::cluster::Cluster;
-use tests::server::Builder;
-use tests::{Client, Server, wait};
+use tests::server::{Builder, NODES};
+use tests::{Client, Server, gate, wait};
 
 use crate::scene::{join, member, open_chat, say, user};
 
@@ -69,24 +69,23 @@ async fn a_deployment_on_one_node_is_live_on_all() {
     .await;
 }
 
-#[tokio::test]
-async fn redis_away_stops_no_local_delivery_and_is_made_up_for() {
-    let mut cluster = Cluster::with(2, Builder::chatty).await;
-    open_chat(&cluster.nodes[0], "c1", &["ana", "bia", "caio"]).await;
-    let mut ana = member(&cluster.nodes[0], "ana", "c1").await;
-    let mut bia = member(&cluster.nodes[0], "bia", "c1").await;
-    let mut caio = member(&cluster.nodes[1], "caio", "c1").await;
-    cluster.redis.stop();
-    cluster.nodes[0].logged("this node is by itself").await;
-    say(&mut ana, "c1", "alone").await;
-    assert_eq!(bia.next("chat:message").await["content"], json!("alone"));
-    let (_, ready) = cluster.nodes[0].admin(reqwest::Method::GET, "/ready", Vec::new()).await;
-    assert_eq!(ready["status"], json!("degraded"), "{ready}");
+/// The products' tests once more, in a process of its own whose servers are so many nodes each.
+fn products_on(nodes: usize, modules: &[&str]) {
+    gate::alone();
+    let mut suite = Command::new(std::env::current_exe().expect("a running test has a file"));
+    suite.args(modules).args(["--test-threads", "4"]).env(NODES, nodes.to_string()).env("RUST_BACKTRACE", "0");
+    let run = suite.output().expect("the suite runs");
+    let said = String::from_utf8_lossy(&run.stdout);
+    assert!(run.status.success(), "on {nodes} nodes: {said}{}", String::from_utf8_lossy(&run.stderr));
+    assert!(said.contains("test result: ok. ") && !said.contains("ok. 0 passed"), "{said}");
+}
 
-    cluster.redis.start_again().await;
-    wait::until("the nodes to be one again", Duration::from_secs(5), async || {
-        say(&mut ana, "c1", "together").await;
-        caio.heard("chat:message").await.filter(|heard| heard["content"] == json!("together")).map(drop)
-    })
-    .await;
+#[test]
+fn the_five_products_are_the_same_with_their_clients_spread_over_two_nodes() {
+    products_on(2, &["lms::", "lms_chat::", "support_desk::", "crm::", "conversations::", "video::", "video_chat::"]);
+}
+
+#[test]
+fn what_people_say_to_each_other_is_the_same_over_three_nodes() {
+    products_on(3, &["lms_chat::", "conversations::", "video_chat::"]);
 }

@@ -208,6 +208,8 @@ async fn who_is_taken_off_a_chat_is_out_at_once() {
 
     open_chat(&server, "c1", &["ana"]).await;
     not_authorized_any_more(&mut eva, "c1").await;
+    // Of her leaving the nodes tell each other: one may know of it before another.
+    wait::eventually("her to be in the room no more", async || join(&mut ana, "c1").await["onlineCount"] == 1).await;
     say(&mut ana, "c1", "just us").await;
     eva.expect_none("chat:message").await;
 

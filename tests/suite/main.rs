@@ -41,6 +41,7 @@ mod deployment;
 mod health;
 mod limits;
 mod metrics;
+mod outages;
 mod postgres;
 mod proxies;
 mod quotas;

@@ -186,7 +186,9 @@ async fn many_views_are_told_twice_a_second_and_every_one_is_counted() {
         assert_eq!(server.api("/api/publish", &json!(views)).await.0, 202);
     }
     server.publish_message(&view("v2", 1)).await;
-    assert_eq!(elsewhere.next("video:view").await, json!({"videoId": "v2", "timestamp": 1}), "its own turn");
+    // The two thousand before it are stored first, wherever that is.
+    let own = elsewhere.next_within("video:view", Duration::from_secs(60)).await;
+    assert_eq!(own, json!({"videoId": "v2", "timestamp": 1}), "its own turn");
     let mut last = None;
     while last != Some((BATCHES * BATCH - 1) as u64) {
         let seen = viewer.next("video:view").await;
@@ -486,7 +488,8 @@ async fn a_user_follows_so_many_channels_and_no_more() {
 
 #[tokio::test]
 async fn the_health_page_counts_users_and_visitors() {
-    let mut server = server().start().await;
+    // What it counts is its process's own.
+    let mut server = server().one_process().start().await;
     let connections = async |server: &Server| server.get("/health").await.1["connections"].clone();
     assert_eq!(connections(&server).await, 0);
     let visitor = watch(&server, "v1", ()).await;

@@ -124,22 +124,18 @@ impl Roster {
         Ok(Some(Turn { group: group.clone(), key: key.clone(), from, to, meta }))
     }
 
-    /// Takes back all that a dead node said; answers what has changed by it.
-    pub async fn forget(&self, node: &str, now_ms: u64) -> Result<Vec<Turn>, Away> {
+    /// Of what a node says something: a group and a key each.
+    pub async fn said_by(&self, node: &str) -> Result<Vec<(String, String)>, Away> {
         let key = self.link.name(format_args!("says:{node}"));
         let said: Vec<String> = self.link.client.smembers(key).await?;
-        let statements: Vec<_> = said
-            .iter()
-            .filter_map(|id| id.rsplit_once('\t'))
-            .map(|(group, key)| Statement {
-                group: group.to_owned(),
-                key: key.to_owned(),
-                status: "",
-                believed: "",
-                meta: String::new(),
-                now_ms,
-            })
-            .collect();
+        let parts = |id: &String| id.rsplit_once('\t').map(|(group, key)| (group.to_owned(), key.to_owned()));
+        Ok(said.iter().filter_map(parts).collect())
+    }
+
+    /// Takes back what a node said of these; answers what has changed by it.
+    pub async fn take_back(&self, node: &str, said: Vec<(String, String)>, now_ms: u64) -> Result<Vec<Turn>, Away> {
+        let nothing = |(group, key)| Statement { group, key, status: "", believed: "", meta: String::new(), now_ms };
+        let statements: Vec<_> = said.into_iter().map(nothing).collect();
         let mut turns = Vec::new();
         for statements in statements.chunks(BATCH) {
             for turned in join_all(statements.iter().map(|statement| self.say_for(node, statement))).await {

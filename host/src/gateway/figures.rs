@@ -114,13 +114,20 @@ pub async fn run(gateway: Arc<Gateway>, bus: Arc<Bus>, newest: watch::Sender<Opt
         }
         let figures = Arc::new(figures);
         newest.send_replace(Some(figures.clone()));
-        for release in slots.iter().filter_map(|slot| slot.live()) {
+        let tells = tells_plugins(&gateway);
+        for release in slots.iter().filter(|_| tells).filter_map(|slot| slot.live()) {
             if release.manifest.topics.iter().any(|topic| topic == HOST_FIGURES) {
                 let key = HOST_FIGURES.to_owned();
                 bus.notice(&release.manifest.name, HOST_FIGURES, None, key, figures.for_plugins().to_string()).await;
             }
         }
     }
+}
+
+/// Whether this node is the one to tell plugins: what they make of it goes to the clients of all nodes. By itself, each tells its own.
+fn tells_plugins(gateway: &Gateway) -> bool {
+    let others = gateway.services.cluster.as_ref().filter(|cluster| cluster.link.is_up());
+    others.is_none_or(|cluster| cluster.nodes.is_mine(HOST_FIGURES))
 }
 
 impl NodeFigures {
@@ -142,22 +149,27 @@ impl PluginFigures {
 }
 
 impl Figures {
-    /// What plugins are told: what their users may see, and nothing of how the operator runs the node.
+    /// What plugins are told, of all nodes together: what their users may see, and nothing of how the operator runs them. A room
+    /// is counted at each node that has a member of it.
     fn for_plugins(&self) -> Value {
+        let nodes = || self.nodes.iter().filter(|node| !node.silent);
+        let whole = |own: u64, key: &str| over_all(own, nodes().map(|node| &node.figures), key);
         let plugin = |plugin: &PluginFigures| {
             let release = plugin.active.as_ref()?;
+            let there = || nodes().filter_map(|node| node.plugin(&plugin.name));
+            let slowest = there().filter_map(|plugin| plugin["p99Ms"].as_f64()).fold(release.p99_ms, f64::max);
             Some(json!({
                 "name": plugin.name,
                 "version": release.version,
-                "events": release.events,
-                "errors": release.errors,
-                "p99Ms": release.p99_ms,
+                "events": over_all(release.events, there(), "events"),
+                "errors": over_all(release.errors, there(), "errors"),
+                "p99Ms": slowest,
             }))
         };
         json!({
-            "connections": self.connections,
-            "rooms": self.rooms,
-            "eventsPerSecond": self.events_per_second,
+            "connections": whole(self.connections as u64, "connections"),
+            "rooms": whole(self.rooms as u64, "rooms"),
+            "eventsPerSecond": whole(self.events_per_second, "eventsPerSecond"),
             "plugins": self.plugins.iter().filter_map(plugin).collect::<Vec<_>>(),
             "at": self.at,
         })
@@ -240,6 +252,11 @@ impl Meter {
             memory_bytes,
         }
     }
+}
+
+/// What all nodes tell together; where none does, what this one has.
+fn over_all<'a>(own: u64, told: impl Iterator<Item = &'a Value>, key: &str) -> u64 {
+    told.map(|node| node[key].as_u64().unwrap_or_default()).reduce(u64::saturating_add).unwrap_or(own)
 }
 
 /// What has come since the last look; nothing at the first.

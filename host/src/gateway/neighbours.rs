@@ -1,6 +1,7 @@
 //! The other nodes of the cluster: this node's signs of life, what is said anew to a Redis that has forgotten, and clearing up after
 //! nodes that have died. It takes no part in what happens on this node.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::Gateway;
@@ -43,8 +44,17 @@ pub async fn run(gateway: Arc<Gateway>, cluster: Arc<Cluster>, bus: Arc<Bus>) {
     }
 }
 
-/// Says anew who is here.
+/// Says anew who is here, and takes back what it said of those who went while Redis was away.
 async fn tell_all(gateway: &Gateway, cluster: &Cluster, bus: &Bus) -> Result<(), Away> {
+    let (me, mut said_before) = (&cluster.nodes.me, cluster.roster.said_by(&cluster.nodes.me).await?);
+    // Looked at after what was said, and said anew below: who comes again meanwhile is not lost.
+    let here: HashSet<_> = gateway.services.presences.told().into_iter().map(|told| (told.group.to_string(), told.key)).collect();
+    said_before.retain(|said| !here.contains(said));
+    for turn in cluster.roster.take_back(me, said_before, gateway.services.clock.now_ms()).await? {
+        if let Some(change) = change_of(turn) {
+            tell_change(bus, &change).await;
+        }
+    }
     for changes in gateway.services.presences.told().chunks(BATCH) {
         if !cluster.link.is_up() {
             return Err(Away::new("the connection is down"));
@@ -66,7 +76,8 @@ async fn bury(gateway: &Gateway, cluster: &Cluster, bus: &Bus, dead: &str) -> Re
     for (namespace, room) in cluster.peers.ledger.forget(dead).await? {
         gateway.services.rooms.note_change(&namespace, &room);
     }
-    for turn in cluster.roster.forget(dead, gateway.services.clock.now_ms()).await? {
+    let said = cluster.roster.said_by(dead).await?;
+    for turn in cluster.roster.take_back(dead, said, gateway.services.clock.now_ms()).await? {
         if let Some(change) = change_of(turn) {
             tell_change(bus, &change).await;
         }

@@ -55,6 +55,16 @@ io.on("connection", (socket) => {
   });
 });
 
-http.listen(Number(port), address);
+// One of several nodes: what it sends goes to the others through Redis.
+async function cluster(url) {
+  const { createClient } = require("redis");
+  const { createAdapter } = require("@socket.io/redis-adapter");
+  const [sends, hears] = [createClient({ url }), createClient({ url })];
+  await Promise.all([sends.connect(), hears.connect()]);
+  io.adapter(createAdapter(sends, hears));
+}
+
+const ready = process.env.REDIS_URL ? cluster(process.env.REDIS_URL) : Promise.resolve();
+ready.then(() => http.listen(Number(port), address));
 // The bench holds our standard input: it ends when the bench does, however that ends.
 process.stdin.resume().on("end", () => process.exit(0));

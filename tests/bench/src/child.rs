@@ -16,6 +16,7 @@ use nix::unistd::Pid;
 
 /// How long a server may take to end by itself before it is killed.
 const END_LIMIT: Duration = Duration::from_secs(10);
+const REDIS_LIMIT: Duration = Duration::from_secs(10);
 const PROBE_LIMIT: Duration = Duration::from_secs(2);
 /// The pause between two looks at a process.
 const LOOK: Duration = Duration::from_millis(20);
@@ -33,7 +34,25 @@ impl Child {
     ///
     /// # Errors
     /// It ends before it answers, or has not answered after `limit`; the end of its output is in the error.
-    pub(crate) fn start(
+    pub(crate) fn start(command: Command, addr: SocketAddr, log: PathBuf, limit: Duration, stop: &AtomicBool) -> Result<Self> {
+        Self::start_until(healthy, command, addr, log, limit, stop)
+    }
+
+    /// A redis-server that keeps nothing on the disk.
+    ///
+    /// # Errors
+    /// It is not installed, or does not listen.
+    pub(crate) fn redis(folder: &Path, stop: &AtomicBool) -> Result<Self> {
+        let addr = free_addr()?;
+        let mut command = Command::new("redis-server");
+        command.args(["--port", &addr.port().to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
+        command.current_dir(folder);
+        let listens = |addr: SocketAddr| TcpStream::connect_timeout(&addr, PROBE_LIMIT).is_ok();
+        Self::start_until(listens, command, addr, folder.join("redis.log"), REDIS_LIMIT, stop)
+    }
+
+    fn start_until(
+        answers: impl Fn(SocketAddr) -> bool,
         mut command: Command,
         addr: SocketAddr,
         log: PathBuf,
@@ -50,11 +69,11 @@ impl Child {
             if let Some(status) = child.process.try_wait()? {
                 bail!("the server ended ({status}) before it answered: {}", child.tail());
             }
-            if healthy(addr) {
+            if answers(addr) {
                 return Ok(child);
             }
             ensure!(!stop.load(Ordering::Relaxed), "interrupted");
-            ensure!(began.elapsed() < limit, "the server did not answer GET /health within {limit:?}: {}", child.tail());
+            ensure!(began.elapsed() < limit, "the server did not answer within {limit:?}: {}", child.tail());
             pause();
         }
     }

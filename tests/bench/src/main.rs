@@ -29,9 +29,12 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::io::AsyncReadExt;
 
 use crate::hubbub::Hubbub;
-use crate::measure::{Bench, Measure, Scale};
+use crate::measure::{Measure, Scale};
 use crate::results::{Failure, Results};
 use crate::server::{Kind, Starter};
+
+/// What `--only` calls several nodes beside each other.
+const CLUSTER: &str = "cluster";
 
 /// Sockets of the largest measure, and what else is open.
 const FILES: u64 = 6000;
@@ -42,10 +45,10 @@ struct Args {
     /// One round, shorter and smaller: under two minutes. Too rough to judge a bound by.
     #[arg(long)]
     quick: bool,
-    /// Which servers; all if not given.
-    #[arg(long, value_delimiter = ',')]
-    only: Vec<Kind>,
-    /// Which measures (delivery, acked, connect, idle, stored, mixed, views, churn); all if not given.
+    /// Which servers; all if not given. `cluster`: several nodes of Hubbub and of Node on one Redis, and nothing else.
+    #[arg(long, value_delimiter = ',', value_parser = ["hubbub", "native", "node", "floor", CLUSTER])]
+    only: Vec<String>,
+    /// Which measures (delivery, acked, connect, idle, stored, mixed, views, churn, cluster); all but the last if not given.
     #[arg(long, value_delimiter = ',')]
     measures: Vec<String>,
     /// How often each server is measured; by default 3, with --quick 1.
@@ -60,6 +63,9 @@ struct Args {
     /// More environment for Hubbub, KEY=VALUE; may be repeated.
     #[arg(long)]
     hubbub_env: Vec<String>,
+    /// Hubbub stores in this PostgreSQL instead of its embedded database: `postgres://…`.
+    #[arg(long)]
+    database: Option<String>,
     /// Where to write everything as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -105,12 +111,11 @@ fn compare(args: &Args) -> Result<ExitCode> {
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
     }
     raise_file_limit()?;
-    let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| args.only.is_empty() || args.only.contains(kind)).collect();
-    let measures: Vec<Measure> = Measure::ALL
-        .into_iter()
-        .filter(|measure| args.measures.is_empty() || args.measures.iter().any(|name| name == measure.name()))
-        .collect();
-    ensure!(!measures.is_empty(), "no such measure: there are delivery, acked, connect, idle, stored, mixed, views and churn");
+    let (kinds, measures) = (kinds(args), measures(args));
+    ensure!(
+        !measures.is_empty(),
+        "no such measure: there are delivery, acked, connect, idle, stored, mixed, views, churn and cluster"
+    );
     if kinds.contains(&Kind::Node) {
         node::install()?;
     }
@@ -124,13 +129,30 @@ fn compare(args: &Args) -> Result<ExitCode> {
     Ok(if args.strict && results.over() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
+/// The servers that are named; all where none is.
+fn kinds(args: &Args) -> Vec<Kind> {
+    let all = args.only.iter().all(|name| name == CLUSTER);
+    Kind::ALL.into_iter().filter(|kind| all || args.only.iter().any(|name| name == kind.name())).collect()
+}
+
+/// The measures that are named; the usual ones where none is.
+fn measures(args: &Args) -> Vec<Measure> {
+    if args.only.iter().any(|name| name == CLUSTER) {
+        return vec![Measure::Cluster];
+    }
+    let named = |measure: &Measure| args.measures.iter().any(|name| name == measure.name());
+    Measure::ALL.into_iter().filter(|one| named(one) || (args.measures.is_empty() && one.is_usual())).collect()
+}
+
 /// Each round takes each measure once over all servers, each server fresh; who goes first changes from round to round.
 fn run(args: &Args, kinds: &[Kind], measures: &[Measure], stop: &Arc<AtomicBool>) -> Result<Results> {
     let scale = if args.quick { Scale::QUICK } else { Scale::FULL };
     // Beside the binary: the system's folder for such things is often in memory, where a sync costs nothing.
     let binary = std::env::current_exe()?;
     let folder = tempfile::tempdir_in(binary.parent().context("a binary lies in a folder")?)?;
-    let hubbub = Hubbub { binary: args.hubbub.clone(), args: args.hubbub_args.clone(), env: args.hubbub_env.clone() };
+    let database = args.database.iter().map(|url| format!("DATABASE_URL={url}"));
+    let env = args.hubbub_env.iter().cloned().chain(database).collect();
+    let hubbub = Hubbub { binary: args.hubbub.clone(), args: args.hubbub_args.clone(), env };
     let starter = Starter { folder: folder.path(), hubbub: &hubbub, stop };
     if kinds.contains(&Kind::Hubbub) {
         say("hubbub builds and compiles its plugins");
@@ -150,10 +172,7 @@ fn run(args: &Args, kinds: &[Kind], measures: &[Measure], stop: &Arc<AtomicBool>
                     return Ok(results);
                 }
                 say(&format!("round {}: {} of {}", round + 1, measure.name(), kind.name()));
-                let measured = starter.start(kind, measure.is_compared()).and_then(|child| {
-                    let samples = measure.run(&Bench { child: &child, scale, folder: folder.path(), stop });
-                    samples.with_context(|| format!("the server's last words: {:?}", child.tail()))
-                });
+                let measured = measure.run(kind, scale, &starter);
                 ensure!(!stop.load(Ordering::Relaxed), "interrupted");
                 match measured {
                     Ok(samples) => results.add(kind, round, samples),

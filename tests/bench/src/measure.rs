@@ -2,6 +2,7 @@
 
 mod acked;
 mod churn;
+mod cluster;
 mod connect;
 mod delivery;
 mod idle;
@@ -14,13 +15,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use hdrhistogram::Histogram;
 
 use crate::child::Child;
 use crate::client::{Door, Swarm};
 use crate::clock::MILLI;
-use crate::server::Kind;
+use crate::server::{Kind, Starter};
 use crate::token;
 
 /// How large and how long everything is.
@@ -80,11 +81,21 @@ pub(crate) enum Measure {
     Mixed,
     Views,
     Churn,
+    Cluster,
 }
 
 impl Measure {
-    pub(crate) const ALL: [Self; 8] =
-        [Self::Delivery, Self::Acked, Self::Connect, Self::Idle, Self::Stored, Self::Mixed, Self::Views, Self::Churn];
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Delivery,
+        Self::Acked,
+        Self::Connect,
+        Self::Idle,
+        Self::Stored,
+        Self::Mixed,
+        Self::Views,
+        Self::Churn,
+        Self::Cluster,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -96,6 +107,7 @@ impl Measure {
             Self::Mixed => "mixed",
             Self::Views => "views",
             Self::Churn => "churn",
+            Self::Cluster => "cluster",
         }
     }
 
@@ -109,12 +121,21 @@ impl Measure {
             Self::Mixed => &mixed::FIGURES,
             Self::Views => &views::FIGURES,
             Self::Churn => &churn::FIGURES,
+            Self::Cluster => cluster::figures(),
         }
     }
 
     /// Rivals have the live chat alone: what a database and domains of their author's choice cost says nothing about them.
     pub(crate) fn fits(self, kind: Kind) -> bool {
-        self.is_compared() || kind == Kind::Hubbub
+        match self {
+            Self::Cluster => matches!(kind, Kind::Hubbub | Kind::Node),
+            _ => self.is_compared() || kind == Kind::Hubbub,
+        }
+    }
+
+    /// Whether it is taken where no measure is named: nodes need Redis, and minutes of their own.
+    pub(crate) fn is_usual(self) -> bool {
+        self != Self::Cluster
     }
 
     /// Whether rivals do the same. Then Hubbub has no more plugins than they have handlers.
@@ -124,7 +145,16 @@ impl Measure {
 
     /// # Errors
     /// A client was refused, closed or not answered: then there is no figure to trust.
-    pub(crate) fn run(self, bench: &Bench<'_>) -> Result<Vec<Sample>> {
+    pub(crate) fn run(self, kind: Kind, scale: Scale, starter: &Starter<'_>) -> Result<Vec<Sample>> {
+        if self == Self::Cluster {
+            return cluster::run(kind, scale, starter);
+        }
+        let child = starter.start(kind, self.is_compared())?;
+        let bench = Bench { child: &child, scale, folder: starter.folder, stop: starter.stop };
+        self.of(&bench).with_context(|| format!("the server's last words: {:?}", child.tail()))
+    }
+
+    fn of(self, bench: &Bench<'_>) -> Result<Vec<Sample>> {
         match self {
             Self::Delivery => delivery::run(bench),
             Self::Acked => acked::run(bench),
@@ -134,17 +164,18 @@ impl Measure {
             Self::Mixed => mixed::run(bench),
             Self::Views => views::run(bench),
             Self::Churn => churn::run(bench),
+            Self::Cluster => bail!("it starts its own servers"),
         }
     }
 }
 
 /// What a measure works with: one server, fresh from its start.
-pub(crate) struct Bench<'a> {
-    pub(crate) child: &'a Child,
-    pub(crate) scale: Scale,
+struct Bench<'a> {
+    child: &'a Child,
+    scale: Scale,
     /// On the disk that the server's data is on.
-    pub(crate) folder: &'a Path,
-    pub(crate) stop: &'a Arc<AtomicBool>,
+    folder: &'a Path,
+    stop: &'a Arc<AtomicBool>,
 }
 
 impl Bench<'_> {

@@ -12,7 +12,8 @@ use crate::token::SECRET;
 pub(crate) fn command(addr: SocketAddr) -> Result<Command> {
     let mut command = Command::new("node");
     command.arg(package().join("node/server.js")).arg(addr.ip().to_string()).arg(addr.port().to_string());
-    command.env("NODE_ENV", "production").env("JWT_SECRET", SECRET);
+    // By itself, unless it is told otherwise.
+    command.env("NODE_ENV", "production").env("JWT_SECRET", SECRET).env_remove("REDIS_URL");
     Ok(command)
 }
 

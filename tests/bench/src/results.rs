@@ -13,7 +13,7 @@ pub(crate) struct Bound {
     pub(crate) limit: f64,
 }
 
-pub(crate) const BOUNDS: [Bound; 11] = [
+pub(crate) const BOUNDS: [Bound; 16] = [
     Bound { figure: "cpu_delivery", rival: Some(Kind::Native), limit: 1.05 },
     Bound { figure: "cpu_delivery", rival: Some(Kind::Node), limit: 0.9 },
     Bound { figure: "delivery_p99", rival: Some(Kind::Native), limit: 1.1 },
@@ -25,10 +25,16 @@ pub(crate) const BOUNDS: [Bound; 11] = [
     Bound { figure: "mixed_worst", rival: None, limit: 2.0 },
     Bound { figure: "views_flood", rival: None, limit: 0.0 },
     Bound { figure: "churn_lost", rival: None, limit: 0.0 },
+    Bound { figure: "cluster_remote_cpu", rival: Some(Kind::Node), limit: 0.6 },
+    Bound { figure: "cluster_remote_p99", rival: Some(Kind::Node), limit: 1.0 },
+    Bound { figure: "cluster_bystander", rival: None, limit: 1.0 },
+    Bound { figure: "cluster_lost", rival: None, limit: 0.0 },
+    Bound { figure: "cluster_doubled", rival: None, limit: 0.0 },
 ];
 
 /// Percent of a core. Timers, logs and this system's own upkeep take 2 to 3.
 const OTHERS_LIMIT: f64 = 10.0;
+const OTHERS: [&str; 2] = ["delivery_others", "cluster_others"];
 
 struct Record {
     kind: Kind,
@@ -82,8 +88,9 @@ impl Results {
     /// How much of a core, in percent, the machine's other work took beside the server it disturbed most, if that is too much to trust
     /// the figures. A p99 is ten times its own once a compiler runs beside it.
     pub(crate) fn disturbed(&self) -> Option<f64> {
-        let figure = figures().find(|figure| figure.id == "delivery_others")?;
-        let most = Kind::ALL.into_iter().filter_map(|kind| self.value(kind, figure)).max_by(f64::total_cmp)?;
+        let others = figures().filter(|figure| OTHERS.contains(&figure.id));
+        let values = others.flat_map(|figure| Kind::ALL.into_iter().filter_map(move |kind| self.value(kind, figure)));
+        let most = values.max_by(f64::total_cmp)?;
         (most > OTHERS_LIMIT).then_some(most)
     }
 

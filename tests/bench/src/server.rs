@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::ValueEnum;
 use serde::Serialize;
 
@@ -49,7 +50,7 @@ impl Kind {
 pub(crate) struct Starter<'a> {
     pub(crate) folder: &'a Path,
     pub(crate) hubbub: &'a Hubbub,
-    pub(crate) stop: &'a AtomicBool,
+    pub(crate) stop: &'a Arc<AtomicBool>,
 }
 
 impl Starter<'_> {
@@ -60,6 +61,24 @@ impl Starter<'_> {
         let limit = if kind == Kind::Hubbub { HUBBUB_LIMIT } else { RIVAL_LIMIT };
         let log = self.folder.join(format!("{}.log", kind.name()));
         Child::start(self.command(kind, addr, compared)?, addr, log, limit, self.stop)
+    }
+
+    /// One of several nodes on one Redis, each with its own data.
+    ///
+    /// # Errors
+    /// It cannot be started, does not answer, or is not of a kind that has nodes.
+    pub(crate) fn start_node(&self, kind: Kind, node: usize, redis: SocketAddr) -> Result<Child> {
+        let addr = free_addr()?;
+        let limit = if kind == Kind::Hubbub { HUBBUB_LIMIT } else { RIVAL_LIMIT };
+        let name = format!("{}-{node}", kind.name());
+        let mut command = match kind {
+            Kind::Hubbub => self.hubbub.command(addr, &self.folder.join(&name), true)?,
+            Kind::Node => node::command(addr)?,
+            Kind::Native | Kind::Floor => bail!("{} has no nodes", kind.name()),
+        };
+        // What one node has compiled is compiled for all.
+        command.env("HUBBUB_SANDBOX__CACHE", self.folder.join("cache")).env("REDIS_URL", format!("redis://{redis}"));
+        Child::start(command, addr, self.folder.join(format!("{name}.log")), limit, self.stop)
     }
 
     fn command(&self, kind: Kind, addr: SocketAddr, compared: bool) -> Result<Command> {

@@ -15,7 +15,7 @@ const MESSAGES_PER_SECOND: f64 = 300.0;
 /// Of one room in one measure; far more than any scale sends.
 const MESSAGES_LIMIT: usize = 1 << 16;
 /// After the last message: this long without a delivery means that what is missing is lost.
-const DRAIN: u64 = 2000 * MILLI;
+pub(super) const DRAIN: u64 = 2000 * MILLI;
 
 pub(super) static FIGURES: [Figure; 8] = [
     Figure { id: "cpu_delivery", title: "CPU a delivery", unit: Unit::Micros },
@@ -58,18 +58,17 @@ struct Load {
 }
 
 /// What the members got. A room's order over several senders is nobody's promise, so each message is ticked off by its number.
-struct Tally {
+pub(super) struct Tally {
     /// Of each member, a bit for each message of its room.
     got: Vec<Vec<u64>>,
-    received: u64,
-    doubled: u64,
-    latency: Option<Latency>,
+    pub(super) received: u64,
+    pub(super) doubled: u64,
+    pub(super) latency: Option<Latency>,
 }
 
 impl Load {
     fn new() -> Result<Self> {
-        let tally = Tally { got: vec![Vec::new(); CLIENTS], received: 0, doubled: 0, latency: None };
-        Ok(Self { sent: [0; ROOMS], turn: 0, tally })
+        Ok(Self { sent: [0; ROOMS], turn: 0, tally: Tally::of(CLIENTS) })
     }
 
     fn send_for(&mut self, swarm: &mut Swarm, ns: u64) -> Result<()> {
@@ -112,7 +111,11 @@ impl Load {
 }
 
 impl Tally {
-    fn take(&mut self, client: &Client, packet: Packet<'_>) -> Result<()> {
+    pub(super) fn of(clients: usize) -> Self {
+        Self { got: vec![Vec::new(); clients], received: 0, doubled: 0, latency: None }
+    }
+
+    pub(super) fn take(&mut self, client: &Client, packet: Packet<'_>) -> Result<()> {
         let Packet::Event(event) = packet else { return Ok(()) };
         ensure!(!event.starts_with(br#"["error""#), "refused: {}", String::from_utf8_lossy(event));
         let Some(stamp) = stamp::read(event) else { return Ok(()) };

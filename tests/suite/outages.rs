@@ -1,0 +1,248 @@
+//! What of a cluster dies, stops or is cut off: the others go on, and all is right again when it is back. Must never wait for a lease
+//! of minutes.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tests::cluster::Cluster;
+use tests::server::Builder;
+use tests::stock::Transports;
+use tests::{Cable, Client, Server, Stock, gate, wait};
+
+use crate::crash::everything;
+use crate::scene::{self, ask_bare, member, name, open_chat, say, user};
+
+/// How long Redis is paused; `HUBBUB_TEST_PAUSE` says otherwise, in seconds.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// How long all may take to be right again once Redis is back.
+const RECOVERY: Duration = Duration::from_secs(5);
+
+/// Dead after three seconds of silence.
+fn mortal(node: Builder) -> Builder {
+    node.env("HUBBUB_PRESENCE__LEASE", "3s").env("HUBBUB_REDIS__NODE_TIMEOUT", "2s").chatty()
+}
+
+/// Who leaves is gone soon, and nobody says more than ten messages.
+fn strict(node: Builder) -> Builder {
+    node.env("HUBBUB_PRESENCE__GRACE", "500ms").plugin_config("chat", "messages_per_minute", "10")
+}
+
+/// Someone whose coming and going is told to all of the tenant.
+async fn present(node: &Server, id: &str) -> Client {
+    node.connect("/", user(id).claim("tenant", "acme")).await
+}
+
+#[tokio::test]
+async fn of_a_killed_node_each_goes_offline_once_but_who_came_again_in_time() {
+    const THERE: usize = 5;
+    let mut cluster = Cluster::with(3, mortal).await;
+    let mut watchers = [present(&cluster.nodes[1], "eva").await, present(&cluster.nodes[2], "fay").await];
+    let mut there = Vec::new();
+    for n in 0..THERE {
+        let id = format!("u{n}");
+        there.push(present(&cluster.nodes[0], &id).await);
+        for watcher in &mut watchers {
+            wait::eventually("her arrival", async || watcher.next("user_online").await["user_id"] == json!(id)).await;
+        }
+    }
+    cluster.nodes[0].kill9();
+    let _again = present(&cluster.nodes[2], "u0").await;
+    for watcher in &mut watchers {
+        let mut gone = Vec::new();
+        for _ in 1..THERE {
+            gone.push(watcher.next("user_offline").await["user_id"].as_str().expect("an id").to_owned());
+        }
+        gone.sort();
+        assert_eq!(gone, ["u1", "u2", "u3", "u4"]);
+    }
+    // Whoever else were told of would be told of before who comes now.
+    let _last = present(&cluster.nodes[1], "last").await;
+    for watcher in &mut watchers {
+        wait::eventually("the last one", async || watcher.next("user_online").await["user_id"] == "last").await;
+        watcher.expect_none("user_offline").await;
+        watcher.expect_none("user_online").await;
+    }
+}
+
+#[tokio::test]
+async fn whom_a_killed_node_served_comes_again_elsewhere_and_misses_nothing_of_the_history() {
+    let mut cluster = Cluster::with(2, mortal).await;
+    open_chat(&cluster.nodes[1], "c1", &["ana", "bia"]).await;
+    let mut bia = member(&cluster.nodes[1], "bia", "c1").await;
+    // As a load balancer before both.
+    let way = Cable::to(cluster.nodes[0].address()).await;
+    let url = format!("http://{}", way.address());
+    let mut ana = Stock::Node.connect_at(&url, "/chat", user("ana"), Transports::Websocket).await.expect("let in");
+    ana.ask("chat:join", json!({"chatId": "c1"})).await;
+    for n in 0..30 {
+        say(&mut bia, "c1", &n.to_string()).await;
+        if n == 9 {
+            assert_eq!(ana.next("chat:message").await["content"], json!("0"));
+            cluster.nodes[0].kill9();
+            way.lead_to(cluster.nodes[1].address());
+        }
+    }
+    ana.reconnected().await;
+    let joined = ana.ask("chat:join", json!({"chatId": "c1"})).await;
+    assert_eq!(joined["chatId"], "c1", "{joined}");
+    say(&mut bia, "c1", "live again").await;
+    wait::eventually("a live message", async || ana.next("chat:message").await["content"] == "live again").await;
+    let history = ana.ask("chat:history", json!({"chatId": "c1", "limit": 100})).await;
+    let history: Vec<_> =
+        history["messages"].as_array().expect("a page").iter().rev().map(|one| one["content"].clone()).collect();
+    let all: Vec<_> = (0..30).map(|n| json!(n.to_string())).chain([json!("live again")]).collect();
+    assert_eq!(history, all);
+    assert_eq!(everything(&mut bia).await.len(), all.len());
+}
+
+/// Two nodes whose clients talk, and whose attendants see each other.
+struct Pair {
+    cluster: Cluster,
+    /// With Bia at the first node, with Caio at the second.
+    ana: Client,
+    bia: Client,
+    caio: Client,
+    /// An attendant at each node.
+    eva: Client,
+    fay: Client,
+}
+
+impl Pair {
+    /// The first node reaches Redis as it is told. Alone on the machine: it is about time.
+    async fn over(node: impl Fn(Builder) -> Builder, way: impl AsyncFnOnce(SocketAddr) -> SocketAddr) -> Self {
+        gate::alone();
+        let mut cluster = Cluster::of(0).await;
+        let first = cluster.node_over(node(Server::dev()), way(cluster.redis.address()).await).await;
+        let second = cluster.node(node(Server::dev())).await;
+        cluster.nodes = vec![first, second];
+        cluster.settled(2).await;
+        let [first, second] = &cluster.nodes[..] else { panic!("two nodes") };
+        open_chat(first, "c1", &["ana", "bia", "caio"]).await;
+        let (ana, bia) = (member(first, "ana", "c1").await, member(first, "bia", "c1").await);
+        let caio = member(second, "caio", "c1").await;
+        let (mut eva, mut fay) = (attendant(first, "eva").await, attendant(second, "fay").await);
+        are_there(&mut eva, &["eva", "fay"]).await;
+        are_there(&mut fay, &["eva", "fay"]).await;
+        Self { cluster, ana, bia, caio, eva, fay }
+    }
+
+    /// While Redis is away: what one says is heard at her node, as often as she may say it, each time soon.
+    async fn goes_on_locally(&mut self, time: Duration) {
+        self.cluster.nodes[0].logged("this node is by itself").await;
+        let (began, mut said) = (Instant::now(), 0);
+        while said < 10 || began.elapsed() < time {
+            let event = if said < 10 { "chat:message" } else { "chat:typing" };
+            let ack = self.ana.ask(event, json!({"chatId": "c1", "content": said.to_string()})).await;
+            assert_eq!(ack, json!({}), "{event} {said}");
+            self.bia.next_within(event, Duration::from_secs(5)).await;
+            said += 1;
+        }
+        // Her budget is this node's own meanwhile, and no less one.
+        let refused = self.ana.refused("chat:message", json!({"chatId": "c1", "content": "the eleventh"})).await;
+        assert_eq!(refused.0, "rate_limited");
+        let (status, ready) = self.cluster.nodes[0].readiness().await;
+        assert_eq!((status, &ready["status"]), (200, &json!("degraded")), "{ready}");
+    }
+
+    /// With Redis back since this moment: deliveries, sizes and presence are the cluster's again.
+    async fn is_right_again(&mut self, back: Instant, attendants: &[&str]) {
+        let [first, second] = &self.cluster.nodes[..] else { panic!("two nodes") };
+        let left = || RECOVERY.saturating_sub(back.elapsed());
+        wait::until("what one node says to be heard at the other", left(), async || {
+            self.ana.ask("chat:typing", json!({"chatId": "c1"})).await;
+            self.caio.heard("chat:typing").await.map(drop)
+        })
+        .await;
+        wait::until("what the other says to be heard here", left(), async || {
+            self.caio.ask("chat:typing", json!({"chatId": "c1"})).await;
+            while let Some(typing) = self.bia.heard("chat:typing").await {
+                if typing["userId"] == "caio" {
+                    return Some(());
+                }
+            }
+            None
+        })
+        .await;
+        wait::until("both nodes to be ready", left(), async || {
+            let one = |ready: (u16, serde_json::Value)| ready.0 == 200 && ready.1["status"] == "ready" && ready.1["nodes"] == 2;
+            (one(first.readiness().await) && one(second.readiness().await)).then_some(())
+        })
+        .await;
+        for client in [&mut self.ana, &mut self.caio] {
+            wait::until("three to be counted in the chat", left(), async || {
+                (scene::join(client, "c1").await["onlineCount"] == 3).then_some(())
+            })
+            .await;
+        }
+        for attendant in [&mut self.eva, &mut self.fay] {
+            wait::until("the attendants to be listed", left(), async || (listed(attendant).await == attendants).then_some(()))
+                .await;
+        }
+    }
+}
+
+async fn attendant(node: &Server, id: &str) -> Client {
+    node.connect("/hub", user(id).name(&name(id)).role("ATTENDANT")).await
+}
+
+/// Who is listed as online, in order.
+async fn listed(client: &mut Client) -> Vec<String> {
+    let list = ask_bare(client, "presence:list").await;
+    let online = list["attendants"].as_array().into_iter().flatten().filter(|one| one["status"] == "online");
+    let mut ids: Vec<_> = online.filter_map(|one| one["userId"].as_str().map(str::to_owned)).collect();
+    ids.sort();
+    ids
+}
+
+async fn are_there(client: &mut Client, ids: &[&str]) {
+    wait::eventually("the attendants to be listed", async || listed(client).await == ids).await;
+}
+
+#[tokio::test]
+async fn redis_paused_stops_nothing_local_and_all_is_right_when_it_goes_on() {
+    let pause = std::env::var("HUBBUB_TEST_PAUSE").map_or(PAUSE, |pause| Duration::from_secs(pause.parse().expect("seconds")));
+    let mut pair = Pair::over(strict, async |redis| redis).await;
+    let gone = attendant(&pair.cluster.nodes[0], "gone").await;
+    are_there(&mut pair.fay, &["eva", "fay", "gone"]).await;
+    pair.cluster.redis.pause();
+    drop(gone);
+    pair.goes_on_locally(pause).await;
+    let _came = attendant(&pair.cluster.nodes[0], "came").await;
+    pair.cluster.redis.resume();
+    pair.is_right_again(Instant::now(), &["came", "eva", "fay"]).await;
+}
+
+#[tokio::test]
+async fn redis_that_comes_back_empty_is_told_all_anew() {
+    let mut pair = Pair::over(strict, async |redis| redis).await;
+    let gone = attendant(&pair.cluster.nodes[0], "gone").await;
+    are_there(&mut pair.fay, &["eva", "fay", "gone"]).await;
+    pair.cluster.redis.stop();
+    drop(gone);
+    pair.goes_on_locally(Duration::ZERO).await;
+    let _came = attendant(&pair.cluster.nodes[0], "came").await;
+    pair.cluster.redis.start_again().await;
+    pair.is_right_again(Instant::now(), &["came", "eva", "fay"]).await;
+}
+
+#[tokio::test]
+async fn a_node_that_is_cut_off_from_redis_goes_on_by_itself_and_comes_back() {
+    let mut way = None;
+    let mut pair = Pair::over(|node| strict(mortal(node)), async |redis| way.insert(Cable::to(redis).await).address()).await;
+    let way = way.expect("it was laid");
+    let redis = pair.cluster.redis.address();
+    let gone = attendant(&pair.cluster.nodes[0], "gone").await;
+    are_there(&mut pair.fay, &["eva", "fay", "gone"]).await;
+    way.cut();
+    drop(gone);
+    pair.goes_on_locally(Duration::ZERO).await;
+    let _came = attendant(&pair.cluster.nodes[0], "came").await;
+    // The other node has Redis, and only misses this one: at last all who are there.
+    are_there(&mut pair.fay, &["fay"]).await;
+    let (_, ready) = pair.cluster.nodes[1].readiness().await;
+    assert_eq!((&ready["status"], &ready["nodes"]), (&json!("ready"), &json!(1)), "{ready}");
+    way.lead_to(redis);
+    pair.is_right_again(Instant::now(), &["came", "eva", "fay"]).await;
+}
