@@ -13,6 +13,9 @@ use crate::names::SocketId;
 /// Between two looks at the stalled ones. While there are none, nobody looks.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// Clients ended at one look. Each end is work for others, too: whoever else must go waits for the next looks.
+const AT_ONCE: usize = 256;
+
 /// Looks until it is dropped.
 pub async fn end_stalled_clients(gateway: Arc<Gateway>) {
     let most = gateway.config.client_bytes;
@@ -25,13 +28,26 @@ pub async fn end_stalled_clients(gateway: Arc<Gateway>) {
             tokio::time::sleep(LOOK).await;
         }
         watched.extend(stalls.take().into_iter().map(Watched::new));
+        let (mut ended, mut bytes) = (0, 0);
         watched.retain_mut(|client| {
-            if !client.ending && client.look(&gateway) {
+            if !client.ending {
+                if !client.look(&gateway) {
+                    return false;
+                }
                 client.ending = most > 0 && client.backlog.waiting() > most;
-                return !client.ending || client.end(&gateway);
             }
-            client.ending && client.end(&gateway)
+            if !client.ending || ended == AT_ONCE {
+                return true;
+            }
+            let end = client.end(&gateway);
+            if end == End::Begun {
+                (ended, bytes) = (ended + 1, bytes + client.backlog.waiting());
+            }
+            end != End::Done
         });
+        if ended > 0 {
+            tracing::info!(clients = ended, bytes, "ended: they do not read what they are sent (slow_consumer)");
+        }
     }
 }
 
@@ -75,17 +91,23 @@ impl Watched {
         true
     }
 
-    /// False: it has gone.
-    fn end(&self, gateway: &Gateway) -> bool {
+    fn end(&self, gateway: &Gateway) -> End {
         let sockets = self.closer.named().map(|sid| gateway.sockets.of_connection(sid)).unwrap_or_default();
-        let Some(session) = sockets.first() else { return false };
-        if gateway.end(session.sid, &session.ticket) {
-            gateway.services.metrics.slow_consumer("bytes");
-            let bytes = self.backlog.waiting();
-            tracing::info!(bytes, "a client was ended: it does not read what it is sent (slow_consumer)");
+        let Some(session) = sockets.first() else { return End::Done };
+        if !gateway.end(session.sid, &session.ticket) {
+            return End::UnderWay;
         }
-        true
+        gateway.services.metrics.slow_consumer("bytes");
+        End::Begun
     }
+}
+
+/// How far the end of a client is.
+#[derive(PartialEq, Eq)]
+enum End {
+    Begun,
+    UnderWay,
+    Done,
 }
 
 /// Where bytes come from.
