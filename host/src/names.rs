@@ -98,6 +98,11 @@ impl PluginName {
         Ok(Self(name.into()))
     }
 
+    /// Whether it names a part of the host, which stores things as plugins do: what it takes in and what it sends on.
+    pub fn is_hosts(&self) -> bool {
+        ["ingest-", "egress-"].iter().any(|part| self.0.starts_with(part))
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }

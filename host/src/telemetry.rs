@@ -120,6 +120,7 @@ pub struct Metrics {
     pub disconnects: Family<ReasonLabel, Counter>,
     pub events_refused: Family<ReasonLabel, Counter>,
     slow_consumers: Family<ReasonLabel, Counter>,
+    pub stalled_clients: Gauge,
     pub limits_passed: Family<LimitLabels, Counter>,
     pub connects_waiting: Gauge,
     pub connections_aged: Counter,
@@ -274,6 +275,7 @@ impl Metrics {
                 "Clients ended because they do not read: their queue was full, or too many bytes waited",
                 Family::default(),
             ),
+            stalled_clients: register(r, "stalled_clients", "Clients that did not read at the last look", Gauge::default()),
             limits_passed: register(
                 r,
                 "limits_passed",

@@ -35,7 +35,6 @@ pub mod proxy;
 pub mod record;
 pub mod redis;
 pub mod server;
-pub mod stalled;
 pub mod stock;
 pub mod store;
 pub mod token;

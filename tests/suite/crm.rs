@@ -486,7 +486,8 @@ async fn dashboards_are_updated_at_most_once_a_second_and_only_by_their_companys
     join(listen, talk).await;
     let times: Vec<u64> = updates.iter().map(|update| milliseconds(&update["timestamp"])).collect();
     for pair in times.windows(2) {
-        assert!(pair[1] - pair[0] >= 1000, "{times:?}");
+        // Each node rounds its milliseconds by itself.
+        assert!(pair[1] - pair[0] >= 999, "{times:?}");
     }
     // The last word is the last state.
     let mut last = updates.pop().expect("three came");

@@ -48,7 +48,6 @@ mod quotas;
 mod record;
 mod releases;
 mod shutdown;
-mod stalled;
 mod storms;
 mod traces;
 

@@ -142,6 +142,8 @@ async fn what_is_rejected_is_named_and_changes_nothing() {
         assert_eq!(version(&mut client).await, "1.0.0", "{what}");
     }
     assert_eq!(post(&server, "deploy?canary=0", whole.clone()).await.0, 400);
+    let (_, problem) = server.admin(Method::POST, "/admin/plugins/egress-kafka/deploy", whole).await;
+    assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("the server's own")), "{problem}");
     assert_eq!(server.admin(Method::POST, "/admin/plugins/nobody/rollback", Vec::new()).await.0, 404);
 }
 

@@ -14,40 +14,71 @@ use crate::names::SocketId;
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Clients ended at one look. Each end is work for others, too: whoever else must go waits for the next looks.
-const AT_ONCE: usize = 256;
+const AT_ONCE: usize = 128;
+
+/// Clients looked at before others get their turn.
+const TOGETHER: usize = 256;
 
 /// Looks until it is dropped.
 pub async fn end_stalled_clients(gateway: Arc<Gateway>) {
-    let most = gateway.config.client_bytes;
     let stalls = gateway.crowd.stalls.clone();
     let mut watched: Vec<Watched> = Vec::new();
     loop {
+        gateway.services.metrics.stalled_clients.set(watched.len() as i64);
         if watched.is_empty() {
             stalls.some().await;
         } else {
             tokio::time::sleep(LOOK).await;
         }
         watched.extend(stalls.take().into_iter().map(Watched::new));
-        let (mut ended, mut bytes) = (0, 0);
-        watched.retain_mut(|client| {
-            if !client.ending {
-                if !client.look(&gateway) {
-                    return false;
-                }
-                client.ending = most > 0 && client.backlog.waiting() > most;
+        let mut round = Round::default();
+        let mut at = 0;
+        while at < watched.len() {
+            if round.keeps(&mut watched[at], &gateway) {
+                at += 1;
+            } else {
+                watched.swap_remove(at);
             }
-            if !client.ending || ended == AT_ONCE {
-                return true;
+            if round.looks % TOGETHER == 0 {
+                tokio::task::yield_now().await;
             }
-            let end = client.end(&gateway);
-            if end == End::Begun {
-                (ended, bytes) = (ended + 1, bytes + client.backlog.waiting());
-            }
-            end != End::Done
-        });
-        if ended > 0 {
+        }
+        if round.ended > 0 {
+            let Round { ended, bytes, .. } = round;
             tracing::info!(clients = ended, bytes, "ended: they do not read what they are sent (slow_consumer)");
         }
+    }
+}
+
+/// One look at all of them.
+#[derive(Default)]
+struct Round {
+    looks: usize,
+    ended: usize,
+    /// What waited for those that were ended.
+    bytes: u64,
+}
+
+impl Round {
+    /// Whether a client is to be looked at again.
+    fn keeps(&mut self, client: &mut Watched, gateway: &Gateway) -> bool {
+        self.looks += 1;
+        if !client.ending {
+            if !client.look(gateway) {
+                return false;
+            }
+            let most = gateway.config.client_bytes;
+            client.ending = most > 0 && client.backlog.waiting() > most;
+        }
+        if !client.ending || self.ended == AT_ONCE {
+            return true;
+        }
+        let end = client.end(gateway);
+        if end == End::Begun {
+            self.ended += 1;
+            self.bytes += client.backlog.waiting();
+        }
+        end != End::Done
     }
 }
 

@@ -26,6 +26,8 @@ const STAGE_TIME: Duration = Duration::from_secs(1);
 /// Why a component is not staged, and in which step.
 #[derive(Debug, thiserror::Error)]
 pub enum StageError {
+    #[error("name: `ingest-…` and `egress-…` are the server's own")]
+    Reserved,
     #[error("compile: {0}")]
     Sandbox(#[from] SandboxError),
     #[error("grant: {0}")]
@@ -57,6 +59,9 @@ impl Stage {
         component: Vec<u8>,
         config: serde_json::Map<String, serde_json::Value>,
     ) -> Result<Arc<Release>, StageError> {
+        if name.is_hosts() {
+            return Err(StageError::Reserved);
+        }
         let digest = Sha256::digest(&component).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         let template = self.compile(component).await?;
         self.grants.check(name, &template.imports())?;
