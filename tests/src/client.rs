@@ -168,6 +168,11 @@ impl Client {
         }
     }
 
+    /// The bare connection, which nobody reads any more.
+    pub fn into_stream(self) -> TcpStream {
+        self.ws.into_inner()
+    }
+
     pub fn namespace(&self) -> &str {
         &self.namespace
     }

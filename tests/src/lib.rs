@@ -35,6 +35,7 @@ pub mod proxy;
 pub mod record;
 pub mod redis;
 pub mod server;
+pub mod stalled;
 pub mod stock;
 pub mod store;
 pub mod token;

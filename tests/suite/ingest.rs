@@ -166,6 +166,29 @@ async fn a_topic_waits_in_kafka_while_its_plugin_is_disabled_and_others_go_on() 
 }
 
 #[tokio::test]
+async fn past_the_backlog_a_topic_waits_in_kafka_until_there_is_room() {
+    let kafka = Kafka::with(&[("chat.upserted", 1)]);
+    let server = Server::dev().only(&["chat"]).kafka(&kafka).env("HUBBUB_INGEST__BACKLOG", "2").start().await;
+    let labels = [("source", "kafka"), ("topic", "chat.upserted")];
+    let send_broken = async |chat: &str| {
+        kafka.send("chat.upserted", chat, &json!({"chatId": chat, "participants": "none"}).to_string(), &[]).await;
+    };
+    // What fails alone is tried again: it waits.
+    send_broken("c1").await;
+    send_broken("c2").await;
+    wait::eventually("the pause", async || figure(&server, "hubbub_ingest_paused", &labels).await == 1.0).await;
+    send_broken("c3").await;
+    wait::eventually("the lag to be seen", async || figure(&server, "hubbub_ingest_lag", &labels).await == 1.0).await;
+    assert_eq!(figure(&server, "hubbub_ingest_messages_total", &labels).await, 2.0);
+    wait::eventually("the third to be taken in", async || {
+        // Where others pass, what fails is given up, and there is room.
+        server.publish("chat.upserted", json!({"chatId": "good", "participants": []})).await;
+        figure(&server, "hubbub_ingest_messages_total", &labels).await == 3.0
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_broker_that_is_away_costs_nothing_but_time_and_is_told_once() {
     let kafka = Kafka::with(&TOPICS);
     let server = server(&kafka).start().await;

@@ -48,6 +48,7 @@ mod quotas;
 mod record;
 mod releases;
 mod shutdown;
+mod stalled;
 mod storms;
 mod traces;
 

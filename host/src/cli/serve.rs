@@ -97,8 +97,16 @@ pub(super) fn start_log(config: &Config, default: LogFormat) -> anyhow::Result<(
     telemetry::start_log(config.log.format.unwrap_or(default), &filter).map_err(|why| anyhow::anyhow!("log.filter: {why}"))
 }
 
+/// Tasks that a busy thread runs between two looks for what sockets bring. Tokio's 61 of them, each with a part of a large room to
+/// serve, keep everyone else waiting for tens of milliseconds.
+const EVENT_INTERVAL: u32 = 16;
+
 pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime cannot start")
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .event_interval(EVENT_INTERVAL)
+        .build()
+        .context("the runtime cannot start")
 }
 
 /// Resolves at SIGTERM or Ctrl-C.

@@ -17,7 +17,7 @@ const LOOK: Duration = Duration::from_millis(100);
 const AT_ONCE: usize = 128;
 
 /// Clients looked at before others get their turn.
-const TOGETHER: usize = 256;
+const TOGETHER: usize = 64;
 
 /// Looks until it is dropped.
 pub async fn end_stalled_clients(gateway: Arc<Gateway>) {

@@ -1,0 +1,78 @@
+//! Ten thousand clients that do not read: the others do not feel it, memory stays within what each may take, and they are ended. Must
+//! never need more of the machine than their sockets.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use tests::stalled::{Stalled, allow_open_files};
+use tests::{Load, Server, fixture, gate, token, wait};
+
+/// As many as file descriptors allow, up to this.
+const STALLED: usize = 10_000;
+
+/// Bytes that may wait for one of them, and of one message that is to fill what the kernel takes.
+const BUDGET: usize = 256 << 10;
+const LARGE: usize = 8 << 10;
+
+/// Bytes of a message that goes on to all of them while they do not read.
+const SMALL: usize = 1 << 10;
+
+/// Between two messages to all of them.
+const PACE: Duration = Duration::from_millis(250);
+
+/// Below it a scheduler's own trembling is all there is: two cores also run the ten thousand's other side.
+const TREMBLE: Duration = Duration::from_millis(10);
+
+#[tokio::test]
+async fn ten_thousand_that_do_not_read_disturb_nobody_and_are_ended() {
+    gate::alone();
+    let count = STALLED.min(allow_open_files(STALLED as u64 + 1000) as usize - 1000);
+    let builder = Server::dev().only(&["chat"]).plugin("versioned", &fixture::versioned("1.0.0").await);
+    let builder = builder.env("HUBBUB_GATEWAY__CLIENT_BYTES", &BUDGET.to_string());
+    // Nobody is to be ended for a heartbeat that nobody reads.
+    let server = builder.env("HUBBUB_GATEWAY__PING_INTERVAL", "10m").env("HUBBUB_GATEWAY__PING_TIMEOUT", "10m").start().await;
+    let stalled = Stalled::join(server.address(), "/", "chat:join", &json!({"videoId": "v1"}), count).await;
+    let connecting = (0..10).map(async |n| server.connect("/versioned", token(&format!("u{n}"))).await);
+    let mut load = Load { clients: join_all(connecting).await, event: "version", per_second: 200 };
+    let served = |ack: &Value| assert_eq!(ack, "1.0.0");
+    let ((), quiet) = load.during(served, tokio::time::sleep(Duration::from_secs(3))).await;
+    let memory = server.resident_bytes();
+
+    // What fills the kernel's own queues is a fan-out like any other. What counts begins when none of them takes anything any more.
+    tell_until(&server, LARGE, "hubbub_stalled_clients", count).await;
+    let ((), beside) = load.during(served, tell_for(&server, SMALL, Duration::from_secs(4))).await;
+    let ((), ending) = load.during(served, tell_until(&server, LARGE, "hubbub_slow_consumers_total", count)).await;
+    let grown = server.resident_bytes().saturating_sub(memory);
+    load.nothing_is_left_over().await;
+    assert_eq!(stalled.count(), count);
+    for (what, took) in [("that do not read", beside), ("that are ended", ending)] {
+        let ratio = took.p99().as_secs_f64() / quiet.p99().max(TREMBLE).as_secs_f64();
+        assert!(ratio <= 1.5, "p99 {:?} beside {count} {what}, {:?} without", took.p99(), quiet.p99());
+    }
+    assert!(grown < (count * BUDGET) as u64, "{} bytes for each", grown / count as u64);
+}
+
+/// Sends to all of them until so many are counted.
+async fn tell_until(server: &Server, bytes: usize, metric: &str, count: usize) {
+    let mut turns = tokio::time::interval(PACE);
+    wait::until("all of them to be counted", Duration::from_secs(90), async || {
+        turns.tick().await;
+        server.emit(&message(bytes)).await;
+        let counted = server.metrics().await.get(metric, &[]).unwrap_or_default();
+        (counted >= count as f64).then_some(())
+    })
+    .await;
+}
+
+async fn tell_for(server: &Server, bytes: usize, time: Duration) {
+    let mut turns = tokio::time::interval(PACE);
+    for _ in 0..time.as_millis() / PACE.as_millis() {
+        turns.tick().await;
+        server.emit(&message(bytes)).await;
+    }
+}
+
+fn message(bytes: usize) -> Value {
+    json!({"namespace": "/", "room": "chat:v1", "event": "said", "args": "x".repeat(bytes)})
+}
