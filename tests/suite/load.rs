@@ -150,7 +150,7 @@ async fn a_client_that_does_not_read_is_ended_and_counted_and_the_others_hear_ev
 #[tokio::test]
 async fn a_client_that_does_not_read_is_ended_by_few_large_packets_and_one_that_reads_is_not() {
     /// Of half a megabyte each: with what the kernel takes, the budget is passed long before 512 packets wait.
-    const PACKETS: usize = 200;
+    const PACKETS: usize = 500;
     let server = Server::dev().only(&["chat"]).env("HUBBUB_GATEWAY__CLIENT_BYTES", "4000000").start().await;
     let mut slow = server.connect("/chat", token("sam").claim("tenant", "acme")).await;
     let mut quick = server.connect("/chat", token("ana").claim("tenant", "acme")).await;
@@ -171,8 +171,8 @@ async fn a_client_that_does_not_read_is_ended_by_few_large_packets_and_one_that_
 
 #[tokio::test]
 async fn a_client_that_stops_polling_is_ended_by_its_bytes_and_one_that_polls_is_not() {
-    /// Of half a megabyte each: no buffer of the kernel takes any of it.
-    const PACKETS: usize = 30;
+    /// Of half a megabyte each: no buffer of the kernel takes any of it. Fewer than a queue takes, and more than are sent in a few looks.
+    const PACKETS: usize = 500;
     let server = Server::dev().only(&["chat"]).env("HUBBUB_GATEWAY__CLIENT_BYTES", "4000000").start().await;
     // One of them has polled, one never does: its namespace is open all the same.
     let (slow, mute, quick) = (Polling::open(&server).await, Polling::open(&server).await, Polling::open(&server).await);
