@@ -74,15 +74,23 @@ async fn a_database_that_hangs_is_not_held_against_a_plugin() {
     open_chat(&server, "c1", &["ana"]).await;
     let mut ana = member(&server, "ana", "c1").await;
     let hang = "BEGIN; LOCK TABLE hubbub_entries IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(4); COMMIT";
-    let refused = async {
+    let over = AtomicBool::new(false);
+    let hanging = async {
+        Postgres::shared().await.sql(&url, hang).await;
+        over.store(true, Ordering::Relaxed);
+    };
+    let joining = async {
         let mut refused = 0;
-        while refused < 5 {
-            let ack = ana.ask("chat:message", json!({"chatId": "c1", "content": "hello"})).await;
+        while !over.load(Ordering::Relaxed) {
+            // It reads, and writes nothing.
+            let ack = ana.ask("chat:join", json!({"chatId": "c1"})).await;
             refused += usize::from(ack["error"]["code"] == "unavailable");
             assert!(ack["error"].is_null() || ack["error"]["code"] == "unavailable", "{ack}");
         }
+        refused
     };
-    join(Postgres::shared().await.sql(&url, hang), refused).await;
+    let (refused, ()) = join(joining, hanging).await;
+    assert!(refused >= 3, "{refused} were refused: no more than the breaker waits for");
     say(&mut ana, "c1", "at once: nothing was stopped").await;
     assert!(server.metrics().await.get("hubbub_plugin_faults_total", &[]).is_none_or(|faults| faults == 0.0));
 }
