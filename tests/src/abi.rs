@@ -44,6 +44,11 @@ pub enum Realloc {
     CallOut,
 }
 
+impl Realloc {
+    pub const ALL: [Self; 7] =
+        [Self::BeyondMemory, Self::AcrossTheEnd, Self::Misaligned, Self::Loop, Self::Trap, Self::Grow, Self::CallOut];
+}
+
 /// What happens before anything is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
@@ -260,15 +265,7 @@ impl Guest {
     fn realloc(&self) -> Function {
         let mut function = Function::new([]);
         let mut code = function.instructions();
-        for mood in [
-            Realloc::BeyondMemory,
-            Realloc::AcrossTheEnd,
-            Realloc::Misaligned,
-            Realloc::Loop,
-            Realloc::Trap,
-            Realloc::Grow,
-            Realloc::CallOut,
-        ] {
+        for mood in Realloc::ALL {
             code.global_get(MOOD).i32_const(mood as i32).i32_eq().if_(BlockType::Empty);
             match mood {
                 Realloc::BeyondMemory => code.i32_const(-16).return_(),

@@ -51,23 +51,13 @@ fn evil() -> (Guest, BTreeMap<String, &'static str>, String) {
     (guest, events, fine)
 }
 
-const REALLOCS: [Realloc; 7] = [
-    Realloc::BeyondMemory,
-    Realloc::AcrossTheEnd,
-    Realloc::Misaligned,
-    Realloc::Loop,
-    Realloc::Trap,
-    Realloc::Grow,
-    Realloc::CallOut,
-];
-
 /// All of it, once.
 async fn commit_all_crimes(client: &mut Client, events: &BTreeMap<String, &str>, fine: &str) {
     for (event, what) in events {
         assert_eq!(client.refused(event, Value::Null).await, ("internal".into(), "Internal error".into()), "{what}");
         assert_eq!(client.ask(fine, Value::Null).await, "fine", "after {what}");
     }
-    for realloc in REALLOCS {
+    for realloc in Realloc::ALL {
         client.ask(&Guest::arm(realloc), Value::Null).await;
         // The same instance is asked for memory for this one's arguments.
         assert_eq!(client.refused(fine, Value::Null).await.0, "internal", "{realloc:?}");

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 
-use super::record::{MAX_PLUGINS, PLUGINS, State, component_blob, sweep};
+use super::record::{MAX_PLUGINS, PLUGINS, Record, State, component_blob, sweep};
 use super::releases::{Releases, digest, signature_beside};
 use crate::names::PluginName;
 use crate::storage::Unavailable;
@@ -43,7 +43,6 @@ impl Releases {
             records.push((name, record));
         }
         self.registry.install(staged.clone())?;
-        let mut names = Vec::new();
         for (release, (name, mut record)) in staged.into_iter().zip(records) {
             tracing::info!(release = %format_args!("{name}@{}", release.manifest.version), digest = %&release.digest[..12], "live");
             if record.active.as_ref() != Some(&release.digest) {
@@ -53,10 +52,7 @@ impl Releases {
                 self.registry.set_disabled(&slot, true);
             }
             self.write(&name, &record).await?;
-            names.push(name);
-        }
-        for name in names {
-            self.resume(&name).await?;
+            self.resume(&name, record).await?;
         }
         // While another node may be about to store what it deploys, nothing is known to be needless.
         if self.cluster.is_none() || turn.is_ours() {
@@ -66,8 +62,7 @@ impl Releases {
     }
 
     /// Goes on with the trial that was under way. One that cannot go on is ended: what is active serves all the same.
-    async fn resume(&self, name: &PluginName) -> Result<(), Unavailable> {
-        let mut record = self.record(name).await?;
+    async fn resume(&self, name: &PluginName, mut record: Record) -> Result<(), Unavailable> {
         let Some(entry) = record.on_trial().cloned() else { return Ok(()) };
         match self.follow_record(name, &record).await {
             Ok(()) => tracing::info!(release = %format_args!("{name}@{}", entry.version), "the trial goes on"),
