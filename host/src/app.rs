@@ -39,6 +39,7 @@ use crate::release::gauges;
 use crate::release::grants::Grants;
 use crate::release::registry::Registry;
 use crate::release::releases::Releases;
+use crate::release::shelf::Shelf;
 use crate::release::signature::Signers;
 use crate::release::stage::Stage;
 use crate::release::timers::Timing;
@@ -116,8 +117,8 @@ impl App {
             underway: Default::default(),
             turn: tokio::sync::Mutex::default(),
             cluster: services.cluster.clone(),
-            prepared: Mutex::default(),
-            warm: Mutex::default(),
+            prepared: Shelf::default(),
+            warm: Shelf::default(),
         });
         let gateway = Arc::new(Gateway {
             sockets: Sockets::new(metrics),

@@ -20,6 +20,7 @@ pub mod registry;
 pub mod releases;
 pub mod replay;
 pub mod shadow;
+pub mod shelf;
 pub mod signature;
 pub mod stage;
 pub mod tally;

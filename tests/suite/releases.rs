@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 use tests::server::{ADMIN_TOKEN, Builder, run};
-use tests::{Client, Server, fixture, token, wait};
+use tests::{Client, Postgres, Server, fixture, token, wait};
 
 /// Two versions of one plugin, the second as it was told to be.
 async fn server() -> Builder {
@@ -84,6 +84,47 @@ async fn a_canary_goes_on_after_a_restart() {
     assert_eq!((version(&mut client).await, state(&server, "2.0.0").await), ("2.0.0".into(), "canary".into()));
     assert_eq!(post(&server, "rollback", Vec::new()).await.0, 200);
     assert_eq!((version(&mut client).await, state(&server, "2.0.0").await), ("1.0.0".into(), "rolled-back".into()));
+}
+
+#[tokio::test]
+async fn a_canary_ends_with_the_release_that_it_was_beside() {
+    let mut server = server().await.start().await;
+    assert_eq!(post(&server, "deploy?canary=100", component("2.0.0").await).await.0, 200);
+    assert_eq!(post(&server, "deploy", component("2.0.1").await).await.0, 200);
+    for start in ["first", "second"] {
+        let mut client = server.connect("/versioned", token("ana")).await;
+        assert_eq!(version(&mut client).await, "2.0.1", "at the {start} start");
+        assert_eq!(state(&server, "2.0.0").await, "retired", "at the {start} start");
+        server.restart().await;
+    }
+}
+
+#[tokio::test]
+async fn a_canarys_share_is_changed_by_deploying_it_again() {
+    let server = server().await.start().await;
+    let mut client = server.connect("/versioned", token("ana")).await;
+    for (percent, served) in [("100", "2.0.0"), ("1", "1.0.0"), ("100", "2.0.0")] {
+        let (status, answer) = post(&server, &format!("deploy?canary={percent}"), component("2.0.0").await).await;
+        assert_eq!((status, answer["canary"]["percent"].to_string().as_str()), (200, percent), "{answer}");
+        assert_eq!(version(&mut client).await, served, "at {percent} %");
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_stored_does_not_go_live() {
+    let mut database = Postgres::start().await;
+    let server = server().await.database(&database.empty().await).start().await;
+    assert_eq!(post(&server, "deploy?canary=1", component("2.0.0").await).await.0, 200);
+    let mut client = server.connect("/versioned", token("ana")).await;
+    let killed = database.kill9();
+    for change in ["promote", "disable", "rollback"] {
+        assert_eq!(post(&server, change, Vec::new()).await.0, 503, "{change}");
+        assert_eq!(version(&mut client).await, "1.0.0", "after {change}");
+    }
+    database.start_again(killed).await;
+    wait::eventually("to be ready again", async || server.readiness().await.0 == 200).await;
+    assert_eq!(post(&server, "deploy", component("2.0.0").await).await.0, 200);
+    assert_eq!(version(&mut client).await, "2.0.0");
 }
 
 #[tokio::test]

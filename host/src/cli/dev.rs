@@ -12,7 +12,8 @@ use super::{Common, say};
 use crate::app::App;
 use crate::config::{Config, Mode};
 use crate::names::PluginName;
-use crate::release::releases::{Releases, digest};
+use crate::release::record::digest;
+use crate::release::releases::Releases;
 use crate::telemetry::LogFormat;
 use crate::toolchain::{self, Options, Toolchain, Watcher};
 

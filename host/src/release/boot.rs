@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 
-use super::record::{MAX_PLUGINS, PLUGINS, Record, State, component_blob, sweep};
-use super::releases::{Releases, digest, signature_beside};
+use super::record::{MAX_PLUGINS, PLUGINS, Record, State, component_blob, digest, sweep};
+use super::releases::{Releases, signature_beside};
 use crate::names::PluginName;
 use crate::storage::Unavailable;
 

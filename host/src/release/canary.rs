@@ -68,6 +68,11 @@ impl Canary {
         Self { release, percent, how, began: Instant::now(), active_before: active.counts() }
     }
 
+    /// What was asked for.
+    pub fn trial(&self) -> Trial {
+        if self.shadow().is_some() { Trial::Shadow(self.percent) } else { Trial::Canary(self.percent) }
+    }
+
     /// Whether a user's, or a key's, calls go to it. The same one's always do, and another release's trial picks others.
     pub fn takes(&self, key: Key<'_>) -> bool {
         if self.shadow().is_some() {

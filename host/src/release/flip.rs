@@ -2,7 +2,7 @@
 //! record in storage decides; what nodes tell each other only makes it quick.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fred::interfaces::{HashesInterface, KeysInterface};
@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::MutexGuard;
 
 use super::canary::Trial;
-use super::record::{MAX_PLUGINS, PLUGINS, Record, State};
+use super::record::{MAX_PLUGINS, PLUGINS, Record};
 use super::registry::Release;
-use super::releases::{DeployError, Releases};
+use super::releases::{DeployError, PREPARED, Releases};
 use crate::cluster::Cluster;
 use crate::cluster::link::Away;
 use crate::names::PluginName;
@@ -28,9 +28,6 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// Between two looks at the records, for notices that were missed.
 const FOLLOW: Duration = Duration::from_secs(5);
-
-/// How long a staged release waits to be made live.
-const PREPARED: Duration = Duration::from_secs(60);
 
 /// What all nodes claim before they deploy.
 const DEPLOYMENT: &str = "deployment";
@@ -156,16 +153,9 @@ impl Releases {
 
     /// Stages what another node is about to deploy, and says whether it could.
     async fn prepare(&self, cluster: &Cluster, id: &str, name: &PluginName, digest: &str) {
-        let active = self.registry.slot(name).and_then(|slot| slot.live());
-        let staged = match active.filter(|active| active.digest == digest) {
-            Some(active) => Ok(active),
-            None => self.stored(name, digest).await,
-        };
-        let answer = match staged {
+        let answer = match self.stored(name, digest).await {
             Ok(release) => {
-                let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
-                prepared.retain(|_, (_, since)| since.elapsed() < PREPARED);
-                prepared.insert(digest.to_owned(), (release, Instant::now()));
+                self.prepared.keep(release);
                 String::new()
             }
             Err(error) => error.to_string(),
@@ -195,24 +185,25 @@ impl Releases {
     pub(super) async fn follow_record(&self, name: &PluginName, record: &Record) -> Result<(), DeployError> {
         let slot = self.registry.slot(name);
         let live = slot.as_ref().and_then(|slot| slot.installed());
-        if let Some(active) = record.active.as_ref().filter(|active| live.as_ref().is_none_or(|live| live.digest != **active)) {
+        let is_live = |active: &&String| live.as_ref().is_some_and(|live| live.digest == **active);
+        if let Some(active) = &record.active
+            && (!is_live(&active) || self.prepared.get(name, active).is_some())
+        {
             let release = self.ready(name, active).await?;
-            tracing::info!(release = %format_args!("{name}@{}", release.manifest.version), "live, as on the other nodes");
+            tracing::info!(release = %format_args!("{name}@{}", release.manifest.version), "live");
             self.replace(name, release)?;
         }
         let Some(slot) = self.registry.slot(name) else { return Ok(()) };
         if record.active.is_none() && live.is_some() {
             self.registry.take_down(&slot);
         }
-        let wanted = record.on_trial();
-        let tried = slot.canary();
-        let same = tried.as_ref().map(|canary| &canary.release.digest) == wanted.map(|entry| &entry.digest);
-        if !same {
+        let tried = slot.canary().map(|canary| (canary.release.digest.clone(), canary.trial()));
+        let wanted = record.on_trial().map(|entry| (entry.digest.clone(), entry.trial()));
+        let is_new = |(digest, _): &(String, Trial)| self.prepared.get(name, digest).is_some();
+        if tried != wanted || wanted.as_ref().is_some_and(is_new) {
             self.registry.end_trial(&slot);
-            if let Some(entry) = wanted {
-                let release = self.ready(name, &entry.digest).await?;
-                let percent = entry.percent.unwrap_or(1);
-                let trial = if entry.state == State::Shadow { Trial::Shadow(percent) } else { Trial::Canary(percent) };
+            if let Some((digest, trial)) = wanted {
+                let release = self.ready(name, &digest).await?;
                 self.try_out(name, release, trial)?;
             }
         }
@@ -223,11 +214,10 @@ impl Releases {
     }
 
     /// A release that is staged: just now for this, a while ago, or from its component.
-    async fn ready(&self, name: &PluginName, digest: &str) -> Result<Arc<Release>, DeployError> {
-        let prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner).remove(digest).map(|(release, _)| release);
+    pub(super) async fn ready(&self, name: &PluginName, digest: &str) -> Result<Arc<Release>, DeployError> {
         let on_trial =
             || self.registry.slot(name)?.canary().map(|canary| canary.release.clone()).filter(|release| release.digest == digest);
-        match prepared.or_else(on_trial).or_else(|| self.take_warm(name, digest)) {
+        match self.prepared.take(name, digest).or_else(on_trial).or_else(|| self.warm.get(name, digest)) {
             Some(release) => Ok(release),
             None => self.stored(name, digest).await,
         }

@@ -2,7 +2,9 @@
 //! serves what was active.
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
+use super::canary::Trial;
 use crate::names::PluginName;
 use crate::storage::{Storage, Unavailable};
 
@@ -39,7 +41,7 @@ pub struct Entry {
     pub at: String,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub why: Option<String>,
-    /// Of a canary: the share of the users that it serves.
+    /// Of one on trial: its share.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub percent: Option<u8>,
 }
@@ -55,6 +57,14 @@ pub enum State {
     Rejected,
     RolledBack,
     Quarantined,
+}
+
+impl Entry {
+    /// The trial, of one that is on trial.
+    pub fn trial(&self) -> Trial {
+        let percent = self.percent.unwrap_or(1);
+        if self.state == State::Shadow { Trial::Shadow(percent) } else { Trial::Canary(percent) }
+    }
 }
 
 impl Record {
@@ -74,17 +84,22 @@ impl Record {
 
     /// Puts a release on trial, in place of one that was.
     pub fn try_out(&mut self, digest: &str, version: &str, state: State, percent: u8, at: &str) {
-        for entry in self.releases.iter_mut().filter(|entry| matches!(entry.state, State::Canary | State::Shadow)) {
-            (entry.state, entry.at) = (State::Retired, at.to_owned());
-        }
+        self.end_trial(at);
         self.note(digest, version, state, at, Some(format!("{percent} %")));
         if let Some(entry) = self.releases.last_mut() {
             entry.percent = Some(percent);
         }
     }
 
-    /// Makes a release the active one, and the active one the previous.
+    fn end_trial(&mut self, at: &str) {
+        for entry in self.releases.iter_mut().filter(|entry| matches!(entry.state, State::Canary | State::Shadow)) {
+            (entry.state, entry.at) = (State::Retired, at.to_owned());
+        }
+    }
+
+    /// Makes a release the active one, and the active one the previous. A trial is over: what it was beside is gone.
     pub fn activate(&mut self, digest: &str, version: &str, at: &str) {
+        self.end_trial(at);
         if let Some(old) = self.active.take().filter(|old| old != digest) {
             if let Some(entry) = self.releases.iter_mut().find(|entry| entry.digest == old && entry.state == State::Active) {
                 (entry.state, entry.at) = (State::Retired, at.to_owned());
@@ -133,6 +148,11 @@ pub const PLUGINS: &str = "plugin/";
 /// Where components are.
 const COMPONENTS: &str = "component/";
 
+/// What a component is known by: SHA-256, in hex.
+pub fn digest(component: &[u8]) -> String {
+    Sha256::digest(component).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Where a component is stored.
 pub fn component_blob(digest: &str) -> String {
     format!("{COMPONENTS}{digest}")
@@ -154,6 +174,17 @@ mod tests {
         let states: Vec<_> = record.releases.iter().map(|entry| (entry.digest.as_str(), entry.state)).collect();
         assert_eq!(states, [("a", State::Retired), ("b", State::Active)]);
         assert!(record.needs("a") && record.needs("b") && !record.needs("c"));
+    }
+
+    #[test]
+    fn a_trial_ends_with_the_release_that_it_was_beside() {
+        let mut record = Record::default();
+        record.activate("a", "1.0.0", "t1");
+        record.try_out("b", "1.1.0", State::Canary, 10, "t2");
+        record.activate("c", "1.2.0", "t3");
+        let states: Vec<_> = record.releases.iter().map(|entry| (entry.digest.as_str(), entry.state)).collect();
+        assert_eq!(states, [("a", State::Retired), ("b", State::Retired), ("c", State::Active)]);
+        assert!(record.on_trial().is_none() && !record.needs("b"));
     }
 
     #[test]

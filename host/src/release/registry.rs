@@ -146,7 +146,7 @@ pub enum Collision {
 
 /// All plugins of this node.
 pub struct Registry {
-    slots: Mutex<BTreeMap<PluginName, Arc<Slot>>>,
+    slots: Mutex<Slots>,
     routes: ArcSwap<Routes>,
     next_id: AtomicU32,
     /// Grows with every change, for whoever must follow.
@@ -185,22 +185,16 @@ impl Registry {
         self.changes.subscribe()
     }
 
+    /// Whether a release could be made live beside the others, in place of what is live under its name.
+    pub fn check(&self, release: &Arc<Release>) -> Result<(), Collision> {
+        self.plan(&self.slots.lock().unwrap_or_else(PoisonError::into_inner), std::slice::from_ref(release)).map(drop)
+    }
+
     /// Makes staged releases live, all of them or none. What was live before was never touched where this fails; calls under way
     /// end on the release they began on.
     pub fn install(&self, releases: Vec<Arc<Release>>) -> Result<(), Collision> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut next = slots.clone();
-        let mut live = live_of(&slots);
-        for release in &releases {
-            let name = release.manifest.name.clone();
-            if let Some(old) = live.get(&name) {
-                check_data(&release.manifest, &old.manifest)?;
-            }
-            next.entry(name.clone())
-                .or_insert_with(|| Arc::new(Slot::new(name.clone(), self.next_id.fetch_add(1, Ordering::Relaxed))));
-            live.insert(name, release.clone());
-        }
-        let routes = build(&next, &live)?;
+        let (next, routes) = self.plan(&slots, &releases)?;
         for release in releases {
             if let Some(slot) = next.get(&release.manifest.name) {
                 slot.live.store(Some(release));
@@ -212,18 +206,31 @@ impl Registry {
         Ok(())
     }
 
-    /// Puts a staged release on trial beside the live one, which goes on as it is. Both must read each other's data, and the new one
-    /// must fit in the other's place.
+    fn plan(&self, slots: &Slots, releases: &[Arc<Release>]) -> Result<(Slots, Routes), Collision> {
+        let mut next = slots.clone();
+        let mut live = live_of(slots);
+        for release in releases {
+            let name = release.manifest.name.clone();
+            if let Some(old) = live.get(&name) {
+                check_data(&release.manifest, &old.manifest)?;
+            }
+            next.entry(name.clone())
+                .or_insert_with(|| Arc::new(Slot::new(name.clone(), self.next_id.fetch_add(1, Ordering::Relaxed))));
+            live.insert(name, release.clone());
+        }
+        let routes = build(&next, &live)?;
+        Ok((next, routes))
+    }
+
+    /// Whether a release could be put on trial: both must read each other's data, and the new one must fit in the other's place.
+    pub fn check_trial(&self, release: &Arc<Release>) -> Result<(), Collision> {
+        beside(&self.slots.lock().unwrap_or_else(PoisonError::into_inner), release).map(drop)
+    }
+
+    /// Puts a staged release on trial beside the live one, which goes on as it is.
     pub fn try_out(&self, release: Arc<Release>, percent: u8, how: How) -> Result<(), Collision> {
         let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        let name = &release.manifest.name;
-        let found = slots.get(name).and_then(|slot| Some((slot, slot.live.load_full()?)));
-        let Some((slot, active)) = found else { return Err(Collision::NothingActive(name.clone())) };
-        check_data(&release.manifest, &active.manifest)?;
-        check_data(&active.manifest, &release.manifest)?;
-        let mut live = live_of(&slots);
-        live.insert(name.clone(), release.clone());
-        build(&slots, &live)?;
+        let (slot, active) = beside(&slots, &release)?;
         let canary = Canary::new(release, percent, how, &active.tally);
         slot.canary.store(Some(Arc::new(canary)));
         self.changes.send_modify(|version| *version += 1);
@@ -275,13 +282,27 @@ fn check_data(new: &Manifest, old: &Manifest) -> Result<(), Collision> {
     })
 }
 
+type Slots = BTreeMap<PluginName, Arc<Slot>>;
 type Live = BTreeMap<PluginName, Arc<Release>>;
 
-fn live_of(slots: &BTreeMap<PluginName, Arc<Slot>>) -> Live {
+/// What a release would be tried out beside.
+fn beside<'a>(slots: &'a Slots, release: &Arc<Release>) -> Result<(&'a Arc<Slot>, Arc<Release>), Collision> {
+    let name = &release.manifest.name;
+    let found = slots.get(name).and_then(|slot| Some((slot, slot.live.load_full()?)));
+    let Some((slot, active)) = found else { return Err(Collision::NothingActive(name.clone())) };
+    check_data(&release.manifest, &active.manifest)?;
+    check_data(&active.manifest, &release.manifest)?;
+    let mut live = live_of(slots);
+    live.insert(name.clone(), release.clone());
+    build(slots, &live)?;
+    Ok((slot, active))
+}
+
+fn live_of(slots: &Slots) -> Live {
     slots.iter().filter_map(|(name, slot)| Some((name.clone(), slot.live.load_full()?))).collect()
 }
 
-fn build(slots: &BTreeMap<PluginName, Arc<Slot>>, live: &Live) -> Result<Routes, Collision> {
+fn build(slots: &Slots, live: &Live) -> Result<Routes, Collision> {
     check_rooms(live)?;
     let mut routes = Routes::default();
     for (pattern, owner, door) in owners(live)? {

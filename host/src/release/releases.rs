@@ -1,20 +1,20 @@
 //! Deploying: uploaded, verified, staged, on trial, active, replaced. One change at a time, each step stored before it is answered, and the
 //! active release never touched by one that does not get that far.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 
 use super::canary::{Canary, How, Trial, Verdict};
-use super::record::{Record, State, component_blob};
+use super::record::{Record, State, component_blob, digest};
 use super::recording;
 use super::registry::{Collision, Registry, Release, Slot};
 use super::shadow::Shadow;
+use super::shelf::Shelf;
 use super::signature::{SignatureError, Signers};
 use super::stage::{Stage, StageError};
 use super::underway::Underway;
@@ -22,6 +22,9 @@ use crate::clock::Clock;
 use crate::cluster::Cluster;
 use crate::names::PluginName;
 use crate::storage::{Storage, Unavailable};
+
+/// How long a staged release waits to be made live.
+pub(super) const PREPARED: Duration = Duration::from_secs(60);
 
 /// Between two looks at trials and failures.
 const LOOK: Duration = Duration::from_millis(250);
@@ -90,10 +93,10 @@ pub struct Releases {
     pub turn: tokio::sync::Mutex<()>,
     /// The other nodes, which are to do the same.
     pub cluster: Option<Arc<Cluster>>,
-    /// Releases that were staged because another node is about to deploy them.
-    pub prepared: Mutex<HashMap<String, (Arc<Release>, Instant)>>,
+    /// Releases that this node or another is about to make live.
+    pub prepared: Shelf,
     /// Releases that were replaced a short while ago.
-    pub warm: Mutex<HashMap<PluginName, (Arc<Release>, Instant)>>,
+    pub warm: Shelf,
 }
 
 impl Releases {
@@ -119,6 +122,13 @@ impl Releases {
             Err(error) => return Err(self.reject(name, record, &digest, "?", error.into()).await),
         };
         let version = release.manifest.version.clone();
+        // A shadow never goes live for want of another.
+        let has_active = self.registry.slot(name).is_some_and(|slot| slot.installed().is_some());
+        let trial = trial.filter(|trial| has_active || matches!(trial, Trial::Shadow(_)));
+        let fits = if trial.is_some() { self.registry.check_trial(&release) } else { self.registry.check(&release) };
+        if let Err(collision) = fits {
+            return Err(self.reject(name, record, &digest, &version, collision.into()).await);
+        }
         self.storage.put_blob(component_blob(&digest), bytes).await?;
         if let Err(error) = self.prepare_all(name, &digest).await {
             if !record.needs(&digest) {
@@ -126,25 +136,13 @@ impl Releases {
             }
             return Err(self.reject(name, record, &digest, &version, error).await);
         }
-        let active = self.registry.slot(name).and_then(|slot| slot.live());
-        // A shadow never goes live for want of another.
-        let trial = trial.filter(|trial| active.is_some() || matches!(trial, Trial::Shadow(_)));
-        let placed = match trial {
-            Some(trial) => self.try_out(name, release.clone(), trial),
-            None => self.replace(name, release.clone()),
-        };
-        if let Err(collision) = placed {
-            if !record.needs(&digest) {
-                self.storage.remove_blob(component_blob(&digest)).await?;
-            }
-            return Err(self.reject(name, record, &digest, &version, collision.into()).await);
-        }
         match trial {
             Some(Trial::Canary(percent)) => record.try_out(&digest, &version, State::Canary, percent, &self.now()),
             Some(Trial::Shadow(percent)) => record.try_out(&digest, &version, State::Shadow, percent, &self.now()),
             None => record.activate(&digest, &version, &self.now()),
         }
-        self.write(name, &record).await?;
+        self.prepared.keep(release.clone());
+        self.settle(name, &record).await?;
         tracing::info!(release = %format_args!("{name}@{version}"), ?trial, "deployed");
         Ok(release)
     }
@@ -162,12 +160,11 @@ impl Releases {
     /// Makes the release on trial the active one.
     pub async fn promote(&self, name: &PluginName) -> Result<Arc<Release>, DeployError> {
         let _turn = self.turn().await?;
-        let slot = self.slot(name)?;
-        let canary = slot.canary().ok_or_else(|| DeployError::NoCanary(name.clone()))?;
-        self.replace(name, canary.release.clone())?;
+        let canary = self.slot(name)?.canary().ok_or_else(|| DeployError::NoCanary(name.clone()))?;
+        self.registry.check(&canary.release)?;
         let mut record = self.record(name).await?;
         record.activate(&canary.release.digest, &canary.release.manifest.version, &self.now());
-        self.write(name, &record).await?;
+        self.settle(name, &record).await?;
         Ok(canary.release.clone())
     }
 
@@ -179,27 +176,25 @@ impl Releases {
 
     async fn go_back(&self, name: &PluginName, state: State, why: &str) -> Result<Arc<Release>, DeployError> {
         let slot = self.slot(name)?;
-        let mut record = self.record(name).await?;
+        // Who ends a trial does not wait for storage: where that fails, it begins anew.
         if let Some(canary) = self.registry.end_trial(&slot) {
-            let release = &canary.release;
+            let (release, mut record) = (&canary.release, self.record(name).await?);
             record.note(&release.digest, &release.manifest.version, state, &self.now(), Some(why.to_owned()));
-            self.write(name, &record).await?;
-            return slot.live().ok_or_else(|| DeployError::NotDeployed(name.clone()));
+            self.settle(name, &record).await?;
+            return slot.installed().ok_or_else(|| DeployError::NotDeployed(name.clone()));
         }
+        let mut record = self.record(name).await?;
         let previous = record.previous.clone().ok_or_else(|| DeployError::NothingBefore(name.clone()))?;
-        let release = match self.take_warm(name, &previous) {
-            Some(release) => release,
-            None => self.stored(name, &previous).await?,
-        };
-        let replaced = slot.live();
-        self.replace(name, release.clone())?;
+        let release = self.ready(name, &previous).await?;
+        self.registry.check(&release)?;
         record.activate(&release.digest, &release.manifest.version, &self.now());
-        if let Some(replaced) = replaced {
+        if let Some(replaced) = slot.installed() {
             record.note(&replaced.digest, &replaced.manifest.version, state, &self.now(), Some(why.to_owned()));
         }
         // What was gone back from is not what one goes back to.
         record.previous = None;
-        self.write(name, &record).await?;
+        self.prepared.keep(release.clone());
+        self.settle(name, &record).await?;
         Ok(release)
     }
 
@@ -209,8 +204,7 @@ impl Releases {
         let slot = self.slot(name)?;
         let mut record = self.record(name).await?;
         record.disabled = disabled;
-        self.write(name, &record).await?;
-        self.registry.set_disabled(&slot, disabled);
+        self.settle(name, &record).await?;
         Ok(slot)
     }
 
@@ -226,7 +220,8 @@ impl Releases {
     /// What is stored of a plugin's releases.
     pub async fn record(&self, name: &PluginName) -> Result<Record, Unavailable> {
         let found = self.storage.blob(&Record::blob(name)).await?;
-        Ok(found.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default())
+        // What a newer server has written is not taken for nothing, and written over.
+        found.map_or(Ok(Record::default()), |json| serde_json::from_slice(&json).map_err(Unavailable::new))
     }
 
     /// Judges trials, and takes away releases that do nothing but fail, until it is dropped.
@@ -238,8 +233,8 @@ impl Releases {
             for slot in self.registry.slots() {
                 self.look_at(&slot).await;
             }
-            let warm = self.config.warm;
-            self.warm.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, (_, since)| since.elapsed() < warm);
+            self.warm.forget(self.config.warm);
+            self.prepared.forget(PREPARED);
         }
     }
 
@@ -270,11 +265,10 @@ impl Releases {
         let _turn = self.turn().await?;
         let outcome = self.go_back(&slot.name, State::Quarantined, WHY).await;
         if matches!(outcome, Err(DeployError::NothingBefore(_))) {
-            self.registry.take_down(slot);
             let mut record = self.record(&slot.name).await?;
             record.active = None;
             record.note(&active.digest, &active.manifest.version, State::Quarantined, &self.now(), Some(WHY.to_owned()));
-            self.write(&slot.name, &record).await?;
+            self.settle(&slot.name, &record).await?;
         }
         outcome
     }
@@ -290,7 +284,7 @@ impl Releases {
         let (percent, how) = match trial {
             Trial::Canary(percent) => (percent, How::Serves),
             Trial::Shadow(percent) => {
-                let found = self.registry.slot(name).and_then(|slot| slot.live().map(|active| (slot, active)));
+                let found = self.registry.slot(name).and_then(|slot| slot.installed().map(|active| (slot, active)));
                 let (slot, active) = found.ok_or_else(|| Collision::NothingActive(name.clone()))?;
                 let shadow = Shadow::begin(&slot, &active, &release, percent, &self.recording, &self.stage.services)?;
                 (percent, How::Shadows(shadow))
@@ -302,21 +296,15 @@ impl Releases {
     /// Makes a release live in place of what was, which stays warm for a while.
     pub(super) fn replace(&self, name: &PluginName, release: Arc<Release>) -> Result<(), Collision> {
         let slot = self.registry.slot(name);
-        let old = slot.as_ref().and_then(|slot| slot.live());
+        let old = slot.as_ref().and_then(|slot| slot.installed());
         self.registry.install(vec![release])?;
         if let Some(slot) = slot {
             self.registry.end_trial(&slot);
         }
-        let mut warm = self.warm.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(old) = old {
-            warm.insert(name.clone(), (old, Instant::now()));
+            self.warm.keep(old);
         }
         Ok(())
-    }
-
-    pub(super) fn take_warm(&self, name: &PluginName, digest: &str) -> Option<Arc<Release>> {
-        let warm = self.warm.lock().unwrap_or_else(PoisonError::into_inner);
-        warm.get(name).filter(|(release, _)| release.digest == digest).map(|(release, _)| release.clone())
     }
 
     pub(super) async fn stage_as(&self, name: &PluginName, component: Vec<u8>) -> Result<Arc<Release>, StageError> {
@@ -348,6 +336,12 @@ impl Releases {
         error
     }
 
+    /// Stores what has changed, and only then makes it so: what serves is what a restart would serve.
+    async fn settle(&self, name: &PluginName, record: &Record) -> Result<(), DeployError> {
+        self.write(name, record).await?;
+        self.follow_record(name, record).await
+    }
+
     pub(super) async fn write(&self, name: &PluginName, record: &Record) -> Result<(), Unavailable> {
         let before = self.record(name).await?;
         let json = serde_json::to_vec(record).map_err(Unavailable::new)?;
@@ -367,11 +361,6 @@ impl Releases {
     pub(super) fn now(&self) -> String {
         humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(self.clock.now_ms())).to_string()
     }
-}
-
-/// SHA-256, in hex.
-pub fn digest(component: &[u8]) -> String {
-    Sha256::digest(component).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The signature beside a component's file, if there is one.

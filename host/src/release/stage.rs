@@ -4,11 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
-
 use super::grants::{Grants, NotGranted};
 use super::manifest::{Manifest, ManifestError};
 use super::pool::{Config as PoolConfig, NoInstance, Pool};
+use super::record::digest;
 use super::registry::Release;
 use super::tally::{self, Tally};
 use crate::capability::add_imports;
@@ -62,7 +61,7 @@ impl Stage {
         if name.is_hosts() {
             return Err(StageError::Reserved);
         }
-        let digest = Sha256::digest(&component).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let digest = digest(&component);
         let template = self.compile(component).await?;
         self.grants.check(name, &template.imports())?;
         let config = Arc::new(config);
