@@ -270,6 +270,11 @@ impl Server {
         self.start_again().await;
     }
 
+    /// Stops the process where it is: it answers nobody, and is not dead.
+    pub fn pause(&self) {
+        signal(self.child.id(), "STOP");
+    }
+
     /// Sends SIGTERM and waits for the end of all nodes: the exit code, where it is the same.
     pub async fn terminate(&mut self) -> Option<i32> {
         self.nodes().for_each(|node| signal(node.child.id(), "TERM"));

@@ -58,7 +58,7 @@ async fn one_user_on_two_nodes_counts_as_one_and_the_count_is_the_clusters() {
 }
 
 #[tokio::test]
-async fn a_deployment_on_one_node_is_live_on_all() {
+async fn a_plugin_disabled_on_one_node_is_disabled_on_all() {
     let cluster = Cluster::of(2).await;
     let (status, body) = cluster.nodes[1].admin(reqwest::Method::POST, "/admin/plugins/video/disable", Vec::new()).await;
     assert_eq!(status, 200, "{body}");

@@ -57,6 +57,7 @@ mod layers;
 mod abi;
 
 mod cluster_ingest;
+mod cluster_releases;
 mod dead;
 mod egress;
 mod ingest;

@@ -1,6 +1,7 @@
 //! What is deployed: told, and changed by the operator. Every failure is told in the words of what failed.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -53,7 +54,7 @@ impl Admin {
                 told["state"] = json!("active");
                 told
             }
-            None => json!({ "state": if record.disabled { "disabled" } else { "unavailable" } }),
+            None => json!({ "state": if slot.disabled.load(Ordering::Acquire) { "disabled" } else { "unavailable" } }),
         };
         told["name"] = json!(slot.name);
         // As the nodes last said: none is waited for.
