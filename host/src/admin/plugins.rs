@@ -1,7 +1,6 @@
 //! What is deployed: told, and changed by the operator. Every failure is told in the words of what failed.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -18,9 +17,7 @@ use crate::names::PluginName;
 use crate::release::canary::Trial;
 use crate::release::registry::{Release, Slot};
 use crate::release::releases::DeployError;
-
-/// Carries a component's signature, base64.
-const SIGNATURE: &str = "x-hubbub-signature";
+use crate::release::signature;
 
 /// The routes of `/admin/plugins`.
 pub(super) fn routes() -> Router<Arc<Admin>> {
@@ -51,11 +48,11 @@ impl Admin {
                 let usage = &release.profile.usage;
                 usage.first_look(&*self.gateway.services.storage).await;
                 told["quota"] = usage.told(release.pool.instances_now(), self.gateway.services.clock.now_ms());
-                told["state"] = json!("active");
                 told
             }
-            None => json!({ "state": if slot.disabled.load(Ordering::Acquire) { "disabled" } else { "unavailable" } }),
+            None => json!({}),
         };
+        told["state"] = json!(slot.state());
         told["name"] = json!(slot.name);
         // As the nodes last said: none is waited for.
         if let Some(figures) = self.figures.borrow().as_ref().filter(|figures| !figures.nodes.is_empty()) {
@@ -144,7 +141,7 @@ async fn deploy(
         (Err(error), _) => return problem(StatusCode::BAD_REQUEST, "Not a plugin's name", error),
         (_, Err(error)) => return problem(StatusCode::BAD_REQUEST, "Not a share", error),
     };
-    let signature = headers.get(SIGNATURE).and_then(|header| header.to_str().ok()).map(str::to_owned);
+    let signature = headers.get(signature::HEADER).and_then(|header| header.to_str().ok()).map(str::to_owned);
     let (releases, deployed) = (admin.releases.clone(), name.clone());
     let deploying = async move { releases.deploy(&deployed, component.to_vec(), trial, signature.as_deref()).await.map(drop) };
     admin.change(&name, deploying).await

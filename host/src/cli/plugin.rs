@@ -141,9 +141,9 @@ impl Operator {
         method: reqwest::Method,
         path: &str,
         body: Vec<u8>,
-        signature: Option<String>,
+        signed: Option<String>,
     ) -> anyhow::Result<serde_json::Value> {
-        let response = self.answer(client, method, path, body, signature).await?;
+        let response = self.answer(client, method, path, body, signed).await?;
         Ok(serde_json::from_str(&response.text().await?)?)
     }
 
@@ -154,12 +154,12 @@ impl Operator {
         method: reqwest::Method,
         path: &str,
         body: Vec<u8>,
-        signature: Option<String>,
+        signed: Option<String>,
     ) -> anyhow::Result<reqwest::Response> {
         let url = format!("{}{path}", self.url.trim_end_matches('/'));
         let mut request = client.request(method, &url).bearer_auth(&self.token).body(body);
-        if let Some(signature) = signature {
-            request = request.header("x-hubbub-signature", signature.trim());
+        if let Some(signed) = signed {
+            request = request.header(signature::HEADER, signed.trim());
         }
         let response = request.send().await.with_context(|| format!("{url} does not answer"))?;
         if !response.status().is_success() {

@@ -217,11 +217,7 @@ impl Meter {
         let canary = slot.canary().filter(|canary| active.is_some() && canary.shadow().is_none());
         PluginFigures {
             name: slot.name.to_string(),
-            state: match &active {
-                Some(_) => "active",
-                None if slot.disabled.load(Ordering::Acquire) => "disabled",
-                None => "unavailable",
-            },
+            state: slot.state(),
             active,
             canary: canary.map(|canary| CanaryFigures { percent: canary.percent, release: self.release(&canary.release) }),
         }

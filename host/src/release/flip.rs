@@ -207,7 +207,7 @@ impl Releases {
                 self.try_out(name, release, trial)?;
             }
         }
-        if slot.disabled.load(std::sync::atomic::Ordering::Acquire) != record.disabled {
+        if slot.is_disabled() != record.disabled {
             self.registry.set_disabled(&slot, record.disabled);
         }
         Ok(())

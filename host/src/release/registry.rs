@@ -2,7 +2,7 @@
 //! a swap is one pointer, seen by the next event.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
@@ -42,13 +42,27 @@ pub struct Slot {
     pub pace: Meter,
     /// Who looks at its calls.
     pub witness: Witness,
-    pub disabled: std::sync::atomic::AtomicBool,
+    disabled: AtomicBool,
 }
 
 impl Slot {
     /// The release of this moment. None: the plugin is disabled or has never been staged.
     pub fn live(&self) -> Option<Arc<Release>> {
-        if self.disabled.load(Ordering::Acquire) { None } else { self.live.load_full() }
+        if self.is_disabled() { None } else { self.live.load_full() }
+    }
+
+    /// Whether an operator has stopped it.
+    pub fn is_disabled(&self) -> bool {
+        self.disabled.load(Ordering::Acquire)
+    }
+
+    /// As operators are told how it stands.
+    pub fn state(&self) -> &'static str {
+        match self.live() {
+            Some(_) => "active",
+            None if self.is_disabled() => "disabled",
+            None => "unavailable",
+        }
     }
 
     /// The release in place, whether the plugin is disabled or not.
@@ -62,7 +76,7 @@ impl Slot {
         if let Some(canary) = canary.as_ref()
             && canary.takes(key)
             && event.is_none_or(|event| canary.release.manifest.events.iter().any(|handled| handled.name == event))
-            && !self.disabled.load(Ordering::Acquire)
+            && !self.is_disabled()
         {
             return Some(canary.release.clone());
         }

@@ -8,6 +8,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
+/// Carries an uploaded component's signature, base64.
+pub const HEADER: &str = "x-hubbub-signature";
+
 /// `[signature]`
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
