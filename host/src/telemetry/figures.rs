@@ -10,7 +10,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use super::ReleaseLabels;
+use super::plugin::ReleaseLabels;
 
 /// One figure: its name, what it counts, and its value. A gauge is of now; the others only grow.
 #[derive(Debug, Clone, Copy)]
