@@ -161,7 +161,8 @@ impl Operator {
         if let Some(signed) = signed {
             request = request.header(signature::HEADER, signed.trim());
         }
-        let response = request.send().await.with_context(|| format!("{url} does not answer"))?;
+        let response = request.send().await.map_err(|error| error.without_url());
+        let response = response.with_context(|| format!("{url} does not answer; is a server there? (--url)"))?;
         if !response.status().is_success() {
             let problem: serde_json::Value = serde_json::from_str(&response.text().await?).unwrap_or_default();
             let part = |key: &str| problem.get(key).and_then(|value| value.as_str()).unwrap_or("?").to_owned();

@@ -25,7 +25,7 @@ pub struct Inspection {
     pub exports: Vec<String>,
     /// The version of the plugin contract that it was built against; `None`: it exports no plugin.
     pub contract: Option<String>,
-    /// Whether it wants WASI. The host gives it clocks, random and standard output, and nothing more.
+    /// Whether it wants WASI, which the host does not have.
     pub wasi: bool,
 }
 
@@ -51,6 +51,10 @@ pub fn inspect(path: &Path) -> Result<Inspection, InspectError> {
     let bytes = std::fs::read(path).map_err(file_error)?;
     if Parser::is_core_wasm(&bytes) {
         return Err(InspectError::CoreModule { path: path.to_owned() });
+    }
+    if !Parser::is_component(&bytes) {
+        let why = "it does not begin with the magic bytes of one".to_owned();
+        return Err(InspectError::Invalid { path: path.to_owned(), why });
     }
     read(&bytes).map_err(|error| InspectError::Invalid { path: path.to_owned(), why: error.to_string() })
 }
@@ -94,7 +98,11 @@ impl fmt::Display for Inspection {
         writeln!(f, "digest    sha256:{}", self.digest)?;
         writeln!(f, "size      {} KiB", self.size.div_ceil(1024))?;
         writeln!(f, "contract  {}", self.contract.as_deref().unwrap_or("none: it exports no plugin"))?;
-        writeln!(f, "wasi      {}", if self.wasi { "yes: clocks, random and output only" } else { "no" })?;
+        writeln!(
+            f,
+            "wasi      {}",
+            if self.wasi { "yes: no server loads it; build it for wasm32-unknown-unknown" } else { "no" }
+        )?;
         writeln!(f, "imports   {}", list(&self.imports))?;
         write!(f, "exports   {}", list(&self.exports))
     }
