@@ -139,6 +139,14 @@ impl Tracer {
         Span::start(tracer, builder(kind, name).with_links(vec![link]), &Context::new())
     }
 
+    /// Goes on with the trace of whoever sent something, as it was decided there; else begins one.
+    pub fn follow_or_begin(&self, parent: Option<TraceParent>, kind: Kind, name: &'static str) -> Option<Span> {
+        match parent {
+            Some(parent) => self.follow(parent, kind, name),
+            None => self.begin(kind, name),
+        }
+    }
+
     /// Goes on with a trace that was begun elsewhere, where it was sampled there.
     pub fn follow(&self, parent: TraceParent, kind: Kind, name: &'static str) -> Option<Span> {
         let tracer = self.0.as_ref()?;
@@ -244,6 +252,11 @@ pub struct InvalidTraceParent;
 impl TraceParent {
     fn of(context: &SpanContext) -> Self {
         Self { trace: context.trace_id(), span: context.span_id(), sampled: context.is_sampled() }
+    }
+
+    /// What a header or a field says, where that can be read.
+    pub fn read(text: &[u8]) -> Option<Self> {
+        std::str::from_utf8(text).ok()?.parse().ok()
     }
 
     /// As log lines name the trace.
