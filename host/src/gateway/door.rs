@@ -99,12 +99,12 @@ impl Door {
     async fn let_in(&self, socket: &Arc<Socket<Adapter>>, auth: Option<&str>) -> Result<(), Refused> {
         let services = &self.0.services;
         let span = services.tracer.begin(Kind::Server, "connect");
+        span.iter().for_each(|span| span.text("hubbub.namespace", socket.ns()));
         let came = self.meet(socket, auth, span.as_ref()).await;
         if let Err(refused) = &came {
             services.metrics.connects_refused.get_or_create(&ReasonLabel { reason: refused.reason }).inc();
         }
         if let Some(span) = &span {
-            span.text("hubbub.namespace", socket.ns());
             let reason = came.as_ref().err().map(|refused| refused.reason);
             reason.into_iter().for_each(|reason| span.text("hubbub.reason", reason));
             span.outcome(if came.is_ok() { "ok" } else { "refused" }, reason == Some(Refused::UNAVAILABLE.reason));

@@ -149,7 +149,8 @@ impl Tracer {
 
     /// Goes on with a trace that was begun elsewhere, where it was sampled there.
     pub fn follow(&self, parent: TraceParent, kind: Kind, name: &'static str) -> Option<Span> {
-        let tracer = self.0.as_ref()?;
+        // A parent is told to the library on the heap, and the answer is known where it was not sampled.
+        let tracer = self.0.as_ref().filter(|_| parent.sampled)?;
         Span::start(tracer, builder(kind, name), &parent.context())
     }
 }
