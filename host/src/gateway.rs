@@ -11,6 +11,7 @@ pub mod door;
 pub mod drain;
 pub mod entrance;
 pub mod expiry;
+pub mod farewell;
 pub mod figures;
 pub mod jwks;
 pub mod keyring;

@@ -20,6 +20,7 @@ use crate::cluster::link;
 use crate::names::{InvalidName, PluginName};
 use crate::release::delivery::{Bus, Standing};
 use crate::storage::{MAX_SET_BYTES, MAX_SET_WRITES, OutboxMessage};
+use crate::telemetry::traces::{Kind, Span};
 use incoming::Incoming;
 use outside::Outside;
 
@@ -86,6 +87,9 @@ const AGAIN: Duration = Duration::from_millis(500);
 
 /// Between two looks at how much waits at a source.
 const LAG: Duration = Duration::from_secs(2);
+
+/// The header or field in which other systems tell the trace of a message, and are told.
+pub const TRACEPARENT: &str = "traceparent";
 
 /// The way in.
 pub struct Ingest {
@@ -158,19 +162,28 @@ impl Ingest {
     /// Accepts messages in their order: when this returns, each is in the outbox or among the dead letters. Waits for as long as
     /// storage refuses.
     async fn accept(&self, source: &Source, batch: Vec<Incoming>) {
-        let (mut set, mut bytes) = (Vec::new(), 0);
+        // Where nothing is traced, no span is ever kept.
+        let (mut set, mut spans, mut bytes) = (Vec::new(), Vec::new(), 0);
         for incoming in batch {
+            let span = self.services.tracer.follow_or_begin(incoming.trace, Kind::Producer, "publish");
+            span.iter().for_each(|span| span.text("hubbub.source", source.name));
             match incoming.into_message() {
-                Ok(message) => {
+                Ok(mut message) => {
                     let size = message.bytes();
                     if set.len() == MAX_SET_WRITES || bytes + size > MAX_SET_BYTES {
-                        self.publish(source, std::mem::take(&mut set)).await;
+                        self.publish(source, std::mem::take(&mut set), std::mem::take(&mut spans)).await;
                         bytes = 0;
                     }
                     bytes += size;
+                    if let Some(span) = span {
+                        span.text("hubbub.topic", &message.topic);
+                        message.trace = Some(span.parent().to_string());
+                        spans.push(span);
+                    }
                     set.push(message);
                 }
                 Err(rejected) => {
+                    span.iter().for_each(|span| span.outcome(rejected.reason, true));
                     self.services.metrics.exchange.rejected(source.name, rejected.reason, 1);
                     let bury = || self.bus.bury_for(&source.letters, rejected.message.clone(), rejected.error.clone());
                     self.until_taken(bury).await;
@@ -178,12 +191,13 @@ impl Ingest {
             }
         }
         if !set.is_empty() {
-            self.publish(source, set).await;
+            self.publish(source, set, spans).await;
         }
     }
 
-    async fn publish(&self, source: &Source, set: Vec<OutboxMessage>) {
+    async fn publish(&self, source: &Source, set: Vec<OutboxMessage>, spans: Vec<Span>) {
         self.until_taken(|| self.bus.publish(&self.writer, set.clone())).await;
+        spans.iter().for_each(|span| span.outcome("ok", false));
         set.iter().for_each(|message| self.services.metrics.exchange.accepted(source.name, &message.topic));
     }
 

@@ -1,7 +1,10 @@
 //! Traces, as a collector sees them. Must never find a payload, a token or a user in one.
 
+use reqwest::Method;
 use serde_json::json;
 use tests::collector::{Collector, Span};
+use tests::kafka::Kafka;
+use tests::redis::Redis;
 use tests::server::{API_KEY, Builder};
 use tests::{Client, Server, Token, fixture, token, wait};
 
@@ -26,6 +29,25 @@ async fn in_conversation(server: &Server) -> Client {
     client
 }
 
+/// Whether a span is directly below another.
+fn below(parent: &Span) -> impl Fn(&Span) -> bool + use<> {
+    let (trace, id) = (parent.trace.clone(), parent.id.clone());
+    move |span| span.parent == id && span.trace == trace
+}
+
+/// Asserts that no span says any of this.
+fn none_says(collector: &Collector, private: &[&str]) {
+    let said = format!("{:?}", collector.spans());
+    for private in private {
+        assert!(!said.contains(private), "{private} in {said}");
+    }
+}
+
+/// A `traceparent` of a trace whose id is one digit, over and over.
+fn parent(digit: &str, flags: &str) -> String {
+    format!("00-{}-b7ad6b7169203331-{flags}", digit.repeat(32))
+}
+
 async fn send(client: &mut Client) {
     let sent = client.ask("message:send", json!({"conversationId": "c1", "content": "a private word"})).await;
     assert!(sent["id"].is_string(), "{sent}");
@@ -41,43 +63,210 @@ async fn one_trace_tells_of_an_event_from_its_socket_to_its_commit_and_over_the_
     assert_eq!((event.service.as_str(), event.parent.as_str()), ("hubbub", ""));
     let told = ["namespace", "plugin", "outcome"].map(|key| event.get(key));
     assert_eq!(told, ["/conversations", "chat", "ok"], "{event:?}");
-    let below = |parent: Span| move |span: &Span| span.parent == parent.id && span.trace == parent.trace;
-    let call = collector.span("call chat@", below(event.clone())).await;
+    let call = collector.span("call chat@", below(&event)).await;
     assert_eq!(call.name, format!("call chat@{}", event.get("version")));
     assert_eq!(call.get("rerun"), "0");
     assert!(call.get("cpu_us").parse::<u64>().is_ok(), "{call:?}");
-    let commit = collector.span("commit", below(call.clone())).await;
+    let commit = collector.span("commit", below(&call)).await;
     assert_eq!((commit.get("outcome"), commit.get("messages")), ("ok", "1"));
     assert!(commit.get("group_wait_us").parse::<u64>().is_ok(), "{commit:?}");
-    assert_eq!(collector.span("effects", below(commit)).await.get("emits"), "2");
+    assert_eq!(collector.span("effects", below(&commit)).await.get("emits"), "2");
 
-    let message = collector.span("bus message", below(call)).await;
+    let message = collector.span("bus message", below(&call)).await;
     assert_eq!((message.get("topic"), message.get("plugin"), message.get("outcome")), ("message.sent", "analytics", "ok"));
-    collector.span("call analytics@", below(message)).await;
-    let said = format!("{:?}", collector.spans());
-    for private in ["a private word", "acme", "ana@", "\"ana\"", "eyJ"] {
-        assert!(!said.contains(private), "{private} in {said}");
+    collector.span("call analytics@", below(&message)).await;
+    none_says(&collector, &["a private word", "acme", "ana@", "\"ana\"", "eyJ"]);
+}
+
+#[tokio::test]
+async fn a_connects_trace_tells_of_the_door_and_of_each_plugins_hook_and_a_disconnects_of_its_reason() {
+    let collector = Collector::start().await;
+    let server = traced(&collector, "1").plugin("hostile", &fixture::hostile().await).start().await;
+    let connect_to = async |namespace: &str| {
+        let connect = collector.span("connect", |span| span.get("namespace") == namespace).await;
+        assert_eq!((connect.parent.as_str(), connect.get("outcome"), connect.get("reason")), ("", "ok", ""));
+        collector.span("door", below(&connect)).await;
+        connect
+    };
+    server.connect("/conversations", ana()).await;
+    let connect = connect_to("/conversations").await;
+    for plugin in ["chat", "presence"] {
+        let is_part = below(&connect);
+        let hook = collector.span("on-connect", |span| is_part(span) && span.get("plugin") == plugin).await;
+        assert_eq!(hook.get("outcome"), "ok", "{hook:?}");
+        let call = collector.span(&format!("call {plugin}@"), below(&hook)).await;
+        assert_eq!(call.name, format!("call {plugin}@{}", hook.get("version")));
     }
+    server.connect("/hostile", ana()).await.leave().await;
+    let connect = connect_to("/hostile").await;
+    let authorize = collector.span("authorize", below(&connect)).await;
+    collector.span("call hostile@", below(&authorize)).await;
+    let gone = collector.span("disconnect", |span| span.get("namespace") == "/hostile").await;
+    assert_eq!((gone.parent.as_str(), gone.get("reason")), ("", "client"));
+    assert_ne!(gone.trace, connect.trace);
+    let hook = collector.span("on-disconnect", below(&gone)).await;
+    assert_eq!((hook.get("plugin"), hook.get("outcome")), ("hostile", "ok"));
+    collector.span("call hostile@", below(&hook)).await;
+    none_says(&collector, &["acme", "ana@", "\"ana\"", "eyJ"]);
+}
+
+#[tokio::test]
+async fn who_is_not_let_in_is_told_by_the_reason_alone() {
+    let collector = Collector::start().await;
+    let server = traced(&collector, "1").plugin("hostile", &fixture::hostile().await).start().await;
+    let refused = async |namespace: &str, reason: &str| {
+        let is_it = |span: &Span| span.get("namespace") == namespace && span.get("reason") == reason;
+        let connect = collector.span("connect", is_it).await;
+        assert_eq!(connect.get("outcome"), "refused", "{connect:?}");
+        connect
+    };
+    server.turned_away("/chat", ()).await;
+    refused("/chat", "no_token").await;
+    server.turned_away("/chat", "eyJnonsense").await;
+    refused("/chat", "malformed").await;
+    for (evil, reason, outcome) in [("authorize-refuse", "authorize", "refused"), ("authorize-trap", "unavailable", "fault")] {
+        server.turned_away("/hostile", ana().claim("evil", evil)).await;
+        let asked = collector.span("authorize", below(&refused("/hostile", reason).await)).await;
+        assert_eq!((asked.get("plugin"), asked.get("outcome")), ("hostile", outcome));
+        let counted = server.metrics().await.get("hubbub_socket_connects_refused_total", &[("reason", reason)]);
+        assert_eq!(counted, Some(1.0), "{reason}");
+    }
+    none_says(&collector, &["acme", "ana@", "\"ana\"", "eyJ", "Not you"]);
+}
+
+#[tokio::test]
+async fn a_connect_that_a_plugin_is_owed_is_a_part_of_the_event_that_it_comes_before() {
+    let collector = Collector::start().await;
+    let server = traced(&collector, "1").plugin("hostile", &fixture::hostile().await).start().await;
+    let mut client = server.connect("/hostile", ana().claim("evil", "connect-trap")).await;
+    let connect = collector.span("connect", |span| span.get("namespace") == "/hostile").await;
+    assert_eq!(connect.get("outcome"), "ok", "a fault of a plugin keeps nobody out");
+    let failed = collector.span("on-connect", below(&connect)).await;
+    assert_eq!((failed.get("plugin"), failed.get("outcome")), ("hostile", "fault"));
+    client.ask("fine", json!(null)).await;
+    let event = collector.span("socket event", |span| span.get("event") == "fine").await;
+    collector.span("on-connect", below(&event)).await;
+}
+
+#[tokio::test]
+async fn a_timer_is_a_trace_of_its_own_tied_to_the_event_that_set_it_and_to_no_timer() {
+    let collector = Collector::start().await;
+    let server = traced(&collector, "1").plugin("timed", &fixture::timed().await).start().await;
+    let mut client = server.connect("/timed", ()).await;
+    for kind in ["soft", "durable"] {
+        let ask = client.emit_for_ack(&json!([kind, "of-a-user", 0, "a private word"])).await;
+        client.acked(ask).await;
+        client.next("of-a-user").await;
+        let event = collector.span("socket event", |span| span.get("event") == kind).await;
+        let set = collector.span("call timed@", below(&event)).await;
+        let timer = collector.span("timer", |span| span.get("kind") == kind).await;
+        assert_eq!((timer.parent.as_str(), &timer.links), ("", &vec![set.id]));
+        assert_ne!(timer.trace, event.trace);
+        let told = ["plugin", "outcome", "failures"].map(|key| timer.get(key));
+        assert_eq!(told, ["timed", "ok", "0"], "{timer:?}");
+        assert!(timer.get("late_ms").parse::<u64>().is_ok(), "{timer:?}");
+        collector.span("call timed@", below(&timer)).await;
+    }
+    let ask = client.emit_for_ack(&json!(["soft", "first", 0, "again"])).await;
+    client.acked(ask).await;
+    client.next("next").await;
+    // It would never stop: what sets itself again is traced by the share.
+    collector.span("timer", |span| span.links.is_empty()).await;
+    let schedule = collector.span("schedule", |span| span.get("schedule") == "tick").await;
+    assert_eq!((schedule.parent.as_str(), schedule.get("outcome")), ("", "ok"));
+    none_says(&collector, &["of-a-user", "a private word"]);
+}
+
+/// As a backend that traces publishes.
+async fn publish(server: &Server, message: &serde_json::Value, traceparent: &str) {
+    let request = server.http().post(server.url("/api/publish")).bearer_auth(API_KEY).json(message);
+    let answer = request.header("traceparent", traceparent).send().await.expect("an answer");
+    assert_eq!(answer.status(), 202);
+}
+
+#[tokio::test]
+async fn a_dead_letter_that_is_retried_goes_on_with_its_trace() {
+    let [failing, good] = [fixture::versioned("2.2.0").await, fixture::versioned("1.0.0").await];
+    let collector = Collector::start().await;
+    let server = traced(&collector, "0").only(&["video", "chat"]).plugin("versioned", &failing).start().await;
+    let view = |id: &str, key: &str| json!({"topic": "video.view", "key": key, "id": id, "data": {"videoId": key}});
+    publish(&server, &view("m1", "bad"), &parent("2", "01")).await;
+    let letters = async || server.admin(Method::GET, "/admin/dead?plugin=versioned", Vec::new()).await.1["letters"].clone();
+    wait::eventually("the letter", async || {
+        // It is given up when others pass.
+        server.publish_message(&view(&format!("other-{:?}", std::time::Instant::now()), "good")).await;
+        letters().await.as_array().is_some_and(|letters| !letters.is_empty())
+    })
+    .await;
+    let component = std::fs::read(good).expect("the component was built");
+    assert_eq!(server.admin(Method::POST, "/admin/plugins/versioned/deploy", component).await.0, 200);
+    let all = br#"{"plugin": "versioned"}"#.to_vec();
+    assert_eq!(server.admin(Method::POST, "/admin/dead/retry", all).await.1["retried"], 1);
+    let published = collector.span("publish", |_| true).await;
+    let is_part = below(&published);
+    let handled = |span: &Span| is_part(span) && span.get("plugin") == "versioned" && span.get("outcome") == "ok";
+    let handled = collector.span("bus message", handled).await;
+    assert_eq!((handled.trace.clone(), handled.get("version"), handled.get("topic")), ("2".repeat(32), "1.0.0", "video.view"));
+}
+
+#[tokio::test]
+async fn what_comes_from_kafka_with_a_trace_goes_on_with_it_in_plugins_and_out_to_redis() {
+    let (collector, kafka, redis) = (Collector::start().await, Kafka::with(&[("video.view", 1)]), Redis::start().await);
+    let server = traced(&collector, "0").only(&["video", "chat"]).kafka(&kafka);
+    let server = server.env("HUBBUB_EGRESS__REDIS_URL", &redis.url());
+    let _server = server.env("HUBBUB_EGRESS__REDIS", r#"{"video.view" = "views"}"#).start().await;
+    let view = json!({"videoId": "v1", "timestamp": 1}).to_string();
+    for traceparent in ["nonsense", &parent("1", "00"), &parent("2", "01")] {
+        kafka.send("video.view", "v1", &view, &[("traceparent", traceparent)]).await;
+    }
+    let published = collector.span("publish", |_| true).await;
+    let told = ["source", "topic", "outcome"].map(|key| published.get(key));
+    assert_eq!((told, published.parent.as_str()), (["kafka", "video.view", "ok"], "b7ad6b7169203331"));
+    let is_part = below(&published);
+    collector.span("bus message", |span| is_part(span) && span.get("plugin") == "video").await;
+    wait::eventually("all three", async || redis.ask("XLEN views").await.starts_with(":3")).await;
+    let entries = redis.ask("XRANGE views - +").await;
+    let traced = format!("\r\ntraceparent\r\n$55\r\n00-{}-{}-01\r\n", "2".repeat(32), published.id);
+    assert!(entries.contains(&traced) && entries.matches("traceparent").count() == 1, "{entries}");
+    assert!(collector.spans().iter().all(|span| span.trace == published.trace), "{:?}", collector.spans());
+}
+
+#[tokio::test]
+async fn what_comes_from_redis_with_a_trace_goes_out_to_kafka_with_it() {
+    let (collector, kafka, redis) = (Collector::start().await, Kafka::with(&[("out.orders", 1)]), Redis::start().await);
+    let server = traced(&collector, "0").only(&["video", "chat"]).kafka(&kafka).env("HUBBUB_INGEST__REDIS_URL", &redis.url());
+    let server = server.env("HUBBUB_INGEST__STREAMS__STREAMS", r#"{"orders" = "order.made"}"#);
+    let server = server.env("HUBBUB_INGEST__PUBSUB__CHANNELS", r#"["backend"]"#);
+    let _server = server.env("HUBBUB_EGRESS__KAFKA", r#"{"order.made" = "out.orders"}"#).start().await;
+    let add = format!("XADD orders * id s data 1 traceparent {}", parent("2", "01"));
+    assert!(redis.ask(&add).await.starts_with('$'));
+    wait::eventually("somebody to listen", async || redis.ask("PUBLISH backend nonsense").await.starts_with(":1")).await;
+    for (id, traceparent) in [("p", json!(parent("3", "01"))), ("bad", json!(7))] {
+        let message = json!({"topic": "order.made", "id": id, "data": 1, "traceparent": traceparent});
+        redis.publish("backend", message.to_string().as_bytes()).await;
+    }
+    let records = kafka.read("out.orders", 3).await;
+    for (id, source, digit) in [("s", "streams", "2"), ("p", "pubsub", "3")] {
+        let record = records.iter().find(|record| record.header("id") == id).expect("a record");
+        let published = collector.span("publish", |span| span.get("source") == source && span.trace == digit.repeat(32)).await;
+        assert_eq!(record.header("traceparent"), format!("00-{}-{}-01", digit.repeat(32), published.id));
+    }
+    let bad = records.iter().find(|record| record.header("id") == "bad").expect("a record");
+    assert_eq!(bad.header("traceparent"), "");
 }
 
 #[tokio::test]
 async fn a_backends_trace_goes_on_in_the_plugin_and_its_decision_holds() {
     let collector = Collector::start().await;
     let server = traced(&collector, "0").start().await;
-    let publish = async |trace: &str, flags: &str| {
-        let message = json!({"topic": "conversation.upserted", "data": {"companyId": "acme", "conversationId": "c1"}});
-        let request = server.http().post(server.url("/api/publish")).bearer_auth(API_KEY).json(&message);
-        let parent = format!("00-{trace}-b7ad6b7169203331-{flags}");
-        let answer = request.header("traceparent", parent).send().await.expect("an answer");
-        assert_eq!(answer.status(), 202);
-    };
-    let (silent, told) = ("1".repeat(32), "2".repeat(32));
-    publish(&silent, "00").await;
-    publish(&told, "01").await;
+    let message = json!({"topic": "conversation.upserted", "data": {"companyId": "acme", "conversationId": "c1"}});
+    publish(&server, &message, &parent("1", "00")).await;
+    publish(&server, &message, &parent("2", "01")).await;
+    let told = "2".repeat(32);
     let published = collector.span("publish", |span| span.trace == told).await;
     assert_eq!(published.parent, "b7ad6b7169203331");
-    let chat = |span: &Span| span.parent == published.id && span.get("plugin") == "chat";
-    collector.span("bus message", chat).await;
+    let is_part = below(&published);
+    collector.span("bus message", |span| is_part(span) && span.get("plugin") == "chat").await;
     // Spans go in the order they end: what was published before would be here by now.
     assert!(collector.spans().iter().all(|span| span.trace == told), "{:?}", collector.spans());
 }

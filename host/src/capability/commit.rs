@@ -158,7 +158,7 @@ pub async fn apply(services: &Services, live: Vec<Live>) {
                 let now = services.clock.now_ms();
                 services.presences.untrack(socket, &plugin, tenant.as_deref(), &group, &key, now);
             }
-            Live::Arm { id, due_ms, payload } => services.timers.arm(id, due_ms, payload),
+            Live::Arm { id, due_ms, payload, cause } => services.timers.arm(id, due_ms, payload, cause),
             Live::Disarm { id } => services.timers.disarm(&id),
         }
     }

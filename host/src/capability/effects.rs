@@ -6,6 +6,7 @@ use super::timers::TimerId;
 use crate::names::{PluginName, SocketId};
 use crate::sandbox::Limit;
 use crate::storage::{Fingerprint, OutboxMessage, Write};
+use crate::telemetry::traces::TraceParent;
 
 /// The effects of a call, and what it read.
 #[derive(Default)]
@@ -31,7 +32,7 @@ pub enum Live {
     Track(super::presence::Track),
     Heartbeat { socket: SocketId },
     Untrack { socket: SocketId, plugin: PluginName, tenant: Option<String>, group: String, key: String },
-    Arm { id: TimerId, due_ms: u64, payload: Option<String> },
+    Arm { id: TimerId, due_ms: u64, payload: Option<String>, cause: Option<TraceParent> },
     Disarm { id: TimerId },
 }
 

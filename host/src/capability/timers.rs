@@ -15,6 +15,7 @@ use crate::names::{self, InvalidName, PluginName, SEPARATOR};
 use crate::sandbox::imports::timers::{Durability, Host};
 use crate::sandbox::imports::types::EffectError;
 use crate::storage::{Storage, Unavailable, Write};
+use crate::telemetry::traces::TraceParent;
 
 /// How far ahead a timer may be.
 const MAX_DELAY_MS: u64 = 30 * 24 * 3600 * 1000;
@@ -57,6 +58,8 @@ pub struct Due {
     pub due_ms: u64,
     /// A durable timer's payload is in storage.
     pub payload: Option<String>,
+    /// The client's call that set it, where that was traced by this process: storage does not keep it.
+    pub cause: Option<TraceParent>,
     pub failures: u32,
 }
 
@@ -78,6 +81,7 @@ struct Table {
 struct Waiting {
     due_ms: u64,
     payload: Option<String>,
+    cause: Option<TraceParent>,
     failures: u32,
 }
 
@@ -90,12 +94,12 @@ impl Timers {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts a timer; one that waits already keeps its due time, and takes the payload.
-    pub fn arm(&self, id: TimerId, due_ms: u64, payload: Option<String>) {
+    /// Starts a timer; one that waits already keeps its due time, and takes the rest.
+    pub fn arm(&self, id: TimerId, due_ms: u64, payload: Option<String>, cause: Option<TraceParent>) {
         let mut table = self.table();
         match table.waiting.get_mut(&id) {
-            Some(waiting) => waiting.payload = payload,
-            None => table.add(id, Waiting { due_ms, payload, failures: 0 }),
+            Some(waiting) => (waiting.payload, waiting.cause) = (payload, cause),
+            None => table.add(id, Waiting { due_ms, payload, cause, failures: 0 }),
         }
         drop(table);
         self.stirred.notify_one();
@@ -109,7 +113,8 @@ impl Timers {
     pub fn put_back(&self, due: Due, at_ms: u64) {
         let mut table = self.table();
         if !table.waiting.contains_key(&due.id) {
-            table.add(due.id, Waiting { due_ms: at_ms, payload: due.payload, failures: due.failures });
+            let Due { id, payload, cause, failures, .. } = due;
+            table.add(id, Waiting { due_ms: at_ms, payload, cause, failures });
         }
         drop(table);
         self.stirred.notify_one();
@@ -160,8 +165,8 @@ impl Table {
     }
 
     fn take(&mut self, id: TimerId) -> Option<Due> {
-        let Waiting { due_ms, payload, failures } = self.remove(&id)?;
-        Some(Due { id, due_ms, payload, failures })
+        let Waiting { due_ms, payload, cause, failures } = self.remove(&id)?;
+        Some(Due { id, due_ms, payload, cause, failures })
     }
 }
 
@@ -199,7 +204,7 @@ pub async fn restore(timers: &Timers, storage: &Arc<dyn Storage>, plugin: &Plugi
             let name = key.strip_prefix(prefix.as_str()).and_then(|name| name.split_once(SEPARATOR));
             let (Some((tenant, key)), Some((due_ms, _))) = (name, parse_stored(value)) else { continue };
             let tenant = Some(tenant).filter(|tenant| !tenant.is_empty()).map(str::to_owned);
-            timers.arm(TimerId { plugin: plugin.clone(), tenant, key: key.to_owned(), durable: true }, due_ms, None);
+            timers.arm(TimerId { plugin: plugin.clone(), tenant, key: key.to_owned(), durable: true }, due_ms, None, None);
         }
         start = next;
     }
@@ -237,8 +242,10 @@ impl State {
             return Err(EffectError::Denied(format!("{} timers wait already", self.services.timers.config.per_plugin)));
         }
         let due_ms = self.call.now_ms + delay_ms;
+        // A client's call alone: what a timer or a message sets may go round for ever, and would never stop being traced.
+        let cause = self.call.trace.filter(|_| self.call.caller.is_some());
         if !id.durable {
-            self.call.effects.live.push(Live::Arm { id, due_ms, payload: Some(payload) });
+            self.call.effects.live.push(Live::Arm { id, due_ms, payload: Some(payload), cause });
             return Ok(());
         }
         let key = id.stored_key();
@@ -252,7 +259,7 @@ impl State {
         }
         self.call.effects.stored = more;
         self.call.effects.writes.push(write);
-        self.call.effects.live.push(Live::Arm { id, due_ms, payload: None });
+        self.call.effects.live.push(Live::Arm { id, due_ms, payload: None, cause });
         Ok(())
     }
 
@@ -292,8 +299,8 @@ mod tests {
     #[test]
     fn the_same_key_keeps_its_due_time_and_takes_the_payload() {
         let timers = Timers::new(Config::default());
-        timers.arm(id("a"), 100, Some("1".into()));
-        timers.arm(id("a"), 900, Some("2".into()));
+        timers.arm(id("a"), 100, Some("1".into()), None);
+        timers.arm(id("a"), 900, Some("2".into()), None);
         assert!(timers.take_due(99, 10).is_empty());
         let due = timers.take_due(100, 10);
         assert_eq!((due.len(), due[0].payload.as_deref()), (1, Some("2")));
@@ -304,7 +311,7 @@ mod tests {
     fn timers_are_taken_in_the_order_they_are_due() {
         let timers = Timers::new(Config::default());
         for (key, due) in [("c", 3), ("a", 1), ("b", 2)] {
-            timers.arm(id(key), due, None);
+            timers.arm(id(key), due, None, None);
         }
         assert_eq!(timers.next_due_ms(), Some(1));
         let keys: Vec<_> = timers.take_due(10, 2).into_iter().map(|due| due.id.key).collect();
@@ -316,9 +323,9 @@ mod tests {
     #[test]
     fn a_timer_that_failed_gives_way_to_the_one_started_anew() {
         let timers = Timers::new(Config::default());
-        timers.arm(id("a"), 1, Some("old".into()));
+        timers.arm(id("a"), 1, Some("old".into()), None);
         let failed = timers.take_due(1, 1).pop().unwrap();
-        timers.arm(id("a"), 50, Some("new".into()));
+        timers.arm(id("a"), 50, Some("new".into()), None);
         timers.put_back(failed, 10);
         assert_eq!(timers.next_due_ms(), Some(50));
     }
@@ -327,7 +334,7 @@ mod tests {
     fn a_plugin_has_so_many_timers_and_no_more() {
         let timers = Timers::new(Config { per_plugin: 1, ..Config::default() });
         assert!(timers.takes(&id("a")));
-        timers.arm(id("a"), 1, None);
+        timers.arm(id("a"), 1, None, None);
         assert!(timers.takes(&id("a")) && !timers.takes(&id("b")));
         timers.disarm(&id("a"));
         assert!(timers.takes(&id("b")));

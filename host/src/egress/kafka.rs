@@ -12,10 +12,10 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _, PurgeConfig};
 
 use super::{LOOK, Parcel, Sent};
-use crate::ingest::SetupError;
 use crate::ingest::kafka::Brokers;
 use crate::ingest::kafka::client::Context;
 use crate::ingest::outside::Outside;
+use crate::ingest::{SetupError, TRACEPARENT};
 
 /// What order and durability rest on.
 const OURS: [(&str, &str); 4] = [
@@ -108,6 +108,9 @@ fn record<'a>(parcel: &Parcel<'a>) -> FutureRecord<'a, str, str> {
     headers = header(headers, "topic", message.address().1);
     if let Some(tenant) = &message.tenant {
         headers = header(headers, "tenant", tenant);
+    }
+    if let Some(trace) = &message.trace {
+        headers = header(headers, TRACEPARENT, trace);
     }
     let record = FutureRecord::to(parcel.there).payload(message.data.as_str()).headers(headers);
     let record = record.timestamp(i64::try_from(message.at_ms).unwrap_or_default());

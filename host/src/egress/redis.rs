@@ -10,7 +10,7 @@ use fred::types::streams::XCapTrim;
 
 use super::{LOOK, Parcel, Sent};
 use crate::cluster::link::{self, Ends, Url};
-use crate::ingest::SetupError;
+use crate::ingest::{SetupError, TRACEPARENT};
 
 /// The connection.
 pub(super) struct Sender {
@@ -60,6 +60,7 @@ fn fields(parcel: &Parcel<'_>) -> Vec<(&'static str, String)> {
     let mut fields = vec![("id", message.id.clone()), ("topic", message.address().1.to_owned())];
     fields.extend(message.key.clone().map(|key| ("key", key)));
     fields.extend(message.tenant.clone().map(|tenant| ("tenant", tenant)));
+    fields.extend(message.trace.clone().map(|trace| (TRACEPARENT, trace)));
     fields.extend([("at", message.at_ms.to_string()), ("data", message.data.clone())]);
     fields
 }

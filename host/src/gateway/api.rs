@@ -22,7 +22,7 @@ use crate::json;
 use crate::names::{self, PluginName};
 use crate::release::delivery::Bus;
 use crate::storage::{BadMessage, CommitError, MAX_SET_WRITES, OutboxMessage};
-use crate::telemetry::traces::{Kind, Span, Tracer};
+use crate::telemetry::traces::{Kind, TraceParent};
 
 /// The largest body, in bytes: a whole batch.
 pub const MAX_BODY: usize = 1 << 20;
@@ -96,7 +96,8 @@ async fn publish(State(api): State<Arc<Api>>, headers: HeaderMap, body: Bytes) -
     }
     let services = &api.gateway.services;
     let now = services.clock.now_ms();
-    let span = traced(&services.tracer, &headers);
+    let parent = headers.get("traceparent").and_then(|text| TraceParent::read(text.as_bytes()));
+    let span = services.tracer.follow_or_begin(parent, Kind::Producer, "publish");
     let trace = span.as_ref().map(|span| span.parent().to_string());
     let mut messages = Vec::with_capacity(batch.len());
     for publish in batch {
@@ -128,15 +129,6 @@ async fn publish(State(api): State<Arc<Api>>, headers: HeaderMap, body: Bytes) -
             tracing::error!("a message could not be stored: {error}");
             refused(StatusCode::SERVICE_UNAVAILABLE, Refusal::unavailable())
         }
-    }
-}
-
-/// Goes on with the backend's trace where it has one, as it was decided there; else begins one.
-fn traced(tracer: &Tracer, headers: &HeaderMap) -> Option<Span> {
-    let parent = headers.get("traceparent").and_then(|text| text.to_str().ok()?.parse().ok());
-    match parent {
-        Some(parent) => tracer.follow(parent, Kind::Producer, "publish"),
-        None => tracer.begin(Kind::Producer, "publish"),
     }
 }
 

@@ -2,18 +2,19 @@
 //! order matters: socketioxide answers a CONNECT before its connect handler runs, so everything that an early event needs is
 //! done in the middleware.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use socketioxide::handler::connect::ConnectHandler;
-use socketioxide::handler::disconnect::DisconnectHandler;
 use socketioxide::handler::message::MessageHandler;
-use socketioxide::socket::{DisconnectReason as Reason, Socket};
+use socketioxide::socket::Socket;
 use socketioxide_core::Value;
 
 use super::admission::{self, Admitted, Presented};
 use super::crowd::{Seat, Ticket};
+use super::farewell::Farewell;
 use super::session::{Place, Session};
 use super::token::{User, Verified};
 use super::{Gateway, Io};
@@ -21,9 +22,10 @@ use crate::cluster::adapter::Adapter;
 use crate::names;
 use crate::release::instance::{CallError, Job, call};
 use crate::release::registry::NamespaceRoute;
-use crate::sandbox::exports::{self, Caller, DisconnectReason};
+use crate::sandbox::exports::{self, Caller};
 use crate::sandbox::imports::types;
 use crate::telemetry::ReasonLabel;
+use crate::telemetry::traces::{Kind, Span};
 
 /// Opens the namespaces that plugins describe, and those that come later. One that no plugin describes any more stays, and lets
 /// nobody in.
@@ -54,17 +56,29 @@ pub async fn open_namespaces(gateway: Arc<Gateway>, io: Io) {
 #[derive(Clone)]
 struct Door(Arc<Gateway>);
 
-type Refused = Box<dyn Display + Send>;
+type Sentence = Box<dyn Display + Send>;
+
+/// A client that is not let in.
+struct Refused {
+    /// What it is told.
+    sentence: Cow<'static, str>,
+    /// As figures and traces name it.
+    reason: &'static str,
+}
+
+impl Refused {
+    const UNAVAILABLE: Self = Self { sentence: Cow::Borrowed("Service unavailable"), reason: "unavailable" };
+}
 
 impl ConnectHandler<Adapter, ()> for Door {
     fn call_middleware<'a>(
         &'a self,
         socket: Arc<Socket<Adapter>>,
         auth: &'a Option<Value>,
-    ) -> Pin<Box<dyn Future<Output = Result<(), Refused>> + Send + 'a>> {
+    ) -> Pin<Box<dyn Future<Output = Result<(), Sentence>> + Send + 'a>> {
         Box::pin(async move {
             let auth = auth.as_ref().and_then(|value| value.as_str()).map(|text| text.as_str());
-            self.let_in(&socket, auth).await.map_err(|sentence| Box::new(sentence) as Refused)
+            self.let_in(&socket, auth).await.map_err(|refused| Box::new(refused.sentence) as Sentence)
         })
     }
 
@@ -82,23 +96,42 @@ impl ConnectHandler<Adapter, ()> for Door {
 }
 
 impl Door {
-    async fn let_in(&self, socket: &Arc<Socket<Adapter>>, auth: Option<&str>) -> Result<(), String> {
+    async fn let_in(&self, socket: &Arc<Socket<Adapter>>, auth: Option<&str>) -> Result<(), Refused> {
+        let services = &self.0.services;
+        let span = services.tracer.begin(Kind::Server, "connect");
+        span.iter().for_each(|span| span.text("hubbub.namespace", socket.ns()));
+        let came = self.meet(socket, auth, span.as_ref()).await;
+        if let Err(refused) = &came {
+            services.metrics.connects_refused.get_or_create(&ReasonLabel { reason: refused.reason }).inc();
+        }
+        if let Some(span) = &span {
+            let reason = came.as_ref().err().map(|refused| refused.reason);
+            reason.into_iter().for_each(|reason| span.text("hubbub.reason", reason));
+            span.outcome(if came.is_ok() { "ok" } else { "refused" }, reason == Some(Refused::UNAVAILABLE.reason));
+        }
+        came
+    }
+
+    /// Checks a client at the door, and lets plugins meet it.
+    async fn meet(&self, socket: &Arc<Socket<Adapter>>, auth: Option<&str>, trace: Option<&Span>) -> Result<(), Refused> {
         let gateway = &self.0;
         let path = socket.ns();
-        let route = gateway.route(path).await.ok_or("Service unavailable")?;
+        let route = gateway.route(path).await.ok_or(Refused::UNAVAILABLE)?;
+        let at_door = trace.map(|trace| trace.child("door"));
         let verified = gateway.admit(&route, path, socket, auth).await?;
+        drop(at_door);
         let expires = verified.as_ref().map(|verified| verified.expires_at_ms);
         let caller = Caller {
             socket: names::next_socket_id(),
             namespace: path.to_owned(),
             user: verified.map(|verified| user_record(&verified.user)),
         };
-        let ticket = socket.req_parts().extensions.get::<Arc<Ticket>>().cloned().ok_or("Service unavailable")?;
+        let ticket = socket.req_parts().extensions.get::<Arc<Ticket>>().cloned().ok_or(Refused::UNAVAILABLE)?;
         let place = Place { ticket, seat: gateway.seat(&caller)? };
         if route.door.authorize {
-            gateway.authorize(&route, &caller, auth).await?;
+            gateway.authorize(&route, &caller, auth, trace).await?;
         }
-        let Some(adapter) = gateway.services.rooms.namespace(path) else { return Err("Service unavailable".into()) };
+        let Some(adapter) = gateway.services.rooms.namespace(path) else { return Err(Refused::UNAVAILABLE) };
         let session = Session::new(gateway.clone(), socket.id, adapter.clone(), caller, expires, place);
         let guest = Guest(session.clone());
         gateway.sockets.add(&session);
@@ -106,7 +139,7 @@ impl Door {
         let user = caller.user.as_ref();
         let tenant = user.and_then(|user| user.tenant.as_deref());
         adapter.add(session.id, socket.id, user.map(|user| user.id.as_str()), tenant);
-        session.meet_all().await;
+        session.meet_all(trace).await;
         gateway.services.rooms.settled().await;
         if let Some(at_ms) = expires {
             gateway.expiring.expect(at_ms, session.id);
@@ -137,14 +170,14 @@ impl Gateway {
         tokio::time::timeout(self.config.connect_wait, wait).await.ok().flatten()
     }
 
-    /// Checks the token at the namespace's door. The error is the door's sentence.
+    /// Checks the token at the namespace's door, whose sentence is the error's.
     async fn admit(
         &self,
         route: &NamespaceRoute,
         path: &str,
         socket: &Socket<Adapter>,
         auth: Option<&str>,
-    ) -> Result<Option<Verified>, String> {
+    ) -> Result<Option<Verified>, Refused> {
         let door = door_of(&route.door);
         let authorization = socket.req_parts().headers.get(http::header::AUTHORIZATION);
         let authorization = authorization.and_then(|header| header.to_str().ok());
@@ -157,32 +190,33 @@ impl Gateway {
             Ok(Admitted::Visitor) => Ok(None),
             Ok(Admitted::User(verified)) => Ok(Some(verified)),
             Err(refused) => {
-                self.count_refused(refused.cause.reason());
                 tracing::debug!(namespace = path, "a client was refused: {}", refused.cause);
-                Err(refused.sentence.to_owned())
+                Err(Refused { sentence: refused.sentence.to_owned().into(), reason: refused.cause.reason() })
             }
         }
     }
 
     /// The owner's own check, where its door asks for it.
-    async fn authorize(&self, route: &NamespaceRoute, caller: &Caller, auth: Option<&str>) -> Result<(), String> {
+    async fn authorize(
+        &self,
+        route: &NamespaceRoute,
+        caller: &Caller,
+        auth: Option<&str>,
+        trace: Option<&Span>,
+    ) -> Result<(), Refused> {
         let auth = admission::without_token(auth);
         let caller = Arc::new(caller.clone());
-        match call(&self.services, &route.owner, Job::Authorize { caller: &caller, auth: &auth }).await {
+        let span = trace.map(|trace| trace.child("authorize"));
+        let job = Job::Authorize { caller: &caller, auth: &auth, trace: span.as_ref() };
+        match call(&self.services, &route.owner, job).await {
             Ok(_) => Ok(()),
-            Err(CallError::Refused(refusal)) => {
-                self.count_refused("authorize");
-                Err(refusal.message.into_owned())
-            }
-            Err(_) => {
-                self.count_refused("unavailable");
-                Err("Service unavailable".into())
-            }
+            Err(CallError::Refused(refusal)) => Err(Refused { sentence: refusal.message, reason: "authorize" }),
+            Err(_) => Err(Refused::UNAVAILABLE),
         }
     }
 
     /// A user's place for one more socket. Visitors are nobody in particular.
-    fn seat(&self, caller: &Caller) -> Result<Option<Seat>, String> {
+    fn seat(&self, caller: &Caller) -> Result<Option<Seat>, Refused> {
         let Some(user) = &caller.user else { return Ok(None) };
         if self.limits.user_sockets.is_off() && self.limits.user_events.is_off() {
             return Ok(None);
@@ -190,15 +224,8 @@ impl Gateway {
         let user = names::scoped(user.tenant.as_deref(), &user.id);
         match self.crowd.sit(&user, &self.limits, &self.services.metrics) {
             Some(seat) => Ok(Some(seat)),
-            None => {
-                self.count_refused("user_sockets");
-                Err("Too many connections".into())
-            }
+            None => Err(Refused { sentence: Cow::Borrowed("Too many connections"), reason: "user_sockets" }),
         }
-    }
-
-    fn count_refused(&self, reason: &'static str) {
-        self.services.metrics.connects_refused.get_or_create(&ReasonLabel { reason }).inc();
     }
 }
 
@@ -249,28 +276,5 @@ impl Drop for Guest {
         if tokio::runtime::Handle::try_current().is_ok() {
             self.0.vanished();
         }
-    }
-}
-
-/// Hears that a socket has gone.
-struct Farewell(Arc<Session>);
-
-impl DisconnectHandler<Adapter, ()> for Farewell {
-    fn call_with_defer(&self, socket: Arc<Socket<Adapter>>, reason: Reason, defer: fn(Arc<Socket<Adapter>>)) {
-        // Promptly, or the socket leaks.
-        defer(socket);
-        let (reason, label) = match reason {
-            Reason::ClientNSDisconnect => (DisconnectReason::Client, "client"),
-            Reason::TransportClose => (DisconnectReason::Client, "transport_close"),
-            Reason::ServerNSDisconnect => (DisconnectReason::Server, "server"),
-            Reason::ClosingServer => (DisconnectReason::Server, "shutdown"),
-            Reason::HeartbeatTimeout => (DisconnectReason::Transport, "heartbeat"),
-            Reason::TransportError => (DisconnectReason::Transport, "transport_error"),
-            Reason::PacketParsingError => (DisconnectReason::Transport, "bad_packet"),
-            Reason::MultipleHttpPollingError => (DisconnectReason::Transport, "two_polls"),
-        };
-        let metrics = &self.0.gateway().services.metrics;
-        metrics.disconnects.get_or_create(&ReasonLabel { reason: label }).inc();
-        self.0.close(reason);
     }
 }

@@ -16,6 +16,7 @@ use socketioxide_core::{Sid, Str};
 
 use super::Gateway;
 use super::crowd::{Seat, Ticket};
+use super::farewell::Gone;
 use super::limits::{QUEUE_PAUSE, too_many};
 use crate::capability::commit;
 use crate::capability::effects::Live;
@@ -26,8 +27,8 @@ use crate::json::{self, InvalidJson};
 use crate::names::{self, SocketId};
 use crate::release::instance::{CallError, Job, call, call_metered};
 use crate::release::registry::Slot;
-use crate::sandbox::exports::{Caller, DisconnectReason, Event};
-use crate::telemetry::traces::Kind;
+use crate::sandbox::exports::{Caller, Event};
+use crate::telemetry::traces::{Kind, Span};
 
 /// One socket.
 pub struct Session {
@@ -71,7 +72,7 @@ enum Phase {
     Connecting,
     Open,
     /// It has gone; what it sent before still runs.
-    Closing(DisconnectReason),
+    Closing(Gone),
     Closed,
 }
 
@@ -85,7 +86,7 @@ struct Received {
 
 enum Next {
     Event(Received),
-    Leave(DisconnectReason),
+    Leave(Gone),
     Nothing,
 }
 
@@ -124,22 +125,23 @@ impl Session {
     }
 
     /// Lets every plugin of the namespace meet the socket. Writes and joins are done after it; emits wait for `open`.
-    pub async fn meet_all(&self) {
+    pub async fn meet_all(&self, trace: Option<&Span>) {
         let path = self.caller.load().namespace.clone();
         let plugins = match self.gateway.registry.routes().namespace(&path) {
             Some(route) => route.connect.clone(),
             None => return,
         };
         for slot in plugins {
-            self.meet(&slot).await;
+            self.meet(&slot, trace).await;
         }
     }
 
     /// Calls `on-connect` of one plugin. Where it fails, it is owed, and called before the next event for that plugin.
-    async fn meet(&self, slot: &Slot) {
+    async fn meet(&self, slot: &Slot, trace: Option<&Span>) {
         let caller = self.caller.load_full();
+        let span = trace.map(|trace| trace.child("on-connect"));
         // The error has been logged where it arose.
-        if let Ok(done) = call(&self.gateway.services, slot, Job::Connect { caller: &caller }).await {
+        if let Ok(done) = call(&self.gateway.services, slot, Job::Connect { caller: &caller, trace: span.as_ref() }).await {
             let mut state = self.state();
             state.met.push(slot.id);
             state.deferred.extend(done.deferred);
@@ -248,13 +250,13 @@ impl Session {
     }
 
     /// The socket has gone. What it sent before still runs; then its plugins hear of it.
-    pub fn close(self: &Arc<Self>, reason: DisconnectReason) {
+    pub fn close(self: &Arc<Self>, gone: Gone) {
         {
             let mut state = self.state();
             if matches!(state.phase, Phase::Closing(_) | Phase::Closed) {
                 return;
             }
-            state.phase = Phase::Closing(reason);
+            state.phase = Phase::Closing(gone);
             if state.busy {
                 return;
             }
@@ -267,7 +269,7 @@ impl Session {
     pub fn vanished(self: &Arc<Self>) {
         let phase = self.state().phase;
         if phase == Phase::Connecting {
-            self.close(DisconnectReason::Transport);
+            self.close(Gone::VANISHED);
         }
     }
 
@@ -280,7 +282,7 @@ impl Session {
         loop {
             match self.next() {
                 Next::Event(event) => self.handle(event).await,
-                Next::Leave(reason) => return self.leave(reason).await,
+                Next::Leave(gone) => return self.leave(gone).await,
                 Next::Nothing => return,
             }
         }
@@ -292,9 +294,9 @@ impl Session {
         if let Some(event) = state.queue.pop_front() {
             return Next::Event(event);
         }
-        if let Phase::Closing(reason) = state.phase {
+        if let Phase::Closing(gone) = state.phase {
             state.phase = Phase::Closed;
-            return Next::Leave(reason);
+            return Next::Leave(gone);
         }
         state.busy = false;
         Next::Nothing
@@ -343,7 +345,7 @@ impl Session {
             span.text("hubbub.event", &name);
         }
         if wants_connect && !self.has_met(&slot) {
-            self.meet(&slot).await;
+            self.meet(&slot, span.as_ref()).await;
             self.settle().await;
         }
         let services = &self.gateway.services;
@@ -366,25 +368,6 @@ impl Session {
                 }
             }
             Err(refusal) => self.answer_refusal(&event.name, ack, &refusal),
-        }
-    }
-
-    /// The end of a socket: out of its rooms, its presence on its way out, its plugins told.
-    async fn leave(self: Arc<Self>, reason: DisconnectReason) {
-        let services = &self.gateway.services;
-        let _telling = self.gateway.sockets.telling();
-        self.adapter.remove(self.id);
-        services.presences.gone(self.id, services.clock.now_ms());
-        self.gateway.sockets.remove(&self);
-        self.gateway.expiring.forget(self.expires_ms.load(Ordering::Acquire), self.id);
-        let caller = self.caller.load_full();
-        let plugins = match self.gateway.registry.routes().namespace(&caller.namespace) {
-            Some(route) => route.disconnect.clone(),
-            None => return,
-        };
-        for slot in plugins {
-            // The error has been logged where it arose; there is nobody to tell.
-            let _ = call(services, &slot, Job::Disconnect { caller: &caller, reason }).await;
         }
     }
 }

@@ -5,6 +5,7 @@ use sha2::{Digest, Sha256};
 
 use crate::names::{self, MAX_NAME};
 use crate::storage::{BadMessage, OutboxMessage};
+use crate::telemetry::traces::TraceParent;
 
 /// Bytes of a bad message's data that its dead letter shows. The source has all of it.
 const SHOWN: usize = 16 << 10;
@@ -20,6 +21,8 @@ pub struct Incoming {
     pub data: Vec<u8>,
     /// Milliseconds since 1970.
     pub at_ms: u64,
+    /// The part of a trace that sent it, where the source told one that can be read.
+    pub trace: Option<TraceParent>,
     /// Why it is none that can be read, where its source knows; `data` is then all of it.
     pub wrong: Option<String>,
 }
@@ -35,9 +38,9 @@ pub struct Rejected {
 }
 
 impl Incoming {
-    /// The message, checked as any other publisher's.
+    /// The message, checked as any other publisher's. Its trace is the host's to tell.
     pub fn into_message(self) -> Result<OutboxMessage, Box<Rejected>> {
-        let Self { topic, key, tenant, id, data, at_ms, wrong } = self;
+        let Self { topic, key, tenant, id, data, at_ms, trace: _, wrong } = self;
         let data = match String::from_utf8(data) {
             Ok(data) => data,
             Err(error) => {

@@ -17,9 +17,10 @@ use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use serde::Deserialize;
 
 use super::incoming::Incoming;
-use super::{Ingest, LAG, LOOK, SetupError, Source};
+use super::{Ingest, LAG, LOOK, SetupError, Source, TRACEPARENT};
 use crate::names;
 use crate::storage::{MAX_SET_BYTES, MAX_SET_WRITES};
+use crate::telemetry::traces::TraceParent;
 pub use client::Brokers;
 use client::Context;
 use positions::Positions;
@@ -205,10 +206,8 @@ impl Running {
     fn incoming(&mut self, record: &BorrowedMessage<'_>) -> Incoming {
         let (topic, partition, offset) = (record.topic(), record.partition(), record.offset());
         self.positions.read(topic, partition, offset);
-        let header = |name: &str| {
-            let found = record.headers()?.iter().find(|header| header.key == name)?;
-            Some(String::from_utf8_lossy(found.value?).into_owned())
-        };
+        let bytes = |name: &str| record.headers()?.iter().find(|header| header.key == name)?.value;
+        let header = |name: &str| Some(String::from_utf8_lossy(bytes(name)?).into_owned());
         let now = self.ingest.now_ms();
         let at = record.timestamp().to_millis().and_then(|at| u64::try_from(at).ok()).filter(|at| *at > 0);
         Incoming {
@@ -218,6 +217,7 @@ impl Running {
             id: header("id").unwrap_or_else(|| format!("kafka:{topic}:{partition}:{offset}")),
             data: record.payload().unwrap_or_default().to_vec(),
             at_ms: at.unwrap_or(now),
+            trace: bytes(TRACEPARENT).and_then(TraceParent::read),
             wrong: None,
         }
     }

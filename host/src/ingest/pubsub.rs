@@ -59,6 +59,9 @@ struct Sent<'a> {
     key: Option<String>,
     tenant: Option<String>,
     id: Option<String>,
+    /// Whatever it is: one that is none is no reason to refuse the message.
+    #[serde(borrow)]
+    traceparent: Option<&'a RawValue>,
 }
 
 /// `chat:accepted` there is the topic `chat.accepted` here.
@@ -195,6 +198,7 @@ impl Pubsub {
                 id: sent.id.unwrap_or(own_id),
                 data: sent.data.get().as_bytes().to_vec(),
                 at_ms: now,
+                trace: sent.traceparent.and_then(|json| json.get().trim_matches('"').parse().ok()),
                 wrong: None,
             },
             Err(wrong) => Incoming {

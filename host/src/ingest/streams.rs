@@ -15,10 +15,11 @@ use serde::Deserialize;
 
 use super::incoming::Incoming;
 use super::pubsub::topic_of;
-use super::{AGAIN, Ingest, LAG, LOOK, SetupError, Source};
+use super::{AGAIN, Ingest, LAG, LOOK, SetupError, Source, TRACEPARENT};
 use crate::cluster::link::{self, Ends, Url};
 use crate::names;
 use crate::storage::MAX_SET_WRITES;
+use crate::telemetry::traces::TraceParent;
 use reply::Entry;
 
 /// `[ingest.streams]`
@@ -289,11 +290,12 @@ impl Stream {
         let at_ms = entry.id.split('-').next().and_then(|ms| ms.parse().ok()).unwrap_or(0);
         let (tenant, id) = (text("tenant"), text("id").unwrap_or(own_id));
         let (key, data) = (fields.remove("key"), fields.remove("data"));
+        let trace = fields.get(TRACEPARENT).and_then(|value| TraceParent::read(value));
         let wrong = match (&topic, &data) {
             (None, _) => Some("it has neither a field `topic` nor `event`".to_owned()),
             (_, None) => Some("it has no field `data`".to_owned()),
             _ => None,
         };
-        Incoming { topic: topic.unwrap_or_default(), key, tenant, id, data: data.unwrap_or_default(), at_ms, wrong }
+        Incoming { topic: topic.unwrap_or_default(), key, tenant, id, data: data.unwrap_or_default(), at_ms, trace, wrong }
     }
 }

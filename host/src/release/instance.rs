@@ -35,9 +35,11 @@ pub enum Job<'a> {
     Authorize {
         caller: &'a Arc<Caller>,
         auth: &'a String,
+        trace: Option<&'a Span>,
     },
     Connect {
         caller: &'a Arc<Caller>,
+        trace: Option<&'a Span>,
     },
     Event {
         caller: &'a Arc<Caller>,
@@ -47,6 +49,7 @@ pub enum Job<'a> {
     Disconnect {
         caller: &'a Arc<Caller>,
         reason: DisconnectReason,
+        trace: Option<&'a Span>,
     },
     Message {
         message: &'a Message,
@@ -60,6 +63,7 @@ pub enum Job<'a> {
         timer: &'a DueTimer,
         stored: Option<&'a StoredTimer>,
         handled: Option<&'a str>,
+        trace: Option<&'a Span>,
     },
 }
 
@@ -358,10 +362,10 @@ pub(super) async fn invoke(
 ) -> Result<Result<Option<String>, CallError>, Fault> {
     let failed = |failure: exports::Failure| CallError::Failed(failure.message);
     Ok(match job {
-        Job::Authorize { caller, auth } => instance.authorize(caller, auth).await?.map(|()| None).map_err(refused),
-        Job::Connect { caller } => instance.on_connect(caller).await?.map(|()| None).map_err(failed),
+        Job::Authorize { caller, auth, .. } => instance.authorize(caller, auth).await?.map(|()| None).map_err(refused),
+        Job::Connect { caller, .. } => instance.on_connect(caller).await?.map(|()| None).map_err(failed),
         Job::Event { caller, event, .. } => instance.on_event(caller, event).await?.map_err(refused),
-        Job::Disconnect { caller, reason } => {
+        Job::Disconnect { caller, reason, .. } => {
             instance.on_disconnect(caller, reason).await?;
             Ok(None)
         }
@@ -415,15 +419,19 @@ impl<'a> Job<'a> {
     /// What the call is a part of, where that is traced.
     fn trace(&self) -> Option<&'a Span> {
         match self {
-            Self::Event { trace, .. } | Self::Message { trace, .. } => *trace,
-            _ => None,
+            Self::Authorize { trace, .. }
+            | Self::Connect { trace, .. }
+            | Self::Event { trace, .. }
+            | Self::Disconnect { trace, .. }
+            | Self::Message { trace, .. }
+            | Self::Timer { trace, .. } => *trace,
         }
     }
 
     pub(super) fn caller(&self) -> Option<&'a Arc<Caller>> {
         match self {
             Self::Authorize { caller, .. }
-            | Self::Connect { caller }
+            | Self::Connect { caller, .. }
             | Self::Event { caller, .. }
             | Self::Disconnect { caller, .. } => Some(caller),
             Self::Message { .. } | Self::Timer { .. } => None,
@@ -436,7 +444,7 @@ impl<'a> Job<'a> {
             Self::Message { key, .. } => Key::Text(key),
             Self::Timer { timer, .. } => Key::Text(&timer.key),
             Self::Authorize { caller, .. }
-            | Self::Connect { caller }
+            | Self::Connect { caller, .. }
             | Self::Event { caller, .. }
             | Self::Disconnect { caller, .. } => match &caller.user {
                 Some(user) => Key::Text(&user.id),
@@ -472,7 +480,7 @@ impl<'a> Job<'a> {
     pub(super) fn name(&self) -> (&'static str, &'a str) {
         match self {
             Self::Authorize { caller, .. } => ("authorize", &caller.namespace),
-            Self::Connect { caller } => ("on-connect", &caller.namespace),
+            Self::Connect { caller, .. } => ("on-connect", &caller.namespace),
             Self::Event { event, .. } => ("on-event", &event.name),
             Self::Disconnect { caller, .. } => ("on-disconnect", &caller.namespace),
             Self::Message { message, .. } => ("on-message", &message.topic),

@@ -15,6 +15,7 @@ use crate::capability::timers::{Due, parse_stored, restore};
 use crate::names::PluginName;
 use crate::sandbox::exports::{DueTimer, ScheduleScope};
 use crate::storage::Fingerprint;
+use crate::telemetry::traces::Kind;
 
 /// The first and the longest wait between two tries.
 const RETRY_MS: (u64, u64) = (50, 60_000);
@@ -161,7 +162,14 @@ impl Timing {
             stored = Some(StoredTimer { key, read: Fingerprint::of(&value) });
         }
         let timer = DueTimer { key: due.id.key.clone(), tenant: due.id.tenant.clone(), payload, due: due_ms };
-        let job = Job::Timer { timer: &timer, stored: stored.as_ref(), handled: None };
+        let span = self.services.tracer.begin_after(due.cause, Kind::Internal, "timer");
+        if let Some(span) = &span {
+            // Without its key, which may name a user.
+            span.text("hubbub.kind", if due.id.durable { "durable" } else { "soft" });
+            span.number("hubbub.late_ms", self.services.clock.now_ms().saturating_sub(due_ms));
+            span.number("hubbub.failures", due.failures.into());
+        }
+        let job = Job::Timer { timer: &timer, stored: stored.as_ref(), handled: None, trace: span.as_ref() };
         call(&self.services, slot, job).await.map(drop)
     }
 
@@ -179,9 +187,15 @@ impl Timing {
         let running = Running { timing: self.clone(), id };
         tasks.spawn(async move {
             let timer = DueTimer { key: running.id.1.clone(), tenant: None, payload: None, due: due_ms };
-            let job = Job::Timer { timer: &timer, stored: None, handled: handled.as_deref() };
+            let services = &running.timing.services;
+            let span = services.tracer.begin(Kind::Internal, "schedule");
+            if let Some(span) = &span {
+                span.text("hubbub.schedule", &timer.key);
+                span.number("hubbub.late_ms", services.clock.now_ms().saturating_sub(due_ms));
+            }
+            let job = Job::Timer { timer: &timer, stored: None, handled: handled.as_deref(), trace: span.as_ref() };
             // A failure was reported by the call itself.
-            let _ = call(&running.timing.services, &slot, job).await;
+            let _ = call(services, &slot, job).await;
             drop(permit);
         });
     }

@@ -35,6 +35,7 @@ macro_rules! suite {
             a_message_is_handled_once_a_plugin,
             dead_letters_are_kept_once_and_removed,
             a_dead_letter_is_revived_for_its_plugin_alone_and_once,
+            a_dead_letter_keeps_its_trace_and_is_revived_with_it,
             rows_of_a_topic_are_counted_up_to_a_limit,
             blobs_are_named_values,
             limits_hold_at_the_limit,
@@ -463,6 +464,21 @@ pub(crate) async fn a_dead_letter_is_revived_for_its_plugin_alone_and_once(stora
     assert_eq!(rows[1].message, message("m").addressed(&plugin("chat")));
     assert_eq!(rows[1].message.address(), (Some("chat"), "chat.accepted"));
     assert_eq!(rows[0].message.address(), (None, "chat.accepted"));
+}
+
+pub(crate) async fn a_dead_letter_keeps_its_trace_and_is_revived_with_it(storage: Arc<dyn Storage>) {
+    let traced = OutboxMessage { trace: Some("00-11-22-01".to_owned()), ..message("m1") };
+    for message in [traced.clone(), message("m2"), OutboxMessage { trace: Some("00-33-44-01".to_owned()), ..traced.clone() }] {
+        storage.dead_letter(DeadLetter { plugin: plugin("chat"), message, error: "no".to_owned() }).await.unwrap();
+    }
+    let kept = storage.dead_letters(0, 10).await.unwrap();
+    assert_eq!(kept.iter().map(|row| row.letter.message.clone()).collect::<Vec<_>>(), [traced.clone(), message("m2")]);
+    for row in &kept {
+        assert!(storage.revive_dead_letter(row.seq).await.unwrap());
+    }
+    let rows = storage.outbox_after(0, 10).await.unwrap();
+    let revived: Vec<_> = rows.into_iter().map(|row| row.message).collect();
+    assert_eq!(revived, [traced, message("m2")].map(|message| message.addressed(&plugin("chat"))));
 }
 
 pub(crate) async fn rows_of_a_topic_are_counted_up_to_a_limit(storage: Arc<dyn Storage>) {

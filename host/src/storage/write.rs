@@ -81,7 +81,7 @@ pub struct OutboxMessage {
     pub hops: u8,
     /// Milliseconds since 1970.
     pub at_ms: u64,
-    /// The `traceparent` of what published it, where that is traced. Dead letters go without.
+    /// The `traceparent` of what published it, where that is traced.
     pub trace: Option<String>,
 }
 

@@ -1,7 +1,8 @@
-//! Traces: what became of one event, from its socket to its commit and on over the bus, told to an OpenTelemetry collector. Never
-//! waits for the collector, never tells a payload, a token or a user, and is one branch where it is off.
+//! Traces: what became of a connect, an event, a disconnect or a timer, to its commit and on over the bus, told to an OpenTelemetry
+//! collector. Never waits for the collector, never tells a payload, a token or a user, and is one branch where it is off.
 
 mod export;
+mod share;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,8 +11,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use opentelemetry::trace::{
-    Span as _, SpanBuilder, SpanContext, SpanId, SpanKind, Status, TraceContextExt, TraceFlags, TraceId, TraceState, Tracer as _,
-    TracerProvider as _,
+    Link, Span as _, SpanBuilder, SpanContext, SpanId, SpanKind, Status, TraceContextExt, TraceFlags, TraceId, TraceState,
+    Tracer as _, TracerProvider as _,
 };
 use opentelemetry::{Context, KeyValue, Value};
 use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider};
@@ -19,6 +20,7 @@ use serde::Deserialize;
 
 use super::Metrics;
 pub use export::Exports;
+use share::Share;
 
 /// Attributes of a span; what comes after them is left out.
 const MAX_ATTRIBUTES: u32 = 16;
@@ -39,7 +41,8 @@ pub struct Config {
     /// Where the collector takes OTLP over HTTP: `http://127.0.0.1:4318`, to which `/v1/traces` is added. Default: none, or
     /// `OTEL_EXPORTER_OTLP_ENDPOINT`; without one nothing is traced.
     pub endpoint: Option<String>,
-    /// The share of events that are traced, 0 to 1. What a traced event causes is traced, and what another is not. Default 0.01.
+    /// The share of connects, events, disconnects, timers and messages from outside that are traced, 0 to 1. What a traced one
+    /// causes is traced. Default 0.01.
     pub sample: f64,
     /// Spans that wait to be sent. Past it they are dropped, counted. Default 4096.
     pub queue: usize,
@@ -100,6 +103,8 @@ pub enum Kind {
     Producer,
     /// What was published is handled.
     Consumer,
+    /// Its time has come.
+    Internal,
 }
 
 impl Tracer {
@@ -111,7 +116,7 @@ impl Tracer {
         let Some(target) = config.target()? else { return Ok((Self::default(), None)) };
         let (exports, queue) = Exports::new(config, target, metrics)?;
         let provider = SdkTracerProvider::builder()
-            .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(config.sample))))
+            .with_sampler(Sampler::ParentBased(Box::new(Share(config.sample))))
             .with_max_attributes_per_span(MAX_ATTRIBUTES)
             .with_max_links_per_span(MAX_LINKS)
             .with_span_processor(queue)
@@ -123,14 +128,35 @@ impl Tracer {
     pub fn begin(&self, kind: Kind, name: &'static str) -> Option<Span> {
         // The branch that all others pay.
         let tracer = self.0.as_ref()?;
-        Span::start(tracer, kind.into(), name.into(), &Context::new())
+        Span::start(tracer, builder(kind, name), &Context::new())
+    }
+
+    /// Begins a trace that a part of another has caused, if any: where that was sampled, so is this.
+    pub fn begin_after(&self, cause: Option<TraceParent>, kind: Kind, name: &'static str) -> Option<Span> {
+        let Some(cause) = cause else { return self.begin(kind, name) };
+        let tracer = self.0.as_ref()?;
+        let link = Link::with_context(cause.span_context());
+        Span::start(tracer, builder(kind, name).with_links(vec![link]), &Context::new())
+    }
+
+    /// Goes on with the trace of whoever sent something, as it was decided there; else begins one.
+    pub fn follow_or_begin(&self, parent: Option<TraceParent>, kind: Kind, name: &'static str) -> Option<Span> {
+        match parent {
+            Some(parent) => self.follow(parent, kind, name),
+            None => self.begin(kind, name),
+        }
     }
 
     /// Goes on with a trace that was begun elsewhere, where it was sampled there.
     pub fn follow(&self, parent: TraceParent, kind: Kind, name: &'static str) -> Option<Span> {
-        let tracer = self.0.as_ref()?;
-        Span::start(tracer, kind.into(), name.into(), &parent.context())
+        // A parent is told to the library on the heap, and the answer is known where it was not sampled.
+        let tracer = self.0.as_ref().filter(|_| parent.sampled)?;
+        Span::start(tracer, builder(kind, name), &parent.context())
     }
+}
+
+fn builder(kind: Kind, name: &'static str) -> SpanBuilder {
+    SpanBuilder::from_name(name).with_kind(kind.into())
 }
 
 impl From<Kind> for SpanKind {
@@ -139,6 +165,7 @@ impl From<Kind> for SpanKind {
             Kind::Server => Self::Server,
             Kind::Producer => Self::Producer,
             Kind::Consumer => Self::Consumer,
+            Kind::Internal => Self::Internal,
         }
     }
 }
@@ -155,8 +182,8 @@ struct Recording {
 }
 
 impl Span {
-    fn start(tracer: &SdkTracer, kind: SpanKind, name: Cow<'static, str>, parent: &Context) -> Option<Self> {
-        let span = tracer.build_with_context(SpanBuilder::from_name(name).with_kind(kind), parent);
+    fn start(tracer: &SdkTracer, builder: SpanBuilder, parent: &Context) -> Option<Self> {
+        let span = tracer.build_with_context(builder, parent);
         if !span.is_recording() {
             return None;
         }
@@ -228,6 +255,11 @@ impl TraceParent {
         Self { trace: context.trace_id(), span: context.span_id(), sampled: context.is_sampled() }
     }
 
+    /// What a header or a field says, where that can be read.
+    pub fn read(text: &[u8]) -> Option<Self> {
+        std::str::from_utf8(text).ok()?.parse().ok()
+    }
+
     /// As log lines name the trace.
     pub fn trace_id(&self) -> impl fmt::Display + use<> {
         self.trace
@@ -253,13 +285,11 @@ impl FromStr for TraceParent {
     type Err = InvalidTraceParent;
 
     fn from_str(text: &str) -> Result<Self, InvalidTraceParent> {
-        let is_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-        let part = |text: Option<&str>, len| text.filter(|text| text.len() == len && text.bytes().all(is_hex)).map(str::to_owned);
         let mut parts = text.split('-');
-        let version = part(parts.next(), 2).ok_or(InvalidTraceParent)?;
-        let trace = part(parts.next(), 32).and_then(|hex| TraceId::from_hex(&hex).ok());
-        let span = part(parts.next(), 16).and_then(|hex| SpanId::from_hex(&hex).ok());
-        let flags = part(parts.next(), 2).and_then(|hex| u8::from_str_radix(&hex, 16).ok());
+        let version = digits(parts.next(), 2).ok_or(InvalidTraceParent)?;
+        let trace = digits(parts.next(), 32).and_then(|hex| TraceId::from_hex(hex).ok());
+        let span = digits(parts.next(), 16).and_then(|hex| SpanId::from_hex(hex).ok());
+        let flags = digits(parts.next(), 2).and_then(|hex| u8::from_str_radix(hex, 16).ok());
         // A later version may have more to say.
         let is_known = version != "ff" && (version != "00" || parts.next().is_none());
         match (trace, span, flags) {
@@ -269,6 +299,11 @@ impl FromStr for TraceParent {
             _ => Err(InvalidTraceParent),
         }
     }
+}
+
+/// A part that has so many hexadecimal digits, and nothing else.
+fn digits(part: Option<&str>, len: usize) -> Option<&str> {
+    part.filter(|part| part.len() == len && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)))
 }
 
 #[cfg(test)]
@@ -305,6 +340,20 @@ mod tests {
         assert!(all.begin(Kind::Server, "a").is_some());
         let unsampled: TraceParent = PARENT.replace("-01", "-00").parse().unwrap();
         assert!(all.follow(unsampled, Kind::Consumer, "b").is_none());
+    }
+
+    #[test]
+    fn what_a_sampled_trace_has_caused_is_one_of_its_own_and_sampled() {
+        let cause: TraceParent = PARENT.parse().unwrap();
+        let (none, _exports, _) = tracer(on(0.0));
+        let caused = none.begin_after(Some(cause), Kind::Internal, "a").unwrap();
+        assert_ne!(caused.parent().trace_id().to_string(), cause.trace_id().to_string());
+        assert!(none.begin_after(None, Kind::Internal, "a").is_none());
+        let unsampled: TraceParent = PARENT.replace("-01", "-00").parse().unwrap();
+        assert!(none.begin_after(Some(unsampled), Kind::Internal, "a").is_none());
+        let (all, _exports, _) = tracer(on(1.0));
+        assert!(all.begin_after(None, Kind::Internal, "a").is_some());
+        assert!(Tracer::default().begin_after(Some(cause), Kind::Internal, "a").is_none());
     }
 
     #[test]

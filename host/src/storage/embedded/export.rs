@@ -37,6 +37,7 @@ impl Export {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let db = Connection::open_with_flags(&file, flags).map_err(|e| open::explain(&file, &e))?;
         open::check_format(&db, &file)?;
+        open::stand_in(&db).map_err(|e| open::explain(&file, &e))?;
         Ok(Self { db, _lock: lock })
     }
 

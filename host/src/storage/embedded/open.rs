@@ -42,8 +42,16 @@ CREATE TABLE host (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOU
 INSERT INTO host VALUES ('sequence', 0);
 ";
 
-/// Traces of messages, apart from them: an older host does without, and neither reads nor writes anything wrong.
-const TRACES: &str = "CREATE TABLE IF NOT EXISTS outbox_traces (seq INTEGER PRIMARY KEY, parent TEXT NOT NULL) STRICT";
+/// Traces of messages and of letters, apart from them: an older host does without, and neither reads nor writes anything wrong. A
+/// letter's goes with it, whoever removes it; a message's goes with all up to it, in one statement.
+const TRACES: &str = "
+CREATE TABLE IF NOT EXISTS outbox_traces (seq INTEGER PRIMARY KEY, parent TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS letter_traces (seq INTEGER PRIMARY KEY, parent TEXT NOT NULL) STRICT;
+CREATE TRIGGER IF NOT EXISTS letter_gone AFTER DELETE ON dead_letters BEGIN DELETE FROM letter_traces WHERE seq = OLD.seq; END;
+";
+
+/// The tables that a file from before traces were kept lacks.
+const TRACE_TABLES: [&str; 2] = ["outbox_traces", "letter_traces"];
 
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -156,6 +164,16 @@ fn create(db: &mut Connection) -> rusqlite::Result<()> {
     }
     transaction.execute_batch(TRACES)?;
     transaction.commit()
+}
+
+/// Gives a connection that may only read what its file lacks: empty tables, in memory.
+pub(super) fn stand_in(db: &Connection) -> rusqlite::Result<()> {
+    for table in TRACE_TABLES {
+        if !db.prepare("SELECT 1 FROM sqlite_schema WHERE name = ?1")?.exists([table])? {
+            db.execute_batch(&format!("CREATE TEMP TABLE {table} (seq INTEGER PRIMARY KEY, parent TEXT NOT NULL) STRICT"))?;
+        }
+    }
+    Ok(())
 }
 
 /// Reads where the sequence goes on, and writes it back: a file that can only be read is noticed here.

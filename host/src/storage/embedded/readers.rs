@@ -113,11 +113,13 @@ pub(super) fn outbox_after(db: &Connection, seq: u64, limit: i64) -> Result<Vec<
 }
 
 pub(super) fn dead_letters(db: &Connection, seq: u64, limit: i64) -> Result<Vec<DeadLetterRow>> {
-    let sql = "SELECT plugin, error, died_at_ms, seq, id, topic, key, tenant, data, hops, at_ms
+    let sql = "SELECT plugin, error, died_at_ms, seq, id, topic, key, tenant, data, hops, at_ms,
+        (SELECT parent FROM letter_traces WHERE letter_traces.seq = dead_letters.seq)
         FROM dead_letters WHERE seq > ?1 ORDER BY seq LIMIT ?2";
     let mut statement = db.prepare_cached(sql)?;
     let found = statement.query_map([signed(seq), limit], |row| {
-        let OutboxRow { seq, message } = rows::message(row, 3)?;
+        let OutboxRow { seq, mut message } = rows::message(row, 3)?;
+        message.trace = row.get(11)?;
         let letter = DeadLetter { plugin: plugin(row, 0)?, message, error: row.get(1)? };
         Ok(DeadLetterRow { seq, at_ms: row.get::<_, i64>(2)?.unsigned_abs(), letter })
     })?;

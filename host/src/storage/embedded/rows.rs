@@ -101,11 +101,15 @@ impl Rows<'_> {
 
     /// False if the message is among the plugin's letters already.
     pub(super) fn put_dead_letter(self, seq: u64, letter: &DeadLetter, now_ms: u64) -> Result<bool> {
-        let OutboxMessage { id, topic, key, tenant, data, hops, at_ms, trace: _ } = &letter.message;
+        let OutboxMessage { id, topic, key, tenant, data, hops, at_ms, trace } = &letter.message;
         let (plugin, now) = (letter.plugin.as_str(), signed(now_ms));
         let sql = "INSERT OR IGNORE INTO dead_letters VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
         let row = params![signed(seq), plugin, letter.error, now, id, topic, key, tenant, data, hops, signed(*at_ms)];
-        Ok(self.0.prepare_cached(sql)?.execute(row)? > 0)
+        let new = self.0.prepare_cached(sql)?.execute(row)? > 0;
+        if let Some(trace) = trace.as_ref().filter(|_| new) {
+            self.0.prepare_cached("INSERT INTO letter_traces VALUES (?1, ?2)")?.execute(params![signed(seq), trace])?;
+        }
+        Ok(new)
     }
 
     /// Removes the oldest letters over a number, and says how many.
@@ -120,9 +124,13 @@ impl Rows<'_> {
 
     /// Removes a letter: its message, and whose it is.
     pub(super) fn take_dead_letter(self, seq: u64) -> Result<Option<(PluginName, OutboxMessage)>> {
+        // Before the letter, with which it goes.
+        let mut traced = self.0.prepare_cached("SELECT parent FROM letter_traces WHERE seq = ?1")?;
+        let trace = traced.query_row([signed(seq)], |row| row.get(0)).optional()?;
         let sql = "DELETE FROM dead_letters WHERE seq = ?1 RETURNING plugin, seq, id, topic, key, tenant, data, hops, at_ms";
         let mut statement = self.0.prepare_cached(sql)?;
-        statement.query_row([signed(seq)], |row| Ok((super::readers::plugin(row, 0)?, message(row, 1)?.message))).optional()
+        let taken = statement.query_row([signed(seq)], |row| Ok((super::readers::plugin(row, 0)?, message(row, 1)?.message)));
+        Ok(taken.optional()?.map(|(plugin, message)| (plugin, OutboxMessage { trace, ..message })))
     }
 
     pub(super) fn put_blob(self, name: &str, value: &[u8]) -> Result<()> {

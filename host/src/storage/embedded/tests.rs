@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use super::super::suite::{commit, message, no_effects, plugin, put, read, suite, writes};
 use super::super::*;
+use super::Export;
 use crate::clock::Clock;
 
 suite!(empty);
@@ -39,6 +40,11 @@ fn open(dir: &Path, config: &Config) -> Embedded {
 async fn empty() -> (Arc<dyn Storage>, Dir) {
     let dir = Dir::new();
     (Arc::new(open(&dir.0, &Config::default())), dir)
+}
+
+/// The file itself, while nobody uses it.
+fn database(dir: &Dir) -> rusqlite::Connection {
+    rusqlite::Connection::open(dir.0.join("storage.sqlite")).unwrap()
 }
 
 async fn reopen(storage: Embedded, dir: &Dir) -> Embedded {
@@ -73,12 +79,44 @@ async fn what_was_committed_is_there_after_a_restart() {
 async fn a_file_from_before_traces_were_kept_takes_them() {
     let dir = Dir::new();
     open(&dir.0, &Config::default()).close().await;
-    rusqlite::Connection::open(dir.0.join("storage.sqlite")).unwrap().execute("DROP TABLE outbox_traces", []).unwrap();
+    let old = "DROP TABLE outbox_traces; DROP TRIGGER letter_gone; DROP TABLE letter_traces;
+        INSERT INTO dead_letters VALUES (1, 'chat', 'no', 1, 'm0', 'a.b', NULL, NULL, '{}', 0, 1);
+        INSERT INTO outbox VALUES (2, 'm0', 'a.b', NULL, NULL, '{}', 0, 1);
+        UPDATE host SET value = 2 WHERE name = 'sequence'";
+    database(&dir).execute_batch(old).unwrap();
+    let export = Export::open(&dir.0).unwrap();
+    assert_eq!((export.outbox(0).unwrap().len(), export.dead_letters(0).unwrap().len()), (1, 1), "it can be moved as it is");
+    drop(export);
     let storage = open(&dir.0, &Config::default());
     let traced = OutboxMessage { trace: Some("00-11-22-01".to_owned()), ..message("m1") };
     commit(&storage, WriteSet { messages: vec![traced.clone()], ..append("one") }).await.unwrap();
+    let letter = DeadLetter { plugin: plugin("chat"), message: traced.clone(), error: "no".to_owned() };
+    storage.dead_letter(letter.clone()).await.unwrap();
     let storage = reopen(storage, &dir).await;
-    assert_eq!(storage.outbox_after(0, 1).await.unwrap()[0].message, traced);
+    assert_eq!(storage.outbox_after(2, 1).await.unwrap()[0].message, traced);
+    let letters = storage.dead_letters(0, 10).await.unwrap();
+    assert_eq!((letters[0].letter.message.trace.as_ref(), &letters[1].letter), (None, &letter));
+    storage.close().await;
+    drop(storage);
+    let moved = Export::open(&dir.0).unwrap().dead_letters(1).unwrap();
+    assert_eq!(moved[0].letter, letter);
+}
+
+#[tokio::test]
+async fn a_letters_trace_goes_with_it_whoever_removes_it() {
+    let dir = Dir::new();
+    let storage = open(&dir.0, &Config { dead_letters: 3, ..Config::default() });
+    for id in ["m1", "m2", "m3", "m4"] {
+        let message = OutboxMessage { trace: Some("00-11-22-01".to_owned()), ..message(id) };
+        storage.dead_letter(DeadLetter { plugin: plugin("chat"), message, error: String::new() }).await.unwrap();
+    }
+    let kept = storage.dead_letters(0, 10).await.unwrap();
+    assert!(storage.remove_dead_letter(kept[0].seq).await.unwrap());
+    assert!(storage.revive_dead_letter(kept[1].seq).await.unwrap());
+    storage.close().await;
+    drop(storage);
+    let traces = database(&dir).query_row("SELECT group_concat(seq) FROM letter_traces", [], |row| row.get::<_, String>(0));
+    assert_eq!(traces.unwrap(), kept[2].seq.to_string());
 }
 
 #[tokio::test]

@@ -9,7 +9,8 @@ use super::connection::Failed;
 /// Each brings a database from the format of its index to the next. Never changed once released: a change is a new one.
 ///
 /// Text that comes from outside is kept as bytes: a PostgreSQL text takes no NUL, and sorts as its collation has it.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
 CREATE TABLE hubbub_host (name text PRIMARY KEY, value bigint NOT NULL) WITH (fillfactor = 10);
 INSERT INTO hubbub_host VALUES ('format', 0), ('sequence', 0);
 CREATE TABLE hubbub_writers (id bytea PRIMARY KEY, last bigint NOT NULL, at_ms bigint NOT NULL) WITH (fillfactor = 10);
@@ -30,7 +31,10 @@ CREATE TABLE hubbub_dead_letters (
     hops smallint NOT NULL, at_ms bigint NOT NULL, UNIQUE (plugin, id)
 );
 CREATE TABLE hubbub_blobs (name bytea PRIMARY KEY, value bytea NOT NULL);
-"];
+",
+    // A node of the format before goes on beside it: what it writes has no trace.
+    "ALTER TABLE hubbub_dead_letters ADD COLUMN trace bytea",
+];
 
 /// The lock that nodes which start at once take in turn, each schema's its own: `hubb` as a number, and the schema.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(1752523362, hashtext(current_schema()))";

@@ -76,7 +76,7 @@ impl Readers {
 
     pub(super) async fn outbox_after(&self, seq: u64, limit: usize) -> Result<Vec<OutboxRow>, Unavailable> {
         let rows = self.ask(|reads| &reads.outbox, &[&signed(seq), &signed(limit as u64)]).await?;
-        rows.iter().map(rows::outbox_row).collect::<Result<_, _>>().map_err(unavailable)
+        rows.iter().map(rows::message).collect::<Result<_, _>>().map_err(unavailable)
     }
 
     pub(super) async fn outbox_waiting(&self, topic: &str, seq: u64, most: usize) -> Result<u64, Unavailable> {

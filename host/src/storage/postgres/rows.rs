@@ -1,6 +1,7 @@
 //! The statements, and the shapes of their rows. Knows tables and columns; decides nothing.
 
 use bytes::Bytes;
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Error, Row, Statement};
 
 use super::super::{DeadLetter, DeadLetterRow, OutboxMessage, OutboxRow};
@@ -34,7 +35,7 @@ statements! {
         outbox: "SELECT seq, id, topic, key, tenant, data, hops, at_ms, trace
             FROM hubbub_outbox WHERE seq > $1 ORDER BY seq LIMIT $2",
         waiting: "SELECT count(*) FROM (SELECT 1 FROM hubbub_outbox WHERE seq > $1 AND topic = $2 LIMIT $3) AS rows",
-        letters: "SELECT seq, id, topic, key, tenant, data, hops, at_ms, plugin, error, died_at_ms
+        letters: "SELECT seq, id, topic, key, tenant, data, hops, at_ms, trace, plugin, error, died_at_ms
             FROM hubbub_dead_letters WHERE seq > $1 ORDER BY seq LIMIT $2",
         blob: "SELECT value FROM hubbub_blobs WHERE name = $1",
         blobs: "SELECT name FROM hubbub_blobs WHERE name >= $1 AND substr(name, 1, length($1::bytea)) = $1 ORDER BY name LIMIT $2",
@@ -64,11 +65,12 @@ statements! {
         sweep_handled: "DELETE FROM hubbub_handled WHERE (plugin, id) IN
             (SELECT plugin, id FROM hubbub_handled WHERE at_ms < $1 ORDER BY at_ms LIMIT $2)",
         outbox_done: "DELETE FROM hubbub_outbox WHERE seq <= $1",
-        letter: "INSERT INTO hubbub_dead_letters VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING",
+        letter: "INSERT INTO hubbub_dead_letters VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+            ON CONFLICT DO NOTHING",
         cap_letters: "DELETE FROM hubbub_dead_letters WHERE seq IN
             (SELECT seq FROM hubbub_dead_letters ORDER BY seq DESC OFFSET $1)",
         take_letter: "DELETE FROM hubbub_dead_letters WHERE seq = $1
-            RETURNING seq, id, topic, key, tenant, data, hops, at_ms, plugin, error, died_at_ms",
+            RETURNING seq, id, topic, key, tenant, data, hops, at_ms, trace, plugin, error, died_at_ms",
         remove_letter: "DELETE FROM hubbub_dead_letters WHERE seq = $1",
         put_blob: "INSERT INTO hubbub_blobs VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
         remove_blob: "DELETE FROM hubbub_blobs WHERE name = $1",
@@ -87,7 +89,10 @@ impl Writes {
         let (id, topic, data) = (message.id.as_bytes(), message.topic.as_bytes(), message.data.as_bytes());
         let (key, tenant) = (message.key.as_ref().map(String::as_bytes), message.tenant.as_ref().map(String::as_bytes));
         let (hops, at_ms) = (i16::from(message.hops), signed(message.at_ms));
-        client.execute(&self.letter, &[&seq, &plugin, &error, &now, &id, &topic, &key, &tenant, &data, &hops, &at_ms]).await
+        let trace = message.trace.as_ref().map(String::as_bytes);
+        let row: [&(dyn ToSql + Sync); 12] =
+            [&seq, &plugin, &error, &now, &id, &topic, &key, &tenant, &data, &hops, &at_ms, &trace];
+        client.execute(&self.letter, &row).await
     }
 }
 
@@ -115,7 +120,7 @@ pub(super) fn number(row: &Row, column: usize) -> Result<u64, Failed> {
     Ok(row.try_get::<_, i64>(column)?.unsigned_abs())
 }
 
-/// A message in the first eight columns.
+/// A message in the first nine columns.
 pub(super) fn message(row: &Row) -> Result<OutboxRow, Failed> {
     let hops: i16 = row.try_get(6)?;
     let message = OutboxMessage {
@@ -126,22 +131,15 @@ pub(super) fn message(row: &Row) -> Result<OutboxRow, Failed> {
         data: text(row, 5)?,
         hops: u8::try_from(hops).unwrap_or(u8::MAX),
         at_ms: number(row, 7)?,
-        trace: None,
+        trace: optional(row, 8)?,
     };
     Ok(OutboxRow { seq: number(row, 0)?, message })
 }
 
-/// A message of the outbox, which has a ninth column.
-pub(super) fn outbox_row(row: &Row) -> Result<OutboxRow, Failed> {
-    let mut found = message(row)?;
-    found.message.trace = optional(row, 8)?;
-    Ok(found)
-}
-
 pub(super) fn letter(row: &Row) -> Result<DeadLetterRow, Failed> {
     let OutboxRow { seq, message } = message(row)?;
-    let plugin = PluginName::parse(row.try_get(8)?).map_err(|e| Failed::Refused(e.to_string()))?;
-    Ok(DeadLetterRow { seq, at_ms: number(row, 10)?, letter: DeadLetter { plugin, message, error: text(row, 9)? } })
+    let plugin = PluginName::parse(row.try_get(9)?).map_err(|e| Failed::Refused(e.to_string()))?;
+    Ok(DeadLetterRow { seq, at_ms: number(row, 11)?, letter: DeadLetter { plugin, message, error: text(row, 10)? } })
 }
 
 /// PostgreSQL's integers are signed; what is over them is as good as for ever.

@@ -183,13 +183,40 @@ async fn a_busy_pool_refuses_and_counts_it() {
 }
 
 #[tokio::test]
+async fn a_database_from_before_letters_kept_their_traces_is_brought_on_with_what_it_holds() {
+    let server = Server::shared().await;
+    let url = server.empty().await;
+    drop(open(&url, &Config::default()).await.unwrap());
+    let old = "ALTER TABLE hubbub_dead_letters DROP COLUMN trace; UPDATE hubbub_host SET value = 1 WHERE name = 'format';
+        UPDATE hubbub_host SET value = 2 WHERE name = 'sequence'";
+    server.sql(&url, old).await;
+    // As a node of that format writes, which may go on while others are newer.
+    let write = "INSERT INTO hubbub_dead_letters VALUES (1, 'chat', 'no', 1, 'm0', 'a.b', NULL, NULL, '{}', 0, 1)";
+    server.sql(&url, write).await;
+    let storage = open(&url, &Config::default()).await.unwrap();
+    server.sql(&url, &write.replace("(1, 'chat'", "(2, 'video'")).await;
+    let letter = DeadLetter {
+        plugin: plugin("chat"),
+        message: OutboxMessage { trace: Some("00-11-22-01".to_owned()), ..message("m1") },
+        error: "no".to_owned(),
+    };
+    storage.dead_letter(letter.clone()).await.unwrap();
+    let letters = storage.dead_letters(0, 10).await.unwrap();
+    let traces: Vec<_> = letters.iter().map(|row| row.letter.message.trace.as_deref()).collect();
+    assert_eq!(traces, [None, None, Some("00-11-22-01")]);
+    assert_eq!(letters[2].letter, letter);
+    // The next start changes nothing.
+    assert_eq!(open(&url, &Config::default()).await.unwrap().dead_letters(0, 10).await.unwrap(), letters);
+}
+
+#[tokio::test]
 async fn a_format_from_the_future_and_a_wrong_password_are_refused_by_name() {
     let server = Server::shared().await;
     let url = server.empty().await;
     drop(open(&url, &Config::default()).await.unwrap());
-    server.sql(&url, "UPDATE hubbub_host SET value = 2 WHERE name = 'format'").await;
+    server.sql(&url, "UPDATE hubbub_host SET value = value + 1 WHERE name = 'format'").await;
     let newer = open(&url, &Config::default()).await.err();
-    assert!(matches!(newer, Some(OpenError::NewerFormat { found: 2, reads: 1, .. })), "{newer:?}");
+    assert!(matches!(newer, Some(OpenError::NewerFormat { found: 3, reads: 2, .. })), "{newer:?}");
     let said = open(&server.url_with("wrong", ""), &Config::default()).await.err().unwrap();
     assert!(matches!(said, OpenError::Refused { .. }) && !said.to_string().contains("wrong"), "{said}");
     let config = Config { outage_wait: Duration::ZERO, ..Config::default() };
