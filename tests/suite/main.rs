@@ -64,5 +64,6 @@ mod ingest;
 mod hostile;
 
 mod dashboard;
+mod dashboard_crowd;
 mod demo;
 mod figures;
