@@ -39,10 +39,13 @@ impl Stalled {
     /// Reads away what has come to all of them up to now: how many bytes.
     pub fn read_away(&self) -> usize {
         let mut buffer = [0; 4096];
-        let mut read = |stream: &TcpStream| {
-            std::iter::from_fn(|| stream.try_read(&mut buffer).ok().filter(|bytes| *bytes > 0)).sum::<usize>()
-        };
-        self.0.iter().map(|stream| read(stream)).sum()
+        let mut bytes = 0;
+        for stream in &self.0 {
+            while let Ok(read @ 1..) = stream.try_read(&mut buffer) {
+                bytes += read;
+            }
+        }
+        bytes
     }
 
     /// How many there are.

@@ -60,6 +60,7 @@ mod cluster_ingest;
 mod dead;
 mod egress;
 mod ingest;
+mod ingest_waits;
 
 mod hostile;
 
