@@ -30,6 +30,22 @@ const steps = {
   resize: ({ tab, width, height }) => tabs.get(tab).setViewportSize({ width, height }),
   see: (step) => element(step).filter({ hasText: step.text }).first().waitFor(),
   count: async (step) => ({ count: (await element(step).innerText()).split(step.text).length - 1 }),
+  // From now on: what is shown there at each change, and the longest that the page's own thread was away.
+  watch: (step) =>
+    element(step).evaluate((place) => {
+      const seen = { texts: [], longestMs: 0 };
+      const changes = new MutationObserver(() => seen.texts.push(place.textContent));
+      changes.observe(place, { subtree: true, characterData: true, childList: true });
+      const longest = (tasks) => (seen.longestMs = Math.max(seen.longestMs, ...tasks.map((task) => task.duration)));
+      const tasks = new PerformanceObserver((list) => longest(list.getEntries()));
+      tasks.observe({ type: "longtask" });
+      window.watched = () => {
+        longest(tasks.takeRecords());
+        for (const observer of [changes, tasks]) observer.disconnect();
+        return seen;
+      };
+    }),
+  watched: ({ tab }) => tabs.get(tab).evaluate(() => window.watched()),
   screenshot: ({ tab, file }) => tabs.get(tab).screenshot({ path: file }),
 };
 

@@ -16,6 +16,15 @@ pub struct Browser {
     driver: JsonLines,
 }
 
+/// What a page did for a while.
+#[derive(Debug)]
+pub struct Watched {
+    /// What the element showed after each change.
+    pub texts: Vec<String>,
+    /// Of the page's own thread, which answers nobody meanwhile. Zero where none took 50 ms.
+    pub longest_task: Duration,
+}
+
 impl Browser {
     pub fn start() -> Self {
         let script = crate::package_dir().join("clients/browser.mjs");
@@ -60,6 +69,22 @@ impl Browser {
     pub async fn count(&mut self, tab: &str, testid: &str, text: &str) -> u64 {
         let answer = self.go(json!({"do": "count", "tab": tab, "testid": testid, "text": text})).await;
         answer["count"].as_u64().expect("the driver counts")
+    }
+
+    /// Notes from now on what the element shows at each change, and how long the page's own thread was away.
+    pub async fn watch(&mut self, tab: &str, testid: &str) {
+        self.go(json!({"do": "watch", "tab": tab, "testid": testid})).await;
+    }
+
+    /// Ends a [`watch`](Self::watch).
+    pub async fn watched(&mut self, tab: &str) -> Watched {
+        let answer = self.go(json!({"do": "watched", "tab": tab})).await;
+        let texts = answer["texts"].as_array().expect("the driver lists texts").iter();
+        let longest = answer["longestMs"].as_f64().expect("the driver measures");
+        Watched {
+            texts: texts.filter_map(|text| text.as_str().map(str::to_owned)).collect(),
+            longest_task: Duration::from_secs_f64(longest / 1e3),
+        }
     }
 
     /// Saves what the tab shows as a PNG.

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{Consumer as _, StreamConsumer};
+use rdkafka::consumer::{BaseConsumer, Consumer as _, StreamConsumer};
 use rdkafka::message::{Header, Headers as _, Message as _, OwnedHeaders};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{DefaultProducerContext, FutureProducer, FutureRecord};
@@ -105,6 +105,17 @@ impl Kafka {
             records.push(Record { key: record.key().map(text), data, headers });
         }
         records
+    }
+
+    /// The offset that a group has committed of a topic's first partition; a negative one before the first time.
+    pub async fn committed(&self, group: &str, topic: &str) -> i64 {
+        let mut settings = self.settings();
+        let consumer: BaseConsumer = settings.set("group.id", group).create().expect("a consumer");
+        let mut partitions = rdkafka::TopicPartitionList::new();
+        partitions.add_partition(topic, 0);
+        let asked = tokio::task::spawn_blocking(move || consumer.committed_offsets(partitions, wait::DEADLINE));
+        let told = asked.await.expect("it does not panic").expect("the broker answers");
+        told.elements()[0].offset().to_raw().unwrap_or(-1)
     }
 
     fn settings(&self) -> ClientConfig {

@@ -13,6 +13,7 @@
 )]
 
 pub mod abi;
+pub mod authority;
 pub mod browser;
 pub mod cable;
 pub mod client;
@@ -41,6 +42,7 @@ pub mod store;
 pub mod token;
 pub mod wait;
 
+pub use authority::Authority;
 pub use browser::Browser;
 pub use cable::Cable;
 pub use client::{Auth, Client};

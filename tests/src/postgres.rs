@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::OnceCell;
 
+use crate::authority::Authority;
 use crate::server::{Scratch, free_address};
 use crate::wait;
 
@@ -38,10 +39,31 @@ impl Postgres {
 
     /// A server of this test's own.
     pub async fn start() -> Self {
+        Self::start_with(|_| ()).await
+    }
+
+    /// The same, which lets nobody in but over TLS: with a certificate for 127.0.0.1 that this authority has signed.
+    pub async fn start_with_tls(authority: &Authority) -> Self {
+        Self::start_with(|data| {
+            let key = data.join("server.key");
+            authority.sign("IP:127.0.0.1", &key, &data.join("server.crt"));
+            if !unprivileged().is_empty() {
+                run(Command::new("chown").arg("postgres:").arg(&key));
+            }
+            std::fs::write(data.join("pg_hba.conf"), "hostssl all all 127.0.0.1/32 scram-sha-256\n").expect("a file of ours");
+            let settings = std::fs::File::options().append(true).open(data.join("postgresql.conf"));
+            settings.and_then(|mut file| file.write_all(b"ssl = on\n")).expect("a file of ours");
+        })
+        .await
+    }
+
+    /// `prepare` is given the data's folder before the start.
+    async fn start_with(prepare: impl FnOnce(&Path)) -> Self {
         let scratch = Scratch::new();
         let data = scratch.path().join("postgres");
         let copied = Command::new("cp").arg("-a").args([template().await, &data]).status();
         assert!(copied.is_ok_and(|status| status.success()), "the template is copied");
+        prepare(&data);
         let port = free_address().port();
         let guard = spawn(scratch.path(), port);
         let mut server = Self { scratch, port, guard };

@@ -249,6 +249,15 @@ impl Server {
         line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("a number of KiB") * 1024
     }
 
+    /// CPU time of all its threads so far, in whole ticks of 10 ms.
+    pub fn cpu_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("the server runs");
+        // What is counted from the end of the program's name is the same whatever the name holds.
+        let fields = stat.rsplit(')').next().expect("a name in brackets").split_whitespace();
+        let ticks = fields.skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number of ticks"));
+        Duration::from_millis(10 * ticks.sum::<u64>())
+    }
+
     /// File descriptors that the process has open.
     pub fn open_files(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("the server runs").count()

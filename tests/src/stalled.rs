@@ -1,4 +1,4 @@
-//! Clients that connect, join a room and never read again. Must never hold more of this process than a socket each.
+//! Clients that connect, join a room and never read again of themselves. Must never hold more of this process than a socket each.
 
 use std::net::SocketAddr;
 use std::process::Command;
@@ -34,6 +34,18 @@ impl Stalled {
             streams.extend(join_all(joining).await);
         }
         Self(streams)
+    }
+
+    /// Reads away what has come to all of them up to now: how many bytes.
+    pub fn read_away(&self) -> usize {
+        let mut buffer = [0; 4096];
+        let mut bytes = 0;
+        for stream in &self.0 {
+            while let Ok(read @ 1..) = stream.try_read(&mut buffer) {
+                bytes += read;
+            }
+        }
+        bytes
     }
 
     /// How many there are.

@@ -10,7 +10,7 @@ use tests::{Browser, Server, wait};
 use crate::scene::{member, open_chat, say};
 
 /// A tab in which the operator has just entered.
-async fn entered(browser: &mut Browser, tab: &str, server: &Server) {
+pub(crate) async fn entered(browser: &mut Browser, tab: &str, server: &Server) {
     browser.open(tab, &server.admin_url("/")).await;
     browser.type_into(tab, "token", ADMIN_TOKEN).await;
     browser.click(tab, "enter").await;

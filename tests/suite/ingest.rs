@@ -22,7 +22,7 @@ async fn watch(server: &Server, video: &str) -> Client {
     client
 }
 
-async fn view(kafka: &Kafka, video: &str, n: usize) {
+pub(crate) async fn view(kafka: &Kafka, video: &str, n: usize) {
     kafka.send("video.view", video, &json!({"videoId": video, "timestamp": n}).to_string(), &[]).await;
 }
 
@@ -30,12 +30,12 @@ fn views(server: &Server, video: &str) -> i64 {
     server.store().counter("video", &format!("views/{video}"))
 }
 
-async fn views_are(server: &Server, video: &str, many: i64) {
+pub(crate) async fn views_are(server: &Server, video: &str, many: i64) {
     wait::eventually(&format!("{many} views of {video}"), async || views(server, video) >= many).await;
     assert_eq!(views(server, video), many);
 }
 
-async fn figure(server: &Server, name: &str, labels: &[(&str, &str)]) -> f64 {
+pub(crate) async fn figure(server: &Server, name: &str, labels: &[(&str, &str)]) -> f64 {
     server.metrics().await.get(name, labels).unwrap_or(0.0)
 }
 
@@ -239,7 +239,7 @@ async fn a_topic_that_would_go_round_is_refused_before_a_port_is_bound() {
 }
 
 /// A stream's entry: fields and values in turn.
-async fn add(redis: &Redis, stream: &str, fields: &[(&str, Value)]) {
+pub(crate) async fn add(redis: &Redis, stream: &str, fields: &[(&str, Value)]) {
     let quoted = |value: &Value| match value {
         Value::String(text) => text.clone(),
         other => other.to_string().replace('"', "\\\""),
@@ -249,7 +249,7 @@ async fn add(redis: &Redis, stream: &str, fields: &[(&str, Value)]) {
     assert!(answer.starts_with('$'), "{answer}");
 }
 
-fn from_redis(redis: &Redis) -> Builder {
+pub(crate) fn from_redis(redis: &Redis) -> Builder {
     Server::dev().only(&["video", "lessons", "chat", "presence", "queue"]).env("HUBBUB_INGEST__REDIS_URL", &redis.url())
 }
 

@@ -61,9 +61,11 @@ mod cluster_releases;
 mod dead;
 mod egress;
 mod ingest;
+mod ingest_waits;
 
 mod hostile;
 
 mod dashboard;
+mod dashboard_crowd;
 mod demo;
 mod figures;

@@ -9,7 +9,7 @@ use futures_util::future::{join, join_all};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tests::server::run;
-use tests::{Client, Postgres, Server, wait};
+use tests::{Authority, Client, Postgres, Server, wait};
 
 use crate::crash::everything;
 use crate::scene::{self, member, open_chat, say, user};
@@ -42,6 +42,52 @@ async fn a_start_without_its_database_is_refused_by_name_and_tells_no_secret() {
         let said = Server::dev().database(url).refuses().await;
         assert!(said.contains(why), "instead of {why}: {said}");
         assert!(!said.contains("wrong%20password") && !said.contains("pw-of-u"), "a secret is in {said}");
+    }
+}
+
+#[tokio::test]
+async fn over_tls_a_database_is_used_whose_certificate_a_known_authority_has_signed() {
+    let authority = Authority::new();
+    let database = Postgres::start_with_tls(&authority).await;
+    let url = format!("{}&sslmode=require", database.empty().await);
+    let known = authority.certificate().display().to_string();
+    // By its own setting, or with all that the process knows.
+    for (n, name) in ["HUBBUB_STORAGE__TLS_CA", "SSL_CERT_FILE"].into_iter().enumerate() {
+        let server = Server::dev().only(&["chat"]).chatty().database(&url).env(name, &known).start().await;
+        open_chat(&server, "c1", &["ana"]).await;
+        let mut ana = member(&server, "ana", "c1").await;
+        assert_eq!(everything(&mut ana).await.len(), n, "the one before has stored its own");
+        say(&mut ana, "c1", name).await;
+        let plain =
+            "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name = 'hubbub' AND ssl";
+        assert_ne!(database.sql(&url, plain).await, "0", "its connections are encrypted");
+    }
+}
+
+#[tokio::test]
+async fn over_tls_a_certificate_that_is_not_trusted_is_named_and_so_is_tls_that_is_missing() {
+    let authority = Authority::new();
+    let database = Postgres::start_with_tls(&authority).await;
+    let plain = database.empty().await;
+    let tls = format!("{plain}&sslmode=require");
+    let other_name = tls.replace("127.0.0.1", "localhost");
+    let known = authority.certificate().display().to_string();
+    let no_certificate = authority.key().display().to_string();
+    for (url, authority, why) in [
+        (&tls, None, "certificate: UnknownIssuer (storage.tls_ca names who may sign it)"),
+        (&tls, Some(no_certificate.as_str()), "authority.key holds no certificate"),
+        (&tls, Some("nowhere.pem"), "storage.tls_ca: nowhere.pem: "),
+        (&other_name, Some(known.as_str()), "certificate not valid for name \"localhost\""),
+        (&plain, Some(known.as_str()), "without sslmode=require in the database's url nothing is encrypted"),
+        (&format!("{plain}&sslmode=disable"), None, "does not let this server in: no pg_hba.conf entry for host"),
+    ] {
+        let mut builder = Server::dev().only(&["chat"]).database(url).env("HUBBUB_STORAGE__OUTAGE_WAIT", "1s");
+        if let Some(file) = authority {
+            builder = builder.env("HUBBUB_STORAGE__TLS_CA", file);
+        }
+        let said = builder.refuses().await;
+        assert!(said.contains(why), "instead of {why}: {said}");
+        assert!(!said.contains("a%20password") && !said.contains(Postgres::PASSWORD), "a secret is in {said}");
     }
 }
 

@@ -50,7 +50,8 @@ pub struct Config {
     /// it they are refused as unavailable at once, until it is back. Less than `limits.call_time`. Default 3 s.
     #[serde(deserialize_with = "crate::duration::deserialize")]
     pub outage_wait: Duration,
-    /// PostgreSQL: a PEM file of the certificates that sign the database's, for `sslmode=require`. Default: the system's.
+    /// PostgreSQL: a PEM file of the certificates that sign the database's, for `sslmode=require`, without which it
+    /// is refused. Default: the system's, or those in the file that the variable `SSL_CERT_FILE` names.
     pub tls_ca: Option<PathBuf>,
     /// Commits that wait to be written. Past it a commit waits `queue_wait`. Default 4096.
     pub queue: usize,

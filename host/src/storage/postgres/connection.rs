@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{CertificateError, ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
 use tokio_postgres::config::{SslMode, TargetSessionAttrs};
@@ -48,7 +48,8 @@ impl From<tokio_postgres::Error> for Failed {
         let Some(answer) = error.as_db_error() else {
             let mut reason = error.to_string();
             if let Some(cause) = std::error::Error::source(&error) {
-                reason = format!("{reason}: {cause}");
+                let hint = if is_of_nobody_known(cause) { " (storage.tls_ca names who may sign it)" } else { "" };
+                reason = format!("{reason}: {cause}{hint}");
             }
             return Self::Lost(reason);
         };
@@ -71,6 +72,15 @@ impl From<tokio_postgres::Error> for Failed {
             _ => Self::Refused(reason),
         }
     }
+}
+
+/// Whether TLS failed for a certificate that none of the known authorities has signed.
+fn is_of_nobody_known(cause: &(dyn std::error::Error + 'static)) -> bool {
+    let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    matches!(
+        inner.and_then(|inner| inner.downcast_ref()),
+        Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature))
+    )
 }
 
 /// Makes connections to one database.
@@ -123,6 +133,10 @@ impl Connector {
         to.target_session_attrs(TargetSessionAttrs::ReadWrite);
         let tls = match to.get_ssl_mode() {
             SslMode::Require => Some(tls(config)?),
+            // Who names authorities means to be encrypted.
+            _ if config.tls_ca.is_some() => {
+                return Err(OpenError::Tls("without sslmode=require in the database's url nothing is encrypted".into()));
+            }
             _ => None,
         };
         let hosts = u32::try_from(to.get_hosts().len().max(1)).unwrap_or(u32::MAX);
@@ -188,7 +202,12 @@ fn tls(config: &Config) -> Result<MakeRustlsConnect, OpenError> {
         None => rustls_native_certs::load_native_certs().certs,
     };
     let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(certificates);
+    if roots.add_parsable_certificates(certificates).0 == 0 {
+        return Err(failed(match &config.tls_ca {
+            Some(file) => format!("{} holds no certificate", file.display()),
+            None => "the system knows no certificates: name a file of those that sign the database's".to_owned(),
+        }));
+    }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let client = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

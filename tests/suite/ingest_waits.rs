@@ -1,0 +1,136 @@
+//! What comes in and cannot be taken yet: it waits at its source, unacknowledged, and counts once in the end. Must never stop a
+//! database that other tests share.
+
+use serde_json::json;
+use tests::kafka::Kafka;
+use tests::redis::Redis;
+use tests::server::Builder;
+use tests::{Postgres, Server, wait};
+
+use crate::ingest::{add, figure, from_redis, view, views_are};
+use crate::scene::member;
+
+/// One of a video that is in line with the others.
+async fn add_view(redis: &Redis, video: Option<&str>, n: usize) {
+    let data = json!({"videoId": video, "timestamp": n});
+    add(redis, "views", &[("key", json!(video.unwrap_or("v1"))), ("data", data)]).await;
+}
+
+/// A field of what Redis tells of the stream's only group.
+async fn told_of_group(redis: &Redis, field: &str) -> usize {
+    let told = redis.ask("XINFO GROUPS views").await;
+    let number = told.split(&format!("{field}\r\n:")).nth(1).and_then(|rest| rest.split('\r').next());
+    number.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("no {field} in {told}"))
+}
+
+async fn acknowledged(redis: &Redis) -> usize {
+    told_of_group(redis, "entries-read").await - told_of_group(redis, "pending").await
+}
+
+#[tokio::test]
+async fn past_the_backlog_a_stream_waits_in_redis_others_go_on_and_so_does_it_once_there_is_room() {
+    const BACKLOG: usize = 5;
+    const MANY: usize = 20;
+    let redis = Redis::start().await;
+    let streams = r#"{"views" = "video.view", "chats" = "chat.upserted"}"#;
+    let builder = from_redis(&redis).env("HUBBUB_INGEST__STREAMS__STREAMS", streams);
+    let server = builder.env("HUBBUB_INGEST__BACKLOG", &BACKLOG.to_string()).start().await;
+    let (stream, topic) = ([("source", "streams"), ("topic", "views")], [("source", "streams"), ("topic", "video.view")]);
+    // What fails while nothing else passes is tried again: it waits.
+    for n in 0..BACKLOG {
+        add_view(&redis, None, n).await;
+    }
+    wait::eventually("the pause", async || figure(&server, "hubbub_ingest_paused", &stream).await == 1.0).await;
+    for n in 0..MANY {
+        add_view(&redis, Some("v1"), n).await;
+    }
+    wait::eventually("the lag to be seen", async || figure(&server, "hubbub_ingest_lag", &stream).await == MANY as f64).await;
+    let chat = json!({"chatId": "c1", "participants": [{"userId": "ana", "name": "Ana"}]});
+    add(&redis, "chats", &[("data", chat)]).await;
+    // The other stream goes on.
+    member(&server, "ana", "c1").await;
+    assert_eq!(figure(&server, "hubbub_ingest_messages_total", &topic).await, BACKLOG as f64);
+    wait::eventually("no others to wait", async || figure(&server, "hubbub_bus_messages_queued", &[]).await == BACKLOG as f64)
+        .await;
+    assert_eq!((acknowledged(&redis).await, told_of_group(&redis, "lag").await), (BACKLOG, MANY));
+
+    // Where others pass, what fails is given up, and there is room.
+    wait::eventually("the stream to go on", async || {
+        server.publish("video.view", json!({"videoId": "v2"})).await;
+        figure(&server, "hubbub_ingest_messages_total", &topic).await > BACKLOG as f64
+    })
+    .await;
+    views_are(&server, "v1", MANY as i64).await;
+    wait::eventually("nothing to wait", async || {
+        (figure(&server, "hubbub_ingest_lag", &stream).await, figure(&server, "hubbub_ingest_paused", &stream).await)
+            == (0.0, 0.0)
+    })
+    .await;
+    assert_eq!(figure(&server, "hubbub_bus_dead_letters_total", &[]).await, BACKLOG as f64);
+}
+
+/// A server of two plugins on a database of this test's own, which refuses soon where it is away.
+async fn stored_in(database: &Postgres, builder: Builder) -> Server {
+    builder.database(&database.empty().await).env("HUBBUB_STORAGE__OUTAGE_WAIT", "500ms").start().await
+}
+
+/// Comes in before the database is killed, and the same again while it is away.
+const HALF: usize = 90;
+
+/// What is said once while storage refuses.
+const WAITS: &str = "cannot be stored, and waits at its source";
+
+#[tokio::test]
+async fn while_storage_refuses_a_stream_is_not_acknowledged_and_all_of_it_counts_once_when_it_is_back() {
+    let (redis, mut database) = (Redis::start().await, Postgres::start().await);
+    let builder = from_redis(&redis).env("HUBBUB_INGEST__STREAMS__STREAMS", r#"{"views" = "video.view"}"#);
+    let server = stored_in(&database, builder).await;
+    for n in 0..HALF {
+        add_view(&redis, Some("v1"), n).await;
+    }
+    let killed = database.kill9();
+    add_view(&redis, Some("v1"), HALF).await;
+    server.logged(WAITS).await;
+    let before = acknowledged(&redis).await;
+    for n in 0..HALF {
+        add_view(&redis, Some("v1"), HALF + n).await;
+    }
+    let backend = json!({"topic": "video.view", "data": {"videoId": "v2"}});
+    assert_eq!(server.api("/api/publish", &backend).await.0, 503, "who can be told is told");
+    assert_ne!(told_of_group(&redis, "pending").await, 0, "something was read");
+    assert_eq!(acknowledged(&redis).await, before, "something was acknowledged that is not stored");
+    assert!(before <= HALF, "{before}");
+
+    database.start_again(killed).await;
+    let sent = 2 * HALF + 1;
+    views_are(&server, "v1", sent as i64).await;
+    wait::eventually("all to be acknowledged", async || acknowledged(&redis).await == sent).await;
+    assert_eq!(server.log().matches(WAITS).count(), 1, "it is told once");
+    assert_eq!(server.store().counter("video", "views/v2"), 0, "what was refused did not happen");
+}
+
+#[tokio::test]
+async fn while_storage_refuses_no_offset_is_committed_even_at_a_stop_and_every_record_counts_once() {
+    let (kafka, mut database) = (Kafka::with(&[("video.view", 1)]), Postgres::start().await);
+    let mut server = stored_in(&database, Server::dev().only(&["video", "chat"]).kafka(&kafka)).await;
+    for n in 0..HALF {
+        view(&kafka, "v1", n).await;
+    }
+    wait::eventually("a commit", async || kafka.committed("hubbub", "video.view").await > 0).await;
+    let killed = database.kill9();
+    for n in 0..=HALF {
+        view(&kafka, "v1", HALF + n).await;
+    }
+    server.logged(WAITS).await;
+    let accepted = figure(&server, "hubbub_ingest_messages_total", &[("topic", "video.view")]).await as i64;
+    // At a stop all is committed that may be.
+    server.terminate().await;
+    assert_eq!(kafka.committed("hubbub", "video.view").await, accepted);
+    assert!(accepted < 2 * HALF as i64, "all {accepted} were accepted, by nobody");
+
+    database.start_again(killed).await;
+    server.start_again().await;
+    let sent = 2 * HALF as i64 + 1;
+    views_are(&server, "v1", sent).await;
+    wait::eventually("all to be committed", async || kafka.committed("hubbub", "video.view").await == sent).await;
+}
