@@ -10,6 +10,7 @@ pub mod flip;
 pub mod gauges;
 pub mod grants;
 pub mod instance;
+pub mod job;
 pub mod kept;
 pub mod manifest;
 pub mod pool;

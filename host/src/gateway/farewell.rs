@@ -8,7 +8,8 @@ use socketioxide::socket::{DisconnectReason as Reason, Socket};
 
 use super::session::Session;
 use crate::cluster::adapter::Adapter;
-use crate::release::instance::{Job, call};
+use crate::release::instance::call;
+use crate::release::job::Job;
 use crate::sandbox::exports::DisconnectReason;
 use crate::telemetry::ReasonLabel;
 use crate::telemetry::traces::Kind;

@@ -17,7 +17,8 @@ use serde::Deserialize;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
-use super::instance::{CallError, Job, call, call_together};
+use super::instance::{CallError, call, call_together};
+use super::job::Job;
 use super::registry::{Registry, Slot};
 use crate::capability::profile::{Profile, Tenancy};
 use crate::capability::state::Services;

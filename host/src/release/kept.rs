@@ -6,7 +6,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::instance::{CallError, Job};
+use super::instance::CallError;
+use super::job::Job;
 use crate::capability::tape::Asked;
 use crate::sandbox::Fault;
 use crate::sandbox::exports::{Caller, DisconnectReason, DueTimer, Event, Message};

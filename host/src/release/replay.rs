@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::instance::{CallError, invoke, tenant};
+use super::instance::CallError;
+use super::job::{invoke, tenant};
 use super::kept::{KeptCall, Outcome};
 use super::registry::Release;
 use crate::capability::state::{Replay, Services, State};

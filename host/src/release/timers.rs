@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
-use super::instance::{CallError, Job, call};
+use super::instance::{CallError, call};
+use super::job::Job;
 use super::registry::{Registry, Slot};
 use crate::capability::state::{Services, StoredTimer};
 use crate::capability::timers::{Due, parse_stored, restore};

@@ -9,7 +9,8 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::sync::mpsc;
 
 use super::canary::Canary;
-use super::instance::{CallError, Job};
+use super::instance::CallError;
+use super::job::Job;
 use super::kept::{KeptCall, KeptJob, Outcome};
 use super::recording::Recording;
 use super::registry::{Release, Slot};

@@ -1,0 +1,178 @@
+//! What a plugin is asked to do: one call of one of its exports, and what goes with it. It knows nothing of instances and commits.
+
+use std::sync::Arc;
+
+use super::canary::Key;
+use super::instance::CallError;
+use super::registry::Release;
+use crate::capability::profile::Tenancy;
+use crate::capability::state::{State, StoredTimer};
+use crate::error::{Code, Refusal};
+use crate::sandbox::exports::{self, Caller, DisconnectReason, DueTimer, Event, Message};
+use crate::sandbox::imports::types::RefusalCode;
+use crate::sandbox::{Fault, Instance};
+use crate::telemetry::traces::Span;
+
+/// The longest message of a refusal, in bytes.
+const MAX_SENTENCE: usize = 1024;
+
+/// What is to be called.
+#[derive(Clone, Copy)]
+pub enum Job<'a> {
+    Authorize {
+        caller: &'a Arc<Caller>,
+        auth: &'a String,
+        trace: Option<&'a Span>,
+    },
+    Connect {
+        caller: &'a Arc<Caller>,
+        trace: Option<&'a Span>,
+    },
+    Event {
+        caller: &'a Arc<Caller>,
+        event: &'a Event,
+        trace: Option<&'a Span>,
+    },
+    Disconnect {
+        caller: &'a Arc<Caller>,
+        reason: DisconnectReason,
+        trace: Option<&'a Span>,
+    },
+    Message {
+        message: &'a Message,
+        key: &'a str,
+        hops: u8,
+        handled: bool,
+        trace: Option<&'a Span>,
+    },
+    /// `handled`: the id under which a schedule runs once in the cluster.
+    Timer {
+        timer: &'a DueTimer,
+        stored: Option<&'a StoredTimer>,
+        handled: Option<&'a str>,
+        trace: Option<&'a Span>,
+    },
+}
+
+impl<'a> Job<'a> {
+    /// What the call is a part of, where that is traced.
+    pub(super) fn trace(&self) -> Option<&'a Span> {
+        match self {
+            Self::Authorize { trace, .. }
+            | Self::Connect { trace, .. }
+            | Self::Event { trace, .. }
+            | Self::Disconnect { trace, .. }
+            | Self::Message { trace, .. }
+            | Self::Timer { trace, .. } => *trace,
+        }
+    }
+
+    pub(super) fn caller(&self) -> Option<&'a Arc<Caller>> {
+        match self {
+            Self::Authorize { caller, .. }
+            | Self::Connect { caller, .. }
+            | Self::Event { caller, .. }
+            | Self::Disconnect { caller, .. } => Some(caller),
+            Self::Message { .. } | Self::Timer { .. } => None,
+        }
+    }
+
+    /// What a canary is chosen by, so that nobody is served by both in turn.
+    pub(super) fn key(&self) -> Key<'a> {
+        match self {
+            Self::Message { key, .. } => Key::Text(key),
+            Self::Timer { timer, .. } => Key::Text(&timer.key),
+            Self::Authorize { caller, .. }
+            | Self::Connect { caller, .. }
+            | Self::Event { caller, .. }
+            | Self::Disconnect { caller, .. } => match &caller.user {
+                Some(user) => Key::Text(&user.id),
+                None => Key::Socket(caller.socket),
+            },
+        }
+    }
+
+    pub(super) fn event(&self) -> Option<&'a str> {
+        match self {
+            Self::Event { event, .. } => Some(&event.name),
+            _ => None,
+        }
+    }
+
+    pub(super) fn hops(&self) -> u8 {
+        match self {
+            Self::Message { hops, .. } => *hops,
+            _ => 0,
+        }
+    }
+
+    /// The id under which the call is handled once.
+    pub(super) fn handled(&self) -> Option<String> {
+        match self {
+            Self::Message { message, handled: true, .. } => Some(message.id.clone()),
+            Self::Timer { handled, .. } => handled.map(str::to_owned),
+            _ => None,
+        }
+    }
+
+    /// As the log names it.
+    pub(super) fn name(&self) -> (&'static str, &'a str) {
+        match self {
+            Self::Authorize { caller, .. } => ("authorize", &caller.namespace),
+            Self::Connect { caller, .. } => ("on-connect", &caller.namespace),
+            Self::Event { event, .. } => ("on-event", &event.name),
+            Self::Disconnect { caller, .. } => ("on-disconnect", &caller.namespace),
+            Self::Message { message, .. } => ("on-message", &message.topic),
+            Self::Timer { timer, .. } => ("on-timer", &timer.key),
+        }
+    }
+}
+
+/// The tenant that scopes a call, where the plugin wants one.
+pub(super) fn tenant(release: &Release, job: Job<'_>) -> Result<Option<Arc<str>>, CallError> {
+    let tenant = match job {
+        Job::Message { message, .. } => message.tenant.as_deref(),
+        Job::Timer { timer, .. } => timer.tenant.as_deref(),
+        _ => job.caller().and_then(|caller| caller.user.as_ref()).and_then(|user| user.tenant.as_deref()),
+    };
+    match (release.profile.tenancy, tenant) {
+        (_, Some(tenant)) => Ok(Some(tenant.into())),
+        (Tenancy::None, None) => Ok(None),
+        // A schedule is no tenant's; whatever it names has to be.
+        (_, None) if matches!(job, Job::Timer { .. }) => Ok(None),
+        (Tenancy::Required, None) => Err(CallError::Refused(Refusal::new(Code::Forbidden, "The user belongs to no tenant"))),
+    }
+}
+
+/// Calls the export.
+pub(super) async fn invoke(instance: &mut Instance<State>, job: Job<'_>) -> Result<Result<Option<String>, CallError>, Fault> {
+    let failed = |failure: exports::Failure| CallError::Failed(failure.message);
+    Ok(match job {
+        Job::Authorize { caller, auth, .. } => instance.authorize(caller, auth).await?.map(|()| None).map_err(refused),
+        Job::Connect { caller, .. } => instance.on_connect(caller).await?.map(|()| None).map_err(failed),
+        Job::Event { caller, event, .. } => instance.on_event(caller, event).await?.map_err(refused),
+        Job::Disconnect { caller, reason, .. } => {
+            instance.on_disconnect(caller, reason).await?;
+            Ok(None)
+        }
+        Job::Message { message, .. } => instance.on_message(message).await?.map(|()| None).map_err(failed),
+        Job::Timer { timer, .. } => instance.on_timer(timer).await?.map(|()| None).map_err(failed),
+    })
+}
+
+fn refused(refusal: exports::Refusal) -> CallError {
+    let code = match refusal.code {
+        RefusalCode::Unauthenticated => Code::Unauthenticated,
+        RefusalCode::Forbidden => Code::Forbidden,
+        RefusalCode::NotFound => Code::NotFound,
+        RefusalCode::Invalid => Code::Invalid,
+        RefusalCode::RateLimited => Code::RateLimited,
+        RefusalCode::TooLarge => Code::TooLarge,
+        RefusalCode::Unavailable => Code::Unavailable,
+        RefusalCode::Internal => Code::Internal,
+    };
+    let mut message = refusal.message;
+    let end = message.floor_char_boundary(MAX_SENTENCE);
+    message.truncate(end);
+    CallError::Refused(Refusal { retry_after_ms: refusal.retry_after_ms, ..Refusal::new(code, message) })
+}
