@@ -103,8 +103,6 @@ pub struct Call {
     pub replay: Replay,
     /// What keeps the imports of this call, or answers them. Mostly there is none.
     pub tape: Option<Box<Tape>>,
-    /// In an import that waits: for storage, or for other nodes.
-    pub waits: bool,
     imports: u32,
     cpu_ms: u32,
 }

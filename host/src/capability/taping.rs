@@ -39,20 +39,15 @@ macro_rules! taped {
         async fn $name(&mut self $(, $arg: $of)*) -> wasmtime::Result<$answer> {
             let state = &mut *self.0;
             if state.call.tape.is_none() {
-                state.call.waits = true;
-                let answer = $interface::Host::$name(&mut *state $(, $arg)*).await;
-                state.call.waits = false;
-                return answer;
+                return $interface::Host::$name(&mut *state $(, $arg)*).await;
             }
             let by_way_of_the_tape = async move {
                 let asked = Asked::new(concat!(stringify!($interface), ".", stringify!($name)), Kind::$kind, vec![$($arg.to_tape()),*]);
                 if let Some(answer) = state.told(&asked)? {
                     return Ok(answer);
                 }
-                state.call.waits = true;
-                let answer = $interface::Host::$name(&mut *state $(, $arg)*).await;
-                state.call.waits = false;
-                Ok(state.heard(asked, answer?))
+                let answer = $interface::Host::$name(&mut *state $(, $arg)*).await?;
+                Ok(state.heard(asked, answer))
             };
             Box::pin(by_way_of_the_tape).await
         }

@@ -217,8 +217,8 @@ async fn attempt(
     if let Some(sample) = sample {
         sample.end(release, job, lease.instance().guest(), &answer, cpu);
     }
-    // No fault of the release: it would be held against it, and it stopped for it.
-    if matches!(answer, Err(Fault::Limit(Limit::Time))) && lease.instance().guest().call.waits {
+    // It waited for what it had asked for, storage or other nodes: no fault of the release, which would be stopped for it.
+    if matches!(answer, Err(Fault::Limit(Limit::Time))) && cpu < services.limits.call_time / 2 {
         return Err(CallError::Unavailable("what it asked for was not answered in time").into());
     }
     let answer = answer?;
