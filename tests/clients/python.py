@@ -21,7 +21,8 @@ class Device:
     def __init__(self):
         self.client = socketio.Client(reconnection_delay=0.05, reconnection_delay_max=0.2)
         self.namespace = "/"
-        self.let_in = threading.Event()
+        # Set once it has been let in: each connect after it is another.
+        self.is_back = threading.Event()
 
     def connect(self, url, namespace, auth, transports):
         self.namespace = namespace
@@ -32,10 +33,17 @@ class Device:
         on("*", lambda event, *args: tell(saw="event", args=[event, *args]), namespace=namespace)
         try:
             self.client.connect(url, auth=auth, namespaces=[namespace], transports=transports, wait_timeout=20)
+            # Only from here on does the client tell of a disconnection.
+            self._tell_of_connect()
+            self.is_back.set()
         except socketio.exceptions.ConnectionError:
             pass  # Told by connect_error.
 
     def _connected(self):
+        if self.is_back.is_set():
+            self._tell_of_connect()
+
+    def _tell_of_connect(self):
         tell(saw="connect")
         tell(saw="transport", name=self.client.transport())
 
