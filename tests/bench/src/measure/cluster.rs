@@ -15,7 +15,7 @@ use crate::server::{Kind, Starter};
 use crate::stamp;
 
 /// Deliveries a second, whatever the room's size.
-const DELIVERIES: usize = 12_000;
+const DELIVERIES: usize = 30_000;
 /// Clients of one scene, or the room's size where that is more.
 const CLIENTS: usize = 300;
 /// Messages a second in rooms of a node, while another has nobody in them; and the rooms' size.
