@@ -208,8 +208,8 @@ impl Gateway {
         let auth = admission::without_token(auth);
         let caller = Arc::new(caller.clone());
         let span = trace.map(|trace| trace.child("authorize"));
-        let job = Job::Authorize { caller: &caller, auth: &auth, trace: span.as_ref() };
-        match call(&self.services, &route.owner, job).await {
+        let job = Job::Authorize { caller: &caller, auth: &auth };
+        match call(&self.services, &route.owner, job, span.as_ref()).await {
             Ok(_) => Ok(()),
             Err(CallError::Refused(refusal)) => Err(Refused { sentence: refusal.message, reason: "authorize" }),
             Err(_) => Err(Refused::UNAVAILABLE),

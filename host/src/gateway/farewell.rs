@@ -79,9 +79,9 @@ impl Session {
         };
         for slot in plugins {
             let hook = span.as_ref().map(|span| span.child("on-disconnect"));
-            let job = Job::Disconnect { caller: &caller, reason: gone.reason, trace: hook.as_ref() };
+            let job = Job::Disconnect { caller: &caller, reason: gone.reason };
             // The error has been logged where it arose; there is nobody to tell.
-            let _ = call(services, &slot, job).await;
+            let _ = call(services, &slot, job, hook.as_ref()).await;
         }
     }
 }

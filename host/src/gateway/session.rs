@@ -142,7 +142,7 @@ impl Session {
         let caller = self.caller.load_full();
         let span = trace.map(|trace| trace.child("on-connect"));
         // The error has been logged where it arose.
-        if let Ok(done) = call(&self.gateway.services, slot, Job::Connect { caller: &caller, trace: span.as_ref() }).await {
+        if let Ok(done) = call(&self.gateway.services, slot, Job::Connect { caller: &caller }, span.as_ref()).await {
             let mut state = self.state();
             state.met.push(slot.id);
             state.deferred.extend(done.deferred);
@@ -354,8 +354,8 @@ impl Session {
         // Nobody listening costs one load, and no look at the clock.
         let tapped = services.rooms.taps.is_on().then(Instant::now);
         let mut cpu = Duration::ZERO;
-        let job = Job::Event { caller: &caller, event: &event, trace: span.as_ref() };
-        let called = call_metered(services, &slot, job, &mut cpu).await;
+        let job = Job::Event { caller: &caller, event: &event };
+        let called = call_metered(services, &slot, job, span.as_ref(), &mut cpu).await;
         let result = called.map_err(|error| refusal_of(error, on_failure.as_deref()));
         if let Some(began) = tapped {
             let outcome = result.as_ref().err().map(|refusal| refusal.code);

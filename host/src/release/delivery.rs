@@ -220,9 +220,8 @@ impl Bus {
         let Some(release) = slot.live() else { return Err(CallError::Unavailable("no release is live")) };
         let messages: Vec<_> = works.iter().map(|work| message_of(work, &release.profile)).collect();
         let spans: Vec<_> = works.iter().map(|work| self.follow(work)).collect();
-        let jobs: Vec<_> =
-            works.iter().zip(&messages).zip(&spans).map(|((work, message), span)| work.job(message, span.as_ref())).collect();
-        let done = call_together(&self.services, slot, &jobs).await;
+        let jobs: Vec<_> = works.iter().zip(&messages).map(|(work, message)| work.job(message)).collect();
+        let done = call_together(&self.services, slot, &jobs, &spans).await;
         if done.is_err() {
             // Each is handled by itself next, in a span of its own.
             spans.iter().flatten().for_each(|span| span.outcome("taken_apart", false));
@@ -284,7 +283,7 @@ impl Bus {
         let Some(release) = slot.live() else { return Err(CallError::Unavailable("no release is live")) };
         let message = message_of(work, &release.profile);
         let span = self.follow(work);
-        call(&self.services, slot, work.job(&message, span.as_ref())).await.map(drop)
+        call(&self.services, slot, work.job(&message), span.as_ref()).await.map(drop)
     }
 
     /// Goes on with the trace of what published the message, if there is one.
@@ -339,9 +338,9 @@ impl Bus {
 }
 
 impl Work {
-    fn job<'a>(&'a self, message: &'a Message, trace: Option<&'a Span>) -> Job<'a> {
+    fn job<'a>(&'a self, message: &'a Message) -> Job<'a> {
         let key = self.message.key.as_deref().unwrap_or(&self.message.topic);
-        Job::Message { message, key, hops: self.message.hops, handled: self.seq.is_some(), trace }
+        Job::Message { message, key, hops: self.message.hops, handled: self.seq.is_some() }
     }
 }
 

@@ -63,14 +63,20 @@ pub enum CallError {
     AlreadyHandled,
 }
 
-/// Calls a plugin's live release.
-pub async fn call(services: &Arc<Services>, slot: &Slot, job: Job<'_>) -> Result<Done, CallError> {
+/// Calls a plugin's live release, as a part of `trace`.
+pub async fn call(services: &Arc<Services>, slot: &Slot, job: Job<'_>, trace: Option<&Span>) -> Result<Done, CallError> {
     let mut cpu = Duration::ZERO;
-    call_metered(services, slot, job, &mut cpu).await
+    call_metered(services, slot, job, trace, &mut cpu).await
 }
 
 /// Calls a plugin's live release, and adds up the CPU that it takes, whatever becomes of it.
-pub async fn call_metered(services: &Arc<Services>, slot: &Slot, job: Job<'_>, cpu: &mut Duration) -> Result<Done, CallError> {
+pub async fn call_metered(
+    services: &Arc<Services>,
+    slot: &Slot,
+    job: Job<'_>,
+    trace: Option<&Span>,
+    cpu: &mut Duration,
+) -> Result<Done, CallError> {
     let began = Instant::now();
     let now_ms = services.clock.now_ms();
     let mut replay = Replay::default();
@@ -78,12 +84,12 @@ pub async fn call_metered(services: &Arc<Services>, slot: &Slot, job: Job<'_>, c
     let mut sample = slot.sample();
     for reruns in 0..=MAX_CONFLICTS {
         let Some(release) = slot.pick(job.key(), job.event()) else {
-            return Err(unserved(job, "no release is live"));
+            return Err(unserved(trace, "no release is live"));
         };
         if release.tally.is_open(now_ms) {
-            return Err(unserved(job, "the release keeps failing, and is left alone for a while"));
+            return Err(unserved(trace, "the release keeps failing, and is left alone for a while"));
         }
-        let span = job.trace().map(|trace| traced(trace, &release, reruns));
+        let span = trace.map(|trace| traced(trace, &release, reruns));
         let watch = Watch { span: span.as_ref(), sample: sample.as_deref_mut() };
         let result = attempt(services, &release, job, now_ms, &mut replay, watch, cpu).await;
         match result {
@@ -92,25 +98,25 @@ pub async fn call_metered(services: &Arc<Services>, slot: &Slot, job: Job<'_>, c
                 span.inspect(|span| span.outcome("conflict", false));
             }
             Err(Attempt::Error(error)) => {
-                count(&release, job, began, error.outcome(), span.as_ref());
+                count(&release, job, began, error.outcome(), [trace, span.as_ref()]);
                 judge(&release, &error, services.clock.now_ms());
-                report(&release, job, &error);
+                report(&release, job, trace, &error);
                 return Err(error);
             }
             Ok(done) => {
-                count(&release, job, began, Outcome::Ok, span.as_ref());
+                count(&release, job, began, Outcome::Ok, [trace, span.as_ref()]);
                 slot.passed.fetch_add(1, Ordering::Relaxed);
                 release.tally.passed();
                 return Ok(done);
             }
         }
     }
-    Err(unserved(job, "what it read kept changing"))
+    Err(unserved(trace, "what it read kept changing"))
 }
 
 /// A call that no release is to blame for.
-fn unserved(job: Job<'_>, why: &'static str) -> CallError {
-    if let Some(trace) = job.trace() {
+fn unserved(trace: Option<&Span>, why: &'static str) -> CallError {
+    if let Some(trace) = trace {
         trace.outcome(Outcome::Unavailable.as_str(), true);
     }
     CallError::Unavailable(why)
@@ -129,14 +135,19 @@ fn traced(trace: &Span, release: &Release, reruns: u32) -> Span {
 }
 
 /// Handles messages together: one after the other in one instance, with one commit for all. They take effect all or none; where
-/// none, nothing is reported, since handling them one by one tells whose fault it was.
-pub async fn call_together(services: &Arc<Services>, slot: &Slot, jobs: &[Job<'_>]) -> Result<(), CallError> {
+/// none, nothing is reported, since handling them one by one tells whose fault it was. `traces`: what each is a part of.
+pub async fn call_together(
+    services: &Arc<Services>,
+    slot: &Slot,
+    jobs: &[Job<'_>],
+    traces: &[Option<Span>],
+) -> Result<(), CallError> {
     let Some(release) = slot.live() else { return Err(CallError::Unavailable("no release is live")) };
     if slot.canary().is_some() || slot.witness.is_watched() || release.tally.is_open(services.clock.now_ms()) {
         return Err(CallError::Unavailable("each call is to be looked at by itself"));
     }
     let began = Instant::now();
-    let spans: Vec<_> = jobs.iter().map(|job| job.trace().map(|trace| traced(trace, &release, 0))).collect();
+    let spans: Vec<_> = traces.iter().map(|trace| trace.as_ref().map(|trace| traced(trace, &release, 0))).collect();
     let usage = &release.profile.usage;
     usage.look_at_store(&*services.storage, MAX_SET_BYTES as u64).await;
     let mut lease = release.pool.lease().await?;
@@ -157,14 +168,14 @@ pub async fn call_together(services: &Arc<Services>, slot: &Slot, jobs: &[Job<'_
     let plugin = &release.profile.name;
     let handled = jobs.iter().filter_map(Job::handled).map(|id| HandledId { plugin: plugin.clone(), id }).collect();
     // One commit has one place in one trace: those of the other messages are told where.
-    let mut traces = spans.iter().flatten();
-    let first = traces.next();
-    traces.for_each(|other| first.into_iter().for_each(|first| first.link(other.parent())));
+    let mut others = spans.iter().flatten();
+    let first = others.next();
+    others.for_each(|other| first.into_iter().for_each(|first| first.link(other.parent())));
     let committed = commit::commit(services, plugin, effects, handled, first).await;
     committed.map_err(|error| CallError::Failed(error.to_string()))?;
     slot.passed.fetch_add(jobs.len() as u64, Ordering::Relaxed);
-    for (job, span) in jobs.iter().zip(&spans) {
-        count(&release, *job, began, Outcome::Ok, span.as_ref());
+    for (job, spans) in jobs.iter().zip(traces.iter().zip(&spans)) {
+        count(&release, *job, began, Outcome::Ok, [spans.0.as_ref(), spans.1.as_ref()]);
         release.tally.passed();
     }
     Ok(())
@@ -328,21 +339,21 @@ fn judge(release: &Release, error: &CallError, now_ms: u64) {
     }
 }
 
-/// Counts a call, whatever became of it.
-fn count(release: &Release, job: Job<'_>, began: Instant, outcome: Outcome, span: Option<&Span>) {
+/// Counts a call, whatever became of it, and tells what is traced of it.
+fn count(release: &Release, job: Job<'_>, began: Instant, outcome: Outcome, spans: [Option<&Span>; 2]) {
     let (metrics, took) = (&release.profile.metrics, began.elapsed());
     metrics.called(outcome, took);
     if matches!(job, Job::Event { .. }) {
         metrics.events.inc();
         metrics.seconds.observe(took);
     }
-    for span in job.trace().into_iter().chain(span) {
+    for span in spans.into_iter().flatten() {
         span.outcome(outcome.as_str(), outcome.is_error());
     }
 }
 
 /// A fault is the operator's to know, with the release it came from.
-fn report(release: &Release, job: Job<'_>, error: &CallError) {
+fn report(release: &Release, job: Job<'_>, trace: Option<&Span>, error: &CallError) {
     let profile = &release.profile;
     if matches!(error, CallError::Fault(_) | CallError::Answer(_)) {
         profile.metrics.faults.inc();
@@ -360,7 +371,7 @@ fn report(release: &Release, job: Job<'_>, error: &CallError) {
     let user = job.caller().and_then(|caller| caller.user.as_ref()).map_or("-", |user| user.id.as_str());
     tracing::warn!(
         release = %format_args!("{}@{}", profile.name, profile.version),
-        trace_id = job.trace().map(|trace| tracing::field::display(trace.parent().trace_id())),
+        trace_id = trace.map(|trace| tracing::field::display(trace.parent().trace_id())),
         export,
         subject,
         user,

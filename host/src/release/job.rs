@@ -11,7 +11,6 @@ use crate::error::{Code, Refusal};
 use crate::sandbox::exports::{self, Caller, DisconnectReason, DueTimer, Event, Message};
 use crate::sandbox::imports::types::RefusalCode;
 use crate::sandbox::{Fault, Instance};
-use crate::telemetry::traces::Span;
 
 /// The longest message of a refusal, in bytes.
 const MAX_SENTENCE: usize = 1024;
@@ -22,55 +21,37 @@ pub enum Job<'a> {
     Authorize {
         caller: &'a Arc<Caller>,
         auth: &'a String,
-        trace: Option<&'a Span>,
     },
     Connect {
         caller: &'a Arc<Caller>,
-        trace: Option<&'a Span>,
     },
     Event {
         caller: &'a Arc<Caller>,
         event: &'a Event,
-        trace: Option<&'a Span>,
     },
     Disconnect {
         caller: &'a Arc<Caller>,
         reason: DisconnectReason,
-        trace: Option<&'a Span>,
     },
     Message {
         message: &'a Message,
         key: &'a str,
         hops: u8,
         handled: bool,
-        trace: Option<&'a Span>,
     },
     /// `handled`: the id under which a schedule runs once in the cluster.
     Timer {
         timer: &'a DueTimer,
         stored: Option<&'a StoredTimer>,
         handled: Option<&'a str>,
-        trace: Option<&'a Span>,
     },
 }
 
 impl<'a> Job<'a> {
-    /// What the call is a part of, where that is traced.
-    pub(super) fn trace(&self) -> Option<&'a Span> {
-        match self {
-            Self::Authorize { trace, .. }
-            | Self::Connect { trace, .. }
-            | Self::Event { trace, .. }
-            | Self::Disconnect { trace, .. }
-            | Self::Message { trace, .. }
-            | Self::Timer { trace, .. } => *trace,
-        }
-    }
-
     pub(super) fn caller(&self) -> Option<&'a Arc<Caller>> {
         match self {
             Self::Authorize { caller, .. }
-            | Self::Connect { caller, .. }
+            | Self::Connect { caller }
             | Self::Event { caller, .. }
             | Self::Disconnect { caller, .. } => Some(caller),
             Self::Message { .. } | Self::Timer { .. } => None,
@@ -83,7 +64,7 @@ impl<'a> Job<'a> {
             Self::Message { key, .. } => Key::Text(key),
             Self::Timer { timer, .. } => Key::Text(&timer.key),
             Self::Authorize { caller, .. }
-            | Self::Connect { caller, .. }
+            | Self::Connect { caller }
             | Self::Event { caller, .. }
             | Self::Disconnect { caller, .. } => match &caller.user {
                 Some(user) => Key::Text(&user.id),
@@ -119,7 +100,7 @@ impl<'a> Job<'a> {
     pub(super) fn name(&self) -> (&'static str, &'a str) {
         match self {
             Self::Authorize { caller, .. } => ("authorize", &caller.namespace),
-            Self::Connect { caller, .. } => ("on-connect", &caller.namespace),
+            Self::Connect { caller } => ("on-connect", &caller.namespace),
             Self::Event { event, .. } => ("on-event", &event.name),
             Self::Disconnect { caller, .. } => ("on-disconnect", &caller.namespace),
             Self::Message { message, .. } => ("on-message", &message.topic),
@@ -148,10 +129,10 @@ pub(super) fn tenant(release: &Release, job: Job<'_>) -> Result<Option<Arc<str>>
 pub(super) async fn invoke(instance: &mut Instance<State>, job: Job<'_>) -> Result<Result<Option<String>, CallError>, Fault> {
     let failed = |failure: exports::Failure| CallError::Failed(failure.message);
     Ok(match job {
-        Job::Authorize { caller, auth, .. } => instance.authorize(caller, auth).await?.map(|()| None).map_err(refused),
-        Job::Connect { caller, .. } => instance.on_connect(caller).await?.map(|()| None).map_err(failed),
-        Job::Event { caller, event, .. } => instance.on_event(caller, event).await?.map_err(refused),
-        Job::Disconnect { caller, reason, .. } => {
+        Job::Authorize { caller, auth } => instance.authorize(caller, auth).await?.map(|()| None).map_err(refused),
+        Job::Connect { caller } => instance.on_connect(caller).await?.map(|()| None).map_err(failed),
+        Job::Event { caller, event } => instance.on_event(caller, event).await?.map_err(refused),
+        Job::Disconnect { caller, reason } => {
             instance.on_disconnect(caller, reason).await?;
             Ok(None)
         }

@@ -78,10 +78,10 @@ impl Outcome {
 impl KeptJob {
     pub fn of(job: Job<'_>) -> Self {
         match job {
-            Job::Authorize { caller, auth, .. } => Self::Authorize { caller: caller.clone(), auth: auth.clone() },
-            Job::Connect { caller, .. } => Self::OnConnect { caller: caller.clone() },
-            Job::Event { caller, event, .. } => Self::OnEvent { caller: caller.clone(), event: event.clone() },
-            Job::Disconnect { caller, reason, .. } => Self::OnDisconnect { caller: caller.clone(), reason },
+            Job::Authorize { caller, auth } => Self::Authorize { caller: caller.clone(), auth: auth.clone() },
+            Job::Connect { caller } => Self::OnConnect { caller: caller.clone() },
+            Job::Event { caller, event } => Self::OnEvent { caller: caller.clone(), event: event.clone() },
+            Job::Disconnect { caller, reason } => Self::OnDisconnect { caller: caller.clone(), reason },
             Job::Message { message, key, hops, .. } => Self::OnMessage { message: message.clone(), key: key.to_owned(), hops },
             Job::Timer { timer, .. } => Self::OnTimer { timer: timer.clone() },
         }
@@ -90,12 +90,12 @@ impl KeptJob {
     /// As it is called.
     pub fn job(&self) -> Job<'_> {
         match self {
-            Self::Authorize { caller, auth } => Job::Authorize { caller, auth, trace: None },
-            Self::OnConnect { caller } => Job::Connect { caller, trace: None },
-            Self::OnEvent { caller, event } => Job::Event { caller, event, trace: None },
-            Self::OnDisconnect { caller, reason } => Job::Disconnect { caller, reason: *reason, trace: None },
-            Self::OnMessage { message, key, hops } => Job::Message { message, key, hops: *hops, handled: false, trace: None },
-            Self::OnTimer { timer } => Job::Timer { timer, stored: None, handled: None, trace: None },
+            Self::Authorize { caller, auth } => Job::Authorize { caller, auth },
+            Self::OnConnect { caller } => Job::Connect { caller },
+            Self::OnEvent { caller, event } => Job::Event { caller, event },
+            Self::OnDisconnect { caller, reason } => Job::Disconnect { caller, reason: *reason },
+            Self::OnMessage { message, key, hops } => Job::Message { message, key, hops: *hops, handled: false },
+            Self::OnTimer { timer } => Job::Timer { timer, stored: None, handled: None },
         }
     }
 

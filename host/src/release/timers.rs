@@ -170,8 +170,8 @@ impl Timing {
             span.number("hubbub.late_ms", self.services.clock.now_ms().saturating_sub(due_ms));
             span.number("hubbub.failures", due.failures.into());
         }
-        let job = Job::Timer { timer: &timer, stored: stored.as_ref(), handled: None, trace: span.as_ref() };
-        call(&self.services, slot, job).await.map(drop)
+        let job = Job::Timer { timer: &timer, stored: stored.as_ref(), handled: None };
+        call(&self.services, slot, job, span.as_ref()).await.map(drop)
     }
 
     async fn start_schedule(self: &Arc<Self>, tasks: &mut JoinSet<()>, due: DueSchedule) {
@@ -194,9 +194,9 @@ impl Timing {
                 span.text("hubbub.schedule", &timer.key);
                 span.number("hubbub.late_ms", services.clock.now_ms().saturating_sub(due_ms));
             }
-            let job = Job::Timer { timer: &timer, stored: None, handled: handled.as_deref(), trace: span.as_ref() };
+            let job = Job::Timer { timer: &timer, stored: None, handled: handled.as_deref() };
             // A failure was reported by the call itself.
-            let _ = call(services, &slot, job).await;
+            let _ = call(services, &slot, job, span.as_ref()).await;
             drop(permit);
         });
     }
