@@ -7,6 +7,7 @@ use futures_util::future::join_all;
 use serde_json::Value;
 use tokio::net::{TcpSocket, TcpStream};
 
+use crate::server::Builder;
 use crate::{Auth, Client};
 
 /// What the kernel keeps for one of them on this side: as little as it takes.
@@ -24,7 +25,7 @@ impl Stalled {
         let mut streams = Vec::with_capacity(count);
         while streams.len() < count {
             let joining = (0..AT_ONCE.min(count - streams.len())).map(async |_| {
-                let socket = TcpSocket::new_v4().expect("a file descriptor is free: see `allow_open_files`");
+                let socket = TcpSocket::new_v4().expect("a file descriptor is free: see `room_for`");
                 socket.set_recv_buffer_size(RECEIVE_BUFFER).expect("a fresh socket takes options");
                 let stream = socket.connect(at).await.expect("the server listens");
                 let mut client = Client::connect_on(stream, namespace, Auth::default()).await.expect("it is let in");
@@ -54,8 +55,21 @@ impl Stalled {
     }
 }
 
+/// Files that this process, and a server, have open beside a crowd's connections.
+const OTHER_FILES: usize = 1000;
+
+/// How many of so many connections this process, and the servers it starts from now on, can have open.
+pub fn room_for(most: usize) -> usize {
+    most.min(allow_open_files((most + OTHER_FILES) as u64) as usize - OTHER_FILES)
+}
+
+/// Nobody is ended for a heartbeat that nobody answers.
+pub fn without_heartbeats(server: Builder) -> Builder {
+    server.env("HUBBUB_GATEWAY__PING_INTERVAL", "10m").env("HUBBUB_GATEWAY__PING_TIMEOUT", "10m")
+}
+
 /// Lets this process, and the servers it starts from now on, have so many files open, or as many as the system allows: how many.
-pub fn allow_open_files(count: u64) -> u64 {
+fn allow_open_files(count: u64) -> u64 {
     let process = format!("--pid={}", std::process::id());
     let prlimit = |args: &[&str]| {
         let done = Command::new("prlimit").arg(&process).args(args).output().expect("prlimit is there");

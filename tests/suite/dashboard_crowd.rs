@@ -8,7 +8,7 @@ use futures_util::future::{join, join_all};
 use reqwest::Method;
 use serde_json::json;
 use tests::server::ADMIN_TOKEN;
-use tests::stalled::{Stalled, allow_open_files};
+use tests::stalled::{Stalled, room_for, without_heartbeats};
 use tests::{Browser, Client, Server, gate};
 
 use crate::dashboard::entered;
@@ -40,10 +40,8 @@ const CPU: Duration = Duration::from_millis(20);
 #[tokio::test]
 async fn the_page_shows_every_figure_and_answers_as_soon_beside_ten_thousand_connections() {
     gate::alone();
-    let count = CROWD.min(allow_open_files(CROWD as u64 + 1000) as usize - 1000);
-    // Nobody is to be ended for a heartbeat that nobody answers.
-    let builder = Server::dev().one_process().only(&["chat"]).chatty().env("HUBBUB_GATEWAY__PING_TIMEOUT", "10m");
-    let server = builder.env("HUBBUB_GATEWAY__PING_INTERVAL", "10m").start().await;
+    let count = room_for(CROWD);
+    let server = without_heartbeats(Server::dev().one_process().only(&["chat"]).chatty()).start().await;
     let mut browser = Browser::start();
     entered(&mut browser, "one", &server).await;
     browser.resize("one", 1360, 1100).await;

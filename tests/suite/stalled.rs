@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use tests::stalled::{Stalled, allow_open_files};
+use tests::stalled::{Stalled, room_for, without_heartbeats};
 use tests::{Load, Server, fixture, gate, token, wait};
 
 /// As many as file descriptors allow, up to this.
@@ -27,11 +27,10 @@ const TREMBLE: Duration = Duration::from_millis(10);
 #[tokio::test]
 async fn ten_thousand_that_do_not_read_disturb_nobody_and_are_ended() {
     gate::alone();
-    let count = STALLED.min(allow_open_files(STALLED as u64 + 1000) as usize - 1000);
+    let count = room_for(STALLED);
     let builder = Server::dev().only(&["chat"]).plugin("versioned", &fixture::versioned("1.0.0").await);
     let builder = builder.env("HUBBUB_GATEWAY__CLIENT_BYTES", &BUDGET.to_string());
-    // Nobody is to be ended for a heartbeat that nobody reads.
-    let server = builder.env("HUBBUB_GATEWAY__PING_INTERVAL", "10m").env("HUBBUB_GATEWAY__PING_TIMEOUT", "10m").start().await;
+    let server = without_heartbeats(builder).start().await;
     let stalled = Stalled::join(server.address(), "/", "chat:join", &json!({"videoId": "v1"}), count).await;
     let connecting = (0..10).map(async |n| server.connect("/versioned", token(&format!("u{n}"))).await);
     let mut load = Load { clients: join_all(connecting).await, event: "version", per_second: 200 };
