@@ -88,9 +88,6 @@ const AGAIN: Duration = Duration::from_millis(500);
 /// Between two looks at how much waits at a source.
 const LAG: Duration = Duration::from_secs(2);
 
-/// The header or field in which other systems tell the trace of a message, and are told.
-pub const TRACEPARENT: &str = "traceparent";
-
 /// The way in.
 pub struct Ingest {
     bus: Arc<Bus>,

@@ -12,10 +12,11 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _, PurgeConfig};
 
 use super::{LOOK, Parcel, Sent};
+use crate::ingest::SetupError;
 use crate::ingest::kafka::Brokers;
 use crate::ingest::kafka::client::Context;
 use crate::ingest::outside::Outside;
-use crate::ingest::{SetupError, TRACEPARENT};
+use crate::telemetry::traces::TRACEPARENT;
 
 /// What order and durability rest on.
 const OURS: [(&str, &str); 4] = [

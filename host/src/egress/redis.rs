@@ -10,7 +10,8 @@ use fred::types::streams::XCapTrim;
 
 use super::{LOOK, Parcel, Sent};
 use crate::cluster::link::{self, Ends, Url};
-use crate::ingest::{SetupError, TRACEPARENT};
+use crate::ingest::SetupError;
+use crate::telemetry::traces::TRACEPARENT;
 
 /// The connection.
 pub(super) struct Sender {

@@ -22,7 +22,7 @@ use crate::json;
 use crate::names::{self, PluginName};
 use crate::release::delivery::Bus;
 use crate::storage::{BadMessage, CommitError, MAX_SET_WRITES, OutboxMessage};
-use crate::telemetry::traces::{Kind, TraceParent};
+use crate::telemetry::traces::{Kind, TRACEPARENT, TraceParent};
 
 /// The largest body, in bytes: a whole batch.
 pub const MAX_BODY: usize = 1 << 20;
@@ -96,7 +96,7 @@ async fn publish(State(api): State<Arc<Api>>, headers: HeaderMap, body: Bytes) -
     }
     let services = &api.gateway.services;
     let now = services.clock.now_ms();
-    let parent = headers.get("traceparent").and_then(|text| TraceParent::read(text.as_bytes()));
+    let parent = headers.get(TRACEPARENT).and_then(|text| TraceParent::read(text.as_bytes()));
     let span = services.tracer.follow_or_begin(parent, Kind::Producer, "publish");
     let trace = span.as_ref().map(|span| span.parent().to_string());
     let mut messages = Vec::with_capacity(batch.len());

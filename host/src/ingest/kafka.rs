@@ -17,10 +17,10 @@ use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use serde::Deserialize;
 
 use super::incoming::Incoming;
-use super::{Ingest, LAG, LOOK, SetupError, Source, TRACEPARENT};
+use super::{Ingest, LAG, LOOK, SetupError, Source};
 use crate::names;
 use crate::storage::{MAX_SET_BYTES, MAX_SET_WRITES};
-use crate::telemetry::traces::TraceParent;
+use crate::telemetry::traces::{TRACEPARENT, TraceParent};
 pub use client::Brokers;
 use client::Context;
 use positions::Positions;

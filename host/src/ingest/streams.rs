@@ -15,11 +15,11 @@ use serde::Deserialize;
 
 use super::incoming::Incoming;
 use super::pubsub::topic_of;
-use super::{AGAIN, Ingest, LAG, LOOK, SetupError, Source, TRACEPARENT};
+use super::{AGAIN, Ingest, LAG, LOOK, SetupError, Source};
 use crate::cluster::link::{self, Ends, Url};
 use crate::names;
 use crate::storage::MAX_SET_WRITES;
-use crate::telemetry::traces::TraceParent;
+use crate::telemetry::traces::{TRACEPARENT, TraceParent};
 use reply::Entry;
 
 /// `[ingest.streams]`

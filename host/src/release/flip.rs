@@ -185,9 +185,8 @@ impl Releases {
     pub(super) async fn follow_record(&self, name: &PluginName, record: &Record) -> Result<(), DeployError> {
         let slot = self.registry.slot(name);
         let live = slot.as_ref().and_then(|slot| slot.installed());
-        let is_live = |active: &&String| live.as_ref().is_some_and(|live| live.digest == **active);
         if let Some(active) = &record.active
-            && (!is_live(&active) || self.prepared.get(name, active).is_some())
+            && (live.as_ref().is_none_or(|live| live.digest != *active) || self.prepared.get(name, active).is_some())
         {
             let release = self.ready(name, active).await?;
             tracing::info!(release = %format_args!("{name}@{}", release.manifest.version), "live");

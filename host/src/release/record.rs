@@ -83,7 +83,11 @@ impl Record {
     }
 
     /// Puts a release on trial, in place of one that was.
-    pub fn try_out(&mut self, digest: &str, version: &str, state: State, percent: u8, at: &str) {
+    pub fn try_out(&mut self, digest: &str, version: &str, trial: Trial, at: &str) {
+        let (state, percent) = match trial {
+            Trial::Canary(percent) => (State::Canary, percent),
+            Trial::Shadow(percent) => (State::Shadow, percent),
+        };
         self.end_trial(at);
         self.note(digest, version, state, at, Some(format!("{percent} %")));
         if let Some(entry) = self.releases.last_mut() {
@@ -180,7 +184,7 @@ mod tests {
     fn a_trial_ends_with_the_release_that_it_was_beside() {
         let mut record = Record::default();
         record.activate("a", "1.0.0", "t1");
-        record.try_out("b", "1.1.0", State::Canary, 10, "t2");
+        record.try_out("b", "1.1.0", Trial::Canary(10), "t2");
         record.activate("c", "1.2.0", "t3");
         let states: Vec<_> = record.releases.iter().map(|entry| (entry.digest.as_str(), entry.state)).collect();
         assert_eq!(states, [("a", State::Retired), ("b", State::Retired), ("c", State::Active)]);
@@ -202,7 +206,7 @@ mod tests {
         let mut record = Record::default();
         record.activate("a", "1.0.0", "t1");
         record.activate("b", "1.1.0", "t2");
-        record.try_out("c", "1.2.0", State::Canary, 10, "t3");
+        record.try_out("c", "1.2.0", Trial::Canary(10), "t3");
         let name = PluginName::parse("p").unwrap();
         storage.put_blob(Record::blob(&name), serde_json::to_vec(&record).unwrap().into()).await.unwrap();
         for digest in ["a", "b", "c", "left-behind"] {

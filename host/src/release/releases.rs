@@ -137,8 +137,7 @@ impl Releases {
             return Err(self.reject(name, record, &digest, &version, error).await);
         }
         match trial {
-            Some(Trial::Canary(percent)) => record.try_out(&digest, &version, State::Canary, percent, &self.now()),
-            Some(Trial::Shadow(percent)) => record.try_out(&digest, &version, State::Shadow, percent, &self.now()),
+            Some(trial) => record.try_out(&digest, &version, trial, &self.now()),
             None => record.activate(&digest, &version, &self.now()),
         }
         self.prepared.keep(release.clone());

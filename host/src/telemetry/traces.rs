@@ -22,6 +22,9 @@ use super::Metrics;
 pub use export::Exports;
 use share::Share;
 
+/// The header or field in which others tell the trace of what they send, and are told.
+pub const TRACEPARENT: &str = "traceparent";
+
 /// Attributes of a span; what comes after them is left out.
 const MAX_ATTRIBUTES: u32 = 16;
 
