@@ -1,8 +1,9 @@
 //! A way to a server that can be cut, and laid to another: a TCP proxy that changes nothing. Must never outlive its value.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
@@ -18,10 +19,15 @@ pub struct Cable {
 
 impl Cable {
     pub async fn to(server: SocketAddr) -> Self {
+        Self::slow_to(server, Duration::ZERO).await
+    }
+
+    /// Delays whatever the server sends.
+    pub async fn slow_to(server: SocketAddr, delay: Duration) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("the loopback has ports left");
         let address = listener.local_addr().expect("it is bound");
         let (end, ends) = watch::channel(Some(server));
-        Self { address, end, task: tokio::spawn(serve(listener, ends)) }
+        Self { address, end, task: tokio::spawn(serve(listener, ends, delay)) }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -45,14 +51,14 @@ impl Drop for Cable {
     }
 }
 
-async fn serve(listener: TcpListener, mut ends: watch::Receiver<Option<SocketAddr>>) {
+async fn serve(listener: TcpListener, mut ends: watch::Receiver<Option<SocketAddr>>, delay: Duration) {
     // Ends with this task what it has begun.
     let mut ways = JoinSet::new();
     loop {
         tokio::select! {
             came = listener.accept() => {
                 let (Ok((client, _)), Some(end)) = (came, *ends.borrow_and_update()) else { continue };
-                ways.spawn(carry(client, end));
+                ways.spawn(carry(client, end, delay));
             }
             changed = ends.changed() => {
                 if changed.is_err() {
@@ -64,9 +70,25 @@ async fn serve(listener: TcpListener, mut ends: watch::Receiver<Option<SocketAdd
     }
 }
 
-async fn carry(mut client: TcpStream, end: SocketAddr) {
+async fn carry(mut client: TcpStream, end: SocketAddr, delay: Duration) {
     let Ok(mut server) = TcpStream::connect(end).await else { return };
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     // However it ends, both ends see it.
-    let _ = copy_bidirectional(&mut client, &mut server).await;
+    if delay.is_zero() {
+        let _ = copy_bidirectional(&mut client, &mut server).await;
+        return;
+    }
+    let ((mut from_client, mut to_client), (mut from_server, mut to_server)) = (client.split(), server.split());
+    tokio::select! {
+        _ = tokio::io::copy(&mut from_client, &mut to_server) => {}
+        () = async {
+            let mut buffer = vec![0; 64 << 10];
+            while let Ok(read @ 1..) = from_server.read(&mut buffer).await {
+                tokio::time::sleep(delay).await;
+                if to_client.write_all(&buffer[..read]).await.is_err() {
+                    return;
+                }
+            }
+        } => {}
+    }
 }

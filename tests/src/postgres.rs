@@ -2,6 +2,7 @@
 //! removes its data when either is gone.
 
 use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -87,6 +88,10 @@ impl Postgres {
 
     fn url(&self, options: &str) -> String {
         self.url_with(Self::PASSWORD, options)
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
     /// A url with this password, right or wrong.

@@ -47,7 +47,7 @@ async fn post(server: &Server, id: &str, by: &str) -> Value {
 }
 
 /// A user without a tenant in `c1`.
-async fn enter(server: &Server, id: &str) -> Client {
+pub(crate) async fn enter(server: &Server, id: &str) -> Client {
     let mut client = server.connect("/", user(id)).await;
     join(&mut client).await;
     client

@@ -9,7 +9,7 @@ use futures_util::future::{join, join_all};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tests::server::run;
-use tests::{Authority, Client, Postgres, Server, wait};
+use tests::{Authority, Cable, Client, Postgres, Server, wait};
 
 use crate::crash::everything;
 use crate::scene::{self, member, open_chat, say, user};
@@ -138,6 +138,22 @@ async fn a_database_that_hangs_is_not_held_against_a_plugin() {
     let (refused, ()) = join(joining, hanging).await;
     assert!(refused >= 3, "{refused} were refused: no more than the breaker waits for");
     say(&mut ana, "c1", "at once: nothing was stopped").await;
+    assert!(server.metrics().await.get("hubbub_plugin_faults_total", &[]).is_none_or(|faults| faults == 0.0));
+}
+
+#[tokio::test]
+async fn waiting_for_a_slow_database_is_not_charged_as_cpu() {
+    let database = Postgres::shared().await;
+    let way = Cable::slow_to(database.address(), Duration::from_millis(2)).await;
+    let url = shared().await.replace(&database.address().to_string(), &way.address().to_string());
+    let server = Server::dev().only(&["chat"]).database(&url).start().await;
+    let users: Vec<_> = (0..12).map(|n| format!("u{n}")).collect();
+    server.publish("conversation.created", json!({"id": "c1", "members": users})).await;
+    let mut members = join_all(users.iter().map(|id| conversations::enter(&server, id))).await;
+    // Each id is a read of its own that waits longer than a tick: ten times as many as the call has milliseconds of CPU.
+    let delivered = json!({"conversation_id": "c1", "message_ids": (0..200).map(|n| format!("m{n}")).collect::<Vec<_>>()});
+    let acks = join_all(members.iter_mut().map(|member| member.ask("delivered", delivered.clone()))).await;
+    assert_eq!(acks, vec![json!({}); users.len()]);
     assert!(server.metrics().await.get("hubbub_plugin_faults_total", &[]).is_none_or(|faults| faults == 0.0));
 }
 

@@ -1,6 +1,7 @@
 //! The host's side of one instance: which call it serves, and what that call has read and collected so far.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 
@@ -104,7 +105,6 @@ pub struct Call {
     /// What keeps the imports of this call, or answers them. Mostly there is none.
     pub tape: Option<Box<Tape>>,
     imports: u32,
-    cpu_ms: u32,
 }
 
 /// Answers that were given at once, for a re-run to be given again.
@@ -213,9 +213,8 @@ impl Guest for State {
         &mut self.limiter
     }
 
-    fn tick(&mut self, ms: u32) -> bool {
-        self.call.cpu_ms = self.call.cpu_ms.saturating_add(ms);
-        self.call.cpu_ms <= if self.call.bare { BARE_CPU_MS } else { self.services.limits.cpu_ms }
+    fn may_use(&mut self, cpu: Duration) -> bool {
+        cpu <= Duration::from_millis(if self.call.bare { BARE_CPU_MS } else { self.services.limits.cpu_ms }.into())
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use wasmtime::Engine;
 
 /// One epoch while some call is slow.
-const TICK: Duration = Duration::from_millis(1);
+pub(super) const TICK: Duration = Duration::from_millis(1);
 
 /// One epoch while none is: the first slice of a call that turns out to be slow may last so long. A thousand ticks a second cost 3 %
 /// of a core.

@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::{ResourceLimiter, Store, Trap, UpdateDeadline};
 
 use super::bindings::{Plugin, PluginPre};
-use super::deadline::Ticker;
+use super::deadline::{TICK, Ticker};
 use super::engine::Config;
 use super::exports::{Caller, Description, DisconnectReason, DueTimer, Event, Failure, Message, Refusal};
 
@@ -18,8 +18,8 @@ use super::exports::{Caller, Description, DisconnectReason, DueTimer, Event, Fai
 pub trait Guest: Send + 'static {
     fn limiter(&mut self) -> &mut Limiter;
 
-    /// So many milliseconds of CPU have gone by; answers whether the call may go on.
-    fn tick(&mut self, ms: u32) -> bool;
+    /// Whether a call that has used so much CPU, waits left out, may go on.
+    fn may_use(&mut self, cpu: Duration) -> bool;
 }
 
 /// A limit of the contract, by the name that the operator's metrics and the log know it by.
@@ -101,13 +101,22 @@ impl<T: Guest> Template<T> {
         let turn: Turn = Arc::new(Mutex::new(None));
         store.epoch_deadline_callback({
             let (lane, turn, ticker) = (self.slow_lane.clone(), turn.clone(), self.ticker.clone());
+            let (mut ticks, mut yielded) = (Duration::ZERO, Duration::ZERO);
             move |mut store| {
                 ticker.slow();
-                // This millisecond is over, or more: one instruction that moves megabytes is not interrupted.
-                turn.lock().unwrap_or_else(PoisonError::into_inner).take();
-                if !store.data_mut().tick(run_ms()) {
+                ticks += TICK;
+                // Staging runs calls without a meter: there each tick counts in full.
+                let cpu = used().unwrap_or(ticks);
+                if !store.data_mut().may_use(cpu) {
                     return Err(wasmtime::Error::from(Limit::Cpu));
                 }
+                // A call that mostly waited has not used up its turn, and needs none in the slow lane. The meter starts again
+                // at each call, so less than at the last yield is another call.
+                if cpu >= yielded && cpu - yielded < TICK {
+                    return Ok(UpdateDeadline::Continue(1));
+                }
+                yielded = cpu;
+                turn.lock().unwrap_or_else(PoisonError::into_inner).take();
                 Ok(UpdateDeadline::YieldCustom(1, Box::pin(next_turn(lane.clone(), turn.clone()))))
             }
         });
@@ -137,30 +146,38 @@ pub(super) const SLOW_CALLS: usize = 1;
 /// A turn in the slow lane, while its millisecond lasts.
 type Turn = Arc<Mutex<Option<OwnedSemaphorePermit>>>;
 
-/// How old a look at the thread's own time may be: that much of others' time may be charged to a call, and most calls are over
-/// before a new look, a system call, is due.
-const LOOK: Duration = Duration::from_micros(250);
+/// How old a reading of the thread's CPU clock may be when a call begins. Up to so much of other work may be charged to the call,
+/// once; a reading is a system call, and most calls end before they would need a second one.
+const READING_AGE: Duration = Duration::from_micros(250);
+
+/// The meter of the call that runs on this thread.
+#[derive(Clone, Copy)]
+struct Meter {
+    /// CPU that the call used before it was polled this time.
+    before: Duration,
+    /// The thread's CPU clock when it was polled.
+    began: Duration,
+}
 
 thread_local! {
-    /// This thread's own time when it went on with the call that it runs, and when that was looked at. Whoever waits, for storage
-    /// or for its turn, goes on on another thread, or after others on this one: what they used is not the call's.
-    static WENT_ON: Cell<Option<(Instant, Duration)>> = const { Cell::new(None) };
-    static RUNS: Cell<bool> = const { Cell::new(false) };
+    /// The last reading of this thread's CPU clock, and when it was taken.
+    static READING: Cell<Option<(Instant, Duration)>> = const { Cell::new(None) };
+    static METER: Cell<Option<Meter>> = const { Cell::new(None) };
 }
 
-/// A call goes on, on this thread.
-fn go_on(now: Instant) {
-    if WENT_ON.get().is_none_or(|(looked, _)| now.saturating_duration_since(looked) > LOOK) {
-        WENT_ON.set(Some((now, thread_time())));
+/// This thread's CPU clock, at most [`READING_AGE`] old.
+fn recent_thread_time(now: Instant) -> Duration {
+    if let Some((taken, time)) = READING.get().filter(|(taken, _)| now.saturating_duration_since(*taken) <= READING_AGE) {
+        return time;
     }
-    RUNS.set(true);
+    let time = thread_time();
+    READING.set(Some((now, time)));
+    time
 }
 
-/// How long the call has run since it went on. At least one: a tick has come.
-fn run_ms() -> u32 {
-    let began = WENT_ON.get().filter(|_| RUNS.get()).map(|(_, began)| began);
-    let run = began.map_or(Duration::ZERO, |began| thread_time().saturating_sub(began));
-    run.as_millis().clamp(1, u128::from(u32::MAX)) as u32
+/// The CPU that the call on this thread has used so far. None where no meter runs.
+fn used() -> Option<Duration> {
+    METER.get().map(|meter| meter.before + thread_time().saturating_sub(meter.began))
 }
 
 /// The CPU time of this thread: what other threads and processes take is no call's fault.
@@ -247,16 +264,20 @@ fn fault<T: Guest>(error: &wasmtime::Error, guest: &mut T) -> Fault {
     }
 }
 
-/// Runs a call and tells how long it was run, waits left out: its CPU, as near as a clock on the wall can tell. Two looks at the
-/// clock each time it goes on, 50 ns a call.
+/// Runs a call and measures its CPU. Waits are not counted, however many there are, and neither is what other threads and
+/// processes use meanwhile. Costs 50 ns for a call that neither waits nor lasts.
 pub async fn metered<F: Future>(call: F) -> (F::Output, Duration) {
-    let (mut call, mut cpu) = (std::pin::pin!(call), Duration::ZERO);
+    let (mut call, mut cpu, mut waited) = (std::pin::pin!(call), Duration::ZERO, false);
     let answer = std::future::poll_fn(|cx| {
-        let began = Instant::now();
-        go_on(began);
+        let now = Instant::now();
+        // A call that has waited may wait a thousand times more: an old reading would be charged each time.
+        let began = if waited { thread_time() } else { recent_thread_time(now) };
+        METER.set(Some(Meter { before: cpu, began }));
         let polled = call.as_mut().poll(cx);
-        RUNS.set(false);
-        cpu += began.elapsed();
+        METER.set(None);
+        waited = polled.is_pending();
+        let elapsed = now.elapsed();
+        cpu += if waited || elapsed > READING_AGE { elapsed.min(thread_time().saturating_sub(began)) } else { elapsed };
         polled
     });
     let answer = answer.await;
