@@ -21,18 +21,22 @@ pub mod store;
 pub mod tape;
 pub mod taping;
 pub mod timers;
+mod v0_1;
 
 use crate::sandbox::Linker;
 use state::State;
 
-/// Offers every capability to a component.
+/// Offers every capability to a component, under its name in each version of the contract. The interface `types` has no functions.
 pub fn add_imports(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     use taping::{HasTaping, Taping};
     macro_rules! add {
         ($($interface:ident)*) => {
-            $(crate::sandbox::imports::$interface::add_to_linker::<State, HasTaping>(linker, |state| Taping(state))?;)*
+            $(
+                crate::sandbox::imports::$interface::add_to_linker::<State, HasTaping>(linker, |state| Taping(state))?;
+                crate::sandbox::v0_1::imports::$interface::add_to_linker::<State, HasTaping>(linker, |state| Taping(state))?;
+            )*
         };
     }
-    add!(types rooms emitter store presence budget timers bus log metrics clock random config);
+    add!(rooms emitter store presence budget timers bus log metrics clock random config);
     Ok(())
 }

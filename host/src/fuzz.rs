@@ -107,6 +107,7 @@ fn describe(text: &str) -> Description {
             "data" => description.data_version = first.parse().unwrap_or_default(),
             "reads" => description.reads_data_versions.extend(first.parse::<u32>()),
             "tenancy" => description.tenancy = Tenancy::Required,
+            "optional-tenancy" => description.tenancy = Tenancy::Optional,
             "namespace" => description.namespaces.push(Namespace { path: first, door: second.map(door) }),
             "room" => description.rooms.push(RoomPattern { namespace, pattern: name }),
             "event" => {

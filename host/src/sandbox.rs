@@ -6,12 +6,13 @@ mod compiler;
 mod deadline;
 mod engine;
 mod instance;
+pub mod v0_1;
 
 pub use bindings::exports::hubbub::plugin::handler as exports;
 pub use bindings::hubbub::plugin as imports;
 pub use compiler::{COMMAND, compile};
 pub use engine::{Config, Sandbox, SandboxError};
-pub use instance::{Fault, Guest, Instance, Limit, Limiter, Template, metered, within};
+pub use instance::{Fault, Guest, Instance, Limit, Limiter, Template, World, metered, within};
 
 /// What capabilities add their imports to.
 pub type Linker<T> = wasmtime::component::Linker<T>;

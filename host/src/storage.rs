@@ -37,8 +37,8 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// What a commit causes once it is on the disk. Other commits' effects wait for it, so it must not wait for a commit.
 pub type Effects = BoxFuture<'static, ()>;
 
-/// The most bytes of keys and values that one scan answers. Over it the scan is [`Unavailable`], and says so: a shortened answer
-/// would look like the end of the range.
+/// The most bytes of keys and values that one read of several keys answers. Over it the read is [`Unavailable`], and says so: a
+/// shortened answer would look like the end of the range.
 pub const MAX_SCAN_BYTES: usize = 16 << 20;
 
 /// Storage does not answer, or refuses. The reason is for the log, never for a client. Whether a commit that ended so was written
@@ -80,6 +80,13 @@ pub enum CommitError {
 pub trait Storage: Send + Sync + 'static {
     /// The value of a plugin's key.
     fn get<'a>(&'a self, plugin: &'a PluginName, key: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, Unavailable>>;
+
+    /// The values of several of a plugin's keys, in the order of the keys, all of one moment. At most [`MAX_SCAN_BYTES`].
+    fn get_many<'a>(
+        &'a self,
+        plugin: &'a PluginName,
+        keys: &'a [String],
+    ) -> BoxFuture<'a, Result<Vec<Option<Bytes>>, Unavailable>>;
 
     /// The entries with `start <= key < end`, at most `limit`, from the low end, or from the high end where `reverse`. An empty
     /// `end` means: to the last key that has `start` as its prefix. At most [`MAX_SCAN_BYTES`].

@@ -105,7 +105,7 @@ impl<T: Serialize + ?Sized> Emits<T> {
         self.within(self.namespace).to_tenant(tenant, payload)
     }
 
-    /// To everyone in the namespace. Denied under `tenancy = "required"`.
+    /// To everyone in the namespace. Denied where the plugin has tenants.
     pub fn to_namespace(self, payload: &T) -> Answer {
         self.within(self.namespace).to_namespace(payload)
     }
@@ -164,7 +164,7 @@ impl<T: Serialize + ?Sized> Within<'_, T> {
         host::emitter::to_tenant(self.namespace, tenant, self.event, &args(payload)?, self.how)
     }
 
-    /// To everyone in the namespace. Denied under `tenancy = "required"`.
+    /// To everyone in the namespace. Denied where the plugin has tenants.
     pub fn to_namespace(self, payload: &T) -> Answer {
         host::emitter::to_namespace(self.namespace, self.event, &args(payload)?, self.how)
     }

@@ -70,7 +70,7 @@
 //!
 //! | attribute | what it says |
 //! |---|---|
-//! | `#[plugin(name = "..", ..)]` | also `version` (the crate's own), `data_version` (1), `reads_data_versions` (`[]`), `tenancy` (`"none"` or `"required"`) |
+//! | `#[plugin(name = "..", ..)]` | also `version` (the crate's own), `data_version` (1), `reads_data_versions` (`[]`), `tenancy` (`"none"`, `"required"` or `"optional"`) |
 //! | `#[door("/ns", token = "required", ..)]` | the plugin owns the namespace. `token = "optional"` lets visitors in. Also `claims = [..]`, `roles = [..]`, and the sentences `missing`, `invalid`, `forbidden` |
 //! | `#[namespace("/ns")]` | the plugin takes part in a namespace that another owns |
 //! | `#[room("/ns", "poll:{id}")]` | rooms that this plugin alone joins sockets to: a literal start and one parameter, or a literal alone |

@@ -10,7 +10,7 @@ use crate::{bindings::hubbub::plugin::store as contract, host};
 /// Why the store refused.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Error {
-    /// The key is empty or over 512 bytes.
+    /// The key is empty or over 512 bytes, or there are over 1000 of them.
     InvalidKey(String),
     /// The value is over 256 KiB.
     ValueTooLarge,
@@ -75,6 +75,22 @@ pub fn key<const N: usize>(parts: [&str; N]) -> String {
 /// The value of a key; absent if there is none. Sees this call's own writes.
 pub fn get<T: DeserializeOwned>(key: &str) -> Result<Option<T>, Error> {
     host::store::get(key)?.map(|value| decode(key, &value)).transpose()
+}
+
+/// The values of several keys (1–1000), in the order of the keys; absent where there is none. Storage is read once for all of
+/// them: on PostgreSQL a call that reads them one by one waits for an answer as often.
+///
+/// ```
+/// # use hubbub_sdk::{Result, store};
+/// # fn names(ids: &[&str]) -> Result<()> {
+/// let keys: Vec<_> = ids.iter().map(|id| store::key(["name", id])).collect();
+/// let names: Vec<Option<String>> = store::get_many(&keys)?;
+/// # Ok(()) }
+/// ```
+pub fn get_many<T: DeserializeOwned>(keys: &[String]) -> Result<Vec<Option<T>>, Error> {
+    let values = host::store::get_many(keys)?;
+    let decoded = keys.iter().zip(values).map(|(key, value)| value.map(|value| decode(key, &value)).transpose());
+    decoded.collect()
 }
 
 /// The value of a key as its JSON text, to be read by a type that borrows from it.

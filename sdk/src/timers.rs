@@ -25,7 +25,7 @@ pub fn cancel(key: &str) -> Result<(), EffectError> {
 pub struct Timer {
     /// Its key.
     pub key: String,
-    /// The tenant it was started for, under `tenancy = "required"`.
+    /// The tenant it was started for, where the plugin has tenants.
     pub tenant: Option<String>,
     /// When it was due, in milliseconds since 1970.
     pub due: u64,

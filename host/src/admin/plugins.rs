@@ -91,6 +91,7 @@ fn describe(release: &Release) -> Value {
     json!({
         "version": release.manifest.version,
         "digest": release.digest,
+        "contract": release.world.version(),
         "dataVersion": release.manifest.data_version,
         "counters": {
             "events": metrics.events.get(),

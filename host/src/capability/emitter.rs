@@ -71,7 +71,8 @@ impl Host for State {
     fn to_tenant(&mut self, namespace: String, tenant: String, event: String, args: String, how: Delivery) -> Answer {
         self.emit(namespace.len() + tenant.len() + event.len() + args.len(), |state| {
             names::check("tenant", &tenant).map_err(invalid_name)?;
-            if state.scope()?.is_some_and(|own| own != tenant) {
+            // Where names have tenants, who has none cannot name one either.
+            if state.profile.tenancy != Tenancy::None && state.scope()? != Some(&tenant) {
                 return Err(EffectError::Denied("another tenant cannot be named".into()));
             }
             state.packet(state.namespace(&namespace)?, Target::Tenant(tenant), &event, &args, how)
@@ -80,7 +81,7 @@ impl Host for State {
 
     fn to_namespace(&mut self, namespace: String, event: String, args: String, how: Delivery) -> Answer {
         self.emit(namespace.len() + event.len() + args.len(), |state| {
-            if state.profile.tenancy == Tenancy::Required {
+            if state.profile.tenancy != Tenancy::None {
                 return Err(EffectError::Denied("a namespace holds more than one tenant".into()));
             }
             state.packet(state.namespace(&namespace)?, Target::Everyone, &event, &args, how)

@@ -28,6 +28,8 @@ pub struct Profile {
 pub enum Tenancy {
     None,
     Required,
+    /// Where the caller or the message has one.
+    Optional,
 }
 
 /// A name with at most one parameter, at its end: `/course/{id}`, `chat:{id}`, `/chat`.

@@ -188,7 +188,8 @@ impl State {
     pub fn scope(&self) -> Result<Option<&str>, EffectError> {
         match (self.profile.tenancy, &self.call.tenant) {
             (Tenancy::None, _) => Ok(None),
-            (Tenancy::Required, Some(tenant)) => Ok(Some(tenant)),
+            (Tenancy::Required | Tenancy::Optional, Some(tenant)) => Ok(Some(tenant)),
+            (Tenancy::Optional, None) => Ok(None),
             (Tenancy::Required, None) => Err(EffectError::Denied("the call has no tenant".into())),
         }
     }

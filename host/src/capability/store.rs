@@ -20,7 +20,7 @@ const PAST_KEYS: &str = "\u{10ffff}";
 /// The largest value, in bytes.
 const MAX_VALUE: usize = 256 << 10;
 
-/// The most entries one scan answers.
+/// The most entries that one import reads.
 const MAX_SCAN: u32 = 1000;
 
 /// Digits that `append` adds to a prefix.
@@ -35,6 +35,20 @@ impl Host for State {
             return Ok(Err(invalid_key()));
         }
         Ok(self.read(&key).await.map(|value| value.map(Vec::from)))
+    }
+
+    async fn get_many(&mut self, keys: Vec<String>) -> Answer<Vec<Option<Vec<u8>>>> {
+        // They share a wait, not the work.
+        for _ in 0..keys.len().max(1) {
+            self.import()?;
+        }
+        if keys.len() > MAX_SCAN as usize {
+            return Ok(Err(Error::InvalidKey(format!("at most {MAX_SCAN} keys are read at once"))));
+        }
+        if keys.iter().any(|key| key.starts_with(HOST_KEYS)) {
+            return Ok(Err(invalid_key()));
+        }
+        Ok(self.read_many(&keys).await.map(|values| values.into_iter().map(|value| value.map(Vec::from)).collect()))
     }
 
     fn put(&mut self, key: String, value: Vec<u8>) -> Answer<()> {
@@ -105,6 +119,19 @@ impl State {
             return Err(invalid_key());
         }
         let stored = self.services.storage.get(&self.profile.name, key).await.map_err(unavailable)?;
+        self.seen(key, stored)
+    }
+
+    async fn read_many(&mut self, keys: &[String]) -> Result<Vec<Option<Bytes>>, Error> {
+        if keys.iter().any(|key| key.is_empty() || key.len() > MAX_KEY) {
+            return Err(invalid_key());
+        }
+        let stored = self.services.storage.get_many(&self.profile.name, keys).await.map_err(unavailable)?;
+        keys.iter().zip(stored).map(|(key, stored)| self.seen(key, stored)).collect()
+    }
+
+    /// Takes note of what a key holds, to be checked at commit: what it holds for this call, with its own writes.
+    fn seen(&mut self, key: &str, stored: Option<Bytes>) -> Result<Option<Bytes>, Error> {
         let reads = &mut self.call.effects.reads;
         // The first reading is the one the handler decided on.
         if !reads.iter().any(|(read, _)| read == key) {

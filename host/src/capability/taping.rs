@@ -71,6 +71,33 @@ type Stored<T> = Result<T, store::Error>;
 
 impl store::Host for Taping<'_> {
     taped!(store: Read async get(key: String) -> Stored<Option<Vec<u8>>>);
+
+    /// On the tape it is a `get` of each key: a call that was recorded before a plugin read several at once is replayed all the same.
+    async fn get_many(&mut self, keys: Vec<String>) -> wasmtime::Result<Stored<Vec<Option<Vec<u8>>>>> {
+        if self.0.call.tape.is_none() {
+            return store::Host::get_many(&mut *self.0, keys).await;
+        }
+        let by_way_of_the_tape = async move {
+            if self.0.is_replayed() {
+                let mut values = Vec::with_capacity(keys.len());
+                for key in keys {
+                    match self.get(key).await? {
+                        Ok(value) => values.push(value),
+                        Err(error) => return Ok(Err(error)),
+                    }
+                }
+                return Ok(Ok(values));
+            }
+            let answer = store::Host::get_many(&mut *self.0, keys.clone()).await?;
+            for (key, value) in keys.into_iter().zip(answer.iter().flatten()) {
+                let asked = Asked::new("store.get", Kind::Read, vec![key.to_tape()]);
+                self.0.heard(asked, Stored::Ok(value.clone()));
+            }
+            Ok(answer)
+        };
+        Box::pin(by_way_of_the_tape).await
+    }
+
     taped!(store: Effect put(key: String, value: Vec<u8>) -> Stored<()>);
     taped!(store: Effect append(prefix: String, value: Vec<u8>) -> Stored<()>);
     taped!(store: Effect delete(key: String) -> Stored<()>);

@@ -37,8 +37,16 @@ async fn read(file: &Path) -> anyhow::Result<Side> {
 fn report(old: &Side, new: &Side) -> Vec<String> {
     let (a, b) = (&old.manifest, &new.manifest);
     let mut lines = vec![format!("{} {} -> {} {}", a.name, a.version, b.name, b.version)];
+    let contract = |side: &Side| side.inspection.contract.clone().unwrap_or_default();
+    if contract(old) != contract(new) {
+        lines.push(format!("contract {} -> {}", contract(old), contract(new)));
+    }
     let texts = |list: &[String]| list.iter().cloned().collect::<BTreeSet<_>>();
-    changed(&mut lines, "import", &texts(&old.inspection.imports), &texts(&new.inspection.imports));
+    // Without versions: those of another contract's imports all differ.
+    let imports = |side: &Side| -> BTreeSet<String> {
+        side.inspection.imports.iter().map(|import| import.split('@').next().unwrap_or_default().to_owned()).collect()
+    };
+    changed(&mut lines, "import", &imports(old), &imports(new));
     let events = |side: &Manifest| -> BTreeSet<String> {
         side.events.iter().map(|event| format!("{} in {}", event.name, event.namespace)).collect()
     };

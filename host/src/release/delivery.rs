@@ -353,7 +353,7 @@ fn traced_by(work: &Work) -> Option<TraceParent> {
 fn message_of(work: &Work, profile: &Profile) -> Message {
     let sent = &work.message;
     let tenant = match (&sent.tenant, profile.tenancy) {
-        (None, Tenancy::Required) => tenant_in(&sent.data, &profile.config),
+        (None, Tenancy::Required | Tenancy::Optional) => tenant_in(&sent.data, &profile.config),
         (tenant, _) => tenant.clone(),
     };
     Message { id: sent.id.clone(), topic: sent.topic.clone(), tenant, data: sent.data.clone(), at: sent.at_ms }

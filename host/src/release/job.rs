@@ -118,7 +118,7 @@ pub(super) fn tenant(release: &Release, job: Job<'_>) -> Result<Option<Arc<str>>
     };
     match (release.profile.tenancy, tenant) {
         (_, Some(tenant)) => Ok(Some(tenant.into())),
-        (Tenancy::None, None) => Ok(None),
+        (Tenancy::None | Tenancy::Optional, None) => Ok(None),
         // A schedule is no tenant's; whatever it names has to be.
         (_, None) if matches!(job, Job::Timer { .. }) => Ok(None),
         (Tenancy::Required, None) => Err(CallError::Refused(Refusal::new(Code::Forbidden, "The user belongs to no tenant"))),

@@ -132,6 +132,7 @@ impl Manifest {
             tenancy: match description.tenancy {
                 exports::Tenancy::None => Tenancy::None,
                 exports::Tenancy::Required => Tenancy::Required,
+                exports::Tenancy::Optional => Tenancy::Optional,
             },
             namespaces,
             rooms,

@@ -16,6 +16,7 @@ use super::witness::Witness;
 use crate::capability::profile::{Pattern, Profile};
 use crate::names::PluginName;
 use crate::rate::Meter;
+use crate::sandbox::World;
 use crate::sandbox::exports::Door;
 
 /// A staged release, ready to serve.
@@ -25,6 +26,8 @@ pub struct Release {
     pub pool: Arc<Pool>,
     /// SHA-256 of the component, in hex.
     pub digest: String,
+    /// The version of the contract that it was built for.
+    pub world: World,
     pub tally: Tally,
 }
 

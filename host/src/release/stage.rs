@@ -77,11 +77,12 @@ impl Stage {
             usage: self.usage(name),
             ..profile(name, config)
         });
+        let world = template.world();
         let pool = Pool::new(template, self.services.clone(), profile.clone(), self.pool.clone());
         // The first instance shows that `init` takes the configuration, and is warm for the first event.
         pool.warm().await?;
         let tally = Tally::new(self.breaker.clone());
-        Ok(Arc::new(Release { manifest, profile, pool, digest, tally }))
+        Ok(Arc::new(Release { manifest, profile, pool, digest, world, tally }))
     }
 
     /// Asks a component what it is, and nothing more: it is not configured, and could not serve. `name` is what it must be called,

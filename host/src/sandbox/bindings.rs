@@ -1,4 +1,5 @@
-//! Rust types and traits made from `wit/`. By hand is only what the generator leaves out.
+//! Rust types and traits generated from `wit/`: the form in which the rest of the host knows every version of the contract. Only
+//! what the generator leaves out is written by hand.
 #![allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all, clippy::unwrap_used)]
 
 wasmtime::component::bindgen!({
@@ -6,15 +7,16 @@ wasmtime::component::bindgen!({
     world: "plugin",
     imports: {
         // Reads may wait for storage, and for the other nodes; everything else answers at once.
-        "hubbub:plugin/store@0.1.0.get": async | trappable,
-        "hubbub:plugin/store@0.1.0.scan": async | trappable,
-        "hubbub:plugin/store@0.1.0.counter": async | trappable,
-        "hubbub:plugin/timers@0.1.0.after": async | trappable,
-        "hubbub:plugin/timers@0.1.0.cancel": async | trappable,
-        "hubbub:plugin/rooms@0.1.0.size": async | trappable,
-        "hubbub:plugin/presence@0.1.0.list": async | trappable,
-        "hubbub:plugin/presence@0.1.0.count": async | trappable,
-        "hubbub:plugin/budget@0.1.0.take": async | trappable,
+        "hubbub:plugin/store@0.2.0.get": async | trappable,
+        "hubbub:plugin/store@0.2.0.get-many": async | trappable,
+        "hubbub:plugin/store@0.2.0.scan": async | trappable,
+        "hubbub:plugin/store@0.2.0.counter": async | trappable,
+        "hubbub:plugin/timers@0.2.0.after": async | trappable,
+        "hubbub:plugin/timers@0.2.0.cancel": async | trappable,
+        "hubbub:plugin/rooms@0.2.0.size": async | trappable,
+        "hubbub:plugin/presence@0.2.0.list": async | trappable,
+        "hubbub:plugin/presence@0.2.0.count": async | trappable,
+        "hubbub:plugin/budget@0.2.0.take": async | trappable,
         default: trappable,
     },
     // What a call was given and answered can be kept as JSON.

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use wasmtime::{Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
 
+use super::Linker;
 use super::compiler::Compiler;
 use super::deadline::Ticker;
-use super::instance::{Guest, SLOW_CALLS, Template};
-use super::{Linker, bindings};
+use super::instance::{Guest, Pre, SLOW_CALLS, Template};
 
 /// `[sandbox]`: what one instance may use. Everything is per instance or per call, never per plugin.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -79,7 +79,7 @@ pub enum SandboxError {
     Compile(String),
     #[error("the folder of compiled components {} cannot be used: {why}", cache.display())]
     Cache { cache: PathBuf, why: String },
-    #[error("the component does not fit the world hubbub:plugin/plugin@0.1.0: {0}")]
+    #[error("the component does not fit the plugin contract (hubbub:plugin): {0}")]
     World(String),
     #[error("the engine cannot start: {0}")]
     Engine(String),
@@ -117,7 +117,7 @@ impl Sandbox {
         let mut linker = Linker::new(&self.engine);
         add_imports(&mut linker).map_err(|e| SandboxError::Engine(format!("{e:#}")))?;
         let pre = linker.instantiate_pre(&component).map_err(world)?;
-        let pre = bindings::PluginPre::new(pre).map_err(world)?;
+        let pre = Pre::new(pre).map_err(world)?;
         Ok(Template::new(pre, self.ticker.clone(), self.slow_lane.clone(), self.config.clone()))
     }
 }

@@ -13,6 +13,7 @@ use super::bindings::{Plugin, PluginPre};
 use super::deadline::{TICK, Ticker};
 use super::engine::Config;
 use super::exports::{Caller, Description, DisconnectReason, DueTimer, Event, Failure, Message, Refusal};
+use super::v0_1;
 
 /// What an instance's imports work on.
 pub trait Guest: Send + 'static {
@@ -80,22 +81,83 @@ impl ResourceLimiter for Limiter {
     }
 }
 
+/// A version of the contract that components may be built for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum World {
+    V0_1,
+    V0_2,
+}
+
+impl World {
+    /// The newest first.
+    pub const ALL: [Self; 2] = [Self::V0_2, Self::V0_1];
+
+    pub fn version(self) -> &'static str {
+        match self {
+            Self::V0_1 => "0.1.0",
+            Self::V0_2 => "0.2.0",
+        }
+    }
+}
+
+/// A component's world, before there is an instance.
+pub(super) enum Pre<T: 'static> {
+    V0_1(v0_1::PluginPre<T>),
+    V0_2(PluginPre<T>),
+}
+
+/// An instance's exports, by its world.
+enum Exports {
+    V0_1(v0_1::Plugin),
+    V0_2(Plugin),
+}
+
+impl<T: Guest> Pre<T> {
+    /// Checks that a component fits one of the worlds: the newest that it exports.
+    pub(super) fn new(pre: wasmtime::component::InstancePre<T>) -> wasmtime::Result<Self> {
+        let exports = pre.component().component_type();
+        let has = |world: &World| {
+            let handler = format!("hubbub:plugin/handler@{}", world.version());
+            exports.exports(pre.engine()).any(|(name, _)| name == handler)
+        };
+        match World::ALL.iter().find(|world| has(world)) {
+            Some(World::V0_1) => Ok(Self::V0_1(v0_1::PluginPre::new(pre)?)),
+            // What exports no handler at all is told by the newest world what it lacks.
+            Some(World::V0_2) | None => Ok(Self::V0_2(PluginPre::new(pre)?)),
+        }
+    }
+
+    fn instance_pre(&self) -> &wasmtime::component::InstancePre<T> {
+        match self {
+            Self::V0_1(pre) => pre.instance_pre(),
+            Self::V0_2(pre) => pre.instance_pre(),
+        }
+    }
+
+    async fn instantiate(&self, store: &mut Store<T>) -> wasmtime::Result<Exports> {
+        Ok(match self {
+            Self::V0_1(pre) => Exports::V0_1(pre.instantiate_async(store).await?),
+            Self::V0_2(pre) => Exports::V0_2(pre.instantiate_async(store).await?),
+        })
+    }
+}
+
 /// A compiled component, ready to make instances of.
 pub struct Template<T: Guest> {
-    pre: PluginPre<T>,
+    pre: Pre<T>,
     ticker: Arc<Ticker>,
     slow_lane: Arc<Semaphore>,
     config: Config,
 }
 
 impl<T: Guest> Template<T> {
-    pub(super) fn new(pre: PluginPre<T>, ticker: Arc<Ticker>, slow_lane: Arc<Semaphore>, config: Config) -> Self {
+    pub(super) fn new(pre: Pre<T>, ticker: Arc<Ticker>, slow_lane: Arc<Semaphore>, config: Config) -> Self {
         Self { pre, ticker, slow_lane, config }
     }
 
     /// A fresh instance: 30 µs. Its start code runs under the limits of a call.
     pub async fn instantiate(&self, guest: T) -> Result<Instance<T>, Fault> {
-        let mut store = Store::new(self.pre.engine(), guest);
+        let mut store = Store::new(self.pre.instance_pre().engine(), guest);
         store.limiter(|guest| guest.limiter());
         store.set_hostcall_fuel(self.config.transfer);
         let turn: Turn = Arc::new(Mutex::new(None));
@@ -122,15 +184,23 @@ impl<T: Guest> Template<T> {
         });
         store.set_epoch_deadline(1);
         self.ticker.stir();
-        let plugin = self.pre.instantiate_async(&mut store).await.map_err(|e| fault(&e, store.data_mut()))?;
+        let exports = self.pre.instantiate(&mut store).await.map_err(|e| fault(&e, store.data_mut()))?;
         *turn.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        Ok(Instance { store, plugin, turn, ticker: self.ticker.clone() })
+        Ok(Instance { store, exports, turn, ticker: self.ticker.clone() })
     }
 
     /// What it imports, as it names it: `hubbub:plugin/store@0.1.0`.
     pub fn imports(&self) -> Vec<String> {
-        let component = self.pre.instance_pre().component();
-        component.component_type().imports(self.pre.engine()).map(|(name, _)| name.to_owned()).collect()
+        let pre = self.pre.instance_pre();
+        pre.component().component_type().imports(pre.engine()).map(|(name, _)| name.to_owned()).collect()
+    }
+
+    /// The version of the contract that it was built for.
+    pub fn world(&self) -> World {
+        match self.pre {
+            Pre::V0_1(_) => World::V0_1,
+            Pre::V0_2(_) => World::V0_2,
+        }
     }
 
     /// The most memory an instance may have.
@@ -197,17 +267,21 @@ async fn next_turn(lane: Arc<Semaphore>, turn: Turn) {
 /// An instance. One call at a time, which the `&mut` says.
 pub struct Instance<T: Guest> {
     store: Store<T>,
-    plugin: Plugin,
+    exports: Exports,
     turn: Turn,
     ticker: Arc<Ticker>,
 }
 
-/// Calls one export, with what every call needs around it.
+/// Calls one export, with what every call needs around it: with the arguments of the newest world, or with those of 0.1.0, whose
+/// answer is converted. What has another type there is copied.
 macro_rules! call {
-    ($self:ident, $export:ident $(, $arg:expr)*) => {{
+    ($self:ident, $export:ident, ($($newest:expr),*), v0_1: ($($older:expr),*) $($convert:tt)*) => {{
         $self.store.set_epoch_deadline(1);
         $self.ticker.stir();
-        let result = $self.plugin.hubbub_plugin_handler().$export(&mut $self.store $(, $arg)*).await;
+        let result = match &$self.exports {
+            Exports::V0_2(plugin) => plugin.hubbub_plugin_handler().$export(&mut $self.store $(, $newest)*).await,
+            Exports::V0_1(plugin) => plugin.hubbub_plugin_handler().$export(&mut $self.store $(, $older)*).await $($convert)*,
+        };
         *$self.turn.lock().unwrap_or_else(PoisonError::into_inner) = None;
         result.map_err(|e| fault(&e, $self.store.data_mut()))
     }};
@@ -219,35 +293,35 @@ impl<T: Guest> Instance<T> {
     }
 
     pub async fn describe(&mut self) -> Result<Description, Fault> {
-        call!(self, call_describe)
+        call!(self, call_describe, (), v0_1: ().map(Into::into))
     }
 
     pub async fn init(&mut self, config: &String) -> Result<Result<(), String>, Fault> {
-        call!(self, call_init, config)
+        call!(self, call_init, (config), v0_1: (config))
     }
 
     pub async fn authorize(&mut self, caller: &Caller, auth: &String) -> Result<Result<(), Refusal>, Fault> {
-        call!(self, call_authorize, caller, auth)
+        call!(self, call_authorize, (caller, auth), v0_1: (caller, auth))
     }
 
     pub async fn on_connect(&mut self, caller: &Caller) -> Result<Result<(), Failure>, Fault> {
-        call!(self, call_on_connect, caller)
+        call!(self, call_on_connect, (caller), v0_1: (caller).map(|answer| answer.map_err(Into::into)))
     }
 
     pub async fn on_event(&mut self, caller: &Caller, event: &Event) -> Result<Result<Option<String>, Refusal>, Fault> {
-        call!(self, call_on_event, caller, event)
+        call!(self, call_on_event, (caller, event), v0_1: (caller, &event.clone().into()))
     }
 
     pub async fn on_disconnect(&mut self, caller: &Caller, reason: DisconnectReason) -> Result<(), Fault> {
-        call!(self, call_on_disconnect, caller, reason)
+        call!(self, call_on_disconnect, (caller, reason), v0_1: (caller, reason.into()))
     }
 
     pub async fn on_message(&mut self, message: &Message) -> Result<Result<(), Failure>, Fault> {
-        call!(self, call_on_message, message)
+        call!(self, call_on_message, (message), v0_1: (&message.clone().into()).map(|answer| answer.map_err(Into::into)))
     }
 
     pub async fn on_timer(&mut self, timer: &DueTimer) -> Result<Result<(), Failure>, Fault> {
-        call!(self, call_on_timer, timer)
+        call!(self, call_on_timer, (timer), v0_1: (&timer.clone().into()).map(|answer| answer.map_err(Into::into)))
     }
 }
 

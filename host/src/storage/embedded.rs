@@ -70,6 +70,14 @@ impl Storage for Embedded {
         Box::pin(async move { self.readers.get(plugin, key) })
     }
 
+    fn get_many<'a>(
+        &'a self,
+        plugin: &'a PluginName,
+        keys: &'a [String],
+    ) -> BoxFuture<'a, Result<Vec<Option<Bytes>>, Unavailable>> {
+        Box::pin(async move { self.readers.get_many(plugin, keys) })
+    }
+
     fn scan<'a>(
         &'a self,
         plugin: &'a PluginName,

@@ -19,6 +19,10 @@ impl Storage for NoStorage {
         Box::pin(async { Ok(None) })
     }
 
+    fn get_many<'a>(&'a self, _: &'a PluginName, keys: &'a [String]) -> BoxFuture<'a, Result<Vec<Option<Bytes>>, Unavailable>> {
+        Box::pin(async { Ok(vec![None; keys.len()]) })
+    }
+
     fn scan<'a>(
         &'a self,
         _: &'a PluginName,

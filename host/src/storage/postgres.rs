@@ -108,6 +108,14 @@ impl Storage for Postgres {
         Box::pin(self.readers.get(plugin, key))
     }
 
+    fn get_many<'a>(
+        &'a self,
+        plugin: &'a PluginName,
+        keys: &'a [String],
+    ) -> BoxFuture<'a, Result<Vec<Option<Bytes>>, Unavailable>> {
+        Box::pin(self.readers.get_many(plugin, keys))
+    }
+
     fn scan<'a>(
         &'a self,
         plugin: &'a PluginName,

@@ -19,6 +19,7 @@ macro_rules! suite {
             an_absent_read_is_checked_too,
             sets_that_arrive_together_see_each_other_in_order,
             concurrent_readers_of_one_key_lose_nothing,
+            several_keys_are_read_in_their_order,
             scans_go_both_ways,
             an_empty_end_is_the_end_of_the_prefix,
             a_scan_answers_its_limit,
@@ -217,6 +218,17 @@ pub(crate) async fn concurrent_readers_of_one_key_lose_nothing(storage: Arc<dyn 
         done.unwrap();
     }
     assert_eq!(count_of(&*storage, "n").await, 200);
+}
+
+pub(crate) async fn several_keys_are_read_in_their_order(storage: Arc<dyn Storage>) {
+    let mut set = WriteSet::new(plugin("chat"));
+    set.writes = vec![put("a", "1"), put("b", "2")];
+    storage.commit(set, no_effects()).await.unwrap();
+    let keys = ["b", "none", "a", "b"].map(str::to_owned);
+    let found = storage.get_many(&plugin("chat"), &keys).await.unwrap();
+    assert_eq!(found, [Some("2".into()), None, Some("1".into()), Some("2".into())]);
+    assert_eq!(storage.get_many(&plugin("other"), &keys).await.unwrap(), [None, None, None, None]);
+    assert_eq!(storage.get_many(&plugin("chat"), &[]).await.unwrap(), []);
 }
 
 pub(crate) async fn scans_go_both_ways(storage: Arc<dyn Storage>) {

@@ -153,11 +153,9 @@ pub(crate) fn read(caller: &Caller, ids: Ids) -> Result<()> {
     asked.retain(|id| known.insert(id.clone()));
     let log = member.log();
     let (mut marks, mut own, mut changed) = (Marks::of(&log)?, Vec::new(), false);
-    for id in &asked {
-        if let Some(number) = log.number(id)? {
-            changed |= marks.read(number);
-            own.push(id.clone());
-        }
+    for (id, number) in log.numbers(&asked)? {
+        changed |= marks.read(number);
+        own.push(id.clone());
     }
     if own.is_empty() && !asked.is_empty() {
         return Err(page::not_found());

@@ -146,12 +146,13 @@ impl Arguments {
     }
 
     /// One of some words, as `key = "word"`.
-    pub(crate) fn word(&mut self, key: &'static str, words: [&str; 2]) -> syn::Result<Option<LitStr>> {
+    pub(crate) fn word(&mut self, key: &'static str, words: &[&str]) -> syn::Result<Option<LitStr>> {
         let Some(text) = self.string(key)? else { return Ok(None) };
         if words.contains(&text.value().as_str()) {
             return Ok(Some(text));
         }
-        Err(syn::Error::new(text.span(), format!("expected \"{}\" or \"{}\"", words[0], words[1])))
+        let words: Vec<_> = words.iter().map(|word| format!("\"{word}\"")).collect();
+        Err(syn::Error::new(text.span(), format!("expected {}", words.join(" or "))))
     }
 
     /// An error at the attribute's name.

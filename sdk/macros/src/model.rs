@@ -15,7 +15,8 @@ pub(crate) struct Model {
     pub(crate) version: Option<Expr>,
     pub(crate) data_version: Option<LitInt>,
     pub(crate) reads_data_versions: Vec<Expr>,
-    pub(crate) tenancy_required: bool,
+    /// `none`, `required` or `optional`.
+    pub(crate) tenancy: String,
     pub(crate) namespaces: Vec<Namespace>,
     pub(crate) rooms: Vec<(LitStr, LitStr)>,
     pub(crate) emits: Vec<Path>,
@@ -83,7 +84,7 @@ pub(crate) fn read(attribute: TokenStream, item: TokenStream) -> syn::Result<Mod
         version: given.expression("version")?,
         data_version: given.number("data_version")?,
         reads_data_versions: given.list("reads_data_versions")?,
-        tenancy_required: given.word("tenancy", ["none", "required"])?.is_some_and(|word| word.value() == "required"),
+        tenancy: given.word("tenancy", &["none", "required", "optional"])?.map_or_else(|| "none".to_owned(), |word| word.value()),
         namespaces: Vec::new(),
         rooms: Vec::new(),
         emits: Vec::new(),

@@ -22,7 +22,7 @@ fn a_plugin_says_what_it_is() {
     wrong(r#"name = "Ping""#, item, "expected lower case letters, digits and `-`, beginning with a letter, at most 64");
     wrong(r#"name = ping"#, item, "expected a text in quotes");
     wrong(r#"name = "ping", data_version = "1""#, item, "expected a number");
-    wrong(r#"name = "ping", tenancy = "some""#, item, "expected \"none\" or \"required\"");
+    wrong(r#"name = "ping", tenancy = "some""#, item, "expected \"none\" or \"required\" or \"optional\"");
     let known = "unknown key `nam`; known here: name, version, data_version, reads_data_versions, tenancy";
     wrong(r#"name = "ping", nam = 1"#, item, known);
     wrong(r#"name = "ping""#, "struct Ping;", "`#[plugin]` stands on the plugin's `impl` block");

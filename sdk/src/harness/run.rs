@@ -65,7 +65,7 @@ pub(super) fn connect<P: Plugin>(world: &Shared, namespace: &str, user: Option<U
         };
         let door = place.door.clone();
         if let Some(door) = &door {
-            check_door(door, user.as_ref(), world.has_tenants())?;
+            check_door(door, user.as_ref(), world.needs_tenant())?;
         }
         (world.next_socket(), door.is_some_and(|door| door.authorize))
     };
@@ -167,7 +167,7 @@ pub(super) fn publish<P: Plugin>(world: &Shared, tenant: Option<String>, topic: 
     if !world.borrow().handles(topic) {
         fail(&format!("the plugin does not handle the topic {topic:?}"));
     }
-    if world.borrow().has_tenants() && tenant.is_none() {
+    if world.borrow().needs_tenant() && tenant.is_none() {
         return Err("a message without a tenant is a dead letter".to_owned());
     }
     let message = Queued { topic: topic.to_owned(), tenant, data: data.clone(), hops: 0 };

@@ -124,6 +124,11 @@ impl World {
     }
 
     pub(crate) fn has_tenants(&self) -> bool {
+        self.description.tenancy != Tenancy::None
+    }
+
+    /// Whether a call without a tenant is refused.
+    pub(crate) fn needs_tenant(&self) -> bool {
         self.description.tenancy == Tenancy::Required
     }
 

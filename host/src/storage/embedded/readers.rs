@@ -33,6 +33,11 @@ impl Readers {
         self.read(|db| rows::get(db, plugin, key))
     }
 
+    pub(super) fn get_many(&self, plugin: &PluginName, keys: &[String]) -> std::result::Result<Vec<Option<Bytes>>, Unavailable> {
+        let found = self.read(|db| get_many(db, plugin, keys))?;
+        found.ok_or_else(|| Unavailable::new(format!("a read of {plugin} has more than {MAX_SCAN_BYTES} bytes: read fewer keys")))
+    }
+
     pub(super) fn scan(
         &self,
         plugin: &PluginName,
@@ -129,6 +134,22 @@ pub(super) fn dead_letters(db: &Connection, seq: u64, limit: i64) -> Result<Vec<
 pub(super) fn plugin(row: &Row<'_>, column: usize) -> Result<PluginName> {
     PluginName::parse(&row.get::<_, String>(column)?)
         .map_err(|e| rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(e)))
+}
+
+/// None if the values have too many bytes.
+fn get_many(db: &Connection, plugin: &PluginName, keys: &[String]) -> Result<Option<Vec<Option<Bytes>>>> {
+    // One transaction, so that all are of one moment.
+    let moment = db.unchecked_transaction()?;
+    let (mut values, mut bytes) = (Vec::with_capacity(keys.len()), 0);
+    for key in keys {
+        let value = rows::get(&moment, plugin, key)?;
+        bytes += value.as_ref().map_or(0, |value| key.len() + value.len());
+        if bytes > MAX_SCAN_BYTES {
+            return Ok(None);
+        }
+        values.push(value);
+    }
+    Ok(Some(values))
 }
 
 /// None if the entries have too many bytes.

@@ -1,6 +1,7 @@
 //! Reads, each from what is committed when it is asked. A lost connection is made anew while there is time. Never holds more
 //! connections than `storage.connections`.
 
+use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -52,6 +53,14 @@ impl Readers {
     pub(super) async fn get(&self, plugin: &PluginName, key: &str) -> Result<Option<Bytes>, Unavailable> {
         let rows = self.ask(|reads| &reads.get, &[&plugin.as_str(), &key.as_bytes()]).await?;
         rows.first().map(|row| rows::bytes(row, 0)).transpose().map_err(unavailable)
+    }
+
+    pub(super) async fn get_many(&self, plugin: &PluginName, keys: &[String]) -> Result<Vec<Option<Bytes>>, Unavailable> {
+        let wanted: Vec<&[u8]> = keys.iter().map(String::as_bytes).collect();
+        let rows = self.ask(|reads| &reads.get_many, &[&plugin.as_str(), &wanted]).await?;
+        let entry = |row: &Row| Ok((rows::text(row, 0)?, rows::bytes(row, 1)?));
+        let found: HashMap<String, Bytes> = rows.iter().map(entry).collect::<Result<_, _>>().map_err(unavailable)?;
+        Ok(keys.iter().map(|key| found.get(key).cloned()).collect())
     }
 
     pub(super) async fn scan(
@@ -182,7 +191,7 @@ async fn rows_of(client: &Client, statement: &Statement, params: Params<'_>) -> 
         if is_scan {
             bytes += row.try_get::<_, &[u8]>(0)?.len() + row.try_get::<_, &[u8]>(1)?.len();
             if bytes > MAX_SCAN_BYTES {
-                return Err(Failed::Refused(format!("a scan has more than {MAX_SCAN_BYTES} bytes: scan fewer entries")));
+                return Err(Failed::Refused(format!("a read has more than {MAX_SCAN_BYTES} bytes: read fewer entries")));
             }
         }
         rows.push(row);

@@ -27,6 +27,7 @@ statements! {
     /// What a connection that reads is asked.
     Reads {
         get: "SELECT value FROM hubbub_entries WHERE plugin = $1 AND key = $2",
+        get_many: "SELECT key, value FROM hubbub_entries WHERE plugin = $1 AND key = ANY($2)",
         scan: "SELECT key, value FROM hubbub_entries WHERE plugin = $1 AND key >= $2 AND key < $4 ORDER BY key LIMIT $3",
         scan_back: "SELECT key, value FROM hubbub_entries WHERE plugin = $1 AND key >= $2 AND key < $4
             ORDER BY key DESC LIMIT $3",

@@ -98,6 +98,12 @@ pub(super) fn remembered(place: &Place, message: &str) -> Result<Option<Remember
     Ok(store::get(&place.key_of("message", message))?)
 }
 
+/// The same of several at once: one wait for storage, and not one for each.
+pub(super) fn remembered_all<'a>(place: &Place, messages: impl Iterator<Item = &'a Id>) -> Result<Vec<Option<Remembered>>> {
+    let keys: Vec<_> = messages.map(|message| place.key_of("message", message)).collect();
+    Ok(store::get_many(&keys)?)
+}
+
 /// Each number's place among the remembered, where the one before is found.
 fn slot_key(place: &Place, number: u64) -> String {
     place.key_of("slot", &(number % REMEMBERED).to_string())
@@ -168,8 +174,9 @@ fn at_most(most: usize, read: &Read) -> Result<()> {
 pub(crate) fn delivered(user: &User, read: Read) -> Result<()> {
     let (place, stored) = Place::of_user(user, read.conversation_id.id())?;
     at_most(MAX_DELIVERED, &read)?;
-    for message_id in read.message_ids {
-        let author = remembered(&place, message_id.id())?.and_then(|known| known.author);
+    let known = remembered_all(&place, read.message_ids.iter().map(AsWritten::id))?;
+    for (message_id, known) in read.message_ids.into_iter().zip(known) {
+        let author = known.and_then(|known| known.author);
         let Some(author) = author.filter(|author| **author != *user.id && stored.has(author)) else { continue };
         let delivered = Delivered { conversation_id: stored.id.clone(), message_id, user_id: user.id.clone() };
         place.to_users(DELIVERED, &[&author], &delivered)?;
@@ -192,12 +199,11 @@ pub(crate) fn forgotten(Forgotten { place, from }: &Forgotten) -> Result<()> {
     if place.stored()?.is_some() {
         return Ok(());
     }
-    for number in *from..from.saturating_add(FORGOTTEN) {
-        let slot = slot_key(place, number);
-        if let Some(id) = store::get::<Id>(&slot)? {
-            store::delete(&place.key_of("message", &id))?;
-            store::delete(&slot)?;
-        }
+    let slots: Vec<_> = (*from..from.saturating_add(FORGOTTEN)).map(|number| slot_key(place, number)).collect();
+    for (slot, id) in slots.iter().zip(store::get_many::<Id>(&slots)?) {
+        let Some(id) = id else { continue };
+        store::delete(&place.key_of("message", &id))?;
+        store::delete(slot)?;
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use super::{
     NAMESPACE,
     as_written::AsWritten,
     members::{Member, Stored},
-    messages::{REMEMBERED, remembered, total},
+    messages::{REMEMBERED, remembered_all, total},
     place::Place,
 };
 
@@ -102,8 +102,9 @@ pub(crate) fn told(Unread { place, users }: &Unread) -> Result<()> {
 fn tell(place: &Place, stored: &Stored, members: &[&Member]) -> Result<()> {
     let total = total(place)?;
     let mut counts: BTreeMap<u64, Vec<&Id>> = BTreeMap::new();
-    for member in members {
-        let unread = Marks::of(place, &member.0)?.unread(floor(member, total), total);
+    let keys: Vec<_> = members.iter().map(|member| marks_key(place, &member.0)).collect();
+    for (member, marks) in members.iter().zip(store::get_many::<Marks>(&keys)?) {
+        let unread = marks.unwrap_or_default().unread(floor(member, total), total);
         counts.entry(unread).or_default().push(&member.0);
     }
     for (unread_count, users) in counts {
@@ -119,10 +120,8 @@ pub(super) fn read<'a>(place: &Place, stored: &Stored, reader: &str, messages: i
     let floor = floor(reader, total);
     let mut marks = Marks::of(place, &reader.0)?;
     let before = marks.unread(floor, total);
-    for message in messages {
-        if let Some(known) = remembered(place, message)? {
-            marks.insert(known.number);
-        }
+    for known in remembered_all(place, messages)?.into_iter().flatten() {
+        marks.insert(known.number);
     }
     let unread_count = marks.unread(floor, total);
     if unread_count == before {

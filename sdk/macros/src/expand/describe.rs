@@ -26,7 +26,11 @@ pub(super) fn describe(model: &Model) -> TokenStream {
         None => quote!(1),
     };
     let reads = &model.reads_data_versions;
-    let tenancy = if model.tenancy_required { quote!(Required) } else { quote!(None) };
+    let tenancy = match model.tenancy.as_str() {
+        "required" => quote!(Required),
+        "optional" => quote!(Optional),
+        _ => quote!(None),
+    };
     let namespaces = model.namespaces.iter().map(|known| namespace(model, known));
     let rooms = model.rooms.iter().map(
         |(namespace, pattern)| quote!(glue::handler::RoomPattern { namespace: #namespace.into(), pattern: #pattern.into() }),

@@ -21,6 +21,13 @@ pub(crate) fn get(key: &str) -> Result<Option<Vec<u8>>, Error> {
     read(|call, world| Ok(current(call, world, key)))
 }
 
+pub(crate) fn get_many(keys: &[String]) -> Result<Vec<Option<Vec<u8>>>, Error> {
+    if keys.len() > MAX_ENTRIES as usize {
+        return Err(Error::InvalidKey(format!("at most {MAX_ENTRIES} keys are read at once")));
+    }
+    keys.iter().map(|key| get(key)).collect()
+}
+
 pub(crate) fn put(key: &str, value: &[u8]) -> Result<(), Error> {
     write(key.len(), value.len(), Effect::Put { key: key.to_owned(), value: value.to_owned() })
 }

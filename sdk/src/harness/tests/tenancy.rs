@@ -100,3 +100,53 @@ fn the_door_checks_token_claims_tenant_and_role_with_a_sentence_each() {
     assert_eq!(refused(user("1").claim("userId", "1").role("AGENT")), "Invalid or expired token");
     assert_eq!(refused(agent("1", "acme").role("CUSTOMER")), "Agents only");
 }
+
+#[derive(Default)]
+struct Desk;
+
+#[plugin(name = "desk", version = "1.0.0", tenancy = "optional")]
+#[door("/", token = "required")]
+#[room("/", "hall")]
+#[emits(SAID)]
+impl Desk {
+    #[on_connect]
+    fn enter() -> Result<()> {
+        Ok(rooms::join("hall")?)
+    }
+
+    #[on("say")]
+    fn say(text: String) -> Result<u64> {
+        SAID.to_room("hall", &text)?;
+        Ok(rooms::size("/", "hall")?.users)
+    }
+
+    #[on("tell")]
+    fn tell(tenant: String) -> Result<()> {
+        Ok(SAID.to_tenant(&tenant, &tenant)?)
+    }
+
+    #[on_message("contact.tagged")]
+    fn tagged(Tagged { user, tag }: Tagged) -> Result<()> {
+        Ok(emitter::to_user("/", &user, "tagged", &tag)?)
+    }
+}
+
+#[test]
+fn where_tenants_are_optional_those_without_one_are_among_themselves() {
+    let app = Harness::<Desk>::new();
+    let (ana, eve, bare) =
+        (app.connect("/", agent("1", "acme")), app.connect("/", agent("1", "evil")), app.connect("/", user("1")));
+    ana.emit("say", json!("acme alone")).expect_ack(json!(1));
+    bare.emit("say", json!("no tenant alone")).expect_ack(json!(1));
+    assert_eq!(ana.received("said"), [json!("acme alone")]);
+    assert_eq!(bare.received("said"), [json!("no tenant alone")]);
+    app.publish_for("acme", "contact.tagged", json!({ "user": "1", "tag": "vip" }));
+    app.publish("contact.tagged", json!({ "user": "1", "tag": "bare" }));
+    assert_eq!(ana.received("tagged"), [json!("vip")]);
+    assert_eq!(bare.received("tagged"), [json!("bare")]);
+    eve.expect_nothing();
+    for who in [&eve, &bare] {
+        who.emit("tell", json!("acme")).expect_refusal("internal", "Internal error");
+    }
+    ana.expect_nothing();
+}
