@@ -42,6 +42,11 @@ pub async fn versioned(version: &str) -> PathBuf {
     component
 }
 
+/// A component that was built for version 0.1.0 of the contract, as it was then.
+pub fn stored_0_1(name: &str) -> PathBuf {
+    crate::package_dir().join("fixtures/0.1.0").join(format!("{name}.wasm"))
+}
+
 /// The same component as a file that nobody has seen yet: it is compiled anew.
 pub fn unseen(component: &[u8], number: u32) -> Vec<u8> {
     // A custom section: its length, its name's length, its name, which must be text.

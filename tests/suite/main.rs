@@ -55,6 +55,7 @@ mod traces;
 mod layers;
 
 mod abi;
+mod contract_versions;
 
 mod cluster_ingest;
 mod cluster_releases;

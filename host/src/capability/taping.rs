@@ -91,7 +91,7 @@ impl store::Host for Taping<'_> {
             let answer = store::Host::get_many(&mut *self.0, keys.clone()).await?;
             for (key, value) in keys.into_iter().zip(answer.iter().flatten()) {
                 let asked = Asked::new("store.get", Kind::Read, vec![key.to_tape()]);
-                self.0.heard(asked, Stored::Ok(value.clone()));
+                let _ = self.0.heard(asked, Stored::Ok(value.clone()));
             }
             Ok(answer)
         };

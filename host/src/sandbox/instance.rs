@@ -237,7 +237,7 @@ thread_local! {
 
 /// This thread's CPU clock, at most [`READING_AGE`] old.
 fn recent_thread_time(now: Instant) -> Duration {
-    if let Some((taken, time)) = READING.get().filter(|(taken, _)| now.saturating_duration_since(*taken) <= READING_AGE) {
+    if let Some((_, time)) = READING.get().filter(|(taken, _)| now.saturating_duration_since(*taken) <= READING_AGE) {
         return time;
     }
     let time = thread_time();

@@ -91,7 +91,7 @@ fn schedule(given: &mut Arguments) -> syn::Result<Call> {
     if every_ms.base10_parse::<u64>()? < 100 {
         return Err(syn::Error::new(every_ms.span(), "a schedule runs every 100 ms at most"));
     }
-    let once = match given.word("scope", ["once", "each_node"])? {
+    let once = match given.word("scope", &["once", "each_node"])? {
         Some(scope) => scope.value() == "once",
         None => return Err(given.error("expected `scope = \"once\"` or `scope = \"each_node\"`")),
     };

@@ -144,7 +144,7 @@ fn above(model: &mut Model, attribute: Attribute) -> syn::Result<Option<Attribut
 }
 
 fn door(given: &mut Arguments) -> syn::Result<Door> {
-    let token = given.word("token", ["required", "optional"])?;
+    let token = given.word("token", &["required", "optional"])?;
     let token = token.ok_or_else(|| given.error("expected `token = \"required\"` or `token = \"optional\"`"))?;
     Ok(Door {
         token_required: token.value() == "required",
