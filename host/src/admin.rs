@@ -15,12 +15,14 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use http::{StatusCode, header};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::gateway::api::{bearer, is_same};
 use crate::gateway::figures::Latest;
 use crate::gateway::{Gateway, watchers};
 use crate::ingest::outside::Outside;
+use crate::release::breaker::Quarantined;
+use crate::release::registry::Slot;
 use crate::release::releases::Releases;
 
 /// What the handlers here work on.
@@ -88,19 +90,21 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
 /// Whether the node may be given clients.
 async fn ready(State(admin): State<Arc<Admin>>) -> Response {
     let storage = admin.gateway.services.storage.health().await.is_ok();
-    let down: Vec<String> =
-        admin.gateway.registry.slots().iter().filter(|slot| slot.live().is_none()).map(|slot| slot.name.to_string()).collect();
+    let slots = admin.gateway.registry.slots();
+    let down: Vec<_> = slots.iter().filter(|slot| slot.state() != "active").map(|slot| slot.name.to_string()).collect();
+    let quarantined: Vec<_> = slots.iter().flat_map(|slot| quarantine_of(slot)).collect();
     let keys: Vec<String> = admin.gateway.keyring.missing().iter().map(ToString::to_string).collect();
     let draining = admin.gateway.drain.has_begun();
     let redis = admin.gateway.services.cluster.as_ref().map(|cluster| cluster.link.is_up());
-    let degraded = !down.is_empty() || !keys.is_empty() || redis == Some(false);
+    let degraded = !down.is_empty() || !quarantined.is_empty() || !keys.is_empty() || redis == Some(false);
     let status = match (draining, storage, degraded) {
         (true, ..) => "draining",
         (_, false, _) => "unavailable",
         (_, true, true) => "degraded",
         (_, true, false) => "ready",
     };
-    let mut body = json!({ "status": status, "storage": storage, "pluginsDown": down, "keysMissing": keys });
+    let mut body =
+        json!({ "status": status, "storage": storage, "pluginsDown": down, "quarantined": quarantined, "keysMissing": keys });
     if let Some(cluster) = &admin.gateway.services.cluster {
         body["redis"] = json!(cluster.link.is_up());
         body["nodes"] = json!(cluster.nodes.live().len());
@@ -113,6 +117,12 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
     }
     let code = if storage && !draining { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (code, axum::Json(body)).into_response()
+}
+
+/// The quarantined sources of a plugin's calls, and why.
+fn quarantine_of(slot: &Slot) -> Vec<Value> {
+    let told = |one: Quarantined| json!({ "plugin": slot.name, "source": one.source, "cause": one.cause, "at": one.at });
+    slot.quarantined().into_iter().map(told).collect()
 }
 
 /// Sends all clients away, and lets none in: all of a shutdown but its end. Asked again, it tells how many are still here.

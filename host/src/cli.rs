@@ -67,7 +67,7 @@ enum Command {
     Rollback(plugin::Named),
     /// Stops a plugin of a running server; its events answer `unavailable`.
     Disable(plugin::Named),
-    /// Resumes a plugin that was disabled.
+    /// Resumes a plugin that was disabled, or is quarantined.
     Enable(plugin::Named),
     /// Lists, retries and drops messages that could not be handled.
     #[command(subcommand)]

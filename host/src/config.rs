@@ -33,7 +33,7 @@ pub struct Config {
     pub bus: release::delivery::Config,
     pub sandbox: sandbox::Config,
     pub pool: release::pool::Config,
-    pub breaker: release::tally::Config,
+    pub breaker: release::breaker::Config,
     pub canary: release::releases::Config,
     pub record: release::recording::Config,
     pub signature: release::signature::Config,

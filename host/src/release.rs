@@ -2,6 +2,7 @@
 //! no sockets; whoever calls brings the caller.
 
 pub mod boot;
+pub mod breaker;
 pub mod canary;
 pub mod compare;
 pub mod contract;
@@ -11,6 +12,7 @@ pub mod gauges;
 pub mod grants;
 pub mod instance;
 pub mod job;
+mod judge;
 pub mod kept;
 pub mod manifest;
 pub mod pool;

@@ -49,6 +49,12 @@ pub struct ReasonLabel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct BreakerLabels {
+    pub plugin: String,
+    pub source: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct LimitLabels {
     pub limit: &'static str,
     pub outcome: &'static str,
@@ -78,6 +84,8 @@ pub struct Metrics {
     pub bus_hops_exceeded: Counter,
     pub bus_dead: Counter,
     pub bus_queued: Gauge,
+    pub notices_dropped: Family<PluginLabel, Counter>,
+    breakers_opened: Family<BreakerLabels, Counter>,
     pub timers_waiting: Gauge,
     pub timers_fired: Counter,
     pub timers_failed: Counter,
@@ -179,6 +187,18 @@ impl Metrics {
             bus_hops_exceeded: register(r, "bus_hops_exceeded", "Messages dropped on their ninth hop", Counter::default()),
             bus_dead: register(r, "bus_dead_letters", "Messages that became dead letters", Counter::default()),
             bus_queued: register(r, "bus_messages_queued", "Messages accepted and not yet handled by all", Gauge::default()),
+            notices_dropped: register(
+                r,
+                "bus_notices_dropped",
+                "Notices of presence, rooms and figures dropped because too many waited for the plugin",
+                Family::default(),
+            ),
+            breakers_opened: register(
+                r,
+                "breaker_openings",
+                "Times that a circuit breaker has opened, by the source of the calls that faulted",
+                Family::default(),
+            ),
             timers_waiting: register(r, "timers_waiting", "Timers that are not due yet", Gauge::default()),
             timers_fired: register(r, "timers_fired", "Timers that were run", Counter::default()),
             timers_failed: register(r, "timers_failed", "Runs of timers that took no effect", Counter::default()),
@@ -227,6 +247,11 @@ impl Metrics {
     /// Counts what comes past one quota of a plugin.
     pub fn quota_passed(&self, plugin: &PluginName, quota: &'static str) -> Counter {
         self.quotas_passed.get_or_create(&QuotaLabels { plugin: plugin.to_string(), quota }).clone()
+    }
+
+    /// Counts an opening of a plugin's circuit breaker.
+    pub fn breaker_opened(&self, plugin: &PluginName, source: &'static str) {
+        self.breakers_opened.get_or_create(&BreakerLabels { plugin: plugin.to_string(), source }).inc();
     }
 
     /// Counts a client that was ended because it does not read: `queue` or `bytes`.

@@ -9,7 +9,7 @@ pub use crate::bindings::exports::hubbub::plugin::handler;
 pub use crate::bindings::hubbub::plugin::types;
 pub use crate::caller::Place;
 use crate::{
-    Caller, Refusal, Result,
+    Caller, Refusal, RefusalCode, Result,
     emitter::Emits,
     host, json, log,
     payload::{self, Args},
@@ -41,6 +41,23 @@ pub fn unknown_event() -> Refusal {
 #[cold]
 pub fn unknown(kind: &str, name: &str) -> Refusal {
     Refusal::internal(format_args!("no handler for the {kind} {name}"))
+}
+
+/// How a failure begins that says that the data is at fault (`failure` in `wit/plugin.wit`).
+const INVALID_DATA: &str = "invalid data: ";
+
+/// The failure of a call that has no data.
+pub fn failure(refusal: Refusal) -> handler::Failure {
+    handler::Failure { message: refusal.message }
+}
+
+/// The failure of a message or a timer. A refusal as `invalid`, by the handler or because the data does not fit its type, says that the
+/// data is at fault.
+pub fn failure_on_data(refusal: Refusal) -> handler::Failure {
+    match refusal.code {
+        RefusalCode::Invalid => handler::Failure { message: format!("{INVALID_DATA}{}", refusal.message) },
+        _ => failure(refusal),
+    }
 }
 
 /// A handler that could not reach storage, or failed by its own fault, says the event's own sentence, as the host does where a
@@ -172,10 +189,6 @@ macro_rules! export_plugin {
                 })
             }
 
-            fn failure(refusal: Refusal) -> handler::Failure {
-                handler::Failure { message: refusal.message }
-            }
-
             impl handler::Guest for Component {
                 fn describe() -> handler::Description {
                     $crate::glue::log_panics();
@@ -193,7 +206,7 @@ macro_rules! export_plugin {
                 }
 
                 fn on_connect(caller: types::Caller) -> ::core::result::Result<(), handler::Failure> {
-                    with(|plugin| plugin.on_connect(caller)).map_err(failure)
+                    with(|plugin| plugin.on_connect(caller)).map_err($crate::glue::failure)
                 }
 
                 fn on_event(
@@ -209,11 +222,11 @@ macro_rules! export_plugin {
                 }
 
                 fn on_message(message: handler::Message) -> ::core::result::Result<(), handler::Failure> {
-                    with(|plugin| plugin.on_message(message)).map_err(failure)
+                    with(|plugin| plugin.on_message(message)).map_err($crate::glue::failure_on_data)
                 }
 
                 fn on_timer(timer: handler::DueTimer) -> ::core::result::Result<(), handler::Failure> {
-                    with(|plugin| plugin.on_timer(timer)).map_err(failure)
+                    with(|plugin| plugin.on_timer(timer)).map_err($crate::glue::failure_on_data)
                 }
             }
 

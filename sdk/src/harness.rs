@@ -139,7 +139,9 @@ impl<P: Plugin> Harness<P> {
         }
     }
 
-    /// A message arrives on the bus, and is handled or fails.
+    /// A message arrives on the bus, and is handled or fails. A failure that begins with `invalid data: ` (the data does not fit the
+    /// handler's type, or the handler refused it as `invalid`) is a dead letter at once on a server; any other is tried again, and is a
+    /// dead letter after `bus.max_failures` tries.
     #[track_caller]
     pub fn try_publish(&self, topic: &str, data: Value) -> Result<(), String> {
         run::publish::<P>(&self.world, None, topic, &data)

@@ -85,13 +85,17 @@
 //! | `#[on_connect("/ns")]` | `&Caller` | `Result<()>` |
 //! | `#[on_disconnect("/ns")]` | `&Caller`, [`DisconnectReason`] | nothing or `Result<()>` |
 //! | `#[authorize("/ns")]` | `&Caller`, the client's `auth` without its token | `Result<()>`; effects are dropped |
-//! | `#[on_message("topic")]` | `&`[`Message`], its data | `Result<()>`; a failure is tried again |
+//! | `#[on_message("topic")]` | `&`[`Message`], its data | `Result<()>`; a failure is tried again, see below |
 //! | `#[on_timer("key")]`, `#[on_timer("key:{param}")]` | `&`[`Timer`], its payload | `Result<()>`; a failure is tried again |
 //! | `#[schedule("key", every_ms = 1000, scope = "once")]` | `&Timer` | the same; the other scope is `"each_node"` |
 //!
 //! `#[on]` also takes `namespace = "/ns"` (where there is more than one), `reply` (the acknowledgement is also emitted to the
 //! sender, under the event's name, or under another by `reply = "name"`), `invalid = ".."` (the sentence for a payload that does
 //! not fit, instead of one that names the field), and `on_failure = ".."` (the sentence for a trap, or storage that is away).
+//!
+//! A message is a dead letter at once if its data does not fit the handler's type, or if the handler refuses it as [`Refusal::invalid`]:
+//! an operator sees which field is wrong (`invalid data: pollId: missing`), and nothing is held against the release. After any other
+//! refusal, or a trap, it is tried again; after five times (`bus.max_failures`) it is a dead letter too, and the next one is handled.
 //!
 //! Mistakes are errors at their own place:
 //!

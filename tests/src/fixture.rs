@@ -15,6 +15,7 @@ static COURSE: OnceCell<PathBuf> = OnceCell::const_new();
 static TIMED: OnceCell<PathBuf> = OnceCell::const_new();
 /// Each version's build, one after the other: they are the same crate.
 static VERSIONED: Mutex<BTreeMap<String, PathBuf>> = Mutex::const_new(BTreeMap::new());
+static FRAGILE: Mutex<BTreeMap<String, PathBuf>> = Mutex::const_new(BTreeMap::new());
 
 /// The component that does everything a plugin must not.
 pub async fn hostile() -> PathBuf {
@@ -33,11 +34,20 @@ pub async fn timed() -> PathBuf {
 
 /// The component that is whatever version it was built as.
 pub async fn versioned(version: &str) -> PathBuf {
-    let mut built = VERSIONED.lock().await;
+    version_of(&VERSIONED, "versioned", "VERSIONED", version).await
+}
+
+/// The component that fails in the way that its input asks for, as a version.
+pub async fn fragile(version: &str) -> PathBuf {
+    version_of(&FRAGILE, "fragile", "FRAGILE", version).await
+}
+
+async fn version_of(all: &Mutex<BTreeMap<String, PathBuf>>, name: &'static str, variable: &str, version: &str) -> PathBuf {
+    let mut built = all.lock().await;
     if let Some(component) = built.get(version) {
         return component.clone();
     }
-    let component = build_as("versioned", &format!("versioned-{version}"), &[("VERSIONED", version)]).await;
+    let component = build_as(name, &format!("{name}-{version}"), &[(variable, version)]).await;
     built.insert(version.to_owned(), component.clone());
     component
 }

@@ -44,6 +44,23 @@ async fn an_operator_sees_figures_move_and_stops_and_resumes_a_plugin() {
 }
 
 #[tokio::test]
+async fn an_operator_sees_what_is_quarantined_and_why_and_ends_it() {
+    let fragile = fixture::fragile("1.0.0").await;
+    let builder = Server::dev().one_process().only(&[]).plugin("fragile", &fragile).env("HUBBUB_BREAKER__FAILURES", "1");
+    let server = builder.env("HUBBUB_BREAKER__QUARANTINE", "1").start().await;
+    let mut browser = Browser::start();
+    entered(&mut browser, "one", &server).await;
+    browser.sees("one", "plugin-fragile", "active").await;
+    server.publish("fragile.do", serde_json::json!({"do": "trap"})).await;
+    browser.sees("one", "quarantined-fragile", "quarantined: messages").await;
+    browser.sees("one", "quarantined-fragile", "on-message fragile.do: it trapped").await;
+    browser.sees("one", "plugin-fragile", "active").await;
+    browser.click("one", "enable-fragile").await;
+    wait::eventually("the quarantine to be over", async || browser.count("one", "quarantined-fragile", "quarantined").await == 0)
+        .await;
+}
+
+#[tokio::test]
 async fn who_has_a_wrong_token_sees_nothing() {
     let server = Server::dev().start().await;
     let mut browser = Browser::start();

@@ -31,6 +31,7 @@ mod stock;
 mod timers;
 
 mod author;
+mod bad_messages;
 mod boot;
 mod bridge;
 mod bus;
@@ -44,6 +45,7 @@ mod metrics;
 mod outages;
 mod postgres;
 mod proxies;
+mod quarantine;
 mod quotas;
 mod record;
 mod releases;

@@ -1,6 +1,7 @@
 //! What is deployed: told, and changed by the operator. Every failure is told in the words of what failed.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -54,6 +55,10 @@ impl Admin {
         };
         told["state"] = json!(slot.state());
         told["name"] = json!(slot.name);
+        told["quarantined"] = json!(slot.quarantined());
+        if let Some(release) = slot.installed() {
+            told["breakersOpen"] = json!(release.breakers.open(Instant::now()));
+        }
         // As the nodes last said: none is waited for.
         if let Some(figures) = self.figures.borrow().as_ref().filter(|figures| !figures.nodes.is_empty()) {
             told["nodes"] = figures.nodes.iter().map(|node| on_node(node, &slot.name)).collect();
@@ -78,7 +83,7 @@ impl Admin {
 
 fn on_node(node: &NodeFigures, plugin: &PluginName) -> Value {
     let mut told = json!({ "node": node.node, "silent": node.silent });
-    for key in ["state", "version", "digest", "events", "errors"] {
+    for key in ["state", "version", "digest", "events", "errors", "quarantined"] {
         if let Some(value) = node.plugin(plugin.as_str()).and_then(|plugin| plugin.get(key)) {
             told[key] = value.clone();
         }

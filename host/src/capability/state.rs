@@ -104,6 +104,8 @@ pub struct Call {
     pub replay: Replay,
     /// What keeps the imports of this call, or answers them. Mostly there is none.
     pub tape: Option<Box<Tape>>,
+    /// Storage did not answer an import: whatever came of the call may be for that.
+    pub storage_away: bool,
     imports: u32,
 }
 

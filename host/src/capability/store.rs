@@ -118,7 +118,10 @@ impl State {
         if key.is_empty() || key.len() > MAX_KEY {
             return Err(invalid_key());
         }
-        let stored = self.services.storage.get(&self.profile.name, key).await.map_err(unavailable)?;
+        let stored = match self.services.storage.get(&self.profile.name, key).await {
+            Ok(stored) => stored,
+            Err(away) => return Err(self.unavailable(&away)),
+        };
         self.seen(key, stored)
     }
 
@@ -126,7 +129,10 @@ impl State {
         if keys.iter().any(|key| key.is_empty() || key.len() > MAX_KEY) {
             return Err(invalid_key());
         }
-        let stored = self.services.storage.get_many(&self.profile.name, keys).await.map_err(unavailable)?;
+        let stored = match self.services.storage.get_many(&self.profile.name, keys).await {
+            Ok(stored) => stored,
+            Err(away) => return Err(self.unavailable(&away)),
+        };
         keys.iter().zip(stored).map(|(key, stored)| self.seen(key, stored)).collect()
     }
 
@@ -145,7 +151,12 @@ impl State {
             .try_fold(stored, |value, write| apply(write, value))
     }
 
-    async fn read_range(&self, start: &str, end: &str, limit: usize, reverse: bool) -> Result<Vec<(String, Bytes)>, Error> {
+    fn unavailable(&mut self, _: &Unavailable) -> Error {
+        self.call.storage_away = true;
+        Error::Unavailable
+    }
+
+    async fn read_range(&mut self, start: &str, end: &str, limit: usize, reverse: bool) -> Result<Vec<(String, Bytes)>, Error> {
         if start.len() > MAX_KEY || end.len() > MAX_KEY || start.starts_with(HOST_KEYS) {
             return Err(invalid_key());
         }
@@ -154,7 +165,10 @@ impl State {
         let start = if start.is_empty() { FIRST_KEY } else { start };
         // As many more as this call may have deleted of them.
         let more = limit + self.call.effects.writes.len();
-        let found = self.services.storage.scan(&self.profile.name, start, end, more, reverse).await.map_err(unavailable)?;
+        let found = match self.services.storage.scan(&self.profile.name, start, end, more, reverse).await {
+            Ok(found) => found,
+            Err(away) => return Err(self.unavailable(&away)),
+        };
         let mut entries: BTreeMap<String, Bytes> = found.into_iter().collect();
         let within = |key: &str| key >= start && if end.is_empty() { key.starts_with(start) } else { key < end };
         for write in &self.call.effects.writes {
@@ -182,8 +196,4 @@ fn apply(write: &Write, value: Option<Bytes>) -> Result<Option<Bytes>, Error> {
 
 fn invalid_key() -> Error {
     Error::InvalidKey(format!("a key has 1 to {MAX_KEY} bytes, and does not begin with a NUL"))
-}
-
-fn unavailable(_: Unavailable) -> Error {
-    Error::Unavailable
 }

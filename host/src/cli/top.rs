@@ -83,6 +83,9 @@ fn render(figures: &Value) -> String {
     );
     for plugin in figures["plugins"].as_array().into_iter().flatten() {
         row(&mut out, &text(&plugin["name"]), &text(&plugin["state"]), plugin);
+        for one in plugin["quarantined"].as_array().into_iter().flatten() {
+            let _ = writeln!(out, "  quarantined: {}: {}", text(&one["source"]), text(&one["cause"]));
+        }
         if let Some(percent) = plugin["canary"]["percent"].as_u64() {
             row(&mut out, "", &format!("canary {percent} %"), &plugin["canary"]);
         }
@@ -136,10 +139,12 @@ mod tests {
             "plugins": [
                 {"name": "chat", "state": "active", "version": "1.0\u{1b}[2J", "canary": {"percent": 10, "version": "1.1"}},
                 {"name": "polls", "state": "disabled", "canary": null},
+                {"name": "quiz", "state": "active", "quarantined": [{"source": "messages", "cause": "on-message a.b: it trapped\n"}]},
             ],
         }));
         assert!(frame.contains("connections 7 ") && frame.contains("memory 1.0 MiB"), "{frame}");
         assert!(frame.contains("canary 10 %") && frame.contains("disabled") && !frame.contains('\u{1b}'), "{frame}");
-        assert_eq!(frame.lines().count(), 7, "{frame}");
+        assert!(frame.contains("  quarantined: messages: on-message a.b: it trapped\n"), "{frame}");
+        assert_eq!(frame.lines().count(), 9, "{frame}");
     }
 }

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::Gateway;
 use crate::cluster::board::Posted;
 use crate::memory;
+use crate::release::breaker::Quarantined;
 use crate::release::delivery::Bus;
 use crate::release::registry::{Release, Slot};
 use crate::telemetry::latency::Snapshot;
@@ -61,8 +62,11 @@ pub struct NodeFigures {
 #[serde(rename_all = "camelCase")]
 pub struct PluginFigures {
     pub name: String,
-    /// `active`, `disabled` or `unavailable`.
+    /// `active`, `disabled`, `quarantined` or `unavailable`.
     pub state: &'static str,
+    /// Sources of calls that are not called before an operator says so.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub quarantined: Vec<Quarantined>,
     #[serde(flatten)]
     pub active: Option<ReleaseFigures>,
     pub canary: Option<CanaryFigures>,
@@ -218,6 +222,7 @@ impl Meter {
         PluginFigures {
             name: slot.name.to_string(),
             state: slot.state(),
+            quarantined: slot.quarantined(),
             active,
             canary: canary.map(|canary| CanaryFigures { percent: canary.percent, release: self.release(&canary.release) }),
         }

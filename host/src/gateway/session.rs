@@ -392,9 +392,12 @@ fn refusal_of(error: CallError, on_failure: Option<&str>) -> Refusal {
         CallError::Refused(refusal) => refusal,
         CallError::Unavailable(_) => sentence(Refusal::unavailable()),
         CallError::OverQuota(passed) => too_many(passed.wait.unwrap_or_default()),
-        CallError::Failed(_) | CallError::Fault(_) | CallError::Answer(_) | CallError::AlreadyHandled => {
-            sentence(Refusal::internal())
-        }
+        CallError::InvalidData(_)
+        | CallError::Failed(_)
+        | CallError::Fault(_)
+        | CallError::NotStarted(_)
+        | CallError::Answer(_)
+        | CallError::AlreadyHandled => sentence(Refusal::internal()),
     }
 }
 

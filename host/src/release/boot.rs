@@ -48,8 +48,8 @@ impl Releases {
             if record.active.as_ref() != Some(&release.digest) {
                 record.activate(&release.digest, &release.manifest.version, &self.now());
             }
-            if let Some(slot) = self.registry.slot(&name).filter(|_| record.disabled) {
-                self.registry.set_disabled(&slot, true);
+            if let Some(slot) = self.registry.slot(&name) {
+                self.apply_stops(&slot, &record);
             }
             self.write(&name, &record).await?;
             self.resume(&name, record).await?;

@@ -4,31 +4,30 @@
 mod follower;
 mod lane;
 mod progress;
+mod reader;
 mod standing;
+mod work;
 
 use std::collections::HashMap;
-use std::collections::hash_map::DefaultHasher;
-use std::hash::{Hash, Hasher};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Deserialize;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::canary::{Canary, Key};
 use super::instance::{CallError, call, call_together};
-use super::job::Job;
 use super::registry::{Registry, Slot};
-use crate::capability::profile::{Profile, Tenancy};
 use crate::capability::state::Services;
 use crate::names::PluginName;
-use crate::sandbox::exports::Message;
 use crate::storage::{CommitError, DeadLetter, OutboxMessage, OutboxRow, WriteSet};
-use crate::telemetry::traces::{Kind, Span, TraceParent};
+use crate::telemetry::traces::{Kind, Span};
 
 use lane::Lane;
 use progress::Progress;
+use reader::Reader;
+use work::{Try, Work, message_of, traced_by};
 
 pub use follower::Follower;
 pub use standing::Standing;
@@ -45,7 +44,8 @@ pub struct Config {
     pub together: usize,
     /// Rows read from the outbox at a time. Default 256.
     pub read: usize,
-    /// Failures after which a message is a dead letter, if others passed meanwhile. Default 5.
+    /// Failures and faults after which a message is a dead letter, at least 1. Data that its handler's type does not accept is one at
+    /// once. Default 5.
     pub max_failures: u32,
 }
 
@@ -66,22 +66,6 @@ pub struct Bus {
     readers: Mutex<HashMap<PluginName, Arc<Reader>>>,
     /// Who else reads the outbox: rows stay for them, too.
     followers: Mutex<Vec<Arc<Follower>>>,
-}
-
-/// One plugin's way through the outbox.
-struct Reader {
-    slot: Arc<Slot>,
-    lanes: Vec<mpsc::Sender<Work>>,
-    progress: Mutex<Progress>,
-    wake: Notify,
-}
-
-struct Work {
-    message: OutboxMessage,
-    /// The row to be done with; none for what the host notices.
-    seq: Option<u64>,
-    /// It failed while one behind it passed.
-    suspect: bool,
 }
 
 impl Bus {
@@ -116,15 +100,18 @@ impl Bus {
         }
     }
 
-    /// Tells one plugin what the host has noticed. Waits while its lane is full; lost with the node, as what it tells of is.
+    /// Delivers a notice of the host to one plugin. Waits a moment where its lane is full, but never for a plugin that is not called at
+    /// all: the same task delivers the notices of all others. A notice is lost with its node.
     pub async fn notice(&self, plugin: &PluginName, topic: &str, tenant: Option<String>, key: String, data: String) {
         let now = self.services.clock.now_ms();
         let id = self.services.ids.next(now);
         let message =
             OutboxMessage { id, topic: topic.to_owned(), key: Some(key), tenant, data, hops: 0, at_ms: now, trace: None };
         let reader = self.readers.lock().unwrap_or_else(PoisonError::into_inner).get(plugin).cloned();
-        if let Some(reader) = reader {
-            reader.send(Work { message, seq: None, suspect: false }).await;
+        if let Some(reader) = reader
+            && !reader.send_notice(Work { message, seq: None }).await
+        {
+            self.services.metrics.notices_dropped.get_or_create(&plugin.into()).inc();
         }
     }
 
@@ -138,9 +125,8 @@ impl Bus {
             if readers.contains_key(&slot.name) {
                 continue;
             }
-            let (lanes, receivers): (Vec<_>, Vec<_>) =
-                (0..self.config.lanes.max(1)).map(|_| mpsc::channel(self.config.lane_queue.max(1))).unzip();
-            let reader = Arc::new(Reader { slot: slot.clone(), lanes, progress: Mutex::default(), wake: Notify::new() });
+            let (reader, receivers) = Reader::new(slot.clone(), self.config.lanes, self.config.lane_queue);
+            let reader = Arc::new(reader);
             for receiver in receivers {
                 tasks.spawn(self.clone().work(reader.clone(), receiver));
             }
@@ -191,7 +177,7 @@ impl Bus {
                 reader.progress().begin(seq, wanted);
                 if wanted {
                     message.topic = message.address().1.to_owned();
-                    reader.send(Work { message, seq: Some(seq), suspect: false }).await;
+                    reader.send(Work { message, seq: Some(seq) }).await;
                 }
             }
             self.services.published.notify_one();
@@ -210,7 +196,7 @@ impl Bus {
             lane.put_back(together);
             for _ in 0..singly {
                 let Some(work) = lane.try_next() else { break };
-                self.handle(&reader, &work, &mut lane).await;
+                self.handle(&reader.slot, &work).await;
                 self.done(&reader, &work);
             }
         }
@@ -220,7 +206,7 @@ impl Bus {
         let Some(release) = slot.live() else { return Err(CallError::Unavailable("no release is live")) };
         let messages: Vec<_> = works.iter().map(|work| message_of(work, &release.profile)).collect();
         let spans: Vec<_> = works.iter().map(|work| self.follow(work)).collect();
-        let jobs: Vec<_> = works.iter().zip(&messages).map(|(work, message)| work.job(message)).collect();
+        let jobs: Vec<_> = works.iter().zip(&messages).map(|(work, message)| work.job(message, Try::default())).collect();
         let done = call_together(&self.services, slot, &jobs, &spans).await;
         if done.is_err() {
             // Each is handled by itself next, in a span of its own.
@@ -236,54 +222,51 @@ impl Bus {
         }
     }
 
-    /// Handles a message, or buries it.
-    async fn handle(&self, reader: &Reader, work: &Work, lane: &mut Lane) {
-        let slot = &reader.slot;
+    /// Handles a message, or makes it a dead letter. While the plugin is not called it waits, and what is behind it in its lane.
+    async fn handle(&self, slot: &Slot, work: &Work) {
         let (mut failures, mut wait) = (0, RETRY.0);
-        let passed_before = slot.passed.load(Ordering::Relaxed);
         loop {
-            let error = match self.attempt(slot, work).await {
-                Ok(()) | Err(CallError::AlreadyHandled) => return,
-                Err(error) => error,
-            };
+            // A new release may do better at once.
+            let mut changes = self.registry.changes();
+            let Err(mut error) = self.attempt(slot, work, Try { again: failures > 0, active: false }).await else { return };
             failures += u32::from(!error.is_passing());
-            let mut others_pass = work.suspect || slot.passed.load(Ordering::Relaxed) > passed_before;
-            if failures >= self.config.max_failures && !others_pass {
-                // Whether the message is bad or the plugin, one of those behind it shows.
-                let mut failed = Vec::new();
-                while !others_pass
-                    && failed.len() < self.config.together
-                    && let Some(other) = lane.try_next()
-                {
-                    others_pass = self.attempt(slot, &other).await.is_ok();
-                    match others_pass {
-                        true => self.done(reader, &other),
-                        false => failed.push(other),
+            if error.is_final() || failures >= self.config.max_failures.max(1) {
+                if let Some(canary) = slot.canary_for(Key::Text(work.key())) {
+                    match self.past(&canary, slot, work, error).await {
+                        Ok(()) => return,
+                        Err(other) => error = other,
                     }
                 }
-                failed.iter_mut().for_each(|work| work.suspect |= others_pass);
-                lane.put_back(failed);
+                if !error.is_passing() {
+                    return self.bury(slot, work, &error, failures).await;
+                }
             }
-            let hopeless = matches!(error, CallError::Refused(_));
-            if hopeless || (failures >= self.config.max_failures && others_pass) {
-                self.bury(slot, work, &error, failures).await;
-                return;
-            }
-            let mut changes = self.registry.changes();
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
-                // A new release may do better at once.
                 _ = changes.changed() => {}
             }
             wait = (wait * 2).min(RETRY.1);
         }
     }
 
-    async fn attempt(&self, slot: &Slot, work: &Work) -> Result<(), CallError> {
+    /// Gives the active release what a canary could not handle: users lose no message to a trial. Data that the active release takes was
+    /// not bad, so that the canary's refusal counts against it.
+    async fn past(&self, canary: &Canary, slot: &Slot, work: &Work, error: CallError) -> Result<(), CallError> {
+        self.attempt(slot, work, Try { again: false, active: true }).await?;
+        if matches!(error, CallError::InvalidData(_)) {
+            canary.release.tally.failed();
+        }
+        Ok(())
+    }
+
+    async fn attempt(&self, slot: &Slot, work: &Work, this: Try) -> Result<(), CallError> {
         let Some(release) = slot.live() else { return Err(CallError::Unavailable("no release is live")) };
         let message = message_of(work, &release.profile);
         let span = self.follow(work);
-        call(&self.services, slot, work.job(&message), span.as_ref()).await.map(drop)
+        match call(&self.services, slot, work.job(&message, this), span.as_ref()).await {
+            Ok(_) | Err(CallError::AlreadyHandled) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Goes on with the trace of what published the message, if there is one.
@@ -334,66 +317,5 @@ impl Bus {
         let Some(done) = done else { return };
         // Where storage does not answer, the rows stay, and are found handled the next time.
         let _ = self.services.storage.outbox_done(done).await;
-    }
-}
-
-impl Work {
-    fn job<'a>(&'a self, message: &'a Message) -> Job<'a> {
-        let key = self.message.key.as_deref().unwrap_or(&self.message.topic);
-        Job::Message { message, key, hops: self.message.hops, handled: self.seq.is_some() }
-    }
-}
-
-/// What published a message, where that was traced.
-fn traced_by(work: &Work) -> Option<TraceParent> {
-    work.message.trace.as_deref()?.parse().ok()
-}
-
-/// A message as a release's plugin is given it.
-fn message_of(work: &Work, profile: &Profile) -> Message {
-    let sent = &work.message;
-    let tenant = match (&sent.tenant, profile.tenancy) {
-        (None, Tenancy::Required | Tenancy::Optional) => tenant_in(&sent.data, &profile.config),
-        (tenant, _) => tenant.clone(),
-    };
-    Message { id: sent.id.clone(), topic: sent.topic.clone(), tenant, data: sent.data.clone(), at: sent.at_ms }
-}
-
-impl Reader {
-    async fn send(&self, work: Work) {
-        let mut hasher = DefaultHasher::new();
-        work.message.key.as_deref().unwrap_or(&work.message.topic).hash(&mut hasher);
-        let lane = &self.lanes[(hasher.finish() % self.lanes.len() as u64) as usize];
-        // The lane ends only with the bus itself.
-        let _ = lane.send(work).await;
-    }
-
-    fn progress(&self) -> std::sync::MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The tenant that a message's data names, where the operator has said where: `tenant_path`, such as `companyId`.
-fn tenant_in(data: &str, config: &serde_json::Map<String, serde_json::Value>) -> Option<String> {
-    let path = config.get("tenant_path").and_then(|path| path.as_str()).unwrap_or("companyId");
-    let data: serde_json::Value = serde_json::from_str(data).ok()?;
-    let found = path.split('.').try_fold(&data, |value, key| value.get(key))?;
-    match found {
-        serde_json::Value::String(tenant) => Some(tenant.clone()),
-        serde_json::Value::Number(tenant) => Some(tenant.to_string()),
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_tenant_is_found_in_the_data() {
-        let config = serde_json::Map::new();
-        assert_eq!(tenant_in(r#"{"companyId":"acme"}"#, &config).as_deref(), Some("acme"));
-        assert_eq!(tenant_in(r#"{"companyId":7}"#, &config).as_deref(), Some("7"));
-        assert_eq!(tenant_in("{}", &config), None);
     }
 }

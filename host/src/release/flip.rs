@@ -9,9 +9,10 @@ use fred::interfaces::{HashesInterface, KeysInterface};
 use serde::{Deserialize, Serialize};
 use tokio::sync::MutexGuard;
 
+use super::breaker::Quarantined;
 use super::canary::Trial;
 use super::record::{MAX_PLUGINS, PLUGINS, Record};
-use super::registry::Release;
+use super::registry::{Release, Slot};
 use super::releases::{DeployError, PREPARED, Releases};
 use crate::cluster::Cluster;
 use crate::cluster::link::Away;
@@ -206,10 +207,28 @@ impl Releases {
                 self.try_out(name, release, trial)?;
             }
         }
-        if slot.is_disabled() != record.disabled {
-            self.registry.set_disabled(&slot, record.disabled);
-        }
+        self.apply_stops(&slot, record);
         Ok(())
+    }
+
+    /// Stops what the record says is stopped: the plugin, or sources of its release's calls; and resumes the rest.
+    pub(super) fn apply_stops(&self, slot: &Slot, record: &Record) {
+        if slot.is_disabled() != record.disabled {
+            self.registry.set_disabled(slot, record.disabled);
+        }
+        let before = slot.quarantined();
+        if before == record.quarantined {
+            return;
+        }
+        let is_in = |one: &Quarantined, all: &[Quarantined]| all.iter().any(|other| other.source == one.source);
+        for Quarantined { source, cause, at } in record.quarantined.iter().filter(|one| !is_in(one, &before)) {
+            let name = &slot.name;
+            tracing::error!(release = slot.label(), %source, "quarantined since {at}, until another release or `hubbub enable {name}`: {cause}");
+        }
+        for Quarantined { source, .. } in before.iter().filter(|one| !is_in(one, &record.quarantined)) {
+            tracing::info!(release = slot.label(), %source, "no longer quarantined");
+        }
+        self.registry.set_quarantined(slot, record.quarantined.clone());
     }
 
     /// A release that is staged: just now for this, a while ago, or from its component.

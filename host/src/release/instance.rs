@@ -2,16 +2,16 @@
 //! changed meanwhile. Nothing of a call that fails is ever seen.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::job::{Job, invoke, tenant};
+use super::judge::{count, judge, report};
 use super::pool::{Lease, NoInstance};
 use super::registry::{Release, Slot};
 use super::witness::Sample;
 use crate::capability::commit;
 use crate::capability::effects::{Effects, Live};
-use crate::capability::quota::{Kind, Passed};
+use crate::capability::quota::Passed;
 use crate::capability::state::{Replay, Services};
 use crate::error::{Code, Refusal};
 use crate::json;
@@ -43,12 +43,18 @@ pub enum CallError {
     /// The plugin refused, knowingly.
     #[error("refused: {}", .0.message)]
     Refused(Refusal),
+    /// The data of a message or timer does not fit what its handler takes: no fault of the release.
+    #[error("invalid data: {0}")]
+    InvalidData(String),
     /// The plugin could not, and says why; for the log, not for a client.
     #[error("it failed: {0}")]
     Failed(String),
     /// It trapped or passed a limit.
     #[error(transparent)]
     Fault(#[from] Fault),
+    /// There was no instance to call, by the release's own fault.
+    #[error(transparent)]
+    NotStarted(NoInstance),
     /// What it answered cannot be used.
     #[error("its answer cannot be used: {0}")]
     Answer(String),
@@ -77,17 +83,17 @@ pub async fn call_metered(
     trace: Option<&Span>,
     cpu: &mut Duration,
 ) -> Result<Done, CallError> {
-    let began = Instant::now();
+    let (began, source) = (Instant::now(), job.source());
     let now_ms = services.clock.now_ms();
     let mut replay = Replay::default();
     // Handed on when it is dropped, which is when the call is done.
     let mut sample = slot.sample();
     for reruns in 0..=MAX_CONFLICTS {
-        let Some(release) = slot.pick(job.key(), job.event()) else {
-            return Err(unserved(trace, "no release is live"));
-        };
-        if release.tally.is_open(now_ms) {
-            return Err(unserved(trace, "the release keeps failing, and is left alone for a while"));
+        let picked = if job.is_for_active() { slot.live() } else { slot.pick(job.key(), job.event()) };
+        let Some(release) = picked else { return Err(unserved(trace, "no release is live")) };
+        let breaker = release.breakers.of(source);
+        if !breaker.lets_through(began) {
+            return Err(unserved(trace, if breaker.is_held() { QUARANTINED } else { LEFT_ALONE }));
         }
         let span = trace.map(|trace| traced(trace, &release, reruns));
         let watch = Watch { span: span.as_ref(), sample: sample.as_deref_mut() };
@@ -99,20 +105,24 @@ pub async fn call_metered(
             }
             Err(Attempt::Error(error)) => {
                 count(&release, job, began, error.outcome(), [trace, span.as_ref()]);
-                judge(&release, &error, services.clock.now_ms());
+                judge(services, &release, job, &error);
                 report(&release, job, trace, &error);
                 return Err(error);
             }
             Ok(done) => {
                 count(&release, job, began, Outcome::Ok, [trace, span.as_ref()]);
-                slot.passed.fetch_add(1, Ordering::Relaxed);
                 release.tally.passed();
+                breaker.answered();
                 return Ok(done);
             }
         }
     }
     Err(unserved(trace, "what it read kept changing"))
 }
+
+/// Why a call is not made while a circuit breaker is open.
+const LEFT_ALONE: &str = "the release keeps faulting, and is not called for a while";
+const QUARANTINED: &str = "the release is quarantined";
 
 /// A call that no release is to blame for.
 fn unserved(trace: Option<&Span>, why: &'static str) -> CallError {
@@ -143,10 +153,11 @@ pub async fn call_together(
     traces: &[Option<Span>],
 ) -> Result<(), CallError> {
     let Some(release) = slot.live() else { return Err(CallError::Unavailable("no release is live")) };
-    if slot.canary().is_some() || slot.witness.is_watched() || release.tally.is_open(services.clock.now_ms()) {
+    let began = Instant::now();
+    let is_open = |job: &Job<'_>| !release.breakers.of(job.source()).lets_through(began);
+    if slot.canary().is_some() || slot.witness.is_watched() || jobs.iter().any(is_open) {
         return Err(CallError::Unavailable("each call is to be looked at by itself"));
     }
-    let began = Instant::now();
     let spans: Vec<_> = traces.iter().map(|trace| trace.as_ref().map(|trace| traced(trace, &release, 0))).collect();
     let usage = &release.profile.usage;
     usage.look_at_store(&*services.storage, MAX_SET_BYTES as u64).await;
@@ -173,10 +184,10 @@ pub async fn call_together(
     others.for_each(|other| first.into_iter().for_each(|first| first.link(other.parent())));
     let committed = commit::commit(services, plugin, effects, handled, first).await;
     committed.map_err(|error| CallError::Failed(error.to_string()))?;
-    slot.passed.fetch_add(jobs.len() as u64, Ordering::Relaxed);
     for (job, spans) in jobs.iter().zip(traces.iter().zip(&spans)) {
         count(&release, *job, began, Outcome::Ok, [spans.0.as_ref(), spans.1.as_ref()]);
         release.tally.passed();
+        release.breakers.of(job.source()).answered();
     }
     Ok(())
 }
@@ -231,6 +242,10 @@ async fn attempt(
     // It waited for what it had asked for, storage or other nodes: no fault of the release, which would be stopped for it.
     if matches!(answer, Err(Fault::Limit(Limit::Time))) && cpu < services.limits.call_time / 2 {
         return Err(CallError::Unavailable("what it asked for was not answered in time").into());
+    }
+    // A message that fails because storage is away is not at fault, and would become a dead letter.
+    if lease.instance().guest().call.storage_away && matches!(answer, Err(Fault::Trap(_)) | Ok(Err(CallError::Failed(_)))) {
+        return Err(CallError::Unavailable("storage does not answer").into());
     }
     let answer = answer?;
     if let Some(began) = timed {
@@ -305,8 +320,7 @@ impl From<NoInstance> for CallError {
         match error {
             NoInstance::Tired(passed) => Self::OverQuota(passed),
             NoInstance::Busy => Self::Unavailable("all instances were busy for too long"),
-            NoInstance::Fault(fault) => Self::Fault(fault),
-            NoInstance::Init(why) => Self::Failed(why),
+            NoInstance::Fault(_) | NoInstance::Init(_) => Self::NotStarted(error),
         }
     }
 }
@@ -314,67 +328,23 @@ impl From<NoInstance> for CallError {
 impl CallError {
     /// Whether nothing is wrong with the call: later it may take effect.
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Unavailable(_) | Self::OverQuota(_))
+        matches!(self, Self::Unavailable(_) | Self::OverQuota(_) | Self::NotStarted(_))
+    }
+
+    /// Whether trying again with the same data is of no use.
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::InvalidData(_) | Self::Refused(_))
     }
 
     /// As figures and traces name it.
     pub fn outcome(&self) -> Outcome {
         match self {
             Self::Refused(_) => Outcome::Refused,
+            Self::InvalidData(_) => Outcome::InvalidData,
             Self::Failed(_) => Outcome::Failed,
-            Self::Fault(_) | Self::Answer(_) => Outcome::Fault,
+            Self::Fault(_) | Self::Answer(_) | Self::NotStarted(_) => Outcome::Fault,
             Self::Unavailable(_) | Self::OverQuota(_) => Outcome::Unavailable,
             Self::AlreadyHandled => Outcome::AlreadyHandled,
         }
     }
-}
-
-/// Holds a failure against the release, where it is one: a refusal is not, and neither is what the host could not do.
-fn judge(release: &Release, error: &CallError, now_ms: u64) {
-    match error {
-        CallError::Fault(_) | CallError::Answer(_) | CallError::Failed(_) => release.tally.failed(now_ms),
-        CallError::Refused(refusal) if refusal.code == Code::Internal => release.tally.failed(now_ms),
-        CallError::Refused(_) => release.tally.passed(),
-        CallError::Unavailable(_) | CallError::OverQuota(_) | CallError::AlreadyHandled => {}
-    }
-}
-
-/// Counts a call, whatever became of it, and tells what is traced of it.
-fn count(release: &Release, job: Job<'_>, began: Instant, outcome: Outcome, spans: [Option<&Span>; 2]) {
-    let (metrics, took) = (&release.profile.metrics, began.elapsed());
-    metrics.called(outcome, took);
-    if matches!(job, Job::Event { .. }) {
-        metrics.events.inc();
-        metrics.seconds.observe(took);
-    }
-    for span in spans.into_iter().flatten() {
-        span.outcome(outcome.as_str(), outcome.is_error());
-    }
-}
-
-/// A fault is the operator's to know, with the release it came from.
-fn report(release: &Release, job: Job<'_>, trace: Option<&Span>, error: &CallError) {
-    let profile = &release.profile;
-    if matches!(error, CallError::Fault(_) | CallError::Answer(_)) {
-        profile.metrics.faults.inc();
-    }
-    match error {
-        CallError::Fault(Fault::Limit(Limit::Memory)) => profile.usage.passed(Kind::Memory),
-        CallError::Fault(Fault::Limit(Limit::Effects)) => profile.usage.passed(Kind::Effects),
-        CallError::Refused(refusal) => return profile.metrics.refused(refusal.code),
-        // The quota has been said, and counted.
-        CallError::OverQuota(_) => return profile.metrics.refused(Code::RateLimited),
-        CallError::AlreadyHandled => return,
-        _ => {}
-    }
-    let (export, subject) = job.name();
-    let user = job.caller().and_then(|caller| caller.user.as_ref()).map_or("-", |user| user.id.as_str());
-    tracing::warn!(
-        release = %format_args!("{}@{}", profile.name, profile.version),
-        trace_id = trace.map(|trace| tracing::field::display(trace.parent().trace_id())),
-        export,
-        subject,
-        user,
-        "a call took no effect: {error}"
-    );
 }

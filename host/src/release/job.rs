@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::breaker::Source;
 use super::canary::Key;
 use super::instance::CallError;
 use super::registry::Release;
@@ -12,8 +13,12 @@ use crate::sandbox::exports::{self, Caller, DisconnectReason, DueTimer, Event, M
 use crate::sandbox::imports::types::RefusalCode;
 use crate::sandbox::{Fault, Instance};
 
-/// The longest message of a refusal, in bytes.
+/// The longest message of a refusal or a failure, in bytes.
 const MAX_SENTENCE: usize = 1024;
+
+/// How a failure begins that says that the data is at fault, and not the plugin. The contract in `wit/plugin.wit` names it, and the SDK
+/// writes it where data does not fit its handler's type.
+const INVALID_DATA: &str = "invalid data: ";
 
 /// What is to be called.
 #[derive(Clone, Copy)]
@@ -37,13 +42,19 @@ pub enum Job<'a> {
         message: &'a Message,
         key: &'a str,
         hops: u8,
+        /// It is of the outbox, and its id is stored with what it does. A notice is neither.
         handled: bool,
+        /// It has failed before: circuit breakers count a message once.
+        again: bool,
+        /// No canary may handle it.
+        active: bool,
     },
-    /// `handled`: the id under which a schedule runs once in the cluster.
+    /// `handled`: the id under which a schedule runs once in the cluster. `again`: as of a message.
     Timer {
         timer: &'a DueTimer,
         stored: Option<&'a StoredTimer>,
         handled: Option<&'a str>,
+        again: bool,
     },
 }
 
@@ -71,6 +82,31 @@ impl<'a> Job<'a> {
                 None => Key::Socket(caller.socket),
             },
         }
+    }
+
+    /// Where it comes from, for the circuit breakers.
+    pub(super) fn source(&self) -> Source {
+        match self {
+            Self::Authorize { .. } => Source::Authorize,
+            Self::Connect { .. } => Source::Connects,
+            Self::Event { .. } => Source::Events,
+            Self::Disconnect { .. } => Source::Disconnects,
+            Self::Message { handled: true, .. } => Source::Messages,
+            Self::Message { .. } => Source::Notices,
+            // A schedule has no payload, and a timer always has one.
+            Self::Timer { timer, .. } if timer.payload.is_none() => Source::Schedules,
+            Self::Timer { .. } => Source::Timers,
+        }
+    }
+
+    /// Whether it is tried once more.
+    pub(super) fn is_retry(&self) -> bool {
+        matches!(self, Self::Message { again: true, .. } | Self::Timer { again: true, .. })
+    }
+
+    /// Whether a canary may not serve it.
+    pub(super) fn is_for_active(&self) -> bool {
+        matches!(self, Self::Message { active: true, .. })
     }
 
     pub(super) fn event(&self) -> Option<&'a str> {
@@ -121,13 +157,16 @@ pub(super) fn tenant(release: &Release, job: Job<'_>) -> Result<Option<Arc<str>>
         (Tenancy::None | Tenancy::Optional, None) => Ok(None),
         // A schedule is no tenant's; whatever it names has to be.
         (_, None) if matches!(job, Job::Timer { .. }) => Ok(None),
+        (Tenancy::Required, None) if matches!(job, Job::Message { .. }) => {
+            Err(CallError::InvalidData("the message belongs to no tenant".to_owned()))
+        }
         (Tenancy::Required, None) => Err(CallError::Refused(Refusal::new(Code::Forbidden, "The user belongs to no tenant"))),
     }
 }
 
 /// Calls the export.
 pub(super) async fn invoke(instance: &mut Instance<State>, job: Job<'_>) -> Result<Result<Option<String>, CallError>, Fault> {
-    let failed = |failure: exports::Failure| CallError::Failed(failure.message);
+    let failed = |failure: exports::Failure| CallError::Failed(cut(failure.message));
     Ok(match job {
         Job::Authorize { caller, auth } => instance.authorize(caller, auth).await?.map(|()| None).map_err(refused),
         Job::Connect { caller } => instance.on_connect(caller).await?.map(|()| None).map_err(failed),
@@ -136,9 +175,23 @@ pub(super) async fn invoke(instance: &mut Instance<State>, job: Job<'_>) -> Resu
             instance.on_disconnect(caller, reason).await?;
             Ok(None)
         }
-        Job::Message { message, .. } => instance.on_message(message).await?.map(|()| None).map_err(failed),
-        Job::Timer { timer, .. } => instance.on_timer(timer).await?.map(|()| None).map_err(failed),
+        Job::Message { message, .. } => instance.on_message(message).await?.map(|()| None).map_err(failed_on_data),
+        Job::Timer { timer, .. } => instance.on_timer(timer).await?.map(|()| None).map_err(failed_on_data),
     })
+}
+
+/// The failure of a call that has data: it may be the data's.
+fn failed_on_data(failure: exports::Failure) -> CallError {
+    match failure.message.strip_prefix(INVALID_DATA) {
+        Some(what) => CallError::InvalidData(cut(what.to_owned())),
+        None => CallError::Failed(cut(failure.message)),
+    }
+}
+
+/// A sentence of a plugin's, no longer than one may be.
+fn cut(mut sentence: String) -> String {
+    sentence.truncate(sentence.floor_char_boundary(MAX_SENTENCE));
+    sentence
 }
 
 fn refused(refusal: exports::Refusal) -> CallError {
@@ -152,8 +205,5 @@ fn refused(refusal: exports::Refusal) -> CallError {
         RefusalCode::Unavailable => Code::Unavailable,
         RefusalCode::Internal => Code::Internal,
     };
-    let mut message = refusal.message;
-    let end = message.floor_char_boundary(MAX_SENTENCE);
-    message.truncate(end);
-    CallError::Refused(Refusal { retry_after_ms: refusal.retry_after_ms, ..Refusal::new(code, message) })
+    CallError::Refused(Refusal { retry_after_ms: refusal.retry_after_ms, ..Refusal::new(code, cut(refusal.message)) })
 }

@@ -51,6 +51,8 @@ pub enum Outcome {
         message: String,
         retry_after_ms: Option<u64>,
     },
+    /// The data does not fit the handler's type.
+    InvalidData(String),
     Failed(String),
     /// It trapped, or passed a limit.
     Trapped(String),
@@ -65,6 +67,7 @@ impl Outcome {
                 message: refusal.message.to_string(),
                 retry_after_ms: refusal.retry_after_ms,
             },
+            Ok(Err(CallError::InvalidData(what))) => Self::InvalidData(what.clone()),
             Ok(Err(error)) => Self::Failed(error.to_string()),
             Err(fault) => Self::Trapped(fault.to_string()),
         }
@@ -94,8 +97,10 @@ impl KeptJob {
             Self::OnConnect { caller } => Job::Connect { caller },
             Self::OnEvent { caller, event } => Job::Event { caller, event },
             Self::OnDisconnect { caller, reason } => Job::Disconnect { caller, reason: *reason },
-            Self::OnMessage { message, key, hops } => Job::Message { message, key, hops: *hops, handled: false },
-            Self::OnTimer { timer } => Job::Timer { timer, stored: None, handled: None },
+            Self::OnMessage { message, key, hops } => {
+                Job::Message { message, key, hops: *hops, handled: false, again: false, active: false }
+            }
+            Self::OnTimer { timer } => Job::Timer { timer, stored: None, handled: None, again: false },
         }
     }
 

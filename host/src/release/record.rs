@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::breaker::Quarantined;
 use super::canary::Trial;
 use crate::names::PluginName;
 use crate::storage::{Storage, Unavailable};
@@ -26,6 +27,9 @@ pub struct Record {
     pub active: Option<String>,
     pub previous: Option<String>,
     pub disabled: bool,
+    /// Sources of calls of the active release that are not called before an operator says so, over restarts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub quarantined: Vec<Quarantined>,
     /// The newest last.
     pub releases: Vec<Entry>,
 }
@@ -101,10 +105,13 @@ impl Record {
         }
     }
 
-    /// Makes a release the active one, and the active one the previous. A trial is over: what it was beside is gone.
+    /// Makes a release the active one, and the active one the previous, unless it is one that clients were kept away from. A trial is
+    /// over: what it was beside is gone.
     pub fn activate(&mut self, digest: &str, version: &str, at: &str) {
         self.end_trial(at);
-        if let Some(old) = self.active.take().filter(|old| old != digest) {
+        let was_bad = self.quarantined.iter().any(|one| one.source.is_clients());
+        self.quarantined.clear();
+        if let Some(old) = self.active.take().filter(|old| old != digest && !was_bad) {
             if let Some(entry) = self.releases.iter_mut().find(|entry| entry.digest == old && entry.state == State::Active) {
                 (entry.state, entry.at) = (State::Retired, at.to_owned());
             }
@@ -112,6 +119,25 @@ impl Record {
         }
         self.active = Some(digest.to_owned());
         self.note(digest, version, State::Active, at, None);
+    }
+
+    /// Quarantines a source of calls of the active release.
+    pub fn quarantine(&mut self, version: &str, one: Quarantined) {
+        let Some(digest) = self.active.clone() else { return };
+        let why = Some(format!("{}: {}", one.source, one.cause));
+        let at = one.at.clone();
+        self.quarantined.retain(|other| other.source != one.source);
+        self.quarantined.push(one);
+        self.note(&digest, version, State::Quarantined, &at, why);
+    }
+
+    /// Ends a quarantine, at the operator's word.
+    pub fn end_quarantine(&mut self, at: &str) {
+        self.quarantined.clear();
+        let active = self.active.as_ref();
+        for entry in self.releases.iter_mut().filter(|entry| Some(&entry.digest) == active && entry.state == State::Quarantined) {
+            (entry.state, entry.at, entry.why) = (State::Active, at.to_owned(), Some("enabled by the operator".to_owned()));
+        }
     }
 
     /// The release that is tried out beside the active one.
@@ -167,6 +193,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::clock::Clock;
+    use crate::release::breaker::Source;
     use crate::storage::Embedded;
 
     #[test]
@@ -197,6 +224,34 @@ mod tests {
         record.activate("a", "1.0.0", "t1");
         record.activate("a", "1.0.0", "t2");
         assert_eq!((record.active.as_deref(), record.previous.as_deref()), (Some("a"), None));
+    }
+
+    #[test]
+    fn a_release_that_clients_were_kept_away_from_is_not_gone_back_to() {
+        let one = |source| Quarantined { source, cause: "it trapped".into(), at: "t3".into() };
+        for (source, previous) in [(Source::Events, "a"), (Source::Messages, "b")] {
+            let mut record = Record::default();
+            record.activate("a", "1.0.0", "t1");
+            record.activate("b", "1.1.0", "t2");
+            record.quarantine("1.1.0", one(source));
+            assert_eq!(record.releases.last().map(|entry| entry.state), Some(State::Quarantined));
+            record.activate("c", "1.2.0", "t4");
+            assert_eq!((record.previous.as_deref(), record.quarantined.len()), (Some(previous), 0), "{source}");
+        }
+    }
+
+    #[test]
+    fn a_quarantine_ends_with_the_operators_word() {
+        let mut record = Record::default();
+        record.activate("a", "1.0.0", "t1");
+        for source in [Source::Messages, Source::Messages, Source::Timers] {
+            record.quarantine("1.0.0", Quarantined { source, cause: "it trapped".into(), at: "t2".into() });
+        }
+        assert_eq!((record.quarantined.len(), record.active.as_deref(), record.releases.len()), (2, Some("a"), 1));
+        let stored: Record = serde_json::from_slice(&serde_json::to_vec(&record).unwrap()).unwrap();
+        assert_eq!(stored, record);
+        record.end_quarantine("t3");
+        assert_eq!((record.quarantined.len(), record.releases[0].state), (0, State::Active));
     }
 
     #[tokio::test]

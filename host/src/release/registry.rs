@@ -1,104 +1,23 @@
 //! Which release is live under each name, and which plugin an event, a namespace or a topic belongs to. Readers take no lock;
 //! a swap is one pointer, seen by the next event.
 
+mod slot;
+
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::{ArcSwap, ArcSwapOption, Guard};
+use arc_swap::{ArcSwap, Guard};
 use tokio::sync::watch;
 
-use super::canary::{Canary, How, Key};
+use super::breaker::Quarantined;
+use super::canary::{Canary, How};
 use super::manifest::Manifest;
-use super::pool::Pool;
-use super::tally::Tally;
-use super::witness::Witness;
-use crate::capability::profile::{Pattern, Profile};
+use crate::capability::profile::Pattern;
 use crate::names::PluginName;
-use crate::rate::Meter;
-use crate::sandbox::World;
 use crate::sandbox::exports::Door;
 
-/// A staged release, ready to serve.
-pub struct Release {
-    pub manifest: Manifest,
-    pub profile: Arc<Profile>,
-    pub pool: Arc<Pool>,
-    /// SHA-256 of the component, in hex.
-    pub digest: String,
-    /// The version of the contract that it was built for.
-    pub world: World,
-    pub tally: Tally,
-}
-
-/// A name that plugins are deployed under. It outlives its releases.
-pub struct Slot {
-    pub name: PluginName,
-    /// Its number, for sockets to remember whom they have met.
-    pub id: u32,
-    live: ArcSwapOption<Release>,
-    /// A release on trial beside the live one.
-    canary: ArcSwapOption<Canary>,
-    /// Calls that took effect, for telling a bad message from a bad plugin.
-    pub passed: AtomicU64,
-    /// What the events that clients send it are counted by.
-    pub pace: Meter,
-    /// Who looks at its calls.
-    pub witness: Witness,
-    disabled: AtomicBool,
-}
-
-impl Slot {
-    /// The release of this moment. None: the plugin is disabled or has never been staged.
-    pub fn live(&self) -> Option<Arc<Release>> {
-        if self.is_disabled() { None } else { self.live.load_full() }
-    }
-
-    /// Whether an operator has stopped it.
-    pub fn is_disabled(&self) -> bool {
-        self.disabled.load(Ordering::Acquire)
-    }
-
-    /// As operators are told how it stands.
-    pub fn state(&self) -> &'static str {
-        match self.live() {
-            Some(_) => "active",
-            None if self.is_disabled() => "disabled",
-            None => "unavailable",
-        }
-    }
-
-    /// The release in place, whether the plugin is disabled or not.
-    pub fn installed(&self) -> Option<Arc<Release>> {
-        self.live.load_full()
-    }
-
-    /// The release that serves a call: the canary where it takes the call's key, and handles its event at all.
-    pub fn pick(&self, key: Key<'_>, event: Option<&str>) -> Option<Arc<Release>> {
-        let canary = self.canary.load();
-        if let Some(canary) = canary.as_ref()
-            && canary.takes(key)
-            && event.is_none_or(|event| canary.release.manifest.events.iter().any(|handled| handled.name == event))
-            && !self.is_disabled()
-        {
-            return Some(canary.release.clone());
-        }
-        drop(canary);
-        self.live()
-    }
-
-    /// As log lines name what serves, or should: `plugin@version`.
-    pub fn label(&self) -> String {
-        let live = self.live.load();
-        let version = live.as_ref().map_or("-", |release| release.manifest.version.as_str());
-        format!("{}@{version}", self.name)
-    }
-
-    /// The trial under way, if any.
-    pub fn canary(&self) -> Option<Arc<Canary>> {
-        self.canary.load_full()
-    }
-}
+pub use slot::{Release, Slot};
 
 /// Where everything goes, as of one moment.
 #[derive(Default)]
@@ -265,25 +184,18 @@ impl Registry {
         self.changes.send_modify(|version| *version += 1);
     }
 
+    /// Quarantines these sources of calls of the release in place, and no others.
+    pub fn set_quarantined(&self, slot: &Slot, sources: Vec<Quarantined>) {
+        if let Some(release) = slot.installed() {
+            release.breakers.set_quarantined(sources);
+            self.changes.send_modify(|version| *version += 1);
+        }
+    }
+
     /// Stops or resumes a plugin: its events answer `unavailable`, its messages wait.
     pub fn set_disabled(&self, slot: &Slot, disabled: bool) {
         slot.disabled.store(disabled, Ordering::Release);
         self.changes.send_modify(|version| *version += 1);
-    }
-}
-
-impl Slot {
-    fn new(name: PluginName, id: u32) -> Self {
-        Self {
-            name,
-            id,
-            live: ArcSwapOption::empty(),
-            canary: ArcSwapOption::empty(),
-            passed: AtomicU64::new(0),
-            pace: Meter::default(),
-            witness: Witness::default(),
-            disabled: false.into(),
-        }
     }
 }
 

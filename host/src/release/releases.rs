@@ -9,6 +9,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use bytes::Bytes;
 use serde::Deserialize;
 
+use super::breaker::{Quarantined, Source};
 use super::canary::{Canary, How, Trial, Verdict};
 use super::record::{Record, State, component_blob, digest};
 use super::recording;
@@ -182,6 +183,11 @@ impl Releases {
             self.settle(name, &record).await?;
             return slot.installed().ok_or_else(|| DeployError::NotDeployed(name.clone()));
         }
+        self.go_to_previous(&slot, state, why).await
+    }
+
+    async fn go_to_previous(&self, slot: &Slot, state: State, why: &str) -> Result<Arc<Release>, DeployError> {
+        let name = &slot.name;
         let mut record = self.record(name).await?;
         let previous = record.previous.clone().ok_or_else(|| DeployError::NothingBefore(name.clone()))?;
         let release = self.ready(name, &previous).await?;
@@ -197,13 +203,19 @@ impl Releases {
         Ok(release)
     }
 
-    /// Stops or resumes a plugin, over restarts as well.
+    /// Stops or resumes a plugin, over restarts as well. Resumed, it leaves quarantine, and no circuit breaker is open.
     pub async fn set_disabled(&self, name: &PluginName, disabled: bool) -> Result<Arc<Slot>, DeployError> {
         let _turn = self.turn().await?;
         let slot = self.slot(name)?;
         let mut record = self.record(name).await?;
         record.disabled = disabled;
+        if !disabled {
+            record.end_quarantine(&self.now());
+        }
         self.settle(name, &record).await?;
+        if let Some(release) = slot.installed().filter(|_| !disabled) {
+            release.breakers.close();
+        }
         Ok(slot)
     }
 
@@ -240,36 +252,45 @@ impl Releases {
     async fn look_at(&self, slot: &Slot) {
         let Some(active) = slot.live() else { return };
         if let Some(canary) = slot.canary() {
-            let verdict = canary.verdict(&active.tally, self.config.calls, self.config.time);
-            let worse = match verdict {
+            let worse = match canary.verdict(&active.tally, self.config.calls, self.config.time) {
                 Verdict::Worse(why) => Some(why),
-                _ if canary.release.tally.is_hopeless() => Some("nothing but failures".to_owned()),
-                _ => None,
+                _ => canary.release.breakers.hopeless().map(|(source, cause)| format!("its {source} only fault: {cause}")),
             };
             if let Some(why) = worse {
                 let version = &canary.release.manifest.version;
                 tracing::error!(release = %format_args!("{}@{version}", slot.name), "the canary is rolled back: {why}");
                 self.report(&slot.name, self.rollback(&slot.name, &why).await);
             }
-        } else if active.tally.is_hopeless() {
-            tracing::error!(release = slot.label(), "the release is quarantined: it does nothing but fail");
-            self.report(&slot.name, self.quarantine(slot, &active).await);
+        }
+        if let Some((source, cause)) = active.breakers.hopeless()
+            && let Err(error) = self.quarantine(slot, &active, source, cause).await
+        {
+            tracing::error!(release = slot.label(), "it only faults, and is not quarantined: {error}");
         }
     }
 
-    /// Goes back to the release before. Where there is none it fails closed: the plugin's events are unavailable until something else
-    /// is deployed.
-    async fn quarantine(&self, slot: &Slot, active: &Release) -> Result<Arc<Release>, DeployError> {
-        const WHY: &str = "nothing but failures";
+    /// Stops a source of calls that only faults. Where clients depend on it, the release before serves again, if there is one; else
+    /// only that source is not called any more, so that all others go on. An operator ends it.
+    async fn quarantine(&self, slot: &Slot, active: &Release, source: Source, cause: String) -> Result<(), DeployError> {
         let _turn = self.turn().await?;
-        let outcome = self.go_back(&slot.name, State::Quarantined, WHY).await;
-        if matches!(outcome, Err(DeployError::NothingBefore(_))) {
-            let mut record = self.record(&slot.name).await?;
-            record.active = None;
-            record.note(&active.digest, &active.manifest.version, State::Quarantined, &self.now(), Some(WHY.to_owned()));
-            self.settle(&slot.name, &record).await?;
+        let mut record = self.record(&slot.name).await?;
+        if record.active.as_ref() != Some(&active.digest) {
+            // Another node has replaced it.
+            return self.follow_record(&slot.name, &record).await;
         }
-        outcome
+        if source.is_clients() {
+            match self.go_to_previous(slot, State::Quarantined, &format!("{source}: {cause}")).await {
+                Ok(before) => {
+                    let (label, before) = (format_args!("{}@{}", slot.name, active.manifest.version), &before.manifest.version);
+                    tracing::error!(release = %label, %source, "quarantined, and {before} serves again: {cause}");
+                    return Ok(());
+                }
+                Err(DeployError::Storage(error)) => return Err(error.into()),
+                Err(error) => tracing::warn!(plugin = %slot.name, "no release before serves: {error}"),
+            }
+        }
+        record.quarantine(&active.manifest.version, Quarantined { source, cause, at: self.now() });
+        self.settle(&slot.name, &record).await
     }
 
     fn report(&self, name: &PluginName, outcome: Result<Arc<Release>, DeployError>) {

@@ -4,12 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::breaker::{self, Breakers};
 use super::grants::{Grants, NotGranted};
 use super::manifest::{Manifest, ManifestError};
 use super::pool::{Config as PoolConfig, NoInstance, Pool};
 use super::record::digest;
 use super::registry::Release;
-use super::tally::{self, Tally};
+use super::tally::Tally;
 use crate::capability::add_imports;
 use crate::capability::profile::{Profile, Tenancy};
 use crate::capability::quota::Usage;
@@ -46,7 +47,7 @@ pub struct Stage {
     pub sandbox: Arc<Sandbox>,
     pub services: Arc<Services>,
     pub pool: PoolConfig,
-    pub breaker: tally::Config,
+    pub breaker: breaker::Config,
     pub grants: Grants,
 }
 
@@ -81,8 +82,8 @@ impl Stage {
         let pool = Pool::new(template, self.services.clone(), profile.clone(), self.pool.clone());
         // The first instance shows that `init` takes the configuration, and is warm for the first event.
         pool.warm().await?;
-        let tally = Tally::new(self.breaker.clone());
-        Ok(Arc::new(Release { manifest, profile, pool, digest, world, tally }))
+        let breakers = Breakers::new(&self.breaker);
+        Ok(Arc::new(Release { manifest, profile, pool, digest, world, tally: Tally::default(), breakers }))
     }
 
     /// Asks a component what it is, and nothing more: it is not configured, and could not serve. `name` is what it must be called,

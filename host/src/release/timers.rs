@@ -21,7 +21,10 @@ use crate::telemetry::traces::Kind;
 /// The first and the longest wait between two tries.
 const RETRY_MS: (u64, u64) = (50, 60_000);
 
-/// Failures after which a soft timer is given up. A durable one never is.
+/// Between two tries while the plugin is not called at all.
+const WAIT_MS: u64 = 500;
+
+/// Failures and faults after which a soft timer is given up. A durable one never is.
 const MAX_FAILURES: u32 = 5;
 
 /// The longest sleep: what nobody announced is seen after it.
@@ -138,14 +141,20 @@ impl Timing {
             return;
         };
         metrics.timers_failed.inc();
-        let is_fault = !error.is_passing();
-        due.failures += u32::from(is_fault);
-        if due.failures >= MAX_FAILURES && !due.id.durable {
+        due.failures += u32::from(!error.is_passing());
+        // The same payload does not fit the next time either.
+        let invalid = matches!(error, CallError::InvalidData(_));
+        if (due.failures >= MAX_FAILURES || invalid) && !due.id.durable {
             let release = slot.map_or_else(|| due.id.plugin.to_string(), |slot| slot.label());
             tracing::error!(release, timer = due.id.key, "a soft timer was given up: {error}");
             return;
         }
-        let wait = RETRY_MS.0.saturating_mul(1 << due.failures.min(20)).min(RETRY_MS.1);
+        let wait = match &error {
+            // Only another release can take it.
+            CallError::InvalidData(_) => RETRY_MS.1,
+            error if error.is_passing() => WAIT_MS,
+            _ => RETRY_MS.0.saturating_mul(1 << due.failures.min(20)).min(RETRY_MS.1),
+        };
         let at = self.services.clock.now_ms() + wait;
         self.services.timers.put_back(due, at);
     }
@@ -170,7 +179,7 @@ impl Timing {
             span.number("hubbub.late_ms", self.services.clock.now_ms().saturating_sub(due_ms));
             span.number("hubbub.failures", due.failures.into());
         }
-        let job = Job::Timer { timer: &timer, stored: stored.as_ref(), handled: None };
+        let job = Job::Timer { timer: &timer, stored: stored.as_ref(), handled: None, again: due.failures > 0 };
         call(&self.services, slot, job, span.as_ref()).await.map(drop)
     }
 
@@ -194,7 +203,7 @@ impl Timing {
                 span.text("hubbub.schedule", &timer.key);
                 span.number("hubbub.late_ms", services.clock.now_ms().saturating_sub(due_ms));
             }
-            let job = Job::Timer { timer: &timer, stored: None, handled: handled.as_deref() };
+            let job = Job::Timer { timer: &timer, stored: None, handled: handled.as_deref(), again: false };
             // A failure was reported by the call itself.
             let _ = call(services, &slot, job, span.as_ref()).await;
             drop(permit);

@@ -40,6 +40,8 @@ pub enum Outcome {
     Ok,
     /// The plugin refused, knowingly.
     Refused,
+    /// The data of a message or timer does not fit its handler's type.
+    InvalidData,
     /// The plugin could not.
     Failed,
     /// It trapped, passed a limit, or answered what cannot be used.
@@ -50,13 +52,15 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    pub const ALL: [Self; 6] = [Self::Ok, Self::Refused, Self::Failed, Self::Fault, Self::Unavailable, Self::AlreadyHandled];
+    pub const ALL: [Self; 7] =
+        [Self::Ok, Self::Refused, Self::InvalidData, Self::Failed, Self::Fault, Self::Unavailable, Self::AlreadyHandled];
 
     /// As metrics label it, and traces.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
             Self::Refused => "refused",
+            Self::InvalidData => "invalid_data",
             Self::Failed => "failed",
             Self::Fault => "fault",
             Self::Unavailable => "unavailable",
@@ -66,7 +70,7 @@ impl Outcome {
 
     /// Whether somebody ought to look at it.
     pub fn is_error(self) -> bool {
-        matches!(self, Self::Failed | Self::Fault | Self::Unavailable)
+        matches!(self, Self::InvalidData | Self::Failed | Self::Fault | Self::Unavailable)
     }
 }
 

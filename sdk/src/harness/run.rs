@@ -22,7 +22,10 @@ use super::{
 use crate::{
     Plugin, Refusal, RefusalCode,
     bindings::hubbub::plugin::{log::Level, types::User},
-    glue::handler::{self, Description, Door, TokenPolicy},
+    glue::{
+        self,
+        handler::{self, Description, Door, TokenPolicy},
+    },
 };
 
 type Shared = Rc<RefCell<World>>;
@@ -168,7 +171,7 @@ pub(super) fn publish<P: Plugin>(world: &Shared, tenant: Option<String>, topic: 
         fail(&format!("the plugin does not handle the topic {topic:?}"));
     }
     if world.borrow().needs_tenant() && tenant.is_none() {
-        return Err("a message without a tenant is a dead letter".to_owned());
+        return Err("invalid data: the message belongs to no tenant".to_owned());
     }
     let message = Queued { topic: topic.to_owned(), tenant, data: data.clone(), hops: 0 };
     let handled = message_arrives::<P>(world, message);
@@ -200,7 +203,7 @@ fn run_timers<P: Plugin>(world: &Shared) {
     for due in due {
         let (key, tenant) = (due.key.clone(), due.tenant.clone());
         let ran = twice::<P, _>(world, None, tenant, "on_timer", |plugin| plugin.on_timer(due.clone()));
-        if let Err(failure) = commit(world, ran, 0) {
+        if let Err(failure) = commit_data(world, ran, 0) {
             fail(&format!("the timer {key} failed: {failure}"));
         }
         settle::<P>(world);
@@ -252,7 +255,7 @@ fn message_arrives<P: Plugin>(world: &Shared, queued: Queued) -> Result<(), Stri
         handler::Message { id, topic: queued.topic, tenant: queued.tenant.clone(), data, at }
     };
     let ran = twice::<P, _>(world, None, queued.tenant, "on_message", |plugin| plugin.on_message(message.clone()));
-    commit(world, ran, queued.hops)
+    commit_data(world, ran, queued.hops)
 }
 
 type Ran<T> = Result<(T, Call), String>;
@@ -260,6 +263,13 @@ type Ran<T> = Result<(T, Call), String>;
 fn commit(world: &Shared, ran: Ran<Result<(), Refusal>>, hops: u8) -> Result<(), String> {
     let (answer, call) = ran?;
     answer.and_then(|()| world.borrow_mut().commit(&call, hops)).map_err(|refusal| refusal.message)
+}
+
+/// As [`commit`], of a message or a timer: the error is what the host reads of it.
+fn commit_data(world: &Shared, ran: Ran<Result<(), Refusal>>, hops: u8) -> Result<(), String> {
+    let (answer, call) = ran?;
+    answer.map_err(|refusal| glue::failure_on_data(refusal).message)?;
+    world.borrow_mut().commit(&call, hops).map_err(|refusal| refusal.message)
 }
 
 /// Runs a call on two fresh instances and keeps the second. An error is a trap.

@@ -98,8 +98,9 @@ export class Plugins {
       const row = kept(`row-${name}`, () => this.row(name));
       fill(row, plugin, name, plugin.state);
       row.act.disable.hidden = plugin.state === "disabled";
-      row.act.enable.hidden = plugin.state !== "disabled";
+      row.act.enable.hidden = plugin.state !== "disabled" && !plugin.quarantined;
       rows.push(row);
+      for (const one of plugin.quarantined ?? []) rows.push(quarantined(name, one));
       if (plugin.canary) {
         const trial = kept(`trial-${name}`, () => this.trial(name));
         fill(trial, plugin.canary, listed.canary?.verdict ?? "", "canary", `canary ${plugin.canary.percent} %`);
@@ -201,14 +202,30 @@ function fill(row, release, title, state, tagged = state) {
   row.cells[2].replaceChildren(tag(state, tagged));
 }
 
-function past(name, releases) {
-  const row = kept(`past-${name}`, () => {
+/** A row of one cell under a plugin's own. */
+function under(id, testid = id) {
+  return kept(id, () => {
     const made = document.createElement("tr");
     made.className = "past";
-    made.dataset.testid = `past-${name}`;
+    made.dataset.testid = testid;
     made.insertCell().colSpan = 12;
     return made;
   });
+}
+
+/** A source of calls that is not called before an operator says so, and why. */
+function quarantined(name, { source, cause }) {
+  const row = under(`quarantined-${name}-${source}`, `quarantined-${name}`);
+  row.classList.add("stopped");
+  if (row.dataset.cause !== cause) {
+    row.dataset.cause = cause;
+    row.cells[0].replaceChildren(tag("quarantined", `quarantined: ${source}`), ` ${cause}`);
+  }
+  return row;
+}
+
+function past(name, releases) {
+  const row = under(`past-${name}`);
   const list = document.createElement("ul");
   for (const release of releases.toReversed()) {
     const line = document.createElement("li");

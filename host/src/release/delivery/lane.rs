@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use tokio::sync::mpsc;
 
-use super::Work;
+use super::work::Work;
 
 /// The messages of one lane, with those that were taken out of it and are still to be handled.
 pub(super) struct Lane {

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::Bus;
 use crate::names::PluginName;
+use crate::release::breaker::Source;
 use crate::release::registry::Slot;
 use crate::storage::Unavailable;
 
@@ -35,8 +37,8 @@ impl Bus {
         let listens =
             |slot: &Arc<Slot>| slot.installed().is_some_and(|release| release.manifest.topics.iter().any(|t| t == topic));
         let listeners: Vec<_> = self.registry.slots().into_iter().filter(listens).collect();
-        let now = self.services.clock.now_ms();
-        let serves = |slot: &Slot| slot.live().is_some_and(|release| !release.tally.is_open(now));
+        let now = Instant::now();
+        let serves = |slot: &Slot| slot.live().is_some_and(|release| release.breakers.of(Source::Messages).lets_through(now));
         if let Some(down) = listeners.iter().find(|slot| !serves(slot)) {
             return Ok(Standing::Down(down.name.clone()));
         }

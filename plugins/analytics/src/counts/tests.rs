@@ -117,7 +117,10 @@ fn nothing_crosses_a_company() {
 #[test]
 fn the_messages_own_tenant_is_its_company_where_the_data_names_none() {
     let app = Harness::<Analytics>::new();
-    assert_eq!(app.try_publish("message.sent", json!({ "conversationId": "c1" })), Err("companyId: missing".to_owned()));
+    assert_eq!(
+        app.try_publish("message.sent", json!({ "conversationId": "c1" })),
+        Err("invalid data: companyId: missing".to_owned())
+    );
     app.publish_for("acme", "message.sent", json!({ "conversationId": "c1" }));
     assert_eq!(numbers(&app, "acme", "today"), json!([1, 0, 0.0, 0.0]));
 }

@@ -118,5 +118,5 @@ fn ids_may_be_numbers_and_an_odd_time_is_no_time() {
 #[test]
 fn a_message_without_a_video_fails() {
     let (app, _, _) = two();
-    assert_eq!(app.try_publish("video.view", json!({})), Err("videoId: missing".to_owned()));
+    assert_eq!(app.try_publish("video.view", json!({})), Err("invalid data: videoId: missing".to_owned()));
 }

@@ -52,6 +52,11 @@ impl Relay {
         Err(Refusal::internal("as it was told"))
     }
 
+    #[on_message("picky")]
+    fn picky(what: String) -> Result<()> {
+        Err(if what == "unknown" { Refusal::not_found("No such thing") } else { Refusal::invalid("what: must be known") })
+    }
+
     #[on_message("room.counted")]
     fn counted(counted: Counted) -> Result<()> {
         Ok(store::put("counted", &(counted.sockets, counted.users, counted.visitors))?)
@@ -78,9 +83,19 @@ fn the_ninth_hop_is_dropped() {
 fn a_message_that_fails_does_nothing_and_says_why() {
     let app = Harness::<Relay>::new();
     assert_eq!(app.try_publish("broken", json!(null)), Err("Internal error".into()));
-    assert_eq!(app.try_publish("hop", json!({ "hops": -1 })), Err("hops: must be a whole number, 0 or more".into()));
+    assert_eq!(
+        app.try_publish("hop", json!({ "hops": -1 })),
+        Err("invalid data: hops: must be a whole number, 0 or more".into())
+    );
     assert!(app.keys("").is_empty());
     assert_eq!(app.logs().len(), 1);
+}
+
+#[test]
+fn a_handler_says_that_the_data_is_at_fault_by_refusing_it_as_invalid() {
+    let app = Harness::<Relay>::new();
+    assert_eq!(app.try_publish("picky", json!("bad")), Err("invalid data: what: must be known".into()));
+    assert_eq!(app.try_publish("picky", json!("unknown")), Err("No such thing".into()), "it may be known later");
 }
 
 #[test]

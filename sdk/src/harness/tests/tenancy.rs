@@ -87,7 +87,7 @@ fn another_tenant_cannot_be_named_and_everyone_cannot_be_meant() {
 fn a_message_without_a_tenant_is_a_dead_letter() {
     let app = Harness::<Crm>::new();
     let dead = app.try_publish("contact.tagged", json!({ "user": "1", "tag": "vip" }));
-    assert_eq!(dead, Err("a message without a tenant is a dead letter".into()));
+    assert_eq!(dead, Err("invalid data: the message belongs to no tenant".into()));
 }
 
 #[test]

@@ -1,0 +1,71 @@
+//! One plugin's way through the outbox: its lanes, and how far it has come. Handles no message.
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, mpsc};
+
+use super::progress::Progress;
+use super::work::Work;
+use crate::release::breaker::Source;
+use crate::release::registry::Slot;
+
+/// How long a notice waits for room in its lane.
+const NOTICE_WAIT: Duration = Duration::from_secs(1);
+
+/// One plugin's way through the outbox.
+pub(super) struct Reader {
+    pub(super) slot: Arc<Slot>,
+    lanes: Vec<mpsc::Sender<Work>>,
+    /// Of their own: a source whose circuit breaker is open keeps the other's waiting no more than another plugin's.
+    notice_lanes: Vec<mpsc::Sender<Work>>,
+    progress: Mutex<Progress>,
+    pub(super) wake: Notify,
+    /// Its last notice found no room.
+    drops_notices: AtomicBool,
+}
+
+impl Reader {
+    /// With so many lanes of so many messages, and as many of notices. Their ends are for whoever handles them.
+    pub(super) fn new(slot: Arc<Slot>, lanes: usize, queue: usize) -> (Self, Vec<mpsc::Receiver<Work>>) {
+        let lanes = lanes.max(1);
+        let (mut senders, receivers): (Vec<_>, Vec<_>) = (0..2 * lanes).map(|_| mpsc::channel(queue.max(1))).unzip();
+        let notice_lanes = senders.split_off(lanes);
+        let (progress, wake, drops_notices) = (Mutex::default(), Notify::new(), AtomicBool::new(false));
+        (Self { slot, lanes: senders, notice_lanes, progress, wake, drops_notices }, receivers)
+    }
+
+    fn lane(&self, work: &Work) -> &mpsc::Sender<Work> {
+        let mut hasher = DefaultHasher::new();
+        work.key().hash(&mut hasher);
+        let lanes = if work.seq.is_some() { &self.lanes } else { &self.notice_lanes };
+        &lanes[(hasher.finish() % lanes.len() as u64) as usize]
+    }
+
+    pub(super) async fn send(&self, work: Work) {
+        // The lane ends only with the bus itself.
+        let _ = self.lane(&work).send(work).await;
+    }
+
+    /// Puts a notice into its lane. False: there was no room.
+    pub(super) async fn send_notice(&self, work: Work) -> bool {
+        let lane = self.lane(&work);
+        let is_called = || self.slot.live().is_some_and(|live| live.breakers.of(Source::Notices).lets_through(Instant::now()));
+        let sent = match lane.try_send(work) {
+            Err(mpsc::error::TrySendError::Full(work)) if is_called() => lane.send_timeout(work, NOTICE_WAIT).await.is_ok(),
+            sent => sent.is_ok(),
+        };
+        if !sent && !self.drops_notices.load(Ordering::Relaxed) {
+            tracing::warn!(release = self.slot.label(), "notices are dropped and counted: too many wait for the plugin");
+        }
+        self.drops_notices.store(!sent, Ordering::Relaxed);
+        sent
+    }
+
+    pub(super) fn progress(&self) -> std::sync::MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

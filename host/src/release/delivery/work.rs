@@ -1,0 +1,73 @@
+//! One message on its way to a plugin, as the plugin is given it. Decides nothing of when and how often.
+
+use crate::capability::profile::{Profile, Tenancy};
+use crate::release::job::Job;
+use crate::sandbox::exports::Message;
+use crate::storage::OutboxMessage;
+use crate::telemetry::traces::TraceParent;
+
+pub(super) struct Work {
+    pub(super) message: OutboxMessage,
+    /// The row to be done with; none for what the host notices.
+    pub(super) seq: Option<u64>,
+}
+
+/// One try of a message.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Try {
+    pub(super) again: bool,
+    /// No canary may handle it.
+    pub(super) active: bool,
+}
+
+impl Work {
+    /// Messages of one key are handled in order.
+    pub(super) fn key(&self) -> &str {
+        self.message.key.as_deref().unwrap_or(&self.message.topic)
+    }
+
+    pub(super) fn job<'a>(&'a self, message: &'a Message, this: Try) -> Job<'a> {
+        let Try { again, active } = this;
+        Job::Message { message, key: self.key(), hops: self.message.hops, handled: self.seq.is_some(), again, active }
+    }
+}
+
+/// What published a message, where that was traced.
+pub(super) fn traced_by(work: &Work) -> Option<TraceParent> {
+    work.message.trace.as_deref()?.parse().ok()
+}
+
+/// A message as a release's plugin is given it.
+pub(super) fn message_of(work: &Work, profile: &Profile) -> Message {
+    let sent = &work.message;
+    let tenant = match (&sent.tenant, profile.tenancy) {
+        (None, Tenancy::Required | Tenancy::Optional) => tenant_in(&sent.data, &profile.config),
+        (tenant, _) => tenant.clone(),
+    };
+    Message { id: sent.id.clone(), topic: sent.topic.clone(), tenant, data: sent.data.clone(), at: sent.at_ms }
+}
+
+/// The tenant that a message's data names, where the operator has said where: `tenant_path`, such as `companyId`.
+fn tenant_in(data: &str, config: &serde_json::Map<String, serde_json::Value>) -> Option<String> {
+    let path = config.get("tenant_path").and_then(|path| path.as_str()).unwrap_or("companyId");
+    let data: serde_json::Value = serde_json::from_str(data).ok()?;
+    let found = path.split('.').try_fold(&data, |value, key| value.get(key))?;
+    match found {
+        serde_json::Value::String(tenant) => Some(tenant.clone()),
+        serde_json::Value::Number(tenant) => Some(tenant.to_string()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tenant_is_found_in_the_data() {
+        let config = serde_json::Map::new();
+        assert_eq!(tenant_in(r#"{"companyId":"acme"}"#, &config).as_deref(), Some("acme"));
+        assert_eq!(tenant_in(r#"{"companyId":7}"#, &config).as_deref(), Some("7"));
+        assert_eq!(tenant_in("{}", &config), None);
+    }
+}

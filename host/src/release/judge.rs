@@ -1,0 +1,101 @@
+//! What is made of a call that has ended: it is counted, held against its release where it is the release's fault, and logged. It changes
+//! nothing of what the call did.
+
+use std::time::Instant;
+
+use super::instance::CallError;
+use super::job::Job;
+use super::pool::NoInstance;
+use super::registry::Release;
+use crate::capability::quota::Kind;
+use crate::capability::state::Services;
+use crate::error::Code;
+use crate::sandbox::{Fault, Limit};
+use crate::telemetry::Outcome;
+use crate::telemetry::traces::Span;
+
+/// Counts an error against the release if it is the release's: a refusal is not, and neither are bad data and an error of the host.
+/// Only faults open a circuit breaker; a comparison with another release counts failures as well.
+pub(super) fn judge(services: &Services, release: &Release, job: Job<'_>, error: &CallError) {
+    let breaker = release.breakers.of(job.source());
+    // One message that fails again and again is evidence once. An instance that does not start fails for any message.
+    let counts = !job.is_retry() || matches!(error, CallError::NotStarted(_));
+    match error {
+        CallError::Fault(_) | CallError::Answer(_) | CallError::NotStarted(_) if counts => {
+            release.tally.failed();
+            fault(services, release, job, error);
+        }
+        CallError::Failed(_) => {
+            if counts {
+                release.tally.failed();
+            }
+            breaker.answered();
+        }
+        CallError::Refused(refusal) => {
+            if refusal.code == Code::Internal {
+                release.tally.failed()
+            } else {
+                release.tally.passed()
+            }
+            breaker.answered();
+        }
+        // Neither the release's fault nor an answer of it; or the retry of a call that was counted.
+        _ => {}
+    }
+}
+
+#[cold]
+fn fault(services: &Services, release: &Release, job: Job<'_>, error: &CallError) {
+    let (source, (export, subject)) = (job.source(), job.name());
+    let cause = format_args!("{export} {subject}: {error}");
+    let Some(wait) = release.breakers.of(source).faulted(Instant::now(), &cause) else { return };
+    let profile = &release.profile;
+    services.metrics.breaker_opened(&profile.name, source.as_str());
+    let release = format_args!("{}@{}", profile.name, profile.version);
+    tracing::warn!(release = %release, source = %source, "a circuit breaker is open for {wait:?}: {cause}");
+}
+
+/// Counts a call with its outcome, and puts the outcome on its spans.
+pub(super) fn count(release: &Release, job: Job<'_>, began: Instant, outcome: Outcome, spans: [Option<&Span>; 2]) {
+    let (metrics, took) = (&release.profile.metrics, began.elapsed());
+    metrics.called(outcome, took);
+    if matches!(job, Job::Event { .. }) {
+        metrics.events.inc();
+        metrics.seconds.observe(took);
+    }
+    for span in spans.into_iter().flatten() {
+        span.outcome(outcome.as_str(), outcome.is_error());
+    }
+}
+
+/// Logs an error with the release, export and subject that it came from.
+pub(super) fn report(release: &Release, job: Job<'_>, trace: Option<&Span>, error: &CallError) {
+    let profile = &release.profile;
+    if error.outcome() == Outcome::Fault {
+        profile.metrics.faults.inc();
+    }
+    match error {
+        CallError::Fault(fault) | CallError::NotStarted(NoInstance::Fault(fault)) => match fault {
+            Fault::Limit(Limit::Memory) => profile.usage.passed(Kind::Memory),
+            Fault::Limit(Limit::Effects) => profile.usage.passed(Kind::Effects),
+            _ => {}
+        },
+        // The dead letter says it.
+        CallError::InvalidData(_) if matches!(job, Job::Message { .. }) => return,
+        CallError::Refused(refusal) => return profile.metrics.refused(refusal.code),
+        // The quota has been said, and counted.
+        CallError::OverQuota(_) => return profile.metrics.refused(Code::RateLimited),
+        CallError::AlreadyHandled => return,
+        _ => {}
+    }
+    let (export, subject) = job.name();
+    let user = job.caller().and_then(|caller| caller.user.as_ref()).map_or("-", |user| user.id.as_str());
+    tracing::warn!(
+        release = %format_args!("{}@{}", profile.name, profile.version),
+        trace_id = trace.map(|trace| tracing::field::display(trace.parent().trace_id())),
+        export,
+        subject,
+        user,
+        "a call took no effect: {error}"
+    );
+}

@@ -1,0 +1,120 @@
+//! A plugin's releases of this moment: the one that serves, the one on trial, and how operators are told it stands. Readers take no lock.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwapOption;
+
+use crate::capability::profile::Profile;
+use crate::names::PluginName;
+use crate::rate::Meter;
+use crate::sandbox::World;
+use crate::release::breaker::{Breakers, Quarantined};
+use crate::release::canary::{Canary, Key};
+use crate::release::manifest::Manifest;
+use crate::release::pool::Pool;
+use crate::release::tally::Tally;
+use crate::release::witness::Witness;
+
+/// A staged release, ready to serve.
+pub struct Release {
+    pub manifest: Manifest,
+    pub profile: Arc<Profile>,
+    pub pool: Arc<Pool>,
+    /// SHA-256 of the component, in hex.
+    pub digest: String,
+    /// The version of the contract that it was built for.
+    pub world: World,
+    pub tally: Tally,
+    pub breakers: Breakers,
+}
+
+/// A name that plugins are deployed under. It outlives its releases.
+pub struct Slot {
+    pub name: PluginName,
+    /// Its number, for sockets to remember whom they have met.
+    pub id: u32,
+    pub(super) live: ArcSwapOption<Release>,
+    /// A release on trial beside the live one.
+    pub(super) canary: ArcSwapOption<Canary>,
+    /// What the events that clients send it are counted by.
+    pub pace: Meter,
+    /// Who looks at its calls.
+    pub witness: Witness,
+    pub(super) disabled: AtomicBool,
+}
+
+impl Slot {
+    pub(super) fn new(name: PluginName, id: u32) -> Self {
+        Self {
+            name,
+            id,
+            live: ArcSwapOption::empty(),
+            canary: ArcSwapOption::empty(),
+            pace: Meter::default(),
+            witness: Witness::default(),
+            disabled: false.into(),
+        }
+    }
+
+    /// The release of this moment. None: the plugin is disabled or has never been staged.
+    pub fn live(&self) -> Option<Arc<Release>> {
+        if self.is_disabled() { None } else { self.live.load_full() }
+    }
+
+    /// Whether an operator has stopped it.
+    pub fn is_disabled(&self) -> bool {
+        self.disabled.load(Ordering::Acquire)
+    }
+
+    /// As operators are told how it stands.
+    pub fn state(&self) -> &'static str {
+        match self.live() {
+            Some(release) if release.breakers.keeps_clients_away() => "quarantined",
+            Some(_) => "active",
+            None if self.is_disabled() => "disabled",
+            None => "unavailable",
+        }
+    }
+
+    /// The release in place, whether the plugin is disabled or not.
+    pub fn installed(&self) -> Option<Arc<Release>> {
+        self.live.load_full()
+    }
+
+    /// The release that serves a call: the canary where it takes the call's key, and handles its event at all.
+    pub fn pick(&self, key: Key<'_>, event: Option<&str>) -> Option<Arc<Release>> {
+        let canary = self.canary.load();
+        if let Some(canary) = canary.as_ref()
+            && canary.takes(key)
+            && event.is_none_or(|event| canary.release.manifest.events.iter().any(|handled| handled.name == event))
+            && !self.is_disabled()
+        {
+            return Some(canary.release.clone());
+        }
+        drop(canary);
+        self.live()
+    }
+
+    /// What of its release is quarantined.
+    pub fn quarantined(&self) -> Vec<Quarantined> {
+        self.installed().map(|release| release.breakers.quarantined()).unwrap_or_default()
+    }
+
+    /// The canary that takes a call's key, if there is one.
+    pub fn canary_for(&self, key: Key<'_>) -> Option<Arc<Canary>> {
+        self.canary().filter(|canary| canary.takes(key))
+    }
+
+    /// As log lines name what serves, or should: `plugin@version`.
+    pub fn label(&self) -> String {
+        let live = self.live.load();
+        let version = live.as_ref().map_or("-", |release| release.manifest.version.as_str());
+        format!("{}@{version}", self.name)
+    }
+
+    /// The trial under way, if any.
+    pub fn canary(&self) -> Option<Arc<Canary>> {
+        self.canary.load_full()
+    }
+}
