@@ -13,6 +13,7 @@ mod conversations;
 mod crm;
 mod lms;
 mod lms_chat;
+mod presence;
 mod support_desk;
 mod video;
 mod video_chat;
