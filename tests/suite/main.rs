@@ -17,6 +17,7 @@ mod presence;
 mod support_desk;
 mod video;
 mod video_chat;
+mod video_notices;
 
 mod catalogue;
 mod ephemeral;
