@@ -15,6 +15,7 @@ mod lms;
 mod lms_chat;
 mod presence;
 mod support_desk;
+mod support_queue;
 mod video;
 mod video_chat;
 mod video_notices;
