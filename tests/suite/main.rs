@@ -23,6 +23,7 @@ mod video_notices;
 mod catalogue;
 mod ephemeral;
 
+mod door_config;
 mod doors;
 mod expiry;
 mod tokens;

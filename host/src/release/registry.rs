@@ -9,6 +9,7 @@ use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use tokio::sync::watch;
 
 use super::canary::{Canary, How, Key};
+use super::doors::{self, Misplaced};
 use super::manifest::Manifest;
 use super::pool::Pool;
 use super::tally::Tally;
@@ -21,6 +22,8 @@ use crate::sandbox::exports::Door;
 /// A staged release, ready to serve.
 pub struct Release {
     pub manifest: Manifest,
+    /// Namespaces that the operator has configured a door for under this plugin, and that another one owns.
+    pub misplaced_doors: Vec<String>,
     pub profile: Arc<Profile>,
     pub pool: Arc<Pool>,
     /// SHA-256 of the component, in hex.
@@ -150,6 +153,8 @@ pub enum Collision {
     Event(String, String, PluginName, PluginName),
     #[error("the rooms {0} of {1} and {2} of {3} overlap")]
     Rooms(Arc<str>, PluginName, Arc<str>, PluginName),
+    #[error(transparent)]
+    Door(#[from] Misplaced),
     #[error("nothing is active as {0}, so there is nothing to try a release beside")]
     NothingActive(PluginName),
     #[error("the operating system gives no randomness: {0}")]
@@ -342,6 +347,7 @@ fn build(slots: &Slots, live: &Live) -> Result<Routes, Collision> {
         }
     }
     for (name, release) in live {
+        doors::check_owners(name, &release.manifest, &release.misplaced_doors, &routes)?;
         for namespace in &release.manifest.namespaces {
             let text = &namespace.pattern.text;
             if !routes.namespaces().any(|route| route.pattern.text == *text) {

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::doors::{DoorError, Doors};
 use super::grants::{Grants, NotGranted};
 use super::manifest::{Manifest, ManifestError};
 use super::pool::{Config as PoolConfig, NoInstance, Pool};
@@ -35,6 +36,8 @@ pub enum StageError {
     Describe(Fault),
     #[error("describe: {0}")]
     Manifest(#[from] ManifestError),
+    #[error("door: {0}")]
+    Door(#[from] DoorError),
     #[error("init: {0}")]
     Init(#[from] NoInstance),
     #[error("compile: the compiler panicked")]
@@ -48,6 +51,7 @@ pub struct Stage {
     pub pool: PoolConfig,
     pub breaker: tally::Config,
     pub grants: Grants,
+    pub doors: Doors,
 }
 
 impl Stage {
@@ -66,7 +70,8 @@ impl Stage {
         self.grants.check(name, &template.imports())?;
         let config = Arc::new(config);
         let description = self.ask(&template, profile(name, config.clone())).await?;
-        let manifest = Manifest::check(description, name)?;
+        let mut manifest = Manifest::check(description, name)?;
+        let misplaced_doors = self.doors.apply(&mut manifest)?;
 
         let profile = Arc::new(Profile {
             version: manifest.version.clone(),
@@ -81,7 +86,7 @@ impl Stage {
         // The first instance shows that `init` takes the configuration, and is warm for the first event.
         pool.warm().await?;
         let tally = Tally::new(self.breaker.clone());
-        Ok(Arc::new(Release { manifest, profile, pool, digest, tally }))
+        Ok(Arc::new(Release { manifest, misplaced_doors, profile, pool, digest, tally }))
     }
 
     /// Asks a component what it is, and nothing more: it is not configured, and could not serve. `name` is what it must be called,
