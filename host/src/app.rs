@@ -35,6 +35,7 @@ use crate::ingest::Sources;
 use crate::memory;
 use crate::names::{self, IdSource, PluginName};
 use crate::release::delivery::Bus;
+use crate::release::doors::Doors;
 use crate::release::gauges;
 use crate::release::grants::Grants;
 use crate::release::registry::Registry;
@@ -148,6 +149,7 @@ impl App {
     /// Stages plugins and makes them live, all or none.
     pub async fn install(&self, files: &BTreeMap<PluginName, PathBuf>) -> anyhow::Result<()> {
         self.releases.boot(files).await?;
+        self.releases.stage.doors.check_deployed(|plugin| self.gateway.registry.slot(plugin).is_some())?;
         self.watch_rooms();
         Ok(())
     }
@@ -281,8 +283,10 @@ pub fn describing(config: &Config) -> anyhow::Result<Stage> {
 
 fn stage(config: &Config, sandbox: Arc<Sandbox>, services: Arc<Services>) -> Stage {
     let grants = config.plugins.iter().filter_map(|(name, plugin)| Some((name.clone(), plugin.grants.clone()?)));
+    let doors = config.plugins.iter().map(|(name, plugin)| (name.clone(), plugin.doors.clone()));
     let (pool, breaker) = (config.pool.clone(), config.breaker.clone());
-    Stage { sandbox, services, pool, breaker, grants: Grants::new(grants.collect()) }
+    let (grants, doors) = (Grants::new(grants.collect()), Doors::new(doors.collect()));
+    Stage { sandbox, services, pool, breaker, grants, doors }
 }
 
 fn services(

@@ -108,6 +108,8 @@ pub struct Plugin {
     pub file: Option<PathBuf>,
     /// The interfaces it may import, such as `store`. Default: all there are. A component that imports another is not staged.
     pub grants: Option<Vec<release::grants::Interface>>,
+    /// `[plugins.NAME.doors."/namespace"]`: what differs from the doors that the plugin describes.
+    pub doors: release::doors::Configured,
     /// What differs from `[quota]` for it.
     pub quota: capability::quota::Own,
     /// What the plugin is initialized with.

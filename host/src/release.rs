@@ -7,6 +7,7 @@ pub mod canary;
 pub mod compare;
 pub mod contract;
 pub mod delivery;
+pub mod doors;
 pub mod flip;
 pub mod gauges;
 pub mod grants;

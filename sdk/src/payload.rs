@@ -7,7 +7,7 @@ use crate::Refusal;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{
-    Deserialize, Deserializer, Serialize,
+    Deserialize, Deserializer, Serialize, Serializer,
     de::{self, DeserializeOwned, IgnoredAny, SeqAccess, Visitor, value::MapAccessDeserializer},
 };
 
@@ -86,8 +86,114 @@ impl<'de> Deserialize<'de> for Id {
     }
 }
 
-/// An id as a backend publishes it: a string, or a whole number that stands for its digits. For messages alone; clients send
-/// strings. The field is an [`Id`], a `Vec<Id>`, or an `Option` of either (with `default`).
+/// An id that goes back out as its backend wrote it: `7` as `7`, `"7"` as `"7"`. Both are the same id, `7`, for rooms and keys.
+/// For messages alone: clients send strings, which are an [`Id`].
+///
+/// ```
+/// use hubbub_sdk::payload::PublishedId;
+///
+/// let (number, text): (PublishedId, PublishedId) = (serde_json::from_str("7")?, serde_json::from_str(r#""7""#)?);
+/// assert_eq!(*number.id(), *text.id());
+/// assert_eq!((serde_json::to_string(&number)?, serde_json::to_string(&text)?), ("7".into(), r#""7""#.into()));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublishedId {
+    id: Id,
+    is_number: bool,
+}
+
+impl PublishedId {
+    /// The id, however it was written.
+    pub fn id(&self) -> &Id {
+        &self.id
+    }
+
+    /// The id, however it was written.
+    pub fn into_id(self) -> Id {
+        self.id
+    }
+}
+
+impl Deref for PublishedId {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.id
+    }
+}
+
+/// An id that a client sent.
+impl From<Id> for PublishedId {
+    fn from(id: Id) -> Self {
+        Self { id, is_number: false }
+    }
+}
+
+/// An id of the host's: an event's, a message's or a user's.
+impl From<String> for PublishedId {
+    fn from(id: String) -> Self {
+        Self { id: Id(id), is_number: false }
+    }
+}
+
+impl Serialize for PublishedId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if !self.is_number {
+            return serializer.serialize_str(&self.id);
+        }
+        match self.id.parse::<i128>() {
+            Ok(number) => serializer.serialize_i128(number),
+            Err(error) => Err(serde::ser::Error::custom(error)),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for PublishedId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl Visitor<'_> for Either {
+            type Value = PublishedId;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or a whole number")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<PublishedId, E> {
+                Id::checked(text.to_owned()).map(PublishedId::from)
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<PublishedId, E> {
+                Ok(PublishedId { id: Id(number.to_string()), is_number: true })
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<PublishedId, E> {
+                Ok(PublishedId { id: Id(number.to_string()), is_number: true })
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
+}
+
+impl JsonSchema for PublishedId {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "PublishedId".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [Id::json_schema(generator), { "type": "integer" }] })
+    }
+}
+
+/// Reads an id that a backend publishes and the plugin does not send back out: a string, or a whole number that stands for its
+/// digits. For messages alone; clients send strings. The field is an [`Id`], a `Vec<Id>`, or an `Option` of either (with `default`).
+/// An id that goes back out is a [`PublishedId`].
 ///
 /// ```
 /// use hubbub_sdk::payload::{Id, published_id};
@@ -114,57 +220,27 @@ pub trait Published: Sized {
 
 impl Published for Id {
     fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        TextOrNumber::deserialize(deserializer).map(|TextOrNumber(id)| id)
+        PublishedId::deserialize(deserializer).map(PublishedId::into_id)
     }
 }
 
 impl Published for Option<Id> {
     fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Option::<TextOrNumber>::deserialize(deserializer)?.map(|TextOrNumber(id)| id))
+        Ok(Option::<PublishedId>::deserialize(deserializer)?.map(PublishedId::into_id))
     }
 }
 
 impl Published for Vec<Id> {
     fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let ids = Vec::<TextOrNumber>::deserialize(deserializer)?;
-        Ok(ids.into_iter().map(|TextOrNumber(id)| id).collect())
+        let ids = Vec::<PublishedId>::deserialize(deserializer)?;
+        Ok(ids.into_iter().map(PublishedId::into_id).collect())
     }
 }
 
 impl Published for Option<Vec<Id>> {
     fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let ids = Option::<Vec<TextOrNumber>>::deserialize(deserializer)?;
-        Ok(ids.map(|ids| ids.into_iter().map(|TextOrNumber(id)| id).collect()))
-    }
-}
-
-struct TextOrNumber(Id);
-
-impl<'de> Deserialize<'de> for TextOrNumber {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either;
-
-        impl Visitor<'_> for Either {
-            type Value = TextOrNumber;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string or a whole number")
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<TextOrNumber, E> {
-                Id::checked(text.to_owned()).map(TextOrNumber)
-            }
-
-            fn visit_u64<E: de::Error>(self, number: u64) -> Result<TextOrNumber, E> {
-                Ok(TextOrNumber(Id(number.to_string())))
-            }
-
-            fn visit_i64<E: de::Error>(self, number: i64) -> Result<TextOrNumber, E> {
-                Ok(TextOrNumber(Id(number.to_string())))
-            }
-        }
-
-        deserializer.deserialize_any(Either)
+        let ids = Option::<Vec<PublishedId>>::deserialize(deserializer)?;
+        Ok(ids.map(|ids| ids.into_iter().map(PublishedId::into_id).collect()))
     }
 }
 

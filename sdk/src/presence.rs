@@ -20,8 +20,9 @@ pub struct Member<T> {
     pub since: u64,
 }
 
-/// The caller's socket vouches for `key` in `group` with this status, until it disconnects. At most 16 groups a socket and
-/// 4 KiB of `meta`.
+/// The caller's socket vouches for `key` in `group` with this status, until it disconnects: a clean disconnect (the client sent
+/// Socket.IO's DISCONNECT) counts at once, a broken connection waits for the grace period. At most 16 groups a socket and 4 KiB of
+/// `meta`.
 pub fn track<T: Serialize + ?Sized>(group: &str, key: &str, status: Status, meta: &T) -> Result<(), EffectError> {
     host::presence::track(group, key, status, &crate::json::text(meta)?)
 }
@@ -31,7 +32,7 @@ pub fn heartbeat() -> Result<(), EffectError> {
     host::presence::heartbeat()
 }
 
-/// The caller's socket no longer vouches for `key`: at once, without grace. Idempotent.
+/// The caller's socket no longer vouches for `key`: at once, as with a clean disconnect. Idempotent.
 pub fn untrack(group: &str, key: &str) -> Result<(), EffectError> {
     host::presence::untrack(group, key)
 }

@@ -326,6 +326,11 @@ impl Client {
         let _ = self.ws.close(None).await;
     }
 
+    /// Closes the websocket without leaving the namespace, as a page does that is reloaded.
+    pub async fn close(mut self) {
+        let _ = self.ws.close(None).await;
+    }
+
     /// Sends a text frame as it stands. A connection that has gone swallows it, as a network does.
     pub async fn send_raw(&mut self, frame: &str) {
         self.closed |= self.ws.send(Message::text(frame)).await.is_err();

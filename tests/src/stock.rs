@@ -119,6 +119,11 @@ impl StockSocket {
         saw["args"][1].clone()
     }
 
+    /// Disconnects on purpose: what `socket.disconnect()` of the client does.
+    pub async fn disconnect(&mut self) {
+        self.process.tell(&json!({"do": "disconnect"})).await;
+    }
+
     /// Waits until the client connects again by itself.
     pub async fn reconnected(&mut self) {
         self.find("a reconnection", |saw| saw["saw"] == "connect").await;

@@ -134,6 +134,26 @@ async fn news_of_a_conversation_reach_its_members_on_every_device_as_published()
 }
 
 #[tokio::test]
+async fn the_end_of_an_unknown_conversation_reaches_the_members_it_names_else_the_tenant() {
+    let server = Server::dev().start().await;
+    let (mut ana, mut ben) = (server.connect("/", of("acme", "ana")).await, server.connect("/", of("acme", "ben")).await);
+    let (mut spy, mut free) = (server.connect("/", of("bolt", "ana")).await, server.connect("/", user("ana")).await);
+    let named = json!({"id": 7, "members": ["ana"], "by": "the backend", "companyId": "acme"});
+    about_c1(&server, "conversation.deleted", named.clone()).await;
+    assert_eq!(ana.next("conversation_deleted").await, named);
+    let open = json!({"id": "c8", "companyId": "acme"});
+    about_c1(&server, "conversation.deleted", open.clone()).await;
+    for client in [&mut ana, &mut ben] {
+        assert_eq!(client.next("conversation_deleted").await, open);
+    }
+    about_c1(&server, "conversation.deleted", json!({"id": "c9"})).await;
+    assert_eq!(free.next("conversation_deleted").await, json!({"id": "c9"}));
+    for client in [&mut ana, &mut ben, &mut spy, &mut free] {
+        expect_none_of(client, &NEWS).await;
+    }
+}
+
+#[tokio::test]
 async fn who_is_taken_off_the_members_is_out_at_once() {
     let (server, mut ana, mut ben) = of_two().await;
     let mut phone = enter(&server, "ben").await;

@@ -57,6 +57,8 @@ async fn typing_cursors_and_heartbeats_touch_neither_storage_nor_bus() {
     let mut crm = two(&server, "/conversations", ["ana", "bia"].map(at_acme), ("join:conversation", json!("c1"))).await;
     let mut teams = two(&server, "/", [user("ana"), user("bia")], ("join_conversation", team.clone())).await;
 
+    let mut customer = server.connect("/portal", user("bia")).await;
+
     let before = settled(&server).await;
     for n in 0..MANY {
         tell(&mut lms, "chat:typing", json!({"chatId": "c1"}), "chat:typing").await;
@@ -67,6 +69,7 @@ async fn typing_cursors_and_heartbeats_touch_neither_storage_nor_bus() {
         tell(&mut crm, "conversation:typing", json!("c1"), "conversation:typing").await;
         tell(&mut teams, "typing", team.clone(), "typing").await;
         assert_eq!(desk[0].ask("heartbeat", Value::Null).await, json!({}));
+        assert_eq!(customer.ask("heartbeat", Value::Null).await, json!({}));
         assert_eq!(traces(&server).await, before, "round {n}");
     }
     assert_eq!(settled(&server).await, before);

@@ -13,13 +13,17 @@ mod conversations;
 mod crm;
 mod lms;
 mod lms_chat;
+mod presence;
 mod support_desk;
+mod support_queue;
 mod video;
 mod video_chat;
+mod video_notices;
 
 mod catalogue;
 mod ephemeral;
 
+mod door_config;
 mod doors;
 mod expiry;
 mod tokens;

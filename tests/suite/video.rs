@@ -162,7 +162,7 @@ async fn what_the_backend_says_of_a_video_reaches_its_room_and_no_other() {
         assert_eq!(viewer.next("video:comment").await, comment);
         let numbered = viewer.next("video:comment").await;
         assert_eq!(keys(&numbered), ["commentId", "timestamp", "videoId"]);
-        assert!(numbered["commentId"] == "7" && is_milliseconds(&numbered["timestamp"]), "ids are strings: {numbered}");
+        assert!(numbered["commentId"] == 7 && is_milliseconds(&numbered["timestamp"]), "ids come back as published: {numbered}");
     }
     for event in ["video:view", "video:like", "video:comment"] {
         for other in [&mut visitor, &mut elsewhere, &mut left, &mut not_joined] {

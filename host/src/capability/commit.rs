@@ -155,8 +155,7 @@ pub async fn apply(services: &Services, live: Vec<Live>) {
             }
             Live::Heartbeat { socket } => services.presences.heartbeat(socket, services.clock.now_ms()),
             Live::Untrack { socket, plugin, tenant, group, key } => {
-                let now = services.clock.now_ms();
-                services.presences.untrack(socket, &plugin, tenant.as_deref(), &group, &key, now);
+                services.presences.untrack(socket, &plugin, tenant.as_deref(), &group, &key);
             }
             Live::Arm { id, due_ms, payload, cause } => services.timers.arm(id, due_ms, payload, cause),
             Live::Disarm { id } => services.timers.disarm(&id),

@@ -15,7 +15,7 @@ use crate::names;
 use crate::sandbox::imports::presence::{Host, Member, Status};
 use crate::sandbox::imports::types::EffectError;
 
-pub use table::{Change, Group, Presences, Track, status_name};
+pub use table::{Change, Ended, Group, Presences, Track, status_name};
 
 /// Bytes of metadata of a key.
 const MAX_META: usize = 4 << 10;
@@ -30,7 +30,7 @@ pub struct Config {
     /// Without a heartbeat for so long, a key is away. Default 90 s.
     #[serde(deserialize_with = "crate::duration::deserialize")]
     pub away_after: std::time::Duration,
-    /// How long a key stays as it was when its last socket has gone. Default 60 s.
+    /// How long a key stays as it was after a connection broke. A clean disconnect (Socket.IO's DISCONNECT) does not wait. Default 60 s.
     #[serde(deserialize_with = "crate::duration::deserialize")]
     pub grace: std::time::Duration,
     /// Keys that one socket may vouch for. Past it a track is left out, and counted. Default 16.
@@ -108,13 +108,16 @@ impl State {
     async fn members(&self, group: &str, after: &str, limit: usize) -> Result<Vec<Member>, EffectError> {
         let id = self.group(group)?;
         let mut members: BTreeMap<String, Member> = BTreeMap::new();
+        let mut answered = false;
         if let Some(cluster) = &self.services.cluster
             && let Ok(entries) = cluster.roster.list(&id.to_string(), after, limit).await
         {
+            answered = true;
             members.extend(entries.into_iter().filter_map(|entry| Some((entry.key.clone(), member(entry)?))));
         }
-        // What is said here may not have been told yet, and without the other nodes' answer it is all there is.
-        for mine in self.services.presences.list(&id, after, limit) {
+        // The statuses of this node may not have reached Redis yet, and without its answer they are all there is. A key that waits for
+        // a reconnect is in that answer already, unless its user has come back to another node and left there.
+        for mine in self.services.presences.list(&id, after, limit, !answered) {
             let known = members.entry(mine.key.clone()).or_insert_with(|| mine.clone());
             if mine.status == Status::Online {
                 known.status = Status::Online;
@@ -153,11 +156,12 @@ impl State {
             })
             .filter(|key| !presences.has(&id, key))
             .collect();
-        let mut count = presences.count(&id) as u64;
-        if let Some(cluster) = &self.services.cluster {
-            count = count.max(cluster.roster.count(&id.to_string()).await.unwrap_or(0));
-        }
-        Ok(count + pending.len() as u64)
+        let elsewhere = match &self.services.cluster {
+            Some(cluster) => cluster.roster.count(&id.to_string()).await.ok(),
+            None => None,
+        };
+        let here = presences.count(&id, elsewhere.is_none()) as u64;
+        Ok(here.max(elsewhere.unwrap_or(0)) + pending.len() as u64)
     }
 }
 

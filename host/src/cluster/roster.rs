@@ -12,17 +12,40 @@ use super::link::{Away, Link};
 /// Statements made together.
 const BATCH: usize = 256;
 
+/// Marks the status of a key that waits for a reconnect.
+const WAITS: &str = " waits";
+
 /// Says what a node says of a key. `KEYS`: what was told of the group, its keys in order, what the nodes say of the key, what the
 /// node says at all. Answers what it was and what it is, where that is not the same.
+///
+/// A node whose connections of a key all broke writes `online waits`. The next node that reports the key for the first time has
+/// received the reconnect: it replaces the other node's status by `taken`, which does not count. Without this, a clean disconnect from
+/// the second node would not be the last one.
 static SAY: LazyLock<Script> = LazyLock::new(|| {
     Script::from_lua(
         "local told, order, said, mine = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
          local node, group, key, status, meta, since, believed = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
+         local waits = ARGV[8]
          if status == '' then redis.call('HDEL', said, node) redis.call('SREM', mine, group .. '\\t' .. key)
-         else redis.call('HSET', said, node, status) redis.call('SADD', mine, group .. '\\t' .. key) end
+         else
+           local taken = redis.call('HGET', said, node) == 'taken'
+           if taken then believed = '' end
+           if believed == '' and waits == '' then
+             local others = redis.call('HGETALL', said)
+             for i = 1, #others, 2 do
+               if others[i] ~= node and string.match(others[i + 1], ' waits$') then
+                 redis.call('HSET', said, others[i], 'taken')
+                 break
+               end
+             end
+           end
+           if waits == '' or not taken then redis.call('HSET', said, node, status .. waits) end
+           redis.call('SADD', mine, group .. '\\t' .. key)
+         end
          local now = ''
          for _, other in ipairs(redis.call('HVALS', said)) do
-           if other == 'online' then now = 'online' elseif now == '' then now = other end
+           local says = string.match(other, '^%l+')
+           if says == 'online' then now = 'online' elseif now == '' and says ~= 'taken' then now = says end
          end
          local old = redis.call('HGET', told, key)
          local was, at, old_meta
@@ -69,6 +92,8 @@ pub struct Statement {
     /// What was told of it last, as far as this node knows: for a Redis that has forgotten.
     pub believed: &'static str,
     pub meta: String,
+    /// All connections of the key to this node broke: it waits for a reconnect.
+    pub waits: bool,
     pub now_ms: u64,
 }
 
@@ -102,7 +127,7 @@ impl Roster {
     }
 
     async fn say_for(&self, node: &str, statement: &Statement) -> Result<Option<Turn>, Away> {
-        let Statement { group, key, status, believed, meta, now_ms } = statement;
+        let Statement { group, key, status, believed, meta, waits, now_ms } = statement;
         let keys = vec![
             self.told(group),
             self.order(group),
@@ -117,6 +142,7 @@ impl Roster {
             meta.clone(),
             now_ms.to_string(),
             (*believed).to_owned(),
+            if *waits { WAITS } else { "" }.to_owned(),
         ];
         let turned: Vec<String> = self.link.eval(&SAY, keys, args).await?;
         let [from, to, meta] = turned.as_slice() else { return Ok(None) };
@@ -134,7 +160,8 @@ impl Roster {
 
     /// Takes back what a node said of these; answers what has changed by it.
     pub async fn take_back(&self, node: &str, said: Vec<(String, String)>, now_ms: u64) -> Result<Vec<Turn>, Away> {
-        let nothing = |(group, key)| Statement { group, key, status: "", believed: "", meta: String::new(), now_ms };
+        let nothing =
+            |(group, key)| Statement { group, key, status: "", believed: "", meta: String::new(), waits: false, now_ms };
         let statements: Vec<_> = said.into_iter().map(nothing).collect();
         let mut turns = Vec::new();
         for statements in statements.chunks(BATCH) {

@@ -7,6 +7,7 @@ use socketioxide::handler::disconnect::DisconnectHandler;
 use socketioxide::socket::{DisconnectReason as Reason, Socket};
 
 use super::session::Session;
+use crate::capability::presence::Ended;
 use crate::cluster::adapter::Adapter;
 use crate::release::instance::call;
 use crate::release::job::Job;
@@ -26,13 +27,22 @@ pub struct Gone {
 impl Gone {
     /// The client went while it was being let in.
     pub const VANISHED: Self = Self { reason: DisconnectReason::Transport, label: "vanished" };
+
+    /// Whether the client left on purpose, or may come back.
+    fn ended(self) -> Ended {
+        match self.reason {
+            DisconnectReason::Client => Ended::Clean,
+            DisconnectReason::Transport | DisconnectReason::Server => Ended::Broken,
+        }
+    }
 }
 
 impl From<Reason> for Gone {
     fn from(reason: Reason) -> Self {
         let (reason, label) = match reason {
             Reason::ClientNSDisconnect => (DisconnectReason::Client, "client"),
-            Reason::TransportClose => (DisconnectReason::Client, "transport_close"),
+            // A page that is reloaded closes its transport too, and sends no DISCONNECT.
+            Reason::TransportClose => (DisconnectReason::Transport, "transport_close"),
             Reason::ServerNSDisconnect => (DisconnectReason::Server, "server"),
             Reason::ClosingServer => (DisconnectReason::Server, "shutdown"),
             Reason::HeartbeatTimeout => (DisconnectReason::Transport, "heartbeat"),
@@ -64,7 +74,7 @@ impl Session {
         let (gateway, services) = (self.gateway(), &self.gateway().services);
         let _telling = gateway.sockets.telling();
         self.adapter.remove(self.id);
-        services.presences.gone(self.id, services.clock.now_ms());
+        services.presences.gone(self.id, gone.ended(), services.clock.now_ms());
         gateway.sockets.remove(&self);
         gateway.expiring.forget(self.expires_ms.load(Ordering::Acquire), self.id);
         let caller = self.caller.load_full();

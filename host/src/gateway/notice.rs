@@ -97,6 +97,7 @@ fn statement(change: &Change, now_ms: u64) -> Statement {
         status: change.to.unwrap_or_default(),
         believed: change.from.unwrap_or_default(),
         meta: change.meta.clone(),
+        waits: change.waits,
         now_ms,
     }
 }
@@ -105,7 +106,7 @@ fn statement(change: &Change, now_ms: u64) -> Statement {
 pub fn change_of(turn: Turn) -> Option<Change> {
     let status = |status: &'static str| (!status.is_empty()).then_some(status);
     let group = Group::parse(&turn.group)?;
-    Some(Change { group, key: turn.key, from: status(turn.from), to: status(turn.to), meta: turn.meta })
+    Some(Change { group, key: turn.key, from: status(turn.from), to: status(turn.to), meta: turn.meta, waits: false })
 }
 
 /// Tells a plugin of a status that has changed.

@@ -200,10 +200,6 @@ fn check_counts(description: &Description) -> Result<(), ManifestError> {
     at_most("topics", description.topics.len(), MAX_TOPICS)?;
     at_most("schedules", description.schedules.len(), MAX_SCHEDULES)?;
     at_most("data versions that it reads", description.reads_data_versions.len(), MAX_DATA_VERSIONS)?;
-    for door in description.namespaces.iter().filter_map(|namespace| namespace.door.as_ref()) {
-        at_most("claims at one door", door.claims.len(), MAX_CLAIMS)?;
-        at_most("roles at one door", door.roles.len(), MAX_ROLES)?;
-    }
     Ok(())
 }
 
@@ -241,16 +237,22 @@ fn check_version(version: &str) -> Result<(), ManifestError> {
     holds.then_some(()).ok_or_else(|| ManifestError::Version(version.to_owned()))
 }
 
+/// Checks a door, as the plugin describes it or with what the operator has configured.
+pub(super) fn check_door(path: &str, door: &Door) -> Result<(), ManifestError> {
+    at_most("claims at one door", door.claims.len(), MAX_CLAIMS)?;
+    at_most("roles at one door", door.roles.len(), MAX_ROLES)?;
+    door.claims.iter().try_for_each(|claim| names::check("claim", claim))?;
+    door.roles.iter().try_for_each(|role| names::check("role", role))?;
+    check_sentences(&format_args!("the door of {path:?}"), [&door.missing, &door.invalid, &door.forbidden])
+}
+
 fn check_namespace(namespace: exports::Namespace) -> Result<Namespace, ManifestError> {
     names::check("namespace", &namespace.path)?;
     if !namespace.path.starts_with('/') || namespace.path.contains(',') {
         return Err(ManifestError::Namespace(namespace.path));
     }
     if let Some(door) = &namespace.door {
-        door.claims.iter().try_for_each(|claim| names::check("claim", claim))?;
-        door.roles.iter().try_for_each(|role| names::check("role", role))?;
-        let whose = format_args!("the door of {:?}", namespace.path);
-        check_sentences(&whose, [&door.missing, &door.invalid, &door.forbidden])?;
+        check_door(&namespace.path, door)?;
     }
     Ok(Namespace { pattern: Pattern::parse(&namespace.path)?, door: namespace.door })
 }

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::breaker::Quarantined;
 use super::canary::{Canary, How};
+use super::doors::{self, Misplaced};
 use super::manifest::Manifest;
 use crate::capability::profile::Pattern;
 use crate::names::PluginName;
@@ -72,6 +73,8 @@ pub enum Collision {
     Event(String, String, PluginName, PluginName),
     #[error("the rooms {0} of {1} and {2} of {3} overlap")]
     Rooms(Arc<str>, PluginName, Arc<str>, PluginName),
+    #[error(transparent)]
+    Door(#[from] Misplaced),
     #[error("nothing is active as {0}, so there is nothing to try a release beside")]
     NothingActive(PluginName),
     #[error("the operating system gives no randomness: {0}")]
@@ -257,6 +260,7 @@ fn build(slots: &Slots, live: &Live) -> Result<Routes, Collision> {
         }
     }
     for (name, release) in live {
+        doors::check_owners(name, &release.manifest, &release.misplaced_doors, &routes)?;
         for namespace in &release.manifest.namespaces {
             let text = &namespace.pattern.text;
             if !routes.namespaces().any(|route| route.pattern.text == *text) {

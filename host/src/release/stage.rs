@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::breaker::{self, Breakers};
+use super::doors::{DoorError, Doors};
 use super::grants::{Grants, NotGranted};
 use super::manifest::{Manifest, ManifestError};
 use super::pool::{Config as PoolConfig, NoInstance, Pool};
@@ -36,6 +37,8 @@ pub enum StageError {
     Describe(Fault),
     #[error("describe: {0}")]
     Manifest(#[from] ManifestError),
+    #[error("door: {0}")]
+    Door(#[from] DoorError),
     #[error("init: {0}")]
     Init(#[from] NoInstance),
     #[error("compile: the compiler panicked")]
@@ -49,6 +52,7 @@ pub struct Stage {
     pub pool: PoolConfig,
     pub breaker: breaker::Config,
     pub grants: Grants,
+    pub doors: Doors,
 }
 
 impl Stage {
@@ -67,7 +71,8 @@ impl Stage {
         self.grants.check(name, &template.imports())?;
         let config = Arc::new(config);
         let description = self.ask(&template, profile(name, config.clone())).await?;
-        let manifest = Manifest::check(description, name)?;
+        let mut manifest = Manifest::check(description, name)?;
+        let misplaced_doors = self.doors.apply(&mut manifest)?;
 
         let profile = Arc::new(Profile {
             version: manifest.version.clone(),
@@ -83,7 +88,8 @@ impl Stage {
         // The first instance shows that `init` takes the configuration, and is warm for the first event.
         pool.warm().await?;
         let breakers = Breakers::new(&self.breaker);
-        Ok(Arc::new(Release { manifest, profile, pool, digest, world, tally: Tally::default(), breakers }))
+        let tally = Tally::default();
+        Ok(Arc::new(Release { manifest, misplaced_doors, profile, pool, digest, world, tally, breakers }))
     }
 
     /// Asks a component what it is, and nothing more: it is not configured, and could not serve. `name` is what it must be called,

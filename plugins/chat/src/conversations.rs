@@ -4,20 +4,18 @@
 use hubbub_sdk::{
     Caller, Json, Message, Refusal, Result, User,
     emitter::Emits,
-    payload::{Id, published_id},
+    payload::{Id, PublishedId, published_id},
     rooms, store,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::{
-    as_written::AsWritten,
     news::News,
     place::{EVERYONE, Place, tenant_of},
 };
 use crate::tenants;
 
-mod as_written;
 pub(crate) mod members;
 pub(crate) mod messages;
 pub(crate) mod news;
@@ -31,13 +29,13 @@ pub(crate) const TYPING: Emits<UserTyping> = Emits::new(NAMESPACE, "typing");
 /// `{conversation_id}`.
 #[derive(Deserialize, JsonSchema)]
 pub(crate) struct ConversationId {
-    conversation_id: AsWritten,
+    conversation_id: Id,
 }
 
 /// A conversation as published, with whatever else it carries.
 #[derive(Deserialize, JsonSchema)]
 pub(crate) struct Conversation {
-    id: AsWritten,
+    id: PublishedId,
     /// Absent: an update leaves the list as it is, and one that never had a list is for everyone in the tenant.
     #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "published_id")]
     members: Option<Vec<Id>>,
@@ -49,7 +47,7 @@ pub(crate) struct Conversation {
 
 #[derive(Serialize, JsonSchema)]
 pub(crate) struct UserTyping {
-    conversation_id: AsWritten,
+    conversation_id: Id,
     user_id: String,
     user_name: String,
 }
@@ -83,11 +81,14 @@ pub(crate) fn upserted(message: &Message, published: &Json<Conversation>, news: 
     }
 }
 
-/// One that nobody knows is deleted already.
+/// The deletion of an unknown conversation is sent to the members that the message names, else to everyone in the tenant.
 pub(crate) fn deleted(message: &Message, published: &Json<Conversation>) -> Result<()> {
-    let Conversation { id, tenant, company_id, .. } = published.value()?;
+    let Conversation { id, members, tenant, company_id } = published.value()?;
     let place = Place::published(id.id(), tenant.or(company_id), message);
-    let Some(stored) = place.stored()? else { return Ok(()) };
+    let Some(stored) = place.stored()? else {
+        let named = members::replaced(&place, None, id, members)?;
+        return news::tell(&place, News::Deleted, published, &named);
+    };
     news::tell(&place, News::Deleted, published, &stored)?;
     messages::forget(&place)?;
     store::delete(&place.key("conversation"))?;
@@ -95,12 +96,12 @@ pub(crate) fn deleted(message: &Message, published: &Json<Conversation>) -> Resu
 }
 
 pub(crate) fn join(user: &User, conversation: &ConversationId) -> Result<()> {
-    let (place, stored) = Place::of_user(user, conversation.conversation_id.id())?;
+    let (place, stored) = Place::of_user(user, &conversation.conversation_id)?;
     Ok(rooms::join(&place.room(stored.reach()))?)
 }
 
 pub(crate) fn leave(user: &User, conversation: &ConversationId) -> Result<()> {
-    for room in place::rooms_of(user, conversation.conversation_id.id()) {
+    for room in place::rooms_of(user, &conversation.conversation_id) {
         rooms::leave(&room)?;
     }
     Ok(())
@@ -108,7 +109,7 @@ pub(crate) fn leave(user: &User, conversation: &ConversationId) -> Result<()> {
 
 /// Straight to the room that the user has joined: no store, no bus.
 pub(crate) fn typing(user: &User, ConversationId { conversation_id }: ConversationId) -> Result<()> {
-    for room in place::rooms_of(user, conversation_id.id()) {
+    for room in place::rooms_of(user, &conversation_id) {
         if rooms::joined(&room)? {
             let user_name = user.display_name().to_owned();
             let typing = UserTyping { conversation_id, user_id: user.id.clone(), user_name };

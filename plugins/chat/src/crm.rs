@@ -67,8 +67,8 @@ pub(crate) struct Any {
 #[serde(rename_all = "camelCase")]
 enum To {
     Company(bool),
-    Conversation(Id),
-    User(Id),
+    Conversation(#[serde(deserialize_with = "published_id")] Id),
+    User(#[serde(deserialize_with = "published_id")] Id),
 }
 
 /// What is known of a conversation: that it is the company's.

@@ -102,8 +102,8 @@ impl Chat {
     }
 
     #[on_message("chat.deleted")]
-    fn deleted(chat: lms::ChatId) -> Result<()> {
-        participants::deleted(&chat.chat_id)
+    fn deleted(chat: participants::Deleted) -> Result<()> {
+        participants::deleted(chat)
     }
 
     #[on_message("chat.removed")]

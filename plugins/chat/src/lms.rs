@@ -1,6 +1,13 @@
 //! A course's chat: for its participants only, stored before it is told, and never told in raw HTML.
 
-use hubbub_sdk::{Json, Refusal, Result, User, budget::Budget, clock, emitter::Emits, payload::Id, rooms, store};
+use hubbub_sdk::{
+    Json, Refusal, Result, User,
+    budget::Budget,
+    clock,
+    emitter::Emits,
+    payload::{Id, PublishedId},
+    rooms, store,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -42,7 +49,7 @@ pub(crate) struct Joined {
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct Shown {
-    user_id: String,
+    user_id: PublishedId,
     name: String,
     role: String,
 }
@@ -104,8 +111,7 @@ pub(crate) fn join(user: &User, ChatId { chat_id }: ChatId) -> Result<Joined> {
         JOINED.to_room(&room, &Person { user_id: user.id.clone(), name: name(user, Some(listed)) })?;
     }
     let everyone = participants::all(&chat_id)?;
-    let participants =
-        everyone.into_iter().map(|one| Shown { user_id: one.user_id.into_string(), name: one.name, role: one.role });
+    let participants = everyone.into_iter().map(|one| Shown { user_id: one.user_id, name: one.name, role: one.role });
     Ok(Joined { participants: participants.collect(), online_count: rooms::size(NAMESPACE, &room)?.users, chat_id })
 }
 

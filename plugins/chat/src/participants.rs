@@ -5,11 +5,12 @@ use std::{borrow::Cow, collections::BTreeSet};
 
 use hubbub_sdk::{
     Refusal, Result, bus,
-    payload::{Id, published_id},
+    payload::{Id, PublishedId, published_id},
     rooms,
     store::{self, key},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::Number;
 
 use crate::lms;
 
@@ -29,6 +30,14 @@ pub(crate) struct Upserted {
     participants: Vec<Participant>,
 }
 
+/// `chat.deleted`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Deleted {
+    #[serde(deserialize_with = "published_id")]
+    chat_id: Id,
+}
+
 /// `chat.removed`: the plugin's own message to itself.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -40,8 +49,7 @@ pub(crate) struct Removed {
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Participant {
-    #[serde(deserialize_with = "published_id")]
-    pub(crate) user_id: Id,
+    pub(crate) user_id: PublishedId,
     #[serde(default)]
     pub(crate) name: String,
     #[serde(default)]
@@ -57,10 +65,27 @@ pub(crate) struct Participant {
 #[serde(rename_all = "camelCase")]
 struct Listed<'a> {
     #[serde(borrow)]
-    user_id: Cow<'a, str>,
+    user_id: UserId<'a>,
     #[serde(borrow, default)]
     name: Cow<'a, str>,
     image: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum UserId<'a> {
+    #[serde(borrow)]
+    Text(Cow<'a, str>),
+    Number(Number),
+}
+
+impl UserId<'_> {
+    fn is(&self, user: &str) -> bool {
+        match self {
+            Self::Text(text) => text == user,
+            Self::Number(number) => number.to_string() == user,
+        }
+    }
 }
 
 /// What the product knows of a participant.
@@ -73,7 +98,7 @@ pub(crate) struct Found {
 pub(crate) fn find(chat: &str, user: &str) -> Result<Option<Found>> {
     let Some(part) = store::text(&part_key(chat, part_of(user)))? else { return Ok(None) };
     let part: Vec<Listed<'_>> = serde_json::from_str(&part).map_err(Refusal::internal)?;
-    let found = part.into_iter().find(|one| one.user_id == user);
+    let found = part.into_iter().find(|one| one.user_id.is(user));
     Ok(found.map(|one| Found { name: one.name.into_owned(), image: one.image }))
 }
 
@@ -89,7 +114,7 @@ pub(crate) fn upserted(chat: &Upserted) -> Result<()> {
     let mut parts: Vec<Vec<Participant>> = (0..PARTS).map(|_| Vec::new()).collect();
     let mut known = BTreeSet::new();
     for (place, one) in chat.participants.iter().enumerate() {
-        if known.insert(&one.user_id) {
+        if known.insert(one.user_id.id()) {
             parts[part_of(&one.user_id) as usize].push(Participant { place, ..one.clone() });
         }
     }
@@ -102,13 +127,13 @@ pub(crate) fn upserted(chat: &Upserted) -> Result<()> {
         } else if *part != before {
             store::put(&key, part)?;
         }
-        gone.extend(before.into_iter().map(|one| one.user_id).filter(|user| !known.contains(user)));
+        gone.extend(before.into_iter().map(|one| one.user_id.into_id()).filter(|user| !known.contains(user)));
     }
     leave(&chat.chat_id, &gone)
 }
 
-pub(crate) fn deleted(chat: &Id) -> Result<()> {
-    upserted(&Upserted { chat_id: chat.clone(), participants: Vec::new() })
+pub(crate) fn deleted(Deleted { chat_id }: Deleted) -> Result<()> {
+    upserted(&Upserted { chat_id, participants: Vec::new() })
 }
 
 pub(crate) fn removed(batch: &Removed) -> Result<()> {

@@ -5,7 +5,7 @@
 use hubbub_sdk::{
     Caller, Event, Json, Message, Refusal, Result, User, bus, clock,
     emitter::Emits,
-    payload::{Id, IdOr, published_id},
+    payload::{Id, IdOr, PublishedId, published_id},
     rooms,
     store::{self, key},
 };
@@ -104,9 +104,9 @@ pub(crate) struct Send {
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Said {
-    id: String,
-    thread_id: Id,
-    user_id: String,
+    id: PublishedId,
+    thread_id: PublishedId,
+    user_id: PublishedId,
     content: String,
     created_at: String,
 }
@@ -125,12 +125,9 @@ struct Sent<'a> {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Published {
-    #[serde(default, deserialize_with = "published_id")]
-    id: Option<Id>,
-    #[serde(deserialize_with = "published_id")]
-    thread_id: Id,
-    #[serde(deserialize_with = "published_id")]
-    user_id: Id,
+    id: Option<PublishedId>,
+    thread_id: PublishedId,
+    user_id: PublishedId,
     content: String,
     created_at: Option<String>,
 }
@@ -138,16 +135,14 @@ pub(crate) struct Published {
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Status {
-    #[serde(deserialize_with = "published_id")]
-    thread_id: Id,
+    thread_id: PublishedId,
     status: String,
 }
 
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Accepted {
-    #[serde(deserialize_with = "published_id")]
-    thread_id: Id,
+    thread_id: PublishedId,
     /// As published.
     attendant: Json<Attendant>,
 }
@@ -162,8 +157,7 @@ struct Attendant {
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Ended {
-    #[serde(deserialize_with = "published_id")]
-    thread_id: Id,
+    thread_id: PublishedId,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
 }
@@ -237,16 +231,17 @@ pub(crate) fn send(user: &User, event: &Event, Send { thread_id, content }: Send
     let sent = Sent { thread_id: &thread_id, id: &event.id, user_id: &user.id, content: &content };
     bus::publish_keyed("thread.sent", &thread_id, &sent)?;
     let created_at = clock::rfc3339(clock::now());
-    let said = Said { id: event.id.clone(), thread_id, user_id: user.id.clone(), content, created_at };
+    let (id, user_id) = (event.id.clone().into(), user.id.clone().into());
+    let said = Said { id, thread_id: thread_id.into(), user_id, content, created_at };
     in_both(MESSAGE, &said.thread_id, &said)
 }
 
 /// A message that the backend has. It goes to the room alone, and not back to the backend.
 pub(crate) fn message(message: &Message, published: Published) -> Result<()> {
     let Published { id, thread_id, user_id, content, created_at } = published;
-    let id = id.map_or_else(|| message.id.clone(), Id::into_string);
+    let id = id.unwrap_or_else(|| message.id.clone().into());
     let created_at = created_at.unwrap_or_else(|| clock::rfc3339(message.at));
-    let said = Said { id, thread_id, user_id: user_id.into_string(), content, created_at };
+    let said = Said { id, thread_id, user_id, content, created_at };
     in_both(MESSAGE, &said.thread_id, &said)
 }
 

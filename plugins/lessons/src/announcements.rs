@@ -1,11 +1,7 @@
 //! What instructors announce, to everyone in the course's rooms. Nothing is stored: who is not connected reads it from the
 //! product.
 
-use hubbub_sdk::{
-    Message, Result, clock,
-    emitter::Emits,
-    payload::{Id, published_id},
-};
+use hubbub_sdk::{Message, Result, clock, emitter::Emits, payload::PublishedId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -18,8 +14,7 @@ pub(crate) const IN_COURSE: Emits<Announcement> = Emits::new("/course/{id}", "an
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Announced {
-    #[serde(deserialize_with = "published_id")]
-    course_id: Id,
+    course_id: PublishedId,
     instructor: Instructor,
     title: String,
     content: String,
@@ -29,7 +24,7 @@ pub(crate) struct Announced {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Announcement {
     id: String,
-    course_id: Id,
+    course_id: PublishedId,
     instructor: Instructor,
     title: String,
     content: String,

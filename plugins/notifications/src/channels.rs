@@ -28,12 +28,16 @@ pub(crate) struct ChannelId {
     channel_id: Id,
 }
 
-/// `channel.notification`. What a backend leaves out of the texts is empty; what it adds is ignored.
+/// `channel.notification`: to a channel's subscribers, or to one user alone. Texts that are left out are empty; further keys are
+/// ignored.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Posted {
-    #[serde(deserialize_with = "published_id")]
-    channel_id: Id,
+    #[serde(default, deserialize_with = "published_id")]
+    channel_id: Option<Id>,
+    /// Goes before the channel: fewer see it.
+    #[serde(default, deserialize_with = "published_id")]
+    user_id: Option<Id>,
     #[serde(rename = "type")]
     kind: Option<String>,
     title: Option<String>,
@@ -83,7 +87,7 @@ pub(crate) fn unsubscribe(user: &User, ChannelId { channel_id }: &ChannelId) -> 
 }
 
 pub(crate) fn posted(message: &Message, posted: Posted) -> Result<()> {
-    let Posted { channel_id, kind, title, message: text, timestamp } = posted;
+    let Posted { channel_id, user_id, kind, title, message: text, timestamp } = posted;
     let at = timestamp.and_then(|timestamp| timestamp.as_u64()).unwrap_or(message.at);
     let content = Content {
         kind: kind.unwrap_or_default(),
@@ -91,8 +95,16 @@ pub(crate) fn posted(message: &Message, posted: Posted) -> Result<()> {
         message: text.unwrap_or_default(),
         link: None,
     };
-    match Log::of_channel(&channel_id).append(&message.id, at, content)? {
-        Some(stored) => Ok(general::NOTIFICATION.to_room(&room(&channel_id), &stored.into())?),
+    match (user_id, channel_id) {
+        (Some(user), _) => general::notify_by_channel(&user, &message.id, at, content),
+        (None, Some(channel)) => to_subscribers(&channel, &message.id, at, content),
+        (None, None) => Err(Refusal::invalid("channelId: missing")),
+    }
+}
+
+fn to_subscribers(channel: &Id, id: &str, at: u64, content: Content) -> Result<()> {
+    match Log::of_channel(channel).append(id, at, content)? {
+        Some(stored) => Ok(general::NOTIFICATION.to_room(&room(channel), &stored.into())?),
         None => Ok(()),
     }
 }

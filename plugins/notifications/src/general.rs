@@ -94,6 +94,14 @@ pub(crate) fn notify(user: &str, message: &Message, content: Content) -> Result<
     Ok(NOTIFICATION.to_user(user, &stored.into())?)
 }
 
+/// A channel's notification of this user alone. It is in the user's own inbox, whether or not the user follows a channel.
+pub(crate) fn notify_by_channel(user: &str, id: &str, at: u64, content: Content) -> Result<()> {
+    match Log::of_user(user).append(id, at, content)? {
+        Some(stored) => Ok(NOTIFICATION.to_user(user, &stored.into())?),
+        None => Ok(()),
+    }
+}
+
 /// Reading twice is no mistake, and keeps the first time.
 pub(crate) fn read(user: &User, NotificationId { notification_id }: &NotificationId) -> Result<()> {
     let inbox = Log::of_user(&user.id);

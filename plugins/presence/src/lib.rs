@@ -1,8 +1,9 @@
-//! Presence: who is there, for the support desk's attendants in `/hub`, a company's users in `/conversations` and a tenant's in
-//! `/`. This page is the list of what clients may say and what happens then; it must never hold a rule of its own.
+//! Presence: the support desk's attendants in `/hub` and its customers in `/portal`, a company's users in `/conversations` and a
+//! tenant's in `/`. This page is the list of what clients may say and what happens then; it must never hold a rule of its own.
 
 mod attendants;
 mod company;
+mod customers;
 mod tenant;
 
 use hubbub_sdk::{Caller, Json, Message, Result, plugin, presence::Changed};
@@ -13,6 +14,7 @@ pub struct Presence;
 
 #[plugin(name = "presence")]
 #[namespace("/hub")]
+#[namespace("/portal")]
 #[namespace("/conversations")]
 #[namespace("/")]
 #[room("/hub", "presence:attendants")]
@@ -43,6 +45,16 @@ impl Presence {
     #[on("presence:list", namespace = "/hub", reply)]
     fn list() -> Result<attendants::Attendants> {
         attendants::list()
+    }
+
+    #[on_connect("/portal")]
+    fn enter_portal(caller: &Caller) -> Result<()> {
+        customers::enter(caller.user()?)
+    }
+
+    #[on("heartbeat", namespace = "/portal")]
+    fn customer_heartbeat() -> Result<()> {
+        customers::heartbeat()
     }
 
     #[on_connect("/conversations")]

@@ -1,9 +1,11 @@
-//! Queue: the customers who wait for an attendant of the support desk, in `/hub`. This page is the list of what clients may say
-//! and what happens then; it must never hold a rule of its own.
+//! Queue: the customers who wait for an attendant of the support desk, in `/hub`. This page is the list of what clients and backends
+//! may say and what happens then; it must never hold a rule of its own.
 
+mod relayed;
+mod taken;
 mod waiting;
 
-use hubbub_sdk::{Caller, Message, Result, plugin};
+use hubbub_sdk::{Caller, Json, Message, Result, Timer, plugin};
 
 /// The plugin, without settings.
 #[derive(Default)]
@@ -11,25 +13,49 @@ pub struct Queue;
 
 #[plugin(name = "queue")]
 #[namespace("/hub")]
-#[emits(waiting::NEW, waiting::TAKEN, waiting::UPDATED)]
+#[emits(waiting::NEW, waiting::UPDATED, taken::TAKEN)]
 impl Queue {
+    #[on("queue:take", reply)]
+    fn take(caller: &Caller, item: taken::ItemId) -> Result<taken::Take> {
+        taken::take(caller.user()?, item)
+    }
+
+    // The queue that this plugin runs for a backend.
+
     #[on_message("queue.added")]
     fn added(message: &Message, item: waiting::Added) -> Result<()> {
         waiting::added(message.at, item)
     }
 
     #[on_message("queue.removed")]
-    fn removed(item: waiting::ItemId) -> Result<()> {
-        waiting::removed(&item)
+    fn removed(item: waiting::Removed) -> Result<()> {
+        taken::removed(&item)
     }
 
-    #[on("queue:take", reply)]
-    fn take(caller: &Caller, item: waiting::ItemId) -> Result<waiting::Take> {
-        waiting::take(caller.user()?, item)
+    // A backend that runs the queue itself.
+
+    #[on_message("queue.new")]
+    fn new(message: &Message, item: Json<relayed::New>) -> Result<()> {
+        relayed::new(message.at, &item)
+    }
+
+    #[on_message("queue.taken")]
+    fn taken(message: &Message, taken: Json<taken::Taken>) -> Result<()> {
+        taken::published(message.at, &taken)
+    }
+
+    #[on_message("queue.updated")]
+    fn relay_updated(updated: Json<waiting::Updated>) -> Result<()> {
+        relayed::updated(&updated)
     }
 
     #[on_timer("updated")]
     fn updated() -> Result<()> {
         waiting::updated()
+    }
+
+    #[on_timer("forget:{itemId}")]
+    fn forget(timer: &Timer) -> Result<()> {
+        taken::forget(timer.param())
     }
 }

@@ -7,7 +7,7 @@ use hubbub_sdk::{
     Message, Result,
     budget::{Answer, Budget},
     emitter::Emits,
-    payload::{Id, published_id},
+    payload::PublishedId,
     store::{self, key},
     timers::{self, Durability},
 };
@@ -28,8 +28,7 @@ pub(crate) const COMMENT: Emits<Comment> = Emits::new(NAMESPACE, "video:comment"
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Happened {
-    #[serde(deserialize_with = "published_id")]
-    video_id: Id,
+    video_id: PublishedId,
     #[serde(default, deserialize_with = "milliseconds")]
     timestamp: Option<u64>,
 }
@@ -38,8 +37,7 @@ pub(crate) struct Happened {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Commented {
-    #[serde(deserialize_with = "published_id")]
-    comment_id: Id,
+    comment_id: PublishedId,
     #[serde(flatten)]
     happened: Happened,
 }
@@ -47,7 +45,7 @@ pub(crate) struct Commented {
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct View {
-    video_id: Id,
+    video_id: PublishedId,
     /// Milliseconds since 1970.
     timestamp: u64,
 }
@@ -64,7 +62,7 @@ pub(crate) enum Rating {
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Rated {
-    video_id: Id,
+    video_id: PublishedId,
     r#type: Rating,
     /// Milliseconds since 1970.
     timestamp: u64,
@@ -73,8 +71,8 @@ pub(crate) struct Rated {
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Comment {
-    video_id: Id,
-    comment_id: Id,
+    video_id: PublishedId,
+    comment_id: PublishedId,
     /// Milliseconds since 1970.
     timestamp: u64,
 }
@@ -87,7 +85,7 @@ pub(crate) fn viewed(message: &Message, viewed: Happened) -> Result<()> {
 
 /// Now, or when the video's turn comes: a later view takes the place of the one that waits.
 pub(crate) fn tell_view(view: &View) -> Result<()> {
-    let waiting = format!("view:{}", view.video_id);
+    let waiting = format!("view:{}", view.video_id.id());
     match VIEWS.take(&view.video_id)? {
         Answer::Taken(_) => {
             timers::cancel(&waiting)?;

@@ -116,13 +116,20 @@ impl<P: Plugin> Client<P> {
         run::put_in(&self.app.world, self.socket, room);
     }
 
-    /// The client closes its connection. What had reached it can still be asked for.
+    /// The client disconnects on purpose, as `socket.disconnect()` does: its presence ends at once. The events that it received can
+    /// still be read.
     #[track_caller]
     pub fn disconnect(&self) {
         self.disconnect_because(DisconnectReason::Client);
     }
 
-    /// The connection ends for a reason.
+    /// The connection breaks, as with a reloaded page or a lost network: the client's presence waits for the grace period.
+    #[track_caller]
+    pub fn break_connection(&self) {
+        self.disconnect_because(DisconnectReason::Transport);
+    }
+
+    /// The connection ends for a reason. Only [`DisconnectReason::Client`] is a clean disconnect.
     #[track_caller]
     pub fn disconnect_because(&self, reason: DisconnectReason) {
         run::disconnect::<P>(&self.app.world, self.socket, reason);

@@ -1,4 +1,5 @@
-//! Who is there, with grace and several devices, on the test's clock. Knows nothing of calls; what changes is a list of changes.
+//! Presence on the test's clock, with several devices, clean and broken disconnects. Knows nothing of calls; what changes is a list
+//! of changes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,14 +24,16 @@ struct Entry {
     since: u64,
     meta: Value,
     sockets: BTreeMap<u64, Vouch>,
-    /// When it is gone, while no socket vouches for it.
-    gone_at: Option<u64>,
 }
 
+/// A socket that vouches for a key, or a broken connection that may come back.
 #[derive(Debug, Clone)]
 struct Vouch {
+    /// The status that was asked for; for a broken connection, the status at that moment.
     asked: Status,
     heartbeat: u64,
+    /// When its grace period ends, once its connection broke.
+    broken_until: Option<u64>,
 }
 
 /// A key's status over all its sockets is another.
@@ -60,9 +63,6 @@ impl Presence {
                 let name = (group.clone(), key.clone());
                 if let Some(entry) = self.entries.get_mut(&name) {
                     entry.sockets.remove(&socket);
-                    if entry.sockets.is_empty() {
-                        entry.gone_at = Some(now);
-                    }
                 }
                 self.tick(now);
             }
@@ -81,19 +81,23 @@ impl Presence {
                 meta: meta.clone(),
             });
         }
-        let new = Entry { status, since: now, meta: Value::Null, sockets: BTreeMap::new(), gone_at: None };
+        let new = Entry { status, since: now, meta: Value::Null, sockets: BTreeMap::new() };
         let entry = self.entries.entry(name).or_insert(new);
         entry.meta = meta.clone();
-        entry.gone_at = None;
-        entry.sockets.insert(socket, Vouch { asked: status, heartbeat: now });
+        if !entry.sockets.contains_key(&socket) {
+            entry.forget_first_broken();
+        }
+        entry.sockets.insert(socket, Vouch { asked: status, heartbeat: now, broken_until: None });
         self.tick(now);
     }
 
-    /// A socket has gone: what nobody else vouches for has its grace.
-    pub(crate) fn disconnect(&mut self, now: u64, socket: u64) {
+    /// A socket has ended. Where the client left on purpose, at once; where the connection broke, after the grace period.
+    pub(crate) fn disconnect(&mut self, now: u64, socket: u64, clean: bool) {
         for entry in self.entries.values_mut() {
-            if entry.sockets.remove(&socket).is_some() && entry.sockets.is_empty() {
-                entry.gone_at = Some(now + GRACE);
+            if clean {
+                entry.sockets.remove(&socket);
+            } else if let Some(vouch) = entry.sockets.get_mut(&socket) {
+                (vouch.asked, vouch.broken_until) = (vouch.status(now), Some(now + GRACE));
             }
         }
         self.tick(now);
@@ -103,6 +107,7 @@ impl Presence {
     pub(crate) fn tick(&mut self, now: u64) {
         let changes = &mut self.changes;
         self.entries.retain(|(group, key), entry| {
+            entry.sockets.retain(|_, vouch| vouch.broken_until.is_none_or(|until| now < until));
             let next = entry.next(now);
             if next != Some(entry.status) {
                 changes.push(Change {
@@ -122,8 +127,8 @@ impl Presence {
 
     /// When time alone changes something next, after `now`.
     pub(crate) fn due(&self, now: u64) -> Option<u64> {
-        let away = |entry: &Entry| entry.sockets.values().map(|vouch| vouch.heartbeat + AWAY_AFTER).collect::<Vec<_>>();
-        let moments = self.entries.values().flat_map(|entry| away(entry).into_iter().chain(entry.gone_at));
+        let vouches = self.entries.values().flat_map(|entry| entry.sockets.values());
+        let moments = vouches.map(|vouch| vouch.broken_until.unwrap_or(vouch.heartbeat + AWAY_AFTER));
         moments.filter(|at| *at > now).min()
     }
 
@@ -150,13 +155,25 @@ impl Presence {
 }
 
 impl Entry {
+    /// A new socket replaces the connection that broke first: it counts as its reconnect.
+    fn forget_first_broken(&mut self) {
+        let broken = self.sockets.iter().filter_map(|(socket, vouch)| Some((vouch.broken_until?, *socket)));
+        if let Some((_, socket)) = broken.min() {
+            self.sockets.remove(&socket);
+        }
+    }
+
     /// The status now; absent if it is gone.
     fn next(&self, now: u64) -> Option<Status> {
-        if let Some(gone_at) = self.gone_at {
-            return (now < gone_at).then_some(self.status);
-        }
-        let online = |vouch: &Vouch| vouch.asked == Status::Online && now < vouch.heartbeat + AWAY_AFTER;
-        Some(if self.sockets.values().any(online) { Status::Online } else { Status::Away })
+        let statuses = self.sockets.values().map(|vouch| vouch.status(now));
+        statuses.reduce(|one, other| if one == Status::Online { one } else { other })
+    }
+}
+
+impl Vouch {
+    fn status(&self, now: u64) -> Status {
+        let silent = self.broken_until.is_none() && now >= self.heartbeat + AWAY_AFTER;
+        if silent { Status::Away } else { self.asked }
     }
 }
 

@@ -144,7 +144,7 @@ pub(super) fn event<P: Plugin>(world: &Shared, socket: u64, name: &str, args: &s
 #[track_caller]
 pub(super) fn disconnect<P: Plugin>(world: &Shared, socket: u64, reason: DisconnectReason) {
     let about = about(world, socket);
-    world.borrow_mut().disconnect(socket);
+    world.borrow_mut().disconnect(socket, reason == DisconnectReason::Client);
     if world.borrow().description.hooks.contains(handler::Hooks::DISCONNECT) {
         let ran = twice::<P, _>(world, Some(&about), None, "on_disconnect", |plugin| {
             plugin.on_disconnect(caller(&about), reason);

@@ -269,15 +269,15 @@ impl World {
         }
     }
 
-    /// A socket is no longer there: it leaves its rooms, and what it vouched for has its grace.
-    pub(crate) fn disconnect(&mut self, id: u64) {
+    /// A socket has ended: it leaves its rooms. Its presence ends with a clean disconnect, and waits for the grace period otherwise.
+    pub(crate) fn disconnect(&mut self, id: u64, clean: bool) {
         let Some(socket) = self.sockets.get_mut(&id) else { return };
         socket.gone = true;
         let (namespace, rooms) = (socket.namespace.clone(), std::mem::take(&mut socket.rooms));
         for room in rooms {
             self.recount(namespace.clone(), room);
         }
-        self.presence.disconnect(self.now, id);
+        self.presence.disconnect(self.now, id, clean);
     }
 
     fn recount(&mut self, namespace: String, room: Scoped) {

@@ -1,7 +1,7 @@
 //! What the sockets of this node vouch for. Statuses change here and nowhere else; away and the grace period are decided here, and
 //! each change is told once.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fmt;
 use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,6 +13,10 @@ use super::Config;
 use crate::names::{PluginName, SEPARATOR, SocketId};
 use crate::sandbox::imports::presence::{Member, Status};
 
+/// How long a clean disconnect is held back, in milliseconds. A user who connects one device while another disconnects, on two nodes,
+/// does not become offline in between. Short enough to count as at once.
+pub(super) const SETTLE_MS: u64 = 200;
+
 /// A status that has changed, or what goes with it; `None` is offline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
@@ -21,6 +25,8 @@ pub struct Change {
     pub from: Option<&'static str>,
     pub to: Option<&'static str>,
     pub meta: String,
+    /// No socket of this node vouches for the key any more: it waits for a reconnect.
+    pub waits: bool,
 }
 
 /// What a socket says of a key.
@@ -49,6 +55,8 @@ struct Table {
     sockets: HashMap<SocketId, SmallVec<[(Group, String); 1]>>,
     /// Keys to look at again.
     dirty: BTreeSet<(Group, String)>,
+    /// Keys to look at again later, and when: those of clean disconnects, in their order.
+    leaving: VecDeque<(u64, Group, String)>,
 }
 
 /// A plugin's group, of one tenant where the plugin's names are scoped.
@@ -82,17 +90,27 @@ struct Entry {
     /// The metadata is another than when the status was told.
     restated: bool,
     told: Option<Status>,
+    /// Whether the key waited for a reconnect at the last change that was reported.
+    told_waits: bool,
     since_ms: u64,
-    /// When the last socket went.
-    alone_since_ms: u64,
-    /// Taken back: gone without grace.
-    untracked: bool,
 }
 
+/// A socket that vouches for a key, or vouched for it a short time ago.
 struct Voucher {
     socket: SocketId,
     status: Status,
     seen_ms: u64,
+    /// How the socket has ended, and until when its status still counts. It stays as it was at the end.
+    ended: Option<(Ended, u64)>,
+}
+
+/// How a socket has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// The client sent Socket.IO's DISCONNECT: what it vouched for ends after [`SETTLE_MS`].
+    Clean,
+    /// The connection broke: what it vouched for waits for a reconnect during the grace period.
+    Broken,
 }
 
 impl Presences {
@@ -119,10 +137,9 @@ impl Presences {
             mine.push((id.clone(), track.key.clone()));
         }
         let entry = table.groups.entry(id.clone()).or_default().entry(track.key.clone()).or_insert_with(Entry::new);
-        entry.sockets.retain(|voucher| voucher.socket != track.socket);
-        entry.sockets.push(Voucher { socket: track.socket, status: track.status, seen_ms: now_ms });
+        entry.vouch(track.socket, track.status, now_ms);
         entry.restated |= entry.told.is_some() && entry.meta != track.meta;
-        (entry.meta, entry.untracked) = (track.meta, false);
+        entry.meta = track.meta;
         table.dirty.insert((id, track.key));
         drop(guard);
         self.stirred.notify_one();
@@ -143,23 +160,30 @@ impl Presences {
         self.stirred.notify_one();
     }
 
-    pub fn untrack(&self, socket: SocketId, plugin: &PluginName, tenant: Option<&str>, group: &str, key: &str, now_ms: u64) {
+    /// A socket no longer vouches for a key, which does not wait for a reconnect.
+    pub fn untrack(&self, socket: SocketId, plugin: &PluginName, tenant: Option<&str>, group: &str, key: &str) {
         let id = Group { plugin: plugin.clone(), tenant: tenant.map(str::to_owned), group: group.to_owned() };
         let mut table = self.table();
         if let Some(mine) = table.sockets.get_mut(&socket) {
             mine.retain(|(other, name)| *other != id || name != key);
         }
-        table.lose(socket, &id, key, true, now_ms);
+        if let Some(entry) = table.groups.get_mut(&id).and_then(|group| group.get_mut(key)) {
+            entry.sockets.retain(|voucher| voucher.socket != socket);
+            table.dirty.insert((id, key.to_owned()));
+        }
         drop(table);
         self.stirred.notify_one();
     }
 
-    /// A socket has gone: what it vouched for has the grace period to come back.
-    pub fn gone(&self, socket: SocketId, now_ms: u64) {
+    /// A socket has ended, and vouches for nothing any more.
+    pub fn gone(&self, socket: SocketId, ended: Ended, now_ms: u64) {
         let mut table = self.table();
-        for (id, key) in table.sockets.remove(&socket).unwrap_or_default() {
-            table.lose(socket, &id, &key, false, now_ms);
+        let Some(mine) = table.sockets.remove(&socket) else { return };
+        for (id, key) in mine {
+            table.lose(&self.config, socket, &id, &key, ended, now_ms);
         }
+        drop(table);
+        self.stirred.notify_one();
     }
 
     /// The statuses that have changed, at most `limit` of them; the others are kept for the next call. `all` looks at every key,
@@ -176,6 +200,8 @@ impl Presences {
                 }
             }
         }
+        let due = table.leaving.iter().take_while(|(at, ..)| *at <= now_ms).count();
+        table.dirty.extend(table.leaving.drain(..due).map(|(_, id, key)| (id, key)));
         let mut changes = Vec::new();
         while changes.len() < limit
             && let Some((id, key)) = table.dirty.pop_first()
@@ -195,24 +221,28 @@ impl Presences {
         let told = entries.filter_map(|(id, key, entry)| {
             let status = entry.told.map(status_name)?;
             let (from, to) = (Some(status), Some(status));
-            Some(Change { group: id.clone(), key: key.clone(), from, to, meta: entry.meta.clone() })
+            let waits = entry.told_waits;
+            Some(Change { group: id.clone(), key: key.clone(), from, to, meta: entry.meta.clone(), waits })
         });
         told.collect()
     }
 
-    /// Members by their keys, at most `limit`, after a key.
-    pub(super) fn list(&self, id: &Group, after: &str, limit: usize) -> Vec<Member> {
+    /// Members by their keys, at most `limit`, after a key. Without those that only wait for a reconnect, unless they are asked for.
+    pub(super) fn list(&self, id: &Group, after: &str, limit: usize, waiting: bool) -> Vec<Member> {
         let table = self.table();
         let Some(group) = table.groups.get(id) else { return Vec::new() };
-        let members = group.range::<str, _>((Bound::Excluded(after), Bound::Unbounded)).filter_map(|(key, entry)| {
+        let wanted = |(_, entry): &(&String, &Entry)| waiting || !entry.waits();
+        let after = (Bound::Excluded(after), Bound::Unbounded);
+        let members = group.range::<str, _>(after).filter(wanted).filter_map(|(key, entry)| {
             let status = entry.status_now()?;
             Some(Member { key: key.clone(), status, meta: entry.meta.clone(), since: entry.since_ms })
         });
         members.take(limit).collect()
     }
 
-    pub(super) fn count(&self, id: &Group) -> usize {
-        self.table().groups.get(id).map_or(0, |group| group.values().filter(|entry| entry.status_now().is_some()).count())
+    pub(super) fn count(&self, id: &Group, waiting: bool) -> usize {
+        let wanted = |entry: &&Entry| entry.status_now().is_some() && (waiting || !entry.waits());
+        self.table().groups.get(id).map_or(0, |group| group.values().filter(wanted).count())
     }
 
     pub(super) fn has(&self, id: &Group, key: &str) -> bool {
@@ -221,25 +251,33 @@ impl Presences {
 }
 
 impl Table {
-    fn lose(&mut self, socket: SocketId, id: &Group, key: &str, untracked: bool, now_ms: u64) {
+    fn lose(&mut self, config: &Config, socket: SocketId, id: &Group, key: &str, ended: Ended, now_ms: u64) {
         let Some(entry) = self.groups.get_mut(id).and_then(|group| group.get_mut(key)) else { return };
-        entry.sockets.retain(|voucher| voucher.socket != socket);
-        if entry.sockets.is_empty() {
-            entry.alone_since_ms = now_ms;
-            entry.untracked = untracked;
+        let until = match ended {
+            Ended::Clean => now_ms + SETTLE_MS,
+            Ended::Broken => now_ms + config.grace.as_millis() as u64,
+        };
+        entry.end(config, socket, ended, until, now_ms);
+        match ended {
+            Ended::Clean => self.leaving.push_back((until, id.clone(), key.to_owned())),
+            Ended::Broken => {
+                self.dirty.insert((id.clone(), key.to_owned()));
+            }
         }
-        self.dirty.insert((id.clone(), key.to_owned()));
     }
 
     /// Looks at one key again: tells what has changed, and forgets who is offline.
     fn settle(&mut self, config: &Config, id: Group, key: String, now_ms: u64) -> Option<Change> {
         let group = self.groups.get_mut(&id)?;
         let entry = group.get_mut(&key)?;
+        entry.sockets.retain(|voucher| voucher.counts(now_ms));
         let (from, to) = (entry.told, entry.status(config, now_ms));
-        let changed = from != to || std::mem::take(&mut entry.restated);
+        let waits = entry.waits();
+        let changed = from != to || waits != entry.told_waits || entry.restated;
         if from != to {
-            (entry.told, entry.since_ms, entry.restated) = (to, now_ms, false);
+            entry.since_ms = now_ms;
         }
+        (entry.told, entry.told_waits, entry.restated) = (to, waits, false);
         let meta = if changed { entry.meta.clone() } else { String::new() };
         if to.is_none() {
             group.remove(&key);
@@ -248,36 +286,75 @@ impl Table {
             }
         }
         let name = |status: Option<Status>| status.map(status_name);
-        changed.then(|| Change { group: id, key, from: name(from), to: name(to), meta })
+        changed.then(|| Change { group: id, key, from: name(from), to: name(to), meta, waits })
+    }
+}
+
+impl Voucher {
+    fn counts(&self, now_ms: u64) -> bool {
+        self.ended.is_none_or(|(_, until)| now_ms < until)
+    }
+
+    fn has_left(&self) -> bool {
+        matches!(self.ended, Some((Ended::Clean, _)))
+    }
+
+    fn broke(&self) -> Option<u64> {
+        self.ended.filter(|(ended, _)| *ended == Ended::Broken).map(|(_, until)| until)
+    }
+
+    fn status(&self, config: &Config, now_ms: u64) -> Status {
+        let silent = now_ms.saturating_sub(self.seen_ms) >= config.away_after.as_millis() as u64;
+        if silent && self.ended.is_none() { Status::Away } else { self.status }
     }
 }
 
 impl Entry {
     fn new() -> Self {
-        Self {
-            sockets: SmallVec::new(),
-            meta: String::new(),
-            restated: false,
-            told: None,
-            since_ms: 0,
-            alone_since_ms: 0,
-            untracked: false,
+        Self { sockets: SmallVec::new(), meta: String::new(), restated: false, told: None, told_waits: false, since_ms: 0 }
+    }
+
+    /// A new socket replaces the connection that broke first: it counts as its reconnect.
+    fn vouch(&mut self, socket: SocketId, status: Status, now_ms: u64) {
+        let voucher = Voucher { socket, status, seen_ms: now_ms, ended: None };
+        if let Some(known) = self.sockets.iter_mut().find(|voucher| voucher.socket == socket) {
+            *known = voucher;
+            return;
+        }
+        self.sockets.retain(|voucher| voucher.counts(now_ms));
+        let broken = self.sockets.iter_mut().filter(|voucher| voucher.broke().is_some());
+        match broken.min_by_key(|voucher| voucher.broke()) {
+            Some(broken) => *broken = voucher,
+            None => self.sockets.push(voucher),
         }
     }
 
-    /// As it was told, or as its socket has just said.
+    /// A socket has ended. A key whose status was never reported does not wait.
+    fn end(&mut self, config: &Config, socket: SocketId, ended: Ended, until: u64, now_ms: u64) {
+        let Some(at) = self.sockets.iter().position(|voucher| voucher.socket == socket) else { return };
+        if self.told.is_none() {
+            self.sockets.remove(at);
+            return;
+        }
+        let voucher = &mut self.sockets[at];
+        (voucher.status, voucher.ended) = (voucher.status(config, now_ms), Some((ended, until)));
+    }
+
+    /// The status that was reported last, or the first one, which is still to be reported. None once all clients have left.
     fn status_now(&self) -> Option<Status> {
-        self.told.or_else(|| self.sockets.last().map(|voucher| voucher.status))
+        let last = self.sockets.iter().rfind(|voucher| !voucher.has_left())?;
+        Some(self.told.unwrap_or(last.status))
     }
 
     fn status(&self, config: &Config, now_ms: u64) -> Option<Status> {
-        if self.sockets.is_empty() {
-            let grace = config.grace.as_millis() as u64;
-            return if self.untracked || now_ms.saturating_sub(self.alone_since_ms) >= grace { None } else { self.told };
-        }
-        let away_after = config.away_after.as_millis() as u64;
-        let online = |v: &Voucher| v.status == Status::Online && now_ms.saturating_sub(v.seen_ms) < away_after;
-        Some(if self.sockets.iter().any(online) { Status::Online } else { Status::Away })
+        let counting = self.sockets.iter().filter(|voucher| voucher.counts(now_ms));
+        let statuses = counting.map(|voucher| voucher.status(config, now_ms));
+        statuses.reduce(|one, other| if one == Status::Online { one } else { other })
+    }
+
+    /// Whether all that vouches for it has ended.
+    fn waits(&self) -> bool {
+        !self.sockets.is_empty() && self.sockets.iter().all(|voucher| voucher.ended.is_some())
     }
 }
 

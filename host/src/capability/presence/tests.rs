@@ -1,6 +1,7 @@
 //! Presence moved by hand: devices, grace, heartbeats.
 #![allow(clippy::unwrap_used)]
 
+use super::table::SETTLE_MS;
 use super::*;
 use crate::names::{PluginName, SocketId};
 
@@ -20,6 +21,12 @@ impl World {
         assert!(self.presences.track(track, self.now));
     }
 
+    /// A clean disconnect, and the time in which it is seen.
+    fn leave(&mut self, socket: SocketId) {
+        self.presences.gone(socket, Ended::Clean, self.now);
+        self.now += SETTLE_MS;
+    }
+
     fn wait(&mut self, seconds: u64) -> &mut Self {
         self.now += seconds * 1000;
         self
@@ -29,7 +36,8 @@ impl World {
     fn changes(&mut self) -> Vec<String> {
         let name = |status: Option<&'static str>| status.unwrap_or("offline");
         let changes = self.presences.changes(self.now, 100, true);
-        changes.into_iter().map(|change| format!("{}>{}", name(change.from), name(change.to))).collect()
+        let changed = changes.into_iter().filter(|change| change.from != change.to);
+        changed.map(|change| format!("{}>{}", name(change.from), name(change.to))).collect()
     }
 }
 
@@ -40,9 +48,9 @@ fn two_devices_are_one_presence() {
     assert_eq!(world.changes(), ["offline>online"]);
     world.track(2, Status::Online);
     assert!(world.changes().is_empty());
-    world.presences.gone(1, world.now);
+    world.presences.gone(1, Ended::Broken, world.now);
     assert!(world.wait(70).changes().is_empty());
-    world.presences.gone(2, world.now);
+    world.presences.gone(2, Ended::Broken, world.now);
     assert!(world.wait(59).changes().is_empty());
     assert_eq!(world.wait(1).changes(), ["online>offline"]);
     assert!(world.wait(1000).changes().is_empty());
@@ -53,10 +61,93 @@ fn a_reconnect_within_the_grace_period_tells_nothing() {
     let mut world = World::new();
     world.track(1, Status::Online);
     world.changes();
-    world.presences.gone(1, world.now);
+    world.presences.gone(1, Ended::Broken, world.now);
     world.wait(59);
     world.track(2, Status::Online);
     assert!(world.wait(60).changes().is_empty());
+}
+
+#[test]
+fn a_clean_disconnect_of_the_last_device_is_offline_at_once() {
+    let mut world = World::new();
+    world.track(1, Status::Online);
+    world.track(2, Status::Online);
+    world.changes();
+    world.leave(1);
+    assert!(world.changes().is_empty());
+    world.leave(2);
+    assert_eq!(world.changes(), ["online>offline"]);
+}
+
+#[test]
+fn a_device_that_connects_while_another_leaves_is_no_change() {
+    let mut world = World::new();
+    world.track(1, Status::Online);
+    world.changes();
+    world.presences.gone(1, Ended::Clean, world.now);
+    world.now += SETTLE_MS - 1;
+    assert!(world.changes().is_empty());
+    world.track(2, Status::Online);
+    assert!(world.wait(1).changes().is_empty());
+}
+
+#[test]
+fn a_clean_disconnect_leaves_the_grace_of_another_device() {
+    let mut world = World::new();
+    world.track(1, Status::Online);
+    world.track(2, Status::Online);
+    world.changes();
+    world.presences.gone(1, Ended::Broken, world.now);
+    world.wait(20);
+    world.presences.gone(2, Ended::Clean, world.now);
+    assert!(world.wait(39).changes().is_empty());
+    assert_eq!(world.wait(1).changes(), ["online>offline"]);
+}
+
+#[test]
+fn a_reconnect_ends_the_grace_of_one_broken_connection() {
+    let mut world = World::new();
+    world.track(1, Status::Online);
+    world.track(2, Status::Online);
+    world.changes();
+    world.presences.gone(1, Ended::Broken, world.now);
+    world.wait(10);
+    world.presences.gone(2, Ended::Broken, world.now);
+    world.track(3, Status::Online);
+    world.presences.gone(3, Ended::Clean, world.now);
+    assert!(world.wait(59).changes().is_empty(), "the second one may still come back");
+    assert_eq!(world.wait(1).changes(), ["online>offline"]);
+
+    world.track(4, Status::Online);
+    world.changes();
+    world.presences.gone(4, Ended::Broken, world.now);
+    world.track(5, Status::Online);
+    world.leave(5);
+    assert_eq!(world.changes(), ["online>offline"]);
+}
+
+#[test]
+fn a_broken_connection_keeps_its_status_beside_an_away_device() {
+    let mut world = World::new();
+    world.track(1, Status::Online);
+    world.track(2, Status::Away);
+    world.changes();
+    world.presences.gone(1, Ended::Broken, world.now);
+    assert!(world.wait(59).changes().is_empty());
+    assert_eq!(world.wait(1).changes(), ["online>away"]);
+}
+
+#[test]
+fn a_key_that_waits_for_a_reconnect_says_so_once() {
+    let mut world = World::new();
+    world.track(1, Status::Online);
+    world.changes();
+    world.presences.gone(1, Ended::Broken, world.now);
+    let waits = |world: &World| world.presences.changes(world.now, 100, true).iter().map(|c| c.waits).collect::<Vec<_>>();
+    assert_eq!(waits(&world), [true]);
+    assert!(waits(&world).is_empty());
+    world.track(2, Status::Online);
+    assert_eq!(waits(&world), [false]);
 }
 
 #[test]
@@ -85,7 +176,7 @@ fn untracking_needs_no_grace() {
     world.track(1, Status::Online);
     world.changes();
     let plugin = PluginName::parse("p").unwrap();
-    world.presences.untrack(1, &plugin, None, "g", "ana", world.now);
+    world.presences.untrack(1, &plugin, None, "g", "ana");
     assert_eq!(world.changes(), ["online>offline"]);
 }
 

@@ -19,6 +19,8 @@ use crate::release::witness::Witness;
 /// A staged release, ready to serve.
 pub struct Release {
     pub manifest: Manifest,
+    /// Namespaces that the operator has configured a door for under this plugin, and that another one owns.
+    pub misplaced_doors: Vec<String>,
     pub profile: Arc<Profile>,
     pub pool: Arc<Pool>,
     /// SHA-256 of the component, in hex.

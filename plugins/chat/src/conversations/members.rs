@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hubbub_sdk::{Refusal, Result, bus, payload::Id, rooms, store};
+use hubbub_sdk::{
+    Refusal, Result, bus,
+    payload::{Id, PublishedId},
+    rooms, store,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    NAMESPACE,
-    as_written::AsWritten,
-    messages,
+    NAMESPACE, messages,
     place::{Place, Reach},
     unread,
 };
@@ -23,7 +25,7 @@ const LEAVES: usize = 50;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Stored {
     /// As the backend writes it.
-    pub(super) id: AsWritten,
+    pub(super) id: PublishedId,
     /// Absent: everyone in the tenant. Short names, for there may be thousands.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) members: Option<Vec<Member>>,
@@ -67,7 +69,7 @@ impl Stored {
 
 /// What is stored after an upsert. A list once given is never taken back by an update that leaves it out: that would open what
 /// was said among few to everyone.
-pub(super) fn replaced(place: &Place, before: Option<&Stored>, id: AsWritten, list: Option<Vec<Id>>) -> Result<Stored> {
+pub(super) fn replaced(place: &Place, before: Option<&Stored>, id: PublishedId, list: Option<Vec<Id>>) -> Result<Stored> {
     let Some(list) = list else {
         return Ok(Stored { id, members: before.and_then(|before| before.members.clone()) });
     };

@@ -4,13 +4,13 @@
 use hubbub_sdk::{
     Json, Message, Refusal, Result, User, bus,
     emitter::Emits,
-    payload::{Id, published_id},
+    payload::{Id, PublishedId, published_id},
     store,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{NAMESPACE, as_written::AsWritten, members::Stored, place::Place, unread};
+use super::{NAMESPACE, members::Stored, place::Place, unread};
 
 /// How many messages of a conversation are remembered. An older one counts as read, and its delivery is told nobody.
 pub(super) const REMEMBERED: u64 = 1000;
@@ -25,14 +25,13 @@ const MAX_DELIVERED: usize = 200;
 const FORGOTTEN: u64 = 100;
 
 pub(crate) const CREATED: Emits<Json<Created>> = Emits::new(NAMESPACE, "message_created");
-pub(crate) const READ: Emits<Read> = Emits::new(NAMESPACE, "message_read");
+pub(crate) const READ: Emits<IsRead> = Emits::new(NAMESPACE, "message_read");
 pub(crate) const DELIVERED: Emits<Delivered> = Emits::new(NAMESPACE, "message_delivered");
 
 /// A message as published, with whatever else it carries.
 #[derive(Deserialize, JsonSchema)]
 pub(crate) struct Created {
-    #[serde(deserialize_with = "published_id")]
-    id: Id,
+    id: PublishedId,
     #[serde(deserialize_with = "published_id")]
     conversation_id: Id,
     /// Absent where nobody said it.
@@ -44,18 +43,25 @@ pub(crate) struct Created {
     company_id: Option<Id>,
 }
 
-/// `mark_read`, `delivered` and `message_read`.
-#[derive(Serialize, Deserialize, JsonSchema)]
+/// `mark_read` and `delivered`.
+#[derive(Deserialize, JsonSchema)]
 pub(crate) struct Read {
-    conversation_id: AsWritten,
-    message_ids: Vec<AsWritten>,
+    conversation_id: Id,
+    message_ids: Vec<Id>,
+}
+
+/// `message_read`.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct IsRead {
+    conversation_id: PublishedId,
+    message_ids: Vec<PublishedId>,
 }
 
 /// `message.read`.
 #[derive(Deserialize)]
 pub(crate) struct Published {
-    conversation_id: AsWritten,
-    message_ids: Vec<AsWritten>,
+    conversation_id: PublishedId,
+    message_ids: Vec<PublishedId>,
     #[serde(deserialize_with = "published_id")]
     user_id: Id,
     #[serde(default, deserialize_with = "published_id")]
@@ -66,8 +72,8 @@ pub(crate) struct Published {
 
 #[derive(Serialize, JsonSchema)]
 pub(crate) struct Delivered {
-    conversation_id: AsWritten,
-    message_id: AsWritten,
+    conversation_id: PublishedId,
+    message_id: PublishedId,
     /// To whom.
     user_id: String,
 }
@@ -86,6 +92,9 @@ pub(super) struct Remembered {
     pub(super) number: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     author: Option<Id>,
+    /// As the backend writes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    id: Option<PublishedId>,
 }
 
 /// How many messages a conversation has had. Read where it is counted up too: messages of one conversation are handled one after
@@ -128,43 +137,44 @@ pub(crate) fn created(message: &Message, published: &Json<Created>) -> Result<()
 }
 
 /// The message's number. It takes the place of one that is a thousand messages old.
-fn remember(place: &Place, id: &Id, author: Option<Id>) -> Result<u64> {
+fn remember(place: &Place, id: &PublishedId, author: Option<Id>) -> Result<u64> {
     let number = total(place)? + 1;
     store::add(&place.key("total"), 1)?;
     let slot = slot_key(place, number);
     if let Some(old) = store::get::<Id>(&slot)? {
         store::delete(&place.key_of("message", &old))?;
     }
-    store::put(&slot, id)?;
-    store::put(&place.key_of("message", id), &Remembered { number, author })?;
+    store::put(&slot, id.id())?;
+    store::put(&place.key_of("message", id), &Remembered { number, author, id: Some(id.clone()) })?;
     Ok(number)
 }
 
 /// `mark_read`.
 pub(crate) fn mark_read(user: &User, read: &Read) -> Result<()> {
-    let (place, stored) = Place::of_user(user, read.conversation_id.id())?;
-    tell_read(&place, &stored, &user.id, read)
+    let (place, stored) = Place::of_user(user, &read.conversation_id)?;
+    let message_ids = read.message_ids.iter().cloned().map(PublishedId::from).collect();
+    tell_read(&place, &stored, &user.id, &IsRead { conversation_id: read.conversation_id.clone().into(), message_ids })
 }
 
 /// `message.read`.
 pub(crate) fn read(message: &Message, published: Published) -> Result<()> {
     let Published { conversation_id, message_ids, user_id, tenant, company_id } = published;
     let place = Place::published(conversation_id.id(), tenant.or(company_id), message);
-    let read = Read { conversation_id, message_ids };
+    let read = IsRead { conversation_id, message_ids };
     match place.about(Some(&user_id))? {
         (place, Some(stored)) => tell_read(&place, &stored, &user_id, &read),
         (_, None) => Ok(()),
     }
 }
 
-fn tell_read(place: &Place, stored: &Stored, reader: &str, read: &Read) -> Result<()> {
-    at_most(MAX_READ, read)?;
+fn tell_read(place: &Place, stored: &Stored, reader: &str, read: &IsRead) -> Result<()> {
+    at_most(MAX_READ, read.message_ids.len())?;
     READ.to_room(&place.room(stored.reach()), read)?;
-    unread::read(place, stored, reader, read.message_ids.iter().map(AsWritten::id))
+    unread::read(place, stored, reader, read.message_ids.iter().map(PublishedId::id))
 }
 
-fn at_most(most: usize, read: &Read) -> Result<()> {
-    if read.message_ids.len() <= most {
+fn at_most(most: usize, messages: usize) -> Result<()> {
+    if messages <= most {
         return Ok(());
     }
     Err(Refusal::invalid(format!("message_ids: more than {most}")))
@@ -172,12 +182,13 @@ fn at_most(most: usize, read: &Read) -> Result<()> {
 
 /// To each message's author, on all devices, as long as the author takes part.
 pub(crate) fn delivered(user: &User, read: Read) -> Result<()> {
-    let (place, stored) = Place::of_user(user, read.conversation_id.id())?;
-    at_most(MAX_DELIVERED, &read)?;
-    let known = remembered_all(&place, read.message_ids.iter().map(AsWritten::id))?;
+    let (place, stored) = Place::of_user(user, &read.conversation_id)?;
+    at_most(MAX_DELIVERED, read.message_ids.len())?;
+    let known = remembered_all(&place, read.message_ids.iter())?;
     for (message_id, known) in read.message_ids.into_iter().zip(known) {
-        let author = known.and_then(|known| known.author);
-        let Some(author) = author.filter(|author| **author != *user.id && stored.has(author)) else { continue };
+        let Some(known) = known else { continue };
+        let author = known.author.filter(|author| **author != *user.id && stored.has(author));
+        let (Some(author), message_id) = (author, known.id.unwrap_or(message_id.into())) else { continue };
         let delivered = Delivered { conversation_id: stored.id.clone(), message_id, user_id: user.id.clone() };
         place.to_users(DELIVERED, &[&author], &delivered)?;
     }

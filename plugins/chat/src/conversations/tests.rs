@@ -58,6 +58,27 @@ fn news_of_a_conversation_reach_its_members_alone_as_published() {
 }
 
 #[test]
+fn the_end_of_an_unknown_conversation_reaches_the_members_it_names_else_the_tenant() {
+    let app = Harness::<Chat>::new();
+    let [ana, ben] = ["ana", "ben"].map(|id| app.connect("/", user(id).tenant("acme")));
+    let (spy, free) = (app.connect("/", user("ana").tenant("bolt")), connect(&app, "ana"));
+    let named = json!({ "id": 7, "members": ["ana"], "by": "the backend" });
+    app.publish_for("acme", "conversation.deleted", named.clone());
+    ana.expect("conversation_deleted", named);
+    let open = json!({ "id": "c8", "companyId": "acme" });
+    app.publish("conversation.deleted", open.clone());
+    for client in [&ana, &ben] {
+        client.expect("conversation_deleted", open.clone());
+    }
+    app.publish("conversation.deleted", json!({ "id": "c9" }));
+    free.expect("conversation_deleted", json!({ "id": "c9" }));
+    for client in [&ana, &ben, &spy, &free] {
+        client.expect_nothing();
+    }
+    assert!(app.keys("teams/").is_empty(), "{:?}", app.keys("teams/"));
+}
+
+#[test]
 fn a_conversation_without_a_list_is_for_the_tenant() {
     let app = Harness::<Chat>::new();
     let ana = app.connect("/", user("ana").tenant("acme"));

@@ -3,13 +3,17 @@
 
 use std::collections::BTreeMap;
 
-use hubbub_sdk::{Result, bus, emitter::Emits, payload::Id, store};
+use hubbub_sdk::{
+    Result, bus,
+    emitter::Emits,
+    payload::{Id, PublishedId},
+    store,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
     NAMESPACE,
-    as_written::AsWritten,
     members::{Member, Stored},
     messages::{REMEMBERED, remembered_all, total},
     place::Place,
@@ -22,7 +26,7 @@ pub(crate) const UNREAD: Emits<Count> = Emits::new(NAMESPACE, "unread_count");
 
 #[derive(Serialize, JsonSchema)]
 pub(crate) struct Count {
-    conversation_id: AsWritten,
+    conversation_id: PublishedId,
     /// At most 1000: an older message counts as read.
     unread_count: u64,
 }

@@ -3,7 +3,7 @@
 use hubbub_sdk::{
     Event, Message, Refusal, Result, User, bus, clock,
     emitter::Emits,
-    payload::{Id, published_id},
+    payload::{Id, PublishedId, published_id},
     store::{self, key},
 };
 use schemars::JsonSchema;
@@ -39,10 +39,10 @@ pub(crate) struct New {
     id: String,
     content: String,
     /// The user, or whom an inbound message is from.
-    from_user_id: String,
+    from_user_id: PublishedId,
     /// RFC 3339.
     timestamp: String,
-    conversation_id: Id,
+    conversation_id: PublishedId,
 }
 
 /// `message:edit`.
@@ -79,10 +79,8 @@ pub(crate) struct Deleted {
 pub(crate) struct Received {
     #[serde(default, deserialize_with = "published_id")]
     company_id: Option<Id>,
-    #[serde(deserialize_with = "published_id")]
-    conversation_id: Id,
-    #[serde(deserialize_with = "published_id")]
-    from: Id,
+    conversation_id: PublishedId,
+    from: PublishedId,
     content: String,
 }
 
@@ -100,7 +98,7 @@ struct Counted<'a> {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Stored {
-    conversation_id: Id,
+    conversation_id: PublishedId,
     from: From,
     content: String,
     timestamp: String,
@@ -112,12 +110,12 @@ struct Stored {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 enum From {
-    User(String),
-    Contact(String),
+    User(PublishedId),
+    Contact(PublishedId),
 }
 
 impl From {
-    fn id(&self) -> &str {
+    fn id(&self) -> &PublishedId {
         match self {
             Self::User(id) | Self::Contact(id) => id,
         }
@@ -139,7 +137,7 @@ fn say(company: &str, id: &str, message: Stored) -> Result<()> {
     let room = room_of_conversation(company, &message.conversation_id);
     let new = New {
         id: id.to_owned(),
-        from_user_id: message.from.id().to_owned(),
+        from_user_id: message.from.id().clone(),
         content: message.content,
         timestamp: message.timestamp,
         conversation_id: message.conversation_id,
@@ -157,7 +155,7 @@ pub(crate) fn send(user: &User, event: &Event, Send { conversation_id, content }
     let counted = Counted { company_id: company, conversation_id: &conversation_id, message_id: &event.id, user_id: &user.id };
     bus::publish_keyed("message.sent", &conversation_id, &counted)?;
     let timestamp = clock::rfc3339(clock::now());
-    let from = From::User(user.id.clone());
+    let (conversation_id, from) = (conversation_id.into(), From::User(user.id.clone().into()));
     say(company, &event.id, Stored { conversation_id, from, content, timestamp, updated_at: None })?;
     Ok(Sent { id: event.id.clone() })
 }
@@ -168,7 +166,7 @@ pub(crate) fn received(message: &Message, received: Received) -> Result<()> {
     let Received { conversation_id, from, content, .. } = received;
     make_known(&company, &conversation_id)?;
     let timestamp = clock::rfc3339(message.at);
-    let from = From::Contact(from.into_string());
+    let from = From::Contact(from);
     say(&company, &message.id, Stored { conversation_id, from, content, timestamp, updated_at: None })
 }
 
@@ -177,7 +175,7 @@ fn own(user: &User, company: &str, message: &str) -> Result<Stored> {
     let stored: Option<Stored> = store::get(&message_key(company, message))?;
     let stored = stored.ok_or_else(|| Refusal::not_found("Message not found"))?;
     match &stored.from {
-        From::User(id) if *id == user.id => Ok(stored),
+        From::User(id) if **id == *user.id => Ok(stored),
         _ => Err(Refusal::forbidden("Not authorized")),
     }
 }

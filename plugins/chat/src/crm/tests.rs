@@ -193,7 +193,12 @@ fn an_inbound_message_is_stored_and_reaches_the_room() {
 fn an_inbound_message_makes_its_conversation_known() {
     let app = Harness::<Chat>::new();
     app.publish_for("acme", "message.received", json!({ "conversationId": 9, "from": 5, "content": "Help" }));
-    connect(&app, "acme", "ana").emit("join:conversation", json!("9")).expect_ok();
+    let ana = connect(&app, "acme", "ana");
+    ana.emit("join:conversation", json!("9")).expect_ok();
+    app.publish_for("acme", "message.received", json!({ "conversationId": 9, "from": 5, "content": "Hello?" }));
+    let message = ana.expect_any("message:new");
+    assert_eq!((&message["conversationId"], &message["fromUserId"]), (&json!(9), &json!(5)), "as published");
+    ana.emit("join:conversation", json!(9)).expect_refusal("invalid", "payload: must be an id or an object");
     let spy = connect(&app, "bolt", "ana");
     spy.emit("join:conversation", json!("9")).expect_refusal("not_found", "Conversation not found");
 }
@@ -239,6 +244,18 @@ fn any_event_reaches_the_company_the_conversation_or_the_user() {
         client.expect_nothing();
     }
     spy.expect_nothing();
+}
+
+#[test]
+fn an_event_may_name_its_conversation_or_user_by_a_number() {
+    let app = Harness::<Chat>::new();
+    app.publish_for("acme", "conversation.upserted", json!({ "conversationId": 9 }));
+    let ana = connect(&app, "acme", "7");
+    ana.emit("join:conversation", json!("9")).expect_ok();
+    for to in [json!({ "conversation": 9 }), json!({ "user": 7 })] {
+        app.publish_for("acme", "crm.event", json!({ "event": "lead:assigned", "to": to, "data": {} }));
+        ana.expect("lead:assigned", json!({}));
+    }
 }
 
 #[test]

@@ -292,6 +292,26 @@ fn a_deleted_chat_is_left_by_everyone() {
 }
 
 #[test]
+fn a_backends_numbers_come_back_as_published_and_clients_send_strings() {
+    let app = Harness::<Chat>::new();
+    let list = json!([{ "userId": 7, "name": "Ana", "role": "STUDENT", "image": "7.png" }, { "userId": "8" }]);
+    app.publish("chat.upserted", json!({ "chatId": 1, "participants": list }));
+    let ana = app.connect("/chat", user("7"));
+    let joined = ana.emit("chat:join", json!({ "chatId": "1" })).ack();
+    let ids: Vec<&Value> = joined["participants"].as_array().into_iter().flatten().map(|one| &one["userId"]).collect();
+    assert_eq!(ids, [&json!(7), &json!("8")]);
+    ana.emit("chat:message", json!({ "chatId": "1", "content": "hi" })).expect_ok();
+    let message = ana.expect_any("chat:message");
+    assert_eq!((&message["userId"], &message["user"]["image"]), (&json!("7"), &json!("7.png")), "a user is the token's");
+    for event in ["chat:join", "chat:message", "chat:typing", "chat:leave", "chat:history", "chat:read"] {
+        let refusal = ana.emit(event, json!({ "chatId": 1, "content": "hi" })).refusal();
+        assert_eq!(refusal.code, hubbub_sdk::RefusalCode::Invalid, "{event}");
+    }
+    app.publish("chat.deleted", json!({ "chatId": 1 }));
+    assert!(ana.rooms().is_empty());
+}
+
+#[test]
 fn a_chat_of_thousands_is_listed_in_order_and_emptied_at_once() {
     let ids: Vec<String> = (0..6000).map(|n| format!("u{n}")).collect();
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();

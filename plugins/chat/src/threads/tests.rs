@@ -136,11 +136,11 @@ fn the_backends_messages_reach_both_sides_and_do_not_go_back() {
     app.publish("thread.message", json!({ "threadId": "t1", "userId": 7, "content": "hello" }));
     let message = ana.expect_any("thread:message");
     let expected = json!({
-        "id": message["id"], "threadId": "t1", "userId": "7", "content": "hello", "createdAt": "2025-01-01T00:00:00.000Z",
+        "id": message["id"], "threadId": "t1", "userId": 7, "content": "hello", "createdAt": "2025-01-01T00:00:00.000Z",
     });
     assert_eq!(message, expected);
     carl.expect("thread:message", message);
-    let stored = json!({ "id": "m1", "threadId": "t1", "userId": "7", "content": "hello", "createdAt": "2024-12-31T10:00:00Z" });
+    let stored = json!({ "id": 12, "threadId": "t1", "userId": "7", "content": "hello", "createdAt": "2024-12-31T10:00:00Z" });
     app.publish("thread.message", stored.clone());
     expect_both([&ana, &carl], "thread:message", &stored);
     assert!(app.published("thread.sent").is_empty());

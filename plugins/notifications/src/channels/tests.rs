@@ -39,6 +39,31 @@ fn a_notification_reaches_the_subscribers_and_nobody_else() {
 }
 
 #[test]
+fn a_notification_of_one_user_reaches_that_user_alone_and_is_stored() {
+    let app = Harness::<Notifications>::new();
+    let [ana, phone, ben] = ["7", "7", "ben"].map(|id| app.connect("/", user(id)));
+    follow(&ben, "c1");
+    let notice = json!({ "userId": 7, "type": "strike", "title": "For you", "message": "m", "timestamp": 1234 });
+    app.publish("channel.notification", notice);
+    app.publish("channel.notification", json!({ "userId": "7", "channelId": "c1", "title": "Not for followers" }));
+    let got = ana.expect_any("notification");
+    let expected = json!({ "id": got["id"], "type": "strike", "title": "For you", "message": "m", "timestamp": 1234 });
+    assert_eq!(got, expected);
+    phone.expect("notification", expected);
+    for client in [&ana, &phone] {
+        assert_eq!(client.expect_any("notification")["title"], "Not for followers");
+        client.expect_nothing();
+    }
+    ben.expect_nothing();
+    assert_eq!(list(&ben, json!({})), (vec![], json!(0)));
+    assert_eq!(list(&ana, json!({})), (vec![json!("Not for followers"), json!("For you")], json!(2)));
+    ana.emit("notifications:read", json!({ "notificationId": got["id"] })).expect_ok();
+    assert_eq!(list(&ana, json!({ "unreadOnly": true })).1, json!(1));
+    ben.emit("notifications:read", json!({ "notificationId": got["id"] })).expect_refusal("not_found", "Notification not found");
+    assert!(app.try_publish("channel.notification", json!({ "title": "For nobody" })).is_err());
+}
+
+#[test]
 fn the_timestamp_is_the_messages_own_where_it_has_one() {
     let app = Harness::<Notifications>::new();
     let ana = app.connect("/", user("ana"));

@@ -15,12 +15,22 @@ fn the_tenant_hears_of_the_first_device_and_the_last() {
     eve.expect("user_online", json!({ "user_id": "eve" }));
     eve.expect("user_online", json!({ "user_id": "ana" }));
     phone.disconnect();
-    app.advance(Duration::from_secs(120));
     eve.expect_nothing();
     ana.disconnect();
-    app.advance(Duration::from_secs(60));
     eve.expect("user_offline", json!({ "user_id": "ana" }));
     eve.expect_nothing();
+}
+
+#[test]
+fn a_broken_connection_is_offline_after_the_grace_period() {
+    let app = Harness::<Presence>::new();
+    let (eve, ana) = (app.connect("/", user("eve").tenant("acme")), app.connect("/", user("ana").tenant("acme")));
+    eve.forget();
+    ana.break_connection();
+    app.advance(Duration::from_secs(59));
+    eve.expect_nothing();
+    app.advance(Duration::from_secs(1));
+    eve.expect("user_offline", json!({ "user_id": "ana" }));
 }
 
 #[test]
@@ -40,6 +50,5 @@ fn visitors_and_users_without_a_tenant_are_not_tracked() {
     let (guest, loner) = (app.connect("/", visitor()), app.connect("/", user("ana")));
     guest.disconnect();
     loner.disconnect();
-    app.advance(Duration::from_secs(120));
     eve.expect_nothing();
 }

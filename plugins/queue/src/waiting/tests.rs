@@ -69,6 +69,7 @@ fn an_item_that_nobody_knows_is_not_taken() {
     let (app, ana, _) = one();
     ana.emit("queue:take", json!({ "itemId": "i2" })).expect_reply(json!({ "itemId": "i2", "taken": false }));
     ana.emit("queue:take", json!({})).expect_refusal("invalid", "itemId: missing");
+    ana.emit("queue:take", json!({ "itemId": 5 })).expect_refusal("invalid", "itemId: must be a string");
     soon(&app);
     ana.expect_nothing();
 }
@@ -140,4 +141,17 @@ fn what_storage_cannot_keep_is_not_told() {
     soon(&app);
     ana.expect_nothing();
     ben.emit("queue:take", json!({ "itemId": "i1" })).expect_reply(json!({ "itemId": "i1", "taken": true }));
+}
+
+#[test]
+fn numbers_as_ids_come_back_as_published() {
+    let app = Harness::<Queue>::new();
+    let ana = attendant(&app, "ana");
+    app.publish("queue.added", json!({ "itemId": 5, "threadId": 7, "customer": { "id": 9, "name": "Caio" } }));
+    let item = json!({ "itemId": 5, "threadId": 7, "customer": { "id": 9, "name": "Caio" }, "waitingSince": START });
+    ana.expect("queue:new", item.clone());
+    soon(&app);
+    ana.expect("queue:updated", json!({ "length": 1, "items": [item] }));
+    ana.emit("queue:take", json!({ "itemId": "5" })).expect_reply(json!({ "itemId": "5", "taken": true }));
+    ana.expect("queue:taken", json!({ "itemId": 5, "attendantId": "ana" }));
 }

@@ -102,17 +102,23 @@ fn each_comment_is_told() {
 }
 
 #[test]
-fn ids_may_be_numbers_and_an_odd_time_is_no_time() {
+fn numbers_as_ids_come_back_as_published_and_an_odd_time_is_no_time() {
     let (app, guest, _other) = two();
     let client = app.connect("/", visitor());
     client.emit("video:join", json!({ "videoId": "123" })).expect_ok();
     client.forget();
     app.publish("video.comment", json!({ "videoId": 123, "commentId": 456, "timestamp": 1_234_567_890u64, "text": "hi" }));
-    client.expect("video:comment", json!({ "videoId": "123", "commentId": "456", "timestamp": 1_234_567_890u64 }));
+    client.expect("video:comment", json!({ "videoId": 123, "commentId": 456, "timestamp": 1_234_567_890u64 }));
     for (sent, told) in [(json!(1234.5), 1234), (json!("noon"), START), (json!(null), START), (json!(-1), START)] {
         app.publish("video.like", json!({ "videoId": "v1", "timestamp": sent }));
         guest.expect("video:like", json!({ "videoId": "v1", "type": "video.like", "timestamp": told }));
     }
+    for timestamp in [1, 2] {
+        app.publish("video.view", json!({ "videoId": 123, "timestamp": timestamp }));
+        client.expect("video:view", json!({ "videoId": 123, "timestamp": timestamp }));
+        app.advance(Duration::from_millis(500));
+    }
+    client.emit("video:join", json!({ "videoId": 123 })).expect_refusal("invalid", "videoId: must be a string");
 }
 
 #[test]

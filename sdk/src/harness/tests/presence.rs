@@ -116,13 +116,41 @@ fn who_said_to_be_away_stays_so_in_spite_of_heartbeats() {
 #[test]
 fn a_broken_connection_has_60_seconds_to_come_back_unnoticed() {
     let (app, ana, ben) = two();
-    ben.disconnect_because(DisconnectReason::Transport);
+    ben.break_connection();
     pass(&app, &ana, 50);
     let ben = app.connect("/hub", user("ben").name("Ben"));
     pass(&app, &ana, 60);
     assert!(seen(&ana).is_empty());
+    ben.disconnect_because(DisconnectReason::Server);
+    pass(&app, &ana, 50);
+    assert!(seen(&ana).is_empty());
+    pass(&app, &ana, 10);
+    assert_eq!(seen(&ana), ["ben: online → offline"]);
+}
+
+#[test]
+fn a_clean_disconnect_of_the_last_device_is_offline_at_once() {
+    let (app, ana, ben) = two();
+    let phone = app.connect("/hub", user("ben"));
     ben.disconnect();
-    pass(&app, &ana, 60);
+    assert!(seen(&ana).is_empty());
+    phone.break_connection();
+    // The reconnect ends the grace period of the phone.
+    let phone = app.connect("/hub", user("ben"));
+    phone.disconnect();
+    assert_eq!(seen(&ana), ["ben: online → offline"]);
+}
+
+#[test]
+fn a_clean_disconnect_does_not_end_the_grace_of_another_device() {
+    let (app, ana, ben) = two();
+    let phone = app.connect("/hub", user("ben"));
+    phone.break_connection();
+    pass(&app, &ana, 20);
+    ben.disconnect();
+    pass(&app, &ana, 30);
+    assert!(seen(&ana).is_empty());
+    pass(&app, &ana, 10);
     assert_eq!(seen(&ana), ["ben: online → offline"]);
 }
 

@@ -100,18 +100,25 @@ fn a_message_that_overtakes_its_conversation_counts() {
 }
 
 #[test]
-fn ids_go_out_as_the_backend_and_the_client_write_them() {
+fn a_backends_numbers_come_back_as_published_and_clients_send_strings() {
     let app = Harness::<Chat>::new();
     app.publish("conversation.created", json!({ "id": 1, "members": [5, 6] }));
     let ana = connect(&app, "5");
-    ana.emit("join_conversation", json!({ "conversation_id": 1 })).expect_ok();
+    ana.emit("join_conversation", json!({ "conversation_id": "1" })).expect_ok();
     app.publish("message.created", json!({ "id": 9, "conversation_id": 1, "user_id": 6 }));
     ana.expect("unread_count", json!({ "conversation_id": 1, "unread_count": 1 }));
+    let ben = connect(&app, "6");
+    ana.emit("delivered", json!({ "conversation_id": "1", "message_ids": ["9"] })).expect_ok();
+    ben.expect("message_delivered", json!({ "conversation_id": 1, "message_id": 9, "user_id": "5" }));
     app.publish("message.read", json!({ "conversation_id": 1, "message_ids": [9], "user_id": 5 }));
     ana.expect("message_read", json!({ "conversation_id": 1, "message_ids": [9] }));
     ana.expect("unread_count", json!({ "conversation_id": 1, "unread_count": 0 }));
-    ana.emit("mark_read", json!({ "conversation_id": {}, "message_ids": [] }))
-        .expect_refusal("invalid", "conversation_id: must be an id of 1 to 128 bytes");
+    for event in ["join_conversation", "leave_conversation", "typing", "mark_read", "delivered"] {
+        let number = ana.emit(event, json!({ "conversation_id": 1, "message_ids": [] }));
+        number.expect_refusal("invalid", "conversation_id: must be a string");
+    }
+    ana.emit("mark_read", json!({ "conversation_id": "1", "message_ids": [9] }))
+        .expect_refusal("invalid", "message_ids.0: must be a string");
 }
 
 #[test]

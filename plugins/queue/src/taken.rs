@@ -1,0 +1,147 @@
+//! Who takes an item. An item is given to exactly one attendant: who takes it deletes it, which the store checks at commit.
+
+use std::time::Duration;
+
+use hubbub_sdk::{
+    Json, Result, User, bus, clock,
+    emitter::Emits,
+    payload::{Id, PublishedId},
+    store::{self, key},
+    timers::{self, Durability},
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    relayed,
+    waiting::{self, ATTENDANTS, NAMESPACE, Removed},
+};
+
+/// How long it is remembered who took an item: messages about it may still be on their way.
+const REMEMBERED: Duration = Duration::from_secs(600);
+
+pub(crate) const TAKEN: Emits<Json<Taken>> = Emits::new(NAMESPACE, "queue:taken");
+
+/// `{itemId}` of a client.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ItemId {
+    item_id: Id,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Take {
+    item_id: Id,
+    /// Whether the caller has it now.
+    taken: bool,
+}
+
+/// `queue:taken`, and `queue.taken` of a backend.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Taken {
+    item_id: PublishedId,
+    attendant_id: PublishedId,
+}
+
+/// `queue.taken`, for the product's backend.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TakenFromThread {
+    #[serde(flatten)]
+    taken: Taken,
+    thread_id: PublishedId,
+}
+
+/// An item that waits, whoever runs its queue.
+pub(crate) struct Item {
+    pub(crate) item_id: PublishedId,
+    pub(crate) thread_id: PublishedId,
+}
+
+/// Who took an item last.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Last {
+    attendant_id: String,
+    at: u64,
+    how: How,
+}
+
+#[derive(PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum How {
+    /// By `queue:take`. What it published comes back once.
+    Client,
+    /// By a backend's message, or the one of `queue:take` has come back.
+    Backend,
+    /// By a backend's message that overtook the one that announces the item.
+    Early,
+}
+
+/// Of two who take the same item at once, one commits; the other runs again and finds it gone.
+pub(crate) fn take(attendant: &User, ItemId { item_id }: ItemId) -> Result<Take> {
+    let Some(item) = remove(&item_id)? else { return Ok(Take { item_id, taken: false }) };
+    remember(&item_id, &attendant.id, clock::now(), How::Client)?;
+    let taken = Taken { item_id: item.item_id, attendant_id: attendant.id.clone().into() };
+    TAKEN.to_room(ATTENDANTS, &Json::of(&taken)?)?;
+    bus::publish_keyed("queue.taken", &item_id, &TakenFromThread { taken, thread_id: item.thread_id })?;
+    Ok(Take { item_id, taken: true })
+}
+
+/// `queue.taken`. Passed on as published, but for what the attendants know: what `queue:take` published, and a repetition.
+pub(crate) fn published(at: u64, published: &Json<Taken>) -> Result<()> {
+    let Taken { item_id, attendant_id } = published.value()?;
+    let last: Option<Last> = store::get(&last_key(&item_id))?;
+    let same = last.filter(|last| last.attendant_id == *attendant_id);
+    if let Some(last) = same.as_ref().filter(|last| last.how == How::Client) {
+        return remember(&item_id, &attendant_id, last.at, How::Backend);
+    }
+    let waited = remove(&item_id)?.is_some();
+    if !waited && same.is_some() {
+        return Ok(());
+    }
+    remember(&item_id, &attendant_id, at, if waited { How::Backend } else { How::Early })?;
+    Ok(TAKEN.to_room(ATTENDANTS, published)?)
+}
+
+/// `queue.removed`.
+pub(crate) fn removed(item: &Removed) -> Result<()> {
+    remove(&item.item_id).map(drop)
+}
+
+/// Whether an item that was announced at this time has been taken by a message that overtook the announcement.
+pub(crate) fn was_before(item: &str, at: u64) -> Result<bool> {
+    let last: Option<Last> = store::get(&last_key(item))?;
+    Ok(last.is_some_and(|last| last.how == How::Early && at <= last.at))
+}
+
+/// Takes an item out of whichever queue it is in.
+fn remove(item: &str) -> Result<Option<Item>> {
+    if let Some(waiting) = waiting::find(item)? {
+        waiting::remove(&waiting)?;
+        return Ok(Some(waiting.into()));
+    }
+    let found = relayed::find(item)?;
+    if found.is_some() {
+        relayed::remove(item)?;
+    }
+    Ok(found)
+}
+
+fn remember(item: &str, attendant: &str, at: u64, how: How) -> Result<()> {
+    store::put(&last_key(item), &Last { attendant_id: attendant.to_owned(), at, how })?;
+    Ok(timers::after(&format!("forget:{item}"), REMEMBERED, &(), Durability::Durable)?)
+}
+
+pub(crate) fn forget(item: &str) -> Result<()> {
+    Ok(store::delete(&last_key(item))?)
+}
+
+fn last_key(item: &str) -> String {
+    key(["taken", item])
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,122 @@
+//! Doors that an operator has changed by configuration: roles, claims and sentences. Must never rely on a door that another test has
+//! changed.
+
+use std::path::PathBuf;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use tests::server::{Scratch, run};
+use tests::{Server, fixture, token};
+
+use crate::scene::user;
+
+const SECRET: &str = "a secret of a test, of forty characters..";
+
+/// What a namespace's document says of its door.
+async fn documented(server: &Server, channel: &str) -> Value {
+    server.get("/asyncapi.json").await.1["channels"][channel]["x-door"].clone()
+}
+
+#[tokio::test]
+async fn roles_claims_and_sentences_replace_those_of_the_plugin() {
+    let hub = r#"{"/hub" = {roles = [], missing = "Who are you?", invalid = "Not you"}, "/chat" = {roles = ["TEACHER"], claims = ["school"], forbidden = "Teachers only"}}"#;
+    let server = Server::dev().env("HUBBUB_PLUGINS__CHAT__DOORS", hub).start().await;
+    for of_any_role in [user("ana"), user("ana").role("CUSTOMER"), user("ana").role("ATTENDANT")] {
+        server.connect("/hub", of_any_role).await;
+    }
+    assert_eq!(server.turned_away("/hub", ()).await, "Who are you?");
+    assert_eq!(server.turned_away("/hub", "nonsense").await, "Not you");
+
+    let teacher = || user("bia").role("TEACHER");
+    server.connect("/chat", teacher().claim("school", "north")).await;
+    assert_eq!(server.turned_away("/chat", teacher()).await, "Invalid token", "without the claim");
+    assert_eq!(server.turned_away("/chat", user("ana").role("STUDENT").claim("school", "north")).await, "Teachers only");
+    assert_eq!(server.turned_away("/chat", ()).await, "Authentication error", "as the plugin says it");
+    // The doors beside them stay as they are.
+    assert_eq!(server.turned_away("/portal", ()).await, "Token invalido");
+
+    let door = documented(&server, "Hub").await;
+    assert_eq!(
+        (&door["roles"], &door["missing"], &door["forbidden"]),
+        (&json!([]), &json!("Who are you?"), &json!("Token invalido"))
+    );
+    let door = documented(&server, "Chat").await;
+    assert_eq!((&door["roles"], &door["claims"]), (&json!(["TEACHER"]), &json!(["school"])));
+    let page = server.http().get(server.url("/docs")).send().await.expect("an answer").text().await.expect("a page");
+    assert!(page.contains("Who are you?") && page.contains("Only the roles TEACHER"), "{page}");
+}
+
+#[tokio::test]
+async fn a_configured_door_outlives_hot_releases_and_restarts() {
+    let door = r#"{"/versioned" = {roles = ["TESTER"], forbidden = "Testers only"}}"#;
+    let builder = Server::dev().only(&["chat"]).plugin("versioned", &fixture::versioned("1.0.0").await);
+    let mut server = builder.env("HUBBUB_PLUGINS__VERSIONED__DOORS", door).start().await;
+    let holds = async |server: &Server, version: &str| {
+        let mut client = server.connect("/versioned", token("ana").role("TESTER")).await;
+        assert_eq!(client.ask("version", Value::Null).await, version);
+        assert_eq!(server.turned_away("/versioned", token("ana")).await, "Testers only");
+        assert_eq!(documented(server, "Versioned").await["roles"], json!(["TESTER"]));
+    };
+    let component = std::fs::read(fixture::versioned("2.0.0").await).expect("the component was built");
+    holds(&server, "1.0.0").await;
+    let (status, answer) = server.admin(Method::POST, "/admin/plugins/versioned/deploy", component).await;
+    assert_eq!(status, 200, "{answer}");
+    holds(&server, "2.0.0").await;
+    server.restart().await;
+    holds(&server, "2.0.0").await;
+    let (status, answer) = server.admin(Method::POST, "/admin/plugins/versioned/rollback", Vec::new()).await;
+    assert_eq!(status, 200, "{answer}");
+    holds(&server, "1.0.0").await;
+}
+
+/// A configuration with the plugins chat and presence, and a door of one of them.
+async fn configuration(scratch: &Scratch, door: &str) -> PathBuf {
+    let (file, plugins) = (scratch.path().join("hubbub.toml"), fixture::plugins().await);
+    let plugin = |name: &str| format!("[plugins.{name}]\nfile = {:?}\n", plugins[name].display().to_string());
+    let all = format!("{}{}{door}\n", plugin("chat"), plugin("presence"));
+    std::fs::write(&file, all).expect("a scratch file");
+    file
+}
+
+#[tokio::test]
+async fn check_and_serve_refuse_a_door_that_is_not_there_and_name_it() {
+    let scratch = Scratch::new();
+    let data = scratch.path().join("data").display().to_string();
+    let door = |plugin: &str, namespace: &str, key: &str| format!("[plugins.{plugin}.doors.{namespace:?}]\n{key}");
+    let cases = [
+        (door("chat", "/hubb", "roles = []"), [r#"plugins.chat.doors."/hubb""#, r#""/hub""#]),
+        (door("presence", "/hub", "roles = []"), [r#"plugins.presence.doors."/hub""#, "plugins.chat.doors"]),
+        (door("chat", "/hub", "role = []"), ["role", "roles"]),
+        (door("chat", "/hub", "token = \"optional\""), ["token", "forbidden"]),
+        (door("chat", "/hub", "roles = \"ADMIN\""), ["roles", "ADMIN"]),
+        (door("chat", "/hub", "roles = [\"\"]"), [r#"plugins.chat.doors."/hub""#, "is empty"]),
+        (door("chat", "/hub", &format!("missing = {:?}", "x".repeat(1025))), [r#"plugins.chat.doors."/hub""#, "1 KiB"]),
+    ];
+    for (door, said) in &cases {
+        let file = configuration(&scratch, door).await;
+        let checked = run(&["check", "--config", &file.display().to_string(), "--data", &data], &[("JWT_SECRET", SECRET)]);
+        let error = String::from_utf8_lossy(&checked.stderr);
+        assert!(!checked.status.success() && said.iter().all(|said| error.contains(said)), "instead of {said:?}: {error}");
+    }
+    for (door, said) in &cases[..2] {
+        let refusal = Server::serve(&configuration(&scratch, door).await).env("JWT_SECRET", SECRET).refuses().await;
+        assert!(said.iter().all(|said| refusal.contains(said)), "instead of {said:?}: {refusal}");
+    }
+    let good = configuration(&scratch, &door("chat", "/hub", "roles = []\nclaims = [\"team\"]")).await;
+    let checked = run(&["check", "--config", &good.display().to_string(), "--data", &data], &[("JWT_SECRET", SECRET)]);
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+}
+
+#[tokio::test]
+async fn a_release_without_a_configured_namespace_is_not_deployed() {
+    let builder = Server::dev().only(&["chat"]).plugin("versioned", &fixture::versioned("1.0.0").await);
+    let refusal = builder.clone().env("HUBBUB_PLUGINS__VERSIONED__DOORS", r#"{"/chat" = {roles = []}}"#).refuses().await;
+    assert!(refusal.contains("plugins.chat.doors"), "{refusal}");
+    let refusal = builder.clone().env("HUBBUB_PLUGINS__NOBODY__DOORS", r#"{"/chat" = {roles = []}}"#).refuses().await;
+    assert!(refusal.contains("no plugin nobody is deployed"), "{refusal}");
+    let server = Server::dev().only(&["chat"]).env("HUBBUB_PLUGINS__CHAT__DOORS", r#"{"/hub" = {roles = []}}"#).start().await;
+    let component = std::fs::read(fixture::plugins().await["presence"].clone()).expect("the component was built");
+    let (status, answer) = server.admin(Method::POST, "/admin/plugins/presence/deploy", component).await;
+    assert_eq!(status, 200, "a plugin that shares the namespace is not concerned: {answer}");
+    server.connect("/hub", user("ana")).await;
+}

@@ -1,0 +1,239 @@
+//! Clean and broken disconnects, in the three namespaces whose clients are told of them. Must never wait out the default grace period:
+//! what comes within the deadline has not waited for it.
+
+use serde_json::{Value, json};
+use tests::cluster::Cluster;
+use tests::server::Builder;
+use tests::stock::Transports;
+use tests::{Client, Server, Stock, Token, wait};
+
+use crate::scene::{ask_bare, expect_none_of, user};
+
+/// A namespace, and its events of the first device on and the last device off.
+struct Place {
+    namespace: &'static str,
+    online: &'static str,
+    offline: &'static str,
+}
+
+const PLACES: [Place; 3] = [
+    Place { namespace: "/hub", online: "attendant:online", offline: "attendant:offline" },
+    Place { namespace: "/conversations", online: "status:online", offline: "status:offline" },
+    Place { namespace: "/", online: "user_online", offline: "user_offline" },
+];
+
+/// Let in everywhere.
+fn someone(id: &str) -> Token {
+    user(id).role("ATTENDANT").claim("companyId", "acme")
+}
+
+impl Place {
+    async fn connect(&self, server: &Server, id: &str) -> Client {
+        server.connect(self.namespace, someone(id)).await
+    }
+
+    /// Connects, and waits until a watcher has heard of it.
+    async fn arrive(&self, server: &Server, id: &str, watcher: &mut Client) -> Client {
+        let client = self.connect(server, id).await;
+        self.expect(watcher, self.online, id).await;
+        client
+    }
+
+    async fn watch(&self, server: &Server) -> Client {
+        let mut watcher = self.connect(server, "eva").await;
+        self.expect(&mut watcher, self.online, "eva").await;
+        watcher
+    }
+
+    /// The next event of this name is about this user.
+    async fn expect(&self, watcher: &mut Client, event: &str, id: &str) {
+        let told = watcher.next(event).await;
+        assert_eq!(who(&told), id, "{event} in {}: {told}", self.namespace);
+    }
+
+    async fn expect_no_more(&self, watcher: &mut Client) {
+        expect_none_of(watcher, &[self.online, self.offline]).await;
+    }
+}
+
+fn who(told: &Value) -> &str {
+    told["userId"].as_str().or(told["user_id"].as_str()).unwrap_or_default()
+}
+
+async fn sockets_are(server: &Server, count: u64) {
+    let what = format!("{count} sockets to be left");
+    wait::eventually(&what, async || server.get("/socket/health").await.1["connectedSockets"] == count).await;
+}
+
+fn grace(builder: Builder, grace: &str) -> Builder {
+    builder.env("HUBBUB_PRESENCE__GRACE", grace)
+}
+
+#[tokio::test]
+async fn a_clean_disconnect_of_the_last_device_is_offline_at_once() {
+    let server = Server::dev().start().await;
+    for place in &PLACES {
+        let mut eva = place.watch(&server).await;
+        let phone = place.arrive(&server, "ana", &mut eva).await;
+        let laptop = place.connect(&server, "ana").await;
+        let other = place.arrive(&server, "bia", &mut eva).await;
+        phone.leave().await;
+        other.leave().await;
+        place.expect(&mut eva, place.offline, "bia").await;
+        laptop.leave().await;
+        place.expect(&mut eva, place.offline, "ana").await;
+        place.expect_no_more(&mut eva).await;
+    }
+}
+
+#[tokio::test]
+async fn a_stock_client_that_disconnects_is_offline_at_once_over_any_transport() {
+    let server = Server::dev().start().await;
+    let hub = &PLACES[0];
+    let mut eva = hub.watch(&server).await;
+    // python-socketio closes a websocket without waiting until its DISCONNECT is sent.
+    let clients = [
+        (Stock::Node, Transports::Websocket),
+        (Stock::Node, Transports::Polling),
+        (Stock::Node, Transports::Upgrade),
+        (Stock::Python, Transports::Polling),
+    ];
+    for (stock, transports) in clients {
+        let mut ana = stock.connect(&server, hub.namespace, someone("ana"), transports).await.expect("let in");
+        hub.expect(&mut eva, hub.online, "ana").await;
+        ana.disconnect().await;
+        hub.expect(&mut eva, hub.offline, "ana").await;
+    }
+    hub.expect_no_more(&mut eva).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_is_closed_without_a_disconnect_waits_for_the_grace_period() {
+    let server = grace(Server::dev(), "2s").start().await;
+    for place in &PLACES {
+        let mut eva = place.watch(&server).await;
+        let ana = place.arrive(&server, "ana", &mut eva).await;
+        let bia = place.arrive(&server, "bia", &mut eva).await;
+        let carl = place.arrive(&server, "carl", &mut eva).await;
+        // One broke first, and is told after one that left on purpose.
+        drop(ana);
+        bia.close().await;
+        sockets_are(&server, 2).await;
+        carl.leave().await;
+        place.expect(&mut eva, place.offline, "carl").await;
+        let mut others = [eva.next(place.offline).await, eva.next(place.offline).await];
+        others.sort_by_key(|told| who(told).to_owned());
+        assert_eq!([who(&others[0]), who(&others[1])], ["ana", "bia"]);
+        place.expect_no_more(&mut eva).await;
+        eva.leave().await;
+        sockets_are(&server, 0).await;
+    }
+}
+
+#[tokio::test]
+async fn who_comes_back_in_time_and_then_leaves_is_offline_at_once() {
+    let server = Server::dev().start().await;
+    for place in &PLACES {
+        let mut eva = place.watch(&server).await;
+        drop(place.arrive(&server, "ana", &mut eva).await);
+        sockets_are(&server, 1).await;
+        let back = place.connect(&server, "ana").await;
+        let marker = place.arrive(&server, "bia", &mut eva).await;
+        back.leave().await;
+        place.expect(&mut eva, place.offline, "ana").await;
+        marker.leave().await;
+        place.expect(&mut eva, place.offline, "bia").await;
+        place.expect_no_more(&mut eva).await;
+        eva.leave().await;
+        sockets_are(&server, 0).await;
+    }
+}
+
+#[tokio::test]
+async fn one_device_that_leaves_does_not_end_the_grace_of_another() {
+    let server = grace(Server::dev(), "3s").start().await;
+    for place in &PLACES {
+        let mut eva = place.watch(&server).await;
+        let phone = place.arrive(&server, "ana", &mut eva).await;
+        let laptop = place.connect(&server, "ana").await;
+        let marker = place.arrive(&server, "bia", &mut eva).await;
+        drop(phone);
+        sockets_are(&server, 3).await;
+        laptop.leave().await;
+        sockets_are(&server, 2).await;
+        marker.leave().await;
+        place.expect(&mut eva, place.offline, "bia").await;
+        place.expect(&mut eva, place.offline, "ana").await;
+        place.expect_no_more(&mut eva).await;
+        eva.leave().await;
+        sockets_are(&server, 0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_customers_heartbeat_is_accepted_and_told_nobody() {
+    let server = Server::dev().env("HUBBUB_PRESENCE__AWAY_AFTER", "1s").start().await;
+    let mut eva = server.connect("/hub", someone("eva")).await;
+    eva.next("attendant:online").await;
+    let mut cal = server.connect("/portal", user("cal")).await;
+    assert_eq!(ask_bare(&mut cal, "heartbeat").await, json!({}));
+    assert_eq!(cal.ask("heartbeat", Value::Null).await, json!({}));
+    // Silent for as long as the customer, the attendant alone is told of.
+    assert_eq!(who(&eva.next("attendant:away").await), "eva");
+    for client in [&mut eva, &mut cal] {
+        expect_none_of(client, &["attendant:online", "attendant:away", "attendant:offline", "error"]).await;
+    }
+}
+
+/// What each node says of an attendant's presence, as Redis has it.
+async fn said_of(cluster: &Cluster, id: &str) -> String {
+    let keys = cluster.redis.ask("KEYS hubbub:said:presence*attendants*").await;
+    let mut said = String::new();
+    for key in keys.lines().filter(|line| line.ends_with(id)) {
+        // Its separators are no spaces, but Redis wants them quoted.
+        let quoted: String =
+            key.chars().map(|c| if c.is_control() { format!("\\x{:02x}", u32::from(c)) } else { c.to_string() }).collect();
+        said += &cluster.redis.ask(&format!("HVALS \"{quoted}\"")).await;
+    }
+    said
+}
+
+#[tokio::test]
+async fn devices_on_several_nodes_are_one_user() {
+    let cluster = Cluster::of(2).await;
+    let [here, there] = &cluster.nodes[..] else { panic!("two nodes") };
+    let hub = &PLACES[0];
+    let mut eva = hub.watch(here).await;
+    let phone = hub.arrive(here, "ana", &mut eva).await;
+    let laptop = hub.connect(there, "ana").await;
+    wait::eventually("both nodes to say it", async || said_of(&cluster, "ana").await.matches("online").count() == 2).await;
+    phone.leave().await;
+    let marker = hub.arrive(there, "bia", &mut eva).await;
+    marker.leave().await;
+    hub.expect(&mut eva, hub.offline, "bia").await;
+    laptop.leave().await;
+    hub.expect(&mut eva, hub.offline, "ana").await;
+
+    // Broken here, back there: what is offline is told at once, and not after the grace period of this node.
+    drop(hub.arrive(here, "ana", &mut eva).await);
+    wait::eventually("the node to wait", async || said_of(&cluster, "ana").await.contains("online waits")).await;
+    let back = hub.connect(there, "ana").await;
+    wait::eventually("the other node to say it", async || said_of(&cluster, "ana").await.contains("taken")).await;
+    back.leave().await;
+    hub.expect(&mut eva, hub.offline, "ana").await;
+    assert!(!ask_bare(&mut eva, "presence:list").await.to_string().contains("\"ana\""));
+    let ana = hub.arrive(here, "ana", &mut eva).await;
+
+    // The grace period of one device outlasts the other's leaving on another node.
+    let other = hub.connect(there, "ana").await;
+    wait::eventually("both nodes to say it", async || said_of(&cluster, "ana").await.matches("online").count() == 2).await;
+    drop(ana);
+    wait::eventually("the node to wait", async || said_of(&cluster, "ana").await.contains("online waits")).await;
+    other.leave().await;
+    wait::eventually("one node to say it", async || said_of(&cluster, "ana").await.matches("online").count() == 1).await;
+    let marker = hub.arrive(there, "bia", &mut eva).await;
+    marker.leave().await;
+    hub.expect(&mut eva, hub.offline, "bia").await;
+    hub.expect_no_more(&mut eva).await;
+    assert!(ask_bare(&mut eva, "presence:list").await.to_string().contains("\"ana\""));
+}
