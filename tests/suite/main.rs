@@ -34,6 +34,7 @@ mod author;
 mod boot;
 mod bridge;
 mod bus;
+mod clocks;
 mod cluster;
 mod contract;
 mod crash;

@@ -121,7 +121,7 @@ impl Door {
         let at_door = trace.map(|trace| trace.child("door"));
         let verified = gateway.admit(&route, path, socket, auth).await?;
         drop(at_door);
-        let expires = verified.as_ref().map(|verified| verified.expires_at_ms);
+        let expires = verified.as_ref().map(|verified| gateway.services.clock.steady_at(verified.expires_at_ms));
         let caller = Caller {
             socket: names::next_socket_id(),
             namespace: path.to_owned(),

@@ -21,10 +21,10 @@ pub const REFRESH: &str = "auth:refresh";
 /// The event by which a client hears that its token has expired: `auth:expired {disconnectInMs}`.
 const EXPIRED: &str = "auth:expired";
 
-/// The longest wait between two looks, so that a clock that was set is noticed.
+/// The longest wait between two looks.
 const LOOK: Duration = Duration::from_secs(30);
 
-/// When which socket's token expires.
+/// When which socket's token expires, by the steady clock: a wall clock that is set ends no socket, and lets none live longer.
 #[derive(Default)]
 pub struct Expiring {
     due: Mutex<Due>,
@@ -75,7 +75,7 @@ fn take(set: &mut BTreeSet<(u64, SocketId)>, now_ms: u64) -> Vec<SocketId> {
 /// Tells and disconnects, each at its time.
 pub async fn run(gateway: Arc<Gateway>, io: Io) {
     loop {
-        let now = gateway.services.clock.now_ms();
+        let now = gateway.services.clock.steady_ms();
         let grace = gateway.config.expiry_grace.as_millis() as u64;
         let (expired, ended) = {
             let mut due = gateway.expiring.due();
@@ -136,8 +136,9 @@ async fn replace(gateway: &Arc<Gateway>, session: &Arc<Session>, args: &str) -> 
         return Err(invalid());
     }
     session.caller.store(Arc::new(Caller { user: Some(user), ..(*caller).clone() }));
-    let old = session.expires_ms.swap(verified.expires_at_ms, std::sync::atomic::Ordering::AcqRel);
+    let expires = gateway.services.clock.steady_at(verified.expires_at_ms);
+    let old = session.expires_ms.swap(expires, std::sync::atomic::Ordering::AcqRel);
     gateway.expiring.forget(old, session.id);
-    gateway.expiring.expect(verified.expires_at_ms, session.id);
+    gateway.expiring.expect(expires, session.id);
     Ok(())
 }

@@ -111,7 +111,7 @@ pub(super) struct Source {
 
 #[derive(Default)]
 struct Asked {
-    /// When a refresh was last asked for.
+    /// When a refresh was last asked for, by the steady clock.
     at_ms: Option<u64>,
     /// Whether an attempt is due or under way.
     pending: bool,
@@ -174,17 +174,17 @@ impl Source {
 
     /// Asks for a refresh because a token names a key that is not known, and waits for its end. False where none was made:
     /// within the cooldown, past the timeout, or with too many waiting.
-    pub(super) async fn refreshed(&self, now_ms: u64) -> bool {
+    pub(super) async fn refreshed(&self, steady_ms: u64) -> bool {
         let Ok(_place) = self.waiting.try_acquire() else { return false };
         let mut attempts = self.attempts.subscribe();
         {
             let mut asked = self.asked();
             if !asked.pending {
                 let cooldown = millis(self.settings.cooldown);
-                if asked.at_ms.is_some_and(|at| now_ms.saturating_sub(at) < cooldown) {
+                if asked.at_ms.is_some_and(|at| steady_ms.saturating_sub(at) < cooldown) {
                     return false;
                 }
-                *asked = Asked { at_ms: Some(now_ms), pending: true };
+                *asked = Asked { at_ms: Some(steady_ms), pending: true };
                 self.kick.notify_one();
             }
         }

@@ -150,7 +150,7 @@ impl Keyring {
     pub async fn authenticate(&self, token: &str, namespace: &str, clock: &Clock) -> Result<Verified, TokenError> {
         let answer = self.verify(token, namespace, clock.now_ms());
         match answer {
-            Err(error) if error.may_be_stale() && self.refreshed(token, clock.now_ms()).await => {
+            Err(error) if error.may_be_stale() && self.refreshed(token, clock.steady_ms()).await => {
                 self.verify(token, namespace, clock.now_ms())
             }
             answer => answer,
@@ -158,12 +158,12 @@ impl Keyring {
     }
 
     /// Refreshes the key sets that answer for the token's issuer, and no others: their issuers may be slow or down.
-    async fn refreshed(&self, token: &str, now_ms: u64) -> bool {
+    async fn refreshed(&self, token: &str, steady_ms: u64) -> bool {
         let Ok(payload) = Parts::split(token).and_then(|parts| parts.payload()) else { return false };
         let Ok(claims) = Claims::read(&payload, &self.rules.names) else { return false };
         let answers = self.answering(claims.issuer.as_deref());
         let sources = self.sources.iter().filter(|(index, _)| answers(&self.entries[*index]));
-        let refreshes = sources.map(|(_, source)| source.refreshed(now_ms));
+        let refreshes = sources.map(|(_, source)| source.refreshed(steady_ms));
         futures_util::future::join_all(refreshes).await.into_iter().any(|refreshed| refreshed)
     }
 

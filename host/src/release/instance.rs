@@ -86,7 +86,7 @@ pub async fn call_metered(
         let Some(release) = slot.pick(job.key(), job.event()) else {
             return Err(unserved(trace, "no release is live"));
         };
-        if release.tally.is_open(now_ms) {
+        if release.tally.is_open(services.clock.steady_ms()) {
             return Err(unserved(trace, "the release keeps failing, and is left alone for a while"));
         }
         let span = trace.map(|trace| traced(trace, &release, reruns));
@@ -99,7 +99,7 @@ pub async fn call_metered(
             }
             Err(Attempt::Error(error)) => {
                 count(&release, job, began, error.outcome(), [trace, span.as_ref()]);
-                judge(&release, &error, services.clock.now_ms());
+                judge(&release, &error, services.clock.steady_ms());
                 report(&release, job, trace, &error);
                 return Err(error);
             }
@@ -143,7 +143,7 @@ pub async fn call_together(
     traces: &[Option<Span>],
 ) -> Result<(), CallError> {
     let Some(release) = slot.live() else { return Err(CallError::Unavailable("no release is live")) };
-    if slot.canary().is_some() || slot.witness.is_watched() || release.tally.is_open(services.clock.now_ms()) {
+    if slot.canary().is_some() || slot.witness.is_watched() || release.tally.is_open(services.clock.steady_ms()) {
         return Err(CallError::Unavailable("each call is to be looked at by itself"));
     }
     let began = Instant::now();
@@ -330,10 +330,10 @@ impl CallError {
 }
 
 /// Holds a failure against the release, where it is one: a refusal is not, and neither is what the host could not do.
-fn judge(release: &Release, error: &CallError, now_ms: u64) {
+fn judge(release: &Release, error: &CallError, steady_ms: u64) {
     match error {
-        CallError::Fault(_) | CallError::Answer(_) | CallError::Failed(_) => release.tally.failed(now_ms),
-        CallError::Refused(refusal) if refusal.code == Code::Internal => release.tally.failed(now_ms),
+        CallError::Fault(_) | CallError::Answer(_) | CallError::Failed(_) => release.tally.failed(steady_ms),
+        CallError::Refused(refusal) if refusal.code == Code::Internal => release.tally.failed(steady_ms),
         CallError::Refused(_) => release.tally.passed(),
         CallError::Unavailable(_) | CallError::OverQuota(_) | CallError::AlreadyHandled => {}
     }

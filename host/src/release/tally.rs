@@ -43,7 +43,7 @@ pub struct Tally {
     in_a_row: AtomicU32,
     /// Times that the breaker has opened since the last success.
     openings: AtomicU32,
-    /// Not called before this moment.
+    /// Not called before this moment, by the steady clock.
     open_until_ms: AtomicU64,
 }
 
@@ -79,7 +79,7 @@ impl Tally {
         }
     }
 
-    /// Counts a failure. Past the limit the release is left alone for a while.
+    /// Counts a failure; `now_ms` is by the steady clock. Past the limit the release is left alone for a while.
     pub fn failed(&self, now_ms: u64) {
         self.calls.fetch_add(1, Ordering::Relaxed);
         self.failures.fetch_add(1, Ordering::Relaxed);

@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 use tokio::sync::Notify;
 
 use super::Config;
+use crate::clock::Moment;
 use crate::names::{PluginName, SEPARATOR, SocketId};
 use crate::sandbox::imports::presence::{Member, Status};
 
@@ -34,7 +35,7 @@ pub struct Track {
     pub meta: String,
 }
 
-/// Everyone who is there.
+/// The statuses of this node's sockets. Away and grace are measured by the steady clock, so a step of the wall clock changes no status.
 pub struct Presences {
     config: Config,
     table: Mutex<Table>,
@@ -82,8 +83,9 @@ struct Entry {
     /// The metadata is another than when the status was told.
     restated: bool,
     told: Option<Status>,
+    /// By the wall clock: it is shown.
     since_ms: u64,
-    /// When the last socket went.
+    /// When the last socket went, by the steady clock.
     alone_since_ms: u64,
     /// Taken back: gone without grace.
     untracked: bool,
@@ -92,6 +94,7 @@ struct Entry {
 struct Voucher {
     socket: SocketId,
     status: Status,
+    /// By the steady clock.
     seen_ms: u64,
 }
 
@@ -106,7 +109,7 @@ impl Presences {
     }
 
     /// A socket vouches for a key. Past its number it is not listened to; answers whether it was.
-    pub fn track(&self, track: Track, now_ms: u64) -> bool {
+    pub fn track(&self, track: Track, steady_ms: u64) -> bool {
         let mut guard = self.table();
         let table = &mut *guard;
         let id = Group { plugin: track.plugin, tenant: track.tenant, group: track.group };
@@ -120,7 +123,7 @@ impl Presences {
         }
         let entry = table.groups.entry(id.clone()).or_default().entry(track.key.clone()).or_insert_with(Entry::new);
         entry.sockets.retain(|voucher| voucher.socket != track.socket);
-        entry.sockets.push(Voucher { socket: track.socket, status: track.status, seen_ms: now_ms });
+        entry.sockets.push(Voucher { socket: track.socket, status: track.status, seen_ms: steady_ms });
         entry.restated |= entry.told.is_some() && entry.meta != track.meta;
         (entry.meta, entry.untracked) = (track.meta, false);
         table.dirty.insert((id, track.key));
@@ -129,13 +132,13 @@ impl Presences {
         true
     }
 
-    pub fn heartbeat(&self, socket: SocketId, now_ms: u64) {
+    pub fn heartbeat(&self, socket: SocketId, steady_ms: u64) {
         let mut guard = self.table();
         let table = &mut *guard;
         for (id, key) in table.sockets.get(&socket).into_iter().flatten() {
             let Some(entry) = table.groups.get_mut(id).and_then(|group| group.get_mut(key)) else { continue };
             if let Some(voucher) = entry.sockets.iter_mut().find(|voucher| voucher.socket == socket) {
-                voucher.seen_ms = now_ms;
+                voucher.seen_ms = steady_ms;
                 table.dirty.insert((id.clone(), key.clone()));
             }
         }
@@ -143,34 +146,34 @@ impl Presences {
         self.stirred.notify_one();
     }
 
-    pub fn untrack(&self, socket: SocketId, plugin: &PluginName, tenant: Option<&str>, group: &str, key: &str, now_ms: u64) {
+    pub fn untrack(&self, socket: SocketId, plugin: &PluginName, tenant: Option<&str>, group: &str, key: &str, steady_ms: u64) {
         let id = Group { plugin: plugin.clone(), tenant: tenant.map(str::to_owned), group: group.to_owned() };
         let mut table = self.table();
         if let Some(mine) = table.sockets.get_mut(&socket) {
             mine.retain(|(other, name)| *other != id || name != key);
         }
-        table.lose(socket, &id, key, true, now_ms);
+        table.lose(socket, &id, key, true, steady_ms);
         drop(table);
         self.stirred.notify_one();
     }
 
     /// A socket has gone: what it vouched for has the grace period to come back.
-    pub fn gone(&self, socket: SocketId, now_ms: u64) {
+    pub fn gone(&self, socket: SocketId, steady_ms: u64) {
         let mut table = self.table();
         for (id, key) in table.sockets.remove(&socket).unwrap_or_default() {
-            table.lose(socket, &id, &key, false, now_ms);
+            table.lose(socket, &id, &key, false, steady_ms);
         }
     }
 
     /// The statuses that have changed, at most `limit` of them; the others are kept for the next call. `all` looks at every key,
     /// as must be done each second: time alone makes keys away and offline.
-    pub fn changes(&self, now_ms: u64, limit: usize, all: bool) -> Vec<Change> {
+    pub fn changes(&self, now: Moment, limit: usize, all: bool) -> Vec<Change> {
         let mut guard = self.table();
         let table = &mut *guard;
         if all {
             for (id, group) in &table.groups {
                 for (key, entry) in group {
-                    if entry.status(&self.config, now_ms) != entry.told {
+                    if entry.status(&self.config, now.steady_ms) != entry.told {
                         table.dirty.insert((id.clone(), key.clone()));
                     }
                 }
@@ -180,7 +183,7 @@ impl Presences {
         while changes.len() < limit
             && let Some((id, key)) = table.dirty.pop_first()
         {
-            changes.extend(table.settle(&self.config, id, key, now_ms));
+            changes.extend(table.settle(&self.config, id, key, now));
         }
         if !table.dirty.is_empty() {
             self.stirred.notify_one();
@@ -221,24 +224,24 @@ impl Presences {
 }
 
 impl Table {
-    fn lose(&mut self, socket: SocketId, id: &Group, key: &str, untracked: bool, now_ms: u64) {
+    fn lose(&mut self, socket: SocketId, id: &Group, key: &str, untracked: bool, steady_ms: u64) {
         let Some(entry) = self.groups.get_mut(id).and_then(|group| group.get_mut(key)) else { return };
         entry.sockets.retain(|voucher| voucher.socket != socket);
         if entry.sockets.is_empty() {
-            entry.alone_since_ms = now_ms;
+            entry.alone_since_ms = steady_ms;
             entry.untracked = untracked;
         }
         self.dirty.insert((id.clone(), key.to_owned()));
     }
 
     /// Looks at one key again: tells what has changed, and forgets who is offline.
-    fn settle(&mut self, config: &Config, id: Group, key: String, now_ms: u64) -> Option<Change> {
+    fn settle(&mut self, config: &Config, id: Group, key: String, now: Moment) -> Option<Change> {
         let group = self.groups.get_mut(&id)?;
         let entry = group.get_mut(&key)?;
-        let (from, to) = (entry.told, entry.status(config, now_ms));
+        let (from, to) = (entry.told, entry.status(config, now.steady_ms));
         let changed = from != to || std::mem::take(&mut entry.restated);
         if from != to {
-            (entry.told, entry.since_ms, entry.restated) = (to, now_ms, false);
+            (entry.told, entry.since_ms, entry.restated) = (to, now.wall_ms, false);
         }
         let meta = if changed { entry.meta.clone() } else { String::new() };
         if to.is_none() {
@@ -270,13 +273,13 @@ impl Entry {
         self.told.or_else(|| self.sockets.last().map(|voucher| voucher.status))
     }
 
-    fn status(&self, config: &Config, now_ms: u64) -> Option<Status> {
+    fn status(&self, config: &Config, steady_ms: u64) -> Option<Status> {
         if self.sockets.is_empty() {
             let grace = config.grace.as_millis() as u64;
-            return if self.untracked || now_ms.saturating_sub(self.alone_since_ms) >= grace { None } else { self.told };
+            return if self.untracked || steady_ms.saturating_sub(self.alone_since_ms) >= grace { None } else { self.told };
         }
         let away_after = config.away_after.as_millis() as u64;
-        let online = |v: &Voucher| v.status == Status::Online && now_ms.saturating_sub(v.seen_ms) < away_after;
+        let online = |v: &Voucher| v.status == Status::Online && steady_ms.saturating_sub(v.seen_ms) < away_after;
         Some(if self.sockets.iter().any(online) { Status::Online } else { Status::Away })
     }
 }

@@ -35,7 +35,7 @@ impl Bus {
         let listens =
             |slot: &Arc<Slot>| slot.installed().is_some_and(|release| release.manifest.topics.iter().any(|t| t == topic));
         let listeners: Vec<_> = self.registry.slots().into_iter().filter(listens).collect();
-        let now = self.services.clock.now_ms();
+        let now = self.services.clock.steady_ms();
         let serves = |slot: &Slot| slot.live().is_some_and(|release| !release.tally.is_open(now));
         if let Some(down) = listeners.iter().find(|slot| !serves(slot)) {
             return Ok(Standing::Down(down.name.clone()));

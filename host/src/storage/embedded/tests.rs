@@ -14,6 +14,8 @@ use super::super::*;
 use super::Export;
 use crate::clock::Clock;
 
+mod handled;
+
 suite!(empty);
 
 /// A directory that goes with the test.
@@ -267,26 +269,6 @@ async fn a_full_queue_counts_bytes() {
     for one in all {
         one.await.unwrap();
     }
-}
-
-#[tokio::test]
-async fn handled_ids_are_forgotten_after_their_time() {
-    let dir = Dir::new();
-    let clock = Clock::manual(1_000_000);
-    let day = Config::default().handled_for.as_millis() as u64;
-    let storage = Embedded::open(&dir.0, &Config::default(), clock.clone()).unwrap();
-    let handle = |id: &str| {
-        let handled = vec![HandledId { plugin: plugin("chat"), id: id.to_owned() }];
-        storage.commit(WriteSet { handled, ..WriteSet::new(plugin("chat")) }, no_effects())
-    };
-    handle("m1").await.unwrap();
-    clock.advance(day);
-    handle("m2").await.unwrap();
-    assert!(matches!(handle("m1").await, Err(CommitError::AlreadyHandled)));
-    clock.advance(1);
-    handle("m3").await.unwrap();
-    handle("m1").await.unwrap();
-    assert!(matches!(handle("m2").await, Err(CommitError::AlreadyHandled)));
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ use super::open::{DirLock, OpenError, PAGE};
 use super::rows::{Rows, Sequence};
 use crate::clock::Clock;
 
+use crate::duration::millis;
 pub(super) struct Writer {
     db: Connection,
     sequence: Sequence,
@@ -110,7 +111,7 @@ impl Writer {
     /// are synced with it; nothing that was synced before is written again.
     fn write(&mut self, work: Vec<Work>) -> rusqlite::Result<Vec<(bool, Outcome)>> {
         let now_ms = self.clock.now_ms();
-        let forget_ms = now_ms.saturating_sub(u64::try_from(self.limits.handled_for.as_millis()).unwrap_or(u64::MAX));
+        let (stamp_ms, forget_ms) = (self.clock.stamp_ms(), self.clock.before_ms(millis(self.limits.handled_for)));
         let transaction = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let rows = Rows(&transaction);
         let mut group = Group::new(rows, &mut self.sequence.next);
@@ -141,7 +142,7 @@ impl Writer {
                 Work::Admin(Admin::RemoveBlob(name)) => (false, Ok(rows.remove_blob(&name)?)),
             });
         }
-        rows.write(&group.finish(), now_ms, forget_ms)?;
+        rows.write(&group.finish(), stamp_ms, forget_ms)?;
         let reserved = rows.reserve(&self.sequence)?;
         transaction.commit()?;
         self.sequence.reserved(reserved);

@@ -17,6 +17,7 @@ use super::outage::Outage;
 use super::rows::{FORGET_WRITERS, Writes, signed};
 use super::transaction::{self, Done, Session, Tag, Terms};
 use crate::clock::Clock;
+use crate::duration::millis;
 
 /// A writer that has been silent for so long is forgotten: longer than anyone looks for a group of it.
 const SILENT: Duration = Duration::from_secs(24 * 60 * 60);
@@ -158,7 +159,7 @@ impl Writer {
         let writes = Writes::prepare(client).await?;
         let row = client.query_one("SELECT pg_backend_pid()", &[]).await?;
         self.own.store(row.try_get(0)?, Ordering::Relaxed);
-        let silent = self.clock.now_ms().saturating_sub(SILENT.as_millis() as u64);
+        let silent = self.clock.before_ms(millis(SILENT));
         client.execute(FORGET_WRITERS, &[&signed(silent)]).await?;
         self.outage.over();
         Ok(Session { connection, writes })
@@ -166,9 +167,9 @@ impl Writer {
 
     fn terms(&self) -> Terms {
         let now_ms = self.clock.now_ms();
-        let forget_ms = now_ms.saturating_sub(u64::try_from(self.handled_for.as_millis()).unwrap_or(u64::MAX));
+        let (stamp_ms, forget_ms) = (self.clock.stamp_ms(), self.clock.before_ms(millis(self.handled_for)));
         let forget = (self.handled >= SWEEP_AFTER).then_some((forget_ms, self.handled));
-        Terms { tag: self.tag, now_ms, forget, letters: self.letters, outbox_done: self.outbox_done }
+        Terms { tag: self.tag, now_ms, stamp_ms, forget, letters: self.letters, outbox_done: self.outbox_done }
     }
 
     fn keep(&mut self, done: Done, terms: &Terms) -> Vec<(bool, Outcome)> {
