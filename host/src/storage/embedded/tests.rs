@@ -188,6 +188,7 @@ async fn what_cannot_be_opened_says_why() {
 async fn a_full_disk_refuses_and_recovers() {
     let dir = Dir::new();
     let storage = open(&dir.0, &Config { size: 1 << 20, ..Config::default() });
+    storage.writable().await.unwrap();
     let value = "v".repeat(100_000);
     let mut kept = Vec::new();
     let refused = loop {
@@ -204,8 +205,15 @@ async fn a_full_disk_refuses_and_recovers() {
         assert_eq!(read(&storage, key).await.as_ref(), Some(&value));
     }
     assert_eq!(read(&storage, &kept.len().to_string()).await, None);
-    commit(&storage, writes([Write::Delete { key: kept[0].clone() }])).await.unwrap();
+    // Asked a moment ago it was well, and a failed commit says more.
+    let told = storage.writable().await.unwrap_err();
+    assert!(told.to_string().contains("full") && storage.stats().failing, "{told}");
+    for key in &kept {
+        commit(&storage, writes([Write::Delete { key: key.clone() }])).await.unwrap();
+    }
     commit(&storage, writes([put("again", &value)])).await.unwrap();
+    assert!(!storage.stats().failing);
+    ::tests::wait::eventually("it to take writes", async || storage.writable().await.is_ok()).await;
 }
 
 #[tokio::test]

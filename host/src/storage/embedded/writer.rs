@@ -15,9 +15,10 @@ use super::super::stats::{Figures, count};
 use super::super::{Config, Unavailable, WriteSet};
 use super::open::{DirLock, OpenError, PAGE};
 use super::rows::{Rows, Sequence};
+use super::trial;
 use crate::clock::Clock;
-
 use crate::duration::millis;
+
 pub(super) struct Writer {
     db: Connection,
     sequence: Sequence,
@@ -81,6 +82,9 @@ impl Writer {
             // The task ends only with the runtime, and then nobody waits any more.
             if !settled.is_empty() && self.applier.blocking_send(settled).is_err() {
                 return;
+            }
+            for waiting in gathered.trials {
+                waiting.answer(self.trial());
             }
             if closing.is_none() {
                 self.checkpoint();
@@ -149,6 +153,16 @@ impl Writer {
         self.outbox_done = outbox_done;
         count(&self.figures.dead_letters_dropped, dropped);
         Ok(outcomes)
+    }
+
+    /// Whether a write would succeed.
+    fn trial(&mut self) -> Result<(), Unavailable> {
+        trial::disk(&self.db)?;
+        trial::pages(&mut self.db).map_err(Unavailable::new)?;
+        if self.figures.writing.is_failing() {
+            trial::commit(&self.db).map_err(Unavailable::new)?;
+        }
+        Ok(())
     }
 
     /// Copies the log into the database once it is long. Those who wait for the group have been told by now.

@@ -73,7 +73,7 @@ impl Writer {
 
     /// Runs until it is closed, or nobody is left who could ask.
     pub(super) async fn run(mut self, mut jobs: Jobs, applier: mpsc::Sender<Vec<Settled>>) {
-        while let Some(Gathered { work, waiting, closing }) = jobs.next().await {
+        while let Some(Gathered { work, waiting, trials, closing }) = jobs.next().await {
             if !work.is_empty() {
                 let started = Instant::now();
                 let outcomes = self.write(work).await;
@@ -83,6 +83,9 @@ impl Writer {
                 if applier.send(settled).await.is_err() {
                     return;
                 }
+            }
+            for waiting in trials {
+                waiting.answer(self.trial().await);
             }
             if let Some(closing) = closing {
                 drop(self.session.take());
@@ -140,6 +143,34 @@ impl Writer {
                 }
             }
         }
+    }
+
+    /// Whether a write would succeed. After a failed commit it makes one that changes nothing.
+    async fn trial(&mut self) -> Result<(), Unavailable> {
+        let tried = tokio::time::timeout(self.limit, self.try_writing()).await;
+        let tried = tried.unwrap_or_else(|_| Err(Failed::Lost("an answer did not come in time".to_owned())));
+        tried.map_err(|failed| {
+            if matches!(failed, Failed::Lost(_)) {
+                self.session = None;
+            }
+            Unavailable::new(failed.reason())
+        })
+    }
+
+    async fn try_writing(&mut self) -> Result<(), Failed> {
+        if self.session.is_none() {
+            self.session = Some(self.connect().await?);
+        }
+        let Some(session) = &self.session else { return Err(Failed::Lost("no connection".to_owned())) };
+        let client = &session.connection.client;
+        let row = client.query_one("SELECT current_setting('transaction_read_only') = 'on'", &[]).await?;
+        if row.try_get(0)? {
+            return Err(Failed::Refused("the database takes no writes: transaction_read_only is on".to_owned()));
+        }
+        if self.figures.writing.is_failing() {
+            client.batch_execute("UPDATE hubbub_host SET value = value WHERE name = 'sequence'").await?;
+        }
+        Ok(())
     }
 
     async fn attempt(&mut self, work: &[Work], terms: &Terms, maybe: &mut Option<Done>) -> Result<Done, Failed> {
