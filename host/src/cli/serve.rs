@@ -39,8 +39,7 @@ pub(super) fn check(common: &Common) -> anyhow::Result<()> {
     let config = load(Mode::Serve, common)?;
     start_log(&config, LogFormat::Text)?;
     runtime()?.block_on(build(config))?;
-    print("ok");
-    Ok(())
+    Ok(print("ok")?)
 }
 
 async fn build(config: Config) -> anyhow::Result<App> {
@@ -93,8 +92,13 @@ pub(super) fn load(mode: Mode, common: &Common) -> anyhow::Result<Config> {
 }
 
 pub(super) fn start_log(config: &Config, default: LogFormat) -> anyhow::Result<()> {
-    let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| config.log.filter.clone());
-    telemetry::start_log(config.log.format.unwrap_or(default), &filter).map_err(|why| anyhow::anyhow!("log.filter: {why}"))
+    let format = config.log.format.unwrap_or(default);
+    telemetry::start_log(format, &log_filter(config), config.log.buffer).map_err(|why| anyhow::anyhow!("log.filter: {why}"))
+}
+
+/// The log filter: `RUST_LOG`, else the configuration's.
+pub(super) fn log_filter(config: &Config) -> String {
+    std::env::var("RUST_LOG").unwrap_or_else(|_| config.log.filter.clone())
 }
 
 /// Tasks that a busy thread runs between two looks for what sockets bring. Tokio's 61 of them, each with a part of a large room to
