@@ -6,15 +6,17 @@ mod diff;
 mod migrate;
 mod plugin;
 mod record;
+mod reload;
 mod replay;
 mod serve;
+mod signals;
 mod token;
 mod top;
 mod types;
 
+use std::io::{ErrorKind, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -124,13 +126,13 @@ pub fn main() -> ExitCode {
         Command::Drain(operator) => operator.drain(),
         Command::Compile { settings, out } => crate::sandbox::compile(&settings, &out).map_err(anyhow::Error::msg),
     };
+    crate::telemetry::flush_log();
     match result {
         Ok(()) => ExitCode::SUCCESS,
-    crate::telemetry::flush_log();
-        Err(error) => {
-            say(&format!("hubbub: {error:#}"));
         // `hubbub plugins | head -1` ends quietly.
         Err(error) if error.downcast_ref().is_some_and(OutputError::is_reader_gone) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("hubbub: {error:#}"));
             ExitCode::FAILURE
         }
     }

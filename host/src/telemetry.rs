@@ -49,6 +49,11 @@ pub struct ReasonLabel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ListenerLabel {
+    pub listener: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct LimitLabels {
     pub limit: &'static str,
     pub outcome: &'static str,
@@ -66,6 +71,8 @@ pub struct Metrics {
     slow_consumers: Family<ReasonLabel, Counter>,
     pub stalled_clients: Gauge,
     pub limits_passed: Family<LimitLabels, Counter>,
+    pub accept_errors: Family<ListenerLabel, Counter>,
+    pub http_closed: Family<ReasonLabel, Counter>,
     pub connects_waiting: Gauge,
     pub connections_aged: Counter,
     pub watchers: Gauge,
@@ -147,6 +154,13 @@ impl Metrics {
                 "What came past a limit of the door: refused, or allowed in a dry run",
                 Family::default(),
             ),
+            accept_errors: register(r, "accept_errors", "Connections that could not be accepted, by listener", Family::default()),
+            http_closed: register(
+                r,
+                "http_connections_closed",
+                "HTTP connections closed because no request came in time, by the limit",
+                Family::default(),
+            ),
             connects_waiting: register(r, "connects_waiting", "Connections that wait for their turn", Gauge::default()),
             connections_aged: register(r, "connections_aged", "Connections ended at gateway.max_age", Counter::default()),
             watchers: register(r, "admin_watchers", "Dashboards that are told the figures", Gauge::default()),
@@ -217,6 +231,10 @@ impl Metrics {
         for reason in ["queue", "bytes"] {
             drop(metrics.slow_consumers.get_or_create(&ReasonLabel { reason }));
         }
+        for listener in ["public", "admin"] {
+            drop(metrics.accept_errors.get_or_create(&ListenerLabel { listener }));
+        }
+        drop(metrics.limits_passed.get_or_create(&LimitLabels { limit: "descriptors", outcome: "refused" }));
         for reason in traces::DROPPED {
             drop(metrics.spans_dropped.get_or_create(&ReasonLabel { reason }));
         }

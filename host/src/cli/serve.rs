@@ -2,32 +2,35 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::pin::pin;
 
 use anyhow::{Context, bail};
 
+use super::reload::reload;
+use super::signals::Signals;
 use super::{Common, print};
 use crate::app::App;
 use crate::config::{self, Config, Mode};
 use crate::names::PluginName;
 use crate::telemetry::{self, LogFormat};
 
-/// Serves until SIGTERM or Ctrl-C.
+/// Serves until a signal stops it.
 pub(super) fn run(common: &Common) -> anyhow::Result<()> {
     let config = load(Mode::Serve, common)?;
     start_log(&config, LogFormat::Json)?;
     let runtime = runtime()?;
     let served = runtime.block_on(async {
-        // Before anything that takes its time: the first process of a container hears no signal that it has no handler for.
-        let mut stop = pin!(stop_signal()?);
+        // Before anything that takes its time.
+        let mut signals = Signals::of_a_service()?;
         let app = tokio::select! {
             app = build(config) => app?,
-            () = &mut stop => {
+            // There is nothing to reload before the start is done.
+            () = signals.stopped(async || {}) => {
                 tracing::info!("stopping before the start was done");
                 return Ok(());
             }
         };
-        app.serve(stop).await
+        let gateway = app.gateway.clone();
+        app.serve(signals.stopped(async || reload(Mode::Serve, common, &gateway).await)).await
     });
     // A compiler under way is waited for by nobody any more.
     runtime.shutdown_background();
@@ -111,17 +114,4 @@ pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .event_interval(EVENT_INTERVAL)
         .build()
         .context("the runtime cannot start")
-}
-
-/// Resolves at SIGTERM or Ctrl-C.
-pub(super) fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    })
 }

@@ -38,7 +38,7 @@ impl Top {
             }
             tokio::select! {
                 shown = self.keep_showing(&client, first) => shown,
-                () = stop_signal()? => Ok(()),
+                ended = tokio::signal::ctrl_c() => Ok(ended?),
             }
         })
     }

@@ -124,8 +124,9 @@ async fn replace(gateway: &Arc<Gateway>, session: &Arc<Session>, args: &str) -> 
     let door = door_of(&route.door);
     let invalid = || door.invalid.clone();
     let (fresh,): (Fresh,) = serde_json::from_str(args).map_err(|_| invalid())?;
-    let checked = gateway.keyring.authenticate(&fresh.token, &caller.namespace, &gateway.services.clock).await;
-    let verified = match door.admit(Some(checked), gateway.keyring.claim_names()) {
+    let keyring = gateway.keyring.get();
+    let checked = keyring.authenticate(&fresh.token, &caller.namespace, &gateway.services.clock).await;
+    let verified = match door.admit(Some(checked), keyring.claim_names()) {
         Ok(Admitted::User(verified)) => verified,
         Ok(Admitted::Visitor) => return Err(invalid()),
         Err(refused) => return Err(refused.sentence.to_owned()),

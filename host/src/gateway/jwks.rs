@@ -48,7 +48,7 @@ pub enum SetError {
 }
 
 /// Where a set is.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Location {
     File(PathBuf),
     Url(Url),
@@ -132,6 +132,12 @@ impl Source {
             waiting: Semaphore::new(MAX_WAITING),
             attempts: watch::Sender::new(0),
         })
+    }
+
+    /// Whether another one has the same location and algorithm.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        let parts = |source: &Self| (source.settings.location.clone(), source.settings.algorithm);
+        parts(self) == parts(other)
     }
 
     /// Reads a file once, before anything runs, so that a wrong one is a configuration error. A url is left for later: a node

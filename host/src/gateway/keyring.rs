@@ -11,6 +11,10 @@ use super::token::{ClaimNames, Claims, Header, Parts, TokenError, User, Verified
 use crate::clock::Clock;
 use crate::duration::millis;
 
+mod current;
+
+pub use current::Current;
+
 /// The most signatures checked for one token. Fixed keys that could need more fail loading; of a key set, what comes after is
 /// not tried, and the token is refused as one with a wrong signature.
 const MAX_CHECKS: usize = 8;
@@ -120,6 +124,19 @@ impl Keyring {
             })
         };
         Refreshing((0..self.sources.len()).map(watch).collect())
+    }
+
+    /// Copies the fetched keys of another keyring for key sets that this one has not fetched yet.
+    fn begin_with(&mut self, old: &Self) {
+        let (own, olds) = (self.keys.load_full(), old.keys.load_full());
+        let mut sets = Vec::clone(&own);
+        for (index, source) in &self.sources {
+            let same = old.sources.iter().find(|(_, other)| other.is_like(source)).map(|(other, _)| &olds[*other]);
+            if let Some(fetched) = same.filter(|fetched| fetched.loaded && !sets[*index].loaded) {
+                sets[*index] = fetched.clone();
+            }
+        }
+        self.keys.store(Arc::new(sets));
     }
 
     fn replace(&self, index: usize, keys: Vec<Key>) {
