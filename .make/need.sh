@@ -88,7 +88,8 @@ need_servers() {
   has redis-server || missing+=(redis-server)
   compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=(postgresql)
   has systemd-analyze || missing+=(systemd)
-  [ "${#missing[@]}" = 0 ] || install "the tests put real proxies and databases beside the server, and check what it is deployed with" "${missing[@]}"
+  compgen -G '/usr/lib/*/faketime/libfaketime.so.1' >/dev/null || missing+=(libfaketime)
+  [ "${#missing[@]}" = 0 ] || install "the tests put real proxies and databases beside the server, set its clock, and check what it is deployed with" "${missing[@]}"
 }
 
 for what in "$@"; do

@@ -89,11 +89,16 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
 
 /// Whether the node may be given clients.
 async fn ready(State(admin): State<Arc<Admin>>) -> Response {
-    let storage = admin.gateway.services.storage.health().await.is_ok();
+    let stored = &admin.gateway.services.storage;
+    let stored = match stored.health().await {
+        Ok(()) => stored.writable().await,
+        unanswered => unanswered,
+    };
+    let storage = stored.is_ok();
     let slots = admin.gateway.registry.slots();
     let down: Vec<_> = slots.iter().filter(|slot| slot.state() != "active").map(|slot| slot.name.to_string()).collect();
     let quarantined: Vec<_> = slots.iter().flat_map(|slot| quarantine_of(slot)).collect();
-    let keys: Vec<String> = admin.gateway.keyring.missing().iter().map(ToString::to_string).collect();
+    let keys: Vec<String> = admin.gateway.keyring.get().missing().iter().map(ToString::to_string).collect();
     let draining = admin.gateway.drain.has_begun();
     let redis = admin.gateway.services.cluster.as_ref().map(|cluster| cluster.link.is_up());
     let degraded = !down.is_empty() || !quarantined.is_empty() || !keys.is_empty() || redis == Some(false);
@@ -105,6 +110,9 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
     };
     let mut body =
         json!({ "status": status, "storage": storage, "pluginsDown": down, "quarantined": quarantined, "keysMissing": keys });
+    if let Err(unavailable) = stored {
+        body["storageError"] = json!(unavailable.to_string());
+    }
     if let Some(cluster) = &admin.gateway.services.cluster {
         body["redis"] = json!(cluster.link.is_up());
         body["nodes"] = json!(cluster.nodes.live().len());

@@ -1,9 +1,10 @@
 //! The server as a value: built without binding a port, then run until it is told to stop. It only puts the parts together.
 
+mod figures;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use anyhow::Context;
 use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::JoinSet;
 
 use crate::admin::{self, Admin, Outsides};
 use crate::capability::budget::Budgets;
@@ -25,14 +26,14 @@ use crate::cluster::tap::Payloads;
 use crate::cluster::{self, Cluster};
 use crate::config::{Config, Mode};
 use crate::egress::Egress;
-use crate::gateway::entrance::Peer;
+use crate::gateway::accept::{Acceptor, Waits};
+use crate::gateway::descriptors::Descriptors;
 use crate::gateway::keyring::Keyring;
 use crate::gateway::limits::Limits;
 use crate::gateway::origin::Origins;
 use crate::gateway::sockets::Sockets;
-use crate::gateway::{self, Gateway, api, demo, docs, drain, transport, watchers, web};
+use crate::gateway::{self, Gateway, api, demo, docs, drain, keyring, watchers, web};
 use crate::ingest::Sources;
-use crate::memory;
 use crate::names::{self, IdSource, PluginName};
 use crate::release::delivery::Bus;
 use crate::release::doors::Doors;
@@ -47,7 +48,7 @@ use crate::release::timers::Timing;
 use crate::sandbox::Sandbox;
 use crate::storage::{Embedded, NoStorage, Postgres, Storage};
 use crate::telemetry::Metrics;
-use crate::telemetry::figures::{self, Figure};
+use crate::telemetry::figures::register_releases;
 use crate::telemetry::traces::{self, Tracer};
 
 /// Slow members that may wait to be ended.
@@ -65,6 +66,7 @@ pub struct App {
     pub gateway: Arc<Gateway>,
     pub releases: Arc<Releases>,
     mode: Mode,
+    descriptors: Descriptors,
     bus: Arc<Bus>,
     exports: Option<traces::Exports>,
     ends: gateway::Ends,
@@ -80,7 +82,8 @@ impl App {
         config.limits.check()?;
         config.shutdown.check()?;
         let metrics = Arc::new(Metrics::new());
-        let keyring = Arc::new(Keyring::load(&config.auth, mode == Mode::Dev).context("auth")?);
+        let descriptors = Descriptors::raised(config.door.descriptors_reserved);
+        let keyring = Keyring::load(&config.auth, mode == Mode::Dev).context("auth")?;
         if mode == Mode::Serve {
             config.auth.warn_of_weak_secrets();
         }
@@ -99,12 +102,12 @@ impl App {
         let peers = cluster.as_ref().map(|cluster| cluster.peers.clone());
         let rooms = Rooms::new(report, config.gateway.socket_rooms, peers);
         let services = services(&config, storage, rooms, cluster, metrics.clone(), tracer)?;
-        register_figures(&metrics, services.storage.clone(), services.rooms.clone());
+        figures::register(&metrics, services.storage.clone(), services.rooms.clone());
         let registry = Registry::new();
         // Weakly: what it knows of knows the metrics.
         let known = Arc::downgrade(&registry);
         let gauges = move || known.upgrade().map(|registry| gauges::read(&registry)).unwrap_or_default();
-        metrics.extend(|figures| figures::register_releases(figures, gauges));
+        metrics.extend(|figures| register_releases(figures, gauges));
         let stage = Arc::new(stage(&config, sandbox, services.clone()));
         let releases = Arc::new(Releases {
             stage,
@@ -134,7 +137,7 @@ impl App {
             bus: Bus::new(config.bus.clone(), services.clone(), registry.clone()),
             services,
             registry,
-            keyring,
+            keyring: keyring::Current::new(keyring),
             origins,
         });
         let ends = gateway::Ends { full, polling };
@@ -143,7 +146,7 @@ impl App {
         let sent = config.egress.to_kafka();
         let sources = Sources::build(&config.ingest, &config.kafka, sent, &bus, &services, &config.redis, &writer)?;
         let egress = Egress::build(&config.egress, &config.kafka, &bus, &services, &config.redis)?;
-        Ok(Self { bus, config, gateway, releases, mode, exports, ends, queues, writer, sources, egress })
+        Ok(Self { bus, config, gateway, releases, mode, descriptors, exports, ends, queues, writer, sources, egress })
     }
 
     /// Stages plugins and makes them live, all or none.
@@ -180,7 +183,7 @@ impl App {
         tasks.spawn(gateway::figures::run(self.gateway.clone(), self.bus.clone(), newest));
         let (ended, ending) = watch::channel(false);
         let exporting = self.exports.map(|exports| tokio::spawn(exports.run(ending)));
-        let _keys = self.gateway.keyring.refreshing();
+        self.gateway.keyring.start();
 
         let outsides = (self.sources.outsides.clone(), self.egress.outsides.clone());
         self.sources.start(&mut tasks);
@@ -194,6 +197,7 @@ impl App {
             keys: self.config.api.keys.clone(),
             writer: writer.clone(),
         });
+        let checks = web::checks(web.clone());
         let mut routes = web::routes(web).merge(api::routes(api));
         if self.mode == Mode::Dev {
             let people = Mutex::default();
@@ -201,8 +205,19 @@ impl App {
             routes = routes.merge(demo::routes(Arc::new(demo)));
         }
         let admin = operators(&self.config, &self.gateway, &self.releases, figures, outsides, &mut tasks);
-        let accepting = spawn(&mut tasks, public, routes);
-        spawn(&mut tasks, private, admin);
+        let (descriptors, metrics) = (self.descriptors, self.gateway.services.metrics.clone());
+        let waits = Waits { first: self.config.gateway.connect_timeout, head: self.config.gateway.http_idle };
+        let acceptor = |name, listener, routes, checks| Acceptor {
+            name,
+            listener,
+            routes,
+            checks,
+            descriptors,
+            waits,
+            metrics: metrics.clone(),
+        };
+        let accepting = acceptor("public", public, routes, Some(checks)).start(&mut tasks);
+        acceptor("admin", private, admin, None).start(&mut tasks);
         tracing::info!(listen = %self.config.server.listen, admin = %self.config.server.admin, "ready");
         stop.await;
         tracing::info!("stopping");
@@ -315,47 +330,6 @@ fn services(
     }))
 }
 
-/// Adds the figures that storage and rooms keep for themselves, and the process's memory.
-fn register_figures(metrics: &Metrics, storage: Arc<dyn Storage>, rooms: Arc<Rooms>) {
-    let read = move || {
-        let stats = storage.stats();
-        let deliveries = rooms.deliveries.load(Ordering::Relaxed);
-        let mut figures = vec![
-            Figure::Counter("deliveries", "Packets put into clients' queues", deliveries),
-            Figure::Gauge("storage_queued", "Commits that wait to be written", stats.queued as i64),
-            Figure::Counter("storage_groups", "Groups of commits written, each with one sync", stats.groups),
-            Figure::Counter("storage_commits", "Commits written", stats.sets),
-            Figure::Counter("storage_conflicts", "Commits refused because what they read had changed", stats.conflicts),
-            Figure::Counter("storage_queue_full", "Commits refused because the queue stayed full", stats.queue_full),
-            Figure::Counter("storage_groups_failed", "Groups of commits that the disk refused", stats.groups_failed),
-            Figure::Counter("storage_effects_panicked", "Effects of a commit that panicked", stats.effects_panicked),
-            Figure::Seconds("storage_sync_seconds", "Time spent in writing and syncing groups", stats.sync.sum_seconds),
-            Figure::Counter("storage_outages", "Times the database elsewhere began not to answer", stats.outages),
-            Figure::Counter(
-                "storage_connections_busy",
-                "Reads refused because all connections stayed busy",
-                stats.connections_busy,
-            ),
-            Figure::Gauge("storage_log_bytes", "Bytes of log that are not yet in the database", stats.log_bytes as i64),
-        ];
-        figures.extend(rooms.peers.iter().flat_map(|peers| peers.figures()));
-        figures.extend(
-            memory::resident_bytes().map(|bytes| Figure::Gauge("process_resident_memory_bytes", "Memory of the process", bytes)),
-        );
-        figures
-    };
-    metrics.extend(|registry| figures::register(registry, read));
-}
-
-async fn bind(address: std::net::SocketAddr) -> anyhow::Result<transport::Listener> {
-    let listener = TcpListener::bind(address).await.with_context(|| format!("{address} cannot be bound"))?;
-    Ok(transport::Listener(listener))
-}
-
-/// Accepts until the handle is used. What was accepted goes on.
-fn spawn(tasks: &mut JoinSet<()>, listener: transport::Listener, routes: Router) -> AbortHandle {
-    tasks.spawn(async move {
-        // It ends only with its task: accepting is tried again after every error.
-        let _ = axum::serve(listener, routes.into_make_service_with_connect_info::<Peer>()).await;
-    })
+async fn bind(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("{address} cannot be bound"))
 }

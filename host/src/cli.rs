@@ -6,12 +6,15 @@ mod diff;
 mod migrate;
 mod plugin;
 mod record;
+mod reload;
 mod replay;
 mod serve;
+mod signals;
 mod token;
 mod top;
 mod types;
 
+use std::io::{ErrorKind, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -123,8 +126,11 @@ pub fn main() -> ExitCode {
         Command::Drain(operator) => operator.drain(),
         Command::Compile { settings, out } => crate::sandbox::compile(&settings, &out).map_err(anyhow::Error::msg),
     };
+    crate::telemetry::flush_log();
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        // `hubbub plugins | head -1` ends quietly.
+        Err(error) if error.downcast_ref().is_some_and(OutputError::is_reader_gone) => ExitCode::SUCCESS,
         Err(error) => {
             say(&format!("hubbub: {error:#}"));
             ExitCode::FAILURE
@@ -132,14 +138,30 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// A line for the person at the terminal, beside the command's result.
-#[expect(clippy::print_stderr, reason = "this is the place that speaks to the terminal")]
+/// Writes a line to standard error, beside the command's result. A failure is ignored.
 pub(crate) fn say(line: &str) {
-    eprintln!("{line}");
+    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
-/// A line of the command's result.
-#[expect(clippy::print_stdout, reason = "this is the place that prints results")]
-pub(crate) fn print(line: &str) {
-    println!("{line}");
+/// The result of a command could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("standard output cannot be written: {0}")]
+pub(crate) struct OutputError(std::io::Error);
+
+impl OutputError {
+    /// Standard output is a pipe without a reader.
+    fn is_reader_gone(&self) -> bool {
+        self.0.kind() == ErrorKind::BrokenPipe
+    }
+}
+
+/// Prints a line of the command's result. `println!` would panic if the write failed.
+pub(crate) fn print(line: &str) -> Result<(), OutputError> {
+    show(&format!("{line}\n"))
+}
+
+/// Prints text of the command's result.
+pub(crate) fn show(text: &str) -> Result<(), OutputError> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(OutputError)
 }

@@ -11,7 +11,7 @@ use toml::{Table, Value};
 use crate::cluster::tap::Payloads;
 use crate::gateway::keys::DEV_SECRET;
 use crate::names::PluginName;
-use crate::telemetry::{LogFormat, traces};
+use crate::telemetry::{log, traces};
 use crate::{capability, cluster, egress, gateway, ingest, release, sandbox, storage};
 
 /// Everything that can be configured.
@@ -19,7 +19,7 @@ use crate::{capability, cluster, egress, gateway, ingest, release, sandbox, stor
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     pub server: Server,
-    pub log: Log,
+    pub log: log::Config,
     pub traces: traces::Config,
     pub auth: gateway::keys::Config,
     pub cors: gateway::origin::Config,
@@ -61,16 +61,6 @@ pub struct Server {
     pub data: PathBuf,
     /// A folder of components: each `NAME.wasm` in it is the plugin NAME. Default: none but those that `[plugins.NAME]` gives a file.
     pub plugins: Option<PathBuf>,
-}
-
-/// `[log]`
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Log {
-    /// `text` or `json`. Default: text in `dev`, JSON in `serve`.
-    pub format: Option<LogFormat>,
-    /// What is logged, as `RUST_LOG` has it. Default `info`.
-    pub filter: String,
 }
 
 /// `[api]`
@@ -130,12 +120,6 @@ impl Default for Server {
 impl Default for Admin {
     fn default() -> Self {
         Self { token: None, watchers: 32, watcher_queue: 16, taps: 8, tap_queue: 512, tap_payloads: None }
-    }
-}
-
-impl Default for Log {
-    fn default() -> Self {
-        Self { format: None, filter: "info".into() }
     }
 }
 

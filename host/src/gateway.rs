@@ -1,11 +1,13 @@
 //! Where clients come in: transports, doors, sockets and their events. It calls plugins through `release`, and never knows which
 //! version answers.
 
+pub mod accept;
 pub mod admission;
 pub mod api;
 pub mod backlog;
 pub mod crowd;
 pub mod demo;
+pub mod descriptors;
 pub mod docs;
 pub mod door;
 pub mod drain;
@@ -49,7 +51,6 @@ use crate::release::delivery::Bus;
 use crate::release::registry::Registry;
 use crowd::Crowd;
 use drain::Drain;
-use keyring::Keyring;
 use limits::Limits;
 use origin::Origins;
 use proxies::Network;
@@ -76,9 +77,13 @@ pub struct Config {
     /// Default 20 s.
     #[serde(deserialize_with = "crate::duration::deserialize")]
     pub ping_timeout: Duration,
-    /// How long a connection may be open without a namespace. Default 10 s.
+    /// How long a connection may be open without a namespace, and a TCP connection without a first byte. Default 10 s.
     #[serde(deserialize_with = "crate::duration::deserialize")]
     pub connect_timeout: Duration,
+    /// How long an HTTP connection may wait for the whole head of a request, also between two requests; then it is closed. More than
+    /// a load balancer keeps its own connections idle. Default 75 s.
+    #[serde(deserialize_with = "crate::duration::deserialize")]
+    pub http_idle: Duration,
     /// How long a connect waits for its plugin while that is being replaced. A stock client never tries again by itself.
     /// Default 5 s.
     #[serde(deserialize_with = "crate::duration::deserialize")]
@@ -109,6 +114,7 @@ impl Default for Config {
             ping_interval: seconds(25),
             ping_timeout: seconds(20),
             connect_timeout: seconds(10),
+            http_idle: seconds(75),
             connect_wait: seconds(5),
             namespace_idle: seconds(60),
             max_namespaces: 10_000,
@@ -123,7 +129,7 @@ pub struct Gateway {
     pub services: Arc<Services>,
     pub registry: Arc<Registry>,
     pub bus: Arc<Bus>,
-    pub keyring: Arc<Keyring>,
+    pub keyring: keyring::Current,
     pub origins: Origins,
     pub sockets: Sockets,
     pub expiring: expiry::Expiring,

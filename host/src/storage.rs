@@ -12,6 +12,7 @@ mod stats;
 #[cfg(test)]
 pub(crate) mod suite;
 mod write;
+mod writing;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -148,6 +149,10 @@ pub trait Storage: Send + Sync + 'static {
 
     /// Whether storage answers now: one cheap read, and no waiting for it to come back.
     fn health(&self) -> BoxFuture<'_, Result<(), Unavailable>>;
+
+    /// Whether storage can be written now, or the reason why not: a full disk, a read-only database. Cheap however often it is called,
+    /// and returns within seconds.
+    fn writable(&self) -> BoxFuture<'_, Result<(), Unavailable>>;
 
     /// Told when another node may have committed to the outbox. None where there is no other node.
     fn published(&self) -> Option<Arc<Notify>> {

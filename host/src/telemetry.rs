@@ -21,7 +21,7 @@ use prometheus_client::registry::Registry;
 
 use self::custom::Custom;
 use self::exchange::Exchange;
-pub use self::log::{LogFormat, start_log};
+pub use self::log::{LogFormat, Often, check_filter, flush_log, lost_lines, reload_filter, start_log};
 use self::plugin::Releases;
 pub use self::plugin::{Outcome, PluginMetrics};
 use crate::names::PluginName;
@@ -55,6 +55,11 @@ pub struct BreakerLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ListenerLabel {
+    pub listener: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct LimitLabels {
     pub limit: &'static str,
     pub outcome: &'static str,
@@ -72,6 +77,8 @@ pub struct Metrics {
     slow_consumers: Family<ReasonLabel, Counter>,
     pub stalled_clients: Gauge,
     pub limits_passed: Family<LimitLabels, Counter>,
+    pub accept_errors: Family<ListenerLabel, Counter>,
+    pub http_closed: Family<ReasonLabel, Counter>,
     pub connects_waiting: Gauge,
     pub connections_aged: Counter,
     pub watchers: Gauge,
@@ -153,6 +160,13 @@ impl Metrics {
                 r,
                 "limits_passed",
                 "What came past a limit of the door: refused, or allowed in a dry run",
+                Family::default(),
+            ),
+            accept_errors: register(r, "accept_errors", "Connections that could not be accepted, by listener", Family::default()),
+            http_closed: register(
+                r,
+                "http_connections_closed",
+                "HTTP connections closed because no request came in time, by the limit",
                 Family::default(),
             ),
             connects_waiting: register(r, "connects_waiting", "Connections that wait for their turn", Gauge::default()),
@@ -237,6 +251,10 @@ impl Metrics {
         for reason in ["queue", "bytes"] {
             drop(metrics.slow_consumers.get_or_create(&ReasonLabel { reason }));
         }
+        for listener in ["public", "admin"] {
+            drop(metrics.accept_errors.get_or_create(&ListenerLabel { listener }));
+        }
+        drop(metrics.limits_passed.get_or_create(&LimitLabels { limit: "descriptors", outcome: "refused" }));
         for reason in traces::DROPPED {
             drop(metrics.spans_dropped.get_or_create(&ReasonLabel { reason }));
         }

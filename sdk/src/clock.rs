@@ -1,8 +1,20 @@
 //! Time. Within one call it stands still, also when the call runs again: never use it to measure.
+//!
+//! It is the server's wall clock, which may be set while the plugin runs, by an hour or by years, either way. Use it for times that
+//! are shown or stored. To wait, use [`timers`](crate::timers); to limit a rate, use [`budget`](crate::budget): both are monotonic.
+//! A plugin that compares a stored time with the current one must treat a stored time in the future as past, or it waits until the
+//! clock reaches that time again:
+//!
+//! ```
+//! # fn is_over(stored: u64, now: u64, window: u64) -> bool {
+//! now >= stored + window || stored > now + window
+//! # }
+//! # assert!(is_over(9_000, 1_000, 500) && !is_over(1_000, 1_200, 500));
+//! ```
 
 use crate::host;
 
-/// When this call began, in milliseconds since 1970-01-01T00:00:00Z.
+/// When this call began by the wall clock, in milliseconds since 1970-01-01T00:00:00Z. A later call may get an earlier time.
 pub fn now() -> u64 {
     host::clock::now()
 }

@@ -164,9 +164,16 @@ impl<P: Plugin> Harness<P> {
         run::advance::<P>(&self.world, time);
     }
 
-    /// The time, in milliseconds since 1970.
+    /// The time, in milliseconds since 1970, as [`clock::now`](crate::clock::now) answers it.
     pub fn now(&self) -> u64 {
-        self.world.borrow().now
+        self.world.borrow().wall()
+    }
+
+    /// Sets the wall clock, as an operator or a time service does. Only [`clock::now`](crate::clock::now) changes: timers, schedules,
+    /// budgets and presence are monotonic.
+    pub fn set_clock(&self, unix_ms: u64) {
+        let mut world = self.world.borrow_mut();
+        world.set = i64::try_from(i128::from(unix_ms) - i128::from(world.now)).unwrap_or(i64::MAX);
     }
 
     /// Whether storage answers, from here on. While it does not, reads fail and calls that write cannot commit.

@@ -2,6 +2,7 @@
 //! its data.
 
 use std::collections::BTreeMap;
+use std::io::PipeReader;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -50,14 +51,26 @@ pub fn run(args: &[&str], env: &[(&str, &str)]) -> Output {
 
 /// Runs a command of the binary in a folder, to its end.
 pub fn run_in(folder: &Path, args: &[&str], env: &[(&str, &str)]) -> Output {
-    let mut command = command();
+    let mut command = command(None);
     command.args(args).envs(env.iter().copied()).current_dir(folder);
     command.output().expect("the binary runs")
 }
 
-/// The binary with nothing of this process's surroundings that would configure it.
-fn command() -> Command {
-    let mut command = Command::new(binary());
+/// Runs a command of the binary by a shell script, in which it is `"$@"`, to its end.
+pub fn run_through(script: &str, args: &[&str]) -> Output {
+    command(Some(script)).args(args).output().expect("the binary runs")
+}
+
+/// The binary, by itself or through a shell script, with nothing of this process's surroundings that would configure it.
+fn command(through: Option<&str>) -> Command {
+    let mut command = match through {
+        Some(script) => {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", script, "sh"]).arg(binary());
+            shell
+        }
+        None => Command::new(binary()),
+    };
     let configures = |name: &String| name.starts_with("HUBBUB_") || CONFIGURING.contains(&name.as_str());
     for name in std::env::vars().map(|(name, _)| name).filter(configures) {
         command.env_remove(name);
@@ -76,6 +89,12 @@ pub struct Builder {
     /// Which of the checkout's plugins are deployed; none: all.
     only: Option<&'static [&'static str]>,
     one_process: bool,
+    /// A shell script that runs the server as `"$@"`.
+    through: Option<String>,
+    /// The log goes into a pipe that the test holds.
+    piped: bool,
+    /// Where the data is, if not in the scratch folder.
+    data: Option<PathBuf>,
 }
 
 /// A running server, of one node unless [`NODES`] says otherwise.
@@ -87,6 +106,8 @@ pub struct Server {
     turn: AtomicUsize,
     how: Builder,
     child: Child,
+    /// The reading end of its log, where that is a pipe.
+    pipe: Option<PipeReader>,
     public: SocketAddr,
     admin: SocketAddr,
     scratch: Scratch,
@@ -103,18 +124,21 @@ impl Server {
             folder: None,
             only: None,
             one_process: false,
+            through: None,
+            piped: false,
+            data: None,
         }
     }
 
     /// `hubbub serve` with this configuration file.
     pub fn serve(config: &Path) -> Builder {
         let args = vec!["--config".into(), config.display().to_string()];
-        Builder { command: "serve", args, env: BTreeMap::new(), folder: None, only: None, one_process: false }
+        Builder { command: "serve", args, ..Self::dev() }
     }
 
     /// `hubbub serve` in a folder without a configuration file: the environment says everything.
     pub fn serve_by_environment() -> Builder {
-        Builder { command: "serve", args: Vec::new(), env: BTreeMap::new(), folder: None, only: None, one_process: false }
+        Builder { command: "serve", args: Vec::new(), ..Self::dev() }
     }
 
     /// The public port; of several nodes that of the next one, in turn.
@@ -221,7 +245,7 @@ impl Server {
 
     /// Where the embedded database is.
     pub fn data(&self) -> PathBuf {
-        self.scratch.data()
+        self.how.data.clone().unwrap_or_else(|| self.scratch.data())
     }
 
     /// `/ready` of the admin port: the status and the body.
@@ -233,8 +257,23 @@ impl Server {
     pub fn store(&self) -> Store {
         match self.how.env.get("DATABASE_URL") {
             Some(url) => Store::at(url),
-            None => Store::open(&self.scratch.data()),
+            None => Store::open(&self.data()),
         }
+    }
+
+    /// Closes the reading end of its log, which is a pipe.
+    pub fn stop_reading_its_log(&mut self) {
+        self.pipe.take().expect("its log is a pipe");
+    }
+
+    /// Sends it a signal, named as `kill` names it.
+    pub fn signal(&self, name: &str) {
+        signal(self.child.id(), name);
+    }
+
+    /// Waits for the end of its process: the exit code, none after a signal that killed it.
+    pub async fn ended(&mut self) -> Option<i32> {
+        ended(&mut self.child).await
     }
 
     /// The process.
@@ -313,7 +352,7 @@ impl Server {
     }
 
     fn spawn_again(&mut self) {
-        self.child = self.how.spawn(self.public, self.admin, &self.scratch);
+        (self.child, self.pipe) = self.how.spawn(self.public, self.admin, &self.scratch);
     }
 
     /// Waits until it answers; of several nodes until each does, and knows of all.
@@ -434,6 +473,24 @@ impl Builder {
         self
     }
 
+    /// Runs it by a shell script, in which it is `"$@"`: with other limits, or other ends of its output.
+    pub fn through(mut self, script: &str) -> Self {
+        self.through = Some(script.to_owned());
+        self
+    }
+
+    /// Writes its log into a pipe without reading from it.
+    pub fn piped_log(mut self) -> Self {
+        self.piped = true;
+        self
+    }
+
+    /// Keeps its data there, which stays.
+    pub fn data(mut self, folder: &Path) -> Self {
+        self.data = Some(folder.to_owned());
+        self
+    }
+
     /// Starts it, and waits until it answers.
     pub async fn start(self) -> Server {
         let mut this = self.with_plugins().await;
@@ -460,8 +517,9 @@ impl Builder {
 
     fn begin(self, others: Vec<Server>) -> Server {
         let (scratch, public, admin) = (Scratch::new(), free_address(), free_address());
-        let child = self.spawn(public, admin, &scratch);
-        Server { others, turn: AtomicUsize::new(0), how: self, child, public, admin, scratch, http: reqwest::Client::new() }
+        let (child, pipe) = self.spawn(public, admin, &scratch);
+        let http = reqwest::Client::new();
+        Server { others, turn: AtomicUsize::new(0), how: self, child, pipe, public, admin, scratch, http }
     }
 
     /// Starts one that must refuse: what it said, once it has ended with a failure. Panics where it serves instead.
@@ -470,7 +528,7 @@ impl Builder {
         gate::share();
         let scratch = Scratch::new();
         let (public, admin) = (free_address(), free_address());
-        let mut child = this.spawn(public, admin, &scratch);
+        let (mut child, _pipe) = this.spawn(public, admin, &scratch);
         let status = wait::until("the server to refuse", START, async || {
             if tokio::net::TcpStream::connect(public).await.is_ok() {
                 let _ = child.kill();
@@ -497,23 +555,33 @@ impl Builder {
         self
     }
 
-    fn spawn(&self, public: SocketAddr, admin: SocketAddr, scratch: &Scratch) -> Child {
-        let log = std::fs::File::options().create(true).append(true).open(scratch.log()).expect("the scratch folder is ours");
-        let mut command = command();
+    fn spawn(&self, public: SocketAddr, admin: SocketAddr, scratch: &Scratch) -> (Child, Option<PipeReader>) {
+        let (pipe, (out, err)) = self.output(scratch);
+        let mut command = command(self.through.as_deref());
         command
             .arg(self.command)
             .args(&self.args)
             .args(["--listen", &public.to_string(), "--admin", &admin.to_string()])
             .arg("--data")
-            .arg(scratch.data())
+            .arg(self.data.clone().unwrap_or_else(|| scratch.data()))
             // What one test's server has compiled is compiled for all.
             .env("HUBBUB_SANDBOX__CACHE", crate::checkout_dir().join("target/cache"))
             .envs(&self.env)
             // In a folder without plugins nothing is built.
             .current_dir(self.folder.as_deref().unwrap_or(scratch.path()))
-            .stdout(log.try_clone().expect("a file can be shared"))
-            .stderr(log);
-        command.spawn().expect("the binary runs")
+            .stdout(out)
+            .stderr(err);
+        (command.spawn().expect("the binary runs"), pipe)
+    }
+
+    /// Where its output goes, and the end that it is read at.
+    fn output(&self, scratch: &Scratch) -> (Option<PipeReader>, (Stdio, Stdio)) {
+        if self.piped {
+            let (reader, writer) = std::io::pipe().expect("the system has pipes left");
+            return (Some(reader), (writer.try_clone().expect("a pipe can be shared").into(), writer.into()));
+        }
+        let log = std::fs::File::options().create(true).append(true).open(scratch.log()).expect("the scratch folder is ours");
+        (None, (log.try_clone().expect("a file can be shared").into(), log.into()))
     }
 }
 

@@ -120,6 +120,15 @@ impl Admin {
         self.gateway.services.storage.dead_letters(after, READ).await
     }
 
+    /// The number of the newest letter.
+    async fn newest_letter(&self) -> Result<u64, Unavailable> {
+        let mut newest = 0;
+        while let Some(last) = self.letters(newest).await?.last() {
+            newest = last.seq;
+        }
+        Ok(newest)
+    }
+
     /// Does what is asked with each of the letters, and tells of how many, and why not of others.
     async fn settle(&self, body: &[u8], deed: Deed) -> Response {
         let which: Which = match serde_json::from_slice(body) {
@@ -135,8 +144,11 @@ impl Admin {
             return problem(StatusCode::BAD_REQUEST, "Too many letters", detail);
         }
         let (mut done, mut refused, mut after) = (0, Vec::new(), 0);
-        // What fails once more is a new letter, and not asked for.
-        let began = self.gateway.services.clock.now_ms();
+        // A message that fails again becomes a new letter, which was not asked for. Numbers decide: the clock may have been set.
+        let newest = match self.newest_letter().await {
+            Ok(newest) => newest,
+            Err(error) => return unavailable(&error),
+        };
         loop {
             let rows = match self.letters(after).await {
                 Ok(rows) => rows,
@@ -144,7 +156,7 @@ impl Admin {
             };
             let Some(last) = rows.last().map(|row| row.seq) else { break };
             let chosen = |row: &&DeadLetterRow| {
-                row.at_ms <= began
+                row.seq <= newest
                     && (which.ids.is_empty() || which.ids.contains(&row.seq))
                     && is_of(row, which.plugin.as_deref(), which.topic.as_deref())
             };
@@ -159,7 +171,7 @@ impl Admin {
                 }
             }
             after = last;
-            if rows.last().is_some_and(|row| row.at_ms > began) {
+            if last >= newest {
                 break;
             }
         }

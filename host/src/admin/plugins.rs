@@ -48,7 +48,7 @@ impl Admin {
                 let mut told = describe(&release);
                 let usage = &release.profile.usage;
                 usage.first_look(&*self.gateway.services.storage).await;
-                told["quota"] = usage.told(release.pool.instances_now(), self.gateway.services.clock.now_ms());
+                told["quota"] = usage.told(release.pool.instances_now(), self.gateway.services.clock.steady_ms());
                 told
             }
             None => json!({}),

@@ -43,7 +43,7 @@ pub struct Taken {
 }
 
 impl Budgets {
-    /// Takes points, or says after how many milliseconds it is worth trying again.
+    /// Takes points, or says after how many milliseconds it is worth trying again. `now_ms` is by the steady clock.
     pub fn take(&self, key: &str, points: u32, capacity: u32, period_ms: u64, now_ms: u64) -> Answer {
         let (points, capacity, period_ms) = (u64::from(points), u64::from(capacity), period_ms.max(1));
         if points > capacity {
@@ -143,14 +143,16 @@ impl State {
         if let Some(taken) = replay.budgets.get(at).filter(|taken| taken.key == key && taken.points == points) {
             return taken.answer;
         }
+        // Not the call's own time: that is the wall clock's, which may be set.
+        let now = self.services.clock.steady_ms();
         let answer = match &self.services.cluster {
             Some(cluster) if points <= capacity => match cluster.buckets.take(&key, points, capacity, period_ms).await {
                 Ok(Ok(left)) => Answer::Taken(left),
                 Ok(Err(wait_ms)) => Answer::RetryAfter(wait_ms),
                 // By itself, a node counts by itself.
-                Err(_) => self.services.budgets.take(&key, points, capacity, period_ms, self.call.now_ms),
+                Err(_) => self.services.budgets.take(&key, points, capacity, period_ms, now),
             },
-            _ => self.services.budgets.take(&key, points, capacity, period_ms, self.call.now_ms),
+            _ => self.services.budgets.take(&key, points, capacity, period_ms, now),
         };
         // A re-run that takes from another budget has taken another path: from here on its answers are new.
         let replay = &mut self.call.replay;

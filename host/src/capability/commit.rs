@@ -149,15 +149,15 @@ pub async fn apply(services: &Services, live: Vec<Live>) {
             }
             Live::Emit(emit) => send(services, emit).await,
             Live::Track(track) => {
-                if !services.presences.track(track, services.clock.now_ms()) {
+                if !services.presences.track(track, services.clock.steady_ms()) {
                     services.metrics.joins_refused.inc();
                 }
             }
-            Live::Heartbeat { socket } => services.presences.heartbeat(socket, services.clock.now_ms()),
+            Live::Heartbeat { socket } => services.presences.heartbeat(socket, services.clock.steady_ms()),
             Live::Untrack { socket, plugin, tenant, group, key } => {
                 services.presences.untrack(socket, &plugin, tenant.as_deref(), &group, &key);
             }
-            Live::Arm { id, due_ms, payload, cause } => services.timers.arm(id, due_ms, payload, cause),
+            Live::Arm { id, due, payload, cause } => services.timers.arm(id, due, payload, cause),
             Live::Disarm { id } => services.timers.disarm(&id),
         }
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::timers::TimerId;
+use crate::clock::Moment;
 use crate::names::{PluginName, SocketId};
 use crate::sandbox::Limit;
 use crate::storage::{Fingerprint, OutboxMessage, Write};
@@ -32,7 +33,7 @@ pub enum Live {
     Track(super::presence::Track),
     Heartbeat { socket: SocketId },
     Untrack { socket: SocketId, plugin: PluginName, tenant: Option<String>, group: String, key: String },
-    Arm { id: TimerId, due_ms: u64, payload: Option<String>, cause: Option<TraceParent> },
+    Arm { id: TimerId, due: Moment, payload: Option<String>, cause: Option<TraceParent> },
     Disarm { id: TimerId },
 }
 

@@ -10,7 +10,7 @@ const MAX_LINE: usize = 8 << 10;
 impl Host for State {
     fn write(&mut self, level: Level, message: String, fields: String) -> wasmtime::Result<()> {
         self.import()?;
-        let now = self.services.clock.now_ms();
+        let now = self.services.clock.steady_ms();
         if !self.profile.usage.log.take(now) {
             self.profile.metrics.log_lines_dropped.inc();
             self.profile.usage.passed(Kind::LogLines);

@@ -1,5 +1,6 @@
 //! `timers.wit`: calls later. What is due is known here; who runs it is not. A durable timer is a key of the plugin's own, written in
-//! the call's transaction, so that it is there exactly when the call took effect.
+//! the call's transaction, so that it is there exactly when the call took effect. Its due time is stored by the wall clock, and is
+//! waited for by the steady one: a clock that is set neither runs a timer early nor holds it back.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,6 +11,7 @@ use tokio::sync::Notify;
 use super::effects::Live;
 use super::state::{State, invalid_name};
 use super::store::{HOST_KEYS, MAX_KEY};
+use crate::clock::{Clock, Moment};
 use crate::json;
 use crate::names::{self, InvalidName, PluginName, SEPARATOR};
 use crate::sandbox::imports::timers::{Durability, Host};
@@ -55,7 +57,7 @@ pub struct TimerId {
 #[derive(Debug)]
 pub struct Due {
     pub id: TimerId,
-    pub due_ms: u64,
+    pub due: Moment,
     /// A durable timer's payload is in storage.
     pub payload: Option<String>,
     /// The client's call that set it, where that was traced by this process: storage does not keep it.
@@ -74,12 +76,13 @@ pub struct Timers {
 #[derive(Default)]
 struct Table {
     waiting: HashMap<TimerId, Waiting>,
+    /// By the steady clock.
     by_due: BTreeSet<(u64, TimerId)>,
     per_plugin: HashMap<PluginName, usize>,
 }
 
 struct Waiting {
-    due_ms: u64,
+    due: Moment,
     payload: Option<String>,
     cause: Option<TraceParent>,
     failures: u32,
@@ -95,11 +98,11 @@ impl Timers {
     }
 
     /// Starts a timer; one that waits already keeps its due time, and takes the rest.
-    pub fn arm(&self, id: TimerId, due_ms: u64, payload: Option<String>, cause: Option<TraceParent>) {
+    pub fn arm(&self, id: TimerId, due: Moment, payload: Option<String>, cause: Option<TraceParent>) {
         let mut table = self.table();
         match table.waiting.get_mut(&id) {
             Some(waiting) => (waiting.payload, waiting.cause) = (payload, cause),
-            None => table.add(id, Waiting { due_ms, payload, cause, failures: 0 }),
+            None => table.add(id, Waiting { due, payload, cause, failures: 0 }),
         }
         drop(table);
         self.stirred.notify_one();
@@ -110,20 +113,21 @@ impl Timers {
     }
 
     /// A timer that failed waits again, unless it was started anew meanwhile.
-    pub fn put_back(&self, due: Due, at_ms: u64) {
+    pub fn put_back(&self, due: Due, at: Moment) {
         let mut table = self.table();
         if !table.waiting.contains_key(&due.id) {
             let Due { id, payload, cause, failures, .. } = due;
-            table.add(id, Waiting { due_ms: at_ms, payload, cause, failures });
+            table.add(id, Waiting { due: at, payload, cause, failures });
         }
         drop(table);
         self.stirred.notify_one();
     }
 
     /// Takes timers that are due, the earliest first.
-    pub fn take_due(&self, now_ms: u64, limit: usize) -> Vec<Due> {
+    pub fn take_due(&self, steady_ms: u64, limit: usize) -> Vec<Due> {
         let mut table = self.table();
-        let due: Vec<_> = table.by_due.iter().take_while(|(at, _)| *at <= now_ms).take(limit).map(|(_, id)| id.clone()).collect();
+        let due: Vec<_> =
+            table.by_due.iter().take_while(|(at, _)| *at <= steady_ms).take(limit).map(|(_, id)| id.clone()).collect();
         due.into_iter().filter_map(|id| table.take(id)).collect()
     }
 
@@ -134,6 +138,7 @@ impl Timers {
         soft.into_iter().filter_map(|id| table.take(id)).collect()
     }
 
+    /// By the steady clock.
     pub fn next_due_ms(&self) -> Option<u64> {
         self.table().by_due.first().map(|(at, _)| *at)
     }
@@ -150,14 +155,14 @@ impl Timers {
 
 impl Table {
     fn add(&mut self, id: TimerId, waiting: Waiting) {
-        self.by_due.insert((waiting.due_ms, id.clone()));
+        self.by_due.insert((waiting.due.steady_ms, id.clone()));
         *self.per_plugin.entry(id.plugin.clone()).or_default() += 1;
         self.waiting.insert(id, waiting);
     }
 
     fn remove(&mut self, id: &TimerId) -> Option<Waiting> {
         let waiting = self.waiting.remove(id)?;
-        self.by_due.remove(&(waiting.due_ms, id.clone()));
+        self.by_due.remove(&(waiting.due.steady_ms, id.clone()));
         if let Some(count) = self.per_plugin.get_mut(&id.plugin) {
             *count -= 1;
         }
@@ -165,8 +170,8 @@ impl Table {
     }
 
     fn take(&mut self, id: TimerId) -> Option<Due> {
-        let Waiting { due_ms, payload, cause, failures } = self.remove(&id)?;
-        Some(Due { id, due_ms, payload, cause, failures })
+        let Waiting { due, payload, cause, failures } = self.remove(&id)?;
+        Some(Due { id, due, payload, cause, failures })
     }
 }
 
@@ -192,8 +197,9 @@ pub fn parse_stored(value: &[u8]) -> Option<(u64, &str)> {
     Some((due.parse().ok()?, payload))
 }
 
-/// Starts the timers that a plugin has stored: after a start, and where another node has died.
-pub async fn restore(timers: &Timers, storage: &Arc<dyn Storage>, plugin: &PluginName) -> Result<(), Unavailable> {
+/// Starts the timers that a plugin has stored: after a start, and where another node has died. From here on they, too, go by the
+/// steady clock.
+pub async fn restore(timers: &Timers, storage: &Arc<dyn Storage>, clock: &Clock, plugin: &PluginName) -> Result<(), Unavailable> {
     let prefix = stored_prefix(None);
     let (mut start, end) = (prefix.clone(), format!("{HOST_KEYS}timer0"));
     loop {
@@ -204,7 +210,8 @@ pub async fn restore(timers: &Timers, storage: &Arc<dyn Storage>, plugin: &Plugi
             let name = key.strip_prefix(prefix.as_str()).and_then(|name| name.split_once(SEPARATOR));
             let (Some((tenant, key)), Some((due_ms, _))) = (name, parse_stored(value)) else { continue };
             let tenant = Some(tenant).filter(|tenant| !tenant.is_empty()).map(str::to_owned);
-            timers.arm(TimerId { plugin: plugin.clone(), tenant, key: key.to_owned(), durable: true }, due_ms, None, None);
+            let id = TimerId { plugin: plugin.clone(), tenant, key: key.to_owned(), durable: true };
+            timers.arm(id, clock.moment_at(due_ms), None, None);
         }
         start = next;
     }
@@ -241,25 +248,27 @@ impl State {
         if !self.services.timers.takes(&id) {
             return Err(EffectError::Denied(format!("{} timers wait already", self.services.timers.config.per_plugin)));
         }
-        let due_ms = self.call.now_ms + delay_ms;
+        let due =
+            Moment { wall_ms: self.call.now_ms + delay_ms, steady_ms: self.services.clock.steady_ms().saturating_add(delay_ms) };
         // A client's call alone: what a timer or a message sets may go round for ever, and would never stop being traced.
         let cause = self.call.trace.filter(|_| self.call.caller.is_some());
         if !id.durable {
-            self.call.effects.live.push(Live::Arm { id, due_ms, payload: Some(payload), cause });
+            self.call.effects.live.push(Live::Arm { id, due, payload: Some(payload), cause });
             return Ok(());
         }
         let key = id.stored_key();
         // Where storage does not answer, the commit will not either.
         let before = self.read(&key).await.ok().flatten();
-        let due_ms = before.as_deref().and_then(parse_stored).map_or(due_ms, |(due_ms, _)| due_ms);
-        let write = Write::Put { key, value: stored(due_ms, &payload).into() };
+        let before = before.as_deref().and_then(parse_stored);
+        let due = before.map_or(due, |(due_ms, _)| self.services.clock.moment_at(due_ms));
+        let write = Write::Put { key, value: stored(due.wall_ms, &payload).into() };
         let more = self.call.effects.stored + write.added();
         if !self.profile.usage.stores(more) {
             return Err(EffectError::Denied("the plugin's store is full (quota.store_bytes)".into()));
         }
         self.call.effects.stored = more;
         self.call.effects.writes.push(write);
-        self.call.effects.live.push(Live::Arm { id, due_ms, payload: None, cause });
+        self.call.effects.live.push(Live::Arm { id, due, payload: None, cause });
         Ok(())
     }
 
@@ -296,11 +305,15 @@ mod tests {
         TimerId { plugin: PluginName::parse("p").unwrap(), tenant: None, key: key.to_owned(), durable: false }
     }
 
+    fn at(ms: u64) -> Moment {
+        Moment { wall_ms: ms, steady_ms: ms }
+    }
+
     #[test]
     fn the_same_key_keeps_its_due_time_and_takes_the_payload() {
         let timers = Timers::new(Config::default());
-        timers.arm(id("a"), 100, Some("1".into()), None);
-        timers.arm(id("a"), 900, Some("2".into()), None);
+        timers.arm(id("a"), at(100), Some("1".into()), None);
+        timers.arm(id("a"), at(900), Some("2".into()), None);
         assert!(timers.take_due(99, 10).is_empty());
         let due = timers.take_due(100, 10);
         assert_eq!((due.len(), due[0].payload.as_deref()), (1, Some("2")));
@@ -311,7 +324,7 @@ mod tests {
     fn timers_are_taken_in_the_order_they_are_due() {
         let timers = Timers::new(Config::default());
         for (key, due) in [("c", 3), ("a", 1), ("b", 2)] {
-            timers.arm(id(key), due, None, None);
+            timers.arm(id(key), at(due), None, None);
         }
         assert_eq!(timers.next_due_ms(), Some(1));
         let keys: Vec<_> = timers.take_due(10, 2).into_iter().map(|due| due.id.key).collect();
@@ -323,10 +336,10 @@ mod tests {
     #[test]
     fn a_timer_that_failed_gives_way_to_the_one_started_anew() {
         let timers = Timers::new(Config::default());
-        timers.arm(id("a"), 1, Some("old".into()), None);
+        timers.arm(id("a"), at(1), Some("old".into()), None);
         let failed = timers.take_due(1, 1).pop().unwrap();
-        timers.arm(id("a"), 50, Some("new".into()), None);
-        timers.put_back(failed, 10);
+        timers.arm(id("a"), at(50), Some("new".into()), None);
+        timers.put_back(failed, at(10));
         assert_eq!(timers.next_due_ms(), Some(50));
     }
 
@@ -334,9 +347,24 @@ mod tests {
     fn a_plugin_has_so_many_timers_and_no_more() {
         let timers = Timers::new(Config { per_plugin: 1, ..Config::default() });
         assert!(timers.takes(&id("a")));
-        timers.arm(id("a"), 1, None, None);
+        timers.arm(id("a"), at(1), None, None);
         assert!(timers.takes(&id("a")) && !timers.takes(&id("b")));
         timers.disarm(&id("a"));
         assert!(timers.takes(&id("b")));
+    }
+
+    #[test]
+    fn a_wall_clock_that_is_set_neither_runs_a_timer_early_nor_holds_it_back() {
+        const HOUR: u64 = 3_600_000;
+        for set in [HOUR, 90 * HOUR] {
+            let (timers, clock) = (Timers::new(Config::default()), Clock::manual(10 * HOUR));
+            timers.arm(id("a"), clock.moment_at(12 * HOUR), None, None);
+            clock.set(set);
+            clock.advance(2 * HOUR - 1);
+            assert!(timers.take_due(clock.steady_ms(), 1).is_empty());
+            clock.advance(1);
+            let due = timers.take_due(clock.steady_ms(), 1).pop().unwrap();
+            assert_eq!(due.due.wall_ms, 12 * HOUR, "and it is told when it was due");
+        }
     }
 }

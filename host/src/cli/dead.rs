@@ -71,7 +71,7 @@ impl Dead {
                 }
                 let page = ask(operator, reqwest::Method::GET, &path, Vec::new())?;
                 for letter in page["letters"].as_array().into_iter().flatten() {
-                    print(&line(letter));
+                    print(&line(letter))?;
                 }
                 if let Some(next) = page["next"].as_u64() {
                     super::say(&format!("there are more: --after {next}"));
@@ -91,7 +91,7 @@ impl Chosen {
         }
         let body = json!({ "ids": self.ids, "plugin": self.which.plugin, "topic": self.which.topic });
         let told = ask(&self.operator, reqwest::Method::POST, &format!("/admin/dead/{deed}"), body.to_string().into_bytes())?;
-        print(&serde_json::to_string_pretty(&told)?);
+        print(&serde_json::to_string_pretty(&told)?)?;
         Ok(())
     }
 }

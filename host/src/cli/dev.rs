@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use anyhow::Context;
 
-use super::serve::{load, runtime, start_log, stop_signal};
+use super::reload::reload;
+use super::serve::{load, runtime, start_log};
+use super::signals::Signals;
 use super::{Common, say};
 use crate::app::App;
 use crate::config::{Config, Mode};
@@ -17,7 +19,7 @@ use crate::release::releases::Releases;
 use crate::telemetry::LogFormat;
 use crate::toolchain::{self, Options, Toolchain, Watcher};
 
-/// Builds and serves until SIGTERM or Ctrl-C.
+/// Builds, and serves until a signal stops it.
 pub(super) fn run(common: &Common, watch: bool) -> anyhow::Result<()> {
     let root = std::env::current_dir()?;
     let mut config = load(Mode::Dev, common)?;
@@ -25,22 +27,36 @@ pub(super) fn run(common: &Common, watch: bool) -> anyhow::Result<()> {
     start_log(&config, LogFormat::Text)?;
     let toolchain = Toolchain::from_env();
     let files = plugin_files(&config, &root)?;
-    runtime()?.block_on(async {
+    let runtime = runtime()?;
+    let served = runtime.block_on(async {
         let listen = config.server.listen;
-        let app = App::build(config, Mode::Dev).await?;
-        app.install(&files).await?;
+        let mut signals = Signals::of_a_terminal()?;
+        let app = tokio::select! {
+            app = build_app(config, &files) => app?,
+            () = signals.stopped(async || {}) => return Ok(()),
+        };
         let watcher = if watch && root.join("plugins").is_dir() { Some(Watcher::start(&root)?) } else { None };
         let reloading = watcher.map(|watcher| {
             let reloader = Reloader { root, toolchain, releases: app.releases.clone() };
             tokio::spawn(reloader.run(watcher))
         });
         say(&format!("hubbub: serving http://{listen}/"));
-        let result = app.serve(stop_signal()?).await;
+        let gateway = app.gateway.clone();
+        let result = app.serve(signals.stopped(async || reload(Mode::Dev, common, &gateway).await)).await;
         if let Some(reloading) = reloading {
             reloading.abort();
         }
         result
-    })
+    });
+    // A build that still runs must not delay the end.
+    runtime.shutdown_background();
+    served
+}
+
+async fn build_app(config: Config, files: &BTreeMap<PluginName, PathBuf>) -> anyhow::Result<App> {
+    let app = App::build(config, Mode::Dev).await?;
+    app.install(files).await?;
+    Ok(app)
 }
 
 fn options(toolchain: Toolchain) -> Options<'static> {

@@ -21,7 +21,7 @@ struct Side {
 pub(super) fn run(old: &Path, new: &Path) -> anyhow::Result<()> {
     let (old, new) = serve::runtime()?.block_on(async { anyhow::Ok((read(old).await?, read(new).await?)) })?;
     for line in report(&old, &new) {
-        print(&line);
+        print(&line)?;
     }
     Ok(())
 }

@@ -30,8 +30,8 @@ impl Migrate {
         };
         let data = self.data.as_ref().unwrap_or(&config.server.data);
         let moved = serve::runtime()?.block_on(postgres::import(data, url, &config.storage)).context("nothing was moved")?;
-        print(&format!("moved {moved}"));
-        print(&format!("{} is as it was: keep it until the new database has proved itself", data.display()));
+        print(&format!("moved {moved}"))?;
+        print(&format!("{} is as it was: keep it until the new database has proved itself", data.display()))?;
         Ok(())
     }
 }

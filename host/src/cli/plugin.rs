@@ -54,20 +54,20 @@ impl Plugin {
         match self {
             Self::New { name, parent, sdk } => {
                 let made = toolchain::new(name, parent, sdk.as_deref())?;
-                print(&made.display().to_string());
+                print(&made.display().to_string())?;
             }
             Self::Build { dir, out } => {
                 let show = std::io::IsTerminal::is_terminal(&std::io::stderr());
                 let options = Options { out: out.as_deref(), toolchain: Toolchain::from_env(), show, say: &|line| say(line) };
                 let built = toolchain::build(dir, &options)?;
-                print(&built.component.display().to_string());
+                print(&built.component.display().to_string())?;
             }
             Self::Test { dir } => {
                 if !toolchain::test(dir)? {
                     bail!("some tests failed");
                 }
             }
-            Self::Inspect { file } => print(&toolchain::inspect(file)?.to_string()),
+            Self::Inspect { file } => print(&toolchain::inspect(file)?.to_string())?,
             Self::Sign { file, key } => sign(file, key)?,
             Self::Diff { old, new } => super::diff::run(old, new)?,
         }
@@ -81,7 +81,7 @@ fn sign(file: &Path, key: &Path) -> anyhow::Result<()> {
     let (signature, public) = signature::sign(&pem, &read(file)?)?;
     let beside = releases::signature_path(file);
     std::fs::write(&beside, format!("{signature}\n")).with_context(|| beside.display().to_string())?;
-    print(&public);
+    print(&public)?;
     Ok(())
 }
 
@@ -130,7 +130,7 @@ impl Operator {
     /// Sends a request, and prints what is answered.
     fn send(&self, method: reqwest::Method, path: &str, body: Vec<u8>, signature: Option<String>) -> anyhow::Result<()> {
         let answer = runtime()?.block_on(self.ask(&reqwest::Client::new(), method, path, body, signature))?;
-        print(&serde_json::to_string_pretty(&answer)?);
+        print(&serde_json::to_string_pretty(&answer)?)?;
         Ok(())
     }
 

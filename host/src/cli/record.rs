@@ -41,8 +41,7 @@ impl Record {
             bail!("the record was cut short: what is in {} is good", out.display());
         }
         say(&format!("{} calls, ended by {}; {} had no room", end["calls"], end["because"], end["dropped"]));
-        print(&out.display().to_string());
-        Ok(())
+        Ok(print(&out.display().to_string())?)
     }
 
     /// Writes what comes, and gives its last line.

@@ -51,7 +51,13 @@ impl Replay {
     pub(super) fn run(&self) -> ExitCode {
         match self.report() {
             Ok(report) => {
-                print(&if self.json { report.json() } else { report.text() });
+                match print(&if self.json { report.json() } else { report.text() }) {
+                    Err(error) if !error.is_reader_gone() => {
+                        say(&format!("hubbub: {error}"));
+                        return CANNOT_TELL.into();
+                    }
+                    _ => {}
+                }
                 if report.is_same() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
             }
             Err(error) => {

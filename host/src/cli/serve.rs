@@ -2,32 +2,35 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::pin::pin;
 
 use anyhow::{Context, bail};
 
+use super::reload::reload;
+use super::signals::Signals;
 use super::{Common, print};
 use crate::app::App;
 use crate::config::{self, Config, Mode};
 use crate::names::PluginName;
 use crate::telemetry::{self, LogFormat};
 
-/// Serves until SIGTERM or Ctrl-C.
+/// Serves until a signal stops it.
 pub(super) fn run(common: &Common) -> anyhow::Result<()> {
     let config = load(Mode::Serve, common)?;
     start_log(&config, LogFormat::Json)?;
     let runtime = runtime()?;
     let served = runtime.block_on(async {
-        // Before anything that takes its time: the first process of a container hears no signal that it has no handler for.
-        let mut stop = pin!(stop_signal()?);
+        // Before anything that takes its time.
+        let mut signals = Signals::of_a_service()?;
         let app = tokio::select! {
             app = build(config) => app?,
-            () = &mut stop => {
+            // There is nothing to reload before the start is done.
+            () = signals.stopped(async || {}) => {
                 tracing::info!("stopping before the start was done");
                 return Ok(());
             }
         };
-        app.serve(stop).await
+        let gateway = app.gateway.clone();
+        app.serve(signals.stopped(async || reload(Mode::Serve, common, &gateway).await)).await
     });
     // A compiler under way is waited for by nobody any more.
     runtime.shutdown_background();
@@ -39,8 +42,7 @@ pub(super) fn check(common: &Common) -> anyhow::Result<()> {
     let config = load(Mode::Serve, common)?;
     start_log(&config, LogFormat::Text)?;
     runtime()?.block_on(build(config))?;
-    print("ok");
-    Ok(())
+    Ok(print("ok")?)
 }
 
 async fn build(config: Config) -> anyhow::Result<App> {
@@ -93,8 +95,13 @@ pub(super) fn load(mode: Mode, common: &Common) -> anyhow::Result<Config> {
 }
 
 pub(super) fn start_log(config: &Config, default: LogFormat) -> anyhow::Result<()> {
-    let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| config.log.filter.clone());
-    telemetry::start_log(config.log.format.unwrap_or(default), &filter).map_err(|why| anyhow::anyhow!("log.filter: {why}"))
+    let format = config.log.format.unwrap_or(default);
+    telemetry::start_log(format, &log_filter(config), config.log.buffer).map_err(|why| anyhow::anyhow!("log.filter: {why}"))
+}
+
+/// The log filter: `RUST_LOG`, else the configuration's.
+pub(super) fn log_filter(config: &Config) -> String {
+    std::env::var("RUST_LOG").unwrap_or_else(|_| config.log.filter.clone())
 }
 
 /// Tasks that a busy thread runs between two looks for what sockets bring. Tokio's 61 of them, each with a part of a large room to
@@ -107,17 +114,4 @@ pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .event_interval(EVENT_INTERVAL)
         .build()
         .context("the runtime cannot start")
-}
-
-/// Resolves at SIGTERM or Ctrl-C.
-pub(super) fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    })
 }

@@ -45,7 +45,7 @@ impl Token {
             claims = claims.pair(pair)?;
         }
         let secret = self.secret.as_deref().filter(|secret| !secret.is_empty()).unwrap_or(DEV_SECRET);
-        print(&sign::sign(secret.as_bytes(), claims, self.ttl, Clock::system().now_ms())?);
+        print(&sign::sign(secret.as_bytes(), claims, self.ttl, Clock::system().now_ms())?)?;
         Ok(())
     }
 }

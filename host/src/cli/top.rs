@@ -1,15 +1,14 @@
 //! `hubbub top`: the figures of a running server in the terminal, drawn anew each second. It only asks; it changes nothing.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::time::Duration;
 
-use anyhow::Context;
 use clap::Args;
 use serde_json::Value;
 
 use super::plugin::Operator;
-use super::serve::{runtime, stop_signal};
+use super::serve::runtime;
+use super::show;
 
 /// Between two frames.
 const EVERY: Duration = Duration::from_secs(1);
@@ -35,11 +34,11 @@ impl Top {
             let client = reqwest::Client::builder().timeout(EVERY * 5).build()?;
             let first = self.frame(&client).await?;
             if self.once {
-                return show(&first);
+                return Ok(show(&first)?);
             }
             tokio::select! {
                 shown = self.keep_showing(&client, first) => shown,
-                () = stop_signal()? => Ok(()),
+                ended = tokio::signal::ctrl_c() => Ok(ended?),
             }
         })
     }
@@ -120,11 +119,6 @@ fn count(value: &Value) -> String {
 
 fn bytes(bytes: f64) -> String {
     format!("{:.1} MiB", bytes / f64::from(1 << 20))
-}
-
-fn show(frame: &str) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(frame.as_bytes()).and_then(|()| out.flush()).context("standard output")
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ impl Types {
             }
             anyhow::Ok(manifests)
         })?;
-        print(typescript::render(&Contract::of(&manifests)).trim_end());
+        print(typescript::render(&Contract::of(&manifests)).trim_end())?;
         Ok(())
     }
 

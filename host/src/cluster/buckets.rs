@@ -18,6 +18,11 @@ static TAKE: LazyLock<Script> = LazyLock::new(|| {
          if kept then
            local a, b = string.match(kept, '^(%d+) (%d+)$')
            missing, at = tonumber(a), tonumber(b)
+           if at > now then
+             -- Redis's clock was set back: no time has passed, and it goes on from here.
+             at = now
+             redis.call('SET', KEYS[1], string.format('%d %d', missing, at), 'PX', math.ceil(missing * period / capacity) + 1)
+           end
            local back = math.floor((now - at) * capacity / period)
            if back >= missing then missing, at = 0, now
            elseif back > 0 then missing = missing - back at = at + math.floor(back * period / capacity) end

@@ -121,7 +121,7 @@ impl Door {
         let at_door = trace.map(|trace| trace.child("door"));
         let verified = gateway.admit(&route, path, socket, auth).await?;
         drop(at_door);
-        let expires = verified.as_ref().map(|verified| verified.expires_at_ms);
+        let expires = verified.as_ref().map(|verified| gateway.services.clock.steady_at(verified.expires_at_ms));
         let caller = Caller {
             socket: names::next_socket_id(),
             namespace: path.to_owned(),
@@ -182,12 +182,13 @@ impl Gateway {
         let door = door_of(&route.door);
         let authorization = socket.req_parts().headers.get(http::header::AUTHORIZATION);
         let authorization = authorization.and_then(|header| header.to_str().ok());
+        let keyring = self.keyring.get();
         let checked = match Presented::find(auth, authorization) {
             Presented::None => None,
             Presented::Malformed => Some(Err(super::token::TokenError::Malformed("auth is no object with a text token"))),
-            Presented::Token(token) => Some(self.keyring.authenticate(&token, path, &self.services.clock).await),
+            Presented::Token(token) => Some(keyring.authenticate(&token, path, &self.services.clock).await),
         };
-        match door.admit(checked, self.keyring.claim_names()) {
+        match door.admit(checked, keyring.claim_names()) {
             Ok(Admitted::Visitor) => Ok(None),
             Ok(Admitted::User(verified)) => Ok(Some(verified)),
             Err(refused) => {

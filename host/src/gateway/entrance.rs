@@ -8,26 +8,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::HttpBody;
-use axum::extract::connect_info::{ConnectInfo, Connected};
+use axum::extract::connect_info::ConnectInfo;
 use axum::response::{IntoResponse, Response};
-use axum::serve::IncomingStream;
 use http::{Request, StatusCode, header};
 use socketioxide_core::Sid;
 
 use super::crowd::{NoPlace, Ticket};
-use super::transport::Listener;
 use super::{Gateway, proxies};
 use crate::telemetry::Metrics;
 
 /// Who is on the other side of the TCP connection.
 #[derive(Debug, Clone, Copy)]
-pub struct Peer(SocketAddr);
-
-impl Connected<IncomingStream<'_, Listener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, Listener>) -> Self {
-        Self(*stream.remote_addr())
-    }
-}
+pub struct Peer(pub SocketAddr);
 
 /// Why a connection was not let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -21,10 +21,10 @@ pub const REFRESH: &str = "auth:refresh";
 /// The event by which a client hears that its token has expired: `auth:expired {disconnectInMs}`.
 const EXPIRED: &str = "auth:expired";
 
-/// The longest wait between two looks, so that a clock that was set is noticed.
+/// The longest wait between two looks.
 const LOOK: Duration = Duration::from_secs(30);
 
-/// When which socket's token expires.
+/// When which socket's token expires, by the steady clock: a wall clock that is set ends no socket, and lets none live longer.
 #[derive(Default)]
 pub struct Expiring {
     due: Mutex<Due>,
@@ -75,7 +75,7 @@ fn take(set: &mut BTreeSet<(u64, SocketId)>, now_ms: u64) -> Vec<SocketId> {
 /// Tells and disconnects, each at its time.
 pub async fn run(gateway: Arc<Gateway>, io: Io) {
     loop {
-        let now = gateway.services.clock.now_ms();
+        let now = gateway.services.clock.steady_ms();
         let grace = gateway.config.expiry_grace.as_millis() as u64;
         let (expired, ended) = {
             let mut due = gateway.expiring.due();
@@ -124,8 +124,9 @@ async fn replace(gateway: &Arc<Gateway>, session: &Arc<Session>, args: &str) -> 
     let door = door_of(&route.door);
     let invalid = || door.invalid.clone();
     let (fresh,): (Fresh,) = serde_json::from_str(args).map_err(|_| invalid())?;
-    let checked = gateway.keyring.authenticate(&fresh.token, &caller.namespace, &gateway.services.clock).await;
-    let verified = match door.admit(Some(checked), gateway.keyring.claim_names()) {
+    let keyring = gateway.keyring.get();
+    let checked = keyring.authenticate(&fresh.token, &caller.namespace, &gateway.services.clock).await;
+    let verified = match door.admit(Some(checked), keyring.claim_names()) {
         Ok(Admitted::User(verified)) => verified,
         Ok(Admitted::Visitor) => return Err(invalid()),
         Err(refused) => return Err(refused.sentence.to_owned()),
@@ -136,8 +137,9 @@ async fn replace(gateway: &Arc<Gateway>, session: &Arc<Session>, args: &str) -> 
         return Err(invalid());
     }
     session.caller.store(Arc::new(Caller { user: Some(user), ..(*caller).clone() }));
-    let old = session.expires_ms.swap(verified.expires_at_ms, std::sync::atomic::Ordering::AcqRel);
+    let expires = gateway.services.clock.steady_at(verified.expires_at_ms);
+    let old = session.expires_ms.swap(expires, std::sync::atomic::Ordering::AcqRel);
     gateway.expiring.forget(old, session.id);
-    gateway.expiring.expect(verified.expires_at_ms, session.id);
+    gateway.expiring.expect(expires, session.id);
     Ok(())
 }

@@ -74,7 +74,7 @@ impl Session {
         let (gateway, services) = (self.gateway(), &self.gateway().services);
         let _telling = gateway.sockets.telling();
         self.adapter.remove(self.id);
-        services.presences.gone(self.id, gone.ended(), services.clock.now_ms());
+        services.presences.gone(self.id, gone.ended(), services.clock.steady_ms());
         gateway.sockets.remove(&self);
         gateway.expiring.forget(self.expires_ms.load(Ordering::Acquire), self.id);
         let caller = self.caller.load_full();

@@ -48,7 +48,7 @@ pub enum SetError {
 }
 
 /// Where a set is.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Location {
     File(PathBuf),
     Url(Url),
@@ -111,7 +111,7 @@ pub(super) struct Source {
 
 #[derive(Default)]
 struct Asked {
-    /// When a refresh was last asked for.
+    /// When a refresh was last asked for, by the steady clock.
     at_ms: Option<u64>,
     /// Whether an attempt is due or under way.
     pending: bool,
@@ -132,6 +132,12 @@ impl Source {
             waiting: Semaphore::new(MAX_WAITING),
             attempts: watch::Sender::new(0),
         })
+    }
+
+    /// Whether another one has the same location and algorithm.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        let parts = |source: &Self| (source.settings.location.clone(), source.settings.algorithm);
+        parts(self) == parts(other)
     }
 
     /// Reads a file once, before anything runs, so that a wrong one is a configuration error. A url is left for later: a node
@@ -174,17 +180,17 @@ impl Source {
 
     /// Asks for a refresh because a token names a key that is not known, and waits for its end. False where none was made:
     /// within the cooldown, past the timeout, or with too many waiting.
-    pub(super) async fn refreshed(&self, now_ms: u64) -> bool {
+    pub(super) async fn refreshed(&self, steady_ms: u64) -> bool {
         let Ok(_place) = self.waiting.try_acquire() else { return false };
         let mut attempts = self.attempts.subscribe();
         {
             let mut asked = self.asked();
             if !asked.pending {
                 let cooldown = millis(self.settings.cooldown);
-                if asked.at_ms.is_some_and(|at| now_ms.saturating_sub(at) < cooldown) {
+                if asked.at_ms.is_some_and(|at| steady_ms.saturating_sub(at) < cooldown) {
                     return false;
                 }
-                *asked = Asked { at_ms: Some(now_ms), pending: true };
+                *asked = Asked { at_ms: Some(steady_ms), pending: true };
                 self.kick.notify_one();
             }
         }

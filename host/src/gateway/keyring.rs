@@ -11,6 +11,10 @@ use super::token::{ClaimNames, Claims, Header, Parts, TokenError, User, Verified
 use crate::clock::Clock;
 use crate::duration::millis;
 
+mod current;
+
+pub use current::Current;
+
 /// The most signatures checked for one token. Fixed keys that could need more fail loading; of a key set, what comes after is
 /// not tried, and the token is refused as one with a wrong signature.
 const MAX_CHECKS: usize = 8;
@@ -122,6 +126,19 @@ impl Keyring {
         Refreshing((0..self.sources.len()).map(watch).collect())
     }
 
+    /// Copies the fetched keys of another keyring for key sets that this one has not fetched yet.
+    fn begin_with(&mut self, old: &Self) {
+        let (own, olds) = (self.keys.load_full(), old.keys.load_full());
+        let mut sets = Vec::clone(&own);
+        for (index, source) in &self.sources {
+            let same = old.sources.iter().find(|(_, other)| other.is_like(source)).map(|(other, _)| &olds[*other]);
+            if let Some(fetched) = same.filter(|fetched| fetched.loaded && !sets[*index].loaded) {
+                sets[*index] = fetched.clone();
+            }
+        }
+        self.keys.store(Arc::new(sets));
+    }
+
     fn replace(&self, index: usize, keys: Vec<Key>) {
         let set = KeySet { keys: keys.into(), loaded: true };
         self.keys.rcu(|sets| {
@@ -150,7 +167,7 @@ impl Keyring {
     pub async fn authenticate(&self, token: &str, namespace: &str, clock: &Clock) -> Result<Verified, TokenError> {
         let answer = self.verify(token, namespace, clock.now_ms());
         match answer {
-            Err(error) if error.may_be_stale() && self.refreshed(token, clock.now_ms()).await => {
+            Err(error) if error.may_be_stale() && self.refreshed(token, clock.steady_ms()).await => {
                 self.verify(token, namespace, clock.now_ms())
             }
             answer => answer,
@@ -158,12 +175,12 @@ impl Keyring {
     }
 
     /// Refreshes the key sets that answer for the token's issuer, and no others: their issuers may be slow or down.
-    async fn refreshed(&self, token: &str, now_ms: u64) -> bool {
+    async fn refreshed(&self, token: &str, steady_ms: u64) -> bool {
         let Ok(payload) = Parts::split(token).and_then(|parts| parts.payload()) else { return false };
         let Ok(claims) = Claims::read(&payload, &self.rules.names) else { return false };
         let answers = self.answering(claims.issuer.as_deref());
         let sources = self.sources.iter().filter(|(index, _)| answers(&self.entries[*index]));
-        let refreshes = sources.map(|(_, source)| source.refreshed(now_ms));
+        let refreshes = sources.map(|(_, source)| source.refreshed(steady_ms));
         futures_util::future::join_all(refreshes).await.into_iter().any(|refreshed| refreshed)
     }
 

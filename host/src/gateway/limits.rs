@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::crowd::{Seat, Ticket};
+use super::descriptors;
 use super::proxies::Network;
 use crate::error::{Code, Refusal};
 use crate::rate::{self, Meter, Rate};
@@ -18,6 +19,9 @@ pub struct Config {
     /// Connections of this node, those that wait for their turn included. Past it: HTTP 503. Default 100 000.
     pub connections: u64,
     pub connections_dry_run: bool,
+    /// File descriptors that clients leave to health checks, the admin port, storage and other systems: at most a quarter of what
+    /// the process may have. Past the others: HTTP 503. Default 64.
+    pub descriptors_reserved: u64,
     /// Connections of one address (IPv6: of one /64). Past it: HTTP 429. Behind a proxy that is not listed in `trusted_proxies`
     /// all clients have one address. Default 0, no limit.
     pub address_connections: u64,
@@ -50,6 +54,7 @@ impl Default for Config {
         Self {
             connections: 100_000,
             connections_dry_run: false,
+            descriptors_reserved: descriptors::RESERVED,
             address_connections: 0,
             address_connections_dry_run: false,
             user_sockets: 10_000,

@@ -65,7 +65,7 @@ pub async fn run(gateway: Arc<Gateway>, bus: Arc<Bus>) {
 }
 
 async fn tell_presence(gateway: &Gateway, bus: &Bus, all: bool) {
-    let now = gateway.services.clock.now_ms();
+    let now = gateway.services.clock.moment();
     let changes = gateway.services.presences.changes(now, BATCH, all);
     let Some(cluster) = &gateway.services.cluster else {
         for change in changes.iter().filter(|change| change.from != change.to) {
@@ -73,7 +73,7 @@ async fn tell_presence(gateway: &Gateway, bus: &Bus, all: bool) {
         }
         return;
     };
-    for change in said(cluster, changes, now).await {
+    for change in said(cluster, changes, now.wall_ms).await {
         tell_change(bus, &change).await;
     }
 }

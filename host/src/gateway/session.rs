@@ -42,7 +42,7 @@ pub struct Session {
     pub ticket: Arc<Ticket>,
     /// Among the user's sockets. None for a visitor, or where nothing of a user's is limited.
     seat: Option<Seat>,
-    /// When the token expires, in milliseconds since 1970. 0 for a visitor.
+    /// When the token expires, by the steady clock. 0 for a visitor.
     pub expires_ms: AtomicU64,
     /// Bytes of what the host answers and tells it, beside what plugins send.
     pub answered: AtomicU64,

@@ -1,8 +1,7 @@
-//! TCP under the sockets: accepts without delay, upgrades to websocket by the shortest way, and can end a connection whose client
+//! TCP under the sockets: upgrades to websocket by the shortest way, and can end a connection whose client
 //! no longer reads, or tell that it does not. Of Socket.IO it knows no more than how the engine names a connection.
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -13,30 +12,10 @@ use futures_util::task::AtomicWaker;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use hyper_util::server::conn::auto;
 use socketioxide_core::Sid;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
-
-/// Accepts connections with `TCP_NODELAY`: with Nagle's algorithm the p99 of a broadcast was six times as long.
-pub struct Listener(pub TcpListener);
-
-impl axum::serve::Listener for Listener {
-    type Io = Connection;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
-        let (io, address) = axum::serve::Listener::accept(&mut self.0).await;
-        // A connection that has ended already fails here, and is noticed at the first read.
-        let _ = io.set_nodelay(true);
-        (Connection { io, early: Bytes::new(), burst: 0, closer: Closer::default() }, address)
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
-    }
-}
 
 /// Ends a connection from outside, however full its queue is.
 #[derive(Clone, Default)]
@@ -205,6 +184,12 @@ pub struct Connection {
     closer: Closer,
 }
 
+impl Connection {
+    pub fn new(io: TcpStream) -> Self {
+        Self { io, early: Bytes::new(), burst: 0, closer: Closer::default() }
+    }
+}
+
 /// Reads in a row after which others get their turn. A client that sends hundreds of events at once would otherwise fill its own
 /// queue with the answers, before the task that writes them has run once.
 const MAX_BURST: u8 = 2;
@@ -297,7 +282,7 @@ pub fn upgrade<B>(
     tokio::spawn(async move {
         // A client that has gone meanwhile needs no answer.
         let Ok(upgraded) = upgrade.await else { return };
-        let Ok(parts) = auto::upgrade::downcast::<TokioIo<Connection>>(upgraded) else { return };
+        let Ok(parts) = upgraded.downcast::<TokioIo<Connection>>() else { return };
         let mut connection = parts.io.into_inner();
         connection.early = if parts.read_buf.is_empty() { Bytes::new() } else { Bytes::copy_from_slice(&parts.read_buf) };
         connection.closer = closer;

@@ -14,7 +14,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use super::docs::{self, Docs};
 use super::transport::{self, Connection};
-use super::{Gateway, Service, entrance};
+use super::{Gateway, Service, accept, entrance};
 
 /// What the handlers here work on.
 pub struct Web {
@@ -36,6 +36,16 @@ pub fn routes(web: Arc<Web>) -> Router {
         .with_state(web.clone())
         .merge(engine)
         .merge(docs::routes(web.docs.clone()))
+        .layer(cors(web))
+}
+
+/// The public port's routes past the clients' share of file descriptors: health checks, and 503 for all else.
+pub fn checks(web: Arc<Web>) -> Router {
+    Router::new()
+        .route("/health", get(health))
+        .route("/socket/health", get(socket_health))
+        .fallback(accept::refused)
+        .with_state(web.clone())
         .layer(cors(web))
 }
 

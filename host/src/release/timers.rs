@@ -13,6 +13,7 @@ use super::job::Job;
 use super::registry::{Registry, Slot};
 use crate::capability::state::{Services, StoredTimer};
 use crate::capability::timers::{Due, parse_stored, restore};
+use crate::clock::Moment;
 use crate::names::PluginName;
 use crate::sandbox::exports::{DueTimer, ScheduleScope};
 use crate::storage::Fingerprint;
@@ -68,16 +69,17 @@ impl Timing {
                 restored.clear();
             }
             self.restore(&mut restored).await;
-            let now = self.services.clock.now_ms();
+            let now = self.services.clock.moment();
             schedules.follow(&self.registry, now);
-            self.start_due(&mut tasks, now).await;
+            self.start_due(&mut tasks, now.steady_ms).await;
             for due in schedules.take_due(now) {
                 self.start_schedule(&mut tasks, due).await;
             }
             while tasks.try_join_next().is_some() {}
             self.services.metrics.timers_waiting.set(self.services.timers.waiting() as i64);
             let next = [self.services.timers.next_due_ms(), schedules.next_due_ms()].into_iter().flatten().min();
-            let wait = next.map_or(LOOK, |at| Duration::from_millis(at.saturating_sub(self.services.clock.now_ms())).min(LOOK));
+            let wait =
+                next.map_or(LOOK, |at| Duration::from_millis(at.saturating_sub(self.services.clock.steady_ms())).min(LOOK));
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = self.services.timers.stirred.notified() => {}
@@ -113,17 +115,17 @@ impl Timing {
             if restored.contains(&slot.name) {
                 continue;
             }
-            if restore(&self.services.timers, &self.services.storage, &slot.name).await.is_ok() {
+            if restore(&self.services.timers, &self.services.storage, &self.services.clock, &slot.name).await.is_ok() {
                 restored.insert(slot.name.clone());
             }
         }
     }
 
-    async fn start_due(self: &Arc<Self>, tasks: &mut JoinSet<()>, now_ms: u64) {
+    async fn start_due(self: &Arc<Self>, tasks: &mut JoinSet<()>, steady_ms: u64) {
         loop {
             // Where all are busy, those that are due wait in their order.
             let Some(permit) = self.permit().await else { return };
-            let Some(due) = self.services.timers.take_due(now_ms, 1).pop() else { return };
+            let Some(due) = self.services.timers.take_due(steady_ms, 1).pop() else { return };
             let timing = self.clone();
             tasks.spawn(async move { timing.fire(due, permit).await });
         }
@@ -155,12 +157,13 @@ impl Timing {
             error if error.is_passing() => WAIT_MS,
             _ => RETRY_MS.0.saturating_mul(1 << due.failures.min(20)).min(RETRY_MS.1),
         };
-        let at = self.services.clock.now_ms() + wait;
+        let now = self.services.clock.moment();
+        let at = Moment { wall_ms: now.wall_ms + wait, steady_ms: now.steady_ms + wait };
         self.services.timers.put_back(due, at);
     }
 
     async fn attempt(&self, slot: &Slot, due: &Due) -> Result<(), CallError> {
-        let (mut payload, mut stored, mut due_ms) = (due.payload.clone(), None, due.due_ms);
+        let (mut payload, mut stored, mut due_ms) = (due.payload.clone(), None, due.due.wall_ms);
         if due.id.durable {
             let key = due.id.stored_key();
             let unavailable = |_| CallError::Unavailable("storage does not answer");
@@ -176,7 +179,7 @@ impl Timing {
         if let Some(span) = &span {
             // Without its key, which may name a user.
             span.text("hubbub.kind", if due.id.durable { "durable" } else { "soft" });
-            span.number("hubbub.late_ms", self.services.clock.now_ms().saturating_sub(due_ms));
+            span.number("hubbub.late_ms", self.services.clock.steady_ms().saturating_sub(due.due.steady_ms));
             span.number("hubbub.failures", due.failures.into());
         }
         let job = Job::Timer { timer: &timer, stored: stored.as_ref(), handled: None, again: due.failures > 0 };
@@ -184,7 +187,7 @@ impl Timing {
     }
 
     async fn start_schedule(self: &Arc<Self>, tasks: &mut JoinSet<()>, due: DueSchedule) {
-        let DueSchedule { slot, key, due_ms, scope } = due;
+        let DueSchedule { slot, key, due, rewound, scope } = due;
         let id = (slot.name.clone(), key);
         if !self.running.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone()) {
             self.services.metrics.schedules_skipped.inc();
@@ -193,15 +196,15 @@ impl Timing {
         let Some(permit) = self.permit().await else { return };
         // Every node runs it, for none to be the one that is down; what the first has committed, no other commits again.
         let once = matches!(scope, ScheduleScope::Once) && self.services.cluster.is_some();
-        let handled = once.then(|| format!("schedule {} {due_ms}", id.1));
+        let handled = once.then(|| handled_id(&id.1, due.wall_ms, rewound));
         let running = Running { timing: self.clone(), id };
         tasks.spawn(async move {
-            let timer = DueTimer { key: running.id.1.clone(), tenant: None, payload: None, due: due_ms };
+            let timer = DueTimer { key: running.id.1.clone(), tenant: None, payload: None, due: due.wall_ms };
             let services = &running.timing.services;
             let span = services.tracer.begin(Kind::Internal, "schedule");
             if let Some(span) = &span {
                 span.text("hubbub.schedule", &timer.key);
-                span.number("hubbub.late_ms", services.clock.now_ms().saturating_sub(due_ms));
+                span.number("hubbub.late_ms", services.clock.steady_ms().saturating_sub(due.steady_ms));
             }
             let job = Job::Timer { timer: &timer, stored: None, handled: handled.as_deref(), again: false };
             // A failure was reported by the call itself.
@@ -223,7 +226,8 @@ impl Drop for Running {
     }
 }
 
-/// When each schedule of the live releases is due. Due times are whole multiples of the period, the same on every node.
+/// When each schedule of the live releases is due. Due times are whole multiples of the period by the wall clock, the same on every
+/// node. The wait for the next one is measured by the steady clock; a step of the wall clock changes the due times after it.
 #[derive(Default)]
 struct Schedules {
     due: HashMap<ScheduleId, Scheduled>,
@@ -233,7 +237,9 @@ struct Schedules {
 struct Scheduled {
     slot: Arc<Slot>,
     every_ms: u64,
-    due_ms: u64,
+    due: Moment,
+    /// How often the wall clock was set back past a due time.
+    rewound: u32,
     scope: ScheduleScope,
 }
 
@@ -241,43 +247,56 @@ struct Scheduled {
 struct DueSchedule {
     slot: Arc<Slot>,
     key: String,
-    due_ms: u64,
+    due: Moment,
+    rewound: u32,
     scope: ScheduleScope,
 }
 
 impl Schedules {
-    fn follow(&mut self, registry: &Registry, now_ms: u64) {
+    fn follow(&mut self, registry: &Registry, now: Moment) {
         let mut next = HashMap::new();
         for slot in registry.slots() {
             let Some(release) = slot.live() else { continue };
             for schedule in &release.manifest.schedules {
                 let (id, every_ms) = ((slot.name.clone(), schedule.key.clone()), schedule.every_ms);
                 let kept = self.due.remove(&id).filter(|kept| kept.every_ms == every_ms);
-                let due_ms = kept.map_or_else(|| after(now_ms, every_ms), |kept| kept.due_ms);
-                next.insert(id, Scheduled { slot: slot.clone(), every_ms, due_ms, scope: schedule.scope });
+                let (due, rewound) = kept.map_or_else(|| (after(now, every_ms), 0), |kept| (kept.due, kept.rewound));
+                next.insert(id, Scheduled { slot: slot.clone(), every_ms, due, rewound, scope: schedule.scope });
             }
         }
         self.due = next;
     }
 
-    fn take_due(&mut self, now_ms: u64) -> Vec<DueSchedule> {
+    fn take_due(&mut self, now: Moment) -> Vec<DueSchedule> {
         let mut taken = Vec::new();
-        for ((_, key), Scheduled { slot, every_ms, due_ms, scope }) in &mut self.due {
-            if *due_ms <= now_ms {
-                taken.push(DueSchedule { slot: slot.clone(), key: key.clone(), due_ms: *due_ms, scope: *scope });
-                *due_ms = after(now_ms, *every_ms);
+        for ((_, key), Scheduled { slot, every_ms, due, rewound, scope }) in &mut self.due {
+            if due.steady_ms <= now.steady_ms {
+                taken.push(DueSchedule { slot: slot.clone(), key: key.clone(), due: *due, rewound: *rewound, scope: *scope });
+                let next = after(now, *every_ms);
+                *rewound += u32::from(next.wall_ms <= due.wall_ms);
+                *due = next;
             }
         }
         taken
     }
 
     fn next_due_ms(&self) -> Option<u64> {
-        self.due.values().map(|scheduled| scheduled.due_ms).min()
+        self.due.values().map(|scheduled| scheduled.due.steady_ms).min()
     }
 }
 
-fn after(now_ms: u64, every_ms: u64) -> u64 {
-    (now_ms / every_ms + 1) * every_ms
+/// The next whole multiple of a period.
+fn after(now: Moment, every_ms: u64) -> Moment {
+    let wall_ms = (now.wall_ms / every_ms + 1) * every_ms;
+    Moment { wall_ms, steady_ms: now.steady_ms.saturating_add(wall_ms - now.wall_ms) }
+}
+
+/// Identifies a run on all nodes. After the clock was set back, the same due times are new runs.
+fn handled_id(key: &str, due_ms: u64, rewound: u32) -> String {
+    match rewound {
+        0 => format!("schedule {key} {due_ms}"),
+        times => format!("schedule {key} {due_ms} again {times}"),
+    }
 }
 
 #[cfg(test)]
@@ -286,8 +305,19 @@ mod tests {
 
     #[test]
     fn schedules_are_due_at_whole_multiples() {
-        assert_eq!(after(0, 1000), 1000);
-        assert_eq!(after(999, 1000), 1000);
-        assert_eq!(after(1000, 1000), 2000);
+        let after = |wall_ms| after(Moment { wall_ms, steady_ms: wall_ms }, 1000).wall_ms;
+        assert_eq!([after(0), after(999), after(1000)], [1000, 1000, 2000]);
+    }
+
+    #[test]
+    fn a_schedule_is_waited_for_by_the_steady_clock() {
+        let due = after(Moment { wall_ms: 7_000_400, steady_ms: 50 }, 1000);
+        assert_eq!(due, Moment { wall_ms: 7_001_000, steady_ms: 650 });
+    }
+
+    #[test]
+    fn the_same_time_after_a_clock_was_set_back_is_another_run() {
+        assert_eq!(handled_id("k", 1000, 0), "schedule k 1000");
+        assert_ne!(handled_id("k", 1000, 0), handled_id("k", 1000, 1));
     }
 }

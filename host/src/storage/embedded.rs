@@ -8,6 +8,7 @@ mod readers;
 mod rows;
 #[cfg(test)]
 mod tests;
+mod trial;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -23,6 +24,7 @@ use self::writer::Writer;
 use super::applier;
 use super::queue::{self, Admin, Queue};
 use super::stats::Figures;
+use super::writing::Trials;
 use super::{
     BoxFuture, CommitError, Config, DeadLetter, DeadLetterRow, Effects, OutboxRow, Stats, Storage, Unavailable, WriteSet,
 };
@@ -38,6 +40,7 @@ pub struct Embedded {
     readers: Arc<Readers>,
     file: PathBuf,
     figures: Arc<Figures>,
+    trials: Trials,
     _lock: Arc<DirLock>,
 }
 
@@ -61,7 +64,7 @@ impl Embedded {
             .spawn(move || writer.run())
             .map_err(|e| OpenError::Start(e.to_string()))?;
         runtime.spawn(applier::run(batches, figures.clone()));
-        Ok(Self { queue, readers, file: opened.file, figures, _lock: lock })
+        Ok(Self { queue, readers, file: opened.file, figures, trials: Trials::default(), _lock: lock })
     }
 }
 
@@ -152,6 +155,10 @@ impl Storage for Embedded {
 
     fn health(&self) -> BoxFuture<'_, Result<(), Unavailable>> {
         Box::pin(async move { self.readers.blob("").map(drop) })
+    }
+
+    fn writable(&self) -> BoxFuture<'_, Result<(), Unavailable>> {
+        Box::pin(self.trials.ask(&self.queue, &self.figures.writing))
     }
 
     fn stats(&self) -> Stats {

@@ -90,6 +90,10 @@ impl Storage for NoStorage {
         unavailable()
     }
 
+    fn writable(&self) -> BoxFuture<'_, Result<(), Unavailable>> {
+        unavailable()
+    }
+
     fn stats(&self) -> Stats {
         Stats::default()
     }

@@ -27,6 +27,7 @@ use self::readers::Readers;
 use self::writer::Writer;
 use super::queue::{self, Admin, Queue};
 use super::stats::Figures;
+use super::writing::Trials;
 use super::{
     BoxFuture, CommitError, Config, DeadLetter, DeadLetterRow, Effects, OutboxRow, Stats, Storage, Unavailable, Url, WriteSet,
     applier,
@@ -60,6 +61,7 @@ pub struct Postgres {
     queue: Queue,
     readers: Readers,
     figures: Arc<Figures>,
+    trials: Trials,
     published: Arc<Notify>,
     /// Ends with the value.
     _listener: JoinSet<()>,
@@ -85,7 +87,7 @@ impl Postgres {
         tokio::spawn(writer.run(jobs, applier));
         tokio::spawn(applier::run(batches, figures.clone()));
         let readers = Readers::new(connector, outage, config, figures.clone());
-        Ok(Self { queue, readers, figures, published, _listener: listener })
+        Ok(Self { queue, readers, figures, trials: Trials::default(), published, _listener: listener })
     }
 }
 
@@ -184,6 +186,10 @@ impl Storage for Postgres {
 
     fn health(&self) -> BoxFuture<'_, Result<(), Unavailable>> {
         Box::pin(self.readers.health())
+    }
+
+    fn writable(&self) -> BoxFuture<'_, Result<(), Unavailable>> {
+        Box::pin(self.trials.ask(&self.queue, &self.figures.writing))
     }
 
     fn published(&self) -> Option<Arc<Notify>> {

@@ -21,6 +21,8 @@ pub(super) type Outcome = Result<bool, CommitError>;
 pub(super) enum Job {
     Set(WriteSet, Effects),
     Admin(Admin),
+    /// Finds out whether a write would succeed.
+    Trial,
     /// The last one.
     Close,
 }
@@ -79,6 +81,8 @@ pub(super) struct Jobs {
 pub(super) struct Gathered {
     pub(super) work: Vec<Work>,
     pub(super) waiting: Vec<Waiting>,
+    /// Requests to find out whether a write would succeed.
+    pub(super) trials: Vec<Waiting>,
     /// The wish to close, if it is behind them.
     pub(super) closing: Option<Waiting>,
 }
@@ -110,12 +114,15 @@ impl Queue {
         }
         let bytes = op.bytes();
         let done = self.submit(Job::Admin(op), bytes);
-        Box::pin(async move {
-            done.await.map_err(|error| match error {
-                CommitError::Unavailable(unavailable) => unavailable,
-                error => Unavailable::new(error),
-            })
-        })
+        Box::pin(async move { done.await.map_err(unavailable) })
+    }
+
+    /// Has the writer find out whether a write would succeed.
+    pub(super) async fn try_writing(&self) -> Result<(), Unavailable> {
+        let (reply, answer) = oneshot::channel();
+        // It has no bytes to make room for.
+        self.jobs.send(Queued { job: Job::Trial, bytes: 0, reply, room: None }).await.map_err(|_| closed())?;
+        answered(answer).await.map(drop).map_err(unavailable)
     }
 
     /// Takes nothing new, and resolves when all that was taken has settled.
@@ -169,6 +176,13 @@ async fn answered(answer: oneshot::Receiver<Outcome>) -> Outcome {
     answer.await.unwrap_or_else(|_| Err(closed().into()))
 }
 
+fn unavailable(error: CommitError) -> Unavailable {
+    match error {
+        CommitError::Unavailable(unavailable) => unavailable,
+        error => Unavailable::new(error),
+    }
+}
+
 fn closed() -> Unavailable {
     Unavailable::new("it is closed")
 }
@@ -191,7 +205,7 @@ impl Jobs {
 
     /// What arrived during the last group, up to the limits.
     fn gather(&mut self, first: Queued) -> Gathered {
-        let mut gathered = Gathered { work: Vec::new(), waiting: Vec::new(), closing: None };
+        let mut gathered = Gathered { work: Vec::new(), waiting: Vec::new(), trials: Vec::new(), closing: None };
         let mut bytes = 0;
         let mut next = Some(first);
         while let Some(queued) = next {
@@ -204,6 +218,11 @@ impl Jobs {
             let (work, effects) = match job {
                 Job::Set(set, effects) => (Work::Set(set), Some(effects)),
                 Job::Admin(op) => (Work::Admin(op), None),
+                Job::Trial => {
+                    gathered.trials.push(Waiting { effects: None, reply, room });
+                    next = self.receiver.try_recv().ok();
+                    continue;
+                }
                 Job::Close => {
                     gathered.closing = Some(Waiting { effects: None, reply, room });
                     break;
@@ -218,6 +237,12 @@ impl Jobs {
 }
 
 impl Waiting {
+    /// Answers without effects.
+    pub(super) fn answer(self, outcome: Result<(), Unavailable>) {
+        // The caller may have given up.
+        let _ = self.reply.send(outcome.map(|()| true).map_err(CommitError::from));
+    }
+
     pub(super) fn settled(self, outcome: Outcome) -> Settled {
         Settled { outcome, effects: self.effects, reply: self.reply, room: self.room }
     }
@@ -232,11 +257,13 @@ pub(super) fn settle(
     match outcomes {
         Ok(outcomes) => {
             count(&figures.groups, 1);
+            figures.writing.passed();
             outcomes.iter().for_each(|outcome| tally(figures, outcome));
             waiting.into_iter().zip(outcomes).map(|(waiting, (_, outcome))| waiting.settled(outcome)).collect()
         }
         Err(unavailable) => {
             count(&figures.groups_failed, 1);
+            figures.writing.failed(&unavailable);
             tracing::error!(sets = waiting.len(), "a group of commits was not written: {unavailable}");
             waiting.into_iter().map(|waiting| waiting.settled(Err(unavailable.clone().into()))).collect()
         }

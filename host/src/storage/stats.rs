@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::writing::Writing;
+
 /// Upper bounds of the sync times' buckets, in seconds; the last bucket has none.
 const BOUNDS: [f64; 12] = [0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0];
 
@@ -23,6 +25,8 @@ pub struct Stats {
     pub queue_full: u64,
     /// Groups that the disk refused.
     pub groups_failed: u64,
+    /// Whether the last group was one of them.
+    pub failing: bool,
     /// Effects that panicked.
     pub effects_panicked: u64,
     /// Dead letters that went because there were too many.
@@ -56,6 +60,7 @@ pub struct SyncTimes {
 pub(super) struct Figures {
     pub(super) groups: AtomicU64,
     pub(super) sets: AtomicU64,
+    pub(super) writing: Writing,
     pub(super) conflicts: AtomicU64,
     pub(super) already_handled: AtomicU64,
     pub(super) queue_full: AtomicU64,
@@ -97,6 +102,7 @@ impl Figures {
             already_handled: read(&self.already_handled),
             queue_full: read(&self.queue_full),
             groups_failed: read(&self.groups_failed),
+            failing: self.writing.is_failing(),
             effects_panicked: read(&self.effects_panicked),
             dead_letters_dropped: read(&self.dead_letters_dropped),
             checkpoints: read(&self.checkpoints),

@@ -1,24 +1,133 @@
-//! The log: what goes to standard error, as text or JSON. It says nothing of what clients send.
+//! The log: lines on standard error, as text or JSON. It never contains what clients send. Logging never blocks and never fails: a
+//! line that cannot be written is counted and dropped.
 
+mod often;
+mod sink;
+
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::fs::File;
 use std::io::IsTerminal as _;
+use std::os::fd::AsFd as _;
+use std::panic::PanicHookInfo;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use serde::Deserialize;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::reload::Handle;
+
+pub use often::Often;
+use sink::Sink;
+
+/// `[log]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// `text` or `json`. Default: text in `dev`, JSON in `serve`.
+    pub format: Option<LogFormat>,
+    /// The filter, as in `RUST_LOG`. SIGHUP reloads it. Default `info`.
+    pub filter: String,
+    /// Bytes of lines that may wait for a slow reader. Past it lines are dropped, and counted. Default 4 MiB.
+    pub buffer: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { format: None, filter: "info".into(), buffer: 4 << 20 }
+    }
+}
 
 /// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     Text,
     Json,
 }
 
-/// Starts logging to standard error. `filter` is as `RUST_LOG`: `info`, or `warn,hubbub=debug`.
-pub fn start_log(format: LogFormat, filter: &str) -> Result<(), String> {
-    let filter = tracing_subscriber::EnvFilter::try_new(filter).map_err(|e| e.to_string())?;
-    // In a file or a pipe, colours would stand between a word and who looks for it.
+/// How long the process waits at its end for the last lines to be written.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// The log of this process, once it is started.
+static LOG: OnceLock<Log> = OnceLock::new();
+
+struct Log {
+    sink: Arc<Sink>,
+    reload: Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>,
+}
+
+/// Starts logging to standard error, panics included. `filter` is as `RUST_LOG`: `info`, or `warn,hubbub=debug`.
+///
+/// # Errors
+/// Where the filter cannot be read, or the log was started before.
+pub fn start_log(format: LogFormat, filter: &str, buffer: usize) -> Result<(), String> {
+    let filter = read_filter(filter)?;
+    // A descriptor of its own: a blocked write must not hold the lock of `std::io::stderr`.
+    let out = std::io::stderr().as_fd().try_clone_to_owned().map_err(|e| e.to_string())?;
+    let sink = Sink::start(buffer, File::from(out)).map_err(|e| e.to_string())?;
+    // Colour codes in a file or a pipe would break searches.
     let colours = std::io::stderr().is_terminal();
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
-    match format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(sink.clone()).with_ansi(colours);
+    // It would report errors by `eprintln!`, which panics if standard error is closed.
+    let builder = builder.log_internal_errors(false);
+    let (reload, started) = match format {
+        LogFormat::Text => {
+            let builder = builder.with_filter_reloading();
+            let handle = builder.reload_handle();
+            (reloading(handle), builder.try_init())
+        }
+        LogFormat::Json => {
+            let builder = builder.json().flatten_event(true).with_filter_reloading();
+            let handle = builder.reload_handle();
+            (reloading(handle), builder.try_init())
+        }
+    };
+    started.map_err(|e| e.to_string())?;
+    let _ = LOG.set(Log { sink, reload });
+    std::panic::set_hook(Box::new(log_panic));
+    Ok(())
+}
+
+/// # Errors
+/// Where a filter cannot be read.
+pub fn check_filter(filter: &str) -> Result<(), String> {
+    read_filter(filter).map(drop)
+}
+
+/// Replaces what is logged.
+///
+/// # Errors
+/// Where the filter cannot be read; the old one stays.
+pub fn reload_filter(filter: &str) -> Result<(), String> {
+    let filter = read_filter(filter)?;
+    LOG.get().map_or(Ok(()), |log| (log.reload)(filter))
+}
+
+/// Waits until the lines so far are written, for at most a second: the reader may have stopped.
+pub fn flush_log() {
+    if let Some(log) = LOG.get() {
+        log.sink.flush(LAST_LINES);
     }
-    .map_err(|e| e.to_string())
+}
+
+/// Lines that could not be written, since the start.
+pub fn lost_lines() -> u64 {
+    LOG.get().map_or(0, |log| log.sink.lost())
+}
+
+fn read_filter(filter: &str) -> Result<EnvFilter, String> {
+    EnvFilter::try_new(filter).map_err(|e| e.to_string())
+}
+
+fn reloading<S: 'static>(handle: Handle<EnvFilter, S>) -> Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync> {
+    Box::new(move |filter| handle.reload(filter).map_err(|e| e.to_string()))
+}
+
+/// Logs a panic as a line like any other. The standard hook writes to standard error, which blocks if the reader has stopped.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let what = panic.payload_as_str().unwrap_or("for a reason that is no text");
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    let trace = Backtrace::capture();
+    let trace = (trace.status() == BacktraceStatus::Captured).then(|| tracing::field::display(trace));
+    tracing::error!(thread = std::thread::current().name(), trace, "panicked at {place}: {what}");
 }

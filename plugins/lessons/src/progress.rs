@@ -29,10 +29,12 @@ impl Window {
         Ok(Self { ms: seconds * 1000 })
     }
 
-    /// What is left of the window that a write opened; none where the next may follow.
+    /// The rest of the window that a write opened; none where the next may follow. A write more than a window ahead was made before
+    /// the clock was set back, and opens no window.
     fn left_after(self, write: u64) -> Option<Duration> {
-        let left = write.saturating_add(self.ms).saturating_sub(clock::now());
-        (left > 0).then(|| Duration::from_millis(left.min(self.ms)))
+        let now = clock::now();
+        let left = write.saturating_add(self.ms).saturating_sub(now);
+        (left > 0 && write <= now.saturating_add(self.ms)).then(|| Duration::from_millis(left.min(self.ms)))
     }
 }
 
@@ -71,6 +73,7 @@ struct Position {
     watched_duration: f64,
     total_duration: f64,
     progress: u8,
+    /// At least that of the stored report, also after the clock was set back: a later report never has an earlier time.
     reported_at: u64,
 }
 
@@ -94,8 +97,11 @@ pub(crate) fn report(user: &User, watched: Watched, window: Window) -> Result<Pr
     let Watched { lesson_id, watched_duration, total_duration } = watched;
     let progress = per_cent(watched_duration, total_duration)?;
     let position = Position { watched_duration, total_duration, progress, reported_at: clock::now() };
-    let report = Report { user_id: user.id.clone(), lesson_id, position };
-    let saved = save_or_wait(&report, last(&report)?, window)?;
+    let mut report = Report { user_id: user.id.clone(), lesson_id, position };
+    let last = last(&report)?;
+    let before = last.as_ref().map_or(0, |last| last.position.reported_at);
+    report.position.reported_at = report.position.reported_at.max(before);
+    let saved = save_or_wait(&report, last, window)?;
     Ok(Progress { lesson_id: report.lesson_id, progress, saved })
 }
 

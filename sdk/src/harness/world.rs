@@ -76,7 +76,10 @@ pub(crate) struct Queued {
 pub(crate) struct World {
     pub(crate) description: Description,
     pub(crate) config: String,
+    /// By the clock that never steps.
     pub(crate) now: u64,
+    /// How far the wall clock was set, in milliseconds.
+    pub(crate) set: i64,
     pub(crate) sockets: BTreeMap<u64, Socket>,
     pub(crate) store: BTreeMap<String, Vec<u8>>,
     pub(crate) storage_down: bool,
@@ -105,6 +108,7 @@ impl World {
             description,
             config: "{}".to_owned(),
             now: START,
+            set: 0,
             sockets: BTreeMap::new(),
             store: BTreeMap::new(),
             storage_down: false,
@@ -121,6 +125,11 @@ impl World {
             appended: 0,
             seed: 0x9E37_79B9_7F4A_7C15,
         }
+    }
+
+    /// The time by the wall clock.
+    pub(crate) fn wall(&self) -> u64 {
+        self.now.saturating_add_signed(self.set)
     }
 
     pub(crate) fn has_tenants(&self) -> bool {

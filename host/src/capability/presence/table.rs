@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 use tokio::sync::Notify;
 
 use super::Config;
+use crate::clock::Moment;
 use crate::names::{PluginName, SEPARATOR, SocketId};
 use crate::sandbox::imports::presence::{Member, Status};
 
@@ -40,7 +41,7 @@ pub struct Track {
     pub meta: String,
 }
 
-/// Everyone who is there.
+/// The statuses of this node's sockets. Away and grace are measured by the steady clock, so a step of the wall clock changes no status.
 pub struct Presences {
     config: Config,
     table: Mutex<Table>,
@@ -92,6 +93,7 @@ struct Entry {
     told: Option<Status>,
     /// Whether the key waited for a reconnect at the last change that was reported.
     told_waits: bool,
+    /// By the wall clock: it is shown.
     since_ms: u64,
 }
 
@@ -99,6 +101,7 @@ struct Entry {
 struct Voucher {
     socket: SocketId,
     status: Status,
+    /// By the steady clock.
     seen_ms: u64,
     /// How the socket has ended, and until when its status still counts. It stays as it was at the end.
     ended: Option<(Ended, u64)>,
@@ -124,7 +127,7 @@ impl Presences {
     }
 
     /// A socket vouches for a key. Past its number it is not listened to; answers whether it was.
-    pub fn track(&self, track: Track, now_ms: u64) -> bool {
+    pub fn track(&self, track: Track, steady_ms: u64) -> bool {
         let mut guard = self.table();
         let table = &mut *guard;
         let id = Group { plugin: track.plugin, tenant: track.tenant, group: track.group };
@@ -137,7 +140,7 @@ impl Presences {
             mine.push((id.clone(), track.key.clone()));
         }
         let entry = table.groups.entry(id.clone()).or_default().entry(track.key.clone()).or_insert_with(Entry::new);
-        entry.vouch(track.socket, track.status, now_ms);
+        entry.vouch(track.socket, track.status, steady_ms);
         entry.restated |= entry.told.is_some() && entry.meta != track.meta;
         entry.meta = track.meta;
         table.dirty.insert((id, track.key));
@@ -146,13 +149,13 @@ impl Presences {
         true
     }
 
-    pub fn heartbeat(&self, socket: SocketId, now_ms: u64) {
+    pub fn heartbeat(&self, socket: SocketId, steady_ms: u64) {
         let mut guard = self.table();
         let table = &mut *guard;
         for (id, key) in table.sockets.get(&socket).into_iter().flatten() {
             let Some(entry) = table.groups.get_mut(id).and_then(|group| group.get_mut(key)) else { continue };
             if let Some(voucher) = entry.sockets.iter_mut().find(|voucher| voucher.socket == socket) {
-                voucher.seen_ms = now_ms;
+                voucher.seen_ms = steady_ms;
                 table.dirty.insert((id.clone(), key.clone()));
             }
         }
@@ -176,11 +179,11 @@ impl Presences {
     }
 
     /// A socket has ended, and vouches for nothing any more.
-    pub fn gone(&self, socket: SocketId, ended: Ended, now_ms: u64) {
+    pub fn gone(&self, socket: SocketId, ended: Ended, steady_ms: u64) {
         let mut table = self.table();
         let Some(mine) = table.sockets.remove(&socket) else { return };
         for (id, key) in mine {
-            table.lose(&self.config, socket, &id, &key, ended, now_ms);
+            table.lose(&self.config, socket, &id, &key, ended, steady_ms);
         }
         drop(table);
         self.stirred.notify_one();
@@ -188,25 +191,25 @@ impl Presences {
 
     /// The statuses that have changed, at most `limit` of them; the others are kept for the next call. `all` looks at every key,
     /// as must be done each second: time alone makes keys away and offline.
-    pub fn changes(&self, now_ms: u64, limit: usize, all: bool) -> Vec<Change> {
+    pub fn changes(&self, now: Moment, limit: usize, all: bool) -> Vec<Change> {
         let mut guard = self.table();
         let table = &mut *guard;
         if all {
             for (id, group) in &table.groups {
                 for (key, entry) in group {
-                    if entry.status(&self.config, now_ms) != entry.told {
+                    if entry.status(&self.config, now.steady_ms) != entry.told {
                         table.dirty.insert((id.clone(), key.clone()));
                     }
                 }
             }
         }
-        let due = table.leaving.iter().take_while(|(at, ..)| *at <= now_ms).count();
+        let due = table.leaving.iter().take_while(|(at, ..)| *at <= now.steady_ms).count();
         table.dirty.extend(table.leaving.drain(..due).map(|(_, id, key)| (id, key)));
         let mut changes = Vec::new();
         while changes.len() < limit
             && let Some((id, key)) = table.dirty.pop_first()
         {
-            changes.extend(table.settle(&self.config, id, key, now_ms));
+            changes.extend(table.settle(&self.config, id, key, now));
         }
         if !table.dirty.is_empty() {
             self.stirred.notify_one();
@@ -251,13 +254,13 @@ impl Presences {
 }
 
 impl Table {
-    fn lose(&mut self, config: &Config, socket: SocketId, id: &Group, key: &str, ended: Ended, now_ms: u64) {
+    fn lose(&mut self, config: &Config, socket: SocketId, id: &Group, key: &str, ended: Ended, steady_ms: u64) {
         let Some(entry) = self.groups.get_mut(id).and_then(|group| group.get_mut(key)) else { return };
         let until = match ended {
-            Ended::Clean => now_ms + SETTLE_MS,
-            Ended::Broken => now_ms + config.grace.as_millis() as u64,
+            Ended::Clean => steady_ms + SETTLE_MS,
+            Ended::Broken => steady_ms + config.grace.as_millis() as u64,
         };
-        entry.end(config, socket, ended, until, now_ms);
+        entry.end(config, socket, ended, until, steady_ms);
         match ended {
             Ended::Clean => self.leaving.push_back((until, id.clone(), key.to_owned())),
             Ended::Broken => {
@@ -267,15 +270,15 @@ impl Table {
     }
 
     /// Looks at one key again: tells what has changed, and forgets who is offline.
-    fn settle(&mut self, config: &Config, id: Group, key: String, now_ms: u64) -> Option<Change> {
+    fn settle(&mut self, config: &Config, id: Group, key: String, now: Moment) -> Option<Change> {
         let group = self.groups.get_mut(&id)?;
         let entry = group.get_mut(&key)?;
-        entry.sockets.retain(|voucher| voucher.counts(now_ms));
-        let (from, to) = (entry.told, entry.status(config, now_ms));
+        entry.sockets.retain(|voucher| voucher.counts(now.steady_ms));
+        let (from, to) = (entry.told, entry.status(config, now.steady_ms));
         let waits = entry.waits();
         let changed = from != to || waits != entry.told_waits || entry.restated;
         if from != to {
-            entry.since_ms = now_ms;
+            entry.since_ms = now.wall_ms;
         }
         (entry.told, entry.told_waits, entry.restated) = (to, waits, false);
         let meta = if changed { entry.meta.clone() } else { String::new() };
@@ -291,8 +294,8 @@ impl Table {
 }
 
 impl Voucher {
-    fn counts(&self, now_ms: u64) -> bool {
-        self.ended.is_none_or(|(_, until)| now_ms < until)
+    fn counts(&self, steady_ms: u64) -> bool {
+        self.ended.is_none_or(|(_, until)| steady_ms < until)
     }
 
     fn has_left(&self) -> bool {
@@ -303,8 +306,8 @@ impl Voucher {
         self.ended.filter(|(ended, _)| *ended == Ended::Broken).map(|(_, until)| until)
     }
 
-    fn status(&self, config: &Config, now_ms: u64) -> Status {
-        let silent = now_ms.saturating_sub(self.seen_ms) >= config.away_after.as_millis() as u64;
+    fn status(&self, config: &Config, steady_ms: u64) -> Status {
+        let silent = steady_ms.saturating_sub(self.seen_ms) >= config.away_after.as_millis() as u64;
         if silent && self.ended.is_none() { Status::Away } else { self.status }
     }
 }
@@ -315,13 +318,13 @@ impl Entry {
     }
 
     /// A new socket replaces the connection that broke first: it counts as its reconnect.
-    fn vouch(&mut self, socket: SocketId, status: Status, now_ms: u64) {
-        let voucher = Voucher { socket, status, seen_ms: now_ms, ended: None };
+    fn vouch(&mut self, socket: SocketId, status: Status, steady_ms: u64) {
+        let voucher = Voucher { socket, status, seen_ms: steady_ms, ended: None };
         if let Some(known) = self.sockets.iter_mut().find(|voucher| voucher.socket == socket) {
             *known = voucher;
             return;
         }
-        self.sockets.retain(|voucher| voucher.counts(now_ms));
+        self.sockets.retain(|voucher| voucher.counts(steady_ms));
         let broken = self.sockets.iter_mut().filter(|voucher| voucher.broke().is_some());
         match broken.min_by_key(|voucher| voucher.broke()) {
             Some(broken) => *broken = voucher,
@@ -330,14 +333,14 @@ impl Entry {
     }
 
     /// A socket has ended. A key whose status was never reported does not wait.
-    fn end(&mut self, config: &Config, socket: SocketId, ended: Ended, until: u64, now_ms: u64) {
+    fn end(&mut self, config: &Config, socket: SocketId, ended: Ended, until: u64, steady_ms: u64) {
         let Some(at) = self.sockets.iter().position(|voucher| voucher.socket == socket) else { return };
         if self.told.is_none() {
             self.sockets.remove(at);
             return;
         }
         let voucher = &mut self.sockets[at];
-        (voucher.status, voucher.ended) = (voucher.status(config, now_ms), Some((ended, until)));
+        (voucher.status, voucher.ended) = (voucher.status(config, steady_ms), Some((ended, until)));
     }
 
     /// The status that was reported last, or the first one, which is still to be reported. None once all clients have left.
@@ -346,9 +349,9 @@ impl Entry {
         Some(self.told.unwrap_or(last.status))
     }
 
-    fn status(&self, config: &Config, now_ms: u64) -> Option<Status> {
-        let counting = self.sockets.iter().filter(|voucher| voucher.counts(now_ms));
-        let statuses = counting.map(|voucher| voucher.status(config, now_ms));
+    fn status(&self, config: &Config, steady_ms: u64) -> Option<Status> {
+        let counting = self.sockets.iter().filter(|voucher| voucher.counts(steady_ms));
+        let statuses = counting.map(|voucher| voucher.status(config, steady_ms));
         statuses.reduce(|one, other| if one == Status::Online { one } else { other })
     }
 

@@ -3,16 +3,19 @@
 
 use super::table::SETTLE_MS;
 use super::*;
+use crate::clock::Moment;
 use crate::names::{PluginName, SocketId};
 
 struct World {
     presences: Presences,
+    /// By the steady clock.
     now: u64,
+    wall: u64,
 }
 
 impl World {
     fn new() -> Self {
-        Self { presences: Presences::new(Config::default()), now: 1_000_000 }
+        Self { presences: Presences::new(Config::default()), now: 1_000_000, wall: 5_000_000 }
     }
 
     fn track(&mut self, socket: SocketId, status: Status) {
@@ -29,13 +32,18 @@ impl World {
 
     fn wait(&mut self, seconds: u64) -> &mut Self {
         self.now += seconds * 1000;
+        self.wall += seconds * 1000;
         self
+    }
+
+    fn moment(&self) -> Moment {
+        Moment { wall_ms: self.wall, steady_ms: self.now }
     }
 
     /// What changed, as `from>to`.
     fn changes(&mut self) -> Vec<String> {
         let name = |status: Option<&'static str>| status.unwrap_or("offline");
-        let changes = self.presences.changes(self.now, 100, true);
+        let changes = self.presences.changes(self.moment(), 100, true);
         let changed = changes.into_iter().filter(|change| change.from != change.to);
         changed.map(|change| format!("{}>{}", name(change.from), name(change.to))).collect()
     }
@@ -143,7 +151,7 @@ fn a_key_that_waits_for_a_reconnect_says_so_once() {
     world.track(1, Status::Online);
     world.changes();
     world.presences.gone(1, Ended::Broken, world.now);
-    let waits = |world: &World| world.presences.changes(world.now, 100, true).iter().map(|c| c.waits).collect::<Vec<_>>();
+    let waits = |world: &World| world.presences.changes(world.moment(), 100, true).iter().map(|c| c.waits).collect::<Vec<_>>();
     assert_eq!(waits(&world), [true]);
     assert!(waits(&world).is_empty());
     world.track(2, Status::Online);
@@ -196,6 +204,24 @@ fn changes_past_the_limit_wait_for_the_next_call() {
         };
         world.presences.track(track, world.now);
     }
-    assert_eq!(world.presences.changes(world.now, 2, false).len(), 2);
-    assert_eq!(world.presences.changes(world.now, 2, false).len(), 1);
+    assert_eq!(world.presences.changes(world.moment(), 2, false).len(), 2);
+    assert_eq!(world.presences.changes(world.moment(), 2, false).len(), 1);
+}
+
+#[test]
+fn a_wall_clock_that_is_set_makes_nobody_away_or_offline_and_keeps_nobody() {
+    const HOUR: u64 = 3_600_000;
+    for set in [HOUR, 9 * HOUR] {
+        let mut world = World::new();
+        world.wall = 5 * HOUR;
+        world.track(1, Status::Online);
+        world.changes();
+        world.wall = set;
+        assert!(world.wait(89).changes().is_empty());
+        assert_eq!(world.wait(1).changes(), ["online>away"]);
+        world.presences.gone(1, Ended::Broken, world.now);
+        world.wall = 5 * HOUR;
+        assert!(world.wait(59).changes().is_empty());
+        assert_eq!(world.wait(1).changes(), ["away>offline"]);
+    }
 }

@@ -188,9 +188,14 @@ pub(super) fn explain(file: &Path, error: &rusqlite::Error) -> OpenError {
     match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => OpenError::Corrupt { path, reason },
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenError::InUse(path),
-        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::DiskFull) => {
-            OpenError::NotWritable { path, reason }
-        }
+        Some(
+            ErrorCode::ReadOnly
+            | ErrorCode::CannotOpen
+            | ErrorCode::PermissionDenied
+            | ErrorCode::DiskFull
+            // The index of the log finds no room.
+            | ErrorCode::SystemIoFailure,
+        ) => OpenError::NotWritable { path, reason },
         // A table that is missing is a file that somebody has changed.
         Some(ErrorCode::Unknown) => OpenError::Corrupt { path, reason },
         _ => OpenError::Start(reason),

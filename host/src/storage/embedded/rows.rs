@@ -44,8 +44,9 @@ impl Before for Rows<'_> {
 }
 
 impl Rows<'_> {
-    /// Writes what a group has come to. Ids that were handled before `forget_ms` may be forgotten.
-    pub(super) fn write(self, written: &Written, now_ms: u64, forget_ms: u64) -> Result<()> {
+    /// Writes what a group has come to. Ids that were handled before `forget_ms` may be forgotten; those of now are stored with
+    /// `stamp_ms`.
+    pub(super) fn write(self, written: &Written, stamp_ms: u64, forget_ms: u64) -> Result<()> {
         for ((plugin, key), value) in &written.values {
             match value {
                 Some(value) => self.put(plugin, key, value)?,
@@ -56,7 +57,7 @@ impl Rows<'_> {
             self.put_message(*seq, message)?;
         }
         for handled in &written.handled {
-            self.put_handled(handled, now_ms)?;
+            self.put_handled(handled, stamp_ms)?;
         }
         if written.handled.is_empty() { Ok(()) } else { self.sweep_handled(forget_ms) }
     }
@@ -71,9 +72,9 @@ impl Rows<'_> {
         self.0.prepare_cached(sql)?.execute((plugin.as_str(), key.as_bytes())).map(drop)
     }
 
-    fn put_handled(self, handled: &HandledId, now_ms: u64) -> Result<()> {
+    fn put_handled(self, handled: &HandledId, stamp_ms: u64) -> Result<()> {
         let sql = "INSERT INTO handled VALUES (?1, ?2, ?3)";
-        self.0.prepare_cached(sql)?.execute((handled.plugin.as_str(), &handled.id, signed(now_ms))).map(drop)
+        self.0.prepare_cached(sql)?.execute((handled.plugin.as_str(), &handled.id, signed(stamp_ms))).map(drop)
     }
 
     /// Forgets the oldest of the ids that were handled before a time.

@@ -15,7 +15,9 @@ use super::super::stats::{Figures, count};
 use super::super::{Config, Unavailable, WriteSet};
 use super::open::{DirLock, OpenError, PAGE};
 use super::rows::{Rows, Sequence};
+use super::trial;
 use crate::clock::Clock;
+use crate::duration::millis;
 
 pub(super) struct Writer {
     db: Connection,
@@ -81,6 +83,9 @@ impl Writer {
             if !settled.is_empty() && self.applier.blocking_send(settled).is_err() {
                 return;
             }
+            for waiting in gathered.trials {
+                waiting.answer(self.trial());
+            }
             if closing.is_none() {
                 self.checkpoint();
             }
@@ -110,7 +115,7 @@ impl Writer {
     /// are synced with it; nothing that was synced before is written again.
     fn write(&mut self, work: Vec<Work>) -> rusqlite::Result<Vec<(bool, Outcome)>> {
         let now_ms = self.clock.now_ms();
-        let forget_ms = now_ms.saturating_sub(u64::try_from(self.limits.handled_for.as_millis()).unwrap_or(u64::MAX));
+        let (stamp_ms, forget_ms) = (self.clock.stamp_ms(), self.clock.before_ms(millis(self.limits.handled_for)));
         let transaction = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let rows = Rows(&transaction);
         let mut group = Group::new(rows, &mut self.sequence.next);
@@ -141,13 +146,23 @@ impl Writer {
                 Work::Admin(Admin::RemoveBlob(name)) => (false, Ok(rows.remove_blob(&name)?)),
             });
         }
-        rows.write(&group.finish(), now_ms, forget_ms)?;
+        rows.write(&group.finish(), stamp_ms, forget_ms)?;
         let reserved = rows.reserve(&self.sequence)?;
         transaction.commit()?;
         self.sequence.reserved(reserved);
         self.outbox_done = outbox_done;
         count(&self.figures.dead_letters_dropped, dropped);
         Ok(outcomes)
+    }
+
+    /// Whether a write would succeed.
+    fn trial(&mut self) -> Result<(), Unavailable> {
+        trial::disk(&self.db)?;
+        trial::pages(&mut self.db).map_err(Unavailable::new)?;
+        if self.figures.writing.is_failing() {
+            trial::commit(&self.db).map_err(Unavailable::new)?;
+        }
+        Ok(())
     }
 
     /// Copies the log into the database once it is long. Those who wait for the group have been told by now.

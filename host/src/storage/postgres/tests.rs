@@ -40,6 +40,30 @@ async fn log(storage: &dyn Storage) -> Vec<(String, Bytes)> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_may_only_be_read_is_said_to_take_no_writes() {
+    let server = Server::start().await;
+    let url = server.empty().await;
+    let storage = open(&url, &Config::default()).await.unwrap();
+    storage.writable().await.unwrap();
+    let set = async |value: &str| {
+        server.sql(&url, &format!("ALTER SYSTEM SET default_transaction_read_only = {value}")).await;
+        server.sql(&url, "SELECT pg_reload_conf()").await;
+    };
+    for with_a_commit in [false, true] {
+        set("on").await;
+        if with_a_commit {
+            ::tests::wait::eventually("commits to be refused", async || commit(&storage, append(1)).await.is_err()).await;
+        }
+        ::tests::wait::eventually("it to be said", async || storage.writable().await.is_err()).await;
+        let told = storage.writable().await.unwrap_err().to_string();
+        assert!(told.contains("takes no writes") || told.contains("read-only transaction"), "{told}");
+        assert!(storage.health().await.is_ok(), "it can be read");
+        set("off").await;
+        ::tests::wait::eventually("it to take writes again", async || storage.writable().await.is_ok()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_nodes_count_one_counter_without_losing_one() {
     let nodes = nodes::<3>().await;
     let mut tasks = tokio::task::JoinSet::new();

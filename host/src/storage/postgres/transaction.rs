@@ -34,6 +34,8 @@ pub(super) struct Tag {
 pub(super) struct Terms {
     pub(super) tag: Tag,
     pub(super) now_ms: u64,
+    /// The time stored with handled ids and with the tag, from `Clock::stamp_ms`.
+    pub(super) stamp_ms: u64,
     /// Ids that were handled before may be forgotten; none where it is not time to look.
     pub(super) forget: Option<(u64, usize)>,
     /// Dead letters that are kept.
@@ -234,13 +236,13 @@ async fn end(session: &Session, written: &Written, terms: &Terms, done: &Done) -
     let messages = Messages::of(written.messages.iter().map(|(seq, message)| (*seq, message)));
     let (owners, ids): (Vec<_>, Vec<_>) =
         written.handled.iter().map(|handled| (handled.plugin.as_str(), handled.id.as_bytes())).unzip();
-    let (now, number) = (signed(terms.now_ms), signed(terms.tag.number));
+    let (stamp, number) = (signed(terms.stamp_ms), signed(terms.tag.number));
     let published = !messages.seq.is_empty();
     let (puts, deletes, sent, handled, swept, emptied, tagged, told, committed) = tokio::join!(biased;
         async { if put.0.is_empty() { Ok(0) } else { client.execute(&writes.put, &[&put.0, &put.1, &put.2]).await } },
         async { if deleted.0.is_empty() { Ok(0) } else { client.execute(&writes.delete, &[&deleted.0, &deleted.1]).await } },
         async { if published { messages.insert(client, &writes.put_messages).await } else { Ok(0) } },
-        async { if ids.is_empty() { Ok(0) } else { client.execute(&writes.put_handled, &[&owners, &ids, &now]).await } },
+        async { if ids.is_empty() { Ok(0) } else { client.execute(&writes.put_handled, &[&owners, &ids, &stamp]).await } },
         async {
             match terms.forget {
                 Some((before_ms, added)) => {
@@ -253,7 +255,7 @@ async fn end(session: &Session, written: &Written, terms: &Terms, done: &Done) -
             let more = done.outbox_done > terms.outbox_done;
             if more { client.execute(&writes.outbox_done, &[&signed(done.outbox_done)]).await } else { Ok(0) }
         },
-        async { client.execute(&writes.written, &[&terms.tag.writer.as_slice(), &number, &now]).await },
+        async { client.execute(&writes.written, &[&terms.tag.writer.as_slice(), &number, &stamp]).await },
         async { if published { client.execute(&writes.notify, &[]).await } else { Ok(0) } },
         client.batch_execute("COMMIT"),
     );

@@ -17,6 +17,7 @@ use super::outage::Outage;
 use super::rows::{FORGET_WRITERS, Writes, signed};
 use super::transaction::{self, Done, Session, Tag, Terms};
 use crate::clock::Clock;
+use crate::duration::millis;
 
 /// A writer that has been silent for so long is forgotten: longer than anyone looks for a group of it.
 const SILENT: Duration = Duration::from_secs(24 * 60 * 60);
@@ -72,7 +73,7 @@ impl Writer {
 
     /// Runs until it is closed, or nobody is left who could ask.
     pub(super) async fn run(mut self, mut jobs: Jobs, applier: mpsc::Sender<Vec<Settled>>) {
-        while let Some(Gathered { work, waiting, closing }) = jobs.next().await {
+        while let Some(Gathered { work, waiting, trials, closing }) = jobs.next().await {
             if !work.is_empty() {
                 let started = Instant::now();
                 let outcomes = self.write(work).await;
@@ -82,6 +83,9 @@ impl Writer {
                 if applier.send(settled).await.is_err() {
                     return;
                 }
+            }
+            for waiting in trials {
+                waiting.answer(self.trial().await);
             }
             if let Some(closing) = closing {
                 drop(self.session.take());
@@ -141,6 +145,34 @@ impl Writer {
         }
     }
 
+    /// Whether a write would succeed. After a failed commit it makes one that changes nothing.
+    async fn trial(&mut self) -> Result<(), Unavailable> {
+        let tried = tokio::time::timeout(self.limit, self.try_writing()).await;
+        let tried = tried.unwrap_or_else(|_| Err(Failed::Lost("an answer did not come in time".to_owned())));
+        tried.map_err(|failed| {
+            if matches!(failed, Failed::Lost(_)) {
+                self.session = None;
+            }
+            Unavailable::new(failed.reason())
+        })
+    }
+
+    async fn try_writing(&mut self) -> Result<(), Failed> {
+        if self.session.is_none() {
+            self.session = Some(self.connect().await?);
+        }
+        let Some(session) = &self.session else { return Err(Failed::Lost("no connection".to_owned())) };
+        let client = &session.connection.client;
+        let row = client.query_one("SELECT current_setting('transaction_read_only') = 'on'", &[]).await?;
+        if row.try_get(0)? {
+            return Err(Failed::Refused("the database takes no writes: transaction_read_only is on".to_owned()));
+        }
+        if self.figures.writing.is_failing() {
+            client.batch_execute("UPDATE hubbub_host SET value = value WHERE name = 'sequence'").await?;
+        }
+        Ok(())
+    }
+
     async fn attempt(&mut self, work: &[Work], terms: &Terms, maybe: &mut Option<Done>) -> Result<Done, Failed> {
         if self.session.is_none() {
             self.session = Some(self.connect().await?);
@@ -158,7 +190,7 @@ impl Writer {
         let writes = Writes::prepare(client).await?;
         let row = client.query_one("SELECT pg_backend_pid()", &[]).await?;
         self.own.store(row.try_get(0)?, Ordering::Relaxed);
-        let silent = self.clock.now_ms().saturating_sub(SILENT.as_millis() as u64);
+        let silent = self.clock.before_ms(millis(SILENT));
         client.execute(FORGET_WRITERS, &[&signed(silent)]).await?;
         self.outage.over();
         Ok(Session { connection, writes })
@@ -166,9 +198,9 @@ impl Writer {
 
     fn terms(&self) -> Terms {
         let now_ms = self.clock.now_ms();
-        let forget_ms = now_ms.saturating_sub(u64::try_from(self.handled_for.as_millis()).unwrap_or(u64::MAX));
+        let (stamp_ms, forget_ms) = (self.clock.stamp_ms(), self.clock.before_ms(millis(self.handled_for)));
         let forget = (self.handled >= SWEEP_AFTER).then_some((forget_ms, self.handled));
-        Terms { tag: self.tag, now_ms, forget, letters: self.letters, outbox_done: self.outbox_done }
+        Terms { tag: self.tag, now_ms, stamp_ms, forget, letters: self.letters, outbox_done: self.outbox_done }
     }
 
     fn keep(&mut self, done: Done, terms: &Terms) -> Vec<(bool, Outcome)> {

@@ -92,6 +92,30 @@ fn all_devices_and_both_namespaces_share_the_window_and_others_do_not() {
 }
 
 #[test]
+fn a_clock_that_is_set_holds_no_report_back_and_loses_none() {
+    const HOUR: u64 = 3_600_000;
+    for back in [HOUR, 20_000] {
+        let app = Harness::<Lessons>::new();
+        let ana = app.connect("/", user("ana"));
+        assert_eq!(report(&ana, 1)["saved"], true);
+        app.set_clock(app.now() - back);
+        let _ = report(&ana, 2);
+        app.advance(second(1));
+        let _ = report(&ana, 3);
+        app.advance(second(30));
+        assert_eq!(stored_progress(&app), 3, "set back by {back} ms");
+        app.set_clock(app.now() + HOUR);
+        let _ = report(&ana, 4);
+        app.advance(second(31));
+        assert_eq!(stored_progress(&app), 4, "set ahead");
+    }
+}
+
+fn stored_progress(app: &Harness<Lessons>) -> Value {
+    app.stored::<Value>(KEY).expect("a report is stored")["progress"].clone()
+}
+
+#[test]
 fn what_waits_is_saved_though_the_user_has_gone() {
     let app = Harness::<Lessons>::new();
     let ana = app.connect("/", user("ana"));

@@ -3,5 +3,5 @@
 use crate::harness::call;
 
 pub(crate) fn now() -> u64 {
-    call::import(|_, world| world.now)
+    call::import(|_, world| world.wall())
 }

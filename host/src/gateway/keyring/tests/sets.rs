@@ -10,7 +10,7 @@ use axum::routing::get;
 use serde_json::json;
 use tokio::task::JoinHandle;
 
-use super::super::{Keyring, Refreshing};
+use super::super::{Current, Keyring, Refreshing};
 use super::kit::{NOW, Signer, TempFile, ring, set, user};
 use crate::clock::Clock;
 use crate::gateway::jwks::parse;
@@ -86,6 +86,36 @@ async fn a_set_from_a_url_verifies_all_three_kinds_of_keys() {
     assert_eq!(verify(&ring, &Signer::ec(1).token_of("r", user())), Err(TokenError::Algorithm));
     assert_eq!(verify(&ring, &Signer::ec(2).token_of("e", user())), Err(TokenError::Signature));
     assert!(ring.missing().is_empty());
+}
+
+#[tokio::test]
+async fn a_ring_that_replaces_another_begins_with_the_sets_that_were_fetched() {
+    let issuer = Issuer::start(&set(&[Signer::ec(1).jwk("1")])).await;
+    let current = Current::new(ring(&by_url(&issuer)));
+    let first = current.get().sources[0].1.next_attempt();
+    current.start();
+    first.await;
+    issuer.answers(StatusCode::INTERNAL_SERVER_ERROR, "");
+    current.replace(ring(&by_url(&issuer)));
+    let token = Signer::ec(1).token_of("1", user());
+    assert_eq!(verify(&current.get(), &token), Ok(()), "the issuer is down, and was not when the ring before asked");
+
+    let other = Issuer::start("").await;
+    current.replace(ring(&by_url(&other)));
+    assert_eq!(verify(&current.get(), &token), Err(TokenError::KeysUnavailable), "another issuer has other keys");
+}
+
+#[tokio::test]
+async fn a_wall_clock_that_is_set_back_holds_up_no_refresh() {
+    let issuer = Issuer::start(&set(&[Signer::ec(1).jwk("1")])).await;
+    let (ring, _refreshing) = watched(&by_url(&issuer)).await;
+    let (clock, asked) = (Clock::manual(NOW), issuer.requests());
+    let unknown = Signer::ec(2).token_of("2", user());
+    assert!(ring.authenticate(&unknown, "/", &clock).await.is_err());
+    clock.set(NOW - 600_000);
+    clock.advance(30_000);
+    assert!(ring.authenticate(&unknown, "/", &clock).await.is_err());
+    assert_eq!(issuer.requests(), asked + 2);
 }
 
 #[tokio::test]

@@ -1,0 +1,37 @@
+//! SIGHUP: reloads the keys of `[auth]` and the log filter. Everything is read and checked before anything changes; after an error
+//! nothing has changed.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+
+use super::Common;
+use super::serve::{load, log_filter};
+use crate::config::Mode;
+use crate::gateway::Gateway;
+use crate::gateway::keyring::Keyring;
+use crate::telemetry;
+
+/// Reloads, and logs the outcome.
+pub(super) async fn reload(mode: Mode, common: &Common, gateway: &Arc<Gateway>) {
+    let (common, gateway) = (common.clone(), gateway.clone());
+    // It reads files, and makes a client for key sets, which takes tens of milliseconds.
+    let read = tokio::task::spawn_blocking(move || read(mode, &common)).await;
+    match read.map_err(anyhow::Error::from).and_then(|read| read) {
+        Ok((keyring, filter)) => {
+            gateway.keyring.replace(keyring);
+            match telemetry::reload_filter(&filter) {
+                Ok(()) => tracing::info!(filter, "reloaded the keys and the log filter; other settings need a restart"),
+                Err(why) => tracing::error!("reloaded the keys; the log filter is unchanged: {why}"),
+            }
+        }
+        Err(error) => tracing::error!("not reloaded, nothing has changed: {error:#}"),
+    }
+}
+
+fn read(mode: Mode, common: &Common) -> anyhow::Result<(Keyring, String)> {
+    let config = load(mode, common)?;
+    let filter = log_filter(&config);
+    telemetry::check_filter(&filter).map_err(|why| anyhow::anyhow!("log.filter: {why}"))?;
+    Ok((Keyring::load(&config.auth, mode == Mode::Dev).context("auth")?, filter))
+}

@@ -1,0 +1,36 @@
+//! The current keyring. A reload replaces it as a whole; a check that has begun finishes with the keyring it began with.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+
+use super::{Keyring, Refreshing};
+
+/// The keyring that tokens are checked with.
+pub struct Current {
+    ring: ArcSwap<Keyring>,
+    /// Refreshes the keyring's key sets, once started.
+    refreshing: Mutex<Option<Refreshing>>,
+}
+
+impl Current {
+    pub fn new(ring: Keyring) -> Self {
+        Self { ring: ArcSwap::from_pointee(ring), refreshing: Mutex::default() }
+    }
+
+    pub fn get(&self) -> Arc<Keyring> {
+        self.ring.load_full()
+    }
+
+    /// Starts to fetch key sets. Needs a tokio runtime.
+    pub fn start(&self) {
+        *self.refreshing.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.get().refreshing());
+    }
+
+    /// Replaces the keyring. Key sets from urls start with the keys that the old keyring fetched from the same urls.
+    pub fn replace(&self, mut ring: Keyring) {
+        ring.begin_with(&self.get());
+        self.ring.store(Arc::new(ring));
+        self.start();
+    }
+}

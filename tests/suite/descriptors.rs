@@ -1,0 +1,134 @@
+//! File descriptors: their limit, the reserve, and connections without a request. Must never need more of them than the test's own
+//! process has.
+
+use std::time::Duration;
+
+use tests::client::ConnectFailure;
+use tests::server::{ADMIN_TOKEN, Builder};
+use tests::{Client, Server, wait};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::scene::{member, open_chat, say, user};
+
+/// As few as a server with one plugin does well with.
+const LIMIT: &str = r#"ulimit -n 160; exec "$@""#;
+
+/// More than there are descriptors.
+const IDLE: usize = 250;
+
+fn server() -> Builder {
+    Server::dev().only(&["chat"]).chatty().one_process()
+}
+
+async fn refused(server: &Server) -> f64 {
+    let labels = [("limit", "descriptors"), ("outcome", "refused")];
+    server.metrics().await.get("hubbub_limits_passed_total", &labels).unwrap_or_default()
+}
+
+/// Connections that say nothing.
+async fn idle(server: &Server, count: usize) -> Vec<TcpStream> {
+    let mut held = Vec::new();
+    for _ in 0..count {
+        held.push(TcpStream::connect(server.address()).await.expect("the backlog has room"));
+    }
+    held
+}
+
+/// The server's CPU in a second, measured over two of its figures.
+async fn cpu_of_a_second(server: &Server) -> Duration {
+    const SECONDS: u32 = 2;
+    let mut told = Client::connect(server.admin_address(), "/figures", ADMIN_TOKEN).await.expect("the admin port has room");
+    told.next("figures").await;
+    let before = server.cpu_time();
+    for _ in 0..SECONDS {
+        told.next("figures").await;
+    }
+    (server.cpu_time() - before) / SECONDS
+}
+
+#[tokio::test]
+async fn the_limit_is_raised_at_the_start() {
+    let server = server().through(r#"ulimit -Hn 300; ulimit -Sn 200; exec "$@""#).start().await;
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.pid())).expect("the server runs");
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("a limit of files");
+    let numbers: Vec<_> = line.split_whitespace().filter(|word| word.parse::<u64>().is_ok()).collect();
+    assert_eq!(numbers, ["300", "300"], "{line}");
+    let metrics = server.metrics().await;
+    assert_eq!(metrics.get("hubbub_descriptors_limit", &[]), Some(300.0));
+    let open = metrics.get("hubbub_descriptors_open", &[]).expect("Linux tells");
+    assert!(open > 10.0 && open < 200.0, "{open}");
+}
+
+#[tokio::test]
+async fn idle_connections_take_no_descriptor_of_health_checks_operators_and_those_who_are_here() {
+    let server = server().through(LIMIT).start().await;
+    open_chat(&server, "c1", &["ana", "bia"]).await;
+    let (mut ana, mut bia) = (member(&server, "ana", "c1").await, member(&server, "bia", "c1").await);
+    let held = idle(&server, IDLE).await;
+    wait::eventually("connections to be refused", async || refused(&server).await > 0.0).await;
+
+    for path in ["/health", "/socket/health"] {
+        assert_eq!(server.get(path).await.0, 200, "{path}");
+    }
+    assert_eq!(server.readiness().await.0, 200);
+    say(&mut ana, "c1", "still here").await;
+    assert_eq!(bia.next("chat:message").await["content"], "still here");
+    let late = Client::connect(server.address(), "/chat", user("ana")).await.err();
+    assert_eq!(late, Some(ConnectFailure::Http(503)));
+    let answer = server.http().get(server.url("/docs")).send().await.expect("an answer");
+    assert_eq!((answer.status().as_u16(), answer.headers().contains_key("retry-after")), (503, true));
+    assert!(cpu_of_a_second(&server).await < Duration::from_millis(200), "it is busy while it is full");
+    assert_eq!(server.log().matches("new connections are refused").count(), 1, "once a minute");
+
+    drop(held);
+    wait::eventually("new clients to be let in", async || Client::connect(server.address(), "/chat", user("ana")).await.is_ok())
+        .await;
+}
+
+#[tokio::test]
+async fn connections_that_cannot_be_accepted_are_counted_logged_and_no_busy_loop() {
+    let server = server().through(LIMIT).env("HUBBUB_DOOR__DESCRIPTORS_RESERVED", "0").start().await;
+    let mut told = Client::connect(server.admin_address(), "/figures", ADMIN_TOKEN).await.expect("the token is right");
+    let held = idle(&server, IDLE).await;
+    server.logged("connections could not be accepted").await;
+    told.next("figures").await;
+    let before = server.cpu_time();
+    told.next("figures").await;
+    told.next("figures").await;
+    assert!(server.cpu_time() - before < Duration::from_millis(400), "it is busy while it is full");
+    drop(held);
+    wait::eventually("the server to answer again", async || {
+        server.http().get(server.url("/health")).send().await.is_ok_and(|answer| answer.status() == 200)
+    })
+    .await;
+    let errors = server.metrics().await.get("hubbub_accept_errors_total", &[("listener", "public")]);
+    assert!(errors > Some(0.0), "{errors:?}");
+    assert_eq!(server.log().matches("connections could not be accepted").count(), 1, "once a minute");
+}
+
+/// Waits for the end of a connection, and gives what came before it.
+async fn closed(mut connection: TcpStream) -> String {
+    let mut read = Vec::new();
+    let end = tokio::time::timeout(wait::DEADLINE, connection.read_to_end(&mut read)).await;
+    assert!(end.is_ok(), "the connection was kept");
+    String::from_utf8_lossy(&read).into_owned()
+}
+
+#[tokio::test]
+async fn a_connection_without_a_request_is_closed_and_counted() {
+    let server = server().env("HUBBUB_GATEWAY__CONNECT_TIMEOUT", "300ms").env("HUBBUB_GATEWAY__HTTP_IDLE", "400ms").start().await;
+    for address in [server.address(), server.admin_address()] {
+        let silent = TcpStream::connect(address).await.expect("a connection");
+        assert_eq!(closed(silent).await, "");
+        let mut slow = TcpStream::connect(address).await.expect("a connection");
+        slow.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\nx-slow").await.expect("it is read");
+        closed(slow).await;
+        let mut kept = TcpStream::connect(address).await.expect("a connection");
+        kept.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("it is read");
+        assert!(closed(kept).await.starts_with("HTTP/1.1 "), "it was answered before it was idle");
+    }
+    let metrics = server.metrics().await;
+    let counted = |reason| metrics.get("hubbub_http_connections_closed_total", &[("reason", reason)]);
+    assert_eq!((counted("connect_timeout"), counted("http_idle")), (Some(2.0), Some(4.0)));
+}

@@ -1,0 +1,160 @@
+//! A log that cannot be written. Must never cost more than lines, which are counted.
+
+use std::os::unix::process::ExitStatusExt as _;
+
+use serde_json::json;
+use tests::server::{ADMIN_TOKEN, Builder, Scratch, run_through};
+use tests::token::DEV_SECRET;
+use tests::{Client, Server, SmallDisk, fixture, token, wait};
+
+use crate::scene::{member, open_chat, say};
+
+const SECRET: &str = "a secret of a test, of forty characters..";
+
+/// Where no line can be written.
+const UNWRITABLE: [(&str, &str); 2] = [("a full device", r#"exec "$@" >/dev/full 2>&1"#), ("closed", r#"exec "$@" >&- 2>&-"#)];
+
+/// `dev` and `serve`, with the chat.
+async fn both() -> [(&'static str, Builder); 2] {
+    let chat = &fixture::plugins().await["chat"];
+    let serve = Server::serve_by_environment().plugin("chat", chat).env("JWT_SECRET", SECRET);
+    let serve = serve.env("HUBBUB_API__KEYS", r#"["dev-api-key"]"#).env("HUBBUB_ADMIN__TOKEN", ADMIN_TOKEN);
+    [("dev", Server::dev().only(&["chat"])), ("serve", serve)].map(|(name, server)| (name, server.chatty().one_process()))
+}
+
+async fn lost(server: &Server) -> f64 {
+    server.metrics().await.get("hubbub_log_lines_lost_total", &[]).expect("lost lines are counted")
+}
+
+/// A chat in which two messages are sent, with something to log between them.
+async fn used(server: &Server, command: &str) {
+    open_chat(server, "c1", &["ana"]).await;
+    let secret = if command == "dev" { DEV_SECRET } else { SECRET };
+    let mut ana = server.connect("/chat", token("ana").secret(secret)).await;
+    crate::scene::join(&mut ana, "c1").await;
+    say(&mut ana, "c1", "before").await;
+    // Both are logged.
+    let (status, body) = server.admin(reqwest::Method::POST, "/admin/plugins/chat/disable", Vec::new()).await;
+    assert_eq!(status, 200, "{body}");
+    let (status, body) = server.admin(reqwest::Method::POST, "/admin/plugins/chat/enable", Vec::new()).await;
+    assert_eq!(status, 200, "{body}");
+    wait::eventually("the chat to be enabled", async || {
+        ana.ask("chat:message", json!({"chatId": "c1", "content": "after"})).await == json!({})
+    })
+    .await;
+    let other = Client::connect(server.address(), "/chat", token("ana").secret(secret)).await;
+    assert!(other.is_ok(), "a second client is let in");
+}
+
+#[tokio::test]
+async fn a_log_that_cannot_be_written_from_the_start_on_costs_lines_alone() {
+    for (place, script) in UNWRITABLE {
+        for (command, server) in both().await {
+            let mut server = server.through(script).env("HUBBUB_LOG__FILTER", "debug").start().await;
+            used(&server, command).await;
+            // A standard error that is closed is replaced by one that takes everything before the program begins.
+            assert_eq!(lost(&server).await > 0.0, place != "closed", "{command}, {place}");
+            assert_eq!(server.terminate().await, Some(0), "{command}, {place}: it drains");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_goes_costs_lines_alone() {
+    for (command, server) in both().await {
+        let mut server = server.piped_log().env("HUBBUB_LOG__FILTER", "debug").start().await;
+        server.stop_reading_its_log();
+        used(&server, command).await;
+        assert!(lost(&server).await > 0.0, "{command}");
+        assert_eq!(server.terminate().await, Some(0), "{command}: it drains");
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_reads_no_more_holds_up_nobody() {
+    for (command, server) in both().await {
+        // The pipe's 64 KiB are full in a moment, and then the buffer.
+        let server = server.piped_log().env("HUBBUB_LOG__FILTER", "trace").env("HUBBUB_LOG__BUFFER", "20000");
+        let mut server = server.start().await;
+        used(&server, command).await;
+        wait::eventually("lines to be dropped", async || lost(&server).await > 0.0).await;
+        used(&server, command).await;
+        assert_eq!(server.terminate().await, Some(0), "{command}: it drains, and ends though nobody reads");
+    }
+}
+
+#[tokio::test]
+async fn a_log_on_a_full_disk_goes_on_when_there_is_room_and_says_what_was_lost() {
+    let Some(disk) = SmallDisk::of_mebibytes(1) else { return };
+    let log = disk.path().join("log");
+    let script = format!(r#"exec "$@" >>{0} 2>&1"#, log.display());
+    let mut server = Server::dev().only(&["chat"]).chatty().one_process().through(&script).start().await;
+    disk.fill();
+    std::fs::write(disk.path().join("more"), vec![0; 4096]).expect_err("the disk is full");
+    open_chat(&server, "c1", &["ana"]).await;
+    let mut ana = member(&server, "ana", "c1").await;
+    wait::eventually("lines to be lost", async || {
+        server.admin(reqwest::Method::POST, "/admin/plugins/chat/disable", Vec::new()).await;
+        server.admin(reqwest::Method::POST, "/admin/plugins/chat/enable", Vec::new()).await;
+        lost(&server).await > 0.0
+    })
+    .await;
+    disk.free();
+    server.admin(reqwest::Method::POST, "/admin/plugins/chat/disable", Vec::new()).await;
+    server.admin(reqwest::Method::POST, "/admin/plugins/chat/enable", Vec::new()).await;
+    wait::eventually("the log to say so", async || {
+        std::fs::read_to_string(&log).unwrap_or_default().contains("log lines were lost")
+    })
+    .await;
+    wait::eventually("the chat to answer", async || {
+        ana.ask("chat:message", json!({"chatId": "c1", "content": "on"})).await == json!({})
+    })
+    .await;
+    assert_eq!(server.terminate().await, Some(0));
+}
+
+/// Commands with a result, and enough to make it.
+async fn commands(scratch: &Scratch, server: &Server) -> Vec<Vec<String>> {
+    let chat = fixture::plugins().await["chat"].display().to_string();
+    let key = scratch.path().join("key.pem");
+    std::fs::write(&key, SIGNING_KEY).expect("a scratch file");
+    let unsigned = scratch.path().join("chat.wasm");
+    std::fs::copy(&chat, &unsigned).expect("a scratch file");
+    let operator = ["--url".to_owned(), server.admin_url(""), "--token".to_owned(), ADMIN_TOKEN.to_owned()];
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    vec![
+        words(&["token", "--sub", "ana"]),
+        words(&["plugin", "inspect", &chat]),
+        words(&["plugin", "diff", &chat, &chat]),
+        words(&["plugin", "sign", &unsigned.display().to_string(), "--key", &key.display().to_string()]),
+        [words(&["plugins"]), operator.to_vec()].concat(),
+        [words(&["top", "--once"]), operator.to_vec()].concat(),
+        [words(&["enable", "chat"]), operator.to_vec()].concat(),
+    ]
+}
+
+/// Of no use but here.
+const SIGNING_KEY: &str = "-----BEGIN PRIVATE KEY-----
+MC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC
+-----END PRIVATE KEY-----
+";
+
+#[tokio::test]
+async fn a_command_whose_reader_goes_ends_quietly_and_one_on_a_full_disk_says_so() {
+    let (scratch, server) = (Scratch::new(), Server::dev().only(&["chat"]).one_process().start().await);
+    for command in commands(&scratch, &server).await {
+        let args: Vec<_> = command.iter().map(String::as_str).collect();
+        // A pipe without a reader.
+        let fifo = scratch.path().join("fifo");
+        let script = format!(r#"mkfifo {0}; exec 4<>{0} 3>{0} 4<&-; rm {0}; exec "$@" >&3 3>&-"#, fifo.display());
+        let gone = run_through(&script, &args);
+        assert_eq!(String::from_utf8_lossy(&gone.stderr), "", "{args:?}");
+        assert_eq!((gone.status.code(), gone.status.signal()), (Some(0), None), "{args:?}");
+        let full = run_through(r#"exec "$@" >/dev/full"#, &args);
+        let said = String::from_utf8_lossy(&full.stderr);
+        assert!(said.contains("standard output cannot be written") && !said.contains("panicked"), "{args:?}: {said}");
+        assert_eq!(full.status.code(), Some(1), "{args:?}");
+        let mute = run_through(r#"exec "$@" >/dev/full 2>/dev/full"#, &args);
+        assert_eq!(mute.status.code(), Some(1), "{args:?}: without a place to say it");
+    }
+}
