@@ -79,6 +79,10 @@ pub struct Config {
     /// How long a connection may be open without a namespace. Default 10 s.
     #[serde(deserialize_with = "crate::duration::deserialize")]
     pub connect_timeout: Duration,
+    /// How long an upgrade from polling to websocket may take. Past it the websocket is closed, and the client goes on polling.
+    /// Default 10 s.
+    #[serde(deserialize_with = "crate::duration::deserialize")]
+    pub upgrade_timeout: Duration,
     /// How long a connect waits for its plugin while that is being replaced. A stock client never tries again by itself.
     /// Default 5 s.
     #[serde(deserialize_with = "crate::duration::deserialize")]
@@ -109,6 +113,7 @@ impl Default for Config {
             ping_interval: seconds(25),
             ping_timeout: seconds(20),
             connect_timeout: seconds(10),
+            upgrade_timeout: seconds(10),
             connect_wait: seconds(5),
             namespace_idle: seconds(60),
             max_namespaces: 10_000,

@@ -64,6 +64,7 @@ pub struct Metrics {
     pub disconnects: Family<ReasonLabel, Counter>,
     pub events_refused: Family<ReasonLabel, Counter>,
     slow_consumers: Family<ReasonLabel, Counter>,
+    upgrades_failed: Family<ReasonLabel, Counter>,
     pub stalled_clients: Gauge,
     pub limits_passed: Family<LimitLabels, Counter>,
     pub connects_waiting: Gauge,
@@ -138,6 +139,12 @@ impl Metrics {
                 r,
                 "slow_consumers",
                 "Clients ended because they do not read: their queue was full, or too many bytes waited",
+                Family::default(),
+            ),
+            upgrades_failed: register(
+                r,
+                "upgrades_failed",
+                "Upgrades to websocket that failed, by reason; their clients go on polling",
                 Family::default(),
             ),
             stalled_clients: register(r, "stalled_clients", "Clients that did not read at the last look", Gauge::default()),
@@ -217,6 +224,9 @@ impl Metrics {
         for reason in ["queue", "bytes"] {
             drop(metrics.slow_consumers.get_or_create(&ReasonLabel { reason }));
         }
+        for reason in ["closed", "timeout", "unexpected"] {
+            drop(metrics.upgrades_failed.get_or_create(&ReasonLabel { reason }));
+        }
         for reason in traces::DROPPED {
             drop(metrics.spans_dropped.get_or_create(&ReasonLabel { reason }));
         }
@@ -232,6 +242,11 @@ impl Metrics {
     /// Counts a client that was ended because it does not read: `queue` or `bytes`.
     pub fn slow_consumer(&self, reason: &'static str) {
         self.slow_consumers.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
+    /// Counts an upgrade that failed: `closed`, `timeout` or `unexpected`.
+    pub fn upgrade_failed(&self, reason: &'static str) {
+        self.upgrades_failed.get_or_create(&ReasonLabel { reason }).inc();
     }
 
     /// Registers figures that live elsewhere.

@@ -23,6 +23,7 @@ mod ephemeral;
 mod doors;
 mod expiry;
 mod tokens;
+mod upgrade;
 
 mod course;
 mod input;
