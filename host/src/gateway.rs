@@ -92,7 +92,8 @@ pub struct Config {
     pub namespace_idle: Duration,
     /// Namespaces made from patterns. Past it the ones that have been empty for longest go at once. Default 10 000.
     pub max_namespaces: usize,
-    /// How long a socket lives on when its token has expired, for a fresh one to come. Default 5 s.
+    /// How long a socket lives on when its token has expired, for a fresh one to come. Then its connection is closed, and a stock
+    /// client comes back with whatever its `auth` gives. Default 5 s.
     #[serde(deserialize_with = "crate::duration::deserialize")]
     pub expiry_grace: Duration,
     /// How long a connection may last, and up to a tenth longer. Then it is ended, and a stock client comes again, where the
@@ -183,7 +184,7 @@ pub struct Ends {
 pub fn start(gateway: &Arc<Gateway>, io: &Io, service: Service, ends: Ends) -> tokio::task::JoinSet<()> {
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(door::open_namespaces(gateway.clone(), io.clone()));
-    tasks.spawn(expiry::run(gateway.clone(), io.clone()));
+    tasks.spawn(expiry::run(gateway.clone()));
     tasks.spawn(sweep::end_slow_clients(gateway.clone(), io.clone(), ends.full));
     tasks.spawn(backlog::end_stalled_clients(gateway.clone()));
     tasks.spawn(drain::end_polling(service, ends.polling));

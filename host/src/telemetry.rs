@@ -69,6 +69,7 @@ pub struct Metrics {
     pub limits_passed: Family<LimitLabels, Counter>,
     pub connects_waiting: Gauge,
     pub connections_aged: Counter,
+    pub connections_expired: Counter,
     pub watchers: Gauge,
     pub watchers_refused: Counter,
     pub watchers_behind: Counter,
@@ -156,6 +157,12 @@ impl Metrics {
             ),
             connects_waiting: register(r, "connects_waiting", "Connections that wait for their turn", Gauge::default()),
             connections_aged: register(r, "connections_aged", "Connections ended at gateway.max_age", Counter::default()),
+            connections_expired: register(
+                r,
+                "connections_expired",
+                "Connections closed because a token on them had expired",
+                Counter::default(),
+            ),
             watchers: register(r, "admin_watchers", "Dashboards that are told the figures", Gauge::default()),
             watchers_refused: register(
                 r,

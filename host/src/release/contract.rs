@@ -233,9 +233,10 @@ fn host_types() -> BTreeMap<String, Value> {
         },
         EXPIRED: {
             "type": "object",
-            "description": "The token has expired. `auth:refresh` with a fresh one of the same user in time keeps the connection.",
-            "properties": { "disconnectInMs": { "type": "integer", "minimum": 0 } },
-            "required": ["disconnectInMs"],
+            "description": "The token has expired. `auth:refresh` with a fresh one of the same user in time keeps the connection. \
+                Else the connection is closed, and a stock client comes back with what its `auth` gives then.",
+            "properties": { "at": { "type": "string", "format": "date-time", "description": "When it expired." } },
+            "required": ["at"],
         },
         FRESH_TOKEN: {
             "type": "object",
