@@ -33,7 +33,7 @@ async fn a_new_token_in_time_keeps_the_socket() {
     let mut ana = server.connect("/chat", token("ana").expires_in(LIFE)).await;
     let mut late = server.connect("/chat", token("ana").expires_in(LIFE)).await;
     ana.next("auth:expired").await;
-    let fresh = json!({"token": token("ana").sign()});
+    let fresh = json!({"token": format!("bearer {}", token("ana").sign())});
     assert_eq!(ana.ask("auth:refresh", fresh.clone()).await, json!({}));
     // One that did not refresh marks the end of the grace.
     assert_eq!(late.ended().await, End::Closed);
@@ -46,7 +46,7 @@ async fn a_refresh_takes_no_bad_token_and_nobody_elses() {
     let server = server().start().await;
     let mut ana = server.connect("/chat", token("ana").expires_in(LIFE)).await;
     let bad = [
-        json!({"token": token("bia").sign()}),
+        json!({"token": format!("Bearer {}", token("bia").sign())}),
         json!({"token": token("bia").sign()}),
         json!({"token": token("ana").expires_in(-10).sign()}),
         json!({"token": "nonsense"}),

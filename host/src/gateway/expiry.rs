@@ -9,7 +9,7 @@ use serde::Deserialize;
 use tokio::sync::Notify;
 
 use super::Gateway;
-use super::admission::Admitted;
+use super::admission::{self, Admitted};
 use super::door::{door_of, user_record};
 use super::session::Session;
 use crate::error::{Code, Refusal};
@@ -132,7 +132,7 @@ async fn replace(gateway: &Arc<Gateway>, session: &Arc<Session>, args: &str) -> 
     let door = door_of(&route.door);
     let invalid = || door.invalid.clone();
     let (fresh,): (Fresh,) = serde_json::from_str(args).map_err(|_| invalid())?;
-    let checked = gateway.keyring.authenticate(&fresh.token, &caller.namespace, &gateway.services.clock).await;
+    let checked = gateway.keyring.authenticate(admission::bare(&fresh.token), &caller.namespace, &gateway.services.clock).await;
     let verified = match door.admit(Some(checked), gateway.keyring.claim_names()) {
         Ok(Admitted::User(verified)) => verified,
         Ok(Admitted::Visitor) => return Err(invalid()),
