@@ -26,6 +26,7 @@ mod tokens;
 mod upgrade;
 
 mod course;
+mod ids;
 mod input;
 mod load;
 mod stock;

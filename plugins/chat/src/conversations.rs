@@ -28,10 +28,10 @@ const NAMESPACE: &str = "/";
 
 pub(crate) const TYPING: Emits<UserTyping> = Emits::new(NAMESPACE, "typing");
 
-/// `{conversation_id}`.
+/// `{conversation_id}`, from a client: a string.
 #[derive(Deserialize, JsonSchema)]
 pub(crate) struct ConversationId {
-    conversation_id: AsWritten,
+    conversation_id: Id,
 }
 
 /// A conversation as published, with whatever else it carries.
@@ -49,7 +49,7 @@ pub(crate) struct Conversation {
 
 #[derive(Serialize, JsonSchema)]
 pub(crate) struct UserTyping {
-    conversation_id: AsWritten,
+    conversation_id: Id,
     user_id: String,
     user_name: String,
 }
@@ -95,12 +95,12 @@ pub(crate) fn deleted(message: &Message, published: &Json<Conversation>) -> Resu
 }
 
 pub(crate) fn join(user: &User, conversation: &ConversationId) -> Result<()> {
-    let (place, stored) = Place::of_user(user, conversation.conversation_id.id())?;
+    let (place, stored) = Place::of_user(user, &conversation.conversation_id)?;
     Ok(rooms::join(&place.room(stored.reach()))?)
 }
 
 pub(crate) fn leave(user: &User, conversation: &ConversationId) -> Result<()> {
-    for room in place::rooms_of(user, conversation.conversation_id.id()) {
+    for room in place::rooms_of(user, &conversation.conversation_id) {
         rooms::leave(&room)?;
     }
     Ok(())
@@ -108,7 +108,7 @@ pub(crate) fn leave(user: &User, conversation: &ConversationId) -> Result<()> {
 
 /// Straight to the room that the user has joined: no store, no bus.
 pub(crate) fn typing(user: &User, ConversationId { conversation_id }: ConversationId) -> Result<()> {
-    for room in place::rooms_of(user, conversation_id.id()) {
+    for room in place::rooms_of(user, &conversation_id) {
         if rooms::joined(&room)? {
             let user_name = user.display_name().to_owned();
             let typing = UserTyping { conversation_id, user_id: user.id.clone(), user_name };

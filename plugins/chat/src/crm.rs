@@ -67,7 +67,9 @@ pub(crate) struct Any {
 #[serde(rename_all = "camelCase")]
 enum To {
     Company(bool),
+    #[serde(deserialize_with = "published_id")]
     Conversation(Id),
+    #[serde(deserialize_with = "published_id")]
     User(Id),
 }
 

@@ -102,8 +102,8 @@ impl Chat {
     }
 
     #[on_message("chat.deleted")]
-    fn deleted(chat: lms::ChatId) -> Result<()> {
-        participants::deleted(&chat.chat_id)
+    fn deleted(chat: participants::Deleted) -> Result<()> {
+        participants::deleted(&chat)
     }
 
     #[on_message("chat.removed")]
@@ -274,12 +274,12 @@ impl Chat {
     }
 
     #[on("mark_read", namespace = "/")]
-    fn mark_read(caller: &Caller, read: conversations::messages::Read) -> Result<()> {
-        conversations::messages::mark_read(caller.user()?, &read)
+    fn mark_read(caller: &Caller, read: conversations::messages::Mark) -> Result<()> {
+        conversations::messages::mark_read(caller.user()?, read)
     }
 
     #[on("delivered", namespace = "/")]
-    fn delivered(caller: &Caller, delivered: conversations::messages::Read) -> Result<()> {
+    fn delivered(caller: &Caller, delivered: conversations::messages::Mark) -> Result<()> {
         conversations::messages::delivered(caller.user()?, delivered)
     }
 

@@ -29,6 +29,14 @@ pub(crate) struct Upserted {
     participants: Vec<Participant>,
 }
 
+/// `chat.deleted`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Deleted {
+    #[serde(deserialize_with = "published_id")]
+    chat_id: Id,
+}
+
 /// `chat.removed`: the plugin's own message to itself.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -107,8 +115,8 @@ pub(crate) fn upserted(chat: &Upserted) -> Result<()> {
     leave(&chat.chat_id, &gone)
 }
 
-pub(crate) fn deleted(chat: &Id) -> Result<()> {
-    upserted(&Upserted { chat_id: chat.clone(), participants: Vec::new() })
+pub(crate) fn deleted(chat: &Deleted) -> Result<()> {
+    upserted(&Upserted { chat_id: chat.chat_id.clone(), participants: Vec::new() })
 }
 
 pub(crate) fn removed(batch: &Removed) -> Result<()> {

@@ -19,7 +19,7 @@ impl Queue {
     }
 
     #[on_message("queue.removed")]
-    fn removed(item: waiting::ItemId) -> Result<()> {
+    fn removed(item: waiting::Removed) -> Result<()> {
         waiting::removed(&item)
     }
 

@@ -31,10 +31,17 @@ pub(crate) const NEW: Emits<Json<Waiting>> = Emits::new(NAMESPACE, "queue:new");
 pub(crate) const TAKEN: Emits<Taken> = Emits::new(NAMESPACE, "queue:taken");
 pub(crate) const UPDATED: Emits<Updated> = Emits::new(NAMESPACE, "queue:updated");
 
-/// `{itemId}`.
+/// `{itemId}`, from a client: a string.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ItemId {
+    item_id: Id,
+}
+
+/// `queue.removed`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Removed {
     #[serde(deserialize_with = "published_id")]
     item_id: Id,
 }
@@ -115,7 +122,7 @@ pub(crate) fn added(at: u64, Added { item_id, thread_id, customer }: Added) -> R
     update_soon()
 }
 
-pub(crate) fn removed(ItemId { item_id }: &ItemId) -> Result<()> {
+pub(crate) fn removed(Removed { item_id }: &Removed) -> Result<()> {
     match find(item_id)? {
         Some(item) => remove(&item),
         None => Ok(()),

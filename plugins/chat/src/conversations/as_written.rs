@@ -3,7 +3,7 @@
 use std::{borrow::Cow, fmt};
 
 use hubbub_sdk::{
-    Json,
+    Json, Result,
     payload::{Id, published_id},
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -17,6 +17,12 @@ pub(crate) struct AsWritten {
 }
 
 impl AsWritten {
+    /// As a client writes it: a string.
+    pub(super) fn text(id: Id) -> Result<Self> {
+        let written = Json::of(&id)?;
+        Ok(Self { id, written })
+    }
+
     pub(super) fn id(&self) -> &Id {
         &self.id
     }

@@ -44,8 +44,15 @@ pub(crate) struct Created {
     company_id: Option<Id>,
 }
 
-/// `mark_read`, `delivered` and `message_read`.
-#[derive(Serialize, Deserialize, JsonSchema)]
+/// `mark_read` and `delivered`, from a client: the ids are strings.
+#[derive(Deserialize, JsonSchema)]
+pub(crate) struct Mark {
+    conversation_id: Id,
+    message_ids: Vec<Id>,
+}
+
+/// `message_read`.
+#[derive(Serialize, JsonSchema)]
 pub(crate) struct Read {
     conversation_id: AsWritten,
     message_ids: Vec<AsWritten>,
@@ -134,10 +141,12 @@ fn remember(place: &Place, id: &Id, author: Option<Id>) -> Result<u64> {
     Ok(number)
 }
 
-/// `mark_read`.
-pub(crate) fn mark_read(user: &User, read: &Read) -> Result<()> {
-    let (place, stored) = Place::of_user(user, read.conversation_id.id())?;
-    tell_read(&place, &stored, &user.id, read)
+/// `mark_read`. The room gets the conversation's id as the backend writes it.
+pub(crate) fn mark_read(user: &User, Mark { conversation_id, message_ids }: Mark) -> Result<()> {
+    let (place, stored) = Place::of_user(user, &conversation_id)?;
+    at_most(MAX_READ, message_ids.len())?;
+    let message_ids = message_ids.into_iter().map(AsWritten::text).collect::<Result<_>>()?;
+    tell_read(&place, &stored, &user.id, &Read { conversation_id: stored.id.clone(), message_ids })
 }
 
 /// `message.read`.
@@ -152,25 +161,26 @@ pub(crate) fn read(message: &Message, published: Published) -> Result<()> {
 }
 
 fn tell_read(place: &Place, stored: &Stored, reader: &str, read: &Read) -> Result<()> {
-    at_most(MAX_READ, read)?;
+    at_most(MAX_READ, read.message_ids.len())?;
     READ.to_room(&place.room(stored.reach()), read)?;
     unread::read(place, stored, reader, read.message_ids.iter().map(AsWritten::id))
 }
 
-fn at_most(most: usize, read: &Read) -> Result<()> {
-    if read.message_ids.len() <= most {
+fn at_most(most: usize, ids: usize) -> Result<()> {
+    if ids <= most {
         return Ok(());
     }
     Err(Refusal::invalid(format!("message_ids: more than {most}")))
 }
 
 /// To each message's author, on all devices, as long as the author takes part.
-pub(crate) fn delivered(user: &User, read: Read) -> Result<()> {
-    let (place, stored) = Place::of_user(user, read.conversation_id.id())?;
-    at_most(MAX_DELIVERED, &read)?;
-    for message_id in read.message_ids {
-        let author = remembered(&place, message_id.id())?.and_then(|known| known.author);
+pub(crate) fn delivered(user: &User, mark: Mark) -> Result<()> {
+    let (place, stored) = Place::of_user(user, &mark.conversation_id)?;
+    at_most(MAX_DELIVERED, mark.message_ids.len())?;
+    for message_id in mark.message_ids {
+        let author = remembered(&place, &message_id)?.and_then(|known| known.author);
         let Some(author) = author.filter(|author| **author != *user.id && stored.has(author)) else { continue };
+        let message_id = AsWritten::text(message_id)?;
         let delivered = Delivered { conversation_id: stored.id.clone(), message_id, user_id: user.id.clone() };
         place.to_users(DELIVERED, &[&author], &delivered)?;
     }

@@ -242,6 +242,15 @@ fn any_event_reaches_the_company_the_conversation_or_the_user() {
 }
 
 #[test]
+fn a_backend_may_number_whom_an_event_is_for() {
+    let (app, ana, ..) = three();
+    for to in [json!({ "conversation": 1 }), json!({ "user": 2 })] {
+        app.publish("crm.event", json!({ "companyId": "acme", "event": "x", "to": to, "data": {} }));
+    }
+    ana.expect_nothing();
+}
+
+#[test]
 fn an_event_that_cannot_be_sent_is_a_failure() {
     let app = companies();
     for (event, to) in [("connect", json!({ "company": true })), ("x", json!({ "company": false })), ("x", json!({}))] {

@@ -292,6 +292,18 @@ fn a_deleted_chat_is_left_by_everyone() {
 }
 
 #[test]
+fn a_backend_may_number_its_chats() {
+    let app = Harness::<Chat>::new();
+    app.publish("chat.upserted", json!({ "chatId": 7, "participants": [{ "userId": 5 }] }));
+    let ana = app.connect("/chat", user("5"));
+    ana.emit("chat:join", json!({ "chatId": 7 })).expect_refusal("invalid", "chatId: must be a string");
+    let _ = ana.emit("chat:join", json!({ "chatId": "7" })).ack();
+    assert_eq!(ana.rooms(), ["chat:7"]);
+    app.publish("chat.deleted", json!({ "chatId": 7 }));
+    assert!(ana.rooms().is_empty());
+}
+
+#[test]
 fn a_chat_of_thousands_is_listed_in_order_and_emptied_at_once() {
     let ids: Vec<String> = (0..6000).map(|n| format!("u{n}")).collect();
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();

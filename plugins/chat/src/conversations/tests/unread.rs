@@ -104,14 +104,30 @@ fn ids_go_out_as_the_backend_and_the_client_write_them() {
     let app = Harness::<Chat>::new();
     app.publish("conversation.created", json!({ "id": 1, "members": [5, 6] }));
     let ana = connect(&app, "5");
-    ana.emit("join_conversation", json!({ "conversation_id": 1 })).expect_ok();
+    ana.emit("join_conversation", json!({ "conversation_id": "1" })).expect_ok();
     app.publish("message.created", json!({ "id": 9, "conversation_id": 1, "user_id": 6 }));
     ana.expect("unread_count", json!({ "conversation_id": 1, "unread_count": 1 }));
     app.publish("message.read", json!({ "conversation_id": 1, "message_ids": [9], "user_id": 5 }));
     ana.expect("message_read", json!({ "conversation_id": 1, "message_ids": [9] }));
     ana.expect("unread_count", json!({ "conversation_id": 1, "unread_count": 0 }));
-    ana.emit("mark_read", json!({ "conversation_id": {}, "message_ids": [] }))
-        .expect_refusal("invalid", "conversation_id: must be an id of 1 to 128 bytes");
+    ana.emit("mark_read", json!({ "conversation_id": "1", "message_ids": ["9"] })).expect_ok();
+    ana.expect("message_read", json!({ "conversation_id": 1, "message_ids": ["9"] }));
+}
+
+#[test]
+fn a_clients_ids_are_strings() {
+    let (app, ana, _) = with_messages(1);
+    for event in ["join_conversation", "leave_conversation", "typing"] {
+        let number = ana.emit(event, json!({ "conversation_id": 1 }));
+        number.expect_refusal("invalid", "conversation_id: must be a string");
+    }
+    for event in ["mark_read", "delivered"] {
+        let number = ana.emit(event, json!({ "conversation_id": 1, "message_ids": [] }));
+        number.expect_refusal("invalid", "conversation_id: must be a string");
+        let number = ana.emit(event, json!({ "conversation_id": "c1", "message_ids": ["m1", 2] }));
+        number.expect_refusal("invalid", "message_ids.1: must be a string");
+    }
+    drop(app);
 }
 
 #[test]
