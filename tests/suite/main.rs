@@ -30,6 +30,7 @@ mod ids;
 mod input;
 mod load;
 mod stock;
+mod texts;
 mod timers;
 
 mod author;
