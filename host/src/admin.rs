@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use crate::gateway::api::{bearer, is_same};
 use crate::gateway::figures::Latest;
-use crate::gateway::{Gateway, watchers};
+use crate::gateway::{Gateway, entrance, watchers};
 use crate::ingest::outside::Outside;
 use crate::release::breaker::Quarantined;
 use crate::release::registry::Slot;
@@ -58,11 +58,27 @@ pub fn routes(admin: Arc<Admin>) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
         .route("/ready", get(ready))
-        .route_service("/socket.io/", admin.live.clone())
-        .route_service("/socket.io", admin.live.clone())
+        .merge(live(admin.live.clone()))
         .merge(guarded)
         .merge(dashboard::routes())
         .with_state(admin)
+}
+
+/// What dashboards are told over: websocket or polling, as each begins. An upgrade between them is refused: while one is under way,
+/// this engine answers every poll at once.
+fn live<S: Clone + Send + Sync + 'static>(service: watchers::Service) -> Router<S> {
+    Router::new()
+        .route_service("/socket.io/", service.clone())
+        .route_service("/socket.io", service)
+        .layer(middleware::from_fn(without_upgrades))
+}
+
+async fn without_upgrades(request: Request, next: Next) -> Response {
+    let is_websocket = request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair == "transport=websocket"));
+    match entrance::session_of(&request) {
+        Some(_) if is_websocket => entrance::no_upgrade(),
+        _ => next.run(request).await,
+    }
 }
 
 async fn only_operators(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {

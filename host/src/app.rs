@@ -189,7 +189,8 @@ impl App {
         self.sources.start(&mut tasks);
         self.egress.start(&mut tasks);
         let writer = self.writer.clone();
-        let docs = docs::Docs::new(self.gateway.registry.clone(), self.config.server.listen.port());
+        let docs =
+            docs::Docs::new(self.gateway.registry.clone(), self.config.server.listen.port(), self.gateway.keyring.get().claim_names());
         let web = Arc::new(web::Web { gateway: self.gateway.clone(), service, started: Instant::now(), docs });
         let api = Arc::new(api::Api {
             gateway: self.gateway.clone(),

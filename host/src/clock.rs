@@ -25,6 +25,13 @@ pub struct Moment {
     pub steady_ms: u64,
 }
 
+impl Moment {
+    /// A time of the steady clock that has passed, by the wall clock of now.
+    pub fn wall_at(self, steady_ms: u64) -> u64 {
+        self.wall_ms.saturating_sub(self.steady_ms.saturating_sub(steady_ms))
+    }
+}
+
 /// Two clocks that a test moves.
 #[derive(Debug)]
 struct Manual {

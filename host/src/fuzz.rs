@@ -14,7 +14,7 @@ use crate::gateway::limits::Limits;
 use crate::gateway::origin::Origins;
 use crate::json;
 use crate::names::{self, PluginName};
-use crate::release::contract::{Contract, asyncapi, page, typescript};
+use crate::release::contract::{Contract, Reading, asyncapi, page, typescript};
 use crate::release::manifest::Manifest;
 use crate::release::signature::Signers;
 use crate::sandbox::exports::{
@@ -73,9 +73,9 @@ pub fn manifest(bytes: &[u8]) {
     for namespace in &manifest.namespaces {
         assert!(contract.namespaces.iter().any(|told| *told.path == *namespace.pattern.text), "a namespace is not told");
     }
-    let document = asyncapi::render(&contract, "localhost");
+    let document = asyncapi::render(&contract, "localhost", &Reading::default());
     serde_json::from_str::<serde_json::Value>(&document).expect("the document is JSON");
-    assert!(page::render(&contract).ends_with("</html>\n"));
+    assert!(page::render(&contract, &Reading::default()).ends_with("</html>\n"));
     assert!(!typescript::render(&contract).is_empty());
 }
 

@@ -84,6 +84,10 @@ pub struct Config {
     /// a load balancer keeps its own connections idle. Default 75 s.
     #[serde(deserialize_with = "crate::duration::deserialize")]
     pub http_idle: Duration,
+    /// How long an upgrade from polling to websocket may take. Past it the websocket is closed, and the client goes on polling.
+    /// Default 10 s.
+    #[serde(deserialize_with = "crate::duration::deserialize")]
+    pub upgrade_timeout: Duration,
     /// How long a connect waits for its plugin while that is being replaced. A stock client never tries again by itself.
     /// Default 5 s.
     #[serde(deserialize_with = "crate::duration::deserialize")]
@@ -93,7 +97,8 @@ pub struct Config {
     pub namespace_idle: Duration,
     /// Namespaces made from patterns. Past it the ones that have been empty for longest go at once. Default 10 000.
     pub max_namespaces: usize,
-    /// How long a socket lives on when its token has expired, for a fresh one to come. Default 5 s.
+    /// How long a socket lives on when its token has expired, for a fresh one to come. Then its connection is closed, and a stock
+    /// client comes back with whatever its `auth` gives. Default 5 s.
     #[serde(deserialize_with = "crate::duration::deserialize")]
     pub expiry_grace: Duration,
     /// How long a connection may last, and up to a tenth longer. Then it is ended, and a stock client comes again, where the
@@ -115,6 +120,7 @@ impl Default for Config {
             ping_timeout: seconds(20),
             connect_timeout: seconds(10),
             http_idle: seconds(75),
+            upgrade_timeout: seconds(10),
             connect_wait: seconds(5),
             namespace_idle: seconds(60),
             max_namespaces: 10_000,
@@ -184,7 +190,7 @@ pub struct Ends {
 pub fn start(gateway: &Arc<Gateway>, io: &Io, service: Service, ends: Ends) -> tokio::task::JoinSet<()> {
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(door::open_namespaces(gateway.clone(), io.clone()));
-    tasks.spawn(expiry::run(gateway.clone(), io.clone()));
+    tasks.spawn(expiry::run(gateway.clone()));
     tasks.spawn(sweep::end_slow_clients(gateway.clone(), io.clone(), ends.full));
     tasks.spawn(backlog::end_stalled_clients(gateway.clone()));
     tasks.spawn(drain::end_polling(service, ends.polling));

@@ -34,6 +34,51 @@ pub fn check_array(text: &str) -> Result<&str, InvalidJson> {
     text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).map(str::trim_ascii).ok_or(InvalidJson::NotAnArray)
 }
 
+/// The text with each escape of half a surrogate pair replaced by U+FFFD, as Node writes such a character in UTF-8. Rust's strings
+/// cannot hold one, so every JSON text from outside passes here once. A text without a backslash costs one search for it.
+pub fn well_formed(text: &str) -> Cow<'_, str> {
+    let bytes = text.as_bytes();
+    let (mut mended, mut copied, mut at) = (String::new(), 0, 0);
+    while let Some(next) = text.get(at..).and_then(|rest| rest.find('\\')) {
+        at += next;
+        at += match (surrogate(bytes, at), surrogate(bytes, at + ESCAPE)) {
+            (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => 2 * ESCAPE,
+            (Some(_), _) => {
+                mended.push_str(&text[copied..at]);
+                mended.push(char::REPLACEMENT_CHARACTER);
+                copied = at + ESCAPE;
+                ESCAPE
+            }
+            // What follows a backslash belongs to it. Where that is no ASCII, the text is no JSON.
+            (None, _) => 1 + usize::from(bytes.get(at + 1).is_some_and(u8::is_ascii)),
+        };
+    }
+    if copied == 0 {
+        return Cow::Borrowed(text);
+    }
+    mended.push_str(&text[copied..]);
+    Cow::Owned(mended)
+}
+
+/// The same for a text that is owned, which is copied only where it changes.
+pub fn into_well_formed(text: String) -> String {
+    match well_formed(&text) {
+        Cow::Borrowed(_) => text,
+        Cow::Owned(mended) => mended,
+    }
+}
+
+/// Bytes of `\uXXXX`.
+const ESCAPE: usize = 6;
+
+/// The half of a surrogate pair that is escaped there.
+fn surrogate(bytes: &[u8], at: usize) -> Option<u32> {
+    let digits = bytes.get(at..at + ESCAPE)?.strip_prefix(b"\\u")?;
+    let is_one = matches!(digits, [b'd' | b'D', b'8'..=b'9' | b'a'..=b'f' | b'A'..=b'F', ..]);
+    let digits = str::from_utf8(digits).ok().filter(|digits| is_one && digits.bytes().all(|b| b.is_ascii_hexdigit()))?;
+    u32::from_str_radix(digits, 16).ok()
+}
+
 /// Takes `["name",args…]` apart: the name, and the arguments' text between the brackets. Nothing may follow the array.
 pub fn split_event(text: &str) -> Result<(Cow<'_, str>, &str), InvalidJson> {
     depth(text)?;
@@ -125,6 +170,34 @@ mod tests {
         assert!(split_event("[\"a\"]\u{c}").is_err(), "space to Rust is not space to JSON");
         assert!(split_event(r#"["a",]"#).is_err());
         assert!(split_event(r#"{"a":1}"#).is_err());
+    }
+
+    #[test]
+    fn half_a_surrogate_pair_becomes_the_replacement_character_and_nothing_else_changes() {
+        for text in [
+            "",
+            "[1]",
+            r#"["a\n\"\\b"]"#,
+            r#""\ud83d\uDE00 \u00e1 \\ud83d""#,
+            r#""\u12"#,
+            "\\",
+            "\"\\é",
+            r#""\ud83""#,
+            r#""\udzzz""#,
+        ] {
+            assert_eq!(well_formed(text), text);
+        }
+        for (text, mended) in [
+            (r#"["cut \ud83d"]"#, "[\"cut \u{fffd}\"]"),
+            (r#""\uDF38 low""#, "\"\u{fffd} low\""),
+            (r#""a\ud83db\\""#, "\"a\u{fffd}b\\\\\""),
+            (r#""\ud83d\ud83d\ude00""#, "\"\u{fffd}\\ud83d\\ude00\""),
+            (r#""\ude00\ud83d""#, "\"\u{fffd}\u{fffd}\""),
+            (r#""\ud83d\u0041""#, "\"\u{fffd}\\u0041\""),
+        ] {
+            assert_eq!(well_formed(text), mended);
+            assert!(serde_json::from_str::<serde_json::Value>(&well_formed(text)).is_ok());
+        }
     }
 
     #[test]

@@ -75,12 +75,14 @@ pub struct Metrics {
     pub disconnects: Family<ReasonLabel, Counter>,
     pub events_refused: Family<ReasonLabel, Counter>,
     slow_consumers: Family<ReasonLabel, Counter>,
+    upgrades_failed: Family<ReasonLabel, Counter>,
     pub stalled_clients: Gauge,
     pub limits_passed: Family<LimitLabels, Counter>,
     pub accept_errors: Family<ListenerLabel, Counter>,
     pub http_closed: Family<ReasonLabel, Counter>,
     pub connects_waiting: Gauge,
     pub connections_aged: Counter,
+    pub connections_expired: Counter,
     pub watchers: Gauge,
     pub watchers_refused: Counter,
     pub watchers_behind: Counter,
@@ -155,6 +157,12 @@ impl Metrics {
                 "Clients ended because they do not read: their queue was full, or too many bytes waited",
                 Family::default(),
             ),
+            upgrades_failed: register(
+                r,
+                "upgrades_failed",
+                "Upgrades to websocket that failed, by reason; their clients go on polling",
+                Family::default(),
+            ),
             stalled_clients: register(r, "stalled_clients", "Clients that did not read at the last look", Gauge::default()),
             limits_passed: register(
                 r,
@@ -171,6 +179,12 @@ impl Metrics {
             ),
             connects_waiting: register(r, "connects_waiting", "Connections that wait for their turn", Gauge::default()),
             connections_aged: register(r, "connections_aged", "Connections ended at gateway.max_age", Counter::default()),
+            connections_expired: register(
+                r,
+                "connections_expired",
+                "Connections closed because a token on them had expired",
+                Counter::default(),
+            ),
             watchers: register(r, "admin_watchers", "Dashboards that are told the figures", Gauge::default()),
             watchers_refused: register(
                 r,
@@ -255,6 +269,9 @@ impl Metrics {
             drop(metrics.accept_errors.get_or_create(&ListenerLabel { listener }));
         }
         drop(metrics.limits_passed.get_or_create(&LimitLabels { limit: "descriptors", outcome: "refused" }));
+        for reason in ["closed", "timeout", "unexpected"] {
+            drop(metrics.upgrades_failed.get_or_create(&ReasonLabel { reason }));
+        }
         for reason in traces::DROPPED {
             drop(metrics.spans_dropped.get_or_create(&ReasonLabel { reason }));
         }
@@ -275,6 +292,11 @@ impl Metrics {
     /// Counts a client that was ended because it does not read: `queue` or `bytes`.
     pub fn slow_consumer(&self, reason: &'static str) {
         self.slow_consumers.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
+    /// Counts an upgrade that failed: `closed`, `timeout` or `unexpected`.
+    pub fn upgrade_failed(&self, reason: &'static str) {
+        self.upgrades_failed.get_or_create(&ReasonLabel { reason }).inc();
     }
 
     /// Registers figures that live elsewhere.

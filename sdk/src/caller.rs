@@ -1,6 +1,7 @@
 //! The client that a call is about. Knows what the token said, and nothing of sockets beyond their number.
 
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
 
 use crate::bindings::hubbub::plugin::types;
 pub use crate::bindings::hubbub::plugin::types::User;
@@ -60,13 +61,42 @@ impl User {
         self.name.as_deref().unwrap_or(&self.id)
     }
 
-    /// Whether the token gives this role.
+    /// Whether the token gives this role: as the one that opened the door, or as any other in its claim `role`.
     pub fn has_role(&self, role: &str) -> bool {
-        self.role.as_deref() == Some(role)
+        self.role.as_deref() == Some(role) || self.more_roles().is_some_and(|roles| roles.iter().any(|one| one == role))
+    }
+
+    /// The claim `role`, where it is a list. Parsed only by who asks for a role that is not the first answer.
+    fn more_roles(&self) -> Option<Vec<Value>> {
+        #[derive(Deserialize)]
+        struct Roles {
+            role: Vec<Value>,
+        }
+        // Most tokens have one role, and no list.
+        self.claims.contains('[').then(|| serde_json::from_str::<Roles>(&self.claims).ok()).flatten().map(|claims| claims.role)
     }
 
     /// All claims of the token as a type of the plugin's, or `forbidden` where they do not fit it.
     pub fn claims<T: DeserializeOwned>(&self) -> Result<T> {
         serde_json::from_str(&self.claims).map_err(|_| Refusal::forbidden("Forbidden"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::User;
+
+    fn user(role: Option<&str>, claims: &str) -> User {
+        let role = role.map(str::to_owned);
+        User { id: "u".into(), name: None, email: None, image: None, role, tenant: None, claims: claims.to_owned() }
+    }
+
+    #[test]
+    fn a_user_has_each_role_of_a_list() {
+        let one = user(Some("ADMIN"), r#"{"sub":"u","role":"ADMIN"}"#);
+        assert!(one.has_role("ADMIN") && !one.has_role("STUDENT"));
+        let several = user(Some("ADMIN"), r#"{"sub":"u","role":["STUDENT",7,"ADMIN"]}"#);
+        assert!(several.has_role("ADMIN") && several.has_role("STUDENT") && !several.has_role("x"));
+        assert!(!user(None, r#"{"sub":"u","x":[1]}"#).has_role("ADMIN"));
     }
 }

@@ -4,10 +4,11 @@ import { createInterface } from "node:readline";
 import { io } from "socket.io-client";
 
 const tell = (saw) => process.stdout.write(`${JSON.stringify(saw)}\n`);
-let socket;
+let socket, shown;
 
 function connect({ url, namespace, auth, transports }) {
-  socket = io(url + (namespace === "/" ? "" : namespace), { auth: auth ?? {}, transports, forceNew: true, reconnectionDelay: 50, reconnectionDelayMax: 200 });
+  shown = auth ?? {};
+  socket = io(url + (namespace === "/" ? "" : namespace), { auth: (show) => show(shown), transports, forceNew: true, reconnectionDelay: 50, reconnectionDelayMax: 200 });
   socket.on("connect", () => {
     tell({ saw: "connect" });
     const { engine } = socket.io;
@@ -24,6 +25,8 @@ function connect({ url, namespace, auth, transports }) {
 
 const steps = {
   connect,
+  // From the next connect on.
+  auth: ({ auth }) => (shown = auth),
   emit: ({ args, ack }) =>
     ack === undefined ? socket.emit(...args) : socket.emit(...args, (...answer) => tell({ saw: "ack", ack, args: answer })),
   disconnect: () => socket.disconnect(),

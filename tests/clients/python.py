@@ -21,18 +21,20 @@ class Device:
     def __init__(self):
         self.client = socketio.Client(reconnection_delay=0.05, reconnection_delay_max=0.2)
         self.namespace = "/"
+        self.shown = {}
         # Set once it has been let in: each connect after it is another.
         self.is_back = threading.Event()
 
     def connect(self, url, namespace, auth, transports):
         self.namespace = namespace
+        self.shown = auth
         on = self.client.on
         on("connect", self._connected, namespace=namespace)
         on("connect_error", self._refused, namespace=namespace)
         on("disconnect", lambda reason: tell(saw="disconnect", reason=reason), namespace=namespace)
         on("*", lambda event, *args: tell(saw="event", args=[event, *args]), namespace=namespace)
         try:
-            self.client.connect(url, auth=auth, namespaces=[namespace], transports=transports, wait_timeout=20)
+            self.client.connect(url, auth=lambda: self.shown, namespaces=[namespace], transports=transports, wait_timeout=20)
             # Only from here on does the client tell of a disconnection.
             self._tell_of_connect()
             self.is_back.set()
@@ -50,6 +52,10 @@ class Device:
     def _refused(self, data):
         message = data.get("message") if isinstance(data, dict) else str(data)
         tell(saw="refused", message=message)
+
+    def auth(self, auth):
+        """From the next connect on."""
+        self.shown = auth
 
     def emit(self, args, ack=None):
         event, *rest = args

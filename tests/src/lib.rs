@@ -14,6 +14,7 @@
 
 pub mod abi;
 pub mod authority;
+pub mod breaker;
 pub mod browser;
 pub mod cable;
 pub mod client;
@@ -41,9 +42,11 @@ pub mod stalled;
 pub mod stock;
 pub mod store;
 pub mod token;
+pub mod upgrade;
 pub mod wait;
 
 pub use authority::Authority;
+pub use breaker::{Breaker, Breaks};
 pub use browser::Browser;
 pub use cable::Cable;
 pub use client::{Auth, Client};
@@ -55,6 +58,7 @@ pub use proxy::Proxy;
 pub use server::Server;
 pub use stock::{Stock, StockSocket};
 pub use token::{Token, token};
+pub use upgrade::Upgrade;
 
 /// The folder of this package; the checkout is above it.
 pub fn package_dir() -> std::path::PathBuf {

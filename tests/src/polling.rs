@@ -39,6 +39,11 @@ impl Polling {
         &self.url
     }
 
+    /// The session's id.
+    pub fn sid(&self) -> &str {
+        self.url.rsplit_once('=').map_or("", |(_, sid)| sid)
+    }
+
     /// Asks for a namespace, and gives what was answered.
     pub async fn connect(&self, namespace: &str, auth: Option<&Value>) -> Packet {
         assert_eq!(self.send(packet::connect(namespace, auth)).await, 200);

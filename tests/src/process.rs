@@ -32,7 +32,12 @@ impl JsonLines {
     }
 
     pub async fn tell(&mut self, what: &Value) {
-        self.input.write_all(format!("{what}\n").as_bytes()).await.unwrap_or_else(|error| panic!("{}: {error}", self.name));
+        self.tell_text(&what.to_string()).await;
+    }
+
+    /// Tells what no `Value` can hold.
+    pub async fn tell_text(&mut self, json: &str) {
+        self.input.write_all(format!("{json}\n").as_bytes()).await.unwrap_or_else(|error| panic!("{}: {error}", self.name));
     }
 
     /// The next line; absent after `wait`. Panics if the helper has ended.

@@ -90,6 +90,17 @@ impl Stock {
 }
 
 impl StockSocket {
+    /// What the client's `auth` gives from its next connect on.
+    pub async fn show(&mut self, auth: impl Into<Auth>) {
+        self.process.tell(&json!({"do": "auth", "auth": auth.into().object()})).await;
+    }
+
+    /// Waits until the client has been refused: the sentence.
+    pub async fn refused(&mut self) -> String {
+        let saw = self.find("a refusal", |saw| saw["saw"] == "refused").await;
+        saw["message"].as_str().unwrap_or_default().to_owned()
+    }
+
     pub async fn emit(&mut self, event: &str, payload: Value) {
         self.process.tell(&json!({"do": "emit", "args": [event, payload]})).await;
     }
@@ -99,6 +110,14 @@ impl StockSocket {
         let ack = self.next_ack;
         self.next_ack += 1;
         self.process.tell(&json!({"do": "emit", "args": [event, payload], "ack": ack})).await;
+        ack
+    }
+
+    /// Emits an array of arguments, as JSON that no `Value` can hold, for an ack.
+    pub async fn emit_text_for_ack(&mut self, args: &str) -> u64 {
+        let ack = self.next_ack;
+        self.next_ack += 1;
+        self.process.tell_text(&format!(r#"{{"do":"emit","args":{args},"ack":{ack}}}"#)).await;
         ack
     }
 
@@ -122,6 +141,11 @@ impl StockSocket {
     /// Disconnects on purpose: what `socket.disconnect()` of the client does.
     pub async fn disconnect(&mut self) {
         self.process.tell(&json!({"do": "disconnect"})).await;
+    }
+
+    /// Asserts that the client has told of no such thing up to now.
+    pub fn expect_none(&self, saw: &str) {
+        assert!(self.inbox.iter().all(|one| one["saw"] != saw), "{:#?}", self.inbox);
     }
 
     /// Waits until the client connects again by itself.

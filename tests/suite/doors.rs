@@ -1,9 +1,10 @@
 //! Who is let into which namespace, and with what sentence not. Must never send an event: a door is all that is tested.
 
+use reqwest::Method;
 use reqwest::header::{AUTHORIZATION, HeaderName};
 use serde_json::json;
 use tests::client::ConnectFailure;
-use tests::{Auth, Client, Server, token};
+use tests::{Auth, Client, Server, fixture, token};
 
 #[tokio::test]
 async fn each_namespace_has_its_own_door_and_sentences() {
@@ -73,4 +74,78 @@ async fn only_listed_origins_are_let_in() {
     assert_eq!(good.headers()["access-control-allow-credentials"], "true");
     let evil = asked_from("https://evil.example").await;
     assert!(evil.headers().get("access-control-allow-origin").is_none(), "{:?}", evil.headers());
+}
+
+#[tokio::test]
+async fn origins_of_apps_and_desktop_shells_are_let_in_where_they_are_configured() {
+    let named = [
+        "https://app.example",
+        "capacitor://localhost",
+        "ionic://localhost",
+        "app://-",
+        "chrome-extension://abcdef",
+        "file://",
+        "null",
+    ];
+    let list = serde_json::to_string(&named).expect("a list");
+    let server = Server::dev().env("HUBBUB_CORS__ORIGINS", &list).start().await;
+    let polling = server.url("/socket.io/?EIO=4&transport=polling");
+    let from = |origin: &str| Auth::from(()).header(HeaderName::from_static("origin"), origin);
+    for origin in named {
+        let answer = server.http().get(&polling).header("origin", origin).send().await.expect("an answer");
+        assert_eq!(answer.status(), 200, "{origin}");
+        may_read(&answer, origin);
+        let preflight = server.http().request(Method::OPTIONS, &polling).header("origin", origin);
+        let preflight = preflight.header("access-control-request-method", "POST");
+        let answer = preflight.header("access-control-request-headers", "content-type").send().await.expect("an answer");
+        assert!(answer.status().is_success(), "{origin}: {}", answer.status());
+        may_read(&answer, origin);
+        let connected = Client::connect(server.address(), "/", from(origin)).await;
+        assert!(connected.is_ok(), "{origin}: {:?}", connected.err());
+    }
+    for other in
+        ["capacitor://localhost:81", "ionic://other", "app://x", "chrome-extension://other", "http://localhost", "file:///x"]
+    {
+        let answer = server.http().get(&polling).header("origin", other).send().await.expect("an answer");
+        assert_eq!(answer.status(), 403, "{other}");
+        assert!(answer.headers().get("access-control-allow-origin").is_none(), "{other}");
+        assert_eq!(Client::connect(server.address(), "/", from(other)).await.err(), Some(ConnectFailure::Http(403)), "{other}");
+    }
+}
+
+/// Asserts that a browser lets a page of that origin read the answer.
+fn may_read(answer: &reqwest::Response, origin: &str) {
+    let header = |name: &str| answer.headers().get(name).map(|value| value.to_str().expect("text"));
+    assert_eq!(header("access-control-allow-origin"), Some(origin), "exactly, and no wildcard");
+    assert_eq!(header("access-control-allow-credentials"), Some("true"), "{origin}");
+    assert!(header("vary").is_some_and(|vary| vary.to_lowercase().contains("origin")), "{origin}");
+}
+
+#[tokio::test]
+async fn dev_lets_in_this_machine_under_each_of_its_names() {
+    let server = Server::dev().start().await;
+    for origin in ["http://localhost:3000", "http://127.0.0.1:5173", "http://[::1]:8080", "http://0.0.0.0:5173", "http://0.0.0.0"]
+    {
+        let auth = Auth::from(()).header(HeaderName::from_static("origin"), origin);
+        let connected = Client::connect(server.address(), "/", auth).await;
+        assert!(connected.is_ok(), "{origin}: {:?}", connected.err());
+    }
+}
+
+#[tokio::test]
+async fn check_takes_the_origins_of_apps_and_names_a_wrong_one() {
+    fixture::plugins().await;
+    let plugins = tests::checkout_dir().join("target/plugins").display().to_string();
+    let data = std::env::temp_dir().join(format!("hubbub-origins-{}", std::process::id()));
+    let check = |origins: &str| {
+        let secret = "a-secret-of-more-than-32-bytes-for-this-test";
+        let env = [("HUBBUB_CORS__ORIGINS", origins), ("JWT_SECRET", secret), ("HUBBUB_SERVER__PLUGINS", &plugins)];
+        let out = tests::server::run(&["check", "--data", &data.to_string_lossy()], &env);
+        (out.status.success(), String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned())
+    };
+    let (fine, said) = check(r#"["https://app.example", "capacitor://localhost", "file://", "null", "app://-"]"#);
+    assert!(fine, "{said}");
+    let (fine, said) = check(r#"["capacitor://"]"#);
+    assert!(!fine && said.contains("cors.origins") && said.contains("`capacitor://`"), "{said}");
+    let _ = std::fs::remove_dir_all(data);
 }

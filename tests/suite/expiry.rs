@@ -3,7 +3,8 @@
 use serde_json::json;
 use tests::client::End;
 use tests::server::Builder;
-use tests::{Server, token};
+use tests::stock::Transports;
+use tests::{Server, Stock, token};
 
 /// Seconds that a token of these tests lives.
 const LIFE: i64 = 2;
@@ -17,8 +18,12 @@ async fn an_expired_socket_is_told_and_then_ended() {
     let server = server().start().await;
     let mut ana = server.connect("/chat", token("ana").expires_in(LIFE)).await;
     let mut bia = server.connect("/chat", token("bia")).await;
-    assert_eq!(ana.next("auth:expired").await, json!({"disconnectInMs": 1000}));
-    assert_eq!(ana.ended().await, End::Disconnected);
+    let told = ana.next("auth:expired").await;
+    let at = told["at"].as_str().expect("a time").to_owned();
+    assert_eq!(told, json!({"at": at}));
+    assert!(at.len() == 24 && at.ends_with("Z"), "{at}");
+    assert_eq!(ana.ended().await, End::Closed, "no packet tells the client to stay away");
+    assert_eq!(server.metrics().await.get("hubbub_connections_expired_total", &[]), Some(1.0));
     bia.expect_none("auth:expired").await;
 }
 
@@ -28,10 +33,10 @@ async fn a_new_token_in_time_keeps_the_socket() {
     let mut ana = server.connect("/chat", token("ana").expires_in(LIFE)).await;
     let mut late = server.connect("/chat", token("ana").expires_in(LIFE)).await;
     ana.next("auth:expired").await;
-    let fresh = json!({"token": token("ana").sign()});
+    let fresh = json!({"token": format!("bearer {}", token("ana").sign())});
     assert_eq!(ana.ask("auth:refresh", fresh.clone()).await, json!({}));
     // One that did not refresh marks the end of the grace.
-    assert_eq!(late.ended().await, End::Disconnected);
+    assert_eq!(late.ended().await, End::Closed);
     assert_eq!(ana.ask("auth:refresh", fresh).await, json!({}), "again, and before it is due");
     ana.expect_none("auth:expired").await;
 }
@@ -41,6 +46,7 @@ async fn a_refresh_takes_no_bad_token_and_nobody_elses() {
     let server = server().start().await;
     let mut ana = server.connect("/chat", token("ana").expires_in(LIFE)).await;
     let bad = [
+        json!({"token": format!("Bearer {}", token("bia").sign())}),
         json!({"token": token("bia").sign()}),
         json!({"token": token("ana").expires_in(-10).sign()}),
         json!({"token": "nonsense"}),
@@ -55,7 +61,7 @@ async fn a_refresh_takes_no_bad_token_and_nobody_elses() {
     ana.emit("auth:refresh", json!({"token": "nonsense"})).await;
     let error = json!({"code": "unauthenticated", "message": "Invalid token", "event": "auth:refresh"});
     assert_eq!(ana.next("error").await, error);
-    assert_eq!(ana.ended().await, End::Disconnected, "none of them kept it");
+    assert_eq!(ana.ended().await, End::Closed, "none of them kept it");
 }
 
 #[tokio::test]
@@ -65,4 +71,44 @@ async fn an_expired_token_opens_no_second_namespace_on_a_live_connection() {
     let mut ana = server.connect("/chat", &short).await;
     ana.next("auth:expired").await;
     assert_eq!(server.turned_away("/chat", &short).await, "Invalid token");
+}
+
+#[tokio::test]
+async fn stock_clients_come_back_with_a_fresh_token_by_themselves() {
+    let server = server().start().await;
+    for stock in Stock::ALL {
+        for transports in [Transports::Websocket, Transports::Polling] {
+            let connected = stock.connect(&server, "/chat", token("ana").expires_in(3), transports).await;
+            let mut ana = connected.expect("let in");
+            ana.show(token("ana")).await;
+            ana.next("auth:expired").await;
+            let reason = ana.disconnected().await;
+            assert!(reason.contains("transport"), "{stock:?} over {transports:?}: {reason}");
+            ana.reconnected().await;
+            assert_eq!(ana.ask("no:such", json!({})).await["error"]["code"], "not_found", "{stock:?} over {transports:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stock_client_that_comes_back_with_the_expired_token_is_refused_once() {
+    let server = server().start().await;
+    let connected = Stock::Node.connect(&server, "/chat", token("ana").expires_in(3), Transports::Websocket).await;
+    let mut ana = connected.expect("let in");
+    ana.disconnected().await;
+    assert_eq!(ana.refused().await, "Invalid token");
+    // Whoever connects after it marks that no second try came.
+    server.connect("/chat", token("bia")).await;
+    let refused = server.metrics().await.get("hubbub_socket_connects_refused_total", &[("reason", "expired")]);
+    assert_eq!(refused, Some(1.0));
+}
+
+#[tokio::test]
+async fn the_other_namespaces_of_an_expired_connection_come_back_too() {
+    let server = server().start().await;
+    let mut ana = server.connect("/chat", token("ana").expires_in(LIFE)).await;
+    let auth = json!({"token": token("ana").sign()});
+    ana.send_raw(&tests::packet::connect("/", Some(&auth))).await;
+    ana.next("auth:expired").await;
+    assert_eq!(ana.ended().await, End::Closed, "one connection, whatever it carries");
 }

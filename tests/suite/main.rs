@@ -27,11 +27,14 @@ mod door_config;
 mod doors;
 mod expiry;
 mod tokens;
+mod upgrade;
 
 mod course;
+mod ids;
 mod input;
 mod load;
 mod stock;
+mod texts;
 mod timers;
 
 mod author;

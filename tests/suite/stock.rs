@@ -64,11 +64,3 @@ async fn stock_clients_come_back_by_themselves_after_a_restart() {
         assert!(client.ask("chat:join", json!({"chatId": "c1"})).await["error"].is_null());
     }
 }
-
-#[tokio::test]
-async fn an_ended_socket_is_told_in_a_stock_clients_words() {
-    let server = Server::dev().env("HUBBUB_AUTH__LEEWAY", "0s").env("HUBBUB_GATEWAY__EXPIRY_GRACE", "1s").start().await;
-    let mut ana = Stock::Node.connect(&server, "/chat", user("ana").expires_in(3), Transports::Websocket).await.expect("let in");
-    ana.next("auth:expired").await;
-    assert_eq!(ana.disconnected().await, "io server disconnect");
-}

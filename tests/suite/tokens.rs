@@ -1,7 +1,7 @@
 //! Tokens that must not open a door. Must never be told which of its faults a token was refused for.
 
 use serde_json::json;
-use tests::{Server, token};
+use tests::{Client, Server, token};
 
 #[tokio::test]
 async fn a_token_with_any_fault_is_an_invalid_token() {
@@ -55,4 +55,82 @@ async fn a_user_is_the_first_claim_that_names_one() {
     assert_eq!(who(token("ana").claim("userId", "x").claim("id", "y")).await, "ana");
     assert_eq!(who(token("").without("sub").claim("userId", "bia").claim("id", "y")).await, "bia");
     assert_eq!(who(token("").without("sub").claim("id", 42)).await, "42", "a number is an id too");
+}
+
+#[tokio::test]
+async fn claims_are_taken_as_issuers_write_them() {
+    let server = Server::dev().start().await;
+    let ana = || token("ana");
+    let good = [
+        ("an id that is a number", ana().claim("sub", 42)),
+        ("exp with a fraction", ana().claim("exp", 4_000_000_000.5)),
+        ("a name that is a number", ana().claim("name", 7)),
+        ("names that are null", ana().claim("name", json!(null)).claim("email", json!(null)).claim("image", json!(null))),
+        ("an empty id before another", ana().claim("sub", "").claim("userId", "u")),
+        ("a null id before another", ana().claim("sub", json!(null)).claim("userId", "u")),
+        ("a list of roles", ana().claim("role", json!(["STUDENT", "ADMIN"]))),
+        ("an empty list of roles", ana().claim("role", json!([]))),
+        ("an id with signs", token("auth0|0123456789abcdef")),
+        ("claims of the issuer's own", ana().claim("https://app.example/roles", json!(["x"])).claim("roles", json!([{}]))),
+    ];
+    for (what, token) in good {
+        let connected = Client::connect(server.address(), "/chat", &token).await;
+        assert!(connected.is_ok(), "{what}: {:?}", connected.err());
+    }
+    let bad = [
+        ("exp that is a text", ana().claim("exp", "4000000000")),
+        ("exp that is null", ana().claim("exp", json!(null))),
+        ("a name that is a list", ana().claim("name", json!(["Ana"]))),
+        ("roles that are objects", ana().claim("role", json!([{"name": "ADMIN"}]))),
+        ("a role that is true", ana().claim("role", true)),
+        ("an id with a fraction", ana().claim("sub", 4.5)),
+        ("an id that is a list", ana().claim("sub", json!(["ana"]))),
+        ("an id of 300 bytes", token(&"x".repeat(300))),
+    ];
+    for (what, token) in bad {
+        assert_eq!(server.turned_away("/chat", &token).await, "Invalid token", "{what}");
+    }
+}
+
+#[tokio::test]
+async fn one_role_of_a_list_opens_a_door() {
+    let server = Server::dev().start().await;
+    for roles in [json!("ATTENDANT"), json!(["CUSTOMER", "ATTENDANT"]), json!(["ADMIN"])] {
+        let connected = Client::connect(server.address(), "/hub", token("ana").claim("role", roles.clone())).await;
+        assert!(connected.is_ok(), "{roles}: {:?}", connected.err());
+    }
+    for roles in [json!("CUSTOMER"), json!(["CUSTOMER", "attendant"]), json!([]), json!(["ATTENDANT,ADMIN"]), json!(null)] {
+        let refused = server.turned_away("/hub", token("ana").claim("role", roles.clone())).await;
+        assert_eq!(refused, "Token invalido", "{roles}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_may_come_with_its_scheme() {
+    let server = Server::dev().start().await;
+    for scheme in ["Bearer ", "bearer ", "BEARER  "] {
+        let auth = json!({"token": format!("{scheme}{}", token("ana").sign())});
+        let connected = Client::connect(server.address(), "/chat", auth).await;
+        assert!(connected.is_ok(), "{scheme}: {:?}", connected.err());
+    }
+    assert_eq!(server.turned_away("/chat", "Bearer ").await, "Authentication error", "no token at all");
+    for bad in ["Bearer nonsense", "Basic abc", "Bearer undefined"] {
+        assert_eq!(server.turned_away("/chat", bad).await, "Invalid token", "{bad}");
+    }
+    let joined = format!("Bearer{}", token("ana").sign());
+    assert_eq!(server.turned_away("/chat", joined.as_str()).await, "Invalid token", "without a space");
+}
+
+#[tokio::test]
+async fn the_docs_say_what_a_door_reads() {
+    let server = Server::dev().env("HUBBUB_AUTH__CLAIMS__ROLE", "[\"role\", \"groups\"]").start().await;
+    let answer = server.http().get(server.url("/docs")).send().await.expect("an answer").text().await.expect("a page");
+    for text in ["auth.token", "Authorization: Bearer", "sub, userId, id", "tenant, companyId", "role, groups"] {
+        assert!(answer.contains(text), "{text}");
+    }
+    let groups = token("ana").claim("groups", json!(["x", "ATTENDANT"]));
+    let connected = Client::connect(server.address(), "/hub", &groups).await;
+    assert!(connected.is_ok(), "{:?}", connected.err());
+    let first = groups.claim("role", json!(["CUSTOMER"]));
+    assert_eq!(server.turned_away("/hub", &first).await, "Token invalido", "the first claim that says something counts");
 }

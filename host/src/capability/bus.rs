@@ -22,6 +22,7 @@ impl State {
         if let Some(key) = &key {
             names::check("key", key).map_err(invalid_name)?;
         }
+        let data = json::into_well_formed(data);
         json::check(&data).map_err(|e| EffectError::InvalidJson(e.to_string()))?;
         if self.call.hops >= MAX_HOPS {
             self.services.metrics.bus_hops_exceeded.inc();

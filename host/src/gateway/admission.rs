@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -17,7 +18,7 @@ pub struct Door {
     /// Claims that a token must have, and not empty: `null`, `""`, `[]` and `{}` are empty. One that names the user or the tenant
     /// (see [`ClaimNames`]) is there where any other of its list is.
     pub claims: Vec<String>,
-    /// The roles let in; empty: any.
+    /// The roles let in; empty: any. One of a token's roles is enough.
     pub roles: Vec<String>,
     /// The sentence for no token.
     pub missing: String,
@@ -45,22 +46,38 @@ pub enum Presented<'a> {
 }
 
 impl<'a> Presented<'a> {
-    /// Finds the token: `token` of what the client sent as `auth` (a JSON text), else `Authorization: Bearer`. Empty ones count
-    /// as none, and so does a header of another scheme, which is some proxy's business.
+    /// Finds the token: `token` of what the client sent as `auth` (a JSON text), else `Authorization: Bearer`. `Bearer ` before it
+    /// is left out in both. Empty ones count as none, and so does a header of another scheme, which is some proxy's business.
     pub fn find(auth: Option<&'a str>, authorization: Option<&'a str>) -> Self {
         match auth.map(Auth::parse) {
             Some(None) => return Self::Malformed,
-            Some(Some(Auth { token: Some(Text(token)) })) if !token.is_empty() => return Self::Token(token),
+            Some(Some(Auth { token: Some(Text(token)) })) => match token {
+                Cow::Borrowed(text) if !bare(text).is_empty() => return Self::Token(Cow::Borrowed(bare(text))),
+                Cow::Owned(text) if !bare(&text).is_empty() => return Self::Token(Cow::Owned(bare(&text).to_owned())),
+                _ => {}
+            },
             Some(Some(_)) | None => {}
         }
-        let bearer = authorization.and_then(|header| header.trim().split_once(' '));
-        let token = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, token)| token.trim());
-        match token {
+        match authorization.and_then(after_bearer) {
             Some(token) if !token.is_empty() => Self::Token(Cow::Borrowed(token)),
             _ => Self::None,
         }
     }
 }
+
+/// A token without the `Bearer ` that it may come with.
+pub fn bare(token: &str) -> &str {
+    after_bearer(token).unwrap_or(token)
+}
+
+/// What follows `Bearer`, in upper or lower case.
+fn after_bearer(text: &str) -> Option<&str> {
+    let (scheme, token) = text.trim().split_at_checked(SCHEME.len())?;
+    let is_one = scheme.eq_ignore_ascii_case(SCHEME) && (token.is_empty() || token.starts_with(' '));
+    is_one.then(|| token.trim())
+}
+
+const SCHEME: &str = "Bearer";
 
 /// What a client sent as `auth`, without its token: what `authorize` may see. `{}` where it sent none, or nothing usable.
 pub fn without_token(auth: Option<&str>) -> String {
@@ -139,7 +156,7 @@ impl Door {
     /// # Errors
     /// The sentence for the client, and the cause for the log.
     pub fn admit(&self, checked: Option<Result<Verified, TokenError>>, names: &ClaimNames) -> Result<Admitted, Refused<'_>> {
-        let verified = match checked {
+        let mut verified = match checked {
             // A visitor has no role, so a door that wants one is closed to visitors whatever its policy says.
             None if self.token == TokenPolicy::Required || !self.roles.is_empty() => {
                 return Err(Refused { code: Code::Unauthenticated, sentence: &self.missing, cause: Cause::NoToken });
@@ -150,9 +167,12 @@ impl Door {
         if let Some(missing) = self.missing_claim(&verified.user, names) {
             return Err(self.invalid(Cause::Claim(missing.to_owned())));
         }
-        let role = verified.user.role.as_deref();
-        if !self.roles.is_empty() && !self.roles.iter().any(|allowed| Some(allowed.as_str()) == role) {
-            return Err(Refused { code: Code::Forbidden, sentence: &self.forbidden, cause: Cause::Role });
+        if !self.roles.is_empty() {
+            let opens = |role: &&Arc<str>| self.roles.iter().any(|allowed| **allowed == ***role);
+            let Some(role) = verified.user.roles.iter().find(opens).cloned() else {
+                return Err(Refused { code: Code::Forbidden, sentence: &self.forbidden, cause: Cause::Role });
+            };
+            verified.user.role = Some(role);
         }
         Ok(Admitted::User(verified))
     }

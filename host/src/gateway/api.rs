@@ -72,6 +72,8 @@ fn invalid(message: impl std::fmt::Display) -> Response {
     refused(StatusCode::BAD_REQUEST, Refusal::new(Code::Invalid, message.to_string()))
 }
 
+const NOT_UTF8: &str = "the body is not UTF-8 text";
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Publish<'a> {
@@ -85,8 +87,10 @@ struct Publish<'a> {
 
 /// Takes one message, or an array of them, which is stored as one: all are accepted or none.
 async fn publish(State(api): State<Arc<Api>>, headers: HeaderMap, body: Bytes) -> Response {
-    let is_batch = body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
-    let parsed = if is_batch { serde_json::from_slice(&body) } else { serde_json::from_slice(&body).map(|one| vec![one]) };
+    let Ok(body) = str::from_utf8(&body) else { return invalid(NOT_UTF8) };
+    let body = json::well_formed(body);
+    let is_batch = body.bytes().find(|byte| !byte.is_ascii_whitespace()) == Some(b'[');
+    let parsed = if is_batch { serde_json::from_str(&body) } else { serde_json::from_str(&body).map(|one| vec![one]) };
     let batch: Vec<Publish<'_>> = match parsed {
         Ok(batch) => batch,
         Err(error) => return invalid(error),
@@ -145,7 +149,9 @@ struct Send<'a> {
 }
 
 async fn emit(State(api): State<Arc<Api>>, body: Bytes) -> Response {
-    let send: Send<'_> = match serde_json::from_slice(&body) {
+    let Ok(body) = str::from_utf8(&body) else { return invalid(NOT_UTF8) };
+    let body = json::well_formed(body);
+    let send: Send<'_> = match serde_json::from_str(&body) {
         Ok(send) => send,
         Err(error) => return invalid(error),
     };

@@ -10,6 +10,7 @@ use std::time::Instant;
 use socketioxide_core::Sid;
 
 use super::limits::Limits;
+use super::transport::probe::Upgrade;
 use super::transport::{Closer, Stalls};
 use crate::rate::Meter;
 use crate::telemetry::Metrics;
@@ -67,6 +68,7 @@ impl Crowd {
             events: Meter::default(),
             born: Instant::now(),
             polls,
+            upgrade: Arc::default(),
             sid: OnceLock::new(),
             address,
             crowd: self.clone(),
@@ -112,6 +114,8 @@ pub struct Ticket {
     pub born: Instant,
     /// It began by polling, and may do so still.
     pub polls: bool,
+    /// From polling to websocket.
+    pub upgrade: Arc<Upgrade>,
     sid: OnceLock<Sid>,
     address: Option<IpAddr>,
     crowd: Arc<Crowd>,

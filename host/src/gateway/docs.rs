@@ -11,7 +11,8 @@ use axum::routing::get;
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 
-use crate::release::contract::{Contract, asyncapi, page};
+use super::token::ClaimNames;
+use crate::release::contract::{Contract, Reading, asyncapi, page};
 use crate::release::registry::Registry;
 
 /// Neither scripts nor anything from elsewhere: only the page's own style.
@@ -22,6 +23,8 @@ pub struct Docs {
     registry: Arc<Registry>,
     /// Where the server says it is reached.
     host: String,
+    /// What its doors read of a token.
+    reading: Reading,
     rendered: ArcSwapOption<Rendered>,
     /// Held while rendering: who comes meanwhile waits for the same.
     rendering: Mutex<()>,
@@ -36,9 +39,11 @@ struct Rendered {
 
 impl Docs {
     /// `port` is the public one.
-    pub fn new(registry: Arc<Registry>, port: u16) -> Arc<Self> {
+    pub fn new(registry: Arc<Registry>, port: u16, names: &ClaimNames) -> Arc<Self> {
         let host = format!("localhost:{port}");
-        Arc::new(Self { registry, host, rendered: ArcSwapOption::empty(), rendering: Mutex::default() })
+        let ClaimNames { user_id, tenant, name, email, image, role } = names.clone();
+        let reading = Reading { user_id, tenant, name, email, image, role };
+        Arc::new(Self { registry, host, reading, rendered: ArcSwapOption::empty(), rendering: Mutex::default() })
     }
 
     fn current(&self) -> Option<Arc<Rendered>> {
@@ -55,8 +60,8 @@ impl Docs {
         let version = self.registry.version();
         let releases: Vec<_> = self.registry.slots().iter().filter_map(|slot| slot.live()).collect();
         let contract = Contract::of(releases.iter().map(|release| &release.manifest));
-        let asyncapi = asyncapi::render(&contract, &self.host).into();
-        let rendered = Arc::new(Rendered { version, asyncapi, page: page::render(&contract).into() });
+        let asyncapi = asyncapi::render(&contract, &self.host, &self.reading).into();
+        let rendered = Arc::new(Rendered { version, asyncapi, page: page::render(&contract, &self.reading).into() });
         self.rendered.store(Some(rendered.clone()));
         rendered
     }

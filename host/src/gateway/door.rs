@@ -19,6 +19,7 @@ use super::session::{Place, Session};
 use super::token::{User, Verified};
 use super::{Gateway, Io};
 use crate::cluster::adapter::Adapter;
+use crate::json;
 use crate::names;
 use crate::release::instance::{CallError, call};
 use crate::release::job::Job;
@@ -78,8 +79,8 @@ impl ConnectHandler<Adapter, ()> for Door {
         auth: &'a Option<Value>,
     ) -> Pin<Box<dyn Future<Output = Result<(), Sentence>> + Send + 'a>> {
         Box::pin(async move {
-            let auth = auth.as_ref().and_then(|value| value.as_str()).map(|text| text.as_str());
-            self.let_in(&socket, auth).await.map_err(|refused| Box::new(refused.sentence) as Sentence)
+            let auth = auth.as_ref().and_then(|value| value.as_str()).map(|text| json::well_formed(text));
+            self.let_in(&socket, auth.as_deref()).await.map_err(|refused| Box::new(refused.sentence) as Sentence)
         })
     }
 
@@ -265,9 +266,9 @@ struct Guest(Arc<Session>);
 
 impl MessageHandler<Adapter, ()> for Guest {
     fn call(&self, _: Arc<Socket<Adapter>>, value: Value, ack: Option<i64>) {
-        match value {
-            Value::Str(text, None) => self.0.receive(&text, ack),
-            _ => self.0.receive_binary(ack),
+        // The parser of this engine makes no other value.
+        if let Value::Str(text, attachments) = value {
+            self.0.receive(&text, attachments.is_some(), ack);
         }
     }
 }

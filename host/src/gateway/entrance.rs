@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::body::HttpBody;
@@ -135,21 +136,44 @@ pub async fn named(gateway: &Gateway, ticket: &Arc<Ticket>, answer: Response) ->
     Response::from_parts(parts, body.into())
 }
 
-/// Answers a poll, and keeps what its client took: who does not poll does not read.
+/// Answers a poll, and keeps what its client took: who does not poll does not read. A poll that waits is answered with a noop where
+/// an upgrade asks for that; the engine has taken nothing from its queue for it by then.
 pub async fn polled(ticket: Arc<Ticket>, answering: impl Future<Output = Response>) -> Response {
+    let upgrade = ticket.upgrade.clone();
     let mut poll = Polled { ticket, bytes: 0 };
-    let mut answering = pin!(answering);
-    let answer = poll_fn(|cx| {
-        let answer = answering.as_mut().poll(cx);
-        if answer.is_pending() {
+    let answer = {
+        let (mut answering, mut released) = (pin!(answering), pin!(upgrade.released()));
+        poll_fn(|cx| {
+            if let Poll::Ready(answer) = answering.as_mut().poll(cx) {
+                return Poll::Ready(answer);
+            }
             // The engine waits where it has nothing to say, and nowhere else.
             poll.ticket.closer.waited_for();
-        }
-        answer
-    })
-    .await;
+            released.as_mut().poll(cx).map(|()| noop())
+        })
+        .await
+    };
     poll.bytes = answer.body().size_hint().lower();
     answer
+}
+
+/// The packet that says nothing.
+fn noop() -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; charset=UTF-8")], "6").into_response()
+}
+
+/// The answer to a websocket that names a session which is not here, as Node's server gives it.
+pub fn unknown_session() -> Response {
+    bad_request(r#"{"code":1,"message":"Session ID unknown"}"#)
+}
+
+/// The answer to a websocket that is to take a session over where none can.
+pub fn no_upgrade() -> Response {
+    bad_request(r#"{"code":3,"message":"Bad request"}"#)
+}
+
+fn bad_request(body: &'static str) -> Response {
+    (StatusCode::BAD_REQUEST, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
 /// One poll. Its client may go away before the answer.

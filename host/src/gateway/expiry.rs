@@ -1,16 +1,17 @@
-//! Tokens that expire under a live socket: the client is told, and disconnected if no fresh token comes in time.
+//! Tokens that expire under a live socket: the client is told, and its connection is closed if no fresh token comes in time. It never
+//! ends a namespace by a packet: a stock client would not come back.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use serde::Deserialize;
 use tokio::sync::Notify;
 
-use super::admission::Admitted;
+use super::Gateway;
+use super::admission::{self, Admitted};
 use super::door::{door_of, user_record};
 use super::session::Session;
-use super::{Gateway, Io};
 use crate::error::{Code, Refusal};
 use crate::names::SocketId;
 use crate::sandbox::exports::Caller;
@@ -18,11 +19,14 @@ use crate::sandbox::exports::Caller;
 /// The event by which a client shows a fresh token: `auth:refresh {token}`, acknowledged with `{}`.
 pub const REFRESH: &str = "auth:refresh";
 
-/// The event by which a client hears that its token has expired: `auth:expired {disconnectInMs}`.
+/// The event by which a client hears that its token has expired: `auth:expired {at}`, the time at which it did.
 const EXPIRED: &str = "auth:expired";
 
 /// The longest wait between two looks.
 const LOOK: Duration = Duration::from_secs(30);
+
+/// How long after its end a connection that is still there is closed again.
+const AGAIN_MS: u64 = 1000;
 
 /// When which socket's token expires, by the steady clock: a wall clock that is set ends no socket, and lets none live longer.
 #[derive(Default)]
@@ -35,7 +39,7 @@ pub struct Expiring {
 struct Due {
     /// To be told.
     tokens: BTreeSet<(u64, SocketId)>,
-    /// Told, and to be disconnected.
+    /// Told. Their connections are to be closed.
     told: BTreeSet<(u64, SocketId)>,
 }
 
@@ -67,33 +71,33 @@ impl Due {
     }
 }
 
-fn take(set: &mut BTreeSet<(u64, SocketId)>, now_ms: u64) -> Vec<SocketId> {
+fn take(set: &mut BTreeSet<(u64, SocketId)>, now_ms: u64) -> BTreeSet<(u64, SocketId)> {
     let later = set.split_off(&(now_ms + 1, 0));
-    std::mem::replace(set, later).into_iter().map(|(_, socket)| socket).collect()
+    std::mem::replace(set, later)
 }
 
-/// Tells and disconnects, each at its time.
-pub async fn run(gateway: Arc<Gateway>, io: Io) {
+/// Tells clients and closes connections, each at its time. Closing a connection ends the sockets of its other namespaces as well:
+/// the client comes back to all of them.
+pub async fn run(gateway: Arc<Gateway>) {
     loop {
-        let now = gateway.services.clock.steady_ms();
+        let moment = gateway.services.clock.moment();
+        let now = moment.steady_ms;
         let grace = gateway.config.expiry_grace.as_millis() as u64;
         let (expired, ended) = {
             let mut due = gateway.expiring.due();
             let expired = take(&mut due.tokens, now);
-            due.told.extend(expired.iter().map(|socket| (now + grace, *socket)));
+            due.told.extend(expired.iter().map(|(_, socket)| (now + grace, *socket)));
             (expired, take(&mut due.told, now))
         };
-        for session in expired.into_iter().filter_map(|id| gateway.sockets.get(id)) {
-            session.tell(EXPIRED, &format!(r#"[{{"disconnectInMs":{grace}}}]"#));
+        for (at, session) in expired.into_iter().filter_map(|(at, id)| Some((at, gateway.sockets.get(id)?))) {
+            session.tell(EXPIRED, &format!(r#"[{{"at":"{}"}}]"#, rfc3339(moment.wall_at(at))));
         }
-        for session in ended.into_iter().filter_map(|id| gateway.sockets.get(id)) {
-            let socket = io.of(&**session.adapter.path()).and_then(|namespace| namespace.get_socket(session.sid));
-            if let Some(socket) = socket
-                && socket.disconnect().is_err()
-            {
-                // Its queue is full: it hears nothing any more.
-                gateway.end(session.sid, &session.ticket);
+        for session in ended.into_iter().filter_map(|(_, id)| gateway.sockets.get(id)) {
+            if gateway.end(session.sid, &session.ticket) {
+                gateway.services.metrics.connections_expired.inc();
             }
+            // A polling connection may have found no room among those to end. One that has gone is not found again.
+            gateway.expiring.due().told.insert((now + AGAIN_MS, session.id));
         }
         let next = gateway.expiring.due().next();
         let wait = next.map_or(LOOK, |at| Duration::from_millis(at.saturating_sub(now)).min(LOOK));
@@ -102,6 +106,11 @@ pub async fn run(gateway: Arc<Gateway>, io: Io) {
             () = gateway.expiring.sooner.notified() => {}
         }
     }
+}
+
+/// A time as payloads write it.
+fn rfc3339(at_ms: u64) -> humantime::Rfc3339Timestamp {
+    humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(at_ms))
 }
 
 /// A client shows a fresh token. It must be the same user's, and pass the same door.
@@ -125,7 +134,7 @@ async fn replace(gateway: &Arc<Gateway>, session: &Arc<Session>, args: &str) -> 
     let invalid = || door.invalid.clone();
     let (fresh,): (Fresh,) = serde_json::from_str(args).map_err(|_| invalid())?;
     let keyring = gateway.keyring.get();
-    let checked = keyring.authenticate(&fresh.token, &caller.namespace, &gateway.services.clock).await;
+    let checked = keyring.authenticate(admission::bare(&fresh.token), &caller.namespace, &gateway.services.clock).await;
     let verified = match door.admit(Some(checked), keyring.claim_names()) {
         Ok(Admitted::User(verified)) => verified,
         Ok(Admitted::Visitor) => return Err(invalid()),

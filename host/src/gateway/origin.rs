@@ -9,20 +9,28 @@ const MAX_ORIGINS: usize = 256;
 /// Hosts that are this machine, whose every port an entry such as `http://localhost:*` lets in.
 const LOCAL_HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 
+/// The host in a browser's address bar when a development server prints the address that it listens on. An entry of its own.
+const ANY_HOST: &str = "0.0.0.0";
+
+/// What a page without an origin sends: one in a sandboxed frame, or from a file in most browsers.
+const OPAQUE: &str = "null";
+
 /// The section `[cors]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// The origins let in: `https://app.example.com`, exactly, with its port where that is not the scheme's own;
-    /// `http://localhost:*` for any port of this machine, however it is named (`localhost`, `127.0.0.1`, `[::1]`); or `*` for
-    /// all. At most 256. Default: none in `serve`, so that no page of another origin gets in; this machine's in `dev`.
+    /// `http://localhost:*` for any port of this machine, however it is named (`localhost`, `127.0.0.1`, `[::1]`), or
+    /// `http://0.0.0.0:*`; those of apps and desktop shells, exactly: `capacitor://localhost`, `ionic://localhost`, `app://-`,
+    /// `chrome-extension://ID`, `file://`; `null` for every page that has no origin of its own, which any website can make; or `*`
+    /// for all. At most 256. Default: none in `serve`, so that no page of another origin gets in; this machine's in `dev`.
     pub origins: Vec<String>,
 }
 
 impl Config {
     /// Pages served from this machine, on any port.
     pub fn dev() -> Self {
-        Self { origins: vec!["http://localhost:*".to_owned(), "https://localhost:*".to_owned()] }
+        Self { origins: ["http://localhost:*", "https://localhost:*", "http://0.0.0.0:*"].map(str::to_owned).to_vec() }
     }
 }
 
@@ -41,6 +49,8 @@ pub struct Origins {
     all: bool,
     local_http: bool,
     local_https: bool,
+    any_http: bool,
+    any_https: bool,
     /// Sorted, in the form that browsers send.
     exact: Vec<String>,
 }
@@ -65,30 +75,39 @@ impl Origins {
             self.all = true;
             return Ok(());
         }
+        if entry == OPAQUE {
+            self.exact.push(OPAQUE.to_owned());
+            return Ok(());
+        }
         let (scheme, authority) = entry.split_once("://").ok_or("has no scheme: write https://…")?;
         let scheme = scheme.to_ascii_lowercase();
+        check_scheme(&scheme)?;
         let default_port = match scheme.as_str() {
-            "http" => ":80",
-            "https" => ":443",
-            _ => return Err("is neither http nor https"),
+            "http" => Some(":80"),
+            "https" => Some(":443"),
+            _ => None,
         };
         let authority = authority.to_ascii_lowercase();
         if authority.contains(['/', '?', '#', '@', ' ', '\\']) {
             return Err("has more than a scheme, a host and a port: leave out what follows them");
         }
         if let Some(host) = authority.strip_suffix(":*") {
-            if !LOCAL_HOSTS.contains(&host) {
-                return Err("has `*` as its port, which only localhost, 127.0.0.1 and [::1] may have");
-            }
-            match scheme.as_str() {
-                "http" => self.local_http = true,
-                _ => self.local_https = true,
-            }
+            let any_port = match (scheme.as_str(), host) {
+                ("http", ANY_HOST) => &mut self.any_http,
+                ("https", ANY_HOST) => &mut self.any_https,
+                ("http", host) if LOCAL_HOSTS.contains(&host) => &mut self.local_http,
+                ("https", host) if LOCAL_HOSTS.contains(&host) => &mut self.local_https,
+                _ => return Err("has `*` as its port, which only localhost, 127.0.0.1, [::1] and 0.0.0.0 may have"),
+            };
+            *any_port = true;
             return Ok(());
         }
-        check_authority(&authority)?;
+        // A file has no host.
+        if !(scheme == "file" && authority.is_empty()) {
+            check_authority(&authority)?;
+        }
         // Browsers leave out the scheme's own port.
-        let authority = authority.strip_suffix(default_port).unwrap_or(&authority);
+        let authority = default_port.and_then(|port| authority.strip_suffix(port)).unwrap_or(&authority);
         self.exact.push(format!("{scheme}://{authority}"));
         Ok(())
     }
@@ -109,16 +128,29 @@ impl Origins {
     }
 
     fn is_local(&self, origin: &str) -> bool {
-        let authority = match origin.split_once("://") {
-            Some(("http", authority)) if self.local_http => authority,
-            Some(("https", authority)) if self.local_https => authority,
+        let (authority, local, any) = match origin.split_once("://") {
+            Some(("http", authority)) => (authority, self.local_http, self.any_http),
+            Some(("https", authority)) => (authority, self.local_https, self.any_https),
             _ => return false,
         };
-        LOCAL_HOSTS.iter().any(|host| match authority.strip_prefix(host) {
+        let is_at = |host: &str| match authority.strip_prefix(host) {
             Some("") => true,
             Some(rest) => rest.strip_prefix(':').is_some_and(is_port),
             None => false,
-        })
+        };
+        (local && LOCAL_HOSTS.into_iter().any(is_at)) || (any && is_at(ANY_HOST))
+    }
+}
+
+/// Schemes whose text could run or hold a page of anyone's are no origin's.
+fn check_scheme(scheme: &str) -> Result<(), &'static str> {
+    let is_one = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'));
+    match scheme {
+        "ws" | "wss" => Err("is the address of a websocket: write the page's, https://…"),
+        "ftp" | "data" | "blob" | "javascript" | "about" => Err("has a scheme that no page's origin has"),
+        _ if is_one => Ok(()),
+        _ => Err("has no usable scheme"),
     }
 }
 
@@ -206,8 +238,50 @@ mod tests {
     }
 
     #[test]
+    fn apps_and_shells_are_let_in_where_they_are_named_and_nobody_beside_them() {
+        let named = [
+            "capacitor://localhost",
+            "ionic://localhost",
+            "app://-",
+            "chrome-extension://abcdefgh",
+            "file://",
+            "null",
+            "tauri://localhost",
+        ];
+        let some = origins(&named).unwrap();
+        for origin in named {
+            assert!(some.allows(origin) && some.lets_in(Some(origin.as_bytes())), "{origin}");
+            assert!(!origins(&["https://app.example.com"]).unwrap().allows(origin), "{origin} is not named");
+        }
+        for origin in [
+            "http://localhost",
+            "capacitor://localhost:80",
+            "app://",
+            "app://x",
+            "chrome-extension://other",
+            "file:///a",
+            "Null",
+            "",
+        ] {
+            assert!(!some.allows(origin), "{origin}");
+        }
+        assert!(origins(&["Capacitor://LOCALHOST"]).unwrap().allows("capacitor://localhost"));
+    }
+
+    #[test]
+    fn any_address_is_an_entry_of_its_own() {
+        let some = origins(&["http://0.0.0.0:*"]).unwrap();
+        assert!(some.allows("http://0.0.0.0:5173") && some.allows("http://0.0.0.0"));
+        for origin in ["https://0.0.0.0:5173", "http://localhost:5173", "http://0.0.0.0.evil.com", "http://0.0.0.0:99999"] {
+            assert!(!some.allows(origin), "{origin}");
+        }
+        assert!(!origins(&["http://localhost:*"]).unwrap().allows("http://0.0.0.0:5173"));
+    }
+
+    #[test]
     fn dev_lets_in_this_machine_alone() {
         let origins = Origins::load(&Config::dev()).unwrap();
+        assert!(origins.allows("http://0.0.0.0:3000"));
         assert!(origins.allows("http://localhost:3000") && origins.allows("https://127.0.0.1:3000"));
         assert!(!origins.allows("https://example.com"));
     }
@@ -240,7 +314,15 @@ mod tests {
             "https://[::1",
             "https://:443",
             "ftp://app.example.com",
-            "null",
+            "wss://app.example.com",
+            "javascript://x",
+            "app://",
+            "app://-:*",
+            "capacitor://localhost/",
+            "://x",
+            "1app://x",
+            "file:///index.html",
+            "Null",
             "**",
         ] {
             let error = origins(&["https://fine.example.com", entry]).unwrap_err();

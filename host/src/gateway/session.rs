@@ -166,11 +166,12 @@ impl Session {
         run(self.clone().work(None));
     }
 
-    /// A packet with an event has come.
-    pub fn receive(self: &Arc<Self>, text: &Str, ack: Option<i64>) {
+    /// A packet with an event has come, with or without attachments.
+    pub fn receive(self: &Arc<Self>, text: &Str, has_attachments: bool, ack: Option<i64>) {
         let gateway = &self.gateway;
         let early = gateway.limits.too_early(&self.ticket, self.seat.as_ref(), &gateway.services.metrics);
-        let event = match json::split_event(text) {
+        let text = json::well_formed(text);
+        let event = match json::split_event(&text) {
             Ok((name, inside)) => {
                 names::check_event(&name).map(|()| Received { args: bracketed(inside), name: name.into_owned(), ack })
             }
@@ -182,6 +183,11 @@ impl Session {
         };
         if let Some((limit, wait)) = early {
             return self.refuse(&event.name, ack, &too_many(wait), limit.name);
+        }
+        if has_attachments {
+            // No plugin's event takes them.
+            let message = format!("{}: binary attachments are not supported", event.name);
+            return self.refuse(&event.name, ack, &Refusal::new(Code::Invalid, message), "binary");
         }
         let now = {
             let mut state = self.state();
@@ -202,11 +208,6 @@ impl Session {
             }
         };
         run(self.clone().work(now));
-    }
-
-    /// Attachments are for nobody here: no event of a plugin takes them.
-    pub fn receive_binary(&self, ack: Option<i64>) {
-        self.refuse("", ack, &Refusal::new(Code::Invalid, "Binary attachments are not supported"), "binary");
     }
 
     fn refuse_packet(&self, error: &InvalidJson, ack: Option<i64>) {

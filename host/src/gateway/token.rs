@@ -12,6 +12,7 @@ pub use claims::ClaimNames;
 pub(super) use claims::Claims;
 
 use crate::gateway::keys::Algorithm;
+use crate::json;
 
 mod claims;
 
@@ -30,7 +31,10 @@ pub struct User {
     pub name: Option<Arc<str>>,
     pub email: Option<Arc<str>>,
     pub image: Option<Arc<str>>,
+    /// The role as plugins see it: the first of the token's, until a door is opened by another one.
     pub role: Option<Arc<str>>,
+    /// All roles, in the token's order.
+    pub roles: Arc<[Arc<str>]>,
     /// 1–256 bytes, no control characters.
     pub tenant: Option<Arc<str>>,
     /// Every claim, as the token's own JSON text: an object without duplicate members, nested at most 64 levels.
@@ -157,10 +161,11 @@ impl<'t> Parts<'t> {
         Ok(Header { algorithm, kid: raw.kid })
     }
 
-    /// The payload's text.
+    /// The payload's text. Half a surrogate pair in it is U+FFFD, which no id may have.
     pub(super) fn payload(&self) -> Result<String, TokenError> {
         let bytes = URL_SAFE_NO_PAD.decode(self.payload).map_err(|_| TokenError::Malformed("the payload is not base64url"))?;
-        String::from_utf8(bytes).map_err(|_| TokenError::Malformed("the payload is not UTF-8"))
+        let text = String::from_utf8(bytes).map_err(|_| TokenError::Malformed("the payload is not UTF-8"))?;
+        Ok(json::into_well_formed(text))
     }
 }
 

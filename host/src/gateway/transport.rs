@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Request, Response, StatusCode};
@@ -16,6 +16,11 @@ use socketioxide_core::Sid;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
+
+use names::Names;
+
+pub mod names;
+pub mod probe;
 
 /// Ends a connection from outside, however full its queue is.
 #[derive(Clone, Default)]
@@ -179,6 +184,12 @@ pub struct Connection {
     io: TcpStream,
     /// What came with the upgrade's request.
     early: Bytes,
+    /// Follows a websocket's events. None: it is none, or not yet.
+    names: Option<Names>,
+    /// The rest of an event's name, and what came with it.
+    held: Vec<u8>,
+    /// Bytes still to be written that the client has already, and is not sent again.
+    muted: usize,
     /// Reads in a row that found something.
     burst: u8,
     closer: Closer,
@@ -186,13 +197,23 @@ pub struct Connection {
 
 impl Connection {
     pub fn new(io: TcpStream) -> Self {
-        Self { io, early: Bytes::new(), burst: 0, closer: Closer::default() }
+        let closer = Closer::default();
+        Self { io, early: Bytes::new(), names: None, held: Vec::new(), muted: 0, burst: 0, closer }
     }
 }
 
 /// Reads in a row after which others get their turn. A client that sends hundreds of events at once would otherwise fill its own
 /// queue with the answers, before the task that writes them has run once.
 const MAX_BURST: u8 = 2;
+
+impl Connection {
+    /// Takes so many bytes, or as many as the client has already.
+    fn mute(&mut self, bytes: usize) -> usize {
+        let muted = bytes.min(self.muted);
+        self.muted -= muted;
+        muted
+    }
+}
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -201,14 +222,7 @@ impl AsyncRead for Connection {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        if !self.early.is_empty() {
-            let len = self.early.len().min(buf.remaining());
-            buf.put_slice(&self.early[..len]);
-            self.early.advance(len);
-            return Poll::Ready(Ok(()));
-        }
-        let Self { io, closer, .. } = &mut *self;
-        let read = unless_closed(closer, |ending| &ending.reader, cx, |cx| Pin::new(io).poll_read(cx, buf));
+        let read = self.poll_plain(cx, buf);
         self.burst = if read.is_ready() { self.burst + 1 } else { 0 };
         read
     }
@@ -216,6 +230,9 @@ impl AsyncRead for Connection {
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.muted > 0 {
+            return Poll::Ready(Ok(self.mute(buf.len())));
+        }
         let Self { io, closer, .. } = &mut *self;
         let answer = unless_closed(closer, |ending| &ending.writer, cx, |cx| Pin::new(io).poll_write(cx, buf));
         closer.wrote(&answer);
@@ -223,6 +240,9 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        if self.muted > 0 {
+            return Poll::Ready(Ok(self.mute(bufs.iter().map(|buf| buf.len()).sum())));
+        }
         let Self { io, closer, .. } = &mut *self;
         let answer = unless_closed(closer, |ending| &ending.writer, cx, |cx| Pin::new(io).poll_write_vectored(cx, bufs));
         closer.wrote(&answer);
@@ -286,6 +306,7 @@ pub fn upgrade<B>(
         let mut connection = parts.io.into_inner();
         connection.early = if parts.read_buf.is_empty() { Bytes::new() } else { Bytes::copy_from_slice(&parts.read_buf) };
         connection.closer = closer;
+        connection.names = Some(Names::default());
         serve(connection, kept);
     });
     let mut response = refused(StatusCode::SWITCHING_PROTOCOLS);

@@ -12,8 +12,9 @@ use http::{HeaderValue, Method, StatusCode, header};
 use serde_json::json;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
+use super::crowd::Ticket;
 use super::docs::{self, Docs};
-use super::transport::{self, Connection};
+use super::transport::{self, Connection, names};
 use super::{Gateway, Service, accept, entrance};
 
 /// What the handlers here work on.
@@ -69,17 +70,25 @@ async fn engine(State(web): State<Arc<Web>>, mut request: Request, next: Next) -
     let ticket = match entrance::session_of(&request) {
         Some(sid) if !is_websocket => {
             let polls = request.method() == Method::GET;
-            return match sid.parse().ok().filter(|_| polls).and_then(|sid| web.gateway.crowd.polling(sid)) {
+            let polling = sid.parse().ok().filter(|_| polls).and_then(|sid| web.gateway.crowd.polling(sid));
+            if request.method() == Method::POST {
+                request = names::with_plain_names(request, web.gateway.config.max_payload).await;
+            }
+            return match polling {
                 Some(ticket) => entrance::polled(ticket, next.run(request)).await,
                 None => next.run(request).await,
             };
         }
-        // One that is not known gets no further than the engine.
-        Some(sid) => sid.parse().ok().and_then(|sid| web.gateway.crowd.polling(sid)),
+        Some(sid) => {
+            return match sid.parse().ok().and_then(|sid| web.gateway.crowd.polling(sid)) {
+                Some(ticket) => upgrade(web, ticket, request),
+                None => entrance::unknown_session(),
+            };
+        }
         None => {
             let placed = web.gateway.place(&request, !is_websocket);
             match web.gateway.let_in_turn(placed).await {
-                Ok(ticket) => Some(ticket),
+                Ok(ticket) => ticket,
                 Err(turned_away) => {
                     tracing::debug!("a connection was turned away: {turned_away}");
                     return turned_away.into_response();
@@ -89,19 +98,33 @@ async fn engine(State(web): State<Arc<Web>>, mut request: Request, next: Next) -
     };
     if is_websocket {
         let service = web.service.clone();
-        let closer = ticket.as_ref().map(|ticket| ticket.closer.clone()).unwrap_or_default();
+        let closer = ticket.closer.clone();
         return transport::upgrade(request, closer, move |connection: Connection, mut request| {
-            if let Some(ticket) = ticket {
-                request.extensions_mut().insert(ticket);
-            }
+            request.extensions_mut().insert(ticket);
             // It has spawned what is to be done when it answers. Whatever is wrong with the request ends the connection: it is
             // past answering by HTTP.
             drop(hyper::service::Service::call(&service, (connection, request)));
         });
     }
-    let Some(ticket) = ticket else { return next.run(request).await };
     request.extensions_mut().insert(ticket.clone());
     entrance::named(&web.gateway, &ticket, next.run(request).await).await
+}
+
+/// Lets a websocket take a polling connection over. The engine gets it once the client has completed the upgrade; one that fails is
+/// closed, and the client goes on polling.
+fn upgrade(web: Arc<Web>, ticket: Arc<Ticket>, request: Request) -> Response {
+    let attempt = ticket.upgrade.begin();
+    transport::upgrade(request, ticket.closer.clone(), move |connection: Connection, request| {
+        tokio::spawn(async move {
+            let Some(attempt) = attempt else { return connection.refuse().await };
+            match connection.probe(attempt, web.gateway.config.upgrade_timeout).await {
+                Ok(connection) => drop(hyper::service::Service::call(&web.service, (connection, request))),
+                Err(failed) => web.gateway.services.metrics.upgrade_failed(failed.reason()),
+            }
+            // Until here the connection has its place.
+            drop(ticket);
+        });
+    })
 }
 
 async fn health(State(web): State<Arc<Web>>) -> Response {

@@ -3,6 +3,7 @@
 
 use sha2::{Digest, Sha256};
 
+use crate::json;
 use crate::names::{self, MAX_NAME};
 use crate::storage::{BadMessage, OutboxMessage};
 use crate::telemetry::traces::TraceParent;
@@ -42,7 +43,7 @@ impl Incoming {
     pub fn into_message(self) -> Result<OutboxMessage, Box<Rejected>> {
         let Self { topic, key, tenant, id, data, at_ms, trace: _, wrong } = self;
         let data = match String::from_utf8(data) {
-            Ok(data) => data,
+            Ok(data) => json::into_well_formed(data),
             Err(error) => {
                 let data = String::from_utf8_lossy(error.as_bytes()).into_owned();
                 let message = OutboxMessage { id, topic, key: key.map(text), tenant, data, hops: 0, at_ms, trace: None };

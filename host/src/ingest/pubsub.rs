@@ -15,6 +15,7 @@ use super::incoming::Incoming;
 use super::{Ingest, LOOK, SetupError, Source};
 use crate::cluster::link::{self, Ends, Url};
 use crate::cluster::nodes;
+use crate::json;
 use crate::names;
 use crate::storage::MAX_SET_WRITES;
 
@@ -185,7 +186,9 @@ impl Pubsub {
         let now = self.ingest.now_ms();
         let own_id = self.ingest.services.ids.next(now);
         let bytes = message.value.as_bytes().unwrap_or_default();
-        let sent = serde_json::from_slice::<Sent<'_>>(bytes).map_err(|error| error.to_string());
+        let text = str::from_utf8(bytes).map(json::well_formed).map_err(|_| "it is not UTF-8 text".to_owned());
+        let sent = text.as_ref().map_err(String::clone);
+        let sent = sent.and_then(|text| serde_json::from_str::<Sent<'_>>(text).map_err(|error| error.to_string()));
         let named = sent.and_then(|sent| match sent.topic.clone().or_else(|| sent.event.as_deref().map(topic_of)) {
             Some(topic) => Ok((topic, sent)),
             None => Err("it has neither `topic` nor `event`".to_owned()),

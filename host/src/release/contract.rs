@@ -16,6 +16,32 @@ use super::manifest::Manifest;
 use crate::error::Code;
 use crate::sandbox::exports::Door;
 
+/// Which claims a token's user is read from: of each list, the first that says something. As configured.
+#[derive(Debug, Default)]
+pub struct Reading {
+    pub user_id: Vec<String>,
+    pub tenant: Vec<String>,
+    pub name: Vec<String>,
+    pub email: Vec<String>,
+    pub image: Vec<String>,
+    pub role: Vec<String>,
+}
+
+impl Reading {
+    /// What is read, from which claims, and in which forms.
+    fn rows(&self) -> [(&'static str, &[String], &'static str); 6] {
+        const TEXT: &str = "a string or a whole number";
+        [
+            ("user id", &self.user_id, "a string of 1 to 256 bytes or a whole number; required"),
+            ("tenant", &self.tenant, "a string of 1 to 256 bytes or a whole number"),
+            ("name", &self.name, TEXT),
+            ("e-mail", &self.email, TEXT),
+            ("image", &self.image, TEXT),
+            ("role", &self.role, "a string, a whole number or a list of at most 64; one role that is let in is enough"),
+        ]
+    }
+}
+
 /// The contract of one moment.
 pub struct Contract {
     /// `name@version` of each plugin, in the order of their names.
@@ -233,9 +259,10 @@ fn host_types() -> BTreeMap<String, Value> {
         },
         EXPIRED: {
             "type": "object",
-            "description": "The token has expired. `auth:refresh` with a fresh one of the same user in time keeps the connection.",
-            "properties": { "disconnectInMs": { "type": "integer", "minimum": 0 } },
-            "required": ["disconnectInMs"],
+            "description": "The token has expired. `auth:refresh` with a fresh one of the same user in time keeps the connection. \
+                Else the connection is closed, and a stock client comes back with what its `auth` gives then.",
+            "properties": { "at": { "type": "string", "format": "date-time", "description": "When it expired." } },
+            "required": ["at"],
         },
         FRESH_TOKEN: {
             "type": "object",

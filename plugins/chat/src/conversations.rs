@@ -26,7 +26,7 @@ const NAMESPACE: &str = "/";
 
 pub(crate) const TYPING: Emits<UserTyping> = Emits::new(NAMESPACE, "typing");
 
-/// `{conversation_id}`.
+/// `{conversation_id}`, from a client: a string.
 #[derive(Deserialize, JsonSchema)]
 pub(crate) struct ConversationId {
     conversation_id: Id,

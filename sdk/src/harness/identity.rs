@@ -45,7 +45,7 @@ impl Identity {
         self.claim("image", image)
     }
 
-    /// The claim `role`.
+    /// The claim `role`, of one role. A list is given by [`Identity::claim`].
     #[must_use]
     pub fn role(self, role: &str) -> Self {
         self.claim("role", role)
@@ -66,17 +66,36 @@ impl Identity {
         self
     }
 
+    /// The user as the server's door gives it to a plugin.
     pub(super) fn into_user(self) -> Option<User> {
         let Claims { id, all } = self.0?;
-        let text = |names: &[&str]| names.iter().find_map(|name| Some(all.get(*name)?.as_str()?.to_owned()));
+        let text = |names: &[&str]| names.iter().find_map(|name| said(all.get(*name)?));
         Some(User {
             id,
             name: text(&["name"]),
             email: text(&["email"]),
             image: text(&["image"]),
-            role: text(&["role"]),
+            role: roles(&all).into_iter().next(),
             tenant: text(&["tenant", "companyId"]),
             claims: Value::Object(all.clone()).to_string(),
         })
+    }
+}
+
+/// What a claim of text says. Nothing where it is `null` or empty.
+fn said(claim: &Value) -> Option<String> {
+    match claim {
+        Value::String(text) if !text.is_empty() => Some(text.clone()),
+        Value::Number(number) if !number.is_f64() => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+/// The roles of a token: one, or a list of them.
+pub(super) fn roles(claims: &Map<String, Value>) -> Vec<String> {
+    match claims.get("role") {
+        Some(Value::Array(list)) => list.iter().filter_map(said).collect(),
+        Some(one) => said(one).into_iter().collect(),
+        None => Vec::new(),
     }
 }

@@ -16,7 +16,9 @@ use serde_json::Value;
 use super::{
     DisconnectReason, World,
     call::{self, About, Call, Scoped},
-    fail, names, types,
+    fail,
+    identity::roles,
+    names, types,
     world::{LogLine, Queued, Socket},
 };
 use crate::{
@@ -60,7 +62,7 @@ pub(super) fn inside<T>(world: &Shared, look: impl FnOnce() -> T) -> T {
 
 /// The door, then `authorize`, then `on_connect`. The error is the sentence of the `connect_error`.
 #[track_caller]
-pub(super) fn connect<P: Plugin>(world: &Shared, namespace: &str, user: Option<User>, auth: &str) -> Result<u64, String> {
+pub(super) fn connect<P: Plugin>(world: &Shared, namespace: &str, mut user: Option<User>, auth: &str) -> Result<u64, String> {
     let (socket, authorize) = {
         let mut world = world.borrow_mut();
         let Some(place) = world.place(namespace) else {
@@ -68,7 +70,7 @@ pub(super) fn connect<P: Plugin>(world: &Shared, namespace: &str, user: Option<U
         };
         let door = place.door.clone();
         if let Some(door) = &door {
-            check_door(door, user.as_ref(), world.needs_tenant())?;
+            check_door(door, user.as_mut(), world.needs_tenant())?;
         }
         (world.next_socket(), door.is_some_and(|door| door.authorize))
     };
@@ -94,7 +96,8 @@ pub(super) fn connect<P: Plugin>(world: &Shared, namespace: &str, user: Option<U
     Ok(socket)
 }
 
-fn check_door(door: &Door, user: Option<&User>, tenants: bool) -> Result<(), String> {
+/// Lets a user in, whose role is then the one that opened the door.
+fn check_door(door: &Door, user: Option<&mut User>, tenants: bool) -> Result<(), String> {
     let Some(user) = user else {
         let closed = door.token == TokenPolicy::Required || tenants;
         return if closed { Err(door.missing.clone()) } else { Ok(()) };
@@ -104,9 +107,10 @@ fn check_door(door: &Door, user: Option<&User>, tenants: bool) -> Result<(), Str
     if !door.claims.iter().all(there) || (tenants && user.tenant.is_none()) {
         return Err(door.invalid.clone());
     }
-    let role = user.role.as_deref().unwrap_or_default();
-    if !door.roles.is_empty() && !door.roles.iter().any(|wanted| wanted == role) {
-        return Err(door.forbidden.clone());
+    if !door.roles.is_empty() {
+        let roles = claims.as_object().map(roles).unwrap_or_default();
+        let opens = roles.into_iter().find(|role| door.roles.contains(role));
+        user.role = Some(opens.ok_or_else(|| door.forbidden.clone())?);
     }
     Ok(())
 }

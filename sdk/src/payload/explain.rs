@@ -25,6 +25,9 @@ fn complaint(what: &str) -> String {
     if what.starts_with("invalid type: null") {
         return "missing".to_owned();
     }
+    if what == "number out of range" {
+        return "too large a number".to_owned();
+    }
     if let Some((_, known)) = what.strip_prefix("unknown variant ").and_then(|rest| rest.split_once(", expected ")) {
         return format!("must be {}", known.replace('`', "\""));
     }
@@ -164,6 +167,8 @@ mod tests {
         says(r#"[{"chatId":"c","author":{"name":[]}}]"#, "author.name: must be a string");
         says(r#"[{"chatId":"c","tags":["a",7]}]"#, "tags.1: must be a string");
         says(r#"[{"chatId":"c","colour":1}]"#, "colour: unknown");
+        says(r#"[{"chatId":"c","limit":1e999}]"#, "limit: too large a number");
+        says(r#"[{"chatId":"c","limit":12345678901234567890123}]"#, "limit: must be a whole number, 0 or more");
     }
 
     #[test]

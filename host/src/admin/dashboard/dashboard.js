@@ -19,7 +19,7 @@ function state(name, text) {
 
 function enter(token) {
   state("away", "Entering");
-  socket = io("/figures", { auth: { token } });
+  socket = io("/figures", { auth: { token }, transports: ["websocket", "polling"], tryAllTransports: true });
   socket.on("connect", () => inside(token));
   socket.on("connect_error", (error) => {
     // `active` means that the client will try again by itself: the server is away, not saying no.

@@ -32,7 +32,7 @@ export class Tap {
     $("tapped").replaceChildren();
     $("tapped-wide").hidden = false;
     $("tap-go").textContent = "Stop";
-    this.socket = io("/tap", { auth });
+    this.socket = io("/tap", { auth, transports: ["websocket", "polling"], tryAllTransports: true });
     this.socket.on("connect", () => this.state("live", "Listening"));
     this.socket.on("connect_error", (error) => {
       if (this.socket?.active) this.state("away-again", "The server does not answer");

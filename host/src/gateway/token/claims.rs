@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -19,7 +20,10 @@ const MAX_DEPTH: u8 = 64;
 /// The most audiences of one token. More is refused as a claim of the wrong type.
 const MAX_AUDIENCES: usize = 16;
 
-/// Which claims say who the user is: of each list, the first that is there and not `null` counts.
+/// The most roles of one token. More is refused as a claim of the wrong type.
+const MAX_ROLES: usize = 64;
+
+/// Which claims say who the user is: of each list, the first that is there and neither `null` nor empty counts.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClaimNames {
@@ -27,13 +31,13 @@ pub struct ClaimNames {
     pub user_id: Vec<String>,
     /// The tenant's id, text or a whole number. Default `tenant`, `companyId`.
     pub tenant: Vec<String>,
-    /// Default `name`.
+    /// Text or a whole number. Default `name`.
     pub name: Vec<String>,
-    /// Default `email`.
+    /// Text or a whole number. Default `email`.
     pub email: Vec<String>,
-    /// The address of a picture. Default `image`.
+    /// The address of a picture: text or a whole number. Default `image`.
     pub image: Vec<String>,
-    /// Default `role`.
+    /// Text, a whole number, or a list of at most 64 of them. Default `role`.
     pub role: Vec<String>,
 }
 
@@ -87,13 +91,15 @@ impl<'a> Claims<'a> {
     /// The user, if every claim about it can be used. `text` is what these claims were read from.
     pub(in crate::gateway) fn user(&self, text: &str) -> Result<User, TokenError> {
         let id = self.user_id.id("user id")?.ok_or(TokenError::Claim("user id"))?;
+        let roles = self.role.texts("role")?;
         Ok(User {
             id: id.as_ref().into(),
             tenant: self.tenant.id("tenant")?.map(|tenant| tenant.as_ref().into()),
-            name: self.name.text("name")?.map(Into::into),
-            email: self.email.text("email")?.map(Into::into),
-            image: self.image.text("image")?.map(Into::into),
-            role: self.role.text("role")?.map(Into::into),
+            name: self.name.text("name")?,
+            email: self.email.text("email")?,
+            image: self.image.text("image")?,
+            role: roles.first().cloned(),
+            roles,
             claims: text.into(),
         })
     }
@@ -116,7 +122,7 @@ impl<'a> Claims<'a> {
     }
 
     fn offer(&mut self, names: &ClaimNames, name: &str, value: Value<'a>) {
-        if matches!(value, Value::Null) {
+        if value.is_empty() {
             return;
         }
         let fields = [
@@ -146,11 +152,19 @@ impl<'a> Field<'a> {
         }
     }
 
-    fn text(&self, what: &'static str) -> Result<Option<&str>, TokenError> {
+    fn text(&self, what: &'static str) -> Result<Option<Arc<str>>, TokenError> {
         match &self.0 {
             None => Ok(None),
-            Some((_, Value::Text(text))) => Ok(Some(text)),
+            Some((_, Value::Text(text))) => Ok(Some(text.as_ref().into())),
+            Some((_, Value::Integer(number))) => Ok(Some(number.to_string().into())),
             Some(_) => Err(TokenError::Claim(what)),
+        }
+    }
+
+    fn texts(&self, what: &'static str) -> Result<Arc<[Arc<str>]>, TokenError> {
+        match &self.0 {
+            Some((_, Value::Texts(texts))) => Ok(texts.iter().map(|text| text.as_ref().into()).collect()),
+            _ => Ok(self.text(what)?.into_iter().collect()),
         }
     }
 
@@ -164,6 +178,10 @@ impl<'a> Field<'a> {
             Some(_) => return Err(TokenError::Claim(what)),
         };
         names::check(what, &id).map_err(|_| TokenError::Claim(what))?;
+        // Two ids that are cut inside different characters would be one.
+        if id.contains(char::REPLACEMENT_CHARACTER) {
+            return Err(TokenError::Claim(what));
+        }
         Ok(Some(id))
     }
 }
@@ -180,6 +198,16 @@ enum Value<'a> {
 }
 
 impl<'a> Value<'a> {
+    /// Whether it says as little as no claim at all.
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Null => true,
+            Self::Text(text) => text.is_empty(),
+            Self::Texts(texts) => texts.is_empty(),
+            Self::Integer(_) | Self::Float(_) | Self::Other => false,
+        }
+    }
+
     fn into_text(self, what: &'static str) -> Result<Cow<'a, str>, TokenError> {
         match self {
             Self::Text(text) => Ok(text),
@@ -232,7 +260,7 @@ impl<'de> Visitor<'de> for ReadClaims<'_> {
             if seen.len() == MAX_CLAIMS {
                 return Err(de::Error::custom("too many claims"));
             }
-            let value = map.next_value_seed(ReadValue { depth: 2, keep_list: name == "aud" })?;
+            let value = map.next_value_seed(ReadValue { depth: 2, list: List::of(&name, self.names) })?;
             if seen.contains(&name) {
                 claims.problem.get_or_insert(TokenError::DuplicateClaim);
             }
@@ -270,11 +298,44 @@ impl<'de> Visitor<'de> for ReadName {
     }
 }
 
+/// What is kept of a list.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum List {
+    Nothing,
+    /// Texts, and nothing else.
+    Audiences,
+    /// Texts and whole numbers. Those that are `null` or empty are left out.
+    Roles,
+}
+
+impl List {
+    fn of(claim: &str, names: &ClaimNames) -> Self {
+        match claim {
+            "aud" => Self::Audiences,
+            _ if names.role.iter().any(|name| name == claim) => Self::Roles,
+            _ => Self::Nothing,
+        }
+    }
+
+    /// Takes one more value into what is kept. None where the list cannot be used.
+    fn take<'a>(self, mut kept: Texts<'a>, value: Value<'a>) -> Option<Texts<'a>> {
+        let (most, text) = match (self, value) {
+            (Self::Audiences, Value::Text(text)) => (MAX_AUDIENCES, text),
+            (Self::Roles, value) if value.is_empty() => return Some(kept),
+            (Self::Roles, Value::Text(text)) => (MAX_ROLES, text),
+            (Self::Roles, Value::Integer(number)) => (MAX_ROLES, number.to_string().into()),
+            _ => return None,
+        };
+        kept.push(text);
+        (kept.len() <= most).then_some(kept)
+    }
+}
+
 /// A value; checks all of what is inside, as plugins will parse it, and keeps what the host acts on.
 struct ReadValue {
     /// The level that a list or object would be, here. The claims themselves are level 1.
     depth: u8,
-    keep_list: bool,
+    list: List,
 }
 
 impl ReadValue {
@@ -283,7 +344,7 @@ impl ReadValue {
     }
 
     fn inner(&self) -> Self {
-        Self { depth: self.depth + 1, keep_list: false }
+        Self { depth: self.depth + 1, list: List::Nothing }
     }
 }
 
@@ -332,15 +393,9 @@ impl<'de> Visitor<'de> for ReadValue {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value<'de>, A::Error> {
         self.check_depth()?;
-        let mut texts = self.keep_list.then(Texts::new);
+        let mut texts = (self.list != List::Nothing).then(Texts::new);
         while let Some(value) = list.next_element_seed(self.inner())? {
-            texts = match (texts, value) {
-                (Some(mut texts), Value::Text(text)) if texts.len() < MAX_AUDIENCES => {
-                    texts.push(text);
-                    Some(texts)
-                }
-                _ => None,
-            };
+            texts = texts.and_then(|texts| self.list.take(texts, value));
         }
         Ok(texts.map_or(Value::Other, Value::Texts))
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{Contract, DONE, Emitted, Handled, Namespace, REFUSED, reference, unique};
+use super::{Contract, DONE, Emitted, Handled, Namespace, REFUSED, Reading, reference, unique};
 use crate::sandbox::exports::{Door, TokenPolicy};
 
 /// How to read the document, for people and for tools that know no Socket.IO.
@@ -15,11 +15,17 @@ const ABOUT: &str = "Each channel is a Socket.IO namespace, and each message an 
     refusal. Without one a refusal is the event `error`.";
 
 /// How a token is shown, which no scheme of AsyncAPI says.
-const ABOUT_TOKEN: &str = "A JSON Web Token in the `auth` of the connect packet: `io(url, { auth: { token } })`.";
+const ABOUT_TOKEN: &str = "A JSON Web Token in the `auth` of the connect packet: `io(url, { auth: { token } })`, with or without \
+    `Bearer ` before it; or else in the header `Authorization: Bearer` of the handshake.";
+
+fn about_token(reading: &Reading) -> String {
+    let rows = reading.rows().map(|(what, claims, form)| format!("{what}: the first of {} ({form})", claims.join(", ")));
+    format!("{ABOUT_TOKEN} Of its claims are read: {}.", rows.join("; "))
+}
 
 /// The document as JSON text. `host` is where the server is reached, as far as it knows.
-pub fn render(contract: &Contract, host: &str) -> String {
-    let mut document = document(contract, host);
+pub fn render(contract: &Contract, host: &str, reading: &Reading) -> String {
+    let mut document = document(contract, host, reading);
     // The version is the content's: the same contract has the same one, on every node and after every restart.
     let digest = Sha256::digest(document.to_string());
     let version: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
@@ -27,7 +33,7 @@ pub fn render(contract: &Contract, host: &str) -> String {
     document.to_string()
 }
 
-fn document(contract: &Contract, host: &str) -> Value {
+fn document(contract: &Contract, host: &str, reading: &Reading) -> Value {
     let (mut channels, mut operations) = (Map::new(), Map::new());
     for namespace in &contract.namespaces {
         let mut channel = Channel::new(namespace);
@@ -57,7 +63,7 @@ fn document(contract: &Contract, host: &str) -> Value {
         "components": {
             "schemas": contract.types.iter().map(|(name, schema)| (name.clone(), object(schema))).collect::<Map<_, _>>(),
             "securitySchemes": {
-                "token": { "type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": ABOUT_TOKEN },
+                "token": { "type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": about_token(reading) },
             },
         },
     })

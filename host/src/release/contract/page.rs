@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{Contract, Emitted, Handled, Namespace, is_of_the_host, typescript};
+use super::{Contract, Emitted, Handled, Namespace, Reading, is_of_the_host, typescript};
 use crate::sandbox::exports::{Door, TokenPolicy};
 
 const STYLE: &str = "\
@@ -24,7 +24,7 @@ small{opacity:.7}\
 ";
 
 /// The whole page.
-pub fn render(contract: &Contract) -> String {
+pub fn render(contract: &Contract, reading: &Reading) -> String {
     let mut page = Page { html: String::new(), types: &contract.types };
     page.raw("<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>Hubbub: events</title>");
     page.raw("<meta name=\"viewport\" content=\"width=device-width\"><style>").raw(STYLE).raw("</style></head><body>");
@@ -40,6 +40,7 @@ pub fn render(contract: &Contract) -> String {
         page.raw("<a href=\"#namespace-").text(&namespace.name).raw("\">").text(&namespace.path).raw("</a>");
     }
     page.raw("</nav>");
+    page.reading(reading);
     for namespace in &contract.namespaces {
         page.namespace(namespace);
     }
@@ -70,6 +71,25 @@ impl Page<'_> {
         self
     }
 
+    /// What every door reads of a token.
+    fn reading(&mut self, reading: &Reading) {
+        self.raw(
+            "<h2 id=\"token\">Tokens</h2><p>A namespace reads a JSON Web Token from <code>auth.token</code>, or else from the ",
+        );
+        self.raw(
+            "header <code>Authorization: Bearer</code> of the handshake. <code>auth.token</code> may begin with <code>Bearer ",
+        );
+        self.raw("</code> too. Of the claims below, the first that is there and neither <code>null</code> nor empty counts. ");
+        self.raw(
+            "<code>exp</code> and <code>nbf</code> are seconds since 1970, whole or not. A claim of another form refuses the ",
+        );
+        self.raw("token.</p><table><tr><th>read<th>from the claims<th>form</tr>");
+        for (what, claims, form) in reading.rows() {
+            self.raw("<tr><td>").raw(what).raw("<td><code>").text(&claims.join(", ")).raw("</code><td>").raw(form).raw("</tr>");
+        }
+        self.raw("</table>");
+    }
+
     fn namespace(&mut self, namespace: &Namespace) {
         self.raw("<h2 id=\"namespace-").text(&namespace.name).raw("\"><code>").text(&namespace.path).raw("</code></h2>");
         self.raw("<p>").text(&namespace.plugins.join(", ")).raw("</p>");
@@ -98,7 +118,7 @@ impl Page<'_> {
             self.raw(" It must have ").text(&door.claims.join(", ")).raw(".");
         }
         if !door.roles.is_empty() {
-            self.raw(" Only the roles ").text(&door.roles.join(", ")).raw(".");
+            self.raw(" One of the roles ").text(&door.roles.join(", ")).raw(" is needed.");
         }
         if door.authorize {
             self.raw(" The plugin has the last word.");

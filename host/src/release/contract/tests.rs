@@ -91,7 +91,7 @@ fn the_typescript_types_both_ways() {
 
 #[test]
 fn the_document_names_whats_live() {
-    let document: Value = serde_json::from_str(&asyncapi::render(&two(), "localhost:1")).unwrap();
+    let document: Value = serde_json::from_str(&asyncapi::render(&two(), "localhost:1", &Reading::default())).unwrap();
     assert_eq!(document["asyncapi"], "3.0.0");
     let course = &document["channels"]["Course"];
     assert_eq!((&course["address"], &course["x-door"]["missing"]), (&json!("/course/{id}"), &json!("Please <sign> in")));
@@ -102,16 +102,31 @@ fn the_document_names_whats_live() {
     assert_eq!(document.pointer(&reply[1..]).unwrap()["payload"], json!({"type": "integer"}));
     assert_eq!(document["operations"]["Course-send-said"]["messages"].as_array().map(Vec::len), Some(2));
     let version = |contract: &Contract| -> Value {
-        let document: Value = serde_json::from_str(&asyncapi::render(contract, "localhost:1")).unwrap();
+        let document: Value = serde_json::from_str(&asyncapi::render(contract, "localhost:1", &Reading::default())).unwrap();
         document["info"]["version"].clone()
     };
     assert_eq!(version(&two()), document["info"]["version"]);
     assert_ne!(version(&Contract::of([])), document["info"]["version"], "another contract has another version");
 }
 
+fn reading() -> Reading {
+    Reading { user_id: vec!["sub".into(), "<id>".into()], role: vec!["role".into()], ..Reading::default() }
+}
+
+#[test]
+fn the_page_and_the_document_say_what_is_read_of_a_token() {
+    let page = page::render(&two(), &reading());
+    for text in ["<code>sub, &lt;id&gt;</code>", "Authorization: Bearer", "one role that is let in is enough", "auth.token"] {
+        assert!(page.contains(text), "{text} is not in {page}");
+    }
+    let document: Value = serde_json::from_str(&asyncapi::render(&two(), "localhost:1", &reading())).unwrap();
+    let token = document["components"]["securitySchemes"]["token"]["description"].as_str().unwrap();
+    assert!(token.contains("user id: the first of sub, <id>") && token.contains("Authorization: Bearer"), "{token}");
+}
+
 #[test]
 fn the_page_shows_texts_as_text() {
-    let page = page::render(&two());
+    let page = page::render(&two(), &reading());
     for text in
         ["/course/{id}", "Please &lt;sign&gt; in", "Admins &amp; co", "&lt;b&gt;what&lt;/b&gt;", "alpha@1.2.3", "Could not"]
     {
@@ -123,6 +138,6 @@ fn the_page_shows_texts_as_text() {
 #[test]
 fn without_its_owner_nobody_gets_in() {
     let contract = Contract::of(&[plugin("zeta", None, "count", &json!(true))]);
-    assert!(page::render(&contract).contains("nobody gets in"));
-    assert!(asyncapi::render(&contract, "localhost:1").contains("nobody gets in"));
+    assert!(page::render(&contract, &reading()).contains("nobody gets in"));
+    assert!(asyncapi::render(&contract, "localhost:1", &Reading::default()).contains("nobody gets in"));
 }

@@ -51,6 +51,24 @@ fn who_waits_is_shown_to_the_attendants() {
 }
 
 #[test]
+fn a_clients_id_is_a_string_and_a_backends_may_be_a_number() {
+    let app = Harness::<Queue>::new();
+    let ana = attendant(&app, "ana");
+    app.publish("queue.added", json!({ "itemId": 5, "threadId": 7, "customer": { "id": 9, "name": "Caio" } }));
+    for wrong in [json!(5), json!(null), json!(["5"]), json!({ "id": "5" })] {
+        ana.emit("queue:take", json!({ "itemId": wrong })).expect_refusal("invalid", &refusal(&wrong));
+    }
+    ana.emit("queue:take", json!({ "itemId": "5" })).expect_reply(json!({ "itemId": "5", "taken": true }));
+    app.publish("queue.added", json!({ "itemId": 6, "threadId": 7, "customer": { "id": 9, "name": "Caio" } }));
+    app.publish("queue.removed", json!({ "itemId": 6 }));
+    ana.emit("queue:take", json!({ "itemId": "6" })).expect_reply(json!({ "itemId": "6", "taken": false }));
+}
+
+fn refusal(wrong: &Value) -> String {
+    if wrong.is_null() { "itemId: missing".into() } else { "itemId: must be a string".into() }
+}
+
+#[test]
 fn the_first_attendant_to_take_an_item_has_it() {
     let (app, ana, ben) = one();
     ana.emit("queue:take", json!({ "itemId": "i1" })).expect_reply(json!({ "itemId": "i1", "taken": true }));

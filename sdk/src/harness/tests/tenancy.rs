@@ -99,6 +99,15 @@ fn the_door_checks_token_claims_tenant_and_role_with_a_sentence_each() {
     assert_eq!(refused(user("1").claim("userId", "").tenant("acme").role("AGENT")), "Invalid or expired token");
     assert_eq!(refused(user("1").claim("userId", "1").role("AGENT")), "Invalid or expired token");
     assert_eq!(refused(agent("1", "acme").role("CUSTOMER")), "Agents only");
+    assert_eq!(refused(agent("1", "acme").claim("role", json!(["CUSTOMER", "GUEST"]))), "Agents only");
+}
+
+#[test]
+fn one_role_of_a_list_opens_the_door() {
+    let app = Harness::<Crm>::new();
+    for roles in [json!(["AGENT"]), json!(["CUSTOMER", "ADMIN", "AGENT"]), json!(["", null, "AGENT"])] {
+        assert!(app.try_connect("/", agent("1", "acme").claim("role", roles.clone())).is_ok(), "{roles}");
+    }
 }
 
 #[derive(Default)]

@@ -32,7 +32,7 @@ fn a_user_needs_a_usable_id() {
     for json in [
         "{}",
         r#"{"sub":""}"#,
-        r#"{"sub":"","userId":"u"}"#,
+        "{\"sub\":\"cut \u{fffd}\"}",
         r#"{"sub":true}"#,
         r#"{"sub":["u"]}"#,
         r#"{"sub":{"id":"u"}}"#,
@@ -44,7 +44,7 @@ fn a_user_needs_a_usable_id() {
     ] {
         assert_eq!(user(json), Err(TokenError::Claim("user id")), "{json}");
     }
-    for json in [r#"{"sub":"u","tenant":""}"#, r#"{"sub":"u","companyId":"a\u001fb"}"#, r#"{"sub":"u","tenant":false}"#] {
+    for json in [r#"{"sub":"u","companyId":"a\u001fb"}"#, r#"{"sub":"u","tenant":false}"#, r#"{"sub":"u","tenant":[]}"#] {
         assert_eq!(user(json), Err(TokenError::Claim("tenant")), "{json}");
     }
 }
@@ -58,11 +58,40 @@ fn claims_of_the_wrong_type_are_refused() {
         (r#"{"sub":"u","iss":1}"#, "issuer"),
         (r#"{"sub":"u","aud":1}"#, "audience"),
         (r#"{"sub":"u","aud":["a",1]}"#, "audience"),
-        (r#"{"sub":"u","name":1}"#, "name"),
-        (r#"{"sub":"u","role":["ADMIN"]}"#, "role"),
+        (r#"{"sub":"u","name":true}"#, "name"),
+        (r#"{"sub":"u","name":1.5}"#, "name"),
+        (r#"{"sub":"u","image":{"url":"x"}}"#, "image"),
+        (r#"{"sub":"u","email":["e"]}"#, "email"),
+        (r#"{"sub":"u","role":true}"#, "role"),
+        (r#"{"sub":"u","role":["ADMIN",{"name":"x"}]}"#, "role"),
+        (r#"{"sub":"u","role":["ADMIN",true]}"#, "role"),
+        (r#"{"sub":"u","role":[["ADMIN"]]}"#, "role"),
     ] {
         assert_eq!(user(json), Err(TokenError::Claim(what)), "{json}");
     }
+}
+
+#[test]
+fn a_null_or_empty_claim_leaves_the_word_to_the_next_one() {
+    for json in [r#"{"sub":"","userId":"u"}"#, r#"{"sub":null,"userId":"u"}"#, r#"{"id":"u","userId":"","sub":null}"#] {
+        assert_eq!(&*user(json).unwrap().id, "u", "{json}");
+    }
+    let user = user(r#"{"sub":"u","tenant":"","companyId":"c","name":"","email":null,"role":[]}"#).unwrap();
+    assert_eq!((user.tenant.as_deref(), user.name, user.email, user.role), (Some("c"), None, None, None));
+    assert!(user.roles.is_empty());
+}
+
+#[test]
+fn a_number_is_a_name_and_a_role_may_be_a_list() {
+    assert_eq!(user(r#"{"sub":42,"name":7}"#).unwrap().name.as_deref(), Some("7"));
+    let roles = |json: &str| user(json).unwrap().roles.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(roles(r#"{"sub":"u","role":"ADMIN"}"#), ["ADMIN"]);
+    assert_eq!(roles(r#"{"sub":"u","role":3}"#), ["3"]);
+    assert_eq!(roles(r#"{"sub":"u","role":["STUDENT",null,"",7,"ADMIN"]}"#), ["STUDENT", "7", "ADMIN"]);
+    assert_eq!(user(r#"{"sub":"u","role":["STUDENT","ADMIN"]}"#).unwrap().role.as_deref(), Some("STUDENT"));
+    let many = |count: usize| format!(r#"{{"sub":"u","role":[{}]}}"#, vec!["1"; count].join(","));
+    assert_eq!(roles(&many(64)).len(), 64);
+    assert_eq!(user(&many(65)), Err(TokenError::Claim("role")));
 }
 
 #[test]

@@ -1,0 +1,198 @@
+//! From polling to websocket, and every way in which that fails. Must never count on how long a server takes.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tests::packet::{self, Packet};
+use tests::polling::Polling;
+use tests::stock::Transports;
+use tests::{Breaker, Breaks, Server, Stock, Token, Upgrade, token, wait};
+
+/// Polls that a client may be made to send beside those that carry something.
+const FEW: usize = 10;
+
+/// Connects over polling, and answers how many polls said nothing.
+async fn connect(polling: &Polling, namespace: &str, token: &Token) -> usize {
+    let auth = json!({"token": token.sign()});
+    assert_eq!(polling.send(packet::connect(namespace, Some(&auth))).await, 200, "a POST beside the upgrade");
+    let mut noops = 0;
+    loop {
+        for packet in polling.poll().await {
+            match packet {
+                Packet::Connect { .. } => return noops,
+                Packet::Noop => noops += 1,
+                Packet::Ping => assert_eq!(polling.send("3".into()).await, 200),
+                other => panic!("not let in: {other:?}"),
+            }
+        }
+        assert!(noops < 1000, "a client would poll for ever");
+    }
+}
+
+/// Emits an event that nobody handles, and waits for its refusal over polling.
+async fn round_trip(polling: &Polling, namespace: &str) {
+    assert_eq!(polling.send(packet::event(namespace, Some(1), &json!(["no:such"]))).await, 200);
+    loop {
+        for packet in polling.poll().await {
+            match packet {
+                Packet::Ack { id: 1, args, .. } => return assert_eq!(args[0]["error"]["code"], "not_found"),
+                Packet::Noop => {}
+                Packet::Ping => assert_eq!(polling.send("3".into()).await, 200),
+                other => panic!("instead of the ack: {other:?}"),
+            }
+        }
+    }
+}
+
+/// Completes an upgrade, once the server knows that the one before has failed, and waits for an ack over the websocket.
+async fn complete(server: &Server, polling: &Polling, namespace: &str) -> Upgrade {
+    let probed = async || {
+        let mut upgrade = Upgrade::open(server.address(), polling.sid()).await.expect("a websocket");
+        upgrade.send("2probe").await;
+        upgrade.next().await.map(|_| upgrade)
+    };
+    let mut upgrade = wait::until("an upgrade", wait::DEADLINE, probed).await;
+    let event = packet::event(namespace, Some(2), &json!(["no:such"]));
+    upgrade.send_at_once(&["5", &event]).await;
+    loop {
+        match upgrade.next().await.as_deref().map(Packet::parse) {
+            Some(Ok(Packet::Ack { id: 2, .. })) => return upgrade,
+            Some(Ok(Packet::Ping)) => upgrade.send("3").await,
+            other => panic!("instead of the ack: {other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_failed_upgrade_leaves_polling_as_it_was() {
+    let server = Server::dev().start().await;
+    for mode in ["cut", "closed", "cut after the probe", "closed after the probe", "silent", "of nonsense"] {
+        let polling = Polling::open(&server).await;
+        let mut upgrade = Upgrade::open(server.address(), polling.sid()).await.expect("a websocket");
+        if mode.ends_with("the probe") {
+            upgrade.probe().await;
+        }
+        let mut kept = None;
+        match mode {
+            "silent" => kept = Some(upgrade),
+            "of nonsense" => {
+                upgrade.send("40").await;
+                assert_eq!(upgrade.next().await, None, "the websocket alone is closed");
+            }
+            _ if mode.starts_with("cut") => upgrade.cut(),
+            _ => upgrade.close().await,
+        }
+        let noops = connect(&polling, "/chat", &token("ana")).await;
+        assert!(noops < FEW, "{mode}: {noops} polls were answered with nothing");
+        round_trip(&polling, "/chat").await;
+        drop(kept);
+        // The session is as good as any: the next upgrade takes it.
+        complete(&server, &polling, "/chat").await;
+    }
+    let failed = server.metrics().await.get("hubbub_upgrades_failed_total", &[("reason", "unexpected")]);
+    assert_eq!(failed, Some(1.0));
+}
+
+#[tokio::test]
+async fn an_upgrade_moves_everything_to_the_websocket() {
+    let server = Server::dev().start().await;
+    let polling = Polling::open(&server).await;
+    connect(&polling, "/chat", &token("ana")).await;
+    let _upgraded = complete(&server, &polling, "/chat").await;
+    let again = Upgrade::open(server.address(), polling.sid()).await;
+    let mut again = again.expect("a websocket, which is closed at once");
+    assert_eq!(again.next().await, None, "a second websocket for one session");
+}
+
+#[tokio::test]
+async fn a_poll_that_waits_is_released_for_an_upgrade() {
+    let server = Server::dev().start().await;
+    let polling = Polling::open(&server).await;
+    connect(&polling, "/chat", &token("ana")).await;
+    let mut upgrade = Upgrade::open(server.address(), polling.sid()).await.expect("a websocket");
+    let probe = async {
+        upgrade.probe().await;
+        upgrade
+    };
+    let (polled, mut upgrade) = tokio::join!(polling.poll(), probe);
+    assert!(polled.iter().all(|packet| matches!(packet, Packet::Noop | Packet::Ping)), "{polled:?}");
+    upgrade.send("5").await;
+    upgrade.send(&packet::event("/chat", Some(3), &json!(["no:such"]))).await;
+    while let Some(frame) = upgrade.next().await {
+        if let Ok(Packet::Ack { id: 3, .. }) = Packet::parse(&frame) {
+            return;
+        }
+    }
+    panic!("the websocket was closed");
+}
+
+#[tokio::test]
+async fn an_upgrade_that_is_never_completed_ends_in_time_without_a_busy_loop() {
+    let server = Server::dev().env("HUBBUB_GATEWAY__UPGRADE_TIMEOUT", "2s").start().await;
+    let polling = Polling::open(&server).await;
+    connect(&polling, "/chat", &token("ana")).await;
+    let mut upgrade = Upgrade::open(server.address(), polling.sid()).await.expect("a websocket");
+    upgrade.probe().await;
+    let began = Instant::now();
+    let mut polls = 0;
+    let closed = upgrade.next();
+    tokio::pin!(closed);
+    loop {
+        tokio::select! {
+            closed = &mut closed => break assert_eq!(closed, None, "the websocket is closed"),
+            packets = polling.poll() => {
+                polls += 1;
+                for packet in packets {
+                    if packet == Packet::Ping {
+                        polling.send("3".into()).await;
+                    }
+                }
+            }
+        }
+    }
+    assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
+    assert!(polls < FEW, "{polls} polls in {:?}", began.elapsed());
+    let timeouts = server.metrics().await.get("hubbub_upgrades_failed_total", &[("reason", "timeout")]);
+    assert_eq!(timeouts, Some(1.0));
+    round_trip(&polling, "/chat").await;
+}
+
+#[tokio::test]
+async fn one_upgrade_at_a_time_and_none_of_an_unknown_session() {
+    let server = Server::dev().start().await;
+    let polling = Polling::open(&server).await;
+    let first = Upgrade::open(server.address(), polling.sid()).await.expect("a websocket");
+    let mut second = Upgrade::open(server.address(), polling.sid()).await.expect("a websocket");
+    assert_eq!(second.next().await, None, "the second is closed");
+    first.close().await;
+    connect(&polling, "/chat", &token("ana")).await;
+    for unknown in ["AAAAAAAAAAAAAAAA", "no-session", ""] {
+        assert_eq!(Upgrade::open(server.address(), unknown).await.err(), Some(400), "{unknown:?}");
+    }
+}
+
+#[tokio::test]
+async fn stock_clients_go_on_polling_behind_a_proxy_that_breaks_websockets() {
+    let server = Server::dev().start().await;
+    for breaks in [Breaks::Cut, Breaks::Silent] {
+        for stock in Stock::ALL {
+            let breaker = Breaker::start(server.address(), breaks).await;
+            let connected = stock.connect_at(&breaker.url(), "/chat", token("ana"), Transports::Upgrade).await;
+            let mut ana = connected.expect("let in");
+            wait::eventually("the upgrade to be broken", async || breaker.broken() > 0).await;
+            for _ in 0..3 {
+                assert_eq!(ana.ask("no:such", json!({})).await["error"]["code"], "not_found", "{stock:?}, {breaks:?}");
+            }
+            ana.expect_none("disconnect");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_operators_port_refuses_an_upgrade_and_goes_on_polling() {
+    let server = Server::dev().start().await;
+    let polling = Polling::open_admin(&server).await;
+    assert_eq!(Upgrade::open(server.admin_address(), polling.sid()).await.err(), Some(400));
+    let auth = json!({"token": tests::server::ADMIN_TOKEN});
+    assert!(matches!(polling.connect("/figures", Some(&auth)).await, Packet::Connect { .. }));
+}
