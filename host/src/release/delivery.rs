@@ -5,6 +5,7 @@ mod follower;
 mod lane;
 mod progress;
 mod standing;
+mod unheard;
 
 use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
@@ -29,6 +30,7 @@ use crate::telemetry::traces::{Kind, Span, TraceParent};
 
 use lane::Lane;
 use progress::Progress;
+use unheard::Unheard;
 
 pub use follower::Follower;
 pub use standing::Standing;
@@ -66,6 +68,7 @@ pub struct Bus {
     readers: Mutex<HashMap<PluginName, Arc<Reader>>>,
     /// Who else reads the outbox: rows stay for them, too.
     followers: Mutex<Vec<Arc<Follower>>>,
+    unheard: Unheard,
 }
 
 /// One plugin's way through the outbox.
@@ -86,13 +89,22 @@ struct Work {
 
 impl Bus {
     pub fn new(config: Config, services: Arc<Services>, registry: Arc<Registry>) -> Arc<Self> {
-        Arc::new(Self { config, services, registry, readers: Mutex::default(), followers: Mutex::default() })
+        Arc::new(Self {
+            config,
+            services,
+            registry,
+            readers: Mutex::default(),
+            followers: Mutex::default(),
+            unheard: Unheard::default(),
+        })
     }
 
     /// Publishes messages from outside any call. They are stored when this answers, all or none. `writer` is no plugin's name.
     pub async fn publish(&self, writer: &PluginName, messages: Vec<OutboxMessage>) -> Result<(), CommitError> {
+        let unheard = self.unheard_among(&messages);
         let set = WriteSet { messages, ..WriteSet::new(writer.clone()) };
         self.services.storage.commit(set, Box::pin(async {})).await?;
+        unheard.iter().for_each(|unheard| self.note(unheard));
         self.services.published.notify_one();
         Ok(())
     }
