@@ -1,5 +1,7 @@
 //! The server as a value: built without binding a port, then run until it is told to stop. It only puts the parts together.
 
+mod ports;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::PathBuf;
@@ -48,6 +50,8 @@ use crate::storage::{Embedded, NoStorage, Postgres, Storage};
 use crate::telemetry::Metrics;
 use crate::telemetry::figures::{self, Figure};
 use crate::telemetry::traces::{self, Tracer};
+
+pub use ports::{PortError, Ports};
 
 /// Slow members that may wait to be ended.
 const FULL_QUEUE: usize = 1024;
@@ -157,10 +161,9 @@ impl App {
         gateway::notice::watch_rooms(&self.gateway);
     }
 
-    /// Binds the ports and serves until `stop`.
-    pub async fn serve(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let public = bind(self.config.server.listen).await?;
-        let private = bind(self.config.server.admin).await?;
+    /// Serves at the open ports until `stop`.
+    pub async fn serve(self, ports: Ports, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let (public, private) = (ports.public_address(), ports.admin_address());
         let (service, io) = gateway::build_io(&self.gateway);
         let mut tasks: JoinSet<()> = gateway::start(&self.gateway, &io, service.clone(), self.ends);
         let cluster = self.gateway.services.cluster.clone();
@@ -184,12 +187,12 @@ impl App {
         self.sources.start(&mut tasks);
         self.egress.start(&mut tasks);
         let writer = self.writer.clone();
-        let docs = docs::Docs::new(self.gateway.registry.clone(), self.config.server.listen.port());
+        let docs = docs::Docs::new(self.gateway.registry.clone(), public.map_or(self.config.server.listen.port, |at| at.port()));
         let web = Arc::new(web::Web { gateway: self.gateway.clone(), service, started: Instant::now(), docs });
         let api = Arc::new(api::Api {
             gateway: self.gateway.clone(),
             bus: self.bus.clone(),
-            keys: self.config.api.keys.clone(),
+            keys: self.config.api.keys.iter().map(|key| key.expose().to_owned()).collect(),
             writer: writer.clone(),
         });
         let mut routes = web::routes(web).merge(api::routes(api));
@@ -199,13 +202,14 @@ impl App {
             routes = routes.merge(demo::routes(Arc::new(demo)));
         }
         let admin = operators(&self.config, &self.gateway, &self.releases, figures, outsides, &mut tasks);
-        let accepting = spawn(&mut tasks, public, routes);
-        spawn(&mut tasks, private, admin);
-        tracing::info!(listen = %self.config.server.listen, admin = %self.config.server.admin, "ready");
+        let accepting = spawn(&mut tasks, ports.public, &routes);
+        spawn(&mut tasks, ports.admin, &admin);
+        let shown = |at: Option<std::net::SocketAddr>| at.map(|at| at.to_string()).unwrap_or_default();
+        tracing::info!(listen = shown(public), admin = shown(private), "ready");
         stop.await;
         tracing::info!("stopping");
         // First of all: a client that comes back at once must find nobody, or it would be let in only to be ended again.
-        accepting.abort();
+        accepting.iter().for_each(AbortHandle::abort);
         self.gateway.drain.begin();
         let (began, shutdown) = (tokio::time::Instant::now(), &self.config.shutdown);
         if tokio::time::timeout_at(began + shutdown.leaving(), self.gateway.emptied()).await.is_err() {
@@ -243,7 +247,7 @@ fn operators(
     (sources, systems): (Outsides, Outsides),
     tasks: &mut JoinSet<()>,
 ) -> Router {
-    let (token, limit) = (&config.admin.token, config.admin.watchers);
+    let (token, limit) = (config.admin.token.as_ref().map(|token| token.expose().to_owned()), config.admin.watchers);
     let taps = gateway::taps::Config { most: config.admin.taps, queue: config.admin.tap_queue };
     gateway.services.rooms.taps.allow(config.admin.tap_payloads.unwrap_or_default());
     let watchers = watchers::Watchers { token: token.clone(), limit, queue: config.admin.watcher_queue.max(1), taps };
@@ -343,15 +347,14 @@ fn register_figures(metrics: &Metrics, storage: Arc<dyn Storage>, rooms: Arc<Roo
     metrics.extend(|registry| figures::register(registry, read));
 }
 
-async fn bind(address: std::net::SocketAddr) -> anyhow::Result<transport::Listener> {
-    let listener = TcpListener::bind(address).await.with_context(|| format!("{address} cannot be bound"))?;
-    Ok(transport::Listener(listener))
-}
-
-/// Accepts until the handle is used. What was accepted goes on.
-fn spawn(tasks: &mut JoinSet<()>, listener: transport::Listener, routes: Router) -> AbortHandle {
-    tasks.spawn(async move {
-        // It ends only with its task: accepting is tried again after every error.
-        let _ = axum::serve(listener, routes.into_make_service_with_connect_info::<Peer>()).await;
-    })
+/// Accepts until the handles are used. What was accepted goes on.
+fn spawn(tasks: &mut JoinSet<()>, listeners: Vec<TcpListener>, routes: &Router) -> Vec<AbortHandle> {
+    let accept = |listener| {
+        let service = routes.clone().into_make_service_with_connect_info::<Peer>();
+        tasks.spawn(async move {
+            // It ends only with its task: accepting is tried again after every error.
+            let _ = axum::serve(transport::Listener(listener), service).await;
+        })
+    };
+    listeners.into_iter().map(accept).collect()
 }

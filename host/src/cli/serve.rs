@@ -7,7 +7,7 @@ use std::pin::pin;
 use anyhow::{Context, bail};
 
 use super::{Common, print};
-use crate::app::App;
+use crate::app::{App, Ports};
 use crate::config::{self, Config, Mode};
 use crate::names::PluginName;
 use crate::telemetry::{self, LogFormat};
@@ -27,7 +27,9 @@ pub(super) fn run(common: &Common) -> anyhow::Result<()> {
                 return Ok(());
             }
         };
-        app.serve(stop).await
+        // Before anything says that it serves.
+        let ports = Ports::bind(&app.config.server).await?;
+        app.serve(ports, stop).await
     });
     // A compiler under way is waited for by nobody any more.
     runtime.shutdown_background();
@@ -82,10 +84,14 @@ pub(super) fn plugin_files(config: &Config) -> anyhow::Result<BTreeMap<PluginNam
 pub(super) fn load(mode: Mode, common: &Common) -> anyhow::Result<Config> {
     let default = Path::new("hubbub.toml");
     let file = common.config.as_deref().or_else(|| default.exists().then_some(default));
-    let mut config = config::load(mode, file, &std::env::vars().collect())?;
+    let mut config = config::load(mode, file, &config::environment()?)?;
     let server = &mut config.server;
-    server.listen = common.listen.unwrap_or(server.listen);
-    server.admin = common.admin.unwrap_or(server.admin);
+    if let Some(listen) = &common.listen {
+        server.listen.clone_from(listen);
+    }
+    if let Some(admin) = &common.admin {
+        server.admin.clone_from(admin);
+    }
     if let Some(data) = &common.data {
         server.data.clone_from(data);
     }
@@ -93,8 +99,11 @@ pub(super) fn load(mode: Mode, common: &Common) -> anyhow::Result<Config> {
 }
 
 pub(super) fn start_log(config: &Config, default: LogFormat) -> anyhow::Result<()> {
-    let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| config.log.filter.clone());
-    telemetry::start_log(config.log.format.unwrap_or(default), &filter).map_err(|why| anyhow::anyhow!("log.filter: {why}"))
+    let asked = std::env::var("RUST_LOG").ok().filter(|filter| !filter.trim().is_empty());
+    let filter = asked.unwrap_or_else(|| config.log.filter.clone());
+    telemetry::start_log(config.log.format.unwrap_or(default), &filter).map_err(|why| anyhow::anyhow!("log.filter: {why}"))?;
+    config.notes.iter().for_each(|note| tracing::warn!("{note}"));
+    Ok(())
 }
 
 /// Tasks that a busy thread runs between two looks for what sockets bring. Tokio's 61 of them, each with a part of a large room to
