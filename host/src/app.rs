@@ -1,6 +1,7 @@
 //! The server as a value: built without binding a port, then run until it is told to stop. It only puts the parts together.
 
 mod figures;
+mod ports;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -10,9 +11,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use axum::Router;
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::admin::{self, Admin, Outsides};
 use crate::capability::budget::Budgets;
@@ -50,6 +50,8 @@ use crate::storage::{Embedded, NoStorage, Postgres, Storage};
 use crate::telemetry::Metrics;
 use crate::telemetry::figures::register_releases;
 use crate::telemetry::traces::{self, Tracer};
+
+pub use ports::{PortError, Ports};
 
 /// Slow members that may wait to be ended.
 const FULL_QUEUE: usize = 1024;
@@ -162,10 +164,9 @@ impl App {
         gateway::notice::watch_rooms(&self.gateway);
     }
 
-    /// Binds the ports and serves until `stop`.
-    pub async fn serve(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let public = bind(self.config.server.listen).await?;
-        let private = bind(self.config.server.admin).await?;
+    /// Serves at the open ports until `stop`.
+    pub async fn serve(self, ports: Ports, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let (public, private) = (ports.public_address(), ports.admin_address());
         let (service, io) = gateway::build_io(&self.gateway);
         let mut tasks: JoinSet<()> = gateway::start(&self.gateway, &io, service.clone(), self.ends);
         let cluster = self.gateway.services.cluster.clone();
@@ -189,13 +190,13 @@ impl App {
         self.sources.start(&mut tasks);
         self.egress.start(&mut tasks);
         let writer = self.writer.clone();
-        let docs =
-            docs::Docs::new(self.gateway.registry.clone(), self.config.server.listen.port(), self.gateway.keyring.get().claim_names());
+        let port = public.map_or(self.config.server.listen.port, |at| at.port());
+        let docs = docs::Docs::new(self.gateway.registry.clone(), port, self.gateway.keyring.get().claim_names());
         let web = Arc::new(web::Web { gateway: self.gateway.clone(), service, started: Instant::now(), docs });
         let api = Arc::new(api::Api {
             gateway: self.gateway.clone(),
             bus: self.bus.clone(),
-            keys: self.config.api.keys.clone(),
+            keys: self.config.api.keys.iter().map(|key| key.expose().to_owned()).collect(),
             writer: writer.clone(),
         });
         let checks = web::checks(web.clone());
@@ -208,22 +209,26 @@ impl App {
         let admin = operators(&self.config, &self.gateway, &self.releases, figures, outsides, &mut tasks);
         let (descriptors, metrics) = (self.descriptors, self.gateway.services.metrics.clone());
         let waits = Waits { first: self.config.gateway.connect_timeout, head: self.config.gateway.http_idle };
-        let acceptor = |name, listener, routes, checks| Acceptor {
+        let acceptor = |name, listener, routes: &Router, checks: Option<&Router>| Acceptor {
             name,
             listener,
-            routes,
-            checks,
+            routes: routes.clone(),
+            checks: checks.cloned(),
             descriptors,
             waits,
             metrics: metrics.clone(),
         };
-        let accepting = acceptor("public", public, routes, Some(checks)).start(&mut tasks);
-        acceptor("admin", private, admin, None).start(&mut tasks);
-        tracing::info!(listen = %self.config.server.listen, admin = %self.config.server.admin, "ready");
+        let accept = |listener| acceptor("public", listener, &routes, Some(&checks)).start(&mut tasks);
+        let accepting: Vec<_> = ports.public.into_iter().map(accept).collect();
+        for listener in ports.admin {
+            acceptor("admin", listener, &admin, None).start(&mut tasks);
+        }
+        let shown = |at: Option<std::net::SocketAddr>| at.map(|at| at.to_string()).unwrap_or_default();
+        tracing::info!(listen = shown(public), admin = shown(private), "ready");
         stop.await;
         tracing::info!("stopping");
         // First of all: a client that comes back at once must find nobody, or it would be let in only to be ended again.
-        accepting.abort();
+        accepting.iter().for_each(AbortHandle::abort);
         self.gateway.drain.begin();
         let (began, shutdown) = (tokio::time::Instant::now(), &self.config.shutdown);
         if tokio::time::timeout_at(began + shutdown.leaving(), self.gateway.emptied()).await.is_err() {
@@ -261,7 +266,7 @@ fn operators(
     (sources, systems): (Outsides, Outsides),
     tasks: &mut JoinSet<()>,
 ) -> Router {
-    let (token, limit) = (&config.admin.token, config.admin.watchers);
+    let (token, limit) = (config.admin.token.as_ref().map(|token| token.expose().to_owned()), config.admin.watchers);
     let taps = gateway::taps::Config { most: config.admin.taps, queue: config.admin.tap_queue };
     gateway.services.rooms.taps.allow(config.admin.tap_payloads.unwrap_or_default());
     let watchers = watchers::Watchers { token: token.clone(), limit, queue: config.admin.watcher_queue.max(1), taps };
@@ -329,8 +334,4 @@ fn services(
         limits: config.limits.clone(),
         quotas: Quotas::new(config.quota, config.plugins.iter().map(|(name, plugin)| (name.clone(), plugin.quota)).collect())?,
     }))
-}
-
-async fn bind(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("{address} cannot be bound"))
 }

@@ -15,11 +15,13 @@ mod top;
 mod types;
 
 use std::io::{ErrorKind, Write as _};
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+
+use crate::config::Listen;
+use crate::sandbox;
 
 /// A realtime server whose features are sandboxed WebAssembly plugins.
 #[derive(Parser)]
@@ -83,7 +85,7 @@ enum Command {
     /// Sends all clients of a running server away, and lets none in.
     Drain(plugin::Operator),
     /// Compiles the component on standard input; the server calls it.
-    #[command(name = crate::sandbox::COMMAND, hide = true)]
+    #[command(name = sandbox::COMMAND, hide = true)]
     Compile { settings: String, out: PathBuf },
 }
 
@@ -92,12 +94,12 @@ pub(crate) struct Common {
     /// The configuration file.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The public port [default: 127.0.0.1:4100].
+    /// The public port: 127.0.0.1:4100, localhost:4100, or :4100 for all interfaces [default: 127.0.0.1:4100].
     #[arg(long, value_name = "ADDRESS")]
-    listen: Option<SocketAddr>,
+    listen: Option<Listen>,
     /// The operator's port [default: 127.0.0.1:4101].
     #[arg(long, value_name = "ADDRESS")]
-    admin: Option<SocketAddr>,
+    admin: Option<Listen>,
     /// Where the embedded database lives [default: .hubbub].
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -124,7 +126,7 @@ pub fn main() -> ExitCode {
         Command::Record(record) => record.run(),
         Command::Replay(replay) => return replay.run(),
         Command::Drain(operator) => operator.drain(),
-        Command::Compile { settings, out } => crate::sandbox::compile(&settings, &out).map_err(anyhow::Error::msg),
+        Command::Compile { settings, out } => return compile(&settings, &out),
     };
     crate::telemetry::flush_log();
     match result {
@@ -135,6 +137,16 @@ pub fn main() -> ExitCode {
             say(&format!("hubbub: {error:#}"));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Compiles for the server, which reads the sentence and the exit code.
+fn compile(settings: &str, out: &Path) -> ExitCode {
+    let Err(error) = sandbox::compile(settings, out) else { return ExitCode::SUCCESS };
+    say(&format!("hubbub: {error}"));
+    match error {
+        sandbox::CompileError::Panicked(_) => ExitCode::from(sandbox::PANICKED),
+        sandbox::CompileError::Component(_) => ExitCode::FAILURE,
     }
 }
 

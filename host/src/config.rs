@@ -1,18 +1,30 @@
 //! The configuration: a file, then the environment, then flags. Every section belongs to the module it configures; here they are
 //! only put together, and a mistake anywhere is found before a port is bound.
 
+mod environment;
+mod keys;
+mod listen;
+#[cfg(test)]
+mod tests;
+mod text;
+mod tree;
+
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use toml::{Table, Value};
+use toml::Table;
 
 use crate::cluster::tap::Payloads;
-use crate::gateway::keys::DEV_SECRET;
+use crate::gateway::keys::{DEV_SECRET, Secret};
 use crate::names::PluginName;
 use crate::telemetry::{log, traces};
 use crate::{capability, cluster, egress, gateway, ingest, release, sandbox, storage};
+
+pub use environment::environment;
+pub use listen::{Host, InvalidListen, Listen};
+pub use tree::Error as ValueError;
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -47,16 +59,19 @@ pub struct Config {
     pub admin: Admin,
     /// `[plugins.NAME]`
     pub plugins: BTreeMap<PluginName, Plugin>,
+    /// Lines to log about variables that look like settings and are none.
+    #[serde(skip)]
+    pub notes: Vec<String>,
 }
 
 /// `[server]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Server {
-    /// The public port. Default 127.0.0.1:4100.
-    pub listen: SocketAddr,
+    /// The public port: an address, a name such as `localhost:4100`, or `:4100` for all interfaces. Default 127.0.0.1:4100.
+    pub listen: Listen,
     /// The operator's port. Keep it to loopback. Default 127.0.0.1:4101.
-    pub admin: SocketAddr,
+    pub admin: Listen,
     /// Where the embedded database lives. Default `.hubbub`.
     pub data: PathBuf,
     /// A folder of components: each `NAME.wasm` in it is the plugin NAME. Default: none but those that `[plugins.NAME]` gives a file.
@@ -68,7 +83,7 @@ pub struct Server {
 #[serde(default, deny_unknown_fields)]
 pub struct Api {
     /// The keys that backends show as `Authorization: Bearer`. Default: none, and nobody is let in; `dev-api-key` in `dev`.
-    pub keys: Vec<String>,
+    pub keys: Vec<Secret>,
 }
 
 /// `[admin]`
@@ -76,7 +91,7 @@ pub struct Api {
 #[serde(default, deny_unknown_fields)]
 pub struct Admin {
     /// The operator's bearer token. Default: none, and `/admin/…` lets nobody in; `dev-admin-token` in `dev`.
-    pub token: Option<String>,
+    pub token: Option<Secret>,
     /// Dashboards that are told the figures at a time. Past it one is refused, and says so. Default 32.
     pub watchers: usize,
     /// Figures that may wait to be sent to one dashboard, one a second. Past it that one misses some. Default 16.
@@ -91,7 +106,7 @@ pub struct Admin {
 }
 
 /// `[plugins.NAME]`
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Plugin {
     /// The component's file.
@@ -106,14 +121,17 @@ pub struct Plugin {
     pub config: serde_json::Map<String, serde_json::Value>,
 }
 
+impl fmt::Debug for Plugin {
+    // Its own settings may hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keys: Vec<_> = self.config.keys().collect();
+        f.debug_struct("Plugin").field("file", &self.file).field("grants", &self.grants).field("config", &keys).finish()
+    }
+}
+
 impl Default for Server {
     fn default() -> Self {
-        Self {
-            listen: SocketAddr::from(([127, 0, 0, 1], 4100)),
-            admin: SocketAddr::from(([127, 0, 0, 1], 4101)),
-            data: ".hubbub".into(),
-            plugins: None,
-        }
+        Self { listen: Listen::loopback(4100), admin: Listen::loopback(4101), data: ".hubbub".into(), plugins: None }
     }
 }
 
@@ -131,17 +149,21 @@ pub enum Mode {
     Serve,
 }
 
-/// What is wrong with the configuration.
+/// A configuration that does not hold. No case shows a value that may be a secret, nor a line of the file that may hold one.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     #[error("{file}: {why}", file = file.display())]
     File { file: PathBuf, why: std::io::Error },
+    #[error("{file}: line {line}, column {column}: {why}", file = file.display())]
+    Syntax { file: PathBuf, line: usize, column: usize, why: String },
     #[error("{file}: {why}", file = file.display())]
-    Syntax { file: PathBuf, why: toml::de::Error },
-    #[error("the configuration does not hold: {0}")]
-    Value(String),
+    FileValue { file: PathBuf, why: ValueError },
+    #[error("{0}")]
+    Value(ValueError),
     #[error("{variable}: {why}")]
     Environment { variable: String, why: String },
+    #[error("{0} is empty, which would let everybody in")]
+    EmptySecret(&'static str),
     #[error("no key to check tokens with: set JWT_SECRET, or list keys under [auth]")]
     NoKey,
     #[error("the secret `{DEV_SECRET}` is for `hubbub dev`: everyone knows it")]
@@ -153,39 +175,44 @@ pub enum ConfigError {
 /// Where every OpenTelemetry program looks for its collector.
 const OTLP_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 
+/// The token of the operator's commands, which differs from the server's by one `_`.
+const COMMANDS_TOKEN: &str = "HUBBUB_ADMIN_TOKEN";
+
 /// Reads the configuration.
 pub fn load(mode: Mode, file: Option<&Path>, environment: &BTreeMap<String, String>) -> Result<Config, ConfigError> {
-    let table = match file {
-        Some(file) => read(file)?,
-        None => Table::new(),
-    };
-    assemble(mode, table, environment)
+    let Some(file) = file else { return assemble(mode, Table::new(), environment) };
+    assemble(mode, read(file)?, environment).map_err(|error| match error {
+        ConfigError::Value(why) if why.variable.is_none() => ConfigError::FileValue { file: file.to_owned(), why },
+        other => other,
+    })
 }
 
 /// Puts the environment over what the file holds, and checks the whole.
-pub(crate) fn assemble(mode: Mode, mut table: Table, environment: &BTreeMap<String, String>) -> Result<Config, ConfigError> {
-    for (variable, value) in environment {
-        if let Some(path) = variable.strip_prefix("HUBBUB_").filter(|path| path.contains("__")) {
-            set(&mut table, &path.to_ascii_lowercase(), value)
-                .map_err(|why| ConfigError::Environment { variable: variable.clone(), why })?;
-        }
+pub(crate) fn assemble(mode: Mode, table: Table, environment: &BTreeMap<String, String>) -> Result<Config, ConfigError> {
+    let mut root = tree::Place::of_file(toml::Value::Table(table));
+    let notes = environment::overlay(&mut root, environment)?;
+    let mut config = Config::deserialize(root).map_err(ConfigError::Value)?;
+    config.notes = notes;
+    let variable = |name: &str| environment.get(name).filter(|value| !value.trim().is_empty()).cloned();
+    if let Some(secret) = variable("JWT_SECRET") {
+        config.auth.add_secret("JWT_SECRET", &secret);
     }
-    let mut config: Config = Value::Table(table).try_into().map_err(|e: toml::de::Error| ConfigError::Value(e.to_string()))?;
-    if let Some(secret) = environment.get("JWT_SECRET").filter(|secret| !secret.is_empty()) {
-        config.auth.add_secret("JWT_SECRET", secret);
+    if let Some(url) = variable("REDIS_URL") {
+        config.redis.url = Some(url.into());
     }
-    if let Some(url) = environment.get("REDIS_URL").filter(|url| !url.is_empty()) {
-        config.redis.url = Some(url.clone().into());
+    if let Some(url) = variable("DATABASE_URL") {
+        config.storage.url = Some(storage::Url::from(url));
     }
-    if let Some(url) = environment.get("DATABASE_URL").filter(|url| !url.is_empty()) {
-        config.storage.url = Some(storage::Url::from(url.clone()));
-    }
-    if let Some(brokers) = environment.get("KAFKA_BROKERS").filter(|brokers| !brokers.is_empty()) {
-        config.kafka.brokers = brokers.clone();
+    if let Some(brokers) = variable("KAFKA_BROKERS") {
+        config.kafka.brokers = brokers;
     }
     if config.traces.endpoint.is_none() {
-        config.traces.endpoint = environment.get(OTLP_ENDPOINT).cloned();
+        config.traces.endpoint = variable(OTLP_ENDPOINT);
     }
+    if config.admin.token.is_none() && variable(COMMANDS_TOKEN).is_some() {
+        config.notes.push(format!("{COMMANDS_TOKEN} is for the operator's commands; the server's own is HUBBUB_ADMIN__TOKEN"));
+    }
+    config.check_secrets()?;
     match mode {
         Mode::Dev => config.fill_in_dev(),
         Mode::Serve => config.check_serve()?,
@@ -204,10 +231,21 @@ impl Config {
         // Who works on a plugin waits for nobody.
         self.shutdown.spread.get_or_insert_default();
         if self.api.keys.is_empty() {
-            self.api.keys.push("dev-api-key".into());
+            self.api.keys.push("dev-api-key".to_owned().into());
         }
         self.admin.tap_payloads.get_or_insert(Payloads::Full);
-        self.admin.token.get_or_insert_with(|| "dev-admin-token".into());
+        self.admin.token.get_or_insert_with(|| "dev-admin-token".to_owned().into());
+    }
+
+    fn check_secrets(&self) -> Result<(), ConfigError> {
+        let is_empty = |secret: &Secret| secret.expose().trim().is_empty();
+        if self.api.keys.iter().any(is_empty) {
+            return Err(ConfigError::EmptySecret("an entry of api.keys"));
+        }
+        if self.admin.token.as_ref().is_some_and(is_empty) {
+            return Err(ConfigError::EmptySecret("admin.token"));
+        }
+        Ok(())
     }
 
     fn check_serve(&self) -> Result<(), ConfigError> {
@@ -227,98 +265,11 @@ impl Config {
 
 fn read(file: &Path) -> Result<Table, ConfigError> {
     let text = std::fs::read_to_string(file).map_err(|why| ConfigError::File { file: file.to_owned(), why })?;
-    text.parse().map_err(|why| ConfigError::Syntax { file: file.to_owned(), why })
-}
-
-/// Sets `section__key` (and deeper). A value is TOML where it reads as such (`10`, `true`, `["a"]`), else text.
-fn set(table: &mut Table, path: &str, value: &str) -> Result<(), String> {
-    let (key, rest) = match path.split_once("__") {
-        Some((key, rest)) => (key, Some(rest)),
-        None => (path, None),
-    };
-    if key.is_empty() {
-        return Err("a part of the name is empty".into());
-    }
-    let Some(rest) = rest else {
-        let parsed = format!("value = {value}").parse::<Table>().ok().and_then(|mut parsed| parsed.remove("value"));
-        table.insert(key.to_owned(), parsed.unwrap_or_else(|| Value::String(value.to_owned())));
-        return Ok(());
-    };
-    let section = table.entry(key).or_insert_with(|| Value::Table(Table::new()));
-    match section {
-        Value::Table(section) => set(section, rest, value),
-        _ => Err(format!("`{key}` is a value, not a section")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    fn environment(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
-    }
-
-    #[test]
-    fn the_environment_sets_every_key() {
-        let variables = environment(&[
-            ("HUBBUB_PLUGINS__CHAT__CONFIG__MESSAGES_PER_MINUTE", "0"),
-            ("HUBBUB_PRESENCE__GRACE", "2s"),
-            ("HUBBUB_SERVER__LISTEN", "127.0.0.1:1"),
-            ("HUBBUB_CORS__ORIGINS", r#"["https://a.example"]"#),
-            ("HUBBUB_BIN", "ignored"),
-        ]);
-        let config = load(Mode::Dev, None, &variables).unwrap();
-        let chat = &config.plugins[&PluginName::parse("chat").unwrap()];
-        assert_eq!(chat.config["messages_per_minute"], 0);
-        assert_eq!(config.presence.grace, std::time::Duration::from_secs(2));
-        assert_eq!(config.server.listen.port(), 1);
-        assert_eq!(config.cors.origins, ["https://a.example"]);
-    }
-
-    #[test]
-    fn the_collector_is_where_every_program_looks_for_it_unless_ours_is_named() {
-        let standard = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a:4318");
-        let found = |pairs: &[(&str, &str)]| load(Mode::Dev, None, &environment(pairs)).unwrap().traces.endpoint;
-        assert_eq!(found(&[]), None);
-        assert_eq!(found(&[standard]).as_deref(), Some("http://a:4318"));
-        assert_eq!(found(&[standard, ("HUBBUB_TRACES__ENDPOINT", "http://b:4318")]).as_deref(), Some("http://b:4318"));
-    }
-
-    #[test]
-    fn an_unknown_key_is_named() {
-        let error = load(Mode::Dev, None, &environment(&[("HUBBUB_GATEWAY__MAX_PAYLAOD", "1")])).unwrap_err();
-        assert!(error.to_string().contains("max_paylaod"), "{error}");
-    }
-
-    #[test]
-    fn the_database_of_the_environment_goes_before_the_one_of_the_file_and_neither_is_shown() {
-        let variables = [("DATABASE_URL", "postgres://u:secret@a/d"), ("HUBBUB_STORAGE__URL", "postgres://u:secret@b/d")];
-        let config = load(Mode::Dev, None, &environment(&variables)).unwrap();
-        assert_eq!(config.storage.url, Some(storage::Url::from("postgres://u:secret@a/d".to_owned())));
-        let config = load(Mode::Dev, None, &environment(&variables[1..])).unwrap();
-        assert_eq!(config.storage.url, Some(storage::Url::from("postgres://u:secret@b/d".to_owned())));
-        assert!(!format!("{config:?}").contains("secret@"));
-    }
-
-    #[test]
-    fn kafka_is_where_the_environment_says_and_its_properties_are_not_shown() {
-        let variables = [
-            ("KAFKA_BROKERS", "a:1"),
-            ("HUBBUB_KAFKA__BROKERS", "b:1"),
-            ("HUBBUB_KAFKA__PROPERTIES", r#"{"sasl.password" = "secret!"}"#),
-        ];
-        let config = load(Mode::Dev, None, &environment(&variables)).unwrap();
-        assert_eq!(config.kafka.brokers, "a:1");
-        assert!(!format!("{config:?}").contains("secret!"));
-    }
-
-    #[test]
-    fn serve_wants_a_key_of_its_own() {
-        let none = load(Mode::Serve, None, &environment(&[])).unwrap_err();
-        assert!(matches!(none, ConfigError::NoKey));
-        let dev = load(Mode::Serve, None, &environment(&[("JWT_SECRET", DEV_SECRET)])).unwrap_err();
-        assert!(matches!(dev, ConfigError::DevSecret));
-    }
+    text.parse().map_err(|error: toml::de::Error| {
+        // Where it is, without the line itself, which the parser's own message quotes.
+        let before = text.get(..error.span().map_or(0, |span| span.start)).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        ConfigError::Syntax { file: file.to_owned(), line, column, why: error.message().to_owned() }
+    })
 }

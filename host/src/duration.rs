@@ -31,7 +31,7 @@ pub fn parse(text: &str) -> Result<Duration, InvalidDuration> {
 
 /// For `#[serde(deserialize_with)]` on a `Duration`.
 pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-    parse(&String::deserialize(from)?).map_err(de::Error::custom)
+    parse(String::deserialize(from)?.trim()).map_err(de::Error::custom)
 }
 
 /// For `#[serde(deserialize_with)]` on an `Option<Duration>` that has a serde default.

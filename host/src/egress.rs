@@ -148,6 +148,7 @@ impl Egress {
             let outside = Arc::new(Outside::new(name, services.metrics.exchange.sent_reconnects(name)));
             let system = system(outside.clone())?;
             let follower = bus.add_follower(PluginName::parse(&format!("egress-{name}"))?);
+            bus.sends_out(topics.keys());
             let (bus, services, topics) = (bus.clone(), services.clone(), topics.clone());
             ways.push(Way { name, system, topics, follower, bus, services, outside, taken: HashSet::new(), looked: None });
             Ok::<_, SetupError>(())

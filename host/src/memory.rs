@@ -13,9 +13,34 @@ pub fn trim() {
     }
 }
 
-/// Memory of the process that is in RAM. Linux tells it in pages; elsewhere nobody does.
+/// Memory of the process that is in RAM. Linux counts it in pages, whose size differs from machine to machine; elsewhere it is not known.
 pub fn resident_bytes() -> Option<i64> {
     let text = std::fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: i64 = text.split(' ').nth(1)?.parse().ok()?;
-    Some(pages * 4096)
+    in_bytes(&text, nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok()??)
+}
+
+/// The second number of `/proc/self/statm`, which is in pages, in bytes.
+fn in_bytes(statm: &str, page: i64) -> Option<i64> {
+    let pages: i64 = statm.split(' ').nth(1)?.parse().ok()?;
+    pages.checked_mul(page)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_are_counted_in_the_systems_own_size() {
+        assert_eq!(in_bytes("900 100 7 1 0 5 0\n", 16_384), Some(1_638_400));
+        assert_eq!(in_bytes("900", 4096), None);
+    }
+
+    #[test]
+    fn the_memory_of_this_process_agrees_with_what_linux_says_in_kilobytes() {
+        let Ok(status) = std::fs::read_to_string("/proc/self/status") else { return };
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+        let kilobytes: i64 = line.trim().trim_end_matches(" kB").parse().unwrap_or_default();
+        let bytes = resident_bytes().unwrap_or_default();
+        assert!((bytes - kilobytes * 1024).abs() < 64 << 20, "{bytes} bytes, and {kilobytes} kB");
+    }
 }

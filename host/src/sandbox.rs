@@ -10,7 +10,7 @@ pub mod v0_1;
 
 pub use bindings::exports::hubbub::plugin::handler as exports;
 pub use bindings::hubbub::plugin as imports;
-pub use compiler::{COMMAND, compile};
+pub use compiler::{COMMAND, CompileError, PANICKED, compile};
 pub use engine::{Config, Sandbox, SandboxError};
 pub use instance::{Fault, Guest, Instance, Limit, Limiter, Template, World, metered, within};
 

@@ -92,6 +92,7 @@ pub struct Metrics {
     pub joins_refused: Counter,
     pub bus_hops_exceeded: Counter,
     pub bus_dead: Counter,
+    pub bus_unheard: Counter,
     pub bus_queued: Gauge,
     pub notices_dropped: Family<PluginLabel, Counter>,
     breakers_opened: Family<BreakerLabels, Counter>,
@@ -213,6 +214,12 @@ impl Metrics {
             ),
             joins_refused: register(r, "joins_refused", "Joins and tracks past a socket's limit", Counter::default()),
             bus_hops_exceeded: register(r, "bus_hops_exceeded", "Messages dropped on their ninth hop", Counter::default()),
+            bus_unheard: register(
+                r,
+                "bus_messages_unheard",
+                "Messages published to a topic that no plugin listens to",
+                Counter::default(),
+            ),
             bus_dead: register(r, "bus_dead_letters", "Messages that became dead letters", Counter::default()),
             bus_queued: register(r, "bus_messages_queued", "Messages accepted and not yet handled by all", Gauge::default()),
             notices_dropped: register(

@@ -5,6 +5,8 @@ mod build;
 mod cargo;
 mod compiler;
 mod component;
+mod contents;
+mod hints;
 pub(crate) mod inspect;
 mod scaffold;
 #[cfg(test)]
@@ -12,6 +14,9 @@ mod scratch;
 mod watch;
 
 use std::path::Path;
+
+/// Folders, under a checkout's root, whose change concerns every plugin.
+const SHARED: [&str; 3] = ["sdk/src", "sdk/macros/src", "wit"];
 
 pub use build::{Built, BuiltAll, Options, build, build_all};
 pub use cargo::CargoError;

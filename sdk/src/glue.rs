@@ -1,5 +1,6 @@
 //! What the code written by `#[plugin]` calls. Not for plugins: it may change with the attribute at any time.
 
+use std::borrow::Cow;
 use std::sync::OnceLock;
 
 use schemars::{JsonSchema, generate::SchemaSettings};
@@ -158,13 +159,25 @@ pub fn log_panics() {
     static ONCE: OnceLock<()> = OnceLock::new();
     ONCE.get_or_init(|| {
         std::panic::set_hook(Box::new(|panic| {
-            let message = panic.payload_as_str().unwrap_or("no message");
+            let message = with_our_way(panic.payload_as_str().unwrap_or("no message"));
             match panic.location() {
                 Some(place) => log::error(&format!("panicked at {place}: {message}")),
                 None => log::error(&format!("panicked: {message}")),
             }
         }));
     });
+}
+
+/// Adds what to take instead to a panic of the standard library for what no component has.
+fn with_our_way(message: &str) -> Cow<'_, str> {
+    match message {
+        "time not implemented on this platform" => {
+            format!("{message}: `SystemTime::now` and `Instant::now` do not work in a component; take `hubbub_sdk::clock::now`")
+                .into()
+        }
+        "can't sleep" => format!("{message}: a handler does not wait; take `hubbub_sdk::timers`").into(),
+        _ => message.into(),
+    }
 }
 
 /// Makes a component of the plugin. Instances are single-threaded, so one thread-local cell is the instance's state.

@@ -30,7 +30,8 @@
 //!
 //! Every call runs on a fresh instance, and twice: the first run's effects are thrown away, and the second must do the same.
 //! State hidden in the plugin, and whatever depends on more than arguments and imports, fails the test at once. A failing
-//! message or timer does too: the host would try it again, the harness tells.
+//! message or timer does too: the host would try it again, the harness tells. So does a call that asks for the system's time
+//! (`SystemTime::now`, `Instant::now`, or a crate that calls them), which panics in a component; this is found on Linux with glibc.
 
 use std::{cell::RefCell, fmt, marker::PhantomData, rc::Rc, time::Duration};
 
@@ -49,6 +50,7 @@ pub(crate) mod imports;
 mod names;
 mod presence;
 mod run;
+mod std_time;
 mod world;
 
 pub use client::{Client, Outcome};
@@ -98,6 +100,7 @@ impl<P: Plugin> Harness<P> {
     }
 
     /// Whether the plugin takes its configuration, or the sentence for the operator.
+    #[track_caller]
     pub fn init(&self) -> Result<(), String> {
         run::init::<P>(&self.world).map(drop)
     }

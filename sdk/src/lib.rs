@@ -136,8 +136,16 @@
 //!
 //! # In a component
 //!
-//! The crate is a `cdylib` (and an `rlib`, for its tests), built for `wasm32-unknown-unknown`. `std::time` panics there, `println!`
-//! goes nowhere, and `std`'s maps hash with fixed seeds: take [`clock`], [`log`] and [`collections`] instead.
+//! The crate is a `cdylib` (and an `rlib`, for its tests), built for `wasm32-unknown-unknown`. There the standard library has no
+//! system to ask:
+//!
+//! | not | but |
+//! |---|---|
+//! | `SystemTime::now`, `Instant::now`, `chrono::Utc::now`: they panic, and fail the test | [`clock`] |
+//! | `rand`, `getrandom`, `uuid` with `v4`: they do not build | [`random`], and `uuid::Builder::from_random_bytes(random::bytes())` |
+//! | `println!`, `eprintln!`: they go nowhere | [`log`] |
+//! | `std`'s maps, which hash with fixed seeds | [`collections`] |
+//! | `thread::sleep`, `thread::spawn`, files, the environment: they fail or panic | [`timers`], [`store`], [`config`] |
 //!
 //! A component imports only the capabilities that it calls, and the operator grants what it imports.
 #![deny(missing_docs)]

@@ -46,6 +46,20 @@ const steps = {
       };
     }),
   watched: ({ tab }) => tabs.get(tab).evaluate(() => window.watched()),
+  // What is wider than its place, or reaches out of the window. Text that is cut with an ellipsis on purpose is none of it.
+  overflowing: ({ tab }) =>
+    tabs.get(tab).evaluate(() => {
+      const name = (element) => `${element.tagName.toLowerCase()}${element.id && `#${element.id}`} ${element.className}`;
+      const found = [];
+      for (const element of [document.documentElement, ...document.body.querySelectorAll("*")]) {
+        const { display, textOverflow } = getComputedStyle(element);
+        const { right, width } = element.getBoundingClientRect();
+        if (width === 0 || element.matches(".unseen") || textOverflow === "ellipsis") continue;
+        const wide = display !== "inline" && element.clientWidth > 0 && element.scrollWidth > element.clientWidth + 1;
+        if (wide || right > innerWidth + 1) found.push(`${name(element)}: ${element.scrollWidth} in ${element.clientWidth}, to ${Math.round(right)}`);
+      }
+      return { found };
+    }),
   screenshot: ({ tab, file }) => tabs.get(tab).screenshot({ path: file }),
 };
 

@@ -87,6 +87,13 @@ impl Browser {
         }
     }
 
+    /// The elements that are wider than their place, or reach out of the window.
+    pub async fn overflowing(&mut self, tab: &str) -> Vec<String> {
+        let answer = self.go(json!({"do": "overflowing", "tab": tab})).await;
+        let found = answer["found"].as_array().expect("the driver lists elements");
+        found.iter().filter_map(|element| element.as_str().map(str::to_owned)).collect()
+    }
+
     /// Saves what the tab shows as a PNG.
     pub async fn screenshot(&mut self, tab: &str, file: &Path) {
         self.go(json!({"do": "screenshot", "tab": tab, "file": file.display().to_string()})).await;

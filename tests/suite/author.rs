@@ -97,6 +97,9 @@ async fn an_authors_mistakes_are_told_in_words() {
     std::fs::write(made.join("src/lib.rs"), "this is not Rust").expect("the plugin is ours");
     let broken = fails(&["plugin", "build", &made.display().to_string()]);
     assert!(broken.contains("mistaken") && broken.contains("error"), "{broken}");
+    let (refused, nowhere) = (scratch.path().join("refused/plugins"), scratch.path().join("refused"));
+    let no_sdk = fails(&["plugin", "new", "lonely", "--in", &refused.display().to_string()]);
+    assert!(no_sdk.contains("--sdk") && !nowhere.exists(), "{no_sdk}");
     let no_plugin = scratch.path().join("text.wasm");
     std::fs::write(&no_plugin, "text").expect("a scratch file");
     fails(&["plugin", "inspect", &no_plugin.display().to_string()]);
@@ -130,6 +133,63 @@ async fn a_change_is_live_on_the_same_socket_and_a_broken_one_is_not() {
     let mut client = server.connect("/reloaded", ()).await;
     client.ask("join", json!({"room": "hall"})).await;
     assert_eq!(speaker(&mut client).await, "a guest", "a start goes by the source, not by what was live");
+}
+
+#[tokio::test]
+async fn a_plugin_that_asks_for_the_systems_time_fails_its_own_test_and_is_told_of_the_sdks_clock() {
+    let scratch = Scratch::new();
+    let folder = new_plugin(&scratch, "timekeeper");
+    let time = "let _ = std::time::SystemTime::now();\n        rooms::join(&id(&room))?;";
+    edit(&folder.join("src/lib.rs"), "rooms::join(&id(&room))?;", time);
+    let folder = folder.display().to_string();
+    let output = run(&["plugin", "test", &folder], &[("CARGO_TARGET_DIR", &target())]);
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(!output.status.success() && said.contains("join asks for the system's time"), "{said}");
+    assert!(said.contains("hubbub_sdk::clock::now"), "{said}");
+
+    // The build names the place as well, and so does the server's log.
+    let build = run(&["plugin", "build", &folder], &[("CARGO_TARGET_DIR", &target())]);
+    let said = String::from_utf8_lossy(&build.stderr).into_owned();
+    assert!(build.status.success() && said.contains("src/lib.rs:") && said.contains("hubbub_sdk::clock"), "{said}");
+    let component = String::from_utf8_lossy(&build.stdout).trim().to_owned();
+    let server = Server::dev().only(&[]).plugin("timekeeper", Path::new(&component)).start().await;
+    let mut client = server.connect("/timekeeper", ()).await;
+    assert_eq!(client.refused("join", json!({"room": "hall"})).await.0, "internal");
+    server.logged("take `hubbub_sdk::clock::now`").await;
+}
+
+#[tokio::test]
+async fn a_new_text_under_an_old_time_goes_live_and_a_save_without_a_change_is_said() {
+    let scratch = Scratch::new();
+    let source = new_plugin(&scratch, "restored").join("src/lib.rs");
+    let server = Server::dev().folder(scratch.path()).watching().env("CARGO_TARGET_DIR", &target()).start().await;
+    let mut client = server.connect("/restored", ()).await;
+    client.ask("join", json!({"room": "hall"})).await;
+    assert_eq!(speaker(&mut client).await, "a visitor");
+
+    // As one that puts a file from a backup in its place, with its time.
+    let backup = scratch.path().join("backup");
+    let text = std::fs::read_to_string(&source).expect("the plugin's source").replace("a visitor", "a tourist");
+    std::fs::write(&backup, text).expect("a scratch file");
+    let file = std::fs::File::options().append(true).open(&backup).expect("a scratch file");
+    file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1)).expect("its time can be set");
+    std::fs::rename(&backup, &source).expect("the plugin is ours");
+    let what = "the new code to answer on the old socket";
+    wait::until(what, tests::server::START, async || (speaker(&mut client).await == "a tourist").then_some(())).await;
+
+    for junk in ["src/.#lib.rs", "src/lib.rs.swp", "src/lib.rs~", "src/notes.txt"] {
+        std::fs::write(source.with_file_name("..").join(junk), "x").expect("the plugin is ours");
+    }
+    let builds = |log: &str| log.matches("reloaded").count() + log.matches("the release stays").count();
+    let before = builds(&server.log());
+    // The watcher has passed the junk over once it reports a later save.
+    let same = std::fs::read(&source).expect("the plugin's source");
+    wait::until("the log to say so", wait::DEADLINE, async || {
+        std::fs::write(&source, &same).expect("the plugin is ours");
+        server.log().contains("saved without a change").then_some(())
+    })
+    .await;
+    assert_eq!(builds(&server.log()), before, "{}", server.log());
 }
 
 /// Whom the plugin calls a client without a name.

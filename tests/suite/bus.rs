@@ -16,6 +16,25 @@ async fn what_is_published_is_accepted_and_handled() {
 }
 
 #[tokio::test]
+async fn what_no_plugin_listens_to_is_counted_and_logged_once_in_a_while() {
+    let server = Server::dev().only(&["chat"]).one_process().env("HUBBUB_EGRESS__REDIS", "{\"sent.out\": \"there\"}");
+    let server = server.env("HUBBUB_EGRESS__REDIS_URL", "redis://127.0.0.1:1").start().await;
+    let unheard = async || server.metrics().await.get("hubbub_bus_messages_unheard_total", &[]);
+    assert_eq!(unheard().await, Some(0.0));
+    server.admin(reqwest::Method::POST, "/admin/plugins/chat/disable", Vec::new()).await;
+    server.publish("chat.upserted", json!({"chatId": "c1", "participants": []})).await;
+    server.publish("sent.out", json!({})).await;
+    assert_eq!(unheard().await, Some(0.0), "they wait for a plugin that is disabled, and for another system");
+    for _ in 0..3 {
+        server.publish("chat.upsertd", json!({})).await;
+    }
+    assert_eq!(unheard().await, Some(3.0));
+    let log = server.log();
+    assert_eq!(log.matches("published to a topic that no plugin listens to").count(), 1, "{log}");
+    assert!(log.contains("chat.upsertd"), "{log}");
+}
+
+#[tokio::test]
 async fn a_message_with_an_id_is_handled_once() {
     let server = Server::dev().start().await;
     let upsert = |who: &str| json!({"chatId": "c1", "participants": [{"userId": who, "name": who, "role": "STUDENT"}]});

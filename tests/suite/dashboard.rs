@@ -223,3 +223,38 @@ async fn the_page_looks_as_the_readme_shows_it() {
     let bytes = std::fs::read(&picture).expect("the screenshot is there");
     assert!(bytes.starts_with(b"\x89PNG") && bytes.len() > 5_000, "a picture of {} bytes", bytes.len());
 }
+
+#[tokio::test]
+async fn nothing_is_cut_off_from_a_phone_to_a_wide_screen() {
+    let server = Server::dev().chatty().start().await;
+    open_chat(&server, "c1", &["ana"]).await;
+    let mut ana = member(&server, "ana", "c1").await;
+    let mut browser = Browser::start();
+    entered(&mut browser, "one", &server).await;
+    browser.sees("one", "plugin-chat", "active").await;
+    browser.click("one", "history-chat").await;
+    browser.type_into("one", "tap-user", "ana").await;
+    browser.click("one", "tap-go").await;
+    browser.sees("one", "tap-state", "Listening").await;
+    say(&mut ana, "c1", &"a message of many words ".repeat(20)).await;
+    browser.sees("one", "tapped", "chat:message").await;
+    let kept = std::env::var_os("HUBBUB_WIDTHS_SCREENSHOTS").map(PathBuf::from);
+    for width in [390, 768, 1023, 1024, 1200, 1280, 1300, 1365, 1366, 1440, 1920] {
+        browser.resize("one", width, 900).await;
+        // The plots follow the window a moment later.
+        let mut left = Vec::new();
+        let fits = wait::eventually("everything to fit", async || {
+            left = browser.overflowing("one").await;
+            left.is_empty()
+        });
+        if tokio::time::timeout(FIT, fits).await.is_err() {
+            panic!("at {width} pixels: {left:?}");
+        }
+        if let Some(folder) = &kept {
+            browser.screenshot("one", &folder.join(format!("{width}.png"))).await;
+        }
+    }
+}
+
+/// How long the plots may take to follow the window.
+const FIT: std::time::Duration = std::time::Duration::from_secs(10);

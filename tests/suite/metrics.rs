@@ -91,8 +91,7 @@ async fn every_name_unit_and_help_is_as_prometheus_wants_it() {
     let wrong = families.iter().filter_map(|(name, family)| Some((name, faults(name, family))).filter(|(_, f)| !f.is_empty()));
     assert_eq!(wrong.collect::<Vec<_>>(), []);
     // Whatever a client, a user or a tenant could make up is no label.
-    let bounded =
-        ["plugin", "version", "outcome", "code", "reason", "limit", "listener", "quota", "source", "name", "le"];
+    let bounded = ["plugin", "version", "outcome", "code", "reason", "limit", "listener", "quota", "source", "name", "le"];
     for (name, family) in &families {
         let others: Vec<_> = family.labels.iter().filter(|label| !bounded.contains(&label.as_str())).collect();
         assert!(others.is_empty(), "{name} has the labels {others:?}");

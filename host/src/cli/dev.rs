@@ -1,7 +1,7 @@
 //! `hubbub dev`: builds, serves, and swaps a plugin under its live sockets when its source changes. A build or staging that fails
 //! keeps the old release, and says why.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::reload::reload;
 use super::serve::{load, runtime, start_log};
 use super::signals::Signals;
 use super::{Common, say};
-use crate::app::App;
+use crate::app::{App, Ports};
 use crate::config::{Config, Mode};
 use crate::names::PluginName;
 use crate::release::record::digest;
@@ -26,23 +26,30 @@ pub(super) fn run(common: &Common, watch: bool) -> anyhow::Result<()> {
     config.pool.rotate = watch;
     start_log(&config, LogFormat::Text)?;
     let toolchain = Toolchain::from_env();
-    let files = plugin_files(&config, &root)?;
     let runtime = runtime()?;
+    // A port that is taken is said now, and not after a build of minutes. They are opened for good once all is staged.
+    runtime.block_on(Ports::check(&config.server))?;
+    let files = plugin_files(&config, &root)?;
+    for name in config.plugins.keys().filter(|name| !files.contains_key(*name)) {
+        tracing::warn!("[plugins.{name}] is configured, but there is no plugin of this name");
+    }
     let served = runtime.block_on(async {
-        let listen = config.server.listen;
         let mut signals = Signals::of_a_terminal()?;
         let app = tokio::select! {
             app = build_app(config, &files) => app?,
             () = signals.stopped(async || {}) => return Ok(()),
         };
+        let ports = Ports::bind(&app.config.server).await?;
         let watcher = if watch && root.join("plugins").is_dir() { Some(Watcher::start(&root)?) } else { None };
         let reloading = watcher.map(|watcher| {
             let reloader = Reloader { root, toolchain, releases: app.releases.clone() };
             tokio::spawn(reloader.run(watcher))
         });
-        say(&format!("hubbub: serving http://{listen}/"));
+        let listen = &app.config.server.listen;
+        let port = ports.public_address().map_or(listen.port, |at| at.port());
+        say(&format!("hubbub: serving http://{}:{port}/", listen.shown_host()));
         let gateway = app.gateway.clone();
-        let result = app.serve(signals.stopped(async || reload(Mode::Dev, common, &gateway).await)).await;
+        let result = app.serve(ports, signals.stopped(async || reload(Mode::Dev, common, &gateway).await)).await;
         if let Some(reloading) = reloading {
             reloading.abort();
         }
@@ -99,13 +106,21 @@ impl Reloader {
             let changed = watcher.changed().await;
             if changed.all {
                 self.rebuild_all().await;
-                continue;
+            } else if !changed.plugins.is_empty() {
+                self.rebuild_each(changed.plugins).await;
+            } else {
+                tracing::info!("saved without a change: nothing is rebuilt");
             }
-            for folder in changed.plugins {
-                let dir = self.root.join("plugins").join(&folder);
-                if dir.is_dir() {
-                    self.rebuild(dir).await;
-                }
+        }
+    }
+
+    async fn rebuild_each(&self, folders: BTreeSet<String>) {
+        for folder in folders {
+            let dir = self.root.join("plugins").join(&folder);
+            if dir.is_dir() {
+                self.rebuild(dir).await;
+            } else {
+                tracing::warn!(plugin = folder, "its folder is gone: its last release serves on");
             }
         }
     }
@@ -146,6 +161,7 @@ impl Reloader {
         let bytes = tokio::fs::read(component).await?;
         let live = self.releases.registry.slot(&name).and_then(|slot| slot.live());
         if live.is_some_and(|live| live.digest == digest(&bytes)) {
+            tracing::info!(plugin = %name, "built, and the same as before: the release stays");
             return Ok(());
         }
         let release = self.releases.reload(&name, bytes, component).await?;

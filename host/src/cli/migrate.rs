@@ -24,7 +24,7 @@ impl Migrate {
         let default = Path::new("hubbub.toml");
         let file = self.config.as_deref().or_else(|| default.exists().then_some(default));
         // Keys and plugins are of no use here.
-        let config = config::load(Mode::Dev, file, &std::env::vars().collect())?;
+        let config = config::load(Mode::Dev, file, &config::environment()?)?;
         let Some(url) = &config.storage.url else {
             bail!("where to? Set DATABASE_URL to the postgres:// url of an empty database");
         };

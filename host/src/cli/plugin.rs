@@ -7,19 +7,21 @@ use clap::{Args, Subcommand};
 
 use super::serve::runtime;
 use super::{print, say};
+use crate::app;
+use crate::config::Config;
 use crate::names::PluginName;
 use crate::release::{releases, signature};
 use crate::toolchain::{self, Options, Toolchain};
 
 #[derive(Subcommand)]
 pub(super) enum Plugin {
-    /// Makes a new plugin that builds, tests and runs as it is.
+    /// Makes a new plugin that builds, tests and runs as it is. Outside a checkout of Hubbub it needs `--sdk`.
     New {
         name: String,
         /// The folder it is made in.
         #[arg(long = "in", value_name = "DIR", default_value = "plugins")]
         parent: PathBuf,
-        /// The SDK's folder, outside a checkout of Hubbub.
+        /// The SDK's folder: `sdk` of a checkout of Hubbub. Inside a checkout it is found.
         #[arg(long, value_name = "DIR")]
         sdk: Option<PathBuf>,
     },
@@ -31,7 +33,7 @@ pub(super) enum Plugin {
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
-    /// Runs a plugin's tests, natively.
+    /// Runs a plugin's tests, natively; then builds its component and asks it what it is, as a server does.
     Test {
         #[arg(default_value = ".")]
         dir: PathBuf,
@@ -57,15 +59,16 @@ impl Plugin {
                 print(&made.display().to_string())?;
             }
             Self::Build { dir, out } => {
-                let show = std::io::IsTerminal::is_terminal(&std::io::stderr());
-                let options = Options { out: out.as_deref(), toolchain: Toolchain::from_env(), show, say: &|line| say(line) };
-                let built = toolchain::build(dir, &options)?;
+                let built = toolchain::build(dir, &options(out.as_deref()))?;
                 print(&built.component.display().to_string())?;
             }
             Self::Test { dir } => {
                 if !toolchain::test(dir)? {
                     bail!("some tests failed");
                 }
+                // A component lacks much that this machine has.
+                let built = toolchain::build(dir, &options(None))?;
+                say(&format!("the component is good: {}", described(&built.component)?));
             }
             Self::Inspect { file } => print(&toolchain::inspect(file)?.to_string())?,
             Self::Sign { file, key } => sign(file, key)?,
@@ -73,6 +76,19 @@ impl Plugin {
         }
         Ok(())
     }
+}
+
+fn options(out: Option<&Path>) -> Options<'_> {
+    let show = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    Options { out, toolchain: Toolchain::from_env(), show, say: &|line| say(line) }
+}
+
+/// The name and version that a component gives itself, once it has been compiled and asked.
+fn described(component: &Path) -> anyhow::Result<String> {
+    let bytes = std::fs::read(component).with_context(|| component.display().to_string())?;
+    let manifest = runtime()?.block_on(async { anyhow::Ok(app::describing(&Config::default())?.describe(None, bytes).await?) });
+    let manifest = manifest.with_context(|| component.display().to_string())?;
+    Ok(format!("{}@{}", manifest.name, manifest.version))
 }
 
 fn sign(file: &Path, key: &Path) -> anyhow::Result<()> {
@@ -89,11 +105,24 @@ fn sign(file: &Path, key: &Path) -> anyhow::Result<()> {
 #[derive(Args)]
 pub(super) struct Operator {
     /// The server's admin port.
-    #[arg(long, default_value = "http://127.0.0.1:4101", env = "HUBBUB_ADMIN_URL")]
+    #[arg(long, default_value = ADMIN_URL, env = "HUBBUB_ADMIN_URL", value_parser = url_or_default)]
     url: String,
     /// The operator's token.
-    #[arg(long, default_value = "dev-admin-token", env = "HUBBUB_ADMIN_TOKEN", hide_env_values = true)]
+    #[arg(long, default_value = DEV_TOKEN, env = "HUBBUB_ADMIN_TOKEN", hide_env_values = true, value_parser = token_or_default)]
     token: String,
+}
+
+const ADMIN_URL: &str = "http://127.0.0.1:4101";
+const DEV_TOKEN: &str = "dev-admin-token";
+
+/// An empty variable counts as not set.
+fn url_or_default(text: &str) -> Result<String, std::convert::Infallible> {
+    Ok(if text.trim().is_empty() { ADMIN_URL } else { text }.to_owned())
+}
+
+/// An empty variable counts as not set.
+fn token_or_default(text: &str) -> Result<String, std::convert::Infallible> {
+    Ok(if text.trim().is_empty() { DEV_TOKEN } else { text }.to_owned())
 }
 
 #[derive(Args)]

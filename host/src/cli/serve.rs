@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use super::reload::reload;
 use super::signals::Signals;
 use super::{Common, print};
-use crate::app::App;
+use crate::app::{App, Ports};
 use crate::config::{self, Config, Mode};
 use crate::names::PluginName;
 use crate::telemetry::{self, LogFormat};
@@ -29,8 +29,10 @@ pub(super) fn run(common: &Common) -> anyhow::Result<()> {
                 return Ok(());
             }
         };
+        // Before anything says that it serves.
+        let ports = Ports::bind(&app.config.server).await?;
         let gateway = app.gateway.clone();
-        app.serve(signals.stopped(async || reload(Mode::Serve, common, &gateway).await)).await
+        app.serve(ports, signals.stopped(async || reload(Mode::Serve, common, &gateway).await)).await
     });
     // A compiler under way is waited for by nobody any more.
     runtime.shutdown_background();
@@ -84,10 +86,14 @@ pub(super) fn plugin_files(config: &Config) -> anyhow::Result<BTreeMap<PluginNam
 pub(super) fn load(mode: Mode, common: &Common) -> anyhow::Result<Config> {
     let default = Path::new("hubbub.toml");
     let file = common.config.as_deref().or_else(|| default.exists().then_some(default));
-    let mut config = config::load(mode, file, &std::env::vars().collect())?;
+    let mut config = config::load(mode, file, &config::environment()?)?;
     let server = &mut config.server;
-    server.listen = common.listen.unwrap_or(server.listen);
-    server.admin = common.admin.unwrap_or(server.admin);
+    if let Some(listen) = &common.listen {
+        server.listen.clone_from(listen);
+    }
+    if let Some(admin) = &common.admin {
+        server.admin.clone_from(admin);
+    }
     if let Some(data) = &common.data {
         server.data.clone_from(data);
     }
@@ -96,12 +102,15 @@ pub(super) fn load(mode: Mode, common: &Common) -> anyhow::Result<Config> {
 
 pub(super) fn start_log(config: &Config, default: LogFormat) -> anyhow::Result<()> {
     let format = config.log.format.unwrap_or(default);
-    telemetry::start_log(format, &log_filter(config), config.log.buffer).map_err(|why| anyhow::anyhow!("log.filter: {why}"))
+    telemetry::start_log(format, &log_filter(config), config.log.buffer).map_err(|why| anyhow::anyhow!("log.filter: {why}"))?;
+    config.notes.iter().for_each(|note| tracing::warn!("{note}"));
+    Ok(())
 }
 
-/// The log filter: `RUST_LOG`, else the configuration's.
+/// The log filter: `RUST_LOG`, unless it is empty, else the configuration's.
 pub(super) fn log_filter(config: &Config) -> String {
-    std::env::var("RUST_LOG").unwrap_or_else(|_| config.log.filter.clone())
+    let asked = std::env::var("RUST_LOG").ok().filter(|filter| !filter.trim().is_empty());
+    asked.unwrap_or_else(|| config.log.filter.clone())
 }
 
 /// Tasks that a busy thread runs between two looks for what sockets bring. Tokio's 61 of them, each with a part of a large room to

@@ -74,8 +74,11 @@ impl fmt::Debug for Url {
 /// Why there is no cluster.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
-    #[error("redis.url is no URL of Redis: {0}")]
-    Url(String),
+    #[error(
+        "it is no url of Redis: write redis://USER:PASSWORD@HOST:PORT/DATABASE, where @ : / ? # and % of the password are \
+         percent-encoded (redis.url, or a redis_url of its own)"
+    )]
+    Url,
     #[error("the connection to Redis cannot be made: {0}")]
     Client(String),
     #[error("redis.{0} must be more than nothing")]
@@ -208,7 +211,8 @@ fn built(builder: &Builder) -> Result<Client, LinkError> {
 }
 
 fn builder(url: &Url, timeout: Duration, inbox: usize) -> Result<Builder, LinkError> {
-    let mut parsed = FredConfig::from_url(&url.0).map_err(|error| LinkError::Url(error.details().to_owned()))?;
+    // The parser's own words quote parts of the url, and with it of the password.
+    let mut parsed = FredConfig::from_url(&url.0).map_err(|_| LinkError::Url)?;
     parsed.version = fred::types::RespVersion::RESP3;
     // A command that cannot be sent fails at once: nothing here is worth sending late.
     parsed.fail_fast = true;

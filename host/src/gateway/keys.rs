@@ -234,8 +234,8 @@ pub enum KeyError {
     PrivateKey,
     #[error("is no usable public key: {0}")]
     PublicKey(&'static str),
-    #[error("has a url that is not https (http only to a loopback address): {0}")]
-    Url(String),
+    #[error("has a jwks_url that is not https (http only to a loopback address)")]
+    Url,
     #[error("has a set that cannot be used: {0}")]
     Set(#[from] super::jwks::SetError),
     #[error("cannot be fetched: {0}")]
@@ -389,7 +389,7 @@ fn set_location(key: &KeyConfig, dev: bool) -> Result<Option<super::jwks::Locati
     if let Some(path) = &key.jwks_file {
         return Ok(Some(Location::File(path.clone())));
     }
-    key.jwks_url.as_ref().map(|url| Location::url(url, dev).ok_or_else(|| KeyError::Url(url.clone()))).transpose()
+    key.jwks_url.as_ref().map(|url| Location::url(url, dev).ok_or(KeyError::Url)).transpose()
 }
 
 fn set_settings(key: &KeyConfig, location: super::jwks::Location) -> Result<super::jwks::Settings, KeyError> {

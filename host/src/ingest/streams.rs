@@ -4,6 +4,7 @@
 mod reply;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,9 @@ use fred::clients::Client;
 use fred::error::Error;
 use fred::interfaces::{ClientLike as _, StreamsInterface as _};
 use fred::types::Value;
-use serde::Deserialize;
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{self, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::incoming::Incoming;
 use super::pubsub::topic_of;
@@ -39,11 +42,40 @@ impl Default for Config {
 }
 
 /// Streams, with or without a topic of their own.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(untagged)]
+#[derive(Debug, Clone)]
 pub enum Names {
     List(Vec<String>),
     Topics(BTreeMap<String, String>),
+}
+
+impl<'de> Deserialize<'de> for Names {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct ListOrTable;
+
+        impl<'de> Visitor<'de> for ListOrTable {
+            type Value = Names;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of streams, or a table from stream to topic")
+            }
+
+            /// As a variable writes a list: with commas between.
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Names, E> {
+                let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+                Ok(Names::List(names.map(str::to_owned).collect()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Names, A::Error> {
+                Deserialize::deserialize(SeqAccessDeserializer::new(list)).map(Names::List)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, table: A) -> Result<Names, A::Error> {
+                Deserialize::deserialize(MapAccessDeserializer::new(table)).map(Names::Topics)
+            }
+        }
+
+        from.deserialize_any(ListOrTable)
+    }
 }
 
 impl Names {

@@ -6,6 +6,7 @@ mod lane;
 mod progress;
 mod reader;
 mod standing;
+mod unheard;
 mod work;
 
 use std::collections::HashMap;
@@ -27,6 +28,7 @@ use crate::telemetry::traces::{Kind, Span};
 use lane::Lane;
 use progress::Progress;
 use reader::Reader;
+use unheard::Unheard;
 use work::{Try, Work, message_of, traced_by};
 
 pub use follower::Follower;
@@ -66,17 +68,27 @@ pub struct Bus {
     readers: Mutex<HashMap<PluginName, Arc<Reader>>>,
     /// Who else reads the outbox: rows stay for them, too.
     followers: Mutex<Vec<Arc<Follower>>>,
+    unheard: Unheard,
 }
 
 impl Bus {
     pub fn new(config: Config, services: Arc<Services>, registry: Arc<Registry>) -> Arc<Self> {
-        Arc::new(Self { config, services, registry, readers: Mutex::default(), followers: Mutex::default() })
+        Arc::new(Self {
+            config,
+            services,
+            registry,
+            readers: Mutex::default(),
+            followers: Mutex::default(),
+            unheard: Unheard::default(),
+        })
     }
 
     /// Publishes messages from outside any call. They are stored when this answers, all or none. `writer` is no plugin's name.
     pub async fn publish(&self, writer: &PluginName, messages: Vec<OutboxMessage>) -> Result<(), CommitError> {
+        let unheard = self.unheard_among(&messages);
         let set = WriteSet { messages, ..WriteSet::new(writer.clone()) };
         self.services.storage.commit(set, Box::pin(async {})).await?;
+        unheard.iter().for_each(|unheard| self.note(unheard));
         self.services.published.notify_one();
         Ok(())
     }

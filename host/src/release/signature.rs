@@ -29,8 +29,9 @@ pub enum SignatureError {
     Malformed,
     #[error("none of signature.keys has made the signature")]
     Unknown,
-    #[error("signature.keys: {0:?} is not 32 bytes as base64")]
-    Key(String),
+    /// By its number, from 0. It may be a private key by mistake.
+    #[error("signature.keys.{0} is not 32 bytes as base64: a public key belongs there")]
+    Key(usize),
     #[error("the signing key is not an Ed25519 key in PKCS#8: {0}")]
     SigningKey(String),
 }
@@ -47,11 +48,11 @@ impl fmt::Debug for Signers {
 
 impl Signers {
     pub fn load(config: &Config) -> Result<Self, SignatureError> {
-        let read = |text: &String| {
+        let read = |(at, text): (usize, &String)| {
             let bytes = STANDARD.decode(text.trim()).ok().filter(|bytes| bytes.len() == 32);
-            bytes.ok_or_else(|| SignatureError::Key(text.clone()))
+            bytes.ok_or_else(|| SignatureError::Key(at))
         };
-        config.keys.iter().map(read).collect::<Result<_, _>>().map(Self)
+        config.keys.iter().enumerate().map(read).collect::<Result<_, _>>().map(Self)
     }
 
     /// Checks a component's signature, where any is asked for.

@@ -5,9 +5,11 @@ use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use nix::sys::resource::{Resource, setrlimit};
 use sha2::{Digest, Sha256};
@@ -23,6 +25,12 @@ pub const COMMAND: &str = "compile";
 /// What a process that ran out of memory or time is ended by.
 const SIGXCPU: i32 = 24;
 const SIGABRT: i32 = 6;
+
+/// The exit code of a process whose compiler panicked.
+pub const PANICKED: u8 = 70;
+
+/// The exit code of a Rust program after a panic that nothing catches.
+const UNCAUGHT: i32 = 101;
 
 /// Compiles components for one engine.
 pub(super) struct Compiler {
@@ -69,8 +77,13 @@ impl Compiler {
     /// Runs the compiler's process.
     fn compile(&self, bytes: &[u8], out: &Path) -> Result<(), SandboxError> {
         let failed = |e: std::io::Error| SandboxError::Compile(format!("its process cannot run: {e}"));
+        self.compile_by(Command::new(program().map_err(failed)?), bytes, out)
+    }
+
+    /// Compiles by a program that takes the hidden command.
+    fn compile_by(&self, mut command: Command, bytes: &[u8], out: &Path) -> Result<(), SandboxError> {
+        let failed = |e: std::io::Error| SandboxError::Compile(format!("its process cannot run: {e}"));
         let settings = serde_json::to_string(&self.config).map_err(|e| SandboxError::Compile(e.to_string()))?;
-        let mut command = Command::new(program().map_err(failed)?);
         command.arg(COMMAND).arg(settings).arg(out).env_clear();
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().map_err(failed)?;
         if let Some(mut input) = child.stdin.take() {
@@ -83,17 +96,22 @@ impl Compiler {
             return Ok(());
         }
         let said = String::from_utf8_lossy(&output.stderr);
-        Err(SandboxError::Compile(self.explain(output.status, &said)))
+        Err(match output.status.code() {
+            Some(code) if code == i32::from(PANICKED) => SandboxError::CompilerFault(sentence(&said)),
+            Some(UNCAUGHT) => SandboxError::CompilerFault("no place is known".into()),
+            _ => SandboxError::Compile(self.explain(output.status, &said)),
+        })
     }
 
     fn explain(&self, status: ExitStatus, said: &str) -> String {
         match status.signal() {
             Some(SIGXCPU) => format!("it takes more than {} s of CPU (sandbox.compile_seconds)", self.config.compile_seconds),
+            Some(SIGABRT) if said.contains("overflowed its stack") => "it is nested too deeply for the compiler".into(),
             Some(SIGABRT) => {
                 format!("it takes more than {} bytes of memory (sandbox.compile_memory)", self.config.compile_memory)
             }
             Some(signal) => format!("the compiler was ended by signal {signal}"),
-            None => said.trim().trim_start_matches("hubbub: ").to_owned(),
+            None => sentence(said),
         }
     }
 
@@ -110,6 +128,11 @@ impl Compiler {
             let _ = fs::remove_file(path);
         }
     }
+}
+
+/// The sentence of the compiler's process, without the program's name.
+fn sentence(said: &str) -> String {
+    said.trim().trim_start_matches("hubbub: ").to_owned()
 }
 
 /// This very program, also where its file was replaced since it started.
@@ -145,11 +168,27 @@ impl Drop for Scratch {
     }
 }
 
+/// Why the compiler's process has nothing to give.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    /// Says what is wrong with the component, or with the process.
+    #[error("{0}")]
+    Component(String),
+    /// A fault of the compiler's own: its place in the source, and its words.
+    #[error("{0}")]
+    Panicked(String),
+}
+
 /// Compiles what comes on standard input, in a process made for it. `settings` is the sandbox's configuration as JSON.
 ///
 /// # Errors
-/// Says what is wrong with the component.
-pub fn compile(settings_json: &str, out: &Path) -> Result<(), String> {
+/// Says what is wrong with the component, or where the compiler panicked.
+pub fn compile(settings_json: &str, out: &Path) -> Result<(), CompileError> {
+    let code = caught(|| precompile(settings_json)).map_err(CompileError::Panicked)?.map_err(CompileError::Component)?;
+    fs::write(out, code).map_err(|e| CompileError::Component(e.to_string()))
+}
+
+fn precompile(settings_json: &str) -> Result<Vec<u8>, String> {
     let config: Config = serde_json::from_str(settings_json).map_err(|e| e.to_string())?;
     let limit = |resource, most: u64| setrlimit(resource, most, most).map_err(|e| e.to_string());
     limit(Resource::RLIMIT_DATA, config.compile_memory)?;
@@ -159,6 +198,40 @@ pub fn compile(settings_json: &str, out: &Path) -> Result<(), String> {
     std::io::stdin().take(config.component as u64 + 1).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
     // The pool's size is no part of the code; one place takes least memory here.
     let engine = Engine::new(&settings(&Config { instances: 1, ..config })).map_err(|e| format!("{e:#}"))?;
-    let code = engine.precompile_component(&bytes).map_err(|e| format!("{e:#}"))?;
-    fs::write(out, code).map_err(|e| e.to_string())
+    engine.precompile_component(&bytes).map_err(|e| format!("{e:#}"))
 }
+
+/// Runs a compiler. Where it panics, on whichever thread, the error is the place in its source and its words, on one line.
+fn caught<T>(run: impl FnOnce() -> T) -> Result<T, String> {
+    static PANIC: Mutex<Option<String>> = Mutex::new(None);
+    let usual = panic::take_hook();
+    panic::set_hook(Box::new(|info| {
+        let place = info.location().map(|place| format!("{}:{}", without_machine(place.file()), place.line()));
+        let words = info.payload_as_str().and_then(|text| text.lines().next()).unwrap_or("no message");
+        let words: String = words.split(' ').map(without_machine).collect::<Vec<_>>().join(" ").chars().take(WORDS).collect();
+        let told = format!("{}: {words}", place.unwrap_or_else(|| "an unknown place".into()));
+        // The first one is the cause of the others.
+        PANIC.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(told);
+    }));
+    let result = panic::catch_unwind(AssertUnwindSafe(run));
+    panic::set_hook(usual);
+    let told = PANIC.lock().unwrap_or_else(PoisonError::into_inner).take();
+    result.map_err(|_| told.unwrap_or_else(|| "an unknown place".into()))
+}
+
+/// The most characters of a panic's words that are passed on.
+const WORDS: usize = 300;
+
+/// A path without the folders of the machine that built the program: from the crate on. Anything else is left as it is.
+fn without_machine(text: &str) -> &str {
+    let Some(at) = text.find('/').filter(|at| text[..*at].chars().all(|c| "\"'`(".contains(c))) else { return text };
+    let path = &text[at..];
+    let from = match path.rfind("/src/") {
+        Some(src) => path[..src].rfind('/').map_or(0, |slash| slash + 1),
+        None => path.rfind('/').map_or(0, |slash| slash + 1),
+    };
+    &path[from..]
+}
+
+#[cfg(test)]
+mod tests;

@@ -77,6 +77,8 @@ pub enum SandboxError {
     NotAComponent(bool),
     #[error("the component does not compile: {0}")]
     Compile(String),
+    #[error("the compiler failed by a fault of its own, and what served before serves on ({0})")]
+    CompilerFault(String),
     #[error("the folder of compiled components {} cannot be used: {why}", cache.display())]
     Cache { cache: PathBuf, why: String },
     #[error("the component does not fit the plugin contract (hubbub:plugin): {0}")]

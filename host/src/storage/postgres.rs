@@ -40,8 +40,11 @@ pub use self::import::{ImportError, Moved, import};
 /// Why a database cannot be used. Names it by host and database, never by its url.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    #[error("the url of the database (DATABASE_URL, or storage.url) does not hold: {0}")]
-    Url(String),
+    #[error(
+        "the url of the database (DATABASE_URL, or storage.url) is no url of PostgreSQL: write \
+         postgres://USER:PASSWORD@HOST/DATABASE, where @ : / ? # and % of the password are percent-encoded"
+    )]
+    Url,
     #[error("storage.tls_ca: {0}")]
     Tls(String),
     #[error("the database {name} cannot be reached: {reason}")]

@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::cargo::{self, CargoError, Compiled, Package, Workspace};
 use super::compiler::{Compiler, NoCompiler, Toolchain};
 use super::component::{ComponentError, componentize, write_atomically};
+use super::{contents, hints};
 
 /// How to build.
 pub struct Options<'a> {
@@ -14,7 +15,7 @@ pub struct Options<'a> {
     pub toolchain: Toolchain,
     /// Passes cargo's words on to standard error while they come. For a terminal.
     pub show: bool,
-    /// Called with one line before something is installed.
+    /// Called with one line before something is installed, and with a note on a plugin that will not run as its author expects.
     pub say: &'a dyn Fn(&str),
 }
 
@@ -48,9 +49,9 @@ pub enum BuildError {
     NoCrate { dir: PathBuf },
     #[error("the crate `{plugin}` builds no module: its Cargo.toml needs `crate-type = [\"cdylib\", \"rlib\"]` under [lib]")]
     NoModule { plugin: String },
-    /// `stderr` is cargo's own; empty where it was shown already.
-    #[error("{plugins} does not compile{}{stderr}", if stderr.is_empty() { "" } else { ":\n" })]
-    Compile { plugins: String, stderr: String },
+    /// `stderr` is cargo's own; empty where it was shown already. `hint` says what to take instead of what no component has.
+    #[error("{plugins} does not compile{}{stderr}{}", if stderr.is_empty() { "" } else { ":\n" }, as_line(*hint))]
+    Compile { plugins: String, stderr: String, hint: Option<&'static str> },
     #[error("`{plugin}` compiles, but {why}")]
     Component { plugin: String, why: ComponentError },
     #[error("{} cannot be used: {why}", path.display())]
@@ -120,11 +121,12 @@ fn build_together(
     if packages.is_empty() {
         return Ok(());
     }
+    contents::refresh(&workspace.build_dir(), &workspace.sources(&packages));
     let Compiled { modules, success, stderr } = cargo::compile(compiler, workspace, &packages, options.show)?;
     let mut failed = Vec::new();
     for package in packages {
         match modules.get(&package.id) {
-            Some(module) => match wrap(&package.name, module, workspace, options, started) {
+            Some(module) => match wrap(package, module, workspace, options, started) {
                 Ok(built) => all.built.push(built),
                 Err(error) => all.failures.push(error),
             },
@@ -132,14 +134,19 @@ fn build_together(
         }
     }
     if !failed.is_empty() || !success {
+        let hint = hints::of_errors(&stderr);
         let stderr = if options.show { String::new() } else { stderr };
-        all.failures.push(BuildError::Compile { plugins: failed.join(", "), stderr });
+        all.failures.push(BuildError::Compile { plugins: failed.join(", "), stderr, hint });
     }
     Ok(())
 }
 
+fn as_line(hint: Option<&str>) -> String {
+    hint.map(|hint| format!("\n{hint}")).unwrap_or_default()
+}
+
 fn wrap(
-    plugin: &str,
+    package: &Package,
     module: &Path,
     workspace: &Workspace,
     options: &Options<'_>,
@@ -149,7 +156,11 @@ fn wrap(
         let path = path.to_owned();
         move |why| BuildError::File { path, why }
     };
+    let plugin = &package.name;
     let bytes = std::fs::read(module).map_err(file_error(module))?;
+    if let Some(note) = hints::of_module(&bytes, package.dir()) {
+        (options.say)(&format!("note: `{plugin}`: {note}"));
+    }
     let bytes = componentize(&bytes).map_err(|why| BuildError::Component { plugin: plugin.to_owned(), why })?;
     let component = options.out.map_or_else(|| workspace.components().join(format!("{plugin}.wasm")), Path::to_owned);
     write_atomically(&component, &bytes).map_err(file_error(&component))?;

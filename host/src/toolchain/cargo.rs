@@ -86,8 +86,14 @@ impl Workspace {
     /// A target folder of our own. Cargo locks one for the length of a build: in the workspace's own, `hubbub dev` and an
     /// author's `cargo test` would wait for each other. Nothing is compiled twice by it, as no other build uses this profile
     /// and target.
-    fn build_dir(&self) -> PathBuf {
+    pub(super) fn build_dir(&self) -> PathBuf {
         self.target_directory.join("plugins-build")
+    }
+
+    /// Where the sources of these crates are, with what a checkout's plugins share.
+    pub(super) fn sources(&self, packages: &[&Package]) -> Vec<PathBuf> {
+        let own = packages.iter().flat_map(|package| ["src", "build.rs"].map(|part| package.dir().join(part)));
+        own.chain(super::SHARED.map(|shared| self.workspace_root.join(shared))).collect()
     }
 
     /// The profile `plugin` where the workspace has it. Without it `release` is near enough: this target's panics abort anyway.

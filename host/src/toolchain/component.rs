@@ -19,7 +19,8 @@ pub enum ComponentError {
     NotAPlugin,
     #[error(
         "one of its dependencies calls a browser's JavaScript (through wasm-bindgen), which no server has. Often it is a \
-         default feature: `chrono`, `uuid`, `getrandom` and `time` have such; `cargo tree -i wasm-bindgen --target all` tells which"
+         default feature: `chrono`, `uuid`, `getrandom` and `time` have such; `cargo tree -i wasm-bindgen --target all` shows which. \
+         Leave that feature out: a plugin's time is `hubbub_sdk::clock`, its randomness `hubbub_sdk::random`"
     )]
     Browser,
     #[error("it does not fit the plugin contract: {0}")]

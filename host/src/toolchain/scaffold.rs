@@ -60,8 +60,7 @@ pub fn new(name: &str, parent: &Path, sdk: Option<&Path>) -> Result<PathBuf, New
         let path = path.to_owned();
         move |why| NewError::File { path, why }
     };
-    std::fs::create_dir_all(parent).map_err(file_error(parent))?;
-    let parent = parent.canonicalize().map_err(file_error(parent))?;
+    let parent = resolved(parent).map_err(file_error(parent))?;
     let checkout = checkout_of(&parent);
     let manifest = match (&checkout, sdk) {
         (Some(root), None) if parent == root.join("plugins") => IN_CHECKOUT.to_owned(),
@@ -69,19 +68,52 @@ pub fn new(name: &str, parent: &Path, sdk: Option<&Path>) -> Result<PathBuf, New
         (Some(root), None) => alone(&root.join("sdk"))?,
         (None, None) => return Err(NewError::NoSdk { dir: parent }),
     };
-
     let dir = parent.join(name);
+    if dir.exists() {
+        return Err(NewError::Exists { path: dir });
+    }
+    // Nothing has been made so far: a refusal leaves nothing behind.
+    let first_made = dir.ancestors().take_while(|folder| !folder.exists()).last().unwrap_or(&dir).to_owned();
+    match write(&dir, &manifest, name) {
+        Err(error @ NewError::File { .. }) => {
+            // The same cause may keep it from being removed.
+            let _ = std::fs::remove_dir_all(first_made);
+            Err(error)
+        }
+        Err(error) => Err(error),
+        Ok(()) => Ok(dir),
+    }
+}
+
+fn write(dir: &Path, manifest: &str, name: &str) -> Result<(), NewError> {
+    let file_error = |path: &Path| {
+        let path = path.to_owned();
+        move |why| NewError::File { path, why }
+    };
+    let parent = dir.parent().unwrap_or(dir);
+    std::fs::create_dir_all(parent).map_err(file_error(parent))?;
     // Fails where it is there, whoever made it in the meantime.
-    std::fs::create_dir(&dir).map_err(|why| match why.kind() {
-        std::io::ErrorKind::AlreadyExists => NewError::Exists { path: dir.clone() },
-        _ => NewError::File { path: dir.clone(), why },
+    std::fs::create_dir(dir).map_err(|why| match why.kind() {
+        std::io::ErrorKind::AlreadyExists => NewError::Exists { path: dir.to_owned() },
+        _ => NewError::File { path: dir.to_owned(), why },
     })?;
-    for (path, text) in [("Cargo.toml", manifest.as_str()), ("src/lib.rs", LIB)] {
+    for (path, text) in [("Cargo.toml", manifest), ("src/lib.rs", LIB)] {
         let path = dir.join(path);
-        let written = std::fs::create_dir_all(path.parent().unwrap_or(&dir));
+        let written = std::fs::create_dir_all(path.parent().unwrap_or(dir));
         written.and_then(|()| std::fs::write(&path, fill(text, name))).map_err(file_error(&path))?;
     }
-    Ok(dir)
+    Ok(())
+}
+
+/// The folder with links resolved, as far as it is there.
+fn resolved(folder: &Path) -> std::io::Result<PathBuf> {
+    let folder = std::path::absolute(folder)?;
+    for there in folder.ancestors() {
+        if let Ok(real) = there.canonicalize() {
+            return Ok(real.join(folder.strip_prefix(there).unwrap_or(Path::new(""))));
+        }
+    }
+    Ok(folder)
 }
 
 fn check_name(name: &str) -> Result<(), NewError> {
@@ -179,6 +211,24 @@ mod tests {
         assert!(matches!(error, NewError::NotTheSdk { .. }), "{error}");
         let error = new("other", other.path(), None).unwrap_err();
         assert!(matches!(error, NewError::NoSdk { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_refusal_leaves_nothing_behind() {
+        let scratch = Scratch::new();
+        let folder = scratch.path().join("deep/plugins");
+        for sdk in [None, Some(scratch.path())] {
+            new("echo", &folder, sdk).unwrap_err();
+        }
+        new("No Name", &folder, None).unwrap_err();
+        assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0);
+
+        // A file where a folder is wanted.
+        let checkout = checkout();
+        checkout.write("file", "");
+        let error = new("echo", &checkout.path().join("file/plugins"), None).unwrap_err();
+        assert!(matches!(error, NewError::File { .. }), "{error}");
+        assert!(checkout.path().join("file").is_file());
     }
 
     #[test]

@@ -1,24 +1,21 @@
 //! Notices that a plugin's source has changed. It builds nothing: it only says which, to one task that decides.
 
-use std::collections::{BTreeSet, HashMap};
+mod sources;
+
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use notify_debouncer_mini::notify::{RecommendedWatcher, RecursiveMode};
 use notify_debouncer_mini::{DebounceEventResult, Debouncer, new_debouncer};
 use tokio::sync::Notify;
 
+use super::SHARED;
+use sources::Sources;
+
 /// A change is told once nothing more has happened to the file for so long: an editor saves in several steps.
 const QUIET: Duration = Duration::from_millis(150);
-
-/// How deep under a crate's `src` files are noticed, and how many are remembered. What lies deeper or comes later is noticed by
-/// the next change of another file.
-const MAX_DEPTH: usize = 16;
-const MAX_FILES: usize = 20_000;
-
-/// Folders, under the watched one, whose change concerns every plugin.
-const SHARED: [&str; 3] = ["sdk/src", "sdk/macros/src", "wit"];
 
 /// What has changed since the last time it was asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,6 +24,8 @@ pub struct Changed {
     pub plugins: BTreeSet<String>,
     /// What all plugins share has changed: the SDK, the contract, or the workspace.
     pub all: bool,
+    /// A source was saved, and holds what it held before.
+    pub saved_as_it_was: bool,
 }
 
 /// The file system cannot be watched.
@@ -103,6 +102,7 @@ impl Pending {
         let mut pending = self.lock();
         pending.plugins.extend(changed.plugins);
         pending.all |= changed.all;
+        pending.saved_as_it_was |= changed.saved_as_it_was;
         drop(pending);
         self.arrived.notify_one();
     }
@@ -111,105 +111,6 @@ impl Pending {
         // A set of names is never half changed.
         self.changed.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The sources as they were last seen. The system also reports that a file was opened, and a compiler opens all of them: only a
-/// file that differs from what is remembered has changed.
-struct Sources {
-    root: PathBuf,
-    seen: HashMap<PathBuf, Stamp>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stamp {
-    Dir,
-    File { modified: Option<SystemTime>, size: u64 },
-}
-
-impl Sources {
-    fn read(root: PathBuf) -> Self {
-        let mut sources = Self { root, seen: HashMap::new() };
-        for folder in ["plugins"].into_iter().chain(SHARED) {
-            sources.remember(&sources.root.join(folder), MAX_DEPTH);
-        }
-        sources.look_at(&sources.root.join("Cargo.toml"), &mut Changed::default());
-        sources
-    }
-
-    fn remember(&mut self, dir: &Path, depth: usize) {
-        let Ok(entries) = std::fs::read_dir(dir) else { return };
-        for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
-            if self.concerns(&path).is_none() || self.seen.len() >= MAX_FILES {
-                continue;
-            }
-            let stamp = stamp(&path);
-            if stamp == Some(Stamp::Dir) && depth > 0 {
-                self.remember(&path, depth - 1);
-            }
-            self.seen.extend(stamp.map(|stamp| (path, stamp)));
-        }
-    }
-
-    /// Adds what a report about this path means.
-    fn look_at(&mut self, path: &Path, changed: &mut Changed) {
-        let Some(concern) = self.concerns(path) else { return };
-        let now = stamp(path);
-        let beside_the_crates = path.parent() == Some(&self.root.join("plugins")) && now != Some(Stamp::Dir);
-        if self.seen.get(path).copied() == now || (beside_the_crates && now.is_some()) {
-            return;
-        }
-        match now {
-            Some(now) if self.seen.len() < MAX_FILES => drop(self.seen.insert(path.to_owned(), now)),
-            _ => drop(self.seen.remove(path)),
-        }
-        // A folder that appears brings files that nothing is reported about.
-        if now == Some(Stamp::Dir) {
-            self.remember(path, MAX_DEPTH);
-        }
-        match concern {
-            Concern::All => changed.all = true,
-            Concern::Plugin(name) => drop(changed.plugins.insert(name)),
-        }
-    }
-
-    /// What a path belongs to; `None`: to no source.
-    fn concerns(&self, path: &Path) -> Option<Concern> {
-        let path = path.strip_prefix(&self.root).ok()?;
-        let mut parts = Vec::new();
-        for part in path.iter() {
-            let part = part.to_str()?;
-            if is_temporary(part) {
-                return None;
-            }
-            parts.push(part);
-        }
-        match parts.as_slice() {
-            ["Cargo.toml"] => Some(Concern::All),
-            ["plugins", name] | ["plugins", name, "src" | "Cargo.toml" | "build.rs"] | ["plugins", name, "src", ..] => {
-                Some(Concern::Plugin((*name).to_owned()))
-            }
-            _ if SHARED.iter().any(|shared| path.starts_with(shared)) => Some(Concern::All),
-            _ => None,
-        }
-    }
-}
-
-enum Concern {
-    All,
-    Plugin(String),
-}
-
-/// What editors leave beside a file while it is open: `.x.swp`, `x~`, `#x#`, `4913`, `x.tmp`, `x.bak`, `x.orig`.
-fn is_temporary(name: &str) -> bool {
-    let ends = ["~", "#", ".tmp", ".bak", ".orig", ".swp", ".part"];
-    name.starts_with(['.', '#']) || name == "4913" || ends.iter().any(|end| name.ends_with(end))
-}
-
-/// `None`: it is not there.
-fn stamp(path: &Path) -> Option<Stamp> {
-    let metadata = std::fs::metadata(path).ok()?;
-    // A folder's own time changes with every temporary file in it.
-    Some(if metadata.is_dir() { Stamp::Dir } else { Stamp::File { modified: metadata.modified().ok(), size: metadata.len() } })
 }
 
 #[cfg(test)]
@@ -228,7 +129,7 @@ mod tests {
     }
 
     fn plugins(names: &[&str]) -> Changed {
-        Changed { plugins: names.iter().map(ToString::to_string).collect(), all: false }
+        Changed { plugins: names.iter().map(ToString::to_string).collect(), ..Changed::default() }
     }
 
     /// What a report about each of these paths comes to.
@@ -257,12 +158,88 @@ mod tests {
         assert_eq!(look(&mut sources, &[shared]), Changed { all: true, ..Changed::default() });
     }
 
+    /// The report of a file that was saved without a change.
+    fn as_it_was() -> Changed {
+        Changed { saved_as_it_was: true, ..Changed::default() }
+    }
+
+    fn set_time(path: &Path, seconds: u64) {
+        let time = std::time::UNIX_EPOCH + Duration::from_secs(seconds);
+        std::fs::File::options().append(true).open(path).unwrap().set_modified(time).unwrap();
+    }
+
+    #[test]
+    fn a_new_text_under_an_old_time_is_a_change_and_is_given_a_new_time() {
+        let scratch = checkout();
+        let file = scratch.path().join("plugins/a/src/lib.rs");
+        set_time(&file, 1);
+        let mut sources = Sources::read(scratch.path().to_owned());
+        // As long as before, and as old.
+        scratch.write("plugins/a/src/lib.rs", "2");
+        set_time(&file, 1);
+        assert_eq!(look(&mut sources, std::slice::from_ref(&file)), plugins(&["a"]));
+        let modified = std::fs::metadata(&file).unwrap().modified().unwrap();
+        assert!(modified.duration_since(std::time::UNIX_EPOCH).unwrap() > Duration::from_secs(1), "cargo goes by it");
+        assert_eq!(look(&mut sources, &[file]), Changed::default(), "the new time is no change of its own");
+    }
+
+    #[test]
+    fn a_save_without_a_change_is_told_as_one() {
+        let scratch = checkout();
+        let mut sources = Sources::read(scratch.path().to_owned());
+        let file = scratch.path().join("plugins/a/src/lib.rs");
+        set_time(&file, 1);
+        assert_eq!(look(&mut sources, std::slice::from_ref(&file)), as_it_was());
+        let other = scratch.write("plugins/a/src/.tmp1", "1");
+        std::fs::rename(other, &file).unwrap();
+        assert_eq!(look(&mut sources, &[file]), Changed::default(), "a part of the same save");
+        let other = scratch.path().join("plugins/a/Cargo.toml");
+        set_time(&other, 2);
+        assert_eq!(look(&mut sources, &[other]), as_it_was());
+    }
+
+    #[test]
+    fn a_file_that_is_no_rust_counts_where_rust_names_it() {
+        let scratch = checkout();
+        scratch.write(
+            "plugins/a/src/lib.rs",
+            "const A: &str = include_str!(\"words.txt\"); const B: &str = include_str!(\"data/x.json\");",
+        );
+        let mut sources = Sources::read(scratch.path().to_owned());
+        let (notes, words) = (scratch.write("plugins/a/src/notes.txt", "x"), scratch.write("plugins/a/src/words.txt", "x"));
+        let data = scratch.write("plugins/a/src/data/y.json", "x");
+        assert_eq!(look(&mut sources, std::slice::from_ref(&notes)), Changed::default());
+        std::fs::remove_file(&notes).unwrap();
+        assert_eq!(look(&mut sources, &[notes]), Changed::default());
+        assert_eq!(look(&mut sources, &[words]), plugins(&["a"]));
+        assert_eq!(look(&mut sources, &[data]), plugins(&["a"]), "in a folder that is named");
+        scratch.write("plugins/a/build.rs", "");
+        let notes = scratch.write("plugins/a/src/notes.txt", "y");
+        assert_eq!(look(&mut sources, &[notes]), plugins(&["a"]), "a build script may read anything");
+    }
+
+    #[test]
+    fn a_folder_that_is_moved_away_and_back_is_a_change_each_time() {
+        let scratch = checkout();
+        let mut sources = Sources::read(scratch.path().to_owned());
+        let (here, away) = (scratch.path().join("plugins/a"), scratch.path().join("away"));
+        std::fs::rename(&here, &away).unwrap();
+        assert_eq!(look(&mut sources, std::slice::from_ref(&here)), plugins(&["a"]));
+        std::fs::rename(&away, &here).unwrap();
+        assert_eq!(look(&mut sources, std::slice::from_ref(&here)), plugins(&["a"]));
+        assert_eq!(look(&mut sources, &[here.join("src/lib.rs")]), Changed::default());
+    }
+
     #[test]
     fn what_is_no_source_is_passed_over() {
         let scratch = checkout();
         let mut sources = Sources::read(scratch.path().to_owned());
         let others = ["plugins/a/src/.lib.rs.swp", "plugins/a/src/lib.rs~", "plugins/a/src/4913", "plugins/a/target/debug/a.d"];
         let others = others.into_iter().chain([
+            "plugins/a/src/.#lib.rs",
+            "plugins/a/src/lib.rs.swp",
+            "plugins/a/src/.lib.rs.un~",
+            "plugins/.DS_Store",
             "plugins/README.md",
             "plugins/a/README.md",
             "target/x",

@@ -18,7 +18,7 @@ use super::{
     call::{self, About, Call, Scoped},
     fail,
     identity::roles,
-    names, types,
+    names, std_time, types,
     world::{LogLine, Queued, Socket},
 };
 use crate::{
@@ -35,7 +35,8 @@ type Shared = Rc<RefCell<World>>;
 /// The description, which must be the same at every call.
 #[track_caller]
 pub(super) fn describe<P: Plugin>() -> Description {
-    let description = P::describe();
+    let (description, asked) = std_time::watched(P::describe);
+    check_time("describe", asked);
     if description != P::describe() {
         fail("`describe` says something else each time");
     }
@@ -50,10 +51,20 @@ pub(super) fn describe<P: Plugin>() -> Description {
     description
 }
 
+#[track_caller]
 pub(super) fn init<P: Plugin>(world: &Shared) -> Result<P, String> {
     let config = world.borrow().config.clone();
-    let (made, _) = call::within(world, Call::default(), || P::init(&config));
+    let ((made, asked), _) = call::within(world, Call::default(), || std_time::watched(|| P::init(&config)));
+    check_time("init", asked);
     made
+}
+
+/// Ends the test where the plugin would panic in a component.
+#[track_caller]
+fn check_time(what: &str, asked: bool) {
+    if asked {
+        fail(&format!("{what} {}", std_time::WHY));
+    }
 }
 
 pub(super) fn inside<T>(world: &Shared, look: impl FnOnce() -> T) -> T {
@@ -287,8 +298,8 @@ fn twice<P: Plugin, T: PartialEq + Debug>(
 ) -> Ran<T> {
     let tenant = tenant.or_else(|| about?.user.as_ref()?.tenant.clone());
     let fresh = |answers| Call { caller: about.cloned(), tenant: tenant.clone(), transaction: true, answers, ..Call::default() };
-    let (first, first_call) = once::<P, T>(world, fresh(Vec::new()), &run);
-    let (second, second_call) = once::<P, T>(world, fresh(first_call.answers.clone()), &run);
+    let (first, first_call) = once::<P, T>(world, fresh(Vec::new()), what, &run);
+    let (second, second_call) = once::<P, T>(world, fresh(first_call.answers.clone()), what, &run);
     if (&first, &first_call.effects) != (&second, &second_call.effects) {
         fail(&format!(
             "{what} does something else when it runs again; a handler must depend on its arguments and imports alone\n\
@@ -313,12 +324,15 @@ fn twice<P: Plugin, T: PartialEq + Debug>(
 }
 
 #[track_caller]
-fn once<P: Plugin, T>(world: &Shared, call: Call, run: &impl Fn(&P) -> T) -> (Result<T, String>, Call) {
+fn once<P: Plugin, T>(world: &Shared, call: Call, what: &str, run: &impl Fn(&P) -> T) -> (Result<T, String>, Call) {
     let plugin = match init::<P>(world) {
         Ok(plugin) => plugin,
         Err(sentence) => fail(&format!("init failed: {sentence}")),
     };
-    call::within(world, call, || catch_unwind(AssertUnwindSafe(|| run(&plugin))).map_err(|panic| sentence(&*panic)))
+    let run = || catch_unwind(AssertUnwindSafe(|| run(&plugin))).map_err(|panic| sentence(&*panic));
+    let ((result, asked), call) = call::within(world, call, || std_time::watched(run));
+    check_time(what, asked);
+    (result, call)
 }
 
 fn sentence(panic: &(dyn Any + Send)) -> String {

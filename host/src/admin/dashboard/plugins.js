@@ -158,6 +158,12 @@ function compared({ calls, differing, traps, dropped, cpuRatio }) {
   return told.join(", ");
 }
 
+/** Gives cells their columns' names, for narrow windows, where a row has no head above it. */
+export function label(row, body, from, to) {
+  const heads = $(body).closest("table").tHead.rows[0].cells;
+  for (let at = from; at < to; at += 1) row.cells[at].dataset.label = heads[at].textContent;
+}
+
 /** What is to be shown, in this order, touching only what is not there yet. */
 function place(body, rows) {
   rows.forEach((row, at) => {
@@ -178,6 +184,7 @@ function cells(testid) {
   const row = document.createElement("tr");
   row.dataset.testid = testid;
   for (let at = 0; at < 12; at += 1) row.insertCell().className = at > 2 && at < 11 ? "n" : "";
+  label(row, "plugins", 1, 11);
   row.acts = row.cells[11];
   row.acts.className = "acts";
   return row;

@@ -1,5 +1,7 @@
 // One user's or one room's events, as they come and go. Keeps the last of them; what the server dropped it says.
 
+import { label } from "./plugins.js";
+
 const $ = (id) => document.getElementById(id);
 const SHOWN = 200;
 
@@ -76,6 +78,7 @@ function row(record) {
     cell.textContent = text;
     if (at > 4 && at < 8) cell.className = "n";
   }
+  label(made, "tapped", 0, 8);
   made.lastChild.className = "args";
   made.lastChild.title = record.args ?? "";
   made.cells[4].classList.toggle("some", record.way === "in" && record.outcome !== "ok");

@@ -10,7 +10,8 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use serde::Deserialize;
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer};
 use tokio::sync::Notify;
 
 use crate::ingest::SetupError;
@@ -34,22 +35,39 @@ impl fmt::Debug for Brokers {
     }
 }
 
-/// A setting's value, however the file writes it.
-#[derive(Clone, Deserialize)]
-#[serde(untagged)]
-pub enum Property {
-    Text(String),
-    Number(i64),
-    Flag(bool),
-}
+/// A setting's value as a text, however the file writes it. A variable's is taken as it is written: it may be a password of digits.
+#[derive(Clone)]
+pub struct Property(String);
 
-impl fmt::Display for Property {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Text(text) => f.write_str(text),
-            Self::Number(number) => write!(f, "{number}"),
-            Self::Flag(flag) => write!(f, "{flag}"),
+impl<'de> Deserialize<'de> for Property {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct AnyScalar;
+
+        impl Visitor<'_> for AnyScalar {
+            type Value = Property;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text, a number, true or false")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Property, E> {
+                Ok(Property(text.to_owned()))
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Property, E> {
+                Ok(Property(number.to_string()))
+            }
+
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Property, E> {
+                Ok(Property(number.to_string()))
+            }
+
+            fn visit_bool<E: de::Error>(self, flag: bool) -> Result<Property, E> {
+                Ok(Property(flag.to_string()))
+            }
         }
+
+        from.deserialize_str(AnyScalar)
     }
 }
 
@@ -78,7 +96,7 @@ impl Brokers {
             config.set(*key, *value);
         }
         for (key, value) in &self.properties {
-            config.set(key, value.to_string());
+            config.set(key, &value.0);
         }
         for (key, value) in ours {
             config.set(*key, *value);
@@ -86,8 +104,19 @@ impl Brokers {
         // Which lines are told is the log filter's; which there are, `debug` among the properties.
         config.set_log_level(RDKafkaLogLevel::Debug);
         // What does not hold is said now, and not when the first client is made.
-        config.create_native_config().map_err(|error| SetupError::Kafka(error.to_string()))?;
+        config.create_native_config().map_err(|error| SetupError::Kafka(without_values(error)))?;
         Ok(config)
+    }
+}
+
+/// The error of a setting. librdkafka's own words quote its value, which may be a password.
+fn without_values(error: KafkaError) -> String {
+    match error {
+        KafkaError::ClientConfig(_, said, key, _) if said.starts_with("No such configuration property") => {
+            format!("librdkafka knows no property `{key}` (kafka.properties)")
+        }
+        KafkaError::ClientConfig(_, _, key, _) => format!("librdkafka does not accept the value of `{key}` (kafka.properties)"),
+        other => other.to_string(),
     }
 }
 

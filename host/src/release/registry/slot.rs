@@ -8,13 +8,13 @@ use arc_swap::ArcSwapOption;
 use crate::capability::profile::Profile;
 use crate::names::PluginName;
 use crate::rate::Meter;
-use crate::sandbox::World;
 use crate::release::breaker::{Breakers, Quarantined};
 use crate::release::canary::{Canary, Key};
 use crate::release::manifest::Manifest;
 use crate::release::pool::Pool;
 use crate::release::tally::Tally;
 use crate::release::witness::Witness;
+use crate::sandbox::World;
 
 /// A staged release, ready to serve.
 pub struct Release {

@@ -117,10 +117,16 @@ pub(super) type Heard = Box<dyn Fn(i32) + Send>;
 
 impl Connector {
     pub(super) fn new(url: &Url, config: &Config) -> Result<Self, OpenError> {
-        let mut to: tokio_postgres::Config = url.expose().parse().map_err(|e: tokio_postgres::Error| {
-            let cause = std::error::Error::source(&e).map_or_else(|| e.to_string(), ToString::to_string);
-            OpenError::Url(cause)
-        })?;
+        // The parser's own words quote parts of the url, and with it of the password.
+        let mut to: tokio_postgres::Config = url.expose().parse().map_err(|_| OpenError::Url)?;
+        // Behind the first of two `@` is a part of a password, which the name of the database would show.
+        let has_password = |host: &tokio_postgres::config::Host| match host {
+            tokio_postgres::config::Host::Tcp(host) => host.contains('@'),
+            tokio_postgres::config::Host::Unix(_) => false,
+        };
+        if to.get_hosts().iter().any(has_password) {
+            return Err(OpenError::Url);
+        }
         let limit = config.connect_timeout.max(Duration::from_millis(1));
         if to.get_connect_timeout().is_none() {
             to.connect_timeout(limit);

@@ -247,7 +247,7 @@ async fn a_format_from_the_future_and_a_wrong_password_are_refused_by_name() {
     let said = open("postgres://u:secret@127.0.0.1:1/d", &config).await.err().unwrap();
     assert!(matches!(said, OpenError::Unreachable { .. }) && !said.to_string().contains("secret"), "{said}");
     let said = open("postgres://u:secret@h/d?sslmode=never", &config).await.err().unwrap();
-    assert!(matches!(said, OpenError::Url(_)) && !said.to_string().contains("secret"), "{said}");
+    assert!(matches!(said, OpenError::Url) && !said.to_string().contains("secret"), "{said}");
     assert!(!format!("{:?}", Config { url: Some(Url::from(url)), ..config }).contains("postgres://"));
 }
 

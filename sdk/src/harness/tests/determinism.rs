@@ -1,4 +1,5 @@
 //! What differs from run to run is found: state, clocks of its own, the order of a standard map.
+#![expect(clippy::disallowed_methods, reason = "what must be found is called")]
 
 use std::{
     cell::Cell,
@@ -11,6 +12,7 @@ use serde_json::json;
 use crate::{
     Caller, Result,
     budget::Budget,
+    clock,
     collections::{HashMap, HashSet},
     harness::{Harness, user},
     plugin, random, store,
@@ -42,6 +44,25 @@ impl Shaky {
         let number = random::number();
         store::put(&format!("drawn/{number}"), &())?;
         Ok(number)
+    }
+
+    #[on("wall-clock")]
+    fn wall_clock() -> Result<()> {
+        let _ = std::time::SystemTime::now();
+        Ok(())
+    }
+
+    #[on("stopwatch")]
+    fn stopwatch() -> Result<()> {
+        let _ = std::time::Instant::now();
+        Ok(())
+    }
+
+    #[on("our-clock")]
+    fn our_clock() -> Result<u64> {
+        // The seeds of a standard map come from the system, too, and are no fault.
+        let seen: std::collections::HashMap<u64, u64> = [(1, clock::now())].into();
+        Ok(seen[&1])
     }
 
     #[on("map")]
@@ -97,4 +118,25 @@ fn a_budget_is_taken_once_a_call_and_refills_evenly() {
     ben.emit("spend", json!(10)).expect_ok();
     app.advance(Duration::from_secs(2));
     ana.emit("spend", json!(4)).expect_ok();
+}
+
+#[test]
+#[should_panic = "wall-clock asks for the system's time"]
+fn a_handler_that_asks_for_the_systems_time_fails_the_test() {
+    // Nobody looks at the outcome.
+    let _ = Harness::<Shaky>::new().connect("/", user("ana")).emit_bare("wall-clock");
+}
+
+#[test]
+#[should_panic = "hubbub_sdk::clock::now"]
+fn a_handler_that_measures_with_an_instant_fails_the_test() {
+    let _ = Harness::<Shaky>::new().connect("/", user("ana")).emit_bare("stopwatch");
+}
+
+#[test]
+fn the_sdks_clock_and_the_tests_own_time_are_no_fault() {
+    let before = std::time::SystemTime::now();
+    let ana = Harness::<Shaky>::new().connect("/", user("ana"));
+    ana.emit_bare("our-clock").expect_ack(json!(1_735_689_600_000_u64));
+    assert!(before.elapsed().is_ok());
 }

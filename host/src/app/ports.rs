@@ -1,0 +1,194 @@
+//! Opens the server's two ports. Whatever is wrong with an address is one sentence that names its key, before anything is served.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListener};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpListener;
+
+use crate::config::{Host, Listen, Server};
+
+/// Connections that the kernel accepts before the server does.
+const BACKLOG: i32 = 1024;
+
+/// Both ports, open. A name such as `localhost` has several addresses, and a listener for each.
+pub struct Ports {
+    pub public: Vec<TcpListener>,
+    pub admin: Vec<TcpListener>,
+}
+
+/// Why a port cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum PortError {
+    #[error("server.listen and server.admin are both {0}: each needs a port of its own")]
+    Same(Listen),
+    #[error("{key} ({flag}): {listen} is in use by another program")]
+    InUse { key: &'static str, flag: &'static str, listen: Listen },
+    #[error("{key} ({flag}): {listen} is no address of this machine")]
+    NotHere { key: &'static str, flag: &'static str, listen: Listen },
+    #[error("{key} ({flag}): the name in {listen} has no address")]
+    NoAddress { key: &'static str, flag: &'static str, listen: Listen },
+    #[error("{key} ({flag}): {listen} cannot be opened: {why}")]
+    Other { key: &'static str, flag: &'static str, listen: Listen, why: io::Error },
+}
+
+impl Ports {
+    /// Opens both ports, or neither.
+    pub async fn bind(server: &Server) -> Result<Self, PortError> {
+        let (public, admin) = bound(server).await?;
+        let listening = |sockets: Vec<Socket>| sockets.into_iter().map(listen).collect::<io::Result<_>>();
+        Ok(Self {
+            public: listening(public).map_err(|why| said(PUBLIC, &server.listen, why))?,
+            admin: listening(admin).map_err(|why| said(ADMIN, &server.admin, why))?,
+        })
+    }
+
+    /// Whether both could be opened at this moment. Nobody is accepted meanwhile.
+    pub async fn check(server: &Server) -> Result<(), PortError> {
+        bound(server).await.map(drop)
+    }
+
+    /// The address of the public port. With port 0 this is how to learn which it is.
+    pub fn public_address(&self) -> Option<SocketAddr> {
+        first(&self.public)
+    }
+
+    /// The address of the operator's port.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        first(&self.admin)
+    }
+}
+
+/// A port's key and flag.
+type Name = (&'static str, &'static str);
+
+const PUBLIC: Name = ("server.listen", "--listen");
+const ADMIN: Name = ("server.admin", "--admin");
+
+/// Sockets that hold both ports, and do not listen yet.
+async fn bound(server: &Server) -> Result<(Vec<Socket>, Vec<Socket>), PortError> {
+    if server.listen == server.admin && server.listen.port != 0 {
+        return Err(PortError::Same(server.listen.clone()));
+    }
+    let public = bind(&server.listen).await.map_err(|why| said(PUBLIC, &server.listen, why))?;
+    let admin = bind(&server.admin).await.map_err(|why| said(ADMIN, &server.admin, why))?;
+    Ok((public, admin))
+}
+
+fn first(listeners: &[TcpListener]) -> Option<SocketAddr> {
+    listeners.first().and_then(|listener| listener.local_addr().ok())
+}
+
+fn said((key, flag): Name, listen: &Listen, why: io::Error) -> PortError {
+    let listen = listen.clone();
+    match why.kind() {
+        io::ErrorKind::AddrInUse => PortError::InUse { key, flag, listen },
+        io::ErrorKind::AddrNotAvailable => PortError::NotHere { key, flag, listen },
+        io::ErrorKind::NotFound => PortError::NoAddress { key, flag, listen },
+        _ => PortError::Other { key, flag, listen, why },
+    }
+}
+
+async fn bind(listen: &Listen) -> io::Result<Vec<Socket>> {
+    match &listen.host {
+        Host::All => {
+            let both = open(SocketAddr::from((Ipv6Addr::UNSPECIFIED, listen.port)));
+            let opened = match both {
+                // A machine without IPv6 has IPv4 alone.
+                Err(why) if is_missing(&why) => open(SocketAddr::from((Ipv4Addr::UNSPECIFIED, listen.port))),
+                other => other,
+            };
+            Ok(vec![opened?])
+        }
+        Host::Address(address) => Ok(vec![open(SocketAddr::from((*address, listen.port)))?]),
+        Host::Name(name) => {
+            let unknown = |_| io::Error::from(io::ErrorKind::NotFound);
+            let found = tokio::net::lookup_host((name.as_str(), listen.port)).await.map_err(unknown)?;
+            let mut addresses: Vec<IpAddr> = found.map(|address| address.ip()).collect();
+            addresses.sort_unstable();
+            addresses.dedup();
+            bind_each(&addresses, listen.port)
+        }
+    }
+}
+
+/// Takes the same port at each address. One that the machine lacks, as `::1` without IPv6, is left out if another is there.
+fn bind_each(addresses: &[IpAddr], mut port: u16) -> io::Result<Vec<Socket>> {
+    let mut sockets = Vec::new();
+    let mut missing = io::Error::from(io::ErrorKind::NotFound);
+    for address in addresses {
+        match open(SocketAddr::from((*address, port))) {
+            Ok(socket) => {
+                port = socket.local_addr()?.as_socket().map_or(port, |at| at.port());
+                sockets.push(socket);
+            }
+            Err(why) if is_missing(&why) => missing = why,
+            Err(why) => return Err(why),
+        }
+    }
+    if sockets.is_empty() { Err(missing) } else { Ok(sockets) }
+}
+
+fn is_missing(why: &io::Error) -> bool {
+    why.kind() == io::ErrorKind::AddrNotAvailable
+        || matches!(why.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EPROTONOSUPPORT))
+}
+
+fn open(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
+        // Clients with IPv4 come in by it, too, whatever the system's default is.
+        socket.set_only_v6(false)?;
+    }
+    // A restart does not wait for the connections that the last run closed.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+fn listen(socket: Socket) -> io::Result<TcpListener> {
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(StdListener::from(socket))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn server(listen: &str, admin: &str) -> Server {
+        Server { listen: listen.parse().unwrap(), admin: admin.parse().unwrap(), ..Server::default() }
+    }
+
+    async fn refusal(listen: &str, admin: &str) -> String {
+        Ports::bind(&server(listen, admin)).await.err().unwrap().to_string()
+    }
+
+    #[tokio::test]
+    async fn every_form_of_an_address_is_bound_and_tells_its_port() {
+        for listen in ["127.0.0.1:0", "localhost:0", ":0", "[::]:0"] {
+            let ports = Ports::bind(&server(listen, "127.0.0.1:0")).await.unwrap();
+            let (public, admin) = (ports.public_address().unwrap().port(), ports.admin_address().unwrap().port());
+            assert!(public != 0 && admin != 0 && public != admin, "{listen}");
+            tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, public)).await.unwrap();
+            let ports = ports.public.iter().map(|listener| listener.local_addr().unwrap().port());
+            assert!(ports.into_iter().all(|port| port == public), "{listen}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_opened_is_said_with_its_key() {
+        let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let taken = other.local_addr().unwrap();
+        let said = refusal(&taken.to_string(), "127.0.0.1:0").await;
+        assert_eq!(said, format!("server.listen (--listen): {taken} is in use by another program"));
+        let said = refusal("127.0.0.1:0", &format!("localhost:{}", taken.port())).await;
+        assert!(said.starts_with("server.admin (--admin): ") && said.ends_with("is in use by another program"), "{said}");
+        let said = refusal(&format!(":{}", taken.port()), "127.0.0.1:0").await;
+        assert!(said.ends_with("is in use by another program"), "{said}");
+        assert!(refusal(":1", ":1").await.contains("each needs a port of its own"));
+        assert!(refusal("192.0.2.1:0", "127.0.0.1:0").await.ends_with("is no address of this machine"));
+        assert!(refusal("no-such-name.invalid:0", "127.0.0.1:0").await.ends_with("has no address"));
+    }
+}

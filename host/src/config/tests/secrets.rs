@@ -1,0 +1,133 @@
+//! No error and no log line shows a secret, whichever key it is under and however it is written.
+
+use super::*;
+
+/// Part of every secret here.
+const HIDDEN: &str = "hunter2";
+
+/// Every key that holds a secret, or something that does.
+const SECRET_KEYS: [&str; 10] = [
+    "auth.keys",
+    "api.keys",
+    "admin.token",
+    "storage.url",
+    "redis.url",
+    "ingest.redis_url",
+    "egress.redis_url",
+    "kafka.properties",
+    "kafka.properties.NAME",
+    "plugins.NAME.config",
+];
+
+/// Keys whose name sounds like a secret's, and that hold none.
+const OPEN_KEYS: [&str; 5] =
+    ["auth.max_token_bytes", "auth.min_secret_bytes", "signature.keys", "record.redact", "admin.tap_payloads"];
+
+#[test]
+fn every_key_that_sounds_like_a_secret_is_among_those_tested() {
+    let sounds =
+        |key: &&String| ["secret", "token", "password", "url", "keys", "properties"].iter().any(|word| key.contains(word));
+    for key in keys::all().iter().filter(sounds) {
+        assert!(SECRET_KEYS.contains(&key.as_str()) || OPEN_KEYS.contains(&key.as_str()), "is {key} a secret?");
+    }
+}
+
+/// Secrets as they may be written, rightly and wrongly, under any of the keys.
+fn written() -> Vec<String> {
+    let text = format!("pa{HIDDEN}ss");
+    let forms = [
+        text.clone(),
+        format!("\"{text}\""),
+        format!("\"{text}"),
+        format!("[\"{text}\""),
+        format!("[\"{text}\"]"),
+        format!("[[\"{text}\"]]"),
+        format!("{{\"a\": \"{text}\"}}"),
+        format!("{{ a = \"{text}\" }}"),
+        format!("{{\"secret\": [\"{text}\"]}}"),
+        format!("[{{\"secret\": [\"{text}\"]}}]"),
+        format!("[{{\"secret\": \"{text}\", \"alg\": \"{text}\"}}]"),
+        format!("[{{\"secret\": {{\"{text}\": 1}}}}]"),
+        format!("{{\"sasl.password\": [\"{text}\"]}}"),
+        format!("postgres://u:{text}@@h/d"),
+        format!("redis://u:{text}#@h"),
+    ];
+    forms.into()
+}
+
+fn shows_nothing(told: Result<Config, ConfigError>, how: &str) {
+    let shown = match told {
+        Ok(config) => format!("{config:?}"),
+        Err(error) => format!("{error} {error:?}"),
+    };
+    assert!(!shown.contains(HIDDEN), "{how}: {shown}");
+}
+
+#[test]
+fn no_secret_of_the_environment_is_shown() {
+    for key in SECRET_KEYS {
+        let variable = keys::variable(&key.replace("NAME", "chat"));
+        for value in written() {
+            for mode in [Mode::Dev, Mode::Serve] {
+                let told = load(mode, None, &environment(&[(&variable, &value)]));
+                shows_nothing(told, &format!("{variable}={value}"));
+            }
+            let below = format!("{variable}__X");
+            shows_nothing(load(Mode::Dev, None, &environment(&[(&below, &value)])), &below);
+        }
+    }
+    for variable in ["JWT_SECRET", "REDIS_URL", "DATABASE_URL"] {
+        for value in written() {
+            shows_nothing(load(Mode::Serve, None, &environment(&[(variable, &value)])), variable);
+        }
+    }
+}
+
+#[test]
+fn no_secret_of_the_file_is_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("hubbub.toml");
+    for key in SECRET_KEYS {
+        let key = key.replace("NAME", "chat");
+        for value in written() {
+            let lines = [format!("{key} = {value}"), format!("{key} = {value} {value}"), format!("{key} = '{value}'")];
+            for line in lines {
+                std::fs::write(&file, format!("# a comment\n{line}\n")).unwrap();
+                shows_nothing(load(Mode::Dev, Some(&file), &BTreeMap::new()), &line);
+            }
+        }
+    }
+}
+
+#[test]
+fn an_error_of_the_file_names_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("hubbub.toml");
+    let refusal = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        let said = load(Mode::Dev, Some(&file), &BTreeMap::new()).unwrap_err().to_string();
+        said.strip_prefix(&format!("{}: ", file.display())).unwrap().to_owned()
+    };
+    assert!(
+        refusal("[admin]\ntoken = \"hunter2\n").starts_with("line 2, column "),
+        "{}",
+        refusal("[admin]\ntoken = \"hunter2\n")
+    );
+    assert_eq!(refusal("[admin]\ntoken = 12345"), "admin.token: must be a text, in quotes");
+    assert_eq!(refusal("[api]\nkeys = \"one\""), "api.keys: must be a list");
+    assert_eq!(refusal("[gateway]\nmax_payload = \"1\""), "gateway.max_payload: must be a whole number, 0 or more");
+    assert_eq!(
+        refusal("[gateway]\nmax_paylaod = 1"),
+        "gateway.max_paylaod: there is no such setting; did you mean gateway.max_payload?"
+    );
+    assert_eq!(refusal("[[auth.keys]]\nsecret = \"x\"\nalg = \"hunter2\"").split(": ").next(), Some("auth.keys.0.alg"));
+    assert_eq!(refusal("[gateway]\nping_interval = 5"), "gateway.ping_interval: must be a text, in quotes");
+}
+
+#[test]
+fn an_empty_secret_is_refused() {
+    for variable in ["HUBBUB_API__KEYS", "HUBBUB_ADMIN__TOKEN"] {
+        let said = refusal(&[(variable, "\"\"")]);
+        assert!(said.contains("is empty"), "{said}");
+    }
+}

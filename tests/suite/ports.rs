@@ -1,0 +1,111 @@
+//! The ports: how they are named, and what is said where they cannot be opened. Must never say that a server serves that does not.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use tests::server::{Scratch, binary};
+use tests::{fixture, wait};
+
+/// A server that is started by hand, with the flags of a test. Killed when dropped.
+struct Started {
+    child: Child,
+    scratch: Scratch,
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Started {
+    /// `dev`, or `serve` with the queue plugin.
+    async fn new(command: &str, flags: &[&str]) -> Self {
+        let scratch = Scratch::new();
+        let log = std::fs::File::create(scratch.path().join("log")).expect("a scratch file");
+        let mut server = Command::new(binary());
+        server.arg(command).args(flags).arg("--data").arg(scratch.path().join("data"));
+        server.env("HUBBUB_PLUGINS__QUEUE__FILE", &fixture::plugins().await["queue"]);
+        server.env("HUBBUB_SANDBOX__CACHE", tests::checkout_dir().join("target/cache"));
+        server.env("JWT_SECRET", "a secret of a test, of forty characters..").env_remove("RUST_LOG");
+        server.current_dir(scratch.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        Self { child: server.spawn().expect("the binary runs"), scratch }
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.scratch.path().join("log")).unwrap_or_default()
+    }
+
+    /// The ports that the log names once it serves: the public one and the operator's.
+    async fn ports(&mut self) -> (u16, u16) {
+        let line = wait::until("a line that it is ready", Duration::from_secs(60), async || {
+            let ended = self.child.try_wait().expect("the child is ours");
+            assert!(ended.is_none(), "it ended: {}", self.log());
+            self.log().lines().find(|line| line.contains("listen=") || line.contains("\"listen\":")).map(str::to_owned)
+        });
+        let line = line.await;
+        let port = |key: &str| {
+            let rest = line.split_once(key).expect("its key").1;
+            let address = rest.trim_start_matches(['=', '"', ':']).split(['"', ' ', ',']).next().expect("an address");
+            address.parse::<SocketAddr>().expect("an address").port()
+        };
+        (port("listen"), port("admin"))
+    }
+
+    /// What it said when it ended with a failure.
+    async fn failure(mut self) -> String {
+        let ended = async || self.child.try_wait().expect("the child is ours");
+        let status = wait::until("the server to end", Duration::from_secs(60), ended).await;
+        assert_eq!(status.code(), Some(1), "{}", self.log());
+        self.log()
+    }
+}
+
+async fn is_healthy(host: &str, port: u16) -> bool {
+    let answer = reqwest::get(format!("http://{host}:{port}/health")).await;
+    answer.is_ok_and(|answer| answer.status().is_success())
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_one_sentence_and_nothing_says_that_it_serves() {
+    let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let taken = other.local_addr().expect("it is bound");
+    for command in ["dev", "serve"] {
+        for (key, flags) in [("server.listen", ["--listen", "--admin"]), ("server.admin", ["--admin", "--listen"])] {
+            let said = Started::new(command, &[flags[0], &taken.to_string(), flags[1], "127.0.0.1:0"]).await.failure().await;
+            let sentence = format!("hubbub: {key} ({}): {taken} is in use by another program", flags[0]);
+            assert!(said.contains(&sentence), "{command}: {said}");
+            assert!(!said.contains("serving") && !said.contains("ready"), "{command}: {said}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_form_of_an_address_serves_and_the_log_names_the_port() {
+    for (listen, hosts) in
+        [("localhost:0", ["localhost", "127.0.0.1"]), (":0", ["127.0.0.1", "[::1]"]), ("[::]:0", ["127.0.0.1", "[::1]"])]
+    {
+        let mut server = Started::new("dev", &["--no-watch", "--listen", listen, "--admin", "localhost:0"]).await;
+        let (public, admin) = server.ports().await;
+        for host in hosts {
+            let has_it = host != "[::1]" || TcpListener::bind("[::1]:0").is_ok();
+            assert!(!has_it || is_healthy(host, public).await, "{listen} at {host}: {}", server.log());
+        }
+        assert!(reqwest::get(format!("http://localhost:{admin}/ready")).await.is_ok(), "{}", server.log());
+        assert!(server.log().contains(&format!("hubbub: serving http://localhost:{public}/")), "{}", server.log());
+    }
+}
+
+#[tokio::test]
+async fn a_configured_address_may_be_a_name_and_serve_says_its_port() {
+    let scratch = Scratch::new();
+    let file = scratch.path().join("hubbub.toml");
+    std::fs::write(&file, "[server]\nlisten = \"localhost:0\"\nadmin = \":0\"\n").expect("a scratch file");
+    let mut server = Started::new("serve", &["--config", &file.display().to_string()]).await;
+    let (public, _) = server.ports().await;
+    assert!(is_healthy("localhost", public).await);
+    let said = Started::new("serve", &["--listen", "no-such-name.invalid:1"]).await.failure().await;
+    assert!(said.contains("the name in no-such-name.invalid:1 has no address"), "{said}");
+}
