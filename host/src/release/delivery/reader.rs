@@ -20,7 +20,7 @@ const NOTICE_WAIT: Duration = Duration::from_secs(1);
 pub(super) struct Reader {
     pub(super) slot: Arc<Slot>,
     lanes: Vec<mpsc::Sender<Work>>,
-    /// Of their own: a source whose circuit breaker is open keeps the other's waiting no more than another plugin's.
+    /// Separate lanes: while the circuit breaker of one source is open, calls of the other do not wait.
     notice_lanes: Vec<mpsc::Sender<Work>>,
     progress: Mutex<Progress>,
     pub(super) wake: Notify,
