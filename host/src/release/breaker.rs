@@ -24,7 +24,7 @@ pub struct Config {
     /// How long at first; twice as long each further time, up to a minute. Default 1 s.
     #[serde(deserialize_with = "crate::duration::deserialize")]
     pub wait: Duration,
-    /// After so many times in a row the source is quarantined. Default 5.
+    /// Openings in a row after which the source is quarantined. Default 5.
     pub quarantine: u32,
 }
 
@@ -44,7 +44,7 @@ pub enum Source {
     Disconnects,
     /// Messages of the outbox.
     Messages,
-    /// What the host notices: presence, room counts, figures.
+    /// Notices of the host: presence, room counts, figures.
     Notices,
     Timers,
     Schedules,
