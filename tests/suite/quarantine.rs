@@ -179,6 +179,25 @@ async fn each_source_that_only_traps_is_stopped_alone() {
 }
 
 #[tokio::test]
+async fn failures_and_refusals_open_no_circuit_breaker() {
+    let server = builder().await.plugin_config("fragile", "schedule", "fail").start().await;
+    let mut client = server.connect("/fragile", token("ana").claim("connect", "fail")).await;
+    for _ in 0..5 {
+        assert_eq!(client.refused("do", json!("fail")).await.0, "internal");
+    }
+    client.ask("soft", json!("fail")).await;
+    client.ask("here", json!("fail")).await;
+    publish(&server, "k", "fail").await;
+    server.logged("a soft timer was given up: it failed: it cannot").await;
+    wait::eventually("the message and the notice to be dead letters", async || {
+        server.metrics().await.get("hubbub_bus_dead_letters_total", &[]) == Some(2.0)
+    })
+    .await;
+    assert_eq!(server.metrics().await.get("hubbub_breaker_openings_total", &[]), None);
+    assert_eq!((client.ask("do", json!("fine")).await, quarantined(&server).await), (json!({}), Vec::new()));
+}
+
+#[tokio::test]
 async fn another_release_ends_a_quarantine_and_the_bad_one_is_not_gone_back_to() {
     let server = builder().await.start().await;
     let mut client = server.connect("/fragile", token("ana")).await;
