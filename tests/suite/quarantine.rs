@@ -30,7 +30,7 @@ async fn publish(server: &Server, key: &str, what: &str) {
 async fn quarantined(server: &Server) -> Vec<(String, String)> {
     let (_, ready) = server.readiness().await;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let told = ready["quarantined"].as_array().expect("a list");
+    let told = ready["quarantined"].as_array().cloned().unwrap_or_default();
     assert!(told.iter().all(|one| one["plugin"] == "fragile"), "{ready}");
     assert_eq!(ready["status"] == "degraded", !told.is_empty(), "{ready}");
     told.iter().map(|one| (text(&one["source"]), text(&one["cause"]))).collect()
