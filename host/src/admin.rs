@@ -124,10 +124,12 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
         (_, true, true) => "degraded",
         (_, true, false) => "ready",
     };
-    let mut body =
-        json!({ "status": status, "storage": storage, "pluginsDown": down, "quarantined": quarantined, "keysMissing": keys });
+    let mut body = json!({ "status": status, "storage": storage, "pluginsDown": down, "keysMissing": keys });
     if let Err(unavailable) = stored {
         body["storageError"] = json!(unavailable.to_string());
+    }
+    if !quarantined.is_empty() {
+        body["quarantined"] = json!(quarantined);
     }
     if let Some(cluster) = &admin.gateway.services.cluster {
         body["redis"] = json!(cluster.link.is_up());

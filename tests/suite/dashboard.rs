@@ -56,8 +56,7 @@ async fn an_operator_sees_what_is_quarantined_and_why_and_ends_it() {
     browser.sees("one", "quarantined-fragile", "on-message fragile.do: it trapped").await;
     browser.sees("one", "plugin-fragile", "active").await;
     browser.click("one", "enable-fragile").await;
-    wait::eventually("the quarantine to be over", async || browser.count("one", "quarantined-fragile", "quarantined").await == 0)
-        .await;
+    wait::eventually("the quarantine to be over", async || browser.count("one", "plugins", "quarantined").await == 0).await;
 }
 
 #[tokio::test]

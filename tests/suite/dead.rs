@@ -64,11 +64,8 @@ async fn a_letter_is_handled_once_more_by_its_plugin_alone() {
     };
     view("m1", "bad").await;
     let letter = letters_are(&server, 1).await;
-    view("other", "good").await;
     assert!(letter.contains("it is bad") && letter.contains("failed 5 times"), "{letter}");
     let count = |plugin: &str, key: &str| server.store().counter(plugin, key);
-    let good_views = count("video", "views/good");
-    wait::eventually("all but that one", async || count("versioned", "heard") >= good_views).await;
 
     let component = std::fs::read(good).expect("the component was built");
     assert_eq!(server.admin(reqwest::Method::POST, "/admin/plugins/versioned/deploy", component).await.0, 200);

@@ -64,7 +64,7 @@ pub struct PluginFigures {
     pub name: String,
     /// `active`, `disabled`, `quarantined` or `unavailable`.
     pub state: &'static str,
-    /// Sources of calls that are not called before an operator says so.
+    /// Sources of calls that are quarantined until an operator ends it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub quarantined: Vec<Quarantined>,
     #[serde(flatten)]

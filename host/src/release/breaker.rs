@@ -1,5 +1,5 @@
-//! Circuit breakers of one release. A source of calls that only faults is not called for a while, and in the end not before an operator
-//! says so. Each source has its own breaker: a fault in one never stops another. A refusal or a failure is an answer, and opens none.
+//! Circuit breakers of one release. A source of calls that only faults is not called for a while, and in the end not until an operator
+//! enables it. Each source has its own breaker: a fault in one never stops another. A refusal or a failure is an answer, and opens none.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -24,7 +24,7 @@ pub struct Config {
     /// How long at first; twice as long each further time, up to a minute. Default 1 s.
     #[serde(deserialize_with = "crate::duration::deserialize")]
     pub wait: Duration,
-    /// After so many times in a row the source is quarantined. Default 5.
+    /// Openings in a row after which the source is quarantined. Default 5.
     pub quarantine: u32,
 }
 
@@ -44,7 +44,7 @@ pub enum Source {
     Disconnects,
     /// Messages of the outbox.
     Messages,
-    /// What the host notices: presence, room counts, figures.
+    /// Notices of the host: presence, room counts, figures.
     Notices,
     Timers,
     Schedules,
@@ -88,7 +88,7 @@ impl fmt::Display for Source {
     }
 }
 
-/// A source that is not called before an operator says so.
+/// A source that is not called until an operator ends it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quarantined {
     pub source: Source,
@@ -147,7 +147,7 @@ impl Breakers {
         *quarantined = sources;
     }
 
-    /// Closes the breakers that are open by themselves, for an operator who does not wait.
+    /// Closes the breakers that are open by themselves, at an operator's command.
     pub fn close(&self) {
         let quarantined = self.quarantine();
         let others = |source: &Source| !quarantined.iter().any(|one| one.source == *source);

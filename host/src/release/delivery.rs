@@ -298,12 +298,12 @@ impl Bus {
             trace_id = traced_by(work).map(|parent| tracing::field::display(parent.trace_id())),
             "a dead letter: {error}"
         );
-        self.services.metrics.bus_dead.inc();
         let reason = if failures > 1 { format!("{error} (failed {failures} times)") } else { error.to_string() };
         let letter = DeadLetter { plugin: slot.name.clone(), message: work.message.clone(), error: reason };
         while self.services.storage.dead_letter(letter.clone()).await.is_err() {
             tokio::time::sleep(RETRY.1).await;
         }
+        self.services.metrics.bus_dead.inc();
     }
 
     /// Removes the rows that every plugin is done with.

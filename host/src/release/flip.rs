@@ -211,7 +211,7 @@ impl Releases {
         Ok(())
     }
 
-    /// Stops what the record says is stopped: the plugin, or sources of its release's calls; and resumes the rest.
+    /// Applies the stops of the record: of the whole plugin, and of sources of its release's calls.
     pub(super) fn apply_stops(&self, slot: &Slot, record: &Record) {
         if slot.is_disabled() != record.disabled {
             self.registry.set_disabled(slot, record.disabled);
@@ -222,8 +222,8 @@ impl Releases {
         }
         let is_in = |one: &Quarantined, all: &[Quarantined]| all.iter().any(|other| other.source == one.source);
         for Quarantined { source, cause, at } in record.quarantined.iter().filter(|one| !is_in(one, &before)) {
-            let name = &slot.name;
-            tracing::error!(release = slot.label(), %source, "quarantined since {at}, until another release or `hubbub enable {name}`: {cause}");
+            let until = format_args!("until another release or `hubbub enable {}`", slot.name);
+            tracing::error!(release = slot.label(), %source, "quarantined since {at}, {until}: {cause}");
         }
         for Quarantined { source, .. } in before.iter().filter(|one| !is_in(one, &record.quarantined)) {
             tracing::info!(release = slot.label(), %source, "no longer quarantined");

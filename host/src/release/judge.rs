@@ -1,5 +1,5 @@
-//! What is made of a call that has ended: it is counted, held against its release where it is the release's fault, and logged. It changes
-//! nothing of what the call did.
+//! Judges a call that has ended: counts it, counts an error against its release if it is the release's, and logs it. Changes nothing of
+//! the call's effects.
 
 use std::time::Instant;
 

@@ -27,7 +27,7 @@ pub struct Record {
     pub active: Option<String>,
     pub previous: Option<String>,
     pub disabled: bool,
-    /// Sources of calls of the active release that are not called before an operator says so, over restarts.
+    /// Sources of calls of the active release that are quarantined until an operator ends it, over restarts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub quarantined: Vec<Quarantined>,
     /// The newest last.

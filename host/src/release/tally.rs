@@ -1,4 +1,4 @@
-//! What one release has done: calls, failures and time, to compare it with another. Counting costs a few atomic additions.
+//! Counts the calls, failures and time of one release, to compare it with another. Counting costs a few atomic additions.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

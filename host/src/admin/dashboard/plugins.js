@@ -220,7 +220,7 @@ function under(id, testid = id) {
   });
 }
 
-/** A source of calls that is not called before an operator says so, and why. */
+/** A source of calls that is quarantined until an operator ends it, and why. */
 function quarantined(name, { source, cause }) {
   const row = under(`quarantined-${name}-${source}`, `quarantined-${name}`);
   row.classList.add("stopped");

@@ -20,7 +20,7 @@ const NOTICE_WAIT: Duration = Duration::from_secs(1);
 pub(super) struct Reader {
     pub(super) slot: Arc<Slot>,
     lanes: Vec<mpsc::Sender<Work>>,
-    /// Of their own: a source whose circuit breaker is open keeps the other's waiting no more than another plugin's.
+    /// Separate lanes: while the circuit breaker of one source is open, calls of the other do not wait.
     notice_lanes: Vec<mpsc::Sender<Work>>,
     progress: Mutex<Progress>,
     pub(super) wake: Notify,
@@ -29,7 +29,7 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// With so many lanes of so many messages, and as many of notices. Their ends are for whoever handles them.
+    /// `lanes` of messages and as many of notices, each of `queue` entries. The receivers are for the tasks that handle them.
     pub(super) fn new(slot: Arc<Slot>, lanes: usize, queue: usize) -> (Self, Vec<mpsc::Receiver<Work>>) {
         let lanes = lanes.max(1);
         let (mut senders, receivers): (Vec<_>, Vec<_>) = (0..2 * lanes).map(|_| mpsc::channel(queue.max(1))).unzip();

@@ -32,7 +32,7 @@ impl Work {
     }
 }
 
-/// What published a message, where that was traced.
+/// The trace that a message was published in.
 pub(super) fn traced_by(work: &Work) -> Option<TraceParent> {
     work.message.trace.as_deref()?.parse().ok()
 }

@@ -1,4 +1,4 @@
-//! A plugin's releases of this moment: the one that serves, the one on trial, and how operators are told it stands. Readers take no lock.
+//! A plugin's current releases: the one that serves, the one on trial, and the state that operators see. Readers take no lock.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -69,7 +69,7 @@ impl Slot {
         self.disabled.load(Ordering::Acquire)
     }
 
-    /// As operators are told how it stands.
+    /// The state that operators see.
     pub fn state(&self) -> &'static str {
         match self.live() {
             Some(release) if release.breakers.keeps_clients_away() => "quarantined",
@@ -98,7 +98,7 @@ impl Slot {
         self.live()
     }
 
-    /// What of its release is quarantined.
+    /// The quarantined sources of its release's calls.
     pub fn quarantined(&self) -> Vec<Quarantined> {
         self.installed().map(|release| release.breakers.quarantined()).unwrap_or_default()
     }

@@ -227,6 +227,6 @@ fn while_storage_is_away_each_event_says_its_own_sentence() {
 fn a_notification_too_large_for_a_page_is_a_failed_message() {
     let (app, ana, _) = with(0);
     let long = json!({ "companyId": "acme", "userId": "ana", "message": "é".repeat(2100) });
-    assert_eq!(app.try_publish("notification.created", long), Err("invalid data: A notification has at most 4096 bytes".into()));
+    assert_eq!(app.try_publish("notification.created", long), Err("A notification has at most 4096 bytes".into()));
     ana.expect_nothing();
 }
