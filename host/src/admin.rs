@@ -105,6 +105,7 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
 
 /// Whether the node may be given clients.
 async fn ready(State(admin): State<Arc<Admin>>) -> Response {
+<<<<<<< ours
     let stored = &admin.gateway.services.storage;
     let stored = match stored.health().await {
         Ok(()) => stored.writable().await,
@@ -114,6 +115,14 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
     let slots = admin.gateway.registry.slots();
     let down: Vec<_> = slots.iter().filter(|slot| slot.state() != "active").map(|slot| slot.name.to_string()).collect();
     let quarantined: Vec<_> = slots.iter().flat_map(|slot| quarantine_of(slot)).collect();
+=======
+    let storage = &admin.gateway.services.storage;
+    let answers = storage.health().await.is_ok();
+    let unwritable = if answers { storage.writable().await.err() } else { None };
+    let storage = answers && unwritable.is_none();
+    let down: Vec<String> =
+        admin.gateway.registry.slots().iter().filter(|slot| slot.live().is_none()).map(|slot| slot.name.to_string()).collect();
+>>>>>>> theirs
     let keys: Vec<String> = admin.gateway.keyring.get().missing().iter().map(ToString::to_string).collect();
     let draining = admin.gateway.drain.has_begun();
     let redis = admin.gateway.services.cluster.as_ref().map(|cluster| cluster.link.is_up());
@@ -125,8 +134,8 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
         (_, true, false) => "ready",
     };
     let mut body = json!({ "status": status, "storage": storage, "pluginsDown": down, "keysMissing": keys });
-    if let Err(unavailable) = stored {
-        body["storageError"] = json!(unavailable.to_string());
+    if let Some(reason) = unwritable {
+        body["storageError"] = json!(reason.to_string());
     }
     if !quarantined.is_empty() {
         body["quarantined"] = json!(quarantined);

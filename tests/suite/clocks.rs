@@ -94,7 +94,7 @@ async fn attendant(server: &Server, id: &str) -> Client {
 #[tokio::test]
 async fn grace_and_away_notice_nothing_of_a_clock_that_is_set() {
     let clock = WallClock::new();
-    let server = clock.server(&["presence"]).env("HUBBUB_PRESENCE__GRACE", "2s").start().await;
+    let server = clock.server(&["presence", "chat"]).env("HUBBUB_PRESENCE__GRACE", "2s").start().await;
     let mut head = attendant(&server, "head").await;
     let first = attendant(&server, "first").await;
     wait::eventually("both to be told", async || head.next("attendant:online").await["userId"] == "first").await;
@@ -115,7 +115,7 @@ async fn grace_and_away_notice_nothing_of_a_clock_that_is_set() {
 #[tokio::test]
 async fn lessons_are_saved_though_the_clock_is_set() {
     let clock = WallClock::new();
-    let server = clock.server(&["lessons"]).plugin_config("lessons", "save_every_seconds", "1").start().await;
+    let server = clock.server(&["lessons", "chat"]).plugin_config("lessons", "save_every_seconds", "1").start().await;
     let mut ana = server.connect("/", lasting("ana")).await;
     let mut watched = 0;
     for set in [HOUR, 0, -HOUR, 0] {
@@ -224,7 +224,7 @@ async fn no_lease_ends_where_redis_clock_is_set_and_a_dead_node_is_noticed() {
 
 #[tokio::test]
 async fn a_claim_made_before_redis_clock_was_set_back_is_free() {
-    let cluster = Cluster::with(1, |node| node.only(&["video"])).await;
+    let cluster = Cluster::with(1, |node| node.only(&["video", "chat"])).await;
     let server = &cluster.nodes[0];
     let found = async || cluster.redis.ask("KEYS *claim:count:*").await;
     let mut ana = viewer(server, "ana").await;

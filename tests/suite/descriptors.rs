@@ -26,6 +26,11 @@ async fn refused(server: &Server) -> f64 {
     server.metrics().await.get("hubbub_limits_passed_total", &labels).unwrap_or_default()
 }
 
+/// The answer over a connection of its own.
+async fn fresh(url: &str) -> reqwest::Response {
+    reqwest::Client::new().get(url).send().await.expect("an answer")
+}
+
 /// Connections that say nothing.
 async fn idle(server: &Server, count: usize) -> Vec<TcpStream> {
     let mut held = Vec::new();
@@ -49,7 +54,7 @@ async fn cpu_of_a_second(server: &Server) -> Duration {
 
 #[tokio::test]
 async fn the_limit_is_raised_at_the_start() {
-    let server = server().through(r#"ulimit -Hn 300; ulimit -Sn 200; exec "$@""#).start().await;
+    let server = server().through(r#"ulimit -Sn 200; ulimit -Hn 300; exec "$@""#).start().await;
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.pid())).expect("the server runs");
     let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("a limit of files");
     let numbers: Vec<_> = line.split_whitespace().filter(|word| word.parse::<u64>().is_ok()).collect();
@@ -68,15 +73,14 @@ async fn idle_connections_take_no_descriptor_of_health_checks_operators_and_thos
     let held = idle(&server, IDLE).await;
     wait::eventually("connections to be refused", async || refused(&server).await > 0.0).await;
 
-    for path in ["/health", "/socket/health"] {
-        assert_eq!(server.get(path).await.0, 200, "{path}");
+    for url in [server.url("/health"), server.url("/socket/health"), server.admin_url("/ready"), server.admin_url("/metrics")] {
+        assert_eq!(fresh(&url).await.status(), 200, "{url}");
     }
-    assert_eq!(server.readiness().await.0, 200);
     say(&mut ana, "c1", "still here").await;
     assert_eq!(bia.next("chat:message").await["content"], "still here");
     let late = Client::connect(server.address(), "/chat", user("ana")).await.err();
     assert_eq!(late, Some(ConnectFailure::Http(503)));
-    let answer = server.http().get(server.url("/docs")).send().await.expect("an answer");
+    let answer = fresh(&server.url("/docs")).await;
     assert_eq!((answer.status().as_u16(), answer.headers().contains_key("retry-after")), (503, true));
     assert!(cpu_of_a_second(&server).await < Duration::from_millis(200), "it is busy while it is full");
     assert_eq!(server.log().matches("new connections are refused").count(), 1, "once a minute");
@@ -130,5 +134,6 @@ async fn a_connection_without_a_request_is_closed_and_counted() {
     }
     let metrics = server.metrics().await;
     let counted = |reason| metrics.get("hubbub_http_connections_closed_total", &[("reason", reason)]);
-    assert_eq!((counted("connect_timeout"), counted("http_idle")), (Some(2.0), Some(4.0)));
+    assert_eq!(counted("connect_timeout"), Some(2.0));
+    assert!(counted("http_idle") >= Some(4.0), "{:?}", counted("http_idle"));
 }

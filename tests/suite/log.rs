@@ -2,7 +2,6 @@
 
 use std::os::unix::process::ExitStatusExt as _;
 
-use serde_json::json;
 use tests::server::{ADMIN_TOKEN, Builder, Scratch, run_through};
 use tests::token::DEV_SECRET;
 use tests::{Client, Server, SmallDisk, fixture, token, wait};
@@ -33,15 +32,9 @@ async fn used(server: &Server, command: &str) {
     let mut ana = server.connect("/chat", token("ana").secret(secret)).await;
     crate::scene::join(&mut ana, "c1").await;
     say(&mut ana, "c1", "before").await;
-    // Both are logged.
-    let (status, body) = server.admin(reqwest::Method::POST, "/admin/plugins/chat/disable", Vec::new()).await;
-    assert_eq!(status, 200, "{body}");
-    let (status, body) = server.admin(reqwest::Method::POST, "/admin/plugins/chat/enable", Vec::new()).await;
-    assert_eq!(status, 200, "{body}");
-    wait::eventually("the chat to be enabled", async || {
-        ana.ask("chat:message", json!({"chatId": "c1", "content": "after"})).await == json!({})
-    })
-    .await;
+    // This is logged.
+    server.signal("USR1");
+    say(&mut ana, "c1", "after").await;
     let other = Client::connect(server.address(), "/chat", token("ana").secret(secret)).await;
     assert!(other.is_ok(), "a second client is let in");
 }
@@ -65,7 +58,7 @@ async fn a_reader_that_goes_costs_lines_alone() {
         let mut server = server.piped_log().env("HUBBUB_LOG__FILTER", "debug").start().await;
         server.stop_reading_its_log();
         used(&server, command).await;
-        assert!(lost(&server).await > 0.0, "{command}");
+        wait::eventually("the line to be lost", async || lost(&server).await > 0.0).await;
         assert_eq!(server.terminate().await, Some(0), "{command}: it drains");
     }
 }
@@ -94,22 +87,17 @@ async fn a_log_on_a_full_disk_goes_on_when_there_is_room_and_says_what_was_lost(
     open_chat(&server, "c1", &["ana"]).await;
     let mut ana = member(&server, "ana", "c1").await;
     wait::eventually("lines to be lost", async || {
-        server.admin(reqwest::Method::POST, "/admin/plugins/chat/disable", Vec::new()).await;
-        server.admin(reqwest::Method::POST, "/admin/plugins/chat/enable", Vec::new()).await;
+        server.signal("USR1");
         lost(&server).await > 0.0
     })
     .await;
     disk.free();
-    server.admin(reqwest::Method::POST, "/admin/plugins/chat/disable", Vec::new()).await;
-    server.admin(reqwest::Method::POST, "/admin/plugins/chat/enable", Vec::new()).await;
+    server.signal("USR1");
     wait::eventually("the log to say so", async || {
         std::fs::read_to_string(&log).unwrap_or_default().contains("log lines were lost")
     })
     .await;
-    wait::eventually("the chat to answer", async || {
-        ana.ask("chat:message", json!({"chatId": "c1", "content": "on"})).await == json!({})
-    })
-    .await;
+    say(&mut ana, "c1", "on").await;
     assert_eq!(server.terminate().await, Some(0));
 }
 

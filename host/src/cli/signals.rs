@@ -4,6 +4,12 @@ use std::io::IsTerminal as _;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+/// LXC stops a container by it.
+#[cfg(target_os = "linux")]
+const POWER: libc::c_int = libc::SIGPWR;
+#[cfg(not(target_os = "linux"))]
+const POWER: libc::c_int = libc::SIGTERM;
+
 /// The effect of a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wish {
@@ -37,8 +43,7 @@ impl Signals {
     fn new(terminal: bool) -> std::io::Result<Self> {
         let raw = |number| signal(SignalKind::from_raw(number));
         Ok(Self {
-            // LXC stops a container by SIGPWR.
-            stop: [raw(libc::SIGTERM)?, raw(libc::SIGINT)?, raw(libc::SIGQUIT)?, raw(libc::SIGPWR)?],
+            stop: [raw(libc::SIGTERM)?, raw(libc::SIGINT)?, raw(libc::SIGQUIT)?, raw(POWER)?],
             hangup: signal(SignalKind::hangup())?,
             // SIGXFSZ: a write past the limit of a file's size; the write fails as well. Rust ignores SIGPIPE before `main`.
             ignored: [raw(libc::SIGUSR1)?, raw(libc::SIGUSR2)?, raw(libc::SIGXFSZ)?],

@@ -147,7 +147,7 @@ fn is_of_the_connection(error: &io::Error) -> bool {
 /// Serves one connection to its end, or until a websocket takes it over.
 async fn serve(io: TcpStream, address: SocketAddr, routes: Router, waits: Waits, metrics: Arc<Metrics>) {
     let closed = |reason| metrics.http_closed.get_or_create(&ReasonLabel { reason }).inc();
-    if timeout(waits.first, io.readable()).await.is_err() {
+    if timeout(waits.first, io.peek(&mut [0])).await.is_err() {
         closed("connect_timeout");
         return;
     }

@@ -31,6 +31,9 @@ const MAX_FAILURES: u32 = 5;
 /// The longest sleep: what nobody announced is seen after it.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// A wall clock that is behind by more than this was set back.
+const SET_MS: u64 = 1000;
+
 /// How long soft timers have to run at a stop.
 const FLUSH: Duration = Duration::from_secs(2);
 
@@ -272,7 +275,7 @@ impl Schedules {
         for ((_, key), Scheduled { slot, every_ms, due, rewound, scope }) in &mut self.due {
             if due.steady_ms <= now.steady_ms {
                 taken.push(DueSchedule { slot: slot.clone(), key: key.clone(), due: *due, rewound: *rewound, scope: *scope });
-                let next = after(now, *every_ms);
+                let next = next(*due, now, *every_ms);
                 *rewound += u32::from(next.wall_ms <= due.wall_ms);
                 *due = next;
             }
@@ -289,6 +292,15 @@ impl Schedules {
 fn after(now: Moment, every_ms: u64) -> Moment {
     let wall_ms = (now.wall_ms / every_ms + 1) * every_ms;
     Moment { wall_ms, steady_ms: now.steady_ms.saturating_add(wall_ms - now.wall_ms) }
+}
+
+/// The due time after one that has come. The two clocks differ by parts of a millisecond: at the due time by the steady clock it may
+/// be a little earlier by the wall clock, which was not set back by that.
+fn next(due: Moment, now: Moment, every_ms: u64) -> Moment {
+    let early_ms = due.wall_ms.saturating_sub(now.wall_ms);
+    let set_back = early_ms > SET_MS.min(every_ms / 2);
+    let early_ms = if set_back { 0 } else { early_ms };
+    after(Moment { wall_ms: now.wall_ms + early_ms, steady_ms: now.steady_ms + early_ms }, every_ms)
 }
 
 /// Identifies a run on all nodes. After the clock was set back, the same due times are new runs.
@@ -313,6 +325,16 @@ mod tests {
     fn a_schedule_is_waited_for_by_the_steady_clock() {
         let due = after(Moment { wall_ms: 7_000_400, steady_ms: 50 }, 1000);
         assert_eq!(due, Moment { wall_ms: 7_001_000, steady_ms: 650 });
+    }
+
+    #[test]
+    fn a_schedule_comes_once_a_period_though_the_clocks_differ_a_little_and_again_where_one_was_set_back() {
+        let due = Moment { wall_ms: 5000, steady_ms: 100 };
+        let next = |wall_ms| next(due, Moment { wall_ms, steady_ms: 100 }, 1000);
+        assert_eq!(next(5000), Moment { wall_ms: 6000, steady_ms: 1100 });
+        assert_eq!(next(4998), Moment { wall_ms: 6000, steady_ms: 1102 });
+        assert_eq!(next(5003), Moment { wall_ms: 6000, steady_ms: 1097 });
+        assert_eq!(next(2300), Moment { wall_ms: 3000, steady_ms: 800 });
     }
 
     #[test]
