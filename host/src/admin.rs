@@ -62,8 +62,8 @@ pub fn routes(admin: Arc<Admin>) -> Router {
         .with_state(admin)
 }
 
-/// What dashboards are told over: websocket or polling, as each begins. An upgrade between them is refused: while one is under way,
-/// this engine answers every poll at once.
+/// The dashboards' sockets, over websocket or polling. An upgrade is refused, because this engine answers every poll at once while an
+/// upgrade is under way.
 fn live<S: Clone + Send + Sync + 'static>(service: watchers::Service) -> Router<S> {
     Router::new()
         .route_service("/socket.io/", service.clone())
