@@ -64,8 +64,8 @@ pub fn routes(admin: Arc<Admin>) -> Router {
         .with_state(admin)
 }
 
-/// What dashboards are told over: websocket or polling, as each begins. An upgrade between them is refused: while one is under way,
-/// this engine answers every poll at once.
+/// The dashboards' sockets, over websocket or polling. An upgrade is refused, because this engine answers every poll at once while an
+/// upgrade is under way.
 fn live<S: Clone + Send + Sync + 'static>(service: watchers::Service) -> Router<S> {
     Router::new()
         .route_service("/socket.io/", service.clone())
@@ -105,24 +105,13 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
 
 /// Whether the node may be given clients.
 async fn ready(State(admin): State<Arc<Admin>>) -> Response {
-<<<<<<< ours
-    let stored = &admin.gateway.services.storage;
-    let stored = match stored.health().await {
-        Ok(()) => stored.writable().await,
-        unanswered => unanswered,
-    };
-    let storage = stored.is_ok();
-    let slots = admin.gateway.registry.slots();
-    let down: Vec<_> = slots.iter().filter(|slot| slot.state() != "active").map(|slot| slot.name.to_string()).collect();
-    let quarantined: Vec<_> = slots.iter().flat_map(|slot| quarantine_of(slot)).collect();
-=======
     let storage = &admin.gateway.services.storage;
     let answers = storage.health().await.is_ok();
     let unwritable = if answers { storage.writable().await.err() } else { None };
     let storage = answers && unwritable.is_none();
-    let down: Vec<String> =
-        admin.gateway.registry.slots().iter().filter(|slot| slot.live().is_none()).map(|slot| slot.name.to_string()).collect();
->>>>>>> theirs
+    let slots = admin.gateway.registry.slots();
+    let down: Vec<_> = slots.iter().filter(|slot| slot.state() != "active").map(|slot| slot.name.to_string()).collect();
+    let quarantined: Vec<_> = slots.iter().flat_map(|slot| quarantine_of(slot)).collect();
     let keys: Vec<String> = admin.gateway.keyring.get().missing().iter().map(ToString::to_string).collect();
     let draining = admin.gateway.drain.has_begun();
     let redis = admin.gateway.services.cluster.as_ref().map(|cluster| cluster.link.is_up());

@@ -49,7 +49,7 @@ pub fn well_formed(text: &str) -> Cow<'_, str> {
                 copied = at + ESCAPE;
                 ESCAPE
             }
-            // What follows a backslash belongs to it. Where that is no ASCII, the text is no JSON.
+            // The next character belongs to the backslash. If it is not ASCII, the text is not JSON.
             (None, _) => 1 + usize::from(bytes.get(at + 1).is_some_and(u8::is_ascii)),
         };
     }

@@ -66,7 +66,7 @@ impl User {
         self.role.as_deref() == Some(role) || self.more_roles().is_some_and(|roles| roles.iter().any(|one| one == role))
     }
 
-    /// The claim `role`, where it is a list. Parsed only by who asks for a role that is not the first answer.
+    /// The claim `role` if it is a list. It is parsed only when the first comparison fails.
     fn more_roles(&self) -> Option<Vec<Value>> {
         #[derive(Deserialize)]
         struct Roles {

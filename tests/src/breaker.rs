@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
-/// What happens to a websocket after its handshake.
+/// The fault of a websocket after its handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Breaks {
     /// Both sides are cut.
@@ -77,7 +77,7 @@ async fn carry(mut client: TcpStream, server: SocketAddr, breaks: Breaks, broken
     }
 }
 
-/// What comes up to the end of an HTTP head, or of the connection.
+/// The bytes up to the end of an HTTP head, or of the connection.
 async fn head(stream: &mut TcpStream) -> Vec<u8> {
     let mut head = Vec::new();
     while !head.windows(4).any(|bytes| bytes == b"\r\n\r\n") {

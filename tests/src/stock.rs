@@ -90,7 +90,7 @@ impl Stock {
 }
 
 impl StockSocket {
-    /// What the client's `auth` gives from its next connect on.
+    /// Sets the object that the client's `auth` gives from its next connect on.
     pub async fn show(&mut self, auth: impl Into<Auth>) {
         self.process.tell(&json!({"do": "auth", "auth": auth.into().object()})).await;
     }
@@ -143,7 +143,7 @@ impl StockSocket {
         self.process.tell(&json!({"do": "disconnect"})).await;
     }
 
-    /// Asserts that the client has told of no such thing up to now.
+    /// Asserts that the client has reported no such thing up to now.
     pub fn expect_none(&self, saw: &str) {
         assert!(self.inbox.iter().all(|one| one["saw"] != saw), "{:#?}", self.inbox);
     }

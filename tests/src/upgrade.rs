@@ -28,7 +28,7 @@ impl Upgrade {
         }
     }
 
-    /// Sends a frame. A websocket that has gone swallows it, as a network does.
+    /// Sends a frame. If the websocket is closed, the frame is lost.
     pub async fn send(&mut self, frame: &str) {
         let _ = self.ws.send(Message::text(frame)).await;
     }

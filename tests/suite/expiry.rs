@@ -97,7 +97,7 @@ async fn a_stock_client_that_comes_back_with_the_expired_token_is_refused_once()
     let mut ana = connected.expect("let in");
     ana.disconnected().await;
     assert_eq!(ana.refused().await, "Invalid token");
-    // Whoever connects after it marks that no second try came.
+    // A later connect marks a time at which a second try would have arrived.
     server.connect("/chat", token("bia")).await;
     let refused = server.metrics().await.get("hubbub_socket_connects_refused_total", &[("reason", "expired")]);
     assert_eq!(refused, Some(1.0));

@@ -12,7 +12,7 @@ use tests::{Client, Server, Stock, token, wait};
 
 use crate::scene::{member, open_chat, user};
 
-/// What half of a surrogate pair becomes.
+/// The replacement of half a surrogate pair.
 const CUT: &str = "\u{fffd}";
 
 /// Texts as clients write them, and what everyone else gets.

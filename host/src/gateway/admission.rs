@@ -70,7 +70,7 @@ pub fn bare(token: &str) -> &str {
     after_bearer(token).unwrap_or(token)
 }
 
-/// What follows `Bearer`, in upper or lower case.
+/// The text after `Bearer`, in upper or lower case.
 fn after_bearer(text: &str) -> Option<&str> {
     let (scheme, token) = text.trim().split_at_checked(SCHEME.len())?;
     let is_one = scheme.eq_ignore_ascii_case(SCHEME) && (token.is_empty() || token.starts_with(' '));

@@ -23,7 +23,7 @@ pub struct Docs {
     registry: Arc<Registry>,
     /// Where the server says it is reached.
     host: String,
-    /// What its doors read of a token.
+    /// The claims that its doors read from a token.
     reading: Reading,
     rendered: ArcSwapOption<Rendered>,
     /// Held while rendering: who comes meanwhile waits for the same.

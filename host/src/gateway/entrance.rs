@@ -136,8 +136,8 @@ pub async fn named(gateway: &Gateway, ticket: &Arc<Ticket>, answer: Response) ->
     Response::from_parts(parts, body.into())
 }
 
-/// Answers a poll, and keeps what its client took: who does not poll does not read. A poll that waits is answered with a noop where
-/// an upgrade asks for that; the engine has taken nothing from its queue for it by then.
+/// Answers a poll and counts its bytes: a client that does not poll does not read. An upgrade answers a waiting poll with a noop. The
+/// engine has taken no packet from the queue by then, so none is lost.
 pub async fn polled(ticket: Arc<Ticket>, answering: impl Future<Output = Response>) -> Response {
     let upgrade = ticket.upgrade.clone();
     let mut poll = Polled { ticket, bytes: 0 };

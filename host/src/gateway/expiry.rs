@@ -1,5 +1,5 @@
-//! Tokens that expire under a live socket: the client is told, and its connection is closed if no fresh token comes in time. It never
-//! ends a namespace by a packet: a stock client would not come back.
+//! Tokens that expire on a live socket: the client gets `auth:expired`, and its connection is closed if no fresh token arrives in time.
+//! It never ends a namespace by a packet, because a stock client would not reconnect.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -76,8 +76,8 @@ fn take(set: &mut BTreeSet<(u64, SocketId)>, now_ms: u64) -> BTreeSet<(u64, Sock
     std::mem::replace(set, later)
 }
 
-/// Tells clients and closes connections, each at its time. Closing a connection ends the sockets of its other namespaces as well:
-/// the client comes back to all of them.
+/// Sends `auth:expired` and closes connections, each at its time. Closing a connection ends the sockets of its other namespaces as
+/// well; the client reconnects to all of them.
 pub async fn run(gateway: Arc<Gateway>) {
     loop {
         let moment = gateway.services.clock.moment();
@@ -96,7 +96,7 @@ pub async fn run(gateway: Arc<Gateway>) {
             if gateway.end(session.sid, &session.ticket) {
                 gateway.services.metrics.connections_expired.inc();
             }
-            // A polling connection may have found no room among those to end. One that has gone is not found again.
+            // The queue of polling connections to end may be full, so each is tried again until its socket is removed.
             gateway.expiring.due().told.insert((now + AGAIN_MS, session.id));
         }
         let next = gateway.expiring.due().next();

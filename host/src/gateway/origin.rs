@@ -9,10 +9,10 @@ const MAX_ORIGINS: usize = 256;
 /// Hosts that are this machine, whose every port an entry such as `http://localhost:*` lets in.
 const LOCAL_HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 
-/// The host in a browser's address bar when a development server prints the address that it listens on. An entry of its own.
+/// The host of a page that was opened at the address a development server listens on. It needs an entry of its own.
 const ANY_HOST: &str = "0.0.0.0";
 
-/// What a page without an origin sends: one in a sandboxed frame, or from a file in most browsers.
+/// The `Origin` of a page without one: in a sandboxed frame, or from a file in most browsers.
 const OPAQUE: &str = "null";
 
 /// The section `[cors]`.
@@ -142,7 +142,7 @@ impl Origins {
     }
 }
 
-/// Schemes whose text could run or hold a page of anyone's are no origin's.
+/// Refuses schemes that no page's origin has.
 fn check_scheme(scheme: &str) -> Result<(), &'static str> {
     let is_one = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
         && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'));

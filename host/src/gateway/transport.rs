@@ -207,7 +207,7 @@ impl Connection {
 const MAX_BURST: u8 = 2;
 
 impl Connection {
-    /// Takes so many bytes, or as many as the client has already.
+    /// Takes at most this many of the bytes that the client has already.
     fn mute(&mut self, bytes: usize) -> usize {
         let muted = bytes.min(self.muted);
         self.muted -= muted;

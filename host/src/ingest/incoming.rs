@@ -125,6 +125,12 @@ mod tests {
     }
 
     #[test]
+    fn half_a_surrogate_pair_becomes_the_replacement_character() {
+        let message = incoming("a.b", b"k", br#"{"title":"cut \ud83d"}"#).into_message().unwrap();
+        assert_eq!(message.data, "{\"title\":\"cut \u{fffd}\"}");
+    }
+
+    #[test]
     fn what_is_not_is_told_apart() {
         let large = vec![b'1'; MAX_SET_BYTES];
         let cases: [(&str, &[u8], &str); 5] = [

@@ -28,7 +28,7 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// What is read, from which claims, and in which forms.
+    /// Each field of a user, its claims, and the forms that they may have.
     fn rows(&self) -> [(&'static str, &[String], &'static str); 6] {
         const TEXT: &str = "a string or a whole number";
         [

@@ -82,7 +82,7 @@ impl Identity {
     }
 }
 
-/// What a claim of text says. Nothing where it is `null` or empty.
+/// The text of a claim. None if it is `null` or empty.
 fn said(claim: &Value) -> Option<String> {
     match claim {
         Value::String(text) if !text.is_empty() => Some(text.clone()),

@@ -107,7 +107,7 @@ pub(super) fn connect<P: Plugin>(world: &Shared, namespace: &str, mut user: Opti
     Ok(socket)
 }
 
-/// Lets a user in, whose role is then the one that opened the door.
+/// Checks the door. The user's role is then the one that opened it.
 fn check_door(door: &Door, user: Option<&mut User>, tenants: bool) -> Result<(), String> {
     let Some(user) = user else {
         let closed = door.token == TokenPolicy::Required || tenants;

@@ -23,7 +23,7 @@ const MAX_AUDIENCES: usize = 16;
 /// The most roles of one token. More is refused as a claim of the wrong type.
 const MAX_ROLES: usize = 64;
 
-/// Which claims say who the user is: of each list, the first that is there and neither `null` nor empty counts.
+/// The claims that describe the user. Of each list, the first claim that is neither `null` nor empty counts.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClaimNames {
@@ -298,7 +298,7 @@ impl<'de> Visitor<'de> for ReadName {
     }
 }
 
-/// What is kept of a list.
+/// The elements of a list that are kept.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum List {
     Nothing,

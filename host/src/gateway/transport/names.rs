@@ -39,7 +39,7 @@ impl Connection {
                         self.held.extend_from_slice(more.filled());
                         continue;
                     }
-                    // The client has gone in the middle of it.
+                    // The connection ended inside the name.
                     self.names = None;
                 }
                 self.early = Bytes::from(mem::take(&mut self.held));
@@ -77,7 +77,7 @@ pub async fn with_plain_names(request: Request<Body>, longest: u64) -> Request<B
         return request;
     };
     let (parts, body) = request.into_parts();
-    // Where it does not come whole, the client has gone.
+    // A body that is incomplete belongs to a client that disconnected.
     let mut body = axum::body::to_bytes(body, length).await.unwrap_or_default();
     if body.contains(&b'\\') {
         let mut packets = body.to_vec();
@@ -241,7 +241,7 @@ impl Frame {
         self.left -= bytes;
     }
 
-    /// A byte of the payload so many bytes ahead, masked or unmasked.
+    /// A byte of the payload at this distance, masked or unmasked.
     fn unmasked(&self, ahead: usize, byte: u8) -> u8 {
         byte ^ self.mask[(self.read + ahead) % 4]
     }

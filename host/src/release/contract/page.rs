@@ -71,7 +71,7 @@ impl Page<'_> {
         self
     }
 
-    /// What every door reads of a token.
+    /// The claims that every door reads from a token.
     fn reading(&mut self, reading: &Reading) {
         self.raw(
             "<h2 id=\"token\">Tokens</h2><p>A namespace reads a JSON Web Token from <code>auth.token</code>, or else from the ",
