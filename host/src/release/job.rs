@@ -207,3 +207,29 @@ fn refused(refusal: exports::Refusal) -> CallError {
     };
     CallError::Refused(Refusal { retry_after_ms: refusal.retry_after_ms, ..Refusal::new(code, cut(refusal.message)) })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(message: &str) -> CallError {
+        failed_on_data(exports::Failure { message: message.to_owned() })
+    }
+
+    #[test]
+    fn a_failure_says_by_its_beginning_that_the_data_is_at_fault() {
+        assert!(matches!(failed("invalid data: who: missing"), CallError::InvalidData(what) if what == "who: missing"));
+        assert!(matches!(failed("it has invalid data: who: missing"), CallError::Failed(_)));
+        assert!(matches!(failed("Invalid data"), CallError::Failed(_)));
+    }
+
+    #[test]
+    fn a_failures_message_is_cut_at_its_limit() {
+        let (long, at_limit) = (format!("x{}", "é".repeat(MAX_SENTENCE)), "x".repeat(MAX_SENTENCE));
+        assert!(matches!(failed(&at_limit), CallError::Failed(text) if text == at_limit));
+        assert!(matches!(failed(&long), CallError::Failed(text) if text.len() == MAX_SENTENCE - 1));
+        assert!(
+            matches!(failed(&format!("{INVALID_DATA}{long}")), CallError::InvalidData(text) if text.len() == MAX_SENTENCE - 1)
+        );
+    }
+}
