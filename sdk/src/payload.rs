@@ -191,9 +191,9 @@ impl JsonSchema for PublishedId {
     }
 }
 
-/// Reads an id that a backend publishes and the plugin does not send back out: a string, or a whole number that stands for its
-/// digits. For messages alone; clients send strings. The field is an [`Id`], a `Vec<Id>`, or an `Option` of either (with `default`).
-/// An id that goes back out is a [`PublishedId`].
+/// Reads an id of a backend that is not sent to clients: a string, or a whole number that stands for its digits. For messages alone;
+/// clients send strings. The field is an [`Id`], a `Vec<Id>`, or an `Option` of either (with `default`). An id that is sent to clients
+/// is a [`PublishedId`].
 ///
 /// ```
 /// use hubbub_sdk::payload::{Id, published_id};

@@ -12,7 +12,7 @@ use crate::scene::user;
 
 const SECRET: &str = "a secret of a test, of forty characters..";
 
-/// What a namespace's document says of its door.
+/// The door of a namespace, as the document shows it.
 async fn documented(server: &Server, channel: &str) -> Value {
     server.get("/asyncapi.json").await.1["channels"][channel]["x-door"].clone()
 }

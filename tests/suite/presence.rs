@@ -115,7 +115,7 @@ async fn a_connection_that_is_closed_without_a_disconnect_waits_for_the_grace_pe
         let ana = place.arrive(&server, "ana", &mut eva).await;
         let bia = place.arrive(&server, "bia", &mut eva).await;
         let carl = place.arrive(&server, "carl", &mut eva).await;
-        // One broke first, and is told after one that left on purpose.
+        // The broken connections end before the clean disconnect, and are reported after it.
         drop(ana);
         bia.close().await;
         sockets_are(&server, 2).await;
@@ -178,19 +178,19 @@ async fn a_customers_heartbeat_is_accepted_and_told_nobody() {
     let mut cal = server.connect("/portal", user("cal")).await;
     assert_eq!(ask_bare(&mut cal, "heartbeat").await, json!({}));
     assert_eq!(cal.ask("heartbeat", Value::Null).await, json!({}));
-    // Silent for as long as the customer, the attendant alone is told of.
+    // Both send no heartbeat; only the attendant's change is sent.
     assert_eq!(who(&eva.next("attendant:away").await), "eva");
     for client in [&mut eva, &mut cal] {
         expect_none_of(client, &["attendant:online", "attendant:away", "attendant:offline", "error"]).await;
     }
 }
 
-/// What each node says of an attendant's presence, as Redis has it.
+/// The statuses that the nodes have written to Redis for an attendant.
 async fn said_of(cluster: &Cluster, id: &str) -> String {
     let keys = cluster.redis.ask("KEYS hubbub:said:presence*attendants*").await;
     let mut said = String::new();
     for key in keys.lines().filter(|line| line.ends_with(id)) {
-        // Its separators are no spaces, but Redis wants them quoted.
+        // Redis reads control characters in quotes.
         let quoted: String =
             key.chars().map(|c| if c.is_control() { format!("\\x{:02x}", u32::from(c)) } else { c.to_string() }).collect();
         said += &cluster.redis.ask(&format!("HVALS \"{quoted}\"")).await;
@@ -214,7 +214,7 @@ async fn devices_on_several_nodes_are_one_user() {
     laptop.leave().await;
     hub.expect(&mut eva, hub.offline, "ana").await;
 
-    // Broken here, back there: what is offline is told at once, and not after the grace period of this node.
+    // The connection breaks on one node and is back on the other: a clean disconnect there does not wait for the first node's grace.
     drop(hub.arrive(here, "ana", &mut eva).await);
     wait::eventually("the node to wait", async || said_of(&cluster, "ana").await.contains("online waits")).await;
     let back = hub.connect(there, "ana").await;

@@ -207,7 +207,6 @@ async fn who_waits_is_shown_to_attendants_until_one_takes_it() {
         assert_eq!(eva.ask("queue:take", json!({"itemId": gone})).await, json!({"itemId": gone, "taken": false}));
     }
     refused_both_ways(&mut eva, "queue:take", json!({}), "invalid", "itemId: missing").await;
-    refused_both_ways(&mut eva, "queue:take", json!({"itemId": 5}), "invalid", "itemId: must be a string").await;
     assert_eq!(cal.refused("queue:take", json!({"itemId": "q1"})).await.0, "not_found", "the queue is the hub's");
     expect_none_of(&mut eva, &["queue:taken", "queue:new"]).await;
     expect_none_of(&mut cal, &["queue:new", "queue:taken", "queue:updated"]).await;

@@ -59,7 +59,7 @@ async fn a_backends_item_is_taken_by_one_attendant_unless_the_backend_gave_it_aw
     assert_eq!(ana.ask("queue:take", json!({"itemId": "5"})).await, json!({"itemId": "5", "taken": true}));
     assert_eq!(eva.next("queue:taken").await, json!({"itemId": 5, "attendantId": "ana"}), "as the backend writes it");
 
-    // What a backend repeats of a take is no news.
+    // A repeated take is not sent again.
     publish_keyed(&server, "queue", "queue.taken", json!({"itemId": "q1", "attendantId": "ana"})).await;
     publish_keyed(&server, "queue", "queue.taken", json!({"itemId": "q3", "attendantId": "ben"})).await;
     assert_eq!(eva.next("queue:taken").await, json!({"itemId": "q3", "attendantId": "ben"}));

@@ -1,5 +1,5 @@
-//! Queue: the customers who wait for an attendant of the support desk, in `/hub`. This page is the list of what clients and backends
-//! may say and what happens then; it must never hold a rule of its own.
+//! Queue: customers of the support desk that wait for an attendant, in `/hub`. This page lists the events and topics with their
+//! handlers; it must never hold a rule of its own.
 
 mod relayed;
 mod taken;

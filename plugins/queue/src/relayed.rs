@@ -52,7 +52,7 @@ pub(crate) fn find(item: &str) -> Result<Option<Item>> {
     Ok(known.map(|Known { item_id, thread_id }| Item { item_id, thread_id }))
 }
 
-/// Whether the item was known here: from now on this plugin runs its queue.
+/// Forgets the item, which this plugin's own queue takes over. Returns whether it was known.
 pub(crate) fn hand_over(item: &str) -> Result<bool> {
     let known = find(item)?.is_some();
     if known {

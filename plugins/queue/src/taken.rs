@@ -1,4 +1,4 @@
-//! Who takes an item. An item is given to exactly one attendant: who takes it deletes it, which the store checks at commit.
+//! Taking an item. Exactly one attendant gets it: the call that takes it deletes it, which the store checks at commit.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::{
     waiting::{self, ATTENDANTS, NAMESPACE, Removed},
 };
 
-/// How long it is remembered who took an item: messages about it may still be on their way.
+/// How long the last take of an item is stored. Messages about it may arrive that long after it.
 const REMEMBERED: Duration = Duration::from_secs(600);
 
 pub(crate) const TAKEN: Emits<Json<Taken>> = Emits::new(NAMESPACE, "queue:taken");
@@ -54,13 +54,13 @@ struct TakenFromThread {
     thread_id: PublishedId,
 }
 
-/// An item that waits, whoever runs its queue.
+/// A waiting item of either queue.
 pub(crate) struct Item {
     pub(crate) item_id: PublishedId,
     pub(crate) thread_id: PublishedId,
 }
 
-/// Who took an item last.
+/// The last take of an item.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Last {
@@ -72,15 +72,15 @@ struct Last {
 #[derive(PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 enum How {
-    /// By `queue:take`. What it published comes back once.
+    /// By `queue:take`. Its own `queue.taken` arrives once.
     Client,
-    /// By a backend's message, or the one of `queue:take` has come back.
+    /// By a backend's message, or by `queue:take` whose own message has arrived.
     Backend,
-    /// By a backend's message that overtook the one that announces the item.
+    /// By a backend's message that arrived before the item was announced.
     Early,
 }
 
-/// Of two who take the same item at once, one commits; the other runs again and finds it gone.
+/// Of two calls that take the same item at once, one commits; the other runs again and does not find the item.
 pub(crate) fn take(attendant: &User, ItemId { item_id }: ItemId) -> Result<Take> {
     let Some(item) = remove(&item_id)? else { return Ok(Take { item_id, taken: false }) };
     remember(&item_id, &attendant.id, clock::now(), How::Client)?;
@@ -90,7 +90,7 @@ pub(crate) fn take(attendant: &User, ItemId { item_id }: ItemId) -> Result<Take>
     Ok(Take { item_id, taken: true })
 }
 
-/// `queue.taken`. Passed on as published, but for what the attendants know: what `queue:take` published, and a repetition.
+/// `queue.taken`. Passed on as published, unless the attendants know it already: the own message of `queue:take`, or a repetition.
 pub(crate) fn published(at: u64, published: &Json<Taken>) -> Result<()> {
     let Taken { item_id, attendant_id } = published.value()?;
     let last: Option<Last> = store::get(&last_key(&item_id))?;
@@ -111,13 +111,13 @@ pub(crate) fn removed(item: &Removed) -> Result<()> {
     remove(&item.item_id).map(drop)
 }
 
-/// Whether an item that was announced at this time has been taken by a message that overtook the announcement.
+/// Whether the item was taken before this announcement of it arrived.
 pub(crate) fn was_before(item: &str, at: u64) -> Result<bool> {
     let last: Option<Last> = store::get(&last_key(item))?;
     Ok(last.is_some_and(|last| last.how == How::Early && at <= last.at))
 }
 
-/// Takes an item out of whichever queue it is in.
+/// Removes an item from the queue that holds it.
 fn remove(item: &str) -> Result<Option<Item>> {
     if let Some(waiting) = waiting::find(item)? {
         waiting::remove(&waiting)?;

@@ -1,4 +1,4 @@
-//! Repeated and overtaking messages of who took an item.
+//! Messages about a take that are repeated, or arrive out of order.
 
 use hubbub_sdk::harness::{Client, Harness, user};
 use serde_json::{Value, json};
