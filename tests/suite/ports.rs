@@ -21,13 +21,13 @@ impl Drop for Started {
 }
 
 impl Started {
-    /// `dev`, or `serve` with the queue plugin.
+    /// `dev`, or `serve`, with the chat plugin.
     async fn new(command: &str, flags: &[&str]) -> Self {
         let scratch = Scratch::new();
         let log = std::fs::File::create(scratch.path().join("log")).expect("a scratch file");
         let mut server = Command::new(binary());
         server.arg(command).args(flags).arg("--data").arg(scratch.path().join("data"));
-        server.env("HUBBUB_PLUGINS__QUEUE__FILE", &fixture::plugins().await["queue"]);
+        server.env("HUBBUB_PLUGINS__CHAT__FILE", &fixture::plugins().await["chat"]);
         server.env("HUBBUB_SANDBOX__CACHE", tests::checkout_dir().join("target/cache"));
         server.env("JWT_SECRET", "a secret of a test, of forty characters..").env_remove("RUST_LOG");
         server.current_dir(scratch.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);

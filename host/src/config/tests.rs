@@ -64,7 +64,9 @@ fn a_list_is_read_as_compose_files_and_charts_write_it() {
         let config = load(Mode::Serve, None, &environment(&[("JWT_SECRET", "a secret"), ("HUBBUB_CORS__ORIGINS", text)]));
         assert_eq!(config.unwrap().cors.origins, origins, "{text}");
     }
-    assert!(refusal(&[("HUBBUB_CORS__ORIGINS", "[https://a.example]")]).contains("must be a list"));
+    for text in ["[https://a.example]", "[\"https://a.example\"", "[ 'https://a.example'"] {
+        assert!(refusal(&[("HUBBUB_CORS__ORIGINS", text)]).contains("must be a list"), "{text}");
+    }
 }
 
 #[test]

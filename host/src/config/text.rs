@@ -85,8 +85,10 @@ pub(super) fn list(raw: &str, at: &Place) -> Option<Vec<Place>> {
     if let Some(elements) = bracketed(raw, at) {
         return Some(elements);
     }
-    // An address such as `[::1]:80` begins with a bracket, too.
-    if raw.starts_with('[') && raw.ends_with(']') {
+    // A list that is not closed, or not quoted, is no name with a bracket. An address such as `[::1]:80` is one.
+    if let Some(rest) = raw.strip_prefix('[')
+        && (raw.ends_with(']') || rest.trim_start().starts_with(['"', '\'']))
+    {
         return None;
     }
     // TOML reads `0x1f` and `1_000` as numbers: without a quote they are texts.

@@ -50,7 +50,7 @@ impl Signers {
     pub fn load(config: &Config) -> Result<Self, SignatureError> {
         let read = |(at, text): (usize, &String)| {
             let bytes = STANDARD.decode(text.trim()).ok().filter(|bytes| bytes.len() == 32);
-            bytes.ok_or_else(|| SignatureError::Key(at))
+            bytes.ok_or(SignatureError::Key(at))
         };
         config.keys.iter().enumerate().map(read).collect::<Result<_, _>>().map(Self)
     }

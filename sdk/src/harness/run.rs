@@ -302,7 +302,8 @@ fn twice<P: Plugin, T: PartialEq + Debug>(
     let (second, second_call) = once::<P, T>(world, fresh(first_call.answers.clone()), what, &run);
     if (&first, &first_call.effects) != (&second, &second_call.effects) {
         fail(&format!(
-            "{what} does something else when it runs again; a handler must depend on its arguments and imports alone\n\
+            "{what} does something else when it runs again; a handler must depend on its arguments and imports alone \
+             (randomness is `hubbub_sdk::random`, time `hubbub_sdk::clock`)\n\
              first: {first:?} {:#?}\nsecond: {second:?} {:#?}",
             first_call.effects, second_call.effects
         ));
