@@ -128,8 +128,7 @@ pub fn main() -> ExitCode {
         Command::Drain(operator) => operator.drain(),
         Command::Compile { settings, out } => return compile(&settings, &out),
     };
-    crate::telemetry::flush_log();
-    match result {
+    let code = match result {
         Ok(()) => ExitCode::SUCCESS,
         // `hubbub plugins | head -1` ends quietly.
         Err(error) if error.downcast_ref().is_some_and(OutputError::is_reader_gone) => ExitCode::SUCCESS,
@@ -137,7 +136,9 @@ pub fn main() -> ExitCode {
             say(&format!("hubbub: {error:#}"));
             ExitCode::FAILURE
         }
-    }
+    };
+    crate::telemetry::flush_log();
+    code
 }
 
 /// Compiles for the server, which reads the sentence and the exit code.
@@ -150,9 +151,13 @@ fn compile(settings: &str, out: &Path) -> ExitCode {
     }
 }
 
-/// Writes a line to standard error, beside the command's result. A failure is ignored.
+/// Writes a line to standard error, beside the command's result. A failure is ignored. In a server the line waits with those of the
+/// log, whose reader may have stopped.
 pub(crate) fn say(line: &str) {
-    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
+    let line = format!("{line}\n");
+    if !crate::telemetry::write_beside_log(&line) {
+        let _ = std::io::stderr().write_all(line.as_bytes());
+    }
 }
 
 /// The result of a command could not be written.

@@ -21,7 +21,7 @@ use prometheus_client::registry::Registry;
 
 use self::custom::Custom;
 use self::exchange::Exchange;
-pub use self::log::{LogFormat, Often, check_filter, flush_log, lost_lines, reload_filter, start_log};
+pub use self::log::{LogFormat, Often, check_filter, flush_log, lost_lines, reload_filter, start_log, write_beside_log};
 use self::plugin::Releases;
 pub use self::plugin::{Outcome, PluginMetrics};
 use crate::names::PluginName;

@@ -6,7 +6,7 @@ mod sink;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fs::File;
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::panic::PanicHookInfo;
 use std::sync::{Arc, OnceLock};
@@ -101,6 +101,11 @@ pub fn check_filter(filter: &str) -> Result<(), String> {
 pub fn reload_filter(filter: &str) -> Result<(), String> {
     let filter = read_filter(filter)?;
     LOG.get().map_or(Ok(()), |log| (log.reload)(filter))
+}
+
+/// Adds a line to those of the log, whatever the filter. False where the log was not started.
+pub fn write_beside_log(line: &str) -> bool {
+    LOG.get().is_some_and(|log| (&mut &*log.sink).write_all(line.as_bytes()).is_ok())
 }
 
 /// Waits until the lines so far are written, for at most a second: the reader may have stopped.

@@ -58,7 +58,7 @@ async fn a_database_that_may_only_be_read_is_said_to_take_no_writes() {
         }
         ::tests::wait::eventually("it to be said", async || storage.writable().await.is_err()).await;
         let told = storage.writable().await.unwrap_err().to_string();
-        assert!(told.contains("takes no writes") || told.contains("read-only transaction"), "{told}");
+        assert!(told.contains("writes") || told.contains("read-only"), "{told}");
         storage.health().await.expect("it can be read");
         set("off").await;
         ::tests::wait::eventually("it to take writes again", async || storage.writable().await.is_ok()).await;

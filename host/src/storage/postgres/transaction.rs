@@ -148,7 +148,7 @@ async fn begin(session: &Session, touched: &Touched<'_>, tag: Tag, again: bool) 
     let (owners, ids): (Vec<_>, Vec<_>) = touched.handled.iter().map(|(plugin, id)| (plugin.as_str(), id.as_bytes())).unzip();
     // Sent in this order, all before the first answer; each reads what is committed when the one before has ended.
     let (begun, taken, last, values, handled) = tokio::join!(biased;
-        client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"),
+        client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED"),
         async { client.query_one(&writes.take, &[&touched.numbers]).await },
         async { if again { client.query(&writes.last, &[&tag.writer.as_slice()]).await } else { nothing() } },
         async { if keys.is_empty() { nothing() } else { client.query(&writes.values, &[&plugins, &keys]).await } },

@@ -210,7 +210,7 @@ mod tests {
                 Ok(())
             }
         }
-        let (read, reads) = mpsc::channel();
+        let (read, reads) = mpsc::sync_channel(1);
         let sink = Sink::start(10, Stuck(reads)).unwrap();
         for _ in 0..100 {
             (&mut &*sink).write_all(b"12345\n").unwrap();
