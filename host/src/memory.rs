@@ -13,7 +13,7 @@ pub fn trim() {
     }
 }
 
-/// Memory of the process that is in RAM. Linux counts it in pages, whose size differs from machine to machine; elsewhere it is not known.
+/// Resident memory of the process. Linux counts it in pages, and their size differs from machine to machine; elsewhere it is not known.
 pub fn resident_bytes() -> Option<i64> {
     let text = std::fs::read_to_string("/proc/self/statm").ok()?;
     in_bytes(&text, nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok()??)

@@ -30,7 +30,7 @@
 //!
 //! Every call runs on a fresh instance, and twice: the first run's effects are thrown away, and the second must do the same.
 //! State hidden in the plugin, and whatever depends on more than arguments and imports, fails the test at once. A failing
-//! message or timer does too: the host would try it again, the harness tells. So does a call that asks for the system's time
+//! message or timer does too: the host would try it again, the harness tells. A test also fails at a call that asks for the system's time
 //! (`SystemTime::now`, `Instant::now`, or a crate that calls them), which panics in a component; this is found on Linux with glibc.
 
 use std::{cell::RefCell, fmt, marker::PhantomData, rc::Rc, time::Duration};

@@ -215,7 +215,7 @@ impl Guest {
         types.ty().function([[I32; 8].as_slice(), &[I64]].concat(), [I32]);
         types.ty().function([], []);
         let mut imports = ImportSection::new();
-        imports.import("hubbub:plugin/log@0.1.0", "write", EntityType::Function(0));
+        imports.import("hubbub:plugin/log@0.2.0", "write", EntityType::Function(0));
         let exported = [
             ("cabi_realloc", 1, self.realloc()),
             ("describe", 2, given(self.describe)),
@@ -233,8 +233,8 @@ impl Guest {
         for ((name, ty, body), index) in exported.into_iter().zip(REALLOC..) {
             let name = match (name, ty) {
                 ("cabi_realloc", _) => name.to_owned(),
-                ("on-event", 5) => format!("cabi_post_hubbub:plugin/handler@0.1.0#{name}"),
-                _ => format!("hubbub:plugin/handler@0.1.0#{name}"),
+                ("on-event", 5) => format!("cabi_post_hubbub:plugin/handler@0.2.0#{name}"),
+                _ => format!("hubbub:plugin/handler@0.2.0#{name}"),
             };
             functions.function(ty);
             exports.export(&name, ExportKind::Func, index);

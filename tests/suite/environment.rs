@@ -1,4 +1,4 @@
-//! What the environment configures, as compose files, charts and shells write it. Must never find a secret in what is said.
+//! Configuration by environment variables, as compose files, charts and shells write them. No output may hold a secret.
 
 use std::path::PathBuf;
 

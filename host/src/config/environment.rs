@@ -12,7 +12,7 @@ const PREFIX: &str = "HUBBUB_";
 /// Variables without our prefix that configure the server.
 pub(super) const OTHERS: [&str; 4] = ["JWT_SECRET", "REDIS_URL", "DATABASE_URL", "KAFKA_BROKERS"];
 
-/// What the program's other commands, its builds and its tests read.
+/// Variables of the program's other commands, of its builds and of its tests.
 const COMMANDS: [&str; 4] = ["ADMIN_URL", "ADMIN_TOKEN", "WASM_TOOLCHAIN", "BIN"];
 
 /// The process's variables that are text.
@@ -39,7 +39,7 @@ fn is_a_keys(name: &str) -> bool {
     name.strip_prefix(PREFIX).is_some_and(|rest| rest.contains("__") && !is_injected(rest))
 }
 
-/// Sets every key that a variable names. Answers what to tell the operator about names that set nothing.
+/// Sets every key that a variable names. Returns a line for the log about each name that sets nothing and is near a key.
 pub(super) fn overlay(root: &mut Place, environment: &BTreeMap<String, String>) -> Result<Vec<String>, ConfigError> {
     let mut set_by: BTreeMap<String, &str> = BTreeMap::new();
     let mut notes = Vec::new();
@@ -106,7 +106,7 @@ fn is_injected(rest: &str) -> bool {
         || rest.split("PORT_").skip(1).any(is_port)
 }
 
-/// What to say about a name without `__`: which key it was probably meant for.
+/// The line for the log about a name without `__`, with the key that it was probably meant for.
 fn note(rest: &str) -> Option<String> {
     if is_injected(rest) || COMMANDS.contains(&rest) || rest.contains("__") {
         return None;

@@ -11,7 +11,7 @@ use serde::de::{DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, Visi
 use super::Config;
 use super::tree::{Error, Why};
 
-/// What stands for a name that the operator chooses, as in `plugins.NAME.file`.
+/// The placeholder of a name that the operator chooses, as in `plugins.NAME.file`.
 const CHOSEN: &str = "NAME";
 
 /// A plugin's name, to find out what is under it.
@@ -78,7 +78,7 @@ impl fmt::Display for Error {
     }
 }
 
-/// What a place of the configuration holds.
+/// The kind of a place in the configuration.
 #[derive(Debug, Clone, Copy)]
 enum Kind {
     Leaf,

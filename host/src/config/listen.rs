@@ -1,5 +1,5 @@
 //! An address to listen on, as operators write it: `127.0.0.1:4100`, `localhost:4100`, `[::1]:4100`, or `:4100` for all interfaces.
-//! It resolves nothing: that is for whoever binds it.
+//! Names are resolved later, when the port is opened.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -61,7 +61,7 @@ impl FromStr for Listen {
             (None, "" | "*") => Host::All,
             (None, host) => match host.parse::<IpAddr>() {
                 Ok(IpAddr::V4(address)) => Host::Address(address.into()),
-                // Without brackets nobody knows where the port begins.
+                // Without brackets the beginning of the port is ambiguous.
                 Ok(IpAddr::V6(_)) => return Err(invalid()),
                 Err(_) if is_name(host) => Host::Name(host.to_owned()),
                 Err(_) => return Err(invalid()),

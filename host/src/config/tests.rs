@@ -79,6 +79,8 @@ fn a_secret_of_digits_is_a_text_as_it_is_written() {
     }
     assert_eq!(secrets(&with(&[("HUBBUB_API__KEYS", "one, 2")]).api.keys), ["one", "2"]);
     assert_eq!(secrets(&with(&[("HUBBUB_API__KEYS", r#"[12345, "two"]"#)]).api.keys), ["12345", "two"]);
+    let said = refusal(&[("HUBBUB_AUTH__KEYS", r#"[{"secret": ["0123"]}]"#)]);
+    assert!(said.starts_with("HUBBUB_AUTH__KEYS (auth.keys.0.secret): must be"), "{said}");
     for text in [r#"[{"secret": "0123", "kid": null}]"#, r#"[{ secret = "0123" }]"#, r#"{"secret": "0123"}"#] {
         let keys = with(&[("HUBBUB_AUTH__KEYS", text)]).auth.keys;
         assert_eq!(keys[0].secret.as_ref().map(Secret::expose), Some("0123"), "{text}");

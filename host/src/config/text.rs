@@ -1,4 +1,4 @@
-//! What a text of the environment is read as, once its key says what it wants: as compose files, charts and shells write it. Keeps
+//! Reads a text of the environment as the kind that its key wants, in the forms that compose files, charts and shells write it. Keeps
 //! the digits of a text that looks like a number.
 
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ pub(super) enum Whole {
     Signed(i64),
 }
 
-/// What a text looks like where no key says what it wants, as in a plugin's own settings: JSON where it reads as such, else text.
+/// The kind that a text looks like where its key has none, as in a plugin's own settings: JSON where it reads as such, else text.
 pub(super) enum Guess {
     List,
     Table,
@@ -144,10 +144,16 @@ pub(super) fn table(raw: &str, at: &Place) -> Option<BTreeMap<String, Place>> {
     }
 }
 
-/// A part of a JSON text, left as it is written: `12` may be wanted as a text.
+/// A part of a JSON text. A number is left as it is written, since `12` may be wanted as a text; a list or a table is no text.
 fn of_json(raw: &RawValue, at: &Place) -> Place {
-    let node = if raw.get() == "null" { Node::Null } else { Node::Text(raw.get().to_owned()) };
-    at.part(node)
+    let raw = raw.get();
+    let text = || Node::Text(raw.to_owned());
+    at.part(match raw.as_bytes().first() {
+        Some(b'[') => bracketed(raw, at).map_or_else(text, Node::List),
+        Some(b'{') => table(raw, at).map_or_else(text, Node::Table),
+        _ if raw == "null" => Node::Null,
+        _ => text(),
+    })
 }
 
 fn of_toml(text: &str) -> Option<Value> {

@@ -18,7 +18,7 @@ pub(super) enum Node {
     List(Vec<Place>),
     /// A number, a text or a flag of the file.
     Scalar(Value),
-    /// What a variable holds, or a part of it, as it was written.
+    /// The text of a variable, or a part of it, as it was written.
     Text(String),
     /// JSON's `null`.
     Null,
@@ -41,7 +41,7 @@ pub struct Error {
     pub(super) why: Why,
 }
 
-/// What is wrong. None of the cases holds a value.
+/// The reason of an error. None of the cases holds a value.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) enum Why {
     #[default]
@@ -322,7 +322,7 @@ fn one_of(variants: &[&str]) -> String {
 impl de::Error for Error {
     fn custom<T: fmt::Display>(said: T) -> Self {
         let said = said.to_string();
-        // What is left of serde's own words speaks of Rust's types.
+        // serde's own words here name Rust's types.
         let why = if said.starts_with("data did not match any variant") { "has a value of a wrong kind".into() } else { said };
         Self { why: Why::Says(why), ..Self::default() }
     }

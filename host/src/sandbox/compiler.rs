@@ -26,7 +26,7 @@ pub const COMMAND: &str = "compile";
 const SIGXCPU: i32 = 24;
 const SIGABRT: i32 = 6;
 
-/// The exit code of a process whose compiler panicked.
+/// The exit code after a panic of the compiler.
 pub const PANICKED: u8 = 70;
 
 /// The exit code of a Rust program after a panic that nothing catches.

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::component::write_atomically;
 
-/// What a source file holds, by its hash.
+/// The hash of a source file.
 pub(super) type Content = [u8; 32];
 
 /// The largest file that is read. Of a larger one the size and the time stand for the content.

@@ -1,5 +1,5 @@
-//! What to take instead of what no component has: the system's time and randomness. It only adds sentences to what the compiler says,
-//! and stops no build.
+//! Sentences that name the SDK's way where a plugin asks for the system's time or randomness, which no component has. They are added to
+//! the compiler's own, and stop no build.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,7 @@ const RANDOM: &str = "a plugin's randomness comes from the host: take `hubbub_sd
                       `uuid::Builder::from_random_bytes(hubbub_sdk::random::bytes()).into_uuid()`; a generator: \
                       `SmallRng::seed_from_u64(hubbub_sdk::random::number())`";
 
-/// What the standard library says where it has no clock. It is in a module only if something in it may ask for the time.
+/// The standard library's panic message without a clock. It is in a module only if something in it may ask for the time.
 const NO_TIME: &[u8] = b"time not implemented on this platform";
 
 /// Calls that ask the system for the time.
@@ -19,7 +19,7 @@ const TIME_CALLS: [&str; 5] = ["SystemTime::now(", "Instant::now(", "Utc::now(",
 /// The most lines of source that a note names.
 const NAMED: usize = 3;
 
-/// What to take instead, where cargo's words say that a crate wants what the target lacks.
+/// The sentence for errors of cargo that come from a crate which wants the system's randomness.
 pub(super) fn of_errors(stderr: &str) -> Option<&'static str> {
     let of_target = stderr.contains("wasm32-unknown-unknown") || stderr.contains("wasm*-unknown-unknown");
     let of_randomness = ["getrandom", "source of randomness", "`uuid`"].iter().any(|word| stderr.contains(word));

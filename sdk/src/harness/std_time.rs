@@ -1,5 +1,5 @@
 //! Finds handlers that ask for the system's time. `std::time` panics in a component, and works in a test on this machine: without
-//! this a test would pass where the server fails. It changes no answer, and only notes who asked.
+//! this a test would pass where the server fails. It changes no answer, and only notes the call.
 
 use std::cell::Cell;
 
@@ -8,7 +8,7 @@ std::thread_local! {
     static WATCHED: Cell<Option<bool>> = const { Cell::new(None) };
 }
 
-/// What a test says of a handler that asked.
+/// The rest of the sentence that a test fails with.
 pub(super) const WHY: &str = "asks for the system's time (`SystemTime::now`, `Instant::now`, or a crate that calls them), which panics \
                               in a component; take `hubbub_sdk::clock::now`, which stands still within a call";
 
@@ -50,7 +50,7 @@ mod linux {
         static REAL: OnceLock<Option<ClockGettime>> = OnceLock::new();
         *REAL.get_or_init(|| {
             #[expect(unsafe_code, reason = "looks up the C library's function")]
-            // SAFETY: the name ends in a zero byte. What is found has this signature on every Linux with glibc, and `None` is null.
+            // SAFETY: the name ends in a zero byte. The function has this signature on every Linux with glibc, and `None` is null.
             unsafe {
                 std::mem::transmute::<*mut c_void, Option<ClockGettime>>(dlsym(RTLD_NEXT, c"clock_gettime".as_ptr()))
             }

@@ -11,7 +11,7 @@ use crate::storage::OutboxMessage;
 /// Between two lines of the log, on one node. The metric counts every message.
 const QUIET: Duration = Duration::from_secs(10);
 
-/// What was not heard, and who else takes messages.
+/// The state of the log line, and the topics that other systems take.
 #[derive(Default)]
 pub(super) struct Unheard {
     /// Topics that go to other systems.
@@ -34,7 +34,7 @@ struct Said {
 }
 
 impl Bus {
-    /// These topics go to another system: there is somebody who takes them.
+    /// These topics go to another system, so their messages are not unheard.
     pub fn sends_out<'a>(&self, topics: impl Iterator<Item = &'a String>) {
         self.unheard.sent_out.lock().unwrap_or_else(PoisonError::into_inner).extend(topics.cloned());
     }

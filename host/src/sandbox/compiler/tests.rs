@@ -3,7 +3,7 @@
 
 use super::*;
 
-/// What a compiler's process that does this comes to.
+/// The error after a compiler's process has run this script.
 fn fails(script: &str) -> SandboxError {
     let folder = tempfile::tempdir().unwrap();
     let compiler = Compiler { config: Config::default(), compatibility: 0 };

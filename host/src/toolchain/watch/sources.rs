@@ -42,7 +42,7 @@ enum Seen {
     },
 }
 
-/// What the file system says of a file without reading it.
+/// The metadata by which a changed file is found without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     inode: u64,
