@@ -35,8 +35,8 @@ impl Queue {
     // A backend that runs the queue itself.
 
     #[on_message("queue.new")]
-    fn new(message: &Message, item: Json<relayed::New>) -> Result<()> {
-        relayed::new(message.at, &item)
+    fn announced(message: &Message, item: Json<relayed::New>) -> Result<()> {
+        relayed::announced(message.at, &item)
     }
 
     #[on_message("queue.taken")]

@@ -32,7 +32,7 @@ struct Known {
 }
 
 /// `queue.new`. An item that waits already is not announced again.
-pub(crate) fn new(at: u64, published: &Json<New>) -> Result<()> {
+pub(crate) fn announced(at: u64, published: &Json<New>) -> Result<()> {
     let New { item_id, thread_id, .. } = published.value()?;
     if find(&item_id)?.is_some() || waiting::find(&item_id)?.is_some() || taken::was_before(&item_id, at)? {
         return Ok(());
