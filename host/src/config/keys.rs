@@ -17,6 +17,9 @@ const CHOSEN: &str = "NAME";
 /// A plugin's name, to find out what is under it.
 const EXAMPLE: &str = "example";
 
+/// Where no setting is near a wrong name, all are listed, unless there are more than this.
+const MOST_NAMED: usize = 12;
+
 /// The deepest key is looked for so far down.
 const MAX_DEPTH: usize = 8;
 
@@ -51,14 +54,25 @@ pub(super) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>)
 fn meant(path: &[String], known: &'static [&'static str]) -> Option<String> {
     let (last, before) = path.split_last()?;
     if let Some(near) = nearest(last, known.iter().copied()) {
-        return Some([before, &[near.to_owned()]].concat().join("."));
+        return Some(dotted(&[before, &[near.to_owned()]].concat()));
+    }
+    // Deeper down the name is that of the thing itself, and not of a section that was mistaken.
+    if before.len() > 1 {
+        return None;
     }
     all().iter().find(|key| key.rsplit('.').next() == Some(last) && !key.contains(CHOSEN)).cloned()
 }
 
+/// A key as TOML writes it: a part that is no plain word stands in quotes.
+fn dotted(path: &[String]) -> String {
+    let is_plain = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
+    let parts: Vec<_> = path.iter().map(|part| if is_plain(part) { part.clone() } else { format!("{part:?}") }).collect();
+    parts.join(".")
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let key = self.path.join(".");
+        let key = dotted(&self.path);
         match &self.variable {
             Some(variable) => write!(f, "{variable} ({key}): ")?,
             None => write!(f, "{key}: ")?,
@@ -71,6 +85,7 @@ impl fmt::Display for Error {
                 match (meant(&self.path, known), &self.variable) {
                     (Some(meant), Some(_)) => write!(f, "; did you mean {}?", variable(&meant)),
                     (Some(meant), None) => write!(f, "; did you mean {meant}?"),
+                    (None, _) if (1..=MOST_NAMED).contains(&known.len()) => write!(f, "; the settings here are {}", known.join(", ")),
                     (None, _) => Ok(()),
                 }
             }
