@@ -206,6 +206,11 @@ impl Connection {
 /// queue with the answers, before the task that writes them has run once.
 const MAX_BURST: u8 = 2;
 
+/// The engine's close packet as a frame of its own. Node's server never sends it over a websocket, and Python's clients do not reconnect
+/// after it, so it is left out: the websocket is closed right after it anyway. No other frame ends like this, since JSON has no
+/// byte 1.
+const CLOSE_PACKET: [u8; 3] = [0x81, 1, b'1'];
+
 impl Connection {
     /// Takes at most this many of the bytes that the client has already.
     fn mute(&mut self, bytes: usize) -> usize {
@@ -233,6 +238,12 @@ impl AsyncWrite for Connection {
         if self.muted > 0 {
             return Poll::Ready(Ok(self.mute(buf.len())));
         }
+        // Only a websocket follows names.
+        let buf = match buf.strip_suffix(&CLOSE_PACKET) {
+            Some([]) if self.names.is_some() => return Poll::Ready(Ok(CLOSE_PACKET.len())),
+            Some(before) if self.names.is_some() => before,
+            _ => buf,
+        };
         let Self { io, closer, .. } = &mut *self;
         let answer = unless_closed(closer, |ending| &ending.writer, cx, |cx| Pin::new(io).poll_write(cx, buf));
         closer.wrote(&answer);
