@@ -43,7 +43,7 @@ async fn roles_claims_and_sentences_replace_those_of_the_plugin() {
     let door = documented(&server, "Chat").await;
     assert_eq!((&door["roles"], &door["claims"]), (&json!(["TEACHER"]), &json!(["school"])));
     let page = server.http().get(server.url("/docs")).send().await.expect("an answer").text().await.expect("a page");
-    assert!(page.contains("Who are you?") && page.contains("Only the roles TEACHER"), "{page}");
+    assert!(page.contains("Who are you?") && page.contains("One of the roles TEACHER is needed"), "{page}");
 }
 
 #[tokio::test]
@@ -88,7 +88,7 @@ async fn check_and_serve_refuse_a_door_that_is_not_there_and_name_it() {
         (door("presence", "/hub", "roles = []"), [r#"plugins.presence.doors."/hub""#, "plugins.chat.doors"]),
         (door("chat", "/hub", "role = []"), ["role", "roles"]),
         (door("chat", "/hub", "token = \"optional\""), ["token", "forbidden"]),
-        (door("chat", "/hub", "roles = \"ADMIN\""), ["roles", "ADMIN"]),
+        (door("chat", "/hub", "roles = \"ADMIN\""), [r#"doors."/hub".roles"#, "list"]),
         (door("chat", "/hub", "roles = [\"\"]"), [r#"plugins.chat.doors."/hub""#, "is empty"]),
         (door("chat", "/hub", &format!("missing = {:?}", "x".repeat(1025))), [r#"plugins.chat.doors."/hub""#, "1 KiB"]),
     ];
