@@ -23,7 +23,11 @@ async fn empty() -> (Arc<dyn Storage>, ()) {
 
 /// Nodes that share a new database.
 async fn nodes<const N: usize>() -> [Arc<Postgres>; N] {
-    let url = Server::shared().await.empty().await;
+    nodes_of(Server::shared().await).await
+}
+
+async fn nodes_of<const N: usize>(server: &Server) -> [Arc<Postgres>; N] {
+    let url = server.empty().await;
     // All at once: whoever comes first makes the tables.
     let config = Config::default();
     let opened = futures_util::future::join_all((0..N).map(|_| open(&url, &config))).await;
@@ -138,7 +142,9 @@ async fn a_message_is_handled_once_in_the_cluster() {
 
 #[tokio::test]
 async fn only_the_other_nodes_are_told_of_what_one_publishes() {
-    let [one, other] = nodes::<2>().await;
+    // Not the shared server: a notification reaches all of a database, and so those of other tests would reach these nodes.
+    let server = Server::start().await;
+    let [one, other] = nodes_of::<2>(&server).await;
     let (own, theirs) = (one.published().unwrap(), other.published().unwrap());
     // Each is told once that it listens from now on.
     for told in [&own, &theirs] {
