@@ -71,7 +71,7 @@ impl Host for State {
     fn to_tenant(&mut self, namespace: String, tenant: String, event: String, args: String, how: Delivery) -> Answer {
         self.emit(namespace.len() + tenant.len() + event.len() + args.len(), |state| {
             names::check("tenant", &tenant).map_err(invalid_name)?;
-            // Where names have tenants, who has none cannot name one either.
+            // In a plugin with tenants a call without a tenant cannot name one either.
             if state.profile.tenancy != Tenancy::None && state.scope()? != Some(&tenant) {
                 return Err(EffectError::Denied("another tenant cannot be named".into()));
             }

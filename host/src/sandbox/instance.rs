@@ -19,7 +19,7 @@ use super::v0_1;
 pub trait Guest: Send + 'static {
     fn limiter(&mut self) -> &mut Limiter;
 
-    /// Whether a call that has used so much CPU, waits left out, may go on.
+    /// Whether a call may go on after this much CPU, without waits.
     fn may_use(&mut self, cpu: Duration) -> bool;
 }
 
@@ -122,7 +122,7 @@ impl<T: Guest> Pre<T> {
         };
         match World::ALL.iter().find(|world| has(world)) {
             Some(World::V0_1) => Ok(Self::V0_1(v0_1::PluginPre::new(pre)?)),
-            // What exports no handler at all is told by the newest world what it lacks.
+            // A component without any handler is checked against the newest world, whose error names what is missing.
             Some(World::V0_2) | None => Ok(Self::V0_2(PluginPre::new(pre)?)),
         }
     }
@@ -216,8 +216,8 @@ pub(super) const SLOW_CALLS: usize = 1;
 /// A turn in the slow lane, while its millisecond lasts.
 type Turn = Arc<Mutex<Option<OwnedSemaphorePermit>>>;
 
-/// How old a reading of the thread's CPU clock may be when a call begins. Up to so much of other work may be charged to the call,
-/// once; a reading is a system call, and most calls end before they would need a second one.
+/// The greatest age of a reading of the thread's CPU clock at the start of a call. The call may be charged that much of other work,
+/// once. A reading is a system call, and most calls end before they need a second one.
 const READING_AGE: Duration = Duration::from_micros(250);
 
 /// The meter of the call that runs on this thread.
@@ -272,8 +272,8 @@ pub struct Instance<T: Guest> {
     ticker: Arc<Ticker>,
 }
 
-/// Calls one export, with what every call needs around it: with the arguments of the newest world, or with those of 0.1.0, whose
-/// answer is converted. What has another type there is copied.
+/// Calls one export under the limits of a call: with the arguments of the newest world, or with those of 0.1.0, whose answer is
+/// converted. Arguments of another type there are copied.
 macro_rules! call {
     ($self:ident, $export:ident, ($($newest:expr),*), v0_1: ($($older:expr),*) $($convert:tt)*) => {{
         $self.store.set_epoch_deadline(1);
