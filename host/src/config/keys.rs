@@ -85,7 +85,9 @@ impl fmt::Display for Error {
                 match (meant(&self.path, known), &self.variable) {
                     (Some(meant), Some(_)) => write!(f, "; did you mean {}?", variable(&meant)),
                     (Some(meant), None) => write!(f, "; did you mean {meant}?"),
-                    (None, _) if (1..=MOST_NAMED).contains(&known.len()) => write!(f, "; the settings here are {}", known.join(", ")),
+                    (None, _) if (1..=MOST_NAMED).contains(&known.len()) => {
+                        write!(f, "; the settings here are {}", known.join(", "))
+                    }
                     (None, _) => Ok(()),
                 }
             }

@@ -22,11 +22,11 @@ wasmtime::component::bindgen!({
     with: { "hubbub:plugin/types@0.1.0": super::bindings::hubbub::plugin::types },
 });
 
-use exports::hubbub::plugin::handler as old;
+use self::exports::hubbub::plugin::handler as old;
 
 use super::bindings::exports::hubbub::plugin::handler as new;
 
-pub use hubbub::plugin as imports;
+pub use self::hubbub::plugin as imports;
 
 /// Types that are equal field by field, or case by case, from the version on the left to the one on the right.
 macro_rules! equal {

@@ -34,7 +34,8 @@ fn a_component_that_is_nested_too_deeply_is_told_from_one_that_takes_too_much_me
 #[test]
 fn a_panic_is_caught_on_any_thread_and_says_its_place_from_the_crate_on() {
     assert_eq!(caught(|| 7), Ok(7));
-    let told = caught(|| std::thread::scope(|scope| scope.spawn(|| -> u8 { panic!("no rule for /home/builder/x/y.clif") }).join()));
+    let told =
+        caught(|| std::thread::scope(|scope| scope.spawn(|| -> u8 { panic!("no rule for /home/builder/x/y.clif") }).join()));
     assert!(told.unwrap().is_err(), "the panic was its thread's own");
     let told = caught(|| -> u8 { panic!("no rule for /home/builder/x/y.clif\nand more") }).unwrap_err();
     assert!(told.starts_with("src/sandbox/compiler/tests.rs:") || told.starts_with("host/src/sandbox"), "{told}");
