@@ -110,7 +110,7 @@ struct Voucher {
 /// How a socket has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// The client sent Socket.IO's DISCONNECT: what it vouched for ends after [`SETTLE_MS`].
+    /// The client sent Socket.IO's DISCONNECT: what it vouched for ends after `SETTLE_MS`.
     Clean,
     /// The connection broke: what it vouched for waits for a reconnect during the grace period.
     Broken,
