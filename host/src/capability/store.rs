@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::state::State;
 use crate::sandbox::imports::store::{Entry, Error, Host};
-use crate::storage::{Fingerprint, Unavailable, Write, counter_value};
+use crate::storage::{Fingerprint, Write, counter_value};
 
 /// The longest key, in bytes.
 pub const MAX_KEY: usize = 512;
@@ -118,10 +118,8 @@ impl State {
         if key.is_empty() || key.len() > MAX_KEY {
             return Err(invalid_key());
         }
-        let stored = match self.services.storage.get(&self.profile.name, key).await {
-            Ok(stored) => stored,
-            Err(away) => return Err(self.unavailable(&away)),
-        };
+        let stored = self.services.storage.get(&self.profile.name, key).await;
+        let stored = stored.map_err(|_| self.unavailable())?;
         self.seen(key, stored)
     }
 
@@ -129,10 +127,8 @@ impl State {
         if keys.iter().any(|key| key.is_empty() || key.len() > MAX_KEY) {
             return Err(invalid_key());
         }
-        let stored = match self.services.storage.get_many(&self.profile.name, keys).await {
-            Ok(stored) => stored,
-            Err(away) => return Err(self.unavailable(&away)),
-        };
+        let stored = self.services.storage.get_many(&self.profile.name, keys).await;
+        let stored = stored.map_err(|_| self.unavailable())?;
         keys.iter().zip(stored).map(|(key, stored)| self.seen(key, stored)).collect()
     }
 
@@ -151,7 +147,7 @@ impl State {
             .try_fold(stored, |value, write| apply(write, value))
     }
 
-    fn unavailable(&mut self, _: &Unavailable) -> Error {
+    fn unavailable(&mut self) -> Error {
         self.call.storage_away = true;
         Error::Unavailable
     }
@@ -165,10 +161,8 @@ impl State {
         let start = if start.is_empty() { FIRST_KEY } else { start };
         // As many more as this call may have deleted of them.
         let more = limit + self.call.effects.writes.len();
-        let found = match self.services.storage.scan(&self.profile.name, start, end, more, reverse).await {
-            Ok(found) => found,
-            Err(away) => return Err(self.unavailable(&away)),
-        };
+        let found = self.services.storage.scan(&self.profile.name, start, end, more, reverse).await;
+        let found = found.map_err(|_| self.unavailable())?;
         let mut entries: BTreeMap<String, Bytes> = found.into_iter().collect();
         let within = |key: &str| key >= start && if end.is_empty() { key.starts_with(start) } else { key < end };
         for write in &self.call.effects.writes {
