@@ -152,7 +152,7 @@ fn compile(settings: &str, out: &Path) -> ExitCode {
 }
 
 /// Writes a line to standard error, beside the command's result. A failure is ignored. In a server the line waits with those of the
-/// log, whose reader may have stopped.
+/// log, since the reader of both may have stopped.
 pub(crate) fn say(line: &str) {
     let line = format!("{line}\n");
     if !crate::telemetry::write_beside_log(&line) {

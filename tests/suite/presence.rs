@@ -1,4 +1,4 @@
-//! Clean and broken disconnects, in the three namespaces whose clients are told of them. Must never wait out the default grace period:
+//! Clean and broken disconnects, in the three namespaces that report them to clients. Must never wait out the default grace period:
 //! what comes within the deadline has not waited for it.
 
 use serde_json::{Value, json};

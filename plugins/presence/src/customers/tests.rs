@@ -1,4 +1,4 @@
-//! What a customer's heartbeat does, and that nobody is told of customers.
+//! A customer's heartbeat keeps only that customer's presence; no event about customers is sent.
 
 use std::time::Duration;
 
