@@ -8,6 +8,7 @@ mod plugins;
 mod record;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
@@ -17,8 +18,9 @@ use axum::routing::{get, post};
 use http::{StatusCode, header};
 use serde_json::{Value, json};
 
-use crate::gateway::api::{bearer, is_same};
+use crate::gateway::api::{bearer, is_same, later};
 use crate::gateway::figures::Latest;
+use crate::gateway::logins::Denied;
 use crate::gateway::{Gateway, entrance, watchers};
 use crate::ingest::outside::Outside;
 use crate::release::breaker::Quarantined;
@@ -64,6 +66,21 @@ pub fn routes(admin: Arc<Admin>) -> Router {
         .with_state(admin)
 }
 
+/// The operator's routes past the port's limits: what load balancers and Prometheus ask for.
+pub fn checks(admin: Arc<Admin>) -> Router {
+    Router::new().route("/metrics", get(metrics)).route("/ready", get(ready)).fallback(full).with_state(admin)
+}
+
+async fn full() -> Response {
+    let detail = "the operator's port has as many connections as it may have";
+    (later(Duration::from_secs(1)), problem(StatusCode::SERVICE_UNAVAILABLE, "Too many connections", detail)).into_response()
+}
+
+/// The form of this port's errors.
+pub fn answer(status: StatusCode, title: &'static str, detail: &'static str) -> Response {
+    problem(status, title, detail)
+}
+
 /// The dashboards' sockets, over websocket or polling. An upgrade is refused, because this engine answers every poll at once while an
 /// upgrade is under way.
 fn live<S: Clone + Send + Sync + 'static>(service: watchers::Service) -> Router<S> {
@@ -82,10 +99,17 @@ async fn without_upgrades(request: Request, next: Next) -> Response {
 }
 
 async fn only_operators(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
-    match (&admin.token, bearer(request.headers())) {
-        (Some(known), Some(token)) if is_same(known, token) => next.run(request).await,
-        (None, _) => problem(StatusCode::UNAUTHORIZED, "No operator is let in", "set admin.token to let one in"),
-        _ => problem(StatusCode::UNAUTHORIZED, "The operator's token is needed", "send it as Authorization: Bearer"),
+    let Some(known) = &admin.token else {
+        return problem(StatusCode::UNAUTHORIZED, "No operator is let in", "set admin.token to let one in");
+    };
+    let address = admin.gateway.address_of(request.extensions(), request.headers());
+    match admin.gateway.operators.check(address, bearer(request.headers()), |token| is_same(known, token)) {
+        Ok(()) => next.run(request).await,
+        Err(Denied::Throttled(wait)) => {
+            let detail = "this address has shown wrong tokens; another one is not throttled";
+            (later(wait), problem(StatusCode::TOO_MANY_REQUESTS, "Too many failed logins", detail)).into_response()
+        }
+        Err(_) => problem(StatusCode::UNAUTHORIZED, "The operator's token is needed", "send it as Authorization: Bearer"),
     }
 }
 

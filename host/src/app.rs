@@ -2,6 +2,7 @@
 
 mod figures;
 mod ports;
+mod surfaces;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -10,7 +11,6 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use axum::Router;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -26,10 +26,11 @@ use crate::cluster::tap::Payloads;
 use crate::cluster::{self, Cluster};
 use crate::config::{Config, Mode};
 use crate::egress::Egress;
-use crate::gateway::accept::{Acceptor, Waits};
+use crate::gateway::accept::Acceptor;
 use crate::gateway::descriptors::Descriptors;
 use crate::gateway::keyring::Keyring;
 use crate::gateway::limits::Limits;
+use crate::gateway::logins::Logins;
 use crate::gateway::origin::Origins;
 use crate::gateway::sockets::Sockets;
 use crate::gateway::{self, Gateway, api, demo, docs, drain, keyring, watchers, web};
@@ -52,6 +53,7 @@ use crate::telemetry::figures::register_releases;
 use crate::telemetry::traces::{self, Tracer};
 
 pub use ports::{PortError, Ports};
+use surfaces::{Names, Routes, Surfaces};
 
 /// Slow members that may wait to be ended.
 const FULL_QUEUE: usize = 1024;
@@ -69,6 +71,7 @@ pub struct App {
     pub releases: Arc<Releases>,
     mode: Mode,
     descriptors: Descriptors,
+    names: Names,
     bus: Arc<Bus>,
     exports: Option<traces::Exports>,
     ends: gateway::Ends,
@@ -90,6 +93,7 @@ impl App {
             config.auth.warn_of_weak_secrets();
         }
         let origins = Origins::load(&config.cors)?;
+        let names = Names::load(&config)?;
         if config.sandbox.cache.as_os_str().is_empty() {
             config.sandbox.cache = config.server.data.join("cache");
         }
@@ -126,7 +130,10 @@ impl App {
             prepared: Shelf::default(),
             warm: Shelf::default(),
         });
+        let logins = |surface| Arc::new(Logins::new(surface, &config.logins, metrics.clone()));
         let gateway = Arc::new(Gateway {
+            operators: logins("admin"),
+            backends: logins("api"),
             sockets: Sockets::new(metrics),
             expiring: Default::default(),
             crowd: Default::default(),
@@ -148,7 +155,7 @@ impl App {
         let sent = config.egress.to_kafka();
         let sources = Sources::build(&config.ingest, &config.kafka, sent, &bus, &services, &config.redis, &writer)?;
         let egress = Egress::build(&config.egress, &config.kafka, &bus, &services, &config.redis)?;
-        Ok(Self { bus, config, gateway, releases, mode, descriptors, exports, ends, queues, writer, sources, egress })
+        Ok(Self { bus, config, gateway, releases, mode, descriptors, names, exports, ends, queues, writer, sources, egress })
     }
 
     /// Stages plugins and makes them live, all or none.
@@ -201,27 +208,20 @@ impl App {
         });
         let checks = web::checks(web.clone());
         let mut routes = web::routes(web).merge(api::routes(api));
-        if self.mode == Mode::Dev {
-            let people = Mutex::default();
-            let demo = demo::Demo { gateway: self.gateway.clone(), bus: self.bus.clone(), writer, people };
+        if self.mode != Mode::Serve {
+            let (people, secret) = (Mutex::default(), self.config.auth.signing_secret());
+            let demo = demo::Demo { gateway: self.gateway.clone(), bus: self.bus.clone(), writer, secret, people };
             routes = routes.merge(demo::routes(Arc::new(demo)));
         }
         let admin = operators(&self.config, &self.gateway, &self.releases, figures, outsides, &mut tasks);
-        let (descriptors, metrics) = (self.descriptors, self.gateway.services.metrics.clone());
-        let waits = Waits { first: self.config.gateway.connect_timeout, head: self.config.gateway.http_idle };
-        let acceptor = |name, listener, routes: &Router, checks: Option<&Router>| Acceptor {
-            name,
-            listener,
-            routes: routes.clone(),
-            checks: checks.cloned(),
-            descriptors,
-            waits,
-            metrics: metrics.clone(),
-        };
-        let accept = |listener| acceptor("public", listener, &routes, Some(&checks)).start(&mut tasks);
+        let surfaces =
+            Surfaces { config: &self.config, gateway: &self.gateway, descriptors: self.descriptors, names: self.names };
+        let port = surfaces.public(Routes { all: routes, checks });
+        let accept = |listener| Acceptor { listener, port: port.clone() }.start(&mut tasks);
         let accepting: Vec<_> = ports.public.into_iter().map(accept).collect();
+        let port = surfaces.admin(admin);
         for listener in ports.admin {
-            acceptor("admin", listener, &admin, None).start(&mut tasks);
+            Acceptor { listener, port: port.clone() }.start(&mut tasks);
         }
         let shown = |at: Option<std::net::SocketAddr>| at.map(|at| at.to_string()).unwrap_or_default();
         tracing::info!(listen = shown(public), admin = shown(private), "ready");
@@ -265,14 +265,14 @@ fn operators(
     figures: gateway::figures::Latest,
     (sources, systems): (Outsides, Outsides),
     tasks: &mut JoinSet<()>,
-) -> Router {
+) -> Routes {
     let (token, limit) = (config.admin.token.as_ref().map(|token| token.expose().to_owned()), config.admin.watchers);
     let taps = gateway::taps::Config { most: config.admin.taps, queue: config.admin.tap_queue };
     gateway.services.rooms.taps.allow(config.admin.tap_payloads.unwrap_or_default());
     let watchers = watchers::Watchers { token: token.clone(), limit, queue: config.admin.watcher_queue.max(1), taps };
     let (live, io) = watchers::build(watchers, gateway);
     tasks.spawn(watchers::run(io, figures.clone(), gateway.services.metrics.clone()));
-    admin::routes(Arc::new(Admin {
+    let admin = Arc::new(Admin {
         gateway: gateway.clone(),
         releases: releases.clone(),
         token: token.clone(),
@@ -282,7 +282,8 @@ fn operators(
         shows_payloads: config.admin.tap_payloads == Some(Payloads::Full),
         sources,
         systems,
-    }))
+    });
+    Routes { checks: admin::checks(admin.clone()), all: admin::routes(admin) }
 }
 
 /// The database that is configured.

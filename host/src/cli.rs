@@ -40,6 +40,9 @@ enum Command {
         /// Does not look for changes.
         #[arg(long)]
         no_watch: bool,
+        /// Lets other machines in, with random secrets for this run in place of those that everyone knows.
+        #[arg(long)]
+        expose: bool,
     },
     /// Serves in production. Starts only with a configuration and plugins that hold.
     Serve {
@@ -108,7 +111,7 @@ pub(crate) struct Common {
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Dev { common, no_watch } => dev::run(&common, !no_watch),
+        Command::Dev { common, no_watch, expose } => dev::run(&common, !no_watch, expose),
         Command::Serve { common } => serve::run(&common),
         Command::Check { common } => serve::check(&common),
         Command::Migrate(migrate) => migrate.run(),

@@ -2,6 +2,7 @@
 //! only put together, and a mistake anywhere is found before a port is bound.
 
 mod environment;
+mod exposed;
 mod keys;
 mod listen;
 #[cfg(test)]
@@ -23,6 +24,7 @@ use crate::telemetry::{log, traces};
 use crate::{capability, cluster, egress, gateway, ingest, release, sandbox, storage};
 
 pub use environment::environment;
+pub use exposed::Secrets;
 pub use listen::{Host, InvalidListen, Listen};
 pub use tree::Error as ValueError;
 
@@ -35,6 +37,7 @@ pub struct Config {
     pub traces: traces::Config,
     pub auth: gateway::keys::Config,
     pub cors: gateway::origin::Config,
+    pub logins: gateway::logins::Config,
     pub gateway: gateway::Config,
     pub door: gateway::limits::Config,
     pub shutdown: gateway::drain::Config,
@@ -92,6 +95,12 @@ pub struct Api {
 pub struct Admin {
     /// The operator's bearer token. Default: none, and `/admin/…` lets nobody in; `dev-admin-token` in `dev`.
     pub token: Option<Secret>,
+    /// The names that the operator's port is reached by, as `gateway.hosts`. Addresses and `localhost` are always among them. Default:
+    /// none but those.
+    pub hosts: Vec<String>,
+    /// TCP connections of the operator's port. Past it `/ready` and `/metrics` alone are answered, all else with HTTP 503. Default 256;
+    /// 0: no limit.
+    pub tcp_connections: u64,
     /// Dashboards that are told the figures at a time. Past it one is refused, and says so. Default 32.
     pub watchers: usize,
     /// Figures that may wait to be sent to one dashboard, one a second. Past it that one misses some. Default 16.
@@ -137,7 +146,16 @@ impl Default for Server {
 
 impl Default for Admin {
     fn default() -> Self {
-        Self { token: None, watchers: 32, watcher_queue: 16, taps: 8, tap_queue: 512, tap_payloads: None }
+        Self {
+            token: None,
+            hosts: Vec::new(),
+            tcp_connections: 256,
+            watchers: 32,
+            watcher_queue: 16,
+            taps: 8,
+            tap_queue: 512,
+            tap_payloads: None,
+        }
     }
 }
 
@@ -146,6 +164,8 @@ impl Default for Admin {
 pub enum Mode {
     /// Secrets that everyone knows, and pages of this machine let in.
     Dev,
+    /// As `Dev`, for a server that other machines reach: secrets that are not configured are made for it.
+    Exposed,
     Serve,
 }
 
@@ -168,9 +188,15 @@ pub enum ConfigError {
     NoKey,
     #[error("the secret `{DEV_SECRET}` is for `hubbub dev`: everyone knows it")]
     DevSecret,
+    #[error("the secret `{0}` is for loopback alone: everyone knows it, and --expose lets other machines in")]
+    Exposed(&'static str),
     #[error("a cluster (REDIS_URL) needs storage that its nodes share: set DATABASE_URL")]
     NoSharedStorage,
 }
+
+/// The secrets of `hubbub dev` on loopback, besides the one for tokens.
+const DEV_API_KEY: &str = "dev-api-key";
+const DEV_ADMIN_TOKEN: &str = "dev-admin-token";
 
 /// Where every OpenTelemetry program looks for its collector.
 const OTLP_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
@@ -214,7 +240,14 @@ pub(crate) fn assemble(mode: Mode, table: Table, environment: &BTreeMap<String, 
     }
     config.check_secrets()?;
     match mode {
-        Mode::Dev => config.fill_in_dev(),
+        Mode::Dev => {
+            config.fill_in_dev();
+            config.fill_in_known_secrets();
+        }
+        Mode::Exposed => {
+            config.check_exposed()?;
+            config.fill_in_dev();
+        }
         Mode::Serve => config.check_serve()?,
     }
     Ok(config)
@@ -222,19 +255,36 @@ pub(crate) fn assemble(mode: Mode, table: Table, environment: &BTreeMap<String, 
 
 impl Config {
     fn fill_in_dev(&mut self) {
-        if self.auth.keys.is_empty() {
-            self.auth.add_secret("dev", DEV_SECRET);
-        }
         if self.cors.origins.is_empty() {
             self.cors = gateway::origin::Config::dev();
         }
         // Who works on a plugin waits for nobody.
         self.shutdown.spread.get_or_insert_default();
-        if self.api.keys.is_empty() {
-            self.api.keys.push("dev-api-key".to_owned().into());
-        }
         self.admin.tap_payloads.get_or_insert(Payloads::Full);
-        self.admin.token.get_or_insert_with(|| "dev-admin-token".to_owned().into());
+        self.gateway.hosts.get_or_insert_default();
+    }
+
+    fn fill_in_known_secrets(&mut self) {
+        if self.auth.keys.is_empty() {
+            self.auth.add_secret("dev", DEV_SECRET);
+        }
+        if self.api.keys.is_empty() {
+            self.api.keys.push(DEV_API_KEY.to_owned().into());
+        }
+        self.admin.token.get_or_insert_with(|| DEV_ADMIN_TOKEN.to_owned().into());
+    }
+
+    /// Refuses secrets that everyone knows.
+    fn check_exposed(&self) -> Result<(), ConfigError> {
+        let secrets = self.auth.keys.iter().filter_map(|key| key.secret.as_ref());
+        let known = secrets.chain(&self.api.keys).chain(&self.admin.token).map(Secret::expose);
+        match known
+            .into_iter()
+            .find_map(|secret| [DEV_SECRET, DEV_API_KEY, DEV_ADMIN_TOKEN].into_iter().find(|dev| secret == *dev))
+        {
+            Some(known) => Err(ConfigError::Exposed(known)),
+            None => Ok(()),
+        }
     }
 
     fn check_secrets(&self) -> Result<(), ConfigError> {

@@ -146,7 +146,7 @@ pub fn config(bytes: &[u8]) {
     let pairs = variables.lines().filter_map(|line| line.split_once('='));
     let environment: BTreeMap<String, String> = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let Ok(table) = file.parse::<toml::Table>() else { return };
-    for mode in [Mode::Dev, Mode::Serve] {
+    for mode in [Mode::Dev, Mode::Exposed, Mode::Serve] {
         match config::assemble(mode, table.clone(), &environment) {
             Err(why) => assert!(!why.to_string().is_empty()),
             Ok(config) => {

@@ -5,6 +5,7 @@ pub mod accept;
 pub mod admission;
 pub mod api;
 pub mod backlog;
+pub mod body;
 pub mod crowd;
 pub mod demo;
 pub mod descriptors;
@@ -15,14 +16,19 @@ pub mod entrance;
 pub mod expiry;
 pub mod farewell;
 pub mod figures;
+pub mod guard;
+pub mod hosts;
+pub mod http1;
 pub mod jwks;
 pub mod keyring;
 pub mod keys;
 pub mod limits;
+pub mod logins;
 pub mod neighbours;
 pub mod notice;
 pub mod origin;
 pub mod page;
+pub mod places;
 pub mod proxies;
 pub mod session;
 pub mod sign;
@@ -52,6 +58,7 @@ use crate::release::registry::Registry;
 use crowd::Crowd;
 use drain::Drain;
 use limits::Limits;
+use logins::Logins;
 use origin::Origins;
 use proxies::Network;
 use sockets::Sockets;
@@ -77,11 +84,32 @@ pub struct Config {
     /// Default 20 s.
     #[serde(deserialize_with = "crate::duration::deserialize")]
     pub ping_timeout: Duration,
+    /// The names that the public port is reached by, with any port: `app.example.com`, `*.example.com` for all under it, `*` for all.
+    /// A request with another `Host` is answered 421. Addresses and `localhost` are always among them. Default: all in `serve`, none
+    /// but those in `dev`.
+    pub hosts: Option<Vec<String>>,
+    /// TCP connections of the public port, those of websockets included. Past it, health checks alone are answered, all else with
+    /// HTTP 503. Default 200 000; 0: no limit.
+    pub tcp_connections: u64,
+    /// TCP connections of one address (IPv6: of one /64) to each port. Past it they are closed, unread. Loopback and
+    /// `door.trusted_proxies` are left out. Default 0, no limit.
+    pub address_tcp_connections: u64,
     /// How long a connection may be open without a namespace, and a TCP connection without a first byte. Default 10 s.
     #[serde(deserialize_with = "crate::duration::deserialize")]
     pub connect_timeout: Duration,
-    /// How long an HTTP connection may wait for the whole head of a request, also between two requests; then it is closed. More than
-    /// a load balancer keeps its own connections idle. Default 75 s.
+    /// How long a client may take from the first byte of a request's head to its last; then the connection is closed. Default 10 s.
+    #[serde(deserialize_with = "crate::duration::deserialize")]
+    pub head_timeout: Duration,
+    /// How long the body of a request may take; then it is answered 408, and the connection is closed. Default 20 s.
+    #[serde(deserialize_with = "crate::duration::deserialize")]
+    pub body_timeout: Duration,
+    /// Bytes of a body that give it a second more. Default 16 384; 0: none do.
+    pub body_rate: u64,
+    /// How long a client may take nothing of an answer that waits for it; then the connection is closed. Default 60 s.
+    #[serde(deserialize_with = "crate::duration::deserialize")]
+    pub write_timeout: Duration,
+    /// How long an HTTP connection may wait for its next request; then it is closed. More than a load balancer keeps its own
+    /// connections idle. Default 75 s.
     #[serde(deserialize_with = "crate::duration::deserialize")]
     pub http_idle: Duration,
     /// How long an upgrade from polling to websocket may take. Past it the websocket is closed, and the client goes on polling.
@@ -118,7 +146,14 @@ impl Default for Config {
             socket_rooms: 64,
             ping_interval: seconds(25),
             ping_timeout: seconds(20),
+            hosts: None,
+            tcp_connections: 200_000,
+            address_tcp_connections: 0,
             connect_timeout: seconds(10),
+            head_timeout: seconds(10),
+            body_timeout: seconds(20),
+            body_rate: 16 << 10,
+            write_timeout: seconds(60),
             http_idle: seconds(75),
             upgrade_timeout: seconds(10),
             connect_wait: seconds(5),
@@ -137,6 +172,8 @@ pub struct Gateway {
     pub bus: Arc<Bus>,
     pub keyring: keyring::Current,
     pub origins: Origins,
+    pub operators: Arc<Logins>,
+    pub backends: Arc<Logins>,
     pub sockets: Sockets,
     pub expiring: expiry::Expiring,
     pub crowd: Arc<Crowd>,

@@ -22,6 +22,12 @@ impl Rate {
         let interval = SECOND.checked_div(count)?.max(1);
         Some(Self { interval, burst: SECOND.max(interval) })
     }
+
+    /// As many a minute, and as many at once where there was a minute's rest. None for 0.
+    pub fn per_minute(count: u64) -> Option<Self> {
+        let interval = (60 * SECOND).checked_div(count)?.max(1);
+        Some(Self { interval, burst: 60 * SECOND })
+    }
 }
 
 /// So much a second of what comes in amounts: bytes, nanoseconds. As much may come at once where there was a second's rest.
@@ -50,6 +56,12 @@ impl Meter {
     /// Takes one now, or says how long until there is one.
     pub fn take(&self, rate: Rate, now: u64) -> Result<(), Duration> {
         self.book(rate, now, Duration::ZERO).map(drop)
+    }
+
+    /// How long until there is one. It takes none.
+    pub fn wait(&self, rate: Rate, now: u64) -> Duration {
+        let after = self.0.load(Ordering::Relaxed).max(now).saturating_add(rate.interval);
+        Duration::from_nanos((after - now).saturating_sub(rate.burst))
     }
 
     /// Books the next turn, and says how long until then. Where that is longer than `longest`, nothing is booked.
@@ -109,6 +121,15 @@ mod tests {
         assert_eq!(meter.take(rate, SECOND / 10), Err(Duration::from_millis(100)), "a refusal costs nothing");
         assert_eq!(meter.take(rate, SECOND / 5), Ok(()));
         assert!(meter.take(rate, SECOND / 5).is_err());
+    }
+
+    #[test]
+    fn a_minutes_worth_may_come_at_once_and_asking_how_long_takes_none() {
+        let (meter, rate) = (Meter::default(), Rate::per_minute(3).unwrap());
+        for _ in 0..3 {
+            assert_eq!((meter.wait(rate, 0), meter.take(rate, 0)), (Duration::ZERO, Ok(())));
+        }
+        assert_eq!((meter.wait(rate, 0), meter.wait(rate, 20 * SECOND)), (Duration::from_secs(20), Duration::ZERO));
     }
 
     #[test]

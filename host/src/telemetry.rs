@@ -65,6 +65,17 @@ pub struct LimitLabels {
     pub outcome: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RefusedLabels {
+    pub listener: &'static str,
+    pub reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct SurfaceLabel {
+    pub surface: &'static str,
+}
+
 /// The host's figures.
 pub struct Metrics {
     registry: Mutex<Registry>,
@@ -80,6 +91,9 @@ pub struct Metrics {
     pub limits_passed: Family<LimitLabels, Counter>,
     pub accept_errors: Family<ListenerLabel, Counter>,
     pub http_closed: Family<ReasonLabel, Counter>,
+    pub tcp_connections: Family<ListenerLabel, Gauge>,
+    pub requests_refused: Family<RefusedLabels, Counter>,
+    pub failed_logins: Family<SurfaceLabel, Counter>,
     pub connects_waiting: Gauge,
     pub connections_aged: Counter,
     pub connections_expired: Counter,
@@ -175,7 +189,20 @@ impl Metrics {
             http_closed: register(
                 r,
                 "http_connections_closed",
-                "HTTP connections closed because no request came in time, by the limit",
+                "HTTP connections closed because a client took too long, by the limit",
+                Family::default(),
+            ),
+            tcp_connections: register(r, "tcp_connections", "TCP connections open now, by listener", Family::default()),
+            requests_refused: register(
+                r,
+                "requests_refused",
+                "Requests refused because of their Host or Origin, by listener and reason",
+                Family::default(),
+            ),
+            failed_logins: register(
+                r,
+                "failed_logins",
+                "Logins of operators (admin) and backends (api) with a wrong secret, or throttled",
                 Family::default(),
             ),
             connects_waiting: register(r, "connects_waiting", "Connections that wait for their turn", Gauge::default()),
@@ -274,6 +301,13 @@ impl Metrics {
         }
         for listener in ["public", "admin"] {
             drop(metrics.accept_errors.get_or_create(&ListenerLabel { listener }));
+            drop(metrics.tcp_connections.get_or_create(&ListenerLabel { listener }));
+            for reason in ["host", "origin"] {
+                drop(metrics.requests_refused.get_or_create(&RefusedLabels { listener, reason }));
+            }
+        }
+        for surface in ["admin", "api"] {
+            drop(metrics.failed_logins.get_or_create(&SurfaceLabel { surface }));
         }
         drop(metrics.limits_passed.get_or_create(&LimitLabels { limit: "descriptors", outcome: "refused" }));
         for reason in ["closed", "timeout", "unexpected"] {

@@ -91,6 +91,14 @@ pub enum ConnectFailure {
     Closed,
 }
 
+async fn stream_from(from: Ipv4Addr, at: SocketAddr) -> Result<TcpStream, ConnectFailure> {
+    let socket = TcpSocket::new_v4().expect("the system has sockets left");
+    if !from.eq(&Ipv4Addr::LOCALHOST) {
+        socket.bind((from, 0).into()).expect("the loopback has the whole of 127.0.0.0/8");
+    }
+    socket.connect(at).await.map_err(|_| ConnectFailure::Unreachable)
+}
+
 /// One device: a websocket and the namespace it is in.
 pub struct Client {
     ws: WebSocketStream<TcpStream>,
@@ -110,12 +118,17 @@ impl Client {
 
     /// The same from another of this machine's own addresses (127.0.0.0/8).
     pub async fn open_from(from: Ipv4Addr, at: SocketAddr, auth: &Auth) -> Result<Self, ConnectFailure> {
-        let socket = TcpSocket::new_v4().expect("the system has sockets left");
-        if !from.eq(&Ipv4Addr::LOCALHOST) {
-            socket.bind((from, 0).into()).expect("the loopback has the whole of 127.0.0.0/8");
-        }
-        let Ok(stream) = socket.connect(at).await else { return Err(ConnectFailure::Unreachable) };
-        Self::open_on(stream, auth).await
+        Self::open_on(stream_from(from, at).await?, auth).await
+    }
+
+    /// Opens a websocket and a namespace, from another of this machine's own addresses.
+    pub async fn connect_from(
+        from: Ipv4Addr,
+        at: SocketAddr,
+        namespace: &str,
+        auth: impl Into<Auth>,
+    ) -> Result<Self, ConnectFailure> {
+        Self::connect_on(stream_from(from, at).await?, namespace, auth).await
     }
 
     async fn open_on(stream: TcpStream, auth: &Auth) -> Result<Self, ConnectFailure> {

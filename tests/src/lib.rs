@@ -35,6 +35,7 @@ pub mod polling;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
+pub mod raw;
 pub mod record;
 pub mod redis;
 pub mod server;

@@ -635,7 +635,8 @@ pub(crate) fn free_address() -> SocketAddr {
     panic!("no free port from {LOW} on");
 }
 
-pub(crate) fn signal(pid: u32, name: &str) {
+/// Sends a process a signal, named as `kill` names it.
+pub fn signal(pid: u32, name: &str) {
     let status = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status();
     assert!(status.is_ok_and(|status| status.success()), "kill -{name} {pid}");
 }

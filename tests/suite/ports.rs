@@ -7,8 +7,11 @@ use std::time::Duration;
 use tests::server::{Scratch, binary};
 use tests::{fixture, wait};
 
+/// What tokens are signed with.
+pub(crate) const SECRET: &str = "a secret of a test, of forty characters..";
+
 /// A server that is started by hand, with the flags of a test. Killed when dropped.
-struct Started {
+pub(crate) struct Started {
     child: Child,
     scratch: Scratch,
 }
@@ -23,23 +26,32 @@ impl Drop for Started {
 impl Started {
     /// `dev`, or `serve`, with the chat plugin.
     async fn new(command: &str, flags: &[&str]) -> Self {
+        Self::with(command, flags, &[("JWT_SECRET", SECRET)]).await
+    }
+
+    /// The same, with these variables.
+    pub(crate) async fn with(command: &str, flags: &[&str], env: &[(&str, &str)]) -> Self {
         let scratch = Scratch::new();
         let log = std::fs::File::create(scratch.path().join("log")).expect("a scratch file");
         let mut server = Command::new(binary());
         server.arg(command).args(flags).arg("--data").arg(scratch.path().join("data"));
         server.env("HUBBUB_PLUGINS__CHAT__FILE", &fixture::plugins().await["chat"]);
         server.env("HUBBUB_SANDBOX__CACHE", tests::checkout_dir().join("target/cache"));
-        server.env("JWT_SECRET", "a secret of a test, of forty characters..").env_remove("RUST_LOG");
+        server.env_remove("JWT_SECRET").env_remove("RUST_LOG").envs(env.iter().copied());
         server.current_dir(scratch.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         Self { child: server.spawn().expect("the binary runs"), scratch }
     }
 
-    fn log(&self) -> String {
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.scratch.path().join("log")).unwrap_or_default()
     }
 
     /// The ports that the log names once it serves: the public one and the operator's.
-    async fn ports(&mut self) -> (u16, u16) {
+    pub(crate) async fn ports(&mut self) -> (u16, u16) {
         let line = wait::until("a line that it is ready", Duration::from_secs(60), async || {
             let ended = self.child.try_wait().expect("the child is ours");
             assert!(ended.is_none(), "it ended: {}", self.log());
@@ -55,7 +67,7 @@ impl Started {
     }
 
     /// What it said when it ended with a failure.
-    async fn failure(mut self) -> String {
+    pub(crate) async fn failure(mut self) -> String {
         let ended = async || self.child.try_wait().expect("the child is ours");
         let status = wait::until("the server to end", Duration::from_secs(60), ended).await;
         assert_eq!(status.code(), Some(1), "{}", self.log());
@@ -87,7 +99,7 @@ async fn every_form_of_an_address_serves_and_the_log_names_the_port() {
     for (listen, hosts) in
         [("localhost:0", ["localhost", "127.0.0.1"]), (":0", ["127.0.0.1", "[::1]"]), ("[::]:0", ["127.0.0.1", "[::1]"])]
     {
-        let mut server = Started::new("dev", &["--no-watch", "--listen", listen, "--admin", "localhost:0"]).await;
+        let mut server = Started::new("dev", &["--no-watch", "--expose", "--listen", listen, "--admin", "localhost:0"]).await;
         let (public, admin) = server.ports().await;
         for host in hosts {
             let has_it = host != "[::1]" || TcpListener::bind("[::1]:0").is_ok();

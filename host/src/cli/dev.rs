@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
 use super::reload::reload;
 use super::serve::{load, runtime, start_log};
 use super::signals::Signals;
 use super::{Common, say};
 use crate::app::{App, Ports};
-use crate::config::{Config, Mode};
+use crate::config::{Config, Mode, Secrets, Server};
 use crate::names::PluginName;
 use crate::release::record::digest;
 use crate::release::releases::Releases;
@@ -20,9 +20,19 @@ use crate::telemetry::LogFormat;
 use crate::toolchain::{self, Options, Toolchain, Watcher};
 
 /// Builds, and serves until a signal stops it.
-pub(super) fn run(common: &Common, watch: bool) -> anyhow::Result<()> {
+pub(super) fn run(common: &Common, watch: bool, expose: bool) -> anyhow::Result<()> {
     let root = std::env::current_dir()?;
-    let mut config = load(Mode::Dev, common)?;
+    let mode = if expose { Mode::Exposed } else { Mode::Dev };
+    let mut config = load(mode, common)?;
+    let (secrets, shown) = if expose {
+        let secrets = Secrets::new().context("the operating system gives no randomness")?;
+        let made = secrets.fill_in(&mut config);
+        let shown = secrets.lines(made);
+        (Some(Arc::new(secrets)), shown)
+    } else {
+        check_loopback(&config.server)?;
+        (None, Vec::new())
+    };
     config.pool.rotate = watch;
     start_log(&config, LogFormat::Text)?;
     let toolchain = Toolchain::from_env();
@@ -36,7 +46,7 @@ pub(super) fn run(common: &Common, watch: bool) -> anyhow::Result<()> {
     let served = runtime.block_on(async {
         let mut signals = Signals::of_a_terminal()?;
         let app = tokio::select! {
-            app = build_app(config, &files) => app?,
+            app = build_app(config, mode, &files) => app?,
             () = signals.stopped(async || {}) => return Ok(()),
         };
         let ports = Ports::bind(&app.config.server).await?;
@@ -47,9 +57,10 @@ pub(super) fn run(common: &Common, watch: bool) -> anyhow::Result<()> {
         });
         let listen = &app.config.server.listen;
         let port = ports.public_address().map_or(listen.port, |at| at.port());
+        shown.iter().for_each(|line| say(&format!("hubbub: made for this run: {line}")));
         say(&format!("hubbub: serving http://{}:{port}/", listen.shown_host()));
         let gateway = app.gateway.clone();
-        let result = app.serve(ports, signals.stopped(async || reload(Mode::Dev, common, &gateway).await)).await;
+        let result = app.serve(ports, signals.stopped(async || reload(mode, common, secrets.as_ref(), &gateway).await)).await;
         if let Some(reloading) = reloading {
             reloading.abort();
         }
@@ -60,8 +71,21 @@ pub(super) fn run(common: &Common, watch: bool) -> anyhow::Result<()> {
     served
 }
 
-async fn build_app(config: Config, files: &BTreeMap<PluginName, PathBuf>) -> anyhow::Result<App> {
-    let app = App::build(config, Mode::Dev).await?;
+/// Refuses addresses that other machines reach: everyone knows the secrets of `dev`.
+fn check_loopback(server: &Server) -> anyhow::Result<()> {
+    for (key, flag, listen) in [("server.listen", "--listen", &server.listen), ("server.admin", "--admin", &server.admin)] {
+        if !listen.is_loopback() {
+            bail!(
+                "{key} ({flag}): other machines reach {listen}, and everyone knows the secrets of `hubbub dev`. Listen on 127.0.0.1, \
+                 or add --expose, which makes secrets for this run"
+            );
+        }
+    }
+    Ok(())
+}
+
+async fn build_app(config: Config, mode: Mode, files: &BTreeMap<PluginName, PathBuf>) -> anyhow::Result<App> {
+    let app = App::build(config, mode).await?;
     app.install(files).await?;
     Ok(app)
 }

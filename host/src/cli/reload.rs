@@ -7,16 +7,16 @@ use anyhow::Context as _;
 
 use super::Common;
 use super::serve::{load, log_filter};
-use crate::config::Mode;
+use crate::config::{Mode, Secrets};
 use crate::gateway::Gateway;
 use crate::gateway::keyring::Keyring;
 use crate::telemetry;
 
 /// Reloads, and logs the outcome.
-pub(super) async fn reload(mode: Mode, common: &Common, gateway: &Arc<Gateway>) {
-    let (common, gateway) = (common.clone(), gateway.clone());
+pub(super) async fn reload(mode: Mode, common: &Common, secrets: Option<&Arc<Secrets>>, gateway: &Arc<Gateway>) {
+    let (common, secrets, gateway) = (common.clone(), secrets.cloned(), gateway.clone());
     // It reads files, and makes a client for key sets, which takes tens of milliseconds.
-    let read = tokio::task::spawn_blocking(move || read(mode, &common)).await;
+    let read = tokio::task::spawn_blocking(move || read(mode, &common, secrets.as_deref())).await;
     match read.map_err(anyhow::Error::from).and_then(|read| read) {
         Ok((keyring, filter)) => {
             gateway.keyring.replace(keyring);
@@ -29,8 +29,11 @@ pub(super) async fn reload(mode: Mode, common: &Common, gateway: &Arc<Gateway>) 
     }
 }
 
-fn read(mode: Mode, common: &Common) -> anyhow::Result<(Keyring, String)> {
-    let config = load(mode, common)?;
+fn read(mode: Mode, common: &Common, secrets: Option<&Secrets>) -> anyhow::Result<(Keyring, String)> {
+    let mut config = load(mode, common)?;
+    if let Some(secrets) = secrets {
+        secrets.fill_in(&mut config);
+    }
     let filter = log_filter(&config);
     telemetry::check_filter(&filter).map_err(|why| anyhow::anyhow!("log.filter: {why}"))?;
     Ok((Keyring::load(&config.auth, mode == Mode::Dev).context("auth")?, filter))

@@ -32,7 +32,7 @@ pub(super) fn run(common: &Common) -> anyhow::Result<()> {
         // Before anything says that it serves.
         let ports = Ports::bind(&app.config.server).await?;
         let gateway = app.gateway.clone();
-        app.serve(ports, signals.stopped(async || reload(Mode::Serve, common, &gateway).await)).await
+        app.serve(ports, signals.stopped(async || reload(Mode::Serve, common, None, &gateway).await)).await
     });
     // A compiler under way is waited for by nobody any more.
     runtime.shutdown_background();

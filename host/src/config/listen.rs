@@ -7,6 +7,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, de};
 
+use crate::gateway::hosts::is_loopback_name;
+
 /// Where a port is opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listen {
@@ -33,6 +35,15 @@ pub struct InvalidListen(String);
 impl Listen {
     pub fn loopback(port: u16) -> Self {
         Self { host: Host::Address(IpAddr::from([127, 0, 0, 1])), port }
+    }
+
+    /// Whether no other machine reaches it.
+    pub fn is_loopback(&self) -> bool {
+        match &self.host {
+            Host::All => false,
+            Host::Address(address) => address.to_canonical().is_loopback(),
+            Host::Name(name) => is_loopback_name(&name.to_ascii_lowercase()),
+        }
     }
 
     /// The host as a person on this machine types it into a browser.
@@ -100,6 +111,19 @@ mod tests {
         }
         assert_eq!("*:80".parse::<Listen>().unwrap().host, Host::All);
         assert_eq!(" localhost:80 ".parse::<Listen>().unwrap().port, 80);
+    }
+
+    #[test]
+    fn only_loopback_is_out_of_reach_of_other_machines() {
+        let is_loopback = |text: &str| text.parse::<Listen>().unwrap().is_loopback();
+        for text in
+            ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1", "localhost:1", "LocalHost:1", "app.localhost:1"]
+        {
+            assert!(is_loopback(text), "{text}");
+        }
+        for text in [":1", "*:1", "0.0.0.0:1", "[::]:1", "192.168.1.5:1", "my-host:1", "localhost.example:1", "[fe80::1]:1"] {
+            assert!(!is_loopback(text), "{text}");
+        }
     }
 
     #[test]

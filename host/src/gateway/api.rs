@@ -1,6 +1,7 @@
 //! `/api`: backends publish to the bus and send to clients. A message is answered with 202 only when it is stored.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -8,12 +9,13 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::Gateway;
+use super::logins::Denied;
 use crate::capability::commit;
 use crate::capability::effects::{Emit, Target};
 use crate::capability::emitter::packet_text;
@@ -47,10 +49,22 @@ pub fn routes(api: Arc<Api>) -> Router {
 }
 
 async fn only_backends(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
-    match bearer(request.headers()) {
-        Some(key) if api.keys.iter().any(|known| is_same(known, key)) => next.run(request).await,
-        _ => refused(StatusCode::UNAUTHORIZED, Refusal::new(Code::Unauthenticated, "An API key is needed")),
+    let address = api.gateway.address_of(request.extensions(), request.headers());
+    let is_known = |key: &str| api.keys.iter().any(|known| is_same(known, key));
+    match api.gateway.backends.check(address, bearer(request.headers()), is_known) {
+        Ok(()) => next.run(request).await,
+        Err(Denied::Throttled(wait)) => {
+            let refusal = Refusal::new(Code::RateLimited, "Too many failed logins from this address");
+            let refusal = Refusal { retry_after_ms: Some(crate::duration::millis(wait)), ..refusal };
+            (later(wait), refused(StatusCode::TOO_MANY_REQUESTS, refusal)).into_response()
+        }
+        Err(_) => refused(StatusCode::UNAUTHORIZED, Refusal::new(Code::Unauthenticated, "An API key is needed")),
     }
+}
+
+/// When to try again, as HTTP tells it.
+pub fn later(wait: Duration) -> [(HeaderName, HeaderValue); 1] {
+    [(header::RETRY_AFTER, (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).into())]
 }
 
 /// The token of `Authorization: Bearer`.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use http::StatusCode;
@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::Gateway;
-use super::keys::DEV_SECRET;
+use super::keys::Secret;
 use super::page::{self, CSS, HTML, SCRIPT, file};
 use super::sign::{self, Claims};
 use crate::names::PluginName;
@@ -30,6 +30,9 @@ const MAX_PEOPLE: usize = 200;
 /// The longest name, in characters.
 const MAX_NAME: usize = 40;
 
+/// The largest body, in bytes.
+const MAX_BODY: usize = 4096;
+
 /// How long a demo token lasts.
 const TOKEN: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -39,6 +42,8 @@ pub struct Demo {
     pub bus: Arc<Bus>,
     /// The owner of what is written here: no plugin's name.
     pub writer: PluginName,
+    /// What tokens are signed with. None where all keys are public ones.
+    pub secret: Option<Secret>,
     /// User ids and names.
     pub people: Mutex<BTreeMap<String, String>>,
 }
@@ -50,7 +55,7 @@ pub fn routes(demo: Arc<Demo>) -> Router {
         .route("/demo/demo.js", file(include_str!("demo/demo.js"), SCRIPT))
         .route("/demo/demo.css", file(include_str!("demo/demo.css"), CSS))
         .merge(page::routes("/demo"))
-        .route("/demo/enter", post(enter))
+        .route("/demo/enter", post(enter).layer(DefaultBodyLimit::max(MAX_BODY)))
         .with_state(demo)
 }
 
@@ -68,8 +73,12 @@ async fn enter(State(demo): State<Arc<Demo>>, axum::Json(Enter { name }): axum::
     }
     let user = format!("demo-{slug}");
     let now = demo.gateway.services.clock.now_ms();
+    let Some(secret) = &demo.secret else {
+        let title = "The demo signs its tokens itself, and this server has no secret for that";
+        return (StatusCode::SERVICE_UNAVAILABLE, axum::Json(json!({ "title": title }))).into_response();
+    };
     let claims = Claims::of(&user).text("name", &name).and_then(|claims| claims.text("role", "GUEST"));
-    let token = claims.and_then(|claims| sign::sign(DEV_SECRET.as_bytes(), claims, TOKEN, now));
+    let token = claims.and_then(|claims| sign::sign(secret.expose().as_bytes(), claims, TOKEN, now));
     let Ok(token) = token else { return StatusCode::INTERNAL_SERVER_ERROR.into_response() };
     if demo.tell_plugin(&user, &name, now).await.is_err() {
         return (StatusCode::SERVICE_UNAVAILABLE, axum::Json(json!({ "title": "Storage does not answer" }))).into_response();

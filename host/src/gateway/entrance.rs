@@ -2,7 +2,7 @@
 //! queue the answer is HTTP, with the time to come again.
 
 use std::future::poll_fn;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -11,11 +11,12 @@ use std::time::Duration;
 use axum::body::HttpBody;
 use axum::extract::connect_info::ConnectInfo;
 use axum::response::{IntoResponse, Response};
-use http::{Request, StatusCode, header};
+use http::{Extensions, HeaderMap, Request, StatusCode, header};
 use socketioxide_core::Sid;
 
+use super::Gateway;
 use super::crowd::{NoPlace, Ticket};
-use super::{Gateway, proxies};
+use super::proxies::{self, Network};
 use crate::telemetry::Metrics;
 
 /// Who is on the other side of the TCP connection.
@@ -57,18 +58,28 @@ pub fn session_of<B>(request: &Request<B>) -> Option<&str> {
     request.uri().query()?.split('&').find_map(|pair| pair.strip_prefix("sid="))
 }
 
+/// The address of the client that sent a request, behind proxies.
+pub fn address_of(extensions: &Extensions, headers: &HeaderMap, trusted_proxies: &[Network]) -> Option<IpAddr> {
+    let ConnectInfo(Peer(peer)) = extensions.get::<ConnectInfo<Peer>>()?;
+    Some(proxies::client(peer.ip(), headers, trusted_proxies))
+}
+
 impl Gateway {
     /// Gives a new connection its place.
     pub fn place<B>(&self, request: &Request<B>, polls: bool) -> Result<Arc<Ticket>, TurnedAway> {
         if self.drain.has_begun() {
             return Err(TurnedAway::Draining);
         }
-        let peer = request.extensions().get::<ConnectInfo<Peer>>().map(|ConnectInfo(Peer(address))| address.ip());
-        let address = peer.map(|peer| proxies::household(proxies::client(peer, request.headers(), &self.trusted_proxies)));
+        let address = self.address_of(request.extensions(), request.headers()).map(proxies::household);
         self.crowd.enter(address, polls, &self.limits, &self.services.metrics).map_err(|no_place| match no_place {
             NoPlace::Node => TurnedAway::Full,
             NoPlace::Address => TurnedAway::Address,
         })
+    }
+
+    /// The address of the client that sent a request, behind the proxies that are trusted.
+    pub fn address_of(&self, extensions: &Extensions, headers: &HeaderMap) -> Option<IpAddr> {
+        address_of(extensions, headers, &self.trusted_proxies)
     }
 
     /// Lets a connection in that has its place, once it is its turn.

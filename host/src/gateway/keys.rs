@@ -75,6 +75,12 @@ impl Config {
         }
     }
 
+    /// A secret that tokens of HS256 can be signed with, for who stands in for an issuer in `dev`.
+    pub fn signing_secret(&self) -> Option<Secret> {
+        let signs = |key: &&KeyConfig| key.alg.is_none_or(|alg| alg == Algorithm::HS256);
+        self.keys.iter().filter(signs).find_map(|key| key.secret.clone())
+    }
+
     /// Adds a secret that came from elsewhere, such as `JWT_SECRET`: pinned to HS256, for every namespace and issuer.
     pub fn add_secret(&mut self, name: &str, secret: &str) {
         self.keys.push(KeyConfig {

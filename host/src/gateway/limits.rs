@@ -84,7 +84,7 @@ pub struct Limit {
 }
 
 impl Limit {
-    fn new(name: &'static str, most: u64, dry_run: bool) -> Self {
+    pub(super) fn new(name: &'static str, most: u64, dry_run: bool) -> Self {
         Self { name, most, rate: Rate::per_second(most), dry_run }
     }
 

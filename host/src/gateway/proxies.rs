@@ -48,7 +48,7 @@ impl<'de> Deserialize<'de> for Network {
 }
 
 impl Network {
-    fn has(&self, address: IpAddr) -> bool {
+    pub fn has(&self, address: IpAddr) -> bool {
         bits(address) & self.mask == self.address
     }
 }

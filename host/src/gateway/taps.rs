@@ -13,9 +13,8 @@ use socketioxide::handler::ConnectHandler as _;
 use socketioxide::{SendError, SocketError};
 
 use super::Gateway;
-use super::api::is_same;
 use super::session::Session;
-use super::watchers::Watchers;
+use super::watchers::{Operators, Watchers};
 use crate::capability::state::Services;
 use crate::cluster::tap::{Came, Listening, Record, Subject};
 use crate::error::Code;
@@ -86,10 +85,13 @@ impl Drop for Place {
 
 /// Opens the namespace.
 pub fn open(io: &SocketIo<LocalAdapter>, watchers: &Watchers, gateway: &Gateway) {
-    let (token, config) = (watchers.token.as_deref().map(Arc::<str>::from), watchers.taps);
+    let (operators, config) = (Operators::new(watchers.token.as_deref(), gateway), watchers.taps);
     let services = gateway.services.clone();
     let door = move |socket: SocketRef, TryData(auth): TryData<Auth>| {
-        let place = let_in(token.as_deref(), auth.unwrap_or_default())
+        let auth = auth.unwrap_or_default();
+        let place = operators
+            .check(&socket, &auth.token)
+            .and_then(|()| subject(auth))
             .and_then(|subject| Place::take(&services, subject, config))
             .inspect_err(|_| {
                 services.metrics.taps_refused.inc();
@@ -101,10 +103,7 @@ pub fn open(io: &SocketIo<LocalAdapter>, watchers: &Watchers, gateway: &Gateway)
     io.ns(NAMESPACE, listen.with(door));
 }
 
-fn let_in(known: Option<&str>, auth: Auth) -> Result<Subject, &'static str> {
-    if !known.is_some_and(|known| is_same(known, &auth.token)) {
-        return Err("The operator's token is needed");
-    }
+fn subject(auth: Auth) -> Result<Subject, &'static str> {
     let scoped = |name: &str| names::scoped(auth.tenant.as_deref(), name);
     match (auth.user.as_str(), auth.namespace.as_str(), auth.room.as_str()) {
         (user, "", "") if !user.is_empty() => Ok(Subject::User(scoped(user))),

@@ -17,10 +17,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
+use super::places::Place;
 use names::Names;
+use watch::Watch;
 
 pub mod names;
 pub mod probe;
+pub mod watch;
 
 /// Ends a connection from outside, however full its queue is.
 #[derive(Clone, Default)]
@@ -193,12 +196,16 @@ pub struct Connection {
     /// Reads in a row that found something.
     burst: u8,
     closer: Closer,
+    /// While it is an HTTP connection.
+    watch: Option<Box<Watch>>,
+    _place: Option<Place>,
 }
 
 impl Connection {
-    pub fn new(io: TcpStream) -> Self {
-        let closer = Closer::default();
-        Self { io, early: Bytes::new(), names: None, held: Vec::new(), muted: 0, burst: 0, closer }
+    /// `place` is free again when the connection has ended.
+    pub fn new(io: TcpStream, watch: Option<Watch>, place: Option<Place>) -> Self {
+        let (closer, watch) = (Closer::default(), watch.map(Box::new));
+        Self { io, early: Bytes::new(), names: None, held: Vec::new(), muted: 0, burst: 0, closer, watch, _place: place }
     }
 }
 
@@ -227,7 +234,11 @@ impl AsyncRead for Connection {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let read = self.poll_plain(cx, buf);
+        let before = buf.filled().len();
+        let mut read = self.poll_plain(cx, buf);
+        if let Some(watch) = &mut self.watch {
+            read = watch.read(cx, read, buf.filled().len() > before);
+        }
         self.burst = if read.is_ready() { self.burst + 1 } else { 0 };
         read
     }
@@ -244,20 +255,26 @@ impl AsyncWrite for Connection {
             Some(before) if self.names.is_some() => before,
             _ => buf,
         };
-        let Self { io, closer, .. } = &mut *self;
+        let Self { io, closer, watch, .. } = &mut *self;
         let answer = unless_closed(closer, |ending| &ending.writer, cx, |cx| Pin::new(io).poll_write(cx, buf));
         closer.wrote(&answer);
-        answer
+        match watch {
+            Some(watch) => watch.wrote(cx, answer),
+            None => answer,
+        }
     }
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
         if self.muted > 0 {
             return Poll::Ready(Ok(self.mute(bufs.iter().map(|buf| buf.len()).sum())));
         }
-        let Self { io, closer, .. } = &mut *self;
+        let Self { io, closer, watch, .. } = &mut *self;
         let answer = unless_closed(closer, |ending| &ending.writer, cx, |cx| Pin::new(io).poll_write_vectored(cx, bufs));
         closer.wrote(&answer);
-        answer
+        match watch {
+            Some(watch) => watch.wrote(cx, answer),
+            None => answer,
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -317,6 +334,7 @@ pub fn upgrade<B>(
         let mut connection = parts.io.into_inner();
         connection.early = if parts.read_buf.is_empty() { Bytes::new() } else { Bytes::copy_from_slice(&parts.read_buf) };
         connection.closer = closer;
+        connection.watch = None;
         connection.names = Some(Names::default());
         serve(connection, kept);
     });

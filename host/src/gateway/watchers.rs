@@ -14,7 +14,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::api::is_same;
 use super::figures::Latest;
-use super::{Gateway, taps};
+use super::logins::{Denied, Logins};
+use super::proxies::Network;
+use super::{Gateway, entrance, taps};
 use crate::telemetry::Metrics;
 use engineioxide::service::NotFoundService;
 
@@ -64,9 +66,10 @@ pub fn build(watchers: Watchers, gateway: &Gateway) -> (Service, SocketIo) {
         .build_svc();
     taps::open(&io, &watchers, gateway);
     let places = Arc::new(Semaphore::new(watchers.limit));
-    let (token, metrics) = (watchers.token.map(Arc::<str>::from), gateway.services.metrics.clone());
+    let (operators, metrics) = (Operators::new(watchers.token.as_deref(), gateway), gateway.services.metrics.clone());
     let door = move |socket: SocketRef, TryData(auth): TryData<Auth>| {
-        let let_in = let_in(&socket, token.as_deref(), &auth.unwrap_or_default(), &places);
+        let checked = operators.check(&socket, &auth.unwrap_or_default().token);
+        let let_in = checked.and_then(|()| let_in(&socket, &places));
         if let_in.is_err() {
             metrics.watchers_refused.inc();
         }
@@ -77,10 +80,34 @@ pub fn build(watchers: Watchers, gateway: &Gateway) -> (Service, SocketIo) {
     (service, io)
 }
 
-fn let_in(socket: &SocketRef, known: Option<&str>, auth: &Auth, places: &Arc<Semaphore>) -> Result<(), &'static str> {
-    if !known.is_some_and(|known| is_same(known, &auth.token)) {
-        return Err("The operator's token is needed");
+/// The check of who comes to the operators' sockets, as `/admin` has it.
+#[derive(Clone)]
+pub(super) struct Operators {
+    /// None: nobody is let in.
+    token: Option<Arc<str>>,
+    logins: Arc<Logins>,
+    trusted_proxies: Arc<[Network]>,
+}
+
+impl Operators {
+    pub(super) fn new(token: Option<&str>, gateway: &Gateway) -> Self {
+        let trusted_proxies = gateway.trusted_proxies.as_slice().into();
+        Self { token: token.map(Arc::from), logins: gateway.operators.clone(), trusted_proxies }
     }
+
+    /// Checks the token that a socket shows.
+    pub(super) fn check(&self, socket: &SocketRef, shown: &str) -> Result<(), &'static str> {
+        let request = socket.req_parts();
+        let address = entrance::address_of(&request.extensions, &request.headers, &self.trusted_proxies);
+        let is_right = |shown: &str| self.token.as_deref().is_some_and(|known| is_same(known, shown));
+        self.logins.check(address, Some(shown), is_right).map_err(|denied| match denied {
+            Denied::Throttled(_) => "Too many failed logins from this address",
+            Denied::Missing | Denied::Wrong => "The operator's token is needed",
+        })
+    }
+}
+
+fn let_in(socket: &SocketRef, places: &Arc<Semaphore>) -> Result<(), &'static str> {
     let place = places.clone().try_acquire_owned().map_err(|_| "Too many are watching")?;
     socket.extensions.insert(Place(Arc::new(place)));
     Ok(())

@@ -60,19 +60,28 @@ fn cors(web: Arc<Web>) -> CorsLayer {
         .allow_credentials(true)
 }
 
-/// Checks who asks, and takes websockets the short way. All else goes to the engine.
+/// Paths whose answers are for everyone: `[cors]` decides which pages may read them.
+pub fn is_open(path: &str) -> bool {
+    !path.starts_with("/socket.io") && !path.starts_with("/api/")
+}
+
+/// The form of this port's errors.
+pub fn answer(status: StatusCode, title: &'static str, _: &'static str) -> Response {
+    (status, format!("{title}\n")).into_response()
+}
+
+/// Takes websockets the short way. All else goes to the engine.
 async fn engine(State(web): State<Arc<Web>>, mut request: Request, next: Next) -> Response {
-    let origin = request.headers().get(header::ORIGIN).map(HeaderValue::as_bytes);
-    if !web.gateway.origins.lets_in(origin) {
-        return (StatusCode::FORBIDDEN, "This origin is not allowed\n").into_response();
-    }
     let is_websocket = transport::wants_websocket(&request);
     let ticket = match entrance::session_of(&request) {
         Some(sid) if !is_websocket => {
             let polls = request.method() == Method::GET;
             let polling = sid.parse().ok().filter(|_| polls).and_then(|sid| web.gateway.crowd.polling(sid));
             if request.method() == Method::POST {
-                request = names::with_plain_names(request, web.gateway.config.max_payload).await;
+                request = match names::with_plain_names(request, web.gateway.config.max_payload).await {
+                    Ok(request) => request,
+                    Err(_) => return StatusCode::BAD_REQUEST.into_response(),
+                };
             }
             return match polling {
                 Some(ticket) => entrance::polled(ticket, next.run(request)).await,

@@ -71,20 +71,22 @@ impl Connection {
 }
 
 /// A POST with the names of its events written plainly. A body that is too long, or does not say how long it is, is left to the engine.
-pub async fn with_plain_names(request: Request<Body>, longest: u64) -> Request<Body> {
+///
+/// # Errors
+/// Where the body does not come whole.
+pub async fn with_plain_names(request: Request<Body>, longest: u64) -> Result<Request<Body>, axum::Error> {
     let told = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     let Some(length) = told.filter(|length| *length <= longest).and_then(|length| usize::try_from(length).ok()) else {
-        return request;
+        return Ok(request);
     };
     let (parts, body) = request.into_parts();
-    // A body that is incomplete belongs to a client that disconnected.
-    let mut body = axum::body::to_bytes(body, length).await.unwrap_or_default();
+    let mut body = axum::body::to_bytes(body, length).await?;
     if body.contains(&b'\\') {
         let mut packets = body.to_vec();
         packets.split_mut(|byte| *byte == SEPARATOR).for_each(Names::rewrite);
         body = packets.into();
     }
-    Request::from_parts(parts, body.into())
+    Ok(Request::from_parts(parts, body.into()))
 }
 
 /// Follows a client's packets byte by byte up to the end of the event's name. Everything after it is skipped as a whole.

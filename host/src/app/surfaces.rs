@@ -1,0 +1,107 @@
+//! The two surfaces of the server, the public port and the operator's: who may reach each by which name, and the limits that each has.
+
+use std::sync::Arc;
+
+use axum::Router;
+
+use super::Descriptors;
+use crate::admin;
+use crate::config::Config;
+use crate::gateway::body::Pace;
+use crate::gateway::guard::{Answer, Guard, Told};
+use crate::gateway::hosts::{HostError, Hosts};
+use crate::gateway::http1::{Port, Waits};
+use crate::gateway::origin::Origins;
+use crate::gateway::places::Places;
+use crate::gateway::{Gateway, web};
+
+/// The names of both ports.
+pub(super) struct Names {
+    public: Hosts,
+    admin: Hosts,
+}
+
+impl Names {
+    pub(super) fn load(config: &Config) -> Result<Self, HostError> {
+        let public = config.gateway.hosts.as_deref().map_or(Ok(Hosts::all()), |hosts| Hosts::load("gateway.hosts", hosts));
+        Ok(Self { public: public?, admin: Hosts::load("admin.hosts", &config.admin.hosts)? })
+    }
+}
+
+/// What a port serves.
+pub(super) struct Routes {
+    pub(super) all: Router,
+    /// Past its limits.
+    pub(super) checks: Router,
+}
+
+/// What both ports are made from.
+pub(super) struct Surfaces<'a> {
+    pub(super) config: &'a Config,
+    pub(super) gateway: &'a Gateway,
+    pub(super) descriptors: Descriptors,
+    pub(super) names: Names,
+}
+
+/// What differs between the ports.
+struct Own {
+    name: &'static str,
+    hosts: Hosts,
+    origins: Origins,
+    open: fn(&str) -> bool,
+    answer: Answer,
+    connections: (&'static str, u64),
+}
+
+impl Surfaces<'_> {
+    pub(super) fn public(&self, routes: Routes) -> Arc<Port> {
+        let own = Own {
+            name: "public",
+            hosts: self.names.public.clone(),
+            origins: self.gateway.origins.clone(),
+            open: web::is_open,
+            answer: web::answer,
+            connections: ("tcp_connections", self.config.gateway.tcp_connections),
+        };
+        self.port(own, routes)
+    }
+
+    /// The operator's port. Only its own pages may send it anything.
+    pub(super) fn admin(&self, routes: Routes) -> Arc<Port> {
+        let own = Own {
+            name: "admin",
+            hosts: self.names.admin.clone(),
+            origins: Origins::default(),
+            open: |_| false,
+            answer: admin::answer,
+            connections: ("admin_tcp_connections", self.config.admin.tcp_connections),
+        };
+        self.port(own, routes)
+    }
+
+    fn port(&self, own: Own, routes: Routes) -> Arc<Port> {
+        let (config, metrics) = (&self.config.gateway, &self.gateway.services.metrics);
+        let waits = Waits {
+            first: config.connect_timeout,
+            head: config.head_timeout,
+            idle: config.http_idle,
+            write: config.write_timeout,
+            body: Pace { least: config.body_timeout, rate: config.body_rate },
+        };
+        let Own { name, hosts, origins, open, answer, connections } = own;
+        let trusted = &self.gateway.trusted_proxies;
+        Arc::new(Port {
+            name,
+            // Done once here, or axum does it at every request.
+            routes: routes.all.with_state(()),
+            checks: routes.checks.with_state(()),
+            has_clients: name == "public",
+            guard: Guard { listener: name, hosts, origins, open, answer, metrics: metrics.clone(), told: Told::default() },
+            places: Places::new(name, connections, config.address_tcp_connections, trusted, metrics.clone()),
+            descriptors: self.descriptors,
+            waits,
+            metrics: metrics.clone(),
+            told: Default::default(),
+        })
+    }
+}

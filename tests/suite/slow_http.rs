@@ -1,0 +1,215 @@
+//! Clients that hold HTTP connections: idle, slow, or too many. Must never keep a client waiting that sends its request in time.
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use tests::polling::Polling;
+use tests::raw::{Raw, ask};
+use tests::server::{ADMIN_TOKEN, API_KEY, Builder};
+use tests::{Server, wait};
+use tokio::net::TcpStream;
+
+use crate::ports::{SECRET, Started};
+
+fn server() -> Builder {
+    Server::dev().only(&["chat"]).one_process()
+}
+
+async fn closed_at(server: &Server, limit: &str) -> f64 {
+    server.metrics().await.get("hubbub_http_connections_closed_total", &[("reason", limit)]).unwrap_or_default()
+}
+
+/// Lines about connections that are closed at a limit.
+fn lines(server: &Server, limit: &str) -> usize {
+    server.log().lines().filter(|line| line.contains(&format!("longer than gateway.{limit}"))).count()
+}
+
+#[tokio::test]
+async fn a_head_that_is_not_sent_in_time_closes_its_connection_also_on_one_that_was_kept() {
+    let server = server().env("HUBBUB_GATEWAY__HEAD_TIMEOUT", "300ms").start().await;
+    for (at, path) in [(server.address(), "/health"), (server.admin_address(), "/ready")] {
+        for request in ["G", &format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nx-slow")] {
+            let mut slow = Raw::open(at).await;
+            slow.write(request).await;
+            assert_eq!(slow.closed().await, "", "{request:?}");
+        }
+        let mut kept = Raw::open(at).await;
+        kept.write(&format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n")).await;
+        assert!(kept.read().await.starts_with("HTTP/1.1 200"));
+        kept.write(&format!("GET {path} HTTP/1.1\r\n")).await;
+        kept.closed().await;
+    }
+    assert_eq!((closed_at(&server, "head_timeout").await, lines(&server, "head_timeout")), (6.0, 2), "a line for each port");
+}
+
+#[tokio::test]
+async fn a_kept_connection_and_a_socket_outlive_the_time_for_a_head() {
+    let server = server().env("HUBBUB_GATEWAY__HEAD_TIMEOUT", "200ms").env("HUBBUB_GATEWAY__HTTP_IDLE", "1s").start().await;
+    let watcher = tests::Client::connect(server.admin_address(), "/figures", ADMIN_TOKEN).await;
+    let mut watcher = watcher.expect("the token is right");
+    let mut kept = Raw::open(server.address()).await;
+    kept.write("POST /api/publish HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r\n{}").await;
+    assert!(kept.read().await.starts_with("HTTP/1.1 401"));
+    // Two figures, a second apart: more than a head may take, on both connections.
+    let before = std::time::Instant::now();
+    watcher.next("figures").await;
+    watcher.next("figures").await;
+    kept.closed().await;
+    assert!(before.elapsed() > Duration::from_millis(600), "it was closed after {:?}", before.elapsed());
+    assert_eq!((closed_at(&server, "head_timeout").await, closed_at(&server, "http_idle").await), (0.0, 1.0));
+    assert_eq!(lines(&server, "http_idle"), 1);
+    watcher.next("figures").await;
+}
+
+#[tokio::test]
+async fn a_body_that_is_not_sent_in_time_is_answered_408_on_every_route_that_reads_one() {
+    let server = server().env("HUBBUB_GATEWAY__BODY_TIMEOUT", "300ms").env("HUBBUB_GATEWAY__BODY_RATE", "0").start().await;
+    let (public, admin) = (server.address(), server.admin_address());
+    let polling = Polling::open(&server).await;
+    let operator = Polling::open_admin(&server).await;
+    let poll = |polling: &Polling| format!("/socket.io/?EIO=4&transport=polling&sid={}", polling.sid());
+    let routes = [
+        (public, "/api/publish".to_owned(), API_KEY),
+        (public, "/api/emit".to_owned(), API_KEY),
+        (public, "/demo/enter".to_owned(), ""),
+        (public, poll(&polling), ""),
+        (admin, poll(&operator), ""),
+        (admin, "/admin/plugins/chat/deploy".to_owned(), ADMIN_TOKEN),
+        (admin, "/admin/dead/retry".to_owned(), ADMIN_TOKEN),
+        (admin, "/admin/dead/drop".to_owned(), ADMIN_TOKEN),
+    ];
+    let mut late = 0.0;
+    for (at, path, key) in routes {
+        for length in ["content-length: 1000", "transfer-encoding: chunked"] {
+            let mut slow = Raw::open(at).await;
+            let begun = if length.ends_with("chunked") { "3\r\n{\"a\r\n" } else { "{\"a" };
+            slow.write(&format!(
+                "POST {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {key}\r\ncontent-type: application/json\r\n{length}\r\n\r\n{begun}"
+            ))
+            .await;
+            let said = slow.closed().await;
+            assert!(said.starts_with("HTTP/1.1 408 "), "{path}, {length}: {said}");
+            assert_eq!(at == admin, said.contains("application/problem+json"), "{path}: {said}");
+            late += 1.0;
+        }
+    }
+    assert_eq!((closed_at(&server, "body_timeout").await, lines(&server, "body_timeout")), (late, 2), "a line for each port");
+    let (_, plugins) = server.admin(reqwest::Method::GET, "/admin/plugins", Vec::new()).await;
+    assert_eq!(
+        plugins["plugins"][0]["releases"].as_array().map(Vec::len),
+        Some(1),
+        "half a component is not deployed: {plugins}"
+    );
+}
+
+#[tokio::test]
+async fn a_body_that_keeps_its_pace_may_take_longer_and_one_that_falls_behind_may_not() {
+    // Fifty bytes give it a second more.
+    let server = server().env("HUBBUB_GATEWAY__BODY_TIMEOUT", "500ms").env("HUBBUB_GATEWAY__BODY_RATE", "50").start().await;
+    let head = |bytes: usize| {
+        let head = "POST /api/publish HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nauthorization: Bearer";
+        format!("{head} {API_KEY}\r\ncontent-length: {bytes}\r\n\r\n")
+    };
+    let body = r#"{"topic": "chat.upserted", "data": {"chatId": "c1", "participants": []}}"#;
+    for (every, status) in [(Duration::from_millis(15), "202"), (Duration::from_millis(60), "408")] {
+        let mut raw = Raw::open(server.address()).await;
+        raw.write(&head(body.len())).await;
+        let mut pace = tokio::time::interval(every);
+        for byte in body.chars() {
+            pace.tick().await;
+            if !raw.write(&byte.to_string()).await {
+                break;
+            }
+        }
+        let said = raw.closed().await;
+        assert!(said.starts_with(&format!("HTTP/1.1 {status} ")), "a byte each {every:?}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_takes_no_answer_is_closed() {
+    let server = server().env("HUBBUB_GATEWAY__WRITE_TIMEOUT", "300ms").start().await;
+    for (at, path) in [(server.address(), "/asyncapi.json"), (server.admin_address(), "/dashboard/uplot.min.js")] {
+        let mut deaf = Raw::open_small(at).await;
+        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+        // As many answers as no buffer holds, none of which is read.
+        let before = closed_at(&server, "write_timeout").await;
+        deaf.write(&request.repeat(400)).await;
+        wait::eventually("the connection to be closed", async || closed_at(&server, "write_timeout").await > before).await;
+    }
+    assert_eq!(lines(&server, "write_timeout"), 2, "a line for each port");
+}
+
+/// Connections that say nothing.
+async fn idle(at: SocketAddr, count: usize) -> Vec<TcpStream> {
+    let mut held = Vec::new();
+    for _ in 0..count {
+        held.push(TcpStream::connect(at).await.expect("the backlog has room"));
+    }
+    held
+}
+
+/// The answer over a connection of its own.
+async fn fresh(at: SocketAddr, path: &str) -> String {
+    ask(
+        at,
+        &format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nauthorization: Bearer {ADMIN_TOKEN}\r\n\r\n"),
+    )
+    .await
+}
+
+#[tokio::test]
+async fn past_the_connections_of_a_port_health_is_answered_and_all_else_with_503() {
+    let server = server().env("HUBBUB_GATEWAY__TCP_CONNECTIONS", "8").env("HUBBUB_ADMIN__TCP_CONNECTIONS", "6").start().await;
+    for (at, listener, limit, checks, others) in [
+        (server.address(), "public", "tcp_connections", ["/health", "/socket/health"], "/docs"),
+        (server.admin_address(), "admin", "admin_tcp_connections", ["/ready", "/metrics"], "/admin/plugins"),
+    ] {
+        let held = idle(at, 12).await;
+        wait::eventually("the port to be full", async || fresh(at, others).await.starts_with("HTTP/1.1 503 ")).await;
+        for path in checks {
+            let said = fresh(at, path).await;
+            assert!(said.starts_with("HTTP/1.1 200 "), "{path}: {said}");
+        }
+        let said = fresh(at, others).await;
+        assert!(said.contains("retry-after:"), "{said}");
+        assert_eq!(listener == "admin", said.contains("application/problem+json"), "{said}");
+        let metrics = tests::metrics::Metrics::parse(
+            fresh(server.admin_address(), "/metrics").await.split_once("\r\n\r\n").expect("a body").1,
+        );
+        assert!(metrics.get("hubbub_limits_passed_total", &[("limit", limit), ("outcome", "refused")]) > Some(3.0));
+        assert!(
+            metrics.get("hubbub_tcp_connections", &[("listener", listener)])
+                >= Some(if listener == "public" { 8.0 } else { 6.0 })
+        );
+        assert_eq!(server.log().matches(&format!("the port has {limit}")).count(), 1, "once a minute");
+        drop(held);
+        wait::eventually("room again", async || fresh(at, others).await.starts_with("HTTP/1.1 200 ")).await;
+    }
+}
+
+/// An address of this machine that is not loopback.
+fn own_address() -> IpAddr {
+    let socket = UdpSocket::bind("0.0.0.0:0").expect("a free port");
+    // No packet is sent.
+    socket.connect("192.0.2.1:9").expect("this machine has a network");
+    socket.local_addr().expect("it is bound").ip()
+}
+
+#[tokio::test]
+async fn past_the_connections_of_an_address_its_next_is_closed_unread_and_loopback_has_no_limit() {
+    for (trusted, is_limited) in [("", true), (&own_address().to_string(), false)] {
+        let env =
+            [("JWT_SECRET", SECRET), ("HUBBUB_GATEWAY__ADDRESS_TCP_CONNECTIONS", "3"), ("HUBBUB_DOOR__TRUSTED_PROXIES", trusted)];
+        let mut server = Started::with("serve", &["--listen", ":0", "--admin", "127.0.0.1:0"], &env).await;
+        let (public, _) = server.ports().await;
+        let (own, loopback) = (SocketAddr::from((own_address(), public)), SocketAddr::from(([127, 0, 0, 1], public)));
+        let (held, _here) = (idle(own, 3).await, idle(loopback, 20).await);
+        let said = fresh(own, "/health").await;
+        assert_eq!(said.is_empty(), is_limited, "{trusted:?}: {said}");
+        assert_eq!(server.log().matches("an address has gateway.address_tcp_connections").count(), usize::from(is_limited));
+        assert!(fresh(loopback, "/health").await.starts_with("HTTP/1.1 200 "));
+        drop(held);
+        wait::eventually("room again", async || fresh(own, "/health").await.starts_with("HTTP/1.1 200 ")).await;
+    }
+}
