@@ -16,7 +16,7 @@ export npm_config_update_notifier := false
 ARGS ?=
 
 # For `fuzz`: what to look into, and for how many seconds each.
-TARGET ?= packet component manifest config
+TARGET ?= packet component manifest config admin tokens
 FOR ?= 60
 
 # The whole workspace is named even where one binary is wanted: cargo then chooses the same features for all of them, and
@@ -26,7 +26,7 @@ BUILD := cargo build --release --workspace --bin hubbub
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: ## Serve on :4100 with a demo page, and rebuild plugins as they change (ARGS="--listen 0.0.0.0:4100")
+run: ## Serve on :4100 with a demo page, and rebuild plugins as they change (ARGS="--expose --listen 0.0.0.0:4100" for other machines)
 	@.make/need.sh rust
 	$(BUILD)
 	exec target/release/hubbub dev $(ARGS)
@@ -43,7 +43,7 @@ bench: build plugins ## Measure against native socketioxide and Node, side by si
 
 # libFuzzer, guided by coverage, on the stable compiler. What is found goes to target/fuzz; nothing is added to the corpus in
 # tests/fuzz by itself.
-fuzz: ## Look for bytes that break a parser (TARGET=packet, component, manifest or config; FOR=600 seconds)
+fuzz: ## Look for bytes that break a parser (TARGET=packet, component, manifest, config, admin or tokens; FOR=600 seconds)
 	@.make/need.sh fuzz
 	cd tests/fuzz && RUSTC_WRAPPER="$$PWD/rustc" cargo build --release --locked --target-dir ../../target $(TARGET:%=--bin fuzz-%)
 	for target in $(TARGET); do \

@@ -6,6 +6,7 @@ mod dead;
 mod figures;
 mod plugins;
 mod record;
+pub(crate) mod requests;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What must hold for any bytes at all: of a packet, a component, a description, a configuration. libFuzzer calls it (`make fuzz`),
+//! What must hold for any bytes at all: of a packet, a component, a description, a configuration, a token, an operator's request. libFuzzer calls it (`make fuzz`),
 //! and so do the tests, with the corpus and its mutations. Must never be called by the server, and panics where something is wrong.
 
 #![expect(clippy::expect_used, reason = "what is not as expected is what is looked for")]
@@ -159,6 +159,12 @@ pub fn config(bytes: &[u8]) {
         }
     }
 }
+
+mod admin;
+mod tokens;
+
+pub use admin::admin;
+pub use tokens::tokens;
 
 #[cfg(test)]
 mod tests;

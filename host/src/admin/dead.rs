@@ -9,9 +9,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use futures_util::future::join_all;
 use http::StatusCode;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::requests::{MAX_IDS, Page, Which};
 use super::{Admin, problem};
 use crate::storage::{DeadLetterRow, Unavailable};
 
@@ -21,34 +21,9 @@ const PAGE: (usize, usize) = (100, 1000);
 /// Letters that are read from storage at a time: each may be a megabyte.
 const READ: usize = 32;
 
-/// The most letters that one request names.
-const MAX_IDS: usize = 1000;
-
 /// The routes of `/admin/dead`.
 pub(super) fn routes() -> Router<Arc<Admin>> {
     Router::new().route("/admin/dead", get(list)).route("/admin/dead/retry", post(retry)).route("/admin/dead/drop", post(forget))
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Page {
-    plugin: Option<String>,
-    topic: Option<String>,
-    limit: Option<usize>,
-    /// The number of the last letter of the page before.
-    after: Option<u64>,
-    #[serde(default)]
-    payload: bool,
-}
-
-/// Which letters: those with these numbers, or all of a plugin, or of a topic, or of both.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Which {
-    #[serde(default)]
-    ids: Vec<u64>,
-    plugin: Option<String>,
-    topic: Option<String>,
 }
 
 /// What is asked of one.
@@ -131,18 +106,10 @@ impl Admin {
 
     /// Does what is asked with each of the letters, and tells of how many, and why not of others.
     async fn settle(&self, body: &[u8], deed: Deed) -> Response {
-        let which: Which = match serde_json::from_slice(body) {
+        let which = match Which::read(body) {
             Ok(which) => which,
-            Err(error) => return problem(StatusCode::BAD_REQUEST, "Not a choice of letters", error),
+            Err((title, detail)) => return problem(StatusCode::BAD_REQUEST, title, detail),
         };
-        if which.ids.is_empty() && which.plugin.is_none() && which.topic.is_none() {
-            let detail = "name `ids`, or a `plugin`, or a `topic`";
-            return problem(StatusCode::BAD_REQUEST, "Which letters?", detail);
-        }
-        if which.ids.len() > MAX_IDS {
-            let detail = format!("{} letters are named; at most {MAX_IDS}", which.ids.len());
-            return problem(StatusCode::BAD_REQUEST, "Too many letters", detail);
-        }
         let (mut done, mut refused, mut after) = (0, Vec::new(), 0);
         // A message that fails again becomes a new letter, which was not asked for. Numbers decide: the clock may have been set.
         let newest = match self.newest_letter().await {

@@ -9,13 +9,12 @@ use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use http::{HeaderMap, StatusCode};
-use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::requests::HowToDeploy;
 use super::{Admin, problem};
 use crate::gateway::figures::NodeFigures;
 use crate::names::PluginName;
-use crate::release::canary::Trial;
 use crate::release::registry::{Release, Slot};
 use crate::release::releases::DeployError;
 use crate::release::signature;
@@ -108,31 +107,6 @@ fn describe(release: &Release) -> Value {
             "meanMicros": counts.mean().as_micros() as u64,
         },
     })
-}
-
-/// `canary=10`: percent of the users. `shadow=10`: percent of the calls.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct HowToDeploy {
-    canary: Option<String>,
-    shadow: Option<String>,
-}
-
-impl HowToDeploy {
-    fn trial(&self) -> Result<Option<Trial>, String> {
-        match (&self.canary, &self.shadow) {
-            (Some(_), Some(_)) => Err("a release on trial is a canary or a shadow, not both".into()),
-            (Some(text), None) => percent("canary", text).map(|percent| Some(Trial::Canary(percent))),
-            (None, Some(text)) => percent("shadow", text).map(|percent| Some(Trial::Shadow(percent))),
-            (None, None) => Ok(None),
-        }
-    }
-}
-
-/// A share, with or without its sign.
-pub(super) fn percent(what: &str, text: &str) -> Result<u8, String> {
-    let percent = text.trim_end_matches('%').parse::<u8>().ok().filter(|percent| (1..=100).contains(percent));
-    percent.ok_or_else(|| format!("{what} is {text:.20}; it must be 1 to 100, a percentage"))
 }
 
 async fn deploy(

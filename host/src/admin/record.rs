@@ -1,7 +1,6 @@
 //! Records of a plugin's calls, as they are made. Whoever goes away ends the recording; nothing is kept for later.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -10,9 +9,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use futures_util::stream;
 use http::{StatusCode, header};
-use serde::Deserialize;
 
-use super::plugins::percent;
+use super::requests::WhatToRecord;
 use super::{Admin, problem};
 use crate::names::PluginName;
 use crate::release::recording::{RecordError, Recording};
@@ -22,17 +20,8 @@ pub(super) fn routes() -> Router<Arc<Admin>> {
     Router::new().route("/admin/plugins/{name}/record", post(record))
 }
 
-/// `for=60s`, `sample=10`: percent of the calls.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct What {
-    #[serde(rename = "for", deserialize_with = "crate::duration::deserialize")]
-    time: Duration,
-    sample: Option<String>,
-}
-
-async fn record(State(admin): State<Arc<Admin>>, Path(name): Path<String>, Query(what): Query<What>) -> Response {
-    let share = match what.sample.as_deref().map_or(Ok(100), |text| percent("sample", text)) {
+async fn record(State(admin): State<Arc<Admin>>, Path(name): Path<String>, Query(what): Query<WhatToRecord>) -> Response {
+    let share = match what.share() {
         Ok(share) => share,
         Err(error) => return problem(StatusCode::BAD_REQUEST, "Not a share", error),
     };

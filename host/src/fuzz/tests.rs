@@ -75,6 +75,16 @@ fn no_description_breaks_the_contract() {
 }
 
 #[test]
+fn no_request_gets_past_the_checks_of_the_operators_port() {
+    feed("admin", super::admin);
+}
+
+#[test]
+fn no_token_is_believed_that_the_key_has_not_signed() {
+    feed("tokens", super::tokens);
+}
+
+#[test]
 fn no_configuration_breaks_the_start() {
     feed("config", super::config);
 }

@@ -15,7 +15,7 @@ use crate::duration::millis;
 
 pub(super) use set::parse;
 
-mod set;
+pub(crate) mod set;
 
 /// How many connections may wait for one refresh. The next is refused at once, as if the key were unknown.
 const MAX_WAITING: usize = 1024;

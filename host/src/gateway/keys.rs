@@ -161,7 +161,7 @@ impl Algorithm {
         })
     }
 
-    pub(super) fn is_symmetric(self) -> bool {
+    pub(crate) fn is_symmetric(self) -> bool {
         matches!(self, Self::HS256 | Self::HS384 | Self::HS512)
     }
 }
@@ -252,9 +252,9 @@ pub enum KeyError {
 
 /// A key, ready to check signatures.
 #[derive(Debug, Clone)]
-pub(super) struct Key {
-    pub(super) kid: Option<String>,
-    pub(super) algorithm: Algorithm,
+pub(crate) struct Key {
+    pub(crate) kid: Option<String>,
+    pub(crate) algorithm: Algorithm,
     pub(super) decoding: DecodingKey,
 }
 

@@ -12,7 +12,7 @@ use crate::gateway::token::MAX_KID;
 const MAX_KEYS: usize = 32;
 
 /// Reads a set. With `wanted`, keys of other algorithms are skipped. Also returns why keys were skipped.
-pub(in crate::gateway) fn parse(body: &[u8], wanted: Option<Algorithm>) -> Result<(Vec<Key>, Vec<String>), SetError> {
+pub(crate) fn parse(body: &[u8], wanted: Option<Algorithm>) -> Result<(Vec<Key>, Vec<String>), SetError> {
     let set: Set = serde_json::from_slice(body).map_err(|_| SetError::NotASet)?;
     if set.keys.len() > MAX_KEYS {
         return Err(SetError::TooManyKeys(MAX_KEYS));

@@ -1,0 +1,122 @@
+//! An operator's request, before any route has it: the guard of the port, the login, the query, the names and the body.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::{Arc, LazyLock};
+
+use axum::extract::Query;
+use axum::response::IntoResponse as _;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header};
+
+use crate::admin::requests::{HowToDeploy, MAX_IDS, Page, WhatToRecord, Which};
+use crate::gateway::api::bearer;
+use crate::gateway::guard::{Guard, Told};
+use crate::gateway::hosts::Hosts;
+use crate::gateway::logins::{self, Logins};
+use crate::gateway::origin::Origins;
+use crate::gateway::proxies;
+use crate::names::PluginName;
+use crate::release::canary::Trial;
+use crate::release::signature::{self, HEADER, Signers};
+use crate::telemetry::Metrics;
+
+/// The operator's token, which no bytes of a fuzzer are.
+const TOKEN: &str = "a token that is found by nobody who tries bytes at random";
+
+struct Port {
+    guard: Guard,
+    logins: Logins,
+    signers: Signers,
+}
+
+static PORT: LazyLock<Port> = LazyLock::new(|| {
+    let metrics = Arc::new(Metrics::new());
+    let guard = Guard {
+        listener: "admin",
+        hosts: Hosts::default(),
+        origins: Origins::default(),
+        open: |_| false,
+        answer: |status, title, _| (status, title).into_response(),
+        metrics: metrics.clone(),
+        told: Told::default(),
+    };
+    // The public half of a key whose private half is nowhere.
+    let signature = signature::Config { keys: vec![STANDARD.encode([0x58; 32])] };
+    let signers = Signers::load(&signature).expect("a key of 32 bytes");
+    Port { guard, logins: Logins::new("admin", &logins::Config::default(), metrics), signers }
+});
+
+/// A request as HTTP/1.1 writes it: what the guard lets pass names this machine alone, and what is read of it is within its limits.
+pub fn admin(bytes: &[u8]) {
+    let Some((request, body)) = request(bytes) else { return };
+    let headers = request.headers();
+    if PORT.guard.refuse(&request).is_none() {
+        let hosts = headers.get_all(header::HOST).iter().chain(headers.get_all(header::ORIGIN));
+        let names = hosts.map(|value| value.to_str().expect("what is no text is refused"));
+        for name in names.chain(request.uri().authority().map(|authority| authority.as_str())) {
+            assert!(name.is_empty() || is_of_this_machine(name), "{name} got past the guard");
+        }
+    }
+    let address = proxies::client(Ipv4Addr::LOCALHOST.into(), headers, &["0.0.0.0/0".parse().expect("a network")]);
+    let denied = PORT.logins.check(Some(address), bearer(headers), |token| token == TOKEN);
+    assert!(denied.is_err(), "logged in by {:?}", bearer(headers));
+    let signature = headers.get(HEADER).and_then(|signature| signature.to_str().ok());
+    assert!(PORT.signers.check(body, signature).is_err(), "a signature that nobody made");
+    names(request.uri().path());
+    queries(request.uri());
+    if let Ok(which) = Which::read(body) {
+        assert!(which.ids.len() <= MAX_IDS && (!which.ids.is_empty() || which.plugin.is_some() || which.topic.is_some()));
+    }
+}
+
+/// Its first line, its headers up to an empty line, and the rest as its body. None where HTTP would refuse it.
+fn request(bytes: &[u8]) -> Option<(Request<()>, &[u8])> {
+    let end = bytes.windows(2).position(|pair| pair == b"\n\n").unwrap_or(bytes.len());
+    let (head, body) = (&bytes[..end], bytes.get(end + 2..).unwrap_or_default());
+    let mut lines = head.split(|byte| *byte == b'\n');
+    let (method, target) = str::from_utf8(lines.next()?).ok()?.split_once(' ')?;
+    let mut request = Request::builder().method(method.parse::<Method>().ok()?).uri(target).body(()).ok()?;
+    let mut headers = HeaderMap::new();
+    for line in lines.take(64) {
+        let at = line.iter().position(|byte| *byte == b':')?;
+        let name = HeaderName::from_bytes(&line[..at]).ok()?;
+        headers.append(name, HeaderValue::from_bytes(line[at + 1..].trim_ascii()).ok()?);
+    }
+    *request.headers_mut() = headers;
+    Some((request, body))
+}
+
+/// Whether an authority, or an origin with one, is loopback or an address: told without the code that is looked into.
+fn is_of_this_machine(name: &str) -> bool {
+    let authority = name.split_once("://").map_or(name, |(_, authority)| authority);
+    let host = match authority.strip_prefix('[') {
+        Some(rest) => return rest.split(']').next().is_some_and(|address| address.parse::<Ipv6Addr>().is_ok()),
+        None => authority.split(':').next().unwrap_or_default().trim_end_matches('.').to_ascii_lowercase(),
+    };
+    host == "localhost" || host.ends_with(".localhost") || host.parse::<IpAddr>().is_ok()
+}
+
+/// Names of plugins become names of files, and keys in storage.
+fn names(path: &str) {
+    for part in path.split('/') {
+        if let Ok(name) = PluginName::parse(part) {
+            let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
+            assert!(name.as_str() == part && part.bytes().all(is_plain) && !part.is_empty() && part.len() <= 64, "{part:?}");
+        }
+    }
+}
+
+fn queries(uri: &http::Uri) {
+    if let Ok(Query(how)) = Query::<HowToDeploy>::try_from_uri(uri)
+        && let Ok(Some(Trial::Canary(percent) | Trial::Shadow(percent))) = how.trial()
+    {
+        assert!((1..=100).contains(&percent), "{percent} percent");
+    }
+    if let Ok(Query(what)) = Query::<WhatToRecord>::try_from_uri(uri)
+        && let Ok(share) = what.share()
+    {
+        assert!((1..=100).contains(&share), "{share} percent of {:?}", what.time);
+    }
+    drop(Query::<Page>::try_from_uri(uri));
+}
