@@ -1,4 +1,4 @@
-//! What must hold for any bytes at all: of a packet, a component, a description, a configuration, a token, an operator's request. libFuzzer calls it (`make fuzz`),
+//! Properties that must hold for any bytes: of a packet, a component, a description, a configuration, a token, an operator's request. libFuzzer calls it (`make fuzz`),
 //! and so do the tests, with the corpus and its mutations. Must never be called by the server, and panics where something is wrong.
 
 #![expect(clippy::expect_used, reason = "what is not as expected is what is looked for")]

@@ -1,5 +1,5 @@
-//! What a web page that a developer or an operator happens to open can do to a server on the same machine: nothing. Must never keep out
-//! what is no browser, or the server's own pages.
+//! Web pages of attackers against a server on the same machine: by `Origin`, and by DNS rebinding. Must never refuse the server's own pages,
+//! or a client without a browser.
 
 use reqwest::Method;
 use reqwest::header::{HOST, HeaderName, ORIGIN};

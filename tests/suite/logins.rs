@@ -35,7 +35,7 @@ async fn login(http: &reqwest::Client, url: &str, secret: &str) -> (u16, Option<
 #[tokio::test]
 async fn past_the_limit_an_address_is_throttled_and_a_right_token_from_elsewhere_is_not() {
     let server = server().start().await;
-    // What a right token is answered: a body of `/api/publish` that is none.
+    // `/api/publish` answers 400: the key is right, and the body is empty.
     for (surface, url, right, passed) in
         [("admin", server.admin_url("/admin/plugins"), ADMIN_TOKEN, 200), ("api", server.url("/api/publish"), API_KEY, 400)]
     {

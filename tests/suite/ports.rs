@@ -7,7 +7,7 @@ use std::time::Duration;
 use tests::server::{Scratch, binary};
 use tests::{fixture, wait};
 
-/// What tokens are signed with.
+/// The secret of tokens.
 pub(crate) const SECRET: &str = "a secret of a test, of forty characters..";
 
 /// A server that is started by hand, with the flags of a test. Killed when dropped.

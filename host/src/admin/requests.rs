@@ -1,5 +1,4 @@
-//! What operators ask for, as it comes over HTTP: queries and bodies, read strictly. Must never look at the server, so that anything can
-//! be tried on it.
+//! The queries and bodies of operators' requests, parsed strictly. Must never need a running server: the fuzzer calls it.
 
 use std::time::Duration;
 

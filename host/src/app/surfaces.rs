@@ -1,4 +1,4 @@
-//! The two surfaces of the server, the public port and the operator's: who may reach each by which name, and the limits that each has.
+//! Puts the public port and the operator's together: their host names, origins, limits and routes.
 
 use std::sync::Arc;
 
@@ -28,14 +28,14 @@ impl Names {
     }
 }
 
-/// What a port serves.
+/// The routes of a port.
 pub(super) struct Routes {
     pub(super) all: Router,
     /// Past its limits.
     pub(super) checks: Router,
 }
 
-/// What both ports are made from.
+/// Builds both ports.
 pub(super) struct Surfaces<'a> {
     pub(super) config: &'a Config,
     pub(super) gateway: &'a Gateway,
@@ -43,7 +43,7 @@ pub(super) struct Surfaces<'a> {
     pub(super) names: Names,
 }
 
-/// What differs between the ports.
+/// The part of a port that differs from the other port.
 struct Own {
     name: &'static str,
     hosts: Hosts,

@@ -1,5 +1,5 @@
-//! The secrets of a `hubbub dev` that other machines reach: made at random for one run, in place of those that everyone knows. They are
-//! shown once, to the person who has started it, and never logged.
+//! Random secrets of `hubbub dev --expose`, for one run. They replace the well-known ones, are printed once on the terminal and never
+//! logged.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use crate::gateway::keys::Secret;
 /// Bytes of a secret. Nobody guesses 32 random ones.
 const BYTES: usize = 32;
 
-/// What is made, whether it is needed or not: a reload of the configuration finds the same.
+/// The secrets of a run. All are made at the start, so that a reload of the configuration uses the same.
 pub struct Secrets {
     token: Secret,
     api_key: Secret,

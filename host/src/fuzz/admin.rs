@@ -1,4 +1,4 @@
-//! An operator's request, before any route has it: the guard of the port, the login, the query, the names and the body.
+//! An operator's request up to its route: the checks of `Host` and `Origin`, the login, the query, the names and the body.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, LazyLock};
@@ -41,13 +41,13 @@ static PORT: LazyLock<Port> = LazyLock::new(|| {
         metrics: metrics.clone(),
         told: Told::default(),
     };
-    // The public half of a key whose private half is nowhere.
+    // No private key belongs to it.
     let signature = signature::Config { keys: vec![STANDARD.encode([0x58; 32])] };
     let signers = Signers::load(&signature).expect("a key of 32 bytes");
     Port { guard, logins: Logins::new("admin", &logins::Config::default(), metrics), signers }
 });
 
-/// A request as HTTP/1.1 writes it: what the guard lets pass names this machine alone, and what is read of it is within its limits.
+/// A request as HTTP/1.1 writes it. One that passes the guard names only this machine, and its parsed values are within their limits.
 pub fn admin(bytes: &[u8]) {
     let Some((request, body)) = request(bytes) else { return };
     let headers = request.headers();
@@ -87,7 +87,7 @@ fn request(bytes: &[u8]) -> Option<(Request<()>, &[u8])> {
     Some((request, body))
 }
 
-/// Whether an authority, or an origin with one, is loopback or an address: told without the code that is looked into.
+/// Whether an authority or origin is loopback or an address. It shares no code with the guard that is tested.
 fn is_of_this_machine(name: &str) -> bool {
     let authority = name.split_once("://").map_or(name, |(_, authority)| authority);
     let host = match authority.strip_prefix('[') {

@@ -1,4 +1,4 @@
-//! A token, its claims, and a set of keys: nothing is believed that the key has not signed, and what is believed can be used.
+//! Tokens, claims and key sets: a token is accepted only with a valid signature, and an accepted one has usable claims.
 
 use std::sync::LazyLock;
 
@@ -54,7 +54,7 @@ fn sign(signed: &str) -> String {
     jsonwebtoken::crypto::sign(signed.as_bytes(), &key, Algorithm::HS256).expect("HMAC signs anything")
 }
 
-/// What is believed has a user whom the host can name, claims that plugins can read, and an end in the future.
+/// An accepted token has a valid user id, claims that are an object, and an end in the future.
 fn usable(verified: &Verified) {
     let user = &verified.user;
     names::check("user", &user.id).expect("an id is a name");
@@ -64,7 +64,7 @@ fn usable(verified: &Verified) {
     serde_json::from_str::<Map<String, Value>>(&user.claims).expect("claims are an object");
     assert!(user.role.is_none() || user.role.as_ref() == user.roles.first(), "the role is none of the roles");
     let leeway = 30_000;
-    assert!(verified.expires_at_ms + leeway > NOW, "it has expired");
+    assert!(verified.expires_at_ms.saturating_add(leeway) > NOW, "it has expired");
 }
 
 fn keys(bytes: &[u8]) {

@@ -62,7 +62,7 @@ async fn only_backends(State(api): State<Arc<Api>>, request: Request, next: Next
     }
 }
 
-/// When to try again, as HTTP tells it.
+/// The header `Retry-After`.
 pub fn later(wait: Duration) -> [(HeaderName, HeaderValue); 1] {
     [(header::RETRY_AFTER, (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).into())]
 }

@@ -1,4 +1,4 @@
-//! The body of a request, which its client must send in time: slowly is all right, and ever more slowly is not. It never changes a byte.
+//! The body of a request with a deadline, which moves with the bytes that arrive. Must never change a byte.
 
 use std::pin::Pin;
 use std::sync::Arc;

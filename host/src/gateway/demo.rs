@@ -42,7 +42,7 @@ pub struct Demo {
     pub bus: Arc<Bus>,
     /// The owner of what is written here: no plugin's name.
     pub writer: PluginName,
-    /// What tokens are signed with. None where all keys are public ones.
+    /// Signs the demo's tokens. None where all keys are public ones.
     pub secret: Option<Secret>,
     /// User ids and names.
     pub people: Mutex<BTreeMap<String, String>>,

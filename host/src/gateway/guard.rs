@@ -1,5 +1,5 @@
-//! What a port answers at all, decided before any route sees a request: its `Host` must be one of the port's names, and the page that
-//! sent it, if a page did, must be of an allowed origin. Must never keep out what is no browser.
+//! Checks every request before its route runs: `Host` must be a name of the port, and `Origin`, which browsers send, must be allowed.
+//! Must never refuse a client without a browser.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ pub struct Guard {
     pub hosts: Hosts,
     /// Origins that are allowed besides the port's own.
     pub origins: Origins,
-    /// Paths whose answers are for everyone: only there a read may come from a page of any origin, which cannot see it without CORS.
+    /// Public paths. A page of any origin may send a read there; without CORS its browser hides the answer from it.
     pub open: fn(&str) -> bool,
     pub answer: Answer,
     pub metrics: Arc<Metrics>,
@@ -75,8 +75,8 @@ impl Guard {
         origins.all(|origin| self.origins.lets_in(Some(origin.as_bytes())) || self.is_own(origin, request))
     }
 
-    /// Whether an origin is the one that the request was sent to. A name that is not known to be this server's may be an attacker's, to
-    /// whose page it would be its own, too.
+    /// Whether an origin is the one that the request was sent to. Only a known name counts: with DNS rebinding the attacker's name is
+    /// both the `Host` and the `Origin`.
     fn is_own<B>(&self, origin: &HeaderValue, request: &Request<B>) -> bool {
         let Some((scheme, page)) = origin.to_str().ok().and_then(|origin| origin.split_once("://")) else { return false };
         let default = match scheme {

@@ -1,5 +1,5 @@
-//! Which names a port may be reached by, against DNS rebinding: the page of an attacker whose name was made to resolve to this
-//! machine sends that name as its `Host`. An address is never refused, since the name of such a page is never one.
+//! The host names of a port, checked against DNS rebinding: an attacker makes the name of a web page resolve to this machine, and the
+//! browser sends that name as `Host`. Must never refuse an address: a rebinding attack always uses a name.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -8,7 +8,7 @@ use http::{Request, header};
 /// The most entries of a list. More fails loading.
 const MAX_HOSTS: usize = 256;
 
-/// The name of this machine, which nobody else can own.
+/// The loopback name. No attacker can register it.
 const LOCALHOST: &str = "localhost";
 
 /// Every name.

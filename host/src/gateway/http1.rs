@@ -1,5 +1,5 @@
-//! Serves HTTP on one accepted connection, to its end or until a websocket takes it over. A client that is idle, or slow with a head, a
-//! body or an answer, is closed, counted and logged. It never looks at what a route does.
+//! Serves HTTP/1.1 on one accepted connection, until it ends or becomes a websocket. Closes, counts and logs connections that are idle, or
+//! slow with a head, a body or an answer. Must never depend on what a route does.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;

@@ -75,7 +75,7 @@ impl Config {
         }
     }
 
-    /// A secret that tokens of HS256 can be signed with, for who stands in for an issuer in `dev`.
+    /// A secret for signing HS256 tokens, for the demo page of `dev`.
     pub fn signing_secret(&self) -> Option<Secret> {
         let signs = |key: &&KeyConfig| key.alg.is_none_or(|alg| alg == Algorithm::HS256);
         self.keys.iter().filter(signs).find_map(|key| key.secret.clone())

@@ -1,6 +1,5 @@
-//! Logins with a secret of the operators or of backends: compares it in constant time, and throttles addresses that fail. A right secret
-//! from another address is never refused, and neither is one from an address that has shown a right one before: whoever shares it,
-//! behind a proxy or on one machine, must not be able to lock it out.
+//! Logins with the admin token or an API key. An address with too many failures is throttled. Must never refuse a right secret from
+//! another address, nor from one that has shown a right one before: an attacker behind the same proxy could lock its users out.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -13,10 +12,10 @@ use super::proxies::household;
 use crate::rate::{self, Meter, Rate};
 use crate::telemetry::{LimitLabels, Metrics, Often, SurfaceLabel};
 
-/// Addresses whose failures are remembered. Past it the one whose failures weigh least is forgotten.
+/// The most addresses with failures in memory. Past it the one with the fewest is dropped.
 const MAX_FAILING: usize = 10_000;
 
-/// Addresses that have shown a right secret. Past it one of them is forgotten.
+/// The most addresses in memory that have shown a right secret. Past it one of them is dropped.
 const MAX_KNOWN: usize = 1024;
 
 /// As they are counted in `limits_passed`.
@@ -103,20 +102,18 @@ impl Logins {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let throttled = self.wait(&state, address, now);
         let is_known = state.known.contains(&address);
-        if throttled.is_none() || is_known {
-            if is_right(shown) {
-                if !is_known {
-                    state.remember(address);
-                }
-                return Ok(());
+        if (throttled.is_none() || is_known) && is_right(shown) {
+            if !is_known {
+                state.remember(address);
             }
+            return Ok(());
         }
         self.count();
         if let Some((limit, wait)) = throttled {
             self.metrics.limits_passed.get_or_create(&LimitLabels { limit, outcome: "refused" }).inc();
             return Err(Denied::Throttled(wait));
         }
-        // Neither is past its limit here, or the address would be throttled; of the overall one, a first failure may be.
+        // Past the overall limit the first failure of an address still comes here; the meter then takes nothing.
         if let Some(rate) = self.of_all {
             let _ = state.all.take(rate, now);
         }

@@ -1,5 +1,4 @@
-//! How many TCP connections a port has, in all and of each address. They are counted when they are accepted, before a byte is read; a
-//! place is free again when it is dropped.
+//! Counts the TCP connections of a port, in all and by address, when they are accepted. Must never wait for a byte of a client.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

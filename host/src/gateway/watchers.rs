@@ -80,10 +80,10 @@ pub fn build(watchers: Watchers, gateway: &Gateway) -> (Service, SocketIo) {
     (service, io)
 }
 
-/// The check of who comes to the operators' sockets, as `/admin` has it.
+/// Checks the admin token of a socket, with the same throttle as `/admin`.
 #[derive(Clone)]
 pub(super) struct Operators {
-    /// None: nobody is let in.
+    /// Without one, every login fails.
     token: Option<Arc<str>>,
     logins: Arc<Logins>,
     trusted_proxies: Arc<[Network]>,

@@ -60,7 +60,7 @@ fn cors(web: Arc<Web>) -> CorsLayer {
         .allow_credentials(true)
 }
 
-/// Paths whose answers are for everyone: `[cors]` decides which pages may read them.
+/// Public paths. Any page may send a read there; `[cors]` decides which pages see the answer.
 pub fn is_open(path: &str) -> bool {
     !path.starts_with("/socket.io") && !path.starts_with("/api/")
 }

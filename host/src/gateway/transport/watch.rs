@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use tokio::time::{Sleep, sleep};
 
-/// No request is being answered: what is read belongs to the head of the next one.
+/// No request is being answered: bytes that are read belong to the next head.
 const WAITS: u8 = 0;
-/// What is read belongs to the body of the request that is being answered.
+/// A request is being answered: bytes that are read belong to its body.
 const ANSWERS: u8 = 1;
 /// The connection is a websocket's.
 const UPGRADED: u8 = 2;
 
-/// What a connection's service tells its watch, and what becomes of that.
+/// The state of a connection, shared by its HTTP service and its watch.
 #[derive(Default)]
 pub struct Exchange {
     state: AtomicU8,
@@ -60,7 +60,7 @@ pub struct Watch {
     /// Between two bytes that the client takes of an answer.
     write_within: Duration,
     head: Option<Pin<Box<Sleep>>>,
-    /// Requests whose heads have been read.
+    /// The number of complete heads so far.
     heads: u32,
     write: Option<Pin<Box<Sleep>>>,
 }
@@ -70,7 +70,7 @@ impl Watch {
         Self { exchange, head_within, write_within, head: None, heads: 0, write: None }
     }
 
-    /// What becomes of a read that found something or not.
+    /// Turns a read into an error if the head is late. `found`: the read returned bytes.
     pub(super) fn read(&mut self, cx: &mut Context<'_>, read: Poll<io::Result<()>>, found: bool) -> Poll<io::Result<()>> {
         let heads = self.exchange.requests.load(Ordering::Relaxed);
         if heads != self.heads {
@@ -90,7 +90,7 @@ impl Watch {
         }
     }
 
-    /// What becomes of a write.
+    /// Turns a write into an error if the client takes nothing for too long.
     pub(super) fn wrote(&mut self, cx: &mut Context<'_>, wrote: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if wrote.is_ready() || self.exchange.is(UPGRADED) {
             self.write = None;
