@@ -130,10 +130,10 @@ impl App {
             prepared: Shelf::default(),
             warm: Shelf::default(),
         });
-        let logins = |surface| Arc::new(Logins::new(surface, &config.logins, metrics.clone()));
+        let logins = |listener| Arc::new(Logins::new(listener, &config.logins, metrics.clone()));
         let gateway = Arc::new(Gateway {
             operators: logins("admin"),
-            backends: logins("api"),
+            backends: logins("public"),
             sockets: Sockets::new(metrics),
             expiring: Default::default(),
             crowd: Default::default(),

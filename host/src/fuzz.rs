@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use crate::capability::emitter::packet_text;
 use crate::config::{self, Mode};
 use crate::error::{Code, Refusal};
+use crate::gateway::hosts::Hosts;
 use crate::gateway::limits::Limits;
 use crate::gateway::origin::Origins;
 use crate::json;
@@ -153,6 +154,7 @@ pub fn config(bytes: &[u8]) {
                 let _ = config.limits.check();
                 let _ = config.shutdown.check();
                 let _ = Origins::load(&config.cors);
+                let _ = Hosts::load("admin.hosts", &config.admin.hosts);
                 let _ = Signers::load(&config.signature);
                 Limits::new(&config.door);
             }

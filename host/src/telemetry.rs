@@ -71,11 +71,6 @@ pub struct RefusedLabels {
     pub reason: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct SurfaceLabel {
-    pub surface: &'static str,
-}
-
 /// The host's figures.
 pub struct Metrics {
     registry: Mutex<Registry>,
@@ -93,7 +88,7 @@ pub struct Metrics {
     pub http_closed: Family<ReasonLabel, Counter>,
     pub tcp_connections: Family<ListenerLabel, Gauge>,
     pub requests_refused: Family<RefusedLabels, Counter>,
-    pub failed_logins: Family<SurfaceLabel, Counter>,
+    pub failed_logins: Family<ListenerLabel, Counter>,
     pub connects_waiting: Gauge,
     pub connections_aged: Counter,
     pub connections_expired: Counter,
@@ -202,7 +197,7 @@ impl Metrics {
             failed_logins: register(
                 r,
                 "failed_logins",
-                "Logins of operators (admin) and backends (api) with a wrong secret, or throttled",
+                "Logins with a wrong admin token (admin) or API key (public), or throttled",
                 Family::default(),
             ),
             connects_waiting: register(r, "connects_waiting", "Connections that wait for their turn", Gauge::default()),
@@ -302,12 +297,10 @@ impl Metrics {
         for listener in ["public", "admin"] {
             drop(metrics.accept_errors.get_or_create(&ListenerLabel { listener }));
             drop(metrics.tcp_connections.get_or_create(&ListenerLabel { listener }));
+            drop(metrics.failed_logins.get_or_create(&ListenerLabel { listener }));
             for reason in ["host", "origin"] {
                 drop(metrics.requests_refused.get_or_create(&RefusedLabels { listener, reason }));
             }
-        }
-        for surface in ["admin", "api"] {
-            drop(metrics.failed_logins.get_or_create(&SurfaceLabel { surface }));
         }
         drop(metrics.limits_passed.get_or_create(&LimitLabels { limit: "descriptors", outcome: "refused" }));
         for reason in ["closed", "timeout", "unexpected"] {

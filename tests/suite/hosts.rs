@@ -73,6 +73,7 @@ async fn a_foreign_page_opens_no_operators_socket_and_deploys_nothing() {
     let refused = |reason| metrics.get("hubbub_requests_refused_total", &[("listener", "admin"), ("reason", reason)]);
     assert_eq!((refused("host"), refused("origin")), (Some(13.0), Some(24.0)));
     for line in ["their Host is no name of this port", "they are from pages of another origin"] {
+        server.logged(line).await;
         assert_eq!(server.log().matches(line).count(), 1, "{line}: once a minute");
     }
 }

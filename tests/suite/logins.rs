@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use serde_json::json;
 use tests::client::ConnectFailure;
 use tests::server::{ADMIN_TOKEN, API_KEY, Builder};
-use tests::{Auth, Client, Server};
+use tests::{Auth, Client, Server, wait};
 
 /// The default of `logins.address_per_minute`.
 const ALLOWED: usize = 10;
@@ -36,25 +36,26 @@ async fn login(http: &reqwest::Client, url: &str, secret: &str) -> (u16, Option<
 async fn past_the_limit_an_address_is_throttled_and_a_right_token_from_elsewhere_is_not() {
     let server = server().start().await;
     // `/api/publish` answers 400: the key is right, and the body is empty.
-    for (surface, url, right, passed) in
-        [("admin", server.admin_url("/admin/plugins"), ADMIN_TOKEN, 200), ("api", server.url("/api/publish"), API_KEY, 400)]
+    for (listener, url, right, passed) in
+        [("admin", server.admin_url("/admin/plugins"), ADMIN_TOKEN, 200), ("public", server.url("/api/publish"), API_KEY, 400)]
     {
         let attacker = http_from(1);
         for _ in 0..ALLOWED {
-            assert_eq!(login(&attacker, &url, "a guess").await, (401, None), "{surface}");
+            assert_eq!(login(&attacker, &url, "a guess").await, (401, None), "{listener}");
         }
         for secret in ["a guess", right] {
             let (status, after) = login(&attacker, &url, secret).await;
-            assert_eq!(status, 429, "{surface}: {secret}");
+            assert_eq!(status, 429, "{listener}: {secret}");
             assert!(after.is_some_and(|seconds| (1..=6).contains(&seconds)), "{after:?}");
         }
-        assert_eq!(login(&http_from(2), &url, right).await.0, passed, "{surface}, from elsewhere");
-        let failed = server.metrics().await.get("hubbub_failed_logins_total", &[("surface", surface)]);
-        assert_eq!(failed, Some(ALLOWED as f64 + 2.0), "{surface}");
+        assert_eq!(login(&http_from(2), &url, right).await.0, passed, "{listener}, from elsewhere");
+        let failed = server.metrics().await.get("hubbub_failed_logins_total", &[("listener", listener)]);
+        assert_eq!(failed, Some(ALLOWED as f64 + 2.0), "{listener}");
     }
     let limit = [("limit", "logins_address_per_minute"), ("outcome", "refused")];
     assert_eq!(server.metrics().await.get("hubbub_limits_passed_total", &limit), Some(4.0));
-    assert_eq!(server.log().matches("logins failed").count(), 2, "once a minute for each surface: {}", server.log());
+    wait::eventually("a line for each port", async || server.log().matches("logins failed").count() >= 2).await;
+    assert_eq!(server.log().matches("logins failed").count(), 2, "once a minute for each port: {}", server.log());
     assert!(!server.log().contains("a guess"));
 }
 

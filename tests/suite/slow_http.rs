@@ -19,9 +19,11 @@ async fn closed_at(server: &Server, limit: &str) -> f64 {
     server.metrics().await.get("hubbub_http_connections_closed_total", &[("reason", limit)]).unwrap_or_default()
 }
 
-/// Lines about connections that are closed at a limit.
-fn lines(server: &Server, limit: &str) -> usize {
-    server.log().lines().filter(|line| line.contains(&format!("longer than gateway.{limit}"))).count()
+/// Lines about connections that are closed at a limit, once there are as many.
+async fn lines(server: &Server, limit: &str, wanted: usize) {
+    let line = format!("longer than gateway.{limit}");
+    wait::eventually(&format!("{wanted} lines of {line:?}"), async || server.log().matches(&line).count() >= wanted).await;
+    assert_eq!(server.log().matches(&line).count(), wanted, "one a minute for each port");
 }
 
 #[tokio::test]
@@ -39,7 +41,8 @@ async fn a_head_that_is_not_sent_in_time_closes_its_connection_also_on_one_that_
         kept.write(&format!("GET {path} HTTP/1.1\r\n")).await;
         kept.closed().await;
     }
-    assert_eq!((closed_at(&server, "head_timeout").await, lines(&server, "head_timeout")), (6.0, 2), "a line for each port");
+    assert_eq!(closed_at(&server, "head_timeout").await, 6.0);
+    lines(&server, "head_timeout", 2).await;
 }
 
 #[tokio::test]
@@ -58,7 +61,7 @@ async fn a_kept_connection_and_a_socket_outlive_the_time_for_a_head() {
     assert!(before.elapsed() > Duration::from_millis(600), "it was closed after {:?}", before.elapsed());
     // The harness keeps a connection, too.
     assert_eq!((closed_at(&server, "head_timeout").await, closed_at(&server, "http_idle").await >= 1.0), (0.0, true));
-    assert_eq!(lines(&server, "http_idle"), 1);
+    lines(&server, "http_idle", 1).await;
     watcher.next("figures").await;
 }
 
@@ -94,7 +97,8 @@ async fn a_body_that_is_not_sent_in_time_is_answered_408_on_every_route_that_rea
             late += 1.0;
         }
     }
-    assert_eq!((closed_at(&server, "body_timeout").await, lines(&server, "body_timeout")), (late, 2), "a line for each port");
+    assert_eq!(closed_at(&server, "body_timeout").await, late);
+    lines(&server, "body_timeout", 2).await;
     let (_, plugins) = server.admin(reqwest::Method::GET, "/admin/plugins", Vec::new()).await;
     assert_eq!(
         plugins["plugins"][0]["releases"].as_array().map(Vec::len),
@@ -138,7 +142,7 @@ async fn a_client_that_takes_no_answer_is_closed() {
         deaf.write(&request.repeat(400)).await;
         wait::eventually("the connection to be closed", async || closed_at(&server, "write_timeout").await > before).await;
     }
-    assert_eq!(lines(&server, "write_timeout"), 2, "a line for each port");
+    lines(&server, "write_timeout", 2).await;
 }
 
 /// Connections that say nothing.
@@ -183,6 +187,7 @@ async fn past_the_connections_of_a_port_health_is_answered_and_all_else_with_503
             metrics.get("hubbub_tcp_connections", &[("listener", listener)])
                 >= Some(if listener == "public" { 8.0 } else { 6.0 })
         );
+        server.logged(&format!("the port has {limit}")).await;
         assert_eq!(server.log().matches(&format!("the port has {limit}")).count(), 1, "once a minute");
         drop(held);
         wait::eventually("room again", async || fresh(at, others).await.starts_with("HTTP/1.1 200 ")).await;
@@ -208,7 +213,11 @@ async fn past_the_connections_of_an_address_its_next_is_closed_unread_and_loopba
         let (held, _here) = (idle(own, 3).await, idle(loopback, 20).await);
         let said = fresh(own, "/health").await;
         assert_eq!(said.is_empty(), is_limited, "{trusted:?}: {said}");
-        assert_eq!(server.log().matches("an address has gateway.address_tcp_connections").count(), usize::from(is_limited));
+        let line = "an address has gateway.address_tcp_connections";
+        if is_limited {
+            wait::eventually("the line of the log", async || server.log().contains(line)).await;
+        }
+        assert_eq!(server.log().matches(line).count(), usize::from(is_limited));
         assert!(fresh(loopback, "/health").await.starts_with("HTTP/1.1 200 "));
         drop(held);
         wait::eventually("room again", async || fresh(own, "/health").await.starts_with("HTTP/1.1 200 ")).await;

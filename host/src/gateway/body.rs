@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::BoxError;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Sleep, sleep};
 
 /// How long a body may take.
 #[derive(Debug, Clone, Copy)]
@@ -42,8 +42,8 @@ impl TimedBody {
 
     fn received(&mut self, bytes: usize) {
         let Some(deadline) = &mut self.deadline else { return };
-        if let Some(nanos) = (bytes as u64).saturating_mul(1_000_000_000).checked_div(self.pace.rate) {
-            let later = deadline.deadline() + Duration::from_nanos(nanos);
+        let more = (bytes as u64).saturating_mul(1_000_000_000).checked_div(self.pace.rate).map(Duration::from_nanos);
+        if let Some(later) = more.and_then(|more| deadline.deadline().checked_add(more)) {
             deadline.as_mut().reset(later);
         }
     }
@@ -64,7 +64,7 @@ impl Body for TimedBody {
             }
             Poll::Pending => {
                 let least = self.pace.least;
-                let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + least)));
+                let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(least)));
                 ready!(deadline.as_mut().poll(cx));
                 self.late.store(true, Ordering::Relaxed);
                 Poll::Ready(Some(Err(Late.into())))

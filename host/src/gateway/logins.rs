@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::proxies::household;
 use crate::rate::{self, Meter, Rate};
-use crate::telemetry::{LimitLabels, Metrics, Often, SurfaceLabel};
+use crate::telemetry::{LimitLabels, ListenerLabel, Metrics, Often};
 
 /// The most addresses with failures in memory. Past it the one with the fewest is dropped.
 const MAX_FAILING: usize = 10_000;
@@ -26,7 +26,7 @@ const OF_ALL: &str = "logins_per_minute";
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Failed logins a minute of one address (IPv6: of one /64), to the operators' surface and to `/api` each; as many may come at once.
+    /// Failed logins a minute of one address (IPv6: of one /64), to the operators' port and to `/api` each; as many may come at once.
     /// Past it: HTTP 429. Default 10.
     pub address_per_minute: u64,
     /// Failed logins a minute of all addresses. Past it an address is throttled from its first failure on. Default 100.
@@ -51,10 +51,10 @@ pub enum Denied {
     Throttled(Duration),
 }
 
-/// The logins to one surface.
+/// The logins to one port.
 pub struct Logins {
-    /// `admin` or `api`, as metrics and log name it.
-    surface: &'static str,
+    /// `admin` or `public`, as metrics and log name it.
+    listener: &'static str,
     of_address: Option<Rate>,
     of_all: Option<Rate>,
     state: Mutex<State>,
@@ -70,9 +70,9 @@ struct State {
 }
 
 impl Logins {
-    pub fn new(surface: &'static str, config: &Config, metrics: Arc<Metrics>) -> Self {
+    pub fn new(listener: &'static str, config: &Config, metrics: Arc<Metrics>) -> Self {
         Self {
-            surface,
+            listener,
             of_address: Rate::per_minute(config.address_per_minute),
             of_all: Rate::per_minute(config.per_minute),
             state: Mutex::default(),
@@ -137,9 +137,9 @@ impl Logins {
     }
 
     fn count(&self) {
-        self.metrics.failed_logins.get_or_create(&SurfaceLabel { surface: self.surface }).inc();
+        self.metrics.failed_logins.get_or_create(&ListenerLabel { listener: self.listener }).inc();
         if let Some(failed) = self.told.happened() {
-            tracing::warn!(surface = self.surface, failed, "logins failed: a wrong secret was shown");
+            tracing::warn!(listener = self.listener, failed, "logins failed: a wrong secret was shown");
         }
     }
 }
