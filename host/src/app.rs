@@ -333,6 +333,7 @@ fn services(
         metrics,
         tracer,
         limits: config.limits.clone(),
+        default_tenant: config.auth.default_tenant.as_deref().map(Into::into),
         quotas: Quotas::new(config.quota, config.plugins.iter().map(|(name, plugin)| (name.clone(), plugin.quota)).collect())?,
     }))
 }

@@ -70,12 +70,24 @@ pub fn key<const N: usize>(parts: [&str; N]) -> String {
 /// assert_ne!(tenant_key(Some("acme"), ["threads", "1"]), tenant_key(None, ["%t", "acme", "threads", "1"]));
 /// ```
 pub fn tenant_key<const N: usize>(tenant: Option<&str>, parts: [&str; N]) -> String {
-    let Some(tenant) = tenant else { return key(parts) };
-    let mut key = String::with_capacity(TENANT.len() + tenant.len() + 1 + length(&parts));
+    join(of_tenant(tenant, length(&parts)), &parts)
+}
+
+/// As [`tenant_key`], of a key that exists already: `key_of_tenant(tenant, &key(parts))` is `tenant_key(tenant, parts)`.
+pub fn key_of_tenant(tenant: Option<&str>, key: &str) -> String {
+    let mut whole = of_tenant(tenant, key.len());
+    whole.push_str(key);
+    whole
+}
+
+/// What a tenant's key begins with, with room for the rest.
+fn of_tenant(tenant: Option<&str>, rest: usize) -> String {
+    let Some(tenant) = tenant else { return String::with_capacity(rest) };
+    let mut key = String::with_capacity(TENANT.len() + tenant.len() + 1 + rest);
     key.push_str(TENANT);
     push(&mut key, tenant);
     key.push('/');
-    join(key, &parts)
+    key
 }
 
 /// What the keys of tenants begin with.

@@ -34,6 +34,7 @@ mod ids;
 mod input;
 mod load;
 mod stock;
+mod tenants;
 mod texts;
 mod timers;
 

@@ -125,12 +125,12 @@ impl Host for State {
         if capacity == 0 {
             return Ok(Ok(Answer::Taken(u32::MAX)));
         }
-        let scope = match self.scope() {
-            Ok(scope) => scope,
+        let tenant = match self.tenant() {
+            Ok(tenant) => tenant,
             Err(denied) => return Ok(Err(denied)),
         };
         let separator = names::SEPARATOR;
-        let key = format!("{}{separator}{name}{separator}{}", self.profile.name, names::scoped(scope, &key));
+        let key = format!("{}{separator}{name}{separator}{}", self.profile.name, names::scoped(tenant, &key));
         Ok(Ok(self.take_once(key, points, capacity, period_ms).await))
     }
 }

@@ -34,7 +34,7 @@ impl State {
             id: self.services.ids.next(self.call.now_ms),
             topic,
             key,
-            tenant: self.scope()?.map(str::to_owned),
+            tenant: self.tenant()?.map(str::to_owned),
             data,
             hops: self.call.hops + 1,
             at_ms: self.call.now_ms,

@@ -176,6 +176,7 @@ impl<'a> From<&'a Target> for To<'a> {
         match target {
             Target::Socket(socket) => Self::Socket(*socket),
             Target::Rooms(rooms) => Self::Rooms(rooms),
+            Target::TenantInRoom { tenant, room } => Self::TenantInRoom { tenant, room },
             Target::Users(users) => Self::Users(users),
             Target::Tenant(tenant) => Self::Tenant(tenant),
             Target::Everyone => Self::Everyone,

@@ -52,6 +52,7 @@ pub struct Emit {
 pub enum Target {
     Socket(SocketId),
     Rooms(Vec<String>),
+    TenantInRoom { tenant: String, room: String },
     Users(Vec<String>),
     Tenant(String),
     Everyone,

@@ -49,7 +49,7 @@ impl Host for State {
             if rooms.len() + except.len() > MAX_ROOMS {
                 return Err(EffectError::Denied(format!("an emit names at most {MAX_ROOMS} rooms")));
             }
-            let scope = |names: &[String]| names.iter().map(|name| state.scoped("room", name)).collect::<Result<Vec<_>, _>>();
+            let scope = |names: &[String]| names.iter().map(|name| state.room(name)).collect::<Result<Vec<_>, _>>();
             let to = Target::Rooms(scope(&rooms)?);
             let mut emit = state.packet(state.namespace(&namespace)?, to, &event, &args, how)?;
             emit.except = scope(&except)?;
@@ -63,7 +63,7 @@ impl Host for State {
             if users.len() > MAX_USERS {
                 return Err(EffectError::Denied(format!("an emit names at most {MAX_USERS} users")));
             }
-            let users = users.iter().map(|user| state.scoped("user", user)).collect::<Result<_, _>>()?;
+            let users = users.iter().map(|user| state.user(user)).collect::<Result<_, _>>()?;
             state.packet(state.namespace(&namespace)?, Target::Users(users), &event, &args, how)
         })
     }
@@ -100,8 +100,8 @@ impl State {
     /// A room, where `user:{id}` means the user's sockets: the host's rooms can be sent to, only not joined.
     fn room_target(&self, room: &str) -> Result<Target, EffectError> {
         Ok(match room.strip_prefix("user:") {
-            Some(user) => Target::Users(vec![self.scoped("user", user)?]),
-            None => Target::Rooms(vec![self.scoped("room", room)?]),
+            Some(user) => Target::Users(vec![self.user(user)?]),
+            None => Target::Rooms(vec![self.room(room)?]),
         })
     }
 

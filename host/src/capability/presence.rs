@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 
 use super::effects::Live;
+use super::profile::Tenancy;
 use super::state::{State, invalid_name};
 use crate::cluster::roster::Entry;
 use crate::json;
-use crate::names;
+use crate::names::{self, SEPARATOR};
 use crate::sandbox::imports::presence::{Host, Member, Status};
 use crate::sandbox::imports::types::EffectError;
 
@@ -61,7 +62,7 @@ impl Host for State {
             if meta.len() > MAX_META {
                 return Err(EffectError::Denied(format!("metadata has at most {MAX_META} bytes")));
             }
-            let tenant = self.scope()?.map(str::to_owned);
+            let (tenant, key) = (self.scope()?.map(str::to_owned), self.key(key)?);
             Ok(Track { socket, plugin: self.profile.name.clone(), tenant, group, key, status, meta })
         })();
         Ok(track.map(|track| self.call.effects.live.push(Live::Track(track))))
@@ -80,7 +81,7 @@ impl Host for State {
             return Ok(Err(refused));
         }
         let live = self.caller().map(|caller| caller.socket).and_then(|socket| {
-            let tenant = self.scope()?.map(str::to_owned);
+            let (tenant, key) = (self.scope()?.map(str::to_owned), self.key(key)?);
             Ok(Live::Untrack { socket, plugin: self.profile.name.clone(), tenant, group, key })
         });
         Ok(live.map(|live| self.call.effects.live.push(live)))
@@ -104,9 +105,19 @@ impl State {
         Ok(Group { plugin: self.profile.name.clone(), tenant, group: group.to_owned() })
     }
 
+    /// A key as the host keeps it. Where the group is shared by all tenants, the key is the call's tenant's.
+    fn key(&self, key: String) -> Result<String, EffectError> {
+        Ok(match self.tenant()?.filter(|_| self.profile.tenancy == Tenancy::None) {
+            Some(tenant) => format!("{key}{SEPARATOR}{tenant}"),
+            None => key,
+        })
+    }
+
     /// Members by key, with the call's own pending tracks.
     async fn members(&self, group: &str, after: &str, limit: usize) -> Result<Vec<Member>, EffectError> {
         let id = self.group(group)?;
+        // The keys of all tenants that are written like `after` come before it, too.
+        let after = &if after.is_empty() { String::new() } else { format!("{after}{SEPARATOR}{}", char::MAX) };
         let mut members: BTreeMap<String, Member> = BTreeMap::new();
         let mut answered = false;
         if let Some(cluster) = &self.services.cluster
@@ -126,7 +137,7 @@ impl State {
         }
         for live in &self.call.effects.live {
             match live {
-                Live::Track(track) if track.group == group && track.key.as_str() > after => {
+                Live::Track(track) if track.group == group && track.key > *after => {
                     let since = self.call.now_ms;
                     let member = members.entry(track.key.clone());
                     let member = member.or_insert_with(|| Member {
@@ -140,7 +151,8 @@ impl State {
                 _ => {}
             }
         }
-        Ok(members.into_values().take(limit).collect())
+        let bare = |member: Member| Member { key: key_of(&member.key).0.to_owned(), ..member };
+        Ok(members.into_values().take(limit).map(bare).collect())
     }
 
     async fn member_count(&self, group: &str) -> Result<u64, EffectError> {
@@ -162,6 +174,14 @@ impl State {
         };
         let here = presences.count(&id, elsewhere.is_none()) as u64;
         Ok(here.max(elsewhere.unwrap_or(0)) + pending.len() as u64)
+    }
+}
+
+/// A key as the plugin wrote it, and whose it is where its group is shared by all tenants.
+pub fn key_of(kept: &str) -> (&str, Option<&str>) {
+    match kept.split_once(SEPARATOR) {
+        Some((key, tenant)) => (key, Some(tenant)),
+        None => (kept, None),
     }
 }
 

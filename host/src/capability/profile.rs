@@ -12,6 +12,8 @@ pub struct Profile {
     pub name: PluginName,
     pub version: String,
     pub tenancy: Tenancy,
+    /// `auth.default_tenant`: the tenant of whatever names none.
+    pub default_tenant: Option<Arc<str>>,
     /// The namespaces it takes part in.
     pub namespaces: Vec<Pattern>,
     /// The rooms it may join sockets to.
@@ -23,7 +25,7 @@ pub struct Profile {
     pub usage: Arc<Usage>,
 }
 
-/// Whether a tenant is part of every name. See `plugin.wit`.
+/// Whether a tenant is part of the names of rooms. See `plugin.wit`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tenancy {
     None,

@@ -67,7 +67,7 @@ impl State {
         let live = (|| {
             let path = self.namespace(namespace)?;
             let room = self.own_room(namespace, room)?;
-            let user = self.scoped("user", user)?;
+            let user = self.user(user)?;
             Ok(Live::MoveUser { namespace: path, user, room, joins })
         })();
         Ok(live.map(|live| self.call.effects.live.push(live)))
@@ -87,7 +87,7 @@ impl State {
 
     fn is_joined(&self, room: &str) -> Result<bool, EffectError> {
         let caller = self.caller()?;
-        let room = self.scoped("room", room)?;
+        let room = self.room(room)?;
         // The last pending move decides.
         let pending = self.pending_moves(caller).filter(|(_, name)| *name == room).last();
         if let Some((joins, _)) = pending {
@@ -119,7 +119,7 @@ impl State {
 
     async fn size_of(&self, namespace: &str, room: &str) -> Result<RoomSize, EffectError> {
         let path = self.namespace(namespace)?;
-        let room = self.scoped("room", room)?;
+        let room = self.room(room)?;
         let caller = self.call.caller.as_ref().filter(|caller| caller.namespace == namespace);
         let user = caller.and_then(|caller| caller.user.as_ref());
         let user = user.map(|user| names::scoped(user.tenant.as_deref(), &user.id));

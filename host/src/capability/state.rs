@@ -41,6 +41,8 @@ pub struct Services {
     pub tracer: Tracer,
     pub limits: limits::Config,
     pub quotas: Quotas,
+    /// `auth.default_tenant`
+    pub default_tenant: Option<Arc<str>>,
 }
 
 impl Services {
@@ -62,6 +64,7 @@ impl Services {
             tracer: Tracer::default(),
             limits: self.limits.clone(),
             quotas: Quotas::default(),
+            default_tenant: self.default_tenant.clone(),
         }))
     }
 }
@@ -186,20 +189,30 @@ impl State {
         self.call.caller.as_ref().ok_or(EffectError::NoCaller)
     }
 
-    /// The tenant that scopes this call's names, where the plugin's names are scoped.
-    pub fn scope(&self) -> Result<Option<&str>, EffectError> {
+    /// The tenant of this call. It scopes users and what is kept for one (budgets, timers) under every tenancy: two tenants may each
+    /// have a user `u1`, and these are two users.
+    pub fn tenant(&self) -> Result<Option<&str>, EffectError> {
         match (self.profile.tenancy, &self.call.tenant) {
-            (Tenancy::None, _) => Ok(None),
-            (Tenancy::Required | Tenancy::Optional, Some(tenant)) => Ok(Some(tenant)),
-            (Tenancy::Optional, None) => Ok(None),
             (Tenancy::Required, None) => Err(EffectError::Denied("the call has no tenant".into())),
+            (_, tenant) => Ok(tenant.as_deref()),
         }
     }
 
-    /// A room or user as the host names it.
-    pub fn scoped(&self, kind: &'static str, name: &str) -> Result<String, EffectError> {
-        names::check(kind, name).map_err(invalid_name)?;
-        Ok(names::scoped(self.scope()?, name))
+    /// The tenant that scopes this call's rooms and presence groups, where the plugin's are scoped.
+    pub fn scope(&self) -> Result<Option<&str>, EffectError> {
+        Ok(self.tenant()?.filter(|_| self.profile.tenancy != Tenancy::None))
+    }
+
+    /// A room as the host names it.
+    pub fn room(&self, room: &str) -> Result<String, EffectError> {
+        names::check("room", room).map_err(invalid_name)?;
+        Ok(names::scoped(self.scope()?, room))
+    }
+
+    /// A user as the host names it.
+    pub fn user(&self, user: &str) -> Result<String, EffectError> {
+        names::check("user", user).map_err(invalid_name)?;
+        Ok(names::scoped(self.tenant()?, user))
     }
 
     /// A namespace that the plugin takes part in.

@@ -287,7 +287,7 @@ impl State {
 
     fn timer_id(&self, key: String, durable: bool) -> Result<TimerId, EffectError> {
         names::check("timer", &key).map_err(invalid_name)?;
-        let tenant = self.scope()?.map(str::to_owned);
+        let tenant = self.tenant()?.map(str::to_owned);
         let id = TimerId { plugin: self.profile.name.clone(), tenant, key, durable };
         if id.stored_key().len() > MAX_KEY {
             return Err(invalid_name(InvalidName::new("timer", "is too long beside its tenant's")));

@@ -16,7 +16,9 @@ use crate::telemetry;
 pub(super) async fn reload(mode: Mode, common: &Common, secrets: Option<&Arc<Secrets>>, gateway: &Arc<Gateway>) {
     let (common, secrets, gateway) = (common.clone(), secrets.cloned(), gateway.clone());
     // It reads files, and makes a client for key sets, which takes tens of milliseconds.
-    let read = tokio::task::spawn_blocking(move || read(mode, &common, secrets.as_deref())).await;
+    let default_tenant = gateway.services.default_tenant.clone();
+    let read = move || read(mode, &common, secrets.as_deref(), default_tenant.as_deref());
+    let read = tokio::task::spawn_blocking(read).await;
     match read.map_err(anyhow::Error::from).and_then(|read| read) {
         Ok((keyring, filter)) => {
             gateway.keyring.replace(keyring);
@@ -29,10 +31,18 @@ pub(super) async fn reload(mode: Mode, common: &Common, secrets: Option<&Arc<Sec
     }
 }
 
-fn read(mode: Mode, common: &Common, secrets: Option<&Secrets>) -> anyhow::Result<(Keyring, String)> {
+fn read(
+    mode: Mode,
+    common: &Common,
+    secrets: Option<&Secrets>,
+    default_tenant: Option<&str>,
+) -> anyhow::Result<(Keyring, String)> {
     let mut config = load(mode, common)?;
     if let Some(secrets) = secrets {
         secrets.fill_in(&mut config);
+    }
+    if config.auth.default_tenant.as_deref() != default_tenant {
+        anyhow::bail!("auth.default_tenant: a change needs a restart");
     }
     let filter = log_filter(&config);
     telemetry::check_filter(&filter).map_err(|why| anyhow::anyhow!("log.filter: {why}"))?;

@@ -99,7 +99,7 @@ impl Adapter {
         let mut members = lock(&self.members);
         members.add(socket, sid, user.clone());
         if let Some(peers) = &self.rooms.peers {
-            members::names_of(user.as_ref()).for_each(|name| peers.user_changed(&self.path, &name, true));
+            user.iter().for_each(|user| peers.user_changed(&self.path, user, true));
         }
         drop(members);
         for room in std::iter::once(members::everyone()).chain(tenant.map(members::tenant)) {
@@ -115,8 +115,8 @@ impl Adapter {
             let gone = members.remove(socket);
             if let Some(peers) = &self.rooms.peers {
                 gone.left.iter().for_each(|left| peers.changed(self.change(&members, left)));
-                for name in members::names_of(gone.user.as_ref()).filter(|name| members.sockets_of(name).is_empty()) {
-                    peers.user_changed(&self.path, &name, false);
+                for user in gone.user.iter().filter(|user| members.sockets_of(user).is_empty()) {
+                    peers.user_changed(&self.path, user, false);
                 }
             }
             (gone.left, members.is_empty())
@@ -272,6 +272,7 @@ impl Adapter {
             match to {
                 To::Socket(_) => 1,
                 To::Rooms(rooms) => rooms.iter().map(|room| of(room)).sum(),
+                To::TenantInRoom { tenant, room } => of(room).min(of(&members::tenant(tenant))),
                 To::Users(users) => users.iter().map(|user| members.sockets_of(user).len() as u64).sum(),
                 To::Tenant(tenant) => of(&members::tenant(tenant)),
                 To::Everyone => of(&members::everyone()),
@@ -294,6 +295,10 @@ impl Adapter {
                     let sockets: SmallVec<[SocketId; 4]> = lock(&self.members).sockets_of(user).into();
                     self.to_sockets(&sockets, &send, packet);
                 }
+            }
+            To::TenantInRoom { tenant, room } => {
+                let sockets = self.members(|members| members.in_both(&members::tenant(tenant), room));
+                self.to_sockets(&sockets, &send, packet);
             }
             To::Tenant(tenant) => self.to_room(&members::tenant(tenant), options, &send, packet).await,
             To::Everyone => self.to_room(&members::everyone(), options, &send, packet).await,

@@ -173,7 +173,7 @@ impl Bridge {
             To::Users(users) => users.iter().map(|user| format!("{USER}{user}")).collect(),
             To::Everyone => Vec::new(),
             // One socket is here, and Node's servers know no tenants.
-            To::Socket(_) | To::Tenant(_) => return,
+            To::Socket(_) | To::Tenant(_) | To::TenantInRoom { .. } => return,
         };
         // To no room is to nobody here, and to everyone there.
         if rooms.is_empty() && !matches!(send.to, To::Everyone) {

@@ -76,6 +76,10 @@ struct Header<'a> {
 #[serde(rename_all = "snake_case")]
 enum Whom {
     Rooms(Vec<String>),
+    TenantInRoom {
+        tenant: String,
+        room: String,
+    },
     Users(Vec<String>),
     /// All sockets of a user join or leave a room.
     Join {
@@ -102,6 +106,7 @@ impl Relay {
             // A socket that is called by its number is here.
             To::Socket(_) => return,
             To::Rooms(rooms) => Whom::Rooms(rooms.to_vec()),
+            To::TenantInRoom { tenant, room } => Whom::TenantInRoom { tenant: tenant.to_owned(), room: room.to_owned() },
             To::Users(users) => Whom::Users(users.to_vec()),
             To::Tenant(tenant) => Whom::Rooms(vec![members::tenant(tenant)]),
             To::Everyone => Whom::Rooms(vec![members::everyone()]),
@@ -157,6 +162,7 @@ impl Relay {
             Whom::Rooms(rooms) if rooms.len() > MAX_CHANNELS => everyone(),
             Whom::Users(users) if users.len() > MAX_CHANNELS => everyone(),
             Whom::Rooms(rooms) => rooms.iter().map(|room| room_channel(&self.link, namespace, room)).collect(),
+            Whom::TenantInRoom { room, .. } => vec![room_channel(&self.link, namespace, room)],
             Whom::Users(users) => users.iter().map(|user| user_channel(&self.link, namespace, user)).collect(),
             Whom::Join { user, .. } | Whom::Leave { user, .. } => vec![user_channel(&self.link, namespace, user)],
         }
@@ -256,6 +262,7 @@ async fn deliver(rooms: &Rooms, header: &Header<'_>, text: String) {
     let Some(adapter) = rooms.namespace(&header.namespace) else { return };
     let to = match &header.to {
         Whom::Rooms(rooms) => To::Rooms(rooms),
+        Whom::TenantInRoom { tenant, room } => To::TenantInRoom { tenant, room },
         Whom::Users(users) => To::Users(users),
         Whom::Join { user, room } => return adapter.move_user(user, room, true),
         Whom::Leave { user, room } => return adapter.move_user(user, room, false),

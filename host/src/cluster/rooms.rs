@@ -18,6 +18,11 @@ use crate::names::{self, SocketId};
 pub enum To<'a> {
     Socket(SocketId),
     Rooms(&'a [String]),
+    /// The members of one tenant in a room that all tenants share.
+    TenantInRoom {
+        tenant: &'a str,
+        room: &'a str,
+    },
     Users(&'a [String]),
     Tenant(&'a str),
     Everyone,

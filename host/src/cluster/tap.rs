@@ -144,7 +144,7 @@ impl Taps {
     /// Tells of an event that a client has sent. `members` are those of its namespace.
     pub fn came(&self, came: &Came<'_>, members: &Members) {
         let wants = |subject: &Subject| match subject {
-            Subject::User(user) => came.user.is_some_and(|own| is_user(own, user)),
+            Subject::User(user) => came.user.is_some_and(|own| own == user),
             Subject::Room { namespace, room } => *namespace == *came.namespace && members.is_in(came.socket, room),
         };
         self.tell(wants, || Record {
@@ -167,7 +167,12 @@ impl Taps {
         let wants = |subject: &Subject| match subject {
             Subject::User(user) => members.sockets_of(user).iter().any(|socket| reaches(&send.to, *socket, members)),
             Subject::Room { namespace: ns, room } => {
-                *ns == *namespace && matches!(send.to, To::Rooms(rooms) if rooms.contains(room))
+                *ns == *namespace
+                    && match &send.to {
+                        To::Rooms(rooms) => rooms.contains(room),
+                        To::TenantInRoom { room: sent, .. } => sent == room,
+                        _ => false,
+                    }
             }
         };
         self.tell(wants, || {
@@ -208,15 +213,13 @@ impl Taps {
     }
 }
 
-/// Whether a user is the one that is named, in whatever tenant where none is named.
-fn is_user(own: &str, named: &str) -> bool {
-    own == named || names::unscoped(own).1 == named
-}
-
 fn reaches(to: &To<'_>, socket: SocketId, members: &Members) -> bool {
     match to {
         To::Socket(other) => *other == socket,
         To::Rooms(rooms) => rooms.iter().any(|room| members.is_in(socket, room)),
+        To::TenantInRoom { tenant, room } => {
+            members.is_in(socket, room) && members.is_in(socket, &super::members::tenant(tenant))
+        }
         To::Users(users) => users.iter().any(|user| members.sockets_of(user).contains(&socket)),
         To::Tenant(tenant) => members.is_in(socket, &super::members::tenant(tenant)),
         To::Everyone => true,
@@ -231,6 +234,7 @@ fn named(to: &To<'_>) -> String {
     match to {
         To::Socket(_) => "caller".to_owned(),
         To::Rooms(rooms) => list("room", rooms),
+        To::TenantInRoom { room, .. } => format!("room {room}"),
         To::Users(users) => list("user", users),
         To::Tenant(tenant) => format!("tenant {tenant}"),
         To::Everyone => "everyone".to_owned(),

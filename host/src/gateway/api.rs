@@ -169,7 +169,7 @@ async fn emit(State(api): State<Arc<Api>>, body: Bytes) -> Response {
         Ok(send) => send,
         Err(error) => return invalid(error),
     };
-    match effect(send) {
+    match effect(&api.gateway, send) {
         Ok(emit) => {
             commit::send(&api.gateway.services, emit).await;
             (StatusCode::ACCEPTED, axum::Json(json!({}))).into_response()
@@ -178,25 +178,30 @@ async fn emit(State(api): State<Arc<Api>>, body: Bytes) -> Response {
     }
 }
 
-/// What a request asks to send: to a room (with a tenant: that tenant's), to a user (likewise), to a tenant, or to all.
-fn effect(send: Send<'_>) -> Result<Emit, String> {
+/// What a request asks to send: to a room (with a tenant: that tenant's), to a user (likewise) or to a tenant. Without a tenant, a user
+/// or room is one without a tenant, or `auth.default_tenant`'s.
+fn effect(gateway: &Gateway, send: Send<'_>) -> Result<Emit, String> {
     let text = |error: names::InvalidName| error.to_string();
     names::check("namespace", &send.namespace).map_err(text)?;
     names::check_event(&send.event).map_err(text)?;
-    let scope = |kind, name: &str| {
-        names::check(kind, name).map_err(text)?;
-        Ok::<_, String>(names::scoped(send.tenant.as_deref(), name))
-    };
     if let Some(tenant) = &send.tenant {
         names::check("tenant", tenant).map_err(text)?;
     }
+    let user = |user: &str| {
+        names::check("user", user).map_err(text)?;
+        let tenant = send.tenant.as_deref().or(gateway.services.default_tenant.as_deref());
+        Ok::<_, String>(Target::Users(vec![names::scoped(tenant, user)]))
+    };
     let to = match (&send.room, &send.user, &send.tenant) {
         (Some(_), Some(_), _) => return Err("name a room or a user, not both".into()),
         (Some(room), None, _) => match room.strip_prefix("user:") {
-            Some(user) => Target::Users(vec![scope("user", user)?]),
-            None => Target::Rooms(vec![scope("room", room)?]),
+            Some(id) => user(id)?,
+            None => {
+                names::check("room", room).map_err(text)?;
+                room_target(gateway, &send.namespace, room, send.tenant.as_deref())
+            }
         },
-        (None, Some(user), _) => Target::Users(vec![scope("user", user)?]),
+        (None, Some(id), _) => user(id)?,
         (None, None, Some(tenant)) => Target::Tenant(tenant.clone()),
         (None, None, None) => return Err("name a room, a user or a tenant".into()),
     };
@@ -211,4 +216,13 @@ fn effect(send: Send<'_>) -> Result<Emit, String> {
         text: packet_text(&send.event, inside.map_err(|e| e.to_string())?),
         volatile: false,
     })
+}
+
+/// A room, as the tenancy of the plugin that describes it has it. A room that all tenants share is narrowed to the tenant's members.
+fn room_target(gateway: &Gateway, namespace: &str, room: &str, tenant: Option<&str>) -> Target {
+    match (gateway.registry.is_shared_room(namespace, room), tenant) {
+        (true, Some(tenant)) => Target::TenantInRoom { tenant: tenant.to_owned(), room: room.to_owned() },
+        (true, None) => Target::Rooms(vec![room.to_owned()]),
+        (false, tenant) => Target::Rooms(vec![names::scoped(tenant.or(gateway.services.default_tenant.as_deref()), room)]),
+    }
 }

@@ -126,10 +126,10 @@ impl Door {
         let caller = Caller {
             socket: names::next_socket_id(),
             namespace: path.to_owned(),
-            user: verified.map(|verified| user_record(&verified.user)),
+            user: verified.as_ref().map(|verified| user_record(&verified.user)),
         };
         let ticket = socket.req_parts().extensions.get::<Arc<Ticket>>().cloned().ok_or(Refused::UNAVAILABLE)?;
-        let place = Place { ticket, seat: gateway.seat(&caller)? };
+        let place = Place { ticket, seat: gateway.seat(&caller)?, issuer: verified.and_then(|verified| verified.issuer) };
         if route.door.authorize {
             gateway.authorize(&route, &caller, auth, trace).await?;
         }

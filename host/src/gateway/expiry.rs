@@ -141,7 +141,8 @@ async fn replace(gateway: &Arc<Gateway>, session: &Arc<Session>, args: &str) -> 
         Err(refused) => return Err(refused.sentence.to_owned()),
     };
     let user = user_record(&verified.user);
-    let is_same = caller.user.as_ref().is_some_and(|old| old.id == user.id && old.tenant == user.tenant);
+    let is_same = caller.user.as_ref().is_some_and(|old| old.id == user.id && old.tenant == user.tenant)
+        && session.issuer == verified.issuer;
     if !is_same {
         return Err(invalid());
     }

@@ -35,6 +35,7 @@ struct Rules {
     session_without_exp_ms: u64,
     max_token_bytes: usize,
     names: ClaimNames,
+    default_tenant: Option<Arc<str>>,
 }
 
 /// The keys of one entry at this moment.
@@ -75,6 +76,7 @@ impl Keyring {
                 session_without_exp_ms: millis(config.session_without_exp),
                 max_token_bytes: config.max_token_bytes,
                 names: config.claims.clone(),
+                default_tenant: config.default_tenant.as_deref().map(Into::into),
             },
             entries: Vec::new(),
             keys: ArcSwap::default(),
@@ -205,8 +207,9 @@ impl Keyring {
         let claims = Claims::read(&payload, &self.rules.names)?;
         let entry = self.signer(&parts, &header, &claims, namespace)?;
         let expires_at_ms = self.rules.lifetime(&claims, now_ms)?;
-        let user: User = claims.user(&payload)?;
-        Ok(Verified { user, expires_at_ms, key: Arc::clone(&entry.name) })
+        let mut user: User = claims.user(&payload)?;
+        user.tenant = self.rules.tenant(entry, user.tenant)?;
+        Ok(Verified { user, issuer: claims.issuer.as_deref().map(Into::into), expires_at_ms, key: Arc::clone(&entry.name) })
     }
 
     /// The entry whose key signed the token. A key is tried only if it answers for the token's issuer, id, algorithm,
@@ -296,6 +299,15 @@ fn closeness(error: &TokenError) -> u8 {
 }
 
 impl Rules {
+    /// The user's tenant: the key's, where it has one, and a token that names another is refused.
+    fn tenant(&self, entry: &Entry, named: Option<Arc<str>>) -> Result<Option<Arc<str>>, TokenError> {
+        match (&entry.tenant, named) {
+            (Some(bound), Some(named)) if *bound != named => Err(TokenError::Tenant),
+            (Some(bound), _) => Ok(Some(Arc::clone(bound))),
+            (None, named) => Ok(named.or_else(|| self.default_tenant.clone())),
+        }
+    }
+
     /// When the token's sockets end. At that very millisecond it is expired: `exp` is the first moment at which it no longer
     /// counts, and `nbf` the first at which it does.
     fn lifetime(&self, claims: &Claims<'_>, now_ms: u64) -> Result<u64, TokenError> {

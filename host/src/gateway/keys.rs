@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::token::{ClaimNames, MAX_KID};
 use crate::duration;
+use crate::names;
 
 pub(super) mod material;
 
@@ -45,6 +46,9 @@ pub struct Config {
     pub min_secret_bytes: usize,
     /// Which claims say who the user is.
     pub claims: ClaimNames,
+    /// The tenant of whatever names none: tokens, visitors, messages, and calls of `/api`. Default: none, so that these are users and
+    /// rooms without a tenant. What is stored for users without a tenant is not the default tenant's until it is moved.
+    pub default_tenant: Option<String>,
 }
 
 impl Default for Config {
@@ -57,6 +61,7 @@ impl Default for Config {
             max_token_bytes: 8192,
             min_secret_bytes: 8,
             claims: ClaimNames::default(),
+            default_tenant: None,
         }
     }
 }
@@ -120,6 +125,9 @@ pub struct KeyConfig {
     /// The namespaces that a token of this key opens: `/hub`, or with one parameter as the last part `/course/{id}`. Default:
     /// all.
     pub namespaces: Vec<String>,
+    /// The tenant that its tokens are for. A token that names another one is refused, and one that names none is this tenant's.
+    /// Default: whatever tenant the token names.
+    pub tenant: Option<String>,
     /// The audiences that a token must name one of. Default: any token, whatever audience it names.
     pub aud: Vec<String>,
     /// For a JWKS: how often to look again. Default `10s` for a file (its time and size are looked at), `10m` for a url. At
@@ -232,6 +240,8 @@ pub enum KeyError {
     Kid,
     #[error("opens `{0}`, which is neither a path such as `/hub` nor one with a last parameter, `/course/{{id}}`")]
     Namespace(String),
+    #[error("has a tenant that is empty, over 256 bytes, or has control characters")]
+    Tenant,
     #[error("has a `refresh` under 100ms")]
     Refresh,
     #[error("cannot be read from {path}: {source}")]
@@ -271,6 +281,7 @@ pub(super) struct Entry {
     pub(super) name: Arc<str>,
     pub(super) issuer: Option<String>,
     pub(super) audiences: Vec<String>,
+    pub(super) tenant: Option<Arc<str>>,
     namespaces: Vec<String>,
 }
 
@@ -316,8 +327,13 @@ pub(super) fn load(config: &Config, dev: bool) -> Result<Vec<(Entry, Origin)>, L
         let origin = load_origin(key, if dev { None } else { Some(config.min_secret_bytes) }, dev);
         let origin = origin.and_then(|origin| check_namespaces(&key.namespaces).map(|()| origin));
         let origin = origin.map_err(|why| LoadError::Key { name: name.clone(), why })?;
-        let entry =
-            Entry { name: name.into(), issuer: key.iss.clone(), audiences: key.aud.clone(), namespaces: key.namespaces.clone() };
+        let entry = Entry {
+            name: name.into(),
+            issuer: key.iss.clone(),
+            audiences: key.aud.clone(),
+            tenant: key.tenant.as_deref().map(Into::into),
+            namespaces: key.namespaces.clone(),
+        };
         Ok((entry, origin))
     };
     config.keys.iter().enumerate().map(load_entry).collect()
@@ -332,6 +348,9 @@ fn check_settings(config: &Config) -> Result<(), LoadError> {
     }
     if config.max_token_bytes == 0 {
         return Err(LoadError::Setting("max_token_bytes is 0: no token would be accepted"));
+    }
+    if config.default_tenant.as_ref().is_some_and(|tenant| names::check("tenant", tenant).is_err()) {
+        return Err(LoadError::Setting("default_tenant is empty, over 256 bytes, or has control characters"));
     }
     if config.claims.user_id.is_empty() {
         return Err(LoadError::Setting("claims.user_id is empty: no token would have a user"));
@@ -368,6 +387,9 @@ fn load_origin(key: &KeyConfig, least_secret: Option<usize>, dev: bool) -> Resul
     }
     if key.kid.as_ref().is_some_and(|kid| kid.is_empty() || kid.len() > MAX_KID) {
         return Err(KeyError::Kid);
+    }
+    if key.tenant.as_ref().is_some_and(|tenant| names::check("tenant", tenant).is_err()) {
+        return Err(KeyError::Tenant);
     }
     if let Some(location) = set_location(key, dev)? {
         return set_settings(key, location).map(Origin::Set);

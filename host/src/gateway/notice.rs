@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use serde_json::json;
 
 use super::Gateway;
-use crate::capability::presence::{Change, Group};
+use crate::capability::presence::{Change, Group, key_of};
 use crate::cluster::Cluster;
 use crate::cluster::roster::{Statement, Turn};
 use crate::names;
@@ -112,17 +112,19 @@ pub fn change_of(turn: Turn) -> Option<Change> {
 /// Tells a plugin of a status that has changed.
 pub async fn tell_change(bus: &Bus, change: &Change) {
     let Group { plugin, tenant, group } = &change.group;
+    let (key, owner) = key_of(&change.key);
+    let tenant = tenant.as_deref().or(owner).map(str::to_owned);
     // The metadata was checked as JSON when it was tracked.
     let meta: serde_json::Value = serde_json::from_str(&change.meta).unwrap_or_default();
     let data = json!({
         "group": group,
-        "key": change.key,
+        "key": key,
         "from": change.from.unwrap_or("offline"),
         "to": change.to.unwrap_or("offline"),
         "meta": meta,
     });
-    let key = format!("{group}/{}", change.key);
-    bus.notice(plugin, PRESENCE_CHANGED, tenant.clone(), key, data.to_string()).await;
+    let key = format!("{group}/{key}");
+    bus.notice(plugin, PRESENCE_CHANGED, tenant, key, data.to_string()).await;
 }
 
 /// Rooms that have changed and are to be counted, each when its turn comes.

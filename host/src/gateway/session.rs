@@ -42,6 +42,8 @@ pub struct Session {
     pub ticket: Arc<Ticket>,
     /// Among the user's sockets. None for a visitor, or where nothing of a user's is limited.
     seat: Option<Seat>,
+    /// Who issued the token.
+    pub issuer: Option<Arc<str>>,
     /// When the token expires, by the steady clock. 0 for a visitor.
     pub expires_ms: AtomicU64,
     /// Bytes of what the host answers and tells it, beside what plugins send.
@@ -54,6 +56,8 @@ pub struct Session {
 pub struct Place {
     pub ticket: Arc<Ticket>,
     pub seat: Option<Seat>,
+    /// Who issued the token.
+    pub issuer: Option<Arc<str>>,
 }
 
 struct State {
@@ -107,6 +111,7 @@ impl Session {
             caller: ArcSwap::from_pointee(caller),
             ticket: place.ticket,
             seat: place.seat,
+            issuer: place.issuer,
             expires_ms: AtomicU64::new(expires_ms.unwrap_or(0)),
             answered: AtomicU64::new(0),
             gateway,

@@ -19,6 +19,7 @@ use crate::capability::state::Services;
 use crate::cluster::tap::{Came, Listening, Record, Subject};
 use crate::error::Code;
 use crate::names;
+use crate::release::registry::Registry;
 
 /// Where to listen in. The subject is in the connect's `auth`: one socket, one subject.
 const NAMESPACE: &str = "/tap";
@@ -86,12 +87,12 @@ impl Drop for Place {
 /// Opens the namespace.
 pub fn open(io: &SocketIo<LocalAdapter>, watchers: &Watchers, gateway: &Gateway) {
     let (operators, config) = (Operators::new(watchers.token.as_deref(), gateway), watchers.taps);
-    let services = gateway.services.clone();
+    let (services, registry) = (gateway.services.clone(), gateway.registry.clone());
     let door = move |socket: SocketRef, TryData(auth): TryData<Auth>| {
         let auth = auth.unwrap_or_default();
         let place = operators
             .check(&socket, &auth.token)
-            .and_then(|()| subject(auth))
+            .and_then(|()| subject(&registry, services.default_tenant.as_deref(), auth))
             .and_then(|subject| Place::take(&services, subject, config))
             .inspect_err(|_| {
                 services.metrics.taps_refused.inc();
@@ -103,12 +104,13 @@ pub fn open(io: &SocketIo<LocalAdapter>, watchers: &Watchers, gateway: &Gateway)
     io.ns(NAMESPACE, listen.with(door));
 }
 
-fn subject(auth: Auth) -> Result<Subject, &'static str> {
-    let scoped = |name: &str| names::scoped(auth.tenant.as_deref(), name);
+fn subject(registry: &Registry, default_tenant: Option<&str>, auth: Auth) -> Result<Subject, &'static str> {
+    let scoped = |name: &str| names::scoped(auth.tenant.as_deref().or(default_tenant), name);
     match (auth.user.as_str(), auth.namespace.as_str(), auth.room.as_str()) {
         (user, "", "") if !user.is_empty() => Ok(Subject::User(scoped(user))),
         ("", namespace, room) if !namespace.is_empty() && !room.is_empty() => {
-            Ok(Subject::Room { namespace: namespace.to_owned(), room: scoped(room) })
+            let shared = registry.is_shared_room(namespace, room);
+            Ok(Subject::Room { namespace: namespace.to_owned(), room: if shared { room.to_owned() } else { scoped(room) } })
         }
         _ => Err("Name a user, or a namespace and a room"),
     }

@@ -45,6 +45,8 @@ pub struct User {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verified {
     pub user: User,
+    /// The claim `iss`. A fresh token of the same socket must have the same.
+    pub issuer: Option<Arc<str>>,
     /// When its sockets must show a fresh one, in milliseconds since 1970: the claim `exp` (without the leeway), or
     /// `session_without_exp` from now.
     pub expires_at_ms: u64,
@@ -71,6 +73,8 @@ pub enum TokenError {
     Signature,
     #[error("its key does not open this namespace")]
     Namespace,
+    #[error("it is for another tenant than its key")]
+    Tenant,
     #[error("it is meant for another audience")]
     Audience,
     #[error("expired")]
@@ -97,6 +101,7 @@ impl TokenError {
             Self::KeysUnavailable => "keys_unavailable",
             Self::Signature => "signature",
             Self::Namespace => "namespace",
+            Self::Tenant => "tenant",
             Self::Audience => "audience",
             Self::Expired => "expired",
             Self::NotYetValid => "not_yet_valid",

@@ -48,8 +48,10 @@ pub enum How {
 /// What decides which release serves a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Key<'a> {
-    /// A user, a message's key, a timer's.
+    /// A user without a tenant, a message's key, a timer's.
     Text(&'a str),
+    /// A user of a tenant.
+    User { tenant: &'a str, id: &'a str },
     /// A visitor's socket.
     Socket(SocketId),
 }

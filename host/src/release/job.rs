@@ -78,7 +78,10 @@ impl<'a> Job<'a> {
             | Self::Connect { caller }
             | Self::Event { caller, .. }
             | Self::Disconnect { caller, .. } => match &caller.user {
-                Some(user) => Key::Text(&user.id),
+                Some(user) => match &user.tenant {
+                    Some(tenant) => Key::User { tenant, id: &user.id },
+                    None => Key::Text(&user.id),
+                },
                 None => Key::Socket(caller.socket),
             },
         }
@@ -147,11 +150,12 @@ impl<'a> Job<'a> {
 
 /// The tenant that scopes a call, where the plugin wants one.
 pub(super) fn tenant(release: &Release, job: Job<'_>) -> Result<Option<Arc<str>>, CallError> {
-    let tenant = match job {
+    let named = match job {
         Job::Message { message, .. } => message.tenant.as_deref(),
         Job::Timer { timer, .. } => timer.tenant.as_deref(),
         _ => job.caller().and_then(|caller| caller.user.as_ref()).and_then(|user| user.tenant.as_deref()),
     };
+    let tenant = named.or(release.profile.default_tenant.as_deref());
     match (release.profile.tenancy, tenant) {
         (_, Some(tenant)) => Ok(Some(tenant.into())),
         (Tenancy::None | Tenancy::Optional, None) => Ok(None),

@@ -14,7 +14,7 @@ use super::breaker::Quarantined;
 use super::canary::{Canary, How};
 use super::doors::{self, Misplaced};
 use super::manifest::Manifest;
-use crate::capability::profile::Pattern;
+use crate::capability::profile::{Pattern, Tenancy};
 use crate::names::PluginName;
 use crate::sandbox::exports::Door;
 
@@ -105,6 +105,15 @@ impl Registry {
     /// Where everything goes, as of now.
     pub fn routes(&self) -> Guard<Arc<Routes>> {
         self.routes.load()
+    }
+
+    /// Whether a live plugin describes such a room and its tenancy is `none`, so that all tenants share the room.
+    pub fn is_shared_room(&self, namespace: &str, room: &str) -> bool {
+        self.slots().iter().filter_map(|slot| slot.live()).any(|release| {
+            let manifest = &release.manifest;
+            manifest.tenancy == Tenancy::None
+                && manifest.rooms.iter().any(|(ns, name)| ns.matches(namespace) && name.matches(room))
+        })
     }
 
     pub fn slots(&self) -> Vec<Arc<Slot>> {

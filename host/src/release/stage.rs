@@ -77,6 +77,7 @@ impl Stage {
         let profile = Arc::new(Profile {
             version: manifest.version.clone(),
             tenancy: manifest.tenancy,
+            default_tenant: self.services.default_tenant.clone(),
             namespaces: manifest.namespaces.iter().map(|namespace| namespace.pattern.clone()).collect(),
             rooms: manifest.rooms.clone(),
             metrics: Arc::new(self.services.metrics.release(name, &manifest.version)),
@@ -133,6 +134,7 @@ fn profile(name: &PluginName, config: Arc<serde_json::Map<String, serde_json::Va
         name: name.clone(),
         version: "?".into(),
         tenancy: Tenancy::None,
+        default_tenant: None,
         namespaces: Vec::new(),
         rooms: Vec::new(),
         config,

@@ -97,18 +97,18 @@ impl Chat {
     }
 
     #[on_message("chat.upserted")]
-    fn upserted(chat: participants::Upserted) -> Result<()> {
-        participants::upserted(&chat)
+    fn upserted(message: &Message, chat: participants::Upserted) -> Result<()> {
+        participants::upserted(message, &chat)
     }
 
     #[on_message("chat.deleted")]
-    fn deleted(chat: participants::Deleted) -> Result<()> {
-        participants::deleted(chat)
+    fn deleted(message: &Message, chat: participants::Deleted) -> Result<()> {
+        participants::deleted(message, chat)
     }
 
     #[on_message("chat.removed")]
-    fn removed(batch: participants::Removed) -> Result<()> {
-        participants::removed(&batch)
+    fn removed(message: &Message, batch: participants::Removed) -> Result<()> {
+        participants::removed(message, &batch)
     }
 
     #[on("chat:join", namespace = "/")]

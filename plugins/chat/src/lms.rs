@@ -104,13 +104,13 @@ fn not_authorized() -> Refusal {
 }
 
 pub(crate) fn join(user: &User, ChatId { chat_id }: ChatId) -> Result<Joined> {
-    let listed = participants::find(&chat_id, &user.id)?.ok_or_else(not_authorized)?;
+    let listed = participants::find(&chat_id, user.tenant.as_deref(), &user.id)?.ok_or_else(not_authorized)?;
     let room = room(&chat_id);
     if !rooms::joined(&room)? {
         rooms::join(&room)?;
         JOINED.to_room(&room, &Person { user_id: user.id.clone(), name: name(user, Some(listed)) })?;
     }
-    let everyone = participants::all(&chat_id)?;
+    let everyone = participants::all(&chat_id, user.tenant.as_deref())?;
     let participants = everyone.into_iter().map(|one| Shown { user_id: one.user_id, name: one.name, role: one.role });
     Ok(Joined { participants: participants.collect(), online_count: rooms::size(NAMESPACE, &room)?.users, chat_id })
 }
@@ -135,7 +135,7 @@ pub(crate) fn message(user: &User, id: &str, said: Said, per_minute: u32) -> Res
     };
     let json = Json::of(&message)?;
     store::append(&history::prefix(&message.chat_id), &json)?;
-    unread::grow(&message.chat_id, &user.id)?;
+    unread::grow(&message.chat_id, user)?;
     Ok(MESSAGE.to_room(&room, &json)?)
 }
 
@@ -149,7 +149,7 @@ fn author(chat: &str, user: &User) -> Result<Author> {
     if let (Some(name), Some(image)) = (&user.name, &user.image) {
         return Ok(Author { name: name.clone(), image: Some(image.clone()) });
     }
-    let listed = participants::find(chat, &user.id)?;
+    let listed = participants::find(chat, user.tenant.as_deref(), &user.id)?;
     let image = listed.as_ref().and_then(|one| one.image.clone());
     Ok(Author { image: user.image.clone().or(image), name: name(user, listed) })
 }
@@ -172,7 +172,7 @@ pub(crate) fn leave(user: &User, chat: ChatId) -> Result<ChatId> {
     let room = room(&chat.chat_id);
     if rooms::joined(&room)? {
         rooms::leave(&room)?;
-        let listed = participants::find(&chat.chat_id, &user.id)?;
+        let listed = participants::find(&chat.chat_id, user.tenant.as_deref(), &user.id)?;
         LEFT.to_room(&room, &Person { user_id: user.id.clone(), name: name(user, listed) })?;
     }
     Ok(chat)

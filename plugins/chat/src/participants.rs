@@ -4,10 +4,10 @@
 use std::{borrow::Cow, collections::BTreeSet};
 
 use hubbub_sdk::{
-    Refusal, Result, bus,
+    Message, Refusal, Result, bus,
     payload::{Id, PublishedId, published_id},
     rooms,
-    store::{self, key},
+    store::{self, tenant_key},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Number;
@@ -94,23 +94,23 @@ pub(crate) struct Found {
     pub(crate) image: Option<String>,
 }
 
-/// The participant, checked at commit: nobody joins who is being removed.
-pub(crate) fn find(chat: &str, user: &str) -> Result<Option<Found>> {
-    let Some(part) = store::text(&part_key(chat, part_of(user)))? else { return Ok(None) };
+/// The participant, checked at commit: nobody joins who is being removed. Each tenant's backend publishes a list of its own users.
+pub(crate) fn find(chat: &str, tenant: Option<&str>, user: &str) -> Result<Option<Found>> {
+    let Some(part) = store::text(&part_key(tenant, chat, part_of(user)))? else { return Ok(None) };
     let part: Vec<Listed<'_>> = serde_json::from_str(&part).map_err(Refusal::internal)?;
     let found = part.into_iter().find(|one| one.user_id.is(user));
     Ok(found.map(|one| Found { name: one.name.into_owned(), image: one.image }))
 }
 
-/// Everyone, as the backend listed them.
-pub(crate) fn all(chat: &str) -> Result<Vec<Participant>> {
-    let parts = store::prefix(&key(["participants", chat, ""])).read::<Vec<Participant>>(PARTS as u32)?;
+/// Everyone of the tenant, as its backend listed them.
+pub(crate) fn all(chat: &str, tenant: Option<&str>) -> Result<Vec<Participant>> {
+    let parts = store::prefix(&tenant_key(tenant, ["participants", chat, ""])).read::<Vec<Participant>>(PARTS as u32)?;
     let mut everyone: Vec<Participant> = parts.into_iter().flat_map(|part| part.value).collect();
     everyone.sort_by_key(|one| one.place);
     Ok(everyone)
 }
 
-pub(crate) fn upserted(chat: &Upserted) -> Result<()> {
+pub(crate) fn upserted(message: &Message, chat: &Upserted) -> Result<()> {
     let mut parts: Vec<Vec<Participant>> = (0..PARTS).map(|_| Vec::new()).collect();
     let mut known = BTreeSet::new();
     for (place, one) in chat.participants.iter().enumerate() {
@@ -120,7 +120,7 @@ pub(crate) fn upserted(chat: &Upserted) -> Result<()> {
     }
     let mut gone = Vec::new();
     for (index, part) in parts.iter().enumerate() {
-        let key = part_key(&chat.chat_id, index as u64);
+        let key = part_key(message.tenant.as_deref(), &chat.chat_id, index as u64);
         let before: Vec<Participant> = store::get(&key)?.unwrap_or_default();
         if part.is_empty() && !before.is_empty() {
             store::delete(&key)?;
@@ -132,18 +132,18 @@ pub(crate) fn upserted(chat: &Upserted) -> Result<()> {
     leave(&chat.chat_id, &gone)
 }
 
-pub(crate) fn deleted(Deleted { chat_id }: Deleted) -> Result<()> {
-    upserted(&Upserted { chat_id, participants: Vec::new() })
+pub(crate) fn deleted(message: &Message, Deleted { chat_id }: Deleted) -> Result<()> {
+    upserted(message, &Upserted { chat_id, participants: Vec::new() })
 }
 
-pub(crate) fn removed(batch: &Removed) -> Result<()> {
+pub(crate) fn removed(message: &Message, batch: &Removed) -> Result<()> {
     if batch.users.len() > LEAVES {
         return leave_later(&batch.chat_id, &batch.users);
     }
     let room = lms::room(&batch.chat_id);
     for user in &batch.users {
         // Who was let in again meanwhile stays.
-        if find(&batch.chat_id, user)?.is_none() {
+        if find(&batch.chat_id, message.tenant.as_deref(), user)?.is_none() {
             rooms::leave_user(lms::NAMESPACE, user, &room)?;
         }
     }
@@ -166,9 +166,9 @@ fn leave_later(chat: &Id, users: &[Id]) -> Result<()> {
     Ok(())
 }
 
-fn part_key(chat: &str, part: u64) -> String {
+fn part_key(tenant: Option<&str>, chat: &str, part: u64) -> String {
     let digits = [b'0' + (part / 10) as u8, b'0' + (part % 10) as u8].map(char::from);
-    let mut key = key(["participants", chat, ""]);
+    let mut key = tenant_key(tenant, ["participants", chat, ""]);
     key.extend(digits);
     key
 }

@@ -2,10 +2,10 @@
 //! unenrolled, also where that happens while the user connects.
 
 use hubbub_sdk::{
-    Caller, Refusal, Result, User,
+    Caller, Message, Refusal, Result, User,
     payload::{Id, published_id},
     rooms,
-    store::{self, key},
+    store::{self, tenant_key},
 };
 use serde::Deserialize;
 
@@ -51,19 +51,21 @@ pub(crate) fn enter_course(caller: &Caller) -> Result<()> {
 pub(crate) fn enter_every_course(caller: &Caller) -> Result<()> {
     let Some(user) = &caller.user else { return Ok(()) };
     // A scan is not checked at commit. This read is, and changes with every enrolment: then the call runs again.
-    store::counter(&changes(&user.id))?;
-    for course in courses(&user.id, MAX_ROOMS)? {
+    let student = Student::of(user);
+    store::counter(&student.changes())?;
+    for course in student.courses(MAX_ROOMS)? {
         rooms::join(&room(&course))?;
     }
     Ok(())
 }
 
 /// Whoever is connected gets announcements at once.
-pub(crate) fn enrolled(Enrolment { course_id, user_id }: &Enrolment) -> Result<()> {
-    store::put(&enrolment(user_id, course_id), course_id)?;
-    store::add(&changes(user_id), 1)?;
+pub(crate) fn enrolled(message: &Message, Enrolment { course_id, user_id }: &Enrolment) -> Result<()> {
+    let student = Student { tenant: message.tenant.as_deref(), id: user_id };
+    store::put(&student.enrolment(course_id), course_id)?;
+    store::add(&student.changes(), 1)?;
     let room = room(course_id);
-    if courses(user_id, MAX_ROOMS + 1)?.len() <= MAX_ROOMS as usize {
+    if student.courses(MAX_ROOMS + 1)?.len() <= MAX_ROOMS as usize {
         rooms::join_user(EVERYWHERE, user_id, &room)?;
     }
     if let Some(namespace) = namespace(course_id) {
@@ -72,9 +74,10 @@ pub(crate) fn enrolled(Enrolment { course_id, user_id }: &Enrolment) -> Result<(
     Ok(())
 }
 
-pub(crate) fn unenrolled(Enrolment { course_id, user_id }: &Enrolment) -> Result<()> {
-    store::delete(&enrolment(user_id, course_id))?;
-    store::add(&changes(user_id), 1)?;
+pub(crate) fn unenrolled(message: &Message, Enrolment { course_id, user_id }: &Enrolment) -> Result<()> {
+    let student = Student { tenant: message.tenant.as_deref(), id: user_id };
+    store::delete(&student.enrolment(course_id))?;
+    store::add(&student.changes(), 1)?;
     let room = room(course_id);
     rooms::leave_user(EVERYWHERE, user_id, &room)?;
     if let Some(namespace) = namespace(course_id) {
@@ -88,23 +91,35 @@ fn is_enrolled(user: &User, course: &str) -> Result<bool> {
     if course.len() > Id::MAX_BYTES {
         return Ok(false);
     }
-    Ok(store::text(&enrolment(&user.id, course))?.is_some())
+    Ok(store::text(&Student::of(user).enrolment(course))?.is_some())
 }
 
-/// The user's first courses.
-fn courses(user: &str, limit: u32) -> Result<Vec<Id>> {
-    let entries = store::prefix(&key(["enrolled", user, ""])).read::<Id>(limit)?;
-    Ok(entries.into_iter().map(|entry| entry.value).collect())
+/// A user within the tenant: two tenants may each have a user of the same id.
+struct Student<'a> {
+    tenant: Option<&'a str>,
+    id: &'a str,
 }
 
-/// The value is the course's id, for whoever scans: in the key it is escaped.
-fn enrolment(user: &str, course: &str) -> String {
-    key(["enrolled", user, course])
-}
+impl<'a> Student<'a> {
+    fn of(user: &'a User) -> Self {
+        Self { tenant: user.tenant.as_deref(), id: &user.id }
+    }
 
-/// How often the user's enrolments have changed.
-fn changes(user: &str) -> String {
-    key(["changes", user])
+    /// The first courses, by id.
+    fn courses(&self, limit: u32) -> Result<Vec<Id>> {
+        let entries = store::prefix(&self.enrolment("")).read::<Id>(limit)?;
+        Ok(entries.into_iter().map(|entry| entry.value).collect())
+    }
+
+    /// The value is the course's id: in the key it is escaped.
+    fn enrolment(&self, course: &str) -> String {
+        tenant_key(self.tenant, ["enrolled", self.id, course])
+    }
+
+    /// How often the enrolments have changed.
+    fn changes(&self) -> String {
+        tenant_key(self.tenant, ["changes", self.id])
+    }
 }
 
 #[cfg(test)]

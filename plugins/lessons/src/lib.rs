@@ -70,13 +70,13 @@ impl Lessons {
     }
 
     #[on_message("course.enrolled")]
-    fn enrolled(enrolment: enrolments::Enrolment) -> Result<()> {
-        enrolments::enrolled(&enrolment)
+    fn enrolled(message: &Message, enrolment: enrolments::Enrolment) -> Result<()> {
+        enrolments::enrolled(message, &enrolment)
     }
 
     #[on_message("course.unenrolled")]
-    fn unenrolled(enrolment: enrolments::Enrolment) -> Result<()> {
-        enrolments::unenrolled(&enrolment)
+    fn unenrolled(message: &Message, enrolment: enrolments::Enrolment) -> Result<()> {
+        enrolments::unenrolled(message, &enrolment)
     }
 
     #[on_message("announcement.created")]

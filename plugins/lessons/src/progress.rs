@@ -6,7 +6,7 @@ use std::time::Duration;
 use hubbub_sdk::{
     Refusal, Result, User, clock,
     payload::Id,
-    store::{self, key},
+    store::{self, tenant_key},
     timers::{self, Durability},
 };
 use schemars::JsonSchema;
@@ -61,6 +61,8 @@ pub(crate) struct Progress {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Report {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tenant: Option<String>,
     user_id: String,
     lesson_id: Id,
     #[serde(flatten)]
@@ -97,7 +99,7 @@ pub(crate) fn report(user: &User, watched: Watched, window: Window) -> Result<Pr
     let Watched { lesson_id, watched_duration, total_duration } = watched;
     let progress = per_cent(watched_duration, total_duration)?;
     let position = Position { watched_duration, total_duration, progress, reported_at: clock::now() };
-    let mut report = Report { user_id: user.id.clone(), lesson_id, position };
+    let mut report = Report { tenant: user.tenant.clone(), user_id: user.id.clone(), lesson_id, position };
     let last = last(&report)?;
     let before = last.as_ref().map_or(0, |last| last.position.reported_at);
     report.position.reported_at = report.position.reported_at.max(before);
@@ -147,10 +149,10 @@ fn last(report: &Report) -> Result<Option<Saved>> {
 }
 
 fn stored(report: &Report) -> String {
-    key(["progress", &report.user_id, &report.lesson_id])
+    tenant_key(report.tenant.as_deref(), ["progress", &report.user_id, &report.lesson_id])
 }
 
-/// Names are shorter than store keys, so nothing is escaped here; the length keeps two pairs of ids apart.
+/// The host keeps the timers of two tenants apart. Names are shorter than store keys, so nothing is escaped here; the length keeps two pairs of ids apart.
 fn timer(Report { user_id, lesson_id, .. }: &Report) -> String {
     format!("progress:{}:{user_id}:{lesson_id}", user_id.len())
 }

@@ -7,7 +7,7 @@ use hubbub_sdk::{
     Message, Refusal, Result, User,
     payload::{Id, published_id},
     rooms,
-    store::{self, key},
+    store::{self, tenant_key},
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -53,25 +53,25 @@ pub(crate) fn room(channel: &str) -> String {
     format!("channel:{channel}")
 }
 
-pub(crate) fn of(user: &str) -> Result<Subscriptions> {
+pub(crate) fn of(user: &User) -> Result<Subscriptions> {
     Ok(store::get(&subscriptions_key(user))?.unwrap_or_default())
 }
 
-pub(crate) fn save(user: &str, subscriptions: &Subscriptions) -> Result<()> {
+pub(crate) fn save(user: &User, subscriptions: &Subscriptions) -> Result<()> {
     Ok(store::put(&subscriptions_key(user), subscriptions)?)
 }
 
 /// The user follows the channel from here on, on every device. A second time changes nothing.
 pub(crate) fn subscribe(user: &User, ChannelId { channel_id }: ChannelId) -> Result<()> {
     let room = room(&channel_id);
-    let mut subscriptions = of(&user.id)?;
+    let mut subscriptions = of(user)?;
     if !subscriptions.contains_key(&*channel_id) {
         if subscriptions.len() >= MAX_SUBSCRIPTIONS {
             return Err(Refusal::too_large("Too many subscriptions"));
         }
         let marks = Marks::from_now(&Log::of_channel(&channel_id))?;
         subscriptions.insert(channel_id.into_string(), marks);
-        save(&user.id, &subscriptions)?;
+        save(user, &subscriptions)?;
     }
     // The caller's own join is checked at commit, and refused where its socket is in too many rooms already.
     rooms::join(&room)?;
@@ -79,9 +79,9 @@ pub(crate) fn subscribe(user: &User, ChannelId { channel_id }: ChannelId) -> Res
 }
 
 pub(crate) fn unsubscribe(user: &User, ChannelId { channel_id }: &ChannelId) -> Result<()> {
-    let mut subscriptions = of(&user.id)?;
+    let mut subscriptions = of(user)?;
     if subscriptions.remove(&**channel_id).is_some() {
-        save(&user.id, &subscriptions)?;
+        save(user, &subscriptions)?;
     }
     Ok(rooms::leave_user(NAMESPACE, &user.id, &room(channel_id))?)
 }
@@ -96,7 +96,7 @@ pub(crate) fn posted(message: &Message, posted: Posted) -> Result<()> {
         link: None,
     };
     match (user_id, channel_id) {
-        (Some(user), _) => general::notify_by_channel(&user, &message.id, at, content),
+        (Some(user), _) => general::notify_by_channel(&user, message, at, content),
         (None, Some(channel)) => to_subscribers(&channel, &message.id, at, content),
         (None, None) => Err(Refusal::invalid("channelId: missing")),
     }
@@ -109,8 +109,8 @@ fn to_subscribers(channel: &Id, id: &str, at: u64, content: Content) -> Result<(
     }
 }
 
-fn subscriptions_key(user: &str) -> String {
-    key(["subscriptions", user])
+fn subscriptions_key(user: &User) -> String {
+    tenant_key(user.tenant.as_deref(), ["subscriptions", &user.id])
 }
 
 #[cfg(test)]

@@ -1,14 +1,13 @@
-//! A company's member in `/notifications`. Everything is stored and sent under the company and the member together: members of
-//! two companies may have the same id and must never meet.
+//! A company's member in `/notifications`. The inbox is the same as in `/`: the user's, within the company.
 
 use std::collections::BTreeSet;
 
-use hubbub_sdk::{Caller, Message, Refusal, Result, bus, clock, emitter::Emits, payload::Id, rooms, store::key};
+use hubbub_sdk::{Caller, Refusal, Result, bus, clock, emitter::Emits, payload::Id, rooms, store::key};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    log::{Content, INBOX_KEEPS, Log, Stored},
+    log::{INBOX_KEEPS, Log, Stored},
     marks::Marks,
     page::{self, Asked, Found, Source},
 };
@@ -95,12 +94,7 @@ struct Member<'a> {
 
 impl Member<'_> {
     fn log(&self) -> Log {
-        Log::of_member(self.company, self.user)
-    }
-
-    /// The room of all of the member's sockets. The host's own `user:{id}` would hold another company's too.
-    fn room(&self) -> String {
-        format!("inbox:{}", key([self.company, self.user]))
+        Log::of_user(Some(self.company), self.user)
     }
 }
 
@@ -125,17 +119,7 @@ fn member(caller: &Caller) -> Result<Member<'_>> {
 }
 
 pub(crate) fn connect(caller: &Caller) -> Result<()> {
-    let member = member(caller)?;
-    rooms::join(&format!("company:{}", member.company))?;
-    Ok(rooms::join(&member.room())?)
-}
-
-pub(crate) fn notify(company: &str, user: &str, message: &Message, content: Content) -> Result<()> {
-    let member = Member { company, user };
-    match member.log().append(&message.id, message.at, content)? {
-        Some(stored) => Ok(NEW.to_room(&member.room(), &stored.into())?),
-        None => Ok(()),
-    }
+    Ok(rooms::join(&format!("company:{}", member(caller)?.company))?)
 }
 
 /// Ids that are not the member's own are passed over, and refused where there is no other: a list may name one that the inbox has
@@ -170,7 +154,7 @@ pub(crate) fn read(caller: &Caller, ids: Ids) -> Result<()> {
 fn confirm(member: &Member<'_>, ids: Vec<Id>) -> Result<()> {
     let mut batches = ids.chunks(CONFIRMED_AT_ONCE);
     for id in batches.next().unwrap_or_default() {
-        READ.to_room(&member.room(), &Read { id: id.clone() })?;
+        READ.to_user(member.user, &Read { id: id.clone() })?;
     }
     for ids in batches {
         let later = Confirmed { company_id: member.company.to_owned(), user_id: member.user.to_owned(), ids: ids.to_vec() };
@@ -190,7 +174,7 @@ pub(crate) fn all_read(caller: &Caller) -> Result<()> {
     if marks.read_all(&log)? {
         marks.save(&log)?;
     }
-    Ok(ALL_READ.to_room(&member.room(), &AllRead {})?)
+    Ok(ALL_READ.to_user(member.user, &AllRead {})?)
 }
 
 pub(crate) fn list(caller: &Caller, asked: Asked) -> Result<Page> {

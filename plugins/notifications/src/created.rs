@@ -1,5 +1,5 @@
-//! `notification.created`: a backend's notification of one user. Puts it into the one inbox it is meant for, and must never show
-//! a company's to anyone outside it.
+//! `notification.created`: a backend's notification of one user, of the message's tenant (for a CRM, its `companyId`). Puts it into
+//! that user's inbox, and must never show it to a user of the same id of another tenant.
 
 use hubbub_sdk::{
     Message, Result,
@@ -7,7 +7,7 @@ use hubbub_sdk::{
 };
 use serde::Deserialize;
 
-use crate::{company, general, log::Content};
+use crate::{general, log::Content};
 
 /// The topic's data. What a backend leaves out of the texts is empty; what it adds is ignored.
 #[derive(Deserialize)]
@@ -15,8 +15,6 @@ use crate::{company, general, log::Content};
 pub(crate) struct Created {
     #[serde(deserialize_with = "published_id")]
     user_id: Id,
-    #[serde(default, deserialize_with = "published_id")]
-    company_id: Option<Id>,
     #[serde(rename = "type")]
     kind: Option<String>,
     title: Option<String>,
@@ -25,11 +23,8 @@ pub(crate) struct Created {
 }
 
 pub(crate) fn created(message: &Message, created: Created) -> Result<()> {
-    let Created { user_id, company_id, kind, title, message: text, link } = created;
+    let Created { user_id, kind, title, message: text, link } = created;
     let content =
         Content { kind: kind.unwrap_or_default(), title: title.unwrap_or_default(), message: text.unwrap_or_default(), link };
-    match company_id.as_deref().or(message.tenant.as_deref()) {
-        Some(company) => company::notify(company, &user_id, message, content),
-        None => general::notify(&user_id, message, content),
-    }
+    general::notify(&user_id, message, content)
 }

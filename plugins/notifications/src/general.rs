@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     channels,
-    company::New,
+    company::{self, New},
     log::{Content, Log, Stored},
     marks::Marks,
     page::{self, Asked, Found, Source},
@@ -81,22 +81,27 @@ pub(crate) fn user(caller: &Caller) -> Result<&User> {
 /// Whatever the user follows, this device follows too.
 pub(crate) fn connect(caller: &Caller) -> Result<()> {
     let Some(user) = &caller.user else { return Ok(()) };
-    for channel in channels::of(&user.id)?.keys() {
+    for channel in channels::of(user)?.keys() {
         rooms::join(&channels::room(channel))?;
     }
     Ok(())
 }
 
+/// The user's inbox has it once, whichever namespaces the user's devices are in.
 pub(crate) fn notify(user: &str, message: &Message, content: Content) -> Result<()> {
-    let Some(stored) = Log::of_user(user).append(&message.id, message.at, content)? else { return Ok(()) };
+    let inbox = Log::of_user(message.tenant.as_deref(), user);
+    let Some(stored) = inbox.append(&message.id, message.at, content)? else { return Ok(()) };
     let new = New::from(stored.clone());
     NEW.to_user(user, &new)?;
+    if message.tenant.is_some() {
+        company::NEW.to_user(user, &new)?;
+    }
     Ok(NOTIFICATION.to_user(user, &stored.into())?)
 }
 
 /// A channel's notification of this user alone. It is in the user's own inbox, whether or not the user follows a channel.
-pub(crate) fn notify_by_channel(user: &str, id: &str, at: u64, content: Content) -> Result<()> {
-    match Log::of_user(user).append(id, at, content)? {
+pub(crate) fn notify_by_channel(user: &str, message: &Message, at: u64, content: Content) -> Result<()> {
+    match Log::of_user(message.tenant.as_deref(), user).append(&message.id, at, content)? {
         Some(stored) => Ok(NOTIFICATION.to_user(user, &stored.into())?),
         None => Ok(()),
     }
@@ -104,18 +109,18 @@ pub(crate) fn notify_by_channel(user: &str, id: &str, at: u64, content: Content)
 
 /// Reading twice is no mistake, and keeps the first time.
 pub(crate) fn read(user: &User, NotificationId { notification_id }: &NotificationId) -> Result<()> {
-    let inbox = Log::of_user(&user.id);
+    let inbox = Log::of_user(user.tenant.as_deref(), &user.id);
     if let Some(number) = inbox.number(notification_id)? {
         let mut marks = Marks::of(&inbox)?;
         return if marks.read(number) { marks.save(&inbox) } else { Ok(()) };
     }
-    let mut subscriptions = channels::of(&user.id)?;
+    let mut subscriptions = channels::of(user)?;
     for (channel, marks) in &mut subscriptions {
         let log = Log::of_channel(channel);
         let Some(number) = log.number(notification_id)?.filter(|number| marks.is_theirs(*number)) else { continue };
         if marks.read(number) {
             marks.trim(&log)?;
-            channels::save(&user.id, &subscriptions)?;
+            channels::save(user, &subscriptions)?;
         }
         return Ok(());
     }
@@ -123,9 +128,9 @@ pub(crate) fn read(user: &User, NotificationId { notification_id }: &Notificatio
 }
 
 pub(crate) fn list(user: &User, asked: Asked) -> Result<Page> {
-    let inbox = Log::of_user(&user.id);
+    let inbox = Log::of_user(user.tenant.as_deref(), &user.id);
     let mut sources = vec![Source { marks: Marks::of(&inbox)?, log: inbox }];
-    let subscriptions = channels::of(&user.id)?.into_iter();
+    let subscriptions = channels::of(user)?.into_iter();
     sources.extend(subscriptions.map(|(channel, marks)| Source { log: Log::of_channel(&channel), marks }));
     let notifications = page::read(&sources, &asked)?.into_iter().map(Item::from).collect();
     Ok(Page { notifications, unread_count: page::unread(&sources)? })

@@ -1,4 +1,4 @@
-//! Notifications: a stored inbox for every user in `/` and for every company's member in `/notifications`, and the channels that
+//! Notifications: a stored inbox for every user, shown in `/` and to a company's members in `/notifications`, and the channels that
 //! users of `/` subscribe to. This page is the list of what clients may say and what happens then; it must never hold a rule of
 //! its own.
 
@@ -26,7 +26,6 @@ pub struct Notifications;
 )]
 #[namespace("/")]
 #[room("/notifications", "company:{id}")]
-#[room("/notifications", "inbox:{id}")]
 #[room("/", "channel:{channelId}")]
 #[emits(company::NEW, company::READ, company::ALL_READ)]
 #[emits(general::NEW, general::NOTIFICATION)]

@@ -66,14 +66,13 @@ pub(crate) struct Place {
 }
 
 impl Log {
-    /// The inbox of a user of `/`.
-    pub(crate) fn of_user(user: &str) -> Self {
-        Self { owner: key(["user", user]), keeps: INBOX_KEEPS }
-    }
-
-    /// The inbox of a company's member: another company's member of the same id has another.
-    pub(crate) fn of_member(company: &str, user: &str) -> Self {
-        Self { owner: key(["member", company, user]), keeps: INBOX_KEEPS }
+    /// A user's inbox, in every namespace: another tenant's user of the same id has another.
+    pub(crate) fn of_user(tenant: Option<&str>, user: &str) -> Self {
+        let owner = match tenant {
+            Some(tenant) => key(["member", tenant, user]),
+            None => key(["user", user]),
+        };
+        Self { owner, keeps: INBOX_KEEPS }
     }
 
     pub(crate) fn of_channel(channel: &str) -> Self {

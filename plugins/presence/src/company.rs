@@ -2,7 +2,7 @@
 //! have a user of the same id.
 
 use hubbub_sdk::{
-    Result, User,
+    Message, Result, User,
     emitter::Emits,
     presence::{self, Changed, State, Status},
 };
@@ -11,8 +11,8 @@ use serde::Serialize;
 
 const NAMESPACE: &str = "/conversations";
 
-/// What the name of a company's group begins with.
-const GROUP: &str = "crm/";
+/// The group of each company, which is a tenant.
+const GROUP: &str = "crm";
 
 pub(crate) const ONLINE: Emits<UserId> = Emits::new(NAMESPACE, "status:online");
 pub(crate) const OFFLINE: Emits<UserId> = Emits::new(NAMESPACE, "status:offline");
@@ -26,13 +26,15 @@ pub(crate) struct UserId {
 
 /// The door lets nobody in without a company.
 pub(crate) fn enter(user: &User) -> Result<()> {
-    let Some(company) = &user.tenant else { return Ok(()) };
-    Ok(presence::track(&format!("{GROUP}{company}"), &user.id, Status::Online, &())?)
+    if user.tenant.is_none() {
+        return Ok(());
+    }
+    Ok(presence::track(GROUP, &user.id, Status::Online, &())?)
 }
 
 /// Who is away is still there: these clients send no heartbeats.
-pub(crate) fn changed<T>(changed: &Changed<T>) -> Result<()> {
-    let Some(company) = changed.group.strip_prefix(GROUP) else { return Ok(()) };
+pub(crate) fn changed<T>(message: &Message, changed: &Changed<T>) -> Result<()> {
+    let Some(company) = message.tenant.as_deref().filter(|_| changed.group == GROUP) else { return Ok(()) };
     let event = match (changed.from, changed.to) {
         (State::Offline, _) => ONLINE,
         (_, State::Offline) => OFFLINE,

@@ -1,5 +1,5 @@
 //! Presence: the support desk's attendants in `/hub` and its customers in `/portal`, a company's users in `/conversations` and a
-//! tenant's in `/`. This page is the list of what clients may say and what happens then; it must never hold a rule of its own.
+//! tenant's in `/`. Tenancy is optional: groups and rooms are the tenant's where a user has one. This page is the list of what clients may say and what happens then; it must never hold a rule of its own.
 
 mod attendants;
 mod company;
@@ -12,7 +12,7 @@ use hubbub_sdk::{Caller, Json, Message, Result, plugin, presence::Changed};
 #[derive(Default)]
 pub struct Presence;
 
-#[plugin(name = "presence")]
+#[plugin(name = "presence", tenancy = "optional")]
 #[namespace("/hub")]
 #[namespace("/portal")]
 #[namespace("/conversations")]
@@ -70,7 +70,7 @@ impl Presence {
     #[on_message("presence.changed")]
     fn changed(message: &Message, changed: Changed<Json<attendants::Meta>>) -> Result<()> {
         attendants::changed(message.at, &changed)?;
-        company::changed(&changed)?;
-        tenant::changed(&changed)
+        company::changed(message, &changed)?;
+        tenant::changed(message, &changed)
     }
 }

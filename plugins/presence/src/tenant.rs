@@ -2,7 +2,7 @@
 //! everybody would be their number squared.
 
 use hubbub_sdk::{
-    Caller, Result,
+    Caller, Message, Result,
     emitter::Emits,
     presence::{self, Changed, State, Status},
 };
@@ -11,8 +11,8 @@ use serde::Serialize;
 
 const NAMESPACE: &str = "/";
 
-/// What the name of a tenant's group begins with.
-const GROUP: &str = "tenant/";
+/// The group of each tenant.
+const GROUP: &str = "tenant";
 
 pub(crate) const ONLINE: Emits<UserId> = Emits::new(NAMESPACE, "user_online");
 pub(crate) const OFFLINE: Emits<UserId> = Emits::new(NAMESPACE, "user_offline");
@@ -25,13 +25,15 @@ pub(crate) struct UserId {
 
 pub(crate) fn enter(caller: &Caller) -> Result<()> {
     let Some(user) = &caller.user else { return Ok(()) };
-    let Some(tenant) = &user.tenant else { return Ok(()) };
-    Ok(presence::track(&format!("{GROUP}{tenant}"), &user.id, Status::Online, &())?)
+    if user.tenant.is_none() {
+        return Ok(());
+    }
+    Ok(presence::track(GROUP, &user.id, Status::Online, &())?)
 }
 
 /// Who is away is still there: these clients send no heartbeats.
-pub(crate) fn changed<T>(changed: &Changed<T>) -> Result<()> {
-    let Some(tenant) = changed.group.strip_prefix(GROUP) else { return Ok(()) };
+pub(crate) fn changed<T>(message: &Message, changed: &Changed<T>) -> Result<()> {
+    let Some(tenant) = message.tenant.as_deref().filter(|_| changed.group == GROUP) else { return Ok(()) };
     let event = match (changed.from, changed.to) {
         (State::Offline, _) => ONLINE,
         (_, State::Offline) => OFFLINE,

@@ -1,4 +1,5 @@
-//! Queue: customers of the support desk that wait for an attendant, in `/hub`. This page lists the events and topics with their
+//! Queue: customers of the support desk that wait for an attendant, in `/hub`. Tenancy is optional: each tenant has a queue of its
+//! own, and so have the users without a tenant. This page lists the events and topics with their
 //! handlers; it must never hold a rule of its own.
 
 mod relayed;
@@ -11,7 +12,7 @@ use hubbub_sdk::{Caller, Json, Message, Result, Timer, plugin};
 #[derive(Default)]
 pub struct Queue;
 
-#[plugin(name = "queue")]
+#[plugin(name = "queue", tenancy = "optional")]
 #[namespace("/hub")]
 #[emits(waiting::NEW, waiting::UPDATED, taken::TAKEN)]
 impl Queue {
@@ -24,24 +25,24 @@ impl Queue {
 
     #[on_message("queue.added")]
     fn added(message: &Message, item: waiting::Added) -> Result<()> {
-        waiting::added(message.at, item)
+        waiting::added(message, item)
     }
 
     #[on_message("queue.removed")]
-    fn removed(item: waiting::Removed) -> Result<()> {
-        taken::removed(&item)
+    fn removed(message: &Message, item: waiting::Removed) -> Result<()> {
+        taken::removed(message, &item)
     }
 
     // A backend that runs the queue itself.
 
     #[on_message("queue.new")]
     fn announced(message: &Message, item: Json<relayed::New>) -> Result<()> {
-        relayed::announced(message.at, &item)
+        relayed::announced(message, &item)
     }
 
     #[on_message("queue.taken")]
     fn taken(message: &Message, taken: Json<taken::Taken>) -> Result<()> {
-        taken::published(message.at, &taken)
+        taken::published(message, &taken)
     }
 
     #[on_message("queue.updated")]
@@ -50,12 +51,12 @@ impl Queue {
     }
 
     #[on_timer("updated")]
-    fn updated() -> Result<()> {
-        waiting::updated()
+    fn updated(timer: &Timer) -> Result<()> {
+        waiting::updated(timer.tenant.as_deref())
     }
 
     #[on_timer("forget:{itemId}")]
     fn forget(timer: &Timer) -> Result<()> {
-        taken::forget(timer.param())
+        taken::forget(timer.tenant.as_deref(), timer.param())
     }
 }

@@ -2,9 +2,9 @@
 //! order and the length of its queue are its own: nothing here is counted or listed.
 
 use hubbub_sdk::{
-    Json, Result, emitter,
+    Json, Message, Result, emitter,
     payload::PublishedId,
-    store::{self, key},
+    store::{self, tenant_key},
 };
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 
@@ -32,12 +32,16 @@ struct Known {
 }
 
 /// `queue.new`. An item that waits already is not announced again.
-pub(crate) fn announced(at: u64, published: &Json<New>) -> Result<()> {
+pub(crate) fn announced(message: &Message, published: &Json<New>) -> Result<()> {
     let New { item_id, thread_id, .. } = published.value()?;
-    if find(&item_id)?.is_some() || waiting::find(&item_id)?.is_some() || taken::was_before(&item_id, at)? {
+    let tenant = message.tenant.as_deref();
+    if find(tenant, &item_id)?.is_some()
+        || waiting::find(tenant, &item_id)?.is_some()
+        || taken::was_before(tenant, &item_id, message.at)?
+    {
         return Ok(());
     }
-    store::put(&item_key(&item_id), &Known { item_id, thread_id })?;
+    store::put(&item_key(tenant, &item_id), &Known { item_id, thread_id })?;
     Ok(emitter::to_room(NAMESPACE, ATTENDANTS, NEW.event(), published)?)
 }
 
@@ -47,26 +51,26 @@ pub(crate) fn updated(published: &Json<Updated>) -> Result<()> {
     Ok(UPDATED.to_room(ATTENDANTS, published)?)
 }
 
-pub(crate) fn find(item: &str) -> Result<Option<Item>> {
-    let known: Option<Known> = store::get(&item_key(item))?;
+pub(crate) fn find(tenant: Option<&str>, item: &str) -> Result<Option<Item>> {
+    let known: Option<Known> = store::get(&item_key(tenant, item))?;
     Ok(known.map(|Known { item_id, thread_id }| Item { item_id, thread_id }))
 }
 
 /// Forgets the item, which this plugin's own queue takes over. Returns whether it was known.
-pub(crate) fn hand_over(item: &str) -> Result<bool> {
-    let known = find(item)?.is_some();
+pub(crate) fn hand_over(tenant: Option<&str>, item: &str) -> Result<bool> {
+    let known = find(tenant, item)?.is_some();
     if known {
-        remove(item)?;
+        remove(tenant, item)?;
     }
     Ok(known)
 }
 
-pub(crate) fn remove(item: &str) -> Result<()> {
-    Ok(store::delete(&item_key(item))?)
+pub(crate) fn remove(tenant: Option<&str>, item: &str) -> Result<()> {
+    Ok(store::delete(&item_key(tenant, item))?)
 }
 
-fn item_key(item: &str) -> String {
-    key(["relayed", item])
+fn item_key(tenant: Option<&str>, item: &str) -> String {
+    tenant_key(tenant, ["relayed", item])
 }
 
 #[cfg(test)]

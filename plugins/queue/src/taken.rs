@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use hubbub_sdk::{
-    Json, Result, User, bus, clock,
+    Json, Message, Result, User, bus, clock,
     emitter::Emits,
     payload::{Id, PublishedId},
-    store::{self, key},
+    store::{self, tenant_key},
     timers::{self, Durability},
 };
 use schemars::JsonSchema;
@@ -82,8 +82,9 @@ enum How {
 
 /// Of two calls that take the same item at once, one commits; the other runs again and does not find the item.
 pub(crate) fn take(attendant: &User, ItemId { item_id }: ItemId) -> Result<Take> {
-    let Some(item) = remove(&item_id)? else { return Ok(Take { item_id, taken: false }) };
-    remember(&item_id, &attendant.id, clock::now(), How::Client)?;
+    let tenant = attendant.tenant.as_deref();
+    let Some(item) = remove(tenant, &item_id)? else { return Ok(Take { item_id, taken: false }) };
+    remember(tenant, &item_id, &attendant.id, clock::now(), How::Client)?;
     let taken = Taken { item_id: item.item_id, attendant_id: attendant.id.clone().into() };
     TAKEN.to_room(ATTENDANTS, &Json::of(&taken)?)?;
     bus::publish_keyed("queue.taken", &item_id, &TakenFromThread { taken, thread_id: item.thread_id })?;
@@ -91,56 +92,57 @@ pub(crate) fn take(attendant: &User, ItemId { item_id }: ItemId) -> Result<Take>
 }
 
 /// `queue.taken`. Passed on as published, unless the attendants know it already: the own message of `queue:take`, or a repetition.
-pub(crate) fn published(at: u64, published: &Json<Taken>) -> Result<()> {
+pub(crate) fn published(message: &Message, published: &Json<Taken>) -> Result<()> {
     let Taken { item_id, attendant_id } = published.value()?;
-    let last: Option<Last> = store::get(&last_key(&item_id))?;
+    let tenant = message.tenant.as_deref();
+    let last: Option<Last> = store::get(&last_key(tenant, &item_id))?;
     let same = last.filter(|last| last.attendant_id == *attendant_id);
     if let Some(last) = same.as_ref().filter(|last| last.how == How::Client) {
-        return remember(&item_id, &attendant_id, last.at, How::Backend);
+        return remember(tenant, &item_id, &attendant_id, last.at, How::Backend);
     }
-    let waited = remove(&item_id)?.is_some();
+    let waited = remove(tenant, &item_id)?.is_some();
     if !waited && same.is_some() {
         return Ok(());
     }
-    remember(&item_id, &attendant_id, at, if waited { How::Backend } else { How::Early })?;
+    remember(tenant, &item_id, &attendant_id, message.at, if waited { How::Backend } else { How::Early })?;
     Ok(TAKEN.to_room(ATTENDANTS, published)?)
 }
 
 /// `queue.removed`.
-pub(crate) fn removed(item: &Removed) -> Result<()> {
-    remove(&item.item_id).map(drop)
+pub(crate) fn removed(message: &Message, item: &Removed) -> Result<()> {
+    remove(message.tenant.as_deref(), &item.item_id).map(drop)
 }
 
 /// Whether the item was taken before this announcement of it arrived.
-pub(crate) fn was_before(item: &str, at: u64) -> Result<bool> {
-    let last: Option<Last> = store::get(&last_key(item))?;
+pub(crate) fn was_before(tenant: Option<&str>, item: &str, at: u64) -> Result<bool> {
+    let last: Option<Last> = store::get(&last_key(tenant, item))?;
     Ok(last.is_some_and(|last| last.how == How::Early && at <= last.at))
 }
 
 /// Removes an item from the queue that holds it.
-fn remove(item: &str) -> Result<Option<Item>> {
-    if let Some(waiting) = waiting::find(item)? {
-        waiting::remove(&waiting)?;
+fn remove(tenant: Option<&str>, item: &str) -> Result<Option<Item>> {
+    if let Some(waiting) = waiting::find(tenant, item)? {
+        waiting::remove(tenant, &waiting)?;
         return Ok(Some(waiting.into()));
     }
-    let found = relayed::find(item)?;
+    let found = relayed::find(tenant, item)?;
     if found.is_some() {
-        relayed::remove(item)?;
+        relayed::remove(tenant, item)?;
     }
     Ok(found)
 }
 
-fn remember(item: &str, attendant: &str, at: u64, how: How) -> Result<()> {
-    store::put(&last_key(item), &Last { attendant_id: attendant.to_owned(), at, how })?;
+fn remember(tenant: Option<&str>, item: &str, attendant: &str, at: u64, how: How) -> Result<()> {
+    store::put(&last_key(tenant, item), &Last { attendant_id: attendant.to_owned(), at, how })?;
     Ok(timers::after(&format!("forget:{item}"), REMEMBERED, &(), Durability::Durable)?)
 }
 
-pub(crate) fn forget(item: &str) -> Result<()> {
-    Ok(store::delete(&last_key(item))?)
+pub(crate) fn forget(tenant: Option<&str>, item: &str) -> Result<()> {
+    Ok(store::delete(&last_key(tenant, item))?)
 }
 
-fn last_key(item: &str) -> String {
-    key(["taken", item])
+fn last_key(tenant: Option<&str>, item: &str) -> String {
+    tenant_key(tenant, ["taken", item])
 }
 
 #[cfg(test)]

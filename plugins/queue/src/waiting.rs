@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use hubbub_sdk::{
-    Json, Result, clock,
+    Json, Message, Result, clock,
     emitter::Emits,
     payload::{Id, PublishedId, published_id},
-    store::{self, key},
+    store::{self, key, key_of_tenant, tenant_key},
     timers::{self, Durability},
 };
 use schemars::JsonSchema;
@@ -25,9 +25,6 @@ const MAX_SHOWN: u32 = 50;
 
 /// How long changes are collected before one `queue:updated` tells of them all: a thousand items at once are told in a few.
 pub(crate) const COLLECT: Duration = Duration::from_millis(100);
-
-/// How many wait. Only ever added to, so that two changes never conflict here, and read where nothing is written.
-const LENGTH: &str = "length";
 
 pub(crate) const NEW: Emits<Json<Waiting>> = Emits::new(NAMESPACE, "queue:new");
 pub(crate) const UPDATED: Emits<Json<Updated>> = Emits::new(NAMESPACE, "queue:updated");
@@ -82,16 +79,17 @@ impl From<Waiting> for Item {
 }
 
 /// An item that waits already keeps its place, and is not announced again.
-pub(crate) fn added(at: u64, Added { item_id, thread_id, customer }: Added) -> Result<()> {
-    let before = find(&item_id)?;
-    let waiting_since = before.as_ref().map_or_else(|| clock::rfc3339(at), |before| before.waiting_since.clone());
+pub(crate) fn added(message: &Message, Added { item_id, thread_id, customer }: Added) -> Result<()> {
+    let tenant = message.tenant.as_deref();
+    let before = find(tenant, &item_id)?;
+    let waiting_since = before.as_ref().map_or_else(|| clock::rfc3339(message.at), |before| before.waiting_since.clone());
     let item = Waiting { item_id, thread_id, customer, waiting_since };
     let (place, json) = (place(&item), Json::of(&item)?);
-    store::put(&place, &json)?;
+    store::put(&key_of_tenant(tenant, &place), &json)?;
     if before.is_none() {
-        store::put(&place_of(&item.item_id), &place)?;
-        store::add(LENGTH, 1)?;
-        if !relayed::hand_over(&item.item_id)? {
+        store::put(&place_of(tenant, &item.item_id), &place)?;
+        store::add(&length(tenant), 1)?;
+        if !relayed::hand_over(tenant, &item.item_id)? {
             NEW.to_room(ATTENDANTS, &json)?;
         }
     }
@@ -100,22 +98,22 @@ pub(crate) fn added(at: u64, Added { item_id, thread_id, customer }: Added) -> R
 
 /// Reads without checks and writes nothing: however fast the queue changes, this never runs again. What changes meanwhile has
 /// started the timer anew.
-pub(crate) fn updated() -> Result<()> {
-    let length = store::prefix(LENGTH).counters(1)?.first().map_or(0, |length| length.value);
-    let items = store::prefix(&key(["waiting", ""])).read::<Json<Waiting>>(MAX_SHOWN)?;
+pub(crate) fn updated(tenant: Option<&str>) -> Result<()> {
+    let length = store::prefix(&length(tenant)).counters(1)?.first().map_or(0, |length| length.value);
+    let items = store::prefix(&tenant_key(tenant, ["waiting", ""])).read::<Json<Waiting>>(MAX_SHOWN)?;
     let items = items.into_iter().map(|item| item.value).collect();
     Ok(UPDATED.to_room(ATTENDANTS, &Json::of(&Updated { length: u64::try_from(length).unwrap_or(0), items })?)?)
 }
 
-pub(crate) fn find(item: &str) -> Result<Option<Waiting>> {
-    let Some(place) = store::get::<String>(&place_of(item))? else { return Ok(None) };
-    Ok(store::get(&place)?)
+pub(crate) fn find(tenant: Option<&str>, item: &str) -> Result<Option<Waiting>> {
+    let Some(place) = store::get::<String>(&place_of(tenant, item))? else { return Ok(None) };
+    Ok(store::get(&key_of_tenant(tenant, &place))?)
 }
 
-pub(crate) fn remove(item: &Waiting) -> Result<()> {
-    store::delete(&place(item))?;
-    store::delete(&place_of(&item.item_id))?;
-    store::add(LENGTH, -1)?;
+pub(crate) fn remove(tenant: Option<&str>, item: &Waiting) -> Result<()> {
+    store::delete(&key_of_tenant(tenant, &place(item)))?;
+    store::delete(&place_of(tenant, &item.item_id))?;
+    store::add(&length(tenant), -1)?;
     update_soon()
 }
 
@@ -123,14 +121,19 @@ fn update_soon() -> Result<()> {
     Ok(timers::after("updated", COLLECT, &(), Durability::Soft)?)
 }
 
-/// The key of an item's place in the queue, so that a scan finds the oldest first.
+/// The key of how many wait. Only ever added to, so that two changes never conflict here, and read where nothing is written.
+fn length(tenant: Option<&str>) -> String {
+    tenant_key(tenant, ["length"])
+}
+
+/// The key of an item's place in the queue, within the tenant. A scan finds the oldest first.
 fn place(item: &Waiting) -> String {
     key(["waiting", &item.waiting_since, &item.item_id])
 }
 
 /// The key under which an item's place is found. It is there while the item waits.
-fn place_of(item: &str) -> String {
-    key(["place", item])
+fn place_of(tenant: Option<&str>, item: &str) -> String {
+    tenant_key(tenant, ["place", item])
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ const MAX_EFFECTS: usize = 256;
 const MAX_BYTES: usize = 1024 * 1024;
 const MAX_IMPORTS: usize = 10_000;
 
-/// A name within its tenant; without one where the plugin's tenancy is `none`.
+/// A name within its tenant. A room or a presence group has none where the plugin's tenancy is `none`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Scoped {
     pub(crate) tenant: Option<String>,
@@ -127,7 +127,12 @@ impl Call {
         self.caller.as_ref().ok_or(EffectError::NoCaller)
     }
 
-    /// A name of the call's tenant, where the plugin has tenants.
+    /// A user, or what is kept for one (a budget, a timer): the call's tenant's under every tenancy.
+    pub(crate) fn owned(&self, name: &str) -> Scoped {
+        Scoped { tenant: self.tenant.clone(), name: name.to_owned() }
+    }
+
+    /// A room or a presence group: the call's tenant's, where the plugin has tenants.
     pub(crate) fn scoped(&self, world: &World, name: &str) -> Scoped {
         let tenant = if world.has_tenants() { self.tenant.clone() } else { None };
         Scoped { tenant, name: name.to_owned() }

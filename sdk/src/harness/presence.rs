@@ -140,7 +140,7 @@ impl Presence {
         let inside = self.entries.iter().filter(|((group, _), _)| group == wanted);
         inside
             .map(|((_, key), entry)| Member {
-                key: key.clone(),
+                key: key_of(key).0.to_owned(),
                 status: entry.status,
                 meta: entry.meta.to_string(),
                 since: entry.since,
@@ -174,6 +174,19 @@ impl Vouch {
     fn status(&self, now: u64) -> Status {
         let silent = self.broken_until.is_none() && now >= self.heartbeat + AWAY_AFTER;
         if silent { Status::Away } else { self.asked }
+    }
+}
+
+/// A tenant's key in a group that all tenants share.
+pub(crate) fn key_of_tenant(key: &str, tenant: &str) -> String {
+    format!("{key}\u{1f}{tenant}")
+}
+
+/// A key as the plugin wrote it, and whose it is where its group is shared by all tenants.
+pub(crate) fn key_of(kept: &str) -> (&str, Option<&str>) {
+    match kept.split_once('\u{1f}') {
+        Some((key, tenant)) => (key, Some(tenant)),
+        None => (kept, None),
     }
 }
 

@@ -185,6 +185,7 @@ pub(super) fn publish<P: Plugin>(world: &Shared, tenant: Option<String>, topic: 
     if !world.borrow().handles(topic) {
         fail(&format!("the plugin does not handle the topic {topic:?}"));
     }
+    let tenant = tenant.or_else(|| tenant_in(&world.borrow().config, data));
     if world.borrow().needs_tenant() && tenant.is_none() {
         return Err("invalid data: the message belongs to no tenant".to_owned());
     }
@@ -192,6 +193,18 @@ pub(super) fn publish<P: Plugin>(world: &Shared, tenant: Option<String>, topic: 
     let handled = message_arrives::<P>(world, message);
     settle::<P>(world);
     handled
+}
+
+/// The tenant that a message's data names: at the operator's `tenant_path`, else as `tenant` or `companyId`.
+fn tenant_in(config: &str, data: &Value) -> Option<String> {
+    let config: Value = serde_json::from_str(config).unwrap_or_default();
+    let paths = config["tenant_path"].as_str().map_or(vec!["tenant", "companyId"], |path| vec![path]);
+    let found = paths.into_iter().find_map(|path| path.split('.').try_fold(data, |value, key| value.get(key)));
+    match found? {
+        Value::String(tenant) if !tenant.is_empty() => Some(tenant.clone()),
+        Value::Number(tenant) => Some(tenant.to_string()),
+        _ => None,
+    }
 }
 
 /// Moves the clock from one due moment to the next.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{
     call::{Call, Effect, Scoped, To},
     imports, names,
-    presence::Presence,
+    presence::{self, Presence},
 };
 use crate::{
     Refusal,
@@ -178,9 +178,7 @@ impl World {
     }
 
     pub(crate) fn sockets_of(&self, namespace: &str, user: &Scoped) -> Vec<u64> {
-        let same = |socket: &Socket| {
-            socket.user.as_ref().is_some_and(|who| who.id == user.name && (!self.has_tenants() || who.tenant == user.tenant))
-        };
+        let same = |socket: &Socket| socket.user.as_ref().is_some_and(|who| who.id == user.name && who.tenant == user.tenant);
         let theirs = self.sockets.iter().filter(|(id, socket)| self.is_in(**id, namespace) && same(socket));
         theirs.map(|(id, _)| *id).collect()
     }
@@ -190,7 +188,7 @@ impl World {
         let visitors = members.iter().filter(|id| self.sockets.get(id).is_some_and(|socket| socket.user.is_none()));
         RoomSize {
             sockets: members.len() as u64,
-            users: users.map(|user| &user.id).collect::<BTreeSet<_>>().len() as u64,
+            users: users.map(|user| (&user.tenant, &user.id)).collect::<BTreeSet<_>>().len() as u64,
             visitors: visitors.count() as u64,
         }
     }
@@ -251,7 +249,7 @@ impl World {
             Effect::Publish { topic, data } => {
                 self.published.push(Published { topic: topic.clone(), data: data.clone() });
                 if hops < MAX_HOPS && self.handles(topic) {
-                    let tenant = if self.has_tenants() { call.tenant.clone() } else { None };
+                    let tenant = call.tenant.clone();
                     self.bus.push_back(Queued { topic: topic.clone(), tenant, data: data.clone(), hops: hops + 1 });
                 }
             }
@@ -302,11 +300,13 @@ impl World {
         self.presence.tick(self.now);
         for change in self.presence.take_changes() {
             if self.handles("presence.changed") {
+                let (key, owner) = presence::key_of(&change.key);
+                let tenant = change.group.tenant.or(owner.map(str::to_owned));
                 let data = json!({
-                    "group": change.group.name, "key": change.key,
+                    "group": change.group.name, "key": key,
                     "from": change.from, "to": change.to, "meta": change.meta,
                 });
-                self.bus.push_back(Queued { topic: "presence.changed".into(), tenant: change.group.tenant, data, hops: 0 });
+                self.bus.push_back(Queued { topic: "presence.changed".into(), tenant, data, hops: 0 });
             }
         }
         let due = self.uncounted.iter().filter(|(_, due)| **due <= self.now).map(|(room, _)| room.clone());

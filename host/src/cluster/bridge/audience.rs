@@ -172,7 +172,8 @@ mod tests {
         assert_eq!(sockets(&["r", "user:ana", "hubbub-n-2"], &[]), [1, 2]);
         assert_eq!(sockets(&["r"], &["user:ana"]), [2]);
         assert_eq!(sockets(&[], &["hubbub-n-3", "hubbub-other-1"]), [1, 2]);
-        assert_eq!(sockets(&["user:caio", "user:acme\u{1f}caio"], &[]), [3]);
+        assert_eq!(sockets(&["user:acme\u{1f}caio"], &[]), [3]);
+        assert_eq!(sockets(&["user:caio"], &[]), [0; 0], "a user without a tenant is another");
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub(super) fn prefix(chat: &str) -> String {
 }
 
 pub(crate) fn page(user: &User, Asked { chat_id, before, limit }: Asked) -> Result<Page> {
-    participants::find(&chat_id, &user.id)?.ok_or_else(not_authorized)?;
+    participants::find(&chat_id, user.tenant.as_deref(), &user.id)?.ok_or_else(not_authorized)?;
     let prefix = prefix(&chat_id);
     let limit = limit.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE);
     let before = before.map(|before| key_before(&prefix, &before)).transpose()?;

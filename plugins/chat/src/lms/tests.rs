@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use hubbub_sdk::harness::{Client, Harness, user};
+use hubbub_sdk::{
+    User,
+    harness::{Client, Harness, user},
+};
 use serde_json::{Value, json};
 
 use crate::{Chat, lms::unread};
@@ -257,7 +260,9 @@ fn history_and_read_are_for_participants_and_want_no_join() {
 #[test]
 fn unread_counts_grow_for_the_others_until_they_read() {
     let (app, ana, ben) = two();
-    let unread = |id: &str| app.inside(|| unread::count("c1", id)).expect("the store answers");
+    let who =
+        |id: &str| User { id: id.into(), name: None, email: None, image: None, role: None, tenant: None, claims: "{}".into() };
+    let unread = |id: &str| app.inside(|| unread::count("c1", &who(id))).expect("the store answers");
     for _ in 0..3 {
         say(&ana, "hello");
     }
@@ -341,4 +346,24 @@ fn while_storage_is_away_messages_are_refused_and_told_to_nobody() {
     message.expect_refusal("unavailable", "Service unavailable");
     ben.expect_nothing();
     ana.emit("chat:typing", json!({ "chatId": "c1" })).expect_ok();
+}
+
+#[test]
+fn equal_ids_of_two_tenants_are_two_participants_with_a_budget_each() {
+    let app = Harness::<Chat>::new();
+    app.publish_for("acme", "chat.upserted", json!({ "chatId": "c1", "participants": [{ "userId": "ana" }] }));
+    let join = |who: hubbub_sdk::harness::Identity| {
+        let client = app.connect("/chat", who);
+        (client.emit("chat:join", json!({ "chatId": "c1" })), client)
+    };
+    let (joined, acme) = join(user("ana").tenant("acme"));
+    assert_eq!(joined.ack()["onlineCount"], json!(1));
+    for stranger in [user("ana").tenant("other"), user("ana")] {
+        join(stranger).0.expect_refusal("forbidden", "Not authorized");
+    }
+    app.publish_for("other", "chat.upserted", json!({ "chatId": "c1", "participants": [{ "userId": "ana" }] }));
+    let (joined, other) = join(user("ana").tenant("other"));
+    assert_eq!(joined.ack()["onlineCount"], json!(2));
+    (0..10).for_each(|_| say(&acme, "hello"));
+    say(&other, "another tenant's budget is another");
 }

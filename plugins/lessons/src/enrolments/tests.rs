@@ -104,9 +104,24 @@ fn messages_may_repeat_carry_more_and_have_numbers_for_ids() {
 #[test]
 fn a_change_of_enrolments_is_a_change_of_what_a_connecting_user_has_read() {
     let app = Harness::<Lessons>::new();
-    let changes = || app.inside(|| hubbub_sdk::store::counter(&super::changes("ana")).ok());
+    let changes = || app.inside(|| hubbub_sdk::store::counter(&super::Student { tenant: None, id: "ana" }.changes()).ok());
     enrol(&app, "ana", "c1");
     assert_eq!(changes(), Some(1));
     unenrol(&app, "ana", "c1");
     assert_eq!(changes(), Some(2));
+}
+
+#[test]
+fn equal_ids_of_two_tenants_are_two_users() {
+    let app = Harness::<Lessons>::new();
+    let of = |tenant: &str| user("ana").tenant(tenant);
+    app.publish_for("acme", "course.enrolled", json!({ "courseId": "c1", "userId": "ana" }));
+    assert_eq!(app.connect("/course/c1", of("acme")).rooms(), ["course:c1"]);
+    assert_eq!(refused(&app, "/course/c1", of("other")), "Not enrolled");
+    assert_eq!(refused(&app, "/course/c1", user("ana")), "Not enrolled");
+    let (acme, bare) = (app.connect("/", of("acme")), app.connect("/", user("ana")));
+    enrol(&app, "ana", "c2");
+    assert_eq!((acme.rooms(), bare.rooms()), (vec!["course:c1".to_owned()], vec!["course:c2".to_owned()]));
+    unenrol(&app, "ana", "c1");
+    assert_eq!(acme.rooms(), ["course:c1"]);
 }

@@ -132,6 +132,7 @@ fn what_waits_is_saved_at_once_where_the_server_stops() {
     let _ = report(&ana, 1);
     app.advance(second(1));
     let waiting = |progress, reported_at| super::Report {
+        tenant: None,
         user_id: "ana".to_owned(),
         lesson_id: serde_json::from_value(json!("l1")).unwrap(),
         position: super::Position { watched_duration: 2.0, total_duration: 100.0, progress, reported_at },
@@ -227,4 +228,18 @@ fn while_storage_is_away_nothing_is_called_saved() {
     app.storage_answers(false);
     let payload = json!({ "lessonId": "l1", "watchedDuration": 1, "totalDuration": 2 });
     ana.emit("lesson:progress", payload).expect_refusal("unavailable", "Service unavailable");
+}
+
+#[test]
+fn equal_ids_of_two_tenants_have_a_window_each() {
+    let app = Harness::<Lessons>::new();
+    let [acme, other] = ["acme", "other"].map(|tenant| app.connect("/", user("ana").tenant(tenant)));
+    assert_eq!(report(&acme, 10)["saved"], json!(true));
+    assert_eq!(report(&other, 20)["saved"], json!(true));
+    assert_eq!(report(&acme, 30)["saved"], json!(false));
+    assert_eq!(report(&other, 40)["saved"], json!(false));
+    app.advance(second(30));
+    let progress =
+        |tenant: &str| app.stored::<Value>(&format!("%t/{tenant}/progress/ana/l1")).map(|saved| saved["progress"].clone());
+    assert_eq!([progress("acme"), progress("other")], [Some(json!(30)), Some(json!(40))]);
 }

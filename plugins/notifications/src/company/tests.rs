@@ -43,7 +43,7 @@ fn the_door_wants_a_user_and_a_company() {
     assert_eq!(refused(visitor()), Err("Authentication required".into()));
     assert_eq!(refused(user("ana").claim("userId", "ana")), Err("Invalid or expired token".into()));
     assert_eq!(refused(user("ana").claim("companyId", "acme")), Err("Invalid or expired token".into()));
-    assert_eq!(connect(&app, "acme", "ana").rooms(), ["company:acme", "inbox:acme/ana"]);
+    assert_eq!(connect(&app, "acme", "ana").rooms(), ["company:acme"]);
 }
 
 #[test]

@@ -82,9 +82,39 @@ fn a_message_that_comes_twice_under_one_id_is_one_notification() {
     let app = Harness::<Notifications>::new();
     let again = app.inside(|| {
         let content = || crate::log::Content { kind: "k".into(), title: "t".into(), message: "m".into(), link: None };
-        let log = crate::log::Log::of_user("ana");
+        let log = crate::log::Log::of_user(None, "ana");
         let first = log.append("n1", 0, content()).expect("the store answers");
         (first.is_some(), log.append("n1", 0, content()).expect("the store answers").is_some())
     });
     assert_eq!(again, (true, false));
+}
+
+#[test]
+fn equal_ids_of_two_tenants_have_an_inbox_and_subscriptions_each() {
+    let app = Harness::<Notifications>::new();
+    let [acme, other] = ["acme", "other"].map(|tenant| app.connect("/", user("ana").tenant(tenant)));
+    let bare = app.connect("/", user("ana"));
+    app.publish_for("acme", "notification.created", json!({ "userId": "ana", "title": "for acme" }));
+    app.publish_for("acme", "channel.notification", json!({ "userId": "ana", "title": "also" }));
+    assert_eq!(acme.received("notification").len(), 2);
+    acme.emit("notifications:subscribe", json!({ "channelId": "c1" })).expect_ok();
+    app.publish("channel.notification", json!({ "channelId": "c1", "title": "the channel is shared" }));
+    assert_eq!(acme.received("notification").len(), 1);
+    for client in [&other, &bare] {
+        assert_eq!(client.emit("notifications:list", json!({})).ack(), json!({ "notifications": [], "unreadCount": 0 }));
+        assert!(client.received("notification").is_empty() && client.rooms().is_empty());
+    }
+    assert_eq!(acme.emit("notifications:list", json!({})).ack()["unreadCount"], json!(3));
+}
+
+#[test]
+fn a_companys_notification_is_one_in_both_namespaces() {
+    let app = Harness::<Notifications>::new();
+    let ana = || user("ana").claim("userId", "ana").claim("companyId", "acme");
+    let (desk, crm) = (app.connect("/", ana()), app.connect("/notifications", ana()));
+    app.publish("notification.created", json!({ "userId": "ana", "companyId": "acme", "title": "t" }));
+    let id = crm.expect_any("notification:new")["id"].clone();
+    assert_eq!(desk.expect_any("notification:new")["id"], id);
+    crm.emit("notification:read", id).expect_ok();
+    assert_eq!(desk.emit("notifications:list", json!({})).ack()["unreadCount"], json!(0));
 }

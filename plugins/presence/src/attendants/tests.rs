@@ -168,3 +168,16 @@ fn nothing_is_stored_or_published() {
     ana.emit_bare("heartbeat").expect_ok();
     assert!(app.keys("").is_empty() && app.published("presence.changed").is_empty());
 }
+
+#[test]
+fn attendants_of_two_tenants_neither_see_nor_change_each_other() {
+    let app = Harness::<Presence>::new();
+    let [acme, other] = ["acme", "other"].map(|tenant| app.connect("/hub", user("ana").tenant(tenant)));
+    for client in [&acme, &other] {
+        assert_eq!(client.received("attendant:online").len(), 1);
+    }
+    acme.emit_bare("presence:away").expect_ok();
+    assert_eq!((acme.received("attendant:away").len(), other.received("attendant:away").len()), (1, 0));
+    let status = |client: &Client<Presence>| client.emit_bare("presence:list").ack()["attendants"][0]["status"].clone();
+    assert_eq!([status(&acme), status(&other)], [json!("away"), json!("online")]);
+}

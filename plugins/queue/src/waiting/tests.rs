@@ -173,3 +173,27 @@ fn numbers_as_ids_come_back_as_published() {
     ana.emit("queue:take", json!({ "itemId": "5" })).expect_reply(json!({ "itemId": "5", "taken": true }));
     ana.expect("queue:taken", json!({ "itemId": 5, "attendantId": "ana" }));
 }
+
+#[test]
+fn each_tenant_has_a_queue_of_its_own() {
+    let app = Harness::<Queue>::new();
+    let [acme, other] = ["acme", "other"].map(|tenant| {
+        let client = app.connect("/hub", user("ana").role("ATTENDANT").tenant(tenant));
+        client.put_in("presence:attendants");
+        client
+    });
+    let bare = attendant(&app, "ana");
+    app.publish_for(
+        "acme",
+        "queue.added",
+        json!({ "itemId": "i1", "threadId": "t1", "customer": { "id": "c1", "name": "Caio" } }),
+    );
+    acme.expect("queue:new", waiting("i1", START));
+    soon(&app);
+    acme.expect("queue:updated", json!({ "length": 1, "items": [waiting("i1", START)] }));
+    for client in [&other, &bare] {
+        client.emit("queue:take", json!({ "itemId": "i1" })).expect_ack(json!({ "itemId": "i1", "taken": false }));
+        assert!(client.received("queue:new").is_empty() && client.received("queue:updated").is_empty());
+    }
+    acme.emit("queue:take", json!({ "itemId": "i1" })).expect_ack(json!({ "itemId": "i1", "taken": true }));
+}

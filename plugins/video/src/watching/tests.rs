@@ -72,3 +72,14 @@ fn a_payload_that_does_not_fit_is_refused_by_its_field() {
     ana.emit("video:leave", json!({ "videoId": "" })).expect_refusal("invalid", "videoId: must be an id of 1 to 128 bytes");
     ana.emit("video:progress", json!({ "videoId": "v1" })).expect_refusal("invalid", "timestamp: missing");
 }
+
+#[test]
+fn equal_ids_of_two_tenants_are_counted_and_kept_in_step_apart() {
+    let app = Harness::<Video>::new();
+    let [acme, phone, other] = ["acme", "acme", "other"].map(|tenant| watch(&app, user("ana").tenant(tenant)));
+    app.advance(Duration::from_secs(1));
+    assert_eq!(other.received("video:viewers").pop(), Some(json!({ "videoId": "v1", "count": 2 })));
+    acme.emit("video:progress", json!({ "videoId": "v1", "timestamp": 7 })).expect_ok();
+    assert_eq!(phone.received("video:sync"), [json!({ "videoId": "v1", "timestamp": 7 })]);
+    assert!(other.received("video:sync").is_empty());
+}

@@ -11,7 +11,7 @@ pub(crate) fn take(name: &str, key: &str, points: u32, capacity: u32, period_ms:
         call.in_transaction()?;
         names::check("budget", name)?;
         names::check("key", key)?;
-        let scope = (name.to_owned(), call.scoped(world, key));
+        let scope = (name.to_owned(), call.owned(key));
         let answer = call.answer(|| {
             let full = Bucket { points: f64::from(capacity), at: world.now };
             let bucket = world.budgets.entry(scope).or_insert(full);

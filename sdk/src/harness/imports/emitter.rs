@@ -88,5 +88,7 @@ fn check_namespace(world: &World, namespace: &str) -> Answer {
 }
 
 fn scoped(call: &Call, world: &World, kind: &str, given: &[String]) -> Result<Vec<Scoped>, EffectError> {
-    given.iter().map(|name| names::check(kind, name).map(|()| call.scoped(world, name))).collect()
+    let scoped =
+        |name: &str| if kind == "user" || name.starts_with("user:") { call.owned(name) } else { call.scoped(world, name) };
+    given.iter().map(|name| names::check(kind, name).map(|()| scoped(name))).collect()
 }

@@ -7,7 +7,7 @@ use crate::{
         World,
         call::{self, Call, Effect, Scoped},
         names,
-        presence::Presence,
+        presence::{self, Presence},
     },
 };
 
@@ -30,7 +30,7 @@ pub(crate) fn track(group: &str, key: &str, status: Status, meta: &str) -> Resul
         if groups.len() > MAX_GROUPS {
             return Err(EffectError::Denied(format!("a socket is tracked in at most {MAX_GROUPS} groups")));
         }
-        call.collect(Effect::Track { group, key: key.to_owned(), status, meta: names::json(meta)? })
+        call.collect(Effect::Track { group, key: kept(call, world, key), status, meta: names::json(meta)? })
     })
 }
 
@@ -46,7 +46,7 @@ pub(crate) fn untrack(group: &str, key: &str) -> Result<(), EffectError> {
         call.caller()?;
         names::check("group", group)?;
         names::check("key", key)?;
-        call.collect(Effect::Untrack { group: call.scoped(world, group), key: key.to_owned() })
+        call.collect(Effect::Untrack { group: call.scoped(world, group), key: kept(call, world, key) })
     })
 }
 
@@ -68,6 +68,14 @@ fn members(call: &Call, world: &World, group: &str) -> Result<Vec<Member>, Effec
     names::check("group", group)?;
     let group: Scoped = call.scoped(world, group);
     Ok(pending(call, world).list(&group))
+}
+
+/// A key as the host keeps it. Where the group is shared by all tenants, the key is the call's tenant's.
+fn kept(call: &Call, world: &World, key: &str) -> String {
+    match call.tenant.as_deref().filter(|_| !world.has_tenants()) {
+        Some(tenant) => presence::key_of_tenant(key, tenant),
+        None => key.to_owned(),
+    }
 }
 
 /// Presence as it will be if the call succeeds.

@@ -32,7 +32,7 @@ pub(crate) fn join_user(namespace: &str, user: &str, room: &str) -> Result<(), E
     call::import(|call, world| {
         names::check("user", user)?;
         check(world, namespace, room)?;
-        let (user, room) = (call.scoped(world, user), call.scoped(world, room));
+        let (user, room) = (call.owned(user), call.scoped(world, room));
         call.collect(Effect::JoinUser { namespace: namespace.to_owned(), user, room })
     })
 }
@@ -41,7 +41,7 @@ pub(crate) fn leave_user(namespace: &str, user: &str, room: &str) -> Result<(), 
     call::import(|call, world| {
         names::check("user", user)?;
         check(world, namespace, room)?;
-        let (user, room) = (call.scoped(world, user), call.scoped(world, room));
+        let (user, room) = (call.owned(user), call.scoped(world, room));
         call.collect(Effect::LeaveUser { namespace: namespace.to_owned(), user, room })
     })
 }

@@ -1,13 +1,16 @@
 //! A plugin with tenants cannot cross them, whatever it says.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 use serde_json::json;
 
 use crate::{
-    Caller, Result,
+    Caller, Message, Result, Timer,
+    budget::Budget,
     emitter::{self, Emits},
     harness::{Harness, user, visitor},
-    plugin, rooms,
+    plugin, presence, rooms, timers,
 };
 
 #[derive(Default)]
@@ -158,4 +161,76 @@ fn where_tenants_are_optional_those_without_one_are_among_themselves() {
         who.emit("tell", json!("acme")).expect_refusal("internal", "Internal error");
     }
     ana.expect_nothing();
+}
+
+/// A plugin whose rooms, groups and topics all tenants share.
+#[derive(Default)]
+struct Video;
+
+const HEARD: Emits<String> = Emits::new("/", "heard");
+const CHANGED: Emits<String> = Emits::new("/", "changed");
+
+#[plugin(name = "video", version = "1.0.0")]
+#[door("/", token = "optional")]
+#[room("/", "hall")]
+#[emits(HEARD, CHANGED)]
+impl Video {
+    #[on_connect]
+    fn enter(caller: &Caller) -> Result<()> {
+        rooms::join("hall")?;
+        let Some(user) = &caller.user else { return Ok(()) };
+        Ok(presence::track("hall", &user.id, presence::Status::Online, &())?)
+    }
+
+    #[on("say")]
+    fn say(caller: &Caller, text: String) -> Result<u64> {
+        Budget::per_minute("said", 1).take(&caller.user()?.id)?.or_refuse("Slow down")?;
+        timers::after("later", Duration::from_secs(1), &text, timers::Durability::Soft)?;
+        SAID.to_room("hall", &text)?;
+        HEARD.to_user(&caller.user()?.id, &text)?;
+        Ok(rooms::size("/", "hall")?.users)
+    }
+
+    #[on("count")]
+    fn count() -> Result<u64> {
+        Ok(presence::count("hall")?)
+    }
+
+    #[on_timer("later")]
+    fn later(timer: &Timer, text: String) -> Result<()> {
+        Ok(HEARD.to_user("1", &format!("{text} of {:?}", timer.tenant))?)
+    }
+
+    #[on_message("presence.changed")]
+    fn changed(message: &Message, changed: presence::Changed<()>) -> Result<()> {
+        Ok(CHANGED.to_user(&changed.key, &format!("{:?}", message.tenant))?)
+    }
+}
+
+#[test]
+fn where_rooms_are_shared_users_are_still_their_tenants() {
+    let app = Harness::<Video>::new();
+    let ana = app.connect("/", user("1").tenant("acme"));
+    let (eve, bare) = (app.connect("/", user("1").tenant("evil")), app.connect("/", user("1")));
+    assert_eq!(ana.received("changed"), [json!("Some(\"acme\")")]);
+    assert_eq!(bare.received("changed"), [json!("None")]);
+    ana.emit_bare("count").expect_ack(json!(3));
+    ana.emit("say", json!("hi")).expect_ack(json!(3));
+    ana.emit("say", json!("again")).expect_refusal("rate_limited", "Slow down");
+    eve.emit("say", json!("hey")).expect_ack(json!(3));
+    assert_eq!(bare.received("said"), [json!("hi"), json!("hey")]);
+    app.advance(Duration::from_secs(1));
+    assert_eq!(ana.received("heard"), [json!("hi"), json!("hi of Some(\"acme\")")]);
+    assert_eq!(eve.received("heard"), [json!("hey"), json!("hey of Some(\"evil\")")]);
+    assert!(bare.received("heard").is_empty());
+}
+
+#[test]
+fn a_message_belongs_to_the_tenant_that_its_data_names() {
+    let app = Harness::<Crm>::new();
+    let ana = app.connect("/", agent("1", "acme"));
+    for (key, tag) in [("companyId", "a"), ("tenant", "b")] {
+        app.publish("contact.tagged", json!({ "user": "1", "tag": tag, key: "acme" }));
+        ana.expect("tagged", json!(tag));
+    }
 }

@@ -25,6 +25,8 @@ fn mistakes_name_the_key_and_what_is_wrong() {
         (format!("secret = '{SECRET}'\nrefresh = '1m'"), "has `refresh`, which is for a JWKS only"),
         (format!("secret = '{SECRET}'\nkid = ''"), "key id"),
         (format!("secret = '{SECRET}'\nkid = '{}'", "k".repeat(129)), "key id"),
+        (format!("secret = '{SECRET}'\ntenant = ''"), "has a tenant"),
+        (format!("secret = '{SECRET}'\ntenant = '{}'", "t".repeat(257)), "has a tenant"),
         (format!("secret = '{SECRET}'\nnamespaces = ['hub']"), "opens `hub`"),
         (format!("secret = '{SECRET}'\nnamespaces = ['/a{{id}}']"), "opens `/a{id}`"),
         (format!("secret = '{SECRET}'\nnamespaces = ['/a/{{id}}/b']"), "opens `/a/{id}/b`"),
@@ -61,6 +63,7 @@ fn mistakes_in_the_settings_are_named() {
         ("".to_owned(), "set JWT_SECRET"),
         (format!("max_token_bytes = 0\n[[keys]]\nsecret = '{SECRET}'"), "max_token_bytes"),
         (format!("claims.user_id = []\n[[keys]]\nsecret = '{SECRET}'"), "claims.user_id"),
+        (format!("default_tenant = ''\n[[keys]]\nsecret = '{SECRET}'"), "default_tenant is empty"),
         (format!("[[keys]]\nsecret = '{SECRET}'\n").repeat(65), "more than 64"),
     ] {
         assert!(mistake(&toml).contains(wanted), "{wanted}: {}", mistake(&toml));

@@ -105,3 +105,19 @@ fn more_keys_than_would_be_tried_are_not_loaded() {
     assert!(load(&(keys(8, "namespaces = ['/a']") + &keys(8, "namespaces = ['/b']"))).is_ok());
     assert!(load(&(keys(8, "namespaces = ['/a/{id}']") + &keys(1, "namespaces = ['/a/b']"))).is_err());
 }
+
+#[test]
+fn a_key_is_bound_to_its_tenant_and_the_default_tenant_is_for_tokens_without_one() {
+    let ring =
+        ring(&format!("default_tenant = 'house'\n[[keys]]\ntenant = 'acme'\nsecret = '{OLD}'\n[[keys]]\nsecret = '{NEW}'"));
+    let tenant = |secret: &str, more: Value| {
+        let verified = ring.verify(&signer(secret).token(claims(more)), "/", NOW)?;
+        Ok(verified.user.tenant.map(|tenant| tenant.to_string()))
+    };
+    let named = |tenant: &str| Ok(Some(tenant.to_owned()));
+    assert_eq!(tenant(OLD, json!({})), named("acme"));
+    assert_eq!(tenant(OLD, json!({ "tenant": "acme" })), named("acme"));
+    assert_eq!(tenant(OLD, json!({ "companyId": "other" })), Err(TokenError::Tenant));
+    assert_eq!(tenant(NEW, json!({ "tenant": "other" })), named("other"));
+    assert_eq!(tenant(NEW, json!({})), named("house"));
+}
