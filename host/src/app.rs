@@ -85,6 +85,7 @@ impl App {
     /// Opens storage, loads keys and starts the engine. Anything wrong is an error, with nothing bound.
     pub async fn build(mut config: Config, mode: Mode) -> anyhow::Result<Self> {
         config.limits.check()?;
+        config.breaker.check()?;
         config.shutdown.check()?;
         let metrics = Arc::new(Metrics::new());
         let descriptors = Descriptors::raised(config.door.descriptors_reserved);

@@ -155,8 +155,15 @@ async fn a_release_that_does_nothing_but_fail_is_quarantined() {
     let server = builder.start().await;
     let mut client = server.connect("/versioned", token("ana")).await;
     assert_eq!(post(&server, "deploy", component("2.0.2").await).await.0, 200);
-    wait::eventually("the version before to serve again", async || {
+    for _ in 0..20 {
         client.ask("work", Value::Null).await;
+    }
+    assert_eq!(state(&server, "2.0.2").await, "active", "what one user sends stops no release");
+    let mut others = [server.connect("/versioned", token("bia")).await, server.connect("/versioned", token("caio")).await];
+    wait::eventually("the version before to serve again", async || {
+        for client in others.iter_mut().chain([&mut client]) {
+            client.ask("work", Value::Null).await;
+        }
         // The record is stored before the release is swapped.
         state(&server, "2.0.2").await == "quarantined" && client.ask("version", Value::Null).await == "1.0.0"
     })

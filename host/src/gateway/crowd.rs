@@ -2,6 +2,7 @@
 //! dropped; nothing else frees it.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -54,6 +55,7 @@ impl Crowd {
         limits: &Limits,
         metrics: &Metrics,
     ) -> Result<Arc<Ticket>, NoPlace> {
+        let peer = address.map(|address| peer_of(address));
         let address = address.filter(|_| !limits.address_connections.is_off());
         let connections = self.connections.fetch_add(1, Ordering::Relaxed) + 1;
         let of_address = address.map_or(0, |address| {
@@ -71,6 +73,7 @@ impl Crowd {
             upgrade: Arc::default(),
             sid: OnceLock::new(),
             address,
+            peer,
             crowd: self.clone(),
         };
         if limits.connections.refuses(connections, metrics) {
@@ -118,7 +121,15 @@ pub struct Ticket {
     pub upgrade: Arc<Upgrade>,
     sid: OnceLock<Sid>,
     address: Option<IpAddr>,
+    /// A hash of the client's address, also where addresses are not limited.
+    pub peer: Option<u64>,
     crowd: Arc<Crowd>,
+}
+
+fn peer_of(address: IpAddr) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    address.hash(&mut hasher);
+    hasher.finish()
 }
 
 impl Drop for Ticket {

@@ -131,7 +131,7 @@ impl Door {
         let ticket = socket.req_parts().extensions.get::<Arc<Ticket>>().cloned().ok_or(Refused::UNAVAILABLE)?;
         let place = Place { ticket, seat: gateway.seat(&caller)?, issuer: verified.and_then(|verified| verified.issuer) };
         if route.door.authorize {
-            gateway.authorize(&route, &caller, auth, trace).await?;
+            gateway.authorize(&route, &caller, place.ticket.peer, auth, trace).await?;
         }
         let Some(adapter) = gateway.services.rooms.namespace(path) else { return Err(Refused::UNAVAILABLE) };
         let session = Session::new(gateway.clone(), socket.id, adapter.clone(), caller, expires, place);
@@ -204,13 +204,14 @@ impl Gateway {
         &self,
         route: &NamespaceRoute,
         caller: &Caller,
+        peer: Option<u64>,
         auth: Option<&str>,
         trace: Option<&Span>,
     ) -> Result<(), Refused> {
         let auth = admission::without_token(auth);
         let caller = Arc::new(caller.clone());
         let span = trace.map(|trace| trace.child("authorize"));
-        let job = Job::Authorize { caller: &caller, auth: &auth };
+        let job = Job::Authorize { caller: &caller, auth: &auth, peer };
         match call(&self.services, &route.owner, job, span.as_ref()).await {
             Ok(_) => Ok(()),
             Err(CallError::Refused(refusal)) => Err(Refused { sentence: refusal.message, reason: "authorize" }),

@@ -147,7 +147,9 @@ impl Session {
         let caller = self.caller.load_full();
         let span = trace.map(|trace| trace.child("on-connect"));
         // The error has been logged where it arose.
-        if let Ok(done) = call(&self.gateway.services, slot, Job::Connect { caller: &caller }, span.as_ref()).await {
+        if let Ok(done) =
+            call(&self.gateway.services, slot, Job::Connect { caller: &caller, peer: self.ticket.peer }, span.as_ref()).await
+        {
             let mut state = self.state();
             state.met.push(slot.id);
             state.deferred.extend(done.deferred);
@@ -360,7 +362,7 @@ impl Session {
         // Nobody listening costs one load, and no look at the clock.
         let tapped = services.rooms.taps.is_on().then(Instant::now);
         let mut cpu = Duration::ZERO;
-        let job = Job::Event { caller: &caller, event: &event };
+        let job = Job::Event { caller: &caller, event: &event, peer: self.ticket.peer };
         let called = call_metered(services, &slot, job, span.as_ref(), &mut cpu).await;
         let result = called.map_err(|error| refusal_of(error, on_failure.as_deref()));
         if let Some(began) = tapped {

@@ -7,12 +7,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 /// The longest time that a breaker stays open.
 const LONGEST: Duration = Duration::from_secs(60);
 
 /// Bytes of a cause that are kept.
 const MAX_CAUSE: usize = 1024;
+
+/// Different subjects that are told apart.
+pub const MAX_SUBJECTS: usize = 16;
 
 /// `[breaker]`
 #[derive(Debug, Clone, Deserialize)]
@@ -21,6 +25,9 @@ pub struct Config {
     /// Faults in a row, without one answer, after which a source of calls is not called for a while. Retries of one message or timer
     /// count once. Default 50.
     pub failures: u32,
+    /// How many different users, visitors' addresses, messages or timers these faults must be of: what one client sends is no proof
+    /// against a release, however often. No more than `failures`. Default 3, at most 16.
+    pub subjects: usize,
     /// How long at first; twice as long each further time, up to a minute. Default 1 s.
     #[serde(deserialize_with = "crate::duration::deserialize")]
     pub wait: Duration,
@@ -30,9 +37,21 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { failures: 50, wait: Duration::from_secs(1), quarantine: 5 }
+        Self { failures: 50, subjects: 3, wait: Duration::from_secs(1), quarantine: 5 }
     }
 }
+
+impl Config {
+    /// Checks what could not be counted to.
+    pub fn check(&self) -> Result<(), OutOfBounds> {
+        if (1..=MAX_SUBJECTS).contains(&self.subjects) { Ok(()) } else { Err(OutOfBounds(self.subjects)) }
+    }
+}
+
+/// A number of subjects that is out of its bounds.
+#[derive(Debug, thiserror::Error)]
+#[error("breaker.subjects is {0}; it must be 1 to {MAX_SUBJECTS}")]
+pub struct OutOfBounds(usize);
 
 /// Where calls come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -116,7 +135,7 @@ impl Breakers {
     /// A source that has faulted for so long that it should be quarantined, with the last fault.
     pub fn hopeless(&self) -> Option<(Source, String)> {
         let source = Source::ALL.into_iter().find(|source| self.of(*source).is_hopeless())?;
-        Some((source, self.of(source).cause().clone()))
+        Some((source, self.of(source).evidence().cause.clone()))
     }
 
     /// The sources that are open now, quarantined or not.
@@ -173,7 +192,26 @@ pub struct Breaker {
     open_until_ms: AtomicU64,
     /// Quarantined: open for good.
     held: AtomicBool,
-    cause: Mutex<String>,
+    evidence: Mutex<Evidence>,
+}
+
+/// What is held against a release since the last answer.
+#[derive(Default)]
+struct Evidence {
+    /// Whose calls faulted: different ones, at most [`MAX_SUBJECTS`].
+    subjects: SmallVec<[u64; 4]>,
+    /// The last fault.
+    cause: String,
+}
+
+impl Evidence {
+    /// Counts a subject once. A call that nothing tells apart from others is evidence by itself.
+    fn add(&mut self, subject: Option<u64>) {
+        let subject = subject.unwrap_or(self.subjects.len() as u64);
+        if self.subjects.len() < MAX_SUBJECTS && !self.subjects.contains(&subject) {
+            self.subjects.push(subject);
+        }
+    }
 }
 
 impl Breaker {
@@ -185,13 +223,25 @@ impl Breaker {
             openings: AtomicU32::new(0),
             open_until_ms: AtomicU64::new(0),
             held: AtomicBool::new(false),
-            cause: Mutex::default(),
+            evidence: Mutex::default(),
         }
     }
 
     /// Whether a call may be made now.
     pub fn lets_through(&self, now: Instant) -> bool {
         !self.is_held() && self.ms(now) >= self.open_until_ms.load(Ordering::Relaxed)
+    }
+
+    /// Whether a call of this subject may be made now. Where the breaker was open until now, a call of somebody whose calls have not
+    /// faulted goes first: the others wait as long again.
+    pub fn lets_subject_through(&self, now: Instant, subject: impl FnOnce() -> Option<u64>) -> bool {
+        let openings = self.openings.load(Ordering::Relaxed);
+        if openings == 0 || !self.lets_through(now) {
+            return self.lets_through(now);
+        }
+        let waited = self.ms(now).saturating_sub(self.open_until_ms.load(Ordering::Relaxed));
+        let as_long_again = self.wait(openings - 1).as_millis() as u64;
+        waited >= as_long_again || subject().is_none_or(|subject| !self.evidence().subjects.contains(&subject))
     }
 
     /// Whether it is open until an operator closes it.
@@ -202,25 +252,39 @@ impl Breaker {
     /// A call was answered, whatever the answer.
     pub fn answered(&self) {
         if self.in_a_row.load(Ordering::Relaxed) != 0 {
+            self.evidence().subjects.clear();
             self.in_a_row.store(0, Ordering::Relaxed);
             self.openings.store(0, Ordering::Relaxed);
         }
     }
 
-    /// A call faulted. Tells for how long the breaker is open, where it has opened.
-    pub fn faulted(&self, now: Instant, cause: &dyn fmt::Display) -> Option<Duration> {
+    /// A call of this subject faulted. Tells for how long the breaker is open, where it has opened.
+    pub fn faulted(&self, now: Instant, subject: Option<u64>, cause: &dyn fmt::Display) -> Option<Duration> {
         let in_a_row = self.in_a_row.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut evidence = self.evidence();
+        evidence.add(subject);
         // Once it has opened, one more fault opens it again: that of the call which was let through to try.
-        if in_a_row < self.config.failures || !self.lets_through(now) {
+        if in_a_row < self.config.failures || evidence.subjects.len() < self.subjects() || !self.lets_through(now) {
             return None;
         }
-        let mut cause = cause.to_string();
-        cause.truncate(cause.floor_char_boundary(MAX_CAUSE));
-        *self.cause() = cause;
+        evidence.cause = cause.to_string();
+        let end = evidence.cause.floor_char_boundary(MAX_CAUSE);
+        evidence.cause.truncate(end);
+        drop(evidence);
         let openings = self.openings.fetch_add(1, Ordering::Relaxed);
-        let wait = self.config.wait.saturating_mul(1 << openings.min(16)).min(LONGEST);
+        let wait = self.wait(openings);
         self.open_until_ms.store(self.ms(now).saturating_add(wait.as_millis() as u64), Ordering::Relaxed);
         Some(wait)
+    }
+
+    /// How many subjects' faults open it.
+    fn subjects(&self) -> usize {
+        self.config.subjects.min(self.config.failures as usize)
+    }
+
+    /// How long it is open after so many openings before.
+    fn wait(&self, openings: u32) -> Duration {
+        self.config.wait.saturating_mul(1 << openings.min(16)).min(LONGEST)
     }
 
     fn is_hopeless(&self) -> bool {
@@ -228,14 +292,15 @@ impl Breaker {
     }
 
     fn close(&self) {
+        self.evidence().subjects.clear();
         self.in_a_row.store(0, Ordering::Relaxed);
         self.openings.store(0, Ordering::Relaxed);
         self.open_until_ms.store(0, Ordering::Relaxed);
         self.held.store(false, Ordering::Release);
     }
 
-    fn cause(&self) -> MutexGuard<'_, String> {
-        self.cause.lock().unwrap_or_else(PoisonError::into_inner)
+    fn evidence(&self) -> MutexGuard<'_, Evidence> {
+        self.evidence.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn ms(&self, now: Instant) -> u64 {
@@ -253,9 +318,9 @@ mod tests {
 
     #[test]
     fn a_breaker_opens_for_longer_each_time_and_an_answer_closes_it() {
-        let breaker = Breaker::new(Config { failures: 3, ..Config::default() });
+        let breaker = Breaker::new(Config { failures: 3, subjects: 1, ..Config::default() });
         let at = |ms| after(&breaker, ms);
-        let fault = |ms| breaker.faulted(at(ms), &"it trapped");
+        let fault = |ms| breaker.faulted(at(ms), Some(1), &"it trapped");
         assert_eq!((fault(0), fault(0)), (None, None));
         assert!(breaker.lets_through(at(0)));
         assert_eq!(fault(0), Some(Duration::from_secs(1)));
@@ -267,21 +332,38 @@ mod tests {
     }
 
     #[test]
+    fn one_subject_opens_no_breaker_and_the_probe_is_somebody_elses() {
+        let breaker = Breaker::new(Config { failures: 3, subjects: 2, ..Config::default() });
+        let at = |ms| after(&breaker, ms);
+        let lets = |ms, subject| breaker.lets_subject_through(at(ms), || Some(subject));
+        for _ in 0..100 {
+            assert_eq!(breaker.faulted(at(0), Some(1), &"it trapped"), None);
+        }
+        assert!(lets(0, 1) && !breaker.is_hopeless());
+        assert_eq!(breaker.faulted(at(0), Some(2), &"it trapped"), Some(Duration::from_secs(1)));
+        assert!(!lets(999, 3));
+        assert!(lets(1000, 3) && !lets(1000, 1) && !lets(1999, 2), "only who has not faulted");
+        assert!(lets(2000, 1), "nobody else came");
+        breaker.answered();
+        assert!(lets(1000, 1));
+    }
+
+    #[test]
     fn a_source_that_only_faults_is_hopeless_in_the_end_and_no_other_is() {
-        let breakers = Breakers::new(&Config { failures: 1, quarantine: 2, ..Config::default() });
+        let breakers = Breakers::new(&Config { failures: 1, subjects: 1, quarantine: 2, ..Config::default() });
         let messages = breakers.of(Source::Messages);
-        messages.faulted(after(messages, 0), &"the first");
+        messages.faulted(after(messages, 0), None, &"the first");
         assert_eq!(breakers.hopeless(), None);
-        messages.faulted(after(messages, 1000), &"the last");
+        messages.faulted(after(messages, 1000), None, &"the last");
         assert_eq!(breakers.hopeless(), Some((Source::Messages, "the last".into())));
         assert_eq!(breakers.open(after(messages, 1000)), [Source::Messages]);
     }
 
     #[test]
     fn a_quarantined_source_stays_open_until_it_is_let_go() {
-        let breakers = Breakers::new(&Config { failures: 1, quarantine: 1, ..Config::default() });
+        let breakers = Breakers::new(&Config { failures: 1, subjects: 1, quarantine: 1, ..Config::default() });
         let (events, far) = (breakers.of(Source::Events), Duration::from_secs(86_400));
-        events.faulted(after(events, 0), &"it trapped");
+        events.faulted(after(events, 0), Some(1), &"it trapped");
         let one = Quarantined { source: Source::Events, cause: "it trapped".into(), at: "now".into() };
         breakers.set_quarantined(vec![one]);
         assert!(!events.lets_through(events.origin + far) && breakers.keeps_clients_away());

@@ -67,7 +67,7 @@ pub enum Verdict {
 
 impl Canary {
     pub fn new(release: Arc<Release>, percent: u8, how: How, active: &Tally) -> Self {
-        Self { release, percent, how, began: Instant::now(), active_before: active.counts() }
+        Self { release, percent, how, began: Instant::now(), active_before: active.begin() }
     }
 
     /// What was asked for.

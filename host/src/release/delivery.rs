@@ -266,7 +266,7 @@ impl Bus {
     async fn past(&self, canary: &Canary, slot: &Slot, work: &Work, error: CallError) -> Result<(), CallError> {
         self.attempt(slot, work, Try { again: false, active: true }).await?;
         if matches!(error, CallError::InvalidData(_)) {
-            canary.release.tally.failed();
+            canary.release.tally.failed(None);
         }
         Ok(())
     }

@@ -92,7 +92,7 @@ pub async fn call_metered(
         let picked = if job.is_for_active() { slot.live() } else { slot.pick(job.key(), job.event()) };
         let Some(release) = picked else { return Err(unserved(trace, "no release is live")) };
         let breaker = release.breakers.of(source);
-        if !breaker.lets_through(began) {
+        if !breaker.lets_subject_through(began, || job.subject()) {
             return Err(unserved(trace, if breaker.is_held() { QUARANTINED } else { LEFT_ALONE }));
         }
         let span = trace.map(|trace| traced(trace, &release, reruns));

@@ -1,5 +1,6 @@
 //! What a plugin is asked to do: one call of one of its exports, and what goes with it. It knows nothing of instances and commits.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use super::breaker::Source;
@@ -23,16 +24,20 @@ const INVALID_DATA: &str = "invalid data: ";
 /// What is to be called.
 #[derive(Clone, Copy)]
 pub enum Job<'a> {
+    /// `peer`, of each call of a client: a hash of the client's address.
     Authorize {
         caller: &'a Arc<Caller>,
         auth: &'a String,
+        peer: Option<u64>,
     },
     Connect {
         caller: &'a Arc<Caller>,
+        peer: Option<u64>,
     },
     Event {
         caller: &'a Arc<Caller>,
         event: &'a Event,
+        peer: Option<u64>,
     },
     Disconnect {
         caller: &'a Arc<Caller>,
@@ -62,7 +67,7 @@ impl<'a> Job<'a> {
     pub(super) fn caller(&self) -> Option<&'a Arc<Caller>> {
         match self {
             Self::Authorize { caller, .. }
-            | Self::Connect { caller }
+            | Self::Connect { caller, .. }
             | Self::Event { caller, .. }
             | Self::Disconnect { caller, .. } => Some(caller),
             Self::Message { .. } | Self::Timer { .. } => None,
@@ -75,7 +80,7 @@ impl<'a> Job<'a> {
             Self::Message { key, .. } => Key::Text(key),
             Self::Timer { timer, .. } => Key::Text(&timer.key),
             Self::Authorize { caller, .. }
-            | Self::Connect { caller }
+            | Self::Connect { caller, .. }
             | Self::Event { caller, .. }
             | Self::Disconnect { caller, .. } => match &caller.user {
                 Some(user) => match &user.tenant {
@@ -85,6 +90,28 @@ impl<'a> Job<'a> {
                 None => Key::Socket(caller.socket),
             },
         }
+    }
+
+    /// Whose call it is, as evidence against a release: the user's, a visitor's address, a message's, a timer's. A client that makes a
+    /// release fault again and again is one piece of evidence. None where there is nothing to tell calls apart by.
+    pub(super) fn subject(&self) -> Option<u64> {
+        let mut hasher = DefaultHasher::new();
+        match self {
+            Self::Message { message, .. } => message.id.hash(&mut hasher),
+            Self::Timer { timer, .. } if timer.payload.is_none() => return None,
+            Self::Timer { timer, .. } => (&timer.key, &timer.tenant).hash(&mut hasher),
+            Self::Authorize { caller, peer, .. } | Self::Connect { caller, peer } | Self::Event { caller, peer, .. } => {
+                match &caller.user {
+                    Some(user) => (&user.tenant, &user.id).hash(&mut hasher),
+                    None => return Some(peer.unwrap_or(caller.socket)),
+                }
+            }
+            Self::Disconnect { caller, .. } => match &caller.user {
+                Some(user) => (&user.tenant, &user.id).hash(&mut hasher),
+                None => return Some(caller.socket),
+            },
+        }
+        Some(hasher.finish())
     }
 
     /// Where it comes from, for the circuit breakers.
@@ -139,7 +166,7 @@ impl<'a> Job<'a> {
     pub(super) fn name(&self) -> (&'static str, &'a str) {
         match self {
             Self::Authorize { caller, .. } => ("authorize", &caller.namespace),
-            Self::Connect { caller } => ("on-connect", &caller.namespace),
+            Self::Connect { caller, .. } => ("on-connect", &caller.namespace),
             Self::Event { event, .. } => ("on-event", &event.name),
             Self::Disconnect { caller, .. } => ("on-disconnect", &caller.namespace),
             Self::Message { message, .. } => ("on-message", &message.topic),
@@ -172,9 +199,9 @@ pub(super) fn tenant(release: &Release, job: Job<'_>) -> Result<Option<Arc<str>>
 pub(super) async fn invoke(instance: &mut Instance<State>, job: Job<'_>) -> Result<Result<Option<String>, CallError>, Fault> {
     let failed = |failure: exports::Failure| CallError::Failed(cut(failure.message));
     Ok(match job {
-        Job::Authorize { caller, auth } => instance.authorize(caller, auth).await?.map(|()| None).map_err(refused),
-        Job::Connect { caller } => instance.on_connect(caller).await?.map(|()| None).map_err(failed),
-        Job::Event { caller, event } => instance.on_event(caller, event).await?.map_err(refused),
+        Job::Authorize { caller, auth, .. } => instance.authorize(caller, auth).await?.map(|()| None).map_err(refused),
+        Job::Connect { caller, .. } => instance.on_connect(caller).await?.map(|()| None).map_err(failed),
+        Job::Event { caller, event, .. } => instance.on_event(caller, event).await?.map_err(refused),
         Job::Disconnect { caller, reason } => {
             instance.on_disconnect(caller, reason).await?;
             Ok(None)

@@ -22,18 +22,18 @@ pub(super) fn judge(services: &Services, release: &Release, job: Job<'_>, error:
     let counts = !job.is_retry() || matches!(error, CallError::NotStarted(_));
     match error {
         CallError::Fault(_) | CallError::Answer(_) | CallError::NotStarted(_) if counts => {
-            release.tally.failed();
+            release.tally.failed(job.subject());
             fault(services, release, job, error);
         }
         CallError::Failed(_) => {
             if counts {
-                release.tally.failed();
+                release.tally.failed(job.subject());
             }
             breaker.answered();
         }
         CallError::Refused(refusal) => {
             if refusal.code == Code::Internal {
-                release.tally.failed()
+                release.tally.failed(job.subject())
             } else {
                 release.tally.passed()
             }
@@ -48,7 +48,7 @@ pub(super) fn judge(services: &Services, release: &Release, job: Job<'_>, error:
 fn fault(services: &Services, release: &Release, job: Job<'_>, error: &CallError) {
     let (source, (export, subject)) = (job.source(), job.name());
     let cause = format_args!("{export} {subject}: {error}");
-    let Some(wait) = release.breakers.of(source).faulted(Instant::now(), &cause) else { return };
+    let Some(wait) = release.breakers.of(source).faulted(Instant::now(), job.subject(), &cause) else { return };
     let profile = &release.profile;
     services.metrics.breaker_opened(&profile.name, source.as_str());
     let release = format_args!("{}@{}", profile.name, profile.version);

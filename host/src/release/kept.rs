@@ -81,9 +81,9 @@ impl Outcome {
 impl KeptJob {
     pub fn of(job: Job<'_>) -> Self {
         match job {
-            Job::Authorize { caller, auth } => Self::Authorize { caller: caller.clone(), auth: auth.clone() },
-            Job::Connect { caller } => Self::OnConnect { caller: caller.clone() },
-            Job::Event { caller, event } => Self::OnEvent { caller: caller.clone(), event: event.clone() },
+            Job::Authorize { caller, auth, .. } => Self::Authorize { caller: caller.clone(), auth: auth.clone() },
+            Job::Connect { caller, .. } => Self::OnConnect { caller: caller.clone() },
+            Job::Event { caller, event, .. } => Self::OnEvent { caller: caller.clone(), event: event.clone() },
             Job::Disconnect { caller, reason } => Self::OnDisconnect { caller: caller.clone(), reason },
             Job::Message { message, key, hops, .. } => Self::OnMessage { message: message.clone(), key: key.to_owned(), hops },
             Job::Timer { timer, .. } => Self::OnTimer { timer: timer.clone() },
@@ -93,9 +93,9 @@ impl KeptJob {
     /// As it is called.
     pub fn job(&self) -> Job<'_> {
         match self {
-            Self::Authorize { caller, auth } => Job::Authorize { caller, auth },
-            Self::OnConnect { caller } => Job::Connect { caller },
-            Self::OnEvent { caller, event } => Job::Event { caller, event },
+            Self::Authorize { caller, auth } => Job::Authorize { caller, auth, peer: None },
+            Self::OnConnect { caller } => Job::Connect { caller, peer: None },
+            Self::OnEvent { caller, event } => Job::Event { caller, event, peer: None },
             Self::OnDisconnect { caller, reason } => Job::Disconnect { caller, reason: *reason },
             Self::OnMessage { message, key, hops } => {
                 Job::Message { message, key, hops: *hops, handled: false, again: false, active: false }

@@ -1,16 +1,23 @@
 //! Counts the calls, failures and time of one release, to compare it with another. Counting costs a few atomic additions.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// Of so many calls one is timed: a mean needs no more.
 const TIMED: u64 = 4;
 
+/// Subjects whose failures are told apart; past it every failure counts.
+const MAX_SUBJECTS: usize = 1024;
+
 /// Counts of one release.
 #[derive(Debug, Default)]
 pub struct Tally {
     calls: AtomicU64,
+    /// One a subject: a client that fails again and again is no proof.
     failures: AtomicU64,
+    failed: Mutex<HashSet<u64>>,
     timed: AtomicU64,
     nanos: AtomicU64,
 }
@@ -39,9 +46,20 @@ impl Tally {
         self.calls.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub fn failed(&self) {
+    /// A call of this subject failed: of a user, for example. Each counts once until the counting begins anew.
+    pub fn failed(&self, subject: Option<u64>) {
         self.calls.fetch_add(1, Ordering::Relaxed);
-        self.failures.fetch_add(1, Ordering::Relaxed);
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = subject.is_none_or(|subject| failed.len() >= MAX_SUBJECTS || failed.insert(subject));
+        if is_new {
+            self.failures.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The counts of now. From here on a subject that failed before counts again.
+    pub fn begin(&self) -> Counts {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.counts()
     }
 
     pub fn counts(&self) -> Counts {
