@@ -18,6 +18,7 @@ use crate::admin::{self, Admin, Outsides};
 use crate::capability::budget::Budgets;
 use crate::capability::presence::Presences;
 use crate::capability::quota::Quotas;
+use crate::capability::shares::Shares;
 use crate::capability::state::Services;
 use crate::capability::timers::Timers;
 use crate::clock::Clock;
@@ -334,6 +335,7 @@ fn services(
         metrics,
         tracer,
         limits: config.limits.clone(),
+        shares: Shares::new(config.shares),
         default_tenant: config.auth.default_tenant.as_deref().map(Into::into),
         quotas: Quotas::new(config.quota, config.plugins.iter().map(|(name, plugin)| (name.clone(), plugin.quota)).collect())?,
     }))

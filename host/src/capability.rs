@@ -16,6 +16,7 @@ pub mod profile;
 pub mod quota;
 pub mod random;
 pub mod rooms;
+pub mod shares;
 pub mod state;
 pub mod store;
 pub mod tape;

@@ -44,6 +44,7 @@ pub struct Config {
     pub presence: capability::presence::Config,
     pub limits: capability::limits::Config,
     pub quota: capability::quota::Config,
+    pub shares: capability::shares::Config,
     pub timers: capability::timers::Config,
     pub bus: release::delivery::Config,
     pub sandbox: sandbox::Config,

@@ -9,6 +9,7 @@ pub mod error;
 pub mod json;
 pub mod memory;
 pub mod names;
+pub mod owners;
 pub mod rate;
 pub mod telemetry;
 // L1: code that is not trusted.

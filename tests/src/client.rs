@@ -181,6 +181,15 @@ impl Client {
         }
     }
 
+    /// The sentence with which a namespace refuses a CONNECT that the test has sent by itself.
+    pub async fn refusal(&mut self) -> String {
+        self.find("a refused CONNECT", DEADLINE, |packet| match packet {
+            Packet::ConnectError { data, .. } => data["message"].as_str().map(str::to_owned),
+            _ => None,
+        })
+        .await
+    }
+
     /// The bare connection, which nobody reads any more.
     pub fn into_stream(self) -> TcpStream {
         self.ws.into_inner()

@@ -66,6 +66,7 @@ mod quarantine;
 mod quotas;
 mod record;
 mod releases;
+mod shares;
 mod shutdown;
 mod signals;
 mod slow_http;

@@ -157,7 +157,7 @@ pub async fn apply(services: &Services, live: Vec<Live>) {
             Live::Untrack { socket, plugin, tenant, group, key } => {
                 services.presences.untrack(socket, &plugin, tenant.as_deref(), &group, &key);
             }
-            Live::Arm { id, due, payload, cause } => services.timers.arm(id, due, payload, cause),
+            Live::Arm { id, due, payload, origin } => services.timers.arm(id, due, payload, origin),
             Live::Disarm { id } => services.timers.disarm(&id),
         }
     }

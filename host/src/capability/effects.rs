@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use super::timers::TimerId;
+use super::timers::{Origin, TimerId};
 use crate::clock::Moment;
 use crate::names::{PluginName, SocketId};
 use crate::sandbox::Limit;
 use crate::storage::{Fingerprint, OutboxMessage, Write};
-use crate::telemetry::traces::TraceParent;
 
 /// The effects of a call, and what it read.
 #[derive(Default)]
@@ -33,7 +32,7 @@ pub enum Live {
     Track(super::presence::Track),
     Heartbeat { socket: SocketId },
     Untrack { socket: SocketId, plugin: PluginName, tenant: Option<String>, group: String, key: String },
-    Arm { id: TimerId, due: Moment, payload: Option<String>, cause: Option<TraceParent> },
+    Arm { id: TimerId, due: Moment, payload: Option<String>, origin: Origin },
     Disarm { id: TimerId },
 }
 

@@ -63,7 +63,16 @@ impl Host for State {
                 return Err(EffectError::Denied(format!("metadata has at most {MAX_META} bytes")));
             }
             let (tenant, key) = (self.scope()?.map(str::to_owned), self.key(key)?);
-            Ok(Track { socket, plugin: self.profile.name.clone(), tenant, group, key, status, meta })
+            Ok(Track {
+                socket,
+                plugin: self.profile.name.clone(),
+                tenant,
+                group,
+                key,
+                status,
+                meta,
+                user: self.call.user().map(Into::into),
+            })
         })();
         Ok(track.map(|track| self.call.effects.live.push(Live::Track(track))))
     }

@@ -11,6 +11,7 @@ use super::limits;
 use super::presence::{self, Presences};
 use super::profile::{Profile, Tenancy};
 use super::quota::Quotas;
+use super::shares::Shares;
 use super::tape::Tape;
 use super::timers::Timers;
 use crate::clock::Clock;
@@ -41,6 +42,7 @@ pub struct Services {
     pub tracer: Tracer,
     pub limits: limits::Config,
     pub quotas: Quotas,
+    pub shares: Shares,
     /// `auth.default_tenant`
     pub default_tenant: Option<Arc<str>>,
 }
@@ -64,6 +66,7 @@ impl Services {
             tracer: Tracer::default(),
             limits: self.limits.clone(),
             quotas: Quotas::default(),
+            shares: Shares::default(),
             default_tenant: self.default_tenant.clone(),
         }))
     }
@@ -109,6 +112,8 @@ pub struct Call {
     pub tape: Option<Box<Tape>>,
     /// Storage did not answer an import: whatever came of the call may be for that.
     pub storage_away: bool,
+    /// A limit of the whole plugin refused an import. The sentence is for the client, whatever the plugin makes of the error.
+    pub over: Option<&'static str>,
     imports: u32,
 }
 
@@ -119,12 +124,22 @@ pub struct Replay {
     pub budgets: Vec<Taken>,
     pub next_random: usize,
     pub next_budget: usize,
+    /// The user's share was taken.
+    pub shared: bool,
 }
 
 impl Replay {
     /// The run begins again.
     pub fn rewind(&mut self) {
         (self.next_random, self.next_budget) = (0, 0);
+    }
+}
+
+impl Call {
+    /// The caller's user, within the tenant.
+    pub fn user(&self) -> Option<String> {
+        let user = self.caller.as_ref()?.user.as_ref()?;
+        Some(names::scoped(user.tenant.as_deref(), &user.id))
     }
 }
 

@@ -107,6 +107,7 @@ impl State {
         }
         let more = self.call.effects.stored + write.added();
         if more > self.call.effects.stored && !self.profile.usage.stores(more) {
+            self.call.over = Some("Too much is stored");
             return Ok(Err(Error::ValueTooLarge));
         }
         self.call.effects.stored = more;

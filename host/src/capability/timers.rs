@@ -14,6 +14,7 @@ use super::store::{HOST_KEYS, MAX_KEY};
 use crate::clock::{Clock, Moment};
 use crate::json;
 use crate::names::{self, InvalidName, PluginName, SEPARATOR};
+use crate::owners::Owners;
 use crate::sandbox::imports::timers::{Durability, Host};
 use crate::sandbox::imports::types::EffectError;
 use crate::storage::{Storage, Unavailable, Write};
@@ -60,9 +61,17 @@ pub struct Due {
     pub due: Moment,
     /// A durable timer's payload is in storage.
     pub payload: Option<String>,
-    /// The client's call that set it, where that was traced by this process: storage does not keep it.
-    pub cause: Option<TraceParent>,
+    pub origin: Origin,
     pub failures: u32,
+}
+
+/// The client's call that set a timer. Storage does not keep it.
+#[derive(Debug, Clone, Default)]
+pub struct Origin {
+    /// The user, within the tenant.
+    pub user: Option<Arc<str>>,
+    /// Where it was traced by this process.
+    pub cause: Option<TraceParent>,
 }
 
 /// All timers that wait on this node.
@@ -79,12 +88,13 @@ struct Table {
     /// By the steady clock.
     by_due: BTreeSet<(u64, TimerId)>,
     per_plugin: HashMap<PluginName, usize>,
+    owners: Owners,
 }
 
 struct Waiting {
     due: Moment,
     payload: Option<String>,
-    cause: Option<TraceParent>,
+    origin: Origin,
     failures: u32,
 }
 
@@ -98,11 +108,11 @@ impl Timers {
     }
 
     /// Starts a timer; one that waits already keeps its due time, and takes the rest.
-    pub fn arm(&self, id: TimerId, due: Moment, payload: Option<String>, cause: Option<TraceParent>) {
+    pub fn arm(&self, id: TimerId, due: Moment, payload: Option<String>, origin: Origin) {
         let mut table = self.table();
         match table.waiting.get_mut(&id) {
-            Some(waiting) => (waiting.payload, waiting.cause) = (payload, cause),
-            None => table.add(id, Waiting { due, payload, cause, failures: 0 }),
+            Some(waiting) => (waiting.payload, waiting.origin.cause) = (payload, origin.cause),
+            None => table.add(id, Waiting { due, payload, origin, failures: 0 }),
         }
         drop(table);
         self.stirred.notify_one();
@@ -116,8 +126,8 @@ impl Timers {
     pub fn put_back(&self, due: Due, at: Moment) {
         let mut table = self.table();
         if !table.waiting.contains_key(&due.id) {
-            let Due { id, payload, cause, failures, .. } = due;
-            table.add(id, Waiting { due: at, payload, cause, failures });
+            let Due { id, payload, origin, failures, .. } = due;
+            table.add(id, Waiting { due: at, payload, origin, failures });
         }
         drop(table);
         self.stirred.notify_one();
@@ -147,6 +157,16 @@ impl Timers {
         self.table().waiting.len()
     }
 
+    /// Whether a timer waits already.
+    pub fn waits(&self, id: &TimerId) -> bool {
+        self.table().waiting.contains_key(id)
+    }
+
+    /// How many timers wait that a user's calls have set, and how many of the user's tenant.
+    pub fn of(&self, user: &str) -> (usize, usize) {
+        self.table().owners.counts(user)
+    }
+
     fn takes(&self, id: &TimerId) -> bool {
         let table = self.table();
         table.waiting.contains_key(id) || table.per_plugin.get(&id.plugin).is_none_or(|count| *count < self.config.per_plugin)
@@ -157,6 +177,9 @@ impl Table {
     fn add(&mut self, id: TimerId, waiting: Waiting) {
         self.by_due.insert((waiting.due.steady_ms, id.clone()));
         *self.per_plugin.entry(id.plugin.clone()).or_default() += 1;
+        if let Some(owner) = owner_of(&id, &waiting.origin) {
+            self.owners.add(&owner);
+        }
         self.waiting.insert(id, waiting);
     }
 
@@ -166,13 +189,21 @@ impl Table {
         if let Some(count) = self.per_plugin.get_mut(&id.plugin) {
             *count -= 1;
         }
+        if let Some(owner) = owner_of(id, &waiting.origin) {
+            self.owners.remove(&owner);
+        }
         Some(waiting)
     }
 
     fn take(&mut self, id: TimerId) -> Option<Due> {
-        let Waiting { due, payload, cause, failures } = self.remove(&id)?;
-        Some(Due { id, due, payload, cause, failures })
+        let Waiting { due, payload, origin, failures } = self.remove(&id)?;
+        Some(Due { id, due, payload, origin, failures })
     }
+}
+
+/// Whose share a timer is in. One that was restored from storage is the tenant's, as that of a user without a name.
+fn owner_of(id: &TimerId, origin: &Origin) -> Option<Arc<str>> {
+    origin.user.clone().or_else(|| id.tenant.as_deref().map(|tenant| names::scoped(Some(tenant), "").into()))
 }
 
 impl TimerId {
@@ -211,7 +242,7 @@ pub async fn restore(timers: &Timers, storage: &Arc<dyn Storage>, clock: &Clock,
             let (Some((tenant, key)), Some((due_ms, _))) = (name, parse_stored(value)) else { continue };
             let tenant = Some(tenant).filter(|tenant| !tenant.is_empty()).map(str::to_owned);
             let id = TimerId { plugin: plugin.clone(), tenant, key: key.to_owned(), durable: true };
-            timers.arm(id, clock.moment_at(due_ms), None, None);
+            timers.arm(id, clock.moment_at(due_ms), None, Origin::default());
         }
         start = next;
     }
@@ -246,14 +277,16 @@ impl State {
         }
         let id = self.timer_id(key, kind == Durability::Durable)?;
         if !self.services.timers.takes(&id) {
+            self.call.over = Some("Too many timers");
             return Err(EffectError::Denied(format!("{} timers wait already", self.services.timers.config.per_plugin)));
         }
         let due =
             Moment { wall_ms: self.call.now_ms + delay_ms, steady_ms: self.services.clock.steady_ms().saturating_add(delay_ms) };
         // A client's call alone: what a timer or a message sets may go round for ever, and would never stop being traced.
         let cause = self.call.trace.filter(|_| self.call.caller.is_some());
+        let origin = Origin { user: self.call.user().map(Into::into), cause };
         if !id.durable {
-            self.call.effects.live.push(Live::Arm { id, due, payload: Some(payload), cause });
+            self.call.effects.live.push(Live::Arm { id, due, payload: Some(payload), origin });
             return Ok(());
         }
         let key = id.stored_key();
@@ -264,11 +297,12 @@ impl State {
         let write = Write::Put { key, value: stored(due.wall_ms, &payload).into() };
         let more = self.call.effects.stored + write.added();
         if !self.profile.usage.stores(more) {
+            self.call.over = Some("Too much is stored");
             return Err(EffectError::Denied("the plugin's store is full (quota.store_bytes)".into()));
         }
         self.call.effects.stored = more;
         self.call.effects.writes.push(write);
-        self.call.effects.live.push(Live::Arm { id, due, payload: None, cause });
+        self.call.effects.live.push(Live::Arm { id, due, payload: None, origin });
         Ok(())
     }
 
@@ -312,8 +346,8 @@ mod tests {
     #[test]
     fn the_same_key_keeps_its_due_time_and_takes_the_payload() {
         let timers = Timers::new(Config::default());
-        timers.arm(id("a"), at(100), Some("1".into()), None);
-        timers.arm(id("a"), at(900), Some("2".into()), None);
+        timers.arm(id("a"), at(100), Some("1".into()), Origin::default());
+        timers.arm(id("a"), at(900), Some("2".into()), Origin::default());
         assert!(timers.take_due(99, 10).is_empty());
         let due = timers.take_due(100, 10);
         assert_eq!((due.len(), due[0].payload.as_deref()), (1, Some("2")));
@@ -324,7 +358,7 @@ mod tests {
     fn timers_are_taken_in_the_order_they_are_due() {
         let timers = Timers::new(Config::default());
         for (key, due) in [("c", 3), ("a", 1), ("b", 2)] {
-            timers.arm(id(key), at(due), None, None);
+            timers.arm(id(key), at(due), None, Origin::default());
         }
         assert_eq!(timers.next_due_ms(), Some(1));
         let keys: Vec<_> = timers.take_due(10, 2).into_iter().map(|due| due.id.key).collect();
@@ -336,9 +370,9 @@ mod tests {
     #[test]
     fn a_timer_that_failed_gives_way_to_the_one_started_anew() {
         let timers = Timers::new(Config::default());
-        timers.arm(id("a"), at(1), Some("old".into()), None);
+        timers.arm(id("a"), at(1), Some("old".into()), Origin::default());
         let failed = timers.take_due(1, 1).pop().unwrap();
-        timers.arm(id("a"), at(50), Some("new".into()), None);
+        timers.arm(id("a"), at(50), Some("new".into()), Origin::default());
         timers.put_back(failed, at(10));
         assert_eq!(timers.next_due_ms(), Some(50));
     }
@@ -347,7 +381,7 @@ mod tests {
     fn a_plugin_has_so_many_timers_and_no_more() {
         let timers = Timers::new(Config { per_plugin: 1, ..Config::default() });
         assert!(timers.takes(&id("a")));
-        timers.arm(id("a"), at(1), None, None);
+        timers.arm(id("a"), at(1), None, Origin::default());
         assert!(timers.takes(&id("a")) && !timers.takes(&id("b")));
         timers.disarm(&id("a"));
         assert!(timers.takes(&id("b")));
@@ -358,7 +392,7 @@ mod tests {
         const HOUR: u64 = 3_600_000;
         for set in [HOUR, 90 * HOUR] {
             let (timers, clock) = (Timers::new(Config::default()), Clock::manual(10 * HOUR));
-            timers.arm(id("a"), clock.moment_at(12 * HOUR), None, None);
+            timers.arm(id("a"), clock.moment_at(12 * HOUR), None, Origin::default());
             clock.set(set);
             clock.advance(2 * HOUR - 1);
             assert!(timers.take_due(clock.steady_ms(), 1).is_empty());
@@ -366,5 +400,20 @@ mod tests {
             let due = timers.take_due(clock.steady_ms(), 1).pop().unwrap();
             assert_eq!(due.due.wall_ms, 12 * HOUR, "and it is told when it was due");
         }
+    }
+
+    #[test]
+    fn timers_are_counted_by_the_user_and_the_tenant() {
+        let timers = Timers::new(Config::default());
+        let of = |tenant: Option<&str>, key: &str| TimerId { tenant: tenant.map(str::to_owned), ..id(key) };
+        let ana = names::scoped(Some("acme"), "ana");
+        let origin = Origin { user: Some(ana.as_str().into()), cause: None };
+        timers.arm(of(Some("acme"), "a"), at(1), None, origin.clone());
+        timers.arm(of(Some("acme"), "a"), at(2), None, origin);
+        timers.arm(of(Some("acme"), "restored"), at(3), None, Origin::default());
+        timers.arm(of(None, "a"), at(4), None, Origin::default());
+        assert_eq!(timers.of(&ana), (1, 2));
+        timers.take_due(10, 10);
+        assert_eq!(timers.of(&ana), (0, 0));
     }
 }

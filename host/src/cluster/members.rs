@@ -8,6 +8,7 @@ use super::adapter::Sid;
 use smallvec::SmallVec;
 
 use crate::names::SocketId;
+use crate::owners::Owners;
 
 /// Members of one part of a room. One part is sent to without a pause: 256 sends take about 60 µs.
 pub const PART: u16 = 256;
@@ -21,6 +22,8 @@ pub struct Members {
     sockets: HashMap<SocketId, Member>,
     rooms: HashMap<Arc<str>, Room>,
     users: HashMap<Arc<str>, SmallVec<[SocketId; 1]>>,
+    /// How many rooms that plugins made the sockets of each user are in.
+    owners: Owners,
 }
 
 struct Member {
@@ -135,6 +138,9 @@ impl Members {
             Some(user) => *room.users.entry(user.clone()).or_default() += 1,
             None => room.visitors += 1,
         }
+        if let Some(user) = member.user.as_ref().filter(|_| !is_hosts(&name)) {
+            self.owners.add(user);
+        }
         member.rooms.push((name.clone(), part as u16));
         Joined::Part(member.sid, part_name(&name, part))
     }
@@ -150,6 +156,9 @@ impl Members {
     }
 
     fn shrink(&mut self, name: &Arc<str>, part: u16, user: Option<&Arc<str>>) {
+        if let Some(user) = user.filter(|_| !is_hosts(name)) {
+            self.owners.remove(user);
+        }
         let Some(room) = self.rooms.get_mut(name) else { return };
         room.parts[part as usize] -= 1;
         match user {
@@ -182,6 +191,11 @@ impl Members {
     /// How many rooms plugins have joined a socket to.
     pub fn own_rooms(&self, socket: SocketId) -> usize {
         self.sockets.get(&socket).map_or(0, Member::own_rooms)
+    }
+
+    /// How many rooms that plugins made the sockets of a user, and of the user's tenant, are in.
+    pub fn rooms_by_owner(&self, user: &str) -> (usize, usize) {
+        self.owners.counts(user)
     }
 
     pub fn size(&self, room: &str) -> Size {

@@ -13,7 +13,7 @@ use socketioxide_core::Sid;
 use super::limits::Limits;
 use super::transport::probe::Upgrade;
 use super::transport::{Closer, Stalls};
-use crate::rate::Meter;
+use crate::rate::{self, Meter};
 use crate::telemetry::Metrics;
 
 /// Everyone who is here.
@@ -30,11 +30,19 @@ pub struct Crowd {
     polling: Mutex<HashMap<Sid, Weak<Ticket>>>,
 }
 
-/// A user with sockets.
+/// A user with sockets, or one without who owes CPU time: to connect again pays no debt.
 #[derive(Default)]
 struct Regular {
     sockets: u64,
-    events: Arc<Meter>,
+    meters: Arc<Meters>,
+}
+
+/// What a user's events are counted by.
+#[derive(Default)]
+pub struct Meters {
+    pub events: Meter,
+    /// Nanoseconds of CPU that the calls have used.
+    pub cpu: Meter,
 }
 
 /// Why there is no place.
@@ -44,6 +52,12 @@ pub enum NoPlace {
     Node,
     #[error("there are as many connections as one address may have")]
     Address,
+}
+
+impl Regular {
+    fn owes(&self) -> bool {
+        self.meters.cpu.level(rate::now()) > 0.0
+    }
 }
 
 impl Crowd {
@@ -68,6 +82,7 @@ impl Crowd {
         let ticket = Ticket {
             closer: Closer::listed_in(self.stalls.clone()),
             events: Meter::default(),
+            cpu: Meter::default(),
             born: Instant::now(),
             polls,
             upgrade: Arc::default(),
@@ -89,9 +104,13 @@ impl Crowd {
     pub fn sit(self: &Arc<Self>, user: &str, limits: &Limits, metrics: &Metrics) -> Option<Seat> {
         let (sockets, seat) = {
             let mut users = lock(&self.users);
+            // Once in so many new users, those are forgotten who owe nothing any more.
+            if users.len() == users.capacity() {
+                users.retain(|_, regular| regular.sockets > 0 || regular.owes());
+            }
             let regular = users.entry(user.into()).or_default();
             regular.sockets += 1;
-            (regular.sockets, Seat { events: regular.events.clone(), user: user.into(), crowd: self.clone() })
+            (regular.sockets, Seat { meters: regular.meters.clone(), user: user.into(), crowd: self.clone() })
         };
         (!limits.user_sockets.refuses(sockets, metrics)).then_some(seat)
     }
@@ -114,6 +133,8 @@ pub struct Ticket {
     pub closer: Closer,
     /// What its events are counted by.
     pub events: Meter,
+    /// What the CPU of a visitor's calls is counted by.
+    pub cpu: Meter,
     pub born: Instant,
     /// It began by polling, and may do so still.
     pub polls: bool,
@@ -152,8 +173,7 @@ impl Drop for Ticket {
 
 /// One socket's place among those of its user.
 pub struct Seat {
-    /// What the user's events are counted by.
-    pub events: Arc<Meter>,
+    pub meters: Arc<Meters>,
     user: Box<str>,
     crowd: Arc<Crowd>,
 }
@@ -163,7 +183,7 @@ impl Drop for Seat {
         let mut users = lock(&self.crowd.users);
         if let Some(regular) = users.get_mut(&self.user) {
             regular.sockets -= 1;
-            if regular.sockets == 0 {
+            if regular.sockets == 0 && !regular.owes() {
                 users.remove(&self.user);
             }
         }

@@ -15,6 +15,7 @@ use socketioxide_core::Value;
 use super::admission::{self, Admitted, Presented};
 use super::crowd::{Seat, Ticket};
 use super::farewell::Farewell;
+use super::limits::TOKEN_COST;
 use super::session::{Place, Session};
 use super::token::{User, Verified};
 use super::{Gateway, Io};
@@ -102,8 +103,13 @@ impl Door {
         let services = &self.0.services;
         let span = services.tracer.begin(Kind::Server, "connect");
         span.iter().for_each(|span| span.text("hubbub.namespace", socket.ns()));
-        let came = self.meet(socket, auth, span.as_ref()).await;
+        let ticket = socket.req_parts().extensions.get::<Arc<Ticket>>().cloned().ok_or(Refused::UNAVAILABLE)?;
+        let came = match self.0.limits.connects_too_early(&ticket, &services.metrics) {
+            Some(_) => Err(Refused { sentence: Cow::Borrowed("Too many attempts"), reason: "user_cpu" }),
+            None => self.meet(socket, ticket.clone(), auth, span.as_ref()).await,
+        };
         if let Err(refused) = &came {
+            self.0.limits.spent_cpu(&ticket, None, TOKEN_COST);
             services.metrics.connects_refused.get_or_create(&ReasonLabel { reason: refused.reason }).inc();
         }
         if let Some(span) = &span {
@@ -115,7 +121,13 @@ impl Door {
     }
 
     /// Checks a client at the door, and lets plugins meet it.
-    async fn meet(&self, socket: &Arc<Socket<Adapter>>, auth: Option<&str>, trace: Option<&Span>) -> Result<(), Refused> {
+    async fn meet(
+        &self,
+        socket: &Arc<Socket<Adapter>>,
+        ticket: Arc<Ticket>,
+        auth: Option<&str>,
+        trace: Option<&Span>,
+    ) -> Result<(), Refused> {
         let gateway = &self.0;
         let path = socket.ns();
         let route = gateway.route(path).await.ok_or(Refused::UNAVAILABLE)?;
@@ -128,7 +140,6 @@ impl Door {
             namespace: path.to_owned(),
             user: verified.as_ref().map(|verified| user_record(&verified.user)),
         };
-        let ticket = socket.req_parts().extensions.get::<Arc<Ticket>>().cloned().ok_or(Refused::UNAVAILABLE)?;
         let place = Place { ticket, seat: gateway.seat(&caller)?, issuer: verified.and_then(|verified| verified.issuer) };
         if route.door.authorize {
             gateway.authorize(&route, &caller, place.ticket.peer, auth, trace).await?;
@@ -222,7 +233,7 @@ impl Gateway {
     /// A user's place for one more socket. Visitors are nobody in particular.
     fn seat(&self, caller: &Caller) -> Result<Option<Seat>, Refused> {
         let Some(user) = &caller.user else { return Ok(None) };
-        if self.limits.user_sockets.is_off() && self.limits.user_events.is_off() {
+        if self.limits.user_sockets.is_off() && self.limits.user_events.is_off() && self.limits.user_cpu.is_none() {
             return Ok(None);
         }
         let user = names::scoped(user.tenant.as_deref(), &user.id);

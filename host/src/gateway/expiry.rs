@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use super::Gateway;
 use super::admission::{self, Admitted};
 use super::door::{door_of, user_record};
+use super::limits::TOKEN_COST;
 use super::session::Session;
 use crate::error::{Code, Refusal};
 use crate::names::SocketId;
@@ -115,6 +116,7 @@ fn rfc3339(at_ms: u64) -> humantime::Rfc3339Timestamp {
 
 /// A client shows a fresh token. It must be the same user's, and pass the same door.
 pub async fn refresh(gateway: &Arc<Gateway>, session: &Arc<Session>, args: &str, ack: Option<i64>) {
+    session.cost(TOKEN_COST);
     let result = replace(gateway, session, args).await;
     match (result, ack) {
         (Ok(()), Some(ack)) => session.adapter.ack(session.sid, ack, "[{}]".to_owned()),

@@ -9,7 +9,7 @@ use super::crowd::{Seat, Ticket};
 use super::descriptors;
 use super::proxies::Network;
 use crate::error::{Code, Refusal};
-use crate::rate::{self, Meter, Rate};
+use crate::rate::{self, Flow, Meter, Rate};
 use crate::telemetry::{LimitLabels, Metrics};
 
 /// `[door]`. Each limit is off at 0. With its `…_dry_run` it is counted, and nobody is refused.
@@ -42,6 +42,10 @@ pub struct Config {
     /// Events a second of one user, over all connections. Past it: `rate_limited`. Default 0, no limit.
     pub user_events_per_second: u64,
     pub user_events_per_second_dry_run: bool,
+    /// Cores that the calls of one user may keep busy, over all connections; of a visitor, of one connection. A second's worth at once.
+    /// Besides, a call that faults counts as 10 ms, a fresh token (`auth:refresh`) or a refused CONNECT as 5 ms, and an event that no
+    /// plugin takes as 0.1 ms. Past it: `rate_limited`, and a CONNECT is refused. At most 1024. Default 0.5; 0: no limit.
+    pub user_cpu: f64,
     /// Events a second for each plugin. Past it: `rate_limited`. Default 0, no limit.
     pub plugin_events_per_second: u64,
     pub plugin_events_per_second_dry_run: bool,
@@ -66,6 +70,7 @@ impl Default for Config {
             connection_events_per_second_dry_run: false,
             user_events_per_second: 0,
             user_events_per_second_dry_run: false,
+            user_cpu: 0.5,
             plugin_events_per_second: 0,
             plugin_events_per_second_dry_run: false,
             trusted_proxies: Vec::new(),
@@ -137,7 +142,21 @@ pub struct Limits {
     pub connection_events: Limit,
     pub user_events: Limit,
     pub plugin_events: Limit,
+    /// Nanoseconds of CPU a second.
+    pub user_cpu: Option<Flow>,
 }
+
+/// As it is configured, and labelled.
+const USER_CPU: &str = "user_cpu";
+
+/// What a call that faults costs its user, beside the CPU that it used: another instance has to be made.
+pub const FAULT_COST: Duration = Duration::from_millis(10);
+
+/// What an event costs its user that is refused before a plugin sees it, unless for sending too much.
+pub const REFUSAL_COST: Duration = Duration::from_micros(100);
+
+/// What it costs to show a fresh token, or a connection to be refused by a namespace: checking a signature, and room for a guess.
+pub const TOKEN_COST: Duration = Duration::from_millis(5);
 
 impl Limits {
     pub fn new(c: &Config) -> Self {
@@ -154,17 +173,45 @@ impl Limits {
             ),
             user_events: Limit::new("user_events_per_second", c.user_events_per_second, c.user_events_per_second_dry_run),
             plugin_events: Limit::new("plugin_events_per_second", c.plugin_events_per_second, c.plugin_events_per_second_dry_run),
+            // Not a number is no limit.
+            user_cpu: Flow::per_second((c.user_cpu.clamp(0.0, 1024.0) * 1e9) as u64),
         }
     }
 
     /// Counts one more event of a connection and of its user. Where one of them sends too many, how long to wait.
-    pub fn too_early(&self, ticket: &Ticket, seat: Option<&Seat>, metrics: &Metrics) -> Option<(Limit, Duration)> {
+    pub fn too_early(&self, ticket: &Ticket, seat: Option<&Seat>, metrics: &Metrics) -> Option<(&'static str, Duration)> {
         if let Err(wait) = self.connection_events.take(&ticket.events, metrics) {
-            return Some((self.connection_events, wait));
+            return Some((self.connection_events.name, wait));
         }
-        let wait = self.user_events.take(&seat?.events, metrics).err()?;
-        Some((self.user_events, wait))
+        if self.user_cpu.is_some()
+            && let Some(wait) = cpu_meter(ticket, seat).owed(rate::now())
+        {
+            metrics.limits_passed.get_or_create(&LimitLabels { limit: USER_CPU, outcome: "refused" }).inc();
+            return Some((USER_CPU, wait));
+        }
+        let wait = self.user_events.take(&seat?.meters.events, metrics).err()?;
+        Some((self.user_events.name, wait))
     }
+
+    /// How long a connection has to wait with its next CONNECT.
+    pub fn connects_too_early(&self, ticket: &Ticket, metrics: &Metrics) -> Option<Duration> {
+        self.user_cpu?;
+        let wait = ticket.cpu.owed(rate::now())?;
+        metrics.limits_passed.get_or_create(&LimitLabels { limit: USER_CPU, outcome: "refused" }).inc();
+        Some(wait)
+    }
+
+    /// CPU that a call of the user has used.
+    pub fn spent_cpu(&self, ticket: &Ticket, seat: Option<&Seat>, time: Duration) {
+        if let Some(flow) = self.user_cpu {
+            cpu_meter(ticket, seat).spend(flow, u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), rate::now());
+        }
+    }
+}
+
+/// A user's, or a visitor's connection's.
+fn cpu_meter<'a>(ticket: &'a Ticket, seat: Option<&'a Seat>) -> &'a Meter {
+    seat.map_or(&ticket.cpu, |seat| &seat.meters.cpu)
 }
 
 /// When to send again what found a socket's queue full.

@@ -17,7 +17,7 @@ use socketioxide_core::{Sid, Str};
 use super::Gateway;
 use super::crowd::{Seat, Ticket};
 use super::farewell::Gone;
-use super::limits::{QUEUE_PAUSE, too_many};
+use super::limits::{FAULT_COST, QUEUE_PAUSE, REFUSAL_COST, too_many};
 use crate::capability::commit;
 use crate::capability::effects::Live;
 use crate::capability::emitter::packet_text;
@@ -189,7 +189,7 @@ impl Session {
             Err(error) => return self.refuse("", ack, &Refusal::new(Code::Invalid, error.to_string()), "bad_name"),
         };
         if let Some((limit, wait)) = early {
-            return self.refuse(&event.name, ack, &too_many(wait), limit.name);
+            return self.refuse(&event.name, ack, &too_many(wait), limit);
         }
         if has_attachments {
             // No plugin's event takes them.
@@ -227,11 +227,19 @@ impl Session {
 
     /// Refuses an event before any plugin saw it.
     fn refuse(&self, event: &str, ack: Option<i64>, refusal: &Refusal, reason: &'static str) {
+        if refusal.code != Code::RateLimited {
+            self.cost(REFUSAL_COST);
+        }
         self.gateway.services.metrics.events_refused.get_or_create(&crate::telemetry::ReasonLabel { reason }).inc();
         if self.gateway.services.rooms.taps.is_on() {
             self.tapped(event, "", Some(refusal.code), Duration::ZERO, Duration::ZERO);
         }
         self.answer_refusal(event, ack, refusal);
+    }
+
+    /// Charges the user for what the host has done.
+    pub fn cost(&self, time: Duration) {
+        self.gateway.limits.spent_cpu(&self.ticket, self.seat.as_ref(), time);
     }
 
     pub fn gateway(&self) -> &Gateway {
@@ -364,6 +372,8 @@ impl Session {
         let mut cpu = Duration::ZERO;
         let job = Job::Event { caller: &caller, event: &event, peer: self.ticket.peer };
         let called = call_metered(services, &slot, job, span.as_ref(), &mut cpu).await;
+        let cost = if matches!(called, Err(CallError::Fault(_))) { cpu + FAULT_COST } else { cpu };
+        self.cost(cost);
         let result = called.map_err(|error| refusal_of(error, on_failure.as_deref()));
         if let Some(began) = tapped {
             let outcome = result.as_ref().err().map(|refusal| refusal.code);

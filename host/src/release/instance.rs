@@ -15,6 +15,7 @@ use crate::capability::quota::Passed;
 use crate::capability::state::{Replay, Services};
 use crate::error::{Code, Refusal};
 use crate::json;
+use crate::names;
 use crate::sandbox::{Fault, Limit, metered, within};
 use crate::storage::{CommitError, HandledId, MAX_SET_BYTES};
 use crate::telemetry::Outcome;
@@ -247,7 +248,12 @@ async fn attempt(
     if lease.instance().guest().call.storage_away && matches!(answer, Err(Fault::Trap(_)) | Ok(Err(CallError::Failed(_)))) {
         return Err(CallError::Unavailable("storage does not answer").into());
     }
-    let answer = answer?;
+    let answer = match (answer?, lease.instance().guest().call.over) {
+        (Err(CallError::Refused(Refusal { code: Code::Internal, .. }) | CallError::Failed(_)), Some(sentence)) => {
+            Err(CallError::Refused(Refusal::new(Code::TooLarge, sentence)))
+        }
+        (answer, _) => answer,
+    };
     if let Some(began) = timed {
         release.tally.time(began.elapsed());
     }
@@ -264,6 +270,11 @@ async fn attempt(
     }
     if commit::joins_too_many(services, &effects.live) {
         return Err(CallError::Refused(Refusal::new(Code::TooLarge, "In too many rooms")).into());
+    }
+    if let Some(user) = job.caller().and_then(|caller| caller.user.as_ref()) {
+        let (user, is_first) = (names::scoped(user.tenant.as_deref(), &user.id), !std::mem::replace(&mut replay.shared, true));
+        let taken = services.shares.take(services, &release.profile.name, &user, &effects, is_first);
+        taken.map_err(CallError::Refused)?;
     }
     commit::fan_out(services, usage, &effects.live).map_err(over)?;
     usage.wrote(effects.stored);

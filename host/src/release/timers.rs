@@ -178,7 +178,7 @@ impl Timing {
             stored = Some(StoredTimer { key, read: Fingerprint::of(&value) });
         }
         let timer = DueTimer { key: due.id.key.clone(), tenant: due.id.tenant.clone(), payload, due: due_ms };
-        let span = self.services.tracer.begin_after(due.cause, Kind::Internal, "timer");
+        let span = self.services.tracer.begin_after(due.origin.cause, Kind::Internal, "timer");
         if let Some(span) = &span {
             // Without its key, which may name a user.
             span.text("hubbub.kind", if due.id.durable { "durable" } else { "soft" });

@@ -1,7 +1,7 @@
 //! The log: lines on standard error, as text or JSON. It never contains what clients send. Logging never blocks and never fails: a
 //! line that cannot be written is counted and dropped.
 
-mod often;
+pub mod often;
 mod sink;
 
 use std::backtrace::{Backtrace, BacktraceStatus};

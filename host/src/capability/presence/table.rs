@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fmt;
 use std::ops::Bound;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use smallvec::SmallVec;
 use tokio::sync::Notify;
@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use super::Config;
 use crate::clock::Moment;
 use crate::names::{PluginName, SEPARATOR, SocketId};
+use crate::owners::Owners;
 use crate::sandbox::imports::presence::{Member, Status};
 
 /// How long a clean disconnect is held back, in milliseconds. A user who connects one device while another disconnects, on two nodes,
@@ -39,6 +40,8 @@ pub struct Track {
     pub key: String,
     pub status: Status,
     pub meta: String,
+    /// The socket's user, within the tenant.
+    pub user: Option<Arc<str>>,
 }
 
 /// The statuses of this node's sockets. Away and grace are measured by the steady clock, so a step of the wall clock changes no status.
@@ -58,6 +61,8 @@ struct Table {
     dirty: BTreeSet<(Group, String)>,
     /// Keys to look at again later, and when: those of clean disconnects, in their order.
     leaving: VecDeque<(u64, Group, String)>,
+    /// How many keys each user was the first to vouch for.
+    owners: Owners,
 }
 
 /// A plugin's group, of one tenant where the plugin's names are scoped.
@@ -86,6 +91,8 @@ impl Group {
 }
 
 struct Entry {
+    /// Who vouched for it first.
+    user: Option<Arc<str>>,
     sockets: SmallVec<[Voucher; 1]>,
     meta: String,
     /// The metadata is another than when the status was told.
@@ -139,7 +146,10 @@ impl Presences {
         if !known {
             mine.push((id.clone(), track.key.clone()));
         }
-        let entry = table.groups.entry(id.clone()).or_default().entry(track.key.clone()).or_insert_with(Entry::new);
+        let entry = table.groups.entry(id.clone()).or_default().entry(track.key.clone()).or_insert_with(|| {
+            track.user.iter().for_each(|user| table.owners.add(user));
+            Entry::new(track.user)
+        });
         entry.vouch(track.socket, track.status, steady_ms);
         entry.restated |= entry.told.is_some() && entry.meta != track.meta;
         entry.meta = track.meta;
@@ -243,6 +253,17 @@ impl Presences {
         members.take(limit).collect()
     }
 
+    /// Whether somebody vouches for the key already.
+    pub fn knows(&self, track: &Track) -> bool {
+        let id = Group { plugin: track.plugin.clone(), tenant: track.tenant.clone(), group: track.group.clone() };
+        self.table().groups.get(&id).is_some_and(|group| group.contains_key(&track.key))
+    }
+
+    /// How many keys a user was the first to vouch for, and how many the users of the same tenant.
+    pub fn of(&self, user: &str) -> (usize, usize) {
+        self.table().owners.counts(user)
+    }
+
     pub(super) fn count(&self, id: &Group, waiting: bool) -> usize {
         let wanted = |entry: &&Entry| entry.status_now().is_some() && (waiting || !entry.waits());
         self.table().groups.get(id).map_or(0, |group| group.values().filter(wanted).count())
@@ -283,6 +304,7 @@ impl Table {
         (entry.told, entry.told_waits, entry.restated) = (to, waits, false);
         let meta = if changed { entry.meta.clone() } else { String::new() };
         if to.is_none() {
+            entry.user.iter().for_each(|user| self.owners.remove(user));
             group.remove(&key);
             if group.is_empty() {
                 self.groups.remove(&id);
@@ -313,8 +335,8 @@ impl Voucher {
 }
 
 impl Entry {
-    fn new() -> Self {
-        Self { sockets: SmallVec::new(), meta: String::new(), restated: false, told: None, told_waits: false, since_ms: 0 }
+    fn new(user: Option<Arc<str>>) -> Self {
+        Self { user, sockets: SmallVec::new(), meta: String::new(), restated: false, told: None, told_waits: false, since_ms: 0 }
     }
 
     /// A new socket replaces the connection that broke first: it counts as its reconnect.

@@ -20,7 +20,16 @@ impl World {
 
     fn track(&mut self, socket: SocketId, status: Status) {
         let plugin = PluginName::parse("p").unwrap();
-        let track = Track { socket, plugin, tenant: None, group: "g".into(), key: "ana".into(), status, meta: "{}".into() };
+        let track = Track {
+            socket,
+            plugin,
+            tenant: None,
+            group: "g".into(),
+            key: "ana".into(),
+            status,
+            meta: "{}".into(),
+            user: Some("ana".into()),
+        };
         assert!(self.presences.track(track, self.now));
     }
 
@@ -190,7 +199,7 @@ fn untracking_needs_no_grace() {
 
 #[test]
 fn changes_past_the_limit_wait_for_the_next_call() {
-    let world = World::new();
+    let mut world = World::new();
     let plugin = PluginName::parse("p").unwrap();
     for key in ["a", "b", "c"] {
         let track = Track {
@@ -201,11 +210,16 @@ fn changes_past_the_limit_wait_for_the_next_call() {
             key: key.into(),
             status: Status::Online,
             meta: "{}".into(),
+            user: Some("ana".into()),
         };
         world.presences.track(track, world.now);
     }
+    assert_eq!(world.presences.of("ana"), (3, 0));
     assert_eq!(world.presences.changes(world.moment(), 2, false).len(), 2);
     assert_eq!(world.presences.changes(world.moment(), 2, false).len(), 1);
+    world.presences.untrack(1, &plugin, None, "g", "b");
+    world.changes();
+    assert_eq!(world.presences.of("ana"), (2, 0));
 }
 
 #[test]
