@@ -34,6 +34,11 @@ impl<T: Serialize + ?Sized> Json<T> {
 }
 
 impl<T: ?Sized> Json<T> {
+    /// The same text as JSON of another type. Nothing is checked: whether it is a `U` shows when its value is asked for.
+    pub fn into_type<U: ?Sized>(self) -> Json<U> {
+        Json { raw: self.raw, of: PhantomData }
+    }
+
     /// The JSON text.
     pub fn text(&self) -> &str {
         self.raw.get()

@@ -74,6 +74,7 @@ mod stalled;
 mod storms;
 mod traces;
 
+mod largest;
 mod layers;
 
 mod abi;

@@ -69,7 +69,7 @@ impl Crowd {
         limits: &Limits,
         metrics: &Metrics,
     ) -> Result<Arc<Ticket>, NoPlace> {
-        let peer = address.map(|address| peer_of(address));
+        let peer = address.map(peer_of);
         let address = address.filter(|_| !limits.address_connections.is_off());
         let connections = self.connections.fetch_add(1, Ordering::Relaxed) + 1;
         let of_address = address.map_or(0, |address| {

@@ -1,18 +1,11 @@
 //! A course's chat: for its participants only, stored before it is told, and never told in raw HTML.
 
-use hubbub_sdk::{
-    Json, Refusal, Result, User,
-    budget::Budget,
-    clock,
-    emitter::Emits,
-    payload::{Id, PublishedId},
-    rooms, store,
-};
+use hubbub_sdk::{Json, Refusal, Result, User, budget::Budget, clock, emitter::Emits, payload::Id, rooms, store};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    participants::{self, Found},
+    participants::{self, Found, Shown},
     sanitize,
 };
 
@@ -40,18 +33,9 @@ pub(crate) struct ChatId {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Joined {
     chat_id: Id,
-    participants: Vec<Shown>,
+    participants: Json<Vec<Shown>>,
     /// Distinct users in the room, over all nodes.
     online_count: u64,
-}
-
-/// A participant as the others see one: without the image.
-#[derive(Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-struct Shown {
-    user_id: PublishedId,
-    name: String,
-    role: String,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -110,9 +94,8 @@ pub(crate) fn join(user: &User, ChatId { chat_id }: ChatId) -> Result<Joined> {
         rooms::join(&room)?;
         JOINED.to_room(&room, &Person { user_id: user.id.clone(), name: name(user, Some(listed)) })?;
     }
-    let everyone = participants::all(&chat_id, user.tenant.as_deref())?;
-    let participants = everyone.into_iter().map(|one| Shown { user_id: one.user_id, name: one.name, role: one.role });
-    Ok(Joined { participants: participants.collect(), online_count: rooms::size(NAMESPACE, &room)?.users, chat_id })
+    let participants = participants::all(&chat_id, user.tenant.as_deref())?;
+    Ok(Joined { participants, online_count: rooms::size(NAMESPACE, &room)?.users, chat_id })
 }
 
 pub(crate) fn message(user: &User, id: &str, said: Said, per_minute: u32) -> Result<()> {

@@ -4,18 +4,22 @@
 use std::{borrow::Cow, collections::BTreeSet};
 
 use hubbub_sdk::{
-    Message, Refusal, Result, bus,
+    Json, Message, Refusal, Result, bus,
     payload::{Id, PublishedId, published_id},
     rooms,
     store::{self, tenant_key},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Number;
+use serde_json::{Number, value::RawValue};
 
 use crate::lms;
 
 /// How many keys a chat's list is split over. Another number is another layout of the stored data.
 const PARTS: u64 = 32;
+
+/// How many a chat may have: everyone who joins is told of all of them, in the time of a call.
+pub(crate) const MAX_PARTICIPANTS: usize = 6000;
 
 /// How many leave in one call, which has 256 effects. The others follow in messages, which split again where they are too large.
 const LEAVES: usize = 200;
@@ -88,6 +92,30 @@ impl UserId<'_> {
     }
 }
 
+/// A participant as the others see one: without the image.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase")]
+#[expect(dead_code, reason = "it describes what is sent as text")]
+pub(crate) struct Shown {
+    user_id: PublishedId,
+    name: String,
+    role: String,
+}
+
+/// The same, as it is stored.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Passed<'a> {
+    #[serde(borrow)]
+    user_id: &'a RawValue,
+    #[serde(borrow)]
+    name: &'a RawValue,
+    #[serde(borrow)]
+    role: &'a RawValue,
+    #[serde(default, skip_serializing)]
+    place: usize,
+}
+
 /// What the product knows of a participant.
 pub(crate) struct Found {
     pub(crate) name: String,
@@ -102,15 +130,22 @@ pub(crate) fn find(chat: &str, tenant: Option<&str>, user: &str) -> Result<Optio
     Ok(found.map(|one| Found { name: one.name.into_owned(), image: one.image }))
 }
 
-/// Everyone of the tenant, as its backend listed them.
-pub(crate) fn all(chat: &str, tenant: Option<&str>) -> Result<Vec<Participant>> {
-    let parts = store::prefix(&tenant_key(tenant, ["participants", chat, ""])).read::<Vec<Participant>>(PARTS as u32)?;
-    let mut everyone: Vec<Participant> = parts.into_iter().flat_map(|part| part.value).collect();
+/// Everyone of the tenant as the others see them, in the backend's order. The texts are passed on as they are stored: a list of thousands
+/// has to fit the time of a call.
+pub(crate) fn all(chat: &str, tenant: Option<&str>) -> Result<Json<Vec<Shown>>> {
+    let parts = store::prefix(&tenant_key(tenant, ["participants", chat, ""])).read::<Json<Vec<Participant>>>(PARTS as u32)?;
+    let mut everyone = Vec::new();
+    for part in &parts {
+        everyone.extend(serde_json::from_str::<Vec<Passed<'_>>>(part.value.text()).map_err(Refusal::internal)?);
+    }
     everyone.sort_by_key(|one| one.place);
-    Ok(everyone)
+    Ok(Json::of(&everyone)?.into_type())
 }
 
 pub(crate) fn upserted(message: &Message, chat: &Upserted) -> Result<()> {
+    if chat.participants.len() > MAX_PARTICIPANTS {
+        return Err(Refusal::invalid(format!("participants: at most {MAX_PARTICIPANTS}")));
+    }
     let mut parts: Vec<Vec<Participant>> = (0..PARTS).map(|_| Vec::new()).collect();
     let mut known = BTreeSet::new();
     for (place, one) in chat.participants.iter().enumerate() {
