@@ -89,6 +89,8 @@ pub struct Builder {
     /// Which of the checkout's plugins are deployed; none: all.
     only: Option<&'static [&'static str]>,
     one_process: bool,
+    /// How many nodes, whatever [`NODES`] says.
+    spread_over: Option<usize>,
     /// A shell script that runs the server as `"$@"`.
     through: Option<String>,
     /// The log goes into a pipe that the test holds.
@@ -124,6 +126,7 @@ impl Server {
             folder: None,
             only: None,
             one_process: false,
+            spread_over: None,
             through: None,
             piped: false,
             data: None,
@@ -473,6 +476,12 @@ impl Builder {
         self
     }
 
+    /// A cluster of so many nodes, with its clients and requests spread over them.
+    pub fn spread_over(mut self, nodes: usize) -> Self {
+        self.spread_over = Some(nodes);
+        self
+    }
+
     /// Runs it by a shell script, in which it is `"$@"`: with other limits, or other ends of its output.
     pub fn through(mut self, script: &str) -> Self {
         self.through = Some(script.to_owned());
@@ -512,7 +521,8 @@ impl Builder {
         if self.one_process || configured || self.command != "dev" || self.folder.is_some() {
             return 1;
         }
-        std::env::var(NODES).map_or(1, |nodes| nodes.parse().expect("a number of nodes"))
+        let from_environment = || std::env::var(NODES).map_or(1, |nodes| nodes.parse().expect("a number of nodes"));
+        self.spread_over.unwrap_or_else(from_environment)
     }
 
     fn begin(self, others: Vec<Server>) -> Server {

@@ -66,6 +66,7 @@ mod quarantine;
 mod quotas;
 mod record;
 mod releases;
+mod schemas;
 mod shares;
 mod shutdown;
 mod signals;
@@ -88,6 +89,7 @@ mod ingest;
 mod ingest_waits;
 
 mod hostile;
+mod hostile_member;
 
 mod dashboard;
 mod dashboard_crowd;

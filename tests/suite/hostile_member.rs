@@ -1,0 +1,169 @@
+//! One ordinary member who sends everything that there is, in all sizes, as fast as the limits let it, for ten seconds (`make soak`: a
+//! minute). Nobody else is refused or waits for long, and nothing that the member does is held against a release.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::future::{join, join_all};
+use serde_json::json;
+use tests::{Client, Postgres, Server, Token, gate, token};
+use tokio::time::{Instant, sleep_until};
+
+use crate::scene::{join as join_chat, open_chat, user};
+use crate::schemas::Schemas;
+
+/// Seconds of attack. The environment variable sets another number.
+const SECONDS: u64 = 10;
+const SOAK: &str = "HUBBUB_TEST_SOAK_SECONDS";
+
+/// Who is measured, and how often each of them sends an event.
+const OTHERS: usize = 8;
+const EVERY: Duration = Duration::from_millis(40);
+
+/// How many events the member has sent ahead of their answers, on each of its sockets.
+const AHEAD: usize = 32;
+
+/// Lengths of texts and lists in the member's payloads.
+const SIZES: [usize; 4] = [1, 200, 1000, 20_000];
+
+/// The p99 of the others may be twice what it is without the member. Below this it is not told apart from the machine's own noise.
+const NOISE: Duration = Duration::from_millis(15);
+
+/// What the server may have grown by, in bytes: queues and pools that are filled for the first time.
+const MEMORY: u64 = 96 << 20;
+
+fn seconds() -> u64 {
+    std::env::var(SOAK).ok().and_then(|text| text.parse().ok()).unwrap_or(SECONDS)
+}
+
+/// A token that opens every namespace.
+fn mallory() -> Token {
+    token("mallory").claim("userId", "mallory").claim("companyId", "acme").claim("role", json!(["ADMIN", "ATTENDANT"]))
+}
+
+/// Sends every event of a namespace in every size until it is told to stop. Waits as long as a refusal says.
+async fn attack(server: &Server, schemas: &Schemas, namespace: &str, stop: &AtomicBool) -> usize {
+    let events: Vec<_> = schemas.events().into_iter().filter(|(at, ..)| *at == namespace).collect();
+    let mut payloads = Vec::new();
+    for (_, event, schema) in &events {
+        payloads.extend(SIZES.map(|size| json!([event, schemas.sized(schema, size)])));
+        payloads.push(json!([event]));
+    }
+    payloads.push(json!(["auth:refresh", {"token": mallory().sign()}]));
+    payloads.push(json!(["nobody:takes:this", "x".repeat(90_000)]));
+    let mut client = server.connect(namespace, mallory()).await;
+    let mut sent = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let mut asked = Vec::new();
+        for payload in payloads.iter().cycle().skip(sent % payloads.len()).take(AHEAD) {
+            asked.push(client.emit_for_ack(payload).await);
+            sent += 1;
+        }
+        let mut wait = 0;
+        for ack in asked {
+            let Some(answer) = client.acked_or_ended(ack).await else {
+                // Too large a packet ends the connection, as it should: the member comes again.
+                client = server.connect(namespace, mallory()).await;
+                break;
+            };
+            wait = wait.max(answer["error"]["retryAfterMs"].as_u64().unwrap_or(0));
+            assert_ne!(answer["error"]["code"], "internal", "{answer}");
+        }
+        // At the limits' edge: it comes back the moment that it is told to.
+        sleep_until(Instant::now() + Duration::from_millis(wait.min(1000))).await;
+    }
+    sent
+}
+
+/// What one of the others does, again and again: how long each answer took.
+async fn ordinary(clients: &mut [Client; 2], until: Instant) -> Vec<Duration> {
+    let mut took = Vec::new();
+    let mut next = Instant::now();
+    for turn in 0.. {
+        next += EVERY;
+        sleep_until(next).await;
+        if Instant::now() >= until {
+            return took;
+        }
+        let (client, event, payload) = match turn % 4 {
+            0 => (&mut clients[0], "chat:typing", json!({"chatId": "c1"})),
+            1 => (&mut clients[0], "chat:history", json!({"chatId": "c1", "limit": 10})),
+            2 => (&mut clients[1], "video:progress", json!({"videoId": "v1", "timestamp": turn})),
+            _ => (&mut clients[1], "lesson:progress", json!({"lessonId": "l1", "watchedDuration": 1, "totalDuration": 2})),
+        };
+        let began = Instant::now();
+        let answer = client.ask(event, payload).await;
+        took.push(began.elapsed());
+        assert!(answer["error"].is_null(), "{event} of somebody else: {answer}");
+    }
+    took
+}
+
+async fn everyone(others: &mut [[Client; 2]], time: Duration) -> Duration {
+    let until = Instant::now() + time;
+    let mut took: Vec<_> = join_all(others.iter_mut().map(|clients| ordinary(clients, until))).await.concat();
+    took.sort_unstable();
+    took[took.len() * 99 / 100]
+}
+
+async fn nobody_else_notices(server: Server) {
+    let names: Vec<_> = (0..OTHERS).map(|n| format!("u{n}")).collect();
+    let mut listed: Vec<&str> = names.iter().map(String::as_str).collect();
+    listed.push("mallory");
+    open_chat(&server, "c1", &listed).await;
+    let mut others = Vec::new();
+    for name in &names {
+        let mut chat = server.connect("/chat", user(name)).await;
+        join_chat(&mut chat, "c1").await;
+        others.push([chat, server.connect("/", user(name)).await]);
+    }
+    let time = Duration::from_secs(seconds());
+    everyone(&mut others, Duration::from_secs(1)).await;
+    let quiet = everyone(&mut others, time / 2).await;
+
+    let (_, document) = server.get("/asyncapi.json").await;
+    let (schemas, stop) = (Schemas(document), AtomicBool::new(false));
+    let memory: u64 = server.nodes().map(Server::resident_bytes).sum();
+    let namespaces: std::collections::BTreeSet<_> = schemas.events().into_iter().map(|(namespace, ..)| namespace).collect();
+    let attacks = join_all(namespaces.iter().filter(|at| !at.contains('{')).map(|at| attack(&server, &schemas, at, &stop)));
+    let measured = async {
+        let p99 = everyone(&mut others, time).await;
+        stop.store(true, Ordering::Relaxed);
+        p99
+    };
+    let (sent, p99) = join(attacks, measured).await;
+    let sent: usize = sent.iter().sum();
+    let grown = server.nodes().map(Server::resident_bytes).sum::<u64>().saturating_sub(memory);
+    println!(
+        "the member sent {sent} events; p99 of the others {quiet:?} before, {p99:?} meanwhile; memory grew by {} KiB",
+        grown >> 10
+    );
+    assert!(sent > 500, "{sent}: no attack");
+    assert!(p99 <= (quiet * 2).max(quiet + NOISE), "p99 was {quiet:?}, and is {p99:?}");
+    assert!(grown <= MEMORY, "it grew by {grown} bytes");
+    let metrics = server.metrics().await;
+    for never in ["hubbub_plugin_faults_total", "hubbub_breaker_openings_total", "hubbub_bus_dead_letters_total"] {
+        assert_eq!(metrics.get(never, &[]).unwrap_or(0.0), 0.0, "{never}\n{}", server.log());
+    }
+    let page = others[0][0].ask("chat:history", json!({"chatId": "c1", "limit": 100})).await;
+    assert!(page["messages"].as_array().is_some_and(|messages| messages.len() <= 100), "{page}");
+}
+
+#[tokio::test]
+async fn a_hostile_member_harms_nobody_on_the_embedded_database() {
+    gate::alone();
+    nobody_else_notices(Server::dev().one_process().start().await).await;
+}
+
+#[tokio::test]
+async fn a_hostile_member_harms_nobody_on_postgres() {
+    gate::alone();
+    let url = Postgres::shared().await.empty().await;
+    nobody_else_notices(Server::dev().database(&url).start().await).await;
+}
+
+#[tokio::test]
+async fn a_hostile_member_harms_nobody_on_two_nodes() {
+    gate::alone();
+    nobody_else_notices(Server::dev().spread_over(2).start().await).await;
+}
