@@ -6,7 +6,7 @@ mod surfaces;
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -47,7 +47,7 @@ use crate::release::shelf::Shelf;
 use crate::release::signature::Signers;
 use crate::release::stage::Stage;
 use crate::release::timers::Timing;
-use crate::sandbox::Sandbox;
+use crate::sandbox::{CacheKey, Sandbox};
 use crate::storage::{Embedded, NoStorage, Postgres, Storage};
 use crate::telemetry::Metrics;
 use crate::telemetry::figures::register_releases;
@@ -99,7 +99,7 @@ impl App {
         if config.sandbox.cache.as_os_str().is_empty() {
             config.sandbox.cache = config.server.data.join("cache");
         }
-        let sandbox = Arc::new(Sandbox::new(config.sandbox.clone())?);
+        let sandbox = Arc::new(Sandbox::new(config.sandbox.clone(), cache_key(&config.server.data)?)?);
         let storage = storage(&config).await.context("storage")?;
         let (tracer, exports) = Tracer::new(&config.traces, &metrics)?;
         let (report, full) = mpsc::channel(FULL_QUEUE);
@@ -288,6 +288,14 @@ fn operators(
     Routes { checks: admin::checks(admin.clone()), all: admin::routes(admin) }
 }
 
+/// The key that compiled components are authenticated with.
+fn cache_key(data: &Path) -> anyhow::Result<CacheKey> {
+    CacheKey::of_folder(data).or_else(|error| {
+        tracing::warn!(data = %data.display(), "cannot hold a key (server.data): what is compiled now is compiled anew at the next start: {error}");
+        CacheKey::passing().context("the operating system gives no randomness")
+    })
+}
+
 /// The database that is configured.
 async fn storage(config: &Config) -> anyhow::Result<Arc<dyn Storage>> {
     Ok(match &config.storage.url {
@@ -301,7 +309,8 @@ pub fn describing(config: &Config) -> anyhow::Result<Stage> {
     let (report, _) = mpsc::channel(1);
     let (rooms, metrics) = (Rooms::new(report, 0, None), Arc::new(Metrics::new()));
     let services = services(config, Arc::new(NoStorage), rooms, None, metrics, Tracer::default())?;
-    let sandbox = Arc::new(Sandbox::new(config.sandbox.clone())?);
+    let key = CacheKey::passing().context("the operating system gives no randomness")?;
+    let sandbox = Arc::new(Sandbox::new(config.sandbox.clone(), key)?);
     Ok(stage(config, sandbox, services))
 }
 

@@ -18,7 +18,7 @@ use serde::Deserialize;
 use toml::Table;
 
 use crate::cluster::tap::Payloads;
-use crate::gateway::keys::{DEV_SECRET, Secret};
+use crate::gateway::keys::{DEV_SECRET, LEAST_SECRET, Secret};
 use crate::names::PluginName;
 use crate::telemetry::{log, traces};
 use crate::{capability, cluster, egress, gateway, ingest, release, sandbox, storage};
@@ -86,7 +86,8 @@ pub struct Server {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Api {
-    /// The keys that backends show as `Authorization: Bearer`. Default: none, and nobody is let in; `dev-api-key` in `dev`.
+    /// The keys that backends show as `Authorization: Bearer`, of at least 16 bytes. Default: none, and nobody is let in;
+    /// `dev-api-key` in `dev` alone.
     pub keys: Vec<Secret>,
 }
 
@@ -94,7 +95,8 @@ pub struct Api {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Admin {
-    /// The operator's bearer token. Default: none, and `/admin/…` lets nobody in; `dev-admin-token` in `dev`.
+    /// The operator's bearer token, of at least 16 bytes. Default: none, and `/admin/…` lets nobody in; `dev-admin-token` in `dev`
+    /// alone.
     pub token: Option<Secret>,
     /// The names that the operator's port is reached by, as `gateway.hosts`. Addresses and `localhost` are always among them. Default:
     /// none but those.
@@ -185,6 +187,10 @@ pub enum ConfigError {
     Environment { variable: String, why: String },
     #[error("{0} is empty, which would let everybody in")]
     EmptySecret(&'static str),
+    #[error("{0} has less than {LEAST_SECRET} bytes: it can be guessed. Make one with `openssl rand -hex 16`")]
+    ShortSecret(String),
+    #[error("{0} is the one of `hubbub dev`, which everyone knows")]
+    DevDefault(String),
     #[error("no key to check tokens with: set JWT_SECRET, or list keys under [auth]")]
     NoKey,
     #[error("the secret `{DEV_SECRET}` is for `hubbub dev`: everyone knows it")]
@@ -195,8 +201,10 @@ pub enum ConfigError {
     NoSharedStorage,
 }
 
-/// The secrets of `hubbub dev` on loopback, besides the one for tokens.
+/// The API key of `hubbub dev` on loopback. `serve` refuses it.
 const DEV_API_KEY: &str = "dev-api-key";
+
+/// The admin token of `hubbub dev` on loopback. `serve` refuses it.
 const DEV_ADMIN_TOKEN: &str = "dev-admin-token";
 
 /// Where every OpenTelemetry program looks for its collector.
@@ -284,7 +292,7 @@ impl Config {
             .find_map(|secret| [DEV_SECRET, DEV_API_KEY, DEV_ADMIN_TOKEN].into_iter().find(|dev| secret == *dev))
         {
             Some(known) => Err(ConfigError::Exposed(known)),
-            None => Ok(()),
+            None => self.check_bearers(),
         }
     }
 
@@ -299,6 +307,25 @@ impl Config {
         Ok(())
     }
 
+    /// The secrets that are shown as `Authorization: Bearer`, by their keys.
+    fn bearers(&self) -> impl Iterator<Item = (String, &Secret)> {
+        let keys = self.api.keys.iter().enumerate().map(|(at, key)| (format!("api.keys.{at}"), key));
+        keys.chain(self.admin.token.iter().map(|token| ("admin.token".to_owned(), token)))
+    }
+
+    /// Refuses those that everyone knows, and those that can be guessed.
+    fn check_bearers(&self) -> Result<(), ConfigError> {
+        for (key, secret) in self.bearers() {
+            if [DEV_API_KEY, DEV_ADMIN_TOKEN].contains(&secret.expose()) {
+                return Err(ConfigError::DevDefault(key));
+            }
+            if secret.expose().trim().len() < LEAST_SECRET {
+                return Err(ConfigError::ShortSecret(key));
+            }
+        }
+        Ok(())
+    }
+
     fn check_serve(&self) -> Result<(), ConfigError> {
         if self.auth.keys.is_empty() {
             return Err(ConfigError::NoKey);
@@ -307,6 +334,7 @@ impl Config {
         if self.auth.keys.iter().any(is_dev) {
             return Err(ConfigError::DevSecret);
         }
+        self.check_bearers()?;
         if self.redis.url.is_some() && self.storage.url.is_none() {
             return Err(ConfigError::NoSharedStorage);
         }

@@ -10,6 +10,7 @@ pub mod json;
 pub mod memory;
 pub mod names;
 pub mod owners;
+pub mod private;
 pub mod rate;
 pub mod telemetry;
 // L1: code that is not trusted.

@@ -2,6 +2,7 @@
 //! can be called within limits. It knows neither plugins' names nor what their imports do.
 
 mod bindings;
+mod cache;
 mod compiler;
 mod deadline;
 mod engine;
@@ -10,6 +11,7 @@ pub mod v0_1;
 
 pub use bindings::exports::hubbub::plugin::handler as exports;
 pub use bindings::hubbub::plugin as imports;
+pub use cache::CacheKey;
 pub use compiler::{COMMAND, CompileError, PANICKED, compile};
 pub use engine::{Config, Sandbox, SandboxError};
 pub use instance::{Fault, Guest, Instance, Limit, Limiter, Template, World, metered, within};

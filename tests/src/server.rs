@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::io::PipeReader;
+use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering};
@@ -213,18 +215,24 @@ impl Server {
 
     /// A `POST` with the API key: the status and the body's text.
     pub async fn api(&self, path: &str, body: &Value) -> (u16, String) {
-        let request = self.http.post(self.url(path)).bearer_auth(API_KEY).json(body);
+        let request = self.http.post(self.url(path)).bearer_auth(self.secret("HUBBUB_API__KEYS", API_KEY)).json(body);
         let answer = request.send().await.expect("the server answers");
         (answer.status().as_u16(), answer.text().await.expect("a body of text"))
     }
 
     /// A request to the admin port with its token: the status and the body.
     pub async fn admin(&self, method: reqwest::Method, path: &str, body: Vec<u8>) -> (u16, Value) {
-        let request = self.http.request(method, self.admin_url(path)).bearer_auth(ADMIN_TOKEN).body(body);
+        let token = self.secret("HUBBUB_ADMIN__TOKEN", ADMIN_TOKEN);
+        let request = self.http.request(method, self.admin_url(path)).bearer_auth(token).body(body);
         let answer = request.send().await.expect("the admin port answers");
         let status = answer.status().as_u16();
         let text = answer.text().await.expect("a body of text");
         (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    }
+
+    /// What it was started with, or else the one of `hubbub dev`.
+    fn secret<'a>(&'a self, variable: &str, dev: &'a str) -> &'a str {
+        self.how.env.get(variable).map_or(dev, String::as_str)
     }
 
     /// `GET` of a public path: the status and the body as JSON, or as a string where it is none.
@@ -567,13 +575,17 @@ impl Builder {
 
     fn spawn(&self, public: SocketAddr, admin: SocketAddr, scratch: &Scratch) -> (Child, Option<PipeReader>) {
         let (pipe, (out, err)) = self.output(scratch);
+        let data = self.data.clone().unwrap_or_else(|| scratch.data());
+        if !self.env.contains_key("HUBBUB_SANDBOX__CACHE") {
+            share_cache_key(&data);
+        }
         let mut command = command(self.through.as_deref());
         command
             .arg(self.command)
             .args(&self.args)
             .args(["--listen", &public.to_string(), "--admin", &admin.to_string()])
             .arg("--data")
-            .arg(self.data.clone().unwrap_or_else(|| scratch.data()))
+            .arg(data)
             // What one test's server has compiled is compiled for all.
             .env("HUBBUB_SANDBOX__CACHE", crate::checkout_dir().join("target/cache"))
             .envs(&self.env)
@@ -592,6 +604,18 @@ impl Builder {
         }
         let log = std::fs::File::options().create(true).append(true).open(scratch.log()).expect("the scratch folder is ours");
         (None, (log.try_clone().expect("a file can be shared").into(), log.into()))
+    }
+}
+
+/// Gives a data folder the key of the tests' compiled components, where it has none: one that a server makes for itself would have it
+/// compile all plugins anew.
+pub fn share_cache_key(data: &Path) {
+    // Of no use but here.
+    let key = b"the tests' key of their own code";
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data);
+    let file = std::fs::File::options().write(true).create_new(true).mode(0o600).open(data.join("cache.key"));
+    if let (Ok(()), Ok(mut file)) = (made, file) {
+        file.write_all(key).expect("the data folder is ours");
     }
 }
 

@@ -17,7 +17,7 @@ const UNWRITABLE: [(&str, &str); 2] = [("a full device", r#"exec "$@" >/dev/full
 async fn both() -> [(&'static str, Builder); 2] {
     let chat = &fixture::plugins().await["chat"];
     let serve = Server::serve_by_environment().plugin("chat", chat).env("JWT_SECRET", SECRET);
-    let serve = serve.env("HUBBUB_API__KEYS", r#"["dev-api-key"]"#).env("HUBBUB_ADMIN__TOKEN", ADMIN_TOKEN);
+    let serve = serve.env("HUBBUB_API__KEYS", "api-key-of-a-test").env("HUBBUB_ADMIN__TOKEN", "admin-token-of-a-test");
     [("dev", Server::dev().only(&["chat"])), ("serve", serve)].map(|(name, server)| (name, server.chatty().one_process()))
 }
 

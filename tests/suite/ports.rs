@@ -34,7 +34,9 @@ impl Started {
         let scratch = Scratch::new();
         let log = std::fs::File::create(scratch.path().join("log")).expect("a scratch file");
         let mut server = Command::new(binary());
-        server.arg(command).args(flags).arg("--data").arg(scratch.path().join("data"));
+        let data = scratch.path().join("data");
+        tests::server::share_cache_key(&data);
+        server.arg(command).args(flags).arg("--data").arg(data);
         server.env("HUBBUB_PLUGINS__CHAT__FILE", &fixture::plugins().await["chat"]);
         server.env("HUBBUB_SANDBOX__CACHE", tests::checkout_dir().join("target/cache"));
         server.env_remove("JWT_SECRET").env_remove("RUST_LOG").envs(env.iter().copied());

@@ -11,6 +11,7 @@ use super::plugin::Operator;
 use super::serve::runtime;
 use super::{print, say};
 use crate::names::PluginName;
+use crate::private;
 
 #[derive(Args)]
 pub(super) struct Record {
@@ -48,7 +49,10 @@ impl Record {
     async fn write(&self, path: &str, out: &PathBuf) -> anyhow::Result<Vec<u8>> {
         let mut response = self.operator.answer(&reqwest::Client::new(), reqwest::Method::POST, path, Vec::new(), None).await?;
         let named = || out.display().to_string();
-        let mut file = std::io::BufWriter::new(std::fs::File::create(out).with_context(named)?);
+        let file = private::options().create(true).truncate(true).write(true).open(out).with_context(named)?;
+        // One that was there before.
+        private::mend(out);
+        let mut file = std::io::BufWriter::new(file);
         let mut last = Vec::new();
         // One that ends early has been recorded up to there.
         while let Ok(Some(chunk)) = response.chunk().await {

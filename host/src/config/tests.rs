@@ -61,7 +61,8 @@ fn a_list_is_read_as_compose_files_and_charts_write_it() {
         ("[]", vec![]),
     ];
     for (text, origins) in written {
-        let config = load(Mode::Serve, None, &environment(&[("JWT_SECRET", "a secret"), ("HUBBUB_CORS__ORIGINS", text)]));
+        let config =
+            load(Mode::Serve, None, &environment(&[("JWT_SECRET", "a secret of a test"), ("HUBBUB_CORS__ORIGINS", text)]));
         assert_eq!(config.unwrap().cors.origins, origins, "{text}");
     }
     for text in ["[https://a.example]", "[\"https://a.example\"", "[ 'https://a.example'"] {

@@ -18,6 +18,9 @@ pub(super) mod material;
 /// The secret that `hubbub dev` signs with. In no other place is it accepted.
 pub const DEV_SECRET: &str = "dev-secret";
 
+/// The shortest admin token and API key that `serve` takes, in bytes: 128 bits, where it is random.
+pub const LEAST_SECRET: usize = 16;
+
 /// The most entries of `auth.keys`. More fails loading.
 const MAX_ENTRIES: usize = 64;
 
@@ -41,8 +44,8 @@ pub struct Config {
     pub session_without_exp: Duration,
     /// The longest token, in bytes. A longer one is refused unread. Default 8192.
     pub max_token_bytes: usize,
-    /// The shortest secret of an HS256, HS384 or HS512 key, in bytes. A shorter one fails loading, but in dev. Default 8, which is
-    /// what old systems have; one under 32 can be guessed from a single token, offline, and is warned of at every start.
+    /// The shortest secret of an HS256, HS384 or HS512 key, in bytes. A shorter one fails loading, but in dev. Default 8, which is what
+    /// old systems have; one under 32 can be guessed from a single token, offline, and is warned of at every start.
     pub min_secret_bytes: usize,
     /// Which claims say who the user is.
     pub claims: ClaimNames,

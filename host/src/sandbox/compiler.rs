@@ -17,7 +17,9 @@ use wasmtime::Engine;
 use wasmtime::component::Component;
 
 use super::SandboxError;
+use super::cache::{Cache, CacheKey, Place};
 use super::engine::{Config, settings};
+use crate::private;
 
 /// The hidden command that compiles: `hubbub compile SETTINGS OUT < component`.
 pub const COMMAND: &str = "compile";
@@ -35,42 +37,41 @@ const UNCAUGHT: i32 = 101;
 /// Compiles components for one engine.
 pub(super) struct Compiler {
     config: Config,
+    cache: Cache,
     /// What the machine code depends on besides the component.
     compatibility: u64,
 }
 
 impl Compiler {
-    pub(super) fn new(engine: &Engine, config: Config) -> Self {
+    pub(super) fn new(engine: &Engine, config: Config, key: CacheKey) -> Self {
         let mut hasher = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
-        Self { config, compatibility: hasher.finish() }
+        let cache = Cache::new(config.cache.clone(), config.cache_files, key);
+        Self { config, cache, compatibility: hasher.finish() }
     }
 
     /// The component, compiled now or before.
     pub(super) fn component(&self, engine: &Engine, bytes: &[u8]) -> Result<Component, SandboxError> {
-        let broken = |e: std::io::Error| SandboxError::Cache { cache: self.config.cache.clone(), why: e.to_string() };
-        if self.config.cache.as_os_str().is_empty() {
-            // Nobody wants it kept: the file is gone again once it is mapped.
-            let folder = tempfile::tempdir().map_err(broken)?;
-            return self.component_in(engine, bytes, folder.path());
+        let place = self.cache.place().map_err(|e| self.cache.broken(&e))?;
+        // A file that is not kept may be removed once it is mapped.
+        let component = self.component_in(engine, bytes, place.path())?;
+        if matches!(place, Place::Kept(_)) {
+            self.cache.forget_old();
         }
-        fs::create_dir_all(&self.config.cache).map_err(broken)?;
-        let component = self.component_in(engine, bytes, &self.config.cache)?;
-        self.forget_old();
         Ok(component)
     }
 
     fn component_in(&self, engine: &Engine, bytes: &[u8], folder: &Path) -> Result<Component, SandboxError> {
         let digest: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-        let kept = folder.join(format!("{digest}-{:016x}.code", self.compatibility));
-        if let Some(component) = load(engine, &kept) {
+        let stem = format!("{digest}-{:016x}", self.compatibility);
+        if let Some(component) = self.cache.find(folder, &stem).and_then(|kept| load(engine, &kept)) {
             return Ok(component);
         }
         static MADE: AtomicU64 = AtomicU64::new(0);
         let made = format!("{}-{}.tmp", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
         let made = Scratch(folder.join(made));
         self.compile(bytes, &made.0)?;
-        fs::rename(&made.0, &kept).map_err(|e| SandboxError::Cache { cache: folder.to_owned(), why: e.to_string() })?;
+        let kept = self.cache.keep(&made.0, folder, &stem).map_err(|e| self.cache.broken(&e))?;
         load(engine, &kept).ok_or_else(|| SandboxError::Compile("what was compiled cannot be loaded".into()))
     }
 
@@ -114,20 +115,6 @@ impl Compiler {
             None => sentence(said),
         }
     }
-
-    /// Removes the files that were not used for longest.
-    fn forget_old(&self) {
-        let Ok(entries) = fs::read_dir(&self.config.cache) else { return };
-        let mut files: Vec<_> = entries
-            .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-            .filter(|path| path.extension().is_some_and(|extension| extension == "code"))
-            .filter_map(|path| Some((fs::metadata(&path).and_then(|data| data.modified()).ok()?, path)))
-            .collect();
-        files.sort();
-        for (_, path) in files.iter().take(files.len().saturating_sub(self.config.cache_files.max(1))) {
-            let _ = fs::remove_file(path);
-        }
-    }
 }
 
 /// The sentence of the compiler's process, without the program's name.
@@ -142,14 +129,11 @@ fn program() -> std::io::Result<PathBuf> {
 }
 
 fn load(engine: &Engine, path: &Path) -> Option<Component> {
-    if !path.exists() {
-        return None;
-    }
     // Used now: the oldest by this time goes first.
     let _ = fs::File::open(path).and_then(|file| file.set_modified(now()));
     #[expect(unsafe_code, reason = "machine code is loaded here and nowhere else")]
-    // SAFETY: the file is in the server's own folder, under a name that only `component` above gives, after this same program has
-    // written the whole of it. Who can write there can replace the server itself. A file of another engine is refused by wasmtime.
+    // SAFETY: the file is in a folder that only the server's own user can write to, and its MAC shows that this server has written the
+    // whole of it. A process of the same user could replace the server itself. A file of another engine is refused by wasmtime.
     let loaded = unsafe { Component::deserialize_file(engine, path) };
     loaded.ok()
 }
@@ -185,7 +169,8 @@ pub enum CompileError {
 /// Says what is wrong with the component, or where the compiler panicked.
 pub fn compile(settings_json: &str, out: &Path) -> Result<(), CompileError> {
     let code = caught(|| precompile(settings_json)).map_err(CompileError::Panicked)?.map_err(CompileError::Component)?;
-    fs::write(out, code).map_err(|e| CompileError::Component(e.to_string()))
+    let file = private::options().write(true).create_new(true).open(out);
+    file.and_then(|mut file| file.write_all(&code)).map_err(|e| CompileError::Component(e.to_string()))
 }
 
 fn precompile(settings_json: &str) -> Result<Vec<u8>, String> {

@@ -8,6 +8,7 @@ use tokio::sync::Semaphore;
 use wasmtime::{Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
 
 use super::Linker;
+use super::cache::CacheKey;
 use super::compiler::Compiler;
 use super::deadline::Ticker;
 use super::instance::{Guest, Pre, SLOW_CALLS, Template};
@@ -30,8 +31,8 @@ pub struct Config {
     pub compile_memory: u64,
     /// Seconds of CPU that compiling one may take. Default 120.
     pub compile_seconds: u64,
-    /// Where compiled components are kept. Default: the folder `cache` in `server.data`. Keep it to the server alone: what is in it
-    /// is run.
+    /// Where compiled components are kept. Default: the folder `cache` in `server.data`. Used only if it is the server's own user's,
+    /// with mode 0700; an entry counts only with a MAC under the key `cache.key` of `server.data`. Servers do not share one.
     pub cache: PathBuf,
     /// Compiled components that are kept. Past it those go that were not used for longest. Default 64.
     pub cache_files: usize,
@@ -97,12 +98,12 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    pub fn new(config: Config) -> Result<Self, SandboxError> {
+    pub fn new(config: Config, key: CacheKey) -> Result<Self, SandboxError> {
         let broken = |e: wasmtime::Error| SandboxError::Engine(format!("{e:#}"));
         let engine = Engine::new(&settings(&config)).map_err(broken)?;
         let ticker = Ticker::start(engine.clone()).map_err(|e| SandboxError::Engine(e.to_string()))?;
         let slow_lane = Arc::new(Semaphore::new(SLOW_CALLS));
-        let compiler = Compiler::new(&engine, config.clone());
+        let compiler = Compiler::new(&engine, config.clone(), key);
         Ok(Self { engine, compiler, ticker: Arc::new(ticker), slow_lane, config })
     }
 

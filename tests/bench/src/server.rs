@@ -76,8 +76,7 @@ impl Starter<'_> {
             Kind::Node => node::command(addr)?,
             Kind::Native | Kind::Floor => bail!("{} has no nodes", kind.name()),
         };
-        // What one node has compiled is compiled for all.
-        command.env("HUBBUB_SANDBOX__CACHE", self.folder.join("cache")).env("REDIS_URL", format!("redis://{redis}"));
+        command.env("REDIS_URL", format!("redis://{redis}"));
         Child::start(command, addr, self.folder.join(format!("{name}.log")), limit, self.stop)
     }
 

@@ -125,6 +125,28 @@ fn an_error_of_the_file_names_its_place() {
 }
 
 #[test]
+fn serve_refuses_tokens_and_keys_that_can_be_guessed() {
+    let long = "0123456789abcdef";
+    let serve = |variable: &str, secret: &str| {
+        let told = load(Mode::Serve, None, &environment(&[("JWT_SECRET", "a secret of enough length"), (variable, secret)]));
+        told.map(drop).map_err(|error| error.to_string())
+    };
+    for (variable, key) in [("HUBBUB_API__KEYS", "api.keys.0"), ("HUBBUB_ADMIN__TOKEN", "admin.token")] {
+        assert_eq!(serve(variable, long), Ok(()));
+        for short in [&long[..15], " 0123456789abcde    ", "Zq"] {
+            let said = serve(variable, &format!("\"{short}\"")).unwrap_err();
+            assert!(said.starts_with(key) && said.contains("16 bytes") && !said.contains(short.trim()), "{said}");
+            assert!(load(Mode::Dev, None, &environment(&[(variable, short)])).is_ok(), "dev takes any");
+        }
+        for known in ["dev-api-key", "dev-admin-token"] {
+            let said = serve(variable, known).unwrap_err();
+            assert!(said.starts_with(key) && said.contains("hubbub dev"), "{said}");
+        }
+    }
+    assert!(serve("HUBBUB_API__KEYS", &format!("{long}, short")).unwrap_err().starts_with("api.keys.1 "));
+}
+
+#[test]
 fn an_empty_secret_is_refused() {
     for variable in ["HUBBUB_API__KEYS", "HUBBUB_ADMIN__TOKEN"] {
         let said = refusal(&[(variable, "\"\"")]);

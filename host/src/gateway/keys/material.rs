@@ -30,12 +30,13 @@ pub(in crate::gateway) fn secret(secret: &[u8], wanted: Option<Algorithm>, least
         if secret == DEV_SECRET.as_bytes() {
             return Err(KeyError::DevSecret);
         }
-        if secret.len() < least {
-            return Err(KeyError::WeakSecret { length: secret.len(), least });
+        let length = secret.trim_ascii().len();
+        if length < least {
+            return Err(KeyError::WeakSecret { length, least });
         }
     }
     // An empty secret would make every signature anyone's, in dev too.
-    if secret.is_empty() {
+    if secret.trim_ascii().is_empty() {
         return Err(KeyError::WeakSecret { length: 0, least: 1 });
     }
     Ok((algorithm, DecodingKey::from_secret(secret)))

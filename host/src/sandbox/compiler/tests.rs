@@ -6,7 +6,8 @@ use super::*;
 /// The error after a compiler's process has run this script.
 fn fails(script: &str) -> SandboxError {
     let folder = tempfile::tempdir().unwrap();
-    let compiler = Compiler { config: Config::default(), compatibility: 0 };
+    let compiler =
+        Compiler { config: Config::default(), cache: Cache::new("".into(), 1, CacheKey::passing().unwrap()), compatibility: 0 };
     let mut command = Command::new("/bin/sh");
     command.args(["-c", script]);
     compiler.compile_by(command, b"component", &folder.path().join("out")).unwrap_err()

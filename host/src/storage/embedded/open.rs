@@ -1,6 +1,6 @@
 //! Opening a data directory: the lock, the file, its format, the recovery. Never changes a file that it does not understand.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -8,6 +8,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 
 use super::super::Config;
 use super::rows::Sequence;
+use crate::private;
 
 /// The format that this code writes, and the newest it reads. A change that an older host would misread makes it one more.
 const FORMAT: i32 = 1;
@@ -83,7 +84,7 @@ pub(super) struct Opened {
 
 pub(super) fn open(dir: &Path, config: &Config) -> Result<Opened, OpenError> {
     let unwritable = |e: io::Error| OpenError::NotWritable { path: dir.to_owned(), reason: e.to_string() };
-    fs::create_dir_all(dir).map_err(unwritable)?;
+    private::folder(dir).map_err(unwritable)?;
     // A new directory that its parent forgets in a power cut takes everything with it.
     if let Some(parent) = dir.canonicalize().map_err(unwritable)?.parent() {
         // Not every file system syncs directories, and not every parent may be read.
@@ -91,6 +92,7 @@ pub(super) fn open(dir: &Path, config: &Config) -> Result<Opened, OpenError> {
     }
     let lock = lock(dir)?;
     let file = dir.join(FILE);
+    close_to_others(&file).map_err(unwritable)?;
     let failed = |e: rusqlite::Error| explain(&file, &e);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut db = Connection::open_with_flags(&file, flags).map_err(failed)?;
@@ -108,10 +110,20 @@ pub(super) fn open(dir: &Path, config: &Config) -> Result<Opened, OpenError> {
     Ok(Opened { db, file, sequence, lock })
 }
 
+/// Makes the database's file where there is none, and mends the mode of it and of those beside it. SQLite gives those that it makes
+/// itself the mode of this one.
+fn close_to_others(file: &Path) -> io::Result<()> {
+    private::options().create(true).append(true).open(file)?;
+    for beside in [FILE, "storage.sqlite-wal", "storage.sqlite-shm", "storage.sqlite-journal", LOCK] {
+        private::mend(&file.with_file_name(beside));
+    }
+    Ok(())
+}
+
 pub(super) fn lock(dir: &Path) -> Result<DirLock, OpenError> {
     let path = dir.join(LOCK);
     let unwritable = |e: io::Error| OpenError::NotWritable { path: path.clone(), reason: e.to_string() };
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(unwritable)?;
+    let file = private::options().create(true).truncate(false).write(true).open(&path).map_err(unwritable)?;
     match file.try_lock() {
         Ok(()) => Ok(DirLock(file)),
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse(dir.to_owned())),

@@ -1,13 +1,14 @@
 //! Finds out whether the embedded database can be written: space on the disk, space in the database, and after a failure a commit
 //! that changes nothing. Only that commit is synced, and nothing is left behind.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 
 use rusqlite::{Connection, Result, TransactionBehavior};
 
 use super::super::Unavailable;
+use crate::private;
 
 /// The space that must be free: enough for a few commits.
 const ROOM: usize = 64 << 10;
@@ -16,7 +17,8 @@ const ROOM: usize = 64 << 10;
 pub(super) fn disk(db: &Connection) -> std::result::Result<(), Unavailable> {
     let Some(path) = db.path().map(|file| Path::new(file).with_file_name("trial")) else { return Ok(()) };
     // A file system may store zeros without using space.
-    let written = File::create(&path).and_then(|mut file| file.write_all(&[0x5a; ROOM]));
+    let written =
+        private::options().create(true).truncate(true).write(true).open(&path).and_then(|mut file| file.write_all(&[0x5a; ROOM]));
     let removed = fs::remove_file(&path);
     written.and(removed).map_err(|error| {
         let folder = path.parent().unwrap_or(&path);

@@ -103,7 +103,10 @@ fn dev_makes_do_with_its_own_secret_or_any_other() {
 }
 
 #[test]
-fn a_shorter_secret_can_be_allowed_by_name_but_never_the_one_of_dev() {
-    assert!(load("min_secret_bytes = 8\n[[keys]]\nsecret = 'legacy-8'").is_ok());
-    assert!(load(&format!("min_secret_bytes = 0\n[[keys]]\nsecret = '{DEV_SECRET}'")).is_err());
+fn a_secret_of_eight_bytes_is_the_shortest_unless_configured() {
+    assert!(load("[[keys]]\nsecret = '8-bytes!'").is_ok());
+    assert!(mistake("[[keys]]\nsecret = '7-bytes'").contains("auth.min_secret_bytes is 8"));
+    assert!(mistake(&format!("[[keys]]\nsecret = '{}'", " ".repeat(40))).contains("0 bytes"), "only spaces");
+    assert!(mistake("min_secret_bytes = 16\n[[keys]]\nsecret = 'fifteen-bytes-x'").contains("auth.min_secret_bytes is 16"));
+    assert!(load(&format!("[[keys]]\nsecret = '{DEV_SECRET}'")).is_err());
 }
