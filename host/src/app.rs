@@ -47,6 +47,7 @@ use crate::release::shelf::Shelf;
 use crate::release::signature::Signers;
 use crate::release::stage::Stage;
 use crate::release::timers::Timing;
+use crate::release::versions::LeastVersions;
 use crate::sandbox::{CacheKey, Sandbox};
 use crate::storage::{Embedded, NoStorage, Postgres, Storage};
 use crate::telemetry::Metrics;
@@ -319,7 +320,8 @@ fn stage(config: &Config, sandbox: Arc<Sandbox>, services: Arc<Services>) -> Sta
     let doors = config.plugins.iter().map(|(name, plugin)| (name.clone(), plugin.doors.clone()));
     let (pool, breaker) = (config.pool.clone(), config.breaker.clone());
     let (grants, doors) = (Grants::new(grants.collect()), Doors::new(doors.collect()));
-    Stage { sandbox, services, pool, breaker, grants, doors }
+    let least = config.plugins.iter().filter_map(|(name, plugin)| Some((name.clone(), plugin.min_version.clone()?)));
+    Stage { sandbox, services, pool, breaker, grants, doors, versions: LeastVersions::new(least.collect()) }
 }
 
 fn services(

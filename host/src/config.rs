@@ -123,6 +123,8 @@ pub struct Admin {
 pub struct Plugin {
     /// The component's file.
     pub file: Option<PathBuf>,
+    /// The least version that may run, such as `1.2.0`: an older release is neither deployed nor gone back to. Default: any.
+    pub min_version: Option<release::versions::LeastVersion>,
     /// The interfaces it may import, such as `store`. Default: all there are. A component that imports another is not staged.
     pub grants: Option<Vec<release::grants::Interface>>,
     /// `[plugins.NAME.doors."/namespace"]`: what differs from the doors that the plugin describes.

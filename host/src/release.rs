@@ -30,4 +30,5 @@ pub mod stage;
 pub mod tally;
 pub mod timers;
 pub mod underway;
+pub mod versions;
 pub mod witness;

@@ -70,6 +70,7 @@ mod schemas;
 mod shares;
 mod shutdown;
 mod signals;
+mod signed;
 mod slow_http;
 mod stalled;
 mod storms;

@@ -173,8 +173,11 @@ impl Admin {
             Err(error) => error,
         };
         let (status, title) = match &error {
-            DeployError::Signature(_) => (StatusCode::FORBIDDEN, "The component is not signed by anyone known"),
+            DeployError::Signature(_) | DeployError::Unsigned(..) => {
+                (StatusCode::FORBIDDEN, "The component is not signed by anyone known")
+            }
             DeployError::Stage(_) => (StatusCode::UNPROCESSABLE_ENTITY, "The component was not staged"),
+            DeployError::Changed(..) => (StatusCode::CONFLICT, "The stored component was changed"),
             DeployError::Collision(_) => (StatusCode::CONFLICT, "The release cannot go live beside the others"),
             DeployError::Storage(_) => (StatusCode::SERVICE_UNAVAILABLE, "Storage does not answer"),
             DeployError::NotDeployed(_) => (StatusCode::NOT_FOUND, "No such plugin"),

@@ -41,6 +41,9 @@ pub(crate) struct WhatToRecord {
     #[serde(rename = "for", deserialize_with = "crate::duration::deserialize")]
     pub(crate) time: Duration,
     sample: Option<String>,
+    /// Texts as they are.
+    #[serde(default)]
+    pub(crate) clear: bool,
 }
 
 impl WhatToRecord {

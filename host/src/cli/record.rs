@@ -24,6 +24,9 @@ pub(super) struct Record {
     /// Only a share of the calls, such as 10%.
     #[arg(long, value_name = "PERCENT", default_value = "100%")]
     sample: String,
+    /// Keeps texts as they are; secrets are hidden all the same.
+    #[arg(long)]
+    clear: bool,
     /// The file it is written to [default: NAME.calls.jsonl].
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -35,7 +38,8 @@ impl Record {
     pub(super) fn run(&self) -> anyhow::Result<()> {
         let name = PluginName::parse(&self.plugin)?;
         let out = self.out.clone().unwrap_or_else(|| format!("{name}.calls.jsonl").into());
-        let path = format!("/admin/plugins/{name}/record?for={}&sample={}", self.time, self.sample.trim_end_matches('%'));
+        let share = self.sample.trim_end_matches('%');
+        let path = format!("/admin/plugins/{name}/record?for={}&sample={share}&clear={}", self.time, self.clear);
         let last = runtime()?.block_on(self.write(&path, &out))?;
         let end = serde_json::from_slice::<Value>(&last).unwrap_or_default()["end"].take();
         if end.is_null() {

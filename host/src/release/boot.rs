@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 
-use super::record::{MAX_PLUGINS, PLUGINS, Record, State, component_blob, digest, sweep};
+use super::record::{MAX_PLUGINS, PLUGINS, Record, State, digest, put_component, sweep};
 use super::releases::{Releases, signature_beside};
 use crate::names::PluginName;
 use crate::storage::Unavailable;
@@ -25,8 +25,9 @@ impl Releases {
             let release = match kept {
                 Some(active) => self.stored(name, &active).await?,
                 None => {
-                    self.signers.check(&component, signature_beside(file).as_deref()).map_err(|e| because(&e))?;
-                    self.storage.put_blob(component_blob(&seed), Bytes::from(component.clone())).await?;
+                    let signature = signature_beside(file);
+                    self.signers.check(&component, signature.as_deref()).map_err(|e| because(&e))?;
+                    put_component(&*self.storage, Bytes::from(component.clone()), signature.as_deref()).await?;
                     self.stage_as(name, component).await.map_err(|e| anyhow::anyhow!("plugin {name}: {e}"))?
                 }
             };

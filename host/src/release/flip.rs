@@ -204,7 +204,7 @@ impl Releases {
             self.registry.end_trial(&slot);
             if let Some((digest, trial)) = wanted {
                 let release = self.ready(name, &digest).await?;
-                self.try_out(name, release, trial)?;
+                self.try_out(name, release, trial).await?;
             }
         }
         self.apply_stops(&slot, record);

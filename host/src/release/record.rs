@@ -1,6 +1,9 @@
 //! What is stored of a plugin's releases: which is active, which was before, and what became of the others. A restart reads it, and
 //! serves what was active.
 
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -152,7 +155,7 @@ impl Record {
     }
 }
 
-/// Removes components that no record needs: of deployments that ended, with their process, between the component and the record.
+/// Removes components, with their signatures, that no record needs: of deployments that ended, with their process, between the component and the record.
 /// Nobody may be deploying meanwhile.
 pub async fn sweep(storage: &dyn Storage) -> Result<(), Unavailable> {
     let mut records = Vec::new();
@@ -162,13 +165,38 @@ pub async fn sweep(storage: &dyn Storage) -> Result<(), Unavailable> {
         let Ok(record) = serde_json::from_slice::<Record>(&json) else { return Ok(()) };
         records.push(record);
     }
-    for blob in storage.blobs(COMPONENTS, MAX_COMPONENTS).await? {
-        let digest = blob.trim_start_matches(COMPONENTS);
+    let stored = [storage.blobs(COMPONENTS, MAX_COMPONENTS).await?, storage.blobs(SIGNATURES, MAX_COMPONENTS).await?].concat();
+    let digests: BTreeSet<_> = stored.iter().filter_map(|blob| Some(blob.split_once('/')?.1)).collect();
+    for digest in digests {
         if !records.iter().any(|record| record.needs(digest)) {
             tracing::info!(%digest, "no release needs this component: removed");
-            storage.remove_blob(blob).await?;
+            remove_component(storage, digest).await?;
         }
     }
+    Ok(())
+}
+
+/// Stores a component and its signature. Of a component that was stored before with a signature, that one stays where none is given.
+pub async fn put_component(storage: &dyn Storage, component: Bytes, signature: Option<&str>) -> Result<(), Unavailable> {
+    let digest = digest(&component);
+    // First: a component without its signature would not run where signatures are asked for.
+    if let Some(signature) = signature {
+        storage.put_blob(signature_blob(&digest), signature.trim().to_owned().into()).await?;
+    }
+    storage.put_blob(component_blob(&digest), component).await
+}
+
+/// A stored component and its signature.
+pub async fn component(storage: &dyn Storage, digest: &str) -> Result<Option<(Bytes, Option<String>)>, Unavailable> {
+    let Some(component) = storage.blob(&component_blob(digest)).await? else { return Ok(None) };
+    let signature = storage.blob(&signature_blob(digest)).await?;
+    Ok(Some((component, signature.map(|text| String::from_utf8_lossy(&text).into_owned()))))
+}
+
+/// Removes a component and its signature.
+pub async fn remove_component(storage: &dyn Storage, digest: &str) -> Result<(), Unavailable> {
+    storage.remove_blob(component_blob(digest)).await?;
+    storage.remove_blob(signature_blob(digest)).await?;
     Ok(())
 }
 
@@ -178,14 +206,22 @@ pub const PLUGINS: &str = "plugin/";
 /// Where components are.
 const COMPONENTS: &str = "component/";
 
+/// Where their signatures are.
+const SIGNATURES: &str = "signature/";
+
 /// What a component is known by: SHA-256, in hex.
 pub fn digest(component: &[u8]) -> String {
     Sha256::digest(component).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Where a component is stored.
-pub fn component_blob(digest: &str) -> String {
+fn component_blob(digest: &str) -> String {
     format!("{COMPONENTS}{digest}")
+}
+
+/// Where a component's signature is stored, as base64.
+fn signature_blob(digest: &str) -> String {
+    format!("{SIGNATURES}{digest}")
 }
 
 #[cfg(test)]
@@ -266,12 +302,29 @@ mod tests {
         storage.put_blob(Record::blob(&name), serde_json::to_vec(&record).unwrap().into()).await.unwrap();
         for digest in ["a", "b", "c", "left-behind"] {
             storage.put_blob(component_blob(digest), "wasm".into()).await.unwrap();
+            storage.put_blob(signature_blob(digest), "signature".into()).await.unwrap();
         }
         sweep(&storage).await.unwrap();
         assert_eq!(storage.blobs(COMPONENTS, 10).await.unwrap(), ["a", "b", "c"].map(component_blob));
+        assert_eq!(storage.blobs(SIGNATURES, 10).await.unwrap(), ["a", "b", "c"].map(signature_blob));
         storage.put_blob(Record::blob(&name), "of a newer server".into()).await.unwrap();
         sweep(&storage).await.unwrap();
         assert_eq!(storage.blobs(COMPONENTS, 10).await.unwrap().len(), 3, "who cannot read it removes nothing");
+    }
+
+    #[tokio::test]
+    async fn a_component_is_stored_and_removed_with_its_signature() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = Embedded::open(dir.path(), &Default::default(), Clock::manual(0)).unwrap();
+        let (bytes, name) = (Bytes::from("wasm"), digest(b"wasm"));
+        put_component(&storage, bytes.clone(), None).await.unwrap();
+        assert_eq!(component(&storage, &name).await.unwrap(), Some((bytes.clone(), None)));
+        put_component(&storage, bytes.clone(), Some("signature\n")).await.unwrap();
+        put_component(&storage, bytes.clone(), None).await.unwrap();
+        assert_eq!(component(&storage, &name).await.unwrap(), Some((bytes, Some("signature".into()))));
+        remove_component(&storage, &name).await.unwrap();
+        assert_eq!(component(&storage, &name).await.unwrap(), None);
+        assert!(storage.blobs(SIGNATURES, 10).await.unwrap().is_empty());
     }
 
     #[test]

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::kept::KeptCall;
-use super::redact::Redactor;
+use super::redact::{Hide, Redactor, Vocabulary};
 use super::registry::{Release, Slot};
 use super::witness::{Inbox, Watching};
 use crate::telemetry::Witnessed;
@@ -27,8 +27,9 @@ pub const FORMAT: u32 = 1;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Keys of JSON objects whose values are replaced by others of the same length and kind, in records and in what is told of a
-    /// shadow. Passwords, secrets, tokens and credentials are, always. Default: content, text, body, email, phone, name, image.
+    /// Keys of JSON objects whose values are hidden whatever they are, numbers included, in records and in what is told of a shadow. All
+    /// other texts are hidden, too, but for words that the component's code knows; numbers stay. Default: content, text, body, email,
+    /// phone, name, image.
     pub redact: Vec<String>,
     /// The longest a record may take. Default 10 min.
     #[serde(deserialize_with = "crate::duration::deserialize")]
@@ -73,12 +74,25 @@ pub struct Header {
     /// What the plugin was initialized with, without what is secret.
     pub config: Map<String, Value>,
     pub redacted: Vec<String>,
+    /// Whether texts are as they were.
+    #[serde(default)]
+    pub clear: bool,
 }
 
 /// A recording under way.
 pub struct Recording {
     pub(super) inbox: Inbox,
     _watching: Watching,
+}
+
+/// How a record is made.
+pub struct How {
+    /// Percent of the calls.
+    pub percent: u8,
+    pub time: Duration,
+    pub hide: Hide,
+    /// Of the component of the release that is live.
+    pub vocabulary: Vocabulary,
 }
 
 /// Why there is none.
@@ -114,9 +128,10 @@ struct Written {
 
 impl Recording {
     /// Begins to record a share of the calls of the release that is live.
-    pub fn begin(slot: &Slot, percent: u8, time: Duration, config: &Config, metrics: &Witnessed) -> Result<Lines, RecordError> {
+    pub fn begin(slot: &Slot, how: How, config: &Config, metrics: &Witnessed) -> Result<Lines, RecordError> {
         let release = slot.live().ok_or(RecordError::NotLive)?;
-        let redactor = Redactor::new(&config.redact)?;
+        let How { percent, time, hide, vocabulary } = how;
+        let mut redactor = Redactor::new(hide, &config.redact, vocabulary)?;
         let (queue, calls) = mpsc::channel(config.queue.max(1));
         let label = (&slot.name).into();
         let inbox = Inbox {
@@ -134,7 +149,7 @@ impl Recording {
         Ok(Lines {
             recording,
             calls,
-            header: Some(header(&release, percent, &redactor, config)),
+            header: Some(header(&release, percent, &mut redactor, hide, config)),
             redactor,
             until: Instant::now() + time.min(config.time),
             limits: config.clone(),
@@ -145,7 +160,7 @@ impl Recording {
     }
 }
 
-fn header(release: &Release, percent: u8, redactor: &Redactor, config: &Config) -> Header {
+fn header(release: &Release, percent: u8, redactor: &mut Redactor, hide: Hide, config: &Config) -> Header {
     let mut initialized = (*release.profile.config).clone();
     redactor.config(&mut initialized);
     Header {
@@ -156,7 +171,8 @@ fn header(release: &Release, percent: u8, redactor: &Redactor, config: &Config) 
         host: env!("CARGO_PKG_VERSION").to_owned(),
         sample: percent,
         config: initialized,
-        redacted: config.redact.clone(),
+        redacted: if hide == Hide::Texts { config.redact.clone() } else { Vec::new() },
+        clear: hide == Hide::Secrets,
     }
 }
 

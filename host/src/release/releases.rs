@@ -11,8 +11,9 @@ use serde::Deserialize;
 
 use super::breaker::{Quarantined, Source};
 use super::canary::{Canary, How, Trial, Verdict};
-use super::record::{Record, State, component_blob, digest};
+use super::record::{Record, State, component, digest, put_component, remove_component};
 use super::recording;
+use super::redact::Vocabulary;
 use super::registry::{Collision, Registry, Release, Slot};
 use super::shadow::Shadow;
 use super::shelf::Shelf;
@@ -71,6 +72,13 @@ pub enum DeployError {
     NothingBefore(PluginName),
     #[error("the component of {0} with the digest {1} is not stored any more")]
     Gone(PluginName, String),
+    #[error("the stored component of {0} was changed and does not run: its bytes have another digest than {1}; deploy it again")]
+    Changed(PluginName, String),
+    #[error(
+        "the stored component of {0} with the digest {1} does not run: {2}. Sign it with `hubbub plugin sign` and deploy it again, or \
+         give it, with its .sig file, as the plugin's file"
+    )]
+    Unsigned(PluginName, String, SignatureError),
     #[error("another deployment is under way on another node")]
     Busy,
     #[error("node {0}: {1}")]
@@ -130,10 +138,10 @@ impl Releases {
         if let Err(collision) = fits {
             return Err(self.reject(name, record, &digest, &version, collision.into()).await);
         }
-        self.storage.put_blob(component_blob(&digest), bytes).await?;
+        put_component(&*self.storage, bytes, signature).await?;
         if let Err(error) = self.prepare_all(name, &digest).await {
             if !record.needs(&digest) {
-                self.storage.remove_blob(component_blob(&digest)).await?;
+                remove_component(&*self.storage, &digest).await?;
             }
             return Err(self.reject(name, record, &digest, &version, error).await);
         }
@@ -300,13 +308,14 @@ impl Releases {
         }
     }
 
-    pub(super) fn try_out(&self, name: &PluginName, release: Arc<Release>, trial: Trial) -> Result<(), Collision> {
+    pub(super) async fn try_out(&self, name: &PluginName, release: Arc<Release>, trial: Trial) -> Result<(), Collision> {
         let (percent, how) = match trial {
             Trial::Canary(percent) => (percent, How::Serves),
             Trial::Shadow(percent) => {
                 let found = self.registry.slot(name).and_then(|slot| slot.installed().map(|active| (slot, active)));
                 let (slot, active) = found.ok_or_else(|| Collision::NothingActive(name.clone()))?;
-                let shadow = Shadow::begin(&slot, &active, &release, percent, &self.recording, &self.stage.services)?;
+                let words = self.vocabulary(&active.digest).await.join(self.vocabulary(&release.digest).await);
+                let shadow = Shadow::begin(&slot, &active, &release, percent, &self.recording, &self.stage.services, words)?;
                 (percent, How::Shadows(shadow))
             }
         };
@@ -331,11 +340,25 @@ impl Releases {
         self.stage.stage(name, component, self.plugins.get(name).cloned().unwrap_or_default()).await
     }
 
-    /// A release from its stored component.
-    pub(super) async fn stored(&self, name: &PluginName, digest: &str) -> Result<Arc<Release>, DeployError> {
-        let component = self.storage.blob(&component_blob(digest)).await?;
-        let component = component.ok_or_else(|| DeployError::Gone(name.clone(), digest.to_owned()))?;
+    /// A release from its stored component, if that is what was deployed and is signed by one of the keys of today. Whoever can write
+    /// to the storage decides on neither.
+    pub(super) async fn stored(&self, name: &PluginName, known: &str) -> Result<Arc<Release>, DeployError> {
+        let (named, known) = (|| name.clone(), known.to_owned());
+        let Some((component, signature)) = component(&*self.storage, &known).await? else {
+            return Err(DeployError::Gone(named(), known));
+        };
+        if digest(&component) != known {
+            return Err(DeployError::Changed(named(), known));
+        }
+        self.signers.check(&component, signature.as_deref()).map_err(|why| DeployError::Unsigned(named(), known, why))?;
         Ok(self.stage_as(name, component.to_vec()).await?)
+    }
+
+    /// The words that a stored component's code may know. Where it cannot be read there are none, and more is hidden.
+    pub async fn vocabulary(&self, digest: &str) -> Vocabulary {
+        let Ok(Some((component, _))) = component(&*self.storage, digest).await else { return Vocabulary::default() };
+        // It takes tens of milliseconds.
+        tokio::task::spawn_blocking(move || Vocabulary::of(&component)).await.unwrap_or_default()
     }
 
     async fn reject(
@@ -368,7 +391,7 @@ impl Releases {
         self.storage.put_blob(Record::blob(name), json.into()).await?;
         let known = before.releases.iter().map(|entry| &entry.digest).chain(&before.active).chain(&before.previous);
         for digest in known.filter(|digest| before.needs(digest) && !record.needs(digest)) {
-            self.storage.remove_blob(component_blob(digest)).await?;
+            remove_component(&*self.storage, digest).await?;
         }
         self.tell(name).await;
         Ok(())

@@ -14,7 +14,7 @@ use super::compare::{Difference, compare};
 use super::instance::CallError;
 use super::kept::{KeptCall, Outcome};
 use super::recording::Config;
-use super::redact::Redactor;
+use super::redact::{Hide, Redactor, Vocabulary};
 use super::registry::{Release, Slot};
 use super::replay::Stand;
 use super::witness::{Inbox, Watching};
@@ -74,6 +74,7 @@ impl Shadow {
         percent: u8,
         config: &Config,
         services: &Services,
+        vocabulary: Vocabulary,
     ) -> Result<Self, getrandom::Error> {
         let (queue, calls) = mpsc::channel(config.queue.max(1));
         let (seen, metrics, label) = (Arc::new(Seen::default()), &services.metrics.witnessed, (&slot.name).into());
@@ -81,7 +82,7 @@ impl Shadow {
             calls,
             active: Stand::new(active.clone(), services.apart()?),
             shadow: Stand::new(release.clone(), services.apart()?),
-            redactor: Redactor::new(&config.redact)?,
+            redactor: Redactor::new(Hide::Texts, &config.redact, vocabulary)?,
             seen: seen.clone(),
             shadowed: metrics.shadowed.get_or_create(&label).clone(),
             differing: metrics.shadow_differing.get_or_create(&label).clone(),

@@ -12,6 +12,7 @@ use super::pool::{Config as PoolConfig, NoInstance, Pool};
 use super::record::digest;
 use super::registry::Release;
 use super::tally::Tally;
+use super::versions::{LeastVersions, TooOld};
 use crate::capability::add_imports;
 use crate::capability::profile::{Profile, Tenancy};
 use crate::capability::quota::Usage;
@@ -37,6 +38,8 @@ pub enum StageError {
     Describe(Fault),
     #[error("describe: {0}")]
     Manifest(#[from] ManifestError),
+    #[error("version: {0}")]
+    Version(#[from] TooOld),
     #[error("door: {0}")]
     Door(#[from] DoorError),
     #[error("init: {0}")]
@@ -53,6 +56,7 @@ pub struct Stage {
     pub breaker: breaker::Config,
     pub grants: Grants,
     pub doors: Doors,
+    pub versions: LeastVersions,
 }
 
 impl Stage {
@@ -72,6 +76,7 @@ impl Stage {
         let config = Arc::new(config);
         let description = self.ask(&template, profile(name, config.clone())).await?;
         let mut manifest = Manifest::check(description, name)?;
+        self.versions.check(name, &manifest.version)?;
         let misplaced_doors = self.doors.apply(&mut manifest)?;
 
         let profile = Arc::new(Profile {
