@@ -14,14 +14,16 @@ mod token;
 mod top;
 mod types;
 
+use std::ffi::OsString;
 use std::io::{ErrorKind, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::Listen;
-use crate::sandbox;
+use crate::{sandbox, shown};
 
 /// A realtime server whose features are sandboxed WebAssembly plugins.
 #[derive(Parser)]
@@ -108,8 +110,42 @@ pub(crate) struct Common {
     data: Option<PathBuf>,
 }
 
+/// Flags whose values are secrets, and the variables that say the same.
+const SECRET_FLAGS: [(&str, &str); 2] = [("--token", "HUBBUB_ADMIN_TOKEN"), ("--secret", "JWT_SECRET")];
+
+/// Runs this program again, with secrets of its arguments in its environment: everyone on the machine sees the arguments, and nobody
+/// else the environment. Returns where there is none, or where that cannot be done.
+fn hide_secrets() {
+    let (mut rest, mut found) = (Vec::new(), Vec::new());
+    let mut args = std::env::args_os();
+    let program = args.next();
+    while let Some(arg) = args.next() {
+        let text = arg.to_str().unwrap_or_default();
+        let (flag, inline) = text.split_once('=').map_or((text, None), |(flag, value)| (flag, Some(OsString::from(value))));
+        let Some((_, variable)) = SECRET_FLAGS.iter().find(|(secret, _)| *secret == flag) else {
+            rest.push(arg);
+            continue;
+        };
+        match inline.or_else(|| args.next()) {
+            Some(value) if !value.is_empty() => found.push((variable, value)),
+            // The parser says what is wrong.
+            _ => return,
+        }
+    }
+    if found.is_empty() {
+        return;
+    }
+    let Ok(itself) = std::env::current_exe() else { return };
+    let mut again = std::process::Command::new(itself);
+    if let Some(program) = program {
+        again.arg0(program);
+    }
+    let _ = again.args(rest).envs(found).exec();
+}
+
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
+    hide_secrets();
     let result = match Cli::parse().command {
         Command::Dev { common, no_watch, expose } => dev::run(&common, !no_watch, expose),
         Command::Serve { common } => serve::run(&common),
@@ -157,7 +193,7 @@ fn compile(settings: &str, out: &Path) -> ExitCode {
 /// Writes a line to standard error, beside the command's result. A failure is ignored. In a server the line waits with those of the
 /// log, since the reader of both may have stopped.
 pub(crate) fn say(line: &str) {
-    let line = format!("{line}\n");
+    let line = format!("{}\n", shown::lines(line));
     if !crate::telemetry::write_beside_log(&line) {
         let _ = std::io::stderr().write_all(line.as_bytes());
     }
@@ -177,10 +213,10 @@ impl OutputError {
 
 /// Prints a line of the command's result. `println!` would panic if the write failed.
 pub(crate) fn print(line: &str) -> Result<(), OutputError> {
-    show(&format!("{line}\n"))
+    show(&format!("{}\n", shown::lines(line)))
 }
 
-/// Prints text of the command's result.
+/// Prints text of the command's result as it is: what came from outside has been escaped.
 pub(crate) fn show(text: &str) -> Result<(), OutputError> {
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(OutputError)

@@ -12,6 +12,7 @@ pub mod names;
 pub mod owners;
 pub mod private;
 pub mod rate;
+pub mod shown;
 pub mod telemetry;
 // L1: code that is not trusted.
 pub mod sandbox;

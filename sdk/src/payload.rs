@@ -12,8 +12,10 @@ use serde::{
 };
 
 mod explain;
+mod link;
 
 pub(crate) use explain::explain;
+pub use link::{is_link, link};
 
 /// An id in a payload: 1–128 bytes, no control characters. Short enough for a part of a room's name or a store key, so that
 /// no client can turn a long one into a fault of the plugin.

@@ -4,7 +4,7 @@
 use reqwest::Response;
 use serde_json::Value;
 
-use crate::server::{ADMIN_TOKEN, Scratch, Server};
+use crate::server::{Scratch, Server};
 use crate::wait::DEADLINE;
 
 /// A record under way.
@@ -19,7 +19,7 @@ impl Record {
     /// Begins to record; `how` is the query. Recording has begun when this returns.
     pub async fn begin(server: &Server, plugin: &str, how: &str) -> Self {
         let url = server.admin_url(&format!("/admin/plugins/{plugin}/record?{how}"));
-        let answer = server.http().post(url).bearer_auth(ADMIN_TOKEN).send().await.expect("the admin port answers");
+        let answer = server.http().post(url).bearer_auth(server.admin_token()).send().await.expect("the admin port answers");
         assert_eq!(answer.status(), 200, "a record begins");
         let mut record = Self { answer, text: String::new(), folder: Scratch::new() };
         record.until("the header", |line| line.get("hubbubRecord").is_some()).await;

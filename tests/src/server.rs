@@ -222,12 +222,16 @@ impl Server {
 
     /// A request to the admin port with its token: the status and the body.
     pub async fn admin(&self, method: reqwest::Method, path: &str, body: Vec<u8>) -> (u16, Value) {
-        let token = self.secret("HUBBUB_ADMIN__TOKEN", ADMIN_TOKEN);
-        let request = self.http.request(method, self.admin_url(path)).bearer_auth(token).body(body);
+        let request = self.http.request(method, self.admin_url(path)).bearer_auth(self.admin_token()).body(body);
         let answer = request.send().await.expect("the admin port answers");
         let status = answer.status().as_u16();
         let text = answer.text().await.expect("a body of text");
         (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    }
+
+    /// The operator's token.
+    pub fn admin_token(&self) -> &str {
+        self.secret("HUBBUB_ADMIN__TOKEN", ADMIN_TOKEN)
     }
 
     /// What it was started with, or else the one of `hubbub dev`.

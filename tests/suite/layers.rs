@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// The host's modules, lowest layer first.
 const LAYERS: [&[&str]; 7] = [
-    &["names", "owners", "error", "clock", "duration", "json", "memory", "private", "rate", "telemetry"],
+    &["names", "owners", "error", "clock", "duration", "json", "memory", "private", "rate", "shown", "telemetry"],
     &["sandbox"],
     &["cluster", "storage"],
     &["capability"],

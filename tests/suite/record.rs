@@ -79,6 +79,77 @@ async fn the_chat_is_recorded_without_its_text_and_the_same_build_does_the_same(
     let (code, report) = replay(&record.file(), chat, &["--against", &chat.display().to_string()]);
     assert_eq!((code, &report["same"], &report["found"]), (0, &json!(true), &json!([])), "{report}");
     assert!(report["all"]["calls"].as_u64().is_some_and(|calls| calls >= 5), "{report}");
+    let (code, report) = replay(&record.file(), chat, &[]);
+    assert_eq!((code, &report["same"], &report["found"]), (0, &json!(true), &json!([])), "by what it recorded: {report}");
+}
+
+/// What products do in one session each, recorded without texts: their own build does the same.
+#[tokio::test]
+async fn every_plugin_does_the_same_on_its_own_record() {
+    let server = Server::dev().chatty().start().await;
+    let plugins = ["chat", "notifications", "lessons", "presence", "video"];
+    let mut records = Vec::new();
+    for plugin in plugins {
+        records.push(Record::begin(&server, plugin, "for=60s").await);
+    }
+    open_chat(&server, "c1", &["ana.silva@mill.example", "bia"]).await;
+    let who =
+        |id: &str| token(id).name(&crate::scene::name(id)).claim("image", "https://mill.example/a.png").claim("plan", "gold");
+    let mut ana = server.connect("/chat", who("ana.silva@mill.example")).await;
+    crate::scene::join(&mut ana, "c1").await;
+    let mut bia = member(&server, "bia", "c1").await;
+    chat_says(&mut ana, "c1", "Meet me behind the <b>old mill</b> at 9, call 06 12 34 56 78 <script>evil()</script> & é").await;
+    let id = bia.next("chat:message").await["id"].clone();
+    assert!(id.is_string());
+    bia.ask("chat:read", json!({"chatId": "c1"})).await;
+    bia.ask("chat:typing", json!({"chatId": "c1"})).await;
+    bia.ask("chat:history", json!({"chatId": "c1", "limit": 10})).await;
+    bia.ask("chat:leave", json!({"chatId": "c1"})).await;
+    let mut home = server.connect("/", who("ana.silva@mill.example")).await;
+    let data = json!({"userId": "ana.silva@mill.example", "type": "COURSE_UPDATE", "title": "Secretive title", "message": "Hush hush",
+        "link": "/courses/c1"});
+    server.publish("notification.created", data).await;
+    let new = home.next("notification:new").await;
+    home.ask("notifications:list", json!({})).await;
+    assert!(new["id"].is_string());
+    home.ask("lesson:progress", json!({"lessonId": "l1", "watchedDuration": 30, "totalDuration": 100})).await;
+    home.ask("lesson:progress", json!({"lessonId": "l1", "watchedDuration": 60, "totalDuration": 100})).await;
+    home.ask("chat:join", json!({"videoId": "v1"})).await;
+    home.ask("chat:message", json!({"videoId": "v1", "message": "Unspeakable words of mine"})).await;
+    let marks = [("chat", "chat:leave"), ("notifications", "notifications:list"), ("lessons", "lesson:progress")];
+    for ((plugin, record), _) in plugins.iter().zip(&mut records).zip(0..) {
+        if let Some((_, event)) = marks.iter().find(|(of, _)| of == plugin) {
+            record.until(event, |line| line["event"]["name"] == *event).await;
+        }
+    }
+    let mut found = Vec::new();
+    for (plugin, record) in plugins.iter().zip(&records) {
+        let text = record.text().to_lowercase();
+        for hidden in ["ana.silva", "mill", "behind", "06 12", "gold", "secretive", "hush", "unspeakable"] {
+            assert!(!text.contains(hidden), "{hidden} in the record of {plugin}: {text}");
+        }
+        if !text.contains("\"imports\"") {
+            continue;
+        }
+        let (code, report) = replay(&record.file(), &fixture::plugins().await[*plugin], &[]);
+        if code != 0 {
+            found.push(format!("{plugin}: {report}"));
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[tokio::test]
+async fn a_clear_record_keeps_what_was_said() {
+    let server = versioned().await.start().await;
+    let mut record = Record::begin(&server, "versioned", "for=60s&clear=true").await;
+    let mut ana = server.connect("/versioned", token("ana").name("Ana Maria")).await;
+    say(&mut ana, "behind the old mill").await;
+    record.until("the call", |line| line["event"]["name"] == "say").await;
+    assert!(record.text().contains("behind the old mill") && record.text().contains("Ana Maria"), "{}", record.text());
+    assert_eq!(record.lines()[0]["clear"], true);
+    let (code, report) = replay(&record.file(), &fixture::versioned("1.0.0").await, &[]);
+    assert_eq!(code, 0, "{report}");
 }
 
 #[tokio::test]

@@ -15,6 +15,10 @@ async fn a_token_with_any_fault_is_an_invalid_token() {
     let faults = [
         ("expired", ana().expires_in(-120).sign()),
         ("not valid yet", ana().claim("nbf", 4_000_000_000_u64).sign()),
+        ("an end in the year 10000", ana().claim("exp", 253_402_300_800_u64).sign()),
+        ("an end that is negative", ana().claim("exp", -1).sign()),
+        ("an end that is negative and a fraction", ana().claim("exp", -0.5).sign()),
+        ("a time of issue that is huge", ana().claim("iat", 1e300).sign()),
         ("another's key", ana().secret("not the secret").sign()),
         ("an empty key", ana().secret("").sign()),
         ("no signature", ana().unsigned()),

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::plugin::Operator;
 use super::print;
 use super::serve::runtime;
+use crate::shown;
 
 #[derive(Subcommand)]
 pub(super) enum Dead {
@@ -100,10 +101,10 @@ fn ask(operator: &Operator, method: reqwest::Method, path: &str, body: Vec<u8>) 
     runtime()?.block_on(operator.ask(&reqwest::Client::new(), method, path, body, None))
 }
 
-/// A letter in one line. Names and reasons come from outside, so no control character passes.
+/// A letter in one line. Names and reasons come from outside, so they are escaped.
 fn line(letter: &Value) -> String {
     let text = |key: &str| match &letter[key] {
-        Value::String(text) => text.chars().filter(|c| !c.is_control()).collect(),
+        Value::String(text) => shown::line(text).into_owned(),
         Value::Null => "-".to_owned(),
         other => other.to_string(),
     };
@@ -121,7 +122,7 @@ fn line(letter: &Value) -> String {
         text("reason"),
     );
     if !letter["data"].is_null() {
-        line += &format!("  {}", letter["data"]);
+        line += &format!("  {}", shown::line(&letter["data"].to_string()));
     }
     line
 }
@@ -134,6 +135,6 @@ mod tests {
     fn a_letter_is_one_line_whatever_is_in_it() {
         let letter = json!({"id": 7, "plugin": "chat", "topic": "chat.upserted", "reason": "no\u{1b}[2J\nsuch", "diedAt": 0});
         let line = line(&letter);
-        assert_eq!(line, "7  1970-01-01T00:00:00Z  chat  chat.upserted  key -  tenant -  message -  no[2Jsuch");
+        assert_eq!(line, "7  1970-01-01T00:00:00Z  chat  chat.upserted  key -  tenant -  message -  no\\u001b[2J\\nsuch");
     }
 }

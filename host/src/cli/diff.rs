@@ -10,6 +10,7 @@ use super::{print, serve};
 use crate::app;
 use crate::config::Config;
 use crate::release::manifest::Manifest;
+use crate::shown;
 use crate::toolchain::{self, Inspection};
 
 /// One side.
@@ -21,7 +22,7 @@ struct Side {
 pub(super) fn run(old: &Path, new: &Path) -> anyhow::Result<()> {
     let (old, new) = serve::runtime()?.block_on(async { anyhow::Ok((read(old).await?, read(new).await?)) })?;
     for line in report(&old, &new) {
-        print(&line)?;
+        print(&shown::line(&line))?;
     }
     Ok(())
 }

@@ -77,7 +77,7 @@ impl Replay {
                 None => None,
             };
             let mut report = Report::new(&header, &new, old.as_deref().map_or(Against::Record, |_| Against::Build), self.max_cpu);
-            let stand = |release: Arc<Release>| anyhow::Ok(Stand::new(release, stage.services.apart()?));
+            let stand = |release: Arc<Release>| anyhow::Ok(Stand::new(release, stage.services.apart()?).of_hidden(!header.clear));
             let (mut new, mut old) = (stand(new)?, old.map(stand).transpose()?);
             for call in calls {
                 // One after the other, so that both find the machine in the same state.

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::plugin::Operator;
 use super::serve::runtime;
 use super::show;
+use crate::shown;
 
 /// Between two frames.
 const EVERY: Duration = Duration::from_secs(1);
@@ -51,7 +52,7 @@ impl Top {
             ticks.tick().await;
             show(&format!("{HOME}{}{CLEAR_BELOW}", frame.replace('\n', &format!("{CLEAR_REST_OF_LINE}\n"))))?;
             // A server that is being restarted comes again.
-            frame = self.frame(client).await.unwrap_or_else(|error| format!("hubbub: {error:#}\n"));
+            frame = self.frame(client).await.unwrap_or_else(|error| format!("hubbub: {}\n", shown::line(&format!("{error:#}"))));
         }
     }
 
@@ -60,7 +61,7 @@ impl Top {
     }
 }
 
-/// One frame of text. What a plugin calls itself was checked by the server; a version was not, so no control character passes.
+/// One frame of text. What a plugin calls itself was checked by the server; a version was not, so both are escaped.
 fn render(figures: &Value) -> String {
     let mut out = String::new();
     let number = |key: &str| count(&figures[key]);
@@ -110,7 +111,7 @@ fn row(out: &mut String, name: &str, state: &str, release: &Value) {
 }
 
 fn text(value: &Value) -> String {
-    value.as_str().unwrap_or("-").chars().filter(|c| !c.is_control()).collect()
+    shown::line(value.as_str().unwrap_or("-")).into_owned()
 }
 
 fn count(value: &Value) -> String {
@@ -138,7 +139,7 @@ mod tests {
         }));
         assert!(frame.contains("connections 7 ") && frame.contains("memory 1.0 MiB"), "{frame}");
         assert!(frame.contains("canary 10 %") && frame.contains("disabled") && !frame.contains('\u{1b}'), "{frame}");
-        assert!(frame.contains("  quarantined: messages: on-message a.b: it trapped\n"), "{frame}");
+        assert!(frame.contains("  quarantined: messages: on-message a.b: it trapped\\n\n"), "{frame}");
         assert_eq!(frame.lines().count(), 9, "{frame}");
     }
 }

@@ -15,6 +15,7 @@ use crate::gateway::keys::Algorithm;
 use crate::json;
 
 mod claims;
+mod link;
 
 /// The largest header of a token, in bytes of base64url. What needs more carries certificates, which are never looked at:
 /// refused as malformed.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::kept::{KeptCall, Outcome};
 use super::replay::Played;
-use crate::capability::tape::{Asked, Kind, normal};
+use crate::capability::tape::{Asked, Kind, is_alike, normal};
 
 /// One difference. What it is of is in `was`, `is`, or both.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -56,7 +56,8 @@ pub fn compare(call: &KeptCall, again: Option<&Played>, played: &Played) -> Vec<
         made.map(told).collect()
     };
     let was = effects(old, again.map_or(&call.imports, |again| &again.effects));
-    effects_differ(&mut found, was, effects(&played.outcome, &played.effects));
+    let is_hidden = again.is_none() && played.is_hidden;
+    effects_differ(&mut found, was, effects(&played.outcome, &played.effects), is_hidden);
     let more = played.missing.iter().filter(|asked| again.is_none_or(|again| !again.missing.contains(asked)));
     found.extend(more.map(|asked| Difference { what: What::AskedMore, was: None, is: Some(told(asked)) }));
     if !is_trap(&played.outcome) {
@@ -83,7 +84,7 @@ fn outcome(found: &mut Vec<Difference>, was: &Outcome, is: &Outcome) {
     }
 }
 
-fn effects_differ(found: &mut Vec<Difference>, mut was: Vec<Value>, mut is: Vec<Value>) {
+fn effects_differ(found: &mut Vec<Difference>, mut was: Vec<Value>, mut is: Vec<Value>, is_hidden: bool) {
     if was == is {
         return;
     }
@@ -92,7 +93,8 @@ fn effects_differ(found: &mut Vec<Difference>, mut was: Vec<Value>, mut is: Vec<
         return found.push(Difference { what: What::Order, was: Some(was), is: Some(is) });
     }
     // What both made is no difference, wherever it stands.
-    is.retain(|new| match was.iter().position(|old| old == new) {
+    let same = |old: &Value, new: &Value| old == new || (is_hidden && is_like(old, new));
+    is.retain(|new| match was.iter().position(|old| same(old, new)) {
         Some(at) => {
             was.remove(at);
             false
@@ -106,6 +108,13 @@ fn effects_differ(found: &mut Vec<Difference>, mut was: Vec<Value>, mut is: Vec<
         found.push(Difference { what, was: Some(old), is });
     }
     found.extend(is.into_iter().map(|new| Difference { what: What::EffectAdded, was: None, is: Some(new) }));
+}
+
+/// Whether two effects are the same but for a key that follows from a hidden text.
+fn is_like(old: &Value, new: &Value) -> bool {
+    let parts = |effect: &'_ Value| Some((effect["import"].as_str()?.to_owned(), effect["args"].as_array()?.clone()));
+    let (Some(old), Some(new)) = (parts(old), parts(new)) else { return false };
+    is_alike((&old.0, &old.1), (&new.0, &new.1))
 }
 
 fn is_same_in_another_order(was: &[Value], is: &[Value]) -> bool {
@@ -127,7 +136,7 @@ mod tests {
 
     fn kinds(was: Vec<Value>, is: Vec<Value>) -> Vec<What> {
         let mut found = Vec::new();
-        effects_differ(&mut found, was, is);
+        effects_differ(&mut found, was, is, false);
         found.into_iter().map(|difference| difference.what).collect()
     }
 

@@ -18,6 +18,7 @@ use super::kept::KeptCall;
 use super::redact::{Hide, Redactor, Vocabulary};
 use super::registry::{Release, Slot};
 use super::witness::{Inbox, Watching};
+use crate::shown;
 use crate::telemetry::Witnessed;
 
 /// The version of the file's format.
@@ -110,7 +111,7 @@ pub enum RecordError {
 pub struct Lines {
     recording: Arc<Recording>,
     calls: mpsc::Receiver<Arc<KeptCall>>,
-    redactor: Redactor,
+    redactor: Arc<Redactor>,
     header: Option<Header>,
     until: Instant,
     limits: Config,
@@ -150,7 +151,7 @@ impl Recording {
             recording,
             calls,
             header: Some(header(&release, percent, &mut redactor, hide, config)),
-            redactor,
+            redactor: Arc::new(redactor),
             until: Instant::now() + time.min(config.time),
             limits: config.clone(),
             written: Written::default(),
@@ -191,9 +192,14 @@ impl Lines {
         let Ok(Some(call)) = tokio::time::timeout_at(self.until, self.calls.recv()).await else {
             return Some(self.end("time"));
         };
-        let mut kept = serde_json::to_value(&*call).unwrap_or_default();
-        self.redactor.call(&mut kept);
-        let line = line(&kept);
+        let redactor = self.redactor.clone();
+        // The component is searched for words that were not met before: not on a thread that serves sockets.
+        let redacting = tokio::task::spawn_blocking(move || {
+            let mut kept = serde_json::to_value(&*call).unwrap_or_default();
+            redactor.call(&mut kept);
+            line(&kept)
+        });
+        let Ok(line) = redacting.await else { return Some(self.end("fault")) };
         if self.written.bytes + line.len() as u64 > self.limits.bytes {
             return Some(self.end("bytes"));
         }
@@ -211,7 +217,8 @@ impl Lines {
 }
 
 fn line(value: &impl Serialize) -> String {
-    let mut line = serde_json::to_string(value).unwrap_or_default();
+    // An operator may open the file as it is.
+    let mut line = shown::line(&serde_json::to_string(value).unwrap_or_default()).into_owned();
     line.push('\n');
     line
 }

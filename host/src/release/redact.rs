@@ -214,14 +214,15 @@ impl Redactor {
         if is_number {
             return facts.places.contains(word);
         }
-        // Names are often parts of others in the data, and an enum's value seldom is.
-        let is_telling = word.len() >= TELLING && !word.contains(|c: char| c.is_ascii_digit());
-        if facts.names.contains(word) || (is_telling && facts.values.contains(word)) {
-            return self.remembered(word, |vocabulary| vocabulary.contains(word));
+        match (facts.names.contains(word), facts.values.contains(word)) {
+            // A name that is no value, such as an id is, may be a part of another in the data.
+            (true, false) => self.remembered(&format!("{word}:"), |vocabulary| vocabulary.contains(word)),
+            (false, false) => false,
+            _ => self.remembered(word, |vocabulary| vocabulary.has(word)),
         }
-        facts.values.contains(word) && self.remembered(word, |vocabulary| vocabulary.contains_word(word))
     }
 
+    /// Asks the component once for each word. A name is followed by a colon, since it is looked for in another way.
     fn remembered(&self, word: &str, look: impl FnOnce(&Vocabulary) -> bool) -> bool {
         if let Some(known) = self.memory().known.get(word) {
             return *known;
@@ -266,7 +267,7 @@ impl Hiding<'_> {
             return (!redactor.knows(word, self.facts)).then(|| words::stand_in(salt, word));
         }
         // The code has made it: a constant of its own, an id, or a part of what it was given.
-        if at.is_output && !redactor.remembered(word, |vocabulary| vocabulary.contains_word(word)) {
+        if at.is_output && !redactor.remembered(word, |vocabulary| vocabulary.has(word)) {
             if let Some(part) = self.part(word, &folded) {
                 return Some(part);
             }

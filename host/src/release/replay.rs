@@ -16,6 +16,8 @@ use crate::sandbox::{Instance, metered, within};
 pub struct Stand {
     release: Arc<Release>,
     services: Arc<Services>,
+    /// Texts of the calls are stand-ins.
+    is_hidden: bool,
     /// Kept from call to call, as the pool keeps its own; not after a fault.
     instance: Option<Instance<State>>,
 }
@@ -31,12 +33,19 @@ pub struct Played {
     /// In the record, and not asked.
     pub unasked: Vec<Asked>,
     pub cpu: Duration,
+    /// Texts of the record are stand-ins.
+    pub is_hidden: bool,
 }
 
 impl Stand {
     /// `services` are of a world apart.
     pub fn new(release: Arc<Release>, services: Arc<Services>) -> Self {
-        Self { release, services, instance: None }
+        Self { release, services, is_hidden: false, instance: None }
+    }
+
+    /// For calls of a record whose texts are hidden.
+    pub fn of_hidden(self, is_hidden: bool) -> Self {
+        Self { is_hidden, ..self }
     }
 
     /// Runs a call.
@@ -54,11 +63,11 @@ impl Stand {
         self.release.profile.usage.first_look(&*self.services.storage).await;
         let guest = instance.guest();
         guest.begin(job.caller().cloned(), tenant, call.at, job.hops(), Replay::default());
-        guest.call.tape = Some(Tape::replaying(&call.imports));
+        guest.call.tape = Some(Tape::replaying(&call.imports, self.is_hidden));
         let (answer, cpu) = metered(within(self.services.limits.call_time, invoke(&mut instance, job))).await;
         let tape = instance.guest().call.tape.take();
         instance.guest().finish();
-        let mut played = Played { cpu, ..Played::ended(Outcome::of(&answer)) };
+        let mut played = Played { cpu, is_hidden: self.is_hidden, ..Played::ended(Outcome::of(&answer)) };
         if let Some(Tape::Replaying(script)) = tape.map(|tape| *tape) {
             played.unasked = script.unasked().cloned().collect();
             (played.effects, played.missing) = (script.effects, script.missing);
@@ -72,6 +81,6 @@ impl Stand {
 
 impl Played {
     fn ended(outcome: Outcome) -> Self {
-        Self { outcome, effects: Vec::new(), missing: Vec::new(), unasked: Vec::new(), cpu: Duration::ZERO }
+        Self { outcome, effects: Vec::new(), missing: Vec::new(), unasked: Vec::new(), cpu: Duration::ZERO, is_hidden: false }
     }
 }

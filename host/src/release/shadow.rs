@@ -139,8 +139,6 @@ impl Worker {
         let differences: Vec<_> =
             compare(call, Some(&again), &played).into_iter().filter(|difference| difference.what.matters()).collect();
         let seen = &self.seen;
-        seen.calls.fetch_add(1, Ordering::Relaxed);
-        self.shadowed.inc();
         if matches!(played.outcome, Outcome::Trapped(_)) {
             seen.traps.fetch_add(1, Ordering::Relaxed);
         }
@@ -152,6 +150,9 @@ impl Worker {
             self.differing.inc();
             keep(&mut recent.differing, told, TOLD);
         }
+        // Last: a call that is counted has been told.
+        seen.calls.fetch_add(1, Ordering::Relaxed);
+        self.shadowed.inc();
         Ok(())
     }
 

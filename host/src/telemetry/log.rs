@@ -14,10 +14,13 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::reload::Handle;
 
 pub use often::Often;
 use sink::Sink;
+
+use crate::shown;
 
 /// `[log]`
 #[derive(Debug, Clone, Deserialize)]
@@ -67,7 +70,8 @@ pub fn start_log(format: LogFormat, filter: &str, buffer: usize) -> Result<(), S
     let sink = Sink::start(buffer, File::from(out)).map_err(|e| e.to_string())?;
     // Colour codes in a file or a pipe would break searches.
     let colours = std::io::stderr().is_terminal();
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(sink.clone()).with_ansi(colours);
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(Shown { sink: sink.clone(), colours }).with_ansi(colours);
     // It would report errors by `eprintln!`, which panics if standard error is closed.
     let builder = builder.log_internal_errors(false);
     let (reload, started) = match format {
@@ -86,6 +90,40 @@ pub fn start_log(format: LogFormat, filter: &str, buffer: usize) -> Result<(), S
     let _ = LOG.set(Log { sink, reload });
     std::panic::set_hook(Box::new(log_panic));
     Ok(())
+}
+
+/// What the subscriber writes a line to: nothing in it steers a terminal or forges another line.
+#[derive(Clone)]
+struct Shown {
+    sink: Arc<Sink>,
+    /// Colours are escape sequences of the subscriber's own, which escapes those of others.
+    colours: bool,
+}
+
+impl<'a> MakeWriter<'a> for Shown {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+impl std::io::Write for Shown {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let text = String::from_utf8_lossy(bytes);
+        let line = text.strip_suffix('\n').unwrap_or(&text);
+        let shown = if self.colours {
+            line.split('\u{1b}').map(shown::line).collect::<Vec<_>>().join("\u{1b}").into()
+        } else {
+            shown::line(line)
+        };
+        (&mut &*self.sink).write_all(format!("{shown}\n").as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// # Errors
@@ -135,4 +173,37 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     let trace = Backtrace::capture();
     let trace = (trace.status() == BacktraceStatus::Captured).then(|| tracing::field::display(trace));
     tracing::error!(thread = std::thread::current().name(), trace, "panicked at {place}: {what}");
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::mpsc;
+
+    use super::*;
+
+    struct Pipe(mpsc::Sender<Vec<u8>>);
+
+    impl std::io::Write for Pipe {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.send(bytes.to_owned()).map(|()| bytes.len()).map_err(std::io::Error::other)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_of_the_host_is_escaped_and_keeps_the_colours_of_a_terminal() {
+        let (send, written) = mpsc::channel();
+        let sink = Sink::start(1000, Pipe(send)).unwrap();
+        for (colours, line, shown) in [
+            (false, "topic a\u{202e}b\u{1b}[2J\nINFO forged\n", "topic a\\u202eb\\u001b[2J\\nINFO forged\n"),
+            (true, "\u{1b}[32mINFO\u{1b}[0m a\u{9b}b\n", "\u{1b}[32mINFO\u{1b}[0m a\\u009bb\n"),
+        ] {
+            Shown { sink: sink.clone(), colours }.write_all(line.as_bytes()).unwrap();
+            assert_eq!(String::from_utf8(written.recv().unwrap()).unwrap(), shown);
+        }
+    }
 }

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 use wasmparser::{Encoding, Parser, Payload, Validator, WasmFeatures};
 
+use crate::shown;
+
 /// The plugin contract's package.
 const CONTRACT: &str = "hubbub:plugin/";
 
@@ -94,7 +96,8 @@ pub(crate) fn read(bytes: &[u8]) -> wasmparser::Result<Inspection> {
 
 impl fmt::Display for Inspection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let list = |names: &[String]| if names.is_empty() { "none".to_owned() } else { names.join("\n          ") };
+        let shown = |names: &[String]| names.iter().map(|name| shown::line(name)).collect::<Vec<_>>().join("\n          ");
+        let list = |names: &[String]| if names.is_empty() { "none".to_owned() } else { shown(names) };
         writeln!(f, "digest    sha256:{}", self.digest)?;
         writeln!(f, "size      {} KiB", self.size.div_ceil(1024))?;
         writeln!(f, "contract  {}", self.contract.as_deref().unwrap_or("none: it exports no plugin"))?;

@@ -68,6 +68,7 @@ pub(crate) struct Message {
 #[derive(Serialize, Deserialize, JsonSchema)]
 struct Author {
     name: String,
+    #[serde(default, deserialize_with = "hubbub_sdk::payload::link")]
     image: Option<String>,
 }
 

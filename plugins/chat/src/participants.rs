@@ -58,6 +58,7 @@ pub(crate) struct Participant {
     pub(crate) name: String,
     #[serde(default)]
     pub(crate) role: String,
+    #[serde(default, deserialize_with = "hubbub_sdk::payload::link")]
     pub(crate) image: Option<String>,
     /// The place in the published list.
     #[serde(default)]
@@ -72,6 +73,7 @@ struct Listed<'a> {
     user_id: UserId<'a>,
     #[serde(borrow, default)]
     name: Cow<'a, str>,
+    #[serde(default, deserialize_with = "hubbub_sdk::payload::link")]
     image: Option<String>,
 }
 

@@ -34,6 +34,7 @@ pub(crate) struct Announcement {
 #[derive(Serialize, Deserialize, JsonSchema)]
 struct Instructor {
     name: String,
+    #[serde(default, deserialize_with = "hubbub_sdk::payload::link")]
     image: Option<String>,
 }
 

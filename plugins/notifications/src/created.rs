@@ -19,6 +19,7 @@ pub(crate) struct Created {
     kind: Option<String>,
     title: Option<String>,
     message: Option<String>,
+    #[serde(default, deserialize_with = "hubbub_sdk::payload::link")]
     link: Option<String>,
 }
 

@@ -45,7 +45,7 @@ pub(crate) struct Stored {
     pub(crate) kind: String,
     pub(crate) title: String,
     pub(crate) message: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "hubbub_sdk::payload::link")]
     pub(crate) link: Option<String>,
     /// When it came to be, in milliseconds since 1970, as the backend sees it.
     pub(crate) at: u64,

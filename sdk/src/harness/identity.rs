@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::caller::User;
+use crate::payload::is_link;
 
 /// A token's claims, or none: a visitor. From [`user`] or [`visitor`].
 #[derive(Debug, Clone)]
@@ -74,7 +75,7 @@ impl Identity {
             id,
             name: text(&["name"]),
             email: text(&["email"]),
-            image: text(&["image"]),
+            image: text(&["image"]).filter(|image| is_link(image)),
             role: roles(&all).into_iter().next(),
             tenant: text(&["tenant", "companyId"]),
             claims: Value::Object(all.clone()).to_string(),

@@ -1,6 +1,6 @@
 // Who is in, and what is told: the token opens the door, then one event a second carries every figure.
 import { Plots } from "/dashboard/plots.js";
-import { Plugins } from "/dashboard/plugins.js";
+import { Plugins, shown } from "/dashboard/plugins.js";
 import { Tap } from "/dashboard/tap.js";
 
 const KEPT = "hubbub-admin-token";
@@ -24,10 +24,10 @@ function enter(token) {
   socket.on("connect_error", (error) => {
     // `active` means that the client will try again by itself: the server is away, not saying no.
     if (socket.active) state("away-again", "The server does not answer");
-    else leave(error.message);
+    else leave(shown(error.message));
   });
   socket.on("disconnect", () => state("away-again", "Reconnecting"));
-  socket.on("figures", show);
+  socket.on("figures", (figures) => show(shown(figures)));
 }
 
 function inside(token) {

@@ -2,6 +2,16 @@
 
 const $ = (id) => document.getElementById(id);
 const LOOK = 5000;
+// Controls, the separators of lines, and what turns the direction of writing, as the command line escapes them.
+const COMMANDS = /[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
+
+/** What came from the server, with every character escaped that would not be shown but acted upon. */
+export function shown(told) {
+  if (typeof told === "string") return told.replace(COMMANDS, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`);
+  if (Array.isArray(told)) return told.map(shown);
+  if (told && typeof told === "object") return Object.fromEntries(Object.entries(told).map(([name, value]) => [shown(name), shown(value)]));
+  return told;
+}
 
 const ACTS = {
   promote: { label: "Promote", sure: (name) => [`Promote the canary of ${name}?`, "It serves everyone from now on."] },
@@ -36,11 +46,11 @@ export class Plugins {
   async call(method, path, body) {
     const headers = { authorization: `Bearer ${this.token}` };
     const answer = await fetch(`/admin/plugins${path}`, { method, headers, body, signal: this.gone.signal });
-    if (answer.status === 401) this.leave((await answer.json()).detail);
-    if (answer.ok) return answer.json();
+    if (answer.status === 401) this.leave(shown((await answer.json()).detail));
+    if (answer.ok) return shown(await answer.json());
     // Where something on the way answers instead of the server, there is no problem document.
     const problem = await answer.json().catch(() => ({ title: `HTTP ${answer.status}`, detail: answer.statusText }));
-    throw new Error(`${problem.title}: ${problem.detail}`);
+    throw new Error(shown(`${problem.title}: ${problem.detail}`));
   }
 
   /** Histories and verdicts, which no figure carries. */

@@ -1,6 +1,6 @@
 // One user's or one room's events, as they come and go. Keeps the last of them; what the server dropped it says.
 
-import { label } from "./plugins.js";
+import { label, shown } from "./plugins.js";
 
 const $ = (id) => document.getElementById(id);
 const SHOWN = 200;
@@ -38,10 +38,10 @@ export class Tap {
     this.socket.on("connect", () => this.state("live", "Listening"));
     this.socket.on("connect_error", (error) => {
       if (this.socket?.active) this.state("away-again", "The server does not answer");
-      else this.stop(error.message);
+      else this.stop(shown(error.message));
     });
     this.socket.on("disconnect", (why) => why === "io client disconnect" || this.state("away-again", "Reconnecting"));
-    this.socket.on("tapped", (told) => this.show(told));
+    this.socket.on("tapped", (told) => this.show(shown(told)));
   }
 
   stop(why) {

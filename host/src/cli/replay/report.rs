@@ -220,7 +220,7 @@ fn name(what: What) -> String {
 
 /// What a plugin or a client wrote does not steer the terminal.
 fn plain(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).collect()
+    crate::shown::line(text).into_owned()
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use smallvec::SmallVec;
 
+use super::link::is_link;
 use super::{TokenError, User};
 use crate::names;
 
@@ -23,6 +24,9 @@ const MAX_AUDIENCES: usize = 16;
 /// The most roles of one token. More is refused as a claim of the wrong type.
 const MAX_ROLES: usize = 64;
 
+/// The first second that is no time of a token, since 1970.
+const YEAR_10000: u64 = 253_402_300_800;
+
 /// The claims that describe the user. Of each list, the first claim that is neither `null` nor empty counts.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -35,7 +39,7 @@ pub struct ClaimNames {
     pub name: Vec<String>,
     /// Text or a whole number. Default `email`.
     pub email: Vec<String>,
-    /// The address of a picture: text or a whole number. Default `image`.
+    /// The address of a picture, `http`, `https` or relative; any other is left out. Default `image`.
     pub image: Vec<String>,
     /// Text, a whole number, or a list of at most 64 of them. Default `role`.
     pub role: Vec<String>,
@@ -97,7 +101,8 @@ impl<'a> Claims<'a> {
             tenant: self.tenant.id("tenant")?.map(|tenant| tenant.as_ref().into()),
             name: self.name.text("name")?,
             email: self.email.text("email")?,
-            image: self.image.text("image")?,
+            // Shown to others: what would run code there is left out.
+            image: self.image.text("image")?.filter(|image| is_link(image)),
             role: roles.first().cloned(),
             roles,
             claims: text.into(),
@@ -111,6 +116,7 @@ impl<'a> Claims<'a> {
             "aud" => value.into_texts("audience").map(|audiences| self.audiences = audiences),
             "exp" => value.to_millis("expiry").map(|at| self.expires_ms = Some(at)),
             "nbf" => value.to_millis("beginning").map(|at| self.not_before_ms = Some(at)),
+            "iat" => value.to_millis("time of issue").map(drop),
             _ => {
                 self.offer(names, name, value);
                 Ok(())
@@ -223,14 +229,14 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// Seconds since 1970, whole or not. What lies before or past the clock's range stands at its end.
+    /// Seconds since 1970, up to the year 9999. A part of a second counts: issuers divide their clock's milliseconds.
     fn to_millis(&self, what: &'static str) -> Result<u64, TokenError> {
-        match self {
-            Self::Integer(seconds) => Ok(u64::try_from(*seconds.max(&0)).unwrap_or(u64::MAX).saturating_mul(1000)),
-            // A cast saturates: exactly what is wanted.
-            Self::Float(seconds) => Ok((seconds * 1000.0) as u64),
-            _ => Err(TokenError::Claim(what)),
-        }
+        let millis = match self {
+            Self::Integer(seconds) => u64::try_from(*seconds).ok().filter(|seconds| *seconds < YEAR_10000).map(|at| at * 1000),
+            Self::Float(seconds) if (0.0..YEAR_10000 as f64).contains(seconds) => Some((seconds * 1000.0) as u64),
+            _ => None,
+        };
+        millis.ok_or(TokenError::Claim(what))
     }
 }
 

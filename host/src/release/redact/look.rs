@@ -17,7 +17,7 @@ pub(super) struct Facts<'r> {
     pub(super) inputs: HashSet<String>,
     /// Those of them that are hidden, without case, the shortest first.
     pub(super) hidden: Vec<String>,
-    /// Of who the user is, without case.
+    /// Of the user's ids, without case.
     pub(super) identity: HashSet<String>,
     /// Of what is under a secret's key, without case.
     pub(super) secret: HashSet<String>,
@@ -63,7 +63,7 @@ impl<'r> Facts<'r> {
     fn note(&mut self, text: &str, at: At, is_value: bool) {
         for found in words::words(text) {
             let (word, folded) = (&text[found.clone()], words::folded(&text[found]));
-            if at.is_identity {
+            if at.is_id {
                 self.identity.insert(folded.clone());
             }
             if at.is_hidden {

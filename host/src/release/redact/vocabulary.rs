@@ -5,6 +5,8 @@ use std::collections::HashSet;
 
 use wasmparser::{Operator, Parser, Payload};
 
+use super::TELLING;
+
 /// What is found in a component.
 #[derive(Debug, Default)]
 pub struct Vocabulary {
@@ -67,10 +69,17 @@ impl Vocabulary {
         self.data.contains(text) || self.is_compared(text.as_bytes())
     }
 
+    /// Whether the code is likely to know a word: a long one wherever it is in the component, a short one where it ends there.
+    pub(super) fn has(&self, word: &str) -> bool {
+        let is_telling = word.len() >= TELLING && !word.contains(|c: char| c.is_ascii_digit());
+        if is_telling { self.contains(word) } else { self.contains_word(word) }
+    }
+
     /// Whether a word is in the component, and ends there. Texts lie in the data without anything between them.
-    pub(super) fn contains_word(&self, word: &str) -> bool {
+    fn contains_word(&self, word: &str) -> bool {
         let ends = |(at, _)| !self.data[at + word.len()..].starts_with(char::is_alphanumeric);
-        self.data.match_indices(word).any(ends) || self.is_compared(word.as_bytes())
+        // Two bytes are compared with everywhere: of a word of three letters they say nothing.
+        self.data.match_indices(word).any(ends) || (word.len() != 3 && self.is_compared(word.as_bytes()))
     }
 
     /// Whether instructions may compare with a text: its bytes are constants, the largest first, and the last may overlap.
@@ -108,6 +117,7 @@ mod tests {
         let chunk = |text: &str| text.bytes().rev().fold(0_i64, |number, byte| number << 8 | i64::from(byte));
         let found = vocabulary(b"", &[chunk("ADMI"), chunk("question"), chunk("STUD"), chunk("DENT")]);
         assert!(found.contains("ADMIN") && found.contains("questions") && found.contains("STUDENT"));
+        assert!(vocabulary(b"", &[chunk("an")]).contains_word("an") && !vocabulary(b"", &[chunk("an")]).contains_word("ana"));
         assert!(!found.contains("STUDIO") && !found.contains("admin") && !found.contains("questionable"));
     }
 }

@@ -23,6 +23,8 @@ pub(super) struct At {
     pub(super) is_written: bool,
     /// It says who the user is.
     pub(super) is_identity: bool,
+    /// It is an id of the user's, which may be a key elsewhere.
+    pub(super) is_id: bool,
     /// It is a name or a key of the host's: of a room, in the store, of a timer.
     pub(super) is_place: bool,
 }
@@ -88,7 +90,8 @@ fn caller(caller: &mut Value, work: &mut impl Work) {
                     let is_claims = name == "claims";
                     // A role is a word of the code's as often as not.
                     let is_identity = !is_claims && name != "role" && name != "roles";
-                    walk(value, At { is_claims, is_identity, ..At::input() }, work);
+                    let is_id = name == "id" || name == "tenant";
+                    walk(value, At { is_claims, is_identity, is_id, ..At::input() }, work);
                 }
             }
             _ => {}

@@ -134,13 +134,24 @@ fn only_one_object_within_the_limits_is_read() {
 }
 
 #[test]
-fn times_are_seconds_whole_or_not_and_never_overflow() {
-    let exp = |json: &str| Claims::read(json, &ClaimNames::default()).unwrap().expires_ms;
-    assert_eq!(exp(r#"{"exp":10}"#), Some(10_000));
-    assert_eq!(exp(r#"{"exp":10.5}"#), Some(10_500));
-    assert_eq!(exp(r#"{"exp":-10}"#), Some(0));
-    assert_eq!(exp(r#"{"exp":-0.5}"#), Some(0));
-    assert_eq!(exp(r#"{"exp":18446744073709551615}"#), Some(u64::MAX));
-    assert_eq!(exp(r#"{"exp":1e300}"#), Some(u64::MAX));
-    assert_eq!(exp("{}"), None);
+fn times_are_seconds_from_1970_to_the_year_9999() {
+    let exp = |json: &str| Claims::read(json, &ClaimNames::default()).map(|claims| claims.expires_ms);
+    for (json, millis) in [
+        (r#"{"exp":0}"#, Some(0)),
+        (r#"{"exp":10}"#, Some(10_000)),
+        (r#"{"exp":1.7e9}"#, Some(1_700_000_000_000)),
+        (r#"{"exp":10.5}"#, Some(10_500)),
+        (r#"{"exp":253402300799}"#, Some(253_402_300_799_000)),
+        ("{}", None),
+    ] {
+        assert_eq!(exp(json), Ok(millis), "{json}");
+    }
+    for (claim, named) in [("exp", "expiry"), ("nbf", "beginning"), ("iat", "time of issue")] {
+        for time in
+            ["253402300800", "18446744073709551615", "1e300", "-10", "-0.5", "253402300800.5", "\"10\"", "null", "[10]", "true"]
+        {
+            let told = exp(&format!(r#"{{"{claim}":{time}}}"#));
+            assert_eq!(told, Err(TokenError::Claim(named)), "{claim}: {time}");
+        }
+    }
 }
