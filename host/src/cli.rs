@@ -110,11 +110,11 @@ pub(crate) struct Common {
     data: Option<PathBuf>,
 }
 
-/// Flags whose values are secrets, and the variables that say the same.
+/// Flags whose values are secrets, and the variables with the same meaning.
 const SECRET_FLAGS: [(&str, &str); 2] = [("--token", "HUBBUB_ADMIN_TOKEN"), ("--secret", "JWT_SECRET")];
 
-/// Runs this program again, with secrets of its arguments in its environment: everyone on the machine sees the arguments, and nobody
-/// else the environment. Returns where there is none, or where that cannot be done.
+/// Runs this program again, with secrets of its arguments in its environment: every user of the machine can read the arguments, and only
+/// the same user the environment. Returns where there is none, or where that cannot be done.
 fn hide_secrets() {
     let (mut rest, mut found) = (Vec::new(), Vec::new());
     let mut args = std::env::args_os();

@@ -34,7 +34,7 @@ pub fn is_ours(of: &Metadata) -> bool {
     of.uid() == nix::unistd::geteuid().as_raw()
 }
 
-/// Whether nobody but its owner may do anything with it.
+/// Whether no other user has any right on it.
 pub fn is_closed(of: &Metadata) -> bool {
     of.mode() & OTHERS == 0
 }

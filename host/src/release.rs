@@ -27,6 +27,7 @@ pub mod shadow;
 pub mod shelf;
 pub mod signature;
 pub mod stage;
+mod stored;
 pub mod tally;
 pub mod timers;
 pub mod underway;

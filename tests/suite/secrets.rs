@@ -64,7 +64,9 @@ async fn no_secret_is_in_any_output() {
     let versioned = fixture::versioned("1.0.0").await;
     let postgres = Postgres::shared().await.empty().await;
     let serve = Server::serve_by_environment().plugin("versioned", &versioned).database(&postgres);
-    let server = with_secrets(serve).start().await;
+    // Of its own: there is something to compile.
+    let compiled = Scratch::new();
+    let server = with_secrets(serve).env("HUBBUB_SANDBOX__CACHE", &compiled.path().display().to_string()).start().await;
     let mut outputs: Vec<(String, String)> = Vec::new();
 
     // Arguments of the compilers, while a component is compiled that nobody has seen.

@@ -61,7 +61,7 @@ impl Top {
     }
 }
 
-/// One frame of text. What a plugin calls itself was checked by the server; a version was not, so both are escaped.
+/// One frame of text. Names and versions come from plugins, so they are escaped.
 fn render(figures: &Value) -> String {
     let mut out = String::new();
     let number = |key: &str| count(&figures[key]);

@@ -73,7 +73,7 @@ pub fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
 
-/// Compares secrets in a time that tells nothing of where they differ. An empty secret is the same as none.
+/// Compares secrets in constant time. An empty secret is the same as none.
 pub fn is_same(a: &str, b: &str) -> bool {
     !a.is_empty() && a.len() == b.len() && a.bytes().zip(b.bytes()).fold(0, |diff, (a, b)| diff | (a ^ b)) == 0
 }

@@ -28,8 +28,8 @@ pub const FORMAT: u32 = 1;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Keys of JSON objects whose values are hidden whatever they are, numbers included, in records and in what is told of a shadow. All
-    /// other texts are hidden, too, but for words that the component's code knows; numbers stay. Default: content, text, body, email,
+    /// Keys of JSON objects whose values are always hidden, numbers included, in records and in the differences of a shadow. All other
+    /// texts are hidden, too, except words that the component's code knows; numbers stay. Default: content, text, body, email,
     /// phone, name, image.
     pub redact: Vec<String>,
     /// The longest a record may take. Default 10 min.

@@ -1,6 +1,6 @@
-//! Hides what people wrote, and what is secret, so that a record can be handed around. Every word is replaced by a stand-in (see
-//! `words`), the same one wherever it comes again, so that a recorded call does the same when it is run again. What stays is what the
-//! code itself knows: names of fields, prefixes of keys, values of enums, sentences; and numbers, which it calculates with.
+//! Redacts users' texts and secrets, so that a record can be handed around. Every word is replaced by a stand-in (see `words`), the same
+//! one everywhere, so that a recorded call does the same when it is replayed. Words that the code itself knows are kept: names of fields,
+//! prefixes of keys, values of enums, sentences; and numbers, with which it calculates.
 
 mod look;
 mod vocabulary;
@@ -91,7 +91,7 @@ const MARKUP: [&str; 40] = [
 /// Words that are remembered: what the code has made, and whether the component holds a word. Past it they are looked for again.
 const REMEMBERED: usize = 1 << 16;
 
-/// From so many characters on, a word with a digit that only comes out of a call is an id that the code has made.
+/// The least length of an id that the code has made: a word with a digit that is in the output of a call and not in its input.
 const MADE: usize = 6;
 
 /// The least length of a word that is looked for inside others.
@@ -102,7 +102,7 @@ const TELLING: usize = 4;
 pub enum Hide {
     /// All but what the code knows.
     Texts,
-    /// Values under the keys of secrets, and where they come again.
+    /// Values under the keys of secrets, and the same words elsewhere.
     Secrets,
 }
 
@@ -259,7 +259,7 @@ struct Hiding<'a> {
 }
 
 impl Hiding<'_> {
-    /// What stands for a word; none: the word itself.
+    /// The stand-in of a word; none: the word is kept.
     fn word(&self, word: &str, at: At) -> Option<String> {
         let (redactor, salt) = (self.redactor, &self.redactor.salt);
         let folded = words::folded(word);

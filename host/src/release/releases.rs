@@ -11,9 +11,8 @@ use serde::Deserialize;
 
 use super::breaker::{Quarantined, Source};
 use super::canary::{Canary, How, Trial, Verdict};
-use super::record::{Record, State, component, digest, put_component, remove_component};
+use super::record::{Record, State, digest, put_component, remove_component};
 use super::recording;
-use super::redact::Vocabulary;
 use super::registry::{Collision, Registry, Release, Slot};
 use super::shadow::Shadow;
 use super::shelf::Shelf;
@@ -338,27 +337,6 @@ impl Releases {
 
     pub(super) async fn stage_as(&self, name: &PluginName, component: Vec<u8>) -> Result<Arc<Release>, StageError> {
         self.stage.stage(name, component, self.plugins.get(name).cloned().unwrap_or_default()).await
-    }
-
-    /// A release from its stored component, if that is what was deployed and is signed by one of the keys of today. Whoever can write
-    /// to the storage decides on neither.
-    pub(super) async fn stored(&self, name: &PluginName, known: &str) -> Result<Arc<Release>, DeployError> {
-        let (named, known) = (|| name.clone(), known.to_owned());
-        let Some((component, signature)) = component(&*self.storage, &known).await? else {
-            return Err(DeployError::Gone(named(), known));
-        };
-        if digest(&component) != known {
-            return Err(DeployError::Changed(named(), known));
-        }
-        self.signers.check(&component, signature.as_deref()).map_err(|why| DeployError::Unsigned(named(), known, why))?;
-        Ok(self.stage_as(name, component.to_vec()).await?)
-    }
-
-    /// The words that a stored component's code may know. Where it cannot be read there are none, and more is hidden.
-    pub async fn vocabulary(&self, digest: &str) -> Vocabulary {
-        let Ok(Some((component, _))) = component(&*self.storage, digest).await else { return Vocabulary::default() };
-        // It takes tens of milliseconds.
-        tokio::task::spawn_blocking(move || Vocabulary::of(&component)).await.unwrap_or_default()
     }
 
     async fn reject(

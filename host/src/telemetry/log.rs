@@ -182,7 +182,7 @@ mod tests {
 
     use super::*;
 
-    struct Pipe(mpsc::Sender<Vec<u8>>);
+    struct Pipe(mpsc::SyncSender<Vec<u8>>);
 
     impl std::io::Write for Pipe {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_line_of_the_host_is_escaped_and_keeps_the_colours_of_a_terminal() {
-        let (send, written) = mpsc::channel();
+        let (send, written) = mpsc::sync_channel(8);
         let sink = Sink::start(1000, Pipe(send)).unwrap();
         for (colours, line, shown) in [
             (false, "topic a\u{202e}b\u{1b}[2J\nINFO forged\n", "topic a\\u202eb\\u001b[2J\\nINFO forged\n"),

@@ -1,4 +1,4 @@
-//! What a call tells of its own words, before anything of it is hidden: which ones came in, and where they stand.
+//! Collects the words of a call before any is replaced: which ones are in its input, and at which places.
 
 use std::collections::HashSet;
 
@@ -19,7 +19,7 @@ pub(super) struct Facts<'r> {
     pub(super) hidden: Vec<String>,
     /// Of the user's ids, without case.
     pub(super) identity: HashSet<String>,
-    /// Of what is under a secret's key, without case.
+    /// Of values under a secret's key, without case.
     pub(super) secret: HashSet<String>,
     /// Of names of fields.
     pub(super) names: HashSet<String>,

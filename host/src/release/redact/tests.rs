@@ -1,4 +1,4 @@
-//! What is hidden, and what stays so that a call can be run again.
+//! Texts that are hidden, and words that are kept so that a call can be replayed.
 #![allow(clippy::unwrap_used)]
 
 use serde_json::json;

@@ -1,5 +1,5 @@
-//! The words that a component's code may know: what is in its data, and what its instructions compare with. They are in the component
-//! for everyone to read, and tell nothing of any user.
+//! The words that a component's code may know: those in its data, and those that its instructions compare with. Everyone can read them in
+//! the component, and none is a user's.
 
 use std::collections::HashSet;
 
@@ -7,7 +7,7 @@ use wasmparser::{Operator, Parser, Payload};
 
 use super::TELLING;
 
-/// What is found in a component.
+/// The words of a component.
 #[derive(Debug, Default)]
 pub struct Vocabulary {
     /// The printable parts of its data, one a line.
@@ -17,7 +17,7 @@ pub struct Vocabulary {
 }
 
 impl Vocabulary {
-    /// Reads a component. What cannot be read adds nothing.
+    /// Reads a component. Parts that cannot be read add nothing.
     pub fn of(component: &[u8]) -> Self {
         let mut found = Self::default();
         for payload in Parser::new(0).parse_all(component).map_while(Result::ok) {

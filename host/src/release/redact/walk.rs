@@ -14,14 +14,14 @@ const WRITTEN: [&str; 12] =
 pub(super) struct At {
     /// It came out of the call: what was asked and answered by the plugin.
     pub(super) is_output: bool,
-    /// It is in a payload, whose names are not the host's.
+    /// It is in a payload, whose names are the plugin's.
     pub(super) is_payload: bool,
     /// All under its key is hidden.
     pub(super) is_hidden: bool,
     pub(super) is_claims: bool,
     /// It is under the key of a text that people write.
     pub(super) is_written: bool,
-    /// It says who the user is.
+    /// It is a part of the user's identity.
     pub(super) is_identity: bool,
     /// It is an id of the user's, which may be a key elsewhere.
     pub(super) is_id: bool,
@@ -40,7 +40,7 @@ impl At {
     }
 }
 
-/// What is done with each value. None: it stays as it is.
+/// The work at each value. None: it stays as it is.
 pub(super) trait Work {
     fn hides(&self, key: &str) -> bool;
     fn text(&mut self, text: &str, at: At) -> Option<String>;
@@ -53,7 +53,7 @@ pub(super) trait Work {
 /// A whole kept call.
 pub(super) fn walk_call(call: &mut Value, work: &mut impl Work) {
     let Value::Object(fields) = call else { return };
-    // What goes in first: what comes out is told from it.
+    // The input first: the output is judged by it.
     for (name, value) in fields.iter_mut() {
         match name.as_str() {
             "caller" => caller(value, work),
