@@ -57,19 +57,51 @@ impl From<contract::Error> for Error {
 /// assert_eq!(key(["own", "chat1/u1", ""]), "own/chat1%2Fu1/");
 /// ```
 pub fn key<const N: usize>(parts: [&str; N]) -> String {
-    let mut key = String::with_capacity(parts.iter().map(|part| part.len() + 1).sum());
-    for (index, part) in parts.into_iter().enumerate() {
+    join(String::with_capacity(length(&parts)), &parts)
+}
+
+/// A key of what belongs to a tenant: `%t/`, the tenant, and the parts. Without a tenant exactly [`key`] of the parts. No two
+/// tenants' keys are equal, and no tenant's key is ever one without a tenant: in those, `%` stands only before `25` and `2F`.
+///
+/// ```
+/// use hubbub_sdk::store::tenant_key;
+/// assert_eq!(tenant_key(Some("acme"), ["threads", "1"]), "%t/acme/threads/1");
+/// assert_eq!(tenant_key(None, ["threads", "1"]), "threads/1");
+/// assert_ne!(tenant_key(Some("acme"), ["threads", "1"]), tenant_key(None, ["%t", "acme", "threads", "1"]));
+/// ```
+pub fn tenant_key<const N: usize>(tenant: Option<&str>, parts: [&str; N]) -> String {
+    let Some(tenant) = tenant else { return key(parts) };
+    let mut key = String::with_capacity(TENANT.len() + tenant.len() + 1 + length(&parts));
+    key.push_str(TENANT);
+    push(&mut key, tenant);
+    key.push('/');
+    join(key, &parts)
+}
+
+/// What the keys of tenants begin with.
+const TENANT: &str = "%t/";
+
+fn length(parts: &[&str]) -> usize {
+    parts.iter().map(|part| part.len() + 1).sum()
+}
+
+fn join(mut key: String, parts: &[&str]) -> String {
+    for (index, part) in parts.iter().enumerate() {
         if index > 0 {
             key.push('/');
         }
-        // Bytes, not characters: this is on the way of every message, and both are ASCII.
-        if part.bytes().any(|byte| matches!(byte, b'/' | b'%')) {
-            key.push_str(&part.replace('%', "%25").replace('/', "%2F"));
-        } else {
-            key.push_str(part);
-        }
+        push(&mut key, part);
     }
     key
+}
+
+fn push(key: &mut String, part: &str) {
+    // Bytes, not characters: this is on the way of every message, and both are ASCII.
+    if part.bytes().any(|byte| matches!(byte, b'/' | b'%')) {
+        key.push_str(&part.replace('%', "%25").replace('/', "%2F"));
+    } else {
+        key.push_str(part);
+    }
 }
 
 /// The value of a key; absent if there is none. Sees this call's own writes.
