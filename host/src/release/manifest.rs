@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::capability::profile::{InvalidPattern, Pattern, Tenancy};
 use crate::capability::rooms::USER_ROOM;
 use crate::names::{self, InvalidName, PluginName};
@@ -21,6 +23,7 @@ pub struct Manifest {
     pub emits: Vec<exports::EmittedEvent>,
     pub topics: Vec<String>,
     pub schedules: Vec<Schedule>,
+    pub takes: Vec<Taken>,
     pub wants_connect: bool,
     pub wants_disconnect: bool,
 }
@@ -37,6 +40,13 @@ pub struct HandledEvent {
     pub payload: String,
     pub reply: Option<String>,
     pub on_failure: Option<String>,
+}
+
+/// Data of another plugin that this one goes on with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Taken {
+    pub from: PluginName,
+    pub prefix: String,
 }
 
 /// What is wrong with a description.
@@ -68,6 +78,8 @@ pub enum ManifestError {
     Schedule { key: String, why: &'static str },
     #[error("it has {count} {what}, and a plugin may have {limit}")]
     TooMany { what: &'static str, count: usize, limit: usize },
+    #[error("it takes the data of {0:?} with the prefix {1:?}: {2}")]
+    Takes(String, String, &'static str),
     #[error("{0} has a sentence longer than 1 KiB")]
     LongSentence(String),
 }
@@ -124,6 +136,7 @@ impl Manifest {
             names::check_topic(topic)?;
         }
         check_schedules(&description.schedules)?;
+        let takes = check_takes(description.takes, deployed)?;
         Ok(Self {
             name: deployed.clone(),
             version: description.version,
@@ -140,6 +153,7 @@ impl Manifest {
             emits: description.emits,
             topics: description.topics,
             schedules: description.schedules,
+            takes,
             wants_connect: description.hooks.contains(Hooks::CONNECT),
             wants_disconnect: description.hooks.contains(Hooks::DISCONNECT),
         })
@@ -183,6 +197,7 @@ const MAX_EMITS: usize = 1024;
 const MAX_TOPICS: usize = 256;
 const MAX_SCHEDULES: usize = 64;
 const MAX_DATA_VERSIONS: usize = 256;
+const MAX_TAKES: usize = 64;
 
 /// Claims that one door wants, and roles that it lets in.
 const MAX_CLAIMS: usize = 64;
@@ -199,6 +214,7 @@ fn check_counts(description: &Description) -> Result<(), ManifestError> {
     at_most("events that it emits", description.emits.len(), MAX_EMITS)?;
     at_most("topics", description.topics.len(), MAX_TOPICS)?;
     at_most("schedules", description.schedules.len(), MAX_SCHEDULES)?;
+    at_most("prefixes that it takes", description.takes.len(), MAX_TAKES)?;
     at_most("data versions that it reads", description.reads_data_versions.len(), MAX_DATA_VERSIONS)?;
     Ok(())
 }
@@ -228,6 +244,30 @@ fn check_schedules(schedules: &[Schedule]) -> Result<(), ManifestError> {
         return Err(ManifestError::Schedule { key: schedule.key.clone(), why: wrong });
     }
     Ok(())
+}
+
+/// No two prefixes of one plugin overlap: what is moved is moved once, and back from where it went.
+fn check_takes(takes: Vec<exports::Taken>, own: &PluginName) -> Result<Vec<Taken>, ManifestError> {
+    let mut checked: Vec<Taken> = Vec::new();
+    for exports::Taken { from, prefix } in takes {
+        let overlaps = |other: &Taken| {
+            other.from.as_str() == from && (other.prefix.starts_with(&prefix) || prefix.starts_with(&other.prefix))
+        };
+        let wrong = match PluginName::parse(&from) {
+            Ok(from) if from == *own => "that is its own name",
+            Ok(from) if from.is_hosts() => "that is a part of the server",
+            Ok(_) if names::check("prefix", &prefix).is_err() => "a prefix has 1 to 256 bytes, without control characters",
+            Ok(_) if prefix.starts_with('%') => "a prefix is that of keys without a tenant; those of tenants go along",
+            Ok(_) if checked.iter().any(overlaps) => "another prefix of it overlaps",
+            Ok(from) => {
+                checked.push(Taken { from, prefix });
+                continue;
+            }
+            Err(_) => "that is no plugin's name",
+        };
+        return Err(ManifestError::Takes(from, prefix, wrong));
+    }
+    Ok(checked)
 }
 
 fn check_version(version: &str) -> Result<(), ManifestError> {
@@ -306,6 +346,7 @@ mod tests {
             topics: (0..MAX_TOPICS).map(|n| format!("t{n}")).collect(),
             schedules: (0..MAX_SCHEDULES).map(schedule).collect(),
             hooks: Hooks::empty(),
+            takes: (0..MAX_TAKES).map(|n| exports::Taken { from: "other".into(), prefix: format!("t{n}/") }).collect(),
         }
     }
 
@@ -316,7 +357,7 @@ mod tests {
         }
         let check = |description| Manifest::check(description, &PluginName::parse("full").unwrap());
         assert!(check(description()).is_ok());
-        let more: [fn(&mut Description); 9] = [
+        let more: [fn(&mut Description); 10] = [
             |d| twice(&mut d.namespaces),
             |d| twice(&mut d.rooms),
             |d| twice(&mut d.events),
@@ -324,6 +365,7 @@ mod tests {
             |d| twice(&mut d.topics),
             |d| twice(&mut d.schedules),
             |d| twice(&mut d.reads_data_versions),
+            |d| twice(&mut d.takes),
             |d| twice(&mut d.namespaces[0].door.as_mut().unwrap().claims),
             |d| twice(&mut d.namespaces[0].door.as_mut().unwrap().roles),
         ];
@@ -340,6 +382,28 @@ mod tests {
             let mut description = description();
             longer(&mut description);
             assert!(matches!(check(description), Err(ManifestError::LongSentence(_))));
+        }
+    }
+
+    #[test]
+    fn what_is_taken_is_another_plugins_and_taken_once() {
+        let check = |takes: &[(&str, &str)]| {
+            let takes = takes.iter().map(|(from, prefix)| exports::Taken { from: (*from).into(), prefix: (*prefix).into() });
+            check_takes(takes.collect(), &PluginName::parse("desk").unwrap())
+        };
+        assert_eq!(check(&[("chat", "a/"), ("chat", "b/"), ("mail", "a/")]).unwrap().len(), 3);
+        let wrong: [&[(&str, &str)]; 8] = [
+            &[("desk", "a/")],
+            &[("ingest-kafka", "a/")],
+            &[("Chat", "a/")],
+            &[("chat", "")],
+            &[("chat", "\0timer/")],
+            &[("chat", "%t/acme/")],
+            &[("chat", "a/"), ("chat", "a/b/")],
+            &[("chat", "a/b/"), ("chat", "a/")],
+        ];
+        for takes in wrong {
+            assert!(matches!(check(takes), Err(ManifestError::Takes(..))), "{takes:?}");
         }
     }
 

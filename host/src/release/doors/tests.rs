@@ -28,6 +28,7 @@ fn manifest() -> Manifest {
         topics: vec![],
         schedules: vec![],
         hooks: Hooks::empty(),
+        takes: Vec::new(),
     };
     Manifest::check(description, &desk()).unwrap()
 }
