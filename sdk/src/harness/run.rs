@@ -185,6 +185,7 @@ pub(super) fn publish<P: Plugin>(world: &Shared, tenant: Option<String>, topic: 
     if !world.borrow().handles(topic) {
         fail(&format!("the plugin does not handle the topic {topic:?}"));
     }
+    let tenant = tenant.or_else(|| world.borrow().tenant_in(data));
     if world.borrow().needs_tenant() && tenant.is_none() {
         return Err("invalid data: the message belongs to no tenant".to_owned());
     }
@@ -263,13 +264,14 @@ fn settle<P: Plugin>(world: &Shared) {
 }
 
 fn message_arrives<P: Plugin>(world: &Shared, queued: Queued) -> Result<(), String> {
+    let tenant = queued.tenant.or_else(|| world.borrow().tenant_in(&queued.data));
     let message = {
         let mut world = world.borrow_mut();
         let (id, at) = (world.next_id(), world.now);
         let data = queued.data.to_string();
-        handler::Message { id, topic: queued.topic, tenant: queued.tenant.clone(), data, at }
+        handler::Message { id, topic: queued.topic, tenant: tenant.clone(), data, at }
     };
-    let ran = twice::<P, _>(world, None, queued.tenant, "on_message", |plugin| plugin.on_message(message.clone()));
+    let ran = twice::<P, _>(world, None, tenant, "on_message", |plugin| plugin.on_message(message.clone()));
     commit_data(world, ran, queued.hops)
 }
 

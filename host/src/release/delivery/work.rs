@@ -47,13 +47,21 @@ pub(super) fn message_of(work: &Work, profile: &Profile) -> Message {
     Message { id: sent.id.clone(), topic: sent.topic.clone(), tenant, data: sent.data.clone(), at: sent.at_ms }
 }
 
-/// The tenant that a message's data names, where the operator has said where: `tenant_path`, such as `companyId`.
+/// Where a message's data names its tenant, the first that does.
+const TENANT_PATHS: [&str; 2] = ["tenant", "companyId"];
+
+/// The tenant that a message's data names: at `tenant_path` of the plugin's settings, where the operator has set it.
 fn tenant_in(data: &str, config: &serde_json::Map<String, serde_json::Value>) -> Option<String> {
-    let path = config.get("tenant_path").and_then(|path| path.as_str()).unwrap_or("companyId");
     let data: serde_json::Value = serde_json::from_str(data).ok()?;
-    let found = path.split('.').try_fold(&data, |value, key| value.get(key))?;
-    match found {
-        serde_json::Value::String(tenant) => Some(tenant.clone()),
+    match config.get("tenant_path").and_then(|path| path.as_str()) {
+        Some(path) => tenant_at(&data, path),
+        None => TENANT_PATHS.iter().find_map(|path| tenant_at(&data, path)),
+    }
+}
+
+fn tenant_at(data: &serde_json::Value, path: &str) -> Option<String> {
+    match path.split('.').try_fold(data, |value, key| value.get(key))? {
+        serde_json::Value::String(tenant) if !tenant.is_empty() => Some(tenant.clone()),
         serde_json::Value::Number(tenant) => Some(tenant.to_string()),
         _ => None,
     }
@@ -68,6 +76,11 @@ mod tests {
         let config = serde_json::Map::new();
         assert_eq!(tenant_in(r#"{"companyId":"acme"}"#, &config).as_deref(), Some("acme"));
         assert_eq!(tenant_in(r#"{"companyId":7}"#, &config).as_deref(), Some("7"));
+        assert_eq!(tenant_in(r#"{"tenant":"acme","companyId":"bolt"}"#, &config).as_deref(), Some("acme"));
+        assert_eq!(tenant_in(r#"{"tenant":"","companyId":"bolt"}"#, &config).as_deref(), Some("bolt"));
         assert_eq!(tenant_in("{}", &config), None);
+        let config = serde_json::Map::from_iter([("tenant_path".to_owned(), "org.id".into())]);
+        assert_eq!(tenant_in(r#"{"tenant":"acme","org":{"id":"bolt"}}"#, &config).as_deref(), Some("bolt"));
+        assert_eq!(tenant_in(r#"{"tenant":"acme"}"#, &config), None);
     }
 }
