@@ -159,6 +159,12 @@ impl App {
         Ok(())
     }
 
+    /// Stages plugins as a start would, and changes nothing that is stored.
+    pub async fn check(&self, files: &BTreeMap<PluginName, PathBuf>) -> anyhow::Result<()> {
+        self.releases.check(files).await?;
+        Ok(self.releases.stage.doors.check_deployed(|plugin| self.gateway.registry.slot(plugin).is_some())?)
+    }
+
     /// Tells the adapter which rooms some plugin wants counted.
     pub fn watch_rooms(&self) {
         gateway::notice::watch_rooms(&self.gateway);
@@ -307,7 +313,8 @@ fn stage(config: &Config, sandbox: Arc<Sandbox>, services: Arc<Services>) -> Sta
     let doors = config.plugins.iter().map(|(name, plugin)| (name.clone(), plugin.doors.clone()));
     let (pool, breaker) = (config.pool.clone(), config.breaker.clone());
     let (grants, doors) = (Grants::new(grants.collect()), Doors::new(doors.collect()));
-    Stage { sandbox, services, pool, breaker, grants, doors }
+    let configured = config.plugins.keys().cloned().collect();
+    Stage { sandbox, services, pool, breaker, grants, doors, configured }
 }
 
 fn services(

@@ -156,6 +156,7 @@ impl Bus {
     /// Reads the outbox for one plugin, as fast as its lanes take it.
     async fn read(self: Arc<Self>, reader: Arc<Reader>) {
         loop {
+            reader.begin_again();
             if !self.is_mine(&reader.slot) {
                 // Whoever had it may not have got far: it begins with the oldest row there is.
                 *reader.progress() = Progress::default();
@@ -182,6 +183,9 @@ impl Bus {
                         None => reader.wake.notified().await,
                     }
                 };
+                if reader.is_to_begin_again() {
+                    break;
+                }
                 let wanted = match message.address() {
                     (Some(to), _) => to == reader.slot.name.as_str(),
                     (None, topic) => release.manifest.topics.iter().any(|wanted| wanted == topic),
@@ -216,6 +220,9 @@ impl Bus {
 
     async fn attempt_together(&self, slot: &Slot, works: &[Work]) -> Result<(), CallError> {
         let Some(release) = slot.live() else { return Err(CallError::Unavailable("no release is live")) };
+        if !works.iter().all(|work| work.is_for(&release)) {
+            return Err(CallError::Unavailable("not all are for the release"));
+        }
         let messages: Vec<_> = works.iter().map(|work| message_of(work, &release.profile)).collect();
         let spans: Vec<_> = works.iter().map(|work| self.follow(work)).collect();
         let jobs: Vec<_> = works.iter().zip(&messages).map(|(work, message)| work.job(message, Try::default())).collect();
@@ -273,6 +280,10 @@ impl Bus {
 
     async fn attempt(&self, slot: &Slot, work: &Work, this: Try) -> Result<(), CallError> {
         let Some(release) = slot.live() else { return Err(CallError::Unavailable("no release is live")) };
+        // It was read for a release that heard the topic. Whoever hears it now reads it, too.
+        if !work.is_for(&release) {
+            return Ok(());
+        }
         let message = message_of(work, &release.profile);
         let span = self.follow(work);
         match call(&self.services, slot, work.job(&message, this), span.as_ref()).await {
@@ -308,8 +319,13 @@ impl Bus {
 
     /// Removes the rows that every plugin is done with.
     async fn remove_done(&self) {
-        let readers = self.readers();
+        let mut readers = self.readers();
         self.services.metrics.bus_queued.set(readers.iter().map(|reader| reader.progress().open.len() as i64).sum());
+        if self.is_changing(&readers) {
+            return;
+        }
+        // One whose last release was taken away wants none.
+        readers.retain(|reader| reader.slot.is_deployed());
         let followers = self.followers();
         let done = match &self.services.cluster {
             None => {
@@ -329,5 +345,15 @@ impl Bus {
         let Some(done) = done else { return };
         // Where storage does not answer, the rows stay, and are found handled the next time.
         let _ = self.services.storage.outbox_done(done).await;
+    }
+
+    /// Whether plugins are changing, so that it is not known who needs which row: one has no reader yet or has to read from the
+    /// beginning, or is stopped, as it is while another takes over what it holds.
+    fn is_changing(&self, readers: &[Arc<Reader>]) -> bool {
+        let slots = self.registry.slots();
+        slots.iter().filter(|slot| slot.is_deployed()).any(|slot| {
+            let reader = readers.iter().find(|reader| reader.slot.name == slot.name);
+            slot.is_disabled() || reader.is_none_or(|reader| reader.is_to_begin_again())
+        })
     }
 }

@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::breaker::Quarantined;
 use super::canary::Trial;
+use super::manifest::Taken;
 use crate::names::PluginName;
 use crate::storage::{Storage, Unavailable};
 
@@ -27,6 +28,15 @@ pub struct Record {
     pub active: Option<String>,
     pub previous: Option<String>,
     pub disabled: bool,
+    /// What was moved here of other plugins' data.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub took: Vec<Taken>,
+    /// Releases that were active before a part of the data was moved to other plugins: they would find nothing, and write it anew.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub before_moves: Vec<String>,
+    /// It was taken away with a set that was rolled back, so that its file, unless it changes, is not deployed by a start.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub withdrawn: bool,
     /// Sources of calls of the active release that are quarantined until an operator ends it, over restarts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub quarantined: Vec<Quarantined>,
@@ -118,7 +128,19 @@ impl Record {
             self.previous = Some(old);
         }
         self.active = Some(digest.to_owned());
+        self.withdrawn = false;
         self.note(digest, version, State::Active, at, None);
+    }
+
+    /// Takes the active release away, with nothing in its place.
+    pub fn withdraw(&mut self, version: &str, at: &str, why: &str) {
+        self.end_trial(at);
+        self.quarantined.clear();
+        self.withdrawn = true;
+        (self.took, self.previous) = (Vec::new(), None);
+        if let Some(active) = self.active.take() {
+            self.note(&active, version, State::RolledBack, at, Some(why.to_owned()));
+        }
     }
 
     /// Quarantines a source of calls of the active release.

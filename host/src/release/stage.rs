@@ -1,6 +1,7 @@
 //! From the bytes of a component to a release that could serve: compiled, described, configured and warmed. It changes nothing
 //! that serves.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,6 +54,8 @@ pub struct Stage {
     pub breaker: breaker::Config,
     pub grants: Grants,
     pub doors: Doors,
+    /// The plugins that have a section `[plugins.NAME]`.
+    pub configured: BTreeSet<PluginName>,
 }
 
 impl Stage {
@@ -72,7 +75,16 @@ impl Stage {
         let config = Arc::new(config);
         let description = self.ask(&template, profile(name, config.clone())).await?;
         let mut manifest = Manifest::check(description, name)?;
-        let misplaced_doors = self.doors.apply(&mut manifest)?;
+        let inherits = self.inherits(&manifest);
+        for from in inherits.iter().filter(|from| self.grants.names(from)) {
+            self.grants.check(from, &template.imports())?;
+            tracing::warn!(
+                plugin = %name,
+                "plugins.{from}.grants applies to the plugin {name} as well, which takes its data: write what {name} may import as \
+                 plugins.{name}.grants"
+            );
+        }
+        let misplaced_doors = self.doors.apply(&mut manifest, &inherits)?;
 
         let profile = Arc::new(Profile {
             version: manifest.version.clone(),
@@ -80,7 +92,7 @@ impl Stage {
             namespaces: manifest.namespaces.iter().map(|namespace| namespace.pattern.clone()).collect(),
             rooms: manifest.rooms.clone(),
             metrics: Arc::new(self.services.metrics.release(name, &manifest.version)),
-            usage: self.usage(name),
+            usage: self.usage(name, &inherits),
             ..profile(name, config)
         });
         let world = template.world();
@@ -89,7 +101,7 @@ impl Stage {
         pool.warm().await?;
         let breakers = Breakers::new(&self.breaker);
         let tally = Tally::default();
-        Ok(Arc::new(Release { manifest, misplaced_doors, profile, pool, digest, world, tally, breakers }))
+        Ok(Arc::new(Release { manifest, misplaced_doors, inherits, profile, pool, digest, world, tally, breakers }))
     }
 
     /// Asks a component what it is, and nothing more: it is not configured, and could not serve. `name` is what it must be called,
@@ -102,8 +114,17 @@ impl Stage {
         Ok(Manifest::check(description, name.unwrap_or(&own))?)
     }
 
-    fn usage(&self, name: &PluginName) -> Arc<Usage> {
-        let usage = self.services.quotas.of(name, &self.services.metrics);
+    /// The plugins whose settings apply to one that takes their data: all of them, unless it has a section of its own.
+    fn inherits(&self, manifest: &Manifest) -> Vec<PluginName> {
+        if self.configured.contains(&manifest.name) {
+            return Vec::new();
+        }
+        let from: BTreeSet<_> = manifest.takes.iter().map(|taken| taken.from.clone()).collect();
+        from.into_iter().filter(|from| self.configured.contains(from)).collect()
+    }
+
+    fn usage(&self, name: &PluginName, inherits: &[PluginName]) -> Arc<Usage> {
+        let usage = self.services.quotas.of_heir(name, inherits, &self.services.metrics);
         let stats = self.services.storage.stats();
         usage.at_most(stats.file_bytes.saturating_add(stats.log_bytes));
         usage

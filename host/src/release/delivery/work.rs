@@ -2,6 +2,7 @@
 
 use crate::capability::profile::{Profile, Tenancy};
 use crate::release::job::Job;
+use crate::release::registry::Release;
 use crate::sandbox::exports::Message;
 use crate::storage::OutboxMessage;
 use crate::telemetry::traces::TraceParent;
@@ -24,6 +25,11 @@ impl Work {
     /// Messages of one key are handled in order.
     pub(super) fn key(&self) -> &str {
         self.message.key.as_deref().unwrap_or(&self.message.topic)
+    }
+
+    /// Whether a release wants it: what the host notices is always for the one that is live.
+    pub(super) fn is_for(&self, release: &Release) -> bool {
+        self.seq.is_none() || release.manifest.topics.contains(&self.message.topic)
     }
 
     pub(super) fn job<'a>(&'a self, message: &'a Message, this: Try) -> Job<'a> {

@@ -1,0 +1,1 @@
+//! Moves, interrupted anywhere, lose nothing and move nothing else.
