@@ -313,8 +313,7 @@ fn stage(config: &Config, sandbox: Arc<Sandbox>, services: Arc<Services>) -> Sta
     let doors = config.plugins.iter().map(|(name, plugin)| (name.clone(), plugin.doors.clone()));
     let (pool, breaker) = (config.pool.clone(), config.breaker.clone());
     let (grants, doors) = (Grants::new(grants.collect()), Doors::new(doors.collect()));
-    let configured = config.plugins.keys().cloned().collect();
-    Stage { sandbox, services, pool, breaker, grants, doors, configured }
+    Stage { sandbox, services, pool, breaker, grants, doors }
 }
 
 fn services(

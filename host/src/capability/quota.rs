@@ -155,11 +155,12 @@ impl Quotas {
         self.of_heir(plugin, &[], metrics)
     }
 
-    /// The same of one without settings of its own, to which those of another plugin apply: the first that has any.
-    pub fn of_heir(&self, plugin: &PluginName, inherits: &[PluginName], metrics: &Metrics) -> Arc<Usage> {
+    /// The same of one that takes data of others: without a quota of its own, that of the first of them that has one applies.
+    pub fn of_heir(&self, plugin: &PluginName, takes_from: &[PluginName], metrics: &Metrics) -> Arc<Usage> {
         let mut usages = self.usages.lock().unwrap_or_else(PoisonError::into_inner);
         let made = || {
-            let from = inherits.iter().find(|from| self.own.get(from).is_some_and(|own| *own != Own::default()));
+            let has_own = |plugin: &&PluginName| self.own.get(*plugin).is_some_and(|own| *own != Own::default());
+            let from = takes_from.iter().find(has_own).filter(|_| !has_own(&plugin));
             if let Some(from) = from {
                 tracing::warn!(
                     %plugin,

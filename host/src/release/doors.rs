@@ -74,10 +74,15 @@ impl Doors {
         missing.map_or(Ok(()), |(plugin, _)| Err(Misplaced::NotDeployed(plugin.clone())))
     }
 
+    /// Whether a door is configured under a plugin.
+    pub fn names(&self, plugin: &PluginName) -> bool {
+        self.0.get(plugin).is_some_and(|doors| !doors.is_empty())
+    }
+
     /// Changes a plugin's own doors as configured. Returns the configured namespaces whose door the plugin does not own. Their owner is
     /// known when all plugins are.
     ///
-    /// Those that are configured for a plugin whose settings it `inherits` apply to its own doors as well, and say so in the log.
+    /// Those that are configured for a plugin whose doors it `inherits` apply to its own doors as well, and say so in the log.
     pub fn apply(&self, manifest: &mut Manifest, inherits: &[PluginName]) -> Result<Vec<String>, DoorError> {
         for from in inherits {
             for (path, configured) in self.0.get(from).into_iter().flatten() {

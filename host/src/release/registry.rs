@@ -269,7 +269,7 @@ fn build(slots: &Slots, live: &Live) -> Result<Routes, Collision> {
         }
     }
     for (name, release) in live {
-        let heirs = |owner: &PluginName| live.get(owner).is_some_and(|heir| heir.inherits.contains(name));
+        let heirs = |owner: &PluginName| live.get(owner).is_some_and(|heir| heir.inherits_doors.contains(name));
         doors::check_owners(name, &release.manifest, &release.misplaced_doors, &routes, heirs)?;
         for namespace in &release.manifest.namespaces {
             let text = &namespace.pattern.text;

@@ -54,8 +54,6 @@ pub struct Stage {
     pub breaker: breaker::Config,
     pub grants: Grants,
     pub doors: Doors,
-    /// The plugins that have a section `[plugins.NAME]`.
-    pub configured: BTreeSet<PluginName>,
 }
 
 impl Stage {
@@ -75,8 +73,9 @@ impl Stage {
         let config = Arc::new(config);
         let description = self.ask(&template, profile(name, config.clone())).await?;
         let mut manifest = Manifest::check(description, name)?;
-        let inherits = self.inherits(&manifest);
-        for from in inherits.iter().filter(|from| self.grants.names(from)) {
+        let from: BTreeSet<_> = manifest.takes.iter().map(|taken| taken.from.clone()).collect();
+        let from: Vec<_> = from.into_iter().collect();
+        for from in from.iter().filter(|from| self.grants.names(from) && !self.grants.names(name)) {
             self.grants.check(from, &template.imports())?;
             tracing::warn!(
                 plugin = %name,
@@ -84,7 +83,8 @@ impl Stage {
                  plugins.{name}.grants"
             );
         }
-        let misplaced_doors = self.doors.apply(&mut manifest, &inherits)?;
+        let inherits_doors = if self.doors.names(name) { Vec::new() } else { from.clone() };
+        let misplaced_doors = self.doors.apply(&mut manifest, &inherits_doors)?;
 
         let profile = Arc::new(Profile {
             version: manifest.version.clone(),
@@ -92,7 +92,7 @@ impl Stage {
             namespaces: manifest.namespaces.iter().map(|namespace| namespace.pattern.clone()).collect(),
             rooms: manifest.rooms.clone(),
             metrics: Arc::new(self.services.metrics.release(name, &manifest.version)),
-            usage: self.usage(name, &inherits),
+            usage: self.usage(name, &from),
             ..profile(name, config)
         });
         let world = template.world();
@@ -101,7 +101,7 @@ impl Stage {
         pool.warm().await?;
         let breakers = Breakers::new(&self.breaker);
         let tally = Tally::default();
-        Ok(Arc::new(Release { manifest, misplaced_doors, inherits, profile, pool, digest, world, tally, breakers }))
+        Ok(Arc::new(Release { manifest, misplaced_doors, inherits_doors, profile, pool, digest, world, tally, breakers }))
     }
 
     /// Asks a component what it is, and nothing more: it is not configured, and could not serve. `name` is what it must be called,
@@ -114,17 +114,8 @@ impl Stage {
         Ok(Manifest::check(description, name.unwrap_or(&own))?)
     }
 
-    /// The plugins whose settings apply to one that takes their data: all of them, unless it has a section of its own.
-    fn inherits(&self, manifest: &Manifest) -> Vec<PluginName> {
-        if self.configured.contains(&manifest.name) {
-            return Vec::new();
-        }
-        let from: BTreeSet<_> = manifest.takes.iter().map(|taken| taken.from.clone()).collect();
-        from.into_iter().filter(|from| self.configured.contains(from)).collect()
-    }
-
-    fn usage(&self, name: &PluginName, inherits: &[PluginName]) -> Arc<Usage> {
-        let usage = self.services.quotas.of_heir(name, inherits, &self.services.metrics);
+    fn usage(&self, name: &PluginName, takes_from: &[PluginName]) -> Arc<Usage> {
+        let usage = self.services.quotas.of_heir(name, takes_from, &self.services.metrics);
         let stats = self.services.storage.stats();
         usage.at_most(stats.file_bytes.saturating_add(stats.log_bytes));
         usage

@@ -21,8 +21,8 @@ pub struct Release {
     pub manifest: Manifest,
     /// Namespaces that the operator has configured a door for under this plugin, and that another one owns.
     pub misplaced_doors: Vec<String>,
-    /// Plugins whose settings apply to this one, which takes their data and has none of its own.
-    pub inherits: Vec<PluginName>,
+    /// Plugins whose configured doors apply to this one, which takes their data and has none configured.
+    pub inherits_doors: Vec<PluginName>,
     pub profile: Arc<Profile>,
     pub pool: Arc<Pool>,
     /// SHA-256 of the component, in hex.
