@@ -203,7 +203,7 @@ async fn know_of(server: &Server, nodes: u64) {
 
 #[tokio::test]
 async fn no_lease_ends_where_redis_clock_is_set_and_a_dead_node_is_noticed() {
-    let mut cluster = Cluster::with(2, |node| node.only(&["presence", "chat"])).await;
+    let mut cluster = Cluster::with(2, |node| node.only(&["presence", "chat", "threads", "crm"])).await;
     let mut eva = attendant(&cluster.nodes[0], "eva").await;
     let _fay = attendant(&cluster.nodes[1], "fay").await;
     wait::eventually("both to be told", async || eva.next("attendant:online").await["userId"] == "fay").await;

@@ -1,0 +1,279 @@
+//! The plugins of the products in the place of the one that served them all: what it had stored is theirs, whenever the move stops.
+//! The old one is kept as bytes. Must never write to a data directory that a server has open.
+
+use std::path::Path;
+use std::process::Output;
+
+use rusqlite::Connection;
+use serde_json::{Value, json};
+use tests::server::{ADMIN_TOKEN, Builder, Scratch, run};
+use tests::{Postgres, Server, Token, fixture, token, wait};
+
+use crate::scene::{member, open_chat, publish_keyed, say, user};
+
+/// The plugins that go on with what the old one had.
+pub(crate) const NEW: [&str; 4] = ["chat", "conversations", "crm", "threads"];
+
+/// Where servers that follow each other keep their data.
+enum Home {
+    Folder(Scratch),
+    Database(String),
+}
+
+impl Home {
+    async fn both() -> [Self; 2] {
+        [Self::Folder(Scratch::new()), Self::Database(Postgres::shared().await.empty().await)]
+    }
+
+    fn of(&self, server: Builder) -> Builder {
+        match self {
+            Self::Folder(folder) => server.one_process().data(&folder.path().join("data")),
+            Self::Database(url) => server.one_process().database(url),
+        }
+    }
+}
+
+pub(crate) fn old_chat() -> Builder {
+    Server::dev().only(&[]).plugin("chat", &fixture::stored_0_1("chat")).chatty()
+}
+
+fn new_plugins() -> Builder {
+    Server::dev().only(&NEW).chatty()
+}
+
+/// Runs a command of the operator's.
+pub(crate) fn operate(server: &Server, args: &[&str]) -> Output {
+    run(args, &[("HUBBUB_ADMIN_URL", &server.admin_url("")), ("HUBBUB_ADMIN_TOKEN", ADMIN_TOKEN)])
+}
+
+/// Deploys the new plugins as one.
+pub(crate) async fn split(server: &Server) -> Output {
+    splitting(server).await.await.expect("it does not panic")
+}
+
+/// Begins to deploy the new plugins as one.
+async fn splitting(server: &Server) -> tokio::task::JoinHandle<Output> {
+    let plugins = fixture::plugins().await;
+    let mut args = vec!["deploy".to_owned()];
+    NEW.iter().for_each(|name| args.extend([(*name).to_owned(), plugins[*name].display().to_string()]));
+    let (url, token) = (server.admin_url(""), ADMIN_TOKEN);
+    let deploy = move || {
+        let args: Vec<_> = args.iter().map(String::as_str).collect();
+        run(&args, &[("HUBBUB_ADMIN_URL", &url), ("HUBBUB_ADMIN_TOKEN", token)])
+    };
+    tokio::task::spawn_blocking(deploy)
+}
+
+pub(crate) fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+async fn set(server: &Server, plugin: &str, action: &str) {
+    let (status, told) = server.admin(reqwest::Method::POST, &format!("/admin/plugins/{plugin}/{action}"), Vec::new()).await;
+    assert_eq!(status, 200, "{told}");
+}
+
+fn at_acme(id: &str) -> Token {
+    token(id).without("sub").claim("userId", id).claim("companyId", "acme")
+}
+
+pub(crate) fn thread(id: &str, customer: &str) -> Value {
+    json!({"threadId": id, "customer": {"id": customer, "name": customer}})
+}
+
+async fn publish_as(server: &Server, id: &str, key: &str, topic: &str, data: Value) {
+    server.publish_message(&json!({"topic": topic, "key": key, "id": id, "data": data})).await;
+}
+
+/// Waits until a customer may enter a thread.
+pub(crate) async fn opens(server: &Server, customer: Token, thread: &str) {
+    let mut client = server.connect("/portal", customer).await;
+    let joins = async || client.ask("join:thread", json!({"threadId": thread})).await == json!({});
+    wait::eventually("the thread to be known", joins).await;
+}
+
+async fn in_team(server: &Server, who: Token) -> tests::Client {
+    let mut client = server.connect("/", who).await;
+    let joins = async || client.ask("join_conversation", json!({"conversation_id": "c1"})).await == json!({});
+    wait::eventually("the conversation to be known", joins).await;
+    client
+}
+
+/// The letters of an operator's list: whose each is, and its message's id.
+fn letters(server: &Server) -> Vec<(String, String)> {
+    let list = text(&operate(server, &["dead", "list"]));
+    let letter = |line: &str| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        let after = |word: &str| words.iter().position(|found| *found == word).map(|at| words[at + 1].to_owned());
+        let topic = words.iter().position(|word| word.contains('.') && word.starts_with("thread"))?;
+        Some((words[topic - 1].to_owned(), after("message")?))
+    };
+    list.lines().filter_map(letter).collect()
+}
+
+/// Fills the old plugin's store, of every product, and leaves messages that wait. Answers the id of the CRM's message.
+async fn fill(server: &Server) -> Value {
+    open_chat(server, "k1", &["ana"]).await;
+    let mut ana = member(server, "ana", "k1").await;
+    say(&mut ana, "k1", "said before").await;
+    publish_as(server, "h1", "t1", "thread.upserted", thread("t1", "cal")).await;
+    publish_as(server, "d1", "bad", "thread.upserted", json!({"threadId": "bad"})).await;
+    opens(server, user("cal"), "t1").await;
+    for tenant in [json!({}), json!({"tenant": "acme"})] {
+        let mut conversation = json!({"id": "c1", "members": ["ana", "ben"]});
+        conversation.as_object_mut().expect("an object").extend(tenant.as_object().expect("an object").clone());
+        publish_keyed(server, "c1", "conversation.created", conversation).await;
+    }
+    let mut ana = in_team(server, user("ana")).await;
+    in_team(server, user("ana").claim("tenant", "acme")).await;
+    publish_keyed(server, "c1", "message.created", json!({"id": "m1", "conversation_id": "c1", "user_id": "ben"})).await;
+    assert_eq!(ana.next("unread_count").await["unread_count"], 1);
+    publish_keyed(server, "acme/c1", "conversation.upserted", json!({"companyId": "acme", "conversationId": "c1"})).await;
+    let mut seller = server.connect("/conversations", at_acme("ana")).await;
+    let joins = async || seller.ask("join:conversation", json!("c1")).await == json!({});
+    wait::eventually("the conversation to be known", joins).await;
+    let sent = seller.ask("message:send", json!({"conversationId": "c1", "content": "hi"})).await;
+    wait::eventually("the letter", async || letters(server) == [("chat".into(), "d1".into())]).await;
+
+    set(server, "chat", "disable").await;
+    publish_as(server, "w1", "t2", "thread.upserted", thread("t2", "dora")).await;
+    publish_as(server, "w2", "c1", "message.created", json!({"id": "m2", "conversation_id": "c1", "user_id": "ben"})).await;
+    let continued = json!({"place": {"tenant": "acme", "id": "c1"}, "users": ["ana"]});
+    publish_as(server, "w3", "c1", "conversation.unread", continued).await;
+    open_chat(server, "k2", &["ana"]).await;
+    sent["id"].clone()
+}
+
+/// Asserts that the new plugins have all of it, each message handled once.
+async fn is_all_there(server: &Server, sent: &Value) {
+    set(server, "chat", "enable").await;
+    let mut ana = member(server, "ana", "k2").await;
+    let page = ana.ask("chat:history", json!({"chatId": "k1"})).await;
+    assert_eq!(page["messages"][0]["content"], "said before", "{page}");
+
+    opens(server, user("dora"), "t2").await;
+    publish_as(server, "h1", "t1", "thread.upserted", thread("t1", "eve")).await;
+    publish_as(server, "w1", "t1", "thread.upserted", thread("t1", "eve")).await;
+    publish_as(server, "n1", "t1", "thread.upserted", thread("t3", "cal")).await;
+    opens(server, user("cal"), "t3").await;
+    opens(server, user("cal"), "t1").await;
+    let store = server.store();
+    assert_eq!(store.value("threads", "threads/t1"), Some(json!({"customerId": "cal"})), "handled before, and not again");
+    assert_eq!(store.value("chat", "threads/t1"), None);
+    assert_eq!(letters(server), [("threads".into(), "d1".into())]);
+
+    wait::eventually("the message that waited", async || store.counter("conversations", "teams//c1/total") == 2).await;
+    let mut ana = in_team(server, user("ana")).await;
+    let read = json!({"conversation_id": "c1", "message_ids": ["m1"]});
+    assert_eq!(ana.ask("mark_read", read).await, json!({}));
+    assert_eq!(ana.next("unread_count").await["unread_count"], 1, "m2, which waited");
+    in_team(server, user("ana").claim("tenant", "acme")).await;
+
+    let mut seller = server.connect("/conversations", at_acme("ana")).await;
+    assert_eq!(seller.ask("join:conversation", json!("c1")).await, json!({}));
+    assert_eq!(seller.ask("message:edit", json!({"messageId": sent, "content": "hello"})).await, json!({}));
+    assert_eq!(seller.next("message:updated").await["content"], "hello");
+}
+
+#[tokio::test]
+async fn a_start_with_the_new_plugins_finds_all_that_the_old_one_had() {
+    for home in Home::both().await {
+        let mut server = home.of(old_chat()).start().await;
+        let sent = fill(&server).await;
+        server.terminate().await;
+        let server = home.of(new_plugins()).start().await;
+        assert!(server.log().contains("moved what the plugin takes"), "{}", server.log());
+        is_all_there(&server, &sent).await;
+        assert_eq!(letters(&server).len(), 1, "what was left to be continued was");
+    }
+}
+
+#[tokio::test]
+async fn a_set_on_a_running_server_finds_all_that_the_old_one_had() {
+    for home in Home::both().await {
+        let server = home.of(old_chat()).start().await;
+        let sent = fill(&server).await;
+        let deployed = split(&server).await;
+        assert!(deployed.status.success(), "{}", text(&deployed));
+        is_all_there(&server, &sent).await;
+    }
+}
+
+#[tokio::test]
+async fn durable_timers_with_the_prefix_go_along_and_others_stay() {
+    for home in Home::both().await {
+        let server = home.of(Server::dev().only(&[]).plugin("timed", &fixture::timed().await)).start().await;
+        let mut client = server.connect("/timed", ()).await;
+        for key in ["late/one", "early"] {
+            let ack = client.emit_for_ack(&json!(["durable", key, 1500, 1])).await;
+            assert_eq!(client.acked(ack).await, json!({}));
+        }
+        let heir = fixture::heir().await.display().to_string();
+        let deployed = operate(&server, &["deploy", "heir", &heir]);
+        assert!(deployed.status.success(), "{}", text(&deployed));
+        let said = |plugin: &str, key: &str| server.store().counter(plugin, &format!("said/{key}"));
+        wait::eventually("both to have run", async || said("heir", "late/one") == 1 && said("timed", "early") == 1).await;
+        assert_eq!((said("timed", "late/one"), said("heir", "early")), (0, 0));
+    }
+}
+
+/// Threads enough for a move to be interrupted.
+const MANY: u64 = 60_000;
+
+/// How many threads each plugin has: the old one, and the new one.
+fn counts(data: &Path) -> (u64, u64) {
+    let db = Connection::open(data.join("storage.sqlite")).expect("the database is there");
+    db.busy_timeout(wait::DEADLINE).expect("a timeout");
+    let count = |plugin: &str| {
+        let sql = "SELECT count(*) FROM entries WHERE plugin = ?1 AND key >= CAST('threads/' AS BLOB) AND key < CAST('threads0' AS BLOB)";
+        db.query_row(sql, [plugin], |row| row.get::<_, i64>(0)).expect("a count").unsigned_abs()
+    };
+    (count("chat"), count("threads"))
+}
+
+fn add_threads(data: &Path) {
+    let db = Connection::open(data.join("storage.sqlite")).expect("the database is there");
+    let sql = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)
+        INSERT INTO entries SELECT 'chat', CAST('threads/n' || i AS BLOB), CAST('{\"customerId\":\"cal\"}' AS BLOB) FROM n";
+    db.execute(sql, [MANY as i64]).expect("they are added");
+}
+
+/// Has the plugins deployed, and kills the server in the middle.
+async fn kill_while_moving(server: &mut Server, data: &Path) {
+    let moving = splitting(server).await;
+    while counts(data).1 == 0 {
+        assert!(!moving.is_finished(), "{}", text(&moving.await.expect("it does not panic")));
+        tokio::task::yield_now().await;
+    }
+    server.kill9();
+    moving.await.expect("it does not panic");
+    let (old, new) = counts(data);
+    assert!(old > 0 && new > 0 && old + new == MANY, "{old} and {new}");
+}
+
+#[tokio::test]
+async fn a_move_that_was_killed_goes_back_with_the_old_plugin_and_on_with_the_new_ones() {
+    let scratch = Scratch::new();
+    let data = scratch.path().join("data");
+    let mut server = old_chat().one_process().data(&data).start().await;
+    server.terminate().await;
+    add_threads(&data);
+    server.start_again().await;
+    kill_while_moving(&mut server, &data).await;
+    server.start_again().await;
+    assert_eq!(counts(&data), (MANY, 0));
+    opens(&server, user("cal"), "n777").await;
+
+    kill_while_moving(&mut server, &data).await;
+    drop(server);
+    let mut server = new_plugins().one_process().data(&data).start().await;
+    assert_eq!(counts(&data), (0, MANY));
+    opens(&server, user("cal"), "n777").await;
+    assert_eq!(server.readiness().await.1["pluginsDown"], json!([]));
+
+    // The old plugin would find nothing by now.
+    server.terminate().await;
+    let refusal = old_chat().one_process().data(&data).refuses().await;
+    assert!(refusal.contains("has been moved to other plugins"), "{refusal}");
+    assert_eq!(counts(&data), (0, MANY));
+}
