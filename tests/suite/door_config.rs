@@ -58,8 +58,8 @@ async fn settings_of_a_plugin_apply_to_those_that_take_its_data_and_the_log_says
         (server.turned_away("/portal", ()).await, server.turned_away("/chat", ()).await),
         ("Who are you?".into(), "No token".into())
     );
-    server.logged(r#"plugins.chat.doors.\"/hub\" applies to the plugin threads"#).await;
-    server.logged(r#"write it as [plugins.threads.doors.\"/hub\"]"#).await;
+    server.logged(r#"plugins.chat.doors."/hub" applies to the plugin threads"#).await;
+    server.logged(r#"write it as [plugins.threads.doors."/hub"]"#).await;
     server.logged("write what crm may use as [plugins.crm.quota]").await;
     let (_, listed) = server.admin(Method::GET, "/admin/plugins", Vec::new()).await;
     for plugin in listed["plugins"].as_array().expect("a list") {

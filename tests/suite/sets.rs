@@ -117,8 +117,8 @@ async fn a_set_that_does_not_hold_changes_nothing() {
         (file("chat"), file("threads"), file("crm"), fixture::stored_0_1("chat").display().to_string());
     let broken = fixture::stored_0_1("README.md").with_file_name("README.md").display().to_string();
     let cases: [(&[&str], &str); 7] = [
-        (&["deploy", "crm", &crm, "threads", &threads], "/conversations has two owners: chat and crm"),
-        (&["deploy", "chat", &old, "threads", &threads], "has two owners: chat and threads"),
+        (&["deploy", "crm", &crm, "threads", &threads], "the rooms company:{id} of chat and company:{id} of crm overlap"),
+        (&["deploy", "chat", &old, "threads", &threads], "the rooms thread:{id} of chat and thread:{id} of threads overlap"),
         (&["deploy", "chat", &chat, "threads", &broken], "compile"),
         (&["deploy", "chat", &chat, "crm", &threads], "describes itself as threads"),
         (&["deploy", "threads", &threads, "threads", &threads], "threads is named twice"),
