@@ -217,6 +217,16 @@ async fn durable_timers_with_the_prefix_go_along_and_others_stay() {
     }
 }
 
+#[tokio::test]
+async fn an_operator_says_where_messages_name_their_tenant() {
+    let server = Server::dev().only(&["chat", "threads"]).plugin_config("threads", "tenant_path", "org.id").start().await;
+    let mut data = thread("t1", "cal");
+    data["org"] = json!({"id": 7});
+    publish_keyed(&server, "t1", "thread.upserted", data).await;
+    opens(&server, user("cal").claim("tenant", "7"), "t1").await;
+    assert_eq!(server.store().value("threads", "%t/7/threads/t1"), Some(json!({"customerId": "cal"})));
+}
+
 /// Threads enough for a move to be interrupted.
 const MANY: u64 = 60_000;
 

@@ -1,6 +1,6 @@
 //! One message on its way to a plugin, as the plugin is given it. Decides nothing of when and how often.
 
-use crate::capability::profile::{Profile, Tenancy};
+use crate::capability::profile::{Profile, TENANT_PATH, Tenancy};
 use crate::release::job::Job;
 use crate::release::registry::Release;
 use crate::sandbox::exports::Message;
@@ -59,7 +59,7 @@ const TENANT_PATHS: [&str; 2] = ["tenant", "companyId"];
 /// The tenant that a message's data names: at `tenant_path` of the plugin's settings, where the operator has set it.
 fn tenant_in(data: &str, config: &serde_json::Map<String, serde_json::Value>) -> Option<String> {
     let data: serde_json::Value = serde_json::from_str(data).ok()?;
-    match config.get("tenant_path").and_then(|path| path.as_str()) {
+    match config.get(TENANT_PATH).and_then(|path| path.as_str()) {
         Some(path) => tenant_at(&data, path),
         None => TENANT_PATHS.iter().find_map(|path| tenant_at(&data, path)),
     }
