@@ -78,7 +78,7 @@ pub fn tenant_key<const N: usize>(tenant: Option<&str>, parts: [&str; N]) -> Str
     join(key, &parts)
 }
 
-/// What the keys of tenants begin with.
+/// The beginning of a tenant's keys.
 const TENANT: &str = "%t/";
 
 fn length(parts: &[&str]) -> usize {

@@ -65,7 +65,7 @@ async fn settings_of_a_plugin_apply_to_those_that_take_its_data_and_the_log_says
     for plugin in listed["plugins"].as_array().expect("a list") {
         assert_eq!(plugin["quota"]["logLines"]["quota"], 7, "{plugin}");
     }
-    // What is said of the plugin itself holds, and what is said of the other one does not any more.
+    // A door of its own holds, and one under the other plugin is an error then.
     let own = with("THREADS", "DOORS", r#"{"/hub" = {roles = ["X"]}}"#);
     let own = own.env("HUBBUB_PLUGINS__CHAT__DOORS", r#"{"/hub" = {roles = []}}"#);
     let refusal = own.refuses().await;

@@ -99,7 +99,7 @@ async fn in_team(server: &Server, who: Token) -> tests::Client {
     client
 }
 
-/// The letters of an operator's list: whose each is, and its message's id.
+/// The dead letters of threads, as the operator lists them: the plugin and the message's id of each.
 fn letters(server: &Server) -> Vec<(String, String)> {
     let list = text(&operate(server, &["dead", "list"]));
     let letter = |line: &str| {

@@ -271,7 +271,7 @@ impl Admin {
         }
     }
 
-    /// The same of several plugins. Those that are not deployed any more are not told of.
+    /// The same of several plugins. The answer leaves out those that are not deployed any more.
     async fn change_set(
         &self,
         names: Vec<PluginName>,

@@ -15,7 +15,7 @@ use super::set::heard_by;
 use crate::names::PluginName;
 use crate::storage::Unavailable;
 
-/// What a start makes live.
+/// The releases that a start makes live, with their plugins' records.
 #[derive(Default)]
 struct Start {
     staged: Vec<Arc<Release>>,
@@ -120,6 +120,7 @@ impl Releases {
         carry(&self.storage, &moves, &start.staged.iter().map(heard_by).collect()).await?;
         for (release, (name, record)) in start.staged.iter().zip(&mut start.records) {
             record.disabled &= !unfinished.stopped.contains(name);
+            record.moving = false;
             let new: Vec<_> = release.manifest.takes.iter().filter(|taken| !record.took.contains(taken)).cloned().collect();
             record.took.extend(new);
             let loses = moves.iter().any(|one| one.from == *name);
@@ -136,16 +137,20 @@ impl Releases {
         let mut stopped = Vec::new();
         for (release, (name, record)) in start.staged.iter().zip(&start.records) {
             let holds = moves.iter().any(|one| one.from == *name);
-            let serves = record.active.as_ref().is_some_and(|active| *active != release.digest) && !record.disabled;
+            let serves = record.active.as_ref().is_some_and(|active| *active != release.digest);
             if self.cluster.is_some() && holds && serves {
-                stopped.push((name.clone(), Record { disabled: true, ..record.clone() }));
-                unfinished.stopped.push(name.clone());
+                if !record.disabled {
+                    unfinished.stopped.push(name.clone());
+                }
+                stopped.push((name.clone(), Record { disabled: true, moving: true, ..record.clone() }));
             }
         }
         let json = serde_json::to_vec(&unfinished)?;
         self.write_all(&stopped, vec![(UNFINISHED.to_owned(), Some(json.into()))]).await?;
         let names: Vec<_> = stopped.into_iter().map(|(name, _)| name).collect();
-        Ok(self.stop(&names).await?)
+        self.stop(&names).await?;
+        self.forget_progress(moves).await;
+        Ok(())
     }
 
     /// Goes on with the trial that was under way. One that cannot go on is ended: what is active serves all the same.

@@ -280,7 +280,7 @@ impl Bus {
 
     async fn attempt(&self, slot: &Slot, work: &Work, this: Try) -> Result<(), CallError> {
         let Some(release) = slot.live() else { return Err(CallError::Unavailable("no release is live")) };
-        // It was read for a release that heard the topic. Whoever hears it now reads it, too.
+        // It was read for a release that heard the topic. A plugin that hears it now reads it, too.
         if !work.is_for(&release) {
             return Ok(());
         }
@@ -324,17 +324,17 @@ impl Bus {
         if self.is_changing(&readers) {
             return;
         }
-        // One whose last release was taken away wants none.
+        // A plugin whose last release was taken away needs none.
         readers.retain(|reader| reader.slot.is_deployed());
         let followers = self.followers();
         let done = match &self.services.cluster {
             None => {
                 let followed = followers.iter().map(|follower| follower.done());
-                readers.iter().map(|reader| reader.progress().done()).chain(followed).min()
+                readers.iter().map(|reader| reader.done()).chain(followed).min()
             }
             Some(cluster) => {
                 let mine = readers.iter().filter(|reader| self.is_mine(&reader.slot));
-                let mine = mine.map(|reader| (reader.slot.name.to_string(), reader.progress().done()));
+                let mine = mine.map(|reader| (reader.slot.name.to_string(), reader.done()));
                 let followed = followers.iter().filter(|follower| follower.is_at_work());
                 let mine = mine.chain(followed.map(|follower| (follower.name.to_string(), follower.done()))).collect();
                 let all = readers.iter().map(|reader| reader.slot.name.to_string());
@@ -347,13 +347,11 @@ impl Bus {
         let _ = self.services.storage.outbox_done(done).await;
     }
 
-    /// Whether plugins are changing, so that it is not known who needs which row: one has no reader yet or has to read from the
-    /// beginning, or is stopped, as it is while another takes over what it holds.
+    /// Whether plugins are changing, so that it is not known which rows are needed: one has no reader yet, or its data is moving to
+    /// another, which this node may not know of yet.
     fn is_changing(&self, readers: &[Arc<Reader>]) -> bool {
         let slots = self.registry.slots();
-        slots.iter().filter(|slot| slot.is_deployed()).any(|slot| {
-            let reader = readers.iter().find(|reader| reader.slot.name == slot.name);
-            slot.is_disabled() || reader.is_none_or(|reader| reader.is_to_begin_again())
-        })
+        let is_read = |slot: &Slot| readers.iter().any(|reader| reader.slot.name == slot.name);
+        slots.iter().filter(|slot| slot.is_deployed()).any(|slot| slot.is_moving() || !is_read(slot))
     }
 }

@@ -82,7 +82,7 @@ impl Doors {
     /// Changes a plugin's own doors as configured. Returns the configured namespaces whose door the plugin does not own. Their owner is
     /// known when all plugins are.
     ///
-    /// Those that are configured for a plugin whose doors it `inherits` apply to its own doors as well, and say so in the log.
+    /// Doors that are configured under a plugin in `inherits` apply to its own doors as well, with a line in the log.
     pub fn apply(&self, manifest: &mut Manifest, inherits: &[PluginName]) -> Result<Vec<String>, DoorError> {
         for from in inherits {
             for (path, configured) in self.0.get(from).into_iter().flatten() {

@@ -177,7 +177,7 @@ impl Releases {
     /// Stops a plugin as its record says, and says so once no call of it is under way.
     async fn stop_here(&self, cluster: &Cluster, id: &str, name: &PluginName) {
         self.follow(name).await;
-        // Where calls do not end, nobody is told that they have.
+        // No answer where calls do not end.
         if self.registry.slot(name).is_none_or(|slot| slot.is_disabled())
             && self.calls_end(name).await.is_ok()
             && say(cluster, id, String::new()).await.is_err()
@@ -199,12 +199,13 @@ impl Releases {
         Ok(())
     }
 
-    /// Stops plugins whose records say so, here and on all other nodes, and waits until no call of them is under way. A node that does
-    /// not answer, since it runs an older server, has looked at the records by itself when the wait ends.
+    /// Stops plugins whose records disable them, here and on all other nodes, and waits until no call of them is under way. A node that does
+    /// not answer, because it runs an older server, has read the records by itself when the wait ends.
     pub(super) async fn stop(&self, names: &[PluginName]) -> Result<(), DeployError> {
         let began = Instant::now();
         for name in names {
             if let Some(slot) = self.registry.slot(name) {
+                self.registry.set_moving(&slot, true);
                 self.registry.set_disabled(&slot, true);
             }
             self.calls_end(name).await?;
@@ -221,7 +222,7 @@ impl Releases {
         Ok(())
     }
 
-    /// Whether every other node says something without delay. False: not in time, or it is not known who is there.
+    /// Whether every other node answers a notice in time. False also where the other nodes are not known.
     async fn said_by_all(&self, cluster: &Cluster, id: &str, notice: Notice, until: Instant) -> Result<bool, Away> {
         if !cluster.link.is_up() || !cluster.nodes.has_others() {
             return Ok(false);
@@ -315,6 +316,9 @@ impl Releases {
 
     /// Applies the stops of the record: of the whole plugin, and of sources of its release's calls.
     pub(super) fn apply_stops(&self, slot: &Slot, record: &Record) {
+        if slot.is_moving() != record.moving {
+            self.registry.set_moving(slot, record.moving);
+        }
         if slot.is_disabled() != record.disabled {
             self.registry.set_disabled(slot, record.disabled);
         }

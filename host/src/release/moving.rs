@@ -18,13 +18,13 @@ use crate::storage::{HandOver, Storage, Unavailable};
 /// Keys, ids, letters or rows that are looked at, and moved, at a time.
 const BATCH: usize = 500;
 
-/// What the keys of tenants begin with; see `store::tenant_key` of the SDK.
+/// The beginning of the keys of tenants; see `store::tenant_key` of the SDK.
 const TENANT_KEYS: &str = "%t/";
 
 /// Where moves are noted that have begun.
 pub const UNFINISHED: &str = "moving";
 
-/// What is moved, and where.
+/// One prefix of one plugin's keys, on its way to another plugin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Move {
     pub from: PluginName,
@@ -61,14 +61,14 @@ impl Move {
         Self { from: self.to, to: self.from, prefix: self.prefix }
     }
 
-    /// What a release takes that was not moved before.
+    /// Moves that a release needs and that have not been made.
     pub fn pending(release: &Release, record: &Record) -> Vec<Self> {
         let to =
             |taken: &Taken| Self { from: taken.from.clone(), to: release.manifest.name.clone(), prefix: taken.prefix.clone() };
         release.manifest.takes.iter().filter(|taken| !record.took.contains(taken)).map(to).collect()
     }
 
-    /// What goes back where it came from: all that was moved here, where no release follows; else what the active release takes and
+    /// Moves back to where data came from: all of it, where no release follows; else the data that the active release takes and
     /// the one before it does not.
     pub fn returning(name: &PluginName, record: &Record, active: Option<&Release>, before: Option<&Release>) -> Vec<Self> {
         let takes = |release: &Release, taken: &Taken| release.manifest.takes.contains(taken);
@@ -82,7 +82,7 @@ impl Move {
 }
 
 impl Unfinished {
-    /// What is noted, if anything is.
+    /// Reads the note, if there is one.
     pub async fn read(storage: &dyn Storage) -> Result<Option<Self>, Unavailable> {
         let found = storage.blob(UNFINISHED).await?;
         found.map(|json| serde_json::from_slice(&json).map_err(Unavailable::new)).transpose()
@@ -163,7 +163,7 @@ impl Move {
         }
     }
 
-    /// The ids of all messages that the plugin has handled, whatever their topics, which nobody knows any more.
+    /// The ids of all messages that the plugin has handled: their topics are not stored.
     async fn handled(&self, storage: &dyn Storage, moved: &mut Moved) -> Result<(), Unavailable> {
         let mut after = String::new();
         loop {
@@ -198,7 +198,7 @@ impl Move {
         }
     }
 
-    /// Messages that wait and are addressed to the plugin. Those for whoever hears them are found by the other one as they are.
+    /// Messages that wait and are addressed to the plugin. Those for all that hear them are found by the other one as they are.
     async fn messages(&self, storage: &dyn Storage, hears: &Hears, moved: &mut Moved) -> Result<(), Unavailable> {
         let mut after = 0;
         loop {

@@ -28,7 +28,10 @@ pub struct Record {
     pub active: Option<String>,
     pub previous: Option<String>,
     pub disabled: bool,
-    /// What was moved here of other plugins' data.
+    /// It is stopped while its data moves to another plugin.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub moving: bool,
+    /// The data of other plugins that was moved here.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub took: Vec<Taken>,
     /// Releases that were active before a part of the data was moved to other plugins: they would find nothing, and write it anew.

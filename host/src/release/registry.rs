@@ -134,8 +134,7 @@ impl Registry {
         self.plan(&self.slots.lock().unwrap_or_else(PoisonError::into_inner), releases, gone).map(drop)
     }
 
-    /// Makes staged releases live, and takes plugins away: all of them or none. What was live before was never touched where this
-    /// fails; calls under way end on the release they began on.
+    /// Makes staged releases live, and takes plugins away: all of them or none. Where this fails, what was live is untouched; calls under way end on the release they began on.
     pub fn install(&self, releases: Vec<Arc<Release>>, gone: &[PluginName]) -> Result<(), Collision> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         let (next, routes) = self.plan(&slots, &releases, gone)?;
@@ -202,6 +201,12 @@ impl Registry {
             release.breakers.set_quarantined(sources);
             self.changes.send_modify(|version| *version += 1);
         }
+    }
+
+    /// Notes that a plugin's data is moving, or does not any more.
+    pub fn set_moving(&self, slot: &Slot, moving: bool) {
+        slot.moving.store(moving, Ordering::Release);
+        self.changes.send_modify(|version| *version += 1);
     }
 
     /// Stops or resumes a plugin: its events answer `unavailable`, its messages wait.

@@ -1,6 +1,6 @@
 //! Several plugins deployed, or rolled back, as one: staged first and checked against each other as they will be, then all live or
-//! none. What one takes of another's data is moved in between, while nobody calls the plugin that held it; where the change does not
-//! happen, it goes back.
+//! none. Data that one takes from another is moved in between, while the plugin that held it is stopped; where the change does not
+//! happen, the data goes back.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub struct Part {
     pub signature: Option<String>,
 }
 
-/// What becomes live together.
+/// Releases that become live together.
 #[derive(Default)]
 struct Change {
     install: Vec<Arc<Release>>,
@@ -101,7 +101,7 @@ impl Releases {
             tracing::warn!(release = %format_args!("{}@{}", manifest.name, manifest.version), "a release was rejected: {why}");
             let Ok(mut record) = self.record(&manifest.name).await else { continue };
             if !record.needs(digest) {
-                // What is wrong with the set matters more than that it is not tidied up after.
+                // The error of the set matters more than a component that is left behind.
                 let _ = self.storage.remove_blob(component_blob(digest)).await;
             }
             if record.active.as_ref() != Some(digest) {
@@ -145,7 +145,7 @@ impl Releases {
     }
 
     async fn end_trial(&self, slot: &Slot, why: &str) -> Result<bool, DeployError> {
-        // Who ends a trial does not wait for storage: where that fails, it begins anew.
+        // A trial ends without waiting for storage: where that fails, it begins anew.
         let Some(canary) = self.registry.end_trial(slot) else { return Ok(false) };
         let (release, mut record) = (&canary.release, self.record(&slot.name).await?);
         record.note(&release.digest, &release.manifest.version, State::RolledBack, &self.now(), Some(why.to_owned()));
@@ -171,7 +171,7 @@ impl Releases {
         if let Some(replaced) = replaced {
             record.note(&replaced.digest, &replaced.manifest.version, state, &self.now(), Some(why.to_owned()));
         }
-        // What was gone back from is not what one goes back to.
+        // The release that is gone back from is none to go back to.
         record.previous = None;
         change.install.push(release);
         change.records.push((name.clone(), record));
@@ -250,7 +250,7 @@ impl Releases {
         Ok(())
     }
 
-    /// What each plugin hears after a change.
+    /// The topics that each plugin hears after a change.
     fn hears(&self, change: &Change) -> Hears {
         let live = self.registry.slots().into_iter().filter_map(|slot| slot.installed());
         let mut hears: BTreeMap<_, _> = live.chain(change.install.iter().cloned()).map(|release| heard_by(&release)).collect();
@@ -262,18 +262,23 @@ impl Releases {
     async fn move_data(&self, moves: &[Move], hears: &Hears) -> Result<(), DeployError> {
         let mut unfinished = Unfinished { moves: moves.to_vec(), stopped: Vec::new() };
         let mut records = Vec::new();
-        for name in moves.iter().map(|one| &one.from).collect::<BTreeSet<_>>() {
+        let holders: BTreeSet<_> = moves.iter().map(|one| &one.from).collect();
+        for name in holders {
             let mut record = self.record(name).await?;
-            if record.active.is_some() && !record.disabled {
-                record.disabled = true;
-                unfinished.stopped.push(name.clone());
+            if record.active.is_some() {
+                if !record.disabled {
+                    unfinished.stopped.push(name.clone());
+                }
+                (record.disabled, record.moving) = (true, true);
                 records.push((name.clone(), record));
             }
         }
+        let stopped: Vec<_> = records.iter().map(|(name, _)| name.clone()).collect();
         let json = serde_json::to_vec(&unfinished).map_err(Unavailable::new)?;
         self.write_all(&records, vec![(UNFINISHED.to_owned(), Some(json.into()))]).await?;
         let moved = async {
-            self.stop(&unfinished.stopped).await?;
+            self.stop(&stopped).await?;
+            self.forget_progress(moves).await;
             Ok(carry(&self.storage, moves, hears).await?)
         };
         if let Err(error) = moved.await {
@@ -290,9 +295,12 @@ impl Releases {
         let back: Vec<_> = moves.into_iter().rev().map(Move::back).collect();
         carry(&self.storage, &back, &hears).await?;
         let mut records = Vec::new();
-        for name in stopped {
-            let record = Record { disabled: false, ..self.record(&name).await? };
-            records.push((name, record));
+        for name in back.iter().map(|one| &one.to).collect::<BTreeSet<_>>() {
+            let record = self.record(name).await?;
+            if record.moving {
+                let disabled = record.disabled && !stopped.contains(name);
+                records.push((name.clone(), Record { disabled, moving: false, ..record }));
+            }
         }
         self.write_all(&records, vec![(UNFINISHED.to_owned(), None)]).await?;
         for (name, record) in &records {
@@ -305,6 +313,15 @@ impl Releases {
     async fn undo_or_say(&self) {
         if let Err(error) = self.undo().await {
             tracing::error!("moved data is not back where it was, and the next change or start moves it back: {error}");
+        }
+    }
+
+    /// How far the plugins had come in the outbox before says nothing of the messages that they hear after a move.
+    pub(super) async fn forget_progress(&self, moves: &[Move]) {
+        let Some(cluster) = &self.cluster else { return };
+        let names = moves.iter().flat_map(|one| [&one.from, &one.to]).map(ToString::to_string).collect();
+        if cluster.progress.forget(names).await.is_err() {
+            tracing::warn!("the progress of plugins whose data moves is not forgotten: Redis does not answer");
         }
     }
 

@@ -52,7 +52,7 @@ impl Releases {
         Ok(release)
     }
 
-    /// What a release takes is moved for all or for nobody: it cannot be tried out on a share of the users.
+    /// Data is moved for all users at once, so a release that takes some cannot be tried out on a share of them.
     fn may_be_tried(&self, release: &Arc<Release>, record: &Record) -> Result<(), DeployError> {
         match Move::pending(release, record).into_iter().next() {
             Some(Move { from, to, .. }) => Err(DeployError::TakesOnTrial { plugin: to, from }),

@@ -570,7 +570,7 @@ pub(crate) async fn what_is_handed_over_is_the_other_plugins_alone(storage: Arc<
         messages: vec![(row, topic)],
         ..HandOver::new(chat.clone(), desk.clone())
     };
-    // A second time, as after a crash whose commit was not heard of, it changes nothing.
+    // The second time, as after a crash that lost the answer, nothing changes.
     for _ in 0..2 {
         storage.hand_over(all.clone()).await.unwrap();
         assert_eq!(storage.get(&desk, "t/1").await.unwrap().as_deref(), Some(&b"one"[..]));

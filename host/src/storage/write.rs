@@ -99,7 +99,7 @@ pub struct HandledId {
     pub id: String,
 }
 
-/// What goes over from one plugin to another: all of it or nothing. What the other one has already stays where it is.
+/// Rows that move from one plugin to another: all of them or none. Those that the second plugin has already stay where they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HandOver {
     pub from: PluginName,

@@ -83,7 +83,7 @@ impl Conversations {
         messages::read(message, read)
     }
 
-    // What one call cannot do for thousands of members, continued.
+    // Continuations, where one call cannot reach thousands of members.
 
     #[on_message("conversation.told")]
     fn conversation_told(message: &Message, told: news::Told) -> Result<()> {

@@ -34,8 +34,8 @@ pub(crate) struct Place {
     id: Id,
 }
 
-/// Whom a conversation is for. The two have different rooms: where one for everyone is given a member list, who has joined it
-/// before and is no member hears nothing more, and its members join again.
+/// The audience of a conversation. The two have different rooms: where one for everyone is given a member list, sockets that have
+/// joined it before hear nothing more, and its members join again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reach {
     Members,
@@ -111,7 +111,7 @@ impl Place {
         room(&self.id, reach)
     }
 
-    /// To all devices of the users: in a tenant those of the tenant's users alone, whoever else has the same ids.
+    /// To all devices of the users: in a tenant those of the tenant's users alone, though others have the same ids.
     pub(crate) fn to_users<T: Serialize>(&self, event: Emits<T>, users: &[&Id], payload: &T) -> Result<()> {
         for users in users.chunks(USERS_OF_AN_EMIT) {
             event.to_users(&users.iter().map(ToString::to_string).collect::<Vec<_>>(), payload)?;

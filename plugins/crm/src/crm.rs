@@ -1,5 +1,5 @@
-//! Which conversations a company has, who is in them, and what the product says to them. Every key names its company, and the host
-//! keeps the rooms and users of companies apart, so nothing here ever crosses from one to another, whatever ids they share.
+//! A company's conversations, their rooms, and the product's own events. Every key names its company, and the host keeps the rooms
+//! and users of companies apart, so nothing here crosses from one to another, though they share ids.
 
 use hubbub_sdk::{
     Caller, Json, Message, Refusal, Result, User,
@@ -66,7 +66,7 @@ enum To {
 #[derive(Serialize, Deserialize)]
 struct Known {}
 
-/// The company of a user. The host lets nobody in without one.
+/// The company of a user. The host refuses a caller without one.
 pub(crate) fn company(user: &User) -> Result<&str> {
     user.tenant.as_deref().ok_or_else(|| Refusal::unauthenticated("Invalid or expired token"))
 }

@@ -1,4 +1,4 @@
-//! What is said in a company's conversations: stored before it is told, and changed by nobody but who said it. Messages are plain
+//! Messages of a company's conversations: stored before it is sent to the room, and changed by its author alone. Messages are plain
 //! text: a client must show them as text, never as HTML.
 
 use hubbub_sdk::{

@@ -46,12 +46,17 @@ impl Reader {
         self.reread.load(Ordering::Acquire) != self.slot.rereads()
     }
 
-    /// Begins with the oldest row there is, where the plugin hears more than before. What it has handled it does not handle again.
+    /// Begins with the oldest row where the plugin hears more than before. Messages that it has handled are not handled again.
     pub(super) fn begin_again(&self) {
         let rereads = self.slot.rereads();
         if self.reread.swap(rereads, Ordering::AcqRel) != rereads {
             *self.progress() = Progress::default();
         }
+    }
+
+    /// The row up to which the plugin is done.
+    pub(super) fn done(&self) -> u64 {
+        if self.is_to_begin_again() { 0 } else { self.progress().done() }
     }
 
     fn lane(&self, work: &Work) -> &mpsc::Sender<Work> {

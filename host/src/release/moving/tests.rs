@@ -28,7 +28,7 @@ fn message(id: &str, topic: &str) -> OutboxMessage {
     OutboxMessage { id, topic, key: None, tenant: None, data, hops: 0, at_ms: 1, trace: None }
 }
 
-/// What the chat has: keys that go and keys that stay, timers, letters, handled ids, and messages that wait.
+/// Fills the chat's store: keys that go and keys that stay, timers, letters, handled ids, and messages that wait.
 async fn filled(storage: &dyn Storage) {
     let chat = plugin("chat");
     let mut keys: Vec<String> =
@@ -53,7 +53,7 @@ async fn filled(storage: &dyn Storage) {
     }
 }
 
-/// How much of it is whose: keys, handled ids, letters, addressed messages.
+/// Counts what a plugin holds: keys, handled ids, letters, addressed messages.
 async fn held(storage: &dyn Storage, name: &str) -> [usize; 4] {
     let plugin = plugin(name);
     let keys = storage.keys(&plugin, "", "", 10 * KEYS).await.unwrap().len();
@@ -95,7 +95,7 @@ async fn what_both_hear_stays_where_it_is() {
     assert_eq!(held(&*storage, "threads").await, [KEYS + 3, KEYS, 0, 0]);
 }
 
-/// Polls a future so many times, and drops it then. Whether it was done.
+/// Polls a future up to `polls` times, and drops it. True if it was done.
 async fn cut_after<F: Future>(polls: usize, future: F) -> bool {
     let (mut future, mut left) = (Box::pin(future), polls);
     std::future::poll_fn(move |context| {

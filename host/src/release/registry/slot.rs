@@ -21,7 +21,7 @@ pub struct Release {
     pub manifest: Manifest,
     /// Namespaces that the operator has configured a door for under this plugin, and that another one owns.
     pub misplaced_doors: Vec<String>,
-    /// Plugins whose configured doors apply to this one, which takes their data and has none configured.
+    /// Plugins whose configured doors apply to this one as well: it takes their data, and has no door configured.
     pub inherits_doors: Vec<PluginName>,
     pub profile: Arc<Profile>,
     pub pool: Arc<Pool>,
@@ -46,6 +46,8 @@ pub struct Slot {
     /// Who looks at its calls.
     pub witness: Witness,
     pub(super) disabled: AtomicBool,
+    /// It is stopped while its data moves.
+    pub(super) moving: AtomicBool,
     /// How often it has begun to hear topics that it did not hear before: rows of the outbox that it has skipped are its own now.
     pub(super) rereads: AtomicU32,
     /// Calls under way, with their commits.
@@ -62,6 +64,7 @@ impl Slot {
             pace: Meter::default(),
             witness: Witness::default(),
             disabled: false.into(),
+            moving: false.into(),
             rereads: 0.into(),
             running: 0.into(),
         }
@@ -74,7 +77,7 @@ impl Slot {
 
     /// Whether an operator has stopped it.
     pub fn is_disabled(&self) -> bool {
-        // In one order with the count of calls: whoever sees it set, and then no call, meets none later.
+        // Sequentially consistent with the count of calls: once it is set and no call is counted, none begins.
         self.disabled.load(Ordering::SeqCst)
     }
 
@@ -97,6 +100,11 @@ impl Slot {
     /// Whether it has a release at all, active or on trial.
     pub fn is_deployed(&self) -> bool {
         self.live.load().is_some() || self.canary.load().is_some()
+    }
+
+    /// Whether its data is moving to another plugin, on whichever node.
+    pub fn is_moving(&self) -> bool {
+        self.moving.load(Ordering::Acquire)
     }
 
     /// The state that operators see.

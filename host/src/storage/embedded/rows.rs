@@ -134,7 +134,7 @@ impl Rows<'_> {
         Ok(taken.optional()?.map(|(plugin, message)| (plugin, OutboxMessage { trace, ..message })))
     }
 
-    /// What the second plugin has already stays where it is.
+    /// Moves rows from one plugin to another. Those that the second plugin has already stay where they are.
     pub(super) fn hand_over(self, all: &HandOver) -> Result<()> {
         let (from, to) = (all.from.as_str(), all.to.as_str());
         let mut moved = self.0.prepare_cached("UPDATE OR IGNORE entries SET plugin = ?2 WHERE plugin = ?1 AND key = ?3")?;

@@ -95,7 +95,7 @@ statements! {
 }
 
 impl Writes {
-    /// What the second plugin has already stays where it is.
+    /// Moves rows from one plugin to another. Those that the second plugin has already stay where they are.
     pub(super) async fn hand_over(&self, client: &Client, all: &HandOver) -> Result<(), Error> {
         let (from, to) = (all.from.as_str(), all.to.as_str());
         let keys: Vec<_> = all.keys.iter().map(String::as_bytes).collect();
