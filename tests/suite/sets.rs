@@ -169,3 +169,38 @@ async fn a_set_is_live_on_all_nodes_and_goes_back_on_all() {
         opens(node, user("cal"), "t2").await;
     }
 }
+
+#[tokio::test]
+async fn a_node_that_starts_with_the_new_plugins_brings_the_others_along() {
+    let cluster = Cluster::with(1, |_| old_chat()).await;
+    let old = &cluster.nodes[0];
+    publish_keyed(old, "t1", "thread.upserted", thread("t1", "cal")).await;
+    let mut ana = in_thread(old).await;
+    let new = cluster.node(Server::dev().only(&NEW)).await;
+    nothing_is_lost_while(old, &mut ana, async || {
+        wait::eventually("the old node to follow", async || deployed(old).await.len() == NEW.len()).await;
+    })
+    .await;
+    for node in [old, &new] {
+        opens(node, user("cal"), "t1").await;
+        assert_eq!(node.readiness().await.1["pluginsDown"], json!([]));
+    }
+    // Moved once: what a node that starts later finds is moved already.
+    let third = cluster.node(Server::dev().only(&NEW)).await;
+    assert!(!third.log().contains("moved what"), "{}", third.log());
+}
+
+#[tokio::test]
+async fn a_node_that_cannot_stage_one_of_a_set_leaves_all_as_they_were() {
+    let mut cluster = Cluster::with(1, |_| old_chat()).await;
+    let node = cluster.node(old_chat().env("HUBBUB_PLUGINS__CRM__GRANTS", r#"["log"]"#)).await;
+    cluster.nodes.push(node);
+    cluster.settled(2).await;
+    publish_keyed(&cluster.nodes[0], "t1", "thread.upserted", thread("t1", "cal")).await;
+    let output = split(&cluster.nodes[0]).await;
+    assert!(!output.status.success() && text(&output).contains("which is not granted"), "{}", text(&output));
+    for node in &cluster.nodes {
+        assert_eq!(deployed(node).await.len(), 1);
+        opens(node, user("cal"), "t1").await;
+    }
+}

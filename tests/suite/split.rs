@@ -230,60 +230,88 @@ async fn an_operator_says_where_messages_name_their_tenant() {
 /// Threads enough for a move to be interrupted.
 const MANY: u64 = 60_000;
 
-/// How many threads each plugin has: the old one, and the new one.
-fn counts(data: &Path) -> (u64, u64) {
-    let db = Connection::open(data.join("storage.sqlite")).expect("the database is there");
-    db.busy_timeout(wait::DEADLINE).expect("a timeout");
-    let count = |plugin: &str| {
-        let sql = "SELECT count(*) FROM entries WHERE plugin = ?1 AND key >= CAST('threads/' AS BLOB) AND key < CAST('threads0' AS BLOB)";
-        db.query_row(sql, [plugin], |row| row.get::<_, i64>(0)).expect("a count").unsigned_abs()
-    };
-    (count("chat"), count("threads"))
+impl Home {
+    /// How many threads each plugin has: the old one, and the new one.
+    async fn counts(&self) -> (u64, u64) {
+        let of = |plugin: &str| format!("count(*) FILTER (WHERE plugin = '{plugin}')");
+        let both = format!("{} || ' ' || {}", of("chat"), of("threads"));
+        let found = match self {
+            Self::Folder(folder) => {
+                let sql =
+                    format!("SELECT {both} FROM entries WHERE key > CAST('threads/' AS BLOB) AND key < CAST('threads0' AS BLOB)");
+                open(&folder.path().join("data")).query_row(&sql, [], |row| row.get::<_, String>(0)).expect("a count")
+            }
+            Self::Database(url) => {
+                let sql = format!("SELECT {both} FROM hubbub_entries WHERE key > 'threads/' AND key < 'threads0'");
+                Postgres::shared().await.sql(url, &sql).await
+            }
+        };
+        let mut counts = found.split_whitespace().map(|count| count.parse().expect("a number"));
+        (counts.next().expect("the old one's"), counts.next().expect("the new one's"))
+    }
+
+    /// Gives the old plugin threads, while no server runs.
+    async fn add_threads(&self) {
+        match self {
+            Self::Folder(folder) => {
+                let sql = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)
+                    INSERT INTO entries SELECT 'chat', CAST('threads/n' || i AS BLOB), CAST(?2 AS BLOB) FROM n";
+                let added = open(&folder.path().join("data")).execute(sql, (MANY as i64, OF_CAL));
+                added.expect("they are added");
+            }
+            Self::Database(url) => {
+                let row = format!("'chat', convert_to('threads/n' || i, 'UTF8'), convert_to('{OF_CAL}', 'UTF8')");
+                let sql = format!("INSERT INTO hubbub_entries SELECT {row} FROM generate_series(1, {MANY}) AS i");
+                Postgres::shared().await.sql(url, &sql).await;
+            }
+        }
+    }
 }
 
-fn add_threads(data: &Path) {
+/// What is stored of a thread.
+const OF_CAL: &str = r#"{"customerId":"cal"}"#;
+
+fn open(data: &Path) -> Connection {
     let db = Connection::open(data.join("storage.sqlite")).expect("the database is there");
-    let sql = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)
-        INSERT INTO entries SELECT 'chat', CAST('threads/n' || i AS BLOB), CAST('{\"customerId\":\"cal\"}' AS BLOB) FROM n";
-    db.execute(sql, [MANY as i64]).expect("they are added");
+    db.busy_timeout(wait::DEADLINE).expect("a timeout");
+    db
 }
 
 /// Has the plugins deployed, and kills the server in the middle.
-async fn kill_while_moving(server: &mut Server, data: &Path) {
+async fn kill_while_moving(server: &mut Server, home: &Home) {
     let moving = splitting(server).await;
-    while counts(data).1 == 0 {
+    while home.counts().await.1 == 0 {
         assert!(!moving.is_finished(), "{}", text(&moving.await.expect("it does not panic")));
-        tokio::task::yield_now().await;
     }
     server.kill9();
     moving.await.expect("it does not panic");
-    let (old, new) = counts(data);
+    let (old, new) = home.counts().await;
     assert!(old > 0 && new > 0 && old + new == MANY, "{old} and {new}");
 }
 
 #[tokio::test]
 async fn a_move_that_was_killed_goes_back_with_the_old_plugin_and_on_with_the_new_ones() {
-    let scratch = Scratch::new();
-    let data = scratch.path().join("data");
-    let mut server = old_chat().one_process().data(&data).start().await;
-    server.terminate().await;
-    add_threads(&data);
-    server.start_again().await;
-    kill_while_moving(&mut server, &data).await;
-    server.start_again().await;
-    assert_eq!(counts(&data), (MANY, 0));
-    opens(&server, user("cal"), "n777").await;
+    for home in Home::both().await {
+        let mut server = home.of(old_chat()).start().await;
+        server.terminate().await;
+        home.add_threads().await;
+        server.start_again().await;
+        kill_while_moving(&mut server, &home).await;
+        server.start_again().await;
+        assert_eq!(home.counts().await, (MANY, 0));
+        opens(&server, user("cal"), "n777").await;
 
-    kill_while_moving(&mut server, &data).await;
-    drop(server);
-    let mut server = new_plugins().one_process().data(&data).start().await;
-    assert_eq!(counts(&data), (0, MANY));
-    opens(&server, user("cal"), "n777").await;
-    assert_eq!(server.readiness().await.1["pluginsDown"], json!([]));
+        kill_while_moving(&mut server, &home).await;
+        drop(server);
+        let mut server = home.of(new_plugins()).start().await;
+        assert_eq!(home.counts().await, (0, MANY));
+        opens(&server, user("cal"), "n777").await;
+        assert_eq!(server.readiness().await.1["pluginsDown"], json!([]));
 
-    // The old plugin would find nothing by now.
-    server.terminate().await;
-    let refusal = old_chat().one_process().data(&data).refuses().await;
-    assert!(refusal.contains("has been moved to other plugins"), "{refusal}");
-    assert_eq!(counts(&data), (0, MANY));
+        // The old plugin would find nothing by now.
+        server.terminate().await;
+        let refusal = home.of(old_chat()).refuses().await;
+        assert!(refusal.contains("has been moved to other plugins"), "{refusal}");
+        assert_eq!(home.counts().await, (0, MANY));
+    }
 }
