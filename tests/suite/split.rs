@@ -201,16 +201,19 @@ async fn a_set_on_a_running_server_finds_all_that_the_old_one_had() {
 
 #[tokio::test]
 async fn durable_timers_with_the_prefix_go_along_and_others_stay() {
+    let heir = fixture::heir().await.display().to_string();
     for home in Home::both().await {
         let server = home.of(Server::dev().only(&[]).plugin("timed", &fixture::timed().await)).start().await;
         let mut client = server.connect("/timed", ()).await;
         for key in ["late/one", "early"] {
-            let ack = client.emit_for_ack(&json!(["durable", key, 1500, 1])).await;
+            let ack = client.emit_for_ack(&json!(["durable", key, 5000, 1])).await;
             assert_eq!(client.acked(ack).await, json!({}));
         }
-        let heir = fixture::heir().await.display().to_string();
+        // However long it takes to deploy, none runs before.
+        set(&server, "timed", "disable").await;
         let deployed = operate(&server, &["deploy", "heir", &heir]);
         assert!(deployed.status.success(), "{}", text(&deployed));
+        set(&server, "timed", "enable").await;
         let said = |plugin: &str, key: &str| server.store().counter(plugin, &format!("said/{key}"));
         wait::eventually("both to have run", async || said("heir", "late/one") == 1 && said("timed", "early") == 1).await;
         assert_eq!((said("timed", "late/one"), said("heir", "early")), (0, 0));
