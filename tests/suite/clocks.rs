@@ -94,7 +94,7 @@ async fn attendant(server: &Server, id: &str) -> Client {
 #[tokio::test]
 async fn grace_and_away_notice_nothing_of_a_clock_that_is_set() {
     let clock = WallClock::new();
-    let server = clock.server(&["presence", "chat"]).env("HUBBUB_PRESENCE__GRACE", "2s").start().await;
+    let server = clock.server(&["presence", "chat", "threads", "crm"]).env("HUBBUB_PRESENCE__GRACE", "2s").start().await;
     let mut head = attendant(&server, "head").await;
     let first = attendant(&server, "first").await;
     wait::eventually("both to be told", async || head.next("attendant:online").await["userId"] == "first").await;

@@ -209,6 +209,8 @@ async fn durable_timers_with_the_prefix_go_along_and_others_stay() {
             let ack = client.emit_for_ack(&json!(["durable", key, 5000, 1])).await;
             assert_eq!(client.acked(ack).await, json!({}));
         }
+        let tried = operate(&server, &["deploy", "heir", &heir, "--shadow", "10%"]);
+        assert!(text(&tried).contains("heir takes data of timed, which is moved for everyone"), "{}", text(&tried));
         // However long it takes to deploy, none runs before.
         set(&server, "timed", "disable").await;
         let deployed = operate(&server, &["deploy", "heir", &heir]);
