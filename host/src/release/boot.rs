@@ -117,7 +117,8 @@ impl Releases {
             return Ok(());
         }
         self.stop_elsewhere(start, &moves, &unfinished).await?;
-        carry(&self.storage, &moves, &start.staged.iter().map(heard_by).collect()).await?;
+        let hears = start.staged.iter().map(heard_by).collect();
+        self.keeping_the_turn(carry(&self.storage, &moves, &hears)).await?;
         for (release, (name, record)) in start.staged.iter().zip(&mut start.records) {
             record.disabled &= !unfinished.stopped.contains(name);
             record.moving = false;

@@ -2,6 +2,7 @@
 //! record in storage decides; what nodes tell each other only makes it quick.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -92,6 +93,19 @@ impl Releases {
             }
         };
         Ok(Turn { _here: here, cluster })
+    }
+
+    /// Does what may take longer than a turn, and keeps the turn meanwhile.
+    pub(super) async fn keeping_the_turn<T>(&self, work: impl Future<Output = T>) -> T {
+        let Some(cluster) = &self.cluster else { return work.await };
+        let mut work = pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                // Without Redis the turn is this node's alone.
+                () = tokio::time::sleep(TURN / 4) => drop(cluster.nodes.hold(DEPLOYMENT, TURN).await),
+            }
+        }
     }
 
     /// Has every other node stage a component that is stored. One that cannot is named.

@@ -279,7 +279,7 @@ impl Releases {
         let moved = async {
             self.stop(&stopped).await?;
             self.forget_progress(moves).await;
-            Ok(carry(&self.storage, moves, hears).await?)
+            Ok(self.keeping_the_turn(carry(&self.storage, moves, hears)).await?)
         };
         if let Err(error) = moved.await {
             self.undo_or_say().await;
@@ -293,7 +293,7 @@ impl Releases {
         let Some(Unfinished { moves, stopped }) = Unfinished::read(&*self.storage).await? else { return Ok(()) };
         let hears = self.hears(&Change::default());
         let back: Vec<_> = moves.into_iter().rev().map(Move::back).collect();
-        carry(&self.storage, &back, &hears).await?;
+        self.keeping_the_turn(carry(&self.storage, &back, &hears)).await?;
         let mut records = Vec::new();
         for name in back.iter().map(|one| &one.to).collect::<BTreeSet<_>>() {
             let record = self.record(name).await?;
