@@ -51,7 +51,7 @@ pub type Outsides = Vec<(&'static str, Arc<Outside>)>;
 
 /// The operator's routes. Without the token there are figures for Prometheus, readiness, and a page that knows nothing yet.
 pub fn routes(admin: Arc<Admin>) -> Router {
-    let guarded = plugins::routes()
+    let guarded = plugins::routes(admin.max_component)
         .merge(figures::routes())
         .merge(record::routes())
         .merge(dead::routes())
@@ -135,7 +135,8 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
     let unwritable = if answers { storage.writable().await.err() } else { None };
     let storage = answers && unwritable.is_none();
     let slots = admin.gateway.registry.slots();
-    let down: Vec<_> = slots.iter().filter(|slot| slot.state() != "active").map(|slot| slot.name.to_string()).collect();
+    let deployed = slots.iter().filter(|slot| slot.is_deployed());
+    let down: Vec<_> = deployed.filter(|slot| slot.state() != "active").map(|slot| slot.name.to_string()).collect();
     let quarantined: Vec<_> = slots.iter().flat_map(|slot| quarantine_of(slot)).collect();
     let keys: Vec<String> = admin.gateway.keyring.get().missing().iter().map(ToString::to_string).collect();
     let draining = admin.gateway.drain.has_begun();

@@ -164,9 +164,21 @@ impl App {
     /// Stages plugins and makes them live, all or none.
     pub async fn install(&self, files: &BTreeMap<PluginName, PathBuf>) -> anyhow::Result<()> {
         self.releases.boot(files).await?;
-        self.releases.stage.doors.check_deployed(|plugin| self.gateway.registry.slot(plugin).is_some())?;
+        self.check_doors(files)?;
         self.watch_rooms();
         Ok(())
+    }
+
+    /// Stages plugins as a start would, and changes nothing that is stored.
+    pub async fn check(&self, files: &BTreeMap<PluginName, PathBuf>) -> anyhow::Result<()> {
+        self.releases.check(files).await?;
+        self.check_doors(files)
+    }
+
+    /// One that was rolled back with a set is not deployed, but has a file: its doors are no mistake.
+    fn check_doors(&self, files: &BTreeMap<PluginName, PathBuf>) -> anyhow::Result<()> {
+        let is_there = |plugin: &PluginName| files.contains_key(plugin) || self.gateway.registry.slot(plugin).is_some();
+        Ok(self.releases.stage.doors.check_deployed(is_there)?)
     }
 
     /// Tells the adapter which rooms some plugin wants counted.

@@ -69,12 +69,13 @@ enum Command {
     Plugins(plugin::Operator),
     /// Shows what a running server does, once a second.
     Top(top::Top),
-    /// Deploys a component to a running server.
+    /// Deploys a component to a running server, or several as one: all are live, or none is.
     Deploy(plugin::Deploy),
     /// Makes the release on trial the active one.
     Promote(plugin::Named),
-    /// Ends a trial, or else goes back to the release before.
-    Rollback(plugin::Named),
+    /// Ends a trial, or else goes back to the release before; with several plugins as one. One of several that had none before is taken
+    /// away, and data that was moved to it goes back.
+    Rollback(plugin::Rollback),
     /// Stops a plugin of a running server; its events answer `unavailable`.
     Disable(plugin::Named),
     /// Resumes a plugin that was disabled, or is quarantined.
@@ -158,7 +159,7 @@ pub fn main() -> ExitCode {
         Command::Top(top) => top.run(),
         Command::Deploy(deploy) => deploy.run(),
         Command::Promote(named) => named.set("promote"),
-        Command::Rollback(named) => named.set("rollback"),
+        Command::Rollback(rollback) => rollback.run(),
         Command::Disable(named) => named.set("disable"),
         Command::Enable(named) => named.set("enable"),
         Command::Dead(dead) => dead.run(),

@@ -95,6 +95,7 @@ fn describe(text: &str) -> Description {
         topics: Vec::new(),
         schedules: Vec::new(),
         hooks: Hooks::empty(),
+        takes: Vec::new(),
     };
     for line in text.split('\n') {
         let mut fields = line.split('\t').map(str::to_owned);

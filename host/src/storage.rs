@@ -28,8 +28,8 @@ pub use none::NoStorage;
 pub use postgres::Postgres;
 pub use stats::{Stats, SyncTimes};
 pub use write::{
-    APPEND_DIGITS, BadMessage, DeadLetter, DeadLetterRow, Fingerprint, HandledId, Invalid, MAX_BLOB, MAX_KEY, MAX_READS,
-    MAX_SET_BYTES, MAX_SET_WRITES, MAX_VALUE, OutboxMessage, OutboxRow, Write, WriteSet, counter_value,
+    APPEND_DIGITS, BadMessage, DeadLetter, DeadLetterRow, Fingerprint, HandOver, HandledId, Invalid, MAX_BLOB, MAX_KEY,
+    MAX_READS, MAX_SET_BYTES, MAX_SET_WRITES, MAX_VALUE, OutboxMessage, OutboxRow, Write, WriteSet, counter_value,
 };
 
 /// A future that can be kept, as an object-safe trait needs it.
@@ -100,6 +100,27 @@ pub trait Storage: Send + Sync + 'static {
         reverse: bool,
     ) -> BoxFuture<'a, Result<Vec<(String, Bytes)>, Unavailable>>;
 
+    /// The keys that begin with `prefix` and are above `after`, in order, at most `limit`, without their values.
+    fn keys<'a>(
+        &'a self,
+        plugin: &'a PluginName,
+        prefix: &'a str,
+        after: &'a str,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<String>, Unavailable>>;
+
+    /// The ids above `after` of messages that a plugin has handled, in order, with their times, at most `limit`.
+    fn handled_after<'a>(
+        &'a self,
+        plugin: &'a PluginName,
+        after: &'a str,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<(String, u64)>, Unavailable>>;
+
+    /// Hands over from one plugin to another, all of it or nothing. Idempotent. The first plugin must not be called meanwhile: a set
+    /// of it that commits beside this may leave a key behind.
+    fn hand_over(&self, all: HandOver) -> BoxFuture<'_, Result<(), Unavailable>>;
+
     /// Bytes of all keys and values of a plugin, as of the last commit. Reads all of them: seldom, and not on a call's way.
     fn size<'a>(&'a self, plugin: &'a PluginName) -> BoxFuture<'a, Result<u64, Unavailable>>;
 
@@ -140,6 +161,9 @@ pub trait Storage: Send + Sync + 'static {
 
     /// Writes a named value of at most [`MAX_BLOB`] bytes, all of it or nothing.
     fn put_blob(&self, name: String, value: Bytes) -> BoxFuture<'_, Result<(), Unavailable>>;
+
+    /// Writes several named values, and removes those without one: all or none.
+    fn put_blobs(&self, values: Vec<(String, Option<Bytes>)>) -> BoxFuture<'_, Result<(), Unavailable>>;
 
     /// Removes a named value; false if it is not there.
     fn remove_blob(&self, name: String) -> BoxFuture<'_, Result<bool, Unavailable>>;

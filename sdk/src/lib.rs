@@ -73,6 +73,7 @@
 //! | `#[plugin(name = "..", ..)]` | also `version` (the crate's own), `data_version` (1), `reads_data_versions` (`[]`), `tenancy` (`"none"`, `"required"` or `"optional"`) |
 //! | `#[door("/ns", token = "required", ..)]` | the plugin owns the namespace. `token = "optional"` lets visitors in. Also `claims = [..]`, `roles = [..]`, and the sentences `missing`, `invalid`, `forbidden` |
 //! | `#[namespace("/ns")]` | the plugin takes part in a namespace that another owns |
+//! | `#[takes("chat", prefix = "threads/")]` | stored data of another plugin that this one goes on with: the host moves it once, before this one is first live |
 //! | `#[room("/ns", "poll:{id}")]` | rooms that this plugin alone joins sockets to: a literal start and one parameter, or a literal alone |
 //! | `#[emits(A, b::B)]` | the constants of type [`emitter::Emits`] that it sends |
 //!

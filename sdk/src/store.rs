@@ -90,7 +90,7 @@ fn of_tenant(tenant: Option<&str>, rest: usize) -> String {
     key
 }
 
-/// What the keys of tenants begin with.
+/// The beginning of a tenant's keys.
 const TENANT: &str = "%t/";
 
 fn length(parts: &[&str]) -> usize {

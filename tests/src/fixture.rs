@@ -13,6 +13,7 @@ static HOSTILE: OnceCell<PathBuf> = OnceCell::const_new();
 static PLUGINS: OnceCell<BTreeMap<String, PathBuf>> = OnceCell::const_new();
 static COURSE: OnceCell<PathBuf> = OnceCell::const_new();
 static TIMED: OnceCell<PathBuf> = OnceCell::const_new();
+static HEIR: OnceCell<PathBuf> = OnceCell::const_new();
 /// Each version's build, one after the other: they are the same crate.
 static VERSIONED: Mutex<BTreeMap<String, PathBuf>> = Mutex::const_new(BTreeMap::new());
 static FRAGILE: Mutex<BTreeMap<String, PathBuf>> = Mutex::const_new(BTreeMap::new());
@@ -30,6 +31,11 @@ pub async fn course() -> PathBuf {
 /// The component that does what it is told to, later.
 pub async fn timed() -> PathBuf {
     TIMED.get_or_init(|| build("timed")).await.clone()
+}
+
+/// The same under another name, which takes some of its timers.
+pub async fn heir() -> PathBuf {
+    HEIR.get_or_init(|| build_as("timed", "heir", &[("TIMED_NAME", "heir")])).await.clone()
 }
 
 /// The component that is whatever version it was built as.

@@ -94,7 +94,7 @@ async fn attendant(server: &Server, id: &str) -> Client {
 #[tokio::test]
 async fn grace_and_away_notice_nothing_of_a_clock_that_is_set() {
     let clock = WallClock::new();
-    let server = clock.server(&["presence", "chat"]).env("HUBBUB_PRESENCE__GRACE", "2s").start().await;
+    let server = clock.server(&["presence", "chat", "threads", "crm"]).env("HUBBUB_PRESENCE__GRACE", "2s").start().await;
     let mut head = attendant(&server, "head").await;
     let first = attendant(&server, "first").await;
     wait::eventually("both to be told", async || head.next("attendant:online").await["userId"] == "first").await;
@@ -203,7 +203,7 @@ async fn know_of(server: &Server, nodes: u64) {
 
 #[tokio::test]
 async fn no_lease_ends_where_redis_clock_is_set_and_a_dead_node_is_noticed() {
-    let mut cluster = Cluster::with(2, |node| node.only(&["presence", "chat"])).await;
+    let mut cluster = Cluster::with(2, |node| node.only(&["presence", "chat", "threads", "crm"])).await;
     let mut eva = attendant(&cluster.nodes[0], "eva").await;
     let _fay = attendant(&cluster.nodes[1], "fay").await;
     wait::eventually("both to be told", async || eva.next("attendant:online").await["userId"] == "fay").await;

@@ -84,7 +84,7 @@ async fn diff_names_a_change_of_the_contract_alone() {
 #[tokio::test]
 async fn old_plugins_of_a_product_serve_beside_new_ones() {
     let server = Server::dev()
-        .only(&["chat"])
+        .only(&["chat", "threads", "crm"])
         .plugin("presence", &fixture::stored_0_1("presence"))
         .plugin("queue", &fixture::stored_0_1("queue"))
         .env("HUBBUB_PRESENCE__GRACE", "1s")

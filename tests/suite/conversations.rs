@@ -364,7 +364,7 @@ async fn two_tenants_with_the_same_ids_never_meet() {
 #[tokio::test]
 async fn stock_clients_live_through_it_over_polling() {
     let server = Server::dev().start().await;
-    about_c1(&server, "conversation.created", json!({"id": "c1", "members": ["ana", "ben"]})).await;
+    about_c1(&server, "conversation.created", json!({"id": "c1", "members": ["ana", "ben"], "tenant": "acme"})).await;
     let connect = async |stock: Stock, id: &str| -> StockSocket {
         let mut client = stock.connect(&server, "/", of("acme", id), Transports::Polling).await.expect("let in");
         let join = async || client.ask("join_conversation", here()).await == json!({});
@@ -377,7 +377,8 @@ async fn stock_clients_live_through_it_over_polling() {
     let mut ben = connect(Stock::Python, "ben").await;
     wait::eventually("his arrival", async || ana.next("user_online").await == json!({"user_id": "ben"})).await;
 
-    let message = post(&server, "m1", "ben").await;
+    let message = json!({"id": "m1", "conversation_id": "c1", "user_id": "ben", "companyId": "acme"});
+    about_c1(&server, "message.created", message.clone()).await;
     assert_eq!(ana.next("message_created").await, message);
     assert_eq!(ana.next("unread_count").await, count(1));
     ana.emit("delivered", read(&["m1"])).await;

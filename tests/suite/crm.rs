@@ -374,7 +374,7 @@ async fn notifications_are_read_one_by_one_many_at_once_or_all_and_stay_read() {
 #[tokio::test]
 async fn where_storing_fails_each_event_says_its_sentence() {
     // Room for the two components, and for little more: the embedded database alone has a limit.
-    let only = Server::dev().only(&["chat", "notifications"]).one_process();
+    let only = Server::dev().only(&["chat", "crm", "notifications"]).one_process();
     let server = only.env("HUBBUB_STORAGE__SIZE", "6000000").start().await;
     open(&server, "acme").await;
     let mut ana = in_c1(&server, "acme", "ana").await;

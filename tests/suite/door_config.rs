@@ -19,8 +19,9 @@ async fn documented(server: &Server, channel: &str) -> Value {
 
 #[tokio::test]
 async fn roles_claims_and_sentences_replace_those_of_the_plugin() {
-    let hub = r#"{"/hub" = {roles = [], missing = "Who are you?", invalid = "Not you"}, "/chat" = {roles = ["TEACHER"], claims = ["school"], forbidden = "Teachers only"}}"#;
-    let server = Server::dev().env("HUBBUB_PLUGINS__CHAT__DOORS", hub).start().await;
+    let hub = r#"{"/hub" = {roles = [], missing = "Who are you?", invalid = "Not you"}}"#;
+    let chat = r#"{"/chat" = {roles = ["TEACHER"], claims = ["school"], forbidden = "Teachers only"}}"#;
+    let server = Server::dev().env("HUBBUB_PLUGINS__THREADS__DOORS", hub).env("HUBBUB_PLUGINS__CHAT__DOORS", chat).start().await;
     for of_any_role in [user("ana"), user("ana").role("CUSTOMER"), user("ana").role("ATTENDANT")] {
         server.connect("/hub", of_any_role).await;
     }
@@ -47,6 +48,33 @@ async fn roles_claims_and_sentences_replace_those_of_the_plugin() {
 }
 
 #[tokio::test]
+async fn settings_of_a_plugin_apply_to_those_that_take_its_data_and_the_log_says_how_to_write_them() {
+    let doors = r#"{"/hub" = {roles = []}, "/portal" = {missing = "Who are you?"}, "/chat" = {missing = "No token"}}"#;
+    let all = Server::dev().only(&["chat", "threads", "crm", "conversations"]);
+    let with = |plugin: &str, key: &str, value: &str| all.clone().env(&format!("HUBBUB_PLUGINS__{plugin}__{key}"), value);
+    let server = with("CHAT", "DOORS", doors).env("HUBBUB_PLUGINS__CHAT__QUOTA", "{log_lines = 7}").start().await;
+    server.connect("/hub", user("ana")).await;
+    assert_eq!(
+        (server.turned_away("/portal", ()).await, server.turned_away("/chat", ()).await),
+        ("Who are you?".into(), "No token".into())
+    );
+    server.logged(r#"plugins.chat.doors."/hub" applies to the plugin threads"#).await;
+    server.logged(r#"write it as [plugins.threads.doors."/hub"]"#).await;
+    server.logged("write what crm may use as [plugins.crm.quota]").await;
+    let (_, listed) = server.admin(Method::GET, "/admin/plugins", Vec::new()).await;
+    for plugin in listed["plugins"].as_array().expect("a list") {
+        assert_eq!(plugin["quota"]["logLines"]["quota"], 7, "{plugin}");
+    }
+    // A door of its own holds, and one under the other plugin is an error then.
+    let own = with("THREADS", "DOORS", r#"{"/hub" = {roles = ["X"]}}"#);
+    let own = own.env("HUBBUB_PLUGINS__CHAT__DOORS", r#"{"/hub" = {roles = []}}"#);
+    let refusal = own.refuses().await;
+    assert!(refusal.contains(r#"use plugins.threads.doors."/hub""#), "{refusal}");
+    let refusal = with("CHAT", "GRANTS", r#"["store", "rooms", "emitter", "budget", "log", "clock", "config"]"#).refuses().await;
+    assert!(refusal.contains("hubbub:plugin/bus") && refusal.contains("plugins.chat.grants"), "{refusal}");
+}
+
+#[tokio::test]
 async fn a_configured_door_outlives_hot_releases_and_restarts() {
     let door = r#"{"/versioned" = {roles = ["TESTER"], forbidden = "Testers only"}}"#;
     let builder = Server::dev().only(&["chat"]).plugin("versioned", &fixture::versioned("1.0.0").await);
@@ -69,11 +97,11 @@ async fn a_configured_door_outlives_hot_releases_and_restarts() {
     holds(&server, "1.0.0").await;
 }
 
-/// A configuration with the plugins chat and presence, and a door of one of them.
+/// A configuration with plugins that share namespaces, and a door of one of them.
 async fn configuration(scratch: &Scratch, door: &str) -> PathBuf {
     let (file, plugins) = (scratch.path().join("hubbub.toml"), fixture::plugins().await);
     let plugin = |name: &str| format!("[plugins.{name}]\nfile = {:?}\n", plugins[name].display().to_string());
-    let all = format!("{}{}{door}\n", plugin("chat"), plugin("presence"));
+    let all = ["chat", "crm", "presence", "threads"].map(plugin).concat() + door + "\n";
     std::fs::write(&file, all).expect("a scratch file");
     file
 }
@@ -84,13 +112,13 @@ async fn check_and_serve_refuse_a_door_that_is_not_there_and_name_it() {
     let data = scratch.path().join("data").display().to_string();
     let door = |plugin: &str, namespace: &str, key: &str| format!("[plugins.{plugin}.doors.{namespace:?}]\n{key}");
     let cases = [
-        (door("chat", "/hubb", "roles = []"), [r#"plugins.chat.doors."/hubb""#, r#""/hub""#]),
-        (door("presence", "/hub", "roles = []"), [r#"plugins.presence.doors."/hub""#, "plugins.chat.doors"]),
-        (door("chat", "/hub", "role = []"), ["role", "roles"]),
-        (door("chat", "/hub", "token = \"optional\""), ["token", "forbidden"]),
-        (door("chat", "/hub", "roles = \"ADMIN\""), [r#"doors."/hub".roles"#, "list"]),
-        (door("chat", "/hub", "roles = [\"\"]"), [r#"plugins.chat.doors."/hub""#, "is empty"]),
-        (door("chat", "/hub", &format!("missing = {:?}", "x".repeat(1025))), [r#"plugins.chat.doors."/hub""#, "1 KiB"]),
+        (door("threads", "/hubb", "roles = []"), [r#"plugins.threads.doors."/hubb""#, r#""/hub""#]),
+        (door("presence", "/hub", "roles = []"), [r#"plugins.presence.doors."/hub""#, "plugins.threads.doors"]),
+        (door("threads", "/hub", "role = []"), ["role", "roles"]),
+        (door("threads", "/hub", "token = \"optional\""), ["token", "forbidden"]),
+        (door("threads", "/hub", "roles = \"ADMIN\""), [r#"doors."/hub".roles"#, "list"]),
+        (door("threads", "/hub", "roles = [\"\"]"), [r#"plugins.threads.doors."/hub""#, "is empty"]),
+        (door("threads", "/hub", &format!("missing = {:?}", "x".repeat(1025))), [r#"plugins.threads.doors."/hub""#, "1 KiB"]),
     ];
     for (door, said) in &cases {
         let file = configuration(&scratch, door).await;
@@ -102,7 +130,7 @@ async fn check_and_serve_refuse_a_door_that_is_not_there_and_name_it() {
         let refusal = Server::serve(&configuration(&scratch, door).await).env("JWT_SECRET", SECRET).refuses().await;
         assert!(said.iter().all(|said| refusal.contains(said)), "instead of {said:?}: {refusal}");
     }
-    let good = configuration(&scratch, &door("chat", "/hub", "roles = []\nclaims = [\"team\"]")).await;
+    let good = configuration(&scratch, &door("threads", "/hub", "roles = []\nclaims = [\"team\"]")).await;
     let checked = run(&["check", "--config", &good.display().to_string(), "--data", &data], &[("JWT_SECRET", SECRET)]);
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
 }
@@ -114,7 +142,8 @@ async fn a_release_without_a_configured_namespace_is_not_deployed() {
     assert!(refusal.contains("plugins.chat.doors"), "{refusal}");
     let refusal = builder.clone().env("HUBBUB_PLUGINS__NOBODY__DOORS", r#"{"/chat" = {roles = []}}"#).refuses().await;
     assert!(refusal.contains("no plugin nobody is deployed"), "{refusal}");
-    let server = Server::dev().only(&["chat"]).env("HUBBUB_PLUGINS__CHAT__DOORS", r#"{"/hub" = {roles = []}}"#).start().await;
+    let owners = Server::dev().only(&["chat", "crm", "threads"]);
+    let server = owners.env("HUBBUB_PLUGINS__THREADS__DOORS", r#"{"/hub" = {roles = []}}"#).start().await;
     let component = std::fs::read(fixture::plugins().await["presence"].clone()).expect("the component was built");
     let (status, answer) = server.admin(Method::POST, "/admin/plugins/presence/deploy", component).await;
     assert_eq!(status, 200, "a plugin that shares the namespace is not concerned: {answer}");

@@ -14,7 +14,7 @@ use crate::scene::user;
 const TOPICS: [(&str, i32); 4] = [("video.view", 3), ("video.like", 3), ("video.comment", 3), ("nobody.listens", 1)];
 
 fn server(kafka: &Kafka) -> Builder {
-    Server::dev().only(&["video", "chat", "notifications", "lessons", "presence"]).kafka(kafka)
+    Server::dev().only(&["video", "chat", "threads", "crm", "conversations", "notifications", "lessons", "presence"]).kafka(kafka)
 }
 
 async fn watch(server: &Server, video: &str) -> Client {
@@ -252,7 +252,9 @@ pub(crate) async fn add(redis: &Redis, stream: &str, fields: &[(&str, Value)]) {
 }
 
 pub(crate) fn from_redis(redis: &Redis) -> Builder {
-    Server::dev().only(&["video", "lessons", "chat", "presence", "queue"]).env("HUBBUB_INGEST__REDIS_URL", &redis.url())
+    Server::dev()
+        .only(&["video", "lessons", "chat", "threads", "crm", "presence", "queue"])
+        .env("HUBBUB_INGEST__REDIS_URL", &redis.url())
 }
 
 #[tokio::test]

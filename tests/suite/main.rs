@@ -84,6 +84,8 @@ mod layers;
 
 mod abi;
 mod contract_versions;
+mod sets;
+mod split;
 
 mod cluster_ingest;
 mod cluster_releases;

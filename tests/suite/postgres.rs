@@ -146,7 +146,7 @@ async fn waiting_for_a_slow_database_is_not_charged_as_cpu() {
     let database = Postgres::shared().await;
     let way = Cable::slow_to(database.address(), Duration::from_millis(2)).await;
     let url = shared().await.replace(&database.address().to_string(), &way.address().to_string());
-    let server = Server::dev().only(&["chat"]).database(&url).start().await;
+    let server = Server::dev().only(&["chat", "conversations"]).database(&url).start().await;
     let users: Vec<_> = (0..12).map(|n| format!("u{n}")).collect();
     server.publish("conversation.created", json!({"id": "c1", "members": users})).await;
     let mut members = join_all(users.iter().map(|id| conversations::enter(&server, id))).await;

@@ -220,7 +220,7 @@ async fn another_release_ends_a_quarantine_and_the_bad_one_is_not_gone_back_to()
 async fn notices_for_a_plugin_that_is_stopped_keep_no_other_waiting() {
     let small = [("BUS__LANES", "1"), ("BUS__LANE_QUEUE", "1"), ("PRESENCE__GRACE", "1ms")];
     let fragile = fixture::fragile("1.0.0").await;
-    let builder = Server::dev().one_process().only(&["chat", "presence"]).plugin("fragile", &fragile);
+    let builder = Server::dev().one_process().only(&["chat", "threads", "crm", "presence"]).plugin("fragile", &fragile);
     let server = small.iter().fold(builder, |builder, (key, value)| builder.env(&format!("HUBBUB_{key}"), value)).start().await;
     let mut eva = server.connect("/hub", token("eva").name("Eva").role("ATTENDANT")).await;
     let mut clients = Vec::new();

@@ -19,7 +19,7 @@ fn ana() -> Token {
     token("ana").claim("companyId", "acme").claim("email", "ana@acme.example")
 }
 
-/// A user in a conversation whose messages the chat publishes, and the analytics counts.
+/// A user in a conversation whose messages the CRM publishes, and the analytics counts.
 async fn in_conversation(server: &Server) -> Client {
     let upserted = json!({"companyId": "acme", "conversationId": "c1", "title": "A lead"});
     publish_keyed(server, "acme/c1", "conversation.upserted", upserted).await;
@@ -62,9 +62,9 @@ async fn one_trace_tells_of_an_event_from_its_socket_to_its_commit_and_over_the_
     let event = collector.span("socket event", |span| span.get("event") == "message:send").await;
     assert_eq!((event.service.as_str(), event.parent.as_str()), ("hubbub", ""));
     let told = ["namespace", "plugin", "outcome"].map(|key| event.get(key));
-    assert_eq!(told, ["/conversations", "chat", "ok"], "{event:?}");
-    let call = collector.span("call chat@", below(&event)).await;
-    assert_eq!(call.name, format!("call chat@{}", event.get("version")));
+    assert_eq!(told, ["/conversations", "crm", "ok"], "{event:?}");
+    let call = collector.span("call crm@", below(&event)).await;
+    assert_eq!(call.name, format!("call crm@{}", event.get("version")));
     assert_eq!(call.get("rerun"), "0");
     assert!(call.get("cpu_us").parse::<u64>().is_ok(), "{call:?}");
     let commit = collector.span("commit", below(&call)).await;
@@ -90,7 +90,7 @@ async fn a_connects_trace_tells_of_the_door_and_of_each_plugins_hook_and_a_disco
     };
     server.connect("/conversations", ana()).await;
     let connect = connect_to("/conversations").await;
-    for plugin in ["chat", "presence"] {
+    for plugin in ["crm", "presence"] {
         let is_part = below(&connect);
         let hook = collector.span("on-connect", |span| is_part(span) && span.get("plugin") == plugin).await;
         assert_eq!(hook.get("outcome"), "ok", "{hook:?}");
@@ -261,7 +261,7 @@ async fn a_backends_trace_goes_on_in_the_plugin_and_its_decision_holds() {
     let published = collector.span("publish", |span| span.trace == told).await;
     assert_eq!(published.parent, "b7ad6b7169203331");
     let is_part = below(&published);
-    collector.span("bus message", |span| is_part(span) && span.get("plugin") == "chat").await;
+    collector.span("bus message", |span| is_part(span) && span.get("plugin") == "crm").await;
     // Spans go in the order they end: what was published before would be here by now.
     assert!(collector.spans().iter().all(|span| span.trace == told), "{:?}", collector.spans());
 }

@@ -5,10 +5,13 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use http::{HeaderMap, StatusCode};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::requests::HowToDeploy;
@@ -17,12 +20,19 @@ use crate::gateway::figures::NodeFigures;
 use crate::names::PluginName;
 use crate::release::registry::{Release, Slot};
 use crate::release::releases::DeployError;
+use crate::release::set::Part;
 use crate::release::signature;
 
-/// The routes of `/admin/plugins`.
-pub(super) fn routes() -> Router<Arc<Admin>> {
+/// The most plugins of a set, and how many times `sandbox.component` all its components together may have, in base64.
+const MAX_SET: usize = 16;
+const MAX_SET_COMPONENTS: usize = 4;
+
+/// The routes of `/admin/plugins`, and those that change several plugins as one.
+pub(super) fn routes(max_component: usize) -> Router<Arc<Admin>> {
     Router::new()
         .route("/admin/plugins", get(list))
+        .route("/admin/deploy", post(deploy_set).layer(DefaultBodyLimit::max(max_component.saturating_mul(MAX_SET_COMPONENTS))))
+        .route("/admin/rollback", post(rollback_set))
         .route("/admin/plugins/{name}/deploy", post(deploy))
         .route("/admin/plugins/{name}/promote", post(promote))
         .route("/admin/plugins/{name}/rollback", post(rollback))
@@ -32,8 +42,8 @@ pub(super) fn routes() -> Router<Arc<Admin>> {
 
 async fn list(State(admin): State<Arc<Admin>>) -> Response {
     let mut plugins = Vec::new();
-    for slot in admin.gateway.registry.slots() {
-        plugins.push(admin.describe(&slot).await);
+    for slot in admin.gateway.registry.slots().iter().filter(|slot| slot.is_deployed()) {
+        plugins.push(admin.describe(slot).await);
     }
     axum::Json(json!({ "plugins": plugins })).into_response()
 }
@@ -127,6 +137,72 @@ async fn deploy(
     admin.change(&name, deploying).await
 }
 
+/// `{"plugins": [{"name", "component": base64, "signature"?}]}`
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DeploySet {
+    plugins: Vec<DeployPart>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DeployPart {
+    name: PluginName,
+    component: String,
+    signature: Option<String>,
+}
+
+/// `{"plugins": [name]}`
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RollbackSet {
+    plugins: Vec<PluginName>,
+}
+
+/// Reads what a set of plugins is changed by, or says what is wrong with it.
+fn set_of<T: serde::de::DeserializeOwned>(body: &[u8], count: impl Fn(&T) -> usize) -> Result<T, String> {
+    let set: T = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+    match count(&set) {
+        0 => Err("it names no plugin".into()),
+        many if many > MAX_SET => Err(format!("it names {many} plugins; a set has at most {MAX_SET}")),
+        _ => Ok(set),
+    }
+}
+
+impl DeployPart {
+    fn decoded(self) -> Result<Part, String> {
+        let component = BASE64.decode(&self.component);
+        let component = component.map_err(|error| format!("the component of {} is no base64: {error}", self.name))?;
+        Ok(Part { name: self.name, component, signature: self.signature })
+    }
+}
+
+async fn deploy_set(State(admin): State<Arc<Admin>>, body: Bytes) -> Response {
+    let parts = set_of(&body, |set: &DeploySet| set.plugins.len());
+    let parts = parts.and_then(|set| set.plugins.into_iter().map(DeployPart::decoded).collect::<Result<Vec<_>, _>>());
+    let parts = match parts {
+        Ok(parts) => parts,
+        Err(error) => return problem(StatusCode::BAD_REQUEST, "Not a set of plugins", error),
+    };
+    let too_large = parts.iter().find(|part| part.component.len() > admin.max_component);
+    if let Some(Part { name, .. }) = too_large {
+        let most = format!("the component of {name} has more than {} bytes (sandbox.component)", admin.max_component);
+        return problem(StatusCode::PAYLOAD_TOO_LARGE, "A component is too large", most);
+    }
+    let names = parts.iter().map(|part| part.name.clone()).collect();
+    let releases = admin.releases.clone();
+    admin.change_set(names, async move { releases.deploy_set(parts).await.map(drop) }).await
+}
+
+async fn rollback_set(State(admin): State<Arc<Admin>>, body: Bytes) -> Response {
+    let names = match set_of(&body, |set: &RollbackSet| set.plugins.len()) {
+        Ok(set) => set.plugins,
+        Err(error) => return problem(StatusCode::BAD_REQUEST, "Not a set of plugins", error),
+    };
+    let (releases, gone_back) = (admin.releases.clone(), names.clone());
+    admin.change_set(names, async move { releases.rollback(&gone_back, "by the operator").await }).await
+}
+
 async fn promote(State(admin): State<Arc<Admin>>, Path(name): Path<String>) -> Response {
     let Ok(name) = PluginName::parse(&name) else { return no_such_plugin(&name) };
     let (releases, promoted) = (admin.releases.clone(), name.clone());
@@ -136,7 +212,7 @@ async fn promote(State(admin): State<Arc<Admin>>, Path(name): Path<String>) -> R
 async fn rollback(State(admin): State<Arc<Admin>>, Path(name): Path<String>) -> Response {
     let Ok(name) = PluginName::parse(&name) else { return no_such_plugin(&name) };
     let (releases, gone_back) = (admin.releases.clone(), name.clone());
-    admin.change(&name, async move { releases.rollback(&gone_back, "by the operator").await.map(drop) }).await
+    admin.change(&name, async move { releases.rollback(&[gone_back], "by the operator").await }).await
 }
 
 async fn disable(State(admin): State<Arc<Admin>>, Path(name): Path<String>) -> Response {
@@ -161,34 +237,60 @@ impl Admin {
         name: &PluginName,
         change: impl Future<Output = Result<(), DeployError>> + Send + 'static,
     ) -> Response {
-        let outcome = match tokio::spawn(change).await {
-            Ok(outcome) => outcome,
-            Err(ended) => return problem(StatusCode::INTERNAL_SERVER_ERROR, "The change was interrupted", ended),
-        };
-        let error = match outcome {
+        match changed(change).await {
             Ok(()) => match self.gateway.registry.slot(name) {
-                Some(slot) => return axum::Json(self.describe(&slot).await).into_response(),
-                None => return no_such_plugin(name.as_str()),
+                Some(slot) => axum::Json(self.describe(&slot).await).into_response(),
+                None => no_such_plugin(name.as_str()),
             },
-            Err(error) => error,
-        };
-        let (status, title) = match &error {
-            DeployError::Signature(_) | DeployError::Unsigned(..) => {
-                (StatusCode::FORBIDDEN, "The component is not signed by anyone known")
-            }
-            DeployError::Stage(_) => (StatusCode::UNPROCESSABLE_ENTITY, "The component was not staged"),
-            DeployError::Changed(..) => (StatusCode::CONFLICT, "The stored component was changed"),
-            DeployError::Collision(_) => (StatusCode::CONFLICT, "The release cannot go live beside the others"),
-            DeployError::Storage(_) => (StatusCode::SERVICE_UNAVAILABLE, "Storage does not answer"),
-            DeployError::NotDeployed(_) => (StatusCode::NOT_FOUND, "No such plugin"),
-            DeployError::UnderWay(_) => (StatusCode::CONFLICT, "Another deployment is under way"),
-            DeployError::NoCanary(_) => (StatusCode::CONFLICT, "Nothing is on trial"),
-            DeployError::Busy => (StatusCode::CONFLICT, "Another deployment is under way"),
-            DeployError::Node(..) => (StatusCode::UNPROCESSABLE_ENTITY, "A node cannot stage the release"),
-            DeployError::NothingBefore(_) | DeployError::Gone(..) => (StatusCode::CONFLICT, "Nothing to go back to"),
-        };
-        problem(status, title, error)
+            Err(response) => response,
+        }
     }
+
+    /// The same of several plugins. The answer leaves out those that are not deployed any more.
+    async fn change_set(
+        &self,
+        names: Vec<PluginName>,
+        change: impl Future<Output = Result<(), DeployError>> + Send + 'static,
+    ) -> Response {
+        if let Err(response) = changed(change).await {
+            return response;
+        }
+        let mut plugins = Vec::new();
+        for slot in names.iter().filter_map(|name| self.gateway.registry.slot(name)).filter(|slot| slot.is_deployed()) {
+            plugins.push(self.describe(&slot).await);
+        }
+        axum::Json(json!({ "plugins": plugins })).into_response()
+    }
+}
+
+/// Makes a change, to its end. The error is the answer.
+async fn changed(change: impl Future<Output = Result<(), DeployError>> + Send + 'static) -> Result<(), Response> {
+    let error = match tokio::spawn(change).await {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(error)) => error,
+        Err(ended) => return Err(problem(StatusCode::INTERNAL_SERVER_ERROR, "The change was interrupted", ended)),
+    };
+    let (status, title) = match &error {
+        DeployError::Signature(_) | DeployError::Unsigned(..) => {
+            (StatusCode::FORBIDDEN, "The component is not signed by anyone known")
+        }
+        DeployError::Changed(..) => (StatusCode::CONFLICT, "The stored component was changed"),
+        DeployError::Stage(_) => (StatusCode::UNPROCESSABLE_ENTITY, "The component was not staged"),
+        DeployError::Collision(_) => (StatusCode::CONFLICT, "The release cannot go live beside the others"),
+        DeployError::Storage(_) => (StatusCode::SERVICE_UNAVAILABLE, "Storage does not answer"),
+        DeployError::NotDeployed(_) => (StatusCode::NOT_FOUND, "No such plugin"),
+        DeployError::UnderWay(_) => (StatusCode::CONFLICT, "Another deployment is under way"),
+        DeployError::NoCanary(_) => (StatusCode::CONFLICT, "Nothing is on trial"),
+        DeployError::Busy => (StatusCode::CONFLICT, "Another deployment is under way"),
+        DeployError::Node(..) => (StatusCode::UNPROCESSABLE_ENTITY, "A node cannot stage the release"),
+        DeployError::NothingBefore(_) | DeployError::Gone(..) => (StatusCode::CONFLICT, "Nothing to go back to"),
+        DeployError::TakesOnTrial { .. } => (StatusCode::CONFLICT, "The release cannot be tried out"),
+        DeployError::Twice(_) => (StatusCode::BAD_REQUEST, "Not a set of plugins"),
+        DeployError::OnTrial(_) => (StatusCode::CONFLICT, "A release is on trial"),
+        DeployError::DataMoved(_) => (StatusCode::CONFLICT, "The data is not there any more"),
+        DeployError::StillCalled(..) => (StatusCode::SERVICE_UNAVAILABLE, "The plugin could not be stopped"),
+    };
+    Err(problem(status, title, error))
 }
 
 fn no_such_plugin(name: &str) -> Response {

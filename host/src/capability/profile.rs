@@ -25,6 +25,10 @@ pub struct Profile {
     pub usage: Arc<Usage>,
 }
 
+/// The setting of a plugin with tenants that says where a message's data names its tenant, such as `org.id`. It is the host's: the
+/// plugin is not initialized with it.
+pub const TENANT_PATH: &str = "tenant_path";
+
 /// Whether a tenant is part of the names of rooms. See `plugin.wit`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tenancy {

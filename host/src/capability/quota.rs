@@ -52,7 +52,7 @@ impl Default for Config {
 }
 
 /// `[plugins.NAME.quota]`: what is different for this one.
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Own {
     pub cpu: Option<f64>,
@@ -152,9 +152,23 @@ impl Quotas {
 
     /// What a plugin may use, and uses.
     pub fn of(&self, plugin: &PluginName, metrics: &Metrics) -> Arc<Usage> {
+        self.of_heir(plugin, &[], metrics)
+    }
+
+    /// The same of one that takes data of others: without a quota of its own, that of the first of them that has one applies.
+    pub fn of_heir(&self, plugin: &PluginName, takes_from: &[PluginName], metrics: &Metrics) -> Arc<Usage> {
         let mut usages = self.usages.lock().unwrap_or_else(PoisonError::into_inner);
         let made = || {
-            let quota = self.own.get(plugin).map_or(self.all, |own| self.all.with(own));
+            let has_own = |plugin: &&PluginName| self.own.get(*plugin).is_some_and(|own| *own != Own::default());
+            let from = takes_from.iter().find(has_own).filter(|_| !has_own(&plugin));
+            if let Some(from) = from {
+                tracing::warn!(
+                    %plugin,
+                    "plugins.{from}.quota applies to the plugin {plugin} as well, which has a part of its data: write what \
+                     {plugin} may use as [plugins.{plugin}.quota]"
+                );
+            }
+            let quota = self.own.get(from.unwrap_or(plugin)).map_or(self.all, |own| self.all.with(own));
             Arc::new(Usage::new(plugin.clone(), quota, |kind| metrics.quota_passed(plugin, kind.as_str())))
         };
         usages.entry(plugin.clone()).or_insert_with(made).clone()
@@ -173,6 +187,16 @@ mod tests {
         let quotas = Quotas::new(Config { log_lines: 7, ..Config::default() }, own).unwrap();
         let of = |name| quotas.of(name, &Metrics::new()).quota;
         assert_eq!((of(&ours).cpu, of(&ours).log_lines, of(&theirs).cpu), (0.5, 7, 0.0));
+    }
+
+    #[test]
+    fn a_quota_applies_to_who_takes_its_plugins_data() {
+        let [chat, heir, other] = ["chat", "heir", "other"].map(|name| PluginName::parse(name).unwrap());
+        let own = BTreeMap::from([(chat.clone(), Own { log_lines: Some(7), ..Own::default() }), (other.clone(), Own::default())]);
+        let quotas = Quotas::new(Config::default(), own).unwrap();
+        let inherits = [other.clone(), chat];
+        assert_eq!(quotas.of_heir(&heir, &inherits, &Metrics::new()).quota.log_lines, 7);
+        assert_eq!(quotas.of_heir(&other, &[], &Metrics::new()).quota.log_lines, Config::default().log_lines);
     }
 
     #[test]

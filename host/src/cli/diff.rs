@@ -62,6 +62,10 @@ fn report(old: &Side, new: &Side) -> Vec<String> {
         side.rooms.iter().map(|(namespace, room)| format!("{} in {}", room.text, namespace.text)).collect()
     };
     changed(&mut lines, "room", &rooms(a), &rooms(b));
+    let takes = |side: &Manifest| -> BTreeSet<String> {
+        side.takes.iter().map(|taken| format!("{}… of {}", taken.prefix, taken.from)).collect()
+    };
+    changed(&mut lines, "taken data", &takes(a), &takes(b));
     if a.data_version != b.data_version {
         lines.push(format!("data version {} -> {}", a.data_version, b.data_version));
     }

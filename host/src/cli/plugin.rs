@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use clap::{Args, Subcommand};
 
 use super::serve::runtime;
@@ -133,10 +135,19 @@ pub(super) struct Named {
 }
 
 #[derive(Args)]
+pub(super) struct Rollback {
+    /// The plugin. More than one: a set that goes back as one.
+    #[arg(required = true)]
+    names: Vec<String>,
+    #[command(flatten)]
+    operator: Operator,
+}
+
+#[derive(Args)]
 pub(super) struct Deploy {
-    name: String,
-    /// The component. FILE.sig beside it is its signature.
-    file: PathBuf,
+    /// The plugin's name, and its component; FILE.sig beside it is its signature. More of both: a set that is deployed as one.
+    #[arg(required = true, num_args = 2.., value_names = ["NAME", "FILE"])]
+    plugins: Vec<String>,
     /// Only to a share of the users, such as 10%, until `promote` or `rollback`.
     #[arg(long, value_name = "PERCENT")]
     canary: Option<String>,
@@ -208,14 +219,44 @@ impl Named {
     }
 }
 
+impl Rollback {
+    pub(super) fn run(&self) -> anyhow::Result<()> {
+        let names = self.names.iter().map(|name| PluginName::parse(name)).collect::<Result<Vec<_>, _>>()?;
+        if let [name] = names.as_slice() {
+            return self.operator.send(reqwest::Method::POST, &format!("/admin/plugins/{name}/rollback"), Vec::new(), None);
+        }
+        let body = serde_json::to_vec(&serde_json::json!({ "plugins": names }))?;
+        self.operator.send(reqwest::Method::POST, "/admin/rollback", body, None)
+    }
+}
+
 impl Deploy {
     pub(super) fn run(&self) -> anyhow::Result<()> {
-        let name = PluginName::parse(&self.name)?;
-        let component = std::fs::read(&self.file).with_context(|| self.file.display().to_string())?;
+        let pairs: Vec<_> = self.plugins.chunks(2).collect();
+        let mut parts = Vec::new();
+        for pair in &pairs {
+            let [name, file] = pair else { bail!("{} has no component: write NAME FILE for each plugin", pair.concat()) };
+            let file = Path::new(file);
+            let component = std::fs::read(file).with_context(|| file.display().to_string())?;
+            parts.push((PluginName::parse(name)?, component, releases::signature_beside(file)));
+        }
         let trial =
             self.canary.as_deref().map(|share| ("canary", share)).or(self.shadow.as_deref().map(|share| ("shadow", share)));
-        let share = trial.map(|(how, share)| format!("?{how}={}", share.trim_end_matches('%'))).unwrap_or_default();
-        let signature = releases::signature_beside(&self.file);
-        self.operator.send(reqwest::Method::POST, &format!("/admin/plugins/{name}/deploy{share}"), component, signature)
+        if parts.len() == 1 {
+            let share = trial.map(|(how, share)| format!("?{how}={}", share.trim_end_matches('%'))).unwrap_or_default();
+            let Some((name, component, signature)) = parts.pop() else { return Ok(()) };
+            let path = format!("/admin/plugins/{name}/deploy{share}");
+            return self.operator.send(reqwest::Method::POST, &path, component, signature);
+        }
+        if let Some((how, _)) = trial {
+            bail!("--{how} is for one plugin: a set is deployed to everyone");
+        }
+        let part = |(name, component, signature): (PluginName, Vec<u8>, Option<String>)| {
+            let signature = signature.map(|signature| signature.trim().to_owned());
+            serde_json::json!({ "name": name, "component": BASE64.encode(component), "signature": signature })
+        };
+        let plugins: Vec<_> = parts.into_iter().map(part).collect();
+        let body = serde_json::to_vec(&serde_json::json!({ "plugins": plugins }))?;
+        self.operator.send(reqwest::Method::POST, "/admin/deploy", body, None)
     }
 }

@@ -43,18 +43,26 @@ pub(super) fn run(common: &Common) -> anyhow::Result<()> {
 pub(super) fn check(common: &Common) -> anyhow::Result<()> {
     let config = load(Mode::Serve, common)?;
     start_log(&config, LogFormat::Text)?;
-    runtime()?.block_on(build(config))?;
+    runtime()?.block_on(async {
+        let (app, files) = prepared(config).await?;
+        app.check(&files).await
+    })?;
     Ok(print("ok")?)
 }
 
 async fn build(config: Config) -> anyhow::Result<App> {
+    let (app, files) = prepared(config).await?;
+    app.install(&files).await?;
+    Ok(app)
+}
+
+/// The server without its plugins, and their files.
+async fn prepared(config: Config) -> anyhow::Result<(App, BTreeMap<PluginName, PathBuf>)> {
     let files = plugin_files(&config)?;
     if files.is_empty() {
         bail!("no plugins: give [plugins.NAME] a file, or set server.plugins to a folder of components");
     }
-    let app = App::build(config, Mode::Serve).await?;
-    app.install(&files).await?;
-    Ok(app)
+    Ok((App::build(config, Mode::Serve).await?, files))
 }
 
 /// The components that the configuration names.

@@ -39,6 +39,14 @@ impl Progress {
         Ok(least)
     }
 
+    /// Forgets how far these plugins have come: no row is removed before their nodes tell it anew.
+    pub async fn forget(&self, plugins: Vec<String>) -> Result<(), Away> {
+        if !self.link.is_up() || plugins.is_empty() {
+            return Ok(());
+        }
+        Ok(self.link.client.hdel::<(), _, _>(self.link.name(format_args!("progress")), plugins).await?)
+    }
+
     /// How far a plugin had come when the nodes last told: a second ago, while Redis is there.
     pub fn last_told(&self, plugin: &str) -> Option<u64> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner).get(plugin).copied()

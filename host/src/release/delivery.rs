@@ -156,6 +156,7 @@ impl Bus {
     /// Reads the outbox for one plugin, as fast as its lanes take it.
     async fn read(self: Arc<Self>, reader: Arc<Reader>) {
         loop {
+            reader.begin_again();
             if !self.is_mine(&reader.slot) {
                 // Whoever had it may not have got far: it begins with the oldest row there is.
                 *reader.progress() = Progress::default();
@@ -182,6 +183,9 @@ impl Bus {
                         None => reader.wake.notified().await,
                     }
                 };
+                if reader.is_to_begin_again() {
+                    break;
+                }
                 let wanted = match message.address() {
                     (Some(to), _) => to == reader.slot.name.as_str(),
                     (None, topic) => release.manifest.topics.iter().any(|wanted| wanted == topic),
@@ -216,6 +220,9 @@ impl Bus {
 
     async fn attempt_together(&self, slot: &Slot, works: &[Work]) -> Result<(), CallError> {
         let Some(release) = slot.live() else { return Err(CallError::Unavailable("no release is live")) };
+        if !works.iter().all(|work| work.is_for(&release)) {
+            return Err(CallError::Unavailable("not all are for the release"));
+        }
         let messages: Vec<_> = works.iter().map(|work| message_of(work, &release.profile)).collect();
         let spans: Vec<_> = works.iter().map(|work| self.follow(work)).collect();
         let jobs: Vec<_> = works.iter().zip(&messages).map(|(work, message)| work.job(message, Try::default())).collect();
@@ -273,6 +280,10 @@ impl Bus {
 
     async fn attempt(&self, slot: &Slot, work: &Work, this: Try) -> Result<(), CallError> {
         let Some(release) = slot.live() else { return Err(CallError::Unavailable("no release is live")) };
+        // It was read for a release that heard the topic. A plugin that hears it now reads it, too.
+        if !work.is_for(&release) {
+            return Ok(());
+        }
         let message = message_of(work, &release.profile);
         let span = self.follow(work);
         match call(&self.services, slot, work.job(&message, this), span.as_ref()).await {
@@ -308,17 +319,22 @@ impl Bus {
 
     /// Removes the rows that every plugin is done with.
     async fn remove_done(&self) {
-        let readers = self.readers();
+        let mut readers = self.readers();
         self.services.metrics.bus_queued.set(readers.iter().map(|reader| reader.progress().open.len() as i64).sum());
+        if self.is_changing(&readers) {
+            return;
+        }
+        // A plugin whose last release was taken away needs none.
+        readers.retain(|reader| reader.slot.is_deployed());
         let followers = self.followers();
         let done = match &self.services.cluster {
             None => {
                 let followed = followers.iter().map(|follower| follower.done());
-                readers.iter().map(|reader| reader.progress().done()).chain(followed).min()
+                readers.iter().map(|reader| reader.done()).chain(followed).min()
             }
             Some(cluster) => {
                 let mine = readers.iter().filter(|reader| self.is_mine(&reader.slot));
-                let mine = mine.map(|reader| (reader.slot.name.to_string(), reader.progress().done()));
+                let mine = mine.map(|reader| (reader.slot.name.to_string(), reader.done()));
                 let followed = followers.iter().filter(|follower| follower.is_at_work());
                 let mine = mine.chain(followed.map(|follower| (follower.name.to_string(), follower.done()))).collect();
                 let all = readers.iter().map(|reader| reader.slot.name.to_string());
@@ -329,5 +345,13 @@ impl Bus {
         let Some(done) = done else { return };
         // Where storage does not answer, the rows stay, and are found handled the next time.
         let _ = self.services.storage.outbox_done(done).await;
+    }
+
+    /// Whether plugins are changing, so that it is not known which rows are needed: one has no reader yet, or its data is moving to
+    /// another, which this node may not know of yet.
+    fn is_changing(&self, readers: &[Arc<Reader>]) -> bool {
+        let slots = self.registry.slots();
+        let is_read = |slot: &Slot| readers.iter().any(|reader| reader.slot.name == slot.name);
+        slots.iter().filter(|slot| slot.is_deployed()).any(|slot| slot.is_moving() || !is_read(slot))
     }
 }

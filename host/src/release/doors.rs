@@ -74,29 +74,63 @@ impl Doors {
         missing.map_or(Ok(()), |(plugin, _)| Err(Misplaced::NotDeployed(plugin.clone())))
     }
 
+    /// Whether a door is configured under a plugin.
+    pub fn names(&self, plugin: &PluginName) -> bool {
+        self.0.get(plugin).is_some_and(|doors| !doors.is_empty())
+    }
+
     /// Changes a plugin's own doors as configured. Returns the configured namespaces whose door the plugin does not own. Their owner is
     /// known when all plugins are.
-    pub fn apply(&self, manifest: &mut Manifest) -> Result<Vec<String>, DoorError> {
+    ///
+    /// Doors that are configured under a plugin in `inherits` apply to its own doors as well, with a line in the log.
+    pub fn apply(&self, manifest: &mut Manifest, inherits: &[PluginName]) -> Result<Vec<String>, DoorError> {
+        for from in inherits {
+            for (path, configured) in self.0.get(from).into_iter().flatten() {
+                let Some(door) = door_at(manifest, path) else { continue };
+                configured.apply(door);
+                let wrong = |why| DoorError { plugin: from.clone(), namespace: path.clone(), why };
+                check_door(path, door).map_err(wrong)?;
+                let plugin = &manifest.name;
+                tracing::warn!(
+                    %plugin,
+                    "plugins.{from}.doors.{path:?} applies to the plugin {plugin}, which has this door now: write it as \
+                     [plugins.{plugin}.doors.{path:?}]"
+                );
+            }
+        }
         let mut misplaced = Vec::new();
         for (path, configured) in self.0.get(&manifest.name).into_iter().flatten() {
-            let doors = manifest.namespaces.iter_mut().filter(|namespace| *namespace.pattern.text == **path);
-            let Some(door) = doors.filter_map(|namespace| namespace.door.as_mut()).next() else {
+            let Some(door) = door_at(manifest, path) else {
                 misplaced.push(path.clone());
                 continue;
             };
             configured.apply(door);
-            let wrong = |why| DoorError { plugin: manifest.name.clone(), namespace: path.clone(), why };
-            check_door(path, door).map_err(wrong)?;
+            let checked = check_door(path, door);
+            checked.map_err(|why| DoorError { plugin: manifest.name.clone(), namespace: path.clone(), why })?;
         }
         Ok(misplaced)
     }
 }
 
-/// Names the owner of the first misplaced door.
-pub fn check_owners(plugin: &PluginName, manifest: &Manifest, misplaced: &[String], routes: &Routes) -> Result<(), Misplaced> {
-    let Some(namespace) = misplaced.first().cloned() else { return Ok(()) };
+/// The plugin's own door of a namespace.
+fn door_at<'a>(manifest: &'a mut Manifest, path: &str) -> Option<&'a mut exports::Door> {
+    let doors = manifest.namespaces.iter_mut().filter(|namespace| &*namespace.pattern.text == path);
+    doors.filter_map(|namespace| namespace.door.as_mut()).next()
+}
+
+/// Names the owner of the first misplaced door, unless it is one that the door's settings apply to.
+pub fn check_owners(
+    plugin: &PluginName,
+    manifest: &Manifest,
+    misplaced: &[String],
+    routes: &Routes,
+    inherits: impl Fn(&PluginName) -> bool,
+) -> Result<(), Misplaced> {
+    let owner = |namespace: &str| routes.namespaces().find(|route| &*route.pattern.text == namespace);
+    let is_wrong = |namespace: &&String| !owner(namespace).is_some_and(|route| inherits(&route.owner.name));
+    let Some(namespace) = misplaced.iter().find(is_wrong).cloned() else { return Ok(()) };
     let plugin = plugin.clone();
-    match routes.namespaces().find(|route| *route.pattern.text == *namespace) {
+    match owner(&namespace) {
         Some(route) => Err(Misplaced::OtherOwner { plugin, namespace, owner: route.owner.name.clone() }),
         None => {
             let own = manifest.namespaces.iter().filter(|namespace| namespace.door.is_some());

@@ -2,6 +2,7 @@
 //! record in storage decides; what nodes tell each other only makes it quick.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks at what is being waited for.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// How long the calls of a plugin that is stopped may take to end.
+const CALLS: Duration = Duration::from_secs(10);
+
+/// When every node has looked at the records by itself, and the calls that it had begun before are over.
+const SETTLED: Duration = Duration::from_secs(12);
+
 /// Between two looks at the records, for notices that were missed.
 const FOLLOW: Duration = Duration::from_secs(5);
 
@@ -39,6 +46,8 @@ const DEPLOYMENT: &str = "deployment";
 enum Notice {
     /// Stage this, and say under `id` whether it can be done.
     Prepare { id: String, name: PluginName, digest: String },
+    /// This plugin is to be stopped: say under `id` when no call of it is under way.
+    Stop { id: String, name: PluginName },
     /// The record of this plugin has changed.
     Follow { name: PluginName },
 }
@@ -84,6 +93,19 @@ impl Releases {
             }
         };
         Ok(Turn { _here: here, cluster })
+    }
+
+    /// Does what may take longer than a turn, and keeps the turn meanwhile.
+    pub(super) async fn keeping_the_turn<T>(&self, work: impl Future<Output = T>) -> T {
+        let Some(cluster) = &self.cluster else { return work.await };
+        let mut work = pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                // Without Redis the turn is this node's alone.
+                () = tokio::time::sleep(TURN / 4) => drop(cluster.nodes.hold(DEPLOYMENT, TURN).await),
+            }
+        }
     }
 
     /// Has every other node stage a component that is stored. One that cannot is named.
@@ -141,10 +163,10 @@ impl Releases {
             };
             match notice {
                 Some(Notice::Prepare { id, name, digest }) => self.prepare(&cluster, &id, &name, &digest).await,
+                Some(Notice::Stop { id, name }) => self.stop_here(&cluster, &id, &name).await,
                 Some(Notice::Follow { name }) => self.follow(&name).await,
                 None => {
-                    let names = self.storage.blobs(PLUGINS, MAX_PLUGINS).await.unwrap_or_default();
-                    for name in names.iter().filter_map(|blob| PluginName::parse(blob.trim_start_matches(PLUGINS)).ok()) {
+                    for name in self.recorded().await {
                         self.follow(&name).await;
                     }
                 }
@@ -161,14 +183,80 @@ impl Releases {
             }
             Err(error) => error.to_string(),
         };
-        let key = prepared_key(cluster, id);
-        let said = async {
-            cluster.link.client.hset::<(), _, _>(&key, (cluster.nodes.me.clone(), answer)).await?;
-            cluster.link.client.expire::<(), _>(&key, PREPARED.as_secs() as i64, None).await
-        };
-        if said.await.is_err() {
+        if say(cluster, id, answer).await.is_err() {
             tracing::warn!(plugin = %name, "the other nodes were not told whether the release can be staged");
         }
+    }
+
+    /// Stops a plugin as its record says, and says so once no call of it is under way.
+    async fn stop_here(&self, cluster: &Cluster, id: &str, name: &PluginName) {
+        self.follow(name).await;
+        // No answer where calls do not end.
+        if self.registry.slot(name).is_none_or(|slot| slot.is_disabled())
+            && self.calls_end(name).await.is_ok()
+            && say(cluster, id, String::new()).await.is_err()
+        {
+            tracing::warn!(plugin = %name, "the other nodes were not told that the plugin is stopped");
+        }
+    }
+
+    /// Waits until no call of a stopped plugin is under way here.
+    async fn calls_end(&self, name: &PluginName) -> Result<(), DeployError> {
+        let Some(slot) = self.registry.slot(name) else { return Ok(()) };
+        let until = Instant::now() + CALLS;
+        while slot.running() > 0 {
+            if Instant::now() > until {
+                return Err(DeployError::StillCalled(name.clone(), CALLS.as_secs()));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
+    }
+
+    /// Stops plugins whose records disable them, here and on all other nodes, and waits until no call of them is under way. A node that does
+    /// not answer, because it runs an older server, has read the records by itself when the wait ends.
+    pub(super) async fn stop(&self, names: &[PluginName]) -> Result<(), DeployError> {
+        let began = Instant::now();
+        for name in names {
+            if let Some(slot) = self.registry.slot(name) {
+                self.registry.set_moving(&slot, true);
+                self.registry.set_disabled(&slot, true);
+            }
+            self.calls_end(name).await?;
+        }
+        let Some(cluster) = self.cluster.as_ref().filter(|_| !names.is_empty()) else { return Ok(()) };
+        for name in names {
+            let id = format!("stop/{name}/{}", self.clock.now_ms());
+            let notice = Notice::Stop { id: id.clone(), name: name.clone() };
+            if self.said_by_all(cluster, &id, notice, began + SETTLED).await.unwrap_or(false) {
+                continue;
+            }
+            tokio::time::sleep_until((began + SETTLED).into()).await;
+        }
+        Ok(())
+    }
+
+    /// Whether every other node answers a notice in time. False also where the other nodes are not known.
+    async fn said_by_all(&self, cluster: &Cluster, id: &str, notice: Notice, until: Instant) -> Result<bool, Away> {
+        if !cluster.link.is_up() || !cluster.nodes.has_others() {
+            return Ok(false);
+        }
+        cluster.peers.relay.announce(text(&notice)).await?;
+        let key = prepared_key(cluster, id);
+        while Instant::now() < until {
+            let answers: HashMap<String, String> = cluster.link.client.hgetall(&key).await?;
+            if cluster.nodes.live().iter().all(|node| *node == cluster.nodes.me || answers.contains_key(node)) {
+                return Ok(true);
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(false)
+    }
+
+    /// The plugins that have records.
+    async fn recorded(&self) -> Vec<PluginName> {
+        let blobs = self.storage.blobs(PLUGINS, MAX_PLUGINS).await.unwrap_or_default();
+        blobs.iter().filter_map(|blob| PluginName::parse(blob.trim_start_matches(PLUGINS)).ok()).collect()
     }
 
     /// Makes live what the record says. What cannot be made live is tried again at the next look.
@@ -176,11 +264,40 @@ impl Releases {
         let _here = self.turn.lock().await;
         let followed = async {
             let record = self.record(name).await?;
+            if self.differs(name, &record) {
+                self.follow_together().await?;
+            }
             self.follow_record(name, &record).await
         };
         if let Err(error) = followed.await {
             tracing::error!(plugin = %name, "this node does not serve what the others do: {error}");
         }
+    }
+
+    /// Whether another release is live than the record says.
+    fn differs(&self, name: &PluginName, record: &Record) -> bool {
+        let live = self.registry.slot(name).and_then(|slot| slot.installed());
+        live.map(|live| live.digest.clone()) != record.active
+    }
+
+    /// Makes live together whatever has changed in the records: one by one, the plugins of a set do not fit beside the others.
+    async fn follow_together(&self) -> Result<(), DeployError> {
+        let (mut install, mut gone) = (Vec::new(), Vec::new());
+        for name in self.recorded().await {
+            let record = self.record(&name).await?;
+            match &record.active {
+                Some(active) if self.differs(&name, &record) => match self.ready(&name, active).await {
+                    Ok(release) => install.push(release),
+                    Err(error) => tracing::error!(plugin = %name, "this node does not serve what the others do: {error}"),
+                },
+                None if self.registry.slot(&name).is_some_and(|slot| slot.installed().is_some()) => gone.push(name),
+                _ => {}
+            }
+        }
+        for Release { manifest, .. } in install.iter().map(|release| &**release) {
+            tracing::info!(release = %format_args!("{}@{}", manifest.name, manifest.version), "live");
+        }
+        Ok(self.flip(install, &gone)?)
     }
 
     pub(super) async fn follow_record(&self, name: &PluginName, record: &Record) -> Result<(), DeployError> {
@@ -191,11 +308,11 @@ impl Releases {
         {
             let release = self.ready(name, active).await?;
             tracing::info!(release = %format_args!("{name}@{}", release.manifest.version), "live");
-            self.replace(name, release)?;
+            self.flip(vec![release], &[])?;
         }
         let Some(slot) = self.registry.slot(name) else { return Ok(()) };
         if record.active.is_none() && live.is_some() {
-            self.registry.take_down(&slot);
+            self.flip(Vec::new(), std::slice::from_ref(name))?;
         }
         let tried = slot.canary().map(|canary| (canary.release.digest.clone(), canary.trial()));
         let wanted = record.on_trial().map(|entry| (entry.digest.clone(), entry.trial()));
@@ -213,6 +330,9 @@ impl Releases {
 
     /// Applies the stops of the record: of the whole plugin, and of sources of its release's calls.
     pub(super) fn apply_stops(&self, slot: &Slot, record: &Record) {
+        if slot.is_moving() != record.moving {
+            self.registry.set_moving(slot, record.moving);
+        }
         if slot.is_disabled() != record.disabled {
             self.registry.set_disabled(slot, record.disabled);
         }
@@ -240,6 +360,13 @@ impl Releases {
             None => self.stored(name, digest).await,
         }
     }
+}
+
+/// Answers a notice.
+async fn say(cluster: &Cluster, id: &str, answer: String) -> Result<(), fred::error::Error> {
+    let key = prepared_key(cluster, id);
+    cluster.link.client.hset::<(), _, _>(&key, (cluster.nodes.me.clone(), answer)).await?;
+    cluster.link.client.expire::<(), _>(&key, PREPARED.as_secs() as i64, None).await
 }
 
 fn text(notice: &Notice) -> String {

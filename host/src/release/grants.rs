@@ -91,6 +91,11 @@ impl Grants {
         Self(grants)
     }
 
+    /// Whether anything is said of a plugin.
+    pub fn names(&self, plugin: &PluginName) -> bool {
+        self.0.contains_key(plugin)
+    }
+
     /// Checks what a component imports.
     pub fn check(&self, plugin: &PluginName, imports: &[String]) -> Result<(), NotGranted> {
         let Some(granted) = self.0.get(plugin) else { return Ok(()) };

@@ -84,6 +84,7 @@ pub async fn call_metered(
     trace: Option<&Span>,
     cpu: &mut Duration,
 ) -> Result<Done, CallError> {
+    let _running = slot.begin_call();
     let (began, source) = (Instant::now(), job.source());
     let now_ms = services.clock.now_ms();
     let mut replay = Replay::default();
@@ -153,6 +154,7 @@ pub async fn call_together(
     jobs: &[Job<'_>],
     traces: &[Option<Span>],
 ) -> Result<(), CallError> {
+    let _running = slot.begin_call();
     let Some(release) = slot.live() else { return Err(CallError::Unavailable("no release is live")) };
     let began = Instant::now();
     let is_open = |job: &Job<'_>| !release.breakers.of(job.source()).lets_through(began);

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::capability::profile::{InvalidPattern, Pattern, Tenancy};
 use crate::capability::rooms::USER_ROOM;
 use crate::names::{self, InvalidName, PluginName};
@@ -21,6 +23,7 @@ pub struct Manifest {
     pub emits: Vec<exports::EmittedEvent>,
     pub topics: Vec<String>,
     pub schedules: Vec<Schedule>,
+    pub takes: Vec<Taken>,
     pub wants_connect: bool,
     pub wants_disconnect: bool,
 }
@@ -37,6 +40,13 @@ pub struct HandledEvent {
     pub payload: String,
     pub reply: Option<String>,
     pub on_failure: Option<String>,
+}
+
+/// Data of another plugin that this one goes on with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Taken {
+    pub from: PluginName,
+    pub prefix: String,
 }
 
 /// What is wrong with a description.
@@ -68,6 +78,8 @@ pub enum ManifestError {
     Schedule { key: String, why: &'static str },
     #[error("it has {count} {what}, and a plugin may have {limit}")]
     TooMany { what: &'static str, count: usize, limit: usize },
+    #[error("it takes the data of {0:?} with the prefix {1:?}: {2}")]
+    Takes(String, String, &'static str),
     #[error("{0} has a sentence longer than 1 KiB")]
     LongSentence(String),
 }
@@ -124,6 +136,7 @@ impl Manifest {
             names::check_topic(topic)?;
         }
         check_schedules(&description.schedules)?;
+        let takes = check_takes(description.takes, deployed)?;
         Ok(Self {
             name: deployed.clone(),
             version: description.version,
@@ -140,6 +153,7 @@ impl Manifest {
             emits: description.emits,
             topics: description.topics,
             schedules: description.schedules,
+            takes,
             wants_connect: description.hooks.contains(Hooks::CONNECT),
             wants_disconnect: description.hooks.contains(Hooks::DISCONNECT),
         })
@@ -183,6 +197,7 @@ const MAX_EMITS: usize = 1024;
 const MAX_TOPICS: usize = 256;
 const MAX_SCHEDULES: usize = 64;
 const MAX_DATA_VERSIONS: usize = 256;
+const MAX_TAKES: usize = 64;
 
 /// Claims that one door wants, and roles that it lets in.
 const MAX_CLAIMS: usize = 64;
@@ -199,6 +214,7 @@ fn check_counts(description: &Description) -> Result<(), ManifestError> {
     at_most("events that it emits", description.emits.len(), MAX_EMITS)?;
     at_most("topics", description.topics.len(), MAX_TOPICS)?;
     at_most("schedules", description.schedules.len(), MAX_SCHEDULES)?;
+    at_most("prefixes that it takes", description.takes.len(), MAX_TAKES)?;
     at_most("data versions that it reads", description.reads_data_versions.len(), MAX_DATA_VERSIONS)?;
     Ok(())
 }
@@ -230,6 +246,30 @@ fn check_schedules(schedules: &[Schedule]) -> Result<(), ManifestError> {
     Ok(())
 }
 
+/// No two prefixes of one plugin overlap: what is moved is moved once, and back from where it went.
+fn check_takes(takes: Vec<exports::Taken>, own: &PluginName) -> Result<Vec<Taken>, ManifestError> {
+    let mut checked: Vec<Taken> = Vec::new();
+    for exports::Taken { from, prefix } in takes {
+        let overlaps = |other: &Taken| {
+            other.from.as_str() == from && (other.prefix.starts_with(&prefix) || prefix.starts_with(&other.prefix))
+        };
+        let wrong = match PluginName::parse(&from) {
+            Ok(from) if from == *own => "that is its own name",
+            Ok(from) if from.is_hosts() => "that is a part of the server",
+            Ok(_) if names::check("prefix", &prefix).is_err() => "a prefix has 1 to 256 bytes, without control characters",
+            Ok(_) if prefix.starts_with('%') => "a prefix is that of keys without a tenant; those of tenants go along",
+            Ok(_) if checked.iter().any(overlaps) => "another prefix of it overlaps",
+            Ok(from) => {
+                checked.push(Taken { from, prefix });
+                continue;
+            }
+            Err(_) => "that is no plugin's name",
+        };
+        return Err(ManifestError::Takes(from, prefix, wrong));
+    }
+    Ok(checked)
+}
+
 fn check_version(version: &str) -> Result<(), ManifestError> {
     let numbers = version.split(['-', '+']).next().unwrap_or_default();
     let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
@@ -258,96 +298,5 @@ fn check_namespace(namespace: exports::Namespace) -> Result<Namespace, ManifestE
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn schemas_are_short_each_and_all_together() {
-        let of = |bytes: usize| format!("\"{}\"", "x".repeat(bytes - 2));
-        let mut schemas = Schemas::default();
-        for _ in 0..MAX_SCHEMAS / MAX_SCHEMA {
-            assert!(schemas.check("said", &of(MAX_SCHEMA)).is_ok());
-        }
-        assert!(matches!(schemas.check("said", "true"), Err(ManifestError::LongSchemas)));
-        assert!(matches!(Schemas::default().check("said", &of(MAX_SCHEMA + 1)), Err(ManifestError::LongSchema(_))));
-    }
-
-    fn description() -> Description {
-        let door = Door {
-            token: exports::TokenPolicy::Optional,
-            claims: vec!["c".into(); MAX_CLAIMS],
-            roles: vec!["r".into(); MAX_ROLES],
-            missing: "x".repeat(MAX_SENTENCE),
-            invalid: String::new(),
-            forbidden: String::new(),
-            authorize: false,
-        };
-        let namespace = |n| exports::Namespace { path: format!("/{n}"), door: Some(door.clone()) };
-        let room = |n| exports::RoomPattern { namespace: "/0".into(), pattern: format!("r{n}") };
-        let event = |n| exports::HandledEvent {
-            namespace: "/0".into(),
-            name: format!("e{n}"),
-            payload: "true".into(),
-            reply: None,
-            on_failure: Some("x".repeat(MAX_SENTENCE)),
-        };
-        let emit = |n| exports::EmittedEvent { namespace: "/0".into(), name: format!("e{n}"), payload: "true".into() };
-        let schedule = |n| Schedule { key: format!("s{n}"), every_ms: MIN_EVERY_MS, scope: exports::ScheduleScope::Once };
-        Description {
-            name: "full".into(),
-            version: "1.0.0".into(),
-            data_version: 1,
-            reads_data_versions: vec![1; MAX_DATA_VERSIONS],
-            tenancy: exports::Tenancy::None,
-            namespaces: (0..MAX_NAMESPACES).map(namespace).collect(),
-            rooms: (0..MAX_ROOMS).map(room).collect(),
-            events: (0..MAX_EVENTS).map(event).collect(),
-            emits: (0..MAX_EMITS).map(emit).collect(),
-            topics: (0..MAX_TOPICS).map(|n| format!("t{n}")).collect(),
-            schedules: (0..MAX_SCHEDULES).map(schedule).collect(),
-            hooks: Hooks::empty(),
-        }
-    }
-
-    #[test]
-    fn a_description_may_be_so_long_and_no_longer() {
-        fn twice<T: Clone>(list: &mut Vec<T>) {
-            list.push(list[0].clone());
-        }
-        let check = |description| Manifest::check(description, &PluginName::parse("full").unwrap());
-        assert!(check(description()).is_ok());
-        let more: [fn(&mut Description); 9] = [
-            |d| twice(&mut d.namespaces),
-            |d| twice(&mut d.rooms),
-            |d| twice(&mut d.events),
-            |d| twice(&mut d.emits),
-            |d| twice(&mut d.topics),
-            |d| twice(&mut d.schedules),
-            |d| twice(&mut d.reads_data_versions),
-            |d| twice(&mut d.namespaces[0].door.as_mut().unwrap().claims),
-            |d| twice(&mut d.namespaces[0].door.as_mut().unwrap().roles),
-        ];
-        for one_more in more {
-            let mut description = description();
-            one_more(&mut description);
-            assert!(matches!(check(description), Err(ManifestError::TooMany { .. })));
-        }
-        let longer: [fn(&mut Description); 2] = [
-            |d| d.namespaces[0].door.as_mut().unwrap().missing.push('x'),
-            |d| d.events[0].on_failure.as_mut().unwrap().push('x'),
-        ];
-        for longer in longer {
-            let mut description = description();
-            longer(&mut description);
-            assert!(matches!(check(description), Err(ManifestError::LongSentence(_))));
-        }
-    }
-
-    #[test]
-    fn a_version_has_three_numbers() {
-        assert!(check_version("1.2.3").is_ok() && check_version("0.1.0-rc.1+abc").is_ok());
-        for wrong in ["", "1", "1.2", "1.2.x", "v1.2.3"] {
-            assert!(check_version(wrong).is_err(), "{wrong}");
-        }
-    }
-}
+#[path = "manifest/tests.rs"]
+mod tests;

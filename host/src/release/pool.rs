@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use tokio::sync::Notify;
 
-use crate::capability::profile::Profile;
+use crate::capability::profile::{Profile, TENANT_PATH, Tenancy};
 use crate::capability::quota::{Kind, Passed};
 use crate::capability::state::{Services, State};
 use crate::sandbox::{Fault, Instance, Template, metered};
@@ -79,7 +79,12 @@ pub struct Pool {
 
 impl Pool {
     pub fn new(template: Template<State>, services: Arc<Services>, profile: Arc<Profile>, config: Config) -> Arc<Self> {
-        let init = serde_json::Value::Object((*profile.config).clone()).to_string();
+        let mut init = (*profile.config).clone();
+        if profile.tenancy != Tenancy::None {
+            // The host's own: a plugin that takes no settings would refuse it.
+            init.remove(TENANT_PATH);
+        }
+        let init = serde_json::Value::Object(init).to_string();
         let most = config.instances.min(profile.usage.quota.instances);
         Arc::new(Self {
             most,

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::breaker::Quarantined;
 use super::canary::Trial;
+use super::manifest::Taken;
 use crate::names::PluginName;
 use crate::storage::{Storage, Unavailable};
 
@@ -30,6 +31,18 @@ pub struct Record {
     pub active: Option<String>,
     pub previous: Option<String>,
     pub disabled: bool,
+    /// It is stopped while its data moves to another plugin.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub moving: bool,
+    /// The data of other plugins that was moved here.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub took: Vec<Taken>,
+    /// Releases that were active before a part of the data was moved to other plugins: they would find nothing, and write it anew.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub before_moves: Vec<String>,
+    /// It was taken away with a set that was rolled back, so that its file, unless it changes, is not deployed by a start.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub withdrawn: bool,
     /// Sources of calls of the active release that are quarantined until an operator ends it, over restarts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub quarantined: Vec<Quarantined>,
@@ -121,7 +134,19 @@ impl Record {
             self.previous = Some(old);
         }
         self.active = Some(digest.to_owned());
+        self.withdrawn = false;
         self.note(digest, version, State::Active, at, None);
+    }
+
+    /// Takes the active release away, with nothing in its place.
+    pub fn withdraw(&mut self, version: &str, at: &str, why: &str) {
+        self.end_trial(at);
+        self.quarantined.clear();
+        self.withdrawn = true;
+        (self.took, self.previous) = (Vec::new(), None);
+        if let Some(active) = self.active.take() {
+            self.note(&active, version, State::RolledBack, at, Some(why.to_owned()));
+        }
     }
 
     /// Quarantines a source of calls of the active release.

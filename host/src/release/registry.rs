@@ -135,17 +135,30 @@ impl Registry {
 
     /// Whether a release could be made live beside the others, in place of what is live under its name.
     pub fn check(&self, release: &Arc<Release>) -> Result<(), Collision> {
-        self.plan(&self.slots.lock().unwrap_or_else(PoisonError::into_inner), std::slice::from_ref(release)).map(drop)
+        self.check_all(std::slice::from_ref(release), &[])
     }
 
-    /// Makes staged releases live, all of them or none. What was live before was never touched where this fails; calls under way
-    /// end on the release they began on.
-    pub fn install(&self, releases: Vec<Arc<Release>>) -> Result<(), Collision> {
+    /// Whether these could be made live together, in place of what is live under their names, with these plugins taken away.
+    pub fn check_all(&self, releases: &[Arc<Release>], gone: &[PluginName]) -> Result<(), Collision> {
+        self.plan(&self.slots.lock().unwrap_or_else(PoisonError::into_inner), releases, gone).map(drop)
+    }
+
+    /// Makes staged releases live, and takes plugins away: all of them or none. Where this fails, what was live is untouched; calls under way end on the release they began on.
+    pub fn install(&self, releases: Vec<Arc<Release>>, gone: &[PluginName]) -> Result<(), Collision> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        let (next, routes) = self.plan(&slots, &releases)?;
+        let (next, routes) = self.plan(&slots, &releases, gone)?;
+        for slot in gone.iter().filter_map(|name| next.get(name)) {
+            slot.live.store(None);
+        }
         for release in releases {
             if let Some(slot) = next.get(&release.manifest.name) {
+                let hears = |topic: &String, old: &Release| old.manifest.topics.contains(topic);
+                let before = slot.live.load_full();
+                let skipped = release.manifest.topics.iter().any(|topic| !before.as_ref().is_some_and(|old| hears(topic, old)));
                 slot.live.store(Some(release));
+                if skipped {
+                    slot.rereads.fetch_add(1, Ordering::AcqRel);
+                }
             }
         }
         *slots = next;
@@ -154,9 +167,10 @@ impl Registry {
         Ok(())
     }
 
-    fn plan(&self, slots: &Slots, releases: &[Arc<Release>]) -> Result<(Slots, Routes), Collision> {
+    fn plan(&self, slots: &Slots, releases: &[Arc<Release>], gone: &[PluginName]) -> Result<(Slots, Routes), Collision> {
         let mut next = slots.clone();
         let mut live = live_of(slots);
+        live.retain(|name, _| !gone.contains(name));
         for release in releases {
             let name = release.manifest.name.clone();
             if let Some(old) = live.get(&name) {
@@ -190,12 +204,6 @@ impl Registry {
         slot.canary.swap(None)
     }
 
-    /// Takes a plugin's release away, with nothing in its place.
-    pub fn take_down(&self, slot: &Slot) {
-        slot.live.store(None);
-        self.changes.send_modify(|version| *version += 1);
-    }
-
     /// Quarantines these sources of calls of the release in place, and no others.
     pub fn set_quarantined(&self, slot: &Slot, sources: Vec<Quarantined>) {
         if let Some(release) = slot.installed() {
@@ -204,9 +212,15 @@ impl Registry {
         }
     }
 
+    /// Notes that a plugin's data is moving, or does not any more.
+    pub fn set_moving(&self, slot: &Slot, moving: bool) {
+        slot.moving.store(moving, Ordering::Release);
+        self.changes.send_modify(|version| *version += 1);
+    }
+
     /// Stops or resumes a plugin: its events answer `unavailable`, its messages wait.
     pub fn set_disabled(&self, slot: &Slot, disabled: bool) {
-        slot.disabled.store(disabled, Ordering::Release);
+        slot.disabled.store(disabled, Ordering::SeqCst);
         self.changes.send_modify(|version| *version += 1);
     }
 }
@@ -269,7 +283,8 @@ fn build(slots: &Slots, live: &Live) -> Result<Routes, Collision> {
         }
     }
     for (name, release) in live {
-        doors::check_owners(name, &release.manifest, &release.misplaced_doors, &routes)?;
+        let heirs = |owner: &PluginName| live.get(owner).is_some_and(|heir| heir.inherits_doors.contains(name));
+        doors::check_owners(name, &release.manifest, &release.misplaced_doors, &routes, heirs)?;
         for namespace in &release.manifest.namespaces {
             let text = &namespace.pattern.text;
             if !routes.namespaces().any(|route| route.pattern.text == *text) {

@@ -10,11 +10,11 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 use super::breaker::{Quarantined, Source};
-use super::canary::{Canary, How, Trial, Verdict};
-use super::record::{Record, State, digest, put_component, remove_component};
+use super::canary::{Canary, Trial, Verdict};
+use super::record::{Record, State, remove_component};
 use super::recording;
 use super::registry::{Collision, Registry, Release, Slot};
-use super::shadow::Shadow;
+use super::set::Part;
 use super::shelf::Shelf;
 use super::signature::{SignatureError, Signers};
 use super::stage::{Stage, StageError};
@@ -82,6 +82,19 @@ pub enum DeployError {
     Busy,
     #[error("node {0}: {1}")]
     Node(String, String),
+    #[error("{plugin} takes data of {from}, which is moved for everyone: deploy it without a trial")]
+    TakesOnTrial { plugin: PluginName, from: PluginName },
+    #[error("{0} is named twice")]
+    Twice(PluginName),
+    #[error("a release of {0} is on trial: promote it or roll it back by itself first")]
+    OnTrial(PluginName),
+    #[error(
+        "this release of {0} worked on data that has been moved to other plugins since: roll it back together with them, which moves \
+         the data back"
+    )]
+    DataMoved(PluginName),
+    #[error("calls of {0} did not end within {1} s, and its data was not moved")]
+    StillCalled(PluginName, u64),
 }
 
 /// Every plugin's releases.
@@ -116,42 +129,16 @@ impl Releases {
         trial: Option<Trial>,
         signature: Option<&str>,
     ) -> Result<Arc<Release>, DeployError> {
-        let deployment = self.underway.begin(name).ok_or_else(|| DeployError::UnderWay(name.clone()))?;
-        let digest = digest(&component);
-        self.signers.check(&component, signature)?;
-        let bytes = Bytes::from(component.clone());
-        let staging = deployment.turn().await;
-        let staged = self.stage_as(name, component).await;
-        drop(staging);
-        let _turn = self.turn().await?;
-        let mut record = self.record(name).await?;
-        let release = match staged {
-            Ok(release) => release,
-            Err(error) => return Err(self.reject(name, record, &digest, "?", error.into()).await),
-        };
-        let version = release.manifest.version.clone();
         // A shadow never goes live for want of another.
         let has_active = self.registry.slot(name).is_some_and(|slot| slot.installed().is_some());
-        let trial = trial.filter(|trial| has_active || matches!(trial, Trial::Shadow(_)));
-        let fits = if trial.is_some() { self.registry.check_trial(&release) } else { self.registry.check(&release) };
-        if let Err(collision) = fits {
-            return Err(self.reject(name, record, &digest, &version, collision.into()).await);
-        }
-        put_component(&*self.storage, bytes, signature).await?;
-        if let Err(error) = self.prepare_all(name, &digest).await {
-            if !record.needs(&digest) {
-                remove_component(&*self.storage, &digest).await?;
+        match trial.filter(|trial| has_active || matches!(trial, Trial::Shadow(_))) {
+            Some(trial) => self.deploy_on_trial(name, component, trial, signature).await,
+            None => {
+                let signature = signature.map(str::to_owned);
+                let mut deployed = self.deploy_set(vec![Part { name: name.clone(), component, signature }]).await?;
+                deployed.pop().ok_or_else(|| DeployError::NotDeployed(name.clone()))
             }
-            return Err(self.reject(name, record, &digest, &version, error).await);
         }
-        match trial {
-            Some(trial) => record.try_out(&digest, &version, trial, &self.now()),
-            None => record.activate(&digest, &version, &self.now()),
-        }
-        self.prepared.keep(release.clone());
-        self.settle(name, &record).await?;
-        tracing::info!(release = %format_args!("{name}@{version}"), ?trial, "deployed");
-        Ok(release)
     }
 
     /// Deploys what a file holds by now: a start goes by this file, until it holds something else.
@@ -164,55 +151,10 @@ impl Releases {
         Ok(release)
     }
 
-    /// Makes the release on trial the active one.
-    pub async fn promote(&self, name: &PluginName) -> Result<Arc<Release>, DeployError> {
-        let _turn = self.turn().await?;
-        let canary = self.slot(name)?.canary().ok_or_else(|| DeployError::NoCanary(name.clone()))?;
-        self.registry.check(&canary.release)?;
-        let mut record = self.record(name).await?;
-        record.activate(&canary.release.digest, &canary.release.manifest.version, &self.now());
-        self.settle(name, &record).await?;
-        Ok(canary.release.clone())
-    }
-
-    /// Ends the trial, or else goes back to the release before.
-    pub async fn rollback(&self, name: &PluginName, why: &str) -> Result<Arc<Release>, DeployError> {
-        let _turn = self.turn().await?;
-        self.go_back(name, State::RolledBack, why).await
-    }
-
-    async fn go_back(&self, name: &PluginName, state: State, why: &str) -> Result<Arc<Release>, DeployError> {
-        let slot = self.slot(name)?;
-        // Who ends a trial does not wait for storage: where that fails, it begins anew.
-        if let Some(canary) = self.registry.end_trial(&slot) {
-            let (release, mut record) = (&canary.release, self.record(name).await?);
-            record.note(&release.digest, &release.manifest.version, state, &self.now(), Some(why.to_owned()));
-            self.settle(name, &record).await?;
-            return slot.installed().ok_or_else(|| DeployError::NotDeployed(name.clone()));
-        }
-        self.go_to_previous(&slot, state, why).await
-    }
-
-    async fn go_to_previous(&self, slot: &Slot, state: State, why: &str) -> Result<Arc<Release>, DeployError> {
-        let name = &slot.name;
-        let mut record = self.record(name).await?;
-        let previous = record.previous.clone().ok_or_else(|| DeployError::NothingBefore(name.clone()))?;
-        let release = self.ready(name, &previous).await?;
-        self.registry.check(&release)?;
-        record.activate(&release.digest, &release.manifest.version, &self.now());
-        if let Some(replaced) = slot.installed() {
-            record.note(&replaced.digest, &replaced.manifest.version, state, &self.now(), Some(why.to_owned()));
-        }
-        // What was gone back from is not what one goes back to.
-        record.previous = None;
-        self.prepared.keep(release.clone());
-        self.settle(name, &record).await?;
-        Ok(release)
-    }
-
     /// Stops or resumes a plugin, over restarts as well. Resumed, it leaves quarantine, and no circuit breaker is open.
     pub async fn set_disabled(&self, name: &PluginName, disabled: bool) -> Result<Arc<Slot>, DeployError> {
         let _turn = self.turn().await?;
+        self.undo().await?;
         let slot = self.slot(name)?;
         let mut record = self.record(name).await?;
         record.disabled = disabled;
@@ -266,7 +208,8 @@ impl Releases {
             if let Some(why) = worse {
                 let version = &canary.release.manifest.version;
                 tracing::error!(release = %format_args!("{}@{version}", slot.name), "the canary is rolled back: {why}");
-                self.report(&slot.name, self.rollback(&slot.name, &why).await);
+                let rolled_back = self.rollback(std::slice::from_ref(&slot.name), &why).await;
+                self.report(slot, rolled_back);
             }
         }
         if let Some((source, cause)) = active.breakers.hopeless()
@@ -300,38 +243,23 @@ impl Releases {
         self.settle(&slot.name, &record).await
     }
 
-    fn report(&self, name: &PluginName, outcome: Result<Arc<Release>, DeployError>) {
+    fn report(&self, slot: &Slot, outcome: Result<(), DeployError>) {
         match outcome {
-            Ok(release) => tracing::warn!(release = %format_args!("{name}@{}", release.manifest.version), "serves again"),
-            Err(error) => tracing::error!(plugin = %name, "{error}"),
+            Ok(()) => tracing::warn!(release = slot.label(), "serves again"),
+            Err(error) => tracing::error!(plugin = %slot.name, "{error}"),
         }
     }
 
-    pub(super) async fn try_out(&self, name: &PluginName, release: Arc<Release>, trial: Trial) -> Result<(), Collision> {
-        let (percent, how) = match trial {
-            Trial::Canary(percent) => (percent, How::Serves),
-            Trial::Shadow(percent) => {
-                let found = self.registry.slot(name).and_then(|slot| slot.installed().map(|active| (slot, active)));
-                let (slot, active) = found.ok_or_else(|| Collision::NothingActive(name.clone()))?;
-                let words = self.vocabulary(&active.digest).await.join(self.vocabulary(&release.digest).await);
-                let shadow = Shadow::begin(&slot, &active, &release, percent, &self.recording, &self.stage.services, words)?;
-                (percent, How::Shadows(shadow))
-            }
-        };
-        self.registry.try_out(release, percent, how)
-    }
-
-    /// Makes a release live in place of what was, which stays warm for a while.
-    pub(super) fn replace(&self, name: &PluginName, release: Arc<Release>) -> Result<(), Collision> {
-        let slot = self.registry.slot(name);
-        let old = slot.as_ref().and_then(|slot| slot.installed());
-        self.registry.install(vec![release])?;
-        if let Some(slot) = slot {
+    /// Makes releases live in place of what was, which stays warm for a while, and takes plugins away: all or none.
+    pub(super) fn flip(&self, install: Vec<Arc<Release>>, gone: &[PluginName]) -> Result<(), Collision> {
+        let names: Vec<_> = install.iter().map(|release| &release.manifest.name).chain(gone).cloned().collect();
+        let slots: Vec<_> = names.iter().filter_map(|name| self.registry.slot(name)).collect();
+        let old: Vec<_> = slots.iter().filter_map(|slot| slot.installed()).collect();
+        self.registry.install(install, gone)?;
+        for slot in slots {
             self.registry.end_trial(&slot);
         }
-        if let Some(old) = old {
-            self.warm.keep(old);
-        }
+        old.into_iter().for_each(|old| self.warm.keep(old));
         Ok(())
     }
 
@@ -339,7 +267,7 @@ impl Releases {
         self.stage.stage(name, component, self.plugins.get(name).cloned().unwrap_or_default()).await
     }
 
-    async fn reject(
+    pub(super) async fn reject(
         &self,
         name: &PluginName,
         mut record: Record,
@@ -358,24 +286,40 @@ impl Releases {
     }
 
     /// Stores what has changed, and only then makes it so: what serves is what a restart would serve.
-    async fn settle(&self, name: &PluginName, record: &Record) -> Result<(), DeployError> {
+    pub(super) async fn settle(&self, name: &PluginName, record: &Record) -> Result<(), DeployError> {
         self.write(name, record).await?;
         self.follow_record(name, record).await
     }
 
     pub(super) async fn write(&self, name: &PluginName, record: &Record) -> Result<(), Unavailable> {
-        let before = self.record(name).await?;
-        let json = serde_json::to_vec(record).map_err(Unavailable::new)?;
-        self.storage.put_blob(Record::blob(name), json.into()).await?;
-        let known = before.releases.iter().map(|entry| &entry.digest).chain(&before.active).chain(&before.previous);
-        for digest in known.filter(|digest| before.needs(digest) && !record.needs(digest)) {
-            remove_component(&*self.storage, digest).await?;
+        self.write_all(std::slice::from_ref(&(name.clone(), record.clone())), Vec::new()).await
+    }
+
+    /// Writes records, with other values: all or none. Components that none of the plugins needs any more are removed.
+    pub(super) async fn write_all(
+        &self,
+        records: &[(PluginName, Record)],
+        mut values: Vec<(String, Option<Bytes>)>,
+    ) -> Result<(), Unavailable> {
+        let mut needless = Vec::new();
+        for (name, record) in records {
+            let before = self.record(name).await?;
+            let known = before.releases.iter().map(|entry| &entry.digest).chain(&before.active).chain(&before.previous);
+            needless.extend(known.filter(|digest| before.needs(digest) && !record.needs(digest)).cloned());
+            let json = serde_json::to_vec(record).map_err(Unavailable::new)?;
+            values.push((Record::blob(name), Some(json.into())));
         }
-        self.tell(name).await;
+        self.storage.put_blobs(values).await?;
+        for digest in needless {
+            remove_component(&*self.storage, &digest).await?;
+        }
+        for (name, _) in records {
+            self.tell(name).await;
+        }
         Ok(())
     }
 
-    fn slot(&self, name: &PluginName) -> Result<Arc<Slot>, DeployError> {
+    pub(super) fn slot(&self, name: &PluginName) -> Result<Arc<Slot>, DeployError> {
         self.registry.slot(name).ok_or_else(|| DeployError::NotDeployed(name.clone()))
     }
 

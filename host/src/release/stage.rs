@@ -1,6 +1,7 @@
 //! From the bytes of a component to a release that could serve: compiled, described, configured and warmed. It changes nothing
 //! that serves.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -77,7 +78,18 @@ impl Stage {
         let description = self.ask(&template, profile(name, config.clone())).await?;
         let mut manifest = Manifest::check(description, name)?;
         self.versions.check(name, &manifest.version)?;
-        let misplaced_doors = self.doors.apply(&mut manifest)?;
+        let from: BTreeSet<_> = manifest.takes.iter().map(|taken| taken.from.clone()).collect();
+        let from: Vec<_> = from.into_iter().collect();
+        for from in from.iter().filter(|from| self.grants.names(from) && !self.grants.names(name)) {
+            self.grants.check(from, &template.imports())?;
+            tracing::warn!(
+                plugin = %name,
+                "plugins.{from}.grants applies to the plugin {name} as well, which takes its data: write what {name} may import as \
+                 plugins.{name}.grants"
+            );
+        }
+        let inherits_doors = if self.doors.names(name) { Vec::new() } else { from.clone() };
+        let misplaced_doors = self.doors.apply(&mut manifest, &inherits_doors)?;
 
         let profile = Arc::new(Profile {
             version: manifest.version.clone(),
@@ -86,7 +98,7 @@ impl Stage {
             namespaces: manifest.namespaces.iter().map(|namespace| namespace.pattern.clone()).collect(),
             rooms: manifest.rooms.clone(),
             metrics: Arc::new(self.services.metrics.release(name, &manifest.version)),
-            usage: self.usage(name),
+            usage: self.usage(name, &from),
             ..profile(name, config)
         });
         let world = template.world();
@@ -95,7 +107,7 @@ impl Stage {
         pool.warm().await?;
         let breakers = Breakers::new(&self.breaker);
         let tally = Tally::default();
-        Ok(Arc::new(Release { manifest, misplaced_doors, profile, pool, digest, world, tally, breakers }))
+        Ok(Arc::new(Release { manifest, misplaced_doors, inherits_doors, profile, pool, digest, world, tally, breakers }))
     }
 
     /// Asks a component what it is, and nothing more: it is not configured, and could not serve. `name` is what it must be called,
@@ -108,8 +120,8 @@ impl Stage {
         Ok(Manifest::check(description, name.unwrap_or(&own))?)
     }
 
-    fn usage(&self, name: &PluginName) -> Arc<Usage> {
-        let usage = self.services.quotas.of(name, &self.services.metrics);
+    fn usage(&self, name: &PluginName, takes_from: &[PluginName]) -> Arc<Usage> {
+        let usage = self.services.quotas.of_heir(name, takes_from, &self.services.metrics);
         let stats = self.services.storage.stats();
         usage.at_most(stats.file_bytes.saturating_add(stats.log_bytes));
         usage

@@ -60,7 +60,7 @@ impl Timing {
     /// Runs until it is dropped.
     pub async fn run(self: Arc<Self>) {
         let mut tasks = JoinSet::new();
-        let mut restored = HashSet::new();
+        let mut restored = HashMap::new();
         let mut schedules = Schedules::default();
         let mut changes = self.registry.changes();
         let mut nodes = None;
@@ -112,14 +112,15 @@ impl Timing {
         self.permits.clone().acquire_owned().await.ok()
     }
 
-    /// Starts what plugins have stored, once a plugin.
-    async fn restore(&self, restored: &mut HashSet<PluginName>) {
+    /// Starts what plugins have stored, once a release: it may have taken over the timers of another plugin.
+    async fn restore(&self, restored: &mut HashMap<PluginName, String>) {
         for slot in self.registry.slots() {
-            if restored.contains(&slot.name) {
+            let digest = slot.installed().map(|release| release.digest.clone()).unwrap_or_default();
+            if restored.get(&slot.name) == Some(&digest) {
                 continue;
             }
             if restore(&self.services.timers, &self.services.storage, &self.services.clock, &slot.name).await.is_ok() {
-                restored.insert(slot.name.clone());
+                restored.insert(slot.name.clone(), digest);
             }
         }
     }

@@ -107,6 +107,7 @@ impl From<old::Description> for new::Description {
             topics: old.topics,
             schedules: all(old.schedules),
             hooks: old.hooks.into(),
+            takes: Vec::new(),
         }
     }
 }

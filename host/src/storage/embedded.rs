@@ -26,7 +26,8 @@ use super::queue::{self, Admin, Queue};
 use super::stats::Figures;
 use super::writing::Trials;
 use super::{
-    BoxFuture, CommitError, Config, DeadLetter, DeadLetterRow, Effects, OutboxRow, Stats, Storage, Unavailable, WriteSet,
+    BoxFuture, CommitError, Config, DeadLetter, DeadLetterRow, Effects, HandOver, OutboxRow, Stats, Storage, Unavailable,
+    WriteSet,
 };
 use crate::clock::Clock;
 use crate::names::PluginName;
@@ -92,6 +93,30 @@ impl Storage for Embedded {
         Box::pin(async move { self.readers.scan(plugin, start, end, limit, reverse) })
     }
 
+    fn keys<'a>(
+        &'a self,
+        plugin: &'a PluginName,
+        prefix: &'a str,
+        after: &'a str,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<String>, Unavailable>> {
+        Box::pin(async move { self.readers.keys(plugin, prefix, after, limit) })
+    }
+
+    fn handled_after<'a>(
+        &'a self,
+        plugin: &'a PluginName,
+        after: &'a str,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<(String, u64)>, Unavailable>> {
+        Box::pin(async move { self.readers.handled_after(plugin, after, limit) })
+    }
+
+    fn hand_over(&self, all: HandOver) -> BoxFuture<'_, Result<(), Unavailable>> {
+        let done = self.queue.admin(Admin::HandOver(Box::new(all)));
+        Box::pin(async move { done.await.map(drop) })
+    }
+
     fn size<'a>(&'a self, plugin: &'a PluginName) -> BoxFuture<'a, Result<u64, Unavailable>> {
         let (readers, plugin) = (self.readers.clone(), plugin.clone());
         // It reads as much as there is, and would hold a thread up.
@@ -142,6 +167,11 @@ impl Storage for Embedded {
 
     fn put_blob(&self, name: String, value: Bytes) -> BoxFuture<'_, Result<(), Unavailable>> {
         let done = self.queue.admin(Admin::PutBlob(name, value));
+        Box::pin(async move { done.await.map(drop) })
+    }
+
+    fn put_blobs(&self, values: Vec<(String, Option<Bytes>)>) -> BoxFuture<'_, Result<(), Unavailable>> {
+        let done = self.queue.admin(Admin::PutBlobs(values));
         Box::pin(async move { done.await.map(drop) })
     }
 

@@ -3,7 +3,9 @@
 
 use bytes::Bytes;
 
-use super::{BoxFuture, CommitError, DeadLetter, DeadLetterRow, Effects, OutboxRow, Stats, Storage, Unavailable, WriteSet};
+use super::{
+    BoxFuture, CommitError, DeadLetter, DeadLetterRow, Effects, HandOver, OutboxRow, Stats, Storage, Unavailable, WriteSet,
+};
 use crate::names::PluginName;
 
 /// Holds no key; anything else is unavailable.
@@ -32,6 +34,29 @@ impl Storage for NoStorage {
         _: bool,
     ) -> BoxFuture<'a, Result<Vec<(String, Bytes)>, Unavailable>> {
         Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn keys<'a>(
+        &'a self,
+        _: &'a PluginName,
+        _: &'a str,
+        _: &'a str,
+        _: usize,
+    ) -> BoxFuture<'a, Result<Vec<String>, Unavailable>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn handled_after<'a>(
+        &'a self,
+        _: &'a PluginName,
+        _: &'a str,
+        _: usize,
+    ) -> BoxFuture<'a, Result<Vec<(String, u64)>, Unavailable>> {
+        unavailable()
+    }
+
+    fn hand_over(&self, _: HandOver) -> BoxFuture<'_, Result<(), Unavailable>> {
+        unavailable()
     }
 
     fn size<'a>(&'a self, _: &'a PluginName) -> BoxFuture<'a, Result<u64, Unavailable>> {
@@ -75,6 +100,10 @@ impl Storage for NoStorage {
     }
 
     fn put_blob(&self, _: String, _: Bytes) -> BoxFuture<'_, Result<(), Unavailable>> {
+        unavailable()
+    }
+
+    fn put_blobs(&self, _: Vec<(String, Option<Bytes>)>) -> BoxFuture<'_, Result<(), Unavailable>> {
         unavailable()
     }
 

@@ -29,8 +29,8 @@ use super::queue::{self, Admin, Queue};
 use super::stats::Figures;
 use super::writing::Trials;
 use super::{
-    BoxFuture, CommitError, Config, DeadLetter, DeadLetterRow, Effects, OutboxRow, Stats, Storage, Unavailable, Url, WriteSet,
-    applier,
+    BoxFuture, CommitError, Config, DeadLetter, DeadLetterRow, Effects, HandOver, OutboxRow, Stats, Storage, Unavailable, Url,
+    WriteSet, applier,
 };
 use crate::clock::Clock;
 use crate::names::PluginName;
@@ -132,6 +132,30 @@ impl Storage for Postgres {
         Box::pin(self.readers.scan(plugin, start, end, limit, reverse))
     }
 
+    fn keys<'a>(
+        &'a self,
+        plugin: &'a PluginName,
+        prefix: &'a str,
+        after: &'a str,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<String>, Unavailable>> {
+        Box::pin(self.readers.keys(plugin, prefix, after, limit))
+    }
+
+    fn handled_after<'a>(
+        &'a self,
+        plugin: &'a PluginName,
+        after: &'a str,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<(String, u64)>, Unavailable>> {
+        Box::pin(self.readers.handled_after(plugin, after, limit))
+    }
+
+    fn hand_over(&self, all: HandOver) -> BoxFuture<'_, Result<(), Unavailable>> {
+        let done = self.queue.admin(Admin::HandOver(Box::new(all)));
+        Box::pin(async move { done.await.map(drop) })
+    }
+
     fn size<'a>(&'a self, plugin: &'a PluginName) -> BoxFuture<'a, Result<u64, Unavailable>> {
         Box::pin(self.readers.size(plugin))
     }
@@ -176,6 +200,11 @@ impl Storage for Postgres {
 
     fn put_blob(&self, name: String, value: Bytes) -> BoxFuture<'_, Result<(), Unavailable>> {
         let done = self.queue.admin(Admin::PutBlob(name, value));
+        Box::pin(async move { done.await.map(drop) })
+    }
+
+    fn put_blobs(&self, values: Vec<(String, Option<Bytes>)>) -> BoxFuture<'_, Result<(), Unavailable>> {
+        let done = self.queue.admin(Admin::PutBlobs(values));
         Box::pin(async move { done.await.map(drop) })
     }
 

@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::applier::Settled;
 use super::stats::{Figures, count};
-use super::{BoxFuture, CommitError, Config, DeadLetter, Effects, MAX_BLOB, Unavailable, WriteSet};
+use super::{BoxFuture, CommitError, Config, DeadLetter, Effects, HandOver, MAX_BLOB, Unavailable, WriteSet};
 
 /// What a job costs in the queue besides its own bytes.
 const JOB_BYTES: usize = 256;
@@ -35,6 +35,8 @@ pub(super) enum Admin {
     RemoveDeadLetter(u64),
     ReviveDeadLetter(u64),
     PutBlob(String, Bytes),
+    PutBlobs(Vec<(String, Option<Bytes>)>),
+    HandOver(Box<HandOver>),
     RemoveBlob(String),
 }
 
@@ -106,10 +108,8 @@ impl Queue {
     }
 
     pub(super) fn admin(&self, op: Admin) -> BoxFuture<'_, Result<bool, Unavailable>> {
-        if let Admin::PutBlob(name, value) = &op
-            && value.len() > MAX_BLOB
-        {
-            let reason = format!("`{name}` has {} bytes; at most {MAX_BLOB} are stored", value.len());
+        if let Some((name, bytes)) = op.blobs().find(|(_, bytes)| *bytes > MAX_BLOB) {
+            let reason = format!("`{name}` has {bytes} bytes; at most {MAX_BLOB} are stored");
             return Box::pin(std::future::ready(Err(Unavailable::new(reason))));
         }
         let bytes = op.bytes();
@@ -284,7 +284,19 @@ impl Admin {
         match self {
             Self::OutboxDone(_) | Self::RemoveDeadLetter(_) | Self::ReviveDeadLetter(_) | Self::RemoveBlob(_) => 0,
             Self::DeadLetter(letter) => letter.message.bytes() + letter.error.len(),
-            Self::PutBlob(name, value) => name.len() + value.len(),
+            Self::PutBlob(..) | Self::PutBlobs(_) => self.blobs().map(|(name, bytes)| name.len() + bytes).sum(),
+            Self::HandOver(all) => all.bytes(),
         }
+    }
+
+    /// The named values that are written, with their bytes.
+    fn blobs(&self) -> impl Iterator<Item = (&str, usize)> {
+        let one = match self {
+            Self::PutBlob(name, value) => Some((name.as_str(), value.len())),
+            _ => None,
+        };
+        let several = if let Self::PutBlobs(values) = self { values.as_slice() } else { &[] };
+        let several = several.iter().map(|(name, value)| (name.as_str(), value.as_ref().map_or(0, Bytes::len)));
+        one.into_iter().chain(several)
     }
 }

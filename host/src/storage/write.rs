@@ -99,6 +99,21 @@ pub struct HandledId {
     pub id: String,
 }
 
+/// Rows that move from one plugin to another: all of them or none. Those that the second plugin has already stay where they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HandOver {
+    pub from: PluginName,
+    pub to: PluginName,
+    /// Keys, with their values.
+    pub keys: Vec<String>,
+    /// Ids of handled messages with their times in milliseconds since 1970. The first plugin keeps them, too.
+    pub handled: Vec<(String, u64)>,
+    /// Dead letters, by their sequence numbers.
+    pub letters: Vec<u64>,
+    /// Rows of the outbox that are addressed to the first plugin, and their bare topics.
+    pub messages: Vec<(u64, String)>,
+}
+
 /// A message that a plugin could not handle, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetter {
@@ -136,6 +151,24 @@ pub fn counter_value(value: Option<&[u8]>) -> Option<i64> {
     match value {
         None => Some(0),
         Some(value) => value.try_into().ok().map(i64::from_le_bytes),
+    }
+}
+
+impl HandOver {
+    pub fn new(from: PluginName, to: PluginName) -> Self {
+        Self { from, to, keys: Vec::new(), handled: Vec::new(), letters: Vec::new(), messages: Vec::new() }
+    }
+
+    /// The messages' topics as the second plugin is addressed.
+    pub(super) fn topics(&self) -> impl Iterator<Item = (u64, String)> {
+        self.messages.iter().map(|(seq, topic)| (*seq, names::scoped(Some(self.to.as_str()), topic)))
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        let keys: usize = self.keys.iter().map(String::len).sum();
+        let ids: usize = self.handled.iter().map(|(id, _)| id.len() + 8).sum();
+        let topics: usize = self.messages.iter().map(|(_, topic)| topic.len() + 8).sum();
+        keys + ids + topics + 8 * self.letters.len()
     }
 }
 

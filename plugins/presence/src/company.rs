@@ -40,7 +40,7 @@ pub(crate) fn changed<T>(message: &Message, changed: &Changed<T>) -> Result<()> 
         (_, State::Offline) => OFFLINE,
         _ => return Ok(()),
     };
-    Ok(event.to_room(&format!("company:{company}"), &UserId { user_id: changed.key.clone() })?)
+    Ok(event.to_tenant(company, &UserId { user_id: changed.key.clone() })?)
 }
 
 #[cfg(test)]

@@ -19,6 +19,8 @@ pub(crate) struct Model {
     pub(crate) tenancy: String,
     pub(crate) namespaces: Vec<Namespace>,
     pub(crate) rooms: Vec<(LitStr, LitStr)>,
+    /// The other plugin, and the prefix of the keys.
+    pub(crate) takes: Vec<(LitStr, LitStr)>,
     pub(crate) emits: Vec<Path>,
     pub(crate) handlers: Vec<Handler>,
     /// The block without our attributes.
@@ -87,6 +89,7 @@ pub(crate) fn read(attribute: TokenStream, item: TokenStream) -> syn::Result<Mod
         tenancy: given.word("tenancy", &["none", "required", "optional"])?.map_or_else(|| "none".to_owned(), |word| word.value()),
         namespaces: Vec::new(),
         rooms: Vec::new(),
+        takes: Vec::new(),
         emits: Vec::new(),
         handlers: Vec::new(),
         block: block.clone(),
@@ -136,6 +139,14 @@ fn above(model: &mut Model, attribute: Attribute) -> syn::Result<Option<Attribut
             let expected = "the namespace and the room's pattern";
             model.rooms.push((given.text(expected)?, given.text(expected)?));
             given.finish()?;
+        }
+        "takes" => {
+            let mut given = Arguments::of(&attribute)?;
+            let from = given.text("the other plugin's name")?;
+            let prefix = given.string("prefix")?.ok_or_else(|| given.error("expected `prefix = \"…\"`"))?;
+            given.finish()?;
+            check_name(&from)?;
+            model.takes.push((from, prefix));
         }
         "emits" => model.emits.extend(attribute::paths(&attribute)?),
         _ => return Ok(Some(attribute)),

@@ -44,6 +44,8 @@ fn a_door_says_whom_it_lets_in() {
     on(&format!("{DOOR} #[namespace(\"/\")]"), "this namespace is there already");
     let nowhere = "the plugin takes part in no namespace \"/x\": add `#[door(\"/x\", …)]` or `#[namespace(\"/x\")]`";
     on(r#"#[room("/x", "hall")]"#, nowhere);
+    on("#[takes(\"chat\")]", "expected `prefix = \"…\"`");
+    on(r#"#[takes("Chat", prefix = "a/")]"#, "expected lower case letters, digits and `-`, beginning with a letter, at most 64");
 }
 
 #[test]

@@ -185,7 +185,7 @@ pub(super) fn publish<P: Plugin>(world: &Shared, tenant: Option<String>, topic: 
     if !world.borrow().handles(topic) {
         fail(&format!("the plugin does not handle the topic {topic:?}"));
     }
-    let tenant = tenant.or_else(|| tenant_in(&world.borrow().config, data));
+    let tenant = tenant.or_else(|| world.borrow().tenant_in(data));
     if world.borrow().needs_tenant() && tenant.is_none() {
         return Err("invalid data: the message belongs to no tenant".to_owned());
     }
@@ -193,18 +193,6 @@ pub(super) fn publish<P: Plugin>(world: &Shared, tenant: Option<String>, topic: 
     let handled = message_arrives::<P>(world, message);
     settle::<P>(world);
     handled
-}
-
-/// The tenant that a message's data names: at the operator's `tenant_path`, else as `tenant` or `companyId`.
-fn tenant_in(config: &str, data: &Value) -> Option<String> {
-    let config: Value = serde_json::from_str(config).unwrap_or_default();
-    let paths = config["tenant_path"].as_str().map_or(vec!["tenant", "companyId"], |path| vec![path]);
-    let found = paths.into_iter().find_map(|path| path.split('.').try_fold(data, |value, key| value.get(key)));
-    match found? {
-        Value::String(tenant) if !tenant.is_empty() => Some(tenant.clone()),
-        Value::Number(tenant) => Some(tenant.to_string()),
-        _ => None,
-    }
 }
 
 /// Moves the clock from one due moment to the next.
@@ -276,13 +264,14 @@ fn settle<P: Plugin>(world: &Shared) {
 }
 
 fn message_arrives<P: Plugin>(world: &Shared, queued: Queued) -> Result<(), String> {
+    let tenant = queued.tenant.or_else(|| world.borrow().tenant_in(&queued.data));
     let message = {
         let mut world = world.borrow_mut();
         let (id, at) = (world.next_id(), world.now);
         let data = queued.data.to_string();
-        handler::Message { id, topic: queued.topic, tenant: queued.tenant.clone(), data, at }
+        handler::Message { id, topic: queued.topic, tenant: tenant.clone(), data, at }
     };
-    let ran = twice::<P, _>(world, None, queued.tenant, "on_message", |plugin| plugin.on_message(message.clone()));
+    let ran = twice::<P, _>(world, None, tenant, "on_message", |plugin| plugin.on_message(message.clone()));
     commit_data(world, ran, queued.hops)
 }
 

@@ -141,6 +141,15 @@ impl World {
         self.description.tenancy == Tenancy::Required
     }
 
+    /// The tenant that a message's data names, as the host reads it without `tenant_path`.
+    pub(crate) fn tenant_in(&self, data: &Value) -> Option<String> {
+        ["tenant", "companyId"].iter().find_map(|key| match data.get(key)? {
+            Value::String(tenant) if !tenant.is_empty() => Some(tenant.clone()),
+            Value::Number(tenant) => Some(tenant.to_string()),
+            _ => None,
+        })
+    }
+
     pub(crate) fn handles(&self, topic: &str) -> bool {
         self.description.topics.iter().any(|known| known == topic)
     }

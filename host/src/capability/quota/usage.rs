@@ -161,6 +161,11 @@ impl Usage {
         }
     }
 
+    /// Measures the store anew: what another plugin held has been moved here, or from here.
+    pub async fn look_again(&self, storage: &dyn Storage) {
+        self.measure(storage).await;
+    }
+
     async fn measure(&self, storage: &dyn Storage) {
         let Some(_one) = Measuring::begin(&self.store.measuring) else { return };
         let (began, written) = (Instant::now(), self.store.written.load(Ordering::Relaxed));

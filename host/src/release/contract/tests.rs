@@ -40,6 +40,7 @@ fn plugin(name: &str, door: Option<Door>, event: &str, payload: &Value) -> Manif
         topics: vec![],
         schedules: vec![],
         hooks: Hooks::empty(),
+        takes: vec![],
     };
     Manifest::check(description, &PluginName::parse(name).unwrap()).unwrap()
 }

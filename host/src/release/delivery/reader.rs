@@ -2,7 +2,7 @@
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,8 @@ pub(super) struct Reader {
     notice_lanes: Vec<mpsc::Sender<Work>>,
     progress: Mutex<Progress>,
     pub(super) wake: Notify,
+    /// Which of the slot's rereads it has begun.
+    reread: AtomicU32,
     /// Its last notice found no room.
     drops_notices: AtomicBool,
 }
@@ -35,7 +37,26 @@ impl Reader {
         let (mut senders, receivers): (Vec<_>, Vec<_>) = (0..2 * lanes).map(|_| mpsc::channel(queue.max(1))).unzip();
         let notice_lanes = senders.split_off(lanes);
         let (progress, wake, drops_notices) = (Mutex::default(), Notify::new(), AtomicBool::new(false));
-        (Self { slot, lanes: senders, notice_lanes, progress, wake, drops_notices }, receivers)
+        let reread = AtomicU32::new(slot.rereads());
+        (Self { slot, lanes: senders, notice_lanes, progress, wake, reread, drops_notices }, receivers)
+    }
+
+    /// Whether the plugin hears topics that it did not hear before: rows that were skipped are its own now.
+    pub(super) fn is_to_begin_again(&self) -> bool {
+        self.reread.load(Ordering::Acquire) != self.slot.rereads()
+    }
+
+    /// Begins with the oldest row where the plugin hears more than before. Messages that it has handled are not handled again.
+    pub(super) fn begin_again(&self) {
+        let rereads = self.slot.rereads();
+        if self.reread.swap(rereads, Ordering::AcqRel) != rereads {
+            *self.progress() = Progress::default();
+        }
+    }
+
+    /// The row up to which the plugin is done.
+    pub(super) fn done(&self) -> u64 {
+        if self.is_to_begin_again() { 0 } else { self.progress().done() }
     }
 
     fn lane(&self, work: &Work) -> &mpsc::Sender<Work> {

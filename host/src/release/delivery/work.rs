@@ -1,8 +1,9 @@
 //! One message on its way to a plugin, as the plugin is given it. Decides nothing of when and how often.
 
-use crate::capability::profile::Profile;
+use crate::capability::profile::{Profile, TENANT_PATH};
 use crate::names;
 use crate::release::job::Job;
+use crate::release::registry::Release;
 use crate::sandbox::exports::Message;
 use crate::storage::OutboxMessage;
 use crate::telemetry::traces::TraceParent;
@@ -27,6 +28,11 @@ impl Work {
         self.message.key.as_deref().unwrap_or(&self.message.topic)
     }
 
+    /// Whether a release wants it: what the host notices is always for the one that is live.
+    pub(super) fn is_for(&self, release: &Release) -> bool {
+        self.seq.is_none() || release.manifest.topics.contains(&self.message.topic)
+    }
+
     pub(super) fn job<'a>(&'a self, message: &'a Message, this: Try) -> Job<'a> {
         let Try { again, active } = this;
         Job::Message { message, key: self.key(), hops: self.message.hops, handled: self.seq.is_some(), again, active }
@@ -46,17 +52,25 @@ pub(super) fn message_of(work: &Work, profile: &Profile) -> Message {
     Message { id: sent.id.clone(), topic: sent.topic.clone(), tenant, data: sent.data.clone(), at: sent.at_ms }
 }
 
-/// The tenant that a message's data names: at the operator's `tenant_path` (such as `account.id`), else as `tenant` or `companyId`.
+/// Where a message's data names its tenant, the first that does.
+const TENANT_PATHS: [&str; 2] = ["tenant", "companyId"];
+
+/// The tenant that a message's data names: at `tenant_path` of the plugin's settings, where the operator has set it.
 fn tenant_in(data: &str, config: &serde_json::Map<String, serde_json::Value>) -> Option<String> {
-    let configured = config.get("tenant_path").and_then(|path| path.as_str());
-    // Most messages name none: a look at the text spares them the parse.
+    let configured = config.get(TENANT_PATH).and_then(|path| path.as_str());
+    // Most messages name none: a look at the text spares them the parse. A key with escapes is no name of a tenant's.
     if configured.is_none() && !data.contains("\"tenant\"") && !data.contains("\"companyId\"") {
         return None;
     }
     let data: serde_json::Value = serde_json::from_str(data).ok()?;
-    let paths = configured.map_or(vec!["tenant", "companyId"], |path| vec![path]);
-    let found = paths.into_iter().find_map(|path| path.split('.').try_fold(&data, |value, key| value.get(key)))?;
-    let tenant = match found {
+    match configured {
+        Some(path) => tenant_at(&data, path),
+        None => TENANT_PATHS.iter().find_map(|path| tenant_at(&data, path)),
+    }
+}
+
+fn tenant_at(data: &serde_json::Value, path: &str) -> Option<String> {
+    let tenant = match path.split('.').try_fold(data, |value, key| value.get(key))? {
         serde_json::Value::String(tenant) => tenant.clone(),
         serde_json::Value::Number(tenant) => tenant.to_string(),
         _ => return None,
@@ -73,9 +87,13 @@ mod tests {
         let config = serde_json::Map::new();
         assert_eq!(tenant_in(r#"{"companyId":"acme"}"#, &config).as_deref(), Some("acme"));
         assert_eq!(tenant_in(r#"{"companyId":7}"#, &config).as_deref(), Some("7"));
-        assert_eq!(tenant_in(r#"{"companyId":7,"tenant":"acme"}"#, &config).as_deref(), Some("acme"));
         for without in ["{}", r#"{"companyId":""}"#, "{\"companyId\":\"a\\u001fb\"}", r#"{"companyId":null}"#] {
             assert_eq!(tenant_in(without, &config), None, "{without}");
         }
+        assert_eq!(tenant_in(r#"{"tenant":"acme","companyId":"bolt"}"#, &config).as_deref(), Some("acme"));
+        assert_eq!(tenant_in(r#"{"tenant":"","companyId":"bolt"}"#, &config).as_deref(), Some("bolt"));
+        let config = serde_json::Map::from_iter([("tenant_path".to_owned(), "org.id".into())]);
+        assert_eq!(tenant_in(r#"{"tenant":"acme","org":{"id":"bolt"}}"#, &config).as_deref(), Some("bolt"));
+        assert_eq!(tenant_in(r#"{"tenant":"acme"}"#, &config), None);
     }
 }

@@ -28,6 +28,7 @@ fn manifest() -> Manifest {
         topics: vec![],
         schedules: vec![],
         hooks: Hooks::empty(),
+        takes: Vec::new(),
     };
     Manifest::check(description, &desk()).unwrap()
 }
@@ -44,23 +45,40 @@ fn doors(toml: &str) -> Doors {
 fn each_configured_key_replaces_the_plugins_own_and_the_others_stay() {
     let mut manifest = manifest();
     let configured = doors("[\"/hub\"]\nroles = []\nforbidden = \"Staff only\"");
-    assert!(configured.apply(&mut manifest).unwrap().is_empty());
+    assert!(configured.apply(&mut manifest, &[]).unwrap().is_empty());
     let door = manifest.namespaces[0].door.as_ref().unwrap();
     assert_eq!((door.roles.len(), &door.claims[..], &*door.forbidden), (0, &["userId".to_owned()][..], "Staff only"));
     assert_eq!((&*door.missing, &*door.invalid, door.token), ("no token", "bad token", TokenPolicy::Required));
 
     let configured = doors("\"/hub\" = { claims = [\"team\"], missing = \"m\", invalid = \"i\" }");
-    configured.apply(&mut manifest).unwrap();
+    configured.apply(&mut manifest, &[]).unwrap();
     let door = manifest.namespaces[0].door.as_ref().unwrap();
     assert_eq!((&door.claims[..], &*door.missing, &*door.invalid), (&["team".to_owned()][..], "m", "i"));
 }
 
 #[test]
 fn a_namespace_that_the_plugin_does_not_own_is_returned() {
-    let misplaced = doors("\"/portal\" = {}\n\"/hubb\" = {}").apply(&mut manifest()).unwrap();
+    let misplaced = doors("\"/portal\" = {}\n\"/hubb\" = {}").apply(&mut manifest(), &[]).unwrap();
     assert_eq!(misplaced, ["/hubb", "/portal"]);
-    let error = check_owners(&desk(), &manifest(), &misplaced, &Routes::default()).unwrap_err().to_string();
+    let error = check_owners(&desk(), &manifest(), &misplaced, &Routes::default(), |_| false).unwrap_err().to_string();
     assert_eq!(error, r#"plugins.desk.doors."/hubb": no plugin has this namespace; the doors of desk are "/hub""#);
+}
+
+#[test]
+fn doors_of_a_plugin_apply_to_who_takes_its_data_and_has_its_doors() {
+    let chat = PluginName::parse("chat").unwrap();
+    let configured = "\"/hub\" = { roles = [] }\n\"/chat\" = { roles = [\"x\"] }";
+    let configured = Doors::new([(chat.clone(), toml::from_str(configured).unwrap())].into());
+    let mut heir = manifest();
+    assert!(configured.apply(&mut heir, std::slice::from_ref(&chat)).unwrap().is_empty());
+    assert!(heir.namespaces[0].door.as_ref().unwrap().roles.is_empty());
+    let mut other = manifest();
+    configured.apply(&mut other, &[]).unwrap();
+    assert_eq!(other.namespaces[0].door.as_ref().unwrap().roles, ["ADMIN"]);
+    let long = format!("\"/hub\" = {{ missing = {:?} }}", "x".repeat(1025));
+    let wrong = Doors::new([(chat.clone(), toml::from_str(&long).unwrap())].into());
+    let error = wrong.apply(&mut manifest(), &[chat]).unwrap_err().to_string();
+    assert!(error.starts_with(r#"plugins.chat.doors."/hub": "#), "{error}");
 }
 
 #[test]
@@ -77,7 +95,7 @@ fn a_sentence_or_a_role_past_the_limits_is_refused_with_its_namespace() {
     let many = format!("\"/hub\" = {{ roles = {:?} }}", vec!["r"; 65]);
     let empty = r#""/hub" = { claims = [""] }"#;
     for (toml, why) in [(&*long, "1 KiB"), (&*many, "roles"), (empty, "is empty")] {
-        let error = doors(toml).apply(&mut manifest()).unwrap_err().to_string();
+        let error = doors(toml).apply(&mut manifest(), &[]).unwrap_err().to_string();
         assert!(error.starts_with(r#"plugins.desk.doors."/hub": "#) && error.contains(why), "{error}");
     }
 }

@@ -1,7 +1,7 @@
 //! A plugin's current releases: the one that serves, the one on trial, and the state that operators see. Readers take no lock.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwapOption;
 
@@ -21,6 +21,8 @@ pub struct Release {
     pub manifest: Manifest,
     /// Namespaces that the operator has configured a door for under this plugin, and that another one owns.
     pub misplaced_doors: Vec<String>,
+    /// Plugins whose configured doors apply to this one as well: it takes their data, and has no door configured.
+    pub inherits_doors: Vec<PluginName>,
     pub profile: Arc<Profile>,
     pub pool: Arc<Pool>,
     /// SHA-256 of the component, in hex.
@@ -44,6 +46,12 @@ pub struct Slot {
     /// Who looks at its calls.
     pub witness: Witness,
     pub(super) disabled: AtomicBool,
+    /// It is stopped while its data moves.
+    pub(super) moving: AtomicBool,
+    /// How often it has begun to hear topics that it did not hear before: rows of the outbox that it has skipped are its own now.
+    pub(super) rereads: AtomicU32,
+    /// Calls under way, with their commits.
+    running: AtomicUsize,
 }
 
 impl Slot {
@@ -56,6 +64,9 @@ impl Slot {
             pace: Meter::default(),
             witness: Witness::default(),
             disabled: false.into(),
+            moving: false.into(),
+            rereads: 0.into(),
+            running: 0.into(),
         }
     }
 
@@ -66,7 +77,34 @@ impl Slot {
 
     /// Whether an operator has stopped it.
     pub fn is_disabled(&self) -> bool {
-        self.disabled.load(Ordering::Acquire)
+        // Sequentially consistent with the count of calls: once it is set and no call is counted, none begins.
+        self.disabled.load(Ordering::SeqCst)
+    }
+
+    /// Counts a call until the answer is dropped. Begun before it is asked which release serves.
+    pub fn begin_call(&self) -> Running<'_> {
+        self.running.fetch_add(1, Ordering::SeqCst);
+        Running(&self.running)
+    }
+
+    /// Calls under way, with their commits.
+    pub fn running(&self) -> usize {
+        self.running.load(Ordering::SeqCst)
+    }
+
+    /// Changes when the plugin has to read the outbox from its beginning.
+    pub fn rereads(&self) -> u32 {
+        self.rereads.load(Ordering::Acquire)
+    }
+
+    /// Whether it has a release at all, active or on trial.
+    pub fn is_deployed(&self) -> bool {
+        self.live.load().is_some() || self.canary.load().is_some()
+    }
+
+    /// Whether its data is moving to another plugin, on whichever node.
+    pub fn is_moving(&self) -> bool {
+        self.moving.load(Ordering::Acquire)
     }
 
     /// The state that operators see.
@@ -118,5 +156,14 @@ impl Slot {
     /// The trial under way, if any.
     pub fn canary(&self) -> Option<Arc<Canary>> {
         self.canary.load_full()
+    }
+}
+
+/// A call under way.
+pub struct Running<'a>(&'a AtomicUsize);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }

@@ -53,6 +53,40 @@ impl Readers {
         })
     }
 
+    pub(super) fn keys(
+        &self,
+        plugin: &PluginName,
+        prefix: &str,
+        after: &str,
+        limit: usize,
+    ) -> std::result::Result<Vec<String>, Unavailable> {
+        let end = prefix_end(prefix.as_bytes());
+        self.read(|db| {
+            let sql = "SELECT key FROM entries WHERE plugin = ?1 AND key >= ?2 AND key > ?3 AND (?4 IS NULL OR key < ?4)
+                ORDER BY key LIMIT ?5";
+            let mut statement = db.prepare_cached(sql)?;
+            let range = params![plugin.as_str(), prefix.as_bytes(), after.as_bytes(), end, signed(limit as u64)];
+            let keys = statement.query_map(range, |row| Ok(std::str::from_utf8(row.get_ref(0)?.as_blob()?)?.to_owned()))?;
+            keys.collect()
+        })
+    }
+
+    pub(super) fn handled_after(
+        &self,
+        plugin: &PluginName,
+        after: &str,
+        limit: usize,
+    ) -> std::result::Result<Vec<(String, u64)>, Unavailable> {
+        self.read(|db| {
+            let sql = "SELECT id, at_ms FROM handled WHERE plugin = ?1 AND id > ?2 ORDER BY id LIMIT ?3";
+            let mut statement = db.prepare_cached(sql)?;
+            let handled = statement.query_map(params![plugin.as_str(), after, signed(limit as u64)], |row| {
+                Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs()))
+            })?;
+            handled.collect()
+        })
+    }
+
     pub(super) fn size(&self, plugin: &PluginName) -> std::result::Result<u64, Unavailable> {
         self.read(|db| {
             let sql = "SELECT coalesce(sum(length(key) + length(value)), 0) FROM entries WHERE plugin = ?1";

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
 use super::super::group::{Before, Key, Written};
-use super::super::{DeadLetter, HandledId, OutboxMessage, OutboxRow};
+use super::super::{DeadLetter, HandOver, HandledId, OutboxMessage, OutboxRow};
 use crate::names::PluginName;
 
 /// Sequence numbers that are reserved with one write, and skipped by a restart.
@@ -132,6 +132,28 @@ impl Rows<'_> {
         let mut statement = self.0.prepare_cached(sql)?;
         let taken = statement.query_row([signed(seq)], |row| Ok((super::readers::plugin(row, 0)?, message(row, 1)?.message)));
         Ok(taken.optional()?.map(|(plugin, message)| (plugin, OutboxMessage { trace, ..message })))
+    }
+
+    /// Moves rows from one plugin to another. Those that the second plugin has already stay where they are.
+    pub(super) fn hand_over(self, all: &HandOver) -> Result<()> {
+        let (from, to) = (all.from.as_str(), all.to.as_str());
+        let mut moved = self.0.prepare_cached("UPDATE OR IGNORE entries SET plugin = ?2 WHERE plugin = ?1 AND key = ?3")?;
+        for key in &all.keys {
+            moved.execute((from, to, key.as_bytes()))?;
+        }
+        let mut copied = self.0.prepare_cached("INSERT OR IGNORE INTO handled VALUES (?1, ?2, ?3)")?;
+        for (id, at_ms) in &all.handled {
+            copied.execute((to, id, signed(*at_ms)))?;
+        }
+        let mut moved = self.0.prepare_cached("UPDATE OR IGNORE dead_letters SET plugin = ?2 WHERE plugin = ?1 AND seq = ?3")?;
+        for seq in &all.letters {
+            moved.execute((from, to, signed(*seq)))?;
+        }
+        let mut addressed = self.0.prepare_cached("UPDATE outbox SET topic = ?2 WHERE seq = ?1")?;
+        for (seq, topic) in all.topics() {
+            addressed.execute((signed(seq), topic))?;
+        }
+        Ok(())
     }
 
     pub(super) fn put_blob(self, name: &str, value: &[u8]) -> Result<()> {

@@ -143,6 +143,16 @@ impl Writer {
                     (false, Ok(there))
                 }
                 Work::Admin(Admin::PutBlob(name, value)) => (false, Ok(rows.put_blob(&name, &value).map(|()| true)?)),
+                Work::Admin(Admin::PutBlobs(values)) => {
+                    for (name, value) in values {
+                        match value {
+                            Some(value) => rows.put_blob(&name, &value)?,
+                            None => drop(rows.remove_blob(&name)?),
+                        }
+                    }
+                    (false, Ok(true))
+                }
+                Work::Admin(Admin::HandOver(all)) => (false, Ok(rows.hand_over(&all).map(|()| true)?)),
                 Work::Admin(Admin::RemoveBlob(name)) => (false, Ok(rows.remove_blob(&name)?)),
             });
         }

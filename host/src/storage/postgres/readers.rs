@@ -83,6 +83,31 @@ impl Readers {
         rows.iter().map(entry).collect::<Result<_, _>>().map_err(unavailable)
     }
 
+    pub(super) async fn keys(
+        &self,
+        plugin: &PluginName,
+        prefix: &str,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<String>, Unavailable> {
+        let (end, limit) = (prefix_end(prefix.as_bytes()), signed(limit as u64));
+        let rows =
+            self.ask(|reads| &reads.keys, &[&plugin.as_str(), &prefix.as_bytes(), &after.as_bytes(), &end, &limit]).await?;
+        rows.iter().map(|row| rows::text(row, 0)).collect::<Result<_, _>>().map_err(unavailable)
+    }
+
+    pub(super) async fn handled_after(
+        &self,
+        plugin: &PluginName,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<(String, u64)>, Unavailable> {
+        let limit = signed(limit as u64);
+        let rows = self.ask(|reads| &reads.handled_after, &[&plugin.as_str(), &after.as_bytes(), &limit]).await?;
+        let handled = |row: &Row| Ok((rows::text(row, 0)?, rows::number(row, 1)?));
+        rows.iter().map(handled).collect::<Result<_, _>>().map_err(unavailable)
+    }
+
     pub(super) async fn outbox_after(&self, seq: u64, limit: usize) -> Result<Vec<OutboxRow>, Unavailable> {
         let rows = self.ask(|reads| &reads.outbox, &[&signed(seq), &signed(limit as u64)]).await?;
         rows.iter().map(rows::message).collect::<Result<_, _>>().map_err(unavailable)

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Error, Row, Statement};
 
-use super::super::{DeadLetter, DeadLetterRow, OutboxMessage, OutboxRow};
+use super::super::{DeadLetter, DeadLetterRow, HandOver, OutboxMessage, OutboxRow};
 use super::connection::Failed;
 use crate::names::PluginName;
 
@@ -33,6 +33,10 @@ statements! {
             ORDER BY key DESC LIMIT $3",
         scan_to_end: "SELECT key, value FROM hubbub_entries WHERE plugin = $1 AND key >= $2 ORDER BY key LIMIT $3",
         scan_back_from_end: "SELECT key, value FROM hubbub_entries WHERE plugin = $1 AND key >= $2 ORDER BY key DESC LIMIT $3",
+        keys: "SELECT key FROM hubbub_entries
+            WHERE plugin = $1 AND key >= $2 AND key > $3 AND ($4::bytea IS NULL OR key < $4) ORDER BY key LIMIT $5",
+        // Three columns: two would be taken for a key and its value.
+        handled_after: "SELECT id, at_ms, plugin FROM hubbub_handled WHERE plugin = $1 AND id > $2 ORDER BY id LIMIT $3",
         outbox: "SELECT seq, id, topic, key, tenant, data, hops, at_ms, trace
             FROM hubbub_outbox WHERE seq > $1 ORDER BY seq LIMIT $2",
         waiting: "SELECT count(*) FROM (SELECT 1 FROM hubbub_outbox WHERE seq > $1 AND topic = $2 LIMIT $3) AS rows",
@@ -73,6 +77,14 @@ statements! {
         take_letter: "DELETE FROM hubbub_dead_letters WHERE seq = $1
             RETURNING seq, id, topic, key, tenant, data, hops, at_ms, trace, plugin, error, died_at_ms",
         remove_letter: "DELETE FROM hubbub_dead_letters WHERE seq = $1",
+        move_keys: "UPDATE hubbub_entries e SET plugin = $2 WHERE e.plugin = $1 AND e.key = ANY($3)
+            AND NOT EXISTS (SELECT FROM hubbub_entries o WHERE o.plugin = $2 AND o.key = e.key)",
+        copy_handled: "INSERT INTO hubbub_handled SELECT $1, h.id, h.at_ms FROM unnest($2::bytea[], $3::int8[]) AS h (id, at_ms)
+            ON CONFLICT DO NOTHING",
+        move_letters: "UPDATE hubbub_dead_letters l SET plugin = $2 WHERE l.plugin = $1 AND l.seq = ANY($3)
+            AND NOT EXISTS (SELECT FROM hubbub_dead_letters o WHERE o.plugin = $2 AND o.id = l.id)",
+        address: "UPDATE hubbub_outbox o SET topic = m.topic FROM unnest($1::int8[], $2::bytea[]) AS m (seq, topic)
+            WHERE o.seq = m.seq",
         put_blob: "INSERT INTO hubbub_blobs VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
         remove_blob: "DELETE FROM hubbub_blobs WHERE name = $1",
         // In the transaction itself stands that it was committed, for whoever loses the answer.
@@ -83,6 +95,21 @@ statements! {
 }
 
 impl Writes {
+    /// Moves rows from one plugin to another. Those that the second plugin has already stay where they are.
+    pub(super) async fn hand_over(&self, client: &Client, all: &HandOver) -> Result<(), Error> {
+        let (from, to) = (all.from.as_str(), all.to.as_str());
+        let keys: Vec<_> = all.keys.iter().map(String::as_bytes).collect();
+        client.execute(&self.move_keys, &[&from, &to, &keys]).await?;
+        let (ids, times): (Vec<_>, Vec<_>) = all.handled.iter().map(|(id, at_ms)| (id.as_bytes(), signed(*at_ms))).unzip();
+        client.execute(&self.copy_handled, &[&to, &ids, &times]).await?;
+        let letters: Vec<_> = all.letters.iter().map(|seq| signed(*seq)).collect();
+        client.execute(&self.move_letters, &[&from, &to, &letters]).await?;
+        let topics: Vec<_> = all.topics().collect();
+        let (rows, topics): (Vec<_>, Vec<_>) = topics.iter().map(|(seq, topic)| (signed(*seq), topic.as_bytes())).unzip();
+        client.execute(&self.address, &[&rows, &topics]).await?;
+        Ok(())
+    }
+
     /// How many letters there are more: none if the message is among the plugin's already.
     pub(super) async fn put_letter(&self, client: &Client, seq: u64, now_ms: u64, letter: &DeadLetter) -> Result<u64, Error> {
         let (seq, now, plugin, error) = (signed(seq), signed(now_ms), letter.plugin.as_str(), letter.error.as_bytes());

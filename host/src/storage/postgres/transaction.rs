@@ -212,6 +212,19 @@ async fn admin(
             there
         }
         Admin::PutBlob(name, value) => client.execute(&writes.put_blob, &[&name.as_bytes(), &value.as_ref()]).await? > 0,
+        Admin::PutBlobs(values) => {
+            for (name, value) in values {
+                match value {
+                    Some(value) => client.execute(&writes.put_blob, &[&name.as_bytes(), &value.as_ref()]).await?,
+                    None => client.execute(&writes.remove_blob, &[&name.as_bytes()]).await?,
+                };
+            }
+            true
+        }
+        Admin::HandOver(all) => {
+            writes.hand_over(client, all).await?;
+            true
+        }
         Admin::RemoveBlob(name) => client.execute(&writes.remove_blob, &[&name.as_bytes()]).await? > 0,
     })
 }

@@ -44,6 +44,8 @@ pub(super) fn describe(model: &Model) -> TokenStream {
     });
     let schedules = model.calls().filter_map(schedule);
     let hooks = hooks(model);
+    let takes =
+        model.takes.iter().map(|(from, prefix)| quote!(glue::handler::Taken { from: #from.into(), prefix: #prefix.into() }));
     quote! {
         glue::handler::Description {
             name: #name.into(),
@@ -58,6 +60,7 @@ pub(super) fn describe(model: &Model) -> TokenStream {
             topics: glue::strings(&[#(#topics),*]),
             schedules: ::std::vec![#(#schedules),*],
             hooks: #hooks,
+            takes: ::std::vec![#(#takes),*],
         }
     }
 }

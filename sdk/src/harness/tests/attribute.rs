@@ -57,6 +57,7 @@ struct Borrowed<'a> {
 #[plugin(name = "courses", version = "2.1.0", data_version = 3, reads_data_versions = [1, 2])]
 #[door("/course/{id}", token = "required", forbidden = "Not enrolled")]
 #[namespace("/")]
+#[takes("school", prefix = "course/")]
 #[room("/course/{id}", "all")]
 impl Courses {
     fn init(config: Config) -> Result<Self, String> {
@@ -177,6 +178,8 @@ fn the_description_is_what_the_attributes_say() {
     assert_eq!([&door.missing, &door.invalid, &door.forbidden], ["Authentication required", "Invalid token", "Not enrolled"]);
     assert!(description.namespaces[1].door.is_none());
     assert_eq!(description.hooks, Hooks::CONNECT | Hooks::DISCONNECT);
+    let takes: Vec<_> = description.takes.iter().map(|taken| (taken.from.as_str(), taken.prefix.as_str())).collect();
+    assert_eq!(takes, [("school", "course/")]);
     assert_eq!((description.schedules[0].every_ms, description.schedules[0].scope), (500, ScheduleScope::EachNode));
 
     let open = description.events.iter().find(|event| event.name == "open").expect("it is handled");

@@ -1,6 +1,5 @@
-//! A CRM's conversations in `/conversations`, each of one company. Every key and every room names its company, so nothing here
-//! ever crosses from one to another, whatever ids they share. Messages are plain text: a client must show them as text, never as
-//! HTML.
+//! A company's conversations, their rooms, and the product's own events. Every key names its company, and the host keeps the rooms
+//! and users of companies apart, so nothing here crosses from one to another, though they share ids.
 
 use hubbub_sdk::{
     Caller, Json, Message, Refusal, Result, User,
@@ -11,10 +10,6 @@ use hubbub_sdk::{
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-
-use crate::tenants;
-
-pub(crate) mod messages;
 
 pub(crate) const NAMESPACE: &str = "/conversations";
 
@@ -38,8 +33,6 @@ impl From<Id> for ConversationId {
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Conversation {
-    #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "published_id")]
-    company_id: Option<Id>,
     #[serde(deserialize_with = "published_id")]
     conversation_id: Id,
 }
@@ -55,8 +48,6 @@ pub(crate) struct Typing {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Any {
-    #[serde(default, deserialize_with = "published_id")]
-    company_id: Option<Id>,
     event: String,
     to: To,
     data: Option<Json<serde::de::IgnoredAny>>,
@@ -75,42 +66,38 @@ enum To {
 #[derive(Serialize, Deserialize)]
 struct Known {}
 
-/// The company of a user. The door lets nobody in without one.
-fn company(user: &User) -> Result<&str> {
+/// The company of a user. The host refuses a caller without one.
+pub(crate) fn company(user: &User) -> Result<&str> {
     user.tenant.as_deref().ok_or_else(|| Refusal::unauthenticated("Invalid or expired token"))
 }
 
-/// The company that a message is about: its own word, or the bus's.
-fn company_of<'a>(named: Option<&'a Id>, message: &'a Message) -> Result<&'a str> {
-    named.map(|id| &**id).or(message.tenant.as_deref()).ok_or_else(|| Refusal::invalid("companyId: missing"))
+/// The company that a message is about. The host hands on no message without one.
+pub(crate) fn company_of(message: &Message) -> Result<&str> {
+    message.tenant.as_deref().ok_or_else(|| Refusal::invalid("companyId: missing"))
 }
 
 fn room_of_company(company: &str) -> String {
     format!("company:{company}")
 }
 
-fn room_of_conversation(company: &str, conversation: &str) -> String {
-    tenants::room("conversation", company, conversation)
-}
-
-fn room_of_member(company: &str, user: &str) -> String {
-    tenants::room("member", company, user)
+pub(crate) fn room_of_conversation(conversation: &str) -> String {
+    format!("conversation:{conversation}")
 }
 
 fn conversation_key(company: &str, conversation: &str) -> String {
     key(["crm", company, "conversations", conversation])
 }
 
-fn not_found() -> Refusal {
+pub(crate) fn not_found() -> Refusal {
     Refusal::not_found("Conversation not found")
 }
 
-fn is_known(company: &str, conversation: &str) -> Result<bool> {
+pub(crate) fn is_known(company: &str, conversation: &str) -> Result<bool> {
     Ok(store::get::<Known>(&conversation_key(company, conversation))?.is_some())
 }
 
 /// Writes only what is new: an upsert or a message of a known conversation leaves it alone.
-fn make_known(company: &str, conversation: &str) -> Result<()> {
+pub(crate) fn make_known(company: &str, conversation: &str) -> Result<()> {
     if is_known(company, conversation)? {
         return Ok(());
     }
@@ -119,15 +106,12 @@ fn make_known(company: &str, conversation: &str) -> Result<()> {
 
 /// On connect.
 pub(crate) fn enter(caller: &Caller) -> Result<()> {
-    let user = caller.user()?;
-    let company = company(user)?;
-    rooms::join(&room_of_company(company))?;
-    Ok(rooms::join(&room_of_member(company, &user.id))?)
+    Ok(rooms::join(&room_of_company(company(caller.user()?)?))?)
 }
 
 pub(crate) fn upserted(message: &Message, published: &Json<Conversation>) -> Result<()> {
     let conversation = published.value()?;
-    let company = company_of(conversation.company_id.as_ref(), message)?;
+    let company = company_of(message)?;
     make_known(company, &conversation.conversation_id)?;
     Ok(UPDATED.to_room(&room_of_company(company), published)?)
 }
@@ -137,16 +121,16 @@ pub(crate) fn join(user: &User, conversation: &ConversationId) -> Result<()> {
     if !is_known(company, &conversation.conversation_id)? {
         return Err(not_found());
     }
-    Ok(rooms::join(&room_of_conversation(company, &conversation.conversation_id))?)
+    Ok(rooms::join(&room_of_conversation(&conversation.conversation_id))?)
 }
 
-pub(crate) fn leave(user: &User, conversation: &ConversationId) -> Result<()> {
-    Ok(rooms::leave(&room_of_conversation(company(user)?, &conversation.conversation_id))?)
+pub(crate) fn leave(conversation: &ConversationId) -> Result<()> {
+    Ok(rooms::leave(&room_of_conversation(&conversation.conversation_id))?)
 }
 
 /// Straight to the room, the sender too: no store, no bus. Who has not joined is told what one of another company is told.
 pub(crate) fn typing(user: &User, conversation: &ConversationId) -> Result<()> {
-    let room = room_of_conversation(company(user)?, &conversation.conversation_id);
+    let room = room_of_conversation(&conversation.conversation_id);
     if !rooms::joined(&room)? {
         return Err(not_found());
     }
@@ -155,16 +139,12 @@ pub(crate) fn typing(user: &User, conversation: &ConversationId) -> Result<()> {
 }
 
 /// An event that only the product knows. A name that Socket.IO keeps for itself is a failure, which the log explains.
-pub(crate) fn any(message: &Message, Any { company_id, event, to, data }: &Any) -> Result<()> {
-    let company = company_of(company_id.as_ref(), message)?;
+pub(crate) fn any(message: &Message, Any { event, to, data }: &Any) -> Result<()> {
     let room = match to {
-        To::Company(true) => room_of_company(company),
+        To::Company(true) => room_of_company(company_of(message)?),
         To::Company(false) => return Err(Refusal::invalid("to.company: must be true")),
-        To::Conversation(id) => room_of_conversation(company, id),
-        To::User(id) => room_of_member(company, id),
+        To::Conversation(id) => room_of_conversation(id),
+        To::User(id) => return Ok(emitter::to_user(NAMESPACE, id, event, data)?),
     };
     Ok(emitter::to_room(NAMESPACE, &room, event, data)?)
 }
-
-#[cfg(test)]
-mod tests;

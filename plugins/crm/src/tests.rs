@@ -4,25 +4,25 @@
 use hubbub_sdk::harness::{Client, Harness, Identity, user, visitor};
 use serde_json::{Value, json};
 
-use crate::Chat;
+use crate::Crm;
 
 fn of(company: &str, id: &str) -> Identity {
     user(id).claim("userId", id).claim("companyId", company)
 }
 
-fn connect(app: &Harness<Chat>, company: &str, id: &str) -> Client<Chat> {
+fn connect(app: &Harness<Crm>, company: &str, id: &str) -> Client<Crm> {
     app.connect("/conversations", of(company, id).email(&format!("{id}@{company}.example")))
 }
 
-fn enter(app: &Harness<Chat>, company: &str, id: &str) -> Client<Chat> {
+fn enter(app: &Harness<Crm>, company: &str, id: &str) -> Client<Crm> {
     let client = connect(app, company, id);
     client.emit("join:conversation", json!("c1")).expect_ok();
     client
 }
 
 /// Two companies, each with a conversation `c1`.
-fn companies() -> Harness<Chat> {
-    let app = Harness::<Chat>::new();
+fn companies() -> Harness<Crm> {
+    let app = Harness::<Crm>::new();
     for company in ["acme", "bolt"] {
         app.publish("conversation.upserted", json!({ "companyId": company, "conversationId": "c1" }));
     }
@@ -30,13 +30,13 @@ fn companies() -> Harness<Chat> {
 }
 
 /// Two users of `acme`, and one of `bolt` with the same id as the first, all in `c1` of their company.
-fn three() -> (Harness<Chat>, Client<Chat>, Client<Chat>, Client<Chat>) {
+fn three() -> (Harness<Crm>, Client<Crm>, Client<Crm>, Client<Crm>) {
     let app = companies();
     let (ana, ben, spy) = (enter(&app, "acme", "ana"), enter(&app, "acme", "ben"), enter(&app, "bolt", "ana"));
     (app, ana, ben, spy)
 }
 
-fn send(client: &Client<Chat>, content: &str) -> Value {
+fn send(client: &Client<Crm>, content: &str) -> Value {
     let ack = client.emit("message:send", json!({ "conversationId": "c1", "content": content })).ack();
     client.expect("message:sent", ack.clone());
     ack["id"].clone()
@@ -44,7 +44,7 @@ fn send(client: &Client<Chat>, content: &str) -> Value {
 
 #[test]
 fn the_door_wants_a_user_and_a_company() {
-    let app = Harness::<Chat>::new();
+    let app = Harness::<Crm>::new();
     let refused = |who: Identity| app.try_connect("/conversations", who).err();
     assert_eq!(refused(visitor()).as_deref(), Some("Authentication required"));
     assert_eq!(refused(user("ana").claim("companyId", "acme")).as_deref(), Some("Invalid or expired token"));
@@ -52,9 +52,9 @@ fn the_door_wants_a_user_and_a_company() {
 }
 
 #[test]
-fn who_connects_joins_the_company_and_the_own_room() {
-    let app = Harness::<Chat>::new();
-    assert_eq!(connect(&app, "acme", "ana").rooms(), ["company:acme", "member:acme/ana"]);
+fn who_connects_joins_the_company() {
+    let app = Harness::<Crm>::new();
+    assert_eq!(connect(&app, "acme", "ana").rooms(), ["company:acme"]);
 }
 
 #[test]
@@ -68,18 +68,18 @@ fn a_conversation_must_be_the_companys() {
     let sent = ana.emit("message:send", json!({ "conversationId": "c2", "content": "hi" }));
     sent.expect_refusal("not_found", "Conversation not found");
     ana.emit("join:conversation", json!({ "conversationId": "c1" })).expect_ok();
-    assert_eq!(ana.rooms(), ["company:acme", "conversation:acme/c1", "member:acme/ana"]);
+    assert_eq!(ana.rooms(), ["company:acme", "conversation:c1"]);
     ana.emit("leave:conversation", json!("c1")).expect_ok();
-    assert_eq!(ana.rooms(), ["company:acme", "member:acme/ana"]);
+    assert_eq!(ana.rooms(), ["company:acme"]);
 }
 
 #[test]
 fn companies_whose_names_run_together_are_still_two() {
-    let app = Harness::<Chat>::new();
+    let app = Harness::<Crm>::new();
     app.publish("conversation.upserted", json!({ "companyId": "a", "conversationId": "b/c" }));
     let ana = connect(&app, "a/b", "ana");
     ana.emit("join:conversation", json!("c")).expect_refusal("not_found", "Conversation not found");
-    assert_ne!(super::room_of_conversation("a", "b/c"), super::room_of_conversation("a/b", "c"));
+    assert_eq!(app.keys("crm/").len(), 1);
 }
 
 #[test]
@@ -164,7 +164,7 @@ trait Backend {
     fn publish_received(&self, from: &str) -> Value;
 }
 
-impl Backend for Harness<Chat> {
+impl Backend for Harness<Crm> {
     fn publish_received(&self, from: &str) -> Value {
         let watching = enter(self, "acme", "watching");
         let received = json!({ "companyId": "acme", "conversationId": "c1", "from": from, "content": "Help", "channel": "sms" });
@@ -191,7 +191,7 @@ fn an_inbound_message_is_stored_and_reaches_the_room() {
 
 #[test]
 fn an_inbound_message_makes_its_conversation_known() {
-    let app = Harness::<Chat>::new();
+    let app = Harness::<Crm>::new();
     app.publish_for("acme", "message.received", json!({ "conversationId": 9, "from": 5, "content": "Help" }));
     let ana = connect(&app, "acme", "ana");
     ana.emit("join:conversation", json!("9")).expect_ok();
@@ -248,7 +248,7 @@ fn any_event_reaches_the_company_the_conversation_or_the_user() {
 
 #[test]
 fn an_event_may_name_its_conversation_or_user_by_a_number() {
-    let app = Harness::<Chat>::new();
+    let app = Harness::<Crm>::new();
     app.publish_for("acme", "conversation.upserted", json!({ "conversationId": 9 }));
     let ana = connect(&app, "acme", "7");
     ana.emit("join:conversation", json!("9")).expect_ok();

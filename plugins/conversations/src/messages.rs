@@ -10,10 +10,15 @@ use hubbub_sdk::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{NAMESPACE, members::Stored, place::Place, unread};
+use crate::{
+    conversations::{NAMESPACE, Tenant},
+    members::Stored,
+    place::Place,
+    unread,
+};
 
 /// How many messages of a conversation are remembered. An older one counts as read, and its delivery is told nobody.
-pub(super) const REMEMBERED: u64 = 1000;
+pub(crate) const REMEMBERED: u64 = 1000;
 
 /// The most messages that are read at once. More are refused (`invalid`), or buried where they come from the bus.
 const MAX_READ: usize = 1000;
@@ -37,10 +42,8 @@ pub(crate) struct Created {
     /// Absent where nobody said it.
     #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "published_id")]
     user_id: Option<Id>,
-    #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "published_id")]
-    tenant: Option<Id>,
-    #[serde(rename = "companyId", skip_serializing_if = "Option::is_none", default, deserialize_with = "published_id")]
-    company_id: Option<Id>,
+    #[serde(flatten)]
+    _tenant: Tenant,
 }
 
 /// `mark_read` and `delivered`.
@@ -64,10 +67,8 @@ pub(crate) struct Published {
     message_ids: Vec<PublishedId>,
     #[serde(deserialize_with = "published_id")]
     user_id: Id,
-    #[serde(default, deserialize_with = "published_id")]
-    tenant: Option<Id>,
-    #[serde(rename = "companyId", default, deserialize_with = "published_id")]
-    company_id: Option<Id>,
+    #[serde(flatten)]
+    _tenant: Tenant,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -87,9 +88,9 @@ pub(crate) struct Forgotten {
 
 /// What is stored of a message.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Remembered {
+pub(crate) struct Remembered {
     /// The first of a conversation is 1.
-    pub(super) number: u64,
+    pub(crate) number: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     author: Option<Id>,
     /// As the backend writes it.
@@ -99,16 +100,16 @@ pub(super) struct Remembered {
 
 /// How many messages a conversation has had. Read where it is counted up too: messages of one conversation are handled one after
 /// another, those of others beside them.
-pub(super) fn total(place: &Place) -> Result<u64> {
+pub(crate) fn total(place: &Place) -> Result<u64> {
     Ok(store::counter(&place.key("total"))?.unsigned_abs())
 }
 
-pub(super) fn remembered(place: &Place, message: &str) -> Result<Option<Remembered>> {
+pub(crate) fn remembered(place: &Place, message: &str) -> Result<Option<Remembered>> {
     Ok(store::get(&place.key_of("message", message))?)
 }
 
 /// The same of several at once: one wait for storage, and not one for each.
-pub(super) fn remembered_all<'a>(place: &Place, messages: impl Iterator<Item = &'a Id>) -> Result<Vec<Option<Remembered>>> {
+pub(crate) fn remembered_all<'a>(place: &Place, messages: impl Iterator<Item = &'a Id>) -> Result<Vec<Option<Remembered>>> {
     let keys: Vec<_> = messages.map(|message| place.key_of("message", message)).collect();
     Ok(store::get_many(&keys)?)
 }
@@ -120,9 +121,9 @@ fn slot_key(place: &Place, number: u64) -> String {
 
 /// A message that is published twice is told twice and counted once.
 pub(crate) fn created(message: &Message, published: &Json<Created>) -> Result<()> {
-    let Created { id, conversation_id, user_id, tenant, company_id } = published.value()?;
-    let place = Place::published(&conversation_id, tenant.or(company_id), message);
-    let (place, stored) = place.about(user_id.as_ref())?;
+    let Created { id, conversation_id, user_id, .. } = published.value()?;
+    let place = Place::published(&conversation_id, message);
+    let stored = place.stored()?;
     if let Some(stored) = &stored {
         CREATED.to_room(&place.room(stored.reach()), published)?;
     }
@@ -158,13 +159,10 @@ pub(crate) fn mark_read(user: &User, read: &Read) -> Result<()> {
 
 /// `message.read`.
 pub(crate) fn read(message: &Message, published: Published) -> Result<()> {
-    let Published { conversation_id, message_ids, user_id, tenant, company_id } = published;
-    let place = Place::published(conversation_id.id(), tenant.or(company_id), message);
-    let read = IsRead { conversation_id, message_ids };
-    match place.about(Some(&user_id))? {
-        (place, Some(stored)) => tell_read(&place, &stored, &user_id, &read),
-        (_, None) => Ok(()),
-    }
+    let Published { conversation_id, message_ids, user_id, .. } = published;
+    let place = Place::published(conversation_id.id(), message);
+    let Some(stored) = place.stored()? else { return Ok(()) };
+    tell_read(&place, &stored, &user_id, &IsRead { conversation_id, message_ids })
 }
 
 fn tell_read(place: &Place, stored: &Stored, reader: &str, read: &IsRead) -> Result<()> {
@@ -196,7 +194,7 @@ pub(crate) fn delivered(user: &User, read: Read) -> Result<()> {
 }
 
 /// A deleted conversation's messages, in further calls: they may be a thousand.
-pub(super) fn forget(place: &Place) -> Result<()> {
+pub(crate) fn forget(place: &Place) -> Result<()> {
     let slots = total(place)?.min(REMEMBERED - 1);
     store::delete(&place.key("total"))?;
     for from in (0..=slots).step_by(FORGOTTEN as usize) {
@@ -206,7 +204,11 @@ pub(super) fn forget(place: &Place) -> Result<()> {
 }
 
 /// Unless the conversation is there again.
-pub(crate) fn forgotten(Forgotten { place, from }: &Forgotten) -> Result<()> {
+pub(crate) fn forgotten(message: &Message, forgotten: &Forgotten) -> Result<()> {
+    let Forgotten { place, from } = forgotten;
+    if place.sent_on(message, forgotten)? {
+        return Ok(());
+    }
     if place.stored()?.is_some() {
         return Ok(());
     }

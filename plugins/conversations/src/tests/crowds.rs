@@ -2,18 +2,28 @@
 
 use serde_json::{Value, json};
 
-use super::{Chat, Client, Harness, here, user};
+use super::{Client, Conversations, Harness, here, user};
 
 fn named(number: usize) -> String {
     format!("user-{number}")
 }
 
 /// A conversation of so many, and the first, the middle and the last of them.
-fn crowd(size: usize, tenant: &str) -> (Harness<Chat>, Vec<Client<Chat>>) {
-    let app = Harness::<Chat>::new();
-    let clients = [0, size / 2, size - 1].map(|number| app.connect("/", user(&named(number)).tenant(tenant)));
-    app.publish_for(tenant, "conversation.created", conversation(size));
+fn crowd(size: usize, tenant: Option<&str>) -> (Harness<Conversations>, Vec<Client<Conversations>>) {
+    let app = Harness::<Conversations>::new();
+    let clients = [0, size / 2, size - 1].map(|number| {
+        let who = user(&named(number));
+        app.connect("/", tenant.map_or(who.clone(), |tenant| who.tenant(tenant)))
+    });
+    publish(&app, tenant, "conversation.created", conversation(size));
     (app, clients.into())
+}
+
+fn publish(app: &Harness<Conversations>, tenant: Option<&str>, topic: &str, data: Value) {
+    match tenant {
+        Some(tenant) => app.publish_for(tenant, topic, data),
+        None => app.publish(topic, data),
+    }
 }
 
 fn conversation(size: usize) -> Value {
@@ -23,10 +33,10 @@ fn conversation(size: usize) -> Value {
 
 #[test]
 fn thousands_hear_of_a_conversation_and_of_its_end() {
-    for tenant in ["", "acme"] {
+    for tenant in [None, Some("acme")] {
         let (app, clients) = crowd(3000, tenant);
-        app.publish_for(tenant, "conversation.updated", conversation(3000));
-        app.publish_for(tenant, "conversation.deleted", json!({ "id": "c1" }));
+        publish(&app, tenant, "conversation.updated", conversation(3000));
+        publish(&app, tenant, "conversation.deleted", json!({ "id": "c1" }));
         for client in &clients {
             client.expect("conversation_created", conversation(3000));
             client.expect("conversation_updated", conversation(3000));
@@ -38,7 +48,7 @@ fn thousands_hear_of_a_conversation_and_of_its_end() {
 
 #[test]
 fn thousands_have_one_more_unread() {
-    let (app, clients) = crowd(1500, "acme");
+    let (app, clients) = crowd(1500, Some("acme"));
     clients.iter().for_each(Client::forget);
     app.publish_for("acme", "message.created", json!({ "id": "m1", "conversation_id": "c1", "user_id": "user-0" }));
     clients[0].expect_nothing();
@@ -50,18 +60,18 @@ fn thousands_have_one_more_unread() {
 
 #[test]
 fn thousands_leave_at_once() {
-    let (app, clients) = crowd(1500, "acme");
+    let (app, clients) = crowd(1500, Some("acme"));
     for client in &clients {
         client.emit("join_conversation", here()).expect_ok();
     }
     app.publish_for("acme", "conversation.updated", json!({ "id": "c1", "members": ["user-0"] }));
-    assert_eq!(clients[0].rooms(), ["conversation:acme/c1", "member:acme/user-0"]);
+    assert_eq!(clients[0].rooms(), ["conversation:c1", "everyone"]);
     assert_eq!((clients[1].rooms().len(), clients[2].rooms().len()), (1, 1));
 }
 
 #[test]
 fn a_list_over_the_limit_is_a_failure() {
-    let app = Harness::<Chat>::new();
+    let app = Harness::<Conversations>::new();
     let members: Vec<String> = (0..5001).map(named).collect();
     assert!(app.try_publish("conversation.created", json!({ "id": "c1", "members": members })).is_err());
 }

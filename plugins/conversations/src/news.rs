@@ -1,12 +1,12 @@
 //! That a conversation was created, updated or deleted, told to its members, however many they are. Nobody else ever hears of it.
 
-use hubbub_sdk::{Json, Result, bus, emitter::Emits, payload::Id, store};
+use hubbub_sdk::{Json, Message, Result, bus, emitter::Emits, payload::Id, store};
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Conversation, NAMESPACE,
+use crate::{
+    conversations::{Conversation, NAMESPACE},
     members::Stored,
-    place::{Place, Reach},
+    place::{Place, Reach, USERS_OF_AN_EMIT},
 };
 
 pub(crate) const CREATED: Emits<Json<Conversation>> = Emits::new(NAMESPACE, "conversation_created");
@@ -49,12 +49,12 @@ impl News {
 
 /// Where there are more members than a call can tell, what was published is stored for the calls that tell them.
 /// That one key stays when the conversation is deleted: it holds what its end was told with.
-pub(super) fn tell(place: &Place, news: News, published: &Json<Conversation>, to: &Stored) -> Result<()> {
+pub(crate) fn tell(place: &Place, news: News, published: &Json<Conversation>, to: &Stored) -> Result<()> {
     if to.reach() == Reach::Everyone {
         return place.to_everyone(news.event(), published);
     }
     let users: Vec<&Id> = to.listed().iter().map(|member| &member.0).collect();
-    let at_once = users_of_a_call(place, published);
+    let at_once = users_of_a_call(published);
     if users.len() <= at_once {
         return place.to_users(news.event(), &users, published);
     }
@@ -66,13 +66,17 @@ pub(super) fn tell(place: &Place, news: News, published: &Json<Conversation>, to
     Ok(())
 }
 
-fn users_of_a_call(place: &Place, published: &Json<Conversation>) -> usize {
+fn users_of_a_call(published: &Json<Conversation>) -> usize {
     let emits = (EMITTED_BYTES / published.text().len().max(1)).clamp(1, MAX_EMITS);
-    USERS_OF_A_MESSAGE.min(emits * place.users_of_an_emit())
+    USERS_OF_A_MESSAGE.min(emits * USERS_OF_AN_EMIT)
 }
 
 /// Tells what was published last, which is newer where more has happened meanwhile.
-pub(crate) fn told(Told { place, news, users }: &Told) -> Result<()> {
+pub(crate) fn told(message: &Message, told: &Told) -> Result<()> {
+    let Told { place, news, users } = told;
+    if place.sent_on(message, told)? {
+        return Ok(());
+    }
     let Some(published) = store::get::<Json<Conversation>>(&place.key("published"))? else { return Ok(()) };
     place.to_users(news.event(), &users.iter().collect::<Vec<_>>(), &published)
 }

@@ -1,15 +1,16 @@
-//! What is said in a CRM's conversations: stored before it is told, and changed by nobody but who said it.
+//! Messages of a company's conversations: stored before it is sent to the room, and changed by its author alone. Messages are plain
+//! text: a client must show them as text, never as HTML.
 
 use hubbub_sdk::{
     Event, Message, Refusal, Result, User, bus, clock,
     emitter::Emits,
-    payload::{Id, PublishedId, published_id},
+    payload::{Id, PublishedId},
     store::{self, key},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{NAMESPACE, company, company_of, is_known, make_known, not_found, room_of_conversation};
+use crate::crm::{NAMESPACE, company, company_of, is_known, make_known, not_found, room_of_conversation};
 
 /// The most characters of a message that a client sends; a longer or an empty one is `invalid`, "Invalid message". Inbound ones
 /// are taken as they are: they have been said already.
@@ -77,8 +78,6 @@ pub(crate) struct Deleted {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Received {
-    #[serde(default, deserialize_with = "published_id")]
-    company_id: Option<Id>,
     conversation_id: PublishedId,
     from: PublishedId,
     content: String,
@@ -134,7 +133,7 @@ fn check(content: &str) -> Result<()> {
 /// Stored first, then told to the room.
 fn say(company: &str, id: &str, message: Stored) -> Result<()> {
     store::put(&message_key(company, id), &message)?;
-    let room = room_of_conversation(company, &message.conversation_id);
+    let room = room_of_conversation(&message.conversation_id);
     let new = New {
         id: id.to_owned(),
         from_user_id: message.from.id().clone(),
@@ -162,12 +161,12 @@ pub(crate) fn send(user: &User, event: &Event, Send { conversation_id, content }
 
 /// A message may overtake the conversation it belongs to, and so makes it known.
 pub(crate) fn received(message: &Message, received: Received) -> Result<()> {
-    let company = company_of(received.company_id.as_ref(), message)?.to_owned();
-    let Received { conversation_id, from, content, .. } = received;
-    make_known(&company, &conversation_id)?;
+    let company = company_of(message)?;
+    let Received { conversation_id, from, content } = received;
+    make_known(company, &conversation_id)?;
     let timestamp = clock::rfc3339(message.at);
     let from = From::Contact(from);
-    say(&company, &message.id, Stored { conversation_id, from, content, timestamp, updated_at: None })
+    say(company, &message.id, Stored { conversation_id, from, content, timestamp, updated_at: None })
 }
 
 /// The user's own message. That of another company is as unknown as one that never was.
@@ -185,7 +184,7 @@ pub(crate) fn edit(user: &User, Edit { message_id, content }: Edit) -> Result<()
     check(&content)?;
     let updated_at = clock::rfc3339(clock::now());
     let stored = own(user, company, &message_id)?;
-    let room = room_of_conversation(company, &stored.conversation_id);
+    let room = room_of_conversation(&stored.conversation_id);
     let edited = Stored { content: content.clone(), updated_at: Some(updated_at.clone()), ..stored };
     store::put(&message_key(company, &message_id), &edited)?;
     Ok(UPDATED.to_room(&room, &Updated { id: message_id, content, updated_at })?)
@@ -195,5 +194,5 @@ pub(crate) fn delete(user: &User, Delete { message_id }: Delete) -> Result<()> {
     let company = company(user)?;
     let stored = own(user, company, &message_id)?;
     store::delete(&message_key(company, &message_id))?;
-    Ok(DELETED.to_room(&room_of_conversation(company, &stored.conversation_id), &Deleted { id: message_id })?)
+    Ok(DELETED.to_room(&room_of_conversation(&stored.conversation_id), &Deleted { id: message_id })?)
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Chat, Client, Harness, NOT_AUTHORIZED, connect, enter, of_two, post};
+use super::{Client, Conversations, Harness, NOT_AUTHORIZED, connect, enter, of_two, post};
 
 fn count(unread: u64) -> Value {
     json!({ "conversation_id": "c1", "unread_count": unread })
@@ -12,12 +12,12 @@ fn read(ids: &[&str]) -> Value {
     json!({ "conversation_id": "c1", "message_ids": ids })
 }
 
-fn counts(client: &Client<Chat>) -> Vec<u64> {
+fn counts(client: &Client<Conversations>) -> Vec<u64> {
     client.received("unread_count").iter().filter_map(|count| count["unread_count"].as_u64()).collect()
 }
 
 /// Two who listen, and so many messages of the second's.
-fn with_messages(messages: usize) -> (Harness<Chat>, Client<Chat>, Client<Chat>) {
+fn with_messages(messages: usize) -> (Harness<Conversations>, Client<Conversations>, Client<Conversations>) {
     let app = of_two();
     let (ana, ben) = (enter(&app, "ana"), enter(&app, "ben"));
     (1..=messages).for_each(|number| post(&app, &format!("m{number}"), "ben"));
@@ -90,7 +90,7 @@ fn who_joins_later_has_nothing_unread_of_before() {
 
 #[test]
 fn a_message_that_overtakes_its_conversation_counts() {
-    let app = Harness::<Chat>::new();
+    let app = Harness::<Conversations>::new();
     let ana = connect(&app, "ana");
     post(&app, "m1", "ben");
     ana.expect_nothing();
@@ -101,7 +101,7 @@ fn a_message_that_overtakes_its_conversation_counts() {
 
 #[test]
 fn a_backends_numbers_come_back_as_published_and_clients_send_strings() {
-    let app = Harness::<Chat>::new();
+    let app = Harness::<Conversations>::new();
     app.publish("conversation.created", json!({ "id": 1, "members": [5, 6] }));
     let ana = connect(&app, "5");
     ana.emit("join_conversation", json!({ "conversation_id": "1" })).expect_ok();

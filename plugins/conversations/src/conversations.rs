@@ -1,5 +1,5 @@
-//! Conversations of a team in `/`, as a product's backend publishes them: with a member list for its members, without one for
-//! everyone in the tenant. Nobody else ever gets into one's room or hears of it. Payloads are passed on as published.
+//! Conversations as a product's backend publishes them: with a member list for its members, without one for everyone in the tenant.
+//! Nobody else ever gets into one's room or hears of it. Payloads are passed on as published.
 
 use hubbub_sdk::{
     Caller, Json, Message, Refusal, Result, User,
@@ -10,19 +10,13 @@ use hubbub_sdk::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use self::{
-    news::News,
-    place::{EVERYONE, Place, tenant_of},
+use crate::{
+    members, messages,
+    news::{self, News},
+    place::{self, EVERYONE, Place},
 };
-use crate::tenants;
 
-pub(crate) mod members;
-pub(crate) mod messages;
-pub(crate) mod news;
-mod place;
-pub(crate) mod unread;
-
-const NAMESPACE: &str = "/";
+pub(crate) const NAMESPACE: &str = "/";
 
 pub(crate) const TYPING: Emits<UserTyping> = Emits::new(NAMESPACE, "typing");
 
@@ -39,10 +33,18 @@ pub(crate) struct Conversation {
     /// Absent: an update leaves the list as it is, and one that never had a list is for everyone in the tenant.
     #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "published_id")]
     members: Option<Vec<Id>>,
-    #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "published_id")]
-    tenant: Option<Id>,
+    #[serde(flatten)]
+    _tenant: Tenant,
+}
+
+/// Where a message names its tenant, which the host reads before the plugin is called. One that is no id is refused here: the
+/// message would be taken for one without a tenant.
+#[derive(Deserialize, JsonSchema)]
+pub(crate) struct Tenant {
+    #[serde(rename = "tenant", skip_serializing_if = "Option::is_none", default, deserialize_with = "published_id")]
+    _tenant: Option<Id>,
     #[serde(rename = "companyId", skip_serializing_if = "Option::is_none", default, deserialize_with = "published_id")]
-    company_id: Option<Id>,
+    _company_id: Option<Id>,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -52,23 +54,22 @@ pub(crate) struct UserTyping {
     user_name: String,
 }
 
-fn not_authorized() -> Refusal {
+pub(crate) fn not_authorized() -> Refusal {
     Refusal::forbidden("Not authorized")
 }
 
-/// On connect: where what is for a whole team, or for one member of it, will reach this socket. Visitors hear nothing of teams.
+/// On connect: where what is for everyone in the tenant will reach this socket. Visitors hear nothing of teams.
 pub(crate) fn enter(caller: &Caller) -> Result<()> {
-    let Some(user) = &caller.user else { return Ok(()) };
-    match tenant_of(user) {
-        Some(tenant) => Ok(rooms::join(&tenants::room("member", tenant, &user.id))?),
-        None => Ok(rooms::join(EVERYONE)?),
+    if caller.user.is_none() {
+        return Ok(());
     }
+    Ok(rooms::join(EVERYONE)?)
 }
 
 /// `conversation.created` and `conversation.updated`, which may come in any order.
 pub(crate) fn upserted(message: &Message, published: &Json<Conversation>, news: News) -> Result<()> {
-    let Conversation { id, members, tenant, company_id } = published.value()?;
-    let place = Place::published(id.id(), tenant.or(company_id), message);
+    let Conversation { id, members, .. } = published.value()?;
+    let place = Place::published(id.id(), message);
     let before = place.stored()?;
     let stored = members::replaced(&place, before.as_ref(), id, members)?;
     if before.as_ref() != Some(&stored) {
@@ -83,8 +84,8 @@ pub(crate) fn upserted(message: &Message, published: &Json<Conversation>, news: 
 
 /// The deletion of an unknown conversation is sent to the members that the message names, else to everyone in the tenant.
 pub(crate) fn deleted(message: &Message, published: &Json<Conversation>) -> Result<()> {
-    let Conversation { id, members, tenant, company_id } = published.value()?;
-    let place = Place::published(id.id(), tenant.or(company_id), message);
+    let Conversation { id, members, .. } = published.value()?;
+    let place = Place::published(id.id(), message);
     let Some(stored) = place.stored()? else {
         let named = members::replaced(&place, None, id, members)?;
         return news::tell(&place, News::Deleted, published, &named);
@@ -100,8 +101,8 @@ pub(crate) fn join(user: &User, conversation: &ConversationId) -> Result<()> {
     Ok(rooms::join(&place.room(stored.reach()))?)
 }
 
-pub(crate) fn leave(user: &User, conversation: &ConversationId) -> Result<()> {
-    for room in place::rooms_of(user, &conversation.conversation_id) {
+pub(crate) fn leave(conversation: &ConversationId) -> Result<()> {
+    for room in place::rooms_of(&conversation.conversation_id) {
         rooms::leave(&room)?;
     }
     Ok(())
@@ -109,7 +110,7 @@ pub(crate) fn leave(user: &User, conversation: &ConversationId) -> Result<()> {
 
 /// Straight to the room that the user has joined: no store, no bus.
 pub(crate) fn typing(user: &User, ConversationId { conversation_id }: ConversationId) -> Result<()> {
-    for room in place::rooms_of(user, &conversation_id) {
+    for room in place::rooms_of(&conversation_id) {
         if rooms::joined(&room)? {
             let user_name = user.display_name().to_owned();
             let typing = UserTyping { conversation_id, user_id: user.id.clone(), user_name };
@@ -118,6 +119,3 @@ pub(crate) fn typing(user: &User, ConversationId { conversation_id }: Conversati
     }
     Err(not_authorized())
 }
-
-#[cfg(test)]
-mod tests;

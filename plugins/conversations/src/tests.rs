@@ -4,7 +4,7 @@
 use hubbub_sdk::harness::{Client, Harness, user, visitor};
 use serde_json::{Value, json};
 
-use crate::Chat;
+use crate::Conversations;
 
 mod crowds;
 mod unread;
@@ -16,29 +16,29 @@ fn here() -> Value {
 }
 
 /// A conversation of two, without a tenant.
-fn of_two() -> Harness<Chat> {
-    let app = Harness::<Chat>::new();
+fn of_two() -> Harness<Conversations> {
+    let app = Harness::<Conversations>::new();
     app.publish("conversation.created", json!({ "id": "c1", "members": ["ana", "ben"] }));
     app
 }
 
-fn connect(app: &Harness<Chat>, id: &str) -> Client<Chat> {
+fn connect(app: &Harness<Conversations>, id: &str) -> Client<Conversations> {
     app.connect("/", user(id).name(&id.to_uppercase()))
 }
 
-fn enter(app: &Harness<Chat>, id: &str) -> Client<Chat> {
+fn enter(app: &Harness<Conversations>, id: &str) -> Client<Conversations> {
     let client = connect(app, id);
     client.emit("join_conversation", here()).expect_ok();
     client
 }
 
-fn post(app: &Harness<Chat>, id: &str, by: &str) {
+fn post(app: &Harness<Conversations>, id: &str, by: &str) {
     app.publish("message.created", json!({ "id": id, "conversation_id": "c1", "user_id": by, "text": "hi" }));
 }
 
 #[test]
 fn news_of_a_conversation_reach_its_members_alone_as_published() {
-    let app = Harness::<Chat>::new();
+    let app = Harness::<Conversations>::new();
     let (ana, phone, eve, guest) =
         (connect(&app, "ana"), connect(&app, "ana"), connect(&app, "eve"), app.connect("/", visitor()));
     let mut conversation = json!({ "id": 1, "members": ["ana", 7], "title": "Plans", "extra": [null] });
@@ -59,7 +59,7 @@ fn news_of_a_conversation_reach_its_members_alone_as_published() {
 
 #[test]
 fn the_end_of_an_unknown_conversation_reaches_the_members_it_names_else_the_tenant() {
-    let app = Harness::<Chat>::new();
+    let app = Harness::<Conversations>::new();
     let [ana, ben] = ["ana", "ben"].map(|id| app.connect("/", user(id).tenant("acme")));
     let (spy, free) = (app.connect("/", user("ana").tenant("bolt")), connect(&app, "ana"));
     let named = json!({ "id": 7, "members": ["ana"], "by": "the backend" });
@@ -80,7 +80,7 @@ fn the_end_of_an_unknown_conversation_reaches_the_members_it_names_else_the_tena
 
 #[test]
 fn a_conversation_without_a_list_is_for_the_tenant() {
-    let app = Harness::<Chat>::new();
+    let app = Harness::<Conversations>::new();
     let ana = app.connect("/", user("ana").tenant("acme"));
     let (spy, free) = (app.connect("/", user("ana").tenant("bolt")), connect(&app, "ana"));
     app.publish_for("acme", "conversation.created", json!({ "id": "c1" }));
@@ -100,7 +100,7 @@ fn a_conversation_without_a_list_is_for_the_tenant() {
 
 #[test]
 fn without_list_and_tenant_it_is_for_all_users_without_a_tenant() {
-    let app = Harness::<Chat>::new();
+    let app = Harness::<Conversations>::new();
     let (ana, spy, guest) = (connect(&app, "ana"), app.connect("/", user("ana").tenant("acme")), app.connect("/", visitor()));
     app.publish("conversation.created", json!({ "id": "c1" }));
     ana.expect("conversation_created", json!({ "id": "c1" }));
@@ -126,7 +126,7 @@ fn members_join_and_nobody_else() {
 
 #[test]
 fn two_tenants_with_the_same_ids_never_meet() {
-    let app = Harness::<Chat>::new();
+    let app = Harness::<Conversations>::new();
     let [ana, spy] = ["acme", "bolt"].map(|tenant| {
         app.publish_for(tenant, "conversation.created", json!({ "id": "c1", "members": ["ana", "ben"] }));
         let ana = app.connect("/", user("ana").tenant(tenant));
@@ -136,7 +136,7 @@ fn two_tenants_with_the_same_ids_never_meet() {
     let ben = app.connect("/", user("ben").tenant("acme"));
     ben.emit("join_conversation", here()).expect_ok();
     spy.forget();
-    assert_eq!(ana.rooms(), ["conversation:acme/c1", "member:acme/ana"]);
+    assert_eq!(ana.rooms(), ["conversation:c1", "everyone"]);
     app.publish_for("acme", "message.created", json!({ "id": "m1", "conversation_id": "c1", "user_id": "ben" }));
     ana.expect_any("message_created");
     ana.expect("unread_count", json!({ "conversation_id": "c1", "unread_count": 1 }));
@@ -146,31 +146,49 @@ fn two_tenants_with_the_same_ids_never_meet() {
     ana.emit("mark_read", json!({ "conversation_id": "c1", "message_ids": ["m1"] })).expect_ok();
     app.publish_for("acme", "conversation.deleted", json!({ "id": "c1" }));
     spy.expect_nothing();
-    assert_eq!(spy.rooms(), ["conversation:bolt/c1", "member:bolt/ana"]);
-    assert_eq!(ana.rooms(), ["member:acme/ana"]);
+    assert_eq!(spy.rooms(), ["conversation:c1", "everyone"]);
+    assert_eq!(ana.rooms(), ["everyone"]);
 }
 
 #[test]
-fn a_tenants_user_is_a_member_of_what_was_published_without_a_tenant() {
+fn a_tenants_user_is_no_member_of_what_was_published_without_a_tenant() {
     let app = of_two();
-    let ana = app.connect("/", user("ana").tenant("acme"));
-    ana.emit("join_conversation", here()).expect_ok();
+    let (ana, bare) = (app.connect("/", user("ana").tenant("acme")), enter(&app, "ana"));
+    ana.emit("join_conversation", here()).expect_refusal(NOT_AUTHORIZED.0, NOT_AUTHORIZED.1);
+    let read = json!({ "conversation_id": "c1", "message_ids": ["m1"] });
+    ana.emit("mark_read", read.clone()).expect_refusal(NOT_AUTHORIZED.0, NOT_AUTHORIZED.1);
     app.publish_for("acme", "message.created", json!({ "id": "m1", "conversation_id": "c1", "user_id": "ben" }));
-    ana.expect_any("message_created");
-    app.publish_for("acme", "message.created", json!({ "id": "m2", "conversation_id": "c1", "user_id": "eve" }));
-    app.publish("message.read", json!({ "conversation_id": "c1", "message_ids": ["m1"], "user_id": "ana" }));
-    ana.expect("message_read", json!({ "conversation_id": "c1", "message_ids": ["m1"] }));
-    assert!(ana.received("message_created").is_empty());
+    app.publish_for("acme", "message.read", json!({ "conversation_id": "c1", "message_ids": ["m1"], "user_id": "ana" }));
+    for client in [&ana, &bare] {
+        client.expect_nothing();
+    }
 }
 
 #[test]
-fn an_id_with_a_slash_does_not_read_like_a_tenants() {
-    let app = Harness::<Chat>::new();
-    app.publish("conversation.created", json!({ "id": "acme/c1", "members": ["ana"] }));
+fn the_data_names_the_tenant_as_tenant_or_as_company_id() {
+    let app = Harness::<Conversations>::new();
+    let (ana, bare) = (app.connect("/", user("ana").tenant("acme")), connect(&app, "ana"));
+    for named in [json!({ "id": "c1", "tenant": "acme" }), json!({ "id": "c2", "companyId": "acme" })] {
+        app.publish("conversation.created", named.clone());
+        ana.expect("conversation_created", named);
+    }
+    for wrong in [json!({ "id": "c1", "tenant": ["acme"] }), json!({ "id": "c1", "companyId": "" })] {
+        assert!(app.try_publish("conversation.created", wrong).is_err());
+    }
+    bare.expect_nothing();
+}
+
+#[test]
+fn what_the_chat_has_left_to_be_continued_reaches_the_tenant_alone() {
+    let app = Harness::<Conversations>::new();
     app.publish_for("acme", "conversation.created", json!({ "id": "c1", "members": ["ana"] }));
-    let ana = connect(&app, "ana");
-    ana.emit("join_conversation", json!({ "conversation_id": "acme/c1" })).expect_ok();
-    assert_eq!(ana.rooms(), ["conversation:/acme/c1", "everyone"]);
+    let (ana, spy, bare) =
+        (app.connect("/", user("ana").tenant("acme")), app.connect("/", user("ana").tenant("bolt")), connect(&app, "ana"));
+    app.publish("conversation.unread", json!({ "place": { "tenant": "acme", "id": "c1" }, "users": ["ana"] }));
+    ana.expect("unread_count", json!({ "conversation_id": "c1", "unread_count": 0 }));
+    for client in [&ana, &spy, &bare] {
+        client.expect_nothing();
+    }
 }
 
 #[test]
@@ -198,7 +216,7 @@ fn an_update_without_a_list_keeps_it() {
 
 #[test]
 fn a_list_closes_what_was_open_to_everyone() {
-    let app = Harness::<Chat>::new();
+    let app = Harness::<Conversations>::new();
     app.publish("conversation.created", json!({ "id": "c1" }));
     let (ana, eve) = (enter(&app, "ana"), enter(&app, "eve"));
     app.publish("conversation.updated", json!({ "id": "c1", "members": ["ana"] }));

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use hubbub_sdk::{
-    Result, bus,
+    Message, Result, bus,
     emitter::Emits,
     payload::{Id, PublishedId},
     store,
@@ -12,8 +12,8 @@ use hubbub_sdk::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    NAMESPACE,
+use crate::{
+    conversations::NAMESPACE,
     members::{Member, Stored},
     messages::{REMEMBERED, remembered_all, total},
     place::Place,
@@ -69,7 +69,7 @@ impl Marks {
     }
 }
 
-pub(super) fn marks_key(place: &Place, user: &str) -> String {
+pub(crate) fn marks_key(place: &Place, user: &str) -> String {
     place.key_of("read", user)
 }
 
@@ -79,7 +79,7 @@ fn floor(member: &Member, total: u64) -> u64 {
 }
 
 /// One more for every member but the author, who has read it by writing it.
-pub(super) fn grow(place: &Place, stored: &Stored, author: Option<&Id>, number: u64) -> Result<()> {
+pub(crate) fn grow(place: &Place, stored: &Stored, author: Option<&Id>, number: u64) -> Result<()> {
     if let Some(author) = author.and_then(|author| stored.member(author)) {
         let mut marks = Marks::of(place, &author.0)?;
         marks.insert(number);
@@ -96,7 +96,11 @@ pub(super) fn grow(place: &Place, stored: &Stored, author: Option<&Id>, number: 
 }
 
 /// Tells the counts as they are now.
-pub(crate) fn told(Unread { place, users }: &Unread) -> Result<()> {
+pub(crate) fn told(message: &Message, unread: &Unread) -> Result<()> {
+    let Unread { place, users } = unread;
+    if place.sent_on(message, unread)? {
+        return Ok(());
+    }
     let Some(stored) = place.stored()? else { return Ok(()) };
     let members: Vec<&Member> = users.iter().take(TOLD).filter_map(|user| stored.member(user)).collect();
     tell(place, &stored, &members)
@@ -118,7 +122,7 @@ fn tell(place: &Place, stored: &Stored, members: &[&Member]) -> Result<()> {
 }
 
 /// What the reader has not read already counts. Only a change is told.
-pub(super) fn read<'a>(place: &Place, stored: &Stored, reader: &str, messages: impl Iterator<Item = &'a Id>) -> Result<()> {
+pub(crate) fn read<'a>(place: &Place, stored: &Stored, reader: &str, messages: impl Iterator<Item = &'a Id>) -> Result<()> {
     let Some(reader) = stored.member(reader) else { return Ok(()) };
     let total = total(place)?;
     let floor = floor(reader, total);

@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hubbub_sdk::{
-    Refusal, Result, bus,
+    Message, Refusal, Result, bus,
     payload::{Id, PublishedId},
     rooms, store,
 };
 use serde::{Deserialize, Serialize};
 
-use super::{
-    NAMESPACE, messages,
+use crate::{
+    conversations::NAMESPACE,
+    messages,
     place::{Place, Reach},
     unread,
 };
@@ -23,17 +24,17 @@ const LEAVES: usize = 50;
 
 /// What is stored of a conversation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Stored {
+pub(crate) struct Stored {
     /// As the backend writes it.
-    pub(super) id: PublishedId,
+    pub(crate) id: PublishedId,
     /// Absent: everyone in the tenant. Short names, for there may be thousands.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) members: Option<Vec<Member>>,
+    pub(crate) members: Option<Vec<Member>>,
 }
 
 /// A member, and how many messages there were before: none of those is unread.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Member(pub(super) Id, pub(super) u64);
+pub(crate) struct Member(pub(crate) Id, pub(crate) u64);
 
 /// `conversation.dismissed`: the plugin's own message to itself.
 #[derive(Serialize, Deserialize)]
@@ -43,25 +44,25 @@ pub(crate) struct Dismissed {
 }
 
 impl Stored {
-    pub(super) fn reach(&self) -> Reach {
+    pub(crate) fn reach(&self) -> Reach {
         if self.members.is_some() { Reach::Members } else { Reach::Everyone }
     }
 
-    pub(super) fn listed(&self) -> &[Member] {
+    pub(crate) fn listed(&self) -> &[Member] {
         self.members.as_deref().unwrap_or_default()
     }
 
-    pub(super) fn member(&self, user: &str) -> Option<&Member> {
+    pub(crate) fn member(&self, user: &str) -> Option<&Member> {
         self.listed().iter().find(|member| *member.0 == *user)
     }
 
     /// Whether a user takes part: a member, or anyone where there is no list.
-    pub(super) fn has(&self, user: &str) -> bool {
+    pub(crate) fn has(&self, user: &str) -> bool {
         self.reach() == Reach::Everyone || self.member(user).is_some()
     }
 
     /// The members that `after` does not have.
-    pub(super) fn without(&self, after: Option<&Self>) -> Vec<Id> {
+    pub(crate) fn without(&self, after: Option<&Self>) -> Vec<Id> {
         let stay: BTreeSet<&Id> = after.into_iter().flat_map(Self::listed).map(|member| &member.0).collect();
         self.listed().iter().map(|member| &member.0).filter(|user| !stay.contains(user)).cloned().collect()
     }
@@ -69,7 +70,7 @@ impl Stored {
 
 /// What is stored after an upsert. A list once given is never taken back by an update that leaves it out: that would open what
 /// was said among few to everyone.
-pub(super) fn replaced(place: &Place, before: Option<&Stored>, id: PublishedId, list: Option<Vec<Id>>) -> Result<Stored> {
+pub(crate) fn replaced(place: &Place, before: Option<&Stored>, id: PublishedId, list: Option<Vec<Id>>) -> Result<Stored> {
     let Some(list) = list else {
         return Ok(Stored { id, members: before.and_then(|before| before.members.clone()) });
     };
@@ -92,7 +93,7 @@ pub(super) fn replaced(place: &Place, before: Option<&Stored>, id: PublishedId, 
 }
 
 /// They leave the room, and what they have read is forgotten.
-pub(super) fn dismiss(place: &Place, users: Vec<Id>) -> Result<()> {
+pub(crate) fn dismiss(place: &Place, users: Vec<Id>) -> Result<()> {
     if users.len() <= LEAVES {
         return users.iter().try_for_each(|user| dismiss_one(place, user));
     }
@@ -103,7 +104,11 @@ pub(super) fn dismiss(place: &Place, users: Vec<Id>) -> Result<()> {
 }
 
 /// Who was let in again meanwhile stays.
-pub(crate) fn dismissed(Dismissed { place, users }: &Dismissed) -> Result<()> {
+pub(crate) fn dismissed(message: &Message, dismissed: &Dismissed) -> Result<()> {
+    let Dismissed { place, users } = dismissed;
+    if place.sent_on(message, dismissed)? {
+        return Ok(());
+    }
     let stored = place.stored()?;
     let back = |user: &Id| stored.as_ref().is_some_and(|stored| stored.member(user).is_some());
     users.iter().take(LEAVES).filter(|user| !back(user)).try_for_each(|user| dismiss_one(place, user))

@@ -3,21 +3,21 @@
 use hubbub_sdk::harness::{Client, Harness, Identity, user, visitor};
 use serde_json::{Value, json};
 
-use crate::Chat;
+use crate::Threads;
 
 fn attendant(id: &str) -> Identity {
     user(id).role("ATTENDANT").name("Ana")
 }
 
 /// The thread `t1` of the customer `carl`.
-fn desk() -> Harness<Chat> {
-    let app = Harness::<Chat>::new();
+fn desk() -> Harness<Threads> {
+    let app = Harness::<Threads>::new();
     app.publish("thread.upserted", json!({ "threadId": "t1", "customer": { "id": "carl", "name": "Carl" }, "subject": "?" }));
     app
 }
 
 /// An attendant and the customer, both in the thread.
-fn two() -> (Harness<Chat>, Client<Chat>, Client<Chat>) {
+fn two() -> (Harness<Threads>, Client<Threads>, Client<Threads>) {
     let app = desk();
     let (ana, carl) = (app.connect("/hub", attendant("ana")), app.connect("/portal", user("carl")));
     ana.emit("join:thread", json!({ "threadId": "t1" })).expect_ok();
@@ -25,7 +25,7 @@ fn two() -> (Harness<Chat>, Client<Chat>, Client<Chat>) {
     (app, ana, carl)
 }
 
-fn expect_both(clients: [&Client<Chat>; 2], event: &str, payload: &Value) {
+fn expect_both(clients: [&Client<Threads>; 2], event: &str, payload: &Value) {
     for client in clients {
         client.expect(event, payload.clone());
         client.expect_nothing();
@@ -34,7 +34,7 @@ fn expect_both(clients: [&Client<Chat>; 2], event: &str, payload: &Value) {
 
 #[test]
 fn the_doors_say_token_invalido() {
-    let app = Harness::<Chat>::new();
+    let app = Harness::<Threads>::new();
     for namespace in ["/hub", "/portal"] {
         assert_eq!(app.try_connect(namespace, visitor()).err().as_deref(), Some("Token invalido"));
         let described = app.description().namespaces.into_iter().find(|known| known.path == namespace);
@@ -165,4 +165,40 @@ fn another_threads_news_do_not_come() {
     app.publish("chat.ended", json!({ "threadId": "t2", "reason": "solved" }));
     ana.expect_nothing();
     carl.expect_nothing();
+}
+
+#[test]
+fn tenants_with_the_same_threads_and_users_never_meet() {
+    let app = Harness::<Threads>::new();
+    let publish = |tenant: Option<&str>, topic: &str, data: Value| match tenant {
+        Some(tenant) => app.publish_for(tenant, topic, data),
+        None => app.publish(topic, data),
+    };
+    let of = |who: Identity, tenant: Option<&str>| tenant.map_or(who.clone(), |tenant| who.tenant(tenant));
+    let tenants = [None, Some("acme"), Some("bolt")];
+    let pairs = tenants.map(|tenant| {
+        let ana = app.connect("/hub", of(attendant("ana"), tenant));
+        ana.emit("join:thread", json!("t1")).expect_refusal("forbidden", "Not authorized");
+        publish(tenant, "thread.upserted", json!({ "threadId": "t1", "customer": { "id": "carl" } }));
+        let carl = app.connect("/portal", of(user("carl"), tenant));
+        ana.emit("join:thread", json!("t1")).expect_ok();
+        carl.emit("join:thread", json!("t1")).expect_ok();
+        (ana, carl)
+    });
+    for (at, tenant) in tenants.into_iter().enumerate() {
+        publish(tenant, "thread.status", json!({ "threadId": "t1", "status": "waiting" }));
+        pairs[at].1.emit("thread:send", json!({ "threadId": "t1", "content": "hi" })).expect_ok();
+        for (other, (ana, carl)) in pairs.iter().enumerate() {
+            let heard = usize::from(other == at);
+            for client in [ana, carl] {
+                assert_eq!(client.received("thread:status").len(), heard, "{tenant:?}");
+                assert_eq!(client.received("thread:message").len(), heard, "{tenant:?}");
+                client.forget();
+            }
+        }
+    }
+    publish(Some("acme"), "thread.upserted", json!({ "threadId": "t1", "customer": { "id": "dora" } }));
+    let rooms = pairs.map(|(_, carl)| carl.rooms().len());
+    assert_eq!(rooms, [1, 0, 1], "only acme's thread has another customer");
+    assert_eq!(app.keys(""), ["%t/acme/threads/t1", "%t/bolt/threads/t1", "threads/t1"]);
 }

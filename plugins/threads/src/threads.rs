@@ -1,21 +1,23 @@
 //! A support desk's threads: attendants in `/hub` and customers in `/portal` share the room `thread:{threadId}`, one in each
 //! namespace. Nothing said is stored here (the product's backend hears of it and does), and no customer gets into another's
-//! thread. Messages are plain text: a client must show them as text, never as HTML.
+//! thread, nor a tenant's user into that of another tenant, or of none. Messages are plain text: a client must show them as text,
+//! never as HTML.
 
 use hubbub_sdk::{
     Caller, Event, Json, Message, Refusal, Result, User, bus, clock,
     emitter::Emits,
     payload::{Id, IdOr, PublishedId, published_id},
     rooms,
-    store::{self, key},
+    store::{self, tenant_key},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::lms::fits;
-
 const HUB: &str = "/hub";
 const PORTAL: &str = "/portal";
+
+/// The most characters of a message.
+const MAX_CHARACTERS: usize = 2000;
 
 // Each event once a namespace: they are sent by `in_both`, and listed under both.
 pub(crate) const TYPING: Emits<UserTyping> = Emits::new(HUB, "thread:typing");
@@ -166,8 +168,14 @@ fn room(thread: &str) -> String {
     format!("thread:{thread}")
 }
 
-fn thread_key(thread: &str) -> String {
-    key(["threads", thread])
+/// The host keeps a tenant's rooms apart by itself; keys are the plugin's own to keep apart.
+fn thread_key(tenant: Option<&str>, thread: &str) -> String {
+    tenant_key(tenant, ["threads", thread])
+}
+
+/// Whether a text is long enough to say something and short enough to be read.
+fn fits(text: &str) -> bool {
+    !text.trim().is_empty() && text.chars().count() <= MAX_CHARACTERS
 }
 
 fn not_authorized() -> Refusal {
@@ -182,19 +190,21 @@ fn in_both<T: Serialize>(event: Emits<T>, thread: &str, payload: &T) -> Result<(
 }
 
 /// Whoever owned the thread before leaves its room at once.
-pub(crate) fn upserted(Upserted { thread_id, customer }: Upserted) -> Result<()> {
-    let before: Option<Thread> = store::get(&thread_key(&thread_id))?;
+pub(crate) fn upserted(message: &Message, Upserted { thread_id, customer }: Upserted) -> Result<()> {
+    let key = thread_key(message.tenant.as_deref(), &thread_id);
+    let before: Option<Thread> = store::get(&key)?;
     if let Some(before) = before.filter(|before| before.customer_id != customer.id) {
         rooms::leave_user(PORTAL, &before.customer_id, &room(&thread_id))?;
     }
-    Ok(store::put(&thread_key(&thread_id), &Thread { customer_id: customer.id })?)
+    Ok(store::put(&key, &Thread { customer_id: customer.id })?)
 }
 
 /// Attendants join any thread that is known, customers their own. A thread whose `thread.upserted` is still on its way is
 /// refused: nobody knows yet whose it is.
 pub(crate) fn join(caller: &Caller, IdOr(ThreadId { thread_id }): IdOr<ThreadId>) -> Result<()> {
     let user = caller.user()?;
-    let thread: Thread = store::get(&thread_key(&thread_id))?.ok_or_else(not_authorized)?;
+    let key = thread_key(user.tenant.as_deref(), &thread_id);
+    let thread: Thread = store::get(&key)?.ok_or_else(not_authorized)?;
     if caller.namespace == PORTAL && *thread.customer_id != *user.id {
         return Err(not_authorized());
     }
