@@ -212,7 +212,7 @@ impl Releases {
         for (name, record) in &change.records {
             if let Some(slot) = self.registry.slot(name) {
                 self.apply_stops(&slot, record);
-                slot.installed().inspect(|release| self.measure(release));
+                slot.installed().filter(|_| !change.moves.is_empty()).inspect(|release| self.measure(release));
             }
         }
         Ok(())
@@ -223,8 +223,12 @@ impl Releases {
     async fn note_moves(&self, change: &mut Change) -> Result<(), DeployError> {
         let (taken, back): (Vec<_>, Vec<_>) = change.moves.iter().cloned().partition(|one| change.takes(one));
         for name in change.moves.iter().flat_map(|one| [&one.from, &one.to]).cloned().collect::<BTreeSet<_>>() {
-            if !change.records.iter().any(|(known, _)| *known == name) {
-                change.records.push((name.clone(), self.record(&name).await?));
+            if change.records.iter().any(|(known, _)| *known == name) {
+                continue;
+            }
+            let record = self.record(&name).await?;
+            if record.active.is_some() {
+                change.records.push((name, record));
             }
         }
         for (name, record) in &mut change.records {
