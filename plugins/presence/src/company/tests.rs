@@ -7,17 +7,15 @@ use serde_json::json;
 
 use crate::Presence;
 
-/// In the company's room, where the door's plugin joins everyone.
 fn connect(app: &Harness<Presence>, id: &str, company: &str) -> Client<Presence> {
-    let client = app.connect("/conversations", user(id).claim("companyId", company));
-    client.put_in(&format!("company:{company}"));
-    client
+    app.connect("/conversations", user(id).claim("companyId", company))
 }
 
 #[test]
 fn the_company_hears_of_the_first_device_and_the_last() {
     let app = Harness::<Presence>::new();
     let eve = connect(&app, "eve", "acme");
+    eve.expect("status:online", json!({ "userId": "eve" }));
     let (ana, phone) = (connect(&app, "ana", "acme"), connect(&app, "ana", "acme"));
     eve.expect("status:online", json!({ "userId": "ana" }));
     ana.disconnect();
