@@ -96,6 +96,7 @@ fn describe(text: &str) -> Description {
         schedules: Vec::new(),
         hooks: Hooks::empty(),
         takes: Vec::new(),
+        tenant_keys: Vec::new(),
     };
     for line in text.split('\n') {
         let mut fields = line.split('\t').map(str::to_owned);

@@ -31,6 +31,7 @@ pub mod signature;
 pub mod stage;
 mod stored;
 pub mod tally;
+mod tenantless;
 pub mod timers;
 pub mod trial;
 pub mod underway;

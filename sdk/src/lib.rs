@@ -73,6 +73,7 @@
 //! | `#[plugin(name = "..", ..)]` | also `version` (the crate's own), `data_version` (1), `reads_data_versions` (`[]`), `tenancy` (`"none"`, `"required"` or `"optional"`) |
 //! | `#[door("/ns", token = "required", ..)]` | the plugin owns the namespace. `token = "optional"` lets visitors in. Also `claims = [..]`, `roles = [..]`, and the sentences `missing`, `invalid`, `forbidden` |
 //! | `#[namespace("/ns")]` | the plugin takes part in a namespace that another owns |
+//! | `#[tenant_keys("inbox/")]` | stored keys that begin so name no tenant, and those of a tenant are [`store::tenant_key`]s; another form is given by `with = "inbox/of/{tenant}/"`. The host moves them to the operator's default tenant |
 //! | `#[takes("chat", prefix = "threads/")]` | stored data of another plugin that this one goes on with: the host moves it once, before this one is first live |
 //! | `#[room("/ns", "poll:{id}")]` | rooms that this plugin alone joins sockets to: a literal start and one parameter, or a literal alone |
 //! | `#[emits(A, b::B)]` | the constants of type [`emitter::Emits`] that it sends |

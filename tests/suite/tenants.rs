@@ -202,3 +202,29 @@ async fn a_tenant_that_is_no_name_is_refused_by_what_reads_it() {
     let none_counted = async || server.admin(Method::GET, "/ready", Vec::new()).await.0 == 200;
     wait::eventually("the server to be ready", none_counted).await;
 }
+
+#[tokio::test]
+async fn what_is_stored_without_a_tenant_becomes_the_default_tenants_at_the_next_start() {
+    let scratch = tests::server::Scratch::new();
+    let builder = || Server::dev().one_process().data(scratch.path());
+    let server = builder().start().await;
+    let mut ana = server.connect("/", u1(None)).await;
+    server.publish("notification.created", json!({"userId": "u1", "title": "stored"})).await;
+    server.publish("course.enrolled", json!({"courseId": "c1", "userId": "u1"})).await;
+    ana.ask("notifications:subscribe", json!({"channelId": "c1"})).await;
+    ana.next("notification:new").await;
+    wait::eventually("the enrolment", async || Client::connect(server.address(), "/course/c1", u1(None)).await.is_ok()).await;
+    drop((ana, server));
+
+    let server = builder().env("HUBBUB_AUTH__DEFAULT_TENANT", "acme").start().await;
+    server.logged("stored keys without a tenant are the default tenant's now").await;
+    for who in [u1(None), u1(Some("acme"))] {
+        let page = server.connect("/", &who).await.ask("notifications:list", json!({})).await;
+        assert_eq!((&page["unreadCount"], &page["notifications"][0]["title"]), (&json!(1), &json!("stored")), "{page}");
+        drop(server.connect("/course/c1", &who).await);
+    }
+    assert_eq!(server.turned_away("/course/c1", u1(Some("other"))).await, "Not enrolled");
+    server.publish("channel.notification", json!({"channelId": "c1", "title": "of the channel"})).await;
+    let mut acme = server.connect("/", u1(Some("acme"))).await;
+    wait::eventually("the channel", async || acme.ask("notifications:list", json!({})).await["unreadCount"] == 2).await;
+}

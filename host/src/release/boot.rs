@@ -30,6 +30,7 @@ impl Releases {
         let mut start = self.staged(files, true).await?;
         self.registry.check_all(&start.staged, &[])?;
         self.take_over(&mut start).await?;
+        self.settle_tenants(&start.staged).await?;
         let Start { staged, records } = start;
         self.registry.install(staged.clone(), &[])?;
         let mut written = Vec::new();

@@ -24,8 +24,28 @@ pub struct Manifest {
     pub topics: Vec<String>,
     pub schedules: Vec<Schedule>,
     pub takes: Vec<Taken>,
+    pub tenant_keys: Vec<TenantKeys>,
     pub wants_connect: bool,
     pub wants_disconnect: bool,
+}
+
+/// Keys that name no tenant, and what the same keys begin with for a tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantKeys {
+    pub without: String,
+    /// With [`TENANT`] in it.
+    pub with: String,
+}
+
+/// Where the tenant stands in the prefix of a tenant's keys.
+const TENANT: &str = "{tenant}";
+
+impl TenantKeys {
+    /// The tenant's key for one that begins with `without`. The tenant is escaped as `store::key` of the SDK does.
+    pub fn of_tenant(&self, key: &str, tenant: &str) -> String {
+        let tenant = tenant.replace('%', "%25").replace('/', "%2F");
+        format!("{}{}", self.with.replace(TENANT, &tenant), &key[self.without.len()..])
+    }
 }
 
 pub struct Namespace {
@@ -80,6 +100,8 @@ pub enum ManifestError {
     TooMany { what: &'static str, count: usize, limit: usize },
     #[error("it takes the data of {0:?} with the prefix {1:?}: {2}")]
     Takes(String, String, &'static str),
+    #[error("its keys without a tenant with the prefix {0:?}: {1}")]
+    TenantKeys(String, &'static str),
     #[error("{0} has a sentence longer than 1 KiB")]
     LongSentence(String),
 }
@@ -137,6 +159,7 @@ impl Manifest {
         }
         check_schedules(&description.schedules)?;
         let takes = check_takes(description.takes, deployed)?;
+        let tenant_keys = check_tenant_keys(description.tenant_keys)?;
         Ok(Self {
             name: deployed.clone(),
             version: description.version,
@@ -154,6 +177,7 @@ impl Manifest {
             topics: description.topics,
             schedules: description.schedules,
             takes,
+            tenant_keys,
             wants_connect: description.hooks.contains(Hooks::CONNECT),
             wants_disconnect: description.hooks.contains(Hooks::DISCONNECT),
         })
@@ -215,6 +239,7 @@ fn check_counts(description: &Description) -> Result<(), ManifestError> {
     at_most("topics", description.topics.len(), MAX_TOPICS)?;
     at_most("schedules", description.schedules.len(), MAX_SCHEDULES)?;
     at_most("prefixes that it takes", description.takes.len(), MAX_TAKES)?;
+    at_most("prefixes of keys without a tenant", description.tenant_keys.len(), MAX_TAKES)?;
     at_most("data versions that it reads", description.reads_data_versions.len(), MAX_DATA_VERSIONS)?;
     Ok(())
 }
@@ -266,6 +291,29 @@ fn check_takes(takes: Vec<exports::Taken>, own: &PluginName) -> Result<Vec<Taken
             Err(_) => "that is no plugin's name",
         };
         return Err(ManifestError::Takes(from, prefix, wrong));
+    }
+    Ok(checked)
+}
+
+/// What moves keys to a tenant must not find the moved ones again.
+fn check_tenant_keys(all: Vec<exports::TenantKeys>) -> Result<Vec<TenantKeys>, ManifestError> {
+    let is_prefix = |text: &str| names::check("prefix", text).is_ok();
+    let mut checked: Vec<TenantKeys> = Vec::new();
+    for exports::TenantKeys { without, with } in all {
+        let overlaps = |other: &TenantKeys| other.without.starts_with(&without) || without.starts_with(&other.without);
+        let wrong = if !is_prefix(&without) || !is_prefix(&with) {
+            "a prefix has 1 to 256 bytes, without control characters"
+        } else if with.matches(TENANT).count() != 1 {
+            "the prefix of a tenant's keys holds `{tenant}` once"
+        } else if with.starts_with(&without) {
+            "the prefix of a tenant's keys begins like that of keys without one"
+        } else if checked.iter().any(overlaps) {
+            "another prefix of it overlaps"
+        } else {
+            checked.push(TenantKeys { without, with });
+            continue;
+        };
+        return Err(ManifestError::TenantKeys(without, wrong));
     }
     Ok(checked)
 }

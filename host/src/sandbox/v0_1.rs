@@ -108,6 +108,7 @@ impl From<old::Description> for new::Description {
             schedules: all(old.schedules),
             hooks: old.hooks.into(),
             takes: Vec::new(),
+            tenant_keys: Vec::new(),
         }
     }
 }

@@ -29,6 +29,9 @@ pub struct Chat {
 }
 
 #[plugin(name = "chat")]
+#[tenant_keys("participants/")]
+#[tenant_keys("own/")]
+#[tenant_keys("seen/")]
 #[door("/chat", token = "required", missing = "Authentication error", invalid = "Invalid token")]
 #[door("/", token = "optional", missing = "Authentication error", invalid = "Invalid token")]
 #[room("/chat", "chat:{chatId}")]

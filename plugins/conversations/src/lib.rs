@@ -18,6 +18,7 @@ const NEEDS_USER: &str = "Authentication error";
 pub struct Conversations;
 
 #[plugin(name = "conversations", tenancy = "optional")]
+#[tenant_keys("teams//", with = "teams/{tenant}/")]
 #[takes("chat", prefix = "teams/")]
 #[namespace("/")]
 #[room("/", "conversation:{id}")]

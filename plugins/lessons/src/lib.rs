@@ -28,6 +28,9 @@ pub struct Lessons {
 }
 
 #[plugin(name = "lessons")]
+#[tenant_keys("enrolled/")]
+#[tenant_keys("changes/")]
+#[tenant_keys("progress/")]
 #[door("/course/{id}", token = "required", missing = "Authentication error", invalid = "Invalid token")]
 #[namespace("/")]
 #[room("/", "course:{id}")]

@@ -17,6 +17,11 @@ use hubbub_sdk::{Caller, Message, Result, plugin};
 pub struct Notifications;
 
 #[plugin(name = "notifications")]
+#[tenant_keys("subscriptions/")]
+#[tenant_keys("count/user/", with = "count/member/{tenant}/")]
+#[tenant_keys("items/user/", with = "items/member/{tenant}/")]
+#[tenant_keys("places/user/", with = "places/member/{tenant}/")]
+#[tenant_keys("marks/user/", with = "marks/member/{tenant}/")]
 #[door(
     "/notifications",
     token = "required",

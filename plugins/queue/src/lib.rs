@@ -13,6 +13,11 @@ use hubbub_sdk::{Caller, Json, Message, Result, Timer, plugin};
 pub struct Queue;
 
 #[plugin(name = "queue", tenancy = "optional")]
+#[tenant_keys("waiting/")]
+#[tenant_keys("place/")]
+#[tenant_keys("relayed/")]
+#[tenant_keys("taken/")]
+#[tenant_keys("length")]
 #[namespace("/hub")]
 #[emits(waiting::NEW, waiting::UPDATED, taken::TAKEN)]
 impl Queue {

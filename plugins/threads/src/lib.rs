@@ -11,6 +11,7 @@ use hubbub_sdk::{Caller, Event, Message, Result, payload::IdOr, plugin};
 pub struct Threads;
 
 #[plugin(name = "threads", tenancy = "optional")]
+#[tenant_keys("threads/")]
 #[takes("chat", prefix = "threads/")]
 #[door("/hub", token = "required", roles = ["ATTENDANT", "ADMIN"], missing = "Token invalido", invalid = "Token invalido",
     forbidden = "Token invalido")]

@@ -21,6 +21,8 @@ pub(crate) struct Model {
     pub(crate) rooms: Vec<(LitStr, LitStr)>,
     /// The other plugin, and the prefix of the keys.
     pub(crate) takes: Vec<(LitStr, LitStr)>,
+    /// Prefixes of keys without a tenant, each with that of a tenant's.
+    pub(crate) tenant_keys: Vec<(LitStr, Option<LitStr>)>,
     pub(crate) emits: Vec<Path>,
     pub(crate) handlers: Vec<Handler>,
     /// The block without our attributes.
@@ -90,6 +92,7 @@ pub(crate) fn read(attribute: TokenStream, item: TokenStream) -> syn::Result<Mod
         namespaces: Vec::new(),
         rooms: Vec::new(),
         takes: Vec::new(),
+        tenant_keys: Vec::new(),
         emits: Vec::new(),
         handlers: Vec::new(),
         block: block.clone(),
@@ -147,6 +150,13 @@ fn above(model: &mut Model, attribute: Attribute) -> syn::Result<Option<Attribut
             given.finish()?;
             check_name(&from)?;
             model.takes.push((from, prefix));
+        }
+        "tenant_keys" => {
+            let mut given = Arguments::of(&attribute)?;
+            let without = given.text("the prefix of the keys")?;
+            let with = given.string("with")?;
+            given.finish()?;
+            model.tenant_keys.push((without, with));
         }
         "emits" => model.emits.extend(attribute::paths(&attribute)?),
         _ => return Ok(Some(attribute)),

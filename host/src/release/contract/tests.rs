@@ -41,6 +41,7 @@ fn plugin(name: &str, door: Option<Door>, event: &str, payload: &Value) -> Manif
         schedules: vec![],
         hooks: Hooks::empty(),
         takes: vec![],
+        tenant_keys: vec![],
     };
     Manifest::check(description, &PluginName::parse(name).unwrap()).unwrap()
 }

@@ -29,6 +29,7 @@ fn manifest() -> Manifest {
         schedules: vec![],
         hooks: Hooks::empty(),
         takes: Vec::new(),
+        tenant_keys: Vec::new(),
     };
     Manifest::check(description, &desk()).unwrap()
 }

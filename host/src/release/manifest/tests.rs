@@ -49,6 +49,9 @@ fn description() -> Description {
         schedules: (0..MAX_SCHEDULES).map(schedule).collect(),
         hooks: Hooks::empty(),
         takes: (0..MAX_TAKES).map(|n| exports::Taken { from: "other".into(), prefix: format!("t{n}/") }).collect(),
+        tenant_keys: (0..MAX_TAKES)
+            .map(|n| exports::TenantKeys { without: format!("k{n}/"), with: format!("of/{{tenant}}/k{n}/") })
+            .collect(),
     }
 }
 
@@ -112,5 +115,25 @@ fn a_version_has_three_numbers() {
     assert!(check_version("1.2.3").is_ok() && check_version("0.1.0-rc.1+abc").is_ok());
     for wrong in ["", "1", "1.2", "1.2.x", "v1.2.3"] {
         assert!(check_version(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn keys_without_a_tenant_are_named_so_that_moving_them_ends() {
+    let check = |keys: &[(&str, &str)]| {
+        let given = keys.iter().map(|(without, with)| exports::TenantKeys { without: (*without).into(), with: (*with).into() });
+        let name = PluginName::parse("full").unwrap();
+        Manifest::check(Description { tenant_keys: given.collect(), ..description() }, &name).map(|manifest| manifest.tenant_keys)
+    };
+    let keys = check(&[("a/user/", "a/of/{tenant}/")]).unwrap();
+    assert_eq!(keys[0].of_tenant("a/user/u1/x", "a/%"), "a/of/a%2F%25/u1/x");
+    for wrong in [
+        &[("", "{tenant}/")][..],
+        &[("a/", "b/")],
+        &[("a/", "{tenant}{tenant}")],
+        &[("a/", "a/{tenant}/")],
+        &[("a/", "x/{tenant}/"), ("a/b", "y/{tenant}/")],
+    ] {
+        assert!(matches!(check(wrong), Err(ManifestError::TenantKeys(..))), "{wrong:?}");
     }
 }

@@ -46,6 +46,10 @@ pub(super) fn describe(model: &Model) -> TokenStream {
     let hooks = hooks(model);
     let takes =
         model.takes.iter().map(|(from, prefix)| quote!(glue::handler::Taken { from: #from.into(), prefix: #prefix.into() }));
+    let tenant_keys = model.tenant_keys.iter().map(|(without, with)| {
+        let with = with.as_ref().map_or_else(|| format!("%t/{{tenant}}/{}", without.value()), LitStr::value);
+        quote!(glue::handler::TenantKeys { without: #without.into(), with: #with.into() })
+    });
     quote! {
         glue::handler::Description {
             name: #name.into(),
@@ -61,6 +65,7 @@ pub(super) fn describe(model: &Model) -> TokenStream {
             schedules: ::std::vec![#(#schedules),*],
             hooks: #hooks,
             takes: ::std::vec![#(#takes),*],
+            tenant_keys: ::std::vec![#(#tenant_keys),*],
         }
     }
 }
