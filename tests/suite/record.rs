@@ -78,7 +78,7 @@ async fn the_chat_is_recorded_without_its_text_and_the_same_build_does_the_same(
     let chat = &fixture::plugins().await["chat"];
     let (code, report) = replay(&record.file(), chat, &["--against", &chat.display().to_string()]);
     assert_eq!((code, &report["same"], &report["found"]), (0, &json!(true), &json!([])), "{report}");
-    assert!(report["all"]["calls"].as_u64().is_some_and(|calls| calls >= 5), "{report}");
+    assert!(report["all"]["calls"].as_u64().is_some_and(|calls| calls >= 3), "{report}");
     let (code, report) = replay(&record.file(), chat, &[]);
     assert_eq!((code, &report["same"], &report["found"]), (0, &json!(true), &json!([])), "by what it recorded: {report}");
 }
