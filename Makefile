@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test bench fuzz lint build plugins
+.PHONY: help run test bench soak fuzz lint build plugins
 
 # Where rustup puts cargo, for shells that have not been told yet.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
@@ -15,7 +15,7 @@ export npm_config_update_notifier := false
 # For `run` and `bench`: what goes to the program itself.
 ARGS ?=
 
-# For `fuzz`: what to look into, and for how many seconds each.
+# For `fuzz`: what to look into. For `fuzz` and `soak`: for how many seconds each.
 TARGET ?= packet component manifest config admin tokens
 FOR ?= 60
 
@@ -40,6 +40,10 @@ bench: build plugins ## Measure against native socketioxide and Node, side by si
 	@.make/need.sh node
 	$(BUILD) --bin bench
 	exec target/release/bench $(ARGS)
+
+soak: build plugins ## Attack a server as a member of it, on both storages and on two nodes (FOR=60 seconds each)
+	@.make/need.sh clients servers
+	HUBBUB_TEST_SOAK_SECONDS=$(FOR) cargo test --release --workspace --test suite -- hostile_member --nocapture
 
 # libFuzzer, guided by coverage, on the stable compiler. What is found goes to target/fuzz; nothing is added to the corpus in
 # tests/fuzz by itself.

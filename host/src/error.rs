@@ -55,6 +55,9 @@ pub struct Refusal {
     pub retry_after_ms: Option<u64>,
 }
 
+/// What a client is told of a failure that is none of its business.
+pub const INTERNAL: &str = "Internal error";
+
 impl Refusal {
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
         Self { code, message: message.into(), retry_after_ms: None }
@@ -67,7 +70,7 @@ impl Refusal {
 
     /// The plugin's or our own fault.
     pub fn internal() -> Self {
-        Self::new(Code::Internal, "Internal error")
+        Self::new(Code::Internal, INTERNAL)
     }
 
     /// As an acknowledgement: `[{"error":{…}}]`.

@@ -111,7 +111,7 @@ impl Guest {
             &pair(guest.namespace, 1),
             &nothing,
             &pair(events.0, events.1),
-            &[0; 36],
+            &[0; 44],
         ];
         guest.describe = guest.put(&fields.concat());
         guest

@@ -619,7 +619,8 @@ pub fn share_cache_key(data: &Path) {
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data);
     let file = std::fs::File::options().write(true).create_new(true).mode(0o600).open(data.join("cache.key"));
     if let (Ok(()), Ok(mut file)) = (made, file) {
-        file.write_all(key).expect("the data folder is ours");
+        // On a disk that is full on purpose the server makes do without it.
+        let _ = file.write_all(key);
     }
 }
 

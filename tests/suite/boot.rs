@@ -39,7 +39,7 @@ async fn serve_refuses_what_is_unsafe_or_unknown_and_says_why() {
     let cases = [
         (serve(&scratch, "").await.env("JWT_SECRET", ""), "JWT_SECRET"),
         (serve(&scratch, "").await.env("JWT_SECRET", "dev-secret"), "dev-secret"),
-        (serve(&scratch, "").await.env("JWT_SECRET", "fifteen-bytes-x"), "JWT_SECRET has a secret of 15 bytes"),
+        (serve(&scratch, "").await.env("JWT_SECRET", "7-bytes"), "JWT_SECRET has a secret of 7 bytes"),
         (serve(&scratch, "").await.env("HUBBUB_ADMIN__TOKEN", "fifteen-bytes-x"), "admin.token has less than 16 bytes"),
         (serve(&scratch, "").await.env("HUBBUB_ADMIN__TOKEN", "dev-admin-token"), "admin.token is the one of `hubbub dev`"),
         (serve(&scratch, "").await.env("HUBBUB_API__KEYS", "fifteen-bytes-x"), "api.keys.0 has less than 16 bytes"),

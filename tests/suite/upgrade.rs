@@ -152,8 +152,10 @@ async fn an_upgrade_that_is_never_completed_ends_in_time_without_a_busy_loop() {
     }
     assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
     assert!(polls < FEW, "{polls} polls in {:?}", began.elapsed());
-    let timeouts = server.metrics().await.get("hubbub_upgrades_failed_total", &[("reason", "timeout")]);
-    assert_eq!(timeouts, Some(1.0));
+    wait::eventually("the failed upgrade to be counted", async || {
+        server.metrics().await.get("hubbub_upgrades_failed_total", &[("reason", "timeout")]) == Some(1.0)
+    })
+    .await;
     round_trip(&polling, "/chat").await;
 }
 

@@ -79,6 +79,12 @@ pub struct Shares {
     log: Often,
 }
 
+/// Whether a call uses anything that is shared. Most only emit.
+pub fn concerns(effects: &Effects) -> bool {
+    let is_kept = |live: &Live| matches!(live, Live::Arm { .. } | Live::Track(_) | Live::Join { .. });
+    effects.stored > 0 || !effects.messages.is_empty() || effects.live.iter().any(is_kept)
+}
+
 impl Shares {
     pub fn new(config: Config) -> Self {
         Self { config, ..Self::default() }

@@ -12,8 +12,9 @@ use super::witness::Sample;
 use crate::capability::commit;
 use crate::capability::effects::{Effects, Live};
 use crate::capability::quota::Passed;
+use crate::capability::shares;
 use crate::capability::state::{Replay, Services};
-use crate::error::{Code, Refusal};
+use crate::error::{Code, INTERNAL, Refusal};
 use crate::json;
 use crate::names;
 use crate::sandbox::{Fault, Limit, metered, within};
@@ -251,7 +252,8 @@ async fn attempt(
         return Err(CallError::Unavailable("storage does not answer").into());
     }
     let answer = match (answer?, lease.instance().guest().call.over) {
-        (Err(CallError::Refused(Refusal { code: Code::Internal, .. }) | CallError::Failed(_)), Some(sentence)) => {
+        // In the plugin's own words a refusal stays as it is.
+        (Err(CallError::Refused(refusal)), Some(sentence)) if refusal.message == INTERNAL => {
             Err(CallError::Refused(Refusal::new(Code::TooLarge, sentence)))
         }
         (answer, _) => answer,
@@ -273,7 +275,7 @@ async fn attempt(
     if commit::joins_too_many(services, &effects.live) {
         return Err(CallError::Refused(Refusal::new(Code::TooLarge, "In too many rooms")).into());
     }
-    if let Some(user) = job.caller().and_then(|caller| caller.user.as_ref()) {
+    if let Some(user) = job.caller().and_then(|caller| caller.user.as_ref()).filter(|_| shares::concerns(&effects)) {
         let (user, is_first) = (names::scoped(user.tenant.as_deref(), &user.id), !std::mem::replace(&mut replay.shared, true));
         let taken = services.shares.take(services, &release.profile.name, &user, &effects, is_first);
         taken.map_err(CallError::Refused)?;
