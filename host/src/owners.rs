@@ -11,7 +11,7 @@ pub struct Owners(HashMap<Box<str>, usize>);
 impl Owners {
     /// One more of a user's, by the user's name within the tenant.
     pub fn add(&mut self, user: &str) {
-        for owner in [Some(user), tenant_of(user)].into_iter().flatten() {
+        for owner in owners_of(user) {
             match self.0.get_mut(owner) {
                 Some(count) => *count += 1,
                 None => drop(self.0.insert(owner.into(), 1)),
@@ -21,7 +21,7 @@ impl Owners {
 
     /// One less.
     pub fn remove(&mut self, user: &str) {
-        for owner in [Some(user), tenant_of(user)].into_iter().flatten() {
+        for owner in owners_of(user) {
             let Some(count) = self.0.get_mut(owner) else { continue };
             *count -= 1;
             if *count == 0 {
@@ -35,6 +35,12 @@ impl Owners {
         let of = |owner: &str| self.0.get(owner).copied().unwrap_or(0);
         (of(user), tenant_of(user).map_or(0, of))
     }
+}
+
+/// The user and the user's tenant. What is a tenant's alone belongs to its user without a name, and counts once.
+fn owners_of(user: &str) -> impl Iterator<Item = &str> {
+    let tenant = tenant_of(user).filter(|tenant| *tenant != user);
+    std::iter::once(user).chain(tenant)
 }
 
 /// The tenant's part of a user's name, with the separator: no user has that name.

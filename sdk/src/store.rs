@@ -143,6 +143,14 @@ pub fn text(key: &str) -> Result<Option<String>, Error> {
     value.map(|value| String::from_utf8(value).map_err(|error| Error::WrongValue(format!("{key}: {error}")))).transpose()
 }
 
+/// As [`text`], of several keys at once.
+pub fn texts(keys: &[String]) -> Result<Vec<Option<String>>, Error> {
+    let text =
+        |(key, value): (&String, Vec<u8>)| String::from_utf8(value).map_err(|error| Error::WrongValue(format!("{key}: {error}")));
+    let values = keys.iter().zip(host::store::get_many(keys)?);
+    values.map(|(key, value)| value.map(|value| text((key, value))).transpose()).collect()
+}
+
 /// Writes a key when the call succeeds.
 pub fn put<T: Serialize + ?Sized>(key: &str, value: &T) -> Result<(), Error> {
     Ok(host::store::put(key, &encode(key, value)?)?)

@@ -43,8 +43,8 @@ pub struct Config {
     pub user_events_per_second: u64,
     pub user_events_per_second_dry_run: bool,
     /// Cores that the calls of one user may keep busy, over all connections; of a visitor, of one connection. A second's worth at once.
-    /// Besides, a call that faults counts as 10 ms, a fresh token (`auth:refresh`) or a refused CONNECT as 5 ms, and an event that no
-    /// plugin takes as 0.1 ms. Past it: `rate_limited`, and a CONNECT is refused. At most 1024. Default 0.5; 0: no limit.
+    /// Besides, a fresh token (`auth:refresh`) or a refused CONNECT counts as 5 ms, and an event that no plugin takes as 0.1 ms. Past it:
+    /// `rate_limited`, and a CONNECT is refused. At most 1024. Default 1; 0: no limit.
     pub user_cpu: f64,
     /// Events a second for each plugin. Past it: `rate_limited`. Default 0, no limit.
     pub plugin_events_per_second: u64,
@@ -70,7 +70,7 @@ impl Default for Config {
             connection_events_per_second_dry_run: false,
             user_events_per_second: 0,
             user_events_per_second_dry_run: false,
-            user_cpu: 0.5,
+            user_cpu: 1.0,
             plugin_events_per_second: 0,
             plugin_events_per_second_dry_run: false,
             trusted_proxies: Vec::new(),
@@ -148,9 +148,6 @@ pub struct Limits {
 
 /// As it is configured, and labelled.
 const USER_CPU: &str = "user_cpu";
-
-/// What a call that faults costs its user, beside the CPU that it used: another instance has to be made.
-pub const FAULT_COST: Duration = Duration::from_millis(10);
 
 /// What an event costs its user that is refused before a plugin sees it, unless for sending too much.
 pub const REFUSAL_COST: Duration = Duration::from_micros(100);

@@ -17,7 +17,7 @@ use socketioxide_core::{Sid, Str};
 use super::Gateway;
 use super::crowd::{Seat, Ticket};
 use super::farewell::Gone;
-use super::limits::{FAULT_COST, QUEUE_PAUSE, REFUSAL_COST, too_many};
+use super::limits::{QUEUE_PAUSE, REFUSAL_COST, too_many};
 use crate::capability::commit;
 use crate::capability::effects::Live;
 use crate::capability::emitter::packet_text;
@@ -372,8 +372,7 @@ impl Session {
         let mut cpu = Duration::ZERO;
         let job = Job::Event { caller: &caller, event: &event, peer: self.ticket.peer };
         let called = call_metered(services, &slot, job, span.as_ref(), &mut cpu).await;
-        let cost = if matches!(called, Err(CallError::Fault(_))) { cpu + FAULT_COST } else { cpu };
-        self.cost(cost);
+        self.cost(cpu);
         let result = called.map_err(|error| refusal_of(error, on_failure.as_deref()));
         if let Some(began) = tapped {
             let outcome = result.as_ref().err().map(|refusal| refusal.code);
