@@ -75,7 +75,7 @@ impl Chat {
 
     #[on_message("chat.upserted")]
     fn upserted(message: &Message, chat: participants::Upserted) -> Result<()> {
-        participants::upserted(message, &chat)
+        participants::upserted(message, chat)
     }
 
     #[on_message("chat.deleted")]

@@ -94,6 +94,13 @@ impl UserId<'_> {
     }
 }
 
+/// Of a stored participant, who it is.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Member {
+    user_id: PublishedId,
+}
+
 /// A participant as the others see one: without the image.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "camelCase")]
@@ -144,33 +151,35 @@ pub(crate) fn all(chat: &str, tenant: Option<&str>) -> Result<Json<Vec<Shown>>> 
     Ok(Json::of(&everyone)?.into_type())
 }
 
-pub(crate) fn upserted(message: &Message, chat: &Upserted) -> Result<()> {
+pub(crate) fn upserted(message: &Message, chat: Upserted) -> Result<()> {
     if chat.participants.len() > MAX_PARTICIPANTS {
         return Err(Refusal::invalid(format!("participants: at most {MAX_PARTICIPANTS}")));
     }
     let mut parts: Vec<Vec<Participant>> = (0..PARTS).map(|_| Vec::new()).collect();
     let mut known = BTreeSet::new();
-    for (place, one) in chat.participants.iter().enumerate() {
-        if known.insert(one.user_id.id()) {
-            parts[part_of(&one.user_id) as usize].push(Participant { place, ..one.clone() });
+    for (place, one) in chat.participants.into_iter().enumerate() {
+        if known.insert(one.user_id.id().clone()) {
+            parts[part_of(&one.user_id) as usize].push(Participant { place, ..one });
         }
     }
+    let keys: Vec<_> = (0..PARTS).map(|part| part_key(message.tenant.as_deref(), &chat.chat_id, part)).collect();
     let mut gone = Vec::new();
-    for (index, part) in parts.iter().enumerate() {
-        let key = part_key(message.tenant.as_deref(), &chat.chat_id, index as u64);
-        let before: Vec<Participant> = store::get(&key)?.unwrap_or_default();
-        if part.is_empty() && !before.is_empty() {
-            store::delete(&key)?;
-        } else if *part != before {
-            store::put(&key, part)?;
+    for ((part, key), before) in parts.iter().zip(&keys).zip(store::texts(&keys)?) {
+        let json = Json::of(part)?;
+        match &before {
+            Some(before) if before == json.text() => continue,
+            Some(_) if part.is_empty() => store::delete(key)?,
+            None if part.is_empty() => continue,
+            _ => store::put(key, &json)?,
         }
+        let before: Vec<Member> = before.map_or(Ok(Vec::new()), |text| serde_json::from_str(&text)).map_err(Refusal::internal)?;
         gone.extend(before.into_iter().map(|one| one.user_id.into_id()).filter(|user| !known.contains(user)));
     }
     leave(&chat.chat_id, &gone)
 }
 
 pub(crate) fn deleted(message: &Message, Deleted { chat_id }: Deleted) -> Result<()> {
-    upserted(message, &Upserted { chat_id, participants: Vec::new() })
+    upserted(message, Upserted { chat_id, participants: Vec::new() })
 }
 
 pub(crate) fn removed(message: &Message, batch: &Removed) -> Result<()> {

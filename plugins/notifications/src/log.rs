@@ -1,6 +1,8 @@
 //! Stored notifications: numbered logs that keep their newest entries, one for each inbox and each channel. Knows nothing of who
 //! has read what, and must never be given an id that could reach into another's log.
 
+use std::collections::BTreeMap;
+
 use hubbub_sdk::{
     Json, Refusal, Result, clock,
     payload::Id,
@@ -16,6 +18,9 @@ pub(crate) const CHANNEL_KEEPS: i64 = 100;
 
 /// The most bytes of a stored notification, so that a page of the largest fits an answer. A larger one is a failed message.
 const MAX_BYTES: usize = 4096;
+
+/// Up to so many notifications are looked up one by one.
+const FEW: usize = 16;
 
 /// The most bytes of a store key.
 const MAX_KEY: usize = 512;
@@ -131,6 +136,11 @@ impl Log {
 
     /// Those of these ids that are this log's, each with its number: up to a thousand, read at once.
     pub(crate) fn numbers<'a>(&self, ids: &'a [Id]) -> Result<Vec<(&'a Id, i64)>> {
+        if ids.len() > FEW {
+            // Their places are small, and the notifications themselves may be megabytes.
+            let known: BTreeMap<String, i64> = self.places()?.map(|place| (place.id, place.number)).collect();
+            return Ok(ids.iter().filter_map(|id| Some((id, *known.get(&**id)?))).collect());
+        }
         let keys = ids.iter().map(|id| (id, self.item_key(id)));
         // A client's id may be anything; none that was stored has a longer key.
         let (ids, keys): (Vec<_>, Vec<_>) = keys.filter(|(_, key)| key.len() <= MAX_KEY).unzip();
