@@ -110,6 +110,7 @@ async fn everyone(others: &mut [[Client; 2]], time: Duration) -> Duration {
     took[took.len() * 99 / 100]
 }
 
+#[expect(clippy::print_stdout, reason = "what was measured, for whoever runs it with --nocapture")]
 async fn nobody_else_notices(server: Server) {
     let names: Vec<_> = (0..OTHERS).map(|n| format!("u{n}")).collect();
     let mut listed: Vec<&str> = names.iter().map(String::as_str).collect();

@@ -33,7 +33,7 @@ pub struct Manifest {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TenantKeys {
     pub without: String,
-    /// With [`TENANT`] in it.
+    /// With `{tenant}` in it.
     pub with: String,
 }
 
