@@ -20,13 +20,13 @@ use crate::telemetry::log::often::Often;
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Bytes that the calls of one user may write to the store, a minute. Past it a call is refused with `rate_limited`; one that is
-    /// over it alone with `too_large`. Default 8 MiB.
+    /// over it alone with `too_large`. Default 16 MiB.
     pub user_store_bytes: u32,
     /// The same of all users of a tenant. Default 256 MiB.
     pub tenant_store_bytes: u32,
-    /// Bus messages that the calls of one user may publish, a minute. Past it: `rate_limited`. Default 1200.
+    /// Bus messages that the calls of one user may publish, a minute. Past it: `rate_limited`. Default 60 000.
     pub user_messages: u32,
-    /// The same of all users of a tenant. Default 60 000.
+    /// The same of all users of a tenant. Default 600 000.
     pub tenant_messages: u32,
     /// Timers of one user that may wait. Past it a call that starts one is refused with `too_large`. A durable timer is the tenant's
     /// alone after a restart. Default 1000.
@@ -48,10 +48,10 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            user_store_bytes: 8 << 20,
+            user_store_bytes: 16 << 20,
             tenant_store_bytes: 256 << 20,
-            user_messages: 1200,
-            tenant_messages: 60_000,
+            user_messages: 60_000,
+            tenant_messages: 600_000,
             user_timers: 1000,
             tenant_timers: 50_000,
             user_presence_keys: 256,
