@@ -139,16 +139,17 @@ pub fn get_many<T: DeserializeOwned>(keys: &[String]) -> Result<Vec<Option<T>>, 
 
 /// The value of a key as its JSON text, to be read by a type that borrows from it.
 pub fn text(key: &str) -> Result<Option<String>, Error> {
-    let value = host::store::get(key)?;
-    value.map(|value| String::from_utf8(value).map_err(|error| Error::WrongValue(format!("{key}: {error}")))).transpose()
+    host::store::get(key)?.map(|value| utf8(key, value)).transpose()
 }
 
 /// As [`text`], of several keys at once.
 pub fn texts(keys: &[String]) -> Result<Vec<Option<String>>, Error> {
-    let text =
-        |(key, value): (&String, Vec<u8>)| String::from_utf8(value).map_err(|error| Error::WrongValue(format!("{key}: {error}")));
     let values = keys.iter().zip(host::store::get_many(keys)?);
-    values.map(|(key, value)| value.map(|value| text((key, value))).transpose()).collect()
+    values.map(|(key, value)| value.map(|value| utf8(key, value)).transpose()).collect()
+}
+
+fn utf8(key: &str, value: Vec<u8>) -> Result<String, Error> {
+    String::from_utf8(value).map_err(|error| Error::WrongValue(format!("{key}: {error}")))
 }
 
 /// Writes a key when the call succeeds.

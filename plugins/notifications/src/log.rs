@@ -61,15 +61,6 @@ struct Numbered {
     number: i64,
 }
 
-/// The number alone, which is written first: parsing a thousand whole notifications takes half of a call's time.
-fn number_of(stored: &str) -> Result<i64> {
-    let digits = stored.strip_prefix("{\"number\":").and_then(|rest| rest.split_once(','));
-    match digits.and_then(|(digits, _)| digits.parse().ok()) {
-        Some(number) => Ok(number),
-        None => serde_json::from_str(stored).map(|one: Numbered| one.number).map_err(Refusal::internal),
-    }
-}
-
 /// A notification's place among those of all logs. Ordered by time, because ids may be the backend's own and sort by nothing.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Place {
@@ -144,8 +135,8 @@ impl Log {
         let keys = ids.iter().map(|id| (id, self.item_key(id)));
         // A client's id may be anything; none that was stored has a longer key.
         let (ids, keys): (Vec<_>, Vec<_>) = keys.filter(|(_, key)| key.len() <= MAX_KEY).unzip();
-        let found = store::texts(&keys)?.into_iter().map(|one| one.map(|one| number_of(&one)).transpose());
-        ids.into_iter().zip(found).filter_map(|(id, one)| Some(one.transpose()?.map(|number| (id, number)))).collect()
+        let found = store::get_many::<Numbered>(&keys)?;
+        Ok(ids.into_iter().zip(found).filter_map(|(id, one)| Some((id, one?.number))).collect())
     }
 
     fn item<T: DeserializeOwned>(&self, id: &str) -> Result<Option<T>> {
