@@ -1,7 +1,7 @@
 //! `rooms.wit`: joins and leaves are collected, sizes are read; the call sees its own.
 
 use super::effects::Live;
-use super::state::{State, invalid_name};
+use super::state::{State, invalid_name, name_of};
 use crate::names;
 use crate::sandbox::exports::Caller;
 use crate::sandbox::imports::rooms::{Host, RoomSize};
@@ -122,7 +122,7 @@ impl State {
         let room = self.room(room)?;
         let caller = self.call.caller.as_ref().filter(|caller| caller.namespace == namespace);
         let user = caller.and_then(|caller| caller.user.as_ref());
-        let user = user.map(|user| names::scoped(user.tenant.as_deref(), &user.id));
+        let user = user.map(name_of);
         let (mut size, nodes_of_user) = self.services.rooms.size(&path, &room, user.as_deref().unwrap_or_default()).await;
         if let (Some(caller), Some(adapter)) = (caller, self.services.rooms.namespace(&path)) {
             adapter.members(|members| {

@@ -1,8 +1,6 @@
 //! `[shares]`: the part of a plugin's resources that one user, and all users of one tenant together, may take. It is looked at when a
 //! client's call is about to be committed, so that a call that is over takes no effect at all. Calls of backends have no share.
 
-use std::time::Duration;
-
 use serde::Deserialize;
 
 use super::budget::Budgets;
@@ -128,11 +126,7 @@ impl Shares {
             return Err(if points > most {
                 Refusal::new(Code::TooLarge, "Too much to store")
             } else {
-                let wait = Duration::from_millis(wait);
-                Refusal {
-                    retry_after_ms: Some(wait.as_millis() as u64),
-                    ..Refusal::new(Code::RateLimited, "Too much in too short a time")
-                }
+                Refusal { retry_after_ms: Some(wait), ..Refusal::new(Code::RateLimited, "Too much in too short a time") }
             });
         }
         Ok(())

@@ -19,7 +19,7 @@ use crate::cluster::Cluster;
 use crate::cluster::rooms::Rooms;
 use crate::names::{self, IdSource};
 use crate::sandbox::exports::Caller;
-use crate::sandbox::imports::types::EffectError;
+use crate::sandbox::imports::types::{EffectError, User};
 use crate::sandbox::{Guest, Limit, Limiter};
 use crate::storage::{Fingerprint, NoStorage, Storage, Write};
 use crate::telemetry::Metrics;
@@ -138,8 +138,7 @@ impl Replay {
 impl Call {
     /// The caller's user, within the tenant.
     pub fn user(&self) -> Option<String> {
-        let user = self.caller.as_ref()?.user.as_ref()?;
-        Some(names::scoped(user.tenant.as_deref(), &user.id))
+        self.caller.as_ref()?.user.as_ref().map(name_of)
     }
 }
 
@@ -247,6 +246,11 @@ impl Guest for State {
     fn may_use(&mut self, cpu: Duration) -> bool {
         cpu <= Duration::from_millis(if self.call.bare { BARE_CPU_MS } else { self.services.limits.cpu_ms }.into())
     }
+}
+
+/// A user as the host names it: within the tenant.
+pub fn name_of(user: &User) -> String {
+    names::scoped(user.tenant.as_deref(), &user.id)
 }
 
 /// The answer of an import that was given a bad name.

@@ -19,6 +19,7 @@ use super::limits::TOKEN_COST;
 use super::session::{Place, Session};
 use super::token::{User, Verified};
 use super::{Gateway, Io};
+use crate::capability::state::name_of;
 use crate::cluster::adapter::Adapter;
 use crate::json;
 use crate::names;
@@ -104,9 +105,10 @@ impl Door {
         let span = services.tracer.begin(Kind::Server, "connect");
         span.iter().for_each(|span| span.text("hubbub.namespace", socket.ns()));
         let ticket = socket.req_parts().extensions.get::<Arc<Ticket>>().cloned().ok_or(Refused::UNAVAILABLE)?;
-        let came = match self.0.limits.connects_too_early(&ticket, &services.metrics) {
-            Some(_) => Err(Refused { sentence: Cow::Borrowed("Too many attempts"), reason: "user_cpu" }),
-            None => self.meet(socket, ticket.clone(), auth, span.as_ref()).await,
+        let came = if self.0.limits.connects_too_early(&ticket, &services.metrics) {
+            Err(Refused { sentence: Cow::Borrowed("Too many attempts"), reason: "user_cpu" })
+        } else {
+            self.meet(socket, ticket.clone(), auth, span.as_ref()).await
         };
         if let Err(refused) = &came {
             self.0.limits.spent_cpu(&ticket, None, TOKEN_COST);
@@ -236,8 +238,7 @@ impl Gateway {
         if self.limits.user_sockets.is_off() && self.limits.user_events.is_off() && self.limits.user_cpu.is_none() {
             return Ok(None);
         }
-        let user = names::scoped(user.tenant.as_deref(), &user.id);
-        match self.crowd.sit(&user, &self.limits, &self.services.metrics) {
+        match self.crowd.sit(&name_of(user), &self.limits, &self.services.metrics) {
             Some(seat) => Ok(Some(seat)),
             None => Err(Refused { sentence: Cow::Borrowed("Too many connections"), reason: "user_sockets" }),
         }

@@ -180,20 +180,22 @@ impl Limits {
         if let Err(wait) = self.connection_events.take(&ticket.events, metrics) {
             return Some((self.connection_events.name, wait));
         }
-        if self.user_cpu.is_some()
-            && let Some(wait) = cpu_meter(ticket, seat).owed(rate::now())
-        {
-            metrics.limits_passed.get_or_create(&LimitLabels { limit: USER_CPU, outcome: "refused" }).inc();
+        if let Some(wait) = self.cpu_owed(cpu_meter(ticket, seat), metrics) {
             return Some((USER_CPU, wait));
         }
         let wait = self.user_events.take(&seat?.meters.events, metrics).err()?;
         Some((self.user_events.name, wait))
     }
 
-    /// How long a connection has to wait with its next CONNECT.
-    pub fn connects_too_early(&self, ticket: &Ticket, metrics: &Metrics) -> Option<Duration> {
+    /// Whether a connection has to wait with its next CONNECT.
+    pub fn connects_too_early(&self, ticket: &Ticket, metrics: &Metrics) -> bool {
+        self.cpu_owed(&ticket.cpu, metrics).is_some()
+    }
+
+    /// How long until no CPU is owed, where some is: counted as a refusal.
+    fn cpu_owed(&self, meter: &Meter, metrics: &Metrics) -> Option<Duration> {
         self.user_cpu?;
-        let wait = ticket.cpu.owed(rate::now())?;
+        let wait = meter.owed(rate::now())?;
         metrics.limits_passed.get_or_create(&LimitLabels { limit: USER_CPU, outcome: "refused" }).inc();
         Some(wait)
     }

@@ -158,8 +158,7 @@ async fn tell_room(gateway: &Gateway, bus: &Bus, namespace: &Arc<str>, room: &st
     let (tenant, bare) = names::unscoped(room);
     for release in gateway.registry.slots().iter().filter_map(|slot| slot.live()) {
         let manifest = &release.manifest;
-        let owns = manifest.rooms.iter().any(|(ns, pattern)| ns.matches(namespace) && pattern.matches(bare));
-        if !owns || !manifest.topics.iter().any(|topic| topic == ROOM_COUNTED) {
+        if !manifest.describes_room(namespace, bare) || !manifest.topics.iter().any(|topic| topic == ROOM_COUNTED) {
             continue;
         }
         let data = json!({

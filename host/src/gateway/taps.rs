@@ -15,7 +15,7 @@ use socketioxide::{SendError, SocketError};
 use super::Gateway;
 use super::session::Session;
 use super::watchers::{Operators, Watchers};
-use crate::capability::state::Services;
+use crate::capability::state::{Services, name_of};
 use crate::cluster::tap::{Came, Listening, Record, Subject};
 use crate::error::Code;
 use crate::names;
@@ -157,7 +157,7 @@ impl Session {
     /// Tells who listens in of an event of this socket's. `refused`: why it took no effect.
     pub(super) fn tapped(&self, event: &str, args: &str, refused: Option<Code>, took: Duration, cpu: Duration) {
         let caller = self.caller.load();
-        let user = caller.user.as_ref().map(|user| names::scoped(user.tenant.as_deref(), &user.id));
+        let user = caller.user.as_ref().map(name_of);
         let came = Came {
             namespace: &caller.namespace,
             socket: self.id,

@@ -13,10 +13,9 @@ use crate::capability::commit;
 use crate::capability::effects::{Effects, Live};
 use crate::capability::quota::Passed;
 use crate::capability::shares;
-use crate::capability::state::{Replay, Services};
+use crate::capability::state::{Replay, Services, name_of};
 use crate::error::{Code, INTERNAL, Refusal};
 use crate::json;
-use crate::names;
 use crate::sandbox::{Fault, Limit, metered, within};
 use crate::storage::{CommitError, HandledId, MAX_SET_BYTES};
 use crate::telemetry::Outcome;
@@ -276,7 +275,7 @@ async fn attempt(
         return Err(CallError::Refused(Refusal::new(Code::TooLarge, "In too many rooms")).into());
     }
     if let Some(user) = job.caller().and_then(|caller| caller.user.as_ref()).filter(|_| shares::concerns(&effects)) {
-        let (user, is_first) = (names::scoped(user.tenant.as_deref(), &user.id), !std::mem::replace(&mut replay.shared, true));
+        let (user, is_first) = (name_of(user), !std::mem::replace(&mut replay.shared, true));
         let taken = services.shares.take(services, &release.profile.name, &user, &effects, is_first);
         taken.map_err(CallError::Refused)?;
     }

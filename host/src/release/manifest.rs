@@ -107,6 +107,11 @@ pub enum ManifestError {
 }
 
 impl Manifest {
+    /// Whether the plugin may join sockets to such a room.
+    pub fn describes_room(&self, namespace: &str, room: &str) -> bool {
+        self.rooms.iter().any(|(ns, pattern)| ns.matches(namespace) && pattern.matches(room))
+    }
+
     pub fn check(description: Description, deployed: &PluginName) -> Result<Self, ManifestError> {
         if description.name != deployed.as_str() {
             return Err(ManifestError::Name { found: description.name, deployed: deployed.clone() });

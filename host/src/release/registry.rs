@@ -111,8 +111,7 @@ impl Registry {
     pub fn is_shared_room(&self, namespace: &str, room: &str) -> bool {
         self.slots().iter().filter_map(|slot| slot.live()).any(|release| {
             let manifest = &release.manifest;
-            manifest.tenancy == Tenancy::None
-                && manifest.rooms.iter().any(|(ns, name)| ns.matches(namespace) && name.matches(room))
+            manifest.tenancy == Tenancy::None && manifest.describes_room(namespace, room)
         })
     }
 
