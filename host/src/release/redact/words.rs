@@ -76,6 +76,8 @@ fn alphabet(word: &str) -> Vec<(u8, u8)> {
         b'0' if is_number && at == 0 => (b'0', 1),
         b'1'..=b'9' if is_number && at == 0 => (b'1', 9),
         b'0'..=b'9' => (b'0', 10),
+        // What is no letter stays as it is.
+        _ if !byte.is_ascii_lowercase() => (byte, 1),
         _ if is_hex => (b'a', 6),
         _ => (b'a', 26),
     };
