@@ -14,7 +14,7 @@ use super::state::State;
 use crate::sandbox::imports::{budget, emitter, presence, rooms, store, timers, types};
 use crate::storage::Write;
 
-pub use alike::is_alike;
+pub use alike::{is_alike, remove_split_lists};
 
 /// One import that was called.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
