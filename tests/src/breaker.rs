@@ -1,5 +1,5 @@
-//! A proxy that breaks websockets, as some companies' do: it lets the handshake through, and nothing after it. Must never touch any other
-//! request.
+//! A proxy that breaks websockets, as some company proxies do: it passes the handshake on and nothing after it. Must never change
+//! any other request.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,16 +9,16 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
-/// The fault of a websocket after its handshake.
+/// What happens to a websocket after its handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Breaks {
-    /// Both sides are cut.
+    /// Both sides are closed.
     Cut,
-    /// No frame is carried.
+    /// No frame is passed on.
     Silent,
 }
 
-/// The proxy. It ends when it is dropped.
+/// The proxy. Dropping it stops it.
 pub struct Breaker {
     address: SocketAddr,
     broken: Arc<AtomicUsize>,
@@ -44,7 +44,7 @@ impl Breaker {
         format!("http://{}", self.address)
     }
 
-    /// Websockets broken so far.
+    /// Number of websockets broken so far.
     pub fn broken(&self) -> usize {
         self.broken.load(Ordering::Relaxed)
     }
@@ -71,7 +71,7 @@ async fn carry(mut client: TcpStream, server: SocketAddr, breaks: Breaks, broken
     let _ = client.write_all(&answer).await;
     broken.fetch_add(1, Ordering::Relaxed);
     if breaks == Breaks::Silent {
-        // Until the client gives up.
+        // Wait until the client gives up.
         let mut swallowed = [0; 256];
         while client.read(&mut swallowed).await.is_ok_and(|bytes| bytes > 0) {}
     }

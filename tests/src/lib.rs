@@ -1,15 +1,15 @@
-//! The harness: real servers, real clients, and the words a test is written in. Must never reach into the server's code:
-//! what a test knows, it has seen from outside.
+//! The test harness: real servers, real clients and the helpers that tests are written with. Must never use the server's code:
+//! tests see the server from outside only.
 //!
-//! A test starts a [`Server`], connects [`Client`]s and asserts what they get. Nothing here sleeps for a fixed time: each wait
-//! is for the thing itself and ends at a [deadline](wait::DEADLINE) with what was seen so far.
+//! A test starts a [`Server`], connects [`Client`]s and asserts what they receive. Nothing here sleeps for a fixed time: each
+//! wait is for a condition and ends at a [deadline](wait::DEADLINE), with an error that shows what was seen so far.
 
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::print_stderr,
-    reason = "a harness fails a test by panicking, and says why on its output"
+    reason = "a harness fails a test by panicking and prints the reason"
 )]
 
 pub mod abi;
