@@ -1,4 +1,5 @@
-//! The author's way: a new plugin, its build, its tests, and changes under live sockets. Must never build in the checkout.
+//! How a plugin's author works: creates a plugin, builds it, tests it and changes it under open sockets. Must never build in the
+//! checkout.
 
 use std::path::{Path, PathBuf};
 
@@ -9,12 +10,12 @@ use tests::{Client, Server, token, wait};
 /// One target folder for all of these tests, so that the SDK is compiled once.
 fn target() -> String {
     let folder = tests::checkout_dir().join("target/authors");
-    // Two cargos that find it missing at once trip over each other.
+    // Two cargo processes that both create the folder would fail.
     std::fs::create_dir_all(folder.join("plugins-build")).expect("the target folder is ours");
     folder.display().to_string()
 }
 
-/// Makes a plugin from the template, in a folder of its own.
+/// Creates a plugin from the template in the scratch folder.
 fn new_plugin(scratch: &Scratch, name: &str) -> PathBuf {
     let folder = scratch.path().join("plugins");
     let sdk = tests::checkout_dir().join("sdk");
@@ -22,14 +23,14 @@ fn new_plugin(scratch: &Scratch, name: &str) -> PathBuf {
     folder.join(name)
 }
 
-/// Runs a command that must succeed: what it printed.
+/// Runs a command that must succeed and returns its output.
 fn succeeds(args: &[&str]) -> String {
     let output = run(args, &[("CARGO_TARGET_DIR", &target())]);
     assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("text").trim().to_owned()
 }
 
-/// Runs a command that must fail: what it said.
+/// Runs a command that must fail and returns its error output.
 fn fails(args: &[&str]) -> String {
     let output = run(args, &[("CARGO_TARGET_DIR", &target())]);
     assert!(!output.status.success(), "{args:?} did not fail");
@@ -48,7 +49,10 @@ async fn a_new_plugin_passes_its_tests_builds_and_runs_as_it_is() {
 
     let server = Server::dev().start().await;
     let admin = server.admin_url("");
-    assert!(fails(&["deploy", "another-name", &component, "--url", &admin]).contains("greeter"), "it describes itself otherwise");
+    assert!(
+        fails(&["deploy", "another-name", &component, "--url", &admin]).contains("greeter"),
+        "the name differs from its description"
+    );
     succeeds(&["deploy", "greeter", &component, "--url", &admin, "--token", ADMIN_TOKEN]);
     assert!(succeeds(&["plugins", "--url", &admin]).contains("greeter"));
     let mut client = server.connect("/greeter", ()).await;
@@ -120,8 +124,8 @@ async fn a_change_is_live_on_the_same_socket_and_a_broken_one_is_not() {
 
     edit(&source, "impl Reloaded {", "impl Reloaded { nonsense");
     server.logged("not reloaded").await;
-    assert_eq!(speaker(&mut client).await, "a guest", "the old code serves on");
-    assert!(server.log().contains("nonsense"), "and the compiler's words are shown");
+    assert_eq!(speaker(&mut client).await, "a guest", "the old code keeps serving");
+    assert!(server.log().contains("nonsense"), "the compiler's error is logged");
 
     edit(&source, "impl Reloaded { nonsense", "impl Reloaded {");
     edit(&source, "a guest", "a stranger");
@@ -132,7 +136,7 @@ async fn a_change_is_live_on_the_same_socket_and_a_broken_one_is_not() {
     server.start_again().await;
     let mut client = server.connect("/reloaded", ()).await;
     client.ask("join", json!({"room": "hall"})).await;
-    assert_eq!(speaker(&mut client).await, "a guest", "a start goes by the source, not by what was live");
+    assert_eq!(speaker(&mut client).await, "a guest", "a start builds the source, whatever was live");
 }
 
 #[tokio::test]
@@ -167,7 +171,7 @@ async fn a_new_text_under_an_old_time_goes_live_and_a_save_without_a_change_is_s
     client.ask("join", json!({"room": "hall"})).await;
     assert_eq!(speaker(&mut client).await, "a visitor");
 
-    // As one that puts a file from a backup in its place, with its time.
+    // A file restored from a backup keeps its old modification time.
     let backup = scratch.path().join("backup");
     let text = std::fs::read_to_string(&source).expect("the plugin's source").replace("a visitor", "a tourist");
     std::fs::write(&backup, text).expect("a scratch file");
@@ -182,9 +186,9 @@ async fn a_new_text_under_an_old_time_goes_live_and_a_save_without_a_change_is_s
     }
     let builds = |log: &str| log.matches("reloaded").count() + log.matches("the release stays").count();
     let before = builds(&server.log());
-    // The watcher has passed the junk over once it reports a later save.
+    // The watcher has skipped the junk files once it reports a later save.
     let same = std::fs::read(&source).expect("the plugin's source");
-    wait::until("the log to say so", wait::DEADLINE, async || {
+    wait::until("the unchanged save to be logged", wait::DEADLINE, async || {
         std::fs::write(&source, &same).expect("the plugin is ours");
         server.log().contains("saved without a change").then_some(())
     })
@@ -192,7 +196,7 @@ async fn a_new_text_under_an_old_time_goes_live_and_a_save_without_a_change_is_s
     assert_eq!(builds(&server.log()), before, "{}", server.log());
 }
 
-/// Whom the plugin calls a client without a name.
+/// The name that the plugin gives a client without a name.
 async fn speaker(client: &mut Client) -> String {
     client.ask("say", json!({"room": "hall", "text": "who am I?"})).await;
     client.next("said").await["by"].as_str().expect("a name").to_owned()

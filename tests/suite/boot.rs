@@ -1,4 +1,4 @@
-//! How the server starts, and what it refuses to start with. Must never find a port bound by a server that refused.
+//! Starting the server, and what it refuses to start with. A server that refuses must never have bound a port.
 
 use std::path::PathBuf;
 
@@ -6,9 +6,9 @@ use serde_json::json;
 use tests::server::{Builder, Scratch, run};
 use tests::{Server, fixture, token};
 
-const SECRET: &str = "a secret of a test, of forty characters..";
+const SECRET: &str = "a test secret, of just forty characters.";
 
-/// A configuration file of its own, with the chat plugin and `more`.
+/// Writes a configuration file with the chat plugin and `more`.
 async fn configuration(scratch: &Scratch, more: &str) -> PathBuf {
     let file = scratch.path().join("hubbub.toml");
     let chat = &fixture::plugins().await["chat"];
@@ -30,7 +30,7 @@ async fn serve_starts_with_a_key_of_its_own_and_takes_no_dev_defaults() {
     let (status, _) = server.admin(reqwest::Method::GET, "/admin/plugins", Vec::new()).await;
     assert_eq!(status, 401, "the dev admin token");
     let demo = server.http().post(server.url("/demo/enter")).json(&json!({"name": "Ana"})).send().await.expect("an answer");
-    assert!(!demo.status().is_success(), "the demo gives tokens away");
+    assert!(!demo.status().is_success(), "the demo page must not give out tokens");
 }
 
 #[tokio::test]
@@ -61,12 +61,12 @@ async fn serve_refuses_what_is_unsafe_or_unknown_and_says_why() {
     ];
     for (server, why) in cases {
         let said = server.refuses().await;
-        assert!(said.contains(why), "instead of {why}: {said}");
+        assert!(said.contains(why), "expected {why}: {said}");
         assert!(!said.contains(SECRET), "a secret is in {said}");
     }
     for (more, why) in [("[gatway]\n", "gatway"), ("[gateway]\nmax_paylaod = 1", "max_paylaod"), ("[gateway\n", "hubbub.toml")] {
         let said = Server::serve(&configuration(&scratch, more).await).env("JWT_SECRET", SECRET).refuses().await;
-        assert!(said.contains(why), "instead of {why}: {said}");
+        assert!(said.contains(why), "expected {why}: {said}");
     }
     let said = Server::serve(&scratch.path().join("nowhere.toml")).env("JWT_SECRET", SECRET).refuses().await;
     assert!(said.contains("nowhere.toml"), "{said}");
@@ -114,7 +114,7 @@ async fn a_printed_token_opens_the_door_it_was_made_for() {
     let other = run(&["token", "--sub", "u1"], &[("JWT_SECRET", SECRET)]);
     let other = String::from_utf8(other.stdout).expect("a token is text");
     assert_eq!(server.turned_away("/chat", other.trim()).await, "Invalid token", "signed with JWT_SECRET");
-    assert!(!run(&["token"], &[]).status.success(), "nobody's token");
+    assert!(!run(&["token"], &[]).status.success(), "a token without a subject");
 }
 
 #[tokio::test]
@@ -132,7 +132,7 @@ async fn a_public_key_is_never_taken_for_a_secret() {
             assert_eq!(server.turned_away("/chat", forged.as_str()).await, "Invalid token", "{alg}");
         }
     }
-    assert_eq!(server.turned_away("/chat", token("ana")).await, "Invalid token", "the dev secret is no key any more");
+    assert_eq!(server.turned_away("/chat", token("ana")).await, "Invalid token", "the dev secret is not accepted any more");
 }
 
 #[tokio::test]
@@ -140,5 +140,5 @@ async fn a_polite_end_is_quick_and_a_success() {
     let mut server = Server::dev().start().await;
     let mut ana = server.connect("/", ()).await;
     assert_eq!(server.terminate().await, Some(0));
-    assert_eq!(ana.ended().await, tests::client::End::Closed, "not told to stay away");
+    assert_eq!(ana.ended().await, tests::client::End::Closed, "without a disconnect packet, so that clients reconnect");
 }

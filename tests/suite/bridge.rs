@@ -1,5 +1,5 @@
-//! Beside Socket.IO servers in Node, with their own packages: what crosses, once, and what does not. Must never speak their wire
-//! protocol itself, but where it is spoken badly.
+//! Hubbub beside Socket.IO servers in Node that use the stock packages: each message crosses once. Must never write Node's wire
+//! protocol by hand, except for invalid messages.
 
 use serde_json::json;
 use tests::client::End;
@@ -10,10 +10,10 @@ use tests::{Client, Stock, wait};
 
 use crate::scene::{member, open_chat, say, user};
 
-/// Events in a row: a second copy of one would come before the next.
+/// Number of events in a row. A duplicate would arrive before the next one.
 const ROW: u64 = 20;
 
-/// So many nodes and a Node server, with a chat of Ana and Bia.
+/// Starts nodes and a Node server, with a chat of Ana and Bia.
 async fn beside(nodes: usize) -> (Cluster, NodeServer) {
     let cluster = Cluster::with(nodes, |node| node.chatty().bridged()).await;
     open_chat(&cluster.nodes[0], "c1", &["ana", "bia"]).await;
@@ -21,7 +21,7 @@ async fn beside(nodes: usize) -> (Cluster, NodeServer) {
     (cluster, node)
 }
 
-/// Asserts that a row of an event has come, each once.
+/// Asserts that the client has received each event of a row once.
 async fn row(client: &mut Client, event: &str) {
     for n in 0..ROW {
         assert_eq!(client.next(event).await, n, "{event}");
@@ -29,7 +29,7 @@ async fn row(client: &mut Client, event: &str) {
     client.expect_none(event).await;
 }
 
-/// A row of an event, sent by `sender` such as `io.of('/chat').to('r')`.
+/// Sends a row of an event with `sender`, such as `io.of('/chat').to('r')`.
 async fn send_row(node: &mut NodeServer, sender: &str, event: &str) {
     node.run(&format!("for (let n = 0; n < {ROW}; n++) {sender}.emit('{event}', n)")).await;
 }
@@ -140,7 +140,7 @@ async fn a_node_server_joins_fetches_moves_and_ends_sockets_here() {
     let mut bia = member(&cluster.nodes[1], "bia", "c1").await;
     node.run("io.of('/chat').in(['user:ana', 'user:bia']).socketsJoin(['vip', 'vip2'])").await;
     node.run("io.of('/chat').in('user:bia').socketsLeave('vip2')").await;
-    // No one joins the rooms that are the host's.
+    // The host does not allow joining its own rooms.
     node.run("io.of('/chat').in('user:ana').socketsJoin('user:bia')").await;
     let fetched = node.run(FETCH).await;
     let expected = json!([
@@ -165,7 +165,7 @@ async fn a_node_server_joins_fetches_moves_and_ends_sockets_here() {
     assert_eq!(bia.ended().await, End::Disconnected);
 }
 
-/// The sockets of the room `vip`: whose they are, and where they are but for the rooms of their own.
+/// The sockets of the room `vip` with their users and rooms, without each socket's own room.
 const FETCH: &str = "
     const fetched = await io.of('/chat').in('vip').fetchSockets();
     const shown = fetched.map(({ id, data, rooms, handshake }) =>
@@ -212,7 +212,7 @@ async fn what_cannot_be_read_is_counted_and_harms_nobody() {
     const EVENTS: &str = "socket.io#/chat#";
     const REQUESTS: &str = "socket.io-request#/chat#";
     let large = vec![0xc0; (1 << 20) + 1];
-    // Node's own servers end at some of these: none is there yet.
+    // Node's own servers crash on some of these, so none is started yet.
     let bad: [(&str, &[u8]); 8] = [
         (EVENTS, &[0xc1, 0xff, 0x00]),
         (EVENTS, b"no MessagePack"),
@@ -235,11 +235,11 @@ async fn what_cannot_be_read_is_counted_and_harms_nobody() {
     refused(&cluster, bad.len() + 1).await;
 }
 
-/// Waits until the first node has refused so many messages of Node's servers, and no more.
+/// Waits until the first node has refused this many messages from Node's servers, and not more.
 async fn refused(cluster: &Cluster, messages: usize) {
     wait::eventually("messages to be refused", async || {
         let refused = cluster.nodes[0].metrics().await.get("hubbub_bridge_messages_refused_total", &[]).unwrap_or(0.0);
-        assert!(refused <= messages as f64, "{refused}, not {messages}");
+        assert!(refused <= messages as f64, "{refused} refused, expected {messages}");
         refused == messages as f64
     })
     .await;
@@ -279,7 +279,7 @@ async fn redis_away_costs_node_servers_what_was_sent_meanwhile_and_nobody_else_a
 
     cluster.redis.start_again().await;
     node.heard(&cluster.redis, 2).await;
-    wait::eventually("messages to cross again", async || {
+    wait::eventually("messages to reach the Node server again", async || {
         say(&mut ana, "c1", "together").await;
         caio.heard("chat:message").await.is_some_and(|heard| heard["content"] == json!("together"))
     })
@@ -292,7 +292,7 @@ async fn redis_away_costs_node_servers_what_was_sent_meanwhile_and_nobody_else_a
 async fn only_the_namespaces_that_are_named_are_shared() {
     let cluster = Cluster::with(1, |node| node.chatty().bridged().env("HUBBUB_BRIDGE__NAMESPACES", r#"["/chat"]"#)).await;
     let mut node = NodeServer::start(&cluster.redis).await;
-    wait::eventually("the chat to be shared", async || {
+    wait::eventually("the chat namespace to be bridged", async || {
         cluster.redis.ask("PUBSUB NUMSUB socket.io-request#/chat#").await.contains(":2\r\n")
     })
     .await;

@@ -1,4 +1,5 @@
-//! Many nodes that are one server to their clients. Must never rely on which node a client is at, but where that is the point.
+//! Several nodes that act as one server for their clients. Must never depend on a client's node, except where a test is about
+//! that.
 
 use std::process::Command;
 
@@ -69,7 +70,7 @@ async fn a_plugin_disabled_on_one_node_is_disabled_on_all() {
     .await;
 }
 
-/// The products' tests once more, in a process of its own whose servers are so many nodes each.
+/// Runs tests of the products again, in another process whose servers have this many nodes each.
 fn products_on(nodes: usize, modules: &[&str]) {
     gate::alone();
     let mut suite = Command::new(std::env::current_exe().expect("a running test has a file"));

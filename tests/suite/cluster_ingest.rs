@@ -1,4 +1,5 @@
-//! What other systems send, taken in by several nodes: shared, taken over, and counted once. Must never depend on which node is the one.
+//! Messages from other systems, consumed by several nodes: shared, taken over, and counted once. Must never depend on which node
+//! consumes.
 
 use serde_json::json;
 use tests::cluster::Cluster;
@@ -6,7 +7,7 @@ use tests::kafka::Kafka;
 use tests::server::Builder;
 use tests::{Postgres, Server, wait};
 
-/// A dead node is missed soon.
+/// A dead node is noticed soon.
 fn node(builder: Builder) -> Builder {
     builder.only(&["video", "chat"]).env("HUBBUB_REDIS__NODE_TIMEOUT", "2s")
 }
@@ -28,9 +29,9 @@ async fn accepted(server: &Server, source: &str) -> f64 {
     server.metrics().await.get("hubbub_ingest_messages_total", &[("source", source)]).unwrap_or(0.0)
 }
 
-/// The node that has taken something in from there.
+/// The node that has consumed something from this source.
 async fn taker(cluster: &Cluster, source: &str) -> usize {
-    wait::until("a node to take in", wait::DEADLINE, async || {
+    wait::until("a node to consume", wait::DEADLINE, async || {
         for (at, node) in cluster.nodes.iter().enumerate() {
             if accepted(node, source).await > 0.0 {
                 return Some(at);
@@ -58,7 +59,7 @@ async fn what_a_killed_node_left_of_a_stream_is_handled_by_the_other_once() {
             cluster.nodes[first].kill9();
         }
     }
-    // One more that it has read, and will never acknowledge.
+    // One more entry is read by a consumer that will never acknowledge it.
     cluster.redis.ask("XREADGROUP GROUP hubbub hubbub COUNT 1 STREAMS views >").await;
     views_are(&cluster, "v1", MANY as i64).await;
     wait::eventually("all to be acknowledged", async || cluster.redis.ask("XPENDING views hubbub").await.starts_with("*4\r\n:0"))
@@ -69,7 +70,7 @@ async fn what_a_killed_node_left_of_a_stream_is_handled_by_the_other_once() {
 async fn partitions_of_a_killed_node_are_read_by_the_other_and_every_view_counts_once() {
     const MANY: usize = 60;
     let kafka = Kafka::with(&[("video.view", 4)]);
-    // Nothing is committed: all that the dead node has accepted comes again to the other.
+    // No offset is committed, so everything that the dead node has accepted is delivered to the other again.
     let never = [("auto.commit.interval.ms", "86400000")];
     let mut cluster = Cluster::with(2, |builder| node(builder).kafka_with(&kafka, &never)).await;
     let view = async |n: usize| {
@@ -93,11 +94,13 @@ async fn a_channel_is_listened_to_by_one_node_and_by_another_once_it_has_stopped
     let mut cluster = Cluster::with(2, |builder| node(builder).env("HUBBUB_INGEST__PUBSUB__CHANNELS", r#"["backend"]"#)).await;
     let tell = async |cluster: &Cluster, video: &str, listeners: usize| {
         let message = format!(r#"PUBLISH backend "{{\"event\":\"video:view\",\"data\":{{\"videoId\":\"{video}\"}}}}""#);
-        wait::eventually("the nodes to listen", async || cluster.redis.ask(&message).await.starts_with(&format!(":{listeners}")))
-            .await;
+        wait::eventually("the nodes to subscribe", async || {
+            cluster.redis.ask(&message).await.starts_with(&format!(":{listeners}"))
+        })
+        .await;
     };
     let told = async |cluster: &Cluster, video: &str, listeners: usize| {
-        wait::eventually("a node to hear it", async || {
+        wait::eventually("a node to handle the message", async || {
             tell(cluster, video, listeners).await;
             views(cluster, video).await > 0
         })
@@ -112,7 +115,7 @@ async fn a_channel_is_listened_to_by_one_node_and_by_another_once_it_has_stopped
     for video in 0..5 {
         views_are(&cluster, &format!("v{video}"), 10).await;
     }
-    assert_eq!(accepted(&cluster.nodes[other], "pubsub").await, 0.0, "only one takes in");
+    assert_eq!(accepted(&cluster.nodes[other], "pubsub").await, 0.0, "only one node consumes");
     cluster.nodes[first].terminate().await;
     told(&cluster, "after", 1).await;
     assert!(accepted(&cluster.nodes[other], "pubsub").await > 0.0);

@@ -1,5 +1,5 @@
-//! What clients may count on: the AsyncAPI document, the page, and the TypeScript types. Must never judge them by their text where
-//! the tool that reads them can.
+//! The contract for clients: the AsyncAPI document, the page and the TypeScript types. Must never check their text where a tool
+//! that reads them can check them.
 
 use std::path::Path;
 use std::process::Output;
@@ -33,7 +33,7 @@ fn succeeded(output: &Output) -> String {
 
 #[tokio::test]
 async fn the_official_parser_finds_nothing_wrong_with_the_document() {
-    // In the checkout, with all of its plugins.
+    // Runs in the checkout, with all of its plugins.
     let server = Server::dev().folder(&tests::checkout_dir()).start().await;
     let document = document(&server).await;
     let checked = node::run(&node::clients(), Path::new("asyncapi.mjs"), &[], &document.to_string()).await;
@@ -54,7 +54,7 @@ async fn the_document_and_the_page_follow_what_is_live() {
     let server = Server::dev().only(&["chat"]).start().await;
     let before = document(&server).await;
     assert!(before["channels"]["Course"].is_null() && !page(&server).await.contains("/course/{id}"));
-    assert_eq!(before, document(&server).await, "the same while nothing changes");
+    assert_eq!(before, document(&server).await, "unchanged while nothing is deployed");
 
     let component = std::fs::read(fixture::course().await).expect("the component was built");
     let (status, said) = server.admin(reqwest::Method::POST, "/admin/plugins/course/deploy", component).await;
@@ -68,27 +68,27 @@ async fn the_document_and_the_page_follow_what_is_live() {
     }
 
     server.admin(reqwest::Method::POST, "/admin/plugins/course/disable", vec![]).await;
-    assert_eq!(document(&server).await, before, "what is not live is not told");
+    assert_eq!(document(&server).await, before, "a disabled plugin is not in the document");
 }
 
-/// The types of the chat alone.
+/// The types of the chat plugin alone.
 async fn chat_types() -> String {
     let scratch = Scratch::new();
     let chat = fixture::plugins().await["chat"].display().to_string();
     let types = succeeded(&run_in(scratch.path(), &["types", &chat], &[]));
     let left: Vec<_> = std::fs::read_dir(scratch.path()).expect("the folder is ours").collect();
-    assert!(left.is_empty(), "asking leaves nothing behind: {left:?}");
+    assert!(left.is_empty(), "the command leaves no files: {left:?}");
     types
 }
 
-/// A folder in which TypeScript finds these types, the clients and their packages.
+/// A folder with these types, the test clients and their packages, in which TypeScript compiles.
 fn workshop(types: &str) -> Scratch {
     let scratch = Scratch::new();
     let write = |name: &str, text: &str| std::fs::write(scratch.path().join(name), text).expect("the folder is ours");
     write("contract.ts", types);
     write("package.json", r#"{"type": "module"}"#);
     for file in ["typed.ts", "wrong.ts", "tsconfig.json"] {
-        write(file, &std::fs::read_to_string(node::clients().join(file)).expect("it is there"));
+        write(file, &std::fs::read_to_string(node::clients().join(file)).expect("the file exists"));
     }
     write("wrong.json", r#"{"extends": "./tsconfig.json", "files": ["wrong.ts"]}"#);
     std::os::unix::fs::symlink(node::clients().join("node_modules"), scratch.path().join("node_modules")).expect("a link");
@@ -121,7 +121,7 @@ async fn each_mistake_of_a_typed_client_is_an_error() {
     let folder = workshop(&chat_types().await);
     let output = compile(&folder, "wrong.json").await;
     assert!(!output.status.success(), "it compiled");
-    let text = std::fs::read_to_string(node::clients().join("wrong.ts")).expect("it is there");
+    let text = std::fs::read_to_string(node::clients().join("wrong.ts")).expect("the file exists");
     let first = text.lines().position(|line| line.starts_with("declare const socket")).expect("the socket") + 2;
     let said = stdout(&output);
     for line in first..=text.lines().count() {
@@ -141,7 +141,7 @@ async fn types_come_from_files_a_configuration_or_the_folder() {
         succeeded(&run_in(scratch.path(), &["types", "--config", &config.display().to_string()], &[])),
         chat_types().await
     );
-    // Whatever plugins the checkout has, their types compile, and the chat's client with them.
+    // The types of all of the checkout's plugins compile, and the chat client with them.
     let folder = workshop(&succeeded(&run_in(&tests::checkout_dir(), &["types"], &[])));
     succeeded(&compile(&folder, "tsconfig.json").await);
 

@@ -1,5 +1,5 @@
-//! Components of an older version of the contract, beside those of the newest: served, replaced, rolled back, recorded and replayed.
-//! The old ones are kept as bytes and never built again.
+//! Components of an older version of the contract, beside components of the newest: served, replaced, rolled back, recorded and
+//! replayed. The old ones are stored as bytes and never built again.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ async fn version(client: &mut Client) -> Value {
     client.ask("version", Value::Null).await
 }
 
-/// The contract of the live release.
+/// The contract version of the live release.
 async fn contract(server: &Server) -> Value {
     let (_, listed) = server.admin(Method::GET, "/admin/plugins", Vec::new()).await;
     let plugins = listed["plugins"].as_array().expect("a list");
@@ -39,7 +39,7 @@ async fn an_old_component_is_replaced_by_a_new_one_and_rolled_back() {
     assert_eq!(version(&mut client).await, "2.0.0");
     let (status, _) = server.admin(Method::POST, "/admin/plugins/versioned/promote", Vec::new()).await;
     assert_eq!((status, contract(&server).await), (200, json!("0.2.0")));
-    assert_eq!(client.ask("say", json!("second")).await, 2, "with the data of the old one");
+    assert_eq!(client.ask("say", json!("second")).await, 2, "with the data of the old release");
 
     let (status, _) = server.admin(Method::POST, "/admin/plugins/versioned/rollback", Vec::new()).await;
     assert_eq!((status, version(&mut client).await), (200, json!("1.0.0")));
@@ -92,7 +92,7 @@ async fn old_plugins_of_a_product_serve_beside_new_ones() {
         .await;
     let mut ana = server.connect("/hub", user("ana").role("ATTENDANT")).await;
     let mut eva = server.connect("/hub", user("eva").role("ATTENDANT")).await;
-    wait::eventually("eva to be seen", async || ana.next("attendant:online").await["userId"] == "eva").await;
+    wait::eventually("eva to be online", async || ana.next("attendant:online").await["userId"] == "eva").await;
     assert_eq!(ask_bare(&mut ana, "presence:list").await["attendants"].as_array().map(Vec::len), Some(2));
     let item = json!({"itemId": "q1", "threadId": "t1", "customer": {"id": "cal", "name": name("cal")}});
     publish_keyed(&server, "queue", "queue.added", item).await;

@@ -1,4 +1,4 @@
-//! A power cut: what was acknowledged is there afterwards. Must never stop the server politely.
+//! Crashes: data that was acknowledged exists afterwards. Must never stop the server with SIGTERM.
 
 use std::collections::HashSet;
 
@@ -28,7 +28,7 @@ async fn every_acked_message_survives_a_kill() {
         }));
         acked.extend(said.await.into_iter().flatten());
     }
-    // And some that are on their way: either outcome is right for them, half of one is not.
+    // More messages are in flight. Each may be stored or not, but not in part.
     for sender in &mut senders {
         sender.emit("chat:message", json!({"chatId": "c1", "content": "maybe"})).await;
     }
@@ -44,7 +44,7 @@ async fn every_acked_message_survives_a_kill() {
     assert!(stored.len() <= acked.len() + SENDERS, "nothing is stored twice");
 }
 
-/// The whole history, page by page.
+/// The whole history, read page by page.
 pub(crate) async fn everything(client: &mut Client) -> Vec<Value> {
     let mut all = Vec::new();
     let mut before = Value::Null;
@@ -55,7 +55,7 @@ pub(crate) async fn everything(client: &mut Client) -> Vec<Value> {
         }
         let mut page = client.ask("chat:history", question).await;
         let refused = page["error"].to_string();
-        all.append(page["messages"].as_array_mut().unwrap_or_else(|| panic!("no list of messages, but {refused}")));
+        all.append(page["messages"].as_array_mut().unwrap_or_else(|| panic!("no list of messages: {refused}")));
         before = page["nextBefore"].clone();
         if before.is_null() {
             return all;
@@ -96,5 +96,5 @@ async fn a_kill_in_the_middle_of_everything_leaves_data_that_opens() {
         let all = everything(client).await;
         (0..5).all(|round| all.iter().any(|message| message["content"] == format!("{round}/0")))
     };
-    wait::eventually("what the room saw to be in history", async || first_of_each(&mut ana).await).await;
+    wait::eventually("every delivered message to be in the history", async || first_of_each(&mut ana).await).await;
 }

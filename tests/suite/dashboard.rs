@@ -1,4 +1,4 @@
-//! The operator's page, as the operator sees it. Must never call the page's scripts: it is typed into, clicked and read.
+//! The operator's page in a real browser. Must never call the page's scripts: tests type, click and read.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use tests::{Browser, Server, wait};
 
 use crate::scene::{member, open_chat, say};
 
-/// A tab in which the operator has just entered.
+/// Opens the page in a tab and signs in as the operator.
 pub(crate) async fn entered(browser: &mut Browser, tab: &str, server: &Server) {
     browser.open(tab, &server.admin_url("/")).await;
     browser.type_into(tab, "token", ADMIN_TOKEN).await;
@@ -28,7 +28,7 @@ async fn an_operator_sees_figures_move_and_stops_and_resumes_a_plugin() {
     open_chat(&server, "c1", &["ana"]).await;
     let mut ana = member(&server, "ana", "c1").await;
     browser.sees("one", "connections", "1").await;
-    wait::eventually("events a second to be shown", async || {
+    wait::eventually("events per second to be shown", async || {
         say(&mut ana, "c1", "hello").await;
         browser.count("one", "events-per-second", "0").await == 0
     })
@@ -40,7 +40,7 @@ async fn an_operator_sees_figures_move_and_stops_and_resumes_a_plugin() {
     assert_eq!(ana.refused("chat:message", serde_json::json!({"chatId": "c1", "content": "?"})).await.0, "unavailable");
     browser.click("one", "enable-chat").await;
     browser.sees("one", "plugin-chat", "active").await;
-    say(&mut ana, "c1", "back again").await;
+    say(&mut ana, "c1", "again").await;
 }
 
 #[tokio::test]
@@ -56,7 +56,7 @@ async fn an_operator_sees_what_is_quarantined_and_why_and_ends_it() {
     browser.sees("one", "quarantined-fragile", "on-message fragile.do: it trapped").await;
     browser.sees("one", "plugin-fragile", "active").await;
     browser.click("one", "enable-fragile").await;
-    wait::eventually("the quarantine to be over", async || browser.count("one", "plugins", "quarantined").await == 0).await;
+    wait::eventually("the quarantine to end", async || browser.count("one", "plugins", "quarantined").await == 0).await;
 }
 
 #[tokio::test]
@@ -112,7 +112,7 @@ async fn an_operator_listens_in_on_a_user_and_on_a_room() {
     browser.sees("one", "tap-state", "Listening").await;
     say(&mut ana, "c1", "for bia to hear").await;
     browser.sees("one", "tapped", "for bia to hear").await;
-    assert_eq!(browser.count("one", "tapped", "chat:message").await, 1, "it went out to her; ana's own event is not told");
+    assert_eq!(browser.count("one", "tapped", "chat:message").await, 1, "only the delivery to bia is shown, not ana's own event");
     bia.refused("no:such:event", serde_json::Value::Null).await;
     browser.sees("one", "tapped", "not_found").await;
     let scratch = Scratch::new();
@@ -122,7 +122,7 @@ async fn an_operator_listens_in_on_a_user_and_on_a_room() {
 
     browser.click("one", "tap-go").await;
     browser.sees("one", "tap-state", "Stopped").await;
-    wait::eventually("nobody to listen", async || server.metrics().await.get("hubbub_admin_taps", &[]) == Some(0.0)).await;
+    wait::eventually("the tap to end", async || server.metrics().await.get("hubbub_admin_taps", &[]) == Some(0.0)).await;
     for (field, text) in [("tap-user", ""), ("tap-namespace", "/chat"), ("tap-room", "chat:c1")] {
         browser.type_into("one", field, text).await;
     }
@@ -187,7 +187,7 @@ async fn deploy(browser: &mut Browser, file: &Path, percent: &str) {
     browser.click("one", "deploy").await;
 }
 
-/// The chat as another component: a custom section more, which says nothing.
+/// The chat plugin with another digest: it has one more custom section without a meaning.
 async fn another_chat(scratch: &Scratch) -> PathBuf {
     let mut component = std::fs::read(&fixture::plugins().await["chat"]).expect("the chat was built");
     component.extend([0, 5, 4, b'm', b'a', b'r', b'k']);
@@ -204,7 +204,7 @@ async fn the_page_looks_as_the_readme_shows_it() {
     let mut browser = Browser::start();
     entered(&mut browser, "one", &server).await;
     browser.resize("one", 1360, 860).await;
-    // The readme's picture wants some of a day; a test is content with a second.
+    // The README's screenshot shows 50 seconds of metrics; for the test two are enough.
     let kept = std::env::var_os("HUBBUB_DASHBOARD_SCREENSHOT").map(PathBuf::from);
     let told = if kept.is_some() { 50 } else { 2 };
     let mut watcher = tests::Client::connect(server.admin_address(), "/figures", ADMIN_TOKEN).await.expect("the token is right");
@@ -240,7 +240,7 @@ async fn nothing_is_cut_off_from_a_phone_to_a_wide_screen() {
     let kept = std::env::var_os("HUBBUB_WIDTHS_SCREENSHOTS").map(PathBuf::from);
     for width in [390, 768, 1023, 1024, 1200, 1280, 1300, 1365, 1366, 1440, 1920] {
         browser.resize("one", width, 900).await;
-        // The plots follow the window a moment later.
+        // The plots are resized a moment after the window.
         let mut left = Vec::new();
         let fits = wait::eventually("everything to fit", async || {
             left = browser.overflowing("one").await;
@@ -255,5 +255,5 @@ async fn nothing_is_cut_off_from_a_phone_to_a_wide_screen() {
     }
 }
 
-/// How long the plots may take to follow the window.
+/// How long the plots may take to be resized.
 const FIT: std::time::Duration = std::time::Duration::from_secs(10);

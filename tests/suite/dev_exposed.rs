@@ -1,4 +1,4 @@
-//! `hubbub dev` where other machines reach it. Must never serve there with a secret that everyone knows.
+//! `hubbub dev` on addresses that other machines reach. Must never serve there with a known secret.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -13,7 +13,7 @@ use crate::ports::Started;
 
 const EXPOSED: [&str; 6] = ["--no-watch", "--expose", "--listen", ":0", "--admin", ":0"];
 
-/// The secrets that a server has printed, by what they are for.
+/// The secrets that a server has printed, by their purpose.
 fn printed(log: &str) -> BTreeMap<String, String> {
     let made = log.lines().filter_map(|line| line.strip_prefix("hubbub: made for this run: "));
     made.map(|line| line.rsplit_once(": ").expect("a name and a secret")).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
@@ -23,7 +23,7 @@ fn local(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
 
-/// The status of a call with a key.
+/// The status of a request with a key.
 async fn status(method: reqwest::Method, url: String, key: &str) -> u16 {
     let body = json!({"topic": "chat.upserted", "data": {"chatId": "c1", "participants": []}});
     let request = reqwest::Client::new().request(method, url).bearer_auth(key).json(&body);
@@ -40,7 +40,7 @@ async fn operate(port: u16, token: &str) -> u16 {
 
 #[tokio::test]
 async fn an_address_that_others_reach_is_refused_before_a_port_is_bound() {
-    // A port that is taken is found when it is bound: the refusal comes before.
+    // Binding a port in use fails with another error, so the refusal must come first.
     let other = TcpListener::bind("0.0.0.0:0").expect("a free port");
     let port = other.local_addr().expect("it is bound").port();
     let everywhere =
@@ -54,7 +54,7 @@ async fn an_address_that_others_reach_is_refused_before_a_port_is_bound() {
         }
     }
     let said = Started::with("dev", &["--no-watch"], &[("HUBBUB_SERVER__LISTEN", ":4100")]).await.failure().await;
-    assert!(said.contains("--expose"), "configured elsewhere: {said}");
+    assert!(said.contains("--expose"), "configured by a variable: {said}");
 }
 
 #[tokio::test]
@@ -89,7 +89,7 @@ async fn an_exposed_server_has_random_secrets_and_prints_them_once() {
 async fn the_page_of_an_exposed_server_is_used_at_its_address_and_name_and_no_other() {
     let mut server = Started::with("dev", &EXPOSED, &[]).await;
     let (public, _) = server.ports().await;
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").expect("Linux tells").trim().to_owned();
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").expect("Linux has it").trim().to_owned();
     let enter = async |host: String| {
         let request = reqwest::Client::new().post(format!("http://127.0.0.1:{public}/demo/enter")).json(&json!({"name": "Ana"}));
         let request = request.header(HOST, &host).header(ORIGIN, format!("http://{host}"));

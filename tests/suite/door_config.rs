@@ -1,4 +1,4 @@
-//! Doors that an operator has changed by configuration: roles, claims and sentences. Must never rely on a door that another test has
+//! Door policies changed by configuration: roles, claims and sentences. Must never depend on a policy that another test has
 //! changed.
 
 use std::path::PathBuf;
@@ -10,9 +10,9 @@ use tests::{Server, fixture, token};
 
 use crate::scene::user;
 
-const SECRET: &str = "a secret of a test, of forty characters..";
+const SECRET: &str = "a test secret, of just forty characters.";
 
-/// The door of a namespace, as the document shows it.
+/// The door policy of a namespace in the AsyncAPI document.
 async fn documented(server: &Server, channel: &str) -> Value {
     server.get("/asyncapi.json").await.1["channels"][channel]["x-door"].clone()
 }
@@ -32,8 +32,8 @@ async fn roles_claims_and_sentences_replace_those_of_the_plugin() {
     server.connect("/chat", teacher().claim("school", "north")).await;
     assert_eq!(server.turned_away("/chat", teacher()).await, "Invalid token", "without the claim");
     assert_eq!(server.turned_away("/chat", user("ana").role("STUDENT").claim("school", "north")).await, "Teachers only");
-    assert_eq!(server.turned_away("/chat", ()).await, "Authentication error", "as the plugin says it");
-    // The doors beside them stay as they are.
+    assert_eq!(server.turned_away("/chat", ()).await, "Authentication error", "the plugin's own sentence");
+    // Other door policies are unchanged.
     assert_eq!(server.turned_away("/portal", ()).await, "Token invalido");
 
     let door = documented(&server, "Hub").await;
@@ -65,7 +65,7 @@ async fn settings_of_a_plugin_apply_to_those_that_take_its_data_and_the_log_says
     for plugin in listed["plugins"].as_array().expect("a list") {
         assert_eq!(plugin["quota"]["logLines"]["quota"], 7, "{plugin}");
     }
-    // A door of its own holds, and one under the other plugin is an error then.
+    // A plugin's own door setting takes precedence; then the same door under the other plugin is an error.
     let own = with("THREADS", "DOORS", r#"{"/hub" = {roles = ["X"]}}"#);
     let own = own.env("HUBBUB_PLUGINS__CHAT__DOORS", r#"{"/hub" = {roles = []}}"#);
     let refusal = own.refuses().await;
@@ -97,7 +97,7 @@ async fn a_configured_door_outlives_hot_releases_and_restarts() {
     holds(&server, "1.0.0").await;
 }
 
-/// A configuration with plugins that share namespaces, and a door of one of them.
+/// A configuration with plugins that share namespaces and with a door setting.
 async fn configuration(scratch: &Scratch, door: &str) -> PathBuf {
     let (file, plugins) = (scratch.path().join("hubbub.toml"), fixture::plugins().await);
     let plugin = |name: &str| format!("[plugins.{name}]\nfile = {:?}\n", plugins[name].display().to_string());
@@ -124,11 +124,11 @@ async fn check_and_serve_refuse_a_door_that_is_not_there_and_name_it() {
         let file = configuration(&scratch, door).await;
         let checked = run(&["check", "--config", &file.display().to_string(), "--data", &data], &[("JWT_SECRET", SECRET)]);
         let error = String::from_utf8_lossy(&checked.stderr);
-        assert!(!checked.status.success() && said.iter().all(|said| error.contains(said)), "instead of {said:?}: {error}");
+        assert!(!checked.status.success() && said.iter().all(|said| error.contains(said)), "expected {said:?}: {error}");
     }
     for (door, said) in &cases[..2] {
         let refusal = Server::serve(&configuration(&scratch, door).await).env("JWT_SECRET", SECRET).refuses().await;
-        assert!(said.iter().all(|said| refusal.contains(said)), "instead of {said:?}: {refusal}");
+        assert!(said.iter().all(|said| refusal.contains(said)), "expected {said:?}: {refusal}");
     }
     let good = configuration(&scratch, &door("threads", "/hub", "roles = []\nclaims = [\"team\"]")).await;
     let checked = run(&["check", "--config", &good.display().to_string(), "--data", &data], &[("JWT_SECRET", SECRET)]);
@@ -146,6 +146,6 @@ async fn a_release_without_a_configured_namespace_is_not_deployed() {
     let server = owners.env("HUBBUB_PLUGINS__THREADS__DOORS", r#"{"/hub" = {roles = []}}"#).start().await;
     let component = std::fs::read(fixture::plugins().await["presence"].clone()).expect("the component was built");
     let (status, answer) = server.admin(Method::POST, "/admin/plugins/presence/deploy", component).await;
-    assert_eq!(status, 200, "a plugin that shares the namespace is not concerned: {answer}");
+    assert_eq!(status, 200, "a plugin that shares the namespace is accepted: {answer}");
     server.connect("/hub", user("ana")).await;
 }

@@ -1,4 +1,5 @@
-//! Who is let into which namespace, and with what sentence not. Must never send an event: a door is all that is tested.
+//! Door policies: which clients each namespace accepts, and the sentence of a refusal. Must never send an event, because only the
+//! policy is tested.
 
 use reqwest::Method;
 use reqwest::header::{AUTHORIZATION, HeaderName};
@@ -15,9 +16,9 @@ async fn each_namespace_has_its_own_door_and_sentences() {
     server.connect("/", ()).await;
     server.connect("/", token("ana")).await;
     server.connect("/chat", token("ana")).await;
-    // One token is one user wherever it opens: nothing but the door decides.
+    // One token is one user in every namespace: only the namespace's policy decides.
     let sentence = server.turned_away("/nobody-owns-this", token("ana")).await;
-    assert_eq!(sentence, "Invalid namespace", "as stock servers say it");
+    assert_eq!(sentence, "Invalid namespace", "the sentence of stock servers");
 }
 
 #[tokio::test]
@@ -46,7 +47,7 @@ async fn a_namespace_is_asked_for_by_its_exact_name() {
     for odd in ["/chat/", "/Chat", "/chat//", "/chat%00", "/..", "/chat/../chat"] {
         match Client::connect(server.address(), odd, token("ana")).await {
             Err(ConnectFailure::Refused(_) | ConnectFailure::Closed) => {}
-            other => panic!("{odd}: {:?}", other.map(|_| "let in")),
+            other => panic!("{odd}: {:?}", other.map(|_| "accepted")),
         }
     }
     let long = format!("/{}", "x".repeat(20_000));
@@ -63,7 +64,7 @@ async fn only_listed_origins_are_let_in() {
     for evil in ["https://evil.example", "http://localhost.evil.example", "null", "http://localhost:3000.evil.example"] {
         match Client::connect(server.address(), "/", from(evil)).await {
             Err(ConnectFailure::Http(403)) => {}
-            other => panic!("{evil}: {:?}", other.map(|_| "let in")),
+            other => panic!("{evil}: {:?}", other.map(|_| "accepted")),
         }
     }
 
@@ -116,7 +117,7 @@ async fn origins_of_apps_and_desktop_shells_are_let_in_where_they_are_configured
 /// Asserts that a browser lets a page of that origin read the answer.
 fn may_read(answer: &reqwest::Response, origin: &str) {
     let header = |name: &str| answer.headers().get(name).map(|value| value.to_str().expect("text"));
-    assert_eq!(header("access-control-allow-origin"), Some(origin), "exactly, and no wildcard");
+    assert_eq!(header("access-control-allow-origin"), Some(origin), "the exact origin, not a wildcard");
     assert_eq!(header("access-control-allow-credentials"), Some("true"), "{origin}");
     assert!(header("vary").is_some_and(|vary| vary.to_lowercase().contains("origin")), "{origin}");
 }

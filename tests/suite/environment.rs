@@ -1,4 +1,4 @@
-//! Configuration by environment variables, as compose files, charts and shells write them. No output may hold a secret.
+//! Configuration by environment variables, as compose files, charts and shells write them. No output may contain a secret.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use tests::{Server, fixture, token};
 
 const SECRET: &str = "hunter2, a secret of a test, of forty bytes";
 
-/// `hubbub serve` with the chat plugin and nothing else.
+/// `hubbub serve` with only the chat plugin.
 async fn serve() -> Builder {
     let chat = fixture::plugins().await["chat"].clone();
     Server::serve_by_environment().plugin("chat", &chat).env("JWT_SECRET", SECRET)
@@ -110,5 +110,5 @@ async fn a_plugin_whose_name_has_a_dash_is_configured_by_a_variable() {
     let file: PathBuf = folder.path().join("live-polls.wasm");
     std::fs::copy(&fixture::plugins().await["chat"], &file).expect("a scratch file");
     let said = serve().await.env("HUBBUB_PLUGINS__LIVE_POLLS__FILE", &file.display().to_string()).refuses().await;
-    assert!(said.contains("plugin live-polls"), "it describes itself as chat: {said}");
+    assert!(said.contains("plugin live-polls"), "its description names chat: {said}");
 }

@@ -1,4 +1,4 @@
-//! What comes from outside, where an operator reads it. No text may steer a terminal, forge a line or be shown in another direction.
+//! Text from outside where an operator reads it. No text may control a terminal, forge a line or change the direction of text.
 
 use serde_json::{Value, json};
 use tests::browser::Browser;
@@ -9,10 +9,10 @@ use tests::{Server, fixture, token, wait};
 use crate::dashboard::entered;
 use crate::scene::open_chat;
 
-/// A direction that turns, a control of C1, a separator of lines and one of C0.
+/// A right-to-left override, a C1 control character, a line separator and a C0 control character.
 const ODD: &str = "a\u{202e}b\u{9b}c\u{2028}d\u{1b}e";
 
-/// As an operator reads it.
+/// The escaped form that an operator reads.
 const SHOWN: &str = "a\\u202eb\\u009bc\\u2028d\\u001be";
 
 fn assert_plain(text: &str) {
@@ -20,7 +20,7 @@ fn assert_plain(text: &str) {
     assert_eq!(odd, None, "{text:?}");
 }
 
-/// A command of the operator's: what it printed.
+/// Runs an operator's command and returns its output.
 fn operator(server: &Server, args: &[&str]) -> String {
     let output = run(args, &[("HUBBUB_ADMIN_URL", &server.admin_url("")), ("HUBBUB_ADMIN_TOKEN", ADMIN_TOKEN)]);
     String::from_utf8([output.stdout, output.stderr].concat()).expect("text")
@@ -72,7 +72,7 @@ async fn a_recording_and_its_replay_are_escaped() {
     assert!(record.text().contains("\\u202e"), "{}", record.text());
     let new = fixture::versioned("2.1.0").await.display().to_string();
     let table = String::from_utf8(run(&["replay", &record.file(), "--with", &new], &[]).stdout).expect("text");
-    assert!(table.contains("\\u202e"), "the difference shows what was said: {table}");
+    assert!(table.contains("\\u202e"), "the difference shows the content: {table}");
     assert_plain(&table);
 }
 

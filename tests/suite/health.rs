@@ -1,4 +1,4 @@
-//! What operators look at. Must never need a token but for the admin's own paths.
+//! Health checks and metrics for operators. Must never need a token, except on the paths of the admin API.
 
 use reqwest::Method;
 use serde_json::json;
@@ -32,7 +32,7 @@ async fn a_connection_that_ends_is_counted_no_more() {
     for client in clients {
         client.leave().await;
     }
-    wait::eventually("nobody to be counted", async || server.get("/health").await.1["connections"] == 0).await;
+    wait::eventually("the count to be 0", async || server.get("/health").await.1["connections"] == 0).await;
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! A hostile plugin beside a good one. Must never allow more than this: one bounded refusal, and nothing else happened.
+//! A hostile plugin beside a good one. It must never achieve more than one bounded refusal without any other effect.
 
 use std::time::{Duration, Instant};
 
@@ -8,14 +8,14 @@ use tests::{Client, Server, fixture, gate, token, wait};
 
 use crate::scene::{member, open_chat};
 
-/// A call may use 20 ms of CPU. On a machine that others use, its refusal must be here all the same by then.
+/// A call may use 20 ms of CPU. The refusal must arrive within this time even on a busy machine.
 const REFUSED_WITHIN: Duration = Duration::from_secs(2);
 
 async fn server() -> Server {
     Server::dev().chatty().plugin("hostile", &fixture::hostile().await).start().await
 }
 
-/// Sends evil; the refusal must be in time, and the next event served as if nothing had been.
+/// Sends a hostile event. The refusal must arrive in time, and the next event must be served as usual.
 async fn refused_in_time(client: &mut Client, evil: &str) -> (String, String) {
     let before = Instant::now();
     let refusal = client.refused(evil, Value::Null).await;
@@ -80,8 +80,8 @@ async fn a_join_past_a_sockets_limit_refuses_the_whole_call() {
     let server = server().await;
     let mut client = server.connect("/hostile", ()).await;
     let (code, _) = refused_in_time(&mut client, "rooms-many").await;
-    assert_eq!(code, "too_large", "the sixty-fifth");
-    assert_eq!(client.ask("seen", Value::Null).await["rooms"], 0, "not one of them is joined");
+    assert_eq!(code, "too_large", "the sixty-fifth room");
+    assert_eq!(client.ask("seen", Value::Null).await["rooms"], 0, "no room is joined");
 }
 
 #[tokio::test]
@@ -93,7 +93,7 @@ async fn an_instance_that_trapped_is_never_used_again() {
     }
     for _ in 0..20 {
         client.refused("trap", Value::Null).await;
-        // Were the trapped one used again, it would have counted the trap's call, or trapped at once.
+        // A reused instance would have counted the trapped call, or would trap at once.
         assert!(client.ask("fine", Value::Null).await["calls"].is_u64());
     }
 }
@@ -135,7 +135,7 @@ async fn nothing_is_seen_of_a_call_that_trapped_or_refused() {
     for client in [&mut client, &mut other] {
         client.expect_none("effect").await;
     }
-    // The same call with a good end does all of it.
+    // The same call with a successful end has all effects.
     client.ask("effects", Value::Null).await;
     assert_eq!([client.next("effect").await, client.next("effect").await], [json!(1), json!(2)]);
     assert_eq!(other.next("effect").await, 2);
@@ -159,13 +159,13 @@ async fn evil_at_the_door_lets_nobody_in_and_evil_later_puts_nobody_out() {
     assert_eq!(server.turned_away("/hostile", with("authorize-refuse")).await, "Not you");
     for evil in ["connect-loop", "connect-trap"] {
         let mut client = server.connect("/hostile", with(evil)).await;
-        // Owed its `on-connect`, which fails again and again: whatever the answer, there is one.
+        // The failing `on-connect` is retried before each event. The client still receives an answer.
         client.ask("fine", Value::Null).await;
     }
     for evil in ["disconnect-loop", "disconnect-trap"] {
         server.connect("/hostile", with(evil)).await.leave().await;
     }
-    wait::eventually("all to be gone", async || server.get("/health").await.1["connections"] == 0).await;
+    wait::eventually("all connections to end", async || server.get("/health").await.1["connections"] == 0).await;
     let mut client = server.connect("/hostile", ()).await;
     assert!(client.ask("fine", Value::Null).await["calls"].is_u64());
 }
@@ -178,8 +178,7 @@ async fn evil_messages_hold_up_nobody() {
         server.publish(topic, json!({})).await;
     }
     server.publish("hostile.fine", json!({})).await;
-    wait::eventually("a good message to be handled beside them", async || client.ask("seen", Value::Null).await["messages"] == 1)
-        .await;
+    wait::eventually("a good message to be handled", async || client.ask("seen", Value::Null).await["messages"] == 1).await;
     open_chat(&server, "c1", &["ana"]).await;
     member(&server, "ana", "c1").await;
 }
@@ -192,7 +191,7 @@ async fn a_message_that_republishes_itself_ends_at_its_eighth_hop() {
     wait::eventually("the eighth hop", async || client.ask("seen", Value::Null).await["echoes"] == 8).await;
     server.publish("hostile.fine", json!({})).await;
     wait::eventually("a later message", async || client.ask("seen", Value::Null).await["messages"] == 1).await;
-    assert_eq!(client.ask("seen", Value::Null).await["echoes"], 8, "and no further");
+    assert_eq!(client.ask("seen", Value::Null).await["echoes"], 8, "and no further hop");
 }
 
 #[tokio::test]
@@ -201,7 +200,7 @@ async fn a_loop_where_the_host_asks_for_memory_is_one_bounded_refusal() {
     let mut client = server.connect("/hostile", ()).await;
     for _ in 0..3 {
         client.ask("arm-realloc", Value::Null).await;
-        // The same instance is asked for memory for this one's arguments.
+        // The same instance then allocates memory for this call's arguments.
         assert_eq!(refused_in_time(&mut client, "fine").await.0, "internal");
     }
 }
@@ -218,20 +217,20 @@ async fn two_plugins_that_answer_each_other_for_ever_end_at_the_eighth_hop() {
     })
     .await;
     let pings = [one.ask("pings", Value::Null).await, other.ask("pings", Value::Null).await];
-    assert_eq!(pings, [json!({"pings": 4}), json!({"pings": 4})], "eight in all");
+    assert_eq!(pings, [json!({"pings": 4}), json!({"pings": 4})], "eight hops in total");
 }
 
 #[tokio::test]
 async fn a_memory_that_another_plugin_had_is_all_zero() {
     let component = fixture::hostile().await;
-    // As many as there are warm ones, and one more of either: what one leaves is what the other gets.
+    // One instance more than the warm ones: memory that one plugin frees is reused for the other.
     let few = Server::dev().only(&[]).env("HUBBUB_SANDBOX__INSTANCES", "3").plugin("hostile", &component);
     let server = few.plugin("twin", &component).plugin_config("twin", "evil", "twin").start().await;
     let (mut one, mut other) = (server.connect("/hostile", ()).await, server.connect("/twin", ()).await);
     for _ in 0..8 {
         one.refused("hide", Value::Null).await;
         assert_eq!(other.ask("search", Value::Null).await, json!({"found": 0}));
-        // So that the next search is in a memory that was made anew.
+        // After a trap the next search uses a newly created memory.
         other.refused("trap", Value::Null).await;
     }
 }
@@ -248,8 +247,8 @@ async fn a_line_of_a_plugins_log_stays_its_own_line() {
     assert_eq!(forged.len(), 1, "{forged:?}");
     assert!(forged[0].contains("INFO") && forged[0].contains("release=hostile@"), "{}", forged[0]);
     let control = |line: &&str| line.contains(['\u{9b}', '\u{2028}']) || line.contains("\u{1b}[2J");
-    assert!(!log.lines().any(|line| control(&line)), "a terminal or a reader is told something");
-    assert!(log.lines().all(|line| line.len() < 40_000), "a megabyte in one line");
+    assert!(!log.lines().any(|line| control(&line)), "a control character is in the log");
+    assert!(log.lines().all(|line| line.len() < 40_000), "a line is too long");
 }
 
 #[tokio::test]
@@ -307,7 +306,7 @@ async fn a_bystander_feels_nothing_and_memory_comes_back() {
 
     let done = std::cell::Cell::new(false);
     let measured = async {
-        // What else this machine does only adds: a plugin that holds others up does so each time.
+        // Other work on the machine only adds latency; a plugin that delays others does so in every round.
         let mut disturbed = Duration::MAX;
         for _ in 0..3 {
             disturbed = disturbed.min(typing_p99(&mut ana).await.max(typing_p99(&mut ana).await));
@@ -329,10 +328,10 @@ async fn a_bystander_feels_nothing_and_memory_comes_back() {
         }
     };
     let (disturbed, ()) = tokio::join!(measured, tormented);
-    assert!(disturbed <= allowed, "p99 {disturbed:?} beside evil, {quiet:?} without");
+    assert!(disturbed <= allowed, "p99 {disturbed:?} with a hostile plugin, {quiet:?} without");
 
     let back = 48 << 20;
-    wait::eventually("the memory to come back", async || server.resident_bytes() < memory + back).await;
+    wait::eventually("the memory to be freed", async || server.resident_bytes() < memory + back).await;
 }
 
 #[tokio::test]
@@ -353,7 +352,7 @@ async fn a_megabyte_to_each_of_a_thousand_is_refused_and_a_bystander_feels_nothi
     let evil = &mut members[0];
     let mut amplified = async || {
         for _ in 0..TIMES {
-            // 256 emits of 3 KB, as much as a call may: to all of them it would be 768 MB, of 256 MiB a second.
+            // 256 emits of 3 KB are what a call may send. To all members that is 768 MB, and the quota is 256 MiB per second.
             assert_eq!(evil.refused("emit-all", Value::Null).await.0, "too_large");
         }
     };
@@ -362,8 +361,8 @@ async fn a_megabyte_to_each_of_a_thousand_is_refused_and_a_bystander_feels_nothi
         let (p99, ()) = tokio::join!(typing_p99(&mut ana), amplified());
         disturbed = disturbed.min(p99);
     }
-    assert!(disturbed <= quiet * 3 + Duration::from_millis(5), "p99 {disturbed:?} beside it, {quiet:?} without");
-    assert!(server.resident_bytes() < memory + (32 << 20), "what was refused was kept");
+    assert!(disturbed <= quiet * 3 + Duration::from_millis(5), "p99 {disturbed:?} with it, {quiet:?} without");
+    assert!(server.resident_bytes() < memory + (32 << 20), "refused data stayed in memory");
     for member in [0, 1, MEMBERS - 1] {
         members[member].expect_none("all").await;
     }
@@ -372,7 +371,7 @@ async fn a_megabyte_to_each_of_a_thousand_is_refused_and_a_bystander_feels_nothi
     assert_eq!(refused, Some((3 * TIMES) as f64));
 }
 
-/// The 99th percentile of one event's way there and back.
+/// The 99th percentile of an event's round-trip time.
 async fn typing_p99(client: &mut Client) -> Duration {
     const EVENTS: usize = 500;
     let mut times = Vec::with_capacity(EVENTS);

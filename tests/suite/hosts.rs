@@ -1,5 +1,5 @@
-//! Web pages of attackers against a server on the same machine: by `Origin`, and by DNS rebinding. Must never refuse the server's own pages,
-//! or a client without a browser.
+//! Attackers' web pages against a server on the same machine, by `Origin` and by DNS rebinding. The server must never refuse its
+//! own pages or a client without a browser.
 
 use reqwest::Method;
 use reqwest::header::{HOST, HeaderName, ORIGIN};
@@ -9,15 +9,15 @@ use tests::raw::{Raw, ask};
 use tests::server::{ADMIN_TOKEN, API_KEY, Builder};
 use tests::{Auth, Client, Server, fixture, token};
 
-/// The page of an attacker, and the same once its name resolves to this machine.
+/// The origin of an attacker's page. With DNS rebinding its name resolves to this machine.
 const FOREIGN: &str = "http://evil.example";
-const SECRET: &str = "a secret of a test, of forty characters..";
+const SECRET: &str = "a test secret, of just forty characters.";
 
 fn with(auth: impl Into<Auth>, header: HeaderName, value: &str) -> Auth {
     auth.into().header(header, value)
 }
 
-/// The answer to a request with the admin token or API key, and one more header.
+/// Sends a request with the admin token or API key and one more header: status, content type and body.
 async fn request(
     server: &Server,
     method: Method,
@@ -62,7 +62,7 @@ async fn a_foreign_page_opens_no_operators_socket_and_deploys_nothing() {
             assert_eq!((code, kind.as_str()), (status, "application/problem+json"), "{method} {path}, {header}: {value}: {body}");
         }
     }
-    // A page of the name that resolves here now: to the browser, both are one origin.
+    // After DNS rebinding the browser treats the page and this server as one origin.
     let own = with(ADMIN_TOKEN, HOST, &rebinding).header(ORIGIN, &format!("http://{rebinding}"));
     assert_eq!(Client::open(server.admin_address(), &own).await.err(), Some(ConnectFailure::Http(421)));
 
@@ -97,7 +97,7 @@ async fn a_foreign_page_sends_nothing_to_clients_backends_and_the_demo() {
     }
     for path in ["/health", "/docs", "/asyncapi.json", "/"] {
         let health = request(&server, Method::GET, &server.url(path), (ORIGIN, FOREIGN), json!({})).await;
-        assert_eq!(health.0, 200, "{path} is for everyone, and no page of another origin can read it");
+        assert_eq!(health.0, 200, "{path} is public, and no page of another origin can read it");
         let health = request(&server, Method::GET, &server.url(path), (HOST, &rebinding), json!({})).await;
         assert_eq!(health.0, 421, "{path}");
     }
@@ -112,7 +112,7 @@ async fn own_pages_configured_origins_and_clients_without_a_browser_are_let_in()
         let auth = with(ADMIN_TOKEN, HOST, &host).header(ORIGIN, &format!("http://{host}"));
         assert!(Client::connect(at, "/figures", auth).await.is_ok(), "the dashboard at {host}");
     }
-    // A page of a development server, which `[cors]` of dev allows on the public port, and on no other.
+    // A page of a development server: dev's `[cors]` allows it on the public port only.
     let page = "http://localhost:3000";
     assert!(Client::connect(public, "/", with((), ORIGIN, page)).await.is_ok());
     assert_eq!(Client::open(admin, &with(ADMIN_TOKEN, ORIGIN, page)).await.err(), Some(ConnectFailure::Http(403)));
@@ -158,7 +158,7 @@ async fn serve_lets_in_all_names_of_clients_or_the_configured_and_loopback_for_o
         let got = (status(server.url("/health"), host).await, status(server.admin_url("/ready"), host).await);
         assert_eq!(got, (public, admin), "{host}");
     }
-    // A page of the server's own origin needs no entry in `[cors]`, where its name is known to be the server's.
+    // A page of the server's own origin needs no entry in `[cors]` if its host name is configured.
     let own = |host: &str| with(token("ana").secret(SECRET), HOST, host).header(ORIGIN, &format!("https://{host}"));
     assert!(Client::connect(some.address(), "/chat", own("app.example")).await.is_ok());
     assert_eq!(Client::open(all.address(), &own("app.example")).await.err(), Some(ConnectFailure::Http(403)));

@@ -1,4 +1,4 @@
-//! What no decent client sends. Must never let a bystander notice: one chats through every test here.
+//! Invalid input that no correct client sends. It must never affect other clients: two of them chat during every test here.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use tests::{Client, Server};
 
 use crate::scene::{member, open_chat, say, user};
 
-/// Two users who chat while a third misbehaves.
+/// Two users who chat while a third one sends invalid input.
 struct Bystanders(Client, Client);
 
 impl Bystanders {
@@ -40,7 +40,7 @@ async fn an_oversized_message_ends_its_own_connection_alone() {
     }
     let mut eva = member(&server, "eva", "c1").await;
     let (code, _) = eva.refused("chat:message", json!({"chatId": "c1", "content": "x".repeat(90_000)})).await;
-    assert_eq!(code, "invalid", "large, but not over the limit: the event alone is refused");
+    assert_eq!(code, "invalid", "a large message within the limit: only the event is refused");
     let polling = Polling::open(&server).await;
     let status = polling.send(format!("42[\"x\",\"{}\"]", "x".repeat(200_000))).await;
     assert!((400..500).contains(&status), "polling: {status}");
@@ -161,7 +161,7 @@ async fn deep_nesting_binary_and_trailing_garbage_are_invalid() {
         eva.send_raw(&format!("42/chat,{id}[\"chat:typing\",{{\"chatId\":\"c1\"}}]{garbage}")).await;
         assert_eq!(eva.acked(id).await["error"]["code"], "invalid", "followed by {garbage}");
     }
-    assert_eq!(eva.ask("chat:typing", json!({"chatId": "c1"})).await, json!({}), "and the socket lives on");
+    assert_eq!(eva.ask("chat:typing", json!({"chatId": "c1"})).await, json!({}), "and the socket stays open");
     bystanders.chat_on().await;
 }
 
@@ -206,7 +206,7 @@ async fn events_before_the_namespace_is_open_are_not_served() {
     let polling = Polling::open(&server).await;
     match polling.connect("/chat", None).await {
         Packet::ConnectError { data, .. } => assert_eq!(data["message"], Value::from("Authentication error")),
-        other => panic!("let in: {other:?}"),
+        other => panic!("accepted: {other:?}"),
     }
     polling.send("42/chat,[\"chat:message\",{\"chatId\":\"c1\",\"content\":\"nor was I\"}]".into()).await;
     bystanders.1.expect_none("chat:message").await;

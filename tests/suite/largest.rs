@@ -1,5 +1,5 @@
-//! Every handler that does much at once, at the largest payload that it takes, on both storages: none needs more CPU than a call may use,
-//! and none faults.
+//! Handlers that process many items, with the largest payload that they accept, on both storages. None must need more CPU than a
+//! call may use, and none may fault.
 
 use serde_json::{Value, json};
 use tests::server::Builder;
@@ -10,7 +10,7 @@ use crate::scene::{join, open_chat, user};
 /// How often each event is sent.
 const TIMES: usize = 3;
 
-/// Sends an event of a client, with an ack that is no refusal.
+/// Sends an event whose ack must not be a refusal.
 async fn event(client: &mut Client, event: &str, payload: Value) {
     for _ in 0..TIMES {
         let ack = client.ask(event, payload.clone()).await;
@@ -36,7 +36,7 @@ async fn everything_at_its_largest(server: Server) {
     }
 }
 
-/// Stored chats: the longest texts, the fullest pages, the longest list.
+/// Stored chats: the longest texts, the fullest pages and the longest list.
 async fn chats(server: &Server) {
     open_chat(server, "c1", &["ana"]).await;
     let mut ana = server.connect("/chat", user("ana")).await;
@@ -51,7 +51,7 @@ async fn chats(server: &Server) {
     let page = ana.ask("chat:history", json!({"chatId": "c1", "limit": 1})).await;
     let newest = page["messages"][0]["id"].clone();
     event(&mut ana, "chat:history", json!({"chatId": "c1", "limit": 100, "before": newest})).await;
-    // An id that no message has, which a search must find out.
+    // No message has this id, which only a search can find out.
     let unknown = ana.refused("chat:history", json!({"chatId": "c1", "before": "%"})).await;
     assert_eq!(unknown.0, "not_found");
 
@@ -72,7 +72,7 @@ async fn chats(server: &Server) {
     event(&mut live, "chat:message", json!({"videoId": "v1", "message": "é".repeat(2000)})).await;
 }
 
-/// Conversations of thousands, and lists of ids as long as they may be.
+/// Conversations with thousands of members, and the longest lists of ids.
 async fn teams(server: &Server) {
     let members = ids("m", 5000);
     for turn in 0..TIMES {
@@ -104,7 +104,7 @@ async fn teams(server: &Server) {
     event(&mut crm, "message:send", json!({"conversationId": "k1", "content": "é".repeat(10_000)})).await;
 }
 
-/// Inboxes and channels that are full.
+/// Full inboxes and channels.
 async fn inboxes(server: &Server) {
     let notify = async |n: usize| {
         let data = json!({"userId": "ana", "companyId": "acme", "title": "é".repeat(500), "message": "é".repeat(1000)});
@@ -122,7 +122,7 @@ async fn inboxes(server: &Server) {
     .await;
     event(&mut crm, "notification:list", json!({"limit": 100})).await;
     event(&mut crm, "notification:list", json!({"limit": 100, "unreadOnly": true})).await;
-    // Once: each id is confirmed by an event of its own, which the client has to read.
+    // Only once: each id is confirmed by its own event, which the client has to read.
     assert_eq!(crm.ask("notification:read", json!(ids("n", 1000))).await, json!({}));
     event(&mut crm, "notification:all_read", Value::Null).await;
 
@@ -134,7 +134,7 @@ async fn inboxes(server: &Server) {
         let data = json!({"channelId": format!("ch{}", n % 32), "title": "t", "message": "é".repeat(500)});
         server.publish_message(&json!({"topic": "channel.notification", "key": "c", "id": format!("p{n}"), "data": data})).await;
     }
-    wait::eventually("the last of the channels", async || {
+    wait::eventually("the last channel notification", async || {
         fan.ask("notifications:list", json!({})).await["unreadCount"].as_i64() >= Some(3200)
     })
     .await;
@@ -143,7 +143,7 @@ async fn inboxes(server: &Server) {
     event(&mut fan, "notifications:read", json!({"notificationId": "p0"})).await;
 }
 
-/// The support desk: a long queue, long texts.
+/// The support desk with a long queue and long texts.
 async fn desk(server: &Server) {
     let mut ana = server.connect("/hub", token("ana").name("Ana").role("ATTENDANT")).await;
     for n in 0..200 {

@@ -1,12 +1,12 @@
-//! Addresses that are shown or opened by other clients: of a user's image, and of what backends publish. One that would run code there
-//! must never get through.
+//! Links that other clients show or open: a user's image, and links that backends publish. A link that would run code must never
+//! be delivered.
 
 use serde_json::{Value, json};
 use tests::{Server, token};
 
 use crate::scene::{self, open_chat, say, user};
 
-/// Addresses that go no further.
+/// Links that must not be delivered.
 const BAD: [&str; 4] = ["javascript:alert(1)", "data:text/html,<script>", "//elsewhere.example/a.png", "JAVA\tSCRIPT:x"];
 
 const GOOD: &str = "https://cdn.example/a.png?w=1";
@@ -63,7 +63,7 @@ async fn a_notification_is_delivered_without_a_link_that_is_none() {
 async fn an_announcement_is_made_without_an_image_that_is_no_link() {
     let server = Server::dev().start().await;
     server.publish("course.enrolled", json!({"courseId": "c1", "userId": "ana"})).await;
-    let mut ana = tests::wait::until("ana to be let in", tests::wait::DEADLINE, async || {
+    let mut ana = tests::wait::until("ana to be accepted", tests::wait::DEADLINE, async || {
         tests::Client::connect(server.address(), "/course/c1", user("ana")).await.ok()
     })
     .await;

@@ -1,5 +1,5 @@
-//! The courses from outside, but for their chat: notifications, progress, announcements, enrolments and the server's dashboard.
-//! Must never use another product's events.
+//! The courses except for their chat: notifications, progress, announcements, enrolments and the server's dashboard. Must never
+//! use another product's events.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use tests::{Client, Server, Stock, fixture, token, wait};
 
 use crate::scene::{is_time, keys, name, user};
 
-/// The plugins that the courses need, and those they share `/` with.
+/// The plugins of the courses and those that share `/` with them.
 fn server() -> Builder {
     Server::dev()
 }
@@ -19,9 +19,9 @@ async fn enrol(server: &Server, course: &str, who: &str) {
     server.publish("course.enrolled", json!({"courseId": course, "userId": who})).await;
 }
 
-/// Enters a course, as soon as the server has heard of the enrolment.
+/// Connects to a course as soon as the server has handled the enrolment.
 async fn enter(server: &Server, course: &str, who: &str) -> Client {
-    wait::until(&format!("{who} to be let into {course}"), wait::DEADLINE, async || {
+    wait::until(&format!("{who} to be accepted in {course}"), wait::DEADLINE, async || {
         Client::connect(server.address(), &format!("/course/{course}"), user(who)).await.ok()
     })
     .await
@@ -42,7 +42,7 @@ fn watched(lesson: &str, watched: Value, total: Value) -> Value {
     json!({"lessonId": lesson, "watchedDuration": watched, "totalDuration": total})
 }
 
-/// Reports so many of a hundred seconds: whether it was saved.
+/// Reports that many of a hundred seconds and returns whether the report was saved.
 async fn report(client: &mut Client, lesson: &str, seconds: u64) -> Value {
     let reply = client.ask("lesson:progress", watched(lesson, json!(seconds), json!(100))).await;
     assert_eq!(reply["progress"], seconds, "{reply}");
@@ -130,7 +130,7 @@ async fn the_last_report_of_a_window_is_written_when_it_ends_and_the_others_neve
     for seconds in [10, 20, 30] {
         assert_eq!(report(&mut ana, "l1", seconds).await, false);
     }
-    // What waits is written though she has gone.
+    // A waiting report is written although the user has disconnected.
     ana.leave().await;
     wait::eventually("the end of the window", async || match stored_progress(&server, "ana", "l1").as_u64() {
         Some(1) => false,
@@ -138,10 +138,10 @@ async fn the_last_report_of_a_window_is_written_when_it_ends_and_the_others_neve
         other => panic!("written inside the window: {other:?}"),
     })
     .await;
-    // The first was saved a moment before its reply came.
+    // The first report was saved a moment before its reply arrived.
     assert!(saved.elapsed() > WINDOW - Duration::from_millis(300), "{:?}", saved.elapsed());
     let mut again = server.connect("/", user("ana")).await;
-    assert_eq!(report(&mut again, "l1", 40).await, false, "that write has opened a window of its own");
+    assert_eq!(report(&mut again, "l1", 40).await, false, "that write starts a new window");
 }
 
 #[tokio::test]
@@ -153,7 +153,7 @@ async fn a_report_that_waits_outlives_a_restart() {
     server.restart().await;
     assert_eq!(stored_progress(&server, "ana", "l1"), 60);
     let mut ana = server.connect("/", user("ana")).await;
-    assert_eq!(report(&mut ana, "l1", 70).await, false, "the window is as long as before");
+    assert_eq!(report(&mut ana, "l1", 70).await, false, "the window is as long as before the restart");
 }
 
 #[tokio::test]
@@ -237,8 +237,8 @@ async fn a_courses_door_lets_in_who_is_enrolled_there() {
         assert_eq!(server.turned_away(&format!("/course/{course}"), user(who)).await, "Not enrolled", "{who} at {course}");
     }
     let claims = user("eva").claim("courses", json!(["c1"])).role("ADMIN");
-    assert_eq!(server.turned_away("/course/c1", claims).await, "Not enrolled", "whatever else she is");
-    // Some backends number their rows.
+    assert_eq!(server.turned_away("/course/c1", claims).await, "Not enrolled", "regardless of claims and role");
+    // Some backends use numeric ids.
     server.publish("course.enrolled", json!({"courseId": 7, "userId": 42})).await;
     enter(&server, "7", "42").await;
 }
@@ -262,7 +262,7 @@ async fn enrolling_and_unenrolling_count_at_once_for_who_is_connected() {
     assert_eq!(report(&mut in_course, "l1", 5).await, true);
 
     server.publish("course.unenrolled", json!({"courseId": "c1", "userId": "ana"})).await;
-    wait::eventually("the backend's word to arrive", async || {
+    wait::eventually("the change to take effect", async || {
         in_course.ask("lesson:progress", watched("l1", json!(6), json!(9))).await["error"]["message"] == "Not enrolled"
     })
     .await;
@@ -272,7 +272,7 @@ async fn enrolling_and_unenrolling_count_at_once_for_who_is_connected() {
         device.expect_none("announcement:new").await;
     }
     assert_eq!(server.turned_away("/course/c1", user("ana")).await, "Not enrolled");
-    assert_eq!(report(&mut phone, "l2", 5).await, true, "her own progress stays hers");
+    assert_eq!(report(&mut phone, "l2", 5).await, true, "progress outside of the course is unaffected");
 }
 
 #[tokio::test]
@@ -291,7 +291,7 @@ async fn only_admins_get_into_admin_and_are_told_exact_figures_once_a_second() {
     let plugins = first["plugins"].as_array().expect("a list");
     let mut names: Vec<_> = plugins.iter().map(|plugin| plugin["name"].as_str().expect("a name")).collect();
     names.sort_unstable();
-    assert_eq!(names, fixture::plugins().await.keys().collect::<Vec<_>>(), "all of them");
+    assert_eq!(names, fixture::plugins().await.keys().collect::<Vec<_>>(), "all plugins");
     for plugin in plugins {
         assert_eq!(keys(plugin), ["errors", "events", "name", "p99Ms", "version"]);
         assert!(plugin["version"].is_string() && plugin["events"].is_u64() && plugin["errors"].is_u64(), "{plugin}");
@@ -323,7 +323,7 @@ async fn the_figures_move_with_what_happens() {
     ana.refused("lesson:progress", json!({})).await;
     evil.refused("trap", Value::Null).await;
     let mut fastest = 0.0_f64;
-    let after = wait::until("the figures to have moved", wait::DEADLINE, async || {
+    let after = wait::until("the metrics to change", wait::DEADLINE, async || {
         let now = admin.next("metrics").await;
         fastest = fastest.max(now["eventsPerSecond"].as_f64().expect("a number"));
         (plugin(&now, "lessons", "events") >= 5 && plugin(&now, "hostile", "errors") >= 1).then_some(now)
@@ -333,16 +333,16 @@ async fn the_figures_move_with_what_happens() {
     assert!(after["rooms"].as_u64() > before["rooms"].as_u64(), "{before} and then {after}");
     assert!(fastest > 0.0, "{after}");
     let errors = plugin(&after, "lessons", "errors");
-    assert_eq!(errors, 0, "a refusal is the client's fault");
+    assert_eq!(errors, 0, "a refusal is not an error of the plugin");
     let slow = after["plugins"].as_array().expect("a list").iter().find(|one| one["name"] == "lessons");
     assert!(slow.is_some_and(|one| one["p99Ms"].as_f64() > Some(0.0)), "{after}");
     also_admin.next("metrics").await;
 }
 
-/// The next figures with so many connections: those on the way may be older.
+/// The next metrics with this number of connections. Earlier ones in transit may be older.
 async fn connected(admin: &mut Client, connections: u64) -> Value {
-    let so_many = async || Some(admin.next("metrics").await).filter(|now| now["connections"] == connections);
-    wait::until("the connections to be told", wait::DEADLINE, so_many).await
+    let with_connections = async || Some(admin.next("metrics").await).filter(|now| now["connections"] == connections);
+    wait::until("the connections to be counted", wait::DEADLINE, with_connections).await
 }
 
 fn plugin(metrics: &Value, name: &str, figure: &str) -> u64 {
@@ -353,7 +353,7 @@ fn plugin(metrics: &Value, name: &str, figure: &str) -> u64 {
 
 #[tokio::test]
 async fn the_socket_health_follows_sockets_rooms_and_restarts() {
-    // What it counts is its process's own.
+    // These counts are per process.
     let mut server = server().one_process().start().await;
     let (status, empty) = server.get("/socket/health").await;
     assert_eq!((status, keys(&empty)), (200, vec!["connectedSockets", "rooms", "status", "uptime"]));
@@ -363,16 +363,16 @@ async fn the_socket_health_follows_sockets_rooms_and_restarts() {
     let one = server.get("/socket/health").await.1;
     assert_eq!(one["connectedSockets"], 1);
     assert!(one["rooms"].as_u64() > empty["rooms"].as_u64(), "{empty} and then {one}");
-    wait::eventually("a second to be told", async || server.get("/socket/health").await.1["uptime"].as_f64() > Some(1.0)).await;
+    wait::eventually("an uptime of a second", async || server.get("/socket/health").await.1["uptime"].as_f64() > Some(1.0)).await;
     ana.leave().await;
-    wait::eventually("nobody to be there", async || {
+    wait::eventually("all sockets to be gone", async || {
         let health = server.get("/socket/health").await.1;
         health["connectedSockets"] == 0 && health["rooms"] == empty["rooms"]
     })
     .await;
     let before = server.get("/socket/health").await.1["uptime"].as_f64();
     server.restart().await;
-    assert!(server.get("/socket/health").await.1["uptime"].as_f64() < before, "since the start of the process");
+    assert!(server.get("/socket/health").await.1["uptime"].as_f64() < before, "the uptime of the process");
 }
 
 #[tokio::test]
@@ -387,8 +387,8 @@ async fn stock_clients_live_through_a_lesson_over_websocket_and_polling() {
             assert_eq!(away.err().as_deref(), Some("Not enrolled"), "{scene}");
             let away = stock.connect(&server, "/admin", user("ana"), transports).await;
             assert_eq!(away.err().as_deref(), Some("Admins only"), "{scene}");
-            let mut ana = stock.connect(&server, "/", user("ana"), transports).await.expect("let in");
-            let mut in_course = stock.connect(&server, "/course/c1", user("ana"), transports).await.expect("let in");
+            let mut ana = stock.connect(&server, "/", user("ana"), transports).await.expect("accepted");
+            let mut in_course = stock.connect(&server, "/course/c1", user("ana"), transports).await.expect("accepted");
             announce(&server, "c1", &scene).await;
             let news = ana.next("announcement:new").await;
             assert_eq!((&news["title"], &in_course.next("announcement:new").await), (&json!(scene), &news));
@@ -403,7 +403,7 @@ async fn stock_clients_live_through_a_lesson_over_websocket_and_polling() {
         }
     }
     let root = user("root").name(&name("root")).role("ADMIN");
-    let mut admin = Stock::Node.connect(&server, "/admin", root, Transports::Polling).await.expect("let in");
+    let mut admin = Stock::Node.connect(&server, "/admin", root, Transports::Polling).await.expect("accepted");
     assert_eq!(keys(&admin.next("metrics").await), ["at", "connections", "eventsPerSecond", "plugins", "rooms"]);
     let without_a_name = token("ana");
     assert!(Stock::Python.connect(&server, "/course/c1", without_a_name, Transports::Polling).await.is_ok());

@@ -1,4 +1,5 @@
-//! Failed logins of operators and backends: throttled by address, counted, and logged. Must never keep out a right token from elsewhere.
+//! Failed logins of operators and backends: throttled by address, counted, and logged. Must never refuse a correct token from
+//! another address.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -14,7 +15,7 @@ fn server() -> Builder {
     Server::dev().only(&["chat"]).one_process()
 }
 
-/// An HTTP client with an address of its own, and a connection for each request.
+/// An HTTP client with an address of its own and a new connection for each request.
 fn http_from(last: u8) -> reqwest::Client {
     let address = IpAddr::from(address(last));
     reqwest::Client::builder().local_address(address).build().expect("a client")
@@ -24,7 +25,7 @@ fn address(last: u8) -> Ipv4Addr {
     Ipv4Addr::new(127, 0, 2, last)
 }
 
-/// The status of a login by HTTP, and when to try again.
+/// Logs in over HTTP and returns the status and the retry time.
 async fn login(http: &reqwest::Client, url: &str, secret: &str) -> (u16, Option<u64>) {
     let request = if url.contains("/api/") { http.post(url).json(&json!({})) } else { http.get(url) };
     let answer = request.bearer_auth(secret).send().await.expect("an answer");
@@ -35,7 +36,7 @@ async fn login(http: &reqwest::Client, url: &str, secret: &str) -> (u16, Option<
 #[tokio::test]
 async fn past_the_limit_an_address_is_throttled_and_a_right_token_from_elsewhere_is_not() {
     let server = server().start().await;
-    // `/api/publish` answers 400: the key is right, and the body is empty.
+    // `/api/publish` answers 400 if the key is right, because the body is empty.
     for (listener, url, right, passed) in
         [("admin", server.admin_url("/admin/plugins"), ADMIN_TOKEN, 200), ("public", server.url("/api/publish"), API_KEY, 400)]
     {

@@ -1,11 +1,7 @@
-//! The server from outside: one module a subject, one test a promise. Must never depend on another test's order or leftovers.
+//! Tests of the server from outside: one module for each subject, one test for each promise. A test must never depend on another
+//! test's order or leftovers.
 
-#![expect(
-    clippy::expect_used,
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking, the helpers of tests included"
-)]
+#![expect(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "tests and their helpers fail by panicking")]
 
 mod scene;
 

@@ -1,5 +1,5 @@
-//! What of a cluster dies, stops or is cut off: the others go on, and all is right again when it is back. Must never wait for a lease
-//! of minutes.
+//! Outages in a cluster: a node or Redis is killed, paused or cut off. The other nodes keep working, and everything recovers.
+//! Must never wait for a lease of minutes.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -13,23 +13,23 @@ use tests::{Cable, Client, Server, Stock, gate, wait};
 use crate::crash::everything;
 use crate::scene::{self, ask_bare, member, name, open_chat, say, user};
 
-/// How long Redis is paused; `HUBBUB_TEST_PAUSE` says otherwise, in seconds.
+/// Duration of the pause of Redis. `HUBBUB_TEST_PAUSE` overrides it in seconds.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// How long all may take to be right again once Redis is back.
+/// How long recovery may take once Redis is back.
 const RECOVERY: Duration = Duration::from_secs(5);
 
-/// Dead after three seconds of silence.
+/// A node counts as dead after three seconds of silence.
 fn mortal(node: Builder) -> Builder {
     node.env("HUBBUB_PRESENCE__LEASE", "3s").env("HUBBUB_REDIS__NODE_TIMEOUT", "2s").chatty()
 }
 
-/// Who leaves is gone soon, and nobody says more than ten messages.
+/// Users who leave go offline soon, and each may send only ten messages.
 fn strict(node: Builder) -> Builder {
     node.env("HUBBUB_PRESENCE__GRACE", "500ms").plugin_config("chat", "messages_per_minute", "10")
 }
 
-/// Someone whose coming and going is told to all of the tenant.
+/// Connects a user whose presence is sent to the whole tenant.
 async fn present(node: &Server, id: &str) -> Client {
     node.connect("/", user(id).claim("tenant", "acme")).await
 }
@@ -44,7 +44,7 @@ async fn of_a_killed_node_each_goes_offline_once_but_who_came_again_in_time() {
         let id = format!("u{n}");
         there.push(present(&cluster.nodes[0], &id).await);
         for watcher in &mut watchers {
-            wait::eventually("her arrival", async || watcher.next("user_online").await["user_id"] == json!(id)).await;
+            wait::eventually("the user to be online", async || watcher.next("user_online").await["user_id"] == json!(id)).await;
         }
     }
     cluster.nodes[0].kill9();
@@ -57,10 +57,10 @@ async fn of_a_killed_node_each_goes_offline_once_but_who_came_again_in_time() {
         gone.sort();
         assert_eq!(gone, ["u1", "u2", "u3", "u4"]);
     }
-    // Whoever else were told of would be told of before who comes now.
+    // Any further offline event would arrive before the next user's online event.
     let _last = present(&cluster.nodes[1], "last").await;
     for watcher in &mut watchers {
-        wait::eventually("the last one", async || watcher.next("user_online").await["user_id"] == "last").await;
+        wait::eventually("the last user to be online", async || watcher.next("user_online").await["user_id"] == "last").await;
         watcher.expect_none("user_offline").await;
         watcher.expect_none("user_online").await;
     }
@@ -71,10 +71,10 @@ async fn whom_a_killed_node_served_comes_again_elsewhere_and_misses_nothing_of_t
     let mut cluster = Cluster::with(2, mortal).await;
     open_chat(&cluster.nodes[1], "c1", &["ana", "bia"]).await;
     let mut bia = member(&cluster.nodes[1], "bia", "c1").await;
-    // As a load balancer before both.
+    // A load balancer in front of both nodes.
     let way = Cable::to(cluster.nodes[0].address()).await;
     let url = format!("http://{}", way.address());
-    let mut ana = Stock::Node.connect_at(&url, "/chat", user("ana"), Transports::Websocket).await.expect("let in");
+    let mut ana = Stock::Node.connect_at(&url, "/chat", user("ana"), Transports::Websocket).await.expect("accepted");
     ana.ask("chat:join", json!({"chatId": "c1"})).await;
     for n in 0..30 {
         say(&mut bia, "c1", &n.to_string()).await;
@@ -97,20 +97,20 @@ async fn whom_a_killed_node_served_comes_again_elsewhere_and_misses_nothing_of_t
     assert_eq!(everything(&mut bia).await.len(), all.len());
 }
 
-/// Two nodes whose clients talk, and whose attendants see each other.
+/// Two nodes whose clients chat and whose attendants see each other.
 struct Pair {
     cluster: Cluster,
-    /// With Bia at the first node, with Caio at the second.
+    /// Ana and Bia are connected to the first node, Caio to the second.
     ana: Client,
     bia: Client,
     caio: Client,
-    /// An attendant at each node.
+    /// One attendant on each node.
     eva: Client,
     fay: Client,
 }
 
 impl Pair {
-    /// The first node reaches Redis as it is told. Alone on the machine: it is about time.
+    /// The first node reaches Redis through the given address. Runs alone on the machine, because it measures time.
     async fn over(node: impl Fn(Builder) -> Builder, way: impl AsyncFnOnce(SocketAddr) -> SocketAddr) -> Self {
         gate::alone();
         let mut cluster = Cluster::of(0).await;
@@ -128,7 +128,7 @@ impl Pair {
         Self { cluster, ana, bia, caio, eva, fay }
     }
 
-    /// While Redis is away: what one says is heard at her node, as often as she may say it, each time soon.
+    /// While Redis is unavailable, clients of one node receive each other's messages soon, within the message limit.
     async fn goes_on_locally(&mut self, time: Duration) {
         self.cluster.nodes[0].logged("this node is by itself").await;
         let began = Instant::now();
@@ -136,7 +136,7 @@ impl Pair {
             say(&mut self.ana, "c1", &n.to_string()).await;
             self.bia.next_within("chat:message", Duration::from_secs(5)).await;
         }
-        // Her budget is this node's own meanwhile, and no less one.
+        // Her message limit is counted by this node meanwhile, and is as strict as before.
         let refused = self.ana.refused("chat:message", json!({"chatId": "c1", "content": "the eleventh"})).await;
         assert_eq!(refused.0, "rate_limited");
         while began.elapsed() < time {
@@ -147,16 +147,16 @@ impl Pair {
         assert_eq!((status, &ready["status"]), (200, &json!("degraded")), "{ready}");
     }
 
-    /// With Redis back since this moment: deliveries, sizes and presence are the cluster's again.
+    /// Once Redis is back, message delivery, room counts and presence work across the cluster again.
     async fn is_right_again(&mut self, back: Instant, attendants: &[&str]) {
         let [first, second] = &self.cluster.nodes[..] else { panic!("two nodes") };
         let left = || RECOVERY.saturating_sub(back.elapsed());
-        wait::until("what one node says to be heard at the other", left(), async || {
+        wait::until("messages of the first node to reach the second", left(), async || {
             self.ana.ask("chat:typing", json!({"chatId": "c1"})).await;
             self.caio.heard("chat:typing").await.map(drop)
         })
         .await;
-        wait::until("what the other says to be heard here", left(), async || {
+        wait::until("messages of the second node to reach the first", left(), async || {
             self.caio.ask("chat:typing", json!({"chatId": "c1"})).await;
             while let Some(typing) = self.bia.heard("chat:typing").await {
                 if typing["userId"] == "caio" {
@@ -172,7 +172,7 @@ impl Pair {
         })
         .await;
         for client in [&mut self.ana, &mut self.caio] {
-            wait::until("three to be counted in the chat", left(), async || {
+            wait::until("three users to be counted in the chat", left(), async || {
                 (scene::join(client, "c1").await["onlineCount"] == 3).then_some(())
             })
             .await;
@@ -188,7 +188,7 @@ async fn attendant(node: &Server, id: &str) -> Client {
     node.connect("/hub", user(id).name(&name(id)).role("ATTENDANT")).await
 }
 
-/// Who is listed as online, in order.
+/// The ids that are listed as online, sorted.
 async fn listed(client: &mut Client) -> Vec<String> {
     let list = ask_bare(client, "presence:list").await;
     let online = list["attendants"].as_array().into_iter().flatten().filter(|one| one["status"] == "online");
@@ -232,7 +232,7 @@ async fn redis_that_comes_back_empty_is_told_all_anew() {
 async fn a_node_that_is_cut_off_from_redis_goes_on_by_itself_and_comes_back() {
     let mut way = None;
     let mut pair = Pair::over(|node| strict(mortal(node)), async |redis| way.insert(Cable::to(redis).await).address()).await;
-    let way = way.expect("it was laid");
+    let way = way.expect("it was created");
     let redis = pair.cluster.redis.address();
     let gone = attendant(&pair.cluster.nodes[0], "gone").await;
     are_there(&mut pair.fay, &["eva", "fay", "gone"]).await;
@@ -240,7 +240,7 @@ async fn a_node_that_is_cut_off_from_redis_goes_on_by_itself_and_comes_back() {
     drop(gone);
     pair.goes_on_locally(Duration::ZERO).await;
     let _came = attendant(&pair.cluster.nodes[0], "came").await;
-    // The other node has Redis, and only misses this one: at last all who are there.
+    // The other node still has Redis and lists only its own attendant in the end.
     are_there(&mut pair.fay, &["fay"]).await;
     let (_, ready) = pair.cluster.nodes[1].readiness().await;
     assert_eq!((&ready["status"], &ready["nodes"]), (&json!("ready"), &json!(1)), "{ready}");

@@ -1,4 +1,5 @@
-//! The ports: how they are named, and what is said where they cannot be opened. Must never say that a server serves that does not.
+//! Ports: the formats of addresses, and the errors if a port cannot be opened. A server that does not serve must never report
+//! that it does.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
@@ -7,10 +8,10 @@ use std::time::Duration;
 use tests::server::{Scratch, binary};
 use tests::{fixture, wait};
 
-/// The secret of tokens.
-pub(crate) const SECRET: &str = "a secret of a test, of forty characters..";
+/// The secret for tokens.
+pub(crate) const SECRET: &str = "a test secret, of just forty characters.";
 
-/// A server that is started by hand, with the flags of a test. Killed when dropped.
+/// A server started by hand with the test's flags. Killed when dropped.
 pub(crate) struct Started {
     child: Child,
     scratch: Scratch,
@@ -24,12 +25,12 @@ impl Drop for Started {
 }
 
 impl Started {
-    /// `dev`, or `serve`, with the chat plugin.
+    /// `dev` or `serve` with the chat plugin.
     async fn new(command: &str, flags: &[&str]) -> Self {
         Self::with(command, flags, &[("JWT_SECRET", SECRET)]).await
     }
 
-    /// The same, with these variables.
+    /// Like [`new`](Self::new), with these variables.
     pub(crate) async fn with(command: &str, flags: &[&str], env: &[(&str, &str)]) -> Self {
         let scratch = Scratch::new();
         let log = std::fs::File::create(scratch.path().join("log")).expect("a scratch file");
@@ -52,7 +53,7 @@ impl Started {
         std::fs::read_to_string(self.scratch.path().join("log")).unwrap_or_default()
     }
 
-    /// The ports that the log names once it serves: the public one and the operator's.
+    /// The public port and the admin port that the log names once the server is ready.
     pub(crate) async fn ports(&mut self) -> (u16, u16) {
         let line = wait::until("a line that it is ready", Duration::from_secs(60), async || {
             let ended = self.child.try_wait().expect("the child is ours");
@@ -68,7 +69,7 @@ impl Started {
         (port("listen"), port("admin"))
     }
 
-    /// What it said when it ended with a failure.
+    /// The log of a server that must end with a failure.
     pub(crate) async fn failure(mut self) -> String {
         let ended = async || self.child.try_wait().expect("the child is ours");
         let status = wait::until("the server to end", Duration::from_secs(60), ended).await;

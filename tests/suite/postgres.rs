@@ -1,5 +1,5 @@
-//! The server on PostgreSQL: the same promises as on its embedded database, and what a database elsewhere adds. Must never stop a
-//! database that other tests share.
+//! The server on PostgreSQL: the same guarantees as with the embedded database, and those for a remote database. Must never stop
+//! a database that other tests share.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -15,7 +15,7 @@ use crate::crash::everything;
 use crate::scene::{self, member, open_chat, say, user};
 use crate::{conversations, lms_chat};
 
-/// How often the database is killed; `HUBBUB_TEST_KILLS` says otherwise.
+/// How often the database is killed. `HUBBUB_TEST_KILLS` overrides it.
 const KILLS: usize = 20;
 
 async fn shared() -> String {
@@ -40,7 +40,7 @@ async fn a_start_without_its_database_is_refused_by_name_and_tells_no_secret() {
         [(wrong.as_str(), "does not let this server in"), ("postgres://u:pw-of-u@127.0.0.1:1/d", "cannot be reached")]
     {
         let said = Server::dev().database(url).refuses().await;
-        assert!(said.contains(why), "instead of {why}: {said}");
+        assert!(said.contains(why), "expected {why}: {said}");
         assert!(!said.contains("wrong%20password") && !said.contains("pw-of-u"), "a secret is in {said}");
     }
 }
@@ -51,12 +51,12 @@ async fn over_tls_a_database_is_used_whose_certificate_a_known_authority_has_sig
     let database = Postgres::start_with_tls(&authority).await;
     let url = format!("{}&sslmode=require", database.empty().await);
     let known = authority.certificate().display().to_string();
-    // By its own setting, or with all that the process knows.
+    // The authority is known by the server's own setting or by the process.
     for (n, name) in ["HUBBUB_STORAGE__TLS_CA", "SSL_CERT_FILE"].into_iter().enumerate() {
         let server = Server::dev().only(&["chat"]).chatty().database(&url).env(name, &known).start().await;
         open_chat(&server, "c1", &["ana"]).await;
         let mut ana = member(&server, "ana", "c1").await;
-        assert_eq!(everything(&mut ana).await.len(), n, "the one before has stored its own");
+        assert_eq!(everything(&mut ana).await.len(), n, "the previous server has stored its message");
         say(&mut ana, "c1", name).await;
         let plain =
             "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name = 'hubbub' AND ssl";
@@ -86,7 +86,7 @@ async fn over_tls_a_certificate_that_is_not_trusted_is_named_and_so_is_tls_that_
             builder = builder.env("HUBBUB_STORAGE__TLS_CA", file);
         }
         let said = builder.refuses().await;
-        assert!(said.contains(why), "instead of {why}: {said}");
+        assert!(said.contains(why), "expected {why}: {said}");
         assert!(!said.contains("a%20password") && !said.contains(Postgres::PASSWORD), "a secret is in {said}");
     }
 }
@@ -98,7 +98,7 @@ async fn a_server_is_not_ready_while_its_database_is_away() {
     open_chat(&server, "c1", &["ana"]).await;
     let mut ana = member(&server, "ana", "c1").await;
     let killed = database.kill9();
-    wait::eventually("not to be ready", async || {
+    wait::eventually("the server not to be ready", async || {
         server.readiness().await
             == (503, json!({"status": "unavailable", "storage": false, "pluginsDown": [], "keysMissing": []}))
     })
@@ -106,7 +106,7 @@ async fn a_server_is_not_ready_while_its_database_is_away() {
     let refused = ana.refused("chat:message", json!({"chatId": "c1", "content": "lost"})).await;
     assert_eq!(refused.0, "unavailable");
     database.start_again(killed).await;
-    wait::eventually("to be ready again", async || server.readiness().await.0 == 200).await;
+    wait::eventually("the server to be ready again", async || server.readiness().await.0 == 200).await;
     say(&mut ana, "c1", "kept").await;
     assert!(server.metrics().await.get("hubbub_storage_outages_total", &[]).is_some_and(|outages| outages >= 1.0));
 }
@@ -128,7 +128,7 @@ async fn a_database_that_hangs_is_not_held_against_a_plugin() {
     let joining = async {
         let mut refused = 0;
         while !over.load(Ordering::Relaxed) {
-            // It reads, and writes nothing.
+            // This event only reads.
             let ack = ana.ask("chat:join", json!({"chatId": "c1"})).await;
             refused += usize::from(ack["error"]["code"] == "unavailable");
             assert!(ack["error"].is_null() || ack["error"]["code"] == "unavailable", "{ack}");
@@ -136,8 +136,8 @@ async fn a_database_that_hangs_is_not_held_against_a_plugin() {
         refused
     };
     let (refused, ()) = join(joining, hanging).await;
-    assert!(refused >= 3, "{refused} were refused: no more than the breaker waits for");
-    say(&mut ana, "c1", "at once: nothing was stopped").await;
+    assert!(refused >= 3, "{refused} refused: fewer than would open the breaker");
+    say(&mut ana, "c1", "at once: no breaker is open").await;
     assert!(server.metrics().await.get("hubbub_plugin_faults_total", &[]).is_none_or(|faults| faults == 0.0));
 }
 
@@ -150,7 +150,8 @@ async fn waiting_for_a_slow_database_is_not_charged_as_cpu() {
     let users: Vec<_> = (0..12).map(|n| format!("u{n}")).collect();
     server.publish("conversation.created", json!({"id": "c1", "members": users})).await;
     let mut members = join_all(users.iter().map(|id| conversations::enter(&server, id))).await;
-    // Each id is a read of its own that waits longer than a tick: ten times as many as the call has milliseconds of CPU.
+    // Each id is a separate read that waits longer than a tick. There are ten times as many as the call may use milliseconds of
+    // CPU.
     let delivered = json!({"conversation_id": "c1", "message_ids": (0..200).map(|n| format!("m{n}")).collect::<Vec<_>>()});
     let acks = join_all(members.iter_mut().map(|member| member.ask("delivered", delivered.clone()))).await;
     assert_eq!(acks, vec![json!({}); users.len()]);
@@ -173,7 +174,7 @@ async fn no_ack_is_a_lie_however_often_the_database_is_killed() {
     let sending = join_all(senders.iter_mut().enumerate().map(|(n, client)| send_until(&over, &count, n, client)));
     let killing = async {
         for round in 0..kills {
-            // At another moment of the work each time.
+            // Each kill happens at another moment of the work.
             let enough = count.load(Ordering::Relaxed) + 1 + round * 7 % 31;
             wait::until("more acks", Duration::from_secs(60), async || (count.load(Ordering::Relaxed) >= enough).then_some(()))
                 .await;
@@ -184,7 +185,7 @@ async fn no_ack_is_a_lie_however_often_the_database_is_killed() {
     };
     let (said, ()) = join(sending, killing).await;
     let acked: Vec<String> = said.into_iter().flatten().collect();
-    wait::eventually("the database to be back", async || server.readiness().await.0 == 200).await;
+    wait::eventually("the database to be available", async || server.readiness().await.0 == 200).await;
 
     let mut reader = server.connect("/chat", user("u0")).await;
     scene::join(&mut reader, "c1").await;
@@ -192,11 +193,11 @@ async fn no_ack_is_a_lie_however_often_the_database_is_killed() {
     let once: HashSet<_> = stored.iter().collect();
     let missing: Vec<_> = acked.iter().filter(|content| !once.contains(&json!(content).to_string())).collect();
     assert!(missing.is_empty(), "of {} acked, not stored: {missing:?}", acked.len());
-    assert_eq!(once.len(), stored.len(), "something is stored twice");
+    assert_eq!(once.len(), stored.len(), "a message is stored twice");
     assert!(acked.len() > kills, "{} acks over {kills} kills", acked.len());
 }
 
-/// Sends until it is over, one after the other: what was acked.
+/// Sends one message after the other until `over` is set and returns the acked ones.
 async fn send_until(over: &AtomicBool, count: &AtomicUsize, sender: usize, client: &mut Client) -> Vec<String> {
     let mut acked = Vec::new();
     let mut n = 0;
@@ -244,8 +245,8 @@ async fn migrate_moves_everything_once_and_leaves_the_old_as_it_was() {
     let mut bia = new.connect("/chat", user("bia")).await;
     assert_eq!(bia.ask("chat:join", json!({"chatId": "c1"})).await["error"], Value::Null);
     assert_eq!(everything(&mut bia).await, before);
-    say(&mut bia, "c1", "and on").await;
-    assert_eq!(everything(&mut bia).await[0]["content"], "and on", "numbers go on where they were");
+    say(&mut bia, "c1", "after the move").await;
+    assert_eq!(everything(&mut bia).await[0]["content"], "after the move", "message numbers continue");
     let (status, plugins) = new.admin(Method::GET, "/admin/plugins", Vec::new()).await;
     assert_eq!(status, 200, "{plugins}");
 }

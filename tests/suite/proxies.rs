@@ -1,5 +1,5 @@
-//! The shipped configurations of nginx and HAProxy, with the real programs. Must never need anything of a client that a stock one
-//! does not do.
+//! The shipped configurations of nginx and HAProxy, with the real programs. Must never need more from a client than a stock one
+//! does.
 
 use std::net::Ipv4Addr;
 
@@ -13,7 +13,7 @@ use tests::stock::Transports;
 use tests::{Proxy, Server, Stock, StockSocket, wait};
 use tokio_tungstenite::tungstenite::http::header::HeaderName;
 
-/// One of two nodes that are the same.
+/// One of two equal nodes.
 async fn node() -> Server {
     Server::dev().only(&["chat"]).env("HUBBUB_SHUTDOWN__SPREAD", "300ms").start().await
 }
@@ -22,17 +22,17 @@ async fn connections(node: &Server) -> u64 {
     node.get("/health").await.1["connections"].as_u64().expect("a number")
 }
 
-/// An address that is this machine's, and no other client's.
+/// An address of this machine that no other client uses.
 fn household(n: u8) -> Ipv4Addr {
     Ipv4Addr::new(127, 0, 1, n)
 }
 
-/// An HTTP client at that address.
+/// An HTTP client with that address.
 fn http_from(address: Ipv4Addr) -> reqwest::Client {
     reqwest::Client::builder().local_address(std::net::IpAddr::from(address)).build().expect("a client")
 }
 
-/// A stock client that a proxy lets in, and a node answers.
+/// Connects a stock client through a proxy and waits for an answer of a node.
 async fn stock(stock: Stock, proxy: &Proxy, transports: Transports) -> StockSocket {
     let came = stock.connect_at(&proxy.url(""), "/", json!({}), transports).await;
     let mut socket = came.unwrap_or_else(|why| panic!("{stock:?} by {transports:?}: {why}"));
@@ -89,7 +89,11 @@ async fn every_request_of_a_polling_client_reaches_the_same_of_two_nodes() {
             clients.push(client);
         }
         for client in &clients {
-            assert_eq!(client.send("42[\"nothing:answers:to:this\"]".into()).await, 200, "{shipped:?}: another node's session");
+            assert_eq!(
+                client.send("42[\"nothing:answers:to:this\"]".into()).await,
+                200,
+                "{shipped:?}: the request reached another node"
+            );
         }
     }
 }
@@ -110,11 +114,11 @@ async fn a_cookie_leads_to_its_node_from_another_address() {
             break;
         }
     }
-    let [(_, cookie, sid), .., (elsewhere, ..)] = &cookies[..] else { panic!("one node has all: {cookies:?}") };
+    let [(_, cookie, sid), .., (elsewhere, ..)] = &cookies[..] else { panic!("one node has all sessions: {cookies:?}") };
     let url = proxy.url(&format!("/socket.io/?EIO=4&transport=polling&sid={sid}"));
     let post = || http_from(*elsewhere).post(&url).body("40");
     let lost = post().send().await.expect("an answer").status();
-    assert_eq!(lost, 400, "that address is the other node's");
+    assert_eq!(lost, 400, "that address maps to the other node");
     assert_eq!(post().header("cookie", cookie).send().await.expect("an answer").status(), 200);
 }
 
@@ -138,7 +142,7 @@ async fn the_limit_of_an_address_sees_the_clients_own() {
         let (ana, bia) = (household(2 * n), household(2 * n + 1));
         let plain = Auth::from(());
         let claims = Auth::from(()).header(HeaderName::from_static("x-forwarded-for"), "9.9.9.9");
-        let _first = Client::open_from(ana, proxy.address(), &plain).await.expect("the first of its address");
+        let _first = Client::open_from(ana, proxy.address(), &plain).await.expect("the first connection of its address");
         for auth in [&plain, &claims] {
             let second = Client::open_from(ana, proxy.address(), auth).await.err();
             assert_eq!(second, Some(ConnectFailure::Http(429)), "{shipped:?}");
@@ -156,13 +160,13 @@ async fn the_clients_of_a_drained_node_come_back_on_the_other_and_new_ones_go_th
         let mut client = stock(Stock::Node, &proxy, transports).await;
         let (left, other) = if connections(&one).await > 0 { (&one, &two) } else { (&two, &one) };
         left.admin(reqwest::Method::POST, "/admin/drain", Vec::new()).await;
-        assert!(client.disconnected().await.contains("transport"), "{shipped:?}: told to stay away");
+        assert!(client.disconnected().await.contains("transport"), "{shipped:?}: the disconnect must not prevent a reconnect");
         client.reconnected().await;
-        let came = async || client.ask("nothing:answers:to:this", json!({})).await["error"]["code"] == "not_found";
-        wait::eventually("the other node to answer", came).await;
+        let answers = async || client.ask("nothing:answers:to:this", json!({})).await["error"]["code"] == "not_found";
+        wait::eventually("the other node to answer", answers).await;
         for _ in 0..4 {
             let new = Client::connect(proxy.address(), "/", ()).await;
-            assert!(new.is_ok(), "{shipped:?}: a new client met the drained node: {:?}", new.err());
+            assert!(new.is_ok(), "{shipped:?}: a new client reached the drained node: {:?}", new.err());
         }
         assert_eq!(connections(left).await, 0, "{shipped:?}");
         assert!(connections(other).await > 0, "{shipped:?}");
@@ -195,11 +199,11 @@ async fn a_silent_websocket_stays_as_long_as_the_node_asks_in_time() {
     join_all(Shipped::ALL.map(async |shipped| {
         let short = [("75s", "4s")];
         let (asked, forgotten) = (shipped.changed(&[often], &short).await, shipped.changed(&[seldom], &short).await);
-        let mut stays = Client::connect(asked.address(), "/", ()).await.expect("let in");
-        let mut goes = Client::connect(forgotten.address(), "/", ()).await.expect("let in");
-        // Six seconds: half as long again as a proxy waits.
+        let mut stays = Client::connect(asked.address(), "/", ()).await.expect("accepted");
+        let mut goes = Client::connect(forgotten.address(), "/", ()).await.expect("accepted");
+        // Six seconds: half again as long as the proxy's timeout.
         stays.pinged(20).await;
-        assert_eq!(goes.ended().await, End::Closed, "{shipped:?}: the proxy's time is not what this test believes");
+        assert_eq!(goes.ended().await, End::Closed, "{shipped:?}: the proxy's timeout is longer than expected");
     }))
     .await;
 }

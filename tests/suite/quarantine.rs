@@ -1,5 +1,5 @@
-//! A source of calls that only faults is quarantined alone, over restarts and on all nodes, until an operator ends it. Nothing else
-//! stops. Must never wait for a breaker's longest time.
+//! A source of calls that only faults is quarantined by itself, across restarts and on all nodes, until an operator ends it.
+//! Everything else continues. Must never wait for a breaker's longest time.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,8 @@ use tests::{Client, Server, fixture, token, wait};
 
 use crate::scene::ask_bare;
 
-/// The plugin that fails as it is asked to. One fault opens a circuit breaker, and two quarantine its source.
+/// The plugin that fails in the way that its input asks for. One fault opens a circuit breaker, and two openings quarantine its
+/// source.
 fn tight(builder: Builder, fragile: &std::path::Path) -> Builder {
     let keys = [("FAILURES", "1"), ("WAIT", "50ms"), ("QUARANTINE", "2")];
     let builder = builder.only(&[]).plugin("fragile", fragile);
@@ -26,14 +27,14 @@ async fn publish(server: &Server, key: &str, what: &str) {
     server.publish_message(&json!({"topic": "fragile.do", "key": key, "data": {"do": what}})).await;
 }
 
-/// The sources that `/ready` says are quarantined, and the cause of each.
+/// The quarantined sources in `/ready` with their causes.
 async fn quarantined(server: &Server) -> Vec<(String, String)> {
     let (_, ready) = server.readiness().await;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let told = ready["quarantined"].as_array().cloned().unwrap_or_default();
-    assert!(told.iter().all(|one| one["plugin"] == "fragile"), "{ready}");
-    assert_eq!(ready["status"] == "degraded", !told.is_empty(), "{ready}");
-    told.iter().map(|one| (text(&one["source"]), text(&one["cause"]))).collect()
+    let sources = ready["quarantined"].as_array().cloned().unwrap_or_default();
+    assert!(sources.iter().all(|one| one["plugin"] == "fragile"), "{ready}");
+    assert_eq!(ready["status"] == "degraded", !sources.is_empty(), "{ready}");
+    sources.iter().map(|one| (text(&one["source"]), text(&one["cause"]))).collect()
 }
 
 async fn is_quarantined(server: &Server, source: &str) -> String {
@@ -43,7 +44,7 @@ async fn is_quarantined(server: &Server, source: &str) -> String {
     .await
 }
 
-/// Two messages that trap, one after the other: of calls at the same time only one opens the breaker.
+/// Sends two trapping messages one after the other, because only one of several concurrent calls opens the breaker.
 async fn poison(server: &Server) {
     for _ in 0..2 {
         publish(server, "bad", "trap").await;
@@ -71,9 +72,13 @@ async fn messages_that_only_trap_are_stopped_and_clients_notice_nothing() {
     assert!(cause.starts_with("on-message fragile.do: it trapped"), "{cause}");
     server.logged("until another release or `hubbub enable fragile`: on-message fragile.do: it trapped").await;
     publish(&server, "good", "fine").await;
-    let told = plugin(&server).await;
-    assert_eq!((&told["state"], &told["version"]), (&json!("active"), &json!("1.0.0")), "{told}");
-    assert_eq!((&told["quarantined"][0]["source"], &told["breakersOpen"]), (&json!("messages"), &json!(["messages"])), "{told}");
+    let listed = plugin(&server).await;
+    assert_eq!((&listed["state"], &listed["version"]), (&json!("active"), &json!("1.0.0")), "{listed}");
+    assert_eq!(
+        (&listed["quarantined"][0]["source"], &listed["breakersOpen"]),
+        (&json!("messages"), &json!(["messages"])),
+        "{listed}"
+    );
     let mut client = server.connect("/fragile", ()).await;
     assert_eq!(client.ask("do", json!("fine")).await, json!({}));
     client.ask("soft", json!("fine")).await;
@@ -86,7 +91,7 @@ async fn messages_that_only_trap_are_stopped_and_clients_notice_nothing() {
     .await;
     enable(&server);
     wait::eventually("the good message", async || counts(&mut client).await["messages"] == 1).await;
-    wait::eventually("the bad ones to be dead letters", async || {
+    wait::eventually("the bad messages to be dead letters", async || {
         server.metrics().await.get("hubbub_bus_dead_letters_total", &[]) == Some(2.0)
     })
     .await;
@@ -107,7 +112,7 @@ async fn messages_stay_stopped_over_restarts_until_an_operator_says_so() {
     }
     let mut client = server.connect("/fragile", ()).await;
     wait::eventually("the good message", async || {
-        // The bad messages trap once more after a restart, and two of them are enough here.
+        // After a restart the bad messages trap again, and two of them open the quarantine again.
         enable(&server);
         counts(&mut client).await["messages"] == 1
     })
@@ -168,7 +173,7 @@ async fn each_source_that_only_traps_is_stopped_alone() {
             quarantined(&server).await.iter().any(|(one, _)| one == source)
         })
         .await;
-        assert_eq!(client.ask("do", json!("fine")).await, json!({}), "beside {source}");
+        assert_eq!(client.ask("do", json!("fine")).await, json!({}), "with {source} quarantined");
     }
     publish(&server, "k", "fine").await;
     wait::eventually("a message", async || counts(&mut client).await["messages"] == 1).await;
@@ -230,17 +235,17 @@ async fn notices_for_a_plugin_that_is_stopped_keep_no_other_waiting() {
         clients.push(client);
     }
     let six = async || server.store().counter("fragile", "notices") == 6;
-    wait::eventually("six to be there", six).await;
+    wait::eventually("six notices", six).await;
     assert_eq!(server.admin(Method::POST, "/admin/plugins/fragile/disable", Vec::new()).await.0, 200);
     for client in clients {
         client.leave().await;
     }
-    wait::eventually("some to be dropped", async || {
+    wait::eventually("some notices to be dropped", async || {
         server.metrics().await.get("hubbub_bus_notices_dropped_total", &[("plugin", "fragile")]) >= Some(1.0)
     })
     .await;
     let _fay = server.connect("/hub", token("fay").name("Fay").role("ATTENDANT")).await;
-    wait::eventually("Eva to be told of Fay", async || ask_bare(&mut eva, "presence:list").await.to_string().contains("fay"))
+    wait::eventually("Eva's list to contain Fay", async || ask_bare(&mut eva, "presence:list").await.to_string().contains("fay"))
         .await;
     assert!(server.log().contains("notices are dropped"));
 }

@@ -1,11 +1,11 @@
-//! What one plugin may use, and import. Must never need load: quotas are set low, and each is met by a handful of calls.
+//! Quotas and grants of one plugin. Must never need load: quotas are set low, and a few calls reach each.
 
 use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tests::{Client, Server, fixture, wait};
 
-/// A server with the hostile plugin alone, under one quota.
+/// A server with only the hostile plugin, under one quota.
 async fn with(key: &str, value: &str) -> Server {
     let server = Server::dev().only(&[]).plugin("hostile", &fixture::hostile().await);
     server.env(&format!("HUBBUB_PLUGINS__HOSTILE__QUOTA__{key}"), value).start().await
@@ -16,7 +16,7 @@ async fn passed(server: &Server, quota: &str) -> f64 {
     server.metrics().await.get("hubbub_plugin_quota_passed_total", &labels).unwrap_or_default()
 }
 
-/// Use against one quota, as the operator reads it.
+/// The usage of one quota as the operator sees it.
 async fn told(server: &Server, quota: &str) -> Value {
     let (_, listed) = server.admin(Method::GET, "/admin/plugins", vec![]).await;
     listed["plugins"][0]["quota"][quota].clone()
@@ -44,7 +44,7 @@ async fn an_import_that_is_not_granted_fails_staging_and_the_check_and_says_whic
     hostile(&server).await.ask("fine", Value::Null).await;
 }
 
-/// What `hubbub check` says.
+/// The error output of `hubbub check`.
 fn check(component: &std::path::Path, grants: &str) -> String {
     let scratch = tests::server::Scratch::new();
     let data = scratch.path().display().to_string();
@@ -63,7 +63,8 @@ fn check(component: &std::path::Path, grants: &str) -> String {
 async fn past_its_cpu_calls_wait_and_who_would_wait_too_long_is_told_when_to_come_again() {
     let server = with("CPU", "0.1").await;
     let mut clients = join_all((0..10).map(|_| hostile(&server))).await;
-    // Ten loops of 20 ms are twice what a second of a tenth of a core is: the next ten wait, and those after them for too long.
+    // Ten loops of 20 ms use two seconds' worth of a tenth of a core. The next ten calls wait, and later ones would wait too
+    // long.
     let refused = wait::until("a call to be refused", wait::DEADLINE, async || {
         let loops = clients.iter_mut().map(async |client| client.ask("loop", Value::Null).await["error"].clone());
         join_all(loops).await.into_iter().find(|error| error["code"] == "rate_limited")
@@ -71,9 +72,10 @@ async fn past_its_cpu_calls_wait_and_who_would_wait_too_long_is_told_when_to_com
     .await;
     assert!(refused["retryAfterMs"].as_u64().is_some_and(|wait| wait > 1000), "longer than a call waits: {refused}");
     assert!(passed(&server, "cpu").await > 0.0);
-    assert!(told(&server, "cpu").await["used"].as_f64().unwrap() > 0.1, "more than it has");
+    assert!(told(&server, "cpu").await["used"].as_f64().unwrap() > 0.1, "more than its quota");
     server.logged("the plugin uses more than its quota allows").await;
-    wait::eventually("the plugin to have rested", async || clients[0].ask("fine", Value::Null).await["calls"].is_u64()).await;
+    wait::eventually("the CPU quota to be available again", async || clients[0].ask("fine", Value::Null).await["calls"].is_u64())
+        .await;
 }
 
 #[tokio::test]
@@ -104,7 +106,7 @@ async fn a_plugin_of_one_instance_serves_one_call_at_a_time() {
 async fn a_call_ends_at_the_plugins_own_number_of_effects() {
     let server = with("EFFECTS", "9").await;
     let mut client = hostile(&server).await;
-    assert_eq!(client.refused("store-more", Value::Null).await.0, "internal", "ten are one too many");
+    assert_eq!(client.refused("store-more", Value::Null).await.0, "internal", "ten effects are one too many");
     assert_eq!(passed(&server, "effects").await, 1.0);
     server.logged("(quota.effects)").await;
     client.ask("effects", Value::Null).await;
@@ -126,7 +128,7 @@ async fn one_event_reaches_many_only_as_far_as_the_fan_out_goes() {
     bia.expect_none("all").await;
     let _third = hostile(&server).await;
     let (code, _) = ana.refused("emit-all", Value::Null).await;
-    assert_eq!(code, "too_large", "to three it is more than a second's worth, now and later");
+    assert_eq!(code, "too_large", "to three clients it exceeds a whole second's quota");
     assert_eq!(passed(&server, "fanout_bytes").await, 2.0);
 }
 
@@ -138,7 +140,7 @@ async fn lines_past_the_quota_are_dropped_and_counted_and_it_is_said() {
     assert!(passed(&server, "log_lines").await > 100.0);
     server.logged("the plugin uses more than its quota allows").await;
     let lines = server.log().matches("flood").count();
-    assert!((5..=40).contains(&lines), "{lines} lines, in a few seconds at most");
+    assert!((5..=40).contains(&lines), "{lines} lines within a few seconds");
 }
 
 #[tokio::test]

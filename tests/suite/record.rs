@@ -1,4 +1,4 @@
-//! Calls kept, run again, and shown to a shadow. Must never let a client notice that anybody looks.
+//! Recording calls, replaying them, and running a shadow on them. Clients must never notice it.
 
 use std::path::Path;
 
@@ -14,24 +14,24 @@ async fn versioned() -> Builder {
     Server::dev().only(&[]).plugin("versioned", &fixture::versioned("1.0.0").await)
 }
 
-/// Says something, is told it, and gets its number.
+/// Sends a message, receives it, and returns its number.
 async fn say(client: &mut Client, text: &str) -> Value {
     let number = client.ask("say", json!({"content": text})).await;
     assert_eq!(client.next("said").await, json!({"content": text}));
     number
 }
 
-/// Replays a file: the exit code, and the report.
+/// Replays a file and returns the exit code and the report.
 fn replay(file: &str, with: &Path, more: &[&str]) -> (i32, Value) {
     let with = with.display().to_string();
     let args = [&["replay", file, "--with", &with, "--json"], more].concat();
-    let told = run(&args, &[]);
-    let said = String::from_utf8_lossy(&told.stderr).into_owned();
-    let report = serde_json::from_slice(&told.stdout).unwrap_or_else(|_| panic!("no report: {said}"));
-    (told.status.code().expect("it ends by itself"), report)
+    let output = run(&args, &[]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("no report: {said}"));
+    (output.status.code().expect("it exits"), report)
 }
 
-/// A record of one client that says three things to version 1.0.0.
+/// Records one client that sends three messages to version 1.0.0.
 async fn three_said(server: &Server) -> Record {
     let mut record = Record::begin(server, "versioned", "for=60s").await;
     let mut ana = server.connect("/versioned", token("ana")).await;
@@ -52,9 +52,9 @@ async fn plugin(server: &Server) -> Value {
     listed["plugins"][0].clone()
 }
 
-/// What the operator is told of the shadow, once it has looked at so many calls.
+/// The shadow's counters once it has run this many calls.
 async fn shadow_after(server: &Server, calls: u64) -> Value {
-    wait::until("the shadow to look", wait::DEADLINE, async || {
+    wait::until("the shadow to run", wait::DEADLINE, async || {
         let counters = plugin(server).await["shadow"]["counters"].take();
         (counters["calls"].as_u64()? >= calls).then_some(counters)
     })
@@ -80,10 +80,10 @@ async fn the_chat_is_recorded_without_its_text_and_the_same_build_does_the_same(
     assert_eq!((code, &report["same"], &report["found"]), (0, &json!(true), &json!([])), "{report}");
     assert!(report["all"]["calls"].as_u64().is_some_and(|calls| calls >= 3), "{report}");
     let (code, report) = replay(&record.file(), chat, &[]);
-    assert_eq!((code, &report["same"], &report["found"]), (0, &json!(true), &json!([])), "by what it recorded: {report}");
+    assert_eq!((code, &report["same"], &report["found"]), (0, &json!(true), &json!([])), "compared with the recording: {report}");
 }
 
-/// What products do in one session each, recorded without texts: their own build does the same.
+/// Records a session of each product without texts; replaying it on the same build gives the same results.
 #[tokio::test]
 async fn every_plugin_does_the_same_on_its_own_record() {
     let server = Server::dev().chatty().start().await;
@@ -126,7 +126,7 @@ async fn every_plugin_does_the_same_on_its_own_record() {
     for (plugin, record) in plugins.iter().zip(&records) {
         let text = record.text().to_lowercase();
         for hidden in ["ana.silva", "mill", "behind", "06 12", "gold", "secretive", "hush", "unspeakable"] {
-            assert!(!text.contains(hidden), "{hidden} in the record of {plugin}: {text}");
+            assert!(!text.contains(hidden), "{hidden} in the recording of {plugin}: {text}");
         }
         if !text.contains("\"imports\"") {
             continue;
@@ -183,7 +183,7 @@ async fn a_slower_build_is_told_by_its_cpu_and_refused_where_a_ratio_is_asked_fo
     let (code, report) = replay(&file, &slow, &["--against", &old, "--max-cpu", "5"]);
     assert_eq!((code, &report["tooSlow"]), (1, &json!(true)), "{report}");
     let said = run(&["replay", "/dev/null", "--with", &old], &[]);
-    assert_eq!(said.status.code(), Some(2), "what cannot be told is neither");
+    assert_eq!(said.status.code(), Some(2), "an error is neither equal nor different");
 }
 
 #[tokio::test]
@@ -193,7 +193,7 @@ async fn a_record_is_bounded_and_one_at_a_time() {
     let path = |how: &str| format!("/admin/plugins/versioned/record?{how}");
     assert_eq!(server.admin(Method::POST, &path("for=60s"), Vec::new()).await.0, 409, "one at a time");
     assert_eq!(server.admin(Method::POST, &path("for=1h"), Vec::new()).await.0, 400, "longer than record.time");
-    assert_eq!(server.admin(Method::POST, &path("for=1s&sample=0"), Vec::new()).await.0, 400, "nothing of them");
+    assert_eq!(server.admin(Method::POST, &path("for=1s&sample=0"), Vec::new()).await.0, 400, "no calls");
     let without_token = server.http().post(server.admin_url(&path("for=1s"))).send().await.expect("the admin port answers");
     assert_eq!(without_token.status(), 401);
 
@@ -232,8 +232,8 @@ async fn the_command_writes_the_file_that_the_other_reads() {
 async fn a_shadow_is_seen_by_no_client_and_told_to_the_operator() {
     let server = versioned().await.start().await;
     let mut ana = server.connect("/versioned", token("ana")).await;
-    let (status, told) = deploy(&server, "?shadow=100", "2.1.0").await;
-    assert_eq!((status, &told["version"], &told["shadow"]["version"]), (200, &json!("1.0.0"), &json!("2.1.0")), "{told}");
+    let (status, answer) = deploy(&server, "?shadow=100", "2.1.0").await;
+    assert_eq!((status, &answer["version"], &answer["shadow"]["version"]), (200, &json!("1.0.0"), &json!("2.1.0")), "{answer}");
     for number in 1..=3 {
         assert_eq!(say(&mut ana, "behind the old mill").await, json!(number), "counted once");
     }
@@ -246,9 +246,9 @@ async fn a_shadow_is_seen_by_no_client_and_told_to_the_operator() {
 
     let (status, _) = server.admin(Method::POST, "/admin/plugins/versioned/promote", Vec::new()).await;
     assert_eq!(status, 200);
-    assert_eq!(ana.ask("say", json!("now")).await, json!(4), "it goes on from what the clients were told");
+    assert_eq!(ana.ask("say", json!("now")).await, json!(4), "it continues with the clients' data");
     assert_eq!(ana.next("told").await, json!("now"));
-    assert!(plugin(&server).await.get("shadow").is_none(), "the trial is over");
+    assert!(plugin(&server).await.get("shadow").is_none(), "the shadow has ended");
 }
 
 #[tokio::test]
@@ -261,8 +261,12 @@ async fn a_shadow_that_traps_costs_the_active_release_nothing() {
     }
     let seen = shadow_after(&server, 20).await;
     assert_eq!((&seen["traps"], &seen["differing"]), (&json!(20), &json!(20)), "{seen}");
-    let (_, told) = server.admin(Method::POST, "/admin/plugins/versioned/rollback", Vec::new()).await;
-    assert_eq!((&told["version"], &told["counters"]["faults"], told.get("shadow")), (&json!("1.0.0"), &json!(0), None), "{told}");
+    let (_, answer) = server.admin(Method::POST, "/admin/plugins/versioned/rollback", Vec::new()).await;
+    assert_eq!(
+        (&answer["version"], &answer["counters"]["faults"], answer.get("shadow")),
+        (&json!("1.0.0"), &json!(0), None),
+        "{answer}"
+    );
 }
 
 #[tokio::test]
@@ -273,7 +277,7 @@ async fn a_slow_shadow_keeps_nobody_waiting_and_drops_what_it_has_no_time_for() 
     for number in 1..=300 {
         assert_eq!(say(&mut ana, "hello").await, json!(number));
     }
-    // Where the acks had waited for it, it had seen them all.
+    // If the acks had waited for the shadow, it would have run all calls.
     let seen = shadow_after(&server, 1).await;
     assert!(seen["dropped"].as_u64().is_some_and(|dropped| dropped > 0), "{seen}");
     assert_eq!(seen["differing"], 0, "{seen}");

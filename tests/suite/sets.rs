@@ -1,4 +1,5 @@
-//! Several plugins deployed and rolled back as one: all are live or none is, on every node, and no message is lost or handled twice.
+//! Several plugins deployed and rolled back as one set: all or none are live on every node, and no message is lost or handled
+//! twice.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -9,12 +10,12 @@ use tests::{Client, Server, fixture, token, wait};
 use crate::scene::{publish_keyed, user};
 use crate::split::{NEW, old_chat, opens, operate, split, text, thread};
 
-/// The old plugin of all products, beside two that share its namespaces.
+/// The old plugin for all products, beside two that share its namespaces.
 fn before(node: Builder) -> Builder {
     node.only(&["presence", "queue"]).plugin("chat", &fixture::stored_0_1("chat")).chatty()
 }
 
-/// The plugins that are deployed, with their versions.
+/// The deployed plugins with their versions.
 async fn deployed(server: &Server) -> Vec<(String, String)> {
     let (_, listed) = server.admin(Method::GET, "/admin/plugins", Vec::new()).await;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -30,10 +31,10 @@ async fn in_thread(server: &Server) -> Client {
 
 async fn enter(client: &mut Client, thread: &str) {
     let joins = async || client.ask("join:thread", json!({"threadId": thread})).await == json!({});
-    wait::eventually("the thread to be known", joins).await;
+    wait::eventually("the thread to exist", joins).await;
 }
 
-/// Publishes numbered states of a thread until it is dropped. Answers how many.
+/// Publishes numbered states of a thread until `stop` is set and returns how many.
 async fn publish_states(server: &Server, stop: &std::sync::atomic::AtomicBool) -> u64 {
     let mut published = 0;
     while !stop.load(std::sync::atomic::Ordering::Relaxed) {
@@ -43,7 +44,7 @@ async fn publish_states(server: &Server, stop: &std::sync::atomic::AtomicBool) -
     published
 }
 
-/// Runs a change while states are published, and asserts that a client in the thread hears each of them once, in order.
+/// Runs a change while states are published, and asserts that a client in the thread receives each of them once and in order.
 async fn nothing_is_lost_while(server: &Server, client: &mut Client, change: impl AsyncFnOnce()) {
     let stop = std::sync::atomic::AtomicBool::new(false);
     let changing = async {
@@ -92,7 +93,11 @@ async fn a_set_is_live_as_one_and_goes_back_as_one_with_its_data() {
     })
     .await;
     assert_eq!(deployed(&server).await, old);
-    assert_eq!(server.store().value("chat", "threads/t2"), Some(json!({"customerId": "cal"})), "written after the split");
+    assert_eq!(
+        server.store().value("chat", "threads/t2"),
+        Some(json!({"customerId": "cal"})),
+        "a thread written after the split"
+    );
     opens(&server, user("cal"), "t2").await;
     server.restart().await;
     assert_eq!((deployed(&server).await, server.readiness().await.1["pluginsDown"].clone()), (old, json!([])));
@@ -127,16 +132,16 @@ async fn a_set_that_does_not_hold_changes_nothing() {
     ];
     for (args, says) in cases {
         let output = operate(&server, args);
-        assert!(!output.status.success() && text(&output).contains(says), "instead of {says}: {}", text(&output));
+        assert!(!output.status.success() && text(&output).contains(says), "expected {says}: {}", text(&output));
         assert_eq!(deployed(&server).await, before);
     }
-    let (status, told) = server.admin(Method::POST, "/admin/deploy", br#"{"plugins": []}"#.to_vec()).await;
-    assert_eq!((status, &told["detail"]), (400, &json!("it names no plugin")));
-    let (status, told) = server.admin(Method::POST, "/admin/rollback", br#"{"plugins": ["chat", "crm"]}"#.to_vec()).await;
-    assert_eq!(status, 404, "{told}");
+    let (status, answer) = server.admin(Method::POST, "/admin/deploy", br#"{"plugins": []}"#.to_vec()).await;
+    assert_eq!((status, &answer["detail"]), (400, &json!("it names no plugin")));
+    let (status, answer) = server.admin(Method::POST, "/admin/rollback", br#"{"plugins": ["chat", "crm"]}"#.to_vec()).await;
+    assert_eq!(status, 404, "{answer}");
     let store = server.store();
     assert_eq!((store.value("threads", "threads/t1"), store.value("chat", "threads/t1").is_some()), (None, true));
-    assert_eq!(store.components().len(), 1, "what was not deployed is not kept");
+    assert_eq!(store.components().len(), 1, "components that were not deployed are not stored");
     opens(&server, user("cal"), "t1").await;
     assert!(!server.log().contains("moved what"), "{}", server.log());
 }
@@ -185,7 +190,7 @@ async fn a_node_that_starts_with_the_new_plugins_brings_the_others_along() {
         opens(node, user("cal"), "t1").await;
         assert_eq!(node.readiness().await.1["pluginsDown"], json!([]));
     }
-    // Moved once: what a node that starts later finds is moved already.
+    // Data is moved once: a node that starts later finds it moved already.
     let third = cluster.node(Server::dev().only(&NEW)).await;
     assert!(!third.log().contains("moved what"), "{}", third.log());
 }

@@ -1,4 +1,4 @@
-//! How a server stops. Must never take longer than its clients need to hear of it.
+//! Stopping a server. A shutdown must never take longer than its clients need to be disconnected.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -19,17 +19,17 @@ async fn clients_that_come_back_at_once_do_not_hold_up_a_shutdown() {
     let mut server = Server::dev().start().await;
     let at = server.address();
     let eager: Vec<_> = (0..8).map(|_| tokio::spawn(async move { while comes_and_stays(at).await {} })).collect();
-    wait::eventually("all to be let in", async || server.get("/health").await.1["connections"] == 8).await;
+    wait::eventually("all clients to connect", async || server.get("/health").await.1["connections"] == 8).await;
 
     let asked = Instant::now();
     server.terminate().await;
     assert!(asked.elapsed() < Duration::from_secs(3), "it waited for new connections: {:?}", asked.elapsed());
     for task in eager {
-        task.await.expect("it saw nothing but a closed door");
+        task.await.expect("the client does not panic");
     }
 }
 
-/// Connects and stays as long as it may: false where nobody listens any more.
+/// Connects and waits for the end of the connection. Returns `false` if the port is closed.
 async fn comes_and_stays(at: SocketAddr) -> bool {
     match Client::connect(at, "/chat", user("ana")).await {
         Ok(mut client) => {
@@ -49,14 +49,14 @@ async fn nobody_and_who_polls_hold_up_no_shutdown() {
     let mut server = Server::dev().start().await;
     let asked = Instant::now();
     server.terminate().await;
-    assert!(asked.elapsed() < Duration::from_secs(1), "with nobody connected: {:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(1), "without connections: {:?}", asked.elapsed());
 
     server.start_again().await;
     let polling = Polling::open(&server).await;
     polling.connect("/", None).await;
     let asked = Instant::now();
     assert_eq!(server.terminate().await, Some(0));
-    assert!(asked.elapsed() < Duration::from_secs(2), "it waited for one that polls: {:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(2), "it waited for a polling client: {:?}", asked.elapsed());
 }
 
 #[tokio::test]
@@ -65,7 +65,7 @@ async fn stock_clients_of_every_transport_come_back_after_a_restart() {
     let mut clients = Vec::new();
     for stock in Stock::ALL {
         for transports in [Transports::Polling, Transports::Upgrade] {
-            let mut client = stock.connect(&server, "/", json!({}), transports).await.expect("let in");
+            let mut client = stock.connect(&server, "/", json!({}), transports).await.expect("accepted");
             if transports == Transports::Upgrade && stock == Stock::Node {
                 client.upgraded().await;
             }
@@ -74,11 +74,11 @@ async fn stock_clients_of_every_transport_come_back_after_a_restart() {
     }
     let asked = Instant::now();
     server.terminate().await;
-    assert!(asked.elapsed() < Duration::from_secs(2), "it waited for them: {:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(2), "it waited for the clients: {:?}", asked.elapsed());
     server.start_again().await;
     for client in &mut clients {
         let reason = client.disconnected().await;
-        assert!(reason.contains("transport"), "a word such as {reason:?} tells a client to stay away");
+        assert!(reason.contains("transport"), "after {reason:?} a client does not reconnect");
         client.reconnected().await;
     }
 }
@@ -89,8 +89,8 @@ async fn plugins_hear_of_every_socket_before_the_end() {
     let mut server = Server::dev().plugin("hostile", &fixture::hostile().await).start().await;
     let _clients = join_all((0..SOCKETS).map(|_| server.connect("/hostile", user("ana").claim("evil", "disconnect-loop")))).await;
     assert_eq!(server.terminate().await, Some(0));
-    let told = server.log().lines().filter(|line| line.contains("on-disconnect")).count();
-    assert_eq!(told, SOCKETS, "each loops, and is logged for it");
+    let calls = server.log().lines().filter(|line| line.contains("on-disconnect")).count();
+    assert_eq!(calls, SOCKETS, "each call loops and is logged");
 }
 
 #[tokio::test]
@@ -118,9 +118,9 @@ async fn clients_are_sent_away_over_the_spread() {
 async fn a_drain_is_all_of_a_shutdown_but_its_end() {
     let server = Server::dev().env("HUBBUB_SHUTDOWN__SPREAD", "2s").start().await;
     let mut clients = join_all((0..20).map(|_| server.connect("/", ()))).await;
-    let (status, told) = server.admin(Method::POST, "/admin/drain", Vec::new()).await;
-    assert_eq!((status, &told["status"]), (202, &json!("draining")));
-    assert!(connected(&server).await > 5, "they all left at once");
+    let (status, answer) = server.admin(Method::POST, "/admin/drain", Vec::new()).await;
+    assert_eq!((status, &answer["status"]), (202, &json!("draining")));
+    assert!(connected(&server).await > 5, "all clients were disconnected at once");
     let ready = server.http().get(server.admin_url("/ready")).send().await.expect("an answer");
     assert_eq!(ready.status(), 503);
     assert!(ready.text().await.expect("a body of text").contains("draining"));
@@ -128,9 +128,9 @@ async fn a_drain_is_all_of_a_shutdown_but_its_end() {
     let polls = server.http().get(server.url("/socket.io/?EIO=4&transport=polling")).send().await.expect("an answer");
     assert_eq!((polls.status().as_u16(), polls.headers().contains_key("retry-after")), (503, true));
     for client in &mut clients {
-        assert_eq!(client.ended().await, End::Closed, "not told to stay away");
+        assert_eq!(client.ended().await, End::Closed, "without a disconnect packet, so that clients reconnect");
     }
-    wait::eventually("everyone to have left", async || connected(&server).await == 0).await;
+    wait::eventually("all clients to be disconnected", async || connected(&server).await == 0).await;
     let again = run(&["drain", "--url", &server.admin_url(""), "--token", ADMIN_TOKEN], &[]);
     assert!(again.status.success() && String::from_utf8_lossy(&again.stdout).contains("draining"), "{again:?}");
 }
@@ -139,7 +139,7 @@ async fn a_drain_is_all_of_a_shutdown_but_its_end() {
 async fn a_connection_of_some_age_is_ended_and_comes_again() {
     let server = Server::dev().env("HUBBUB_GATEWAY__MAX_AGE", "1s").start().await;
     for transports in [Transports::Websocket, Transports::Polling] {
-        let mut client = Stock::Node.connect(&server, "/", json!({}), transports).await.expect("let in");
+        let mut client = Stock::Node.connect(&server, "/", json!({}), transports).await.expect("accepted");
         assert!(client.disconnected().await.contains("transport"));
         client.reconnected().await;
     }

@@ -1,4 +1,4 @@
-//! Signals: those that stop the server drain it, SIGHUP reloads keys and log filter, and no other one ends it.
+//! Signals: those that stop the server drain it, SIGHUP reloads keys and the log filter, and no other one ends it.
 
 use serde_json::json;
 use tests::client::End;
@@ -8,10 +8,10 @@ use tests::{Server, fixture, token, wait};
 
 use crate::scene::{member, open_chat, say};
 
-const OLD: &str = "the first secret of a test, of 40 letters";
-const NEW: &str = "another secret of a test, of 40 letters..";
+const OLD: &str = "the first test secret, of 40 characters.";
+const NEW: &str = "another test secret, of forty characters.";
 
-/// `serve` with the chat, and a configuration with this key and filter.
+/// `serve` with the chat plugin and a configuration with this key and filter.
 async fn serve(scratch: &Scratch, secret: &str, filter: &str) -> Builder {
     let file = scratch.path().join("hubbub.toml");
     configure(scratch, secret, filter);
@@ -32,7 +32,7 @@ async fn every_signal_that_stops_the_server_drains_it() {
             let mut server = server.env("HUBBUB_SHUTDOWN__SPREAD", "0ms").start().await;
             let mut client = server.connect("/chat", token("ana").secret(secret)).await;
             server.signal(name);
-            assert_eq!(client.ended().await, End::Closed, "SIG{name}: not told to stay away");
+            assert_eq!(client.ended().await, End::Closed, "SIG{name}: without a disconnect packet, so that clients reconnect");
             assert_eq!(server.ended().await, Some(0), "SIG{name}");
             server.logged("draining").await;
         }
@@ -69,7 +69,7 @@ async fn sighup_reloads_keys_and_log_filter() {
     server.logged("reloaded the keys").await;
     server.connect("/chat", token("ana").secret(NEW)).await;
     assert_eq!(server.turned_away("/chat", token("ana").secret(OLD)).await, "Invalid token");
-    assert_eq!(old.refused("nothing:answers:to:this", json!(null)).await.0, "not_found", "who is here stays");
+    assert_eq!(old.refused("nothing:answers:to:this", json!(null)).await.0, "not_found", "an open socket is unaffected");
 }
 
 #[tokio::test]
@@ -89,7 +89,7 @@ async fn an_invalid_configuration_changes_nothing_at_sighup() {
         .await;
         let log = server.log();
         let line = log.lines().rfind(|line| line.contains("not reloaded, nothing has changed")).expect("a line");
-        assert!(line.contains(why) && !line.contains(OLD), "instead of {why}: {line}");
+        assert!(line.contains(why) && !line.contains(OLD), "expected {why}: {line}");
         server.connect("/chat", token("ana").secret(OLD)).await;
     }
 }

@@ -1,5 +1,5 @@
-//! Ten thousand clients that do not read: the others do not feel it, memory stays within what each may take, and they are ended. Must
-//! never need more of the machine than their sockets.
+//! Ten thousand slow consumers: other clients must not be delayed, memory stays within the limit of each client, and they are
+//! disconnected. Must never need more of the machine than their sockets.
 
 use std::time::Duration;
 
@@ -8,20 +8,20 @@ use serde_json::{Value, json};
 use tests::stalled::{Stalled, room_for, without_heartbeats};
 use tests::{Load, Server, fixture, gate, token, wait};
 
-/// As many as file descriptors allow, up to this.
+/// The number of slow consumers, if the file descriptors allow it.
 const STALLED: usize = 10_000;
 
-/// Bytes that may wait for one of them, and of one message that is to fill what the kernel takes.
+/// The limit of queued bytes for one client, and the size of a message that fills the kernel's buffers.
 const BUDGET: usize = 256 << 10;
 const LARGE: usize = 8 << 10;
 
-/// Bytes of a message that goes on to all of them while they do not read.
+/// The size of the messages sent to all of them while they do not read.
 const SMALL: usize = 1 << 10;
 
-/// Between two messages to all of them.
+/// The interval between two messages to all of them.
 const PACE: Duration = Duration::from_millis(250);
 
-/// Below it a scheduler's own trembling is all there is: two cores also run the ten thousand's other side.
+/// Shorter latencies vary with the scheduler alone, because the two cores also run the ten thousand clients.
 const TREMBLE: Duration = Duration::from_millis(10);
 
 #[tokio::test]
@@ -38,28 +38,28 @@ async fn ten_thousand_that_do_not_read_disturb_nobody_and_are_ended() {
     let ((), quiet) = load.during(served, tokio::time::sleep(Duration::from_secs(3))).await;
     let memory = server.resident_bytes();
 
-    // What fills the kernel's own queues is a fan-out like any other. What counts begins when none of them takes anything any more.
+    // Filling the kernel's buffers is ordinary fan-out. The measurement starts when no client accepts data any more.
     tell_until(&server, LARGE, "hubbub_stalled_clients", count).await;
     let ((), once) = load.during(served, tell_for(&server, SMALL, Duration::from_secs(3))).await;
     let ((), again) = load.during(served, tell_for(&server, SMALL, Duration::from_secs(3))).await;
-    // Other work on the machine makes it worse, never better.
+    // Other work on the machine only adds latency.
     let beside = once.p99().min(again.p99());
     let ((), ending) = load.during(served, tell_until(&server, LARGE, "hubbub_slow_consumers_total", count)).await;
     let grown = server.resident_bytes().saturating_sub(memory);
     load.nothing_is_left_over().await;
     assert_eq!(stalled.count(), count);
-    // Their end is work, once.
-    for (what, p99, most) in [("that do not read", beside, 1.5), ("that are ended", ending.p99(), 3.0)] {
+    // Disconnecting them is extra work that happens once.
+    for (what, p99, most) in [("slow consumers", beside, 1.5), ("slow consumers being disconnected", ending.p99(), 3.0)] {
         let ratio = p99.as_secs_f64() / quiet.p99().max(TREMBLE).as_secs_f64();
-        assert!(ratio <= most, "p99 {p99:?} beside {count} {what}, {:?} without", quiet.p99());
+        assert!(ratio <= most, "p99 {p99:?} with {count} {what}, {:?} without", quiet.p99());
     }
     assert!(grown < (count * BUDGET) as u64, "{} bytes for each", grown / count as u64);
 }
 
-/// Sends to all of them until so many are counted.
+/// Sends to all of them until this many are counted.
 async fn tell_until(server: &Server, bytes: usize, metric: &str, count: usize) {
     let mut turns = tokio::time::interval(PACE);
-    wait::until("all of them to be counted", Duration::from_secs(90), async || {
+    wait::until("all clients to be counted", Duration::from_secs(90), async || {
         turns.tick().await;
         server.emit(&message(bytes)).await;
         let counted = server.metrics().await.get(metric, &[]).unwrap_or_default();

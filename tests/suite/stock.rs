@@ -1,4 +1,4 @@
-//! Stock clients, in Node and Python, over each transport. Must never use a client's private parts.
+//! Stock clients in Node and Python over each transport. Must never use a client's private API.
 
 use serde_json::json;
 use tests::stock::Transports;
@@ -12,13 +12,13 @@ async fn stock_clients_of_each_kind_chat_over_every_transport() {
     open_chat(&server, "c1", &["ana", "bia"]).await;
     for stock in Stock::ALL {
         for transports in [Transports::Websocket, Transports::Upgrade, Transports::Polling] {
-            let mut ana = stock.connect(&server, "/chat", user("ana"), transports).await.expect("let in");
-            let mut bia = stock.connect(&server, "/chat", user("bia"), transports).await.expect("let in");
+            let mut ana = stock.connect(&server, "/chat", user("ana"), transports).await.expect("accepted");
+            let mut bia = stock.connect(&server, "/chat", user("bia"), transports).await.expect("accepted");
             if transports == Transports::Upgrade {
                 ana.upgraded().await;
             }
             for client in [&mut ana, &mut bia] {
-                wait::eventually("the chat to be known", async || {
+                wait::eventually("the chat to exist", async || {
                     client.ask("chat:join", json!({"chatId": "c1"})).await["error"].is_null()
                 })
                 .await;
@@ -53,11 +53,11 @@ async fn stock_clients_come_back_by_themselves_after_a_restart() {
     open_chat(&server, "c1", &["ana"]).await;
     let mut clients = Vec::new();
     for stock in Stock::ALL {
-        clients.push(stock.connect(&server, "/chat", user("ana"), Transports::Websocket).await.expect("let in"));
+        clients.push(stock.connect(&server, "/chat", user("ana"), Transports::Websocket).await.expect("accepted"));
     }
     server.restart().await;
     for client in &mut clients {
-        // A word such as "server disconnect" would have told the client to stay away.
+        // With a reason such as "server disconnect" the client would not reconnect.
         let reason = client.disconnected().await;
         assert!(reason.contains("transport"), "{reason}");
         client.reconnected().await;

@@ -1,5 +1,5 @@
-//! Releases by the hundred under clients who must not notice, several at once, and the server's end at any moment of one. Must
-//! never be content with an average.
+//! Hundreds of releases that clients must not notice, concurrent deployments, and kills at any moment of a deployment. Must never
+//! accept an average as the result.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -38,7 +38,7 @@ fn is_a_version(ack: &Value) {
     assert!(ack == "1.0.0" || ack == "2.0.0", "{ack}");
 }
 
-/// Deploys the two builds by turns.
+/// Deploys the two builds alternately.
 async fn reload(server: &Server, builds: &[Vec<u8>; 2], times: usize) {
     for n in 0..times {
         let (status, answer) = post(server, "versioned", "deploy", builds[n % 2].clone()).await;
@@ -46,13 +46,13 @@ async fn reload(server: &Server, builds: &[Vec<u8>; 2], times: usize) {
     }
 }
 
-/// What a quiet time's p99 is at least said to be: below it, a scheduler's own trembling is all there is.
+/// Lower bound of the quiet p99: shorter latencies vary with the scheduler alone.
 const TREMBLE: Duration = Duration::from_millis(2);
 
 #[tokio::test]
 async fn nobody_notices_a_thousand_reloads() {
     const ROUNDS: usize = 4;
-    /// What may stay of a thousand releases: a leak of 8 KiB each would show.
+    /// What a thousand releases may leave: a leak of 8 KiB each would exceed it.
     const MEMORY: u64 = 8 << 20;
     gate::alone();
     let builds = [component("2.0.0").await, component("1.0.0").await];
@@ -68,10 +68,10 @@ async fn nobody_notices_a_thousand_reloads() {
         ratios.push(storm.p99().as_secs_f64() / quiet.p99().max(TREMBLE).as_secs_f64());
     }
     load.nothing_is_left_over().await;
-    assert!(ratios.iter().any(|ratio| *ratio <= 2.0), "p99 of a storm to that of a quiet time: {ratios:?}");
+    assert!(ratios.iter().any(|ratio| *ratio <= 2.0), "p99 during reloads divided by p99 without: {ratios:?}");
     let grown = server.resident_bytes().saturating_sub(memory);
-    assert!(grown < MEMORY, "{grown} bytes of memory were not given back");
-    assert!(server.open_files() <= files + 4, "{} file descriptors, once {files}", server.open_files());
+    assert!(grown < MEMORY, "{grown} bytes of memory were not freed");
+    assert!(server.open_files() <= files + 4, "{} file descriptors, {files} before", server.open_files());
 }
 
 #[tokio::test]
@@ -94,12 +94,12 @@ async fn plugins_are_deployed_beside_each_other() {
 #[tokio::test]
 async fn of_two_deployments_of_a_plugin_at_once_one_wins_and_the_other_is_told() {
     let mut server = server().await.start().await;
-    // New to the server: the first is compiled while the second comes.
+    // Both are uncached, so the first is still compiling when the second arrives.
     let rivals = [fixture::unseen(&component("2.0.0").await, 1), fixture::unseen(&component("2.0.0").await, 2)];
     let [first, second] = rivals.map(|rival| post(&server, "versioned", "deploy", rival));
     let (first, second) = join(first, second).await;
-    let (won, told) = if first.0 == 200 { (first, second) } else { (second, first) };
-    assert_eq!((won.0, told.0, &told.1["title"]), (200, 409, &json!("Another deployment is under way")), "{told:?}");
+    let (won, refused) = if first.0 == 200 { (first, second) } else { (second, first) };
+    assert_eq!((won.0, refused.0, &refused.1["title"]), (200, 409, &json!("Another deployment is under way")), "{refused:?}");
     server.restart().await;
     assert_eq!(server.store().record("versioned")["active"], won.1["digest"]);
 }
@@ -114,7 +114,7 @@ async fn who_goes_back_waits_for_no_compiler() {
         let compiler = StoppedCompiler::of(&server).await;
         assert_eq!(post(&server, "versioned", "rollback", Vec::new()).await.1["version"], "1.0.0");
         assert_eq!(version(&server).await, "1.0.0");
-        assert!(compiler.is_stopped(), "it was done before, or went on: nothing was shown");
+        assert!(compiler.is_stopped(), "the compiler ended or ran on, so the test proves nothing");
         compiler.go_on();
     };
     let ((status, deployed), ()) = join(deploying, going_back).await;
@@ -136,7 +136,7 @@ async fn a_rollback_while_the_old_calls_still_run_loses_none() {
     assert_eq!(version(&server).await, "1.0.0");
 }
 
-/// The releases' record names what is stored, and it was one of these that served.
+/// Asserts that the active and previous releases in the history are stored and that each release is listed once.
 fn assert_consistent(server: &Server) {
     let (record, stored) = (server.store().record("versioned"), server.store().components());
     for needed in ["active", "previous"].map(|which| &record[which]).into_iter().filter(|digest| !digest.is_null()) {
@@ -144,10 +144,10 @@ fn assert_consistent(server: &Server) {
     }
     let digests: Vec<_> = record["releases"].as_array().expect("a list").iter().map(|release| &release["digest"]).collect();
     let once: BTreeSet<_> = digests.iter().map(|digest| digest.to_string()).collect();
-    assert_eq!(digests.len(), once.len(), "a release has two fates: {record}");
+    assert_eq!(digests.len(), once.len(), "a release is listed twice: {record}");
 }
 
-/// One operator's step; whether it was answered before `end`, and with what version active.
+/// Runs one operator's step. Returns the active digest if the answer arrived before `end`.
 async fn step(server: &Server, number: u32, end: Duration) -> Option<Value> {
     let new = fixture::unseen(&component(if number.is_multiple_of(2) { "2.0.0" } else { "1.0.0" }).await, number);
     let working = async {
@@ -169,12 +169,12 @@ async fn whenever_the_server_is_killed_it_serves_what_was_active() {
     let cache = Scratch::new();
     let builder = server().await.env("HUBBUB_SANDBOX__CACHE", &cache.path().display().to_string());
     let mut server = builder.start().await;
-    // How long the steps take, so that the moments lie all over them.
+    // The duration of the steps, over which the kills are spread.
     let began = Instant::now();
     assert!(step(&server, 0, Duration::from_secs(60)).await.is_some());
     let longest = began.elapsed().as_micros() as u32;
     for round in 1..=ROUNDS {
-        // A different part of the time each round, close to all of them in the end.
+        // A different moment in each round, which together cover the whole duration.
         let moment = Duration::from_micros(u64::from(longest * (round * 7 % ROUNDS) / ROUNDS) * 5 / 4);
         let answered = step(&server, round, moment).await;
         server.kill9();
@@ -182,10 +182,10 @@ async fn whenever_the_server_is_killed_it_serves_what_was_active() {
         assert_consistent(&server);
         let active = server.store().record("versioned")["active"].clone();
         if let Some(digest) = answered.filter(Value::is_string) {
-            assert_eq!(active, digest, "round {round}: it was answered");
+            assert_eq!(active, digest, "round {round}: the deployment was acknowledged");
         }
         let (_, listed) = server.admin(Method::GET, "/admin/plugins", Vec::new()).await;
-        assert_eq!(listed["plugins"][0]["digest"], active, "round {round}: what is stored as active serves");
+        assert_eq!(listed["plugins"][0]["digest"], active, "round {round}: the stored active release serves");
         is_a_version(&json!(version(&server).await));
     }
 }
@@ -195,7 +195,7 @@ async fn an_operator_who_hangs_up_leaves_nothing_half_done() {
     let server = server().await.start().await;
     for round in 0..12 {
         let _hung_up = step(&server, 4 * round, Duration::from_millis(u64::from(round) * 3)).await;
-        wait::eventually("what serves to be what is stored", async || {
+        wait::eventually("the serving release to be the stored one", async || {
             let (_, listed) = server.admin(Method::GET, "/admin/plugins", Vec::new()).await;
             listed["plugins"][0]["digest"] == server.store().record("versioned")["active"]
         })
@@ -203,6 +203,6 @@ async fn an_operator_who_hangs_up_leaves_nothing_half_done() {
     }
     let last = component("2.0.0").await;
     let deploy = async || post(&server, "versioned", "deploy", last.clone()).await.0 == 200;
-    wait::eventually("none to be under way any more", deploy).await;
+    wait::eventually("no deployment to be in progress", deploy).await;
     assert_eq!(version(&server).await, "2.0.0");
 }

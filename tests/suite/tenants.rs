@@ -1,5 +1,5 @@
-//! Two companies whose users, threads, chats and videos have the same ids. None of them sees, counts, fills or slows down what is
-//! another's, in any product; and users without a tenant are a third group.
+//! Two companies whose users, threads, chats and videos have the same ids. In every product, a tenant must never see, count, fill
+//! or slow down what belongs to another; users without a tenant are a third group.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -20,10 +20,10 @@ async fn publish(server: &Server, tenant: &str, topic: &str, data: Value) {
     server.publish_message(&json!({"topic": topic, "tenant": tenant, "data": data, "key": tenant})).await;
 }
 
-/// Waits until everything that was published before it has been handled and sent to the client's own tenant.
+/// Waits until everything published before has been handled and sent to the client's own tenant.
 async fn settled(server: &Server, client: &mut Client, tenant: Option<&str>) {
     static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-    let title = format!("mark {}", NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+    let title = format!("marker {}", NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
     let mut message = json!({"topic": "notification.created", "data": {"userId": "u1", "title": title}, "key": "marks"});
     message["tenant"] = json!(tenant);
     server.publish_message(&message).await;
@@ -53,7 +53,7 @@ async fn a_user_of_the_same_id_of_another_tenant_gets_none_of_a_users_events() {
     for client in [&mut other, &mut bare] {
         expect_none_of(client, &["video:sync"]).await;
         let page = client.ask("notifications:list", json!({})).await;
-        assert_eq!(page["unreadCount"], 1, "the mark alone: {page}");
+        assert_eq!(page["unreadCount"], 1, "only the marker: {page}");
     }
 }
 
@@ -121,7 +121,7 @@ async fn the_api_reaches_the_user_and_the_room_of_the_tenant_that_it_names() {
     };
     emit(json!({"user": "u1", "tenant": "acme"}), "to acme's user").await;
     emit(json!({"room": "user:u1", "tenant": "acme"}), "to acme's user room").await;
-    // All tenants share the rooms of a video: the tenant narrows it to its own members.
+    // All tenants share a video's room; the tenant narrows it to its own members.
     emit(json!({"room": "video:v1", "tenant": "acme"}), "to acme in the room").await;
     emit(json!({"user": "u1"}), "to the user without a tenant").await;
     emit(json!({"room": "video:v1"}), "to the room").await;
@@ -136,7 +136,7 @@ async fn the_api_reaches_the_user_and_the_room_of_the_tenant_that_it_names() {
         }
     }
 
-    // A company's room of the notifications has the company's id in its name.
+    // The name of a company's room of notifications contains the company's id.
     let mut crm = server.connect("/notifications", u1(Some("acme"))).await;
     server.emit(&json!({"namespace": "/notifications", "room": "company:acme", "tenant": "acme", "event": "news"})).await;
     crm.next("news").await;
@@ -148,14 +148,14 @@ async fn a_key_that_is_bound_to_a_tenant_vouches_for_no_other() {
     let server = Server::dev().env("HUBBUB_AUTH__KEYS", keys).start().await;
     let of_acme = |tenant: Option<&str>| u1(tenant).claim("iss", "acme");
     assert_eq!(server.turned_away("/chat", of_acme(Some("other"))).await, "Invalid token");
-    // A token that names no tenant is for the key's.
+    // A token without a tenant gets the key's tenant.
     let mut unnamed = server.connect("/", of_acme(None)).await;
     let mut named = server.connect("/", of_acme(Some("acme"))).await;
     publish(&server, "acme", "notification.created", json!({"userId": "u1", "title": "t"})).await;
     for client in [&mut unnamed, &mut named] {
         assert_eq!(client.next("notification").await["title"], "t");
     }
-    // A fresh token is of the same issuer.
+    // A new token must come from the same issuer.
     let fresh = |token: Token| json!({"token": token.sign()});
     assert_eq!(named.ask("auth:refresh", fresh(of_acme(Some("acme")))).await, json!({}));
     for stranger in [u1(Some("acme")), u1(Some("acme")).claim("iss", "another"), of_acme(Some("other"))] {

@@ -1,5 +1,5 @@
-//! Texts and numbers that JSON allows and that few programs expect. Must never let one of them end a connection that Node's server
-//! would keep.
+//! Texts and numbers that JSON allows and that few programs expect. They must never end a connection that Node's server would
+//! keep open.
 
 use serde_json::{Value, json};
 use tests::client::End;
@@ -12,10 +12,10 @@ use tests::{Client, Server, Stock, token, wait};
 
 use crate::scene::{member, open_chat, user};
 
-/// The replacement of half a surrogate pair.
+/// The replacement character for a lone surrogate.
 const CUT: &str = "\u{fffd}";
 
-/// Texts as clients write them, and what everyone else gets.
+/// Texts as clients write them and as others receive them.
 const TEXTS: [(&str, &str); 4] = [
     (r"ok \ud83d\ude00", "ok 😀"),
     (r"cut \ud83d", "cut \u{fffd}"),
@@ -39,10 +39,10 @@ async fn half_a_pair_in_a_payload_is_the_replacement_character_for_everyone() {
         assert_eq!(bia.next("chat:message").await["content"], heard);
     }
     let extra = r#"["chat:typing",{"chatId":"c1","draft":"\ud83d","\ud83d":1}]"#;
-    assert_eq!(emit(&mut ana, 910, extra).await, json!({}), "in what nobody reads");
+    assert_eq!(emit(&mut ana, 910, extra).await, json!({}), "in an unused field");
     let id = r#"["chat:join",{"chatId":"c1\ud83d"}]"#;
     assert_eq!(emit(&mut ana, 911, id).await["error"]["message"], "Not authorized", "in an id");
-    assert_eq!(ana.ask("chat:typing", json!({"chatId": "c1"})).await, json!({}), "and the socket lives on");
+    assert_eq!(ana.ask("chat:typing", json!({"chatId": "c1"})).await, json!({}), "and the socket stays open");
 }
 
 #[tokio::test]
@@ -60,7 +60,7 @@ async fn half_a_pair_in_an_events_name_is_an_unknown_event_over_every_transport(
         assert_eq!(told(&polling).await["event"], name);
     }
     let written = r#"["chat:typ\u0069ng",{"chatId":7}]"#;
-    assert_eq!(emit(&mut ana, 950, written).await["error"]["message"], "chatId: must be a string", "the event that is meant");
+    assert_eq!(emit(&mut ana, 950, written).await["error"]["message"], "chatId: must be a string", "the decoded event name");
     for odd in [r#"["a\"b"]"#, r#"["a\\b"]"#, r#"["a\nb"]"#] {
         assert_eq!(emit(&mut ana, 951, odd).await["error"]["code"], "invalid", "{odd}");
     }
@@ -125,8 +125,8 @@ async fn stock_clients_stay_connected_whatever_half_a_pair_they_send() {
     let mut bia = member(&server, "bia", "c1").await;
     for stock in Stock::ALL {
         for transports in [Transports::Websocket, Transports::Polling] {
-            let mut ana = stock.connect(&server, "/chat", user("ana"), transports).await.expect("let in");
-            wait::eventually("the chat to be known", async || {
+            let mut ana = stock.connect(&server, "/chat", user("ana"), transports).await.expect("accepted");
+            wait::eventually("the chat to exist", async || {
                 ana.ask("chat:join", json!({"chatId": "c1"})).await["error"].is_null()
             })
             .await;
@@ -170,14 +170,14 @@ async fn after_nan_a_client_reconnects_over_a_websocket_as_from_nodes_server() {
     let nan = r#"["video:progress",{"videoId":"v1","timestamp":NaN}]"#;
     let mut reasons = Vec::new();
     for url in [server.url(""), node.url()] {
-        let mut ana = Stock::Python.connect_at(&url, "/", token("ana"), Transports::Websocket).await.expect("let in");
+        let mut ana = Stock::Python.connect_at(&url, "/", token("ana"), Transports::Websocket).await.expect("accepted");
         ana.emit_text_for_ack(nan).await;
         reasons.push(ana.disconnected().await);
         ana.reconnected().await;
     }
     assert_eq!(reasons[0], reasons[1]);
-    // Over polling Node's server ends it, too; its close packet tells Python's client to stay away.
-    let mut ana = Stock::Python.connect(&server, "/", token("ana"), Transports::Polling).await.expect("let in");
+    // Node's server also ends the connection over polling, but its close packet stops Python's client from reconnecting.
+    let mut ana = Stock::Python.connect(&server, "/", token("ana"), Transports::Polling).await.expect("accepted");
     ana.emit_text_for_ack(nan).await;
     ana.disconnected().await;
 }

@@ -1,4 +1,4 @@
-//! Calls later: timers that plugins start, and schedules that the host keeps. Must never sleep: a timer announces itself.
+//! Timers that plugins start, and schedules that the host runs. Must never sleep: each timer emits an event.
 
 use serde_json::{Value, json};
 use tests::{Client, Server, fixture, wait};
@@ -29,7 +29,7 @@ async fn a_timer_started_again_keeps_its_time_and_takes_the_payload() {
         assert_eq!(ask(&mut client, json!([kind, kind, FAR, "last"])).await, json!({}));
         assert_eq!(client.next(kind).await, "last");
         assert_eq!(said(&mut client, kind).await, 1);
-        // It waits no more: the same key is a new timer.
+        // The timer has run: the same key starts a new one.
         assert_eq!(ask(&mut client, json!([kind, kind, 0, "again"])).await, json!({}));
         assert_eq!(client.next(kind).await, "again");
     }
@@ -61,7 +61,7 @@ async fn a_durable_timer_survives_a_power_cut_and_takes_effect_once() {
     let mut client = server.connect("/timed", ()).await;
     for n in 0..20 {
         let key = format!("d{n}");
-        wait::eventually(&format!("{key} to be run"), async || said(&mut client, &key).await > 0).await;
+        wait::eventually(&format!("{key} to run"), async || said(&mut client, &key).await > 0).await;
         assert_eq!(said(&mut client, &key).await, 1);
     }
     assert_eq!(said(&mut client, "lost").await, 0);

@@ -1,4 +1,4 @@
-//! Tokens that must not open a door. Must never be told which of its faults a token was refused for.
+//! Invalid tokens. A client must never learn which fault its token was refused for.
 
 use serde_json::json;
 use tests::{Client, Server, token};
@@ -41,7 +41,7 @@ async fn a_token_with_any_fault_is_an_invalid_token() {
     ];
     for (fault, token) in faults {
         assert_eq!(server.turned_away("/chat", token.as_str()).await, "Invalid token", "{fault}");
-        assert_eq!(server.turned_away("/", token.as_str()).await, "Invalid token", "{fault}, as a visitor might");
+        assert_eq!(server.turned_away("/", token.as_str()).await, "Invalid token", "{fault}, where visitors are accepted");
     }
     assert!(claims.len() > 8);
     server.connect("/chat", good.as_str()).await;
@@ -136,5 +136,5 @@ async fn the_docs_say_what_a_door_reads() {
     let connected = Client::connect(server.address(), "/hub", &groups).await;
     assert!(connected.is_ok(), "{:?}", connected.err());
     let first = groups.claim("role", json!(["CUSTOMER"]));
-    assert_eq!(server.turned_away("/hub", &first).await, "Token invalido", "the first claim that says something counts");
+    assert_eq!(server.turned_away("/hub", &first).await, "Token invalido", "the first claim that exists counts");
 }

@@ -1,4 +1,4 @@
-//! Traces, as a collector sees them. Must never find a payload, a token or a user in one.
+//! Traces as a collector receives them. A trace must never contain a payload, a token or a user.
 
 use reqwest::Method;
 use serde_json::json;
@@ -19,23 +19,23 @@ fn ana() -> Token {
     token("ana").claim("companyId", "acme").claim("email", "ana@acme.example")
 }
 
-/// A user in a conversation whose messages the CRM publishes, and the analytics counts.
+/// Connects a user to a conversation whose messages the CRM publishes and the analytics count.
 async fn in_conversation(server: &Server) -> Client {
     let upserted = json!({"companyId": "acme", "conversationId": "c1", "title": "A lead"});
     publish_keyed(server, "acme/c1", "conversation.upserted", upserted).await;
     let mut client = server.connect("/conversations", ana()).await;
     let join = async || client.ask("join:conversation", json!("c1")).await == json!({});
-    wait::eventually("the conversation to be known", join).await;
+    wait::eventually("the conversation to exist", join).await;
     client
 }
 
-/// Whether a span is directly below another.
+/// Whether a span is a direct child of another.
 fn below(parent: &Span) -> impl Fn(&Span) -> bool + use<> {
     let (trace, id) = (parent.trace.clone(), parent.id.clone());
     move |span| span.parent == id && span.trace == trace
 }
 
-/// Asserts that no span says any of this.
+/// Asserts that no span contains any of these texts.
 fn none_says(collector: &Collector, private: &[&str]) {
     let said = format!("{:?}", collector.spans());
     for private in private {
@@ -43,7 +43,7 @@ fn none_says(collector: &Collector, private: &[&str]) {
     }
 }
 
-/// A `traceparent` of a trace whose id is one digit, over and over.
+/// A `traceparent` whose trace id repeats one digit.
 fn parent(digit: &str, flags: &str) -> String {
     format!("00-{}-b7ad6b7169203331-{flags}", digit.repeat(32))
 }
@@ -61,8 +61,8 @@ async fn one_trace_tells_of_an_event_from_its_socket_to_its_commit_and_over_the_
 
     let event = collector.span("socket event", |span| span.get("event") == "message:send").await;
     assert_eq!((event.service.as_str(), event.parent.as_str()), ("hubbub", ""));
-    let told = ["namespace", "plugin", "outcome"].map(|key| event.get(key));
-    assert_eq!(told, ["/conversations", "crm", "ok"], "{event:?}");
+    let attributes = ["namespace", "plugin", "outcome"].map(|key| event.get(key));
+    assert_eq!(attributes, ["/conversations", "crm", "ok"], "{event:?}");
     let call = collector.span("call crm@", below(&event)).await;
     assert_eq!(call.name, format!("call crm@{}", event.get("version")));
     assert_eq!(call.get("rerun"), "0");
@@ -140,7 +140,7 @@ async fn a_connect_that_a_plugin_is_owed_is_a_part_of_the_event_that_it_comes_be
     let server = traced(&collector, "1").plugin("hostile", &fixture::hostile().await).start().await;
     let mut client = server.connect("/hostile", ana().claim("evil", "connect-trap")).await;
     let connect = collector.span("connect", |span| span.get("namespace") == "/hostile").await;
-    assert_eq!(connect.get("outcome"), "ok", "a fault of a plugin keeps nobody out");
+    assert_eq!(connect.get("outcome"), "ok", "a plugin's fault refuses no connect");
     let failed = collector.span("on-connect", below(&connect)).await;
     assert_eq!((failed.get("plugin"), failed.get("outcome")), ("hostile", "fault"));
     client.ask("fine", json!(null)).await;
@@ -162,22 +162,22 @@ async fn a_timer_is_a_trace_of_its_own_tied_to_the_event_that_set_it_and_to_no_t
         let timer = collector.span("timer", |span| span.get("kind") == kind).await;
         assert_eq!((timer.parent.as_str(), &timer.links), ("", &vec![set.id]));
         assert_ne!(timer.trace, event.trace);
-        let told = ["plugin", "outcome", "failures"].map(|key| timer.get(key));
-        assert_eq!(told, ["timed", "ok", "0"], "{timer:?}");
+        let attributes = ["plugin", "outcome", "failures"].map(|key| timer.get(key));
+        assert_eq!(attributes, ["timed", "ok", "0"], "{timer:?}");
         assert!(timer.get("late_ms").parse::<u64>().is_ok(), "{timer:?}");
         collector.span("call timed@", below(&timer)).await;
     }
     let ask = client.emit_for_ack(&json!(["soft", "first", 0, "again"])).await;
     client.acked(ask).await;
     client.next("next").await;
-    // It would never stop: what sets itself again is traced by the share.
+    // Such a trace would never end, so a timer that a timer sets is sampled on its own.
     collector.span("timer", |span| span.links.is_empty()).await;
     let schedule = collector.span("schedule", |span| span.get("schedule") == "tick").await;
     assert_eq!((schedule.parent.as_str(), schedule.get("outcome")), ("", "ok"));
     none_says(&collector, &["of-a-user", "a private word"]);
 }
 
-/// As a backend that traces publishes.
+/// Publishes like a backend that sends traces.
 async fn publish(server: &Server, message: &serde_json::Value, traceparent: &str) {
     let request = server.http().post(server.url("/api/publish")).bearer_auth(API_KEY).json(message);
     let answer = request.header("traceparent", traceparent).send().await.expect("an answer");
@@ -192,7 +192,7 @@ async fn a_dead_letter_that_is_retried_goes_on_with_its_trace() {
     let view = |id: &str, key: &str| json!({"topic": "video.view", "key": key, "id": id, "data": {"videoId": key}});
     publish(&server, &view("m1", "bad"), &parent("2", "01")).await;
     let letters = async || server.admin(Method::GET, "/admin/dead?plugin=versioned", Vec::new()).await.1["letters"].clone();
-    wait::eventually("the letter", async || letters().await.as_array().is_some_and(|letters| !letters.is_empty())).await;
+    wait::eventually("the dead letter", async || letters().await.as_array().is_some_and(|letters| !letters.is_empty())).await;
     let component = std::fs::read(good).expect("the component was built");
     assert_eq!(server.admin(Method::POST, "/admin/plugins/versioned/deploy", component).await.0, 200);
     let all = br#"{"plugin": "versioned"}"#.to_vec();
@@ -215,11 +215,11 @@ async fn what_comes_from_kafka_with_a_trace_goes_on_with_it_in_plugins_and_out_t
         kafka.send("video.view", "v1", &view, &[("traceparent", traceparent)]).await;
     }
     let published = collector.span("publish", |_| true).await;
-    let told = ["source", "topic", "outcome"].map(|key| published.get(key));
-    assert_eq!((told, published.parent.as_str()), (["kafka", "video.view", "ok"], "b7ad6b7169203331"));
+    let attributes = ["source", "topic", "outcome"].map(|key| published.get(key));
+    assert_eq!((attributes, published.parent.as_str()), (["kafka", "video.view", "ok"], "b7ad6b7169203331"));
     let is_part = below(&published);
     collector.span("bus message", |span| is_part(span) && span.get("plugin") == "video").await;
-    wait::eventually("all three", async || redis.ask("XLEN views").await.starts_with(":3")).await;
+    wait::eventually("all three entries", async || redis.ask("XLEN views").await.starts_with(":3")).await;
     let entries = redis.ask("XRANGE views - +").await;
     let traced = format!("\r\ntraceparent\r\n$55\r\n00-{}-{}-01\r\n", "2".repeat(32), published.id);
     assert!(entries.contains(&traced) && entries.matches("traceparent").count() == 1, "{entries}");
@@ -235,7 +235,7 @@ async fn what_comes_from_redis_with_a_trace_goes_out_to_kafka_with_it() {
     let _server = server.env("HUBBUB_EGRESS__KAFKA", r#"{"order.made" = "out.orders"}"#).start().await;
     let add = format!("XADD orders * id s data 1 traceparent {}", parent("2", "01"));
     assert!(redis.ask(&add).await.starts_with('$'));
-    wait::eventually("somebody to listen", async || redis.ask("PUBLISH backend nonsense").await.starts_with(":1")).await;
+    wait::eventually("a node to subscribe", async || redis.ask("PUBLISH backend nonsense").await.starts_with(":1")).await;
     for (id, traceparent) in [("p", json!(parent("3", "01"))), ("bad", json!(7))] {
         let message = json!({"topic": "order.made", "id": id, "data": 1, "traceparent": traceparent});
         redis.publish("backend", message.to_string().as_bytes()).await;
@@ -257,13 +257,13 @@ async fn a_backends_trace_goes_on_in_the_plugin_and_its_decision_holds() {
     let message = json!({"topic": "conversation.upserted", "data": {"companyId": "acme", "conversationId": "c1"}});
     publish(&server, &message, &parent("1", "00")).await;
     publish(&server, &message, &parent("2", "01")).await;
-    let told = "2".repeat(32);
-    let published = collector.span("publish", |span| span.trace == told).await;
+    let sampled = "2".repeat(32);
+    let published = collector.span("publish", |span| span.trace == sampled).await;
     assert_eq!(published.parent, "b7ad6b7169203331");
     let is_part = below(&published);
     collector.span("bus message", |span| is_part(span) && span.get("plugin") == "crm").await;
-    // Spans go in the order they end: what was published before would be here by now.
-    assert!(collector.spans().iter().all(|span| span.trace == told), "{:?}", collector.spans());
+    // Spans are exported in the order in which they end, so earlier ones would have arrived by now.
+    assert!(collector.spans().iter().all(|span| span.trace == sampled), "{:?}", collector.spans());
 }
 
 #[tokio::test]
@@ -274,7 +274,7 @@ async fn a_sample_of_none_exports_nothing() {
     for _ in 0..20 {
         send(&mut client).await;
     }
-    // A stop sends what is left.
+    // A stop exports the remaining spans.
     server.terminate().await;
     assert_eq!(collector.spans(), []);
 }
@@ -284,14 +284,14 @@ async fn a_stop_sends_the_last_spans() {
     let collector = Collector::start().await;
     let mut server = traced(&collector, "1").env("HUBBUB_TRACES__EVERY", "1h").start().await;
     send(&mut in_conversation(&server).await).await;
-    assert_eq!(collector.spans(), [], "the batch is not full, and its time has not come");
+    assert_eq!(collector.spans(), [], "the batch is neither full nor due");
     server.terminate().await;
     assert!(collector.spans().iter().any(|span| span.get("event") == "message:send"), "{:?}", collector.spans());
 }
 
 #[tokio::test]
 async fn a_collector_that_never_answers_costs_no_ack_and_what_it_misses_is_counted() {
-    // The kernel accepts; nobody ever reads.
+    // The kernel accepts connections that no program reads.
     let hole = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let endpoint = format!("http://{}", hole.local_addr().expect("a bound port"));
     let server = Server::dev().env("HUBBUB_TRACES__ENDPOINT", &endpoint).env("HUBBUB_TRACES__SAMPLE", "1");
@@ -302,9 +302,9 @@ async fn a_collector_that_never_answers_costs_no_ack_and_what_it_misses_is_count
         send(&mut client).await;
     }
     let dropped = server.metrics().await.get("hubbub_trace_spans_dropped_total", &[("reason", "queue_full")]);
-    // Four spans an event, of which twelve have a place.
+    // Four spans per event, of which the queue and the batch hold twelve.
     assert!(dropped.is_some_and(|dropped| dropped >= 50.0), "{dropped:?}");
-    assert_eq!(server.terminate().await, Some(0), "nor does it hold up a stop");
+    assert_eq!(server.terminate().await, Some(0), "the stop is not delayed either");
 }
 
 #[tokio::test]
@@ -313,7 +313,7 @@ async fn a_collector_that_is_down_is_said_once_and_its_spans_are_counted() {
     let server = traced(&collector, "1").env("HUBBUB_TRACES__TIMEOUT", "200ms").start().await;
     drop(collector);
     let mut client = in_conversation(&server).await;
-    wait::eventually("two batches to be given up", async || {
+    wait::eventually("two batches to be dropped", async || {
         send(&mut client).await;
         let lost = server.metrics().await.get("hubbub_trace_spans_dropped_total", &[("reason", "not_taken")]);
         lost.is_some_and(|lost| lost > 20.0)

@@ -1,4 +1,4 @@
-//! The live chat of the videos, row by row. Must never use another product's events.
+//! The live chat of the videos: each row of the catalogue. Must never use another product's events.
 
 use serde_json::json;
 use tests::{Client, Server};
@@ -21,7 +21,7 @@ async fn a_user_speaks_and_a_visitor_listens() {
     let message = visitor.next("chat:message").await;
     assert_eq!(keys(&message), ["id", "message", "timestamp", "userId", "videoId"]);
     assert_eq!((&message["videoId"], &message["userId"]), (&json!("v1"), &json!("ana")));
-    assert_eq!(message["message"], "olá & <b>oi</b>", "plain text, as it was typed");
+    assert_eq!(message["message"], "olá & <b>oi</b>", "unchanged plain text");
     assert!(message["timestamp"].as_u64().is_some_and(|ms| ms > 1_600_000_000_000), "milliseconds: {message}");
     assert_eq!(ana.next("chat:message").await, message);
 
@@ -51,7 +51,7 @@ async fn viewers_are_counted_as_they_come_and_go() {
     count_is(&mut ana, 1).await;
 }
 
-/// Counts are sent at most twice a second, so some on the way may be seen or not; the last always comes.
+/// Counts are sent at most twice a second, so an intermediate count may be skipped; the last one is always sent.
 async fn count_is(client: &mut Client, count: u64) {
     loop {
         let seen = client.next("chat:user-count").await;
