@@ -1,5 +1,5 @@
-//! The load generator: many Socket.IO clients on one thread and one epoll, so that what it costs the server's cores is small and steady.
-//! It must never block on one client, and never hide a refusal, a close or an error that a server sent.
+//! The load generator: many Socket.IO clients on one thread and one epoll, so that its own load on the CPU is small and steady.
+//! It must never block on one client, or hide a refusal, a close or an error of the server.
 
 mod wire;
 
@@ -18,19 +18,19 @@ use crate::measure::Latency;
 use wire::Frame;
 pub(crate) use wire::Packet;
 
-/// Connects under way at once; past it the next waits, so that no server's accept queue (Node: 511) overflows.
+/// Connects in progress at once. Further ones wait, so that no server's accept queue (Node: 511) overflows.
 const OPENING_AT_ONCE: usize = 64;
-/// How long all connects, joins or answers of one step may take together.
+/// The time limit for all connects, joins or answers of one step together.
 pub(crate) const STEP_LIMIT: u64 = 30 * SECOND;
-/// Bytes one client may have waiting because its server does not read; past it the run ends.
+/// Bytes that may be queued for one client whose server does not read. The run ends if there are more.
 const PENDING_LIMIT: usize = 1 << 20;
-/// One read takes at most this much; a shorter one has emptied the socket.
+/// The maximum size of one read. A shorter read has emptied the socket.
 const READ_SIZE: usize = 128 * 1024;
-/// Sockets served before the caller gets to send again.
+/// Sockets handled before the caller may send again.
 const EVENTS_AT_ONCE: usize = 128;
 const TIMER: u64 = u64::MAX;
 
-/// Where a client goes in: the namespace, and the token it shows there.
+/// The namespace that a client connects to, and its token.
 pub(crate) struct Door {
     pub(crate) namespace: &'static str,
     pub(crate) token: String,
@@ -45,7 +45,7 @@ enum State {
     Closed,
 }
 
-/// One client. `index` is its place in the swarm, in the order of the doors.
+/// One client. `index` is its position in the swarm, in the order of the targets.
 pub(crate) struct Client {
     pub(crate) index: usize,
     namespace: &'static str,
@@ -53,9 +53,9 @@ pub(crate) struct Client {
     stream: TcpStream,
     state: State,
     began: u64,
-    /// Bytes of a frame whose rest has not come yet.
+    /// Bytes of an incomplete frame.
     partial: Vec<u8>,
-    /// Bytes that the socket would not take yet; also where frames are built.
+    /// Bytes that the socket has not accepted yet. Frames are also built here.
     pending: Vec<u8>,
     stuck: bool,
 }
@@ -115,7 +115,7 @@ impl Client {
         self.flush()
     }
 
-    /// Handles one whole piece of what came in at the front of `bytes`; how long it was, or `None` if it is not whole yet.
+    /// Handles one complete unit at the front of `bytes` and returns its length, or `None` if it is incomplete.
     fn take<H>(&mut self, bytes: &[u8], heard: &mut H) -> Result<Option<usize>>
     where
         H: FnMut(&mut Client, Packet<'_>) -> Result<()>,
@@ -180,7 +180,7 @@ impl Swarm {
     pub(crate) fn new(stop: &Arc<AtomicBool>) -> Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)?;
-        // Edge-triggered: setting it anew clears it, nobody has to read it.
+        // Edge-triggered: setting it again clears it, so it is never read.
         epoll.add(&timer, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, TIMER))?;
         let buffer = vec![0; READ_SIZE].into_boxed_slice();
         Ok(Self { epoll, timer, clients: Vec::new(), buffer, stop: Arc::clone(stop) })
@@ -194,11 +194,11 @@ impl Swarm {
         self.clients.get_mut(index).context("no such client")
     }
 
-    /// Opens a client for each door, `per_second` of them or as fast as they are taken, and returns when all are in.
-    /// What is recorded is the time from the first SYN to the CONNECT's answer.
+    /// Opens a client for each target, `per_second` of them or as fast as they are accepted, and returns when all are connected.
+    /// Records the time from the first SYN to the answer of the CONNECT.
     ///
     /// # Errors
-    /// One is refused, closed, or not in within 30 s of the last.
+    /// One is refused, closed, or not connected within 30 s of the last.
     pub(crate) fn open(
         &mut self,
         addr: SocketAddr,
@@ -255,7 +255,7 @@ impl Swarm {
         Ok(())
     }
 
-    /// Has every client ask one thing and waits for all the acks.
+    /// Sends one event from every client and waits for all acks.
     ///
     /// # Errors
     /// An ack carries an error, or is missing after 30 s.
@@ -264,7 +264,7 @@ impl Swarm {
         let limit = now() + STEP_LIMIT;
         for index in 0..self.clients.len() {
             self.client(index)?.emit(Some(0), |out| body(index, out))?;
-            // In between, so that the answers of the first do not pile up behind the questions of the last.
+            // Read in between, so that early answers do not pile up while later requests are sent.
             self.turn(0, |_, packet| answered(packet, &mut missing))?;
         }
         while missing > 0 {
@@ -274,7 +274,7 @@ impl Swarm {
         Ok(())
     }
 
-    /// Waits until nothing but pings has come for `quiet` ns: the echoes of connects and joins are over. At most 5 s.
+    /// Waits until only pings have arrived for `quiet` ns, so that the events of connects and joins are over. At most 5 s.
     pub(crate) fn settle(&mut self, quiet: u64) -> Result<()> {
         let limit = now() + 5 * SECOND;
         let mut until = now() + quiet;
@@ -287,11 +287,11 @@ impl Swarm {
         Ok(())
     }
 
-    /// Waits until a socket has something or the clock reaches `until` (ns), and hands every packet to `heard`, pings aside.
-    /// One turn serves each ready socket once; callers loop.
+    /// Waits until a socket is readable or the clock reaches `until` (ns), and passes every packet except pings to `on_packet`.
+    /// One turn handles each ready socket once; callers loop.
     ///
     /// # Errors
-    /// A client was refused or closed, what `heard` returns, or the run was interrupted.
+    /// A client was refused or closed, `on_packet` returned an error, or the run was interrupted.
     pub(crate) fn turn<H>(&mut self, until: u64, mut heard: H) -> Result<()>
     where
         H: FnMut(&mut Client, Packet<'_>) -> Result<()>,

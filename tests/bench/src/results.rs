@@ -1,11 +1,11 @@
-//! What all rounds gave, and the bounds it is held against. It must never drop a failure.
+//! The results of all rounds, and their bounds. It must never drop a failure.
 
 use serde_json::{Value, json};
 
 use crate::measure::{Figure, Measure, Sample, Unit};
 use crate::server::Kind;
 
-/// A ratio to a rival, or a value of Hubbub's own, that must not be exceeded.
+/// A limit for a ratio to a rival, or for a value of Hubbub itself.
 pub(crate) struct Bound {
     pub(crate) figure: &'static str,
     /// `None`: the limit is on the value itself.
@@ -32,7 +32,7 @@ pub(crate) const BOUNDS: [Bound; 16] = [
     Bound { figure: "cluster_doubled", rival: None, limit: 0.0 },
 ];
 
-/// Percent of a core. Timers, logs and this system's own upkeep take 2 to 3.
+/// Percent of a core. Timers, logs and the system itself take 2 to 3.
 const OTHERS_LIMIT: f64 = 10.0;
 const OTHERS: [&str; 2] = ["delivery_others", "cluster_others"];
 
@@ -61,7 +61,7 @@ impl Results {
         self.records.extend(samples.into_iter().map(|(figure, value)| Record { kind, round, figure, value }));
     }
 
-    /// The median over the rounds; of faults the sum.
+    /// The median over the rounds; for faults the sum.
     pub(crate) fn value(&self, kind: Kind, figure: &Figure) -> Option<f64> {
         let values: Vec<f64> = self.of(kind, figure.id).map(|record| record.value).collect();
         if figure.unit == Unit::Faults {
@@ -70,14 +70,14 @@ impl Results {
         median(values)
     }
 
-    /// The median of the rounds' own ratios of Hubbub to a rival: the two stood beside each other in each, so noise that lasts cancels out.
+    /// The median of each round's ratio of Hubbub to a rival. Both run close together in a round, so lasting noise cancels out.
     pub(crate) fn ratio(&self, rival: Kind, figure: &str) -> Option<f64> {
         let theirs = |round| self.of(rival, figure).find(|record| record.round == round);
         let ratios = self.of(Kind::Hubbub, figure).filter_map(|ours| Some(ours.value / theirs(ours.round)?.value));
         median(ratios.filter(|ratio| ratio.is_finite()).collect())
     }
 
-    /// What a bound is compared with; nothing where it was not measured.
+    /// The value to compare with a bound. Nothing if it was not measured.
     pub(crate) fn bounded(&self, bound: &Bound) -> Option<f64> {
         match bound.rival {
             Some(rival) => self.ratio(rival, bound.figure),
@@ -85,8 +85,8 @@ impl Results {
         }
     }
 
-    /// How much of a core, in percent, the machine's other work took beside the server it disturbed most, if that is too much to trust
-    /// the figures. A p99 is ten times its own once a compiler runs beside it.
+    /// The largest share of a core, in percent, that other work used, if it is too much to trust the results. A compiler running
+    /// beside a measure makes its p99 ten times as long.
     pub(crate) fn disturbed(&self) -> Option<f64> {
         let others = figures().filter(|figure| OTHERS.contains(&figure.id));
         let values = others.flat_map(|figure| Kind::ALL.into_iter().filter_map(move |kind| self.value(kind, figure)));
@@ -94,7 +94,7 @@ impl Results {
         (most > OTHERS_LIMIT).then_some(most)
     }
 
-    /// Whether something failed, or a bound was exceeded.
+    /// Whether a measure failed or a bound was exceeded.
     pub(crate) fn over(&self) -> bool {
         let exceeded = |bound: &Bound| self.bounded(bound).is_some_and(|value| value > bound.limit);
         !self.failures.is_empty() || BOUNDS.iter().any(exceeded)

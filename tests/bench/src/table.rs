@@ -1,4 +1,5 @@
-//! The run as two tables: what each server took, and how Hubbub stands to its rivals and its bounds. It must never round a bound into "ok".
+//! The run as two tables: the results of each server, and Hubbub's ratios to its rivals with their bounds. It must never round a
+//! result into "ok".
 
 use std::fmt::Write;
 
@@ -29,14 +30,14 @@ impl Unit {
     }
 }
 
-/// Both tables, and what failed.
+/// Both tables and the failures.
 pub(crate) fn render(results: &Results, kinds: &[Kind]) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail.
     let _ = absolute(&mut out, results, kinds);
     let _ = ratios(&mut out, results);
     if let Some(percent) = results.disturbed() {
-        let _ = writeln!(out, "Other work took {percent:.0} % of a core meanwhile: judge no bound by this run.");
+        let _ = writeln!(out, "Other processes used {percent:.0} % of a core: do not judge bounds by this run.");
     }
     for failure in &results.failures {
         let (kind, measure) = (failure.kind.name(), failure.measure.name());

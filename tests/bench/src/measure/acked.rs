@@ -1,5 +1,5 @@
-//! A message that is acked and not stored, in a room where only its sender is: what it costs at a fixed rate, and how many go through when
-//! each client sends again as soon as it is acked. It must never hide a refusal: one ends the measure.
+//! A message that is acked and not stored, in a room with only its sender: its cost at a fixed rate, and the throughput when each
+//! client sends again after each ack. It must never hide a refusal: one ends the measure.
 
 use std::collections::VecDeque;
 
@@ -12,7 +12,7 @@ use crate::stamp;
 
 const CLIENTS: usize = 100;
 const PER_SECOND: f64 = 20_000.0;
-/// Unanswered messages of one client; past it the moment is skipped and the rate reached tells.
+/// Unanswered messages of one client. If there are more, the client skips its turn, which shows in the reached rate.
 const WINDOW: usize = 32;
 
 pub(super) static FIGURES: [Figure; 6] = [
@@ -42,7 +42,7 @@ pub(super) fn run(bench: &Bench<'_>) -> Result<Vec<Sample>> {
     Ok(FIGURES.iter().zip(values).collect())
 }
 
-/// Sends at the fixed rate for `ns` and waits for the rest of the acks; how many there were.
+/// Sends at the fixed rate for `ns`, waits for the remaining acks and returns their number.
 fn fixed(swarm: &mut Swarm, ns: u64) -> Result<(u64, Latency)> {
     let mut waiting: Vec<VecDeque<u64>> = vec![VecDeque::with_capacity(WINDOW); swarm.len()];
     let (mut acked, mut latency) = (0u64, Latency::new()?);
@@ -66,8 +66,8 @@ fn fixed(swarm: &mut Swarm, ns: u64) -> Result<(u64, Latency)> {
         swarm.turn(until, |client, packet| {
             if let Packet::Ack(_, args) = packet {
                 accepted(args)?;
-                // A connection's acks come in the order of its messages.
-                let at = waiting[client.index].pop_front().context("an ack that nobody waits for")?;
+                // The acks of a connection arrive in the order of its messages.
+                let at = waiting[client.index].pop_front().context("an unexpected ack")?;
                 latency.record(now() - at);
                 acked += 1;
             }
@@ -77,7 +77,7 @@ fn fixed(swarm: &mut Swarm, ns: u64) -> Result<(u64, Latency)> {
     Ok((acked, latency))
 }
 
-/// Every client sends, waits for its ack and sends again, for `ns`; how many acks came in that time.
+/// Every client sends, waits for its ack and sends again, for `ns`. Returns the number of acks in that time.
 fn closed(swarm: &mut Swarm, ns: u64) -> Result<u64> {
     let (mut acked, mut waiting) = (0u64, swarm.len());
     let end = now() + ns;

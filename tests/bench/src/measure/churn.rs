@@ -1,4 +1,5 @@
-//! Attendants who come, go away and come back: each change of one is told to all. It must never count what nobody was told.
+//! Attendants who go away and come back: each change is sent to all attendants. It must never count a change that was not
+//! received.
 
 use anyhow::{Result, ensure};
 
@@ -11,9 +12,9 @@ const ATTENDANTS: usize = 100;
 const PER_SECOND: f64 = 200.0;
 
 pub(super) static FIGURES: [Figure; 3] = [
-    Figure { id: "churn_cpu", title: "CPU a change of presence, 100 told", unit: Unit::Micros },
-    Figure { id: "churn_p99", title: "told p99", unit: Unit::Micros },
-    Figure { id: "churn_lost", title: "changes that somebody was not told", unit: Unit::Faults },
+    Figure { id: "churn_cpu", title: "CPU a presence change, sent to 100", unit: Unit::Micros },
+    Figure { id: "churn_p99", title: "change received p99", unit: Unit::Micros },
+    Figure { id: "churn_lost", title: "lost presence events", unit: Unit::Faults },
 ];
 
 pub(super) fn run(bench: &Bench<'_>) -> Result<Vec<Sample>> {
@@ -29,7 +30,7 @@ pub(super) fn run(bench: &Bench<'_>) -> Result<Vec<Sample>> {
     Ok(FIGURES.iter().zip(values).collect())
 }
 
-/// Every attendant in turn goes away or comes back, for `ns`; how many changes there were, and how many tellings are missing.
+/// Every attendant in turn goes away or comes back, for `ns`. Returns the number of changes and of missing events.
 fn changes(swarm: &mut Swarm, ns: u64, online: &mut [bool]) -> Result<(u64, u64, Latency)> {
     let (mut made, mut told, mut latency) = (0u64, 0u64, Latency::new()?);
     let mut changed = vec![0u64; ATTENDANTS];
@@ -63,7 +64,7 @@ fn changes(swarm: &mut Swarm, ns: u64, online: &mut [bool]) -> Result<(u64, u64,
     Ok((made, (made * ATTENDANTS as u64).abs_diff(told), latency))
 }
 
-/// The attendant that an event speaks of.
+/// The attendant whom an event is about.
 fn user(event: &[u8]) -> Option<usize> {
     let text = std::str::from_utf8(event).ok()?;
     let id = text.split_once(r#""userId":""#)?.1.split_once('"')?.0;

@@ -1,6 +1,6 @@
-//! Several nodes on one Redis: what a delivery costs all of them together, by the number of nodes, the size of the room and the share
-//! of its members that are not where the sender is; and what a room costs a node that has nobody in it. It must never count Redis as
-//! a node.
+//! Several nodes on one Redis: the cost of a delivery for all nodes together, by the number of nodes, the size of the room and
+//! the share of its members on other nodes; and the cost of a room for a node without members. It must never count Redis as a
+//! node.
 
 use std::time::Duration;
 
@@ -14,20 +14,20 @@ use crate::clock::{MILLI, Pace, SECOND, now};
 use crate::server::{Kind, Starter};
 use crate::stamp;
 
-/// Deliveries a second, whatever the room's size.
+/// Deliveries per second, for any room size.
 const DELIVERIES: usize = 30_000;
-/// Clients of one scene, or the room's size where that is more.
+/// Clients of one scenario, or the room's size if that is larger.
 const CLIENTS: usize = 300;
-/// Messages a second in rooms of a node, while another has nobody in them; and the rooms' size.
+/// Messages per second in rooms of one node while another node has no members, and the size of the rooms.
 const ELSEWHERE: (usize, usize) = (1000, 5);
-/// Between two tries to reach every node.
+/// The interval between two attempts to reach every node.
 const AGAIN: u64 = 100 * MILLI;
 
-/// Rooms of one size, spread over nodes in one way. Its figures come in the order of `one`.
+/// Rooms of one size, spread over nodes in one way. The results are in the order of `metrics`.
 struct Scene {
     nodes: usize,
     size: usize,
-    /// Percent of a room's members, but the sender, who are not at his node.
+    /// Percent of a room's members, except the sender, on other nodes.
     remote: usize,
     figures: [Figure; 5],
 }
@@ -51,23 +51,23 @@ macro_rules! scene {
 
 static SCENES: [Scene; 7] = [
     scene!("one", "1 node, rooms of 100", 1, 100, 0),
-    scene!("local", "2 nodes, rooms of 100, all here", 2, 100, 0),
-    scene!("half", "2 nodes, rooms of 100, half away", 2, 100, 50),
-    scene!("remote", "2 nodes, rooms of 100, all away", 2, 100, 100),
-    scene!("small", "2 nodes, rooms of 10, half away", 2, 10, 50),
-    scene!("large", "2 nodes, a room of 1000, half away", 2, 1000, 50),
-    scene!("three", "3 nodes, rooms of 100, 67 % away", 3, 100, 67),
+    scene!("local", "2 nodes, rooms of 100, all local", 2, 100, 0),
+    scene!("half", "2 nodes, rooms of 100, half remote", 2, 100, 50),
+    scene!("remote", "2 nodes, rooms of 100, all remote", 2, 100, 100),
+    scene!("small", "2 nodes, rooms of 10, half remote", 2, 10, 50),
+    scene!("large", "2 nodes, a room of 1000, half remote", 2, 1000, 50),
+    scene!("three", "3 nodes, rooms of 100, 67 % remote", 3, 100, 67),
 ];
 
 static BESIDE: [Figure; 5] = [
-    Figure { id: "cluster_bystander", title: "a bystander: CPU over idle", unit: Unit::Percent },
+    Figure { id: "cluster_bystander", title: "uninvolved node: CPU over idle", unit: Unit::Percent },
     Figure { id: "cluster_idle", title: "  an idle node", unit: Unit::Percent },
     Figure { id: "cluster_lost", title: "lost deliveries", unit: Unit::Faults },
-    Figure { id: "cluster_doubled", title: "doubled deliveries", unit: Unit::Faults },
-    Figure { id: "cluster_others", title: "others' CPU meanwhile", unit: Unit::Percent },
+    Figure { id: "cluster_doubled", title: "duplicate deliveries", unit: Unit::Faults },
+    Figure { id: "cluster_others", title: "CPU of other processes", unit: Unit::Percent },
 ];
 
-/// All of them, in the table's order.
+/// All metrics in the table's order.
 pub(super) fn figures() -> &'static [Figure] {
     static ALL: std::sync::OnceLock<Vec<Figure>> = std::sync::OnceLock::new();
     ALL.get_or_init(|| SCENES.iter().flat_map(|scene| scene.figures).chain(BESIDE).collect())
@@ -79,7 +79,7 @@ pub(super) fn run(kind: Kind, scale: Scale, starter: &Starter<'_>) -> Result<Vec
     let mut beside = [0.0; 2];
     for count in 1..=3 {
         let nodes = Nodes::start(kind, count, starter)?;
-        let told = |error: anyhow::Error| error.context(format!("the nodes' last words: {}", nodes.tails()));
+        let told = |error: anyhow::Error| error.context(format!("the end of the nodes' logs: {}", nodes.tails()));
         for scene in SCENES.iter().filter(|scene| scene.nodes == count) {
             values.push((scene, measure(&nodes, scene, scale, starter, &mut faults).map_err(told)?));
         }
@@ -90,7 +90,7 @@ pub(super) fn run(kind: Kind, scale: Scale, starter: &Starter<'_>) -> Result<Vec
     let scenes = values.into_iter().flat_map(|(scene, values)| scene.figures.iter().zip(values));
     let beside = [beside[0], beside[1], faults.lost as f64, faults.doubled as f64, faults.others];
     let found = scenes.chain(BESIDE.iter().zip(beside));
-    // The table knows the figures by their place in the list.
+    // The table finds metrics by their entry in the list.
     found.map(|(figure, value)| Ok((listed(figure)?, value))).collect()
 }
 
@@ -102,18 +102,18 @@ fn listed(figure: &Figure) -> Result<&'static Figure> {
 struct Faults {
     lost: u64,
     doubled: u64,
-    /// The most that other work took of a core in any scene, in percent.
+    /// The largest share of a core, in percent, that other work used in any scenario.
     others: f64,
 }
 
-/// Nodes of one kind, and their Redis.
+/// Nodes of one kind and their Redis.
 struct Nodes {
     nodes: Vec<Child>,
     redis: Child,
 }
 
 impl Nodes {
-    /// Starts them, and waits until each hears the others.
+    /// Starts the nodes and waits until messages of each reach all others.
     fn start(kind: Kind, count: usize, starter: &Starter<'_>) -> Result<Self> {
         let redis = Child::redis(starter.folder, starter.stop)?;
         let nodes = (0..count).map(|node| starter.start_node(kind, node, redis.addr)).collect::<Result<Vec<_>>>()?;
@@ -122,7 +122,7 @@ impl Nodes {
         Ok(nodes)
     }
 
-    /// Somebody at each node is in one room, and speaks until all have heard of each.
+    /// A client on each node joins one room and sends until all have received a message of each.
     fn settle(&self, starter: &Starter<'_>) -> Result<()> {
         let count = self.nodes.len();
         let mut swarm = Swarm::new(starter.stop)?;
@@ -133,7 +133,7 @@ impl Nodes {
         let mut heard = vec![0u64; count];
         let (limit, all) = (now() + STEP_LIMIT, (1 << count) - 1);
         while heard.iter().any(|of| *of != all) {
-            ensure!(now() < limit, "the nodes do not hear each other: {}", self.tails());
+            ensure!(now() < limit, "the nodes do not receive each other's messages: {}", self.tails());
             for speaker in 0..count {
                 swarm.client(speaker)?.emit(None, |out| stamp::message(out, 0, now(), speaker as u32))?;
             }
@@ -161,7 +161,7 @@ impl Nodes {
     }
 }
 
-/// Rooms and who is in them, with a sender each: the first of its members, at the first node but where all are spread.
+/// Rooms with their members and one sender each: the room's first member, on the first node unless all are spread.
 struct Load {
     swarm: Swarm,
     size: usize,
@@ -171,11 +171,11 @@ struct Load {
 }
 
 impl Load {
-    /// `at` says at which node a member of a room is.
+    /// `at` returns the node of a room's member.
     fn open(starter: &Starter<'_>, nodes: &Nodes, rooms: usize, size: usize, at: impl Fn(usize) -> usize) -> Result<Self> {
         let mut swarm = Swarm::new(starter.stop)?;
         let mut doors = doors("/", rooms * size)?.into_iter().map(Some).collect::<Vec<_>>();
-        // One after the other, so that a client's place says its room.
+        // One after the other, so that a client's index determines its room.
         let mut from = 0;
         while from < doors.len() {
             let node = at(from % size);
@@ -206,7 +206,7 @@ impl Load {
         Ok(())
     }
 
-    /// Waits for all that is under way; what a silence of two seconds has not brought is lost.
+    /// Waits for messages in transit. Those still missing after two seconds without a delivery are lost.
     fn drain(&mut self) -> Result<()> {
         let mut until = now() + DRAIN;
         while self.missing() > 0 && now() < until {
@@ -230,10 +230,10 @@ impl Load {
     }
 }
 
-/// Deliveries a second, CPU of the nodes a delivery and of Redis a message, p50, p99.
+/// Deliveries per second, CPU of the nodes per delivery and of Redis per message, p50, p99.
 fn measure(nodes: &Nodes, scene: &Scene, scale: Scale, starter: &Starter<'_>, faults: &mut Faults) -> Result<[f64; 5]> {
     let (rooms, away) = ((CLIENTS / scene.size).max(1), (scene.size - 1) * scene.remote / 100);
-    // The last of a room are away, node after node.
+    // The last members of a room are on the other nodes, in order.
     let at = |member: usize| match member.checked_sub(scene.size - away) {
         None => 0,
         Some(place) => 1 + place * (scene.nodes - 1) / away,
@@ -263,7 +263,8 @@ fn measure(nodes: &Nodes, scene: &Scene, scale: Scale, starter: &Starter<'_>, fa
     Ok([rate, each(cpu, received), each(redis, messages), latency.micros(0.5), latency.micros(0.99)])
 }
 
-/// The second node's CPU, in percent of a core, while all talk at the first: what is more than it takes idle, and that.
+/// The second node's CPU in percent of a core while all clients send on the first: the difference to its idle use, and the idle
+/// use.
 fn bystander(nodes: &Nodes, scale: Scale, starter: &Starter<'_>, faults: &mut Faults) -> Result<[f64; 2]> {
     let (per_second, size) = ELSEWHERE;
     let [_, beside] = &nodes.nodes[..] else { return Err(anyhow::anyhow!("there are two nodes")) };

@@ -1,6 +1,6 @@
-//! Connects: TCP, websocket, CONNECT with a signed token. What one costs the server and how long it takes, paced as on a working day, where
-//! most of it is waking up, and in a burst, as after an outage, where it is the server's own work.
-//! It must never reuse a user: a server that caches a token's check would win.
+//! Connects: TCP, websocket, and CONNECT with a signed token. Measures a connect's CPU cost and latency, paced as on a working
+//! day, where most of it is wake-ups, and in a burst, as after an outage, where it is the server's own work. It must never reuse
+//! a user: a server that caches a token's check would win.
 
 use anyhow::Result;
 
@@ -17,7 +17,7 @@ pub(super) static FIGURES: [Figure; 4] = [
 ];
 
 pub(super) fn run(bench: &Bench<'_>) -> Result<Vec<Sample>> {
-    // The first connects of a process pay for what is made once: code that is compiled late, memory that grows.
+    // The first connects of a process pay one-time costs: late compilation and growing memory.
     let warm = CONNECTS / 10;
     let mut doors = doors("/", warm + 2 * CONNECTS)?;
     let burst = doors.split_off(warm + CONNECTS);

@@ -1,5 +1,5 @@
-//! Fan-out: 1000 clients in rooms of 100, 300 messages a second, so 30 000 deliveries a second; what one costs the server, how long it takes,
-//! and whether each member got each message once. It must never count a delivery that was not checked.
+//! Fan-out: 1000 clients in rooms of 100 and 300 messages per second, so 30 000 deliveries per second. Measures CPU and latency
+//! of a delivery, and checks that each member received each message once. It must never count a delivery that was not checked.
 
 use anyhow::{Context, Result, ensure};
 
@@ -12,9 +12,9 @@ const CLIENTS: usize = 1000;
 const ROOM: usize = 100;
 const ROOMS: usize = CLIENTS / ROOM;
 const MESSAGES_PER_SECOND: f64 = 300.0;
-/// Of one room in one measure; far more than any scale sends.
+/// Messages of one room in one measure; far more than any scale sends.
 const MESSAGES_LIMIT: usize = 1 << 16;
-/// After the last message: this long without a delivery means that what is missing is lost.
+/// If no delivery arrives for this long after the last message, the missing ones are lost.
 pub(super) const DRAIN: u64 = 2000 * MILLI;
 
 pub(super) static FIGURES: [Figure; 8] = [
@@ -23,9 +23,9 @@ pub(super) static FIGURES: [Figure; 8] = [
     Figure { id: "delivery_p99", title: "latency p99", unit: Unit::Micros },
     Figure { id: "delivery_max", title: "latency max", unit: Unit::Micros },
     Figure { id: "lost", title: "lost deliveries", unit: Unit::Faults },
-    Figure { id: "doubled", title: "doubled deliveries", unit: Unit::Faults },
-    Figure { id: "delivery_generator", title: "generator's own CPU", unit: Unit::Percent },
-    Figure { id: "delivery_others", title: "others' CPU meanwhile", unit: Unit::Percent },
+    Figure { id: "doubled", title: "duplicate deliveries", unit: Unit::Faults },
+    Figure { id: "delivery_generator", title: "CPU of the load generator", unit: Unit::Percent },
+    Figure { id: "delivery_others", title: "CPU of other processes", unit: Unit::Percent },
 ];
 
 pub(super) fn run(bench: &Bench<'_>) -> Result<Vec<Sample>> {
@@ -57,9 +57,9 @@ struct Load {
     tally: Tally,
 }
 
-/// What the members got. A room's order over several senders is nobody's promise, so each message is ticked off by its number.
+/// The received messages. No order is guaranteed across senders, so each message is marked by its number.
 pub(super) struct Tally {
-    /// Of each member, a bit for each message of its room.
+    /// For each member, a bit for each message of its room.
     got: Vec<Vec<u64>>,
     pub(super) received: u64,
     pub(super) doubled: u64,
@@ -88,7 +88,7 @@ impl Load {
         Ok(())
     }
 
-    /// Waits for all that is under way; a silence of two seconds ends it, and what has not come by then is lost.
+    /// Waits for messages in transit. Those still missing after two seconds without a delivery are lost.
     fn drain(&mut self, swarm: &mut Swarm) -> Result<()> {
         let limit = now() + STEP_LIMIT;
         let mut until = now() + DRAIN;
@@ -103,7 +103,7 @@ impl Load {
         Ok(())
     }
 
-    /// What was sent and has not come (yet).
+    /// The number of messages sent and not received (yet).
     fn lost(&self) -> u64 {
         let expected: u64 = self.sent.iter().map(|sent| u64::from(*sent) * ROOM as u64).sum();
         expected.saturating_sub(self.tally.received)
@@ -121,7 +121,7 @@ impl Tally {
         let Some(stamp) = stamp::read(event) else { return Ok(()) };
         let (word, bit) = (stamp.number as usize / 64, 1 << (stamp.number % 64));
         let got = &mut self.got[client.index];
-        ensure!(word < MESSAGES_LIMIT / 64, "a message that nobody sent: {}", String::from_utf8_lossy(event));
+        ensure!(word < MESSAGES_LIMIT / 64, "a message that was not sent: {}", String::from_utf8_lossy(event));
         if got.len() <= word {
             got.resize(word + 1, 0);
         }

@@ -1,18 +1,18 @@
-//! Idle connections: what each keeps resident in the server's process once all is quiet. It must never measure a process that has held
-//! more connections before: the memory it kept would be counted as free.
+//! Idle connections: the resident memory of each once the server is quiet. It must never measure a process that has held more
+//! connections before, because the memory it kept would count as free.
 
 use anyhow::Result;
 
 use super::{Bench, Figure, Sample, Unit, doors};
 use crate::clock::{MILLI, SECOND, now};
 
-/// Connections before the first look, so that what a process makes once is not shared out among the rest.
+/// Connections before the first measurement, so that one-time allocations are not divided among the others.
 const WARM: usize = 100;
 const LOOK: u64 = 250 * MILLI;
-/// Settled: this many looks in a row within `SLACK` bytes of each other.
+/// The memory has settled once this many measurements in a row differ by at most `SLACK` bytes.
 const LOOKS: usize = 4;
 const SLACK: u64 = 128 * 1024;
-/// Node frees what a connect left behind only when it gets to collect; after this it is what it is.
+/// Node frees memory of connects only at its next garbage collection. After this time the current value is used.
 const SETTLE_LIMIT: u64 = 10 * SECOND;
 
 pub(super) static FIGURES: [Figure; 1] =

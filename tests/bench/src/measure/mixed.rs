@@ -1,5 +1,5 @@
-//! All event domains at once, each at its own steady rate: how long the acks of each take beside all the others. It must never let one
-//! domain's clients wait for another's.
+//! All event domains at once, each at its own steady rate: the ack latency of each beside all others. It must never let the
+//! clients of one domain wait for another's.
 
 use std::collections::VecDeque;
 
@@ -11,10 +11,10 @@ use crate::clock::{MILLI, Pace, now};
 use crate::{stamp, token};
 
 const CLIENTS: usize = 25;
-/// Events a second of each domain.
+/// Events per second of each domain.
 const PER_SECOND: f64 = 400.0;
 
-/// A domain's event: where it is sent, and what.
+/// A domain's event: its namespace, role and content.
 struct Domain {
     namespace: &'static str,
     role: &'static str,
@@ -36,7 +36,7 @@ const DOMAINS: [Domain; 7] = [
 ];
 
 pub(super) static FIGURES: [Figure; 8] = [
-    Figure { id: "mixed_chat", title: "ack p99, all at once: chat", unit: Unit::Micros },
+    Figure { id: "mixed_chat", title: "ack p99, mixed load: chat", unit: Unit::Micros },
     Figure { id: "mixed_notifications", title: "  notifications", unit: Unit::Micros },
     Figure { id: "mixed_lessons", title: "  lessons", unit: Unit::Micros },
     Figure { id: "mixed_video", title: "  video", unit: Unit::Micros },
@@ -74,7 +74,7 @@ pub(super) fn run(bench: &Bench<'_>) -> Result<Vec<Sample>> {
     Ok(FIGURES.iter().zip(values).collect())
 }
 
-/// Sends every domain's events at its rate for `ns`, and waits for the rest of the acks.
+/// Sends every domain's events at its rate for `ns` and waits for the remaining acks.
 fn steady(swarm: &mut Swarm, ns: u64) -> Result<Vec<Latency>> {
     let mut latencies = DOMAINS.iter().map(|_| Latency::new()).collect::<Result<Vec<_>>>()?;
     let mut waiting = vec![VecDeque::<u64>::new(); swarm.len()];
@@ -85,7 +85,7 @@ fn steady(swarm: &mut Swarm, ns: u64) -> Result<Vec<Latency>> {
         ensure!(now() < start + ns + STEP_LIMIT, "{} acks are missing", sent - acked);
         let sending = now() < start + ns;
         while sending && pace.due(now()) {
-            // Domain after domain, and each domain's clients in turn.
+            // Domains alternate, and each domain's clients take turns.
             let (domain, client) = (sent as usize % DOMAINS.len(), sent as usize / DOMAINS.len() % CLIENTS);
             let index = domain * CLIENTS + client;
             waiting[index].push_back(now());
@@ -96,7 +96,7 @@ fn steady(swarm: &mut Swarm, ns: u64) -> Result<Vec<Latency>> {
         swarm.turn(until, |client, packet| {
             if let Packet::Ack(_, args) = packet {
                 accepted(args)?;
-                let at = waiting[client.index].pop_front().context("an ack that nobody waits for")?;
+                let at = waiting[client.index].pop_front().context("an unexpected ack")?;
                 latencies[client.index / CLIENTS].record(now() - at);
                 acked += 1;
             }

@@ -1,5 +1,5 @@
-//! Stored messages: the courses' chat, where an ack says that the message is on disk. 1, 10 and 100 people, each in a chat of their own, each
-//! sending again when acked. It must never be run over a memory file system: there a sync costs nothing.
+//! Stored messages: the courses' chat, in which an ack means that the message is on disk. 1, 10 and 100 users, each in a separate
+//! chat, send again after each ack. It must never run on a memory file system, where a sync costs nothing.
 
 use std::io::{Seek, Write};
 use std::path::Path;
@@ -17,11 +17,11 @@ const SENDERS: [usize; 3] = [1, 10, 100];
 const MOST: usize = 100;
 const SYNCS: usize = 50;
 const PAGE: usize = 4096;
-/// Between two tries to join: a published chat is accepted before the plugin has handled it.
+/// The interval between two attempts to join: a published chat is accepted before the plugin has handled it.
 const AGAIN: u64 = 20 * MILLI;
 
 pub(super) static FIGURES: [Figure; 13] = [
-    Figure { id: "stored_sync", title: "one sync of this disk", unit: Unit::Micros },
+    Figure { id: "stored_sync", title: "one fsync of this disk", unit: Unit::Micros },
     Figure { id: "stored_1_rate", title: "stored, 1 sender", unit: Unit::PerSecond },
     Figure { id: "stored_1_p50", title: "  ack p50", unit: Unit::Micros },
     Figure { id: "stored_1_p99", title: "  ack p99", unit: Unit::Micros },
@@ -37,7 +37,7 @@ pub(super) static FIGURES: [Figure; 13] = [
 ];
 
 pub(super) fn run(bench: &Bench<'_>) -> Result<Vec<Sample>> {
-    // The data folder outlives the rounds; a chat's name does not come twice.
+    // The data folder is kept over the rounds, so chat names must be unique.
     let run = now();
     for index in 0..MOST {
         post(bench.child.addr, "/api/publish", API_KEY, &upserted(run, index))?;
@@ -57,7 +57,8 @@ pub(super) fn run(bench: &Bench<'_>) -> Result<Vec<Sample>> {
     Ok(FIGURES.iter().zip(values).collect())
 }
 
-/// What no store can be faster than: the median of writing a page in place and waiting for the disk. A file that grows takes twice as long.
+/// The lower bound for any store: the median time of writing a page in place and waiting for the disk. A growing file takes twice
+/// as long.
 fn sync_time(folder: &Path) -> Result<f64> {
     let mut file = tempfile::tempfile_in(folder)?;
     let mut latency = Latency::new()?;
@@ -83,7 +84,7 @@ fn chat(run: u64, index: usize) -> String {
     format!("bench-{run}-{index}")
 }
 
-/// Joins, again and again until the chat is known.
+/// Tries to join until the chat exists.
 fn join(swarm: &mut Swarm, run: u64, index: usize) -> Result<()> {
     let limit = now() + STEP_LIMIT;
     loop {
@@ -111,7 +112,7 @@ fn join(swarm: &mut Swarm, run: u64, index: usize) -> Result<()> {
     }
 }
 
-/// The first `senders` clients send, wait for the ack and send again, for `ns`; how many acks came in that time.
+/// The first `senders` clients send, wait for the ack and send again, for `ns`. Returns the number of acks in that time.
 fn closed(swarm: &mut Swarm, run: u64, senders: usize, ns: u64) -> Result<(u64, Latency)> {
     let chats: Vec<String> = (0..senders).map(|index| chat(run, index)).collect();
     let mut sent = vec![0u64; senders];

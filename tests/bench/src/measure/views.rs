@@ -1,5 +1,5 @@
-//! Ten thousand views a second from a backend, each counted in storage, of which a video's room is told at most twice a second. It must
-//! never publish faster than the server has accepted: a view counts once it is stored.
+//! Ten thousand views per second from a backend, each counted in storage, with at most two updates per second for a video's room.
+//! It must never publish faster than the server accepts: a view counts once it is stored.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,18 +12,18 @@ use crate::clock::{MILLI, Pace, SECOND, now};
 use crate::hubbub::API_KEY;
 
 const PER_SECOND: u64 = 10_000;
-/// Views of one request: all of one video, as a partition of a log would bring them.
+/// Views in one request, all of one video, as a partition of a log would deliver them.
 const BATCH: u64 = 100;
 const VIDEOS: usize = 20;
-/// How often a room may be told in a second.
+/// The maximum number of updates for a room per second.
 const TOLD: f64 = 2.0;
 
 pub(super) static FIGURES: [Figure; 5] = [
     Figure { id: "views_rate", title: "views accepted", unit: Unit::PerSecond },
     Figure { id: "views_cpu", title: "CPU a view, counted", unit: Unit::Micros },
-    Figure { id: "views_lag", title: "behind when the last was accepted", unit: Unit::Micros },
-    Figure { id: "views_told", title: "a room is told", unit: Unit::PerSecond },
-    Figure { id: "views_flood", title: "tellings over the room's limit", unit: Unit::Faults },
+    Figure { id: "views_lag", title: "lag after the last was accepted", unit: Unit::Micros },
+    Figure { id: "views_told", title: "updates of a room", unit: Unit::PerSecond },
+    Figure { id: "views_flood", title: "updates over the room's limit", unit: Unit::Faults },
 ];
 
 pub(super) fn run(bench: &Bench<'_>) -> Result<Vec<Sample>> {
@@ -47,7 +47,7 @@ pub(super) fn run(bench: &Bench<'_>) -> Result<Vec<Sample>> {
             swarm.turn(now() + 20 * MILLI, |_, packet| {
                 match packet {
                     Packet::Event(event) if event.starts_with(br#"["video:view""#) => told += 1,
-                    // The comment was published behind the video's last view.
+                    // The comment was published after the video's last view.
                     Packet::Event(event) if event.starts_with(br#"["video:comment""#) => {
                         behind -= 1;
                         lag.record(now() - last_accepted);
@@ -62,13 +62,13 @@ pub(super) fn run(bench: &Bench<'_>) -> Result<Vec<Sample>> {
     let accepted = accepted.into_inner();
     let seconds = (last_accepted - began) as f64 / SECOND as f64;
     let each = told as f64 / VIDEOS as f64 / seconds;
-    // One more a room is the last of a burst, told when the views have ended.
+    // One more update per room is the last of a burst, sent after the views have ended.
     let flood = (told as f64 - VIDEOS as f64 * (TOLD * seconds + TOLD + 1.0)).max(0.0).round();
     let values = [accepted as f64 / seconds, meter.micros_each(accepted)?, lag.micros(1.0), each, flood];
     Ok(FIGURES.iter().zip(values).collect())
 }
 
-/// Publishes at the rate until `end`.
+/// Publishes at the fixed rate until `end`.
 fn publish(bench: &Bench<'_>, end: u64, accepted: &AtomicU64) -> Result<()> {
     let mut pace = Pace::per_second((PER_SECOND / BATCH) as f64, now());
     let mut video = 0;
