@@ -1,5 +1,5 @@
-// One stock socket.io-client in one namespace, told what to do and telling what it saw: one JSON text a line.
-// Must use nothing but the client's public API.
+// One stock socket.io-client in one namespace. Reads commands and writes what it saw, one JSON text per line. Must use only the
+// client's public API.
 import { createInterface } from "node:readline";
 import { io } from "socket.io-client";
 
@@ -16,7 +16,7 @@ function connect({ url, namespace, auth, transports }) {
     engine.once("upgrade", (transport) => tell({ saw: "transport", name: transport.name }));
   });
   socket.on("connect_error", (error) => {
-    // `active` means that the client will try again by itself: the server is away, not saying no.
+    // `active` means that the client will retry by itself: the server is unreachable and has not refused it.
     if (!socket.active) tell({ saw: "refused", message: error.message });
   });
   socket.on("disconnect", (reason) => tell({ saw: "disconnect", reason }));
@@ -25,7 +25,7 @@ function connect({ url, namespace, auth, transports }) {
 
 const steps = {
   connect,
-  // From the next connect on.
+  // Used from the next connect on.
   auth: ({ auth }) => (shown = auth),
   emit: ({ args, ack }) =>
     ack === undefined ? socket.emit(...args) : socket.emit(...args, (...answer) => tell({ saw: "ack", ack, args: answer })),

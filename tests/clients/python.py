@@ -1,6 +1,6 @@
-"""One stock python-socketio client in one namespace, told what to do and telling what it saw: one JSON text a line.
+"""One stock python-socketio client in one namespace, which reads commands and writes what it saw, one JSON text per line.
 
-Must use nothing but the client's public API.
+Must use only the client's public API.
 """
 
 import json
@@ -22,7 +22,7 @@ class Device:
         self.client = socketio.Client(reconnection_delay=0.05, reconnection_delay_max=0.2)
         self.namespace = "/"
         self.shown = {}
-        # Set once it has been let in: each connect after it is another.
+        # Set after the first connect: each later connect is a reconnect.
         self.is_back = threading.Event()
 
     def connect(self, url, namespace, auth, transports):
@@ -35,11 +35,11 @@ class Device:
         on("*", lambda event, *args: tell(saw="event", args=[event, *args]), namespace=namespace)
         try:
             self.client.connect(url, auth=lambda: self.shown, namespaces=[namespace], transports=transports, wait_timeout=20)
-            # Only from here on does the client tell of a disconnection.
+            # The client reports disconnects only from here on.
             self._tell_of_connect()
             self.is_back.set()
         except socketio.exceptions.ConnectionError:
-            pass  # Told by connect_error.
+            pass  # Reported by connect_error.
 
     def _connected(self):
         if self.is_back.is_set():
@@ -54,7 +54,7 @@ class Device:
         tell(saw="refused", message=message)
 
     def auth(self, auth):
-        """From the next connect on."""
+        """Used from the next connect on."""
         self.shown = auth
 
     def emit(self, args, ack=None):
