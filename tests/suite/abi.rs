@@ -66,7 +66,7 @@ async fn commit_all_crimes(client: &mut Client, events: &BTreeMap<String, &str>,
 }
 
 #[tokio::test]
-async fn whatever_an_answer_is_made_of_it_is_one_refusal() {
+async fn an_invalid_answer_refuses_only_its_own_call() {
     let server = server().await;
     let (guest, events, fine) = evil();
     assert_eq!(events.len(), 18);
@@ -77,7 +77,7 @@ async fn whatever_an_answer_is_made_of_it_is_one_refusal() {
 }
 
 #[tokio::test]
-async fn a_description_that_cannot_be_read_is_rejected_in_words() {
+async fn an_unreadable_description_is_rejected_with_a_reason() {
     let server = server().await;
     let guest = Guest::new;
     let text = |bytes: &[u8]| {
@@ -116,7 +116,7 @@ async fn a_description_that_cannot_be_read_is_rejected_in_words() {
 }
 
 #[tokio::test]
-async fn crimes_below_the_types_disturb_no_bystander_and_cost_no_memory() {
+async fn invalid_answers_disturb_no_other_plugin_and_leak_no_memory() {
     const ROUNDS: usize = 3;
     /// What hundreds of instances may leave: leaked instances would take tens of megabytes.
     const MEMORY: u64 = 16 << 20;

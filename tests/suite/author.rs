@@ -38,7 +38,7 @@ fn fails(args: &[&str]) -> String {
 }
 
 #[tokio::test]
-async fn a_new_plugin_passes_its_tests_builds_and_runs_as_it_is() {
+async fn a_new_plugin_builds_passes_its_tests_and_runs() {
     let scratch = Scratch::new();
     let folder = new_plugin(&scratch, "greeter").display().to_string();
     succeeds(&["plugin", "test", &folder]);
@@ -62,7 +62,7 @@ async fn a_new_plugin_passes_its_tests_builds_and_runs_as_it_is() {
 }
 
 #[tokio::test]
-async fn the_tutorial_is_true_word_for_word() {
+async fn the_tutorials_plugin_works_as_printed() {
     let text = std::fs::read_to_string(tests::checkout_dir().join("sdk/TUTORIAL.md")).expect("the tutorial");
     let source = text.split_once("```rust\n").and_then(|(_, rest)| rest.split_once("```")).expect("a plugin's source").0;
     let scratch = Scratch::new();
@@ -88,7 +88,7 @@ async fn the_tutorial_is_true_word_for_word() {
 }
 
 #[tokio::test]
-async fn an_authors_mistakes_are_told_in_words() {
+async fn an_authors_mistakes_are_reported_with_a_reason() {
     let scratch = Scratch::new();
     let folder = scratch.path().join("plugins").display().to_string();
     let sdk = tests::checkout_dir().join("sdk").display().to_string();
@@ -110,7 +110,7 @@ async fn an_authors_mistakes_are_told_in_words() {
 }
 
 #[tokio::test]
-async fn a_change_is_live_on_the_same_socket_and_a_broken_one_is_not() {
+async fn a_change_goes_live_on_open_sockets_and_a_broken_one_does_not() {
     let scratch = Scratch::new();
     let source = new_plugin(&scratch, "reloaded").join("src/lib.rs");
     let mut server = Server::dev().folder(scratch.path()).watching().env("CARGO_TARGET_DIR", &target()).start().await;
@@ -140,7 +140,7 @@ async fn a_change_is_live_on_the_same_socket_and_a_broken_one_is_not() {
 }
 
 #[tokio::test]
-async fn a_plugin_that_asks_for_the_systems_time_fails_its_own_test_and_is_told_of_the_sdks_clock() {
+async fn a_plugin_that_reads_system_time_fails_its_test_with_advice() {
     let scratch = Scratch::new();
     let folder = new_plugin(&scratch, "timekeeper");
     let time = "let _ = std::time::SystemTime::now();\n        rooms::join(&id(&room))?;";
@@ -163,7 +163,7 @@ async fn a_plugin_that_asks_for_the_systems_time_fails_its_own_test_and_is_told_
 }
 
 #[tokio::test]
-async fn a_new_text_under_an_old_time_goes_live_and_a_save_without_a_change_is_said() {
+async fn a_change_with_an_old_mtime_goes_live_and_an_unchanged_save_is_logged() {
     let scratch = Scratch::new();
     let source = new_plugin(&scratch, "restored").join("src/lib.rs");
     let server = Server::dev().folder(scratch.path()).watching().env("CARGO_TARGET_DIR", &target()).start().await;

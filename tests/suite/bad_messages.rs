@@ -51,7 +51,7 @@ async fn deploy(server: &Server, how: &str, version: &str) {
 }
 
 #[tokio::test]
-async fn data_of_a_wrong_shape_is_a_dead_letter_at_once_and_names_the_field() {
+async fn invalid_data_is_a_dead_letter_at_once_and_names_the_field() {
     let server = tight(Server::dev().one_process().only(&["chat"])).start().await;
     for n in 0..5 {
         let data = json!({"chat_id": format!("c{n}"), "participants": []});
@@ -70,7 +70,7 @@ async fn data_of_a_wrong_shape_is_a_dead_letter_at_once_and_names_the_field() {
 }
 
 #[tokio::test]
-async fn a_message_that_fails_is_a_dead_letter_after_five_times_also_on_a_quiet_server() {
+async fn a_failing_message_is_a_dead_letter_after_five_attempts() {
     let server = tight(fragile().await).start().await;
     publish(&server, "k", "fail", 1).await;
     assert_eq!(letters(&server, 1).await, ["it failed: it cannot (failed 5 times)"]);
@@ -83,7 +83,7 @@ async fn a_message_that_fails_is_a_dead_letter_after_five_times_also_on_a_quiet_
 }
 
 #[tokio::test]
-async fn a_message_that_traps_is_a_dead_letter_and_its_topic_goes_on() {
+async fn a_trapping_message_is_a_dead_letter_and_its_topic_continues() {
     let server = tight(fragile().await).start().await;
     publish(&server, "bad", "trap", 1).await;
     let letters = letters(&server, 1).await;
@@ -95,7 +95,7 @@ async fn a_message_that_traps_is_a_dead_letter_and_its_topic_goes_on() {
 }
 
 #[tokio::test]
-async fn messages_of_a_key_go_on_in_order_behind_bad_ones() {
+async fn messages_of_a_key_continue_in_order_after_bad_ones() {
     let server = fragile().await.start().await;
     for (n, what) in (1..).zip(["fine", "invalid", "fine", "fail", "fine", "trap", "fine"]) {
         publish(&server, "one", what, n).await;
@@ -106,7 +106,7 @@ async fn messages_of_a_key_go_on_in_order_behind_bad_ones() {
 }
 
 #[tokio::test]
-async fn a_letter_of_bad_data_that_is_retried_is_a_letter_again() {
+async fn retrying_a_dead_letter_of_invalid_data_makes_it_a_dead_letter_again() {
     let server = tight(fragile().await).start().await;
     publish(&server, "k", "invalid", 1).await;
     for times in [2.0, 3.0] {
@@ -123,7 +123,7 @@ async fn a_letter_of_bad_data_that_is_retried_is_a_letter_again() {
 }
 
 #[tokio::test]
-async fn bad_data_is_not_held_against_a_canary_or_a_shadow() {
+async fn invalid_data_does_not_count_against_a_canary_or_shadow() {
     let server = tight(fragile().await).start().await;
     deploy(&server, "?canary=100", "1.1.0").await;
     for n in 0..20 {
@@ -144,7 +144,7 @@ async fn bad_data_is_not_held_against_a_canary_or_a_shadow() {
 }
 
 #[tokio::test]
-async fn what_a_canary_does_not_take_the_active_release_handles() {
+async fn messages_that_a_canary_refuses_are_handled_by_the_active_release() {
     let server = fragile().await.start().await;
     deploy(&server, "?canary=100", "2.0.0").await;
     let good = |n| json!({"topic": "fragile.do", "key": "one", "data": {"do": "fine", "n": n}});
@@ -158,7 +158,7 @@ async fn what_a_canary_does_not_take_the_active_release_handles() {
 }
 
 #[tokio::test]
-async fn a_timer_whose_payload_does_not_fit_is_given_up_at_once_and_opens_nothing() {
+async fn a_timer_with_an_invalid_payload_is_dropped_and_opens_no_breaker() {
     let server = tight(fragile().await).start().await;
     let mut client = server.connect("/fragile", ()).await;
     client.ask("durable", json!("invalid payload")).await;
@@ -174,7 +174,7 @@ async fn a_timer_whose_payload_does_not_fit_is_given_up_at_once_and_opens_nothin
 }
 
 #[tokio::test]
-async fn a_message_that_fails_because_storage_is_away_waits_for_it() {
+async fn a_message_waits_while_storage_is_unavailable() {
     let mut database = Postgres::start().await;
     let keys =
         [("BREAKER__FAILURES", "1"), ("BREAKER__WAIT", "5s"), ("BUS__MAX_FAILURES", "1"), ("STORAGE__OUTAGE_WAIT", "200ms")];

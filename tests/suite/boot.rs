@@ -21,7 +21,7 @@ async fn serve(scratch: &Scratch, more: &str) -> Builder {
 }
 
 #[tokio::test]
-async fn serve_starts_with_a_key_of_its_own_and_takes_no_dev_defaults() {
+async fn serve_starts_with_configured_keys_and_accepts_no_dev_secrets() {
     let scratch = Scratch::new();
     let server = serve(&scratch, "[api]\nkeys = [\"another key, of a test\"]").await.start().await;
     server.connect("/chat", token("ana").secret(SECRET)).await;
@@ -34,7 +34,7 @@ async fn serve_starts_with_a_key_of_its_own_and_takes_no_dev_defaults() {
 }
 
 #[tokio::test]
-async fn serve_refuses_what_is_unsafe_or_unknown_and_says_why() {
+async fn serve_refuses_unsafe_or_unknown_settings_with_a_reason() {
     let scratch = Scratch::new();
     let cases = [
         (serve(&scratch, "").await.env("JWT_SECRET", ""), "JWT_SECRET"),
@@ -73,7 +73,7 @@ async fn serve_refuses_what_is_unsafe_or_unknown_and_says_why() {
 }
 
 #[tokio::test]
-async fn serve_refuses_a_file_that_is_no_plugin() {
+async fn serve_refuses_a_file_that_is_not_a_plugin() {
     let scratch = Scratch::new();
     let bad: [(&str, &[u8]); 4] =
         [("empty", b""), ("text", b"not a component"), ("module", b"\0asm\x01\0\0\0"), ("component", b"\0asm\x0d\0\x01\0")];
@@ -90,7 +90,7 @@ async fn serve_refuses_a_file_that_is_no_plugin() {
 }
 
 #[tokio::test]
-async fn check_says_what_serve_would_and_exits() {
+async fn check_reports_what_serve_would_and_exits() {
     let scratch = Scratch::new();
     let file = configuration(&scratch, "").await.display().to_string();
     let data = scratch.path().join("data").display().to_string();
@@ -101,7 +101,7 @@ async fn check_says_what_serve_would_and_exits() {
 }
 
 #[tokio::test]
-async fn a_printed_token_opens_the_door_it_was_made_for() {
+async fn a_printed_token_is_accepted_by_the_dev_server() {
     let server = Server::dev().start().await;
     let print = |args: &[&str]| {
         let output = run(&[&["token"], args].concat(), &[]);
@@ -118,7 +118,7 @@ async fn a_printed_token_opens_the_door_it_was_made_for() {
 }
 
 #[tokio::test]
-async fn a_public_key_is_never_taken_for_a_secret() {
+async fn a_public_key_is_never_used_as_an_hmac_secret() {
     let keys = tests::package_dir().join("fixtures/keys");
     let public = keys.join("rsa-public.pem");
     let configured = format!("[{{ public_key_file = {:?}, alg = \"RS256\" }}]", public.display().to_string());
@@ -136,7 +136,7 @@ async fn a_public_key_is_never_taken_for_a_secret() {
 }
 
 #[tokio::test]
-async fn a_polite_end_is_quick_and_a_success() {
+async fn sigterm_ends_the_server_with_success() {
     let mut server = Server::dev().start().await;
     let mut ana = server.connect("/", ()).await;
     assert_eq!(server.terminate().await, Some(0));

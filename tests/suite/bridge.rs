@@ -57,17 +57,17 @@ async fn what_plugins_send_reaches_nodes_clients_once(nodes: usize) {
 }
 
 #[tokio::test]
-async fn what_a_plugin_sends_to_a_room_reaches_the_rooms_stock_clients_on_a_node_server_once() {
+async fn a_plugins_room_message_reaches_clients_of_a_node_server_once() {
     what_plugins_send_reaches_nodes_clients_once(1).await;
 }
 
 #[tokio::test]
-async fn with_two_nodes_it_reaches_them_once_too() {
+async fn a_plugins_room_message_from_two_nodes_reaches_them_once() {
     what_plugins_send_reaches_nodes_clients_once(2).await;
 }
 
 #[tokio::test]
-async fn what_a_node_server_sends_reaches_clients_of_every_node_once() {
+async fn a_node_servers_message_reaches_clients_of_every_node_once() {
     let (cluster, mut node) = beside(2).await;
     let mut ana = member(&cluster.nodes[0], "ana", "c1").await;
     let mut bia = member(&cluster.nodes[1], "bia", "c1").await;
@@ -95,7 +95,7 @@ async fn what_a_node_server_sends_reaches_clients_of_every_node_once() {
 }
 
 #[tokio::test]
-async fn what_a_client_of_a_node_server_says_reaches_clients_here_as_it_was_said() {
+async fn a_node_clients_message_arrives_here_unchanged() {
     let (cluster, node) = beside(1).await;
     let mut ana = member(&cluster.nodes[0], "ana", "c1").await;
     let mut caio = node.connect("/chat", &["chat:c1"]).await;
@@ -119,7 +119,7 @@ async fn the_api_reaches_a_users_sockets_on_a_node_server() {
 }
 
 #[tokio::test]
-async fn a_users_sockets_on_a_node_server_join_what_a_plugin_joins_the_user_to() {
+async fn a_plugins_join_of_a_user_includes_sockets_on_a_node_server() {
     let (cluster, mut node) = beside(1).await;
     let mut there = node.connect("/", &["user:ana"]).await;
     let mut here = cluster.nodes[0].connect("/", user("ana")).await;
@@ -134,7 +134,7 @@ async fn a_users_sockets_on_a_node_server_join_what_a_plugin_joins_the_user_to()
 }
 
 #[tokio::test]
-async fn a_node_server_joins_fetches_moves_and_ends_sockets_here() {
+async fn a_node_server_joins_fetches_and_disconnects_sockets_here() {
     let (cluster, mut node) = beside(2).await;
     let mut ana = member(&cluster.nodes[0], "ana", "c1").await;
     let mut bia = member(&cluster.nodes[1], "bia", "c1").await;
@@ -196,7 +196,7 @@ async fn the_redis_emitter_reaches_clients_here() {
 }
 
 #[tokio::test]
-async fn a_node_server_hears_the_acks_of_clients_here() {
+async fn a_node_server_receives_acks_of_clients_here() {
     let (cluster, mut node) = beside(2).await;
     let mut ana = member(&cluster.nodes[0], "ana", "c1").await;
     let mut bia = member(&cluster.nodes[1], "bia", "c1").await;
@@ -206,7 +206,7 @@ async fn a_node_server_hears_the_acks_of_clients_here() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_is_counted_and_harms_nobody() {
+async fn an_unreadable_bridge_message_is_counted_and_ignored() {
     let cluster = Cluster::with(1, |node| node.chatty().bridged()).await;
     let mut ana = cluster.nodes[0].connect("/chat", user("ana")).await;
     const EVENTS: &str = "socket.io#/chat#";
@@ -246,7 +246,7 @@ async fn refused(cluster: &Cluster, messages: usize) {
 }
 
 #[tokio::test]
-async fn past_its_limit_an_answer_is_none_and_counted() {
+async fn a_request_over_the_answer_limit_is_refused_and_counted() {
     let cluster = Cluster::with(1, |node| node.chatty().bridged().env("HUBBUB_BRIDGE__ANSWERS", "1")).await;
     let mut node = NodeServer::beside(&cluster).await;
     let mut ana = cluster.nodes[0].connect("/chat", user("ana")).await;
@@ -265,7 +265,7 @@ async fn past_its_limit_an_answer_is_none_and_counted() {
 }
 
 #[tokio::test]
-async fn redis_away_costs_node_servers_what_was_sent_meanwhile_and_nobody_else_anything() {
+async fn while_redis_is_down_only_node_servers_miss_messages() {
     let (mut cluster, mut node) = beside(1).await;
     let mut ana = member(&cluster.nodes[0], "ana", "c1").await;
     let mut bia = member(&cluster.nodes[0], "bia", "c1").await;
@@ -289,7 +289,7 @@ async fn redis_away_costs_node_servers_what_was_sent_meanwhile_and_nobody_else_a
 }
 
 #[tokio::test]
-async fn only_the_namespaces_that_are_named_are_shared() {
+async fn only_configured_namespaces_are_bridged() {
     let cluster = Cluster::with(1, |node| node.chatty().bridged().env("HUBBUB_BRIDGE__NAMESPACES", r#"["/chat"]"#)).await;
     let mut node = NodeServer::start(&cluster.redis).await;
     wait::eventually("the chat namespace to be bridged", async || {
@@ -306,7 +306,7 @@ async fn only_the_namespaces_that_are_named_are_shared() {
 }
 
 #[tokio::test]
-async fn by_default_nothing_of_it_is_there() {
+async fn the_bridge_is_off_by_default() {
     let cluster = Cluster::with(2, |node| node.chatty()).await;
     open_chat(&cluster.nodes[0], "c1", &["ana"]).await;
     let mut ana = member(&cluster.nodes[0], "ana", "c1").await;
@@ -318,7 +318,7 @@ async fn by_default_nothing_of_it_is_there() {
 }
 
 #[tokio::test]
-async fn a_socket_in_as_many_rooms_as_it_may_be_is_joined_to_no_more_and_that_is_counted() {
+async fn a_bridge_join_over_the_room_limit_is_refused_and_counted() {
     let cluster = Cluster::with(1, |node| node.chatty().bridged().env("HUBBUB_GATEWAY__SOCKET_ROOMS", "1")).await;
     let mut node = NodeServer::beside(&cluster).await;
     let mut ana = cluster.nodes[0].connect("/chat", user("ana")).await;

@@ -6,7 +6,7 @@ use tests::Server;
 use crate::scene::{join, member, open_chat, user};
 
 #[tokio::test]
-async fn what_is_published_is_accepted_and_handled() {
+async fn a_published_message_is_accepted_and_handled() {
     let server = Server::dev().start().await;
     open_chat(&server, "c1", &["ana"]).await;
     let mut ana = server.connect("/chat", user("ana")).await;
@@ -16,7 +16,7 @@ async fn what_is_published_is_accepted_and_handled() {
 }
 
 #[tokio::test]
-async fn what_no_plugin_listens_to_is_counted_and_logged_once_in_a_while() {
+async fn messages_without_a_subscriber_are_counted_and_logged_at_intervals() {
     let server = Server::dev().only(&["chat"]).one_process().env("HUBBUB_EGRESS__REDIS", "{\"sent.out\": \"there\"}");
     let server = server.env("HUBBUB_EGRESS__REDIS_URL", "redis://127.0.0.1:1").start().await;
     let unheard = async || server.metrics().await.get("hubbub_bus_messages_unheard_total", &[]);
@@ -69,7 +69,7 @@ async fn messages_of_one_key_are_handled_in_the_order_accepted() {
 }
 
 #[tokio::test]
-async fn a_message_that_the_plugin_cannot_read_holds_up_no_other_and_becomes_a_dead_letter() {
+async fn an_unreadable_message_becomes_a_dead_letter_and_delays_no_other() {
     let server = Server::dev().start().await;
     let bad = [json!(null), json!("text"), json!({}), json!({"chatId": 7}), json!({"chatId": "c1", "participants": "none"})];
     for (n, data) in bad.iter().enumerate() {
@@ -133,7 +133,7 @@ async fn a_bad_request_is_refused_with_a_reason() {
 }
 
 #[tokio::test]
-async fn an_emit_reaches_the_room_the_user_or_everyone_named() {
+async fn an_emit_reaches_the_named_room_or_user() {
     let server = Server::dev().start().await;
     open_chat(&server, "c1", &["ana", "bia"]).await;
     let mut ana = member(&server, "ana", "c1").await;

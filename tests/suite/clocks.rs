@@ -92,7 +92,7 @@ async fn attendant(server: &Server, id: &str) -> Client {
 }
 
 #[tokio::test]
-async fn grace_and_away_notice_nothing_of_a_clock_that_is_set() {
+async fn presence_grace_ignores_changes_of_the_wall_clock() {
     let clock = WallClock::new();
     let server = clock.server(&["presence", "chat", "threads", "crm"]).env("HUBBUB_PRESENCE__GRACE", "2s").start().await;
     let mut head = attendant(&server, "head").await;
@@ -113,7 +113,7 @@ async fn grace_and_away_notice_nothing_of_a_clock_that_is_set() {
 }
 
 #[tokio::test]
-async fn lessons_are_saved_though_the_clock_is_set() {
+async fn lessons_are_saved_when_the_wall_clock_changes() {
     let clock = WallClock::new();
     let server = clock.server(&["lessons", "chat"]).plugin_config("lessons", "save_every_seconds", "1").start().await;
     let mut ana = server.connect("/", lasting("ana")).await;
@@ -133,7 +133,7 @@ async fn lessons_are_saved_though_the_clock_is_set() {
 }
 
 #[tokio::test]
-async fn timers_notice_nothing_of_a_clock_that_is_set() {
+async fn timers_ignore_changes_of_the_wall_clock() {
     let clock = WallClock::new();
     let server = clock.server(&[]).plugin("timed", &fixture::timed().await).start().await;
     let mut client = server.connect("/timed", lasting("ana")).await;
@@ -156,7 +156,7 @@ async fn timers_notice_nothing_of_a_clock_that_is_set() {
 }
 
 #[tokio::test]
-async fn a_budget_comes_back_as_fast_though_the_clock_is_set_back() {
+async fn a_budget_refills_when_the_wall_clock_is_set_back() {
     let clock = WallClock::new();
     let server = clock.server(&["chat"]).start().await;
     open_chat(&server, "c1", &["ana"]).await;
@@ -176,7 +176,7 @@ async fn a_budget_comes_back_as_fast_though_the_clock_is_set_back() {
 }
 
 #[tokio::test]
-async fn a_live_sockets_token_expires_after_its_time_whatever_the_clock_says() {
+async fn an_open_sockets_token_expires_regardless_of_the_wall_clock() {
     let clock = WallClock::new();
     let server = clock.server(&["chat"]).start().await;
     let mut long = server.connect("/chat", user("ana").expires_in(HOUR)).await;
@@ -202,7 +202,7 @@ async fn know_of(server: &Server, nodes: u64) {
 }
 
 #[tokio::test]
-async fn no_lease_ends_where_redis_clock_is_set_and_a_dead_node_is_noticed() {
+async fn changing_redis_clock_ends_no_lease_and_a_dead_node_is_noticed() {
     let mut cluster = Cluster::with(2, |node| node.only(&["presence", "chat", "threads", "crm"])).await;
     let mut eva = attendant(&cluster.nodes[0], "eva").await;
     let _fay = attendant(&cluster.nodes[1], "fay").await;
@@ -223,7 +223,7 @@ async fn no_lease_ends_where_redis_clock_is_set_and_a_dead_node_is_noticed() {
 }
 
 #[tokio::test]
-async fn a_claim_made_before_redis_clock_was_set_back_is_free() {
+async fn a_claim_made_before_redis_clock_was_set_back_expires() {
     let cluster = Cluster::with(1, |node| node.only(&["video", "chat"])).await;
     let server = &cluster.nodes[0];
     let found = async || cluster.redis.ask("KEYS *claim:count:*").await;

@@ -36,7 +36,7 @@ async fn a_message_reaches_the_room_on_every_node_once_and_in_order() {
 }
 
 #[tokio::test]
-async fn whoever_was_told_that_he_is_in_hears_the_next_message_of_any_node() {
+async fn after_the_join_ack_a_client_receives_messages_of_every_node() {
     let cluster = Cluster::with(2, Builder::chatty).await;
     open_chat(&cluster.nodes[0], "c1", &["ana", "bia"]).await;
     let mut ana = member(&cluster.nodes[0], "ana", "c1").await;
@@ -50,7 +50,7 @@ async fn whoever_was_told_that_he_is_in_hears_the_next_message_of_any_node() {
 }
 
 #[tokio::test]
-async fn one_user_on_two_nodes_counts_as_one_and_the_count_is_the_clusters() {
+async fn a_user_on_two_nodes_counts_as_one_viewer() {
     let cluster = Cluster::of(2).await;
     let mut ana = viewer(&cluster.nodes[0], "ana").await;
     let _ana_elsewhere = viewer(&cluster.nodes[1], "ana").await;
@@ -82,11 +82,11 @@ fn products_on(nodes: usize, modules: &[&str]) {
 }
 
 #[test]
-fn the_five_products_are_the_same_with_their_clients_spread_over_two_nodes() {
+fn all_product_tests_pass_on_two_nodes() {
     products_on(2, &["lms::", "lms_chat::", "support_desk::", "crm::", "conversations::", "video::", "video_chat::"]);
 }
 
 #[test]
-fn what_people_say_to_each_other_is_the_same_over_three_nodes() {
+fn all_chat_tests_pass_on_three_nodes() {
     products_on(3, &["lms_chat::", "conversations::", "video_chat::"]);
 }

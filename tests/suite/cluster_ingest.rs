@@ -43,7 +43,7 @@ async fn taker(cluster: &Cluster, source: &str) -> usize {
 }
 
 #[tokio::test]
-async fn what_a_killed_node_left_of_a_stream_is_handled_by_the_other_once() {
+async fn stream_entries_of_a_killed_node_are_handled_once_by_the_other() {
     const MANY: u64 = 300;
     let mut cluster =
         Cluster::with(2, |builder| node(builder).env("HUBBUB_INGEST__STREAMS__STREAMS", r#"{"views" = "video.view"}"#)).await;
@@ -67,7 +67,7 @@ async fn what_a_killed_node_left_of_a_stream_is_handled_by_the_other_once() {
 }
 
 #[tokio::test]
-async fn partitions_of_a_killed_node_are_read_by_the_other_and_every_view_counts_once() {
+async fn partitions_of_a_killed_node_move_and_every_view_counts_once() {
     const MANY: usize = 60;
     let kafka = Kafka::with(&[("video.view", 4)]);
     // No offset is committed, so everything that the dead node has accepted is delivered to the other again.
@@ -90,7 +90,7 @@ async fn partitions_of_a_killed_node_are_read_by_the_other_and_every_view_counts
 }
 
 #[tokio::test]
-async fn a_channel_is_listened_to_by_one_node_and_by_another_once_it_has_stopped() {
+async fn a_channel_is_consumed_by_one_node_and_fails_over() {
     let mut cluster = Cluster::with(2, |builder| node(builder).env("HUBBUB_INGEST__PUBSUB__CHANNELS", r#"["backend"]"#)).await;
     let tell = async |cluster: &Cluster, video: &str, listeners: usize| {
         let message = format!(r#"PUBLISH backend "{{\"event\":\"video:view\",\"data\":{{\"videoId\":\"{video}\"}}}}""#);

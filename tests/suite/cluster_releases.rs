@@ -55,7 +55,7 @@ async fn served(users: &mut [Vec<Client>], is_right: impl Fn(usize) -> bool) {
 }
 
 #[tokio::test]
-async fn a_deployment_on_one_node_is_live_on_all_and_so_is_a_rollback_on_another() {
+async fn a_deployment_or_rollback_on_one_node_takes_effect_on_all() {
     let cluster = two(|node| node).await;
     let mut users = users(&cluster).await;
     assert_eq!(post(&cluster.nodes[1], "deploy", second().await).await.0, 200);
@@ -65,7 +65,7 @@ async fn a_deployment_on_one_node_is_live_on_all_and_so_is_a_rollback_on_another
 }
 
 #[tokio::test]
-async fn a_trial_is_of_the_same_users_on_every_node() {
+async fn a_canary_serves_the_same_users_on_every_node() {
     let cluster = two(|node| node).await;
     let mut users = users(&cluster).await;
     for (change, is_right) in [
@@ -80,7 +80,7 @@ async fn a_trial_is_of_the_same_users_on_every_node() {
 }
 
 #[tokio::test]
-async fn what_one_node_cannot_stage_goes_live_on_none_and_the_node_is_named() {
+async fn a_release_that_one_node_cannot_stage_goes_live_on_none() {
     let mut cluster = Cluster::with(1, |node| node.only(&["chat"])).await;
     let stricter = Server::dev().only(&["chat"]).env("HUBBUB_PLUGINS__VERSIONED__GRANTS", r#"["log"]"#);
     let stricter = cluster.node(stricter).await;
@@ -96,7 +96,7 @@ async fn what_one_node_cannot_stage_goes_live_on_none_and_the_node_is_named() {
 }
 
 #[tokio::test]
-async fn of_a_node_that_is_silent_the_others_tell_what_it_said_last_without_waiting() {
+async fn the_last_status_of_a_silent_node_is_listed_without_waiting() {
     let lease = |node: Builder| node.env("HUBBUB_PRESENCE__LEASE", "20s").env("HUBBUB_REDIS__NODE_TIMEOUT", "2s");
     let cluster = two(lease).await;
     let told = async || {

@@ -32,7 +32,7 @@ fn succeeded(output: &Output) -> String {
 }
 
 #[tokio::test]
-async fn the_official_parser_finds_nothing_wrong_with_the_document() {
+async fn the_official_parser_accepts_the_document() {
     // Runs in the checkout, with all of its plugins.
     let server = Server::dev().folder(&tests::checkout_dir()).start().await;
     let document = document(&server).await;
@@ -50,7 +50,7 @@ async fn the_official_parser_finds_nothing_wrong_with_the_document() {
 }
 
 #[tokio::test]
-async fn the_document_and_the_page_follow_what_is_live() {
+async fn the_document_and_the_page_describe_the_live_plugins() {
     let server = Server::dev().only(&["chat"]).start().await;
     let before = document(&server).await;
     assert!(before["channels"]["Course"].is_null() && !page(&server).await.contains("/course/{id}"));
@@ -117,7 +117,7 @@ async fn a_typed_client_compiles_and_chats() {
 }
 
 #[tokio::test]
-async fn each_mistake_of_a_typed_client_is_an_error() {
+async fn each_type_error_of_a_client_fails_to_compile() {
     let folder = workshop(&chat_types().await);
     let output = compile(&folder, "wrong.json").await;
     assert!(!output.status.success(), "it compiled");
@@ -132,7 +132,7 @@ async fn each_mistake_of_a_typed_client_is_an_error() {
 }
 
 #[tokio::test]
-async fn types_come_from_files_a_configuration_or_the_folder() {
+async fn types_are_generated_from_files_a_configuration_or_the_folder() {
     let scratch = Scratch::new();
     let chat = fixture::plugins().await["chat"].display().to_string();
     let config = scratch.path().join("plugins.toml");

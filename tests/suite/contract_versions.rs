@@ -74,7 +74,7 @@ fn inspect_and_diff_name_the_contract() {
 }
 
 #[tokio::test]
-async fn diff_names_a_change_of_the_contract_alone() {
+async fn diff_reports_a_contract_change_without_other_changes() {
     let (old, new) = (fixture::stored_0_1("versioned"), fixture::versioned("1.0.0").await);
     let output = run(&["plugin", "diff", &old.display().to_string(), &new.display().to_string()], &[]);
     let said = String::from_utf8(output.stdout).expect("text");
@@ -82,7 +82,7 @@ async fn diff_names_a_change_of_the_contract_alone() {
 }
 
 #[tokio::test]
-async fn old_plugins_of_a_product_serve_beside_new_ones() {
+async fn plugins_of_an_old_contract_serve_beside_new_ones() {
     let server = Server::dev()
         .only(&["chat", "threads", "crm"])
         .plugin("presence", &fixture::stored_0_1("presence"))

@@ -71,7 +71,7 @@ async fn of_two_on(server: Builder) -> (Server, Client, Client) {
 }
 
 #[tokio::test]
-async fn the_door_refuses_bad_tokens_and_visitors_are_let_in_but_not_heard() {
+async fn bad_tokens_are_refused_and_anonymous_visitors_may_only_connect() {
     let (server, ..) = of_two().await;
     assert_eq!(server.turned_away("/", "nonsense").await, "Invalid token");
     assert_eq!(server.turned_away("/", user("ana").expires_in(-3600)).await, "Invalid token");
@@ -85,7 +85,7 @@ async fn the_door_refuses_bad_tokens_and_visitors_are_let_in_but_not_heard() {
 }
 
 #[tokio::test]
-async fn only_members_take_part_and_others_are_not_authorized() {
+async fn only_members_of_a_conversation_are_authorized() {
     let (server, mut ana, mut ben) = of_two().await;
     let mut eva = server.connect("/", user("eva")).await;
     for conversation in ["c1", "c2", "conversation:c1", "/c1"] {
@@ -112,7 +112,7 @@ async fn only_members_take_part_and_others_are_not_authorized() {
 }
 
 #[tokio::test]
-async fn news_of_a_conversation_reach_its_members_on_every_device_as_published() {
+async fn conversation_events_reach_members_on_every_device_unchanged() {
     let server = Server::dev().start().await;
     let (mut ana, mut phone) = (server.connect("/", user("ana")).await, server.connect("/", user("ana")).await);
     let (mut eva, mut visitor) = (server.connect("/", user("eva")).await, server.connect("/", ()).await);
@@ -135,7 +135,7 @@ async fn news_of_a_conversation_reach_its_members_on_every_device_as_published()
 }
 
 #[tokio::test]
-async fn the_end_of_an_unknown_conversation_reaches_the_members_it_names_else_the_tenant() {
+async fn deleting_an_unknown_conversation_notifies_named_members_or_the_tenant() {
     let server = Server::dev().start().await;
     let (mut ana, mut ben) = (server.connect("/", of("acme", "ana")).await, server.connect("/", of("acme", "ben")).await);
     let (mut spy, mut free) = (server.connect("/", of("bolt", "ana")).await, server.connect("/", user("ana")).await);
@@ -155,7 +155,7 @@ async fn the_end_of_an_unknown_conversation_reaches_the_members_it_names_else_th
 }
 
 #[tokio::test]
-async fn who_is_taken_off_the_members_is_out_at_once() {
+async fn a_removed_member_leaves_the_room_at_once() {
     let (server, mut ana, mut ben) = of_two().await;
     let mut phone = enter(&server, "ben").await;
     about_c1(&server, "conversation.updated", json!({"id": "c1", "members": ["ana"]})).await;
@@ -176,7 +176,7 @@ async fn who_is_taken_off_the_members_is_out_at_once() {
 }
 
 #[tokio::test]
-async fn a_conversation_without_members_is_for_everyone_in_the_tenant() {
+async fn a_conversation_without_members_is_open_to_its_tenant() {
     let server = Server::dev().start().await;
     let (mut ana, mut ben) = (server.connect("/", of("acme", "ana")).await, server.connect("/", of("acme", "ben")).await);
     let (mut spy, mut free) = (server.connect("/", of("bolt", "ana")).await, server.connect("/", user("ana")).await);
@@ -241,12 +241,12 @@ async fn unread_messages_count_for_every_member_but_the_author_on_all_devices() 
 }
 
 #[tokio::test]
-async fn members_and_unread_counts_outlive_a_restart_and_a_message_counts_once() {
-    members_and_unread_counts_outlive_a_restart(Server::dev()).await;
+async fn members_and_unread_counts_survive_a_restart_and_a_message_counts_once() {
+    members_and_unread_counts_survive_a_restart(Server::dev()).await;
 }
 
 /// The same on any storage.
-pub(crate) async fn members_and_unread_counts_outlive_a_restart(server: Builder) {
+pub(crate) async fn members_and_unread_counts_survive_a_restart(server: Builder) {
     let (mut server, mut ana, _ben) = of_two_on(server).await;
     for id in ["m1", "m2", "m3"] {
         post(&server, id, "ben").await;
@@ -268,7 +268,7 @@ pub(crate) async fn members_and_unread_counts_outlive_a_restart(server: Builder)
 }
 
 #[tokio::test]
-async fn delivery_is_told_to_each_messages_author_alone() {
+async fn only_the_author_is_notified_of_a_delivery() {
     let (server, mut ana, mut ben) = of_two().await;
     let mut phone = server.connect("/", user("ana")).await;
     post(&server, "m1", "ana").await;
@@ -288,7 +288,7 @@ async fn delivery_is_told_to_each_messages_author_alone() {
 }
 
 #[tokio::test]
-async fn typing_reaches_the_room_but_the_sender() {
+async fn typing_reaches_the_room_except_the_sender() {
     let (server, mut ana, mut ben) = of_two().await;
     let mut phone = enter(&server, "ana").await;
     let mut outside = server.connect("/", user("ben")).await;
@@ -325,7 +325,7 @@ async fn a_tenants_users_are_online_with_the_first_device_and_offline_with_the_l
 }
 
 #[tokio::test]
-async fn two_tenants_with_the_same_ids_never_meet() {
+async fn two_tenants_with_the_same_ids_are_isolated() {
     let server = Server::dev().start().await;
     let mut clients = Vec::new();
     for tenant in ["acme", "bolt"] {
@@ -368,7 +368,7 @@ async fn two_tenants_with_the_same_ids_never_meet() {
 }
 
 #[tokio::test]
-async fn stock_clients_live_through_it_over_polling() {
+async fn stock_clients_hold_a_conversation_over_polling() {
     let server = Server::dev().start().await;
     about_c1(&server, "conversation.created", json!({"id": "c1", "members": ["ana", "ben"], "tenant": "acme"})).await;
     let connect = async |stock: Stock, id: &str| -> StockSocket {

@@ -18,7 +18,7 @@ async fn server() -> Server {
 }
 
 #[tokio::test]
-async fn only_who_is_enrolled_gets_in_and_hears_only_that_course() {
+async fn only_enrolled_students_connect_and_receive_only_their_course() {
     let server = server().await;
     assert_eq!(server.turned_away("/course/rust", ()).await, "Authentication error");
     assert_eq!(server.turned_away("/course/rust", "nonsense").await, "Invalid token");
@@ -32,7 +32,7 @@ async fn only_who_is_enrolled_gets_in_and_hears_only_that_course() {
 }
 
 #[tokio::test]
-async fn two_first_connects_at_once_both_work() {
+async fn concurrent_first_connects_to_a_namespace_all_succeed() {
     let server = server().await;
     for round in 0..50 {
         let course = format!("c{round}");
@@ -56,7 +56,7 @@ async fn two_first_connects_at_once_both_work() {
 }
 
 #[tokio::test]
-async fn five_thousand_strangers_at_random_courses_cost_no_more_than_at_one() {
+async fn refused_connects_to_random_courses_leave_no_namespaces() {
     const STRANGERS: usize = 5000;
     const AT_ONCE: usize = 50;
     /// 5000 leaked namespaces would exceed this several times over; allocator noise does not.
@@ -78,7 +78,7 @@ async fn five_thousand_strangers_at_random_courses_cost_no_more_than_at_one() {
 }
 
 #[tokio::test]
-async fn a_course_that_was_empty_for_a_while_opens_again() {
+async fn a_course_removed_when_idle_opens_again() {
     let server = server().await;
     let first = server.connect("/course/rust", student("ana", &["rust"])).await;
     first.leave().await;

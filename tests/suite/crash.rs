@@ -64,7 +64,7 @@ pub(crate) async fn everything(client: &mut Client) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn a_message_of_the_bus_that_was_accepted_is_handled_after_a_kill() {
+async fn an_accepted_bus_message_is_handled_after_a_kill() {
     let mut server = Server::dev().start().await;
     for n in 0..50 {
         open_chat(&server, &format!("c{n}"), &["ana"]).await;
@@ -79,7 +79,7 @@ async fn a_message_of_the_bus_that_was_accepted_is_handled_after_a_kill() {
 }
 
 #[tokio::test]
-async fn a_kill_in_the_middle_of_everything_leaves_data_that_opens() {
+async fn data_opens_after_kills_during_writes() {
     let mut server = Server::dev().chatty().start().await;
     open_chat(&server, "c1", &["ana"]).await;
     for round in 0..5 {

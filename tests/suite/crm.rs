@@ -68,7 +68,7 @@ async fn numbers(client: &mut Client, period: &str) -> Value {
 }
 
 #[tokio::test]
-async fn the_doors_want_a_user_and_a_company() {
+async fn connecting_requires_a_user_and_a_company() {
     let server = Server::dev().start().await;
     for namespace in NAMESPACES {
         assert_eq!(server.turned_away(namespace, ()).await, "Authentication required");
@@ -106,7 +106,7 @@ async fn a_page_of_another_origin_may_get_and_post_with_credentials() {
 }
 
 #[tokio::test]
-async fn a_message_reaches_the_conversation_as_the_catalogue_says() {
+async fn a_message_reaches_the_conversation() {
     let server = Server::dev().start().await;
     open(&server, "acme").await;
     let mut ana = in_c1(&server, "acme", "ana").await;
@@ -138,7 +138,7 @@ async fn a_message_reaches_the_conversation_as_the_catalogue_says() {
 }
 
 #[tokio::test]
-async fn own_messages_are_changed_after_a_restart_too_and_no_others() {
+async fn users_change_only_their_own_messages_also_after_a_restart() {
     let mut server = Server::dev().start().await;
     open(&server, "acme").await;
     let mut ana = in_c1(&server, "acme", "ana").await;
@@ -229,7 +229,7 @@ async fn a_user_is_online_with_the_first_device_and_offline_with_the_last() {
 }
 
 #[tokio::test]
-async fn any_event_reaches_the_company_the_conversation_or_the_user_as_published() {
+async fn a_custom_event_reaches_its_company_conversation_or_user_unchanged() {
     let server = Server::dev().start().await;
     open(&server, "acme").await;
     let mut ana = in_c1(&server, "acme", "ana").await;
@@ -261,7 +261,7 @@ async fn any_event_reaches_the_company_the_conversation_or_the_user_as_published
 }
 
 #[tokio::test]
-async fn nothing_said_in_a_company_reaches_another_with_the_same_ids() {
+async fn companies_with_the_same_ids_are_isolated() {
     let server = Server::dev().start().await;
     open(&server, "acme").await;
     open(&server, "bolt").await;
@@ -302,7 +302,7 @@ async fn nothing_said_in_a_company_reaches_another_with_the_same_ids() {
 }
 
 #[tokio::test]
-async fn a_notification_reaches_every_device_of_its_user_in_its_company_alone() {
+async fn a_notification_reaches_only_its_users_devices() {
     let server = Server::dev().start().await;
     let mut phone = server.connect("/notifications", at("acme", "ana")).await;
     let mut laptop = server.connect("/notifications", at("acme", "ana")).await;
@@ -331,7 +331,7 @@ async fn a_notification_reaches_every_device_of_its_user_in_its_company_alone() 
 }
 
 #[tokio::test]
-async fn notifications_are_read_one_by_one_many_at_once_or_all_and_stay_read() {
+async fn notifications_are_marked_read_singly_in_bulk_or_all_and_stay_read() {
     let mut server = Server::dev().start().await;
     let mut ana = server.connect("/notifications", at("acme", "ana")).await;
     let mut new = Vec::new();
@@ -372,7 +372,7 @@ async fn notifications_are_read_one_by_one_many_at_once_or_all_and_stay_read() {
 }
 
 #[tokio::test]
-async fn where_storing_fails_each_event_says_its_sentence() {
+async fn each_event_returns_its_own_sentence_when_storing_fails() {
     // Storage has room for the two components and little more. Only the embedded database has a size limit.
     let only = Server::dev().only(&["chat", "crm", "notifications"]).one_process();
     let server = only.env("HUBBUB_STORAGE__SIZE", "6000000").start().await;
@@ -411,7 +411,7 @@ async fn where_storing_fails_each_event_says_its_sentence() {
 }
 
 #[tokio::test]
-async fn the_numbers_are_what_has_passed_through_the_platform() {
+async fn analytics_count_messages_and_conversations() {
     let mut server = Server::dev().start().await;
     let mut board = server.connect("/analytics", at("acme", "boss")).await;
     let none = |period: &str| json!({"period": period, "totalMessages": 0, "totalConversations": 0, "averageResponseTime": 0.0, "conversionRate": 0.0});
@@ -461,7 +461,7 @@ async fn the_numbers_are_what_has_passed_through_the_platform() {
 }
 
 #[tokio::test]
-async fn dashboards_are_updated_at_most_once_a_second_and_only_by_their_companys_changes() {
+async fn dashboards_update_at_most_once_a_second_for_their_own_company() {
     let server = Server::dev().start().await;
     for company in ["acme", "bolt"] {
         open(&server, company).await;
@@ -518,7 +518,7 @@ fn milliseconds(time: &Value) -> u64 {
 }
 
 #[tokio::test]
-async fn a_stock_python_client_lives_through_it_over_polling() {
+async fn a_stock_python_client_uses_the_crm_over_polling() {
     let server = Server::dev().start().await;
     open(&server, "acme").await;
     let refused = Stock::Python.connect(&server, "/analytics", json!({"token": "nonsense"}), Transports::Polling).await;

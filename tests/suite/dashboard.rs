@@ -18,7 +18,7 @@ pub(crate) async fn entered(browser: &mut Browser, tab: &str, server: &Server) {
 }
 
 #[tokio::test]
-async fn an_operator_sees_figures_move_and_stops_and_resumes_a_plugin() {
+async fn the_page_updates_metrics_and_disables_and_enables_a_plugin() {
     let server = Server::dev().chatty().start().await;
     let mut browser = Browser::start();
     entered(&mut browser, "one", &server).await;
@@ -44,7 +44,7 @@ async fn an_operator_sees_figures_move_and_stops_and_resumes_a_plugin() {
 }
 
 #[tokio::test]
-async fn an_operator_sees_what_is_quarantined_and_why_and_ends_it() {
+async fn the_page_shows_a_quarantine_with_its_reason_and_ends_it() {
     let fragile = fixture::fragile("1.0.0").await;
     let builder = Server::dev().one_process().only(&[]).plugin("fragile", &fragile).env("HUBBUB_BREAKER__FAILURES", "1");
     let server = builder.env("HUBBUB_BREAKER__QUARANTINE", "1").start().await;
@@ -60,7 +60,7 @@ async fn an_operator_sees_what_is_quarantined_and_why_and_ends_it() {
 }
 
 #[tokio::test]
-async fn who_has_a_wrong_token_sees_nothing() {
+async fn the_page_shows_nothing_with_a_wrong_token() {
     let server = Server::dev().start().await;
     let mut browser = Browser::start();
     browser.open("one", &server.admin_url("/")).await;
@@ -72,7 +72,7 @@ async fn who_has_a_wrong_token_sees_nothing() {
 }
 
 #[tokio::test]
-async fn an_operator_tries_a_release_on_some_and_promotes_it_and_goes_back() {
+async fn the_page_starts_a_canary_promotes_it_and_rolls_back() {
     let scratch = Scratch::new();
     let (next, broken) = (another_chat(&scratch).await, scratch.path().join("broken.wasm"));
     std::fs::write(&broken, "no component").expect("a scratch file");
@@ -100,7 +100,7 @@ async fn an_operator_tries_a_release_on_some_and_promotes_it_and_goes_back() {
 }
 
 #[tokio::test]
-async fn an_operator_listens_in_on_a_user_and_on_a_room() {
+async fn the_page_taps_a_user_and_a_room() {
     let server = Server::dev().chatty().start().await;
     open_chat(&server, "c1", &["ana", "bia"]).await;
     let (mut ana, mut bia) = (member(&server, "ana", "c1").await, member(&server, "bia", "c1").await);
@@ -134,7 +134,7 @@ async fn an_operator_listens_in_on_a_user_and_on_a_room() {
 }
 
 #[tokio::test]
-async fn who_listens_in_is_told_no_payloads_by_default_and_nothing_without_the_token() {
+async fn a_tap_needs_the_token_and_hides_payloads_when_configured() {
     let server = Server::dev().chatty().env("HUBBUB_ADMIN__TAP_PAYLOADS", "none").env("HUBBUB_ADMIN__TAPS", "1").start().await;
     open_chat(&server, "c1", &["ana"]).await;
     let mut ana = member(&server, "ana", "c1").await;
@@ -159,7 +159,7 @@ async fn who_listens_in_is_told_no_payloads_by_default_and_nothing_without_the_t
 }
 
 #[tokio::test]
-async fn an_operator_sees_what_a_shadow_would_do_otherwise() {
+async fn the_page_shows_how_a_shadow_differs() {
     let scratch = Scratch::new();
     let server = Server::dev().chatty().start().await;
     open_chat(&server, "c1", &["ana"]).await;
@@ -197,7 +197,7 @@ async fn another_chat(scratch: &Scratch) -> PathBuf {
 }
 
 #[tokio::test]
-async fn the_page_looks_as_the_readme_shows_it() {
+async fn the_page_can_be_captured_as_a_screenshot() {
     let server = Server::dev().chatty().start().await;
     open_chat(&server, "c1", &["ana", "bia"]).await;
     let (mut ana, mut bia) = (member(&server, "ana", "c1").await, member(&server, "bia", "c1").await);
@@ -224,7 +224,7 @@ async fn the_page_looks_as_the_readme_shows_it() {
 }
 
 #[tokio::test]
-async fn nothing_is_cut_off_from_a_phone_to_a_wide_screen() {
+async fn the_page_fits_every_window_width() {
     let server = Server::dev().chatty().start().await;
     open_chat(&server, "c1", &["ana"]).await;
     let mut ana = member(&server, "ana", "c1").await;

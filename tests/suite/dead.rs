@@ -28,7 +28,7 @@ fn broken(chat: &str) -> Value {
 }
 
 #[tokio::test]
-async fn letters_are_listed_in_pages_and_shown_with_their_data_only_where_payloads_are() {
+async fn dead_letters_are_listed_in_pages_and_their_data_only_if_allowed() {
     let server = Server::dev().only(&["chat"]).start().await;
     for chat in ["c1", "c2", "c3"] {
         server.publish_message(&broken(chat)).await;
@@ -55,7 +55,7 @@ async fn letters_are_listed_in_pages_and_shown_with_their_data_only_where_payloa
 }
 
 #[tokio::test]
-async fn a_letter_is_handled_once_more_by_its_plugin_alone() {
+async fn retrying_a_dead_letter_calls_only_its_plugin() {
     let [failing, good] = [fixture::versioned("2.2.0").await, fixture::versioned("1.0.0").await];
     let server = Server::dev().only(&["video", "chat"]).plugin("versioned", &failing).start().await;
     let view = async |id: &str, key: &str| {
@@ -82,7 +82,7 @@ async fn a_letter_is_handled_once_more_by_its_plugin_alone() {
 }
 
 #[tokio::test]
-async fn a_letter_that_fails_again_is_a_letter_again_and_one_that_is_dropped_is_none() {
+async fn retrying_keeps_a_failing_letter_and_dropping_removes_it() {
     let server = Server::dev().only(&["chat"]).start().await;
     for chat in ["c1", "c2"] {
         server.publish_message(&broken(chat)).await;

@@ -63,7 +63,7 @@ fn image_environment() -> BTreeMap<String, String> {
 }
 
 #[test]
-fn a_linter_has_nothing_to_say_of_the_image() {
+fn the_linter_accepts_the_dockerfile() {
     accepts(tool("hadolint").arg("--no-color").arg(shipped("Dockerfile")));
     let ignored = std::fs::read_to_string(shipped("Dockerfile.dockerignore")).expect("beside the Dockerfile");
     assert!(ignored.lines().any(|line| line == "target"));
@@ -74,7 +74,7 @@ fn a_linter_has_nothing_to_say_of_the_image() {
 }
 
 #[test]
-fn the_manifests_are_what_their_specifications_want_and_give_the_server_its_time_to_stop() {
+fn the_manifests_are_valid_and_allow_a_graceful_stop() {
     let (compose, kubernetes) = manifests();
     for node in ["node1", "node2", "node3"] {
         // The parsed file has the common part merged in.
@@ -93,7 +93,7 @@ fn the_manifests_are_what_their_specifications_want_and_give_the_server_its_time
 }
 
 #[test]
-fn systemd_accepts_the_unit_and_finds_it_closed() {
+fn systemd_accepts_the_unit_and_rates_it_as_hardened() {
     let scratch = Scratch::new();
     let unit = scratch.path().join("hubbub.service");
     let here = text("hubbub.service").replace("/usr/local/bin/hubbub", &binary().display().to_string());
@@ -108,7 +108,7 @@ fn systemd_accepts_the_unit_and_finds_it_closed() {
 }
 
 #[tokio::test]
-async fn the_images_health_check_says_whether_the_server_answers() {
+async fn the_images_health_check_reports_whether_the_server_answers() {
     let mut server = Server::dev().only(&["chat"]).start().await;
     let listen = server.address().to_string();
     let healthy = || {
@@ -132,7 +132,7 @@ async fn container() -> Option<Container> {
 }
 
 #[tokio::test]
-async fn the_first_process_of_a_container_serves_tells_json_and_leaves_nothing_behind() {
+async fn the_server_runs_as_process_1_logs_json_and_reaps_children() {
     let Some(mut container) = container().await else { return };
     let answers = async || reqwest::get(container.url("/health")).await.ok();
     wait::until("the server to answer, once the chat is compiled", START, answers).await;
@@ -145,7 +145,7 @@ async fn the_first_process_of_a_container_serves_tells_json_and_leaves_nothing_b
 }
 
 #[tokio::test]
-async fn a_container_that_is_still_starting_ends_when_it_is_told_to() {
+async fn a_starting_container_ends_on_sigterm() {
     let Some(mut container) = container().await else { return };
     wait::eventually("the compiler to run", async || !container.children().is_empty()).await;
     assert_eq!(container.terminate().await, Some(0));

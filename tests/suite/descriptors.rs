@@ -53,7 +53,7 @@ async fn cpu_of_a_second(server: &Server) -> Duration {
 }
 
 #[tokio::test]
-async fn the_limit_is_raised_at_the_start() {
+async fn the_descriptor_limit_is_raised_at_startup() {
     let server = server().through(r#"ulimit -Sn 200; ulimit -Hn 300; exec "$@""#).start().await;
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.pid())).expect("the server runs");
     let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("a limit of files");
@@ -66,7 +66,7 @@ async fn the_limit_is_raised_at_the_start() {
 }
 
 #[tokio::test]
-async fn idle_connections_take_no_descriptor_of_health_checks_operators_and_those_who_are_here() {
+async fn idle_connections_never_use_the_reserved_descriptors() {
     let server = server().through(LIMIT).start().await;
     open_chat(&server, "c1", &["ana", "bia"]).await;
     let (mut ana, mut bia) = (member(&server, "ana", "c1").await, member(&server, "bia", "c1").await);
@@ -93,7 +93,7 @@ async fn idle_connections_take_no_descriptor_of_health_checks_operators_and_thos
 }
 
 #[tokio::test]
-async fn connections_that_cannot_be_accepted_are_counted_logged_and_no_busy_loop() {
+async fn accept_errors_are_counted_and_logged_without_a_busy_loop() {
     let server = server().through(LIMIT).env("HUBBUB_DOOR__DESCRIPTORS_RESERVED", "0").start().await;
     let mut updates = Client::connect(server.admin_address(), "/figures", ADMIN_TOKEN).await.expect("the token is right");
     let held = idle(&server, IDLE).await;

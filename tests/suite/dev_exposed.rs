@@ -39,7 +39,7 @@ async fn operate(port: u16, token: &str) -> u16 {
 }
 
 #[tokio::test]
-async fn an_address_that_others_reach_is_refused_before_a_port_is_bound() {
+async fn a_public_address_without_expose_is_refused_before_binding() {
     // Binding a port in use fails with another error, so the refusal must come first.
     let other = TcpListener::bind("0.0.0.0:0").expect("a free port");
     let port = other.local_addr().expect("it is bound").port();
@@ -86,7 +86,7 @@ async fn an_exposed_server_has_random_secrets_and_prints_them_once() {
 }
 
 #[tokio::test]
-async fn the_page_of_an_exposed_server_is_used_at_its_address_and_name_and_no_other() {
+async fn the_demo_of_an_exposed_server_answers_only_under_its_own_names() {
     let mut server = Started::with("dev", &EXPOSED, &[]).await;
     let (public, _) = server.ports().await;
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").expect("Linux has it").trim().to_owned();
@@ -106,7 +106,7 @@ async fn the_page_of_an_exposed_server_is_used_at_its_address_and_name_and_no_ot
 }
 
 #[tokio::test]
-async fn only_what_is_not_configured_is_made_and_a_known_secret_is_refused() {
+async fn only_missing_secrets_are_generated_and_known_ones_refused() {
     let configured = [("HUBBUB_ADMIN__TOKEN", "a token of this test"), ("JWT_SECRET", crate::ports::SECRET)];
     let mut server = Started::with("dev", &EXPOSED, &configured).await;
     let (_, admin) = server.ports().await;
@@ -120,7 +120,7 @@ async fn only_what_is_not_configured_is_made_and_a_known_secret_is_refused() {
 }
 
 #[tokio::test]
-async fn on_loopback_the_secrets_of_dev_stay_and_nothing_is_printed() {
+async fn on_loopback_dev_uses_its_known_secrets_and_prints_none() {
     let mut server = Started::with("dev", &["--no-watch", "--listen", "localhost:0", "--admin", "127.0.0.1:0"], &[]).await;
     let (public, admin) = server.ports().await;
     wait::eventually("the line that it serves", async || server.log().contains("hubbub: serving")).await;

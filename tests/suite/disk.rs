@@ -48,7 +48,7 @@ fn server(disk: &SmallDisk) -> tests::server::Builder {
 }
 
 #[tokio::test]
-async fn a_full_disk_is_told_and_costs_nothing_that_was_acknowledged() {
+async fn a_full_disk_is_reported_and_loses_no_acknowledged_data() {
     let Some(disk) = SmallDisk::of_mebibytes(48) else { return };
     let mut server = server(&disk).start().await;
     open_chat(&server, "c1", &["ana", "bia"]).await;
@@ -92,7 +92,7 @@ async fn a_full_disk_is_told_and_costs_nothing_that_was_acknowledged() {
 }
 
 #[tokio::test]
-async fn a_full_disk_is_told_though_nobody_writes() {
+async fn a_full_disk_is_reported_without_any_writes() {
     let Some(disk) = SmallDisk::of_mebibytes(48) else { return };
     let server = server(&disk).start().await;
     is_ready(&server, true).await;
@@ -104,7 +104,7 @@ async fn a_full_disk_is_told_though_nobody_writes() {
 }
 
 #[tokio::test]
-async fn a_start_on_a_full_disk_serves_or_says_why_it_does_not() {
+async fn a_start_on_a_full_disk_fails_with_a_reason() {
     let Some(disk) = SmallDisk::of_mebibytes(48) else { return };
     disk.fill();
     let said = server(&disk).refuses().await;

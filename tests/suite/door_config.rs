@@ -18,7 +18,7 @@ async fn documented(server: &Server, channel: &str) -> Value {
 }
 
 #[tokio::test]
-async fn roles_claims_and_sentences_replace_those_of_the_plugin() {
+async fn configured_roles_claims_and_sentences_replace_the_plugins() {
     let hub = r#"{"/hub" = {roles = [], missing = "Who are you?", invalid = "Not you"}}"#;
     let chat = r#"{"/chat" = {roles = ["TEACHER"], claims = ["school"], forbidden = "Teachers only"}}"#;
     let server = Server::dev().env("HUBBUB_PLUGINS__THREADS__DOORS", hub).env("HUBBUB_PLUGINS__CHAT__DOORS", chat).start().await;
@@ -48,7 +48,7 @@ async fn roles_claims_and_sentences_replace_those_of_the_plugin() {
 }
 
 #[tokio::test]
-async fn settings_of_a_plugin_apply_to_those_that_take_its_data_and_the_log_says_how_to_write_them() {
+async fn settings_apply_to_plugins_that_took_over_data_with_a_warning() {
     let doors = r#"{"/hub" = {roles = []}, "/portal" = {missing = "Who are you?"}, "/chat" = {missing = "No token"}}"#;
     let all = Server::dev().only(&["chat", "threads", "crm", "conversations"]);
     let with = |plugin: &str, key: &str, value: &str| all.clone().env(&format!("HUBBUB_PLUGINS__{plugin}__{key}"), value);
@@ -75,7 +75,7 @@ async fn settings_of_a_plugin_apply_to_those_that_take_its_data_and_the_log_says
 }
 
 #[tokio::test]
-async fn a_configured_door_outlives_hot_releases_and_restarts() {
+async fn a_configured_door_survives_deployments_and_restarts() {
     let door = r#"{"/versioned" = {roles = ["TESTER"], forbidden = "Testers only"}}"#;
     let builder = Server::dev().only(&["chat"]).plugin("versioned", &fixture::versioned("1.0.0").await);
     let mut server = builder.env("HUBBUB_PLUGINS__VERSIONED__DOORS", door).start().await;
@@ -107,7 +107,7 @@ async fn configuration(scratch: &Scratch, door: &str) -> PathBuf {
 }
 
 #[tokio::test]
-async fn check_and_serve_refuse_a_door_that_is_not_there_and_name_it() {
+async fn check_and_serve_refuse_an_unknown_door_by_name() {
     let scratch = Scratch::new();
     let data = scratch.path().join("data").display().to_string();
     let door = |plugin: &str, namespace: &str, key: &str| format!("[plugins.{plugin}.doors.{namespace:?}]\n{key}");

@@ -22,7 +22,7 @@ async fn each_namespace_has_its_own_door_and_sentences() {
 }
 
 #[tokio::test]
-async fn an_empty_token_is_none_and_one_of_another_type_is_bad() {
+async fn an_empty_token_is_missing_and_a_non_string_is_invalid() {
     let server = Server::dev().start().await;
     for none in [json!({}), json!({"token": ""}), json!({"token": null}), json!({"other": 1})] {
         assert_eq!(server.turned_away("/chat", none.clone()).await, "Authentication error", "{none}");
@@ -33,7 +33,7 @@ async fn an_empty_token_is_none_and_one_of_another_type_is_bad() {
 }
 
 #[tokio::test]
-async fn a_bearer_header_opens_and_the_auth_object_goes_before_it() {
+async fn a_bearer_header_is_accepted_and_the_auth_object_takes_precedence() {
     let server = Server::dev().start().await;
     server.connect("/chat", Auth::bearer(&token("ana"))).await;
     let bad_header = |auth: Auth| auth.header(AUTHORIZATION, "Bearer nonsense");
@@ -42,7 +42,7 @@ async fn a_bearer_header_opens_and_the_auth_object_goes_before_it() {
 }
 
 #[tokio::test]
-async fn a_namespace_is_asked_for_by_its_exact_name() {
+async fn namespace_names_must_match_exactly() {
     let server = Server::dev().start().await;
     for odd in ["/chat/", "/Chat", "/chat//", "/chat%00", "/..", "/chat/../chat"] {
         match Client::connect(server.address(), odd, token("ana")).await {
@@ -56,7 +56,7 @@ async fn a_namespace_is_asked_for_by_its_exact_name() {
 }
 
 #[tokio::test]
-async fn only_listed_origins_are_let_in() {
+async fn only_configured_origins_are_accepted() {
     let server = Server::dev().start().await;
     let from = |origin: &str| Auth::from(()).header(HeaderName::from_static("origin"), origin);
     server.connect("/", ()).await;
@@ -78,7 +78,7 @@ async fn only_listed_origins_are_let_in() {
 }
 
 #[tokio::test]
-async fn origins_of_apps_and_desktop_shells_are_let_in_where_they_are_configured() {
+async fn configured_origins_of_apps_and_desktop_shells_are_accepted() {
     let named = [
         "https://app.example",
         "capacitor://localhost",
@@ -123,7 +123,7 @@ fn may_read(answer: &reqwest::Response, origin: &str) {
 }
 
 #[tokio::test]
-async fn dev_lets_in_this_machine_under_each_of_its_names() {
+async fn dev_accepts_every_loopback_origin() {
     let server = Server::dev().start().await;
     for origin in ["http://localhost:3000", "http://127.0.0.1:5173", "http://[::1]:8080", "http://0.0.0.0:5173", "http://0.0.0.0"]
     {
@@ -134,7 +134,7 @@ async fn dev_lets_in_this_machine_under_each_of_its_names() {
 }
 
 #[tokio::test]
-async fn check_takes_the_origins_of_apps_and_names_a_wrong_one() {
+async fn check_accepts_app_origins_and_names_an_invalid_one() {
     fixture::plugins().await;
     let plugins = tests::checkout_dir().join("target/plugins").display().to_string();
     let data = std::env::temp_dir().join(format!("hubbub-origins-{}", std::process::id()));

@@ -6,7 +6,7 @@ use tests::redis::Redis;
 use tests::{Server, wait};
 
 #[tokio::test]
-async fn messages_go_to_kafka_in_order_with_what_belongs_to_them() {
+async fn messages_reach_kafka_in_order_with_key_and_headers() {
     const MANY: usize = 40;
     let kafka = Kafka::with(&[("out.orders", 1)]);
     let server =
@@ -36,7 +36,7 @@ async fn messages_go_to_kafka_in_order_with_what_belongs_to_them() {
 }
 
 #[tokio::test]
-async fn while_kafka_is_away_messages_wait_and_plugins_do_not_even_over_a_power_cut() {
+async fn messages_wait_for_kafka_across_a_kill_while_plugins_continue() {
     let kafka = Kafka::with(&[("out.views", 1), ("video.view", 1)]);
     let server = Server::dev().only(&["video", "chat"]).kafka(&kafka).env("HUBBUB_INGEST__KAFKA__TOPICS", "[]");
     let mut server = server.env("HUBBUB_EGRESS__KAFKA", r#"{"video.view" = "out.views"}"#).start().await;
@@ -67,7 +67,7 @@ async fn while_kafka_is_away_messages_wait_and_plugins_do_not_even_over_a_power_
 }
 
 #[tokio::test]
-async fn messages_go_to_a_stream_of_redis_and_wait_while_it_is_away() {
+async fn messages_reach_a_redis_stream_and_wait_while_redis_is_down() {
     let mut redis = Redis::start().await;
     let server = Server::dev().only(&["video", "chat"]).env("HUBBUB_EGRESS__REDIS_URL", &redis.url());
     let server = server.env("HUBBUB_EGRESS__REDIS", r#"{"order.made" = "orders"}"#).start().await;
@@ -94,7 +94,7 @@ async fn messages_go_to_a_stream_of_redis_and_wait_while_it_is_away() {
 }
 
 #[tokio::test]
-async fn a_stream_keeps_about_as_many_entries_as_it_may() {
+async fn a_redis_stream_is_trimmed_to_its_limit() {
     let redis = Redis::start().await;
     let server =
         Server::dev().only(&["video", "chat"]).env("HUBBUB_EGRESS__REDIS_URL", &redis.url()).env("HUBBUB_EGRESS__MAXLEN", "100");

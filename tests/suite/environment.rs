@@ -14,7 +14,7 @@ async fn serve() -> Builder {
 }
 
 #[tokio::test]
-async fn no_refusal_shows_a_secret_whichever_key_it_is_under() {
+async fn no_configuration_error_shows_a_secret() {
     let scratch = Scratch::new();
     let cases: [(&str, String, &str); 14] = [
         ("JWT_SECRET", format!("-----BEGIN PUBLIC KEY-----{SECRET}"), "PEM"),
@@ -53,7 +53,7 @@ async fn no_refusal_shows_a_secret_whichever_key_it_is_under() {
 }
 
 #[tokio::test]
-async fn a_variable_that_is_not_text_is_named_and_not_shown() {
+async fn a_variable_that_is_not_utf8_is_named_without_its_value() {
     use std::os::unix::ffi::OsStringExt as _;
     let bytes = std::ffi::OsString::from_vec(b"hunter2\xff".to_vec());
     let said = |name: &str| {
@@ -70,7 +70,7 @@ async fn a_variable_that_is_not_text_is_named_and_not_shown() {
 }
 
 #[tokio::test]
-async fn keys_of_digits_and_lists_of_one_open_the_doors_they_name() {
+async fn numeric_keys_and_single_item_lists_are_accepted() {
     let server = serve().await.env("HUBBUB_API__KEYS", "1234567890123456, 0012345678901234");
     let server = server
         .env("HUBBUB_CORS__ORIGINS", "https://app.example")
@@ -88,7 +88,7 @@ async fn keys_of_digits_and_lists_of_one_open_the_doors_they_name() {
 }
 
 #[tokio::test]
-async fn names_near_a_key_are_logged_once_and_kubernetes_own_never() {
+async fn misspelt_variables_are_logged_once_and_kubernetes_variables_never() {
     let near = [("HUBBUB_GATEWAY_PING_INTERVAL", "25s"), ("HUBBUB_ADMIN_TOKEN", "x")];
     let injected =
         [("HUBBUB_SERVICE_HOST", "10.0.0.1"), ("HUBBUB_PORT", "tcp://10.0.0.1:4100"), ("HUBBUB_PORT_4100_TCP_ADDR", "10.0.0.1")];

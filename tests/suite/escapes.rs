@@ -52,7 +52,7 @@ async fn a_dead_letter_is_listed_with_its_data_escaped() {
 }
 
 #[tokio::test]
-async fn a_refusal_that_names_what_was_given_is_escaped() {
+async fn an_error_that_quotes_its_input_is_escaped() {
     let server = Server::dev().only(&[]).start().await;
     let said = operator(&server, &["deploy", "chat", "no\u{202e}file"]);
     assert!(said.contains("\\u202e"), "{said}");

@@ -14,7 +14,7 @@ fn server() -> Builder {
 }
 
 #[tokio::test]
-async fn an_expired_socket_is_told_and_then_ended() {
+async fn an_expired_socket_receives_auth_expired_and_is_closed() {
     let server = server().start().await;
     let mut ana = server.connect("/chat", token("ana").expires_in(LIFE)).await;
     let mut bia = server.connect("/chat", token("bia")).await;
@@ -28,7 +28,7 @@ async fn an_expired_socket_is_told_and_then_ended() {
 }
 
 #[tokio::test]
-async fn a_new_token_in_time_keeps_the_socket() {
+async fn refreshing_the_token_in_time_keeps_the_socket() {
     let server = server().start().await;
     let mut ana = server.connect("/chat", token("ana").expires_in(LIFE)).await;
     let mut late = server.connect("/chat", token("ana").expires_in(LIFE)).await;
@@ -42,7 +42,7 @@ async fn a_new_token_in_time_keeps_the_socket() {
 }
 
 #[tokio::test]
-async fn a_refresh_takes_no_bad_token_and_nobody_elses() {
+async fn a_refresh_refuses_invalid_tokens_and_tokens_of_others() {
     let server = server().start().await;
     let mut ana = server.connect("/chat", token("ana").expires_in(LIFE)).await;
     let bad = [
@@ -65,7 +65,7 @@ async fn a_refresh_takes_no_bad_token_and_nobody_elses() {
 }
 
 #[tokio::test]
-async fn an_expired_token_opens_no_second_namespace_on_a_live_connection() {
+async fn an_expired_token_opens_no_namespace() {
     let server = server().start().await;
     let short = token("ana").expires_in(LIFE);
     let mut ana = server.connect("/chat", &short).await;
@@ -74,7 +74,7 @@ async fn an_expired_token_opens_no_second_namespace_on_a_live_connection() {
 }
 
 #[tokio::test]
-async fn stock_clients_come_back_with_a_fresh_token_by_themselves() {
+async fn stock_clients_reconnect_with_a_new_token() {
     let server = server().start().await;
     for stock in Stock::ALL {
         for transports in [Transports::Websocket, Transports::Polling] {
@@ -91,7 +91,7 @@ async fn stock_clients_come_back_with_a_fresh_token_by_themselves() {
 }
 
 #[tokio::test]
-async fn a_stock_client_that_comes_back_with_the_expired_token_is_refused_once() {
+async fn a_stock_client_with_an_expired_token_is_refused_once() {
     let server = server().start().await;
     let connected = Stock::Node.connect(&server, "/chat", token("ana").expires_in(3), Transports::Websocket).await;
     let mut ana = connected.expect("accepted");
@@ -104,7 +104,7 @@ async fn a_stock_client_that_comes_back_with_the_expired_token_is_refused_once()
 }
 
 #[tokio::test]
-async fn the_other_namespaces_of_an_expired_connection_come_back_too() {
+async fn an_expired_token_closes_the_whole_connection() {
     let server = server().start().await;
     let mut ana = server.connect("/chat", token("ana").expires_in(LIFE)).await;
     let auth = json!({"token": token("ana").sign()});

@@ -11,7 +11,7 @@ use tests::server::{ADMIN_TOKEN, run};
 use tests::{Client, Server, wait};
 
 #[tokio::test]
-async fn figures_are_told_once_a_second_to_who_has_the_token() {
+async fn metrics_are_sent_every_second_to_watchers_with_the_token() {
     let server = Server::dev().start().await;
     let _visitor = server.connect("/", ()).await;
     let mut watcher = Client::connect(server.admin_address(), "/figures", ADMIN_TOKEN).await.expect("the token is right");
@@ -25,7 +25,7 @@ async fn figures_are_told_once_a_second_to_who_has_the_token() {
 }
 
 #[tokio::test]
-async fn nobody_without_the_token_is_told_a_figure() {
+async fn live_metrics_need_the_admin_token() {
     let server = Server::dev().start().await;
     for auth in [json!({"token": "a guess"}), json!({"token": 7}), json!({}), json!("text")] {
         match Client::connect(server.admin_address(), "/figures", auth.clone()).await {
@@ -45,7 +45,7 @@ async fn nobody_without_the_token_is_told_a_figure() {
 }
 
 #[tokio::test]
-async fn past_the_limit_a_watcher_is_refused_until_another_has_gone() {
+async fn a_watcher_over_the_limit_is_refused_until_another_leaves() {
     let server = Server::dev().env("HUBBUB_ADMIN__WATCHERS", "1").start().await;
     let connect = || Client::connect(server.admin_address(), "/figures", ADMIN_TOKEN);
     let first = connect().await.expect("one watcher is allowed");
@@ -59,7 +59,7 @@ async fn past_the_limit_a_watcher_is_refused_until_another_has_gone() {
 }
 
 #[tokio::test]
-async fn a_watcher_that_does_not_read_misses_figures_and_is_counted() {
+async fn updates_dropped_for_a_slow_watcher_are_counted() {
     let server = Server::dev().env("HUBBUB_ADMIN__WATCHER_QUEUE", "4").start().await;
     let idle = Polling::open_admin(&server).await;
     idle.connect("/figures", Some(&json!({"token": ADMIN_TOKEN}))).await;
@@ -84,7 +84,7 @@ async fn top_prints_one_frame_for_scripts() {
 }
 
 #[tokio::test]
-async fn every_metric_of_the_grafana_dashboard_is_one_of_the_servers() {
+async fn every_metric_in_the_grafana_dashboard_exists() {
     let server = Server::dev().start().await;
     // A metric that has counted nothing is not exposed at all.
     server.turned_away("/chat", "no token").await;

@@ -26,7 +26,7 @@ async fn refused_in_time(client: &mut Client, evil: &str) -> (String, String) {
 }
 
 #[tokio::test]
-async fn every_fault_of_a_call_is_one_bounded_refusal() {
+async fn every_fault_of_a_call_is_refused_in_bounded_time() {
     let server = server().await;
     let mut client = server.connect("/hostile", ()).await;
     let faults = [
@@ -76,7 +76,7 @@ async fn every_fault_of_a_call_is_one_bounded_refusal() {
 }
 
 #[tokio::test]
-async fn a_join_past_a_sockets_limit_refuses_the_whole_call() {
+async fn a_join_over_the_room_limit_refuses_the_whole_call() {
     let server = server().await;
     let mut client = server.connect("/hostile", ()).await;
     let (code, _) = refused_in_time(&mut client, "rooms-many").await;
@@ -99,7 +99,7 @@ async fn an_instance_that_trapped_is_never_used_again() {
 }
 
 #[tokio::test]
-async fn imports_answer_bad_arguments_with_words_and_the_call_goes_on() {
+async fn imports_return_errors_for_bad_arguments_and_the_call_continues() {
     let server = server().await;
     let mut client = server.connect("/hostile", ()).await;
     let answers = [
@@ -123,7 +123,7 @@ async fn imports_answer_bad_arguments_with_words_and_the_call_goes_on() {
 }
 
 #[tokio::test]
-async fn nothing_is_seen_of_a_call_that_trapped_or_refused() {
+async fn a_call_that_trapped_or_refused_has_no_effects() {
     let server = server().await;
     let mut client = server.connect("/hostile", ()).await;
     let mut other = server.connect("/hostile", ()).await;
@@ -147,7 +147,7 @@ async fn nothing_is_seen_of_a_call_that_trapped_or_refused() {
 }
 
 #[tokio::test]
-async fn evil_at_the_door_lets_nobody_in_and_evil_later_puts_nobody_out() {
+async fn a_failing_authorize_refuses_and_a_failing_on_connect_keeps_the_connection() {
     let server = server().await;
     let with = |evil: &str| token("eva").claim("evil", evil);
     for evil in ["authorize-loop", "authorize-trap"] {
@@ -171,7 +171,7 @@ async fn evil_at_the_door_lets_nobody_in_and_evil_later_puts_nobody_out() {
 }
 
 #[tokio::test]
-async fn evil_messages_hold_up_nobody() {
+async fn failing_messages_do_not_delay_others() {
     let server = server().await;
     let mut client = server.connect("/hostile", ()).await;
     for topic in ["hostile.loop", "hostile.trap"] {
@@ -195,7 +195,7 @@ async fn a_message_that_republishes_itself_ends_at_its_eighth_hop() {
 }
 
 #[tokio::test]
-async fn a_loop_where_the_host_asks_for_memory_is_one_bounded_refusal() {
+async fn a_loop_in_realloc_is_refused_in_bounded_time() {
     let server = server().await;
     let mut client = server.connect("/hostile", ()).await;
     for _ in 0..3 {
@@ -206,7 +206,7 @@ async fn a_loop_where_the_host_asks_for_memory_is_one_bounded_refusal() {
 }
 
 #[tokio::test]
-async fn two_plugins_that_answer_each_other_for_ever_end_at_the_eighth_hop() {
+async fn plugins_that_answer_each_other_stop_at_the_eighth_hop() {
     let component = fixture::hostile().await;
     let server = Server::dev().only(&[]).plugin("hostile", &component).plugin("twin", &component);
     let server = server.plugin_config("twin", "evil", "twin").start().await;
@@ -221,7 +221,7 @@ async fn two_plugins_that_answer_each_other_for_ever_end_at_the_eighth_hop() {
 }
 
 #[tokio::test]
-async fn a_memory_that_another_plugin_had_is_all_zero() {
+async fn reused_instance_memory_is_zeroed() {
     let component = fixture::hostile().await;
     // One instance more than the warm ones: memory that one plugin frees is reused for the other.
     let few = Server::dev().only(&[]).env("HUBBUB_SANDBOX__INSTANCES", "3").plugin("hostile", &component);
@@ -236,7 +236,7 @@ async fn a_memory_that_another_plugin_had_is_all_zero() {
 }
 
 #[tokio::test]
-async fn a_line_of_a_plugins_log_stays_its_own_line() {
+async fn a_plugin_cannot_forge_log_lines() {
     let server = server().await;
     let mut client = server.connect("/hostile", ()).await;
     client.ask("log-forged", Value::Null).await;
@@ -252,7 +252,7 @@ async fn a_line_of_a_plugins_log_stays_its_own_line() {
 }
 
 #[tokio::test]
-async fn a_plugin_with_all_its_instances_busy_refuses_and_its_neighbours_serve() {
+async fn a_plugin_with_all_instances_busy_refuses_while_others_serve() {
     let server = server().await;
     open_chat(&server, "c1", &["ana"]).await;
     let mut ana = member(&server, "ana", "c1").await;
@@ -274,7 +274,7 @@ async fn a_plugin_with_all_its_instances_busy_refuses_and_its_neighbours_serve()
 }
 
 #[tokio::test]
-async fn a_plugin_that_fails_its_staging_is_not_served_and_says_why() {
+async fn a_plugin_that_fails_staging_is_rejected_with_a_reason() {
     let component = fixture::hostile().await;
     let cases = [
         ("describe-loop", "describe"),
@@ -293,7 +293,7 @@ async fn a_plugin_that_fails_its_staging_is_not_served_and_says_why() {
 }
 
 #[tokio::test]
-async fn a_bystander_feels_nothing_and_memory_comes_back() {
+async fn a_hostile_plugin_delays_no_other_and_its_memory_is_freed() {
     gate::alone();
     let server = server().await;
     open_chat(&server, "c1", &["ana"]).await;
@@ -335,7 +335,7 @@ async fn a_bystander_feels_nothing_and_memory_comes_back() {
 }
 
 #[tokio::test]
-async fn a_megabyte_to_each_of_a_thousand_is_refused_and_a_bystander_feels_nothing() {
+async fn an_excessive_fan_out_is_refused_and_delays_no_other() {
     const MEMBERS: usize = 1000;
     const TIMES: usize = 20;
     gate::alone();

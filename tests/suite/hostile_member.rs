@@ -155,20 +155,20 @@ async fn nobody_else_notices(server: Server) {
 }
 
 #[tokio::test]
-async fn a_hostile_member_harms_nobody_on_the_embedded_database() {
+async fn a_hostile_client_disturbs_no_other_on_the_embedded_database() {
     gate::alone();
     nobody_else_notices(Server::dev().one_process().start().await).await;
 }
 
 #[tokio::test]
-async fn a_hostile_member_harms_nobody_on_postgres() {
+async fn a_hostile_client_disturbs_no_other_on_postgres() {
     gate::alone();
     let url = Postgres::shared().await.empty().await;
     nobody_else_notices(Server::dev().database(&url).start().await).await;
 }
 
 #[tokio::test]
-async fn a_hostile_member_harms_nobody_on_two_nodes() {
+async fn a_hostile_client_disturbs_no_other_on_two_nodes() {
     gate::alone();
     nobody_else_notices(Server::dev().spread_over(2).start().await).await;
 }

@@ -33,7 +33,7 @@ async fn request(
 }
 
 #[tokio::test]
-async fn a_foreign_page_opens_no_operators_socket_and_deploys_nothing() {
+async fn a_foreign_page_cannot_use_the_admin_port() {
     let server = Server::dev().only(&["chat"]).one_process().start().await;
     let rebinding = format!("evil.example:{}", server.admin_address().port());
     for (header, value, status) in [(ORIGIN, FOREIGN, 403), (ORIGIN, "null", 403), (HOST, rebinding.as_str(), 421)] {
@@ -79,7 +79,7 @@ async fn a_foreign_page_opens_no_operators_socket_and_deploys_nothing() {
 }
 
 #[tokio::test]
-async fn a_foreign_page_sends_nothing_to_clients_backends_and_the_demo() {
+async fn a_foreign_page_cannot_use_the_public_port() {
     let server = Server::dev().only(&["chat"]).one_process().start().await;
     let rebinding = format!("evil.example:{}", server.address().port());
     for (header, value, status) in [(ORIGIN, FOREIGN, 403), (HOST, rebinding.as_str(), 421)] {
@@ -104,7 +104,7 @@ async fn a_foreign_page_sends_nothing_to_clients_backends_and_the_demo() {
 }
 
 #[tokio::test]
-async fn own_pages_configured_origins_and_clients_without_a_browser_are_let_in() {
+async fn own_pages_configured_origins_and_non_browser_clients_are_accepted() {
     let server = Server::dev().only(&["chat"]).one_process().start().await;
     let (public, admin) = (server.address(), server.admin_address());
     for (name, at) in [("127.0.0.1", admin), ("localhost", admin), ("board.localhost", admin)] {
@@ -141,7 +141,7 @@ async fn serve() -> Builder {
 }
 
 #[tokio::test]
-async fn serve_lets_in_all_names_of_clients_or_the_configured_and_loopback_for_operators() {
+async fn serve_checks_the_host_header_on_both_ports() {
     let all = serve().await.start().await;
     let names = serve().await.env("HUBBUB_GATEWAY__HOSTS", "app.example, *.rooms.example");
     let some = names.env("HUBBUB_ADMIN__HOSTS", "admin.example").start().await;
@@ -167,7 +167,7 @@ async fn serve_lets_in_all_names_of_clients_or_the_configured_and_loopback_for_o
 }
 
 #[tokio::test]
-async fn an_upgrade_is_checked_like_the_polling_before_it() {
+async fn an_upgrade_request_has_its_host_checked() {
     let server = Server::dev().only(&["chat"]).one_process().start().await;
     let polling = tests::polling::Polling::open(&server).await;
     let target = format!("/socket.io/?EIO=4&transport=websocket&sid={}", polling.sid());

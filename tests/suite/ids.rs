@@ -14,7 +14,7 @@ fn anyone() -> Token {
 }
 
 #[tokio::test]
-async fn a_number_where_a_client_sends_an_id_is_invalid_in_every_event() {
+async fn a_numeric_id_is_invalid_in_every_event() {
     let server = Server::dev().chatty().start().await;
     let (_, document) = server.get("/asyncapi.json").await;
     let schemas = Schemas(document);

@@ -41,7 +41,7 @@ pub(crate) async fn figure(server: &Server, name: &str, labels: &[(&str, &str)])
 }
 
 #[tokio::test]
-async fn a_video_is_told_and_counted_as_kafka_says_and_what_comes_twice_counts_once() {
+async fn kafka_records_are_handled_and_duplicates_count_once() {
     let kafka = Kafka::with(&TOPICS);
     let server = server(&kafka).start().await;
     let mut viewer = watch(&server, "v1").await;
@@ -63,7 +63,7 @@ async fn a_video_is_told_and_counted_as_kafka_says_and_what_comes_twice_counts_o
 }
 
 #[tokio::test]
-async fn records_of_one_key_are_told_in_their_order_and_a_bad_one_holds_up_none() {
+async fn kafka_records_of_a_key_keep_their_order_past_invalid_ones() {
     const MANY: usize = 120;
     let kafka = Kafka::with(&TOPICS);
     let server = server(&kafka).start().await;
@@ -89,7 +89,7 @@ async fn records_of_one_key_are_told_in_their_order_and_a_bad_one_holds_up_none(
 }
 
 #[tokio::test]
-async fn killed_between_accepting_and_committing_it_counts_everything_once() {
+async fn records_count_once_after_a_kill_before_the_commit() {
     const MANY: usize = 50;
     let kafka = Kafka::with(&[("video.view", 3), ("conversation.created", 1), ("message.created", 1)]);
     // No offset is committed while it runs, so a restarted server reads from the beginning.
@@ -128,7 +128,7 @@ async fn killed_between_accepting_and_committing_it_counts_everything_once() {
 }
 
 #[tokio::test]
-async fn what_a_stopped_server_has_accepted_is_committed_and_does_not_come_again() {
+async fn accepted_records_are_committed_at_a_stop_and_not_read_again() {
     let kafka = Kafka::with(&TOPICS);
     let mut server = server(&kafka).start().await;
     view(&kafka, "v1", 1).await;
@@ -142,7 +142,7 @@ async fn what_a_stopped_server_has_accepted_is_committed_and_does_not_come_again
 }
 
 #[tokio::test]
-async fn a_topic_waits_in_kafka_while_its_plugin_is_disabled_and_others_go_on() {
+async fn a_topic_waits_in_kafka_while_its_plugin_is_disabled() {
     const MANY: usize = 30;
     let kafka = Kafka::with(&[("video.view", 2), ("conversation.created", 1)]);
     let server = server(&kafka).start().await;
@@ -167,7 +167,7 @@ async fn a_topic_waits_in_kafka_while_its_plugin_is_disabled_and_others_go_on() 
 }
 
 #[tokio::test]
-async fn past_the_backlog_a_topic_waits_in_kafka_until_there_is_room() {
+async fn a_topic_over_the_backlog_limit_waits_in_kafka() {
     let kafka = Kafka::with(&[("video.view", 1)]);
     let builder = Server::dev().only(&["chat"]).kafka(&kafka).env("HUBBUB_INGEST__BACKLOG", "2");
     let builder = builder.env("HUBBUB_BUS__MAX_FAILURES", FOREVER).plugin("versioned", &fixture::versioned("2.2.0").await);
@@ -193,7 +193,7 @@ async fn past_the_backlog_a_topic_waits_in_kafka_until_there_is_room() {
 }
 
 #[tokio::test]
-async fn a_broker_that_is_away_costs_nothing_but_time_and_is_told_once() {
+async fn an_unreachable_broker_is_logged_once_and_loses_nothing() {
     let kafka = Kafka::with(&TOPICS);
     let server = server(&kafka).start().await;
     view(&kafka, "v1", 1).await;
@@ -210,7 +210,7 @@ async fn a_broker_that_is_away_costs_nothing_but_time_and_is_told_once() {
 }
 
 #[tokio::test]
-async fn a_server_starts_without_the_systems_it_is_to_take_from() {
+async fn a_server_starts_without_its_ingest_sources() {
     let nobody = "127.0.0.1:1";
     let server = Server::dev()
         .only(&["video", "chat"])
@@ -226,7 +226,7 @@ async fn a_server_starts_without_the_systems_it_is_to_take_from() {
 }
 
 #[tokio::test]
-async fn a_topic_that_would_go_round_is_refused_before_a_port_is_bound() {
+async fn a_topic_loop_through_kafka_is_refused_before_binding() {
     let round = Server::dev()
         .only(&["video", "chat"])
         .env("KAFKA_BROKERS", "127.0.0.1:1")
@@ -260,7 +260,7 @@ pub(crate) fn from_redis(redis: &Redis) -> Builder {
 }
 
 #[tokio::test]
-async fn streams_are_taken_in_with_topics_of_their_own_or_those_that_entries_name() {
+async fn stream_entries_use_their_own_topic_or_event_name() {
     let redis = Redis::start().await;
     let server = from_redis(&redis).env("HUBBUB_INGEST__STREAMS__STREAMS", r#"["mixed"]"#).start().await;
     let mut viewer = watch(&server, "v1").await;
@@ -321,7 +321,7 @@ async fn a_stream_waits_in_redis_while_its_plugin_is_disabled() {
 }
 
 #[tokio::test]
-async fn redis_away_and_back_empty_is_taken_from_again() {
+async fn ingest_resumes_after_redis_restarts_empty() {
     let mut redis = Redis::start().await;
     let server = from_redis(&redis)
         .env("HUBBUB_INGEST__STREAMS__STREAMS", r#"{"views" = "video.view"}"#)
@@ -346,7 +346,7 @@ async fn redis_away_and_back_empty_is_taken_from_again() {
 }
 
 #[tokio::test]
-async fn channels_carry_events_by_their_names_and_a_bad_one_is_a_dead_letter() {
+async fn channel_messages_become_events_and_invalid_ones_are_rejected() {
     let redis = Redis::start().await;
     let server = from_redis(&redis).env("HUBBUB_INGEST__PUBSUB__CHANNELS", r#"["backend"]"#).start().await;
     wait::eventually("a node to subscribe", async || redis.ask("PUBLISH backend nonsense").await.starts_with(":1")).await;

@@ -31,7 +31,7 @@ async fn acknowledged(redis: &Redis) -> usize {
 }
 
 #[tokio::test]
-async fn past_the_backlog_a_stream_waits_in_redis_others_go_on_and_so_does_it_once_there_is_room() {
+async fn a_stream_over_the_backlog_limit_waits_while_others_continue() {
     const BACKLOG: usize = 5;
     const MANY: usize = 20;
     let redis = Redis::start().await;
@@ -84,7 +84,7 @@ const HALF: usize = 90;
 const WAITS: &str = "cannot be stored, and waits at its source";
 
 #[tokio::test]
-async fn while_storage_refuses_a_stream_is_not_acknowledged_and_all_of_it_counts_once_when_it_is_back() {
+async fn stream_entries_are_not_acknowledged_while_storage_fails_and_count_once() {
     let (redis, mut database) = (Redis::start().await, Postgres::start().await);
     let builder = from_redis(&redis).env("HUBBUB_INGEST__STREAMS__STREAMS", r#"{"views" = "video.view"}"#);
     let server = stored_in(&database, builder).await;
@@ -113,7 +113,7 @@ async fn while_storage_refuses_a_stream_is_not_acknowledged_and_all_of_it_counts
 }
 
 #[tokio::test]
-async fn while_storage_refuses_no_offset_is_committed_even_at_a_stop_and_every_record_counts_once() {
+async fn kafka_offsets_are_not_committed_while_storage_fails() {
     let (kafka, mut database) = (Kafka::with(&[("video.view", 1)]), Postgres::start().await);
     let mut server = stored_in(&database, Server::dev().only(&["video", "chat"]).kafka(&kafka)).await;
     for n in 0..HALF {

@@ -30,7 +30,7 @@ async fn scene() -> (Server, Bystanders) {
 }
 
 #[tokio::test]
-async fn an_oversized_message_ends_its_own_connection_alone() {
+async fn an_oversized_message_ends_only_its_own_connection() {
     let (server, mut bystanders) = scene().await;
     for size in [100_001, 2_000_000] {
         let mut eva = server.connect("/chat", user("eva")).await;
@@ -48,7 +48,7 @@ async fn an_oversized_message_ends_its_own_connection_alone() {
 }
 
 #[tokio::test]
-async fn malformed_packets_hurt_nobody_else() {
+async fn malformed_packets_affect_no_other_client() {
     let (server, mut bystanders) = scene().await;
     let malformed = [
         "",
@@ -97,7 +97,7 @@ async fn malformed_packets_hurt_nobody_else() {
 }
 
 #[tokio::test]
-async fn reserved_and_odd_names_are_invalid() {
+async fn reserved_empty_and_long_event_names_are_invalid() {
     let (server, mut bystanders) = scene().await;
     let mut eva = member(&server, "eva", "c1").await;
     let long = "x".repeat(300);
@@ -110,7 +110,7 @@ async fn reserved_and_odd_names_are_invalid() {
 }
 
 #[tokio::test]
-async fn names_that_no_product_uses_cost_at_most_their_own_connection() {
+async fn unusual_event_names_end_at_most_their_own_connection() {
     let (server, mut bystanders) = scene().await;
     let odd = [
         r#"["a\u0000b",{}]"#,
@@ -166,7 +166,7 @@ async fn deep_nesting_binary_and_trailing_garbage_are_invalid() {
 }
 
 #[tokio::test]
-async fn wrong_payloads_are_refused_without_telling_internals() {
+async fn invalid_payloads_are_refused_without_internal_details() {
     let (server, mut bystanders) = scene().await;
     let mut eva = member(&server, "eva", "c1").await;
     let wrong = [
@@ -197,7 +197,7 @@ async fn wrong_payloads_are_refused_without_telling_internals() {
 }
 
 #[tokio::test]
-async fn events_before_the_namespace_is_open_are_not_served() {
+async fn events_before_the_namespace_connects_are_ignored() {
     let (server, mut bystanders) = scene().await;
     let mut early = Client::open(server.address(), &().into()).await.expect("a websocket");
     early.send_raw("42/chat,[\"chat:message\",{\"chatId\":\"c1\",\"content\":\"I was never let in\"}]").await;

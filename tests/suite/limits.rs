@@ -23,7 +23,7 @@ async fn handshake(server: &Server, forwarded_for: &str) -> reqwest::Response {
 }
 
 #[tokio::test]
-async fn past_the_nodes_connections_a_handshake_is_a_503_and_a_place_is_free_again() {
+async fn a_handshake_over_the_connection_limit_gets_503() {
     let server = Server::dev().env("HUBBUB_DOOR__CONNECTIONS", "2").start().await;
     let first = server.connect("/", ()).await;
     let polling = Polling::open(&server).await;
@@ -39,7 +39,7 @@ async fn past_the_nodes_connections_a_handshake_is_a_503_and_a_place_is_free_aga
 }
 
 #[tokio::test]
-async fn a_stock_client_that_finds_the_node_full_comes_in_as_soon_as_there_is_a_place() {
+async fn a_stock_client_refused_by_a_full_node_connects_later() {
     let server = Server::dev().env("HUBBUB_DOOR__CONNECTIONS", "1").start().await;
     let first = server.connect("/", ()).await;
     let leave = async {
@@ -51,7 +51,7 @@ async fn a_stock_client_that_finds_the_node_full_comes_in_as_soon_as_there_is_a_
 }
 
 #[tokio::test]
-async fn an_address_has_its_share_and_the_header_counts_from_a_trusted_proxy_alone() {
+async fn the_address_limit_uses_the_header_of_trusted_proxies_only() {
     let limited = || Server::dev().env("HUBBUB_DOOR__ADDRESS_CONNECTIONS", "1");
     let server = limited().env("HUBBUB_DOOR__TRUSTED_PROXIES", "[\"127.0.0.0/8\"]").start().await;
     let mut statuses = Vec::new();
@@ -67,7 +67,7 @@ async fn an_address_has_its_share_and_the_header_counts_from_a_trusted_proxy_alo
 }
 
 #[tokio::test]
-async fn a_users_sockets_are_counted_over_devices_and_namespaces() {
+async fn a_users_sockets_are_limited_across_devices_and_namespaces() {
     let server = Server::dev().env("HUBBUB_DOOR__USER_SOCKETS", "2").start().await;
     let first = server.connect("/", user("ana")).await;
     let _second = server.connect("/chat", user("ana")).await;
@@ -83,7 +83,7 @@ async fn a_users_sockets_are_counted_over_devices_and_namespaces() {
 }
 
 #[tokio::test]
-async fn a_storm_of_connects_queues_and_everyone_comes_in() {
+async fn a_burst_of_connects_is_queued_and_all_succeed() {
     let server = Server::dev().env("HUBBUB_DOOR__CONNECTS_PER_SECOND", "20").start().await;
     let began = Instant::now();
     let clients = join_all((0..40).map(|_| Client::connect(server.address(), "/", ()))).await;
@@ -94,7 +94,7 @@ async fn a_storm_of_connects_queues_and_everyone_comes_in() {
 }
 
 #[tokio::test]
-async fn past_the_queue_of_connects_the_answer_is_a_503_at_once() {
+async fn a_connect_over_the_queue_limit_gets_503_at_once() {
     let limited = || Server::dev().env("HUBBUB_DOOR__CONNECTS_PER_SECOND", "1");
     let by_queue = limited().env("HUBBUB_DOOR__CONNECT_QUEUE", "1").start().await;
     let by_time = limited().env("HUBBUB_GATEWAY__CONNECT_TIMEOUT", "1s").start().await;
@@ -109,7 +109,7 @@ async fn past_the_queue_of_connects_the_answer_is_a_503_at_once() {
 }
 
 #[tokio::test]
-async fn each_limit_of_events_refuses_as_rate_limited_and_says_when_to_come_again() {
+async fn each_event_limit_refuses_with_rate_limited_and_a_retry_time() {
     for limit in ["connection_events_per_second", "user_events_per_second", "plugin_events_per_second"] {
         let server = Server::dev().env(&format!("HUBBUB_DOOR__{}", limit.to_uppercase()), "3").start().await;
         let mut ana = server.connect("/", user("ana")).await;
@@ -134,7 +134,7 @@ async fn each_limit_of_events_refuses_as_rate_limited_and_says_when_to_come_agai
 }
 
 #[tokio::test]
-async fn a_users_events_are_counted_over_devices_and_one_connections_are_its_own() {
+async fn a_users_events_are_limited_across_devices() {
     let server = Server::dev().env("HUBBUB_DOOR__USER_EVENTS_PER_SECOND", "1").start().await;
     let (mut phone, mut laptop) = (server.connect("/", user("ana")).await, server.connect("/", user("ana")).await);
     let mut bia = server.connect("/", user("bia")).await;
@@ -145,7 +145,7 @@ async fn a_users_events_are_counted_over_devices_and_one_connections_are_its_own
 }
 
 #[tokio::test]
-async fn a_dry_run_counts_and_refuses_nobody() {
+async fn a_dry_run_counts_and_refuses_nothing() {
     let mut builder = Server::dev();
     let limits = [
         "connections",

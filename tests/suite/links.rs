@@ -12,7 +12,7 @@ const BAD: [&str; 4] = ["javascript:alert(1)", "data:text/html,<script>", "//els
 const GOOD: &str = "https://cdn.example/a.png?w=1";
 
 #[tokio::test]
-async fn the_image_of_a_token_is_shown_to_others_only_where_it_is_a_link() {
+async fn a_tokens_image_is_shown_only_if_it_is_a_safe_link() {
     let server = Server::dev().only(&["chat"]).chatty().start().await;
     for (n, (claim, shown)) in BAD.map(|bad| (bad, Value::Null)).into_iter().chain([(GOOD, json!(GOOD))]).enumerate() {
         let (chat, who) = (format!("c{n}"), format!("u{n}"));
@@ -26,7 +26,7 @@ async fn the_image_of_a_token_is_shown_to_others_only_where_it_is_a_link() {
 }
 
 #[tokio::test]
-async fn a_participants_published_image_is_shown_only_where_it_is_a_link() {
+async fn a_participants_image_is_shown_only_if_it_is_a_safe_link() {
     let server = Server::dev().only(&["chat"]).chatty().start().await;
     open_chat(&server, "other", &["ana"]).await;
     for (n, bad) in BAD.into_iter().enumerate() {
@@ -46,7 +46,7 @@ async fn a_participants_published_image_is_shown_only_where_it_is_a_link() {
 }
 
 #[tokio::test]
-async fn a_notification_is_delivered_without_a_link_that_is_none() {
+async fn a_notification_is_delivered_without_an_unsafe_link() {
     let server = Server::dev().start().await;
     let mut ana = server.connect("/", user("ana")).await;
     for (link, shown) in BAD.map(|bad| (bad, None)).into_iter().chain([("/courses/c1", Some("/courses/c1"))]) {
@@ -60,7 +60,7 @@ async fn a_notification_is_delivered_without_a_link_that_is_none() {
 }
 
 #[tokio::test]
-async fn an_announcement_is_made_without_an_image_that_is_no_link() {
+async fn an_announcement_is_delivered_without_an_unsafe_image() {
     let server = Server::dev().start().await;
     server.publish("course.enrolled", json!({"courseId": "c1", "userId": "ana"})).await;
     let mut ana = tests::wait::until("ana to be accepted", tests::wait::DEADLINE, async || {

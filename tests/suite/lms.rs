@@ -54,7 +54,7 @@ fn stored_progress(server: &Server, who: &str, lesson: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_notification_reaches_every_device_of_its_user_and_is_kept() {
+async fn a_notification_reaches_every_device_of_its_user_and_is_stored() {
     let mut server = server().start().await;
     let mut phone = server.connect("/", user("ana")).await;
     let mut laptop = server.connect("/", user("ana")).await;
@@ -80,7 +80,7 @@ async fn a_notification_reaches_every_device_of_its_user_and_is_kept() {
 }
 
 #[tokio::test]
-async fn a_companys_notification_is_not_for_the_courses_user_of_that_id() {
+async fn a_companys_notification_does_not_reach_a_course_user_with_that_id() {
     let server = server().start().await;
     let mut ana = server.connect("/", user("ana")).await;
     let member = user("ana").claim("userId", "ana").claim("companyId", "acme");
@@ -96,7 +96,7 @@ async fn a_companys_notification_is_not_for_the_courses_user_of_that_id() {
 }
 
 #[tokio::test]
-async fn a_progress_is_saved_at_once_and_the_next_waits_on_every_device() {
+async fn the_first_progress_is_saved_at_once_and_later_ones_wait() {
     let server = server().start().await;
     enrol(&server, "c1", "ana").await;
     let mut phone = server.connect("/", user("ana")).await;
@@ -121,7 +121,7 @@ async fn a_progress_is_saved_at_once_and_the_next_waits_on_every_device() {
 }
 
 #[tokio::test]
-async fn the_last_report_of_a_window_is_written_when_it_ends_and_the_others_never() {
+async fn only_the_last_report_of_a_window_is_written_at_its_end() {
     const WINDOW: Duration = Duration::from_secs(2);
     let server = server().plugin_config("lessons", "save_every_seconds", "2").start().await;
     let mut ana = server.connect("/", user("ana")).await;
@@ -145,7 +145,7 @@ async fn the_last_report_of_a_window_is_written_when_it_ends_and_the_others_neve
 }
 
 #[tokio::test]
-async fn a_report_that_waits_outlives_a_restart() {
+async fn a_waiting_report_survives_a_restart() {
     let mut server = server().start().await;
     let mut ana = server.connect("/", user("ana")).await;
     assert_eq!(report(&mut ana, "l1", 10).await, true);
@@ -157,7 +157,7 @@ async fn a_report_that_waits_outlives_a_restart() {
 }
 
 #[tokio::test]
-async fn progress_is_whole_per_cent_and_a_bad_report_says_what_is_wrong() {
+async fn progress_is_a_whole_percentage_and_invalid_reports_name_the_field() {
     let server = server().start().await;
     let mut ana = server.connect("/", user("ana")).await;
     let cases = [(0.0, 600.0, 0), (599.9, 600.0, 99), (33.0, 99.0, 33), (600.0, 600.0, 100), (9000.0, 600.0, 100)];
@@ -190,7 +190,7 @@ async fn progress_is_whole_per_cent_and_a_bad_report_says_what_is_wrong() {
 }
 
 #[tokio::test]
-async fn an_announcement_reaches_the_course_in_both_namespaces_and_nobody_else() {
+async fn an_announcement_reaches_only_its_course_in_both_namespaces() {
     let mut server = server().start().await;
     for (course, who) in [("c1", "ana"), ("c1", "bia"), ("c10", "eva")] {
         enrol(&server, course, who).await;
@@ -226,7 +226,7 @@ async fn an_announcement_reaches_the_course_in_both_namespaces_and_nobody_else()
 }
 
 #[tokio::test]
-async fn a_courses_door_lets_in_who_is_enrolled_there() {
+async fn only_enrolled_users_connect_to_a_course() {
     let server = server().start().await;
     assert_eq!(server.turned_away("/course/c1", ()).await, "Authentication error");
     assert_eq!(server.turned_away("/course/c1", "nonsense").await, "Invalid token");
@@ -244,7 +244,7 @@ async fn a_courses_door_lets_in_who_is_enrolled_there() {
 }
 
 #[tokio::test]
-async fn enrolling_and_unenrolling_count_at_once_for_who_is_connected() {
+async fn enrolment_changes_apply_at_once_to_connected_users() {
     let server = server().start().await;
     enrol(&server, "c1", "bia").await;
     let mut bia = enter(&server, "c1", "bia").await;
@@ -276,7 +276,7 @@ async fn enrolling_and_unenrolling_count_at_once_for_who_is_connected() {
 }
 
 #[tokio::test]
-async fn only_admins_get_into_admin_and_are_told_exact_figures_once_a_second() {
+async fn only_admins_connect_to_admin_and_receive_metrics_every_second() {
     let server = server().start().await;
     assert_eq!(server.turned_away("/admin", ()).await, "Authentication error");
     assert_eq!(server.turned_away("/admin", "nonsense").await, "Invalid token");
@@ -307,7 +307,7 @@ async fn only_admins_get_into_admin_and_are_told_exact_figures_once_a_second() {
 }
 
 #[tokio::test]
-async fn the_figures_move_with_what_happens() {
+async fn admin_metrics_follow_activity() {
     let server = server().plugin("hostile", &fixture::hostile().await).start().await;
     let mut admin = server.connect("/admin", user("root").role("ADMIN")).await;
     let mut also_admin = server.connect("/admin", user("root").role("ADMIN")).await;
@@ -352,7 +352,7 @@ fn plugin(metrics: &Value, name: &str, figure: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn the_socket_health_follows_sockets_rooms_and_restarts() {
+async fn socket_health_counts_sockets_rooms_and_uptime() {
     // These counts are per process.
     let mut server = server().one_process().start().await;
     let (status, empty) = server.get("/socket/health").await;
@@ -376,7 +376,7 @@ async fn the_socket_health_follows_sockets_rooms_and_restarts() {
 }
 
 #[tokio::test]
-async fn stock_clients_live_through_a_lesson_over_websocket_and_polling() {
+async fn stock_clients_take_a_lesson_over_websocket_and_polling() {
     let server = server().start().await;
     enrol(&server, "c1", "ana").await;
     enter(&server, "c1", "ana").await;

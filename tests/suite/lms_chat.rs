@@ -7,7 +7,7 @@ use tests::{Client, Server, wait};
 use crate::scene::{is_time, join, keys, member, name, open_chat, refused_both_ways, say, user};
 
 #[tokio::test]
-async fn a_participant_joins_and_the_room_is_told() {
+async fn a_joining_participant_is_announced_to_the_room() {
     let server = Server::dev().start().await;
     open_chat(&server, "c1", &["ana", "bia"]).await;
     let mut bia = member(&server, "bia", "c1").await;
@@ -25,7 +25,7 @@ async fn a_participant_joins_and_the_room_is_told() {
 }
 
 #[tokio::test]
-async fn a_message_reaches_the_room_once_as_the_catalogue_says() {
+async fn a_message_reaches_the_room_once_and_sanitized() {
     let server = Server::dev().start().await;
     open_chat(&server, "c1", &["ana", "bia"]).await;
     let mut ana = member(&server, "ana", "c1").await;
@@ -44,7 +44,7 @@ async fn a_message_reaches_the_room_once_as_the_catalogue_says() {
 }
 
 #[tokio::test]
-async fn every_refusal_says_its_sentence_in_the_ack_and_as_an_event() {
+async fn every_refusal_is_sent_in_the_ack_and_as_an_event() {
     let server = Server::dev().start().await;
     open_chat(&server, "c1", &["ana"]).await;
     let mut ana = member(&server, "ana", "c1").await;
@@ -64,7 +64,7 @@ async fn every_refusal_says_its_sentence_in_the_ack_and_as_an_event() {
 }
 
 #[tokio::test]
-async fn ten_messages_a_minute_are_a_users_on_all_devices() {
+async fn ten_messages_a_minute_are_allowed_per_user_across_devices() {
     let server = Server::dev().start().await;
     open_chat(&server, "c1", &["ana", "bia"]).await;
     let mut phone = member(&server, "ana", "c1").await;
@@ -88,7 +88,7 @@ async fn ten_messages_a_minute_are_a_users_on_all_devices() {
 }
 
 #[tokio::test]
-async fn typing_reaches_the_room_but_the_sender() {
+async fn typing_reaches_the_room_except_the_sender() {
     let server = Server::dev().start().await;
     open_chat(&server, "c1", &["ana", "bia"]).await;
     let mut ana = member(&server, "ana", "c1").await;
@@ -100,7 +100,7 @@ async fn typing_reaches_the_room_but_the_sender() {
 }
 
 #[tokio::test]
-async fn who_leaves_hears_no_more_and_the_room_is_told() {
+async fn a_user_who_leaves_receives_no_more_and_the_room_is_notified() {
     let server = Server::dev().start().await;
     open_chat(&server, "c1", &["ana", "bia"]).await;
     let mut ana = member(&server, "ana", "c1").await;
@@ -116,7 +116,7 @@ async fn who_leaves_hears_no_more_and_the_room_is_told() {
 }
 
 #[tokio::test]
-async fn history_is_what_the_room_saw_newest_first_in_pages() {
+async fn history_returns_the_messages_newest_first_in_pages() {
     let server = Server::dev().chatty().start().await;
     open_chat(&server, "c1", &["ana"]).await;
     let mut ana = member(&server, "ana", "c1").await;
@@ -142,11 +142,11 @@ async fn history_is_what_the_room_saw_newest_first_in_pages() {
 
 #[tokio::test]
 async fn a_restart_keeps_chats_and_history() {
-    chats_and_history_outlive_a_restart(Server::dev()).await;
+    chats_and_history_survive_a_restart(Server::dev()).await;
 }
 
 /// The same on any storage.
-pub(crate) async fn chats_and_history_outlive_a_restart(server: Builder) {
+pub(crate) async fn chats_and_history_survive_a_restart(server: Builder) {
     let mut server = server.start().await;
     open_chat(&server, "c1", &["ana"]).await;
     let mut ana = member(&server, "ana", "c1").await;
@@ -162,7 +162,7 @@ pub(crate) async fn chats_and_history_outlive_a_restart(server: Builder) {
 }
 
 #[tokio::test]
-async fn two_devices_are_one_user_and_both_hear_everything() {
+async fn two_devices_count_as_one_user_and_both_receive_everything() {
     let server = Server::dev().start().await;
     open_chat(&server, "c1", &["ana", "bia"]).await;
     let mut phone = member(&server, "ana", "c1").await;
@@ -179,7 +179,7 @@ async fn two_devices_are_one_user_and_both_hear_everything() {
 }
 
 #[tokio::test]
-async fn nothing_crosses_from_one_chat_to_another() {
+async fn chats_are_isolated_from_each_other() {
     let server = Server::dev().start().await;
     open_chat(&server, "c1", &["ana"]).await;
     open_chat(&server, "c10", &["eva"]).await;
@@ -200,7 +200,7 @@ async fn nothing_crosses_from_one_chat_to_another() {
 }
 
 #[tokio::test]
-async fn who_is_taken_off_a_chat_is_out_at_once() {
+async fn a_removed_participant_leaves_the_room_at_once() {
     let server = Server::dev().start().await;
     open_chat(&server, "c1", &["ana", "eva"]).await;
     let mut ana = member(&server, "ana", "c1").await;

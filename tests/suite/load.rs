@@ -16,7 +16,7 @@ const CLIENTS: usize = 1000;
 const AT_ONCE: usize = 100;
 
 #[tokio::test]
-async fn a_thousand_clients_that_emit_as_soon_as_they_are_in_lose_nothing() {
+async fn a_thousand_clients_emit_right_after_connecting_without_loss() {
     let server = Server::dev().start().await;
     let mut clients = Vec::new();
     for batch in 0..CLIENTS / AT_ONCE {
@@ -34,7 +34,7 @@ async fn a_thousand_clients_that_emit_as_soon_as_they_are_in_lose_nothing() {
 }
 
 #[tokio::test]
-async fn events_sent_before_the_server_has_even_answered_are_kept() {
+async fn events_sent_ahead_of_their_acks_are_handled_in_order() {
     let server = Server::dev().start().await;
     open_chat(&server, "c1", &["ana"]).await;
     member(&server, "ana", "c1").await.leave().await;
@@ -52,7 +52,7 @@ async fn events_sent_before_the_server_has_even_answered_are_kept() {
 }
 
 #[tokio::test]
-async fn one_sockets_events_run_in_the_order_sent() {
+async fn events_of_a_socket_are_handled_in_the_order_sent() {
     const EVENTS: usize = 500;
     /// Events sent ahead of their acks: half of a socket's queue.
     const WINDOW: usize = 32;
@@ -75,7 +75,7 @@ async fn one_sockets_events_run_in_the_order_sent() {
 }
 
 #[tokio::test]
-async fn past_a_full_queue_events_are_refused_and_the_others_keep_their_order() {
+async fn events_over_the_queue_limit_are_refused_and_others_keep_their_order() {
     const EVENTS: u64 = 2000;
     // The outgoing queue is large, so that only the incoming one is full.
     let server = Server::dev().chatty().env("HUBBUB_GATEWAY__CLIENT_QUEUE", "8192").start().await;
@@ -104,7 +104,7 @@ async fn past_a_full_queue_events_are_refused_and_the_others_keep_their_order() 
 }
 
 #[tokio::test]
-async fn clients_that_vanish_while_connecting_leave_nothing_behind() {
+async fn clients_that_drop_while_connecting_leave_nothing_behind() {
     let server = Server::dev().start().await;
     for _ in 0..5 {
         let vanishing = (0..AT_ONCE).map(async |_| {
@@ -122,7 +122,7 @@ async fn clients_that_vanish_while_connecting_leave_nothing_behind() {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_read_is_ended_and_counted_and_the_others_hear_everything() {
+async fn a_slow_consumer_is_disconnected_and_others_receive_everything() {
     /// More than the kernel's buffers of two sockets hold.
     const MESSAGES: usize = 12_000;
     let server = Server::dev().chatty().start().await;
@@ -148,7 +148,7 @@ async fn a_client_that_does_not_read_is_ended_and_counted_and_the_others_hear_ev
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_read_is_ended_by_few_large_packets_and_one_that_reads_is_not() {
+async fn a_slow_consumer_is_disconnected_at_its_byte_limit() {
     /// Packets of half a megabyte. With the kernel's buffers, the byte limit is reached long before 512 packets wait.
     const PACKETS: usize = 500;
     let server = Server::dev().only(&["chat"]).env("HUBBUB_GATEWAY__CLIENT_BYTES", "4000000").start().await;
@@ -170,7 +170,7 @@ async fn a_client_that_does_not_read_is_ended_by_few_large_packets_and_one_that_
 }
 
 #[tokio::test]
-async fn a_client_that_stops_polling_is_ended_by_its_bytes_and_one_that_polls_is_not() {
+async fn a_client_that_stops_polling_is_disconnected_at_its_byte_limit() {
     /// Packets of half a megabyte, which no kernel buffer holds. Fewer than the queue's length, and more than are sent between
     /// two checks.
     const PACKETS: usize = 500;

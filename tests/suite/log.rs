@@ -40,7 +40,7 @@ async fn used(server: &Server, command: &str) {
 }
 
 #[tokio::test]
-async fn a_log_that_cannot_be_written_from_the_start_on_costs_lines_alone() {
+async fn an_unwritable_log_loses_only_lines() {
     for (place, script) in UNWRITABLE {
         for (command, server) in both().await {
             let mut server = server.through(script).env("HUBBUB_LOG__FILTER", "debug").start().await;
@@ -53,7 +53,7 @@ async fn a_log_that_cannot_be_written_from_the_start_on_costs_lines_alone() {
 }
 
 #[tokio::test]
-async fn a_reader_that_goes_costs_lines_alone() {
+async fn a_log_pipe_without_a_reader_loses_only_lines() {
     for (command, server) in both().await {
         let mut server = server.piped_log().env("HUBBUB_LOG__FILTER", "debug").start().await;
         server.stop_reading_its_log();
@@ -64,7 +64,7 @@ async fn a_reader_that_goes_costs_lines_alone() {
 }
 
 #[tokio::test]
-async fn a_reader_that_reads_no_more_holds_up_nobody() {
+async fn a_full_log_pipe_blocks_nothing() {
     for (command, server) in both().await {
         // The pipe's 64 KiB fill at once, and then the buffer.
         let server = server.piped_log().env("HUBBUB_LOG__FILTER", "trace").env("HUBBUB_LOG__BUFFER", "20000");
@@ -77,7 +77,7 @@ async fn a_reader_that_reads_no_more_holds_up_nobody() {
 }
 
 #[tokio::test]
-async fn a_log_on_a_full_disk_goes_on_when_there_is_room_and_says_what_was_lost() {
+async fn a_log_on_a_full_disk_resumes_and_reports_lost_lines() {
     let Some(disk) = SmallDisk::of_mebibytes(1) else { return };
     let log = disk.path().join("log");
     let script = format!(r#"exec "$@" >>{0} 2>&1"#, log.display());
@@ -128,7 +128,7 @@ MC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC
 ";
 
 #[tokio::test]
-async fn a_command_whose_reader_goes_ends_quietly_and_one_on_a_full_disk_says_so() {
+async fn a_command_ends_quietly_on_a_closed_pipe_and_fails_on_a_full_disk() {
     let (scratch, server) = (Scratch::new(), Server::dev().only(&["chat"]).one_process().start().await);
     for command in commands(&scratch, &server).await {
         let args: Vec<_> = command.iter().map(String::as_str).collect();

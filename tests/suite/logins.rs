@@ -34,7 +34,7 @@ async fn login(http: &reqwest::Client, url: &str, secret: &str) -> (u16, Option<
 }
 
 #[tokio::test]
-async fn past_the_limit_an_address_is_throttled_and_a_right_token_from_elsewhere_is_not() {
+async fn failed_logins_throttle_their_address_only() {
     let server = server().start().await;
     // `/api/publish` answers 400 if the key is right, because the body is empty.
     for (listener, url, right, passed) in
@@ -61,7 +61,7 @@ async fn past_the_limit_an_address_is_throttled_and_a_right_token_from_elsewhere
 }
 
 #[tokio::test]
-async fn guesses_beside_an_operator_do_not_lock_the_operator_out() {
+async fn failed_logins_do_not_lock_out_a_known_operator() {
     let server = server().start().await;
     let (http, url) = (http_from(1), server.admin_url("/admin/plugins"));
     assert_eq!(login(&http, &url, ADMIN_TOKEN).await.0, 200);
@@ -72,7 +72,7 @@ async fn guesses_beside_an_operator_do_not_lock_the_operator_out() {
 }
 
 #[tokio::test]
-async fn guesses_at_the_operators_sockets_count_and_are_throttled_too() {
+async fn failed_logins_on_admin_sockets_are_throttled_too() {
     let server = server().start().await;
     let connect = async |last, namespace, token: &str| {
         let auth = Auth::from(json!({"token": token, "user": "ana"}));
@@ -91,7 +91,7 @@ async fn guesses_at_the_operators_sockets_count_and_are_throttled_too() {
 }
 
 #[tokio::test]
-async fn past_the_overall_limit_one_failure_is_enough_and_a_first_login_is_let_in() {
+async fn over_the_global_limit_one_failure_throttles_an_address() {
     let server = server().env("HUBBUB_LOGINS__PER_MINUTE", "3").start().await;
     let url = server.admin_url("/admin/plugins");
     for last in 1..=3 {
@@ -102,7 +102,7 @@ async fn past_the_overall_limit_one_failure_is_enough_and_a_first_login_is_let_i
 }
 
 #[tokio::test]
-async fn behind_a_trusted_proxy_each_client_is_an_address_of_its_own() {
+async fn behind_a_trusted_proxy_each_client_has_its_own_limit() {
     let server = server().env("HUBBUB_DOOR__TRUSTED_PROXIES", "127.0.2.1").start().await;
     let (proxy, url) = (http_from(1), server.admin_url("/admin/plugins"));
     let from = async |client: &str, token: &str| {

@@ -84,7 +84,7 @@ fn faults(name: &str, family: &Family) -> Vec<&'static str> {
 }
 
 #[tokio::test]
-async fn every_name_unit_and_help_is_as_prometheus_wants_it() {
+async fn every_metric_follows_prometheus_conventions() {
     let text = exposition().await;
     assert!(text.ends_with("# EOF\n"), "the exposition must end with EOF");
     let families = families(&text);
@@ -100,7 +100,7 @@ async fn every_name_unit_and_help_is_as_prometheus_wants_it() {
 }
 
 #[test]
-fn the_conventions_find_what_breaks_them() {
+fn the_convention_check_finds_violations() {
     let family = |kind: &str, sample: &str| Family {
         kind: kind.into(),
         help: "Help".into(),
@@ -116,7 +116,7 @@ fn the_conventions_find_what_breaks_them() {
 }
 
 #[tokio::test]
-async fn a_releases_calls_cpu_and_instances_are_counted_under_its_version() {
+async fn calls_cpu_and_instances_are_counted_per_plugin() {
     let server = Server::dev().plugin("hostile", &fixture::hostile().await).start().await;
     let mut client = server.connect("/hostile", ()).await;
     for _ in 0..5 {

@@ -35,7 +35,7 @@ async fn present(node: &Server, id: &str) -> Client {
 }
 
 #[tokio::test]
-async fn of_a_killed_node_each_goes_offline_once_but_who_came_again_in_time() {
+async fn users_of_a_killed_node_go_offline_once_unless_reconnected() {
     const THERE: usize = 5;
     let mut cluster = Cluster::with(3, mortal).await;
     let mut watchers = [present(&cluster.nodes[1], "eva").await, present(&cluster.nodes[2], "fay").await];
@@ -67,7 +67,7 @@ async fn of_a_killed_node_each_goes_offline_once_but_who_came_again_in_time() {
 }
 
 #[tokio::test]
-async fn whom_a_killed_node_served_comes_again_elsewhere_and_misses_nothing_of_the_history() {
+async fn a_client_of_a_killed_node_reconnects_and_finds_the_whole_history() {
     let mut cluster = Cluster::with(2, mortal).await;
     open_chat(&cluster.nodes[1], "c1", &["ana", "bia"]).await;
     let mut bia = member(&cluster.nodes[1], "bia", "c1").await;
@@ -202,7 +202,7 @@ async fn are_there(client: &mut Client, ids: &[&str]) {
 }
 
 #[tokio::test]
-async fn redis_paused_stops_nothing_local_and_all_is_right_when_it_goes_on() {
+async fn nodes_work_locally_while_redis_is_paused_and_recover() {
     let pause = std::env::var("HUBBUB_TEST_PAUSE").map_or(PAUSE, |pause| Duration::from_secs(pause.parse().expect("seconds")));
     let mut pair = Pair::over(strict, async |redis| redis).await;
     let gone = attendant(&pair.cluster.nodes[0], "gone").await;
@@ -216,7 +216,7 @@ async fn redis_paused_stops_nothing_local_and_all_is_right_when_it_goes_on() {
 }
 
 #[tokio::test]
-async fn redis_that_comes_back_empty_is_told_all_anew() {
+async fn cluster_state_is_restored_after_redis_restarts_empty() {
     let mut pair = Pair::over(strict, async |redis| redis).await;
     let gone = attendant(&pair.cluster.nodes[0], "gone").await;
     are_there(&mut pair.fay, &["eva", "fay", "gone"]).await;
@@ -229,7 +229,7 @@ async fn redis_that_comes_back_empty_is_told_all_anew() {
 }
 
 #[tokio::test]
-async fn a_node_that_is_cut_off_from_redis_goes_on_by_itself_and_comes_back() {
+async fn a_node_cut_off_from_redis_works_locally_and_recovers() {
     let mut way = None;
     let mut pair = Pair::over(|node| strict(mortal(node)), async |redis| way.insert(Cable::to(redis).await).address()).await;
     let way = way.expect("it was created");

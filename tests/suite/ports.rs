@@ -84,7 +84,7 @@ async fn is_healthy(host: &str, port: u16) -> bool {
 }
 
 #[tokio::test]
-async fn a_port_in_use_is_one_sentence_and_nothing_says_that_it_serves() {
+async fn a_port_in_use_is_reported_in_one_sentence() {
     let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     let taken = other.local_addr().expect("it is bound");
     for command in ["dev", "serve"] {
@@ -98,7 +98,7 @@ async fn a_port_in_use_is_one_sentence_and_nothing_says_that_it_serves() {
 }
 
 #[tokio::test]
-async fn every_form_of_an_address_serves_and_the_log_names_the_port() {
+async fn every_address_format_serves_and_the_log_names_the_port() {
     for (listen, hosts) in
         [("localhost:0", ["localhost", "127.0.0.1"]), (":0", ["127.0.0.1", "[::1]"]), ("[::]:0", ["127.0.0.1", "[::1]"])]
     {
@@ -114,7 +114,7 @@ async fn every_form_of_an_address_serves_and_the_log_names_the_port() {
 }
 
 #[tokio::test]
-async fn a_configured_address_may_be_a_name_and_serve_says_its_port() {
+async fn a_configured_address_may_be_a_host_name() {
     let scratch = Scratch::new();
     let file = scratch.path().join("hubbub.toml");
     std::fs::write(&file, "[server]\nlisten = \"localhost:0\"\nadmin = \":0\"\n").expect("a scratch file");

@@ -24,16 +24,16 @@ async fn shared() -> String {
 
 #[tokio::test]
 async fn a_restart_keeps_chats_and_history_on_postgres() {
-    lms_chat::chats_and_history_outlive_a_restart(Server::dev().database(&shared().await)).await;
+    lms_chat::chats_and_history_survive_a_restart(Server::dev().database(&shared().await)).await;
 }
 
 #[tokio::test]
-async fn members_and_unread_counts_outlive_a_restart_on_postgres() {
-    conversations::members_and_unread_counts_outlive_a_restart(Server::dev().database(&shared().await)).await;
+async fn members_and_unread_counts_survive_a_restart_on_postgres() {
+    conversations::members_and_unread_counts_survive_a_restart(Server::dev().database(&shared().await)).await;
 }
 
 #[tokio::test]
-async fn a_start_without_its_database_is_refused_by_name_and_tells_no_secret() {
+async fn a_start_without_its_database_fails_without_showing_a_secret() {
     let server = Postgres::shared().await;
     let wrong = server.url_with("a wrong password", "");
     for (url, why) in
@@ -46,7 +46,7 @@ async fn a_start_without_its_database_is_refused_by_name_and_tells_no_secret() {
 }
 
 #[tokio::test]
-async fn over_tls_a_database_is_used_whose_certificate_a_known_authority_has_signed() {
+async fn a_database_certificate_of_a_known_authority_is_accepted() {
     let authority = Authority::new();
     let database = Postgres::start_with_tls(&authority).await;
     let url = format!("{}&sslmode=require", database.empty().await);
@@ -65,7 +65,7 @@ async fn over_tls_a_database_is_used_whose_certificate_a_known_authority_has_sig
 }
 
 #[tokio::test]
-async fn over_tls_a_certificate_that_is_not_trusted_is_named_and_so_is_tls_that_is_missing() {
+async fn an_untrusted_certificate_or_missing_tls_is_named() {
     let authority = Authority::new();
     let database = Postgres::start_with_tls(&authority).await;
     let plain = database.empty().await;
@@ -92,7 +92,7 @@ async fn over_tls_a_certificate_that_is_not_trusted_is_named_and_so_is_tls_that_
 }
 
 #[tokio::test]
-async fn a_server_is_not_ready_while_its_database_is_away() {
+async fn a_server_is_not_ready_while_its_database_is_down() {
     let mut database = Postgres::start().await;
     let server = Server::dev().chatty().database(&database.empty().await).start().await;
     open_chat(&server, "c1", &["ana"]).await;
@@ -112,7 +112,7 @@ async fn a_server_is_not_ready_while_its_database_is_away() {
 }
 
 #[tokio::test]
-async fn a_database_that_hangs_is_not_held_against_a_plugin() {
+async fn a_hanging_database_does_not_count_as_a_plugin_fault() {
     let url = shared().await;
     let builder =
         Server::dev().chatty().database(&url).env("HUBBUB_LIMITS__CALL_TIME", "300ms").env("HUBBUB_BREAKER__FAILURES", "3");
@@ -159,7 +159,7 @@ async fn waiting_for_a_slow_database_is_not_charged_as_cpu() {
 }
 
 #[tokio::test]
-async fn no_ack_is_a_lie_however_often_the_database_is_killed() {
+async fn every_acked_message_survives_repeated_database_kills() {
     const SENDERS: usize = 8;
     let kills = std::env::var("HUBBUB_TEST_KILLS").map_or(KILLS, |kills| kills.parse().expect("a number"));
     let mut database = Postgres::start().await;
@@ -217,7 +217,7 @@ async fn send_until(over: &AtomicBool, count: &AtomicUsize, sender: usize, clien
 }
 
 #[tokio::test]
-async fn migrate_moves_everything_once_and_leaves_the_old_as_it_was() {
+async fn migrate_copies_everything_once_and_keeps_the_old_database() {
     let mut old = Server::dev().chatty().start().await;
     open_chat(&old, "c1", &["ana", "bia"]).await;
     let mut ana = member(&old, "ana", "c1").await;

@@ -102,7 +102,7 @@ async fn a_stock_client_that_disconnects_is_offline_at_once_over_any_transport()
 }
 
 #[tokio::test]
-async fn a_connection_that_is_closed_without_a_disconnect_waits_for_the_grace_period() {
+async fn a_broken_connection_goes_offline_after_the_grace_period() {
     let server = grace(Server::dev(), "2s").start().await;
     for place in &PLACES {
         let mut eva = place.watch(&server).await;
@@ -125,7 +125,7 @@ async fn a_connection_that_is_closed_without_a_disconnect_waits_for_the_grace_pe
 }
 
 #[tokio::test]
-async fn who_comes_back_in_time_and_then_leaves_is_offline_at_once() {
+async fn a_user_who_reconnects_and_then_leaves_is_offline_at_once() {
     let server = Server::dev().start().await;
     for place in &PLACES {
         let mut eva = place.watch(&server).await;
@@ -144,7 +144,7 @@ async fn who_comes_back_in_time_and_then_leaves_is_offline_at_once() {
 }
 
 #[tokio::test]
-async fn one_device_that_leaves_does_not_end_the_grace_of_another() {
+async fn a_leaving_device_does_not_end_the_grace_period_of_another() {
     let server = grace(Server::dev(), "3s").start().await;
     for place in &PLACES {
         let mut eva = place.watch(&server).await;
@@ -165,7 +165,7 @@ async fn one_device_that_leaves_does_not_end_the_grace_of_another() {
 }
 
 #[tokio::test]
-async fn a_customers_heartbeat_is_accepted_and_told_nobody() {
+async fn a_customers_heartbeat_is_accepted_and_not_broadcast() {
     let server = Server::dev().env("HUBBUB_PRESENCE__AWAY_AFTER", "1s").start().await;
     let mut eva = server.connect("/hub", someone("eva")).await;
     eva.next("attendant:online").await;

@@ -42,7 +42,7 @@ async fn stock(stock: Stock, proxy: &Proxy, transports: Transports) -> StockSock
 }
 
 #[test]
-fn each_program_accepts_what_is_shipped_for_it() {
+fn each_proxy_accepts_its_shipped_configuration() {
     for shipped in Shipped::ALL {
         let said = shipped.check();
         let words = format!("{}{}", String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr));
@@ -51,7 +51,7 @@ fn each_program_accepts_what_is_shipped_for_it() {
 }
 
 #[tokio::test]
-async fn stock_clients_open_websockets_through_each() {
+async fn stock_clients_open_websockets_through_each_proxy() {
     let (one, two) = (node().await, node().await);
     for shipped in Shipped::ALL {
         let proxy = shipped.before(&[&one, &two]).await;
@@ -62,7 +62,7 @@ async fn stock_clients_open_websockets_through_each() {
 }
 
 #[tokio::test]
-async fn stock_clients_poll_and_upgrade_through_the_sticky_ones() {
+async fn stock_clients_poll_and_upgrade_through_sticky_proxies() {
     let (one, two) = (node().await, node().await);
     for shipped in Shipped::STICKY {
         let proxy = shipped.before(&[&one, &two]).await;
@@ -77,7 +77,7 @@ async fn stock_clients_poll_and_upgrade_through_the_sticky_ones() {
 }
 
 #[tokio::test]
-async fn every_request_of_a_polling_client_reaches_the_same_of_two_nodes() {
+async fn every_request_of_a_polling_client_reaches_the_same_node() {
     for shipped in Shipped::STICKY {
         let (one, two) = (node().await, node().await);
         let proxy = shipped.before(&[&one, &two]).await;
@@ -99,7 +99,7 @@ async fn every_request_of_a_polling_client_reaches_the_same_of_two_nodes() {
 }
 
 #[tokio::test]
-async fn a_cookie_leads_to_its_node_from_another_address() {
+async fn a_cookie_selects_its_node_from_another_address() {
     let (one, two) = (node().await, node().await);
     let proxy = Shipped::HaproxySticky.before(&[&one, &two]).await;
     let mut cookies = Vec::new();
@@ -123,7 +123,7 @@ async fn a_cookie_leads_to_its_node_from_another_address() {
 }
 
 #[tokio::test]
-async fn without_stickiness_polling_is_refused_in_the_engines_words() {
+async fn without_stickiness_polling_is_refused_as_an_unknown_transport() {
     let node = node().await;
     for shipped in [Shipped::Nginx, Shipped::Haproxy] {
         let proxy = shipped.before(&[&node]).await;
@@ -134,7 +134,7 @@ async fn without_stickiness_polling_is_refused_in_the_engines_words() {
 }
 
 #[tokio::test]
-async fn the_limit_of_an_address_sees_the_clients_own() {
+async fn the_address_limit_sees_the_clients_address() {
     let limited = Server::dev().only(&["chat"]).env("HUBBUB_DOOR__ADDRESS_CONNECTIONS", "1");
     let node = limited.env("HUBBUB_DOOR__TRUSTED_PROXIES", "[\"127.0.0.1\"]").start().await;
     for (n, shipped) in (0..).zip(Shipped::ALL) {
@@ -152,7 +152,7 @@ async fn the_limit_of_an_address_sees_the_clients_own() {
 }
 
 #[tokio::test]
-async fn the_clients_of_a_drained_node_come_back_on_the_other_and_new_ones_go_there() {
+async fn clients_of_a_drained_node_reconnect_to_the_other() {
     for shipped in Shipped::ALL {
         let (one, two) = (node().await, node().await);
         let proxy = shipped.before(&[&one, &two]).await;
@@ -174,7 +174,7 @@ async fn the_clients_of_a_drained_node_come_back_on_the_other_and_new_ones_go_th
 }
 
 #[tokio::test]
-async fn when_a_node_dies_its_clients_come_back_on_the_other() {
+async fn clients_of_a_killed_node_reconnect_to_the_other() {
     for shipped in Shipped::ALL {
         let (mut one, mut two) = (node().await, node().await);
         let proxy = shipped.before(&[&one, &two]).await;
@@ -192,7 +192,7 @@ async fn when_a_node_dies_its_clients_come_back_on_the_other() {
 }
 
 #[tokio::test]
-async fn a_silent_websocket_stays_as_long_as_the_node_asks_in_time() {
+async fn a_silent_websocket_stays_open_as_long_as_pings_arrive() {
     let often = Server::dev().only(&["chat"]).env("HUBBUB_GATEWAY__PING_INTERVAL", "300ms").start().await;
     let seldom = Server::dev().only(&["chat"]).env("HUBBUB_GATEWAY__PING_INTERVAL", "20s").start().await;
     let (often, seldom) = (&often, &seldom);

@@ -65,7 +65,7 @@ async fn plugin(server: &Server) -> Value {
 }
 
 #[tokio::test]
-async fn messages_that_only_trap_are_stopped_and_clients_notice_nothing() {
+async fn trapping_messages_are_quarantined_and_clients_are_unaffected() {
     let server = builder().await.start().await;
     poison(&server).await;
     let cause = is_quarantined(&server, "messages").await;
@@ -98,7 +98,7 @@ async fn messages_that_only_trap_are_stopped_and_clients_notice_nothing() {
 }
 
 #[tokio::test]
-async fn messages_stay_stopped_over_restarts_until_an_operator_says_so() {
+async fn a_quarantine_of_messages_survives_restarts_until_enabled() {
     let mut server = builder().await.start().await;
     poison(&server).await;
     let cause = is_quarantined(&server, "messages").await;
@@ -120,7 +120,7 @@ async fn messages_stay_stopped_over_restarts_until_an_operator_says_so() {
 }
 
 #[tokio::test]
-async fn events_that_only_trap_are_stopped_and_no_message_is() {
+async fn trapping_events_are_quarantined_and_messages_are_handled() {
     let mut server = builder().await.start().await;
     let mut client = server.connect("/fragile", token("ana")).await;
     wait::eventually("the events to be quarantined", async || {
@@ -151,7 +151,7 @@ async fn events_that_only_trap_are_stopped_and_no_message_is() {
 }
 
 #[tokio::test]
-async fn each_source_that_only_traps_is_stopped_alone() {
+async fn each_trapping_source_is_quarantined_separately() {
     let server = builder().await.plugin_config("fragile", "schedule", "trap").start().await;
     is_quarantined(&server, "schedules").await;
     let mut client = server.connect("/fragile", token("ana")).await;
@@ -206,7 +206,7 @@ async fn failures_and_refusals_open_no_circuit_breaker() {
 }
 
 #[tokio::test]
-async fn another_release_ends_a_quarantine_and_the_bad_one_is_not_gone_back_to() {
+async fn another_release_ends_a_quarantine_and_rollback_is_refused() {
     let server = builder().await.start().await;
     let mut client = server.connect("/fragile", token("ana")).await;
     wait::eventually("the events to be quarantined", async || {
@@ -222,7 +222,7 @@ async fn another_release_ends_a_quarantine_and_the_bad_one_is_not_gone_back_to()
 }
 
 #[tokio::test]
-async fn notices_for_a_plugin_that_is_stopped_keep_no_other_waiting() {
+async fn notices_for_a_disabled_plugin_do_not_block_others() {
     let small = [("BUS__LANES", "1"), ("BUS__LANE_QUEUE", "1"), ("PRESENCE__GRACE", "1ms")];
     let fragile = fixture::fragile("1.0.0").await;
     let builder = Server::dev().one_process().only(&["chat", "threads", "crm", "presence"]).plugin("fragile", &fragile);
@@ -251,7 +251,7 @@ async fn notices_for_a_plugin_that_is_stopped_keep_no_other_waiting() {
 }
 
 #[tokio::test]
-async fn a_quarantine_is_seen_by_all_nodes_and_ended_at_any() {
+async fn a_quarantine_applies_to_all_nodes_and_ends_on_any() {
     let fragile = fixture::fragile("1.0.0").await;
     let cluster = Cluster::with(2, |node| tight(node, &fragile)).await;
     poison(&cluster.nodes[0]).await;

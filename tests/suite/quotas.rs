@@ -27,7 +27,7 @@ async fn hostile(server: &Server) -> Client {
 }
 
 #[tokio::test]
-async fn an_import_that_is_not_granted_fails_staging_and_the_check_and_says_which_key_to_set() {
+async fn an_import_without_a_grant_fails_staging_and_names_the_key() {
     let component = fixture::hostile().await;
     let granted = |grants: &str| {
         let server = Server::dev().only(&[]).plugin("hostile", &component);
@@ -60,7 +60,7 @@ fn check(component: &std::path::Path, grants: &str) -> String {
 }
 
 #[tokio::test]
-async fn past_its_cpu_calls_wait_and_who_would_wait_too_long_is_told_when_to_come_again() {
+async fn calls_over_the_cpu_quota_wait_or_get_a_retry_time() {
     let server = with("CPU", "0.1").await;
     let mut clients = join_all((0..10).map(|_| hostile(&server))).await;
     // Ten loops of 20 ms use two seconds' worth of a tenth of a core. The next ten calls wait, and later ones would wait too
@@ -79,7 +79,7 @@ async fn past_its_cpu_calls_wait_and_who_would_wait_too_long_is_told_when_to_com
 }
 
 #[tokio::test]
-async fn an_instances_memory_ends_at_the_plugins_own_quota() {
+async fn an_instances_memory_is_limited_by_the_plugins_quota() {
     let server = with("MEMORY", "16777216").await;
     let mut client = hostile(&server).await;
     assert_eq!(client.refused("hide", Value::Null).await.0, "internal");
@@ -90,7 +90,7 @@ async fn an_instances_memory_ends_at_the_plugins_own_quota() {
 }
 
 #[tokio::test]
-async fn a_plugin_of_one_instance_serves_one_call_at_a_time() {
+async fn a_plugin_with_one_instance_serves_one_call_at_a_time() {
     let server = with("INSTANCES", "1").await;
     let mut clients = join_all((0..5).map(|_| hostile(&server))).await;
     wait::eventually("a call to wait for the one instance", async || {
@@ -103,7 +103,7 @@ async fn a_plugin_of_one_instance_serves_one_call_at_a_time() {
 }
 
 #[tokio::test]
-async fn a_call_ends_at_the_plugins_own_number_of_effects() {
+async fn a_calls_effects_are_limited_by_the_plugins_quota() {
     let server = with("EFFECTS", "9").await;
     let mut client = hostile(&server).await;
     assert_eq!(client.refused("store-more", Value::Null).await.0, "internal", "ten effects are one too many");
@@ -114,7 +114,7 @@ async fn a_call_ends_at_the_plugins_own_number_of_effects() {
 }
 
 #[tokio::test]
-async fn one_event_reaches_many_only_as_far_as_the_fan_out_goes() {
+async fn an_event_over_the_fan_out_quota_is_refused() {
     // 256 emits of 3 KB to two clients are 1.5 MB.
     let server = with("FANOUT_BYTES", "2000000").await;
     let (mut ana, mut bia) = (hostile(&server).await, hostile(&server).await);
@@ -133,7 +133,7 @@ async fn one_event_reaches_many_only_as_far_as_the_fan_out_goes() {
 }
 
 #[tokio::test]
-async fn lines_past_the_quota_are_dropped_and_counted_and_it_is_said() {
+async fn log_lines_over_the_quota_are_dropped_counted_and_reported() {
     let server = with("LOG_LINES", "5").await;
     let mut client = hostile(&server).await;
     client.refused("flood-log", Value::Null).await;
@@ -144,7 +144,7 @@ async fn lines_past_the_quota_are_dropped_and_counted_and_it_is_said() {
 }
 
 #[tokio::test]
-async fn a_full_store_takes_nothing_more_until_something_is_deleted() {
+async fn a_full_store_refuses_writes_until_something_is_deleted() {
     // Each call appends ten values of 10 KB.
     let mut server = with("STORE_BYTES", "250000").await;
     let mut client = hostile(&server).await;

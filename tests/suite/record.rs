@@ -62,7 +62,7 @@ async fn shadow_after(server: &Server, calls: u64) -> Value {
 }
 
 #[tokio::test]
-async fn the_chat_is_recorded_without_its_text_and_the_same_build_does_the_same() {
+async fn a_chat_recording_hides_texts_and_replays_the_same() {
     let server = Server::dev().only(&["chat"]).start().await;
     open_chat(&server, "c1", &["ana", "bia"]).await;
     let mut record = Record::begin(&server, "chat", "for=60s&sample=100").await;
@@ -85,7 +85,7 @@ async fn the_chat_is_recorded_without_its_text_and_the_same_build_does_the_same(
 
 /// Records a session of each product without texts; replaying it on the same build gives the same results.
 #[tokio::test]
-async fn every_plugin_does_the_same_on_its_own_record() {
+async fn every_plugin_replays_its_own_recording_identically() {
     let server = Server::dev().chatty().start().await;
     let plugins = ["chat", "notifications", "lessons", "presence", "video"];
     let mut records = Vec::new();
@@ -140,7 +140,7 @@ async fn every_plugin_does_the_same_on_its_own_record() {
 }
 
 #[tokio::test]
-async fn a_clear_record_keeps_what_was_said() {
+async fn a_clear_recording_keeps_texts() {
     let server = versioned().await.start().await;
     let mut record = Record::begin(&server, "versioned", "for=60s&clear=true").await;
     let mut ana = server.connect("/versioned", token("ana").name("Ana Maria")).await;
@@ -153,7 +153,7 @@ async fn a_clear_record_keeps_what_was_said() {
 }
 
 #[tokio::test]
-async fn another_build_is_told_by_exactly_what_it_does_otherwise() {
+async fn replaying_on_another_build_reports_its_exact_differences() {
     let server = versioned().await.start().await;
     let record = three_said(&server).await;
     let file = record.file();
@@ -172,7 +172,7 @@ async fn another_build_is_told_by_exactly_what_it_does_otherwise() {
 }
 
 #[tokio::test]
-async fn a_slower_build_is_told_by_its_cpu_and_refused_where_a_ratio_is_asked_for() {
+async fn a_slower_build_is_reported_and_fails_with_max_cpu() {
     let server = versioned().await.start().await;
     let file = three_said(&server).await;
     let (file, old) = (file.file(), fixture::versioned("1.0.0").await.display().to_string());
@@ -187,7 +187,7 @@ async fn a_slower_build_is_told_by_its_cpu_and_refused_where_a_ratio_is_asked_fo
 }
 
 #[tokio::test]
-async fn a_record_is_bounded_and_one_at_a_time() {
+async fn a_recording_is_bounded_and_runs_one_at_a_time() {
     let server = versioned().await.env("HUBBUB_RECORD__CALLS", "2").env("HUBBUB_RECORD__CALL_BYTES", "400").start().await;
     let mut record = Record::begin(&server, "versioned", "for=60s").await;
     let path = |how: &str| format!("/admin/plugins/versioned/record?{how}");
@@ -208,7 +208,7 @@ async fn a_record_is_bounded_and_one_at_a_time() {
 }
 
 #[tokio::test]
-async fn the_command_writes_the_file_that_the_other_reads() {
+async fn replay_reads_the_file_that_record_writes() {
     let server = versioned().await.env("HUBBUB_RECORD__CALLS", "3").start().await;
     let folder = tests::server::Scratch::new();
     let (out, url) = (folder.path().join("calls").display().to_string(), server.admin_url(""));
@@ -229,7 +229,7 @@ async fn the_command_writes_the_file_that_the_other_reads() {
 }
 
 #[tokio::test]
-async fn a_shadow_is_seen_by_no_client_and_told_to_the_operator() {
+async fn a_shadow_is_invisible_to_clients_and_reported_to_the_operator() {
     let server = versioned().await.start().await;
     let mut ana = server.connect("/versioned", token("ana")).await;
     let (status, answer) = deploy(&server, "?shadow=100", "2.1.0").await;
@@ -252,7 +252,7 @@ async fn a_shadow_is_seen_by_no_client_and_told_to_the_operator() {
 }
 
 #[tokio::test]
-async fn a_shadow_that_traps_costs_the_active_release_nothing() {
+async fn a_trapping_shadow_does_not_affect_the_active_release() {
     let server = versioned().await.start().await;
     let mut ana = server.connect("/versioned", token("ana")).await;
     assert_eq!(deploy(&server, "?shadow=100", "2.1.1").await.0, 200);
@@ -270,7 +270,7 @@ async fn a_shadow_that_traps_costs_the_active_release_nothing() {
 }
 
 #[tokio::test]
-async fn a_slow_shadow_keeps_nobody_waiting_and_drops_what_it_has_no_time_for() {
+async fn a_slow_shadow_delays_no_client_and_drops_calls() {
     let server = versioned().await.env("HUBBUB_RECORD__QUEUE", "1").start().await;
     let mut ana = server.connect("/versioned", token("ana")).await;
     assert_eq!(deploy(&server, "?shadow=100", "2.1.2").await.0, 200);
@@ -286,7 +286,7 @@ async fn a_slow_shadow_keeps_nobody_waiting_and_drops_what_it_has_no_time_for() 
 }
 
 #[tokio::test]
-async fn a_shadow_needs_somebody_to_look_at() {
+async fn a_shadow_needs_an_active_release() {
     let server = Server::dev().only(&["chat"]).start().await;
     let (status, problem) = deploy(&server, "?shadow=10", "1.0.0").await;
     assert_eq!(

@@ -153,7 +153,7 @@ async fn no_secret_is_in_any_output() {
 }
 
 #[tokio::test]
-async fn an_empty_token_opens_nothing() {
+async fn an_empty_token_is_refused_everywhere() {
     let server = Server::serve_by_environment().plugin("versioned", &fixture::versioned("1.0.0").await);
     let server = server.env("JWT_SECRET", "a test secret, of just forty characters.").start().await;
     for auth in [json!({}), json!({"token": ""}), json!({"token": null}), json!({"token": "", "user": "ana"})] {
@@ -171,7 +171,7 @@ async fn an_empty_token_opens_nothing() {
 }
 
 #[tokio::test]
-async fn a_command_shows_its_token_to_nobody() {
+async fn a_command_hides_its_token_in_the_process_list() {
     let server = Server::dev().only(&[]).start().await;
     let mut top = Command::new(binary())
         .args(["top", "--token", &format!("{MARK}-wrong"), "--url", &server.admin_url("")])
@@ -224,7 +224,7 @@ fn assert_closed(data: &Path) {
 }
 
 #[tokio::test]
-async fn all_that_is_written_is_the_servers_own_and_what_was_open_is_mended() {
+async fn files_are_private_to_the_server_and_open_modes_are_fixed() {
     let scratch = Scratch::new();
     let data = scratch.path().join("all");
     let chat = &fixture::plugins().await["chat"];
@@ -250,7 +250,7 @@ async fn all_that_is_written_is_the_servers_own_and_what_was_open_is_mended() {
 }
 
 #[tokio::test]
-async fn a_recording_is_its_makers_alone() {
+async fn a_recording_file_is_private() {
     let server = Server::dev().only(&[]).plugin("versioned", &fixture::versioned("1.0.0").await).start().await;
     let scratch = Scratch::new();
     for (name, exists) in [("new", false), ("old", true)] {
@@ -268,7 +268,7 @@ async fn a_recording_is_its_makers_alone() {
 }
 
 #[tokio::test]
-async fn a_changed_or_foreign_compiled_component_is_compiled_anew() {
+async fn a_changed_or_foreign_compiled_component_is_compiled_again() {
     let versioned = fixture::versioned("1.0.0").await;
     let entries = |server: &Server| {
         let mut found = Vec::new();

@@ -63,7 +63,7 @@ fn rollback(server: &Server) -> std::process::Output {
 }
 
 #[tokio::test]
-async fn a_set_is_live_as_one_and_goes_back_as_one_with_its_data() {
+async fn a_set_is_deployed_and_rolled_back_together_with_its_data() {
     let mut server = before(Server::dev().one_process()).start().await;
     let old = deployed(&server).await;
     publish_keyed(&server, "t1", "thread.upserted", thread("t1", "cal")).await;
@@ -111,7 +111,7 @@ async fn a_set_is_live_as_one_and_goes_back_as_one_with_its_data() {
 }
 
 #[tokio::test]
-async fn a_set_that_does_not_hold_changes_nothing() {
+async fn an_invalid_set_changes_nothing() {
     let server = old_chat().one_process().start().await;
     publish_keyed(&server, "t1", "thread.upserted", thread("t1", "cal")).await;
     opens(&server, user("cal"), "t1").await;
@@ -147,7 +147,7 @@ async fn a_set_that_does_not_hold_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_set_is_live_on_all_nodes_and_goes_back_on_all() {
+async fn a_set_is_deployed_and_rolled_back_on_all_nodes() {
     let cluster = Cluster::with(2, before).await;
     let [first, second] = [&cluster.nodes[0], &cluster.nodes[1]];
     publish_keyed(first, "t1", "thread.upserted", thread("t1", "cal")).await;
@@ -176,7 +176,7 @@ async fn a_set_is_live_on_all_nodes_and_goes_back_on_all() {
 }
 
 #[tokio::test]
-async fn a_node_that_starts_with_the_new_plugins_brings_the_others_along() {
+async fn a_node_started_with_the_new_plugins_updates_the_others() {
     let cluster = Cluster::with(1, |_| old_chat()).await;
     let old = &cluster.nodes[0];
     publish_keyed(old, "t1", "thread.upserted", thread("t1", "cal")).await;
@@ -196,7 +196,7 @@ async fn a_node_that_starts_with_the_new_plugins_brings_the_others_along() {
 }
 
 #[tokio::test]
-async fn a_node_that_cannot_stage_one_of_a_set_leaves_all_as_they_were() {
+async fn a_set_that_one_node_cannot_stage_is_not_deployed() {
     let mut cluster = Cluster::with(1, |_| old_chat()).await;
     let node = cluster.node(old_chat().env("HUBBUB_PLUGINS__CRM__GRANTS", r#"["log"]"#)).await;
     cluster.nodes.push(node);

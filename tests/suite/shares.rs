@@ -32,7 +32,7 @@ fn at(tenant: &str, id: &str) -> Token {
 }
 
 #[tokio::test]
-async fn a_user_stores_so_much_a_minute_and_others_go_on() {
+async fn a_users_writes_per_minute_are_limited() {
     let server =
         limited(&[("SHARES__USER_STORE_BYTES", "20000"), ("PLUGINS__CHAT__CONFIG__MESSAGES_PER_MINUTE", "0")]).start().await;
     open_chat(&server, "c1", &["ana", "bia"]).await;
@@ -49,7 +49,7 @@ async fn a_user_stores_so_much_a_minute_and_others_go_on() {
 }
 
 #[tokio::test]
-async fn the_users_of_a_tenant_store_so_much_together_and_another_tenants_go_on() {
+async fn a_tenants_writes_per_minute_are_limited() {
     let server = limited(&[("SHARES__TENANT_STORE_BYTES", "1000")]).start().await;
     let report = |n| json!({"lessonId": format!("l{n}"), "watchedDuration": 1, "totalDuration": 2});
     let mut refused = Value::Null;
@@ -66,7 +66,7 @@ async fn the_users_of_a_tenant_store_so_much_together_and_another_tenants_go_on(
 }
 
 #[tokio::test]
-async fn a_call_that_is_over_the_share_alone_is_too_large() {
+async fn a_single_call_over_the_share_is_too_large() {
     let server = limited(&[("SHARES__USER_STORE_BYTES", "100")]).start().await;
     open_chat(&server, "c1", &["ana"]).await;
     let mut ana = member(&server, "ana", "c1").await;
@@ -75,7 +75,7 @@ async fn a_call_that_is_over_the_share_alone_is_too_large() {
 }
 
 #[tokio::test]
-async fn a_users_timers_wait_up_to_a_number() {
+async fn a_users_waiting_timers_are_limited() {
     let server = limited(&[("SHARES__USER_TIMERS", "2")]).start().await;
     let mut ana = server.connect("/", token("ana")).await;
     let report = |n: usize| json!({"lessonId": format!("l{}", n / 2), "watchedDuration": n, "totalDuration": 100});
@@ -91,7 +91,7 @@ async fn a_users_timers_wait_up_to_a_number() {
 }
 
 #[tokio::test]
-async fn a_users_sockets_are_in_so_many_rooms_together() {
+async fn a_users_rooms_are_limited_across_sockets() {
     let server = limited(&[("SHARES__USER_ROOMS", "20")]).start().await;
     let (mut desk, mut phone) = (server.connect("/", token("ana")).await, server.connect("/", token("ana")).await);
     let video = |n: usize| json!({"videoId": format!("v{n}")});
@@ -109,7 +109,7 @@ async fn a_users_sockets_are_in_so_many_rooms_together() {
 }
 
 #[tokio::test]
-async fn a_user_publishes_so_many_messages_a_minute() {
+async fn a_users_messages_per_minute_are_limited() {
     let server = limited(&[("SHARES__USER_MESSAGES", "1")]).start().await;
     let mut ana = server.connect("/hub", token("ana").role("ATTENDANT")).await;
     let mut bia = server.connect("/hub", token("bia").role("ATTENDANT")).await;
@@ -123,7 +123,7 @@ async fn a_user_publishes_so_many_messages_a_minute() {
 }
 
 #[tokio::test]
-async fn a_user_is_present_in_so_many_groups() {
+async fn a_users_presence_groups_are_limited() {
     let server = limited(&[("SHARES__USER_PRESENCE_KEYS", "1")]).start().await;
     let _desk = server.connect("/hub", at("acme", "ana").role("ATTENDANT")).await;
     let _team = server.connect("/", at("acme", "ana")).await;
@@ -134,7 +134,7 @@ async fn a_user_is_present_in_so_many_groups() {
 }
 
 #[tokio::test]
-async fn what_a_user_has_the_server_do_is_paid_for_and_connecting_again_pays_no_debt() {
+async fn a_users_cpu_is_limited_across_reconnects() {
     let server = limited(&[("DOOR__USER_CPU", "0.001")]).start().await;
     let mut ana = server.connect("/", token("ana")).await;
     let mut bia = server.connect("/", token("bia")).await;
@@ -159,7 +159,7 @@ async fn what_a_user_has_the_server_do_is_paid_for_and_connecting_again_pays_no_
 }
 
 #[tokio::test]
-async fn fresh_tokens_and_refused_connects_are_paid_for_as_well() {
+async fn token_refreshes_and_refused_connects_count_as_cpu() {
     let server = limited(&[("DOOR__USER_CPU", "0.01")]).start().await;
     let mut ana = server.connect("/", token("ana")).await;
     let fresh = |_| json!({"token": token("ana").sign()});

@@ -15,7 +15,7 @@ use tests::{Client, Server, Stock, fixture, wait};
 use crate::scene::user;
 
 #[tokio::test]
-async fn clients_that_come_back_at_once_do_not_hold_up_a_shutdown() {
+async fn clients_that_reconnect_at_once_do_not_delay_a_shutdown() {
     let mut server = Server::dev().start().await;
     let at = server.address();
     let eager: Vec<_> = (0..8).map(|_| tokio::spawn(async move { while comes_and_stays(at).await {} })).collect();
@@ -45,7 +45,7 @@ async fn connected(server: &Server) -> u64 {
 }
 
 #[tokio::test]
-async fn nobody_and_who_polls_hold_up_no_shutdown() {
+async fn idle_servers_and_polling_clients_stop_quickly() {
     let mut server = Server::dev().start().await;
     let asked = Instant::now();
     server.terminate().await;
@@ -60,7 +60,7 @@ async fn nobody_and_who_polls_hold_up_no_shutdown() {
 }
 
 #[tokio::test]
-async fn stock_clients_of_every_transport_come_back_after_a_restart() {
+async fn stock_clients_of_every_transport_reconnect_after_a_restart() {
     let mut server = Server::dev().start().await;
     let mut clients = Vec::new();
     for stock in Stock::ALL {
@@ -84,7 +84,7 @@ async fn stock_clients_of_every_transport_come_back_after_a_restart() {
 }
 
 #[tokio::test]
-async fn plugins_hear_of_every_socket_before_the_end() {
+async fn on_disconnect_runs_for_every_socket_at_a_shutdown() {
     const SOCKETS: usize = 3;
     let mut server = Server::dev().plugin("hostile", &fixture::hostile().await).start().await;
     let _clients = join_all((0..SOCKETS).map(|_| server.connect("/hostile", user("ana").claim("evil", "disconnect-loop")))).await;
@@ -94,7 +94,7 @@ async fn plugins_hear_of_every_socket_before_the_end() {
 }
 
 #[tokio::test]
-async fn whoever_is_still_here_at_the_deadline_is_left_behind() {
+async fn a_shutdown_ends_at_its_deadline() {
     let hostile = Server::dev().plugin("hostile", &fixture::hostile().await).env("HUBBUB_SHUTDOWN__DEADLINE", "1s");
     let mut server = hostile.env("HUBBUB_LIMITS__CPU_MS", "15000").env("HUBBUB_LIMITS__CALL_TIME", "15s").start().await;
     let _client = server.connect("/hostile", user("ana").claim("evil", "disconnect-loop")).await;
@@ -105,7 +105,7 @@ async fn whoever_is_still_here_at_the_deadline_is_left_behind() {
 }
 
 #[tokio::test]
-async fn clients_are_sent_away_over_the_spread() {
+async fn clients_are_disconnected_over_the_spread() {
     let mut server = Server::dev().env("HUBBUB_SHUTDOWN__SPREAD", "1500ms").start().await;
     let _clients = join_all((0..20).map(|_| server.connect("/", ()))).await;
     let asked = Instant::now();
@@ -115,7 +115,7 @@ async fn clients_are_sent_away_over_the_spread() {
 }
 
 #[tokio::test]
-async fn a_drain_is_all_of_a_shutdown_but_its_end() {
+async fn a_drain_disconnects_clients_without_stopping_the_process() {
     let server = Server::dev().env("HUBBUB_SHUTDOWN__SPREAD", "2s").start().await;
     let mut clients = join_all((0..20).map(|_| server.connect("/", ()))).await;
     let (status, answer) = server.admin(Method::POST, "/admin/drain", Vec::new()).await;
@@ -136,7 +136,7 @@ async fn a_drain_is_all_of_a_shutdown_but_its_end() {
 }
 
 #[tokio::test]
-async fn a_connection_of_some_age_is_ended_and_comes_again() {
+async fn a_connection_over_its_maximum_age_is_closed_and_reconnects() {
     let server = Server::dev().env("HUBBUB_GATEWAY__MAX_AGE", "1s").start().await;
     for transports in [Transports::Websocket, Transports::Polling] {
         let mut client = Stock::Node.connect(&server, "/", json!({}), transports).await.expect("accepted");

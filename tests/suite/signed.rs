@@ -74,7 +74,7 @@ fn digest(component: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn a_stored_component_runs_after_keys_are_required_only_with_its_signature() {
+async fn stored_components_need_a_signature_once_keys_are_required() {
     let scratch = Scratch::new();
     let (good, second) = (signed(&scratch, "1.0.0", 0).await, signed(&scratch, "2.0.0", 0).await);
     let plain = with_data(&scratch).await;
@@ -106,7 +106,7 @@ async fn a_stored_component_runs_after_keys_are_required_only_with_its_signature
 }
 
 #[tokio::test]
-async fn a_signed_file_takes_the_place_of_a_stored_component_that_is_not() {
+async fn a_signed_file_replaces_an_unsigned_stored_component() {
     let scratch = Scratch::new();
     let second = signed(&scratch, "2.0.0", 0).await;
     let plain = with_data(&scratch).await;
@@ -135,7 +135,7 @@ async fn a_changed_component_does_not_run(builder: Builder, change: impl AsyncFn
 }
 
 #[tokio::test]
-async fn a_component_that_was_changed_in_the_embedded_database_does_not_run() {
+async fn a_component_changed_in_the_embedded_database_does_not_run() {
     let scratch = Scratch::new();
     let file = scratch.path().join("data-of-all/storage.sqlite");
     let change = async |digest: &str| {
@@ -151,7 +151,7 @@ async fn a_component_that_was_changed_in_the_embedded_database_does_not_run() {
 }
 
 #[tokio::test]
-async fn a_component_that_was_changed_in_postgres_does_not_run() {
+async fn a_component_changed_in_postgres_does_not_run() {
     let scratch = Scratch::new();
     let (postgres, url) = (Postgres::shared().await, Postgres::shared().await.empty().await);
     let change = async |digest: &str| {
@@ -162,7 +162,7 @@ async fn a_component_that_was_changed_in_postgres_does_not_run() {
 }
 
 #[tokio::test]
-async fn a_version_below_the_least_is_neither_started_deployed_nor_gone_back_to() {
+async fn a_version_below_the_minimum_is_never_run() {
     let scratch = Scratch::new();
     let plain = with_data(&scratch).await;
     let least = |builder: &Builder, version: &str| builder.clone().env("HUBBUB_PLUGINS__VERSIONED__MIN_VERSION", version);
@@ -185,7 +185,7 @@ async fn a_version_below_the_least_is_neither_started_deployed_nor_gone_back_to(
 }
 
 #[tokio::test]
-async fn a_node_that_requires_signatures_refuses_what_another_deploys_unsigned() {
+async fn a_node_that_requires_signatures_refuses_unsigned_deployments() {
     let scratch = Scratch::new();
     let first = signed(&scratch, "1.0.0", 0).await;
     let second = signed(&scratch, "2.0.0", 0).await;

@@ -27,7 +27,7 @@ async fn lines(server: &Server, limit: &str, wanted: usize) {
 }
 
 #[tokio::test]
-async fn a_head_that_is_not_sent_in_time_closes_its_connection_also_on_one_that_was_kept() {
+async fn a_slow_request_head_closes_its_connection() {
     let server = server().env("HUBBUB_GATEWAY__HEAD_TIMEOUT", "300ms").start().await;
     for (at, path) in [(server.address(), "/health"), (server.admin_address(), "/ready")] {
         for request in ["G", &format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nx-slow")] {
@@ -46,7 +46,7 @@ async fn a_head_that_is_not_sent_in_time_closes_its_connection_also_on_one_that_
 }
 
 #[tokio::test]
-async fn a_kept_connection_and_a_socket_outlive_the_time_for_a_head() {
+async fn idle_connections_and_sockets_are_exempt_from_the_head_timeout() {
     let server = server().env("HUBBUB_GATEWAY__HEAD_TIMEOUT", "200ms").env("HUBBUB_GATEWAY__HTTP_IDLE", "1s").start().await;
     let watcher = tests::Client::connect(server.admin_address(), "/figures", ADMIN_TOKEN).await;
     let mut watcher = watcher.expect("the token is right");
@@ -66,7 +66,7 @@ async fn a_kept_connection_and_a_socket_outlive_the_time_for_a_head() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_not_sent_in_time_is_answered_408_on_every_route_that_reads_one() {
+async fn a_slow_request_body_gets_408_on_every_route() {
     let server = server().env("HUBBUB_GATEWAY__BODY_TIMEOUT", "300ms").env("HUBBUB_GATEWAY__BODY_RATE", "0").start().await;
     let (public, admin) = (server.address(), server.admin_address());
     let mut late = 0.0;
@@ -108,7 +108,7 @@ async fn a_body_that_is_not_sent_in_time_is_answered_408_on_every_route_that_rea
 }
 
 #[tokio::test]
-async fn a_body_that_keeps_its_pace_may_take_longer_and_one_that_falls_behind_may_not() {
+async fn a_body_at_the_minimum_rate_may_take_longer() {
     // Fifty bytes extend the timeout by a second.
     let server = server().env("HUBBUB_GATEWAY__BODY_TIMEOUT", "500ms").env("HUBBUB_GATEWAY__BODY_RATE", "50").start().await;
     let head = |bytes: usize| {
@@ -132,7 +132,7 @@ async fn a_body_that_keeps_its_pace_may_take_longer_and_one_that_falls_behind_ma
 }
 
 #[tokio::test]
-async fn a_client_that_takes_no_answer_is_closed() {
+async fn a_client_that_reads_no_answer_is_closed() {
     let server = server().env("HUBBUB_GATEWAY__WRITE_TIMEOUT", "300ms").start().await;
     for (at, path) in [(server.address(), "/asyncapi.json"), (server.admin_address(), "/dashboard/uplot.min.js")] {
         let mut deaf = Raw::open_small(at).await;
@@ -164,7 +164,7 @@ async fn fresh(at: SocketAddr, path: &str) -> String {
 }
 
 #[tokio::test]
-async fn past_the_connections_of_a_port_health_is_answered_and_all_else_with_503() {
+async fn over_the_connection_limit_of_a_port_only_health_is_answered() {
     let server = server().env("HUBBUB_GATEWAY__TCP_CONNECTIONS", "8").env("HUBBUB_ADMIN__TCP_CONNECTIONS", "6").start().await;
     for (at, listener, limit, checks, others) in [
         (server.address(), "public", "tcp_connections", ["/health", "/socket/health"], "/docs"),
@@ -204,7 +204,7 @@ fn own_address() -> IpAddr {
 }
 
 #[tokio::test]
-async fn past_the_connections_of_an_address_its_next_is_closed_unread_and_loopback_has_no_limit() {
+async fn tcp_connections_per_address_are_limited_except_loopback() {
     for (trusted, is_limited) in [("", true), (&own_address().to_string(), false)] {
         let env =
             [("JWT_SECRET", SECRET), ("HUBBUB_GATEWAY__ADDRESS_TCP_CONNECTIONS", "3"), ("HUBBUB_DOOR__TRUSTED_PROXIES", trusted)];

@@ -180,7 +180,7 @@ async fn is_all_there(server: &Server, sent: &Value) {
 }
 
 #[tokio::test]
-async fn a_start_with_the_new_plugins_finds_all_that_the_old_one_had() {
+async fn starting_the_new_plugins_moves_the_old_ones_data() {
     for home in Home::both().await {
         let mut server = home.of(old_chat()).start().await;
         let sent = fill(&server).await;
@@ -193,7 +193,7 @@ async fn a_start_with_the_new_plugins_finds_all_that_the_old_one_had() {
 }
 
 #[tokio::test]
-async fn a_set_on_a_running_server_finds_all_that_the_old_one_had() {
+async fn deploying_the_new_plugins_as_a_set_moves_the_old_ones_data() {
     for home in Home::both().await {
         let server = home.of(old_chat()).start().await;
         let sent = fill(&server).await;
@@ -204,7 +204,7 @@ async fn a_set_on_a_running_server_finds_all_that_the_old_one_had() {
 }
 
 #[tokio::test]
-async fn durable_timers_with_the_prefix_go_along_and_others_stay() {
+async fn durable_timers_with_the_prefix_move_and_others_stay() {
     let heir = fixture::heir().await.display().to_string();
     for home in Home::both().await {
         let server = home.of(Server::dev().only(&[]).plugin("timed", &fixture::timed().await)).start().await;
@@ -227,7 +227,7 @@ async fn durable_timers_with_the_prefix_go_along_and_others_stay() {
 }
 
 #[tokio::test]
-async fn an_operator_says_where_messages_name_their_tenant() {
+async fn the_tenant_path_of_messages_is_configurable() {
     let server = Server::dev().only(&["chat", "threads"]).plugin_config("threads", "tenant_path", "org.id").start().await;
     let mut data = thread("t1", "cal");
     data["org"] = json!({"id": 7});
@@ -299,7 +299,7 @@ async fn kill_while_moving(server: &mut Server, home: &Home) {
 }
 
 #[tokio::test]
-async fn a_move_that_was_killed_goes_back_with_the_old_plugin_and_on_with_the_new_ones() {
+async fn an_interrupted_move_is_reverted_or_completed_at_the_next_start() {
     for home in Home::both().await {
         let mut server = home.of(old_chat()).start().await;
         server.terminate().await;

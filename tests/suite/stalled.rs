@@ -25,7 +25,7 @@ const PACE: Duration = Duration::from_millis(250);
 const TREMBLE: Duration = Duration::from_millis(10);
 
 #[tokio::test]
-async fn ten_thousand_that_do_not_read_disturb_nobody_and_are_ended() {
+async fn ten_thousand_slow_consumers_disturb_no_other_and_are_disconnected() {
     gate::alone();
     let count = room_for(STALLED);
     let builder = Server::dev().only(&["chat"]).plugin("versioned", &fixture::versioned("1.0.0").await);

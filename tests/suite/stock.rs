@@ -35,7 +35,7 @@ async fn stock_clients_of_each_kind_chat_over_every_transport() {
 }
 
 #[tokio::test]
-async fn stock_clients_get_the_doors_sentence() {
+async fn stock_clients_receive_the_refusal_sentence() {
     let server = Server::dev().start().await;
     for stock in Stock::ALL {
         for (token, sentence) in [(None, "Authentication error"), (Some("nonsense"), "Invalid token")] {
@@ -48,7 +48,7 @@ async fn stock_clients_get_the_doors_sentence() {
 }
 
 #[tokio::test]
-async fn stock_clients_come_back_by_themselves_after_a_restart() {
+async fn stock_clients_reconnect_after_a_restart() {
     let mut server = Server::dev().start().await;
     open_chat(&server, "c1", &["ana"]).await;
     let mut clients = Vec::new();

@@ -50,7 +50,7 @@ async fn reload(server: &Server, builds: &[Vec<u8>; 2], times: usize) {
 const TREMBLE: Duration = Duration::from_millis(2);
 
 #[tokio::test]
-async fn nobody_notices_a_thousand_reloads() {
+async fn clients_do_not_notice_a_thousand_reloads() {
     const ROUNDS: usize = 4;
     /// What a thousand releases may leave: a leak of 8 KiB each would exceed it.
     const MEMORY: u64 = 8 << 20;
@@ -75,7 +75,7 @@ async fn nobody_notices_a_thousand_reloads() {
 }
 
 #[tokio::test]
-async fn plugins_are_deployed_beside_each_other() {
+async fn different_plugins_are_deployed_concurrently() {
     let server = server().await.start().await;
     let components = [
         ("versioned", fixture::versioned("2.0.0").await),
@@ -92,7 +92,7 @@ async fn plugins_are_deployed_beside_each_other() {
 }
 
 #[tokio::test]
-async fn of_two_deployments_of_a_plugin_at_once_one_wins_and_the_other_is_told() {
+async fn of_two_concurrent_deployments_of_a_plugin_one_is_refused() {
     let mut server = server().await.start().await;
     // Both are uncached, so the first is still compiling when the second arrives.
     let rivals = [fixture::unseen(&component("2.0.0").await, 1), fixture::unseen(&component("2.0.0").await, 2)];
@@ -105,7 +105,7 @@ async fn of_two_deployments_of_a_plugin_at_once_one_wins_and_the_other_is_told()
 }
 
 #[tokio::test]
-async fn who_goes_back_waits_for_no_compiler() {
+async fn a_rollback_does_not_wait_for_the_compiler() {
     let server = server().await.start().await;
     assert_eq!(post(&server, "versioned", "deploy", component("2.0.0").await).await.0, 200);
     let new = fixture::unseen(&std::fs::read(&fixture::plugins().await["chat"]).expect("it was built"), std::process::id());
@@ -122,7 +122,7 @@ async fn who_goes_back_waits_for_no_compiler() {
 }
 
 #[tokio::test]
-async fn a_rollback_while_the_old_calls_still_run_loses_none() {
+async fn a_rollback_during_running_calls_loses_none() {
     let server = server().await.start().await;
     let mut load = load(&server, "slow", 200).await;
     let back_and_forth = async {
@@ -164,7 +164,7 @@ async fn step(server: &Server, number: u32, end: Duration) -> Option<Value> {
 }
 
 #[tokio::test]
-async fn whenever_the_server_is_killed_it_serves_what_was_active() {
+async fn a_kill_at_any_moment_keeps_the_active_release() {
     const ROUNDS: u32 = 24;
     let cache = Scratch::new();
     let builder = server().await.env("HUBBUB_SANDBOX__CACHE", &cache.path().display().to_string());
@@ -191,7 +191,7 @@ async fn whenever_the_server_is_killed_it_serves_what_was_active() {
 }
 
 #[tokio::test]
-async fn an_operator_who_hangs_up_leaves_nothing_half_done() {
+async fn an_aborted_deploy_request_leaves_a_consistent_state() {
     let server = server().await.start().await;
     for round in 0..12 {
         let _hung_up = step(&server, 4 * round, Duration::from_millis(u64::from(round) * 3)).await;

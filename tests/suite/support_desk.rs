@@ -61,7 +61,7 @@ async fn sockets_are(server: &Server, count: u64) {
 }
 
 #[tokio::test]
-async fn the_doors_have_one_sentence_for_whoever_they_refuse() {
+async fn every_refused_connect_gets_the_same_sentence() {
     let server = Server::dev().start().await;
     for namespace in ["/hub", "/portal"] {
         assert_eq!(server.turned_away(namespace, ()).await, "Token invalido");
@@ -78,7 +78,7 @@ async fn the_doors_have_one_sentence_for_whoever_they_refuse() {
 }
 
 #[tokio::test]
-async fn each_change_of_an_attendants_status_is_told_once_to_attendants_alone() {
+async fn each_status_change_of_an_attendant_is_sent_once_to_attendants_only() {
     let server = Server::dev().start().await;
     let mut cal = server.connect("/portal", user("cal")).await;
     let mut eva = in_hub(&server, "eva").await;
@@ -114,7 +114,7 @@ async fn each_change_of_an_attendants_status_is_told_once_to_attendants_alone() 
 }
 
 #[tokio::test]
-async fn who_sends_no_heartbeat_is_away_until_the_next_one() {
+async fn an_attendant_without_heartbeats_is_away_until_the_next_one() {
     let server = Server::dev().env("HUBBUB_PRESENCE__AWAY_AFTER", "2s").start().await;
     let mut eva = in_hub(&server, "eva").await;
     let mut ana = in_hub(&server, "ana").await;
@@ -131,7 +131,7 @@ async fn who_sends_no_heartbeat_is_away_until_the_next_one() {
 }
 
 #[tokio::test]
-async fn a_cut_connection_that_is_back_within_the_grace_period_is_no_news() {
+async fn a_reconnect_within_the_grace_period_sends_no_event() {
     let server = Server::dev().env("HUBBUB_PRESENCE__GRACE", "2s").start().await;
     let mut eva = in_hub(&server, "eva").await;
     let (ana, mut bia, carl) = (in_hub(&server, "ana").await, in_hub(&server, "bia").await, in_hub(&server, "carl").await);
@@ -155,7 +155,7 @@ async fn a_cut_connection_that_is_back_within_the_grace_period_is_no_news() {
 }
 
 #[tokio::test]
-async fn two_devices_are_one_attendant_who_goes_offline_once() {
+async fn two_devices_count_as_one_attendant_who_goes_offline_once() {
     let server = Server::dev().env("HUBBUB_PRESENCE__GRACE", "1s").start().await;
     let mut eva = in_hub(&server, "eva").await;
     let mut phone = in_hub(&server, "ana").await;
@@ -185,7 +185,7 @@ async fn two_devices_are_one_attendant_who_goes_offline_once() {
 }
 
 #[tokio::test]
-async fn who_waits_is_shown_to_attendants_until_one_takes_it() {
+async fn a_queue_item_is_shown_to_attendants_until_one_takes_it() {
     let server = Server::dev().start().await;
     let mut cal = server.connect("/portal", user("cal")).await;
     let (mut ana, mut eva) = (in_hub(&server, "ana").await, in_hub(&server, "eva").await);
@@ -213,7 +213,7 @@ async fn who_waits_is_shown_to_attendants_until_one_takes_it() {
 }
 
 #[tokio::test]
-async fn of_many_attendants_at_once_exactly_one_wins_each_item() {
+async fn each_queue_item_is_taken_by_exactly_one_attendant() {
     const ATTENDANTS: usize = 24;
     let server = Server::dev().start().await;
     let mut eva = in_hub(&server, "eva").await;
@@ -235,7 +235,7 @@ async fn of_many_attendants_at_once_exactly_one_wins_each_item() {
 }
 
 #[tokio::test]
-async fn the_queue_is_in_order_counts_each_item_once_and_outlives_a_restart() {
+async fn the_queue_keeps_its_order_without_duplicates_and_survives_a_restart() {
     let mut server = Server::dev().start().await;
     let mut eva = in_hub(&server, "eva").await;
     let mut waiting = Vec::new();
@@ -292,7 +292,7 @@ async fn attendants_join_any_thread_and_customers_their_own() {
 }
 
 #[tokio::test]
-async fn a_message_reaches_the_thread_in_both_namespaces_as_the_catalogue_says() {
+async fn a_message_reaches_the_thread_in_both_namespaces() {
     let server = Server::dev().start().await;
     let (mut ana, mut cal) = in_thread(&server).await;
     let mut phone = server.connect("/portal", user("cal")).await;
@@ -324,7 +324,7 @@ async fn a_message_reaches_the_thread_in_both_namespaces_as_the_catalogue_says()
 }
 
 #[tokio::test]
-async fn typing_and_the_cursor_reach_the_room_but_the_sender() {
+async fn typing_and_the_cursor_reach_the_room_except_the_sender() {
     let server = Server::dev().start().await;
     let (mut ana, mut cal) = in_thread(&server).await;
     let mut phone = server.connect("/portal", user("cal")).await;
@@ -355,7 +355,7 @@ async fn typing_and_the_cursor_reach_the_room_but_the_sender() {
 }
 
 #[tokio::test]
-async fn what_the_backend_says_of_a_thread_reaches_it_in_both_namespaces_and_no_other() {
+async fn a_threads_backend_messages_reach_only_that_thread_in_both_namespaces() {
     let server = Server::dev().start().await;
     let (mut ana, mut cal) = in_thread(&server).await;
     open_thread(&server, "t10", "dan").await;
@@ -383,7 +383,7 @@ async fn what_the_backend_says_of_a_thread_reaches_it_in_both_namespaces_and_no_
 }
 
 #[tokio::test]
-async fn a_thread_keeps_its_owner_over_a_restart_and_a_new_owner_takes_it_at_once() {
+async fn a_threads_owner_survives_a_restart_and_can_be_replaced() {
     let mut server = Server::dev().start().await;
     drop(in_thread(&server).await);
     server.restart().await;

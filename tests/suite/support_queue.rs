@@ -25,7 +25,7 @@ async fn announce(server: &Server, client: &mut Client, id: Value) {
 }
 
 #[tokio::test]
-async fn a_backends_own_queue_reaches_attendants_as_published() {
+async fn a_backends_queue_messages_reach_attendants_unchanged() {
     let server = Server::dev().start().await;
     let (mut eva, mut cal) = (in_hub(&server, "eva").await, server.connect("/portal", user("cal")).await);
     announce(&server, &mut eva, json!("q1")).await;
@@ -46,7 +46,7 @@ async fn a_backends_own_queue_reaches_attendants_as_published() {
 }
 
 #[tokio::test]
-async fn a_backends_item_is_taken_by_one_attendant_unless_the_backend_gave_it_away() {
+async fn a_backends_queue_item_is_taken_once_by_an_attendant_or_the_backend() {
     let server = Server::dev().start().await;
     let (mut ana, mut eva) = (in_hub(&server, "ana").await, in_hub(&server, "eva").await);
     for id in [json!("q1"), json!(5), json!("q3")] {

@@ -31,7 +31,7 @@ async fn settled(server: &Server, client: &mut Client, tenant: Option<&str>) {
 }
 
 #[tokio::test]
-async fn a_user_of_the_same_id_of_another_tenant_gets_none_of_a_users_events() {
+async fn users_with_the_same_id_in_other_tenants_receive_no_events() {
     let server = Server::dev().start().await;
     let mut acme = server.connect("/", u1(Some("acme"))).await;
     let mut phone = server.connect("/", u1(Some("acme"))).await;
@@ -58,7 +58,7 @@ async fn a_user_of_the_same_id_of_another_tenant_gets_none_of_a_users_events() {
 }
 
 #[tokio::test]
-async fn equal_ids_of_two_tenants_count_as_two_and_have_a_budget_each() {
+async fn equal_ids_of_two_tenants_count_as_two_users_with_separate_limits() {
     let server = Server::dev().start().await;
     for tenant in ["acme", "other"] {
         publish(&server, tenant, "chat.upserted", json!({"chatId": "c1", "participants": [{"userId": "u1", "name": "Ana"}]}))
@@ -79,7 +79,7 @@ async fn equal_ids_of_two_tenants_count_as_two_and_have_a_budget_each() {
 }
 
 #[tokio::test]
-async fn two_tenants_of_the_support_desk_have_attendants_and_a_queue_each() {
+async fn each_tenant_of_the_support_desk_has_its_own_attendants_and_queue() {
     let server = Server::dev().start().await;
     let mut acme = server.connect("/hub", u1(Some("acme"))).await;
     assert_eq!(acme.next("attendant:online").await["userId"], "u1");
@@ -106,7 +106,7 @@ async fn two_tenants_of_the_support_desk_have_attendants_and_a_queue_each() {
 }
 
 #[tokio::test]
-async fn the_api_reaches_the_user_and_the_room_of_the_tenant_that_it_names() {
+async fn the_api_reaches_only_the_named_tenants_users_and_rooms() {
     let server = Server::dev().start().await;
     let mut acme = server.connect("/", u1(Some("acme"))).await;
     let mut other = server.connect("/", u1(Some("other"))).await;
@@ -143,7 +143,7 @@ async fn the_api_reaches_the_user_and_the_room_of_the_tenant_that_it_names() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_bound_to_a_tenant_vouches_for_no_other() {
+async fn a_key_bound_to_a_tenant_accepts_no_other_tenant() {
     let keys = r#"[{"secret": "dev-secret", "tenant": "acme", "iss": "acme"}, {"secret": "dev-secret"}]"#;
     let server = Server::dev().env("HUBBUB_AUTH__KEYS", keys).start().await;
     let of_acme = |tenant: Option<&str>| u1(tenant).claim("iss", "acme");
@@ -164,7 +164,7 @@ async fn a_key_that_is_bound_to_a_tenant_vouches_for_no_other() {
 }
 
 #[tokio::test]
-async fn the_default_tenant_is_that_of_whatever_names_none() {
+async fn the_default_tenant_applies_where_none_is_named() {
     let server = Server::dev().env("HUBBUB_AUTH__DEFAULT_TENANT", "acme").start().await;
     let mut bare = server.connect("/", u1(None)).await;
     let mut named = server.connect("/", u1(Some("acme"))).await;
@@ -186,7 +186,7 @@ async fn the_default_tenant_is_that_of_whatever_names_none() {
 }
 
 #[tokio::test]
-async fn a_tenant_that_is_no_name_is_refused_by_what_reads_it() {
+async fn an_invalid_tenant_name_is_refused_everywhere() {
     let server = Server::dev().start().await;
     for tenant in ["", "a\u{1f}b", &"t".repeat(257)] {
         for (path, body) in [
@@ -204,7 +204,7 @@ async fn a_tenant_that_is_no_name_is_refused_by_what_reads_it() {
 }
 
 #[tokio::test]
-async fn what_is_stored_without_a_tenant_becomes_the_default_tenants_at_the_next_start() {
+async fn data_without_a_tenant_moves_to_the_default_tenant_at_startup() {
     let scratch = tests::server::Scratch::new();
     let builder = || Server::dev().one_process().data(scratch.path());
     let server = builder().start().await;

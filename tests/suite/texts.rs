@@ -29,7 +29,7 @@ async fn emit(client: &mut Client, id: u64, args: &str) -> Value {
 }
 
 #[tokio::test]
-async fn half_a_pair_in_a_payload_is_the_replacement_character_for_everyone() {
+async fn lone_surrogates_in_a_payload_become_replacement_characters() {
     let server = Server::dev().chatty().start().await;
     open_chat(&server, "c1", &["ana", "bia"]).await;
     let (mut ana, mut bia) = (member(&server, "ana", "c1").await, member(&server, "bia", "c1").await);
@@ -46,7 +46,7 @@ async fn half_a_pair_in_a_payload_is_the_replacement_character_for_everyone() {
 }
 
 #[tokio::test]
-async fn half_a_pair_in_an_events_name_is_an_unknown_event_over_every_transport() {
+async fn a_lone_surrogate_in_an_event_name_is_an_unknown_event() {
     let server = Server::dev().start().await;
     let names = [(r"chat:\ud83d", format!("chat:{CUT}")), (r"ol\u00e1", "olá".to_owned()), (r"\ud83d\ude00", "😀".to_owned())];
     let mut ana = server.connect("/chat", user("ana")).await;
@@ -80,7 +80,7 @@ async fn told(polling: &Polling) -> Value {
 }
 
 #[tokio::test]
-async fn half_a_pair_in_the_auth_object_and_in_a_claim_lets_in() {
+async fn lone_surrogates_in_the_auth_object_or_a_claim_are_accepted() {
     let server = Server::dev().start().await;
     open_chat(&server, "c1", &["ana"]).await;
     let token = token("x").sign_text(r#"{"sub":"ana","name":"A\ud83d","exp":9999999999}"#);
@@ -98,7 +98,7 @@ async fn half_a_pair_in_the_auth_object_and_in_a_claim_lets_in() {
 }
 
 #[tokio::test]
-async fn half_a_pair_from_a_backend_reaches_clients_as_the_replacement_character() {
+async fn lone_surrogates_from_a_backend_become_replacement_characters() {
     let server = Server::dev().start().await;
     let mut ana = server.connect("/", token("ana")).await;
     let api = async |path: &str, body: &str| {
@@ -119,7 +119,7 @@ async fn half_a_pair_from_a_backend_reaches_clients_as_the_replacement_character
 }
 
 #[tokio::test]
-async fn stock_clients_stay_connected_whatever_half_a_pair_they_send() {
+async fn stock_clients_stay_connected_after_sending_lone_surrogates() {
     let server = Server::dev().chatty().start().await;
     open_chat(&server, "c1", &["ana", "bia"]).await;
     let mut bia = member(&server, "bia", "c1").await;
@@ -141,7 +141,7 @@ async fn stock_clients_stay_connected_whatever_half_a_pair_they_send() {
 }
 
 #[tokio::test]
-async fn numbers_that_no_program_can_hold_are_as_in_node_or_refused_in_plain_words() {
+async fn unrepresentable_numbers_are_rounded_as_in_node_or_refused() {
     let server = Server::dev().start().await;
     let mut ana = server.connect("/", token("ana")).await;
     let mut phone = server.connect("/", token("ana")).await;
@@ -164,7 +164,7 @@ async fn numbers_that_no_program_can_hold_are_as_in_node_or_refused_in_plain_wor
 }
 
 #[tokio::test]
-async fn after_nan_a_client_reconnects_over_a_websocket_as_from_nodes_server() {
+async fn after_nan_a_client_reconnects_as_with_nodes_server() {
     let server = Server::dev().start().await;
     let node = NodeServer::start(Redis::shared().await).await;
     let nan = r#"["video:progress",{"videoId":"v1","timestamp":NaN}]"#;
@@ -183,7 +183,7 @@ async fn after_nan_a_client_reconnects_over_a_websocket_as_from_nodes_server() {
 }
 
 #[tokio::test]
-async fn a_refused_binary_event_is_named_with_and_without_an_ack() {
+async fn a_refused_binary_event_is_reported_with_and_without_an_ack() {
     let server = Server::dev().start().await;
     let mut ana = server.connect("/chat", user("ana")).await;
     let message = "chat:message: binary attachments are not supported";

@@ -21,7 +21,7 @@ async fn said(client: &mut Client, key: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn a_timer_started_again_keeps_its_time_and_takes_the_payload() {
+async fn a_timer_started_again_keeps_its_time_and_gets_the_new_payload() {
     let server = server().await;
     let mut client = server.connect("/timed", ()).await;
     for kind in ["soft", "durable"] {
@@ -49,7 +49,7 @@ async fn a_cancelled_timer_is_not_run() {
 }
 
 #[tokio::test]
-async fn a_durable_timer_survives_a_power_cut_and_takes_effect_once() {
+async fn a_durable_timer_survives_a_kill_and_takes_effect_once() {
     let mut server = server().await;
     let mut client = server.connect("/timed", ()).await;
     for n in 0..20 {
@@ -78,7 +78,7 @@ async fn a_soft_timer_is_run_early_at_a_planned_stop() {
 }
 
 #[tokio::test]
-async fn a_timer_that_fails_is_tried_again_and_a_soft_one_given_up() {
+async fn a_failing_timer_is_retried_and_a_soft_one_dropped() {
     let server = server().await;
     let mut client = server.connect("/timed", ()).await;
     ask(&mut client, json!(["soft", "bad", 0, "fail"])).await;
@@ -88,7 +88,7 @@ async fn a_timer_that_fails_is_tried_again_and_a_soft_one_given_up() {
 }
 
 #[tokio::test]
-async fn a_schedule_runs_again_and_again() {
+async fn a_schedule_runs_repeatedly() {
     let server = server().await;
     let mut client = server.connect("/timed", ()).await;
     for _ in 0..3 {
@@ -97,7 +97,7 @@ async fn a_schedule_runs_again_and_again() {
 }
 
 #[tokio::test]
-async fn timers_past_a_plugins_number_are_denied() {
+async fn timers_over_a_plugins_limit_are_refused() {
     let server = Server::dev().plugin("timed", &fixture::timed().await).env("HUBBUB_TIMERS__PER_PLUGIN", "2").start().await;
     let mut client = server.connect("/timed", ()).await;
     for key in ["a", "b", "a"] {

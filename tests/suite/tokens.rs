@@ -4,7 +4,7 @@ use serde_json::json;
 use tests::{Client, Server, token};
 
 #[tokio::test]
-async fn a_token_with_any_fault_is_an_invalid_token() {
+async fn a_token_with_any_fault_is_refused_as_invalid() {
     let server = Server::dev().start().await;
     let ana = || token("ana");
     let good = ana().sign();
@@ -48,7 +48,7 @@ async fn a_token_with_any_fault_is_an_invalid_token() {
 }
 
 #[tokio::test]
-async fn a_user_is_the_first_claim_that_names_one() {
+async fn the_user_is_taken_from_the_first_claim_that_names_one() {
     let server = Server::dev().start().await;
     let who = async |token: tests::Token| {
         let mut client = server.connect("/", token).await;
@@ -62,7 +62,7 @@ async fn a_user_is_the_first_claim_that_names_one() {
 }
 
 #[tokio::test]
-async fn claims_are_taken_as_issuers_write_them() {
+async fn claims_are_accepted_in_the_forms_that_issuers_use() {
     let server = Server::dev().start().await;
     let ana = || token("ana");
     let good = [
@@ -97,7 +97,7 @@ async fn claims_are_taken_as_issuers_write_them() {
 }
 
 #[tokio::test]
-async fn one_role_of_a_list_opens_a_door() {
+async fn one_matching_role_of_a_list_is_enough() {
     let server = Server::dev().start().await;
     for roles in [json!("ATTENDANT"), json!(["CUSTOMER", "ATTENDANT"]), json!(["ADMIN"])] {
         let connected = Client::connect(server.address(), "/hub", token("ana").claim("role", roles.clone())).await;
@@ -110,7 +110,7 @@ async fn one_role_of_a_list_opens_a_door() {
 }
 
 #[tokio::test]
-async fn a_token_may_come_with_its_scheme() {
+async fn a_token_may_include_its_scheme() {
     let server = Server::dev().start().await;
     for scheme in ["Bearer ", "bearer ", "BEARER  "] {
         let auth = json!({"token": format!("{scheme}{}", token("ana").sign())});
@@ -126,7 +126,7 @@ async fn a_token_may_come_with_its_scheme() {
 }
 
 #[tokio::test]
-async fn the_docs_say_what_a_door_reads() {
+async fn the_docs_list_the_claims_that_are_read() {
     let server = Server::dev().env("HUBBUB_AUTH__CLAIMS__ROLE", "[\"role\", \"groups\"]").start().await;
     let answer = server.http().get(server.url("/docs")).send().await.expect("an answer").text().await.expect("a page");
     for text in ["auth.token", "Authorization: Bearer", "sub, userId, id", "tenant, companyId", "role, groups"] {

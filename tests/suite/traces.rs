@@ -54,7 +54,7 @@ async fn send(client: &mut Client) {
 }
 
 #[tokio::test]
-async fn one_trace_tells_of_an_event_from_its_socket_to_its_commit_and_over_the_bus() {
+async fn a_trace_covers_an_event_from_socket_to_commit_and_bus() {
     let collector = Collector::start().await;
     let server = traced(&collector, "1").start().await;
     send(&mut in_conversation(&server).await).await;
@@ -79,7 +79,7 @@ async fn one_trace_tells_of_an_event_from_its_socket_to_its_commit_and_over_the_
 }
 
 #[tokio::test]
-async fn a_connects_trace_tells_of_the_door_and_of_each_plugins_hook_and_a_disconnects_of_its_reason() {
+async fn traces_cover_connects_with_plugin_hooks_and_disconnects_with_reasons() {
     let collector = Collector::start().await;
     let server = traced(&collector, "1").plugin("hostile", &fixture::hostile().await).start().await;
     let connect_to = async |namespace: &str| {
@@ -111,7 +111,7 @@ async fn a_connects_trace_tells_of_the_door_and_of_each_plugins_hook_and_a_disco
 }
 
 #[tokio::test]
-async fn who_is_not_let_in_is_told_by_the_reason_alone() {
+async fn a_refused_connects_trace_contains_only_the_reason() {
     let collector = Collector::start().await;
     let server = traced(&collector, "1").plugin("hostile", &fixture::hostile().await).start().await;
     let refused = async |namespace: &str, reason: &str| {
@@ -135,7 +135,7 @@ async fn who_is_not_let_in_is_told_by_the_reason_alone() {
 }
 
 #[tokio::test]
-async fn a_connect_that_a_plugin_is_owed_is_a_part_of_the_event_that_it_comes_before() {
+async fn a_retried_on_connect_is_traced_as_part_of_the_next_event() {
     let collector = Collector::start().await;
     let server = traced(&collector, "1").plugin("hostile", &fixture::hostile().await).start().await;
     let mut client = server.connect("/hostile", ana().claim("evil", "connect-trap")).await;
@@ -149,7 +149,7 @@ async fn a_connect_that_a_plugin_is_owed_is_a_part_of_the_event_that_it_comes_be
 }
 
 #[tokio::test]
-async fn a_timer_is_a_trace_of_its_own_tied_to_the_event_that_set_it_and_to_no_timer() {
+async fn a_timers_trace_is_linked_to_the_event_that_set_it() {
     let collector = Collector::start().await;
     let server = traced(&collector, "1").plugin("timed", &fixture::timed().await).start().await;
     let mut client = server.connect("/timed", ()).await;
@@ -185,7 +185,7 @@ async fn publish(server: &Server, message: &serde_json::Value, traceparent: &str
 }
 
 #[tokio::test]
-async fn a_dead_letter_that_is_retried_goes_on_with_its_trace() {
+async fn a_retried_dead_letter_continues_its_trace() {
     let [failing, good] = [fixture::versioned("2.2.0").await, fixture::versioned("1.0.0").await];
     let collector = Collector::start().await;
     let server = traced(&collector, "0").only(&["video", "chat"]).plugin("versioned", &failing).start().await;
@@ -205,7 +205,7 @@ async fn a_dead_letter_that_is_retried_goes_on_with_its_trace() {
 }
 
 #[tokio::test]
-async fn what_comes_from_kafka_with_a_trace_goes_on_with_it_in_plugins_and_out_to_redis() {
+async fn a_trace_from_kafka_continues_through_plugins_to_redis() {
     let (collector, kafka, redis) = (Collector::start().await, Kafka::with(&[("video.view", 1)]), Redis::start().await);
     let server = traced(&collector, "0").only(&["video", "chat"]).kafka(&kafka);
     let server = server.env("HUBBUB_EGRESS__REDIS_URL", &redis.url());
@@ -227,7 +227,7 @@ async fn what_comes_from_kafka_with_a_trace_goes_on_with_it_in_plugins_and_out_t
 }
 
 #[tokio::test]
-async fn what_comes_from_redis_with_a_trace_goes_out_to_kafka_with_it() {
+async fn a_trace_from_redis_continues_to_kafka() {
     let (collector, kafka, redis) = (Collector::start().await, Kafka::with(&[("out.orders", 1)]), Redis::start().await);
     let server = traced(&collector, "0").only(&["video", "chat"]).kafka(&kafka).env("HUBBUB_INGEST__REDIS_URL", &redis.url());
     let server = server.env("HUBBUB_INGEST__STREAMS__STREAMS", r#"{"orders" = "order.made"}"#);
@@ -251,7 +251,7 @@ async fn what_comes_from_redis_with_a_trace_goes_out_to_kafka_with_it() {
 }
 
 #[tokio::test]
-async fn a_backends_trace_goes_on_in_the_plugin_and_its_decision_holds() {
+async fn a_backends_trace_continues_with_its_sampling_decision() {
     let collector = Collector::start().await;
     let server = traced(&collector, "0").start().await;
     let message = json!({"topic": "conversation.upserted", "data": {"companyId": "acme", "conversationId": "c1"}});
@@ -267,7 +267,7 @@ async fn a_backends_trace_goes_on_in_the_plugin_and_its_decision_holds() {
 }
 
 #[tokio::test]
-async fn a_sample_of_none_exports_nothing() {
+async fn a_sample_rate_of_zero_exports_nothing() {
     let collector = Collector::start().await;
     let mut server = traced(&collector, "0").start().await;
     let mut client = in_conversation(&server).await;
@@ -280,7 +280,7 @@ async fn a_sample_of_none_exports_nothing() {
 }
 
 #[tokio::test]
-async fn a_stop_sends_the_last_spans() {
+async fn a_stop_exports_the_last_spans() {
     let collector = Collector::start().await;
     let mut server = traced(&collector, "1").env("HUBBUB_TRACES__EVERY", "1h").start().await;
     send(&mut in_conversation(&server).await).await;
@@ -290,7 +290,7 @@ async fn a_stop_sends_the_last_spans() {
 }
 
 #[tokio::test]
-async fn a_collector_that_never_answers_costs_no_ack_and_what_it_misses_is_counted() {
+async fn a_hanging_collector_delays_nothing_and_dropped_spans_are_counted() {
     // The kernel accepts connections that no program reads.
     let hole = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let endpoint = format!("http://{}", hole.local_addr().expect("a bound port"));
@@ -308,7 +308,7 @@ async fn a_collector_that_never_answers_costs_no_ack_and_what_it_misses_is_count
 }
 
 #[tokio::test]
-async fn a_collector_that_is_down_is_said_once_and_its_spans_are_counted() {
+async fn a_collector_that_is_down_is_logged_once_and_lost_spans_counted() {
     let collector = Collector::start().await;
     let server = traced(&collector, "1").env("HUBBUB_TRACES__TIMEOUT", "200ms").start().await;
     drop(collector);
@@ -323,7 +323,7 @@ async fn a_collector_that_is_down_is_said_once_and_its_spans_are_counted() {
 }
 
 #[tokio::test]
-async fn a_log_line_of_a_sampled_call_carries_its_trace_and_its_release() {
+async fn a_log_line_of_a_sampled_call_contains_its_trace_and_release() {
     let collector = Collector::start().await;
     let server = traced(&collector, "1").env("HUBBUB_LOG__FORMAT", "json").plugin("hostile", &fixture::hostile().await);
     let server = server.start().await;
@@ -338,7 +338,7 @@ async fn a_log_line_of_a_sampled_call_carries_its_trace_and_its_release() {
 }
 
 #[tokio::test]
-async fn a_setting_that_cannot_be_refuses_the_start_by_its_name() {
+async fn an_invalid_trace_setting_fails_the_start_by_name() {
     let said = Server::dev().env("HUBBUB_TRACES__ENDPOINT", "localhost:4318").refuses().await;
     assert!(said.contains("traces.endpoint"), "{said}");
 }

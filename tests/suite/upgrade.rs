@@ -64,7 +64,7 @@ async fn complete(server: &Server, polling: &Polling, namespace: &str) -> Upgrad
 }
 
 #[tokio::test]
-async fn a_failed_upgrade_leaves_polling_as_it_was() {
+async fn a_failed_upgrade_leaves_polling_working() {
     let server = Server::dev().start().await;
     for mode in ["cut", "closed", "cut after the probe", "closed after the probe", "silent", "of nonsense"] {
         let polling = Polling::open(&server).await;
@@ -105,7 +105,7 @@ async fn an_upgrade_moves_everything_to_the_websocket() {
 }
 
 #[tokio::test]
-async fn a_poll_that_waits_is_released_for_an_upgrade() {
+async fn a_waiting_poll_is_released_for_an_upgrade() {
     let server = Server::dev().start().await;
     let polling = Polling::open(&server).await;
     connect(&polling, "/chat", &token("ana")).await;
@@ -127,7 +127,7 @@ async fn a_poll_that_waits_is_released_for_an_upgrade() {
 }
 
 #[tokio::test]
-async fn an_upgrade_that_is_never_completed_ends_in_time_without_a_busy_loop() {
+async fn an_incomplete_upgrade_times_out_without_a_busy_loop() {
     let server = Server::dev().env("HUBBUB_GATEWAY__UPGRADE_TIMEOUT", "2s").start().await;
     let polling = Polling::open(&server).await;
     connect(&polling, "/chat", &token("ana")).await;
@@ -160,7 +160,7 @@ async fn an_upgrade_that_is_never_completed_ends_in_time_without_a_busy_loop() {
 }
 
 #[tokio::test]
-async fn one_upgrade_at_a_time_and_none_of_an_unknown_session() {
+async fn concurrent_upgrades_and_unknown_sessions_are_refused() {
     let server = Server::dev().start().await;
     let polling = Polling::open(&server).await;
     let first = Upgrade::open(server.address(), polling.sid()).await.expect("a websocket");
@@ -174,7 +174,7 @@ async fn one_upgrade_at_a_time_and_none_of_an_unknown_session() {
 }
 
 #[tokio::test]
-async fn stock_clients_go_on_polling_behind_a_proxy_that_breaks_websockets() {
+async fn stock_clients_keep_polling_behind_a_proxy_that_breaks_websockets() {
     let server = Server::dev().start().await;
     for breaks in [Breaks::Cut, Breaks::Silent] {
         for stock in Stock::ALL {
@@ -191,7 +191,7 @@ async fn stock_clients_go_on_polling_behind_a_proxy_that_breaks_websockets() {
 }
 
 #[tokio::test]
-async fn the_operators_port_refuses_an_upgrade_and_goes_on_polling() {
+async fn the_admin_port_refuses_an_upgrade_and_keeps_polling() {
     let server = Server::dev().start().await;
     let polling = Polling::open_admin(&server).await;
     assert_eq!(Upgrade::open(server.admin_address(), polling.sid()).await.err(), Some(400));

@@ -64,7 +64,7 @@ fn is_milliseconds(value: &Value) -> bool {
 }
 
 #[tokio::test]
-async fn viewers_are_counted_as_they_come_and_go() {
+async fn viewers_are_counted_as_they_join_and_leave() {
     let server = server().start().await;
     let mut visitor = watch(&server, "v1", ()).await;
     viewers_are(&mut visitor, "v1", 1).await;
@@ -91,7 +91,7 @@ async fn viewers_are_counted_as_they_come_and_go() {
 }
 
 #[tokio::test]
-async fn a_rush_of_viewers_is_told_twice_a_second() {
+async fn viewer_counts_are_sent_at_most_twice_a_second() {
     const RUSH: usize = 60;
     let server = server().start().await;
     let mut first = watch(&server, "v1", ()).await;
@@ -108,7 +108,7 @@ async fn a_rush_of_viewers_is_told_twice_a_second() {
 }
 
 #[tokio::test]
-async fn a_position_is_passed_to_the_users_other_devices_alone() {
+async fn a_position_is_sent_only_to_the_users_other_devices() {
     let server = server().start().await;
     let mut phone = watch(&server, "v1", user("ana")).await;
     let mut laptop = watch(&server, "v1", user("ana")).await;
@@ -134,7 +134,7 @@ async fn a_position_is_passed_to_the_users_other_devices_alone() {
 }
 
 #[tokio::test]
-async fn what_the_backend_says_of_a_video_reaches_its_room_and_no_other() {
+async fn a_videos_backend_messages_reach_only_its_room() {
     let server = server().start().await;
     let mut visitor = watch(&server, "v1", ()).await;
     let mut ana = watch(&server, "v1", user("ana")).await;
@@ -172,7 +172,7 @@ async fn what_the_backend_says_of_a_video_reaches_its_room_and_no_other() {
 }
 
 #[tokio::test]
-async fn many_views_are_told_twice_a_second_and_every_one_is_counted() {
+async fn views_are_sent_twice_a_second_and_all_are_counted() {
     const BATCHES: usize = 8;
     const BATCH: usize = 250;
     // Checking for duplicates makes two thousand commits in a row, which takes a while on PostgreSQL.
@@ -213,7 +213,7 @@ async fn many_views_are_told_twice_a_second_and_every_one_is_counted() {
 }
 
 #[tokio::test]
-async fn every_like_and_dislike_is_told_and_counted() {
+async fn every_like_and_dislike_is_sent_and_counted() {
     const EACH: usize = 100;
     let server = server().start().await;
     let mut viewer = watch(&server, "v1", ()).await;
@@ -234,7 +234,7 @@ async fn every_like_and_dislike_is_told_and_counted() {
 }
 
 #[tokio::test]
-async fn a_message_that_names_no_video_is_a_dead_letter_and_the_next_is_told() {
+async fn a_message_without_a_video_is_a_dead_letter_and_the_next_is_sent() {
     let server = server().start().await;
     let mut viewer = watch(&server, "v1", ()).await;
     let view = |data: Value, key: &str| json!({"topic": "video.view", "key": key, "data": data});
@@ -251,7 +251,7 @@ async fn a_message_that_names_no_video_is_a_dead_letter_and_the_next_is_told() {
 }
 
 #[tokio::test]
-async fn bad_messages_in_a_row_hold_up_no_good_one_behind_them() {
+async fn bad_messages_in_a_row_do_not_delay_the_next_good_one() {
     let server = server().start().await;
     let mut viewer = watch(&server, "v1", ()).await;
     // Once the count has been received twice, no other message passes through the plugin.
@@ -272,7 +272,7 @@ async fn all_but_those_are_handled(server: &Server, dead: f64) {
 }
 
 #[tokio::test]
-async fn a_subscription_holds_on_all_devices_over_reconnects_and_restarts() {
+async fn a_subscription_survives_reconnects_and_restarts_on_all_devices() {
     let mut server = server().start().await;
     let mut phone = server.connect("/", user("ana")).await;
     let mut laptop = server.connect("/", user("ana")).await;
@@ -327,7 +327,7 @@ async fn a_subscription_holds_on_all_devices_over_reconnects_and_restarts() {
 }
 
 #[tokio::test]
-async fn the_list_holds_ones_own_and_what_was_followed_and_reading_is_kept() {
+async fn the_list_contains_own_and_followed_notifications_and_read_state() {
     let mut server = server().start().await;
     let mut ana = server.connect("/", user("ana")).await;
     post(&server, "ch1", "Before").await;
@@ -371,7 +371,7 @@ async fn the_list_holds_ones_own_and_what_was_followed_and_reading_is_kept() {
 }
 
 #[tokio::test]
-async fn a_list_comes_in_pages_and_a_subscription_shows_nothing_older() {
+async fn a_list_is_paged_and_excludes_items_before_the_subscription() {
     let server = server().start().await;
     let mut ana = server.connect("/", user("ana")).await;
     let mut bia = server.connect("/", user("bia")).await;
@@ -398,7 +398,7 @@ async fn a_list_comes_in_pages_and_a_subscription_shows_nothing_older() {
 }
 
 #[tokio::test]
-async fn nobody_reads_or_lists_what_is_anothers() {
+async fn users_cannot_read_or_list_notifications_of_others() {
     let server = server().start().await;
     let mut ana = server.connect("/", user("ana")).await;
     let mut eva = server.connect("/", user("eva")).await;
@@ -424,7 +424,7 @@ async fn nobody_reads_or_lists_what_is_anothers() {
 }
 
 #[tokio::test]
-async fn a_visitor_may_watch_and_is_counted_but_has_nothing_of_their_own() {
+async fn a_visitor_may_watch_and_is_counted_without_notifications() {
     let server = server().start().await;
     assert_eq!(server.turned_away("/", "nonsense").await, "Invalid token");
     let mut visitor = watch(&server, "v1", ()).await;
@@ -453,7 +453,7 @@ async fn a_visitor_may_watch_and_is_counted_but_has_nothing_of_their_own() {
 }
 
 #[tokio::test]
-async fn a_payload_that_names_nothing_is_refused_with_the_field() {
+async fn a_payload_without_an_id_is_refused_with_the_field() {
     let server = server().start().await;
     let mut ana = server.connect("/", user("ana")).await;
     let fields = [
@@ -475,7 +475,7 @@ async fn a_payload_that_names_nothing_is_refused_with_the_field() {
 }
 
 #[tokio::test]
-async fn a_user_follows_so_many_channels_and_no_more() {
+async fn a_users_followed_channels_are_limited() {
     let server = server().start().await;
     let mut ana = server.connect("/", user("ana")).await;
     for n in 0..32 {

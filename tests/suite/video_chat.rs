@@ -12,7 +12,7 @@ async fn watch(server: &Server, client: impl Into<tests::Auth>) -> Client {
 }
 
 #[tokio::test]
-async fn a_user_speaks_and_a_visitor_listens() {
+async fn a_user_sends_messages_and_a_visitor_only_receives() {
     let server = Server::dev().start().await;
     let mut visitor = watch(&server, ()).await;
     let mut ana = watch(&server, user("ana")).await;
@@ -36,7 +36,7 @@ async fn a_user_speaks_and_a_visitor_listens() {
 }
 
 #[tokio::test]
-async fn viewers_are_counted_as_they_come_and_go() {
+async fn viewers_are_counted_as_they_join_and_leave() {
     let server = Server::dev().start().await;
     let mut first = watch(&server, ()).await;
     count_is(&mut first, 1).await;
@@ -63,7 +63,7 @@ async fn count_is(client: &mut Client, count: u64) {
 }
 
 #[tokio::test]
-async fn typing_and_the_limit_of_messages() {
+async fn typing_is_sent_to_others_and_messages_are_limited() {
     let server = Server::dev().start().await;
     let mut ana = watch(&server, user("ana")).await;
     let mut bia = watch(&server, user("bia")).await;
@@ -81,7 +81,7 @@ async fn typing_and_the_limit_of_messages() {
 }
 
 #[tokio::test]
-async fn who_watches_another_video_hears_nothing() {
+async fn viewers_of_another_video_receive_no_messages() {
     let server = Server::dev().start().await;
     let mut ana = watch(&server, user("ana")).await;
     let mut other = server.connect("/", user("eva")).await;

@@ -6,7 +6,7 @@ use tests::Server;
 use crate::scene::user;
 
 #[tokio::test]
-async fn a_channels_notification_of_one_user_reaches_that_user_alone_and_is_kept() {
+async fn a_channel_notification_for_one_user_reaches_only_that_user_and_is_stored() {
     let mut server = Server::dev().start().await;
     let (mut ana, mut phone) = (server.connect("/", user("7")).await, server.connect("/", user("7")).await);
     let (mut eva, mut visitor) = (server.connect("/", user("eva")).await, server.connect("/", ()).await);
