@@ -43,7 +43,7 @@ bench: build plugins ## Compare with native socketioxide and Node (ARGS="--quick
 
 soak: build plugins ## Attack a server as a hostile client, on both storages and on two nodes (FOR=60 seconds each)
 	@.make/need.sh clients servers
-	HUBBUB_TEST_SOAK_SECONDS=$(FOR) cargo test --release --workspace --test suite -- hostile_member --nocapture
+	HUBBUB_TEST_SOAK_SECONDS=$(FOR) cargo test --release --workspace --test suite -- hostile_client --nocapture
 
 # libFuzzer, guided by coverage, with the stable compiler. Findings go to target/fuzz; the corpus in tests/fuzz is never changed.
 fuzz: ## Search for input that breaks a parser (TARGET=packet, component, manifest, config, admin or tokens; FOR=600 seconds)

@@ -100,8 +100,8 @@ impl Browser {
     }
 
     async fn go(&mut self, step: Value) -> Value {
-        self.driver.tell(&step).await;
-        let answer = self.driver.hear(ANSWER).await.unwrap_or_else(|| panic!("the browser did not answer {step}"));
+        self.driver.send(&step).await;
+        let answer = self.driver.receive(ANSWER).await.unwrap_or_else(|| panic!("the browser did not answer {step}"));
         assert_eq!(answer["failed"], Value::Null, "{step}");
         answer
     }

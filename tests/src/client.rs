@@ -283,7 +283,7 @@ impl Client {
 
     /// The first argument of the event of that name, if the server has sent it by now. A round trip makes sure that everything
     /// queued has arrived.
-    pub async fn heard(&mut self, event: &str) -> Option<Value> {
+    pub async fn received(&mut self, event: &str) -> Option<Value> {
         self.refused("nothing:answers:to:this", Value::Null).await;
         let is_it = |packet: &Packet| matches!(packet, Packet::Event { args, .. } if args.first().is_some_and(|n| n == event));
         let at = self.inbox.iter().position(is_it)?;

@@ -46,7 +46,7 @@ impl Cluster {
     /// Waits until every node sees this many nodes.
     pub async fn settled(&self, nodes: usize) {
         for node in &self.nodes {
-            node.is_one_of(nodes).await;
+            node.sees_nodes(nodes).await;
         }
     }
 }

@@ -22,7 +22,7 @@ impl StoppedCompiler {
     }
 
     /// Resumes the process.
-    pub fn go_on(self) {
+    pub fn resume(self) {
         drop(self);
     }
 }

@@ -59,12 +59,12 @@ async fn version_of(all: &Mutex<BTreeMap<String, PathBuf>>, name: &'static str, 
 }
 
 /// A component that was built for version 0.1.0 of the contract.
-pub fn stored_0_1(name: &str) -> PathBuf {
+pub fn built_for_0_1(name: &str) -> PathBuf {
     crate::package_dir().join("fixtures/0.1.0").join(format!("{name}.wasm"))
 }
 
 /// The same component with another digest, so that it is compiled again.
-pub fn unseen(component: &[u8], number: u32) -> Vec<u8> {
+pub fn uncached(component: &[u8], number: u32) -> Vec<u8> {
     // A custom section: its length, its name's length and its name, which must be text.
     let name = format!("{number:08x}");
     [component, &[0, 9, 8], name.as_bytes()].concat()

@@ -20,14 +20,14 @@ pub struct Load {
 
 /// Latencies of the acknowledged events.
 #[derive(Debug)]
-pub struct Took {
+pub struct Latencies {
     /// Sorted.
     times: Vec<Duration>,
 }
 
 impl Load {
     /// Sends until `until` has ended. Every acknowledgement is passed to `holds`, which panics if it is wrong.
-    pub async fn during<T>(&mut self, holds: impl Fn(&Value), until: impl Future<Output = T>) -> (T, Took) {
+    pub async fn during<T>(&mut self, holds: impl Fn(&Value), until: impl Future<Output = T>) -> (T, Latencies) {
         let ended = Cell::new(false);
         let period = Duration::from_secs(1) * u32::try_from(self.clients.len()).expect("a few clients") / self.per_second;
         let (event, start) = (self.event, Instant::now());
@@ -52,18 +52,18 @@ impl Load {
         let (done, times) = join(until, join_all(sending)).await;
         let mut times = times.concat();
         times.sort_unstable();
-        (done, Took { times })
+        (done, Latencies { times })
     }
 
     /// Asserts that no event was acknowledged twice and that all clients are still connected.
-    pub async fn nothing_is_left_over(&mut self) {
+    pub async fn expect_no_extra_acks(&mut self) {
         for client in &mut self.clients {
             client.expect_no_ack().await;
         }
     }
 }
 
-impl Took {
+impl Latencies {
     /// The number of acknowledged events.
     pub fn events(&self) -> usize {
         self.times.len()

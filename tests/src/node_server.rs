@@ -25,8 +25,8 @@ pub struct NodeServer {
 impl NodeServer {
     pub async fn start(redis: &Redis) -> Self {
         let mut process = JsonLines::start(Path::new("node"), &clients().join("server.mjs"));
-        process.tell(&json!({"do": "start", "redis": redis.url(), "namespaces": NAMESPACES})).await;
-        let said = process.hear(wait::DEADLINE).await.expect("the server starts");
+        process.send(&json!({"do": "start", "redis": redis.url(), "namespaces": NAMESPACES})).await;
+        let said = process.receive(wait::DEADLINE).await.expect("the server starts");
         let port = said["port"].as_u64().and_then(|port| port.try_into().ok()).unwrap_or_else(|| panic!("no port: {said}"));
         Self { process, address: (Ipv4Addr::LOCALHOST, port).into() }
     }
@@ -34,12 +34,12 @@ impl NodeServer {
     /// Starts it beside the nodes of a cluster and waits until all have subscribed.
     pub async fn beside(cluster: &Cluster) -> Self {
         let node = Self::start(&cluster.redis).await;
-        node.heard(&cluster.redis, cluster.nodes.len() + 1).await;
+        node.wait_for_subscribers(&cluster.redis, cluster.nodes.len() + 1).await;
         node
     }
 
     /// Waits until this many servers have subscribed to requests in each namespace, which is the last thing each of them does.
-    pub async fn heard(&self, redis: &Redis, servers: usize) {
+    pub async fn wait_for_subscribers(&self, redis: &Redis, servers: usize) {
         for namespace in NAMESPACES {
             wait::eventually("all servers to subscribe", async || {
                 let asked = redis.ask(&format!("PUBSUB NUMSUB socket.io-request#{namespace}#")).await;
@@ -66,8 +66,8 @@ impl NodeServer {
 
     /// Like [`run`](Self::run), but returns `{done}` or `{failed}`.
     pub async fn try_run(&mut self, code: &str) -> Value {
-        self.process.tell(&json!({"do": "run", "code": code})).await;
-        self.process.hear(wait::DEADLINE).await.unwrap_or_else(|| panic!("{code} did not finish"))
+        self.process.send(&json!({"do": "run", "code": code})).await;
+        self.process.receive(wait::DEADLINE).await.unwrap_or_else(|| panic!("{code} did not finish"))
     }
 
     /// Connects a client that joins these rooms.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::OnceCell;
 
-use crate::authority::Authority;
+use crate::certificate_authority::CertificateAuthority;
 use crate::server::{Scratch, free_address};
 use crate::wait;
 
@@ -45,7 +45,7 @@ impl Postgres {
 
     /// Like [`start`](Self::start), but accepts TLS connections only, with a certificate for 127.0.0.1 that this authority has
     /// signed.
-    pub async fn start_with_tls(authority: &Authority) -> Self {
+    pub async fn start_with_tls(authority: &CertificateAuthority) -> Self {
         Self::start_with(|data| {
             let key = data.join("server.key");
             authority.sign("IP:127.0.0.1", &key, &data.join("server.crt"));

@@ -31,17 +31,17 @@ impl JsonLines {
         Self { name: script.display().to_string(), input, output, _child: child }
     }
 
-    pub async fn tell(&mut self, what: &Value) {
-        self.tell_text(&what.to_string()).await;
+    pub async fn send(&mut self, what: &Value) {
+        self.send_text(&what.to_string()).await;
     }
 
     /// Sends JSON that no `Value` can hold.
-    pub async fn tell_text(&mut self, json: &str) {
+    pub async fn send_text(&mut self, json: &str) {
         self.input.write_all(format!("{json}\n").as_bytes()).await.unwrap_or_else(|error| panic!("{}: {error}", self.name));
     }
 
     /// The next line. None after `wait`. Panics if the helper has ended.
-    pub async fn hear(&mut self, wait: Duration) -> Option<Value> {
+    pub async fn receive(&mut self, wait: Duration) -> Option<Value> {
         let line = timeout(wait, self.output.next_line()).await.ok()?;
         let line = line.ok().flatten().unwrap_or_else(|| panic!("{} ended", self.name));
         Some(serde_json::from_str(&line).unwrap_or_else(|error| panic!("{} sent {line:?}: {error}", self.name)))

@@ -19,7 +19,7 @@ use crate::metrics::Metrics;
 use crate::postgres::Postgres;
 use crate::redis::Redis;
 use crate::store::Store;
-use crate::{fixture, gate, wait};
+use crate::{fixture, machine, wait};
 
 /// The API key and the admin token of `hubbub dev`.
 pub const API_KEY: &str = "dev-api-key";
@@ -90,7 +90,7 @@ pub struct Builder {
     folder: Option<PathBuf>,
     /// The checkout's plugins to deploy. None: all of them.
     only: Option<&'static [&'static str]>,
-    one_process: bool,
+    single_node: bool,
     /// The number of nodes, regardless of [`NODES`].
     spread_over: Option<usize>,
     /// A shell script that runs the server as `"$@"`.
@@ -127,7 +127,7 @@ impl Server {
             env: BTreeMap::new(),
             folder: None,
             only: None,
-            one_process: false,
+            single_node: false,
             spread_over: None,
             through: None,
             piped: false,
@@ -188,7 +188,7 @@ impl Server {
     }
 
     /// Connects a client that must be refused and returns the sentence.
-    pub async fn turned_away(&self, namespace: &str, auth: impl Into<Auth>) -> String {
+    pub async fn connect_refused(&self, namespace: &str, auth: impl Into<Auth>) -> String {
         match Client::connect(self.address(), namespace, auth).await {
             Err(ConnectFailure::Refused(sentence)) => sentence,
             Err(other) => panic!("{namespace} did not refuse: {other:?}"),
@@ -377,13 +377,13 @@ impl Server {
         self.answers().await;
         if count > 1 {
             for node in self.nodes() {
-                node.is_one_of(count).await;
+                node.sees_nodes(count).await;
             }
         }
     }
 
     /// Waits until this node sees this many nodes.
-    pub async fn is_one_of(&self, nodes: usize) {
+    pub async fn sees_nodes(&self, nodes: usize) {
         wait::eventually("every node to see the others", async || {
             let asked = self.http.get(format!("http://{}/ready", self.admin)).send().await;
             let Ok(answer) = asked else { return false };
@@ -473,7 +473,7 @@ impl Builder {
     }
 
     /// Removes chat's limit of ten messages a minute, for tests of something else.
-    pub fn chatty(self) -> Self {
+    pub fn without_message_limit(self) -> Self {
         self.plugin_config("chat", "messages_per_minute", "0")
     }
 
@@ -483,8 +483,8 @@ impl Builder {
     }
 
     /// Runs one node regardless of [`NODES`], for metrics and logs of a single process.
-    pub fn one_process(mut self) -> Self {
-        self.one_process = true;
+    pub fn single_node(mut self) -> Self {
+        self.single_node = true;
         self
     }
 
@@ -515,7 +515,7 @@ impl Builder {
     /// Starts it and waits until it answers.
     pub async fn start(self) -> Server {
         let mut this = self.with_plugins().await;
-        gate::share();
+        machine::shared();
         let nodes = this.nodes();
         if nodes > 1 {
             let (redis, database) = (Redis::shared().await, Postgres::shared().await.empty().await);
@@ -531,7 +531,7 @@ impl Builder {
     /// plugins.
     fn nodes(&self) -> usize {
         let configured = ["REDIS_URL", "DATABASE_URL"].iter().any(|name| self.env.contains_key(*name));
-        if self.one_process || configured || self.command != "dev" || self.folder.is_some() {
+        if self.single_node || configured || self.command != "dev" || self.folder.is_some() {
             return 1;
         }
         let from_environment = || std::env::var(NODES).map_or(1, |nodes| nodes.parse().expect("a number of nodes"));
@@ -548,7 +548,7 @@ impl Builder {
     /// Starts a server that must fail to start. Returns its output. Panics if it binds its port.
     pub async fn refuses(self) -> String {
         let this = self.with_plugins().await;
-        gate::share();
+        machine::shared();
         let scratch = Scratch::new();
         let (public, admin) = (free_address(), free_address());
         let (mut child, _pipe) = this.spawn(public, admin, &scratch);

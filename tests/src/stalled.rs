@@ -38,7 +38,7 @@ impl Stalled {
     }
 
     /// Reads everything that all of them have received so far and returns the number of bytes.
-    pub fn read_away(&self) -> usize {
+    pub fn drain(&self) -> usize {
         let mut buffer = [0; 4096];
         let mut bytes = 0;
         for stream in &self.0 {
@@ -59,7 +59,7 @@ impl Stalled {
 const OTHER_FILES: usize = 1000;
 
 /// The number of connections, up to `most`, that this process and the servers it starts from now on can have open.
-pub fn room_for(most: usize) -> usize {
+pub fn connection_limit(most: usize) -> usize {
     most.min(allow_open_files((most + OTHER_FILES) as u64) as usize - OTHER_FILES)
 }
 

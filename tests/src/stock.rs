@@ -68,7 +68,7 @@ impl Stock {
         };
         let connect =
             json!({"do": "connect", "url": url, "namespace": namespace, "auth": auth.object(), "transports": transports});
-        socket.process.tell(&connect).await;
+        socket.process.send(&connect).await;
         let first = socket.find("the connection", |saw| matches!(saw["saw"].as_str(), Some("connect" | "refused"))).await;
         match first["saw"].as_str() {
             Some("connect") => Ok(socket),
@@ -90,8 +90,8 @@ impl Stock {
 
 impl StockSocket {
     /// Sets the `auth` object that the client sends from its next connect on.
-    pub async fn show(&mut self, auth: impl Into<Auth>) {
-        self.process.tell(&json!({"do": "auth", "auth": auth.into().object()})).await;
+    pub async fn set_auth(&mut self, auth: impl Into<Auth>) {
+        self.process.send(&json!({"do": "auth", "auth": auth.into().object()})).await;
     }
 
     /// Waits until the client has been refused and returns the sentence.
@@ -101,14 +101,14 @@ impl StockSocket {
     }
 
     pub async fn emit(&mut self, event: &str, payload: Value) {
-        self.process.tell(&json!({"do": "emit", "args": [event, payload]})).await;
+        self.process.send(&json!({"do": "emit", "args": [event, payload]})).await;
     }
 
     /// Emits for an ack that [`acked`](Self::acked) waits for.
     pub async fn emit_for_ack(&mut self, event: &str, payload: Value) -> u64 {
         let ack = self.next_ack;
         self.next_ack += 1;
-        self.process.tell(&json!({"do": "emit", "args": [event, payload], "ack": ack})).await;
+        self.process.send(&json!({"do": "emit", "args": [event, payload], "ack": ack})).await;
         ack
     }
 
@@ -116,7 +116,7 @@ impl StockSocket {
     pub async fn emit_text_for_ack(&mut self, args: &str) -> u64 {
         let ack = self.next_ack;
         self.next_ack += 1;
-        self.process.tell_text(&format!(r#"{{"do":"emit","args":{args},"ack":{ack}}}"#)).await;
+        self.process.send_text(&format!(r#"{{"do":"emit","args":{args},"ack":{ack}}}"#)).await;
         ack
     }
 
@@ -139,7 +139,7 @@ impl StockSocket {
 
     /// Disconnects with the client's `socket.disconnect()`.
     pub async fn disconnect(&mut self) {
-        self.process.tell(&json!({"do": "disconnect"})).await;
+        self.process.send(&json!({"do": "disconnect"})).await;
     }
 
     /// Asserts that the client has reported no such thing so far.
@@ -170,7 +170,7 @@ impl StockSocket {
         let end = Instant::now() + DEADLINE;
         loop {
             let left: Duration = end.saturating_duration_since(Instant::now());
-            match self.process.hear(left).await {
+            match self.process.receive(left).await {
                 Some(saw) if is_it(&saw) => return saw,
                 Some(saw) => self.inbox.push_back(saw),
                 None => panic!("waited {DEADLINE:?} for {what}; received so far: {:#?}", self.inbox),

@@ -45,7 +45,7 @@ impl Store {
     }
 
     /// The stored deployment history of a plugin.
-    pub fn record(&self, plugin: &str) -> Value {
+    pub fn deployment_history(&self, plugin: &str) -> Value {
         let sql = "SELECT value FROM blobs WHERE name = ?1";
         let bytes: Vec<u8> =
             self.embedded().query_row(sql, [format!("plugin/{plugin}")], |row| row.get(0)).expect("it was deployed");

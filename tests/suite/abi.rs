@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tests::abi::{After, DOOR, EVENTS, Guest, Realloc, Start, TENANCY, TOKEN, pair};
-use tests::{Client, Load, Server, fixture, gate, token, wait};
+use tests::{Client, Load, Server, fixture, machine, token, wait};
 
 const BEYOND: u32 = 0x7fff_fff0;
 
@@ -21,7 +21,7 @@ async fn deploy(server: &Server, guest: Guest) -> (u16, Value) {
 }
 
 /// A guest with one wrong answer for each event, the description of each fault, and the event of the one correct answer.
-fn evil() -> (Guest, BTreeMap<String, &'static str>, String) {
+fn faulty_guest() -> (Guest, BTreeMap<String, &'static str>, String) {
     let mut guest = Guest::new();
     let mut events = BTreeMap::new();
     let (words, broken, surrogate) = (guest.text(b"\"fine\""), guest.text(b"\"\xff\""), guest.text(b"\"\xed\xa0\x80\""));
@@ -52,7 +52,7 @@ fn evil() -> (Guest, BTreeMap<String, &'static str>, String) {
 }
 
 /// Causes each fault once.
-async fn commit_all_crimes(client: &mut Client, events: &BTreeMap<String, &str>, fine: &str) {
+async fn cause_all_faults(client: &mut Client, events: &BTreeMap<String, &str>, fine: &str) {
     for (event, what) in events {
         assert_eq!(client.refused(event, Value::Null).await, ("internal".into(), "Internal error".into()), "{what}");
         assert_eq!(client.ask(fine, Value::Null).await, "fine", "after {what}");
@@ -68,12 +68,12 @@ async fn commit_all_crimes(client: &mut Client, events: &BTreeMap<String, &str>,
 #[tokio::test]
 async fn an_invalid_answer_refuses_only_its_own_call() {
     let server = server().await;
-    let (guest, events, fine) = evil();
+    let (guest, events, fine) = faulty_guest();
     assert_eq!(events.len(), 18);
     let (status, answer) = deploy(&server, guest).await;
     assert_eq!((status, &answer["state"]), (200, &json!("active")), "{answer}");
     let mut client = server.connect("/abi", ()).await;
-    commit_all_crimes(&mut client, &events, &fine).await;
+    cause_all_faults(&mut client, &events, &fine).await;
 }
 
 #[tokio::test]
@@ -110,7 +110,7 @@ async fn an_unreadable_description_is_rejected_with_a_reason() {
         assert!(detail.contains(word), "{what}: {answer}");
     }
     // A rejected component does not block a valid one.
-    assert_eq!(deploy(&server, evil().0).await.0, 200);
+    assert_eq!(deploy(&server, faulty_guest().0).await.0, 200);
     let (_, listed) = server.admin(Method::GET, "/admin/plugins", vec![]).await;
     assert_eq!(listed["plugins"].as_array().map(Vec::len), Some(2), "{listed}");
 }
@@ -121,29 +121,29 @@ async fn invalid_answers_disturb_no_other_plugin_and_leak_no_memory() {
     /// What hundreds of instances may leave: leaked instances would take tens of megabytes.
     const MEMORY: u64 = 16 << 20;
     /// Shorter latencies vary with the scheduler alone.
-    const TREMBLE: Duration = Duration::from_millis(5);
-    gate::alone();
+    const JITTER: Duration = Duration::from_millis(5);
+    machine::exclusive();
     let server = server().await;
-    let (guest, events, fine) = evil();
+    let (guest, events, fine) = faulty_guest();
     assert_eq!(deploy(&server, guest).await.0, 200);
-    let mut criminal = server.connect("/abi", ()).await;
+    let mut attacker = server.connect("/abi", ()).await;
     let connecting = (0..10).map(async |n| server.connect("/versioned", token(&format!("u{n}"))).await);
     let mut load = Load { clients: join_all(connecting).await, event: "version", per_second: 500 };
     let served = |ack: &Value| assert_eq!(ack, "1.0.0");
-    load.during(served, commit_all_crimes(&mut criminal, &events, &fine)).await;
+    load.during(served, cause_all_faults(&mut attacker, &events, &fine)).await;
     let memory = server.resident_bytes();
     let mut ratios = Vec::new();
     for _ in 0..ROUNDS {
         let ((), quiet) = load.during(served, tokio::time::sleep(Duration::from_secs(1))).await;
-        let crimes = async {
+        let faults = async {
             for _ in 0..5 {
-                commit_all_crimes(&mut criminal, &events, &fine).await;
+                cause_all_faults(&mut attacker, &events, &fine).await;
             }
         };
-        let ((), storm) = load.during(served, crimes).await;
-        ratios.push(storm.p99().as_secs_f64() / quiet.p99().max(TREMBLE).as_secs_f64());
+        let ((), disturbed) = load.during(served, faults).await;
+        ratios.push(disturbed.p99().as_secs_f64() / quiet.p99().max(JITTER).as_secs_f64());
     }
-    load.nothing_is_left_over().await;
+    load.expect_no_extra_acks().await;
     assert!(ratios.iter().any(|ratio| *ratio <= 3.0), "p99 during faults divided by p99 without: {ratios:?}");
     wait::eventually("the memory to be freed", async || server.resident_bytes().saturating_sub(memory) < MEMORY).await;
 }

@@ -6,11 +6,11 @@ use serde_json::{Value, json};
 use tests::server::Builder;
 use tests::{Client, Postgres, Server, fixture, wait};
 
-use crate::scene::{member, open_chat};
+use crate::helpers::{member, open_chat};
 
 /// A server with only the plugin that fails in the way that its input asks for.
 async fn fragile() -> Builder {
-    Server::dev().one_process().only(&[]).plugin("fragile", &fixture::fragile("1.0.0").await)
+    Server::dev().single_node().only(&[]).plugin("fragile", &fixture::fragile("1.0.0").await)
 }
 
 /// One failure opens a circuit breaker, and two openings quarantine the release.
@@ -26,8 +26,8 @@ async fn publish(server: &Server, key: &str, what: &str, n: u32) {
 /// The reasons of all dead letters, once there are `many`.
 async fn letters(server: &Server, many: usize) -> Vec<String> {
     wait::until(&format!("{many} dead letters"), wait::DEADLINE, async || {
-        let (_, told) = server.admin(Method::GET, "/admin/dead", Vec::new()).await;
-        let letters = told["letters"].as_array()?;
+        let (_, answer) = server.admin(Method::GET, "/admin/dead", Vec::new()).await;
+        let letters = answer["letters"].as_array()?;
         let reasons: Vec<_> = letters.iter().map(|letter| letter["reason"].as_str().unwrap_or_default().to_owned()).collect();
         (reasons.len() == many).then_some(reasons)
     })
@@ -52,7 +52,7 @@ async fn deploy(server: &Server, how: &str, version: &str) {
 
 #[tokio::test]
 async fn invalid_data_is_a_dead_letter_at_once_and_names_the_field() {
-    let server = tight(Server::dev().one_process().only(&["chat"])).start().await;
+    let server = tight(Server::dev().single_node().only(&["chat"])).start().await;
     for n in 0..5 {
         let data = json!({"chat_id": format!("c{n}"), "participants": []});
         server.publish_message(&json!({"topic": "chat.upserted", "key": format!("c{n}"), "data": data})).await;
@@ -111,8 +111,8 @@ async fn retrying_a_dead_letter_of_invalid_data_makes_it_a_dead_letter_again() {
     publish(&server, "k", "invalid", 1).await;
     for times in [2.0, 3.0] {
         letters(&server, 1).await;
-        let (_, told) = server.admin(Method::POST, "/admin/dead/retry", br#"{"plugin": "fragile"}"#.to_vec()).await;
-        assert_eq!(told["retried"], 1);
+        let (_, answer) = server.admin(Method::POST, "/admin/dead/retry", br#"{"plugin": "fragile"}"#.to_vec()).await;
+        assert_eq!(answer["retried"], 1);
         wait::eventually("it to be a dead letter again", async || {
             server.metrics().await.get("hubbub_bus_dead_letters_total", &[]) == Some(times)
         })
@@ -194,6 +194,6 @@ async fn a_message_waits_while_storage_is_unavailable() {
     database.start_again(killed).await;
     let mut client = server.connect("/fragile", ()).await;
     wait::eventually("the message to be handled", async || order(&mut client).await == [2]).await;
-    let told = letters(&server, 1).await;
-    assert!(told[0].starts_with("it trapped"), "only the bad message: {told:?}");
+    let answer = letters(&server, 1).await;
+    assert!(answer[0].starts_with("it trapped"), "only the bad message: {answer:?}");
 }

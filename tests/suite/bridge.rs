@@ -8,14 +8,14 @@ use tests::node_server::NodeServer;
 use tests::stock::Transports;
 use tests::{Client, Stock, wait};
 
-use crate::scene::{member, open_chat, say, user};
+use crate::helpers::{member, open_chat, say, user};
 
 /// Number of events in a row. A duplicate would arrive before the next one.
 const ROW: u64 = 20;
 
 /// Starts nodes and a Node server, with a chat of Ana and Bia.
 async fn beside(nodes: usize) -> (Cluster, NodeServer) {
-    let cluster = Cluster::with(nodes, |node| node.chatty().bridged()).await;
+    let cluster = Cluster::with(nodes, |node| node.without_message_limit().bridged()).await;
     open_chat(&cluster.nodes[0], "c1", &["ana", "bia"]).await;
     let node = NodeServer::beside(&cluster).await;
     (cluster, node)
@@ -34,7 +34,7 @@ async fn send_row(node: &mut NodeServer, sender: &str, event: &str) {
     node.run(&format!("for (let n = 0; n < {ROW}; n++) {sender}.emit('{event}', n)")).await;
 }
 
-async fn what_plugins_send_reaches_nodes_clients_once(nodes: usize) {
+async fn plugin_messages_reach_node_clients_once(nodes: usize) {
     let (cluster, node) = beside(nodes).await;
     let mut ana = member(&cluster.nodes[0], "ana", "c1").await;
     let mut bia = member(&cluster.nodes[nodes - 1], "bia", "c1").await;
@@ -58,12 +58,12 @@ async fn what_plugins_send_reaches_nodes_clients_once(nodes: usize) {
 
 #[tokio::test]
 async fn a_plugins_room_message_reaches_clients_of_a_node_server_once() {
-    what_plugins_send_reaches_nodes_clients_once(1).await;
+    plugin_messages_reach_node_clients_once(1).await;
 }
 
 #[tokio::test]
 async fn a_plugins_room_message_from_two_nodes_reaches_them_once() {
-    what_plugins_send_reaches_nodes_clients_once(2).await;
+    plugin_messages_reach_node_clients_once(2).await;
 }
 
 #[tokio::test]
@@ -99,10 +99,10 @@ async fn a_node_clients_message_arrives_here_unchanged() {
     let (cluster, node) = beside(1).await;
     let mut ana = member(&cluster.nodes[0], "ana", "c1").await;
     let mut caio = node.connect("/chat", &["chat:c1"]).await;
-    let said = json!({"text": "olá \"\u{1f600}\"", "n": [0, -1, 1.5, 9007199254740991_u64, null, true], "deep": {"er": {}}});
-    let ack = caio.emit_for_ack(&json!(["emit", "chat:c1", ["said", said]])).await;
+    let payload = json!({"text": "olá \"\u{1f600}\"", "n": [0, -1, 1.5, 9007199254740991_u64, null, true], "deep": {"er": {}}});
+    let ack = caio.emit_for_ack(&json!(["emit", "chat:c1", ["said", payload]])).await;
     caio.acked(ack).await;
-    assert_eq!(ana.next("said").await, said);
+    assert_eq!(ana.next("said").await, payload);
     caio.expect_none("said").await;
 }
 
@@ -207,7 +207,7 @@ async fn a_node_server_receives_acks_of_clients_here() {
 
 #[tokio::test]
 async fn an_unreadable_bridge_message_is_counted_and_ignored() {
-    let cluster = Cluster::with(1, |node| node.chatty().bridged()).await;
+    let cluster = Cluster::with(1, |node| node.without_message_limit().bridged()).await;
     let mut ana = cluster.nodes[0].connect("/chat", user("ana")).await;
     const EVENTS: &str = "socket.io#/chat#";
     const REQUESTS: &str = "socket.io-request#/chat#";
@@ -247,7 +247,7 @@ async fn refused(cluster: &Cluster, messages: usize) {
 
 #[tokio::test]
 async fn a_request_over_the_answer_limit_is_refused_and_counted() {
-    let cluster = Cluster::with(1, |node| node.chatty().bridged().env("HUBBUB_BRIDGE__ANSWERS", "1")).await;
+    let cluster = Cluster::with(1, |node| node.without_message_limit().bridged().env("HUBBUB_BRIDGE__ANSWERS", "1")).await;
     let mut node = NodeServer::beside(&cluster).await;
     let mut ana = cluster.nodes[0].connect("/chat", user("ana")).await;
     let _bia = cluster.nodes[0].connect("/chat", user("bia")).await;
@@ -278,10 +278,10 @@ async fn while_redis_is_down_only_node_servers_miss_messages() {
     assert_eq!(unsent, Some(1.0));
 
     cluster.redis.start_again().await;
-    node.heard(&cluster.redis, 2).await;
+    node.wait_for_subscribers(&cluster.redis, 2).await;
     wait::eventually("messages to reach the Node server again", async || {
         say(&mut ana, "c1", "together").await;
-        caio.heard("chat:message").await.is_some_and(|heard| heard["content"] == json!("together"))
+        caio.received("chat:message").await.is_some_and(|received| received["content"] == json!("together"))
     })
     .await;
     send_row(&mut node, "io.of('/chat').to('chat:c1')", "back").await;
@@ -290,7 +290,8 @@ async fn while_redis_is_down_only_node_servers_miss_messages() {
 
 #[tokio::test]
 async fn only_configured_namespaces_are_bridged() {
-    let cluster = Cluster::with(1, |node| node.chatty().bridged().env("HUBBUB_BRIDGE__NAMESPACES", r#"["/chat"]"#)).await;
+    let cluster =
+        Cluster::with(1, |node| node.without_message_limit().bridged().env("HUBBUB_BRIDGE__NAMESPACES", r#"["/chat"]"#)).await;
     let mut node = NodeServer::start(&cluster.redis).await;
     wait::eventually("the chat namespace to be bridged", async || {
         cluster.redis.ask("PUBSUB NUMSUB socket.io-request#/chat#").await.contains(":2\r\n")
@@ -307,7 +308,7 @@ async fn only_configured_namespaces_are_bridged() {
 
 #[tokio::test]
 async fn the_bridge_is_off_by_default() {
-    let cluster = Cluster::with(2, |node| node.chatty()).await;
+    let cluster = Cluster::with(2, |node| node.without_message_limit()).await;
     open_chat(&cluster.nodes[0], "c1", &["ana"]).await;
     let mut ana = member(&cluster.nodes[0], "ana", "c1").await;
     say(&mut ana, "c1", "hello").await;
@@ -319,7 +320,7 @@ async fn the_bridge_is_off_by_default() {
 
 #[tokio::test]
 async fn a_bridge_join_over_the_room_limit_is_refused_and_counted() {
-    let cluster = Cluster::with(1, |node| node.chatty().bridged().env("HUBBUB_GATEWAY__SOCKET_ROOMS", "1")).await;
+    let cluster = Cluster::with(1, |node| node.without_message_limit().bridged().env("HUBBUB_GATEWAY__SOCKET_ROOMS", "1")).await;
     let mut node = NodeServer::beside(&cluster).await;
     let mut ana = cluster.nodes[0].connect("/chat", user("ana")).await;
     node.run("io.of('/chat').socketsJoin(['first', 'second'])").await;

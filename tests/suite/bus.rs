@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tests::Server;
 
-use crate::scene::{join, member, open_chat, user};
+use crate::helpers::{join, member, open_chat, user};
 
 #[tokio::test]
 async fn a_published_message_is_accepted_and_handled() {
@@ -17,7 +17,7 @@ async fn a_published_message_is_accepted_and_handled() {
 
 #[tokio::test]
 async fn messages_without_a_subscriber_are_counted_and_logged_at_intervals() {
-    let server = Server::dev().only(&["chat"]).one_process().env("HUBBUB_EGRESS__REDIS", "{\"sent.out\": \"there\"}");
+    let server = Server::dev().only(&["chat"]).single_node().env("HUBBUB_EGRESS__REDIS", "{\"sent.out\": \"there\"}");
     let server = server.env("HUBBUB_EGRESS__REDIS_URL", "redis://127.0.0.1:1").start().await;
     let unheard = async || server.metrics().await.get("hubbub_bus_messages_unheard_total", &[]);
     assert_eq!(unheard().await, Some(0.0));

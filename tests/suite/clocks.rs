@@ -8,7 +8,7 @@ use tests::cluster::Cluster;
 use tests::server::{ADMIN_TOKEN, Builder, Scratch};
 use tests::{Client, Server, Token, fixture, token, wait};
 
-use crate::scene::{ask_bare, open_chat, user};
+use crate::helpers::{ask_bare, open_chat, user};
 
 const HOUR: i64 = 3600;
 
@@ -50,7 +50,7 @@ impl WallClock {
     fn server(&self, plugins: &'static [&'static str]) -> Builder {
         Server::dev()
             .only(plugins)
-            .one_process()
+            .single_node()
             .env("LD_PRELOAD", &library())
             .env("FAKETIME_TIMESTAMP_FILE", &self.file().display().to_string())
             .env("FAKETIME_NO_CACHE", "1")
@@ -107,9 +107,9 @@ async fn presence_grace_ignores_changes_of_the_wall_clock() {
     drop((first.into_stream(), second.into_stream()));
     wait::eventually("both connections to end", async || server.get("/health").await.1["connections"] == 1).await;
     clock.set(&server, 0).await;
-    let mut gone = [head.next("attendant:offline").await, head.next("attendant:offline").await];
-    gone.sort_by_key(|gone| gone["userId"].to_string());
-    assert_eq!((&gone[0]["userId"], &gone[1]["userId"]), (&json!("first"), &json!("second")));
+    let mut offline = [head.next("attendant:offline").await, head.next("attendant:offline").await];
+    offline.sort_by_key(|offline| offline["userId"].to_string());
+    assert_eq!((&offline[0]["userId"], &offline[1]["userId"]), (&json!("first"), &json!("second")));
 }
 
 #[tokio::test]
@@ -161,7 +161,7 @@ async fn a_budget_refills_when_the_wall_clock_is_set_back() {
     let server = clock.server(&["chat"]).start().await;
     open_chat(&server, "c1", &["ana"]).await;
     let mut ana = server.connect("/chat", lasting("ana")).await;
-    crate::scene::join(&mut ana, "c1").await;
+    crate::helpers::join(&mut ana, "c1").await;
     clock.set(&server, HOUR).await;
     let message = json!({"chatId": "c1", "content": "x"});
     wait::eventually("the budget to be used up", async || ana.ask("chat:message", message.clone()).await != json!({})).await;
@@ -197,7 +197,7 @@ async fn set_redis(cluster: &Cluster, seconds: i64) {
     cluster.redis.ask(&format!("EVAL \"{script}\" 1 {key} {}", -seconds * 1000)).await;
 }
 
-async fn know_of(server: &Server, nodes: u64) {
+async fn sees_nodes(server: &Server, nodes: u64) {
     wait::eventually("the nodes to see each other", async || server.readiness().await.1["nodes"] == nodes).await;
 }
 
@@ -211,7 +211,7 @@ async fn changing_redis_clock_ends_no_lease_and_a_dead_node_is_noticed() {
         set_redis(&cluster, seconds).await;
         for node in &cluster.nodes {
             two_seconds(node).await;
-            know_of(node, 2).await;
+            sees_nodes(node, 2).await;
         }
         eva.expect_none("attendant:offline").await;
         let list = ask_bare(&mut eva, "presence:list").await;
@@ -219,7 +219,7 @@ async fn changing_redis_clock_ends_no_lease_and_a_dead_node_is_noticed() {
     }
     let mut dead = cluster.nodes.pop().expect("two nodes");
     dead.kill9();
-    know_of(&cluster.nodes[0], 1).await;
+    sees_nodes(&cluster.nodes[0], 1).await;
 }
 
 #[tokio::test]

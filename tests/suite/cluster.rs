@@ -6,9 +6,9 @@ use std::process::Command;
 use serde_json::json;
 use tests::cluster::Cluster;
 use tests::server::{Builder, NODES};
-use tests::{Client, Server, gate, wait};
+use tests::{Client, Server, machine, wait};
 
-use crate::scene::{join, member, open_chat, say, user};
+use crate::helpers::{join, member, open_chat, say, user};
 
 /// A viewer of the video `v1`.
 async fn viewer(node: &Server, id: &str) -> Client {
@@ -19,7 +19,7 @@ async fn viewer(node: &Server, id: &str) -> Client {
 
 #[tokio::test]
 async fn a_message_reaches_the_room_on_every_node_once_and_in_order() {
-    let cluster = Cluster::with(3, Builder::chatty).await;
+    let cluster = Cluster::with(3, Builder::without_message_limit).await;
     open_chat(&cluster.nodes[0], "c1", &["ana", "bia", "caio"]).await;
     let mut ana = member(&cluster.nodes[0], "ana", "c1").await;
     let mut bia = member(&cluster.nodes[1], "bia", "c1").await;
@@ -37,7 +37,7 @@ async fn a_message_reaches_the_room_on_every_node_once_and_in_order() {
 
 #[tokio::test]
 async fn after_the_join_ack_a_client_receives_messages_of_every_node() {
-    let cluster = Cluster::with(2, Builder::chatty).await;
+    let cluster = Cluster::with(2, Builder::without_message_limit).await;
     open_chat(&cluster.nodes[0], "c1", &["ana", "bia"]).await;
     let mut ana = member(&cluster.nodes[0], "ana", "c1").await;
     for n in 0..30 {
@@ -72,13 +72,13 @@ async fn a_plugin_disabled_on_one_node_is_disabled_on_all() {
 
 /// Runs tests of the products again, in another process whose servers have this many nodes each.
 fn products_on(nodes: usize, modules: &[&str]) {
-    gate::alone();
+    machine::exclusive();
     let mut suite = Command::new(std::env::current_exe().expect("a running test has a file"));
     suite.args(modules).args(["--test-threads", "4"]).env(NODES, nodes.to_string()).env("RUST_BACKTRACE", "0");
     let run = suite.output().expect("the suite runs");
-    let said = String::from_utf8_lossy(&run.stdout);
-    assert!(run.status.success(), "on {nodes} nodes: {said}{}", String::from_utf8_lossy(&run.stderr));
-    assert!(said.contains("test result: ok. ") && !said.contains("ok. 0 passed"), "{said}");
+    let printed = String::from_utf8_lossy(&run.stdout);
+    assert!(run.status.success(), "on {nodes} nodes: {printed}{}", String::from_utf8_lossy(&run.stderr));
+    assert!(printed.contains("test result: ok. ") && !printed.contains("ok. 0 passed"), "{printed}");
 }
 
 #[test]

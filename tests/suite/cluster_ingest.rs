@@ -30,7 +30,7 @@ async fn accepted(server: &Server, source: &str) -> f64 {
 }
 
 /// The node that has consumed something from this source.
-async fn taker(cluster: &Cluster, source: &str) -> usize {
+async fn consumer(cluster: &Cluster, source: &str) -> usize {
     wait::until("a node to consume", wait::DEADLINE, async || {
         for (at, node) in cluster.nodes.iter().enumerate() {
             if accepted(node, source).await > 0.0 {
@@ -52,7 +52,7 @@ async fn stream_entries_of_a_killed_node_are_handled_once_by_the_other() {
         assert!(cluster.redis.ask(&entry).await.starts_with('$'));
     };
     add(&cluster, 0).await;
-    let first = taker(&cluster, "streams").await;
+    let first = consumer(&cluster, "streams").await;
     for n in 1..MANY {
         add(&cluster, n).await;
         if n == MANY / 2 {
@@ -81,8 +81,8 @@ async fn partitions_of_a_killed_node_move_and_every_view_counts_once() {
         view(n).await;
     }
     views_are(&cluster, "v1", MANY as i64 / 2).await;
-    let taker = taker(&cluster, "kafka").await;
-    cluster.nodes[taker].kill9();
+    let consumer = consumer(&cluster, "kafka").await;
+    cluster.nodes[consumer].kill9();
     for n in MANY / 2..MANY {
         view(n).await;
     }
@@ -92,31 +92,31 @@ async fn partitions_of_a_killed_node_move_and_every_view_counts_once() {
 #[tokio::test]
 async fn a_channel_is_consumed_by_one_node_and_fails_over() {
     let mut cluster = Cluster::with(2, |builder| node(builder).env("HUBBUB_INGEST__PUBSUB__CHANNELS", r#"["backend"]"#)).await;
-    let tell = async |cluster: &Cluster, video: &str, listeners: usize| {
+    let publish = async |cluster: &Cluster, video: &str, listeners: usize| {
         let message = format!(r#"PUBLISH backend "{{\"event\":\"video:view\",\"data\":{{\"videoId\":\"{video}\"}}}}""#);
         wait::eventually("the nodes to subscribe", async || {
             cluster.redis.ask(&message).await.starts_with(&format!(":{listeners}"))
         })
         .await;
     };
-    let told = async |cluster: &Cluster, video: &str, listeners: usize| {
+    let publish_until_counted = async |cluster: &Cluster, video: &str, listeners: usize| {
         wait::eventually("a node to handle the message", async || {
-            tell(cluster, video, listeners).await;
+            publish(cluster, video, listeners).await;
             views(cluster, video).await > 0
         })
         .await;
     };
-    told(&cluster, "before", 2).await;
-    let first = taker(&cluster, "pubsub").await;
+    publish_until_counted(&cluster, "before", 2).await;
+    let first = consumer(&cluster, "pubsub").await;
     let other = 1 - first;
     for n in 0..50 {
-        tell(&cluster, &format!("v{}", n % 5), 2).await;
+        publish(&cluster, &format!("v{}", n % 5), 2).await;
     }
     for video in 0..5 {
         views_are(&cluster, &format!("v{video}"), 10).await;
     }
     assert_eq!(accepted(&cluster.nodes[other], "pubsub").await, 0.0, "only one node consumes");
     cluster.nodes[first].terminate().await;
-    told(&cluster, "after", 1).await;
+    publish_until_counted(&cluster, "after", 1).await;
     assert!(accepted(&cluster.nodes[other], "pubsub").await > 0.0);
 }

@@ -86,12 +86,12 @@ async fn a_release_that_one_node_cannot_stage_goes_live_on_none() {
     let stricter = cluster.node(stricter).await;
     cluster.nodes.push(stricter);
     cluster.settled(2).await;
-    let (status, told) = post(&cluster.nodes[0], "deploy", second().await).await;
-    assert_eq!(status, 422, "{told}");
-    let detail = told["detail"].as_str().expect("a text");
+    let (status, answer) = post(&cluster.nodes[0], "deploy", second().await).await;
+    assert_eq!(status, 422, "{answer}");
+    let detail = answer["detail"].as_str().expect("a text");
     assert!(detail.starts_with("node ") && detail.contains("which is not granted"), "{detail}");
     for node in &cluster.nodes {
-        node.turned_away("/versioned", token("ana")).await;
+        node.connect_refused("/versioned", token("ana")).await;
     }
 }
 
@@ -99,7 +99,7 @@ async fn a_release_that_one_node_cannot_stage_goes_live_on_none() {
 async fn the_last_status_of_a_silent_node_is_listed_without_waiting() {
     let lease = |node: Builder| node.env("HUBBUB_PRESENCE__LEASE", "20s").env("HUBBUB_REDIS__NODE_TIMEOUT", "2s");
     let cluster = two(lease).await;
-    let told = async || {
+    let answer = async || {
         let began = Instant::now();
         let (_, listed) = cluster.nodes[0].admin(Method::GET, "/admin/plugins", Vec::new()).await;
         let plugin = listed["plugins"].as_array().and_then(|all| all.iter().find(|one| one["name"] == "versioned")).cloned();
@@ -107,14 +107,14 @@ async fn the_last_status_of_a_silent_node_is_listed_without_waiting() {
         assert!(began.elapsed().as_secs() < 2, "it must not wait: {:?}", began.elapsed());
         nodes.iter().map(|node| (node["silent"] == true, node["version"].clone())).collect::<Vec<_>>()
     };
-    wait::eventually("both to report", async || told().await == [(false, json!("1.0.0")), (false, json!("1.0.0"))]).await;
+    wait::eventually("both to report", async || answer().await == [(false, json!("1.0.0")), (false, json!("1.0.0"))]).await;
     cluster.nodes[1].pause();
     wait::eventually("one to be silent", async || {
-        let mut nodes = told().await;
+        let mut nodes = answer().await;
         nodes.sort_by_key(|(silent, _)| *silent);
         nodes == [(false, json!("1.0.0")), (true, json!("1.0.0"))]
     })
     .await;
-    let (status, figures) = cluster.nodes[0].admin(Method::GET, "/admin/figures", Vec::new()).await;
-    assert_eq!((status, figures["nodes"].as_array().map(Vec::len)), (200, Some(2)), "{figures}");
+    let (status, metrics) = cluster.nodes[0].admin(Method::GET, "/admin/figures", Vec::new()).await;
+    assert_eq!((status, metrics["nodes"].as_array().map(Vec::len)), (200, Some(2)), "{metrics}");
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tests::server::{Scratch, run_in};
 use tests::{Server, fixture, node};
 
-use crate::scene::{is_time, name, open_chat, user};
+use crate::helpers::{is_time, name, open_chat, user};
 
 async fn document(server: &Server) -> Value {
     let (status, document) = server.get("/asyncapi.json").await;
@@ -57,8 +57,8 @@ async fn the_document_and_the_page_describe_the_live_plugins() {
     assert_eq!(before, document(&server).await, "unchanged while nothing is deployed");
 
     let component = std::fs::read(fixture::course().await).expect("the component was built");
-    let (status, said) = server.admin(reqwest::Method::POST, "/admin/plugins/course/deploy", component).await;
-    assert_eq!(status, 200, "{said}");
+    let (status, printed) = server.admin(reqwest::Method::POST, "/admin/plugins/course/deploy", component).await;
+    assert_eq!(status, 200, "{printed}");
     let after = document(&server).await;
     assert_eq!(after["channels"]["Course"]["address"], "/course/{id}");
     assert_ne!(after["info"]["version"], before["info"]["version"]);
@@ -82,7 +82,7 @@ async fn chat_types() -> String {
 }
 
 /// A folder with these types, the test clients and their packages, in which TypeScript compiles.
-fn workshop(types: &str) -> Scratch {
+fn project_folder(types: &str) -> Scratch {
     let scratch = Scratch::new();
     let write = |name: &str, text: &str| std::fs::write(scratch.path().join(name), text).expect("the folder is ours");
     write("contract.ts", types);
@@ -104,30 +104,30 @@ async fn compile(folder: &Scratch, project: &str) -> Output {
 async fn a_typed_client_compiles_and_chats() {
     let server = Server::dev().start().await;
     open_chat(&server, "c1", &["ana"]).await;
-    crate::scene::member(&server, "ana", "c1").await;
-    let folder = workshop(&chat_types().await);
+    crate::helpers::member(&server, "ana", "c1").await;
+    let folder = project_folder(&chat_types().await);
     succeeded(&compile(&folder, "tsconfig.json").await);
     let token = user("ana").sign();
     let output = node::run(folder.path(), Path::new("typed.js"), &[&server.url(""), &token, "c1"], "").await;
-    let heard: Value = serde_json::from_str(&succeeded(&output)).expect("one JSON text");
-    assert_eq!((&heard["author"], &heard["content"]), (&json!(name("ana")), &json!("typed")));
-    assert_eq!((&heard["online"], &heard["names"], &heard["unread"]), (&json!(1), &json!([name("ana")]), &json!(0)));
-    assert_eq!(heard["code"], "invalid");
-    assert!(is_time(&heard["createdAt"]), "{heard}");
+    let received: Value = serde_json::from_str(&succeeded(&output)).expect("one JSON text");
+    assert_eq!((&received["author"], &received["content"]), (&json!(name("ana")), &json!("typed")));
+    assert_eq!((&received["online"], &received["names"], &received["unread"]), (&json!(1), &json!([name("ana")]), &json!(0)));
+    assert_eq!(received["code"], "invalid");
+    assert!(is_time(&received["createdAt"]), "{received}");
 }
 
 #[tokio::test]
 async fn each_type_error_of_a_client_fails_to_compile() {
-    let folder = workshop(&chat_types().await);
+    let folder = project_folder(&chat_types().await);
     let output = compile(&folder, "wrong.json").await;
     assert!(!output.status.success(), "it compiled");
     let text = std::fs::read_to_string(node::clients().join("wrong.ts")).expect("the file exists");
     let first = text.lines().position(|line| line.starts_with("declare const socket")).expect("the socket") + 2;
-    let said = stdout(&output);
+    let printed = stdout(&output);
     for line in first..=text.lines().count() {
-        assert!(said.contains(&format!("wrong.ts({line},")), "line {line} compiled: {said}");
+        assert!(printed.contains(&format!("wrong.ts({line},")), "line {line} compiled: {printed}");
     }
-    let elsewhere = said.lines().find(|line| line.contains("error") && !line.starts_with("wrong.ts("));
+    let elsewhere = printed.lines().find(|line| line.contains("error") && !line.starts_with("wrong.ts("));
     assert_eq!(elsewhere, None, "the types themselves compile");
 }
 
@@ -142,7 +142,7 @@ async fn types_are_generated_from_files_a_configuration_or_the_folder() {
         chat_types().await
     );
     // The types of all of the checkout's plugins compile, and the chat client with them.
-    let folder = workshop(&succeeded(&run_in(&tests::checkout_dir(), &["types"], &[])));
+    let folder = project_folder(&succeeded(&run_in(&tests::checkout_dir(), &["types"], &[])));
     succeeded(&compile(&folder, "tsconfig.json").await);
 
     let refused = run_in(scratch.path(), &["types"], &[]);

@@ -6,7 +6,7 @@ use tests::server::Builder;
 use tests::stock::Transports;
 use tests::{Client, Server, Stock, StockSocket, Token, wait};
 
-use crate::scene::{expect_none_of, name, publish_keyed, refused_both_ways, user};
+use crate::helpers::{expect_none_of, name, publish_keyed, refused_both_ways, user};
 
 /// Events that only members of a conversation may receive.
 const NEWS: [&str; 8] = [
@@ -73,8 +73,8 @@ async fn of_two_on(server: Builder) -> (Server, Client, Client) {
 #[tokio::test]
 async fn bad_tokens_are_refused_and_anonymous_visitors_may_only_connect() {
     let (server, ..) = of_two().await;
-    assert_eq!(server.turned_away("/", "nonsense").await, "Invalid token");
-    assert_eq!(server.turned_away("/", user("ana").expires_in(-3600)).await, "Invalid token");
+    assert_eq!(server.connect_refused("/", "nonsense").await, "Invalid token");
+    assert_eq!(server.connect_refused("/", user("ana").expires_in(-3600)).await, "Invalid token");
     let mut visitor = server.connect("/", ()).await;
     for event in ["join_conversation", "leave_conversation", "typing"] {
         refused_both_ways(&mut visitor, event, here(), "unauthenticated", "Authentication error").await;

@@ -6,13 +6,13 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tests::{Client, Server, wait};
 
-use crate::scene::{join, member, open_chat, user};
+use crate::helpers::{join, member, open_chat, user};
 
 #[tokio::test]
 async fn every_acked_message_survives_a_kill() {
     const SENDERS: usize = 8;
     const ROUNDS: usize = 40;
-    let mut server = Server::dev().chatty().start().await;
+    let mut server = Server::dev().without_message_limit().start().await;
     let names: Vec<_> = (0..SENDERS).map(|n| format!("u{n}")).collect();
     open_chat(&server, "c1", &names.iter().map(String::as_str).collect::<Vec<_>>()).await;
     let mut senders = Vec::new();
@@ -21,12 +21,12 @@ async fn every_acked_message_survives_a_kill() {
     }
     let mut acked = HashSet::new();
     for round in 0..ROUNDS {
-        let said = join_all(senders.iter_mut().enumerate().map(async |(n, client)| {
+        let sent = join_all(senders.iter_mut().enumerate().map(async |(n, client)| {
             let content = format!("{round} of {n}");
             let ack = client.ask("chat:message", json!({"chatId": "c1", "content": content})).await;
             (ack == json!({})).then_some(content)
         }));
-        acked.extend(said.await.into_iter().flatten());
+        acked.extend(sent.await.into_iter().flatten());
     }
     // More messages are in flight. Each may be stored or not, but not in part.
     for sender in &mut senders {
@@ -80,7 +80,7 @@ async fn an_accepted_bus_message_is_handled_after_a_kill() {
 
 #[tokio::test]
 async fn data_opens_after_kills_during_writes() {
-    let mut server = Server::dev().chatty().start().await;
+    let mut server = Server::dev().without_message_limit().start().await;
     open_chat(&server, "c1", &["ana"]).await;
     for round in 0..5 {
         let mut ana = member(&server, "ana", "c1").await;

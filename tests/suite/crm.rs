@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tests::stock::Transports;
 use tests::{Auth, Client, Server, Stock, Token, token, wait};
 
-use crate::scene::{ask_bare, expect_none_of, is_time, keys, publish_keyed, refused_both_ways};
+use crate::helpers::{ask_bare, expect_none_of, is_time, keys, publish_keyed, refused_both_ways};
 
 const NAMESPACES: [&str; 3] = ["/conversations", "/notifications", "/analytics"];
 
@@ -71,8 +71,8 @@ async fn numbers(client: &mut Client, period: &str) -> Value {
 async fn connecting_requires_a_user_and_a_company() {
     let server = Server::dev().start().await;
     for namespace in NAMESPACES {
-        assert_eq!(server.turned_away(namespace, ()).await, "Authentication required");
-        assert_eq!(server.turned_away(namespace, json!({"token": ""})).await, "Authentication required");
+        assert_eq!(server.connect_refused(namespace, ()).await, "Authentication required");
+        assert_eq!(server.connect_refused(namespace, json!({"token": ""})).await, "Authentication required");
         let incomplete = [
             at("acme", "ana").without("companyId"),
             at("acme", "ana").without("userId"),
@@ -82,9 +82,9 @@ async fn connecting_requires_a_user_and_a_company() {
             at("acme", "ana").secret("another secret"),
         ];
         for token in incomplete {
-            assert_eq!(server.turned_away(namespace, &token).await, "Invalid or expired token", "{namespace} {token:?}");
+            assert_eq!(server.connect_refused(namespace, &token).await, "Invalid or expired token", "{namespace} {token:?}");
         }
-        assert_eq!(server.turned_away(namespace, "nonsense").await, "Invalid or expired token");
+        assert_eq!(server.connect_refused(namespace, "nonsense").await, "Invalid or expired token");
         server.connect(namespace, at("acme", "ana")).await;
         server.connect(namespace, Auth::bearer(&at("acme", "ana"))).await;
     }
@@ -291,8 +291,8 @@ async fn companies_with_the_same_ids_are_isolated() {
     for event in ["message:updated", "message:deleted", "conversation:typing"] {
         ours.next(event).await;
     }
-    let heard = ["message:new", "message:updated", "message:deleted", "conversation:typing", "conversation:updated"];
-    expect_none_of(&mut theirs, &heard).await;
+    let received = ["message:new", "message:updated", "message:deleted", "conversation:typing", "conversation:updated"];
+    expect_none_of(&mut theirs, &received).await;
     expect_none_of(&mut theirs, &["any:company", "any:conversation", "any:user", "status:online", "status:offline"]).await;
 
     // An id that contains another company's name gives no access.
@@ -374,7 +374,7 @@ async fn notifications_are_marked_read_singly_in_bulk_or_all_and_stay_read() {
 #[tokio::test]
 async fn each_event_returns_its_own_sentence_when_storing_fails() {
     // Storage has room for the two components and little more. Only the embedded database has a size limit.
-    let only = Server::dev().only(&["chat", "crm", "notifications"]).one_process();
+    let only = Server::dev().only(&["chat", "crm", "notifications"]).single_node();
     let server = only.env("HUBBUB_STORAGE__SIZE", "6000000").start().await;
     open(&server, "acme").await;
     let mut ana = in_c1(&server, "acme", "ana").await;

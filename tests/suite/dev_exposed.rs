@@ -47,14 +47,14 @@ async fn a_public_address_without_expose_is_refused_before_binding() {
         [format!("0.0.0.0:{port}"), format!(":{port}"), format!("[::]:{port}"), "192.0.2.1:4100".into(), "my-host:4100".into()];
     for listen in &everywhere {
         for (flag, key, fine) in [("--listen", "server.listen", "--admin"), ("--admin", "server.admin", "--listen")] {
-            let said = Started::with("dev", &["--no-watch", flag, listen, fine, "127.0.0.1:0"], &[]).await.failure().await;
+            let output = Started::with("dev", &["--no-watch", flag, listen, fine, "127.0.0.1:0"], &[]).await.failure().await;
             let shown = listen.trim_start_matches("*");
             let sentence = format!("hubbub: {key} ({flag}): other machines reach {shown}, and everyone knows the secrets");
-            assert!(said.contains(&sentence) && said.contains("--expose"), "{flag} {listen}: {said}");
+            assert!(output.contains(&sentence) && output.contains("--expose"), "{flag} {listen}: {output}");
         }
     }
-    let said = Started::with("dev", &["--no-watch"], &[("HUBBUB_SERVER__LISTEN", ":4100")]).await.failure().await;
-    assert!(said.contains("--expose"), "configured by a variable: {said}");
+    let output = Started::with("dev", &["--no-watch"], &[("HUBBUB_SERVER__LISTEN", ":4100")]).await.failure().await;
+    assert!(output.contains("--expose"), "configured by a variable: {output}");
 }
 
 #[tokio::test]
@@ -114,8 +114,8 @@ async fn only_missing_secrets_are_generated_and_known_ones_refused() {
     assert_eq!(printed(&server.log()).into_keys().collect::<Vec<_>>(), ["API key"], "{}", server.log());
     assert_eq!(operate(admin, "a token of this test").await, 200);
     for (variable, known) in [("JWT_SECRET", "dev-secret"), ("HUBBUB_ADMIN__TOKEN", ADMIN_TOKEN), ("HUBBUB_API__KEYS", API_KEY)] {
-        let said = Started::with("dev", &EXPOSED, &[(variable, known)]).await.failure().await;
-        assert!(said.contains(&format!("the secret `{known}` is for loopback alone")), "{variable}: {said}");
+        let output = Started::with("dev", &EXPOSED, &[(variable, known)]).await.failure().await;
+        assert!(output.contains(&format!("the secret `{known}` is for loopback alone")), "{variable}: {output}");
     }
 }
 

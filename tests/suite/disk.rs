@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use tests::{Client, Server, SmallDisk, wait};
 
-use crate::scene::{join, member, open_chat, user};
+use crate::helpers::{join, member, open_chat, user};
 
 /// Large enough to use up the space that the database's log has in reserve.
 fn content(n: usize) -> String {
@@ -44,7 +44,7 @@ async fn is_ready(server: &Server, ready: bool) -> Value {
 }
 
 fn server(disk: &SmallDisk) -> tests::server::Builder {
-    Server::dev().only(&["chat"]).chatty().one_process().data(&disk.path().join("data"))
+    Server::dev().only(&["chat"]).without_message_limit().single_node().data(&disk.path().join("data"))
 }
 
 #[tokio::test]
@@ -82,8 +82,8 @@ async fn a_full_disk_is_reported_and_loses_no_acknowledged_data() {
     disk.fill();
     assert_eq!(server.terminate().await, Some(0), "a stop on a full disk");
     disk.fill();
-    let said = self::server(&disk).refuses().await;
-    assert!(said.contains("cannot be written"), "a start on a full disk: {said}");
+    let output = self::server(&disk).refuses().await;
+    assert!(output.contains("cannot be written"), "a start on a full disk: {output}");
     disk.free();
     server.start_again().await;
     let mut ana = server.connect("/chat", user("ana")).await;
@@ -107,7 +107,7 @@ async fn a_full_disk_is_reported_without_any_writes() {
 async fn a_start_on_a_full_disk_fails_with_a_reason() {
     let Some(disk) = SmallDisk::of_mebibytes(48) else { return };
     disk.fill();
-    let said = server(&disk).refuses().await;
-    let line = said.lines().find(|line| line.starts_with("hubbub: ")).unwrap_or_default();
-    assert!(line.contains("cannot be written") && !said.contains("panicked"), "{said}");
+    let output = server(&disk).refuses().await;
+    let line = output.lines().find(|line| line.starts_with("hubbub: ")).unwrap_or_default();
+    assert!(line.contains("cannot be written") && !output.contains("panicked"), "{output}");
 }

@@ -40,33 +40,33 @@ async fn no_configuration_error_shows_a_secret() {
         if variable.contains("INGEST") {
             server = server.env("HUBBUB_INGEST__PUBSUB__CHANNELS", "a");
         }
-        let said = server.refuses().await;
-        assert!(said.contains(named), "{variable}={value}: {said}");
+        let printed = server.refuses().await;
+        assert!(printed.contains(named), "{variable}={value}: {printed}");
         for part in ["hunter2", "forty"] {
-            assert!(!said.contains(part), "{variable}: {part} is in {said}");
+            assert!(!printed.contains(part), "{variable}: {part} is in {printed}");
         }
     }
     let file = scratch.path().join("hubbub.toml");
     std::fs::write(&file, format!("[admin]\ntoken = \"{SECRET}\n")).expect("a scratch file");
-    let said = Server::serve(&file).env("JWT_SECRET", SECRET).refuses().await;
-    assert!(said.contains("hubbub.toml: line 2") && !said.contains("hunter2"), "{said}");
+    let printed = Server::serve(&file).env("JWT_SECRET", SECRET).refuses().await;
+    assert!(printed.contains("hubbub.toml: line 2") && !printed.contains("hunter2"), "{printed}");
 }
 
 #[tokio::test]
 async fn a_variable_that_is_not_utf8_is_named_without_its_value() {
     use std::os::unix::ffi::OsStringExt as _;
     let bytes = std::ffi::OsString::from_vec(b"hunter2\xff".to_vec());
-    let said = |name: &str| {
+    let printed = |name: &str| {
         let output = std::process::Command::new(tests::server::binary()).arg("check").env(name, &bytes).output();
         let output = output.expect("the binary runs");
         (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
     for name in ["JWT_SECRET", "HUBBUB_ADMIN__TOKEN"] {
-        let (success, said) = said(name);
-        assert!(!success && said.contains(&format!("{name}: it is not UTF-8")) && !said.contains("hunter2"), "{said}");
+        let (success, printed) = printed(name);
+        assert!(!success && printed.contains(&format!("{name}: it is not UTF-8")) && !printed.contains("hunter2"), "{printed}");
     }
-    let (_, said) = said("SOMETHING_ELSE");
-    assert!(!said.contains("SOMETHING_ELSE") && !said.contains("panicked"), "{said}");
+    let (_, printed) = printed("SOMETHING_ELSE");
+    assert!(!printed.contains("SOMETHING_ELSE") && !printed.contains("panicked"), "{printed}");
 }
 
 #[tokio::test]
@@ -100,8 +100,8 @@ async fn misspelt_variables_are_logged_once_and_kubernetes_variables_never() {
     assert_eq!(log.matches("did you mean HUBBUB_GATEWAY__PING_INTERVAL?").count(), 1, "{log}");
     assert_eq!(log.matches("the server's own is HUBBUB_ADMIN__TOKEN").count(), 1, "{log}");
     assert!(injected.iter().all(|(name, _)| !log.contains(&format!("{name} configures"))), "{log}");
-    let said = serve().await.env("HUBBUB_GATWAY__PING_INTERVAL", "25s").refuses().await;
-    assert!(said.contains("HUBBUB_GATWAY__PING_INTERVAL"), "{said}");
+    let printed = serve().await.env("HUBBUB_GATWAY__PING_INTERVAL", "25s").refuses().await;
+    assert!(printed.contains("HUBBUB_GATWAY__PING_INTERVAL"), "{printed}");
 }
 
 #[tokio::test]
@@ -109,6 +109,6 @@ async fn a_plugin_whose_name_has_a_dash_is_configured_by_a_variable() {
     let folder = Scratch::new();
     let file: PathBuf = folder.path().join("live-polls.wasm");
     std::fs::copy(&fixture::plugins().await["chat"], &file).expect("a scratch file");
-    let said = serve().await.env("HUBBUB_PLUGINS__LIVE_POLLS__FILE", &file.display().to_string()).refuses().await;
-    assert!(said.contains("plugin live-polls"), "its description names chat: {said}");
+    let printed = serve().await.env("HUBBUB_PLUGINS__LIVE_POLLS__FILE", &file.display().to_string()).refuses().await;
+    assert!(printed.contains("plugin live-polls"), "its description names chat: {printed}");
 }

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use tests::{Client, Server, Token, wait};
 
-use crate::scene::{member, open_chat, publish_keyed, user};
+use crate::helpers::{member, open_chat, publish_keyed, user};
 
 /// How many of each event are sent.
 const MANY: usize = 40;
@@ -61,13 +61,13 @@ async fn typing_cursors_and_heartbeats_touch_neither_storage_nor_bus() {
 
     let before = settled(&server).await;
     for n in 0..MANY {
-        tell(&mut lms, "chat:typing", json!({"chatId": "c1"}), "chat:typing").await;
-        tell(&mut video, "chat:typing", json!({"videoId": "v1", "isTyping": true}), "chat:typing").await;
-        tell(&mut desk, "typing:start", json!("t1"), "thread:typing").await;
-        tell(&mut desk, "typing:stop", json!({"threadId": "t1"}), "thread:typing").await;
-        tell(&mut desk, "cursor:move", json!({"threadId": "t1", "x": n, "y": 1}), "thread:cursor").await;
-        tell(&mut crm, "conversation:typing", json!("c1"), "conversation:typing").await;
-        tell(&mut teams, "typing", team.clone(), "typing").await;
+        send_and_receive(&mut lms, "chat:typing", json!({"chatId": "c1"}), "chat:typing").await;
+        send_and_receive(&mut video, "chat:typing", json!({"videoId": "v1", "isTyping": true}), "chat:typing").await;
+        send_and_receive(&mut desk, "typing:start", json!("t1"), "thread:typing").await;
+        send_and_receive(&mut desk, "typing:stop", json!({"threadId": "t1"}), "thread:typing").await;
+        send_and_receive(&mut desk, "cursor:move", json!({"threadId": "t1", "x": n, "y": 1}), "thread:cursor").await;
+        send_and_receive(&mut crm, "conversation:typing", json!("c1"), "conversation:typing").await;
+        send_and_receive(&mut teams, "typing", team.clone(), "typing").await;
         assert_eq!(desk[0].ask("heartbeat", Value::Null).await, json!({}));
         assert_eq!(customer.ask("heartbeat", Value::Null).await, json!({}));
         assert_eq!(traces(&server).await, before, "round {n}");
@@ -79,7 +79,7 @@ async fn typing_cursors_and_heartbeats_touch_neither_storage_nor_bus() {
 }
 
 /// The first client sends, the second receives.
-async fn tell([from, to]: &mut [Client; 2], event: &str, payload: Value, heard: &str) {
+async fn send_and_receive([from, to]: &mut [Client; 2], event: &str, payload: Value, received: &str) {
     assert_eq!(from.ask(event, payload).await, json!({}), "{event}");
-    to.next(heard).await;
+    to.next(received).await;
 }

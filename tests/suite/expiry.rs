@@ -70,7 +70,7 @@ async fn an_expired_token_opens_no_namespace() {
     let short = token("ana").expires_in(LIFE);
     let mut ana = server.connect("/chat", &short).await;
     ana.next("auth:expired").await;
-    assert_eq!(server.turned_away("/chat", &short).await, "Invalid token");
+    assert_eq!(server.connect_refused("/chat", &short).await, "Invalid token");
 }
 
 #[tokio::test]
@@ -80,7 +80,7 @@ async fn stock_clients_reconnect_with_a_new_token() {
         for transports in [Transports::Websocket, Transports::Polling] {
             let connected = stock.connect(&server, "/chat", token("ana").expires_in(3), transports).await;
             let mut ana = connected.expect("accepted");
-            ana.show(token("ana")).await;
+            ana.set_auth(token("ana")).await;
             ana.next("auth:expired").await;
             let reason = ana.disconnected().await;
             assert!(reason.contains("transport"), "{stock:?} over {transports:?}: {reason}");

@@ -4,7 +4,7 @@ use reqwest::Method;
 use serde_json::json;
 use tests::{Server, wait};
 
-use crate::scene::{is_time, keys, member, open_chat, say};
+use crate::helpers::{is_time, keys, member, open_chat, say};
 
 #[tokio::test]
 async fn health_has_the_format_of_each_product() {

@@ -34,7 +34,7 @@ async fn request(
 
 #[tokio::test]
 async fn a_foreign_page_cannot_use_the_admin_port() {
-    let server = Server::dev().only(&["chat"]).one_process().start().await;
+    let server = Server::dev().only(&["chat"]).single_node().start().await;
     let rebinding = format!("evil.example:{}", server.admin_address().port());
     for (header, value, status) in [(ORIGIN, FOREIGN, 403), (ORIGIN, "null", 403), (HOST, rebinding.as_str(), 421)] {
         for (namespace, auth) in
@@ -80,7 +80,7 @@ async fn a_foreign_page_cannot_use_the_admin_port() {
 
 #[tokio::test]
 async fn a_foreign_page_cannot_use_the_public_port() {
-    let server = Server::dev().only(&["chat"]).one_process().start().await;
+    let server = Server::dev().only(&["chat"]).single_node().start().await;
     let rebinding = format!("evil.example:{}", server.address().port());
     for (header, value, status) in [(ORIGIN, FOREIGN, 403), (HOST, rebinding.as_str(), 421)] {
         let refused = Client::open(server.address(), &with((), header.clone(), value)).await.err();
@@ -105,7 +105,7 @@ async fn a_foreign_page_cannot_use_the_public_port() {
 
 #[tokio::test]
 async fn own_pages_configured_origins_and_non_browser_clients_are_accepted() {
-    let server = Server::dev().only(&["chat"]).one_process().start().await;
+    let server = Server::dev().only(&["chat"]).single_node().start().await;
     let (public, admin) = (server.address(), server.admin_address());
     for (name, at) in [("127.0.0.1", admin), ("localhost", admin), ("board.localhost", admin)] {
         let host = format!("{name}:{}", at.port());
@@ -125,12 +125,12 @@ async fn own_pages_configured_origins_and_non_browser_clients_are_accepted() {
             "HTTP/1.1\r\nconnection: close\r\nhost:\r\n\r\n",
             "HTTP/1.1\r\nconnection: close\r\nhost: 10.1.2.3\r\n\r\n",
         ] {
-            let said = ask(at, &format!("GET {path} {head}")).await;
-            assert!(said.contains(" 200 OK"), "{head:?}: {said}");
+            let output = ask(at, &format!("GET {path} {head}")).await;
+            assert!(output.contains(" 200 OK"), "{head:?}: {output}");
         }
-        let said =
+        let output =
             ask(at, &format!("GET http://evil.example{path} HTTP/1.1\r\nconnection: close\r\nhost: localhost\r\n\r\n")).await;
-        assert!(said.contains(" 421 "), "a target with another name: {said}");
+        assert!(output.contains(" 421 "), "a target with another name: {output}");
     }
 }
 
@@ -162,13 +162,13 @@ async fn serve_checks_the_host_header_on_both_ports() {
     let own = |host: &str| with(token("ana").secret(SECRET), HOST, host).header(ORIGIN, &format!("https://{host}"));
     assert!(Client::connect(some.address(), "/chat", own("app.example")).await.is_ok());
     assert_eq!(Client::open(all.address(), &own("app.example")).await.err(), Some(ConnectFailure::Http(403)));
-    let said = serve().await.env("HUBBUB_ADMIN__HOSTS", "https://admin.example").refuses().await;
-    assert!(said.contains("admin.hosts: `https://admin.example` is no host"), "{said}");
+    let output = serve().await.env("HUBBUB_ADMIN__HOSTS", "https://admin.example").refuses().await;
+    assert!(output.contains("admin.hosts: `https://admin.example` is no host"), "{output}");
 }
 
 #[tokio::test]
 async fn an_upgrade_request_has_its_host_checked() {
-    let server = Server::dev().only(&["chat"]).one_process().start().await;
+    let server = Server::dev().only(&["chat"]).single_node().start().await;
     let polling = tests::polling::Polling::open(&server).await;
     let target = format!("/socket.io/?EIO=4&transport=websocket&sid={}", polling.sid());
     let mut raw = Raw::open(server.address()).await;

@@ -7,8 +7,8 @@ use tests::redis::Redis;
 use tests::server::Builder;
 use tests::{Client, Server, fixture, wait};
 
-use crate::ingest_waits::FOREVER;
-use crate::scene::user;
+use crate::helpers::user;
+use crate::ingest_backpressure::FOREVER;
 
 /// The topics of a video product in Kafka.
 const TOPICS: [(&str, i32); 4] = [("video.view", 3), ("video.like", 3), ("video.comment", 3), ("nobody.listens", 1)];
@@ -36,7 +36,7 @@ pub(crate) async fn views_are(server: &Server, video: &str, many: i64) {
     assert_eq!(views(server, video), many);
 }
 
-pub(crate) async fn figure(server: &Server, name: &str, labels: &[(&str, &str)]) -> f64 {
+pub(crate) async fn metric(server: &Server, name: &str, labels: &[(&str, &str)]) -> f64 {
     server.metrics().await.get(name, labels).unwrap_or(0.0)
 }
 
@@ -58,7 +58,7 @@ async fn kafka_records_are_handled_and_duplicates_count_once() {
     // A record without a time in its data gets Kafka's timestamp.
     kafka.send("video.comment", "v1", r#"{"videoId":"v1","commentId":"c"}"#, &[]).await;
     assert!(viewer.next("video:comment").await["timestamp"].as_u64() > Some(1_600_000_000_000));
-    assert_eq!(figure(&server, "hubbub_ingest_messages_total", &[("source", "kafka"), ("topic", "video.like")]).await, 4.0);
+    assert_eq!(metric(&server, "hubbub_ingest_messages_total", &[("source", "kafka"), ("topic", "video.like")]).await, 4.0);
     assert_eq!(server.readiness().await.1["ingest"], json!({"kafka": "up"}));
 }
 
@@ -81,7 +81,7 @@ async fn kafka_records_of_a_key_keep_their_order_past_invalid_ones() {
     }
     for reason in ["not_json", "bad_name"] {
         let rejected = [("source", "kafka"), ("reason", reason)];
-        assert_eq!(figure(&server, "hubbub_ingest_rejected_total", &rejected).await, 1.0);
+        assert_eq!(metric(&server, "hubbub_ingest_rejected_total", &rejected).await, 1.0);
     }
     let (_, dead) = server.admin(reqwest::Method::GET, "/admin/dead?plugin=ingest-kafka&payload=true", Vec::new()).await;
     assert_eq!(dead["letters"][0]["data"], "no JSON at all", "{dead}");
@@ -118,7 +118,7 @@ async fn records_count_once_after_a_kill_before_the_commit() {
     // All records are delivered again, and this one is the last.
     let again = [("source", "kafka"), ("topic", "video.view")];
     wait::eventually("all records to be delivered again", async || {
-        figure(&server, "hubbub_ingest_messages_total", &again).await == MANY as f64 + 1.0
+        metric(&server, "hubbub_ingest_messages_total", &again).await == MANY as f64 + 1.0
     })
     .await;
     let mut bia = server.connect("/", user("bia")).await;
@@ -137,7 +137,7 @@ async fn accepted_records_are_committed_at_a_stop_and_not_read_again() {
     view(&kafka, "v1", 2).await;
     server.start_again().await;
     views_are(&server, "v1", 2).await;
-    let accepted = figure(&server, "hubbub_ingest_messages_total", &[("topic", "video.view")]).await;
+    let accepted = metric(&server, "hubbub_ingest_messages_total", &[("topic", "video.view")]).await;
     assert_eq!(accepted, 1.0, "only the new record");
 }
 
@@ -150,7 +150,7 @@ async fn a_topic_waits_in_kafka_while_its_plugin_is_disabled() {
     views_are(&server, "v1", 1).await;
     let labels = [("source", "kafka"), ("topic", "video.view")];
     assert_eq!(server.admin(reqwest::Method::POST, "/admin/plugins/video/disable", Vec::new()).await.0, 200);
-    wait::eventually("the pause", async || figure(&server, "hubbub_ingest_paused", &labels).await == 1.0).await;
+    wait::eventually("the pause", async || metric(&server, "hubbub_ingest_paused", &labels).await == 1.0).await;
     for n in 0..MANY {
         view(&kafka, "v1", n).await;
     }
@@ -158,12 +158,12 @@ async fn a_topic_waits_in_kafka_while_its_plugin_is_disabled() {
     let conversation = json!({"id": "c1", "members": ["ana"]});
     kafka.send("conversation.created", "c1", &conversation.to_string(), &[]).await;
     ana.next("conversation_created").await;
-    wait::eventually("the lag to be counted", async || figure(&server, "hubbub_ingest_lag", &labels).await == MANY as f64).await;
-    assert_eq!(figure(&server, "hubbub_ingest_messages_total", &labels).await, 1.0, "no record was consumed");
+    wait::eventually("the lag to be counted", async || metric(&server, "hubbub_ingest_lag", &labels).await == MANY as f64).await;
+    assert_eq!(metric(&server, "hubbub_ingest_messages_total", &labels).await, 1.0, "no record was consumed");
     assert_eq!(server.admin(reqwest::Method::POST, "/admin/plugins/video/enable", Vec::new()).await.0, 200);
     views_are(&server, "v1", MANY as i64 + 1).await;
-    wait::eventually("the lag to be 0", async || figure(&server, "hubbub_ingest_lag", &labels).await == 0.0).await;
-    assert_eq!(figure(&server, "hubbub_ingest_paused", &labels).await, 0.0);
+    wait::eventually("the lag to be 0", async || metric(&server, "hubbub_ingest_lag", &labels).await == 0.0).await;
+    assert_eq!(metric(&server, "hubbub_ingest_paused", &labels).await, 0.0);
 }
 
 #[tokio::test]
@@ -179,15 +179,15 @@ async fn a_topic_over_the_backlog_limit_waits_in_kafka() {
     // A message that fails is retried, so it stays in the backlog.
     send_broken("v1").await;
     send_broken("v2").await;
-    wait::eventually("the pause", async || figure(&server, "hubbub_ingest_paused", &labels).await == 1.0).await;
+    wait::eventually("the pause", async || metric(&server, "hubbub_ingest_paused", &labels).await == 1.0).await;
     send_broken("v3").await;
-    wait::eventually("the lag to be counted", async || figure(&server, "hubbub_ingest_lag", &labels).await == 1.0).await;
-    assert_eq!(figure(&server, "hubbub_ingest_messages_total", &labels).await, 2.0);
+    wait::eventually("the lag to be counted", async || metric(&server, "hubbub_ingest_lag", &labels).await == 1.0).await;
+    assert_eq!(metric(&server, "hubbub_ingest_messages_total", &labels).await, 2.0);
     // A release that handles the messages empties the backlog.
     let good = std::fs::read(fixture::versioned("1.0.0").await).expect("the component was built");
     assert_eq!(server.admin(reqwest::Method::POST, "/admin/plugins/versioned/deploy", good).await.0, 200);
     wait::eventually("the third record to be consumed", async || {
-        figure(&server, "hubbub_ingest_messages_total", &labels).await == 3.0
+        metric(&server, "hubbub_ingest_messages_total", &labels).await == 3.0
     })
     .await;
 }
@@ -205,7 +205,7 @@ async fn an_unreachable_broker_is_logged_once_and_loses_nothing() {
     view(&kafka, "v1", 2).await;
     views_are(&server, "v1", 2).await;
     wait::eventually("Kafka to be reported as up", async || server.readiness().await.1["ingest"]["kafka"] == "up").await;
-    assert_eq!(figure(&server, "hubbub_ingest_reconnects_total", &[("source", "kafka")]).await, 1.0);
+    assert_eq!(metric(&server, "hubbub_ingest_reconnects_total", &[("source", "kafka")]).await, 1.0);
     assert_eq!(server.log().matches("kafka is away").count(), 1, "{}", server.log());
 }
 
@@ -232,14 +232,14 @@ async fn a_topic_loop_through_kafka_is_refused_before_binding() {
         .env("KAFKA_BROKERS", "127.0.0.1:1")
         .env("HUBBUB_INGEST__KAFKA__TOPICS", r#"["message.sent"]"#)
         .env("HUBBUB_EGRESS__KAFKA", r#"{"message.sent" = "out"}"#);
-    let said = round.refuses().await;
-    assert!(said.contains("message.sent comes in from Kafka and goes out to it as well"), "{said}");
+    let output = round.refuses().await;
+    assert!(output.contains("message.sent comes in from Kafka and goes out to it as well"), "{output}");
     let own = Server::dev()
         .only(&["video", "chat"])
         .env("KAFKA_BROKERS", "127.0.0.1:1")
         .env("HUBBUB_KAFKA__PROPERTIES", r#"{"enable.auto.commit" = true}"#);
-    let said = own.refuses().await;
-    assert!(said.contains("`enable.auto.commit` is not to be set"), "{said}");
+    let output = own.refuses().await;
+    assert!(output.contains("`enable.auto.commit` is not to be set"), "{output}");
 }
 
 /// Adds an entry to a stream, with fields and values in turn.
@@ -297,7 +297,7 @@ async fn stream_entries_use_their_own_topic_or_event_name() {
     assert_eq!(times, [1, 2]);
     assert_eq!(viewer.next("video:comment").await["timestamp"], 3);
     let rejected = [("source", "streams"), ("reason", "not_a_message")];
-    assert_eq!(figure(&server, "hubbub_ingest_rejected_total", &rejected).await, 1.0);
+    assert_eq!(metric(&server, "hubbub_ingest_rejected_total", &rejected).await, 1.0);
     wait::eventually("all entries to be acknowledged", async || redis.ask("XPENDING mixed hubbub").await.starts_with("*4\r\n:0"))
         .await;
 }
@@ -312,10 +312,10 @@ async fn a_stream_waits_in_redis_while_its_plugin_is_disabled() {
     views_are(&server, "v1", 1).await;
     let labels = [("source", "streams"), ("topic", "views")];
     server.admin(reqwest::Method::POST, "/admin/plugins/video/disable", Vec::new()).await;
-    wait::eventually("the pause", async || figure(&server, "hubbub_ingest_paused", &labels).await == 1.0).await;
+    wait::eventually("the pause", async || metric(&server, "hubbub_ingest_paused", &labels).await == 1.0).await;
     add_view(2).await;
     add_view(3).await;
-    wait::eventually("the lag to be counted", async || figure(&server, "hubbub_ingest_lag", &labels).await == 2.0).await;
+    wait::eventually("the lag to be counted", async || metric(&server, "hubbub_ingest_lag", &labels).await == 2.0).await;
     server.admin(reqwest::Method::POST, "/admin/plugins/video/enable", Vec::new()).await;
     views_are(&server, "v1", 3).await;
 }
@@ -365,5 +365,5 @@ async fn channel_messages_become_events_and_invalid_ones_are_rejected() {
     )
     .await;
     assert_eq!(customer.next("chat:accepted").await["attendant"]["id"], "ana");
-    assert!(figure(&server, "hubbub_ingest_rejected_total", &[("source", "pubsub"), ("reason", "not_a_message")]).await >= 1.0);
+    assert!(metric(&server, "hubbub_ingest_rejected_total", &[("source", "pubsub"), ("reason", "not_a_message")]).await >= 1.0);
 }

@@ -10,7 +10,7 @@ use tests::polling::Polling;
 use tests::stock::Transports;
 use tests::{Client, Server, Stock, token, wait};
 
-use crate::scene::user;
+use crate::helpers::user;
 
 /// How often a limit was exceeded: refused, or allowed in a dry run.
 async fn passed(server: &Server, limit: &str, outcome: &str) -> f64 {
@@ -46,8 +46,8 @@ async fn a_stock_client_refused_by_a_full_node_connects_later() {
         wait::eventually("the client to be refused", async || passed(&server, "connections", "refused").await > 0.0).await;
         first.leave().await;
     };
-    let (came, ()) = join(Stock::Node.connect(&server, "/", json!({}), Transports::Upgrade), leave).await;
-    assert!(came.is_ok(), "the client gave up: {:?}", came.err());
+    let (connected, ()) = join(Stock::Node.connect(&server, "/", json!({}), Transports::Upgrade), leave).await;
+    assert!(connected.is_ok(), "the client gave up: {:?}", connected.err());
 }
 
 #[tokio::test]
@@ -71,7 +71,7 @@ async fn a_users_sockets_are_limited_across_devices_and_namespaces() {
     let server = Server::dev().env("HUBBUB_DOOR__USER_SOCKETS", "2").start().await;
     let first = server.connect("/", user("ana")).await;
     let _second = server.connect("/chat", user("ana")).await;
-    assert_eq!(server.turned_away("/", user("ana")).await, "Too many connections");
+    assert_eq!(server.connect_refused("/", user("ana")).await, "Too many connections");
     assert_eq!(passed(&server, "user_sockets", "refused").await, 1.0);
     server.connect("/", user("bia")).await;
     server.connect("/", token("ana").claim("tenant", "another")).await;

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use tests::{Server, token};
 
-use crate::scene::{self, open_chat, say, user};
+use crate::helpers::{self, open_chat, say, user};
 
 /// Links that must not be delivered.
 const BAD: [&str; 4] = ["javascript:alert(1)", "data:text/html,<script>", "//elsewhere.example/a.png", "JAVA\tSCRIPT:x"];
@@ -13,13 +13,13 @@ const GOOD: &str = "https://cdn.example/a.png?w=1";
 
 #[tokio::test]
 async fn a_tokens_image_is_shown_only_if_it_is_a_safe_link() {
-    let server = Server::dev().only(&["chat"]).chatty().start().await;
+    let server = Server::dev().only(&["chat"]).without_message_limit().start().await;
     for (n, (claim, shown)) in BAD.map(|bad| (bad, Value::Null)).into_iter().chain([(GOOD, json!(GOOD))]).enumerate() {
         let (chat, who) = (format!("c{n}"), format!("u{n}"));
         let participants = json!([{"userId": who, "name": "Name", "role": "STUDENT"}]);
         server.publish("chat.upserted", json!({"chatId": chat, "participants": participants})).await;
         let mut client = server.connect("/chat", token(&who).name("Name").claim("image", claim)).await;
-        scene::join(&mut client, &chat).await;
+        helpers::join(&mut client, &chat).await;
         say(&mut client, &chat, "hello").await;
         assert_eq!(client.next("chat:message").await["user"]["image"], shown, "{claim}");
     }
@@ -27,14 +27,14 @@ async fn a_tokens_image_is_shown_only_if_it_is_a_safe_link() {
 
 #[tokio::test]
 async fn a_participants_image_is_shown_only_if_it_is_a_safe_link() {
-    let server = Server::dev().only(&["chat"]).chatty().start().await;
+    let server = Server::dev().only(&["chat"]).without_message_limit().start().await;
     open_chat(&server, "other", &["ana"]).await;
     for (n, bad) in BAD.into_iter().enumerate() {
         let chat = format!("c{n}");
         let participants = json!([{"userId": "ana", "name": "Ana", "role": "STUDENT", "image": bad}]);
         server.publish("chat.upserted", json!({"chatId": chat, "participants": participants})).await;
         let mut ana = server.connect("/chat", user("ana")).await;
-        let joined = scene::join(&mut ana, &chat).await;
+        let joined = helpers::join(&mut ana, &chat).await;
         assert_eq!(
             (&joined["participants"][0]["name"], &joined["participants"][0]["image"]),
             (&json!("Ana"), &Value::Null),

@@ -8,7 +8,7 @@ use tests::server::Builder;
 use tests::stock::Transports;
 use tests::{Client, Server, Stock, fixture, token, wait};
 
-use crate::scene::{is_time, keys, name, user};
+use crate::helpers::{is_time, keys, name, user};
 
 /// The plugins of the courses and those that share `/` with them.
 fn server() -> Builder {
@@ -228,16 +228,16 @@ async fn an_announcement_reaches_only_its_course_in_both_namespaces() {
 #[tokio::test]
 async fn only_enrolled_users_connect_to_a_course() {
     let server = server().start().await;
-    assert_eq!(server.turned_away("/course/c1", ()).await, "Authentication error");
-    assert_eq!(server.turned_away("/course/c1", "nonsense").await, "Invalid token");
-    assert_eq!(server.turned_away("/course/c1", user("ana").expires_in(-3600)).await, "Invalid token");
+    assert_eq!(server.connect_refused("/course/c1", ()).await, "Authentication error");
+    assert_eq!(server.connect_refused("/course/c1", "nonsense").await, "Invalid token");
+    assert_eq!(server.connect_refused("/course/c1", user("ana").expires_in(-3600)).await, "Invalid token");
     enrol(&server, "c1", "ana").await;
     enter(&server, "c1", "ana").await;
     for (course, who) in [("c1", "bia"), ("c10", "ana"), ("C1", "ana"), ("c1%00", "ana"), ("%2e", "ana")] {
-        assert_eq!(server.turned_away(&format!("/course/{course}"), user(who)).await, "Not enrolled", "{who} at {course}");
+        assert_eq!(server.connect_refused(&format!("/course/{course}"), user(who)).await, "Not enrolled", "{who} at {course}");
     }
     let claims = user("eva").claim("courses", json!(["c1"])).role("ADMIN");
-    assert_eq!(server.turned_away("/course/c1", claims).await, "Not enrolled", "regardless of claims and role");
+    assert_eq!(server.connect_refused("/course/c1", claims).await, "Not enrolled", "regardless of claims and role");
     // Some backends use numeric ids.
     server.publish("course.enrolled", json!({"courseId": 7, "userId": 42})).await;
     enter(&server, "7", "42").await;
@@ -271,17 +271,17 @@ async fn enrolment_changes_apply_at_once_to_connected_users() {
     for device in [&mut phone, &mut in_course] {
         device.expect_none("announcement:new").await;
     }
-    assert_eq!(server.turned_away("/course/c1", user("ana")).await, "Not enrolled");
+    assert_eq!(server.connect_refused("/course/c1", user("ana")).await, "Not enrolled");
     assert_eq!(report(&mut phone, "l2", 5).await, true, "progress outside of the course is unaffected");
 }
 
 #[tokio::test]
 async fn only_admins_connect_to_admin_and_receive_metrics_every_second() {
     let server = server().start().await;
-    assert_eq!(server.turned_away("/admin", ()).await, "Authentication error");
-    assert_eq!(server.turned_away("/admin", "nonsense").await, "Invalid token");
+    assert_eq!(server.connect_refused("/admin", ()).await, "Authentication error");
+    assert_eq!(server.connect_refused("/admin", "nonsense").await, "Invalid token");
     for not_admin in [user("ana"), user("ana").role("STUDENT"), user("ana").role("admin"), user("ana").role("ADMINS")] {
-        assert_eq!(server.turned_away("/admin", not_admin).await, "Admins only");
+        assert_eq!(server.connect_refused("/admin", not_admin).await, "Admins only");
     }
     let mut ana = server.connect("/", user("ana")).await;
     let mut admin = server.connect("/admin", user("root").role("ADMIN")).await;
@@ -315,13 +315,13 @@ async fn admin_metrics_follow_activity() {
     assert_eq!((plugin(&before, "lessons", "events"), plugin(&before, "hostile", "errors")), (0, 0));
 
     let mut ana = server.connect("/", user("ana")).await;
-    let mut evil = server.connect("/hostile", ()).await;
+    let mut hostile_client = server.connect("/hostile", ()).await;
     for seconds in 1..=5 {
         report(&mut ana, "l1", seconds).await;
     }
     ana.ask("video:join", json!({"videoId": "v1"})).await;
     ana.refused("lesson:progress", json!({})).await;
-    evil.refused("trap", Value::Null).await;
+    hostile_client.refused("trap", Value::Null).await;
     let mut fastest = 0.0_f64;
     let after = wait::until("the metrics to change", wait::DEADLINE, async || {
         let now = admin.next("metrics").await;
@@ -345,16 +345,16 @@ async fn connected(admin: &mut Client, connections: u64) -> Value {
     wait::until("the connections to be counted", wait::DEADLINE, with_connections).await
 }
 
-fn plugin(metrics: &Value, name: &str, figure: &str) -> u64 {
+fn plugin(metrics: &Value, name: &str, metric: &str) -> u64 {
     let plugins = metrics["plugins"].as_array().expect("a list");
     let plugin = plugins.iter().find(|one| one["name"] == name).unwrap_or_else(|| panic!("no {name} in {metrics}"));
-    plugin[figure].as_u64().expect("a count")
+    plugin[metric].as_u64().expect("a count")
 }
 
 #[tokio::test]
 async fn socket_health_counts_sockets_rooms_and_uptime() {
     // These counts are per process.
-    let mut server = server().one_process().start().await;
+    let mut server = server().single_node().start().await;
     let (status, empty) = server.get("/socket/health").await;
     assert_eq!((status, keys(&empty)), (200, vec!["connectedSockets", "rooms", "status", "uptime"]));
     assert_eq!((&empty["status"], &empty["connectedSockets"]), (&json!("healthy"), &json!(0)));
@@ -382,24 +382,24 @@ async fn stock_clients_take_a_lesson_over_websocket_and_polling() {
     enter(&server, "c1", "ana").await;
     for stock in Stock::ALL {
         for transports in [Transports::Websocket, Transports::Polling] {
-            let scene = format!("{stock:?} over {transports:?}");
+            let case = format!("{stock:?} over {transports:?}");
             let away = stock.connect(&server, "/course/c2", user("ana"), transports).await;
-            assert_eq!(away.err().as_deref(), Some("Not enrolled"), "{scene}");
+            assert_eq!(away.err().as_deref(), Some("Not enrolled"), "{case}");
             let away = stock.connect(&server, "/admin", user("ana"), transports).await;
-            assert_eq!(away.err().as_deref(), Some("Admins only"), "{scene}");
+            assert_eq!(away.err().as_deref(), Some("Admins only"), "{case}");
             let mut ana = stock.connect(&server, "/", user("ana"), transports).await.expect("accepted");
             let mut in_course = stock.connect(&server, "/course/c1", user("ana"), transports).await.expect("accepted");
-            announce(&server, "c1", &scene).await;
+            announce(&server, "c1", &case).await;
             let news = ana.next("announcement:new").await;
-            assert_eq!((&news["title"], &in_course.next("announcement:new").await), (&json!(scene), &news));
-            notify(&server, "ana", &scene).await;
-            assert_eq!(ana.next("notification:new").await["title"], scene);
-            let progress = json!({"lessonId": scene, "progress": 50, "saved": true});
-            assert_eq!(in_course.ask("lesson:progress", watched(&scene, json!(1), json!(2))).await, progress);
+            assert_eq!((&news["title"], &in_course.next("announcement:new").await), (&json!(case), &news));
+            notify(&server, "ana", &case).await;
+            assert_eq!(ana.next("notification:new").await["title"], case);
+            let progress = json!({"lessonId": case, "progress": 50, "saved": true});
+            assert_eq!(in_course.ask("lesson:progress", watched(&case, json!(1), json!(2))).await, progress);
             assert_eq!(in_course.next("lesson:progress").await, progress);
-            ana.emit("lesson:progress", watched(&scene, json!(1), json!(0))).await;
+            ana.emit("lesson:progress", watched(&case, json!(1), json!(0))).await;
             let error = json!({"code": "invalid", "message": "totalDuration: must be more than 0", "event": "lesson:progress"});
-            assert_eq!(ana.next("error").await, error, "{scene}");
+            assert_eq!(ana.next("error").await, error, "{case}");
         }
     }
     let root = user("root").name(&name("root")).role("ADMIN");

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tests::server::Builder;
 use tests::{Client, Server, wait};
 
-use crate::scene::{is_time, join, keys, member, name, open_chat, refused_both_ways, say, user};
+use crate::helpers::{is_time, join, keys, member, name, open_chat, refused_both_ways, say, user};
 
 #[tokio::test]
 async fn a_joining_participant_is_announced_to_the_room() {
@@ -117,7 +117,7 @@ async fn a_user_who_leaves_receives_no_more_and_the_room_is_notified() {
 
 #[tokio::test]
 async fn history_returns_the_messages_newest_first_in_pages() {
-    let server = Server::dev().chatty().start().await;
+    let server = Server::dev().without_message_limit().start().await;
     open_chat(&server, "c1", &["ana"]).await;
     let mut ana = member(&server, "ana", "c1").await;
     let mut live = Vec::new();

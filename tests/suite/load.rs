@@ -8,7 +8,7 @@ use tests::polling::Polling;
 use tests::wait::eventually;
 use tests::{Client, Server, token};
 
-use crate::scene::{member, open_chat, user};
+use crate::helpers::{member, open_chat, user};
 
 const CLIENTS: usize = 1000;
 
@@ -56,7 +56,7 @@ async fn events_of_a_socket_are_handled_in_the_order_sent() {
     const EVENTS: usize = 500;
     /// Events sent ahead of their acks: half of a socket's queue.
     const WINDOW: usize = 32;
-    let server = Server::dev().chatty().start().await;
+    let server = Server::dev().without_message_limit().start().await;
     open_chat(&server, "c1", &["ana", "bia"]).await;
     let mut ana = member(&server, "ana", "c1").await;
     let mut bia = member(&server, "bia", "c1").await;
@@ -78,7 +78,7 @@ async fn events_of_a_socket_are_handled_in_the_order_sent() {
 async fn events_over_the_queue_limit_are_refused_and_others_keep_their_order() {
     const EVENTS: u64 = 2000;
     // The outgoing queue is large, so that only the incoming one is full.
-    let server = Server::dev().chatty().env("HUBBUB_GATEWAY__CLIENT_QUEUE", "8192").start().await;
+    let server = Server::dev().without_message_limit().env("HUBBUB_GATEWAY__CLIENT_QUEUE", "8192").start().await;
     open_chat(&server, "c1", &["ana", "bia"]).await;
     let mut ana = member(&server, "ana", "c1").await;
     let mut bia = member(&server, "bia", "c1").await;
@@ -125,7 +125,7 @@ async fn clients_that_drop_while_connecting_leave_nothing_behind() {
 async fn a_slow_consumer_is_disconnected_and_others_receive_everything() {
     /// More than the kernel's buffers of two sockets hold.
     const MESSAGES: usize = 12_000;
-    let server = Server::dev().chatty().start().await;
+    let server = Server::dev().without_message_limit().start().await;
     let watch = async |auth: tests::Auth| {
         let mut client = server.connect("/", auth).await;
         client.ask("chat:join", json!({"videoId": "v1"})).await;
@@ -193,8 +193,8 @@ async fn a_client_that_stops_polling_is_disconnected_at_its_byte_limit() {
     }
     assert!(sent >= 8, "{sent} packets are less than 4 MB");
     eventually("both to be disconnected", async || server.get("/health").await.1["connections"] == 1).await;
-    for gone in [&slow, &mute] {
-        assert_eq!(gone.send("3".into()).await, 400, "the session has ended");
+    for polling in [&slow, &mute] {
+        assert_eq!(polling.send("3".into()).await, 400, "the session has ended");
     }
     server.emit(&large).await;
     while !quick.poll().await.iter().any(|packet| matches!(packet, Packet::Event { .. })) {}

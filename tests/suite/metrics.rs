@@ -19,7 +19,7 @@ struct Family {
 /// The exposition of a server on which every kind of event has happened.
 async fn exposition() -> String {
     let server = Server::dev().plugin("hostile", &fixture::hostile().await).start().await;
-    server.turned_away("/chat", "no token").await;
+    server.connect_refused("/chat", "no token").await;
     server.publish("chat.upserted", json!({})).await;
     let mut visitor = server.connect("/hostile", ()).await;
     visitor.refused("nothing:answers:to:this", json!({})).await;

@@ -8,10 +8,10 @@ use serde_json::json;
 use tests::cluster::Cluster;
 use tests::server::Builder;
 use tests::stock::Transports;
-use tests::{Cable, Client, Server, Stock, gate, wait};
+use tests::{Client, Server, Stock, TcpProxy, machine, wait};
 
 use crate::crash::everything;
-use crate::scene::{self, ask_bare, member, name, open_chat, say, user};
+use crate::helpers::{self, ask_bare, member, name, open_chat, say, user};
 
 /// Duration of the pause of Redis. `HUBBUB_TEST_PAUSE` overrides it in seconds.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -20,12 +20,12 @@ const PAUSE: Duration = Duration::from_secs(5);
 const RECOVERY: Duration = Duration::from_secs(5);
 
 /// A node counts as dead after three seconds of silence.
-fn mortal(node: Builder) -> Builder {
-    node.env("HUBBUB_PRESENCE__LEASE", "3s").env("HUBBUB_REDIS__NODE_TIMEOUT", "2s").chatty()
+fn short_lease(node: Builder) -> Builder {
+    node.env("HUBBUB_PRESENCE__LEASE", "3s").env("HUBBUB_REDIS__NODE_TIMEOUT", "2s").without_message_limit()
 }
 
 /// Users who leave go offline soon, and each may send only ten messages.
-fn strict(node: Builder) -> Builder {
+fn short_grace(node: Builder) -> Builder {
     node.env("HUBBUB_PRESENCE__GRACE", "500ms").plugin_config("chat", "messages_per_minute", "10")
 }
 
@@ -37,7 +37,7 @@ async fn present(node: &Server, id: &str) -> Client {
 #[tokio::test]
 async fn users_of_a_killed_node_go_offline_once_unless_reconnected() {
     const THERE: usize = 5;
-    let mut cluster = Cluster::with(3, mortal).await;
+    let mut cluster = Cluster::with(3, short_lease).await;
     let mut watchers = [present(&cluster.nodes[1], "eva").await, present(&cluster.nodes[2], "fay").await];
     let mut there = Vec::new();
     for n in 0..THERE {
@@ -68,12 +68,12 @@ async fn users_of_a_killed_node_go_offline_once_unless_reconnected() {
 
 #[tokio::test]
 async fn a_client_of_a_killed_node_reconnects_and_finds_the_whole_history() {
-    let mut cluster = Cluster::with(2, mortal).await;
+    let mut cluster = Cluster::with(2, short_lease).await;
     open_chat(&cluster.nodes[1], "c1", &["ana", "bia"]).await;
     let mut bia = member(&cluster.nodes[1], "bia", "c1").await;
     // A load balancer in front of both nodes.
-    let way = Cable::to(cluster.nodes[0].address()).await;
-    let url = format!("http://{}", way.address());
+    let proxy = TcpProxy::to(cluster.nodes[0].address()).await;
+    let url = format!("http://{}", proxy.address());
     let mut ana = Stock::Node.connect_at(&url, "/chat", user("ana"), Transports::Websocket).await.expect("accepted");
     ana.ask("chat:join", json!({"chatId": "c1"})).await;
     for n in 0..30 {
@@ -81,7 +81,7 @@ async fn a_client_of_a_killed_node_reconnects_and_finds_the_whole_history() {
         if n == 9 {
             assert_eq!(ana.next("chat:message").await["content"], json!("0"));
             cluster.nodes[0].kill9();
-            way.lead_to(cluster.nodes[1].address());
+            proxy.redirect_to(cluster.nodes[1].address());
         }
     }
     ana.reconnected().await;
@@ -111,10 +111,10 @@ struct Pair {
 
 impl Pair {
     /// The first node reaches Redis through the given address. Runs alone on the machine, because it measures time.
-    async fn over(node: impl Fn(Builder) -> Builder, way: impl AsyncFnOnce(SocketAddr) -> SocketAddr) -> Self {
-        gate::alone();
+    async fn over(node: impl Fn(Builder) -> Builder, proxy: impl AsyncFnOnce(SocketAddr) -> SocketAddr) -> Self {
+        machine::exclusive();
         let mut cluster = Cluster::of(0).await;
-        let first = cluster.node_over(node(Server::dev()), way(cluster.redis.address()).await).await;
+        let first = cluster.node_over(node(Server::dev()), proxy(cluster.redis.address()).await).await;
         let second = cluster.node(node(Server::dev())).await;
         cluster.nodes = vec![first, second];
         cluster.settled(2).await;
@@ -123,13 +123,13 @@ impl Pair {
         let (ana, bia) = (member(first, "ana", "c1").await, member(first, "bia", "c1").await);
         let caio = member(second, "caio", "c1").await;
         let (mut eva, mut fay) = (attendant(first, "eva").await, attendant(second, "fay").await);
-        are_there(&mut eva, &["eva", "fay"]).await;
-        are_there(&mut fay, &["eva", "fay"]).await;
+        are_listed(&mut eva, &["eva", "fay"]).await;
+        are_listed(&mut fay, &["eva", "fay"]).await;
         Self { cluster, ana, bia, caio, eva, fay }
     }
 
     /// While Redis is unavailable, clients of one node receive each other's messages soon, within the message limit.
-    async fn goes_on_locally(&mut self, time: Duration) {
+    async fn works_locally(&mut self, time: Duration) {
         self.cluster.nodes[0].logged("this node is by itself").await;
         let began = Instant::now();
         for n in 0..10 {
@@ -148,17 +148,17 @@ impl Pair {
     }
 
     /// Once Redis is back, message delivery, room counts and presence work across the cluster again.
-    async fn is_right_again(&mut self, back: Instant, attendants: &[&str]) {
+    async fn recovers(&mut self, back: Instant, attendants: &[&str]) {
         let [first, second] = &self.cluster.nodes[..] else { panic!("two nodes") };
         let left = || RECOVERY.saturating_sub(back.elapsed());
         wait::until("messages of the first node to reach the second", left(), async || {
             self.ana.ask("chat:typing", json!({"chatId": "c1"})).await;
-            self.caio.heard("chat:typing").await.map(drop)
+            self.caio.received("chat:typing").await.map(drop)
         })
         .await;
         wait::until("messages of the second node to reach the first", left(), async || {
             self.caio.ask("chat:typing", json!({"chatId": "c1"})).await;
-            while let Some(typing) = self.bia.heard("chat:typing").await {
+            while let Some(typing) = self.bia.received("chat:typing").await {
                 if typing["userId"] == "caio" {
                     return Some(());
                 }
@@ -173,7 +173,7 @@ impl Pair {
         .await;
         for client in [&mut self.ana, &mut self.caio] {
             wait::until("three users to be counted in the chat", left(), async || {
-                (scene::join(client, "c1").await["onlineCount"] == 3).then_some(())
+                (helpers::join(client, "c1").await["onlineCount"] == 3).then_some(())
             })
             .await;
         }
@@ -197,53 +197,54 @@ async fn listed(client: &mut Client) -> Vec<String> {
     ids
 }
 
-async fn are_there(client: &mut Client, ids: &[&str]) {
+async fn are_listed(client: &mut Client, ids: &[&str]) {
     wait::eventually("the attendants to be listed", async || listed(client).await == ids).await;
 }
 
 #[tokio::test]
 async fn nodes_work_locally_while_redis_is_paused_and_recover() {
     let pause = std::env::var("HUBBUB_TEST_PAUSE").map_or(PAUSE, |pause| Duration::from_secs(pause.parse().expect("seconds")));
-    let mut pair = Pair::over(strict, async |redis| redis).await;
+    let mut pair = Pair::over(short_grace, async |redis| redis).await;
     let gone = attendant(&pair.cluster.nodes[0], "gone").await;
-    are_there(&mut pair.fay, &["eva", "fay", "gone"]).await;
+    are_listed(&mut pair.fay, &["eva", "fay", "gone"]).await;
     pair.cluster.redis.pause();
     drop(gone);
-    pair.goes_on_locally(pause).await;
+    pair.works_locally(pause).await;
     let _came = attendant(&pair.cluster.nodes[0], "came").await;
     pair.cluster.redis.resume();
-    pair.is_right_again(Instant::now(), &["came", "eva", "fay"]).await;
+    pair.recovers(Instant::now(), &["came", "eva", "fay"]).await;
 }
 
 #[tokio::test]
 async fn cluster_state_is_restored_after_redis_restarts_empty() {
-    let mut pair = Pair::over(strict, async |redis| redis).await;
+    let mut pair = Pair::over(short_grace, async |redis| redis).await;
     let gone = attendant(&pair.cluster.nodes[0], "gone").await;
-    are_there(&mut pair.fay, &["eva", "fay", "gone"]).await;
+    are_listed(&mut pair.fay, &["eva", "fay", "gone"]).await;
     pair.cluster.redis.stop();
     drop(gone);
-    pair.goes_on_locally(Duration::ZERO).await;
+    pair.works_locally(Duration::ZERO).await;
     let _came = attendant(&pair.cluster.nodes[0], "came").await;
     pair.cluster.redis.start_again().await;
-    pair.is_right_again(Instant::now(), &["came", "eva", "fay"]).await;
+    pair.recovers(Instant::now(), &["came", "eva", "fay"]).await;
 }
 
 #[tokio::test]
 async fn a_node_cut_off_from_redis_works_locally_and_recovers() {
-    let mut way = None;
-    let mut pair = Pair::over(|node| strict(mortal(node)), async |redis| way.insert(Cable::to(redis).await).address()).await;
-    let way = way.expect("it was created");
+    let mut proxy = None;
+    let mut pair =
+        Pair::over(|node| short_grace(short_lease(node)), async |redis| proxy.insert(TcpProxy::to(redis).await).address()).await;
+    let proxy = proxy.expect("it was created");
     let redis = pair.cluster.redis.address();
     let gone = attendant(&pair.cluster.nodes[0], "gone").await;
-    are_there(&mut pair.fay, &["eva", "fay", "gone"]).await;
-    way.cut();
+    are_listed(&mut pair.fay, &["eva", "fay", "gone"]).await;
+    proxy.cut();
     drop(gone);
-    pair.goes_on_locally(Duration::ZERO).await;
+    pair.works_locally(Duration::ZERO).await;
     let _came = attendant(&pair.cluster.nodes[0], "came").await;
     // The other node still has Redis and lists only its own attendant in the end.
-    are_there(&mut pair.fay, &["fay"]).await;
+    are_listed(&mut pair.fay, &["fay"]).await;
     let (_, ready) = pair.cluster.nodes[1].readiness().await;
     assert_eq!((&ready["status"], &ready["nodes"]), (&json!("ready"), &json!(1)), "{ready}");
-    way.lead_to(redis);
-    pair.is_right_again(Instant::now(), &["came", "eva", "fay"]).await;
+    proxy.redirect_to(redis);
+    pair.recovers(Instant::now(), &["came", "eva", "fay"]).await;
 }

@@ -89,10 +89,10 @@ async fn a_port_in_use_is_reported_in_one_sentence() {
     let taken = other.local_addr().expect("it is bound");
     for command in ["dev", "serve"] {
         for (key, flags) in [("server.listen", ["--listen", "--admin"]), ("server.admin", ["--admin", "--listen"])] {
-            let said = Started::new(command, &[flags[0], &taken.to_string(), flags[1], "127.0.0.1:0"]).await.failure().await;
+            let output = Started::new(command, &[flags[0], &taken.to_string(), flags[1], "127.0.0.1:0"]).await.failure().await;
             let sentence = format!("hubbub: {key} ({}): {taken} is in use by another program", flags[0]);
-            assert!(said.contains(&sentence), "{command}: {said}");
-            assert!(!said.contains("serving") && !said.contains("ready"), "{command}: {said}");
+            assert!(output.contains(&sentence), "{command}: {output}");
+            assert!(!output.contains("serving") && !output.contains("ready"), "{command}: {output}");
         }
     }
 }
@@ -121,6 +121,6 @@ async fn a_configured_address_may_be_a_host_name() {
     let mut server = Started::new("serve", &["--config", &file.display().to_string()]).await;
     let (public, _) = server.ports().await;
     assert!(is_healthy("localhost", public).await);
-    let said = Started::new("serve", &["--listen", "no-such-name.invalid:1"]).await.failure().await;
-    assert!(said.contains("the name in no-such-name.invalid:1 has no address"), "{said}");
+    let output = Started::new("serve", &["--listen", "no-such-name.invalid:1"]).await.failure().await;
+    assert!(output.contains("the name in no-such-name.invalid:1 has no address"), "{output}");
 }

@@ -9,10 +9,10 @@ use futures_util::future::{join, join_all};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tests::server::run;
-use tests::{Authority, Cable, Client, Postgres, Server, wait};
+use tests::{CertificateAuthority, Client, Postgres, Server, TcpProxy, wait};
 
 use crate::crash::everything;
-use crate::scene::{self, member, open_chat, say, user};
+use crate::helpers::{self, member, open_chat, say, user};
 use crate::{conversations, lms_chat};
 
 /// How often the database is killed. `HUBBUB_TEST_KILLS` overrides it.
@@ -39,21 +39,21 @@ async fn a_start_without_its_database_fails_without_showing_a_secret() {
     for (url, why) in
         [(wrong.as_str(), "does not let this server in"), ("postgres://u:pw-of-u@127.0.0.1:1/d", "cannot be reached")]
     {
-        let said = Server::dev().database(url).refuses().await;
-        assert!(said.contains(why), "expected {why}: {said}");
-        assert!(!said.contains("wrong%20password") && !said.contains("pw-of-u"), "a secret is in {said}");
+        let printed = Server::dev().database(url).refuses().await;
+        assert!(printed.contains(why), "expected {why}: {printed}");
+        assert!(!printed.contains("wrong%20password") && !printed.contains("pw-of-u"), "a secret is in {printed}");
     }
 }
 
 #[tokio::test]
 async fn a_database_certificate_of_a_known_authority_is_accepted() {
-    let authority = Authority::new();
+    let authority = CertificateAuthority::new();
     let database = Postgres::start_with_tls(&authority).await;
     let url = format!("{}&sslmode=require", database.empty().await);
     let known = authority.certificate().display().to_string();
     // The authority is known by the server's own setting or by the process.
     for (n, name) in ["HUBBUB_STORAGE__TLS_CA", "SSL_CERT_FILE"].into_iter().enumerate() {
-        let server = Server::dev().only(&["chat"]).chatty().database(&url).env(name, &known).start().await;
+        let server = Server::dev().only(&["chat"]).without_message_limit().database(&url).env(name, &known).start().await;
         open_chat(&server, "c1", &["ana"]).await;
         let mut ana = member(&server, "ana", "c1").await;
         assert_eq!(everything(&mut ana).await.len(), n, "the previous server has stored its message");
@@ -66,7 +66,7 @@ async fn a_database_certificate_of_a_known_authority_is_accepted() {
 
 #[tokio::test]
 async fn an_untrusted_certificate_or_missing_tls_is_named() {
-    let authority = Authority::new();
+    let authority = CertificateAuthority::new();
     let database = Postgres::start_with_tls(&authority).await;
     let plain = database.empty().await;
     let tls = format!("{plain}&sslmode=require");
@@ -85,16 +85,16 @@ async fn an_untrusted_certificate_or_missing_tls_is_named() {
         if let Some(file) = authority {
             builder = builder.env("HUBBUB_STORAGE__TLS_CA", file);
         }
-        let said = builder.refuses().await;
-        assert!(said.contains(why), "expected {why}: {said}");
-        assert!(!said.contains("a%20password") && !said.contains(Postgres::PASSWORD), "a secret is in {said}");
+        let printed = builder.refuses().await;
+        assert!(printed.contains(why), "expected {why}: {printed}");
+        assert!(!printed.contains("a%20password") && !printed.contains(Postgres::PASSWORD), "a secret is in {printed}");
     }
 }
 
 #[tokio::test]
 async fn a_server_is_not_ready_while_its_database_is_down() {
     let mut database = Postgres::start().await;
-    let server = Server::dev().chatty().database(&database.empty().await).start().await;
+    let server = Server::dev().without_message_limit().database(&database.empty().await).start().await;
     open_chat(&server, "c1", &["ana"]).await;
     let mut ana = member(&server, "ana", "c1").await;
     let killed = database.kill9();
@@ -114,8 +114,11 @@ async fn a_server_is_not_ready_while_its_database_is_down() {
 #[tokio::test]
 async fn a_hanging_database_does_not_count_as_a_plugin_fault() {
     let url = shared().await;
-    let builder =
-        Server::dev().chatty().database(&url).env("HUBBUB_LIMITS__CALL_TIME", "300ms").env("HUBBUB_BREAKER__FAILURES", "3");
+    let builder = Server::dev()
+        .without_message_limit()
+        .database(&url)
+        .env("HUBBUB_LIMITS__CALL_TIME", "300ms")
+        .env("HUBBUB_BREAKER__FAILURES", "3");
     let server = builder.start().await;
     open_chat(&server, "c1", &["ana"]).await;
     let mut ana = member(&server, "ana", "c1").await;
@@ -144,8 +147,8 @@ async fn a_hanging_database_does_not_count_as_a_plugin_fault() {
 #[tokio::test]
 async fn waiting_for_a_slow_database_is_not_charged_as_cpu() {
     let database = Postgres::shared().await;
-    let way = Cable::slow_to(database.address(), Duration::from_millis(2)).await;
-    let url = shared().await.replace(&database.address().to_string(), &way.address().to_string());
+    let proxy = TcpProxy::slow_to(database.address(), Duration::from_millis(2)).await;
+    let url = shared().await.replace(&database.address().to_string(), &proxy.address().to_string());
     let server = Server::dev().only(&["chat", "conversations"]).database(&url).start().await;
     let users: Vec<_> = (0..12).map(|n| format!("u{n}")).collect();
     server.publish("conversation.created", json!({"id": "c1", "members": users})).await;
@@ -163,7 +166,7 @@ async fn every_acked_message_survives_repeated_database_kills() {
     const SENDERS: usize = 8;
     let kills = std::env::var("HUBBUB_TEST_KILLS").map_or(KILLS, |kills| kills.parse().expect("a number"));
     let mut database = Postgres::start().await;
-    let server = Server::dev().chatty().database(&database.empty().await).start().await;
+    let server = Server::dev().without_message_limit().database(&database.empty().await).start().await;
     let names: Vec<_> = (0..SENDERS).map(|n| format!("u{n}")).collect();
     open_chat(&server, "c1", &names.iter().map(String::as_str).collect::<Vec<_>>()).await;
     let mut senders = Vec::new();
@@ -183,12 +186,12 @@ async fn every_acked_message_survives_repeated_database_kills() {
         }
         over.store(true, Ordering::Relaxed);
     };
-    let (said, ()) = join(sending, killing).await;
-    let acked: Vec<String> = said.into_iter().flatten().collect();
+    let (printed, ()) = join(sending, killing).await;
+    let acked: Vec<String> = printed.into_iter().flatten().collect();
     wait::eventually("the database to be available", async || server.readiness().await.0 == 200).await;
 
     let mut reader = server.connect("/chat", user("u0")).await;
-    scene::join(&mut reader, "c1").await;
+    helpers::join(&mut reader, "c1").await;
     let stored: Vec<_> = everything(&mut reader).await.iter().map(|message| message["content"].to_string()).collect();
     let once: HashSet<_> = stored.iter().collect();
     let missing: Vec<_> = acked.iter().filter(|content| !once.contains(&json!(content).to_string())).collect();
@@ -218,7 +221,7 @@ async fn send_until(over: &AtomicBool, count: &AtomicUsize, sender: usize, clien
 
 #[tokio::test]
 async fn migrate_copies_everything_once_and_keeps_the_old_database() {
-    let mut old = Server::dev().chatty().start().await;
+    let mut old = Server::dev().without_message_limit().start().await;
     open_chat(&old, "c1", &["ana", "bia"]).await;
     let mut ana = member(&old, "ana", "c1").await;
     for n in 0..300 {
@@ -230,18 +233,18 @@ async fn migrate_copies_everything_once_and_keeps_the_old_database() {
         let output = run(&["migrate", "--data", &data], &[("DATABASE_URL", url)]);
         (output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
     };
-    let (moved, said) = migrate(&url);
-    assert!(!moved && said.contains("in use"), "{said}");
+    let (moved, printed) = migrate(&url);
+    assert!(!moved && printed.contains("in use"), "{printed}");
     old.terminate().await;
     let bytes = std::fs::read(old.data().join("storage.sqlite")).expect("a file");
-    let (moved, said) = migrate(&url);
-    assert!(moved && said.contains("keys of plugins") && said.contains("blobs"), "{said}");
+    let (moved, printed) = migrate(&url);
+    assert!(moved && printed.contains("keys of plugins") && printed.contains("blobs"), "{printed}");
     assert_eq!(std::fs::read(old.data().join("storage.sqlite")).expect("a file"), bytes, "the old database was changed");
-    let (again, said) = migrate(&url);
-    assert!(!again && said.contains("is not empty"), "{said}");
-    assert!(!said.contains(Postgres::PASSWORD), "{said}");
+    let (again, printed) = migrate(&url);
+    assert!(!again && printed.contains("is not empty"), "{printed}");
+    assert!(!printed.contains(Postgres::PASSWORD), "{printed}");
 
-    let new = Server::dev().chatty().database(&url).start().await;
+    let new = Server::dev().without_message_limit().database(&url).start().await;
     let mut bia = new.connect("/chat", user("bia")).await;
     assert_eq!(bia.ask("chat:join", json!({"chatId": "c1"})).await["error"], Value::Null);
     assert_eq!(everything(&mut bia).await, before);

@@ -7,7 +7,7 @@ use tests::server::Builder;
 use tests::stock::Transports;
 use tests::{Client, Server, Stock, Token, wait};
 
-use crate::scene::{ask_bare, expect_none_of, user};
+use crate::helpers::{ask_bare, expect_none_of, user};
 
 /// A namespace with its events for the first device online and the last device offline.
 struct Place {
@@ -23,13 +23,13 @@ const PLACES: [Place; 3] = [
 ];
 
 /// A token that every namespace here accepts.
-fn someone(id: &str) -> Token {
+fn user_everywhere(id: &str) -> Token {
     user(id).role("ATTENDANT").claim("companyId", "acme")
 }
 
 impl Place {
     async fn connect(&self, server: &Server, id: &str) -> Client {
-        server.connect(self.namespace, someone(id)).await
+        server.connect(self.namespace, user_everywhere(id)).await
     }
 
     /// Connects and waits until a watcher has received the online event.
@@ -93,7 +93,7 @@ async fn a_stock_client_that_disconnects_is_offline_at_once_over_any_transport()
     let mut eva = hub.watch(&server).await;
     // Not python-socketio, which may close the connection before it sends its DISCONNECT.
     for transports in [Transports::Websocket, Transports::Polling, Transports::Upgrade] {
-        let mut ana = Stock::Node.connect(&server, hub.namespace, someone("ana"), transports).await.expect("accepted");
+        let mut ana = Stock::Node.connect(&server, hub.namespace, user_everywhere("ana"), transports).await.expect("accepted");
         hub.expect(&mut eva, hub.online, "ana").await;
         ana.disconnect().await;
         hub.expect(&mut eva, hub.offline, "ana").await;
@@ -167,7 +167,7 @@ async fn a_leaving_device_does_not_end_the_grace_period_of_another() {
 #[tokio::test]
 async fn a_customers_heartbeat_is_accepted_and_not_broadcast() {
     let server = Server::dev().env("HUBBUB_PRESENCE__AWAY_AFTER", "1s").start().await;
-    let mut eva = server.connect("/hub", someone("eva")).await;
+    let mut eva = server.connect("/hub", user_everywhere("eva")).await;
     eva.next("attendant:online").await;
     let mut cal = server.connect("/portal", user("cal")).await;
     assert_eq!(ask_bare(&mut cal, "heartbeat").await, json!({}));
@@ -180,16 +180,16 @@ async fn a_customers_heartbeat_is_accepted_and_not_broadcast() {
 }
 
 /// The statuses of an attendant that the nodes have written to Redis.
-async fn said_of(cluster: &Cluster, id: &str) -> String {
+async fn statuses_of(cluster: &Cluster, id: &str) -> String {
     let keys = cluster.redis.ask("KEYS hubbub:said:presence*attendants*").await;
-    let mut said = String::new();
+    let mut statuses = String::new();
     for key in keys.lines().filter(|line| line.ends_with(id)) {
         // Redis accepts control characters in quotes.
         let quoted: String =
             key.chars().map(|c| if c.is_control() { format!("\\x{:02x}", u32::from(c)) } else { c.to_string() }).collect();
-        said += &cluster.redis.ask(&format!("HVALS \"{quoted}\"")).await;
+        statuses += &cluster.redis.ask(&format!("HVALS \"{quoted}\"")).await;
     }
-    said
+    statuses
 }
 
 #[tokio::test]
@@ -200,7 +200,7 @@ async fn devices_on_several_nodes_are_one_user() {
     let mut eva = hub.watch(here).await;
     let phone = hub.arrive(here, "ana", &mut eva).await;
     let laptop = hub.connect(there, "ana").await;
-    wait::eventually("both nodes to report it", async || said_of(&cluster, "ana").await.matches("online").count() == 2).await;
+    wait::eventually("both nodes to report it", async || statuses_of(&cluster, "ana").await.matches("online").count() == 2).await;
     phone.leave().await;
     let marker = hub.arrive(there, "bia", &mut eva).await;
     marker.leave().await;
@@ -211,9 +211,9 @@ async fn devices_on_several_nodes_are_one_user() {
     // The connection breaks on one node and the user reconnects to the other. A clean disconnect there does not wait for the
     // first node's grace period.
     drop(hub.arrive(here, "ana", &mut eva).await);
-    wait::eventually("the node to wait", async || said_of(&cluster, "ana").await.contains("online waits")).await;
+    wait::eventually("the node to wait", async || statuses_of(&cluster, "ana").await.contains("online waits")).await;
     let back = hub.connect(there, "ana").await;
-    wait::eventually("the other node to report it", async || said_of(&cluster, "ana").await.contains("taken")).await;
+    wait::eventually("the other node to report it", async || statuses_of(&cluster, "ana").await.contains("taken")).await;
     back.leave().await;
     hub.expect(&mut eva, hub.offline, "ana").await;
     assert!(!ask_bare(&mut eva, "presence:list").await.to_string().contains("\"ana\""));
@@ -221,11 +221,11 @@ async fn devices_on_several_nodes_are_one_user() {
 
     // The grace period of one device continues when the other device leaves on another node.
     let other = hub.connect(there, "ana").await;
-    wait::eventually("both nodes to report it", async || said_of(&cluster, "ana").await.matches("online").count() == 2).await;
+    wait::eventually("both nodes to report it", async || statuses_of(&cluster, "ana").await.matches("online").count() == 2).await;
     drop(ana);
-    wait::eventually("the node to wait", async || said_of(&cluster, "ana").await.contains("online waits")).await;
+    wait::eventually("the node to wait", async || statuses_of(&cluster, "ana").await.contains("online waits")).await;
     other.leave().await;
-    wait::eventually("one node to report it", async || said_of(&cluster, "ana").await.matches("online").count() == 1).await;
+    wait::eventually("one node to report it", async || statuses_of(&cluster, "ana").await.matches("online").count() == 1).await;
     let marker = hub.arrive(there, "bia", &mut eva).await;
     marker.leave().await;
     hub.expect(&mut eva, hub.offline, "bia").await;

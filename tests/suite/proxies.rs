@@ -34,8 +34,8 @@ fn http_from(address: Ipv4Addr) -> reqwest::Client {
 
 /// Connects a stock client through a proxy and waits for an answer of a node.
 async fn stock(stock: Stock, proxy: &Proxy, transports: Transports) -> StockSocket {
-    let came = stock.connect_at(&proxy.url(""), "/", json!({}), transports).await;
-    let mut socket = came.unwrap_or_else(|why| panic!("{stock:?} by {transports:?}: {why}"));
+    let connected = stock.connect_at(&proxy.url(""), "/", json!({}), transports).await;
+    let mut socket = connected.unwrap_or_else(|why| panic!("{stock:?} by {transports:?}: {why}"));
     let answer = socket.ask("nothing:answers:to:this", json!({})).await;
     assert_eq!(answer["error"]["code"], "not_found", "{stock:?} by {transports:?}");
     socket
@@ -44,9 +44,9 @@ async fn stock(stock: Stock, proxy: &Proxy, transports: Transports) -> StockSock
 #[test]
 fn each_proxy_accepts_its_shipped_configuration() {
     for shipped in Shipped::ALL {
-        let said = shipped.check();
-        let words = format!("{}{}", String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr));
-        assert!(said.status.success() && !words.to_lowercase().contains("warn"), "{shipped:?}: {words}");
+        let output = shipped.check();
+        let words = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success() && !words.to_lowercase().contains("warn"), "{shipped:?}: {words}");
     }
 }
 

@@ -9,7 +9,7 @@ use tests::cluster::Cluster;
 use tests::server::{ADMIN_TOKEN, Builder, run};
 use tests::{Client, Server, fixture, token, wait};
 
-use crate::scene::ask_bare;
+use crate::helpers::ask_bare;
 
 /// The plugin that fails in the way that its input asks for. One fault opens a circuit breaker, and two openings quarantine its
 /// source.
@@ -20,7 +20,7 @@ fn tight(builder: Builder, fragile: &std::path::Path) -> Builder {
 }
 
 async fn builder() -> Builder {
-    tight(Server::dev().one_process(), &fixture::fragile("1.0.0").await)
+    tight(Server::dev().single_node(), &fixture::fragile("1.0.0").await)
 }
 
 async fn publish(server: &Server, key: &str, what: &str) {
@@ -45,7 +45,7 @@ async fn is_quarantined(server: &Server, source: &str) -> String {
 }
 
 /// Sends two trapping messages one after the other, because only one of several concurrent calls opens the breaker.
-async fn poison(server: &Server) {
+async fn trap_twice(server: &Server) {
     for _ in 0..2 {
         publish(server, "bad", "trap").await;
     }
@@ -67,7 +67,7 @@ async fn plugin(server: &Server) -> Value {
 #[tokio::test]
 async fn trapping_messages_are_quarantined_and_clients_are_unaffected() {
     let server = builder().await.start().await;
-    poison(&server).await;
+    trap_twice(&server).await;
     let cause = is_quarantined(&server, "messages").await;
     assert!(cause.starts_with("on-message fragile.do: it trapped"), "{cause}");
     server.logged("until another release or `hubbub enable fragile`: on-message fragile.do: it trapped").await;
@@ -100,7 +100,7 @@ async fn trapping_messages_are_quarantined_and_clients_are_unaffected() {
 #[tokio::test]
 async fn a_quarantine_of_messages_survives_restarts_until_enabled() {
     let mut server = builder().await.start().await;
-    poison(&server).await;
+    trap_twice(&server).await;
     let cause = is_quarantined(&server, "messages").await;
     publish(&server, "good", "fine").await;
     for start in ["second", "third"] {
@@ -225,7 +225,7 @@ async fn another_release_ends_a_quarantine_and_rollback_is_refused() {
 async fn notices_for_a_disabled_plugin_do_not_block_others() {
     let small = [("BUS__LANES", "1"), ("BUS__LANE_QUEUE", "1"), ("PRESENCE__GRACE", "1ms")];
     let fragile = fixture::fragile("1.0.0").await;
-    let builder = Server::dev().one_process().only(&["chat", "threads", "crm", "presence"]).plugin("fragile", &fragile);
+    let builder = Server::dev().single_node().only(&["chat", "threads", "crm", "presence"]).plugin("fragile", &fragile);
     let server = small.iter().fold(builder, |builder, (key, value)| builder.env(&format!("HUBBUB_{key}"), value)).start().await;
     let mut eva = server.connect("/hub", token("eva").name("Eva").role("ATTENDANT")).await;
     let mut clients = Vec::new();
@@ -254,7 +254,7 @@ async fn notices_for_a_disabled_plugin_do_not_block_others() {
 async fn a_quarantine_applies_to_all_nodes_and_ends_on_any() {
     let fragile = fixture::fragile("1.0.0").await;
     let cluster = Cluster::with(2, |node| tight(node, &fragile)).await;
-    poison(&cluster.nodes[0]).await;
+    trap_twice(&cluster.nodes[0]).await;
     for node in &cluster.nodes {
         is_quarantined(node, "messages").await;
         let mut client = node.connect("/fragile", ()).await;

@@ -17,7 +17,7 @@ async fn passed(server: &Server, quota: &str) -> f64 {
 }
 
 /// The usage of one quota as the operator sees it.
-async fn told(server: &Server, quota: &str) -> Value {
+async fn usage(server: &Server, quota: &str) -> Value {
     let (_, listed) = server.admin(Method::GET, "/admin/plugins", vec![]).await;
     listed["plugins"][0]["quota"][quota].clone()
 }
@@ -34,12 +34,12 @@ async fn an_import_without_a_grant_fails_staging_and_names_the_key() {
         server.env("HUBBUB_PLUGINS__HOSTILE__GRANTS", grants)
     };
     let all_but_store = r#"["rooms","emitter","budget","timers","bus","log","metrics","clock","random","config"]"#;
-    for said in [granted(all_but_store).refuses().await, check(&component, all_but_store)] {
-        assert!(said.contains("hubbub:plugin/store, which is not granted"), "{said}");
-        assert!(said.contains(r#"add "store" to plugins.hostile.grants"#), "{said}");
+    for answer in [granted(all_but_store).refuses().await, check(&component, all_but_store)] {
+        assert!(answer.contains("hubbub:plugin/store, which is not granted"), "{answer}");
+        assert!(answer.contains(r#"add "store" to plugins.hostile.grants"#), "{answer}");
     }
-    let said = granted(r#"["everything"]"#).refuses().await;
-    assert!(said.contains("plugins.hostile.grants.0") && said.contains("must be one of"), "{said}");
+    let answer = granted(r#"["everything"]"#).refuses().await;
+    assert!(answer.contains("plugins.hostile.grants.0") && answer.contains("must be one of"), "{answer}");
     let server = granted(&all_but_store.replace(']', r#","store"]"#)).start().await;
     hostile(&server).await.ask("fine", Value::Null).await;
 }
@@ -72,7 +72,7 @@ async fn calls_over_the_cpu_quota_wait_or_get_a_retry_time() {
     .await;
     assert!(refused["retryAfterMs"].as_u64().is_some_and(|wait| wait > 1000), "longer than a call waits: {refused}");
     assert!(passed(&server, "cpu").await > 0.0);
-    assert!(told(&server, "cpu").await["used"].as_f64().unwrap() > 0.1, "more than its quota");
+    assert!(usage(&server, "cpu").await["used"].as_f64().unwrap() > 0.1, "more than its quota");
     server.logged("the plugin uses more than its quota allows").await;
     wait::eventually("the CPU quota to be available again", async || clients[0].ask("fine", Value::Null).await["calls"].is_u64())
         .await;
@@ -86,7 +86,7 @@ async fn an_instances_memory_is_limited_by_the_plugins_quota() {
     assert_eq!(passed(&server, "memory").await, 1.0, "20 MiB are too much");
     server.logged("(quota.memory)").await;
     client.ask("fine", Value::Null).await;
-    assert_eq!(told(&server, "memory").await["quota"], 16_777_216);
+    assert_eq!(usage(&server, "memory").await["quota"], 16_777_216);
 }
 
 #[tokio::test]
@@ -99,7 +99,7 @@ async fn a_plugin_with_one_instance_serves_one_call_at_a_time() {
     })
     .await;
     clients[0].ask("fine", Value::Null).await;
-    assert_eq!(told(&server, "instances").await, json!({"used": 1, "quota": 1}));
+    assert_eq!(usage(&server, "instances").await, json!({"used": 1, "quota": 1}));
 }
 
 #[tokio::test]
@@ -110,7 +110,7 @@ async fn a_calls_effects_are_limited_by_the_plugins_quota() {
     assert_eq!(passed(&server, "effects").await, 1.0);
     server.logged("(quota.effects)").await;
     client.ask("effects", Value::Null).await;
-    assert_eq!(told(&server, "effects").await, json!({"used": 6, "quota": 9}));
+    assert_eq!(usage(&server, "effects").await, json!({"used": 6, "quota": 9}));
 }
 
 #[tokio::test]
@@ -149,10 +149,10 @@ async fn a_full_store_refuses_writes_until_something_is_deleted() {
     let mut server = with("STORE_BYTES", "250000").await;
     let mut client = hostile(&server).await;
     for full in [false, false, true] {
-        let said = client.ask("store-more", Value::Null).await["said"].to_string();
-        assert_eq!(said.contains("ValueTooLarge"), full, "{said}");
+        let answer = client.ask("store-more", Value::Null).await["said"].to_string();
+        assert_eq!(answer.contains("ValueTooLarge"), full, "{answer}");
     }
-    let used = told(&server, "storeBytes").await["used"].as_u64().unwrap();
+    let used = usage(&server, "storeBytes").await["used"].as_u64().unwrap();
     assert!((200_000..=250_000).contains(&used), "{used}");
     server.restart().await;
     let mut client = hostile(&server).await;

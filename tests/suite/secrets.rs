@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use reqwest::Method;
 use serde_json::json;
-use tests::record::Record;
+use tests::recording::Recording;
 use tests::server::{Builder, Scratch, binary, run};
 use tests::{Postgres, Server, fixture, token, wait};
 
@@ -83,14 +83,14 @@ async fn no_secret_is_in_any_output() {
             }
         }
     });
-    let mut record = Record::begin(&server, "versioned", "for=60s").await;
+    let mut recording = Recording::begin(&server, "versioned", "for=60s").await;
     let signed = token("ana").secret(&settings()["JWT_SECRET"]);
     let mut ana = server.connect("/versioned", signed).await;
     ana.ask("version", json!(null)).await;
-    record.until("the call", |line| line["event"]["name"] == "version").await;
-    outputs.push(("the record".into(), record.text().to_owned()));
-    let unseen = fixture::unseen(&std::fs::read(&versioned).expect("it was built"), 77);
-    let (status, answer) = server.admin(Method::POST, "/admin/plugins/versioned/deploy", unseen).await;
+    recording.until("the call", |line| line["event"]["name"] == "version").await;
+    outputs.push(("the record".into(), recording.text().to_owned()));
+    let uncached = fixture::uncached(&std::fs::read(&versioned).expect("it was built"), 77);
+    let (status, answer) = server.admin(Method::POST, "/admin/plugins/versioned/deploy", uncached).await;
     assert_eq!(status, 200, "{answer}");
     done.store(true, Ordering::Relaxed);
     looking.join().expect("the thread does not panic");
@@ -108,7 +108,7 @@ async fn no_secret_is_in_any_output() {
         let refused = tests::Client::connect(server.admin_address(), "/figures", json!({"token": wrong})).await.err();
         outputs.push(("the tap's refusal".into(), format!("{refused:?}")));
     }
-    outputs.push(("the refused connect".into(), server.turned_away("/versioned", token("ana").secret("wrong")).await));
+    outputs.push(("the refused connect".into(), server.connect_refused("/versioned", token("ana").secret("wrong")).await));
     for body in [json!({}), json!({"topic": 7}), json!({"topic": "a.b", "data": {}})] {
         outputs.push(("/api/publish".into(), format!("{:?}", server.api("/api/publish", &body).await)));
     }
@@ -182,20 +182,20 @@ async fn a_command_hides_its_token_in_the_process_list() {
         .expect("the binary runs");
     let wrong = top.wait().expect("it exits");
     assert!(!wrong.success());
-    let mut record = Command::new(binary())
+    let mut recording = Command::new(binary())
         .args(["top", "--token", tests::server::ADMIN_TOKEN, "--url", &server.admin_url("")])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .spawn()
         .expect("the binary runs");
-    let pid = record.id();
+    let pid = recording.id();
     wait::eventually("the arguments without the token", async || {
         let shown = arguments(pid);
         shown.contains("top") && !shown.contains(tests::server::ADMIN_TOKEN) && shown.contains("--url")
     })
     .await;
-    let _ = record.kill();
-    let _ = record.wait();
+    let _ = recording.kill();
+    let _ = recording.wait();
 }
 
 fn mode(path: &Path) -> u32 {
@@ -232,7 +232,7 @@ async fn files_are_private_to_the_server_and_open_modes_are_fixed() {
     // A mask that closes nothing.
     let server = Server::dev().only(&[]).plugin("chat", chat).data(&data).env("HUBBUB_SANDBOX__CACHE", &cache);
     let mut server = server.through(r#"umask 0000; exec "$@""#).start().await;
-    crate::scene::open_chat(&server, "c1", &["ana"]).await;
+    crate::helpers::open_chat(&server, "c1", &["ana"]).await;
     assert_eq!(server.readiness().await.0, 200);
     assert_closed(&data);
 
@@ -260,8 +260,8 @@ async fn a_recording_file_is_private() {
             std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).expect("it is ours");
         }
         let (out, url) = (file.display().to_string(), server.admin_url(""));
-        let record = move || run(&["record", "--plugin", "versioned", "--for", "100ms", "--out", &out, "--url", &url], &[]);
-        let made = tokio::task::spawn_blocking(record).await.expect("the command runs");
+        let recording = move || run(&["record", "--plugin", "versioned", "--for", "100ms", "--out", &out, "--url", &url], &[]);
+        let made = tokio::task::spawn_blocking(recording).await.expect("the command runs");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         assert_eq!(mode(&file), 0o600, "{name}");
     }

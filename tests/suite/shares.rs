@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tests::server::Builder;
 use tests::{Client, Server, Token, token};
 
-use crate::scene::{member, open_chat};
+use crate::helpers::{member, open_chat};
 
 fn limited(keys: &[(&str, &str)]) -> Builder {
     keys.iter().fold(Server::dev(), |builder, (key, value)| builder.env(&format!("HUBBUB_{key}"), value))

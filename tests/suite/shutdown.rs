@@ -12,25 +12,25 @@ use tests::server::{ADMIN_TOKEN, run};
 use tests::stock::Transports;
 use tests::{Client, Server, Stock, fixture, wait};
 
-use crate::scene::user;
+use crate::helpers::user;
 
 #[tokio::test]
 async fn clients_that_reconnect_at_once_do_not_delay_a_shutdown() {
     let mut server = Server::dev().start().await;
     let at = server.address();
-    let eager: Vec<_> = (0..8).map(|_| tokio::spawn(async move { while comes_and_stays(at).await {} })).collect();
+    let reconnecting: Vec<_> = (0..8).map(|_| tokio::spawn(async move { while connect_until_closed(at).await {} })).collect();
     wait::eventually("all clients to connect", async || server.get("/health").await.1["connections"] == 8).await;
 
     let asked = Instant::now();
     server.terminate().await;
     assert!(asked.elapsed() < Duration::from_secs(3), "it waited for new connections: {:?}", asked.elapsed());
-    for task in eager {
+    for task in reconnecting {
         task.await.expect("the client does not panic");
     }
 }
 
 /// Connects and waits for the end of the connection. Returns `false` if the port is closed.
-async fn comes_and_stays(at: SocketAddr) -> bool {
+async fn connect_until_closed(at: SocketAddr) -> bool {
     match Client::connect(at, "/chat", user("ana")).await {
         Ok(mut client) => {
             client.ended().await;

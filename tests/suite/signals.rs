@@ -6,7 +6,7 @@ use tests::server::{Builder, Scratch};
 use tests::token::DEV_SECRET;
 use tests::{Server, fixture, token, wait};
 
-use crate::scene::{member, open_chat, say};
+use crate::helpers::{member, open_chat, say};
 
 const OLD: &str = "the first test secret, of 40 characters.";
 const NEW: &str = "another test secret, of forty characters.";
@@ -15,7 +15,7 @@ const NEW: &str = "another test secret, of forty characters.";
 async fn serve(scratch: &Scratch, secret: &str, filter: &str) -> Builder {
     let file = scratch.path().join("hubbub.toml");
     configure(scratch, secret, filter);
-    Server::serve(&file).plugin("chat", &fixture::plugins().await["chat"]).one_process()
+    Server::serve(&file).plugin("chat", &fixture::plugins().await["chat"]).single_node()
 }
 
 fn configure(scratch: &Scratch, secret: &str, filter: &str) {
@@ -27,7 +27,7 @@ fn configure(scratch: &Scratch, secret: &str, filter: &str) {
 async fn every_signal_that_stops_the_server_drains_it() {
     let scratch = Scratch::new();
     for name in ["TERM", "INT", "QUIT", "PWR"] {
-        let dev = Server::dev().only(&["chat"]).one_process();
+        let dev = Server::dev().only(&["chat"]).single_node();
         for (server, secret) in [(dev, DEV_SECRET), (serve(&scratch, OLD, "info").await, OLD)] {
             let mut server = server.env("HUBBUB_SHUTDOWN__SPREAD", "0ms").start().await;
             let mut client = server.connect("/chat", token("ana").secret(secret)).await;
@@ -41,7 +41,7 @@ async fn every_signal_that_stops_the_server_drains_it() {
 
 #[tokio::test]
 async fn other_signals_change_nothing() {
-    let server = Server::dev().only(&["chat"]).chatty().one_process().start().await;
+    let server = Server::dev().only(&["chat"]).without_message_limit().single_node().start().await;
     open_chat(&server, "c1", &["ana"]).await;
     let mut ana = member(&server, "ana", "c1").await;
     for name in ["USR1", "USR2", "XFSZ"] {
@@ -61,14 +61,14 @@ async fn sighup_reloads_keys_and_log_filter() {
     let scratch = Scratch::new();
     let server = serve(&scratch, OLD, "warn").await.start().await;
     let mut old = server.connect("/chat", token("ana").secret(OLD)).await;
-    assert_eq!(server.turned_away("/chat", token("ana").secret(NEW)).await, "Invalid token");
+    assert_eq!(server.connect_refused("/chat", token("ana").secret(NEW)).await, "Invalid token");
     assert!(!server.log().contains("\"INFO\""), "{}", server.log());
 
     configure(&scratch, NEW, "info");
     server.signal("HUP");
     server.logged("reloaded the keys").await;
     server.connect("/chat", token("ana").secret(NEW)).await;
-    assert_eq!(server.turned_away("/chat", token("ana").secret(OLD)).await, "Invalid token");
+    assert_eq!(server.connect_refused("/chat", token("ana").secret(OLD)).await, "Invalid token");
     assert_eq!(old.refused("nothing:answers:to:this", json!(null)).await.0, "not_found", "an open socket is unaffected");
 }
 

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use crate::ports::{SECRET, Started};
 
 fn server() -> Builder {
-    Server::dev().only(&["chat"]).one_process()
+    Server::dev().only(&["chat"]).single_node()
 }
 
 async fn closed_at(server: &Server, limit: &str) -> f64 {
@@ -91,9 +91,9 @@ async fn a_slow_request_body_gets_408_on_every_route() {
                  content-type: application/json\r\n{length}\r\n\r\n{begun}"
             ))
             .await;
-            let said = slow.closed().await;
-            assert!(said.starts_with("HTTP/1.1 408 "), "{path}, {length}: {said}");
-            assert_eq!(at == admin, said.contains("application/problem+json"), "{path}: {said}");
+            let output = slow.closed().await;
+            assert!(output.starts_with("HTTP/1.1 408 "), "{path}, {length}: {output}");
+            assert_eq!(at == admin, output.contains("application/problem+json"), "{path}: {output}");
             late += 1.0;
         }
     }
@@ -126,8 +126,8 @@ async fn a_body_at_the_minimum_rate_may_take_longer() {
                 break;
             }
         }
-        let said = raw.closed().await;
-        assert!(said.starts_with(&format!("HTTP/1.1 {status} ")), "a byte each {every:?}: {said}");
+        let output = raw.closed().await;
+        assert!(output.starts_with(&format!("HTTP/1.1 {status} ")), "a byte each {every:?}: {output}");
     }
 }
 
@@ -135,11 +135,11 @@ async fn a_body_at_the_minimum_rate_may_take_longer() {
 async fn a_client_that_reads_no_answer_is_closed() {
     let server = server().env("HUBBUB_GATEWAY__WRITE_TIMEOUT", "300ms").start().await;
     for (at, path) in [(server.address(), "/asyncapi.json"), (server.admin_address(), "/dashboard/uplot.min.js")] {
-        let mut deaf = Raw::open_small(at).await;
+        let mut stalled = Raw::open_small(at).await;
         let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
         // More answers than any buffer holds, none of which is read.
         let before = closed_at(&server, "write_timeout").await;
-        deaf.write(&request.repeat(400)).await;
+        stalled.write(&request.repeat(400)).await;
         wait::eventually("the connection to be closed", async || closed_at(&server, "write_timeout").await > before).await;
     }
     lines(&server, "write_timeout", 2).await;
@@ -173,12 +173,12 @@ async fn over_the_connection_limit_of_a_port_only_health_is_answered() {
         let held = idle(at, 12).await;
         wait::eventually("the port to be full", async || fresh(at, others).await.starts_with("HTTP/1.1 503 ")).await;
         for path in checks {
-            let said = fresh(at, path).await;
-            assert!(said.starts_with("HTTP/1.1 200 "), "{path}: {said}");
+            let output = fresh(at, path).await;
+            assert!(output.starts_with("HTTP/1.1 200 "), "{path}: {output}");
         }
-        let said = fresh(at, others).await;
-        assert!(said.contains("retry-after:"), "{said}");
-        assert_eq!(listener == "admin", said.contains("application/problem+json"), "{said}");
+        let output = fresh(at, others).await;
+        assert!(output.contains("retry-after:"), "{output}");
+        assert_eq!(listener == "admin", output.contains("application/problem+json"), "{output}");
         let metrics = tests::metrics::Metrics::parse(
             fresh(server.admin_address(), "/metrics").await.split_once("\r\n\r\n").expect("a body").1,
         );
@@ -212,8 +212,8 @@ async fn tcp_connections_per_address_are_limited_except_loopback() {
         let (public, _) = server.ports().await;
         let (own, loopback) = (SocketAddr::from((own_address(), public)), SocketAddr::from(([127, 0, 0, 1], public)));
         let (held, _here) = (idle(own, 3).await, idle(loopback, 20).await);
-        let said = fresh(own, "/health").await;
-        assert_eq!(said.is_empty(), is_limited, "{trusted:?}: {said}");
+        let output = fresh(own, "/health").await;
+        assert_eq!(output.is_empty(), is_limited, "{trusted:?}: {output}");
         let line = "an address has gateway.address_tcp_connections";
         if is_limited {
             wait::eventually("the log line", async || server.log().contains(line)).await;

@@ -5,7 +5,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tests::{Client, Server, Token, wait};
 
-use crate::scene::{ask_bare, expect_none_of, is_time, keys, name, publish_keyed, refused_both_ways, user};
+use crate::helpers::{ask_bare, expect_none_of, is_time, keys, name, publish_keyed, refused_both_ways, user};
 
 fn attendant(id: &str) -> Token {
     user(id).role("ATTENDANT")
@@ -64,13 +64,13 @@ async fn sockets_are(server: &Server, count: u64) {
 async fn every_refused_connect_gets_the_same_sentence() {
     let server = Server::dev().start().await;
     for namespace in ["/hub", "/portal"] {
-        assert_eq!(server.turned_away(namespace, ()).await, "Token invalido");
-        assert_eq!(server.turned_away(namespace, "nonsense").await, "Token invalido");
-        assert_eq!(server.turned_away(namespace, attendant("ana").expires_in(-3600)).await, "Token invalido");
-        assert_eq!(server.turned_away(namespace, attendant("ana").secret("another secret")).await, "Token invalido");
+        assert_eq!(server.connect_refused(namespace, ()).await, "Token invalido");
+        assert_eq!(server.connect_refused(namespace, "nonsense").await, "Token invalido");
+        assert_eq!(server.connect_refused(namespace, attendant("ana").expires_in(-3600)).await, "Token invalido");
+        assert_eq!(server.connect_refused(namespace, attendant("ana").secret("another secret")).await, "Token invalido");
     }
     for outsider in [user("cal"), user("cal").role("CUSTOMER"), user("cal").role("attendant")] {
-        assert_eq!(server.turned_away("/hub", outsider).await, "Token invalido");
+        assert_eq!(server.connect_refused("/hub", outsider).await, "Token invalido");
     }
     server.connect("/hub", attendant("ana")).await;
     server.connect("/hub", user("bia").role("ADMIN")).await;
@@ -203,8 +203,8 @@ async fn a_queue_item_is_shown_to_attendants_until_one_takes_it() {
         assert_eq!(client.next("queue:taken").await, json!({"itemId": "q1", "attendantId": "ana"}));
     }
     assert_eq!(eva.next("queue:updated").await, json!({"length": 0, "items": []}));
-    for gone in ["q1", "no such item"] {
-        assert_eq!(eva.ask("queue:take", json!({"itemId": gone})).await, json!({"itemId": gone, "taken": false}));
+    for item in ["q1", "no such item"] {
+        assert_eq!(eva.ask("queue:take", json!({"itemId": item})).await, json!({"itemId": item, "taken": false}));
     }
     refused_both_ways(&mut eva, "queue:take", json!({}), "invalid", "itemId: missing").await;
     assert_eq!(cal.refused("queue:take", json!({"itemId": "q1"})).await.0, "not_found", "only the hub handles queue events");
@@ -297,8 +297,8 @@ async fn a_message_reaches_the_thread_in_both_namespaces() {
     let (mut ana, mut cal) = in_thread(&server).await;
     let mut phone = server.connect("/portal", user("cal")).await;
     enter(&mut phone, "t1").await;
-    let said = json!({"threadId": "t1", "content": "olá & <b>oi</b>"});
-    assert_eq!(cal.ask("thread:send", said.clone()).await, json!({}));
+    let payload = json!({"threadId": "t1", "content": "olá & <b>oi</b>"});
+    assert_eq!(cal.ask("thread:send", payload.clone()).await, json!({}));
     let message = ana.next("thread:message").await;
     assert_eq!(keys(&message), ["content", "createdAt", "id", "threadId", "userId"]);
     assert_eq!((&message["threadId"], &message["userId"]), (&json!("t1"), &json!("cal")));
@@ -307,14 +307,14 @@ async fn a_message_reaches_the_thread_in_both_namespaces() {
     for client in [&mut cal, &mut phone] {
         assert_eq!(client.next("thread:message").await, message);
     }
-    assert_eq!(ana.ask("thread:send", said).await, json!({}));
+    assert_eq!(ana.ask("thread:send", payload).await, json!({}));
     let answer = phone.next("thread:message").await;
     assert_eq!(answer["userId"], "ana");
     assert_ne!(answer["id"], message["id"]);
 
     for content in [json!(""), json!("  "), json!("x".repeat(2001)), json!(7), json!(null)] {
-        let said = json!({"threadId": "t1", "content": content});
-        refused_both_ways(&mut cal, "thread:send", said, "invalid", "Invalid message").await;
+        let payload = json!({"threadId": "t1", "content": content});
+        refused_both_ways(&mut cal, "thread:send", payload, "invalid", "Invalid message").await;
     }
     let mut dan = server.connect("/portal", user("dan")).await;
     let here = json!({"threadId": "t1", "content": "let me in"});
@@ -371,8 +371,8 @@ async fn a_threads_backend_messages_reach_only_that_thread_in_both_namespaces() 
         assert_eq!(ana.next(event).await, *data);
         assert_eq!(cal.next(event).await, *data);
     }
-    let said = json!({"threadId": "t1", "userId": "bot", "content": "One moment"});
-    publish_keyed(&server, "t1", "thread.message", said).await;
+    let payload = json!({"threadId": "t1", "userId": "bot", "content": "One moment"});
+    publish_keyed(&server, "t1", "thread.message", payload).await;
     let message = cal.next("thread:message").await;
     assert_eq!(keys(&message), ["content", "createdAt", "id", "threadId", "userId"]);
     assert_eq!((&message["userId"], &message["content"]), (&json!("bot"), &json!("One moment")));

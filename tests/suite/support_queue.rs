@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use tests::{Client, Server, wait};
 
-use crate::scene::{expect_none_of, publish_keyed, refused_both_ways, user};
+use crate::helpers::{expect_none_of, publish_keyed, refused_both_ways, user};
 
 const EVENTS: [&str; 3] = ["queue:new", "queue:taken", "queue:updated"];
 

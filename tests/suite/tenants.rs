@@ -5,7 +5,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tests::{Client, Server, Token, token, wait};
 
-use crate::scene::{expect_none_of, join};
+use crate::helpers::{expect_none_of, join};
 
 /// The user `u1` of a tenant, or of none.
 fn u1(tenant: Option<&str>) -> Token {
@@ -125,14 +125,14 @@ async fn the_api_reaches_only_the_named_tenants_users_and_rooms() {
     emit(json!({"room": "video:v1", "tenant": "acme"}), "to acme in the room").await;
     emit(json!({"user": "u1"}), "to the user without a tenant").await;
     emit(json!({"room": "video:v1"}), "to the room").await;
-    for (client, heard) in [
+    for (client, received) in [
         (&mut acme, &["to acme's user", "to acme's user room", "to acme in the room"][..]),
         (&mut other, &[]),
         (&mut bare, &["to the user without a tenant"]),
     ] {
         client.next("to the room").await;
         for event in ["to acme's user", "to acme's user room", "to acme in the room", "to the user without a tenant"] {
-            assert_eq!(client.heard(event).await.is_some(), heard.contains(&event), "{event}");
+            assert_eq!(client.received(event).await.is_some(), received.contains(&event), "{event}");
         }
     }
 
@@ -147,7 +147,7 @@ async fn a_key_bound_to_a_tenant_accepts_no_other_tenant() {
     let keys = r#"[{"secret": "dev-secret", "tenant": "acme", "iss": "acme"}, {"secret": "dev-secret"}]"#;
     let server = Server::dev().env("HUBBUB_AUTH__KEYS", keys).start().await;
     let of_acme = |tenant: Option<&str>| u1(tenant).claim("iss", "acme");
-    assert_eq!(server.turned_away("/chat", of_acme(Some("other"))).await, "Invalid token");
+    assert_eq!(server.connect_refused("/chat", of_acme(Some("other"))).await, "Invalid token");
     // A token without a tenant gets the key's tenant.
     let mut unnamed = server.connect("/", of_acme(None)).await;
     let mut named = server.connect("/", of_acme(Some("acme"))).await;
@@ -196,7 +196,7 @@ async fn an_invalid_tenant_name_is_refused_everywhere() {
             assert_eq!(server.api(path, &body).await.0, 400, "{path} {tenant:?}");
         }
         if !tenant.is_empty() {
-            assert_eq!(server.turned_away("/chat", u1(Some(tenant))).await, "Invalid token", "{tenant:?}");
+            assert_eq!(server.connect_refused("/chat", u1(Some(tenant))).await, "Invalid token", "{tenant:?}");
         }
     }
     let none_counted = async || server.admin(Method::GET, "/ready", Vec::new()).await.0 == 200;
@@ -206,7 +206,7 @@ async fn an_invalid_tenant_name_is_refused_everywhere() {
 #[tokio::test]
 async fn data_without_a_tenant_moves_to_the_default_tenant_at_startup() {
     let scratch = tests::server::Scratch::new();
-    let builder = || Server::dev().one_process().data(scratch.path());
+    let builder = || Server::dev().single_node().data(scratch.path());
     let server = builder().start().await;
     let mut ana = server.connect("/", u1(None)).await;
     server.publish("notification.created", json!({"userId": "u1", "title": "stored"})).await;
@@ -223,7 +223,7 @@ async fn data_without_a_tenant_moves_to_the_default_tenant_at_startup() {
         assert_eq!((&page["unreadCount"], &page["notifications"][0]["title"]), (&json!(1), &json!("stored")), "{page}");
         drop(server.connect("/course/c1", &who).await);
     }
-    assert_eq!(server.turned_away("/course/c1", u1(Some("other"))).await, "Not enrolled");
+    assert_eq!(server.connect_refused("/course/c1", u1(Some("other"))).await, "Not enrolled");
     server.publish("channel.notification", json!({"channelId": "c1", "title": "of the channel"})).await;
     let mut acme = server.connect("/", u1(Some("acme"))).await;
     wait::eventually("the channel", async || acme.ask("notifications:list", json!({})).await["unreadCount"] == 2).await;

@@ -16,7 +16,7 @@ async fn ask(client: &mut Client, args: Value) -> Value {
 }
 
 /// How often a timer has taken effect.
-async fn said(client: &mut Client, key: &str) -> u64 {
+async fn run_count(client: &mut Client, key: &str) -> u64 {
     ask(client, json!(["said", key])).await.as_u64().expect("a count")
 }
 
@@ -28,7 +28,7 @@ async fn a_timer_started_again_keeps_its_time_and_gets_the_new_payload() {
         assert_eq!(ask(&mut client, json!([kind, kind, 100, "first"])).await, json!({}));
         assert_eq!(ask(&mut client, json!([kind, kind, FAR, "last"])).await, json!({}));
         assert_eq!(client.next(kind).await, "last");
-        assert_eq!(said(&mut client, kind).await, 1);
+        assert_eq!(run_count(&mut client, kind).await, 1);
         // The timer has run: the same key starts a new one.
         assert_eq!(ask(&mut client, json!([kind, kind, 0, "again"])).await, json!({}));
         assert_eq!(client.next(kind).await, "again");
@@ -61,10 +61,10 @@ async fn a_durable_timer_survives_a_kill_and_takes_effect_once() {
     let mut client = server.connect("/timed", ()).await;
     for n in 0..20 {
         let key = format!("d{n}");
-        wait::eventually(&format!("{key} to run"), async || said(&mut client, &key).await > 0).await;
-        assert_eq!(said(&mut client, &key).await, 1);
+        wait::eventually(&format!("{key} to run"), async || run_count(&mut client, &key).await > 0).await;
+        assert_eq!(run_count(&mut client, &key).await, 1);
     }
-    assert_eq!(said(&mut client, "lost").await, 0);
+    assert_eq!(run_count(&mut client, "lost").await, 0);
 }
 
 #[tokio::test]
@@ -74,7 +74,7 @@ async fn a_soft_timer_is_run_early_at_a_planned_stop() {
     ask(&mut client, json!(["soft", "early", FAR, "now"])).await;
     server.restart().await;
     let mut client = server.connect("/timed", ()).await;
-    assert_eq!(said(&mut client, "early").await, 1);
+    assert_eq!(run_count(&mut client, "early").await, 1);
 }
 
 #[tokio::test]
@@ -84,7 +84,7 @@ async fn a_failing_timer_is_retried_and_a_soft_one_dropped() {
     ask(&mut client, json!(["soft", "bad", 0, "fail"])).await;
     server.logged("a soft timer was given up").await;
     assert_eq!(server.metrics().await.get("hubbub_timers_failed_total", &[]), Some(5.0));
-    assert_eq!(said(&mut client, "bad").await, 0);
+    assert_eq!(run_count(&mut client, "bad").await, 0);
 }
 
 #[tokio::test]

@@ -40,8 +40,8 @@ async fn a_token_with_any_fault_is_refused_as_invalid() {
         ("90 KB", ana().claim("padding", "x".repeat(67_000)).sign()),
     ];
     for (fault, token) in faults {
-        assert_eq!(server.turned_away("/chat", token.as_str()).await, "Invalid token", "{fault}");
-        assert_eq!(server.turned_away("/", token.as_str()).await, "Invalid token", "{fault}, where visitors are accepted");
+        assert_eq!(server.connect_refused("/chat", token.as_str()).await, "Invalid token", "{fault}");
+        assert_eq!(server.connect_refused("/", token.as_str()).await, "Invalid token", "{fault}, where visitors are accepted");
     }
     assert!(claims.len() > 8);
     server.connect("/chat", good.as_str()).await;
@@ -92,7 +92,7 @@ async fn claims_are_accepted_in_the_forms_that_issuers_use() {
         ("an id of 300 bytes", token(&"x".repeat(300))),
     ];
     for (what, token) in bad {
-        assert_eq!(server.turned_away("/chat", &token).await, "Invalid token", "{what}");
+        assert_eq!(server.connect_refused("/chat", &token).await, "Invalid token", "{what}");
     }
 }
 
@@ -104,7 +104,7 @@ async fn one_matching_role_of_a_list_is_enough() {
         assert!(connected.is_ok(), "{roles}: {:?}", connected.err());
     }
     for roles in [json!("CUSTOMER"), json!(["CUSTOMER", "attendant"]), json!([]), json!(["ATTENDANT,ADMIN"]), json!(null)] {
-        let refused = server.turned_away("/hub", token("ana").claim("role", roles.clone())).await;
+        let refused = server.connect_refused("/hub", token("ana").claim("role", roles.clone())).await;
         assert_eq!(refused, "Token invalido", "{roles}");
     }
 }
@@ -117,12 +117,12 @@ async fn a_token_may_include_its_scheme() {
         let connected = Client::connect(server.address(), "/chat", auth).await;
         assert!(connected.is_ok(), "{scheme}: {:?}", connected.err());
     }
-    assert_eq!(server.turned_away("/chat", "Bearer ").await, "Authentication error", "no token at all");
+    assert_eq!(server.connect_refused("/chat", "Bearer ").await, "Authentication error", "no token at all");
     for bad in ["Bearer nonsense", "Basic abc", "Bearer undefined"] {
-        assert_eq!(server.turned_away("/chat", bad).await, "Invalid token", "{bad}");
+        assert_eq!(server.connect_refused("/chat", bad).await, "Invalid token", "{bad}");
     }
     let joined = format!("Bearer{}", token("ana").sign());
-    assert_eq!(server.turned_away("/chat", joined.as_str()).await, "Invalid token", "without a space");
+    assert_eq!(server.connect_refused("/chat", joined.as_str()).await, "Invalid token", "without a space");
 }
 
 #[tokio::test]
@@ -136,5 +136,5 @@ async fn the_docs_list_the_claims_that_are_read() {
     let connected = Client::connect(server.address(), "/hub", &groups).await;
     assert!(connected.is_ok(), "{:?}", connected.err());
     let first = groups.claim("role", json!(["CUSTOMER"]));
-    assert_eq!(server.turned_away("/hub", &first).await, "Token invalido", "the first claim that exists counts");
+    assert_eq!(server.connect_refused("/hub", &first).await, "Token invalido", "the first claim that exists counts");
 }

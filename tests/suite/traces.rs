@@ -8,7 +8,7 @@ use tests::redis::Redis;
 use tests::server::{API_KEY, Builder};
 use tests::{Client, Server, Token, fixture, token, wait};
 
-use crate::scene::publish_keyed;
+use crate::helpers::publish_keyed;
 
 fn traced(collector: &Collector, sample: &str) -> Builder {
     let server = Server::dev().env("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint());
@@ -36,10 +36,10 @@ fn below(parent: &Span) -> impl Fn(&Span) -> bool + use<> {
 }
 
 /// Asserts that no span contains any of these texts.
-fn none_says(collector: &Collector, private: &[&str]) {
-    let said = format!("{:?}", collector.spans());
+fn none_contains(collector: &Collector, private: &[&str]) {
+    let exported = format!("{:?}", collector.spans());
     for private in private {
-        assert!(!said.contains(private), "{private} in {said}");
+        assert!(!exported.contains(private), "{private} in {exported}");
     }
 }
 
@@ -75,7 +75,7 @@ async fn a_trace_covers_an_event_from_socket_to_commit_and_bus() {
     let message = collector.span("bus message", below(&call)).await;
     assert_eq!((message.get("topic"), message.get("plugin"), message.get("outcome")), ("message.sent", "analytics", "ok"));
     collector.span("call analytics@", below(&message)).await;
-    none_says(&collector, &["a private word", "acme", "ana@", "\"ana\"", "eyJ"]);
+    none_contains(&collector, &["a private word", "acme", "ana@", "\"ana\"", "eyJ"]);
 }
 
 #[tokio::test]
@@ -101,13 +101,13 @@ async fn traces_cover_connects_with_plugin_hooks_and_disconnects_with_reasons() 
     let connect = connect_to("/hostile").await;
     let authorize = collector.span("authorize", below(&connect)).await;
     collector.span("call hostile@", below(&authorize)).await;
-    let gone = collector.span("disconnect", |span| span.get("namespace") == "/hostile").await;
-    assert_eq!((gone.parent.as_str(), gone.get("reason")), ("", "client"));
-    assert_ne!(gone.trace, connect.trace);
-    let hook = collector.span("on-disconnect", below(&gone)).await;
+    let disconnect = collector.span("disconnect", |span| span.get("namespace") == "/hostile").await;
+    assert_eq!((disconnect.parent.as_str(), disconnect.get("reason")), ("", "client"));
+    assert_ne!(disconnect.trace, connect.trace);
+    let hook = collector.span("on-disconnect", below(&disconnect)).await;
     assert_eq!((hook.get("plugin"), hook.get("outcome")), ("hostile", "ok"));
     collector.span("call hostile@", below(&hook)).await;
-    none_says(&collector, &["acme", "ana@", "\"ana\"", "eyJ"]);
+    none_contains(&collector, &["acme", "ana@", "\"ana\"", "eyJ"]);
 }
 
 #[tokio::test]
@@ -120,18 +120,18 @@ async fn a_refused_connects_trace_contains_only_the_reason() {
         assert_eq!(connect.get("outcome"), "refused", "{connect:?}");
         connect
     };
-    server.turned_away("/chat", ()).await;
+    server.connect_refused("/chat", ()).await;
     refused("/chat", "no_token").await;
-    server.turned_away("/chat", "eyJnonsense").await;
+    server.connect_refused("/chat", "eyJnonsense").await;
     refused("/chat", "malformed").await;
-    for (evil, reason, outcome) in [("authorize-refuse", "authorize", "refused"), ("authorize-trap", "unavailable", "fault")] {
-        server.turned_away("/hostile", ana().claim("evil", evil)).await;
+    for (fault, reason, outcome) in [("authorize-refuse", "authorize", "refused"), ("authorize-trap", "unavailable", "fault")] {
+        server.connect_refused("/hostile", ana().claim("evil", fault)).await;
         let asked = collector.span("authorize", below(&refused("/hostile", reason).await)).await;
         assert_eq!((asked.get("plugin"), asked.get("outcome")), ("hostile", outcome));
         let counted = server.metrics().await.get("hubbub_socket_connects_refused_total", &[("reason", reason)]);
         assert_eq!(counted, Some(1.0), "{reason}");
     }
-    none_says(&collector, &["acme", "ana@", "\"ana\"", "eyJ", "Not you"]);
+    none_contains(&collector, &["acme", "ana@", "\"ana\"", "eyJ", "Not you"]);
 }
 
 #[tokio::test]
@@ -174,7 +174,7 @@ async fn a_timers_trace_is_linked_to_the_event_that_set_it() {
     collector.span("timer", |span| span.links.is_empty()).await;
     let schedule = collector.span("schedule", |span| span.get("schedule") == "tick").await;
     assert_eq!((schedule.parent.as_str(), schedule.get("outcome")), ("", "ok"));
-    none_says(&collector, &["of-a-user", "a private word"]);
+    none_contains(&collector, &["of-a-user", "a private word"]);
 }
 
 /// Publishes like a backend that sends traces.
@@ -339,6 +339,6 @@ async fn a_log_line_of_a_sampled_call_contains_its_trace_and_release() {
 
 #[tokio::test]
 async fn an_invalid_trace_setting_fails_the_start_by_name() {
-    let said = Server::dev().env("HUBBUB_TRACES__ENDPOINT", "localhost:4318").refuses().await;
-    assert!(said.contains("traces.endpoint"), "{said}");
+    let exported = Server::dev().env("HUBBUB_TRACES__ENDPOINT", "localhost:4318").refuses().await;
+    assert!(exported.contains("traces.endpoint"), "{exported}");
 }

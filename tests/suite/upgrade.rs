@@ -6,7 +6,7 @@ use serde_json::json;
 use tests::packet::{self, Packet};
 use tests::polling::Polling;
 use tests::stock::Transports;
-use tests::{Breaker, Breaks, Server, Stock, Token, Upgrade, token, wait};
+use tests::{Fault, Server, Stock, Token, Upgrade, WebsocketBlocker, token, wait};
 
 /// The number of polls without content that a client may have to send.
 const FEW: usize = 10;
@@ -176,14 +176,14 @@ async fn concurrent_upgrades_and_unknown_sessions_are_refused() {
 #[tokio::test]
 async fn stock_clients_keep_polling_behind_a_proxy_that_breaks_websockets() {
     let server = Server::dev().start().await;
-    for breaks in [Breaks::Cut, Breaks::Silent] {
+    for fault in [Fault::Cut, Fault::Silent] {
         for stock in Stock::ALL {
-            let breaker = Breaker::start(server.address(), breaks).await;
-            let connected = stock.connect_at(&breaker.url(), "/chat", token("ana"), Transports::Upgrade).await;
+            let blocker = WebsocketBlocker::start(server.address(), fault).await;
+            let connected = stock.connect_at(&blocker.url(), "/chat", token("ana"), Transports::Upgrade).await;
             let mut ana = connected.expect("accepted");
-            wait::eventually("the upgrade to be broken", async || breaker.broken() > 0).await;
+            wait::eventually("the upgrade to be broken", async || blocker.broken() > 0).await;
             for _ in 0..3 {
-                assert_eq!(ana.ask("no:such", json!({})).await["error"]["code"], "not_found", "{stock:?}, {breaks:?}");
+                assert_eq!(ana.ask("no:such", json!({})).await["error"]["code"], "not_found", "{stock:?}, {fault:?}");
             }
             ana.expect_none("disconnect");
         }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tests::server::Builder;
 use tests::{Auth, Client, Server, wait};
 
-use crate::scene::{is_time, keys, user};
+use crate::helpers::{is_time, keys, user};
 
 /// The plugins of the videos and those that share `/` with them.
 fn server() -> Builder {
@@ -176,7 +176,7 @@ async fn views_are_sent_twice_a_second_and_all_are_counted() {
     const BATCHES: usize = 8;
     const BATCH: usize = 250;
     // Checking for duplicates makes two thousand commits in a row, which takes a while on PostgreSQL.
-    let mut server = server().one_process().start().await;
+    let mut server = server().single_node().start().await;
     let mut viewer = watch(&server, "v1", ()).await;
     let mut elsewhere = watch(&server, "v2", ()).await;
     let view = |video: &str, n: usize| json!({"topic": "video.view", "key": video, "id": format!("{video}-{n}"), "data": {"videoId": video, "timestamp": n}});
@@ -426,7 +426,7 @@ async fn users_cannot_read_or_list_notifications_of_others() {
 #[tokio::test]
 async fn a_visitor_may_watch_and_is_counted_without_notifications() {
     let server = server().start().await;
-    assert_eq!(server.turned_away("/", "nonsense").await, "Invalid token");
+    assert_eq!(server.connect_refused("/", "nonsense").await, "Invalid token");
     let mut visitor = watch(&server, "v1", ()).await;
     let mut other = watch(&server, "v1", ()).await;
     viewers_are(&mut other, "v1", 2).await;
@@ -493,7 +493,7 @@ async fn a_users_followed_channels_are_limited() {
 #[tokio::test]
 async fn the_health_page_counts_users_and_visitors() {
     // These counts are per process.
-    let mut server = server().one_process().start().await;
+    let mut server = server().single_node().start().await;
     let connections = async |server: &Server| server.get("/health").await.1["connections"].clone();
     assert_eq!(connections(&server).await, 0);
     let visitor = watch(&server, "v1", ()).await;

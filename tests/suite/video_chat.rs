@@ -3,7 +3,7 @@
 use serde_json::json;
 use tests::{Client, Server};
 
-use crate::scene::{keys, user};
+use crate::helpers::{keys, user};
 
 async fn watch(server: &Server, client: impl Into<tests::Auth>) -> Client {
     let mut client = server.connect("/", client).await;

@@ -19,7 +19,7 @@ const END_LIMIT: Duration = Duration::from_secs(10);
 const REDIS_LIMIT: Duration = Duration::from_secs(10);
 const PROBE_LIMIT: Duration = Duration::from_secs(2);
 /// The interval between two checks of a process.
-const LOOK: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 const LOG_TAIL: usize = 2000;
 
 /// A running server.
@@ -128,7 +128,7 @@ impl Drop for Child {
     reason = "no runtime in this process, and a process of another's making has no event to wait for"
 )]
 fn pause() {
-    std::thread::sleep(LOOK);
+    std::thread::sleep(POLL_INTERVAL);
 }
 
 /// A free loopback address.

@@ -31,7 +31,7 @@ const EVENTS_AT_ONCE: usize = 128;
 const TIMER: u64 = u64::MAX;
 
 /// The namespace that a client connects to, and its token.
-pub(crate) struct Door {
+pub(crate) struct Target {
     pub(crate) namespace: &'static str,
     pub(crate) token: String,
 }
@@ -116,7 +116,7 @@ impl Client {
     }
 
     /// Handles one complete unit at the front of `bytes` and returns its length, or `None` if it is incomplete.
-    fn take<H>(&mut self, bytes: &[u8], heard: &mut H) -> Result<Option<usize>>
+    fn take<H>(&mut self, bytes: &[u8], on_packet: &mut H) -> Result<Option<usize>>
     where
         H: FnMut(&mut Client, Packet<'_>) -> Result<()>,
     {
@@ -128,18 +128,18 @@ impl Client {
         }
         let Some((frame, len)) = wire::frame(bytes) else { return Ok(None) };
         match frame {
-            Frame::Text(text) => self.packet(wire::packet(text), heard)?,
+            Frame::Text(text) => self.packet(wire::packet(text), on_packet)?,
             Frame::Ping(payload) => {
                 wire::put_pong(&mut self.pending, payload)?;
                 self.flush()?;
             }
-            Frame::Close => self.packet(Packet::Closed, heard)?,
+            Frame::Close => self.packet(Packet::Closed, on_packet)?,
             Frame::Other => {}
         }
         Ok(Some(len))
     }
 
-    fn packet<H>(&mut self, packet: Packet<'_>, heard: &mut H) -> Result<()>
+    fn packet<H>(&mut self, packet: Packet<'_>, on_packet: &mut H) -> Result<()>
     where
         H: FnMut(&mut Client, Packet<'_>) -> Result<()>,
     {
@@ -161,7 +161,7 @@ impl Client {
             }
             _ => {}
         }
-        heard(self, packet)
+        on_packet(self, packet)
     }
 }
 
@@ -202,23 +202,23 @@ impl Swarm {
     pub(crate) fn open(
         &mut self,
         addr: SocketAddr,
-        doors: impl IntoIterator<Item = Door>,
+        targets: impl IntoIterator<Item = Target>,
         per_second: Option<f64>,
     ) -> Result<Latency> {
-        let mut doors = doors.into_iter().peekable();
+        let mut targets = targets.into_iter().peekable();
         let mut latency = Latency::new()?;
         let (mut opening, mut moved) = (0usize, now());
         let mut pace = Pace::per_second(per_second.unwrap_or(1e6), moved);
-        while doors.peek().is_some() || opening > 0 {
+        while targets.peek().is_some() || opening > 0 {
             while opening < OPENING_AT_ONCE && pace.due(now()) {
-                let Some(door) = doors.next() else { break };
-                self.begin(addr, door)?;
+                let Some(target) = targets.next() else { break };
+                self.begin(addr, target)?;
                 opening += 1;
                 moved = now();
             }
             ensure!(now() < moved + STEP_LIMIT, "{opening} connects were not answered in time");
             let soon = now() + 20 * MILLI;
-            let until = if doors.peek().is_some() && opening < OPENING_AT_ONCE { pace.next().min(soon) } else { soon };
+            let until = if targets.peek().is_some() && opening < OPENING_AT_ONCE { pace.next().min(soon) } else { soon };
             self.turn(until, |client, packet| {
                 if packet == Packet::Connected {
                     opening -= 1;
@@ -230,7 +230,7 @@ impl Swarm {
         Ok(latency)
     }
 
-    fn begin(&mut self, addr: SocketAddr, door: Door) -> Result<()> {
+    fn begin(&mut self, addr: SocketAddr, target: Target) -> Result<()> {
         let began = now();
         let stream = TcpStream::connect(addr).context("connect")?;
         stream.set_nodelay(true)?;
@@ -238,7 +238,7 @@ impl Swarm {
         let index = self.clients.len();
         let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
         self.epoll.add(&stream, EpollEvent::new(flags, index as u64))?;
-        let Door { namespace, token } = door;
+        let Target { namespace, token } = target;
         let mut client = Client {
             index,
             namespace,
@@ -292,7 +292,7 @@ impl Swarm {
     ///
     /// # Errors
     /// A client was refused or closed, `on_packet` returned an error, or the run was interrupted.
-    pub(crate) fn turn<H>(&mut self, until: u64, mut heard: H) -> Result<()>
+    pub(crate) fn turn<H>(&mut self, until: u64, mut on_packet: H) -> Result<()>
     where
         H: FnMut(&mut Client, Packet<'_>) -> Result<()>,
     {
@@ -317,7 +317,7 @@ impl Swarm {
             }
             let readable = EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR;
             if event.events().intersects(readable) {
-                read(client, &mut self.buffer, &mut heard)?;
+                read(client, &mut self.buffer, &mut on_packet)?;
             }
         }
         Ok(())
@@ -339,7 +339,7 @@ pub(crate) fn accepted(args: &[u8]) -> Result<()> {
     Ok(())
 }
 
-fn read<H>(client: &mut Client, buffer: &mut [u8], heard: &mut H) -> Result<()>
+fn read<H>(client: &mut Client, buffer: &mut [u8], on_packet: &mut H) -> Result<()>
 where
     H: FnMut(&mut Client, Packet<'_>) -> Result<()>,
 {
@@ -352,12 +352,12 @@ where
             Err(e) => return Err(e).with_context(|| format!("client {} reads", client.index)),
         };
         if client.partial.is_empty() {
-            let used = take_all(client, &buffer[..n], heard)?;
+            let used = take_all(client, &buffer[..n], on_packet)?;
             client.partial.extend_from_slice(&buffer[used..n]);
         } else {
             let mut bytes = std::mem::take(&mut client.partial);
             bytes.extend_from_slice(&buffer[..n]);
-            let used = take_all(client, &bytes, heard)?;
+            let used = take_all(client, &bytes, on_packet)?;
             bytes.drain(..used);
             client.partial = bytes;
         }
@@ -367,13 +367,13 @@ where
     }
 }
 
-fn take_all<H>(client: &mut Client, bytes: &[u8], heard: &mut H) -> Result<usize>
+fn take_all<H>(client: &mut Client, bytes: &[u8], on_packet: &mut H) -> Result<usize>
 where
     H: FnMut(&mut Client, Packet<'_>) -> Result<()>,
 {
     let mut used = 0;
     while used < bytes.len() {
-        match client.take(&bytes[used..], heard)? {
+        match client.take(&bytes[used..], on_packet)? {
             Some(len) => used += len,
             None => break,
         }

@@ -98,14 +98,14 @@ fn serve_readable(
         if opcode == 8 {
             return false;
         }
-        heard(stream, rooms, room, &text);
+        handle_text(stream, rooms, room, &text);
     }
     // An empty Vec has no memory, so idle connections use none.
     *partial = bytes.split_off(used);
     partial.len() < PARTIAL_LIMIT
 }
 
-fn heard(stream: &Arc<TcpStream>, rooms: &Rooms, room: &mut Option<Room>, text: &[u8]) {
+fn handle_text(stream: &Arc<TcpStream>, rooms: &Rooms, room: &mut Option<Room>, text: &[u8]) {
     if text.starts_with(b"40") {
         write(stream, &text_frame(&[CONNECTED]));
         return;

@@ -95,7 +95,7 @@ fn main() -> ExitCode {
     };
     done.unwrap_or_else(|error| {
         // One sentence, not the trace that returning the error from main would print.
-        say(&format!("{error:#}"));
+        log_progress(&format!("{error:#}"));
         ExitCode::FAILURE
     })
 }
@@ -155,7 +155,7 @@ fn run(args: &Args, kinds: &[Kind], measures: &[Measure], stop: &Arc<AtomicBool>
     let hubbub = Hubbub { binary: args.hubbub.clone(), args: args.hubbub_args.clone(), env };
     let starter = Starter { folder: folder.path(), hubbub: &hubbub, stop };
     if kinds.contains(&Kind::Hubbub) {
-        say("hubbub builds and compiles its plugins");
+        log_progress("hubbub builds and compiles its plugins");
         // Not counted as time of the measures. Its errors are reported by the measures.
         drop(starter.start(Kind::Hubbub, false));
     }
@@ -168,10 +168,10 @@ fn run(args: &Args, kinds: &[Kind], measures: &[Measure], stop: &Arc<AtomicBool>
                     continue;
                 }
                 if began.elapsed() > Duration::from_secs(scale.seconds) {
-                    say(&format!("out of time after {} s: the rest of round {} is skipped", scale.seconds, round + 1));
+                    log_progress(&format!("out of time after {} s: the rest of round {} is skipped", scale.seconds, round + 1));
                     return Ok(results);
                 }
-                say(&format!("round {}: {} of {}", round + 1, measure.name(), kind.name()));
+                log_progress(&format!("round {}: {} of {}", round + 1, measure.name(), kind.name()));
                 let measured = measure.run(kind, scale, &starter);
                 ensure!(!stop.load(Ordering::Relaxed), "interrupted");
                 match measured {
@@ -193,7 +193,7 @@ fn raise_file_limit() -> Result<()> {
 }
 
 /// Reports progress on stderr, so that stdout has only the tables.
-fn say(line: &str) {
+fn log_progress(line: &str) {
     // Errors are ignored: progress is not essential.
     let _ = writeln!(std::io::stderr(), "bench: {line}");
 }

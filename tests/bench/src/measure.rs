@@ -19,7 +19,7 @@ use anyhow::{Context, Result, bail};
 use hdrhistogram::Histogram;
 
 use crate::child::Child;
-use crate::client::{Door, Swarm};
+use crate::client::{Swarm, Target};
 use crate::clock::MILLI;
 use crate::server::{Kind, Starter};
 use crate::token;
@@ -48,7 +48,7 @@ impl Scale {
 
 /// One line of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Figure {
+pub(crate) struct Metric {
     pub(crate) id: &'static str,
     pub(crate) title: &'static str,
     pub(crate) unit: Unit,
@@ -69,7 +69,7 @@ pub(crate) enum Unit {
     Times,
 }
 
-pub(crate) type Sample = (&'static Figure, f64);
+pub(crate) type Sample = (&'static Metric, f64);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Measure {
@@ -111,17 +111,17 @@ impl Measure {
         }
     }
 
-    pub(crate) fn figures(self) -> &'static [Figure] {
+    pub(crate) fn metrics(self) -> &'static [Metric] {
         match self {
-            Self::Delivery => &delivery::FIGURES,
-            Self::Acked => &acked::FIGURES,
-            Self::Connect => &connect::FIGURES,
-            Self::Idle => &idle::FIGURES,
-            Self::Stored => &stored::FIGURES,
-            Self::Mixed => &mixed::FIGURES,
-            Self::Views => &views::FIGURES,
-            Self::Churn => &churn::FIGURES,
-            Self::Cluster => cluster::figures(),
+            Self::Delivery => &delivery::METRICS,
+            Self::Acked => &acked::METRICS,
+            Self::Connect => &connect::METRICS,
+            Self::Idle => &idle::METRICS,
+            Self::Stored => &stored::METRICS,
+            Self::Mixed => &mixed::METRICS,
+            Self::Views => &views::METRICS,
+            Self::Churn => &churn::METRICS,
+            Self::Cluster => cluster::metrics(),
         }
     }
 
@@ -185,8 +185,8 @@ impl Bench<'_> {
 }
 
 /// Targets for `count` users of `namespace`, with tokens signed beforehand.
-fn doors(namespace: &'static str, count: usize) -> Result<Vec<Door>> {
-    (0..count).map(|index| Ok(Door { namespace, token: token::sign(index)? })).collect()
+fn targets(namespace: &'static str, count: usize) -> Result<Vec<Target>> {
+    (0..count).map(|index| Ok(Target { namespace, token: token::sign(index)? })).collect()
 }
 
 /// A histogram of nanoseconds with three exact digits, from 1 µs to 60 s.

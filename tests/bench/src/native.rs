@@ -46,7 +46,7 @@ struct Message {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Said<'a> {
+struct ChatMessage<'a> {
     id: Uuid,
     video_id: &'a str,
     user_id: &'a str,
@@ -106,20 +106,25 @@ fn handle(socket: &SocketRef) {
         socket.join(room(&join.video_id));
         let _ = ack.send(&Done {});
     });
-    socket.on("chat:message", said);
+    socket.on("chat:message", chat_message);
 }
 
-async fn said(socket: SocketRef, Data(message): Data<Message>, ack: AckSender) {
+async fn chat_message(socket: SocketRef, Data(message): Data<Message>, ack: AckSender) {
     let Some(user) = socket.extensions.get::<Arc<Claims>>() else { return };
     let text = message.message.trim();
     if text.is_empty() || text.chars().count() > MESSAGE_LIMIT {
         let _ = ack.send(&INVALID);
         return;
     }
-    let said =
-        Said { id: Uuid::new_v4(), video_id: &message.video_id, user_id: &user.sub, message: text, timestamp: timestamp() };
+    let chat_message = ChatMessage {
+        id: Uuid::new_v4(),
+        video_id: &message.video_id,
+        user_id: &user.sub,
+        message: text,
+        timestamp: timestamp(),
+    };
     // A member with a full queue loses this message; the generator counts it as lost.
-    let _ = socket.within(room(&message.video_id)).emit("chat:message", &said).await;
+    let _ = socket.within(room(&message.video_id)).emit("chat:message", &chat_message).await;
     let _ = ack.send(&Done {});
 }
 

@@ -28,7 +28,7 @@ pub(crate) fn install() -> Result<()> {
     if installed.is_ok_and(|installed| changed("package-lock.json").is_ok_and(|locked| locked <= installed)) {
         return Ok(());
     }
-    crate::say("npm ci in tests/bench/node: installs Socket.IO for Node as a rival");
+    crate::log_progress("npm ci in tests/bench/node: installs Socket.IO for Node as a rival");
     let done = Command::new("npm")
         .args(["ci", "--omit=dev", "--no-audit", "--no-fund", "--loglevel=error"])
         .current_dir(&folder)

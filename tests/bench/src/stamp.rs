@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stamp_survives_whatever_a_server_puts_around_it() {
+    fn a_stamp_is_read_from_a_servers_event() {
         assert_eq!(text(5, 7).len(), LENGTH);
         let event = format!(r#"["chat:message",{{"id":"x","message":"{}","timestamp":1}}]"#, text(123_456_789, 42));
         assert_eq!(read(event.as_bytes()), Some(Stamp { at: 123_456_789, number: 42 }));

@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn packets_are_told_apart() {
+    fn packets_are_distinguished() {
         assert_eq!(packet(b"0{\"sid\":\"a\"}"), Packet::Open);
         assert_eq!(packet(b"40{\"sid\":\"a\"}"), Packet::Connected);
         assert_eq!(packet(b"40/chat,{\"sid\":\"a\"}"), Packet::Connected);

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Bench, Figure, Latency, Meter, Sample, Unit, doors};
+use super::{Bench, Latency, Meter, Metric, Sample, Unit, targets};
 use crate::client::{Packet, STEP_LIMIT, Swarm, accepted};
 use crate::clock::{MILLI, Pace, SECOND, now};
 use crate::stamp;
@@ -15,18 +15,18 @@ const PER_SECOND: f64 = 20_000.0;
 /// Unanswered messages of one client. If there are more, the client skips its turn, which shows in the reached rate.
 const WINDOW: usize = 32;
 
-pub(super) static FIGURES: [Figure; 6] = [
-    Figure { id: "cpu_acked", title: "CPU an acked message, 20 000/s", unit: Unit::Micros },
-    Figure { id: "acked_rate", title: "rate reached", unit: Unit::PerSecond },
-    Figure { id: "acked_p50", title: "ack p50", unit: Unit::Micros },
-    Figure { id: "acked_p99", title: "ack p99", unit: Unit::Micros },
-    Figure { id: "acked_max_rate", title: "closed loop of 100", unit: Unit::PerSecond },
-    Figure { id: "acked_max_cpu", title: "CPU an acked message, closed loop", unit: Unit::Micros },
+pub(super) static METRICS: [Metric; 6] = [
+    Metric { id: "cpu_acked", title: "CPU an acked message, 20 000/s", unit: Unit::Micros },
+    Metric { id: "acked_rate", title: "rate reached", unit: Unit::PerSecond },
+    Metric { id: "acked_p50", title: "ack p50", unit: Unit::Micros },
+    Metric { id: "acked_p99", title: "ack p99", unit: Unit::Micros },
+    Metric { id: "acked_max_rate", title: "closed loop of 100", unit: Unit::PerSecond },
+    Metric { id: "acked_max_cpu", title: "CPU an acked message, closed loop", unit: Unit::Micros },
 ];
 
 pub(super) fn run(bench: &Bench<'_>) -> Result<Vec<Sample>> {
     let mut swarm = bench.swarm()?;
-    swarm.open(bench.child.addr, doors("/", CLIENTS)?, None)?;
+    swarm.open(bench.child.addr, targets("/", CLIENTS)?, None)?;
     swarm.ask_all(|index, out| stamp::join(out, index))?;
     swarm.settle(300 * MILLI)?;
     fixed(&mut swarm, bench.scale.warm)?;
@@ -39,7 +39,7 @@ pub(super) fn run(bench: &Bench<'_>) -> Result<Vec<Sample>> {
     let cpu_looped = meter.micros_each(looped)?;
     let rate_looped = looped as f64 * SECOND as f64 / bench.scale.closed as f64;
     let values = [cpu, rate, latency.micros(0.5), latency.micros(0.99), rate_looped, cpu_looped];
-    Ok(FIGURES.iter().zip(values).collect())
+    Ok(METRICS.iter().zip(values).collect())
 }
 
 /// Sends at the fixed rate for `ns`, waits for the remaining acks and returns their number.

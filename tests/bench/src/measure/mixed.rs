@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Bench, Figure, Latency, Sample, Unit};
-use crate::client::{Door, Packet, STEP_LIMIT, Swarm, accepted};
+use super::{Bench, Latency, Metric, Sample, Unit};
+use crate::client::{Packet, STEP_LIMIT, Swarm, Target, accepted};
 use crate::clock::{MILLI, Pace, now};
 use crate::{stamp, token};
 
@@ -35,15 +35,15 @@ const DOMAINS: [Domain; 7] = [
     Domain { namespace: "/hub", role: "ATTENDANT", body: |out, _| out.extend_from_slice(br#"["queue:take",{"itemId":"none"}]"#) },
 ];
 
-pub(super) static FIGURES: [Figure; 8] = [
-    Figure { id: "mixed_chat", title: "ack p99, mixed load: chat", unit: Unit::Micros },
-    Figure { id: "mixed_notifications", title: "  notifications", unit: Unit::Micros },
-    Figure { id: "mixed_lessons", title: "  lessons", unit: Unit::Micros },
-    Figure { id: "mixed_video", title: "  video", unit: Unit::Micros },
-    Figure { id: "mixed_analytics", title: "  analytics", unit: Unit::Micros },
-    Figure { id: "mixed_presence", title: "  presence", unit: Unit::Micros },
-    Figure { id: "mixed_queue", title: "  queue", unit: Unit::Micros },
-    Figure { id: "mixed_worst", title: "the slowest, as a multiple of chat", unit: Unit::Times },
+pub(super) static METRICS: [Metric; 8] = [
+    Metric { id: "mixed_chat", title: "ack p99, mixed load: chat", unit: Unit::Micros },
+    Metric { id: "mixed_notifications", title: "  notifications", unit: Unit::Micros },
+    Metric { id: "mixed_lessons", title: "  lessons", unit: Unit::Micros },
+    Metric { id: "mixed_video", title: "  video", unit: Unit::Micros },
+    Metric { id: "mixed_analytics", title: "  analytics", unit: Unit::Micros },
+    Metric { id: "mixed_presence", title: "  presence", unit: Unit::Micros },
+    Metric { id: "mixed_queue", title: "  queue", unit: Unit::Micros },
+    Metric { id: "mixed_worst", title: "the slowest, as a multiple of chat", unit: Unit::Times },
 ];
 
 /// A report for a lesson of its own: most are saved at once.
@@ -54,14 +54,14 @@ fn lesson(out: &mut Vec<u8>, client: usize) {
 
 pub(super) fn run(bench: &Bench<'_>) -> Result<Vec<Sample>> {
     let mut swarm = bench.swarm()?;
-    let mut doors = Vec::new();
+    let mut targets = Vec::new();
     for (at, domain) in DOMAINS.iter().enumerate() {
         for client in 0..CLIENTS {
             let token = token::sign_as(at * CLIENTS + client, domain.role, "bench")?;
-            doors.push(Door { namespace: domain.namespace, token });
+            targets.push(Target { namespace: domain.namespace, token });
         }
     }
-    swarm.open(bench.child.addr, doors, None)?;
+    swarm.open(bench.child.addr, targets, None)?;
     for index in 0..CLIENTS {
         swarm.client(index)?.emit(None, |out| stamp::join(out, index))?;
     }
@@ -71,7 +71,7 @@ pub(super) fn run(bench: &Bench<'_>) -> Result<Vec<Sample>> {
     let mut values: Vec<f64> = latencies.iter().map(|latency| latency.micros(0.99)).collect();
     let chat = values[0];
     values.push(values.iter().fold(0.0_f64, |worst, value| worst.max(*value)) / chat);
-    Ok(FIGURES.iter().zip(values).collect())
+    Ok(METRICS.iter().zip(values).collect())
 }
 
 /// Sends every domain's events at its rate for `ns` and waits for the remaining acks.
@@ -111,8 +111,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_domain_has_its_figure() {
-        assert_eq!(FIGURES.len(), DOMAINS.len() + 1);
+    fn every_domain_has_its_metric() {
+        assert_eq!(METRICS.len(), DOMAINS.len() + 1);
         for domain in &DOMAINS {
             let mut out = Vec::new();
             (domain.body)(&mut out, 1);

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{Bench, Figure, Latency, Meter, Sample, Unit, doors};
+use super::{Bench, Latency, Meter, Metric, Sample, Unit, targets};
 use crate::child::post;
 use crate::client::{Packet, STEP_LIMIT, Swarm, accepted};
 use crate::clock::{MILLI, SECOND, now};
@@ -18,22 +18,22 @@ const MOST: usize = 100;
 const SYNCS: usize = 50;
 const PAGE: usize = 4096;
 /// The interval between two attempts to join: a published chat is accepted before the plugin has handled it.
-const AGAIN: u64 = 20 * MILLI;
+const RETRY_INTERVAL: u64 = 20 * MILLI;
 
-pub(super) static FIGURES: [Figure; 13] = [
-    Figure { id: "stored_sync", title: "one fsync of this disk", unit: Unit::Micros },
-    Figure { id: "stored_1_rate", title: "stored, 1 sender", unit: Unit::PerSecond },
-    Figure { id: "stored_1_p50", title: "  ack p50", unit: Unit::Micros },
-    Figure { id: "stored_1_p99", title: "  ack p99", unit: Unit::Micros },
-    Figure { id: "stored_1_cpu", title: "  CPU a message", unit: Unit::Micros },
-    Figure { id: "stored_10_rate", title: "stored, 10 senders", unit: Unit::PerSecond },
-    Figure { id: "stored_10_p50", title: "  ack p50", unit: Unit::Micros },
-    Figure { id: "stored_10_p99", title: "  ack p99", unit: Unit::Micros },
-    Figure { id: "stored_10_cpu", title: "  CPU a message", unit: Unit::Micros },
-    Figure { id: "stored_100_rate", title: "stored, 100 senders", unit: Unit::PerSecond },
-    Figure { id: "stored_100_p50", title: "  ack p50", unit: Unit::Micros },
-    Figure { id: "stored_100_p99", title: "  ack p99", unit: Unit::Micros },
-    Figure { id: "stored_100_cpu", title: "  CPU a message", unit: Unit::Micros },
+pub(super) static METRICS: [Metric; 13] = [
+    Metric { id: "stored_sync", title: "one fsync of this disk", unit: Unit::Micros },
+    Metric { id: "stored_1_rate", title: "stored, 1 sender", unit: Unit::PerSecond },
+    Metric { id: "stored_1_p50", title: "  ack p50", unit: Unit::Micros },
+    Metric { id: "stored_1_p99", title: "  ack p99", unit: Unit::Micros },
+    Metric { id: "stored_1_cpu", title: "  CPU a message", unit: Unit::Micros },
+    Metric { id: "stored_10_rate", title: "stored, 10 senders", unit: Unit::PerSecond },
+    Metric { id: "stored_10_p50", title: "  ack p50", unit: Unit::Micros },
+    Metric { id: "stored_10_p99", title: "  ack p99", unit: Unit::Micros },
+    Metric { id: "stored_10_cpu", title: "  CPU a message", unit: Unit::Micros },
+    Metric { id: "stored_100_rate", title: "stored, 100 senders", unit: Unit::PerSecond },
+    Metric { id: "stored_100_p50", title: "  ack p50", unit: Unit::Micros },
+    Metric { id: "stored_100_p99", title: "  ack p99", unit: Unit::Micros },
+    Metric { id: "stored_100_cpu", title: "  CPU a message", unit: Unit::Micros },
 ];
 
 pub(super) fn run(bench: &Bench<'_>) -> Result<Vec<Sample>> {
@@ -43,7 +43,7 @@ pub(super) fn run(bench: &Bench<'_>) -> Result<Vec<Sample>> {
         post(bench.child.addr, "/api/publish", API_KEY, &upserted(run, index))?;
     }
     let mut swarm = bench.swarm()?;
-    swarm.open(bench.child.addr, doors("/chat", MOST)?, None)?;
+    swarm.open(bench.child.addr, targets("/chat", MOST)?, None)?;
     (0..MOST).try_for_each(|index| join(&mut swarm, run, index))?;
     swarm.settle(300 * MILLI)?;
     closed(&mut swarm, run, 10, bench.scale.warm)?;
@@ -54,7 +54,7 @@ pub(super) fn run(bench: &Bench<'_>) -> Result<Vec<Sample>> {
         let rate = stored as f64 * SECOND as f64 / bench.scale.closed as f64;
         values.extend([rate, latency.micros(0.5), latency.micros(0.99), meter.micros_each(stored)?]);
     }
-    Ok(FIGURES.iter().zip(values).collect())
+    Ok(METRICS.iter().zip(values).collect())
 }
 
 /// The lower bound for any store: the median time of writing a page in place and waiting for the disk. A growing file takes twice
@@ -105,7 +105,7 @@ fn join(swarm: &mut Swarm, run: u64, index: usize) -> Result<()> {
             Err(refusal) if now() > limit => bail!(refusal),
             Err(_) => {}
         }
-        let again = now() + AGAIN;
+        let again = now() + RETRY_INTERVAL;
         while now() < again {
             swarm.turn(again, |_, _| Ok(()))?;
         }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use tests::stalled::{Stalled, room_for, without_heartbeats};
-use tests::{Load, Server, fixture, gate, token, wait};
+use tests::stalled::{Stalled, connection_limit, without_heartbeats};
+use tests::{Load, Server, fixture, machine, token, wait};
 
 /// The number of slow consumers, if the file descriptors allow it.
 const STALLED: usize = 10_000;
@@ -22,12 +22,12 @@ const SMALL: usize = 1 << 10;
 const PACE: Duration = Duration::from_millis(250);
 
 /// Shorter latencies vary with the scheduler alone, because the two cores also run the ten thousand clients.
-const TREMBLE: Duration = Duration::from_millis(10);
+const JITTER: Duration = Duration::from_millis(10);
 
 #[tokio::test]
 async fn ten_thousand_slow_consumers_disturb_no_other_and_are_disconnected() {
-    gate::alone();
-    let count = room_for(STALLED);
+    machine::exclusive();
+    let count = connection_limit(STALLED);
     let builder = Server::dev().only(&["chat"]).plugin("versioned", &fixture::versioned("1.0.0").await);
     let builder = builder.env("HUBBUB_GATEWAY__CLIENT_BYTES", &BUDGET.to_string());
     let server = without_heartbeats(builder).start().await;
@@ -39,25 +39,25 @@ async fn ten_thousand_slow_consumers_disturb_no_other_and_are_disconnected() {
     let memory = server.resident_bytes();
 
     // Filling the kernel's buffers is ordinary fan-out. The measurement starts when no client accepts data any more.
-    tell_until(&server, LARGE, "hubbub_stalled_clients", count).await;
-    let ((), once) = load.during(served, tell_for(&server, SMALL, Duration::from_secs(3))).await;
-    let ((), again) = load.during(served, tell_for(&server, SMALL, Duration::from_secs(3))).await;
+    send_until(&server, LARGE, "hubbub_stalled_clients", count).await;
+    let ((), once) = load.during(served, send_for(&server, SMALL, Duration::from_secs(3))).await;
+    let ((), again) = load.during(served, send_for(&server, SMALL, Duration::from_secs(3))).await;
     // Other work on the machine only adds latency.
-    let beside = once.p99().min(again.p99());
-    let ((), ending) = load.during(served, tell_until(&server, LARGE, "hubbub_slow_consumers_total", count)).await;
+    let while_stalled = once.p99().min(again.p99());
+    let ((), ending) = load.during(served, send_until(&server, LARGE, "hubbub_slow_consumers_total", count)).await;
     let grown = server.resident_bytes().saturating_sub(memory);
-    load.nothing_is_left_over().await;
+    load.expect_no_extra_acks().await;
     assert_eq!(stalled.count(), count);
     // Disconnecting them is extra work that happens once.
-    for (what, p99, most) in [("slow consumers", beside, 1.5), ("slow consumers being disconnected", ending.p99(), 3.0)] {
-        let ratio = p99.as_secs_f64() / quiet.p99().max(TREMBLE).as_secs_f64();
+    for (what, p99, most) in [("slow consumers", while_stalled, 1.5), ("slow consumers being disconnected", ending.p99(), 3.0)] {
+        let ratio = p99.as_secs_f64() / quiet.p99().max(JITTER).as_secs_f64();
         assert!(ratio <= most, "p99 {p99:?} with {count} {what}, {:?} without", quiet.p99());
     }
     assert!(grown < (count * BUDGET) as u64, "{} bytes for each", grown / count as u64);
 }
 
 /// Sends to all of them until this many are counted.
-async fn tell_until(server: &Server, bytes: usize, metric: &str, count: usize) {
+async fn send_until(server: &Server, bytes: usize, metric: &str, count: usize) {
     let mut turns = tokio::time::interval(PACE);
     wait::until("all clients to be counted", Duration::from_secs(90), async || {
         turns.tick().await;
@@ -68,7 +68,7 @@ async fn tell_until(server: &Server, bytes: usize, metric: &str, count: usize) {
     .await;
 }
 
-async fn tell_for(server: &Server, bytes: usize, time: Duration) {
+async fn send_for(server: &Server, bytes: usize, time: Duration) {
     let mut turns = tokio::time::interval(PACE);
     for _ in 0..time.as_millis() / PACE.as_millis() {
         turns.tick().await;

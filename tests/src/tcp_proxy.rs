@@ -10,14 +10,14 @@ use tokio::task::{JoinHandle, JoinSet};
 
 /// A proxy that is open until it is cut.
 #[derive(Debug)]
-pub struct Cable {
+pub struct TcpProxy {
     address: SocketAddr,
     /// The server behind it. None while it is cut.
     end: watch::Sender<Option<SocketAddr>>,
     task: JoinHandle<()>,
 }
 
-impl Cable {
+impl TcpProxy {
     pub async fn to(server: SocketAddr) -> Self {
         Self::slow_to(server, Duration::ZERO).await
     }
@@ -40,12 +40,12 @@ impl Cable {
     }
 
     /// Passes new connections on to this server and closes the existing ones.
-    pub fn lead_to(&self, server: SocketAddr) {
+    pub fn redirect_to(&self, server: SocketAddr) {
         self.end.send_replace(Some(server));
     }
 }
 
-impl Drop for Cable {
+impl Drop for TcpProxy {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -56,8 +56,8 @@ async fn serve(listener: TcpListener, mut ends: watch::Receiver<Option<SocketAdd
     let mut ways = JoinSet::new();
     loop {
         tokio::select! {
-            came = listener.accept() => {
-                let (Ok((client, _)), Some(end)) = (came, *ends.borrow_and_update()) else { continue };
+            accepted = listener.accept() => {
+                let (Ok((client, _)), Some(end)) = (accepted, *ends.borrow_and_update()) else { continue };
                 ways.spawn(carry(client, end, delay));
             }
             changed = ends.changed() => {

@@ -69,16 +69,16 @@ async fn retrying_a_dead_letter_calls_only_its_plugin() {
 
     let component = std::fs::read(good).expect("the component was built");
     assert_eq!(server.admin(reqwest::Method::POST, "/admin/plugins/versioned/deploy", component).await.0, 200);
-    let heard = count("versioned", "heard");
+    let received = count("versioned", "heard");
     let again = dead(&server, &["retry", id(&letter)]).unwrap();
     assert_eq!(serde_json::from_str::<Value>(&again).unwrap(), json!({"retried": 1, "refused": []}));
-    wait::eventually("the message to be handled", async || count("versioned", "heard") > heard).await;
+    wait::eventually("the message to be handled", async || count("versioned", "heard") > received).await;
     assert_eq!(dead(&server, &["list"]).unwrap(), "");
     view("m2", "bad").await;
     wait::eventually("the next message to be counted", async || count("video", "views/bad") >= 2).await;
     assert_eq!(count("video", "views/bad"), 2, "a plugin that had handled it is not called again");
-    wait::eventually("the next message to be handled", async || count("versioned", "heard") >= heard + 2).await;
-    assert_eq!(count("versioned", "heard"), heard + 2);
+    wait::eventually("the next message to be handled", async || count("versioned", "heard") >= received + 2).await;
+    assert_eq!(count("versioned", "heard"), received + 2);
 }
 
 #[tokio::test]

@@ -2,12 +2,12 @@
 
 use serde_json::{Value, json};
 use tests::browser::Browser;
-use tests::record::Record;
+use tests::recording::Recording;
 use tests::server::{ADMIN_TOKEN, run};
 use tests::{Server, fixture, token, wait};
 
-use crate::dashboard::entered;
-use crate::scene::open_chat;
+use crate::dashboard::sign_in;
+use crate::helpers::open_chat;
 
 /// A right-to-left override, a C1 control character, a line separator and a C0 control character.
 const ODD: &str = "a\u{202e}b\u{9b}c\u{2028}d\u{1b}e";
@@ -54,36 +54,36 @@ async fn a_dead_letter_is_listed_with_its_data_escaped() {
 #[tokio::test]
 async fn an_error_that_quotes_its_input_is_escaped() {
     let server = Server::dev().only(&[]).start().await;
-    let said = operator(&server, &["deploy", "chat", "no\u{202e}file"]);
-    assert!(said.contains("\\u202e"), "{said}");
-    assert_plain(&said);
-    let said = String::from_utf8(run(&["replay", "no\u{202e}file", "--with", "x"], &[]).stderr).expect("text");
-    assert!(said.contains("no\\u202efile"), "{said}");
+    let printed = operator(&server, &["deploy", "chat", "no\u{202e}file"]);
+    assert!(printed.contains("\\u202e"), "{printed}");
+    assert_plain(&printed);
+    let printed = String::from_utf8(run(&["replay", "no\u{202e}file", "--with", "x"], &[]).stderr).expect("text");
+    assert!(printed.contains("no\\u202efile"), "{printed}");
 }
 
 #[tokio::test]
 async fn a_recording_and_its_replay_are_escaped() {
     let server = Server::dev().only(&[]).plugin("versioned", &fixture::versioned("1.0.0").await).start().await;
-    let mut record = Record::begin(&server, "versioned", "for=60s&clear=true").await;
+    let mut recording = Recording::begin(&server, "versioned", "for=60s&clear=true").await;
     let mut ana = server.connect("/versioned", token("ana").name(ODD)).await;
     ana.ask("say", json!({"content": ODD})).await;
-    record.until("the call", |line| line["event"]["name"] == "say").await;
-    assert_plain(record.text());
-    assert!(record.text().contains("\\u202e"), "{}", record.text());
+    recording.until("the call", |line| line["event"]["name"] == "say").await;
+    assert_plain(recording.text());
+    assert!(recording.text().contains("\\u202e"), "{}", recording.text());
     let new = fixture::versioned("2.1.0").await.display().to_string();
-    let table = String::from_utf8(run(&["replay", &record.file(), "--with", &new], &[]).stdout).expect("text");
+    let table = String::from_utf8(run(&["replay", &recording.file(), "--with", &new], &[]).stdout).expect("text");
     assert!(table.contains("\\u202e"), "the difference shows the content: {table}");
     assert_plain(&table);
 }
 
 #[tokio::test]
 async fn the_dashboard_shows_names_and_arguments_escaped() {
-    let server = Server::dev().only(&["chat"]).chatty().start().await;
+    let server = Server::dev().only(&["chat"]).without_message_limit().start().await;
     open_chat(&server, "c1", &["ana"]).await;
     let mut ana = server.connect("/chat", token("ana").name("An\u{202e}a")).await;
-    crate::scene::join(&mut ana, "c1").await;
+    crate::helpers::join(&mut ana, "c1").await;
     let mut browser = Browser::start();
-    entered(&mut browser, "one", &server).await;
+    sign_in(&mut browser, "one", &server).await;
     browser.type_into("one", "tap-user", "ana").await;
     browser.click("one", "tap-go").await;
     browser.sees("one", "tap-state", "Listening").await;

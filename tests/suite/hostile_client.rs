@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use futures_util::future::{join, join_all};
 use serde_json::json;
-use tests::{Client, Postgres, Server, Token, gate, token};
+use tests::{Client, Postgres, Server, Token, machine, token};
 use tokio::time::{Instant, sleep_until};
 
-use crate::scene::{join as join_chat, open_chat, user};
+use crate::helpers::{join as join_chat, open_chat, user};
 use crate::schemas::Schemas;
 
 /// Duration of the attack in seconds. The environment variable overrides it.
@@ -103,7 +103,7 @@ async fn ordinary(clients: &mut [Client; 2], until: Instant) -> Vec<Duration> {
     took
 }
 
-async fn everyone(others: &mut [[Client; 2]], time: Duration) -> Duration {
+async fn p99_of(others: &mut [[Client; 2]], time: Duration) -> Duration {
     let until = Instant::now() + time;
     let mut took: Vec<_> = join_all(others.iter_mut().map(|clients| ordinary(clients, until))).await.concat();
     took.sort_unstable();
@@ -111,7 +111,7 @@ async fn everyone(others: &mut [[Client; 2]], time: Duration) -> Duration {
 }
 
 #[expect(clippy::print_stdout, reason = "results, shown with --nocapture")]
-async fn nobody_else_notices(server: Server) {
+async fn others_are_undisturbed(server: Server) {
     let names: Vec<_> = (0..OTHERS).map(|n| format!("u{n}")).collect();
     let mut listed: Vec<&str> = names.iter().map(String::as_str).collect();
     listed.push("mallory");
@@ -123,8 +123,8 @@ async fn nobody_else_notices(server: Server) {
         others.push([chat, server.connect("/", user(name)).await]);
     }
     let time = Duration::from_secs(seconds());
-    everyone(&mut others, Duration::from_secs(1)).await;
-    let quiet = everyone(&mut others, time / 2).await;
+    p99_of(&mut others, Duration::from_secs(1)).await;
+    let quiet = p99_of(&mut others, time / 2).await;
 
     let (_, document) = server.get("/asyncapi.json").await;
     let (schemas, stop) = (Schemas(document), AtomicBool::new(false));
@@ -132,7 +132,7 @@ async fn nobody_else_notices(server: Server) {
     let namespaces: std::collections::BTreeSet<_> = schemas.events().into_iter().map(|(namespace, ..)| namespace).collect();
     let attacks = join_all(namespaces.iter().filter(|at| !at.contains('{')).map(|at| attack(&server, &schemas, at, &stop)));
     let measured = async {
-        let p99 = everyone(&mut others, time).await;
+        let p99 = p99_of(&mut others, time).await;
         stop.store(true, Ordering::Relaxed);
         p99
     };
@@ -156,19 +156,19 @@ async fn nobody_else_notices(server: Server) {
 
 #[tokio::test]
 async fn a_hostile_client_disturbs_no_other_on_the_embedded_database() {
-    gate::alone();
-    nobody_else_notices(Server::dev().one_process().start().await).await;
+    machine::exclusive();
+    others_are_undisturbed(Server::dev().single_node().start().await).await;
 }
 
 #[tokio::test]
 async fn a_hostile_client_disturbs_no_other_on_postgres() {
-    gate::alone();
+    machine::exclusive();
     let url = Postgres::shared().await.empty().await;
-    nobody_else_notices(Server::dev().database(&url).start().await).await;
+    others_are_undisturbed(Server::dev().database(&url).start().await).await;
 }
 
 #[tokio::test]
 async fn a_hostile_client_disturbs_no_other_on_two_nodes() {
-    gate::alone();
-    nobody_else_notices(Server::dev().spread_over(2).start().await).await;
+    machine::exclusive();
+    others_are_undisturbed(Server::dev().spread_over(2).start().await).await;
 }

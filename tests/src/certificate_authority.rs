@@ -7,9 +7,9 @@ use crate::server::Scratch;
 
 /// Its certificate is a file that is removed with the value.
 #[derive(Debug)]
-pub struct Authority(Scratch);
+pub struct CertificateAuthority(Scratch);
 
-impl Authority {
+impl CertificateAuthority {
     #[expect(clippy::new_without_default, reason = "makes a key: not a default value")]
     pub fn new() -> Self {
         let this = Self(Scratch::new());

@@ -10,7 +10,7 @@ use tests::redis::Redis;
 use tests::stock::Transports;
 use tests::{Client, Server, Stock, token, wait};
 
-use crate::scene::{member, open_chat, user};
+use crate::helpers::{member, open_chat, user};
 
 /// The replacement character for a lone surrogate.
 const CUT: &str = "\u{fffd}";
@@ -30,13 +30,13 @@ async fn emit(client: &mut Client, id: u64, args: &str) -> Value {
 
 #[tokio::test]
 async fn lone_surrogates_in_a_payload_become_replacement_characters() {
-    let server = Server::dev().chatty().start().await;
+    let server = Server::dev().without_message_limit().start().await;
     open_chat(&server, "c1", &["ana", "bia"]).await;
     let (mut ana, mut bia) = (member(&server, "ana", "c1").await, member(&server, "bia", "c1").await);
-    for (id, (written, heard)) in (900..).zip(TEXTS) {
+    for (id, (written, received)) in (900..).zip(TEXTS) {
         let args = format!(r#"["chat:message",{{"chatId":"c1","content":"{written}"}}]"#);
         assert_eq!(emit(&mut ana, id, &args).await, json!({}), "{written}");
-        assert_eq!(bia.next("chat:message").await["content"], heard);
+        assert_eq!(bia.next("chat:message").await["content"], received);
     }
     let extra = r#"["chat:typing",{"chatId":"c1","draft":"\ud83d","\ud83d":1}]"#;
     assert_eq!(emit(&mut ana, 910, extra).await, json!({}), "in an unused field");
@@ -57,7 +57,7 @@ async fn a_lone_surrogate_in_an_event_name_is_an_unknown_event() {
         ana.send_raw(&format!(r#"42/chat,["{written}"]"#)).await;
         assert_eq!(ana.next("error").await["event"], name);
         assert_eq!(polling.send(format!(r#"42/chat,["{written}",1]"#)).await, 200);
-        assert_eq!(told(&polling).await["event"], name);
+        assert_eq!(next_error(&polling).await["event"], name);
     }
     let written = r#"["chat:typ\u0069ng",{"chatId":7}]"#;
     assert_eq!(emit(&mut ana, 950, written).await["error"]["message"], "chatId: must be a string", "the decoded event name");
@@ -67,7 +67,7 @@ async fn a_lone_surrogate_in_an_event_name_is_an_unknown_event() {
 }
 
 /// The next `error` event over polling.
-async fn told(polling: &Polling) -> Value {
+async fn next_error(polling: &Polling) -> Value {
     loop {
         for packet in polling.poll().await {
             match packet {
@@ -94,7 +94,7 @@ async fn lone_surrogates_in_the_auth_object_or_a_claim_are_accepted() {
     })
     .await;
     let cut_id = tests::token("x").sign_text(r#"{"sub":"ana\ud83d","exp":9999999999}"#);
-    assert_eq!(server.turned_away("/chat", cut_id.as_str()).await, "Invalid token", "two users must not become one");
+    assert_eq!(server.connect_refused("/chat", cut_id.as_str()).await, "Invalid token", "two users must not become one");
 }
 
 #[tokio::test]
@@ -120,7 +120,7 @@ async fn lone_surrogates_from_a_backend_become_replacement_characters() {
 
 #[tokio::test]
 async fn stock_clients_stay_connected_after_sending_lone_surrogates() {
-    let server = Server::dev().chatty().start().await;
+    let server = Server::dev().without_message_limit().start().await;
     open_chat(&server, "c1", &["ana", "bia"]).await;
     let mut bia = member(&server, "bia", "c1").await;
     for stock in Stock::ALL {
@@ -146,12 +146,12 @@ async fn unrepresentable_numbers_are_rounded_as_in_node_or_refused() {
     let mut ana = server.connect("/", token("ana")).await;
     let mut phone = server.connect("/", token("ana")).await;
     let progress = |number: &str| format!(r#"["video:progress",{{"videoId":"v1","timestamp":{number}}}]"#);
-    for (written, heard) in
+    for (written, received) in
         [("9007199254740993", json!(9_007_199_254_740_993_u64)), ("12345678901234567890123", json!(1.234_567_890_123_456_8e22))]
     {
         ana.send_raw(&format!("421{}", progress(written))).await;
         assert_eq!(ana.acked(1).await, json!({}), "{written}");
-        assert_eq!(phone.next("video:sync").await["timestamp"], heard);
+        assert_eq!(phone.next("video:sync").await["timestamp"], received);
     }
     ana.send_raw(&format!("422{}", progress("1e999"))).await;
     let refused = ana.acked(2).await;
@@ -199,5 +199,5 @@ async fn a_refused_binary_event_is_reported_with_and_without_an_ack() {
     polling.connect("/chat", Some(&json!({"token": user("ana").sign()}))).await;
     let packets = "451-/chat,[\"chat:message\",{\"_placeholder\":true,\"num\":0}]\u{1e}bAQID";
     assert_eq!(polling.send(packets.to_owned()).await, 200);
-    assert_eq!(told(&polling).await, json!({"message": message, "code": "invalid", "event": "chat:message"}));
+    assert_eq!(next_error(&polling).await, json!({"message": message, "code": "invalid", "event": "chat:message"}));
 }

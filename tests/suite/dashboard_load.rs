@@ -8,24 +8,24 @@ use futures_util::future::{join, join_all};
 use reqwest::Method;
 use serde_json::json;
 use tests::server::ADMIN_TOKEN;
-use tests::stalled::{Stalled, room_for, without_heartbeats};
-use tests::{Browser, Client, Server, gate};
+use tests::stalled::{Stalled, connection_limit, without_heartbeats};
+use tests::{Browser, Client, Server, machine};
 
-use crate::dashboard::entered;
-use crate::scene::user;
+use crate::dashboard::sign_in;
+use crate::helpers::user;
 
 /// The number of connections, if the file descriptors allow it.
-const CROWD: usize = 10_000;
+const CONNECTIONS: usize = 10_000;
 
 /// The connections are spread over these rooms evenly.
 const ROOMS: usize = 100;
 
 /// Users who send messages in the rooms, one after the other, and the interval between two messages.
-const TALKERS: usize = 20;
+const SENDERS: usize = 20;
 const PACE: Duration = Duration::from_millis(50);
 
 /// Metrics updates in one observation of the page. One is sent each second.
-const FIGURES: usize = 4;
+const UPDATES: usize = 4;
 
 /// Times up to these count as quick, even if they doubled: a request to the server, an answer shown in the page, a change that
 /// the next update shows, and a task of the page's own thread.
@@ -39,29 +39,33 @@ const CPU: Duration = Duration::from_millis(20);
 
 #[tokio::test]
 async fn the_page_stays_responsive_with_ten_thousand_connections() {
-    gate::alone();
-    let count = room_for(CROWD);
-    let server = without_heartbeats(Server::dev().one_process().only(&["chat"]).chatty()).start().await;
+    machine::exclusive();
+    let count = connection_limit(CONNECTIONS);
+    let server = without_heartbeats(Server::dev().single_node().only(&["chat"]).without_message_limit()).start().await;
     let mut browser = Browser::start();
-    entered(&mut browser, "one", &server).await;
+    sign_in(&mut browser, "one", &server).await;
     browser.resize("one", 1360, 1100).await;
-    let mut talkers = join_all((0..TALKERS).map(|n| talker(&server, n))).await;
-    let quiet_cpu = cpu_of_a_figure(&server).await;
-    let quiet = talking(&mut talkers, &[], look(&mut browser, &server, 0)).await;
+    let mut senders = join_all((0..SENDERS).map(|n| sender(&server, n))).await;
+    let quiet_cpu = cpu_of_an_update(&server).await;
+    let quiet = while_sending(&mut senders, &[], observe(&mut browser, &server, 0)).await;
 
-    let mut crowd = Vec::new();
+    let mut idle_clients = Vec::new();
     for room in 0..ROOMS {
-        crowd.push(Stalled::join(server.address(), "/", "chat:join", &json!({"videoId": video(room)}), count / ROOMS).await);
+        idle_clients
+            .push(Stalled::join(server.address(), "/", "chat:join", &json!({"videoId": video(room)}), count / ROOMS).await);
     }
-    let count = crowd.iter().map(Stalled::count).sum();
-    let crowd_cpu = cpu_of_a_figure(&server).await;
-    let mut slower = talking(&mut talkers, &crowd, look(&mut browser, &server, count)).await.slower_than(&quiet);
+    let count = idle_clients.iter().map(Stalled::count).sum();
+    let loaded_cpu = cpu_of_an_update(&server).await;
+    let mut slower = while_sending(&mut senders, &idle_clients, observe(&mut browser, &server, count)).await.slower_than(&quiet);
     if !slower.is_empty() {
         // Other work on the machine can only make the result worse, so a bad result is measured again.
-        slower = talking(&mut talkers, &crowd, look(&mut browser, &server, count)).await.slower_than(&quiet);
+        slower = while_sending(&mut senders, &idle_clients, observe(&mut browser, &server, count)).await.slower_than(&quiet);
     }
     assert!(slower.is_empty(), "with {count} connections: {slower:?}");
-    assert!(crowd_cpu <= 2 * quiet_cpu.max(CPU), "an update with {count} connections costs {crowd_cpu:?}, {quiet_cpu:?} without");
+    assert!(
+        loaded_cpu <= 2 * quiet_cpu.max(CPU),
+        "an update with {count} connections costs {loaded_cpu:?}, {quiet_cpu:?} without"
+    );
     assert_eq!(server.metrics().await.get("hubbub_admin_figures_dropped_total", &[]), Some(0.0), "updates were dropped");
 }
 
@@ -69,46 +73,46 @@ fn video(room: usize) -> String {
     format!("v{room}")
 }
 
-async fn talker(server: &Server, n: usize) -> Client {
+async fn sender(server: &Server, n: usize) -> Client {
     let mut client = server.connect("/", user(&format!("u{n}"))).await;
     assert_eq!(client.ask("chat:join", json!({"videoId": video(n)})).await, json!({}));
     client
 }
 
 /// The server's CPU time per second while no message is sent and one page is open.
-async fn cpu_of_a_figure(server: &Server) -> Duration {
-    let mut updates = figures(server).await;
+async fn cpu_of_an_update(server: &Server) -> Duration {
+    let mut updates = watch_updates(server).await;
     updates.next("figures").await;
     let before = server.cpu_time();
-    for _ in 0..FIGURES {
+    for _ in 0..UPDATES {
         updates.next("figures").await;
     }
-    (server.cpu_time() - before) / FIGURES as u32
+    (server.cpu_time() - before) / UPDATES as u32
 }
 
 /// A client that receives the same updates as the page.
-async fn figures(server: &Server) -> Client {
+async fn watch_updates(server: &Server) -> Client {
     Client::connect(server.admin_address(), "/figures", ADMIN_TOKEN).await.expect("the token is right")
 }
 
 /// Sends messages to the rooms and lets all members read them until `until` has ended.
-async fn talking<T>(talkers: &mut [Client], crowd: &[Stalled], until: impl Future<Output = T>) -> T {
+async fn while_sending<T>(senders: &mut [Client], idle_clients: &[Stalled], until: impl Future<Output = T>) -> T {
     let over = Cell::new(false);
     let talk = async {
-        let (mut turns, mut heard) = (tokio::time::interval(PACE), 0);
+        let (mut turns, mut received) = (tokio::time::interval(PACE), 0);
         for turn in 0.. {
             turns.tick().await;
-            let room = turn % talkers.len();
-            let said = json!({"videoId": video(room), "message": turn.to_string()});
-            let ack = talkers[room].ask("chat:message", said).await;
+            let room = turn % senders.len();
+            let payload = json!({"videoId": video(room), "message": turn.to_string()});
+            let ack = senders[room].ask("chat:message", payload).await;
             // The operator disables the plugin for a moment.
             assert!(ack == json!({}) || ack["error"]["code"] == "unavailable", "{ack}");
-            heard += crowd.iter().map(Stalled::read_away).sum::<usize>();
+            received += idle_clients.iter().map(Stalled::drain).sum::<usize>();
             if over.get() {
                 break;
             }
         }
-        assert!(heard > 0 || crowd.is_empty(), "no message was received");
+        assert!(received > 0 || idle_clients.is_empty(), "no message was received");
     };
     let until = async {
         let done = until.await;
@@ -120,7 +124,7 @@ async fn talking<T>(talkers: &mut [Client], crowd: &[Stalled], until: impl Futur
 
 /// Durations that an operator experiences.
 #[derive(Debug)]
-struct Look {
+struct Observation {
     /// The time until the table shows that a plugin is disabled or enabled.
     switched: Duration,
     /// The time from starting a tap on a user to its first event.
@@ -131,7 +135,7 @@ struct Look {
     request: Duration,
 }
 
-impl Look {
+impl Observation {
     /// The durations that more than doubled and are not quick: name, duration now, duration before.
     fn slower_than(&self, before: &Self) -> Vec<(&'static str, Duration, Duration)> {
         let all = [
@@ -145,8 +149,8 @@ impl Look {
     }
 }
 
-async fn look(browser: &mut Browser, server: &Server, crowd: usize) -> Look {
-    let connections = crowd + TALKERS;
+async fn observe(browser: &mut Browser, server: &Server, idle_clients: usize) -> Observation {
+    let connections = idle_clients + SENDERS;
     let mut shown = connections.to_string();
     if shown.len() > 3 {
         shown.insert(shown.len() - 3, ',');
@@ -154,12 +158,12 @@ async fn look(browser: &mut Browser, server: &Server, crowd: usize) -> Look {
     browser.sees("one", "connections", &shown).await;
 
     browser.watch("one", "inside").await;
-    let (mut updates, mut clocks, mut request) = (figures(server).await, Vec::new(), Duration::ZERO);
-    for _ in 0..FIGURES {
-        let figures = updates.next("figures").await;
-        assert_eq!(figures["connections"], connections);
+    let (mut updates, mut clocks, mut request) = (watch_updates(server).await, Vec::new(), Duration::ZERO);
+    for _ in 0..UPDATES {
+        let watch_updates = updates.next("figures").await;
+        assert_eq!(watch_updates["connections"], connections);
         // 2026-11-21T22:36:24.123Z
-        clocks.push(figures["at"].as_str().expect("a time")[14..19].to_owned());
+        clocks.push(watch_updates["at"].as_str().expect("a time")[14..19].to_owned());
         for path in ["/admin/figures", "/admin/plugins"] {
             let asked = Instant::now();
             assert_eq!(server.admin(Method::GET, path, Vec::new()).await.0, 200);
@@ -168,7 +172,7 @@ async fn look(browser: &mut Browser, server: &Server, crowd: usize) -> Look {
     }
     let watched = browser.watched("one").await;
     // The last update may not have arrived yet.
-    for clock in &clocks[..FIGURES - 1] {
+    for clock in &clocks[..UPDATES - 1] {
         assert!(watched.texts.iter().any(|text| text.contains(clock)), "{clock} is not among {:?}", watched.texts);
     }
 
@@ -188,5 +192,5 @@ async fn look(browser: &mut Browser, server: &Server, crowd: usize) -> Look {
     let tapped = tapping.elapsed();
     browser.click("one", "tap-go").await;
     browser.sees("one", "tap-state", "Stopped").await;
-    Look { switched, tapped, task: watched.longest_task, request }
+    Observation { switched, tapped, task: watched.longest_task, request }
 }

@@ -4,24 +4,24 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use tests::{Client, Server, fixture, gate, token, wait};
+use tests::{Client, Server, fixture, machine, token, wait};
 
-use crate::scene::{member, open_chat};
+use crate::helpers::{member, open_chat};
 
 /// A call may use 20 ms of CPU. The refusal must arrive within this time even on a busy machine.
 const REFUSED_WITHIN: Duration = Duration::from_secs(2);
 
 async fn server() -> Server {
-    Server::dev().chatty().plugin("hostile", &fixture::hostile().await).start().await
+    Server::dev().without_message_limit().plugin("hostile", &fixture::hostile().await).start().await
 }
 
 /// Sends a hostile event. The refusal must arrive in time, and the next event must be served as usual.
-async fn refused_in_time(client: &mut Client, evil: &str) -> (String, String) {
+async fn refused_in_time(client: &mut Client, hostile_event: &str) -> (String, String) {
     let before = Instant::now();
-    let refusal = client.refused(evil, Value::Null).await;
-    assert!(before.elapsed() < REFUSED_WITHIN, "{evil} took {:?}", before.elapsed());
+    let refusal = client.refused(hostile_event, Value::Null).await;
+    assert!(before.elapsed() < REFUSED_WITHIN, "{hostile_event} took {:?}", before.elapsed());
     let fine = client.ask("fine", Value::Null).await;
-    assert!(fine["calls"].is_u64(), "after {evil}: {fine}");
+    assert!(fine["calls"].is_u64(), "after {hostile_event}: {fine}");
     refusal
 }
 
@@ -61,14 +61,14 @@ async fn every_fault_of_a_call_is_refused_in_bounded_time() {
         "reply-no-case",
         "arm-post-return",
     ];
-    for evil in faults {
-        let (code, sentence) = refused_in_time(&mut client, evil).await;
-        assert!(["internal", "too_large"].contains(&code.as_str()), "{evil}: {code}");
-        assert_eq!(sentence, "Internal error", "{evil}");
+    for hostile_event in faults {
+        let (code, sentence) = refused_in_time(&mut client, hostile_event).await;
+        assert!(["internal", "too_large"].contains(&code.as_str()), "{hostile_event}: {code}");
+        assert_eq!(sentence, "Internal error", "{hostile_event}");
     }
-    for evil in ["loop-said", "trap-said"] {
-        let refusal = refused_in_time(&mut client, evil).await;
-        assert_eq!(refusal, ("internal".to_owned(), "The plugin fell over".to_owned()), "{evil}");
+    for hostile_event in ["loop-said", "trap-said"] {
+        let refusal = refused_in_time(&mut client, hostile_event).await;
+        assert_eq!(refusal, ("internal".to_owned(), "The plugin fell over".to_owned()), "{hostile_event}");
     }
     for event in ["one", "large", "big"] {
         client.expect_none(event).await;
@@ -113,9 +113,9 @@ async fn imports_return_errors_for_bad_arguments_and_the_call_continues() {
         ("store-long-key", "InvalidKey"),
         ("store-large-value", "ValueTooLarge"),
     ];
-    for (evil, word) in answers {
-        let said = client.ask(evil, Value::Null).await;
-        assert!(said["said"].as_str().is_some_and(|said| said.contains(word)), "{evil}: {said}");
+    for (hostile_event, word) in answers {
+        let answer = client.ask(hostile_event, Value::Null).await;
+        assert!(answer["said"].as_str().is_some_and(|answer| answer.contains(word)), "{hostile_event}: {answer}");
     }
     for event in ["bad", "deep", "connect_error"] {
         client.expect_none(event).await;
@@ -149,21 +149,21 @@ async fn a_call_that_trapped_or_refused_has_no_effects() {
 #[tokio::test]
 async fn a_failing_authorize_refuses_and_a_failing_on_connect_keeps_the_connection() {
     let server = server().await;
-    let with = |evil: &str| token("eva").claim("evil", evil);
-    for evil in ["authorize-loop", "authorize-trap"] {
+    let with = |hostile_event: &str| token("eva").claim("evil", hostile_event);
+    for hostile_event in ["authorize-loop", "authorize-trap"] {
         let before = Instant::now();
-        let sentence = server.turned_away("/hostile", with(evil)).await;
-        assert!(before.elapsed() < REFUSED_WITHIN, "{evil} took {:?}", before.elapsed());
-        assert_eq!(sentence, "Service unavailable", "{evil}");
+        let sentence = server.connect_refused("/hostile", with(hostile_event)).await;
+        assert!(before.elapsed() < REFUSED_WITHIN, "{hostile_event} took {:?}", before.elapsed());
+        assert_eq!(sentence, "Service unavailable", "{hostile_event}");
     }
-    assert_eq!(server.turned_away("/hostile", with("authorize-refuse")).await, "Not you");
-    for evil in ["connect-loop", "connect-trap"] {
-        let mut client = server.connect("/hostile", with(evil)).await;
+    assert_eq!(server.connect_refused("/hostile", with("authorize-refuse")).await, "Not you");
+    for hostile_event in ["connect-loop", "connect-trap"] {
+        let mut client = server.connect("/hostile", with(hostile_event)).await;
         // The failing `on-connect` is retried before each event. The client still receives an answer.
         client.ask("fine", Value::Null).await;
     }
-    for evil in ["disconnect-loop", "disconnect-trap"] {
-        server.connect("/hostile", with(evil)).await.leave().await;
+    for hostile_event in ["disconnect-loop", "disconnect-trap"] {
+        server.connect("/hostile", with(hostile_event)).await.leave().await;
     }
     wait::eventually("all connections to end", async || server.get("/health").await.1["connections"] == 0).await;
     let mut client = server.connect("/hostile", ()).await;
@@ -256,11 +256,11 @@ async fn a_plugin_with_all_instances_busy_refuses_while_others_serve() {
     let server = server().await;
     open_chat(&server, "c1", &["ana"]).await;
     let mut ana = member(&server, "ana", "c1").await;
-    let mut evil = Vec::new();
+    let mut hostile_event = Vec::new();
     for _ in 0..100 {
-        evil.push(server.connect("/hostile", ()).await);
+        hostile_event.push(server.connect("/hostile", ()).await);
     }
-    let loops = join_all(evil.iter_mut().map(|client| client.ask("loop", Value::Null)));
+    let loops = join_all(hostile_event.iter_mut().map(|client| client.ask("loop", Value::Null)));
     let beside = async {
         for _ in 0..50 {
             assert_eq!(ana.ask("chat:typing", json!({"chatId": "c1"})).await, json!({}));
@@ -270,7 +270,8 @@ async fn a_plugin_with_all_instances_busy_refuses_while_others_serve() {
     let codes: std::collections::BTreeSet<_> = answers.iter().map(|answer| answer["error"]["code"].to_string()).collect();
     let known = ["\"internal\"", "\"unavailable\"", "\"rate_limited\""];
     assert!(codes.iter().all(|code| known.contains(&code.as_str())), "{codes:?}");
-    wait::eventually("the plugin to serve again", async || evil[0].ask("fine", Value::Null).await["calls"].is_u64()).await;
+    wait::eventually("the plugin to serve again", async || hostile_event[0].ask("fine", Value::Null).await["calls"].is_u64())
+        .await;
 }
 
 #[tokio::test]
@@ -285,20 +286,20 @@ async fn a_plugin_that_fails_staging_is_rejected_with_a_reason() {
         ("init-trap", "init"),
         ("init-refuse", "I will not start"),
     ];
-    for (evil, why) in cases {
-        let server = Server::dev().plugin("hostile", &component).plugin_config("hostile", "evil", evil);
-        let said = server.refuses().await;
-        assert!(said.contains("hostile") && said.contains(why), "{evil}: {said}");
+    for (hostile_event, why) in cases {
+        let server = Server::dev().plugin("hostile", &component).plugin_config("hostile", "evil", hostile_event);
+        let answer = server.refuses().await;
+        assert!(answer.contains("hostile") && answer.contains(why), "{hostile_event}: {answer}");
     }
 }
 
 #[tokio::test]
 async fn a_hostile_plugin_delays_no_other_and_its_memory_is_freed() {
-    gate::alone();
+    machine::exclusive();
     let server = server().await;
     open_chat(&server, "c1", &["ana"]).await;
     let mut ana = member(&server, "ana", "c1").await;
-    let mut evil = server.connect("/hostile", ()).await;
+    let mut hostile_event = server.connect("/hostile", ()).await;
     typing_p99(&mut ana).await;
     let quiet = typing_p99(&mut ana).await;
     let memory = server.resident_bytes();
@@ -317,17 +318,17 @@ async fn a_hostile_plugin_delays_no_other_and_its_memory_is_freed() {
         done.set(true);
         disturbed
     };
-    let tormented = async {
-        for deed in
+    let attack = async {
+        for event in
             ["loop", "grow", "recurse", "flood-clock", "trap", "reply-big", "fill", "flood-timers", "emit-all"].iter().cycle()
         {
             if done.get() {
                 return;
             }
-            evil.ask(deed, Value::Null).await;
+            hostile_event.ask(event, Value::Null).await;
         }
     };
-    let (disturbed, ()) = tokio::join!(measured, tormented);
+    let (disturbed, ()) = tokio::join!(measured, attack);
     assert!(disturbed <= allowed, "p99 {disturbed:?} with a hostile plugin, {quiet:?} without");
 
     let back = 48 << 20;
@@ -338,7 +339,7 @@ async fn a_hostile_plugin_delays_no_other_and_its_memory_is_freed() {
 async fn an_excessive_fan_out_is_refused_and_delays_no_other() {
     const MEMBERS: usize = 1000;
     const TIMES: usize = 20;
-    gate::alone();
+    machine::exclusive();
     let server = server().await;
     open_chat(&server, "c1", &["ana"]).await;
     let mut ana = member(&server, "ana", "c1").await;
@@ -349,11 +350,11 @@ async fn an_excessive_fan_out_is_refused_and_delays_no_other() {
     typing_p99(&mut ana).await;
     let quiet = typing_p99(&mut ana).await;
     let memory = server.resident_bytes();
-    let evil = &mut members[0];
+    let hostile_event = &mut members[0];
     let mut amplified = async || {
         for _ in 0..TIMES {
             // 256 emits of 3 KB are what a call may send. To all members that is 768 MB, and the quota is 256 MiB per second.
-            assert_eq!(evil.refused("emit-all", Value::Null).await.0, "too_large");
+            assert_eq!(hostile_event.refused("emit-all", Value::Null).await.0, "too_large");
         }
     };
     let mut disturbed = Duration::MAX;

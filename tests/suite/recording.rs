@@ -4,11 +4,11 @@ use std::path::Path;
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use tests::record::Record;
+use tests::recording::Recording;
 use tests::server::{ADMIN_TOKEN, Builder, run};
 use tests::{Client, Server, fixture, token, wait};
 
-use crate::scene::{member, open_chat, say as chat_says};
+use crate::helpers::{member, open_chat, say as say_in_chat};
 
 async fn versioned() -> Builder {
     Server::dev().only(&[]).plugin("versioned", &fixture::versioned("1.0.0").await)
@@ -26,20 +26,20 @@ fn replay(file: &str, with: &Path, more: &[&str]) -> (i32, Value) {
     let with = with.display().to_string();
     let args = [&["replay", file, "--with", &with, "--json"], more].concat();
     let output = run(&args, &[]);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("no report: {said}"));
+    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+    let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("no report: {printed}"));
     (output.status.code().expect("it exits"), report)
 }
 
 /// Records one client that sends three messages to version 1.0.0.
-async fn three_said(server: &Server) -> Record {
-    let mut record = Record::begin(server, "versioned", "for=60s").await;
+async fn record_three_messages(server: &Server) -> Recording {
+    let mut recording = Recording::begin(server, "versioned", "for=60s").await;
     let mut ana = server.connect("/versioned", token("ana")).await;
     for text in ["one", "two", "three"] {
         say(&mut ana, text).await;
     }
-    record.until("the third call", |line| line["outcome"]["ok"] == "3").await;
-    record
+    recording.until("the third call", |line| line["outcome"]["ok"] == "3").await;
+    recording
 }
 
 async fn deploy(server: &Server, how: &str, version: &str) -> (u16, Value) {
@@ -65,40 +65,40 @@ async fn shadow_after(server: &Server, calls: u64) -> Value {
 async fn a_chat_recording_hides_texts_and_replays_the_same() {
     let server = Server::dev().only(&["chat"]).start().await;
     open_chat(&server, "c1", &["ana", "bia"]).await;
-    let mut record = Record::begin(&server, "chat", "for=60s&sample=100").await;
+    let mut recording = Recording::begin(&server, "chat", "for=60s&sample=100").await;
     let mut ana = member(&server, "ana", "c1").await;
     let mut bia = member(&server, "bia", "c1").await;
-    chat_says(&mut ana, "c1", "meet me behind the old mill").await;
+    say_in_chat(&mut ana, "c1", "meet me behind the old mill").await;
     assert_eq!(bia.next("chat:message").await["content"], "meet me behind the old mill");
-    record.until("the message", |line| line["event"]["name"] == "chat:message").await;
+    recording.until("the message", |line| line["event"]["name"] == "chat:message").await;
 
     for hidden in ["behind", "the old mill", "ana@", "eyJ"] {
-        assert!(!record.text().contains(hidden), "{hidden}: {}", record.text());
+        assert!(!recording.text().contains(hidden), "{hidden}: {}", recording.text());
     }
     let chat = &fixture::plugins().await["chat"];
-    let (code, report) = replay(&record.file(), chat, &["--against", &chat.display().to_string()]);
+    let (code, report) = replay(&recording.file(), chat, &["--against", &chat.display().to_string()]);
     assert_eq!((code, &report["same"], &report["found"]), (0, &json!(true), &json!([])), "{report}");
     assert!(report["all"]["calls"].as_u64().is_some_and(|calls| calls >= 3), "{report}");
-    let (code, report) = replay(&record.file(), chat, &[]);
+    let (code, report) = replay(&recording.file(), chat, &[]);
     assert_eq!((code, &report["same"], &report["found"]), (0, &json!(true), &json!([])), "compared with the recording: {report}");
 }
 
 /// Records a session of each product without texts; replaying it on the same build gives the same results.
 #[tokio::test]
 async fn every_plugin_replays_its_own_recording_identically() {
-    let server = Server::dev().chatty().start().await;
+    let server = Server::dev().without_message_limit().start().await;
     let plugins = ["chat", "notifications", "lessons", "presence", "video"];
-    let mut records = Vec::new();
+    let mut recordings = Vec::new();
     for plugin in plugins {
-        records.push(Record::begin(&server, plugin, "for=60s").await);
+        recordings.push(Recording::begin(&server, plugin, "for=60s").await);
     }
     open_chat(&server, "c1", &["ana.silva@mill.example", "bia"]).await;
     let who =
-        |id: &str| token(id).name(&crate::scene::name(id)).claim("image", "https://mill.example/a.png").claim("plan", "gold");
+        |id: &str| token(id).name(&crate::helpers::name(id)).claim("image", "https://mill.example/a.png").claim("plan", "gold");
     let mut ana = server.connect("/chat", who("ana.silva@mill.example")).await;
-    crate::scene::join(&mut ana, "c1").await;
+    crate::helpers::join(&mut ana, "c1").await;
     let mut bia = member(&server, "bia", "c1").await;
-    chat_says(&mut ana, "c1", "Meet me behind the <b>old mill</b> at 9, call 06 12 34 56 78 <script>evil()</script> & é").await;
+    say_in_chat(&mut ana, "c1", "Meet me behind the <b>old mill</b> at 9, call 06 12 34 56 78 <script>evil()</script> & é").await;
     let id = bia.next("chat:message").await["id"].clone();
     assert!(id.is_string());
     bia.ask("chat:read", json!({"chatId": "c1"})).await;
@@ -117,21 +117,21 @@ async fn every_plugin_replays_its_own_recording_identically() {
     home.ask("chat:join", json!({"videoId": "v1"})).await;
     home.ask("chat:message", json!({"videoId": "v1", "message": "Unspeakable words of mine"})).await;
     let marks = [("chat", "chat:leave"), ("notifications", "notifications:list"), ("lessons", "lesson:progress")];
-    for ((plugin, record), _) in plugins.iter().zip(&mut records).zip(0..) {
+    for ((plugin, recording), _) in plugins.iter().zip(&mut recordings).zip(0..) {
         if let Some((_, event)) = marks.iter().find(|(of, _)| of == plugin) {
-            record.until(event, |line| line["event"]["name"] == *event).await;
+            recording.until(event, |line| line["event"]["name"] == *event).await;
         }
     }
     let mut found = Vec::new();
-    for (plugin, record) in plugins.iter().zip(&records) {
-        let text = record.text().to_lowercase();
+    for (plugin, recording) in plugins.iter().zip(&recordings) {
+        let text = recording.text().to_lowercase();
         for hidden in ["ana.silva", "mill", "behind", "06 12", "gold", "secretive", "hush", "unspeakable"] {
             assert!(!text.contains(hidden), "{hidden} in the recording of {plugin}: {text}");
         }
         if !text.contains("\"imports\"") {
             continue;
         }
-        let (code, report) = replay(&record.file(), &fixture::plugins().await[*plugin], &[]);
+        let (code, report) = replay(&recording.file(), &fixture::plugins().await[*plugin], &[]);
         if code != 0 {
             found.push(format!("{plugin}: {report}"));
         }
@@ -142,21 +142,21 @@ async fn every_plugin_replays_its_own_recording_identically() {
 #[tokio::test]
 async fn a_clear_recording_keeps_texts() {
     let server = versioned().await.start().await;
-    let mut record = Record::begin(&server, "versioned", "for=60s&clear=true").await;
+    let mut recording = Recording::begin(&server, "versioned", "for=60s&clear=true").await;
     let mut ana = server.connect("/versioned", token("ana").name("Ana Maria")).await;
     say(&mut ana, "behind the old mill").await;
-    record.until("the call", |line| line["event"]["name"] == "say").await;
-    assert!(record.text().contains("behind the old mill") && record.text().contains("Ana Maria"), "{}", record.text());
-    assert_eq!(record.lines()[0]["clear"], true);
-    let (code, report) = replay(&record.file(), &fixture::versioned("1.0.0").await, &[]);
+    recording.until("the call", |line| line["event"]["name"] == "say").await;
+    assert!(recording.text().contains("behind the old mill") && recording.text().contains("Ana Maria"), "{}", recording.text());
+    assert_eq!(recording.lines()[0]["clear"], true);
+    let (code, report) = replay(&recording.file(), &fixture::versioned("1.0.0").await, &[]);
     assert_eq!(code, 0, "{report}");
 }
 
 #[tokio::test]
 async fn replaying_on_another_build_reports_its_exact_differences() {
     let server = versioned().await.start().await;
-    let record = three_said(&server).await;
-    let file = record.file();
+    let recording = record_three_messages(&server).await;
+    let file = recording.file();
     let same = replay(&file, &fixture::versioned("2.0.0").await, &[]);
     assert_eq!((same.0, &same.1["kinds"]), (0, &json!({})), "{}", same.1);
     let cases = [("2.1.0", json!({"effect-changed": 3})), ("2.1.3", json!({"asked-more": 3}))];
@@ -174,7 +174,7 @@ async fn replaying_on_another_build_reports_its_exact_differences() {
 #[tokio::test]
 async fn a_slower_build_is_reported_and_fails_with_max_cpu() {
     let server = versioned().await.start().await;
-    let file = three_said(&server).await;
+    let file = record_three_messages(&server).await;
     let (file, old) = (file.file(), fixture::versioned("1.0.0").await.display().to_string());
     let slow = fixture::versioned("2.1.2").await;
     let (code, report) = replay(&file, &slow, &["--against", &old]);
@@ -182,14 +182,14 @@ async fn a_slower_build_is_reported_and_fails_with_max_cpu() {
     assert!(report["all"]["cpu"]["ratio"].as_f64().is_some_and(|ratio| ratio > 5.0), "{report}");
     let (code, report) = replay(&file, &slow, &["--against", &old, "--max-cpu", "5"]);
     assert_eq!((code, &report["tooSlow"]), (1, &json!(true)), "{report}");
-    let said = run(&["replay", "/dev/null", "--with", &old], &[]);
-    assert_eq!(said.status.code(), Some(2), "an error is neither equal nor different");
+    let printed = run(&["replay", "/dev/null", "--with", &old], &[]);
+    assert_eq!(printed.status.code(), Some(2), "an error is neither equal nor different");
 }
 
 #[tokio::test]
 async fn a_recording_is_bounded_and_runs_one_at_a_time() {
     let server = versioned().await.env("HUBBUB_RECORD__CALLS", "2").env("HUBBUB_RECORD__CALL_BYTES", "400").start().await;
-    let mut record = Record::begin(&server, "versioned", "for=60s").await;
+    let mut recording = Recording::begin(&server, "versioned", "for=60s").await;
     let path = |how: &str| format!("/admin/plugins/versioned/record?{how}");
     assert_eq!(server.admin(Method::POST, &path("for=60s"), Vec::new()).await.0, 409, "one at a time");
     assert_eq!(server.admin(Method::POST, &path("for=1h"), Vec::new()).await.0, 400, "longer than record.time");
@@ -201,7 +201,7 @@ async fn a_recording_is_bounded_and_runs_one_at_a_time() {
     say(&mut ana, &"long".repeat(200)).await;
     ana.ask("version", Value::Null).await;
     ana.ask("version", Value::Null).await;
-    let end = record.until("the end", |line| line.get("end").is_some()).await;
+    let end = recording.until("the end", |line| line.get("end").is_some()).await;
     assert_eq!(end["end"], json!({"because": "calls", "calls": 2, "dropped": 1}));
     let dropped = server.metrics().await.get("hubbub_record_calls_dropped_total", &[("plugin", "versioned")]);
     assert_eq!(dropped, Some(1.0));

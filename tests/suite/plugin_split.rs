@@ -9,36 +9,36 @@ use serde_json::{Value, json};
 use tests::server::{ADMIN_TOKEN, Builder, Scratch, run};
 use tests::{Postgres, Server, Token, fixture, token, wait};
 
-use crate::scene::{member, open_chat, publish_keyed, say, user};
+use crate::helpers::{member, open_chat, publish_keyed, say, user};
 
 /// The plugins that take over the old plugin's data.
 pub(crate) const NEW: [&str; 4] = ["chat", "conversations", "crm", "threads"];
 
 /// The storage that consecutive servers of a test share.
-enum Home {
+enum Storage {
     Folder(Scratch),
     Database(String),
 }
 
-impl Home {
+impl Storage {
     async fn both() -> [Self; 2] {
         [Self::Folder(Scratch::new()), Self::Database(Postgres::shared().await.empty().await)]
     }
 
     fn of(&self, server: Builder) -> Builder {
         match self {
-            Self::Folder(folder) => server.one_process().data(&folder.path().join("data")),
-            Self::Database(url) => server.one_process().database(url),
+            Self::Folder(folder) => server.single_node().data(&folder.path().join("data")),
+            Self::Database(url) => server.single_node().database(url),
         }
     }
 }
 
 pub(crate) fn old_chat() -> Builder {
-    Server::dev().only(&[]).plugin("chat", &fixture::stored_0_1("chat")).chatty()
+    Server::dev().only(&[]).plugin("chat", &fixture::built_for_0_1("chat")).without_message_limit()
 }
 
 fn new_plugins() -> Builder {
-    Server::dev().only(&NEW).chatty()
+    Server::dev().only(&NEW).without_message_limit()
 }
 
 /// Runs an operator's command.
@@ -181,11 +181,11 @@ async fn is_all_there(server: &Server, sent: &Value) {
 
 #[tokio::test]
 async fn starting_the_new_plugins_moves_the_old_ones_data() {
-    for home in Home::both().await {
-        let mut server = home.of(old_chat()).start().await;
+    for storage in Storage::both().await {
+        let mut server = storage.of(old_chat()).start().await;
         let sent = fill(&server).await;
         server.terminate().await;
-        let server = home.of(new_plugins()).start().await;
+        let server = storage.of(new_plugins()).start().await;
         assert!(server.log().contains("moved what the plugin takes"), "{}", server.log());
         is_all_there(&server, &sent).await;
         assert_eq!(letters(&server).len(), 1, "the unfinished message is handled");
@@ -194,8 +194,8 @@ async fn starting_the_new_plugins_moves_the_old_ones_data() {
 
 #[tokio::test]
 async fn deploying_the_new_plugins_as_a_set_moves_the_old_ones_data() {
-    for home in Home::both().await {
-        let server = home.of(old_chat()).start().await;
+    for storage in Storage::both().await {
+        let server = storage.of(old_chat()).start().await;
         let sent = fill(&server).await;
         let deployed = split(&server).await;
         assert!(deployed.status.success(), "{}", text(&deployed));
@@ -206,8 +206,8 @@ async fn deploying_the_new_plugins_as_a_set_moves_the_old_ones_data() {
 #[tokio::test]
 async fn durable_timers_with_the_prefix_move_and_others_stay() {
     let heir = fixture::heir().await.display().to_string();
-    for home in Home::both().await {
-        let server = home.of(Server::dev().only(&[]).plugin("timed", &fixture::timed().await)).start().await;
+    for storage in Storage::both().await {
+        let server = storage.of(Server::dev().only(&[]).plugin("timed", &fixture::timed().await)).start().await;
         let mut client = server.connect("/timed", ()).await;
         for key in ["late/one", "early"] {
             let ack = client.emit_for_ack(&json!(["durable", key, 5000, 1])).await;
@@ -220,9 +220,9 @@ async fn durable_timers_with_the_prefix_move_and_others_stay() {
         let deployed = operate(&server, &["deploy", "heir", &heir]);
         assert!(deployed.status.success(), "{}", text(&deployed));
         set(&server, "timed", "enable").await;
-        let said = |plugin: &str, key: &str| server.store().counter(plugin, &format!("said/{key}"));
-        wait::eventually("both timers to run", async || said("heir", "late/one") == 1 && said("timed", "early") == 1).await;
-        assert_eq!((said("timed", "late/one"), said("heir", "early")), (0, 0));
+        let printed = |plugin: &str, key: &str| server.store().counter(plugin, &format!("said/{key}"));
+        wait::eventually("both timers to run", async || printed("heir", "late/one") == 1 && printed("timed", "early") == 1).await;
+        assert_eq!((printed("timed", "late/one"), printed("heir", "early")), (0, 0));
     }
 }
 
@@ -239,7 +239,7 @@ async fn the_tenant_path_of_messages_is_configurable() {
 /// Enough threads for a move to be interrupted.
 const MANY: u64 = 60_000;
 
-impl Home {
+impl Storage {
     /// The number of threads of the old plugin and of the new one.
     async fn counts(&self) -> (u64, u64) {
         let of = |plugin: &str| format!("count(*) FILTER (WHERE plugin = '{plugin}')");
@@ -287,40 +287,40 @@ fn open(data: &Path) -> Connection {
 }
 
 /// Deploys the plugins and kills the server in the middle of the move.
-async fn kill_while_moving(server: &mut Server, home: &Home) {
+async fn kill_while_moving(server: &mut Server, storage: &Storage) {
     let moving = splitting(server).await;
-    while home.counts().await.1 == 0 {
+    while storage.counts().await.1 == 0 {
         assert!(!moving.is_finished(), "{}", text(&moving.await.expect("it does not panic")));
     }
     server.kill9();
     moving.await.expect("it does not panic");
-    let (old, new) = home.counts().await;
+    let (old, new) = storage.counts().await;
     assert!(old > 0 && new > 0 && old + new == MANY, "{old} and {new}");
 }
 
 #[tokio::test]
 async fn an_interrupted_move_is_reverted_or_completed_at_the_next_start() {
-    for home in Home::both().await {
-        let mut server = home.of(old_chat()).start().await;
+    for storage in Storage::both().await {
+        let mut server = storage.of(old_chat()).start().await;
         server.terminate().await;
-        home.add_threads().await;
+        storage.add_threads().await;
         server.start_again().await;
-        kill_while_moving(&mut server, &home).await;
+        kill_while_moving(&mut server, &storage).await;
         server.start_again().await;
-        assert_eq!(home.counts().await, (MANY, 0));
+        assert_eq!(storage.counts().await, (MANY, 0));
         opens(&server, user("cal"), "n777").await;
 
-        kill_while_moving(&mut server, &home).await;
+        kill_while_moving(&mut server, &storage).await;
         drop(server);
-        let mut server = home.of(new_plugins()).start().await;
-        assert_eq!(home.counts().await, (0, MANY));
+        let mut server = storage.of(new_plugins()).start().await;
+        assert_eq!(storage.counts().await, (0, MANY));
         opens(&server, user("cal"), "n777").await;
         assert_eq!(server.readiness().await.1["pluginsDown"], json!([]));
 
         // The old plugin would find no data now.
         server.terminate().await;
-        let refusal = home.of(old_chat()).refuses().await;
+        let refusal = storage.of(old_chat()).refuses().await;
         assert!(refusal.contains("has been moved to other plugins"), "{refusal}");
-        assert_eq!(home.counts().await, (0, MANY));
+        assert_eq!(storage.counts().await, (0, MANY));
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::json;
 use tests::Server;
 
-use crate::scene::user;
+use crate::helpers::user;
 
 #[tokio::test]
 async fn a_channel_notification_for_one_user_reaches_only_that_user_and_is_stored() {

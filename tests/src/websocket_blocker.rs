@@ -11,7 +11,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 /// What happens to a websocket after its handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Breaks {
+pub enum Fault {
     /// Both sides are closed.
     Cut,
     /// No frame is passed on.
@@ -19,14 +19,14 @@ pub enum Breaks {
 }
 
 /// The proxy. Dropping it stops it.
-pub struct Breaker {
+pub struct WebsocketBlocker {
     address: SocketAddr,
     broken: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }
 
-impl Breaker {
-    pub async fn start(server: SocketAddr, breaks: Breaks) -> Self {
+impl WebsocketBlocker {
+    pub async fn start(server: SocketAddr, breaks: Fault) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("the system has ports left");
         let address = listener.local_addr().expect("it is bound");
         let broken = Arc::new(AtomicUsize::new(0));
@@ -50,13 +50,13 @@ impl Breaker {
     }
 }
 
-impl Drop for Breaker {
+impl Drop for WebsocketBlocker {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-async fn carry(mut client: TcpStream, server: SocketAddr, breaks: Breaks, broken: Arc<AtomicUsize>) {
+async fn carry(mut client: TcpStream, server: SocketAddr, breaks: Fault, broken: Arc<AtomicUsize>) {
     let Ok(mut server) = TcpStream::connect(server).await else { return };
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let head = head(&mut client).await;
@@ -70,7 +70,7 @@ async fn carry(mut client: TcpStream, server: SocketAddr, breaks: Breaks, broken
     let answer = self::head(&mut server).await;
     let _ = client.write_all(&answer).await;
     broken.fetch_add(1, Ordering::Relaxed);
-    if breaks == Breaks::Silent {
+    if breaks == Fault::Silent {
         // Wait until the client gives up.
         let mut swallowed = [0; 256];
         while client.read(&mut swallowed).await.is_ok_and(|bytes| bytes > 0) {}

@@ -84,7 +84,7 @@ async fn the_tutorials_plugin_works_as_printed() {
         (ana.next("poll:state").await["open"] == false).then_some(())
     })
     .await;
-    assert_eq!(server.turned_away("/polls", ()).await, "Please sign in");
+    assert_eq!(server.connect_refused("/polls", ()).await, "Please sign in");
 }
 
 #[tokio::test]
@@ -147,14 +147,14 @@ async fn a_plugin_that_reads_system_time_fails_its_test_with_advice() {
     edit(&folder.join("src/lib.rs"), "rooms::join(&id(&room))?;", time);
     let folder = folder.display().to_string();
     let output = run(&["plugin", "test", &folder], &[("CARGO_TARGET_DIR", &target())]);
-    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(!output.status.success() && said.contains("join asks for the system's time"), "{said}");
-    assert!(said.contains("hubbub_sdk::clock::now"), "{said}");
+    let printed = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(!output.status.success() && printed.contains("join asks for the system's time"), "{printed}");
+    assert!(printed.contains("hubbub_sdk::clock::now"), "{printed}");
 
     // The build names the place as well, and so does the server's log.
     let build = run(&["plugin", "build", &folder], &[("CARGO_TARGET_DIR", &target())]);
-    let said = String::from_utf8_lossy(&build.stderr).into_owned();
-    assert!(build.status.success() && said.contains("src/lib.rs:") && said.contains("hubbub_sdk::clock"), "{said}");
+    let printed = String::from_utf8_lossy(&build.stderr).into_owned();
+    assert!(build.status.success() && printed.contains("src/lib.rs:") && printed.contains("hubbub_sdk::clock"), "{printed}");
     let component = String::from_utf8_lossy(&build.stdout).trim().to_owned();
     let server = Server::dev().only(&[]).plugin("timekeeper", Path::new(&component)).start().await;
     let mut client = server.connect("/timekeeper", ()).await;

@@ -9,7 +9,7 @@ use tests::{Client, Server, wait};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::scene::{member, open_chat, say, user};
+use crate::helpers::{member, open_chat, say, user};
 
 /// Few descriptors, but enough for a server with one plugin.
 const LIMIT: &str = r#"ulimit -n 160; exec "$@""#;
@@ -18,7 +18,7 @@ const LIMIT: &str = r#"ulimit -n 160; exec "$@""#;
 const IDLE: usize = 250;
 
 fn server() -> Builder {
-    Server::dev().only(&["chat"]).chatty().one_process()
+    Server::dev().only(&["chat"]).without_message_limit().single_node()
 }
 
 async fn refused(server: &Server) -> f64 {

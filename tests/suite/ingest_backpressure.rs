@@ -7,8 +7,8 @@ use tests::redis::Redis;
 use tests::server::Builder;
 use tests::{Postgres, Server, fixture, wait};
 
-use crate::ingest::{add, figure, from_redis, view, views_are};
-use crate::scene::member;
+use crate::helpers::member;
+use crate::ingest::{add, from_redis, metric, view, views_are};
 
 /// More attempts than a message can reach in a test.
 pub(crate) const FOREVER: &str = "1000000";
@@ -20,14 +20,14 @@ async fn add_view(redis: &Redis, video: &str, n: usize) {
 }
 
 /// A field in Redis's information about the stream's only group.
-async fn told_of_group(redis: &Redis, field: &str) -> usize {
+async fn group_info(redis: &Redis, field: &str) -> usize {
     let info = redis.ask("XINFO GROUPS views").await;
     let number = info.split(&format!("{field}\r\n:")).nth(1).and_then(|rest| rest.split('\r').next());
     number.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("no {field} in {info}"))
 }
 
 async fn acknowledged(redis: &Redis) -> usize {
-    told_of_group(redis, "entries-read").await - told_of_group(redis, "pending").await
+    group_info(redis, "entries-read").await - group_info(redis, "pending").await
 }
 
 #[tokio::test]
@@ -44,32 +44,32 @@ async fn a_stream_over_the_backlog_limit_waits_while_others_continue() {
     for n in 0..BACKLOG {
         add_view(&redis, "bad", n).await;
     }
-    wait::eventually("the pause", async || figure(&server, "hubbub_ingest_paused", &stream).await == 1.0).await;
+    wait::eventually("the pause", async || metric(&server, "hubbub_ingest_paused", &stream).await == 1.0).await;
     for n in 0..MANY {
         add_view(&redis, "v1", n).await;
     }
-    wait::eventually("the lag to be counted", async || figure(&server, "hubbub_ingest_lag", &stream).await == MANY as f64).await;
+    wait::eventually("the lag to be counted", async || metric(&server, "hubbub_ingest_lag", &stream).await == MANY as f64).await;
     let chat = json!({"chatId": "c1", "participants": [{"userId": "ana", "name": "Ana"}]});
     add(&redis, "chats", &[("data", chat)]).await;
     // The other stream continues.
     member(&server, "ana", "c1").await;
-    assert_eq!(figure(&server, "hubbub_ingest_messages_total", &topic).await, BACKLOG as f64);
+    assert_eq!(metric(&server, "hubbub_ingest_messages_total", &topic).await, BACKLOG as f64);
     wait::eventually("no other messages to wait", async || {
-        figure(&server, "hubbub_bus_messages_queued", &[]).await == BACKLOG as f64
+        metric(&server, "hubbub_bus_messages_queued", &[]).await == BACKLOG as f64
     })
     .await;
-    assert_eq!((acknowledged(&redis).await, told_of_group(&redis, "lag").await), (BACKLOG, MANY));
+    assert_eq!((acknowledged(&redis).await, group_info(&redis, "lag").await), (BACKLOG, MANY));
 
     // A release that handles the messages empties the backlog.
     let good = std::fs::read(fixture::versioned("1.0.0").await).expect("the component was built");
     assert_eq!(server.admin(reqwest::Method::POST, "/admin/plugins/versioned/deploy", good).await.0, 200);
     views_are(&server, "v1", MANY as i64).await;
     wait::eventually("the lag to be 0", async || {
-        (figure(&server, "hubbub_ingest_lag", &stream).await, figure(&server, "hubbub_ingest_paused", &stream).await)
+        (metric(&server, "hubbub_ingest_lag", &stream).await, metric(&server, "hubbub_ingest_paused", &stream).await)
             == (0.0, 0.0)
     })
     .await;
-    assert_eq!(figure(&server, "hubbub_bus_dead_letters_total", &[]).await, 0.0);
+    assert_eq!(metric(&server, "hubbub_bus_dead_letters_total", &[]).await, 0.0);
 }
 
 /// A server of two plugins with this database, which refuses soon when the database is unavailable.
@@ -100,7 +100,7 @@ async fn stream_entries_are_not_acknowledged_while_storage_fails_and_count_once(
     }
     let backend = json!({"topic": "video.view", "data": {"videoId": "v2"}});
     assert_eq!(server.api("/api/publish", &backend).await.0, 503, "a backend gets an error");
-    assert_ne!(told_of_group(&redis, "pending").await, 0, "entries were read");
+    assert_ne!(group_info(&redis, "pending").await, 0, "entries were read");
     assert_eq!(acknowledged(&redis).await, before, "an entry was acknowledged before it was stored");
     assert!(before <= HALF, "{before}");
 
@@ -125,7 +125,7 @@ async fn kafka_offsets_are_not_committed_while_storage_fails() {
         view(&kafka, "v1", HALF + n).await;
     }
     server.logged(WAITS).await;
-    let accepted = figure(&server, "hubbub_ingest_messages_total", &[("topic", "video.view")]).await as i64;
+    let accepted = metric(&server, "hubbub_ingest_messages_total", &[("topic", "video.view")]).await as i64;
     // A stop commits everything that may be committed.
     server.terminate().await;
     assert_eq!(kafka.committed("hubbub", "video.view").await, accepted);

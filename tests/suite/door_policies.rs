@@ -10,14 +10,14 @@ use tests::{Auth, Client, Server, fixture, token};
 #[tokio::test]
 async fn each_namespace_has_its_own_door_and_sentences() {
     let server = Server::dev().start().await;
-    assert_eq!(server.turned_away("/chat", ()).await, "Authentication error");
-    assert_eq!(server.turned_away("/chat", "nonsense").await, "Invalid token");
-    assert_eq!(server.turned_away("/", "nonsense").await, "Invalid token");
+    assert_eq!(server.connect_refused("/chat", ()).await, "Authentication error");
+    assert_eq!(server.connect_refused("/chat", "nonsense").await, "Invalid token");
+    assert_eq!(server.connect_refused("/", "nonsense").await, "Invalid token");
     server.connect("/", ()).await;
     server.connect("/", token("ana")).await;
     server.connect("/chat", token("ana")).await;
     // One token is one user in every namespace: only the namespace's policy decides.
-    let sentence = server.turned_away("/nobody-owns-this", token("ana")).await;
+    let sentence = server.connect_refused("/nobody-owns-this", token("ana")).await;
     assert_eq!(sentence, "Invalid namespace", "the sentence of stock servers");
 }
 
@@ -25,10 +25,10 @@ async fn each_namespace_has_its_own_door_and_sentences() {
 async fn an_empty_token_is_missing_and_a_non_string_is_invalid() {
     let server = Server::dev().start().await;
     for none in [json!({}), json!({"token": ""}), json!({"token": null}), json!({"other": 1})] {
-        assert_eq!(server.turned_away("/chat", none.clone()).await, "Authentication error", "{none}");
+        assert_eq!(server.connect_refused("/chat", none.clone()).await, "Authentication error", "{none}");
     }
     for bad in [json!({"token": 7}), json!({"token": {"a": 1}}), json!({"token": ["x"]}), json!({"token": true})] {
-        assert_eq!(server.turned_away("/chat", bad.clone()).await, "Invalid token", "{bad}");
+        assert_eq!(server.connect_refused("/chat", bad.clone()).await, "Invalid token", "{bad}");
     }
 }
 
@@ -37,7 +37,7 @@ async fn a_bearer_header_is_accepted_and_the_auth_object_takes_precedence() {
     let server = Server::dev().start().await;
     server.connect("/chat", Auth::bearer(&token("ana"))).await;
     let bad_header = |auth: Auth| auth.header(AUTHORIZATION, "Bearer nonsense");
-    assert_eq!(server.turned_away("/chat", bad_header(().into())).await, "Invalid token");
+    assert_eq!(server.connect_refused("/chat", bad_header(().into())).await, "Invalid token");
     server.connect("/chat", bad_header(token("ana").into())).await;
 }
 
@@ -61,10 +61,10 @@ async fn only_configured_origins_are_accepted() {
     let from = |origin: &str| Auth::from(()).header(HeaderName::from_static("origin"), origin);
     server.connect("/", ()).await;
     server.connect("/", from("http://localhost:3000")).await;
-    for evil in ["https://evil.example", "http://localhost.evil.example", "null", "http://localhost:3000.evil.example"] {
-        match Client::connect(server.address(), "/", from(evil)).await {
+    for foreign in ["https://evil.example", "http://localhost.evil.example", "null", "http://localhost:3000.evil.example"] {
+        match Client::connect(server.address(), "/", from(foreign)).await {
             Err(ConnectFailure::Http(403)) => {}
-            other => panic!("{evil}: {:?}", other.map(|_| "accepted")),
+            other => panic!("{foreign}: {:?}", other.map(|_| "accepted")),
         }
     }
 
@@ -73,8 +73,8 @@ async fn only_configured_origins_are_accepted() {
     let good = asked_from("http://localhost:3000").await;
     assert_eq!(good.headers()["access-control-allow-origin"], "http://localhost:3000");
     assert_eq!(good.headers()["access-control-allow-credentials"], "true");
-    let evil = asked_from("https://evil.example").await;
-    assert!(evil.headers().get("access-control-allow-origin").is_none(), "{:?}", evil.headers());
+    let foreign = asked_from("https://evil.example").await;
+    assert!(foreign.headers().get("access-control-allow-origin").is_none(), "{:?}", foreign.headers());
 }
 
 #[tokio::test]
@@ -144,9 +144,9 @@ async fn check_accepts_app_origins_and_names_an_invalid_one() {
         let out = tests::server::run(&["check", "--data", &data.to_string_lossy()], &env);
         (out.status.success(), String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned())
     };
-    let (fine, said) = check(r#"["https://app.example", "capacitor://localhost", "file://", "null", "app://-"]"#);
-    assert!(fine, "{said}");
-    let (fine, said) = check(r#"["capacitor://"]"#);
-    assert!(!fine && said.contains("cors.origins") && said.contains("`capacitor://`"), "{said}");
+    let (fine, output) = check(r#"["https://app.example", "capacitor://localhost", "file://", "null", "app://-"]"#);
+    assert!(fine, "{output}");
+    let (fine, output) = check(r#"["capacitor://"]"#);
+    assert!(!fine && output.contains("cors.origins") && output.contains("`capacitor://`"), "{output}");
     let _ = std::fs::remove_dir_all(data);
 }

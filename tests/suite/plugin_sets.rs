@@ -7,12 +7,12 @@ use tests::cluster::Cluster;
 use tests::server::Builder;
 use tests::{Client, Server, fixture, token, wait};
 
-use crate::scene::{publish_keyed, user};
-use crate::split::{NEW, old_chat, opens, operate, split, text, thread};
+use crate::helpers::{publish_keyed, user};
+use crate::plugin_split::{NEW, old_chat, opens, operate, split, text, thread};
 
 /// The old plugin for all products, beside two that share its namespaces.
 fn before(node: Builder) -> Builder {
-    node.only(&["presence", "queue"]).plugin("chat", &fixture::stored_0_1("chat")).chatty()
+    node.only(&["presence", "queue"]).plugin("chat", &fixture::built_for_0_1("chat")).without_message_limit()
 }
 
 /// The deployed plugins with their versions.
@@ -64,7 +64,7 @@ fn rollback(server: &Server) -> std::process::Output {
 
 #[tokio::test]
 async fn a_set_is_deployed_and_rolled_back_together_with_its_data() {
-    let mut server = before(Server::dev().one_process()).start().await;
+    let mut server = before(Server::dev().single_node()).start().await;
     let old = deployed(&server).await;
     publish_keyed(&server, "t1", "thread.upserted", thread("t1", "cal")).await;
     let mut ana = in_thread(&server).await;
@@ -112,15 +112,15 @@ async fn a_set_is_deployed_and_rolled_back_together_with_its_data() {
 
 #[tokio::test]
 async fn an_invalid_set_changes_nothing() {
-    let server = old_chat().one_process().start().await;
+    let server = old_chat().single_node().start().await;
     publish_keyed(&server, "t1", "thread.upserted", thread("t1", "cal")).await;
     opens(&server, user("cal"), "t1").await;
     let before = deployed(&server).await;
     let plugins = fixture::plugins().await;
     let file = |name: &str| plugins[name].display().to_string();
     let (chat, threads, crm, old) =
-        (file("chat"), file("threads"), file("crm"), fixture::stored_0_1("chat").display().to_string());
-    let broken = fixture::stored_0_1("README.md").with_file_name("README.md").display().to_string();
+        (file("chat"), file("threads"), file("crm"), fixture::built_for_0_1("chat").display().to_string());
+    let broken = fixture::built_for_0_1("README.md").with_file_name("README.md").display().to_string();
     let cases: [(&[&str], &str); 7] = [
         (&["deploy", "crm", &crm, "threads", &threads], "the rooms company:{id} of chat and company:{id} of crm overlap"),
         (&["deploy", "chat", &old, "threads", &threads], "the rooms thread:{id} of chat and thread:{id} of threads overlap"),

@@ -9,21 +9,21 @@ use crate::wait::DEADLINE;
 
 /// A recording in progress.
 #[derive(Debug)]
-pub struct Record {
+pub struct Recording {
     answer: Response,
     text: String,
     folder: Scratch,
 }
 
-impl Record {
+impl Recording {
     /// Starts to record; `how` is the query. Recording has started when this returns.
     pub async fn begin(server: &Server, plugin: &str, how: &str) -> Self {
         let url = server.admin_url(&format!("/admin/plugins/{plugin}/record?{how}"));
         let answer = server.http().post(url).bearer_auth(server.admin_token()).send().await.expect("the admin port answers");
         assert_eq!(answer.status(), 200, "recording starts");
-        let mut record = Self { answer, text: String::new(), folder: Scratch::new() };
-        record.until("the header", |line| line.get("hubbubRecord").is_some()).await;
-        record
+        let mut recording = Self { answer, text: String::new(), folder: Scratch::new() };
+        recording.until("the header", |line| line.get("hubbubRecord").is_some()).await;
+        recording
     }
 
     /// Waits for a matching line and returns it.

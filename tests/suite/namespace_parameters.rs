@@ -20,9 +20,9 @@ async fn server() -> Server {
 #[tokio::test]
 async fn only_enrolled_students_connect_and_receive_only_their_course() {
     let server = server().await;
-    assert_eq!(server.turned_away("/course/rust", ()).await, "Authentication error");
-    assert_eq!(server.turned_away("/course/rust", "nonsense").await, "Invalid token");
-    assert_eq!(server.turned_away("/course/rust", student("eva", &["go"])).await, "Not enrolled");
+    assert_eq!(server.connect_refused("/course/rust", ()).await, "Authentication error");
+    assert_eq!(server.connect_refused("/course/rust", "nonsense").await, "Invalid token");
+    assert_eq!(server.connect_refused("/course/rust", student("eva", &["go"])).await, "Not enrolled");
     let mut ana = server.connect("/course/rust", student("ana", &["rust"])).await;
     let mut bia = server.connect("/course/rust", student("bia", &["rust", "go"])).await;
     let mut eva = server.connect("/course/go", student("eva", &["go"])).await;
@@ -36,14 +36,14 @@ async fn concurrent_first_connects_to_a_namespace_all_succeed() {
     let server = server().await;
     for round in 0..50 {
         let course = format!("c{round}");
-        let arrive = async |n| server.connect(&format!("/course/{course}"), student(&format!("u{n}"), &[&course])).await;
-        let mut students = join_all((0..4).map(arrive)).await;
+        let connect = async |n| server.connect(&format!("/course/{course}"), student(&format!("u{n}"), &[&course])).await;
+        let mut students = join_all((0..4).map(connect)).await;
         for (n, student) in students.iter_mut().enumerate() {
             // If two namespaces are created at the same moment, one is kept. Clients of the other one are disconnected and
             // reconnect.
             let id = student.emit_for_ack(&json!(["say", "first"])).await;
             if student.acked_or_ended(id).await.is_none() {
-                *student = arrive(n).await;
+                *student = connect(n).await;
             }
         }
         for n in 0..students.len() {
@@ -62,17 +62,18 @@ async fn refused_connects_to_random_courses_leave_no_namespaces() {
     /// 5000 leaked namespaces would exceed this several times over; allocator noise does not.
     const ALLOWED: u64 = 12 << 20;
     let server = server().await;
-    let knock = async |course: &dyn Fn(usize) -> String| {
+    let connect_strangers = async |course: &dyn Fn(usize) -> String| {
         let before = server.resident_bytes();
         for from in (0..STRANGERS).step_by(AT_ONCE) {
-            let knocks = (from..from + AT_ONCE).map(async |n| server.turned_away(&format!("/course/{}", course(n)), ()).await);
-            assert!(join_all(knocks).await.iter().all(|sentence| sentence == "Authentication error"));
+            let refusals =
+                (from..from + AT_ONCE).map(async |n| server.connect_refused(&format!("/course/{}", course(n)), ()).await);
+            assert!(join_all(refusals).await.iter().all(|sentence| sentence == "Authentication error"));
         }
         server.resident_bytes() - before
     };
     // A connection without a namespace stays open for a while. That costs both cases the same.
-    let at_one = knock(&|_| "rust".to_owned()).await;
-    let at_random = knock(&|n| format!("stranger-{n}")).await;
+    let at_one = connect_strangers(&|_| "rust".to_owned()).await;
+    let at_random = connect_strangers(&|n| format!("stranger-{n}")).await;
     assert!(at_random <= at_one + ALLOWED, "{at_random} bytes for random courses, {at_one} for one course");
     server.connect("/course/rust", student("ana", &["rust"])).await;
 }

@@ -4,11 +4,11 @@ use serde_json::json;
 use tests::stock::Transports;
 use tests::{Server, Stock, wait};
 
-use crate::scene::{name, open_chat, user};
+use crate::helpers::{name, open_chat, user};
 
 #[tokio::test]
 async fn stock_clients_of_each_kind_chat_over_every_transport() {
-    let server = Server::dev().chatty().start().await;
+    let server = Server::dev().without_message_limit().start().await;
     open_chat(&server, "c1", &["ana", "bia"]).await;
     for stock in Stock::ALL {
         for transports in [Transports::Websocket, Transports::Upgrade, Transports::Polling] {

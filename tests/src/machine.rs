@@ -18,7 +18,7 @@ thread_local! {
 }
 
 /// Runs beside other tests; blocks while a test has the machine to itself. Every server start calls it.
-pub fn share() {
+pub fn shared() {
     SHARE.with_borrow_mut(|share| {
         if share.is_none() {
             *share = Some(Share::Shared(MACHINE.read().unwrap_or_else(PoisonError::into_inner)));
@@ -27,7 +27,7 @@ pub fn share() {
 }
 
 /// Waits until no other test runs and keeps others from starting. To be called before the test's first server.
-pub fn alone() {
+pub fn exclusive() {
     SHARE.with_borrow_mut(|share| {
         // A share of an earlier test on this thread (`--test-threads=1`) would block for ever.
         *share = None;

@@ -3,9 +3,9 @@
 
 use serde_json::{Value, json};
 use tests::server::Builder;
-use tests::{Client, Postgres, Server, Token, gate, token, wait};
+use tests::{Client, Postgres, Server, Token, machine, token, wait};
 
-use crate::scene::{join, open_chat, user};
+use crate::helpers::{join, open_chat, user};
 
 /// How often each event is sent.
 const TIMES: usize = 3;
@@ -161,18 +161,18 @@ async fn desk(server: &Server) {
 }
 
 fn builder() -> Builder {
-    Server::dev().one_process().chatty().env("HUBBUB_DOOR__USER_CPU", "0")
+    Server::dev().single_node().without_message_limit().env("HUBBUB_DOOR__USER_CPU", "0")
 }
 
 #[tokio::test]
 async fn the_largest_payloads_fit_a_calls_cpu_on_the_embedded_database() {
-    gate::alone();
+    machine::exclusive();
     everything_at_its_largest(builder().start().await).await;
 }
 
 #[tokio::test]
 async fn the_largest_payloads_fit_a_calls_cpu_on_postgres() {
-    gate::alone();
+    machine::exclusive();
     let url = Postgres::shared().await.empty().await;
     everything_at_its_largest(builder().database(&url).start().await).await;
 }

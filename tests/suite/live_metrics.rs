@@ -39,7 +39,7 @@ async fn live_metrics_need_the_admin_token() {
         assert_eq!(answer.status(), 401, "{path}");
         assert_eq!(server.get(path).await.0, 404, "{path} is not for the public port");
     }
-    server.turned_away("/figures", ADMIN_TOKEN).await;
+    server.connect_refused("/figures", ADMIN_TOKEN).await;
     let refused = server.metrics().await.get("hubbub_admin_watchers_refused_total", &[]);
     assert_eq!(refused, Some(4.0));
 }
@@ -87,7 +87,7 @@ async fn top_prints_one_frame_for_scripts() {
 async fn every_metric_in_the_grafana_dashboard_exists() {
     let server = Server::dev().start().await;
     // A metric that has counted nothing is not exposed at all.
-    server.turned_away("/chat", "no token").await;
+    server.connect_refused("/chat", "no token").await;
     let mut visitor = server.connect("/", ()).await;
     visitor.refused("nothing:answers:to:this", json!({})).await;
     visitor.leave().await;

@@ -12,7 +12,7 @@ use tests::{Auth, Client, Server, wait};
 const ALLOWED: usize = 10;
 
 fn server() -> Builder {
-    Server::dev().only(&["chat"]).one_process()
+    Server::dev().only(&["chat"]).single_node()
 }
 
 /// An HTTP client with an address of its own and a new connection for each request.

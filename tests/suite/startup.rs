@@ -25,7 +25,7 @@ async fn serve_starts_with_configured_keys_and_accepts_no_dev_secrets() {
     let scratch = Scratch::new();
     let server = serve(&scratch, "[api]\nkeys = [\"another key, of a test\"]").await.start().await;
     server.connect("/chat", token("ana").secret(SECRET)).await;
-    assert_eq!(server.turned_away("/chat", token("ana")).await, "Invalid token", "signed with the dev secret");
+    assert_eq!(server.connect_refused("/chat", token("ana")).await, "Invalid token", "signed with the dev secret");
     assert_eq!(server.api("/api/publish", &json!({"topic": "chat.upserted", "data": {}})).await.0, 401, "the dev API key");
     let (status, _) = server.admin(reqwest::Method::GET, "/admin/plugins", Vec::new()).await;
     assert_eq!(status, 401, "the dev admin token");
@@ -60,16 +60,16 @@ async fn serve_refuses_unsafe_or_unknown_settings_with_a_reason() {
         (serve(&scratch, "").await.plugin("absent", &scratch.path().join("absent.wasm")), "absent"),
     ];
     for (server, why) in cases {
-        let said = server.refuses().await;
-        assert!(said.contains(why), "expected {why}: {said}");
-        assert!(!said.contains(SECRET), "a secret is in {said}");
+        let printed = server.refuses().await;
+        assert!(printed.contains(why), "expected {why}: {printed}");
+        assert!(!printed.contains(SECRET), "a secret is in {printed}");
     }
     for (more, why) in [("[gatway]\n", "gatway"), ("[gateway]\nmax_paylaod = 1", "max_paylaod"), ("[gateway\n", "hubbub.toml")] {
-        let said = Server::serve(&configuration(&scratch, more).await).env("JWT_SECRET", SECRET).refuses().await;
-        assert!(said.contains(why), "expected {why}: {said}");
+        let printed = Server::serve(&configuration(&scratch, more).await).env("JWT_SECRET", SECRET).refuses().await;
+        assert!(printed.contains(why), "expected {why}: {printed}");
     }
-    let said = Server::serve(&scratch.path().join("nowhere.toml")).env("JWT_SECRET", SECRET).refuses().await;
-    assert!(said.contains("nowhere.toml"), "{said}");
+    let printed = Server::serve(&scratch.path().join("nowhere.toml")).env("JWT_SECRET", SECRET).refuses().await;
+    assert!(printed.contains("nowhere.toml"), "{printed}");
 }
 
 #[tokio::test]
@@ -80,13 +80,13 @@ async fn serve_refuses_a_file_that_is_not_a_plugin() {
     for (name, bytes) in bad {
         let file = scratch.path().join(format!("{name}.wasm"));
         std::fs::write(&file, bytes).expect("a scratch file");
-        let said = serve(&scratch, "").await.plugin(name, &file).refuses().await;
-        assert!(said.contains(name), "{name}: {said}");
+        let printed = serve(&scratch, "").await.plugin(name, &file).refuses().await;
+        assert!(printed.contains(name), "{name}: {printed}");
     }
     let hostile = fixture::hostile().await;
-    let said =
+    let printed =
         serve(&scratch, "").await.plugin("hostile", &hostile).plugin_config("hostile", "evil", "init-refuse").refuses().await;
-    assert!(said.contains("I will not start"), "{said}");
+    assert!(printed.contains("I will not start"), "{printed}");
 }
 
 #[tokio::test]
@@ -113,7 +113,7 @@ async fn a_printed_token_is_accepted_by_the_dev_server() {
     server.connect("/chat", print(&["--sub", "u1"]).as_str()).await;
     let other = run(&["token", "--sub", "u1"], &[("JWT_SECRET", SECRET)]);
     let other = String::from_utf8(other.stdout).expect("a token is text");
-    assert_eq!(server.turned_away("/chat", other.trim()).await, "Invalid token", "signed with JWT_SECRET");
+    assert_eq!(server.connect_refused("/chat", other.trim()).await, "Invalid token", "signed with JWT_SECRET");
     assert!(!run(&["token"], &[]).status.success(), "a token without a subject");
 }
 
@@ -129,10 +129,10 @@ async fn a_public_key_is_never_used_as_an_hmac_secret() {
     for secret in [pem.as_str(), pem.trim()] {
         for alg in ["HS256", "RS256"] {
             let forged = token("ana").secret(secret).header("alg", alg).sign();
-            assert_eq!(server.turned_away("/chat", forged.as_str()).await, "Invalid token", "{alg}");
+            assert_eq!(server.connect_refused("/chat", forged.as_str()).await, "Invalid token", "{alg}");
         }
     }
-    assert_eq!(server.turned_away("/chat", token("ana")).await, "Invalid token", "the dev secret is not accepted any more");
+    assert_eq!(server.connect_refused("/chat", token("ana")).await, "Invalid token", "the dev secret is not accepted any more");
 }
 
 #[tokio::test]

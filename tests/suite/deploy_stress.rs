@@ -9,7 +9,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tests::compiler::StoppedCompiler;
 use tests::server::{Builder, Scratch};
-use tests::{Load, Server, fixture, gate, token, wait};
+use tests::{Load, Server, fixture, machine, token, wait};
 use tokio::time::timeout;
 
 async fn component(version: &str) -> Vec<u8> {
@@ -47,14 +47,14 @@ async fn reload(server: &Server, builds: &[Vec<u8>; 2], times: usize) {
 }
 
 /// Lower bound of the quiet p99: shorter latencies vary with the scheduler alone.
-const TREMBLE: Duration = Duration::from_millis(2);
+const JITTER: Duration = Duration::from_millis(2);
 
 #[tokio::test]
 async fn clients_do_not_notice_a_thousand_reloads() {
     const ROUNDS: usize = 4;
     /// What a thousand releases may leave: a leak of 8 KiB each would exceed it.
     const MEMORY: u64 = 8 << 20;
-    gate::alone();
+    machine::exclusive();
     let builds = [component("2.0.0").await, component("1.0.0").await];
     let server = server().await.start().await;
     let mut load = load(&server, "version", 500).await;
@@ -64,10 +64,10 @@ async fn clients_do_not_notice_a_thousand_reloads() {
     let mut ratios = Vec::new();
     for _ in 0..ROUNDS {
         let ((), quiet) = load.during(is_a_version, tokio::time::sleep(Duration::from_secs(1))).await;
-        let ((), storm) = load.during(is_a_version, reload(&server, &builds, 1000 / ROUNDS)).await;
-        ratios.push(storm.p99().as_secs_f64() / quiet.p99().max(TREMBLE).as_secs_f64());
+        let ((), reloading) = load.during(is_a_version, reload(&server, &builds, 1000 / ROUNDS)).await;
+        ratios.push(reloading.p99().as_secs_f64() / quiet.p99().max(JITTER).as_secs_f64());
     }
-    load.nothing_is_left_over().await;
+    load.expect_no_extra_acks().await;
     assert!(ratios.iter().any(|ratio| *ratio <= 2.0), "p99 during reloads divided by p99 without: {ratios:?}");
     let grown = server.resident_bytes().saturating_sub(memory);
     assert!(grown < MEMORY, "{grown} bytes of memory were not freed");
@@ -95,27 +95,27 @@ async fn different_plugins_are_deployed_concurrently() {
 async fn of_two_concurrent_deployments_of_a_plugin_one_is_refused() {
     let mut server = server().await.start().await;
     // Both are uncached, so the first is still compiling when the second arrives.
-    let rivals = [fixture::unseen(&component("2.0.0").await, 1), fixture::unseen(&component("2.0.0").await, 2)];
+    let rivals = [fixture::uncached(&component("2.0.0").await, 1), fixture::uncached(&component("2.0.0").await, 2)];
     let [first, second] = rivals.map(|rival| post(&server, "versioned", "deploy", rival));
     let (first, second) = join(first, second).await;
     let (won, refused) = if first.0 == 200 { (first, second) } else { (second, first) };
     assert_eq!((won.0, refused.0, &refused.1["title"]), (200, 409, &json!("Another deployment is under way")), "{refused:?}");
     server.restart().await;
-    assert_eq!(server.store().record("versioned")["active"], won.1["digest"]);
+    assert_eq!(server.store().deployment_history("versioned")["active"], won.1["digest"]);
 }
 
 #[tokio::test]
 async fn a_rollback_does_not_wait_for_the_compiler() {
     let server = server().await.start().await;
     assert_eq!(post(&server, "versioned", "deploy", component("2.0.0").await).await.0, 200);
-    let new = fixture::unseen(&std::fs::read(&fixture::plugins().await["chat"]).expect("it was built"), std::process::id());
+    let new = fixture::uncached(&std::fs::read(&fixture::plugins().await["chat"]).expect("it was built"), std::process::id());
     let deploying = post(&server, "chat", "deploy", new);
     let going_back = async {
         let compiler = StoppedCompiler::of(&server).await;
         assert_eq!(post(&server, "versioned", "rollback", Vec::new()).await.1["version"], "1.0.0");
         assert_eq!(version(&server).await, "1.0.0");
         assert!(compiler.is_stopped(), "the compiler ended or ran on, so the test proves nothing");
-        compiler.go_on();
+        compiler.resume();
     };
     let ((status, deployed), ()) = join(deploying, going_back).await;
     assert_eq!((status, &deployed["state"]), (200, &json!("active")), "{deployed}");
@@ -132,24 +132,24 @@ async fn a_rollback_during_running_calls_loses_none() {
         }
     };
     load.during(is_a_version, back_and_forth).await;
-    load.nothing_is_left_over().await;
+    load.expect_no_extra_acks().await;
     assert_eq!(version(&server).await, "1.0.0");
 }
 
 /// Asserts that the active and previous releases in the history are stored and that each release is listed once.
 fn assert_consistent(server: &Server) {
-    let (record, stored) = (server.store().record("versioned"), server.store().components());
-    for needed in ["active", "previous"].map(|which| &record[which]).into_iter().filter(|digest| !digest.is_null()) {
-        assert!(stored.iter().any(|digest| needed == digest), "{needed} is not stored: {record}");
+    let (history, stored) = (server.store().deployment_history("versioned"), server.store().components());
+    for needed in ["active", "previous"].map(|which| &history[which]).into_iter().filter(|digest| !digest.is_null()) {
+        assert!(stored.iter().any(|digest| needed == digest), "{needed} is not stored: {history}");
     }
-    let digests: Vec<_> = record["releases"].as_array().expect("a list").iter().map(|release| &release["digest"]).collect();
+    let digests: Vec<_> = history["releases"].as_array().expect("a list").iter().map(|release| &release["digest"]).collect();
     let once: BTreeSet<_> = digests.iter().map(|digest| digest.to_string()).collect();
-    assert_eq!(digests.len(), once.len(), "a release is listed twice: {record}");
+    assert_eq!(digests.len(), once.len(), "a release is listed twice: {history}");
 }
 
 /// Runs one operator's step. Returns the active digest if the answer arrived before `end`.
 async fn step(server: &Server, number: u32, end: Duration) -> Option<Value> {
-    let new = fixture::unseen(&component(if number.is_multiple_of(2) { "2.0.0" } else { "1.0.0" }).await, number);
+    let new = fixture::uncached(&component(if number.is_multiple_of(2) { "2.0.0" } else { "1.0.0" }).await, number);
     let working = async {
         match number % 4 {
             0 | 1 => post(server, "versioned", "deploy", new).await,
@@ -180,7 +180,7 @@ async fn a_kill_at_any_moment_keeps_the_active_release() {
         server.kill9();
         server.start_again().await;
         assert_consistent(&server);
-        let active = server.store().record("versioned")["active"].clone();
+        let active = server.store().deployment_history("versioned")["active"].clone();
         if let Some(digest) = answered.filter(Value::is_string) {
             assert_eq!(active, digest, "round {round}: the deployment was acknowledged");
         }
@@ -197,7 +197,7 @@ async fn an_aborted_deploy_request_leaves_a_consistent_state() {
         let _hung_up = step(&server, 4 * round, Duration::from_millis(u64::from(round) * 3)).await;
         wait::eventually("the serving release to be the stored one", async || {
             let (_, listed) = server.admin(Method::GET, "/admin/plugins", Vec::new()).await;
-            listed["plugins"][0]["digest"] == server.store().record("versioned")["active"]
+            listed["plugins"][0]["digest"] == server.store().deployment_history("versioned")["active"]
         })
         .await;
     }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tests::server::{Scratch, run};
 use tests::{Server, fixture, token};
 
-use crate::scene::user;
+use crate::helpers::user;
 
 const SECRET: &str = "a test secret, of just forty characters.";
 
@@ -25,16 +25,16 @@ async fn configured_roles_claims_and_sentences_replace_the_plugins() {
     for of_any_role in [user("ana"), user("ana").role("CUSTOMER"), user("ana").role("ATTENDANT")] {
         server.connect("/hub", of_any_role).await;
     }
-    assert_eq!(server.turned_away("/hub", ()).await, "Who are you?");
-    assert_eq!(server.turned_away("/hub", "nonsense").await, "Not you");
+    assert_eq!(server.connect_refused("/hub", ()).await, "Who are you?");
+    assert_eq!(server.connect_refused("/hub", "nonsense").await, "Not you");
 
     let teacher = || user("bia").role("TEACHER");
     server.connect("/chat", teacher().claim("school", "north")).await;
-    assert_eq!(server.turned_away("/chat", teacher()).await, "Invalid token", "without the claim");
-    assert_eq!(server.turned_away("/chat", user("ana").role("STUDENT").claim("school", "north")).await, "Teachers only");
-    assert_eq!(server.turned_away("/chat", ()).await, "Authentication error", "the plugin's own sentence");
+    assert_eq!(server.connect_refused("/chat", teacher()).await, "Invalid token", "without the claim");
+    assert_eq!(server.connect_refused("/chat", user("ana").role("STUDENT").claim("school", "north")).await, "Teachers only");
+    assert_eq!(server.connect_refused("/chat", ()).await, "Authentication error", "the plugin's own sentence");
     // Other door policies are unchanged.
-    assert_eq!(server.turned_away("/portal", ()).await, "Token invalido");
+    assert_eq!(server.connect_refused("/portal", ()).await, "Token invalido");
 
     let door = documented(&server, "Hub").await;
     assert_eq!(
@@ -55,7 +55,7 @@ async fn settings_apply_to_plugins_that_took_over_data_with_a_warning() {
     let server = with("CHAT", "DOORS", doors).env("HUBBUB_PLUGINS__CHAT__QUOTA", "{log_lines = 7}").start().await;
     server.connect("/hub", user("ana")).await;
     assert_eq!(
-        (server.turned_away("/portal", ()).await, server.turned_away("/chat", ()).await),
+        (server.connect_refused("/portal", ()).await, server.connect_refused("/chat", ()).await),
         ("Who are you?".into(), "No token".into())
     );
     server.logged(r#"plugins.chat.doors."/hub" applies to the plugin threads"#).await;
@@ -82,7 +82,7 @@ async fn a_configured_door_survives_deployments_and_restarts() {
     let holds = async |server: &Server, version: &str| {
         let mut client = server.connect("/versioned", token("ana").role("TESTER")).await;
         assert_eq!(client.ask("version", Value::Null).await, version);
-        assert_eq!(server.turned_away("/versioned", token("ana")).await, "Testers only");
+        assert_eq!(server.connect_refused("/versioned", token("ana")).await, "Testers only");
         assert_eq!(documented(server, "Versioned").await["roles"], json!(["TESTER"]));
     };
     let component = std::fs::read(fixture::versioned("2.0.0").await).expect("the component was built");
@@ -120,15 +120,15 @@ async fn check_and_serve_refuse_an_unknown_door_by_name() {
         (door("threads", "/hub", "roles = [\"\"]"), [r#"plugins.threads.doors."/hub""#, "is empty"]),
         (door("threads", "/hub", &format!("missing = {:?}", "x".repeat(1025))), [r#"plugins.threads.doors."/hub""#, "1 KiB"]),
     ];
-    for (door, said) in &cases {
+    for (door, output) in &cases {
         let file = configuration(&scratch, door).await;
         let checked = run(&["check", "--config", &file.display().to_string(), "--data", &data], &[("JWT_SECRET", SECRET)]);
         let error = String::from_utf8_lossy(&checked.stderr);
-        assert!(!checked.status.success() && said.iter().all(|said| error.contains(said)), "expected {said:?}: {error}");
+        assert!(!checked.status.success() && output.iter().all(|output| error.contains(output)), "expected {output:?}: {error}");
     }
-    for (door, said) in &cases[..2] {
+    for (door, output) in &cases[..2] {
         let refusal = Server::serve(&configuration(&scratch, door).await).env("JWT_SECRET", SECRET).refuses().await;
-        assert!(said.iter().all(|said| refusal.contains(said)), "expected {said:?}: {refusal}");
+        assert!(output.iter().all(|output| refusal.contains(output)), "expected {output:?}: {refusal}");
     }
     let good = configuration(&scratch, &door("threads", "/hub", "roles = []\nclaims = [\"team\"]")).await;
     let checked = run(&["check", "--config", &good.display().to_string(), "--data", &data], &[("JWT_SECRET", SECRET)]);

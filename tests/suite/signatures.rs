@@ -66,7 +66,7 @@ async fn version(server: &Server) -> Value {
 /// The server with the first version's file, and a data folder that is kept.
 async fn with_data(scratch: &Scratch) -> Builder {
     let data = scratch.path().join("data-of-all");
-    Server::dev().only(&[]).plugin("versioned", &fixture::versioned("1.0.0").await).data(&data).one_process()
+    Server::dev().only(&[]).plugin("versioned", &fixture::versioned("1.0.0").await).data(&data).single_node()
 }
 
 fn digest(component: &[u8]) -> String {
@@ -83,15 +83,15 @@ async fn stored_components_need_a_signature_once_keys_are_required() {
     let mut server = plain.clone().start().await;
     assert_eq!(deploy(&server, component("2.0.0").await, None).await.0, 200, "no signature is required yet");
     server.terminate().await;
-    let said = required.clone().refuses().await;
+    let output = required.clone().refuses().await;
     for part in ["stored component of versioned", "it is not signed", "hubbub plugin sign", "deploy it again"] {
-        assert!(said.contains(part), "{part}: {said}");
+        assert!(output.contains(part), "{part}: {output}");
     }
 
     let mut server = plain.clone().start().await;
     assert_eq!(version(&server).await, "2.0.0", "without a required key it keeps serving");
-    let (status, said) = deploy(&server, component("2.0.0").await, Some(&second.signature)).await;
-    assert_eq!(status, 200, "{said}");
+    let (status, output) = deploy(&server, component("2.0.0").await, Some(&second.signature)).await;
+    assert_eq!(status, 200, "{output}");
     server.terminate().await;
     let mut server = required.clone().start().await;
     assert_eq!(version(&server).await, "2.0.0", "the signature was stored although none was required");
@@ -101,8 +101,8 @@ async fn stored_components_need_a_signature_once_keys_are_required() {
     server.terminate().await;
 
     let other = signed(&scratch, "1.0.0", 1).await;
-    let said = required.plugin("versioned", &good.file).env("HUBBUB_SIGNATURE__KEYS", &other.public).refuses().await;
-    assert!(said.contains("none of signature.keys has made the signature"), "{said}");
+    let output = required.plugin("versioned", &good.file).env("HUBBUB_SIGNATURE__KEYS", &other.public).refuses().await;
+    assert!(output.contains("none of signature.keys has made the signature"), "{output}");
 }
 
 #[tokio::test]
@@ -130,8 +130,8 @@ async fn a_changed_component_does_not_run(builder: Builder, change: impl AsyncFn
     assert_eq!(version(&server).await, "2.0.0", "the live release is unaffected");
     server.terminate().await;
     change(&digest(&component("2.0.0").await)).await;
-    let said = builder.data(&server.data()).refuses().await;
-    assert!(said.contains("stored component of versioned was changed"), "{said}");
+    let output = builder.data(&server.data()).refuses().await;
+    assert!(output.contains("stored component of versioned was changed"), "{output}");
 }
 
 #[tokio::test]
@@ -172,16 +172,16 @@ async fn a_version_below_the_minimum_is_never_run() {
 
     let mut server = least(&plain, "1.5.0").start().await;
     let (status, answer) = rollback(&server).await;
-    let is_named = |said: &str| said.contains("1.0.0 is older than plugins.versioned.min_version, which is 1.5.0");
+    let is_named = |output: &str| output.contains("1.0.0 is older than plugins.versioned.min_version, which is 1.5.0");
     assert!(status == 422 && is_named(&answer.to_string()), "{answer}");
-    let (status, said) = deploy(&server, component("1.0.0").await, None).await;
-    assert!(status == 422 && is_named(&said), "{said}");
+    let (status, output) = deploy(&server, component("1.0.0").await, None).await;
+    assert!(status == 422 && is_named(&output), "{output}");
     assert_eq!(version(&server).await, "2.0.0");
     server.terminate().await;
-    let said = least(&plain, "2.0.1").refuses().await;
-    assert!(said.contains("2.0.0 is older than plugins.versioned.min_version, which is 2.0.1"), "{said}");
-    let said = least(&plain, "newest").refuses().await;
-    assert!(said.contains("min_version") && said.contains("must be a version, such as 1.2.0"), "{said}");
+    let output = least(&plain, "2.0.1").refuses().await;
+    assert!(output.contains("2.0.0 is older than plugins.versioned.min_version, which is 2.0.1"), "{output}");
+    let output = least(&plain, "newest").refuses().await;
+    assert!(output.contains("min_version") && output.contains("must be a version, such as 1.2.0"), "{output}");
 }
 
 #[tokio::test]
@@ -196,13 +196,13 @@ async fn a_node_that_requires_signatures_refuses_unsigned_deployments() {
         if made.fetch_add(1, Ordering::Relaxed) == 0 { node } else { node.env("HUBBUB_SIGNATURE__KEYS", &first.public) }
     })
     .await;
-    let (status, said) = deploy(&cluster.nodes[0], component("2.0.0").await, None).await;
-    assert!(status == 422 && said.contains("it is not signed"), "{status} {said}");
+    let (status, output) = deploy(&cluster.nodes[0], component("2.0.0").await, None).await;
+    assert!(status == 422 && output.contains("it is not signed"), "{status} {output}");
     for node in &cluster.nodes {
         assert_eq!(version(node).await, "1.0.0");
     }
-    let (status, said) = deploy(&cluster.nodes[0], component("2.0.0").await, Some(&second.signature)).await;
-    assert_eq!((status, json!(said.contains("2.0.0"))), (200, json!(true)), "{said}");
+    let (status, output) = deploy(&cluster.nodes[0], component("2.0.0").await, Some(&second.signature)).await;
+    assert_eq!((status, json!(output.contains("2.0.0"))), (200, json!(true)), "{output}");
     for node in &cluster.nodes {
         tests::wait::eventually("the node to serve the new version", async || version(node).await == "2.0.0").await;
     }
