@@ -12,7 +12,7 @@ import socketio
 lock = threading.Lock()
 
 
-def tell(**saw):
+def report(**saw):
     with lock:
         print(json.dumps(saw), flush=True)
 
@@ -31,27 +31,27 @@ class Device:
         on = self.client.on
         on("connect", self._connected, namespace=namespace)
         on("connect_error", self._refused, namespace=namespace)
-        on("disconnect", lambda reason: tell(saw="disconnect", reason=reason), namespace=namespace)
-        on("*", lambda event, *args: tell(saw="event", args=[event, *args]), namespace=namespace)
+        on("disconnect", lambda reason: report(saw="disconnect", reason=reason), namespace=namespace)
+        on("*", lambda event, *args: report(saw="event", args=[event, *args]), namespace=namespace)
         try:
             self.client.connect(url, auth=lambda: self.shown, namespaces=[namespace], transports=transports, wait_timeout=20)
             # The client reports disconnects only from here on.
-            self._tell_of_connect()
+            self._report_connect()
             self.is_back.set()
         except socketio.exceptions.ConnectionError:
             pass  # Reported by connect_error.
 
     def _connected(self):
         if self.is_back.is_set():
-            self._tell_of_connect()
+            self._report_connect()
 
-    def _tell_of_connect(self):
-        tell(saw="connect")
-        tell(saw="transport", name=self.client.transport())
+    def _report_connect(self):
+        report(saw="connect")
+        report(saw="transport", name=self.client.transport())
 
     def _refused(self, data):
         message = data.get("message") if isinstance(data, dict) else str(data)
-        tell(saw="refused", message=message)
+        report(saw="refused", message=message)
 
     def auth(self, auth):
         """Used from the next connect on."""
@@ -61,7 +61,7 @@ class Device:
         event, *rest = args
         answered = None
         if ack is not None:
-            answered = lambda *answer: tell(saw="ack", ack=ack, args=list(answer))
+            answered = lambda *answer: report(saw="ack", ack=ack, args=list(answer))
         self.client.emit(event, tuple(rest), namespace=self.namespace, callback=answered)
 
     def disconnect(self):

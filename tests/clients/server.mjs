@@ -7,7 +7,7 @@ import { Emitter } from "@socket.io/redis-emitter";
 import { createClient } from "redis";
 import { Server } from "socket.io";
 
-const tell = (saw) => process.stdout.write(`${JSON.stringify(saw)}\n`);
+const report = (saw) => process.stdout.write(`${JSON.stringify(saw)}\n`);
 const scope = {};
 
 async function start({ redis: url, namespaces }) {
@@ -33,16 +33,16 @@ async function start({ redis: url, namespaces }) {
     });
   }
   Object.assign(scope, { io, redis, emitter: new Emitter(redis) });
-  http.listen(0, "127.0.0.1", () => tell({ port: http.address().port }));
+  http.listen(0, "127.0.0.1", () => report({ port: http.address().port }));
 }
 
 // Runs a line of JavaScript with the server `io`, the `emitter` and a `redis` client.
 async function run({ code }) {
   try {
     const line = new Function(...Object.keys(scope), `return (async () => { ${code} })()`);
-    tell({ done: (await line(...Object.values(scope))) ?? null });
+    report({ done: (await line(...Object.values(scope))) ?? null });
   } catch (error) {
-    tell({ failed: String(error) });
+    report({ failed: String(error) });
   }
 }
 

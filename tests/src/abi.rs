@@ -49,7 +49,7 @@ impl Realloc {
         [Self::BeyondMemory, Self::AcrossTheEnd, Self::Misaligned, Self::Loop, Self::Trap, Self::Grow, Self::CallOut];
 }
 
-/// What the module's start function does.
+/// The behaviour of the module's start function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
     Nothing,
@@ -58,7 +58,7 @@ pub enum Start {
     CallOut,
 }
 
-/// What the post-return function does, which runs when the host has read an answer.
+/// The behaviour of the post-return function, which runs when the host has read an answer.
 #[derive(Clone, Copy, Debug)]
 pub enum After {
     Loop,

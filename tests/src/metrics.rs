@@ -22,7 +22,7 @@ impl Metrics {
         Self { samples: lines.map(Sample::parse).collect() }
     }
 
-    /// The sum of all samples of that name whose labels include `labels`. None if there is no such sample.
+    /// The sum of all samples with that name and these labels, and possibly others. None if there is no such sample.
     pub fn get(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
         let has = |sample: &&Sample| {
             sample.name == name && labels.iter().all(|(key, value)| sample.labels.get(*key).is_some_and(|v| v == value))

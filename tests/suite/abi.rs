@@ -118,7 +118,7 @@ async fn an_unreadable_description_is_rejected_with_a_reason() {
 #[tokio::test]
 async fn invalid_answers_disturb_no_other_plugin_and_leak_no_memory() {
     const ROUNDS: usize = 3;
-    /// What hundreds of instances may leave: leaked instances would take tens of megabytes.
+    /// The memory that hundreds of instances may leave: leaked instances would take tens of megabytes.
     const MEMORY: u64 = 16 << 20;
     /// Shorter latencies vary with the scheduler alone.
     const JITTER: Duration = Duration::from_millis(5);

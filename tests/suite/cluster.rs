@@ -70,7 +70,7 @@ async fn a_plugin_disabled_on_one_node_is_disabled_on_all() {
     .await;
 }
 
-/// Runs tests of the products again, in another process whose servers have this many nodes each.
+/// Runs tests of the products again, in another process, in which each server has this many nodes.
 fn products_on(nodes: usize, modules: &[&str]) {
     machine::exclusive();
     let mut suite = Command::new(std::env::current_exe().expect("a running test has a file"));

@@ -58,7 +58,7 @@ async fn join(client: &mut Client) {
     wait::eventually("c1 to exist", async || client.ask("join_conversation", here()).await == json!({})).await;
 }
 
-/// A conversation of Ana and Ben, who both have joined its room.
+/// A conversation of Ana and Ben, with both in its room.
 async fn of_two() -> (Server, Client, Client) {
     of_two_on(Server::dev()).await
 }
@@ -167,7 +167,7 @@ async fn a_removed_member_leaves_the_room_at_once() {
         refused_both_ways(client, "typing", here(), "forbidden", "Not authorized").await;
         refused_both_ways(client, "join_conversation", here(), "forbidden", "Not authorized").await;
     }
-    // An update without a list of members adds nobody; one that lists him lets him join again.
+    // An update without a list of members adds no member; one that lists Ben allows him to join again.
     about_c1(&server, "conversation.updated", json!({"id": "c1", "title": "x"})).await;
     assert_eq!(ana.next("conversation_updated").await, json!({"id": "c1", "title": "x"}));
     refused_both_ways(&mut ben, "join_conversation", here(), "forbidden", "Not authorized").await;

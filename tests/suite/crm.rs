@@ -200,7 +200,7 @@ async fn typing_reaches_the_conversation_and_the_sender_too() {
     let typing = json!({"userId": "ana", "userName": email("acme", "ana")});
     assert_eq!(ben.next("conversation:typing").await, typing);
     assert_eq!(ana.next("conversation:typing").await, typing);
-    // A user who has not joined may not send typing events.
+    // Typing events require joining first.
     let mut outside = server.connect("/conversations", at("acme", "cleo")).await;
     refused_both_ways(&mut outside, "conversation:typing", json!("c1"), "not_found", "Conversation not found").await;
     expect_none_of(&mut ben, &["conversation:typing"]).await;

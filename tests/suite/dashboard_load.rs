@@ -20,7 +20,7 @@ const CONNECTIONS: usize = 10_000;
 /// The connections are spread over these rooms evenly.
 const ROOMS: usize = 100;
 
-/// Users who send messages in the rooms, one after the other, and the interval between two messages.
+/// The number of users that send messages, one after the other, and the interval between two messages.
 const SENDERS: usize = 20;
 const PACE: Duration = Duration::from_millis(50);
 

@@ -52,7 +52,7 @@ const JITTER: Duration = Duration::from_millis(2);
 #[tokio::test]
 async fn clients_do_not_notice_a_thousand_reloads() {
     const ROUNDS: usize = 4;
-    /// What a thousand releases may leave: a leak of 8 KiB each would exceed it.
+    /// The memory that a thousand releases may leave: a leak of 8 KiB each would exceed it.
     const MEMORY: u64 = 8 << 20;
     machine::exclusive();
     let builds = [component("2.0.0").await, component("1.0.0").await];

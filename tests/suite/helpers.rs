@@ -29,14 +29,14 @@ pub(crate) async fn join(client: &mut Client, chat: &str) -> Value {
     .await
 }
 
-/// Connects a user who joins a chat.
+/// Connects a user and joins a chat.
 pub(crate) async fn member(server: &Server, id: &str, chat: &str) -> Client {
     let mut client = server.connect("/chat", user(id)).await;
     join(&mut client, chat).await;
     client
 }
 
-/// Sends a chat message, whose ack must be empty.
+/// Sends a chat message and requires an empty ack.
 pub(crate) async fn say(client: &mut Client, chat: &str, content: &str) {
     let ack = client.ask("chat:message", json!({"chatId": chat, "content": content})).await;
     assert_eq!(ack, json!({}), "the ack of {content:?}");

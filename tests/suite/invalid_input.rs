@@ -10,7 +10,7 @@ use tests::{Client, Server};
 
 use crate::helpers::{member, open_chat, say, user};
 
-/// Two users who chat while a third one sends invalid input.
+/// Two users that chat while a third one sends invalid input.
 struct Others(Client, Client);
 
 impl Others {

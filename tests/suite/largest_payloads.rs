@@ -10,7 +10,7 @@ use crate::helpers::{join, open_chat, user};
 /// How often each event is sent.
 const TIMES: usize = 3;
 
-/// Sends an event whose ack must not be a refusal.
+/// Sends an event and requires an ack without an error.
 async fn event(client: &mut Client, event: &str, payload: Value) {
     for _ in 0..TIMES {
         let ack = client.ask(event, payload.clone()).await;

@@ -24,12 +24,12 @@ fn short_lease(node: Builder) -> Builder {
     node.env("HUBBUB_PRESENCE__LEASE", "3s").env("HUBBUB_REDIS__NODE_TIMEOUT", "2s").without_message_limit()
 }
 
-/// Users who leave go offline soon, and each may send only ten messages.
+/// Users go offline soon after leaving, and each may send only ten messages.
 fn short_grace(node: Builder) -> Builder {
     node.env("HUBBUB_PRESENCE__GRACE", "500ms").plugin_config("chat", "messages_per_minute", "10")
 }
 
-/// Connects a user whose presence is sent to the whole tenant.
+/// Connects a user; all users of the tenant receive the presence.
 async fn present(node: &Server, id: &str) -> Client {
     node.connect("/", user(id).claim("tenant", "acme")).await
 }
@@ -97,7 +97,7 @@ async fn a_client_of_a_killed_node_reconnects_and_finds_the_whole_history() {
     assert_eq!(everything(&mut bia).await.len(), all.len());
 }
 
-/// Two nodes whose clients chat and whose attendants see each other.
+/// Two nodes with clients in one chat and attendants that see each other.
 struct Pair {
     cluster: Cluster,
     /// Ana and Bia are connected to the first node, Caio to the second.

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-/// The AsyncAPI document, whose schemas refer to each other.
+/// The AsyncAPI document with its schemas.
 pub(crate) struct Schemas(pub(crate) Value);
 
 impl Schemas {

@@ -11,7 +11,7 @@ fn attendant(id: &str) -> Token {
     user(id).role("ATTENDANT")
 }
 
-/// Connects an attendant who has received her own online event.
+/// Connects an attendant and waits for the attendant's own online event.
 async fn in_hub(server: &Server, id: &str) -> Client {
     let mut client = server.connect("/hub", attendant(id)).await;
     wait::eventually("the attendant to be online", async || client.next("attendant:online").await["userId"] == id).await;

@@ -1,4 +1,4 @@
-//! Two companies whose users, threads, chats and videos have the same ids. In every product, a tenant must never see, count, fill
+//! Two companies with the same ids of users, threads, chats and videos. In every product, a tenant must never see, count, fill
 //! or slow down what belongs to another; users without a tenant are a third group.
 
 use reqwest::Method;

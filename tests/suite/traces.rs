@@ -19,7 +19,7 @@ fn ana() -> Token {
     token("ana").claim("companyId", "acme").claim("email", "ana@acme.example")
 }
 
-/// Connects a user to a conversation whose messages the CRM publishes and the analytics count.
+/// Connects a user to a conversation. The CRM publishes its messages, and the analytics count them.
 async fn in_conversation(server: &Server) -> Client {
     let upserted = json!({"companyId": "acme", "conversationId": "c1", "title": "A lead"});
     publish_keyed(server, "acme/c1", "conversation.upserted", upserted).await;
@@ -43,7 +43,7 @@ fn none_contains(collector: &Collector, private: &[&str]) {
     }
 }
 
-/// A `traceparent` whose trace id repeats one digit.
+/// A `traceparent` with a trace id of one repeated digit.
 fn parent(digit: &str, flags: &str) -> String {
     format!("00-{}-b7ad6b7169203331-{flags}", digit.repeat(32))
 }

@@ -22,7 +22,7 @@ pub(crate) use wire::Packet;
 const OPENING_AT_ONCE: usize = 64;
 /// The time limit for all connects, joins or answers of one step together.
 pub(crate) const STEP_LIMIT: u64 = 30 * SECOND;
-/// Bytes that may be queued for one client whose server does not read. The run ends if there are more.
+/// Bytes that may be queued for one client if its server does not read. The run ends if there are more.
 const PENDING_LIMIT: usize = 1 << 20;
 /// The maximum size of one read. A shorter read has emptied the socket.
 const READ_SIZE: usize = 128 * 1024;

@@ -1,4 +1,4 @@
-//! Attendants who go away and come back: each change is sent to all attendants. It must never count a change that was not
+//! Attendants going away and coming back: each change is sent to all attendants. It must never count a change that was not
 //! received.
 
 use anyhow::{Result, ensure};
@@ -64,7 +64,7 @@ fn changes(swarm: &mut Swarm, ns: u64, online: &mut [bool]) -> Result<(u64, u64,
     Ok((made, (made * ATTENDANTS as u64).abs_diff(received), latency))
 }
 
-/// The attendant whom an event is about.
+/// The attendant in an event.
 fn user(event: &[u8]) -> Option<usize> {
     let text = std::str::from_utf8(event).ok()?;
     let id = text.split_once(r#""userId":""#)?.1.split_once('"')?.0;
