@@ -131,18 +131,18 @@ impl Guest {
     }
 
     /// Makes `describe` return an address that is `away` bytes off.
-    pub fn described(mut self, away: u32) -> Self {
+    pub fn with_description_offset(mut self, away: u32) -> Self {
         self.describe = self.describe.wrapping_add(away);
         self
     }
 
     /// Makes `init` return this address.
-    pub fn initialized_at(mut self, address: u32) -> Self {
+    pub fn with_init_address(mut self, address: u32) -> Self {
         self.init = address;
         self
     }
 
-    pub fn starting(mut self, start: Start) -> Self {
+    pub fn with_start(mut self, start: Start) -> Self {
         self.start = start;
         self
     }
@@ -218,15 +218,15 @@ impl Guest {
         imports.import("hubbub:plugin/log@0.2.0", "write", EntityType::Function(0));
         let exported = [
             ("cabi_realloc", 1, self.realloc()),
-            ("describe", 2, given(self.describe)),
-            ("init", 3, given(self.init)),
-            ("authorize", 4, given(0)),
-            ("on-connect", 4, given(0)),
+            ("describe", 2, returning(self.describe)),
+            ("init", 3, returning(self.init)),
+            ("authorize", 4, returning(0)),
+            ("on-connect", 4, returning(0)),
             ("on-event", 4, on_event(table)),
             ("on-event", 5, self.after()),
-            ("on-disconnect", 5, given_nothing()),
-            ("on-message", 6, given(0)),
-            ("on-timer", 7, given(0)),
+            ("on-disconnect", 5, returning_nothing()),
+            ("on-message", 6, returning(0)),
+            ("on-timer", 7, returning(0)),
         ];
         let (mut functions, mut exports, mut code) = (FunctionSection::new(), ExportSection::new(), CodeSection::new());
         exports.export("memory", ExportKind::Memory, 0);
@@ -348,13 +348,13 @@ fn on_event(table: u32) -> Function {
     function
 }
 
-fn given(value: u32) -> Function {
+fn returning(value: u32) -> Function {
     let mut function = Function::new([]);
     function.instructions().i32_const(value as i32).end();
     function
 }
 
-fn given_nothing() -> Function {
+fn returning_nothing() -> Function {
     let mut function = Function::new([]);
     function.instructions().end();
     function

@@ -18,7 +18,7 @@ const NODES: usize = 3;
 
 /// A configuration under `host/deploy`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shipped {
+pub enum ShippedConfig {
     Nginx,
     NginxSticky,
     Haproxy,
@@ -33,7 +33,7 @@ pub struct Proxy {
     scratch: Scratch,
 }
 
-impl Shipped {
+impl ShippedConfig {
     pub const ALL: [Self; 4] = [Self::Nginx, Self::NginxSticky, Self::Haproxy, Self::HaproxySticky];
 
     /// The configurations that support long polling.

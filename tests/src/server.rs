@@ -142,7 +142,7 @@ impl Server {
     }
 
     /// `hubbub serve` in a folder without a configuration file, configured by the environment.
-    pub fn serve_by_environment() -> Builder {
+    pub fn serve_from_environment() -> Builder {
         Builder { command: "serve", args: Vec::new(), ..Self::dev() }
     }
 
@@ -277,7 +277,7 @@ impl Server {
     }
 
     /// Closes the reading end of the log's pipe.
-    pub fn stop_reading_its_log(&mut self) {
+    pub fn close_log_pipe(&mut self) {
         self.pipe.take().expect("its log is a pipe");
     }
 
@@ -546,7 +546,7 @@ impl Builder {
     }
 
     /// Starts a server that must fail to start. Returns its output. Panics if it binds its port.
-    pub async fn refuses(self) -> String {
+    pub async fn start_failure(self) -> String {
         let this = self.with_plugins().await;
         machine::shared();
         let scratch = Scratch::new();

@@ -17,9 +17,9 @@ const RECEIVE_BUFFER: u32 = 2048;
 const AT_ONCE: usize = 200;
 
 /// Connections that are not read.
-pub struct Stalled(Vec<TcpStream>);
+pub struct StalledClients(Vec<TcpStream>);
 
-impl Stalled {
+impl StalledClients {
     /// Connects this many clients to a namespace. Each sends one event, waits for its ack and stops reading.
     pub async fn join(at: SocketAddr, namespace: &str, event: &str, payload: &Value, count: usize) -> Self {
         let mut streams = Vec::with_capacity(count);

@@ -73,7 +73,7 @@ impl Store {
                 let sql = format!("SELECT encode(value, 'hex') FROM {from}");
                 let mut psql = Command::new("psql");
                 psql.args(["-X", "-A", "-t", "-q", "-v", &format!("plugin={plugin}"), "-v", &format!("key={key}"), url]);
-                let found = fed(&mut psql, &sql);
+                let found = output_for(&mut psql, &sql);
                 (!found.is_empty()).then(|| unhex(&found))
             }
         }
@@ -81,7 +81,7 @@ impl Store {
 }
 
 /// A program's output for this input.
-fn fed(program: &mut Command, input: &str) -> String {
+fn output_for(program: &mut Command, input: &str) -> String {
     let mut child = program.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("psql runs");
     child.stdin.take().expect("its input is a pipe").write_all(input.as_bytes()).expect("it reads");
     let output = child.wait_with_output().expect("its output can be read");

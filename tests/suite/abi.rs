@@ -86,9 +86,9 @@ async fn an_unreadable_description_is_rejected_with_a_reason() {
         guest.describe_with(0, &broken)
     };
     let cases = [
-        ("beyond memory", guest().described(BEYOND & !7), "describe"),
-        ("past the end", guest().described(128 << 10), "describe"),
-        ("at an odd address", guest().described(1), "describe"),
+        ("beyond memory", guest().with_description_offset(BEYOND & !7), "describe"),
+        ("past the end", guest().with_description_offset(128 << 10), "describe"),
+        ("at an odd address", guest().with_description_offset(1), "describe"),
         ("a list longer than memory", guest().describe_with(EVENTS, &pair(1024, BEYOND)), "describe"),
         ("a list whose size wraps around", guest().describe_with(EVENTS, &pair(1024, u32::MAX)), "describe"),
         ("a list at an odd address", guest().describe_with(EVENTS, &pair(1025, 1)), "describe"),
@@ -98,10 +98,10 @@ async fn an_unreadable_description_is_rejected_with_a_reason() {
         ("an unknown tenancy", guest().describe_with(TENANCY, &[9]), "describe"),
         ("a door policy that is neither some nor none", guest().namespace_with(DOOR, &[3]), "describe"),
         ("an unknown token policy", guest().namespace_with(TOKEN, &[5]), "describe"),
-        ("an answer of `init` beyond memory", guest().initialized_at(BEYOND), "init"),
-        ("an answer of `init` at an odd address", guest().initialized_at(1025), "init"),
-        ("a start that loops", guest().starting(Start::Loop), "describe"),
-        ("a start that traps", guest().starting(Start::Trap), "describe"),
+        ("an answer of `init` beyond memory", guest().with_init_address(BEYOND), "init"),
+        ("an answer of `init` at an odd address", guest().with_init_address(1025), "init"),
+        ("a start that loops", guest().with_start(Start::Loop), "describe"),
+        ("a start that traps", guest().with_start(Start::Trap), "describe"),
     ];
     for (what, guest, word) in cases {
         let (status, answer) = deploy(&server, guest).await;

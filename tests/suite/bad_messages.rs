@@ -13,7 +13,7 @@ async fn fragile() -> Builder {
     Server::dev().single_node().only(&[]).plugin("fragile", &fixture::fragile("1.0.0").await)
 }
 
-/// One failure opens a circuit breaker, and two openings quarantine the release.
+/// One fault opens a circuit breaker, and two openings quarantine its source.
 fn tight(builder: Builder) -> Builder {
     let keys = [("FAILURES", "1"), ("WAIT", "50ms"), ("QUARANTINE", "2")];
     keys.into_iter().fold(builder, |builder, (key, value)| builder.env(&format!("HUBBUB_BREAKER__{key}"), value))

@@ -8,7 +8,7 @@ use futures_util::future::{join, join_all};
 use reqwest::Method;
 use serde_json::json;
 use tests::server::ADMIN_TOKEN;
-use tests::stalled::{Stalled, connection_limit, without_heartbeats};
+use tests::stalled::{StalledClients, connection_limit, without_heartbeats};
 use tests::{Browser, Client, Server, machine};
 
 use crate::dashboard::sign_in;
@@ -51,10 +51,11 @@ async fn the_page_stays_responsive_with_ten_thousand_connections() {
 
     let mut idle_clients = Vec::new();
     for room in 0..ROOMS {
-        idle_clients
-            .push(Stalled::join(server.address(), "/", "chat:join", &json!({"videoId": video(room)}), count / ROOMS).await);
+        idle_clients.push(
+            StalledClients::join(server.address(), "/", "chat:join", &json!({"videoId": video(room)}), count / ROOMS).await,
+        );
     }
-    let count = idle_clients.iter().map(Stalled::count).sum();
+    let count = idle_clients.iter().map(StalledClients::count).sum();
     let loaded_cpu = cpu_of_an_update(&server).await;
     let mut slower = while_sending(&mut senders, &idle_clients, observe(&mut browser, &server, count)).await.slower_than(&quiet);
     if !slower.is_empty() {
@@ -96,7 +97,7 @@ async fn watch_updates(server: &Server) -> Client {
 }
 
 /// Sends messages to the rooms and lets all members read them until `until` has ended.
-async fn while_sending<T>(senders: &mut [Client], idle_clients: &[Stalled], until: impl Future<Output = T>) -> T {
+async fn while_sending<T>(senders: &mut [Client], idle_clients: &[StalledClients], until: impl Future<Output = T>) -> T {
     let over = Cell::new(false);
     let talk = async {
         let (mut turns, mut received) = (tokio::time::interval(PACE), 0);
@@ -107,7 +108,7 @@ async fn while_sending<T>(senders: &mut [Client], idle_clients: &[Stalled], unti
             let ack = senders[room].ask("chat:message", payload).await;
             // The operator disables the plugin for a moment.
             assert!(ack == json!({}) || ack["error"]["code"] == "unavailable", "{ack}");
-            received += idle_clients.iter().map(Stalled::drain).sum::<usize>();
+            received += idle_clients.iter().map(StalledClients::drain).sum::<usize>();
             if over.get() {
                 break;
             }

@@ -156,7 +156,7 @@ async fn a_starting_container_ends_on_sigterm() {
 async fn the_environment_alone_configures_a_server() {
     let plugins = Scratch::new();
     std::fs::copy(&fixture::plugins().await["chat"], plugins.path().join("chat.wasm")).expect("a scratch file");
-    let named = Server::serve_by_environment().env("HUBBUB_SERVER__PLUGINS", &plugins.path().display().to_string());
+    let named = Server::serve_from_environment().env("HUBBUB_SERVER__PLUGINS", &plugins.path().display().to_string());
     let server = named.env("JWT_SECRET", SECRET).env("HUBBUB_ADMIN__TOKEN", "admin-token-of-a-test");
     let server = server.plugin_config("chat", "messages_per_minute", "0").start().await;
     let (status, plugins) = server.admin(reqwest::Method::GET, "/admin/plugins", Vec::new()).await;

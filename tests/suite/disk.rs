@@ -82,7 +82,7 @@ async fn a_full_disk_is_reported_and_loses_no_acknowledged_data() {
     disk.fill();
     assert_eq!(server.terminate().await, Some(0), "a stop on a full disk");
     disk.fill();
-    let output = self::server(&disk).refuses().await;
+    let output = self::server(&disk).start_failure().await;
     assert!(output.contains("cannot be written"), "a start on a full disk: {output}");
     disk.free();
     server.start_again().await;
@@ -107,7 +107,7 @@ async fn a_full_disk_is_reported_without_any_writes() {
 async fn a_start_on_a_full_disk_fails_with_a_reason() {
     let Some(disk) = SmallDisk::of_mebibytes(48) else { return };
     disk.fill();
-    let output = server(&disk).refuses().await;
+    let output = server(&disk).start_failure().await;
     let line = output.lines().find(|line| line.starts_with("hubbub: ")).unwrap_or_default();
     assert!(line.contains("cannot be written") && !output.contains("panicked"), "{output}");
 }

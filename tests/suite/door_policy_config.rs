@@ -68,9 +68,10 @@ async fn settings_apply_to_plugins_that_took_over_data_with_a_warning() {
     // A plugin's own door setting takes precedence; then the same door under the other plugin is an error.
     let own = with("THREADS", "DOORS", r#"{"/hub" = {roles = ["X"]}}"#);
     let own = own.env("HUBBUB_PLUGINS__CHAT__DOORS", r#"{"/hub" = {roles = []}}"#);
-    let refusal = own.refuses().await;
+    let refusal = own.start_failure().await;
     assert!(refusal.contains(r#"use plugins.threads.doors."/hub""#), "{refusal}");
-    let refusal = with("CHAT", "GRANTS", r#"["store", "rooms", "emitter", "budget", "log", "clock", "config"]"#).refuses().await;
+    let refusal =
+        with("CHAT", "GRANTS", r#"["store", "rooms", "emitter", "budget", "log", "clock", "config"]"#).start_failure().await;
     assert!(refusal.contains("hubbub:plugin/bus") && refusal.contains("plugins.chat.grants"), "{refusal}");
 }
 
@@ -127,7 +128,7 @@ async fn check_and_serve_refuse_an_unknown_door_by_name() {
         assert!(!checked.status.success() && output.iter().all(|output| error.contains(output)), "expected {output:?}: {error}");
     }
     for (door, output) in &cases[..2] {
-        let refusal = Server::serve(&configuration(&scratch, door).await).env("JWT_SECRET", SECRET).refuses().await;
+        let refusal = Server::serve(&configuration(&scratch, door).await).env("JWT_SECRET", SECRET).start_failure().await;
         assert!(output.iter().all(|output| refusal.contains(output)), "expected {output:?}: {refusal}");
     }
     let good = configuration(&scratch, &door("threads", "/hub", "roles = []\nclaims = [\"team\"]")).await;
@@ -138,9 +139,9 @@ async fn check_and_serve_refuse_an_unknown_door_by_name() {
 #[tokio::test]
 async fn a_release_without_a_configured_namespace_is_not_deployed() {
     let builder = Server::dev().only(&["chat"]).plugin("versioned", &fixture::versioned("1.0.0").await);
-    let refusal = builder.clone().env("HUBBUB_PLUGINS__VERSIONED__DOORS", r#"{"/chat" = {roles = []}}"#).refuses().await;
+    let refusal = builder.clone().env("HUBBUB_PLUGINS__VERSIONED__DOORS", r#"{"/chat" = {roles = []}}"#).start_failure().await;
     assert!(refusal.contains("plugins.chat.doors"), "{refusal}");
-    let refusal = builder.clone().env("HUBBUB_PLUGINS__NOBODY__DOORS", r#"{"/chat" = {roles = []}}"#).refuses().await;
+    let refusal = builder.clone().env("HUBBUB_PLUGINS__NOBODY__DOORS", r#"{"/chat" = {roles = []}}"#).start_failure().await;
     assert!(refusal.contains("no plugin nobody is deployed"), "{refusal}");
     let owners = Server::dev().only(&["chat", "crm", "threads"]);
     let server = owners.env("HUBBUB_PLUGINS__THREADS__DOORS", r#"{"/hub" = {roles = []}}"#).start().await;

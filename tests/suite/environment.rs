@@ -10,7 +10,7 @@ const SECRET: &str = "hunter2, a secret of a test, of forty bytes";
 /// `hubbub serve` with only the chat plugin.
 async fn serve() -> Builder {
     let chat = fixture::plugins().await["chat"].clone();
-    Server::serve_by_environment().plugin("chat", &chat).env("JWT_SECRET", SECRET)
+    Server::serve_from_environment().plugin("chat", &chat).env("JWT_SECRET", SECRET)
 }
 
 #[tokio::test]
@@ -40,7 +40,7 @@ async fn no_configuration_error_shows_a_secret() {
         if variable.contains("INGEST") {
             server = server.env("HUBBUB_INGEST__PUBSUB__CHANNELS", "a");
         }
-        let printed = server.refuses().await;
+        let printed = server.start_failure().await;
         assert!(printed.contains(named), "{variable}={value}: {printed}");
         for part in ["hunter2", "forty"] {
             assert!(!printed.contains(part), "{variable}: {part} is in {printed}");
@@ -48,7 +48,7 @@ async fn no_configuration_error_shows_a_secret() {
     }
     let file = scratch.path().join("hubbub.toml");
     std::fs::write(&file, format!("[admin]\ntoken = \"{SECRET}\n")).expect("a scratch file");
-    let printed = Server::serve(&file).env("JWT_SECRET", SECRET).refuses().await;
+    let printed = Server::serve(&file).env("JWT_SECRET", SECRET).start_failure().await;
     assert!(printed.contains("hubbub.toml: line 2") && !printed.contains("hunter2"), "{printed}");
 }
 
@@ -100,7 +100,7 @@ async fn misspelt_variables_are_logged_once_and_kubernetes_variables_never() {
     assert_eq!(log.matches("did you mean HUBBUB_GATEWAY__PING_INTERVAL?").count(), 1, "{log}");
     assert_eq!(log.matches("the server's own is HUBBUB_ADMIN__TOKEN").count(), 1, "{log}");
     assert!(injected.iter().all(|(name, _)| !log.contains(&format!("{name} configures"))), "{log}");
-    let printed = serve().await.env("HUBBUB_GATWAY__PING_INTERVAL", "25s").refuses().await;
+    let printed = serve().await.env("HUBBUB_GATWAY__PING_INTERVAL", "25s").start_failure().await;
     assert!(printed.contains("HUBBUB_GATWAY__PING_INTERVAL"), "{printed}");
 }
 
@@ -109,6 +109,6 @@ async fn a_plugin_whose_name_has_a_dash_is_configured_by_a_variable() {
     let folder = Scratch::new();
     let file: PathBuf = folder.path().join("live-polls.wasm");
     std::fs::copy(&fixture::plugins().await["chat"], &file).expect("a scratch file");
-    let printed = serve().await.env("HUBBUB_PLUGINS__LIVE_POLLS__FILE", &file.display().to_string()).refuses().await;
+    let printed = serve().await.env("HUBBUB_PLUGINS__LIVE_POLLS__FILE", &file.display().to_string()).start_failure().await;
     assert!(printed.contains("plugin live-polls"), "its description names chat: {printed}");
 }

@@ -288,7 +288,7 @@ async fn a_plugin_that_fails_staging_is_rejected_with_a_reason() {
     ];
     for (hostile_event, why) in cases {
         let server = Server::dev().plugin("hostile", &component).plugin_config("hostile", "evil", hostile_event);
-        let answer = server.refuses().await;
+        let answer = server.start_failure().await;
         assert!(answer.contains("hostile") && answer.contains(why), "{hostile_event}: {answer}");
     }
 }

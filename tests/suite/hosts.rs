@@ -136,7 +136,7 @@ async fn own_pages_configured_origins_and_non_browser_clients_are_accepted() {
 
 async fn serve() -> Builder {
     let chat = fixture::plugins().await["chat"].display().to_string();
-    let serve = Server::serve_by_environment().env("HUBBUB_PLUGINS__CHAT__FILE", &chat).env("JWT_SECRET", SECRET);
+    let serve = Server::serve_from_environment().env("HUBBUB_PLUGINS__CHAT__FILE", &chat).env("JWT_SECRET", SECRET);
     serve.env("HUBBUB_ADMIN__TOKEN", "an admin token of tests")
 }
 
@@ -162,7 +162,7 @@ async fn serve_checks_the_host_header_on_both_ports() {
     let own = |host: &str| with(token("ana").secret(SECRET), HOST, host).header(ORIGIN, &format!("https://{host}"));
     assert!(Client::connect(some.address(), "/chat", own("app.example")).await.is_ok());
     assert_eq!(Client::open(all.address(), &own("app.example")).await.err(), Some(ConnectFailure::Http(403)));
-    let output = serve().await.env("HUBBUB_ADMIN__HOSTS", "https://admin.example").refuses().await;
+    let output = serve().await.env("HUBBUB_ADMIN__HOSTS", "https://admin.example").start_failure().await;
     assert!(output.contains("admin.hosts: `https://admin.example` is no host"), "{output}");
 }
 

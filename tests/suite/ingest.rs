@@ -232,13 +232,13 @@ async fn a_topic_loop_through_kafka_is_refused_before_binding() {
         .env("KAFKA_BROKERS", "127.0.0.1:1")
         .env("HUBBUB_INGEST__KAFKA__TOPICS", r#"["message.sent"]"#)
         .env("HUBBUB_EGRESS__KAFKA", r#"{"message.sent" = "out"}"#);
-    let output = round.refuses().await;
+    let output = round.start_failure().await;
     assert!(output.contains("message.sent comes in from Kafka and goes out to it as well"), "{output}");
     let own = Server::dev()
         .only(&["video", "chat"])
         .env("KAFKA_BROKERS", "127.0.0.1:1")
         .env("HUBBUB_KAFKA__PROPERTIES", r#"{"enable.auto.commit" = true}"#);
-    let output = own.refuses().await;
+    let output = own.start_failure().await;
     assert!(output.contains("`enable.auto.commit` is not to be set"), "{output}");
 }
 

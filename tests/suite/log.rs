@@ -16,7 +16,7 @@ const UNWRITABLE: [(&str, &str); 2] = [("a full device", r#"exec "$@" >/dev/full
 /// `dev` and `serve` with the chat plugin.
 async fn both() -> [(&'static str, Builder); 2] {
     let chat = &fixture::plugins().await["chat"];
-    let serve = Server::serve_by_environment().plugin("chat", chat).env("JWT_SECRET", SECRET);
+    let serve = Server::serve_from_environment().plugin("chat", chat).env("JWT_SECRET", SECRET);
     let serve = serve.env("HUBBUB_API__KEYS", "api-key-of-a-test").env("HUBBUB_ADMIN__TOKEN", "admin-token-of-a-test");
     [("dev", Server::dev().only(&["chat"])), ("serve", serve)]
         .map(|(name, server)| (name, server.without_message_limit().single_node()))
@@ -57,7 +57,7 @@ async fn an_unwritable_log_loses_only_lines() {
 async fn a_log_pipe_without_a_reader_loses_only_lines() {
     for (command, server) in both().await {
         let mut server = server.piped_log().env("HUBBUB_LOG__FILTER", "debug").start().await;
-        server.stop_reading_its_log();
+        server.close_log_pipe();
         use_chat(&server, command).await;
         wait::eventually("the line to be lost", async || lost(&server).await > 0.0).await;
         assert_eq!(server.terminate().await, Some(0), "{command}: it ends gracefully");

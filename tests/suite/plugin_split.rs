@@ -319,7 +319,7 @@ async fn an_interrupted_move_is_reverted_or_completed_at_the_next_start() {
 
         // The old plugin would find no data now.
         server.terminate().await;
-        let refusal = storage.of(old_chat()).refuses().await;
+        let refusal = storage.of(old_chat()).start_failure().await;
         assert!(refusal.contains("has been moved to other plugins"), "{refusal}");
         assert_eq!(storage.counts().await, (0, MANY));
     }

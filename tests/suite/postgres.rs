@@ -39,7 +39,7 @@ async fn a_start_without_its_database_fails_without_showing_a_secret() {
     for (url, why) in
         [(wrong.as_str(), "does not let this server in"), ("postgres://u:pw-of-u@127.0.0.1:1/d", "cannot be reached")]
     {
-        let printed = Server::dev().database(url).refuses().await;
+        let printed = Server::dev().database(url).start_failure().await;
         assert!(printed.contains(why), "expected {why}: {printed}");
         assert!(!printed.contains("wrong%20password") && !printed.contains("pw-of-u"), "a secret is in {printed}");
     }
@@ -85,7 +85,7 @@ async fn an_untrusted_certificate_or_missing_tls_is_named() {
         if let Some(file) = authority {
             builder = builder.env("HUBBUB_STORAGE__TLS_CA", file);
         }
-        let printed = builder.refuses().await;
+        let printed = builder.start_failure().await;
         assert!(printed.contains(why), "expected {why}: {printed}");
         assert!(!printed.contains("a%20password") && !printed.contains(Postgres::PASSWORD), "a secret is in {printed}");
     }

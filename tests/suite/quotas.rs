@@ -34,11 +34,11 @@ async fn an_import_without_a_grant_fails_staging_and_names_the_key() {
         server.env("HUBBUB_PLUGINS__HOSTILE__GRANTS", grants)
     };
     let all_but_store = r#"["rooms","emitter","budget","timers","bus","log","metrics","clock","random","config"]"#;
-    for answer in [granted(all_but_store).refuses().await, check(&component, all_but_store)] {
+    for answer in [granted(all_but_store).start_failure().await, check(&component, all_but_store)] {
         assert!(answer.contains("hubbub:plugin/store, which is not granted"), "{answer}");
         assert!(answer.contains(r#"add "store" to plugins.hostile.grants"#), "{answer}");
     }
-    let answer = granted(r#"["everything"]"#).refuses().await;
+    let answer = granted(r#"["everything"]"#).start_failure().await;
     assert!(answer.contains("plugins.hostile.grants.0") && answer.contains("must be one of"), "{answer}");
     let server = granted(&all_but_store.replace(']', r#","store"]"#)).start().await;
     hostile(&server).await.ask("fine", Value::Null).await;

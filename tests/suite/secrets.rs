@@ -63,7 +63,7 @@ fn arguments(pid: u32) -> String {
 async fn no_secret_is_in_any_output() {
     let versioned = fixture::versioned("1.0.0").await;
     let postgres = Postgres::shared().await.empty().await;
-    let serve = Server::serve_by_environment().plugin("versioned", &versioned).database(&postgres);
+    let serve = Server::serve_from_environment().plugin("versioned", &versioned).database(&postgres);
     // A cache of its own makes the server compile.
     let compiled = Scratch::new();
     let server = with_secrets(serve).env("HUBBUB_SANDBOX__CACHE", &compiled.path().display().to_string()).start().await;
@@ -154,7 +154,7 @@ async fn no_secret_is_in_any_output() {
 
 #[tokio::test]
 async fn an_empty_token_is_refused_everywhere() {
-    let server = Server::serve_by_environment().plugin("versioned", &fixture::versioned("1.0.0").await);
+    let server = Server::serve_from_environment().plugin("versioned", &fixture::versioned("1.0.0").await);
     let server = server.env("JWT_SECRET", "a test secret, of just forty characters.").start().await;
     for auth in [json!({}), json!({"token": ""}), json!({"token": null}), json!({"token": "", "user": "ana"})] {
         for namespace in ["/figures", "/tap"] {

@@ -83,7 +83,7 @@ async fn stored_components_need_a_signature_once_keys_are_required() {
     let mut server = plain.clone().start().await;
     assert_eq!(deploy(&server, component("2.0.0").await, None).await.0, 200, "no signature is required yet");
     server.terminate().await;
-    let output = required.clone().refuses().await;
+    let output = required.clone().start_failure().await;
     for part in ["stored component of versioned", "it is not signed", "hubbub plugin sign", "deploy it again"] {
         assert!(output.contains(part), "{part}: {output}");
     }
@@ -101,7 +101,7 @@ async fn stored_components_need_a_signature_once_keys_are_required() {
     server.terminate().await;
 
     let other = signed(&scratch, "1.0.0", 1).await;
-    let output = required.plugin("versioned", &good.file).env("HUBBUB_SIGNATURE__KEYS", &other.public).refuses().await;
+    let output = required.plugin("versioned", &good.file).env("HUBBUB_SIGNATURE__KEYS", &other.public).start_failure().await;
     assert!(output.contains("none of signature.keys has made the signature"), "{output}");
 }
 
@@ -130,7 +130,7 @@ async fn a_changed_component_does_not_run(builder: Builder, change: impl AsyncFn
     assert_eq!(version(&server).await, "2.0.0", "the live release is unaffected");
     server.terminate().await;
     change(&digest(&component("2.0.0").await)).await;
-    let output = builder.data(&server.data()).refuses().await;
+    let output = builder.data(&server.data()).start_failure().await;
     assert!(output.contains("stored component of versioned was changed"), "{output}");
 }
 
@@ -178,9 +178,9 @@ async fn a_version_below_the_minimum_is_never_run() {
     assert!(status == 422 && is_named(&output), "{output}");
     assert_eq!(version(&server).await, "2.0.0");
     server.terminate().await;
-    let output = least(&plain, "2.0.1").refuses().await;
+    let output = least(&plain, "2.0.1").start_failure().await;
     assert!(output.contains("2.0.0 is older than plugins.versioned.min_version, which is 2.0.1"), "{output}");
-    let output = least(&plain, "newest").refuses().await;
+    let output = least(&plain, "newest").start_failure().await;
     assert!(output.contains("min_version") && output.contains("must be a version, such as 1.2.0"), "{output}");
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use tests::stalled::{Stalled, connection_limit, without_heartbeats};
+use tests::stalled::{StalledClients, connection_limit, without_heartbeats};
 use tests::{Load, Server, fixture, machine, token, wait};
 
 /// The number of slow consumers, if the file descriptors allow it.
@@ -31,7 +31,7 @@ async fn ten_thousand_slow_consumers_disturb_no_other_and_are_disconnected() {
     let builder = Server::dev().only(&["chat"]).plugin("versioned", &fixture::versioned("1.0.0").await);
     let builder = builder.env("HUBBUB_GATEWAY__CLIENT_BYTES", &BUDGET.to_string());
     let server = without_heartbeats(builder).start().await;
-    let stalled = Stalled::join(server.address(), "/", "chat:join", &json!({"videoId": "v1"}), count).await;
+    let stalled = StalledClients::join(server.address(), "/", "chat:join", &json!({"videoId": "v1"}), count).await;
     let connecting = (0..10).map(async |n| server.connect("/versioned", token(&format!("u{n}"))).await);
     let mut load = Load { clients: join_all(connecting).await, event: "version", per_second: 200 };
     let served = |ack: &Value| assert_eq!(ack, "1.0.0");

@@ -60,15 +60,15 @@ async fn serve_refuses_unsafe_or_unknown_settings_with_a_reason() {
         (serve(&scratch, "").await.plugin("absent", &scratch.path().join("absent.wasm")), "absent"),
     ];
     for (server, why) in cases {
-        let printed = server.refuses().await;
+        let printed = server.start_failure().await;
         assert!(printed.contains(why), "expected {why}: {printed}");
         assert!(!printed.contains(SECRET), "a secret is in {printed}");
     }
     for (more, why) in [("[gatway]\n", "gatway"), ("[gateway]\nmax_paylaod = 1", "max_paylaod"), ("[gateway\n", "hubbub.toml")] {
-        let printed = Server::serve(&configuration(&scratch, more).await).env("JWT_SECRET", SECRET).refuses().await;
+        let printed = Server::serve(&configuration(&scratch, more).await).env("JWT_SECRET", SECRET).start_failure().await;
         assert!(printed.contains(why), "expected {why}: {printed}");
     }
-    let printed = Server::serve(&scratch.path().join("nowhere.toml")).env("JWT_SECRET", SECRET).refuses().await;
+    let printed = Server::serve(&scratch.path().join("nowhere.toml")).env("JWT_SECRET", SECRET).start_failure().await;
     assert!(printed.contains("nowhere.toml"), "{printed}");
 }
 
@@ -80,12 +80,16 @@ async fn serve_refuses_a_file_that_is_not_a_plugin() {
     for (name, bytes) in bad {
         let file = scratch.path().join(format!("{name}.wasm"));
         std::fs::write(&file, bytes).expect("a scratch file");
-        let printed = serve(&scratch, "").await.plugin(name, &file).refuses().await;
+        let printed = serve(&scratch, "").await.plugin(name, &file).start_failure().await;
         assert!(printed.contains(name), "{name}: {printed}");
     }
     let hostile = fixture::hostile().await;
-    let printed =
-        serve(&scratch, "").await.plugin("hostile", &hostile).plugin_config("hostile", "evil", "init-refuse").refuses().await;
+    let printed = serve(&scratch, "")
+        .await
+        .plugin("hostile", &hostile)
+        .plugin_config("hostile", "evil", "init-refuse")
+        .start_failure()
+        .await;
     assert!(printed.contains("I will not start"), "{printed}");
 }
 

@@ -339,6 +339,6 @@ async fn a_log_line_of_a_sampled_call_contains_its_trace_and_release() {
 
 #[tokio::test]
 async fn an_invalid_trace_setting_fails_the_start_by_name() {
-    let exported = Server::dev().env("HUBBUB_TRACES__ENDPOINT", "localhost:4318").refuses().await;
+    let exported = Server::dev().env("HUBBUB_TRACES__ENDPOINT", "localhost:4318").start_failure().await;
     assert!(exported.contains("traces.endpoint"), "{exported}");
 }
