@@ -1,16 +1,16 @@
-//! Every handler that does much at once, at the largest payload that it takes, on both storages: none needs more CPU than a call may use,
-//! and none faults.
+//! Handlers that process many items, with the largest payload that they accept, on both storages. None must need more CPU than a
+//! call may use, and none may fault.
 
 use serde_json::{Value, json};
 use tests::server::Builder;
-use tests::{Client, Postgres, Server, Token, gate, token, wait};
+use tests::{Client, Postgres, Server, Token, machine, token, wait};
 
-use crate::scene::{join, open_chat, user};
+use crate::helpers::{join, open_chat, user};
 
 /// How often each event is sent.
 const TIMES: usize = 3;
 
-/// Sends an event of a client, with an ack that is no refusal.
+/// Sends an event and requires an ack without an error.
 async fn event(client: &mut Client, event: &str, payload: Value) {
     for _ in 0..TIMES {
         let ack = client.ask(event, payload.clone()).await;
@@ -36,7 +36,7 @@ async fn everything_at_its_largest(server: Server) {
     }
 }
 
-/// Stored chats: the longest texts, the fullest pages, the longest list.
+/// Stored chats: the longest texts, the fullest pages and the longest list.
 async fn chats(server: &Server) {
     open_chat(server, "c1", &["ana"]).await;
     let mut ana = server.connect("/chat", user("ana")).await;
@@ -51,7 +51,7 @@ async fn chats(server: &Server) {
     let page = ana.ask("chat:history", json!({"chatId": "c1", "limit": 1})).await;
     let newest = page["messages"][0]["id"].clone();
     event(&mut ana, "chat:history", json!({"chatId": "c1", "limit": 100, "before": newest})).await;
-    // An id that no message has, which a search must find out.
+    // No message has this id, which only a search can find out.
     let unknown = ana.refused("chat:history", json!({"chatId": "c1", "before": "%"})).await;
     assert_eq!(unknown.0, "not_found");
 
@@ -72,7 +72,7 @@ async fn chats(server: &Server) {
     event(&mut live, "chat:message", json!({"videoId": "v1", "message": "é".repeat(2000)})).await;
 }
 
-/// Conversations of thousands, and lists of ids as long as they may be.
+/// Conversations with thousands of members, and the longest lists of ids.
 async fn teams(server: &Server) {
     let members = ids("m", 5000);
     for turn in 0..TIMES {
@@ -104,7 +104,7 @@ async fn teams(server: &Server) {
     event(&mut crm, "message:send", json!({"conversationId": "k1", "content": "é".repeat(10_000)})).await;
 }
 
-/// Inboxes and channels that are full.
+/// Full inboxes and channels.
 async fn inboxes(server: &Server) {
     let notify = async |n: usize| {
         let data = json!({"userId": "ana", "companyId": "acme", "title": "é".repeat(500), "message": "é".repeat(1000)});
@@ -123,7 +123,7 @@ async fn inboxes(server: &Server) {
     event(&mut crm, "notification:list", json!({"limit": 100})).await;
     event(&mut crm, "notification:list", json!({"limit": 100, "unreadOnly": true})).await;
     assert_eq!(crm.ask("notification:read", json!(ids("n", 1000))).await, json!({}));
-    // The others follow in messages, faster than a client on a busy machine has to read.
+    // The others are published in messages, and a client on a busy machine may not read them in time.
     for n in 0..200 {
         assert_eq!(crm.next("notification:read").await, json!({"id": format!("n{n}")}));
     }
@@ -138,7 +138,7 @@ async fn inboxes(server: &Server) {
         let data = json!({"channelId": format!("ch{}", n % 32), "title": "t", "message": "é".repeat(500)});
         server.publish_message(&json!({"topic": "channel.notification", "key": "c", "id": format!("p{n}"), "data": data})).await;
     }
-    wait::eventually("the last of the channels", async || {
+    wait::eventually("the last channel notification", async || {
         fan.ask("notifications:list", json!({})).await["unreadCount"].as_i64() >= Some(3200)
     })
     .await;
@@ -147,7 +147,7 @@ async fn inboxes(server: &Server) {
     event(&mut fan, "notifications:read", json!({"notificationId": "p0"})).await;
 }
 
-/// The support desk: a long queue, long texts.
+/// The support desk with a long queue and long texts.
 async fn desk(server: &Server) {
     let mut ana = server.connect("/hub", token("ana").name("Ana").role("ATTENDANT")).await;
     for n in 0..200 {
@@ -165,18 +165,18 @@ async fn desk(server: &Server) {
 }
 
 fn builder() -> Builder {
-    Server::dev().one_process().chatty().env("HUBBUB_DOOR__USER_CPU", "0")
+    Server::dev().single_node().without_message_limit().env("HUBBUB_DOOR__USER_CPU", "0")
 }
 
 #[tokio::test]
 async fn the_largest_payloads_fit_a_calls_cpu_on_the_embedded_database() {
-    gate::alone();
+    machine::exclusive();
     everything_at_its_largest(builder().start().await).await;
 }
 
 #[tokio::test]
 async fn the_largest_payloads_fit_a_calls_cpu_on_postgres() {
-    gate::alone();
+    machine::exclusive();
     let url = Postgres::shared().await.empty().await;
     everything_at_its_largest(builder().database(&url).start().await).await;
 }

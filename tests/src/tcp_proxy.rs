@@ -1,4 +1,4 @@
-//! A way to a server that can be cut, and laid to another: a TCP proxy that changes nothing. Must never outlive its value.
+//! A TCP proxy that changes no byte. A test can cut it or redirect it to another server. Must never outlive its value.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -8,21 +8,21 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
-/// A way that is open until it is cut.
+/// A proxy that is open until it is cut.
 #[derive(Debug)]
-pub struct Cable {
+pub struct TcpProxy {
     address: SocketAddr,
-    /// Where it leads; nowhere while it is cut.
+    /// The server behind it. None while it is cut.
     end: watch::Sender<Option<SocketAddr>>,
     task: JoinHandle<()>,
 }
 
-impl Cable {
+impl TcpProxy {
     pub async fn to(server: SocketAddr) -> Self {
         Self::slow_to(server, Duration::ZERO).await
     }
 
-    /// Delays whatever the server sends.
+    /// Delays everything that the server sends.
     pub async fn slow_to(server: SocketAddr, delay: Duration) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("the loopback has ports left");
         let address = listener.local_addr().expect("it is bound");
@@ -34,30 +34,30 @@ impl Cable {
         self.address
     }
 
-    /// Ends what goes through it, and lets nothing through.
+    /// Closes all connections and accepts no new one.
     pub fn cut(&self) {
         self.end.send_replace(None);
     }
 
-    /// Leads there from now on; what went elsewhere ends.
-    pub fn lead_to(&self, server: SocketAddr) {
+    /// Passes new connections on to this server and closes the existing ones.
+    pub fn redirect_to(&self, server: SocketAddr) {
         self.end.send_replace(Some(server));
     }
 }
 
-impl Drop for Cable {
+impl Drop for TcpProxy {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
 async fn serve(listener: TcpListener, mut ends: watch::Receiver<Option<SocketAddr>>, delay: Duration) {
-    // Ends with this task what it has begun.
+    // Dropping the set ends the connections with this task.
     let mut ways = JoinSet::new();
     loop {
         tokio::select! {
-            came = listener.accept() => {
-                let (Ok((client, _)), Some(end)) = (came, *ends.borrow_and_update()) else { continue };
+            accepted = listener.accept() => {
+                let (Ok((client, _)), Some(end)) = (accepted, *ends.borrow_and_update()) else { continue };
                 ways.spawn(carry(client, end, delay));
             }
             changed = ends.changed() => {
@@ -73,7 +73,7 @@ async fn serve(listener: TcpListener, mut ends: watch::Receiver<Option<SocketAdd
 async fn carry(mut client: TcpStream, end: SocketAddr, delay: Duration) {
     let Ok(mut server) = TcpStream::connect(end).await else { return };
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
-    // However it ends, both ends see it.
+    // Both sides see the end of either.
     if delay.is_zero() {
         let _ = copy_bidirectional(&mut client, &mut server).await;
         return;

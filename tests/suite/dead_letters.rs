@@ -1,10 +1,10 @@
-//! Dead letters as an operator handles them, through the binary. Must never reach into storage.
+//! Dead letters as an operator handles them with the `hubbub` command. Must never read storage for them.
 
 use serde_json::{Value, json};
 use tests::server::{ADMIN_TOKEN, run};
 use tests::{Server, fixture, wait};
 
-/// `hubbub dead …` against a server: what it printed.
+/// Runs `hubbub dead …` against a server and returns its output.
 fn dead(server: &Server, args: &[&str]) -> Result<String, String> {
     let (url, args) = (server.admin_url(""), [&["dead"], args].concat());
     let output = run(&args, &[("HUBBUB_ADMIN_URL", &url), ("HUBBUB_ADMIN_TOKEN", ADMIN_TOKEN)]);
@@ -28,7 +28,7 @@ fn broken(chat: &str) -> Value {
 }
 
 #[tokio::test]
-async fn letters_are_listed_in_pages_and_shown_with_their_data_only_where_payloads_are() {
+async fn dead_letters_are_listed_in_pages_and_their_data_only_if_allowed() {
     let server = Server::dev().only(&["chat"]).start().await;
     for chat in ["c1", "c2", "c3"] {
         server.publish_message(&broken(chat)).await;
@@ -55,7 +55,7 @@ async fn letters_are_listed_in_pages_and_shown_with_their_data_only_where_payloa
 }
 
 #[tokio::test]
-async fn a_letter_is_handled_once_more_by_its_plugin_alone() {
+async fn retrying_a_dead_letter_calls_only_its_plugin() {
     let [failing, good] = [fixture::versioned("2.2.0").await, fixture::versioned("1.0.0").await];
     let server = Server::dev().only(&["video", "chat"]).plugin("versioned", &failing).start().await;
     let view = async |id: &str, key: &str| {
@@ -69,20 +69,20 @@ async fn a_letter_is_handled_once_more_by_its_plugin_alone() {
 
     let component = std::fs::read(good).expect("the component was built");
     assert_eq!(server.admin(reqwest::Method::POST, "/admin/plugins/versioned/deploy", component).await.0, 200);
-    let heard = count("versioned", "heard");
+    let received = count("versioned", "heard");
     let again = dead(&server, &["retry", id(&letter)]).unwrap();
     assert_eq!(serde_json::from_str::<Value>(&again).unwrap(), json!({"retried": 1, "refused": []}));
-    wait::eventually("it to be handled", async || count("versioned", "heard") > heard).await;
+    wait::eventually("the message to be handled", async || count("versioned", "heard") > received).await;
     assert_eq!(dead(&server, &["list"]).unwrap(), "");
     view("m2", "bad").await;
-    wait::eventually("the next", async || count("video", "views/bad") >= 2).await;
-    assert_eq!(count("video", "views/bad"), 2, "who had handled it has not again");
-    wait::eventually("the next", async || count("versioned", "heard") >= heard + 2).await;
-    assert_eq!(count("versioned", "heard"), heard + 2);
+    wait::eventually("the next message to be counted", async || count("video", "views/bad") >= 2).await;
+    assert_eq!(count("video", "views/bad"), 2, "a plugin that had handled it is not called again");
+    wait::eventually("the next message to be handled", async || count("versioned", "heard") >= received + 2).await;
+    assert_eq!(count("versioned", "heard"), received + 2);
 }
 
 #[tokio::test]
-async fn a_letter_that_fails_again_is_a_letter_again_and_one_that_is_dropped_is_none() {
+async fn retrying_keeps_a_failing_letter_and_dropping_removes_it() {
     let server = Server::dev().only(&["chat"]).start().await;
     for chat in ["c1", "c2"] {
         server.publish_message(&broken(chat)).await;
@@ -90,14 +90,14 @@ async fn a_letter_that_fails_again_is_a_letter_again_and_one_that_is_dropped_is_
     let letters = letters_are(&server, 2).await;
     let first = letters.lines().find(|line| line.contains("id-c1")).unwrap();
     dead(&server, &["retry", id(first)]).unwrap();
-    let second = wait::until("the letter to be back", wait::DEADLINE, async || {
+    let second = wait::until("the dead letter to return", wait::DEADLINE, async || {
         let list = dead(&server, &["list"]).ok()?;
         list.lines().find(|line| line.contains("id-c1") && id(line) != id(first)).map(str::to_owned)
     })
     .await;
     assert_eq!(dead(&server, &["drop", id(&second)]).unwrap().replace([' ', '\n'], ""), r#"{"dropped":1,"refused":[]}"#);
     assert!(dead(&server, &["list"]).unwrap().contains("id-c2"));
-    assert!(dead(&server, &["retry", id(&second)]).unwrap().contains("\"retried\": 0"), "it is gone");
+    assert!(dead(&server, &["retry", id(&second)]).unwrap().contains("\"retried\": 0"), "it was dropped");
     dead(&server, &["drop", "--plugin", "chat"]).unwrap();
     assert_eq!(dead(&server, &["list"]).unwrap(), "");
     assert!(dead(&server, &["drop"]).unwrap_err().contains("which letters"));

@@ -1,50 +1,50 @@
-//! One ordinary member who sends everything that there is, in all sizes, as fast as the limits let it, for ten seconds (`make soak`: a
-//! minute). Nobody else is refused or waits for long, and nothing that the member does is held against a release.
+//! One hostile client with ordinary rights sends every event in all sizes, as fast as the limits allow, for ten seconds (`make
+//! soak`: a minute). No other client is refused or waits long, and no release is blamed for it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::{join, join_all};
 use serde_json::json;
-use tests::{Client, Postgres, Server, Token, gate, token};
+use tests::{Client, Postgres, Server, Token, machine, token};
 use tokio::time::{Instant, sleep_until};
 
-use crate::scene::{join as join_chat, open_chat, user};
+use crate::helpers::{join as join_chat, open_chat, user};
 use crate::schemas::Schemas;
 
-/// Seconds of attack. The environment variable sets another number.
+/// Duration of the attack in seconds. The environment variable overrides it.
 const SECONDS: u64 = 10;
 const SOAK: &str = "HUBBUB_TEST_SOAK_SECONDS";
 
-/// Who is measured, and how often each of them sends an event.
+/// The number of measured clients and the interval between their events.
 const OTHERS: usize = 8;
 const EVERY: Duration = Duration::from_millis(40);
 
-/// How many events the member has sent ahead of their answers, on each of its sockets.
+/// Events in flight on each of the attacker's sockets.
 const AHEAD: usize = 32;
 
-/// How long the member waits for an answer before it connects anew.
+/// How long the attacker waits for an answer before it reconnects.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Lengths of texts and lists in the member's payloads.
+/// Lengths of texts and lists in the attacker's payloads.
 const SIZES: [usize; 4] = [1, 200, 1000, 20_000];
 
-/// The p99 of the others may be twice what it is without the member. Below this it is not told apart from the machine's own noise.
+/// The other clients' p99 may double. An increase up to this is noise.
 const NOISE: Duration = Duration::from_millis(15);
 
-/// What the server may have grown by, in bytes: queues and pools that are filled for the first time.
+/// How much the server's memory may grow, in bytes: queues and pools are filled for the first time.
 const MEMORY: u64 = 96 << 20;
 
 fn seconds() -> u64 {
     std::env::var(SOAK).ok().and_then(|text| text.parse().ok()).unwrap_or(SECONDS)
 }
 
-/// A token that opens every namespace.
+/// A token that every namespace accepts.
 fn mallory() -> Token {
     token("mallory").claim("userId", "mallory").claim("companyId", "acme").claim("role", json!(["ADMIN", "ATTENDANT"]))
 }
 
-/// Sends every event of a namespace in every size until it is told to stop. Waits as long as a refusal says.
+/// Sends every event of a namespace in every size until `stop` is set. Waits for as long as a refusal asks.
 async fn attack(server: &Server, schemas: &Schemas, namespace: &str, stop: &AtomicBool) -> usize {
     let events: Vec<_> = schemas.events().into_iter().filter(|(at, ..)| *at == namespace).collect();
     let mut payloads = Vec::new();
@@ -64,7 +64,7 @@ async fn attack(server: &Server, schemas: &Schemas, namespace: &str, stop: &Atom
         }
         let mut wait = 0;
         for ack in asked {
-            // A packet that is too large ends the connection, and one that does not fit into the client's own full queue is lost.
+            // A packet that is too large ends the connection. One that does not fit into the client's full queue is lost.
             let answer = tokio::time::timeout(PATIENCE, client.acked_or_ended(ack)).await;
             let Ok(Some(answer)) = answer else {
                 client = server.connect(namespace, mallory()).await;
@@ -73,13 +73,13 @@ async fn attack(server: &Server, schemas: &Schemas, namespace: &str, stop: &Atom
             wait = wait.max(answer["error"]["retryAfterMs"].as_u64().unwrap_or(0));
             assert_ne!(answer["error"]["code"], "internal", "{answer}");
         }
-        // At the limits' edge: it comes back the moment that it is told to.
+        // Stay at the limit: the attacker sends again at the first allowed moment.
         sleep_until(Instant::now() + Duration::from_millis(wait.min(1000))).await;
     }
     sent
 }
 
-/// What one of the others does, again and again: how long each answer took.
+/// Sends ordinary events of one other client and returns the latencies.
 async fn ordinary(clients: &mut [Client; 2], until: Instant) -> Vec<Duration> {
     let mut took = Vec::new();
     let mut next = Instant::now();
@@ -98,20 +98,20 @@ async fn ordinary(clients: &mut [Client; 2], until: Instant) -> Vec<Duration> {
         let began = Instant::now();
         let answer = client.ask(event, payload).await;
         took.push(began.elapsed());
-        assert!(answer["error"].is_null(), "{event} of somebody else: {answer}");
+        assert!(answer["error"].is_null(), "{event} of another client: {answer}");
     }
     took
 }
 
-async fn everyone(others: &mut [[Client; 2]], time: Duration) -> Duration {
+async fn p99_of(others: &mut [[Client; 2]], time: Duration) -> Duration {
     let until = Instant::now() + time;
     let mut took: Vec<_> = join_all(others.iter_mut().map(|clients| ordinary(clients, until))).await.concat();
     took.sort_unstable();
     took[took.len() * 99 / 100]
 }
 
-#[expect(clippy::print_stdout, reason = "what was measured, for whoever runs it with --nocapture")]
-async fn nobody_else_notices(server: Server) {
+#[expect(clippy::print_stdout, reason = "results, shown with --nocapture")]
+async fn others_are_undisturbed(server: Server) {
     let names: Vec<_> = (0..OTHERS).map(|n| format!("u{n}")).collect();
     let mut listed: Vec<&str> = names.iter().map(String::as_str).collect();
     listed.push("mallory");
@@ -123,8 +123,8 @@ async fn nobody_else_notices(server: Server) {
         others.push([chat, server.connect("/", user(name)).await]);
     }
     let time = Duration::from_secs(seconds());
-    everyone(&mut others, Duration::from_secs(1)).await;
-    let quiet = everyone(&mut others, time / 2).await;
+    p99_of(&mut others, Duration::from_secs(1)).await;
+    let quiet = p99_of(&mut others, time / 2).await;
 
     let (_, document) = server.get("/asyncapi.json").await;
     let (schemas, stop) = (Schemas(document), AtomicBool::new(false));
@@ -132,7 +132,7 @@ async fn nobody_else_notices(server: Server) {
     let namespaces: std::collections::BTreeSet<_> = schemas.events().into_iter().map(|(namespace, ..)| namespace).collect();
     let attacks = join_all(namespaces.iter().filter(|at| !at.contains('{')).map(|at| attack(&server, &schemas, at, &stop)));
     let measured = async {
-        let p99 = everyone(&mut others, time).await;
+        let p99 = p99_of(&mut others, time).await;
         stop.store(true, Ordering::Relaxed);
         p99
     };
@@ -140,12 +140,12 @@ async fn nobody_else_notices(server: Server) {
     let sent: usize = sent.iter().sum();
     let grown = server.nodes().map(Server::resident_bytes).sum::<u64>().saturating_sub(memory);
     println!(
-        "the member sent {sent} events; p99 of the others {quiet:?} before, {p99:?} meanwhile; memory grew by {} KiB",
+        "the attacker sent {sent} events; p99 of the others {quiet:?} without it, {p99:?} with it; memory grew by {} KiB",
         grown >> 10
     );
-    assert!(sent > 500, "{sent}: no attack");
-    assert!(p99 <= (quiet * 2).max(quiet + NOISE), "p99 was {quiet:?}, and is {p99:?}");
-    assert!(grown <= MEMORY, "it grew by {grown} bytes");
+    assert!(sent > 500, "only {sent} events sent");
+    assert!(p99 <= (quiet * 2).max(quiet + NOISE), "p99 was {quiet:?} and became {p99:?}");
+    assert!(grown <= MEMORY, "memory grew by {grown} bytes");
     let metrics = server.metrics().await;
     for never in ["hubbub_plugin_faults_total", "hubbub_breaker_openings_total", "hubbub_bus_dead_letters_total"] {
         assert_eq!(metrics.get(never, &[]).unwrap_or(0.0), 0.0, "{never}\n{}", server.log());
@@ -155,20 +155,20 @@ async fn nobody_else_notices(server: Server) {
 }
 
 #[tokio::test]
-async fn a_hostile_member_harms_nobody_on_the_embedded_database() {
-    gate::alone();
-    nobody_else_notices(Server::dev().one_process().start().await).await;
+async fn a_hostile_client_disturbs_no_other_on_the_embedded_database() {
+    machine::exclusive();
+    others_are_undisturbed(Server::dev().single_node().start().await).await;
 }
 
 #[tokio::test]
-async fn a_hostile_member_harms_nobody_on_postgres() {
-    gate::alone();
+async fn a_hostile_client_disturbs_no_other_on_postgres() {
+    machine::exclusive();
     let url = Postgres::shared().await.empty().await;
-    nobody_else_notices(Server::dev().database(&url).start().await).await;
+    others_are_undisturbed(Server::dev().database(&url).start().await).await;
 }
 
 #[tokio::test]
-async fn a_hostile_member_harms_nobody_on_two_nodes() {
-    gate::alone();
-    nobody_else_notices(Server::dev().spread_over(2).start().await).await;
+async fn a_hostile_client_disturbs_no_other_on_two_nodes() {
+    machine::exclusive();
+    others_are_undisturbed(Server::dev().spread_over(2).start().await).await;
 }

@@ -1,19 +1,19 @@
-//! An authority that signs certificates, known to who is told of it. Must never sign for longer than a test may last.
+//! A certificate authority for tests. Must never sign for longer than a test may last.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::server::Scratch;
 
-/// Its own certificate is a file, gone with the value.
+/// Its certificate is a file that is removed with the value.
 #[derive(Debug)]
-pub struct Authority(Scratch);
+pub struct CertificateAuthority(Scratch);
 
-impl Authority {
+impl CertificateAuthority {
     #[expect(clippy::new_without_default, reason = "makes a key: not a default value")]
     pub fn new() -> Self {
         let this = Self(Scratch::new());
-        certify(&this.key(), &this.certificate(), &["-subj", "/CN=an authority of a test"]);
+        certify(&this.key(), &this.certificate(), &["-subj", "/CN=a test authority"]);
         this
     }
 
@@ -22,11 +22,11 @@ impl Authority {
         self.0.path().join("authority.pem")
     }
 
-    /// Makes a key, and a certificate for who is reached by that name, such as `IP:127.0.0.1`.
+    /// Makes a key and a certificate for the host of that name, such as `IP:127.0.0.1`.
     pub fn sign(&self, name: &str, key: &Path, certificate: &Path) {
         let (name, ours, own) = (format!("subjectAltName={name}"), self.certificate(), self.key());
         let signed = ["-CA", &ours.display().to_string(), "-CAkey", &own.display().to_string()];
-        let server = ["-subj", "/CN=a server of a test", "-addext", &name, "-addext", "basicConstraints=critical,CA:FALSE"];
+        let server = ["-subj", "/CN=a test server", "-addext", &name, "-addext", "basicConstraints=critical,CA:FALSE"];
         certify(key, certificate, &[&signed[..], &server[..]].concat());
     }
 
@@ -40,6 +40,6 @@ fn certify(key: &Path, certificate: &Path, args: &[&str]) {
     let mut openssl = Command::new("openssl");
     openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-noenc", "-days", "2"]);
     let done = openssl.args(args).arg("-keyout").arg(key).arg("-out").arg(certificate).output();
-    let done = done.expect("openssl is there: PostgreSQL's package brings it");
+    let done = done.expect("openssl is installed with PostgreSQL's package");
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
 }

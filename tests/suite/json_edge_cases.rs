@@ -1,5 +1,5 @@
-//! Texts and numbers that JSON allows and that few programs expect. Must never let one of them end a connection that Node's server
-//! would keep.
+//! Texts and numbers that JSON allows and that few programs expect. They must never end a connection that Node's server would
+//! keep open.
 
 use serde_json::{Value, json};
 use tests::client::End;
@@ -10,12 +10,12 @@ use tests::redis::Redis;
 use tests::stock::Transports;
 use tests::{Client, Server, Stock, token, wait};
 
-use crate::scene::{member, open_chat, user};
+use crate::helpers::{member, open_chat, user};
 
-/// The replacement of half a surrogate pair.
+/// The replacement character for a lone surrogate.
 const CUT: &str = "\u{fffd}";
 
-/// Texts as clients write them, and what everyone else gets.
+/// Texts as clients write them and as others receive them.
 const TEXTS: [(&str, &str); 4] = [
     (r"ok \ud83d\ude00", "ok 😀"),
     (r"cut \ud83d", "cut \u{fffd}"),
@@ -29,24 +29,24 @@ async fn emit(client: &mut Client, id: u64, args: &str) -> Value {
 }
 
 #[tokio::test]
-async fn half_a_pair_in_a_payload_is_the_replacement_character_for_everyone() {
-    let server = Server::dev().chatty().start().await;
+async fn lone_surrogates_in_a_payload_become_replacement_characters() {
+    let server = Server::dev().without_message_limit().start().await;
     open_chat(&server, "c1", &["ana", "bia"]).await;
     let (mut ana, mut bia) = (member(&server, "ana", "c1").await, member(&server, "bia", "c1").await);
-    for (id, (written, heard)) in (900..).zip(TEXTS) {
+    for (id, (written, received)) in (900..).zip(TEXTS) {
         let args = format!(r#"["chat:message",{{"chatId":"c1","content":"{written}"}}]"#);
         assert_eq!(emit(&mut ana, id, &args).await, json!({}), "{written}");
-        assert_eq!(bia.next("chat:message").await["content"], heard);
+        assert_eq!(bia.next("chat:message").await["content"], received);
     }
     let extra = r#"["chat:typing",{"chatId":"c1","draft":"\ud83d","\ud83d":1}]"#;
-    assert_eq!(emit(&mut ana, 910, extra).await, json!({}), "in what nobody reads");
+    assert_eq!(emit(&mut ana, 910, extra).await, json!({}), "in an unused field");
     let id = r#"["chat:join",{"chatId":"c1\ud83d"}]"#;
     assert_eq!(emit(&mut ana, 911, id).await["error"]["message"], "Not authorized", "in an id");
-    assert_eq!(ana.ask("chat:typing", json!({"chatId": "c1"})).await, json!({}), "and the socket lives on");
+    assert_eq!(ana.ask("chat:typing", json!({"chatId": "c1"})).await, json!({}), "and the socket stays open");
 }
 
 #[tokio::test]
-async fn half_a_pair_in_an_events_name_is_an_unknown_event_over_every_transport() {
+async fn a_lone_surrogate_in_an_event_name_is_an_unknown_event() {
     let server = Server::dev().start().await;
     let names = [(r"chat:\ud83d", format!("chat:{CUT}")), (r"ol\u00e1", "olá".to_owned()), (r"\ud83d\ude00", "😀".to_owned())];
     let mut ana = server.connect("/chat", user("ana")).await;
@@ -57,17 +57,17 @@ async fn half_a_pair_in_an_events_name_is_an_unknown_event_over_every_transport(
         ana.send_raw(&format!(r#"42/chat,["{written}"]"#)).await;
         assert_eq!(ana.next("error").await["event"], name);
         assert_eq!(polling.send(format!(r#"42/chat,["{written}",1]"#)).await, 200);
-        assert_eq!(told(&polling).await["event"], name);
+        assert_eq!(next_error(&polling).await["event"], name);
     }
     let written = r#"["chat:typ\u0069ng",{"chatId":7}]"#;
-    assert_eq!(emit(&mut ana, 950, written).await["error"]["message"], "chatId: must be a string", "the event that is meant");
+    assert_eq!(emit(&mut ana, 950, written).await["error"]["message"], "chatId: must be a string", "the decoded event name");
     for odd in [r#"["a\"b"]"#, r#"["a\\b"]"#, r#"["a\nb"]"#] {
         assert_eq!(emit(&mut ana, 951, odd).await["error"]["code"], "invalid", "{odd}");
     }
 }
 
 /// The next `error` event over polling.
-async fn told(polling: &Polling) -> Value {
+async fn next_error(polling: &Polling) -> Value {
     loop {
         for packet in polling.poll().await {
             match packet {
@@ -80,7 +80,7 @@ async fn told(polling: &Polling) -> Value {
 }
 
 #[tokio::test]
-async fn half_a_pair_in_the_auth_object_and_in_a_claim_lets_in() {
+async fn lone_surrogates_in_the_auth_object_or_a_claim_are_accepted() {
     let server = Server::dev().start().await;
     open_chat(&server, "c1", &["ana"]).await;
     let token = token("x").sign_text(r#"{"sub":"ana","name":"A\ud83d","exp":9999999999}"#);
@@ -94,11 +94,11 @@ async fn half_a_pair_in_the_auth_object_and_in_a_claim_lets_in() {
     })
     .await;
     let cut_id = tests::token("x").sign_text(r#"{"sub":"ana\ud83d","exp":9999999999}"#);
-    assert_eq!(server.turned_away("/chat", cut_id.as_str()).await, "Invalid token", "two users must not become one");
+    assert_eq!(server.connect_refused("/chat", cut_id.as_str()).await, "Invalid token", "two users must not become one");
 }
 
 #[tokio::test]
-async fn half_a_pair_from_a_backend_reaches_clients_as_the_replacement_character() {
+async fn lone_surrogates_from_a_backend_become_replacement_characters() {
     let server = Server::dev().start().await;
     let mut ana = server.connect("/", token("ana")).await;
     let api = async |path: &str, body: &str| {
@@ -119,14 +119,14 @@ async fn half_a_pair_from_a_backend_reaches_clients_as_the_replacement_character
 }
 
 #[tokio::test]
-async fn stock_clients_stay_connected_whatever_half_a_pair_they_send() {
-    let server = Server::dev().chatty().start().await;
+async fn stock_clients_stay_connected_after_sending_lone_surrogates() {
+    let server = Server::dev().without_message_limit().start().await;
     open_chat(&server, "c1", &["ana", "bia"]).await;
     let mut bia = member(&server, "bia", "c1").await;
     for stock in Stock::ALL {
         for transports in [Transports::Websocket, Transports::Polling] {
-            let mut ana = stock.connect(&server, "/chat", user("ana"), transports).await.expect("let in");
-            wait::eventually("the chat to be known", async || {
+            let mut ana = stock.connect(&server, "/chat", user("ana"), transports).await.expect("accepted");
+            wait::eventually("the chat to exist", async || {
                 ana.ask("chat:join", json!({"chatId": "c1"})).await["error"].is_null()
             })
             .await;
@@ -141,17 +141,17 @@ async fn stock_clients_stay_connected_whatever_half_a_pair_they_send() {
 }
 
 #[tokio::test]
-async fn numbers_that_no_program_can_hold_are_as_in_node_or_refused_in_plain_words() {
+async fn unrepresentable_numbers_are_rounded_as_in_node_or_refused() {
     let server = Server::dev().start().await;
     let mut ana = server.connect("/", token("ana")).await;
     let mut phone = server.connect("/", token("ana")).await;
     let progress = |number: &str| format!(r#"["video:progress",{{"videoId":"v1","timestamp":{number}}}]"#);
-    for (written, heard) in
+    for (written, received) in
         [("9007199254740993", json!(9_007_199_254_740_993_u64)), ("12345678901234567890123", json!(1.234_567_890_123_456_8e22))]
     {
         ana.send_raw(&format!("421{}", progress(written))).await;
         assert_eq!(ana.acked(1).await, json!({}), "{written}");
-        assert_eq!(phone.next("video:sync").await["timestamp"], heard);
+        assert_eq!(phone.next("video:sync").await["timestamp"], received);
     }
     ana.send_raw(&format!("422{}", progress("1e999"))).await;
     let refused = ana.acked(2).await;
@@ -164,26 +164,26 @@ async fn numbers_that_no_program_can_hold_are_as_in_node_or_refused_in_plain_wor
 }
 
 #[tokio::test]
-async fn after_nan_a_client_reconnects_over_a_websocket_as_from_nodes_server() {
+async fn after_nan_a_client_reconnects_as_with_nodes_server() {
     let server = Server::dev().start().await;
     let node = NodeServer::start(Redis::shared().await).await;
     let nan = r#"["video:progress",{"videoId":"v1","timestamp":NaN}]"#;
     let mut reasons = Vec::new();
     for url in [server.url(""), node.url()] {
-        let mut ana = Stock::Python.connect_at(&url, "/", token("ana"), Transports::Websocket).await.expect("let in");
+        let mut ana = Stock::Python.connect_at(&url, "/", token("ana"), Transports::Websocket).await.expect("accepted");
         ana.emit_text_for_ack(nan).await;
         reasons.push(ana.disconnected().await);
         ana.reconnected().await;
     }
     assert_eq!(reasons[0], reasons[1]);
-    // Over polling Node's server ends it, too; its close packet tells Python's client to stay away.
-    let mut ana = Stock::Python.connect(&server, "/", token("ana"), Transports::Polling).await.expect("let in");
+    // Node's server also ends the connection over polling, but its close packet stops Python's client from reconnecting.
+    let mut ana = Stock::Python.connect(&server, "/", token("ana"), Transports::Polling).await.expect("accepted");
     ana.emit_text_for_ack(nan).await;
     ana.disconnected().await;
 }
 
 #[tokio::test]
-async fn a_refused_binary_event_is_named_with_and_without_an_ack() {
+async fn a_refused_binary_event_is_reported_with_and_without_an_ack() {
     let server = Server::dev().start().await;
     let mut ana = server.connect("/chat", user("ana")).await;
     let message = "chat:message: binary attachments are not supported";
@@ -199,5 +199,5 @@ async fn a_refused_binary_event_is_named_with_and_without_an_ack() {
     polling.connect("/chat", Some(&json!({"token": user("ana").sign()}))).await;
     let packets = "451-/chat,[\"chat:message\",{\"_placeholder\":true,\"num\":0}]\u{1e}bAQID";
     assert_eq!(polling.send(packets.to_owned()).await, 200);
-    assert_eq!(told(&polling).await, json!({"message": message, "code": "invalid", "event": "chat:message"}));
+    assert_eq!(next_error(&polling).await, json!({"message": message, "code": "invalid", "event": "chat:message"}));
 }

@@ -1,45 +1,45 @@
-//! Calls kept, run again, and shown to a shadow. Must never let a client notice that anybody looks.
+//! Recording calls, replaying them, and running a shadow on them. Clients must never notice it.
 
 use std::path::Path;
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use tests::record::Record;
+use tests::recording::Recording;
 use tests::server::{ADMIN_TOKEN, Builder, run};
 use tests::{Client, Server, fixture, token, wait};
 
-use crate::scene::{member, open_chat, say as chat_says};
+use crate::helpers::{member, open_chat, say as say_in_chat};
 
 async fn versioned() -> Builder {
     Server::dev().only(&[]).plugin("versioned", &fixture::versioned("1.0.0").await)
 }
 
-/// Says something, is told it, and gets its number.
+/// Sends a message, receives it, and returns its number.
 async fn say(client: &mut Client, text: &str) -> Value {
     let number = client.ask("say", json!({"content": text})).await;
     assert_eq!(client.next("said").await, json!({"content": text}));
     number
 }
 
-/// Replays a file: the exit code, and the report.
+/// Replays a file and returns the exit code and the report.
 fn replay(file: &str, with: &Path, more: &[&str]) -> (i32, Value) {
     let with = with.display().to_string();
     let args = [&["replay", file, "--with", &with, "--json"], more].concat();
-    let told = run(&args, &[]);
-    let said = String::from_utf8_lossy(&told.stderr).into_owned();
-    let report = serde_json::from_slice(&told.stdout).unwrap_or_else(|_| panic!("no report: {said}"));
-    (told.status.code().expect("it ends by itself"), report)
+    let output = run(&args, &[]);
+    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+    let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("no report: {printed}"));
+    (output.status.code().expect("it exits"), report)
 }
 
-/// A record of one client that says three things to version 1.0.0.
-async fn three_said(server: &Server) -> Record {
-    let mut record = Record::begin(server, "versioned", "for=60s").await;
+/// Records one client that sends three messages to version 1.0.0.
+async fn record_three_messages(server: &Server) -> Recording {
+    let mut recording = Recording::begin(server, "versioned", "for=60s").await;
     let mut ana = server.connect("/versioned", token("ana")).await;
     for text in ["one", "two", "three"] {
         say(&mut ana, text).await;
     }
-    record.until("the third call", |line| line["outcome"]["ok"] == "3").await;
-    record
+    recording.until("the third call", |line| line["outcome"]["ok"] == "3").await;
+    recording
 }
 
 async fn deploy(server: &Server, how: &str, version: &str) -> (u16, Value) {
@@ -52,9 +52,9 @@ async fn plugin(server: &Server) -> Value {
     listed["plugins"][0].clone()
 }
 
-/// What the operator is told of the shadow, once it has looked at so many calls.
+/// The shadow's counters once it has run this many calls.
 async fn shadow_after(server: &Server, calls: u64) -> Value {
-    wait::until("the shadow to look", wait::DEADLINE, async || {
+    wait::until("the shadow to run", wait::DEADLINE, async || {
         let counters = plugin(server).await["shadow"]["counters"].take();
         (counters["calls"].as_u64()? >= calls).then_some(counters)
     })
@@ -62,43 +62,43 @@ async fn shadow_after(server: &Server, calls: u64) -> Value {
 }
 
 #[tokio::test]
-async fn the_chat_is_recorded_without_its_text_and_the_same_build_does_the_same() {
+async fn a_chat_recording_hides_texts_and_replays_the_same() {
     let server = Server::dev().only(&["chat"]).start().await;
     open_chat(&server, "c1", &["ana", "bia"]).await;
-    let mut record = Record::begin(&server, "chat", "for=60s&sample=100").await;
+    let mut recording = Recording::begin(&server, "chat", "for=60s&sample=100").await;
     let mut ana = member(&server, "ana", "c1").await;
     let mut bia = member(&server, "bia", "c1").await;
-    chat_says(&mut ana, "c1", "meet me behind the old mill").await;
+    say_in_chat(&mut ana, "c1", "meet me behind the old mill").await;
     assert_eq!(bia.next("chat:message").await["content"], "meet me behind the old mill");
-    record.until("the message", |line| line["event"]["name"] == "chat:message").await;
+    recording.until("the message", |line| line["event"]["name"] == "chat:message").await;
 
     for hidden in ["behind", "the old mill", "ana@", "eyJ"] {
-        assert!(!record.text().contains(hidden), "{hidden}: {}", record.text());
+        assert!(!recording.text().contains(hidden), "{hidden}: {}", recording.text());
     }
     let chat = &fixture::plugins().await["chat"];
-    let (code, report) = replay(&record.file(), chat, &["--against", &chat.display().to_string()]);
+    let (code, report) = replay(&recording.file(), chat, &["--against", &chat.display().to_string()]);
     assert_eq!((code, &report["same"], &report["found"]), (0, &json!(true), &json!([])), "{report}");
     assert!(report["all"]["calls"].as_u64().is_some_and(|calls| calls >= 3), "{report}");
-    let (code, report) = replay(&record.file(), chat, &[]);
-    assert_eq!((code, &report["same"], &report["found"]), (0, &json!(true), &json!([])), "by what it recorded: {report}");
+    let (code, report) = replay(&recording.file(), chat, &[]);
+    assert_eq!((code, &report["same"], &report["found"]), (0, &json!(true), &json!([])), "compared with the recording: {report}");
 }
 
-/// What products do in one session each, recorded without texts: their own build does the same.
+/// Records a session of each product without texts; replaying it on the same build gives the same results.
 #[tokio::test]
-async fn every_plugin_does_the_same_on_its_own_record() {
-    let server = Server::dev().chatty().start().await;
+async fn every_plugin_replays_its_own_recording_identically() {
+    let server = Server::dev().without_message_limit().start().await;
     let plugins = ["chat", "notifications", "lessons", "presence", "video"];
-    let mut records = Vec::new();
+    let mut recordings = Vec::new();
     for plugin in plugins {
-        records.push(Record::begin(&server, plugin, "for=60s").await);
+        recordings.push(Recording::begin(&server, plugin, "for=60s").await);
     }
     open_chat(&server, "c1", &["ana.silva@mill.example", "bia"]).await;
     let who =
-        |id: &str| token(id).name(&crate::scene::name(id)).claim("image", "https://mill.example/a.png").claim("plan", "gold");
+        |id: &str| token(id).name(&crate::helpers::name(id)).claim("image", "https://mill.example/a.png").claim("plan", "gold");
     let mut ana = server.connect("/chat", who("ana.silva@mill.example")).await;
-    crate::scene::join(&mut ana, "c1").await;
+    crate::helpers::join(&mut ana, "c1").await;
     let mut bia = member(&server, "bia", "c1").await;
-    chat_says(&mut ana, "c1", "Meet me behind the <b>old mill</b> at 9, call 06 12 34 56 78 <script>evil()</script> & é").await;
+    say_in_chat(&mut ana, "c1", "Meet me behind the <b>old mill</b> at 9, call 06 12 34 56 78 <script>evil()</script> & é").await;
     let id = bia.next("chat:message").await["id"].clone();
     assert!(id.is_string());
     bia.ask("chat:read", json!({"chatId": "c1"})).await;
@@ -117,21 +117,21 @@ async fn every_plugin_does_the_same_on_its_own_record() {
     home.ask("chat:join", json!({"videoId": "v1"})).await;
     home.ask("chat:message", json!({"videoId": "v1", "message": "Unspeakable words of mine"})).await;
     let marks = [("chat", "chat:leave"), ("notifications", "notifications:list"), ("lessons", "lesson:progress")];
-    for ((plugin, record), _) in plugins.iter().zip(&mut records).zip(0..) {
+    for ((plugin, recording), _) in plugins.iter().zip(&mut recordings).zip(0..) {
         if let Some((_, event)) = marks.iter().find(|(of, _)| of == plugin) {
-            record.until(event, |line| line["event"]["name"] == *event).await;
+            recording.until(event, |line| line["event"]["name"] == *event).await;
         }
     }
     let mut found = Vec::new();
-    for (plugin, record) in plugins.iter().zip(&records) {
-        let text = record.text().to_lowercase();
+    for (plugin, recording) in plugins.iter().zip(&recordings) {
+        let text = recording.text().to_lowercase();
         for hidden in ["ana.silva", "mill", "behind", "06 12", "gold", "secretive", "hush", "unspeakable"] {
-            assert!(!text.contains(hidden), "{hidden} in the record of {plugin}: {text}");
+            assert!(!text.contains(hidden), "{hidden} in the recording of {plugin}: {text}");
         }
         if !text.contains("\"imports\"") {
             continue;
         }
-        let (code, report) = replay(&record.file(), &fixture::plugins().await[*plugin], &[]);
+        let (code, report) = replay(&recording.file(), &fixture::plugins().await[*plugin], &[]);
         if code != 0 {
             found.push(format!("{plugin}: {report}"));
         }
@@ -140,23 +140,23 @@ async fn every_plugin_does_the_same_on_its_own_record() {
 }
 
 #[tokio::test]
-async fn a_clear_record_keeps_what_was_said() {
+async fn a_clear_recording_keeps_texts() {
     let server = versioned().await.start().await;
-    let mut record = Record::begin(&server, "versioned", "for=60s&clear=true").await;
+    let mut recording = Recording::begin(&server, "versioned", "for=60s&clear=true").await;
     let mut ana = server.connect("/versioned", token("ana").name("Ana Maria")).await;
     say(&mut ana, "behind the old mill").await;
-    record.until("the call", |line| line["event"]["name"] == "say").await;
-    assert!(record.text().contains("behind the old mill") && record.text().contains("Ana Maria"), "{}", record.text());
-    assert_eq!(record.lines()[0]["clear"], true);
-    let (code, report) = replay(&record.file(), &fixture::versioned("1.0.0").await, &[]);
+    recording.until("the call", |line| line["event"]["name"] == "say").await;
+    assert!(recording.text().contains("behind the old mill") && recording.text().contains("Ana Maria"), "{}", recording.text());
+    assert_eq!(recording.lines()[0]["clear"], true);
+    let (code, report) = replay(&recording.file(), &fixture::versioned("1.0.0").await, &[]);
     assert_eq!(code, 0, "{report}");
 }
 
 #[tokio::test]
-async fn another_build_is_told_by_exactly_what_it_does_otherwise() {
+async fn replaying_on_another_build_reports_its_exact_differences() {
     let server = versioned().await.start().await;
-    let record = three_said(&server).await;
-    let file = record.file();
+    let recording = record_three_messages(&server).await;
+    let file = recording.file();
     let same = replay(&file, &fixture::versioned("2.0.0").await, &[]);
     assert_eq!((same.0, &same.1["kinds"]), (0, &json!({})), "{}", same.1);
     let cases = [("2.1.0", json!({"effect-changed": 3})), ("2.1.3", json!({"asked-more": 3}))];
@@ -172,9 +172,9 @@ async fn another_build_is_told_by_exactly_what_it_does_otherwise() {
 }
 
 #[tokio::test]
-async fn a_slower_build_is_told_by_its_cpu_and_refused_where_a_ratio_is_asked_for() {
+async fn a_slower_build_is_reported_and_fails_with_max_cpu() {
     let server = versioned().await.start().await;
-    let file = three_said(&server).await;
+    let file = record_three_messages(&server).await;
     let (file, old) = (file.file(), fixture::versioned("1.0.0").await.display().to_string());
     let slow = fixture::versioned("2.1.2").await;
     let (code, report) = replay(&file, &slow, &["--against", &old]);
@@ -182,18 +182,18 @@ async fn a_slower_build_is_told_by_its_cpu_and_refused_where_a_ratio_is_asked_fo
     assert!(report["all"]["cpu"]["ratio"].as_f64().is_some_and(|ratio| ratio > 5.0), "{report}");
     let (code, report) = replay(&file, &slow, &["--against", &old, "--max-cpu", "5"]);
     assert_eq!((code, &report["tooSlow"]), (1, &json!(true)), "{report}");
-    let said = run(&["replay", "/dev/null", "--with", &old], &[]);
-    assert_eq!(said.status.code(), Some(2), "what cannot be told is neither");
+    let printed = run(&["replay", "/dev/null", "--with", &old], &[]);
+    assert_eq!(printed.status.code(), Some(2), "an error is neither equal nor different");
 }
 
 #[tokio::test]
-async fn a_record_is_bounded_and_one_at_a_time() {
+async fn a_recording_is_bounded_and_runs_one_at_a_time() {
     let server = versioned().await.env("HUBBUB_RECORD__CALLS", "2").env("HUBBUB_RECORD__CALL_BYTES", "400").start().await;
-    let mut record = Record::begin(&server, "versioned", "for=60s").await;
+    let mut recording = Recording::begin(&server, "versioned", "for=60s").await;
     let path = |how: &str| format!("/admin/plugins/versioned/record?{how}");
     assert_eq!(server.admin(Method::POST, &path("for=60s"), Vec::new()).await.0, 409, "one at a time");
     assert_eq!(server.admin(Method::POST, &path("for=1h"), Vec::new()).await.0, 400, "longer than record.time");
-    assert_eq!(server.admin(Method::POST, &path("for=1s&sample=0"), Vec::new()).await.0, 400, "nothing of them");
+    assert_eq!(server.admin(Method::POST, &path("for=1s&sample=0"), Vec::new()).await.0, 400, "no calls");
     let without_token = server.http().post(server.admin_url(&path("for=1s"))).send().await.expect("the admin port answers");
     assert_eq!(without_token.status(), 401);
 
@@ -201,14 +201,14 @@ async fn a_record_is_bounded_and_one_at_a_time() {
     say(&mut ana, &"long".repeat(200)).await;
     ana.ask("version", Value::Null).await;
     ana.ask("version", Value::Null).await;
-    let end = record.until("the end", |line| line.get("end").is_some()).await;
+    let end = recording.until("the end", |line| line.get("end").is_some()).await;
     assert_eq!(end["end"], json!({"because": "calls", "calls": 2, "dropped": 1}));
     let dropped = server.metrics().await.get("hubbub_record_calls_dropped_total", &[("plugin", "versioned")]);
     assert_eq!(dropped, Some(1.0));
 }
 
 #[tokio::test]
-async fn the_command_writes_the_file_that_the_other_reads() {
+async fn replay_reads_the_file_that_record_writes() {
     let server = versioned().await.env("HUBBUB_RECORD__CALLS", "3").start().await;
     let folder = tests::server::Scratch::new();
     let (out, url) = (folder.path().join("calls").display().to_string(), server.admin_url(""));
@@ -229,11 +229,11 @@ async fn the_command_writes_the_file_that_the_other_reads() {
 }
 
 #[tokio::test]
-async fn a_shadow_is_seen_by_no_client_and_told_to_the_operator() {
+async fn a_shadow_is_invisible_to_clients_and_reported_to_the_operator() {
     let server = versioned().await.start().await;
     let mut ana = server.connect("/versioned", token("ana")).await;
-    let (status, told) = deploy(&server, "?shadow=100", "2.1.0").await;
-    assert_eq!((status, &told["version"], &told["shadow"]["version"]), (200, &json!("1.0.0"), &json!("2.1.0")), "{told}");
+    let (status, answer) = deploy(&server, "?shadow=100", "2.1.0").await;
+    assert_eq!((status, &answer["version"], &answer["shadow"]["version"]), (200, &json!("1.0.0"), &json!("2.1.0")), "{answer}");
     for number in 1..=3 {
         assert_eq!(say(&mut ana, "behind the old mill").await, json!(number), "counted once");
     }
@@ -246,13 +246,13 @@ async fn a_shadow_is_seen_by_no_client_and_told_to_the_operator() {
 
     let (status, _) = server.admin(Method::POST, "/admin/plugins/versioned/promote", Vec::new()).await;
     assert_eq!(status, 200);
-    assert_eq!(ana.ask("say", json!("now")).await, json!(4), "it goes on from what the clients were told");
+    assert_eq!(ana.ask("say", json!("now")).await, json!(4), "it continues with the clients' data");
     assert_eq!(ana.next("told").await, json!("now"));
-    assert!(plugin(&server).await.get("shadow").is_none(), "the trial is over");
+    assert!(plugin(&server).await.get("shadow").is_none(), "the shadow has ended");
 }
 
 #[tokio::test]
-async fn a_shadow_that_traps_costs_the_active_release_nothing() {
+async fn a_trapping_shadow_does_not_affect_the_active_release() {
     let server = versioned().await.start().await;
     let mut ana = server.connect("/versioned", token("ana")).await;
     assert_eq!(deploy(&server, "?shadow=100", "2.1.1").await.0, 200);
@@ -261,19 +261,23 @@ async fn a_shadow_that_traps_costs_the_active_release_nothing() {
     }
     let seen = shadow_after(&server, 20).await;
     assert_eq!((&seen["traps"], &seen["differing"]), (&json!(20), &json!(20)), "{seen}");
-    let (_, told) = server.admin(Method::POST, "/admin/plugins/versioned/rollback", Vec::new()).await;
-    assert_eq!((&told["version"], &told["counters"]["faults"], told.get("shadow")), (&json!("1.0.0"), &json!(0), None), "{told}");
+    let (_, answer) = server.admin(Method::POST, "/admin/plugins/versioned/rollback", Vec::new()).await;
+    assert_eq!(
+        (&answer["version"], &answer["counters"]["faults"], answer.get("shadow")),
+        (&json!("1.0.0"), &json!(0), None),
+        "{answer}"
+    );
 }
 
 #[tokio::test]
-async fn a_slow_shadow_keeps_nobody_waiting_and_drops_what_it_has_no_time_for() {
+async fn a_slow_shadow_delays_no_client_and_drops_calls() {
     let server = versioned().await.env("HUBBUB_RECORD__QUEUE", "1").start().await;
     let mut ana = server.connect("/versioned", token("ana")).await;
     assert_eq!(deploy(&server, "?shadow=100", "2.1.2").await.0, 200);
     for number in 1..=300 {
         assert_eq!(say(&mut ana, "hello").await, json!(number));
     }
-    // Where the acks had waited for it, it had seen them all.
+    // If the acks had waited for the shadow, it would have run all calls.
     let seen = shadow_after(&server, 1).await;
     assert!(seen["dropped"].as_u64().is_some_and(|dropped| dropped > 0), "{seen}");
     assert_eq!(seen["differing"], 0, "{seen}");
@@ -282,7 +286,7 @@ async fn a_slow_shadow_keeps_nobody_waiting_and_drops_what_it_has_no_time_for() 
 }
 
 #[tokio::test]
-async fn a_shadow_needs_somebody_to_look_at() {
+async fn a_shadow_needs_an_active_release() {
     let server = Server::dev().only(&["chat"]).start().await;
     let (status, problem) = deploy(&server, "?shadow=10", "1.0.0").await;
     assert_eq!(

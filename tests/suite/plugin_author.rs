@@ -1,4 +1,5 @@
-//! The author's way: a new plugin, its build, its tests, and changes under live sockets. Must never build in the checkout.
+//! How a plugin's author works: creates a plugin, builds it, tests it and changes it under open sockets. Must never build in the
+//! checkout.
 
 use std::path::{Path, PathBuf};
 
@@ -9,12 +10,12 @@ use tests::{Client, Server, token, wait};
 /// One target folder for all of these tests, so that the SDK is compiled once.
 fn target() -> String {
     let folder = tests::checkout_dir().join("target/authors");
-    // Two cargos that find it missing at once trip over each other.
+    // Two cargo processes that both create the folder would fail.
     std::fs::create_dir_all(folder.join("plugins-build")).expect("the target folder is ours");
     folder.display().to_string()
 }
 
-/// Makes a plugin from the template, in a folder of its own.
+/// Creates a plugin from the template in the scratch folder.
 fn new_plugin(scratch: &Scratch, name: &str) -> PathBuf {
     let folder = scratch.path().join("plugins");
     let sdk = tests::checkout_dir().join("sdk");
@@ -22,14 +23,14 @@ fn new_plugin(scratch: &Scratch, name: &str) -> PathBuf {
     folder.join(name)
 }
 
-/// Runs a command that must succeed: what it printed.
+/// Runs a command that must succeed and returns its output.
 fn succeeds(args: &[&str]) -> String {
     let output = run(args, &[("CARGO_TARGET_DIR", &target())]);
     assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("text").trim().to_owned()
 }
 
-/// Runs a command that must fail: what it said.
+/// Runs a command that must fail and returns its error output.
 fn fails(args: &[&str]) -> String {
     let output = run(args, &[("CARGO_TARGET_DIR", &target())]);
     assert!(!output.status.success(), "{args:?} did not fail");
@@ -37,7 +38,7 @@ fn fails(args: &[&str]) -> String {
 }
 
 #[tokio::test]
-async fn a_new_plugin_passes_its_tests_builds_and_runs_as_it_is() {
+async fn a_new_plugin_builds_passes_its_tests_and_runs() {
     let scratch = Scratch::new();
     let folder = new_plugin(&scratch, "greeter").display().to_string();
     succeeds(&["plugin", "test", &folder]);
@@ -48,7 +49,10 @@ async fn a_new_plugin_passes_its_tests_builds_and_runs_as_it_is() {
 
     let server = Server::dev().start().await;
     let admin = server.admin_url("");
-    assert!(fails(&["deploy", "another-name", &component, "--url", &admin]).contains("greeter"), "it describes itself otherwise");
+    assert!(
+        fails(&["deploy", "another-name", &component, "--url", &admin]).contains("greeter"),
+        "the name differs from its description"
+    );
     succeeds(&["deploy", "greeter", &component, "--url", &admin, "--token", ADMIN_TOKEN]);
     assert!(succeeds(&["plugins", "--url", &admin]).contains("greeter"));
     let mut client = server.connect("/greeter", ()).await;
@@ -58,7 +62,7 @@ async fn a_new_plugin_passes_its_tests_builds_and_runs_as_it_is() {
 }
 
 #[tokio::test]
-async fn the_tutorial_is_true_word_for_word() {
+async fn the_tutorials_plugin_works_as_printed() {
     let text = std::fs::read_to_string(tests::checkout_dir().join("sdk/TUTORIAL.md")).expect("the tutorial");
     let source = text.split_once("```rust\n").and_then(|(_, rest)| rest.split_once("```")).expect("a plugin's source").0;
     let scratch = Scratch::new();
@@ -80,11 +84,11 @@ async fn the_tutorial_is_true_word_for_word() {
         (ana.next("poll:state").await["open"] == false).then_some(())
     })
     .await;
-    assert_eq!(server.turned_away("/polls", ()).await, "Please sign in");
+    assert_eq!(server.connect_refused("/polls", ()).await, "Please sign in");
 }
 
 #[tokio::test]
-async fn an_authors_mistakes_are_told_in_words() {
+async fn an_authors_mistakes_are_reported_with_a_reason() {
     let scratch = Scratch::new();
     let folder = scratch.path().join("plugins").display().to_string();
     let sdk = tests::checkout_dir().join("sdk").display().to_string();
@@ -106,7 +110,7 @@ async fn an_authors_mistakes_are_told_in_words() {
 }
 
 #[tokio::test]
-async fn a_change_is_live_on_the_same_socket_and_a_broken_one_is_not() {
+async fn a_change_goes_live_on_open_sockets_and_a_broken_one_does_not() {
     let scratch = Scratch::new();
     let source = new_plugin(&scratch, "reloaded").join("src/lib.rs");
     let mut server = Server::dev().folder(scratch.path()).watching().env("CARGO_TARGET_DIR", &target()).start().await;
@@ -120,8 +124,8 @@ async fn a_change_is_live_on_the_same_socket_and_a_broken_one_is_not() {
 
     edit(&source, "impl Reloaded {", "impl Reloaded { nonsense");
     server.logged("not reloaded").await;
-    assert_eq!(speaker(&mut client).await, "a guest", "the old code serves on");
-    assert!(server.log().contains("nonsense"), "and the compiler's words are shown");
+    assert_eq!(speaker(&mut client).await, "a guest", "the old code keeps serving");
+    assert!(server.log().contains("nonsense"), "the compiler's error is logged");
 
     edit(&source, "impl Reloaded { nonsense", "impl Reloaded {");
     edit(&source, "a guest", "a stranger");
@@ -132,25 +136,25 @@ async fn a_change_is_live_on_the_same_socket_and_a_broken_one_is_not() {
     server.start_again().await;
     let mut client = server.connect("/reloaded", ()).await;
     client.ask("join", json!({"room": "hall"})).await;
-    assert_eq!(speaker(&mut client).await, "a guest", "a start goes by the source, not by what was live");
+    assert_eq!(speaker(&mut client).await, "a guest", "a start builds the source, whatever was live");
 }
 
 #[tokio::test]
-async fn a_plugin_that_asks_for_the_systems_time_fails_its_own_test_and_is_told_of_the_sdks_clock() {
+async fn a_plugin_that_reads_system_time_fails_its_test_with_advice() {
     let scratch = Scratch::new();
     let folder = new_plugin(&scratch, "timekeeper");
     let time = "let _ = std::time::SystemTime::now();\n        rooms::join(&id(&room))?;";
     edit(&folder.join("src/lib.rs"), "rooms::join(&id(&room))?;", time);
     let folder = folder.display().to_string();
     let output = run(&["plugin", "test", &folder], &[("CARGO_TARGET_DIR", &target())]);
-    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(!output.status.success() && said.contains("join asks for the system's time"), "{said}");
-    assert!(said.contains("hubbub_sdk::clock::now"), "{said}");
+    let printed = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(!output.status.success() && printed.contains("join asks for the system's time"), "{printed}");
+    assert!(printed.contains("hubbub_sdk::clock::now"), "{printed}");
 
     // The build names the place as well, and so does the server's log.
     let build = run(&["plugin", "build", &folder], &[("CARGO_TARGET_DIR", &target())]);
-    let said = String::from_utf8_lossy(&build.stderr).into_owned();
-    assert!(build.status.success() && said.contains("src/lib.rs:") && said.contains("hubbub_sdk::clock"), "{said}");
+    let printed = String::from_utf8_lossy(&build.stderr).into_owned();
+    assert!(build.status.success() && printed.contains("src/lib.rs:") && printed.contains("hubbub_sdk::clock"), "{printed}");
     let component = String::from_utf8_lossy(&build.stdout).trim().to_owned();
     let server = Server::dev().only(&[]).plugin("timekeeper", Path::new(&component)).start().await;
     let mut client = server.connect("/timekeeper", ()).await;
@@ -159,7 +163,7 @@ async fn a_plugin_that_asks_for_the_systems_time_fails_its_own_test_and_is_told_
 }
 
 #[tokio::test]
-async fn a_new_text_under_an_old_time_goes_live_and_a_save_without_a_change_is_said() {
+async fn a_change_with_an_old_mtime_goes_live_and_an_unchanged_save_is_logged() {
     let scratch = Scratch::new();
     let source = new_plugin(&scratch, "restored").join("src/lib.rs");
     let server = Server::dev().folder(scratch.path()).watching().env("CARGO_TARGET_DIR", &target()).start().await;
@@ -167,7 +171,7 @@ async fn a_new_text_under_an_old_time_goes_live_and_a_save_without_a_change_is_s
     client.ask("join", json!({"room": "hall"})).await;
     assert_eq!(speaker(&mut client).await, "a visitor");
 
-    // As one that puts a file from a backup in its place, with its time.
+    // A file restored from a backup keeps its old modification time.
     let backup = scratch.path().join("backup");
     let text = std::fs::read_to_string(&source).expect("the plugin's source").replace("a visitor", "a tourist");
     std::fs::write(&backup, text).expect("a scratch file");
@@ -182,9 +186,9 @@ async fn a_new_text_under_an_old_time_goes_live_and_a_save_without_a_change_is_s
     }
     let builds = |log: &str| log.matches("reloaded").count() + log.matches("the release stays").count();
     let before = builds(&server.log());
-    // The watcher has passed the junk over once it reports a later save.
+    // The watcher has skipped the junk files once it reports a later save.
     let same = std::fs::read(&source).expect("the plugin's source");
-    wait::until("the log to say so", wait::DEADLINE, async || {
+    wait::until("the unchanged save to be logged", wait::DEADLINE, async || {
         std::fs::write(&source, &same).expect("the plugin is ours");
         server.log().contains("saved without a change").then_some(())
     })
@@ -192,7 +196,7 @@ async fn a_new_text_under_an_old_time_goes_live_and_a_save_without_a_change_is_s
     assert_eq!(builds(&server.log()), before, "{}", server.log());
 }
 
-/// Whom the plugin calls a client without a name.
+/// The name that the plugin gives a client without a name.
 async fn speaker(client: &mut Client) -> String {
     client.ask("say", json!({"room": "hall", "text": "who am I?"})).await;
     client.next("said").await["by"].as_str().expect("a name").to_owned()

@@ -1,5 +1,5 @@
-//! File descriptors: their limit, the reserve, and connections without a request. Must never need more of them than the test's own
-//! process has.
+//! File descriptors: the limit, the reserve, and connections without a request. Must never need more descriptors than the test's
+//! own process has.
 
 use std::time::Duration;
 
@@ -9,16 +9,16 @@ use tests::{Client, Server, wait};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::scene::{member, open_chat, say, user};
+use crate::helpers::{member, open_chat, say, user};
 
-/// As few as a server with one plugin does well with.
+/// Few descriptors, but enough for a server with one plugin.
 const LIMIT: &str = r#"ulimit -n 160; exec "$@""#;
 
-/// More than there are descriptors.
+/// More connections than there are descriptors.
 const IDLE: usize = 250;
 
 fn server() -> Builder {
-    Server::dev().only(&["chat"]).chatty().one_process()
+    Server::dev().only(&["chat"]).without_message_limit().single_node()
 }
 
 async fn refused(server: &Server) -> f64 {
@@ -26,12 +26,12 @@ async fn refused(server: &Server) -> f64 {
     server.metrics().await.get("hubbub_limits_passed_total", &labels).unwrap_or_default()
 }
 
-/// The answer over a connection of its own.
+/// The answer over a new connection.
 async fn fresh(url: &str) -> reqwest::Response {
     reqwest::Client::new().get(url).send().await.expect("an answer")
 }
 
-/// Connections that say nothing.
+/// Connections that send nothing.
 async fn idle(server: &Server, count: usize) -> Vec<TcpStream> {
     let mut held = Vec::new();
     for _ in 0..count {
@@ -40,20 +40,20 @@ async fn idle(server: &Server, count: usize) -> Vec<TcpStream> {
     held
 }
 
-/// The server's CPU in a second, measured over two of its figures.
+/// The server's CPU time per second, measured over two metrics updates.
 async fn cpu_of_a_second(server: &Server) -> Duration {
     const SECONDS: u32 = 2;
-    let mut told = Client::connect(server.admin_address(), "/figures", ADMIN_TOKEN).await.expect("the admin port has room");
-    told.next("figures").await;
+    let mut updates = Client::connect(server.admin_address(), "/figures", ADMIN_TOKEN).await.expect("the admin port has room");
+    updates.next("figures").await;
     let before = server.cpu_time();
     for _ in 0..SECONDS {
-        told.next("figures").await;
+        updates.next("figures").await;
     }
     (server.cpu_time() - before) / SECONDS
 }
 
 #[tokio::test]
-async fn the_limit_is_raised_at_the_start() {
+async fn the_descriptor_limit_is_raised_at_startup() {
     let server = server().through(r#"ulimit -Sn 200; ulimit -Hn 300; exec "$@""#).start().await;
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.pid())).expect("the server runs");
     let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("a limit of files");
@@ -61,12 +61,12 @@ async fn the_limit_is_raised_at_the_start() {
     assert_eq!(numbers, ["300", "300"], "{line}");
     let metrics = server.metrics().await;
     assert_eq!(metrics.get("hubbub_descriptors_limit", &[]), Some(300.0));
-    let open = metrics.get("hubbub_descriptors_open", &[]).expect("Linux tells");
+    let open = metrics.get("hubbub_descriptors_open", &[]).expect("Linux reports it");
     assert!(open > 10.0 && open < 200.0, "{open}");
 }
 
 #[tokio::test]
-async fn idle_connections_take_no_descriptor_of_health_checks_operators_and_those_who_are_here() {
+async fn idle_connections_never_use_the_reserved_descriptors() {
     let server = server().through(LIMIT).start().await;
     open_chat(&server, "c1", &["ana", "bia"]).await;
     let (mut ana, mut bia) = (member(&server, "ana", "c1").await, member(&server, "bia", "c1").await);
@@ -82,25 +82,27 @@ async fn idle_connections_take_no_descriptor_of_health_checks_operators_and_thos
     assert_eq!(late, Some(ConnectFailure::Http(503)));
     let answer = fresh(&server.url("/docs")).await;
     assert_eq!((answer.status().as_u16(), answer.headers().contains_key("retry-after")), (503, true));
-    assert!(cpu_of_a_second(&server).await < Duration::from_millis(200), "it is busy while it is full");
+    assert!(cpu_of_a_second(&server).await < Duration::from_millis(200), "the server is busy while it has no descriptors");
     assert_eq!(server.log().matches("new connections are refused").count(), 1, "once a minute");
 
     drop(held);
-    wait::eventually("new clients to be let in", async || Client::connect(server.address(), "/chat", user("ana")).await.is_ok())
-        .await;
+    wait::eventually("new clients to be accepted", async || {
+        Client::connect(server.address(), "/chat", user("ana")).await.is_ok()
+    })
+    .await;
 }
 
 #[tokio::test]
-async fn connections_that_cannot_be_accepted_are_counted_logged_and_no_busy_loop() {
+async fn accept_errors_are_counted_and_logged_without_a_busy_loop() {
     let server = server().through(LIMIT).env("HUBBUB_DOOR__DESCRIPTORS_RESERVED", "0").start().await;
-    let mut told = Client::connect(server.admin_address(), "/figures", ADMIN_TOKEN).await.expect("the token is right");
+    let mut updates = Client::connect(server.admin_address(), "/figures", ADMIN_TOKEN).await.expect("the token is right");
     let held = idle(&server, IDLE).await;
     server.logged("connections could not be accepted").await;
-    told.next("figures").await;
+    updates.next("figures").await;
     let before = server.cpu_time();
-    told.next("figures").await;
-    told.next("figures").await;
-    assert!(server.cpu_time() - before < Duration::from_millis(400), "it is busy while it is full");
+    updates.next("figures").await;
+    updates.next("figures").await;
+    assert!(server.cpu_time() - before < Duration::from_millis(400), "the server is busy while it has no descriptors");
     drop(held);
     wait::eventually("the server to answer again", async || {
         server.http().get(server.url("/health")).send().await.is_ok_and(|answer| answer.status() == 200)
@@ -111,11 +113,11 @@ async fn connections_that_cannot_be_accepted_are_counted_logged_and_no_busy_loop
     assert_eq!(server.log().matches("connections could not be accepted").count(), 1, "once a minute");
 }
 
-/// Waits for the end of a connection, and gives what came before it.
+/// Waits for the end of a connection and returns everything read before it.
 async fn closed(mut connection: TcpStream) -> String {
     let mut read = Vec::new();
     let end = tokio::time::timeout(wait::DEADLINE, connection.read_to_end(&mut read)).await;
-    assert!(end.is_ok(), "the connection was kept");
+    assert!(end.is_ok(), "the connection stayed open");
     String::from_utf8_lossy(&read).into_owned()
 }
 
@@ -130,7 +132,7 @@ async fn a_connection_without_a_request_is_closed_and_counted() {
         closed(slow).await;
         let mut kept = TcpStream::connect(address).await.expect("a connection");
         kept.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("it is read");
-        assert!(closed(kept).await.starts_with("HTTP/1.1 "), "it was answered before it was idle");
+        assert!(closed(kept).await.starts_with("HTTP/1.1 "), "the request is answered before the connection is idle");
     }
     let metrics = server.metrics().await;
     let counted = |reason| metrics.get("hubbub_http_connections_closed_total", &[("reason", reason)]);

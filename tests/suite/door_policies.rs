@@ -1,4 +1,5 @@
-//! Who is let into which namespace, and with what sentence not. Must never send an event: a door is all that is tested.
+//! Door policies: which clients each namespace accepts, and the sentence of a refusal. Must never send an event, because only the
+//! policy is tested.
 
 use reqwest::Method;
 use reqwest::header::{AUTHORIZATION, HeaderName};
@@ -9,44 +10,44 @@ use tests::{Auth, Client, Server, fixture, token};
 #[tokio::test]
 async fn each_namespace_has_its_own_door_and_sentences() {
     let server = Server::dev().start().await;
-    assert_eq!(server.turned_away("/chat", ()).await, "Authentication error");
-    assert_eq!(server.turned_away("/chat", "nonsense").await, "Invalid token");
-    assert_eq!(server.turned_away("/", "nonsense").await, "Invalid token");
+    assert_eq!(server.connect_refused("/chat", ()).await, "Authentication error");
+    assert_eq!(server.connect_refused("/chat", "nonsense").await, "Invalid token");
+    assert_eq!(server.connect_refused("/", "nonsense").await, "Invalid token");
     server.connect("/", ()).await;
     server.connect("/", token("ana")).await;
     server.connect("/chat", token("ana")).await;
-    // One token is one user wherever it opens: nothing but the door decides.
-    let sentence = server.turned_away("/nobody-owns-this", token("ana")).await;
-    assert_eq!(sentence, "Invalid namespace", "as stock servers say it");
+    // One token is one user in every namespace: only the namespace's policy decides.
+    let sentence = server.connect_refused("/nobody-owns-this", token("ana")).await;
+    assert_eq!(sentence, "Invalid namespace", "the sentence of stock servers");
 }
 
 #[tokio::test]
-async fn an_empty_token_is_none_and_one_of_another_type_is_bad() {
+async fn an_empty_token_is_missing_and_a_non_string_is_invalid() {
     let server = Server::dev().start().await;
     for none in [json!({}), json!({"token": ""}), json!({"token": null}), json!({"other": 1})] {
-        assert_eq!(server.turned_away("/chat", none.clone()).await, "Authentication error", "{none}");
+        assert_eq!(server.connect_refused("/chat", none.clone()).await, "Authentication error", "{none}");
     }
     for bad in [json!({"token": 7}), json!({"token": {"a": 1}}), json!({"token": ["x"]}), json!({"token": true})] {
-        assert_eq!(server.turned_away("/chat", bad.clone()).await, "Invalid token", "{bad}");
+        assert_eq!(server.connect_refused("/chat", bad.clone()).await, "Invalid token", "{bad}");
     }
 }
 
 #[tokio::test]
-async fn a_bearer_header_opens_and_the_auth_object_goes_before_it() {
+async fn a_bearer_header_is_accepted_and_the_auth_object_takes_precedence() {
     let server = Server::dev().start().await;
     server.connect("/chat", Auth::bearer(&token("ana"))).await;
     let bad_header = |auth: Auth| auth.header(AUTHORIZATION, "Bearer nonsense");
-    assert_eq!(server.turned_away("/chat", bad_header(().into())).await, "Invalid token");
+    assert_eq!(server.connect_refused("/chat", bad_header(().into())).await, "Invalid token");
     server.connect("/chat", bad_header(token("ana").into())).await;
 }
 
 #[tokio::test]
-async fn a_namespace_is_asked_for_by_its_exact_name() {
+async fn namespace_names_must_match_exactly() {
     let server = Server::dev().start().await;
     for odd in ["/chat/", "/Chat", "/chat//", "/chat%00", "/..", "/chat/../chat"] {
         match Client::connect(server.address(), odd, token("ana")).await {
             Err(ConnectFailure::Refused(_) | ConnectFailure::Closed) => {}
-            other => panic!("{odd}: {:?}", other.map(|_| "let in")),
+            other => panic!("{odd}: {:?}", other.map(|_| "accepted")),
         }
     }
     let long = format!("/{}", "x".repeat(20_000));
@@ -55,15 +56,15 @@ async fn a_namespace_is_asked_for_by_its_exact_name() {
 }
 
 #[tokio::test]
-async fn only_listed_origins_are_let_in() {
+async fn only_configured_origins_are_accepted() {
     let server = Server::dev().start().await;
     let from = |origin: &str| Auth::from(()).header(HeaderName::from_static("origin"), origin);
     server.connect("/", ()).await;
     server.connect("/", from("http://localhost:3000")).await;
-    for evil in ["https://evil.example", "http://localhost.evil.example", "null", "http://localhost:3000.evil.example"] {
-        match Client::connect(server.address(), "/", from(evil)).await {
+    for foreign in ["https://evil.example", "http://localhost.evil.example", "null", "http://localhost:3000.evil.example"] {
+        match Client::connect(server.address(), "/", from(foreign)).await {
             Err(ConnectFailure::Http(403)) => {}
-            other => panic!("{evil}: {:?}", other.map(|_| "let in")),
+            other => panic!("{foreign}: {:?}", other.map(|_| "accepted")),
         }
     }
 
@@ -72,12 +73,12 @@ async fn only_listed_origins_are_let_in() {
     let good = asked_from("http://localhost:3000").await;
     assert_eq!(good.headers()["access-control-allow-origin"], "http://localhost:3000");
     assert_eq!(good.headers()["access-control-allow-credentials"], "true");
-    let evil = asked_from("https://evil.example").await;
-    assert!(evil.headers().get("access-control-allow-origin").is_none(), "{:?}", evil.headers());
+    let foreign = asked_from("https://evil.example").await;
+    assert!(foreign.headers().get("access-control-allow-origin").is_none(), "{:?}", foreign.headers());
 }
 
 #[tokio::test]
-async fn origins_of_apps_and_desktop_shells_are_let_in_where_they_are_configured() {
+async fn configured_origins_of_apps_and_desktop_shells_are_accepted() {
     let named = [
         "https://app.example",
         "capacitor://localhost",
@@ -116,13 +117,13 @@ async fn origins_of_apps_and_desktop_shells_are_let_in_where_they_are_configured
 /// Asserts that a browser lets a page of that origin read the answer.
 fn may_read(answer: &reqwest::Response, origin: &str) {
     let header = |name: &str| answer.headers().get(name).map(|value| value.to_str().expect("text"));
-    assert_eq!(header("access-control-allow-origin"), Some(origin), "exactly, and no wildcard");
+    assert_eq!(header("access-control-allow-origin"), Some(origin), "the exact origin, not a wildcard");
     assert_eq!(header("access-control-allow-credentials"), Some("true"), "{origin}");
     assert!(header("vary").is_some_and(|vary| vary.to_lowercase().contains("origin")), "{origin}");
 }
 
 #[tokio::test]
-async fn dev_lets_in_this_machine_under_each_of_its_names() {
+async fn dev_accepts_every_loopback_origin() {
     let server = Server::dev().start().await;
     for origin in ["http://localhost:3000", "http://127.0.0.1:5173", "http://[::1]:8080", "http://0.0.0.0:5173", "http://0.0.0.0"]
     {
@@ -133,7 +134,7 @@ async fn dev_lets_in_this_machine_under_each_of_its_names() {
 }
 
 #[tokio::test]
-async fn check_takes_the_origins_of_apps_and_names_a_wrong_one() {
+async fn check_accepts_app_origins_and_names_an_invalid_one() {
     fixture::plugins().await;
     let plugins = tests::checkout_dir().join("target/plugins").display().to_string();
     let data = std::env::temp_dir().join(format!("hubbub-origins-{}", std::process::id()));
@@ -143,9 +144,9 @@ async fn check_takes_the_origins_of_apps_and_names_a_wrong_one() {
         let out = tests::server::run(&["check", "--data", &data.to_string_lossy()], &env);
         (out.status.success(), String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned())
     };
-    let (fine, said) = check(r#"["https://app.example", "capacitor://localhost", "file://", "null", "app://-"]"#);
-    assert!(fine, "{said}");
-    let (fine, said) = check(r#"["capacitor://"]"#);
-    assert!(!fine && said.contains("cors.origins") && said.contains("`capacitor://`"), "{said}");
+    let (fine, output) = check(r#"["https://app.example", "capacitor://localhost", "file://", "null", "app://-"]"#);
+    assert!(fine, "{output}");
+    let (fine, output) = check(r#"["capacitor://"]"#);
+    assert!(!fine && output.contains("cors.origins") && output.contains("`capacitor://`"), "{output}");
     let _ = std::fs::remove_dir_all(data);
 }

@@ -1,5 +1,5 @@
-//! The plugins of the products in the place of the one that served them all: what it had stored is theirs, whenever the move stops.
-//! The old one is kept as bytes. Must never write to a data directory that a server has open.
+//! The plugins that replace the single plugin of all products: its stored data becomes theirs, wherever the move is interrupted.
+//! The old plugin is stored as bytes. Must never write to a data directory that a server has open.
 
 use std::path::Path;
 use std::process::Output;
@@ -9,49 +9,49 @@ use serde_json::{Value, json};
 use tests::server::{ADMIN_TOKEN, Builder, Scratch, run};
 use tests::{Postgres, Server, Token, fixture, token, wait};
 
-use crate::scene::{member, open_chat, publish_keyed, say, user};
+use crate::helpers::{member, open_chat, publish_keyed, say, user};
 
-/// The plugins that go on with what the old one had.
+/// The plugins that take over the old plugin's data.
 pub(crate) const NEW: [&str; 4] = ["chat", "conversations", "crm", "threads"];
 
-/// Where servers that follow each other keep their data.
-enum Home {
+/// The storage that consecutive servers of a test share.
+enum Storage {
     Folder(Scratch),
     Database(String),
 }
 
-impl Home {
+impl Storage {
     async fn both() -> [Self; 2] {
         [Self::Folder(Scratch::new()), Self::Database(Postgres::shared().await.empty().await)]
     }
 
     fn of(&self, server: Builder) -> Builder {
         match self {
-            Self::Folder(folder) => server.one_process().data(&folder.path().join("data")),
-            Self::Database(url) => server.one_process().database(url),
+            Self::Folder(folder) => server.single_node().data(&folder.path().join("data")),
+            Self::Database(url) => server.single_node().database(url),
         }
     }
 }
 
 pub(crate) fn old_chat() -> Builder {
-    Server::dev().only(&[]).plugin("chat", &fixture::stored_0_1("chat")).chatty()
+    Server::dev().only(&[]).plugin("chat", &fixture::built_for_0_1("chat")).without_message_limit()
 }
 
 fn new_plugins() -> Builder {
-    Server::dev().only(&NEW).chatty()
+    Server::dev().only(&NEW).without_message_limit()
 }
 
-/// Runs a command of the operator's.
+/// Runs an operator's command.
 pub(crate) fn operate(server: &Server, args: &[&str]) -> Output {
     run(args, &[("HUBBUB_ADMIN_URL", &server.admin_url("")), ("HUBBUB_ADMIN_TOKEN", ADMIN_TOKEN)])
 }
 
-/// Deploys the new plugins as one.
+/// Deploys the new plugins as a set.
 pub(crate) async fn split(server: &Server) -> Output {
     splitting(server).await.await.expect("it does not panic")
 }
 
-/// Begins to deploy the new plugins as one.
+/// Starts to deploy the new plugins as a set.
 async fn splitting(server: &Server) -> tokio::task::JoinHandle<Output> {
     let plugins = fixture::plugins().await;
     let mut args = vec!["deploy".to_owned()];
@@ -69,8 +69,8 @@ pub(crate) fn text(output: &Output) -> String {
 }
 
 async fn set(server: &Server, plugin: &str, action: &str) {
-    let (status, told) = server.admin(reqwest::Method::POST, &format!("/admin/plugins/{plugin}/{action}"), Vec::new()).await;
-    assert_eq!(status, 200, "{told}");
+    let (status, answer) = server.admin(reqwest::Method::POST, &format!("/admin/plugins/{plugin}/{action}"), Vec::new()).await;
+    assert_eq!(status, 200, "{answer}");
 }
 
 fn at_acme(id: &str) -> Token {
@@ -85,21 +85,21 @@ async fn publish_as(server: &Server, id: &str, key: &str, topic: &str, data: Val
     server.publish_message(&json!({"topic": topic, "key": key, "id": id, "data": data})).await;
 }
 
-/// Waits until a customer may enter a thread.
+/// Waits until a customer may join a thread.
 pub(crate) async fn opens(server: &Server, customer: Token, thread: &str) {
     let mut client = server.connect("/portal", customer).await;
     let joins = async || client.ask("join:thread", json!({"threadId": thread})).await == json!({});
-    wait::eventually("the thread to be known", joins).await;
+    wait::eventually("the thread to exist", joins).await;
 }
 
 async fn in_team(server: &Server, who: Token) -> tests::Client {
     let mut client = server.connect("/", who).await;
     let joins = async || client.ask("join_conversation", json!({"conversation_id": "c1"})).await == json!({});
-    wait::eventually("the conversation to be known", joins).await;
+    wait::eventually("the conversation to exist", joins).await;
     client
 }
 
-/// The dead letters of threads, as the operator lists them: the plugin and the message's id of each.
+/// The dead letters of threads in the operator's list: plugin and message id.
 fn letters(server: &Server) -> Vec<(String, String)> {
     let list = text(&operate(server, &["dead", "list"]));
     let letter = |line: &str| {
@@ -111,7 +111,7 @@ fn letters(server: &Server) -> Vec<(String, String)> {
     list.lines().filter_map(letter).collect()
 }
 
-/// Fills the old plugin's store, of every product, and leaves messages that wait. Answers the id of the CRM's message.
+/// Fills the old plugin's store with data of every product and leaves messages that wait. Returns the id of the CRM's message.
 async fn fill(server: &Server) -> Value {
     open_chat(server, "k1", &["ana"]).await;
     let mut ana = member(server, "ana", "k1").await;
@@ -131,9 +131,9 @@ async fn fill(server: &Server) -> Value {
     publish_keyed(server, "acme/c1", "conversation.upserted", json!({"companyId": "acme", "conversationId": "c1"})).await;
     let mut seller = server.connect("/conversations", at_acme("ana")).await;
     let joins = async || seller.ask("join:conversation", json!("c1")).await == json!({});
-    wait::eventually("the conversation to be known", joins).await;
+    wait::eventually("the conversation to exist", joins).await;
     let sent = seller.ask("message:send", json!({"conversationId": "c1", "content": "hi"})).await;
-    wait::eventually("the letter", async || letters(server) == [("chat".into(), "d1".into())]).await;
+    wait::eventually("the dead letter", async || letters(server) == [("chat".into(), "d1".into())]).await;
 
     set(server, "chat", "disable").await;
     publish_as(server, "w1", "t2", "thread.upserted", thread("t2", "dora")).await;
@@ -144,7 +144,7 @@ async fn fill(server: &Server) -> Value {
     sent["id"].clone()
 }
 
-/// Asserts that the new plugins have all of it, each message handled once.
+/// Asserts that the new plugins have all the data and that each message is handled once.
 async fn is_all_there(server: &Server, sent: &Value) {
     set(server, "chat", "enable").await;
     let mut ana = member(server, "ana", "k2").await;
@@ -158,15 +158,19 @@ async fn is_all_there(server: &Server, sent: &Value) {
     opens(server, user("cal"), "t3").await;
     opens(server, user("cal"), "t1").await;
     let store = server.store();
-    assert_eq!(store.value("threads", "threads/t1"), Some(json!({"customerId": "cal"})), "handled before, and not again");
+    assert_eq!(
+        store.value("threads", "threads/t1"),
+        Some(json!({"customerId": "cal"})),
+        "a message handled before is not handled again"
+    );
     assert_eq!(store.value("chat", "threads/t1"), None);
     assert_eq!(letters(server), [("threads".into(), "d1".into())]);
 
-    wait::eventually("the message that waited", async || store.counter("conversations", "teams//c1/total") == 2).await;
+    wait::eventually("the waiting message to be handled", async || store.counter("conversations", "teams//c1/total") == 2).await;
     let mut ana = in_team(server, user("ana")).await;
     let read = json!({"conversation_id": "c1", "message_ids": ["m1"]});
     assert_eq!(ana.ask("mark_read", read).await, json!({}));
-    assert_eq!(ana.next("unread_count").await["unread_count"], 1, "m2, which waited");
+    assert_eq!(ana.next("unread_count").await["unread_count"], 1, "the waiting message m2");
     in_team(server, user("ana").claim("tenant", "acme")).await;
 
     let mut seller = server.connect("/conversations", at_acme("ana")).await;
@@ -176,22 +180,22 @@ async fn is_all_there(server: &Server, sent: &Value) {
 }
 
 #[tokio::test]
-async fn a_start_with_the_new_plugins_finds_all_that_the_old_one_had() {
-    for home in Home::both().await {
-        let mut server = home.of(old_chat()).start().await;
+async fn starting_the_new_plugins_moves_the_old_ones_data() {
+    for storage in Storage::both().await {
+        let mut server = storage.of(old_chat()).start().await;
         let sent = fill(&server).await;
         server.terminate().await;
-        let server = home.of(new_plugins()).start().await;
+        let server = storage.of(new_plugins()).start().await;
         assert!(server.log().contains("moved what the plugin takes"), "{}", server.log());
         is_all_there(&server, &sent).await;
-        assert_eq!(letters(&server).len(), 1, "what was left to be continued was");
+        assert_eq!(letters(&server).len(), 1, "the unfinished message is handled");
     }
 }
 
 #[tokio::test]
-async fn a_set_on_a_running_server_finds_all_that_the_old_one_had() {
-    for home in Home::both().await {
-        let server = home.of(old_chat()).start().await;
+async fn deploying_the_new_plugins_as_a_set_moves_the_old_ones_data() {
+    for storage in Storage::both().await {
+        let server = storage.of(old_chat()).start().await;
         let sent = fill(&server).await;
         let deployed = split(&server).await;
         assert!(deployed.status.success(), "{}", text(&deployed));
@@ -200,10 +204,10 @@ async fn a_set_on_a_running_server_finds_all_that_the_old_one_had() {
 }
 
 #[tokio::test]
-async fn durable_timers_with_the_prefix_go_along_and_others_stay() {
+async fn durable_timers_with_the_prefix_move_and_others_stay() {
     let heir = fixture::heir().await.display().to_string();
-    for home in Home::both().await {
-        let server = home.of(Server::dev().only(&[]).plugin("timed", &fixture::timed().await)).start().await;
+    for storage in Storage::both().await {
+        let server = storage.of(Server::dev().only(&[]).plugin("timed", &fixture::timed().await)).start().await;
         let mut client = server.connect("/timed", ()).await;
         for key in ["late/one", "early"] {
             let ack = client.emit_for_ack(&json!(["durable", key, 5000, 1])).await;
@@ -211,19 +215,19 @@ async fn durable_timers_with_the_prefix_go_along_and_others_stay() {
         }
         let tried = operate(&server, &["deploy", "heir", &heir, "--shadow", "10%"]);
         assert!(text(&tried).contains("heir takes data of timed, which is moved for everyone"), "{}", text(&tried));
-        // However long it takes to deploy, none runs before.
+        // The timers must not run before the deployment, however long it takes.
         set(&server, "timed", "disable").await;
         let deployed = operate(&server, &["deploy", "heir", &heir]);
         assert!(deployed.status.success(), "{}", text(&deployed));
         set(&server, "timed", "enable").await;
-        let said = |plugin: &str, key: &str| server.store().counter(plugin, &format!("said/{key}"));
-        wait::eventually("both to have run", async || said("heir", "late/one") == 1 && said("timed", "early") == 1).await;
-        assert_eq!((said("timed", "late/one"), said("heir", "early")), (0, 0));
+        let printed = |plugin: &str, key: &str| server.store().counter(plugin, &format!("said/{key}"));
+        wait::eventually("both timers to run", async || printed("heir", "late/one") == 1 && printed("timed", "early") == 1).await;
+        assert_eq!((printed("timed", "late/one"), printed("heir", "early")), (0, 0));
     }
 }
 
 #[tokio::test]
-async fn an_operator_says_where_messages_name_their_tenant() {
+async fn the_tenant_path_of_messages_is_configurable() {
     let server = Server::dev().only(&["chat", "threads"]).plugin_config("threads", "tenant_path", "org.id").start().await;
     let mut data = thread("t1", "cal");
     data["org"] = json!({"id": 7});
@@ -232,11 +236,11 @@ async fn an_operator_says_where_messages_name_their_tenant() {
     assert_eq!(server.store().value("threads", "%t/7/threads/t1"), Some(json!({"customerId": "cal"})));
 }
 
-/// Threads enough for a move to be interrupted.
+/// Enough threads for a move to be interrupted.
 const MANY: u64 = 60_000;
 
-impl Home {
-    /// How many threads each plugin has: the old one, and the new one.
+impl Storage {
+    /// The number of threads of the old plugin and of the new one.
     async fn counts(&self) -> (u64, u64) {
         let of = |plugin: &str| format!("count(*) FILTER (WHERE plugin = '{plugin}')");
         let both = format!("{} || ' ' || {}", of("chat"), of("threads"));
@@ -252,17 +256,17 @@ impl Home {
             }
         };
         let mut counts = found.split_whitespace().map(|count| count.parse().expect("a number"));
-        (counts.next().expect("the old one's"), counts.next().expect("the new one's"))
+        (counts.next().expect("the old plugin's count"), counts.next().expect("the new plugin's count"))
     }
 
-    /// Gives the old plugin threads, while no server runs.
+    /// Adds threads to the old plugin's store while no server runs.
     async fn add_threads(&self) {
         match self {
             Self::Folder(folder) => {
                 let sql = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)
                     INSERT INTO entries SELECT 'chat', CAST('threads/n' || i AS BLOB), CAST(?2 AS BLOB) FROM n";
                 let added = open(&folder.path().join("data")).execute(sql, (MANY as i64, OF_CAL));
-                added.expect("they are added");
+                added.expect("the rows are added");
             }
             Self::Database(url) => {
                 let row = format!("'chat', convert_to('threads/n' || i, 'UTF8'), convert_to('{OF_CAL}', 'UTF8')");
@@ -273,50 +277,50 @@ impl Home {
     }
 }
 
-/// What is stored of a thread.
+/// The stored value of a thread.
 const OF_CAL: &str = r#"{"customerId":"cal"}"#;
 
 fn open(data: &Path) -> Connection {
-    let db = Connection::open(data.join("storage.sqlite")).expect("the database is there");
+    let db = Connection::open(data.join("storage.sqlite")).expect("the database exists");
     db.busy_timeout(wait::DEADLINE).expect("a timeout");
     db
 }
 
-/// Has the plugins deployed, and kills the server in the middle.
-async fn kill_while_moving(server: &mut Server, home: &Home) {
+/// Deploys the plugins and kills the server in the middle of the move.
+async fn kill_while_moving(server: &mut Server, storage: &Storage) {
     let moving = splitting(server).await;
-    while home.counts().await.1 == 0 {
+    while storage.counts().await.1 == 0 {
         assert!(!moving.is_finished(), "{}", text(&moving.await.expect("it does not panic")));
     }
     server.kill9();
     moving.await.expect("it does not panic");
-    let (old, new) = home.counts().await;
+    let (old, new) = storage.counts().await;
     assert!(old > 0 && new > 0 && old + new == MANY, "{old} and {new}");
 }
 
 #[tokio::test]
-async fn a_move_that_was_killed_goes_back_with_the_old_plugin_and_on_with_the_new_ones() {
-    for home in Home::both().await {
-        let mut server = home.of(old_chat()).start().await;
+async fn an_interrupted_move_is_reverted_or_completed_at_the_next_start() {
+    for storage in Storage::both().await {
+        let mut server = storage.of(old_chat()).start().await;
         server.terminate().await;
-        home.add_threads().await;
+        storage.add_threads().await;
         server.start_again().await;
-        kill_while_moving(&mut server, &home).await;
+        kill_while_moving(&mut server, &storage).await;
         server.start_again().await;
-        assert_eq!(home.counts().await, (MANY, 0));
+        assert_eq!(storage.counts().await, (MANY, 0));
         opens(&server, user("cal"), "n777").await;
 
-        kill_while_moving(&mut server, &home).await;
+        kill_while_moving(&mut server, &storage).await;
         drop(server);
-        let mut server = home.of(new_plugins()).start().await;
-        assert_eq!(home.counts().await, (0, MANY));
+        let mut server = storage.of(new_plugins()).start().await;
+        assert_eq!(storage.counts().await, (0, MANY));
         opens(&server, user("cal"), "n777").await;
         assert_eq!(server.readiness().await.1["pluginsDown"], json!([]));
 
-        // The old plugin would find nothing by now.
+        // The old plugin would find no data now.
         server.terminate().await;
-        let refusal = home.of(old_chat()).refuses().await;
+        let refusal = storage.of(old_chat()).start_failure().await;
         assert!(refusal.contains("has been moved to other plugins"), "{refusal}");
-        assert_eq!(home.counts().await, (0, MANY));
+        assert_eq!(storage.counts().await, (0, MANY));
     }
 }

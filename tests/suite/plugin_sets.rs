@@ -1,4 +1,5 @@
-//! Several plugins deployed and rolled back as one: all are live or none is, on every node, and no message is lost or handled twice.
+//! Several plugins deployed and rolled back as one set: all or none are live on every node, and no message is lost or handled
+//! twice.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -6,15 +7,15 @@ use tests::cluster::Cluster;
 use tests::server::Builder;
 use tests::{Client, Server, fixture, token, wait};
 
-use crate::scene::{publish_keyed, user};
-use crate::split::{NEW, old_chat, opens, operate, split, text, thread};
+use crate::helpers::{publish_keyed, user};
+use crate::plugin_split::{NEW, old_chat, opens, operate, split, text, thread};
 
-/// The old plugin of all products, beside two that share its namespaces.
+/// The old plugin for all products, beside two that share its namespaces.
 fn before(node: Builder) -> Builder {
-    node.only(&["presence", "queue"]).plugin("chat", &fixture::stored_0_1("chat")).chatty()
+    node.only(&["presence", "queue"]).plugin("chat", &fixture::built_for_0_1("chat")).without_message_limit()
 }
 
-/// The plugins that are deployed, with their versions.
+/// The deployed plugins with their versions.
 async fn deployed(server: &Server) -> Vec<(String, String)> {
     let (_, listed) = server.admin(Method::GET, "/admin/plugins", Vec::new()).await;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -30,10 +31,10 @@ async fn in_thread(server: &Server) -> Client {
 
 async fn enter(client: &mut Client, thread: &str) {
     let joins = async || client.ask("join:thread", json!({"threadId": thread})).await == json!({});
-    wait::eventually("the thread to be known", joins).await;
+    wait::eventually("the thread to exist", joins).await;
 }
 
-/// Publishes numbered states of a thread until it is dropped. Answers how many.
+/// Publishes numbered states of a thread until `stop` is set and returns how many.
 async fn publish_states(server: &Server, stop: &std::sync::atomic::AtomicBool) -> u64 {
     let mut published = 0;
     while !stop.load(std::sync::atomic::Ordering::Relaxed) {
@@ -43,7 +44,7 @@ async fn publish_states(server: &Server, stop: &std::sync::atomic::AtomicBool) -
     published
 }
 
-/// Runs a change while states are published, and asserts that a client in the thread hears each of them once, in order.
+/// Runs a change while states are published, and asserts that a client in the thread receives each of them once and in order.
 async fn nothing_is_lost_while(server: &Server, client: &mut Client, change: impl AsyncFnOnce()) {
     let stop = std::sync::atomic::AtomicBool::new(false);
     let changing = async {
@@ -62,8 +63,8 @@ fn rollback(server: &Server) -> std::process::Output {
 }
 
 #[tokio::test]
-async fn a_set_is_live_as_one_and_goes_back_as_one_with_its_data() {
-    let mut server = before(Server::dev().one_process()).start().await;
+async fn a_set_is_deployed_and_rolled_back_together_with_its_data() {
+    let mut server = before(Server::dev().single_node()).start().await;
     let old = deployed(&server).await;
     publish_keyed(&server, "t1", "thread.upserted", thread("t1", "cal")).await;
     let mut ana = in_thread(&server).await;
@@ -92,7 +93,11 @@ async fn a_set_is_live_as_one_and_goes_back_as_one_with_its_data() {
     })
     .await;
     assert_eq!(deployed(&server).await, old);
-    assert_eq!(server.store().value("chat", "threads/t2"), Some(json!({"customerId": "cal"})), "written after the split");
+    assert_eq!(
+        server.store().value("chat", "threads/t2"),
+        Some(json!({"customerId": "cal"})),
+        "a thread written after the split"
+    );
     opens(&server, user("cal"), "t2").await;
     server.restart().await;
     assert_eq!((deployed(&server).await, server.readiness().await.1["pluginsDown"].clone()), (old, json!([])));
@@ -106,16 +111,16 @@ async fn a_set_is_live_as_one_and_goes_back_as_one_with_its_data() {
 }
 
 #[tokio::test]
-async fn a_set_that_does_not_hold_changes_nothing() {
-    let server = old_chat().one_process().start().await;
+async fn an_invalid_set_changes_nothing() {
+    let server = old_chat().single_node().start().await;
     publish_keyed(&server, "t1", "thread.upserted", thread("t1", "cal")).await;
     opens(&server, user("cal"), "t1").await;
     let before = deployed(&server).await;
     let plugins = fixture::plugins().await;
     let file = |name: &str| plugins[name].display().to_string();
     let (chat, threads, crm, old) =
-        (file("chat"), file("threads"), file("crm"), fixture::stored_0_1("chat").display().to_string());
-    let broken = fixture::stored_0_1("README.md").with_file_name("README.md").display().to_string();
+        (file("chat"), file("threads"), file("crm"), fixture::built_for_0_1("chat").display().to_string());
+    let broken = fixture::built_for_0_1("README.md").with_file_name("README.md").display().to_string();
     let cases: [(&[&str], &str); 7] = [
         (&["deploy", "crm", &crm, "threads", &threads], "the rooms company:{id} of chat and company:{id} of crm overlap"),
         (&["deploy", "chat", &old, "threads", &threads], "the rooms thread:{id} of chat and thread:{id} of threads overlap"),
@@ -127,22 +132,22 @@ async fn a_set_that_does_not_hold_changes_nothing() {
     ];
     for (args, says) in cases {
         let output = operate(&server, args);
-        assert!(!output.status.success() && text(&output).contains(says), "instead of {says}: {}", text(&output));
+        assert!(!output.status.success() && text(&output).contains(says), "expected {says}: {}", text(&output));
         assert_eq!(deployed(&server).await, before);
     }
-    let (status, told) = server.admin(Method::POST, "/admin/deploy", br#"{"plugins": []}"#.to_vec()).await;
-    assert_eq!((status, &told["detail"]), (400, &json!("it names no plugin")));
-    let (status, told) = server.admin(Method::POST, "/admin/rollback", br#"{"plugins": ["chat", "crm"]}"#.to_vec()).await;
-    assert_eq!(status, 404, "{told}");
+    let (status, answer) = server.admin(Method::POST, "/admin/deploy", br#"{"plugins": []}"#.to_vec()).await;
+    assert_eq!((status, &answer["detail"]), (400, &json!("it names no plugin")));
+    let (status, answer) = server.admin(Method::POST, "/admin/rollback", br#"{"plugins": ["chat", "crm"]}"#.to_vec()).await;
+    assert_eq!(status, 404, "{answer}");
     let store = server.store();
     assert_eq!((store.value("threads", "threads/t1"), store.value("chat", "threads/t1").is_some()), (None, true));
-    assert_eq!(store.components().len(), 1, "what was not deployed is not kept");
+    assert_eq!(store.components().len(), 1, "components that were not deployed are not stored");
     opens(&server, user("cal"), "t1").await;
     assert!(!server.log().contains("moved what"), "{}", server.log());
 }
 
 #[tokio::test]
-async fn a_set_is_live_on_all_nodes_and_goes_back_on_all() {
+async fn a_set_is_deployed_and_rolled_back_on_all_nodes() {
     let cluster = Cluster::with(2, before).await;
     let [first, second] = [&cluster.nodes[0], &cluster.nodes[1]];
     publish_keyed(first, "t1", "thread.upserted", thread("t1", "cal")).await;
@@ -171,7 +176,7 @@ async fn a_set_is_live_on_all_nodes_and_goes_back_on_all() {
 }
 
 #[tokio::test]
-async fn a_node_that_starts_with_the_new_plugins_brings_the_others_along() {
+async fn a_node_started_with_the_new_plugins_updates_the_others() {
     let cluster = Cluster::with(1, |_| old_chat()).await;
     let old = &cluster.nodes[0];
     publish_keyed(old, "t1", "thread.upserted", thread("t1", "cal")).await;
@@ -185,13 +190,13 @@ async fn a_node_that_starts_with_the_new_plugins_brings_the_others_along() {
         opens(node, user("cal"), "t1").await;
         assert_eq!(node.readiness().await.1["pluginsDown"], json!([]));
     }
-    // Moved once: what a node that starts later finds is moved already.
+    // Data is moved once: a node that starts later finds it moved already.
     let third = cluster.node(Server::dev().only(&NEW)).await;
     assert!(!third.log().contains("moved what"), "{}", third.log());
 }
 
 #[tokio::test]
-async fn a_node_that_cannot_stage_one_of_a_set_leaves_all_as_they_were() {
+async fn a_set_that_one_node_cannot_stage_is_not_deployed() {
     let mut cluster = Cluster::with(1, |_| old_chat()).await;
     let node = cluster.node(old_chat().env("HUBBUB_PLUGINS__CRM__GRANTS", r#"["log"]"#)).await;
     cluster.nodes.push(node);

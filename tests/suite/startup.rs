@@ -1,4 +1,4 @@
-//! How the server starts, and what it refuses to start with. Must never find a port bound by a server that refused.
+//! Starting the server, and what it refuses to start with. A server that refuses must never have bound a port.
 
 use std::path::PathBuf;
 
@@ -6,9 +6,9 @@ use serde_json::json;
 use tests::server::{Builder, Scratch, run};
 use tests::{Server, fixture, token};
 
-const SECRET: &str = "a secret of a test, of forty characters..";
+const SECRET: &str = "a test secret, of just forty characters.";
 
-/// A configuration file of its own, with the chat plugin and `more`.
+/// Writes a configuration file with the chat plugin and `more`.
 async fn configuration(scratch: &Scratch, more: &str) -> PathBuf {
     let file = scratch.path().join("hubbub.toml");
     let chat = &fixture::plugins().await["chat"];
@@ -21,20 +21,20 @@ async fn serve(scratch: &Scratch, more: &str) -> Builder {
 }
 
 #[tokio::test]
-async fn serve_starts_with_a_key_of_its_own_and_takes_no_dev_defaults() {
+async fn serve_starts_with_configured_keys_and_accepts_no_dev_secrets() {
     let scratch = Scratch::new();
     let server = serve(&scratch, "[api]\nkeys = [\"another key, of a test\"]").await.start().await;
     server.connect("/chat", token("ana").secret(SECRET)).await;
-    assert_eq!(server.turned_away("/chat", token("ana")).await, "Invalid token", "signed with the dev secret");
+    assert_eq!(server.connect_refused("/chat", token("ana")).await, "Invalid token", "signed with the dev secret");
     assert_eq!(server.api("/api/publish", &json!({"topic": "chat.upserted", "data": {}})).await.0, 401, "the dev API key");
     let (status, _) = server.admin(reqwest::Method::GET, "/admin/plugins", Vec::new()).await;
     assert_eq!(status, 401, "the dev admin token");
     let demo = server.http().post(server.url("/demo/enter")).json(&json!({"name": "Ana"})).send().await.expect("an answer");
-    assert!(!demo.status().is_success(), "the demo gives tokens away");
+    assert!(!demo.status().is_success(), "the demo page must not give out tokens");
 }
 
 #[tokio::test]
-async fn serve_refuses_what_is_unsafe_or_unknown_and_says_why() {
+async fn serve_refuses_unsafe_or_unknown_settings_with_a_reason() {
     let scratch = Scratch::new();
     let cases = [
         (serve(&scratch, "").await.env("JWT_SECRET", ""), "JWT_SECRET"),
@@ -60,37 +60,41 @@ async fn serve_refuses_what_is_unsafe_or_unknown_and_says_why() {
         (serve(&scratch, "").await.plugin("absent", &scratch.path().join("absent.wasm")), "absent"),
     ];
     for (server, why) in cases {
-        let said = server.refuses().await;
-        assert!(said.contains(why), "instead of {why}: {said}");
-        assert!(!said.contains(SECRET), "a secret is in {said}");
+        let printed = server.start_failure().await;
+        assert!(printed.contains(why), "expected {why}: {printed}");
+        assert!(!printed.contains(SECRET), "a secret is in {printed}");
     }
     for (more, why) in [("[gatway]\n", "gatway"), ("[gateway]\nmax_paylaod = 1", "max_paylaod"), ("[gateway\n", "hubbub.toml")] {
-        let said = Server::serve(&configuration(&scratch, more).await).env("JWT_SECRET", SECRET).refuses().await;
-        assert!(said.contains(why), "instead of {why}: {said}");
+        let printed = Server::serve(&configuration(&scratch, more).await).env("JWT_SECRET", SECRET).start_failure().await;
+        assert!(printed.contains(why), "expected {why}: {printed}");
     }
-    let said = Server::serve(&scratch.path().join("nowhere.toml")).env("JWT_SECRET", SECRET).refuses().await;
-    assert!(said.contains("nowhere.toml"), "{said}");
+    let printed = Server::serve(&scratch.path().join("nowhere.toml")).env("JWT_SECRET", SECRET).start_failure().await;
+    assert!(printed.contains("nowhere.toml"), "{printed}");
 }
 
 #[tokio::test]
-async fn serve_refuses_a_file_that_is_no_plugin() {
+async fn serve_refuses_a_file_that_is_not_a_plugin() {
     let scratch = Scratch::new();
     let bad: [(&str, &[u8]); 4] =
         [("empty", b""), ("text", b"not a component"), ("module", b"\0asm\x01\0\0\0"), ("component", b"\0asm\x0d\0\x01\0")];
     for (name, bytes) in bad {
         let file = scratch.path().join(format!("{name}.wasm"));
         std::fs::write(&file, bytes).expect("a scratch file");
-        let said = serve(&scratch, "").await.plugin(name, &file).refuses().await;
-        assert!(said.contains(name), "{name}: {said}");
+        let printed = serve(&scratch, "").await.plugin(name, &file).start_failure().await;
+        assert!(printed.contains(name), "{name}: {printed}");
     }
     let hostile = fixture::hostile().await;
-    let said =
-        serve(&scratch, "").await.plugin("hostile", &hostile).plugin_config("hostile", "evil", "init-refuse").refuses().await;
-    assert!(said.contains("I will not start"), "{said}");
+    let printed = serve(&scratch, "")
+        .await
+        .plugin("hostile", &hostile)
+        .plugin_config("hostile", "evil", "init-refuse")
+        .start_failure()
+        .await;
+    assert!(printed.contains("I will not start"), "{printed}");
 }
 
 #[tokio::test]
-async fn check_says_what_serve_would_and_exits() {
+async fn check_reports_what_serve_would_and_exits() {
     let scratch = Scratch::new();
     let file = configuration(&scratch, "").await.display().to_string();
     let data = scratch.path().join("data").display().to_string();
@@ -101,7 +105,7 @@ async fn check_says_what_serve_would_and_exits() {
 }
 
 #[tokio::test]
-async fn a_printed_token_opens_the_door_it_was_made_for() {
+async fn a_printed_token_is_accepted_by_the_dev_server() {
     let server = Server::dev().start().await;
     let print = |args: &[&str]| {
         let output = run(&[&["token"], args].concat(), &[]);
@@ -113,12 +117,12 @@ async fn a_printed_token_opens_the_door_it_was_made_for() {
     server.connect("/chat", print(&["--sub", "u1"]).as_str()).await;
     let other = run(&["token", "--sub", "u1"], &[("JWT_SECRET", SECRET)]);
     let other = String::from_utf8(other.stdout).expect("a token is text");
-    assert_eq!(server.turned_away("/chat", other.trim()).await, "Invalid token", "signed with JWT_SECRET");
-    assert!(!run(&["token"], &[]).status.success(), "nobody's token");
+    assert_eq!(server.connect_refused("/chat", other.trim()).await, "Invalid token", "signed with JWT_SECRET");
+    assert!(!run(&["token"], &[]).status.success(), "a token without a subject");
 }
 
 #[tokio::test]
-async fn a_public_key_is_never_taken_for_a_secret() {
+async fn a_public_key_is_never_used_as_an_hmac_secret() {
     let keys = tests::package_dir().join("fixtures/keys");
     let public = keys.join("rsa-public.pem");
     let configured = format!("[{{ public_key_file = {:?}, alg = \"RS256\" }}]", public.display().to_string());
@@ -129,16 +133,16 @@ async fn a_public_key_is_never_taken_for_a_secret() {
     for secret in [pem.as_str(), pem.trim()] {
         for alg in ["HS256", "RS256"] {
             let forged = token("ana").secret(secret).header("alg", alg).sign();
-            assert_eq!(server.turned_away("/chat", forged.as_str()).await, "Invalid token", "{alg}");
+            assert_eq!(server.connect_refused("/chat", forged.as_str()).await, "Invalid token", "{alg}");
         }
     }
-    assert_eq!(server.turned_away("/chat", token("ana")).await, "Invalid token", "the dev secret is no key any more");
+    assert_eq!(server.connect_refused("/chat", token("ana")).await, "Invalid token", "the dev secret is not accepted any more");
 }
 
 #[tokio::test]
-async fn a_polite_end_is_quick_and_a_success() {
+async fn sigterm_ends_the_server_with_success() {
     let mut server = Server::dev().start().await;
     let mut ana = server.connect("/", ()).await;
     assert_eq!(server.terminate().await, Some(0));
-    assert_eq!(ana.ended().await, tests::client::End::Closed, "not told to stay away");
+    assert_eq!(ana.ended().await, tests::client::End::Closed, "without a disconnect packet, so that clients reconnect");
 }

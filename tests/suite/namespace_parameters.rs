@@ -1,4 +1,4 @@
-//! Namespaces with a parameter: one for each course, made when it is first asked for. Must never leave one behind for nothing.
+//! Namespaces with a parameter: one for each course, created on its first connect. A refused connect must never leave one behind.
 
 use futures_util::future::join_all;
 use serde_json::json;
@@ -18,11 +18,11 @@ async fn server() -> Server {
 }
 
 #[tokio::test]
-async fn only_who_is_enrolled_gets_in_and_hears_only_that_course() {
+async fn only_enrolled_students_connect_and_receive_only_their_course() {
     let server = server().await;
-    assert_eq!(server.turned_away("/course/rust", ()).await, "Authentication error");
-    assert_eq!(server.turned_away("/course/rust", "nonsense").await, "Invalid token");
-    assert_eq!(server.turned_away("/course/rust", student("eva", &["go"])).await, "Not enrolled");
+    assert_eq!(server.connect_refused("/course/rust", ()).await, "Authentication error");
+    assert_eq!(server.connect_refused("/course/rust", "nonsense").await, "Invalid token");
+    assert_eq!(server.connect_refused("/course/rust", student("eva", &["go"])).await, "Not enrolled");
     let mut ana = server.connect("/course/rust", student("ana", &["rust"])).await;
     let mut bia = server.connect("/course/rust", student("bia", &["rust", "go"])).await;
     let mut eva = server.connect("/course/go", student("eva", &["go"])).await;
@@ -32,17 +32,18 @@ async fn only_who_is_enrolled_gets_in_and_hears_only_that_course() {
 }
 
 #[tokio::test]
-async fn two_first_connects_at_once_both_work() {
+async fn concurrent_first_connects_to_a_namespace_all_succeed() {
     let server = server().await;
     for round in 0..50 {
         let course = format!("c{round}");
-        let arrive = async |n| server.connect(&format!("/course/{course}"), student(&format!("u{n}"), &[&course])).await;
-        let mut students = join_all((0..4).map(arrive)).await;
+        let connect = async |n| server.connect(&format!("/course/{course}"), student(&format!("u{n}"), &[&course])).await;
+        let mut students = join_all((0..4).map(connect)).await;
         for (n, student) in students.iter_mut().enumerate() {
-            // Of two namespaces made at the same moment one stays. Whoever was in the other is closed, and comes back by itself.
+            // If two namespaces are created at the same moment, one is kept. Clients of the other one are disconnected and
+            // reconnect.
             let id = student.emit_for_ack(&json!(["say", "first"])).await;
             if student.acked_or_ended(id).await.is_none() {
-                *student = arrive(n).await;
+                *student = connect(n).await;
             }
         }
         for n in 0..students.len() {
@@ -55,33 +56,34 @@ async fn two_first_connects_at_once_both_work() {
 }
 
 #[tokio::test]
-async fn five_thousand_strangers_at_random_courses_cost_no_more_than_at_one() {
+async fn refused_connects_to_random_courses_leave_no_namespaces() {
     const STRANGERS: usize = 5000;
     const AT_ONCE: usize = 50;
-    /// What 5000 namespaces that stayed would exceed several times over; noise of the allocator does not.
+    /// 5000 leaked namespaces would exceed this several times over; allocator noise does not.
     const ALLOWED: u64 = 12 << 20;
     let server = server().await;
-    let knock = async |course: &dyn Fn(usize) -> String| {
+    let connect_strangers = async |course: &dyn Fn(usize) -> String| {
         let before = server.resident_bytes();
         for from in (0..STRANGERS).step_by(AT_ONCE) {
-            let knocks = (from..from + AT_ONCE).map(async |n| server.turned_away(&format!("/course/{}", course(n)), ()).await);
-            assert!(join_all(knocks).await.iter().all(|sentence| sentence == "Authentication error"));
+            let refusals =
+                (from..from + AT_ONCE).map(async |n| server.connect_refused(&format!("/course/{}", course(n)), ()).await);
+            assert!(join_all(refusals).await.iter().all(|sentence| sentence == "Authentication error"));
         }
         server.resident_bytes() - before
     };
-    // A connection that nobody opens a namespace on stays a while, whatever it asked for: that much is the same for both.
-    let at_one = knock(&|_| "rust".to_owned()).await;
-    let at_random = knock(&|n| format!("stranger-{n}")).await;
-    assert!(at_random <= at_one + ALLOWED, "{at_random} bytes for random ones, {at_one} for one");
+    // A connection without a namespace stays open for a while. That costs both cases the same.
+    let at_one = connect_strangers(&|_| "rust".to_owned()).await;
+    let at_random = connect_strangers(&|n| format!("stranger-{n}")).await;
+    assert!(at_random <= at_one + ALLOWED, "{at_random} bytes for random courses, {at_one} for one course");
     server.connect("/course/rust", student("ana", &["rust"])).await;
 }
 
 #[tokio::test]
-async fn a_course_that_was_empty_for_a_while_opens_again() {
+async fn a_course_removed_when_idle_opens_again() {
     let server = server().await;
     let first = server.connect("/course/rust", student("ana", &["rust"])).await;
     first.leave().await;
-    // Twice the idle time, by the server's own clock: by then the empty one has been removed.
+    // After twice the idle time by the server's own clock, the empty namespace has been removed.
     let uptime = async || server.get("/socket/health").await.1["uptime"].as_f64().expect("a number of seconds");
     let left = uptime().await;
     wait::eventually("the idle time to pass", async || uptime().await > left + 2.0).await;

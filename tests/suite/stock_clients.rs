@@ -1,24 +1,24 @@
-//! Stock clients, in Node and Python, over each transport. Must never use a client's private parts.
+//! Stock clients in Node and Python over each transport. Must never use a client's private API.
 
 use serde_json::json;
 use tests::stock::Transports;
 use tests::{Server, Stock, wait};
 
-use crate::scene::{name, open_chat, user};
+use crate::helpers::{name, open_chat, user};
 
 #[tokio::test]
 async fn stock_clients_of_each_kind_chat_over_every_transport() {
-    let server = Server::dev().chatty().start().await;
+    let server = Server::dev().without_message_limit().start().await;
     open_chat(&server, "c1", &["ana", "bia"]).await;
     for stock in Stock::ALL {
         for transports in [Transports::Websocket, Transports::Upgrade, Transports::Polling] {
-            let mut ana = stock.connect(&server, "/chat", user("ana"), transports).await.expect("let in");
-            let mut bia = stock.connect(&server, "/chat", user("bia"), transports).await.expect("let in");
+            let mut ana = stock.connect(&server, "/chat", user("ana"), transports).await.expect("accepted");
+            let mut bia = stock.connect(&server, "/chat", user("bia"), transports).await.expect("accepted");
             if transports == Transports::Upgrade {
                 ana.upgraded().await;
             }
             for client in [&mut ana, &mut bia] {
-                wait::eventually("the chat to be known", async || {
+                wait::eventually("the chat to exist", async || {
                     client.ask("chat:join", json!({"chatId": "c1"})).await["error"].is_null()
                 })
                 .await;
@@ -35,7 +35,7 @@ async fn stock_clients_of_each_kind_chat_over_every_transport() {
 }
 
 #[tokio::test]
-async fn stock_clients_get_the_doors_sentence() {
+async fn stock_clients_receive_the_refusal_sentence() {
     let server = Server::dev().start().await;
     for stock in Stock::ALL {
         for (token, sentence) in [(None, "Authentication error"), (Some("nonsense"), "Invalid token")] {
@@ -48,16 +48,16 @@ async fn stock_clients_get_the_doors_sentence() {
 }
 
 #[tokio::test]
-async fn stock_clients_come_back_by_themselves_after_a_restart() {
+async fn stock_clients_reconnect_after_a_restart() {
     let mut server = Server::dev().start().await;
     open_chat(&server, "c1", &["ana"]).await;
     let mut clients = Vec::new();
     for stock in Stock::ALL {
-        clients.push(stock.connect(&server, "/chat", user("ana"), Transports::Websocket).await.expect("let in"));
+        clients.push(stock.connect(&server, "/chat", user("ana"), Transports::Websocket).await.expect("accepted"));
     }
     server.restart().await;
     for client in &mut clients {
-        // A word such as "server disconnect" would have told the client to stay away.
+        // With a reason such as "server disconnect" the client would not reconnect.
         let reason = client.disconnected().await;
         assert!(reason.contains("transport"), "{reason}");
         client.reconnected().await;

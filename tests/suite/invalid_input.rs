@@ -1,4 +1,4 @@
-//! What no decent client sends. Must never let a bystander notice: one chats through every test here.
+//! Invalid input that no correct client sends. It must never affect other clients: two of them chat during every test here.
 
 use std::time::{Duration, Instant};
 
@@ -8,13 +8,13 @@ use tests::packet::Packet;
 use tests::polling::Polling;
 use tests::{Client, Server};
 
-use crate::scene::{member, open_chat, say, user};
+use crate::helpers::{member, open_chat, say, user};
 
-/// Two users who chat while a third misbehaves.
-struct Bystanders(Client, Client);
+/// Two users that chat while a third one sends invalid input.
+struct Others(Client, Client);
 
-impl Bystanders {
-    async fn chat_on(&mut self) {
+impl Others {
+    async fn keep_chatting(&mut self) {
         let before = Instant::now();
         say(&mut self.0, "c1", "still here?").await;
         self.1.next("chat:message").await;
@@ -22,34 +22,34 @@ impl Bystanders {
     }
 }
 
-async fn scene() -> (Server, Bystanders) {
-    let server = Server::dev().chatty().start().await;
+async fn chatting_server() -> (Server, Others) {
+    let server = Server::dev().without_message_limit().start().await;
     open_chat(&server, "c1", &["ana", "bia", "eva"]).await;
-    let bystanders = Bystanders(member(&server, "ana", "c1").await, member(&server, "bia", "c1").await);
-    (server, bystanders)
+    let others = Others(member(&server, "ana", "c1").await, member(&server, "bia", "c1").await);
+    (server, others)
 }
 
 #[tokio::test]
-async fn an_oversized_message_ends_its_own_connection_alone() {
-    let (server, mut bystanders) = scene().await;
+async fn an_oversized_message_ends_only_its_own_connection() {
+    let (server, mut others) = chatting_server().await;
     for size in [100_001, 2_000_000] {
         let mut eva = server.connect("/chat", user("eva")).await;
         eva.send_raw(&format!("42/chat,[\"chat:message\",\"{}\"]", "x".repeat(size))).await;
         assert_eq!(eva.ended().await, End::Closed, "{size} bytes");
-        bystanders.chat_on().await;
+        others.keep_chatting().await;
     }
     let mut eva = member(&server, "eva", "c1").await;
     let (code, _) = eva.refused("chat:message", json!({"chatId": "c1", "content": "x".repeat(90_000)})).await;
-    assert_eq!(code, "invalid", "large, but not over the limit: the event alone is refused");
+    assert_eq!(code, "invalid", "a large message within the limit: only the event is refused");
     let polling = Polling::open(&server).await;
     let status = polling.send(format!("42[\"x\",\"{}\"]", "x".repeat(200_000))).await;
     assert!((400..500).contains(&status), "polling: {status}");
-    bystanders.chat_on().await;
+    others.keep_chatting().await;
 }
 
 #[tokio::test]
-async fn malformed_packets_hurt_nobody_else() {
-    let (server, mut bystanders) = scene().await;
+async fn malformed_packets_affect_no_other_client() {
+    let (server, mut others) = chatting_server().await;
     let malformed = [
         "",
         "4",
@@ -88,17 +88,17 @@ async fn malformed_packets_hurt_nobody_else() {
     for frame in malformed {
         let mut eva = server.connect("/chat", user("eva")).await;
         eva.send_raw(frame).await;
-        bystanders.chat_on().await;
+        others.keep_chatting().await;
     }
     let mut eva = server.connect("/chat", user("eva")).await;
     eva.send_binary(vec![0; 1000]).await;
-    bystanders.chat_on().await;
+    others.keep_chatting().await;
     assert!(server.connect("/chat", user("eva")).await.ask("chat:join", json!({"chatId": "c1"})).await["error"].is_null());
 }
 
 #[tokio::test]
-async fn reserved_and_odd_names_are_invalid() {
-    let (server, mut bystanders) = scene().await;
+async fn reserved_empty_and_long_event_names_are_invalid() {
+    let (server, mut others) = chatting_server().await;
     let mut eva = member(&server, "eva", "c1").await;
     let long = "x".repeat(300);
     let names = ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener", "", &long];
@@ -106,12 +106,12 @@ async fn reserved_and_odd_names_are_invalid() {
         let (code, _) = eva.refused(name, json!({})).await;
         assert_eq!(code, "invalid", "{name:?}");
     }
-    bystanders.chat_on().await;
+    others.keep_chatting().await;
 }
 
 #[tokio::test]
-async fn names_that_no_product_uses_cost_at_most_their_own_connection() {
-    let (server, mut bystanders) = scene().await;
+async fn unusual_event_names_end_at_most_their_own_connection() {
+    let (server, mut others) = chatting_server().await;
     let odd = [
         r#"["a\u0000b",{}]"#,
         r#"["a\nb",{}]"#,
@@ -128,13 +128,13 @@ async fn names_that_no_product_uses_cost_at_most_their_own_connection() {
         if let Some(ack) = eva.acked_or_ended(901).await {
             assert_eq!(ack["error"]["code"], "invalid", "{args}");
         }
-        bystanders.chat_on().await;
+        others.keep_chatting().await;
     }
 }
 
 #[tokio::test]
 async fn an_unknown_event_is_not_found() {
-    let (server, _bystanders) = scene().await;
+    let (server, _others) = chatting_server().await;
     let mut eva = server.connect("/chat", user("eva")).await;
     for name in ["no:such", "__proto__", "constructor", "chat:join ", "Chat:Join", "chat:message:extra"] {
         let refusal = eva.refused(name, json!({})).await;
@@ -147,7 +147,7 @@ async fn an_unknown_event_is_not_found() {
 
 #[tokio::test]
 async fn deep_nesting_binary_and_trailing_garbage_are_invalid() {
-    let (server, mut bystanders) = scene().await;
+    let (server, mut others) = chatting_server().await;
     let mut eva = member(&server, "eva", "c1").await;
     for depth in [65, 1000, 40_000] {
         let (open, close) = ("[".repeat(depth), "]".repeat(depth));
@@ -161,13 +161,13 @@ async fn deep_nesting_binary_and_trailing_garbage_are_invalid() {
         eva.send_raw(&format!("42/chat,{id}[\"chat:typing\",{{\"chatId\":\"c1\"}}]{garbage}")).await;
         assert_eq!(eva.acked(id).await["error"]["code"], "invalid", "followed by {garbage}");
     }
-    assert_eq!(eva.ask("chat:typing", json!({"chatId": "c1"})).await, json!({}), "and the socket lives on");
-    bystanders.chat_on().await;
+    assert_eq!(eva.ask("chat:typing", json!({"chatId": "c1"})).await, json!({}), "and the socket stays open");
+    others.keep_chatting().await;
 }
 
 #[tokio::test]
-async fn wrong_payloads_are_refused_without_telling_internals() {
-    let (server, mut bystanders) = scene().await;
+async fn invalid_payloads_are_refused_without_internal_details() {
+    let (server, mut others) = chatting_server().await;
     let mut eva = member(&server, "eva", "c1").await;
     let wrong = [
         json!(null),
@@ -193,21 +193,21 @@ async fn wrong_payloads_are_refused_without_telling_internals() {
     assert_eq!(eva.acked(id).await["error"]["code"], "invalid");
     let id = eva.emit_for_ack(&json!(["chat:typing", {"chatId": "c1"}, "more", 1, null])).await;
     assert!(eva.acked(id).await["error"]["code"].as_str().is_none_or(|code| code == "invalid"));
-    bystanders.chat_on().await;
+    others.keep_chatting().await;
 }
 
 #[tokio::test]
-async fn events_before_the_namespace_is_open_are_not_served() {
-    let (server, mut bystanders) = scene().await;
+async fn events_before_the_namespace_connects_are_ignored() {
+    let (server, mut others) = chatting_server().await;
     let mut early = Client::open(server.address(), &().into()).await.expect("a websocket");
     early.send_raw("42/chat,[\"chat:message\",{\"chatId\":\"c1\",\"content\":\"I was never let in\"}]").await;
     early.send_raw("420[\"chat:join\",{\"videoId\":\"v1\"}]").await;
-    bystanders.chat_on().await;
+    others.keep_chatting().await;
     let polling = Polling::open(&server).await;
     match polling.connect("/chat", None).await {
         Packet::ConnectError { data, .. } => assert_eq!(data["message"], Value::from("Authentication error")),
-        other => panic!("let in: {other:?}"),
+        other => panic!("accepted: {other:?}"),
     }
     polling.send("42/chat,[\"chat:message\",{\"chatId\":\"c1\",\"content\":\"nor was I\"}]".into()).await;
-    bystanders.1.expect_none("chat:message").await;
+    others.1.expect_none("chat:message").await;
 }

@@ -1,4 +1,5 @@
-//! What runs is what was deployed, signed and new enough, whichever way it comes to run. Must never trust what the storage holds.
+//! Signatures, digests and minimum versions: only an intact, signed and new enough component may run. The server must never trust
+//! the storage.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,16 +11,16 @@ use tests::cluster::Cluster;
 use tests::server::{Builder, Scratch, run};
 use tests::{Client, Postgres, Server, fixture, token};
 
-/// Two keys, of no use but here.
+/// Two keys, of no use elsewhere.
 const KEYS: [&str; 2] = [
     "MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g",
     "MC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC",
 ];
 
-/// A component's file, and what a key makes of it.
+/// A component's file with its signature.
 struct Signed {
     file: PathBuf,
-    /// As `signature.keys` has it.
+    /// The public key in the format of `signature.keys`.
     public: String,
     signature: String,
 }
@@ -28,7 +29,7 @@ async fn component(version: &str) -> Vec<u8> {
     std::fs::read(fixture::versioned(version).await).expect("the component was built")
 }
 
-/// A copy of a version, signed with one of the keys.
+/// Copies a version and signs it with one of the keys.
 async fn signed(scratch: &Scratch, version: &str, key: usize) -> Signed {
     let (pem, file) =
         (scratch.path().join(format!("key-{key}.pem")), scratch.path().join(format!("versioned-{version}-{key}.wasm")));
@@ -38,11 +39,11 @@ async fn signed(scratch: &Scratch, version: &str, key: usize) -> Signed {
     let made = run(&["plugin", "sign", &file.display().to_string(), "--key", &pem.display().to_string()], &[]);
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let public = format!("[{:?}]", String::from_utf8_lossy(&made.stdout).trim());
-    let signature = std::fs::read_to_string(file.with_extension("wasm.sig")).expect("it lies beside the file");
+    let signature = std::fs::read_to_string(file.with_extension("wasm.sig")).expect("the signature is beside the file");
     Signed { file, public, signature }
 }
 
-/// Deploys a component, with its signature if it has one.
+/// Deploys a component with its signature, if it has one.
 async fn deploy(server: &Server, component: Vec<u8>, signature: Option<&str>) -> (u16, String) {
     let url = server.admin_url("/admin/plugins/versioned/deploy");
     let mut request = server.http().post(url).bearer_auth(tests::server::ADMIN_TOKEN).body(component);
@@ -62,10 +63,10 @@ async fn version(server: &Server) -> Value {
     client.ask("version", Value::Null).await
 }
 
-/// The server with the first version's file, on data that outlives it.
+/// The server with the first version's file, and a data folder that is kept.
 async fn with_data(scratch: &Scratch) -> Builder {
     let data = scratch.path().join("data-of-all");
-    Server::dev().only(&[]).plugin("versioned", &fixture::versioned("1.0.0").await).data(&data).one_process()
+    Server::dev().only(&[]).plugin("versioned", &fixture::versioned("1.0.0").await).data(&data).single_node()
 }
 
 fn digest(component: &[u8]) -> String {
@@ -73,39 +74,39 @@ fn digest(component: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn a_stored_component_runs_after_keys_are_required_only_with_its_signature() {
+async fn stored_components_need_a_signature_once_keys_are_required() {
     let scratch = Scratch::new();
     let (good, second) = (signed(&scratch, "1.0.0", 0).await, signed(&scratch, "2.0.0", 0).await);
     let plain = with_data(&scratch).await;
     let required = plain.clone().plugin("versioned", &good.file).env("HUBBUB_SIGNATURE__KEYS", &good.public);
 
     let mut server = plain.clone().start().await;
-    assert_eq!(deploy(&server, component("2.0.0").await, None).await.0, 200, "nobody asks for a signature yet");
+    assert_eq!(deploy(&server, component("2.0.0").await, None).await.0, 200, "no signature is required yet");
     server.terminate().await;
-    let said = required.clone().refuses().await;
+    let output = required.clone().start_failure().await;
     for part in ["stored component of versioned", "it is not signed", "hubbub plugin sign", "deploy it again"] {
-        assert!(said.contains(part), "{part}: {said}");
+        assert!(output.contains(part), "{part}: {output}");
     }
 
     let mut server = plain.clone().start().await;
-    assert_eq!(version(&server).await, "2.0.0", "without the key it serves on");
-    let (status, said) = deploy(&server, component("2.0.0").await, Some(&second.signature)).await;
-    assert_eq!(status, 200, "{said}");
+    assert_eq!(version(&server).await, "2.0.0", "without a required key it keeps serving");
+    let (status, output) = deploy(&server, component("2.0.0").await, Some(&second.signature)).await;
+    assert_eq!(status, 200, "{output}");
     server.terminate().await;
     let mut server = required.clone().start().await;
-    assert_eq!(version(&server).await, "2.0.0", "the signature was stored, though nobody asked for it");
-    let (status, told) = rollback(&server).await;
-    assert_eq!(status, 403, "the first version was stored without a signature: {told}");
+    assert_eq!(version(&server).await, "2.0.0", "the signature was stored although none was required");
+    let (status, answer) = rollback(&server).await;
+    assert_eq!(status, 403, "the first version was stored without a signature: {answer}");
     assert_eq!(version(&server).await, "2.0.0");
     server.terminate().await;
 
     let other = signed(&scratch, "1.0.0", 1).await;
-    let said = required.plugin("versioned", &good.file).env("HUBBUB_SIGNATURE__KEYS", &other.public).refuses().await;
-    assert!(said.contains("none of signature.keys has made the signature"), "{said}");
+    let output = required.plugin("versioned", &good.file).env("HUBBUB_SIGNATURE__KEYS", &other.public).start_failure().await;
+    assert!(output.contains("none of signature.keys has made the signature"), "{output}");
 }
 
 #[tokio::test]
-async fn a_signed_file_takes_the_place_of_a_stored_component_that_is_not() {
+async fn a_signed_file_replaces_an_unsigned_stored_component() {
     let scratch = Scratch::new();
     let second = signed(&scratch, "2.0.0", 0).await;
     let plain = with_data(&scratch).await;
@@ -123,18 +124,18 @@ async fn a_changed_component_does_not_run(builder: Builder, change: impl AsyncFn
     server.terminate().await;
     change(&digest(&component("1.0.0").await)).await;
     server.start_again().await;
-    let (status, told) = rollback(&server).await;
-    let detail = told["detail"].as_str().unwrap_or_default();
-    assert!(status == 409 && detail.contains("was changed and does not run") && detail.contains("deploy it again"), "{told}");
-    assert_eq!(version(&server).await, "2.0.0", "what is live stays");
+    let (status, answer) = rollback(&server).await;
+    let detail = answer["detail"].as_str().unwrap_or_default();
+    assert!(status == 409 && detail.contains("was changed and does not run") && detail.contains("deploy it again"), "{answer}");
+    assert_eq!(version(&server).await, "2.0.0", "the live release is unaffected");
     server.terminate().await;
     change(&digest(&component("2.0.0").await)).await;
-    let said = builder.data(&server.data()).refuses().await;
-    assert!(said.contains("stored component of versioned was changed"), "{said}");
+    let output = builder.data(&server.data()).start_failure().await;
+    assert!(output.contains("stored component of versioned was changed"), "{output}");
 }
 
 #[tokio::test]
-async fn a_component_that_was_changed_in_the_embedded_database_does_not_run() {
+async fn a_component_changed_in_the_embedded_database_does_not_run() {
     let scratch = Scratch::new();
     let file = scratch.path().join("data-of-all/storage.sqlite");
     let change = async |digest: &str| {
@@ -150,7 +151,7 @@ async fn a_component_that_was_changed_in_the_embedded_database_does_not_run() {
 }
 
 #[tokio::test]
-async fn a_component_that_was_changed_in_postgres_does_not_run() {
+async fn a_component_changed_in_postgres_does_not_run() {
     let scratch = Scratch::new();
     let (postgres, url) = (Postgres::shared().await, Postgres::shared().await.empty().await);
     let change = async |digest: &str| {
@@ -161,7 +162,7 @@ async fn a_component_that_was_changed_in_postgres_does_not_run() {
 }
 
 #[tokio::test]
-async fn a_version_below_the_least_is_neither_started_deployed_nor_gone_back_to() {
+async fn a_version_below_the_minimum_is_never_run() {
     let scratch = Scratch::new();
     let plain = with_data(&scratch).await;
     let least = |builder: &Builder, version: &str| builder.clone().env("HUBBUB_PLUGINS__VERSIONED__MIN_VERSION", version);
@@ -170,39 +171,39 @@ async fn a_version_below_the_least_is_neither_started_deployed_nor_gone_back_to(
     server.terminate().await;
 
     let mut server = least(&plain, "1.5.0").start().await;
-    let (status, told) = rollback(&server).await;
-    let is_named = |said: &str| said.contains("1.0.0 is older than plugins.versioned.min_version, which is 1.5.0");
-    assert!(status == 422 && is_named(&told.to_string()), "{told}");
-    let (status, said) = deploy(&server, component("1.0.0").await, None).await;
-    assert!(status == 422 && is_named(&said), "{said}");
+    let (status, answer) = rollback(&server).await;
+    let is_named = |output: &str| output.contains("1.0.0 is older than plugins.versioned.min_version, which is 1.5.0");
+    assert!(status == 422 && is_named(&answer.to_string()), "{answer}");
+    let (status, output) = deploy(&server, component("1.0.0").await, None).await;
+    assert!(status == 422 && is_named(&output), "{output}");
     assert_eq!(version(&server).await, "2.0.0");
     server.terminate().await;
-    let said = least(&plain, "2.0.1").refuses().await;
-    assert!(said.contains("2.0.0 is older than plugins.versioned.min_version, which is 2.0.1"), "{said}");
-    let said = least(&plain, "newest").refuses().await;
-    assert!(said.contains("min_version") && said.contains("must be a version, such as 1.2.0"), "{said}");
+    let output = least(&plain, "2.0.1").start_failure().await;
+    assert!(output.contains("2.0.0 is older than plugins.versioned.min_version, which is 2.0.1"), "{output}");
+    let output = least(&plain, "newest").start_failure().await;
+    assert!(output.contains("min_version") && output.contains("must be a version, such as 1.2.0"), "{output}");
 }
 
 #[tokio::test]
-async fn a_node_that_requires_signatures_refuses_what_another_deploys_unsigned() {
+async fn a_node_that_requires_signatures_refuses_unsigned_deployments() {
     let scratch = Scratch::new();
     let first = signed(&scratch, "1.0.0", 0).await;
     let second = signed(&scratch, "2.0.0", 0).await;
     let made = AtomicUsize::new(0);
     let cluster = Cluster::with(2, |node| {
         let node = node.only(&[]).plugin("versioned", &first.file);
-        // The second one alone.
+        // Only the second node requires signatures.
         if made.fetch_add(1, Ordering::Relaxed) == 0 { node } else { node.env("HUBBUB_SIGNATURE__KEYS", &first.public) }
     })
     .await;
-    let (status, said) = deploy(&cluster.nodes[0], component("2.0.0").await, None).await;
-    assert!(status == 422 && said.contains("it is not signed"), "{status} {said}");
+    let (status, output) = deploy(&cluster.nodes[0], component("2.0.0").await, None).await;
+    assert!(status == 422 && output.contains("it is not signed"), "{status} {output}");
     for node in &cluster.nodes {
         assert_eq!(version(node).await, "1.0.0");
     }
-    let (status, said) = deploy(&cluster.nodes[0], component("2.0.0").await, Some(&second.signature)).await;
-    assert_eq!((status, json!(said.contains("2.0.0"))), (200, json!(true)), "{said}");
+    let (status, output) = deploy(&cluster.nodes[0], component("2.0.0").await, Some(&second.signature)).await;
+    assert_eq!((status, json!(output.contains("2.0.0"))), (200, json!(true)), "{output}");
     for node in &cluster.nodes {
-        tests::wait::eventually("the node to serve it", async || version(node).await == "2.0.0").await;
+        tests::wait::eventually("the node to serve the new version", async || version(node).await == "2.0.0").await;
     }
 }

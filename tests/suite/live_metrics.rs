@@ -1,5 +1,5 @@
-//! The operator's figures without the page: live, asked for, in the terminal, and as Grafana wants them. Must never show one to
-//! who has no token.
+//! The operator's live metrics without the page: pushed, requested, in the terminal, and for Grafana. Must never show one to a
+//! client without the token.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use tests::server::{ADMIN_TOKEN, run};
 use tests::{Client, Server, wait};
 
 #[tokio::test]
-async fn figures_are_told_once_a_second_to_who_has_the_token() {
+async fn metrics_are_sent_every_second_to_watchers_with_the_token() {
     let server = Server::dev().start().await;
     let _visitor = server.connect("/", ()).await;
     let mut watcher = Client::connect(server.admin_address(), "/figures", ADMIN_TOKEN).await.expect("the token is right");
@@ -19,19 +19,19 @@ async fn figures_are_told_once_a_second_to_who_has_the_token() {
     assert_ne!(first["at"], second["at"]);
     assert_eq!((&second["connections"], &second["sockets"]), (&json!(1), &json!(1)), "watchers are not counted");
     let chat = second["plugins"].as_array().and_then(|all| all.iter().find(|plugin| plugin["name"] == "chat"));
-    assert_eq!(chat.expect("the chat is among them")["state"], "active");
+    assert_eq!(chat.expect("the chat plugin is listed")["state"], "active");
     let (status, asked) = server.admin(Method::GET, "/admin/figures", Vec::new()).await;
     assert_eq!((status, asked["plugins"].is_array()), (200, true), "{asked}");
 }
 
 #[tokio::test]
-async fn nobody_without_the_token_is_told_a_figure() {
+async fn live_metrics_need_the_admin_token() {
     let server = Server::dev().start().await;
     for auth in [json!({"token": "a guess"}), json!({"token": 7}), json!({}), json!("text")] {
         match Client::connect(server.admin_address(), "/figures", auth.clone()).await {
             Err(ConnectFailure::Refused(sentence)) => assert_eq!(sentence, "The operator's token is needed", "{auth}"),
             Err(other) => panic!("{auth}: {other:?}"),
-            Ok(_) => panic!("let in with {auth}"),
+            Ok(_) => panic!("accepted with {auth}"),
         }
     }
     for path in ["/admin/figures", "/admin/grafana.json"] {
@@ -39,31 +39,31 @@ async fn nobody_without_the_token_is_told_a_figure() {
         assert_eq!(answer.status(), 401, "{path}");
         assert_eq!(server.get(path).await.0, 404, "{path} is not for the public port");
     }
-    server.turned_away("/figures", ADMIN_TOKEN).await;
+    server.connect_refused("/figures", ADMIN_TOKEN).await;
     let refused = server.metrics().await.get("hubbub_admin_watchers_refused_total", &[]);
     assert_eq!(refused, Some(4.0));
 }
 
 #[tokio::test]
-async fn past_the_limit_a_watcher_is_refused_until_another_has_gone() {
+async fn a_watcher_over_the_limit_is_refused_until_another_leaves() {
     let server = Server::dev().env("HUBBUB_ADMIN__WATCHERS", "1").start().await;
     let connect = || Client::connect(server.admin_address(), "/figures", ADMIN_TOKEN);
-    let first = connect().await.expect("there is a place");
+    let first = connect().await.expect("one watcher is allowed");
     match connect().await {
         Err(ConnectFailure::Refused(sentence)) => assert_eq!(sentence, "Too many are watching"),
         Err(other) => panic!("{other:?}"),
-        Ok(_) => panic!("there is one place"),
+        Ok(_) => panic!("a second watcher was accepted"),
     }
     first.leave().await;
-    wait::eventually("the place to be free again", async || connect().await.is_ok()).await;
+    wait::eventually("another watcher to be accepted", async || connect().await.is_ok()).await;
 }
 
 #[tokio::test]
-async fn a_watcher_that_does_not_read_misses_figures_and_is_counted() {
+async fn updates_dropped_for_a_slow_watcher_are_counted() {
     let server = Server::dev().env("HUBBUB_ADMIN__WATCHER_QUEUE", "4").start().await;
     let idle = Polling::open_admin(&server).await;
     idle.connect("/figures", Some(&json!({"token": ADMIN_TOKEN}))).await;
-    wait::eventually("figures to be dropped", async || {
+    wait::eventually("updates to be dropped", async || {
         server.metrics().await.get("hubbub_admin_figures_dropped_total", &[]).is_some_and(|dropped| dropped > 0.0)
     })
     .await;
@@ -84,15 +84,15 @@ async fn top_prints_one_frame_for_scripts() {
 }
 
 #[tokio::test]
-async fn every_metric_of_the_grafana_dashboard_is_one_of_the_servers() {
+async fn every_metric_in_the_grafana_dashboard_exists() {
     let server = Server::dev().start().await;
-    // A family that has counted nothing is not exposed at all.
-    server.turned_away("/chat", "no token").await;
+    // A metric that has counted nothing is not exposed at all.
+    server.connect_refused("/chat", "no token").await;
     let mut visitor = server.connect("/", ()).await;
     visitor.refused("nothing:answers:to:this", json!({})).await;
     visitor.leave().await;
-    let metrics = "the disconnect to be counted";
-    let text = wait::until(metrics, wait::DEADLINE, async || {
+    let what = "the disconnect to be counted";
+    let text = wait::until(what, wait::DEADLINE, async || {
         let answer = server.http().get(server.admin_url("/metrics")).send().await.expect("the admin port answers");
         answer.text().await.ok().filter(|text| text.contains("hubbub_socket_disconnects_total"))
     })
@@ -108,7 +108,7 @@ async fn every_metric_of_the_grafana_dashboard_is_one_of_the_servers() {
     }
     let (_, dashboard) = server.admin(Method::GET, "/admin/grafana.json", Vec::new()).await;
     let panels = dashboard["panels"].as_array().expect("panels");
-    let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().expect("each asks something"));
+    let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().expect("each panel has queries"));
     let mut named = BTreeSet::new();
     for expression in targets.map(|target| target["expr"].as_str().expect("an expression")) {
         let words = expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');

@@ -1,5 +1,5 @@
-//! A proxy that breaks websockets, as some companies' do: it lets the handshake through, and nothing after it. Must never touch any other
-//! request.
+//! A proxy that breaks websockets, as some company proxies do: it passes the handshake on and nothing after it. Must never change
+//! any other request.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,22 +11,22 @@ use tokio::task::{JoinHandle, JoinSet};
 
 /// The fault of a websocket after its handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Breaks {
-    /// Both sides are cut.
+pub enum Fault {
+    /// Both sides are closed.
     Cut,
-    /// No frame is carried.
+    /// No frame is passed on.
     Silent,
 }
 
-/// The proxy. It ends when it is dropped.
-pub struct Breaker {
+/// The proxy. Dropping it stops it.
+pub struct WebsocketBlocker {
     address: SocketAddr,
     broken: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }
 
-impl Breaker {
-    pub async fn start(server: SocketAddr, breaks: Breaks) -> Self {
+impl WebsocketBlocker {
+    pub async fn start(server: SocketAddr, breaks: Fault) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("the system has ports left");
         let address = listener.local_addr().expect("it is bound");
         let broken = Arc::new(AtomicUsize::new(0));
@@ -44,19 +44,19 @@ impl Breaker {
         format!("http://{}", self.address)
     }
 
-    /// Websockets broken so far.
+    /// Number of websockets broken so far.
     pub fn broken(&self) -> usize {
         self.broken.load(Ordering::Relaxed)
     }
 }
 
-impl Drop for Breaker {
+impl Drop for WebsocketBlocker {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-async fn carry(mut client: TcpStream, server: SocketAddr, breaks: Breaks, broken: Arc<AtomicUsize>) {
+async fn carry(mut client: TcpStream, server: SocketAddr, breaks: Fault, broken: Arc<AtomicUsize>) {
     let Ok(mut server) = TcpStream::connect(server).await else { return };
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let head = head(&mut client).await;
@@ -70,8 +70,8 @@ async fn carry(mut client: TcpStream, server: SocketAddr, breaks: Breaks, broken
     let answer = self::head(&mut server).await;
     let _ = client.write_all(&answer).await;
     broken.fetch_add(1, Ordering::Relaxed);
-    if breaks == Breaks::Silent {
-        // Until the client gives up.
+    if breaks == Fault::Silent {
+        // Wait until the client gives up.
         let mut swallowed = [0; 256];
         while client.read(&mut swallowed).await.is_ok_and(|bytes| bytes > 0) {}
     }

@@ -1,4 +1,5 @@
-//! Failed logins of operators and backends: throttled by address, counted, and logged. Must never keep out a right token from elsewhere.
+//! Failed logins of operators and backends: throttled by address, counted, and logged. Must never refuse a correct token from
+//! another address.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -11,10 +12,10 @@ use tests::{Auth, Client, Server, wait};
 const ALLOWED: usize = 10;
 
 fn server() -> Builder {
-    Server::dev().only(&["chat"]).one_process()
+    Server::dev().only(&["chat"]).single_node()
 }
 
-/// An HTTP client with an address of its own, and a connection for each request.
+/// An HTTP client with an address of its own and a new connection for each request.
 fn http_from(last: u8) -> reqwest::Client {
     let address = IpAddr::from(address(last));
     reqwest::Client::builder().local_address(address).build().expect("a client")
@@ -24,7 +25,7 @@ fn address(last: u8) -> Ipv4Addr {
     Ipv4Addr::new(127, 0, 2, last)
 }
 
-/// The status of a login by HTTP, and when to try again.
+/// Logs in over HTTP and returns the status and the retry time.
 async fn login(http: &reqwest::Client, url: &str, secret: &str) -> (u16, Option<u64>) {
     let request = if url.contains("/api/") { http.post(url).json(&json!({})) } else { http.get(url) };
     let answer = request.bearer_auth(secret).send().await.expect("an answer");
@@ -33,9 +34,9 @@ async fn login(http: &reqwest::Client, url: &str, secret: &str) -> (u16, Option<
 }
 
 #[tokio::test]
-async fn past_the_limit_an_address_is_throttled_and_a_right_token_from_elsewhere_is_not() {
+async fn failed_logins_throttle_their_address_only() {
     let server = server().start().await;
-    // `/api/publish` answers 400: the key is right, and the body is empty.
+    // `/api/publish` answers 400 if the key is right, because the body is empty.
     for (listener, url, right, passed) in
         [("admin", server.admin_url("/admin/plugins"), ADMIN_TOKEN, 200), ("public", server.url("/api/publish"), API_KEY, 400)]
     {
@@ -60,7 +61,7 @@ async fn past_the_limit_an_address_is_throttled_and_a_right_token_from_elsewhere
 }
 
 #[tokio::test]
-async fn guesses_beside_an_operator_do_not_lock_the_operator_out() {
+async fn failed_logins_do_not_lock_out_a_known_operator() {
     let server = server().start().await;
     let (http, url) = (http_from(1), server.admin_url("/admin/plugins"));
     assert_eq!(login(&http, &url, ADMIN_TOKEN).await.0, 200);
@@ -71,7 +72,7 @@ async fn guesses_beside_an_operator_do_not_lock_the_operator_out() {
 }
 
 #[tokio::test]
-async fn guesses_at_the_operators_sockets_count_and_are_throttled_too() {
+async fn failed_logins_on_admin_sockets_are_throttled_too() {
     let server = server().start().await;
     let connect = async |last, namespace, token: &str| {
         let auth = Auth::from(json!({"token": token, "user": "ana"}));
@@ -90,7 +91,7 @@ async fn guesses_at_the_operators_sockets_count_and_are_throttled_too() {
 }
 
 #[tokio::test]
-async fn past_the_overall_limit_one_failure_is_enough_and_a_first_login_is_let_in() {
+async fn over_the_global_limit_one_failure_throttles_an_address() {
     let server = server().env("HUBBUB_LOGINS__PER_MINUTE", "3").start().await;
     let url = server.admin_url("/admin/plugins");
     for last in 1..=3 {
@@ -101,7 +102,7 @@ async fn past_the_overall_limit_one_failure_is_enough_and_a_first_login_is_let_i
 }
 
 #[tokio::test]
-async fn behind_a_trusted_proxy_each_client_is_an_address_of_its_own() {
+async fn behind_a_trusted_proxy_each_client_has_its_own_limit() {
     let server = server().env("HUBBUB_DOOR__TRUSTED_PROXIES", "127.0.2.1").start().await;
     let (proxy, url) = (http_from(1), server.admin_url("/admin/plugins"));
     let from = async |client: &str, token: &str| {

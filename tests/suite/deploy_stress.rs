@@ -1,5 +1,5 @@
-//! Releases by the hundred under clients who must not notice, several at once, and the server's end at any moment of one. Must
-//! never be content with an average.
+//! Hundreds of releases that clients must not notice, concurrent deployments, and kills at any moment of a deployment. Must never
+//! accept an average as the result.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tests::compiler::StoppedCompiler;
 use tests::server::{Builder, Scratch};
-use tests::{Load, Server, fixture, gate, token, wait};
+use tests::{Load, Server, fixture, machine, token, wait};
 use tokio::time::timeout;
 
 async fn component(version: &str) -> Vec<u8> {
@@ -38,7 +38,7 @@ fn is_a_version(ack: &Value) {
     assert!(ack == "1.0.0" || ack == "2.0.0", "{ack}");
 }
 
-/// Deploys the two builds by turns.
+/// Deploys the two builds alternately.
 async fn reload(server: &Server, builds: &[Vec<u8>; 2], times: usize) {
     for n in 0..times {
         let (status, answer) = post(server, "versioned", "deploy", builds[n % 2].clone()).await;
@@ -46,15 +46,15 @@ async fn reload(server: &Server, builds: &[Vec<u8>; 2], times: usize) {
     }
 }
 
-/// What a quiet time's p99 is at least said to be: below it, a scheduler's own trembling is all there is.
-const TREMBLE: Duration = Duration::from_millis(2);
+/// Lower bound of the quiet p99: shorter latencies vary with the scheduler alone.
+const JITTER: Duration = Duration::from_millis(2);
 
 #[tokio::test]
-async fn nobody_notices_a_thousand_reloads() {
+async fn clients_do_not_notice_a_thousand_reloads() {
     const ROUNDS: usize = 4;
-    /// What may stay of a thousand releases: a leak of 8 KiB each would show.
+    /// The memory that a thousand releases may leave: a leak of 8 KiB each would exceed it.
     const MEMORY: u64 = 8 << 20;
-    gate::alone();
+    machine::exclusive();
     let builds = [component("2.0.0").await, component("1.0.0").await];
     let server = server().await.start().await;
     let mut load = load(&server, "version", 500).await;
@@ -64,18 +64,18 @@ async fn nobody_notices_a_thousand_reloads() {
     let mut ratios = Vec::new();
     for _ in 0..ROUNDS {
         let ((), quiet) = load.during(is_a_version, tokio::time::sleep(Duration::from_secs(1))).await;
-        let ((), storm) = load.during(is_a_version, reload(&server, &builds, 1000 / ROUNDS)).await;
-        ratios.push(storm.p99().as_secs_f64() / quiet.p99().max(TREMBLE).as_secs_f64());
+        let ((), reloading) = load.during(is_a_version, reload(&server, &builds, 1000 / ROUNDS)).await;
+        ratios.push(reloading.p99().as_secs_f64() / quiet.p99().max(JITTER).as_secs_f64());
     }
-    load.nothing_is_left_over().await;
-    assert!(ratios.iter().any(|ratio| *ratio <= 2.0), "p99 of a storm to that of a quiet time: {ratios:?}");
+    load.expect_no_extra_acks().await;
+    assert!(ratios.iter().any(|ratio| *ratio <= 2.0), "p99 during reloads divided by p99 without: {ratios:?}");
     let grown = server.resident_bytes().saturating_sub(memory);
-    assert!(grown < MEMORY, "{grown} bytes of memory were not given back");
-    assert!(server.open_files() <= files + 4, "{} file descriptors, once {files}", server.open_files());
+    assert!(grown < MEMORY, "{grown} bytes of memory were not freed");
+    assert!(server.open_files() <= files + 4, "{} file descriptors, {files} before", server.open_files());
 }
 
 #[tokio::test]
-async fn plugins_are_deployed_beside_each_other() {
+async fn different_plugins_are_deployed_concurrently() {
     let server = server().await.start().await;
     let components = [
         ("versioned", fixture::versioned("2.0.0").await),
@@ -92,37 +92,37 @@ async fn plugins_are_deployed_beside_each_other() {
 }
 
 #[tokio::test]
-async fn of_two_deployments_of_a_plugin_at_once_one_wins_and_the_other_is_told() {
+async fn of_two_concurrent_deployments_of_a_plugin_one_is_refused() {
     let mut server = server().await.start().await;
-    // New to the server: the first is compiled while the second comes.
-    let rivals = [fixture::unseen(&component("2.0.0").await, 1), fixture::unseen(&component("2.0.0").await, 2)];
+    // Both are uncached, so the first is still compiling when the second arrives.
+    let rivals = [fixture::uncached(&component("2.0.0").await, 1), fixture::uncached(&component("2.0.0").await, 2)];
     let [first, second] = rivals.map(|rival| post(&server, "versioned", "deploy", rival));
     let (first, second) = join(first, second).await;
-    let (won, told) = if first.0 == 200 { (first, second) } else { (second, first) };
-    assert_eq!((won.0, told.0, &told.1["title"]), (200, 409, &json!("Another deployment is under way")), "{told:?}");
+    let (won, refused) = if first.0 == 200 { (first, second) } else { (second, first) };
+    assert_eq!((won.0, refused.0, &refused.1["title"]), (200, 409, &json!("Another deployment is under way")), "{refused:?}");
     server.restart().await;
-    assert_eq!(server.store().record("versioned")["active"], won.1["digest"]);
+    assert_eq!(server.store().deployment_history("versioned")["active"], won.1["digest"]);
 }
 
 #[tokio::test]
-async fn who_goes_back_waits_for_no_compiler() {
+async fn a_rollback_does_not_wait_for_the_compiler() {
     let server = server().await.start().await;
     assert_eq!(post(&server, "versioned", "deploy", component("2.0.0").await).await.0, 200);
-    let new = fixture::unseen(&std::fs::read(&fixture::plugins().await["chat"]).expect("it was built"), std::process::id());
+    let new = fixture::uncached(&std::fs::read(&fixture::plugins().await["chat"]).expect("it was built"), std::process::id());
     let deploying = post(&server, "chat", "deploy", new);
     let going_back = async {
         let compiler = StoppedCompiler::of(&server).await;
         assert_eq!(post(&server, "versioned", "rollback", Vec::new()).await.1["version"], "1.0.0");
         assert_eq!(version(&server).await, "1.0.0");
-        assert!(compiler.is_stopped(), "it was done before, or went on: nothing was shown");
-        compiler.go_on();
+        assert!(compiler.is_stopped(), "the compiler ended or ran on, so the test proves nothing");
+        compiler.resume();
     };
     let ((status, deployed), ()) = join(deploying, going_back).await;
     assert_eq!((status, &deployed["state"]), (200, &json!("active")), "{deployed}");
 }
 
 #[tokio::test]
-async fn a_rollback_while_the_old_calls_still_run_loses_none() {
+async fn a_rollback_during_running_calls_loses_none() {
     let server = server().await.start().await;
     let mut load = load(&server, "slow", 200).await;
     let back_and_forth = async {
@@ -132,24 +132,24 @@ async fn a_rollback_while_the_old_calls_still_run_loses_none() {
         }
     };
     load.during(is_a_version, back_and_forth).await;
-    load.nothing_is_left_over().await;
+    load.expect_no_extra_acks().await;
     assert_eq!(version(&server).await, "1.0.0");
 }
 
-/// The releases' record names what is stored, and it was one of these that served.
+/// Asserts that the active and previous releases in the history are stored and that each release is listed once.
 fn assert_consistent(server: &Server) {
-    let (record, stored) = (server.store().record("versioned"), server.store().components());
-    for needed in ["active", "previous"].map(|which| &record[which]).into_iter().filter(|digest| !digest.is_null()) {
-        assert!(stored.iter().any(|digest| needed == digest), "{needed} is not stored: {record}");
+    let (history, stored) = (server.store().deployment_history("versioned"), server.store().components());
+    for needed in ["active", "previous"].map(|which| &history[which]).into_iter().filter(|digest| !digest.is_null()) {
+        assert!(stored.iter().any(|digest| needed == digest), "{needed} is not stored: {history}");
     }
-    let digests: Vec<_> = record["releases"].as_array().expect("a list").iter().map(|release| &release["digest"]).collect();
+    let digests: Vec<_> = history["releases"].as_array().expect("a list").iter().map(|release| &release["digest"]).collect();
     let once: BTreeSet<_> = digests.iter().map(|digest| digest.to_string()).collect();
-    assert_eq!(digests.len(), once.len(), "a release has two fates: {record}");
+    assert_eq!(digests.len(), once.len(), "a release is listed twice: {history}");
 }
 
-/// One operator's step; whether it was answered before `end`, and with what version active.
+/// Runs one operator's step. Returns the active digest if the answer arrived before `end`.
 async fn step(server: &Server, number: u32, end: Duration) -> Option<Value> {
-    let new = fixture::unseen(&component(if number.is_multiple_of(2) { "2.0.0" } else { "1.0.0" }).await, number);
+    let new = fixture::uncached(&component(if number.is_multiple_of(2) { "2.0.0" } else { "1.0.0" }).await, number);
     let working = async {
         match number % 4 {
             0 | 1 => post(server, "versioned", "deploy", new).await,
@@ -164,45 +164,45 @@ async fn step(server: &Server, number: u32, end: Duration) -> Option<Value> {
 }
 
 #[tokio::test]
-async fn whenever_the_server_is_killed_it_serves_what_was_active() {
+async fn a_kill_at_any_moment_keeps_the_active_release() {
     const ROUNDS: u32 = 24;
     let cache = Scratch::new();
     let builder = server().await.env("HUBBUB_SANDBOX__CACHE", &cache.path().display().to_string());
     let mut server = builder.start().await;
-    // How long the steps take, so that the moments lie all over them.
+    // The duration of the steps, over which the kills are spread.
     let began = Instant::now();
     assert!(step(&server, 0, Duration::from_secs(60)).await.is_some());
     let longest = began.elapsed().as_micros() as u32;
     for round in 1..=ROUNDS {
-        // A different part of the time each round, close to all of them in the end.
+        // A different moment in each round, which together cover the whole duration.
         let moment = Duration::from_micros(u64::from(longest * (round * 7 % ROUNDS) / ROUNDS) * 5 / 4);
         let answered = step(&server, round, moment).await;
         server.kill9();
         server.start_again().await;
         assert_consistent(&server);
-        let active = server.store().record("versioned")["active"].clone();
+        let active = server.store().deployment_history("versioned")["active"].clone();
         if let Some(digest) = answered.filter(Value::is_string) {
-            assert_eq!(active, digest, "round {round}: it was answered");
+            assert_eq!(active, digest, "round {round}: the deployment was acknowledged");
         }
         let (_, listed) = server.admin(Method::GET, "/admin/plugins", Vec::new()).await;
-        assert_eq!(listed["plugins"][0]["digest"], active, "round {round}: what is stored as active serves");
+        assert_eq!(listed["plugins"][0]["digest"], active, "round {round}: the stored active release serves");
         is_a_version(&json!(version(&server).await));
     }
 }
 
 #[tokio::test]
-async fn an_operator_who_hangs_up_leaves_nothing_half_done() {
+async fn an_aborted_deploy_request_leaves_a_consistent_state() {
     let server = server().await.start().await;
     for round in 0..12 {
         let _hung_up = step(&server, 4 * round, Duration::from_millis(u64::from(round) * 3)).await;
-        wait::eventually("what serves to be what is stored", async || {
+        wait::eventually("the serving release to be the stored one", async || {
             let (_, listed) = server.admin(Method::GET, "/admin/plugins", Vec::new()).await;
-            listed["plugins"][0]["digest"] == server.store().record("versioned")["active"]
+            listed["plugins"][0]["digest"] == server.store().deployment_history("versioned")["active"]
         })
         .await;
     }
     let last = component("2.0.0").await;
     let deploy = async || post(&server, "versioned", "deploy", last.clone()).await.0 == 200;
-    wait::eventually("none to be under way any more", deploy).await;
+    wait::eventually("no deployment to be in progress", deploy).await;
     assert_eq!(version(&server).await, "2.0.0");
 }
