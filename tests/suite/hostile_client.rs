@@ -16,6 +16,9 @@ use crate::schemas::Schemas;
 const SECONDS: u64 = 10;
 const SOAK: &str = "HUBBUB_TEST_SOAK_SECONDS";
 
+/// How long the undisturbed latency is measured.
+const QUIET: Duration = Duration::from_secs(3);
+
 /// The number of measured clients and the interval between their events.
 const OTHERS: usize = 8;
 const EVERY: Duration = Duration::from_millis(40);
@@ -124,7 +127,7 @@ async fn others_are_undisturbed(server: Server) {
     }
     let time = Duration::from_secs(seconds());
     p99_of(&mut others, Duration::from_secs(1)).await;
-    let quiet = p99_of(&mut others, time / 2).await;
+    let quiet = p99_of(&mut others, QUIET).await;
 
     let (_, document) = server.get("/asyncapi.json").await;
     let (schemas, stop) = (Schemas(document), AtomicBool::new(false));
