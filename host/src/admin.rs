@@ -7,6 +7,9 @@ mod figures;
 mod plugins;
 mod record;
 pub(crate) mod requests;
+pub mod status;
+pub mod taps;
+pub mod watchers;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,14 +22,15 @@ use axum::routing::{get, post};
 use http::{StatusCode, header};
 use serde_json::{Value, json};
 
-use crate::gateway::api::{bearer, is_same, later};
-use crate::gateway::figures::Latest;
-use crate::gateway::logins::Denied;
-use crate::gateway::{Gateway, entrance, watchers};
-use crate::ingest::outside::Outside;
-use crate::release::breaker::Quarantined;
-use crate::release::registry::Slot;
-use crate::release::releases::Releases;
+use crate::auth::logins::Denied;
+use crate::bus::ingest::outside::Outside;
+use crate::call::breaker::Quarantined;
+use crate::call::deployed_plugin::Slot;
+use crate::deploy::releases::Releases;
+use crate::server::admission;
+use crate::server::api::{bearer, is_same, later};
+use crate::socket::Gateway;
+use status::Latest;
 
 /// What the handlers here work on.
 pub struct Admin {
@@ -93,8 +97,8 @@ fn live<S: Clone + Send + Sync + 'static>(service: watchers::Service) -> Router<
 
 async fn without_upgrades(request: Request, next: Next) -> Response {
     let is_websocket = request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair == "transport=websocket"));
-    match entrance::session_of(&request) {
-        Some(_) if is_websocket => entrance::no_upgrade(),
+    match admission::session_of(&request) {
+        Some(_) if is_websocket => admission::no_upgrade(),
         _ => next.run(request).await,
     }
 }

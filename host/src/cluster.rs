@@ -1,21 +1,18 @@
 //! The nodes of one cluster and what they share through Redis: rooms, presence, budgets, and who does what for all. A node by
 //! itself has none of it but the adapter.
 
-pub mod adapter;
-pub mod board;
 pub mod bridge;
 pub mod buckets;
-pub mod interest;
-pub mod ledger;
+pub mod heartbeat;
 pub mod link;
-pub mod members;
+pub mod node_status;
 pub mod nodes;
 pub mod peers;
+pub mod presence_store;
 pub mod progress;
 pub mod relay;
-pub mod rooms;
-pub mod roster;
-pub mod tap;
+pub mod room_counts;
+pub mod subscriptions;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,18 +20,18 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use board::Board;
+use crate::rooms::Rooms;
 use bridge::{Bridge, BridgeError};
 use buckets::Buckets;
-use interest::Interest;
-use ledger::Ledger;
 use link::{Config, Link, LinkError};
+use node_status::Board;
 use nodes::Nodes;
 use peers::Peers;
+use presence_store::Roster;
 use progress::Progress;
 use relay::Relay;
-use rooms::Rooms;
-use roster::Roster;
+use room_counts::Ledger;
+use subscriptions::Interest;
 
 /// This node's part of the cluster.
 pub struct Cluster {
@@ -50,7 +47,7 @@ pub struct Cluster {
 /// What waits to be sent, for `run`.
 pub struct Queues {
     parcels: mpsc::Receiver<relay::Parcel>,
-    entries: mpsc::Receiver<ledger::Entry>,
+    entries: mpsc::Receiver<room_counts::Entry>,
     bridged: Option<mpsc::Receiver<bridge::Parcel>>,
 }
 

@@ -15,13 +15,14 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::requests::HowToDeploy;
+use super::status::NodeFigures;
 use super::{Admin, problem};
-use crate::gateway::figures::NodeFigures;
+use crate::call::deployed_plugin::Slot;
+use crate::call::release::Release;
+use crate::deploy::checks::signature;
+use crate::deploy::releases::DeployError;
+use crate::deploy::set::Part;
 use crate::names::PluginName;
-use crate::release::registry::{Release, Slot};
-use crate::release::releases::DeployError;
-use crate::release::set::Part;
-use crate::release::signature;
 
 /// The most plugins of a set, and how many times `sandbox.component` all its components together may have, in base64.
 const MAX_SET: usize = 16;

@@ -13,8 +13,8 @@ use http::{StatusCode, header};
 use super::requests::WhatToRecord;
 use super::{Admin, problem};
 use crate::names::PluginName;
-use crate::release::recording::{How, RecordError, Recording};
-use crate::release::redact::{Hide, Vocabulary};
+use crate::replay::recording::{How, RecordError, Recording};
+use crate::replay::redact::{Hide, Vocabulary};
 
 /// The routes of records.
 pub(super) fn routes() -> Router<Arc<Admin>> {

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::cluster::rooms::Rooms;
-use crate::gateway::descriptors;
-use crate::memory;
+use crate::cluster::peers::Peers;
+use crate::rooms::Rooms;
 use crate::storage::Storage;
 use crate::telemetry::figures::{self, Figure};
 use crate::telemetry::{self, Metrics};
+use crate::{descriptors, memory};
 
 /// Adds the metrics that storage and rooms keep for themselves, and those of the process.
-pub(super) fn register(metrics: &Metrics, storage: Arc<dyn Storage>, rooms: Arc<Rooms>) {
+pub(super) fn register(metrics: &Metrics, storage: Arc<dyn Storage>, rooms: Arc<Rooms>, peers: Option<Arc<Peers>>) {
     let read = move || {
         let stats = storage.stats();
         let deliveries = rooms.deliveries.load(Ordering::Relaxed);
@@ -34,7 +34,7 @@ pub(super) fn register(metrics: &Metrics, storage: Arc<dyn Storage>, rooms: Arc<
             ),
             Figure::Gauge("storage_log_bytes", "Bytes of log that are not yet in the database", stats.log_bytes as i64),
         ];
-        figures.extend(rooms.peers.iter().flat_map(|peers| peers.figures()));
+        figures.extend(peers.iter().flat_map(|peers| peers.figures()));
         figures.extend([
             Figure::Counter("log_lines_lost", "Lines of the log that could not be written", telemetry::lost_lines()),
             Figure::Gauge("descriptors_limit", "File descriptors that the process may have open", descriptors::limit()),

@@ -1,7 +1,7 @@
 //! The imports of version 0.1.0 of the contract: each is the newest version's import of the same name, with its types converted.
 //! An import that the newest version changes gets its old behaviour here.
 
-use super::taping::Taping;
+use super::import_recorder::Taping;
 use crate::sandbox::imports as newest;
 use crate::sandbox::imports::types::EffectError;
 use crate::sandbox::v0_1::imports::{budget, bus, clock, config, emitter, log, metrics, presence, random, rooms, store, timers};

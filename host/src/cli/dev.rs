@@ -13,9 +13,9 @@ use super::signals::Signals;
 use super::{Common, say};
 use crate::app::{App, Ports};
 use crate::config::{Config, Mode, Secrets, Server};
+use crate::deploy::history::digest;
+use crate::deploy::releases::Releases;
 use crate::names::PluginName;
-use crate::release::record::digest;
-use crate::release::releases::Releases;
 use crate::telemetry::LogFormat;
 use crate::toolchain::{self, Options, Toolchain, Watcher};
 

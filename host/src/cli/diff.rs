@@ -7,11 +7,10 @@ use std::path::Path;
 use anyhow::Context;
 
 use super::{print, serve};
-use crate::app;
+use crate::call::manifest::Manifest;
 use crate::config::Config;
-use crate::release::manifest::Manifest;
-use crate::shown;
 use crate::toolchain::{self, Inspection};
+use crate::{app, shown};
 
 /// One side.
 struct Side {

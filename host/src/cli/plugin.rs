@@ -11,8 +11,9 @@ use super::serve::runtime;
 use super::{print, say};
 use crate::app;
 use crate::config::Config;
+use crate::deploy::checks::signature;
+use crate::deploy::releases;
 use crate::names::PluginName;
-use crate::release::{releases, signature};
 use crate::toolchain::{self, Options, Toolchain};
 
 #[derive(Subcommand)]

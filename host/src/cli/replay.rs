@@ -14,14 +14,14 @@ use clap::Args;
 use self::report::{Against, Report, Run};
 use super::{print, say, serve};
 use crate::app;
+use crate::call::recorded_call::KeptCall;
+use crate::call::release::Release;
 use crate::config::Config;
+use crate::deploy::stage::Stage;
 use crate::names::PluginName;
-use crate::release::compare::compare;
-use crate::release::kept::KeptCall;
-use crate::release::recording::{FORMAT, Header};
-use crate::release::registry::Release;
-use crate::release::replay::{Played, Stand};
-use crate::release::stage::Stage;
+use crate::replay::compare::compare;
+use crate::replay::recording::{FORMAT, Header};
+use crate::replay::replayer::{Played, Stand};
 
 /// Says that it cannot tell whether anything differs.
 const CANNOT_TELL: u8 = 2;

@@ -8,11 +8,11 @@ use clap::Args;
 
 use super::{Common, dev, print, serve};
 use crate::app;
+use crate::call::manifest::Manifest;
 use crate::config::{Config, Mode};
+use crate::contract::{Contract, typescript};
+use crate::deploy::stage::Stage;
 use crate::names::PluginName;
-use crate::release::contract::{Contract, typescript};
-use crate::release::manifest::Manifest;
-use crate::release::stage::Stage;
 
 #[derive(Args)]
 pub(super) struct Types {

@@ -18,10 +18,10 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::adapter::Str;
 use super::link::Link;
-use super::members::is_hosts;
-use super::rooms::{Send, To};
+use crate::rooms::adapter::Str;
+use crate::rooms::members::is_hosts;
+use crate::rooms::{Send, To};
 use crate::telemetry::figures::Figure;
 use audience::USER;
 use wire::{Channels, Event, request};

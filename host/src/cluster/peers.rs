@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::bridge::Bridge;
-use super::interest::Interest;
-use super::ledger::{Change, Ledger};
 use super::link::Link;
-use super::members::is_hosts;
 use super::relay::{Relay, room_channel, user_channel};
-use super::rooms::Send;
+use super::room_counts::Ledger;
+use super::subscriptions::Interest;
+use crate::rooms::Send;
+use crate::rooms::members::is_hosts;
+use crate::rooms::peers::{self, Answer, Change, Elsewhere};
 use crate::telemetry::figures::Figure;
 
 /// What a change in a room concerns beyond this node.
@@ -40,32 +41,30 @@ impl Peers {
         all.extend(self.bridge.iter().flat_map(|bridge| bridge.figures.read()));
         all
     }
+}
 
-    /// Tells the others of an event that begins here. Never waits.
-    pub fn publish(&self, namespace: &str, send: &Send<'_>) {
+impl peers::Peers for Peers {
+    fn publish(&self, namespace: &str, send: &Send<'_>) {
         self.relay.publish(namespace, send);
         if let Some(bridge) = &self.bridge {
             bridge.publish(namespace, send);
         }
     }
 
-    /// Tells the others that a user's sockets join or leave.
-    pub fn move_user(&self, namespace: &str, user: &str, room: &str, joins: bool) {
+    fn move_user(&self, namespace: &str, user: &str, room: &str, joins: bool) {
         self.relay.move_user(namespace, user, room, joins);
         if let Some(bridge) = &self.bridge {
             bridge.move_user(namespace, user, room, joins);
         }
     }
 
-    /// A namespace is open here, or no longer.
-    pub fn namespace_changed(&self, namespace: &str, is_here: bool) {
+    fn namespace_changed(&self, namespace: &str, is_here: bool) {
         if let Some(channel) = self.bridge.as_ref().and_then(|bridge| bridge.requests_of(namespace)) {
             self.interest.set(channel, is_here);
         }
     }
 
-    /// A room has changed: is it to be listened to, and how many are in it?
-    pub fn changed(&self, change: Change) {
+    fn changed(&self, change: Change) {
         let channel = room_channel(&self.link, &change.namespace, &change.room);
         self.interest.set(channel, change.size.sockets > 0);
         // The host's own rooms are nobody's to count.
@@ -74,8 +73,15 @@ impl Peers {
         }
     }
 
-    /// A user has sockets in a namespace, or none any more.
-    pub fn user_changed(&self, namespace: &str, user: &str, is_here: bool) {
+    fn user_changed(&self, namespace: &str, user: &str, is_here: bool) {
         self.interest.set(user_channel(&self.link, namespace, user), is_here);
+    }
+
+    fn size<'a>(&'a self, namespace: &'a Arc<str>, room: &'a str, user: &'a str) -> Answer<'a, Option<Elsewhere>> {
+        Box::pin(async move { self.ledger.read(namespace, room, user).await.ok() })
+    }
+
+    fn settled(&self) -> Answer<'_, ()> {
+        Box::pin(self.interest.settled())
     }
 }

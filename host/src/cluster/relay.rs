@@ -15,9 +15,8 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc};
 
 use super::link::{Away, Link};
-use super::members;
 use super::nodes::Nodes;
-use super::rooms::{Rooms, Send, To};
+use crate::rooms::{Rooms, Send, To, members};
 
 /// Events sent to Redis together.
 const BATCH: usize = 256;

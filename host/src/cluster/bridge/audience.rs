@@ -4,8 +4,8 @@
 use std::collections::HashSet;
 
 use super::wire::{self, Data, Fetched, Handshake, Name, Options};
-use crate::cluster::members::{Members, is_hosts};
 use crate::names::{self, SocketId};
+use crate::rooms::members::{Members, is_hosts};
 
 /// The rooms of a user's sockets are the host's: plugins and Node's servers send to them and join nobody.
 pub const USER: &str = "user:";
@@ -142,7 +142,7 @@ pub fn fetched(uid: &str, members: &Members, socket: SocketId) -> Fetched {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::cluster::adapter::Sid;
+    use crate::rooms::adapter::Sid;
 
     fn members() -> Members {
         let mut members = Members::default();

@@ -14,13 +14,12 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinSet;
 
 use super::audience::{self, Aim, Audience, Way};
-use super::msgpack;
 use super::wire::{self, Broadcast, Channel, Flags, Name, Options, Refused, Request, request};
-use super::{Bridge, Parcel};
-use crate::cluster::adapter::{Adapter, Str};
-use crate::cluster::members::is_hosts;
-use crate::cluster::rooms::{Rooms, Send, To};
+use super::{Bridge, Parcel, msgpack};
 use crate::names::SocketId;
+use crate::rooms::adapter::{Adapter, Str};
+use crate::rooms::members::is_hosts;
+use crate::rooms::{Rooms, Send, To};
 
 /// How long acks are waited for where Node's server does not say, and at most.
 const ACKS_WAIT: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));
