@@ -4,6 +4,7 @@
 mod dashboard;
 mod dead;
 mod figures;
+mod operators;
 mod plugins;
 mod record;
 pub(crate) mod requests;

@@ -20,6 +20,7 @@ use crate::auth::keyring::Keyring;
 use crate::auth::logins::Logins;
 use crate::budgets::buckets::Budgets;
 use crate::budgets::quota::Quotas;
+use crate::budgets::shares::Shares;
 use crate::bus::Bus;
 use crate::bus::egress::Egress;
 use crate::bus::ingest::Sources;
@@ -55,7 +56,6 @@ use crate::telemetry::Metrics;
 use crate::telemetry::figures::register_releases;
 use crate::telemetry::traces::{self, Tracer};
 use crate::timers::Timers;
-use crate::transaction::shares::Shares;
 use crate::transaction::state::Services;
 
 pub use ports::{PortError, Ports};

@@ -20,9 +20,10 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::call::canary::{Canary, Key};
+use crate::call::canary::Canary;
 use crate::call::deployed_plugin::Slot;
 use crate::call::error::CallError;
+use crate::call::key::Key;
 use crate::call::registry::Registry;
 use crate::call::run::{call, call_together};
 use crate::names::PluginName;

@@ -7,6 +7,7 @@ pub mod deployed_plugin;
 pub mod error;
 pub mod job;
 pub mod judge;
+pub mod key;
 pub mod manifest;
 pub mod observer;
 pub mod pool;

@@ -7,7 +7,6 @@ mod keys;
 mod listen;
 #[cfg(test)]
 mod tests;
-mod text;
 mod tree;
 
 use std::collections::BTreeMap;
@@ -17,7 +16,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::Table;
 
-use crate::auth::keys::{DEV_SECRET, LEAST_SECRET, Secret};
+use crate::auth::config::{DEV_SECRET, LEAST_SECRET, Secret};
 use crate::names::PluginName;
 use crate::rooms::tap::Payloads;
 use crate::telemetry::{log, traces};
@@ -35,7 +34,7 @@ pub struct Config {
     pub server: Server,
     pub log: log::Config,
     pub traces: traces::Config,
-    pub auth: auth::keys::Config,
+    pub auth: auth::config::Config,
     pub cors: server::origin::Config,
     pub logins: auth::logins::Config,
     pub gateway: socket::Config,
@@ -44,7 +43,7 @@ pub struct Config {
     pub presence: presence::Config,
     pub limits: transaction::limits::Config,
     pub quota: budgets::quota::Config,
-    pub shares: transaction::shares::Config,
+    pub shares: budgets::shares::Config,
     pub timers: timers::Config,
     pub bus: bus::Config,
     pub sandbox: sandbox::Config,
@@ -332,7 +331,7 @@ impl Config {
         if self.auth.keys.is_empty() {
             return Err(ConfigError::NoKey);
         }
-        let is_dev = |key: &auth::keys::KeyConfig| key.secret.as_ref().is_some_and(|secret| secret.expose() == DEV_SECRET);
+        let is_dev = |key: &auth::config::KeyConfig| key.secret.as_ref().is_some_and(|secret| secret.expose() == DEV_SECRET);
         if self.auth.keys.iter().any(is_dev) {
             return Err(ConfigError::DevSecret);
         }

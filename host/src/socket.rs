@@ -6,6 +6,7 @@ pub mod caller;
 pub mod connect;
 pub mod drain;
 pub mod limit;
+pub mod pace;
 pub mod permits;
 pub mod reaper;
 pub mod session;

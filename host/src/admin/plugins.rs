@@ -20,8 +20,7 @@ use super::{Admin, problem};
 use crate::call::deployed_plugin::Slot;
 use crate::call::release::Release;
 use crate::deploy::checks::signature;
-use crate::deploy::releases::DeployError;
-use crate::deploy::set::Part;
+use crate::deploy::releases::{DeployError, Part};
 use crate::names::PluginName;
 
 /// The most plugins of a set, and how many times `sandbox.component` all its components together may have, in base64.

@@ -12,7 +12,7 @@ use socketioxide::extract::{SocketRef, TryData};
 use socketioxide::handler::ConnectHandler as _;
 use socketioxide::{SendError, SocketError};
 
-use super::watchers::{Operators, Watchers};
+use super::operators::Operators;
 use crate::call::registry::Registry;
 use crate::error::Code;
 use crate::names;
@@ -85,8 +85,7 @@ impl Drop for Place {
 }
 
 /// Opens the namespace.
-pub fn open(io: &SocketIo<LocalAdapter>, watchers: &Watchers, gateway: &Gateway) {
-    let (operators, config) = (Operators::new(watchers.token.as_deref(), gateway), watchers.taps);
+pub(crate) fn open(io: &SocketIo<LocalAdapter>, operators: Operators, config: Config, gateway: &Gateway) {
     let (services, registry) = (gateway.services.clone(), gateway.registry.clone());
     let door = move |socket: SocketRef, TryData(auth): TryData<Auth>| {
         let auth = auth.unwrap_or_default();

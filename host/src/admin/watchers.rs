@@ -13,12 +13,9 @@ use socketioxide::service::SocketIoService;
 use socketioxide::{SendError, SocketError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::operators::Operators;
 use super::status::Latest;
 use super::taps;
-use crate::auth::logins::{Denied, Logins};
-use crate::proxies::Network;
-use crate::server::admission;
-use crate::server::api::is_same;
 use crate::socket::Gateway;
 use crate::telemetry::Metrics;
 
@@ -66,7 +63,7 @@ pub fn build(watchers: Watchers, gateway: &Gateway) -> (Service, SocketIo) {
         .ws_max_message_size(MAX_PACKET as usize)
         .ws_max_frame_size(MAX_PACKET as usize)
         .build_svc();
-    taps::open(&io, &watchers, gateway);
+    taps::open(&io, Operators::new(watchers.token.as_deref(), gateway), watchers.taps, gateway);
     let places = Arc::new(Semaphore::new(watchers.limit));
     let (operators, metrics) = (Operators::new(watchers.token.as_deref(), gateway), gateway.services.metrics.clone());
     let door = move |socket: SocketRef, TryData(auth): TryData<Auth>| {
@@ -80,33 +77,6 @@ pub fn build(watchers: Watchers, gateway: &Gateway) -> (Service, SocketIo) {
     // It only listens; what a watcher sends is nobody's.
     io.ns(NAMESPACE, (|_: SocketRef| async {}).with(door));
     (service, io)
-}
-
-/// Checks the admin token of a socket, with the same throttle as `/admin`.
-#[derive(Clone)]
-pub(crate) struct Operators {
-    /// Without one, every login fails.
-    token: Option<Arc<str>>,
-    logins: Arc<Logins>,
-    trusted_proxies: Arc<[Network]>,
-}
-
-impl Operators {
-    pub(crate) fn new(token: Option<&str>, gateway: &Gateway) -> Self {
-        let trusted_proxies = gateway.trusted_proxies.as_slice().into();
-        Self { token: token.map(Arc::from), logins: gateway.operators.clone(), trusted_proxies }
-    }
-
-    /// Checks the token that a socket shows.
-    pub(crate) fn check(&self, socket: &SocketRef, shown: &str) -> Result<(), &'static str> {
-        let request = socket.req_parts();
-        let address = admission::address_of(&request.extensions, &request.headers, &self.trusted_proxies);
-        let is_right = |shown: &str| self.token.as_deref().is_some_and(|known| is_same(known, shown));
-        self.logins.check(address, Some(shown), is_right).map_err(|denied| match denied {
-            Denied::Throttled(_) => "Too many failed logins from this address",
-            Denied::Missing | Denied::Wrong => "The operator's token is needed",
-        })
-    }
 }
 
 fn let_in(socket: &SocketRef, places: &Arc<Semaphore>) -> Result<(), &'static str> {

@@ -10,7 +10,9 @@ use reqwest::Url;
 use tokio::io::AsyncReadExt;
 use tokio::sync::{Notify, Semaphore, watch};
 
-use super::keys::{Algorithm, Key, KeyConfig, KeyError};
+use super::algorithm::Algorithm;
+use super::config::KeyConfig;
+use super::keys::{Key, KeyError, SetError};
 use crate::duration::millis;
 
 pub(crate) use set::parse;
@@ -25,27 +27,6 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a connection waits past a refresh's own timeout, so that it hears of a refresh that used all of it.
 const GRACE: Duration = Duration::from_millis(500);
-
-/// Why a set was not taken.
-#[derive(Debug, thiserror::Error)]
-pub enum SetError {
-    #[error("it is over {0} bytes")]
-    TooLarge(usize),
-    #[error("it has more than {0} keys")]
-    TooManyKeys(usize),
-    #[error("it is no JSON Web Key Set")]
-    NotASet,
-    #[error("none of its keys can be used ({0})")]
-    NoUsableKey(String),
-    #[error("{0}")]
-    File(#[from] std::io::Error),
-    #[error("{0}")]
-    Fetch(#[from] reqwest::Error),
-    #[error("its server answered with status {0}")]
-    Status(u16),
-    #[error("it took longer than the timeout")]
-    Timeout,
-}
 
 /// Where a set is.
 #[derive(Debug, Clone, PartialEq, Eq)]

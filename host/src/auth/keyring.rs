@@ -5,8 +5,11 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::task::JoinHandle;
 
+use super::algorithm::Algorithm;
+use super::config::{Config, DEV_SECRET};
 use super::jwks::Source;
-use super::keys::{self, Algorithm, Config, DEV_SECRET, Entry, Key, KeyError, LoadError, Origin};
+use super::key_loader::{self, Entry, LoadError, Origin};
+use super::keys::{Key, KeyError};
 use super::token::{ClaimNames, Claims, Header, Parts, TokenError, User, Verified};
 use crate::clock::Clock;
 use crate::duration::millis;
@@ -83,7 +86,7 @@ impl Keyring {
             sources: Vec::new(),
         };
         let mut sets = Vec::new();
-        for (entry, origin) in keys::load(&config, dev)? {
+        for (entry, origin) in key_loader::load(&config, dev)? {
             let set = ring.add(&entry, origin).map_err(|why| LoadError::Key { name: entry.name.to_string(), why })?;
             sets.push(set);
             ring.entries.push(entry);

@@ -1,227 +1,14 @@
-//! The section `[auth]` and the keys that tokens are checked with. A key pins its algorithm when it is loaded; nothing that a
-//! token says may change it. Never shows a secret, in an error or in a log.
+//! The keys that tokens are checked with. A key pins its algorithm when it is loaded; nothing that a token says may change it. Never
+//! shows a secret, in an error or in a log.
 
-use std::fmt;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+use std::path::PathBuf;
 
 use jsonwebtoken::DecodingKey;
-use serde::Deserialize;
 
-use super::token::{ClaimNames, MAX_KID};
-use crate::{duration, names};
+use super::algorithm::Algorithm;
+use super::token::MAX_KID;
 
 pub(crate) mod material;
-
-/// The secret that `hubbub dev` signs with. In no other place is it accepted.
-pub const DEV_SECRET: &str = "dev-secret";
-
-/// The shortest admin token and API key that `serve` takes, in bytes: 128 bits, where it is random.
-pub const LEAST_SECRET: usize = 16;
-
-/// The most entries of `auth.keys`. More fails loading.
-const MAX_ENTRIES: usize = 64;
-
-/// The shortest `refresh`, so that a typing error does not become an attack on the issuer. Less fails loading.
-const MIN_REFRESH: Duration = Duration::from_millis(100);
-
-/// The section `[auth]`. Durations are written `30s`, `15m`, `1h`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Config {
-    /// The keys, in no order: a token's issuer and key id choose among them. At most 64. Default: none, which `serve` refuses.
-    pub keys: Vec<KeyConfig>,
-    /// How far the clocks of issuers and this server may differ, when `exp` and `nbf` are checked. Default `30s`.
-    #[serde(deserialize_with = "duration::deserialize")]
-    pub leeway: Duration,
-    /// Whether a token without `exp` is refused. Default `false`: nothing obliges an issuer to set it, and
-    /// `session_without_exp` ends such sessions all the same. Set it where every issuer is known to set `exp`.
-    pub require_exp: bool,
-    /// How long a connection lasts on a token without `exp` before the token must be shown again. Default `24h`.
-    #[serde(deserialize_with = "duration::deserialize")]
-    pub session_without_exp: Duration,
-    /// The longest token, in bytes. A longer one is refused unread. Default 8192.
-    pub max_token_bytes: usize,
-    /// The shortest secret of an HS256, HS384 or HS512 key, in bytes. A shorter one fails loading, but in dev. Default 8, which is what
-    /// old systems have; one under 32 can be guessed from a single token, offline, and is warned of at every start.
-    pub min_secret_bytes: usize,
-    /// Which claims say who the user is.
-    pub claims: ClaimNames,
-    /// The tenant of whatever names none: tokens, visitors, messages, and calls of `/api`. Default: none, so that these are users and
-    /// rooms without a tenant. What is stored for users without a tenant is not the default tenant's until it is moved.
-    pub default_tenant: Option<String>,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            keys: Vec::new(),
-            leeway: Duration::from_secs(30),
-            require_exp: false,
-            session_without_exp: Duration::from_secs(24 * 60 * 60),
-            max_token_bytes: 8192,
-            min_secret_bytes: 8,
-            claims: ClaimNames::default(),
-            default_tenant: None,
-        }
-    }
-}
-
-/// Under so many bytes, a secret can be guessed from a token.
-const STRONG_SECRET: usize = 32;
-
-impl Config {
-    /// Warns of secrets that can be guessed. One in a file is not looked at here.
-    pub fn warn_of_weak_secrets(&self) {
-        for key in &self.keys {
-            let name = key.name.as_deref().unwrap_or("auth.keys");
-            if key.secret.as_ref().is_some_and(|secret| secret.expose().len() < STRONG_SECRET) {
-                tracing::warn!(key = name, "a secret has less than {STRONG_SECRET} bytes: it can be guessed from a single token");
-            }
-        }
-    }
-
-    /// A secret for signing HS256 tokens, for the demo page of `dev`.
-    pub fn signing_secret(&self) -> Option<Secret> {
-        let signs = |key: &&KeyConfig| key.alg.is_none_or(|alg| alg == Algorithm::HS256);
-        self.keys.iter().filter(signs).find_map(|key| key.secret.clone())
-    }
-
-    /// Adds a secret that came from elsewhere, such as `JWT_SECRET`: pinned to HS256, for every namespace and issuer.
-    pub fn add_secret(&mut self, name: &str, secret: &str) {
-        self.keys.push(KeyConfig {
-            name: Some(name.to_owned()),
-            secret: Some(Secret(secret.to_owned())),
-            ..KeyConfig::default()
-        });
-    }
-}
-
-/// One entry of `[[auth.keys]]`: a secret, a public key, or a set of public keys. Exactly one of `secret`, `secret_file`,
-/// `public_key_file`, `jwks_file` and `jwks_url` is set.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct KeyConfig {
-    /// What errors and logs call it. Default `auth.keys[N]`, counted from 0.
-    pub name: Option<String>,
-    /// The key's id. A token that names another one is not checked with this key; one that names none is. Not for a JWKS,
-    /// whose keys bring theirs. At most 128 bytes. Default: none, so it answers for any id that no other key has.
-    pub kid: Option<String>,
-    /// The issuer it answers for: tokens of other issuers are not checked with it. An issuer named by any key is answered for
-    /// by the keys that name it, alone. Default: none, so it answers for all that no key names.
-    pub iss: Option<String>,
-    /// The one algorithm. Default: HS256 for a secret; what the key's type says for a public key (RS256, ES256, EdDSA). For a
-    /// JWKS it lets in only the set's keys of that algorithm.
-    pub alg: Option<Algorithm>,
-    /// A shared secret, as text.
-    pub secret: Option<Secret>,
-    /// A file that holds a shared secret; one line end at its end is not part of it.
-    pub secret_file: Option<PathBuf>,
-    /// A PEM file with one public key: RSA of 2048 to 8192 bits, P-256 or Ed25519.
-    pub public_key_file: Option<PathBuf>,
-    /// A file with a JSON Web Key Set, read again when it changes.
-    pub jwks_file: Option<PathBuf>,
-    /// Where to fetch a JSON Web Key Set. `https`, or `http` to a loopback address. Redirects are not followed.
-    pub jwks_url: Option<String>,
-    /// The namespaces that a token of this key opens: `/hub`, or with one parameter as the last part `/course/{id}`. Default:
-    /// all.
-    pub namespaces: Vec<String>,
-    /// The tenant that its tokens are for. A token that names another one is refused, and one that names none is this tenant's.
-    /// Default: whatever tenant the token names.
-    pub tenant: Option<String>,
-    /// The audiences that a token must name one of. Default: any token, whatever audience it names.
-    pub aud: Vec<String>,
-    /// For a JWKS: how often to look again. Default `10s` for a file (its time and size are looked at), `10m` for a url. At
-    /// least `100ms`.
-    #[serde(deserialize_with = "duration::deserialize_some")]
-    pub refresh: Option<Duration>,
-    /// For a JWKS: how long fetching may take; past it, it has failed, and the last good set stays. Default `5s`.
-    #[serde(deserialize_with = "duration::deserialize_some")]
-    pub timeout: Option<Duration>,
-    /// For a JWKS: its largest size in bytes. A larger one is refused, and the last good set stays. Default 256 KiB.
-    pub max_bytes: Option<usize>,
-    /// For a JWKS: how long after a refresh for an unknown key id the next unknown one is refused without another. Default
-    /// `30s`.
-    #[serde(deserialize_with = "duration::deserialize_some")]
-    pub cooldown: Option<Duration>,
-}
-
-/// The algorithms of the contract.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
-pub enum Algorithm {
-    HS256,
-    HS384,
-    HS512,
-    RS256,
-    ES256,
-    EdDSA,
-}
-
-impl Algorithm {
-    pub(crate) fn from_name(name: &str) -> Option<Self> {
-        Some(match name {
-            "HS256" => Self::HS256,
-            "HS384" => Self::HS384,
-            "HS512" => Self::HS512,
-            "RS256" => Self::RS256,
-            "ES256" => Self::ES256,
-            "EdDSA" => Self::EdDSA,
-            _ => return None,
-        })
-    }
-
-    pub(crate) fn is_symmetric(self) -> bool {
-        matches!(self, Self::HS256 | Self::HS384 | Self::HS512)
-    }
-}
-
-impl From<Algorithm> for jsonwebtoken::Algorithm {
-    fn from(algorithm: Algorithm) -> Self {
-        match algorithm {
-            Algorithm::HS256 => Self::HS256,
-            Algorithm::HS384 => Self::HS384,
-            Algorithm::HS512 => Self::HS512,
-            Algorithm::RS256 => Self::RS256,
-            Algorithm::ES256 => Self::ES256,
-            Algorithm::EdDSA => Self::EdDSA,
-        }
-    }
-}
-
-/// A text that is not shown.
-#[derive(Clone, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<String> for Secret {
-    fn from(text: String) -> Self {
-        Self(text)
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[redacted]")
-    }
-}
-
-/// Why the keys cannot be loaded. Names the key.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    #[error("no key to check tokens with: set JWT_SECRET or add one to auth.keys")]
-    NoKeys,
-    #[error("auth.{0}")]
-    Setting(&'static str),
-    #[error("the key {name} {why}")]
-    Key { name: String, why: KeyError },
-}
 
 /// What is wrong with a key.
 #[derive(Debug, thiserror::Error)]
@@ -255,11 +42,32 @@ pub enum KeyError {
     #[error("has a jwks_url that is not https (http only to a loopback address)")]
     Url,
     #[error("has a set that cannot be used: {0}")]
-    Set(#[from] super::jwks::SetError),
+    Set(#[from] SetError),
     #[error("cannot be fetched: {0}")]
     Client(String),
     #[error("is one of more than {0} keys that a token without a key id would have to be tried with: give them a kid or an iss")]
     TooManyAlike(usize),
+}
+
+/// Why a set was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum SetError {
+    #[error("it is over {0} bytes")]
+    TooLarge(usize),
+    #[error("it has more than {0} keys")]
+    TooManyKeys(usize),
+    #[error("it is no JSON Web Key Set")]
+    NotASet,
+    #[error("none of its keys can be used ({0})")]
+    NoUsableKey(String),
+    #[error("{0}")]
+    File(#[from] std::io::Error),
+    #[error("{0}")]
+    Fetch(#[from] reqwest::Error),
+    #[error("its server answered with status {0}")]
+    Status(u16),
+    #[error("it took longer than the timeout")]
+    Timeout,
 }
 
 /// A key, ready to check signatures.
@@ -275,167 +83,4 @@ impl Key {
     pub(crate) fn signed(&self, signed: &str, signature: &str) -> bool {
         jsonwebtoken::crypto::verify(signature, signed.as_bytes(), &self.decoding, self.algorithm.into()).unwrap_or(false)
     }
-}
-
-/// What all keys of one entry have in common.
-#[derive(Debug)]
-pub(crate) struct Entry {
-    pub(crate) name: Arc<str>,
-    pub(crate) issuer: Option<String>,
-    pub(crate) audiences: Vec<String>,
-    pub(crate) tenant: Option<Arc<str>>,
-    namespaces: Vec<String>,
-}
-
-impl Entry {
-    pub(crate) fn opens(&self, namespace: &str) -> bool {
-        self.namespaces.is_empty() || self.namespaces.iter().any(|pattern| matches(pattern, namespace))
-    }
-
-    fn overlaps(&self, other: &Self) -> bool {
-        self.namespaces.is_empty()
-            || other.namespaces.is_empty()
-            || self
-                .namespaces
-                .iter()
-                .any(|own| other.namespaces.iter().any(|its| own == its || matches(own, its) || matches(its, own)))
-    }
-
-    /// Whether one token could be for the keys of both.
-    pub(crate) fn is_like(&self, other: &Self) -> bool {
-        self.issuer == other.issuer && self.overlaps(other)
-    }
-}
-
-/// Whether a namespace is meant by a pattern: the same, or with one non-empty part where the parameter is.
-fn matches(pattern: &str, namespace: &str) -> bool {
-    match pattern.split_once('{') {
-        None => pattern == namespace,
-        Some((start, _)) => namespace.strip_prefix(start).is_some_and(|part| !part.is_empty() && !part.contains('/')),
-    }
-}
-
-/// Where an entry's keys come from.
-pub(crate) enum Origin {
-    Fixed(Key),
-    Set(super::jwks::Settings),
-}
-
-/// Checks the settings and every entry. Reads secret and PEM files; sets are only described.
-pub(crate) fn load(config: &Config, dev: bool) -> Result<Vec<(Entry, Origin)>, LoadError> {
-    check_settings(config)?;
-    let load_entry = |(index, key): (usize, &KeyConfig)| {
-        let name = key.name.clone().unwrap_or_else(|| format!("auth.keys[{index}]"));
-        let origin = load_origin(key, if dev { None } else { Some(config.min_secret_bytes) }, dev);
-        let origin = origin.and_then(|origin| check_namespaces(&key.namespaces).map(|()| origin));
-        let origin = origin.map_err(|why| LoadError::Key { name: name.clone(), why })?;
-        let entry = Entry {
-            name: name.into(),
-            issuer: key.iss.clone(),
-            audiences: key.aud.clone(),
-            tenant: key.tenant.as_deref().map(Into::into),
-            namespaces: key.namespaces.clone(),
-        };
-        Ok((entry, origin))
-    };
-    config.keys.iter().enumerate().map(load_entry).collect()
-}
-
-fn check_settings(config: &Config) -> Result<(), LoadError> {
-    if config.keys.is_empty() {
-        return Err(LoadError::NoKeys);
-    }
-    if config.keys.len() > MAX_ENTRIES {
-        return Err(LoadError::Setting("keys has more than 64 entries"));
-    }
-    if config.max_token_bytes == 0 {
-        return Err(LoadError::Setting("max_token_bytes is 0: no token would be accepted"));
-    }
-    if config.default_tenant.as_ref().is_some_and(|tenant| names::check("tenant", tenant).is_err()) {
-        return Err(LoadError::Setting("default_tenant is empty, over 256 bytes, or has control characters"));
-    }
-    if config.claims.user_id.is_empty() {
-        return Err(LoadError::Setting("claims.user_id is empty: no token would have a user"));
-    }
-    Ok(())
-}
-
-fn check_namespaces(patterns: &[String]) -> Result<(), KeyError> {
-    let is_path = |path: &str| path.starts_with('/') && !path.contains(['{', '}', ',', '?']);
-    let is_pattern = |pattern: &str| match pattern.split_once('{') {
-        None => is_path(pattern),
-        Some((start, parameter)) => {
-            let name = parameter.strip_suffix('}').unwrap_or_default();
-            is_path(start) && start.ends_with('/') && !name.is_empty() && !name.contains(['{', '}', '/'])
-        }
-    };
-    match patterns.iter().find(|pattern| !is_pattern(pattern)) {
-        Some(wrong) => Err(KeyError::Namespace(wrong.clone())),
-        None => Ok(()),
-    }
-}
-
-fn load_origin(key: &KeyConfig, least_secret: Option<usize>, dev: bool) -> Result<Origin, KeyError> {
-    let sources = [
-        key.secret.is_some(),
-        key.secret_file.is_some(),
-        key.public_key_file.is_some(),
-        key.jwks_file.is_some(),
-        key.jwks_url.is_some(),
-    ];
-    let count = sources.iter().filter(|set| **set).count();
-    if count != 1 {
-        return Err(KeyError::Sources(count));
-    }
-    if key.kid.as_ref().is_some_and(|kid| kid.is_empty() || kid.len() > MAX_KID) {
-        return Err(KeyError::Kid);
-    }
-    if key.tenant.as_ref().is_some_and(|tenant| names::check("tenant", tenant).is_err()) {
-        return Err(KeyError::Tenant);
-    }
-    if let Some(location) = set_location(key, dev)? {
-        return set_settings(key, location).map(Origin::Set);
-    }
-    let for_sets = [
-        ("refresh", key.refresh.is_some()),
-        ("timeout", key.timeout.is_some()),
-        ("max_bytes", key.max_bytes.is_some()),
-        ("cooldown", key.cooldown.is_some()),
-    ];
-    if let Some((setting, _)) = for_sets.into_iter().find(|(_, set)| *set) {
-        return Err(KeyError::NotForIt(setting, "a JWKS"));
-    }
-    let (algorithm, decoding) = match (&key.secret, &key.secret_file, &key.public_key_file) {
-        (Some(secret), ..) => material::secret(secret.expose().as_bytes(), key.alg, least_secret)?,
-        (None, Some(path), _) => material::secret(material::without_line_end(&read(path)?), key.alg, least_secret)?,
-        (None, None, Some(path)) => material::public_pem(&read(path)?, key.alg)?,
-        (None, None, None) => return Err(KeyError::Sources(0)),
-    };
-    Ok(Origin::Fixed(Key { kid: key.kid.clone(), algorithm, decoding }))
-}
-
-fn set_location(key: &KeyConfig, dev: bool) -> Result<Option<super::jwks::Location>, KeyError> {
-    use super::jwks::Location;
-    if let Some(path) = &key.jwks_file {
-        return Ok(Some(Location::File(path.clone())));
-    }
-    key.jwks_url.as_ref().map(|url| Location::url(url, dev).ok_or(KeyError::Url)).transpose()
-}
-
-fn set_settings(key: &KeyConfig, location: super::jwks::Location) -> Result<super::jwks::Settings, KeyError> {
-    if key.kid.is_some() {
-        return Err(KeyError::NotForIt("kid", "a single key"));
-    }
-    if let Some(algorithm) = key.alg.filter(|algorithm| algorithm.is_symmetric()) {
-        return Err(KeyError::Algorithm(algorithm));
-    }
-    let settings = super::jwks::Settings::new(location, key);
-    if settings.refresh < MIN_REFRESH {
-        return Err(KeyError::Refresh);
-    }
-    Ok(settings)
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, KeyError> {
-    std::fs::read(path).map_err(|source| KeyError::File { path: path.to_owned(), source })
 }

@@ -79,8 +79,8 @@ pub fn sign(secret: &[u8], claims: Claims, ttl: Duration, now_ms: u64) -> Result
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::auth::config::{Config, DEV_SECRET};
     use crate::auth::keyring::Keyring;
-    use crate::auth::keys::{Config, DEV_SECRET};
 
     const HOUR: Duration = Duration::from_secs(3600);
 

@@ -11,7 +11,7 @@ use serde::de::IgnoredAny;
 pub use claims::ClaimNames;
 pub(crate) use claims::Claims;
 
-use super::keys::Algorithm;
+use super::algorithm::Algorithm;
 use crate::json;
 
 mod claims;

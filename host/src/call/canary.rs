@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::counters::{Counts, Tally};
+use super::key::Key;
 use super::observer::Inbox;
 use super::release::Release;
-use crate::names::SocketId;
 
 /// Failures below which nothing is held against a canary.
 const FEW: u64 = 3;
@@ -47,21 +47,10 @@ pub enum How {
 
 /// A shadow: it is given recorded calls, and reports what the release on trial did otherwise.
 pub trait Shadowing: Send + Sync {
-    fn inbox(&self) -> &Inbox;
+    fn inbox(&self) -> &Arc<Inbox>;
 
     /// The report for the operator.
     fn told(&self) -> serde_json::Value;
-}
-
-/// What decides which release serves a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Key<'a> {
-    /// A user without a tenant, a message's key, a timer's.
-    Text(&'a str),
-    /// A user of a tenant.
-    User { tenant: &'a str, id: &'a str },
-    /// A visitor's socket.
-    Socket(SocketId),
 }
 
 /// How a trial stands.

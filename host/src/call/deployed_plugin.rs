@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use arc_swap::ArcSwapOption;
 
 use super::breaker::Quarantined;
-use super::canary::{Canary, Key};
+use super::canary::Canary;
+use super::key::Key;
 use super::observer::Witness;
 use super::release::Release;
 use crate::names::PluginName;

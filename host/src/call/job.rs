@@ -4,8 +4,8 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use super::breaker::Source;
-use super::canary::Key;
 use super::error::CallError;
+use super::key::Key;
 use super::release::Release;
 use crate::error::{Code, Refusal};
 use crate::sandbox::exports::{self, Caller, DisconnectReason, DueTimer, Event, Message};

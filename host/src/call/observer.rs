@@ -8,7 +8,6 @@ use std::time::Duration;
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::mpsc;
 
-use super::canary::Canary;
 use super::error::CallError;
 use super::job::Job;
 use super::recorded_call::{KeptCall, KeptJob, Outcome};
@@ -88,15 +87,15 @@ impl Inbox {
 
 impl Witness {
     /// The look at the call that begins, where somebody wants one.
-    pub(crate) fn sample(&self, canary: impl FnOnce() -> Option<Arc<Canary>>) -> Option<Box<Sample>> {
-        if self.is_watched() { self.look(canary()) } else { None }
+    pub(crate) fn sample(&self, shadow: impl FnOnce() -> Option<Arc<Inbox>>) -> Option<Box<Sample>> {
+        if self.is_watched() { self.look(shadow()) } else { None }
     }
 
     #[cold]
-    fn look(&self, canary: Option<Arc<Canary>>) -> Option<Box<Sample>> {
+    fn look(&self, shadow: Option<Arc<Inbox>>) -> Option<Box<Sample>> {
         let number = self.calls.fetch_add(1, Ordering::Relaxed);
         let recording = self.recording().filter(|recording| recording.wants(number));
-        let shadow = canary.filter(|canary| canary.shadow().is_some_and(|shadow| shadow.inbox().wants(number)));
+        let shadow = shadow.filter(|shadow| shadow.wants(number));
         if recording.is_none() && shadow.is_none() {
             return None;
         }
@@ -107,7 +106,7 @@ impl Witness {
 /// A look at one call. Dropped, it hands on what it saw.
 pub struct Sample {
     recording: Option<Arc<Inbox>>,
-    shadow: Option<Arc<Canary>>,
+    shadow: Option<Arc<Inbox>>,
     seen: Option<Seen>,
 }
 
@@ -119,8 +118,7 @@ struct Seen {
 
 impl Sample {
     fn inboxes(&self) -> impl Iterator<Item = &Inbox> {
-        let recording = self.recording.iter().map(AsRef::as_ref);
-        recording.chain(self.shadow.iter().filter_map(|canary| Some(canary.shadow()?.inbox())))
+        self.recording.iter().chain(&self.shadow).map(AsRef::as_ref)
     }
 
     /// The handler is about to run.

@@ -52,7 +52,7 @@ pub async fn call_metered(
     let now_ms = services.clock.now_ms();
     let mut replay = Replay::default();
     // Handed on when it is dropped, which is when the call is done.
-    let mut sample = slot.witness.sample(|| slot.canary());
+    let mut sample = slot.witness.sample(|| slot.canary()?.shadow().map(|shadow| shadow.inbox().clone()));
     for reruns in 0..=MAX_CONFLICTS {
         let picked = if job.is_for_active() { slot.live() } else { slot.pick(job.key(), job.event()) };
         let Some(release) = picked else { return Err(unserved(trace, "no release is live")) };

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 
 use super::reload::reload;
-use super::serve::{load, runtime, start_log};
 use super::signals::Signals;
+use super::start::{load, runtime, start_log};
 use super::{Common, say};
 use crate::app::{App, Ports};
 use crate::config::{Config, Mode, Secrets, Server};

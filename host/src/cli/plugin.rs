@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use clap::{Args, Subcommand};
 
-use super::serve::runtime;
+use super::start::runtime;
 use super::{print, say};
 use crate::app;
 use crate::config::Config;

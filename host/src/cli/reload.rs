@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 
 use super::Common;
-use super::serve::{load, log_filter};
+use super::start::{load, log_filter};
 use crate::auth::keyring::Keyring;
 use crate::config::{Mode, Secrets};
 use crate::socket::Gateway;

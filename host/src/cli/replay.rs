@@ -12,7 +12,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 
 use self::report::{Against, Report, Run};
-use super::{print, say, serve};
+use super::{print, say, start};
 use crate::app;
 use crate::call::recorded_call::KeptCall;
 use crate::call::release::Release;
@@ -69,7 +69,7 @@ impl Replay {
 
     fn report(&self) -> anyhow::Result<Report> {
         let (header, calls) = read(&self.file)?;
-        serve::runtime()?.block_on(async {
+        start::runtime()?.block_on(async {
             let stage = app::describing(&Config::default())?;
             let new = staged(&stage, &header, &self.with).await?;
             let old = match &self.against {

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::print;
-use crate::auth::keys::DEV_SECRET;
+use crate::auth::config::DEV_SECRET;
 use crate::auth::sign::{self, Claims};
 use crate::clock::Clock;
 use crate::duration;

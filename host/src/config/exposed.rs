@@ -4,7 +4,7 @@
 use std::fmt;
 
 use super::{Config, Host};
-use crate::auth::keys::Secret;
+use crate::auth::config::Secret;
 
 /// Bytes of a secret. Nobody guesses 32 random ones.
 const BYTES: usize = 32;

@@ -13,7 +13,6 @@ use super::checks::signature::{SignatureError, Signers};
 use super::history::{Record, State, remove_component};
 use super::lock::Underway;
 use super::release_cache::Shelf;
-use super::set::Part;
 use super::stage::{Stage, StageError};
 use crate::call::breaker::{Quarantined, Source};
 use crate::call::canary::{Canary, Trial, Verdict};
@@ -51,6 +50,13 @@ impl Default for Config {
     fn default() -> Self {
         Self { calls: 200, time: Duration::from_secs(60), warm: Duration::from_secs(600) }
     }
+}
+
+/// One plugin of a set, to be deployed.
+pub struct Part {
+    pub name: PluginName,
+    pub component: Vec<u8>,
+    pub signature: Option<String>,
 }
 
 /// Why a release is not deployed, or not replaced.

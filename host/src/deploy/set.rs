@@ -9,18 +9,11 @@ use bytes::Bytes;
 
 use super::history::{Record, State, put_component, remove_component};
 use super::moving::{Hears, Move, UNFINISHED, Unfinished, carry};
-use super::releases::{DeployError, Releases};
+use super::releases::{DeployError, Part, Releases};
 use crate::call::deployed_plugin::Slot;
 use crate::call::release::Release;
 use crate::names::PluginName;
 use crate::storage::Unavailable;
-
-/// One plugin of a set, to be deployed.
-pub struct Part {
-    pub name: PluginName,
-    pub component: Vec<u8>,
-    pub signature: Option<String>,
-}
 
 /// Releases that become live together.
 #[derive(Default)]

@@ -7,9 +7,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey};
 use serde_json::{Map, Value};
 
+use crate::auth::config::Config;
 use crate::auth::jwks::set;
 use crate::auth::keyring::Keyring;
-use crate::auth::keys::Config;
 use crate::auth::token::Verified;
 use crate::names;
 

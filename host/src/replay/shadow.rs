@@ -36,7 +36,7 @@ const TIMED: usize = 512;
 
 /// What a release that looks on has seen.
 pub struct Shadow {
-    inbox: Inbox,
+    inbox: Arc<Inbox>,
     seen: Arc<Seen>,
     _watching: Watching,
 }
@@ -91,20 +91,20 @@ impl Shadow {
         };
         // Apart from every call: a client waits for none of this. It ends with the queue.
         tokio::spawn(worker.run());
-        let inbox = Inbox {
+        let inbox = Arc::new(Inbox {
             digest: active.digest.clone(),
             percent,
             call_bytes: config.call_bytes,
             queue,
             dropped: metrics.shadow_dropped.get_or_create(&label).clone(),
             dropped_here: AtomicU64::new(0),
-        };
+        });
         Ok(Self { inbox, seen, _watching: slot.witness.watch() })
     }
 }
 
 impl Shadowing for Shadow {
-    fn inbox(&self) -> &Inbox {
+    fn inbox(&self) -> &Arc<Inbox> {
         &self.inbox
     }
 

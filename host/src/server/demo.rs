@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::page::{self, CSS, HTML, SCRIPT, file};
-use crate::auth::keys::Secret;
+use crate::auth::config::Secret;
 use crate::auth::sign::{self, Claims};
 use crate::bus::Bus;
 use crate::names::PluginName;

@@ -6,12 +6,10 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::limit::Limit;
-use super::permits::{Seat, Ticket};
 use crate::descriptors;
 use crate::error::{Code, Refusal};
 use crate::proxies::Network;
-use crate::rate::{self, Flow, Meter};
-use crate::telemetry::{LimitLabels, Metrics};
+use crate::rate::Flow;
 
 /// `[door]`. Each limit is off at 0. With its `…_dry_run` it is counted, and nobody is refused.
 #[derive(Debug, Clone, Deserialize)]
@@ -95,9 +93,6 @@ pub struct Limits {
     pub user_cpu: Option<Flow>,
 }
 
-/// As it is configured, and labelled.
-const USER_CPU: &str = "user_cpu";
-
 /// What an event costs its user that is refused before a plugin sees it, unless for sending too much.
 pub const REFUSAL_COST: Duration = Duration::from_micros(100);
 
@@ -123,43 +118,6 @@ impl Limits {
             user_cpu: Flow::per_second((c.user_cpu.clamp(0.0, 1024.0) * 1e9) as u64),
         }
     }
-
-    /// Counts one more event of a connection and of its user. Where one of them sends too many, how long to wait.
-    pub fn too_early(&self, ticket: &Ticket, seat: Option<&Seat>, metrics: &Metrics) -> Option<(&'static str, Duration)> {
-        if let Err(wait) = self.connection_events.take(&ticket.events, metrics) {
-            return Some((self.connection_events.name, wait));
-        }
-        if let Some(wait) = self.cpu_owed(cpu_meter(ticket, seat), metrics) {
-            return Some((USER_CPU, wait));
-        }
-        let wait = self.user_events.take(&seat?.meters.events, metrics).err()?;
-        Some((self.user_events.name, wait))
-    }
-
-    /// Whether a connection has to wait with its next CONNECT.
-    pub fn connects_too_early(&self, ticket: &Ticket, metrics: &Metrics) -> bool {
-        self.cpu_owed(&ticket.cpu, metrics).is_some()
-    }
-
-    /// How long until no CPU is owed, where some is: counted as a refusal.
-    fn cpu_owed(&self, meter: &Meter, metrics: &Metrics) -> Option<Duration> {
-        self.user_cpu?;
-        let wait = meter.owed(rate::now())?;
-        metrics.limits_passed.get_or_create(&LimitLabels { limit: USER_CPU, outcome: "refused" }).inc();
-        Some(wait)
-    }
-
-    /// CPU that a call of the user has used.
-    pub fn spent_cpu(&self, ticket: &Ticket, seat: Option<&Seat>, time: Duration) {
-        if let Some(flow) = self.user_cpu {
-            cpu_meter(ticket, seat).spend(flow, u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), rate::now());
-        }
-    }
-}
-
-/// A user's, or a visitor's connection's.
-fn cpu_meter<'a>(ticket: &'a Ticket, seat: Option<&'a Seat>) -> &'a Meter {
-    seat.map_or(&ticket.cpu, |seat| &seat.meters.cpu)
 }
 
 /// When to send again what found a socket's queue full.
@@ -175,6 +133,8 @@ pub fn too_many(wait: Duration) -> Refusal {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::rate::Meter;
+    use crate::telemetry::Metrics;
 
     #[test]
     fn a_dry_run_is_counted_and_refuses_nobody() {

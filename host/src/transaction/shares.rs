@@ -1,64 +1,14 @@
 //! `[shares]`: the part of a plugin's resources that one user, and all users of one tenant together, may take. It is looked at when a
 //! client's call is about to be committed, so that a call that is over takes no effect at all. Calls of backends have no share.
 
-use serde::Deserialize;
-
 use super::effects::{Effects, Live};
 use super::state::Services;
-use crate::budgets::buckets::Budgets;
+use crate::budgets::shares::Shares;
 use crate::error::{Code, Refusal};
 use crate::names::{PluginName, SEPARATOR};
 use crate::owners::tenant_of;
 use crate::sandbox::imports::budget::Answer;
 use crate::telemetry::LimitLabels;
-use crate::telemetry::log::often::Often;
-
-/// `[shares]`: of each plugin, on this node. Each is off at 0.
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// Bytes that the calls of one user may write to the store, a minute. Past it a call is refused with `rate_limited`; one that is
-    /// over it alone with `too_large`. Default 16 MiB.
-    pub user_store_bytes: u32,
-    /// The same of all users of a tenant. Default 256 MiB.
-    pub tenant_store_bytes: u32,
-    /// Bus messages that the calls of one user may publish, a minute. Past it: `rate_limited`. Default 60 000.
-    pub user_messages: u32,
-    /// The same of all users of a tenant. Default 600 000.
-    pub tenant_messages: u32,
-    /// Timers of one user that may wait. Past it a call that starts one is refused with `too_large`. A durable timer is the tenant's
-    /// alone after a restart. Default 1000.
-    pub user_timers: usize,
-    /// The same of all users of a tenant. Default 50 000.
-    pub tenant_timers: usize,
-    /// Presence keys that one user may vouch for, over all sockets. Past it a call that tracks one is refused with `too_large`.
-    /// Default 256.
-    pub user_presence_keys: usize,
-    /// The same of all users of a tenant. Default 50 000.
-    pub tenant_presence_keys: usize,
-    /// Rooms of one namespace that the sockets of one user may be in, each socket's counted. Past it a call that joins one is refused
-    /// with `too_large`. Default 20 000.
-    pub user_rooms: usize,
-    /// The same of all users of a tenant. Default 500 000.
-    pub tenant_rooms: usize,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            user_store_bytes: 16 << 20,
-            tenant_store_bytes: 256 << 20,
-            user_messages: 60_000,
-            tenant_messages: 600_000,
-            user_timers: 1000,
-            tenant_timers: 50_000,
-            user_presence_keys: 256,
-            tenant_presence_keys: 50_000,
-            user_rooms: 20_000,
-            tenant_rooms: 500_000,
-        }
-    }
-}
 
 /// Both limits of one resource, with their names.
 struct Share<T> {
@@ -69,14 +19,6 @@ struct Share<T> {
 /// The period of the shares that are rates.
 const MINUTE_MS: u64 = 60_000;
 
-/// What users and tenants have taken.
-#[derive(Default)]
-pub struct Shares {
-    pub config: Config,
-    rates: Budgets,
-    log: Often,
-}
-
 /// Whether a call uses anything that is shared. Most only emit.
 pub fn concerns(effects: &Effects) -> bool {
     let is_kept = |live: &Live| matches!(live, Live::Arm { .. } | Live::Track(_) | Live::Join { .. });
@@ -84,10 +26,6 @@ pub fn concerns(effects: &Effects) -> bool {
 }
 
 impl Shares {
-    pub fn new(config: Config) -> Self {
-        Self { config, ..Self::default() }
-    }
-
     /// Takes what a call of this user is about to use, or refuses the call. `is_first` unless the call runs again after a conflict:
     /// rates were taken then. `user` is the name within the tenant.
     pub fn take(

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use super::*;
+use crate::auth::config::{Config, DEV_SECRET};
 use crate::auth::keyring::Keyring;
-use crate::auth::keys::{Config, DEV_SECRET};
 use crate::auth::sign::{Claims, sign};
 use crate::duration::millis;
 

@@ -4,8 +4,8 @@
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::SetError;
-use crate::auth::keys::{Algorithm, Key, KeyError, material};
+use crate::auth::algorithm::Algorithm;
+use crate::auth::keys::{Key, KeyError, SetError, material};
 use crate::auth::token::MAX_KID;
 
 /// The most keys of one set, skipped ones included. A larger set is refused.

@@ -4,7 +4,9 @@
 use jsonwebtoken::DecodingKey;
 use jsonwebtoken::crypto::aws_lc;
 
-use super::{Algorithm, DEV_SECRET, KeyError};
+use super::KeyError;
+use crate::auth::algorithm::Algorithm;
+use crate::auth::config::DEV_SECRET;
 
 /// RSA keys by the size of their modulus: 2048 to 8192 bits.
 const RSA_BYTES: std::ops::RangeInclusive<usize> = 256..=1024;

@@ -1,8 +1,9 @@
 //! Every mistake in `[auth]` is found when it is loaded, and named.
 
 use super::kit::{NOW, SECRET, Signer, TempFile, load, pem_path, user};
+use crate::auth::config::{Config, DEV_SECRET};
+use crate::auth::key_loader::LoadError;
 use crate::auth::keyring::Keyring;
-use crate::auth::keys::{Config, DEV_SECRET, LoadError};
 
 /// The error's text.
 fn mistake(toml: &str) -> String {

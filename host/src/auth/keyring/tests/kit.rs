@@ -9,8 +9,9 @@ use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey};
 use serde_json::{Value, json};
 
+use crate::auth::config::Config;
+use crate::auth::key_loader::LoadError;
 use crate::auth::keyring::Keyring;
-use crate::auth::keys::{Config, LoadError};
 
 /// A fixed moment, in milliseconds.
 pub(crate) const NOW: u64 = 1_800_000_000_000;

@@ -11,9 +11,9 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 
 use super::kit::{NOW, Signer, TempFile, ring, set, user};
+use crate::auth::algorithm::Algorithm;
 use crate::auth::jwks::parse;
 use crate::auth::keyring::{Current, Keyring, Refreshing};
-use crate::auth::keys::Algorithm;
 use crate::auth::token::TokenError;
 use crate::clock::Clock;
 

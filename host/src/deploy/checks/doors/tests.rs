@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::call::routes::{Routes, check_owners};
 use crate::sandbox::exports::{Description, Hooks, Namespace, Tenancy, TokenPolicy};
 
 /// A plugin that owns `/hub` and takes part in `/portal`.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::value::RawValue;
 use toml::{Table, Value};
 
-use super::tree::{Node, Place};
+use super::{Node, Place};
 
 /// How deep lists and tables may be nested.
 const MAX_DEPTH: usize = 32;
@@ -130,7 +130,7 @@ fn is_too_deep(raw: &str) -> bool {
 }
 
 /// A table, of JSON or TOML.
-pub(super) fn table(raw: &str, at: &Place) -> Option<BTreeMap<String, Place>> {
+pub(crate) fn table(raw: &str, at: &Place) -> Option<BTreeMap<String, Place>> {
     let raw = raw.trim();
     if !raw.starts_with('{') || is_too_deep(raw) {
         return None;
