@@ -1,6 +1,7 @@
 //! What the sockets of this node vouch for. Statuses change here and nowhere else; away and the grace period are decided here, and
 //! each change is told once.
 
+mod entry;
 pub mod sync;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -12,10 +13,13 @@ use serde::Deserialize;
 use smallvec::SmallVec;
 use tokio::sync::Notify;
 
+use entry::Entry;
+
 use crate::clock::Moment;
 use crate::names::{PluginName, SEPARATOR, SocketId};
 use crate::owners::Owners;
 use crate::sandbox::imports::presence::{Member, Status};
+pub use entry::Ended;
 
 /// `[presence]`
 #[derive(Debug, Clone, Deserialize)]
@@ -114,39 +118,6 @@ impl Group {
         let tenant = (!tenant.is_empty()).then(|| tenant.to_owned());
         Some(Self { plugin: PluginName::parse(plugin).ok()?, tenant, group: group.to_owned() })
     }
-}
-
-struct Entry {
-    /// Who vouched for it first.
-    user: Option<Arc<str>>,
-    sockets: SmallVec<[Voucher; 1]>,
-    meta: String,
-    /// The metadata is another than when the status was told.
-    restated: bool,
-    told: Option<Status>,
-    /// Whether the key waited for a reconnect at the last change that was reported.
-    told_waits: bool,
-    /// By the wall clock: it is shown.
-    since_ms: u64,
-}
-
-/// A socket that vouches for a key, or vouched for it a short time ago.
-struct Voucher {
-    socket: SocketId,
-    status: Status,
-    /// By the steady clock.
-    seen_ms: u64,
-    /// How the socket has ended, and until when its status still counts. It stays as it was at the end.
-    ended: Option<(Ended, u64)>,
-}
-
-/// How a socket has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
-    /// The client sent Socket.IO's DISCONNECT: what it vouched for ends after `SETTLE_MS`.
-    Clean,
-    /// The connection broke: what it vouched for waits for a reconnect during the grace period.
-    Broken,
 }
 
 impl Presences {
@@ -338,74 +309,6 @@ impl Table {
         }
         let name = |status: Option<Status>| status.map(status_name);
         changed.then(|| Change { group: id, key, from: name(from), to: name(to), meta, waits })
-    }
-}
-
-impl Voucher {
-    fn counts(&self, steady_ms: u64) -> bool {
-        self.ended.is_none_or(|(_, until)| steady_ms < until)
-    }
-
-    fn has_left(&self) -> bool {
-        matches!(self.ended, Some((Ended::Clean, _)))
-    }
-
-    fn broke(&self) -> Option<u64> {
-        self.ended.filter(|(ended, _)| *ended == Ended::Broken).map(|(_, until)| until)
-    }
-
-    fn status(&self, config: &Config, steady_ms: u64) -> Status {
-        let silent = steady_ms.saturating_sub(self.seen_ms) >= config.away_after.as_millis() as u64;
-        if silent && self.ended.is_none() { Status::Away } else { self.status }
-    }
-}
-
-impl Entry {
-    fn new(user: Option<Arc<str>>) -> Self {
-        Self { user, sockets: SmallVec::new(), meta: String::new(), restated: false, told: None, told_waits: false, since_ms: 0 }
-    }
-
-    /// A new socket replaces the connection that broke first: it counts as its reconnect.
-    fn vouch(&mut self, socket: SocketId, status: Status, steady_ms: u64) {
-        let voucher = Voucher { socket, status, seen_ms: steady_ms, ended: None };
-        if let Some(known) = self.sockets.iter_mut().find(|voucher| voucher.socket == socket) {
-            *known = voucher;
-            return;
-        }
-        self.sockets.retain(|voucher| voucher.counts(steady_ms));
-        let broken = self.sockets.iter_mut().filter(|voucher| voucher.broke().is_some());
-        match broken.min_by_key(|voucher| voucher.broke()) {
-            Some(broken) => *broken = voucher,
-            None => self.sockets.push(voucher),
-        }
-    }
-
-    /// A socket has ended. A key whose status was never reported does not wait.
-    fn end(&mut self, config: &Config, socket: SocketId, ended: Ended, until: u64, steady_ms: u64) {
-        let Some(at) = self.sockets.iter().position(|voucher| voucher.socket == socket) else { return };
-        if self.told.is_none() {
-            self.sockets.remove(at);
-            return;
-        }
-        let voucher = &mut self.sockets[at];
-        (voucher.status, voucher.ended) = (voucher.status(config, steady_ms), Some((ended, until)));
-    }
-
-    /// The status that was reported last, or the first one, which is still to be reported. None once all clients have left.
-    fn status_now(&self) -> Option<Status> {
-        let last = self.sockets.iter().rfind(|voucher| !voucher.has_left())?;
-        Some(self.told.unwrap_or(last.status))
-    }
-
-    fn status(&self, config: &Config, steady_ms: u64) -> Option<Status> {
-        let counting = self.sockets.iter().filter(|voucher| voucher.counts(steady_ms));
-        let statuses = counting.map(|voucher| voucher.status(config, steady_ms));
-        statuses.reduce(|one, other| if one == Status::Online { one } else { other })
-    }
-
-    /// Whether all that vouches for it has ended.
-    fn waits(&self) -> bool {
-        !self.sockets.is_empty() && self.sockets.iter().all(|voucher| voucher.ended.is_some())
     }
 }
 
