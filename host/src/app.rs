@@ -1,6 +1,6 @@
 //! The server as a value: built without binding a port, then run until it is told to stop. It only puts the parts together.
 
-mod figures;
+mod metrics;
 mod ports;
 mod surfaces;
 
@@ -35,7 +35,7 @@ use crate::deploy::checks::grants::Grants;
 use crate::deploy::checks::signature::Signers;
 use crate::deploy::checks::versions::LeastVersions;
 use crate::deploy::gauges;
-use crate::deploy::release_cache::Shelf;
+use crate::deploy::release_cache::ReleaseCache;
 use crate::deploy::releases::Releases;
 use crate::deploy::stage::Stage;
 use crate::descriptors::Descriptors;
@@ -53,7 +53,7 @@ use crate::socket::sockets::Sockets;
 use crate::socket::{self, Gateway, drain};
 use crate::storage::{Embedded, NoStorage, Postgres, Storage};
 use crate::telemetry::Metrics;
-use crate::telemetry::figures::register_releases;
+use crate::telemetry::collected::register_releases;
 use crate::telemetry::traces::{self, Tracer};
 use crate::timers::Timers;
 use crate::transaction::state::Services;
@@ -117,7 +117,7 @@ impl App {
         let rooms = Rooms::new(report, config.gateway.socket_rooms, peers);
         let services = services(&config, storage, rooms, cluster, metrics.clone(), tracer)?;
         let peers = services.cluster.as_ref().map(|cluster| cluster.peers.clone());
-        figures::register(&metrics, services.storage.clone(), services.rooms.clone(), peers);
+        metrics::register(&metrics, services.storage.clone(), services.rooms.clone(), peers);
         let registry = Registry::new();
         // Weakly: what it knows of knows the metrics.
         let known = Arc::downgrade(&registry);
@@ -133,11 +133,11 @@ impl App {
             recording: config.record.clone(),
             signers: Signers::load(&config.signature)?,
             plugins: config.plugins.iter().map(|(name, plugin)| (name.clone(), plugin.config.clone())).collect(),
-            underway: Default::default(),
+            locks: Default::default(),
             turn: tokio::sync::Mutex::default(),
             cluster: services.cluster.clone(),
-            prepared: Shelf::default(),
-            warm: Shelf::default(),
+            prepared: ReleaseCache::default(),
+            warm: ReleaseCache::default(),
         });
         let logins = |listener| Arc::new(Logins::new(listener, &config.logins, metrics.clone()));
         let gateway = Arc::new(Gateway {
@@ -145,7 +145,7 @@ impl App {
             backends: logins("public"),
             sockets: Sockets::new(metrics),
             expiring: Default::default(),
-            crowd: Default::default(),
+            permits: Default::default(),
             limits: Limits::new(&config.door),
             trusted_proxies: config.door.trusted_proxies.clone(),
             drain: Default::default(),
@@ -197,7 +197,7 @@ impl App {
 
     /// One that was rolled back with a set is not deployed, but has a file: its doors are no mistake.
     fn check_doors(&self, files: &BTreeMap<PluginName, PathBuf>) -> anyhow::Result<()> {
-        let is_there = |plugin: &PluginName| files.contains_key(plugin) || self.gateway.registry.slot(plugin).is_some();
+        let is_there = |plugin: &PluginName| files.contains_key(plugin) || self.gateway.registry.deployed(plugin).is_some();
         Ok(self.releases.stage.doors.check_deployed(is_there)?)
     }
 
@@ -279,7 +279,7 @@ impl App {
         accepting.iter().for_each(AbortHandle::abort);
         self.gateway.drain.begin();
         let (began, shutdown) = (tokio::time::Instant::now(), &self.config.shutdown);
-        if tokio::time::timeout_at(began + shutdown.leaving(), self.gateway.emptied()).await.is_err() {
+        if tokio::time::timeout_at(began + shutdown.leaving(), self.gateway.drained()).await.is_err() {
             tracing::warn!(
                 connections = self.gateway.sockets.connections(),
                 "stopping with clients still here, or plugins still being told of them"

@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::call::canary::Canary;
-use crate::call::deployed_plugin::Slot;
+use crate::call::deployed_plugin::DeployedPlugin;
 use crate::call::error::CallError;
 use crate::call::key::Key;
 use crate::call::registry::Registry;
@@ -36,7 +36,7 @@ use reader::Reader;
 use unheard::Unheard;
 use work::{Try, Work, message_of, traced_by};
 
-pub use backpressure::Standing;
+pub use backpressure::Backpressure;
 pub use follower::Follower;
 
 /// `[bus]`
@@ -138,31 +138,31 @@ impl Bus {
 
     fn start_readers(self: &Arc<Self>, tasks: &mut JoinSet<()>) {
         let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
-        for slot in self.registry.slots() {
-            if readers.contains_key(&slot.name) {
+        for deployed in self.registry.deployed_plugins() {
+            if readers.contains_key(&deployed.name) {
                 continue;
             }
-            let (reader, receivers) = Reader::new(slot.clone(), self.config.lanes, self.config.lane_queue);
+            let (reader, receivers) = Reader::new(deployed.clone(), self.config.lanes, self.config.lane_queue);
             let reader = Arc::new(reader);
             for receiver in receivers {
                 tasks.spawn(self.clone().work(reader.clone(), receiver));
             }
             tasks.spawn(self.clone().read(reader.clone()));
-            readers.insert(slot.name.clone(), reader);
+            readers.insert(deployed.name.clone(), reader);
         }
     }
 
     /// Whether this node is the one that handles a plugin's messages. While nodes come or go two may be: a message that was handled
     /// is not handled again.
-    fn is_mine(&self, slot: &Slot) -> bool {
-        self.services.cluster.as_ref().is_none_or(|cluster| cluster.nodes.is_mine(slot.name.as_str()))
+    fn is_mine(&self, deployed: &DeployedPlugin) -> bool {
+        self.services.cluster.as_ref().is_none_or(|cluster| cluster.nodes.is_mine(deployed.name.as_str()))
     }
 
     /// Reads the outbox for one plugin, as fast as its lanes take it.
     async fn read(self: Arc<Self>, reader: Arc<Reader>) {
         loop {
             reader.begin_again();
-            if !self.is_mine(&reader.slot) {
+            if !self.is_mine(&reader.deployed) {
                 // Whoever had it may not have got far: it begins with the oldest row there is.
                 *reader.progress() = Progress::default();
                 reader.wake.notified().await;
@@ -183,7 +183,7 @@ impl Bus {
             for OutboxRow { seq, mut message } in rows {
                 // Without a release there is no knowing what it wants: the row waits.
                 let release = loop {
-                    match reader.slot.live() {
+                    match reader.deployed.live() {
                         Some(release) => break release,
                         None => reader.wake.notified().await,
                     }
@@ -192,7 +192,7 @@ impl Bus {
                     break;
                 }
                 let wanted = match message.address() {
-                    (Some(to), _) => to == reader.slot.name.as_str(),
+                    (Some(to), _) => to == reader.deployed.name.as_str(),
                     (None, topic) => release.manifest.topics.iter().any(|wanted| wanted == topic),
                 };
                 reader.progress().begin(seq, wanted);
@@ -209,7 +209,7 @@ impl Bus {
     async fn work(self: Arc<Self>, reader: Arc<Reader>, receiver: mpsc::Receiver<Work>) {
         let mut lane = Lane::new(receiver);
         while let Some(together) = lane.next(self.config.together.max(1)).await {
-            if together.len() > 1 && self.attempt_together(&reader.slot, &together).await.is_ok() {
+            if together.len() > 1 && self.attempt_together(&reader.deployed, &together).await.is_ok() {
                 together.iter().for_each(|work| self.done(&reader, work));
                 continue;
             }
@@ -217,21 +217,21 @@ impl Bus {
             lane.put_back(together);
             for _ in 0..singly {
                 let Some(work) = lane.try_next() else { break };
-                self.handle(&reader.slot, &work).await;
+                self.handle(&reader.deployed, &work).await;
                 self.done(&reader, &work);
             }
         }
     }
 
-    async fn attempt_together(&self, slot: &Slot, works: &[Work]) -> Result<(), CallError> {
-        let Some(release) = slot.live() else { return Err(CallError::Unavailable("no release is live")) };
+    async fn attempt_together(&self, deployed: &DeployedPlugin, works: &[Work]) -> Result<(), CallError> {
+        let Some(release) = deployed.live() else { return Err(CallError::Unavailable("no release is live")) };
         if !works.iter().all(|work| work.is_for(&release)) {
             return Err(CallError::Unavailable("not all are for the release"));
         }
         let messages: Vec<_> = works.iter().map(|work| message_of(work, &release.profile)).collect();
         let spans: Vec<_> = works.iter().map(|work| self.follow(work)).collect();
         let jobs: Vec<_> = works.iter().zip(&messages).map(|(work, message)| work.job(message, Try::default())).collect();
-        let done = call_together(&self.services, slot, &jobs, &spans).await;
+        let done = call_together(&self.services, deployed, &jobs, &spans).await;
         if done.is_err() {
             // Each is handled by itself next, in a span of its own.
             spans.iter().flatten().for_each(|span| span.outcome("taken_apart", false));
@@ -247,22 +247,22 @@ impl Bus {
     }
 
     /// Handles a message, or makes it a dead letter. While the plugin is not called it waits, and what is behind it in its lane.
-    async fn handle(&self, slot: &Slot, work: &Work) {
+    async fn handle(&self, deployed: &DeployedPlugin, work: &Work) {
         let (mut failures, mut wait) = (0, RETRY.0);
         loop {
             // A new release may do better at once.
             let mut changes = self.registry.changes();
-            let Err(mut error) = self.attempt(slot, work, Try { again: failures > 0, active: false }).await else { return };
+            let Err(mut error) = self.attempt(deployed, work, Try { again: failures > 0, active: false }).await else { return };
             failures += u32::from(!error.is_passing());
             if error.is_final() || failures >= self.config.max_failures.max(1) {
-                if let Some(canary) = slot.canary_for(Key::Text(work.key())) {
-                    match self.past(&canary, slot, work, error).await {
+                if let Some(canary) = deployed.canary_for(Key::Text(work.key())) {
+                    match self.past(&canary, deployed, work, error).await {
                         Ok(()) => return,
                         Err(other) => error = other,
                     }
                 }
                 if !error.is_passing() {
-                    return self.bury(slot, work, &error, failures).await;
+                    return self.to_dead_letters(deployed, work, &error, failures).await;
                 }
             }
             tokio::select! {
@@ -275,23 +275,23 @@ impl Bus {
 
     /// Gives the active release what a canary could not handle: users lose no message to a trial. Data that the active release takes was
     /// not bad, so that the canary's refusal counts against it.
-    async fn past(&self, canary: &Canary, slot: &Slot, work: &Work, error: CallError) -> Result<(), CallError> {
-        self.attempt(slot, work, Try { again: false, active: true }).await?;
+    async fn past(&self, canary: &Canary, deployed: &DeployedPlugin, work: &Work, error: CallError) -> Result<(), CallError> {
+        self.attempt(deployed, work, Try { again: false, active: true }).await?;
         if matches!(error, CallError::InvalidData(_)) {
-            canary.release.tally.failed(None);
+            canary.release.counters.failed(None);
         }
         Ok(())
     }
 
-    async fn attempt(&self, slot: &Slot, work: &Work, this: Try) -> Result<(), CallError> {
-        let Some(release) = slot.live() else { return Err(CallError::Unavailable("no release is live")) };
+    async fn attempt(&self, deployed: &DeployedPlugin, work: &Work, this: Try) -> Result<(), CallError> {
+        let Some(release) = deployed.live() else { return Err(CallError::Unavailable("no release is live")) };
         // It was read for a release that heard the topic. A plugin that hears it now reads it, too.
         if !work.is_for(&release) {
             return Ok(());
         }
         let message = message_of(work, &release.profile);
         let span = self.follow(work);
-        match call(&self.services, slot, work.job(&message, this), span.as_ref()).await {
+        match call(&self.services, deployed, work.job(&message, this), span.as_ref()).await {
             Ok(_) | Err(CallError::AlreadyHandled) => Ok(()),
             Err(error) => Err(error),
         }
@@ -306,16 +306,16 @@ impl Bus {
     }
 
     /// A message that cannot be handled is kept where an operator finds it.
-    async fn bury(&self, slot: &Slot, work: &Work, error: &CallError, failures: u32) {
+    async fn to_dead_letters(&self, deployed: &DeployedPlugin, work: &Work, error: &CallError, failures: u32) {
         tracing::error!(
-            release = slot.label(),
+            release = deployed.label(),
             topic = %work.message.topic,
             id = %work.message.id,
             trace_id = traced_by(work).map(|parent| tracing::field::display(parent.trace_id())),
             "a dead letter: {error}"
         );
         let reason = if failures > 1 { format!("{error} (failed {failures} times)") } else { error.to_string() };
-        let letter = DeadLetter { plugin: slot.name.clone(), message: work.message.clone(), error: reason };
+        let letter = DeadLetter { plugin: deployed.name.clone(), message: work.message.clone(), error: reason };
         while self.services.storage.dead_letter(letter.clone()).await.is_err() {
             tokio::time::sleep(RETRY.1).await;
         }
@@ -330,7 +330,7 @@ impl Bus {
             return;
         }
         // A plugin whose last release was taken away needs none.
-        readers.retain(|reader| reader.slot.is_deployed());
+        readers.retain(|reader| reader.deployed.is_deployed());
         let followers = self.followers();
         let done = match &self.services.cluster {
             None => {
@@ -338,11 +338,11 @@ impl Bus {
                 readers.iter().map(|reader| reader.done()).chain(followed).min()
             }
             Some(cluster) => {
-                let mine = readers.iter().filter(|reader| self.is_mine(&reader.slot));
-                let mine = mine.map(|reader| (reader.slot.name.to_string(), reader.done()));
+                let mine = readers.iter().filter(|reader| self.is_mine(&reader.deployed));
+                let mine = mine.map(|reader| (reader.deployed.name.to_string(), reader.done()));
                 let followed = followers.iter().filter(|follower| follower.is_at_work());
                 let mine = mine.chain(followed.map(|follower| (follower.name.to_string(), follower.done()))).collect();
-                let all = readers.iter().map(|reader| reader.slot.name.to_string());
+                let all = readers.iter().map(|reader| reader.deployed.name.to_string());
                 let all: Vec<_> = all.chain(followers.iter().map(|follower| follower.name.to_string())).collect();
                 cluster.progress.share(mine, &all).await.ok().flatten()
             }
@@ -355,8 +355,11 @@ impl Bus {
     /// Whether plugins are changing, so that it is not known which rows are needed: one has no reader yet, or its data is moving to
     /// another, which this node may not know of yet.
     fn is_changing(&self, readers: &[Arc<Reader>]) -> bool {
-        let slots = self.registry.slots();
-        let is_read = |slot: &Slot| readers.iter().any(|reader| reader.slot.name == slot.name);
-        slots.iter().filter(|slot| slot.is_deployed()).any(|slot| slot.is_moving() || !is_read(slot))
+        let deployed_plugins = self.registry.deployed_plugins();
+        let is_read = |deployed: &DeployedPlugin| readers.iter().any(|reader| reader.deployed.name == deployed.name);
+        deployed_plugins
+            .iter()
+            .filter(|deployed| deployed.is_deployed())
+            .any(|deployed| deployed.is_moving() || !is_read(deployed))
     }
 }

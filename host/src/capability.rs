@@ -21,12 +21,12 @@ use crate::transaction::state::State;
 
 /// Offers every capability to a component, under its name in each version of the contract. The interface `types` has no functions.
 pub fn add_imports(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    use import_recorder::{HasTaping, Taping};
+    use import_recorder::{HasImportRecorder, ImportRecorder};
     macro_rules! add {
         ($($interface:ident)*) => {
             $(
-                crate::sandbox::imports::$interface::add_to_linker::<State, HasTaping>(linker, |state| Taping(state))?;
-                crate::sandbox::v0_1::imports::$interface::add_to_linker::<State, HasTaping>(linker, |state| Taping(state))?;
+                crate::sandbox::imports::$interface::add_to_linker::<State, HasImportRecorder>(linker, |state| ImportRecorder(state))?;
+                crate::sandbox::v0_1::imports::$interface::add_to_linker::<State, HasImportRecorder>(linker, |state| ImportRecorder(state))?;
             )*
         };
     }

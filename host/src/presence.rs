@@ -13,13 +13,12 @@ use serde::Deserialize;
 use smallvec::SmallVec;
 use tokio::sync::Notify;
 
-use entry::Entry;
-
 use crate::clock::Moment;
 use crate::names::{PluginName, SEPARATOR, SocketId};
 use crate::owners::Owners;
 use crate::sandbox::imports::presence::{Member, Status};
 pub use entry::Ended;
+use entry::Entry;
 
 /// `[presence]`
 #[derive(Debug, Clone, Deserialize)]
@@ -79,7 +78,7 @@ pub struct Presences {
     config: Config,
     table: Mutex<Table>,
     /// Something may have changed.
-    pub stirred: Notify,
+    pub wakeup: Notify,
 }
 
 #[derive(Default)]
@@ -122,7 +121,7 @@ impl Group {
 
 impl Presences {
     pub fn new(config: Config) -> Self {
-        Self { config, table: Mutex::default(), stirred: Notify::new() }
+        Self { config, table: Mutex::default(), wakeup: Notify::new() }
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -148,11 +147,11 @@ impl Presences {
             Entry::new(track.user)
         });
         entry.vouch(track.socket, track.status, steady_ms);
-        entry.restated |= entry.told.is_some() && entry.meta != track.meta;
+        entry.restated |= entry.reported.is_some() && entry.meta != track.meta;
         entry.meta = track.meta;
         table.dirty.insert((id, track.key));
         drop(guard);
-        self.stirred.notify_one();
+        self.wakeup.notify_one();
         true
     }
 
@@ -167,7 +166,7 @@ impl Presences {
             }
         }
         drop(guard);
-        self.stirred.notify_one();
+        self.wakeup.notify_one();
     }
 
     /// A socket no longer vouches for a key, which does not wait for a reconnect.
@@ -182,18 +181,18 @@ impl Presences {
             table.dirty.insert((id, key.to_owned()));
         }
         drop(table);
-        self.stirred.notify_one();
+        self.wakeup.notify_one();
     }
 
     /// A socket has ended, and vouches for nothing any more.
-    pub fn gone(&self, socket: SocketId, ended: Ended, steady_ms: u64) {
+    pub fn disconnected(&self, socket: SocketId, ended: Ended, steady_ms: u64) {
         let mut table = self.table();
         let Some(mine) = table.sockets.remove(&socket) else { return };
         for (id, key) in mine {
             table.lose(&self.config, socket, &id, &key, ended, steady_ms);
         }
         drop(table);
-        self.stirred.notify_one();
+        self.wakeup.notify_one();
     }
 
     /// The statuses that have changed, at most `limit` of them; the others are kept for the next call. `all` looks at every key,
@@ -204,7 +203,7 @@ impl Presences {
         if all {
             for (id, group) in &table.groups {
                 for (key, entry) in group {
-                    if entry.status(&self.config, now.steady_ms) != entry.told {
+                    if entry.status(&self.config, now.steady_ms) != entry.reported {
                         table.dirty.insert((id.clone(), key.clone()));
                     }
                 }
@@ -219,22 +218,22 @@ impl Presences {
             changes.extend(table.settle(&self.config, id, key, now));
         }
         if !table.dirty.is_empty() {
-            self.stirred.notify_one();
+            self.wakeup.notify_one();
         }
         changes
     }
 
     /// Everything that was told and holds still, as changes of nothing: for a Redis that has forgotten.
-    pub fn told(&self) -> Vec<Change> {
+    pub fn reported(&self) -> Vec<Change> {
         let table = self.table();
         let entries = table.groups.iter().flat_map(|(id, group)| group.iter().map(move |(key, entry)| (id, key, entry)));
-        let told = entries.filter_map(|(id, key, entry)| {
-            let status = entry.told.map(status_name)?;
+        let reported = entries.filter_map(|(id, key, entry)| {
+            let status = entry.reported.map(status_name)?;
             let (from, to) = (Some(status), Some(status));
-            let waits = entry.told_waits;
+            let waits = entry.reported_waits;
             Some(Change { group: id.clone(), key: key.clone(), from, to, meta: entry.meta.clone(), waits })
         });
-        told.collect()
+        reported.collect()
     }
 
     /// Members by their keys, at most `limit`, after a key. Without those that only wait for a reconnect, unless they are asked for.
@@ -251,7 +250,7 @@ impl Presences {
     }
 
     /// Whether somebody vouches for the key already.
-    pub fn knows(&self, track: &Track) -> bool {
+    pub fn is_tracked(&self, track: &Track) -> bool {
         let id = Group { plugin: track.plugin.clone(), tenant: track.tenant.clone(), group: track.group.clone() };
         self.table().groups.get(&id).is_some_and(|group| group.contains_key(&track.key))
     }
@@ -292,13 +291,13 @@ impl Table {
         let group = self.groups.get_mut(&id)?;
         let entry = group.get_mut(&key)?;
         entry.sockets.retain(|voucher| voucher.counts(now.steady_ms));
-        let (from, to) = (entry.told, entry.status(config, now.steady_ms));
+        let (from, to) = (entry.reported, entry.status(config, now.steady_ms));
         let waits = entry.waits();
-        let changed = from != to || waits != entry.told_waits || entry.restated;
+        let changed = from != to || waits != entry.reported_waits || entry.restated;
         if from != to {
             entry.since_ms = now.wall_ms;
         }
-        (entry.told, entry.told_waits, entry.restated) = (to, waits, false);
+        (entry.reported, entry.reported_waits, entry.restated) = (to, waits, false);
         let meta = if changed { entry.meta.clone() } else { String::new() };
         if to.is_none() {
             entry.user.iter().for_each(|user| self.owners.remove(user));

@@ -113,7 +113,7 @@ impl Rooms {
     }
 
     /// Tells of members whose queue is full. Where nobody has time to hear it, they are told of at the next packet.
-    pub(crate) fn say_full(&self, namespace: &Arc<str>, sids: Vec<Sid>) {
+    pub(crate) fn report_full(&self, namespace: &Arc<str>, sids: Vec<Sid>) {
         let _ = self.full.try_send(Full { namespace: namespace.clone(), sids });
     }
 

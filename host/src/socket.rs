@@ -34,7 +34,7 @@ use crate::rooms::adapter::Adapter;
 use crate::transaction::state::Services;
 use admission::Limits;
 use drain::Drain;
-use permits::Crowd;
+use permits::Permits;
 use sockets::Sockets;
 
 /// `[gateway]`
@@ -149,7 +149,7 @@ pub struct Gateway {
     pub backends: Arc<Logins>,
     pub sockets: Sockets,
     pub expiring: session::expiry::Expiring,
-    pub crowd: Arc<Crowd>,
+    pub permits: Arc<Permits>,
     pub limits: Limits,
     pub trusted_proxies: Vec<Network>,
     pub drain: Drain,

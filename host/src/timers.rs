@@ -67,7 +67,7 @@ pub struct Timers {
     pub config: Config,
     table: Mutex<Table>,
     /// The next due time may be another.
-    pub stirred: Notify,
+    pub wakeup: Notify,
 }
 
 #[derive(Default)]
@@ -88,7 +88,7 @@ struct Waiting {
 
 impl Timers {
     pub fn new(config: Config) -> Self {
-        Self { config, table: Mutex::default(), stirred: Notify::new() }
+        Self { config, table: Mutex::default(), wakeup: Notify::new() }
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -103,7 +103,7 @@ impl Timers {
             None => table.add(id, Waiting { due, payload, origin, failures: 0 }),
         }
         drop(table);
-        self.stirred.notify_one();
+        self.wakeup.notify_one();
     }
 
     pub fn disarm(&self, id: &TimerId) {
@@ -118,7 +118,7 @@ impl Timers {
             table.add(id, Waiting { due: at, payload, origin, failures });
         }
         drop(table);
-        self.stirred.notify_one();
+        self.wakeup.notify_one();
     }
 
     /// Takes timers that are due, the earliest first.
@@ -146,7 +146,7 @@ impl Timers {
     }
 
     /// Whether a timer waits already.
-    pub fn waits(&self, id: &TimerId) -> bool {
+    pub fn is_waiting(&self, id: &TimerId) -> bool {
         self.table().waiting.contains_key(id)
     }
 
@@ -156,7 +156,7 @@ impl Timers {
     }
 
     /// Whether there is room for a timer.
-    pub fn takes(&self, id: &TimerId) -> bool {
+    pub fn has_room_for(&self, id: &TimerId) -> bool {
         let table = self.table();
         table.waiting.contains_key(id) || table.per_plugin.get(&id.plugin).is_none_or(|count| *count < self.config.per_plugin)
     }
@@ -287,11 +287,11 @@ mod tests {
     #[test]
     fn a_plugin_has_so_many_timers_and_no_more() {
         let timers = Timers::new(Config { per_plugin: 1, ..Config::default() });
-        assert!(timers.takes(&id("a")));
+        assert!(timers.has_room_for(&id("a")));
         timers.arm(id("a"), at(1), None, Origin::default());
-        assert!(timers.takes(&id("a")) && !timers.takes(&id("b")));
+        assert!(timers.has_room_for(&id("a")) && !timers.has_room_for(&id("b")));
         timers.disarm(&id("a"));
-        assert!(timers.takes(&id("b")));
+        assert!(timers.has_room_for(&id("b")));
     }
 
     #[test]

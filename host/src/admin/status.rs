@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::bus::Bus;
 use crate::call::breaker::Quarantined;
-use crate::call::deployed_plugin::Slot;
+use crate::call::deployed_plugin::DeployedPlugin;
 use crate::call::release::Release;
 use crate::cluster::node_status::Posted;
 use crate::memory;
@@ -30,7 +30,7 @@ pub const HOST_FIGURES: &str = "host.figures";
 /// The figures of one moment.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Figures {
+pub struct Status {
     pub at: String,
     pub connections: usize,
     pub sockets: i64,
@@ -41,16 +41,16 @@ pub struct Figures {
     pub memory_bytes: Option<i64>,
     /// Changes with what is live.
     pub changes: u64,
-    pub plugins: Vec<PluginFigures>,
+    pub plugins: Vec<PluginReport>,
     /// All nodes of the cluster, this one included. Empty where this one is by itself.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub nodes: Vec<NodeFigures>,
+    pub nodes: Vec<NodeReport>,
 }
 
 /// One node of the cluster.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct NodeFigures {
+pub struct NodeReport {
     pub node: String,
     /// It shows no sign of life: its figures are those of a while ago.
     pub silent: bool,
@@ -61,7 +61,7 @@ pub struct NodeFigures {
 /// One plugin: its active release, and the one on trial.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct PluginFigures {
+pub struct PluginReport {
     pub name: String,
     /// `active`, `disabled`, `quarantined` or `unavailable`.
     pub state: &'static str,
@@ -69,21 +69,21 @@ pub struct PluginFigures {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub quarantined: Vec<Quarantined>,
     #[serde(flatten)]
-    pub active: Option<ReleaseFigures>,
-    pub canary: Option<CanaryFigures>,
+    pub active: Option<ReleaseReport>,
+    pub canary: Option<CanaryReport>,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct CanaryFigures {
+pub struct CanaryReport {
     pub percent: u8,
     #[serde(flatten)]
-    pub release: ReleaseFigures,
+    pub release: ReleaseReport,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ReleaseFigures {
+pub struct ReleaseReport {
     pub version: String,
     pub digest: String,
     pub events: u64,
@@ -102,25 +102,25 @@ pub struct ReleaseFigures {
 }
 
 /// The newest figures; none before the first second has begun.
-pub type Latest = watch::Receiver<Option<Arc<Figures>>>;
+pub type Latest = watch::Receiver<Option<Arc<Status>>>;
 
 /// Counts the figures and tells them, until it is dropped.
-pub async fn run(gateway: Arc<Gateway>, bus: Arc<Bus>, newest: watch::Sender<Option<Arc<Figures>>>) {
+pub async fn run(gateway: Arc<Gateway>, bus: Arc<Bus>, newest: watch::Sender<Option<Arc<Status>>>) {
     let mut meter = Meter::default();
     let mut ticks = tokio::time::interval(EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
         ticks.tick().await;
-        let slots = gateway.registry.slots();
-        let mut figures = meter.read(&gateway, &slots);
+        let deployed_plugins = gateway.registry.deployed_plugins();
+        let mut figures = meter.read(&gateway, &deployed_plugins);
         if let Some(cluster) = &gateway.services.cluster {
             let text = serde_json::to_string(&figures).unwrap_or_default();
-            figures.nodes = cluster.board.post(text).await.unwrap_or_default().into_iter().map(NodeFigures::read).collect();
+            figures.nodes = cluster.node_status.post(text).await.unwrap_or_default().into_iter().map(NodeReport::read).collect();
         }
         let figures = Arc::new(figures);
         newest.send_replace(Some(figures.clone()));
-        let tells = tells_plugins(&gateway);
-        for release in slots.iter().filter(|_| tells).filter_map(|slot| slot.live()) {
+        let tells = has_status_listener(&gateway);
+        for release in deployed_plugins.iter().filter(|_| tells).filter_map(|deployed| deployed.live()) {
             if release.manifest.topics.iter().any(|topic| topic == HOST_FIGURES) {
                 let key = HOST_FIGURES.to_owned();
                 bus.notice(&release.manifest.name, HOST_FIGURES, None, key, figures.for_plugins().to_string()).await;
@@ -130,12 +130,12 @@ pub async fn run(gateway: Arc<Gateway>, bus: Arc<Bus>, newest: watch::Sender<Opt
 }
 
 /// Whether this node is the one to tell plugins: what they make of it goes to the clients of all nodes. By itself, each tells its own.
-fn tells_plugins(gateway: &Gateway) -> bool {
+fn has_status_listener(gateway: &Gateway) -> bool {
     let others = gateway.services.cluster.as_ref().filter(|cluster| cluster.link.is_up());
     others.is_none_or(|cluster| cluster.nodes.is_mine(HOST_FIGURES))
 }
 
-impl NodeFigures {
+impl NodeReport {
     fn read(posted: Posted) -> Self {
         let figures = serde_json::from_str(&posted.text).unwrap_or_default();
         Self { node: posted.node, silent: posted.is_silent, figures }
@@ -147,19 +147,19 @@ impl NodeFigures {
     }
 }
 
-impl PluginFigures {
-    fn releases(&self) -> impl Iterator<Item = &ReleaseFigures> {
+impl PluginReport {
+    fn releases(&self) -> impl Iterator<Item = &ReleaseReport> {
         self.active.iter().chain(self.canary.as_ref().map(|canary| &canary.release))
     }
 }
 
-impl Figures {
+impl Status {
     /// What plugins are told, of all nodes together: what their users may see, and nothing of how the operator runs them. A room
     /// is counted at each node that has a member of it.
     fn for_plugins(&self) -> Value {
         let nodes = || self.nodes.iter().filter(|node| !node.silent);
         let whole = |own: u64, key: &str| over_all(own, nodes().map(|node| &node.figures), key);
-        let plugin = |plugin: &PluginFigures| {
+        let plugin = |plugin: &PluginReport| {
             let release = plugin.active.as_ref()?;
             let there = || nodes().filter_map(|node| node.plugin(&plugin.name));
             let slowest = there().filter_map(|plugin| plugin["p99Ms"].as_f64()).fold(release.p99_ms, f64::max);
@@ -197,13 +197,13 @@ struct Seen {
 }
 
 impl Meter {
-    fn read(&mut self, gateway: &Gateway, slots: &[Arc<Slot>]) -> Figures {
-        let plugins: Vec<PluginFigures> = slots.iter().map(|slot| self.plugin(slot)).collect();
-        let releases = || plugins.iter().flat_map(PluginFigures::releases);
+    fn read(&mut self, gateway: &Gateway, deployed_plugins: &[Arc<DeployedPlugin>]) -> Status {
+        let plugins: Vec<PluginReport> = deployed_plugins.iter().map(|deployed| self.plugin(deployed)).collect();
+        let releases = || plugins.iter().flat_map(PluginReport::releases);
         self.releases.retain(|digest, _| releases().any(|release| release.digest == *digest));
         let deliveries = gateway.services.rooms.deliveries.load(Ordering::Relaxed);
         let now = UNIX_EPOCH + Duration::from_millis(gateway.services.clock.now_ms());
-        Figures {
+        Status {
             at: humantime::format_rfc3339_millis(now).to_string(),
             connections: gateway.sockets.connections(),
             sockets: gateway.services.metrics.sockets.get(),
@@ -217,19 +217,19 @@ impl Meter {
         }
     }
 
-    fn plugin(&mut self, slot: &Slot) -> PluginFigures {
-        let active = slot.live().map(|release| self.release(&release));
-        let canary = slot.canary().filter(|canary| active.is_some() && canary.shadow().is_none());
-        PluginFigures {
-            name: slot.name.to_string(),
-            state: slot.state(),
-            quarantined: slot.quarantined(),
+    fn plugin(&mut self, deployed: &DeployedPlugin) -> PluginReport {
+        let active = deployed.live().map(|release| self.release(&release));
+        let canary = deployed.canary().filter(|canary| active.is_some() && canary.shadow().is_none());
+        PluginReport {
+            name: deployed.name.to_string(),
+            state: deployed.state(),
+            quarantined: deployed.quarantined(),
             active,
-            canary: canary.map(|canary| CanaryFigures { percent: canary.percent, release: self.release(&canary.release) }),
+            canary: canary.map(|canary| CanaryReport { percent: canary.percent, release: self.release(&canary.release) }),
         }
     }
 
-    fn release(&mut self, release: &Release) -> ReleaseFigures {
+    fn release(&mut self, release: &Release) -> ReleaseReport {
         let metrics = &release.profile.metrics;
         let seen = self.releases.entry(release.digest.clone()).or_default();
         let (now, events) = (metrics.seconds.snapshot(), metrics.events.get());
@@ -240,7 +240,7 @@ impl Meter {
         }
         let (idle, memory_bytes) = release.pool.idle();
         let millis = |share| recent.quantile(share).as_secs_f64() * 1e3;
-        ReleaseFigures {
+        ReleaseReport {
             version: release.manifest.version.clone(),
             digest: release.digest.clone(),
             events,
@@ -248,7 +248,7 @@ impl Meter {
             events_per_second: since(&mut seen.events, events),
             p50_ms: millis(0.5),
             p99_ms: millis(0.99),
-            mean_micros: release.tally.counts().mean().as_nanos() as f64 / 1e3,
+            mean_micros: release.counters.counts().mean().as_nanos() as f64 / 1e3,
             busy: release.pool.busy(),
             idle,
             memory_bytes,

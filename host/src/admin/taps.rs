@@ -16,7 +16,7 @@ use super::operators::Operators;
 use crate::call::registry::Registry;
 use crate::error::Code;
 use crate::names;
-use crate::rooms::tap::{Came, Listening, Record, Subject};
+use crate::rooms::tap::{Listening, ReceivedEvent, Record, Subject};
 use crate::socket::Gateway;
 use crate::socket::session::Session;
 use crate::transaction::state::{Services, name_of};
@@ -60,15 +60,15 @@ struct Told<'a> {
 }
 
 /// A listener's place, and what it is told: kept by its socket from the door to its connect. Dropped, the place is free again.
-struct Place {
+struct TapPermit {
     services: Arc<Services>,
     listening: Listening,
 }
 
 /// A socket's extensions hand out copies: the first takes the place.
-type Kept = Arc<Mutex<Option<Place>>>;
+type Kept = Arc<Mutex<Option<TapPermit>>>;
 
-impl Place {
+impl TapPermit {
     /// Listens from now on: who is let in hears all that happens after that.
     fn take(services: &Arc<Services>, subject: Subject, config: Config) -> Result<Self, &'static str> {
         let taps = &services.rooms.taps;
@@ -78,7 +78,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for TapPermit {
     fn drop(&mut self) {
         end(&self.services, self.listening.id);
     }
@@ -92,7 +92,7 @@ pub(crate) fn open(io: &SocketIo<LocalAdapter>, operators: Operators, config: Co
         let place = operators
             .check(&socket, &auth.token)
             .and_then(|()| subject(&registry, services.default_tenant.as_deref(), auth))
-            .and_then(|subject| Place::take(&services, subject, config))
+            .and_then(|subject| TapPermit::take(&services, subject, config))
             .inspect_err(|_| {
                 services.metrics.taps_refused.inc();
             });
@@ -134,7 +134,7 @@ fn end(services: &Services, id: u64) {
 }
 
 /// Tells until the listener has gone.
-async fn tell(socket: SocketRef, mut place: Place) {
+async fn tell(socket: SocketRef, mut place: TapPermit) {
     let (mut records, mut counted) = (Vec::new(), 0);
     while place.listening.records.recv_many(&mut records, TOGETHER).await > 0 {
         loop {
@@ -157,7 +157,7 @@ impl Session {
     pub(crate) fn tapped(&self, event: &str, args: &str, refused: Option<Code>, took: Duration, cpu: Duration) {
         let caller = self.caller.load();
         let user = caller.user.as_ref().map(name_of);
-        let came = Came {
+        let received = ReceivedEvent {
             namespace: &caller.namespace,
             socket: self.id,
             user: user.as_deref(),
@@ -167,6 +167,6 @@ impl Session {
             took_micros: took.as_micros() as u64,
             cpu_micros: cpu.as_micros() as u64,
         };
-        self.adapter.members(|members| self.gateway().services.rooms.taps.came(&came, members));
+        self.adapter.members(|members| self.gateway().services.rooms.taps.received(&received, members));
     }
 }

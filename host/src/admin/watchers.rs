@@ -51,7 +51,7 @@ struct Auth {
 
 /// Kept by a watcher's socket: its place, free again when the socket has gone.
 #[derive(Clone)]
-struct Place(#[expect(dead_code, reason = "held, not read")] Arc<OwnedSemaphorePermit>);
+struct WatcherPermit(#[expect(dead_code, reason = "held, not read")] Arc<OwnedSemaphorePermit>);
 
 /// The service, and the handle that tells.
 pub fn build(watchers: Watchers, gateway: &Gateway) -> (Service, SocketIo) {
@@ -68,20 +68,20 @@ pub fn build(watchers: Watchers, gateway: &Gateway) -> (Service, SocketIo) {
     let (operators, metrics) = (Operators::new(watchers.token.as_deref(), gateway), gateway.services.metrics.clone());
     let door = move |socket: SocketRef, TryData(auth): TryData<Auth>| {
         let checked = operators.check(&socket, &auth.unwrap_or_default().token);
-        let let_in = checked.and_then(|()| let_in(&socket, &places));
-        if let_in.is_err() {
+        let admit = checked.and_then(|()| admit(&socket, &places));
+        if admit.is_err() {
             metrics.watchers_refused.inc();
         }
-        async move { let_in }
+        async move { admit }
     };
     // It only listens; what a watcher sends is nobody's.
     io.ns(NAMESPACE, (|_: SocketRef| async {}).with(door));
     (service, io)
 }
 
-fn let_in(socket: &SocketRef, places: &Arc<Semaphore>) -> Result<(), &'static str> {
+fn admit(socket: &SocketRef, places: &Arc<Semaphore>) -> Result<(), &'static str> {
     let place = places.clone().try_acquire_owned().map_err(|_| "Too many are watching")?;
-    socket.extensions.insert(Place(Arc::new(place)));
+    socket.extensions.insert(WatcherPermit(Arc::new(place)));
     Ok(())
 }
 

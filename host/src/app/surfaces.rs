@@ -14,7 +14,7 @@ use crate::server::http1::{Port, Waits};
 use crate::server::origin::Origins;
 use crate::server::web;
 use crate::socket::Gateway;
-use crate::socket::tcp_permits::Places;
+use crate::socket::tcp_permits::TcpPermits;
 
 /// The names of both ports.
 pub(super) struct Names {
@@ -99,7 +99,7 @@ impl Surfaces<'_> {
             checks: routes.checks.with_state(()),
             has_clients: name == "public",
             guard: Guard { listener: name, hosts, origins, open, answer, metrics: metrics.clone(), told: Told::default() },
-            places: Places::new(name, connections, config.address_tcp_connections, trusted, metrics.clone()),
+            tcp_permits: TcpPermits::new(name, connections, config.address_tcp_connections, trusted, metrics.clone()),
             descriptors: self.descriptors,
             waits,
             metrics: metrics.clone(),

@@ -83,7 +83,7 @@ pub(crate) struct Source {
     name: String,
     settings: Settings,
     client: Option<reqwest::Client>,
-    asked: Mutex<Asked>,
+    asked: Mutex<ImportCall>,
     kick: Notify,
     waiting: Semaphore,
     /// Counts the attempts that have ended, well or not.
@@ -91,7 +91,7 @@ pub(crate) struct Source {
 }
 
 #[derive(Default)]
-struct Asked {
+struct ImportCall {
     /// When a refresh was last asked for, by the steady clock.
     at_ms: Option<u64>,
     /// Whether an attempt is due or under way.
@@ -171,7 +171,7 @@ impl Source {
                 if asked.at_ms.is_some_and(|at| steady_ms.saturating_sub(at) < cooldown) {
                     return false;
                 }
-                *asked = Asked { at_ms: Some(steady_ms), pending: true };
+                *asked = ImportCall { at_ms: Some(steady_ms), pending: true };
                 self.kick.notify_one();
             }
         }
@@ -188,7 +188,7 @@ impl Source {
         }
     }
 
-    fn asked(&self) -> std::sync::MutexGuard<'_, Asked> {
+    fn asked(&self) -> std::sync::MutexGuard<'_, ImportCall> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -109,7 +109,7 @@ enum System {
 }
 
 /// What goes to one system.
-pub struct Way {
+pub struct Sink {
     name: &'static str,
     system: System,
     topics: BTreeMap<String, String>,
@@ -124,7 +124,7 @@ pub struct Way {
 
 /// Everything that goes out.
 pub struct Egress {
-    ways: Vec<Way>,
+    ways: Vec<Sink>,
     /// For `/ready`.
     pub outsides: Vec<(&'static str, Arc<Outside>)>,
 }
@@ -150,7 +150,7 @@ impl Egress {
             let follower = bus.add_follower(PluginName::parse(&format!("egress-{name}"))?);
             bus.sends_out(topics.keys());
             let (bus, services, topics) = (bus.clone(), services.clone(), topics.clone());
-            ways.push(Way { name, system, topics, follower, bus, services, outside, taken: HashSet::new(), looked: None });
+            ways.push(Sink { name, system, topics, follower, bus, services, outside, taken: HashSet::new(), looked: None });
             Ok::<_, SetupError>(())
         };
         way("kafka", &config.kafka, &|outside| Ok(System::Kafka(Box::new(kafka::Sender::build(brokers, outside)?))))?;
@@ -170,7 +170,7 @@ impl Egress {
     }
 }
 
-impl Way {
+impl Sink {
     async fn run(mut self) {
         let _ends = match &mut self.system {
             System::Kafka(_) => None,
@@ -198,7 +198,7 @@ impl Way {
     async fn step(&mut self) -> Result<(), String> {
         let storage = |error: crate::storage::Unavailable| error.to_string();
         self.bus.take_up(&self.follower).await.map_err(storage)?;
-        self.tell_waiting().await;
+        self.report_waiting().await;
         let rows = self.bus.rows_for(&self.follower, TOGETHER).await.map_err(storage)?;
         let Some(last) = rows.last().map(|row| row.seq) else {
             self.bus.more(&self.follower).await;
@@ -237,7 +237,7 @@ impl Way {
                 Sent::Refused(why) => {
                     let mut message = parcel.message.clone();
                     message.topic = message.address().1.to_owned();
-                    let buried = self.bus.bury_for(&self.follower.name, message, why).await;
+                    let buried = self.bus.to_dead_letters_for(&self.follower.name, message, why).await;
                     match buried {
                         Ok(()) => taken.push(parcel.seq),
                         Err(error) => drop(failed.get_or_insert(error.to_string())),
@@ -256,7 +256,7 @@ impl Way {
         ours.then_some(Parcel { seq: row.seq, there, message: &row.message })
     }
 
-    async fn tell_waiting(&mut self) {
+    async fn report_waiting(&mut self) {
         if self.looked.is_some_and(|at| at.elapsed() < WAITING.0) {
             return;
         }

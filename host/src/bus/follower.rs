@@ -93,7 +93,7 @@ impl Bus {
     }
 
     /// Keeps a message where an operator finds it. `who` could not take it, and is no plugin.
-    pub async fn bury_for(&self, who: &PluginName, message: OutboxMessage, error: String) -> Result<(), Unavailable> {
+    pub async fn to_dead_letters_for(&self, who: &PluginName, message: OutboxMessage, error: String) -> Result<(), Unavailable> {
         let letter = DeadLetter { plugin: who.clone(), message, error };
         self.services.storage.dead_letter(letter.clone()).await?;
         let DeadLetter { message, error, .. } = letter;

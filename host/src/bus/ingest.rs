@@ -15,7 +15,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio::task::JoinSet;
 
-use super::{Bus, Standing};
+use super::{Backpressure, Bus};
 use crate::cluster::link;
 use crate::names::{InvalidName, PluginName};
 use crate::storage::{MAX_SET_BYTES, MAX_SET_WRITES, OutboxMessage};
@@ -182,8 +182,9 @@ impl Ingest {
                 Err(rejected) => {
                     span.iter().for_each(|span| span.outcome(rejected.reason, true));
                     self.services.metrics.exchange.rejected(source.name, rejected.reason, 1);
-                    let bury = || self.bus.bury_for(&source.letters, rejected.message.clone(), rejected.error.clone());
-                    self.until_taken(bury).await;
+                    let to_dead_letters =
+                        || self.bus.to_dead_letters_for(&source.letters, rejected.message.clone(), rejected.error.clone());
+                    self.until_taken(to_dead_letters).await;
                 }
             }
         }
@@ -214,12 +215,12 @@ impl Ingest {
     }
 
     /// Whether more of these topics may be taken in, as a figure says from now on under `label`.
-    async fn is_welcome(&self, source: &Source, label: &str, topics: &[&str]) -> bool {
+    async fn is_accepted(&self, source: &Source, label: &str, topics: &[&str]) -> bool {
         let mut welcome = true;
         for topic in topics {
             // Where storage does not answer there is nothing to be had by pausing: what is read next waits to be stored.
-            let standing = self.bus.standing(topic, self.backlog).await.unwrap_or(Standing::Open);
-            if standing != Standing::Open {
+            let standing = self.bus.backpressure(topic, self.backlog).await.unwrap_or(Backpressure::Open);
+            if standing != Backpressure::Open {
                 tracing::debug!(source = source.name, topic, ?standing, "left at its source");
                 welcome = false;
             }

@@ -11,10 +11,10 @@ use super::Bus;
 use crate::call::registry::Registry;
 use crate::cluster::Cluster;
 use crate::cluster::heartbeat::PresenceMember;
-use crate::cluster::link::Away;
+use crate::cluster::link::RedisUnavailable;
 use crate::cluster::presence_store::Turn;
 use crate::names;
-use crate::presence::sync::{change_of, said};
+use crate::presence::sync::{change_of, publish_changes};
 use crate::presence::{Change, Group, key_of};
 use crate::transaction::state::Services;
 
@@ -36,7 +36,7 @@ const ROOM_COUNTED: &str = "room.counted";
 /// Tells the adapter which rooms some plugin wants counted.
 pub fn watch_rooms(services: &Services, registry: &Registry) {
     let mut patterns = Vec::new();
-    for release in registry.slots().iter().filter_map(|slot| slot.live()) {
+    for release in registry.deployed_plugins().iter().filter_map(|deployed| deployed.live()) {
         if release.manifest.topics.iter().any(|topic| topic == ROOM_COUNTED) {
             let pair = |(namespace, room): &(crate::transaction::profile::Pattern, crate::transaction::profile::Pattern)| {
                 (namespace.prefix().to_owned(), room.prefix().to_owned())
@@ -63,34 +63,34 @@ pub async fn run(notices: Notices) {
     loop {
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}
-            () = notices.services.presences.stirred.notified() => {}
+            () = notices.services.presences.wakeup.notified() => {}
             _ = changes.changed() => watch_rooms(&notices.services, &notices.registry),
         }
         let all = looked_at_all.elapsed() >= LOOK_AT_ALL;
         if all {
             looked_at_all = Instant::now();
         }
-        tell_presence(&notices, all).await;
-        counted.tell(&notices).await;
+        publish_presence(&notices, all).await;
+        counted.publish(&notices).await;
     }
 }
 
-async fn tell_presence(notices: &Notices, all: bool) {
+async fn publish_presence(notices: &Notices, all: bool) {
     let now = notices.services.clock.moment();
     let changes = notices.services.presences.changes(now, BATCH, all);
     let Some(cluster) = &notices.services.cluster else {
         for change in changes.iter().filter(|change| change.from != change.to) {
-            tell_change(&notices.bus, change).await;
+            publish_change(&notices.bus, change).await;
         }
         return;
     };
-    for change in said(cluster, changes, now.wall_ms).await {
-        tell_change(&notices.bus, &change).await;
+    for change in publish_changes(cluster, changes, now.wall_ms).await {
+        publish_change(&notices.bus, &change).await;
     }
 }
 
 /// Tells a plugin of a status that has changed.
-pub async fn tell_change(bus: &Bus, change: &Change) {
+pub async fn publish_change(bus: &Bus, change: &Change) {
     let Group { plugin, tenant, group } = &change.group;
     let (key, owner) = key_of(&change.key);
     let tenant = tenant.as_deref().or(owner).map(str::to_owned);
@@ -108,30 +108,31 @@ pub async fn tell_change(bus: &Bus, change: &Change) {
 }
 
 /// Publishes the presence of this node again, and takes back what it published of keys that went while Redis was away.
-async fn restate(notices: &Notices, cluster: &Cluster) -> Result<(), Away> {
-    let (me, mut said_before) = (&cluster.nodes.me, cluster.roster.said_by(&cluster.nodes.me).await?);
+async fn restate(notices: &Notices, cluster: &Cluster) -> Result<(), RedisUnavailable> {
+    let (me, mut said_before) = (&cluster.nodes.me, cluster.presence_store.published_by(&cluster.nodes.me).await?);
     // Looked at after what was said, and said anew below: who comes again meanwhile is not lost.
-    let here: HashSet<_> = notices.services.presences.told().into_iter().map(|told| (told.group.to_string(), told.key)).collect();
-    said_before.retain(|said| !here.contains(said));
-    for turn in cluster.roster.take_back(me, said_before, notices.services.clock.now_ms()).await? {
+    let here: HashSet<_> =
+        notices.services.presences.reported().into_iter().map(|told| (told.group.to_string(), told.key)).collect();
+    said_before.retain(|publish_changes| !here.contains(publish_changes));
+    for turn in cluster.presence_store.take_back(me, said_before, notices.services.clock.now_ms()).await? {
         if let Some(change) = change_of(turn) {
-            tell_change(&notices.bus, &change).await;
+            publish_change(&notices.bus, &change).await;
         }
     }
-    for changes in notices.services.presences.told().chunks(BATCH) {
+    for changes in notices.services.presences.reported().chunks(BATCH) {
         if !cluster.link.is_up() {
-            return Err(Away::new("the connection is down"));
+            return Err(RedisUnavailable::new("the connection is down"));
         }
         // Somebody may have gone offline elsewhere while Redis was away.
-        for change in said(cluster, changes.to_vec(), notices.services.clock.now_ms()).await {
-            tell_change(&notices.bus, &change).await;
+        for change in publish_changes(cluster, changes.to_vec(), notices.services.clock.now_ms()).await {
+            publish_change(&notices.bus, &change).await;
         }
     }
     Ok(())
 }
 
 impl PresenceMember for Notices {
-    async fn restate(&self) -> Result<(), Away> {
+    async fn restate(&self) -> Result<(), RedisUnavailable> {
         match &self.services.cluster {
             Some(cluster) => restate(self, cluster).await,
             None => Ok(()),
@@ -140,7 +141,7 @@ impl PresenceMember for Notices {
 
     async fn turned(&self, turn: Turn) {
         if let Some(change) = change_of(turn) {
-            tell_change(&self.bus, &change).await;
+            publish_change(&self.bus, &change).await;
         }
     }
 }
@@ -153,7 +154,7 @@ struct Counted {
 }
 
 impl Counted {
-    async fn tell(&mut self, notices: &Notices) {
+    async fn publish(&mut self, notices: &Notices) {
         self.waiting.extend(notices.services.rooms.take_changed().into_iter().map(|room| (room, ())));
         self.told.retain(|_, at| at.elapsed() < COUNT_EVERY);
         let due: Vec<_> = self.waiting.keys().filter(|room| !self.told.contains_key(*room)).cloned().collect();
@@ -166,15 +167,15 @@ impl Counted {
                 continue;
             }
             self.waiting.remove(&room);
-            tell_room(notices, &room.0, &room.1).await;
+            publish_room_count(notices, &room.0, &room.1).await;
         }
     }
 }
 
-async fn tell_room(notices: &Notices, namespace: &Arc<str>, room: &str) {
+async fn publish_room_count(notices: &Notices, namespace: &Arc<str>, room: &str) {
     let (size, _) = notices.services.rooms.size(namespace, room, "").await;
     let (tenant, bare) = names::unscoped(room);
-    for release in notices.registry.slots().iter().filter_map(|slot| slot.live()) {
+    for release in notices.registry.deployed_plugins().iter().filter_map(|deployed| deployed.live()) {
         let manifest = &release.manifest;
         if !manifest.describes_room(namespace, bare) || !manifest.topics.iter().any(|topic| topic == ROOM_COUNTED) {
             continue;

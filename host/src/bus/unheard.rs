@@ -41,7 +41,7 @@ impl Bus {
 
     /// The messages that nothing deployed takes. A plugin that is disabled takes its own: they wait. One without a release may.
     pub(crate) fn unheard_among(&self, messages: &[OutboxMessage]) -> Option<Among> {
-        let releases: Option<Vec<_>> = self.registry.slots().iter().map(|slot| slot.installed()).collect();
+        let releases: Option<Vec<_>> = self.registry.deployed_plugins().iter().map(|deployed| deployed.installed()).collect();
         let releases = releases?;
         let sent_out = self.unheard.sent_out.lock().unwrap_or_else(PoisonError::into_inner);
         let is_heard = |topic: &str| {

@@ -133,14 +133,14 @@ impl Breakers {
     }
 
     /// A source that has faulted for so long that it should be quarantined, with the last fault.
-    pub fn hopeless(&self) -> Option<(Source, String)> {
-        let source = Source::ALL.into_iter().find(|source| self.of(*source).is_hopeless())?;
+    pub fn exhausted(&self) -> Option<(Source, String)> {
+        let source = Source::ALL.into_iter().find(|source| self.of(*source).is_exhausted())?;
         Some((source, self.of(source).evidence().cause.clone()))
     }
 
     /// The sources that are open now, quarantined or not.
     pub fn open(&self, now: Instant) -> Vec<Source> {
-        Source::ALL.into_iter().filter(|source| !self.of(*source).lets_through(now)).collect()
+        Source::ALL.into_iter().filter(|source| !self.of(*source).allows(now)).collect()
     }
 
     pub fn quarantined(&self) -> Vec<Quarantined> {
@@ -148,7 +148,7 @@ impl Breakers {
     }
 
     /// Whether clients are not served as they should be.
-    pub fn keeps_clients_away(&self) -> bool {
+    pub fn refuses_clients(&self) -> bool {
         self.quarantine().iter().any(|one| one.source.is_clients())
     }
 
@@ -228,16 +228,16 @@ impl Breaker {
     }
 
     /// Whether a call may be made now.
-    pub fn lets_through(&self, now: Instant) -> bool {
+    pub fn allows(&self, now: Instant) -> bool {
         !self.is_held() && self.ms(now) >= self.open_until_ms.load(Ordering::Relaxed)
     }
 
     /// Whether a call of this subject may be made now. Where the breaker was open until now, a call of somebody whose calls have not
     /// faulted goes first: the others wait as long again.
-    pub fn lets_subject_through(&self, now: Instant, subject: impl FnOnce() -> Option<u64>) -> bool {
+    pub fn allows_subject(&self, now: Instant, subject: impl FnOnce() -> Option<u64>) -> bool {
         let openings = self.openings.load(Ordering::Relaxed);
-        if openings == 0 || !self.lets_through(now) {
-            return self.lets_through(now);
+        if openings == 0 || !self.allows(now) {
+            return self.allows(now);
         }
         let waited = self.ms(now).saturating_sub(self.open_until_ms.load(Ordering::Relaxed));
         let as_long_again = self.wait(openings - 1).as_millis() as u64;
@@ -264,7 +264,7 @@ impl Breaker {
         let mut evidence = self.evidence();
         evidence.add(subject);
         // Once it has opened, one more fault opens it again: that of the call which was let through to try.
-        if in_a_row < self.config.failures || evidence.subjects.len() < self.subjects() || !self.lets_through(now) {
+        if in_a_row < self.config.failures || evidence.subjects.len() < self.subjects() || !self.allows(now) {
             return None;
         }
         evidence.cause = cause.to_string();
@@ -287,7 +287,7 @@ impl Breaker {
         self.config.wait.saturating_mul(1 << openings.min(16)).min(LONGEST)
     }
 
-    fn is_hopeless(&self) -> bool {
+    fn is_exhausted(&self) -> bool {
         !self.is_held() && self.openings.load(Ordering::Relaxed) >= self.config.quarantine
     }
 
@@ -322,11 +322,11 @@ mod tests {
         let at = |ms| after(&breaker, ms);
         let fault = |ms| breaker.faulted(at(ms), Some(1), &"it trapped");
         assert_eq!((fault(0), fault(0)), (None, None));
-        assert!(breaker.lets_through(at(0)));
+        assert!(breaker.allows(at(0)));
         assert_eq!(fault(0), Some(Duration::from_secs(1)));
-        assert!(!breaker.lets_through(at(999)) && breaker.lets_through(at(1000)));
+        assert!(!breaker.allows(at(999)) && breaker.allows(at(1000)));
         assert_eq!(fault(1000), Some(Duration::from_secs(2)));
-        assert!(!breaker.lets_through(at(2999)) && breaker.lets_through(at(3000)));
+        assert!(!breaker.allows(at(2999)) && breaker.allows(at(3000)));
         breaker.answered();
         assert_eq!(fault(3000), None, "counting begins anew");
     }
@@ -335,11 +335,11 @@ mod tests {
     fn one_subject_opens_no_breaker_and_the_probe_is_somebody_elses() {
         let breaker = Breaker::new(Config { failures: 3, subjects: 2, ..Config::default() });
         let at = |ms| after(&breaker, ms);
-        let lets = |ms, subject| breaker.lets_subject_through(at(ms), || Some(subject));
+        let lets = |ms, subject| breaker.allows_subject(at(ms), || Some(subject));
         for _ in 0..100 {
             assert_eq!(breaker.faulted(at(0), Some(1), &"it trapped"), None);
         }
-        assert!(lets(0, 1) && !breaker.is_hopeless());
+        assert!(lets(0, 1) && !breaker.is_exhausted());
         assert_eq!(breaker.faulted(at(0), Some(2), &"it trapped"), Some(Duration::from_secs(1)));
         assert!(!lets(999, 3));
         assert!(lets(1000, 3) && !lets(1000, 1) && !lets(1999, 2), "only who has not faulted");
@@ -353,9 +353,9 @@ mod tests {
         let breakers = Breakers::new(&Config { failures: 1, subjects: 1, quarantine: 2, ..Config::default() });
         let messages = breakers.of(Source::Messages);
         messages.faulted(after(messages, 0), None, &"the first");
-        assert_eq!(breakers.hopeless(), None);
+        assert_eq!(breakers.exhausted(), None);
         messages.faulted(after(messages, 1000), None, &"the last");
-        assert_eq!(breakers.hopeless(), Some((Source::Messages, "the last".into())));
+        assert_eq!(breakers.exhausted(), Some((Source::Messages, "the last".into())));
         assert_eq!(breakers.open(after(messages, 1000)), [Source::Messages]);
     }
 
@@ -366,11 +366,11 @@ mod tests {
         events.faulted(after(events, 0), Some(1), &"it trapped");
         let one = Quarantined { source: Source::Events, cause: "it trapped".into(), at: "now".into() };
         breakers.set_quarantined(vec![one]);
-        assert!(!events.lets_through(events.origin + far) && breakers.keeps_clients_away());
-        assert_eq!(breakers.hopeless(), None, "it is quarantined once");
+        assert!(!events.allows(events.origin + far) && breakers.refuses_clients());
+        assert_eq!(breakers.exhausted(), None, "it is quarantined once");
         breakers.close();
-        assert!(!events.lets_through(events.origin + far), "only the record lets it go");
+        assert!(!events.allows(events.origin + far), "only the record lets it go");
         breakers.set_quarantined(Vec::new());
-        assert!(events.lets_through(after(events, 0)) && breakers.hopeless().is_none() && !breakers.keeps_clients_away());
+        assert!(events.allows(after(events, 0)) && breakers.exhausted().is_none() && !breakers.refuses_clients());
     }
 }

@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::counters::{Counts, Tally};
+use super::counters::{CallCounters, Counts};
 use super::key::Key;
 use super::observer::Inbox;
 use super::release::Release;
@@ -50,7 +50,7 @@ pub trait Shadowing: Send + Sync {
     fn inbox(&self) -> &Arc<Inbox>;
 
     /// The report for the operator.
-    fn told(&self) -> serde_json::Value;
+    fn report(&self) -> serde_json::Value;
 }
 
 /// How a trial stands.
@@ -63,7 +63,7 @@ pub enum Verdict {
 }
 
 impl Canary {
-    pub fn new(release: Arc<Release>, percent: u8, how: How, active: &Tally) -> Self {
+    pub fn new(release: Arc<Release>, percent: u8, how: How, active: &CallCounters) -> Self {
         Self { release, percent, how, began: Instant::now(), active_before: active.begin() }
     }
 
@@ -91,8 +91,8 @@ impl Canary {
     }
 
     /// How it does beside the active release.
-    pub fn verdict(&self, active: &Tally, calls: u64, time: Duration) -> Verdict {
-        let (own, other) = (self.release.tally.counts(), active.counts().since(&self.active_before));
+    pub fn verdict(&self, active: &CallCounters, calls: u64, time: Duration) -> Verdict {
+        let (own, other) = (self.release.counters.counts(), active.counts().since(&self.active_before));
         if own.failures >= CLEARLY_BROKEN && own.failures * 2 >= own.calls {
             return Verdict::Worse(format!("{} of {} calls failed", own.failures, own.calls));
         }

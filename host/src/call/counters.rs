@@ -13,7 +13,7 @@ const MAX_SUBJECTS: usize = 1024;
 
 /// Counts of one release.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub struct CallCounters {
     calls: AtomicU64,
     /// One a subject: a client that fails again and again is no proof.
     failures: AtomicU64,
@@ -31,7 +31,7 @@ pub struct Counts {
     pub nanos: u64,
 }
 
-impl Tally {
+impl CallCounters {
     /// Whether the next call is one of those that are timed.
     pub fn is_timed(&self) -> bool {
         self.calls.load(Ordering::Relaxed).is_multiple_of(TIMED)

@@ -8,13 +8,13 @@ use arc_swap::ArcSwapOption;
 use super::breaker::Quarantined;
 use super::canary::Canary;
 use super::key::Key;
-use super::observer::Witness;
+use super::observer::Observers;
 use super::release::Release;
 use crate::names::PluginName;
 use crate::rate::Meter;
 
 /// A name that plugins are deployed under. It outlives its releases.
-pub struct Slot {
+pub struct DeployedPlugin {
     pub name: PluginName,
     /// Its number, for sockets to remember whom they have met.
     pub id: u32,
@@ -24,7 +24,7 @@ pub struct Slot {
     /// What the events that clients send it are counted by.
     pub pace: Meter,
     /// Who looks at its calls.
-    pub witness: Witness,
+    pub observers: Observers,
     pub(crate) disabled: AtomicBool,
     /// It is stopped while its data moves.
     pub(crate) moving: AtomicBool,
@@ -34,7 +34,7 @@ pub struct Slot {
     running: AtomicUsize,
 }
 
-impl Slot {
+impl DeployedPlugin {
     pub(crate) fn new(name: PluginName, id: u32) -> Self {
         Self {
             name,
@@ -42,7 +42,7 @@ impl Slot {
             live: ArcSwapOption::empty(),
             canary: ArcSwapOption::empty(),
             pace: Meter::default(),
-            witness: Witness::default(),
+            observers: Observers::default(),
             disabled: false.into(),
             moving: false.into(),
             rereads: 0.into(),
@@ -90,7 +90,7 @@ impl Slot {
     /// The state that operators see.
     pub fn state(&self) -> &'static str {
         match self.live() {
-            Some(release) if release.breakers.keeps_clients_away() => "quarantined",
+            Some(release) if release.breakers.refuses_clients() => "quarantined",
             Some(_) => "active",
             None if self.is_disabled() => "disabled",
             None => "unavailable",

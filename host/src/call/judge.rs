@@ -22,20 +22,20 @@ pub(crate) fn judge(services: &Services, release: &Release, job: Job<'_>, error:
     let counts = !job.is_retry() || matches!(error, CallError::NotStarted(_));
     match error {
         CallError::Fault(_) | CallError::Answer(_) | CallError::NotStarted(_) if counts => {
-            release.tally.failed(job.subject());
+            release.counters.failed(job.subject());
             fault(services, release, job, error);
         }
         CallError::Failed(_) => {
             if counts {
-                release.tally.failed(job.subject());
+                release.counters.failed(job.subject());
             }
             breaker.answered();
         }
         CallError::Refused(refusal) => {
             if refusal.code == Code::Internal {
-                release.tally.failed(job.subject())
+                release.counters.failed(job.subject())
             } else {
-                release.tally.passed()
+                release.counters.passed()
             }
             breaker.answered();
         }

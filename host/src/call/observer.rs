@@ -10,15 +10,15 @@ use tokio::sync::mpsc;
 
 use super::error::CallError;
 use super::job::Job;
-use super::recorded_call::{KeptCall, KeptJob, Outcome};
+use super::recorded_call::{Outcome, RecordedCall, RecordedJob};
 use super::release::Release;
 use crate::sandbox::Fault;
-use crate::transaction::import_log::Tape;
+use crate::transaction::import_log::ImportLog;
 use crate::transaction::state::State;
 
 /// Who looks.
 #[derive(Default)]
-pub struct Witness {
+pub struct Observers {
     watching: Arc<AtomicUsize>,
     /// Numbers the calls while somebody looks.
     calls: AtomicU64,
@@ -26,23 +26,23 @@ pub struct Witness {
 }
 
 /// Somebody who looks, for as long as this is kept.
-pub struct Watching(Arc<AtomicUsize>);
+pub struct ObserverGuard(Arc<AtomicUsize>);
 
-impl Drop for Watching {
+impl Drop for ObserverGuard {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-impl Witness {
+impl Observers {
     /// Whether anybody looks at all.
-    pub fn is_watched(&self) -> bool {
+    pub fn is_observed(&self) -> bool {
         self.watching.load(Ordering::Relaxed) != 0
     }
 
-    pub(crate) fn watch(&self) -> Watching {
+    pub(crate) fn watch(&self) -> ObserverGuard {
         self.watching.fetch_add(1, Ordering::Relaxed);
-        Watching(self.watching.clone())
+        ObserverGuard(self.watching.clone())
     }
 
     /// Lets a recording look, unless there is one. It looks until it is dropped.
@@ -66,7 +66,7 @@ pub struct Inbox {
     pub(crate) digest: String,
     pub(crate) percent: u8,
     pub(crate) call_bytes: usize,
-    pub(crate) queue: mpsc::Sender<Arc<KeptCall>>,
+    pub(crate) queue: mpsc::Sender<Arc<RecordedCall>>,
     pub(crate) dropped: Counter,
     pub(crate) dropped_here: AtomicU64,
 }
@@ -77,7 +77,7 @@ impl Inbox {
         number.wrapping_mul(61) % 100 < u64::from(self.percent)
     }
 
-    fn put(&self, call: Option<Arc<KeptCall>>) {
+    fn put(&self, call: Option<Arc<RecordedCall>>) {
         if call.is_none_or(|call| self.queue.try_send(call).is_err()) {
             self.dropped.inc();
             self.dropped_here.fetch_add(1, Ordering::Relaxed);
@@ -85,14 +85,14 @@ impl Inbox {
     }
 }
 
-impl Witness {
+impl Observers {
     /// The look at the call that begins, where somebody wants one.
     pub(crate) fn sample(&self, shadow: impl FnOnce() -> Option<Arc<Inbox>>) -> Option<Box<Sample>> {
-        if self.is_watched() { self.look(shadow()) } else { None }
+        if self.is_observed() { self.observe(shadow()) } else { None }
     }
 
     #[cold]
-    fn look(&self, shadow: Option<Arc<Inbox>>) -> Option<Box<Sample>> {
+    fn observe(&self, shadow: Option<Arc<Inbox>>) -> Option<Box<Sample>> {
         let number = self.calls.fetch_add(1, Ordering::Relaxed);
         let recording = self.recording().filter(|recording| recording.wants(number));
         let shadow = shadow.filter(|shadow| shadow.wants(number));
@@ -113,7 +113,7 @@ pub struct Sample {
 struct Seen {
     digest: String,
     /// None: it was too much to keep.
-    call: Option<Arc<KeptCall>>,
+    call: Option<Arc<RecordedCall>>,
 }
 
 impl Sample {
@@ -124,7 +124,7 @@ impl Sample {
     /// The handler is about to run.
     pub(crate) fn begin(&self, state: &mut State) {
         let bytes = self.inboxes().map(|inbox| inbox.call_bytes).max().unwrap_or_default();
-        state.call.tape = Some(Tape::recording(bytes));
+        state.call.import_log = Some(ImportLog::recording(bytes));
     }
 
     /// The handler has run. Where it is run again, the last time counts.
@@ -136,13 +136,13 @@ impl Sample {
         answer: &Result<Result<Option<String>, CallError>, Fault>,
         cpu: Duration,
     ) {
-        let recorded = match state.call.tape.take().map(|tape| *tape) {
-            Some(Tape::Recording(recorded)) => recorded.complete(),
+        let recorded = match state.call.import_log.take().map(|import_log| *import_log) {
+            Some(ImportLog::Recording(recorded)) => recorded.complete(),
             _ => None,
         };
         let call = recorded.map(|imports| {
-            let (job, outcome) = (KeptJob::of(job), Outcome::of(answer));
-            Arc::new(KeptCall { at: state.call.now_ms, job, imports, outcome, cpu_ns: cpu.as_nanos() as u64 })
+            let (job, outcome) = (RecordedJob::of(job), Outcome::of(answer));
+            Arc::new(RecordedCall { at: state.call.now_ms, job, imports, outcome, cpu_ns: cpu.as_nanos() as u64 })
         });
         self.seen = Some(Seen { digest: release.digest.clone(), call });
     }

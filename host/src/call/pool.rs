@@ -274,7 +274,7 @@ impl Lease {
     /// The call has ended well.
     pub fn give_back(mut self) {
         let used = self.instance().guest().memory_used();
-        self.pool.profile.usage.saw_memory(used);
+        self.pool.profile.usage.note_memory(used);
         if used > KEPT_MEMORY || self.pool.is_to_rotate() {
             self.instance = None;
         }

@@ -10,18 +10,18 @@ use super::error::CallError;
 use super::job::Job;
 use crate::sandbox::Fault;
 use crate::sandbox::exports::{Caller, DisconnectReason, DueTimer, Event, Message};
-use crate::transaction::import_log::Asked;
+use crate::transaction::import_log::ImportCall;
 
 /// A call, as one line of a record.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct KeptCall {
+pub struct RecordedCall {
     /// The moment that the call was told, in milliseconds since 1970.
     pub at: u64,
     #[serde(flatten)]
-    pub job: KeptJob,
+    pub job: RecordedJob,
     /// The imports it called, in order, with their answers; without `clock`, `config`, `log` and `metrics`.
-    pub imports: Vec<Asked>,
+    pub imports: Vec<ImportCall>,
     pub outcome: Outcome,
     /// CPU, with that of its imports.
     pub cpu_ns: u64,
@@ -30,7 +30,7 @@ pub struct KeptCall {
 /// An export, with its arguments.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "export", rename_all = "kebab-case")]
-pub enum KeptJob {
+pub enum RecordedJob {
     Authorize { caller: Arc<Caller>, auth: String },
     OnConnect { caller: Arc<Caller> },
     OnEvent { caller: Arc<Caller>, event: Event },
@@ -78,7 +78,7 @@ impl Outcome {
     }
 }
 
-impl KeptJob {
+impl RecordedJob {
     pub fn of(job: Job<'_>) -> Self {
         match job {
             Job::Authorize { caller, auth, .. } => Self::Authorize { caller: caller.clone(), auth: auth.clone() },

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::breaker::Breakers;
-use super::counters::Tally;
+use super::counters::CallCounters;
 use super::manifest::Manifest;
 use super::pool::Pool;
 use crate::names::PluginName;
@@ -23,6 +23,6 @@ pub struct Release {
     pub digest: String,
     /// The version of the contract that it was built for.
     pub world: World,
-    pub tally: Tally,
+    pub counters: CallCounters,
     pub breakers: Breakers,
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::deployed_plugin::Slot;
+use super::deployed_plugin::DeployedPlugin;
 use super::manifest::Manifest;
 use super::release::Release;
 use crate::names::PluginName;
@@ -21,16 +21,16 @@ pub struct Routes {
 pub struct NamespaceRoute {
     pub pattern: Pattern,
     pub door: Door,
-    pub owner: Arc<Slot>,
+    pub owner: Arc<DeployedPlugin>,
     /// Plugins that want to know of sockets that come or go, in the order of their names.
-    pub connect: Vec<Arc<Slot>>,
-    pub disconnect: Vec<Arc<Slot>>,
+    pub connect: Vec<Arc<DeployedPlugin>>,
+    pub disconnect: Vec<Arc<DeployedPlugin>>,
     events: HashMap<String, EventRoute>,
 }
 
 /// One event of a namespace.
 pub struct EventRoute {
-    pub slot: Arc<Slot>,
+    pub deployed: Arc<DeployedPlugin>,
     pub on_failure: Option<Arc<str>>,
 }
 
@@ -84,25 +84,25 @@ pub enum Misplaced {
     NotDeployed(PluginName),
 }
 
-pub(crate) type Slots = BTreeMap<PluginName, Arc<Slot>>;
+pub(crate) type DeployedPlugins = BTreeMap<PluginName, Arc<DeployedPlugin>>;
 pub(crate) type Live = BTreeMap<PluginName, Arc<Release>>;
 
-pub(crate) fn build(slots: &Slots, live: &Live) -> Result<Routes, Collision> {
+pub(crate) fn build(deployed_plugins: &DeployedPlugins, live: &Live) -> Result<Routes, Collision> {
     check_rooms(live)?;
     let mut routes = Routes::default();
     for (pattern, owner, door) in owners(live)? {
-        let Some(slot) = slots.get(&owner) else { continue };
+        let Some(deployed) = deployed_plugins.get(&owner) else { continue };
         let mut route = NamespaceRoute {
             pattern: pattern.clone(),
             door,
-            owner: slot.clone(),
+            owner: deployed.clone(),
             connect: Vec::new(),
             disconnect: Vec::new(),
             events: HashMap::new(),
         };
         for (name, release) in live {
-            if let Some(slot) = slots.get(name) {
-                take_part(&mut route, slot, &release.manifest)?;
+            if let Some(deployed) = deployed_plugins.get(name) {
+                take_part(&mut route, deployed, &release.manifest)?;
             }
         }
         let route = Arc::new(route);
@@ -125,22 +125,22 @@ pub(crate) fn build(slots: &Slots, live: &Live) -> Result<Routes, Collision> {
     Ok(routes)
 }
 
-fn take_part(route: &mut NamespaceRoute, slot: &Arc<Slot>, manifest: &Manifest) -> Result<(), Collision> {
+fn take_part(route: &mut NamespaceRoute, deployed: &Arc<DeployedPlugin>, manifest: &Manifest) -> Result<(), Collision> {
     let path = route.pattern.text.clone();
     if !manifest.namespaces.iter().any(|namespace| namespace.pattern.text == path) {
         return Ok(());
     }
     if manifest.wants_connect {
-        route.connect.push(slot.clone());
+        route.connect.push(deployed.clone());
     }
     if manifest.wants_disconnect {
-        route.disconnect.push(slot.clone());
+        route.disconnect.push(deployed.clone());
     }
     for event in manifest.events.iter().filter(|event| *event.namespace == *path) {
         let on_failure = event.on_failure.as_deref().map(Arc::from);
-        let new = EventRoute { slot: slot.clone(), on_failure };
+        let new = EventRoute { deployed: deployed.clone(), on_failure };
         if let Some(old) = route.events.insert(event.name.clone(), new) {
-            let (first, second) = (old.slot.name.clone(), slot.name.clone());
+            let (first, second) = (old.deployed.name.clone(), deployed.name.clone());
             return Err(Collision::Event(path.to_string(), event.name.clone(), first, second));
         }
     }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::deployed_plugin::Slot;
+use super::deployed_plugin::DeployedPlugin;
 use super::error::CallError;
 use super::job::{Job, invoke, tenant};
 use super::judge::{count, judge, report};
@@ -34,30 +34,35 @@ pub struct Done {
 }
 
 /// Calls a plugin's live release, as a part of `trace`.
-pub async fn call(services: &Arc<Services>, slot: &Slot, job: Job<'_>, trace: Option<&Span>) -> Result<Done, CallError> {
+pub async fn call(
+    services: &Arc<Services>,
+    deployed: &DeployedPlugin,
+    job: Job<'_>,
+    trace: Option<&Span>,
+) -> Result<Done, CallError> {
     let mut cpu = Duration::ZERO;
-    call_metered(services, slot, job, trace, &mut cpu).await
+    call_metered(services, deployed, job, trace, &mut cpu).await
 }
 
 /// Calls a plugin's live release, and adds up the CPU that it takes, whatever becomes of it.
 pub async fn call_metered(
     services: &Arc<Services>,
-    slot: &Slot,
+    deployed: &DeployedPlugin,
     job: Job<'_>,
     trace: Option<&Span>,
     cpu: &mut Duration,
 ) -> Result<Done, CallError> {
-    let _running = slot.begin_call();
+    let _running = deployed.begin_call();
     let (began, source) = (Instant::now(), job.source());
     let now_ms = services.clock.now_ms();
     let mut replay = Replay::default();
     // Handed on when it is dropped, which is when the call is done.
-    let mut sample = slot.witness.sample(|| slot.canary()?.shadow().map(|shadow| shadow.inbox().clone()));
+    let mut sample = deployed.observers.sample(|| deployed.canary()?.shadow().map(|shadow| shadow.inbox().clone()));
     for reruns in 0..=MAX_CONFLICTS {
-        let picked = if job.is_for_active() { slot.live() } else { slot.pick(job.key(), job.event()) };
+        let picked = if job.is_for_active() { deployed.live() } else { deployed.pick(job.key(), job.event()) };
         let Some(release) = picked else { return Err(unserved(trace, "no release is live")) };
         let breaker = release.breakers.of(source);
-        if !breaker.lets_subject_through(began, || job.subject()) {
+        if !breaker.allows_subject(began, || job.subject()) {
             return Err(unserved(trace, if breaker.is_held() { QUARANTINED } else { LEFT_ALONE }));
         }
         let span = trace.map(|trace| traced(trace, &release, reruns));
@@ -76,7 +81,7 @@ pub async fn call_metered(
             }
             Ok(done) => {
                 count(&release, job, began, Outcome::Ok, [trace, span.as_ref()]);
-                release.tally.passed();
+                release.counters.passed();
                 breaker.answered();
                 return Ok(done);
             }
@@ -113,20 +118,20 @@ fn traced(trace: &Span, release: &Release, reruns: u32) -> Span {
 /// none, nothing is reported, since handling them one by one tells whose fault it was. `traces`: what each is a part of.
 pub async fn call_together(
     services: &Arc<Services>,
-    slot: &Slot,
+    deployed: &DeployedPlugin,
     jobs: &[Job<'_>],
     traces: &[Option<Span>],
 ) -> Result<(), CallError> {
-    let _running = slot.begin_call();
-    let Some(release) = slot.live() else { return Err(CallError::Unavailable("no release is live")) };
+    let _running = deployed.begin_call();
+    let Some(release) = deployed.live() else { return Err(CallError::Unavailable("no release is live")) };
     let began = Instant::now();
-    let is_open = |job: &Job<'_>| !release.breakers.of(job.source()).lets_through(began);
-    if slot.canary().is_some() || slot.witness.is_watched() || jobs.iter().any(is_open) {
+    let is_open = |job: &Job<'_>| !release.breakers.of(job.source()).allows(began);
+    if deployed.canary().is_some() || deployed.observers.is_observed() || jobs.iter().any(is_open) {
         return Err(CallError::Unavailable("each call is to be looked at by itself"));
     }
     let spans: Vec<_> = traces.iter().map(|trace| trace.as_ref().map(|trace| traced(trace, &release, 0))).collect();
     let usage = &release.profile.usage;
-    usage.look_at_store(&*services.storage, MAX_SET_BYTES as u64).await;
+    usage.measure_store(&*services.storage, MAX_SET_BYTES as u64).await;
     let mut lease = release.pool.lease().await?;
     for (at, job) in jobs.iter().enumerate() {
         let (tenant, now_ms) = (tenant(&release, *job)?, services.clock.now_ms());
@@ -152,7 +157,7 @@ pub async fn call_together(
     committed.map_err(|error| CallError::Failed(error.to_string()))?;
     for (job, spans) in jobs.iter().zip(traces.iter().zip(&spans)) {
         count(&release, *job, began, Outcome::Ok, [spans.0.as_ref(), spans.1.as_ref()]);
-        release.tally.passed();
+        release.counters.passed();
         release.breakers.of(job.source()).answered();
     }
     Ok(())
@@ -188,7 +193,7 @@ async fn attempt(
     let Watch { span, sample } = watch;
     let tenant = tenant(release, job)?;
     let usage = &release.profile.usage;
-    usage.look_at_store(&*services.storage, MAX_SET_BYTES as u64).await;
+    usage.measure_store(&*services.storage, MAX_SET_BYTES as u64).await;
     let mut lease = release.pool.lease().await?;
     let caller = job.caller().cloned();
     lease.instance().guest().begin(caller, tenant, now_ms, job.hops(), std::mem::take(replay));
@@ -196,7 +201,7 @@ async fn attempt(
     if let Job::Timer { stored: Some(stored), .. } = job {
         lease.instance().guest().settle(stored);
     }
-    let timed = release.tally.is_timed().then(Instant::now);
+    let timed = release.counters.is_timed().then(Instant::now);
     if let Some(sample) = &sample {
         sample.begin(lease.instance().guest());
     }
@@ -221,11 +226,11 @@ async fn attempt(
         (answer, _) => answer,
     };
     if let Some(began) = timed {
-        release.tally.time(began.elapsed());
+        release.counters.time(began.elapsed());
     }
     let (mut effects, answers) = lease.instance().guest().finish();
     *replay = answers;
-    usage.saw_effects(effects.count());
+    usage.note_effects(effects.count());
     lease.give_back();
     let reply = answer?;
     if let Some(reply) = &reply {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
-use super::deployed_plugin::Slot;
+use super::deployed_plugin::DeployedPlugin;
 use super::error::CallError;
 use super::job::Job;
 use super::registry::Registry;
@@ -87,7 +87,7 @@ impl Timing {
                 next.map_or(LOOK, |at| Duration::from_millis(at.saturating_sub(self.services.clock.steady_ms())).min(LOOK));
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
-                () = self.services.timers.stirred.notified() => {}
+                () = self.services.timers.wakeup.notified() => {}
                 _ = changes.changed() => {}
             }
         }
@@ -116,13 +116,13 @@ impl Timing {
 
     /// Starts what plugins have stored, once a release: it may have taken over the timers of another plugin.
     async fn restore(&self, restored: &mut HashMap<PluginName, String>) {
-        for slot in self.registry.slots() {
-            let digest = slot.installed().map(|release| release.digest.clone()).unwrap_or_default();
-            if restored.get(&slot.name) == Some(&digest) {
+        for deployed in self.registry.deployed_plugins() {
+            let digest = deployed.installed().map(|release| release.digest.clone()).unwrap_or_default();
+            if restored.get(&deployed.name) == Some(&digest) {
                 continue;
             }
-            if restore(&self.services.timers, &self.services.storage, &self.services.clock, &slot.name).await.is_ok() {
-                restored.insert(slot.name.clone(), digest);
+            if restore(&self.services.timers, &self.services.storage, &self.services.clock, &deployed.name).await.is_ok() {
+                restored.insert(deployed.name.clone(), digest);
             }
         }
     }
@@ -138,9 +138,9 @@ impl Timing {
     }
 
     async fn fire(&self, mut due: Due, _permit: OwnedSemaphorePermit) {
-        let slot = self.registry.slot(&due.id.plugin);
-        let outcome = match &slot {
-            Some(slot) => self.attempt(slot, &due).await,
+        let deployed = self.registry.deployed(&due.id.plugin);
+        let outcome = match &deployed {
+            Some(deployed) => self.attempt(deployed, &due).await,
             None => Err(CallError::Unavailable("no such plugin is deployed")),
         };
         let metrics = &self.services.metrics;
@@ -153,7 +153,7 @@ impl Timing {
         // The same payload does not fit the next time either.
         let invalid = matches!(error, CallError::InvalidData(_));
         if (due.failures >= MAX_FAILURES || invalid) && !due.id.durable {
-            let release = slot.map_or_else(|| due.id.plugin.to_string(), |slot| slot.label());
+            let release = deployed.map_or_else(|| due.id.plugin.to_string(), |deployed| deployed.label());
             tracing::error!(release, timer = due.id.key, "a soft timer was given up: {error}");
             return;
         }
@@ -168,12 +168,12 @@ impl Timing {
         self.services.timers.put_back(due, at);
     }
 
-    async fn attempt(&self, slot: &Slot, due: &Due) -> Result<(), CallError> {
+    async fn attempt(&self, deployed: &DeployedPlugin, due: &Due) -> Result<(), CallError> {
         let (mut payload, mut stored, mut due_ms) = (due.payload.clone(), None, due.due.wall_ms);
         if due.id.durable {
             let key = due.id.stored_key();
             let unavailable = |_| CallError::Unavailable("storage does not answer");
-            let value = self.services.storage.get(&slot.name, &key).await.map_err(unavailable)?;
+            let value = self.services.storage.get(&deployed.name, &key).await.map_err(unavailable)?;
             // Cancelled, or run by another node.
             let Some(value) = value else { return Ok(()) };
             let Some((at, text)) = parse_stored(&value) else { return Ok(()) };
@@ -189,12 +189,12 @@ impl Timing {
             span.number("hubbub.failures", due.failures.into());
         }
         let job = Job::Timer { timer: &timer, stored: stored.as_ref(), handled: None, again: due.failures > 0 };
-        call(&self.services, slot, job, span.as_ref()).await.map(drop)
+        call(&self.services, deployed, job, span.as_ref()).await.map(drop)
     }
 
     async fn start_schedule(self: &Arc<Self>, tasks: &mut JoinSet<()>, due: DueSchedule) {
-        let DueSchedule { slot, key, due, rewound, scope } = due;
-        let id = (slot.name.clone(), key);
+        let DueSchedule { deployed, key, due, rewound, scope } = due;
+        let id = (deployed.name.clone(), key);
         if !self.running.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone()) {
             self.services.metrics.schedules_skipped.inc();
             return;
@@ -214,7 +214,7 @@ impl Timing {
             }
             let job = Job::Timer { timer: &timer, stored: None, handled: handled.as_deref(), again: false };
             // A failure was reported by the call itself.
-            let _ = call(services, &slot, job, span.as_ref()).await;
+            let _ = call(services, &deployed, job, span.as_ref()).await;
             drop(permit);
         });
     }
@@ -241,7 +241,7 @@ struct Schedules {
 
 /// One schedule: when it is due next.
 struct Scheduled {
-    slot: Arc<Slot>,
+    deployed: Arc<DeployedPlugin>,
     every_ms: u64,
     due: Moment,
     /// How often the wall clock was set back past a due time.
@@ -251,7 +251,7 @@ struct Scheduled {
 
 /// A schedule whose time has come.
 struct DueSchedule {
-    slot: Arc<Slot>,
+    deployed: Arc<DeployedPlugin>,
     key: String,
     due: Moment,
     rewound: u32,
@@ -261,13 +261,13 @@ struct DueSchedule {
 impl Schedules {
     fn follow(&mut self, registry: &Registry, now: Moment) {
         let mut next = HashMap::new();
-        for slot in registry.slots() {
-            let Some(release) = slot.live() else { continue };
+        for deployed in registry.deployed_plugins() {
+            let Some(release) = deployed.live() else { continue };
             for schedule in &release.manifest.schedules {
-                let (id, every_ms) = ((slot.name.clone(), schedule.key.clone()), schedule.every_ms);
+                let (id, every_ms) = ((deployed.name.clone(), schedule.key.clone()), schedule.every_ms);
                 let kept = self.due.remove(&id).filter(|kept| kept.every_ms == every_ms);
                 let (due, rewound) = kept.map_or_else(|| (after(now, every_ms), 0), |kept| (kept.due, kept.rewound));
-                next.insert(id, Scheduled { slot: slot.clone(), every_ms, due, rewound, scope: schedule.scope });
+                next.insert(id, Scheduled { deployed: deployed.clone(), every_ms, due, rewound, scope: schedule.scope });
             }
         }
         self.due = next;
@@ -275,9 +275,15 @@ impl Schedules {
 
     fn take_due(&mut self, now: Moment) -> Vec<DueSchedule> {
         let mut taken = Vec::new();
-        for ((_, key), Scheduled { slot, every_ms, due, rewound, scope }) in &mut self.due {
+        for ((_, key), Scheduled { deployed, every_ms, due, rewound, scope }) in &mut self.due {
             if due.steady_ms <= now.steady_ms {
-                taken.push(DueSchedule { slot: slot.clone(), key: key.clone(), due: *due, rewound: *rewound, scope: *scope });
+                taken.push(DueSchedule {
+                    deployed: deployed.clone(),
+                    key: key.clone(),
+                    due: *due,
+                    rewound: *rewound,
+                    scope: *scope,
+                });
                 let next = next(*due, now, *every_ms);
                 *rewound += u32::from(next.wall_ms <= due.wall_ms);
                 *due = next;

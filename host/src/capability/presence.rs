@@ -101,7 +101,7 @@ impl State {
         let mut members: BTreeMap<String, Member> = BTreeMap::new();
         let mut answered = false;
         if let Some(cluster) = &self.services.cluster
-            && let Ok(entries) = cluster.roster.list(&id.to_string(), after, limit).await
+            && let Ok(entries) = cluster.presence_store.list(&id.to_string(), after, limit).await
         {
             answered = true;
             members.extend(entries.into_iter().filter_map(|entry| Some((entry.key.clone(), member(entry)?))));
@@ -149,7 +149,7 @@ impl State {
             .filter(|key| !presences.has(&id, key))
             .collect();
         let elsewhere = match &self.services.cluster {
-            Some(cluster) => cluster.roster.count(&id.to_string()).await.ok(),
+            Some(cluster) => cluster.presence_store.count(&id.to_string()).await.ok(),
             None => None,
         };
         let here = presences.count(&id, elsewhere.is_none()) as u64;

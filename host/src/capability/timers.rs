@@ -45,7 +45,7 @@ impl State {
             return Err(EffectError::Denied(format!("a timer's payload has at most {MAX_PAYLOAD} bytes")));
         }
         let id = self.timer_id(key, kind == Durability::Durable)?;
-        if !self.services.timers.takes(&id) {
+        if !self.services.timers.has_room_for(&id) {
             self.call.over = Some("Too many timers");
             return Err(EffectError::Denied(format!("{} timers wait already", self.services.timers.config.per_plugin)));
         }

@@ -183,7 +183,7 @@ impl Reloader {
     async fn stage_and_install(&self, name: &str, component: &Path) -> anyhow::Result<()> {
         let name = PluginName::parse(name)?;
         let bytes = tokio::fs::read(component).await?;
-        let live = self.releases.registry.slot(&name).and_then(|slot| slot.live());
+        let live = self.releases.registry.deployed(&name).and_then(|deployed| deployed.live());
         if live.is_some_and(|live| live.digest == digest(&bytes)) {
             tracing::info!(plugin = %name, "built, and the same as before: the release stays");
             return Ok(());

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::Cluster;
-use super::link::{Away, Epoch};
+use super::link::{Epoch, RedisUnavailable};
 use super::presence_store::Turn;
 use crate::clock::Clock;
 use crate::rooms::Rooms;
@@ -12,7 +12,7 @@ use crate::rooms::Rooms;
 /// The presence of this node, as the heartbeat needs it.
 pub trait PresenceMember: Send + Sync + 'static {
     /// Publishes the presence of this node again, to a Redis that has lost it.
-    fn restate(&self) -> impl Future<Output = Result<(), Away>> + Send;
+    fn restate(&self) -> impl Future<Output = Result<(), RedisUnavailable>> + Send;
 
     /// A key has changed, because what a node published was taken back.
     fn turned(&self, turn: Turn) -> impl Future<Output = ()> + Send;
@@ -24,7 +24,7 @@ pub async fn run(cluster: Arc<Cluster>, rooms: Arc<Rooms>, clock: Clock, presenc
     let mut told: Epoch = None;
     let mut was_up = true;
     loop {
-        let beat = cluster.nodes.beat().await;
+        let beat = cluster.nodes.heartbeat().await;
         if beat.is_ok() != was_up {
             was_up = beat.is_ok();
             match &beat {
@@ -37,7 +37,7 @@ pub async fn run(cluster: Arc<Cluster>, rooms: Arc<Rooms>, clock: Clock, presenc
             told = epoch;
         }
         for dead in beat.into_iter().flat_map(|beat| beat.dead) {
-            if let Err(error) = bury(&cluster, &rooms, &clock, &presence, &dead).await {
+            if let Err(error) = clean_up(&cluster, &rooms, &clock, &presence, &dead).await {
                 tracing::warn!(node = dead, "what a dead node said is still believed: {error}");
             }
         }
@@ -50,18 +50,24 @@ pub async fn run(cluster: Arc<Cluster>, rooms: Arc<Rooms>, clock: Clock, presenc
 }
 
 /// Takes back what a dead node said: its members have gone.
-async fn bury(cluster: &Cluster, rooms: &Rooms, clock: &Clock, presence: &impl PresenceMember, dead: &str) -> Result<(), Away> {
+async fn clean_up(
+    cluster: &Cluster,
+    rooms: &Rooms,
+    clock: &Clock,
+    presence: &impl PresenceMember,
+    dead: &str,
+) -> Result<(), RedisUnavailable> {
     if !cluster.nodes.may_reap(dead).await? {
         return Ok(());
     }
     tracing::warn!(node = dead, "a node is dead: its members have gone");
-    for (namespace, room) in cluster.peers.ledger.forget(dead).await? {
+    for (namespace, room) in cluster.peers.room_counts.forget(dead).await? {
         rooms.note_change(&namespace, &room);
     }
-    let said = cluster.roster.said_by(dead).await?;
-    for turn in cluster.roster.take_back(dead, said, clock.now_ms()).await? {
+    let said = cluster.presence_store.published_by(dead).await?;
+    for turn in cluster.presence_store.take_back(dead, said, clock.now_ms()).await? {
         presence.turned(turn).await;
     }
-    cluster.board.forget(dead).await?;
+    cluster.node_status.forget(dead).await?;
     cluster.nodes.forget(dead).await
 }

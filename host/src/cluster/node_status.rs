@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use fred::interfaces::HashesInterface;
 
-use super::link::{Away, Link};
+use super::link::{Link, RedisUnavailable};
 use super::nodes::Nodes;
 
 /// The texts of all nodes.
-pub struct Board {
+pub struct NodeStatus {
     link: Arc<Link>,
     nodes: Arc<Nodes>,
 }
@@ -24,15 +24,15 @@ pub struct Posted {
     pub text: String,
 }
 
-impl Board {
+impl NodeStatus {
     pub fn new(link: Arc<Link>, nodes: Arc<Nodes>) -> Self {
         Self { link, nodes }
     }
 
     /// Posts this node's text, and reads everyone's, in the order of the nodes' names.
-    pub async fn post(&self, text: String) -> Result<Vec<Posted>, Away> {
+    pub async fn post(&self, text: String) -> Result<Vec<Posted>, RedisUnavailable> {
         if !self.link.is_up() {
-            return Err(Away::new("the connection is down"));
+            return Err(RedisUnavailable::new("the connection is down"));
         }
         let key = self.key();
         self.link.client.hset::<(), _, _>(&key, (self.nodes.me.clone(), text)).await?;
@@ -42,7 +42,7 @@ impl Board {
     }
 
     /// Takes away what a node posted that has gone.
-    pub async fn forget(&self, node: &str) -> Result<(), Away> {
+    pub async fn forget(&self, node: &str) -> Result<(), RedisUnavailable> {
         let key = self.key();
         Ok(self.link.client.hdel::<(), _, _>(&key, node).await?)
     }

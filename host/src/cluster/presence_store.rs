@@ -7,7 +7,7 @@ use fred::interfaces::{HashesInterface, SetsInterface};
 use fred::types::scripts::Script;
 use futures_util::future::join_all;
 
-use super::link::{Away, Link};
+use super::link::{Link, RedisUnavailable};
 
 /// Statements made together.
 const BATCH: usize = 256;
@@ -78,14 +78,14 @@ static LIST: LazyLock<Script> = LazyLock::new(|| {
 });
 
 /// The statements of all nodes.
-pub struct Roster {
+pub struct PresenceStore {
     link: Arc<Link>,
     me: String,
 }
 
 /// What this node says of a key of a group. A status is `online`, `away`, or nothing.
 #[derive(Debug, Clone)]
-pub struct Statement {
+pub struct PresenceStatement {
     pub group: String,
     pub key: String,
     pub status: &'static str,
@@ -116,18 +116,18 @@ pub struct Entry {
     pub meta: String,
 }
 
-impl Roster {
+impl PresenceStore {
     pub fn new(link: Arc<Link>, me: String) -> Self {
         Self { link, me }
     }
 
     /// Says what this node says of a key; answers what has changed by it.
-    pub async fn say(&self, statement: &Statement) -> Result<Option<Turn>, Away> {
-        self.say_for(&self.me, statement).await
+    pub async fn publish(&self, statement: &PresenceStatement) -> Result<Option<Turn>, RedisUnavailable> {
+        self.publish_for(&self.me, statement).await
     }
 
-    async fn say_for(&self, node: &str, statement: &Statement) -> Result<Option<Turn>, Away> {
-        let Statement { group, key, status, believed, meta, waits, now_ms } = statement;
+    async fn publish_for(&self, node: &str, statement: &PresenceStatement) -> Result<Option<Turn>, RedisUnavailable> {
+        let PresenceStatement { group, key, status, believed, meta, waits, now_ms } = statement;
         let keys = vec![
             self.told(group),
             self.order(group),
@@ -151,7 +151,7 @@ impl Roster {
     }
 
     /// Of what a node says something: a group and a key each.
-    pub async fn said_by(&self, node: &str) -> Result<Vec<(String, String)>, Away> {
+    pub async fn published_by(&self, node: &str) -> Result<Vec<(String, String)>, RedisUnavailable> {
         let key = self.link.name(format_args!("says:{node}"));
         let said: Vec<String> = self.link.client.smembers(key).await?;
         let parts = |id: &String| id.rsplit_once('\t').map(|(group, key)| (group.to_owned(), key.to_owned()));
@@ -159,13 +159,13 @@ impl Roster {
     }
 
     /// Takes back what a node said of these; answers what has changed by it.
-    pub async fn take_back(&self, node: &str, said: Vec<(String, String)>, now_ms: u64) -> Result<Vec<Turn>, Away> {
+    pub async fn take_back(&self, node: &str, said: Vec<(String, String)>, now_ms: u64) -> Result<Vec<Turn>, RedisUnavailable> {
         let nothing =
-            |(group, key)| Statement { group, key, status: "", believed: "", meta: String::new(), waits: false, now_ms };
+            |(group, key)| PresenceStatement { group, key, status: "", believed: "", meta: String::new(), waits: false, now_ms };
         let statements: Vec<_> = said.into_iter().map(nothing).collect();
         let mut turns = Vec::new();
         for statements in statements.chunks(BATCH) {
-            for turned in join_all(statements.iter().map(|statement| self.say_for(node, statement))).await {
+            for turned in join_all(statements.iter().map(|statement| self.publish_for(node, statement))).await {
                 turns.extend(turned?);
             }
         }
@@ -173,7 +173,7 @@ impl Roster {
     }
 
     /// Keys in order after one, at most `limit`.
-    pub async fn list(&self, group: &str, after: &str, limit: usize) -> Result<Vec<Entry>, Away> {
+    pub async fn list(&self, group: &str, after: &str, limit: usize) -> Result<Vec<Entry>, RedisUnavailable> {
         let keys = vec![self.told(group), self.order(group)];
         let listed: Vec<String> = self.link.eval(&LIST, keys, vec![after.to_owned(), limit.to_string()]).await?;
         let entry = |pair: &[String]| {
@@ -186,9 +186,9 @@ impl Roster {
     }
 
     /// How many keys a group has.
-    pub async fn count(&self, group: &str) -> Result<u64, Away> {
+    pub async fn count(&self, group: &str) -> Result<u64, RedisUnavailable> {
         if !self.link.is_up() {
-            return Err(Away::new("the connection is down"));
+            return Err(RedisUnavailable::new("the connection is down"));
         }
         Ok(self.link.client.hlen(self.told(group)).await?)
     }

@@ -10,7 +10,7 @@ use fred::types::scripts::Script;
 use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot};
 
-use super::link::{Away, Link};
+use super::link::{Link, RedisUnavailable};
 use crate::rooms::Rooms;
 use crate::rooms::peers::{Change, Elsewhere};
 
@@ -59,7 +59,7 @@ static READ: LazyLock<Script> = LazyLock::new(|| {
 });
 
 /// The way to Redis for what changes in rooms here.
-pub struct Ledger {
+pub struct RoomCounts {
     link: Arc<Link>,
     me: String,
     queue: mpsc::Sender<Entry>,
@@ -70,12 +70,12 @@ pub struct Ledger {
 /// Something to write or to read, in its order.
 pub enum Entry {
     Change(Change),
-    Read { namespace: Arc<str>, room: String, user: String, answer: oneshot::Sender<Result<Elsewhere, Away>> },
+    Read { namespace: Arc<str>, room: String, user: String, answer: oneshot::Sender<Result<Elsewhere, RedisUnavailable>> },
 }
 
-impl Ledger {
+impl RoomCounts {
     pub fn new(link: Arc<Link>, me: String) -> (Arc<Self>, mpsc::Receiver<Entry>) {
-        let (queue, entries) = mpsc::channel(link.config.ledger);
+        let (queue, entries) = mpsc::channel(link.config.room_counts);
         (Arc::new(Self { link, me, queue, incomplete: AtomicBool::new(false) }), entries)
     }
 
@@ -87,14 +87,14 @@ impl Ledger {
     }
 
     /// Reads a room, after all that was noted before.
-    pub async fn read(&self, namespace: &Arc<str>, room: &str, user: &str) -> Result<Elsewhere, Away> {
+    pub async fn read(&self, namespace: &Arc<str>, room: &str, user: &str) -> Result<Elsewhere, RedisUnavailable> {
         let (answer, answered) = oneshot::channel();
         let entry = Entry::Read { namespace: namespace.clone(), room: room.to_owned(), user: user.to_owned(), answer };
         if self.queue.try_send(entry).is_err() {
-            return Err(Away::new("too many changes wait to be written"));
+            return Err(RedisUnavailable::new("too many changes wait to be written"));
         }
         let wait = tokio::time::timeout(self.link.config.timeout, answered);
-        wait.await.ok().and_then(Result::ok).unwrap_or_else(|| Err(Away::new("it takes too long")))
+        wait.await.ok().and_then(Result::ok).unwrap_or_else(|| Err(RedisUnavailable::new("it takes too long")))
     }
 
     /// Writes what is noted, until it is dropped.
@@ -144,7 +144,7 @@ impl Ledger {
         }
     }
 
-    async fn change(&self, change: &Change) -> Result<(), Away> {
+    async fn change(&self, change: &Change) -> Result<(), RedisUnavailable> {
         let id = room_id(&change.namespace, &change.room);
         let (user, came) = match &change.user {
             Some((user, came)) => (user.to_string(), *came),
@@ -155,7 +155,7 @@ impl Ledger {
         self.link.eval(&CHANGE, self.keys(&self.me, &id), args).await
     }
 
-    async fn read_now(&self, namespace: &str, room: &str, user: &str) -> Result<Elsewhere, Away> {
+    async fn read_now(&self, namespace: &str, room: &str, user: &str) -> Result<Elsewhere, RedisUnavailable> {
         let id = room_id(namespace, room);
         let keys = self.keys(&self.me, &id)[..2].to_vec();
         let (sizes, users, nodes_of_user): (HashMap<String, String>, u64, u32) =
@@ -171,9 +171,9 @@ impl Ledger {
     }
 
     /// Writes all rooms anew, and forgets those that are no more.
-    async fn write_all(&self, rooms: &Rooms) -> Result<(), Away> {
+    async fn write_all(&self, rooms: &Rooms) -> Result<(), RedisUnavailable> {
         self.forget(&self.me.clone()).await?;
-        let changes = rooms.all().into_iter().flat_map(|adapter| adapter.ledger_changes());
+        let changes = rooms.all().into_iter().flat_map(|adapter| adapter.count_changes());
         let changes: Vec<_> = changes.collect();
         for changes in changes.chunks(BATCH) {
             for written in join_all(changes.iter().map(|change| self.change(change))).await {
@@ -184,7 +184,7 @@ impl Ledger {
     }
 
     /// Forgets all that a node said of rooms. Answers which they were: a namespace and a room each.
-    pub async fn forget(&self, node: &str) -> Result<Vec<(Arc<str>, Arc<str>)>, Away> {
+    pub async fn forget(&self, node: &str) -> Result<Vec<(Arc<str>, Arc<str>)>, RedisUnavailable> {
         let key = self.link.name(format_args!("rooms:{node}"));
         let rooms: Vec<String> = self.link.client.smembers(key).await?;
         for rooms in rooms.chunks(BATCH) {

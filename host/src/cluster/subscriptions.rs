@@ -18,12 +18,12 @@ const BATCH: usize = 1000;
 const WAIT: Duration = Duration::from_secs(1);
 
 /// What is wanted, against what Redis was asked for.
-pub struct Interest {
+pub struct Subscriptions {
     link: Arc<Link>,
     /// Wanted as long as this lives.
     pattern: Option<String>,
     table: Mutex<Table>,
-    stirred: Notify,
+    wakeup: Notify,
     /// Changes made, and changes that Redis has confirmed.
     asked: AtomicU64,
     done: watch::Sender<u64>,
@@ -35,14 +35,14 @@ struct Table {
     dirty: HashSet<Arc<str>>,
 }
 
-impl Interest {
+impl Subscriptions {
     /// `pattern`: what is to be heard beside the channels.
     pub fn new(link: Arc<Link>, pattern: Option<String>) -> Self {
         Self {
             link,
             pattern,
             table: Mutex::default(),
-            stirred: Notify::new(),
+            wakeup: Notify::new(),
             asked: AtomicU64::new(0),
             done: watch::Sender::new(0),
         }
@@ -61,7 +61,7 @@ impl Interest {
             table.dirty.insert(channel);
             self.asked.fetch_add(1, Ordering::Relaxed);
             drop(table);
-            self.stirred.notify_one();
+            self.wakeup.notify_one();
         }
     }
 
@@ -119,7 +119,7 @@ impl Interest {
             subscribed.retain(|channel| !remove.contains(channel));
             self.done.send_replace(asked);
             tokio::select! {
-                () = self.stirred.notified() => {}
+                () = self.wakeup.notified() => {}
                 _ = epochs.changed() => {}
             }
         }

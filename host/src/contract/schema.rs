@@ -64,7 +64,7 @@ impl Lifter {
         let mut local: Local = raw.iter().map(|(key, schema)| ((*key).clone(), clean(schema, &known))).collect();
         let mut root = clean(&root, &known);
         let recursive = local.values_mut().chain([&mut root]).any(refers_to_root);
-        if recursive || (!title.is_empty() && deserves_a_name(&root)) {
+        if recursive || (!title.is_empty() && needs_definition(&root)) {
             let title = if title.is_empty() { "Recursive".into() } else { title };
             // Another type of that name may be a part of this one.
             let key = if local.get(&title).is_some_and(|other| *other != root) { format!("{title}\0") } else { title };
@@ -164,7 +164,7 @@ fn names(place: Place<'_>, key: &str) -> [String; 4] {
 }
 
 /// Whether a schema is worth a name: not one that is as short as its name.
-fn deserves_a_name(schema: &Value) -> bool {
+fn needs_definition(schema: &Value) -> bool {
     ["properties", "anyOf", "oneOf", "allOf", "enum"].iter().any(|keyword| schema.get(keyword).is_some())
 }
 

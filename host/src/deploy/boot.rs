@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::history::{MAX_PLUGINS, PLUGINS, Record, State, digest, put_component, sweep};
 use super::moving::{Move, UNFINISHED, Unfinished, carry};
 use super::releases::{DeployError, Releases, signature_beside};
-use super::set::heard_by;
+use super::set::topics_of;
 use crate::call::release::Release;
 use crate::names::PluginName;
 use crate::storage::Unavailable;
@@ -39,8 +39,8 @@ impl Releases {
             if record.active.as_ref() != Some(&release.digest) {
                 record.activate(&release.digest, &release.manifest.version, &self.now());
             }
-            if let Some(slot) = self.registry.slot(&name) {
-                self.apply_stops(&slot, &record);
+            if let Some(deployed) = self.registry.deployed(&name) {
+                self.apply_stops(&deployed, &record);
             }
             written.push((name, record));
         }
@@ -119,8 +119,8 @@ impl Releases {
             return Ok(());
         }
         self.stop_elsewhere(start, &moves, &unfinished).await?;
-        let hears = start.staged.iter().map(heard_by).collect();
-        self.keeping_the_turn(carry(&self.storage, &moves, &hears)).await?;
+        let topic_listeners = start.staged.iter().map(topics_of).collect();
+        self.while_holding_the_lock(carry(&self.storage, &moves, &topic_listeners)).await?;
         for (release, (name, record)) in start.staged.iter().zip(&mut start.records) {
             record.disabled &= !unfinished.stopped.contains(name);
             record.moving = false;

@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use crate::call::registry::Registry;
 use crate::call::release::Release;
-use crate::telemetry::figures::ByRelease;
+use crate::telemetry::collected::ByRelease;
 
 /// Reads them. A trial of the same version as the active release counts with it.
 pub fn read(registry: &Registry) -> Vec<ByRelease> {
-    let slots = registry.slots();
-    let serving = slots.iter().flat_map(|slot| slot.live().into_iter().chain(slot.canary().map(|trial| trial.release.clone())));
+    let deployed_plugins = registry.deployed_plugins();
+    let serving = deployed_plugins
+        .iter()
+        .flat_map(|deployed| deployed.live().into_iter().chain(deployed.canary().map(|trial| trial.release.clone())));
     let serving: Vec<Arc<Release>> = serving.collect();
     let gauge = |name, help, of: fn(&Release) -> usize| {
         let mut values = BTreeMap::new();

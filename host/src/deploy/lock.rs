@@ -8,7 +8,7 @@ use crate::names::PluginName;
 
 /// What is being deployed.
 #[derive(Default)]
-pub struct Underway {
+pub struct DeployLocks {
     names: Mutex<BTreeSet<PluginName>>,
     /// Compiling takes a core and up to `sandbox.compile_memory`: never two at once.
     staging: tokio::sync::Mutex<()>,
@@ -16,11 +16,11 @@ pub struct Underway {
 
 /// A deployment. It is over when this is dropped, however it ended.
 pub struct Deployment<'a> {
-    all: &'a Underway,
+    all: &'a DeployLocks,
     name: PluginName,
 }
 
-impl Underway {
+impl DeployLocks {
     /// None: one of this plugin is under way already.
     pub fn begin(&self, name: &PluginName) -> Option<Deployment<'_>> {
         self.names().insert(name.clone()).then(|| Deployment { all: self, name: name.clone() })
@@ -52,7 +52,7 @@ mod tests {
 
     #[test]
     fn a_plugin_has_one_deployment_at_a_time() {
-        let (all, name) = (Underway::default(), |name| PluginName::parse(name).unwrap());
+        let (all, name) = (DeployLocks::default(), |name| PluginName::parse(name).unwrap());
         let first = all.begin(&name("chat"));
         assert!(first.is_some() && all.begin(&name("chat")).is_none());
         assert!(all.begin(&name("video")).is_some());

@@ -52,7 +52,7 @@ pub struct Moved {
 }
 
 /// The topics that each plugin hears once the moves are done.
-pub type Hears = BTreeMap<PluginName, Vec<String>>;
+pub type TopicListeners = BTreeMap<PluginName, Vec<String>>;
 
 impl Move {
     /// The way back.
@@ -96,15 +96,15 @@ impl fmt::Display for Moved {
 }
 
 /// Runs moves, in order. Idempotent: what was moved before is not there any more.
-pub async fn carry(storage: &Arc<dyn Storage>, moves: &[Move], hears: &Hears) -> Result<(), Unavailable> {
+pub async fn carry(storage: &Arc<dyn Storage>, moves: &[Move], topic_listeners: &TopicListeners) -> Result<(), Unavailable> {
     let mut with_messages = BTreeSet::new();
     for one in moves {
         let mut moved = Moved::default();
         one.keys(&**storage, &mut moved).await?;
         if with_messages.insert((&one.from, &one.to)) {
             one.handled(&**storage, &mut moved).await?;
-            one.letters(&**storage, hears, &mut moved).await?;
-            one.messages(&**storage, hears, &mut moved).await?;
+            one.letters(&**storage, topic_listeners, &mut moved).await?;
+            one.messages(&**storage, topic_listeners, &mut moved).await?;
         }
         let Move { from, to, prefix } = one;
         match moved == Moved::default() {
@@ -175,20 +175,25 @@ impl Move {
     }
 
     /// Whether the other plugin hears a topic that this one does not.
-    fn goes_along(&self, topic: &str, hears: &Hears) -> bool {
-        let is_heard = |by: &PluginName| hears.get(by).is_some_and(|topics| topics.iter().any(|heard| heard == topic));
+    fn moves_along(&self, topic: &str, topic_listeners: &TopicListeners) -> bool {
+        let is_heard = |by: &PluginName| topic_listeners.get(by).is_some_and(|topics| topics.iter().any(|heard| heard == topic));
         is_heard(&self.to) && !is_heard(&self.from)
     }
 
-    async fn letters(&self, storage: &dyn Storage, hears: &Hears, moved: &mut Moved) -> Result<(), Unavailable> {
+    async fn letters(
+        &self,
+        storage: &dyn Storage,
+        topic_listeners: &TopicListeners,
+        moved: &mut Moved,
+    ) -> Result<(), Unavailable> {
         let mut after = 0;
         loop {
             let rows = storage.dead_letters(after, BATCH).await?;
             let Some(last) = rows.last() else { return Ok(()) };
             after = last.seq;
-            let ours = rows
-                .iter()
-                .filter(|row| row.letter.plugin == self.from && self.goes_along(row.letter.message.address().1, hears));
+            let ours = rows.iter().filter(|row| {
+                row.letter.plugin == self.from && self.moves_along(row.letter.message.address().1, topic_listeners)
+            });
             let letters: Vec<_> = ours.map(|row| row.seq).collect();
             if !letters.is_empty() {
                 moved.letters += letters.len();
@@ -198,14 +203,19 @@ impl Move {
     }
 
     /// Messages that wait and are addressed to the plugin. Those for all that hear them are found by the other one as they are.
-    async fn messages(&self, storage: &dyn Storage, hears: &Hears, moved: &mut Moved) -> Result<(), Unavailable> {
+    async fn messages(
+        &self,
+        storage: &dyn Storage,
+        topic_listeners: &TopicListeners,
+        moved: &mut Moved,
+    ) -> Result<(), Unavailable> {
         let mut after = 0;
         loop {
             let rows = storage.outbox_after(after, BATCH).await?;
             let Some(last) = rows.last() else { return Ok(()) };
             after = last.seq;
             let messages: Vec<_> =
-                rows.iter().filter_map(|row| self.readdressed(row.seq, row.message.address(), hears)).collect();
+                rows.iter().filter_map(|row| self.readdressed(row.seq, row.message.address(), topic_listeners)).collect();
             if !messages.is_empty() {
                 moved.messages += messages.len();
                 storage.hand_over(HandOver { messages, ..self.hand_over() }).await?;
@@ -213,8 +223,13 @@ impl Move {
         }
     }
 
-    fn readdressed(&self, seq: u64, (to, topic): (Option<&str>, &str), hears: &Hears) -> Option<(u64, String)> {
-        (to == Some(self.from.as_str()) && self.goes_along(topic, hears)).then(|| (seq, topic.to_owned()))
+    fn readdressed(
+        &self,
+        seq: u64,
+        (to, topic): (Option<&str>, &str),
+        topic_listeners: &TopicListeners,
+    ) -> Option<(u64, String)> {
+        (to == Some(self.from.as_str()) && self.moves_along(topic, topic_listeners)).then(|| (seq, topic.to_owned()))
     }
 }
 

@@ -10,9 +10,9 @@ use crate::names::PluginName;
 
 /// One release of each plugin, and since when it is here.
 #[derive(Default)]
-pub struct Shelf(Mutex<HashMap<PluginName, (Arc<Release>, Instant)>>);
+pub struct ReleaseCache(Mutex<HashMap<PluginName, (Arc<Release>, Instant)>>);
 
-impl Shelf {
+impl ReleaseCache {
     /// Keeps a release, in place of another of its plugin.
     pub fn keep(&self, release: Arc<Release>) {
         self.releases().insert(release.manifest.name.clone(), (release, Instant::now()));

@@ -11,12 +11,12 @@ use serde::Deserialize;
 
 use super::checks::signature::{SignatureError, Signers};
 use super::history::{Record, State, remove_component};
-use super::lock::Underway;
-use super::release_cache::Shelf;
+use super::lock::DeployLocks;
+use super::release_cache::ReleaseCache;
 use super::stage::{Stage, StageError};
 use crate::call::breaker::{Quarantined, Source};
 use crate::call::canary::{Canary, Trial, Verdict};
-use crate::call::deployed_plugin::Slot;
+use crate::call::deployed_plugin::DeployedPlugin;
 use crate::call::registry::Registry;
 use crate::call::release::Release;
 use crate::call::routes::Collision;
@@ -117,16 +117,16 @@ pub struct Releases {
     pub signers: Signers,
     /// `[plugins.NAME.config]`
     pub plugins: BTreeMap<PluginName, serde_json::Map<String, serde_json::Value>>,
-    pub underway: Underway,
+    pub locks: DeployLocks,
     /// One change at a time, of whatever plugin: what fits beside the others is decided for all. Nobody compiles a new component
     /// while holding it.
     pub turn: tokio::sync::Mutex<()>,
     /// The other nodes, which are to do the same.
     pub cluster: Option<Arc<Cluster>>,
     /// Releases that this node or another is about to make live.
-    pub prepared: Shelf,
+    pub prepared: ReleaseCache,
     /// Releases that were replaced a short while ago.
-    pub warm: Shelf,
+    pub warm: ReleaseCache,
 }
 
 impl Releases {
@@ -139,7 +139,7 @@ impl Releases {
         signature: Option<&str>,
     ) -> Result<Arc<Release>, DeployError> {
         // A shadow never goes live for want of another.
-        let has_active = self.registry.slot(name).is_some_and(|slot| slot.installed().is_some());
+        let has_active = self.registry.deployed(name).is_some_and(|deployed| deployed.installed().is_some());
         match trial.filter(|trial| has_active || matches!(trial, Trial::Shadow(_))) {
             Some(trial) => self.deploy_on_trial(name, component, trial, signature).await,
             None => {
@@ -161,25 +161,25 @@ impl Releases {
     }
 
     /// Stops or resumes a plugin, over restarts as well. Resumed, it leaves quarantine, and no circuit breaker is open.
-    pub async fn set_disabled(&self, name: &PluginName, disabled: bool) -> Result<Arc<Slot>, DeployError> {
+    pub async fn set_disabled(&self, name: &PluginName, disabled: bool) -> Result<Arc<DeployedPlugin>, DeployError> {
         let _turn = self.turn().await?;
         self.undo().await?;
-        let slot = self.slot(name)?;
+        let deployed = self.deployed(name)?;
         let mut record = self.record(name).await?;
         record.disabled = disabled;
         if !disabled {
             record.end_quarantine(&self.now());
         }
         self.settle(name, &record).await?;
-        if let Some(release) = slot.installed().filter(|_| !disabled) {
+        if let Some(release) = deployed.installed().filter(|_| !disabled) {
             release.breakers.close();
         }
-        Ok(slot)
+        Ok(deployed)
     }
 
     /// How a trial stands, in a word or two.
     pub fn verdict(&self, canary: &Canary, active: &Release) -> String {
-        match canary.verdict(&active.tally, self.config.calls, self.config.time) {
+        match canary.verdict(&active.counters, self.config.calls, self.config.time) {
             Verdict::Open => "too early to say".to_owned(),
             Verdict::Good => "as good as the active release".to_owned(),
             Verdict::Worse(why) => why,
@@ -199,74 +199,81 @@ impl Releases {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         loop {
             ticks.tick().await;
-            for slot in self.registry.slots() {
-                self.look_at(&slot).await;
+            for deployed in self.registry.deployed_plugins() {
+                self.look_at(&deployed).await;
             }
             self.warm.forget(self.config.warm);
             self.prepared.forget(PREPARED);
         }
     }
 
-    async fn look_at(&self, slot: &Slot) {
-        let Some(active) = slot.live() else { return };
-        if let Some(canary) = slot.canary() {
-            let worse = match canary.verdict(&active.tally, self.config.calls, self.config.time) {
+    async fn look_at(&self, deployed: &DeployedPlugin) {
+        let Some(active) = deployed.live() else { return };
+        if let Some(canary) = deployed.canary() {
+            let worse = match canary.verdict(&active.counters, self.config.calls, self.config.time) {
                 Verdict::Worse(why) => Some(why),
-                _ => canary.release.breakers.hopeless().map(|(source, cause)| format!("its {source} only fault: {cause}")),
+                _ => canary.release.breakers.exhausted().map(|(source, cause)| format!("its {source} only fault: {cause}")),
             };
             if let Some(why) = worse {
                 let version = &canary.release.manifest.version;
-                tracing::error!(release = %format_args!("{}@{version}", slot.name), "the canary is rolled back: {why}");
-                let rolled_back = self.rollback(std::slice::from_ref(&slot.name), &why).await;
-                self.report(slot, rolled_back);
+                tracing::error!(release = %format_args!("{}@{version}", deployed.name), "the canary is rolled back: {why}");
+                let rolled_back = self.rollback(std::slice::from_ref(&deployed.name), &why).await;
+                self.report(deployed, rolled_back);
             }
         }
-        if let Some((source, cause)) = active.breakers.hopeless()
-            && let Err(error) = self.quarantine(slot, &active, source, cause).await
+        if let Some((source, cause)) = active.breakers.exhausted()
+            && let Err(error) = self.quarantine(deployed, &active, source, cause).await
         {
-            tracing::error!(release = slot.label(), "it only faults, and is not quarantined: {error}");
+            tracing::error!(release = deployed.label(), "it only faults, and is not quarantined: {error}");
         }
     }
 
     /// Stops a source of calls that only faults. Where clients depend on it, the release before serves again, if there is one; else
     /// only that source is not called any more, so that all others go on. An operator ends it.
-    async fn quarantine(&self, slot: &Slot, active: &Release, source: Source, cause: String) -> Result<(), DeployError> {
+    async fn quarantine(
+        &self,
+        deployed: &DeployedPlugin,
+        active: &Release,
+        source: Source,
+        cause: String,
+    ) -> Result<(), DeployError> {
         let _turn = self.turn().await?;
-        let mut record = self.record(&slot.name).await?;
+        let mut record = self.record(&deployed.name).await?;
         if record.active.as_ref() != Some(&active.digest) {
             // Another node has replaced it.
-            return self.follow_record(&slot.name, &record).await;
+            return self.follow_record(&deployed.name, &record).await;
         }
         if source.is_clients() {
-            match self.go_to_previous(slot, State::Quarantined, &format!("{source}: {cause}")).await {
+            match self.go_to_previous(deployed, State::Quarantined, &format!("{source}: {cause}")).await {
                 Ok(before) => {
-                    let (label, before) = (format_args!("{}@{}", slot.name, active.manifest.version), &before.manifest.version);
+                    let (label, before) =
+                        (format_args!("{}@{}", deployed.name, active.manifest.version), &before.manifest.version);
                     tracing::error!(release = %label, %source, "quarantined, and {before} serves again: {cause}");
                     return Ok(());
                 }
                 Err(DeployError::Storage(error)) => return Err(error.into()),
-                Err(error) => tracing::warn!(plugin = %slot.name, "no release before serves: {error}"),
+                Err(error) => tracing::warn!(plugin = %deployed.name, "no release before serves: {error}"),
             }
         }
         record.quarantine(&active.manifest.version, Quarantined { source, cause, at: self.now() });
-        self.settle(&slot.name, &record).await
+        self.settle(&deployed.name, &record).await
     }
 
-    fn report(&self, slot: &Slot, outcome: Result<(), DeployError>) {
+    fn report(&self, deployed: &DeployedPlugin, outcome: Result<(), DeployError>) {
         match outcome {
-            Ok(()) => tracing::warn!(release = slot.label(), "serves again"),
-            Err(error) => tracing::error!(plugin = %slot.name, "{error}"),
+            Ok(()) => tracing::warn!(release = deployed.label(), "serves again"),
+            Err(error) => tracing::error!(plugin = %deployed.name, "{error}"),
         }
     }
 
     /// Makes releases live in place of what was, which stays warm for a while, and takes plugins away: all or none.
-    pub(crate) fn flip(&self, install: Vec<Arc<Release>>, gone: &[PluginName]) -> Result<(), Collision> {
+    pub(crate) fn roll_out(&self, install: Vec<Arc<Release>>, gone: &[PluginName]) -> Result<(), Collision> {
         let names: Vec<_> = install.iter().map(|release| &release.manifest.name).chain(gone).cloned().collect();
-        let slots: Vec<_> = names.iter().filter_map(|name| self.registry.slot(name)).collect();
-        let old: Vec<_> = slots.iter().filter_map(|slot| slot.installed()).collect();
+        let deployed_plugins: Vec<_> = names.iter().filter_map(|name| self.registry.deployed(name)).collect();
+        let old: Vec<_> = deployed_plugins.iter().filter_map(|deployed| deployed.installed()).collect();
         self.registry.install(install, gone)?;
-        for slot in slots {
-            self.registry.end_trial(&slot);
+        for deployed in deployed_plugins {
+            self.registry.end_trial(&deployed);
         }
         old.into_iter().for_each(|old| self.warm.keep(old));
         Ok(())
@@ -323,13 +330,13 @@ impl Releases {
             remove_component(&*self.storage, &digest).await?;
         }
         for (name, _) in records {
-            self.tell(name).await;
+            self.notify_nodes(name).await;
         }
         Ok(())
     }
 
-    pub(crate) fn slot(&self, name: &PluginName) -> Result<Arc<Slot>, DeployError> {
-        self.registry.slot(name).ok_or_else(|| DeployError::NotDeployed(name.clone()))
+    pub(crate) fn deployed(&self, name: &PluginName) -> Result<Arc<DeployedPlugin>, DeployError> {
+        self.registry.deployed(name).ok_or_else(|| DeployError::NotDeployed(name.clone()))
     }
 
     pub(crate) fn now(&self) -> String {

@@ -14,10 +14,10 @@ use super::history::{MAX_PLUGINS, PLUGINS, Record};
 use super::releases::{DeployError, PREPARED, Releases};
 use crate::call::breaker::Quarantined;
 use crate::call::canary::Trial;
-use crate::call::deployed_plugin::Slot;
+use crate::call::deployed_plugin::DeployedPlugin;
 use crate::call::release::Release;
 use crate::cluster::Cluster;
-use crate::cluster::link::Away;
+use crate::cluster::link::RedisUnavailable;
 use crate::names::PluginName;
 
 /// How long a deployment may keep others waiting.
@@ -97,7 +97,7 @@ impl Releases {
     }
 
     /// Does what may take longer than a turn, and keeps the turn meanwhile.
-    pub(crate) async fn keeping_the_turn<T>(&self, work: impl Future<Output = T>) -> T {
+    pub(crate) async fn while_holding_the_lock<T>(&self, work: impl Future<Output = T>) -> T {
         let Some(cluster) = &self.cluster else { return work.await };
         let mut work = pin!(work);
         loop {
@@ -123,7 +123,12 @@ impl Releases {
         }
     }
 
-    async fn prepared_by_all(&self, cluster: &Cluster, id: &str, notice: Notice) -> Result<Option<(String, String)>, Away> {
+    async fn prepared_by_all(
+        &self,
+        cluster: &Cluster,
+        id: &str,
+        notice: Notice,
+    ) -> Result<Option<(String, String)>, RedisUnavailable> {
         cluster.peers.relay.announce(text(&notice)).await?;
         let key = prepared_key(cluster, id);
         let until = Instant::now() + PATIENCE;
@@ -145,7 +150,7 @@ impl Releases {
     }
 
     /// Tells the other nodes that a plugin's record has changed.
-    pub(crate) async fn tell(&self, name: &PluginName) {
+    pub(crate) async fn notify_nodes(&self, name: &PluginName) {
         if let Some(cluster) = self.cluster.as_ref().filter(|cluster| cluster.nodes.has_others()) {
             // They look for themselves, too.
             let _ = cluster.peers.relay.announce(text(&Notice::Follow { name: name.clone() })).await;
@@ -184,7 +189,7 @@ impl Releases {
             }
             Err(error) => error.to_string(),
         };
-        if say(cluster, id, answer).await.is_err() {
+        if reply(cluster, id, answer).await.is_err() {
             tracing::warn!(plugin = %name, "the other nodes were not told whether the release can be staged");
         }
     }
@@ -193,9 +198,9 @@ impl Releases {
     async fn stop_here(&self, cluster: &Cluster, id: &str, name: &PluginName) {
         self.follow(name).await;
         // No answer where calls do not end.
-        if self.registry.slot(name).is_none_or(|slot| slot.is_disabled())
+        if self.registry.deployed(name).is_none_or(|deployed| deployed.is_disabled())
             && self.calls_end(name).await.is_ok()
-            && say(cluster, id, String::new()).await.is_err()
+            && reply(cluster, id, String::new()).await.is_err()
         {
             tracing::warn!(plugin = %name, "the other nodes were not told that the plugin is stopped");
         }
@@ -203,9 +208,9 @@ impl Releases {
 
     /// Waits until no call of a stopped plugin is under way here.
     async fn calls_end(&self, name: &PluginName) -> Result<(), DeployError> {
-        let Some(slot) = self.registry.slot(name) else { return Ok(()) };
+        let Some(deployed) = self.registry.deployed(name) else { return Ok(()) };
         let until = Instant::now() + CALLS;
-        while slot.running() > 0 {
+        while deployed.running() > 0 {
             if Instant::now() > until {
                 return Err(DeployError::StillCalled(name.clone(), CALLS.as_secs()));
             }
@@ -219,9 +224,9 @@ impl Releases {
     pub(crate) async fn stop(&self, names: &[PluginName]) -> Result<(), DeployError> {
         let began = Instant::now();
         for name in names {
-            if let Some(slot) = self.registry.slot(name) {
-                self.registry.set_moving(&slot, true);
-                self.registry.set_disabled(&slot, true);
+            if let Some(deployed) = self.registry.deployed(name) {
+                self.registry.set_moving(&deployed, true);
+                self.registry.set_disabled(&deployed, true);
             }
             self.calls_end(name).await?;
         }
@@ -238,7 +243,7 @@ impl Releases {
     }
 
     /// Whether every other node answers a notice in time. False also where the other nodes are not known.
-    async fn said_by_all(&self, cluster: &Cluster, id: &str, notice: Notice, until: Instant) -> Result<bool, Away> {
+    async fn said_by_all(&self, cluster: &Cluster, id: &str, notice: Notice, until: Instant) -> Result<bool, RedisUnavailable> {
         if !cluster.link.is_up() || !cluster.nodes.has_others() {
             return Ok(false);
         }
@@ -277,7 +282,7 @@ impl Releases {
 
     /// Whether another release is live than the record says.
     fn differs(&self, name: &PluginName, record: &Record) -> bool {
-        let live = self.registry.slot(name).and_then(|slot| slot.installed());
+        let live = self.registry.deployed(name).and_then(|deployed| deployed.installed());
         live.map(|live| live.digest.clone()) != record.active
     }
 
@@ -291,71 +296,72 @@ impl Releases {
                     Ok(release) => install.push(release),
                     Err(error) => tracing::error!(plugin = %name, "this node does not serve what the others do: {error}"),
                 },
-                None if self.registry.slot(&name).is_some_and(|slot| slot.installed().is_some()) => gone.push(name),
+                None if self.registry.deployed(&name).is_some_and(|deployed| deployed.installed().is_some()) => gone.push(name),
                 _ => {}
             }
         }
         for Release { manifest, .. } in install.iter().map(|release| &**release) {
             tracing::info!(release = %format_args!("{}@{}", manifest.name, manifest.version), "live");
         }
-        Ok(self.flip(install, &gone)?)
+        Ok(self.roll_out(install, &gone)?)
     }
 
     pub(crate) async fn follow_record(&self, name: &PluginName, record: &Record) -> Result<(), DeployError> {
-        let slot = self.registry.slot(name);
-        let live = slot.as_ref().and_then(|slot| slot.installed());
+        let deployed = self.registry.deployed(name);
+        let live = deployed.as_ref().and_then(|deployed| deployed.installed());
         if let Some(active) = &record.active
             && (live.as_ref().is_none_or(|live| live.digest != *active) || self.prepared.get(name, active).is_some())
         {
             let release = self.ready(name, active).await?;
             tracing::info!(release = %format_args!("{name}@{}", release.manifest.version), "live");
-            self.flip(vec![release], &[])?;
+            self.roll_out(vec![release], &[])?;
         }
-        let Some(slot) = self.registry.slot(name) else { return Ok(()) };
+        let Some(deployed) = self.registry.deployed(name) else { return Ok(()) };
         if record.active.is_none() && live.is_some() {
-            self.flip(Vec::new(), std::slice::from_ref(name))?;
+            self.roll_out(Vec::new(), std::slice::from_ref(name))?;
         }
-        let tried = slot.canary().map(|canary| (canary.release.digest.clone(), canary.trial()));
+        let tried = deployed.canary().map(|canary| (canary.release.digest.clone(), canary.trial()));
         let wanted = record.on_trial().map(|entry| (entry.digest.clone(), entry.trial()));
         let is_new = |(digest, _): &(String, Trial)| self.prepared.get(name, digest).is_some();
         if tried != wanted || wanted.as_ref().is_some_and(is_new) {
-            self.registry.end_trial(&slot);
+            self.registry.end_trial(&deployed);
             if let Some((digest, trial)) = wanted {
                 let release = self.ready(name, &digest).await?;
                 self.try_out(name, release, trial).await?;
             }
         }
-        self.apply_stops(&slot, record);
+        self.apply_stops(&deployed, record);
         Ok(())
     }
 
     /// Applies the stops of the record: of the whole plugin, and of sources of its release's calls.
-    pub(crate) fn apply_stops(&self, slot: &Slot, record: &Record) {
-        if slot.is_moving() != record.moving {
-            self.registry.set_moving(slot, record.moving);
+    pub(crate) fn apply_stops(&self, deployed: &DeployedPlugin, record: &Record) {
+        if deployed.is_moving() != record.moving {
+            self.registry.set_moving(deployed, record.moving);
         }
-        if slot.is_disabled() != record.disabled {
-            self.registry.set_disabled(slot, record.disabled);
+        if deployed.is_disabled() != record.disabled {
+            self.registry.set_disabled(deployed, record.disabled);
         }
-        let before = slot.quarantined();
+        let before = deployed.quarantined();
         if before == record.quarantined {
             return;
         }
         let is_in = |one: &Quarantined, all: &[Quarantined]| all.iter().any(|other| other.source == one.source);
         for Quarantined { source, cause, at } in record.quarantined.iter().filter(|one| !is_in(one, &before)) {
-            let until = format_args!("until another release or `hubbub enable {}`", slot.name);
-            tracing::error!(release = slot.label(), %source, "quarantined since {at}, {until}: {cause}");
+            let until = format_args!("until another release or `hubbub enable {}`", deployed.name);
+            tracing::error!(release = deployed.label(), %source, "quarantined since {at}, {until}: {cause}");
         }
         for Quarantined { source, .. } in before.iter().filter(|one| !is_in(one, &record.quarantined)) {
-            tracing::info!(release = slot.label(), %source, "no longer quarantined");
+            tracing::info!(release = deployed.label(), %source, "no longer quarantined");
         }
-        self.registry.set_quarantined(slot, record.quarantined.clone());
+        self.registry.set_quarantined(deployed, record.quarantined.clone());
     }
 
     /// A release that is staged: just now for this, a while ago, or from its component.
     pub(crate) async fn ready(&self, name: &PluginName, digest: &str) -> Result<Arc<Release>, DeployError> {
-        let on_trial =
-            || self.registry.slot(name)?.canary().map(|canary| canary.release.clone()).filter(|release| release.digest == digest);
+        let on_trial = || {
+            self.registry.deployed(name)?.canary().map(|canary| canary.release.clone()).filter(|release| release.digest == digest)
+        };
         match self.prepared.take(name, digest).or_else(on_trial).or_else(|| self.warm.get(name, digest)) {
             Some(release) => Ok(release),
             None => self.stored(name, digest).await,
@@ -364,7 +370,7 @@ impl Releases {
 }
 
 /// Answers a notice.
-async fn say(cluster: &Cluster, id: &str, answer: String) -> Result<(), fred::error::Error> {
+async fn reply(cluster: &Cluster, id: &str, answer: String) -> Result<(), fred::error::Error> {
     let key = prepared_key(cluster, id);
     cluster.link.client.hset::<(), _, _>(&key, (cluster.nodes.me.clone(), answer)).await?;
     cluster.link.client.expire::<(), _>(&key, PREPARED.as_secs() as i64, None).await

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::history::{Record, State, put_component, remove_component};
-use super::moving::{Hears, Move, UNFINISHED, Unfinished, carry};
+use super::moving::{Move, TopicListeners, UNFINISHED, Unfinished, carry};
 use super::releases::{DeployError, Part, Releases};
-use crate::call::deployed_plugin::Slot;
+use crate::call::deployed_plugin::DeployedPlugin;
 use crate::call::release::Release;
 use crate::names::PluginName;
 use crate::storage::Unavailable;
@@ -29,7 +29,7 @@ impl Releases {
     /// Deploys components to everyone, as one.
     pub async fn deploy_set(&self, parts: Vec<Part>) -> Result<Vec<Arc<Release>>, DeployError> {
         distinct(parts.iter().map(|part| &part.name))?;
-        let begin = |part: &Part| self.underway.begin(&part.name).ok_or_else(|| DeployError::UnderWay(part.name.clone()));
+        let begin = |part: &Part| self.locks.begin(&part.name).ok_or_else(|| DeployError::UnderWay(part.name.clone()));
         let deployments = parts.iter().map(begin).collect::<Result<Vec<_>, _>>()?;
         parts.iter().try_for_each(|part| self.signers.check(&part.component, part.signature.as_deref()))?;
         let mut staged = Vec::new();
@@ -112,7 +112,7 @@ impl Releases {
         distinct(names.iter())?;
         let _turn = self.turn().await?;
         if let [name] = names
-            && self.end_trial(&*self.slot(name)?, why).await?
+            && self.end_trial(&*self.deployed(name)?, why).await?
         {
             return Ok(());
         }
@@ -120,16 +120,16 @@ impl Releases {
         let mut change = Change::default();
         let mut first = None;
         for name in names {
-            let slot = self.slot(name)?;
-            if slot.canary().is_some() {
+            let deployed = self.deployed(name)?;
+            if deployed.canary().is_some() {
                 return Err(DeployError::OnTrial(name.clone()));
             }
             let record = self.record(name).await?;
             if record.previous.is_some() {
-                self.go_back(&mut change, &slot, record, State::RolledBack, why).await?;
+                self.go_back(&mut change, &deployed, record, State::RolledBack, why).await?;
             } else {
                 first.get_or_insert(name);
-                self.withdraw(&mut change, &slot, record, why);
+                self.withdraw(&mut change, &deployed, record, why);
             }
         }
         match first.filter(|_| change.install.is_empty()) {
@@ -138,26 +138,26 @@ impl Releases {
         }
     }
 
-    async fn end_trial(&self, slot: &Slot, why: &str) -> Result<bool, DeployError> {
+    async fn end_trial(&self, deployed: &DeployedPlugin, why: &str) -> Result<bool, DeployError> {
         // A trial ends without waiting for storage: where that fails, it begins anew.
-        let Some(canary) = self.registry.end_trial(slot) else { return Ok(false) };
-        let (release, mut record) = (&canary.release, self.record(&slot.name).await?);
+        let Some(canary) = self.registry.end_trial(deployed) else { return Ok(false) };
+        let (release, mut record) = (&canary.release, self.record(&deployed.name).await?);
         record.note(&release.digest, &release.manifest.version, State::RolledBack, &self.now(), Some(why.to_owned()));
-        self.settle(&slot.name, &record).await?;
+        self.settle(&deployed.name, &record).await?;
         Ok(true)
     }
 
     async fn go_back(
         &self,
         change: &mut Change,
-        slot: &Slot,
+        deployed: &DeployedPlugin,
         mut record: Record,
         state: State,
         why: &str,
     ) -> Result<(), DeployError> {
-        let name = &slot.name;
+        let name = &deployed.name;
         let previous = record.previous.clone().ok_or_else(|| DeployError::NothingBefore(name.clone()))?;
-        let (release, replaced) = (self.ready(name, &previous).await?, slot.installed());
+        let (release, replaced) = (self.ready(name, &previous).await?, deployed.installed());
         let back = Move::returning(name, &record, replaced.as_deref(), Some(&release));
         record.took.retain(|taken| !back.iter().any(|one| one.to == taken.from && one.prefix == taken.prefix));
         change.moves.extend(back);
@@ -172,20 +172,25 @@ impl Releases {
         Ok(())
     }
 
-    fn withdraw(&self, change: &mut Change, slot: &Slot, mut record: Record, why: &str) {
-        change.moves.extend(Move::returning(&slot.name, &record, None, None));
-        let version = slot.installed().map_or_else(|| "?".to_owned(), |release| release.manifest.version.clone());
+    fn withdraw(&self, change: &mut Change, deployed: &DeployedPlugin, mut record: Record, why: &str) {
+        change.moves.extend(Move::returning(&deployed.name, &record, None, None));
+        let version = deployed.installed().map_or_else(|| "?".to_owned(), |release| release.manifest.version.clone());
         record.withdraw(&version, &self.now(), why);
-        change.gone.push(slot.name.clone());
-        change.records.push((slot.name.clone(), record));
+        change.gone.push(deployed.name.clone());
+        change.records.push((deployed.name.clone(), record));
     }
 
     /// Goes back with one plugin, in a turn that the caller has.
-    pub(crate) async fn go_to_previous(&self, slot: &Slot, state: State, why: &str) -> Result<Arc<Release>, DeployError> {
+    pub(crate) async fn go_to_previous(
+        &self,
+        deployed: &DeployedPlugin,
+        state: State,
+        why: &str,
+    ) -> Result<Arc<Release>, DeployError> {
         let mut change = Change::default();
-        self.go_back(&mut change, slot, self.record(&slot.name).await?, state, why).await?;
+        self.go_back(&mut change, deployed, self.record(&deployed.name).await?, state, why).await?;
         self.make(change).await?;
-        slot.installed().ok_or_else(|| DeployError::NotDeployed(slot.name.clone()))
+        deployed.installed().ok_or_else(|| DeployError::NotDeployed(deployed.name.clone()))
     }
 
     /// Moves what is to be moved, stores what has changed, and only then makes it so: what serves is what a restart would serve.
@@ -194,19 +199,19 @@ impl Releases {
         self.note_moves(&mut change).await?;
         let mut values = Vec::new();
         if !change.moves.is_empty() {
-            let hears = self.hears(&change);
-            self.move_data(&change.moves, &hears).await?;
+            let topic_listeners = self.topic_listeners(&change);
+            self.move_data(&change.moves, &topic_listeners).await?;
             values.push((UNFINISHED.to_owned(), None));
         }
         if let Err(error) = self.write_all(&change.records, values).await {
-            self.undo_or_say().await;
+            self.undo_or_report().await;
             return Err(error.into());
         }
-        self.flip(change.install, &change.gone)?;
+        self.roll_out(change.install, &change.gone)?;
         for (name, record) in &change.records {
-            if let Some(slot) = self.registry.slot(name) {
-                self.apply_stops(&slot, record);
-                slot.installed().filter(|_| !change.moves.is_empty()).inspect(|release| self.measure(release));
+            if let Some(deployed) = self.registry.deployed(name) {
+                self.apply_stops(&deployed, record);
+                deployed.installed().filter(|_| !change.moves.is_empty()).inspect(|release| self.measure(release));
             }
         }
         Ok(())
@@ -233,7 +238,7 @@ impl Releases {
                 return Err(DeployError::DataMoved(name.clone()));
             }
             let loses = taken.iter().any(|one| one.from == *name);
-            let live = self.registry.slot(name).and_then(|slot| slot.installed());
+            let live = self.registry.deployed(name).and_then(|deployed| deployed.installed());
             if let Some(live) = live.filter(|live| loses && record.active.as_ref() != Some(&live.digest)) {
                 record.before_moves.push(live.digest.clone());
             }
@@ -249,15 +254,16 @@ impl Releases {
     }
 
     /// The topics that each plugin hears after a change.
-    fn hears(&self, change: &Change) -> Hears {
-        let live = self.registry.slots().into_iter().filter_map(|slot| slot.installed());
-        let mut hears: BTreeMap<_, _> = live.chain(change.install.iter().cloned()).map(|release| heard_by(&release)).collect();
-        hears.retain(|name, _| !change.gone.contains(name));
-        hears
+    fn topic_listeners(&self, change: &Change) -> TopicListeners {
+        let live = self.registry.deployed_plugins().into_iter().filter_map(|deployed| deployed.installed());
+        let mut topic_listeners: BTreeMap<_, _> =
+            live.chain(change.install.iter().cloned()).map(|release| topics_of(&release)).collect();
+        topic_listeners.retain(|name, _| !change.gone.contains(name));
+        topic_listeners
     }
 
     /// Stops the plugins that hold what is moved, on all nodes, and moves it.
-    async fn move_data(&self, moves: &[Move], hears: &Hears) -> Result<(), DeployError> {
+    async fn move_data(&self, moves: &[Move], topic_listeners: &TopicListeners) -> Result<(), DeployError> {
         let mut unfinished = Unfinished { moves: moves.to_vec(), stopped: Vec::new() };
         let mut records = Vec::new();
         let holders: BTreeSet<_> = moves.iter().map(|one| &one.from).collect();
@@ -277,10 +283,10 @@ impl Releases {
         let moved = async {
             self.stop(&stopped).await?;
             self.forget_progress(moves).await;
-            Ok(self.keeping_the_turn(carry(&self.storage, moves, hears)).await?)
+            Ok(self.while_holding_the_lock(carry(&self.storage, moves, topic_listeners)).await?)
         };
         if let Err(error) = moved.await {
-            self.undo_or_say().await;
+            self.undo_or_report().await;
             return Err(error);
         }
         Ok(())
@@ -289,9 +295,9 @@ impl Releases {
     /// Goes back with a move that was not finished, by this process or one before, and lets the plugins go on.
     pub(crate) async fn undo(&self) -> Result<(), Unavailable> {
         let Some(Unfinished { moves, stopped }) = Unfinished::read(&*self.storage).await? else { return Ok(()) };
-        let hears = self.hears(&Change::default());
+        let topic_listeners = self.topic_listeners(&Change::default());
         let back: Vec<_> = moves.into_iter().rev().map(Move::back).collect();
-        self.keeping_the_turn(carry(&self.storage, &back, &hears)).await?;
+        self.while_holding_the_lock(carry(&self.storage, &back, &topic_listeners)).await?;
         let mut records = Vec::new();
         for name in back.iter().map(|one| &one.to).collect::<BTreeSet<_>>() {
             let record = self.record(name).await?;
@@ -302,13 +308,13 @@ impl Releases {
         }
         self.write_all(&records, vec![(UNFINISHED.to_owned(), None)]).await?;
         for (name, record) in &records {
-            self.registry.slot(name).inspect(|slot| self.apply_stops(slot, record));
+            self.registry.deployed(name).inspect(|deployed| self.apply_stops(deployed, record));
         }
         tracing::warn!("a change did not happen: the data that was moved for it is back where it was");
         Ok(())
     }
 
-    async fn undo_or_say(&self) {
+    async fn undo_or_report(&self) {
         if let Err(error) = self.undo().await {
             tracing::error!("moved data is not back where it was, and the next change or start moves it back: {error}");
         }
@@ -326,7 +332,7 @@ impl Releases {
     fn measure(&self, release: &Arc<Release>) {
         let (usage, storage) = (release.profile.usage.clone(), self.storage.clone());
         // It reads as much as there is.
-        tokio::spawn(async move { usage.look_again(&*storage).await });
+        tokio::spawn(async move { usage.measure_store_again(&*storage).await });
     }
 }
 
@@ -346,7 +352,7 @@ impl Change {
 }
 
 /// The topics that a release hears.
-pub(crate) fn heard_by(release: &Arc<Release>) -> (PluginName, Vec<String>) {
+pub(crate) fn topics_of(release: &Arc<Release>) -> (PluginName, Vec<String>) {
     (release.manifest.name.clone(), release.manifest.topics.clone())
 }
 

@@ -11,7 +11,7 @@ use super::checks::versions::{LeastVersions, TooOld};
 use super::history::digest;
 use crate::budgets::quota::Usage;
 use crate::call::breaker::{self, Breakers};
-use crate::call::counters::Tally;
+use crate::call::counters::CallCounters;
 use crate::call::manifest::{Manifest, ManifestError};
 use crate::call::pool::{Config as PoolConfig, NoInstance, Pool};
 use crate::call::release::Release;
@@ -106,8 +106,8 @@ impl Stage {
         // The first instance shows that `init` takes the configuration, and is warm for the first event.
         pool.warm().await?;
         let breakers = Breakers::new(&self.breaker);
-        let tally = Tally::default();
-        Ok(Arc::new(Release { manifest, misplaced_doors, inherits_doors, profile, pool, digest, world, tally, breakers }))
+        let counters = CallCounters::default();
+        Ok(Arc::new(Release { manifest, misplaced_doors, inherits_doors, profile, pool, digest, world, counters, breakers }))
     }
 
     /// Asks a component what it is, and nothing more: it is not configured, and could not serve. `name` is what it must be called,

@@ -22,7 +22,7 @@ impl Releases {
         trial: Trial,
         signature: Option<&str>,
     ) -> Result<Arc<Release>, DeployError> {
-        let deployment = self.underway.begin(name).ok_or_else(|| DeployError::UnderWay(name.clone()))?;
+        let deployment = self.locks.begin(name).ok_or_else(|| DeployError::UnderWay(name.clone()))?;
         let digest = digest(&component);
         self.signers.check(&component, signature)?;
         let bytes = Bytes::from(component.clone());
@@ -64,7 +64,7 @@ impl Releases {
     /// Makes the release on trial the active one.
     pub async fn promote(&self, name: &PluginName) -> Result<Arc<Release>, DeployError> {
         let _turn = self.turn().await?;
-        let canary = self.slot(name)?.canary().ok_or_else(|| DeployError::NoCanary(name.clone()))?;
+        let canary = self.deployed(name)?.canary().ok_or_else(|| DeployError::NoCanary(name.clone()))?;
         self.registry.check(&canary.release)?;
         let mut record = self.record(name).await?;
         record.activate(&canary.release.digest, &canary.release.manifest.version, &self.now());
@@ -76,10 +76,11 @@ impl Releases {
         let (percent, how) = match trial {
             Trial::Canary(percent) => (percent, How::Serves),
             Trial::Shadow(percent) => {
-                let found = self.registry.slot(name).and_then(|slot| slot.installed().map(|active| (slot, active)));
-                let (slot, active) = found.ok_or_else(|| Collision::NothingActive(name.clone()))?;
+                let found =
+                    self.registry.deployed(name).and_then(|deployed| deployed.installed().map(|active| (deployed, active)));
+                let (deployed, active) = found.ok_or_else(|| Collision::NothingActive(name.clone()))?;
                 let words = self.vocabulary(&active.digest).await.join(self.vocabulary(&release.digest).await);
-                let shadow = Shadow::begin(&slot, &active, &release, percent, &self.recording, &self.stage.services, words)?;
+                let shadow = Shadow::begin(&deployed, &active, &release, percent, &self.recording, &self.stage.services, words)?;
                 (percent, How::Shadows(Box::new(shadow)))
             }
         };

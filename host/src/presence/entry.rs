@@ -15,9 +15,9 @@ pub(super) struct Entry {
     pub(super) meta: String,
     /// The metadata is another than when the status was told.
     pub(super) restated: bool,
-    pub(super) told: Option<Status>,
+    pub(super) reported: Option<Status>,
     /// Whether the key waited for a reconnect at the last change that was reported.
-    pub(super) told_waits: bool,
+    pub(super) reported_waits: bool,
     /// By the wall clock: it is shown.
     pub(super) since_ms: u64,
 }
@@ -62,7 +62,15 @@ impl Voucher {
 
 impl Entry {
     pub(super) fn new(user: Option<Arc<str>>) -> Self {
-        Self { user, sockets: SmallVec::new(), meta: String::new(), restated: false, told: None, told_waits: false, since_ms: 0 }
+        Self {
+            user,
+            sockets: SmallVec::new(),
+            meta: String::new(),
+            restated: false,
+            reported: None,
+            reported_waits: false,
+            since_ms: 0,
+        }
     }
 
     /// A new socket replaces the connection that broke first: it counts as its reconnect.
@@ -83,7 +91,7 @@ impl Entry {
     /// A socket has ended. A key whose status was never reported does not wait.
     pub(super) fn end(&mut self, config: &Config, socket: SocketId, ended: Ended, until: u64, steady_ms: u64) {
         let Some(at) = self.sockets.iter().position(|voucher| voucher.socket == socket) else { return };
-        if self.told.is_none() {
+        if self.reported.is_none() {
             self.sockets.remove(at);
             return;
         }
@@ -94,7 +102,7 @@ impl Entry {
     /// The status that was reported last, or the first one, which is still to be reported. None once all clients have left.
     pub(super) fn status_now(&self) -> Option<Status> {
         let last = self.sockets.iter().rfind(|voucher| !voucher.has_left())?;
-        Some(self.told.unwrap_or(last.status))
+        Some(self.reported.unwrap_or(last.status))
     }
 
     pub(super) fn status(&self, config: &Config, steady_ms: u64) -> Option<Status> {

@@ -4,13 +4,13 @@ use futures_util::future::join_all;
 
 use super::{Change, Group};
 use crate::cluster::Cluster;
-use crate::cluster::presence_store::{Statement, Turn};
+use crate::cluster::presence_store::{PresenceStatement, Turn};
 
 /// Says what has changed here to the other nodes; answers what has changed by it over all nodes. While Redis is away, that is what
 /// has changed here.
-pub async fn said(cluster: &Cluster, changes: Vec<Change>, now_ms: u64) -> Vec<Change> {
+pub async fn publish_changes(cluster: &Cluster, changes: Vec<Change>, now_ms: u64) -> Vec<Change> {
     let statements: Vec<_> = changes.iter().map(|change| statement(change, now_ms)).collect();
-    let turns = join_all(statements.iter().map(|statement| cluster.roster.say(statement))).await;
+    let turns = join_all(statements.iter().map(|statement| cluster.presence_store.publish(statement))).await;
     let changed = changes.into_iter().zip(turns).filter_map(|(change, turned)| match turned {
         Ok(turn) => change_of(turn?),
         Err(_) => (change.from != change.to).then_some(change),
@@ -18,8 +18,8 @@ pub async fn said(cluster: &Cluster, changes: Vec<Change>, now_ms: u64) -> Vec<C
     changed.collect()
 }
 
-fn statement(change: &Change, now_ms: u64) -> Statement {
-    Statement {
+fn statement(change: &Change, now_ms: u64) -> PresenceStatement {
+    PresenceStatement {
         group: change.group.to_string(),
         key: change.key.clone(),
         status: change.to.unwrap_or_default(),

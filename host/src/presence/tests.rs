@@ -34,7 +34,7 @@ impl World {
 
     /// A clean disconnect, and the time in which it is seen.
     fn leave(&mut self, socket: SocketId) {
-        self.presences.gone(socket, Ended::Clean, self.now);
+        self.presences.disconnected(socket, Ended::Clean, self.now);
         self.now += SETTLE_MS;
     }
 
@@ -64,9 +64,9 @@ fn two_devices_are_one_presence() {
     assert_eq!(world.changes(), ["offline>online"]);
     world.track(2, Status::Online);
     assert!(world.changes().is_empty());
-    world.presences.gone(1, Ended::Broken, world.now);
+    world.presences.disconnected(1, Ended::Broken, world.now);
     assert!(world.wait(70).changes().is_empty());
-    world.presences.gone(2, Ended::Broken, world.now);
+    world.presences.disconnected(2, Ended::Broken, world.now);
     assert!(world.wait(59).changes().is_empty());
     assert_eq!(world.wait(1).changes(), ["online>offline"]);
     assert!(world.wait(1000).changes().is_empty());
@@ -77,7 +77,7 @@ fn a_reconnect_within_the_grace_period_tells_nothing() {
     let mut world = World::new();
     world.track(1, Status::Online);
     world.changes();
-    world.presences.gone(1, Ended::Broken, world.now);
+    world.presences.disconnected(1, Ended::Broken, world.now);
     world.wait(59);
     world.track(2, Status::Online);
     assert!(world.wait(60).changes().is_empty());
@@ -100,7 +100,7 @@ fn a_device_that_connects_while_another_leaves_is_no_change() {
     let mut world = World::new();
     world.track(1, Status::Online);
     world.changes();
-    world.presences.gone(1, Ended::Clean, world.now);
+    world.presences.disconnected(1, Ended::Clean, world.now);
     world.now += SETTLE_MS - 1;
     assert!(world.changes().is_empty());
     world.track(2, Status::Online);
@@ -113,9 +113,9 @@ fn a_clean_disconnect_leaves_the_grace_of_another_device() {
     world.track(1, Status::Online);
     world.track(2, Status::Online);
     world.changes();
-    world.presences.gone(1, Ended::Broken, world.now);
+    world.presences.disconnected(1, Ended::Broken, world.now);
     world.wait(20);
-    world.presences.gone(2, Ended::Clean, world.now);
+    world.presences.disconnected(2, Ended::Clean, world.now);
     assert!(world.wait(39).changes().is_empty());
     assert_eq!(world.wait(1).changes(), ["online>offline"]);
 }
@@ -126,17 +126,17 @@ fn a_reconnect_ends_the_grace_of_one_broken_connection() {
     world.track(1, Status::Online);
     world.track(2, Status::Online);
     world.changes();
-    world.presences.gone(1, Ended::Broken, world.now);
+    world.presences.disconnected(1, Ended::Broken, world.now);
     world.wait(10);
-    world.presences.gone(2, Ended::Broken, world.now);
+    world.presences.disconnected(2, Ended::Broken, world.now);
     world.track(3, Status::Online);
-    world.presences.gone(3, Ended::Clean, world.now);
+    world.presences.disconnected(3, Ended::Clean, world.now);
     assert!(world.wait(59).changes().is_empty(), "the second one may still come back");
     assert_eq!(world.wait(1).changes(), ["online>offline"]);
 
     world.track(4, Status::Online);
     world.changes();
-    world.presences.gone(4, Ended::Broken, world.now);
+    world.presences.disconnected(4, Ended::Broken, world.now);
     world.track(5, Status::Online);
     world.leave(5);
     assert_eq!(world.changes(), ["online>offline"]);
@@ -148,7 +148,7 @@ fn a_broken_connection_keeps_its_status_beside_an_away_device() {
     world.track(1, Status::Online);
     world.track(2, Status::Away);
     world.changes();
-    world.presences.gone(1, Ended::Broken, world.now);
+    world.presences.disconnected(1, Ended::Broken, world.now);
     assert!(world.wait(59).changes().is_empty());
     assert_eq!(world.wait(1).changes(), ["online>away"]);
 }
@@ -158,7 +158,7 @@ fn a_key_that_waits_for_a_reconnect_says_so_once() {
     let mut world = World::new();
     world.track(1, Status::Online);
     world.changes();
-    world.presences.gone(1, Ended::Broken, world.now);
+    world.presences.disconnected(1, Ended::Broken, world.now);
     let waits = |world: &World| world.presences.changes(world.moment(), 100, true).iter().map(|c| c.waits).collect::<Vec<_>>();
     assert_eq!(waits(&world), [true]);
     assert!(waits(&world).is_empty());
@@ -232,7 +232,7 @@ fn a_wall_clock_that_is_set_makes_nobody_away_or_offline_and_keeps_nobody() {
         world.wall = set;
         assert!(world.wait(89).changes().is_empty());
         assert_eq!(world.wait(1).changes(), ["online>away"]);
-        world.presences.gone(1, Ended::Broken, world.now);
+        world.presences.disconnected(1, Ended::Broken, world.now);
         world.wall = 5 * HOUR;
         assert!(world.wait(59).changes().is_empty());
         assert_eq!(world.wait(1).changes(), ["away>offline"]);

@@ -4,9 +4,9 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::replayer::Played;
-use crate::call::recorded_call::{KeptCall, Outcome};
-use crate::transaction::import_log::{Asked, Kind, is_alike, normal};
+use super::replayer::Replayed;
+use crate::call::recorded_call::{Outcome, RecordedCall};
+use crate::transaction::import_log::{ImportCall, Kind, is_alike, normal};
 
 /// One difference. What it is of is in `was`, `is`, or both.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -46,12 +46,12 @@ impl What {
 
 /// Everything that differs, the most telling first. `again` is what the old build did with the same call here: where it is known, that
 /// is what counts, since a record without its texts is not always what the old build makes of it either.
-pub fn compare(call: &KeptCall, again: Option<&Played>, played: &Played) -> Vec<Difference> {
+pub fn compare(call: &RecordedCall, again: Option<&Replayed>, played: &Replayed) -> Vec<Difference> {
     let mut found = Vec::new();
     let old = again.map_or(&call.outcome, |again| &again.outcome);
     outcome(&mut found, old, &played.outcome);
     // What a run that trapped had collected by then is nobody's effect.
-    let effects = |outcome: &Outcome, asked: &[Asked]| -> Vec<Value> {
+    let effects = |outcome: &Outcome, asked: &[ImportCall]| -> Vec<Value> {
         let made = asked.iter().filter(|one| one.kind == Kind::Effect && !one.is_refused() && !is_trap(outcome));
         made.map(told).collect()
     };
@@ -72,7 +72,7 @@ fn is_trap(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Trapped(_))
 }
 
-fn told(asked: &Asked) -> Value {
+fn told(asked: &ImportCall) -> Value {
     json!({ "import": asked.import, "args": asked.args.iter().map(normal).collect::<Value>() })
 }
 

@@ -1,7 +1,7 @@
 //! A record of a plugin's calls: lines of JSON, as the calls are done, until the time is over or the record is full. Nothing that
 //! is to be hidden ever leaves it, and it keeps nothing but what waits to be written.
 //!
-//! The first line is the header, `{"hubbubRecord": 1, …}`; then one [`KeptCall`] a line; the last is `{"end": {…}}`, which a record
+//! The first line is the header, `{"hubbubRecord": 1, …}`; then one [`RecordedCall`] a line; the last is `{"end": {…}}`, which a record
 //! that was cut short lacks.
 
 use std::sync::Arc;
@@ -15,12 +15,12 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::redact::{Hide, Redactor, Vocabulary};
-use crate::call::deployed_plugin::Slot;
-use crate::call::observer::{Inbox, Watching};
-use crate::call::recorded_call::KeptCall;
+use crate::call::deployed_plugin::DeployedPlugin;
+use crate::call::observer::{Inbox, ObserverGuard};
+use crate::call::recorded_call::RecordedCall;
 use crate::call::release::Release;
 use crate::shown;
-use crate::telemetry::Witnessed;
+use crate::telemetry::RecordingMetrics;
 
 /// The version of the file's format.
 pub const FORMAT: u32 = 1;
@@ -84,7 +84,7 @@ pub struct Header {
 /// A recording under way.
 pub struct Recording {
     inbox: Arc<Inbox>,
-    _watching: Watching,
+    _watching: ObserverGuard,
 }
 
 /// How a record is made.
@@ -111,7 +111,7 @@ pub enum RecordError {
 /// The lines of a record, as they come. Dropped, it ends the recording.
 pub struct Lines {
     recording: Recording,
-    calls: mpsc::Receiver<Arc<KeptCall>>,
+    calls: mpsc::Receiver<Arc<RecordedCall>>,
     redactor: Arc<Redactor>,
     header: Option<Header>,
     until: Instant,
@@ -130,12 +130,12 @@ struct Written {
 
 impl Recording {
     /// Begins to record a share of the calls of the release that is live.
-    pub fn begin(slot: &Slot, how: How, config: &Config, metrics: &Witnessed) -> Result<Lines, RecordError> {
-        let release = slot.live().ok_or(RecordError::NotLive)?;
+    pub fn begin(deployed: &DeployedPlugin, how: How, config: &Config, metrics: &RecordingMetrics) -> Result<Lines, RecordError> {
+        let release = deployed.live().ok_or(RecordError::NotLive)?;
         let How { percent, time, hide, vocabulary } = how;
         let mut redactor = Redactor::new(hide, &config.redact, vocabulary)?;
         let (queue, calls) = mpsc::channel(config.queue.max(1));
-        let label = (&slot.name).into();
+        let label = (&deployed.name).into();
         let inbox = Arc::new(Inbox {
             digest: release.digest.clone(),
             percent,
@@ -144,8 +144,8 @@ impl Recording {
             dropped: metrics.record_dropped.get_or_create(&label).clone(),
             dropped_here: AtomicU64::new(0),
         });
-        let recording = Self { inbox, _watching: slot.witness.watch() };
-        if !slot.witness.record(&recording.inbox) {
+        let recording = Self { inbox, _watching: deployed.observers.watch() };
+        if !deployed.observers.record(&recording.inbox) {
             return Err(RecordError::Busy);
         }
         Ok(Lines {

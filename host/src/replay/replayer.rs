@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use crate::call::error::CallError;
 use crate::call::job::{invoke, tenant};
-use crate::call::recorded_call::{KeptCall, Outcome};
+use crate::call::recorded_call::{Outcome, RecordedCall};
 use crate::call::release::Release;
 use crate::sandbox::{Instance, metered, within};
-use crate::transaction::import_log::{Asked, Tape};
+use crate::transaction::import_log::{ImportCall, ImportLog};
 use crate::transaction::state::{Replay, Services, State};
 
 /// A release that kept calls are run on, one at a time.
-pub struct Stand {
+pub struct Replayer {
     release: Arc<Release>,
     services: Arc<Services>,
     /// Texts of the calls are stand-ins.
@@ -24,20 +24,20 @@ pub struct Stand {
 
 /// What came of it.
 #[derive(Debug)]
-pub struct Played {
+pub struct Replayed {
     pub outcome: Outcome,
     /// Also those that were refused.
-    pub effects: Vec<Asked>,
+    pub effects: Vec<ImportCall>,
     /// Asked, and not in the record.
-    pub missing: Vec<Asked>,
+    pub missing: Vec<ImportCall>,
     /// In the record, and not asked.
-    pub unasked: Vec<Asked>,
+    pub unasked: Vec<ImportCall>,
     pub cpu: Duration,
     /// Texts of the record are stand-ins.
     pub is_hidden: bool,
 }
 
-impl Stand {
+impl Replayer {
     /// `services` are of a world apart.
     pub fn new(release: Arc<Release>, services: Arc<Services>) -> Self {
         Self { release, services, is_hidden: false, instance: None }
@@ -49,11 +49,11 @@ impl Stand {
     }
 
     /// Runs a call.
-    pub async fn play(&mut self, call: &KeptCall) -> Result<Played, CallError> {
+    pub async fn play(&mut self, call: &RecordedCall) -> Result<Replayed, CallError> {
         let job = call.job.job();
         let tenant = match tenant(&self.release, job) {
             Ok(tenant) => tenant,
-            Err(refused) => return Ok(Played::ended(Outcome::of(&Ok(Err(refused))))),
+            Err(refused) => return Ok(Replayed::ended(Outcome::of(&Ok(Err(refused))))),
         };
         let mut instance = match self.instance.take() {
             Some(instance) => instance,
@@ -63,12 +63,12 @@ impl Stand {
         self.release.profile.usage.first_look(&*self.services.storage).await;
         let guest = instance.guest();
         guest.begin(job.caller().cloned(), tenant, call.at, job.hops(), Replay::default());
-        guest.call.tape = Some(Tape::replaying(&call.imports, self.is_hidden));
+        guest.call.import_log = Some(ImportLog::replaying(&call.imports, self.is_hidden));
         let (answer, cpu) = metered(within(self.services.limits.call_time, invoke(&mut instance, job))).await;
-        let tape = instance.guest().call.tape.take();
+        let import_log = instance.guest().call.import_log.take();
         instance.guest().finish();
-        let mut played = Played { cpu, is_hidden: self.is_hidden, ..Played::ended(Outcome::of(&answer)) };
-        if let Some(Tape::Replaying(script)) = tape.map(|tape| *tape) {
+        let mut played = Replayed { cpu, is_hidden: self.is_hidden, ..Replayed::ended(Outcome::of(&answer)) };
+        if let Some(ImportLog::Replaying(script)) = import_log.map(|import_log| *import_log) {
             played.unasked = script.unasked().cloned().collect();
             (played.effects, played.missing) = (script.effects, script.missing);
         }
@@ -79,7 +79,7 @@ impl Stand {
     }
 }
 
-impl Played {
+impl Replayed {
     fn ended(outcome: Outcome) -> Self {
         Self { outcome, effects: Vec::new(), missing: Vec::new(), unasked: Vec::new(), cpu: Duration::ZERO, is_hidden: false }
     }

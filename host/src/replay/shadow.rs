@@ -13,12 +13,12 @@ use tokio::sync::mpsc;
 use super::compare::{Difference, compare};
 use super::recording::Config;
 use super::redact::{Hide, Redactor, Vocabulary};
-use super::replayer::Stand;
+use super::replayer::Replayer;
 use crate::call::canary::Shadowing;
-use crate::call::deployed_plugin::Slot;
+use crate::call::deployed_plugin::DeployedPlugin;
 use crate::call::error::CallError;
-use crate::call::observer::{Inbox, Watching};
-use crate::call::recorded_call::{KeptCall, Outcome};
+use crate::call::observer::{Inbox, ObserverGuard};
+use crate::call::recorded_call::{Outcome, RecordedCall};
 use crate::call::release::Release;
 use crate::transaction::state::Services;
 
@@ -38,7 +38,7 @@ const TIMED: usize = 512;
 pub struct Shadow {
     inbox: Arc<Inbox>,
     seen: Arc<Seen>,
-    _watching: Watching,
+    _watching: ObserverGuard,
 }
 
 #[derive(Default)]
@@ -58,9 +58,9 @@ struct Recent {
 
 /// Runs both releases on what comes in.
 struct Worker {
-    calls: mpsc::Receiver<Arc<KeptCall>>,
-    active: Stand,
-    shadow: Stand,
+    calls: mpsc::Receiver<Arc<RecordedCall>>,
+    active: Replayer,
+    shadow: Replayer,
     redactor: Redactor,
     seen: Arc<Seen>,
     shadowed: Counter,
@@ -70,7 +70,7 @@ struct Worker {
 impl Shadow {
     /// Begins to show a release a share of the calls of the active one. It ends when it is dropped.
     pub fn begin(
-        slot: &Slot,
+        deployed: &DeployedPlugin,
         active: &Arc<Release>,
         release: &Arc<Release>,
         percent: u8,
@@ -79,11 +79,11 @@ impl Shadow {
         vocabulary: Vocabulary,
     ) -> Result<Self, getrandom::Error> {
         let (queue, calls) = mpsc::channel(config.queue.max(1));
-        let (seen, metrics, label) = (Arc::new(Seen::default()), &services.metrics.witnessed, (&slot.name).into());
+        let (seen, metrics, label) = (Arc::new(Seen::default()), &services.metrics.recordings, (&deployed.name).into());
         let worker = Worker {
             calls,
-            active: Stand::new(active.clone(), services.apart()?),
-            shadow: Stand::new(release.clone(), services.apart()?),
+            active: Replayer::new(active.clone(), services.apart()?),
+            shadow: Replayer::new(release.clone(), services.apart()?),
             redactor: Redactor::new(Hide::Texts, &config.redact, vocabulary)?,
             seen: seen.clone(),
             shadowed: metrics.shadowed.get_or_create(&label).clone(),
@@ -99,7 +99,7 @@ impl Shadow {
             dropped: metrics.shadow_dropped.get_or_create(&label).clone(),
             dropped_here: AtomicU64::new(0),
         });
-        Ok(Self { inbox, seen, _watching: slot.witness.watch() })
+        Ok(Self { inbox, seen, _watching: deployed.observers.watch() })
     }
 }
 
@@ -108,7 +108,7 @@ impl Shadowing for Shadow {
         &self.inbox
     }
 
-    fn told(&self) -> Value {
+    fn report(&self) -> Value {
         let (seen, recent) = (&self.seen, self.seen.recent.lock().unwrap_or_else(PoisonError::into_inner));
         let (mut active, mut shadow): (Vec<u64>, Vec<u64>) = recent.cpu.iter().copied().unzip();
         let (active, shadow) = (median(&mut active), median(&mut shadow));
@@ -133,13 +133,13 @@ pub fn median(values: &mut [u64]) -> Option<u64> {
 impl Worker {
     async fn run(mut self) {
         while let Some(call) = self.calls.recv().await {
-            if let Err(error) = self.look_at(&call).await {
+            if let Err(error) = self.run_call(&call).await {
                 tracing::warn!("a shadow could not run a call: {error}");
             }
         }
     }
 
-    async fn look_at(&mut self, call: &KeptCall) -> Result<(), CallError> {
+    async fn run_call(&mut self, call: &RecordedCall) -> Result<(), CallError> {
         // The active release a second time, under the same conditions: only so are they comparable.
         let again = self.active.play(call).await?;
         let played = self.shadow.play(call).await?;
@@ -149,7 +149,7 @@ impl Worker {
         if matches!(played.outcome, Outcome::Trapped(_)) {
             seen.traps.fetch_add(1, Ordering::Relaxed);
         }
-        let told = (!differences.is_empty()).then(|| self.tell(call, differences));
+        let told = (!differences.is_empty()).then(|| self.describe(call, differences));
         let mut recent = seen.recent.lock().unwrap_or_else(PoisonError::into_inner);
         keep(&mut recent.cpu, (again.cpu.as_nanos() as u64, played.cpu.as_nanos() as u64), TIMED);
         if let Some(told) = told {
@@ -163,7 +163,7 @@ impl Worker {
         Ok(())
     }
 
-    fn tell(&self, call: &KeptCall, differences: Vec<Difference>) -> Value {
+    fn describe(&self, call: &RecordedCall, differences: Vec<Difference>) -> Value {
         let whole = serde_json::to_value(call).unwrap_or_default();
         let told = differences.into_iter().take(TOLD_OF_ONE);
         let told: Vec<_> = told.map(|difference| self.one(&whole, difference)).collect();

@@ -145,7 +145,7 @@ impl Adapter {
                 self.rooms.note_change(&self.path, room);
                 Ok(())
             }
-            Joined::Already | Joined::Gone => Ok(()),
+            Joined::Already | Joined::Removed => Ok(()),
             Joined::TooMany => Err(TooManyRooms),
         }
     }
@@ -193,7 +193,7 @@ impl Adapter {
     }
 
     /// All rooms as they are now, one change a user.
-    pub fn ledger_changes(&self) -> Vec<Change> {
+    pub fn count_changes(&self) -> Vec<Change> {
         let members = lock(&self.members);
         let mut changes = Vec::new();
         for room in members.rooms().filter(|room| !members::is_hosts(room)) {
@@ -225,7 +225,7 @@ impl Adapter {
     }
 
     /// Sends an event of the host's own to one socket.
-    pub fn tell(&self, sid: Sid, text: String) {
+    pub fn send_to_socket(&self, sid: Sid, text: String) {
         let packet = Packet::event(self.local.path().clone(), Value::Str(text.into(), None));
         self.deliver(packet, || BroadcastOptions::new(sid), false);
     }
@@ -234,7 +234,7 @@ impl Adapter {
     pub fn disconnect(&self, sid: Sid) {
         if self.local.disconnect_socket(BroadcastOptions::new(sid)).is_err() {
             // Its queue is full, or it has gone: the gateway looks.
-            self.rooms.say_full(&self.path, vec![sid]);
+            self.rooms.report_full(&self.path, vec![sid]);
         }
     }
 
@@ -377,7 +377,7 @@ impl Adapter {
         if !volatile && errors.iter().any(|e| matches!(e, SocketError::InternalChannelFull)) {
             // The errors name nobody: the gateway looks who of them is full.
             let sids = self.local.sockets(to());
-            self.rooms.say_full(&self.path, sids);
+            self.rooms.report_full(&self.path, sids);
         }
     }
 }

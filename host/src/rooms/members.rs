@@ -73,7 +73,7 @@ pub struct Left {
 
 /// A socket that has gone.
 #[derive(Debug, Default)]
-pub struct Gone {
+pub struct Removed {
     pub left: SmallVec<[Left; 2]>,
     pub user: Option<Arc<str>>,
 }
@@ -85,7 +85,7 @@ pub enum Joined {
     Part(Sid, String),
     Already,
     /// The socket has gone.
-    Gone,
+    Removed,
     TooMany,
 }
 
@@ -98,8 +98,8 @@ impl Members {
     }
 
     /// Forgets a socket; answers the rooms it was in.
-    pub fn remove(&mut self, socket: SocketId) -> Gone {
-        let Some(member) = self.sockets.remove(&socket) else { return Gone::default() };
+    pub fn remove(&mut self, socket: SocketId) -> Removed {
+        let Some(member) = self.sockets.remove(&socket) else { return Removed::default() };
         if let Some(user) = &member.user
             && let Some(sockets) = self.users.get_mut(user)
         {
@@ -112,11 +112,11 @@ impl Members {
             self.shrink(room, *part, member.user.as_ref());
         }
         let left = |(room, _)| Left { room, user: member.user.clone() };
-        Gone { left: member.rooms.into_iter().map(left).collect(), user: member.user.clone() }
+        Removed { left: member.rooms.into_iter().map(left).collect(), user: member.user.clone() }
     }
 
     pub fn join(&mut self, socket: SocketId, name: &str, limit: usize) -> Joined {
-        let Some(member) = self.sockets.get_mut(&socket) else { return Joined::Gone };
+        let Some(member) = self.sockets.get_mut(&socket) else { return Joined::Removed };
         if member.rooms.iter().any(|(room, _)| &**room == name) {
             return Joined::Already;
         }
@@ -358,7 +358,7 @@ mod tests {
         assert!(matches!(members.join(1, "a", 1), Joined::Part(..)));
         assert_eq!(members.join(1, "a", 1), Joined::Already);
         assert_eq!(members.join(1, "b", 1), Joined::TooMany);
-        assert_eq!(members.join(2, "a", 1), Joined::Gone);
+        assert_eq!(members.join(2, "a", 1), Joined::Removed);
     }
 
     #[test]

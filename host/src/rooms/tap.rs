@@ -89,7 +89,7 @@ pub struct Listening {
 }
 
 /// An event that a client has sent, and what became of it.
-pub struct Came<'a> {
+pub struct ReceivedEvent<'a> {
     pub namespace: &'a str,
     pub socket: SocketId,
     /// As rooms and users are named: with the tenant, where there is one.
@@ -142,12 +142,12 @@ impl Taps {
     }
 
     /// Tells of an event that a client has sent. `members` are those of its namespace.
-    pub fn came(&self, came: &Came<'_>, members: &Members) {
+    pub fn received(&self, came: &ReceivedEvent<'_>, members: &Members) {
         let wants = |subject: &Subject| match subject {
             Subject::User(user) => came.user.is_some_and(|own| own == user),
             Subject::Room { namespace, room } => *namespace == *came.namespace && members.is_in(came.socket, room),
         };
-        self.tell(wants, || Record {
+        self.record(wants, || Record {
             way: "in",
             at: self.clock.now_ms(),
             namespace: came.namespace.to_owned(),
@@ -175,7 +175,7 @@ impl Taps {
                     }
             }
         };
-        self.tell(wants, || {
+        self.record(wants, || {
             // What was sent is JSON that the host made.
             let (event, inside) = json::split_event(&send.text).unwrap_or_default();
             Record {
@@ -194,7 +194,7 @@ impl Taps {
         });
     }
 
-    fn tell(&self, wants: impl Fn(&Subject) -> bool, record: impl FnOnce() -> Record) {
+    fn record(&self, wants: impl Fn(&Subject) -> bool, record: impl FnOnce() -> Record) {
         let taps = self.taps.read().unwrap_or_else(PoisonError::into_inner);
         let mut wanting = taps.iter().filter(|tap| wants(&tap.subject)).peekable();
         if wanting.peek().is_none() {
@@ -246,9 +246,9 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn came<'a>(user: &'a str, args: &'a str) -> Came<'a> {
+    fn received<'a>(user: &'a str, args: &'a str) -> ReceivedEvent<'a> {
         let (namespace, event, outcome) = ("/chat", "said", "ok");
-        Came { namespace, socket: 1, user: Some(user), event, args, outcome, took_micros: 2, cpu_micros: 1 }
+        ReceivedEvent { namespace, socket: 1, user: Some(user), event, args, outcome, took_micros: 2, cpu_micros: 1 }
     }
 
     #[test]
@@ -257,10 +257,10 @@ mod tests {
         assert!(!taps.is_on());
         let mut listening = taps.listen(Subject::User("ana".into()), 1, 8).unwrap();
         assert!(taps.is_on() && taps.listen(Subject::User("bia".into()), 1, 8).is_none());
-        taps.came(&came("bia", "[1]"), &members);
-        taps.came(&came("ana", "[2]"), &members);
+        taps.received(&received("bia", "[1]"), &members);
+        taps.received(&received("ana", "[2]"), &members);
         taps.allow(Payloads::Full);
-        taps.came(&came("ana", "[3]"), &members);
+        taps.received(&received("ana", "[3]"), &members);
         let told: Vec<_> = std::iter::from_fn(|| listening.records.try_recv().ok()).map(|record| record.args.clone()).collect();
         assert_eq!(told, [None, Some("[3]".to_owned())]);
         taps.end(listening.id);
@@ -272,7 +272,7 @@ mod tests {
         let (taps, members) = (Taps::new(Clock::system()), Members::default());
         let listening = taps.listen(Subject::User("ana".into()), 1, 2).unwrap();
         for _ in 0..5 {
-            taps.came(&came("ana", "[]"), &members);
+            taps.received(&received("ana", "[]"), &members);
         }
         assert_eq!(listening.dropped.load(Ordering::Relaxed), 3);
     }

@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
-use super::admission::TurnedAway;
+use super::admission::NotAdmitted;
 use super::http1::{self, Port};
 use crate::descriptors::Share;
 use crate::socket::tcp_permits::Full;
@@ -75,9 +75,9 @@ impl Acceptor {
         let port = &self.port;
         let share = port.descriptors.share(io.as_raw_fd());
         let has_room = share == Share::Clients || (share == Share::Checks && !port.has_clients);
-        match port.places.take(address.ip()) {
-            Ok(place) if has_room => {
-                tokio::spawn(http1::serve(port.clone(), io, address, place));
+        match port.tcp_permits.take(address.ip()) {
+            Ok(tcp_permit) if has_room => {
+                tokio::spawn(http1::serve(port.clone(), io, address, tcp_permit));
                 return;
             }
             Ok(_) => self.refuse_for_descriptors(told),
@@ -94,7 +94,7 @@ impl Acceptor {
                         listener = port.name,
                         refused,
                         "new connections are refused: the port has {}",
-                        port.places.key()
+                        port.tcp_permits.key()
                     );
                 }
             }
@@ -131,7 +131,7 @@ impl Acceptor {
 
 /// The answer past a limit to all but checks.
 pub async fn refused() -> axum::response::Response {
-    TurnedAway::Full.into_response()
+    NotAdmitted::Full.into_response()
 }
 
 fn is_of_the_connection(error: &io::Error) -> bool {

@@ -16,7 +16,7 @@ use socketioxide_core::Sid;
 
 use crate::proxies::{self, Network};
 use crate::socket::Gateway;
-use crate::socket::permits::{NoPlace, Ticket};
+use crate::socket::permits::{ConnectionPermit, NoPermit};
 use crate::telemetry::Metrics;
 
 /// Who is on the other side of the TCP connection.
@@ -25,7 +25,7 @@ pub struct Peer(pub SocketAddr);
 
 /// Why a connection was not let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum TurnedAway {
+pub enum NotAdmitted {
     #[error("This server is about to stop")]
     Draining,
     #[error("Too many connections")]
@@ -39,7 +39,7 @@ pub enum TurnedAway {
 /// When to come again, where nothing tells better.
 const LATER: Duration = Duration::from_secs(5);
 
-impl IntoResponse for TurnedAway {
+impl IntoResponse for NotAdmitted {
     fn into_response(self) -> Response {
         let (status, after) = match self {
             // Another node is there at once.
@@ -66,14 +66,14 @@ pub fn address_of(extensions: &Extensions, headers: &HeaderMap, trusted_proxies:
 
 impl Gateway {
     /// Gives a new connection its place.
-    pub fn place<B>(&self, request: &Request<B>, polls: bool) -> Result<Arc<Ticket>, TurnedAway> {
+    pub fn connection_permit<B>(&self, request: &Request<B>, polls: bool) -> Result<Arc<ConnectionPermit>, NotAdmitted> {
         if self.drain.has_begun() {
-            return Err(TurnedAway::Draining);
+            return Err(NotAdmitted::Draining);
         }
         let address = self.address_of(request.extensions(), request.headers()).map(proxies::household);
-        self.crowd.enter(address, polls, &self.limits, &self.services.metrics).map_err(|no_place| match no_place {
-            NoPlace::Node => TurnedAway::Full,
-            NoPlace::Address => TurnedAway::Address,
+        self.permits.admit_connection(address, polls, &self.limits, &self.services.metrics).map_err(|no_place| match no_place {
+            NoPermit::Node => NotAdmitted::Full,
+            NoPermit::Address => NotAdmitted::Address,
         })
     }
 
@@ -83,21 +83,24 @@ impl Gateway {
     }
 
     /// Lets a connection in that has its place, once it is its turn.
-    pub async fn let_in_turn(&self, placed: Result<Arc<Ticket>, TurnedAway>) -> Result<Arc<Ticket>, TurnedAway> {
-        let ticket = placed?;
+    pub async fn admit_in_turn(
+        &self,
+        placed: Result<Arc<ConnectionPermit>, NotAdmitted>,
+    ) -> Result<Arc<ConnectionPermit>, NotAdmitted> {
+        let permit = placed?;
         self.wait_for_turn().await?;
-        Ok(ticket)
+        Ok(permit)
     }
 
-    async fn wait_for_turn(&self) -> Result<(), TurnedAway> {
+    async fn wait_for_turn(&self) -> Result<(), NotAdmitted> {
         let metrics = &self.services.metrics;
         let longest = self.limits.longest_wait.min(self.config.connect_timeout);
-        let wait = self.limits.connects.book(&self.crowd.connects, longest, metrics).map_err(TurnedAway::Storm)?;
+        let wait = self.limits.connects.book(&self.permits.connects, longest, metrics).map_err(NotAdmitted::Storm)?;
         if !wait.is_zero() {
             let _waiting = Waiting::new(metrics);
             tokio::time::sleep(wait).await;
             if self.drain.has_begun() {
-                return Err(TurnedAway::Draining);
+                return Err(NotAdmitted::Draining);
             }
         }
         Ok(())
@@ -125,7 +128,7 @@ const HANDSHAKE: usize = 4096;
 
 /// Learns the session id that the engine gave a polling connection from its answer: a websocket that takes the connection over
 /// will name it.
-pub async fn named(gateway: &Gateway, ticket: &Arc<Ticket>, answer: Response) -> Response {
+pub async fn named(gateway: &Gateway, permit: &Arc<ConnectionPermit>, answer: Response) -> Response {
     if answer.status() != StatusCode::OK {
         return answer;
     }
@@ -139,19 +142,19 @@ pub async fn named(gateway: &Gateway, ticket: &Arc<Ticket>, answer: Response) ->
         sid: Sid,
     }
     if let Some(Ok(Open { sid })) = body.strip_prefix(b"0").map(serde_json::from_slice) {
-        gateway.crowd.named(ticket, sid);
-        ticket.closer.name(sid);
+        gateway.permits.named(permit, sid);
+        permit.closer.name(sid);
         // It may never poll.
-        ticket.closer.answered(0);
+        permit.closer.answered(0);
     }
     Response::from_parts(parts, body.into())
 }
 
 /// Answers a poll and counts its bytes: a client that does not poll does not read. An upgrade answers a waiting poll with a noop. The
 /// engine has taken no packet from the queue by then, so none is lost.
-pub async fn polled(ticket: Arc<Ticket>, answering: impl Future<Output = Response>) -> Response {
-    let upgrade = ticket.upgrade.clone();
-    let mut poll = Polled { ticket, bytes: 0 };
+pub async fn polled(permit: Arc<ConnectionPermit>, answering: impl Future<Output = Response>) -> Response {
+    let upgrade = permit.upgrade.clone();
+    let mut poll = Polled { permit, bytes: 0 };
     let answer = {
         let (mut answering, mut released) = (pin!(answering), pin!(upgrade.released()));
         poll_fn(|cx| {
@@ -159,7 +162,7 @@ pub async fn polled(ticket: Arc<Ticket>, answering: impl Future<Output = Respons
                 return Poll::Ready(answer);
             }
             // The engine waits where it has nothing to say, and nowhere else.
-            poll.ticket.closer.waited_for();
+            poll.permit.closer.waited_for();
             released.as_mut().poll(cx).map(|()| noop())
         })
         .await
@@ -189,12 +192,12 @@ fn bad_request(body: &'static str) -> Response {
 
 /// One poll. Its client may go away before the answer.
 struct Polled {
-    ticket: Arc<Ticket>,
+    permit: Arc<ConnectionPermit>,
     bytes: u64,
 }
 
 impl Drop for Polled {
     fn drop(&mut self) {
-        self.ticket.closer.answered(self.bytes);
+        self.permit.closer.answered(self.bytes);
     }
 }

@@ -58,7 +58,7 @@ impl Docs {
         }
         // Before looking at what is live: a change meanwhile makes this one old, never that one new.
         let version = self.registry.version();
-        let releases: Vec<_> = self.registry.slots().iter().filter_map(|slot| slot.live()).collect();
+        let releases: Vec<_> = self.registry.deployed_plugins().iter().filter_map(|deployed| deployed.live()).collect();
         let contract = Contract::of(releases.iter().map(|release| &release.manifest));
         let asyncapi = asyncapi::render(&contract, &self.host, &self.reading).into();
         let rendered = Arc::new(Rendered { version, asyncapi, page: page::render(&contract, &self.reading).into() });

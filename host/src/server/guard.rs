@@ -72,7 +72,7 @@ impl Guard {
         if is_read && (self.open)(request.uri().path()) {
             return true;
         }
-        origins.all(|origin| self.origins.lets_in(Some(origin.as_bytes())) || self.is_own(origin, request))
+        origins.all(|origin| self.origins.allows_header(Some(origin.as_bytes())) || self.is_own(origin, request))
     }
 
     /// Whether an origin is the one that the request was sent to. Only a known name counts: with DNS rebinding the attacker's name is
@@ -86,7 +86,7 @@ impl Guard {
         };
         let plain = |authority: &str| authority.strip_suffix(default).unwrap_or(authority).to_ascii_lowercase();
         let mut own = authorities(request).peekable();
-        own.peek().is_some() && own.all(|authority| self.hosts.knows(authority) && plain(authority) == plain(page))
+        own.peek().is_some() && own.all(|authority| self.hosts.is_known(authority) && plain(authority) == plain(page))
     }
 }
 

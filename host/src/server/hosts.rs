@@ -61,11 +61,11 @@ impl Hosts {
 
     /// Whether requests to this authority (`app.example.com:4100`) are answered.
     pub fn allows(&self, authority: &str) -> bool {
-        self.all || self.knows(authority)
+        self.all || self.is_known(authority)
     }
 
     /// Whether the authority is an address, this machine, or listed by name: no page of an attacker has it as its own.
-    pub fn knows(&self, authority: &str) -> bool {
+    pub fn is_known(&self, authority: &str) -> bool {
         let Some(host) = host_of(authority) else { return false };
         let host = host.to_ascii_lowercase();
         is_loopback_name(&host)
@@ -136,7 +136,7 @@ mod tests {
             "[::1]:4100",
             "[fe80::1]",
         ] {
-            assert!(none.allows(host) && none.knows(host), "{host}");
+            assert!(none.allows(host) && none.is_known(host), "{host}");
         }
         for host in [
             "evil.example",
@@ -160,13 +160,13 @@ mod tests {
     fn listed_names_are_allowed_on_any_port_and_nothing_that_looks_like_them() {
         let some = hosts(&["App.Example", "*.rooms.example"]).unwrap();
         for host in ["app.example", "APP.example:8080", "a.rooms.example", "a.b.rooms.example."] {
-            assert!(some.allows(host) && some.knows(host), "{host}");
+            assert!(some.allows(host) && some.is_known(host), "{host}");
         }
         for host in ["app.example.evil", "xapp.example", "rooms.example", ".rooms.example", "evilrooms.example"] {
             assert!(!some.allows(host), "{host}");
         }
         let all = hosts(&["*"]).unwrap();
-        assert!(all.allows("evil.example") && !all.knows("evil.example"));
+        assert!(all.allows("evil.example") && !all.is_known("evil.example"));
     }
 
     #[test]

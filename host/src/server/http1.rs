@@ -24,7 +24,7 @@ use super::admission::Peer;
 use super::body::{Pace, TimedBody};
 use super::guard::Guard;
 use crate::descriptors::Descriptors;
-use crate::socket::tcp_permits::{Place, Places};
+use crate::socket::tcp_permits::{TcpPermit, TcpPermits};
 use crate::socket::transport::Connection;
 use crate::socket::transport::watch::{Exchange, Watch};
 use crate::telemetry::{Metrics, Often, ReasonLabel};
@@ -42,7 +42,7 @@ pub struct Port {
     /// Whether the reserve of descriptors is kept from it.
     pub has_clients: bool,
     pub guard: Guard,
-    pub places: Arc<Places>,
+    pub tcp_permits: Arc<TcpPermits>,
     pub descriptors: Descriptors,
     pub waits: Waits,
     pub metrics: Arc<Metrics>,
@@ -112,7 +112,7 @@ fn infallible(answer: Result<Response<Body>, Infallible>) -> Response<Body> {
 }
 
 /// Serves one connection to its end, or until a websocket takes it over.
-pub async fn serve(port: Arc<Port>, io: TcpStream, address: SocketAddr, place: Place) {
+pub async fn serve(port: Arc<Port>, io: TcpStream, address: SocketAddr, tcp_permit: TcpPermit) {
     let waits = port.waits;
     if timeout(waits.first, io.peek(&mut [0])).await.is_err() {
         port.closed("connect_timeout");
@@ -135,7 +135,7 @@ pub async fn serve(port: Arc<Port>, io: TcpStream, address: SocketAddr, place: P
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(waits.idle)
-        .serve_connection(TokioIo::new(Connection::new(io, Some(watch), Some(place))), service)
+        .serve_connection(TokioIo::new(Connection::new(io, Some(watch), Some(tcp_permit))), service)
         .with_upgrades();
     // Protocol errors and disconnects of clients are normal.
     let Err(error) = connection.await else { return };

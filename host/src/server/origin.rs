@@ -119,7 +119,7 @@ impl Origins {
 
     /// Whether a websocket or request may go on, by its `Origin` header. Without one it is from no browser, and cookies that a
     /// page could ride on play no part here: it is let in, and its token decides. One that is no text is refused.
-    pub fn lets_in(&self, header: Option<&[u8]>) -> bool {
+    pub fn allows_header(&self, header: Option<&[u8]>) -> bool {
         match header.map(str::from_utf8) {
             None => true,
             Some(Ok(origin)) => self.allows(origin),
@@ -250,7 +250,7 @@ mod tests {
         ];
         let some = origins(&named).unwrap();
         for origin in named {
-            assert!(some.allows(origin) && some.lets_in(Some(origin.as_bytes())), "{origin}");
+            assert!(some.allows(origin) && some.allows_header(Some(origin.as_bytes())), "{origin}");
             assert!(!origins(&["https://app.example.com"]).unwrap().allows(origin), "{origin} is not named");
         }
         for origin in [
@@ -289,12 +289,12 @@ mod tests {
     #[test]
     fn a_client_that_is_no_browser_sends_no_origin_and_gets_in() {
         let none = origins(&[]).unwrap();
-        assert!(none.lets_in(None));
-        assert!(!none.lets_in(Some(b"https://app.example.com")));
-        assert!(!none.lets_in(Some(b"")));
+        assert!(none.allows_header(None));
+        assert!(!none.allows_header(Some(b"https://app.example.com")));
+        assert!(!none.allows_header(Some(b"")));
         let all = origins(&["*"]).unwrap();
-        assert!(all.lets_in(Some(b"https://app.example.com")) && all.lets_in(Some(b"null")));
-        assert!(!all.lets_in(Some(b"\xff")));
+        assert!(all.allows_header(Some(b"https://app.example.com")) && all.allows_header(Some(b"null")));
+        assert!(!all.allows_header(Some(b"\xff")));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use super::docs::{self, Docs};
 use super::origin::Origins;
 use super::{accept, admission};
-use crate::socket::permits::Ticket;
+use crate::socket::permits::ConnectionPermit;
 use crate::socket::transport::{self, Connection, names};
 use crate::socket::{Gateway, Service};
 
@@ -55,7 +55,7 @@ pub fn checks(web: Arc<Web>) -> Router {
 
 /// Origins are answered by name, never by a wildcard, since credentials are allowed.
 fn cors(web: Arc<Web>) -> CorsLayer {
-    let allowed = AllowOrigin::predicate(move |origin: &HeaderValue, _| web.origins.lets_in(Some(origin.as_bytes())));
+    let allowed = AllowOrigin::predicate(move |origin: &HeaderValue, _| web.origins.allows_header(Some(origin.as_bytes())));
     CorsLayer::new()
         .allow_origin(allowed)
         .allow_methods([Method::GET, Method::POST])
@@ -76,10 +76,10 @@ pub fn answer(status: StatusCode, title: &'static str, _: &'static str) -> Respo
 /// Takes websockets the short way. All else goes to the engine.
 async fn engine(State(web): State<Arc<Web>>, mut request: Request, next: Next) -> Response {
     let is_websocket = transport::wants_websocket(&request);
-    let ticket = match admission::session_of(&request) {
+    let permit = match admission::session_of(&request) {
         Some(sid) if !is_websocket => {
             let polls = request.method() == Method::GET;
-            let polling = sid.parse().ok().filter(|_| polls).and_then(|sid| web.gateway.crowd.polling(sid));
+            let polling = sid.parse().ok().filter(|_| polls).and_then(|sid| web.gateway.permits.polling(sid));
             if request.method() == Method::POST {
                 request = match names::with_plain_names(request, web.gateway.config.max_payload).await {
                     Ok(request) => request,
@@ -87,20 +87,20 @@ async fn engine(State(web): State<Arc<Web>>, mut request: Request, next: Next) -
                 };
             }
             return match polling {
-                Some(ticket) => admission::polled(ticket, next.run(request)).await,
+                Some(permit) => admission::polled(permit, next.run(request)).await,
                 None => next.run(request).await,
             };
         }
         Some(sid) => {
-            return match sid.parse().ok().and_then(|sid| web.gateway.crowd.polling(sid)) {
-                Some(ticket) => upgrade(web, ticket, request),
+            return match sid.parse().ok().and_then(|sid| web.gateway.permits.polling(sid)) {
+                Some(permit) => upgrade(web, permit, request),
                 None => admission::unknown_session(),
             };
         }
         None => {
-            let placed = web.gateway.place(&request, !is_websocket);
-            match web.gateway.let_in_turn(placed).await {
-                Ok(ticket) => ticket,
+            let placed = web.gateway.connection_permit(&request, !is_websocket);
+            match web.gateway.admit_in_turn(placed).await {
+                Ok(permit) => permit,
                 Err(turned_away) => {
                     tracing::debug!("a connection was turned away: {turned_away}");
                     return turned_away.into_response();
@@ -110,23 +110,23 @@ async fn engine(State(web): State<Arc<Web>>, mut request: Request, next: Next) -
     };
     if is_websocket {
         let service = web.service.clone();
-        let closer = ticket.closer.clone();
+        let closer = permit.closer.clone();
         return transport::upgrade(request, closer, move |connection: Connection, mut request| {
-            request.extensions_mut().insert(ticket);
+            request.extensions_mut().insert(permit);
             // It has spawned what is to be done when it answers. Whatever is wrong with the request ends the connection: it is
             // past answering by HTTP.
             drop(hyper::service::Service::call(&service, (connection, request)));
         });
     }
-    request.extensions_mut().insert(ticket.clone());
-    admission::named(&web.gateway, &ticket, next.run(request).await).await
+    request.extensions_mut().insert(permit.clone());
+    admission::named(&web.gateway, &permit, next.run(request).await).await
 }
 
 /// Lets a websocket take a polling connection over. The engine gets it once the client has completed the upgrade; one that fails is
 /// closed, and the client goes on polling.
-fn upgrade(web: Arc<Web>, ticket: Arc<Ticket>, request: Request) -> Response {
-    let attempt = ticket.upgrade.begin();
-    transport::upgrade(request, ticket.closer.clone(), move |connection: Connection, request| {
+fn upgrade(web: Arc<Web>, permit: Arc<ConnectionPermit>, request: Request) -> Response {
+    let attempt = permit.upgrade.begin();
+    transport::upgrade(request, permit.closer.clone(), move |connection: Connection, request| {
         tokio::spawn(async move {
             let Some(attempt) = attempt else { return connection.refuse().await };
             match connection.probe(attempt, web.gateway.config.upgrade_timeout).await {
@@ -134,7 +134,7 @@ fn upgrade(web: Arc<Web>, ticket: Arc<Ticket>, request: Request) -> Response {
                 Err(failed) => web.gateway.services.metrics.upgrade_failed(failed.reason()),
             }
             // Until here the connection has its place.
-            drop(ticket);
+            drop(permit);
         });
     })
 }

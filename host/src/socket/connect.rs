@@ -14,9 +14,9 @@ use socketioxide_core::Value;
 
 use super::admission::TOKEN_COST;
 use super::caller::{door_of, user_record};
-use super::permits::{Seat, Ticket};
-use super::session::disconnect::Farewell;
-use super::session::{Place, Session};
+use super::permits::{ConnectionPermit, SocketPermit};
+use super::session::disconnect::DisconnectHook;
+use super::session::{Session, SocketResources};
 use super::{Gateway, Io};
 use crate::auth::door_policy::{self, Admitted, Presented};
 use crate::auth::token::Verified;
@@ -82,7 +82,7 @@ impl ConnectHandler<Adapter, ()> for Door {
     ) -> Pin<Box<dyn Future<Output = Result<(), Sentence>> + Send + 'a>> {
         Box::pin(async move {
             let auth = auth.as_ref().and_then(|value| value.as_str()).map(|text| json::well_formed(text));
-            self.let_in(&socket, auth.as_deref()).await.map_err(|refused| Box::new(refused.sentence) as Sentence)
+            self.admit(&socket, auth.as_deref()).await.map_err(|refused| Box::new(refused.sentence) as Sentence)
         })
     }
 
@@ -100,18 +100,18 @@ impl ConnectHandler<Adapter, ()> for Door {
 }
 
 impl Door {
-    async fn let_in(&self, socket: &Arc<Socket<Adapter>>, auth: Option<&str>) -> Result<(), Refused> {
+    async fn admit(&self, socket: &Arc<Socket<Adapter>>, auth: Option<&str>) -> Result<(), Refused> {
         let services = &self.0.services;
         let span = services.tracer.begin(Kind::Server, "connect");
         span.iter().for_each(|span| span.text("hubbub.namespace", socket.ns()));
-        let ticket = socket.req_parts().extensions.get::<Arc<Ticket>>().cloned().ok_or(Refused::UNAVAILABLE)?;
-        let came = if self.0.limits.connects_too_early(&ticket, &services.metrics) {
+        let permit = socket.req_parts().extensions.get::<Arc<ConnectionPermit>>().cloned().ok_or(Refused::UNAVAILABLE)?;
+        let came = if self.0.limits.connects_too_early(&permit, &services.metrics) {
             Err(Refused { sentence: Cow::Borrowed("Too many attempts"), reason: "user_cpu" })
         } else {
-            self.meet(socket, ticket.clone(), auth, span.as_ref()).await
+            self.meet(socket, permit.clone(), auth, span.as_ref()).await
         };
         if let Err(refused) = &came {
-            self.0.limits.spent_cpu(&ticket, None, TOKEN_COST);
+            self.0.limits.spent_cpu(&permit, None, TOKEN_COST);
             services.metrics.connects_refused.get_or_create(&ReasonLabel { reason: refused.reason }).inc();
         }
         if let Some(span) = &span {
@@ -126,7 +126,7 @@ impl Door {
     async fn meet(
         &self,
         socket: &Arc<Socket<Adapter>>,
-        ticket: Arc<Ticket>,
+        permit: Arc<ConnectionPermit>,
         auth: Option<&str>,
         trace: Option<&Span>,
     ) -> Result<(), Refused> {
@@ -142,9 +142,13 @@ impl Door {
             namespace: path.to_owned(),
             user: verified.as_ref().map(|verified| user_record(&verified.user)),
         };
-        let place = Place { ticket, seat: gateway.seat(&caller)?, issuer: verified.and_then(|verified| verified.issuer) };
+        let place = SocketResources {
+            permit,
+            socket_permit: gateway.socket_permit(&caller)?,
+            issuer: verified.and_then(|verified| verified.issuer),
+        };
         if route.door.authorize {
-            gateway.authorize(&route, &caller, place.ticket.peer, auth, trace).await?;
+            gateway.authorize(&route, &caller, place.permit.peer, auth, trace).await?;
         }
         let Some(adapter) = gateway.services.rooms.namespace(path) else { return Err(Refused::UNAVAILABLE) };
         let session = Session::new(gateway.clone(), socket.id, adapter.clone(), caller, expires, place);
@@ -154,14 +158,14 @@ impl Door {
         let user = caller.user.as_ref();
         let tenant = user.and_then(|user| user.tenant.as_deref());
         adapter.add(session.id, socket.id, user.map(|user| user.id.as_str()), tenant);
-        session.meet_all(trace).await;
+        session.connect_plugins(trace).await;
         gateway.services.rooms.settled().await;
         if let Some(at_ms) = expires {
             gateway.expiring.expect(at_ms, session.id);
         }
         socket.extensions.insert(session.clone());
         socket.on_fallback(guest);
-        socket.on_disconnect(Farewell(session));
+        socket.on_disconnect(DisconnectHook(session));
         Ok(())
     }
 }
@@ -233,13 +237,13 @@ impl Gateway {
     }
 
     /// A user's place for one more socket. Visitors are nobody in particular.
-    fn seat(&self, caller: &Caller) -> Result<Option<Seat>, Refused> {
+    fn socket_permit(&self, caller: &Caller) -> Result<Option<SocketPermit>, Refused> {
         let Some(user) = &caller.user else { return Ok(None) };
         if self.limits.user_sockets.is_off() && self.limits.user_events.is_off() && self.limits.user_cpu.is_none() {
             return Ok(None);
         }
-        match self.crowd.sit(&name_of(user), &self.limits, &self.services.metrics) {
-            Some(seat) => Ok(Some(seat)),
+        match self.permits.admit_socket(&name_of(user), &self.limits, &self.services.metrics) {
+            Some(socket_permit) => Ok(Some(socket_permit)),
             None => Err(Refused { sentence: Cow::Borrowed("Too many connections"), reason: "user_sockets" }),
         }
     }
@@ -261,7 +265,7 @@ impl Drop for Guest {
     fn drop(&mut self) {
         // Outside a runtime the process is ending, and nobody is left to be told.
         if tokio::runtime::Handle::try_current().is_ok() {
-            self.0.vanished();
+            self.0.connection_lost();
         }
     }
 }

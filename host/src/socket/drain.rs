@@ -11,7 +11,7 @@ use serde::Deserialize;
 use socketioxide_core::Sid;
 use tokio::sync::{Notify, mpsc};
 
-use super::permits::Ticket;
+use super::permits::ConnectionPermit;
 use super::{Gateway, Service};
 
 /// Between two looks at who is still here.
@@ -95,9 +95,9 @@ impl Drain {
 
 impl Gateway {
     /// Ends a connection by its transport, so that a stock client comes again. Answers whether this was the first to do so.
-    pub fn end(&self, sid: Sid, ticket: &Ticket) -> bool {
-        let first = ticket.closer.close();
-        if ticket.polls {
+    pub fn end(&self, sid: Sid, permit: &ConnectionPermit) -> bool {
+        let first = permit.closer.close();
+        if permit.polls {
             // Where there is no room, whoever wants it gone looks again.
             let _ = self.polling_ends.try_send(sid);
         }
@@ -105,8 +105,8 @@ impl Gateway {
     }
 
     /// Resolves when nobody is here, and the plugins have been told of everyone who was.
-    pub async fn emptied(&self) {
-        while self.sockets.connections() > 0 || self.sockets.are_told() {
+    pub async fn drained(&self) {
+        while self.sockets.connections() > 0 || self.sockets.has_disconnecting() {
             tokio::time::sleep(LOOK).await;
         }
     }
@@ -120,7 +120,7 @@ pub async fn run(gateway: Arc<Gateway>) {
         for session in gateway.sockets.sessions() {
             // Again each time: a handshake may have been under way.
             if began.elapsed() >= gateway.spread.mul_f64(share(session.sid)) {
-                gateway.end(session.sid, &session.ticket);
+                gateway.end(session.sid, &session.permit);
             }
         }
         tokio::time::sleep((gateway.spread / 50).clamp(BATCHES.0, BATCHES.1)).await;
@@ -136,8 +136,8 @@ pub async fn end_old_connections(gateway: Arc<Gateway>) {
     loop {
         tokio::time::sleep((most / 20).clamp(AGES.0, AGES.1)).await;
         for session in gateway.sockets.sessions() {
-            let age = session.ticket.born.elapsed();
-            if age >= most.mul_f64(1.0 + share(session.sid) / 10.0) && gateway.end(session.sid, &session.ticket) {
+            let age = session.permit.born.elapsed();
+            if age >= most.mul_f64(1.0 + share(session.sid) / 10.0) && gateway.end(session.sid, &session.permit) {
                 gateway.services.metrics.connections_aged.inc();
             }
         }

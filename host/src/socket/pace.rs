@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::admission::Limits;
-use super::permits::{Seat, Ticket};
+use super::permits::{ConnectionPermit, SocketPermit};
 use crate::rate::{self, Meter};
 use crate::telemetry::{LimitLabels, Metrics};
 
@@ -12,20 +12,25 @@ const USER_CPU: &str = "user_cpu";
 
 impl Limits {
     /// Counts one more event of a connection and of its user. Where one of them sends too many, how long to wait.
-    pub fn too_early(&self, ticket: &Ticket, seat: Option<&Seat>, metrics: &Metrics) -> Option<(&'static str, Duration)> {
-        if let Err(wait) = self.connection_events.take(&ticket.events, metrics) {
+    pub fn too_early(
+        &self,
+        permit: &ConnectionPermit,
+        socket_permit: Option<&SocketPermit>,
+        metrics: &Metrics,
+    ) -> Option<(&'static str, Duration)> {
+        if let Err(wait) = self.connection_events.take(&permit.events, metrics) {
             return Some((self.connection_events.name, wait));
         }
-        if let Some(wait) = self.cpu_owed(cpu_meter(ticket, seat), metrics) {
+        if let Some(wait) = self.cpu_owed(cpu_meter(permit, socket_permit), metrics) {
             return Some((USER_CPU, wait));
         }
-        let wait = self.user_events.take(&seat?.meters.events, metrics).err()?;
+        let wait = self.user_events.take(&socket_permit?.meters.events, metrics).err()?;
         Some((self.user_events.name, wait))
     }
 
     /// Whether a connection has to wait with its next CONNECT.
-    pub fn connects_too_early(&self, ticket: &Ticket, metrics: &Metrics) -> bool {
-        self.cpu_owed(&ticket.cpu, metrics).is_some()
+    pub fn connects_too_early(&self, permit: &ConnectionPermit, metrics: &Metrics) -> bool {
+        self.cpu_owed(&permit.cpu, metrics).is_some()
     }
 
     /// How long until no CPU is owed, where some is: counted as a refusal.
@@ -37,14 +42,14 @@ impl Limits {
     }
 
     /// CPU that a call of the user has used.
-    pub fn spent_cpu(&self, ticket: &Ticket, seat: Option<&Seat>, time: Duration) {
+    pub fn spent_cpu(&self, permit: &ConnectionPermit, socket_permit: Option<&SocketPermit>, time: Duration) {
         if let Some(flow) = self.user_cpu {
-            cpu_meter(ticket, seat).spend(flow, u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), rate::now());
+            cpu_meter(permit, socket_permit).spend(flow, u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), rate::now());
         }
     }
 }
 
 /// A user's, or a visitor's connection's.
-fn cpu_meter<'a>(ticket: &'a Ticket, seat: Option<&'a Seat>) -> &'a Meter {
-    seat.map_or(&ticket.cpu, |seat| &seat.meters.cpu)
+fn cpu_meter<'a>(permit: &'a ConnectionPermit, socket_permit: Option<&'a SocketPermit>) -> &'a Meter {
+    socket_permit.map_or(&permit.cpu, |socket_permit| &socket_permit.meters.cpu)
 }

@@ -18,21 +18,21 @@ use crate::telemetry::Metrics;
 
 /// Everyone who is here.
 #[derive(Default)]
-pub struct Crowd {
+pub struct Permits {
     connections: AtomicU64,
     addresses: Mutex<HashMap<IpAddr, u64>>,
-    users: Mutex<HashMap<Box<str>, Regular>>,
+    users: Mutex<HashMap<Box<str>, UserPermits>>,
     /// When the next connection may come.
     pub connects: Meter,
     /// Connections whose client does not read.
     pub stalls: Arc<Stalls>,
     /// Connections that began by polling: a websocket may take them over.
-    polling: Mutex<HashMap<Sid, Weak<Ticket>>>,
+    polling: Mutex<HashMap<Sid, Weak<ConnectionPermit>>>,
 }
 
 /// A user with sockets, or one without who owes CPU time: to connect again pays no debt.
 #[derive(Default)]
-struct Regular {
+struct UserPermits {
     sockets: u64,
     meters: Arc<Meters>,
 }
@@ -47,28 +47,28 @@ pub struct Meters {
 
 /// Why there is no place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum NoPlace {
+pub enum NoPermit {
     #[error("there are as many connections as this node takes")]
     Node,
     #[error("there are as many connections as one address may have")]
     Address,
 }
 
-impl Regular {
+impl UserPermits {
     fn owes(&self) -> bool {
         self.meters.cpu.level(rate::now()) > 0.0
     }
 }
 
-impl Crowd {
+impl Permits {
     /// A place for one connection.
-    pub fn enter(
+    pub fn admit_connection(
         self: &Arc<Self>,
         address: Option<IpAddr>,
         polls: bool,
         limits: &Limits,
         metrics: &Metrics,
-    ) -> Result<Arc<Ticket>, NoPlace> {
+    ) -> Result<Arc<ConnectionPermit>, NoPermit> {
         let peer = address.map(peer_of);
         let address = address.filter(|_| !limits.address_connections.is_off());
         let connections = self.connections.fetch_add(1, Ordering::Relaxed) + 1;
@@ -79,7 +79,7 @@ impl Crowd {
             *count
         });
         // From here on both are counted down by its end.
-        let ticket = Ticket {
+        let permit = ConnectionPermit {
             closer: Closer::listed_in(self.stalls.clone()),
             events: Meter::default(),
             cpu: Meter::default(),
@@ -89,20 +89,20 @@ impl Crowd {
             sid: OnceLock::new(),
             address,
             peer,
-            crowd: self.clone(),
+            permits: self.clone(),
         };
         if limits.connections.refuses(connections, metrics) {
-            return Err(NoPlace::Node);
+            return Err(NoPermit::Node);
         }
         if limits.address_connections.refuses(of_address, metrics) {
-            return Err(NoPlace::Address);
+            return Err(NoPermit::Address);
         }
-        Ok(Arc::new(ticket))
+        Ok(Arc::new(permit))
     }
 
     /// A place for one socket of a user; none where the user has as many as it may.
-    pub fn sit(self: &Arc<Self>, user: &str, limits: &Limits, metrics: &Metrics) -> Option<Seat> {
-        let (sockets, seat) = {
+    pub fn admit_socket(self: &Arc<Self>, user: &str, limits: &Limits, metrics: &Metrics) -> Option<SocketPermit> {
+        let (sockets, socket_permit) = {
             let mut users = lock(&self.users);
             // Once in so many new users, those are forgotten who owe nothing any more.
             if users.len() == users.capacity() {
@@ -110,26 +110,26 @@ impl Crowd {
             }
             let regular = users.entry(user.into()).or_default();
             regular.sockets += 1;
-            (regular.sockets, Seat { meters: regular.meters.clone(), user: user.into(), crowd: self.clone() })
+            (regular.sockets, SocketPermit { meters: regular.meters.clone(), user: user.into(), permits: self.clone() })
         };
-        (!limits.user_sockets.refuses(sockets, metrics)).then_some(seat)
+        (!limits.user_sockets.refuses(sockets, metrics)).then_some(socket_permit)
     }
 
     /// The connection that a websocket is about to take over.
-    pub fn polling(&self, sid: Sid) -> Option<Arc<Ticket>> {
+    pub fn polling(&self, sid: Sid) -> Option<Arc<ConnectionPermit>> {
         lock(&self.polling).get(&sid)?.upgrade()
     }
 
     /// The engine has given a polling connection its number.
-    pub fn named(&self, ticket: &Arc<Ticket>, sid: Sid) {
-        if ticket.sid.set(sid).is_ok() {
-            lock(&self.polling).insert(sid, Arc::downgrade(ticket));
+    pub fn named(&self, permit: &Arc<ConnectionPermit>, sid: Sid) {
+        if permit.sid.set(sid).is_ok() {
+            lock(&self.polling).insert(sid, Arc::downgrade(permit));
         }
     }
 }
 
 /// One connection's place. The engine keeps it with the request that opened the connection, for as long as that lasts.
-pub struct Ticket {
+pub struct ConnectionPermit {
     pub closer: Closer,
     /// What its events are counted by.
     pub events: Meter,
@@ -144,7 +144,7 @@ pub struct Ticket {
     address: Option<IpAddr>,
     /// A hash of the client's address, also where addresses are not limited.
     pub peer: Option<u64>,
-    crowd: Arc<Crowd>,
+    permits: Arc<Permits>,
 }
 
 fn peer_of(address: IpAddr) -> u64 {
@@ -153,11 +153,11 @@ fn peer_of(address: IpAddr) -> u64 {
     hasher.finish()
 }
 
-impl Drop for Ticket {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        self.crowd.connections.fetch_sub(1, Ordering::Relaxed);
+        self.permits.connections.fetch_sub(1, Ordering::Relaxed);
         if let Some(address) = self.address {
-            let mut addresses = lock(&self.crowd.addresses);
+            let mut addresses = lock(&self.permits.addresses);
             if let Some(count) = addresses.get_mut(&address) {
                 *count -= 1;
                 if *count == 0 {
@@ -166,21 +166,21 @@ impl Drop for Ticket {
             }
         }
         if let Some(sid) = self.sid.get() {
-            lock(&self.crowd.polling).remove(sid);
+            lock(&self.permits.polling).remove(sid);
         }
     }
 }
 
 /// One socket's place among those of its user.
-pub struct Seat {
+pub struct SocketPermit {
     pub meters: Arc<Meters>,
     user: Box<str>,
-    crowd: Arc<Crowd>,
+    permits: Arc<Permits>,
 }
 
-impl Drop for Seat {
+impl Drop for SocketPermit {
     fn drop(&mut self) {
-        let mut users = lock(&self.crowd.users);
+        let mut users = lock(&self.permits.users);
         if let Some(regular) = users.get_mut(&self.user) {
             regular.sockets -= 1;
             if regular.sockets == 0 && !regular.owes() {
@@ -204,20 +204,24 @@ mod tests {
     #[test]
     fn a_place_is_free_again_when_it_is_dropped() {
         let limits = Limits::new(&Config { connections: 2, address_connections: 1, user_sockets: 1, ..Config::default() });
-        let (crowd, metrics) = (Arc::new(Crowd::default()), Metrics::new());
+        let (permits, metrics) = (Arc::new(Permits::default()), Metrics::new());
         let [one, two, three] = [1, 2, 3].map(|n| IpAddr::from([10, 0, 0, n]));
-        let enter = |address| crowd.enter(Some(address), false, &limits, &metrics);
+        let enter = |address| permits.admit_connection(Some(address), false, &limits, &metrics);
         let first = enter(one).unwrap();
-        assert_eq!(enter(one).err(), Some(NoPlace::Address));
+        assert_eq!(enter(one).err(), Some(NoPermit::Address));
         let _second = enter(two).unwrap();
-        assert_eq!(enter(three).err(), Some(NoPlace::Node), "and the one refused takes no place");
+        assert_eq!(enter(three).err(), Some(NoPermit::Node), "and the one refused takes no place");
         drop(first);
         assert!(enter(one).is_ok());
 
-        let seat = crowd.sit("ana", &limits, &metrics);
-        assert!(seat.is_some() && crowd.sit("ana", &limits, &metrics).is_none() && crowd.sit("bia", &limits, &metrics).is_some());
-        drop(seat);
-        assert!(crowd.sit("ana", &limits, &metrics).is_some());
-        assert!(lock(&crowd.users).is_empty(), "nobody is remembered who has gone");
+        let socket_permit = permits.admit_socket("ana", &limits, &metrics);
+        assert!(
+            socket_permit.is_some()
+                && permits.admit_socket("ana", &limits, &metrics).is_none()
+                && permits.admit_socket("bia", &limits, &metrics).is_some()
+        );
+        drop(socket_permit);
+        assert!(permits.admit_socket("ana", &limits, &metrics).is_some());
+        assert!(lock(&permits.users).is_empty(), "nobody is remembered who has gone");
     }
 }

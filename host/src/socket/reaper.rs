@@ -10,7 +10,7 @@ use socketioxide::SocketError;
 use socketioxide::socket::Socket;
 use tokio::sync::mpsc;
 
-use super::permits::Ticket;
+use super::permits::ConnectionPermit;
 use super::{Gateway, Io};
 use crate::rooms::Full;
 use crate::rooms::adapter::Adapter;
@@ -51,7 +51,7 @@ fn is_full(socket: &Socket<Adapter>) -> bool {
 
 /// Ends a socket's transport, and answers whether this was the first to do so.
 pub fn end(gateway: &Gateway, socket: &Socket<Adapter>) -> bool {
-    socket.req_parts().extensions.get::<Arc<Ticket>>().is_some_and(|ticket| gateway.end(socket.id, ticket))
+    socket.req_parts().extensions.get::<Arc<ConnectionPermit>>().is_some_and(|permit| gateway.end(socket.id, permit))
 }
 
 /// Gives free memory back to the system when a storm of connects has passed.
@@ -77,7 +77,7 @@ pub async fn sweep_namespaces(gateway: Arc<Gateway>, io: Io) {
         for adapter in gateway.services.rooms.take_replaced() {
             for id in adapter.members(|members| members.sockets().collect::<Vec<_>>()) {
                 if let Some(session) = gateway.sockets.get(id) {
-                    gateway.end(session.sid, &session.ticket);
+                    gateway.end(session.sid, &session.permit);
                 }
             }
         }

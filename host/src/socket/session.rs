@@ -16,8 +16,8 @@ use socketioxide_core::{Sid, Str};
 
 use super::Gateway;
 use super::admission::{QUEUE_PAUSE, REFUSAL_COST, too_many};
-use super::permits::{Seat, Ticket};
-use crate::call::deployed_plugin::Slot;
+use super::permits::{ConnectionPermit, SocketPermit};
+use crate::call::deployed_plugin::DeployedPlugin;
 use crate::call::job::Job;
 use crate::call::run::call;
 use crate::capability::emitter::packet_text;
@@ -28,7 +28,7 @@ use crate::rooms::adapter::Adapter;
 use crate::sandbox::exports::Caller;
 use crate::telemetry::traces::Span;
 use crate::transaction::effects::Live;
-use disconnect::Gone;
+use disconnect::DisconnectCause;
 use dispatch::{bracketed, run};
 
 /// One socket.
@@ -39,9 +39,9 @@ pub struct Session {
     /// Replaced when the client shows a fresh token.
     pub caller: ArcSwap<Caller>,
     /// The connection's, which it may share with sockets of other namespaces.
-    pub ticket: Arc<Ticket>,
+    pub permit: Arc<ConnectionPermit>,
     /// Among the user's sockets. None for a visitor, or where nothing of a user's is limited.
-    seat: Option<Seat>,
+    socket_permit: Option<SocketPermit>,
     /// Who issued the token.
     pub issuer: Option<Arc<str>>,
     /// When the token expires, by the steady clock. 0 for a visitor.
@@ -53,9 +53,9 @@ pub struct Session {
 }
 
 /// What a socket takes up.
-pub struct Place {
-    pub ticket: Arc<Ticket>,
-    pub seat: Option<Seat>,
+pub struct SocketResources {
+    pub permit: Arc<ConnectionPermit>,
+    pub socket_permit: Option<SocketPermit>,
     /// Who issued the token.
     pub issuer: Option<Arc<str>>,
 }
@@ -77,7 +77,7 @@ enum Phase {
     Connecting,
     Open,
     /// It has gone; what it sent before still runs.
-    Closing(Gone),
+    Closing(DisconnectCause),
     Closed,
 }
 
@@ -91,7 +91,7 @@ struct Received {
 
 enum Next {
     Event(Received),
-    Leave(Gone),
+    Leave(DisconnectCause),
     Nothing,
 }
 
@@ -102,15 +102,15 @@ impl Session {
         adapter: Arc<Adapter>,
         caller: Caller,
         expires_ms: Option<u64>,
-        place: Place,
+        place: SocketResources,
     ) -> Arc<Self> {
         Arc::new(Self {
             id: caller.socket,
             sid,
             adapter,
             caller: ArcSwap::from_pointee(caller),
-            ticket: place.ticket,
-            seat: place.seat,
+            permit: place.permit,
+            socket_permit: place.socket_permit,
             issuer: place.issuer,
             expires_ms: AtomicU64::new(expires_ms.unwrap_or(0)),
             answered: AtomicU64::new(0),
@@ -131,33 +131,33 @@ impl Session {
     }
 
     /// Lets every plugin of the namespace meet the socket. Writes and joins are done after it; emits wait for `open`.
-    pub async fn meet_all(&self, trace: Option<&Span>) {
+    pub async fn connect_plugins(&self, trace: Option<&Span>) {
         let path = self.caller.load().namespace.clone();
         let plugins = match self.gateway.registry.routes().namespace(&path) {
             Some(route) => route.connect.clone(),
             None => return,
         };
-        for slot in plugins {
-            self.meet(&slot, trace).await;
+        for deployed in plugins {
+            self.connect_plugin(&deployed, trace).await;
         }
     }
 
     /// Calls `on-connect` of one plugin. Where it fails, it is owed, and called before the next event for that plugin.
-    async fn meet(&self, slot: &Slot, trace: Option<&Span>) {
+    async fn connect_plugin(&self, deployed: &DeployedPlugin, trace: Option<&Span>) {
         let caller = self.caller.load_full();
         let span = trace.map(|trace| trace.child("on-connect"));
         // The error has been logged where it arose.
         if let Ok(done) =
-            call(&self.gateway.services, slot, Job::Connect { caller: &caller, peer: self.ticket.peer }, span.as_ref()).await
+            call(&self.gateway.services, deployed, Job::Connect { caller: &caller, peer: self.permit.peer }, span.as_ref()).await
         {
             let mut state = self.state();
-            state.met.push(slot.id);
+            state.met.push(deployed.id);
             state.deferred.extend(done.deferred);
         }
     }
 
-    fn has_met(&self, slot: &Slot) -> bool {
-        self.state().met.contains(&slot.id)
+    fn has_connected(&self, deployed: &DeployedPlugin) -> bool {
+        self.state().met.contains(&deployed.id)
     }
 
     /// The client knows that it is connected: what waited for that happens, then its events.
@@ -176,7 +176,7 @@ impl Session {
     /// A packet with an event has come, with or without attachments.
     pub fn receive(self: &Arc<Self>, text: &Str, has_attachments: bool, ack: Option<i64>) {
         let gateway = &self.gateway;
-        let early = gateway.limits.too_early(&self.ticket, self.seat.as_ref(), &gateway.services.metrics);
+        let early = gateway.limits.too_early(&self.permit, self.socket_permit.as_ref(), &gateway.services.metrics);
         let text = json::well_formed(text);
         let event = match json::split_event(&text) {
             Ok((name, inside)) => {
@@ -228,7 +228,7 @@ impl Session {
     /// Refuses an event before any plugin saw it.
     fn refuse(&self, event: &str, ack: Option<i64>, refusal: &Refusal, reason: &'static str) {
         if refusal.code != Code::RateLimited {
-            self.cost(REFUSAL_COST);
+            self.charge_cpu(REFUSAL_COST);
         }
         self.gateway.services.metrics.events_refused.get_or_create(&crate::telemetry::ReasonLabel { reason }).inc();
         if self.gateway.services.rooms.taps.is_on() {
@@ -238,8 +238,8 @@ impl Session {
     }
 
     /// Charges the user for what the host has done.
-    pub fn cost(&self, time: Duration) {
-        self.gateway.limits.spent_cpu(&self.ticket, self.seat.as_ref(), time);
+    pub fn charge_cpu(&self, time: Duration) {
+        self.gateway.limits.spent_cpu(&self.permit, self.socket_permit.as_ref(), time);
     }
 
     pub fn gateway(&self) -> &Gateway {
@@ -249,16 +249,16 @@ impl Session {
     pub fn answer_refusal(&self, event: &str, ack: Option<i64>, refusal: &Refusal) {
         match ack {
             Some(ack) => self.ack(ack, refusal.as_ack()),
-            None => self.tell("error", &refusal.as_event_args(event)),
+            None => self.send_event("error", &refusal.as_event_args(event)),
         }
     }
 
     /// Sends the socket an event of the host's own. `args` is the text of an array.
-    pub fn tell(&self, event: &str, args: &str) {
+    pub fn send_event(&self, event: &str, args: &str) {
         let inside = args.strip_prefix('[').and_then(|args| args.strip_suffix(']')).unwrap_or_default();
         let text = packet_text(event, inside);
         self.answered.fetch_add(text.len() as u64, Ordering::Relaxed);
-        self.adapter.tell(self.sid, text);
+        self.adapter.send_to_socket(self.sid, text);
     }
 
     fn ack(&self, ack: i64, text: String) {
@@ -267,7 +267,7 @@ impl Session {
     }
 
     /// The socket has gone. What it sent before still runs; then its plugins hear of it.
-    pub fn close(self: &Arc<Self>, gone: Gone) {
+    pub fn close(self: &Arc<Self>, gone: DisconnectCause) {
         {
             let mut state = self.state();
             if matches!(state.phase, Phase::Closing(_) | Phase::Closed) {
@@ -283,10 +283,10 @@ impl Session {
     }
 
     /// A client that went while it was being let in.
-    pub fn vanished(self: &Arc<Self>) {
+    pub fn connection_lost(self: &Arc<Self>) {
         let phase = self.state().phase;
         if phase == Phase::Connecting {
-            self.close(Gone::VANISHED);
+            self.close(DisconnectCause::VANISHED);
         }
     }
 }

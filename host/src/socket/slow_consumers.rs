@@ -21,7 +21,7 @@ const TOGETHER: usize = 64;
 
 /// Looks until it is dropped.
 pub async fn end_stalled_clients(gateway: Arc<Gateway>) {
-    let stalls = gateway.crowd.stalls.clone();
+    let stalls = gateway.permits.stalls.clone();
     let mut watched: Vec<Watched> = Vec::new();
     loop {
         gateway.services.metrics.stalled_clients.set(watched.len() as i64);
@@ -103,7 +103,7 @@ impl Watched {
         let sessions = self.closer.named().map(|sid| gateway.sockets.of_connection(sid)).unwrap_or_default();
         if sessions.is_empty() {
             // It has gone, or is not there yet. One that polls may come without ever asking for a packet.
-            let awaited = self.closer.named().is_some_and(|sid| gateway.crowd.polling(sid).is_some());
+            let awaited = self.closer.named().is_some_and(|sid| gateway.permits.polling(sid).is_some());
             if !awaited {
                 self.closer.unlist();
             }
@@ -125,7 +125,7 @@ impl Watched {
     fn end(&self, gateway: &Gateway) -> End {
         let sockets = self.closer.named().map(|sid| gateway.sockets.of_connection(sid)).unwrap_or_default();
         let Some(session) = sockets.first() else { return End::Done };
-        if !gateway.end(session.sid, &session.ticket) {
+        if !gateway.end(session.sid, &session.permit) {
             return End::UnderWay;
         }
         gateway.services.metrics.slow_consumer("bytes");

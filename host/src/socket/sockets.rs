@@ -39,7 +39,7 @@ impl Sockets {
         let mut all = self.all();
         all.sessions.insert(session.id, Arc::downgrade(session));
         all.connections.entry(session.sid).or_default().push(session.id);
-        session.ticket.closer.name(session.sid);
+        session.permit.closer.name(session.sid);
         self.count(&all);
     }
 
@@ -79,13 +79,13 @@ impl Sockets {
     }
 
     /// Plugins are told of a socket that has gone, as long as the answer lives.
-    pub fn telling(&self) -> Telling<'_> {
+    pub fn begin_disconnect(&self) -> Disconnecting<'_> {
         self.told.fetch_add(1, Ordering::AcqRel);
-        Telling(self)
+        Disconnecting(self)
     }
 
     /// Whether plugins are still being told of some socket.
-    pub fn are_told(&self) -> bool {
+    pub fn has_disconnecting(&self) -> bool {
         self.told.load(Ordering::Acquire) > 0
     }
 
@@ -96,9 +96,9 @@ impl Sockets {
 }
 
 /// Plugins are being told.
-pub struct Telling<'a>(&'a Sockets);
+pub struct Disconnecting<'a>(&'a Sockets);
 
-impl Drop for Telling<'_> {
+impl Drop for Disconnecting<'_> {
     fn drop(&mut self) {
         self.0.told.fetch_sub(1, Ordering::AcqRel);
     }

@@ -10,7 +10,7 @@ use crate::proxies::{Network, household};
 use crate::telemetry::{ListenerLabel, Metrics};
 
 /// The places of one port.
-pub struct Places {
+pub struct TcpPermits {
     /// `public` or `admin`, as metrics and log name it.
     listener: &'static str,
     all: Limit,
@@ -31,7 +31,7 @@ pub enum Full {
     Address,
 }
 
-impl Places {
+impl TcpPermits {
     /// `all` names the limit of the port, as it is counted and configured.
     pub fn new(
         listener: &'static str,
@@ -57,15 +57,15 @@ impl Places {
     }
 
     /// A place for a connection from an address. Loopback and trusted proxies have no limit of their own.
-    pub fn take(self: &Arc<Self>, address: IpAddr) -> Result<Place, Full> {
+    pub fn take(self: &Arc<Self>, address: IpAddr) -> Result<TcpPermit, Full> {
         let address = address.to_canonical();
         let is_limited =
             !self.of_address.is_off() && !address.is_loopback() && !self.trusted.iter().any(|proxy| proxy.has(address));
-        let place = Place { address: is_limited.then(|| household(address)), places: self.clone() };
+        let tcp_permit = TcpPermit { address: is_limited.then(|| household(address)), tcp_permits: self.clone() };
         let open = self.open.fetch_add(1, Ordering::Relaxed) + 1;
         self.gauge(1);
         // From here on both are counted down by the place.
-        let of_address = place.address.map_or(0, |address| {
+        let of_address = tcp_permit.address.map_or(0, |address| {
             let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
             let count = addresses.entry(address).or_default();
             *count += 1;
@@ -77,7 +77,7 @@ impl Places {
         if self.all.refuses(open, &self.metrics) {
             return Err(Full::Port);
         }
-        Ok(place)
+        Ok(tcp_permit)
     }
 
     fn gauge(&self, change: i64) {
@@ -86,17 +86,17 @@ impl Places {
 }
 
 /// One connection's place.
-pub struct Place {
+pub struct TcpPermit {
     address: Option<IpAddr>,
-    places: Arc<Places>,
+    tcp_permits: Arc<TcpPermits>,
 }
 
-impl Drop for Place {
+impl Drop for TcpPermit {
     fn drop(&mut self) {
-        self.places.open.fetch_sub(1, Ordering::Relaxed);
-        self.places.gauge(-1);
+        self.tcp_permits.open.fetch_sub(1, Ordering::Relaxed);
+        self.tcp_permits.gauge(-1);
         let Some(address) = self.address else { return };
-        let mut addresses = self.places.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut addresses = self.tcp_permits.addresses.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = addresses.get_mut(&address) {
             *count -= 1;
             if *count == 0 {
@@ -111,15 +111,15 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn places(all: u64, of_address: u64) -> Arc<Places> {
+    fn tcp_permits(all: u64, of_address: u64) -> Arc<TcpPermits> {
         let trusted = ["10.0.0.0/24".parse().unwrap()];
-        Places::new("public", ("tcp_connections", all), of_address, &trusted, Arc::new(Metrics::new()))
+        TcpPermits::new("public", ("tcp_connections", all), of_address, &trusted, Arc::new(Metrics::new()))
     }
 
     #[test]
     fn a_port_and_an_address_have_as_many_as_configured() {
-        let places = places(3, 1);
-        let take = |address: &str| places.take(address.parse().unwrap());
+        let tcp_permits = tcp_permits(3, 1);
+        let take = |address: &str| tcp_permits.take(address.parse().unwrap());
         let first = take("9.9.9.9").unwrap();
         assert_eq!(take("::ffff:9.9.9.9").err(), Some(Full::Address), "IPv4 on a socket of both");
         let (_second, _third) = (take("2001:db8::1").unwrap(), take("8.8.8.8").unwrap());
@@ -127,7 +127,7 @@ mod tests {
         assert_eq!(take("7.7.7.7").err(), Some(Full::Port));
         drop(first);
         assert!(take("9.9.9.9").is_ok());
-        let text = places.metrics.encode().unwrap();
+        let text = tcp_permits.metrics.encode().unwrap();
         for counted in [
             r#"limits_passed_total{limit="tcp_connections",outcome="refused"} 1"#,
             r#"limits_passed_total{limit="address_tcp_connections",outcome="refused"} 2"#,
@@ -139,10 +139,10 @@ mod tests {
 
     #[test]
     fn loopback_and_trusted_proxies_have_no_limit_of_an_address_and_zero_is_none() {
-        let places = places(0, 1);
+        let tcp_permits = tcp_permits(0, 1);
         let held: Vec<_> =
-            ["127.0.0.1", "127.0.0.1", "::1", "::1", "10.0.0.7", "10.0.0.7"].map(|a| places.take(a.parse().unwrap())).into();
+            ["127.0.0.1", "127.0.0.1", "::1", "::1", "10.0.0.7", "10.0.0.7"].map(|a| tcp_permits.take(a.parse().unwrap())).into();
         assert!(held.iter().all(Result::is_ok));
-        assert!(places.addresses.lock().unwrap().is_empty());
+        assert!(tcp_permits.addresses.lock().unwrap().is_empty());
     }
 }

@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-use super::tcp_permits::Place;
+use super::tcp_permits::TcpPermit;
 use names::Names;
 use watch::Watch;
 
@@ -198,14 +198,14 @@ pub struct Connection {
     closer: Closer,
     /// While it is an HTTP connection.
     watch: Option<Box<Watch>>,
-    _place: Option<Place>,
+    _place: Option<TcpPermit>,
 }
 
 impl Connection {
-    /// `place` is free again when the connection has ended.
-    pub fn new(io: TcpStream, watch: Option<Watch>, place: Option<Place>) -> Self {
+    /// `tcp_permit` is free again when the connection has ended.
+    pub fn new(io: TcpStream, watch: Option<Watch>, tcp_permit: Option<TcpPermit>) -> Self {
         let (closer, watch) = (Closer::default(), watch.map(Box::new));
-        Self { io, early: Bytes::new(), names: None, held: Vec::new(), muted: 0, burst: 0, closer, watch, _place: place }
+        Self { io, early: Bytes::new(), names: None, held: Vec::new(), muted: 0, burst: 0, closer, watch, _place: tcp_permit }
     }
 }
 

@@ -88,7 +88,7 @@ impl Writing {
 
 /// The counters behind [`Stats`].
 #[derive(Debug, Default)]
-pub(super) struct Figures {
+pub(super) struct Counters {
     pub(super) groups: AtomicU64,
     pub(super) sets: AtomicU64,
     pub(super) writing: Writing,
@@ -112,7 +112,7 @@ pub(super) fn count(counter: &AtomicU64, n: usize) {
     counter.fetch_add(n as u64, Ordering::Relaxed);
 }
 
-impl Figures {
+impl Counters {
     pub(super) fn synced(&self, took: Duration) {
         let seconds = took.as_secs_f64();
         let bucket = BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(BOUNDS.len());

@@ -16,7 +16,7 @@ pub use alike::is_alike;
 
 /// One import that was called.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Asked {
+pub struct ImportCall {
     /// `store.get`
     pub import: String,
     pub kind: Kind,
@@ -40,7 +40,7 @@ pub enum Kind {
 
 /// The tape of one call.
 #[derive(Debug)]
-pub enum Tape {
+pub enum ImportLog {
     Recording(Recorded),
     Replaying(Script),
 }
@@ -48,7 +48,7 @@ pub enum Tape {
 /// What has been recorded.
 #[derive(Debug)]
 pub struct Recorded {
-    pub asked: Vec<Asked>,
+    pub asked: Vec<ImportCall>,
     /// Bytes that still fit. None: they did not, and nothing is kept any more.
     room: Option<usize>,
 }
@@ -58,29 +58,29 @@ pub struct Recorded {
 pub struct Script {
     lines: HashMap<String, Line>,
     /// Effects, in the order made.
-    pub effects: Vec<Asked>,
+    pub effects: Vec<ImportCall>,
     /// What the record has no answer for.
-    pub missing: Vec<Asked>,
+    pub missing: Vec<ImportCall>,
     /// Texts are stand-ins: a key with what the plugin has made of one, such as a hash, is another than in the record.
     is_hidden: bool,
 }
 
 #[derive(Debug)]
 struct Line {
-    asked: Asked,
+    asked: ImportCall,
     /// The last first.
     answers: Vec<Value>,
     used: bool,
 }
 
-impl Tape {
+impl ImportLog {
     /// Keeps what is asked, up to so many bytes.
     pub fn recording(bytes: usize) -> Box<Self> {
         Box::new(Self::Recording(Recorded { asked: Vec::new(), room: Some(bytes) }))
     }
 
     /// `is_hidden`: texts of the record are stand-ins.
-    pub fn replaying(asked: &[Asked], is_hidden: bool) -> Box<Self> {
+    pub fn replaying(asked: &[ImportCall], is_hidden: bool) -> Box<Self> {
         let mut lines: HashMap<String, Line> = HashMap::new();
         for one in asked.iter().rev() {
             let line = lines.entry(one.key()).or_insert_with(|| Line { asked: one.clone(), answers: Vec::new(), used: false });
@@ -92,11 +92,11 @@ impl Tape {
 
 impl Recorded {
     /// What was asked; none where it was too much to keep.
-    pub fn complete(self) -> Option<Vec<Asked>> {
+    pub fn complete(self) -> Option<Vec<ImportCall>> {
         self.room.map(|_| self.asked)
     }
 
-    pub(crate) fn keep(&mut self, asked: Asked) {
+    pub(crate) fn keep(&mut self, asked: ImportCall) {
         let bytes = weight(&asked.answer) + asked.args.iter().map(weight).sum::<usize>();
         self.room = self.room.and_then(|room| room.checked_sub(bytes));
         match self.room {
@@ -108,11 +108,11 @@ impl Recorded {
 
 impl Script {
     /// Reads of the record that this run did without.
-    pub fn unasked(&self) -> impl Iterator<Item = &Asked> {
+    pub fn unasked(&self) -> impl Iterator<Item = &ImportCall> {
         self.lines.values().filter(|line| !line.used).map(|line| &line.asked)
     }
 
-    pub(crate) fn answer(&mut self, asked: &Asked) -> Option<Value> {
+    pub(crate) fn answer(&mut self, asked: &ImportCall) -> Option<Value> {
         let mut key = asked.key();
         if self.is_hidden && asked.kind == Kind::Read && !self.lines.contains_key(&key) {
             let alike =
@@ -128,7 +128,7 @@ impl Script {
     }
 }
 
-impl Asked {
+impl ImportCall {
     pub(crate) fn new(import: &str, kind: Kind, args: Vec<Value>) -> Self {
         Self { import: import.to_owned(), kind, args, answer: Value::Null }
     }
@@ -172,24 +172,24 @@ fn weight(value: &Value) -> usize {
 }
 
 /// What can be on a tape.
-pub(crate) trait Taped: Sized {
-    fn to_tape(&self) -> Value;
-    fn of_tape(value: &Value) -> Option<Self>;
+pub(crate) trait Logged: Sized {
+    fn to_log(&self) -> Value;
+    fn from_log(value: &Value) -> Option<Self>;
 }
 
-macro_rules! taped_by_serde {
+macro_rules! logged_by_serde {
     ($($of:ty),* $(,)?) => {
-        $(impl Taped for $of {
-            fn to_tape(&self) -> Value {
+        $(impl Logged for $of {
+            fn to_log(&self) -> Value {
                 serde_json::to_value(self).unwrap_or_default()
             }
-            fn of_tape(value: &Value) -> Option<Self> {
+            fn from_log(value: &Value) -> Option<Self> {
                 serde_json::from_value(value.clone()).ok()
             }
         })*
     };
 }
-taped_by_serde!(
+logged_by_serde!(
     (),
     bool,
     u32,
@@ -206,15 +206,15 @@ taped_by_serde!(
     types::EffectError,
 );
 
-impl Taped for Vec<u8> {
-    fn to_tape(&self) -> Value {
+impl Logged for Vec<u8> {
+    fn to_log(&self) -> Value {
         match std::str::from_utf8(self) {
             Ok(text) => json!({ "utf8": text }),
             Err(_) => json!({ "base64": BASE64_STANDARD.encode(self) }),
         }
     }
 
-    fn of_tape(value: &Value) -> Option<Self> {
+    fn from_log(value: &Value) -> Option<Self> {
         match (value.get("utf8"), value.get("base64")) {
             (Some(text), _) => Some(text.as_str()?.as_bytes().to_vec()),
             (_, Some(text)) => BASE64_STANDARD.decode(text.as_str()?).ok(),
@@ -223,52 +223,52 @@ impl Taped for Vec<u8> {
     }
 }
 
-impl Taped for Vec<store::Entry> {
-    fn to_tape(&self) -> Value {
-        self.iter().map(|entry| json!([entry.key, entry.value.to_tape()])).collect()
+impl Logged for Vec<store::Entry> {
+    fn to_log(&self) -> Value {
+        self.iter().map(|entry| json!([entry.key, entry.value.to_log()])).collect()
     }
 
-    fn of_tape(value: &Value) -> Option<Self> {
-        let entry = |pair: &Value| Some(store::Entry { key: pair[0].as_str()?.to_owned(), value: Vec::of_tape(&pair[1])? });
+    fn from_log(value: &Value) -> Option<Self> {
+        let entry = |pair: &Value| Some(store::Entry { key: pair[0].as_str()?.to_owned(), value: Vec::from_log(&pair[1])? });
         value.as_array()?.iter().map(entry).collect()
     }
 }
 
-impl Taped for emitter::Delivery {
-    fn to_tape(&self) -> Value {
+impl Logged for emitter::Delivery {
+    fn to_log(&self) -> Value {
         let named = [(Self::EXCEPT_CALLER, "except-caller"), (Self::VOLATILE, "volatile")];
         named.into_iter().filter(|(flag, _)| self.contains(*flag)).map(|(_, name)| name).collect()
     }
 
-    fn of_tape(value: &Value) -> Option<Self> {
+    fn from_log(value: &Value) -> Option<Self> {
         let names = value.as_array()?;
         let has = |name: &str, flag: Self| if names.iter().any(|one| one == name) { flag } else { Self::empty() };
         Some(has("except-caller", Self::EXCEPT_CALLER) | has("volatile", Self::VOLATILE))
     }
 }
 
-impl<T: Taped> Taped for Option<T> {
-    fn to_tape(&self) -> Value {
-        self.as_ref().map_or(Value::Null, Taped::to_tape)
+impl<T: Logged> Logged for Option<T> {
+    fn to_log(&self) -> Value {
+        self.as_ref().map_or(Value::Null, Logged::to_log)
     }
 
-    fn of_tape(value: &Value) -> Option<Self> {
-        if value.is_null() { Some(None) } else { T::of_tape(value).map(Some) }
+    fn from_log(value: &Value) -> Option<Self> {
+        if value.is_null() { Some(None) } else { T::from_log(value).map(Some) }
     }
 }
 
-impl<T: Taped, E: Taped> Taped for Result<T, E> {
-    fn to_tape(&self) -> Value {
+impl<T: Logged, E: Logged> Logged for Result<T, E> {
+    fn to_log(&self) -> Value {
         match self {
-            Ok(value) => json!({ "ok": value.to_tape() }),
-            Err(error) => json!({ "err": error.to_tape() }),
+            Ok(value) => json!({ "ok": value.to_log() }),
+            Err(error) => json!({ "err": error.to_log() }),
         }
     }
 
-    fn of_tape(value: &Value) -> Option<Self> {
+    fn from_log(value: &Value) -> Option<Self> {
         match (value.get("ok"), value.get("err")) {
-            (Some(value), _) => T::of_tape(value).map(Ok),
-            (_, Some(error)) => E::of_tape(error).map(Err),
+            (Some(value), _) => T::from_log(value).map(Ok),
+            (_, Some(error)) => E::from_log(error).map(Err),
             _ => None,
         }
     }
@@ -279,29 +279,29 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn asked(import: &str, kind: Kind, arg: &str, answer: Value) -> Asked {
-        Asked { answer, ..Asked::new(import, kind, vec![json!(arg)]) }
+    fn asked(import: &str, kind: Kind, arg: &str, answer: Value) -> ImportCall {
+        ImportCall { answer, ..ImportCall::new(import, kind, vec![json!(arg)]) }
     }
 
     #[test]
     fn what_goes_on_the_tape_comes_off_it() {
         type Got = Result<Option<Vec<u8>>, store::Error>;
         for got in [Ok(None), Ok(Some(b"text".to_vec())), Ok(Some(vec![0xff, 0])), Err(store::Error::InvalidKey("k".into()))] {
-            assert_eq!(Got::of_tape(&got.to_tape()), Some(got));
+            assert_eq!(Got::from_log(&got.to_log()), Some(got));
         }
         let entries = vec![store::Entry { key: "k".into(), value: vec![1, 200] }];
-        assert_eq!(Vec::<store::Entry>::of_tape(&entries.to_tape()), Some(entries));
+        assert_eq!(Vec::<store::Entry>::from_log(&entries.to_log()), Some(entries));
         let how = emitter::Delivery::VOLATILE;
-        assert!(emitter::Delivery::of_tape(&how.to_tape()) == Some(how));
+        assert!(emitter::Delivery::from_log(&how.to_log()) == Some(how));
     }
 
     #[test]
     fn a_read_is_answered_again_and_a_draw_is_used_up() {
-        let mut tape = Tape::replaying(
+        let mut import_log = ImportLog::replaying(
             &[asked("store.get", Kind::Read, "k", json!(1)), asked("random.bytes", Kind::Draw, "4", json!(2))],
             false,
         );
-        let Tape::Replaying(script) = tape.as_mut() else { panic!("it was made to replay") };
+        let ImportLog::Replaying(script) = import_log.as_mut() else { panic!("it was made to replay") };
         let (read, draw) =
             (asked("store.get", Kind::Read, "k", Value::Null), asked("random.bytes", Kind::Draw, "4", Value::Null));
         assert_eq!(script.answer(&read), Some(json!(1)));
@@ -314,8 +314,8 @@ mod tests {
 
     #[test]
     fn how_json_is_written_makes_no_other_question() {
-        let mut tape = Tape::replaying(&[asked("bus.publish", Kind::Effect, r#"{"a":1,"b":2}"#, json!(1))], false);
-        let Tape::Replaying(script) = tape.as_mut() else { panic!("it was made to replay") };
+        let mut import_log = ImportLog::replaying(&[asked("bus.publish", Kind::Effect, r#"{"a":1,"b":2}"#, json!(1))], false);
+        let ImportLog::Replaying(script) = import_log.as_mut() else { panic!("it was made to replay") };
         assert!(script.answer(&asked("bus.publish", Kind::Effect, r#"{ "b": 2, "a": 1 }"#, Value::Null)).is_some());
     }
 

@@ -76,8 +76,8 @@ impl Shares {
         let (mut timers, mut keys, mut joins) = (0, 0, 0);
         for live in &effects.live {
             match live {
-                Live::Arm { id, .. } => timers += usize::from(!services.timers.waits(id)),
-                Live::Track(track) => keys += usize::from(!services.presences.knows(track)),
+                Live::Arm { id, .. } => timers += usize::from(!services.timers.is_waiting(id)),
+                Live::Track(track) => keys += usize::from(!services.presences.is_tracked(track)),
                 Live::Join { socket, namespace, room } => {
                     let adapter = services.rooms.namespace(namespace);
                     joins += usize::from(adapter.is_some_and(|adapter| adapter.members(|members| !members.is_in(*socket, room))));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 
 use super::effects::Effects;
-use super::import_log::Tape;
+use super::import_log::ImportLog;
 use super::limits;
 use super::profile::{Profile, Tenancy};
 use crate::budgets::buckets::{Budgets, Taken};
@@ -109,7 +109,7 @@ pub struct Call {
     pub effects: Effects,
     pub replay: Replay,
     /// What keeps the imports of this call, or answers them. Mostly there is none.
-    pub tape: Option<Box<Tape>>,
+    pub import_log: Option<Box<ImportLog>>,
     /// Storage did not answer an import: whatever came of the call may be for that.
     pub storage_away: bool,
     /// A limit of the whole plugin refused an import. The sentence is for the client, whatever the plugin makes of the error.

@@ -148,7 +148,7 @@ impl Usage {
     }
 
     /// Measures the store where the estimate says that a call may pass the quota: at most once a second, one at a time.
-    pub async fn look_at_store(&self, storage: &dyn Storage, more: u64) {
+    pub async fn measure_store(&self, storage: &dyn Storage, more: u64) {
         if self.is_doubtful(more) {
             self.measure(storage).await;
         }
@@ -162,7 +162,7 @@ impl Usage {
     }
 
     /// Measures the store anew: what another plugin held has been moved here, or from here.
-    pub async fn look_again(&self, storage: &dyn Storage) {
+    pub async fn measure_store_again(&self, storage: &dyn Storage) {
         self.measure(storage).await;
     }
 
@@ -180,18 +180,18 @@ impl Usage {
     }
 
     /// What an instance's memory has grown to.
-    pub fn saw_memory(&self, bytes: usize) {
+    pub fn note_memory(&self, bytes: usize) {
         raise(&self.most_memory, bytes);
     }
 
     /// How many effects a call has made.
-    pub fn saw_effects(&self, count: usize) {
+    pub fn note_effects(&self, count: usize) {
         raise(&self.most_effects, count);
     }
 
     /// Use against quota, for the operator. `instances` are those of now; `now_ms` is by the clock that calls go by. CPU and
     /// fan-out: what of a second's worth is gone; null where nothing limits it, and the metrics tell it.
-    pub fn told(&self, instances: usize, now_ms: u64) -> Value {
+    pub fn report(&self, instances: usize, now_ms: u64) -> Value {
         let now = rate::now();
         let quota = &self.quota;
         let cpu = self.cpu.map(|_| (self.cpu_meter.level(now) * quota.cpu * 1000.0).round() / 1000.0);
@@ -308,7 +308,7 @@ mod tests {
         usage.wrote(60);
         assert!(usage.stores(0) && !usage.stores(1));
         // There is nothing in it, however much was written over and over.
-        usage.look_at_store(&storage, 1).await;
+        usage.measure_store(&storage, 1).await;
         assert_eq!((usage.stored(), usage.stores(100), usage.is_doubtful(1)), (0, true, false));
     }
 }

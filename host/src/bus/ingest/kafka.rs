@@ -162,12 +162,12 @@ impl Running {
         loop {
             let first = tokio::select! {
                 _ = looks.tick() => {
-                    self.look().await;
+                    self.check().await;
                     continue;
                 }
                 () = consumer.context().moved.notified() => {
                     self.forget();
-                    self.steer().await;
+                    self.pause_or_resume().await;
                     continue;
                 }
                 received = consumer.recv() => match received {
@@ -185,7 +185,7 @@ impl Running {
             // For a partition that is somebody else's by now there is nothing to store: he has it come again, under the same ids.
             let _ = consumer.store_offsets(&self.positions.accept());
             if self.unseen >= UNSEEN {
-                self.steer().await;
+                self.pause_or_resume().await;
             }
         }
     }
@@ -223,7 +223,7 @@ impl Running {
     }
 
     /// Once a second: which topics there are, which are welcome, how much waits.
-    async fn look(&mut self) {
+    async fn check(&mut self) {
         let plugins = self.ingest.bus.plugins_version();
         let every = if self.source.outside.is_there() && !self.subscribed.is_empty() { self.config.look } else { LOOK };
         let doubt = self.consumer.0.as_ref().is_some_and(|consumer| consumer.context().doubt.swap(false, Ordering::Relaxed));
@@ -232,10 +232,10 @@ impl Running {
             self.looked_at_brokers = Some(Instant::now());
             self.subscribe().await;
         }
-        self.steer().await;
+        self.pause_or_resume().await;
         if self.looked_at_lag.elapsed() >= LAG {
             self.looked_at_lag = Instant::now();
-            self.tell_lag().await;
+            self.report_lag().await;
         }
     }
 
@@ -277,7 +277,7 @@ impl Running {
     }
 
     /// Holds partitions back, or lets them go on.
-    async fn steer(&mut self) {
+    async fn pause_or_resume(&mut self) {
         self.unseen = 0;
         let Some(consumer) = self.consumer.0.clone() else { return };
         let Ok(ours) = consumer.assignment() else { return };
@@ -287,7 +287,7 @@ impl Running {
         }
         let (mut hold, mut go) = (rdkafka::TopicPartitionList::new(), rdkafka::TopicPartitionList::new());
         for (topic, partitions) in partitions {
-            let held = !self.ingest.is_welcome(&self.source, &topic, &[topic.as_str()]).await;
+            let held = !self.ingest.is_accepted(&self.source, &topic, &[topic.as_str()]).await;
             for partition in partitions {
                 if self.held.insert((topic.clone(), partition), held) != Some(held) {
                     let list = if held { &mut hold } else { &mut go };
@@ -304,7 +304,7 @@ impl Running {
         }
     }
 
-    async fn tell_lag(&mut self) {
+    async fn report_lag(&mut self) {
         let accepted = self.positions.accepted();
         let told = match self.ask(move |consumer| positions::lag(consumer, &accepted, ANSWER)).await {
             Ok(told) => told,

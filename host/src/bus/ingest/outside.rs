@@ -11,7 +11,7 @@ enum Known {
     Nothing,
     There,
     /// Whether it has been there before.
-    Away(bool),
+    RedisUnavailable(bool),
 }
 
 /// One system.
@@ -32,7 +32,7 @@ impl Outside {
         match self.turn(Known::There) {
             Known::There => {}
             Known::Nothing => tracing::info!("{} answers", self.name),
-            Known::Away(before) => {
+            Known::RedisUnavailable(before) => {
                 tracing::info!("{} is back", self.name);
                 if before {
                     self.reconnects.inc();
@@ -44,9 +44,9 @@ impl Outside {
     /// It has not answered.
     pub fn missed(&self, why: &dyn Display) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if !matches!(*known, Known::Away(_)) {
+        if !matches!(*known, Known::RedisUnavailable(_)) {
             tracing::warn!("{} is away, and tried until it is back: {why}", self.name);
-            *known = Known::Away(*known == Known::There);
+            *known = Known::RedisUnavailable(*known == Known::There);
         }
     }
 
@@ -59,7 +59,7 @@ impl Outside {
         match *self.known.lock().unwrap_or_else(PoisonError::into_inner) {
             Known::Nothing => "unknown",
             Known::There => "up",
-            Known::Away(_) => "away",
+            Known::RedisUnavailable(_) => "away",
         }
     }
 

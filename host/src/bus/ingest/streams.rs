@@ -178,12 +178,12 @@ impl Streams {
         loop {
             if looked.is_none_or(|at| at.elapsed() >= LOOK) {
                 looked = Some(Instant::now());
-                self.look().await;
+                self.check().await;
             }
             let mut turn = self.turn().await;
             if turn.is_ok() && told.is_none_or(|at| at.elapsed() >= LAG) {
                 told = Some(Instant::now());
-                turn = self.tell_lag().await.and(turn);
+                turn = self.report_lag().await.and(turn);
             }
             match turn {
                 Ok(true) => self.source.outside.found(),
@@ -202,7 +202,7 @@ impl Streams {
     }
 
     /// Which streams are read by this node, and which are left alone for now.
-    async fn look(&mut self) {
+    async fn check(&mut self) {
         for stream in &mut self.streams {
             let mine = self.ingest.is_mine(&format!("stream:{}", stream.name));
             if mine && !stream.mine {
@@ -217,7 +217,7 @@ impl Streams {
             stream.mine = mine;
             if mine {
                 let topics: Vec<&str> = stream.topic.iter().chain(&stream.seen).map(String::as_str).collect();
-                stream.welcome = self.ingest.is_welcome(&self.source, &stream.name, &topics).await;
+                stream.welcome = self.ingest.is_accepted(&self.source, &stream.name, &topics).await;
             }
         }
     }
@@ -296,7 +296,7 @@ impl Streams {
         Ok(())
     }
 
-    async fn tell_lag(&mut self) -> Result<(), Error> {
+    async fn report_lag(&mut self) -> Result<(), Error> {
         for stream in self.streams.iter_mut().filter(|stream| stream.mine && stream.has_group) {
             let groups: Vec<HashMap<String, Value>> = self.commands.xinfo_groups(&stream.name).await?;
             let ours = groups.iter().find(|group| group.get("name").and_then(Value::as_string).as_ref() == Some(&self.group));

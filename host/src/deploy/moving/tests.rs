@@ -18,7 +18,7 @@ fn threads() -> Move {
     Move { from: plugin("chat"), to: plugin("threads"), prefix: "threads/".into() }
 }
 
-fn hears(chat: &[&str], threads: &[&str]) -> Hears {
+fn topic_listeners(chat: &[&str], threads: &[&str]) -> TopicListeners {
     let texts = |topics: &[&str]| topics.iter().map(|topic| (*topic).to_owned()).collect();
     [(plugin("chat"), texts(chat)), (plugin("threads"), texts(threads))].into()
 }
@@ -77,10 +77,10 @@ async fn what_has_the_prefix_or_a_topic_of_the_new_plugin_goes_and_comes_back() 
     let dir = tempfile::tempdir().unwrap();
     let storage = opened(dir.path());
     filled(&*storage).await;
-    let after = hears(&["chat.upserted"], &["thread.upserted"]);
+    let after = topic_listeners(&["chat.upserted"], &["thread.upserted"]);
     carry(&storage, &[threads()], &after).await.unwrap();
     assert_eq!((held(&*storage, "chat").await, held(&*storage, "threads").await), (STAYED, MOVED));
-    let before = hears(&["chat.upserted", "thread.upserted"], &[]);
+    let before = topic_listeners(&["chat.upserted", "thread.upserted"], &[]);
     carry(&storage, &[threads().back()], &before).await.unwrap();
     assert_eq!((held(&*storage, "chat").await, held(&*storage, "threads").await), (BEFORE, [0, KEYS, 0, 0]));
 }
@@ -91,7 +91,7 @@ async fn what_both_hear_stays_where_it_is() {
     let storage = opened(dir.path());
     filled(&*storage).await;
     let both = ["chat.upserted", "thread.upserted"];
-    carry(&storage, &[threads()], &hears(&both, &both)).await.unwrap();
+    carry(&storage, &[threads()], &topic_listeners(&both, &both)).await.unwrap();
     assert_eq!(held(&*storage, "threads").await, [KEYS + 3, KEYS, 0, 0]);
 }
 
@@ -110,16 +110,16 @@ async fn cut_after<F: Future>(polls: usize, future: F) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_move_that_is_cut_anywhere_goes_on_or_back() {
-    let after = hears(&["chat.upserted"], &["thread.upserted"]);
-    let before = hears(&["chat.upserted", "thread.upserted"], &[]);
+    let after = topic_listeners(&["chat.upserted"], &["thread.upserted"]);
+    let before = topic_listeners(&["chat.upserted", "thread.upserted"], &[]);
     for on in [true, false] {
         for polls in 1.. {
             let dir = tempfile::tempdir().unwrap();
             let storage = opened(dir.path());
             filled(&*storage).await;
             let done = cut_after(polls, carry(&storage, &[threads()], &after)).await;
-            let (one, hears) = if on { (threads(), &after) } else { (threads().back(), &before) };
-            carry(&storage, &[one], hears).await.unwrap();
+            let (one, topic_listeners) = if on { (threads(), &after) } else { (threads().back(), &before) };
+            carry(&storage, &[one], topic_listeners).await.unwrap();
             let expected = if on { (STAYED, MOVED) } else { (BEFORE, [0, 0, 0, 0]) };
             let found = (held(&*storage, "chat").await, held(&*storage, "threads").await);
             // Ids that were copied stay copied.

@@ -17,14 +17,14 @@ use crate::telemetry::traces::Kind;
 
 /// Why a socket has gone.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Gone {
+pub struct DisconnectCause {
     /// As plugins are told.
     reason: DisconnectReason,
     /// As figures and traces name it.
     label: &'static str,
 }
 
-impl Gone {
+impl DisconnectCause {
     /// The client went while it was being let in.
     pub const VANISHED: Self = Self { reason: DisconnectReason::Transport, label: "vanished" };
 
@@ -37,7 +37,7 @@ impl Gone {
     }
 }
 
-impl From<Reason> for Gone {
+impl From<Reason> for DisconnectCause {
     fn from(reason: Reason) -> Self {
         let (reason, label) = match reason {
             Reason::ClientNSDisconnect => (DisconnectReason::Client, "client"),
@@ -55,13 +55,13 @@ impl From<Reason> for Gone {
 }
 
 /// Hears that a socket has gone.
-pub(crate) struct Farewell(pub(crate) Arc<Session>);
+pub(crate) struct DisconnectHook(pub(crate) Arc<Session>);
 
-impl DisconnectHandler<Adapter, ()> for Farewell {
+impl DisconnectHandler<Adapter, ()> for DisconnectHook {
     fn call_with_defer(&self, socket: Arc<Socket<Adapter>>, reason: Reason, defer: fn(Arc<Socket<Adapter>>)) {
         // Promptly, or the socket leaks.
         defer(socket);
-        let gone = Gone::from(reason);
+        let gone = DisconnectCause::from(reason);
         let metrics = &self.0.gateway().services.metrics;
         metrics.disconnects.get_or_create(&ReasonLabel { reason: gone.label }).inc();
         self.0.close(gone);
@@ -70,11 +70,11 @@ impl DisconnectHandler<Adapter, ()> for Farewell {
 
 impl Session {
     /// Out of its rooms, its presence on its way out, its plugins told.
-    pub(crate) async fn leave(self: Arc<Self>, gone: Gone) {
+    pub(crate) async fn leave(self: Arc<Self>, gone: DisconnectCause) {
         let (gateway, services) = (self.gateway(), &self.gateway().services);
-        let _telling = gateway.sockets.telling();
+        let _telling = gateway.sockets.begin_disconnect();
         self.adapter.remove(self.id);
-        services.presences.gone(self.id, gone.ended(), services.clock.steady_ms());
+        services.presences.disconnected(self.id, gone.ended(), services.clock.steady_ms());
         gateway.sockets.remove(&self);
         gateway.expiring.forget(self.expires_ms.load(Ordering::Acquire), self.id);
         let caller = self.caller.load_full();
@@ -87,11 +87,11 @@ impl Session {
             Some(route) => route.disconnect.clone(),
             None => return,
         };
-        for slot in plugins {
+        for deployed in plugins {
             let hook = span.as_ref().map(|span| span.child("on-disconnect"));
             let job = Job::Disconnect { caller: &caller, reason: gone.reason };
             // The error has been logged where it arose; there is nobody to tell.
-            let _ = call(services, &slot, job, hook.as_ref()).await;
+            let _ = call(services, &deployed, job, hook.as_ref()).await;
         }
     }
 }

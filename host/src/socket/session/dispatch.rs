@@ -1,5 +1,13 @@
 //! The ordered queue of a socket: takes its events one by one, calls their plugins, and answers.
 
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+
 use super::*;
 use crate::call::error::CallError;
 use crate::call::job::Job;
@@ -9,12 +17,6 @@ use crate::sandbox::exports::Event;
 use crate::socket::admission::too_many;
 use crate::telemetry::traces::Kind;
 use crate::transaction::commit;
-use futures_util::FutureExt;
-use std::future::Future;
-use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
-use std::task::{Context, Waker};
-use std::time::{Duration, Instant};
 
 impl Session {
     /// Works until nothing waits. One at a time: `busy` says so.
@@ -72,15 +74,15 @@ impl Session {
             let routes = self.gateway.registry.routes();
             routes.namespace(&caller.namespace).and_then(|route| {
                 let event = route.event(&name)?;
-                let wants_connect = route.connect.iter().any(|slot| slot.id == event.slot.id);
-                Some((event.slot.clone(), event.on_failure.clone(), wants_connect))
+                let wants_connect = route.connect.iter().any(|deployed| deployed.id == event.deployed.id);
+                Some((event.deployed.clone(), event.on_failure.clone(), wants_connect))
             })
         };
-        let Some((slot, on_failure, wants_connect)) = found else {
+        let Some((deployed, on_failure, wants_connect)) = found else {
             return self.refuse(&name, ack, &Refusal::new(Code::NotFound, "Unknown event"), "unknown");
         };
         let limit = self.gateway.limits.plugin_events;
-        if let Err(wait) = limit.take(&slot.pace, &self.gateway.services.metrics) {
+        if let Err(wait) = limit.take(&deployed.pace, &self.gateway.services.metrics) {
             return self.refuse(&name, ack, &too_many(wait), limit.name);
         }
         let span = self.gateway.services.tracer.begin(Kind::Server, "socket event");
@@ -88,8 +90,8 @@ impl Session {
             span.text("hubbub.namespace", &caller.namespace);
             span.text("hubbub.event", &name);
         }
-        if wants_connect && !self.has_met(&slot) {
-            self.meet(&slot, span.as_ref()).await;
+        if wants_connect && !self.has_connected(&deployed) {
+            self.connect_plugin(&deployed, span.as_ref()).await;
             self.settle().await;
         }
         let services = &self.gateway.services;
@@ -97,9 +99,9 @@ impl Session {
         // Nobody listening costs one load, and no look at the clock.
         let tapped = services.rooms.taps.is_on().then(Instant::now);
         let mut cpu = Duration::ZERO;
-        let job = Job::Event { caller: &caller, event: &event, peer: self.ticket.peer };
-        let called = call_metered(services, &slot, job, span.as_ref(), &mut cpu).await;
-        self.cost(cpu);
+        let job = Job::Event { caller: &caller, event: &event, peer: self.permit.peer };
+        let called = call_metered(services, &deployed, job, span.as_ref(), &mut cpu).await;
+        self.charge_cpu(cpu);
         let result = called.map_err(|error| refusal_of(error, on_failure.as_deref()));
         if let Some(began) = tapped {
             let outcome = result.as_ref().err().map(|refusal| refusal.code);

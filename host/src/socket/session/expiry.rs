@@ -91,10 +91,10 @@ pub async fn run(gateway: Arc<Gateway>) {
             (expired, take(&mut due.told, now))
         };
         for (at, session) in expired.into_iter().filter_map(|(at, id)| Some((at, gateway.sockets.get(id)?))) {
-            session.tell(EXPIRED, &format!(r#"[{{"at":"{}"}}]"#, rfc3339(moment.wall_at(at))));
+            session.send_event(EXPIRED, &format!(r#"[{{"at":"{}"}}]"#, rfc3339(moment.wall_at(at))));
         }
         for session in ended.into_iter().filter_map(|(_, id)| gateway.sockets.get(id)) {
-            if gateway.end(session.sid, &session.ticket) {
+            if gateway.end(session.sid, &session.permit) {
                 gateway.services.metrics.connections_expired.inc();
             }
             // The queue of polling connections to end may be full, so each is tried again until its socket is removed.
@@ -116,7 +116,7 @@ fn rfc3339(at_ms: u64) -> humantime::Rfc3339Timestamp {
 
 /// A client shows a fresh token. It must be the same user's, and pass the same door.
 pub async fn refresh(gateway: &Arc<Gateway>, session: &Arc<Session>, args: &str, ack: Option<i64>) {
-    session.cost(TOKEN_COST);
+    session.charge_cpu(TOKEN_COST);
     let result = replace(gateway, session, args).await;
     match (result, ack) {
         (Ok(()), Some(ack)) => session.adapter.ack(session.sid, ack, "[{}]".to_owned()),

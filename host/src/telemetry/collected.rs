@@ -1,4 +1,4 @@
-//! Figures that live elsewhere, read when they are asked for.
+//! Collected that live elsewhere, read when they are asked for.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,7 +14,7 @@ use super::plugin::ReleaseLabels;
 
 /// One figure: its name, what it counts, and its value. A gauge is of now; the others only grow.
 #[derive(Debug, Clone, Copy)]
-pub enum Figure {
+pub enum Metric {
     Counter(&'static str, &'static str, u64),
     Gauge(&'static str, &'static str, i64),
     Seconds(&'static str, &'static str, f64),
@@ -55,31 +55,31 @@ impl Collector for Releases {
 }
 
 /// Adds figures that are read when they are asked for.
-pub fn register(registry: &mut Registry, read: impl Fn() -> Vec<Figure> + Send + Sync + 'static) {
-    registry.register_collector(Box::new(Figures(Box::new(read))));
+pub fn register(registry: &mut Registry, read: impl Fn() -> Vec<Metric> + Send + Sync + 'static) {
+    registry.register_collector(Box::new(Collected(Box::new(read))));
 }
 
-struct Figures(Box<dyn Fn() -> Vec<Figure> + Send + Sync>);
+struct Collected(Box<dyn Fn() -> Vec<Metric> + Send + Sync>);
 
-impl fmt::Debug for Figures {
+impl fmt::Debug for Collected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Figures")
+        f.write_str("Collected")
     }
 }
 
-impl Collector for Figures {
+impl Collector for Collected {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         for figure in (self.0)() {
             match figure {
-                Figure::Counter(name, help, value) => {
+                Metric::Counter(name, help, value) => {
                     let metric = ConstCounter::new(value);
                     metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)?;
                 }
-                Figure::Gauge(name, help, value) => {
+                Metric::Gauge(name, help, value) => {
                     let metric = ConstGauge::new(value);
                     metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)?;
                 }
-                Figure::Seconds(name, help, value) => {
+                Metric::Seconds(name, help, value) => {
                     let metric = ConstCounter::new(value);
                     metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)?;
                 }

@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinSet;
 
-use super::audience::{self, Aim, Audience, Way};
+use super::audience::{self, Audience, Delivery, Recipient};
 use super::wire::{self, Broadcast, Channel, Flags, Name, Options, Refused, Request, request};
 use super::{Bridge, Parcel, msgpack};
 use crate::names::SocketId;
@@ -31,12 +31,12 @@ const TURN: usize = 256;
 pub async fn run(bridge: Arc<Bridge>, rooms: Arc<Rooms>) {
     let mut messages = bridge.link.subscriber.message_rx();
     let acks = Arc::new(Semaphore::new(bridge.config.answers.min(Semaphore::MAX_PERMITS)));
-    let mut hearing = Hearing { bridge, rooms, acks, waiting: JoinSet::new() };
+    let mut receiver = Receiver { bridge, rooms, acks, waiting: JoinSet::new() };
     loop {
         let message = match messages.recv().await {
             Ok(message) => message,
             Err(RecvError::Lagged(missed)) => {
-                hearing.bridge.figures.unheard.fetch_add(missed, Ordering::Relaxed);
+                receiver.bridge.metrics.unheard.fetch_add(missed, Ordering::Relaxed);
                 continue;
             }
             Err(RecvError::Closed) => return,
@@ -46,15 +46,15 @@ pub async fn run(bridge: Arc<Bridge>, rooms: Arc<Rooms>) {
             Value::String(text) => text.as_bytes(),
             _ => continue,
         };
-        while hearing.waiting.try_join_next().is_some() {}
-        if let Err(refused) = hearing.hear(&message.channel, bytes).await {
-            hearing.bridge.figures.refused.fetch_add(1, Ordering::Relaxed);
+        while receiver.waiting.try_join_next().is_some() {}
+        if let Err(refused) = receiver.hear(&message.channel, bytes).await {
+            receiver.bridge.metrics.refused.fetch_add(1, Ordering::Relaxed);
             tracing::debug!(channel = %&*message.channel, "a message of a Node server is not gone along with: {refused}");
         }
     }
 }
 
-struct Hearing {
+struct Receiver {
     bridge: Arc<Bridge>,
     rooms: Arc<Rooms>,
     /// One for each ack that may be waited for.
@@ -63,7 +63,7 @@ struct Hearing {
     waiting: JoinSet<()>,
 }
 
-impl Hearing {
+impl Receiver {
     async fn hear(&mut self, channel: &str, bytes: &[u8]) -> Result<(), Refused> {
         let Some(channel) = self.bridge.channels.parse(channel) else { return Ok(()) };
         let (Channel::Events { namespace, .. } | Channel::Requests { namespace }) = channel;
@@ -74,7 +74,7 @@ impl Hearing {
         let Some(adapter) = self.rooms.namespace(namespace) else { return Ok(()) };
         if let Channel::Events { room, .. } = channel
             && !room.is_empty()
-            && !adapter.members(|members| Aim::parse(&self.bridge.uid, room.to_owned()).is_here(members))
+            && !adapter.members(|members| Recipient::parse(&self.bridge.uid, room.to_owned()).is_here(members))
         {
             return Ok(());
         }
@@ -86,7 +86,7 @@ impl Hearing {
                 let json = msgpack::to_json(bytes)?;
                 let Broadcast(_, packet, options) = serde_json::from_str(&json)?;
                 let text = packet.event(namespace)?;
-                self.bridge.figures.received.fetch_add(1, Ordering::Relaxed);
+                self.bridge.metrics.received.fetch_add(1, Ordering::Relaxed);
                 self.deliver(&adapter, options, text).await;
                 Ok(())
             }
@@ -96,7 +96,7 @@ impl Hearing {
                 if request.is_ours() {
                     return Ok(());
                 }
-                self.bridge.figures.requests.fetch_add(1, Ordering::Relaxed);
+                self.bridge.metrics.requests.fetch_add(1, Ordering::Relaxed);
                 self.answer(namespace, &adapter, request).await
             }
         }
@@ -108,9 +108,9 @@ impl Hearing {
         let text = Str::from(text.to_owned());
         let send = |to| Send { to, except: &[], except_socket: None, text: text.clone(), volatile };
         match audience.way() {
-            Way::Everyone { except } => adapter.send(Send { except: &except, ..send(To::Everyone) }).await,
-            Way::Rooms { rooms, except } => adapter.send(Send { except: &except, ..send(To::Rooms(&rooms)) }).await,
-            Way::Sockets => {
+            Delivery::Everyone { except } => adapter.send(Send { except: &except, ..send(To::Everyone) }).await,
+            Delivery::Rooms { rooms, except } => adapter.send(Send { except: &except, ..send(To::Rooms(&rooms)) }).await,
+            Delivery::Sockets => {
                 let sockets = adapter.members(|members| audience.sockets(members));
                 for turn in sockets.chunks(TURN) {
                     for socket in turn {
@@ -146,7 +146,7 @@ impl Hearing {
                 let rooms = self.joinable(rooms.ok_or(Refused::Incomplete)?)?;
                 let sockets = found(audience?);
                 let stayed_out = move_sockets(adapter, &sockets, &rooms, kind == request::JOIN).await;
-                self.bridge.figures.joins_refused.fetch_add(stayed_out, Ordering::Relaxed);
+                self.bridge.metrics.joins_refused.fetch_add(stayed_out, Ordering::Relaxed);
             }
             request::DISCONNECT => {
                 let sockets = found(audience?);
@@ -162,7 +162,7 @@ impl Hearing {
                 let text = packet.event(namespace)?;
                 let sockets = self.few(found(audience?))?;
                 let channel = self.bridge.channels.responses(namespace, uid.as_deref());
-                self.ask(adapter, &sockets, text, Asked { request_id, channel, wait: wait.unwrap_or(ACKS_WAIT.0) })?;
+                self.ask(adapter, &sockets, text, ImportCall { request_id, channel, wait: wait.unwrap_or(ACKS_WAIT.0) })?;
             }
             unknown => return Err(Refused::UnknownRequest(unknown)),
         }
@@ -176,8 +176,8 @@ impl Hearing {
 
     /// The rooms that a Node server may join sockets to: neither a user's nor one socket's.
     fn joinable(&self, names: Vec<Name>) -> Result<Vec<String>, Refused> {
-        let room = |name: Name| match Aim::parse(&self.bridge.uid, name.into_text()) {
-            Aim::Room(room) => Ok(room),
+        let room = |name: Name| match Recipient::parse(&self.bridge.uid, name.into_text()) {
+            Recipient::Room(room) => Ok(room),
             _ => Err(Refused::Incomplete),
         };
         names.into_iter().map(room).collect()
@@ -197,7 +197,7 @@ impl Hearing {
     }
 
     /// Sends an event that wants acks; says how many there will be, and each as it comes.
-    fn ask(&mut self, adapter: &Adapter, sockets: &[SocketId], text: &str, asked: Asked) -> Result<(), Refused> {
+    fn ask(&mut self, adapter: &Adapter, sockets: &[SocketId], text: &str, asked: ImportCall) -> Result<(), Refused> {
         let permits = self.acks.clone().try_acquire_many_owned(sockets.len() as u32);
         let permits = permits.map_err(|_| Refused::TooMany(sockets.len()))?;
         let mut answers = adapter.ask(sockets, text, asked.wait);
@@ -218,7 +218,7 @@ impl Hearing {
 }
 
 /// How a broadcast is to be answered.
-struct Asked {
+struct ImportCall {
     request_id: String,
     channel: String,
     wait: Duration,
