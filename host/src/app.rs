@@ -95,7 +95,7 @@ impl App {
         config.breaker.check()?;
         config.shutdown.check()?;
         let metrics = Arc::new(Metrics::new());
-        let descriptors = Descriptors::raised(config.door.descriptors_reserved);
+        let descriptors = Descriptors::raised(config.admission.descriptors_reserved);
         let keyring = Keyring::load(&config.auth, mode == Mode::Dev).context("auth")?;
         if mode == Mode::Serve {
             config.auth.warn_of_weak_secrets();
@@ -146,8 +146,8 @@ impl App {
             sockets: Sockets::new(metrics),
             expiring: Default::default(),
             permits: Default::default(),
-            limits: Limits::new(&config.door),
-            trusted_proxies: config.door.trusted_proxies.clone(),
+            limits: Limits::new(&config.admission),
+            trusted_proxies: config.admission.trusted_proxies.clone(),
             drain: Default::default(),
             spread: config.shutdown.spread(),
             polling_ends,

@@ -1,6 +1,7 @@
 //! The configuration: a file, then the environment, then flags. Every section belongs to the module it configures; here they are
 //! only put together, and a mistake anywhere is found before a port is bound.
 
+mod aliases;
 mod environment;
 mod exposed;
 mod keys;
@@ -38,7 +39,7 @@ pub struct Config {
     pub cors: server::origin::Config,
     pub logins: auth::logins::Config,
     pub gateway: socket::Config,
-    pub door: socket::admission::Config,
+    pub admission: socket::admission::Config,
     pub shutdown: socket::drain::Config,
     pub presence: presence::Config,
     pub limits: transaction::limits::Config,
@@ -186,6 +187,8 @@ pub enum ConfigError {
     Value(ValueError),
     #[error("{variable}: {why}")]
     Environment { variable: String, why: String },
+    #[error("{old} and {new} are both set, and the first is the old name of the second: remove {old}")]
+    BothNames { old: String, new: String },
     #[error("{0} is empty, which would let everybody in")]
     EmptySecret(&'static str),
     #[error("{0} has less than {LEAST_SECRET} bytes: it can be guessed. Make one with `openssl rand -hex 16`")]
@@ -226,7 +229,8 @@ pub fn load(mode: Mode, file: Option<&Path>, environment: &BTreeMap<String, Stri
 /// Puts the environment over what the file holds, and checks the whole.
 pub(crate) fn assemble(mode: Mode, table: Table, environment: &BTreeMap<String, String>) -> Result<Config, ConfigError> {
     let mut root = tree::Place::of_file(toml::Value::Table(table));
-    let notes = environment::overlay(&mut root, environment)?;
+    let mut notes = environment::overlay(&mut root, environment)?;
+    notes.extend(aliases::rename(&mut root)?);
     let mut config = Config::deserialize(root).map_err(ConfigError::Value)?;
     config.notes = notes;
     let variable = |name: &str| environment.get(name).filter(|value| !value.trim().is_empty()).cloned();

@@ -158,7 +158,7 @@ pub fn config(bytes: &[u8]) {
                 let _ = Origins::load(&config.cors);
                 let _ = Hosts::load("admin.hosts", &config.admin.hosts);
                 let _ = Signers::load(&config.signature);
-                Limits::new(&config.door);
+                Limits::new(&config.admission);
             }
         }
     }

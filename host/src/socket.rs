@@ -66,7 +66,7 @@ pub struct Config {
     /// HTTP 503. Default 200 000; 0: no limit.
     pub tcp_connections: u64,
     /// TCP connections of one address (IPv6: of one /64) to each port. Past it they are closed, unread. Loopback and
-    /// `door.trusted_proxies` are left out. Default 0, no limit.
+    /// `admission.trusted_proxies` are left out. Default 0, no limit.
     pub address_tcp_connections: u64,
     /// How long a connection may be open without a namespace, and a TCP connection without a first byte. Default 10 s.
     #[serde(deserialize_with = "crate::duration::deserialize")]

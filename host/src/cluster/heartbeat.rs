@@ -42,7 +42,7 @@ pub async fn run(cluster: Arc<Cluster>, rooms: Arc<Rooms>, clock: Clock, presenc
             }
         }
         tokio::select! {
-            () = tokio::time::sleep(cluster.link.config.beat) => {}
+            () = tokio::time::sleep(cluster.link.config.heartbeat) => {}
             // Lost, it is looked for at once.
             _ = epochs.wait_for(Option::is_none), if epoch.is_some() => {}
         }

@@ -26,7 +26,7 @@ pub struct Config {
     pub timeout: Duration,
     /// Between two signs of life. Default 1 s.
     #[serde(deserialize_with = "crate::duration::deserialize")]
-    pub beat: Duration,
+    pub heartbeat: Duration,
     /// How long a node may be silent before others take over what one node does for all (the bus, schedules). Default 5 s.
     #[serde(deserialize_with = "crate::duration::deserialize")]
     pub node_timeout: Duration,
@@ -45,7 +45,7 @@ impl Default for Config {
             url: None,
             prefix: "hubbub".into(),
             timeout: seconds(1),
-            beat: seconds(1),
+            heartbeat: seconds(1),
             node_timeout: seconds(5),
             outbox: 16_384,
             inbox: 65_536,
@@ -118,7 +118,7 @@ impl Link {
     /// Begins to connect; goes on trying until it succeeds, and whenever the connection is lost.
     pub fn open(config: Config) -> Result<Option<Arc<Self>>, LinkError> {
         let Some(url) = &config.url else { return Ok(None) };
-        let sizes = [("outbox", config.outbox), ("inbox", config.inbox), ("ledger", config.room_counts)];
+        let sizes = [("outbox", config.outbox), ("inbox", config.inbox), ("room_counts", config.room_counts)];
         if let Some((name, _)) = sizes.into_iter().find(|(_, size)| *size == 0) {
             return Err(LinkError::Zero(name));
         }

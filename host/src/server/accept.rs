@@ -115,7 +115,7 @@ impl Acceptor {
                 listener = port.name,
                 refused,
                 limit = port.descriptors.limit,
-                "new connections are refused: all file descriptors are in use but those of door.descriptors_reserved"
+                "new connections are refused: all file descriptors are in use but those of admission.descriptors_reserved"
             );
         }
     }

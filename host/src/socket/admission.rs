@@ -1,4 +1,4 @@
-//! How many may come, and how often: the section `[door]`. It decides and counts; the refusal is its caller's, in the words of
+//! How many may come, and how often: the section `[admission]`. It decides and counts; the refusal is its caller's, in the words of
 //! its transport.
 
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::error::{Code, Refusal};
 use crate::proxies::Network;
 use crate::rate::Flow;
 
-/// `[door]`. Each limit is off at 0. With its `…_dry_run` it is counted, and nobody is refused.
+/// `[admission]`. Each limit is off at 0. With its `…_dry_run` it is counted, and nobody is refused.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
@@ -77,14 +77,14 @@ impl Default for Config {
     }
 }
 
-/// All limits of `[door]`.
+/// All limits of `[admission]`.
 #[derive(Debug, Clone)]
 pub struct Limits {
     pub connections: Limit,
     pub address_connections: Limit,
     pub user_sockets: Limit,
     pub connects: Limit,
-    /// How long a queue of `door.connect_queue` takes: turns are booked in order, so that one bounds the other.
+    /// How long a queue of `admission.connect_queue` takes: turns are booked in order, so that one bounds the other.
     pub longest_wait: Duration,
     pub connection_events: Limit,
     pub user_events: Limit,

@@ -1,4 +1,4 @@
-//! One limit of `[door]`: it decides and counts. The refusal is its caller's.
+//! One limit of `[admission]`: it decides and counts. The refusal is its caller's.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The rates of `[door]`: how many events and how much CPU a connection and a user may use.
+//! The rates of `[admission]`: how many events and how much CPU a connection and a user may use.
 
 use std::time::Duration;
 
