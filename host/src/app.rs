@@ -56,7 +56,7 @@ use crate::telemetry::Metrics;
 use crate::telemetry::collected::register_releases;
 use crate::telemetry::traces::{self, Tracer};
 use crate::timers::Timers;
-use crate::transaction::state::Services;
+use crate::transaction::services::Services;
 
 pub use ports::{PortError, Ports};
 use surfaces::{Names, Routes, Surfaces};
@@ -122,7 +122,7 @@ impl App {
         // Weakly: what it knows of knows the metrics.
         let known = Arc::downgrade(&registry);
         let gauges = move || known.upgrade().map(|registry| gauges::read(&registry)).unwrap_or_default();
-        metrics.extend(|figures| register_releases(figures, gauges));
+        metrics.extend(|status| register_releases(status, gauges));
         let stage = Arc::new(stage(&config, sandbox, services.clone()));
         let releases = Arc::new(Releases {
             stage,
@@ -224,7 +224,7 @@ impl App {
         tasks.spawn(timing.clone().run());
         tasks.spawn(self.releases.clone().watch());
         tasks.spawn(notices::run(noticed));
-        let (newest, figures) = watch::channel(None);
+        let (newest, status) = watch::channel(None);
         tasks.spawn(status::run(self.gateway.clone(), self.bus.clone(), newest));
         let (ended, ending) = watch::channel(false);
         let exporting = self.exports.map(|exports| tokio::spawn(exports.run(ending)));
@@ -256,7 +256,7 @@ impl App {
             let demo = demo::Demo { gateway: self.gateway.clone(), bus: self.bus.clone(), writer, secret, people };
             routes = routes.merge(demo::routes(Arc::new(demo)));
         }
-        let admin = operators(&self.config, &self.gateway, &self.releases, figures, outsides, &mut tasks);
+        let admin = operators(&self.config, &self.gateway, &self.releases, status, outsides, &mut tasks);
         let surfaces = Surfaces {
             config: &self.config,
             gateway: &self.gateway,
@@ -310,7 +310,7 @@ fn operators(
     config: &Config,
     gateway: &Arc<Gateway>,
     releases: &Arc<Releases>,
-    figures: status::Latest,
+    status: status::Latest,
     (sources, systems): (Outsides, Outsides),
     tasks: &mut JoinSet<()>,
 ) -> Routes {
@@ -319,13 +319,13 @@ fn operators(
     gateway.services.rooms.taps.allow(config.admin.tap_payloads.unwrap_or_default());
     let watchers = watchers::Watchers { token: token.clone(), limit, queue: config.admin.watcher_queue.max(1), taps };
     let (live, io) = watchers::build(watchers, gateway);
-    tasks.spawn(watchers::run(io, figures.clone(), gateway.services.metrics.clone()));
+    tasks.spawn(watchers::run(io, status.clone(), gateway.services.metrics.clone()));
     let admin = Arc::new(Admin {
         gateway: gateway.clone(),
         releases: releases.clone(),
         token: token.clone(),
         max_component: config.sandbox.component,
-        figures,
+        status,
         live,
         shows_payloads: config.admin.tap_payloads == Some(Payloads::Full),
         sources,

@@ -8,7 +8,7 @@ use super::Descriptors;
 use crate::admin;
 use crate::config::Config;
 use crate::server::body::Pace;
-use crate::server::guard::{Answer, Guard, Told};
+use crate::server::guard::{Answer, Guard, LogLimits};
 use crate::server::hosts::{HostError, Hosts};
 use crate::server::http1::{Port, Waits};
 use crate::server::origin::Origins;
@@ -98,12 +98,20 @@ impl Surfaces<'_> {
             routes: routes.all.with_state(()),
             checks: routes.checks.with_state(()),
             has_clients: name == "public",
-            guard: Guard { listener: name, hosts, origins, open, answer, metrics: metrics.clone(), told: Told::default() },
+            guard: Guard {
+                listener: name,
+                hosts,
+                origins,
+                open,
+                answer,
+                metrics: metrics.clone(),
+                log_limits: LogLimits::default(),
+            },
             tcp_permits: TcpPermits::new(name, connections, config.address_tcp_connections, trusted, metrics.clone()),
             descriptors: self.descriptors,
             waits,
             metrics: metrics.clone(),
-            told: Default::default(),
+            log_limits: Default::default(),
         })
     }
 }

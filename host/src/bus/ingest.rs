@@ -16,11 +16,11 @@ use serde::Deserialize;
 use tokio::task::JoinSet;
 
 use super::{Backpressure, Bus};
-use crate::cluster::link;
+use crate::cluster::redis;
 use crate::names::{InvalidName, PluginName};
 use crate::storage::{MAX_SET_BYTES, MAX_SET_WRITES, OutboxMessage};
 use crate::telemetry::traces::{Kind, Span};
-use crate::transaction::state::Services;
+use crate::transaction::services::Services;
 use incoming::Incoming;
 use outside::Outside;
 
@@ -32,7 +32,7 @@ pub struct Config {
     /// not, since Redis keeps none of it. Default 10 000.
     pub backlog: usize,
     /// The Redis that streams and channels are in. Default: `redis.url`.
-    pub redis_url: Option<link::Url>,
+    pub redis_url: Option<redis::Url>,
     /// `[ingest.kafka]`
     pub kafka: kafka::Config,
     /// `[ingest.streams]`
@@ -67,7 +67,7 @@ pub enum SetupError {
     #[error("{0} is empty, or over 256 bytes, or has a control character")]
     Name(&'static str),
     #[error(transparent)]
-    Redis(#[from] link::LinkError),
+    Redis(#[from] redis::RedisError),
     #[error(transparent)]
     InvalidName(#[from] InvalidName),
     #[error(
@@ -123,7 +123,7 @@ impl Sources {
         sent: BTreeSet<String>,
         bus: &Arc<Bus>,
         services: &Arc<Services>,
-        redis: &link::Config,
+        redis: &redis::Config,
         writer: &PluginName,
     ) -> Result<Self, SetupError> {
         if config.backlog == 0 {

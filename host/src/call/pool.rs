@@ -11,7 +11,8 @@ use tokio::sync::Notify;
 use crate::budgets::quota::{Kind, Passed};
 use crate::sandbox::{Fault, Instance, Template, metered};
 use crate::transaction::profile::{Profile, TENANT_PATH, Tenancy};
-use crate::transaction::state::{Services, State};
+use crate::transaction::services::Services;
+use crate::transaction::state::State;
 
 /// `[pool]`
 #[derive(Debug, Clone, Deserialize)]
