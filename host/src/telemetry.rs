@@ -1,10 +1,10 @@
 //! The host's figures and its log. Names and units are the operator's contract: every metric is registered here and in this folder,
 //! with what it counts, and label values come from bounded sets only.
 
+pub mod collected;
 pub mod cpu;
 pub mod custom;
 pub mod exchange;
-pub mod figures;
 pub mod latency;
 pub mod log;
 pub mod plugin;
@@ -113,14 +113,14 @@ pub struct Metrics {
     pub spans_sent: Counter,
     pub spans_dropped: Family<ReasonLabel, Counter>,
     quotas_passed: Family<QuotaLabels, Counter>,
-    pub witnessed: Witnessed,
+    pub recordings: RecordingMetrics,
     pub exchange: Exchange,
     releases: Releases,
     pub custom: Custom,
 }
 
 /// Calls that were recorded, or run on a shadow as well, by plugin.
-pub struct Witnessed {
+pub struct RecordingMetrics {
     pub recorded: Family<PluginLabel, Counter>,
     pub record_dropped: Family<PluginLabel, Counter>,
     pub shadowed: Family<PluginLabel, Counter>,
@@ -128,7 +128,7 @@ pub struct Witnessed {
     pub shadow_differing: Family<PluginLabel, Counter>,
 }
 
-impl Witnessed {
+impl RecordingMetrics {
     fn register(r: &mut Registry) -> Self {
         let counter = Family::default;
         Self {
@@ -284,7 +284,7 @@ impl Metrics {
                 "Calls that waited or were refused, and lines that were dropped, past a quota",
                 Family::default(),
             ),
-            witnessed: Witnessed::register(r),
+            recordings: RecordingMetrics::register(r),
             exchange: Exchange::register(r),
             releases: Releases::register(r),
             custom: Custom::register(r),

@@ -103,7 +103,7 @@ async fn over_the_global_limit_one_failure_throttles_an_address() {
 
 #[tokio::test]
 async fn behind_a_trusted_proxy_each_client_has_its_own_limit() {
-    let server = server().env("HUBBUB_DOOR__TRUSTED_PROXIES", "127.0.2.1").start().await;
+    let server = server().env("HUBBUB_ADMISSION__TRUSTED_PROXIES", "127.0.2.1").start().await;
     let (proxy, url) = (http_from(1), server.admin_url("/admin/plugins"));
     let from = async |client: &str, token: &str| {
         let request = proxy.get(&url).header("x-forwarded-for", client).bearer_auth(token);

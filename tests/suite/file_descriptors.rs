@@ -94,7 +94,7 @@ async fn idle_connections_never_use_the_reserved_descriptors() {
 
 #[tokio::test]
 async fn accept_errors_are_counted_and_logged_without_a_busy_loop() {
-    let server = server().through(LIMIT).env("HUBBUB_DOOR__DESCRIPTORS_RESERVED", "0").start().await;
+    let server = server().through(LIMIT).env("HUBBUB_ADMISSION__DESCRIPTORS_RESERVED", "0").start().await;
     let mut updates = Client::connect(server.admin_address(), "/figures", ADMIN_TOKEN).await.expect("the token is right");
     let held = idle(&server, IDLE).await;
     server.logged("connections could not be accepted").await;

@@ -165,7 +165,7 @@ async fn desk(server: &Server) {
 }
 
 fn builder() -> Builder {
-    Server::dev().single_node().without_message_limit().env("HUBBUB_DOOR__USER_CPU", "0")
+    Server::dev().single_node().without_message_limit().env("HUBBUB_ADMISSION__USER_CPU", "0")
 }
 
 #[tokio::test]

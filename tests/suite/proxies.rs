@@ -135,8 +135,8 @@ async fn without_stickiness_polling_is_refused_as_an_unknown_transport() {
 
 #[tokio::test]
 async fn the_address_limit_sees_the_clients_address() {
-    let limited = Server::dev().only(&["chat"]).env("HUBBUB_DOOR__ADDRESS_CONNECTIONS", "1");
-    let node = limited.env("HUBBUB_DOOR__TRUSTED_PROXIES", "[\"127.0.0.1\"]").start().await;
+    let limited = Server::dev().only(&["chat"]).env("HUBBUB_ADMISSION__ADDRESS_CONNECTIONS", "1");
+    let node = limited.env("HUBBUB_ADMISSION__TRUSTED_PROXIES", "[\"127.0.0.1\"]").start().await;
     for (n, config) in (0..).zip(ShippedConfig::ALL) {
         let proxy = config.before(&[&node]).await;
         let (ana, bia) = (household(2 * n), household(2 * n + 1));

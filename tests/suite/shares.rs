@@ -135,7 +135,7 @@ async fn a_users_presence_groups_are_limited() {
 
 #[tokio::test]
 async fn a_users_cpu_is_limited_across_reconnects() {
-    let server = limited(&[("DOOR__USER_CPU", "0.001")]).start().await;
+    let server = limited(&[("ADMISSION__USER_CPU", "0.001")]).start().await;
     let mut ana = server.connect("/", token("ana")).await;
     let mut bia = server.connect("/", token("bia")).await;
     // An event that no plugin handles costs 0.1 ms, and a second allows 1 ms.
@@ -160,7 +160,7 @@ async fn a_users_cpu_is_limited_across_reconnects() {
 
 #[tokio::test]
 async fn token_refreshes_and_refused_connects_count_as_cpu() {
-    let server = limited(&[("DOOR__USER_CPU", "0.01")]).start().await;
+    let server = limited(&[("ADMISSION__USER_CPU", "0.01")]).start().await;
     let mut ana = server.connect("/", token("ana")).await;
     let fresh = |_| json!({"token": token("ana").sign()});
     let (before, refused) = until_refused(&mut ana, 20, "auth:refresh", fresh).await;

@@ -206,8 +206,11 @@ fn own_address() -> IpAddr {
 #[tokio::test]
 async fn tcp_connections_per_address_are_limited_except_loopback() {
     for (trusted, is_limited) in [("", true), (&own_address().to_string(), false)] {
-        let env =
-            [("JWT_SECRET", SECRET), ("HUBBUB_GATEWAY__ADDRESS_TCP_CONNECTIONS", "3"), ("HUBBUB_DOOR__TRUSTED_PROXIES", trusted)];
+        let env = [
+            ("JWT_SECRET", SECRET),
+            ("HUBBUB_GATEWAY__ADDRESS_TCP_CONNECTIONS", "3"),
+            ("HUBBUB_ADMISSION__TRUSTED_PROXIES", trusted),
+        ];
         let mut server = Started::with("serve", &["--listen", ":0", "--admin", "127.0.0.1:0"], &env).await;
         let (public, _) = server.ports().await;
         let (own, loopback) = (SocketAddr::from((own_address(), public)), SocketAddr::from(([127, 0, 0, 1], public)));

@@ -1,0 +1,243 @@
+//! The connection to Redis that all nodes share: commands, and the channels this node listens to. It knows whether Redis answers,
+//! and never waits longer than its timeout; what is asked while Redis is away fails at once.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fred::clients::Client;
+use fred::interfaces::{ClientLike, EventInterface};
+use fred::types::config::{Config as FredConfig, ReconnectPolicy, TcpConfig, UnresponsiveConfig};
+use fred::types::scripts::Script;
+use fred::types::{Builder, FromValue, MultipleKeys, MultipleValues};
+use serde::Deserialize;
+use tokio::sync::watch;
+
+/// `[redis]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// `redis://[user:password@]host:port/database`, or `rediss://` for TLS. `REDIS_URL` sets it. Default: none, one node by itself.
+    pub url: Option<Url>,
+    /// What every key and channel begins with: one Redis may serve several clusters. Default `hubbub`.
+    pub prefix: String,
+    /// How long a command may take. Past it Redis counts as away. Default 1 s.
+    #[serde(deserialize_with = "crate::duration::deserialize")]
+    pub timeout: Duration,
+    /// Between two signs of life. Default 1 s.
+    #[serde(deserialize_with = "crate::duration::deserialize")]
+    pub heartbeat: Duration,
+    /// How long a node may be silent before others take over what one node does for all (the bus, schedules). Default 5 s.
+    #[serde(deserialize_with = "crate::duration::deserialize")]
+    pub node_timeout: Duration,
+    /// Events that may wait to be sent to other nodes. Past it the other nodes' clients miss one, counted. Default 16 384.
+    pub outbox: usize,
+    /// Events of other nodes that may wait to be delivered here. Past it the oldest are lost, counted. Default 65 536.
+    pub inbox: usize,
+    /// Changes of rooms that may wait to be written. Past it all are written anew. Default 65 536.
+    pub room_counts: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self {
+            url: None,
+            prefix: "hubbub".into(),
+            timeout: seconds(1),
+            heartbeat: seconds(1),
+            node_timeout: seconds(5),
+            outbox: 16_384,
+            inbox: 65_536,
+            room_counts: 65_536,
+        }
+    }
+}
+
+/// Where Redis is. Holds a password: it is never shown.
+#[derive(Clone, Deserialize)]
+#[serde(from = "String")]
+pub struct Url(String);
+
+impl From<String> for Url {
+    fn from(url: String) -> Self {
+        Self(url)
+    }
+}
+
+impl fmt::Debug for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("redis://…")
+    }
+}
+
+/// Why there is no cluster.
+#[derive(Debug, thiserror::Error)]
+pub enum RedisError {
+    #[error(
+        "it is no url of Redis: write redis://USER:PASSWORD@HOST:PORT/DATABASE, where @ : / ? # and % of the password are \
+         percent-encoded (redis.url, or a redis_url of its own)"
+    )]
+    Url,
+    #[error("the connection to Redis cannot be made: {0}")]
+    Client(String),
+    #[error("redis.{0} must be more than nothing")]
+    Zero(&'static str),
+}
+
+/// Redis does not answer, or refuses. For the log, never for a client.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("Redis does not answer: {0}")]
+pub struct RedisUnavailable(String);
+
+impl RedisUnavailable {
+    pub fn new(why: &str) -> Self {
+        Self(why.to_owned())
+    }
+}
+
+impl From<fred::error::Error> for RedisUnavailable {
+    fn from(error: fred::error::Error) -> Self {
+        Self(error.details().to_owned())
+    }
+}
+
+/// How Redis is: away, or there for the so-many-th time. What a node has told Redis is to be told anew each time.
+pub type Epoch = Option<u64>;
+
+/// The connection.
+pub struct Redis {
+    pub client: Client,
+    /// A connection of its own: it may be busy with what it hears.
+    pub subscriber: Client,
+    pub config: Config,
+    epoch: watch::Sender<Epoch>,
+}
+
+impl Redis {
+    /// Begins to connect; goes on trying until it succeeds, and whenever the connection is lost.
+    pub fn open(config: Config) -> Result<Option<Arc<Self>>, RedisError> {
+        let Some(url) = &config.url else { return Ok(None) };
+        let sizes = [("outbox", config.outbox), ("inbox", config.inbox), ("room_counts", config.room_counts)];
+        if let Some((name, _)) = sizes.into_iter().find(|(_, size)| *size == 0) {
+            return Err(RedisError::Zero(name));
+        }
+        let builder = builder(url, config.timeout, config.inbox)?;
+        let (client, subscriber) = (built(&builder)?, built(&builder)?);
+        Ok(Some(Arc::new(Self { client, subscriber, config, epoch: watch::Sender::new(None) })))
+    }
+
+    /// Connects, and keeps the connection until it is dropped.
+    pub async fn run(self: Arc<Self>) {
+        let reconnected = {
+            let link = self.clone();
+            async move {
+                let (mut commands, mut channels) = (link.client.reconnect_rx(), link.subscriber.reconnect_rx());
+                loop {
+                    tokio::select! {
+                        _ = commands.recv() => {}
+                        _ = channels.recv() => {}
+                    }
+                    // Whatever it held may be gone.
+                    link.lost();
+                }
+            }
+        };
+        let (commands, channels) = (self.client.connect(), self.subscriber.connect());
+        let _ends = Ends(vec![commands.abort_handle(), channels.abort_handle()]);
+        reconnected.await;
+    }
+
+    /// How Redis is, now and from now on.
+    pub fn epochs(&self) -> watch::Receiver<Epoch> {
+        self.epoch.subscribe()
+    }
+
+    pub fn is_up(&self) -> bool {
+        self.epoch.borrow().is_some()
+    }
+
+    /// Redis has answered.
+    pub fn found(&self) {
+        self.epoch.send_if_modified(|epoch| match epoch {
+            Some(_) => false,
+            None => {
+                static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+                *epoch = Some(NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+                true
+            }
+        });
+    }
+
+    /// Redis has not answered, or has lost what it was told.
+    pub fn lost(&self) {
+        self.epoch.send_if_modified(|epoch| epoch.take().is_some());
+    }
+
+    /// A key or channel of this cluster.
+    pub fn name(&self, rest: fmt::Arguments<'_>) -> String {
+        format!("{}:{rest}", self.config.prefix)
+    }
+
+    /// Runs a script: all of it, or nothing.
+    pub async fn eval<R, K, V>(&self, script: &Script, keys: K, args: V) -> Result<R, RedisUnavailable>
+    where
+        R: FromValue,
+        K: Into<MultipleKeys> + Send,
+        V: TryInto<MultipleValues> + Send,
+        V::Error: Into<fred::error::Error> + Send,
+    {
+        if !self.is_up() {
+            return Err(RedisUnavailable("the connection is down".into()));
+        }
+        Ok(script.evalsha_with_reload(&self.client, keys, args).await?)
+    }
+
+    /// Ends the connection, with what was sent.
+    pub async fn close(&self) {
+        // It ends in any case; what was not sent by now is not worth more.
+        let _ = tokio::join!(self.client.quit(), self.subscriber.quit());
+    }
+}
+
+/// A connection apart from the cluster's, with the same settings: commands that cannot be sent, or that take over `timeout`, fail.
+/// At most `inbox` messages wait to be heard. To be connected by whoever uses it.
+pub fn client(url: &Url, timeout: Duration, inbox: usize) -> Result<Client, RedisError> {
+    built(&builder(url, timeout, inbox)?)
+}
+
+fn built(builder: &Builder) -> Result<Client, RedisError> {
+    builder.build().map_err(|error| RedisError::Client(error.details().to_owned()))
+}
+
+fn builder(url: &Url, timeout: Duration, inbox: usize) -> Result<Builder, RedisError> {
+    // The parser's own words quote parts of the url, and with it of the password.
+    let mut parsed = FredConfig::from_url(&url.0).map_err(|_| RedisError::Url)?;
+    parsed.version = fred::types::RespVersion::RESP3;
+    // A command that cannot be sent fails at once: nothing here is worth sending late.
+    parsed.fail_fast = true;
+    let mut builder = Builder::from_config(parsed);
+    builder
+        .set_policy(ReconnectPolicy::new_exponential(0, 50, 2000, 2))
+        .with_performance_config(|performance| {
+            performance.default_command_timeout = timeout;
+            performance.broadcast_channel_capacity = inbox;
+        })
+        .with_connection_config(|connection| {
+            connection.connection_timeout = timeout * 2;
+            connection.internal_command_timeout = timeout * 2;
+            connection.max_command_attempts = 1;
+            connection.tcp = TcpConfig { nodelay: Some(true), ..TcpConfig::default() };
+            connection.unresponsive = UnresponsiveConfig { max_timeout: Some(timeout * 5), interval: Duration::from_secs(1) };
+        });
+    Ok(builder)
+}
+
+/// Tasks that end with this value.
+pub struct Ends(pub Vec<tokio::task::AbortHandle>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.iter().for_each(tokio::task::AbortHandle::abort);
+    }
+}
