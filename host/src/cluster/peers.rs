@@ -8,7 +8,7 @@ use super::interest::Interest;
 use super::ledger::{Change, Ledger};
 use super::link::Link;
 use super::members::is_hosts;
-use super::relay::{Relay, room_channel, user_channel};
+use super::relay::{self, Relay, room_channel, user_channel};
 use super::rooms::Send;
 use crate::telemetry::figures::Figure;
 
@@ -25,9 +25,16 @@ pub struct Peers {
 impl Peers {
     /// What has gone to the other nodes and come from them, since the start.
     pub fn figures(&self) -> Vec<Figure> {
-        let (figures, read) = (&self.relay.figures, |counter: &AtomicU64| counter.load(Ordering::Relaxed));
-        let mut all = vec![
-            Figure::Gauge("cluster_redis_up", "Whether Redis answers this node", i64::from(self.link.is_up())),
+        let mut all = Self::figures_of(self.link.is_up(), &self.relay.figures);
+        all.extend(self.bridge.iter().flat_map(|bridge| bridge.figures.read()));
+        all
+    }
+
+    /// The metrics of the cluster without those of the bridge.
+    pub fn figures_of(is_up: bool, figures: &relay::Figures) -> Vec<Figure> {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        vec![
+            Figure::Gauge("cluster_redis_up", "Whether Redis answers this node", i64::from(is_up)),
             Figure::Counter("cluster_events_sent", "Events sent to other nodes", read(&figures.sent)),
             Figure::Counter("cluster_events_received", "Events of other nodes delivered here", read(&figures.received)),
             Figure::Counter("cluster_events_unsent", "Events that other nodes' clients have missed", read(&figures.unsent)),
@@ -36,9 +43,7 @@ impl Peers {
                 "Events of other nodes that clients here have missed",
                 read(&figures.unheard),
             ),
-        ];
-        all.extend(self.bridge.iter().flat_map(|bridge| bridge.figures.read()));
-        all
+        ]
     }
 
     /// Tells the others of an event that begins here. Never waits.

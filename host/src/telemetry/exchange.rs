@@ -7,9 +7,8 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
 
-use super::register;
+use super::registrar::{Registrar, register};
 
 /// Names of topics and streams that have series of their own.
 const MAX_NAMES: usize = 256;
@@ -17,30 +16,30 @@ const MAX_NAMES: usize = 256;
 /// What all others are counted as.
 const OTHER: &str = "other";
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Topic {
     source: &'static str,
     topic: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Reason {
     source: &'static str,
     reason: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Source {
     source: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Sent {
     system: &'static str,
     topic: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct System {
     system: &'static str,
 }
@@ -59,7 +58,7 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    pub(super) fn register(r: &mut Registry) -> Self {
+    pub(super) fn register(r: &mut Registrar) -> Self {
         Self {
             accepted: register(r, "ingest_messages", "Messages of other systems that were accepted", Family::default()),
             rejected: register(r, "ingest_rejected", "Messages of other systems that cannot be accepted", Family::default()),
@@ -127,7 +126,7 @@ mod tests {
 
     #[test]
     fn names_past_their_number_share_a_label() {
-        let exchange = Exchange::register(&mut Registry::default());
+        let exchange = Exchange::register(&mut Registrar::new());
         for n in 0..MAX_NAMES {
             assert_eq!(exchange.name(&format!("t{n}")), format!("t{n}"));
         }

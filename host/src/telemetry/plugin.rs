@@ -7,27 +7,26 @@ use std::time::Duration;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::registry::Registry;
 
 use super::cpu::Cpu;
 use super::latency::Latency;
-use super::register;
+use super::registrar::{Registrar, register};
 use crate::error::Code;
 use crate::names::PluginName;
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct ReleaseLabels {
     pub(super) plugin: String,
     pub(super) version: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RefusalLabels {
     plugin: String,
     code: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabels {
     plugin: String,
     version: String,
@@ -213,7 +212,7 @@ impl Releases {
         }
     }
 
-    pub(super) fn register(r: &mut Registry) -> Self {
+    pub(super) fn register(r: &mut Registrar) -> Self {
         Self {
             versions: Mutex::default(),
             calls: register(r, "plugin_calls", "Calls of every kind, by what came of them", Family::default()),
