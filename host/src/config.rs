@@ -129,8 +129,8 @@ pub struct Admin {
 pub struct Plugin {
     /// The component's file. Default: `NAME.wasm` in the folder `server.plugins`.
     pub file: Option<PathBuf>,
-    /// The oldest version that may run, such as `1.2.0`. Past it, an older release is not deployed, not started and not the
-    /// target of a rollback. Default: any version.
+    /// The oldest version that may run, such as `1.2.0`. An older release is not deployed, not started and not the target of a
+    /// rollback. Default: any version.
     #[schemars(with = "Option<String>")]
     pub min_version: Option<release::versions::LeastVersion>,
     /// The interfaces that the component may import, such as `store`. A component that imports another one fails staging.

@@ -97,7 +97,7 @@ pub struct Config {
     /// every other request with HTTP 503. Metric: `limits_passed`.
     pub tcp_connections: u64,
     /// TCP connections of one address (IPv6: one /64) to each port; 0 means no limit. It does not hold for loopback and
-    /// `door.trusted_proxies`. Past it a connection is closed before it is read. Metric: `limits_passed`.
+    /// `admission.trusted_proxies`. Past it a connection is closed before it is read. Metric: `limits_passed`.
     pub address_tcp_connections: u64,
     /// How long a connection may be open without a namespace, and a TCP connection without a first byte. Past it the connection
     /// is closed. Metric: `http_connections_closed`.

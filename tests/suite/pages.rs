@@ -59,7 +59,10 @@ fn the_generated_pages_are_what_the_code_generates() {
         [("configuration.md", "doc"), ("limits.md", "limits"), ("metrics.md", "metrics"), ("hubbub.schema.json", "schema")]
     {
         let committed = text(&docs.join(page));
-        assert!(committed == printed(&["config", command]), "{page} is not what `hubbub config {command}` prints: run `make pages`");
+        assert!(
+            committed == printed(&["config", command]),
+            "{page} is not what `hubbub config {command}` prints: run `make pages`"
+        );
     }
 }
 

@@ -11,8 +11,8 @@ mod tests;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value};
 
-use super::keys::{self, CHOSEN};
 use super::Config;
+use super::keys::{self, CHOSEN};
 use crate::duration;
 
 pub use limits::page as limits;

@@ -22,7 +22,7 @@ pub struct Config {
     pub instances: u32,
     /// Bytes of memory that an instance may grow to. Past it the call traps.
     pub memory: usize,
-    /// Bytes of stack that a call may use. Past it, as in endless recursion, the call traps.
+    /// Bytes of stack that a call may use. Past it the call traps, as in endless recursion.
     pub stack: usize,
     /// Bytes of strings and lists that a call may pass to the host at a time. Past it the call traps.
     pub transfer: usize,

@@ -43,7 +43,7 @@ impl Custom {
             dropped: register(
                 r,
                 "plugin_custom_dropped",
-                "Figures with a bad name, or past a plugin's 64 names",
+                "Metrics with a bad name, or past a plugin's 64 names",
                 Family::default(),
             ),
         }

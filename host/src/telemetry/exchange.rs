@@ -60,17 +60,27 @@ pub struct Exchange {
 impl Exchange {
     pub(super) fn register(r: &mut Registrar) -> Self {
         Self {
-            accepted: register(r, "ingest_messages", "Messages of other systems that were accepted", Family::default()),
-            rejected: register(r, "ingest_rejected", "Messages of other systems that cannot be accepted", Family::default()),
-            lag: register(r, "ingest_lag", "Messages that wait in another system, as it last told", Family::default()),
-            paused: register(r, "ingest_paused", "1 while a topic or stream is left to wait at its source", Family::default()),
-            reconnects: register(r, "ingest_reconnects", "Times a source that was away came back", Family::default()),
-            sent: register(r, "egress_messages", "Messages that another system has taken", Family::default()),
+            accepted: register(
+                r,
+                "ingest_messages",
+                "Messages of other systems that were accepted, by source: kafka, streams or pubsub",
+                Family::default(),
+            ),
+            rejected: register(
+                r,
+                "ingest_rejected",
+                "Messages of other systems that were not accepted, by reason: not_json, too_large, bad_topic, bad_name, not_a_message, trimmed or lost",
+                Family::default(),
+            ),
+            lag: register(r, "ingest_lag", "Messages that wait in another system, as it last reported", Family::default()),
+            paused: register(r, "ingest_paused", "1 while a topic or stream waits at its source", Family::default()),
+            reconnects: register(r, "ingest_reconnects", "Reconnects to a source", Family::default()),
+            sent: register(r, "egress_messages", "Messages that another system has accepted", Family::default()),
             waiting: register(r, "egress_waiting", "Messages that wait to be sent to another system", Family::default()),
             sent_reconnects: register(
                 r,
                 "egress_reconnects",
-                "Times a system that is sent to was away and came back",
+                "Reconnects to a system that messages are sent to",
                 Family::default(),
             ),
             names: Mutex::default(),

@@ -215,17 +215,42 @@ impl Releases {
     pub(super) fn register(r: &mut Registrar) -> Self {
         Self {
             versions: Mutex::default(),
-            calls: register(r, "plugin_calls", "Calls of every kind, by what came of them", Family::default()),
-            call_seconds: register(r, "plugin_call_seconds", "From a call's turn to its commit", Family::default()),
-            cpu: register(r, "plugin_cpu_seconds", "CPU that calls took in the sandbox", Family::default()),
+            calls: register(
+                r,
+                "plugin_calls",
+                "Calls of every kind, by outcome: ok, refused, invalid_data, failed, fault, unavailable or already_handled",
+                Family::default(),
+            ),
+            call_seconds: register(r, "plugin_call_seconds", "Time from the start of a call to its commit", Family::default()),
+            cpu: register(r, "plugin_cpu_seconds", "CPU time of calls in the sandbox", Family::default()),
             events: register(r, "plugin_events", "Events handled", Family::default()),
-            seconds: register(r, "plugin_event_seconds", "From an event's turn to its commit", Family::default()),
-            refusals: register(r, "plugin_refusals", "Events a plugin refused, by code", Family::default()),
-            faults: register(r, "plugin_faults", "Calls that trapped or passed a limit", Family::default()),
-            conflicts: register(r, "plugin_conflicts", "Calls run again because what they read had changed", Family::default()),
-            fresh_instances: register(r, "plugin_fresh_instances", "Instances made", Family::default()),
+            seconds: register(
+                r,
+                "plugin_event_seconds",
+                "Time from the start of an event's call to its commit",
+                Family::default(),
+            ),
+            refusals: register(r, "plugin_refusals", "Events that a plugin refused, by code", Family::default()),
+            faults: register(
+                r,
+                "plugin_faults",
+                "Calls that trapped, exceeded a limit or gave an unusable answer",
+                Family::default(),
+            ),
+            conflicts: register(
+                r,
+                "plugin_conflicts",
+                "Calls that ran again because a key that they had read was changed",
+                Family::default(),
+            ),
+            fresh_instances: register(r, "plugin_fresh_instances", "Instances that were created", Family::default()),
             pool_waits: register(r, "plugin_pool_waits", "Calls that waited for an instance", Family::default()),
-            log_lines_dropped: register(r, "plugin_log_lines_dropped", "Log lines past the quota", Family::default()),
+            log_lines_dropped: register(
+                r,
+                "plugin_log_lines_dropped",
+                "Log lines that were dropped past the quota",
+                Family::default(),
+            ),
         }
     }
 }

@@ -24,7 +24,7 @@ fn row(key: &Key) -> Option<String> {
     let all = sentences(&key.about);
     let of = |begins: &str| all.iter().filter_map(|one| one.strip_prefix(begins)).collect::<Vec<_>>().join(" ");
     let past = of("Past it ");
-    let past = if past.is_empty() { of("Past the rest ") } else { past.trim_start_matches(", ").to_owned() };
+    let past = if past.is_empty() { of("Past the rest ") } else { past };
     if past.is_empty() {
         return None;
     }

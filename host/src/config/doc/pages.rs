@@ -33,7 +33,8 @@ pub(super) fn cell(text: &str) -> String {
 }
 
 fn section(section: &Section) -> String {
-    let mut out = format!("### `{}`\n{}\n\n| key | kind | default | meaning |\n|---|---|---|---|\n", section.title, section.about);
+    let mut out =
+        format!("### `{}`\n{}\n\n| key | kind | default | meaning |\n|---|---|---|---|\n", section.title, section.about);
     for key in &section.keys {
         out.push_str(&format!("| `{}` | {} | {} | {} |\n", key.name, key.kind, default(key), cell(&key.about)));
     }

@@ -59,5 +59,8 @@ fn the_schema_has_no_null_and_no_duration_of_rust() {
 fn a_limit_names_its_key_its_default_and_its_metric() {
     let page = limits();
     let row = page.lines().find(|line| line.starts_with("| `gateway.client_queue`")).unwrap();
-    assert!(row.contains("| `512` |") && row.contains("the client is disconnected") && row.ends_with("| `slow_consumers` |"), "{row}");
+    assert!(
+        row.contains("| `512` |") && row.contains("the client is disconnected") && row.ends_with("| `slow_consumers` |"),
+        "{row}"
+    );
 }
