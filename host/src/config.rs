@@ -139,8 +139,8 @@ pub struct Plugin {
     /// The door policies of the plugin's namespaces, by namespace. See `[plugins.NAME.doors."/namespace"]`.
     pub doors: release::doors::Configured,
     pub quota: capability::quota::Own,
-    /// The plugin's own settings, which it is initialized with. The host sets one of them itself: `tenant_path` names the place
-    /// of the tenant in the data of a message, such as `org.id`.
+    /// The plugin's own settings, which it is initialized with. The host itself reads one of them: `tenant_path` names the place of
+    /// the tenant in the data of a message, such as `org.id`.
     pub config: serde_json::Map<String, serde_json::Value>,
 }
 

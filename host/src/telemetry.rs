@@ -161,8 +161,8 @@ impl Metrics {
     fn register(mut registrar: Registrar) -> Self {
         let r = &mut registrar;
         let metrics = Self {
-            connections: register(r, "connections", "Engine.IO connections open now", Gauge::default()),
-            sockets: register(r, "sockets", "Sockets (connections to a namespace) open now", Gauge::default()),
+            connections: register(r, "connections", "Engine.IO connections that are open", Gauge::default()),
+            sockets: register(r, "sockets", "Sockets (connections to a namespace) that are connected", Gauge::default()),
             connects: register(r, "socket_connects", "Sockets that were connected", Counter::default()),
             connects_refused: register(r, "socket_connects_refused", "Sockets that were refused, by reason", Family::default()),
             disconnects: register(r, "socket_disconnects", "Sockets that were disconnected, by reason", Family::default()),
@@ -200,20 +200,20 @@ impl Metrics {
             http_closed: register(
                 r,
                 "http_connections_closed",
-                "HTTP connections closed because a client took too long, by the limit",
+                "HTTP connections that were closed because a client took too long, by the limit",
                 Family::default(),
             ),
-            tcp_connections: register(r, "tcp_connections", "TCP connections open now, by listener", Family::default()),
+            tcp_connections: register(r, "tcp_connections", "TCP connections that are open, by listener", Family::default()),
             requests_refused: register(
                 r,
                 "requests_refused",
-                "Requests refused because of their Host or Origin, by listener and reason",
+                "Requests that were refused because of their Host or Origin, by listener and reason",
                 Family::default(),
             ),
             failed_logins: register(
                 r,
                 "failed_logins",
-                "Logins with a wrong admin token (admin) or API key (public), or throttled",
+                "Logins that failed or were throttled, with the admin token (admin) or an API key (public)",
                 Family::default(),
             ),
             connects_waiting: register(r, "connects_waiting", "Connections that wait for their turn", Gauge::default()),
@@ -226,7 +226,7 @@ impl Metrics {
             connections_expired: register(
                 r,
                 "connections_expired",
-                "Connections closed because a token on them had expired",
+                "Connections that were closed because a token on them had expired",
                 Counter::default(),
             ),
             watchers: register(r, "admin_watchers", "Dashboards that are connected", Gauge::default()),
@@ -274,7 +274,12 @@ impl Metrics {
                 Counter::default(),
             ),
             bus_dead: register(r, "bus_dead_letters", "Messages that became dead letters", Counter::default()),
-            bus_queued: register(r, "bus_messages_queued", "Messages accepted and not yet handled by all", Gauge::default()),
+            bus_queued: register(
+                r,
+                "bus_messages_queued",
+                "Messages that were accepted and not yet handled by every plugin",
+                Gauge::default(),
+            ),
             notices_dropped: register(
                 r,
                 "bus_notices_dropped",

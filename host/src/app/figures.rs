@@ -24,16 +24,24 @@ pub(crate) fn of(stats: &Stats, deliveries: u64, peers: impl IntoIterator<Item =
     let mut figures = vec![
         Figure::Counter("deliveries", "Packets that were put into clients' queues", deliveries),
         Figure::Gauge("storage_queued", "Commits that wait to be written", stats.queued as i64),
-        Figure::Counter("storage_groups", "Groups of commits written, each with one sync", stats.groups),
-        Figure::Counter("storage_commits", "Commits written", stats.sets),
-        Figure::Counter("storage_conflicts", "Commits refused because what they read had changed", stats.conflicts),
-        Figure::Counter("storage_queue_full", "Commits refused because the queue stayed full", stats.queue_full),
-        Figure::Counter("storage_groups_failed", "Groups of commits that the disk refused", stats.groups_failed),
+        Figure::Counter("storage_groups", "Groups of commits that were written, each with one sync", stats.groups),
+        Figure::Counter("storage_commits", "Commits that were written", stats.sets),
+        Figure::Counter(
+            "storage_conflicts",
+            "Commits that were refused because a key that they had read was changed",
+            stats.conflicts,
+        ),
+        Figure::Counter("storage_queue_full", "Commits that were refused because the queue stayed full", stats.queue_full),
+        Figure::Counter("storage_groups_failed", "Groups of commits that could not be written", stats.groups_failed),
         Figure::Gauge("storage_failing", "1 while the last group of commits was refused", stats.failing.into()),
         Figure::Counter("storage_effects_panicked", "Effects of a commit that panicked", stats.effects_panicked),
         Figure::Seconds("storage_sync_seconds", "Time spent in writing and syncing groups", stats.sync.sum_seconds),
         Figure::Counter("storage_outages", "Outages of PostgreSQL", stats.outages),
-        Figure::Counter("storage_connections_busy", "Reads refused because all connections stayed busy", stats.connections_busy),
+        Figure::Counter(
+            "storage_connections_busy",
+            "Reads that were refused because all connections stayed busy",
+            stats.connections_busy,
+        ),
         Figure::Gauge("storage_log_bytes", "Bytes of log that are not yet in the database", stats.log_bytes as i64),
     ];
     figures.extend(peers);

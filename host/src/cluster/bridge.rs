@@ -118,17 +118,25 @@ impl Figures {
     pub fn read(&self) -> [Figure; 7] {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         [
-            Figure::Counter("bridge_messages_sent", "Events, joins, leaves and answers sent to Node's servers", read(&self.sent)),
-            Figure::Counter("bridge_messages_unsent", "Messages that Node's servers have missed", read(&self.unsent)),
-            Figure::Counter("bridge_events_received", "Events of Node's servers for clients here", read(&self.received)),
-            Figure::Counter("bridge_requests_received", "Requests of Node's servers", read(&self.requests)),
-            Figure::Counter("bridge_messages_refused", "Messages of Node's servers not gone along with", read(&self.refused)),
+            Figure::Counter(
+                "bridge_messages_sent",
+                "Events, joins, leaves and answers that were sent to Node.js servers",
+                read(&self.sent),
+            ),
+            Figure::Counter("bridge_messages_unsent", "Messages that Node.js servers have missed", read(&self.unsent)),
+            Figure::Counter("bridge_events_received", "Events of Node.js servers for clients of this node", read(&self.received)),
+            Figure::Counter("bridge_requests_received", "Requests of Node.js servers", read(&self.requests)),
+            Figure::Counter("bridge_messages_refused", "Messages of Node.js servers that were refused", read(&self.refused)),
             Figure::Counter(
                 "bridge_joins_refused",
-                "Joins by Node's servers of sockets in as many rooms as they may be",
+                "Joins by Node.js servers that were refused past a socket's limit",
                 read(&self.joins_refused),
             ),
-            Figure::Counter("bridge_messages_unheard", "Messages missed here, since too many waited", read(&self.unheard)),
+            Figure::Counter(
+                "bridge_messages_unheard",
+                "Messages of Node.js servers that this node missed because too many waited",
+                read(&self.unheard),
+            ),
         ]
     }
 }

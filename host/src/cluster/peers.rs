@@ -34,9 +34,9 @@ impl Peers {
     pub fn figures_of(is_up: bool, figures: &relay::Figures) -> Vec<Figure> {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         vec![
-            Figure::Gauge("cluster_redis_up", "Whether Redis answers this node", i64::from(is_up)),
-            Figure::Counter("cluster_events_sent", "Events sent to other nodes", read(&figures.sent)),
-            Figure::Counter("cluster_events_received", "Events of other nodes delivered here", read(&figures.received)),
+            Figure::Gauge("cluster_redis_up", "1 while Redis answers this node", i64::from(is_up)),
+            Figure::Counter("cluster_events_sent", "Events that were sent to other nodes", read(&figures.sent)),
+            Figure::Counter("cluster_events_received", "Events of other nodes that were delivered here", read(&figures.received)),
             Figure::Counter("cluster_events_unsent", "Events that other nodes' clients have missed", read(&figures.unsent)),
             Figure::Counter(
                 "cluster_events_unheard",

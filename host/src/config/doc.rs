@@ -221,6 +221,7 @@ fn kind(schema: &Value) -> String {
         Some("integer") => "whole number".into(),
         Some("number") => "number".into(),
         Some("boolean") => "`true`, `false`".into(),
+        Some("array") if schema["items"]["enum"].is_array() => format!("list of {}", kind(&schema["items"])),
         Some("array") if schema["items"]["type"] == "string" => "list of texts".into(),
         Some("array") => "list".into(),
         Some("object") => "table".into(),
@@ -228,7 +229,7 @@ fn kind(schema: &Value) -> String {
     }
 }
 
-/// Whether a section is one of those whose name the operator chooses, or that a file may hold several of.
+/// Whether the operator chooses the section's name, or a file may hold several of it.
 fn is_chosen(section: &Section) -> bool {
     section.title.contains(CHOSEN) || section.title.starts_with("[[")
 }

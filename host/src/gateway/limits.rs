@@ -13,7 +13,7 @@ use crate::error::{Code, Refusal};
 use crate::rate::{self, Flow, Meter, Rate};
 use crate::telemetry::{LimitLabels, Metrics};
 
-/// `[admission]`: limits on how many clients may connect and how fast. 0 means no limit. With `KEY_dry_run = true` the server counts
+/// `[door]`: limits on how many clients may connect and how fast. 0 means no limit. With `KEY_dry_run = true` the server counts
 /// what is past the limit, and refuses nothing.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]

@@ -22,7 +22,7 @@ pub fn read(exposition: &str) -> Vec<Described> {
         match (words.next(), words.next(), words.next(), words.next()) {
             (Some("#"), Some("HELP"), Some(name), Some(help)) => {
                 (last, labels) = (name, BTreeSet::new());
-                let (kind, help) = (String::new(), help.to_owned());
+                let (kind, help) = (String::new(), help.trim_end_matches('.').to_owned());
                 found.insert(name, Described { name: name.to_owned(), kind, labels: Vec::new(), help });
             }
             (Some("#"), Some("TYPE"), Some(name), Some(kind)) => {
@@ -66,7 +66,7 @@ mod tests {
         };
         assert_eq!(
             read(text),
-            [described("a_b_total", "counter", &["code", "plugin"], "Things."), described("c", "gauge", &[], "Now.")]
+            [described("a_b_total", "counter", &["code", "plugin"], "Things"), described("c", "gauge", &[], "Now")]
         );
     }
 

@@ -223,7 +223,7 @@ impl Releases {
             ),
             call_seconds: register(r, "plugin_call_seconds", "Time from the start of a call to its commit", Family::default()),
             cpu: register(r, "plugin_cpu_seconds", "CPU time of calls in the sandbox", Family::default()),
-            events: register(r, "plugin_events", "Events handled", Family::default()),
+            events: register(r, "plugin_events", "Events that were handled", Family::default()),
             seconds: register(
                 r,
                 "plugin_event_seconds",

@@ -5,7 +5,7 @@ pub(super) const FIXED: &[(&str, &str, &str, &str)] = &[
     ("time of a component's `describe` and `init` at staging", "1 s each", "staging fails", ""),
     ("deployments of one plugin at a time", "1", "HTTP 409", ""),
     ("components that are compiled at a time", "1", "the others wait", ""),
-    ("plugins of one set; bytes of their components together", "16; four times `sandbox.component`", "HTTP 400", ""),
+    ("plugins of one set; bytes of their components together", "16; four times `sandbox.component`", "HTTP 400; HTTP 413", ""),
     ("recordings of one plugin at a time", "1", "HTTP 409", ""),
     ("namespaces, schedules of a description", "64, 64", "staging fails", ""),
     ("patterns of rooms, topics, data versions of a description", "256, 256, 256", "staging fails", ""),
@@ -32,6 +32,6 @@ pub(super) const FIXED: &[(&str, &str, &str, &str)] = &[
     ("messages, bytes of a batch from another system", "256, 1 MiB", "the rest is in the next batch", ""),
     ("bytes that are fetched ahead from Kafka", "16 MiB", "the server asks Kafka for no more", ""),
     ("names of topics and streams in metrics", "256", "the label is `other`", ""),
-    ("how long an answer to a Node.js server may take", "60 s", "there is no answer", "bridge_messages_refused"),
+    ("how long an answer to a Node.js server may take", "60 s", "there is no answer", ""),
     ("attributes, links of a span; bytes of an attribute", "16, 16; 256", "the rest is left out; the text is cut", ""),
 ];

@@ -1,4 +1,4 @@
-//! `host/docs/limits.md`: every limit. A configurable one is a key whose comment says what happens past it; the others are in
+//! `host/docs/limits.md`: every limit. A key is a limit if its comment says what happens past it; the other limits are in
 //! [`super::fixed`].
 
 use super::fixed::FIXED;
@@ -32,5 +32,9 @@ fn row(key: &Key) -> Option<String> {
     let limit = all.iter().filter(is_limit).copied().collect::<Vec<_>>().join(" ");
     let metric = of("Metric: ");
     let metric = if metric.is_empty() { "–" } else { metric.trim_end_matches('.') };
-    Some(format!("| `{}` | {} | {} | {} | {metric} |\n", key.path, cell(&limit), default(key), cell(past.trim_end_matches('.'))))
+    let default = match key.default {
+        Some(_) => default(key),
+        None => of("Default: ").trim_end_matches('.').to_owned(),
+    };
+    Some(format!("| `{}` | {} | {default} | {} | {metric} |\n", key.path, cell(&limit), cell(past.trim_end_matches('.'))))
 }
