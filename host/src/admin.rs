@@ -3,10 +3,14 @@
 
 mod dashboard;
 mod dead;
-mod figures;
+mod metrics;
+mod operators;
 mod plugins;
 mod record;
 pub(crate) mod requests;
+pub mod status;
+pub mod taps;
+pub mod watchers;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,14 +23,15 @@ use axum::routing::{get, post};
 use http::{StatusCode, header};
 use serde_json::{Value, json};
 
-use crate::gateway::api::{bearer, is_same, later};
-use crate::gateway::figures::Latest;
-use crate::gateway::logins::Denied;
-use crate::gateway::{Gateway, entrance, watchers};
-use crate::ingest::outside::Outside;
-use crate::release::breaker::Quarantined;
-use crate::release::registry::Slot;
-use crate::release::releases::Releases;
+use crate::auth::logins::Denied;
+use crate::bus::ingest::outside::Outside;
+use crate::call::breaker::Quarantined;
+use crate::call::deployed_plugin::DeployedPlugin;
+use crate::deploy::releases::Releases;
+use crate::server::admission;
+use crate::server::api::{bearer, is_same, later};
+use crate::socket::Gateway;
+use status::Latest;
 
 /// What the handlers here work on.
 pub struct Admin {
@@ -52,7 +57,7 @@ pub type Outsides = Vec<(&'static str, Arc<Outside>)>;
 /// The operator's routes. Without the token there are figures for Prometheus, readiness, and a page that knows nothing yet.
 pub fn routes(admin: Arc<Admin>) -> Router {
     let guarded = plugins::routes(admin.max_component)
-        .merge(figures::routes())
+        .merge(metrics::routes())
         .merge(record::routes())
         .merge(dead::routes())
         .route("/admin/drain", post(drain))
@@ -93,8 +98,8 @@ fn live<S: Clone + Send + Sync + 'static>(service: watchers::Service) -> Router<
 
 async fn without_upgrades(request: Request, next: Next) -> Response {
     let is_websocket = request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair == "transport=websocket"));
-    match entrance::session_of(&request) {
-        Some(_) if is_websocket => entrance::no_upgrade(),
+    match admission::session_of(&request) {
+        Some(_) if is_websocket => admission::no_upgrade(),
         _ => next.run(request).await,
     }
 }
@@ -134,10 +139,11 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
     let answers = storage.health().await.is_ok();
     let unwritable = if answers { storage.writable().await.err() } else { None };
     let storage = answers && unwritable.is_none();
-    let slots = admin.gateway.registry.slots();
-    let deployed = slots.iter().filter(|slot| slot.is_deployed());
-    let down: Vec<_> = deployed.filter(|slot| slot.state() != "active").map(|slot| slot.name.to_string()).collect();
-    let quarantined: Vec<_> = slots.iter().flat_map(|slot| quarantine_of(slot)).collect();
+    let deployed_plugins = admin.gateway.registry.deployed_plugins();
+    let deployed = deployed_plugins.iter().filter(|deployed| deployed.is_deployed());
+    let down: Vec<_> =
+        deployed.filter(|deployed| deployed.state() != "active").map(|deployed| deployed.name.to_string()).collect();
+    let quarantined: Vec<_> = deployed_plugins.iter().flat_map(|deployed| quarantine_of(deployed)).collect();
     let keys: Vec<String> = admin.gateway.keyring.get().missing().iter().map(ToString::to_string).collect();
     let draining = admin.gateway.drain.has_begun();
     let redis = admin.gateway.services.cluster.as_ref().map(|cluster| cluster.link.is_up());
@@ -170,9 +176,9 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
 }
 
 /// The quarantined sources of a plugin's calls, and why.
-fn quarantine_of(slot: &Slot) -> Vec<Value> {
-    let told = |one: Quarantined| json!({ "plugin": slot.name, "source": one.source, "cause": one.cause, "at": one.at });
-    slot.quarantined().into_iter().map(told).collect()
+fn quarantine_of(deployed: &DeployedPlugin) -> Vec<Value> {
+    let told = |one: Quarantined| json!({ "plugin": deployed.name, "source": one.source, "cause": one.cause, "at": one.at });
+    deployed.quarantined().into_iter().map(told).collect()
 }
 
 /// Sends all clients away, and lets none in: all of a shutdown but its end. Asked again, it tells how many are still here.

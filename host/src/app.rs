@@ -1,6 +1,6 @@
 //! The server as a value: built without binding a port, then run until it is told to stop. It only puts the parts together.
 
-pub(crate) mod figures;
+pub(crate) mod metrics;
 mod ports;
 mod surfaces;
 
@@ -14,45 +14,49 @@ use anyhow::Context;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::admin::{self, Admin, Outsides};
-use crate::capability::budget::Budgets;
-use crate::capability::presence::Presences;
-use crate::capability::quota::Quotas;
-use crate::capability::shares::Shares;
-use crate::capability::state::Services;
-use crate::capability::timers::Timers;
+use crate::admin::{self, Admin, Outsides, status, taps, watchers};
+use crate::auth::keyring;
+use crate::auth::keyring::Keyring;
+use crate::auth::logins::Logins;
+use crate::budgets::buckets::Budgets;
+use crate::budgets::quota::Quotas;
+use crate::budgets::shares::Shares;
+use crate::bus::Bus;
+use crate::bus::egress::Egress;
+use crate::bus::ingest::Sources;
+use crate::bus::notices::{self, Notices};
+use crate::call::registry::Registry;
+use crate::call::timers::Timing;
 use crate::clock::Clock;
-use crate::cluster::rooms::Rooms;
-use crate::cluster::tap::Payloads;
-use crate::cluster::{self, Cluster};
+use crate::cluster::{self, Cluster, heartbeat};
 use crate::config::{Config, Mode};
-use crate::egress::Egress;
-use crate::gateway::accept::Acceptor;
-use crate::gateway::descriptors::Descriptors;
-use crate::gateway::keyring::Keyring;
-use crate::gateway::limits::Limits;
-use crate::gateway::logins::Logins;
-use crate::gateway::origin::Origins;
-use crate::gateway::sockets::Sockets;
-use crate::gateway::{self, Gateway, api, demo, docs, drain, keyring, watchers, web};
-use crate::ingest::Sources;
+use crate::deploy::checks::doors::Doors;
+use crate::deploy::checks::grants::Grants;
+use crate::deploy::checks::signature::Signers;
+use crate::deploy::checks::versions::LeastVersions;
+use crate::deploy::gauges;
+use crate::deploy::release_cache::ReleaseCache;
+use crate::deploy::releases::Releases;
+use crate::deploy::stage::Stage;
+use crate::descriptors::Descriptors;
 use crate::names::{self, IdSource, PluginName};
-use crate::release::delivery::Bus;
-use crate::release::doors::Doors;
-use crate::release::gauges;
-use crate::release::grants::Grants;
-use crate::release::registry::Registry;
-use crate::release::releases::Releases;
-use crate::release::shelf::Shelf;
-use crate::release::signature::Signers;
-use crate::release::stage::Stage;
-use crate::release::timers::Timing;
-use crate::release::versions::LeastVersions;
+use crate::presence::Presences;
+use crate::rooms::Rooms;
+use crate::rooms::peers::Peers;
+use crate::rooms::tap::Payloads;
 use crate::sandbox::{CacheKey, Sandbox};
+use crate::server::accept::Acceptor;
+use crate::server::origin::Origins;
+use crate::server::{api, demo, docs, web};
+use crate::socket::admission::Limits;
+use crate::socket::sockets::Sockets;
+use crate::socket::{self, Gateway, drain};
 use crate::storage::{Embedded, NoStorage, Postgres, Storage};
 use crate::telemetry::Metrics;
-use crate::telemetry::figures::register_releases;
+use crate::telemetry::collected::register_releases;
 use crate::telemetry::traces::{self, Tracer};
+use crate::timers::Timers;
+use crate::transaction::state::Services;
 
 pub use ports::{PortError, Ports};
 use surfaces::{Names, Routes, Surfaces};
@@ -74,9 +78,10 @@ pub struct App {
     mode: Mode,
     descriptors: Descriptors,
     names: Names,
+    origins: Origins,
     bus: Arc<Bus>,
     exports: Option<traces::Exports>,
-    ends: gateway::Ends,
+    ends: socket::Ends,
     queues: Option<cluster::Queues>,
     writer: PluginName,
     sources: Sources,
@@ -90,7 +95,7 @@ impl App {
         config.breaker.check()?;
         config.shutdown.check()?;
         let metrics = Arc::new(Metrics::new());
-        let descriptors = Descriptors::raised(config.door.descriptors_reserved);
+        let descriptors = Descriptors::raised(config.admission.descriptors_reserved);
         let keyring = Keyring::load(&config.auth, mode == Mode::Dev).context("auth")?;
         if mode == Mode::Serve {
             config.auth.warn_of_weak_secrets();
@@ -108,10 +113,11 @@ impl App {
         let node = names::node_name().context("the operating system gives no randomness")?;
         let (cluster, queues) =
             Cluster::build(&config.redis, &config.bridge, node, config.presence.lease).context("the cluster")?.unzip();
-        let peers = cluster.as_ref().map(|cluster| cluster.peers.clone());
+        let peers = cluster.as_ref().map(|cluster| cluster.peers.clone() as Arc<dyn Peers>);
         let rooms = Rooms::new(report, config.gateway.socket_rooms, peers);
         let services = services(&config, storage, rooms, cluster, metrics.clone(), tracer)?;
-        figures::register(&metrics, services.storage.clone(), services.rooms.clone());
+        let peers = services.cluster.as_ref().map(|cluster| cluster.peers.clone());
+        metrics::register(&metrics, services.storage.clone(), services.rooms.clone(), peers);
         let registry = Registry::new();
         // Weakly: what it knows of knows the metrics.
         let known = Arc::downgrade(&registry);
@@ -127,11 +133,11 @@ impl App {
             recording: config.record.clone(),
             signers: Signers::load(&config.signature)?,
             plugins: config.plugins.iter().map(|(name, plugin)| (name.clone(), plugin.config.clone())).collect(),
-            underway: Default::default(),
+            locks: Default::default(),
             turn: tokio::sync::Mutex::default(),
             cluster: services.cluster.clone(),
-            prepared: Shelf::default(),
-            warm: Shelf::default(),
+            prepared: ReleaseCache::default(),
+            warm: ReleaseCache::default(),
         });
         let logins = |listener| Arc::new(Logins::new(listener, &config.logins, metrics.clone()));
         let gateway = Arc::new(Gateway {
@@ -139,9 +145,9 @@ impl App {
             backends: logins("public"),
             sockets: Sockets::new(metrics),
             expiring: Default::default(),
-            crowd: Default::default(),
-            limits: Limits::new(&config.door),
-            trusted_proxies: config.door.trusted_proxies.clone(),
+            permits: Default::default(),
+            limits: Limits::new(&config.admission),
+            trusted_proxies: config.admission.trusted_proxies.clone(),
             drain: Default::default(),
             spread: config.shutdown.spread(),
             polling_ends,
@@ -150,15 +156,29 @@ impl App {
             services,
             registry,
             keyring: keyring::Current::new(keyring),
-            origins,
         });
-        let ends = gateway::Ends { full, polling };
+        let ends = socket::Ends { full, polling };
         let (bus, services, writer) = (gateway.bus.clone(), gateway.services.clone(), PluginName::parse(HOST)?);
         config.egress.check(&config.ingest)?;
         let sent = config.egress.to_kafka();
         let sources = Sources::build(&config.ingest, &config.kafka, sent, &bus, &services, &config.redis, &writer)?;
         let egress = Egress::build(&config.egress, &config.kafka, &bus, &services, &config.redis)?;
-        Ok(Self { bus, config, gateway, releases, mode, descriptors, names, exports, ends, queues, writer, sources, egress })
+        Ok(Self {
+            bus,
+            config,
+            gateway,
+            releases,
+            mode,
+            descriptors,
+            names,
+            origins,
+            exports,
+            ends,
+            queues,
+            writer,
+            sources,
+            egress,
+        })
     }
 
     /// Stages plugins and makes them live, all or none.
@@ -177,33 +197,35 @@ impl App {
 
     /// One that was rolled back with a set is not deployed, but has a file: its doors are no mistake.
     fn check_doors(&self, files: &BTreeMap<PluginName, PathBuf>) -> anyhow::Result<()> {
-        let is_there = |plugin: &PluginName| files.contains_key(plugin) || self.gateway.registry.slot(plugin).is_some();
+        let is_there = |plugin: &PluginName| files.contains_key(plugin) || self.gateway.registry.deployed(plugin).is_some();
         Ok(self.releases.stage.doors.check_deployed(is_there)?)
     }
 
     /// Tells the adapter which rooms some plugin wants counted.
     pub fn watch_rooms(&self) {
-        gateway::notice::watch_rooms(&self.gateway);
+        notices::watch_rooms(&self.gateway.services, &self.gateway.registry);
     }
 
     /// Serves at the open ports until `stop`.
     pub async fn serve(self, ports: Ports, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
         let (public, private) = (ports.public_address(), ports.admin_address());
-        let (service, io) = gateway::build_io(&self.gateway);
-        let mut tasks: JoinSet<()> = gateway::start(&self.gateway, &io, service.clone(), self.ends);
-        let cluster = self.gateway.services.cluster.clone();
+        let (service, io) = socket::build_io(&self.gateway);
+        let mut tasks: JoinSet<()> = socket::start(&self.gateway, &io, service.clone(), self.ends);
+        let services = &self.gateway.services;
+        let noticed = Notices { services: services.clone(), registry: self.gateway.registry.clone(), bus: self.bus.clone() };
+        let cluster = services.cluster.clone();
         if let (Some(cluster), Some(queues)) = (&cluster, self.queues) {
             cluster.start(queues, &self.gateway.services.rooms, &mut tasks);
             tasks.spawn(self.releases.clone().follow_all(cluster.clone()));
-            tasks.spawn(gateway::neighbours::run(self.gateway.clone(), cluster.clone(), self.bus.clone()));
+            tasks.spawn(heartbeat::run(cluster.clone(), services.rooms.clone(), services.clock.clone(), noticed.clone()));
         }
         tasks.spawn(self.bus.clone().run());
         let timing = Timing::new(self.gateway.services.clone(), self.gateway.registry.clone());
         tasks.spawn(timing.clone().run());
         tasks.spawn(self.releases.clone().watch());
-        tasks.spawn(gateway::notice::run(self.gateway.clone(), self.bus.clone()));
+        tasks.spawn(notices::run(noticed));
         let (newest, figures) = watch::channel(None);
-        tasks.spawn(gateway::figures::run(self.gateway.clone(), self.bus.clone(), newest));
+        tasks.spawn(status::run(self.gateway.clone(), self.bus.clone(), newest));
         let (ended, ending) = watch::channel(false);
         let exporting = self.exports.map(|exports| tokio::spawn(exports.run(ending)));
         self.gateway.keyring.start();
@@ -214,7 +236,13 @@ impl App {
         let writer = self.writer.clone();
         let port = public.map_or(self.config.server.listen.port, |at| at.port());
         let docs = docs::Docs::new(self.gateway.registry.clone(), port, self.gateway.keyring.get().claim_names());
-        let web = Arc::new(web::Web { gateway: self.gateway.clone(), service, started: Instant::now(), docs });
+        let web = Arc::new(web::Web {
+            gateway: self.gateway.clone(),
+            service,
+            started: Instant::now(),
+            docs,
+            origins: self.origins.clone(),
+        });
         let api = Arc::new(api::Api {
             gateway: self.gateway.clone(),
             bus: self.bus.clone(),
@@ -229,8 +257,13 @@ impl App {
             routes = routes.merge(demo::routes(Arc::new(demo)));
         }
         let admin = operators(&self.config, &self.gateway, &self.releases, figures, outsides, &mut tasks);
-        let surfaces =
-            Surfaces { config: &self.config, gateway: &self.gateway, descriptors: self.descriptors, names: self.names };
+        let surfaces = Surfaces {
+            config: &self.config,
+            gateway: &self.gateway,
+            descriptors: self.descriptors,
+            names: self.names,
+            origins: self.origins,
+        };
         let port = surfaces.public(Routes { all: routes, checks });
         let accept = |listener| Acceptor { listener, port: port.clone() }.start(&mut tasks);
         let accepting: Vec<_> = ports.public.into_iter().map(accept).collect();
@@ -246,7 +279,7 @@ impl App {
         accepting.iter().for_each(AbortHandle::abort);
         self.gateway.drain.begin();
         let (began, shutdown) = (tokio::time::Instant::now(), &self.config.shutdown);
-        if tokio::time::timeout_at(began + shutdown.leaving(), self.gateway.emptied()).await.is_err() {
+        if tokio::time::timeout_at(began + shutdown.leaving(), self.gateway.drained()).await.is_err() {
             tracing::warn!(
                 connections = self.gateway.sockets.connections(),
                 "stopping with clients still here, or plugins still being told of them"
@@ -277,12 +310,12 @@ fn operators(
     config: &Config,
     gateway: &Arc<Gateway>,
     releases: &Arc<Releases>,
-    figures: gateway::figures::Latest,
+    figures: status::Latest,
     (sources, systems): (Outsides, Outsides),
     tasks: &mut JoinSet<()>,
 ) -> Routes {
     let (token, limit) = (config.admin.token.as_ref().map(|token| token.expose().to_owned()), config.admin.watchers);
-    let taps = gateway::taps::Config { most: config.admin.taps, queue: config.admin.tap_queue };
+    let taps = taps::Config { most: config.admin.taps, queue: config.admin.tap_queue };
     gateway.services.rooms.taps.allow(config.admin.tap_payloads.unwrap_or_default());
     let watchers = watchers::Watchers { token: token.clone(), limit, queue: config.admin.watcher_queue.max(1), taps };
     let (live, io) = watchers::build(watchers, gateway);

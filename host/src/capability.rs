@@ -4,37 +4,29 @@
 pub mod budget;
 pub mod bus;
 pub mod clock;
-pub mod commit;
 pub mod config;
-pub mod effects;
 pub mod emitter;
-pub mod limits;
+pub mod import_recorder;
 pub mod log;
 pub mod metrics;
 pub mod presence;
-pub mod profile;
-pub mod quota;
 pub mod random;
 pub mod rooms;
-pub mod shares;
-pub mod state;
 pub mod store;
-pub mod tape;
-pub mod taping;
 pub mod timers;
 mod v0_1;
 
 use crate::sandbox::Linker;
-use state::State;
+use crate::transaction::state::State;
 
 /// Offers every capability to a component, under its name in each version of the contract. The interface `types` has no functions.
 pub fn add_imports(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    use taping::{HasTaping, Taping};
+    use import_recorder::{HasImportRecorder, ImportRecorder};
     macro_rules! add {
         ($($interface:ident)*) => {
             $(
-                crate::sandbox::imports::$interface::add_to_linker::<State, HasTaping>(linker, |state| Taping(state))?;
-                crate::sandbox::v0_1::imports::$interface::add_to_linker::<State, HasTaping>(linker, |state| Taping(state))?;
+                crate::sandbox::imports::$interface::add_to_linker::<State, HasImportRecorder>(linker, |state| ImportRecorder(state))?;
+                crate::sandbox::v0_1::imports::$interface::add_to_linker::<State, HasImportRecorder>(linker, |state| ImportRecorder(state))?;
             )*
         };
     }

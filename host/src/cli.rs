@@ -11,6 +11,7 @@ mod reload;
 mod replay;
 mod serve;
 mod signals;
+mod start;
 mod token;
 mod top;
 mod types;

@@ -1,6 +1,7 @@
 //! The configuration: a file, then the environment, then flags. Every section belongs to the module it configures; here they are
 //! only put together, and a mistake anywhere is found before a port is bound.
 
+mod aliases;
 pub mod doc;
 mod environment;
 mod exposed;
@@ -8,7 +9,6 @@ mod keys;
 mod listen;
 #[cfg(test)]
 mod tests;
-mod text;
 mod tree;
 
 use std::collections::BTreeMap;
@@ -19,11 +19,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::Table;
 
-use crate::cluster::tap::Payloads;
-use crate::gateway::keys::{DEV_SECRET, LEAST_SECRET, Secret};
+use crate::auth::config::{DEV_SECRET, LEAST_SECRET, Secret};
 use crate::names::PluginName;
+use crate::rooms::tap::Payloads;
 use crate::telemetry::{log, traces};
-use crate::{capability, cluster, egress, gateway, ingest, release, sandbox, storage};
+use crate::{auth, budgets, bus, call, cluster, deploy, presence, replay, sandbox, server, socket, storage, timers, transaction};
 
 pub use environment::environment;
 pub use exposed::Secrets;
@@ -37,30 +37,30 @@ pub struct Config {
     pub server: Server,
     pub log: log::Config,
     pub traces: traces::Config,
-    pub auth: gateway::keys::Config,
-    pub cors: gateway::origin::Config,
-    pub logins: gateway::logins::Config,
-    pub gateway: gateway::Config,
-    pub door: gateway::limits::Config,
-    pub shutdown: gateway::drain::Config,
-    pub presence: capability::presence::Config,
-    pub limits: capability::limits::Config,
-    pub quota: capability::quota::Config,
-    pub shares: capability::shares::Config,
-    pub timers: capability::timers::Config,
-    pub bus: release::delivery::Config,
+    pub auth: auth::config::Config,
+    pub cors: server::origin::Config,
+    pub logins: auth::logins::Config,
+    pub gateway: socket::Config,
+    pub admission: socket::admission::Config,
+    pub shutdown: socket::drain::Config,
+    pub presence: presence::Config,
+    pub limits: transaction::limits::Config,
+    pub quota: budgets::quota::Config,
+    pub shares: budgets::shares::Config,
+    pub timers: timers::Config,
+    pub bus: bus::Config,
     pub sandbox: sandbox::Config,
-    pub pool: release::pool::Config,
-    pub breaker: release::breaker::Config,
-    pub canary: release::releases::Config,
-    pub record: release::recording::Config,
-    pub signature: release::signature::Config,
+    pub pool: call::pool::Config,
+    pub breaker: call::breaker::Config,
+    pub canary: deploy::releases::Config,
+    pub record: replay::recording::Config,
+    pub signature: deploy::checks::signature::Config,
     pub storage: storage::Config,
     pub redis: cluster::link::Config,
     pub bridge: cluster::bridge::Config,
-    pub kafka: ingest::kafka::Brokers,
-    pub ingest: ingest::Config,
-    pub egress: egress::Config,
+    pub kafka: bus::ingest::kafka::Brokers,
+    pub ingest: bus::ingest::Config,
+    pub egress: bus::egress::Config,
     pub api: Api,
     pub admin: Admin,
     pub plugins: BTreeMap<PluginName, Plugin>,
@@ -132,15 +132,15 @@ pub struct Plugin {
     /// The oldest version that may run, such as `1.2.0`. An older release is not deployed, not started and not the target of a
     /// rollback. Default: any version.
     #[schemars(with = "Option<String>")]
-    pub min_version: Option<release::versions::LeastVersion>,
+    pub min_version: Option<deploy::checks::versions::LeastVersion>,
     /// The interfaces that the component may import, such as `store`. A component that imports another one fails staging.
     /// Default: all interfaces.
-    pub grants: Option<Vec<release::grants::Interface>>,
+    pub grants: Option<Vec<deploy::checks::grants::Interface>>,
     /// The door policies of the plugin's namespaces, by namespace. See `[plugins.NAME.doors."/namespace"]`.
-    pub doors: release::doors::Configured,
-    pub quota: capability::quota::Own,
-    /// The plugin's own settings, which it is initialized with. The host itself reads one of them: `tenant_path` names the place of
-    /// the tenant in the data of a message, such as `org.id`.
+    pub doors: deploy::checks::doors::Configured,
+    pub quota: budgets::quota::Own,
+    /// The plugin's own settings, which it is initialized with. The host itself reads one of them: `tenant_path` names the place
+    /// of the tenant in the data of a message, such as `org.id`.
     pub config: serde_json::Map<String, serde_json::Value>,
 }
 
@@ -196,6 +196,8 @@ pub enum ConfigError {
     Value(ValueError),
     #[error("{variable}: {why}")]
     Environment { variable: String, why: String },
+    #[error("{old} and {new} are both set, and the first is the old name of the second: remove {old}")]
+    BothNames { old: String, new: String },
     #[error("{0} is empty, which would let everybody in")]
     EmptySecret(&'static str),
     #[error("{0} has less than {LEAST_SECRET} bytes: it can be guessed. Make one with `openssl rand -hex 16`")]
@@ -236,7 +238,8 @@ pub fn load(mode: Mode, file: Option<&Path>, environment: &BTreeMap<String, Stri
 /// Puts the environment over what the file holds, and checks the whole.
 pub(crate) fn assemble(mode: Mode, table: Table, environment: &BTreeMap<String, String>) -> Result<Config, ConfigError> {
     let mut root = tree::Place::of_file(toml::Value::Table(table));
-    let notes = environment::overlay(&mut root, environment)?;
+    let mut notes = environment::overlay(&mut root, environment)?;
+    notes.extend(aliases::rename(&mut root)?);
     let mut config = Config::deserialize(root).map_err(ConfigError::Value)?;
     config.notes = notes;
     let variable = |name: &str| environment.get(name).filter(|value| !value.trim().is_empty()).cloned();
@@ -276,7 +279,7 @@ pub(crate) fn assemble(mode: Mode, table: Table, environment: &BTreeMap<String, 
 impl Config {
     fn fill_in_dev(&mut self) {
         if self.cors.origins.is_empty() {
-            self.cors = gateway::origin::Config::dev();
+            self.cors = server::origin::Config::dev();
         }
         // Who works on a plugin waits for nobody.
         self.shutdown.spread.get_or_insert_default();
@@ -341,7 +344,7 @@ impl Config {
         if self.auth.keys.is_empty() {
             return Err(ConfigError::NoKey);
         }
-        let is_dev = |key: &gateway::keys::KeyConfig| key.secret.as_ref().is_some_and(|secret| secret.expose() == DEV_SECRET);
+        let is_dev = |key: &auth::config::KeyConfig| key.secret.as_ref().is_some_and(|secret| secret.expose() == DEV_SECRET);
         if self.auth.keys.iter().any(is_dev) {
             return Err(ConfigError::DevSecret);
         }

@@ -7,20 +7,20 @@ use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
+use crate::call::manifest::Manifest;
 use crate::capability::emitter::packet_text;
 use crate::config::{self, Mode};
+use crate::contract::{Contract, Reading, asyncapi, page, typescript};
+use crate::deploy::checks::signature::Signers;
 use crate::error::{Code, Refusal};
-use crate::gateway::hosts::Hosts;
-use crate::gateway::limits::Limits;
-use crate::gateway::origin::Origins;
 use crate::json;
 use crate::names::{self, PluginName};
-use crate::release::contract::{Contract, Reading, asyncapi, page, typescript};
-use crate::release::manifest::Manifest;
-use crate::release::signature::Signers;
 use crate::sandbox::exports::{
     Description, Door, EmittedEvent, HandledEvent, Hooks, Namespace, RoomPattern, Schedule, ScheduleScope, Tenancy, TokenPolicy,
 };
+use crate::server::hosts::Hosts;
+use crate::server::origin::Origins;
+use crate::socket::admission::Limits;
 use crate::toolchain::inspect;
 
 /// A packet of a client: from its array on, the session takes it apart as any other parser would, or refuses it.
@@ -158,7 +158,7 @@ pub fn config(bytes: &[u8]) {
                 let _ = Origins::load(&config.cors);
                 let _ = Hosts::load("admin.hosts", &config.admin.hosts);
                 let _ = Signers::load(&config.signature);
-                Limits::new(&config.door);
+                Limits::new(&config.admission);
             }
         }
     }

@@ -1,9 +1,10 @@
 //! Hubbub: a realtime server whose features are sandboxed WebAssembly plugins.
 //!
-//! The modules are layers, lowest first; each uses only those above it in this list. The README draws the picture.
+//! The modules are layers, lowest first: each one uses only those above it in this list, and there is no circle between them.
 
-// L0: words and time.
+// Small parts that every layer may use.
 pub mod clock;
+pub mod descriptors;
 pub mod duration;
 pub mod error;
 pub mod json;
@@ -11,23 +12,34 @@ pub mod memory;
 pub mod names;
 pub mod owners;
 pub mod private;
+pub mod proxies;
 pub mod rate;
 pub mod shown;
 pub mod telemetry;
-// L1: code that is not trusted.
+// Untrusted code, stored data, and rooms.
+pub mod rooms;
 pub mod sandbox;
-// L2: rooms and what is stored.
-pub mod cluster;
 pub mod storage;
-// L3: what plugins may do.
+// The other nodes.
+pub mod cluster;
+// State that plugins use through their capabilities.
+pub mod budgets;
+pub mod presence;
+pub mod timers;
+// One call into a plugin: what it may do, what it collects, and how it is made.
+pub mod call;
 pub mod capability;
-// L4: which plugin does it.
-pub mod release;
-// L5: clients, and other systems.
-pub mod egress;
-pub mod gateway;
-pub mod ingest;
-// L6: the program.
+pub mod replay;
+pub mod transaction;
+// Which plugins are called, and why.
+pub mod bus;
+pub mod contract;
+pub mod deploy;
+// Clients.
+pub mod auth;
+pub mod server;
+pub mod socket;
+// The program.
 pub mod admin;
 pub mod app;
 pub mod cli;

@@ -4,6 +4,7 @@
 mod bindings;
 mod cache;
 mod compiler;
+mod config;
 mod deadline;
 mod engine;
 mod instance;
@@ -13,7 +14,8 @@ pub use bindings::exports::hubbub::plugin::handler as exports;
 pub use bindings::hubbub::plugin as imports;
 pub use cache::CacheKey;
 pub use compiler::{COMMAND, CompileError, PANICKED, compile};
-pub use engine::{Config, Sandbox, SandboxError};
+pub use config::{Config, SandboxError};
+pub use engine::Sandbox;
 pub use instance::{Fault, Guest, Instance, Limit, Limiter, Template, World, metered, within};
 
 /// What capabilities add their imports to.

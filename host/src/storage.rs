@@ -28,8 +28,8 @@ pub use none::NoStorage;
 pub use postgres::Postgres;
 pub use stats::{Stats, SyncTimes};
 pub use write::{
-    APPEND_DIGITS, BadMessage, DeadLetter, DeadLetterRow, Fingerprint, HandOver, HandledId, Invalid, MAX_BLOB, MAX_KEY,
-    MAX_READS, MAX_SET_BYTES, MAX_SET_WRITES, MAX_VALUE, OutboxMessage, OutboxRow, Write, WriteSet, counter_value,
+    APPEND_DIGITS, BadMessage, DeadLetter, DeadLetterRow, Fingerprint, HOST_KEYS, HandOver, HandledId, Invalid, MAX_BLOB,
+    MAX_KEY, MAX_READS, MAX_SET_BYTES, MAX_SET_WRITES, MAX_VALUE, OutboxMessage, OutboxRow, Write, WriteSet, counter_value,
 };
 
 /// A future that can be kept, as an object-safe trait needs it.

@@ -2,10 +2,10 @@
 //! with what it counts, and label values come from bounded sets only.
 
 pub mod catalogue;
+pub mod collected;
 pub mod cpu;
 pub mod custom;
 pub mod exchange;
-pub mod figures;
 pub mod latency;
 pub mod log;
 pub mod plugin;
@@ -116,14 +116,14 @@ pub struct Metrics {
     pub spans_sent: Counter,
     pub spans_dropped: Family<ReasonLabel, Counter>,
     quotas_passed: Family<QuotaLabels, Counter>,
-    pub witnessed: Witnessed,
+    pub recordings: RecordingMetrics,
     pub exchange: Exchange,
     releases: Releases,
     pub custom: Custom,
 }
 
 /// Calls that were recorded, or run on a shadow as well, by plugin.
-pub struct Witnessed {
+pub struct RecordingMetrics {
     pub recorded: Family<PluginLabel, Counter>,
     pub record_dropped: Family<PluginLabel, Counter>,
     pub shadowed: Family<PluginLabel, Counter>,
@@ -131,7 +131,7 @@ pub struct Witnessed {
     pub shadow_differing: Family<PluginLabel, Counter>,
 }
 
-impl Witnessed {
+impl RecordingMetrics {
     fn register(r: &mut Registrar) -> Self {
         let counter = Family::default;
         Self {
@@ -217,12 +217,7 @@ impl Metrics {
                 Family::default(),
             ),
             connects_waiting: register(r, "connects_waiting", "Connections that wait for their turn", Gauge::default()),
-            connections_aged: register(
-                r,
-                "connections_aged",
-                "Connections that were closed at gateway.max_age",
-                Counter::default(),
-            ),
+            connections_aged: register(r, "connections_aged", "Connections ended at gateway.max_age", Counter::default()),
             connections_expired: register(
                 r,
                 "connections_expired",
@@ -320,7 +315,7 @@ impl Metrics {
                 "Calls that waited or were refused, and log lines that were dropped, past a quota",
                 Family::default(),
             ),
-            witnessed: Witnessed::register(r),
+            recordings: RecordingMetrics::register(r),
             exchange: Exchange::register(r),
             releases: Releases::register(r),
             custom: Custom::register(r),

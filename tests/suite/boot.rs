@@ -47,7 +47,7 @@ async fn serve_refuses_what_is_unsafe_or_unknown_and_says_why() {
         (serve(&scratch, "").await.env("HUBBUB_GATEWAY__MAX_PAYLAOD", "1"), "max_paylaod"),
         (serve(&scratch, "").await.env("HUBBUB_GATEWAY__MAX_PAYLOAD", "many"), "max_payload"),
         (serve(&scratch, "").await.env("HUBBUB_SHUTDOWN__SPREAD", "1m"), "shutdown.deadline"),
-        (serve(&scratch, "").await.env("HUBBUB_DOOR__TRUSTED_PROXIES", "[\"10.0.0.0/33\"]"), "10.0.0.0/33"),
+        (serve(&scratch, "").await.env("HUBBUB_ADMISSION__TRUSTED_PROXIES", "[\"10.0.0.0/33\"]"), "10.0.0.0/33"),
         (serve(&scratch, "").await.env("REDIS_URL", "redis://127.0.0.1:1"), "REDIS_URL"),
         (serve(&scratch, "").await.bridged(), "redis.url"),
         (

@@ -92,7 +92,7 @@ async fn idle_connections_take_no_descriptor_of_health_checks_operators_and_thos
 
 #[tokio::test]
 async fn connections_that_cannot_be_accepted_are_counted_logged_and_no_busy_loop() {
-    let server = server().through(LIMIT).env("HUBBUB_DOOR__DESCRIPTORS_RESERVED", "0").start().await;
+    let server = server().through(LIMIT).env("HUBBUB_ADMISSION__DESCRIPTORS_RESERVED", "0").start().await;
     let mut told = Client::connect(server.admin_address(), "/figures", ADMIN_TOKEN).await.expect("the token is right");
     let held = idle(&server, IDLE).await;
     server.logged("connections could not be accepted").await;

@@ -161,7 +161,7 @@ async fn desk(server: &Server) {
 }
 
 fn builder() -> Builder {
-    Server::dev().one_process().chatty().env("HUBBUB_DOOR__USER_CPU", "0")
+    Server::dev().one_process().chatty().env("HUBBUB_ADMISSION__USER_CPU", "0")
 }
 
 #[tokio::test]

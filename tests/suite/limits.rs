@@ -52,8 +52,8 @@ async fn a_stock_client_that_finds_the_node_full_comes_in_as_soon_as_there_is_a_
 
 #[tokio::test]
 async fn an_address_has_its_share_and_the_header_counts_from_a_trusted_proxy_alone() {
-    let limited = || Server::dev().env("HUBBUB_DOOR__ADDRESS_CONNECTIONS", "1");
-    let server = limited().env("HUBBUB_DOOR__TRUSTED_PROXIES", "[\"127.0.0.0/8\"]").start().await;
+    let limited = || Server::dev().env("HUBBUB_ADMISSION__ADDRESS_CONNECTIONS", "1");
+    let server = limited().env("HUBBUB_ADMISSION__TRUSTED_PROXIES", "[\"127.0.0.0/8\"]").start().await;
     let mut statuses = Vec::new();
     for address in ["1.1.1.1", "1.1.1.1", "2.2.2.2", "1.1.1.1, 3.3.3.3", "2001:db8::1", "2001:db8::2"] {
         statuses.push(handshake(&server, address).await.status().as_u16());
@@ -68,7 +68,7 @@ async fn an_address_has_its_share_and_the_header_counts_from_a_trusted_proxy_alo
 
 #[tokio::test]
 async fn a_users_sockets_are_counted_over_devices_and_namespaces() {
-    let server = Server::dev().env("HUBBUB_DOOR__USER_SOCKETS", "2").start().await;
+    let server = Server::dev().env("HUBBUB_ADMISSION__USER_SOCKETS", "2").start().await;
     let first = server.connect("/", user("ana")).await;
     let _second = server.connect("/chat", user("ana")).await;
     assert_eq!(server.turned_away("/", user("ana")).await, "Too many connections");
@@ -81,7 +81,7 @@ async fn a_users_sockets_are_counted_over_devices_and_namespaces() {
 
 #[tokio::test]
 async fn a_storm_of_connects_queues_and_everyone_comes_in() {
-    let server = Server::dev().env("HUBBUB_DOOR__CONNECTS_PER_SECOND", "20").start().await;
+    let server = Server::dev().env("HUBBUB_ADMISSION__CONNECTS_PER_SECOND", "20").start().await;
     let began = Instant::now();
     let clients = join_all((0..40).map(|_| Client::connect(server.address(), "/", ()))).await;
     assert!(clients.iter().all(Result::is_ok), "{:?}", clients.iter().filter_map(|client| client.as_ref().err()).next());
@@ -92,8 +92,8 @@ async fn a_storm_of_connects_queues_and_everyone_comes_in() {
 
 #[tokio::test]
 async fn past_the_queue_of_connects_the_answer_is_a_503_at_once() {
-    let limited = || Server::dev().env("HUBBUB_DOOR__CONNECTS_PER_SECOND", "1");
-    let by_queue = limited().env("HUBBUB_DOOR__CONNECT_QUEUE", "1").start().await;
+    let limited = || Server::dev().env("HUBBUB_ADMISSION__CONNECTS_PER_SECOND", "1");
+    let by_queue = limited().env("HUBBUB_ADMISSION__CONNECT_QUEUE", "1").start().await;
     let by_time = limited().env("HUBBUB_GATEWAY__CONNECT_TIMEOUT", "1s").start().await;
     for server in [by_queue, by_time] {
         let answers = join_all((0..5).map(|_| handshake(&server, ""))).await;
@@ -108,7 +108,7 @@ async fn past_the_queue_of_connects_the_answer_is_a_503_at_once() {
 #[tokio::test]
 async fn each_limit_of_events_refuses_as_rate_limited_and_says_when_to_come_again() {
     for limit in ["connection_events_per_second", "user_events_per_second", "plugin_events_per_second"] {
-        let server = Server::dev().env(&format!("HUBBUB_DOOR__{}", limit.to_uppercase()), "3").start().await;
+        let server = Server::dev().env(&format!("HUBBUB_ADMISSION__{}", limit.to_uppercase()), "3").start().await;
         let mut ana = server.connect("/", user("ana")).await;
         let mut acks = Vec::new();
         for _ in 0..4 {
@@ -132,7 +132,7 @@ async fn each_limit_of_events_refuses_as_rate_limited_and_says_when_to_come_agai
 
 #[tokio::test]
 async fn a_users_events_are_counted_over_devices_and_one_connections_are_its_own() {
-    let server = Server::dev().env("HUBBUB_DOOR__USER_EVENTS_PER_SECOND", "1").start().await;
+    let server = Server::dev().env("HUBBUB_ADMISSION__USER_EVENTS_PER_SECOND", "1").start().await;
     let (mut phone, mut laptop) = (server.connect("/", user("ana")).await, server.connect("/", user("ana")).await);
     let mut bia = server.connect("/", user("bia")).await;
     let [first, second] = [&mut phone, &mut laptop].map(|device| device.ask("chat:join", json!({"videoId": "v1"})));
@@ -154,7 +154,7 @@ async fn a_dry_run_counts_and_refuses_nobody() {
         "plugin_events_per_second",
     ];
     for limit in limits {
-        let key = format!("HUBBUB_DOOR__{}", limit.to_uppercase());
+        let key = format!("HUBBUB_ADMISSION__{}", limit.to_uppercase());
         builder = builder.env(&key, "1").env(&format!("{key}_DRY_RUN"), "true");
     }
     let server = builder.start().await;

@@ -102,7 +102,7 @@ async fn past_the_overall_limit_one_failure_is_enough_and_a_first_login_is_let_i
 
 #[tokio::test]
 async fn behind_a_trusted_proxy_each_client_is_an_address_of_its_own() {
-    let server = server().env("HUBBUB_DOOR__TRUSTED_PROXIES", "127.0.2.1").start().await;
+    let server = server().env("HUBBUB_ADMISSION__TRUSTED_PROXIES", "127.0.2.1").start().await;
     let (proxy, url) = (http_from(1), server.admin_url("/admin/plugins"));
     let from = async |client: &str, token: &str| {
         let request = proxy.get(&url).header("x-forwarded-for", client).bearer_auth(token);

@@ -131,8 +131,8 @@ async fn without_stickiness_polling_is_refused_in_the_engines_words() {
 
 #[tokio::test]
 async fn the_limit_of_an_address_sees_the_clients_own() {
-    let limited = Server::dev().only(&["chat"]).env("HUBBUB_DOOR__ADDRESS_CONNECTIONS", "1");
-    let node = limited.env("HUBBUB_DOOR__TRUSTED_PROXIES", "[\"127.0.0.1\"]").start().await;
+    let limited = Server::dev().only(&["chat"]).env("HUBBUB_ADMISSION__ADDRESS_CONNECTIONS", "1");
+    let node = limited.env("HUBBUB_ADMISSION__TRUSTED_PROXIES", "[\"127.0.0.1\"]").start().await;
     for (n, shipped) in (0..).zip(Shipped::ALL) {
         let proxy = shipped.before(&[&node]).await;
         let (ana, bia) = (household(2 * n), household(2 * n + 1));

@@ -135,7 +135,7 @@ async fn a_user_is_present_in_so_many_groups() {
 
 #[tokio::test]
 async fn what_a_user_has_the_server_do_is_paid_for_and_connecting_again_pays_no_debt() {
-    let server = limited(&[("DOOR__USER_CPU", "0.001")]).start().await;
+    let server = limited(&[("ADMISSION__USER_CPU", "0.001")]).start().await;
     let mut ana = server.connect("/", token("ana")).await;
     let mut bia = server.connect("/", token("bia")).await;
     // An event that no plugin takes costs 0.1 ms, and a second has 1 ms.
@@ -160,7 +160,7 @@ async fn what_a_user_has_the_server_do_is_paid_for_and_connecting_again_pays_no_
 
 #[tokio::test]
 async fn fresh_tokens_and_refused_connects_are_paid_for_as_well() {
-    let server = limited(&[("DOOR__USER_CPU", "0.01")]).start().await;
+    let server = limited(&[("ADMISSION__USER_CPU", "0.01")]).start().await;
     let mut ana = server.connect("/", token("ana")).await;
     let fresh = |_| json!({"token": token("ana").sign()});
     let (before, refused) = until_refused(&mut ana, 20, "auth:refresh", fresh).await;

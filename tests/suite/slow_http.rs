@@ -205,8 +205,11 @@ fn own_address() -> IpAddr {
 #[tokio::test]
 async fn past_the_connections_of_an_address_its_next_is_closed_unread_and_loopback_has_no_limit() {
     for (trusted, is_limited) in [("", true), (&own_address().to_string(), false)] {
-        let env =
-            [("JWT_SECRET", SECRET), ("HUBBUB_GATEWAY__ADDRESS_TCP_CONNECTIONS", "3"), ("HUBBUB_DOOR__TRUSTED_PROXIES", trusted)];
+        let env = [
+            ("JWT_SECRET", SECRET),
+            ("HUBBUB_GATEWAY__ADDRESS_TCP_CONNECTIONS", "3"),
+            ("HUBBUB_ADMISSION__TRUSTED_PROXIES", trusted),
+        ];
         let mut server = Started::with("serve", &["--listen", ":0", "--admin", "127.0.0.1:0"], &env).await;
         let (public, _) = server.ports().await;
         let (own, loopback) = (SocketAddr::from((own_address(), public)), SocketAddr::from(([127, 0, 0, 1], public)));

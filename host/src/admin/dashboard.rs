@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::Router;
 
 use super::Admin;
-use crate::gateway::page::{self, CSS, HTML, SCRIPT, file};
+use crate::server::page::{self, CSS, HTML, SCRIPT, file};
 
 /// The page and what it loads.
 pub(super) fn routes() -> Router<Arc<Admin>> {

@@ -28,7 +28,7 @@ pub(super) fn routes() -> Router<Arc<Admin>> {
 
 /// What is asked of one.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Deed {
+enum Action {
     Retry,
     Drop,
 }
@@ -83,11 +83,11 @@ fn is_of(row: &DeadLetterRow, plugin: Option<&str>, topic: Option<&str>) -> bool
 }
 
 async fn retry(State(admin): State<Arc<Admin>>, body: axum::body::Bytes) -> Response {
-    admin.settle(&body, Deed::Retry).await
+    admin.settle(&body, Action::Retry).await
 }
 
 async fn forget(State(admin): State<Arc<Admin>>, body: axum::body::Bytes) -> Response {
-    admin.settle(&body, Deed::Drop).await
+    admin.settle(&body, Action::Drop).await
 }
 
 impl Admin {
@@ -105,7 +105,7 @@ impl Admin {
     }
 
     /// Does what is asked with each of the letters, and tells of how many, and why not of others.
-    async fn settle(&self, body: &[u8], deed: Deed) -> Response {
+    async fn settle(&self, body: &[u8], deed: Action) -> Response {
         let which = match Which::read(body) {
             Ok(which) => which,
             Err((title, detail)) => return problem(StatusCode::BAD_REQUEST, title, detail),
@@ -143,22 +143,22 @@ impl Admin {
             }
         }
         if done > 0 {
-            tracing::info!(letters = done, "{} by the operator", if deed == Deed::Retry { "retried" } else { "dropped" });
+            tracing::info!(letters = done, "{} by the operator", if deed == Action::Retry { "retried" } else { "dropped" });
             self.gateway.services.published.notify_one();
         }
-        let key = if deed == Deed::Retry { "retried" } else { "dropped" };
+        let key = if deed == Action::Retry { "retried" } else { "dropped" };
         axum::Json(json!({ key: done, "refused": refused })).into_response()
     }
 
-    async fn settle_one(&self, row: &DeadLetterRow, deed: Deed) -> Result<bool, Value> {
+    async fn settle_one(&self, row: &DeadLetterRow, deed: Action) -> Result<bool, Value> {
         let storage = &self.gateway.services.storage;
         let refused = |why: String| json!({ "id": row.seq, "why": why });
-        if deed == Deed::Drop {
+        if deed == Action::Drop {
             return storage.remove_dead_letter(row.seq).await.map_err(|error| refused(error.to_string()));
         }
         let plugin = &row.letter.plugin;
         let sent = self.systems.iter().any(|(name, _)| plugin.as_str() == format!("egress-{name}"));
-        if !sent && self.gateway.registry.slot(plugin).is_none() {
+        if !sent && self.gateway.registry.deployed(plugin).is_none() {
             return Err(refused(match plugin.as_str().strip_prefix("ingest-") {
                 Some(source) => format!("it came from {source} as no message: correct it there, and send it again"),
                 None => format!("nothing is deployed as {plugin}"),

@@ -15,13 +15,13 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::requests::HowToDeploy;
+use super::status::NodeReport;
 use super::{Admin, problem};
-use crate::gateway::figures::NodeFigures;
+use crate::call::deployed_plugin::DeployedPlugin;
+use crate::call::release::Release;
+use crate::deploy::checks::signature;
+use crate::deploy::releases::{DeployError, Part};
 use crate::names::PluginName;
-use crate::release::registry::{Release, Slot};
-use crate::release::releases::DeployError;
-use crate::release::set::Part;
-use crate::release::signature;
 
 /// The most plugins of a set, and how many times `sandbox.component` all its components together may have, in base64.
 const MAX_SET: usize = 16;
@@ -42,46 +42,46 @@ pub(super) fn routes(max_component: usize) -> Router<Arc<Admin>> {
 
 async fn list(State(admin): State<Arc<Admin>>) -> Response {
     let mut plugins = Vec::new();
-    for slot in admin.gateway.registry.slots().iter().filter(|slot| slot.is_deployed()) {
-        plugins.push(admin.describe(slot).await);
+    for deployed in admin.gateway.registry.deployed_plugins().iter().filter(|deployed| deployed.is_deployed()) {
+        plugins.push(admin.describe(deployed).await);
     }
     axum::Json(json!({ "plugins": plugins })).into_response()
 }
 
 impl Admin {
-    async fn describe(&self, slot: &Slot) -> Value {
+    async fn describe(&self, deployed: &DeployedPlugin) -> Value {
         // Where storage does not answer, what is live is told all the same.
-        let record = self.releases.record(&slot.name).await.unwrap_or_default();
-        let mut told = match slot.live() {
+        let record = self.releases.record(&deployed.name).await.unwrap_or_default();
+        let mut told = match deployed.live() {
             Some(release) => {
                 let mut told = describe(&release);
                 let usage = &release.profile.usage;
                 usage.first_look(&*self.gateway.services.storage).await;
-                told["quota"] = usage.told(release.pool.instances_now(), self.gateway.services.clock.steady_ms());
+                told["quota"] = usage.report(release.pool.instances_now(), self.gateway.services.clock.steady_ms());
                 told
             }
             None => json!({}),
         };
-        told["state"] = json!(slot.state());
-        told["name"] = json!(slot.name);
-        told["quarantined"] = json!(slot.quarantined());
-        if let Some(release) = slot.installed() {
+        told["state"] = json!(deployed.state());
+        told["name"] = json!(deployed.name);
+        told["quarantined"] = json!(deployed.quarantined());
+        if let Some(release) = deployed.installed() {
             told["breakersOpen"] = json!(release.breakers.open(Instant::now()));
         }
         // As the nodes last said: none is waited for.
         if let Some(figures) = self.figures.borrow().as_ref().filter(|figures| !figures.nodes.is_empty()) {
-            told["nodes"] = figures.nodes.iter().map(|node| on_node(node, &slot.name)).collect();
+            told["nodes"] = figures.nodes.iter().map(|node| on_node(node, &deployed.name)).collect();
         }
         told["releases"] = json!(record.releases);
-        if let Some(canary) = slot.canary() {
+        if let Some(canary) = deployed.canary() {
             let mut trial = describe(&canary.release);
             trial["percent"] = json!(canary.percent);
             if let Some(shadow) = canary.shadow() {
-                trial["counters"] = shadow.told();
+                trial["counters"] = shadow.report();
                 told["shadow"] = trial;
                 return told;
             }
-            if let Some(active) = slot.live() {
+            if let Some(active) = deployed.live() {
                 trial["verdict"] = json!(self.releases.verdict(&canary, &active));
             }
             told["canary"] = trial;
@@ -90,7 +90,7 @@ impl Admin {
     }
 }
 
-fn on_node(node: &NodeFigures, plugin: &PluginName) -> Value {
+fn on_node(node: &NodeReport, plugin: &PluginName) -> Value {
     let mut told = json!({ "node": node.node, "silent": node.silent });
     for key in ["state", "version", "digest", "events", "errors", "quarantined"] {
         if let Some(value) = node.plugin(plugin.as_str()).and_then(|plugin| plugin.get(key)) {
@@ -101,7 +101,7 @@ fn on_node(node: &NodeFigures, plugin: &PluginName) -> Value {
 }
 
 fn describe(release: &Release) -> Value {
-    let (metrics, counts) = (&release.profile.metrics, release.tally.counts());
+    let (metrics, counts) = (&release.profile.metrics, release.counters.counts());
     json!({
         "version": release.manifest.version,
         "digest": release.digest,
@@ -238,8 +238,8 @@ impl Admin {
         change: impl Future<Output = Result<(), DeployError>> + Send + 'static,
     ) -> Response {
         match changed(change).await {
-            Ok(()) => match self.gateway.registry.slot(name) {
-                Some(slot) => axum::Json(self.describe(&slot).await).into_response(),
+            Ok(()) => match self.gateway.registry.deployed(name) {
+                Some(deployed) => axum::Json(self.describe(&deployed).await).into_response(),
                 None => no_such_plugin(name.as_str()),
             },
             Err(response) => response,
@@ -256,8 +256,10 @@ impl Admin {
             return response;
         }
         let mut plugins = Vec::new();
-        for slot in names.iter().filter_map(|name| self.gateway.registry.slot(name)).filter(|slot| slot.is_deployed()) {
-            plugins.push(self.describe(&slot).await);
+        for deployed in
+            names.iter().filter_map(|name| self.gateway.registry.deployed(name)).filter(|deployed| deployed.is_deployed())
+        {
+            plugins.push(self.describe(&deployed).await);
         }
         axum::Json(json!({ "plugins": plugins })).into_response()
     }

@@ -13,8 +13,8 @@ use http::{StatusCode, header};
 use super::requests::WhatToRecord;
 use super::{Admin, problem};
 use crate::names::PluginName;
-use crate::release::recording::{How, RecordError, Recording};
-use crate::release::redact::{Hide, Vocabulary};
+use crate::replay::recording::{How, RecordError, Recording};
+use crate::replay::redact::{Hide, Vocabulary};
 
 /// The routes of records.
 pub(super) fn routes() -> Router<Arc<Admin>> {
@@ -31,23 +31,23 @@ async fn record(State(admin): State<Arc<Admin>>, Path(name): Path<String>, Query
         let detail = format!("a record takes at most {:?} (record.time)", config.time);
         return problem(StatusCode::BAD_REQUEST, "Too long", detail);
     }
-    let slot = PluginName::parse(&name).ok().and_then(|name| admin.gateway.registry.slot(&name));
-    let Some(slot) = slot else {
+    let deployed = PluginName::parse(&name).ok().and_then(|name| admin.gateway.registry.deployed(&name));
+    let Some(deployed) = deployed else {
         return problem(StatusCode::NOT_FOUND, "No such plugin", format!("nothing is deployed as {name:.64}"));
     };
     let hide = if what.clear { Hide::Secrets } else { Hide::Texts };
-    let vocabulary = match slot.live().filter(|_| hide == Hide::Texts) {
+    let vocabulary = match deployed.live().filter(|_| hide == Hide::Texts) {
         Some(release) => admin.releases.vocabulary(&release.digest).await,
         None => Vocabulary::default(),
     };
     let how = How { percent: share, time: what.time, hide, vocabulary };
-    let begun = Recording::begin(&slot, how, config, &admin.gateway.services.metrics.witnessed);
+    let begun = Recording::begin(&deployed, how, config, &admin.gateway.services.metrics.recordings);
     let lines = match begun {
         Ok(lines) => lines,
         Err(error @ RecordError::Random(_)) => return problem(StatusCode::INTERNAL_SERVER_ERROR, "No record", error),
         Err(error) => return problem(StatusCode::CONFLICT, "No record", error),
     };
-    tracing::info!(plugin = %slot.name, share, clear = what.clear, "its calls are recorded");
+    tracing::info!(plugin = %deployed.name, share, clear = what.clear, "its calls are recorded");
     let lines = stream::unfold(lines, |mut lines| async move {
         let line = lines.next().await?;
         Some((Ok::<_, std::convert::Infallible>(line), lines))

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::release::canary::Trial;
+use crate::call::canary::Trial;
 
 /// The most letters that one request names.
 pub(crate) const MAX_IDS: usize = 1000;

@@ -7,13 +7,14 @@ use axum::Router;
 use super::Descriptors;
 use crate::admin;
 use crate::config::Config;
-use crate::gateway::body::Pace;
-use crate::gateway::guard::{Answer, Guard, Told};
-use crate::gateway::hosts::{HostError, Hosts};
-use crate::gateway::http1::{Port, Waits};
-use crate::gateway::origin::Origins;
-use crate::gateway::places::Places;
-use crate::gateway::{Gateway, web};
+use crate::server::body::Pace;
+use crate::server::guard::{Answer, Guard, Told};
+use crate::server::hosts::{HostError, Hosts};
+use crate::server::http1::{Port, Waits};
+use crate::server::origin::Origins;
+use crate::server::web;
+use crate::socket::Gateway;
+use crate::socket::tcp_permits::TcpPermits;
 
 /// The names of both ports.
 pub(super) struct Names {
@@ -41,6 +42,7 @@ pub(super) struct Surfaces<'a> {
     pub(super) gateway: &'a Gateway,
     pub(super) descriptors: Descriptors,
     pub(super) names: Names,
+    pub(super) origins: Origins,
 }
 
 /// The part of a port that differs from the other port.
@@ -58,7 +60,7 @@ impl Surfaces<'_> {
         let own = Own {
             name: "public",
             hosts: self.names.public.clone(),
-            origins: self.gateway.origins.clone(),
+            origins: self.origins.clone(),
             open: web::is_open,
             answer: web::answer,
             connections: ("tcp_connections", self.config.gateway.tcp_connections),
@@ -97,7 +99,7 @@ impl Surfaces<'_> {
             checks: routes.checks.with_state(()),
             has_clients: name == "public",
             guard: Guard { listener: name, hosts, origins, open, answer, metrics: metrics.clone(), told: Told::default() },
-            places: Places::new(name, connections, config.address_tcp_connections, trusted, metrics.clone()),
+            tcp_permits: TcpPermits::new(name, connections, config.address_tcp_connections, trusted, metrics.clone()),
             descriptors: self.descriptors,
             waits,
             metrics: metrics.clone(),

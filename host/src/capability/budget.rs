@@ -1,109 +1,10 @@
-//! `budget.wit`: token buckets, of all nodes where there is a cluster that answers, else of this node. A bucket that is full again
-//! is forgotten.
+//! `budget.wit`: token buckets, shared by all nodes where a cluster answers, and otherwise of this node.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-
-use super::state::{State, invalid_name};
+use crate::budgets::buckets::Taken;
 use crate::names;
 use crate::sandbox::imports::budget::{Answer, Host};
 use crate::sandbox::imports::types::EffectError;
-
-/// Buckets that are not full, over all plugins. Past it a key without one is refused: who is counted stays counted.
-pub const MAX_BUCKETS: usize = 1_000_000;
-
-/// How many new buckets are made between two sweeps for full ones.
-const SWEEP_EVERY: usize = 10_000;
-
-/// The buckets.
-#[derive(Default)]
-pub struct Budgets(Mutex<Buckets>);
-
-#[derive(Default)]
-struct Buckets {
-    /// By plugin, budget and key, joined by the separator that no name can have.
-    by_key: HashMap<String, Bucket>,
-    until_sweep: usize,
-}
-
-/// What is missing from a bucket, in thousandths of a point, as of a moment.
-struct Bucket {
-    missing: u64,
-    as_of_ms: u64,
-    /// Milliseconds in which `capacity` points come back.
-    period_ms: u64,
-    capacity: u64,
-}
-
-/// An answer that was given, for a re-run of the same call.
-pub struct Taken {
-    key: String,
-    points: u32,
-    answer: Answer,
-}
-
-impl Budgets {
-    /// Takes points, or says after how many milliseconds it is worth trying again. `now_ms` is by the steady clock.
-    pub fn take(&self, key: &str, points: u32, capacity: u32, period_ms: u64, now_ms: u64) -> Answer {
-        let (points, capacity, period_ms) = (u64::from(points), u64::from(capacity), period_ms.max(1));
-        if points > capacity {
-            return Answer::RetryAfter(period_ms);
-        }
-        let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let bucket = match buckets.by_key.get_mut(key) {
-            Some(bucket) => bucket,
-            None => {
-                if !buckets.make_room(now_ms) {
-                    return Answer::RetryAfter(period_ms);
-                }
-                buckets.by_key.entry(key.to_owned()).or_insert(Bucket { missing: 0, as_of_ms: now_ms, period_ms, capacity })
-            }
-        };
-        bucket.refill(now_ms);
-        (bucket.capacity, bucket.period_ms) = (capacity, period_ms);
-        let missing = bucket.missing + points * 1000;
-        if missing > capacity * 1000 {
-            // Rounded up: a client that waits as told succeeds.
-            let wait = (missing - capacity * 1000).saturating_mul(period_ms).div_ceil(capacity * 1000);
-            return Answer::RetryAfter(wait.saturating_sub(now_ms - bucket.as_of_ms.min(now_ms)).max(1));
-        }
-        bucket.missing = missing;
-        Answer::Taken(((capacity * 1000 - missing) / 1000) as u32)
-    }
-
-    /// Buckets that are kept.
-    pub fn kept(&self) -> usize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).by_key.len()
-    }
-}
-
-impl Buckets {
-    fn make_room(&mut self, now_ms: u64) -> bool {
-        if self.until_sweep == 0 {
-            self.until_sweep = SWEEP_EVERY;
-            self.by_key.retain(|_, bucket| {
-                bucket.refill(now_ms);
-                bucket.missing > 0
-            });
-        }
-        self.until_sweep -= 1;
-        self.by_key.len() < MAX_BUCKETS
-    }
-}
-
-impl Bucket {
-    fn refill(&mut self, now_ms: u64) {
-        let elapsed = now_ms.saturating_sub(self.as_of_ms);
-        let back = elapsed.saturating_mul(self.capacity * 1000) / self.period_ms;
-        if back >= self.missing {
-            (self.missing, self.as_of_ms) = (0, now_ms);
-        } else if back > 0 {
-            self.missing -= back;
-            // Only the time that paid for whole thousandths has been used up.
-            self.as_of_ms += back.saturating_mul(self.period_ms) / (self.capacity * 1000);
-        }
-    }
-}
+use crate::transaction::state::{State, invalid_name};
 
 impl Host for State {
     async fn take(
@@ -159,52 +60,5 @@ impl State {
         replay.budgets.truncate(at);
         replay.budgets.push(Taken { key, points, answer });
         answer
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn take(budgets: &Budgets, now: u64) -> Result<u32, u64> {
-        match budgets.take("k", 1, 10, 60_000, now) {
-            Answer::Taken(left) => Ok(left),
-            Answer::RetryAfter(ms) => Err(ms),
-        }
-    }
-
-    #[test]
-    fn a_bucket_empties_and_refills_evenly() {
-        let budgets = Budgets::default();
-        for left in (0..10).rev() {
-            assert_eq!(take(&budgets, 0), Ok(left));
-        }
-        assert_eq!(take(&budgets, 0), Err(6000));
-        assert_eq!(take(&budgets, 5999), Err(1));
-        assert_eq!(take(&budgets, 6000), Ok(0));
-        assert_eq!(take(&budgets, 66_000), Ok(9));
-    }
-
-    #[test]
-    fn many_small_waits_do_not_lose_the_refill() {
-        let budgets = Budgets::default();
-        for _ in 0..10 {
-            assert!(take(&budgets, 0).is_ok());
-        }
-        for now in (1..6000).step_by(7) {
-            assert!(take(&budgets, now).is_err(), "at {now}");
-        }
-        assert_eq!(take(&budgets, 6000), Ok(0));
-    }
-
-    #[test]
-    fn full_buckets_are_forgotten() {
-        let budgets = Budgets::default();
-        for key in 0..SWEEP_EVERY {
-            budgets.take(&key.to_string(), 1, 10, 60_000, 0);
-        }
-        assert_eq!(budgets.kept(), SWEEP_EVERY);
-        budgets.take("later", 1, 10, 60_000, 60_000);
-        assert_eq!(budgets.kept(), 1);
     }
 }

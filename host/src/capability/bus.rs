@@ -1,11 +1,10 @@
 //! `bus.wit`: messages to other plugins, collected for the outbox of the call's transaction.
 
-use super::state::{MAX_HOPS, State, invalid_name};
-use crate::json;
-use crate::names;
 use crate::sandbox::imports::bus::Host;
 use crate::sandbox::imports::types::EffectError;
 use crate::storage::OutboxMessage;
+use crate::transaction::state::{MAX_HOPS, State, invalid_name};
+use crate::{json, names};
 
 impl Host for State {
     fn publish(&mut self, topic: String, key: Option<String>, data: String) -> wasmtime::Result<Result<(), EffectError>> {

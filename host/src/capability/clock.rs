@@ -1,7 +1,7 @@
 //! `clock.wit`: the moment the call began.
 
-use super::state::State;
 use crate::sandbox::imports::clock::Host;
+use crate::transaction::state::State;
 
 impl Host for State {
     fn now(&mut self) -> wasmtime::Result<u64> {

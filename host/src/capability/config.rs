@@ -1,7 +1,7 @@
 //! `config.wit`: the plugin's own section of the configuration.
 
-use super::state::State;
 use crate::sandbox::imports::config::Host;
+use crate::transaction::state::State;
 
 impl Host for State {
     fn get(&mut self, key: String) -> wasmtime::Result<Option<String>> {

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use super::effects::{Emit, Live, Target};
-use super::profile::Tenancy;
-use super::state::{State, invalid_name};
-use crate::json;
-use crate::names;
 use crate::sandbox::imports::emitter::{Delivery, Host};
 use crate::sandbox::imports::types::EffectError;
+use crate::transaction::effects::{Emit, Live, Target};
+use crate::transaction::profile::Tenancy;
+use crate::transaction::state::{State, invalid_name};
+use crate::{json, names};
 
 type Answer = wasmtime::Result<Result<(), EffectError>>;
 

@@ -2,10 +2,10 @@
 
 use std::borrow::Cow;
 
-use super::quota::Kind;
-use super::state::State;
+use crate::budgets::quota::Kind;
 use crate::sandbox::imports::log::{Host, Level};
 use crate::shown;
+use crate::transaction::state::State;
 
 /// The longest line, in bytes; the rest is cut.
 const MAX_LINE: usize = 8 << 10;

@@ -1,7 +1,7 @@
 //! `metrics.wit`: a plugin's own figures, bounded in number.
 
-use super::state::State;
 use crate::sandbox::imports::metrics::Host;
+use crate::transaction::state::State;
 
 impl Host for State {
     fn count(&mut self, name: String, by: u64) -> wasmtime::Result<()> {

@@ -1,58 +1,23 @@
 //! `presence.wit`: tracks are collected; lists and counts are read, over all nodes where there is a cluster that answers. The call
 //! sees its own.
 
-mod table;
-
 use std::collections::{BTreeMap, BTreeSet};
 
-use schemars::JsonSchema;
-use serde::Deserialize;
-
-use super::effects::Live;
-use super::profile::Tenancy;
-use super::state::{State, invalid_name};
-use crate::cluster::roster::Entry;
+use crate::cluster::presence_store::Entry;
 use crate::json;
 use crate::names::{self, SEPARATOR};
+use crate::presence::{Group, Track, key_of};
 use crate::sandbox::imports::presence::{Host, Member, Status};
 use crate::sandbox::imports::types::EffectError;
-
-pub use table::{Change, Ended, Group, Presences, Track, status_name};
+use crate::transaction::effects::Live;
+use crate::transaction::profile::Tenancy;
+use crate::transaction::state::{State, invalid_name};
 
 /// Bytes of metadata of a key.
 const MAX_META: usize = 4 << 10;
 
 /// Members one `list` answers.
 const MAX_LIST: u32 = 1000;
-
-/// `[presence]`: presence of users.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// The time without a heartbeat after which a key is away.
-    #[serde(deserialize_with = "crate::duration::deserialize")]
-    #[schemars(with = "crate::duration::Text")]
-    pub away_after: std::time::Duration,
-    /// How long a key keeps its status after its connection broke. After a clean disconnect (Socket.IO's DISCONNECT) there is no
-    /// such wait.
-    #[serde(deserialize_with = "crate::duration::deserialize")]
-    #[schemars(with = "crate::duration::Text")]
-    pub grace: std::time::Duration,
-    /// Keys that one socket may track. Past it a track has no effect. Metric: `joins_refused`.
-    pub per_socket: usize,
-    /// How long the other nodes of a cluster keep the presence of a node that does not answer. Past it the node counts as dead,
-    /// and its users are offline.
-    #[serde(deserialize_with = "crate::duration::deserialize")]
-    #[schemars(with = "crate::duration::Text")]
-    pub lease: std::time::Duration,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        let seconds = std::time::Duration::from_secs;
-        Self { away_after: seconds(90), grace: seconds(60), per_socket: 16, lease: seconds(300) }
-    }
-}
 
 type Answer<T> = wasmtime::Result<Result<T, EffectError>>;
 
@@ -136,7 +101,7 @@ impl State {
         let mut members: BTreeMap<String, Member> = BTreeMap::new();
         let mut answered = false;
         if let Some(cluster) = &self.services.cluster
-            && let Ok(entries) = cluster.roster.list(&id.to_string(), after, limit).await
+            && let Ok(entries) = cluster.presence_store.list(&id.to_string(), after, limit).await
         {
             answered = true;
             members.extend(entries.into_iter().filter_map(|entry| Some((entry.key.clone(), member(entry)?))));
@@ -184,19 +149,11 @@ impl State {
             .filter(|key| !presences.has(&id, key))
             .collect();
         let elsewhere = match &self.services.cluster {
-            Some(cluster) => cluster.roster.count(&id.to_string()).await.ok(),
+            Some(cluster) => cluster.presence_store.count(&id.to_string()).await.ok(),
             None => None,
         };
         let here = presences.count(&id, elsewhere.is_none()) as u64;
         Ok(here.max(elsewhere.unwrap_or(0)) + pending.len() as u64)
-    }
-}
-
-/// A key as the plugin wrote it, and whose it is where its group is shared by all tenants.
-pub fn key_of(kept: &str) -> (&str, Option<&str>) {
-    match kept.split_once(SEPARATOR) {
-        Some((key, tenant)) => (key, Some(tenant)),
-        None => (kept, None),
     }
 }
 
@@ -209,7 +166,3 @@ fn member(entry: Entry) -> Option<Member> {
     };
     Some(Member { key: entry.key, status, meta: entry.meta, since: entry.since_ms })
 }
-
-#[cfg(test)]
-#[path = "presence/tests.rs"]
-mod tests;

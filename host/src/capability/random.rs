@@ -1,7 +1,7 @@
 //! `random.wit`: the operating system's randomness, the same again on a re-run.
 
-use super::state::State;
 use crate::sandbox::imports::random::Host;
+use crate::transaction::state::State;
 
 /// Bytes one call of it answers.
 const MAX_BYTES: u32 = 1024;

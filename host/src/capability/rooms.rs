@@ -1,11 +1,11 @@
 //! `rooms.wit`: joins and leaves are collected, sizes are read; the call sees its own.
 
-use super::effects::Live;
-use super::state::{State, invalid_name, name_of};
 use crate::names;
 use crate::sandbox::exports::Caller;
 use crate::sandbox::imports::rooms::{Host, RoomSize};
 use crate::sandbox::imports::types::EffectError;
+use crate::transaction::effects::Live;
+use crate::transaction::state::{State, invalid_name, name_of};
 
 /// What the host's own rooms of users begin with.
 pub const USER_ROOM: &str = "user:";
@@ -150,7 +150,7 @@ impl State {
 
 /// What a room's size will be when the caller's own pending move has happened. `devices` are those of the caller's user in the
 /// room now; absent for a visitor.
-fn adjust(size: &mut crate::cluster::members::Size, is_in: bool, will_be: bool, devices: Option<u32>) {
+fn adjust(size: &mut crate::rooms::members::Size, is_in: bool, will_be: bool, devices: Option<u32>) {
     if is_in == will_be {
         return;
     }

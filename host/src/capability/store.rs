@@ -4,15 +4,9 @@ use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
 
-use super::state::State;
 use crate::sandbox::imports::store::{Entry, Error, Host};
-use crate::storage::{Fingerprint, Write, counter_value};
-
-/// The longest key, in bytes.
-pub const MAX_KEY: usize = 512;
-
-/// Keys that begin so are the host's, kept among a plugin's own so that one transaction writes both.
-pub const HOST_KEYS: char = '\0';
+use crate::storage::{Fingerprint, HOST_KEYS, MAX_KEY, Write, counter_value};
+use crate::transaction::state::State;
 
 const FIRST_KEY: &str = "\u{1}";
 const PAST_KEYS: &str = "\u{10ffff}";

@@ -1,7 +1,7 @@
 //! The imports of version 0.1.0 of the contract: each is the newest version's import of the same name, with its types converted.
 //! An import that the newest version changes gets its old behaviour here.
 
-use super::taping::Taping;
+use super::import_recorder::ImportRecorder;
 use crate::sandbox::imports as newest;
 use crate::sandbox::imports::types::EffectError;
 use crate::sandbox::v0_1::imports::{budget, bus, clock, config, emitter, log, metrics, presence, random, rooms, store, timers};
@@ -73,7 +73,7 @@ macro_rules! same {
 type Effected = Result<(), EffectError>;
 type Stored<T> = Result<T, store::Error>;
 
-impl store::Host for Taping<'_> {
+impl store::Host for ImportRecorder<'_> {
     same!(store: async get(key: String) -> Stored<Option<Vec<u8>>>);
     same!(store: put(key: String, value: Vec<u8>) -> Stored<()>);
     same!(store: append(prefix: String, value: Vec<u8>) -> Stored<()>);
@@ -83,7 +83,7 @@ impl store::Host for Taping<'_> {
     same!(store: async counter(key: String) -> Stored<i64>);
 }
 
-impl rooms::Host for Taping<'_> {
+impl rooms::Host for ImportRecorder<'_> {
     same!(rooms: join(room: String) -> Effected);
     same!(rooms: leave(room: String) -> Effected);
     same!(rooms: join_user(namespace: String, user: String, room: String) -> Effected);
@@ -93,7 +93,7 @@ impl rooms::Host for Taping<'_> {
     same!(rooms: async size(namespace: String, room: String) -> Result<rooms::RoomSize, EffectError>);
 }
 
-impl emitter::Host for Taping<'_> {
+impl emitter::Host for ImportRecorder<'_> {
     same!(emitter: to_caller(event: String, args: String) -> Effected);
     same!(emitter: to_room(namespace: String, room: String, event: String, args: String, how: emitter::Delivery) -> Effected);
     same!(emitter: to_rooms(
@@ -121,7 +121,7 @@ impl emitter::Host for Taping<'_> {
     same!(emitter: to_namespace(namespace: String, event: String, args: String, how: emitter::Delivery) -> Effected);
 }
 
-impl presence::Host for Taping<'_> {
+impl presence::Host for ImportRecorder<'_> {
     same!(presence: track(group: String, key: String, status: presence::Status, meta: String) -> Effected);
     same!(presence: heartbeat() -> Effected);
     same!(presence: untrack(group: String, key: String) -> Effected);
@@ -129,7 +129,7 @@ impl presence::Host for Taping<'_> {
     same!(presence: async count(group: String) -> Result<u64, EffectError>);
 }
 
-impl budget::Host for Taping<'_> {
+impl budget::Host for ImportRecorder<'_> {
     same!(budget: async take(
         name: String,
         key: String,
@@ -139,33 +139,33 @@ impl budget::Host for Taping<'_> {
     ) -> Result<budget::Answer, EffectError>);
 }
 
-impl timers::Host for Taping<'_> {
+impl timers::Host for ImportRecorder<'_> {
     same!(timers: async after(key: String, delay_ms: u64, payload: String, kind: timers::Durability) -> Effected);
     same!(timers: async cancel(key: String) -> Effected);
 }
 
-impl bus::Host for Taping<'_> {
+impl bus::Host for ImportRecorder<'_> {
     same!(bus: publish(topic: String, key: Option<String>, data: String) -> Effected);
 }
 
-impl random::Host for Taping<'_> {
+impl random::Host for ImportRecorder<'_> {
     same!(random: bytes(len: u32) -> Vec<u8>);
 }
 
-impl log::Host for Taping<'_> {
+impl log::Host for ImportRecorder<'_> {
     same!(log: write(level: log::Level, message: String, fields: String) -> ());
 }
 
-impl metrics::Host for Taping<'_> {
+impl metrics::Host for ImportRecorder<'_> {
     same!(metrics: count(name: String, by: u64) -> ());
     same!(metrics: observe(name: String, value: f64) -> ());
     same!(metrics: gauge(name: String, value: f64) -> ());
 }
 
-impl clock::Host for Taping<'_> {
+impl clock::Host for ImportRecorder<'_> {
     same!(clock: now() -> u64);
 }
 
-impl config::Host for Taping<'_> {
+impl config::Host for ImportRecorder<'_> {
     same!(config: get(key: String) -> Option<String>);
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::plugin::Operator;
 use super::print;
-use super::serve::runtime;
+use super::start::runtime;
 use crate::shown;
 
 #[derive(Subcommand)]

@@ -8,14 +8,14 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 
 use super::reload::reload;
-use super::serve::{load, runtime, start_log};
 use super::signals::Signals;
+use super::start::{load, runtime, start_log};
 use super::{Common, say};
 use crate::app::{App, Ports};
 use crate::config::{Config, Mode, Secrets, Server};
+use crate::deploy::history::digest;
+use crate::deploy::releases::Releases;
 use crate::names::PluginName;
-use crate::release::record::digest;
-use crate::release::releases::Releases;
 use crate::telemetry::LogFormat;
 use crate::toolchain::{self, Options, Toolchain, Watcher};
 
@@ -183,7 +183,7 @@ impl Reloader {
     async fn stage_and_install(&self, name: &str, component: &Path) -> anyhow::Result<()> {
         let name = PluginName::parse(name)?;
         let bytes = tokio::fs::read(component).await?;
-        let live = self.releases.registry.slot(&name).and_then(|slot| slot.live());
+        let live = self.releases.registry.deployed(&name).and_then(|deployed| deployed.live());
         if live.is_some_and(|live| live.digest == digest(&bytes)) {
             tracing::info!(plugin = %name, "built, and the same as before: the release stays");
             return Ok(());

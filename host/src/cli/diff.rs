@@ -6,12 +6,11 @@ use std::path::Path;
 
 use anyhow::Context;
 
-use super::{print, serve};
-use crate::app;
+use super::{print, start};
+use crate::call::manifest::Manifest;
 use crate::config::Config;
-use crate::release::manifest::Manifest;
-use crate::shown;
 use crate::toolchain::{self, Inspection};
+use crate::{app, shown};
 
 /// One side.
 struct Side {
@@ -20,7 +19,7 @@ struct Side {
 }
 
 pub(super) fn run(old: &Path, new: &Path) -> anyhow::Result<()> {
-    let (old, new) = serve::runtime()?.block_on(async { anyhow::Ok((read(old).await?, read(new).await?)) })?;
+    let (old, new) = start::runtime()?.block_on(async { anyhow::Ok((read(old).await?, read(new).await?)) })?;
     for line in report(&old, &new) {
         print(&shown::line(&line))?;
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::Args;
 
-use super::{print, serve};
+use super::{print, start};
 use crate::config::{self, Mode};
 use crate::storage::postgres;
 
@@ -29,7 +29,7 @@ impl Migrate {
             bail!("where to? Set DATABASE_URL to the postgres:// url of an empty database");
         };
         let data = self.data.as_ref().unwrap_or(&config.server.data);
-        let moved = serve::runtime()?.block_on(postgres::import(data, url, &config.storage)).context("nothing was moved")?;
+        let moved = start::runtime()?.block_on(postgres::import(data, url, &config.storage)).context("nothing was moved")?;
         print(&format!("moved {moved}"))?;
         print(&format!("{} is as it was: keep it until the new database has proved itself", data.display()))?;
         Ok(())

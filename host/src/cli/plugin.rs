@@ -7,12 +7,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use clap::{Args, Subcommand};
 
-use super::serve::runtime;
+use super::start::runtime;
 use super::{print, say};
 use crate::app;
 use crate::config::Config;
+use crate::deploy::checks::signature;
+use crate::deploy::releases;
 use crate::names::PluginName;
-use crate::release::{releases, signature};
 use crate::toolchain::{self, Options, Toolchain};
 
 #[derive(Subcommand)]

@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::plugin::Operator;
-use super::serve::runtime;
+use super::start::runtime;
 use super::{print, say};
 use crate::names::PluginName;
 use crate::private;

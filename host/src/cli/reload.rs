@@ -6,10 +6,10 @@ use std::sync::Arc;
 use anyhow::Context as _;
 
 use super::Common;
-use super::serve::{load, log_filter};
+use super::start::{load, log_filter};
+use crate::auth::keyring::Keyring;
 use crate::config::{Mode, Secrets};
-use crate::gateway::Gateway;
-use crate::gateway::keyring::Keyring;
+use crate::socket::Gateway;
 use crate::telemetry;
 
 /// Reloads, and logs the outcome.

@@ -12,16 +12,16 @@ use anyhow::{Context, bail};
 use clap::Args;
 
 use self::report::{Against, Report, Run};
-use super::{print, say, serve};
+use super::{print, say, start};
 use crate::app;
+use crate::call::recorded_call::RecordedCall;
+use crate::call::release::Release;
 use crate::config::Config;
+use crate::deploy::stage::Stage;
 use crate::names::PluginName;
-use crate::release::compare::compare;
-use crate::release::kept::KeptCall;
-use crate::release::recording::{FORMAT, Header};
-use crate::release::registry::Release;
-use crate::release::replay::{Played, Stand};
-use crate::release::stage::Stage;
+use crate::replay::compare::compare;
+use crate::replay::recording::{FORMAT, Header};
+use crate::replay::replayer::{Replayed, Replayer};
 
 /// Says that it cannot tell whether anything differs.
 const CANNOT_TELL: u8 = 2;
@@ -69,7 +69,7 @@ impl Replay {
 
     fn report(&self) -> anyhow::Result<Report> {
         let (header, calls) = read(&self.file)?;
-        serve::runtime()?.block_on(async {
+        start::runtime()?.block_on(async {
             let stage = app::describing(&Config::default())?;
             let new = staged(&stage, &header, &self.with).await?;
             let old = match &self.against {
@@ -77,16 +77,17 @@ impl Replay {
                 None => None,
             };
             let mut report = Report::new(&header, &new, old.as_deref().map_or(Against::Record, |_| Against::Build), self.max_cpu);
-            let stand = |release: Arc<Release>| anyhow::Ok(Stand::new(release, stage.services.apart()?).of_hidden(!header.clear));
+            let stand =
+                |release: Arc<Release>| anyhow::Ok(Replayer::new(release, stage.services.apart()?).of_hidden(!header.clear));
             let (mut new, mut old) = (stand(new)?, old.map(stand).transpose()?);
             for call in calls {
                 // One after the other, so that both find the machine in the same state.
                 let (mut again, mut played) = (None, None);
                 for _ in 0..self.rounds {
                     if let Some(old) = &mut old {
-                        again = quicker(again, old.play(&call).await?);
+                        again = faster(again, old.play(&call).await?);
                     }
-                    played = quicker(played, new.play(&call).await?);
+                    played = faster(played, new.play(&call).await?);
                 }
                 let Some(played) = played else { continue };
                 let old_ns = again.as_ref().map_or(call.cpu_ns, |again| again.cpu.as_nanos() as u64);
@@ -98,7 +99,7 @@ impl Replay {
     }
 }
 
-fn quicker(before: Option<Played>, now: Played) -> Option<Played> {
+fn faster(before: Option<Replayed>, now: Replayed) -> Option<Replayed> {
     Some(before.filter(|before| before.cpu <= now.cpu).unwrap_or(now))
 }
 
@@ -109,7 +110,7 @@ async fn staged(stage: &Stage, header: &Header, file: &Path) -> anyhow::Result<A
     stage.stage(&name, component, header.config.clone()).await.with_context(|| file.display().to_string())
 }
 
-fn read(path: &Path) -> anyhow::Result<(Header, Vec<KeptCall>)> {
+fn read(path: &Path) -> anyhow::Result<(Header, Vec<RecordedCall>)> {
     let named = || path.display().to_string();
     let file = std::io::BufReader::new(std::fs::File::open(path).with_context(named)?);
     let mut lines = file.lines();
@@ -122,7 +123,7 @@ fn read(path: &Path) -> anyhow::Result<(Header, Vec<KeptCall>)> {
     let mut is_complete = false;
     for (at, line) in lines.enumerate() {
         let line = line.with_context(named)?;
-        match serde_json::from_str::<KeptCall>(&line) {
+        match serde_json::from_str::<RecordedCall>(&line) {
             Ok(call) => calls.push(call),
             Err(_) if line.starts_with(r#"{"end""#) => is_complete = true,
             Err(error) => say(&format!("hubbub: line {} of {} is no call: {error}", at + 2, named())),

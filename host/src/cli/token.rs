@@ -3,10 +3,10 @@
 use clap::Args;
 
 use super::print;
+use crate::auth::config::DEV_SECRET;
+use crate::auth::sign::{self, Claims};
 use crate::clock::Clock;
 use crate::duration;
-use crate::gateway::keys::DEV_SECRET;
-use crate::gateway::sign::{self, Claims};
 
 #[derive(Args)]
 pub(super) struct Token {

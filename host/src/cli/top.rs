@@ -7,8 +7,8 @@ use clap::Args;
 use serde_json::Value;
 
 use super::plugin::Operator;
-use super::serve::runtime;
 use super::show;
+use super::start::runtime;
 use crate::shown;
 
 /// Between two frames.

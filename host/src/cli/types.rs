@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::Args;
 
-use super::{Common, dev, print, serve};
+use super::{Common, dev, print, start};
 use crate::app;
+use crate::call::manifest::Manifest;
 use crate::config::{Config, Mode};
+use crate::contract::{Contract, typescript};
+use crate::deploy::stage::Stage;
 use crate::names::PluginName;
-use crate::release::contract::{Contract, typescript};
-use crate::release::manifest::Manifest;
-use crate::release::stage::Stage;
 
 #[derive(Args)]
 pub(super) struct Types {
@@ -28,9 +28,9 @@ impl Types {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let common = Common { config: self.config.clone(), listen: None, admin: None, data: None };
         // As in development: what is asked for here needs no key.
-        let config = serve::load(Mode::Dev, &common)?;
+        let config = start::load(Mode::Dev, &common)?;
         let files = self.components(&config)?;
-        let manifests = serve::runtime()?.block_on(async {
+        let manifests = start::runtime()?.block_on(async {
             let stage = app::describing(&config)?;
             let mut manifests: Vec<Manifest> = Vec::new();
             for (name, file) in &files {
@@ -48,7 +48,7 @@ impl Types {
             return Ok(self.files.iter().map(|file| (None, file.clone())).collect());
         }
         let files = match &self.config {
-            Some(_) => serve::plugin_files(config)?,
+            Some(_) => start::plugin_files(config)?,
             None => dev::plugin_files(config, &std::env::current_dir()?)?,
         };
         if files.is_empty() {

@@ -3,8 +3,8 @@
 //! to its own sockets, and what clients of Node's servers are to hear is sent by the node that it began on.
 
 pub mod audience;
-pub mod hearing;
 pub mod msgpack;
+pub mod receiver;
 pub mod wire;
 
 use std::sync::Arc;
@@ -19,11 +19,11 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::adapter::Str;
 use super::link::Link;
-use super::members::is_hosts;
-use super::rooms::{Send, To};
-use crate::telemetry::figures::Figure;
+use crate::rooms::adapter::Str;
+use crate::rooms::members::is_hosts;
+use crate::rooms::{Send, To};
+use crate::telemetry::collected::Metric;
 use audience::USER;
 use wire::{Channels, Event, request};
 
@@ -99,12 +99,12 @@ pub struct Bridge {
     /// This node's name among them.
     uid: String,
     queue: mpsc::Sender<Parcel>,
-    pub figures: Figures,
+    pub metrics: BridgeMetrics,
 }
 
 /// Counted since the start.
 #[derive(Default)]
-pub struct Figures {
+pub struct BridgeMetrics {
     sent: AtomicU64,
     unsent: AtomicU64,
     received: AtomicU64,
@@ -114,25 +114,25 @@ pub struct Figures {
     unheard: AtomicU64,
 }
 
-impl Figures {
-    pub fn read(&self) -> [Figure; 7] {
+impl BridgeMetrics {
+    pub fn read(&self) -> [Metric; 7] {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         [
-            Figure::Counter(
+            Metric::Counter(
                 "bridge_messages_sent",
                 "Events, joins, leaves and answers that were sent to Node.js servers",
                 read(&self.sent),
             ),
-            Figure::Counter("bridge_messages_unsent", "Messages that Node.js servers have missed", read(&self.unsent)),
-            Figure::Counter("bridge_events_received", "Events of Node.js servers for clients of this node", read(&self.received)),
-            Figure::Counter("bridge_requests_received", "Requests of Node.js servers", read(&self.requests)),
-            Figure::Counter("bridge_messages_refused", "Messages of Node.js servers that were refused", read(&self.refused)),
-            Figure::Counter(
+            Metric::Counter("bridge_messages_unsent", "Messages that Node.js servers have missed", read(&self.unsent)),
+            Metric::Counter("bridge_events_received", "Events of Node.js servers for clients of this node", read(&self.received)),
+            Metric::Counter("bridge_requests_received", "Requests of Node.js servers", read(&self.requests)),
+            Metric::Counter("bridge_messages_refused", "Messages of Node.js servers that were refused", read(&self.refused)),
+            Metric::Counter(
                 "bridge_joins_refused",
                 "Joins by Node.js servers that were refused past a socket's limit",
                 read(&self.joins_refused),
             ),
-            Figure::Counter(
+            Metric::Counter(
                 "bridge_messages_unheard",
                 "Messages of Node.js servers that this node missed because too many waited",
                 read(&self.unheard),
@@ -152,7 +152,7 @@ impl Bridge {
     pub fn new(config: Config, link: Arc<Link>, node: &str) -> (Arc<Self>, mpsc::Receiver<Parcel>) {
         let (queue, parcels) = mpsc::channel(config.outbox);
         let (channels, uid) = (Channels { prefix: config.prefix.clone() }, wire::uid(node));
-        (Arc::new(Self { link, config, channels, uid, queue, figures: Figures::default() }), parcels)
+        (Arc::new(Self { link, config, channels, uid, queue, metrics: BridgeMetrics::default() }), parcels)
     }
 
     /// The pattern of the channels that are heard beside those of each namespace.
@@ -211,7 +211,7 @@ impl Bridge {
 
     fn post(&self, parcel: Parcel) {
         if !self.link.is_up() || self.queue.try_send(parcel).is_err() {
-            self.figures.unsent.fetch_add(1, Ordering::Relaxed);
+            self.metrics.unsent.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -228,7 +228,7 @@ impl Bridge {
                 }
             });
             for is_sent in join_all(sent).await {
-                let counter = if is_sent { &self.figures.sent } else { &self.figures.unsent };
+                let counter = if is_sent { &self.metrics.sent } else { &self.metrics.unsent };
                 counter.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -278,10 +278,10 @@ mod tests {
         for _ in 0..5 {
             bridge.publish("/", &send(To::Everyone));
         }
-        assert_eq!(bridge.figures.unsent.load(Ordering::Relaxed), 3);
+        assert_eq!(bridge.metrics.unsent.load(Ordering::Relaxed), 3);
         bridge.link.lost();
         bridge.move_user("/", "ana", "r", true);
-        assert_eq!(bridge.figures.unsent.load(Ordering::Relaxed), 4);
+        assert_eq!(bridge.metrics.unsent.load(Ordering::Relaxed), 4);
     }
 
     #[test]

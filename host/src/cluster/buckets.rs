@@ -4,7 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use fred::types::scripts::Script;
 
-use super::link::{Away, Link};
+use super::link::{Link, RedisUnavailable};
 
 /// Takes points, as a node's own buckets do: what is missing is kept in thousandths of a point, as of a moment of Redis's clock.
 /// Answers what is left, or below nothing the milliseconds to wait.
@@ -48,7 +48,13 @@ impl Buckets {
     }
 
     /// Takes points: what is left, or after how many milliseconds it is worth trying again.
-    pub async fn take(&self, key: &str, points: u32, capacity: u32, period_ms: u64) -> Result<Result<u32, u64>, Away> {
+    pub async fn take(
+        &self,
+        key: &str,
+        points: u32,
+        capacity: u32,
+        period_ms: u64,
+    ) -> Result<Result<u32, u64>, RedisUnavailable> {
         let keys = vec![self.link.name(format_args!("bucket:{key}"))];
         let args = vec![points.to_string(), capacity.to_string(), period_ms.max(1).to_string()];
         let answer: i64 = self.link.eval(&TAKE, keys, args).await?;

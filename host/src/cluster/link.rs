@@ -30,7 +30,7 @@ pub struct Config {
     /// The time between two heartbeats of a node.
     #[serde(deserialize_with = "crate::duration::deserialize")]
     #[schemars(with = "crate::duration::Text")]
-    pub beat: Duration,
+    pub heartbeat: Duration,
     /// How long a node may be silent. Past it other nodes take over the work that one node does for all, such as the bus and
     /// schedules.
     #[serde(deserialize_with = "crate::duration::deserialize")]
@@ -42,7 +42,7 @@ pub struct Config {
     /// Events of other nodes that may wait to be delivered. Past it the oldest are lost. Metric: `cluster_events_unheard`.
     pub inbox: usize,
     /// Changes of room counts that may wait to be written. Past it all counts are written anew.
-    pub ledger: usize,
+    pub room_counts: usize,
 }
 
 impl Default for Config {
@@ -52,11 +52,11 @@ impl Default for Config {
             url: None,
             prefix: "hubbub".into(),
             timeout: seconds(1),
-            beat: seconds(1),
+            heartbeat: seconds(1),
             node_timeout: seconds(5),
             outbox: 16_384,
             inbox: 65_536,
-            ledger: 65_536,
+            room_counts: 65_536,
         }
     }
 }
@@ -95,15 +95,15 @@ pub enum LinkError {
 /// Redis does not answer, or refuses. For the log, never for a client.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("Redis does not answer: {0}")]
-pub struct Away(String);
+pub struct RedisUnavailable(String);
 
-impl Away {
+impl RedisUnavailable {
     pub fn new(why: &str) -> Self {
         Self(why.to_owned())
     }
 }
 
-impl From<fred::error::Error> for Away {
+impl From<fred::error::Error> for RedisUnavailable {
     fn from(error: fred::error::Error) -> Self {
         Self(error.details().to_owned())
     }
@@ -125,7 +125,7 @@ impl Link {
     /// Begins to connect; goes on trying until it succeeds, and whenever the connection is lost.
     pub fn open(config: Config) -> Result<Option<Arc<Self>>, LinkError> {
         let Some(url) = &config.url else { return Ok(None) };
-        let sizes = [("outbox", config.outbox), ("inbox", config.inbox), ("ledger", config.ledger)];
+        let sizes = [("outbox", config.outbox), ("inbox", config.inbox), ("room_counts", config.room_counts)];
         if let Some((name, _)) = sizes.into_iter().find(|(_, size)| *size == 0) {
             return Err(LinkError::Zero(name));
         }
@@ -187,7 +187,7 @@ impl Link {
     }
 
     /// Runs a script: all of it, or nothing.
-    pub async fn eval<R, K, V>(&self, script: &Script, keys: K, args: V) -> Result<R, Away>
+    pub async fn eval<R, K, V>(&self, script: &Script, keys: K, args: V) -> Result<R, RedisUnavailable>
     where
         R: FromValue,
         K: Into<MultipleKeys> + Send,
@@ -195,7 +195,7 @@ impl Link {
         V::Error: Into<fred::error::Error> + Send,
     {
         if !self.is_up() {
-            return Err(Away("the connection is down".into()));
+            return Err(RedisUnavailable("the connection is down".into()));
         }
         Ok(script.evalsha_with_reload(&self.client, keys, args).await?)
     }

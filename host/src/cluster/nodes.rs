@@ -10,7 +10,7 @@ use fred::interfaces::{HashesInterface, KeysInterface, SortedSetsInterface};
 use fred::types::scripts::Script;
 use sha2::{Digest, Sha256};
 
-use super::link::{Away, Link};
+use super::link::{Link, RedisUnavailable};
 use crate::clock::Clock;
 
 /// How long one node has to clear up after a dead one before another may.
@@ -95,7 +95,7 @@ pub struct Nodes {
 }
 
 /// What a sign of life was answered with.
-pub struct Beat {
+pub struct Heartbeat {
     /// Nodes whose lease has ended.
     pub dead: Vec<String>,
     /// Whether the nodes alive are others than before.
@@ -126,7 +126,7 @@ impl Nodes {
     }
 
     /// Shows a sign of life.
-    pub async fn beat(&self) -> Result<Beat, Away> {
+    pub async fn heartbeat(&self) -> Result<Heartbeat, RedisUnavailable> {
         let (timeout, lease) = (self.link.config.node_timeout.as_millis() as u64, self.lease.as_millis() as u64);
         let own = self.clock.steady_ms().to_string();
         let args = vec![self.me.clone(), timeout.to_string(), lease.max(timeout).to_string(), own];
@@ -150,47 +150,47 @@ impl Nodes {
             tracing::info!(nodes = live.len(), "the cluster is {}", live.join(", "));
             self.live.store(Arc::new(live));
         }
-        Ok(Beat { dead, changed })
+        Ok(Heartbeat { dead, changed })
     }
 
     /// Whether this node is the one to clear up after a dead one.
-    pub async fn may_reap(&self, dead: &str) -> Result<bool, Away> {
+    pub async fn may_reap(&self, dead: &str) -> Result<bool, RedisUnavailable> {
         self.claim(&format!("reap:{dead}"), REAP).await
     }
 
     /// Forgets a dead node, when all it said of itself is gone.
-    pub async fn forget(&self, dead: &str) -> Result<(), Away> {
+    pub async fn forget(&self, dead: &str) -> Result<(), RedisUnavailable> {
         let [nodes, _, own] = self.key_names();
         self.link.client.hdel::<(), _, _>(own, dead).await?;
         Ok(self.link.client.zrem::<(), _, _>(nodes, dead).await?)
     }
 
     /// Claims something for a while. One node at a time has it; it is free again by itself.
-    pub async fn claim(&self, what: &str, time: Duration) -> Result<bool, Away> {
+    pub async fn claim(&self, what: &str, time: Duration) -> Result<bool, RedisUnavailable> {
         let key = self.link.name(format_args!("claim:{what}"));
         self.link.eval(&CLAIM, vec![key], vec![self.me.clone(), time.as_millis().to_string()]).await
     }
 
     /// Holds something until so long from now, if nobody else does. Whoever holds it asks again before that.
-    pub async fn hold(&self, what: &str, time: Duration) -> Result<bool, Away> {
+    pub async fn hold(&self, what: &str, time: Duration) -> Result<bool, RedisUnavailable> {
         let key = self.link.name(format_args!("claim:{what}"));
         self.link.eval(&HOLD, vec![key], vec![self.me.clone(), time.as_millis().to_string()]).await
     }
 
     /// Lets go of what this node holds, if it does.
-    pub async fn let_go(&self, what: &str) -> Result<(), Away> {
+    pub async fn let_go(&self, what: &str) -> Result<(), RedisUnavailable> {
         let key = self.link.name(format_args!("claim:{what}"));
         self.link.eval(&LET_GO, vec![key], vec![self.me.clone()]).await
     }
 
     /// Frees what was claimed.
-    pub async fn release(&self, what: &str) -> Result<(), Away> {
+    pub async fn release(&self, what: &str) -> Result<(), RedisUnavailable> {
         let key = self.link.name(format_args!("claim:{what}"));
         Ok(self.link.client.del::<(), _>(key).await?)
     }
 
     /// Leaves, for what it said of itself to be believed for `grace` longer.
-    pub async fn leave(&self, grace: Duration) -> Result<(), Away> {
+    pub async fn leave(&self, grace: Duration) -> Result<(), RedisUnavailable> {
         let ago = self.lease.saturating_sub(grace).max(self.link.config.node_timeout * 2);
         self.link.eval(&LEAVE, self.keys(), vec![self.me.clone(), ago.as_millis().to_string()]).await
     }

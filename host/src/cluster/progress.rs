@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use fred::interfaces::HashesInterface;
 
-use super::link::{Away, Link};
+use super::link::{Link, RedisUnavailable};
 
 /// Everyone's progress.
 pub struct Progress {
@@ -20,9 +20,9 @@ impl Progress {
     }
 
     /// Tells how far the plugins of this node have come. Answers how far all have; none where that of one is not known.
-    pub async fn share(&self, mine: Vec<(String, u64)>, all: &[String]) -> Result<Option<u64>, Away> {
+    pub async fn share(&self, mine: Vec<(String, u64)>, all: &[String]) -> Result<Option<u64>, RedisUnavailable> {
         if !self.link.is_up() {
-            return Err(Away::new("the connection is down"));
+            return Err(RedisUnavailable::new("the connection is down"));
         }
         let key = self.link.name(format_args!("progress"));
         if !mine.is_empty() {
@@ -40,7 +40,7 @@ impl Progress {
     }
 
     /// Forgets how far these plugins have come: no row is removed before their nodes tell it anew.
-    pub async fn forget(&self, plugins: Vec<String>) -> Result<(), Away> {
+    pub async fn forget(&self, plugins: Vec<String>) -> Result<(), RedisUnavailable> {
         if !self.link.is_up() || plugins.is_empty() {
             return Ok(());
         }

@@ -14,10 +14,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc};
 
-use super::link::{Away, Link};
-use super::members;
+use super::link::{Link, RedisUnavailable};
 use super::nodes::Nodes;
-use super::rooms::{Rooms, Send, To};
+use crate::rooms::{Rooms, Send, To, members};
 
 /// Events sent to Redis together.
 const BATCH: usize = 256;
@@ -36,12 +35,12 @@ pub struct Relay {
     next: AtomicU64,
     /// What nodes tell each other about themselves.
     notices: broadcast::Sender<Arc<str>>,
-    pub figures: Figures,
+    pub metrics: RelayMetrics,
 }
 
 /// Counted since the start.
 #[derive(Default)]
-pub struct Figures {
+pub struct RelayMetrics {
     pub sent: AtomicU64,
     pub received: AtomicU64,
     /// Events that other nodes' clients have missed, since the queue was full or Redis away.
@@ -65,7 +64,7 @@ struct Header<'a> {
     seq: u64,
     #[serde(borrow)]
     namespace: Cow<'a, str>,
-    to: Whom,
+    to: Recipients,
     #[serde(default, skip_serializing_if = "<[String]>::is_empty")]
     except: Cow<'a, [String]>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -74,7 +73,7 @@ struct Header<'a> {
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Whom {
+enum Recipients {
     Rooms(Vec<String>),
     TenantInRoom {
         tenant: String,
@@ -97,7 +96,7 @@ impl Relay {
     pub fn new(link: Arc<Link>, nodes: Arc<Nodes>) -> (Arc<Self>, mpsc::Receiver<Parcel>) {
         let (queue, parcels) = mpsc::channel(link.config.outbox);
         let (next, notices) = (AtomicU64::new(1), broadcast::Sender::new(NOTICES));
-        (Arc::new(Self { link, nodes, queue, next, notices, figures: Figures::default() }), parcels)
+        (Arc::new(Self { link, nodes, queue, next, notices, metrics: RelayMetrics::default() }), parcels)
     }
 
     /// Tells the other nodes of an event. Never waits.
@@ -105,19 +104,19 @@ impl Relay {
         let to = match send.to {
             // A socket that is called by its number is here.
             To::Socket(_) => return,
-            To::Rooms(rooms) => Whom::Rooms(rooms.to_vec()),
-            To::TenantInRoom { tenant, room } => Whom::TenantInRoom { tenant: tenant.to_owned(), room: room.to_owned() },
-            To::Users(users) => Whom::Users(users.to_vec()),
-            To::Tenant(tenant) => Whom::Rooms(vec![members::tenant(tenant)]),
-            To::Everyone => Whom::Rooms(vec![members::everyone()]),
+            To::Rooms(rooms) => Recipients::Rooms(rooms.to_vec()),
+            To::TenantInRoom { tenant, room } => Recipients::TenantInRoom { tenant: tenant.to_owned(), room: room.to_owned() },
+            To::Users(users) => Recipients::Users(users.to_vec()),
+            To::Tenant(tenant) => Recipients::Rooms(vec![members::tenant(tenant)]),
+            To::Everyone => Recipients::Rooms(vec![members::everyone()]),
         };
         self.post(namespace, to, send.except, send.volatile, &send.text);
     }
 
     /// Tells all nodes something about this one, this one included.
-    pub async fn announce(&self, notice: String) -> Result<(), Away> {
+    pub async fn announce(&self, notice: String) -> Result<(), RedisUnavailable> {
         if !self.link.is_up() {
-            return Err(Away::new("the connection is down"));
+            return Err(RedisUnavailable::new("the connection is down"));
         }
         Ok(self.link.client.publish::<(), _, _>(notice_channel(&self.link), notice).await?)
     }
@@ -130,11 +129,11 @@ impl Relay {
     /// Tells the other nodes that a user's sockets join or leave.
     pub fn move_user(&self, namespace: &str, user: &str, room: &str, joins: bool) {
         let (user, room) = (user.to_owned(), room.to_owned());
-        let to = if joins { Whom::Join { user, room } } else { Whom::Leave { user, room } };
+        let to = if joins { Recipients::Join { user, room } } else { Recipients::Leave { user, room } };
         self.post(namespace, to, &[], false, "");
     }
 
-    fn post(&self, namespace: &str, to: Whom, except: &[String], volatile: bool, text: &str) {
+    fn post(&self, namespace: &str, to: Recipients, except: &[String], volatile: bool, text: &str) {
         // Also where nobody else seems to be there: a node that has just come hears of rooms before others hear of it.
         let channels = self.channels(namespace, &to);
         let seq = self.next.fetch_add(1, Ordering::Relaxed);
@@ -152,19 +151,19 @@ impl Relay {
         bytes.extend_from_slice(text.as_bytes());
         let parcel = Parcel { channels, text: bytes.into() };
         if !self.link.is_up() || self.queue.try_send(parcel).is_err() {
-            self.figures.unsent.fetch_add(1, Ordering::Relaxed);
+            self.metrics.unsent.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    fn channels(&self, namespace: &str, to: &Whom) -> Vec<String> {
+    fn channels(&self, namespace: &str, to: &Recipients) -> Vec<String> {
         let everyone = || vec![room_channel(&self.link, namespace, &members::everyone())];
         match to {
-            Whom::Rooms(rooms) if rooms.len() > MAX_CHANNELS => everyone(),
-            Whom::Users(users) if users.len() > MAX_CHANNELS => everyone(),
-            Whom::Rooms(rooms) => rooms.iter().map(|room| room_channel(&self.link, namespace, room)).collect(),
-            Whom::TenantInRoom { room, .. } => vec![room_channel(&self.link, namespace, room)],
-            Whom::Users(users) => users.iter().map(|user| user_channel(&self.link, namespace, user)).collect(),
-            Whom::Join { user, .. } | Whom::Leave { user, .. } => vec![user_channel(&self.link, namespace, user)],
+            Recipients::Rooms(rooms) if rooms.len() > MAX_CHANNELS => everyone(),
+            Recipients::Users(users) if users.len() > MAX_CHANNELS => everyone(),
+            Recipients::Rooms(rooms) => rooms.iter().map(|room| room_channel(&self.link, namespace, room)).collect(),
+            Recipients::TenantInRoom { room, .. } => vec![room_channel(&self.link, namespace, room)],
+            Recipients::Users(users) => users.iter().map(|user| user_channel(&self.link, namespace, user)).collect(),
+            Recipients::Join { user, .. } | Recipients::Leave { user, .. } => vec![user_channel(&self.link, namespace, user)],
         }
     }
 
@@ -178,7 +177,7 @@ impl Relay {
                 .flat_map(|Parcel { channels, text }| channels.into_iter().map(move |channel| (channel, text.clone())));
             let sent = sent.map(|(channel, text)| self.link.client.publish::<i64, _, _>(channel, Value::Bytes(text)));
             for answer in join_all(sent).await {
-                let counter = if answer.is_ok() { &self.figures.sent } else { &self.figures.unsent };
+                let counter = if answer.is_ok() { &self.metrics.sent } else { &self.metrics.unsent };
                 counter.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -195,7 +194,7 @@ impl Relay {
             let message = match messages.recv().await {
                 Ok(message) => message,
                 Err(RecvError::Lagged(missed)) => {
-                    self.figures.unheard.fetch_add(missed, Ordering::Relaxed);
+                    self.metrics.unheard.fetch_add(missed, Ordering::Relaxed);
                     continue;
                 }
                 Err(RecvError::Closed) => return,
@@ -214,7 +213,7 @@ impl Relay {
             if header.node == self.nodes.me.as_str() || last.get(&*header.node) == Some(&header.seq) {
                 continue;
             }
-            self.figures.received.fetch_add(1, Ordering::Relaxed);
+            self.metrics.received.fetch_add(1, Ordering::Relaxed);
             deliver(&rooms, &header, text).await;
             match last.get_mut(&*header.node) {
                 Some(seq) => *seq = header.seq,
@@ -261,11 +260,11 @@ fn open(bytes: &Bytes) -> Option<(Header<'_>, String)> {
 async fn deliver(rooms: &Rooms, header: &Header<'_>, text: String) {
     let Some(adapter) = rooms.namespace(&header.namespace) else { return };
     let to = match &header.to {
-        Whom::Rooms(rooms) => To::Rooms(rooms),
-        Whom::TenantInRoom { tenant, room } => To::TenantInRoom { tenant, room },
-        Whom::Users(users) => To::Users(users),
-        Whom::Join { user, room } => return adapter.move_user(user, room, true),
-        Whom::Leave { user, room } => return adapter.move_user(user, room, false),
+        Recipients::Rooms(rooms) => To::Rooms(rooms),
+        Recipients::TenantInRoom { tenant, room } => To::TenantInRoom { tenant, room },
+        Recipients::Users(users) => To::Users(users),
+        Recipients::Join { user, room } => return adapter.move_user(user, room, true),
+        Recipients::Leave { user, room } => return adapter.move_user(user, room, false),
     };
     adapter.send(Send { to, except: &header.except, except_socket: None, text: text.into(), volatile: header.volatile }).await;
 }

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::tree::{Node, Place};
-use super::{ConfigError, keys, text};
+use super::tree::{Node, Place, text};
+use super::{ConfigError, keys};
 
 const PREFIX: &str = "HUBBUB_";
 

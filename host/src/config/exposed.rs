@@ -4,7 +4,7 @@
 use std::fmt;
 
 use super::{Config, Host};
-use crate::gateway::keys::Secret;
+use crate::auth::config::Secret;
 
 /// Bytes of a secret. Nobody guesses 32 random ones.
 const BYTES: usize = 32;
@@ -87,7 +87,7 @@ fn names(config: &Config) -> Vec<String> {
             names.push(name.clone());
         }
     }
-    names.retain(|name| crate::gateway::hosts::Hosts::load("", std::slice::from_ref(name)).is_ok());
+    names.retain(|name| crate::server::hosts::Hosts::load("", std::slice::from_ref(name)).is_ok());
     names
 }
 

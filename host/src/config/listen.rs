@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::gateway::hosts::is_loopback_name;
+use crate::server::hosts::is_loopback_name;
 
 /// Where a port is opened.
 #[derive(Debug, Clone, PartialEq, Eq)]

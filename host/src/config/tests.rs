@@ -121,8 +121,8 @@ fn tables_are_read_as_json_or_as_toml_and_one_key_may_be_set_beside_them() {
     assert!(refusal(&[("HUBBUB_EGRESS__KAFKA", "a.b")]).contains("must be a table"));
     let both = with(&[("HUBBUB_PLUGINS__CHAT__CONFIG", r#"{"a": 1}"#), ("HUBBUB_PLUGINS__CHAT__CONFIG__B", "2")]);
     assert_eq!(serde_json::to_string(plugin(&both)).unwrap(), r#"{"a":1,"b":2}"#);
-    let networks = with(&[("HUBBUB_DOOR__TRUSTED_PROXIES", "10.0.0.0/8, ::1")]);
-    assert_eq!(networks.door.trusted_proxies.len(), 2);
+    let networks = with(&[("HUBBUB_ADMISSION__TRUSTED_PROXIES", "10.0.0.0/8, ::1")]);
+    assert_eq!(networks.admission.trusted_proxies.len(), 2);
     let streams = with(&[("HUBBUB_INGEST__STREAMS__STREAMS", "orders, events")]).ingest.streams.streams;
     assert_eq!(streams.all().into_iter().collect::<Vec<_>>(), ["events", "orders"]);
     let streams = with(&[("HUBBUB_INGEST__STREAMS__STREAMS", r#"{"orders": "order.made"}"#)]).ingest.streams.streams;
@@ -262,4 +262,25 @@ fn serve_wants_a_key_of_its_own() {
     assert!(matches!(none, ConfigError::NoKey));
     let dev = load(Mode::Serve, None, &environment(&[("JWT_SECRET", DEV_SECRET)])).unwrap_err();
     assert!(matches!(dev, ConfigError::DevSecret));
+}
+
+#[test]
+fn a_renamed_section_is_read_by_its_old_name_with_a_note() {
+    let config = with(&[("HUBBUB_DOOR__CONNECTIONS", "7")]);
+    assert_eq!(config.admission.connections, 7);
+    assert!(config.notes.iter().any(|note| note.starts_with("HUBBUB_DOOR__CONNECTIONS: `door` was renamed to `admission`")));
+    let file: Table = "[door]\nuser_sockets = 3\n[redis]\nbeat = \"2s\"".parse().unwrap();
+    let config = assemble(Mode::Dev, file, &BTreeMap::from([("HUBBUB_REDIS__LEDGER".into(), "9".into())])).unwrap();
+    assert_eq!((config.admission.user_sockets, config.redis.room_counts), (3, 9));
+    assert_eq!(config.redis.heartbeat, std::time::Duration::from_secs(2));
+    assert_eq!(config.notes.len(), 3, "{:?}", config.notes);
+}
+
+#[test]
+fn a_section_under_both_its_names_is_refused_with_both() {
+    let both = refusal(&[("HUBBUB_DOOR__CONNECTIONS", "7"), ("HUBBUB_ADMISSION__USER_CPU", "1")]);
+    assert!(both.contains("HUBBUB_DOOR__CONNECTIONS and HUBBUB_ADMISSION__USER_CPU are both set"), "{both}");
+    let file: Table = "[door]\nconnections = 3\n[admission]\nconnect_queue = 1".parse().unwrap();
+    let both = assemble(Mode::Dev, file, &BTreeMap::new()).unwrap_err().to_string();
+    assert!(both.starts_with("door and admission are both set"), "{both}");
 }

@@ -1,6 +1,8 @@
 //! The configuration before it has types: tables of the file, and texts of the environment that are read as whatever their key wants.
 //! An error names the key or the variable. It must never show a value, which may be a secret.
 
+pub(crate) mod text;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -8,8 +10,6 @@ use std::sync::Arc;
 use serde::de::value::{StrDeserializer, StringDeserializer};
 use serde::de::{self, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 use toml::Value;
-
-use super::text;
 
 /// A value of the configuration.
 #[derive(Debug, Clone)]

@@ -10,15 +10,15 @@ use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header};
 
 use crate::admin::requests::{HowToDeploy, MAX_IDS, Page, WhatToRecord, Which};
-use crate::gateway::api::bearer;
-use crate::gateway::guard::{Guard, Told};
-use crate::gateway::hosts::Hosts;
-use crate::gateway::logins::{self, Logins};
-use crate::gateway::origin::Origins;
-use crate::gateway::proxies;
+use crate::auth::logins::{self, Logins};
+use crate::call::canary::Trial;
+use crate::deploy::checks::signature::{self, HEADER, Signers};
 use crate::names::PluginName;
-use crate::release::canary::Trial;
-use crate::release::signature::{self, HEADER, Signers};
+use crate::proxies;
+use crate::server::api::bearer;
+use crate::server::guard::{Guard, Told};
+use crate::server::hosts::Hosts;
+use crate::server::origin::Origins;
 use crate::telemetry::Metrics;
 
 /// The operator's token, which no bytes of a fuzzer are.

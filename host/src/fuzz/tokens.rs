@@ -7,10 +7,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey};
 use serde_json::{Map, Value};
 
-use crate::gateway::jwks::set;
-use crate::gateway::keyring::Keyring;
-use crate::gateway::keys::Config;
-use crate::gateway::token::Verified;
+use crate::auth::config::Config;
+use crate::auth::jwks::set;
+use crate::auth::keyring::Keyring;
+use crate::auth::token::Verified;
 use crate::names;
 
 const SECRET: &str = "a secret of the fuzzer, 32 bytes and more";

@@ -18,7 +18,7 @@ use wasmtime::component::Component;
 
 use super::SandboxError;
 use super::cache::{Cache, CacheKey, Place};
-use super::engine::{Config, settings};
+use super::config::{Config, settings};
 use crate::private;
 
 /// The hidden command that compiles: `hubbub compile SETTINGS OUT < component`.

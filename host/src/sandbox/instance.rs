@@ -6,12 +6,11 @@ use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
 use wasmtime::{ResourceLimiter, Store, Trap, UpdateDeadline};
 
 use super::bindings::{Plugin, PluginPre};
+use super::config::Config;
 use super::deadline::{TICK, Ticker};
-use super::engine::Config;
 use super::exports::{Caller, Description, DisconnectReason, DueTimer, Event, Failure, Message, Refusal};
 use super::v0_1;
 

@@ -23,7 +23,6 @@ wasmtime::component::bindgen!({
 });
 
 use self::exports::hubbub::plugin::handler as old;
-
 use super::bindings::exports::hubbub::plugin::handler as new;
 
 pub use self::hubbub::plugin as imports;

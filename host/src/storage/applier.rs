@@ -7,7 +7,7 @@ use std::task::Poll;
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
-use super::stats::{Figures, count};
+use super::stats::{Counters, count};
 use super::{CommitError, Effects};
 
 /// Groups that are written and wait for their effects, besides the one whose effects run. Past it the writer waits.
@@ -22,7 +22,7 @@ pub(super) struct Settled {
 }
 
 /// Runs until the writer has gone.
-pub(super) async fn run(mut groups: mpsc::Receiver<Vec<Settled>>, figures: Arc<Figures>) {
+pub(super) async fn run(mut groups: mpsc::Receiver<Vec<Settled>>, counters: Arc<Counters>) {
     while let Some(group) = groups.recv().await {
         for Settled { outcome, effects, reply, room } in group {
             let calm = match effects {
@@ -31,7 +31,7 @@ pub(super) async fn run(mut groups: mpsc::Receiver<Vec<Settled>>, figures: Arc<F
                 effects => catch_unwind(AssertUnwindSafe(|| drop(effects))).is_ok(),
             };
             if !calm {
-                count(&figures.effects_panicked, 1);
+                count(&counters.effects_panicked, 1);
             }
             drop(room);
             // Nobody listening is no reason to stop.

@@ -21,13 +21,12 @@ use tokio::sync::mpsc;
 use self::open::DirLock;
 use self::readers::Readers;
 use self::writer::Writer;
-use super::applier;
 use super::queue::{self, Admin, Queue};
-use super::stats::Figures;
+use super::stats::Counters;
 use super::writing::Trials;
 use super::{
     BoxFuture, CommitError, Config, DeadLetter, DeadLetterRow, Effects, HandOver, OutboxRow, Stats, Storage, Unavailable,
-    WriteSet,
+    WriteSet, applier,
 };
 use crate::clock::Clock;
 use crate::names::PluginName;
@@ -40,7 +39,7 @@ pub struct Embedded {
     queue: Queue,
     readers: Arc<Readers>,
     file: PathBuf,
-    figures: Arc<Figures>,
+    counters: Arc<Counters>,
     trials: Trials,
     _lock: Arc<DirLock>,
 }
@@ -53,19 +52,19 @@ impl Embedded {
     /// Says which of: in use by another process, not writable, not a storage or damaged, of a newer format.
     pub fn open(dir: &Path, config: &Config, clock: Clock) -> Result<Self, OpenError> {
         let runtime = tokio::runtime::Handle::try_current().map_err(|e| OpenError::Start(e.to_string()))?;
-        let figures = Arc::<Figures>::default();
+        let counters = Arc::<Counters>::default();
         let opened = open::open(dir, config)?;
         let lock = Arc::new(opened.lock);
         let readers = Arc::new(Readers::open(&opened.file, config)?);
-        let (queue, jobs) = queue::new(config, figures.clone());
+        let (queue, jobs) = queue::new(config, counters.clone());
         let (applier, batches) = mpsc::channel(applier::GROUPS_AHEAD);
-        let writer = Writer::new(opened.db, opened.sequence, jobs, applier, clock, config, figures.clone(), lock.clone())?;
+        let writer = Writer::new(opened.db, opened.sequence, jobs, applier, clock, config, counters.clone(), lock.clone())?;
         std::thread::Builder::new()
             .name("storage".to_owned())
             .spawn(move || writer.run())
             .map_err(|e| OpenError::Start(e.to_string()))?;
-        runtime.spawn(applier::run(batches, figures.clone()));
-        Ok(Self { queue, readers, file: opened.file, figures, trials: Trials::default(), _lock: lock })
+        runtime.spawn(applier::run(batches, counters.clone()));
+        Ok(Self { queue, readers, file: opened.file, counters, trials: Trials::default(), _lock: lock })
     }
 }
 
@@ -188,18 +187,18 @@ impl Storage for Embedded {
     }
 
     fn writable(&self) -> BoxFuture<'_, Result<(), Unavailable>> {
-        Box::pin(self.trials.ask(&self.queue, &self.figures.writing))
+        Box::pin(self.trials.ask(&self.queue, &self.counters.writing))
     }
 
     fn stats(&self) -> Stats {
         let file_bytes = std::fs::metadata(&self.file).map_or(0, |file| file.len());
-        Stats { file_bytes, ..self.figures.snapshot(self.queue.len()) }
+        Stats { file_bytes, ..self.counters.snapshot(self.queue.len()) }
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             self.queue.close().await;
-            self.figures.log_bytes.store(0, Ordering::Relaxed);
+            self.counters.log_bytes.store(0, Ordering::Relaxed);
         })
     }
 }

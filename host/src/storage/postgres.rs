@@ -26,7 +26,7 @@ use self::outage::Outage;
 use self::readers::Readers;
 use self::writer::Writer;
 use super::queue::{self, Admin, Queue};
-use super::stats::Figures;
+use super::stats::Counters;
 use super::writing::Trials;
 use super::{
     BoxFuture, CommitError, Config, DeadLetter, DeadLetterRow, Effects, HandOver, OutboxRow, Stats, Storage, Unavailable, Url,
@@ -63,7 +63,7 @@ pub enum OpenError {
 pub struct Postgres {
     queue: Queue,
     readers: Readers,
-    figures: Arc<Figures>,
+    counters: Arc<Counters>,
     trials: Trials,
     published: Arc<Notify>,
     /// Ends with the value.
@@ -79,18 +79,18 @@ impl Postgres {
         let connector = Arc::new(Connector::new(url, config)?);
         let first = first(&connector, config).await?;
         migrations::run(&first.client, &connector.name()).await?;
-        let figures = Arc::<Figures>::default();
-        let outage = Arc::new(Outage::new(config.outage_wait, figures.clone()));
-        let (queue, jobs) = queue::new(config, figures.clone());
+        let counters = Arc::<Counters>::default();
+        let outage = Arc::new(Outage::new(config.outage_wait, counters.clone()));
+        let (queue, jobs) = queue::new(config, counters.clone());
         let (applier, batches) = mpsc::channel(applier::GROUPS_AHEAD);
         let (own, published) = (Arc::new(AtomicI32::new(0)), Arc::new(Notify::new()));
         let mut listener = JoinSet::new();
         listener.spawn(listener::run(connector.clone(), own.clone(), published.clone()));
-        let writer = Writer::new(connector.clone(), outage.clone(), clock, config, figures.clone(), own)?;
+        let writer = Writer::new(connector.clone(), outage.clone(), clock, config, counters.clone(), own)?;
         tokio::spawn(writer.run(jobs, applier));
-        tokio::spawn(applier::run(batches, figures.clone()));
-        let readers = Readers::new(connector, outage, config, figures.clone());
-        Ok(Self { queue, readers, figures, trials: Trials::default(), published, _listener: listener })
+        tokio::spawn(applier::run(batches, counters.clone()));
+        let readers = Readers::new(connector, outage, config, counters.clone());
+        Ok(Self { queue, readers, counters, trials: Trials::default(), published, _listener: listener })
     }
 }
 
@@ -221,7 +221,7 @@ impl Storage for Postgres {
     }
 
     fn writable(&self) -> BoxFuture<'_, Result<(), Unavailable>> {
-        Box::pin(self.trials.ask(&self.queue, &self.figures.writing))
+        Box::pin(self.trials.ask(&self.queue, &self.counters.writing))
     }
 
     fn published(&self) -> Option<Arc<Notify>> {
@@ -229,7 +229,7 @@ impl Storage for Postgres {
     }
 
     fn stats(&self) -> Stats {
-        self.figures.snapshot(self.queue.len())
+        self.counters.snapshot(self.queue.len())
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::applier::Settled;
-use super::stats::{Figures, count};
+use super::stats::{Counters, count};
 use super::{BoxFuture, CommitError, Config, DeadLetter, Effects, HandOver, MAX_BLOB, Unavailable, WriteSet};
 
 /// What a job costs in the queue besides its own bytes.
@@ -67,7 +67,7 @@ pub(super) struct Queue {
     room: Arc<Semaphore>,
     room_bytes: usize,
     wait: Duration,
-    figures: Arc<Figures>,
+    counters: Arc<Counters>,
 }
 
 /// The way out, in groups.
@@ -89,11 +89,11 @@ pub(super) struct Gathered {
     pub(super) closing: Option<Waiting>,
 }
 
-pub(super) fn new(config: &Config, figures: Arc<Figures>) -> (Queue, Jobs) {
+pub(super) fn new(config: &Config, counters: Arc<Counters>) -> (Queue, Jobs) {
     let (jobs, receiver) = mpsc::channel(config.queue.max(1));
     let room_bytes = config.queue_bytes.clamp(JOB_BYTES, u32::MAX as usize);
     let room = Arc::new(Semaphore::new(room_bytes));
-    let queue = Queue { jobs, room, room_bytes, wait: config.queue_wait, figures };
+    let queue = Queue { jobs, room, room_bytes, wait: config.queue_wait, counters };
     (queue, Jobs { receiver, held: None, group: config.group.max(1), group_bytes: config.group_bytes })
 }
 
@@ -152,19 +152,19 @@ impl Queue {
             Err(_) => Queued { job, bytes, reply, room: None },
         };
         Box::pin(async move {
-            let entered = tokio::time::timeout(self.wait, self.enter(refused, cost)).await;
+            let entered = tokio::time::timeout(self.wait, self.enqueue(refused, cost)).await;
             match entered {
                 Ok(Ok(())) => answered(answer).await,
                 Ok(Err(unavailable)) => Err(unavailable.into()),
                 Err(_) => {
-                    count(&self.figures.queue_full, 1);
+                    count(&self.counters.queue_full, 1);
                     Err(Unavailable::new("the queue stayed full for storage.queue_wait").into())
                 }
             }
         })
     }
 
-    async fn enter(&self, mut queued: Queued, cost: u32) -> Result<(), Unavailable> {
+    async fn enqueue(&self, mut queued: Queued, cost: u32) -> Result<(), Unavailable> {
         if queued.room.is_none() {
             queued.room = Some(self.room.clone().acquire_many_owned(cost).await.map_err(|_| closed())?);
         }
@@ -252,29 +252,29 @@ impl Waiting {
 pub(super) fn settle(
     waiting: Vec<Waiting>,
     outcomes: Result<Vec<(bool, Outcome)>, Unavailable>,
-    figures: &Figures,
+    counters: &Counters,
 ) -> Vec<Settled> {
     match outcomes {
         Ok(outcomes) => {
-            count(&figures.groups, 1);
-            figures.writing.passed();
-            outcomes.iter().for_each(|outcome| tally(figures, outcome));
+            count(&counters.groups, 1);
+            counters.writing.passed();
+            outcomes.iter().for_each(|outcome| count_outcome(counters, outcome));
             waiting.into_iter().zip(outcomes).map(|(waiting, (_, outcome))| waiting.settled(outcome)).collect()
         }
         Err(unavailable) => {
-            count(&figures.groups_failed, 1);
-            figures.writing.failed(&unavailable);
+            count(&counters.groups_failed, 1);
+            counters.writing.failed(&unavailable);
             tracing::error!(sets = waiting.len(), "a group of commits was not written: {unavailable}");
             waiting.into_iter().map(|waiting| waiting.settled(Err(unavailable.clone().into()))).collect()
         }
     }
 }
 
-fn tally(figures: &Figures, (is_set, outcome): &(bool, Outcome)) {
+fn count_outcome(counters: &Counters, (is_set, outcome): &(bool, Outcome)) {
     match outcome {
-        Ok(_) => count(&figures.sets, usize::from(*is_set)),
-        Err(CommitError::Conflict) => count(&figures.conflicts, 1),
-        Err(CommitError::AlreadyHandled) => count(&figures.already_handled, 1),
+        Ok(_) => count(&counters.sets, usize::from(*is_set)),
+        Err(CommitError::Conflict) => count(&counters.conflicts, 1),
+        Err(CommitError::AlreadyHandled) => count(&counters.already_handled, 1),
         Err(_) => {}
     }
 }

@@ -1,9 +1,10 @@
 //! Figures of a storage, for the operator. Counts; never decides.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use super::writing::Writing;
+use super::Unavailable;
 
 /// Upper bounds of the sync times' buckets, in seconds; the last bucket has none.
 const BOUNDS: [f64; 12] = [0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0];
@@ -55,9 +56,39 @@ pub struct SyncTimes {
     pub count: u64,
 }
 
+/// How long a failed commit means that storage cannot be written, if no commit follows.
+const FAILED_FOR: Duration = Duration::from_secs(5);
+
+/// The outcome of the last group of commits.
+#[derive(Debug, Default)]
+pub(super) struct Writing(Mutex<Option<(Instant, Unavailable)>>);
+
+impl Writing {
+    pub(super) fn failed(&self, error: &Unavailable) {
+        *self.last() = Some((Instant::now(), error.clone()));
+    }
+
+    pub(super) fn passed(&self) {
+        *self.last() = None;
+    }
+
+    /// Whether the last group was not written.
+    pub(super) fn is_failing(&self) -> bool {
+        self.last().is_some()
+    }
+
+    pub(super) fn just_failed(&self) -> Option<Unavailable> {
+        self.last().as_ref().filter(|(at, _)| at.elapsed() < FAILED_FOR).map(|(_, error)| error.clone())
+    }
+
+    fn last(&self) -> MutexGuard<'_, Option<(Instant, Unavailable)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The counters behind [`Stats`].
 #[derive(Debug, Default)]
-pub(super) struct Figures {
+pub(super) struct Counters {
     pub(super) groups: AtomicU64,
     pub(super) sets: AtomicU64,
     pub(super) writing: Writing,
@@ -81,7 +112,7 @@ pub(super) fn count(counter: &AtomicU64, n: usize) {
     counter.fetch_add(n as u64, Ordering::Relaxed);
 }
 
-impl Figures {
+impl Counters {
     pub(super) fn synced(&self, took: Duration) {
         let seconds = took.as_secs_f64();
         let bucket = BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(BOUNDS.len());

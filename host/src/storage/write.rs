@@ -12,6 +12,9 @@ use crate::names::{self, InvalidName, PluginName};
 /// The longest key, in bytes, with an append's digits.
 pub const MAX_KEY: usize = 512;
 
+/// Keys that begin with this are the host's. They are stored among the plugin's own, so that one transaction writes both.
+pub const HOST_KEYS: char = '\0';
+
 /// The largest value, in bytes.
 pub const MAX_VALUE: usize = 256 << 10;
 

@@ -2,24 +2,25 @@
 
 use std::fmt;
 
-use crate::app::figures;
+use crate::app;
+use crate::call::registry::Registry;
+use crate::cluster::bridge::BridgeMetrics;
 use crate::cluster::peers::Peers;
-use crate::cluster::{bridge, relay};
-use crate::release::gauges;
-use crate::release::registry::Registry;
+use crate::cluster::relay::RelayMetrics;
+use crate::deploy::gauges;
 use crate::storage::Stats;
 use crate::telemetry::Metrics;
 use crate::telemetry::catalogue::{self, Described};
-use crate::telemetry::figures::{register, register_releases};
+use crate::telemetry::collected::{register, register_releases};
 
 /// All metrics, by name.
 pub(super) fn all() -> Result<Vec<Described>, fmt::Error> {
     let metrics = Metrics::examples();
     metrics.extend(|registry| {
         register(registry, || {
-            let mut peers = Peers::figures_of(true, &relay::Figures::default());
-            peers.extend(bridge::Figures::default().read());
-            figures::of(&Stats::default(), 0, peers)
+            let mut peers = Peers::metrics_of(true, &RelayMetrics::default());
+            peers.extend(BridgeMetrics::default().read());
+            app::metrics::of(&Stats::default(), 0, peers)
         });
         register_releases(registry, || {
             let mut gauges = gauges::read(&Registry::new());

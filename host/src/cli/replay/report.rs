@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use crate::release::compare::{Difference, What};
-use crate::release::kept::Outcome;
-use crate::release::recording::Header;
-use crate::release::registry::Release;
-use crate::release::shadow::median;
+use crate::call::recorded_call::Outcome;
+use crate::call::release::Release;
+use crate::replay::compare::{Difference, What};
+use crate::replay::recording::Header;
+use crate::replay::shadow::median;
 
 /// Calls whose differences the table shows.
 const SHOWN: usize = 10;

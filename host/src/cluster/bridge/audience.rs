@@ -4,15 +4,15 @@
 use std::collections::HashSet;
 
 use super::wire::{self, Data, Fetched, Handshake, Name, Options};
-use crate::cluster::members::{Members, is_hosts};
 use crate::names::{self, SocketId};
+use crate::rooms::members::{Members, is_hosts};
 
 /// The rooms of a user's sockets are the host's: plugins and Node's servers send to them and join nobody.
 pub const USER: &str = "user:";
 
 /// One name of a room, as it is meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Aim {
+pub enum Recipient {
     Room(String),
     User(String),
     Socket(SocketId),
@@ -24,13 +24,13 @@ pub enum Aim {
 #[derive(Debug)]
 pub struct Audience {
     /// None: everyone.
-    aims: Vec<Aim>,
-    except: Vec<Aim>,
+    aims: Vec<Recipient>,
+    except: Vec<Recipient>,
 }
 
 /// The same, where the adapter knows a way of its own.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum Delivery {
     Everyone {
         except: Vec<String>,
     },
@@ -42,7 +42,7 @@ pub enum Way {
     Sockets,
 }
 
-impl Aim {
+impl Recipient {
     /// What a name means to the server of the name `uid`.
     pub fn parse(uid: &str, name: String) -> Self {
         let (tenant, bare) = names::unscoped(&name);
@@ -84,18 +84,18 @@ fn is_tenant(tenant: &str) -> bool {
 
 impl Audience {
     pub fn new(uid: &str, options: Options) -> Self {
-        let aims = |names: Vec<Name>| names.into_iter().map(|name| Aim::parse(uid, name.into_text())).collect();
+        let aims = |names: Vec<Name>| names.into_iter().map(|name| Recipient::parse(uid, name.into_text())).collect();
         Self { aims: aims(options.rooms), except: aims(options.except) }
     }
 
     /// The way to send: rooms as rooms wherever that says all.
-    pub fn way(&self) -> Way {
+    pub fn way(&self) -> Delivery {
         // A name that nobody here has leaves nobody out.
-        let except: Option<Vec<String>> = rooms(self.except.iter().filter(|aim| **aim != Aim::Nobody));
-        match (except, rooms(self.aims.iter().filter(|aim| **aim != Aim::Nobody))) {
-            (Some(except), _) if self.aims.is_empty() => Way::Everyone { except },
-            (Some(except), Some(rooms)) => Way::Rooms { rooms, except },
-            _ => Way::Sockets,
+        let except: Option<Vec<String>> = rooms(self.except.iter().filter(|aim| **aim != Recipient::Nobody));
+        match (except, rooms(self.aims.iter().filter(|aim| **aim != Recipient::Nobody))) {
+            (Some(except), _) if self.aims.is_empty() => Delivery::Everyone { except },
+            (Some(except), Some(rooms)) => Delivery::Rooms { rooms, except },
+            _ => Delivery::Sockets,
         }
     }
 
@@ -104,13 +104,13 @@ impl Audience {
         let mut found = HashSet::new();
         for aim in &self.aims {
             match aim {
-                Aim::Room(_) => {}
-                Aim::User(user) => found.extend(members.sockets_of(user)),
-                Aim::Socket(socket) => found.extend(members.sid(*socket).map(|_| *socket)),
-                Aim::Nobody => {}
+                Recipient::Room(_) => {}
+                Recipient::User(user) => found.extend(members.sockets_of(user)),
+                Recipient::Socket(socket) => found.extend(members.sid(*socket).map(|_| *socket)),
+                Recipient::Nobody => {}
             }
         }
-        if self.aims.is_empty() || self.aims.iter().any(|aim| matches!(aim, Aim::Room(_)) && aim.is_here(members)) {
+        if self.aims.is_empty() || self.aims.iter().any(|aim| matches!(aim, Recipient::Room(_)) && aim.is_here(members)) {
             let is_meant = |socket: &SocketId| self.aims.is_empty() || self.aims.iter().any(|aim| aim.has(members, *socket));
             found.extend(members.sockets().filter(is_meant));
         }
@@ -119,9 +119,9 @@ impl Audience {
 }
 
 /// The names, if all are rooms.
-fn rooms<'a>(aims: impl Iterator<Item = &'a Aim>) -> Option<Vec<String>> {
+fn rooms<'a>(aims: impl Iterator<Item = &'a Recipient>) -> Option<Vec<String>> {
     aims.map(|aim| match aim {
-        Aim::Room(room) => Some(room.clone()),
+        Recipient::Room(room) => Some(room.clone()),
         _ => None,
     })
     .collect()
@@ -142,7 +142,7 @@ pub fn fetched(uid: &str, members: &Members, socket: SocketId) -> Fetched {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::cluster::adapter::Sid;
+    use crate::rooms::adapter::Sid;
 
     fn members() -> Members {
         let mut members = Members::default();
@@ -180,17 +180,17 @@ mod tests {
     fn a_name_that_cannot_be_here_reaches_nobody_and_not_everybody() {
         for name in ["\u{1e}", "", "r\u{1e}1", "\u{1f}", "hubbub-n-99"] {
             assert_eq!(sockets(&[name], &[]), [0; 0], "{name:?}");
-            assert!(!matches!(audience(&[name], &[]).way(), Way::Everyone { .. }), "{name:?}");
+            assert!(!matches!(audience(&[name], &[]).way(), Delivery::Everyone { .. }), "{name:?}");
         }
     }
 
     #[test]
     fn rooms_are_sent_to_as_rooms() {
         let strings = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-        assert_eq!(audience(&[], &["x"]).way(), Way::Everyone { except: strings(&["x"]) });
-        assert_eq!(audience(&["a", "b"], &[]).way(), Way::Rooms { rooms: strings(&["a", "b"]), except: Vec::new() });
-        assert_eq!(audience(&["a", "user:ana"], &[]).way(), Way::Sockets);
-        assert_eq!(audience(&[], &["user:ana"]).way(), Way::Sockets);
+        assert_eq!(audience(&[], &["x"]).way(), Delivery::Everyone { except: strings(&["x"]) });
+        assert_eq!(audience(&["a", "b"], &[]).way(), Delivery::Rooms { rooms: strings(&["a", "b"]), except: Vec::new() });
+        assert_eq!(audience(&["a", "user:ana"], &[]).way(), Delivery::Sockets);
+        assert_eq!(audience(&[], &["user:ana"]).way(), Delivery::Sockets);
     }
 
     #[test]

@@ -53,7 +53,7 @@ impl Export {
         let (plugin, key) = last.map_or(("", ""), |last| (last.plugin.as_str(), last.key.as_str()));
         let entry = |row: &Row<'_>| {
             let key = std::str::from_utf8(row.get_ref(1)?.as_blob()?)?.to_owned();
-            Ok(Entry { plugin: readers::plugin(row, 0)?, key, value: rows::bytes(row, 2)? })
+            Ok(Entry { plugin: rows::plugin(row, 0)?, key, value: rows::bytes(row, 2)? })
         };
         self.db.prepare_cached(sql)?.query_map(params![plugin, key.as_bytes(), PAGE], entry)?.collect()
     }
@@ -63,7 +63,7 @@ impl Export {
         let sql = "SELECT plugin, id, at_ms FROM handled WHERE (plugin, id) > (?1, ?2) ORDER BY plugin, id LIMIT ?3";
         let (plugin, id) = last.map_or(("", ""), |(last, _)| (last.plugin.as_str(), last.id.as_str()));
         let handled = |row: &Row<'_>| {
-            Ok((HandledId { plugin: readers::plugin(row, 0)?, id: row.get(1)? }, row.get::<_, i64>(2)?.unsigned_abs()))
+            Ok((HandledId { plugin: rows::plugin(row, 0)?, id: row.get(1)? }, row.get::<_, i64>(2)?.unsigned_abs()))
         };
         self.db.prepare_cached(sql)?.query_map(params![plugin, id, PAGE], handled)?.collect()
     }

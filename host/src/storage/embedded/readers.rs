@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Result, Row, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Result, params};
 
 use super::super::{Config, DeadLetter, DeadLetterRow, MAX_SCAN_BYTES, OutboxRow, Unavailable, prefix_end};
 use super::open::{self, OpenError, STATEMENTS};
@@ -159,15 +159,10 @@ pub(super) fn dead_letters(db: &Connection, seq: u64, limit: i64) -> Result<Vec<
     let found = statement.query_map([signed(seq), limit], |row| {
         let OutboxRow { seq, mut message } = rows::message(row, 3)?;
         message.trace = row.get(11)?;
-        let letter = DeadLetter { plugin: plugin(row, 0)?, message, error: row.get(1)? };
+        let letter = DeadLetter { plugin: rows::plugin(row, 0)?, message, error: row.get(1)? };
         Ok(DeadLetterRow { seq, at_ms: row.get::<_, i64>(2)?.unsigned_abs(), letter })
     })?;
     found.collect()
-}
-
-pub(super) fn plugin(row: &Row<'_>, column: usize) -> Result<PluginName> {
-    PluginName::parse(&row.get::<_, String>(column)?)
-        .map_err(|e| rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(e)))
 }
 
 /// None if the values have too many bytes.

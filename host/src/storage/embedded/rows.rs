@@ -130,7 +130,7 @@ impl Rows<'_> {
         let trace = traced.query_row([signed(seq)], |row| row.get(0)).optional()?;
         let sql = "DELETE FROM dead_letters WHERE seq = ?1 RETURNING plugin, seq, id, topic, key, tenant, data, hops, at_ms";
         let mut statement = self.0.prepare_cached(sql)?;
-        let taken = statement.query_row([signed(seq)], |row| Ok((super::readers::plugin(row, 0)?, message(row, 1)?.message)));
+        let taken = statement.query_row([signed(seq)], |row| Ok((plugin(row, 0)?, message(row, 1)?.message)));
         Ok(taken.optional()?.map(|(plugin, message)| (plugin, OutboxMessage { trace, ..message })))
     }
 
@@ -210,4 +210,9 @@ pub(super) fn message(row: &Row<'_>, first: usize) -> Result<OutboxRow> {
 /// SQLite's integers are signed; what is over them is as good as for ever.
 pub(super) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+pub(super) fn plugin(row: &Row<'_>, column: usize) -> Result<PluginName> {
+    PluginName::parse(&row.get::<_, String>(column)?)
+        .map_err(|e| rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(e)))
 }

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use super::super::applier::Settled;
 use super::super::group::Group;
 use super::super::queue::{self, Admin, Jobs, Outcome, Waiting, Work};
-use super::super::stats::{Figures, count};
+use super::super::stats::{Counters, count};
 use super::super::{Config, Unavailable, WriteSet};
 use super::open::{DirLock, OpenError, PAGE};
 use super::rows::{Rows, Sequence};
@@ -26,7 +26,7 @@ pub(super) struct Writer {
     applier: mpsc::Sender<Vec<Settled>>,
     clock: Clock,
     limits: Limits,
-    figures: Arc<Figures>,
+    counters: Arc<Counters>,
     /// Pages of the log, as SQLite told after the last commit.
     log_pages: Arc<AtomicU64>,
     /// The log's length from which on it is copied.
@@ -51,7 +51,7 @@ impl Writer {
         applier: mpsc::Sender<Vec<Settled>>,
         clock: Clock,
         config: &Config,
-        figures: Arc<Figures>,
+        counters: Arc<Counters>,
         lock: Arc<DirLock>,
     ) -> Result<Self, OpenError> {
         let log_pages = Arc::<AtomicU64>::default();
@@ -68,7 +68,7 @@ impl Writer {
             dead_letters: config.dead_letters.max(1),
         };
         let checkpoint_at = limits.log_pages;
-        Ok(Self { db, sequence, jobs, applier, clock, limits, figures, log_pages, checkpoint_at, outbox_done: 0, lock })
+        Ok(Self { db, sequence, jobs, applier, clock, limits, counters, log_pages, checkpoint_at, outbox_done: 0, lock })
     }
 
     /// Runs until it is closed, or nobody is left who could ask.
@@ -105,8 +105,8 @@ impl Writer {
             }
         }
         let outcomes = self.write(work);
-        self.figures.synced(started.elapsed());
-        queue::settle(waiting, outcomes.map_err(Unavailable::new), &self.figures)
+        self.counters.synced(started.elapsed());
+        queue::settle(waiting, outcomes.map_err(Unavailable::new), &self.counters)
     }
 
     /// One transaction. Whether each piece of work is a set, and what came of it; or the error that undid them all.
@@ -161,7 +161,7 @@ impl Writer {
         transaction.commit()?;
         self.sequence.reserved(reserved);
         self.outbox_done = outbox_done;
-        count(&self.figures.dead_letters_dropped, dropped);
+        count(&self.counters.dead_letters_dropped, dropped);
         Ok(outcomes)
     }
 
@@ -169,7 +169,7 @@ impl Writer {
     fn trial(&mut self) -> Result<(), Unavailable> {
         trial::disk(&self.db)?;
         trial::pages(&mut self.db).map_err(Unavailable::new)?;
-        if self.figures.writing.is_failing() {
+        if self.counters.writing.is_failing() {
             trial::commit(&self.db).map_err(Unavailable::new)?;
         }
         Ok(())
@@ -185,14 +185,14 @@ impl Writer {
             // Where somebody reads an old state the log cannot begin anew, and grows. Trying at every group would not help.
             self.checkpoint_at = pages + self.limits.log_pages / 4;
             match self.db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
-                Ok(()) => count(&self.figures.checkpoints, 1),
+                Ok(()) => count(&self.counters.checkpoints, 1),
                 Err(error) => {
-                    count(&self.figures.checkpoints_failed, 1);
+                    count(&self.counters.checkpoints_failed, 1);
                     tracing::warn!("the log was not copied into the database, and will be later: {error}");
                 }
             }
         }
-        self.figures.log_bytes.store(pages * PAGE as u64, Ordering::Relaxed);
+        self.counters.log_bytes.store(pages * PAGE as u64, Ordering::Relaxed);
     }
 
     fn end(self, closing: Option<Waiting>) {

@@ -4,18 +4,18 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::super::stats::{Figures, count};
+use super::super::stats::{Counters, count};
 
 /// Shared by all that talk to one database.
 pub(super) struct Outage {
     since: Mutex<Option<Instant>>,
     wait: Duration,
-    figures: Arc<Figures>,
+    counters: Arc<Counters>,
 }
 
 impl Outage {
-    pub(super) fn new(wait: Duration, figures: Arc<Figures>) -> Self {
-        Self { since: Mutex::default(), wait, figures }
+    pub(super) fn new(wait: Duration, counters: Arc<Counters>) -> Self {
+        Self { since: Mutex::default(), wait, counters }
     }
 
     /// Until when to go on trying.
@@ -28,7 +28,7 @@ impl Outage {
         let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
         if since.is_none() {
             *since = Some(Instant::now());
-            count(&self.figures.outages, 1);
+            count(&self.counters.outages, 1);
             tracing::warn!("the database does not answer: {reason}");
         }
     }

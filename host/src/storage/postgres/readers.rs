@@ -13,7 +13,7 @@ use tokio::time::timeout_at;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row, Statement};
 
-use super::super::stats::{Figures, count};
+use super::super::stats::{Counters, count};
 use super::super::{Config, DeadLetterRow, MAX_SCAN_BYTES, OutboxRow, Unavailable, prefix_end};
 use super::connection::{Connection, Connector, Failed, Pauses};
 use super::outage::Outage;
@@ -31,7 +31,7 @@ pub(super) struct Readers {
     free: Semaphore,
     /// An answer may take this long after the server's own limit.
     limit: Duration,
-    figures: Arc<Figures>,
+    counters: Arc<Counters>,
 }
 
 struct Reader {
@@ -44,10 +44,10 @@ type Query = fn(&Reads) -> &Statement;
 type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 impl Readers {
-    pub(super) fn new(connector: Arc<Connector>, outage: Arc<Outage>, config: &Config, figures: Arc<Figures>) -> Self {
+    pub(super) fn new(connector: Arc<Connector>, outage: Arc<Outage>, config: &Config, counters: Arc<Counters>) -> Self {
         let free = Semaphore::new(config.connections.clamp(1, Semaphore::MAX_PERMITS));
         let limit = config.statement_timeout + Duration::from_secs(1);
-        Self { connector, outage, idle: Mutex::default(), free, limit, figures }
+        Self { connector, outage, idle: Mutex::default(), free, limit, counters }
     }
 
     pub(super) async fn get(&self, plugin: &PluginName, key: &str) -> Result<Option<Bytes>, Unavailable> {
@@ -202,7 +202,7 @@ impl Readers {
     }
 
     fn busy(&self) -> Unavailable {
-        count(&self.figures.connections_busy, 1);
+        count(&self.counters.connections_busy, 1);
         Unavailable::new("all storage.connections stayed busy")
     }
 }

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::super::applier::Settled;
 use super::super::queue::{self, Admin, Gathered, Jobs, Outcome, Work};
-use super::super::stats::{Figures, count};
+use super::super::stats::{Counters, count};
 use super::super::{Config, Unavailable, WriteSet};
 use super::OpenError;
 use super::connection::{Connector, Failed, Pauses};
@@ -34,7 +34,7 @@ pub(super) struct Writer {
     letters: usize,
     /// A group may take this long to be answered, over the server's own limit of each statement.
     limit: Duration,
-    figures: Arc<Figures>,
+    counters: Arc<Counters>,
     tag: Tag,
     outbox_done: u64,
     /// Handled ids that were added since old ones were looked for.
@@ -49,7 +49,7 @@ impl Writer {
         outage: Arc<Outage>,
         clock: Clock,
         config: &Config,
-        figures: Arc<Figures>,
+        counters: Arc<Counters>,
         own: Arc<AtomicI32>,
     ) -> Result<Self, OpenError> {
         let mut writer = [0; 16];
@@ -63,7 +63,7 @@ impl Writer {
             handled_for: config.handled_for,
             letters: config.dead_letters.max(1),
             limit: config.statement_timeout * 2,
-            figures,
+            counters,
             tag: Tag { writer, number: 0 },
             outbox_done: 0,
             handled: 0,
@@ -77,8 +77,8 @@ impl Writer {
             if !work.is_empty() {
                 let started = Instant::now();
                 let outcomes = self.write(work).await;
-                self.figures.synced(started.elapsed());
-                let settled = queue::settle(waiting, outcomes, &self.figures);
+                self.counters.synced(started.elapsed());
+                let settled = queue::settle(waiting, outcomes, &self.counters);
                 // The task ends only with the runtime, and then nobody waits any more.
                 if applier.send(settled).await.is_err() {
                     return;
@@ -167,7 +167,7 @@ impl Writer {
         if row.try_get(0)? {
             return Err(Failed::Refused("the database takes no writes: transaction_read_only is on".to_owned()));
         }
-        if self.figures.writing.is_failing() {
+        if self.counters.writing.is_failing() {
             client.batch_execute("UPDATE hubbub_host SET value = value WHERE name = 'sequence'").await?;
         }
         Ok(())
@@ -206,7 +206,7 @@ impl Writer {
     fn keep(&mut self, done: Done, terms: &Terms) -> Vec<(bool, Outcome)> {
         self.outbox_done = done.outbox_done;
         self.handled = done.handled + if terms.forget.is_some() { 0 } else { self.handled };
-        count(&self.figures.dead_letters_dropped, done.letters_dropped);
+        count(&self.counters.dead_letters_dropped, done.letters_dropped);
         done.outcomes
     }
 }

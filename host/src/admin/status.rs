@@ -1,0 +1,267 @@
+//! The node's own figures, counted once a second for whoever asks: plugins that list the topic `host.figures`, the operator's
+//! dashboard and terminal. Reading them must never wait for anything, nor slow a call.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, UNIX_EPOCH};
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::bus::Bus;
+use crate::call::breaker::Quarantined;
+use crate::call::deployed_plugin::DeployedPlugin;
+use crate::call::release::Release;
+use crate::cluster::node_status::Posted;
+use crate::memory;
+use crate::socket::Gateway;
+use crate::telemetry::latency::Snapshot;
+
+/// Between two tellings.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// Percentiles are over so many tellings.
+const WINDOW: usize = 10;
+
+pub const HOST_FIGURES: &str = "host.figures";
+
+/// The figures of one moment.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    pub at: String,
+    pub connections: usize,
+    pub sockets: i64,
+    pub rooms: usize,
+    pub events_per_second: u64,
+    pub deliveries_per_second: u64,
+    /// Of the process. None where the system does not tell.
+    pub memory_bytes: Option<i64>,
+    /// Changes with what is live.
+    pub changes: u64,
+    pub plugins: Vec<PluginReport>,
+    /// All nodes of the cluster, this one included. Empty where this one is by itself.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<NodeReport>,
+}
+
+/// One node of the cluster.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeReport {
+    pub node: String,
+    /// It shows no sign of life: its figures are those of a while ago.
+    pub silent: bool,
+    /// What the node says of itself: its own figures, without those of the others.
+    pub figures: Value,
+}
+
+/// One plugin: its active release, and the one on trial.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PluginReport {
+    pub name: String,
+    /// `active`, `disabled`, `quarantined` or `unavailable`.
+    pub state: &'static str,
+    /// Sources of calls that are quarantined until an operator ends it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub quarantined: Vec<Quarantined>,
+    #[serde(flatten)]
+    pub active: Option<ReleaseReport>,
+    pub canary: Option<CanaryReport>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CanaryReport {
+    pub percent: u8,
+    #[serde(flatten)]
+    pub release: ReleaseReport,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReleaseReport {
+    pub version: String,
+    pub digest: String,
+    pub events: u64,
+    pub errors: u64,
+    pub events_per_second: u64,
+    /// From an event's turn to its commit, over the last ten seconds.
+    pub p50_ms: f64,
+    pub p99_ms: f64,
+    /// The mean time of a call in the sandbox.
+    pub mean_micros: f64,
+    /// Calls that run or wait.
+    pub busy: usize,
+    /// Instances that wait for a call, and their memory.
+    pub idle: usize,
+    pub memory_bytes: usize,
+}
+
+/// The newest figures; none before the first second has begun.
+pub type Latest = watch::Receiver<Option<Arc<Status>>>;
+
+/// Counts the figures and tells them, until it is dropped.
+pub async fn run(gateway: Arc<Gateway>, bus: Arc<Bus>, newest: watch::Sender<Option<Arc<Status>>>) {
+    let mut meter = Meter::default();
+    let mut ticks = tokio::time::interval(EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        ticks.tick().await;
+        let deployed_plugins = gateway.registry.deployed_plugins();
+        let mut figures = meter.read(&gateway, &deployed_plugins);
+        if let Some(cluster) = &gateway.services.cluster {
+            let text = serde_json::to_string(&figures).unwrap_or_default();
+            figures.nodes = cluster.node_status.post(text).await.unwrap_or_default().into_iter().map(NodeReport::read).collect();
+        }
+        let figures = Arc::new(figures);
+        newest.send_replace(Some(figures.clone()));
+        let tells = has_status_listener(&gateway);
+        for release in deployed_plugins.iter().filter(|_| tells).filter_map(|deployed| deployed.live()) {
+            if release.manifest.topics.iter().any(|topic| topic == HOST_FIGURES) {
+                let key = HOST_FIGURES.to_owned();
+                bus.notice(&release.manifest.name, HOST_FIGURES, None, key, figures.for_plugins().to_string()).await;
+            }
+        }
+    }
+}
+
+/// Whether this node is the one to tell plugins: what they make of it goes to the clients of all nodes. By itself, each tells its own.
+fn has_status_listener(gateway: &Gateway) -> bool {
+    let others = gateway.services.cluster.as_ref().filter(|cluster| cluster.link.is_up());
+    others.is_none_or(|cluster| cluster.nodes.is_mine(HOST_FIGURES))
+}
+
+impl NodeReport {
+    fn read(posted: Posted) -> Self {
+        let figures = serde_json::from_str(&posted.text).unwrap_or_default();
+        Self { node: posted.node, silent: posted.is_silent, figures }
+    }
+
+    /// What the node says of one plugin.
+    pub fn plugin(&self, name: &str) -> Option<&Value> {
+        self.figures["plugins"].as_array()?.iter().find(|plugin| plugin["name"] == name)
+    }
+}
+
+impl PluginReport {
+    fn releases(&self) -> impl Iterator<Item = &ReleaseReport> {
+        self.active.iter().chain(self.canary.as_ref().map(|canary| &canary.release))
+    }
+}
+
+impl Status {
+    /// What plugins are told, of all nodes together: what their users may see, and nothing of how the operator runs them. A room
+    /// is counted at each node that has a member of it.
+    fn for_plugins(&self) -> Value {
+        let nodes = || self.nodes.iter().filter(|node| !node.silent);
+        let whole = |own: u64, key: &str| over_all(own, nodes().map(|node| &node.figures), key);
+        let plugin = |plugin: &PluginReport| {
+            let release = plugin.active.as_ref()?;
+            let there = || nodes().filter_map(|node| node.plugin(&plugin.name));
+            let slowest = there().filter_map(|plugin| plugin["p99Ms"].as_f64()).fold(release.p99_ms, f64::max);
+            Some(json!({
+                "name": plugin.name,
+                "version": release.version,
+                "events": over_all(release.events, there(), "events"),
+                "errors": over_all(release.errors, there(), "errors"),
+                "p99Ms": slowest,
+            }))
+        };
+        json!({
+            "connections": whole(self.connections as u64, "connections"),
+            "rooms": whole(self.rooms as u64, "rooms"),
+            "eventsPerSecond": whole(self.events_per_second, "eventsPerSecond"),
+            "plugins": self.plugins.iter().filter_map(plugin).collect::<Vec<_>>(),
+            "at": self.at,
+        })
+    }
+}
+
+/// Counts of the last seconds, to be compared with now.
+#[derive(Default)]
+struct Meter {
+    deliveries: Option<u64>,
+    /// By digest: a release that has gone takes its counts along.
+    releases: HashMap<String, Seen>,
+}
+
+/// What one release had done a moment ago.
+#[derive(Default)]
+struct Seen {
+    events: Option<u64>,
+    latencies: VecDeque<Snapshot>,
+}
+
+impl Meter {
+    fn read(&mut self, gateway: &Gateway, deployed_plugins: &[Arc<DeployedPlugin>]) -> Status {
+        let plugins: Vec<PluginReport> = deployed_plugins.iter().map(|deployed| self.plugin(deployed)).collect();
+        let releases = || plugins.iter().flat_map(PluginReport::releases);
+        self.releases.retain(|digest, _| releases().any(|release| release.digest == *digest));
+        let deliveries = gateway.services.rooms.deliveries.load(Ordering::Relaxed);
+        let now = UNIX_EPOCH + Duration::from_millis(gateway.services.clock.now_ms());
+        Status {
+            at: humantime::format_rfc3339_millis(now).to_string(),
+            connections: gateway.sockets.connections(),
+            sockets: gateway.services.metrics.sockets.get(),
+            rooms: gateway.services.rooms.count(),
+            events_per_second: releases().map(|release| release.events_per_second).sum(),
+            deliveries_per_second: since(&mut self.deliveries, deliveries),
+            memory_bytes: memory::resident_bytes(),
+            changes: gateway.registry.version(),
+            plugins,
+            nodes: Vec::new(),
+        }
+    }
+
+    fn plugin(&mut self, deployed: &DeployedPlugin) -> PluginReport {
+        let active = deployed.live().map(|release| self.release(&release));
+        let canary = deployed.canary().filter(|canary| active.is_some() && canary.shadow().is_none());
+        PluginReport {
+            name: deployed.name.to_string(),
+            state: deployed.state(),
+            quarantined: deployed.quarantined(),
+            active,
+            canary: canary.map(|canary| CanaryReport { percent: canary.percent, release: self.release(&canary.release) }),
+        }
+    }
+
+    fn release(&mut self, release: &Release) -> ReleaseReport {
+        let metrics = &release.profile.metrics;
+        let seen = self.releases.entry(release.digest.clone()).or_default();
+        let (now, events) = (metrics.seconds.snapshot(), metrics.events.get());
+        let recent = seen.latencies.front().map_or_else(|| now.clone(), |before| now.since(before));
+        seen.latencies.push_back(now);
+        if seen.latencies.len() > WINDOW {
+            seen.latencies.pop_front();
+        }
+        let (idle, memory_bytes) = release.pool.idle();
+        let millis = |share| recent.quantile(share).as_secs_f64() * 1e3;
+        ReleaseReport {
+            version: release.manifest.version.clone(),
+            digest: release.digest.clone(),
+            events,
+            errors: metrics.errors(),
+            events_per_second: since(&mut seen.events, events),
+            p50_ms: millis(0.5),
+            p99_ms: millis(0.99),
+            mean_micros: release.counters.counts().mean().as_nanos() as f64 / 1e3,
+            busy: release.pool.busy(),
+            idle,
+            memory_bytes,
+        }
+    }
+}
+
+/// What all nodes tell together; where none does, what this one has.
+fn over_all<'a>(own: u64, told: impl Iterator<Item = &'a Value>, key: &str) -> u64 {
+    told.map(|node| node[key].as_u64().unwrap_or_default()).reduce(u64::saturating_add).unwrap_or(own)
+}
+
+/// What has come since the last look; nothing at the first.
+fn since(before: &mut Option<u64>, now: u64) -> u64 {
+    before.replace(now).map_or(0, |before| now.saturating_sub(before))
+}

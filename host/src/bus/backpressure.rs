@@ -1,0 +1,65 @@
+//! How a topic stands: whether those who listen to it can take more of it now. Reads only; whoever brings messages decides.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::Bus;
+use crate::call::breaker::Source;
+use crate::call::deployed_plugin::DeployedPlugin;
+use crate::names::PluginName;
+use crate::storage::Unavailable;
+
+/// Whether more of a topic is welcome.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Backpressure {
+    Open,
+    /// A plugin that listens to it is disabled, or has no release that serves.
+    Down(PluginName),
+    /// So many messages of it wait already.
+    Behind(u64),
+}
+
+impl Bus {
+    /// Every topic that some deployed plugin listens to.
+    pub fn topics(&self) -> BTreeSet<String> {
+        let releases = self.registry.deployed_plugins().into_iter().filter_map(|deployed| deployed.installed());
+        releases.flat_map(|release| release.manifest.topics.clone()).collect()
+    }
+
+    /// Changes whenever what is deployed does.
+    pub fn plugins_version(&self) -> u64 {
+        self.registry.version()
+    }
+
+    /// Whether more of a topic is welcome, with at most so many that wait.
+    pub async fn backpressure(&self, topic: &str, most: usize) -> Result<Backpressure, Unavailable> {
+        let listens = |deployed: &Arc<DeployedPlugin>| {
+            deployed.installed().is_some_and(|release| release.manifest.topics.iter().any(|t| t == topic))
+        };
+        let listeners: Vec<_> = self.registry.deployed_plugins().into_iter().filter(listens).collect();
+        let now = Instant::now();
+        let serves =
+            |deployed: &DeployedPlugin| deployed.live().is_some_and(|release| release.breakers.of(Source::Messages).allows(now));
+        if let Some(down) = listeners.iter().find(|deployed| !serves(deployed)) {
+            return Ok(Backpressure::Down(down.name.clone()));
+        }
+        let Some(done) = listeners.iter().map(|deployed| self.done_by(deployed)).min() else { return Ok(Backpressure::Open) };
+        match self.services.storage.outbox_waiting(topic, done, most.max(1)).await? {
+            waiting if waiting < most.max(1) as u64 => Ok(Backpressure::Open),
+            waiting => Ok(Backpressure::Behind(waiting)),
+        }
+    }
+
+    /// The row up to which a plugin is done, on whichever node.
+    fn done_by(&self, deployed: &DeployedPlugin) -> u64 {
+        match &self.services.cluster {
+            Some(cluster) if !self.is_mine(deployed) => cluster.progress.last_told(deployed.name.as_str()).unwrap_or(0),
+            _ => self
+                .readers()
+                .iter()
+                .find(|reader| reader.deployed.name == deployed.name)
+                .map_or(0, |reader| reader.progress().done()),
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! One plugin's way through the outbox: its lanes, and how far it has come. Handles no message.
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, mpsc};
+
+use super::progress::Progress;
+use super::work::Work;
+use crate::call::breaker::Source;
+use crate::call::deployed_plugin::DeployedPlugin;
+
+/// How long a notice waits for room in its lane.
+const NOTICE_WAIT: Duration = Duration::from_secs(1);
+
+/// One plugin's way through the outbox.
+pub(crate) struct Reader {
+    pub(crate) deployed: Arc<DeployedPlugin>,
+    lanes: Vec<mpsc::Sender<Work>>,
+    /// Separate lanes: while the circuit breaker of one source is open, calls of the other do not wait.
+    notice_lanes: Vec<mpsc::Sender<Work>>,
+    progress: Mutex<Progress>,
+    pub(crate) wake: Notify,
+    /// Which of the slot's rereads it has begun.
+    reread: AtomicU32,
+    /// Its last notice found no room.
+    drops_notices: AtomicBool,
+}
+
+impl Reader {
+    /// `lanes` of messages and as many of notices, each of `queue` entries. The receivers are for the tasks that handle them.
+    pub(crate) fn new(deployed: Arc<DeployedPlugin>, lanes: usize, queue: usize) -> (Self, Vec<mpsc::Receiver<Work>>) {
+        let lanes = lanes.max(1);
+        let (mut senders, receivers): (Vec<_>, Vec<_>) = (0..2 * lanes).map(|_| mpsc::channel(queue.max(1))).unzip();
+        let notice_lanes = senders.split_off(lanes);
+        let (progress, wake, drops_notices) = (Mutex::default(), Notify::new(), AtomicBool::new(false));
+        let reread = AtomicU32::new(deployed.rereads());
+        (Self { deployed, lanes: senders, notice_lanes, progress, wake, reread, drops_notices }, receivers)
+    }
+
+    /// Whether the plugin hears topics that it did not hear before: rows that were skipped are its own now.
+    pub(crate) fn is_to_begin_again(&self) -> bool {
+        self.reread.load(Ordering::Acquire) != self.deployed.rereads()
+    }
+
+    /// Begins with the oldest row where the plugin hears more than before. Messages that it has handled are not handled again.
+    pub(crate) fn begin_again(&self) {
+        let rereads = self.deployed.rereads();
+        if self.reread.swap(rereads, Ordering::AcqRel) != rereads {
+            *self.progress() = Progress::default();
+        }
+    }
+
+    /// The row up to which the plugin is done.
+    pub(crate) fn done(&self) -> u64 {
+        if self.is_to_begin_again() { 0 } else { self.progress().done() }
+    }
+
+    fn lane(&self, work: &Work) -> &mpsc::Sender<Work> {
+        let mut hasher = DefaultHasher::new();
+        work.key().hash(&mut hasher);
+        let lanes = if work.seq.is_some() { &self.lanes } else { &self.notice_lanes };
+        &lanes[(hasher.finish() % lanes.len() as u64) as usize]
+    }
+
+    pub(crate) async fn send(&self, work: Work) {
+        // The lane ends only with the bus itself.
+        let _ = self.lane(&work).send(work).await;
+    }
+
+    /// Puts a notice into its lane. False: there was no room.
+    pub(crate) async fn send_notice(&self, work: Work) -> bool {
+        let lane = self.lane(&work);
+        let is_called = || self.deployed.live().is_some_and(|live| live.breakers.of(Source::Notices).allows(Instant::now()));
+        let sent = match lane.try_send(work) {
+            Err(mpsc::error::TrySendError::Full(work)) if is_called() => lane.send_timeout(work, NOTICE_WAIT).await.is_ok(),
+            sent => sent.is_ok(),
+        };
+        if !sent && !self.drops_notices.load(Ordering::Relaxed) {
+            tracing::warn!(release = self.deployed.label(), "notices are dropped and counted: too many wait for the plugin");
+        }
+        self.drops_notices.store(!sent, Ordering::Relaxed);
+        sent
+    }
+
+    pub(crate) fn progress(&self) -> std::sync::MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

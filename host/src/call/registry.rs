@@ -1,0 +1,195 @@
+//! Which release is live under each name, and which plugin an event, a namespace or a topic belongs to. Readers take no lock;
+//! a swap is one pointer, seen by the next event.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::{ArcSwap, Guard};
+use tokio::sync::watch;
+
+use super::breaker::Quarantined;
+use super::canary::{Canary, How};
+use super::deployed_plugin::DeployedPlugin;
+use super::manifest::Manifest;
+use super::release::Release;
+use super::routes::{Collision, DeployedPlugins, Live, Routes, build};
+use crate::names::PluginName;
+use crate::transaction::profile::Tenancy;
+
+/// All plugins of this node.
+pub struct Registry {
+    deployed_plugins: Mutex<DeployedPlugins>,
+    routes: ArcSwap<Routes>,
+    next_id: AtomicU32,
+    /// Grows with every change, for whoever must follow.
+    changes: watch::Sender<u64>,
+}
+
+impl Registry {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            deployed_plugins: Mutex::default(),
+            routes: ArcSwap::default(),
+            next_id: AtomicU32::new(0),
+            changes: watch::Sender::new(0),
+        })
+    }
+
+    /// Where everything goes, as of now.
+    pub fn routes(&self) -> Guard<Arc<Routes>> {
+        self.routes.load()
+    }
+
+    /// Whether a live plugin describes such a room and its tenancy is `none`, so that all tenants share the room.
+    pub fn is_shared_room(&self, namespace: &str, room: &str) -> bool {
+        self.deployed_plugins().iter().filter_map(|deployed| deployed.live()).any(|release| {
+            let manifest = &release.manifest;
+            manifest.tenancy == Tenancy::None && manifest.describes_room(namespace, room)
+        })
+    }
+
+    pub fn deployed_plugins(&self) -> Vec<Arc<DeployedPlugin>> {
+        self.deployed_plugins.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    pub fn deployed(&self, name: &PluginName) -> Option<Arc<DeployedPlugin>> {
+        self.deployed_plugins.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// The number of the last change: while it stays, so does what is live.
+    pub fn version(&self) -> u64 {
+        *self.changes.borrow()
+    }
+
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Whether a release could be made live beside the others, in place of what is live under its name.
+    pub fn check(&self, release: &Arc<Release>) -> Result<(), Collision> {
+        self.check_all(std::slice::from_ref(release), &[])
+    }
+
+    /// Whether these could be made live together, in place of what is live under their names, with these plugins taken away.
+    pub fn check_all(&self, releases: &[Arc<Release>], gone: &[PluginName]) -> Result<(), Collision> {
+        self.plan(&self.deployed_plugins.lock().unwrap_or_else(PoisonError::into_inner), releases, gone).map(drop)
+    }
+
+    /// Makes staged releases live, and takes plugins away: all of them or none. Where this fails, what was live is untouched; calls under way end on the release they began on.
+    pub fn install(&self, releases: Vec<Arc<Release>>, gone: &[PluginName]) -> Result<(), Collision> {
+        let mut deployed_plugins = self.deployed_plugins.lock().unwrap_or_else(PoisonError::into_inner);
+        let (next, routes) = self.plan(&deployed_plugins, &releases, gone)?;
+        for deployed in gone.iter().filter_map(|name| next.get(name)) {
+            deployed.live.store(None);
+        }
+        for release in releases {
+            if let Some(deployed) = next.get(&release.manifest.name) {
+                let hears = |topic: &String, old: &Release| old.manifest.topics.contains(topic);
+                let before = deployed.live.load_full();
+                let skipped = release.manifest.topics.iter().any(|topic| !before.as_ref().is_some_and(|old| hears(topic, old)));
+                deployed.live.store(Some(release));
+                if skipped {
+                    deployed.rereads.fetch_add(1, Ordering::AcqRel);
+                }
+            }
+        }
+        *deployed_plugins = next;
+        self.routes.store(Arc::new(routes));
+        self.changes.send_modify(|version| *version += 1);
+        Ok(())
+    }
+
+    fn plan(
+        &self,
+        deployed_plugins: &DeployedPlugins,
+        releases: &[Arc<Release>],
+        gone: &[PluginName],
+    ) -> Result<(DeployedPlugins, Routes), Collision> {
+        let mut next = deployed_plugins.clone();
+        let mut live = live_of(deployed_plugins);
+        live.retain(|name, _| !gone.contains(name));
+        for release in releases {
+            let name = release.manifest.name.clone();
+            if let Some(old) = live.get(&name) {
+                check_data(&release.manifest, &old.manifest)?;
+            }
+            next.entry(name.clone())
+                .or_insert_with(|| Arc::new(DeployedPlugin::new(name.clone(), self.next_id.fetch_add(1, Ordering::Relaxed))));
+            live.insert(name, release.clone());
+        }
+        let routes = build(&next, &live)?;
+        Ok((next, routes))
+    }
+
+    /// Whether a release could be put on trial: both must read each other's data, and the new one must fit in the other's place.
+    pub fn check_trial(&self, release: &Arc<Release>) -> Result<(), Collision> {
+        beside(&self.deployed_plugins.lock().unwrap_or_else(PoisonError::into_inner), release).map(drop)
+    }
+
+    /// Puts a staged release on trial beside the live one, which goes on as it is.
+    pub fn try_out(&self, release: Arc<Release>, percent: u8, how: How) -> Result<(), Collision> {
+        let deployed_plugins = self.deployed_plugins.lock().unwrap_or_else(PoisonError::into_inner);
+        let (deployed, active) = beside(&deployed_plugins, &release)?;
+        let canary = Canary::new(release, percent, how, &active.counters);
+        deployed.canary.store(Some(Arc::new(canary)));
+        self.changes.send_modify(|version| *version += 1);
+        Ok(())
+    }
+
+    /// Ends a trial, whatever came of it.
+    pub fn end_trial(&self, deployed: &DeployedPlugin) -> Option<Arc<Canary>> {
+        deployed.canary.swap(None)
+    }
+
+    /// Quarantines these sources of calls of the release in place, and no others.
+    pub fn set_quarantined(&self, deployed: &DeployedPlugin, sources: Vec<Quarantined>) {
+        if let Some(release) = deployed.installed() {
+            release.breakers.set_quarantined(sources);
+            self.changes.send_modify(|version| *version += 1);
+        }
+    }
+
+    /// Notes that a plugin's data is moving, or does not any more.
+    pub fn set_moving(&self, deployed: &DeployedPlugin, moving: bool) {
+        deployed.moving.store(moving, Ordering::Release);
+        self.changes.send_modify(|version| *version += 1);
+    }
+
+    /// Stops or resumes a plugin: its events answer `unavailable`, its messages wait.
+    pub fn set_disabled(&self, deployed: &DeployedPlugin, disabled: bool) {
+        deployed.disabled.store(disabled, Ordering::SeqCst);
+        self.changes.send_modify(|version| *version += 1);
+    }
+}
+
+fn check_data(new: &Manifest, old: &Manifest) -> Result<(), Collision> {
+    if new.reads_data_of(old) {
+        return Ok(());
+    }
+    Err(Collision::DataVersion {
+        new: new.version.clone(),
+        new_data: new.data_version,
+        old: old.version.clone(),
+        old_data: old.data_version,
+    })
+}
+
+/// What a release would be tried out beside.
+fn beside<'a>(
+    deployed_plugins: &'a DeployedPlugins,
+    release: &Arc<Release>,
+) -> Result<(&'a Arc<DeployedPlugin>, Arc<Release>), Collision> {
+    let name = &release.manifest.name;
+    let found = deployed_plugins.get(name).and_then(|deployed| Some((deployed, deployed.live.load_full()?)));
+    let Some((deployed, active)) = found else { return Err(Collision::NothingActive(name.clone())) };
+    check_data(&release.manifest, &active.manifest)?;
+    check_data(&active.manifest, &release.manifest)?;
+    let mut live = live_of(deployed_plugins);
+    live.insert(name.clone(), release.clone());
+    build(deployed_plugins, &live)?;
+    Ok((deployed, active))
+}
+
+fn live_of(deployed_plugins: &DeployedPlugins) -> Live {
+    deployed_plugins.iter().filter_map(|(name, deployed)| Some((name.clone(), deployed.live.load_full()?))).collect()
+}

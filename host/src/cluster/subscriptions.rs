@@ -1,0 +1,155 @@
+//! Which channels this node listens to: one for each room with a member here, and one for each user. A node hears only what it
+//! needs. It never changes who is in a room.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use fred::interfaces::PubsubInterface;
+use tokio::sync::{Notify, watch};
+
+use super::link::Link;
+
+/// Channels in one command.
+const BATCH: usize = 1000;
+
+/// How long a join waits for its channel. Past it the room is heard a little later.
+const WAIT: Duration = Duration::from_secs(1);
+
+/// What is wanted, against what Redis was asked for.
+pub struct Subscriptions {
+    link: Arc<Link>,
+    /// Wanted as long as this lives.
+    pattern: Option<String>,
+    table: Mutex<Table>,
+    wakeup: Notify,
+    /// Changes made, and changes that Redis has confirmed.
+    asked: AtomicU64,
+    done: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Table {
+    wanted: HashSet<Arc<str>>,
+    dirty: HashSet<Arc<str>>,
+}
+
+impl Subscriptions {
+    /// `pattern`: what is to be heard beside the channels.
+    pub fn new(link: Arc<Link>, pattern: Option<String>) -> Self {
+        Self {
+            link,
+            pattern,
+            table: Mutex::default(),
+            wakeup: Notify::new(),
+            asked: AtomicU64::new(0),
+            done: watch::Sender::new(0),
+        }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A channel is wanted from now on, or no longer.
+    pub fn set(&self, channel: String, wanted: bool) {
+        let channel: Arc<str> = channel.into();
+        let mut table = self.table();
+        let changed = if wanted { table.wanted.insert(channel.clone()) } else { table.wanted.remove(&channel) };
+        if changed {
+            table.dirty.insert(channel);
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            drop(table);
+            self.wakeup.notify_one();
+        }
+    }
+
+    /// Waits until what was wanted before is heard. Without Redis there is nothing to wait for.
+    pub async fn settled(&self) {
+        let asked = self.asked.load(Ordering::Relaxed);
+        let mut done = self.done.subscribe();
+        if *done.borrow() >= asked || !self.link.is_up() {
+            return;
+        }
+        let mut epochs = self.link.epochs();
+        let heard = async {
+            tokio::select! {
+                _ = done.wait_for(|done| *done >= asked) => {}
+                _ = epochs.wait_for(Option::is_none) => {}
+            }
+        };
+        // Late, it is heard all the same.
+        let _ = tokio::time::timeout(WAIT, heard).await;
+    }
+
+    /// Asks Redis for what is wanted, until it is dropped.
+    pub async fn run(self: Arc<Self>) {
+        let mut epochs = self.link.epochs();
+        let mut subscribed: HashSet<Arc<str>> = HashSet::new();
+        let mut seen = None;
+        let mut has_pattern = false;
+        loop {
+            let epoch = *epochs.borrow_and_update();
+            if epoch != seen {
+                // It comes back knowing nothing: everything is asked for anew.
+                seen = epoch;
+                subscribed.clear();
+                has_pattern = false;
+                let mut table = self.table();
+                table.dirty = table.wanted.clone();
+            }
+            if epoch.is_none() {
+                if epochs.changed().await.is_err() {
+                    return;
+                }
+                continue;
+            }
+            if !has_pattern && self.ask_pattern().await.is_err() {
+                self.link.lost();
+                continue;
+            }
+            has_pattern = true;
+            let (asked, add, remove) = self.take(&subscribed);
+            if self.ask(&add, &remove).await.is_err() {
+                self.link.lost();
+                continue;
+            }
+            subscribed.extend(add);
+            subscribed.retain(|channel| !remove.contains(channel));
+            self.done.send_replace(asked);
+            tokio::select! {
+                () = self.wakeup.notified() => {}
+                _ = epochs.changed() => {}
+            }
+        }
+    }
+
+    fn take(&self, subscribed: &HashSet<Arc<str>>) -> (u64, Vec<Arc<str>>, Vec<Arc<str>>) {
+        let mut table = self.table();
+        let asked = self.asked.load(Ordering::Relaxed);
+        let dirty = std::mem::take(&mut table.dirty);
+        let (add, remove): (Vec<_>, Vec<_>) = dirty.into_iter().partition(|channel| table.wanted.contains(channel));
+        let add = add.into_iter().filter(|channel| !subscribed.contains(channel)).collect();
+        let remove = remove.into_iter().filter(|channel| subscribed.contains(channel)).collect();
+        (asked, add, remove)
+    }
+
+    async fn ask_pattern(&self) -> Result<(), fred::error::Error> {
+        match &self.pattern {
+            Some(pattern) => self.link.subscriber.psubscribe(pattern.as_str()).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn ask(&self, add: &[Arc<str>], remove: &[Arc<str>]) -> Result<(), fred::error::Error> {
+        let names = |channels: &[Arc<str>]| channels.iter().map(|channel| channel.to_string()).collect::<Vec<_>>();
+        for channels in remove.chunks(BATCH) {
+            self.link.subscriber.unsubscribe(names(channels)).await?;
+        }
+        for channels in add.chunks(BATCH) {
+            self.link.subscriber.subscribe(names(channels)).await?;
+        }
+        Ok(())
+    }
+}

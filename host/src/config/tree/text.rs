@@ -1,0 +1,170 @@
+//! Reads a text of the environment as the kind that its key wants, in the forms that compose files, charts and shells write it. Keeps
+//! the digits of a text that looks like a number.
+
+use std::collections::BTreeMap;
+
+use serde_json::value::RawValue;
+use toml::{Table, Value};
+
+use super::{Node, Place};
+
+/// How deep lists and tables may be nested.
+const MAX_DEPTH: usize = 32;
+
+/// A whole number.
+pub(super) enum Whole {
+    Unsigned(u64),
+    Signed(i64),
+}
+
+/// The kind that a text looks like where its key has none, as in a plugin's own settings: JSON where it reads as such, else text.
+pub(super) enum Guess {
+    List,
+    Table,
+    Flag(bool),
+    Unsigned(u64),
+    Signed(i64),
+    Float(f64),
+    Null,
+    Text,
+}
+
+pub(super) fn guess(raw: &str) -> Guess {
+    let raw = raw.trim();
+    match raw.as_bytes().first() {
+        Some(b'[') => return Guess::List,
+        Some(b'{') => return Guess::Table,
+        _ => {}
+    }
+    match serde_json::from_str(raw) {
+        Ok(serde_json::Value::Bool(flag)) => Guess::Flag(flag),
+        Ok(serde_json::Value::Null) => Guess::Null,
+        Ok(serde_json::Value::Number(number)) => match (number.as_u64(), number.as_i64(), number.as_f64()) {
+            (Some(number), ..) => Guess::Unsigned(number),
+            (None, Some(number), _) => Guess::Signed(number),
+            // Digits past 64 bits would be rounded: they are a text.
+            (None, None, Some(number)) if raw.contains(['.', 'e', 'E']) => Guess::Float(number),
+            _ => Guess::Text,
+        },
+        _ => Guess::Text,
+    }
+}
+
+/// A text without the spaces around it, and without one pair of quotes, which compose's lists leave in place.
+pub(super) fn unquoted(raw: &str) -> String {
+    let raw = raw.trim();
+    if raw.starts_with('"') {
+        return serde_json::from_str(raw).unwrap_or_else(|_| raw.to_owned());
+    }
+    let inner = raw.strip_prefix('\'').and_then(|rest| rest.strip_suffix('\''));
+    inner.filter(|inner| !inner.contains('\'')).unwrap_or(raw).to_owned()
+}
+
+/// `true` and `false` in any case, `1` and `0`.
+pub(super) fn flag(raw: &str) -> Option<bool> {
+    match unquoted(raw).to_ascii_lowercase().as_str() {
+        "true" | "1" => Some(true),
+        "false" | "0" => Some(false),
+        _ => None,
+    }
+}
+
+/// A whole number; `_` may stand between digits.
+pub(super) fn whole(raw: &str) -> Option<Whole> {
+    let text = unquoted(raw);
+    if text.starts_with('_') || text.ends_with('_') {
+        return None;
+    }
+    let digits = text.replace('_', "");
+    digits.parse().map(Whole::Unsigned).or_else(|_| digits.parse().map(Whole::Signed)).ok()
+}
+
+/// A list: JSON or TOML, or its elements with commas between.
+pub(super) fn list(raw: &str, at: &Place) -> Option<Vec<Place>> {
+    let raw = raw.trim();
+    if let Some(elements) = bracketed(raw, at) {
+        return Some(elements);
+    }
+    // A list that is not closed, or not quoted, is no name with a bracket. An address such as `[::1]:80` is one.
+    if let Some(rest) = raw.strip_prefix('[')
+        && (raw.ends_with(']') || rest.trim_start().starts_with(['"', '\'']))
+    {
+        return None;
+    }
+    // TOML reads `0x1f` and `1_000` as numbers: without a quote they are texts.
+    if raw.contains(['\'', '"', '{'])
+        && let Some(elements) = bracketed(&format!("[{raw}]"), at)
+    {
+        return Some(elements);
+    }
+    let elements = raw.split(',').map(str::trim).filter(|element| !element.is_empty());
+    Some(elements.map(|element| at.part(Node::Text(element.to_owned()))).collect())
+}
+
+/// A list that is written as one, in brackets.
+pub(super) fn bracketed(raw: &str, at: &Place) -> Option<Vec<Place>> {
+    let raw = raw.trim();
+    if !raw.starts_with('[') || is_too_deep(raw) {
+        return None;
+    }
+    if let Ok(elements) = serde_json::from_str::<Vec<&RawValue>>(raw) {
+        return Some(elements.into_iter().map(|element| of_json(element, at)).collect());
+    }
+    match of_toml(raw)? {
+        Value::Array(elements) => Some(elements.into_iter().map(|element| of_value(element, at)).collect()),
+        _ => None,
+    }
+}
+
+/// Whether a text is nested past what a configuration needs; each level is read by a call of its own.
+fn is_too_deep(raw: &str) -> bool {
+    let mut depth = 0_usize;
+    raw.bytes().any(|byte| {
+        match byte {
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth > MAX_DEPTH
+    })
+}
+
+/// A table, of JSON or TOML.
+pub(crate) fn table(raw: &str, at: &Place) -> Option<BTreeMap<String, Place>> {
+    let raw = raw.trim();
+    if !raw.starts_with('{') || is_too_deep(raw) {
+        return None;
+    }
+    if let Ok(entries) = serde_json::from_str::<BTreeMap<String, &RawValue>>(raw) {
+        return Some(entries.into_iter().map(|(key, value)| (key, of_json(value, at))).collect());
+    }
+    match of_toml(raw)? {
+        Value::Table(entries) => Some(entries.into_iter().map(|(key, value)| (key, of_value(value, at))).collect()),
+        _ => None,
+    }
+}
+
+/// A part of a JSON text. A number is left as it is written, since `12` may be wanted as a text; a list or a table is no text.
+fn of_json(raw: &RawValue, at: &Place) -> Place {
+    let raw = raw.get();
+    let text = || Node::Text(raw.to_owned());
+    at.part(match raw.as_bytes().first() {
+        Some(b'[') => bracketed(raw, at).map_or_else(text, Node::List),
+        Some(b'{') => table(raw, at).map_or_else(text, Node::Table),
+        _ if raw == "null" => Node::Null,
+        _ => text(),
+    })
+}
+
+fn of_toml(text: &str) -> Option<Value> {
+    format!("value = {text}").parse::<Table>().ok()?.remove("value")
+}
+
+fn of_value(value: Value, at: &Place) -> Place {
+    at.part(match value {
+        Value::String(text) => Node::Text(serde_json::Value::String(text).to_string()),
+        Value::Array(list) => Node::List(list.into_iter().map(|element| of_value(element, at)).collect()),
+        Value::Table(table) => Node::Table(table.into_iter().map(|(key, value)| (key, of_value(value, at))).collect()),
+        scalar => Node::Text(scalar.to_string()),
+    })
+}

@@ -1,0 +1,323 @@
+//! What clients may count on: every namespace of the live releases, who gets in, and what is said in both directions, from what
+//! plugins described. It must never fail, whatever they described: an odd schema is `true`, so that the others are told all the
+//! same.
+
+pub mod asyncapi;
+pub mod page;
+mod schema;
+pub mod typescript;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use crate::call::manifest::Manifest;
+use crate::error::Code;
+use crate::sandbox::exports::Door;
+use schema::{Lifter, Place};
+
+/// Which claims a token's user is read from: of each list, the first that says something. As configured.
+#[derive(Debug, Default)]
+pub struct Reading {
+    pub user_id: Vec<String>,
+    pub tenant: Vec<String>,
+    pub name: Vec<String>,
+    pub email: Vec<String>,
+    pub image: Vec<String>,
+    pub role: Vec<String>,
+}
+
+impl Reading {
+    /// Each field of a user, its claims, and the forms that they may have.
+    fn rows(&self) -> [(&'static str, &[String], &'static str); 6] {
+        const TEXT: &str = "a string or a whole number";
+        [
+            ("user id", &self.user_id, "a string of 1 to 256 bytes or a whole number; required"),
+            ("tenant", &self.tenant, "a string of 1 to 256 bytes or a whole number"),
+            ("name", &self.name, TEXT),
+            ("e-mail", &self.email, TEXT),
+            ("image", &self.image, TEXT),
+            ("role", &self.role, "a string, a whole number or a list of at most 64; one role that is let in is enough"),
+        ]
+    }
+}
+
+/// The contract of one moment.
+pub struct Contract {
+    /// `name@version` of each plugin, in the order of their names.
+    pub plugins: Vec<String>,
+    /// In the order of their paths.
+    pub namespaces: Vec<Namespace>,
+    /// The named types: JSON Schemas whose references are `#/components/schemas/NAME`.
+    pub types: BTreeMap<String, Value>,
+}
+
+/// One namespace, with what all plugins in it do.
+pub struct Namespace {
+    /// As plugins describe it: `/chat`, `/course/{id}`.
+    pub path: String,
+    /// A type's name of it, its own: `Root`, `Chat`, `Course`.
+    pub name: String,
+    /// None: the plugin that owns it is not live, and nobody gets in.
+    pub door: Option<Door>,
+    /// `name@version` of those that take part.
+    pub plugins: Vec<String>,
+    /// What clients send, in the order of names.
+    pub handled: Vec<Handled>,
+    /// What clients get, in the order of names.
+    pub emitted: Vec<Emitted>,
+}
+
+/// An event from clients. It is acknowledged to whoever asks for that.
+pub struct Handled {
+    pub name: String,
+    /// Of the first argument.
+    pub payload: Value,
+    /// None: `{}`.
+    pub reply: Option<Value>,
+    /// The sentence where the plugin's own fault or storage is in the way.
+    pub on_failure: Option<String>,
+    pub plugin: String,
+}
+
+/// An event to clients.
+pub struct Emitted {
+    pub name: String,
+    /// Of the first argument; several where plugins emit it with different ones.
+    pub payloads: Vec<Value>,
+    pub plugins: Vec<String>,
+}
+
+/// The type of a refusal as an acknowledgement.
+pub const REFUSED: &str = "Refused";
+
+/// The type of the acknowledgement of an event that has no reply.
+pub const DONE: &str = "Done";
+
+/// The host's other types.
+const REFUSAL: &str = "Refusal";
+const CODE: &str = "RefusalCode";
+const REFUSED_EVENT: &str = "RefusedEvent";
+const EXPIRED: &str = "TokenExpired";
+const FRESH_TOKEN: &str = "FreshToken";
+
+impl Contract {
+    /// Puts together what plugins described. Of two that handle the same event, which cannot both be live, the first by name
+    /// counts.
+    pub fn of<'a>(manifests: impl IntoIterator<Item = &'a Manifest>) -> Self {
+        let mut manifests: Vec<_> = manifests.into_iter().collect();
+        manifests.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut draft = Draft::new(&manifests);
+        for manifest in &manifests {
+            draft.add(manifest);
+        }
+        draft.finish(manifests.iter().map(|manifest| release(manifest)).collect())
+    }
+}
+
+/// Names that no plugin's type gets: the host's own types, and what is made of the namespaces' names.
+fn reserved<'a>(namespaces: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
+    let host = [REFUSAL, CODE, REFUSED, REFUSED_EVENT, EXPIRED, FRESH_TOKEN, DONE].into_iter().chain(typescript::RESERVED);
+    let made = namespaces.flat_map(|name| typescript::ENDINGS.map(|ending| format!("{name}{ending}")));
+    host.map(str::to_owned).chain(made).collect()
+}
+
+/// A namespace in the making, its events by their names.
+struct Open {
+    name: String,
+    door: Option<Door>,
+    plugins: Vec<String>,
+    handled: BTreeMap<String, Handled>,
+    emitted: BTreeMap<String, Emitted>,
+}
+
+struct Draft {
+    namespaces: BTreeMap<String, Open>,
+    lifter: Lifter,
+}
+
+impl Draft {
+    fn new(manifests: &[&Manifest]) -> Self {
+        let listed = manifests.iter().flat_map(|manifest| &manifest.namespaces);
+        let paths: BTreeSet<String> = listed.map(|namespace| namespace.pattern.text.to_string()).collect();
+        let mut taken = BTreeSet::new();
+        let mut namespaces = BTreeMap::new();
+        for path in paths {
+            let name = unique(&name_of(&path), &mut taken);
+            let (handled, emitted) = of_the_host();
+            namespaces.insert(path, Open { name, door: None, plugins: Vec::new(), handled, emitted });
+        }
+        Self { namespaces, lifter: Lifter::default() }
+    }
+
+    fn add(&mut self, manifest: &Manifest) {
+        let plugin = release(manifest);
+        for namespace in &manifest.namespaces {
+            if let Some(open) = self.namespaces.get_mut(&*namespace.pattern.text) {
+                open.plugins.push(plugin.clone());
+                open.door = open.door.take().or_else(|| namespace.door.clone());
+            }
+        }
+        for event in &manifest.events {
+            let Some(open) = self.namespaces.get_mut(&event.namespace) else { continue };
+            let place = Place { namespace: &open.name, plugin: manifest.name.as_str(), ending: "Sent" };
+            let payload = self.lifter.lift(place, &event.payload);
+            let place = Place { ending: "Received", ..place };
+            let reply = event.reply.as_ref().map(|reply| self.lifter.lift(place, reply));
+            let (name, on_failure) = (event.name.clone(), event.on_failure.clone());
+            let handled = Handled { name, payload, reply, on_failure, plugin: plugin.clone() };
+            open.handled.entry(event.name.clone()).or_insert(handled);
+        }
+        for event in &manifest.emits {
+            let Some(open) = self.namespaces.get_mut(&event.namespace) else { continue };
+            let place = Place { namespace: &open.name, plugin: manifest.name.as_str(), ending: "Received" };
+            let payload = self.lifter.lift(place, &event.payload);
+            let new = || Emitted { name: event.name.clone(), payloads: Vec::new(), plugins: Vec::new() };
+            let emitted = open.emitted.entry(event.name.clone()).or_insert_with(new);
+            if !emitted.payloads.contains(&payload) {
+                emitted.payloads.push(payload);
+            }
+            if !emitted.plugins.contains(&plugin) {
+                emitted.plugins.push(plugin.clone());
+            }
+        }
+    }
+
+    fn finish(self, plugins: Vec<String>) -> Contract {
+        let reserved = reserved(self.namespaces.values().map(|open| &*open.name));
+        let lifted = self.lifter.finish(reserved);
+        let close = |(path, open): (String, Open)| {
+            let mut handled: Vec<_> = open.handled.into_values().collect();
+            for event in &mut handled {
+                lifted.resolve(&mut event.payload);
+                event.reply.iter_mut().for_each(|reply| lifted.resolve(reply));
+            }
+            let mut emitted: Vec<_> = open.emitted.into_values().collect();
+            for event in &mut emitted {
+                event.payloads.iter_mut().for_each(|payload| lifted.resolve(payload));
+            }
+            Namespace { path, name: open.name, door: open.door, plugins: open.plugins, handled, emitted }
+        };
+        let namespaces = self.namespaces.into_iter().map(close).collect();
+        let mut types = lifted.types;
+        types.extend(host_types());
+        Contract { plugins, namespaces, types }
+    }
+}
+
+/// The host's own plugin, as it were.
+const HOST: &str = concat!("hubbub@", env!("CARGO_PKG_VERSION"));
+
+/// What every namespace has, whatever plugins are in it.
+fn of_the_host() -> (BTreeMap<String, Handled>, BTreeMap<String, Emitted>) {
+    let refresh = Handled {
+        name: "auth:refresh".into(),
+        payload: reference(FRESH_TOKEN),
+        reply: None,
+        on_failure: None,
+        plugin: HOST.into(),
+    };
+    let emitted = [("auth:expired", EXPIRED), ("error", REFUSED_EVENT)].map(|(name, payload)| {
+        let event = Emitted { name: name.into(), payloads: vec![reference(payload)], plugins: vec![HOST.into()] };
+        (name.to_owned(), event)
+    });
+    (BTreeMap::from([(refresh.name.clone(), refresh)]), BTreeMap::from(emitted))
+}
+
+/// Whether an event is the host's own, in every namespace.
+pub fn is_of_the_host(plugins: &[String]) -> bool {
+    plugins.iter().all(|plugin| plugin == HOST)
+}
+
+fn host_types() -> BTreeMap<String, Value> {
+    let code = reference(CODE);
+    let text = json!({ "type": "string" });
+    let wait = json!({ "type": "integer", "minimum": 0, "description": "When a retry can succeed, in milliseconds from now." });
+    let types = json!({
+        CODE: { "type": "string", "enum": Code::ALL.map(Code::as_str) },
+        REFUSAL: {
+            "type": "object",
+            "description": "Why an event took no effect.",
+            "properties": {
+                "code": code,
+                "message": { "type": "string", "description": "One sentence for people." },
+                "retryAfterMs": wait,
+            },
+            "required": ["code", "message"],
+        },
+        REFUSED: {
+            "type": "object",
+            "description": "The acknowledgement of an event that took no effect.",
+            "properties": { "error": reference(REFUSAL) },
+            "required": ["error"],
+        },
+        REFUSED_EVENT: {
+            "type": "object",
+            "description": "An event that took no effect and asked for no acknowledgement.",
+            "properties": { "code": code, "message": text, "retryAfterMs": wait, "event": text },
+            "required": ["code", "message", "event"],
+        },
+        EXPIRED: {
+            "type": "object",
+            "description": "The token has expired. `auth:refresh` with a fresh one of the same user in time keeps the connection. \
+                Else the connection is closed, and a stock client comes back with what its `auth` gives then.",
+            "properties": { "at": { "type": "string", "format": "date-time", "description": "When it expired." } },
+            "required": ["at"],
+        },
+        FRESH_TOKEN: {
+            "type": "object",
+            "description": "A fresh token of the same user.",
+            "properties": { "token": text },
+            "required": ["token"],
+        },
+        DONE: {
+            "type": "object",
+            "description": "The acknowledgement of an event that took effect and has nothing to reply.",
+            "additionalProperties": false,
+        },
+    });
+    types.as_object().into_iter().flatten().map(|(name, schema)| (name.clone(), schema.clone())).collect()
+}
+
+/// A schema that is one of the named types.
+pub fn reference(name: &str) -> Value {
+    json!({ "$ref": format!("{}{name}", schema::PREFIX) })
+}
+
+fn release(manifest: &Manifest) -> String {
+    format!("{}@{}", manifest.name, manifest.version)
+}
+
+/// A type's name for a namespace: `/` is `Root`, `/course/{id}` is `Course`.
+fn name_of(path: &str) -> String {
+    let literal = path.split('{').next().unwrap_or_default();
+    let name = pascal(literal);
+    if name.is_empty() { "Root".into() } else { name }
+}
+
+/// A name as types are written, of any text: `page_for_message` is `PageForMessage`. Empty where nothing of it can be kept.
+fn pascal(text: &str) -> String {
+    let mut name = String::with_capacity(text.len());
+    for word in text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()) {
+        if name.is_empty() && word.starts_with(|c: char| c.is_ascii_digit()) {
+            name.push('N');
+        }
+        name.push_str(&word[..1].to_ascii_uppercase());
+        name.push_str(&word[1..]);
+    }
+    name
+}
+
+/// The name, with a number behind it where it is taken.
+fn unique(name: &str, taken: &mut BTreeSet<String>) -> String {
+    let mut tried = name.to_owned();
+    let mut number = 1;
+    while !taken.insert(tried.clone()) {
+        number += 1;
+        tried = format!("{name}{number}");
+    }
+    tried
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,307 @@
+//! JSON Schemas on their way from descriptions into one document: cleaned, their definitions lifted out of them under names of
+//! their own, the same one once. What comes out is valid by construction in the dialect of AsyncAPI, draft 7 of JSON Schema; what
+//! is not understood is left out, never passed on.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+use super::{pascal, unique};
+
+/// Where lifted definitions stand.
+pub(crate) const PREFIX: &str = "#/components/schemas/";
+
+/// Definitions of one schema. One with more is `true`: anything.
+const MAX_DEFINITIONS: usize = 256;
+
+/// Where a schema was found, for names where two types have the same.
+#[derive(Clone, Copy)]
+pub(crate) struct Place<'a> {
+    /// The namespace's name.
+    pub(crate) namespace: &'a str,
+    pub(crate) plugin: &'a str,
+    /// What tells a type that clients send from the one of the same name that they get: optional fields differ.
+    pub(crate) ending: &'a str,
+}
+
+/// Collects schemas.
+#[derive(Default)]
+pub(crate) struct Lifter {
+    definitions: Vec<Definition>,
+    /// By the type's own name, and the digest of all that it is made of.
+    known: BTreeMap<(String, [u8; 32]), usize>,
+}
+
+/// A lifted type. References in it are numbers of definitions until all are known.
+struct Definition {
+    /// Names it could have, from short to precise.
+    names: [String; 4],
+    schema: Value,
+}
+
+/// All types, under their final names.
+pub(crate) struct Lifted {
+    pub(crate) types: BTreeMap<String, Value>,
+    /// By the number of the definition.
+    names: Vec<String>,
+}
+
+/// The definitions of one schema, by their names in it.
+type Local = BTreeMap<String, Value>;
+
+impl Lifter {
+    /// Takes in one schema. The answer refers to definitions by number: `Lifted::resolve` is for later.
+    pub(crate) fn lift(&mut self, place: Place<'_>, text: &str) -> Value {
+        let Ok(root) = serde_json::from_str::<Value>(text) else { return Value::Bool(true) };
+        let title = root.get("title").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let of = |key: &str| root.get(key).and_then(Value::as_object).into_iter().flatten();
+        let raw: Vec<_> = of("$defs").chain(of("definitions")).collect();
+        if raw.len() > MAX_DEFINITIONS {
+            return Value::Bool(true);
+        }
+        let known: BTreeSet<&str> = raw.iter().map(|(key, _)| key.as_str()).collect();
+        let mut local: Local = raw.iter().map(|(key, schema)| ((*key).clone(), clean(schema, &known))).collect();
+        let mut root = clean(&root, &known);
+        let recursive = local.values_mut().chain([&mut root]).any(refers_to_root);
+        if recursive || (!title.is_empty() && needs_definition(&root)) {
+            let title = if title.is_empty() { "Recursive".into() } else { title };
+            // Another type of that name may be a part of this one.
+            let key = if local.get(&title).is_some_and(|other| *other != root) { format!("{title}\0") } else { title };
+            for schema in local.values_mut().chain([&mut root]) {
+                visit(schema, &mut |reference| {
+                    if reference == ROOT {
+                        *reference = Value::from(key.clone());
+                    }
+                });
+            }
+            local.insert(key.clone(), root);
+            root = Value::Object(Map::from_iter([("$ref".into(), Value::from(key))]));
+        }
+        self.intern(place, local, &mut root);
+        root
+    }
+
+    /// Gives every definition that the root needs its number, and writes the numbers into all references.
+    fn intern(&mut self, place: Place<'_>, mut local: Local, root: &mut Value) {
+        let parts: BTreeMap<String, Vec<String>> =
+            local.iter_mut().map(|(key, schema)| (key.clone(), references(schema))).collect();
+        let mut numbers = BTreeMap::new();
+        let mut new = Vec::new();
+        for key in reachable(references(root), &parts) {
+            let identity = (pascal(&key), digest(&local, reachable(vec![key.clone()], &parts)));
+            let number = *self.known.entry(identity).or_insert_with(|| {
+                new.push(key.clone());
+                self.definitions.push(Definition { names: names(place, &key), schema: Value::Null });
+                self.definitions.len() - 1
+            });
+            numbers.insert(key, number);
+        }
+        let mut number = |reference: &mut Value| {
+            if let Some(number) = reference.as_str().and_then(|key| numbers.get(key)) {
+                *reference = Value::from(*number);
+            }
+        };
+        visit(root, &mut number);
+        for key in new {
+            if let (Some(mut schema), Some(at)) = (local.remove(&key), numbers.get(&key)) {
+                visit(&mut schema, &mut number);
+                self.definitions[*at].schema = schema;
+            }
+        }
+    }
+
+    /// Names every type: by its own name where it is the only one of it, else by the namespace too, and so on.
+    pub(crate) fn finish(self, mut taken: BTreeSet<String>) -> Lifted {
+        let mut names: Vec<Option<String>> = vec![None; self.definitions.len()];
+        for precision in 0..4 {
+            let mut wanted: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+            for (at, definition) in self.definitions.iter().enumerate().filter(|(at, _)| names[*at].is_none()) {
+                wanted.entry(&definition.names[precision]).or_default().push(at);
+            }
+            for (name, definitions) in wanted {
+                if definitions.len() == 1 && taken.insert(name.to_owned()) {
+                    names[definitions[0]] = Some(name.to_owned());
+                }
+            }
+        }
+        let mut lifted = Lifted { types: BTreeMap::new(), names: Vec::new() };
+        for (name, definition) in names.into_iter().zip(&self.definitions) {
+            lifted.names.push(name.unwrap_or_else(|| unique(&definition.names[3], &mut taken)));
+        }
+        for (at, mut definition) in self.definitions.into_iter().enumerate() {
+            lifted.resolve(&mut definition.schema);
+            lifted.types.insert(lifted.names[at].clone(), definition.schema);
+        }
+        lifted
+    }
+}
+
+impl Lifted {
+    /// Writes the final names into a schema that `Lifter::lift` answered.
+    pub(crate) fn resolve(&self, schema: &mut Value) {
+        visit(schema, &mut |reference| {
+            let at = reference.as_u64().and_then(|at| usize::try_from(at).ok());
+            if let Some(name) = at.and_then(|at| self.names.get(at)) {
+                *reference = Value::from(format!("{PREFIX}{name}"));
+            }
+        });
+    }
+}
+
+/// What a reference to the whole schema is, until it has a name. No definition has it: a definition's is cleaned of it.
+const ROOT: &str = "";
+
+fn names(place: Place<'_>, key: &str) -> [String; 4] {
+    let own = match pascal(key) {
+        name if name.is_empty() => "Type".into(),
+        name => name,
+    };
+    let (namespace, plugin) = (place.namespace, pascal(place.plugin));
+    let plugin = if plugin == namespace { "" } else { &plugin };
+    let precise = format!("{namespace}{plugin}{own}");
+    [own.clone(), format!("{namespace}{own}"), precise.clone(), format!("{precise}{}", place.ending)]
+}
+
+/// Whether a schema is worth a name: not one that is as short as its name.
+fn needs_definition(schema: &Value) -> bool {
+    ["properties", "anyOf", "oneOf", "allOf", "enum"].iter().any(|keyword| schema.get(keyword).is_some())
+}
+
+fn refers_to_root(schema: &mut Value) -> bool {
+    references(schema).iter().any(|key| key == ROOT)
+}
+
+fn references(schema: &mut Value) -> Vec<String> {
+    let mut found = Vec::new();
+    visit(schema, &mut |reference| found.extend(reference.as_str().map(str::to_owned)));
+    found
+}
+
+fn reachable(from: Vec<String>, parts: &BTreeMap<String, Vec<String>>) -> BTreeSet<String> {
+    let (mut seen, mut left) = (BTreeSet::new(), from);
+    while let Some(key) = left.pop() {
+        if seen.insert(key.clone()) {
+            left.extend(parts.get(&key).into_iter().flatten().cloned());
+        }
+    }
+    seen
+}
+
+fn digest(local: &Local, keys: BTreeSet<String>) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for (key, schema) in keys.iter().filter_map(|key| Some((key, local.get(key)?))) {
+        hash.update(format!("{key}\0{schema}\0"));
+    }
+    hash.finalize().into()
+}
+
+/// Shows every reference in a cleaned schema.
+fn visit(schema: &mut Value, seen: &mut dyn FnMut(&mut Value)) {
+    let Value::Object(keywords) = schema else { return };
+    for (keyword, value) in keywords {
+        match (keyword.as_str(), value) {
+            ("$ref", reference) => seen(reference),
+            ("properties", Value::Object(parts)) => parts.values_mut().for_each(|part| visit(part, seen)),
+            (_, Value::Array(parts)) => parts.iter_mut().for_each(|part| visit(part, seen)),
+            (_, part) => visit(part, seen),
+        }
+    }
+}
+
+/// What is understood of a schema. References become names of `known` definitions; one to anything else is `true`.
+fn clean(schema: &Value, known: &BTreeSet<&str>) -> Value {
+    let Value::Object(keywords) = schema else { return Value::Bool(schema.as_bool().unwrap_or(true)) };
+    let mut kept = Map::new();
+    for (keyword, value) in keywords {
+        if let Some(value) = clean_keyword(keyword, value, known) {
+            kept.insert(keyword.clone(), value);
+        }
+    }
+    // In draft 7 an array of schemas is what `prefixItems` is now, and what was `items` is for the rest.
+    if let Some(first) = kept.remove("prefixItems") {
+        let rest = kept.insert("items".into(), first);
+        kept.extend(rest.map(|rest| ("additionalItems".into(), rest)));
+    }
+    // What keys look like is no part of a type, and no validator is to compile a plugin's pattern.
+    if let Some(Value::Object(patterns)) = kept.remove("patternProperties")
+        && kept.get("additionalProperties") == Some(&Value::Bool(false))
+        && !patterns.is_empty()
+    {
+        let values: Vec<Value> = patterns.into_iter().map(|(_, value)| value).collect();
+        kept.insert("additionalProperties".into(), json!({ "anyOf": values }));
+    }
+    // Whatever stands beside a reference does not count in draft 7.
+    if kept.len() > 1
+        && let Some(reference) = kept.remove("$ref")
+    {
+        let alone = Value::Object(Map::from_iter([("$ref".into(), reference)]));
+        match kept.entry("allOf").or_insert_with(|| Value::Array(Vec::new())) {
+            Value::Array(all) => all.insert(0, alone),
+            other => *other = Value::Array(vec![alone]),
+        }
+    }
+    Value::Object(kept)
+}
+
+fn clean_keyword(keyword: &str, value: &Value, known: &BTreeSet<&str>) -> Option<Value> {
+    let is_kept = match keyword {
+        "$ref" => {
+            let name = value.as_str()?.strip_prefix('#')?;
+            let name = name.strip_prefix("/$defs/").or_else(|| name.strip_prefix("/definitions/")).unwrap_or(name);
+            let name = name.replace("~1", "/").replace("~0", "~");
+            return (name == ROOT || known.contains(name.as_str())).then(|| Value::from(name));
+        }
+        "items" | "additionalProperties" | "additionalItems" | "not" if !value.is_array() => return Some(clean(value, known)),
+        "anyOf" | "oneOf" | "allOf" | "prefixItems" | "items" => {
+            let parts = value.as_array().filter(|parts| !parts.is_empty())?;
+            return Some(parts.iter().map(|part| clean(part, known)).collect());
+        }
+        "properties" | "patternProperties" => {
+            // Tools take a property of this name for a reference.
+            let parts = value.as_object()?.iter().filter(|(name, _)| *name != "$ref");
+            return Some(Value::Object(parts.map(|(name, part)| (name.clone(), clean(part, known))).collect()));
+        }
+        "type" => is_type(value),
+        "required" => value.as_array().is_some_and(|names| !names.is_empty() && are_texts(names)),
+        "enum" => value.as_array().is_some_and(|values| are_unique(values) && !values.is_empty()) && is_plain(value),
+        "const" | "default" => is_plain(value),
+        "examples" => value.is_array() && is_plain(value),
+        "description" | "format" => value.is_string(),
+        "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum" => value.is_number(),
+        "minLength" | "maxLength" | "minItems" | "maxItems" | "minProperties" | "maxProperties" => value.is_u64(),
+        "uniqueItems" | "readOnly" | "writeOnly" | "deprecated" => value.is_boolean(),
+        _ => false,
+    };
+    is_kept.then(|| value.clone())
+}
+
+/// Whether nothing in a value looks like a reference: tools would follow it.
+fn is_plain(value: &Value) -> bool {
+    match value {
+        Value::Array(values) => values.iter().all(is_plain),
+        Value::Object(members) => !members.contains_key("$ref") && members.values().all(is_plain),
+        _ => true,
+    }
+}
+
+fn are_unique(values: &[Value]) -> bool {
+    let texts: BTreeSet<String> = values.iter().map(Value::to_string).collect();
+    texts.len() == values.len()
+}
+
+fn is_type(value: &Value) -> bool {
+    const TYPES: [&str; 7] = ["null", "boolean", "object", "array", "number", "integer", "string"];
+    let is_one = |value: &Value| value.as_str().is_some_and(|name| TYPES.contains(&name));
+    match value {
+        Value::Array(names) => !names.is_empty() && names.iter().all(is_one) && are_texts(names),
+        value => is_one(value),
+    }
+}
+
+fn are_texts(values: &[Value]) -> bool {
+    values.iter().all(Value::is_string) && are_unique(values)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,6 @@
+//! Checks of a component before it is staged: its version, signature, grants, and the operator's changes to its doors.
+
+pub mod doors;
+pub mod grants;
+pub mod signature;
+pub mod versions;

@@ -1,0 +1,114 @@
+//! The operator's changes to the doors that plugins describe: roles, claims and sentences. They never change whether a door wants a
+//! token, and never the door of another plugin.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::call::manifest::{Manifest, ManifestError, check_door};
+use crate::call::routes::Misplaced;
+use crate::names::PluginName;
+use crate::sandbox::exports;
+
+/// `[plugins.NAME.doors."/namespace"]`: the door policy of one namespace, as the plugin names it (`/course/{id}`). A key that is
+/// not set keeps the plugin's own value.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Door {
+    /// The roles that may connect; `[]` means any role, or none.
+    pub roles: Option<Vec<String>>,
+    /// The claims that a token must have; `[]` means none besides the user's id.
+    pub claims: Option<Vec<String>>,
+    /// The sentence for a client without a token.
+    pub missing: Option<String>,
+    /// The sentence for a token that is not accepted, or lacks a claim.
+    pub invalid: Option<String>,
+    /// The sentence for a user with another role.
+    pub forbidden: Option<String>,
+}
+
+impl Door {
+    fn apply(&self, door: &mut exports::Door) {
+        let lists = [(&self.roles, &mut door.roles), (&self.claims, &mut door.claims)];
+        lists.into_iter().for_each(|(own, of)| own.iter().for_each(|own| of.clone_from(own)));
+        let sentences =
+            [(&self.missing, &mut door.missing), (&self.invalid, &mut door.invalid), (&self.forbidden, &mut door.forbidden)];
+        sentences.into_iter().for_each(|(own, of)| own.iter().for_each(|own| of.clone_from(own)));
+    }
+}
+
+/// The doors of one plugin, by namespace as the plugin describes it (`/course/{id}`).
+pub type Configured = BTreeMap<String, Door>;
+
+/// Which doors are configured, by plugin.
+#[derive(Debug, Default)]
+pub struct Doors(BTreeMap<PluginName, Configured>);
+
+/// A configured door that does not hold.
+#[derive(Debug, thiserror::Error)]
+#[error("plugins.{plugin}.doors.{namespace:?}: {why}")]
+pub struct DoorError {
+    plugin: PluginName,
+    namespace: String,
+    why: ManifestError,
+}
+
+impl Doors {
+    pub fn new(doors: BTreeMap<PluginName, Configured>) -> Self {
+        Self(doors)
+    }
+
+    /// Whether every plugin with configured doors is deployed: a misspelt name must not leave a door as it was.
+    pub fn check_deployed(&self, is_deployed: impl Fn(&PluginName) -> bool) -> Result<(), Misplaced> {
+        let missing = self.0.iter().find(|(plugin, doors)| !doors.is_empty() && !is_deployed(plugin));
+        missing.map_or(Ok(()), |(plugin, _)| Err(Misplaced::NotDeployed(plugin.clone())))
+    }
+
+    /// Whether a door is configured under a plugin.
+    pub fn names(&self, plugin: &PluginName) -> bool {
+        self.0.get(plugin).is_some_and(|doors| !doors.is_empty())
+    }
+
+    /// Changes a plugin's own doors as configured. Returns the configured namespaces whose door the plugin does not own. Their owner is
+    /// known when all plugins are.
+    ///
+    /// Doors that are configured under a plugin in `inherits` apply to its own doors as well, with a line in the log.
+    pub fn apply(&self, manifest: &mut Manifest, inherits: &[PluginName]) -> Result<Vec<String>, DoorError> {
+        for from in inherits {
+            for (path, configured) in self.0.get(from).into_iter().flatten() {
+                let Some(door) = door_at(manifest, path) else { continue };
+                configured.apply(door);
+                let wrong = |why| DoorError { plugin: from.clone(), namespace: path.clone(), why };
+                check_door(path, door).map_err(wrong)?;
+                let plugin = &manifest.name;
+                tracing::warn!(
+                    %plugin,
+                    "plugins.{from}.doors.{path:?} applies to the plugin {plugin}, which has this door now: write it as \
+                     [plugins.{plugin}.doors.{path:?}]"
+                );
+            }
+        }
+        let mut misplaced = Vec::new();
+        for (path, configured) in self.0.get(&manifest.name).into_iter().flatten() {
+            let Some(door) = door_at(manifest, path) else {
+                misplaced.push(path.clone());
+                continue;
+            };
+            configured.apply(door);
+            let checked = check_door(path, door);
+            checked.map_err(|why| DoorError { plugin: manifest.name.clone(), namespace: path.clone(), why })?;
+        }
+        Ok(misplaced)
+    }
+}
+
+/// The plugin's own door of a namespace.
+fn door_at<'a>(manifest: &'a mut Manifest, path: &str) -> Option<&'a mut exports::Door> {
+    let doors = manifest.namespaces.iter_mut().filter(|namespace| &*namespace.pattern.text == path);
+    doors.filter_map(|namespace| namespace.door.as_mut()).next()
+}
+
+#[cfg(test)]
+#[path = "doors/tests.rs"]
+mod tests;

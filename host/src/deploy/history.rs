@@ -1,0 +1,363 @@
+//! What is stored of a plugin's releases: which is active, which was before, and what became of the others. A restart reads it, and
+//! serves what was active.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::call::breaker::Quarantined;
+use crate::call::canary::Trial;
+use crate::call::manifest::Taken;
+use crate::names::PluginName;
+use crate::storage::{Storage, Unavailable};
+
+/// Releases whose fate is remembered.
+const HISTORY: usize = 20;
+
+/// Plugins whose records are read at a start.
+pub const MAX_PLUGINS: usize = 1000;
+
+/// Components that a start looks at: those of all plugins, and many that were left behind.
+const MAX_COMPONENTS: usize = 10 * MAX_PLUGINS;
+
+/// One plugin's releases.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Record {
+    /// The component of the configured file, when it was last looked at: another one there is a deployment.
+    pub seed: Option<String>,
+    pub active: Option<String>,
+    pub previous: Option<String>,
+    pub disabled: bool,
+    /// It is stopped while its data moves to another plugin.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub moving: bool,
+    /// The data of other plugins that was moved here.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub took: Vec<Taken>,
+    /// Releases that were active before a part of the data was moved to other plugins: they would find nothing, and write it anew.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub before_moves: Vec<String>,
+    /// It was taken away with a set that was rolled back, so that its file, unless it changes, is not deployed by a start.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub withdrawn: bool,
+    /// Sources of calls of the active release that are quarantined until an operator ends it, over restarts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub quarantined: Vec<Quarantined>,
+    /// The newest last.
+    pub releases: Vec<Entry>,
+}
+
+/// One release, by its component's digest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Entry {
+    pub digest: String,
+    pub version: String,
+    pub state: State,
+    /// Since when, RFC 3339.
+    pub at: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub why: Option<String>,
+    /// Of one on trial: its share.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub percent: Option<u8>,
+}
+
+/// What became of a release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    Canary,
+    Shadow,
+    Active,
+    Retired,
+    Rejected,
+    RolledBack,
+    Quarantined,
+}
+
+impl Entry {
+    /// The trial, of one that is on trial.
+    pub fn trial(&self) -> Trial {
+        let percent = self.percent.unwrap_or(1);
+        if self.state == State::Shadow { Trial::Shadow(percent) } else { Trial::Canary(percent) }
+    }
+}
+
+impl Record {
+    /// Where it is stored.
+    pub fn blob(name: &PluginName) -> String {
+        format!("{PLUGINS}{name}")
+    }
+
+    /// Notes what became of a release. The oldest are forgotten.
+    pub fn note(&mut self, digest: &str, version: &str, state: State, at: &str, why: Option<String>) {
+        self.releases.retain(|entry| entry.digest != digest);
+        let (digest, version, at) = (digest.to_owned(), version.to_owned(), at.to_owned());
+        self.releases.push(Entry { digest, version, state, at, why, percent: None });
+        let over = self.releases.len().saturating_sub(HISTORY);
+        self.releases.drain(..over);
+    }
+
+    /// Puts a release on trial, in place of one that was.
+    pub fn try_out(&mut self, digest: &str, version: &str, trial: Trial, at: &str) {
+        let (state, percent) = match trial {
+            Trial::Canary(percent) => (State::Canary, percent),
+            Trial::Shadow(percent) => (State::Shadow, percent),
+        };
+        self.end_trial(at);
+        self.note(digest, version, state, at, Some(format!("{percent} %")));
+        if let Some(entry) = self.releases.last_mut() {
+            entry.percent = Some(percent);
+        }
+    }
+
+    fn end_trial(&mut self, at: &str) {
+        for entry in self.releases.iter_mut().filter(|entry| matches!(entry.state, State::Canary | State::Shadow)) {
+            (entry.state, entry.at) = (State::Retired, at.to_owned());
+        }
+    }
+
+    /// Makes a release the active one, and the active one the previous, unless it is one that clients were kept away from. A trial is
+    /// over: what it was beside is gone.
+    pub fn activate(&mut self, digest: &str, version: &str, at: &str) {
+        self.end_trial(at);
+        let was_bad = self.quarantined.iter().any(|one| one.source.is_clients());
+        self.quarantined.clear();
+        if let Some(old) = self.active.take().filter(|old| old != digest && !was_bad) {
+            if let Some(entry) = self.releases.iter_mut().find(|entry| entry.digest == old && entry.state == State::Active) {
+                (entry.state, entry.at) = (State::Retired, at.to_owned());
+            }
+            self.previous = Some(old);
+        }
+        self.active = Some(digest.to_owned());
+        self.withdrawn = false;
+        self.note(digest, version, State::Active, at, None);
+    }
+
+    /// Takes the active release away, with nothing in its place.
+    pub fn withdraw(&mut self, version: &str, at: &str, why: &str) {
+        self.end_trial(at);
+        self.quarantined.clear();
+        self.withdrawn = true;
+        (self.took, self.previous) = (Vec::new(), None);
+        if let Some(active) = self.active.take() {
+            self.note(&active, version, State::RolledBack, at, Some(why.to_owned()));
+        }
+    }
+
+    /// Quarantines a source of calls of the active release.
+    pub fn quarantine(&mut self, version: &str, one: Quarantined) {
+        let Some(digest) = self.active.clone() else { return };
+        let why = Some(format!("{}: {}", one.source, one.cause));
+        let at = one.at.clone();
+        self.quarantined.retain(|other| other.source != one.source);
+        self.quarantined.push(one);
+        self.note(&digest, version, State::Quarantined, &at, why);
+    }
+
+    /// Ends a quarantine, at the operator's word.
+    pub fn end_quarantine(&mut self, at: &str) {
+        self.quarantined.clear();
+        let active = self.active.as_ref();
+        for entry in self.releases.iter_mut().filter(|entry| Some(&entry.digest) == active && entry.state == State::Quarantined) {
+            (entry.state, entry.at, entry.why) = (State::Active, at.to_owned(), Some("enabled by the operator".to_owned()));
+        }
+    }
+
+    /// The release that is tried out beside the active one.
+    pub fn on_trial(&self) -> Option<&Entry> {
+        self.releases.iter().find(|entry| matches!(entry.state, State::Canary | State::Shadow))
+    }
+
+    /// Whether a component is still needed.
+    pub fn needs(&self, digest: &str) -> bool {
+        [&self.active, &self.previous].into_iter().flatten().any(|kept| kept == digest)
+            || self.on_trial().is_some_and(|entry| entry.digest == digest)
+    }
+}
+
+/// Removes components, with their signatures, that no record needs: of deployments that ended, with their process, between the component and the record.
+/// Nobody may be deploying meanwhile.
+pub async fn sweep(storage: &dyn Storage) -> Result<(), Unavailable> {
+    let mut records = Vec::new();
+    for blob in storage.blobs(PLUGINS, MAX_PLUGINS).await? {
+        let Some(json) = storage.blob(&blob).await? else { continue };
+        // What cannot be read may need anything.
+        let Ok(record) = serde_json::from_slice::<Record>(&json) else { return Ok(()) };
+        records.push(record);
+    }
+    let stored = [storage.blobs(COMPONENTS, MAX_COMPONENTS).await?, storage.blobs(SIGNATURES, MAX_COMPONENTS).await?].concat();
+    let digests: BTreeSet<_> = stored.iter().filter_map(|blob| Some(blob.split_once('/')?.1)).collect();
+    for digest in digests {
+        if !records.iter().any(|record| record.needs(digest)) {
+            tracing::info!(%digest, "no release needs this component: removed");
+            remove_component(storage, digest).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Stores a component and its signature. Of a component that was stored before with a signature, that one stays where none is given.
+pub async fn put_component(storage: &dyn Storage, component: Bytes, signature: Option<&str>) -> Result<(), Unavailable> {
+    let digest = digest(&component);
+    // First: a component without its signature would not run where signatures are asked for.
+    if let Some(signature) = signature {
+        storage.put_blob(signature_blob(&digest), signature.trim().to_owned().into()).await?;
+    }
+    storage.put_blob(component_blob(&digest), component).await
+}
+
+/// A stored component and its signature.
+pub async fn component(storage: &dyn Storage, digest: &str) -> Result<Option<(Bytes, Option<String>)>, Unavailable> {
+    let Some(component) = storage.blob(&component_blob(digest)).await? else { return Ok(None) };
+    let signature = storage.blob(&signature_blob(digest)).await?;
+    Ok(Some((component, signature.map(|text| String::from_utf8_lossy(&text).into_owned()))))
+}
+
+/// Removes a component and its signature.
+pub async fn remove_component(storage: &dyn Storage, digest: &str) -> Result<(), Unavailable> {
+    storage.remove_blob(component_blob(digest)).await?;
+    storage.remove_blob(signature_blob(digest)).await?;
+    Ok(())
+}
+
+/// Where records are.
+pub const PLUGINS: &str = "plugin/";
+
+/// Where components are.
+const COMPONENTS: &str = "component/";
+
+/// Where their signatures are.
+const SIGNATURES: &str = "signature/";
+
+/// What a component is known by: SHA-256, in hex.
+pub fn digest(component: &[u8]) -> String {
+    Sha256::digest(component).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Where a component is stored.
+fn component_blob(digest: &str) -> String {
+    format!("{COMPONENTS}{digest}")
+}
+
+/// Where a component's signature is stored, as base64.
+fn signature_blob(digest: &str) -> String {
+    format!("{SIGNATURES}{digest}")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::call::breaker::Source;
+    use crate::clock::Clock;
+    use crate::storage::Embedded;
+
+    #[test]
+    fn the_active_release_becomes_the_previous() {
+        let mut record = Record::default();
+        record.activate("a", "1.0.0", "t1");
+        record.activate("b", "1.1.0", "t2");
+        assert_eq!((record.active.as_deref(), record.previous.as_deref()), (Some("b"), Some("a")));
+        let states: Vec<_> = record.releases.iter().map(|entry| (entry.digest.as_str(), entry.state)).collect();
+        assert_eq!(states, [("a", State::Retired), ("b", State::Active)]);
+        assert!(record.needs("a") && record.needs("b") && !record.needs("c"));
+    }
+
+    #[test]
+    fn a_trial_ends_with_the_release_that_it_was_beside() {
+        let mut record = Record::default();
+        record.activate("a", "1.0.0", "t1");
+        record.try_out("b", "1.1.0", Trial::Canary(10), "t2");
+        record.activate("c", "1.2.0", "t3");
+        let states: Vec<_> = record.releases.iter().map(|entry| (entry.digest.as_str(), entry.state)).collect();
+        assert_eq!(states, [("a", State::Retired), ("b", State::Retired), ("c", State::Active)]);
+        assert!(record.on_trial().is_none() && !record.needs("b"));
+    }
+
+    #[test]
+    fn a_release_deployed_again_does_not_become_its_own_previous() {
+        let mut record = Record::default();
+        record.activate("a", "1.0.0", "t1");
+        record.activate("a", "1.0.0", "t2");
+        assert_eq!((record.active.as_deref(), record.previous.as_deref()), (Some("a"), None));
+    }
+
+    #[test]
+    fn a_release_that_clients_were_kept_away_from_is_not_gone_back_to() {
+        let one = |source| Quarantined { source, cause: "it trapped".into(), at: "t3".into() };
+        for (source, previous) in [(Source::Events, "a"), (Source::Messages, "b")] {
+            let mut record = Record::default();
+            record.activate("a", "1.0.0", "t1");
+            record.activate("b", "1.1.0", "t2");
+            record.quarantine("1.1.0", one(source));
+            assert_eq!(record.releases.last().map(|entry| entry.state), Some(State::Quarantined));
+            record.activate("c", "1.2.0", "t4");
+            assert_eq!((record.previous.as_deref(), record.quarantined.len()), (Some(previous), 0), "{source}");
+        }
+    }
+
+    #[test]
+    fn a_quarantine_ends_with_the_operators_word() {
+        let mut record = Record::default();
+        record.activate("a", "1.0.0", "t1");
+        for source in [Source::Messages, Source::Messages, Source::Timers] {
+            record.quarantine("1.0.0", Quarantined { source, cause: "it trapped".into(), at: "t2".into() });
+        }
+        assert_eq!((record.quarantined.len(), record.active.as_deref(), record.releases.len()), (2, Some("a"), 1));
+        let stored: Record = serde_json::from_slice(&serde_json::to_vec(&record).unwrap()).unwrap();
+        assert_eq!(stored, record);
+        record.end_quarantine("t3");
+        assert_eq!((record.quarantined.len(), record.releases[0].state), (0, State::Active));
+    }
+
+    #[tokio::test]
+    async fn a_component_that_no_record_needs_is_swept_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = Embedded::open(dir.path(), &Default::default(), Clock::manual(0)).unwrap();
+        let mut record = Record::default();
+        record.activate("a", "1.0.0", "t1");
+        record.activate("b", "1.1.0", "t2");
+        record.try_out("c", "1.2.0", Trial::Canary(10), "t3");
+        let name = PluginName::parse("p").unwrap();
+        storage.put_blob(Record::blob(&name), serde_json::to_vec(&record).unwrap().into()).await.unwrap();
+        for digest in ["a", "b", "c", "left-behind"] {
+            storage.put_blob(component_blob(digest), "wasm".into()).await.unwrap();
+            storage.put_blob(signature_blob(digest), "signature".into()).await.unwrap();
+        }
+        sweep(&storage).await.unwrap();
+        assert_eq!(storage.blobs(COMPONENTS, 10).await.unwrap(), ["a", "b", "c"].map(component_blob));
+        assert_eq!(storage.blobs(SIGNATURES, 10).await.unwrap(), ["a", "b", "c"].map(signature_blob));
+        storage.put_blob(Record::blob(&name), "of a newer server".into()).await.unwrap();
+        sweep(&storage).await.unwrap();
+        assert_eq!(storage.blobs(COMPONENTS, 10).await.unwrap().len(), 3, "who cannot read it removes nothing");
+    }
+
+    #[tokio::test]
+    async fn a_component_is_stored_and_removed_with_its_signature() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = Embedded::open(dir.path(), &Default::default(), Clock::manual(0)).unwrap();
+        let (bytes, name) = (Bytes::from("wasm"), digest(b"wasm"));
+        put_component(&storage, bytes.clone(), None).await.unwrap();
+        assert_eq!(component(&storage, &name).await.unwrap(), Some((bytes.clone(), None)));
+        put_component(&storage, bytes.clone(), Some("signature\n")).await.unwrap();
+        put_component(&storage, bytes.clone(), None).await.unwrap();
+        assert_eq!(component(&storage, &name).await.unwrap(), Some((bytes, Some("signature".into()))));
+        remove_component(&storage, &name).await.unwrap();
+        assert_eq!(component(&storage, &name).await.unwrap(), None);
+        assert!(storage.blobs(SIGNATURES, 10).await.unwrap().is_empty());
+    }
+
+    #[test]
+    fn only_the_last_twenty_are_remembered() {
+        let mut record = Record::default();
+        for n in 0..50 {
+            record.note(&n.to_string(), "1.0.0", State::Rejected, "t", None);
+        }
+        assert_eq!((record.releases.len(), record.releases[0].digest.as_str()), (20, "30"));
+    }
+}

@@ -1,0 +1,386 @@
+//! Releases over all nodes of a cluster: every node stages a release before any makes it live, and each follows what is stored. The
+//! record in storage decides; what nodes tell each other only makes it quick.
+
+use std::collections::HashMap;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fred::interfaces::{HashesInterface, KeysInterface};
+use serde::{Deserialize, Serialize};
+use tokio::sync::MutexGuard;
+
+use super::history::{MAX_PLUGINS, PLUGINS, Record};
+use super::releases::{DeployError, PREPARED, Releases};
+use crate::call::breaker::Quarantined;
+use crate::call::canary::Trial;
+use crate::call::deployed_plugin::DeployedPlugin;
+use crate::call::release::Release;
+use crate::cluster::Cluster;
+use crate::cluster::link::RedisUnavailable;
+use crate::names::PluginName;
+
+/// How long a deployment may keep others waiting.
+const TURN: Duration = Duration::from_secs(120);
+
+/// How long a deployment waits for its turn, and for the other nodes to stage.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Between two looks at what is being waited for.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// How long the calls of a plugin that is stopped may take to end.
+const CALLS: Duration = Duration::from_secs(10);
+
+/// When every node has looked at the records by itself, and the calls that it had begun before are over.
+const SETTLED: Duration = Duration::from_secs(12);
+
+/// Between two looks at the records, for notices that were missed.
+const FOLLOW: Duration = Duration::from_secs(5);
+
+/// What all nodes claim before they deploy.
+const DEPLOYMENT: &str = "deployment";
+
+/// What nodes tell each other.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Notice {
+    /// Stage this, and say under `id` whether it can be done.
+    Prepare { id: String, name: PluginName, digest: String },
+    /// This plugin is to be stopped: say under `id` when no call of it is under way.
+    Stop { id: String, name: PluginName },
+    /// The record of this plugin has changed.
+    Follow { name: PluginName },
+}
+
+/// The right to deploy, in this process and in the cluster. Free again when it is dropped.
+pub(crate) struct Turn<'a> {
+    _here: MutexGuard<'a, ()>,
+    cluster: Option<Arc<Cluster>>,
+}
+
+impl Turn<'_> {
+    /// Whether it holds in the whole cluster.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.cluster.is_some()
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let Some(cluster) = self.cluster.take() else { return };
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            // Where it cannot be freed, it frees itself in time.
+            runtime.spawn(async move { cluster.nodes.release(DEPLOYMENT).await });
+        }
+    }
+}
+
+impl Releases {
+    /// Waits for the turn to deploy. Without Redis the turn is this node's alone: the record decides.
+    pub(crate) async fn turn(&self) -> Result<Turn<'_>, DeployError> {
+        let here = self.turn.lock().await;
+        let until = Instant::now() + PATIENCE;
+        let cluster = loop {
+            let Some(cluster) = &self.cluster else { break None };
+            if !cluster.link.is_up() {
+                break None;
+            }
+            match cluster.nodes.claim(DEPLOYMENT, TURN).await {
+                Ok(true) => break Some(cluster.clone()),
+                Ok(false) if Instant::now() > until => return Err(DeployError::Busy),
+                Ok(false) => tokio::time::sleep(LOOK).await,
+                Err(_) => break None,
+            }
+        };
+        Ok(Turn { _here: here, cluster })
+    }
+
+    /// Does what may take longer than a turn, and keeps the turn meanwhile.
+    pub(crate) async fn while_holding_the_lock<T>(&self, work: impl Future<Output = T>) -> T {
+        let Some(cluster) = &self.cluster else { return work.await };
+        let mut work = pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                // Without Redis the turn is this node's alone.
+                () = tokio::time::sleep(TURN / 4) => drop(cluster.nodes.hold(DEPLOYMENT, TURN).await),
+            }
+        }
+    }
+
+    /// Has every other node stage a component that is stored. One that cannot is named.
+    pub(crate) async fn prepare_all(&self, name: &PluginName, digest: &str) -> Result<(), DeployError> {
+        let Some(cluster) = self.cluster.as_ref().filter(|cluster| cluster.link.is_up() && cluster.nodes.has_others()) else {
+            return Ok(());
+        };
+        let id = format!("{digest}/{}", self.clock.now_ms());
+        let notice = Notice::Prepare { id: id.clone(), name: name.clone(), digest: digest.to_owned() };
+        match self.prepared_by_all(cluster, &id, notice).await {
+            Ok(refused) => refused.map_or(Ok(()), |(node, why)| Err(DeployError::Node(node, why))),
+            // Alone again: the others follow the record when they can.
+            Err(_) => Ok(()),
+        }
+    }
+
+    async fn prepared_by_all(
+        &self,
+        cluster: &Cluster,
+        id: &str,
+        notice: Notice,
+    ) -> Result<Option<(String, String)>, RedisUnavailable> {
+        cluster.peers.relay.announce(text(&notice)).await?;
+        let key = prepared_key(cluster, id);
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let answers: HashMap<String, String> = cluster.link.client.hgetall(&key).await?;
+            if let Some((node, why)) = answers.iter().find(|(_, answer)| !answer.is_empty()) {
+                return Ok(Some((node.clone(), why.clone())));
+            }
+            let live = cluster.nodes.live();
+            let missing = live.iter().find(|node| **node != cluster.nodes.me && !answers.contains_key(*node));
+            match missing {
+                None => return Ok(None),
+                Some(node) if Instant::now() > until => {
+                    return Ok(Some((node.clone(), "it did not say whether it can stage the release".into())));
+                }
+                Some(_) => tokio::time::sleep(LOOK).await,
+            }
+        }
+    }
+
+    /// Tells the other nodes that a plugin's record has changed.
+    pub(crate) async fn notify_nodes(&self, name: &PluginName) {
+        if let Some(cluster) = self.cluster.as_ref().filter(|cluster| cluster.nodes.has_others()) {
+            // They look for themselves, too.
+            let _ = cluster.peers.relay.announce(text(&Notice::Follow { name: name.clone() })).await;
+        }
+    }
+
+    /// Does as the other nodes do, until it is dropped.
+    pub async fn follow_all(self: Arc<Self>, cluster: Arc<Cluster>) {
+        let mut notices = cluster.peers.relay.notices();
+        let mut ticks = tokio::time::interval(FOLLOW);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        loop {
+            let notice = tokio::select! {
+                notice = notices.recv() => notice.ok().and_then(|text| serde_json::from_str(&text).ok()),
+                _ = ticks.tick() => None,
+            };
+            match notice {
+                Some(Notice::Prepare { id, name, digest }) => self.prepare(&cluster, &id, &name, &digest).await,
+                Some(Notice::Stop { id, name }) => self.stop_here(&cluster, &id, &name).await,
+                Some(Notice::Follow { name }) => self.follow(&name).await,
+                None => {
+                    for name in self.recorded().await {
+                        self.follow(&name).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Stages what another node is about to deploy, and says whether it could.
+    async fn prepare(&self, cluster: &Cluster, id: &str, name: &PluginName, digest: &str) {
+        let answer = match self.stored(name, digest).await {
+            Ok(release) => {
+                self.prepared.keep(release);
+                String::new()
+            }
+            Err(error) => error.to_string(),
+        };
+        if reply(cluster, id, answer).await.is_err() {
+            tracing::warn!(plugin = %name, "the other nodes were not told whether the release can be staged");
+        }
+    }
+
+    /// Stops a plugin as its record says, and says so once no call of it is under way.
+    async fn stop_here(&self, cluster: &Cluster, id: &str, name: &PluginName) {
+        self.follow(name).await;
+        // No answer where calls do not end.
+        if self.registry.deployed(name).is_none_or(|deployed| deployed.is_disabled())
+            && self.calls_end(name).await.is_ok()
+            && reply(cluster, id, String::new()).await.is_err()
+        {
+            tracing::warn!(plugin = %name, "the other nodes were not told that the plugin is stopped");
+        }
+    }
+
+    /// Waits until no call of a stopped plugin is under way here.
+    async fn calls_end(&self, name: &PluginName) -> Result<(), DeployError> {
+        let Some(deployed) = self.registry.deployed(name) else { return Ok(()) };
+        let until = Instant::now() + CALLS;
+        while deployed.running() > 0 {
+            if Instant::now() > until {
+                return Err(DeployError::StillCalled(name.clone(), CALLS.as_secs()));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
+    }
+
+    /// Stops plugins whose records disable them, here and on all other nodes, and waits until no call of them is under way. A node that does
+    /// not answer, because it runs an older server, has read the records by itself when the wait ends.
+    pub(crate) async fn stop(&self, names: &[PluginName]) -> Result<(), DeployError> {
+        let began = Instant::now();
+        for name in names {
+            if let Some(deployed) = self.registry.deployed(name) {
+                self.registry.set_moving(&deployed, true);
+                self.registry.set_disabled(&deployed, true);
+            }
+            self.calls_end(name).await?;
+        }
+        let Some(cluster) = self.cluster.as_ref().filter(|_| !names.is_empty()) else { return Ok(()) };
+        for name in names {
+            let id = format!("stop/{name}/{}", self.clock.now_ms());
+            let notice = Notice::Stop { id: id.clone(), name: name.clone() };
+            if self.said_by_all(cluster, &id, notice, began + SETTLED).await.unwrap_or(false) {
+                continue;
+            }
+            tokio::time::sleep_until((began + SETTLED).into()).await;
+        }
+        Ok(())
+    }
+
+    /// Whether every other node answers a notice in time. False also where the other nodes are not known.
+    async fn said_by_all(&self, cluster: &Cluster, id: &str, notice: Notice, until: Instant) -> Result<bool, RedisUnavailable> {
+        if !cluster.link.is_up() || !cluster.nodes.has_others() {
+            return Ok(false);
+        }
+        cluster.peers.relay.announce(text(&notice)).await?;
+        let key = prepared_key(cluster, id);
+        while Instant::now() < until {
+            let answers: HashMap<String, String> = cluster.link.client.hgetall(&key).await?;
+            if cluster.nodes.live().iter().all(|node| *node == cluster.nodes.me || answers.contains_key(node)) {
+                return Ok(true);
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(false)
+    }
+
+    /// The plugins that have records.
+    async fn recorded(&self) -> Vec<PluginName> {
+        let blobs = self.storage.blobs(PLUGINS, MAX_PLUGINS).await.unwrap_or_default();
+        blobs.iter().filter_map(|blob| PluginName::parse(blob.trim_start_matches(PLUGINS)).ok()).collect()
+    }
+
+    /// Makes live what the record says. What cannot be made live is tried again at the next look.
+    async fn follow(&self, name: &PluginName) {
+        let _here = self.turn.lock().await;
+        let followed = async {
+            let record = self.record(name).await?;
+            if self.differs(name, &record) {
+                self.follow_together().await?;
+            }
+            self.follow_record(name, &record).await
+        };
+        if let Err(error) = followed.await {
+            tracing::error!(plugin = %name, "this node does not serve what the others do: {error}");
+        }
+    }
+
+    /// Whether another release is live than the record says.
+    fn differs(&self, name: &PluginName, record: &Record) -> bool {
+        let live = self.registry.deployed(name).and_then(|deployed| deployed.installed());
+        live.map(|live| live.digest.clone()) != record.active
+    }
+
+    /// Makes live together whatever has changed in the records: one by one, the plugins of a set do not fit beside the others.
+    async fn follow_together(&self) -> Result<(), DeployError> {
+        let (mut install, mut gone) = (Vec::new(), Vec::new());
+        for name in self.recorded().await {
+            let record = self.record(&name).await?;
+            match &record.active {
+                Some(active) if self.differs(&name, &record) => match self.ready(&name, active).await {
+                    Ok(release) => install.push(release),
+                    Err(error) => tracing::error!(plugin = %name, "this node does not serve what the others do: {error}"),
+                },
+                None if self.registry.deployed(&name).is_some_and(|deployed| deployed.installed().is_some()) => gone.push(name),
+                _ => {}
+            }
+        }
+        for Release { manifest, .. } in install.iter().map(|release| &**release) {
+            tracing::info!(release = %format_args!("{}@{}", manifest.name, manifest.version), "live");
+        }
+        Ok(self.roll_out(install, &gone)?)
+    }
+
+    pub(crate) async fn follow_record(&self, name: &PluginName, record: &Record) -> Result<(), DeployError> {
+        let deployed = self.registry.deployed(name);
+        let live = deployed.as_ref().and_then(|deployed| deployed.installed());
+        if let Some(active) = &record.active
+            && (live.as_ref().is_none_or(|live| live.digest != *active) || self.prepared.get(name, active).is_some())
+        {
+            let release = self.ready(name, active).await?;
+            tracing::info!(release = %format_args!("{name}@{}", release.manifest.version), "live");
+            self.roll_out(vec![release], &[])?;
+        }
+        let Some(deployed) = self.registry.deployed(name) else { return Ok(()) };
+        if record.active.is_none() && live.is_some() {
+            self.roll_out(Vec::new(), std::slice::from_ref(name))?;
+        }
+        let tried = deployed.canary().map(|canary| (canary.release.digest.clone(), canary.trial()));
+        let wanted = record.on_trial().map(|entry| (entry.digest.clone(), entry.trial()));
+        let is_new = |(digest, _): &(String, Trial)| self.prepared.get(name, digest).is_some();
+        if tried != wanted || wanted.as_ref().is_some_and(is_new) {
+            self.registry.end_trial(&deployed);
+            if let Some((digest, trial)) = wanted {
+                let release = self.ready(name, &digest).await?;
+                self.try_out(name, release, trial).await?;
+            }
+        }
+        self.apply_stops(&deployed, record);
+        Ok(())
+    }
+
+    /// Applies the stops of the record: of the whole plugin, and of sources of its release's calls.
+    pub(crate) fn apply_stops(&self, deployed: &DeployedPlugin, record: &Record) {
+        if deployed.is_moving() != record.moving {
+            self.registry.set_moving(deployed, record.moving);
+        }
+        if deployed.is_disabled() != record.disabled {
+            self.registry.set_disabled(deployed, record.disabled);
+        }
+        let before = deployed.quarantined();
+        if before == record.quarantined {
+            return;
+        }
+        let is_in = |one: &Quarantined, all: &[Quarantined]| all.iter().any(|other| other.source == one.source);
+        for Quarantined { source, cause, at } in record.quarantined.iter().filter(|one| !is_in(one, &before)) {
+            let until = format_args!("until another release or `hubbub enable {}`", deployed.name);
+            tracing::error!(release = deployed.label(), %source, "quarantined since {at}, {until}: {cause}");
+        }
+        for Quarantined { source, .. } in before.iter().filter(|one| !is_in(one, &record.quarantined)) {
+            tracing::info!(release = deployed.label(), %source, "no longer quarantined");
+        }
+        self.registry.set_quarantined(deployed, record.quarantined.clone());
+    }
+
+    /// A release that is staged: just now for this, a while ago, or from its component.
+    pub(crate) async fn ready(&self, name: &PluginName, digest: &str) -> Result<Arc<Release>, DeployError> {
+        let on_trial = || {
+            self.registry.deployed(name)?.canary().map(|canary| canary.release.clone()).filter(|release| release.digest == digest)
+        };
+        match self.prepared.take(name, digest).or_else(on_trial).or_else(|| self.warm.get(name, digest)) {
+            Some(release) => Ok(release),
+            None => self.stored(name, digest).await,
+        }
+    }
+}
+
+/// Answers a notice.
+async fn reply(cluster: &Cluster, id: &str, answer: String) -> Result<(), fred::error::Error> {
+    let key = prepared_key(cluster, id);
+    cluster.link.client.hset::<(), _, _>(&key, (cluster.nodes.me.clone(), answer)).await?;
+    cluster.link.client.expire::<(), _>(&key, PREPARED.as_secs() as i64, None).await
+}
+
+fn text(notice: &Notice) -> String {
+    // Names and ids: there is nothing in it that JSON cannot say.
+    serde_json::to_string(notice).unwrap_or_default()
+}
+
+fn prepared_key(cluster: &Cluster, id: &str) -> String {
+    cluster.link.name(format_args!("prepared:{id}"))
+}

@@ -1,0 +1,367 @@
+//! Several plugins deployed, or rolled back, as one: staged first and checked against each other as they will be, then all live or
+//! none. Data that one takes from another is moved in between, while the plugin that held it is stopped; where the change does not
+//! happen, the data goes back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::history::{Record, State, put_component, remove_component};
+use super::moving::{Move, TopicListeners, UNFINISHED, Unfinished, carry};
+use super::releases::{DeployError, Part, Releases};
+use crate::call::deployed_plugin::DeployedPlugin;
+use crate::call::release::Release;
+use crate::names::PluginName;
+use crate::storage::Unavailable;
+
+/// Releases that become live together.
+#[derive(Default)]
+struct Change {
+    install: Vec<Arc<Release>>,
+    /// Plugins that are taken away.
+    gone: Vec<PluginName>,
+    records: Vec<(PluginName, Record)>,
+    moves: Vec<Move>,
+}
+
+impl Releases {
+    /// Deploys components to everyone, as one.
+    pub async fn deploy_set(&self, parts: Vec<Part>) -> Result<Vec<Arc<Release>>, DeployError> {
+        distinct(parts.iter().map(|part| &part.name))?;
+        let begin = |part: &Part| self.locks.begin(&part.name).ok_or_else(|| DeployError::UnderWay(part.name.clone()));
+        let deployments = parts.iter().map(begin).collect::<Result<Vec<_>, _>>()?;
+        parts.iter().try_for_each(|part| self.signers.check(&part.component, part.signature.as_deref()))?;
+        let mut staged = Vec::new();
+        for (Part { name, component, signature }, deployment) in parts.into_iter().zip(&deployments) {
+            let bytes = Bytes::from(component.clone());
+            let staging = deployment.turn().await;
+            let outcome = self.stage_as(&name, component).await;
+            drop(staging);
+            match outcome {
+                Ok(release) => staged.push((release, bytes, signature)),
+                Err(error) => {
+                    let _turn = self.turn().await?;
+                    let (record, digest) = (self.record(&name).await?, super::history::digest(&bytes));
+                    return Err(self.reject(&name, record, &digest, "?", error.into()).await);
+                }
+            }
+        }
+        let _turn = self.turn().await?;
+        self.undo().await?;
+        let releases: Vec<_> = staged.iter().map(|(release, ..)| release.clone()).collect();
+        if let Err(error) = self.prepare_set(staged).await {
+            return Err(self.reject_all(&releases, error).await);
+        }
+        let mut change = Change::default();
+        for release in &releases {
+            let mut record = self.record(&release.manifest.name).await?;
+            change.moves.extend(Move::pending(release, &record));
+            record.activate(&release.digest, &release.manifest.version, &self.now());
+            change.install(release.clone(), record);
+        }
+        if let Err(error) = self.make(change).await {
+            return Err(self.reject_all(&releases, error).await);
+        }
+        for Release { manifest, .. } in releases.iter().map(|release| &**release) {
+            tracing::info!(release = %format_args!("{}@{}", manifest.name, manifest.version), "deployed");
+        }
+        Ok(releases)
+    }
+
+    /// Checks that the releases can be live together, stores them, and has every other node stage them.
+    async fn prepare_set(&self, staged: Vec<(Arc<Release>, Bytes, Option<String>)>) -> Result<(), DeployError> {
+        let releases: Vec<_> = staged.iter().map(|(release, ..)| release.clone()).collect();
+        self.registry.check_all(&releases, &[])?;
+        for release in &releases {
+            let name = &release.manifest.name;
+            if self.record(name).await?.before_moves.contains(&release.digest) {
+                return Err(DeployError::DataMoved(name.clone()));
+            }
+        }
+        for (_, bytes, signature) in staged {
+            put_component(&*self.storage, bytes, signature.as_deref()).await?;
+        }
+        for release in &releases {
+            self.prepare_all(&release.manifest.name, &release.digest).await?;
+        }
+        Ok(())
+    }
+
+    /// Notes that none of a set went live, and why.
+    async fn reject_all(&self, releases: &[Arc<Release>], error: DeployError) -> DeployError {
+        let why = error.to_string();
+        for Release { manifest, digest, .. } in releases.iter().map(|release| &**release) {
+            tracing::warn!(release = %format_args!("{}@{}", manifest.name, manifest.version), "a release was rejected: {why}");
+            let Ok(mut record) = self.record(&manifest.name).await else { continue };
+            if !record.needs(digest) {
+                // The error of the set matters more than a component that is left behind.
+                let _ = remove_component(&*self.storage, digest).await;
+            }
+            if record.active.as_ref() != Some(digest) {
+                record.note(digest, &manifest.version, State::Rejected, &self.now(), Some(why.clone()));
+                let _ = self.write(&manifest.name, &record).await;
+            }
+        }
+        error
+    }
+
+    /// Ends the trial of a plugin, or else goes back to the release before; of several plugins, goes back with all of them. One of
+    /// several that had no release before is taken away. Data that was moved to it goes back.
+    pub async fn rollback(&self, names: &[PluginName], why: &str) -> Result<(), DeployError> {
+        distinct(names.iter())?;
+        let _turn = self.turn().await?;
+        if let [name] = names
+            && self.end_trial(&*self.deployed(name)?, why).await?
+        {
+            return Ok(());
+        }
+        self.undo().await?;
+        let mut change = Change::default();
+        let mut first = None;
+        for name in names {
+            let deployed = self.deployed(name)?;
+            if deployed.canary().is_some() {
+                return Err(DeployError::OnTrial(name.clone()));
+            }
+            let record = self.record(name).await?;
+            if record.previous.is_some() {
+                self.go_back(&mut change, &deployed, record, State::RolledBack, why).await?;
+            } else {
+                first.get_or_insert(name);
+                self.withdraw(&mut change, &deployed, record, why);
+            }
+        }
+        match first.filter(|_| change.install.is_empty()) {
+            Some(name) => Err(DeployError::NothingBefore(name.clone())),
+            None => self.make(change).await,
+        }
+    }
+
+    async fn end_trial(&self, deployed: &DeployedPlugin, why: &str) -> Result<bool, DeployError> {
+        // A trial ends without waiting for storage: where that fails, it begins anew.
+        let Some(canary) = self.registry.end_trial(deployed) else { return Ok(false) };
+        let (release, mut record) = (&canary.release, self.record(&deployed.name).await?);
+        record.note(&release.digest, &release.manifest.version, State::RolledBack, &self.now(), Some(why.to_owned()));
+        self.settle(&deployed.name, &record).await?;
+        Ok(true)
+    }
+
+    async fn go_back(
+        &self,
+        change: &mut Change,
+        deployed: &DeployedPlugin,
+        mut record: Record,
+        state: State,
+        why: &str,
+    ) -> Result<(), DeployError> {
+        let name = &deployed.name;
+        let previous = record.previous.clone().ok_or_else(|| DeployError::NothingBefore(name.clone()))?;
+        let (release, replaced) = (self.ready(name, &previous).await?, deployed.installed());
+        let back = Move::returning(name, &record, replaced.as_deref(), Some(&release));
+        record.took.retain(|taken| !back.iter().any(|one| one.to == taken.from && one.prefix == taken.prefix));
+        change.moves.extend(back);
+        record.activate(&release.digest, &release.manifest.version, &self.now());
+        if let Some(replaced) = replaced {
+            record.note(&replaced.digest, &replaced.manifest.version, state, &self.now(), Some(why.to_owned()));
+        }
+        // The release that is gone back from is none to go back to.
+        record.previous = None;
+        change.install.push(release);
+        change.records.push((name.clone(), record));
+        Ok(())
+    }
+
+    fn withdraw(&self, change: &mut Change, deployed: &DeployedPlugin, mut record: Record, why: &str) {
+        change.moves.extend(Move::returning(&deployed.name, &record, None, None));
+        let version = deployed.installed().map_or_else(|| "?".to_owned(), |release| release.manifest.version.clone());
+        record.withdraw(&version, &self.now(), why);
+        change.gone.push(deployed.name.clone());
+        change.records.push((deployed.name.clone(), record));
+    }
+
+    /// Goes back with one plugin, in a turn that the caller has.
+    pub(crate) async fn go_to_previous(
+        &self,
+        deployed: &DeployedPlugin,
+        state: State,
+        why: &str,
+    ) -> Result<Arc<Release>, DeployError> {
+        let mut change = Change::default();
+        self.go_back(&mut change, deployed, self.record(&deployed.name).await?, state, why).await?;
+        self.make(change).await?;
+        deployed.installed().ok_or_else(|| DeployError::NotDeployed(deployed.name.clone()))
+    }
+
+    /// Moves what is to be moved, stores what has changed, and only then makes it so: what serves is what a restart would serve.
+    async fn make(&self, mut change: Change) -> Result<(), DeployError> {
+        self.registry.check_all(&change.install, &change.gone)?;
+        self.note_moves(&mut change).await?;
+        let mut values = Vec::new();
+        if !change.moves.is_empty() {
+            let topic_listeners = self.topic_listeners(&change);
+            self.move_data(&change.moves, &topic_listeners).await?;
+            values.push((UNFINISHED.to_owned(), None));
+        }
+        if let Err(error) = self.write_all(&change.records, values).await {
+            self.undo_or_report().await;
+            return Err(error.into());
+        }
+        self.roll_out(change.install, &change.gone)?;
+        for (name, record) in &change.records {
+            if let Some(deployed) = self.registry.deployed(name) {
+                self.apply_stops(&deployed, record);
+                deployed.installed().filter(|_| !change.moves.is_empty()).inspect(|release| self.measure(release));
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes in the records what is moved. Records of plugins that lose data, or get it back, belong to the change as well: they were
+    /// read before the plugins were stopped, and let them go on.
+    async fn note_moves(&self, change: &mut Change) -> Result<(), DeployError> {
+        let (taken, back): (Vec<_>, Vec<_>) = change.moves.iter().cloned().partition(|one| change.takes(one));
+        for name in change.moves.iter().flat_map(|one| [&one.from, &one.to]).cloned().collect::<BTreeSet<_>>() {
+            if change.records.iter().any(|(known, _)| *known == name) {
+                continue;
+            }
+            let record = self.record(&name).await?;
+            if record.active.is_some() {
+                change.records.push((name, record));
+            }
+        }
+        for (name, record) in &mut change.records {
+            if back.iter().any(|one| one.to == *name) {
+                record.before_moves.clear();
+            }
+            if record.active.as_ref().is_some_and(|active| record.before_moves.contains(active)) {
+                return Err(DeployError::DataMoved(name.clone()));
+            }
+            let loses = taken.iter().any(|one| one.from == *name);
+            let live = self.registry.deployed(name).and_then(|deployed| deployed.installed());
+            if let Some(live) = live.filter(|live| loses && record.active.as_ref() != Some(&live.digest)) {
+                record.before_moves.push(live.digest.clone());
+            }
+        }
+        for release in &change.install {
+            let record = change.records.iter_mut().find(|(name, _)| *name == release.manifest.name);
+            if let Some((_, record)) = record {
+                let new = release.manifest.takes.iter().filter(|taken| !record.took.contains(taken)).cloned().collect::<Vec<_>>();
+                record.took.extend(new);
+            }
+        }
+        Ok(())
+    }
+
+    /// The topics that each plugin hears after a change.
+    fn topic_listeners(&self, change: &Change) -> TopicListeners {
+        let live = self.registry.deployed_plugins().into_iter().filter_map(|deployed| deployed.installed());
+        let mut topic_listeners: BTreeMap<_, _> =
+            live.chain(change.install.iter().cloned()).map(|release| topics_of(&release)).collect();
+        topic_listeners.retain(|name, _| !change.gone.contains(name));
+        topic_listeners
+    }
+
+    /// Stops the plugins that hold what is moved, on all nodes, and moves it.
+    async fn move_data(&self, moves: &[Move], topic_listeners: &TopicListeners) -> Result<(), DeployError> {
+        let mut unfinished = Unfinished { moves: moves.to_vec(), stopped: Vec::new() };
+        let mut records = Vec::new();
+        let holders: BTreeSet<_> = moves.iter().map(|one| &one.from).collect();
+        for name in holders {
+            let mut record = self.record(name).await?;
+            if record.active.is_some() {
+                if !record.disabled {
+                    unfinished.stopped.push(name.clone());
+                }
+                (record.disabled, record.moving) = (true, true);
+                records.push((name.clone(), record));
+            }
+        }
+        let stopped: Vec<_> = records.iter().map(|(name, _)| name.clone()).collect();
+        let json = serde_json::to_vec(&unfinished).map_err(Unavailable::new)?;
+        self.write_all(&records, vec![(UNFINISHED.to_owned(), Some(json.into()))]).await?;
+        let moved = async {
+            self.stop(&stopped).await?;
+            self.forget_progress(moves).await;
+            Ok(self.while_holding_the_lock(carry(&self.storage, moves, topic_listeners)).await?)
+        };
+        if let Err(error) = moved.await {
+            self.undo_or_report().await;
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// Goes back with a move that was not finished, by this process or one before, and lets the plugins go on.
+    pub(crate) async fn undo(&self) -> Result<(), Unavailable> {
+        let Some(Unfinished { moves, stopped }) = Unfinished::read(&*self.storage).await? else { return Ok(()) };
+        let topic_listeners = self.topic_listeners(&Change::default());
+        let back: Vec<_> = moves.into_iter().rev().map(Move::back).collect();
+        self.while_holding_the_lock(carry(&self.storage, &back, &topic_listeners)).await?;
+        let mut records = Vec::new();
+        for name in back.iter().map(|one| &one.to).collect::<BTreeSet<_>>() {
+            let record = self.record(name).await?;
+            if record.moving {
+                let disabled = record.disabled && !stopped.contains(name);
+                records.push((name.clone(), Record { disabled, moving: false, ..record }));
+            }
+        }
+        self.write_all(&records, vec![(UNFINISHED.to_owned(), None)]).await?;
+        for (name, record) in &records {
+            self.registry.deployed(name).inspect(|deployed| self.apply_stops(deployed, record));
+        }
+        tracing::warn!("a change did not happen: the data that was moved for it is back where it was");
+        Ok(())
+    }
+
+    async fn undo_or_report(&self) {
+        if let Err(error) = self.undo().await {
+            tracing::error!("moved data is not back where it was, and the next change or start moves it back: {error}");
+        }
+    }
+
+    /// How far the plugins had come in the outbox before says nothing of the messages that they hear after a move.
+    pub(crate) async fn forget_progress(&self, moves: &[Move]) {
+        let Some(cluster) = &self.cluster else { return };
+        let names = moves.iter().flat_map(|one| [&one.from, &one.to]).map(ToString::to_string).collect();
+        if cluster.progress.forget(names).await.is_err() {
+            tracing::warn!("the progress of plugins whose data moves is not forgotten: Redis does not answer");
+        }
+    }
+
+    fn measure(&self, release: &Arc<Release>) {
+        let (usage, storage) = (release.profile.usage.clone(), self.storage.clone());
+        // It reads as much as there is.
+        tokio::spawn(async move { usage.measure_store_again(&*storage).await });
+    }
+}
+
+impl Change {
+    fn install(&mut self, release: Arc<Release>, record: Record) {
+        self.records.push((release.manifest.name.clone(), record));
+        self.install.push(release);
+    }
+
+    /// Whether a move is for a release that takes it, and not back.
+    fn takes(&self, one: &Move) -> bool {
+        let takes = |release: &Arc<Release>| {
+            release.manifest.takes.iter().any(|taken| taken.from == one.from && taken.prefix == one.prefix)
+        };
+        self.install.iter().any(|release| release.manifest.name == one.to && takes(release))
+    }
+}
+
+/// The topics that a release hears.
+pub(crate) fn topics_of(release: &Arc<Release>) -> (PluginName, Vec<String>) {
+    (release.manifest.name.clone(), release.manifest.topics.clone())
+}
+
+fn distinct<'a>(names: impl Iterator<Item = &'a PluginName>) -> Result<(), DeployError> {
+    let mut seen = BTreeSet::new();
+    for name in names {
+        if !seen.insert(name) {
+            return Err(DeployError::Twice(name.clone()));
+        }
+    }
+    Ok(())
+}

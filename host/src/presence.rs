@@ -1,0 +1,336 @@
+//! What the sockets of this node vouch for. Statuses change here and nowhere else; away and the grace period are decided here, and
+//! each change is told once.
+
+mod entry;
+pub mod sync;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::fmt;
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use smallvec::SmallVec;
+use tokio::sync::Notify;
+
+use crate::clock::Moment;
+use crate::names::{PluginName, SEPARATOR, SocketId};
+use crate::owners::Owners;
+use crate::sandbox::imports::presence::{Member, Status};
+pub use entry::Ended;
+use entry::Entry;
+
+/// `[presence]`: presence of users.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The time without a heartbeat after which a key is away.
+    #[serde(deserialize_with = "crate::duration::deserialize")]
+    #[schemars(with = "crate::duration::Text")]
+    pub away_after: std::time::Duration,
+    /// How long a key keeps its status after its connection broke. After a clean disconnect (Socket.IO's DISCONNECT) there is no
+    /// such wait.
+    #[serde(deserialize_with = "crate::duration::deserialize")]
+    #[schemars(with = "crate::duration::Text")]
+    pub grace: std::time::Duration,
+    /// Keys that one socket may track. Past it a track has no effect. Metric: `joins_refused`.
+    pub per_socket: usize,
+    /// How long the other nodes of a cluster keep the presence of a node that does not answer. Past it the node counts as dead,
+    /// and its users are offline.
+    #[serde(deserialize_with = "crate::duration::deserialize")]
+    #[schemars(with = "crate::duration::Text")]
+    pub lease: std::time::Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let seconds = std::time::Duration::from_secs;
+        Self { away_after: seconds(90), grace: seconds(60), per_socket: 16, lease: seconds(300) }
+    }
+}
+
+/// How long a clean disconnect is held back, in milliseconds. A user who connects one device while another disconnects, on two nodes,
+/// does not become offline in between. Short enough to count as at once.
+pub(crate) const SETTLE_MS: u64 = 200;
+
+/// A status that has changed, or what goes with it; `None` is offline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    pub group: Group,
+    pub key: String,
+    pub from: Option<&'static str>,
+    pub to: Option<&'static str>,
+    pub meta: String,
+    /// No socket of this node vouches for the key any more: it waits for a reconnect.
+    pub waits: bool,
+}
+
+/// What a socket says of a key.
+pub struct Track {
+    pub socket: SocketId,
+    pub plugin: PluginName,
+    pub tenant: Option<String>,
+    pub group: String,
+    pub key: String,
+    pub status: Status,
+    pub meta: String,
+    /// The socket's user, within the tenant.
+    pub user: Option<Arc<str>>,
+}
+
+/// The statuses of this node's sockets. Away and grace are measured by the steady clock, so a step of the wall clock changes no status.
+pub struct Presences {
+    config: Config,
+    table: Mutex<Table>,
+    /// Something may have changed.
+    pub wakeup: Notify,
+}
+
+#[derive(Default)]
+struct Table {
+    groups: HashMap<Group, BTreeMap<String, Entry>>,
+    /// What each socket vouches for.
+    sockets: HashMap<SocketId, SmallVec<[(Group, String); 1]>>,
+    /// Keys to look at again.
+    dirty: BTreeSet<(Group, String)>,
+    /// Keys to look at again later, and when: those of clean disconnects, in their order.
+    leaving: VecDeque<(u64, Group, String)>,
+    /// How many keys each user was the first to vouch for.
+    owners: Owners,
+}
+
+/// A plugin's group, of one tenant where the plugin's names are scoped.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Group {
+    pub plugin: PluginName,
+    pub tenant: Option<String>,
+    pub group: String,
+}
+
+impl fmt::Display for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tenant = self.tenant.as_deref().unwrap_or_default();
+        write!(f, "{}{SEPARATOR}{tenant}{SEPARATOR}{}", self.plugin, self.group)
+    }
+}
+
+impl Group {
+    /// What `Display` wrote.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.splitn(3, SEPARATOR);
+        let (plugin, tenant, group) = (parts.next()?, parts.next()?, parts.next()?);
+        let tenant = (!tenant.is_empty()).then(|| tenant.to_owned());
+        Some(Self { plugin: PluginName::parse(plugin).ok()?, tenant, group: group.to_owned() })
+    }
+}
+
+impl Presences {
+    pub fn new(config: Config) -> Self {
+        Self { config, table: Mutex::default(), wakeup: Notify::new() }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        // Whole values are put in and taken out: a panic leaves none half done.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A socket vouches for a key. Past its number it is not listened to; answers whether it was.
+    pub fn track(&self, track: Track, steady_ms: u64) -> bool {
+        let mut guard = self.table();
+        let table = &mut *guard;
+        let id = Group { plugin: track.plugin, tenant: track.tenant, group: track.group };
+        let mine = table.sockets.entry(track.socket).or_default();
+        let known = mine.iter().any(|(group, key)| *group == id && *key == track.key);
+        if !known && mine.len() >= self.config.per_socket {
+            return false;
+        }
+        if !known {
+            mine.push((id.clone(), track.key.clone()));
+        }
+        let entry = table.groups.entry(id.clone()).or_default().entry(track.key.clone()).or_insert_with(|| {
+            track.user.iter().for_each(|user| table.owners.add(user));
+            Entry::new(track.user)
+        });
+        entry.vouch(track.socket, track.status, steady_ms);
+        entry.restated |= entry.reported.is_some() && entry.meta != track.meta;
+        entry.meta = track.meta;
+        table.dirty.insert((id, track.key));
+        drop(guard);
+        self.wakeup.notify_one();
+        true
+    }
+
+    pub fn heartbeat(&self, socket: SocketId, steady_ms: u64) {
+        let mut guard = self.table();
+        let table = &mut *guard;
+        for (id, key) in table.sockets.get(&socket).into_iter().flatten() {
+            let Some(entry) = table.groups.get_mut(id).and_then(|group| group.get_mut(key)) else { continue };
+            if let Some(voucher) = entry.sockets.iter_mut().find(|voucher| voucher.socket == socket) {
+                voucher.seen_ms = steady_ms;
+                table.dirty.insert((id.clone(), key.clone()));
+            }
+        }
+        drop(guard);
+        self.wakeup.notify_one();
+    }
+
+    /// A socket no longer vouches for a key, which does not wait for a reconnect.
+    pub fn untrack(&self, socket: SocketId, plugin: &PluginName, tenant: Option<&str>, group: &str, key: &str) {
+        let id = Group { plugin: plugin.clone(), tenant: tenant.map(str::to_owned), group: group.to_owned() };
+        let mut table = self.table();
+        if let Some(mine) = table.sockets.get_mut(&socket) {
+            mine.retain(|(other, name)| *other != id || name != key);
+        }
+        if let Some(entry) = table.groups.get_mut(&id).and_then(|group| group.get_mut(key)) {
+            entry.sockets.retain(|voucher| voucher.socket != socket);
+            table.dirty.insert((id, key.to_owned()));
+        }
+        drop(table);
+        self.wakeup.notify_one();
+    }
+
+    /// A socket has ended, and vouches for nothing any more.
+    pub fn disconnected(&self, socket: SocketId, ended: Ended, steady_ms: u64) {
+        let mut table = self.table();
+        let Some(mine) = table.sockets.remove(&socket) else { return };
+        for (id, key) in mine {
+            table.lose(&self.config, socket, &id, &key, ended, steady_ms);
+        }
+        drop(table);
+        self.wakeup.notify_one();
+    }
+
+    /// The statuses that have changed, at most `limit` of them; the others are kept for the next call. `all` looks at every key,
+    /// as must be done each second: time alone makes keys away and offline.
+    pub fn changes(&self, now: Moment, limit: usize, all: bool) -> Vec<Change> {
+        let mut guard = self.table();
+        let table = &mut *guard;
+        if all {
+            for (id, group) in &table.groups {
+                for (key, entry) in group {
+                    if entry.status(&self.config, now.steady_ms) != entry.reported {
+                        table.dirty.insert((id.clone(), key.clone()));
+                    }
+                }
+            }
+        }
+        let due = table.leaving.iter().take_while(|(at, ..)| *at <= now.steady_ms).count();
+        table.dirty.extend(table.leaving.drain(..due).map(|(_, id, key)| (id, key)));
+        let mut changes = Vec::new();
+        while changes.len() < limit
+            && let Some((id, key)) = table.dirty.pop_first()
+        {
+            changes.extend(table.settle(&self.config, id, key, now));
+        }
+        if !table.dirty.is_empty() {
+            self.wakeup.notify_one();
+        }
+        changes
+    }
+
+    /// Everything that was told and holds still, as changes of nothing: for a Redis that has forgotten.
+    pub fn reported(&self) -> Vec<Change> {
+        let table = self.table();
+        let entries = table.groups.iter().flat_map(|(id, group)| group.iter().map(move |(key, entry)| (id, key, entry)));
+        let reported = entries.filter_map(|(id, key, entry)| {
+            let status = entry.reported.map(status_name)?;
+            let (from, to) = (Some(status), Some(status));
+            let waits = entry.reported_waits;
+            Some(Change { group: id.clone(), key: key.clone(), from, to, meta: entry.meta.clone(), waits })
+        });
+        reported.collect()
+    }
+
+    /// Members by their keys, at most `limit`, after a key. Without those that only wait for a reconnect, unless they are asked for.
+    pub(crate) fn list(&self, id: &Group, after: &str, limit: usize, waiting: bool) -> Vec<Member> {
+        let table = self.table();
+        let Some(group) = table.groups.get(id) else { return Vec::new() };
+        let wanted = |(_, entry): &(&String, &Entry)| waiting || !entry.waits();
+        let after = (Bound::Excluded(after), Bound::Unbounded);
+        let members = group.range::<str, _>(after).filter(wanted).filter_map(|(key, entry)| {
+            let status = entry.status_now()?;
+            Some(Member { key: key.clone(), status, meta: entry.meta.clone(), since: entry.since_ms })
+        });
+        members.take(limit).collect()
+    }
+
+    /// Whether somebody vouches for the key already.
+    pub fn is_tracked(&self, track: &Track) -> bool {
+        let id = Group { plugin: track.plugin.clone(), tenant: track.tenant.clone(), group: track.group.clone() };
+        self.table().groups.get(&id).is_some_and(|group| group.contains_key(&track.key))
+    }
+
+    /// How many keys a user was the first to vouch for, and how many the users of the same tenant.
+    pub fn of(&self, user: &str) -> (usize, usize) {
+        self.table().owners.counts(user)
+    }
+
+    pub(crate) fn count(&self, id: &Group, waiting: bool) -> usize {
+        let wanted = |entry: &&Entry| entry.status_now().is_some() && (waiting || !entry.waits());
+        self.table().groups.get(id).map_or(0, |group| group.values().filter(wanted).count())
+    }
+
+    pub(crate) fn has(&self, id: &Group, key: &str) -> bool {
+        self.table().groups.get(id).and_then(|group| group.get(key)).is_some_and(|entry| entry.status_now().is_some())
+    }
+}
+
+impl Table {
+    fn lose(&mut self, config: &Config, socket: SocketId, id: &Group, key: &str, ended: Ended, steady_ms: u64) {
+        let Some(entry) = self.groups.get_mut(id).and_then(|group| group.get_mut(key)) else { return };
+        let until = match ended {
+            Ended::Clean => steady_ms + SETTLE_MS,
+            Ended::Broken => steady_ms + config.grace.as_millis() as u64,
+        };
+        entry.end(config, socket, ended, until, steady_ms);
+        match ended {
+            Ended::Clean => self.leaving.push_back((until, id.clone(), key.to_owned())),
+            Ended::Broken => {
+                self.dirty.insert((id.clone(), key.to_owned()));
+            }
+        }
+    }
+
+    /// Looks at one key again: tells what has changed, and forgets who is offline.
+    fn settle(&mut self, config: &Config, id: Group, key: String, now: Moment) -> Option<Change> {
+        let group = self.groups.get_mut(&id)?;
+        let entry = group.get_mut(&key)?;
+        entry.sockets.retain(|voucher| voucher.counts(now.steady_ms));
+        let (from, to) = (entry.reported, entry.status(config, now.steady_ms));
+        let waits = entry.waits();
+        let changed = from != to || waits != entry.reported_waits || entry.restated;
+        if from != to {
+            entry.since_ms = now.wall_ms;
+        }
+        (entry.reported, entry.reported_waits, entry.restated) = (to, waits, false);
+        let meta = if changed { entry.meta.clone() } else { String::new() };
+        if to.is_none() {
+            entry.user.iter().for_each(|user| self.owners.remove(user));
+            group.remove(&key);
+            if group.is_empty() {
+                self.groups.remove(&id);
+            }
+        }
+        let name = |status: Option<Status>| status.map(status_name);
+        changed.then(|| Change { group: id, key, from: name(from), to: name(to), meta, waits })
+    }
+}
+
+pub fn status_name(status: Status) -> &'static str {
+    match status {
+        Status::Online => "online",
+        Status::Away => "away",
+    }
+}
+
+/// A key as the plugin wrote it, and whose it is where its group is shared by all tenants.
+pub fn key_of(kept: &str) -> (&str, Option<&str>) {
+    match kept.split_once(SEPARATOR) {
+        Some((key, tenant)) => (key, Some(tenant)),
+        None => (kept, None),
+    }
+}
+
+#[cfg(test)]
+mod tests;

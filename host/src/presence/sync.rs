@@ -1,0 +1,38 @@
+//! Presence in a cluster: publishes the statuses of this node, and reads what all nodes together have changed.
+
+use futures_util::future::join_all;
+
+use super::{Change, Group};
+use crate::cluster::Cluster;
+use crate::cluster::presence_store::{PresenceStatement, Turn};
+
+/// Says what has changed here to the other nodes; answers what has changed by it over all nodes. While Redis is away, that is what
+/// has changed here.
+pub async fn publish_changes(cluster: &Cluster, changes: Vec<Change>, now_ms: u64) -> Vec<Change> {
+    let statements: Vec<_> = changes.iter().map(|change| statement(change, now_ms)).collect();
+    let turns = join_all(statements.iter().map(|statement| cluster.presence_store.publish(statement))).await;
+    let changed = changes.into_iter().zip(turns).filter_map(|(change, turned)| match turned {
+        Ok(turn) => change_of(turn?),
+        Err(_) => (change.from != change.to).then_some(change),
+    });
+    changed.collect()
+}
+
+fn statement(change: &Change, now_ms: u64) -> PresenceStatement {
+    PresenceStatement {
+        group: change.group.to_string(),
+        key: change.key.clone(),
+        status: change.to.unwrap_or_default(),
+        believed: change.from.unwrap_or_default(),
+        meta: change.meta.clone(),
+        waits: change.waits,
+        now_ms,
+    }
+}
+
+/// What the nodes together have changed, as a plugin is told.
+pub fn change_of(turn: Turn) -> Option<Change> {
+    let status = |status: &'static str| (!status.is_empty()).then_some(status);
+    let group = Group::parse(&turn.group)?;
+    Some(Change { group, key: turn.key, from: status(turn.from), to: status(turn.to), meta: turn.meta, waits: false })
+}

@@ -1,0 +1,54 @@
+//! The other nodes, as rooms see them. `cluster` implements the trait; a node by itself has none.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use super::Send;
+use super::members::Size;
+
+/// A room after a join or a leave.
+pub struct Change {
+    pub namespace: Arc<str>,
+    pub room: Arc<str>,
+    pub size: Size,
+    /// A user's first device in the room here (true), or the last that left (false).
+    pub user: Option<(Arc<str>, bool)>,
+}
+
+/// A room on the other nodes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Elsewhere {
+    pub sockets: u64,
+    pub visitors: u64,
+    /// Distinct users over all nodes, this one included.
+    pub users: u64,
+    /// Nodes that the asked-for user is on, this one included.
+    pub nodes_of_user: u32,
+}
+
+/// An answer that waits for the other nodes.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + std::marker::Send + 'a>>;
+
+/// The other nodes: they are told of changes here, and receive what is sent to rooms.
+pub trait Peers: std::marker::Send + Sync {
+    /// Sends an event to the members on other nodes. Never waits.
+    fn publish(&self, namespace: &str, send: &Send<'_>);
+
+    /// Makes a user's sockets on other nodes join or leave a room.
+    fn move_user(&self, namespace: &str, user: &str, room: &str, joins: bool);
+
+    /// A namespace was opened here, or closed.
+    fn namespace_changed(&self, namespace: &str, is_here: bool);
+
+    /// A socket of this node has joined or left a room.
+    fn changed(&self, change: Change);
+
+    /// A user has sockets in a namespace, or none any more.
+    fn user_changed(&self, namespace: &str, user: &str, is_here: bool);
+
+    /// The members of a room on the other nodes. None: they did not answer.
+    fn size<'a>(&'a self, namespace: &'a Arc<str>, room: &'a str, user: &'a str) -> Answer<'a, Option<Elsewhere>>;
+
+    /// Waits until this node receives what other nodes send to the rooms that were joined before.
+    fn settled(&self) -> Answer<'_, ()>;
+}

@@ -1,0 +1,14 @@
+//! The public port: listeners, HTTP, CORS, the API for backends, and the pages. It hands websockets and polls to `socket`.
+
+pub mod accept;
+pub mod admission;
+pub mod api;
+pub mod body;
+pub mod demo;
+pub mod docs;
+pub mod guard;
+pub mod hosts;
+pub mod http1;
+pub mod origin;
+pub mod page;
+pub mod web;

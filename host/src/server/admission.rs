@@ -1,0 +1,203 @@
+//! The way to a connection, before the engine hears of it: who is turned away here costs next to nothing. A storm queues; past its
+//! queue the answer is HTTP, with the time to come again.
+
+use std::future::poll_fn;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use axum::body::HttpBody;
+use axum::extract::connect_info::ConnectInfo;
+use axum::response::{IntoResponse, Response};
+use http::{Extensions, HeaderMap, Request, StatusCode, header};
+use socketioxide_core::Sid;
+
+use crate::proxies::{self, Network};
+use crate::socket::Gateway;
+use crate::socket::permits::{ConnectionPermit, NoPermit};
+use crate::telemetry::Metrics;
+
+/// Who is on the other side of the TCP connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub SocketAddr);
+
+/// Why a connection was not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotAdmitted {
+    #[error("This server is about to stop")]
+    Draining,
+    #[error("Too many connections")]
+    Full,
+    #[error("Too many connections from this address")]
+    Address,
+    #[error("Too many connections at once")]
+    Storm(Duration),
+}
+
+/// When to come again, where nothing tells better.
+const LATER: Duration = Duration::from_secs(5);
+
+impl IntoResponse for NotAdmitted {
+    fn into_response(self) -> Response {
+        let (status, after) = match self {
+            // Another node is there at once.
+            Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, Duration::from_secs(1)),
+            Self::Full => (StatusCode::SERVICE_UNAVAILABLE, LATER),
+            Self::Address => (StatusCode::TOO_MANY_REQUESTS, LATER),
+            Self::Storm(wait) => (StatusCode::SERVICE_UNAVAILABLE, wait),
+        };
+        let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+        (status, [(header::RETRY_AFTER, seconds.to_string())], format!("{self}\n")).into_response()
+    }
+}
+
+/// The session that a request belongs to; none for one that wants a connection.
+pub fn session_of<B>(request: &Request<B>) -> Option<&str> {
+    request.uri().query()?.split('&').find_map(|pair| pair.strip_prefix("sid="))
+}
+
+/// The address of the client that sent a request, behind proxies.
+pub fn address_of(extensions: &Extensions, headers: &HeaderMap, trusted_proxies: &[Network]) -> Option<IpAddr> {
+    let ConnectInfo(Peer(peer)) = extensions.get::<ConnectInfo<Peer>>()?;
+    Some(proxies::client(peer.ip(), headers, trusted_proxies))
+}
+
+impl Gateway {
+    /// Gives a new connection its place.
+    pub fn connection_permit<B>(&self, request: &Request<B>, polls: bool) -> Result<Arc<ConnectionPermit>, NotAdmitted> {
+        if self.drain.has_begun() {
+            return Err(NotAdmitted::Draining);
+        }
+        let address = self.address_of(request.extensions(), request.headers()).map(proxies::household);
+        self.permits.admit_connection(address, polls, &self.limits, &self.services.metrics).map_err(|no_place| match no_place {
+            NoPermit::Node => NotAdmitted::Full,
+            NoPermit::Address => NotAdmitted::Address,
+        })
+    }
+
+    /// The address of the client that sent a request, behind the proxies that are trusted.
+    pub fn address_of(&self, extensions: &Extensions, headers: &HeaderMap) -> Option<IpAddr> {
+        address_of(extensions, headers, &self.trusted_proxies)
+    }
+
+    /// Lets a connection in that has its place, once it is its turn.
+    pub async fn admit_in_turn(
+        &self,
+        placed: Result<Arc<ConnectionPermit>, NotAdmitted>,
+    ) -> Result<Arc<ConnectionPermit>, NotAdmitted> {
+        let permit = placed?;
+        self.wait_for_turn().await?;
+        Ok(permit)
+    }
+
+    async fn wait_for_turn(&self) -> Result<(), NotAdmitted> {
+        let metrics = &self.services.metrics;
+        let longest = self.limits.longest_wait.min(self.config.connect_timeout);
+        let wait = self.limits.connects.book(&self.permits.connects, longest, metrics).map_err(NotAdmitted::Storm)?;
+        if !wait.is_zero() {
+            let _waiting = Waiting::new(metrics);
+            tokio::time::sleep(wait).await;
+            if self.drain.has_begun() {
+                return Err(NotAdmitted::Draining);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One that waits for its turn. It may go away meanwhile.
+struct Waiting<'a>(&'a Metrics);
+
+impl<'a> Waiting<'a> {
+    fn new(metrics: &'a Metrics) -> Self {
+        metrics.connects_waiting.inc();
+        Self(metrics)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.connects_waiting.dec();
+    }
+}
+
+/// The longest answer to a handshake.
+const HANDSHAKE: usize = 4096;
+
+/// Learns the session id that the engine gave a polling connection from its answer: a websocket that takes the connection over
+/// will name it.
+pub async fn named(gateway: &Gateway, permit: &Arc<ConnectionPermit>, answer: Response) -> Response {
+    if answer.status() != StatusCode::OK {
+        return answer;
+    }
+    let (parts, body) = answer.into_parts();
+    // The engine's own body is in memory, and short.
+    let Ok(body) = axum::body::to_bytes(body, HANDSHAKE).await else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    #[derive(serde::Deserialize)]
+    struct Open {
+        sid: Sid,
+    }
+    if let Some(Ok(Open { sid })) = body.strip_prefix(b"0").map(serde_json::from_slice) {
+        gateway.permits.named(permit, sid);
+        permit.closer.name(sid);
+        // It may never poll.
+        permit.closer.answered(0);
+    }
+    Response::from_parts(parts, body.into())
+}
+
+/// Answers a poll and counts its bytes: a client that does not poll does not read. An upgrade answers a waiting poll with a noop. The
+/// engine has taken no packet from the queue by then, so none is lost.
+pub async fn polled(permit: Arc<ConnectionPermit>, answering: impl Future<Output = Response>) -> Response {
+    let upgrade = permit.upgrade.clone();
+    let mut poll = Polled { permit, bytes: 0 };
+    let answer = {
+        let (mut answering, mut released) = (pin!(answering), pin!(upgrade.released()));
+        poll_fn(|cx| {
+            if let Poll::Ready(answer) = answering.as_mut().poll(cx) {
+                return Poll::Ready(answer);
+            }
+            // The engine waits where it has nothing to say, and nowhere else.
+            poll.permit.closer.waited_for();
+            released.as_mut().poll(cx).map(|()| noop())
+        })
+        .await
+    };
+    poll.bytes = answer.body().size_hint().lower();
+    answer
+}
+
+/// The packet that says nothing.
+fn noop() -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; charset=UTF-8")], "6").into_response()
+}
+
+/// The answer to a websocket that names a session which is not here, as Node's server gives it.
+pub fn unknown_session() -> Response {
+    bad_request(r#"{"code":1,"message":"Session ID unknown"}"#)
+}
+
+/// The answer to a websocket that is to take a session over where none can.
+pub fn no_upgrade() -> Response {
+    bad_request(r#"{"code":3,"message":"Bad request"}"#)
+}
+
+fn bad_request(body: &'static str) -> Response {
+    (StatusCode::BAD_REQUEST, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+/// One poll. Its client may go away before the answer.
+struct Polled {
+    permit: Arc<ConnectionPermit>,
+    bytes: u64,
+}
+
+impl Drop for Polled {
+    fn drop(&mut self) {
+        self.permit.closer.answered(self.bytes);
+    }
+}

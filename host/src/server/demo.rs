@@ -1,0 +1,113 @@
+//! The demo page, for `hubbub dev` alone: two tabs that chat. It stands in for a product's backend, which knows its users and
+//! makes them participants; nothing else here trusts a name that a client gives itself.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use http::StatusCode;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::page::{self, CSS, HTML, SCRIPT, file};
+use crate::auth::config::Secret;
+use crate::auth::sign::{self, Claims};
+use crate::bus::Bus;
+use crate::names::PluginName;
+use crate::socket::Gateway;
+use crate::storage::OutboxMessage;
+
+/// The demo's one chat.
+const CHAT: &str = "lobby";
+
+/// People the demo knows; past it the first by name makes room.
+const MAX_PEOPLE: usize = 200;
+
+/// The longest name, in characters.
+const MAX_NAME: usize = 40;
+
+/// The largest body, in bytes.
+const MAX_BODY: usize = 4096;
+
+/// How long a demo token lasts.
+const TOKEN: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What the handlers here work on.
+pub struct Demo {
+    pub gateway: Arc<Gateway>,
+    pub bus: Arc<Bus>,
+    /// The owner of what is written here: no plugin's name.
+    pub writer: PluginName,
+    /// Signs the demo's tokens. None where all keys are public ones.
+    pub secret: Option<Secret>,
+    /// User ids and names.
+    pub people: Mutex<BTreeMap<String, String>>,
+}
+
+/// The demo's routes.
+pub fn routes(demo: Arc<Demo>) -> Router {
+    Router::new()
+        .route("/", file(include_str!("demo/index.html"), HTML))
+        .route("/demo/demo.js", file(include_str!("demo/demo.js"), SCRIPT))
+        .route("/demo/demo.css", file(include_str!("demo/demo.css"), CSS))
+        .merge(page::routes("/demo"))
+        .route("/demo/enter", post(enter).layer(DefaultBodyLimit::max(MAX_BODY)))
+        .with_state(demo)
+}
+
+#[derive(Deserialize)]
+struct Enter {
+    name: String,
+}
+
+/// Makes a name a user, and the user a participant of the lobby.
+async fn enter(State(demo): State<Arc<Demo>>, axum::Json(Enter { name }): axum::Json<Enter>) -> Response {
+    let name: String = name.trim().chars().filter(|c| !c.is_control()).take(MAX_NAME).collect();
+    let slug: String = name.to_lowercase().chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).collect();
+    if slug.trim_matches('-').is_empty() {
+        return (StatusCode::BAD_REQUEST, axum::Json(json!({ "title": "A name is needed" }))).into_response();
+    }
+    let user = format!("demo-{slug}");
+    let now = demo.gateway.services.clock.now_ms();
+    let Some(secret) = &demo.secret else {
+        let title = "The demo signs its tokens itself, and this server has no secret for that";
+        return (StatusCode::SERVICE_UNAVAILABLE, axum::Json(json!({ "title": title }))).into_response();
+    };
+    let claims = Claims::of(&user).text("name", &name).and_then(|claims| claims.text("role", "GUEST"));
+    let token = claims.and_then(|claims| sign::sign(secret.expose().as_bytes(), claims, TOKEN, now));
+    let Ok(token) = token else { return StatusCode::INTERNAL_SERVER_ERROR.into_response() };
+    if demo.tell_plugin(&user, &name, now).await.is_err() {
+        return (StatusCode::SERVICE_UNAVAILABLE, axum::Json(json!({ "title": "Storage does not answer" }))).into_response();
+    }
+    axum::Json(json!({ "userId": user, "token": token, "chatId": CHAT })).into_response()
+}
+
+impl Demo {
+    /// Publishes the lobby's participants, as a product's backend would.
+    async fn tell_plugin(&self, user: &str, name: &str, now_ms: u64) -> Result<(), crate::storage::CommitError> {
+        let participants = {
+            let mut people = self.people.lock().unwrap_or_else(PoisonError::into_inner);
+            if people.len() >= MAX_PEOPLE && !people.contains_key(user) {
+                people.pop_first();
+            }
+            people.insert(user.to_owned(), name.to_owned());
+            let person = |(id, name): (&String, &String)| json!({ "userId": id, "name": name, "role": "GUEST", "image": null });
+            people.iter().map(person).collect::<Vec<_>>()
+        };
+        let message = OutboxMessage {
+            id: self.gateway.services.ids.next(now_ms),
+            topic: "chat.upserted".into(),
+            key: Some(CHAT.into()),
+            tenant: None,
+            data: json!({ "chatId": CHAT, "participants": participants }).to_string(),
+            hops: 0,
+            at_ms: now_ms,
+            trace: None,
+        };
+        self.bus.publish(&self.writer, vec![message]).await
+    }
+}

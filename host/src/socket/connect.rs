@@ -1,0 +1,271 @@
+//! The door of a namespace: checks who comes, lets plugins meet the socket, and only then tells the client that it is in. The
+//! order matters: socketioxide answers a CONNECT before its connect handler runs, so everything that an early event needs is
+//! done in the middleware.
+
+use std::borrow::Cow;
+use std::fmt::Display;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use socketioxide::handler::connect::ConnectHandler;
+use socketioxide::handler::message::MessageHandler;
+use socketioxide::socket::Socket;
+use socketioxide_core::Value;
+
+use super::admission::TOKEN_COST;
+use super::caller::{door_of, user_record};
+use super::permits::{ConnectionPermit, SocketPermit};
+use super::session::disconnect::DisconnectHook;
+use super::session::{Session, SocketResources};
+use super::{Gateway, Io};
+use crate::auth::door_policy::{self, Admitted, Presented};
+use crate::auth::token::Verified;
+use crate::call::error::CallError;
+use crate::call::job::Job;
+use crate::call::routes::NamespaceRoute;
+use crate::call::run::call;
+use crate::rooms::adapter::Adapter;
+use crate::sandbox::exports::Caller;
+use crate::telemetry::ReasonLabel;
+use crate::telemetry::traces::{Kind, Span};
+use crate::transaction::state::name_of;
+use crate::{json, names};
+
+/// Opens the namespaces that plugins describe, and those that come later. One that no plugin describes any more stays, and lets
+/// nobody in.
+pub async fn open_namespaces(gateway: Arc<Gateway>, io: Io) {
+    let mut changes = gateway.registry.changes();
+    let mut opened = std::collections::HashSet::new();
+    loop {
+        changes.mark_unchanged();
+        let patterns: Vec<_> = gateway.registry.routes().namespaces().map(|route| route.pattern.clone()).collect();
+        for pattern in patterns {
+            if !opened.insert(pattern.text.clone()) {
+                continue;
+            }
+            let door = Door(gateway.clone());
+            if pattern.is_literal() {
+                io.ns(pattern.text.to_string(), door);
+            } else if let Err(error) = io.dyn_ns(pattern.text.to_string(), door) {
+                tracing::error!(namespace = %pattern.text, "the namespace cannot be opened: {error}");
+            }
+        }
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Lets sockets into any namespace.
+#[derive(Clone)]
+struct Door(Arc<Gateway>);
+
+type Sentence = Box<dyn Display + Send>;
+
+/// A client that is not let in.
+struct Refused {
+    /// What it is told.
+    sentence: Cow<'static, str>,
+    /// As figures and traces name it.
+    reason: &'static str,
+}
+
+impl Refused {
+    const UNAVAILABLE: Self = Self { sentence: Cow::Borrowed("Service unavailable"), reason: "unavailable" };
+}
+
+impl ConnectHandler<Adapter, ()> for Door {
+    fn call_middleware<'a>(
+        &'a self,
+        socket: Arc<Socket<Adapter>>,
+        auth: &'a Option<Value>,
+    ) -> Pin<Box<dyn Future<Output = Result<(), Sentence>> + Send + 'a>> {
+        Box::pin(async move {
+            let auth = auth.as_ref().and_then(|value| value.as_str()).map(|text| json::well_formed(text));
+            self.admit(&socket, auth.as_deref()).await.map_err(|refused| Box::new(refused.sentence) as Sentence)
+        })
+    }
+
+    /// The client has been told that it is in.
+    fn call(&self, socket: Arc<Socket<Adapter>>, _: Option<Value>) {
+        let Some(session) = socket.extensions.get::<Arc<Session>>() else { return };
+        self.0.services.metrics.connects.inc();
+        if session.adapter.is_replaced() {
+            // Nobody hears what it sends: it must come again.
+            super::reaper::end(&self.0, &socket);
+            return;
+        }
+        session.open();
+    }
+}
+
+impl Door {
+    async fn admit(&self, socket: &Arc<Socket<Adapter>>, auth: Option<&str>) -> Result<(), Refused> {
+        let services = &self.0.services;
+        let span = services.tracer.begin(Kind::Server, "connect");
+        span.iter().for_each(|span| span.text("hubbub.namespace", socket.ns()));
+        let permit = socket.req_parts().extensions.get::<Arc<ConnectionPermit>>().cloned().ok_or(Refused::UNAVAILABLE)?;
+        let came = if self.0.limits.connects_too_early(&permit, &services.metrics) {
+            Err(Refused { sentence: Cow::Borrowed("Too many attempts"), reason: "user_cpu" })
+        } else {
+            self.meet(socket, permit.clone(), auth, span.as_ref()).await
+        };
+        if let Err(refused) = &came {
+            self.0.limits.spent_cpu(&permit, None, TOKEN_COST);
+            services.metrics.connects_refused.get_or_create(&ReasonLabel { reason: refused.reason }).inc();
+        }
+        if let Some(span) = &span {
+            let reason = came.as_ref().err().map(|refused| refused.reason);
+            reason.into_iter().for_each(|reason| span.text("hubbub.reason", reason));
+            span.outcome(if came.is_ok() { "ok" } else { "refused" }, reason == Some(Refused::UNAVAILABLE.reason));
+        }
+        came
+    }
+
+    /// Checks a client at the door, and lets plugins meet it.
+    async fn meet(
+        &self,
+        socket: &Arc<Socket<Adapter>>,
+        permit: Arc<ConnectionPermit>,
+        auth: Option<&str>,
+        trace: Option<&Span>,
+    ) -> Result<(), Refused> {
+        let gateway = &self.0;
+        let path = socket.ns();
+        let route = gateway.route(path).await.ok_or(Refused::UNAVAILABLE)?;
+        let at_door = trace.map(|trace| trace.child("door"));
+        let verified = gateway.admit(&route, path, socket, auth).await?;
+        drop(at_door);
+        let expires = verified.as_ref().map(|verified| gateway.services.clock.steady_at(verified.expires_at_ms));
+        let caller = Caller {
+            socket: names::next_socket_id(),
+            namespace: path.to_owned(),
+            user: verified.as_ref().map(|verified| user_record(&verified.user)),
+        };
+        let place = SocketResources {
+            permit,
+            socket_permit: gateway.socket_permit(&caller)?,
+            issuer: verified.and_then(|verified| verified.issuer),
+        };
+        if route.door.authorize {
+            gateway.authorize(&route, &caller, place.permit.peer, auth, trace).await?;
+        }
+        let Some(adapter) = gateway.services.rooms.namespace(path) else { return Err(Refused::UNAVAILABLE) };
+        let session = Session::new(gateway.clone(), socket.id, adapter.clone(), caller, expires, place);
+        let guest = Guest(session.clone());
+        gateway.sockets.add(&session);
+        let caller = session.caller.load_full();
+        let user = caller.user.as_ref();
+        let tenant = user.and_then(|user| user.tenant.as_deref());
+        adapter.add(session.id, socket.id, user.map(|user| user.id.as_str()), tenant);
+        session.connect_plugins(trace).await;
+        gateway.services.rooms.settled().await;
+        if let Some(at_ms) = expires {
+            gateway.expiring.expect(at_ms, session.id);
+        }
+        socket.extensions.insert(session.clone());
+        socket.on_fallback(guest);
+        socket.on_disconnect(DisconnectHook(session));
+        Ok(())
+    }
+}
+
+impl Gateway {
+    /// The namespace's route. Waits while its owner is being replaced.
+    async fn route(&self, path: &str) -> Option<Arc<NamespaceRoute>> {
+        let find = || self.registry.routes().namespace(path).filter(|route| route.owner.live().is_some()).cloned();
+        if let Some(found) = find() {
+            return Some(found);
+        }
+        let mut changes = self.registry.changes();
+        let wait = async {
+            loop {
+                if let Some(found) = find() {
+                    return Some(found);
+                }
+                changes.changed().await.ok()?;
+            }
+        };
+        tokio::time::timeout(self.config.connect_wait, wait).await.ok().flatten()
+    }
+
+    /// Checks the token at the namespace's door, whose sentence is the error's.
+    async fn admit(
+        &self,
+        route: &NamespaceRoute,
+        path: &str,
+        socket: &Socket<Adapter>,
+        auth: Option<&str>,
+    ) -> Result<Option<Verified>, Refused> {
+        let door = door_of(&route.door);
+        let authorization = socket.req_parts().headers.get(http::header::AUTHORIZATION);
+        let authorization = authorization.and_then(|header| header.to_str().ok());
+        let keyring = self.keyring.get();
+        let checked = match Presented::find(auth, authorization) {
+            Presented::None => None,
+            Presented::Malformed => Some(Err(crate::auth::token::TokenError::Malformed("auth is no object with a text token"))),
+            Presented::Token(token) => Some(keyring.authenticate(&token, path, &self.services.clock).await),
+        };
+        match door.admit(checked, keyring.claim_names()) {
+            Ok(Admitted::Visitor) => Ok(None),
+            Ok(Admitted::User(verified)) => Ok(Some(verified)),
+            Err(refused) => {
+                tracing::debug!(namespace = path, "a client was refused: {}", refused.cause);
+                Err(Refused { sentence: refused.sentence.to_owned().into(), reason: refused.cause.reason() })
+            }
+        }
+    }
+
+    /// The owner's own check, where its door asks for it.
+    async fn authorize(
+        &self,
+        route: &NamespaceRoute,
+        caller: &Caller,
+        peer: Option<u64>,
+        auth: Option<&str>,
+        trace: Option<&Span>,
+    ) -> Result<(), Refused> {
+        let auth = door_policy::without_token(auth);
+        let caller = Arc::new(caller.clone());
+        let span = trace.map(|trace| trace.child("authorize"));
+        let job = Job::Authorize { caller: &caller, auth: &auth, peer };
+        match call(&self.services, &route.owner, job, span.as_ref()).await {
+            Ok(_) => Ok(()),
+            Err(CallError::Refused(refusal)) => Err(Refused { sentence: refusal.message, reason: "authorize" }),
+            Err(_) => Err(Refused::UNAVAILABLE),
+        }
+    }
+
+    /// A user's place for one more socket. Visitors are nobody in particular.
+    fn socket_permit(&self, caller: &Caller) -> Result<Option<SocketPermit>, Refused> {
+        let Some(user) = &caller.user else { return Ok(None) };
+        if self.limits.user_sockets.is_off() && self.limits.user_events.is_off() && self.limits.user_cpu.is_none() {
+            return Ok(None);
+        }
+        match self.permits.admit_socket(&name_of(user), &self.limits, &self.services.metrics) {
+            Some(socket_permit) => Ok(Some(socket_permit)),
+            None => Err(Refused { sentence: Cow::Borrowed("Too many connections"), reason: "user_sockets" }),
+        }
+    }
+}
+
+/// Takes a socket's events. Where a client vanishes while it is let in, socketioxide calls nobody: it drops this, which does.
+struct Guest(Arc<Session>);
+
+impl MessageHandler<Adapter, ()> for Guest {
+    fn call(&self, _: Arc<Socket<Adapter>>, value: Value, ack: Option<i64>) {
+        // The parser of this engine makes no other value.
+        if let Value::Str(text, attachments) = value {
+            self.0.receive(&text, attachments.is_some(), ack);
+        }
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        // Outside a runtime the process is ending, and nobody is left to be told.
+        if tokio::runtime::Handle::try_current().is_ok() {
+            self.0.connection_lost();
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! One limit of `[admission]`: it decides and counts. The refusal is its caller's.
+
+use std::time::Duration;
+
+use crate::rate::{self, Meter, Rate};
+use crate::telemetry::{LimitLabels, Metrics};
+
+/// One limit.
+#[derive(Debug, Clone, Copy)]
+pub struct Limit {
+    /// As it is configured, and labelled.
+    pub name: &'static str,
+    pub most: u64,
+    pub(crate) rate: Option<Rate>,
+    dry_run: bool,
+}
+
+impl Limit {
+    pub(crate) fn new(name: &'static str, most: u64, dry_run: bool) -> Self {
+        Self { name, most, rate: Rate::per_second(most), dry_run }
+    }
+
+    pub fn is_off(&self) -> bool {
+        self.most == 0
+    }
+
+    /// Counts that the limit is passed, and answers whether it is enforced.
+    pub fn passed(&self, metrics: &Metrics) -> bool {
+        let outcome = if self.dry_run { "allowed" } else { "refused" };
+        metrics.limits_passed.get_or_create(&LimitLabels { limit: self.name, outcome }).inc();
+        !self.dry_run
+    }
+
+    /// Whether `count`, the newest included, is too many.
+    pub fn refuses(&self, count: u64, metrics: &Metrics) -> bool {
+        !self.is_off() && count > self.most && self.passed(metrics)
+    }
+
+    /// Takes one of a rate. Where there is none, how long until there is.
+    pub fn take(&self, meter: &Meter, metrics: &Metrics) -> Result<(), Duration> {
+        let Some(rate) = self.rate else { return Ok(()) };
+        match meter.take(rate, rate::now()) {
+            Err(wait) if self.passed(metrics) => Err(wait),
+            _ => Ok(()),
+        }
+    }
+
+    /// Books a turn: how long to wait for it. Where that is longer than `longest`, by how much.
+    pub fn book(&self, meter: &Meter, longest: Duration, metrics: &Metrics) -> Result<Duration, Duration> {
+        let Some(rate) = self.rate else { return Ok(Duration::ZERO) };
+        let longest = if self.dry_run { Duration::ZERO } else { longest };
+        match meter.book(rate, rate::now(), longest) {
+            Err(wait) if self.passed(metrics) => Err(wait),
+            Err(_) => Ok(Duration::ZERO),
+            Ok(wait) => Ok(wait),
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Who is here at a time: connections in all and by address, sockets by user. A place is a value, and free again when it is
+//! dropped; nothing else frees it.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Instant;
+
+use socketioxide_core::Sid;
+
+use super::admission::Limits;
+use super::transport::probe::Upgrade;
+use super::transport::{Closer, Stalls};
+use crate::rate::{self, Meter};
+use crate::telemetry::Metrics;
+
+/// Everyone who is here.
+#[derive(Default)]
+pub struct Permits {
+    connections: AtomicU64,
+    addresses: Mutex<HashMap<IpAddr, u64>>,
+    users: Mutex<HashMap<Box<str>, UserPermits>>,
+    /// When the next connection may come.
+    pub connects: Meter,
+    /// Connections whose client does not read.
+    pub stalls: Arc<Stalls>,
+    /// Connections that began by polling: a websocket may take them over.
+    polling: Mutex<HashMap<Sid, Weak<ConnectionPermit>>>,
+}
+
+/// A user with sockets, or one without who owes CPU time: to connect again pays no debt.
+#[derive(Default)]
+struct UserPermits {
+    sockets: u64,
+    meters: Arc<Meters>,
+}
+
+/// What a user's events are counted by.
+#[derive(Default)]
+pub struct Meters {
+    pub events: Meter,
+    /// Nanoseconds of CPU that the calls have used.
+    pub cpu: Meter,
+}
+
+/// Why there is no place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoPermit {
+    #[error("there are as many connections as this node takes")]
+    Node,
+    #[error("there are as many connections as one address may have")]
+    Address,
+}
+
+impl UserPermits {
+    fn owes(&self) -> bool {
+        self.meters.cpu.level(rate::now()) > 0.0
+    }
+}
+
+impl Permits {
+    /// A place for one connection.
+    pub fn admit_connection(
+        self: &Arc<Self>,
+        address: Option<IpAddr>,
+        polls: bool,
+        limits: &Limits,
+        metrics: &Metrics,
+    ) -> Result<Arc<ConnectionPermit>, NoPermit> {
+        let peer = address.map(peer_of);
+        let address = address.filter(|_| !limits.address_connections.is_off());
+        let connections = self.connections.fetch_add(1, Ordering::Relaxed) + 1;
+        let of_address = address.map_or(0, |address| {
+            let mut addresses = lock(&self.addresses);
+            let count = addresses.entry(address).or_default();
+            *count += 1;
+            *count
+        });
+        // From here on both are counted down by its end.
+        let permit = ConnectionPermit {
+            closer: Closer::listed_in(self.stalls.clone()),
+            events: Meter::default(),
+            cpu: Meter::default(),
+            born: Instant::now(),
+            polls,
+            upgrade: Arc::default(),
+            sid: OnceLock::new(),
+            address,
+            peer,
+            permits: self.clone(),
+        };
+        if limits.connections.refuses(connections, metrics) {
+            return Err(NoPermit::Node);
+        }
+        if limits.address_connections.refuses(of_address, metrics) {
+            return Err(NoPermit::Address);
+        }
+        Ok(Arc::new(permit))
+    }
+
+    /// A place for one socket of a user; none where the user has as many as it may.
+    pub fn admit_socket(self: &Arc<Self>, user: &str, limits: &Limits, metrics: &Metrics) -> Option<SocketPermit> {
+        let (sockets, socket_permit) = {
+            let mut users = lock(&self.users);
+            // Once in so many new users, those are forgotten who owe nothing any more.
+            if users.len() == users.capacity() {
+                users.retain(|_, regular| regular.sockets > 0 || regular.owes());
+            }
+            let regular = users.entry(user.into()).or_default();
+            regular.sockets += 1;
+            (regular.sockets, SocketPermit { meters: regular.meters.clone(), user: user.into(), permits: self.clone() })
+        };
+        (!limits.user_sockets.refuses(sockets, metrics)).then_some(socket_permit)
+    }
+
+    /// The connection that a websocket is about to take over.
+    pub fn polling(&self, sid: Sid) -> Option<Arc<ConnectionPermit>> {
+        lock(&self.polling).get(&sid)?.upgrade()
+    }
+
+    /// The engine has given a polling connection its number.
+    pub fn named(&self, permit: &Arc<ConnectionPermit>, sid: Sid) {
+        if permit.sid.set(sid).is_ok() {
+            lock(&self.polling).insert(sid, Arc::downgrade(permit));
+        }
+    }
+}
+
+/// One connection's place. The engine keeps it with the request that opened the connection, for as long as that lasts.
+pub struct ConnectionPermit {
+    pub closer: Closer,
+    /// What its events are counted by.
+    pub events: Meter,
+    /// What the CPU of a visitor's calls is counted by.
+    pub cpu: Meter,
+    pub born: Instant,
+    /// It began by polling, and may do so still.
+    pub polls: bool,
+    /// From polling to websocket.
+    pub upgrade: Arc<Upgrade>,
+    sid: OnceLock<Sid>,
+    address: Option<IpAddr>,
+    /// A hash of the client's address, also where addresses are not limited.
+    pub peer: Option<u64>,
+    permits: Arc<Permits>,
+}
+
+fn peer_of(address: IpAddr) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    address.hash(&mut hasher);
+    hasher.finish()
+}
+
+impl Drop for ConnectionPermit {
+    fn drop(&mut self) {
+        self.permits.connections.fetch_sub(1, Ordering::Relaxed);
+        if let Some(address) = self.address {
+            let mut addresses = lock(&self.permits.addresses);
+            if let Some(count) = addresses.get_mut(&address) {
+                *count -= 1;
+                if *count == 0 {
+                    addresses.remove(&address);
+                }
+            }
+        }
+        if let Some(sid) = self.sid.get() {
+            lock(&self.permits.polling).remove(sid);
+        }
+    }
+}
+
+/// One socket's place among those of its user.
+pub struct SocketPermit {
+    pub meters: Arc<Meters>,
+    user: Box<str>,
+    permits: Arc<Permits>,
+}
+
+impl Drop for SocketPermit {
+    fn drop(&mut self) {
+        let mut users = lock(&self.permits.users);
+        if let Some(regular) = users.get_mut(&self.user) {
+            regular.sockets -= 1;
+            if regular.sockets == 0 && !regular.owes() {
+                users.remove(&self.user);
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Under these locks numbers are counted: a panic leaves none half done.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::socket::admission::Config;
+
+    #[test]
+    fn a_place_is_free_again_when_it_is_dropped() {
+        let limits = Limits::new(&Config { connections: 2, address_connections: 1, user_sockets: 1, ..Config::default() });
+        let (permits, metrics) = (Arc::new(Permits::default()), Metrics::new());
+        let [one, two, three] = [1, 2, 3].map(|n| IpAddr::from([10, 0, 0, n]));
+        let enter = |address| permits.admit_connection(Some(address), false, &limits, &metrics);
+        let first = enter(one).unwrap();
+        assert_eq!(enter(one).err(), Some(NoPermit::Address));
+        let _second = enter(two).unwrap();
+        assert_eq!(enter(three).err(), Some(NoPermit::Node), "and the one refused takes no place");
+        drop(first);
+        assert!(enter(one).is_ok());
+
+        let socket_permit = permits.admit_socket("ana", &limits, &metrics);
+        assert!(
+            socket_permit.is_some()
+                && permits.admit_socket("ana", &limits, &metrics).is_none()
+                && permits.admit_socket("bia", &limits, &metrics).is_some()
+        );
+        drop(socket_permit);
+        assert!(permits.admit_socket("ana", &limits, &metrics).is_some());
+        assert!(lock(&permits.users).is_empty(), "nobody is remembered who has gone");
+    }
+}

@@ -1,0 +1,158 @@
+//! The ordered queue of a socket: takes its events one by one, calls their plugins, and answers.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+
+use super::*;
+use crate::call::error::CallError;
+use crate::call::job::Job;
+use crate::call::run::call_metered;
+use crate::error::{Code, Refusal};
+use crate::sandbox::exports::Event;
+use crate::socket::admission::too_many;
+use crate::telemetry::traces::Kind;
+use crate::transaction::commit;
+
+impl Session {
+    /// Works until nothing waits. One at a time: `busy` says so.
+    pub(super) async fn work(self: Arc<Self>, first: Option<Received>) {
+        self.settle().await;
+        if let Some(event) = first {
+            self.handle(event).await;
+        }
+        loop {
+            match self.next() {
+                Next::Event(event) => self.handle(event).await,
+                Next::Leave(gone) => return self.leave(gone).await,
+                Next::Nothing => return,
+            }
+        }
+    }
+
+    /// What is to be done next. Where that is nothing, nobody is busy any more.
+    pub(super) fn next(&self) -> Next {
+        let mut state = self.state();
+        if let Some(event) = state.queue.pop_front() {
+            return Next::Event(event);
+        }
+        if let Phase::Closing(gone) = state.phase {
+            state.phase = Phase::Closed;
+            return Next::Leave(gone);
+        }
+        state.busy = false;
+        Next::Nothing
+    }
+
+    /// Lets happen what `on-connect` collected for when the client knows.
+    async fn settle(&self) {
+        let deferred = std::mem::take(&mut self.state().deferred);
+        if !deferred.is_empty() {
+            commit::apply(&self.gateway.services, deferred).await;
+        }
+    }
+
+    async fn handle(self: &Arc<Self>, event: Received) {
+        let (name, ack) = (event.name.clone(), event.ack);
+        if AssertUnwindSafe(self.dispatch(event)).catch_unwind().await.is_err() {
+            self.gateway.services.metrics.handler_panics.inc();
+            self.answer_refusal(&name, ack, &Refusal::internal());
+        }
+    }
+
+    async fn dispatch(self: &Arc<Self>, received: Received) {
+        let Received { name, args, ack } = received;
+        if name == expiry::REFRESH {
+            return expiry::refresh(&self.gateway, self, &args, ack).await;
+        }
+        let caller = self.caller.load_full();
+        let found = {
+            let routes = self.gateway.registry.routes();
+            routes.namespace(&caller.namespace).and_then(|route| {
+                let event = route.event(&name)?;
+                let wants_connect = route.connect.iter().any(|deployed| deployed.id == event.deployed.id);
+                Some((event.deployed.clone(), event.on_failure.clone(), wants_connect))
+            })
+        };
+        let Some((deployed, on_failure, wants_connect)) = found else {
+            return self.refuse(&name, ack, &Refusal::new(Code::NotFound, "Unknown event"), "unknown");
+        };
+        let limit = self.gateway.limits.plugin_events;
+        if let Err(wait) = limit.take(&deployed.pace, &self.gateway.services.metrics) {
+            return self.refuse(&name, ack, &too_many(wait), limit.name);
+        }
+        let span = self.gateway.services.tracer.begin(Kind::Server, "socket event");
+        if let Some(span) = &span {
+            span.text("hubbub.namespace", &caller.namespace);
+            span.text("hubbub.event", &name);
+        }
+        if wants_connect && !self.has_connected(&deployed) {
+            self.connect_plugin(&deployed, span.as_ref()).await;
+            self.settle().await;
+        }
+        let services = &self.gateway.services;
+        let event = Event { id: services.ids.next(services.clock.now_ms()), name, args };
+        // Nobody listening costs one load, and no look at the clock.
+        let tapped = services.rooms.taps.is_on().then(Instant::now);
+        let mut cpu = Duration::ZERO;
+        let job = Job::Event { caller: &caller, event: &event, peer: self.permit.peer };
+        let called = call_metered(services, &deployed, job, span.as_ref(), &mut cpu).await;
+        self.charge_cpu(cpu);
+        let result = called.map_err(|error| refusal_of(error, on_failure.as_deref()));
+        if let Some(began) = tapped {
+            let outcome = result.as_ref().err().map(|refusal| refusal.code);
+            self.tapped(&event.name, &event.args, outcome, began.elapsed(), cpu);
+        }
+        match result {
+            Ok(done) => {
+                if let Some(ack) = ack {
+                    let reply = done.reply.as_deref().unwrap_or("{}");
+                    self.ack(ack, bracketed(reply));
+                }
+            }
+            Err(refusal) => self.answer_refusal(&event.name, ack, &refusal),
+        }
+    }
+}
+
+/// An array around arguments. By hand: this is on every event's way, and formatting costs three times as much.
+pub(super) fn bracketed(inside: &str) -> String {
+    let mut text = String::with_capacity(inside.len() + 2);
+    text.push('[');
+    text.push_str(inside);
+    text.push(']');
+    text
+}
+
+/// What a client is told of a call that took no effect.
+fn refusal_of(error: CallError, on_failure: Option<&str>) -> Refusal {
+    let sentence = |refusal: Refusal| match on_failure {
+        Some(sentence) => Refusal { message: sentence.to_owned().into(), ..refusal },
+        None => refusal,
+    };
+    match error {
+        CallError::Refused(refusal) => refusal,
+        CallError::Unavailable(_) => sentence(Refusal::unavailable()),
+        CallError::OverQuota(passed) => too_many(passed.wait.unwrap_or_default()),
+        CallError::InvalidData(_)
+        | CallError::Failed(_)
+        | CallError::Fault(_)
+        | CallError::NotStarted(_)
+        | CallError::Answer(_)
+        | CallError::AlreadyHandled => sentence(Refusal::internal()),
+    }
+}
+
+/// Runs a future here as far as it goes without waiting, and spawns the rest only if it waits. Spawning each event cost a third
+/// of a message.
+pub(super) fn run(work: impl Future<Output = ()> + Send + 'static) {
+    // Boxed, since the rest of it may have to move to a task.
+    let mut work = Box::pin(work);
+    if work.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+        tokio::spawn(work);
+    }
+}

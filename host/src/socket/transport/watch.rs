@@ -1,0 +1,112 @@
+//! How long an HTTP connection may take to send the head of a request, and to take its answer. A websocket is not watched: it has its
+//! heartbeat, and its slow consumers are ended elsewhere.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::{Sleep, sleep};
+
+/// No request is being answered: bytes that are read belong to the next head.
+const WAITS: u8 = 0;
+/// A request is being answered: bytes that are read belong to its body.
+const ANSWERS: u8 = 1;
+/// The connection is a websocket's.
+const UPGRADED: u8 = 2;
+
+/// The state of a connection, shared by its HTTP service and its watch.
+#[derive(Default)]
+pub struct Exchange {
+    state: AtomicU8,
+    /// Requests so far.
+    requests: AtomicU32,
+    /// The limit at which the connection was closed: 0 for none, else its place in `LATE`.
+    late: AtomicU8,
+}
+
+/// The limits, as metrics and log name them.
+const LATE: [&str; 2] = ["head_timeout", "write_timeout"];
+
+impl Exchange {
+    /// A request has begun to be answered.
+    pub fn begin(&self) {
+        self.state.store(ANSWERS, Ordering::Relaxed);
+        self.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Its answer is there, which may be that to an upgrade.
+    pub fn end(&self, upgraded: bool) {
+        self.state.store(if upgraded { UPGRADED } else { WAITS }, Ordering::Relaxed);
+    }
+
+    /// The limit at which the connection was closed.
+    pub fn late(&self) -> Option<&'static str> {
+        LATE.get(usize::from(self.late.load(Ordering::Relaxed)).checked_sub(1)?).copied()
+    }
+
+    fn is(&self, state: u8) -> bool {
+        self.state.load(Ordering::Relaxed) == state
+    }
+}
+
+/// The watch over one connection.
+pub struct Watch {
+    exchange: Arc<Exchange>,
+    /// From the first byte of a head to its last.
+    head_within: Duration,
+    /// Between two bytes that the client takes of an answer.
+    write_within: Duration,
+    head: Option<Pin<Box<Sleep>>>,
+    /// The number of complete heads so far.
+    heads: u32,
+    write: Option<Pin<Box<Sleep>>>,
+}
+
+impl Watch {
+    pub fn new(exchange: Arc<Exchange>, head_within: Duration, write_within: Duration) -> Self {
+        Self { exchange, head_within, write_within, head: None, heads: 0, write: None }
+    }
+
+    /// Turns a read into an error if the head is late. `found`: the read returned bytes.
+    pub(crate) fn read(&mut self, cx: &mut Context<'_>, read: Poll<io::Result<()>>, found: bool) -> Poll<io::Result<()>> {
+        let heads = self.exchange.requests.load(Ordering::Relaxed);
+        if heads != self.heads {
+            (self.head, self.heads) = (None, heads);
+        }
+        if !self.exchange.is(WAITS) {
+            return read;
+        }
+        match &read {
+            Poll::Ready(Ok(())) if found => {
+                let within = self.head_within;
+                self.head.get_or_insert_with(|| Box::pin(sleep(within)));
+                read
+            }
+            Poll::Pending => self.unless_late(cx, 0),
+            Poll::Ready(_) => read,
+        }
+    }
+
+    /// Turns a write into an error if the client takes nothing for too long.
+    pub(crate) fn wrote(&mut self, cx: &mut Context<'_>, wrote: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if wrote.is_ready() || self.exchange.is(UPGRADED) {
+            self.write = None;
+            return wrote;
+        }
+        let within = self.write_within;
+        self.write.get_or_insert_with(|| Box::pin(sleep(within)));
+        self.unless_late(cx, 1)
+    }
+
+    fn unless_late<T>(&mut self, cx: &mut Context<'_>, limit: u8) -> Poll<io::Result<T>> {
+        let timer = if limit == 0 { &mut self.head } else { &mut self.write };
+        if timer.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready()) {
+            self.exchange.late.store(limit + 1, Ordering::Relaxed);
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        Poll::Pending
+    }
+}

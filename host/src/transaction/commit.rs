@@ -1,0 +1,185 @@
+//! The commit of a call: storage first, then everything else, in the order made. Calls that write take effect in the order
+//! in which storage accepts them.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use super::effects::{Effects, Emit, Live, Target};
+use super::state::Services;
+use crate::budgets::quota::{Passed, Usage};
+use crate::names::PluginName;
+use crate::rooms::{Send, To};
+use crate::storage::{CommitError, HandledId, WriteSet};
+use crate::telemetry::traces::Span;
+
+/// Commits what a call has collected. Without writes it is done when the first wait would come, mostly at once.
+pub async fn commit(
+    services: &Arc<Services>,
+    plugin: &PluginName,
+    effects: Effects,
+    handled: Vec<HandledId>,
+    trace: Option<&Span>,
+) -> Result<(), CommitError> {
+    let joins = effects.live.iter().any(Live::joins);
+    if !effects.is_durable() && handled.is_empty() {
+        apply_traced(services, effects.live, trace).await;
+        if joins {
+            services.rooms.settled().await;
+        }
+        return Ok(());
+    }
+    let Effects { reads, writes, messages, live, .. } = effects;
+    let traced = trace.map(|trace| Traced::begin(trace, writes.len(), messages.len()));
+    let publishes = !messages.is_empty();
+    let begun = traced.as_ref().map(|traced| traced.begun.clone());
+    let set = WriteSet { plugin: plugin.clone(), reads, writes, messages, handled, begun };
+    let then = {
+        let (services, span) = (services.clone(), traced.as_ref().map(|traced| traced.span.clone()));
+        Box::pin(async move { apply_traced(&services, live, span.as_deref()).await })
+    };
+    let outcome = services.storage.commit(set, then).await;
+    if let Some(traced) = traced {
+        traced.end(&outcome);
+    }
+    outcome?;
+    if publishes {
+        services.published.notify_one();
+    }
+    // Who is told of a join hears what other nodes send to the room from then on.
+    if joins {
+        services.rooms.settled().await;
+    }
+    Ok(())
+}
+
+/// A commit that is traced.
+struct Traced {
+    span: Arc<Span>,
+    asked: Instant,
+    /// When the group began that the commit is in.
+    begun: Arc<OnceLock<Instant>>,
+}
+
+impl Traced {
+    fn begin(parent: &Span, writes: usize, messages: usize) -> Self {
+        let span = parent.child("commit");
+        span.number("hubbub.writes", writes as u64);
+        span.number("hubbub.messages", messages as u64);
+        Self { span: Arc::new(span), asked: Instant::now(), begun: Arc::default() }
+    }
+
+    fn end(self, outcome: &Result<(), CommitError>) {
+        if let Some(begun) = self.begun.get() {
+            self.span.number("hubbub.group_wait_us", begun.duration_since(self.asked).as_micros() as u64);
+        }
+        let (name, is_error) = match outcome {
+            Ok(()) => ("ok", false),
+            Err(CommitError::Conflict) => ("conflict", false),
+            Err(CommitError::AlreadyHandled) => ("already_handled", false),
+            Err(CommitError::NotACounter { .. } | CommitError::Invalid(_)) => ("invalid", true),
+            Err(CommitError::Unavailable(_)) => ("unavailable", true),
+        };
+        self.span.outcome(name, is_error);
+    }
+}
+
+async fn apply_traced(services: &Services, live: Vec<Live>, trace: Option<&Span>) {
+    let span = trace.filter(|_| !live.is_empty()).map(|trace| trace.child("effects"));
+    if let Some(span) = &span {
+        span.number("hubbub.effects", live.len() as u64);
+        span.number("hubbub.emits", live.iter().filter(|live| matches!(live, Live::Emit(_))).count() as u64);
+    }
+    apply(services, live).await;
+}
+
+/// Whether a call joins its caller to more rooms than a socket may be in. Looked at before anything of the call happens: a message
+/// must not be stored for a join that cannot be.
+pub fn joins_too_many(services: &Services, live: &[Live]) -> bool {
+    let joins = || {
+        live.iter().filter_map(|live| match live {
+            Live::Join { socket, namespace, room } => Some((*socket, namespace, room)),
+            _ => None,
+        })
+    };
+    let Some((socket, namespace, _)) = joins().next() else { return false };
+    let Some(adapter) = services.rooms.namespace(namespace) else { return false };
+    adapter.members(|members| {
+        let new = joins().filter(|(_, _, room)| !members.is_in(socket, room)).count();
+        new + members.own_rooms(socket) > services.rooms.per_socket
+    })
+}
+
+/// Takes the bytes that a call's emits put into clients' queues from the plugin's quota. Looked at before anything of the call
+/// happens; whoever joins or leaves meanwhile is not counted.
+pub fn fan_out(services: &Services, usage: &Usage, live: &[Live]) -> Result<(), Passed> {
+    if !usage.is_fanout_limited() {
+        return Ok(());
+    }
+    let bytes = |live: &Live| match live {
+        Live::Emit(emit) => match &emit.to {
+            // By far the most: no look at the members.
+            Target::Socket(_) => emit.text.len() as u64,
+            to => services.rooms.namespace(&emit.namespace).map_or(0, |all| all.reached(&to.into()) * emit.text.len() as u64),
+        },
+        _ => 0,
+    };
+    match live.iter().map(bytes).fold(0, u64::saturating_add) {
+        0 => Ok(()),
+        bytes => usage.fan_out(bytes),
+    }
+}
+
+/// Lets effects on what is connected happen, in the order made.
+pub async fn apply(services: &Services, live: Vec<Live>) {
+    for effect in live {
+        match effect {
+            Live::Join { socket, namespace, room } => {
+                let adapter = services.rooms.namespace(&namespace);
+                if adapter.is_some_and(|adapter| adapter.join(socket, &room).is_err()) {
+                    services.metrics.joins_refused.inc();
+                }
+            }
+            Live::Leave { socket, namespace, room } => {
+                if let Some(adapter) = services.rooms.namespace(&namespace) {
+                    adapter.leave(socket, &room);
+                }
+            }
+            Live::MoveUser { namespace, user, room, joins } => {
+                services.rooms.move_user(&namespace, &user, &room, joins);
+            }
+            Live::Emit(emit) => send(services, emit).await,
+            Live::Track(track) => {
+                if !services.presences.track(track, services.clock.steady_ms()) {
+                    services.metrics.joins_refused.inc();
+                }
+            }
+            Live::Heartbeat { socket } => services.presences.heartbeat(socket, services.clock.steady_ms()),
+            Live::Untrack { socket, plugin, tenant, group, key } => {
+                services.presences.untrack(socket, &plugin, tenant.as_deref(), &group, &key);
+            }
+            Live::Arm { id, due, payload, origin } => services.timers.arm(id, due, payload, origin),
+            Live::Disarm { id } => services.timers.disarm(&id),
+        }
+    }
+}
+
+/// Sends one event.
+pub async fn send(services: &Services, emit: Emit) {
+    let to = (&emit.to).into();
+    let send =
+        Send { to, except: &emit.except, except_socket: emit.except_socket, text: emit.text.into(), volatile: emit.volatile };
+    services.rooms.send(&emit.namespace, send).await;
+}
+
+impl<'a> From<&'a Target> for To<'a> {
+    fn from(target: &'a Target) -> Self {
+        match target {
+            Target::Socket(socket) => Self::Socket(*socket),
+            Target::Rooms(rooms) => Self::Rooms(rooms),
+            Target::TenantInRoom { tenant, room } => Self::TenantInRoom { tenant, room },
+            Target::Users(users) => Self::Users(users),
+            Target::Tenant(tenant) => Self::Tenant(tenant),
+            Target::Everyone => Self::Everyone,
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! The host's side of one instance: which call it serves, and what that call has read and collected so far.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc};
+
+use super::effects::Effects;
+use super::import_log::ImportLog;
+use super::limits;
+use super::profile::{Profile, Tenancy};
+use crate::budgets::buckets::{Budgets, Taken};
+use crate::budgets::quota::Quotas;
+use crate::budgets::shares::Shares;
+use crate::clock::Clock;
+use crate::cluster::Cluster;
+use crate::names::{self, IdSource};
+use crate::presence::{self, Presences};
+use crate::rooms::Rooms;
+use crate::sandbox::exports::Caller;
+use crate::sandbox::imports::types::{EffectError, User};
+use crate::sandbox::{Guest, Limit, Limiter};
+use crate::storage::{Fingerprint, NoStorage, Storage, Write};
+use crate::telemetry::Metrics;
+use crate::telemetry::traces::{TraceParent, Tracer};
+use crate::timers::Timers;
+
+/// The pieces of the host that capabilities stand for.
+pub struct Services {
+    pub storage: Arc<dyn Storage>,
+    pub rooms: Arc<Rooms>,
+    /// The other nodes. None: this one is by itself.
+    pub cluster: Option<Arc<Cluster>>,
+    pub presences: Presences,
+    pub budgets: Budgets,
+    pub timers: Timers,
+    pub clock: Clock,
+    pub ids: IdSource,
+    /// Told when something was committed to the outbox, here or on another node.
+    pub published: Arc<Notify>,
+    pub metrics: Arc<Metrics>,
+    pub tracer: Tracer,
+    pub limits: limits::Config,
+    pub quotas: Quotas,
+    pub shares: Shares,
+    /// `auth.default_tenant`
+    pub default_tenant: Option<Arc<str>>,
+}
+
+impl Services {
+    /// A world of its own in which there is nothing, and in which nothing that happens is seen: for running kept calls.
+    pub fn apart(&self) -> Result<Arc<Self>, getrandom::Error> {
+        // Nobody listens, since no client is there to be slow.
+        let (report, _) = mpsc::channel(1);
+        Ok(Arc::new(Self {
+            storage: Arc::new(NoStorage),
+            rooms: Rooms::new(report, self.rooms.per_socket, None),
+            cluster: None,
+            presences: Presences::new(presence::Config::default()),
+            budgets: Budgets::default(),
+            timers: Timers::new(self.timers.config.clone()),
+            clock: self.clock.clone(),
+            ids: IdSource::new()?,
+            published: Arc::default(),
+            metrics: Arc::new(Metrics::new()),
+            tracer: Tracer::default(),
+            limits: self.limits.clone(),
+            quotas: Quotas::default(),
+            shares: Shares::default(),
+            default_tenant: self.default_tenant.clone(),
+        }))
+    }
+}
+
+/// Milliseconds of CPU that `describe` and `init` may use.
+const BARE_CPU_MS: u32 = 1000;
+
+/// Hops a message may make over the bus.
+pub const MAX_HOPS: u8 = 8;
+
+/// What an instance works on.
+pub struct State {
+    pub services: Arc<Services>,
+    pub profile: Arc<Profile>,
+    pub call: Call,
+    limiter: Limiter,
+}
+
+/// A durable timer as it was read when its time came.
+#[derive(Debug, Clone)]
+pub struct StoredTimer {
+    pub key: String,
+    pub read: Fingerprint,
+}
+
+/// One call.
+#[derive(Default)]
+pub struct Call {
+    pub caller: Option<Arc<Caller>>,
+    pub tenant: Option<Arc<str>>,
+    /// The clock stands still within a call.
+    pub now_ms: u64,
+    /// How far the message being handled has come.
+    pub hops: u8,
+    /// Where the call is traced: what its messages and log lines carry.
+    pub trace: Option<TraceParent>,
+    /// `describe` and `init` have no transaction.
+    pub bare: bool,
+    pub effects: Effects,
+    pub replay: Replay,
+    /// What keeps the imports of this call, or answers them. Mostly there is none.
+    pub import_log: Option<Box<ImportLog>>,
+    /// Storage did not answer an import: whatever came of the call may be for that.
+    pub storage_away: bool,
+    /// A limit of the whole plugin refused an import. The sentence is for the client, whatever the plugin makes of the error.
+    pub over: Option<&'static str>,
+    imports: u32,
+}
+
+/// Answers that were given at once, for a re-run to be given again.
+#[derive(Default)]
+pub struct Replay {
+    pub random: Vec<Vec<u8>>,
+    pub budgets: Vec<Taken>,
+    pub next_random: usize,
+    pub next_budget: usize,
+    /// The user's share was taken.
+    pub shared: bool,
+}
+
+impl Replay {
+    /// The run begins again.
+    pub fn rewind(&mut self) {
+        (self.next_random, self.next_budget) = (0, 0);
+    }
+}
+
+impl Call {
+    /// The caller's user, within the tenant.
+    pub fn user(&self) -> Option<String> {
+        self.caller.as_ref()?.user.as_ref().map(name_of)
+    }
+}
+
+impl State {
+    pub fn new(services: Arc<Services>, profile: Arc<Profile>, memory: usize) -> Self {
+        Self { services, profile, call: Call { bare: true, ..Call::default() }, limiter: Limiter::new(memory) }
+    }
+
+    /// Begins a call. `effects` are empty ones, kept from call to call for their memory.
+    pub fn begin(&mut self, caller: Option<Arc<Caller>>, tenant: Option<Arc<str>>, now_ms: u64, hops: u8, replay: Replay) {
+        let mut effects = std::mem::take(&mut self.call.effects);
+        effects.clear();
+        self.call = Call { caller, tenant, now_ms, hops, effects, replay, ..Call::default() };
+    }
+
+    /// Goes on with the next call of a transaction that holds several: it sees what those before it have done, and has the limits
+    /// of a call for itself.
+    pub fn go_on(&mut self, tenant: Option<Arc<str>>, now_ms: u64, hops: u8) {
+        let mut effects = std::mem::take(&mut self.call.effects);
+        effects.uncharge();
+        self.call = Call { tenant, now_ms, hops, effects, ..Call::default() };
+    }
+
+    /// The call runs a stored timer: with it, the timer is gone, unless it was changed meanwhile.
+    pub fn settle(&mut self, stored: &StoredTimer) {
+        self.call.effects.reads.push((stored.key.clone(), Some(stored.read)));
+        self.call.effects.writes.push(Write::Delete { key: stored.key.clone() });
+    }
+
+    /// Ends a call: what it collected, and its answers for a re-run.
+    pub fn finish(&mut self) -> (Effects, Replay) {
+        let effects = std::mem::take(&mut self.call.effects);
+        let mut replay = std::mem::take(&mut self.call.replay);
+        replay.rewind();
+        self.call.caller = None;
+        (effects, replay)
+    }
+
+    pub fn memory_used(&mut self) -> usize {
+        self.limiter.used
+    }
+
+    /// Counts an import, or ends the call.
+    pub fn import(&mut self) -> Result<(), Limit> {
+        self.call.imports += 1;
+        if self.call.imports > self.services.limits.imports { Err(Limit::Imports) } else { Ok(()) }
+    }
+
+    /// Counts an import that collects an effect of so many bytes, or ends the call.
+    pub fn effect(&mut self, bytes: usize) -> Result<Result<(), EffectError>, Limit> {
+        self.import()?;
+        if self.call.bare {
+            return Ok(Err(EffectError::Denied("describe and init have no transaction".into())));
+        }
+        let limits = &self.services.limits;
+        let most = limits.effects.min(self.profile.usage.quota.effects);
+        self.call.effects.charge(bytes, most, limits.effect_bytes)?;
+        Ok(Ok(()))
+    }
+
+    pub fn caller(&self) -> Result<&Arc<Caller>, EffectError> {
+        self.call.caller.as_ref().ok_or(EffectError::NoCaller)
+    }
+
+    /// The tenant of this call. It scopes users and what is kept for one (budgets, timers) under every tenancy: two tenants may each
+    /// have a user `u1`, and these are two users.
+    pub fn tenant(&self) -> Result<Option<&str>, EffectError> {
+        match (self.profile.tenancy, &self.call.tenant) {
+            (Tenancy::Required, None) => Err(EffectError::Denied("the call has no tenant".into())),
+            (_, tenant) => Ok(tenant.as_deref()),
+        }
+    }
+
+    /// The tenant that scopes this call's rooms and presence groups, where the plugin's are scoped.
+    pub fn scope(&self) -> Result<Option<&str>, EffectError> {
+        Ok(self.tenant()?.filter(|_| self.profile.tenancy != Tenancy::None))
+    }
+
+    /// A room as the host names it.
+    pub fn room(&self, room: &str) -> Result<String, EffectError> {
+        names::check("room", room).map_err(invalid_name)?;
+        Ok(names::scoped(self.scope()?, room))
+    }
+
+    /// A user as the host names it.
+    pub fn user(&self, user: &str) -> Result<String, EffectError> {
+        names::check("user", user).map_err(invalid_name)?;
+        Ok(names::scoped(self.tenant()?, user))
+    }
+
+    /// A namespace that the plugin takes part in.
+    pub fn namespace(&self, path: &str) -> Result<Arc<str>, EffectError> {
+        if !self.profile.namespaces.iter().any(|pattern| pattern.matches(path)) {
+            return Err(EffectError::Denied(format!("the plugin takes no part in the namespace {path:.100}")));
+        }
+        Ok(path.into())
+    }
+}
+
+impl Guest for State {
+    fn limiter(&mut self) -> &mut Limiter {
+        &mut self.limiter
+    }
+
+    fn may_use(&mut self, cpu: Duration) -> bool {
+        cpu <= Duration::from_millis(if self.call.bare { BARE_CPU_MS } else { self.services.limits.cpu_ms }.into())
+    }
+}
+
+/// A user as the host names it: within the tenant.
+pub fn name_of(user: &User) -> String {
+    names::scoped(user.tenant.as_deref(), &user.id)
+}
+
+/// The answer of an import that was given a bad name.
+pub fn invalid_name(error: names::InvalidName) -> EffectError {
+    EffectError::InvalidName(error.to_string())
+}
