@@ -144,6 +144,16 @@ fn every_command_on_the_pages_exists() {
 }
 
 #[test]
+fn the_page_of_the_architecture_shows_every_folder_of_the_host() {
+    let page = text(&checkout_dir().join("host/docs/architecture.md"));
+    for entry in std::fs::read_dir(checkout_dir().join("host/src")).expect("the host's source") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_name().expect("a name").to_string_lossy();
+        assert!(path.is_file() || page.contains(&format!("{name}/")), "{name}");
+    }
+}
+
+#[test]
 fn every_test_module_that_a_page_names_exists() {
     let suite = checkout_dir().join("tests/suite");
     for page in ["architecture.md", "security.md"] {
