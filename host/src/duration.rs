@@ -68,7 +68,7 @@ pub fn text(duration: Duration) -> String {
     let ms = millis(duration);
     let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000)];
     // A day and a minute are rarely written for times that people compare in hours and seconds.
-    let fits = |&&(unit, size): &&(&str, u64)| ms % size == 0 && (unit == "s" || ms >= 2 * size);
+    let fits = |&&(unit, size): &&(&str, u64)| ms.is_multiple_of(size) && (unit == "s" || ms >= 2 * size);
     match units.iter().find(fits) {
         Some((unit, size)) => format!("{}{unit}", ms / size),
         None => format!("{ms}ms"),

@@ -217,7 +217,12 @@ impl Metrics {
                 Family::default(),
             ),
             connects_waiting: register(r, "connects_waiting", "Connections that wait for their turn", Gauge::default()),
-            connections_aged: register(r, "connections_aged", "Connections that were closed at gateway.max_age", Counter::default()),
+            connections_aged: register(
+                r,
+                "connections_aged",
+                "Connections that were closed at gateway.max_age",
+                Counter::default(),
+            ),
             connections_expired: register(
                 r,
                 "connections_expired",

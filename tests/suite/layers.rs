@@ -51,7 +51,9 @@ impl Source {
 
     fn layer(&self) -> usize {
         let found = LAYERS.iter().position(|modules| modules.contains(&self.module()));
-        found.unwrap_or_else(|| panic!("{} is in no layer: add its module to host/docs/architecture.md and to this test", self.path))
+        found.unwrap_or_else(|| {
+            panic!("{} is in no layer: add its module to host/docs/architecture.md and to this test", self.path)
+        })
     }
 
     /// Lines that are code, with their numbers.

@@ -55,6 +55,6 @@ pub(super) fn default(key: &Key) -> String {
 fn larger_unit(bytes: u64) -> Option<String> {
     [(30, "GiB"), (20, "MiB"), (10, "KiB")]
         .into_iter()
-        .find(|(shift, _)| bytes > 0 && bytes % (1 << shift) == 0)
+        .find(|(shift, _)| bytes > 0 && bytes.is_multiple_of(1 << shift))
         .map(|(shift, unit)| format!("{} {unit}", bytes >> shift))
 }
