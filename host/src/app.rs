@@ -1,6 +1,6 @@
 //! The server as a value: built without binding a port, then run until it is told to stop. It only puts the parts together.
 
-mod metrics;
+pub(crate) mod metrics;
 mod ports;
 mod surfaces;
 

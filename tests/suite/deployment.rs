@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 use tests::container::Container;
-use tests::server::{START, Scratch, binary};
+use tests::server::{START, Scratch, binary, run};
 use tests::{Server, checkout_dir, fixture, node, wait};
 
 const SECRET: &str = "a test secret, of just forty characters.";
@@ -46,10 +46,10 @@ fn seconds(text: &str) -> u64 {
     text.strip_suffix('s').and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("not seconds: {text:?}"))
 }
 
-/// The default of `shutdown.deadline` in the README.
+/// The default of `shutdown.deadline`.
 fn deadline() -> u64 {
-    let readme = std::fs::read_to_string(checkout_dir().join("README.md")).expect("the README");
-    let (_, shutdown) = readme.split_once("[shutdown]").expect("its section");
+    let printed = String::from_utf8(run(&["config", "default"], &[]).stdout).expect("text");
+    let (_, shutdown) = printed.split_once("[shutdown]").expect("its section");
     seconds(
         shutdown.lines().find_map(|line| line.strip_prefix("deadline = ")).expect("its key").split('"').nth(1).expect("a text"),
     )

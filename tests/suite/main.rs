@@ -77,6 +77,7 @@ mod traces;
 
 mod largest_payloads;
 mod layers;
+mod pages;
 
 mod abi;
 mod contract_versions;
