@@ -1,5 +1,5 @@
-//! The nodes of one cluster and what they share through Redis: rooms, presence, budgets, and who does what for all. A node by
-//! itself has none of it but the adapter.
+//! The state that the nodes of one cluster share through Redis: rooms, presence, budgets, and which node does the work that one
+//! node does for all. A node without Redis uses none of it.
 
 pub mod bridge;
 pub mod buckets;
@@ -33,7 +33,6 @@ use relay::Relay;
 use room_counts::RoomCounts;
 use subscriptions::Subscriptions;
 
-/// This node's part of the cluster.
 pub struct Cluster {
     pub link: Arc<Redis>,
     pub nodes: Arc<Nodes>,
@@ -44,14 +43,13 @@ pub struct Cluster {
     pub node_status: NodeStatus,
 }
 
-/// What waits to be sent, for `run`.
+/// The receivers of the queues that `start` reads from.
 pub struct Queues {
     parcels: mpsc::Receiver<relay::Parcel>,
     entries: mpsc::Receiver<room_counts::Entry>,
     bridged: Option<mpsc::Receiver<bridge::Parcel>>,
 }
 
-/// Why there is no cluster.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub enum BuildError {
@@ -60,7 +58,7 @@ pub enum BuildError {
 }
 
 impl Cluster {
-    /// The cluster that the configuration names, if any. Nothing is sent before it runs.
+    /// Builds the cluster that the configuration names, if any. Sends nothing before `start`.
     pub fn build(
         config: &Config,
         bridge: &bridge::Config,
@@ -83,20 +81,21 @@ impl Cluster {
         Ok(Some((Arc::new(cluster), Queues { parcels, entries, bridged })))
     }
 
-    /// Takes leave of the other nodes. Rooms are empty at once; who was here has the grace period to come back elsewhere.
+    /// Leaves the cluster. Room counts are removed at once; presence is kept for the grace period, so that users can reconnect
+    /// to another node.
     pub async fn leave(&self, grace: Duration) {
         let left = async {
             self.peers.room_counts.forget(&self.nodes.me).await?;
             self.node_status.forget(&self.nodes.me).await?;
-            self.nodes.let_go(nodes::INGEST).await?;
+            self.nodes.give_up(nodes::INGEST).await?;
             self.nodes.leave(grace).await
         };
         if left.await.is_err() {
-            tracing::warn!("the other nodes were not told of the stop: they find out when the lease ends");
+            tracing::warn!("Redis is unavailable, so the other nodes notice this node's stop only when its lease ends");
         }
     }
 
-    /// Starts what goes on beside the rooms.
+    /// Starts the tasks that run beside the rooms.
     pub fn start(&self, queues: Queues, rooms: &Arc<Rooms>, tasks: &mut JoinSet<()>) {
         let Peers { relay, subscriptions, room_counts, bridge, .. } = &*self.peers;
         tasks.spawn(relay.clone().receive(rooms.clone()));
@@ -108,7 +107,7 @@ impl Cluster {
         subscriptions.set(relay::notice_channel(&self.link), true);
         tasks.spawn(subscriptions.clone().run());
         tasks.spawn(room_counts.clone().run(queues.entries, rooms.clone()));
-        tasks.spawn(room_counts.clone().wake());
+        tasks.spawn(room_counts.clone().rewrite_after_outage());
         tasks.spawn(self.link.clone().run());
     }
 }

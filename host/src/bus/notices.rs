@@ -11,7 +11,7 @@ use super::Bus;
 use crate::call::registry::Registry;
 use crate::cluster::Cluster;
 use crate::cluster::heartbeat::PresenceMember;
-use crate::cluster::presence_store::Turn;
+use crate::cluster::presence_store::StatusChange;
 use crate::cluster::redis::RedisUnavailable;
 use crate::names;
 use crate::presence::sync::{change_of, publish_changes};
@@ -114,7 +114,7 @@ async fn restate(notices: &Notices, cluster: &Cluster) -> Result<(), RedisUnavai
     let here: HashSet<_> =
         notices.services.presences.reported().into_iter().map(|published| (published.group.to_string(), published.key)).collect();
     said_before.retain(|publish_changes| !here.contains(publish_changes));
-    for turn in cluster.presence_store.take_back(me, said_before, notices.services.clock.now_ms()).await? {
+    for turn in cluster.presence_store.retract(me, said_before, notices.services.clock.now_ms()).await? {
         if let Some(change) = change_of(turn) {
             publish_change(&notices.bus, &change).await;
         }
@@ -139,7 +139,7 @@ impl PresenceMember for Notices {
         }
     }
 
-    async fn turned(&self, turn: Turn) {
+    async fn status_changed(&self, turn: StatusChange) {
         if let Some(change) = change_of(turn) {
             publish_change(&self.bus, &change).await;
         }

@@ -1,6 +1,6 @@
-//! The bridge to Node's Socket.IO servers, which share rooms with this cluster while one takes the other's place. Off by default:
-//! then nothing here is built. It relays nothing between Hubbub's own nodes: each of them hears Node's servers itself and delivers
-//! to its own sockets, and what clients of Node's servers are to hear is sent by the node that it began on.
+//! The bridge to Socket.IO servers in Node.js, which share rooms with this cluster during a migration. Off by default; then
+//! nothing here is built. It relays nothing between Hubbub's own nodes: each node receives the Node.js servers' messages itself and
+//! delivers them to its own sockets. An event for clients of Node.js servers is sent by the node on which it originated.
 
 pub mod audience;
 pub mod msgpack;
@@ -27,7 +27,7 @@ use crate::telemetry::collected::Metric;
 use audience::USER;
 use wire::{Channels, Event, request};
 
-/// Messages sent to Redis together.
+/// Messages published to Redis together.
 const BATCH: usize = 256;
 
 /// `[bridge]`: rooms that are shared with Socket.IO servers in Node.js on the same Redis.
@@ -64,17 +64,16 @@ impl Default for Config {
     }
 }
 
-/// Why there is no bridge.
 #[derive(Debug, thiserror::Error)]
 pub enum BridgeError {
-    #[error("bridge.enabled is set, but Node's servers are reached through Redis: set redis.url (REDIS_URL)")]
+    #[error("bridge.enabled is set, but Node.js servers are reached through Redis: set redis.url (REDIS_URL)")]
     NoRedis,
-    #[error("bridge.{0} must be more than nothing")]
+    #[error("bridge.{0} must be greater than 0")]
     Zero(&'static str),
 }
 
 impl Config {
-    /// Whether there is to be a bridge.
+    /// Whether to build the bridge.
     pub fn check(&self, has_redis: bool) -> Result<bool, BridgeError> {
         let sizes = [
             ("prefix", self.prefix.len()),
@@ -91,18 +90,17 @@ impl Config {
     }
 }
 
-/// The way to Node's servers.
+/// The link to Node.js servers.
 pub struct Bridge {
     link: Arc<Redis>,
     config: Config,
     channels: Channels,
-    /// This node's name among them.
+    /// This node's server id among the Node.js servers.
     uid: String,
     queue: mpsc::Sender<Parcel>,
     pub metrics: BridgeMetrics,
 }
 
-/// Counted since the start.
 #[derive(Default)]
 pub struct BridgeMetrics {
     sent: AtomicU64,
@@ -141,26 +139,26 @@ impl BridgeMetrics {
     }
 }
 
-/// One message, on its way. An event is encoded by who sends it: who emits it does not wait for that.
+/// One message to publish. Events are encoded by the sending task, so that the emitter does not wait for that.
 pub enum Parcel {
     Event { namespace: String, rooms: Vec<String>, except: Vec<String>, text: Str, volatile: bool },
     Ready { channel: String, bytes: Bytes },
 }
 
 impl Bridge {
-    /// The bridge, and the queue that `send` is to be given.
+    /// The bridge, and the queue for `send`.
     pub fn new(config: Config, link: Arc<Redis>, node: &str) -> (Arc<Self>, mpsc::Receiver<Parcel>) {
         let (queue, parcels) = mpsc::channel(config.outbox);
         let (channels, uid) = (Channels { prefix: config.prefix.clone() }, wire::uid(node));
         (Arc::new(Self { link, config, channels, uid, queue, metrics: BridgeMetrics::default() }), parcels)
     }
 
-    /// The pattern of the channels that are heard beside those of each namespace.
+    /// The pattern of the event channels.
     pub fn pattern(&self) -> String {
         self.channels.pattern()
     }
 
-    /// The channel on which Node's servers ask about a namespace; none if it is not shared.
+    /// The channel of Node.js servers' requests about a namespace; none if it is not shared.
     pub fn requests_of(&self, namespace: &str) -> Option<String> {
         self.shares(namespace).then(|| self.channels.requests(namespace))
     }
@@ -173,7 +171,7 @@ impl Bridge {
         self.config.namespaces.as_ref().is_none_or(|patterns| patterns.iter().any(fits))
     }
 
-    /// Tells Node's servers of an event that began here. Never waits.
+    /// Publishes an event of this node to Node.js servers. Never waits.
     pub fn publish(&self, namespace: &str, send: &Send<'_>) {
         if !self.shares(namespace) {
             return;
@@ -182,10 +180,10 @@ impl Bridge {
             To::Rooms(rooms) => rooms.to_vec(),
             To::Users(users) => users.iter().map(|user| format!("{USER}{user}")).collect(),
             To::Everyone => Vec::new(),
-            // One socket is here, and Node's servers know no tenants.
+            // A single socket is on this node, and Node.js servers have no tenants.
             To::Socket(_) | To::Tenant(_) | To::TenantInRoom { .. } => return,
         };
-        // To no room is to nobody here, and to everyone there.
+        // For Node.js servers an empty list of rooms means everyone.
         if rooms.is_empty() && !matches!(send.to, To::Everyone) {
             return;
         }
@@ -199,7 +197,7 @@ impl Bridge {
         });
     }
 
-    /// Tells Node's servers that a user's sockets join or leave a room.
+    /// Has Node.js servers make a user's sockets join or leave a room.
     pub fn move_user(&self, namespace: &str, user: &str, room: &str, joins: bool) {
         let kind = if joins { request::JOIN } else { request::LEAVE };
         let opts = json!({"rooms": [format!("{USER}{user}")], "except": []});
@@ -215,15 +213,15 @@ impl Bridge {
         }
     }
 
-    /// Sends what waits, in its order, until it is dropped.
+    /// Publishes queued messages in order, until the future is dropped.
     pub async fn send(self: Arc<Self>, mut parcels: mpsc::Receiver<Parcel>) {
         let mut batch = Vec::with_capacity(BATCH);
         while parcels.recv_many(&mut batch, BATCH).await > 0 {
-            // Sent in one go, in this order; Redis answers all of them.
+            // Pipelined in this order; Redis answers each.
             let sent = batch.drain(..).map(|parcel| self.encode(parcel)).map(async |encoded| match encoded {
                 Ok((channel, bytes)) => self.link.client.publish::<i64, _, _>(channel, Value::Bytes(bytes)).await.is_ok(),
                 Err(wrong) => {
-                    tracing::error!("an event could not be encoded for Node's servers: {wrong}");
+                    tracing::error!("an event could not be encoded for Node.js servers: {wrong}");
                     false
                 }
             });
@@ -254,7 +252,7 @@ mod tests {
     fn bridge(config: Config) -> (Arc<Bridge>, mpsc::Receiver<Parcel>) {
         let redis = crate::cluster::redis::Config { url: Some("redis://127.0.0.1:1".to_owned().into()), ..Default::default() };
         let link = Redis::open(redis).unwrap().unwrap();
-        link.found();
+        link.mark_up();
         Bridge::new(config, link, "0123456789ab")
     }
 
@@ -263,29 +261,29 @@ mod tests {
     }
 
     #[test]
-    fn it_is_off_unless_it_is_asked_for_and_wants_redis_then() {
+    fn it_is_off_by_default_and_requires_redis() {
         assert!(!Config::default().check(true).unwrap());
         let on = Config { enabled: true, ..Config::default() };
         assert!(matches!(on.check(false), Err(BridgeError::NoRedis)));
         assert!(on.check(true).unwrap());
         let none = Config { outbox: 0, ..on };
-        assert_eq!(none.check(true).unwrap_err().to_string(), "bridge.outbox must be more than nothing");
+        assert_eq!(none.check(true).unwrap_err().to_string(), "bridge.outbox must be greater than 0");
     }
 
     #[test]
-    fn what_the_queue_does_not_take_is_counted_and_nobody_waits() {
+    fn messages_past_a_full_queue_are_counted_without_waiting() {
         let (bridge, _parcels) = bridge(Config { outbox: 2, ..Config::default() });
         for _ in 0..5 {
             bridge.publish("/", &send(To::Everyone));
         }
         assert_eq!(bridge.metrics.unsent.load(Ordering::Relaxed), 3);
-        bridge.link.lost();
+        bridge.link.mark_down();
         bridge.move_user("/", "ana", "r", true);
         assert_eq!(bridge.metrics.unsent.load(Ordering::Relaxed), 4);
     }
 
     #[test]
-    fn only_what_others_may_hear_crosses_and_only_in_shared_namespaces() {
+    fn only_events_for_others_in_shared_namespaces_are_sent() {
         let namespaces = Some(vec!["/chat".to_owned(), "/course/*".to_owned()]);
         let (bridge, mut parcels) = bridge(Config { namespaces, ..Config::default() });
         bridge.publish("/", &send(To::Everyone));

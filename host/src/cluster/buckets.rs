@@ -1,4 +1,4 @@
-//! Token buckets that all nodes take from. Without Redis each node has its own.
+//! Token buckets that all nodes share. Without Redis each node has its own.
 
 use std::sync::{Arc, LazyLock};
 
@@ -6,8 +6,8 @@ use fred::types::scripts::Script;
 
 use super::redis::{Redis, RedisUnavailable};
 
-/// Takes points, as a node's own buckets do: what is missing is kept in thousandths of a point, as of a moment of Redis's clock.
-/// Answers what is left, or below nothing the milliseconds to wait.
+/// Takes points by the same algorithm as a node's own buckets. Redis stores the missing thousandths of a point, and the time (of
+/// Redis's clock) at which that was so. Returns the points left, or the wait in milliseconds as a negative number.
 static TAKE: LazyLock<Script> = LazyLock::new(|| {
     Script::from_lua(
         "local points, capacity, period = tonumber(ARGV[1]) * 1000, tonumber(ARGV[2]) * 1000, tonumber(ARGV[3])
@@ -19,7 +19,7 @@ static TAKE: LazyLock<Script> = LazyLock::new(|| {
            local a, b = string.match(kept, '^(%d+) (%d+)$')
            missing, at = tonumber(a), tonumber(b)
            if at > now then
-             -- Redis's clock was set back: no time has passed, and it goes on from here.
+             -- Redis's clock was set back: no time has passed, and the bucket continues from now.
              at = now
              redis.call('SET', KEYS[1], string.format('%d %d', missing, at), 'PX', math.ceil(missing * period / capacity) + 1)
            end
@@ -37,7 +37,7 @@ static TAKE: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// The buckets of all nodes.
+/// The shared buckets.
 pub struct Buckets {
     link: Arc<Redis>,
 }
@@ -47,7 +47,7 @@ impl Buckets {
         Self { link }
     }
 
-    /// Takes points: what is left, or after how many milliseconds it is worth trying again.
+    /// Takes points. Returns the points left, or the milliseconds after which to try again.
     pub async fn take(
         &self,
         key: &str,

@@ -1,5 +1,5 @@
-//! What each node says of itself for operators, a text a node. Reading it waits for no other node: who is silent is shown as he was
-//! last.
+//! The status that each node publishes for operators, as one text. It is read from Redis without asking the other nodes, so that a
+//! silent node is listed with its last status.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,17 +9,17 @@ use fred::interfaces::HashesInterface;
 use super::nodes::Nodes;
 use super::redis::{Redis, RedisUnavailable};
 
-/// The texts of all nodes.
+/// The status texts of all nodes.
 pub struct NodeStatus {
     link: Arc<Redis>,
     nodes: Arc<Nodes>,
 }
 
-/// A node, as it was last.
+/// A node and its last status.
 #[derive(Debug, Clone)]
 pub struct Posted {
     pub node: String,
-    /// It shows no sign of life: it was so a while ago.
+    /// It sends no heartbeats, so the text may be old.
     pub is_silent: bool,
     pub text: String,
 }
@@ -29,7 +29,7 @@ impl NodeStatus {
         Self { link, nodes }
     }
 
-    /// Posts this node's text, and reads everyone's, in the order of the nodes' names.
+    /// Publishes this node's text and returns the texts of all nodes, sorted by the nodes' names.
     pub async fn post(&self, text: String) -> Result<Vec<Posted>, RedisUnavailable> {
         if !self.link.is_up() {
             return Err(RedisUnavailable::new("the connection is down"));
@@ -41,7 +41,7 @@ impl NodeStatus {
         Ok(posted.into_iter().map(|(node, text)| Posted { is_silent: !live.contains(&node), node, text }).collect())
     }
 
-    /// Takes away what a node posted that has gone.
+    /// Removes the text of a node that has left.
     pub async fn forget(&self, node: &str) -> Result<(), RedisUnavailable> {
         let key = self.key();
         Ok(self.link.client.hdel::<(), _, _>(&key, node).await?)

@@ -1,6 +1,6 @@
-//! The nodes of the cluster: who shows signs of life, who does what one node does for all, and who has been silent for so long that
-//! what it said of itself no longer counts. Times are Redis's own: nodes' clocks may differ. A step of
-//! Redis's clock ends no lease.
+//! The nodes of the cluster: which are alive, which one does a piece of work for all, and which have been silent for longer than
+//! their lease, so that their state is removed. Times are Redis's, because nodes' clocks may differ. A step of Redis's clock ends
+//! no lease.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -13,14 +13,14 @@ use sha2::{Digest, Sha256};
 use super::redis::{Redis, RedisUnavailable};
 use crate::clock::Clock;
 
-/// How long one node has to clear up after a dead one before another may.
+/// How long one node has to clean up after a dead one before another node may.
 const REAP: Duration = Duration::from_secs(30);
 
-/// Shows a sign of life. Answers whether the node was known, who is alive, and who is dead.
+/// Records a heartbeat. Returns whether the node was listed, the nodes alive, and the dead nodes.
 ///
-/// Redis has only a wall clock, which may be set. So each node sends its own monotonic time, and `KEYS[3]` keeps the last one of each
-/// node. If Redis's clock and the node's have advanced by amounts that differ by more than the nodes' timeout, Redis's clock was set:
-/// `KEYS[2]` keeps by how much, and every script subtracts it.
+/// Redis has only a wall clock, which may be set. So each node sends its own monotonic time, and `KEYS[3]` stores the last one of
+/// each node. If Redis's clock and the node's have advanced by amounts that differ by more than the nodes' timeout, Redis's clock
+/// was set: `KEYS[2]` stores the difference, and every script subtracts it.
 static BEAT: LazyLock<Script> = LazyLock::new(|| {
     Script::from_lua(
         "local time = redis.call('TIME')
@@ -43,7 +43,7 @@ static BEAT: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// Leaves: silent since so long ago that the lease ends when the grace period does.
+/// Leaves: backdates the node's last heartbeat so that its lease ends with the grace period.
 static LEAVE: LazyLock<Script> = LazyLock::new(|| {
     Script::from_lua(
         "local time = redis.call('TIME')
@@ -54,8 +54,8 @@ static LEAVE: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// Claims something for a while unless another node holds it. A claim with more time left than any claim has was made before
-/// Redis's clock was set back, and is free.
+/// Claims a name for a while unless another node holds it. A claim with more time left than any claim is given was made before
+/// Redis's clock was set back, and counts as expired.
 static CLAIM: LazyLock<Script> = LazyLock::new(|| {
     Script::from_lua(
         "local left = redis.call('PTTL', KEYS[1])
@@ -65,7 +65,8 @@ static CLAIM: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// Holds something unless another node does. As with a claim, too much time left means that Redis's clock was set back.
+/// Acquires or renews a lease on a name unless another node holds it. As with a claim, too much time left means that Redis's clock
+/// was set back.
 static HOLD: LazyLock<Script> = LazyLock::new(|| {
     Script::from_lua(
         "local holder = redis.call('GET', KEYS[1])
@@ -75,30 +76,30 @@ static HOLD: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// Lets go of it.
-static LET_GO: LazyLock<Script> = LazyLock::new(|| {
+/// Gives up a lease, if this node holds it.
+static GIVE_UP: LazyLock<Script> = LazyLock::new(|| {
     Script::from_lua("if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0")
 });
 
-/// What the node holds that listens to channels for all.
+/// The lease of the node that subscribes to external channels for the cluster.
 pub const INGEST: &str = "ingest";
 
-/// The nodes, as this one knows them.
+/// The cluster's nodes, as of this node's last heartbeat.
 pub struct Nodes {
     link: Arc<Redis>,
     /// This node's name.
     pub me: String,
-    /// Who is alive, this node among them, in the order of their names. While Redis is away: as it was last.
+    /// The nodes alive, this one included, sorted by name. Not updated while Redis is unavailable.
     live: ArcSwap<Vec<String>>,
     lease: Duration,
     clock: Clock,
 }
 
-/// What a sign of life was answered with.
+/// The result of a heartbeat.
 pub struct Heartbeat {
     /// Nodes whose lease has ended.
     pub dead: Vec<String>,
-    /// Whether the nodes alive are others than before.
+    /// Whether the set of live nodes has changed.
     pub changed: bool,
 }
 
@@ -108,88 +109,88 @@ impl Nodes {
         Self { link, me, live, lease, clock: Clock::system() }
     }
 
-    /// Who is alive.
+    /// The nodes alive, this one included.
     pub fn live(&self) -> Arc<Vec<String>> {
         self.live.load_full()
     }
 
-    /// Whether anybody else is there to be told.
+    /// Whether the cluster has other live nodes.
     pub fn has_others(&self) -> bool {
         self.live.load().len() > 1
     }
 
-    /// Whether this node is the one that does a thing for all. While nodes come or go two may believe so: what they do must be
-    /// such that the second is found out.
+    /// Whether this node does a thing for all nodes, by rendezvous hashing: a node that joins or leaves moves only its own share.
+    /// Meanwhile two nodes may get `true`, so the work itself must detect a second worker.
     pub fn is_mine(&self, thing: &str) -> bool {
         let rank = |node: &String| Sha256::new().chain_update(node).chain_update([0]).chain_update(thing).finalize();
         self.live.load().iter().max_by_key(|node| rank(node)).is_none_or(|node| *node == self.me)
     }
 
-    /// Shows a sign of life.
+    /// Sends a heartbeat.
     pub async fn heartbeat(&self) -> Result<Heartbeat, RedisUnavailable> {
         let (timeout, lease) = (self.link.config.node_timeout.as_millis() as u64, self.lease.as_millis() as u64);
         let own = self.clock.steady_ms().to_string();
         let args = vec![self.me.clone(), timeout.to_string(), lease.max(timeout).to_string(), own];
-        // Not through `eval`: this is what finds out whether Redis answers.
+        // Not through `eval`, which fails while Redis counts as down: the heartbeat detects that it is up again.
         let answer = BEAT.evalsha_with_reload(&self.link.client, self.keys(), args).await;
         let (known, mut live, mut dead): (bool, Vec<String>, Vec<String>) = match answer {
             Ok(answer) => answer,
             Err(error) => {
-                self.link.lost();
+                self.link.mark_down();
                 return Err(error.into());
             }
         };
         if !known {
-            self.link.lost();
+            self.link.mark_down();
         }
-        self.link.found();
+        self.link.mark_up();
         live.sort_unstable();
         dead.retain(|node| *node != self.me);
         let changed = **self.live.load() != live;
         if changed {
-            tracing::info!(nodes = live.len(), "the cluster is {}", live.join(", "));
+            tracing::info!(nodes = live.len(), "the nodes of the cluster are {}", live.join(", "));
             self.live.store(Arc::new(live));
         }
         Ok(Heartbeat { dead, changed })
     }
 
-    /// Whether this node is the one to clear up after a dead one.
+    /// Whether this node may clean up after a dead one.
     pub async fn may_reap(&self, dead: &str) -> Result<bool, RedisUnavailable> {
         self.claim(&format!("reap:{dead}"), REAP).await
     }
 
-    /// Forgets a dead node, when all it said of itself is gone.
+    /// Removes a dead node from the list, after its state.
     pub async fn forget(&self, dead: &str) -> Result<(), RedisUnavailable> {
         let [nodes, _, own] = self.key_names();
         self.link.client.hdel::<(), _, _>(own, dead).await?;
         Ok(self.link.client.zrem::<(), _, _>(nodes, dead).await?)
     }
 
-    /// Claims something for a while. One node at a time has it; it is free again by itself.
+    /// Claims a name for a while. One node at a time has it; the claim expires by itself.
     pub async fn claim(&self, what: &str, time: Duration) -> Result<bool, RedisUnavailable> {
         let key = self.link.name(format_args!("claim:{what}"));
         self.link.eval(&CLAIM, vec![key], vec![self.me.clone(), time.as_millis().to_string()]).await
     }
 
-    /// Holds something until so long from now, if nobody else does. Whoever holds it asks again before that.
+    /// Acquires or renews a lease that expires after `time`, unless another node holds it. The holder must renew it before that.
     pub async fn hold(&self, what: &str, time: Duration) -> Result<bool, RedisUnavailable> {
         let key = self.link.name(format_args!("claim:{what}"));
         self.link.eval(&HOLD, vec![key], vec![self.me.clone(), time.as_millis().to_string()]).await
     }
 
-    /// Lets go of what this node holds, if it does.
-    pub async fn let_go(&self, what: &str) -> Result<(), RedisUnavailable> {
+    /// Gives up a lease, if this node holds it.
+    pub async fn give_up(&self, what: &str) -> Result<(), RedisUnavailable> {
         let key = self.link.name(format_args!("claim:{what}"));
-        self.link.eval(&LET_GO, vec![key], vec![self.me.clone()]).await
+        self.link.eval(&GIVE_UP, vec![key], vec![self.me.clone()]).await
     }
 
-    /// Frees what was claimed.
+    /// Removes a claim.
     pub async fn release(&self, what: &str) -> Result<(), RedisUnavailable> {
         let key = self.link.name(format_args!("claim:{what}"));
         Ok(self.link.client.del::<(), _>(key).await?)
     }
 
-    /// Leaves, for what it said of itself to be believed for `grace` longer.
+    /// Leaves the cluster. This node's presence stays valid for `grace`.
     pub async fn leave(&self, grace: Duration) -> Result<(), RedisUnavailable> {
         let ago = self.lease.saturating_sub(grace).max(self.link.config.node_timeout * 2);
         self.link.eval(&LEAVE, self.keys(), vec![self.me.clone(), ago.as_millis().to_string()]).await
@@ -199,7 +200,7 @@ impl Nodes {
         self.key_names().into()
     }
 
-    /// The nodes' signs of life, how far Redis's clock was set, and the nodes' own times.
+    /// The keys of the last heartbeats, of the correction of Redis's clock, and of the nodes' own times.
     fn key_names(&self) -> [String; 3] {
         ["nodes", "nodes:set", "nodes:own"].map(|name| self.link.name(format_args!("{name}")))
     }

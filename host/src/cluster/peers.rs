@@ -1,4 +1,4 @@
-//! The other nodes, as rooms know them: what changes here is told, and what they send is heard. Built only where there is Redis.
+//! The trait `Peers` of `rooms`, implemented over Redis: publishes local changes, and subscribes to the other nodes' events.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,18 +13,18 @@ use crate::rooms::members::is_hosts;
 use crate::rooms::peers::{self, Answer, Change, Elsewhere};
 use crate::telemetry::collected::Metric;
 
-/// What a change in a room concerns beyond this node.
+/// The links from this node's rooms to the other nodes.
 pub struct Peers {
     pub link: Arc<Redis>,
     pub relay: Arc<Relay>,
     pub subscriptions: Arc<Subscriptions>,
     pub room_counts: Arc<RoomCounts>,
-    /// To Node's servers, where there are some.
+    /// The bridge to Node.js servers, if it is on.
     pub bridge: Option<Arc<Bridge>>,
 }
 
 impl Peers {
-    /// What has gone to the other nodes and come from them, since the start.
+    /// The traffic with the other nodes since the start.
     pub fn metrics(&self) -> Vec<Metric> {
         let mut all = Self::metrics_of(self.link.is_up(), &self.relay.metrics);
         all.extend(self.bridge.iter().flat_map(|bridge| bridge.metrics.read()));
@@ -72,7 +72,7 @@ impl peers::Peers for Peers {
     fn changed(&self, change: Change) {
         let channel = room_channel(&self.link, &change.namespace, &change.room);
         self.subscriptions.set(channel, change.size.sockets > 0);
-        // The host's own rooms are nobody's to count.
+        // The host's own rooms are not counted.
         if !is_hosts(&change.room) {
             self.room_counts.note(change);
         }

@@ -1,5 +1,5 @@
-//! Who is there over all nodes, by what each node says of a key. The one step that changes what the nodes say together also tells
-//! that it has changed: each change is told to one node, once. What a key or a group means is not for it to know.
+//! Cluster-wide presence, merged from every node's status per key. The script that changes a node's status also returns the change
+//! of the merged status, so each change is reported to exactly one node, once. The meaning of groups and keys is the callers'.
 
 use std::sync::{Arc, LazyLock};
 
@@ -9,53 +9,53 @@ use futures_util::future::join_all;
 
 use super::redis::{Redis, RedisUnavailable};
 
-/// Statements made together.
+/// Statuses published together.
 const BATCH: usize = 256;
 
 /// Marks the status of a key that waits for a reconnect.
 const WAITS: &str = " waits";
 
-/// Says what a node says of a key. `KEYS`: what was told of the group, its keys in order, what the nodes say of the key, what the
-/// node says at all. Answers what it was and what it is, where that is not the same.
+/// Publishes a node's status of a key. `KEYS`: the merged statuses of the group, its keys in order, the nodes' statuses of the key,
+/// all keys that the node has published. Returns the old and the new merged status if they differ.
 ///
-/// A node whose connections of a key all broke writes `online waits`. The next node that reports the key for the first time has
-/// received the reconnect: it replaces the other node's status by `taken`, which does not count. Without this, a clean disconnect from
-/// the second node would not be the last one.
-static SAY: LazyLock<Script> = LazyLock::new(|| {
+/// A node on which all connections of a key broke writes `online waits`. The next node that reports the key for the first time has
+/// received the reconnect: it replaces the other node's status by `taken`, which does not count. Without this, a clean disconnect
+/// from the second node would not be the last one.
+static PUBLISH: LazyLock<Script> = LazyLock::new(|| {
     Script::from_lua(
-        "local told, order, said, mine = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+        "local merged, order, statuses, mine = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
          local node, group, key, status, meta, since, believed = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
          local waits = ARGV[8]
-         if status == '' then redis.call('HDEL', said, node) redis.call('SREM', mine, group .. '\\t' .. key)
+         if status == '' then redis.call('HDEL', statuses, node) redis.call('SREM', mine, group .. '\\t' .. key)
          else
-           local taken = redis.call('HGET', said, node) == 'taken'
+           local taken = redis.call('HGET', statuses, node) == 'taken'
            if taken then believed = '' end
            if believed == '' and waits == '' then
-             local others = redis.call('HGETALL', said)
+             local others = redis.call('HGETALL', statuses)
              for i = 1, #others, 2 do
                if others[i] ~= node and string.match(others[i + 1], ' waits$') then
-                 redis.call('HSET', said, others[i], 'taken')
+                 redis.call('HSET', statuses, others[i], 'taken')
                  break
                end
              end
            end
-           if waits == '' or not taken then redis.call('HSET', said, node, status .. waits) end
+           if waits == '' or not taken then redis.call('HSET', statuses, node, status .. waits) end
            redis.call('SADD', mine, group .. '\\t' .. key)
          end
          local now = ''
-         for _, other in ipairs(redis.call('HVALS', said)) do
-           local says = string.match(other, '^%l+')
-           if says == 'online' then now = 'online' elseif now == '' and says ~= 'taken' then now = says end
+         for _, other in ipairs(redis.call('HVALS', statuses)) do
+           local each = string.match(other, '^%l+')
+           if each == 'online' then now = 'online' elseif now == '' and each ~= 'taken' then now = each end
          end
-         local old = redis.call('HGET', told, key)
+         local old = redis.call('HGET', merged, key)
          local was, at, old_meta
          if old then was, at, old_meta = string.match(old, '^(%l+) (%d+) (.*)$')
          else was, at, old_meta = believed, since, meta end
          if status == '' or meta == '' then meta = old_meta end
-         if now == '' then redis.call('HDEL', told, key) redis.call('ZREM', order, key)
+         if now == '' then redis.call('HDEL', merged, key) redis.call('ZREM', order, key)
          else
            if now ~= was then at = since end
-           redis.call('HSET', told, key, now .. ' ' .. at .. ' ' .. meta)
+           redis.call('HSET', merged, key, now .. ' ' .. at .. ' ' .. meta)
            redis.call('ZADD', order, 0, key)
          end
          if now == was then return {} end
@@ -63,43 +63,43 @@ static SAY: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// Keys of a group after one, in order, with what was told of each.
+/// Keys of a group after one, in order, with the merged status of each.
 static LIST: LazyLock<Script> = LazyLock::new(|| {
     Script::from_lua(
         "local after = '-'
          if ARGV[1] ~= '' then after = '(' .. ARGV[1] end
          local answer = {}
          for _, key in ipairs(redis.call('ZRANGEBYLEX', KEYS[2], after, '+', 'LIMIT', 0, ARGV[2])) do
-           local told = redis.call('HGET', KEYS[1], key)
-           if told then answer[#answer + 1] = key answer[#answer + 1] = told end
+           local merged = redis.call('HGET', KEYS[1], key)
+           if merged then answer[#answer + 1] = key answer[#answer + 1] = merged end
          end
          return answer",
     )
 });
 
-/// The statements of all nodes.
+/// The statuses of all nodes.
 pub struct PresenceStore {
     link: Arc<Redis>,
     me: String,
 }
 
-/// What this node says of a key of a group. A status is `online`, `away`, or nothing.
+/// This node's status of a key in a group: `online`, `away`, or empty for none.
 #[derive(Debug, Clone)]
 pub struct PresenceStatement {
     pub group: String,
     pub key: String,
     pub status: &'static str,
-    /// What was told of it last, as far as this node knows: for a Redis that has forgotten.
+    /// The last merged status that this node has seen, for a Redis that has lost it.
     pub believed: &'static str,
     pub meta: String,
-    /// All connections of the key to this node broke: it waits for a reconnect.
+    /// All connections of the key to this node broke, so it waits for a reconnect.
     pub waits: bool,
     pub now_ms: u64,
 }
 
-/// What the nodes say together has changed.
+/// A change of a key's merged status.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Turn {
+pub struct StatusChange {
     pub group: String,
     pub key: String,
     pub from: &'static str,
@@ -107,7 +107,7 @@ pub struct Turn {
     pub meta: String,
 }
 
-/// A key that somebody says something of.
+/// A key with its merged status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     pub key: String,
@@ -121,15 +121,15 @@ impl PresenceStore {
         Self { link, me }
     }
 
-    /// Says what this node says of a key; answers what has changed by it.
-    pub async fn publish(&self, statement: &PresenceStatement) -> Result<Option<Turn>, RedisUnavailable> {
+    /// Publishes this node's status of a key. Returns the change of the merged status, if any.
+    pub async fn publish(&self, statement: &PresenceStatement) -> Result<Option<StatusChange>, RedisUnavailable> {
         self.publish_for(&self.me, statement).await
     }
 
-    async fn publish_for(&self, node: &str, statement: &PresenceStatement) -> Result<Option<Turn>, RedisUnavailable> {
+    async fn publish_for(&self, node: &str, statement: &PresenceStatement) -> Result<Option<StatusChange>, RedisUnavailable> {
         let PresenceStatement { group, key, status, believed, meta, waits, now_ms } = statement;
         let keys = vec![
-            self.told(group),
+            self.merged(group),
             self.order(group),
             self.link.name(format_args!("said:{group}\t{key}")),
             self.link.name(format_args!("says:{node}")),
@@ -144,56 +144,61 @@ impl PresenceStore {
             (*believed).to_owned(),
             if *waits { WAITS } else { "" }.to_owned(),
         ];
-        let turned: Vec<String> = self.link.eval(&SAY, keys, args).await?;
-        let [from, to, meta] = turned.as_slice() else { return Ok(None) };
+        let changed: Vec<String> = self.link.eval(&PUBLISH, keys, args).await?;
+        let [from, to, meta] = changed.as_slice() else { return Ok(None) };
         let (from, to, meta) = (status_of(from), status_of(to), meta.clone());
-        Ok(Some(Turn { group: group.clone(), key: key.clone(), from, to, meta }))
+        Ok(Some(StatusChange { group: group.clone(), key: key.clone(), from, to, meta }))
     }
 
-    /// Of what a node says something: a group and a key each.
+    /// The groups and keys that a node has published.
     pub async fn published_by(&self, node: &str) -> Result<Vec<(String, String)>, RedisUnavailable> {
         let key = self.link.name(format_args!("says:{node}"));
-        let said: Vec<String> = self.link.client.smembers(key).await?;
+        let published: Vec<String> = self.link.client.smembers(key).await?;
         let parts = |id: &String| id.rsplit_once('\t').map(|(group, key)| (group.to_owned(), key.to_owned()));
-        Ok(said.iter().filter_map(parts).collect())
+        Ok(published.iter().filter_map(parts).collect())
     }
 
-    /// Takes back what a node said of these; answers what has changed by it.
-    pub async fn take_back(&self, node: &str, said: Vec<(String, String)>, now_ms: u64) -> Result<Vec<Turn>, RedisUnavailable> {
+    /// Removes a node's status of these keys. Returns the changes of the merged statuses.
+    pub async fn retract(
+        &self,
+        node: &str,
+        published: Vec<(String, String)>,
+        now_ms: u64,
+    ) -> Result<Vec<StatusChange>, RedisUnavailable> {
         let nothing =
             |(group, key)| PresenceStatement { group, key, status: "", believed: "", meta: String::new(), waits: false, now_ms };
-        let statements: Vec<_> = said.into_iter().map(nothing).collect();
-        let mut turns = Vec::new();
+        let statements: Vec<_> = published.into_iter().map(nothing).collect();
+        let mut changes = Vec::new();
         for statements in statements.chunks(BATCH) {
-            for turned in join_all(statements.iter().map(|statement| self.publish_for(node, statement))).await {
-                turns.extend(turned?);
+            for changed in join_all(statements.iter().map(|statement| self.publish_for(node, statement))).await {
+                changes.extend(changed?);
             }
         }
-        Ok(turns)
+        Ok(changes)
     }
 
-    /// Keys in order after one, at most `limit`.
+    /// At most `limit` keys after `after`, in order.
     pub async fn list(&self, group: &str, after: &str, limit: usize) -> Result<Vec<Entry>, RedisUnavailable> {
-        let keys = vec![self.told(group), self.order(group)];
+        let keys = vec![self.merged(group), self.order(group)];
         let listed: Vec<String> = self.link.eval(&LIST, keys, vec![after.to_owned(), limit.to_string()]).await?;
         let entry = |pair: &[String]| {
-            let [key, told] = pair else { return None };
-            let mut parts = told.splitn(3, ' ');
+            let [key, merged] = pair else { return None };
+            let mut parts = merged.splitn(3, ' ');
             let (status, since, meta) = (parts.next()?, parts.next()?, parts.next()?);
             Some(Entry { key: key.clone(), status: status_of(status), since_ms: since.parse().ok()?, meta: meta.to_owned() })
         };
         Ok(listed.chunks(2).filter_map(entry).collect())
     }
 
-    /// How many keys a group has.
+    /// The number of keys in a group.
     pub async fn count(&self, group: &str) -> Result<u64, RedisUnavailable> {
         if !self.link.is_up() {
             return Err(RedisUnavailable::new("the connection is down"));
         }
-        Ok(self.link.client.hlen(self.told(group)).await?)
+        Ok(self.link.client.hlen(self.merged(group)).await?)
     }
 
-    fn told(&self, group: &str) -> String {
+    fn merged(&self, group: &str) -> String {
         self.link.name(format_args!("told:{group}"))
     }
 

@@ -1,4 +1,4 @@
-//! How far each plugin has come in the bus, told by the node that handles its messages. It only decides which rows nobody needs.
+//! How far each plugin has read the bus, reported by the node that handles its messages. It only decides which rows can be deleted.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,10 +7,10 @@ use fred::interfaces::HashesInterface;
 
 use super::redis::{Redis, RedisUnavailable};
 
-/// Everyone's progress.
+/// The progress of all plugins.
 pub struct Progress {
     link: Arc<Redis>,
-    /// As all told it last.
+    /// The last reports, by plugin.
     told: Mutex<HashMap<String, u64>>,
 }
 
@@ -19,7 +19,7 @@ impl Progress {
         Self { link, told: Mutex::default() }
     }
 
-    /// Tells how far the plugins of this node have come. Answers how far all have; none where that of one is not known.
+    /// Reports how far the plugins of this node have read. Returns the least progress of all plugins; none if one has not reported.
     pub async fn share(&self, mine: Vec<(String, u64)>, all: &[String]) -> Result<Option<u64>, RedisUnavailable> {
         if !self.link.is_up() {
             return Err(RedisUnavailable::new("the connection is down"));
@@ -39,7 +39,7 @@ impl Progress {
         Ok(least)
     }
 
-    /// Forgets how far these plugins have come: no row is removed before their nodes tell it anew.
+    /// Removes the progress of these plugins: no row is deleted before their nodes report again.
     pub async fn forget(&self, plugins: Vec<String>) -> Result<(), RedisUnavailable> {
         if !self.link.is_up() || plugins.is_empty() {
             return Ok(());
@@ -47,7 +47,7 @@ impl Progress {
         Ok(self.link.client.hdel::<(), _, _>(self.link.name(format_args!("progress")), plugins).await?)
     }
 
-    /// How far a plugin had come when the nodes last told: a second ago, while Redis is there.
+    /// A plugin's progress in the last reports, which are a second old while Redis is available.
     pub fn last_told(&self, plugin: &str) -> Option<u64> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner).get(plugin).copied()
     }

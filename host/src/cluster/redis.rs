@@ -1,5 +1,5 @@
-//! The connection to Redis that all nodes share: commands, and the channels this node listens to. It knows whether Redis answers,
-//! and never waits longer than its timeout; what is asked while Redis is away fails at once.
+//! The node's connection to Redis: commands, and the channels that it subscribes to. It tracks whether Redis answers, and never
+//! waits longer than its timeout; while Redis is unavailable, commands fail at once.
 
 use std::fmt;
 use std::sync::Arc;
@@ -61,7 +61,7 @@ impl Default for Config {
     }
 }
 
-/// Where Redis is. Holds a password: it is never shown.
+/// The address of Redis. It holds a password, so it is never shown.
 #[derive(Clone, Deserialize, JsonSchema)]
 #[serde(from = "String")]
 pub struct Url(String);
@@ -78,21 +78,20 @@ impl fmt::Debug for Url {
     }
 }
 
-/// Why there is no cluster.
 #[derive(Debug, thiserror::Error)]
 pub enum RedisError {
     #[error(
-        "it is no url of Redis: write redis://USER:PASSWORD@HOST:PORT/DATABASE, where @ : / ? # and % of the password are \
-         percent-encoded (redis.url, or a redis_url of its own)"
+        "not a URL of Redis: write redis://USER:PASSWORD@HOST:PORT/DATABASE, where @ : / ? # and % of the password are \
+         percent-encoded (redis.url, or a source's own redis_url)"
     )]
     Url,
-    #[error("the connection to Redis cannot be made: {0}")]
+    #[error("the Redis client cannot be created: {0}")]
     Client(String),
-    #[error("redis.{0} must be more than nothing")]
+    #[error("redis.{0} must be greater than 0")]
     Zero(&'static str),
 }
 
-/// Redis does not answer, or refuses. For the log, never for a client.
+/// Redis does not answer, or returns an error. For the log, never for a client.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("Redis does not answer: {0}")]
 pub struct RedisUnavailable(String);
@@ -109,20 +108,20 @@ impl From<fred::error::Error> for RedisUnavailable {
     }
 }
 
-/// How Redis is: away, or there for the so-many-th time. What a node has told Redis is to be told anew each time.
+/// None while Redis is unavailable, otherwise the number of this period of availability. In each new period, a node must publish
+/// its state again.
 pub type Epoch = Option<u64>;
 
-/// The connection.
 pub struct Redis {
     pub client: Client,
-    /// A connection of its own: it may be busy with what it hears.
+    /// A connection for subscriptions alone, so that their messages do not delay commands.
     pub subscriber: Client,
     pub config: Config,
     epoch: watch::Sender<Epoch>,
 }
 
 impl Redis {
-    /// Begins to connect; goes on trying until it succeeds, and whenever the connection is lost.
+    /// Creates the client, which does not connect before `run`. None without a URL.
     pub fn open(config: Config) -> Result<Option<Arc<Self>>, RedisError> {
         let Some(url) = &config.url else { return Ok(None) };
         let sizes = [("outbox", config.outbox), ("inbox", config.inbox), ("room_counts", config.room_counts)];
@@ -134,7 +133,7 @@ impl Redis {
         Ok(Some(Arc::new(Self { client, subscriber, config, epoch: watch::Sender::new(None) })))
     }
 
-    /// Connects, and keeps the connection until it is dropped.
+    /// Connects, and reconnects whenever the connection is lost, until the future is dropped.
     pub async fn run(self: Arc<Self>) {
         let reconnected = {
             let link = self.clone();
@@ -145,8 +144,8 @@ impl Redis {
                         _ = commands.recv() => {}
                         _ = channels.recv() => {}
                     }
-                    // Whatever it held may be gone.
-                    link.lost();
+                    // Redis may have lost its data.
+                    link.mark_down();
                 }
             }
         };
@@ -155,7 +154,7 @@ impl Redis {
         reconnected.await;
     }
 
-    /// How Redis is, now and from now on.
+    /// The current epoch and its changes.
     pub fn epochs(&self) -> watch::Receiver<Epoch> {
         self.epoch.subscribe()
     }
@@ -164,8 +163,8 @@ impl Redis {
         self.epoch.borrow().is_some()
     }
 
-    /// Redis has answered.
-    pub fn found(&self) {
+    /// Records that Redis answers.
+    pub fn mark_up(&self) {
         self.epoch.send_if_modified(|epoch| match epoch {
             Some(_) => false,
             None => {
@@ -176,17 +175,17 @@ impl Redis {
         });
     }
 
-    /// Redis has not answered, or has lost what it was told.
-    pub fn lost(&self) {
+    /// Records that Redis does not answer, or has lost this node's state.
+    pub fn mark_down(&self) {
         self.epoch.send_if_modified(|epoch| epoch.take().is_some());
     }
 
-    /// A key or channel of this cluster.
+    /// The full name of a key or channel of this cluster.
     pub fn name(&self, rest: fmt::Arguments<'_>) -> String {
         format!("{}:{rest}", self.config.prefix)
     }
 
-    /// Runs a script: all of it, or nothing.
+    /// Runs a script, which Redis executes as a whole or not at all.
     pub async fn eval<R, K, V>(&self, script: &Script, keys: K, args: V) -> Result<R, RedisUnavailable>
     where
         R: FromValue,
@@ -200,15 +199,15 @@ impl Redis {
         Ok(script.evalsha_with_reload(&self.client, keys, args).await?)
     }
 
-    /// Ends the connection, with what was sent.
+    /// Closes the connection after the commands that were sent.
     pub async fn close(&self) {
-        // It ends in any case; what was not sent by now is not worth more.
+        // An error here only means that the connection is closed already.
         let _ = tokio::join!(self.client.quit(), self.subscriber.quit());
     }
 }
 
-/// A connection apart from the cluster's, with the same settings: commands that cannot be sent, or that take over `timeout`, fail.
-/// At most `inbox` messages wait to be heard. To be connected by whoever uses it.
+/// A client apart from the cluster's, with the same settings: commands that cannot be sent, or that take over `timeout`, fail. At
+/// most `inbox` messages wait to be read. The caller connects it.
 pub fn client(url: &Url, timeout: Duration, inbox: usize) -> Result<Client, RedisError> {
     built(&builder(url, timeout, inbox)?)
 }
@@ -218,10 +217,10 @@ fn built(builder: &Builder) -> Result<Client, RedisError> {
 }
 
 fn builder(url: &Url, timeout: Duration, inbox: usize) -> Result<Builder, RedisError> {
-    // The parser's own words quote parts of the url, and with it of the password.
+    // The parser's message quotes parts of the URL, which may be the password.
     let mut parsed = FredConfig::from_url(&url.0).map_err(|_| RedisError::Url)?;
     parsed.version = fred::types::RespVersion::RESP3;
-    // A command that cannot be sent fails at once: nothing here is worth sending late.
+    // A command that cannot be sent fails at once: a late one would be of no use.
     parsed.fail_fast = true;
     let mut builder = Builder::from_config(parsed);
     builder
@@ -240,7 +239,7 @@ fn builder(url: &Url, timeout: Duration, inbox: usize) -> Result<Builder, RedisE
     Ok(builder)
 }
 
-/// Tasks that end with this value.
+/// Tasks that are aborted when this value is dropped.
 pub struct Ends(pub Vec<tokio::task::AbortHandle>);
 
 impl Drop for Ends {

@@ -1,5 +1,5 @@
-//! Events for other nodes' clients, and those of other nodes for clients here. Local delivery never waits for it, and goes on
-//! without it: what cannot be sent at once is counted and dropped.
+//! Relays events between this node's clients and those of other nodes. Local delivery never waits for it and works without it:
+//! events that cannot be sent at once are counted and dropped.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -21,46 +21,45 @@ use crate::rooms::{Rooms, Send, To, members};
 /// Events sent to Redis together.
 const BATCH: usize = 256;
 
-/// Channels one event goes to. Past it, it goes to all nodes that have anybody in the namespace.
+/// Channels that one event is published to. Past it, the event goes to every node with a member in the namespace.
 const MAX_CHANNELS: usize = 16;
 
-/// Notices that may wait to be read. Past it the oldest are lost: whoever reads them looks for himself, too.
+/// Notices that may wait to be read. Past it the oldest are lost, so readers also poll.
 const NOTICES: usize = 256;
 
-/// The way to the other nodes.
+/// The link to the other nodes.
 pub struct Relay {
     link: Arc<Redis>,
     nodes: Arc<Nodes>,
     queue: mpsc::Sender<Parcel>,
     next: AtomicU64,
-    /// What nodes tell each other about themselves.
+    /// Notices that nodes publish about themselves.
     notices: broadcast::Sender<Arc<str>>,
     pub metrics: RelayMetrics,
 }
 
-/// Counted since the start.
 #[derive(Default)]
 pub struct RelayMetrics {
     pub sent: AtomicU64,
     pub received: AtomicU64,
-    /// Events that other nodes' clients have missed, since the queue was full or Redis away.
+    /// Events that other nodes' clients missed because the queue was full or Redis unavailable.
     pub unsent: AtomicU64,
-    /// Events of other nodes that clients here have missed, since too many waited.
+    /// Events of other nodes that clients here missed because too many waited.
     pub unheard: AtomicU64,
 }
 
-/// One event, on its way.
+/// One event to publish.
 pub struct Parcel {
     channels: Vec<String>,
     text: Bytes,
 }
 
-/// What stands before the packet's text, on a line of its own.
+/// The line before the packet's text.
 #[derive(Serialize, Deserialize)]
 struct Header<'a> {
     #[serde(borrow)]
     node: Cow<'a, str>,
-    /// Counts the node's events: one that comes through two channels is delivered once.
+    /// Counts the node's events: one that arrives over two channels is delivered once.
     seq: u64,
     #[serde(borrow)]
     namespace: Cow<'a, str>,
@@ -92,17 +91,17 @@ enum Recipients {
 }
 
 impl Relay {
-    /// The way, and the queue that `send` is to be given.
+    /// The relay, and the queue for `send`.
     pub fn new(link: Arc<Redis>, nodes: Arc<Nodes>) -> (Arc<Self>, mpsc::Receiver<Parcel>) {
         let (queue, parcels) = mpsc::channel(link.config.outbox);
         let (next, notices) = (AtomicU64::new(1), broadcast::Sender::new(NOTICES));
         (Arc::new(Self { link, nodes, queue, next, notices, metrics: RelayMetrics::default() }), parcels)
     }
 
-    /// Tells the other nodes of an event. Never waits.
+    /// Publishes an event to the other nodes. Never waits.
     pub fn publish(&self, namespace: &str, send: &Send<'_>) {
         let to = match send.to {
-            // A socket that is called by its number is here.
+            // A socket addressed by its id is on this node.
             To::Socket(_) => return,
             To::Rooms(rooms) => Recipients::Rooms(rooms.to_vec()),
             To::TenantInRoom { tenant, room } => Recipients::TenantInRoom { tenant: tenant.to_owned(), room: room.to_owned() },
@@ -110,10 +109,10 @@ impl Relay {
             To::Tenant(tenant) => Recipients::Rooms(vec![members::tenant(tenant)]),
             To::Everyone => Recipients::Rooms(vec![members::everyone()]),
         };
-        self.post(namespace, to, send.except, send.volatile, &send.text);
+        self.enqueue(namespace, to, send.except, send.volatile, &send.text);
     }
 
-    /// Tells all nodes something about this one, this one included.
+    /// Publishes a notice about this node to all nodes, this one included.
     pub async fn announce(&self, notice: String) -> Result<(), RedisUnavailable> {
         if !self.link.is_up() {
             return Err(RedisUnavailable::new("the connection is down"));
@@ -121,20 +120,20 @@ impl Relay {
         Ok(self.link.client.publish::<(), _, _>(notice_channel(&self.link), notice).await?)
     }
 
-    /// What nodes tell from now on.
+    /// The notices of all nodes, from now on.
     pub fn notices(&self) -> broadcast::Receiver<Arc<str>> {
         self.notices.subscribe()
     }
 
-    /// Tells the other nodes that a user's sockets join or leave.
+    /// Makes a user's sockets on other nodes join or leave a room.
     pub fn move_user(&self, namespace: &str, user: &str, room: &str, joins: bool) {
         let (user, room) = (user.to_owned(), room.to_owned());
         let to = if joins { Recipients::Join { user, room } } else { Recipients::Leave { user, room } };
-        self.post(namespace, to, &[], false, "");
+        self.enqueue(namespace, to, &[], false, "");
     }
 
-    fn post(&self, namespace: &str, to: Recipients, except: &[String], volatile: bool, text: &str) {
-        // Also where nobody else seems to be there: a node that has just come hears of rooms before others hear of it.
+    fn enqueue(&self, namespace: &str, to: Recipients, except: &[String], volatile: bool, text: &str) {
+        // Also sent while no other node is listed: a new node subscribes before the others have seen its heartbeat.
         let channels = self.channels(namespace, &to);
         let seq = self.next.fetch_add(1, Ordering::Relaxed);
         let header = Header {
@@ -145,7 +144,7 @@ impl Relay {
             except: Cow::Borrowed(except),
             volatile,
         };
-        // Text and lists of text: there is nothing in it that JSON cannot say.
+        // Text and lists of text always serialize.
         let mut bytes = serde_json::to_vec(&header).unwrap_or_default();
         bytes.push(b'\n');
         bytes.extend_from_slice(text.as_bytes());
@@ -167,11 +166,11 @@ impl Relay {
         }
     }
 
-    /// Sends what waits, in its order, until it is dropped.
+    /// Publishes queued events in order, until the future is dropped.
     pub async fn send(self: Arc<Self>, mut parcels: mpsc::Receiver<Parcel>) {
         let mut batch = Vec::with_capacity(BATCH);
         while parcels.recv_many(&mut batch, BATCH).await > 0 {
-            // Sent in one go, in this order; Redis answers all of them.
+            // Pipelined in this order; Redis answers each.
             let sent = batch
                 .drain(..)
                 .flat_map(|Parcel { channels, text }| channels.into_iter().map(move |channel| (channel, text.clone())));
@@ -183,10 +182,10 @@ impl Relay {
         }
     }
 
-    /// Delivers what other nodes send, until it is dropped.
+    /// Delivers the events of other nodes, until the future is dropped.
     pub async fn receive(self: Arc<Self>, rooms: Arc<Rooms>) {
         let mut messages = self.link.subscriber.message_rx();
-        // The last event of each node: its copies come right behind it.
+        // The last event of each node: copies from other channels follow directly.
         let mut last: HashMap<String, u64> = HashMap::new();
         let notices = notice_channel(&self.link);
         let ours = self.link.name(format_args!(""));
@@ -199,17 +198,17 @@ impl Relay {
                 }
                 Err(RecvError::Closed) => return,
             };
-            // The same connection may hear Node's servers, too.
+            // The same connection may be subscribed to channels of Node.js servers.
             if !message.channel.starts_with(&ours) {
                 continue;
             }
             let Value::Bytes(bytes) = bytes_of(message.value) else { continue };
             if *message.channel == *notices {
-                // Where nobody reads notices, nobody misses one.
+                // Without subscribers the notice is dropped.
                 let _ = std::str::from_utf8(&bytes).map(|text| self.notices.send(text.into()));
                 continue;
             }
-            let Some((header, text)) = open(&bytes) else { continue };
+            let Some((header, text)) = parse(&bytes) else { continue };
             if header.node == self.nodes.me.as_str() || last.get(&*header.node) == Some(&header.seq) {
                 continue;
             }
@@ -226,7 +225,7 @@ impl Relay {
     }
 }
 
-/// The channel of what nodes tell each other.
+/// The channel of notices.
 pub fn notice_channel(link: &Redis) -> String {
     link.name(format_args!("notices"))
 }
@@ -241,7 +240,7 @@ pub fn user_channel(link: &Redis, namespace: &str, user: &str) -> String {
     link.name(format_args!("user:{namespace}:{user}"))
 }
 
-/// Text and bytes are the same to Redis.
+/// Redis makes no difference between text and bytes.
 fn bytes_of(value: Value) -> Value {
     match value {
         Value::String(text) => Value::Bytes(text.into_inner()),
@@ -249,8 +248,8 @@ fn bytes_of(value: Value) -> Value {
     }
 }
 
-/// An event as it was sent. Whatever else is said on the channel is no event.
-fn open(bytes: &Bytes) -> Option<(Header<'_>, String)> {
+/// Parses a published event. None for any other message on the channel.
+fn parse(bytes: &Bytes) -> Option<(Header<'_>, String)> {
     let end = bytes.iter().position(|byte| *byte == b'\n')?;
     let header = serde_json::from_slice(&bytes[..end]).ok()?;
     let text = std::str::from_utf8(&bytes[end + 1..]).ok()?.to_owned();

@@ -1,5 +1,5 @@
-//! How many are in each room over all nodes, kept in Redis by every node for its own members. It is written behind, in the order of
-//! the changes; it never decides who is in a room, and local sizes are right without it.
+//! The size of each room in the whole cluster. Every node writes its own members' counts to Redis, asynchronously and in the order
+//! of the changes. It never changes a room's members; the sizes on this node are right without it.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,16 +17,16 @@ use crate::rooms::peers::{Change, Elsewhere};
 /// Changes written together.
 const BATCH: usize = 256;
 
-/// Writes what a node says of a room, and one user who came or went. `KEYS`: sizes by node, nodes by user, the node's users, the
-/// node's rooms. Repeating it changes nothing.
+/// Writes a node's size of a room, and one user's first join or last leave. `KEYS`: sizes by node, numbers of nodes by user, the
+/// node's users, the node's rooms. Idempotent.
 static CHANGE: LazyLock<Script> = LazyLock::new(|| {
     Script::from_lua(
         "local sizes, users, mine, rooms = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-         local node, room, sockets, visitors, user, came = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+         local node, room, sockets, visitors, user, joined = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
          if sockets == '0' then redis.call('HDEL', sizes, node) redis.call('SREM', rooms, room)
          else redis.call('HSET', sizes, node, sockets .. ' ' .. visitors) redis.call('SADD', rooms, room) end
          if user ~= '' then
-           if came == '1' then
+           if joined == '1' then
              if redis.call('SADD', mine, user) == 1 then redis.call('HINCRBY', users, user, 1) end
            elseif redis.call('SREM', mine, user) == 1 and redis.call('HINCRBY', users, user, -1) <= 0 then
              redis.call('HDEL', users, user)
@@ -36,7 +36,7 @@ static CHANGE: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// Forgets what a node said of a room.
+/// Removes a node's counts of a room.
 static FORGET: LazyLock<Script> = LazyLock::new(|| {
     Script::from_lua(
         "local sizes, users, mine, rooms = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -50,7 +50,7 @@ static FORGET: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// What all nodes say of a room, how many users that is, and on how many nodes one of them is.
+/// All nodes' sizes of a room, its number of users, and the number of nodes that one user is on.
 static READ: LazyLock<Script> = LazyLock::new(|| {
     Script::from_lua(
         "return {redis.call('HGETALL', KEYS[1]), redis.call('HLEN', KEYS[2]),
@@ -58,16 +58,16 @@ static READ: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// The way to Redis for what changes in rooms here.
+/// The queue of changes to write to Redis.
 pub struct RoomCounts {
     link: Arc<Redis>,
     me: String,
     queue: mpsc::Sender<Entry>,
-    /// A change was lost: all must be written anew.
+    /// A change was lost, so all counts must be written again.
     incomplete: AtomicBool,
 }
 
-/// Something to write or to read, in its order.
+/// A change to write or a room to read, processed in order.
 pub enum Entry {
     Change(Change),
     Read { namespace: Arc<str>, room: String, user: String, answer: oneshot::Sender<Result<Elsewhere, RedisUnavailable>> },
@@ -79,25 +79,25 @@ impl RoomCounts {
         (Arc::new(Self { link, me, queue, incomplete: AtomicBool::new(false) }), entries)
     }
 
-    /// Notes a change. Never waits; where too many wait, all rooms are written anew.
+    /// Queues a change. Never waits; if the queue is full, all counts are written again.
     pub fn note(&self, change: Change) {
         if self.queue.try_send(Entry::Change(change)).is_err() {
             self.incomplete.store(true, Ordering::Release);
         }
     }
 
-    /// Reads a room, after all that was noted before.
+    /// Reads a room's counts, after all changes that were queued before.
     pub async fn read(&self, namespace: &Arc<str>, room: &str, user: &str) -> Result<Elsewhere, RedisUnavailable> {
         let (answer, answered) = oneshot::channel();
         let entry = Entry::Read { namespace: namespace.clone(), room: room.to_owned(), user: user.to_owned(), answer };
         if self.queue.try_send(entry).is_err() {
-            return Err(RedisUnavailable::new("too many changes wait to be written"));
+            return Err(RedisUnavailable::new("the queue of room counts is full"));
         }
         let wait = tokio::time::timeout(self.link.config.timeout, answered);
-        wait.await.ok().and_then(Result::ok).unwrap_or_else(|| Err(RedisUnavailable::new("it takes too long")))
+        wait.await.ok().and_then(Result::ok).unwrap_or_else(|| Err(RedisUnavailable::new("reading a room's counts timed out")))
     }
 
-    /// Writes what is noted, until it is dropped.
+    /// Writes queued changes, until the future is dropped.
     pub async fn run(self: Arc<Self>, mut entries: mpsc::Receiver<Entry>, rooms: Arc<Rooms>) {
         let epochs = self.link.epochs();
         let (mut written, mut batch) = (None, Vec::with_capacity(BATCH));
@@ -106,7 +106,7 @@ impl RoomCounts {
             let complete = written == epoch && !self.incomplete.load(Ordering::Acquire);
             if epoch.is_some() && !complete {
                 self.incomplete.store(false, Ordering::Release);
-                // What is in the queue is in the rooms already; writing it again changes nothing.
+                // The rooms already include the queued changes, and writing those again is idempotent.
                 match self.write_all(&rooms).await {
                     Ok(()) => written = epoch,
                     Err(_) => self.incomplete.store(true, Ordering::Release),
@@ -119,25 +119,25 @@ impl RoomCounts {
         }
     }
 
-    /// Sees to it that rooms are written anew after Redis was away, even where nothing changes.
-    pub async fn wake(self: Arc<Self>) {
+    /// Has the counts written again after an outage of Redis, also if no room changes.
+    pub async fn rewrite_after_outage(self: Arc<Self>) {
         let mut epochs = self.link.epochs();
         while epochs.changed().await.is_ok() {
             if epochs.borrow_and_update().is_some() {
                 let (answer, _) = oneshot::channel();
                 let (namespace, room, user) = (Arc::from("/"), String::new(), String::new());
-                // Where the queue is full, it is awake.
+                // A full queue is processed without this.
                 let _ = self.queue.try_send(Entry::Read { namespace, room, user, answer });
             }
         }
     }
 
-    /// Writes an entry; answers whether Redis has it.
+    /// Processes an entry. Returns false if Redis did not take it.
     async fn write(&self, entry: Entry) -> bool {
         match entry {
             Entry::Change(change) => self.change(&change).await.is_ok(),
             Entry::Read { namespace, room, user, answer } => {
-                // Nobody waits for it any more: then nobody is told.
+                // The caller may have timed out.
                 let _ = answer.send(self.read_now(&namespace, &room, &user).await);
                 true
             }
@@ -146,12 +146,12 @@ impl RoomCounts {
 
     async fn change(&self, change: &Change) -> Result<(), RedisUnavailable> {
         let id = room_id(&change.namespace, &change.room);
-        let (user, came) = match &change.user {
-            Some((user, came)) => (user.to_string(), *came),
+        let (user, joined) = match &change.user {
+            Some((user, joined)) => (user.to_string(), *joined),
             None => (String::new(), false),
         };
         let (sockets, visitors) = (change.size.sockets.to_string(), change.size.visitors.to_string());
-        let args = vec![self.me.clone(), id.clone(), sockets, visitors, user, u8::from(came).to_string()];
+        let args = vec![self.me.clone(), id.clone(), sockets, visitors, user, u8::from(joined).to_string()];
         self.link.eval(&CHANGE, self.keys(&self.me, &id), args).await
     }
 
@@ -170,7 +170,7 @@ impl RoomCounts {
         Ok(elsewhere)
     }
 
-    /// Writes all rooms anew, and forgets those that are no more.
+    /// Writes the counts of all rooms again, and removes those of rooms that no longer exist.
     async fn write_all(&self, rooms: &Rooms) -> Result<(), RedisUnavailable> {
         self.forget(&self.me.clone()).await?;
         let changes = rooms.all().into_iter().flat_map(|adapter| adapter.count_changes());
@@ -183,7 +183,7 @@ impl RoomCounts {
         Ok(())
     }
 
-    /// Forgets all that a node said of rooms. Answers which they were: a namespace and a room each.
+    /// Removes all of a node's counts. Returns their rooms, as namespace and room.
     pub async fn forget(&self, node: &str) -> Result<Vec<(Arc<str>, Arc<str>)>, RedisUnavailable> {
         let key = self.link.name(format_args!("rooms:{node}"));
         let rooms: Vec<String> = self.link.client.smembers(key).await?;
@@ -209,7 +209,7 @@ impl RoomCounts {
     }
 }
 
-/// A room as Redis knows it. Names have no control characters.
+/// A room's name in Redis keys. Names have no control characters, so a tab separates them.
 fn room_id(namespace: &str, room: &str) -> String {
     format!("{namespace}\t{room}")
 }

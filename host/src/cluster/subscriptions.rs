@@ -1,5 +1,5 @@
-//! Which channels this node listens to: one for each room with a member here, and one for each user. A node hears only what it
-//! needs. It never changes who is in a room.
+//! The channels that this node subscribes to: one for each room with a member here, and one for each user, so that it receives only
+//! what it needs. It never changes a room's members.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,13 +14,13 @@ use super::redis::Redis;
 /// Channels in one command.
 const BATCH: usize = 1000;
 
-/// How long a join waits for its channel. Past it the room is heard a little later.
+/// How long a join waits for its subscription. Past it the room's events from other nodes arrive a little later.
 const WAIT: Duration = Duration::from_secs(1);
 
-/// What is wanted, against what Redis was asked for.
+/// The wanted subscriptions, and the changes that Redis has not confirmed.
 pub struct Subscriptions {
     link: Arc<Redis>,
-    /// Wanted as long as this lives.
+    /// A pattern that is always subscribed to.
     pattern: Option<String>,
     table: Mutex<Table>,
     wakeup: Notify,
@@ -36,7 +36,7 @@ struct Table {
 }
 
 impl Subscriptions {
-    /// `pattern`: what is to be heard beside the channels.
+    /// `pattern`: subscribed to in addition to the channels.
     pub fn new(link: Arc<Redis>, pattern: Option<String>) -> Self {
         Self {
             link,
@@ -52,7 +52,7 @@ impl Subscriptions {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A channel is wanted from now on, or no longer.
+    /// Subscribes to a channel, or unsubscribes from it, in the background.
     pub fn set(&self, channel: String, wanted: bool) {
         let channel: Arc<str> = channel.into();
         let mut table = self.table();
@@ -65,7 +65,7 @@ impl Subscriptions {
         }
     }
 
-    /// Waits until what was wanted before is heard. Without Redis there is nothing to wait for.
+    /// Waits until the changes made before are confirmed. Returns at once without Redis.
     pub async fn settled(&self) {
         let asked = self.asked.load(Ordering::Relaxed);
         let mut done = self.done.subscribe();
@@ -73,17 +73,17 @@ impl Subscriptions {
             return;
         }
         let mut epochs = self.link.epochs();
-        let heard = async {
+        let confirmed = async {
             tokio::select! {
                 _ = done.wait_for(|done| *done >= asked) => {}
                 _ = epochs.wait_for(Option::is_none) => {}
             }
         };
-        // Late, it is heard all the same.
-        let _ = tokio::time::timeout(WAIT, heard).await;
+        // Past the timeout, the subscription still completes in the background.
+        let _ = tokio::time::timeout(WAIT, confirmed).await;
     }
 
-    /// Asks Redis for what is wanted, until it is dropped.
+    /// Keeps Redis's subscriptions equal to the wanted ones, until the future is dropped.
     pub async fn run(self: Arc<Self>) {
         let mut epochs = self.link.epochs();
         let mut subscribed: HashSet<Arc<str>> = HashSet::new();
@@ -92,7 +92,7 @@ impl Subscriptions {
         loop {
             let epoch = *epochs.borrow_and_update();
             if epoch != seen {
-                // It comes back knowing nothing: everything is asked for anew.
+                // A new connection has no subscriptions: all are made again.
                 seen = epoch;
                 subscribed.clear();
                 has_pattern = false;
@@ -105,14 +105,14 @@ impl Subscriptions {
                 }
                 continue;
             }
-            if !has_pattern && self.ask_pattern().await.is_err() {
-                self.link.lost();
+            if !has_pattern && self.subscribe_pattern().await.is_err() {
+                self.link.mark_down();
                 continue;
             }
             has_pattern = true;
-            let (asked, add, remove) = self.take(&subscribed);
-            if self.ask(&add, &remove).await.is_err() {
-                self.link.lost();
+            let (asked, add, remove) = self.take_changes(&subscribed);
+            if self.apply(&add, &remove).await.is_err() {
+                self.link.mark_down();
                 continue;
             }
             subscribed.extend(add);
@@ -125,7 +125,7 @@ impl Subscriptions {
         }
     }
 
-    fn take(&self, subscribed: &HashSet<Arc<str>>) -> (u64, Vec<Arc<str>>, Vec<Arc<str>>) {
+    fn take_changes(&self, subscribed: &HashSet<Arc<str>>) -> (u64, Vec<Arc<str>>, Vec<Arc<str>>) {
         let mut table = self.table();
         let asked = self.asked.load(Ordering::Relaxed);
         let dirty = std::mem::take(&mut table.dirty);
@@ -135,14 +135,14 @@ impl Subscriptions {
         (asked, add, remove)
     }
 
-    async fn ask_pattern(&self) -> Result<(), fred::error::Error> {
+    async fn subscribe_pattern(&self) -> Result<(), fred::error::Error> {
         match &self.pattern {
             Some(pattern) => self.link.subscriber.psubscribe(pattern.as_str()).await,
             None => Ok(()),
         }
     }
 
-    async fn ask(&self, add: &[Arc<str>], remove: &[Arc<str>]) -> Result<(), fred::error::Error> {
+    async fn apply(&self, add: &[Arc<str>], remove: &[Arc<str>]) -> Result<(), fred::error::Error> {
         let names = |channels: &[Arc<str>]| channels.iter().map(|channel| channel.to_string()).collect::<Vec<_>>();
         for channels in remove.chunks(BATCH) {
             self.link.subscriber.unsubscribe(names(channels)).await?;

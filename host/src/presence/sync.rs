@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 
 use super::{Change, Group};
 use crate::cluster::Cluster;
-use crate::cluster::presence_store::{PresenceStatement, Turn};
+use crate::cluster::presence_store::{PresenceStatement, StatusChange};
 
 /// Says what has changed here to the other nodes; answers what has changed by it over all nodes. While Redis is away, that is what
 /// has changed here.
@@ -31,7 +31,7 @@ fn statement(change: &Change, now_ms: u64) -> PresenceStatement {
 }
 
 /// What the nodes together have changed, as a plugin is told.
-pub fn change_of(turn: Turn) -> Option<Change> {
+pub fn change_of(turn: StatusChange) -> Option<Change> {
     let status = |status: &'static str| (!status.is_empty()).then_some(status);
     let group = Group::parse(&turn.group)?;
     Some(Change { group, key: turn.key, from: status(turn.from), to: status(turn.to), meta: turn.meta, waits: false })

@@ -1,5 +1,5 @@
-//! Whom Node's servers mean, in the words of this node: rooms, users and single sockets. It never names the host's own rooms, and
-//! never anybody of another node: each delivers to its own.
+//! Maps the recipients in Node.js servers' messages to this node's rooms, users and sockets. They never include the host's own
+//! rooms or sockets of another node, because each node delivers to its own sockets.
 
 use std::collections::HashSet;
 
@@ -7,28 +7,28 @@ use super::wire::{self, Data, Fetched, Handshake, Name, Options};
 use crate::names::{self, SocketId};
 use crate::rooms::members::{Members, is_hosts};
 
-/// The rooms of a user's sockets are the host's: plugins and Node's servers send to them and join nobody.
+/// The prefix of users' rooms. They belong to the host: plugins and Node.js servers send to them, but cannot join sockets to them.
 pub const USER: &str = "user:";
 
-/// One name of a room, as it is meant.
+/// The meaning of one room name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Recipient {
     Room(String),
     User(String),
     Socket(SocketId),
-    /// Nothing here can have that name.
-    Nobody,
+    /// No room, user or socket of this node can have that name.
+    Unknown,
 }
 
-/// Whom something concerns.
+/// The recipients of a message.
 #[derive(Debug)]
 pub struct Audience {
-    /// None: everyone.
+    /// Empty: everyone.
     recipients: Vec<Recipient>,
     except: Vec<Recipient>,
 }
 
-/// The same, where the adapter knows a way of its own.
+/// How to deliver: by the adapter's own operations if it has one for the audience.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Delivery {
     Everyone {
@@ -43,12 +43,12 @@ pub enum Delivery {
 }
 
 impl Recipient {
-    /// What a name means to the server of the name `uid`.
+    /// Parses a room name that was sent to the server `uid`.
     pub fn parse(uid: &str, name: String) -> Self {
         let (tenant, bare) = names::unscoped(&name);
         let is_name = names::check("room", bare).is_ok() && tenant.is_none_or(is_tenant);
         match wire::socket_of(uid, &name) {
-            _ if !is_name => Self::Nobody,
+            _ if !is_name => Self::Unknown,
             Some(socket) => Self::Socket(socket),
             None => match name.strip_prefix(USER) {
                 Some(user) => Self::User(user.to_owned()),
@@ -62,22 +62,22 @@ impl Recipient {
             Self::Room(room) => members.is_in(socket, room),
             Self::User(user) => members.sockets_of(user).contains(&socket),
             Self::Socket(one) => *one == socket,
-            Self::Nobody => false,
+            Self::Unknown => false,
         }
     }
 
-    /// Whether anybody here is meant.
+    /// Whether any socket of this node is a recipient.
     pub fn is_here(&self, members: &Members) -> bool {
         match self {
             Self::Room(room) => members.reach(room).is_some(),
             Self::User(user) => !members.sockets_of(user).is_empty(),
             Self::Socket(socket) => members.sid(*socket).is_some(),
-            Self::Nobody => false,
+            Self::Unknown => false,
         }
     }
 }
 
-/// Whether what stands before a tenant's name can be one: `user:` may be there, too.
+/// Whether a name's part before the separator can be a tenant. It may begin with `user:`.
 fn is_tenant(tenant: &str) -> bool {
     names::check("tenant", tenant.strip_prefix(USER).unwrap_or(tenant)).is_ok()
 }
@@ -88,18 +88,18 @@ impl Audience {
         Self { recipients: recipients(options.rooms), except: recipients(options.except) }
     }
 
-    /// The way to send: rooms as rooms wherever that says all.
+    /// The cheapest way to deliver: by rooms if no user or single socket is named.
     pub fn delivery(&self) -> Delivery {
-        // A name that nobody here has leaves nobody out.
-        let except: Option<Vec<String>> = rooms(self.except.iter().filter(|recipient| **recipient != Recipient::Nobody));
-        match (except, rooms(self.recipients.iter().filter(|recipient| **recipient != Recipient::Nobody))) {
+        // An unknown name excludes no socket.
+        let except: Option<Vec<String>> = rooms(self.except.iter().filter(|recipient| **recipient != Recipient::Unknown));
+        match (except, rooms(self.recipients.iter().filter(|recipient| **recipient != Recipient::Unknown))) {
             (Some(except), _) if self.recipients.is_empty() => Delivery::Everyone { except },
             (Some(except), Some(rooms)) => Delivery::Rooms { rooms, except },
             _ => Delivery::Sockets,
         }
     }
 
-    /// The sockets, each once. Looks at all members of the namespace where a room or everyone is meant.
+    /// The sockets, each once. Checks all sockets of the namespace if a room or everyone is addressed.
     pub fn sockets(&self, members: &Members) -> Vec<SocketId> {
         let mut found = HashSet::new();
         for recipient in &self.recipients {
@@ -107,7 +107,7 @@ impl Audience {
                 Recipient::Room(_) => {}
                 Recipient::User(user) => found.extend(members.sockets_of(user)),
                 Recipient::Socket(socket) => found.extend(members.sid(*socket).map(|_| *socket)),
-                Recipient::Nobody => {}
+                Recipient::Unknown => {}
             }
         }
         if self.recipients.is_empty()
@@ -122,7 +122,7 @@ impl Audience {
     }
 }
 
-/// The names, if all are rooms.
+/// The names, if all recipients are rooms.
 fn rooms<'a>(recipients: impl Iterator<Item = &'a Recipient>) -> Option<Vec<String>> {
     recipients
         .map(|recipient| match recipient {
@@ -132,7 +132,7 @@ fn rooms<'a>(recipients: impl Iterator<Item = &'a Recipient>) -> Option<Vec<Stri
         .collect()
 }
 
-/// A socket as `fetchSockets` gives it: its rooms, by the names that Node's servers send to.
+/// A socket as `fetchSockets` returns it, with the room names that Node.js servers can send to.
 pub fn fetched(uid: &str, members: &Members, socket: SocketId) -> Fetched {
     let id = wire::socket_name(uid, socket);
     let user = members.user_of(socket);
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn rooms_users_and_sockets_are_each_reached_once() {
+    fn each_socket_is_found_once_by_room_user_or_id() {
         assert_eq!(sockets(&[], &[]), [1, 2, 3]);
         assert_eq!(sockets(&["r", "user:ana", "hubbub-n-2"], &[]), [1, 2]);
         assert_eq!(sockets(&["r"], &["user:ana"]), [2]);
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_cannot_be_here_reaches_nobody_and_not_everybody() {
+    fn an_unknown_name_reaches_no_socket() {
         for name in ["\u{1e}", "", "r\u{1e}1", "\u{1f}", "hubbub-n-99"] {
             assert_eq!(sockets(&[name], &[]), [0; 0], "{name:?}");
             assert!(!matches!(audience(&[name], &[]).delivery(), Delivery::Everyone { .. }), "{name:?}");
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn rooms_are_sent_to_as_rooms() {
+    fn only_an_audience_of_rooms_is_delivered_by_room() {
         let strings = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         assert_eq!(audience(&[], &["x"]).delivery(), Delivery::Everyone { except: strings(&["x"]) });
         assert_eq!(audience(&["a", "b"], &[]).delivery(), Delivery::Rooms { rooms: strings(&["a", "b"]), except: Vec::new() });
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fetched_socket_shows_its_rooms_and_user_and_nothing_of_the_hosts() {
+    fn a_fetched_socket_has_no_rooms_of_the_host() {
         let members = members();
         let ana = serde_json::to_value(fetched("hubbub-n", &members, 1)).unwrap();
         assert_eq!(ana["rooms"], serde_json::json!(["hubbub-n-1", "user:ana", "r"]));

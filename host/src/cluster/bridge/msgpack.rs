@@ -1,5 +1,5 @@
-//! MessagePack, as Node's adapter writes it, to JSON text and back, with no tree between the two. It never allocates by a length
-//! that it only read, and never goes deeper than JSON may here.
+//! Converts MessagePack, as the Node.js adapter writes it, to JSON text and back, without a tree in between. It never allocates by
+//! a length that it only read, and never nests deeper than the host's JSON may.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,10 +9,10 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use crate::json::MAX_DEPTH;
 
-/// The last second of the year 9999, which is as far as a date is written.
+/// The last second of the year 9999, the latest date that is converted.
 const LAST_SECOND: u64 = 253_402_300_799;
 
-/// Why bytes are not read.
+/// Why bytes cannot be converted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unreadable {
     #[error("it ends too early")]
@@ -23,11 +23,11 @@ pub enum Unreadable {
     Depth,
     #[error("it has binary data, which no event here carries")]
     Binary,
-    #[error("it has a text that is not UTF-8, a key that is no text, or a type of its own")]
+    #[error("it has text that is not UTF-8, a key that is not text, or an unknown type")]
     Type,
 }
 
-/// The JSON of one value. Text grows sixfold at most.
+/// The JSON of one value, at most six times as long as its text.
 pub fn to_json(bytes: &[u8]) -> Result<String, Unreadable> {
     let (mut reader, mut json) = (Reader(bytes), Vec::with_capacity(bytes.len() * 2));
     reader.value(&mut json, 0)?;
@@ -37,7 +37,7 @@ pub fn to_json(bytes: &[u8]) -> Result<String, Unreadable> {
     String::from_utf8(json).map_err(|_| Unreadable::Type)
 }
 
-/// What is left to read.
+/// The bytes that are not read yet.
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
@@ -51,7 +51,7 @@ impl<'a> Reader<'a> {
         self.take(N)?.try_into().map_err(|_| Unreadable::Short)
     }
 
-    /// A length or whole number of so many bytes.
+    /// A length or an unsigned number of this many bytes.
     fn unsigned(&mut self, bytes: usize) -> Result<u64, Unreadable> {
         Ok(self.take(bytes)?.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
     }
@@ -96,7 +96,7 @@ impl<'a> Reader<'a> {
                 return self.map(length, json, depth);
             }
             0xe0..=0xff => push(json, marker as i8),
-            // The one marker that means nothing.
+            // The one marker that MessagePack does not use.
             0xc1 => return Err(Unreadable::Type),
         }
         Ok(())
@@ -139,7 +139,7 @@ impl<'a> Reader<'a> {
         serde_json::to_writer(json, text).map_err(|_| Unreadable::Type)
     }
 
-    /// A date, which JSON writes as text, or what `undefined` is.
+    /// A date, which becomes JSON text, or `undefined`, which becomes `null`.
     fn extension(&mut self, length: usize, json: &mut Vec<u8>) -> Result<(), Unreadable> {
         let kind = self.unsigned(1)? as i8;
         let (seconds, nanos) = match (kind, length) {
@@ -173,18 +173,18 @@ fn deeper(depth: usize) -> Result<usize, Unreadable> {
 
 fn push(json: &mut Vec<u8>, value: impl fmt::Display) {
     use std::io::Write as _;
-    // Memory takes whatever is written to it.
+    // Writing to memory does not fail.
     let _ = write!(json, "{value}");
 }
 
-/// What JSON cannot say of numbers is `null` there, as JavaScript has it.
+/// Infinities and NaN become `null`, as in JavaScript's JSON.
 fn float(json: &mut Vec<u8>, value: f64) {
     if serde_json::to_writer(&mut *json, &value).is_err() {
         push(json, "null");
     }
 }
 
-/// Writes the value that a JSON text says.
+/// Writes the value of a JSON text.
 pub fn write_json(text: &str, to: &mut Vec<u8>) -> Result<(), serde_json::Error> {
     let mut parser = serde_json::Deserializer::from_str(text);
     Writer(to).deserialize(&mut parser)?;
@@ -217,11 +217,11 @@ fn write_marked(marker: u8, number: u32, to: &mut Vec<u8>) {
     to.extend_from_slice(&number.to_be_bytes());
 }
 
-/// Writes one value, as it is parsed.
+/// Writes one value while it is parsed.
 struct Writer<'a>(&'a mut Vec<u8>);
 
 impl Writer<'_> {
-    /// JSON does not say how many there are before they have been read: the number is written when it is known.
+    /// Writes a collection. Its length comes first but is known last, so it is filled in at the end.
     fn counted<E>(self, marker: u8, write: impl FnOnce(&mut Vec<u8>) -> Result<u32, E>) -> Result<(), E> {
         write_marked(marker, 0, self.0);
         let at = self.0.len();
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn what_json_says_comes_back_as_it_was() {
+    fn json_survives_the_round_trip() {
         let long = format!(r#"["{}"]"#, "é".repeat(300));
         let numbers = "[0,127,128,65536,4294967296,18446744073709551615,-1,-33,-9223372036854775808,0.5,1e300]";
         let nested = r#"["chat:message",{"b":{"a":[null,true,false]},"a":"\"\u0001\n"},[]]"#;
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_javascript_says_is_written_as_it_writes_it_in_json() {
+    fn dates_undefined_and_infinities_become_what_javascript_writes() {
         assert_eq!(to_json(&[0xd6, 0xff, 0x5a, 0x4a, 0xf6, 0xa5]).unwrap(), r#""2018-01-02T03:04:05.000Z""#);
         assert_eq!(to_json(&[0xd4, 0x00, 0x00]).unwrap(), "null", "undefined");
         let mut infinite = vec![0xcb];
@@ -339,9 +339,9 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_said_is_refused_with_the_reason() {
+    fn invalid_bytes_are_refused_with_the_reason() {
         assert_eq!(to_json(&[0xc4, 1, 0]), Err(Unreadable::Binary));
-        assert_eq!(to_json(&[0xdd, 0xff, 0xff, 0xff, 0xff]), Err(Unreadable::Short), "no memory for what is only announced");
+        assert_eq!(to_json(&[0xdd, 0xff, 0xff, 0xff, 0xff]), Err(Unreadable::Short), "nothing is allocated by a length alone");
         assert_eq!(to_json(&[0xdb, 0xff, 0xff, 0xff, 0xff, b'a']), Err(Unreadable::Short));
         assert_eq!(to_json(&[0x01, 0x02]), Err(Unreadable::Long));
         assert_eq!(to_json(&[0xa1, 0xff]), Err(Unreadable::Type));

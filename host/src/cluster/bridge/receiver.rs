@@ -1,5 +1,5 @@
-//! What Node's servers say, done here: events are delivered to this node's own sockets, requests are answered with them. Nothing
-//! that is heard is told to other nodes, which hear it themselves; what cannot be read is counted, and harms nobody.
+//! Handles messages of Node.js servers: delivers their events to this node's own sockets, and answers their requests. It never
+//! forwards a message to other nodes, which receive it themselves. A message that cannot be parsed is counted and ignored.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,13 +21,13 @@ use crate::rooms::adapter::{Adapter, Str};
 use crate::rooms::members::is_hosts;
 use crate::rooms::{Rooms, Send, To};
 
-/// How long acks are waited for where Node's server does not say, and at most.
+/// How long to wait for acks if the Node.js server sets no timeout, and at most.
 const ACKS_WAIT: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));
 
-/// Sockets that are moved, ended or sent to one by one before others get their turn: 256 sends take about 60 µs.
-const TURN: usize = 256;
+/// Sockets that are moved, disconnected or sent to before other tasks run: 256 sends take about 60 µs.
+const YIELD_AFTER: usize = 256;
 
-/// Listens to Node's servers until it is dropped.
+/// Handles messages of Node.js servers until the future is dropped.
 pub async fn run(bridge: Arc<Bridge>, rooms: Arc<Rooms>) {
     let mut messages = bridge.link.subscriber.message_rx();
     let acks = Arc::new(Semaphore::new(bridge.config.answers.min(Semaphore::MAX_PERMITS)));
@@ -47,9 +47,9 @@ pub async fn run(bridge: Arc<Bridge>, rooms: Arc<Rooms>) {
             _ => continue,
         };
         while receiver.waiting.try_join_next().is_some() {}
-        if let Err(refused) = receiver.hear(&message.channel, bytes).await {
+        if let Err(refused) = receiver.handle(&message.channel, bytes).await {
             receiver.bridge.metrics.refused.fetch_add(1, Ordering::Relaxed);
-            tracing::debug!(channel = %&*message.channel, "a message of a Node server is not gone along with: {refused}");
+            tracing::debug!(channel = %&*message.channel, "a message of a Node.js server was refused: {refused}");
         }
     }
 }
@@ -57,20 +57,20 @@ pub async fn run(bridge: Arc<Bridge>, rooms: Arc<Rooms>) {
 struct Receiver {
     bridge: Arc<Bridge>,
     rooms: Arc<Rooms>,
-    /// One for each ack that may be waited for.
+    /// One permit for each awaited ack.
     acks: Arc<Semaphore>,
-    /// Broadcasts whose acks are waited for. They end with this value.
+    /// Broadcasts that wait for acks. They end with this value.
     waiting: JoinSet<()>,
 }
 
 impl Receiver {
-    async fn hear(&mut self, channel: &str, bytes: &[u8]) -> Result<(), Refused> {
+    async fn handle(&mut self, channel: &str, bytes: &[u8]) -> Result<(), Refused> {
         let Some(channel) = self.bridge.channels.parse(channel) else { return Ok(()) };
         let (Channel::Events { namespace, .. } | Channel::Requests { namespace }) = channel;
         if !self.bridge.shares(namespace) || wire::is_ours(bytes) {
             return Ok(());
         }
-        // One that nobody has opened here is another node's, or Node's alone.
+        // Without local sockets in the namespace, the message is for other servers.
         let Some(adapter) = self.rooms.namespace(namespace) else { return Ok(()) };
         if let Channel::Events { room, .. } = channel
             && !room.is_empty()
@@ -112,8 +112,8 @@ impl Receiver {
             Delivery::Rooms { rooms, except } => adapter.send(Send { except: &except, ..send(To::Rooms(&rooms)) }).await,
             Delivery::Sockets => {
                 let sockets = adapter.members(|members| audience.sockets(members));
-                for turn in sockets.chunks(TURN) {
-                    for socket in turn {
+                for chunk in sockets.chunks(YIELD_AFTER) {
+                    for socket in chunk {
                         adapter.send(send(To::Socket(*socket))).await;
                     }
                     tokio::task::yield_now().await;
@@ -133,48 +133,48 @@ impl Receiver {
         let request_id = request_id.ok_or(Refused::Incomplete);
         let found = |audience: Audience| adapter.members(|members| audience.sockets(members));
         match kind {
-            // Node's servers talk among themselves: none of that is for clients.
+            // Messages between Node.js servers, not for clients.
             request::SERVER_SIDE_EMIT => {}
             request::SOCKETS => {
                 let options = Options { rooms: rooms.unwrap_or_default(), ..Options::default() };
-                let sockets = self.few(found(Audience::new(&self.bridge.uid, options)))?;
+                let sockets = self.within_limit(found(Audience::new(&self.bridge.uid, options)))?;
                 let names: Vec<_> = sockets.into_iter().map(|socket| wire::socket_name(&self.bridge.uid, socket)).collect();
                 answer(json!({"requestId": request_id?, "sockets": names}));
             }
-            request::ALL_ROOMS => answer(json!({"requestId": request_id?, "rooms": self.few(all_rooms(adapter))?})),
+            request::ALL_ROOMS => answer(json!({"requestId": request_id?, "rooms": self.within_limit(all_rooms(adapter))?})),
             request::JOIN | request::LEAVE => {
                 let rooms = self.joinable(rooms.ok_or(Refused::Incomplete)?)?;
                 let sockets = found(audience?);
-                let stayed_out = move_sockets(adapter, &sockets, &rooms, kind == request::JOIN).await;
-                self.bridge.metrics.joins_refused.fetch_add(stayed_out, Ordering::Relaxed);
+                let refused = move_sockets(adapter, &sockets, &rooms, kind == request::JOIN).await;
+                self.bridge.metrics.joins_refused.fetch_add(refused, Ordering::Relaxed);
             }
             request::DISCONNECT => {
                 let sockets = found(audience?);
                 self.disconnect(adapter, &sockets, close.unwrap_or(false)).await;
             }
             request::FETCH => {
-                let sockets = self.few(found(audience?))?;
+                let sockets = self.within_limit(found(audience?))?;
                 let describe = |socket| adapter.members(|members| audience::fetched(&self.bridge.uid, members, socket));
                 answer(json!({"requestId": request_id?, "sockets": sockets.into_iter().map(describe).collect::<Vec<_>>()}));
             }
             request::BROADCAST => {
                 let (request_id, packet) = (request_id?, packet.ok_or(Refused::Incomplete)?);
                 let text = packet.event(namespace)?;
-                let sockets = self.few(found(audience?))?;
+                let sockets = self.within_limit(found(audience?))?;
                 let channel = self.bridge.channels.responses(namespace, uid.as_deref());
-                self.ask(adapter, &sockets, text, ImportCall { request_id, channel, wait: wait.unwrap_or(ACKS_WAIT.0) })?;
+                self.ask(adapter, &sockets, text, AckRequest { request_id, channel, wait: wait.unwrap_or(ACKS_WAIT.0) })?;
             }
             unknown => return Err(Refused::UnknownRequest(unknown)),
         }
         Ok(())
     }
 
-    /// As many as one answer may tell of.
-    fn few<T>(&self, found: Vec<T>) -> Result<Vec<T>, Refused> {
+    /// Refuses more items than one answer may have.
+    fn within_limit<T>(&self, found: Vec<T>) -> Result<Vec<T>, Refused> {
         if found.len() > self.bridge.config.answers { Err(Refused::TooMany(found.len())) } else { Ok(found) }
     }
 
-    /// The rooms that a Node server may join sockets to: neither a user's nor one socket's.
+    /// The rooms that a Node.js server may move sockets to: not a user's and not a socket's.
     fn joinable(&self, names: Vec<Name>) -> Result<Vec<String>, Refused> {
         let room = |name: Name| match Recipient::parse(&self.bridge.uid, name.into_text()) {
             Recipient::Room(room) => Ok(room),
@@ -184,8 +184,8 @@ impl Receiver {
     }
 
     async fn disconnect(&self, adapter: &Adapter, sockets: &[SocketId], close: bool) {
-        for turn in sockets.chunks(TURN) {
-            for sid in adapter.members(|members| turn.iter().filter_map(|socket| members.sid(*socket)).collect::<Vec<_>>()) {
+        for chunk in sockets.chunks(YIELD_AFTER) {
+            for sid in adapter.members(|members| chunk.iter().filter_map(|socket| members.sid(*socket)).collect::<Vec<_>>()) {
                 if close {
                     self.rooms.all().iter().for_each(|adapter| adapter.disconnect(sid));
                 } else {
@@ -196,19 +196,19 @@ impl Receiver {
         }
     }
 
-    /// Sends an event that wants acks; says how many there will be, and each as it comes.
-    fn ask(&mut self, adapter: &Adapter, sockets: &[SocketId], text: &str, asked: ImportCall) -> Result<(), Refused> {
+    /// Sends an event that requires acks. Reports how many to expect, then each one as it arrives.
+    fn ask(&mut self, adapter: &Adapter, sockets: &[SocketId], text: &str, asked: AckRequest) -> Result<(), Refused> {
         let permits = self.acks.clone().try_acquire_many_owned(sockets.len() as u32);
         let permits = permits.map_err(|_| Refused::TooMany(sockets.len()))?;
         let mut answers = adapter.ask(sockets, text, asked.wait);
         let (channel, count) = (asked.channel.clone(), answers.len());
-        let told = json!({"type": request::CLIENT_COUNT, "requestId": asked.request_id, "clientCount": count});
-        self.bridge.post(Parcel::Ready { channel, bytes: told.to_string().into() });
+        let announced = json!({"type": request::CLIENT_COUNT, "requestId": asked.request_id, "clientCount": count});
+        self.bridge.post(Parcel::Ready { channel, bytes: announced.to_string().into() });
         let bridge = self.bridge.clone();
         self.waiting.spawn(async move {
             let _permits = permits;
             while let Some(answer) = answers.next().await {
-                // A client that does not answer in time is missed by who asked, as he is told.
+                // The Node.js server knows the number of expected acks, and times out by itself.
                 let Some(encoded) = answer.and_then(|args| wire::ack(&asked.request_id, &args).ok()) else { continue };
                 bridge.post(Parcel::Ready { channel: asked.channel.clone(), bytes: encoded.into() });
             }
@@ -217,8 +217,8 @@ impl Receiver {
     }
 }
 
-/// How a broadcast is to be answered.
-struct ImportCall {
+/// Where and how long to answer a broadcast with acks.
+struct AckRequest {
     request_id: String,
     channel: String,
     wait: Duration,
@@ -231,20 +231,20 @@ impl Flags {
     }
 }
 
-/// Joins or leaves. A socket in as many rooms as it may be stays out of the next: how often that was.
+/// Joins sockets to rooms or removes them. Returns the number of joins that were refused past a socket's limit.
 async fn move_sockets(adapter: &Adapter, sockets: &[SocketId], rooms: &[String], joins: bool) -> u64 {
-    let mut stayed_out = 0;
-    for turn in sockets.chunks(TURN) {
-        for (socket, room) in turn.iter().flat_map(|socket| rooms.iter().map(move |room| (*socket, room))) {
+    let mut refused = 0;
+    for chunk in sockets.chunks(YIELD_AFTER) {
+        for (socket, room) in chunk.iter().flat_map(|socket| rooms.iter().map(move |room| (*socket, room))) {
             if joins {
-                stayed_out += u64::from(adapter.join(socket, room).is_err());
+                refused += u64::from(adapter.join(socket, room).is_err());
             } else {
                 adapter.leave(socket, room);
             }
         }
         tokio::task::yield_now().await;
     }
-    stayed_out
+    refused
 }
 
 fn all_rooms(adapter: &Adapter) -> Vec<String> {

@@ -1,5 +1,5 @@
-//! What Node's servers say to each other on Redis' channels, and the channels' names: `@socket.io/redis-adapter` 8 and
-//! `@socket.io/redis-emitter` 5. It knows neither who is here nor what is done about it.
+//! The messages and channel names of Node.js servers on Redis: `@socket.io/redis-adapter` 8 and `@socket.io/redis-emitter` 5. It
+//! only encodes and parses; it has no access to sockets and takes no action.
 
 use std::borrow::Cow;
 
@@ -10,13 +10,13 @@ use super::msgpack::{self, Unreadable};
 use crate::json::{self, InvalidJson};
 use crate::names::{self, InvalidName, SocketId};
 
-/// What the name of each Hubbub node begins with, among those of Node's servers, which have six characters.
-const OURS: &str = "hubbub-";
+/// The prefix of Hubbub nodes' server ids. Node.js servers' ids have six characters.
+const UID_PREFIX: &str = "hubbub-";
 
 /// The type of a packet that is an event.
 const EVENT: u8 = 2;
 
-/// Of the requests: what is asked for.
+/// The types of requests.
 pub mod request {
     pub const SOCKETS: u8 = 0;
     pub const ALL_ROOMS: u8 = 1;
@@ -30,41 +30,40 @@ pub mod request {
     pub const ACK: u8 = 9;
 }
 
-/// Why a message is not gone along with. For the log.
+/// Why a message was refused, for the log.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
-    #[error("it has {0} bytes, more than bridge.max_message")]
+    #[error("the message has {0} bytes, more than bridge.max_message")]
     TooLarge(usize),
-    #[error("it is no MessagePack to go by: {0}")]
+    #[error("invalid MessagePack: {0}")]
     MessagePack(#[from] Unreadable),
-    #[error("it is not what Node's adapter says: {0}")]
+    #[error("not a message of the Node.js adapter: {0}")]
     Shape(#[from] serde_json::Error),
-    #[error("its packet is no event")]
+    #[error("its packet is not an event")]
     NoEvent,
-    #[error("its packet is no event: {0}")]
+    #[error("its packet is not an event: {0}")]
     Event(#[from] InvalidJson),
     #[error("its {0}")]
     Name(#[from] InvalidName),
-    #[error("its packet is of another namespace")]
+    #[error("its packet is for another namespace")]
     OtherNamespace,
-    #[error("requests of type {0} are not known")]
+    #[error("requests of type {0} are unknown")]
     UnknownRequest(u8),
-    #[error("it says too little to go by")]
+    #[error("a field is missing or invalid")]
     Incomplete,
     #[error("{0} sockets are more than bridge.answers")]
     TooMany(usize),
 }
 
-/// The names of the channels.
 #[derive(Debug)]
 pub struct Channels {
     pub prefix: String,
 }
 
-/// What a channel is for.
+/// A channel that this node subscribes to.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Channel<'a> {
-    /// Events, to one room where it is named.
+    /// Events to one room, or to several or all if the room is empty.
     Events {
         namespace: &'a str,
         room: &'a str,
@@ -75,7 +74,7 @@ pub enum Channel<'a> {
 }
 
 impl Channels {
-    /// The pattern that all channels of events have in common.
+    /// The pattern that matches all event channels.
     pub fn pattern(&self) -> String {
         let escaped = self.prefix.chars().flat_map(|c| {
             let is_special = matches!(c, '*' | '?' | '[' | ']' | '\\');
@@ -95,7 +94,7 @@ impl Channels {
         format!("{}-request#{namespace}#", self.prefix)
     }
 
-    /// Where the server of that name hears answers; where all do if it has none.
+    /// The channel on which the server with this id receives responses; without an id, the channel of all servers.
     pub fn responses(&self, namespace: &str, uid: Option<&str>) -> String {
         match uid {
             Some(uid) => format!("{}-response#{namespace}#{uid}#", self.prefix),
@@ -114,25 +113,25 @@ impl Channels {
     }
 }
 
-/// This node's name among Node's servers.
+/// This node's server id among the Node.js servers.
 pub fn uid(node: &str) -> String {
-    format!("{OURS}{node}")
+    format!("{UID_PREFIX}{node}")
 }
 
-/// What Node's servers call a socket of the server of that name.
+/// A socket's id for Node.js servers.
 pub fn socket_name(uid: &str, socket: SocketId) -> String {
     format!("{uid}-{socket}")
 }
 
-/// The socket of the server of that name that is called so.
+/// The socket with this id, if it is on the server `uid`.
 pub fn socket_of(uid: &str, name: &str) -> Option<SocketId> {
     name.strip_prefix(uid)?.strip_prefix('-')?.parse().ok()
 }
 
-/// Whether some Hubbub node sent a broadcast, by its first bytes alone: every node hears its own and its neighbours', which have
-/// come another way already.
+/// Whether a Hubbub node sent a broadcast, by its first bytes alone: every node receives its own broadcasts and those of the other
+/// nodes, which are delivered by the relay instead.
 pub fn is_ours(bytes: &[u8]) -> bool {
-    bytes.first() == Some(&0x93) && bytes.get(2..).is_some_and(|uid| uid.starts_with(OURS.as_bytes()))
+    bytes.first() == Some(&0x93) && bytes.get(2..).is_some_and(|uid| uid.starts_with(UID_PREFIX.as_bytes()))
 }
 
 /// A room's name, which may be a number in JavaScript.
@@ -152,11 +151,11 @@ impl Name {
     }
 }
 
-/// Whom something concerns.
+/// The recipients of a message.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Options {
-    /// None: everyone in the namespace.
+    /// Empty: everyone in the namespace.
     pub rooms: Vec<Name>,
     pub except: Vec<Name>,
     pub flags: Option<Flags>,
@@ -166,7 +165,7 @@ pub struct Options {
 #[serde(default)]
 pub struct Flags {
     pub volatile: Option<bool>,
-    /// Milliseconds that acks are waited for.
+    /// How long to wait for acks, in milliseconds.
     pub timeout: Option<f64>,
 }
 
@@ -181,7 +180,7 @@ pub struct Packet<'a> {
 }
 
 impl Packet<'_> {
-    /// The text of an event of that namespace.
+    /// The text of an event, which must be for that namespace.
     pub fn event(&self, namespace: &str) -> Result<&str, Refused> {
         if self.nsp.as_deref().unwrap_or("/") != namespace {
             return Err(Refused::OtherNamespace);
@@ -195,11 +194,11 @@ impl Packet<'_> {
     }
 }
 
-/// An event for clients: who sent it, the packet, whom it is for. Read from the JSON that `msgpack` makes of it.
+/// An event for clients: the sender's id, the packet, the recipients. Parsed from the JSON that `msgpack` makes of it.
 #[derive(Debug, Deserialize)]
 pub struct Broadcast<'a>(#[serde(borrow)] pub Cow<'a, str>, #[serde(borrow)] pub Packet<'a>, pub Options);
 
-/// What a server asks of all others.
+/// A request of one server to all others.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Request<'a> {
@@ -213,7 +212,7 @@ pub struct Request<'a> {
     pub opts: Option<Options>,
     #[serde(default)]
     pub rooms: Option<Vec<Name>>,
-    /// Whether the connection is to end, with its other namespaces.
+    /// Whether to close the whole connection, with its other namespaces.
     #[serde(default)]
     pub close: Option<bool>,
     #[serde(borrow, default)]
@@ -222,11 +221,11 @@ pub struct Request<'a> {
 
 impl Request<'_> {
     pub fn is_ours(&self) -> bool {
-        self.uid.as_deref().is_some_and(|uid| uid.starts_with(OURS))
+        self.uid.as_deref().is_some_and(|uid| uid.starts_with(UID_PREFIX))
     }
 }
 
-/// The text of a request: JSON as it is, or made of MessagePack.
+/// The text of a request, converted from MessagePack if it is not JSON.
 pub fn request_text(bytes: &[u8]) -> Result<Cow<'_, str>, Refused> {
     if bytes.first() == Some(&b'{') {
         return Ok(std::str::from_utf8(bytes).map_err(|_| Unreadable::Type)?.into());
@@ -234,11 +233,11 @@ pub fn request_text(bytes: &[u8]) -> Result<Cow<'_, str>, Refused> {
     Ok(msgpack::to_json(bytes)?.into())
 }
 
-/// A socket, as `fetchSockets` gives it.
+/// A socket as `fetchSockets` returns it.
 #[derive(Debug, Serialize)]
 pub struct Fetched {
     pub id: String,
-    /// Node's servers read its fields without asking whether they are there. They say nothing: a token is nobody else's.
+    /// Node.js servers require these fields. They are empty, because no other server may see a client's token.
     pub handshake: Handshake,
     pub rooms: Vec<String>,
     pub data: Data,
@@ -269,7 +268,7 @@ pub struct Data {
     pub tenant: Option<String>,
 }
 
-/// An event for Node's clients.
+/// An event for clients of Node.js servers.
 #[derive(Debug)]
 pub struct Event<'a> {
     pub uid: &'a str,
@@ -305,7 +304,7 @@ impl Event<'_> {
     }
 }
 
-/// One client's answer to a broadcast: `args` is the array of its arguments, of which Node's servers take the first.
+/// One client's answer to a broadcast. `args` is the array of its arguments, of which Node.js servers use the first.
 pub fn ack(request_id: &str, args: &str) -> Result<Vec<u8>, serde_json::Error> {
     let args: Vec<&RawValue> = serde_json::from_str(args)?;
     let mut to = Vec::with_capacity(128);
@@ -329,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn channels_are_called_as_nodes_adapter_calls_them() {
+    fn channel_names_match_the_node_adapter() {
         let channels = channels();
         assert_eq!(channels.events("/chat", &["r".into()]), "socket.io#/chat#r#");
         assert_eq!(channels.events("/chat", &["r".into(), "s".into()]), "socket.io#/chat#");
@@ -342,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_of_ours_is_known_by_its_first_bytes_and_read_as_any_other() {
+    fn an_own_event_is_recognized_by_its_first_bytes_and_parses() {
         let (uid, rooms) = (uid("0123456789ab"), ["r".to_owned()]);
         let event = Event { uid: &uid, namespace: "/chat", rooms: &rooms, except: &[], volatile: true, text: r#"["e",{"n":1}]"# };
         let bytes = event.encode().unwrap();
@@ -356,14 +355,14 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_is_found_by_what_node_calls_it_and_only_on_its_own_node() {
+    fn a_socket_name_is_found_only_on_its_own_node() {
         let name = socket_name(&uid("a"), 7);
         assert_eq!(socket_of(&uid("a"), &name), Some(7));
         assert_eq!(socket_of(&uid("b"), &name), None);
     }
 
     #[test]
-    fn the_emitters_broadcast_is_read_whatever_it_leaves_out() {
+    fn a_broadcast_of_the_emitter_parses_without_optional_fields() {
         let text = r#"["emitter",{"type":2,"data":["e"]},{"rooms":[5]}]"#;
         let Broadcast(_, packet, options) = serde_json::from_str(text).unwrap();
         assert_eq!(packet.event("/").unwrap(), r#"["e"]"#);
