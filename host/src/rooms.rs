@@ -1,5 +1,5 @@
-//! All namespaces of this node, and what is sent to their rooms: here first, then to the other nodes. It never decides who may join
-//! or what is sent.
+//! All namespaces of this node, and the events sent to their rooms: first to clients here, then to other nodes. It never decides
+//! which sockets may join or what is sent.
 
 pub mod adapter;
 pub mod members;
@@ -19,7 +19,7 @@ use members::Size;
 use peers::Peers;
 use tap::Taps;
 
-/// Whom to send to.
+/// The recipients of an event.
 pub enum To<'a> {
     Socket(SocketId),
     Rooms(&'a [String]),
@@ -41,20 +41,19 @@ pub struct Send<'a> {
     pub except_socket: Option<SocketId>,
     /// The whole array, `["event",…]`.
     pub text: Str,
-    /// A full queue drops it and is no offence.
+    /// It may be dropped at a full queue, and then does not make its client a slow consumer.
     pub volatile: bool,
 }
 
-/// Members whose queue was full. Told to the gateway, which ends them.
+/// Members whose queue was full, reported to the gateway, which disconnects them.
 pub struct Full {
     pub namespace: Arc<str>,
     pub sids: Vec<Sid>,
 }
 
-/// All namespaces of this node.
 pub struct Rooms {
     namespaces: RwLock<HashMap<Arc<str>, Arc<Adapter>>>,
-    /// Adapters whose namespace was made twice at once: the second took its place, and their sockets must come again.
+    /// Adapters that were replaced because two first connects created their namespace twice. Their sockets must reconnect.
     replaced: Mutex<Vec<Arc<Adapter>>>,
     full: mpsc::Sender<Full>,
     watched: RwLock<Vec<(String, String)>>,
@@ -63,14 +62,14 @@ pub struct Rooms {
     pub deliveries: AtomicU64,
     /// Rooms one socket may be in, besides the host's own.
     pub per_socket: usize,
-    /// The other nodes. None: this one is by itself.
+    /// The other nodes. None without a cluster.
     pub peers: Option<Arc<dyn Peers>>,
-    /// Who listens in on what is sent.
+    /// The live taps on what is sent.
     pub taps: Taps,
 }
 
 impl Rooms {
-    /// `full` hears of slow members; where it is full itself, they are told again at the next packet.
+    /// `full` receives slow members. If it is full itself, they are reported again at the next packet.
     pub fn new(full: mpsc::Sender<Full>, per_socket: usize, peers: Option<Arc<dyn Peers>>) -> Arc<Self> {
         Arc::new(Self {
             namespaces: RwLock::default(),
@@ -93,12 +92,12 @@ impl Rooms {
         self.namespaces.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
-    /// Rooms with somebody in them, over all namespaces.
+    /// Rooms with at least one member, over all namespaces.
     pub fn count(&self) -> usize {
         self.all().iter().map(|adapter| adapter.members(|members| members.room_count())).sum()
     }
 
-    /// A namespace is there. Answers the one whose place it took.
+    /// Adds a namespace. Returns the adapter that it replaced, if any.
     pub(crate) fn add(&self, adapter: Arc<Adapter>) -> Option<Arc<Adapter>> {
         if let Some(peers) = &self.peers {
             peers.namespace_changed(adapter.path(), true);
@@ -106,18 +105,18 @@ impl Rooms {
         self.namespaces.write().unwrap_or_else(PoisonError::into_inner).insert(adapter.path().clone(), adapter)
     }
 
-    /// Another took this one's place: its sockets must come again.
+    /// Marks an adapter as replaced: its sockets must reconnect.
     pub(crate) fn replace(&self, old: Arc<Adapter>) {
         old.set_replaced();
         self.replaced.lock().unwrap_or_else(PoisonError::into_inner).push(old);
     }
 
-    /// Tells of members whose queue is full. Where nobody has time to hear it, they are told of at the next packet.
+    /// Reports members whose queue is full. If the channel is full, they are reported again at the next packet.
     pub(crate) fn report_full(&self, namespace: &Arc<str>, sids: Vec<Sid>) {
         let _ = self.full.try_send(Full { namespace: namespace.clone(), sids });
     }
 
-    /// Forgets a namespace that the gateway deletes. A socket that comes in at this moment is told to come again.
+    /// Removes a namespace that the gateway deletes. A socket that connects at this moment is closed, so that it reconnects.
     pub fn remove(&self, path: &str) {
         if let Some(adapter) = self.namespaces.write().unwrap_or_else(PoisonError::into_inner).remove(path) {
             adapter.set_replaced();
@@ -133,7 +132,7 @@ impl Rooms {
 
     /// Sends an event to clients here, then to those of the other nodes.
     pub async fn send(&self, namespace: &str, send: Send<'_>) {
-        // A namespace that nobody has connected to here may have somebody elsewhere.
+        // A namespace without members here may have members on other nodes.
         if let Some(peers) = &self.peers {
             peers.publish(namespace, &send);
         }
@@ -142,7 +141,7 @@ impl Rooms {
         }
     }
 
-    /// Every socket of a user joins or leaves, here and on the other nodes.
+    /// Every socket of a user joins or leaves a room, here and on the other nodes.
     pub fn move_user(&self, namespace: &str, user: &str, room: &str, joins: bool) {
         if let Some(peers) = &self.peers {
             peers.move_user(namespace, user, room, joins);
@@ -152,7 +151,7 @@ impl Rooms {
         }
     }
 
-    /// How many are in a room over all nodes, and on how many nodes one user is. Without the other nodes' answer, as it is here.
+    /// The size of a room over all nodes, and how many nodes a user is on. If Redis does not answer, only this node's size.
     pub async fn size(&self, namespace: &Arc<str>, room: &str, user: &str) -> (Size, u32) {
         let here = self.namespace(namespace).map(|adapter| adapter.size(room)).unwrap_or_default();
         let Some(peers) = &self.peers else { return (here, 0) };
@@ -165,24 +164,24 @@ impl Rooms {
         }
     }
 
-    /// Waits until what other nodes send to rooms that were joined before is heard here.
+    /// Waits until this node receives what other nodes send to the rooms that were joined before.
     pub async fn settled(&self) {
         if let Some(peers) = &self.peers {
             peers.settled().await;
         }
     }
 
-    /// Which rooms are counted: pairs of a namespace's pattern and a room's pattern, cut before their parameter.
+    /// Sets which rooms' sizes are reported: pairs of a namespace's pattern and a room's pattern, cut before their parameter.
     pub fn watch(&self, patterns: Vec<(String, String)>) {
         *self.watched.write().unwrap_or_else(PoisonError::into_inner) = patterns;
     }
 
-    /// The counted rooms that have changed since the last call.
+    /// The rooms with reported sizes that have changed since the last call.
     pub fn take_changed(&self) -> HashSet<(Arc<str>, Arc<str>)> {
         std::mem::take(&mut self.changed.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// A room has changed, here or elsewhere.
+    /// Notes that a room has changed, here or on another node.
     pub fn note_change(&self, namespace: &Arc<str>, room: &str) {
         let watched = self.watched.read().unwrap_or_else(PoisonError::into_inner);
         let bare = names::unscoped(room).1;

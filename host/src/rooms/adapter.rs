@@ -1,5 +1,5 @@
-//! Our socketioxide adapter, one namespace each: joins, leaves and what is sent to the sockets here. Together with the gateway the only code that names
-//! socketioxide. It never decides who may join or what is sent.
+//! The socketioxide adapter of one namespace: joins, leaves and sends to the sockets of this node. Only this file and the gateway
+//! name socketioxide. It never decides which sockets may join or what is sent.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -24,14 +24,13 @@ use super::peers::Change;
 use super::{Rooms, Send, To};
 use crate::names::{self, SocketId};
 
-/// One namespace.
 pub struct Adapter {
     local: CoreLocalAdapter<Emitter>,
     path: Arc<str>,
     rooms: Arc<Rooms>,
     members: Mutex<Members>,
     replaced: AtomicBool,
-    /// Since when nobody is here.
+    /// Since when the namespace has no members.
     empty_since: Mutex<Option<Instant>>,
 }
 
@@ -54,8 +53,8 @@ impl CoreAdapter<Emitter> for Adapter {
         }
     }
 
-    /// Two first connects to one dynamic namespace make it twice; the second takes the first one's place in socketioxide, whose
-    /// sockets would never hear anything again.
+    /// Two first connects to one dynamic namespace create it twice. In socketioxide the second replaces the first one, after which
+    /// the sockets of the first would receive nothing.
     fn init(self: Arc<Self>, on_success: impl FnOnce() + std::marker::Send + 'static) {
         let old = self.rooms.add(self.clone());
         on_success();
@@ -83,7 +82,7 @@ impl Adapter {
         &self.path
     }
 
-    /// Whether another took this one's place: its sockets hear nothing.
+    /// Whether another adapter replaced this one, so that its sockets receive nothing.
     pub fn is_replaced(&self) -> bool {
         self.replaced.load(Ordering::Acquire)
     }
@@ -92,7 +91,7 @@ impl Adapter {
         self.replaced.store(true, Ordering::Release);
     }
 
-    /// A socket that is about to be in the namespace.
+    /// Adds a socket, before it is in the namespace for socketioxide.
     pub fn add(&self, socket: SocketId, sid: Sid, user: Option<&str>, tenant: Option<&str>) {
         *lock(&self.empty_since) = None;
         let user: Option<Arc<str>> = user.map(|user| names::scoped(tenant, user).into());
@@ -103,23 +102,23 @@ impl Adapter {
         }
         drop(members);
         for room in std::iter::once(members::everyone()).chain(tenant.map(members::tenant)) {
-            // The host's rooms cannot be refused.
+            // Joins to the host's rooms are never refused.
             let _ = self.join(socket, &room);
         }
     }
 
-    /// A socket that has gone: it is in no room any more.
+    /// Removes a socket that has disconnected from all its rooms.
     pub fn remove(&self, socket: SocketId) {
         let (rooms, empty) = {
             let mut members = lock(&self.members);
-            let gone = members.remove(socket);
+            let removed = members.remove(socket);
             if let Some(peers) = &self.rooms.peers {
-                gone.left.iter().for_each(|left| peers.changed(self.change(&members, left)));
-                for user in gone.user.iter().filter(|user| members.sockets_of(user).is_empty()) {
+                removed.left.iter().for_each(|left| peers.changed(self.change(&members, left)));
+                for user in removed.user.iter().filter(|user| members.sockets_of(user).is_empty()) {
                     peers.user_changed(&self.path, user, false);
                 }
             }
-            (gone.left, members.is_empty())
+            (removed.left, members.is_empty())
         };
         for left in rooms {
             self.rooms.note_change(&self.path, &left.room);
@@ -133,7 +132,7 @@ impl Adapter {
         let joined = {
             let mut members = lock(&self.members);
             let joined = members.join(socket, room, self.rooms.per_socket);
-            // Noted under the lock: the order of the changes is the order of the notes.
+            // Reported under the lock, so that the reports have the order of the changes.
             if let (Some(peers), Joined::Part(..)) = (&self.rooms.peers, &joined) {
                 peers.changed(self.joined(&members, socket, room));
             }
@@ -165,12 +164,12 @@ impl Adapter {
         }
     }
 
-    /// Every socket of a user joins or leaves.
+    /// Every socket of a user joins or leaves a room.
     pub fn move_user(&self, user: &str, room: &str, joins: bool) {
         let sockets: SmallVec<[SocketId; 4]> = lock(&self.members).sockets_of(user).into();
         for socket in sockets {
             if joins {
-                // One socket at its limit does not keep the user's others out.
+                // A socket at its limit does not prevent the user's other sockets from joining.
                 let _ = self.join(socket, room);
             } else {
                 self.leave(socket, room);
@@ -178,21 +177,21 @@ impl Adapter {
         }
     }
 
-    /// What the other nodes are told when a socket has joined a room.
+    /// The change for the other nodes after a socket has joined a room.
     fn joined(&self, members: &Members, socket: SocketId, room: &str) -> Change {
         let first = |user: &Arc<str>| members.user_in(user, room) == 1;
         let user = members.user_of(socket).filter(|user| first(user)).map(|user| (user.clone(), true));
         Change { namespace: self.path.clone(), room: room.into(), size: members.size(room), user }
     }
 
-    /// What the other nodes are told when a socket has left a room.
+    /// The change for the other nodes after a socket has left a room.
     fn change(&self, members: &Members, left: &Left) -> Change {
         let last = |user: &Arc<str>| members.user_in(user, &left.room) == 0;
         let user = left.user.clone().filter(last).map(|user| (user, false));
         Change { namespace: self.path.clone(), room: left.room.clone(), size: members.size(&left.room), user }
     }
 
-    /// All rooms as they are now, one change a user.
+    /// The current state of all rooms, as one change for each room and for each of its users.
     pub fn count_changes(&self) -> Vec<Change> {
         let members = lock(&self.members);
         let mut changes = Vec::new();
@@ -204,7 +203,7 @@ impl Adapter {
         changes
     }
 
-    /// Reads about the members, under their lock.
+    /// Reads the members, under their lock.
     pub fn members<R>(&self, read: impl FnOnce(&Members) -> R) -> R {
         read(&lock(&self.members))
     }
@@ -213,33 +212,33 @@ impl Adapter {
         lock(&self.members).size(room)
     }
 
-    /// How long nobody has been here.
+    /// How long the namespace has had no members.
     pub fn empty_for(&self) -> Option<Duration> {
         lock(&self.empty_since).map(|since| since.elapsed())
     }
 
-    /// Answers an event. Reaches exactly one socket.
+    /// Acknowledges an event of one socket.
     pub fn ack(&self, sid: Sid, ack: i64, text: String) {
         let packet = Packet::ack(self.local.path().clone(), Value::Str(text.into(), None), ack);
         self.deliver(packet, || BroadcastOptions::new(sid), false);
     }
 
-    /// Sends an event of the host's own to one socket.
+    /// Sends one of the host's own events to one socket.
     pub fn send_to_socket(&self, sid: Sid, text: String) {
         let packet = Packet::event(self.local.path().clone(), Value::Str(text.into(), None));
         self.deliver(packet, || BroadcastOptions::new(sid), false);
     }
 
-    /// Ends a socket in this namespace: the client is told, and does not come back by itself.
+    /// Disconnects a socket from this namespace by a packet. The client does not reconnect by itself.
     pub fn disconnect(&self, sid: Sid) {
         if self.local.disconnect_socket(BroadcastOptions::new(sid)).is_err() {
-            // Its queue is full, or it has gone: the gateway looks.
+            // Its queue is full, or it has disconnected: the gateway checks which.
             self.rooms.report_full(&self.path, vec![sid]);
         }
     }
 
-    /// Sends an event that each of these sockets is to answer: the arrays of the answers' arguments, as they come. Nothing of who
-    /// has not answered in time, or with binary data.
+    /// Sends an event that requires acks. Returns a stream of the arrays of the acks' arguments, with None for a socket that does
+    /// not answer in time, or answers with binary data.
     pub fn ask(
         &self,
         sockets: &[SocketId],
@@ -265,7 +264,7 @@ impl Adapter {
         sids.into_iter().map(ask).collect()
     }
 
-    /// How many sockets of this node a send reaches at most: one that is in two of its rooms is counted twice.
+    /// The most sockets of this node that a send reaches: a socket in two of its rooms counts twice.
     pub fn reached(&self, to: &To<'_>) -> u64 {
         self.members(|members| {
             let of = |room: &str| members.reach(room).map_or(0, |reach| reach.members);
@@ -280,7 +279,7 @@ impl Adapter {
         })
     }
 
-    /// Sends an event. Waits only for a room of more than one part: between two parts others get their turn.
+    /// Sends an event. Waits only in a room of more than one part, where it yields to other tasks between two parts.
     pub async fn send(&self, send: Send<'_>) {
         if self.rooms.taps.is_on() {
             let reached = self.reached(&send.to);
@@ -358,7 +357,7 @@ impl Adapter {
         }
     }
 
-    /// To several rooms at once: each member gets it once, so it is one send however large they are.
+    /// Sends to several rooms at once, without pauses between parts: each member receives the event once.
     fn to_rooms(&self, rooms: &[String], mut options: BroadcastOptions, send: &Send<'_>, packet: impl Fn() -> Packet) {
         for room in rooms {
             if let Some(reach) = lock(&self.members).reach_sending(room, send.text.len()) {
@@ -371,18 +370,17 @@ impl Adapter {
         }
     }
 
-    /// Puts a packet into queues. `to` is asked a second time only where one of them is full.
+    /// Puts a packet into the members' queues. `to` is called a second time only if one of them is full.
     fn deliver(&self, packet: Packet, to: impl Fn() -> BroadcastOptions, volatile: bool) {
         let Err(errors) = self.local.broadcast(packet, to()) else { return };
         if !volatile && errors.iter().any(|e| matches!(e, SocketError::InternalChannelFull)) {
-            // The errors name nobody: the gateway looks who of them is full.
+            // The errors name no socket: the gateway checks which queue is full.
             let sids = self.local.sockets(to());
             self.rooms.report_full(&self.path, sids);
         }
     }
 }
 
-/// A socket is in as many rooms as it may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the socket is in as many rooms as it may be")]
 pub struct TooManyRooms;

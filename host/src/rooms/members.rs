@@ -1,5 +1,5 @@
-//! Who is in which room of one namespace: sizes, distinct users, and the parts that a large room is split into. Pure
-//! bookkeeping: it sends nothing and takes no locks.
+//! The members of the rooms of one namespace: sizes, distinct users, and the parts that a large room is split into. It only keeps
+//! books: it sends nothing and takes no locks.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,45 +10,45 @@ use socketioxide_core::Sid;
 use crate::names::SocketId;
 use crate::owners::Owners;
 
-/// Members of one part of a room. One part is sent to without a pause: 256 sends take about 60 µs.
+/// Members of one part of a room. A send does not yield within a part: 256 sends take about 60 µs.
 pub const PART: u16 = 256;
 
-/// Marks the parts of a room after the first. No plugin can write it.
+/// Marks the parts of a room after the first, and the host's own rooms. Plugins cannot use this character in names.
 const PART_MARK: char = '\u{1e}';
 
-/// Who is in a namespace.
+/// The sockets of a namespace and their rooms.
 #[derive(Default)]
 pub struct Members {
     sockets: HashMap<SocketId, Member>,
     rooms: HashMap<Arc<str>, Room>,
     users: HashMap<Arc<str>, SmallVec<[SocketId; 1]>>,
-    /// How many rooms that plugins made the sockets of each user are in.
+    /// For each user, the number of rooms that plugins have joined the user's sockets to.
     owners: Owners,
 }
 
 struct Member {
     sid: Sid,
-    /// Within its tenant, where it has one: two companies may both have a user 1.
+    /// Scoped by tenant, if it has one: two companies may both have a user 1.
     user: Option<Arc<str>>,
-    /// The rooms, each with the part of it.
+    /// The rooms, each with the index of the socket's part.
     rooms: SmallVec<[(Arc<str>, u16); 2]>,
-    /// Bytes sent to it alone.
+    /// Bytes sent to this socket alone.
     sent: u64,
 }
 
 #[derive(Default)]
 struct Room {
-    /// Members of each part. A part may be empty between two others.
+    /// The size of each part. A part between two others may be empty.
     parts: SmallVec<[u16; 2]>,
     visitors: u32,
     users: HashMap<Arc<str>, u32>,
-    /// Held over a broadcast to several parts, so that two of them cannot interleave.
+    /// Held during a broadcast to several parts, so that two broadcasts cannot interleave.
     order: Arc<tokio::sync::Mutex<()>>,
-    /// Bytes ever sent to it.
+    /// Bytes ever sent to the room.
     sent: u64,
 }
 
-/// How many are in a room.
+/// The size of a room.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Size {
     pub sockets: u64,
@@ -56,35 +56,35 @@ pub struct Size {
     pub visitors: u64,
 }
 
-/// Where to send for a whole room.
+/// How to send to a whole room.
 pub struct Reach {
-    /// How many parts the room has; `part_name` is what socketioxide's own adapter calls one.
+    /// The number of parts; `part_name` is a part's name in socketioxide's own adapter.
     pub parts: usize,
     pub members: u64,
     pub order: Option<Arc<tokio::sync::Mutex<()>>>,
 }
 
-/// A room that a socket is in no longer.
+/// A room that a socket has left.
 #[derive(Debug)]
 pub struct Left {
     pub room: Arc<str>,
     pub user: Option<Arc<str>>,
 }
 
-/// A socket that has gone.
+/// A removed socket.
 #[derive(Debug, Default)]
 pub struct Removed {
     pub left: SmallVec<[Left; 2]>,
     pub user: Option<Arc<str>>,
 }
 
-/// The answer to a join.
+/// The result of a join.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Joined {
-    /// In; the socket's name in socketioxide is to be added to this part.
+    /// Joined. The socket is to be added to this part in socketioxide's own adapter.
     Part(Sid, String),
     Already,
-    /// The socket has gone.
+    /// The socket has disconnected.
     Removed,
     TooMany,
 }
@@ -97,7 +97,7 @@ impl Members {
         self.sockets.insert(socket, Member { sid, user, rooms: SmallVec::new(), sent: 0 });
     }
 
-    /// Forgets a socket; answers the rooms it was in.
+    /// Removes a socket. Returns the rooms that it was in.
     pub fn remove(&mut self, socket: SocketId) -> Removed {
         let Some(member) = self.sockets.remove(&socket) else { return Removed::default() };
         if let Some(user) = &member.user
@@ -120,7 +120,7 @@ impl Members {
         if member.rooms.iter().any(|(room, _)| &**room == name) {
             return Joined::Already;
         }
-        // The host's own rooms do not count, and cannot be refused.
+        // The host's own rooms do not count, and joins to them are never refused.
         if !is_hosts(name) && member.own_rooms() >= limit {
             return Joined::TooMany;
         }
@@ -145,7 +145,7 @@ impl Members {
         Joined::Part(member.sid, part_name(&name, part))
     }
 
-    /// The socket leaves; answers the part of socketioxide's adapter to remove it from.
+    /// Removes a socket from a room. Returns the part in socketioxide's own adapter to remove it from.
     pub fn leave(&mut self, socket: SocketId, name: &str) -> Option<(Sid, String, Left)> {
         let member = self.sockets.get_mut(&socket)?;
         let at = member.rooms.iter().position(|(room, _)| &**room == name)?;
@@ -193,7 +193,7 @@ impl Members {
         self.sockets.get(&socket).map_or(0, Member::own_rooms)
     }
 
-    /// How many rooms that plugins made the sockets of a user, and of the user's tenant, are in.
+    /// How many rooms plugins have joined the sockets of a user, and of the user's tenant, to.
     pub fn rooms_by_owner(&self, user: &str) -> (usize, usize) {
         self.owners.counts(user)
     }
@@ -215,7 +215,7 @@ impl Members {
         self.sockets.get(&socket)?.user.as_ref()
     }
 
-    /// Every room, the host's own among them.
+    /// All rooms, including the host's own.
     pub fn rooms(&self) -> impl Iterator<Item = &Arc<str>> {
         self.rooms.keys()
     }
@@ -233,20 +233,20 @@ impl Members {
         })
     }
 
-    /// Where to send so many bytes for a whole room: they are counted, which costs one addition, whatever the room's size.
+    /// How to send to a whole room. The bytes are counted by one addition, whatever the room's size.
     pub fn reach_sending(&mut self, name: &str, bytes: usize) -> Option<Reach> {
         self.rooms.get_mut(name)?.sent += bytes as u64;
         self.reach(name)
     }
 
-    /// Where to send so many bytes for one socket.
+    /// The socketioxide id of a socket to send to. The bytes are counted.
     pub fn sid_sending(&mut self, socket: SocketId, bytes: usize) -> Option<Sid> {
         let member = self.sockets.get_mut(&socket)?;
         member.sent += bytes as u64;
         Some(member.sid)
     }
 
-    /// Bytes sent up to now to a socket alone, under no name, and to each of its rooms.
+    /// Bytes sent so far to a socket alone (under None), and to each of its rooms.
     pub fn sent(&self, socket: SocketId) -> impl Iterator<Item = (Option<&Arc<str>>, u64)> {
         let member = self.sockets.get(&socket);
         let rooms = member.into_iter().flat_map(|member| &member.rooms);
@@ -262,12 +262,11 @@ impl Members {
         self.users.get(user).map_or(&[], |sockets| sockets)
     }
 
-    /// Every socket.
     pub fn sockets(&self) -> impl Iterator<Item = SocketId> {
         self.sockets.keys().copied()
     }
 
-    /// The sockets that are in both of two rooms. Looks at every socket of the namespace.
+    /// The sockets that are in both rooms. Checks every socket of the namespace.
     pub fn in_both(&self, one: &str, other: &str) -> Vec<SocketId> {
         if !self.rooms.contains_key(one) || !self.rooms.contains_key(other) {
             return Vec::new();
@@ -281,7 +280,7 @@ impl Members {
         self.sockets.is_empty()
     }
 
-    /// Rooms that plugins made.
+    /// The number of rooms that plugins have made.
     pub fn room_count(&self) -> usize {
         self.rooms.keys().filter(|room| !is_hosts(room)).count()
     }
@@ -298,12 +297,12 @@ pub fn is_hosts(room: &str) -> bool {
     room.starts_with(PART_MARK)
 }
 
-/// What socketioxide's own adapter calls a part of a room.
+/// The name of a room's part in socketioxide's own adapter.
 pub fn part_name(room: &str, part: usize) -> String {
     if part == 0 { room.to_owned() } else { format!("{room}{PART_MARK}{part}") }
 }
 
-/// The host's own room of everyone in a namespace.
+/// The host's own room of all sockets in a namespace.
 pub fn everyone() -> String {
     PART_MARK.to_string()
 }
@@ -362,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sent_is_counted_for_the_room_and_for_the_socket_alone() {
+    fn sent_bytes_are_counted_per_room_and_per_socket() {
         let mut members = Members::default();
         for socket in 1..=2 {
             members.add(socket, Sid::new(), None);

@@ -1,4 +1,4 @@
-//! The other nodes, as rooms see them. `cluster` implements the trait; a node by itself has none.
+//! The trait through which rooms reach the other nodes. `cluster` implements it; without a cluster there is no implementation.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,25 +11,25 @@ pub struct Change {
     pub namespace: Arc<str>,
     pub room: Arc<str>,
     pub size: Size,
-    /// A user's first device in the room here (true), or the last that left (false).
+    /// A user's first socket in the room on this node (true), or the last one that left it (false).
     pub user: Option<(Arc<str>, bool)>,
 }
 
-/// A room on the other nodes.
+/// A room's size on the other nodes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Elsewhere {
     pub sockets: u64,
     pub visitors: u64,
     /// Distinct users over all nodes, this one included.
     pub users: u64,
-    /// Nodes that the asked-for user is on, this one included.
+    /// Nodes that the given user is on, this one included.
     pub nodes_of_user: u32,
 }
 
-/// An answer that waits for the other nodes.
+/// An answer from the other nodes.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + std::marker::Send + 'a>>;
 
-/// The other nodes: they are told of changes here, and receive what is sent to rooms.
+/// The other nodes. They receive this node's changes and events.
 pub trait Peers: std::marker::Send + Sync {
     /// Sends an event to the members on other nodes. Never waits.
     fn publish(&self, namespace: &str, send: &Send<'_>);
@@ -43,10 +43,10 @@ pub trait Peers: std::marker::Send + Sync {
     /// A socket of this node has joined or left a room.
     fn changed(&self, change: Change);
 
-    /// A user has sockets in a namespace, or none any more.
+    /// A user has connected the first socket to a namespace here, or disconnected the last one.
     fn user_changed(&self, namespace: &str, user: &str, is_here: bool);
 
-    /// The members of a room on the other nodes. None: they did not answer.
+    /// The size of a room on the other nodes. None if Redis does not answer.
     fn size<'a>(&'a self, namespace: &'a Arc<str>, room: &'a str, user: &'a str) -> Answer<'a, Option<Elsewhere>>;
 
     /// Waits until this node receives what other nodes send to the rooms that were joined before.

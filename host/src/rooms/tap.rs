@@ -1,5 +1,5 @@
-//! What an operator listens in on: the events of one user or one room, both ways. Nobody tapped costs one relaxed load an event;
-//! a tap that is behind loses records, never anyone's time.
+//! Live taps for operators: the events of one user or one room, in both directions. Without a tap an event costs one relaxed load.
+//! A tap that is too slow loses records and never delays an event.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -17,25 +17,25 @@ use crate::names::{self, SocketId};
 /// Bytes of arguments that a record carries; the rest is cut.
 const MAX_ARGS: usize = 4 << 10;
 
-/// Whose events. A tenant's user or room is named with its tenant.
+/// The events to record. A tenant's user or room is named with its tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Subject {
     User(String),
     Room { namespace: String, room: String },
 }
 
-/// How much of an event a record tells.
+/// How much of an event a record contains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Payloads {
     /// Names, sizes, times and outcomes.
     #[default]
     None,
-    /// The arguments, too.
+    /// Also the arguments.
     Full,
 }
 
-/// One event, as a tap is told of it.
+/// One event, as a tap receives it.
 #[derive(Debug, Clone, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct TapRecord {
@@ -46,25 +46,24 @@ pub struct TapRecord {
     pub namespace: String,
     pub event: String,
     pub bytes: usize,
-    /// Of one that came in: `ok`, or the code of its refusal.
+    /// Of a received event: `ok`, or the code of its refusal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<&'static str>,
-    /// Microseconds from its turn to its end, and of them in the sandbox.
+    /// Microseconds that the call took, and those in the sandbox.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub took_micros: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_micros: Option<u64>,
-    /// Of one that was sent: whom to, and how many sockets that are at most.
+    /// Of a sent event: its recipients, and how many sockets it reaches at most.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reached: Option<u64>,
-    /// The arguments' text, where the operator may see it; cut where it is long.
+    /// The text of the arguments, if operators may see it; cut if it is long.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub args: Option<String>,
 }
 
-/// One listener.
 struct Tap {
     id: u64,
     subject: Subject,
@@ -72,7 +71,7 @@ struct Tap {
     dropped: Arc<AtomicU64>,
 }
 
-/// All listeners of this node.
+/// All taps of this node.
 pub struct Taps {
     on: AtomicBool,
     full: AtomicBool,
@@ -81,19 +80,19 @@ pub struct Taps {
     taps: RwLock<Vec<Tap>>,
 }
 
-/// What a listener reads from.
+/// The receiving end of a tap.
 pub struct Listening {
     pub id: u64,
     pub records: mpsc::Receiver<Arc<TapRecord>>,
-    /// Records that it was too slow for.
+    /// Records that were lost because the tap was too slow.
     pub dropped: Arc<AtomicU64>,
 }
 
-/// An event that a client has sent, and what became of it.
+/// An event that a client has sent, and its outcome.
 pub struct ReceivedEvent<'a> {
     pub namespace: &'a str,
     pub socket: SocketId,
-    /// As rooms and users are named: with the tenant, where there is one.
+    /// As users are named in rooms: with the tenant, if there is one.
     pub user: Option<&'a str>,
     pub event: &'a str,
     /// `[…]`
@@ -113,12 +112,12 @@ impl Taps {
         self.full.store(payloads == Payloads::Full, Ordering::Relaxed);
     }
 
-    /// Whether anybody listens.
+    /// Whether there is any tap.
     pub fn is_on(&self) -> bool {
         self.on.load(Ordering::Relaxed)
     }
 
-    /// Begins to listen: at most `most` at a time, with so many records waiting for each.
+    /// Starts a tap with a queue of `queue` records. None if there are `most` taps already.
     pub fn listen(&self, subject: Subject, most: usize, queue: usize) -> Option<Listening> {
         let mut taps = self.taps.write().unwrap_or_else(PoisonError::into_inner);
         if taps.len() >= most {
@@ -131,7 +130,7 @@ impl Taps {
         Some(Listening { id, records, dropped })
     }
 
-    /// Ends one. Idempotent.
+    /// Ends a tap. Idempotent.
     pub fn end(&self, id: u64) {
         let mut taps = self.taps.write().unwrap_or_else(PoisonError::into_inner);
         taps.retain(|tap| tap.id != id);
@@ -142,30 +141,30 @@ impl Taps {
         self.taps.read().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// Tells of an event that a client has sent. `members` are those of its namespace.
-    pub fn received(&self, came: &ReceivedEvent<'_>, members: &Members) {
-        let wants = |subject: &Subject| match subject {
-            Subject::User(user) => came.user.is_some_and(|own| own == user),
-            Subject::Room { namespace, room } => *namespace == *came.namespace && members.is_in(came.socket, room),
+    /// Records an event that a client has sent. `members` are those of its namespace.
+    pub fn received(&self, event: &ReceivedEvent<'_>, members: &Members) {
+        let matches = |subject: &Subject| match subject {
+            Subject::User(user) => event.user.is_some_and(|own| own == user),
+            Subject::Room { namespace, room } => *namespace == *event.namespace && members.is_in(event.socket, room),
         };
-        self.record(wants, || TapRecord {
+        self.record(matches, || TapRecord {
             way: "in",
             at: self.clock.now_ms(),
-            namespace: came.namespace.to_owned(),
-            event: came.event.to_owned(),
-            bytes: came.event.len() + came.args.len(),
-            outcome: Some(came.outcome),
-            took_micros: Some(came.took_micros),
-            cpu_micros: Some(came.cpu_micros),
+            namespace: event.namespace.to_owned(),
+            event: event.event.to_owned(),
+            bytes: event.event.len() + event.args.len(),
+            outcome: Some(event.outcome),
+            took_micros: Some(event.took_micros),
+            cpu_micros: Some(event.cpu_micros),
             to: None,
             reached: None,
-            args: self.shown(came.args),
+            args: self.visible(event.args),
         });
     }
 
-    /// Tells of an event that is about to be sent.
+    /// Records an event that is about to be sent.
     pub(crate) fn sent(&self, namespace: &str, send: &Send<'_>, reached: u64, members: &Members) {
-        let wants = |subject: &Subject| match subject {
+        let matches = |subject: &Subject| match subject {
             Subject::User(user) => members.sockets_of(user).iter().any(|socket| reaches(&send.to, *socket, members)),
             Subject::Room { namespace: ns, room } => {
                 *ns == *namespace
@@ -176,8 +175,8 @@ impl Taps {
                     }
             }
         };
-        self.record(wants, || {
-            // What was sent is JSON that the host made.
+        self.record(matches, || {
+            // The host has encoded this JSON itself, so parsing succeeds.
             let (event, inside) = json::split_event(&send.text).unwrap_or_default();
             TapRecord {
                 way: "out",
@@ -188,28 +187,28 @@ impl Taps {
                 outcome: None,
                 took_micros: None,
                 cpu_micros: None,
-                to: Some(named(&send.to)),
+                to: Some(recipients(&send.to)),
                 reached: Some(reached),
-                args: self.shown(&format!("[{inside}]")),
+                args: self.visible(&format!("[{inside}]")),
             }
         });
     }
 
-    fn record(&self, wants: impl Fn(&Subject) -> bool, record: impl FnOnce() -> TapRecord) {
+    fn record(&self, matches: impl Fn(&Subject) -> bool, record: impl FnOnce() -> TapRecord) {
         let taps = self.taps.read().unwrap_or_else(PoisonError::into_inner);
-        let mut wanting = taps.iter().filter(|tap| wants(&tap.subject)).peekable();
-        if wanting.peek().is_none() {
+        let mut matching = taps.iter().filter(|tap| matches(&tap.subject)).peekable();
+        if matching.peek().is_none() {
             return;
         }
         let record = Arc::new(record());
-        for tap in wanting {
+        for tap in matching {
             if tap.records.try_send(record.clone()).is_err() {
                 tap.dropped.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
 
-    fn shown(&self, args: &str) -> Option<String> {
+    fn visible(&self, args: &str) -> Option<String> {
         self.full.load(Ordering::Relaxed).then(|| args[..args.floor_char_boundary(MAX_ARGS)].to_owned())
     }
 }
@@ -227,7 +226,7 @@ fn reaches(to: &To<'_>, socket: SocketId, members: &Members) -> bool {
     }
 }
 
-fn named(to: &To<'_>) -> String {
+fn recipients(to: &To<'_>) -> String {
     let list = |kind: &str, names: &[String]| match names {
         [name] => format!("{kind} {}", names::unscoped(name).1),
         names => format!("{} {kind}s", names.len()),
@@ -253,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tap_hears_its_user_alone_and_no_payloads_unless_they_are_allowed() {
+    fn a_tap_records_its_user_only_and_payloads_only_if_allowed() {
         let (taps, members) = (Taps::new(Clock::system()), Members::default());
         assert!(!taps.is_on());
         let mut listening = taps.listen(Subject::User("ana".into()), 1, 8).unwrap();
@@ -262,14 +261,14 @@ mod tests {
         taps.received(&received("ana", "[2]"), &members);
         taps.allow(Payloads::Full);
         taps.received(&received("ana", "[3]"), &members);
-        let told: Vec<_> = std::iter::from_fn(|| listening.records.try_recv().ok()).map(|record| record.args.clone()).collect();
-        assert_eq!(told, [None, Some("[3]".to_owned())]);
+        let args: Vec<_> = std::iter::from_fn(|| listening.records.try_recv().ok()).map(|record| record.args.clone()).collect();
+        assert_eq!(args, [None, Some("[3]".to_owned())]);
         taps.end(listening.id);
         assert!(!taps.is_on());
     }
 
     #[test]
-    fn a_tap_that_is_behind_loses_records_and_they_are_counted() {
+    fn a_slow_tap_loses_records_and_counts_them() {
         let (taps, members) = (Taps::new(Clock::system()), Members::default());
         let listening = taps.listen(Subject::User("ana".into()), 1, 2).unwrap();
         for _ in 0..5 {
