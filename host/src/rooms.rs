@@ -36,7 +36,7 @@ pub enum To<'a> {
 /// One event to send.
 pub struct Send<'a> {
     pub to: To<'a>,
-    /// Rooms whose members are left out.
+    /// The members of these rooms are left out.
     pub except: &'a [String],
     pub except_socket: Option<SocketId>,
     /// The whole array, `["event",…]`.
@@ -45,7 +45,7 @@ pub struct Send<'a> {
     pub volatile: bool,
 }
 
-/// Members whose queue was full, reported to the gateway, which disconnects them.
+/// Members with a full queue, reported to the gateway, which disconnects them.
 pub struct Full {
     pub namespace: Arc<str>,
     pub sids: Vec<Sid>,
@@ -111,7 +111,7 @@ impl Rooms {
         self.replaced.lock().unwrap_or_else(PoisonError::into_inner).push(old);
     }
 
-    /// Reports members whose queue is full. If the channel is full, they are reported again at the next packet.
+    /// Reports members with a full queue. If the channel is full, they are reported again at the next packet.
     pub(crate) fn report_full(&self, namespace: &Arc<str>, sids: Vec<Sid>) {
         let _ = self.full.try_send(Full { namespace: namespace.clone(), sids });
     }

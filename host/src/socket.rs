@@ -1,5 +1,5 @@
-//! Where clients come in: transports, doors, sockets and their events. It calls plugins through `release`, and never knows which
-//! version answers.
+//! Clients' connections: transports, the check at connect, sockets and their events. It calls plugins through `call`, and never
+//! depends on which release handles a call.
 
 pub mod admission;
 pub mod caller;
@@ -157,7 +157,7 @@ impl Default for Config {
     }
 }
 
-/// What every part of the gateway works on.
+/// The state that all parts of the gateway share.
 pub struct Gateway {
     pub services: Arc<Services>,
     pub registry: Arc<Registry>,
@@ -171,20 +171,20 @@ pub struct Gateway {
     pub limits: Limits,
     pub trusted_proxies: Vec<Network>,
     pub drain: Drain,
-    /// Over how long a drain sends clients away.
+    /// The time over which a drain spreads the disconnects.
     pub spread: Duration,
-    /// Polling connections to end.
+    /// Polling connections to close.
     pub polling_ends: mpsc::Sender<Sid>,
     pub config: Config,
 }
 
-/// socketioxide, with our adapter.
+/// socketioxide with the host's adapter.
 pub type Io = SocketIo<Adapter>;
 
 /// socketioxide's service, to serve on `/socket.io/`.
 pub type Service = SocketIoService<NotFoundService, Adapter>;
 
-/// Makes socketioxide as this gateway wants it.
+/// Builds socketioxide with the gateway's settings.
 pub fn build_io(gateway: &Gateway) -> (Service, Io) {
     let config = &gateway.config;
     SocketIo::builder()
@@ -197,7 +197,7 @@ pub fn build_io(gateway: &Gateway) -> (Service, Io) {
         // `max_payload` bounds polling only.
         .ws_max_message_size(config.max_payload as usize)
         .ws_max_frame_size(config.max_payload as usize)
-        // The buffer stays with the connection for life; a longer packet is read in pieces.
+        // The buffer lives as long as the connection; a longer packet is read in pieces.
         .ws_read_buffer_size(READ_BUFFER)
         .with_adapter::<Adapter>(gateway.services.rooms.clone())
         .build_svc()
@@ -206,15 +206,15 @@ pub fn build_io(gateway: &Gateway) -> (Service, Io) {
 /// Bytes read from a websocket at a time.
 const READ_BUFFER: usize = 512;
 
-/// Who is to be ended, as others tell it.
+/// The queues of clients to disconnect.
 pub struct Ends {
-    /// Clients whose queue is full.
+    /// Clients with a full queue.
     pub full: mpsc::Receiver<FullMembers>,
-    /// Connections that poll.
+    /// Polling connections.
     pub polling: mpsc::Receiver<Sid>,
 }
 
-/// Starts what goes on beside the sockets: namespaces, expiring tokens, clients that have to leave. Ends when dropped.
+/// Starts the tasks that run beside the sockets. They end when the set is dropped.
 pub fn start(gateway: &Arc<Gateway>, io: &Io, service: Service, ends: Ends) -> tokio::task::JoinSet<()> {
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(connect::open_namespaces(gateway.clone(), io.clone()));
@@ -224,7 +224,7 @@ pub fn start(gateway: &Arc<Gateway>, io: &Io, service: Service, ends: Ends) -> t
     tasks.spawn(drain::end_polling(service, ends.polling));
     tasks.spawn(drain::end_old_connections(gateway.clone()));
     tasks.spawn(drain::run(gateway.clone()));
-    tasks.spawn(reaper::sweep_namespaces(gateway.clone(), io.clone()));
+    tasks.spawn(reaper::reap_namespaces(gateway.clone(), io.clone()));
     tasks.spawn(reaper::trim_memory(gateway.clone()));
     tasks
 }

@@ -97,7 +97,7 @@ pub struct Nodes {
 
 /// The result of a heartbeat.
 pub struct Heartbeat {
-    /// Nodes whose lease has ended.
+    /// Nodes with an expired lease.
     pub dead: Vec<String>,
     /// Whether the set of live nodes has changed.
     pub changed: bool,

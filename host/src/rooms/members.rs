@@ -1,5 +1,5 @@
-//! The members of the rooms of one namespace: sizes, distinct users, and the parts that a large room is split into. It only keeps
-//! books: it sends nothing and takes no locks.
+//! The members of the rooms of one namespace: sizes, distinct users, and the parts that a large room is split into. It holds
+//! state only: it sends nothing and takes no locks.
 
 use std::collections::HashMap;
 use std::sync::Arc;

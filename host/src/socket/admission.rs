@@ -1,5 +1,5 @@
-//! How many may come, and how often: the section `[admission]`. It decides and counts; the refusal is its caller's, in the words of
-//! its transport.
+//! Admission control, the section `[admission]`: how many clients may connect, and how fast. It decides and counts; the caller
+//! refuses in the form of its transport.
 
 use std::time::Duration;
 
@@ -98,7 +98,7 @@ pub struct Limits {
     pub address_connections: Limit,
     pub user_sockets: Limit,
     pub connects: Limit,
-    /// How long a queue of `admission.connect_queue` takes: turns are booked in order, so that one bounds the other.
+    /// The longest wait in a queue of `admission.connect_queue`. Turns are given in order, so this bounds the queue.
     pub longest_wait: Duration,
     pub connection_events: Limit,
     pub user_events: Limit,
@@ -107,10 +107,10 @@ pub struct Limits {
     pub user_cpu: Option<Flow>,
 }
 
-/// What an event costs its user that is refused before a plugin sees it, unless for sending too much.
+/// The CPU time charged to a user for an event that is refused before a plugin sees it, unless it is refused by a rate limit.
 pub const REFUSAL_COST: Duration = Duration::from_micros(100);
 
-/// What it costs to show a fresh token, or a connection to be refused by a namespace: checking a signature, and room for a guess.
+/// The CPU time charged for a fresh token and for a refused CONNECT. It covers the check of a signature, and makes guessing slow.
 pub const TOKEN_COST: Duration = Duration::from_millis(5);
 
 impl Limits {
@@ -128,16 +128,16 @@ impl Limits {
             ),
             user_events: Limit::new("user_events_per_second", c.user_events_per_second, c.user_events_per_second_dry_run),
             plugin_events: Limit::new("plugin_events_per_second", c.plugin_events_per_second, c.plugin_events_per_second_dry_run),
-            // Not a number is no limit.
+            // NaN becomes 0: no limit.
             user_cpu: Flow::per_second((c.user_cpu.clamp(0.0, 1024.0) * 1e9) as u64),
         }
     }
 }
 
-/// When to send again what found a socket's queue full.
+/// The wait after which to send an event again that was refused at a full socket queue.
 pub const QUEUE_PAUSE: Duration = Duration::from_millis(100);
 
-/// The refusal of an event, in the words that clients know.
+/// The refusal of an event past a rate. Clients rely on this sentence.
 pub fn too_many(wait: Duration) -> Refusal {
     let wait = u64::try_from(wait.as_micros().div_ceil(1000)).unwrap_or(u64::MAX);
     Refusal { retry_after_ms: Some(wait), ..Refusal::new(Code::RateLimited, "Too many events") }
@@ -151,7 +151,7 @@ mod tests {
     use crate::telemetry::Metrics;
 
     #[test]
-    fn a_dry_run_is_counted_and_refuses_nobody() {
+    fn a_dry_run_counts_and_does_not_refuse() {
         let metrics = Metrics::new();
         let (enforced, dry, off) = (Limit::new("a", 1, false), Limit::new("b", 1, true), Limit::new("c", 0, false));
         let refused = [enforced, dry, off].map(|limit| [limit.refuses(1, &metrics), limit.refuses(2, &metrics)]);

@@ -1,4 +1,4 @@
-//! A client as plugins and door policies see it: the records of the contract, made from those of the host.
+//! Converts the host's users and door policies to and from the records of the plugins' interface.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use crate::auth::token::User;
 use crate::sandbox::exports;
 use crate::sandbox::imports::types;
 
-/// A door as `admission` knows it.
+/// Converts a manifest's door policy for the check in `auth`.
 pub fn door_of(door: &exports::Door) -> door_policy::Door {
     door_policy::Door {
         token: match door.token {
@@ -22,7 +22,7 @@ pub fn door_of(door: &exports::Door) -> door_policy::Door {
     }
 }
 
-/// A user as plugins see it.
+/// Converts a user to the record that plugins receive.
 pub fn user_record(user: &User) -> types::User {
     let text = |text: &Option<Arc<str>>| text.as_deref().map(str::to_owned);
     types::User {

@@ -1,6 +1,6 @@
-//! The door of a namespace: checks who comes, lets plugins meet the socket, and only then tells the client that it is in. The
-//! order matters: socketioxide answers a CONNECT before its connect handler runs, so everything that an early event needs is
-//! done in the middleware.
+//! The connect step of a namespace: checks the client, calls the plugins' `on-connect`, and only then confirms the connect. The
+//! order matters: socketioxide answers a CONNECT before its connect handler runs, so everything that an early event needs is done
+//! in the middleware.
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -31,8 +31,8 @@ use crate::telemetry::traces::{Kind, Span};
 use crate::transaction::state::name_of;
 use crate::{json, names};
 
-/// Opens the namespaces that plugins describe, and those that come later. One that no plugin describes any more stays, and lets
-/// nobody in.
+/// Opens the namespaces that plugins declare, now and later. A namespace that no plugin declares any more stays open and refuses
+/// every connect.
 pub async fn open_namespaces(gateway: Arc<Gateway>, io: Io) {
     let mut changes = gateway.registry.changes();
     let mut opened = std::collections::HashSet::new();
@@ -43,7 +43,7 @@ pub async fn open_namespaces(gateway: Arc<Gateway>, io: Io) {
             if !opened.insert(pattern.text.clone()) {
                 continue;
             }
-            let door = Door(gateway.clone());
+            let door = ConnectHook(gateway.clone());
             if pattern.is_literal() {
                 io.ns(pattern.text.to_string(), door);
             } else if let Err(error) = io.dyn_ns(pattern.text.to_string(), door) {
@@ -56,17 +56,17 @@ pub async fn open_namespaces(gateway: Arc<Gateway>, io: Io) {
     }
 }
 
-/// Lets sockets into any namespace.
+/// The connect handler of every namespace.
 #[derive(Clone)]
-struct Door(Arc<Gateway>);
+struct ConnectHook(Arc<Gateway>);
 
 type Sentence = Box<dyn Display + Send>;
 
-/// A client that is not let in.
+/// A refused connect.
 struct Refused {
-    /// What it is told.
+    /// The text of the client's `connect_error`.
     sentence: Cow<'static, str>,
-    /// As figures and traces name it.
+    /// The label in metrics and traces.
     reason: &'static str,
 }
 
@@ -74,7 +74,7 @@ impl Refused {
     const UNAVAILABLE: Self = Self { sentence: Cow::Borrowed("Service unavailable"), reason: "unavailable" };
 }
 
-impl ConnectHandler<Adapter, ()> for Door {
+impl ConnectHandler<Adapter, ()> for ConnectHook {
     fn call_middleware<'a>(
         &'a self,
         socket: Arc<Socket<Adapter>>,
@@ -86,12 +86,12 @@ impl ConnectHandler<Adapter, ()> for Door {
         })
     }
 
-    /// The client has been told that it is in.
+    /// Called after the client has received the answer to its CONNECT.
     fn call(&self, socket: Arc<Socket<Adapter>>, _: Option<Value>) {
         let Some(session) = socket.extensions.get::<Arc<Session>>() else { return };
         self.0.services.metrics.connects.inc();
         if session.adapter.is_replaced() {
-            // Nobody hears what it sends: it must come again.
+            // Its events are not received any more, so it must reconnect.
             super::reaper::end(&self.0, &socket);
             return;
         }
@@ -99,31 +99,31 @@ impl ConnectHandler<Adapter, ()> for Door {
     }
 }
 
-impl Door {
+impl ConnectHook {
     async fn admit(&self, socket: &Arc<Socket<Adapter>>, auth: Option<&str>) -> Result<(), Refused> {
         let services = &self.0.services;
         let span = services.tracer.begin(Kind::Server, "connect");
         span.iter().for_each(|span| span.text("hubbub.namespace", socket.ns()));
         let permit = socket.req_parts().extensions.get::<Arc<ConnectionPermit>>().cloned().ok_or(Refused::UNAVAILABLE)?;
-        let came = if self.0.limits.connects_too_early(&permit, &services.metrics) {
+        let outcome = if self.0.limits.connects_too_early(&permit, &services.metrics) {
             Err(Refused { sentence: Cow::Borrowed("Too many attempts"), reason: "user_cpu" })
         } else {
-            self.meet(socket, permit.clone(), auth, span.as_ref()).await
+            self.connect_socket(socket, permit.clone(), auth, span.as_ref()).await
         };
-        if let Err(refused) = &came {
+        if let Err(refused) = &outcome {
             self.0.limits.spent_cpu(&permit, None, TOKEN_COST);
             services.metrics.connects_refused.get_or_create(&ReasonLabel { reason: refused.reason }).inc();
         }
         if let Some(span) = &span {
-            let reason = came.as_ref().err().map(|refused| refused.reason);
+            let reason = outcome.as_ref().err().map(|refused| refused.reason);
             reason.into_iter().for_each(|reason| span.text("hubbub.reason", reason));
-            span.outcome(if came.is_ok() { "ok" } else { "refused" }, reason == Some(Refused::UNAVAILABLE.reason));
+            span.outcome(if outcome.is_ok() { "ok" } else { "refused" }, reason == Some(Refused::UNAVAILABLE.reason));
         }
-        came
+        outcome
     }
 
-    /// Checks a client at the door, and lets plugins meet it.
-    async fn meet(
+    /// Checks a client, and connects its socket to plugins and rooms.
+    async fn connect_socket(
         &self,
         socket: &Arc<Socket<Adapter>>,
         permit: Arc<ConnectionPermit>,
@@ -133,26 +133,26 @@ impl Door {
         let gateway = &self.0;
         let path = socket.ns();
         let route = gateway.route(path).await.ok_or(Refused::UNAVAILABLE)?;
-        let at_door = trace.map(|trace| trace.child("door"));
-        let verified = gateway.admit(&route, path, socket, auth).await?;
-        drop(at_door);
+        let door_span = trace.map(|trace| trace.child("door"));
+        let verified = gateway.check_token(&route, path, socket, auth).await?;
+        drop(door_span);
         let expires = verified.as_ref().map(|verified| gateway.services.clock.steady_at(verified.expires_at_ms));
         let caller = Caller {
             socket: names::next_socket_id(),
             namespace: path.to_owned(),
             user: verified.as_ref().map(|verified| user_record(&verified.user)),
         };
-        let place = SocketResources {
+        let resources = SocketResources {
             permit,
             socket_permit: gateway.socket_permit(&caller)?,
             issuer: verified.and_then(|verified| verified.issuer),
         };
         if route.door.authorize {
-            gateway.authorize(&route, &caller, place.permit.peer, auth, trace).await?;
+            gateway.authorize(&route, &caller, resources.permit.peer, auth, trace).await?;
         }
         let Some(adapter) = gateway.services.rooms.namespace(path) else { return Err(Refused::UNAVAILABLE) };
-        let session = Session::new(gateway.clone(), socket.id, adapter.clone(), caller, expires, place);
-        let guest = Guest(session.clone());
+        let session = Session::new(gateway.clone(), socket.id, adapter.clone(), caller, expires, resources);
+        let events = EventHandler(session.clone());
         gateway.sockets.add(&session);
         let caller = session.caller.load_full();
         let user = caller.user.as_ref();
@@ -164,14 +164,14 @@ impl Door {
             gateway.expiring.expect(at_ms, session.id);
         }
         socket.extensions.insert(session.clone());
-        socket.on_fallback(guest);
+        socket.on_fallback(events);
         socket.on_disconnect(DisconnectHook(session));
         Ok(())
     }
 }
 
 impl Gateway {
-    /// The namespace's route. Waits while its owner is being replaced.
+    /// The namespace's route. Waits while the plugin that owns it is being replaced.
     async fn route(&self, path: &str) -> Option<Arc<NamespaceRoute>> {
         let find = || self.registry.routes().namespace(path).filter(|route| route.owner.live().is_some()).cloned();
         if let Some(found) = find() {
@@ -189,8 +189,8 @@ impl Gateway {
         tokio::time::timeout(self.config.connect_wait, wait).await.ok().flatten()
     }
 
-    /// Checks the token at the namespace's door, whose sentence is the error's.
-    async fn admit(
+    /// Checks the token against the namespace's door policy. A refusal has the policy's sentence.
+    async fn check_token(
         &self,
         route: &NamespaceRoute,
         path: &str,
@@ -216,7 +216,7 @@ impl Gateway {
         }
     }
 
-    /// The owner's own check, where its door asks for it.
+    /// Calls `authorize` of the plugin that owns the namespace.
     async fn authorize(
         &self,
         route: &NamespaceRoute,
@@ -236,7 +236,7 @@ impl Gateway {
         }
     }
 
-    /// A user's place for one more socket. Visitors are nobody in particular.
+    /// The permit for one more socket of a user. Visitors have none.
     fn socket_permit(&self, caller: &Caller) -> Result<Option<SocketPermit>, Refused> {
         let Some(user) = &caller.user else { return Ok(None) };
         if self.limits.user_sockets.is_off() && self.limits.user_events.is_off() && self.limits.user_cpu.is_none() {
@@ -249,21 +249,22 @@ impl Gateway {
     }
 }
 
-/// Takes a socket's events. Where a client vanishes while it is let in, socketioxide calls nobody: it drops this, which does.
-struct Guest(Arc<Session>);
+/// Receives a socket's events. If the client disconnects during its connect, socketioxide calls no handler but drops this one,
+/// which then closes the session.
+struct EventHandler(Arc<Session>);
 
-impl MessageHandler<Adapter, ()> for Guest {
+impl MessageHandler<Adapter, ()> for EventHandler {
     fn call(&self, _: Arc<Socket<Adapter>>, value: Value, ack: Option<i64>) {
-        // The parser of this engine makes no other value.
+        // engineioxide's parser makes no other value.
         if let Value::Str(text, attachments) = value {
             self.0.receive(&text, attachments.is_some(), ack);
         }
     }
 }
 
-impl Drop for Guest {
+impl Drop for EventHandler {
     fn drop(&mut self) {
-        // Outside a runtime the process is ending, and nobody is left to be told.
+        // Without a runtime the process is ending.
         if tokio::runtime::Handle::try_current().is_ok() {
             self.0.connection_lost();
         }

@@ -1,5 +1,5 @@
-//! Connections that must leave, at a drain or at their age: spread over time, and in a way that makes stock clients come again. It
-//! never hurries anyone whose turn has not come, and lets nobody in.
+//! Closes connections at a drain or at their maximum age: spread over time, and in a way that makes stock clients reconnect. It
+//! closes no connection before its turn, and admits none.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, OnceLock};
@@ -15,19 +15,19 @@ use tokio::sync::{Notify, mpsc};
 use super::permits::ConnectionPermit;
 use super::{Gateway, Service};
 
-/// Between two looks at who is still here.
-const LOOK: Duration = Duration::from_millis(10);
+/// The time between two checks whether all sockets are closed.
+const CHECK_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Between two batches of a drain, at least and at most: each looks at every socket.
-const BATCHES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(100));
+/// The least and the most time between two batches of a drain. Each batch checks every socket.
+const BATCH_INTERVALS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(100));
 
-/// Between two looks at ages, at least and at most.
-const AGES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(10));
+/// The least and the most time between two checks of the connections' ages.
+const AGE_CHECK_INTERVALS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(10));
 
-/// The part of the deadline that is left for closing what clients do not see.
-const CLOSING: u32 = 5;
+/// One of this many parts of the deadline is reserved for what is closed after the clients.
+const CLOSING_PARTS: u32 = 5;
 
-/// Polling connections that may wait to be ended. Those past it are told again at the next look.
+/// Polling connections that may wait to be closed. Those past it are queued again at the next check.
 pub const POLLING_ENDS: usize = 1024;
 
 /// `[shutdown]`: how the server stops.
@@ -52,7 +52,7 @@ impl Default for Config {
     }
 }
 
-/// Settings that do not fit each other.
+/// Settings that contradict each other.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("shutdown.spread is {spread:?}, which leaves no time before shutdown.deadline: it may be {most:?}")]
 pub struct NoTime {
@@ -65,20 +65,20 @@ impl Config {
         self.spread.unwrap_or(Duration::from_secs(3))
     }
 
-    /// How long clients have to leave.
+    /// The time in which clients must be disconnected.
     pub fn leaving(&self) -> Duration {
-        self.deadline - self.deadline / CLOSING
+        self.deadline - self.deadline / CLOSING_PARTS
     }
 
     /// # Errors
-    /// Where the last clients would be asked to leave after the time to do so.
+    /// If `spread` is longer than `leaving`.
     pub fn check(&self) -> Result<(), NoTime> {
         let (spread, most) = (self.spread(), self.leaving());
         if spread > most { Err(NoTime { spread, most }) } else { Ok(()) }
     }
 }
 
-/// Whether this node sends its clients away. It does so once, and for good.
+/// Whether this node drains. A drain begins once and is never undone.
 #[derive(Default)]
 pub struct Drain {
     began: OnceLock<Instant>,
@@ -88,7 +88,7 @@ pub struct Drain {
 impl Drain {
     pub fn begin(&self) {
         if self.began.set(Instant::now()).is_ok() {
-            tracing::info!("draining: clients are sent away, and none is let in");
+            tracing::info!("draining: clients are disconnected, and new ones are refused");
             self.begins.notify_one();
         }
     }
@@ -99,47 +99,48 @@ impl Drain {
 }
 
 impl Gateway {
-    /// Ends a connection by its transport, so that a stock client comes again. Answers whether this was the first to do so.
+    /// Closes a connection's transport, so that a stock client reconnects. Returns whether this call was the first.
     pub fn end(&self, sid: Sid, permit: &ConnectionPermit) -> bool {
         let first = permit.closer.close();
         if permit.polls {
-            // Where there is no room, whoever wants it gone looks again.
+            // If the queue is full, the caller tries again at its next check.
             let _ = self.polling_ends.try_send(sid);
         }
         first
     }
 
-    /// Resolves when nobody is here, and the plugins have been told of everyone who was.
+    /// Resolves when no socket is connected, and the plugins have been notified of every disconnect.
     pub async fn drained(&self) {
         while self.sockets.connections() > 0 || self.sockets.has_disconnecting() {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(CHECK_INTERVAL).await;
         }
     }
 }
 
-/// Sends everyone away, once the drain begins.
+/// Disconnects all clients once the drain begins.
 pub async fn run(gateway: Arc<Gateway>) {
     gateway.drain.begins.notified().await;
     let Some(began) = gateway.drain.began.get() else { return };
     loop {
         for session in gateway.sockets.sessions() {
-            // Again each time: a handshake may have been under way.
+            // Repeated in each batch, because a websocket handshake may have been in progress.
             if began.elapsed() >= gateway.spread.mul_f64(share(session.sid)) {
                 gateway.end(session.sid, &session.permit);
             }
         }
-        tokio::time::sleep((gateway.spread / 50).clamp(BATCHES.0, BATCHES.1)).await;
+        tokio::time::sleep((gateway.spread / 50).clamp(BATCH_INTERVALS.0, BATCH_INTERVALS.1)).await;
     }
 }
 
-/// Ends connections of `gateway.max_age`. Each lives up to a tenth longer, so that those that came together do not leave together.
+/// Closes connections older than `gateway.max_age` plus up to a tenth, so that clients that connected together do not reconnect
+/// together.
 pub async fn end_old_connections(gateway: Arc<Gateway>) {
     let most = gateway.config.max_age;
     if most.is_zero() {
         return;
     }
     loop {
-        tokio::time::sleep((most / 20).clamp(AGES.0, AGES.1)).await;
+        tokio::time::sleep((most / 20).clamp(AGE_CHECK_INTERVALS.0, AGE_CHECK_INTERVALS.1)).await;
         for session in gateway.sockets.sessions() {
             let age = session.permit.born.elapsed();
             if age >= most.mul_f64(1.0 + share(session.sid) / 10.0) && gateway.end(session.sid, &session.permit) {
@@ -149,20 +150,20 @@ pub async fn end_old_connections(gateway: Arc<Gateway>) {
     }
 }
 
-/// Where a connection stands among all, from 0 to 1: the engine's numbers are random.
+/// A connection's position in a drain, from 0 to 1. Session ids are random, so the positions are spread evenly.
 fn share(sid: Sid) -> f64 {
     let mut hasher = DefaultHasher::new();
     sid.hash(&mut hasher);
     hasher.finish() as f64 / u64::MAX as f64
 }
 
-/// Ends polling connections by the one way that the engine offers: the packet by which a client takes its leave. One that a
-/// websocket has taken over meanwhile is left as it is.
+/// Closes polling connections. The only way that the engine offers is the packet with which a client closes its connection. It has
+/// no effect on a connection that has been upgraded to a websocket.
 pub async fn end_polling(service: Service, mut ends: mpsc::Receiver<Sid>) {
     while let Some(sid) = ends.recv().await {
         let uri = format!("/socket.io/?EIO=4&transport=polling&sid={sid}");
         if let Ok(request) = http::Request::post(uri).body(Body::from("1")) {
-            // One that has gone meanwhile is no news.
+            // The connection may be closed already.
             let _ = service.call(request).await;
         }
     }
@@ -181,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_leave_all_over_the_spread() {
+    fn connections_are_spread_evenly() {
         let mut tenths = [0; 10];
         for _ in 0..1000 {
             tenths[(share(Sid::new()) * 10.0) as usize % 10] += 1;

@@ -1,14 +1,13 @@
-//! One limit of `[admission]`: it decides and counts. The refusal is its caller's.
+//! One limit of `[admission]`. It decides and counts; the caller refuses.
 
 use std::time::Duration;
 
 use crate::rate::{self, Meter, Rate};
 use crate::telemetry::{LimitLabels, Metrics};
 
-/// One limit.
 #[derive(Debug, Clone, Copy)]
 pub struct Limit {
-    /// As it is configured, and labelled.
+    /// The key in the configuration, and the label in metrics.
     pub name: &'static str,
     pub most: u64,
     pub(crate) rate: Option<Rate>,
@@ -24,19 +23,19 @@ impl Limit {
         self.most == 0
     }
 
-    /// Counts that the limit is passed, and answers whether it is enforced.
+    /// Counts that the limit was passed. Returns whether it is enforced.
     pub fn passed(&self, metrics: &Metrics) -> bool {
         let outcome = if self.dry_run { "allowed" } else { "refused" };
         metrics.limits_passed.get_or_create(&LimitLabels { limit: self.name, outcome }).inc();
         !self.dry_run
     }
 
-    /// Whether `count`, the newest included, is too many.
+    /// Whether `count`, which includes the new one, must be refused.
     pub fn refuses(&self, count: u64, metrics: &Metrics) -> bool {
         !self.is_off() && count > self.most && self.passed(metrics)
     }
 
-    /// Takes one of a rate. Where there is none, how long until there is.
+    /// Takes one from the rate. Returns the wait if there is none.
     pub fn take(&self, meter: &Meter, metrics: &Metrics) -> Result<(), Duration> {
         let Some(rate) = self.rate else { return Ok(()) };
         match meter.take(rate, rate::now()) {
@@ -45,7 +44,7 @@ impl Limit {
         }
     }
 
-    /// Books a turn: how long to wait for it. Where that is longer than `longest`, by how much.
+    /// Reserves a turn and returns how long to wait for it. If that is longer than `longest`, returns the excess as an error.
     pub fn book(&self, meter: &Meter, longest: Duration, metrics: &Metrics) -> Result<Duration, Duration> {
         let Some(rate) = self.rate else { return Ok(Duration::ZERO) };
         let longest = if self.dry_run { Duration::ZERO } else { longest };

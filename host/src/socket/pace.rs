@@ -7,11 +7,11 @@ use super::permits::{ConnectionPermit, SocketPermit};
 use crate::rate::{self, Meter};
 use crate::telemetry::{LimitLabels, Metrics};
 
-/// As it is configured, and labelled.
+/// The key in the configuration, and the label in metrics.
 const USER_CPU: &str = "user_cpu";
 
 impl Limits {
-    /// Counts one more event of a connection and of its user. Where one of them sends too many, how long to wait.
+    /// Counts one more event of a connection and of its user. If one of them is past its rate, returns the limit and the wait.
     pub fn too_early(
         &self,
         permit: &ConnectionPermit,
@@ -28,12 +28,12 @@ impl Limits {
         Some((self.user_events.name, wait))
     }
 
-    /// Whether a connection has to wait with its next CONNECT.
+    /// Whether a connection must wait before its next CONNECT.
     pub fn connects_too_early(&self, permit: &ConnectionPermit, metrics: &Metrics) -> bool {
         self.cpu_owed(&permit.cpu, metrics).is_some()
     }
 
-    /// How long until no CPU is owed, where some is: counted as a refusal.
+    /// How long until the user has paid for the CPU time used; none if nothing is owed. Counts as a refusal.
     fn cpu_owed(&self, meter: &Meter, metrics: &Metrics) -> Option<Duration> {
         self.user_cpu?;
         let wait = meter.owed(rate::now())?;
@@ -41,7 +41,7 @@ impl Limits {
         Some(wait)
     }
 
-    /// CPU that a call of the user has used.
+    /// Charges CPU time to the user.
     pub fn spent_cpu(&self, permit: &ConnectionPermit, socket_permit: Option<&SocketPermit>, time: Duration) {
         if let Some(flow) = self.user_cpu {
             cpu_meter(permit, socket_permit).spend(flow, u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), rate::now());
@@ -49,7 +49,7 @@ impl Limits {
     }
 }
 
-/// A user's, or a visitor's connection's.
+/// The user's meter, or for a visitor the connection's.
 fn cpu_meter<'a>(permit: &'a ConnectionPermit, socket_permit: Option<&'a SocketPermit>) -> &'a Meter {
     socket_permit.map_or(&permit.cpu, |socket_permit| &socket_permit.meters.cpu)
 }

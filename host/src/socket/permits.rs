@@ -1,5 +1,5 @@
-//! Who is here at a time: connections in all and by address, sockets by user. A place is a value, and free again when it is
-//! dropped; nothing else frees it.
+//! Counts what is connected: connections in total and by address, sockets by user. A permit is a value, and only dropping it frees
+//! its place.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -16,41 +16,40 @@ use super::transport::{Closer, Stalls};
 use crate::rate::{self, Meter};
 use crate::telemetry::Metrics;
 
-/// Everyone who is here.
 #[derive(Default)]
 pub struct Permits {
     connections: AtomicU64,
     addresses: Mutex<HashMap<IpAddr, u64>>,
     users: Mutex<HashMap<Box<str>, UserPermits>>,
-    /// When the next connection may come.
+    /// The rate of new connections.
     pub connects: Meter,
-    /// Connections whose client does not read.
+    /// Connections with a client that does not read.
     pub stalls: Arc<Stalls>,
-    /// Connections that began by polling: a websocket may take them over.
+    /// Connections that began by polling, which a websocket may take over.
     polling: Mutex<HashMap<Sid, Weak<ConnectionPermit>>>,
 }
 
-/// A user with sockets, or one without who owes CPU time: to connect again pays no debt.
+/// A user with sockets, or without sockets but owing CPU time, so that reconnecting does not clear the debt.
 #[derive(Default)]
 struct UserPermits {
     sockets: u64,
     meters: Arc<Meters>,
 }
 
-/// What a user's events are counted by.
+/// The rates of a user's events.
 #[derive(Default)]
 pub struct Meters {
     pub events: Meter,
-    /// Nanoseconds of CPU that the calls have used.
+    /// Nanoseconds of CPU that the user's calls have used.
     pub cpu: Meter,
 }
 
-/// Why there is no place.
+/// Why a connection was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NoPermit {
-    #[error("there are as many connections as this node takes")]
+    #[error("the node has as many connections as admission.connections allows")]
     Node,
-    #[error("there are as many connections as one address may have")]
+    #[error("the address has as many connections as admission.address_connections allows")]
     Address,
 }
 
@@ -61,7 +60,7 @@ impl UserPermits {
 }
 
 impl Permits {
-    /// A place for one connection.
+    /// Admits one connection.
     pub fn admit_connection(
         self: &Arc<Self>,
         address: Option<IpAddr>,
@@ -78,7 +77,7 @@ impl Permits {
             *count += 1;
             *count
         });
-        // From here on both are counted down by its end.
+        // From here on, dropping the permit corrects both counts.
         let permit = ConnectionPermit {
             closer: Closer::listed_in(self.stalls.clone()),
             events: Meter::default(),
@@ -100,11 +99,11 @@ impl Permits {
         Ok(Arc::new(permit))
     }
 
-    /// A place for one socket of a user; none where the user has as many as it may.
+    /// Admits one socket of a user; none if the user has as many as allowed.
     pub fn admit_socket(self: &Arc<Self>, user: &str, limits: &Limits, metrics: &Metrics) -> Option<SocketPermit> {
         let (sockets, socket_permit) = {
             let mut users = lock(&self.users);
-            // Once in so many new users, those are forgotten who owe nothing any more.
+            // Before the map grows, users without sockets and debts are removed.
             if users.len() == users.capacity() {
                 users.retain(|_, user_permits| user_permits.sockets > 0 || user_permits.owes());
             }
@@ -115,12 +114,12 @@ impl Permits {
         (!limits.user_sockets.refuses(sockets, metrics)).then_some(socket_permit)
     }
 
-    /// The connection that a websocket is about to take over.
+    /// The polling connection that a websocket is about to take over.
     pub fn polling(&self, sid: Sid) -> Option<Arc<ConnectionPermit>> {
         lock(&self.polling).get(&sid)?.upgrade()
     }
 
-    /// The engine has given a polling connection its number.
+    /// Registers the session id that the engine has given to a polling connection.
     pub fn named(&self, permit: &Arc<ConnectionPermit>, sid: Sid) {
         if permit.sid.set(sid).is_ok() {
             lock(&self.polling).insert(sid, Arc::downgrade(permit));
@@ -128,21 +127,21 @@ impl Permits {
     }
 }
 
-/// One connection's place. The engine keeps it with the request that opened the connection, for as long as that lasts.
+/// The permit of one connection. The engine stores it with the request that opened the connection, for as long as that lasts.
 pub struct ConnectionPermit {
     pub closer: Closer,
-    /// What its events are counted by.
+    /// The rate of its events.
     pub events: Meter,
-    /// What the CPU of a visitor's calls is counted by.
+    /// The CPU time of a visitor's calls.
     pub cpu: Meter,
     pub born: Instant,
-    /// It began by polling, and may do so still.
+    /// Whether the connection began by polling. It may be a websocket by now.
     pub polls: bool,
-    /// From polling to websocket.
+    /// The upgrade from polling to websocket.
     pub upgrade: Arc<Upgrade>,
     sid: OnceLock<Sid>,
     address: Option<IpAddr>,
-    /// A hash of the client's address, also where addresses are not limited.
+    /// A hash of the client's address, also if addresses are not limited.
     pub peer: Option<u64>,
     permits: Arc<Permits>,
 }
@@ -171,7 +170,7 @@ impl Drop for ConnectionPermit {
     }
 }
 
-/// One socket's place among those of its user.
+/// The permit of one socket of a user.
 pub struct SocketPermit {
     pub meters: Arc<Meters>,
     user: Box<str>,
@@ -202,7 +201,7 @@ mod tests {
     use crate::socket::admission::Config;
 
     #[test]
-    fn a_place_is_free_again_when_it_is_dropped() {
+    fn dropping_a_permit_frees_its_place() {
         let limits = Limits::new(&Config { connections: 2, address_connections: 1, user_sockets: 1, ..Config::default() });
         let (permits, metrics) = (Arc::new(Permits::default()), Metrics::new());
         let [one, two, three] = [1, 2, 3].map(|n| IpAddr::from([10, 0, 0, n]));
@@ -210,7 +209,7 @@ mod tests {
         let first = enter(one).unwrap();
         assert_eq!(enter(one).err(), Some(NoPermit::Address));
         let _second = enter(two).unwrap();
-        assert_eq!(enter(three).err(), Some(NoPermit::Node), "and the one refused takes no place");
+        assert_eq!(enter(three).err(), Some(NoPermit::Node), "the refused one holds no permit");
         drop(first);
         assert!(enter(one).is_ok());
 
@@ -222,6 +221,6 @@ mod tests {
         );
         drop(socket_permit);
         assert!(permits.admit_socket("ana", &limits, &metrics).is_some());
-        assert!(lock(&permits.users).is_empty(), "nobody is remembered who has gone");
+        assert!(lock(&permits.users).is_empty(), "users without sockets are removed");
     }
 }

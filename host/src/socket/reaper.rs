@@ -1,4 +1,4 @@
-//! Ends what must not stay: clients that do not read, namespaces that nobody is in, and sockets of a namespace that was made
+//! Closes what must not stay: clients that do not read, namespaces without members, and sockets of a namespace that was created
 //! twice.
 
 use std::sync::Arc;
@@ -15,30 +15,33 @@ use super::{Gateway, Io};
 use crate::rooms::Full;
 use crate::rooms::adapter::Adapter;
 
-/// Between two looks at the namespaces.
-const LOOK: Duration = Duration::from_millis(500);
+/// The time between two checks of the namespaces.
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// A storm has passed when nobody has connected for so long.
+/// A storm of connects has ended when no client has connected for this long.
 const STORM: Duration = Duration::from_millis(250);
 
-/// Connects after which it is worth looking for free memory.
+/// Connects after which it is worth releasing free memory.
 const TRIM_AFTER: u64 = 500;
 
-/// Ends the clients whose queue is full. Their transport is closed, so that stock clients come again.
+/// Disconnects clients with a full queue by closing their transport, so that stock clients reconnect.
 pub async fn end_slow_clients(gateway: Arc<Gateway>, io: Io, mut full: mpsc::Receiver<Full>) {
     while let Some(Full { namespace, sids }) = full.recv().await {
         let Some(namespace) = io.of(&*namespace) else { continue };
         for socket in sids.into_iter().filter_map(|sid| namespace.get_socket(sid)) {
             if is_full(&socket) && end(&gateway, &socket) {
                 gateway.services.metrics.slow_consumer("queue");
-                tracing::info!(namespace = socket.ns(), "a client was ended: it does not read what it is sent (slow_consumer)");
+                tracing::info!(
+                    namespace = socket.ns(),
+                    "a client was disconnected: it does not read what it is sent (slow_consumer)"
+                );
             }
         }
     }
 }
 
-/// Whether a socket's queue has no place. Sends nothing: the place is asked for before the value is serialized, and this one
-/// cannot be.
+/// Whether a socket's queue is full. Sends nothing: socketioxide reserves the place before it serializes the value, and this value
+/// fails to serialize.
 fn is_full(socket: &Socket<Adapter>) -> bool {
     struct Never;
     impl Serialize for Never {
@@ -49,12 +52,12 @@ fn is_full(socket: &Socket<Adapter>) -> bool {
     matches!(socket.emit("never", &Never), Err(SendError::Socket(SocketError::InternalChannelFull)))
 }
 
-/// Ends a socket's transport, and answers whether this was the first to do so.
+/// Closes a socket's transport. Returns whether this call was the first.
 pub fn end(gateway: &Gateway, socket: &Socket<Adapter>) -> bool {
     socket.req_parts().extensions.get::<Arc<ConnectionPermit>>().is_some_and(|permit| gateway.end(socket.id, permit))
 }
 
-/// Gives free memory back to the system when a storm of connects has passed.
+/// Releases free memory to the system after a storm of connects.
 pub async fn trim_memory(gateway: Arc<Gateway>) {
     let (mut trimmed_at, mut seen) = (0, 0);
     loop {
@@ -64,16 +67,16 @@ pub async fn trim_memory(gateway: Arc<Gateway>) {
         seen = connects;
         if quiet && connects - trimmed_at >= TRIM_AFTER {
             trimmed_at = connects;
-            // The end of a blocking task that cannot panic is no news.
+            // The task cannot panic.
             let _ = tokio::task::spawn_blocking(crate::memory::trim).await;
         }
     }
 }
 
-/// Deletes namespaces made from patterns that nobody is in.
-pub async fn sweep_namespaces(gateway: Arc<Gateway>, io: Io) {
+/// Removes empty namespaces of patterns, and closes the sockets of replaced adapters.
+pub async fn reap_namespaces(gateway: Arc<Gateway>, io: Io) {
     loop {
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(CHECK_INTERVAL).await;
         for adapter in gateway.services.rooms.take_replaced() {
             for id in adapter.members(|members| members.sockets().collect::<Vec<_>>()) {
                 if let Some(session) = gateway.sockets.get(id) {
@@ -88,14 +91,14 @@ pub async fn sweep_namespaces(gateway: Arc<Gateway>, io: Io) {
     }
 }
 
-/// The namespaces to delete: empty for long enough, or the longest empty of too many.
+/// The namespaces to remove: those empty for long enough, and, past the limit, those empty the longest.
 fn idle(gateway: &Gateway) -> Vec<Arc<str>> {
     let routes = gateway.registry.routes();
-    let is_made = |adapter: &Arc<Adapter>| routes.namespace(adapter.path()).is_some_and(|route| !route.pattern.is_literal());
-    let made: Vec<_> = gateway.services.rooms.all().into_iter().filter(is_made).collect();
-    let mut empty: Vec<_> = made.iter().filter_map(|adapter| Some((adapter.empty_for()?, adapter.path().clone()))).collect();
+    let is_dynamic = |adapter: &Arc<Adapter>| routes.namespace(adapter.path()).is_some_and(|route| !route.pattern.is_literal());
+    let dynamic: Vec<_> = gateway.services.rooms.all().into_iter().filter(is_dynamic).collect();
+    let mut empty: Vec<_> = dynamic.iter().filter_map(|adapter| Some((adapter.empty_for()?, adapter.path().clone()))).collect();
     empty.sort_unstable_by(|a, b| b.cmp(a));
-    let too_many = made.len().saturating_sub(gateway.config.max_namespaces);
+    let too_many = dynamic.len().saturating_sub(gateway.config.max_namespaces);
     let idle = |(index, (since, _)): &(usize, (Duration, Arc<str>))| *index < too_many || *since >= gateway.config.namespace_idle;
     empty.into_iter().enumerate().filter(idle).map(|(_, (_, path))| path).collect()
 }

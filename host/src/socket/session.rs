@@ -1,5 +1,5 @@
-//! One socket: its events in the order sent, one at a time, at most so many waiting. It keeps no version of any plugin, and no
-//! fault of a plugin ends it.
+//! One socket: its events run in the order sent, one at a time, with a bounded queue. It holds no release of a plugin, and no fault
+//! of a plugin closes it.
 
 pub mod disconnect;
 mod dispatch;
@@ -36,52 +36,51 @@ pub struct Session {
     pub id: SocketId,
     pub sid: Sid,
     pub adapter: Arc<Adapter>,
-    /// Replaced when the client shows a fresh token.
+    /// Replaced when the client sends a fresh token.
     pub caller: ArcSwap<Caller>,
-    /// The connection's, which it may share with sockets of other namespaces.
+    /// The connection's permit, which sockets of other namespaces may share.
     pub permit: Arc<ConnectionPermit>,
-    /// Among the user's sockets. None for a visitor, or where nothing of a user's is limited.
+    /// The user's permit. None for a visitor, or if no limit of users is set.
     socket_permit: Option<SocketPermit>,
-    /// Who issued the token.
+    /// The issuer of the token.
     pub issuer: Option<Arc<str>>,
     /// When the token expires, by the steady clock. 0 for a visitor.
     pub expires_ms: AtomicU64,
-    /// Bytes of what the host answers and tells it, beside what plugins send.
+    /// Bytes that the host itself has sent: acks and its own events.
     pub answered: AtomicU64,
     gateway: Arc<Gateway>,
     state: Mutex<State>,
 }
 
-/// What a socket takes up.
+/// A socket's permits, and the issuer of its token.
 pub struct SocketResources {
     pub permit: Arc<ConnectionPermit>,
     pub socket_permit: Option<SocketPermit>,
-    /// Who issued the token.
     pub issuer: Option<Arc<str>>,
 }
 
 struct State {
     phase: Phase,
-    /// Someone is working on the queue.
+    /// A task is working on the queue.
     busy: bool,
     queue: VecDeque<Received>,
-    /// Plugins that know the socket, by their slot's number.
-    met: SmallVec<[u32; 2]>,
-    /// Effects of `on-connect` that wait for the client to know that it is connected.
+    /// The ids of the plugins for which `on-connect` has succeeded.
+    connected: SmallVec<[u32; 2]>,
+    /// Effects of `on-connect` that wait until the client has received the answer to its CONNECT.
     deferred: Vec<Live>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// The client does not know yet that it is connected.
+    /// The client has not yet received the answer to its CONNECT.
     Connecting,
     Open,
-    /// It has gone; what it sent before still runs.
+    /// Disconnected. Events received before still run.
     Closing(DisconnectCause),
     Closed,
 }
 
-/// An event that was received, and is well formed.
+/// A well-formed event.
 struct Received {
     name: String,
     /// The arguments: `[…]`.
@@ -102,16 +101,16 @@ impl Session {
         adapter: Arc<Adapter>,
         caller: Caller,
         expires_ms: Option<u64>,
-        place: SocketResources,
+        resources: SocketResources,
     ) -> Arc<Self> {
         Arc::new(Self {
             id: caller.socket,
             sid,
             adapter,
             caller: ArcSwap::from_pointee(caller),
-            permit: place.permit,
-            socket_permit: place.socket_permit,
-            issuer: place.issuer,
+            permit: resources.permit,
+            socket_permit: resources.socket_permit,
+            issuer: resources.issuer,
             expires_ms: AtomicU64::new(expires_ms.unwrap_or(0)),
             answered: AtomicU64::new(0),
             gateway,
@@ -119,7 +118,7 @@ impl Session {
                 phase: Phase::Connecting,
                 busy: false,
                 queue: VecDeque::new(),
-                met: SmallVec::new(),
+                connected: SmallVec::new(),
                 deferred: Vec::new(),
             }),
         })
@@ -130,7 +129,7 @@ impl Session {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets every plugin of the namespace meet the socket. Writes and joins are done after it; emits wait for `open`.
+    /// Calls `on-connect` of every plugin of the namespace. Writes and joins take effect at once; emits wait for `open`.
     pub async fn connect_plugins(&self, trace: Option<&Span>) {
         let path = self.caller.load().namespace.clone();
         let plugins = match self.gateway.registry.routes().namespace(&path) {
@@ -142,25 +141,25 @@ impl Session {
         }
     }
 
-    /// Calls `on-connect` of one plugin. Where it fails, it is owed, and called before the next event for that plugin.
+    /// Calls `on-connect` of one plugin. If it fails, it is called again before the next event for that plugin.
     async fn connect_plugin(&self, deployed: &DeployedPlugin, trace: Option<&Span>) {
         let caller = self.caller.load_full();
         let span = trace.map(|trace| trace.child("on-connect"));
-        // The error has been logged where it arose.
+        // The error has been logged already.
         if let Ok(done) =
             call(&self.gateway.services, deployed, Job::Connect { caller: &caller, peer: self.permit.peer }, span.as_ref()).await
         {
             let mut state = self.state();
-            state.met.push(deployed.id);
+            state.connected.push(deployed.id);
             state.deferred.extend(done.deferred);
         }
     }
 
     fn has_connected(&self, deployed: &DeployedPlugin) -> bool {
-        self.state().met.contains(&deployed.id)
+        self.state().connected.contains(&deployed.id)
     }
 
-    /// The client knows that it is connected: what waited for that happens, then its events.
+    /// The client has received the answer to its CONNECT: applies deferred effects, then handles its events.
     pub fn open(self: &Arc<Self>) {
         {
             let mut state = self.state();
@@ -173,7 +172,7 @@ impl Session {
         run(self.clone().work(None));
     }
 
-    /// A packet with an event has come, with or without attachments.
+    /// Handles a received event packet, with or without attachments.
     pub fn receive(self: &Arc<Self>, text: &Str, has_attachments: bool, ack: Option<i64>) {
         let gateway = &self.gateway;
         let early = gateway.limits.too_early(&self.permit, self.socket_permit.as_ref(), &gateway.services.metrics);
@@ -192,7 +191,7 @@ impl Session {
             return self.refuse(&event.name, ack, &too_many(wait), limit);
         }
         if has_attachments {
-            // No plugin's event takes them.
+            // No plugin handles attachments.
             let message = format!("{}: binary attachments are not supported", event.name);
             return self.refuse(&event.name, ack, &Refusal::new(Code::Invalid, message), "binary");
         }
@@ -225,7 +224,7 @@ impl Session {
         self.refuse("", ack, &Refusal::new(Code::Invalid, message), "malformed");
     }
 
-    /// Refuses an event before any plugin saw it.
+    /// Refuses an event before it reaches a plugin.
     fn refuse(&self, event: &str, ack: Option<i64>, refusal: &Refusal, reason: &'static str) {
         if refusal.code != Code::RateLimited {
             self.charge_cpu(REFUSAL_COST);
@@ -237,7 +236,7 @@ impl Session {
         self.answer_refusal(event, ack, refusal);
     }
 
-    /// Charges the user for what the host has done.
+    /// Charges CPU time of the host's own work to the user.
     pub fn charge_cpu(&self, time: Duration) {
         self.gateway.limits.spent_cpu(&self.permit, self.socket_permit.as_ref(), time);
     }
@@ -253,7 +252,7 @@ impl Session {
         }
     }
 
-    /// Sends the socket an event of the host's own. `args` is the text of an array.
+    /// Sends one of the host's own events to the socket. `args` is the text of an array.
     pub fn send_event(&self, event: &str, args: &str) {
         let inside = args.strip_prefix('[').and_then(|args| args.strip_suffix(']')).unwrap_or_default();
         let text = packet_text(event, inside);
@@ -266,7 +265,7 @@ impl Session {
         self.adapter.ack(self.sid, ack, text);
     }
 
-    /// The socket has gone. What it sent before still runs; then its plugins hear of it.
+    /// Handles a disconnect. Events received before still run; then plugins are notified.
     pub fn close(self: &Arc<Self>, cause: DisconnectCause) {
         {
             let mut state = self.state();
@@ -282,7 +281,7 @@ impl Session {
         run(self.clone().work(None));
     }
 
-    /// A client that went while it was being let in.
+    /// Closes the session of a client that disconnected during its connect.
     pub fn connection_lost(self: &Arc<Self>) {
         let phase = self.state().phase;
         if phase == Phase::Connecting {

@@ -1,5 +1,6 @@
-//! Ends clients that do not read while more bytes wait for them than `gateway.client_bytes`. What waits is not looked up in any
-//! queue: it is what was sent to a stalled client's rooms and to itself, less what the kernel took. It never touches who reads.
+//! Disconnects clients that do not read while more than `gateway.client_bytes` wait for them. The waiting bytes are not read from a
+//! queue: they are the bytes sent to a stalled client and to its rooms, less the bytes that the kernel took. It never disconnects a
+//! client that reads.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,16 +11,16 @@ use super::Gateway;
 use super::transport::Closer;
 use crate::names::SocketId;
 
-/// Between two looks at the stalled ones. While there are none, nobody looks.
-const LOOK: Duration = Duration::from_millis(100);
+/// The time between two checks of stalled clients. Without any, nothing is checked.
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Clients ended at one look. Each end is work for others, too: whoever else must go waits for the next looks.
+/// Clients disconnected in one check. A disconnect is work for other parts too, so further clients wait for the next check.
 const AT_ONCE: usize = 128;
 
-/// Clients looked at before others get their turn.
+/// Clients checked before other tasks run.
 const TOGETHER: usize = 64;
 
-/// Looks until it is dropped.
+/// Checks stalled clients until the future is dropped.
 pub async fn end_stalled_clients(gateway: Arc<Gateway>) {
     let stalls = gateway.permits.stalls.clone();
     let mut watched: Vec<Watched> = Vec::new();
@@ -28,43 +29,47 @@ pub async fn end_stalled_clients(gateway: Arc<Gateway>) {
         if watched.is_empty() {
             stalls.some().await;
         } else {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(CHECK_INTERVAL).await;
         }
         watched.extend(stalls.take().into_iter().map(Watched::new));
         let mut round = Round::default();
         let mut at = 0;
         while at < watched.len() {
-            if round.keeps(&mut watched[at], &gateway) {
+            if round.check(&mut watched[at], &gateway) {
                 at += 1;
             } else {
                 watched.swap_remove(at);
             }
-            if round.looks % TOGETHER == 0 {
+            if round.checks % TOGETHER == 0 {
                 tokio::task::yield_now().await;
             }
         }
         if round.ended > 0 {
             let Round { ended, bytes, .. } = round;
-            tracing::info!(clients = ended, bytes, "ended: they do not read what they are sent (slow_consumer)");
+            tracing::info!(
+                clients = ended,
+                bytes,
+                "clients were disconnected: they do not read what they are sent (slow_consumer)"
+            );
         }
     }
 }
 
-/// One look at all of them.
+/// One check of all stalled clients.
 #[derive(Default)]
 struct Round {
-    looks: usize,
+    checks: usize,
     ended: usize,
-    /// What waited for those that were ended.
+    /// Bytes that waited for the disconnected clients.
     bytes: u64,
 }
 
 impl Round {
-    /// Whether a client is to be looked at again.
-    fn keeps(&mut self, client: &mut Watched, gateway: &Gateway) -> bool {
-        self.looks += 1;
+    /// Checks a client. Returns whether to check it again.
+    fn check(&mut self, client: &mut Watched, gateway: &Gateway) -> bool {
+        self.checks += 1;
         if !client.ending {
-            if !client.look(gateway) {
+            if !client.measure(gateway) {
                 return false;
             }
             let most = gateway.config.client_bytes;
@@ -82,11 +87,11 @@ impl Round {
     }
 }
 
-/// A connection whose client does not read.
+/// A connection with a client that does not read.
 struct Watched {
     closer: Closer,
     backlog: Backlog,
-    /// It is to be ended: said again until it has gone.
+    /// It is being disconnected, which is repeated until it is removed.
     ending: bool,
 }
 
@@ -95,14 +100,15 @@ impl Watched {
         Self { closer, backlog: Backlog::default(), ending: false }
     }
 
-    /// Counts what has come since the last look. False: the client reads again, or has gone.
-    fn look(&mut self, gateway: &Gateway) -> bool {
+    /// Counts the bytes since the last check. False: the client reads again, or has disconnected.
+    fn measure(&mut self, gateway: &Gateway) -> bool {
         if !self.closer.is_stalled() {
             return false;
         }
         let sessions = self.closer.named().map(|sid| gateway.sockets.of_connection(sid)).unwrap_or_default();
         if sessions.is_empty() {
-            // It has gone, or is not there yet. One that polls may come without ever asking for a packet.
+            // It has disconnected, or has no socket yet. A polling connection stays watched: its client may connect sockets and
+            // never poll.
             let awaited = self.closer.named().is_some_and(|sid| gateway.permits.polling(sid).is_some());
             if !awaited {
                 self.closer.unlist();
@@ -111,14 +117,14 @@ impl Watched {
         }
         for session in sessions {
             let socket = session.id;
-            self.backlog.saw(socket, Source::Host, session.answered.load(Ordering::Relaxed));
+            self.backlog.count_sent(socket, Source::Host, session.answered.load(Ordering::Relaxed));
             session.adapter.members(|members| {
                 for (room, sent) in members.sent(socket) {
-                    self.backlog.saw(socket, room.map_or(Source::Plugins, |room| Source::Room(room.clone())), sent);
+                    self.backlog.count_sent(socket, room.map_or(Source::Plugins, |room| Source::Room(room.clone())), sent);
                 }
             });
         }
-        self.backlog.wrote(self.closer.written());
+        self.backlog.count_written(self.closer.written());
         true
     }
 
@@ -133,7 +139,7 @@ impl Watched {
     }
 }
 
-/// How far the end of a client is.
+/// How far the disconnect of a client is.
 #[derive(PartialEq, Eq)]
 enum End {
     Begun,
@@ -141,7 +147,7 @@ enum End {
     Done,
 }
 
-/// Where bytes come from.
+/// The sender of bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Source {
     Host,
@@ -149,10 +155,10 @@ enum Source {
     Room(Arc<str>),
 }
 
-/// What waits for one client since it was seen to stall.
+/// The bytes that wait for one client since it stalled.
 #[derive(Debug, Default)]
 struct Backlog {
-    /// Each source's count at the last look. One that is new begins here: what a room was sent before is none of this client's.
+    /// Each source's count at the last check. A new source begins at its current count: earlier bytes were not for this client.
     seen: HashMap<(SocketId, Source), u64>,
     written: Option<u64>,
     sent: u64,
@@ -160,13 +166,13 @@ struct Backlog {
 }
 
 impl Backlog {
-    fn saw(&mut self, socket: SocketId, source: Source, count: u64) {
+    fn count_sent(&mut self, socket: SocketId, source: Source, count: u64) {
         let before = self.seen.insert((socket, source), count).unwrap_or(count);
-        // A room that everyone left and that was made again counts from nothing.
+        // The count of a room that was emptied and made again starts at 0.
         self.sent += count.saturating_sub(before);
     }
 
-    fn wrote(&mut self, count: u64) {
+    fn count_written(&mut self, count: u64) {
         let before = self.written.replace(count).unwrap_or(count);
         self.taken += count.saturating_sub(before);
     }
@@ -181,16 +187,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_waits_is_what_was_sent_since_less_what_was_taken() {
+    fn waiting_bytes_are_those_sent_less_those_taken() {
         let (mut backlog, room) = (Backlog::default(), || Source::Room("r".into()));
-        backlog.saw(1, room(), 1000);
-        backlog.wrote(500);
-        assert_eq!(backlog.waiting(), 0, "what came before the stall is not counted");
-        backlog.saw(1, room(), 1700);
-        backlog.saw(1, Source::Host, 40);
-        backlog.wrote(600);
-        assert_eq!(backlog.waiting(), 600, "nor what a room had been sent before the client joined it");
-        backlog.saw(1, Source::Host, 90);
+        backlog.count_sent(1, room(), 1000);
+        backlog.count_written(500);
+        assert_eq!(backlog.waiting(), 0, "bytes before the stall are not counted");
+        backlog.count_sent(1, room(), 1700);
+        backlog.count_sent(1, Source::Host, 40);
+        backlog.count_written(600);
+        assert_eq!(backlog.waiting(), 600, "bytes of a room from before the client joined are not counted");
+        backlog.count_sent(1, Source::Host, 90);
         assert_eq!(backlog.waiting(), 650);
     }
 }

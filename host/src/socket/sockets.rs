@@ -1,4 +1,4 @@
-//! The sockets that are connected now: by number, and how many connections they come over.
+//! The connected sockets: by id, and by connection.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,8 +14,8 @@ use crate::telemetry::Metrics;
 /// All sockets of this node.
 pub struct Sockets {
     all: Mutex<All>,
-    /// Sockets that have gone, whose plugins are being told.
-    told: AtomicU64,
+    /// Disconnected sockets of which plugins are still being notified.
+    disconnecting: AtomicU64,
     metrics: Arc<Metrics>,
 }
 
@@ -28,7 +28,7 @@ struct All {
 
 impl Sockets {
     pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self { all: Mutex::default(), told: AtomicU64::new(0), metrics }
+        Self { all: Mutex::default(), disconnecting: AtomicU64::new(0), metrics }
     }
 
     fn all(&self) -> MutexGuard<'_, All> {
@@ -73,20 +73,20 @@ impl Sockets {
         ids.iter().filter_map(|id| all.sessions.get(id)?.upgrade()).collect()
     }
 
-    /// Every socket of this moment.
+    /// Every socket that is connected now.
     pub fn sessions(&self) -> Vec<Arc<Session>> {
         self.all().sessions.values().filter_map(Weak::upgrade).collect()
     }
 
-    /// Plugins are told of a socket that has gone, as long as the answer lives.
+    /// Counts a socket as disconnecting until the returned value is dropped.
     pub fn begin_disconnect(&self) -> Disconnecting<'_> {
-        self.told.fetch_add(1, Ordering::AcqRel);
+        self.disconnecting.fetch_add(1, Ordering::AcqRel);
         Disconnecting(self)
     }
 
-    /// Whether plugins are still being told of some socket.
+    /// Whether plugins are still being notified of a disconnect.
     pub fn has_disconnecting(&self) -> bool {
-        self.told.load(Ordering::Acquire) > 0
+        self.disconnecting.load(Ordering::Acquire) > 0
     }
 
     /// Connections with at least one socket.
@@ -95,11 +95,11 @@ impl Sockets {
     }
 }
 
-/// Plugins are being told.
+/// One disconnected socket of which plugins are being notified.
 pub struct Disconnecting<'a>(&'a Sockets);
 
 impl Drop for Disconnecting<'_> {
     fn drop(&mut self) {
-        self.0.told.fetch_sub(1, Ordering::AcqRel);
+        self.0.disconnecting.fetch_sub(1, Ordering::AcqRel);
     }
 }

@@ -1,4 +1,4 @@
-//! Counts the TCP connections of a port, in all and by address, when they are accepted. Must never wait for a byte of a client.
+//! Counts the TCP connections of a port, in total and by address, when they are accepted. It never waits for a byte of a client.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -9,30 +9,30 @@ use super::limit::Limit;
 use crate::proxies::{Network, household};
 use crate::telemetry::{ListenerLabel, Metrics};
 
-/// The places of one port.
+/// The TCP connections of one port.
 pub struct TcpPermits {
-    /// `public` or `admin`, as metrics and log name it.
+    /// `public` or `admin`, as in metrics and the log.
     listener: &'static str,
     all: Limit,
     of_address: Limit,
-    /// Proxies, each of which has the connections of many.
+    /// Proxies, which have the connections of many clients.
     trusted: Vec<Network>,
     open: AtomicU64,
     addresses: Mutex<HashMap<IpAddr, u64>>,
     metrics: Arc<Metrics>,
 }
 
-/// Why there is no place.
+/// Why a TCP connection was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Full {
-    /// The port has as many as it may have.
+    /// The port has as many connections as allowed.
     Port,
-    /// The address has.
+    /// The address has as many connections as allowed.
     Address,
 }
 
 impl TcpPermits {
-    /// `all` names the limit of the port, as it is counted and configured.
+    /// `all` is the port's limit, with its key in the configuration.
     pub fn new(
         listener: &'static str,
         (name, all): (&'static str, u64),
@@ -51,12 +51,12 @@ impl TcpPermits {
         })
     }
 
-    /// The limit of the port, as it is counted.
+    /// The key of the port's limit.
     pub fn key(&self) -> &'static str {
         self.all.name
     }
 
-    /// A place for a connection from an address. Loopback and trusted proxies have no limit of their own.
+    /// Admits a connection from an address. Loopback and trusted proxies have no limit by address.
     pub fn take(self: &Arc<Self>, address: IpAddr) -> Result<TcpPermit, Full> {
         let address = address.to_canonical();
         let is_limited =
@@ -64,7 +64,7 @@ impl TcpPermits {
         let tcp_permit = TcpPermit { address: is_limited.then(|| household(address)), tcp_permits: self.clone() };
         let open = self.open.fetch_add(1, Ordering::Relaxed) + 1;
         self.gauge(1);
-        // From here on both are counted down by the place.
+        // From here on, dropping the permit corrects both counts.
         let of_address = tcp_permit.address.map_or(0, |address| {
             let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
             let count = addresses.entry(address).or_default();
@@ -85,7 +85,7 @@ impl TcpPermits {
     }
 }
 
-/// One connection's place.
+/// The permit of one TCP connection.
 pub struct TcpPermit {
     address: Option<IpAddr>,
     tcp_permits: Arc<TcpPermits>,
@@ -117,11 +117,11 @@ mod tests {
     }
 
     #[test]
-    fn a_port_and_an_address_have_as_many_as_configured() {
+    fn connections_past_the_limit_of_port_or_address_are_refused() {
         let tcp_permits = tcp_permits(3, 1);
         let take = |address: &str| tcp_permits.take(address.parse().unwrap());
         let first = take("9.9.9.9").unwrap();
-        assert_eq!(take("::ffff:9.9.9.9").err(), Some(Full::Address), "IPv4 on a socket of both");
+        assert_eq!(take("::ffff:9.9.9.9").err(), Some(Full::Address), "IPv4 on a dual-stack socket");
         let (_second, _third) = (take("2001:db8::1").unwrap(), take("8.8.8.8").unwrap());
         assert_eq!(take("2001:db8::2").err(), Some(Full::Address), "one /64");
         assert_eq!(take("7.7.7.7").err(), Some(Full::Port));
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn loopback_and_trusted_proxies_have_no_limit_of_an_address_and_zero_is_none() {
+    fn loopback_and_trusted_proxies_have_no_limit_by_address() {
         let tcp_permits = tcp_permits(0, 1);
         let held: Vec<_> =
             ["127.0.0.1", "127.0.0.1", "::1", "::1", "10.0.0.7", "10.0.0.7"].map(|a| tcp_permits.take(a.parse().unwrap())).into();

@@ -1,5 +1,5 @@
-//! TCP under the sockets: upgrades to websocket by the shortest way, and can end a connection whose client
-//! no longer reads, or tell that it does not. Of Socket.IO it knows no more than how the engine names a connection.
+//! The TCP connections under the sockets: upgrades them to websocket with the least work, closes them from outside, and detects
+//! clients that do not read. Of Socket.IO it only uses the session id.
 
 use std::io;
 use std::pin::Pin;
@@ -25,7 +25,7 @@ pub mod names;
 pub mod probe;
 pub mod watch;
 
-/// Ends a connection from outside, however full its queue is.
+/// Closes a connection from outside, even if its queue is full.
 #[derive(Clone, Default)]
 pub struct Closer(Arc<Ending>);
 
@@ -34,17 +34,17 @@ struct Ending {
     closed: AtomicBool,
     reader: AtomicWaker,
     writer: AtomicWaker,
-    /// The last write found no room, or no poll waits: the client does not read, or not as fast as it is sent to.
+    /// The last write was blocked, or no poll waits: the client does not read, or reads slower than it is sent to.
     stalled: AtomicBool,
-    /// Among the stalled ones, until somebody has seen that it is none any more.
+    /// In the list of stalled connections, or taken from it and still checked.
     listed: AtomicBool,
-    /// Bytes that the kernel has taken.
+    /// Bytes that the kernel has accepted.
     written: AtomicU64,
     name: OnceLock<Sid>,
     stalls: Option<Arc<Stalls>>,
 }
 
-/// The connections whose client does not read: few, at any time.
+/// The connections with a client that does not read. There are few at any time.
 #[derive(Default)]
 pub struct Stalls {
     list: Mutex<Vec<Closer>>,
@@ -52,12 +52,12 @@ pub struct Stalls {
 }
 
 impl Stalls {
-    /// Those that have stalled since the last call.
+    /// The connections that have stalled since the last call.
     pub fn take(&self) -> Vec<Closer> {
         std::mem::take(&mut self.list.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Resolves when there may be one.
+    /// Resolves when a connection may have stalled.
     pub async fn some(&self) {
         self.first.notified().await;
     }
@@ -69,14 +69,14 @@ impl Stalls {
 }
 
 impl Closer {
-    /// One that is listed there while its client does not read.
+    /// A closer that is added to the list when its client does not read.
     pub fn listed_in(stalls: Arc<Stalls>) -> Self {
         Self(Arc::new(Ending { stalls: Some(stalls), ..Ending::default() }))
     }
 
-    /// How the engine calls the connection.
+    /// Sets the engine's session id of the connection.
     pub fn name(&self, sid: Sid) {
-        // It has one name for life.
+        // The id never changes.
         let _ = self.0.name.set(sid);
     }
 
@@ -84,12 +84,12 @@ impl Closer {
         self.0.name.get().copied()
     }
 
-    /// Bytes that the kernel has taken so far.
+    /// Bytes that the kernel has accepted so far.
     pub fn written(&self) -> u64 {
         self.0.written.load(Ordering::Relaxed)
     }
 
-    /// Whether its client still does not read. One that does is listed again when it stops.
+    /// Whether the client still does not read. If it does, the connection is listed again at its next stall.
     pub fn is_stalled(&self) -> bool {
         if self.is_closed() {
             return false;
@@ -98,16 +98,16 @@ impl Closer {
             return true;
         }
         self.0.listed.store(false, Ordering::SeqCst);
-        // One that has stalled again in between saw itself listed.
+        // If it has stalled again meanwhile, it found itself listed and did not add itself.
         self.0.stalled.load(Ordering::SeqCst) && !self.0.listed.swap(true, Ordering::SeqCst)
     }
 
-    /// It is looked at no more, until it stalls anew.
+    /// Ends the checks of this connection until it stalls again.
     pub fn unlist(&self) {
         self.0.listed.store(false, Ordering::SeqCst);
     }
 
-    /// Keeps what came of a write. On a busy connection that is a load and an addition.
+    /// Records the result of a write. On a busy connection this is a load and an addition.
     fn wrote(&self, answer: &Poll<io::Result<usize>>) {
         let stalled = self.0.stalled.load(Ordering::Relaxed);
         match answer {
@@ -123,12 +123,12 @@ impl Closer {
         }
     }
 
-    /// A poll waits: its client has taken all there was.
+    /// A poll waits: its client has received everything so far.
     pub fn waited_for(&self) {
         self.0.stalled.store(false, Ordering::SeqCst);
     }
 
-    /// A poll has ended with so many bytes. Whether the client comes for more is to be seen.
+    /// A poll was answered with this many bytes. The client has stalled until it polls again.
     pub fn answered(&self, bytes: u64) {
         self.0.written.fetch_add(bytes, Ordering::Relaxed);
         self.stall();
@@ -143,8 +143,8 @@ impl Closer {
         }
     }
 
-    /// The connection's next read or write answers its end, also one that waits for a client that does not read. A stock client
-    /// sees the transport close, and comes again. Answers whether this was the first to close it.
+    /// Fails the connection's next read or write, and any that is blocked by a client that does not read. A stock client sees that
+    /// the transport is closed, and reconnects. Returns whether this call was the first.
     pub fn close(&self) -> bool {
         let first = !self.0.closed.swap(true, Ordering::AcqRel);
         self.0.reader.wake();
@@ -161,8 +161,8 @@ fn aborted<T>() -> Poll<io::Result<T>> {
     Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()))
 }
 
-/// What `poll` answers, unless the connection was closed. The waker is registered only where it waits: on a busy connection that
-/// is seldom, and registering costs as much as the rest.
+/// The result of `poll`, unless the connection was closed. The waker is registered only if `poll` has to wait: that is rare on a
+/// busy connection, and registering costs as much as the rest.
 fn unless_closed<T>(
     closer: &Closer,
     waker: impl Fn(&Ending) -> &AtomicWaker,
@@ -185,41 +185,41 @@ fn unless_closed<T>(
 /// A TCP connection that a `Closer` can end.
 pub struct Connection {
     io: TcpStream,
-    /// What came with the upgrade's request.
+    /// Bytes that followed the upgrade's request.
     early: Bytes,
-    /// Follows a websocket's events. None: it is none, or not yet.
+    /// The parser of event names. None: the connection is not a websocket, or not yet.
     names: Option<Names>,
-    /// The rest of an event's name, and what came with it.
+    /// An incomplete event name, and the bytes after it.
     held: Vec<u8>,
-    /// Bytes still to be written that the client has already, and is not sent again.
+    /// Bytes that are still to be written but that the client has received already. They are dropped.
     muted: usize,
-    /// Reads in a row that found something.
+    /// Successful reads in a row.
     burst: u8,
     closer: Closer,
-    /// While it is an HTTP connection.
+    /// The timeouts of an HTTP connection.
     watch: Option<Box<Watch>>,
-    _place: Option<TcpPermit>,
+    _permit: Option<TcpPermit>,
 }
 
 impl Connection {
-    /// `tcp_permit` is free again when the connection has ended.
+    /// `tcp_permit` is dropped with the connection.
     pub fn new(io: TcpStream, watch: Option<Watch>, tcp_permit: Option<TcpPermit>) -> Self {
         let (closer, watch) = (Closer::default(), watch.map(Box::new));
-        Self { io, early: Bytes::new(), names: None, held: Vec::new(), muted: 0, burst: 0, closer, watch, _place: tcp_permit }
+        Self { io, early: Bytes::new(), names: None, held: Vec::new(), muted: 0, burst: 0, closer, watch, _permit: tcp_permit }
     }
 }
 
-/// Reads in a row after which others get their turn. A client that sends hundreds of events at once would otherwise fill its own
-/// queue with the answers, before the task that writes them has run once.
+/// Reads in a row after which other tasks run. A client that sends hundreds of events at once would otherwise fill its own queue
+/// with the answers before the task that writes them has run once.
 const MAX_BURST: u8 = 2;
 
-/// The engine's close packet as a frame of its own. Node's server never sends it over a websocket, and Python's clients do not reconnect
-/// after it, so it is left out: the websocket is closed right after it anyway. No other frame ends like this, since JSON has no
-/// byte 1.
+/// The engine's close packet as a frame. Node's server never sends it over a websocket, and Python's clients do not reconnect
+/// after it, so it is dropped: the websocket is closed right after it anyway. No other frame ends with these bytes, since JSON
+/// has no byte 1.
 const CLOSE_PACKET: [u8; 3] = [0x81, 1, b'1'];
 
 impl Connection {
-    /// Takes at most this many of the bytes that the client has already.
+    /// Drops at most this many of the bytes that the client has received already.
     fn mute(&mut self, bytes: usize) -> usize {
         let muted = bytes.min(self.muted);
         self.muted -= muted;
@@ -249,7 +249,7 @@ impl AsyncWrite for Connection {
         if self.muted > 0 {
             return Poll::Ready(Ok(self.mute(buf.len())));
         }
-        // Only a websocket follows names.
+        // Only a websocket has `names`.
         let buf = match buf.strip_suffix(&CLOSE_PACKET) {
             Some([]) if self.names.is_some() => return Poll::Ready(Ok(CLOSE_PACKET.len())),
             Some(before) if self.names.is_some() => before,
@@ -290,10 +290,10 @@ impl AsyncWrite for Connection {
     }
 }
 
-/// Headers that are kept for the life of a connection; all others are hyper's read buffer, which they would keep alive.
+/// Headers that are stored for the life of a connection. Storing all would keep hyper's read buffer allocated.
 const KEPT: [header::HeaderName; 3] = [header::AUTHORIZATION, header::ORIGIN, header::USER_AGENT];
 
-/// Whether a request wants a websocket for Engine.IO 4. All others go to the engine's own service, which answers what is wrong.
+/// Whether a request upgrades to a websocket of Engine.IO 4. The engine's own service answers all other requests.
 pub fn wants_websocket<B>(request: &Request<B>) -> bool {
     let has = |name: header::HeaderName, value: &str| {
         let found = request.headers().get(name).and_then(|found| found.to_str().ok());
@@ -309,8 +309,8 @@ pub fn wants_websocket<B>(request: &Request<B>) -> bool {
         && request.headers().contains_key(header::SEC_WEBSOCKET_KEY)
 }
 
-/// Answers an upgrade and hands the bare TCP connection, which `closer` ends from now on, to `serve`. Past this point nothing of hyper is left: neither its task,
-/// nor its boxed stream, nor the buffer that it read the request into.
+/// Answers an upgrade, and passes the bare TCP connection to `serve`. From then on `closer` closes it, and nothing of hyper
+/// remains: no task, no boxed stream, no read buffer.
 pub fn upgrade<B>(
     mut request: Request<B>,
     closer: Closer,
@@ -328,7 +328,7 @@ pub fn upgrade<B>(
     let upgrade = hyper::upgrade::on(&mut request);
     let kept = slim(&request);
     tokio::spawn(async move {
-        // A client that has gone meanwhile needs no answer.
+        // The client may have disconnected.
         let Ok(upgraded) = upgrade.await else { return };
         let Ok(parts) = upgraded.downcast::<TokioIo<Connection>>() else { return };
         let mut connection = parts.io.into_inner();
@@ -348,7 +348,7 @@ pub fn upgrade<B>(
     response
 }
 
-/// A copy of what is kept of a request, which shares no buffer with it.
+/// A copy of a request's head that shares no buffer with it.
 fn slim<B>(request: &Request<B>) -> Request<()> {
     let mut kept = Request::new(());
     *kept.method_mut() = request.method().clone();

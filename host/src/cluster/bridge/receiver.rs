@@ -208,7 +208,7 @@ impl Receiver {
         self.waiting.spawn(async move {
             let _permits = permits;
             while let Some(answer) = answers.next().await {
-                // The Node.js server knows the number of expected acks, and times out by itself.
+                // The Node.js server has the number of expected acks, and times out by itself.
                 let Some(encoded) = answer.and_then(|args| wire::ack(&asked.request_id, &args).ok()) else { continue };
                 bridge.post(Parcel::Ready { channel: asked.channel.clone(), bytes: encoded.into() });
             }

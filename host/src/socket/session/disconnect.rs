@@ -1,4 +1,5 @@
-//! The end of a socket: why it has gone, and what is told then. Never waits where socketioxide calls, and never ends anything itself.
+//! A socket's disconnect: its reason, and the calls that follow it. It never waits inside socketioxide's callback, and never
+//! disconnects anything itself.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,20 +16,20 @@ use crate::sandbox::exports::DisconnectReason;
 use crate::telemetry::ReasonLabel;
 use crate::telemetry::traces::Kind;
 
-/// Why a socket has gone.
+/// Why a socket disconnected.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct DisconnectCause {
-    /// As plugins are told.
+    /// The reason that plugins receive.
     reason: DisconnectReason,
-    /// As figures and traces name it.
+    /// The label in metrics and traces.
     label: &'static str,
 }
 
 impl DisconnectCause {
-    /// The client went while it was being let in.
+    /// The client disconnected during its connect.
     pub const VANISHED: Self = Self { reason: DisconnectReason::Transport, label: "vanished" };
 
-    /// Whether the client left on purpose, or may come back.
+    /// Whether the client disconnected on purpose, or may reconnect.
     fn ended(self) -> Ended {
         match self.reason {
             DisconnectReason::Client => Ended::Clean,
@@ -54,12 +55,12 @@ impl From<Reason> for DisconnectCause {
     }
 }
 
-/// Hears that a socket has gone.
+/// Called by socketioxide when a socket has disconnected.
 pub(crate) struct DisconnectHook(pub(crate) Arc<Session>);
 
 impl DisconnectHandler<Adapter, ()> for DisconnectHook {
     fn call_with_defer(&self, socket: Arc<Socket<Adapter>>, reason: Reason, defer: fn(Arc<Socket<Adapter>>)) {
-        // Promptly, or the socket leaks.
+        // Must be called at once, or the socket leaks.
         defer(socket);
         let cause = DisconnectCause::from(reason);
         let metrics = &self.0.gateway().services.metrics;
@@ -69,7 +70,7 @@ impl DisconnectHandler<Adapter, ()> for DisconnectHook {
 }
 
 impl Session {
-    /// Out of its rooms, its presence on its way out, its plugins told.
+    /// Removes the socket from rooms and presence, and notifies its plugins.
     pub(crate) async fn leave(self: Arc<Self>, cause: DisconnectCause) {
         let (gateway, services) = (self.gateway(), &self.gateway().services);
         let _telling = gateway.sockets.begin_disconnect();
@@ -90,7 +91,7 @@ impl Session {
         for deployed in plugins {
             let hook = span.as_ref().map(|span| span.child("on-disconnect"));
             let job = Job::Disconnect { caller: &caller, reason: cause.reason };
-            // The error has been logged where it arose; there is nobody to tell.
+            // The error has been logged already, and there is no client to answer.
             let _ = call(services, &deployed, job, hook.as_ref()).await;
         }
     }

@@ -1,4 +1,4 @@
-//! The ordered queue of a socket: takes its events one by one, calls their plugins, and answers.
+//! A socket's event loop: takes queued events in order, calls their plugins, and answers.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -19,37 +19,37 @@ use crate::telemetry::traces::Kind;
 use crate::transaction::commit;
 
 impl Session {
-    /// Works until nothing waits. One at a time: `busy` says so.
+    /// Handles events until none waits. `busy` ensures that only one task does so.
     pub(super) async fn work(self: Arc<Self>, first: Option<Received>) {
-        self.settle().await;
+        self.apply_deferred().await;
         if let Some(event) = first {
             self.handle(event).await;
         }
         loop {
             match self.next() {
                 Next::Event(event) => self.handle(event).await,
-                Next::Leave(gone) => return self.leave(gone).await,
+                Next::Leave(cause) => return self.leave(cause).await,
                 Next::Nothing => return,
             }
         }
     }
 
-    /// What is to be done next. Where that is nothing, nobody is busy any more.
+    /// The next step. `busy` is cleared if there is none.
     pub(super) fn next(&self) -> Next {
         let mut state = self.state();
         if let Some(event) = state.queue.pop_front() {
             return Next::Event(event);
         }
-        if let Phase::Closing(gone) = state.phase {
+        if let Phase::Closing(cause) = state.phase {
             state.phase = Phase::Closed;
-            return Next::Leave(gone);
+            return Next::Leave(cause);
         }
         state.busy = false;
         Next::Nothing
     }
 
-    /// Lets happen what `on-connect` collected for when the client knows.
-    async fn settle(&self) {
+    /// Applies the effects of `on-connect` that waited for the answer to the CONNECT.
+    async fn apply_deferred(&self) {
         let deferred = std::mem::take(&mut self.state().deferred);
         if !deferred.is_empty() {
             commit::apply(&self.gateway.services, deferred).await;
@@ -92,11 +92,11 @@ impl Session {
         }
         if wants_connect && !self.has_connected(&deployed) {
             self.connect_plugin(&deployed, span.as_ref()).await;
-            self.settle().await;
+            self.apply_deferred().await;
         }
         let services = &self.gateway.services;
         let event = Event { id: services.ids.next(services.clock.now_ms()), name, args };
-        // Nobody listening costs one load, and no look at the clock.
+        // Without a tap this costs one load, and no read of the clock.
         let tapped = services.rooms.taps.is_on().then(Instant::now);
         let mut cpu = Duration::ZERO;
         let job = Job::Event { caller: &caller, event: &event, peer: self.permit.peer };
@@ -119,7 +119,7 @@ impl Session {
     }
 }
 
-/// An array around arguments. By hand: this is on every event's way, and formatting costs three times as much.
+/// An array around arguments. Built by hand: formatting costs three times as much, on every event.
 pub(super) fn bracketed(inside: &str) -> String {
     let mut text = String::with_capacity(inside.len() + 2);
     text.push('[');
@@ -128,7 +128,7 @@ pub(super) fn bracketed(inside: &str) -> String {
     text
 }
 
-/// What a client is told of a call that took no effect.
+/// The refusal that a client receives for a failed call.
 fn refusal_of(error: CallError, on_failure: Option<&str>) -> Refusal {
     let sentence = |refusal: Refusal| match on_failure {
         Some(sentence) => Refusal { message: sentence.to_owned().into(), ..refusal },
@@ -147,10 +147,9 @@ fn refusal_of(error: CallError, on_failure: Option<&str>) -> Refusal {
     }
 }
 
-/// Runs a future here as far as it goes without waiting, and spawns the rest only if it waits. Spawning each event cost a third
-/// of a message.
+/// Polls a future at once, and spawns it only if it has to wait. Spawning a task for each event took a third of its time.
 pub(super) fn run(work: impl Future<Output = ()> + Send + 'static) {
-    // Boxed, since the rest of it may have to move to a task.
+    // Boxed, because it may have to move to a task.
     let mut work = Box::pin(work);
     if work.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
         tokio::spawn(work);

@@ -17,19 +17,19 @@ use crate::socket::Gateway;
 use crate::socket::admission::TOKEN_COST;
 use crate::socket::caller::{door_of, user_record};
 
-/// The event by which a client shows a fresh token: `auth:refresh {token}`, acknowledged with `{}`.
+/// The event with which a client sends a fresh token: `auth:refresh {token}`, acknowledged with `{}`.
 pub const REFRESH: &str = "auth:refresh";
 
-/// The event by which a client hears that its token has expired: `auth:expired {at}`, the time at which it did.
+/// The event that notifies a client that its token has expired: `auth:expired {at}`, the time of expiry.
 const EXPIRED: &str = "auth:expired";
 
-/// The longest wait between two looks.
-const LOOK: Duration = Duration::from_secs(30);
+/// The longest time between two checks.
+const CHECK_INTERVAL: Duration = Duration::from_secs(30);
 
-/// How long after its end a connection that is still there is closed again.
+/// The time after which a connection that was closed but is still open is closed again.
 const AGAIN_MS: u64 = 1000;
 
-/// When which socket's token expires, by the steady clock: a wall clock that is set ends no socket, and lets none live longer.
+/// The expiry times of all tokens, by the steady clock, so that a step of the wall clock changes no token's life.
 #[derive(Default)]
 pub struct Expiring {
     due: Mutex<Due>,
@@ -38,14 +38,14 @@ pub struct Expiring {
 
 #[derive(Default)]
 struct Due {
-    /// To be told.
+    /// Tokens that have not expired yet.
     tokens: BTreeSet<(u64, SocketId)>,
-    /// Told. Their connections are to be closed.
-    told: BTreeSet<(u64, SocketId)>,
+    /// Sockets that were sent `auth:expired`, with the time at which to close their connections.
+    closing: BTreeSet<(u64, SocketId)>,
 }
 
 impl Expiring {
-    /// A socket's token expires then. What was expected for it before is forgotten.
+    /// Schedules a token's expiry.
     pub fn expect(&self, at_ms: u64, socket: SocketId) {
         let mut due = self.due();
         due.tokens.insert((at_ms, socket));
@@ -54,11 +54,11 @@ impl Expiring {
         }
     }
 
-    /// The socket's token is another one now, or the socket has gone.
+    /// Removes a socket's schedule, because it has a fresh token or has disconnected.
     pub fn forget(&self, old_ms: u64, socket: SocketId) {
         let mut due = self.due();
         due.tokens.remove(&(old_ms, socket));
-        due.told.retain(|(_, other)| *other != socket);
+        due.closing.retain(|(_, other)| *other != socket);
     }
 
     fn due(&self) -> MutexGuard<'_, Due> {
@@ -68,7 +68,7 @@ impl Expiring {
 
 impl Due {
     fn next(&self) -> Option<u64> {
-        self.tokens.first().into_iter().chain(self.told.first()).map(|(at, _)| *at).min()
+        self.tokens.first().into_iter().chain(self.closing.first()).map(|(at, _)| *at).min()
     }
 }
 
@@ -87,8 +87,8 @@ pub async fn run(gateway: Arc<Gateway>) {
         let (expired, ended) = {
             let mut due = gateway.expiring.due();
             let expired = take(&mut due.tokens, now);
-            due.told.extend(expired.iter().map(|(_, socket)| (now + grace, *socket)));
-            (expired, take(&mut due.told, now))
+            due.closing.extend(expired.iter().map(|(_, socket)| (now + grace, *socket)));
+            (expired, take(&mut due.closing, now))
         };
         for (at, session) in expired.into_iter().filter_map(|(at, id)| Some((at, gateway.sockets.get(id)?))) {
             session.send_event(EXPIRED, &format!(r#"[{{"at":"{}"}}]"#, rfc3339(moment.wall_at(at))));
@@ -98,10 +98,10 @@ pub async fn run(gateway: Arc<Gateway>) {
                 gateway.services.metrics.connections_expired.inc();
             }
             // The queue of polling connections to end may be full, so each is tried again until its socket is removed.
-            gateway.expiring.due().told.insert((now + AGAIN_MS, session.id));
+            gateway.expiring.due().closing.insert((now + AGAIN_MS, session.id));
         }
         let next = gateway.expiring.due().next();
-        let wait = next.map_or(LOOK, |at| Duration::from_millis(at.saturating_sub(now)).min(LOOK));
+        let wait = next.map_or(CHECK_INTERVAL, |at| Duration::from_millis(at.saturating_sub(now)).min(CHECK_INTERVAL));
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = gateway.expiring.sooner.notified() => {}
@@ -109,12 +109,12 @@ pub async fn run(gateway: Arc<Gateway>) {
     }
 }
 
-/// A time as payloads write it.
+/// A time in the format of payloads.
 fn rfc3339(at_ms: u64) -> humantime::Rfc3339Timestamp {
     humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(at_ms))
 }
 
-/// A client shows a fresh token. It must be the same user's, and pass the same door.
+/// Handles `auth:refresh`. The fresh token must be for the same user, and pass the same door policy.
 pub async fn refresh(gateway: &Arc<Gateway>, session: &Arc<Session>, args: &str, ack: Option<i64>) {
     session.charge_cpu(TOKEN_COST);
     let result = replace(gateway, session, args).await;

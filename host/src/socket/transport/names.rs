@@ -1,5 +1,6 @@
-//! Event names that are written with JSON escapes (`"ol\u00e1"`, as Python's clients write it). The engine's parser takes none and ends the
-//! connection, so such a name is written plainly before the engine reads it, in the same number of bytes. It changes nothing else.
+//! Rewrites event names that contain JSON escapes (`"ol\u00e1"`, as Python's clients write them). The engine's parser accepts none
+//! and closes the connection, so the names are unescaped before the engine reads them, in the same number of bytes. Nothing else is
+//! changed.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -13,20 +14,20 @@ use tokio::io::{AsyncRead, ReadBuf};
 use super::{Connection, unless_closed};
 use crate::json;
 
-/// The longest name that is rewritten, in bytes as it came: 256 characters, each an escape of a pair. A longer one is no event's.
+/// The longest name that is rewritten, in received bytes: 256 characters, each an escaped surrogate pair. Longer names are invalid.
 const MAX_NAME: usize = 256 * 12;
 
-/// Stands for a character that a name cannot have unescaped, and that the host accepts in no name.
+/// Replaces a character that must be escaped in JSON. The host accepts it in no event name.
 const NO_NAME: u8 = 0x7f;
 
-/// Bytes read at a time while the end of a name is missing.
+/// Bytes read at a time until a name is complete.
 const PIECE: usize = 512;
 
 /// Between two packets of a POST.
 const SEPARATOR: u8 = 0x1e;
 
 impl Connection {
-    /// Reads a websocket, with the names of its events written plainly.
+    /// Reads a websocket and unescapes the names of its events.
     pub(crate) fn poll_plain(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
             if !self.held.is_empty() {
@@ -58,7 +59,7 @@ impl Connection {
         }
     }
 
-    /// Reads what came early, or else from the network.
+    /// Reads bytes that were received early, then from the network.
     fn poll_io(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if !self.early.is_empty() {
             let early = self.early.split_to(self.early.len().min(buf.remaining()));
@@ -70,13 +71,13 @@ impl Connection {
     }
 }
 
-/// A POST with the names of its events written plainly. A body that is too long, or does not say how long it is, is left to the engine.
+/// Unescapes the event names in a POST. A body that is too long, or has no length, is left to the engine.
 ///
 /// # Errors
-/// Where the body does not come whole.
+/// If the body cannot be read in full.
 pub async fn with_plain_names(request: Request<Body>, longest: u64) -> Result<Request<Body>, axum::Error> {
-    let told = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    let Some(length) = told.filter(|length| *length <= longest).and_then(|length| usize::try_from(length).ok()) else {
+    let declared = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    let Some(length) = declared.filter(|length| *length <= longest).and_then(|length| usize::try_from(length).ok()) else {
         return Ok(request);
     };
     let (parts, body) = request.into_parts();
@@ -89,7 +90,7 @@ pub async fn with_plain_names(request: Request<Body>, longest: u64) -> Result<Re
     Ok(Request::from_parts(parts, body.into()))
 }
 
-/// Follows a client's packets byte by byte up to the end of the event's name. Everything after it is skipped as a whole.
+/// Follows a client's packets byte by byte up to the end of the event's name. The rest of a packet is skipped at once.
 #[derive(Default)]
 pub struct Names {
     frame: Frame,
@@ -102,15 +103,15 @@ struct Frame {
     header: [u8; 14],
     have: usize,
     mask: [u8; 4],
-    /// Bytes of the payload read so far, and left.
+    /// Bytes of the payload that were read, and that remain.
     read: usize,
     left: usize,
 }
 
-/// Where in a packet the next byte is.
+/// The position of the next byte in a packet.
 #[derive(Default, Clone, Copy, PartialEq, Eq)]
 enum At {
-    /// Behind the name, or in a packet that has none.
+    /// After the name, or in a packet without a name.
     #[default]
     Rest,
     Engine,
@@ -123,17 +124,17 @@ enum At {
     Name,
 }
 
-/// How far the rest of a name is there that begins with an escape.
+/// Whether the rest of an escaped name is complete.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Rest {
     /// More bytes are needed.
     Partial,
-    /// It was rewritten, or cannot be: the engine reads on.
+    /// It was rewritten, or cannot be. The engine reads it.
     Done,
 }
 
 impl Names {
-    /// A packet that stands alone, outside of a websocket: rewrites its name.
+    /// Rewrites the name in a packet that is not in a websocket frame.
     pub fn rewrite(packet: &mut [u8]) {
         let frame = Frame { left: packet.len(), ..Frame::default() };
         let mut names = Self { frame, at: At::Engine };
@@ -142,7 +143,7 @@ impl Names {
         }
     }
 
-    /// Where in the bytes a name's first escape is. It stays the next byte to be read.
+    /// The position of a name's first escape, which stays the next byte to read.
     pub fn escape(&mut self, bytes: &[u8]) -> Option<usize> {
         let mut at = 0;
         while at < bytes.len() {
@@ -163,7 +164,7 @@ impl Names {
         None
     }
 
-    /// Rewrites what is left of a name that begins with an escape, once all of it is there.
+    /// Rewrites the rest of a name from its first escape, if it is complete.
     pub fn finish(&mut self, bytes: &mut [u8]) -> Rest {
         let frame = &self.frame;
         let there = bytes.len().min(frame.left).min(MAX_NAME);
@@ -177,7 +178,7 @@ impl Names {
         };
         if let Some(mut name) = decoded(&plain[..end]) {
             name.push(b'"');
-            // JSON allows space there.
+            // JSON allows spaces after the name.
             name.resize(end + 1, b' ');
             for (at, (byte, plain)) in bytes.iter_mut().zip(name).enumerate() {
                 *byte = frame.unmasked(at, plain);
@@ -189,7 +190,7 @@ impl Names {
 }
 
 impl At {
-    /// The place after a byte. None where the byte begins an escape in a name.
+    /// The position after a byte. None if the byte begins an escape in a name.
     fn after(self, byte: u8) -> Option<Self> {
         Some(match (self, byte) {
             (Self::Engine, b'4') => Self::Kind,
@@ -212,7 +213,7 @@ impl At {
 }
 
 impl Frame {
-    /// Takes a byte of a header. Answers where its payload begins to be read, once the header is whole.
+    /// Reads a byte of a frame's header. Returns the position in the payload once the header is complete.
     fn begin(&mut self, byte: u8) -> At {
         self.header[self.have] = byte;
         self.have += 1;
@@ -234,7 +235,7 @@ impl Frame {
             self.mask.copy_from_slice(&self.header[2 + length..whole]);
         }
         (self.have, self.read) = (0, 0);
-        // Only a frame of text that begins a packet has a name.
+        // Only a text frame that begins a packet has a name.
         if first & 0xf == 1 && self.left > 0 { At::Engine } else { At::Rest }
     }
 
@@ -243,13 +244,13 @@ impl Frame {
         self.left -= bytes;
     }
 
-    /// A byte of the payload at this distance, masked or unmasked.
+    /// Masks or unmasks the payload's byte at this distance from the current one.
     fn unmasked(&self, ahead: usize, byte: u8) -> u8 {
         byte ^ self.mask[(self.read + ahead) % 4]
     }
 }
 
-/// Where the closing quote is.
+/// The position of the closing quote.
 fn end_of_string(text: &[u8]) -> Option<usize> {
     let mut at = 0;
     while at < text.len() {
@@ -262,7 +263,7 @@ fn end_of_string(text: &[u8]) -> Option<usize> {
     None
 }
 
-/// The inside of a JSON string without escapes.
+/// The unescaped content of a JSON string, given without its quotes.
 fn decoded(inside: &[u8]) -> Option<Vec<u8>> {
     let quoted = format!("\"{}\"", str::from_utf8(inside).ok()?);
     let name: String = serde_json::from_str(&json::well_formed(&quoted)).ok()?;
@@ -282,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_written_plainly_in_as_many_bytes() {
+    fn an_escaped_name_is_unescaped_in_the_same_length() {
         for (packet, plain) in [
             (r#"42["a\ud83d",{}]"#, "42[\"a\u{fffd}\"   ,{}]"),
             (r#"42/chat,7["ol\u00e1"]"#, "42/chat,7[\"olá\"    ]"),
@@ -295,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn every_other_packet_stays_as_it_is() {
+    fn other_packets_are_unchanged() {
         for packet in [
             "",
             "2",
@@ -314,7 +315,7 @@ mod tests {
         }
     }
 
-    /// A client's frame of text.
+    /// A client's text frame.
     fn frame(packet: &str, mask: [u8; 4]) -> Vec<u8> {
         let mut frame = vec![0x81];
         match packet.len() {
@@ -343,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_are_followed_in_whatever_pieces_they_come() {
+    fn names_are_unescaped_across_reads_of_any_size() {
         let long = format!(r#"42["plain",{{"text":"{}"}}]"#, "x".repeat(300));
         let packets = [r#"42["a\ud83d",{}]"#, &long, "3", r#"42/chat,1["\u0061bc",1]"#, r#"42["plain"]"#];
         let plain = ["42[\"a\u{fffd}\"   ,{}]", &long, "3", "42/chat,1[\"abc\"     ,1]", r#"42["plain"]"#];
@@ -355,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_without_an_end_is_let_through() {
+    fn a_name_without_an_end_is_unchanged() {
         let packet = format!("42[\"\\u0061{}", "x".repeat(2 * MAX_NAME));
         let stream = frame(&packet, [1, 2, 3, 4]);
         assert_eq!(read(&stream, 512), stream);

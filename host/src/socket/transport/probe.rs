@@ -1,5 +1,5 @@
-//! A polling connection's upgrade to websocket, up to the packet that completes it. The engine sees nothing of it before that, so
-//! an upgrade that fails leaves the polling connection as it was. It never answers a poll that carries data.
+//! A polling connection's upgrade to websocket, up to the packet that completes it. The engine sees no part of it before that, so
+//! a failed upgrade leaves the polling connection unchanged. It never answers a poll that carries data.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -16,7 +16,8 @@ use tokio::time::Instant;
 
 use super::{Closer, Connection};
 
-/// How long after the probe the first poll is released again. Each further wait is twice as long, so that no client polls in a
+/// The time after the probe until the first poll is released again. Each further wait is twice as long, so that no client polls
+/// in a busy loop while it does not complete its upgrade.
 /// busy loop while it does not complete its upgrade.
 const RELEASE_AGAIN: Duration = Duration::from_millis(100);
 
@@ -24,7 +25,7 @@ const POLLING: u8 = 0;
 const PROBING: u8 = 1;
 const UPGRADED: u8 = 2;
 
-/// How far a polling connection's upgrade is. At most one is under way.
+/// The state of a polling connection's upgrade. At most one is in progress.
 #[derive(Default)]
 pub struct Upgrade {
     state: AtomicU8,
@@ -32,19 +33,19 @@ pub struct Upgrade {
 }
 
 impl Upgrade {
-    /// Begins an upgrade. None where another one is under way, or where the connection is upgraded.
+    /// Begins an upgrade. None if another one is in progress or complete.
     pub fn begin(self: &Arc<Self>) -> Option<Attempt> {
         let begun = self.state.compare_exchange(POLLING, PROBING, Ordering::AcqRel, Ordering::Acquire);
         begun.is_ok().then(|| Attempt(self.clone()))
     }
 
-    /// Resolves when a waiting poll has to be answered, so that the client can stop polling.
+    /// Resolves when a waiting poll must be answered, so that the client can stop polling.
     pub async fn released(&self) {
         self.release.notified().await;
     }
 }
 
-/// An upgrade under way. Dropped before it is complete, it leaves the connection polling.
+/// An upgrade in progress. If it is dropped before it is complete, the connection stays polling.
 pub struct Attempt(Arc<Upgrade>);
 
 impl Attempt {
@@ -55,7 +56,7 @@ impl Attempt {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        // A completed one stays complete.
+        // Has no effect after `complete`.
         let _ = self.0.state.compare_exchange(PROBING, POLLING, Ordering::AcqRel, Ordering::Acquire);
     }
 }
@@ -67,7 +68,7 @@ pub enum Failed {
     Closed,
     /// The client did not complete it in time.
     Timeout,
-    /// The client sent something else than an upgrade's packets.
+    /// The client sent a packet that is not part of an upgrade.
     Unexpected,
 }
 
@@ -82,7 +83,7 @@ impl Failed {
 }
 
 impl Connection {
-    /// Takes an upgrade's packets from a client. Answers the connection as the engine is to read it from the first packet on.
+    /// Performs an upgrade with a client. Returns the connection, from which the engine then reads the same packets.
     pub async fn probe(mut self, attempt: Attempt, longest: Duration) -> Result<Self, Failed> {
         let mut input = BytesMut::from(&self.early[..]);
         let outcome = {
@@ -105,19 +106,19 @@ impl Connection {
         masked(&mut early, UPGRADE);
         early.extend_from_slice(&input);
         self.early = early.freeze();
-        // The client has the engine's answer to the probe already.
+        // The client has received the answer to the probe, which the engine will write again.
         self.muted = HEADER + ANSWER.len();
         attempt.complete();
         Ok(self)
     }
 
-    /// Closes a websocket that is of no use, as far as the client still reads.
+    /// Closes an unused websocket, if the client still reads.
     pub async fn refuse(mut self) {
         let _ = tokio::time::timeout(RELEASE_AGAIN, self.io.write_all(&[CLOSE_FRAME, 0])).await;
     }
 }
 
-/// Resolves when the connection is to end. While it polls, nothing else reads from it.
+/// Resolves when the connection must be closed. Meanwhile nothing else reads from it, so the reader's waker is free.
 async fn closed(closer: &Closer) {
     poll_fn(|cx| {
         closer.0.reader.register(cx.waker());
@@ -141,7 +142,7 @@ async fn probe(io: &mut TcpStream, input: &mut BytesMut, upgrade: &Upgrade) -> R
             packet = &mut completing => return if packet? == UPGRADE { Ok(()) } else { Err(Failed::Unexpected) },
             () = tokio::time::sleep_until(next) => {}
         }
-        // The client waits for the end of its poll before it completes the upgrade.
+        // The client completes the upgrade only after its poll was answered.
         upgrade.release.notify_waiters();
         next += wait;
         wait *= 2;
@@ -153,7 +154,7 @@ const PROBE: &[u8] = b"2probe";
 const ANSWER: &[u8] = b"3probe";
 const UPGRADE: &[u8] = b"5";
 
-/// First bytes of whole frames.
+/// First bytes of unfragmented frames.
 const TEXT_FRAME: u8 = 0x81;
 const CLOSE_FRAME: u8 = 0x88;
 
@@ -166,7 +167,7 @@ const MASK: usize = 4;
 /// The longest payload of a short frame. No packet of an upgrade needs more.
 const SHORT: usize = 125;
 
-/// The next packet, after answering what else may come.
+/// The next text packet. Answers pings on the way.
 async fn packet(io: &mut TcpStream, input: &mut BytesMut) -> Result<Bytes, Failed> {
     loop {
         match frame(input)? {
@@ -188,7 +189,7 @@ async fn packet(io: &mut TcpStream, input: &mut BytesMut) -> Result<Bytes, Faile
     }
 }
 
-/// Takes the frame that the bytes begin with: its kind, and its payload. None where some of it is missing.
+/// Takes the first frame from the bytes: its kind and its payload. None if it is incomplete.
 fn frame(bytes: &mut BytesMut) -> Result<Option<(u8, Bytes)>, Failed> {
     let [first, second, ..] = bytes[..] else { return Ok(None) };
     let length = usize::from(second & 0x7f);
@@ -208,7 +209,7 @@ fn frame(bytes: &mut BytesMut) -> Result<Option<(u8, Bytes)>, Failed> {
     Ok(Some((first & 0xf, payload.freeze())))
 }
 
-/// Appends a client's text frame. A mask of zeros leaves its payload as it is.
+/// Appends a client's text frame. A mask of zeros leaves the payload unchanged.
 fn masked(bytes: &mut BytesMut, payload: &[u8]) {
     bytes.extend_from_slice(&[TEXT_FRAME, 0x80 | payload.len() as u8, 0, 0, 0, 0]);
     bytes.extend_from_slice(payload);
@@ -220,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_frame_is_taken_once_it_is_whole() {
+    fn a_frame_is_parsed_once_complete() {
         let mut bytes = BytesMut::new();
         masked(&mut bytes, PROBE);
         masked(&mut bytes, UPGRADE);

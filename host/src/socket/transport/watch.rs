@@ -1,5 +1,5 @@
-//! How long an HTTP connection may take to send the head of a request, and to take its answer. A websocket is not watched: it has its
-//! heartbeat, and its slow consumers are ended elsewhere.
+//! The timeouts of an HTTP connection: for the head of a request, and for a client that does not read its answer. A websocket is
+//! not watched: it has its heartbeat, and slow consumers are disconnected elsewhere.
 
 use std::io;
 use std::pin::Pin;
@@ -23,26 +23,26 @@ pub struct Exchange {
     state: AtomicU8,
     /// Requests so far.
     requests: AtomicU32,
-    /// The limit at which the connection was closed: 0 for none, else its place in `LATE`.
+    /// The timeout that closed the connection: 0 for none, otherwise its index in `LATE` plus 1.
     late: AtomicU8,
 }
 
-/// The limits, as metrics and log name them.
+/// The timeouts, as in metrics and the log.
 const LATE: [&str; 2] = ["head_timeout", "write_timeout"];
 
 impl Exchange {
-    /// A request has begun to be answered.
+    /// A request is now being answered.
     pub fn begin(&self) {
         self.state.store(ANSWERS, Ordering::Relaxed);
         self.requests.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Its answer is there, which may be that to an upgrade.
+    /// The answer was produced. It may be the answer to an upgrade.
     pub fn end(&self, upgraded: bool) {
         self.state.store(if upgraded { UPGRADED } else { WAITS }, Ordering::Relaxed);
     }
 
-    /// The limit at which the connection was closed.
+    /// The timeout that closed the connection.
     pub fn late(&self) -> Option<&'static str> {
         LATE.get(usize::from(self.late.load(Ordering::Relaxed)).checked_sub(1)?).copied()
     }
@@ -52,12 +52,12 @@ impl Exchange {
     }
 }
 
-/// The watch over one connection.
+/// Watches one connection.
 pub struct Watch {
     exchange: Arc<Exchange>,
-    /// From the first byte of a head to its last.
+    /// The time from the first byte of a head to its last.
     head_within: Duration,
-    /// Between two bytes that the client takes of an answer.
+    /// The time between two reads of an answer by the client.
     write_within: Duration,
     head: Option<Pin<Box<Sleep>>>,
     /// The number of complete heads so far.
@@ -90,7 +90,7 @@ impl Watch {
         }
     }
 
-    /// Turns a write into an error if the client takes nothing for too long.
+    /// Turns a write into an error if the client reads nothing for too long.
     pub(crate) fn wrote(&mut self, cx: &mut Context<'_>, wrote: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if wrote.is_ready() || self.exchange.is(UPGRADED) {
             self.write = None;
