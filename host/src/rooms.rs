@@ -58,7 +58,7 @@ pub struct Rooms {
     full: mpsc::Sender<Full>,
     watched: RwLock<Vec<(String, String)>>,
     changed: Mutex<HashSet<(Arc<str>, Arc<str>)>>,
-    /// Packets put into a member's queue.
+    /// Packets put into members' queues.
     pub deliveries: AtomicU64,
     /// Rooms one socket may be in, besides the host's own.
     pub per_socket: usize,

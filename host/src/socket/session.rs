@@ -31,7 +31,6 @@ use crate::transaction::effects::Live;
 use disconnect::DisconnectCause;
 use dispatch::{bracketed, run};
 
-/// One socket.
 pub struct Session {
     pub id: SocketId,
     pub sid: Sid,

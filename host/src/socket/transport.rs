@@ -182,7 +182,7 @@ fn unless_closed<T>(
     answer
 }
 
-/// A TCP connection that a `Closer` can end.
+/// A TCP connection that a `Closer` can close.
 pub struct Connection {
     io: TcpStream,
     /// Bytes that followed the upgrade's request.

@@ -1,5 +1,5 @@
-//! Tokens that expire on a live socket: the client gets `auth:expired`, and its connection is closed if no fresh token arrives in time.
-//! It never ends a namespace by a packet, because a stock client would not reconnect.
+//! Tokens that expire on a live socket: the client gets `auth:expired`, and its connection is closed if no fresh token arrives in
+//! time. It never disconnects a namespace by a packet, because a stock client would not reconnect.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -97,7 +97,7 @@ pub async fn run(gateway: Arc<Gateway>) {
             if gateway.end(session.sid, &session.permit) {
                 gateway.services.metrics.connections_expired.inc();
             }
-            // The queue of polling connections to end may be full, so each is tried again until its socket is removed.
+            // The queue of polling connections to close may be full, so each is tried again until its socket is removed.
             gateway.expiring.due().closing.insert((now + AGAIN_MS, session.id));
         }
         let next = gateway.expiring.due().next();

@@ -18,7 +18,6 @@ use super::{Closer, Connection};
 
 /// The time after the probe until the first poll is released again. Each further wait is twice as long, so that no client polls
 /// in a busy loop while it does not complete its upgrade.
-/// busy loop while it does not complete its upgrade.
 const RELEASE_AGAIN: Duration = Duration::from_millis(100);
 
 const POLLING: u8 = 0;
