@@ -194,14 +194,14 @@ impl Taps {
         });
     }
 
-    fn record(&self, matches: impl Fn(&Subject) -> bool, record: impl FnOnce() -> TapRecord) {
+    fn record(&self, wants: impl Fn(&Subject) -> bool, record: impl FnOnce() -> TapRecord) {
         let taps = self.taps.read().unwrap_or_else(PoisonError::into_inner);
-        let mut matching = taps.iter().filter(|tap| matches(&tap.subject)).peekable();
-        if matching.peek().is_none() {
+        let mut wanting = taps.iter().filter(|tap| wants(&tap.subject)).peekable();
+        if wanting.peek().is_none() {
             return;
         }
         let record = Arc::new(record());
-        for tap in matching {
+        for tap in wanting {
             if tap.records.try_send(record.clone()).is_err() {
                 tap.dropped.fetch_add(1, Ordering::Relaxed);
             }
