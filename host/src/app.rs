@@ -29,7 +29,7 @@ use crate::config::{Config, Mode};
 use crate::deploy::releases::Releases;
 use crate::descriptors::Descriptors;
 use crate::names::PluginName;
-use crate::rooms::Full;
+use crate::rooms::SlowMembers;
 use crate::server::accept::Acceptor;
 use crate::server::origin::Origins;
 use crate::socket::admission::Limits;
@@ -200,7 +200,7 @@ fn gateway(
     services: Arc<Services>,
     registry: Arc<Registry>,
     bus: Arc<Bus>,
-    full: mpsc::Receiver<Full>,
+    full: mpsc::Receiver<SlowMembers>,
 ) -> (Arc<Gateway>, socket::Ends) {
     let metrics = services.metrics.clone();
     let logins = |listener| Arc::new(Logins::new(listener, &config.logins, metrics.clone()));

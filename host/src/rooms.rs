@@ -46,7 +46,7 @@ pub struct Send<'a> {
 }
 
 /// Members whose queue was full. Told to the gateway, which ends them.
-pub struct Full {
+pub struct SlowMembers {
     pub namespace: Arc<str>,
     pub sids: Vec<Sid>,
 }
@@ -56,7 +56,7 @@ pub struct Rooms {
     namespaces: RwLock<HashMap<Arc<str>, Arc<Adapter>>>,
     /// Adapters whose namespace was made twice at once: the second took its place, and their sockets must come again.
     replaced: Mutex<Vec<Arc<Adapter>>>,
-    full: mpsc::Sender<Full>,
+    full: mpsc::Sender<SlowMembers>,
     watched: RwLock<Vec<(String, String)>>,
     changed: Mutex<HashSet<(Arc<str>, Arc<str>)>>,
     /// Packets put into a member's queue.
@@ -71,7 +71,7 @@ pub struct Rooms {
 
 impl Rooms {
     /// `full` hears of slow members; where it is full itself, they are told again at the next packet.
-    pub fn new(full: mpsc::Sender<Full>, per_socket: usize, peers: Option<Arc<dyn Peers>>) -> Arc<Self> {
+    pub fn new(full: mpsc::Sender<SlowMembers>, per_socket: usize, peers: Option<Arc<dyn Peers>>) -> Arc<Self> {
         Arc::new(Self {
             namespaces: RwLock::default(),
             replaced: Mutex::default(),
@@ -114,7 +114,7 @@ impl Rooms {
 
     /// Tells of members whose queue is full. Where nobody has time to hear it, they are told of at the next packet.
     pub(crate) fn report_full(&self, namespace: &Arc<str>, sids: Vec<Sid>) {
-        let _ = self.full.try_send(Full { namespace: namespace.clone(), sids });
+        let _ = self.full.try_send(SlowMembers { namespace: namespace.clone(), sids });
     }
 
     /// Forgets a namespace that the gateway deletes. A socket that comes in at this moment is told to come again.

@@ -1,5 +1,5 @@
-//! Where clients come in: transports, doors, sockets and their events. It calls plugins through `release`, and never knows which
-//! version answers.
+//! Client sockets: transports, connect, sessions and their events. They call plugins through `call`, and never know which release
+//! answers.
 
 pub mod admission;
 pub mod caller;
@@ -29,7 +29,7 @@ use crate::auth::logins::Logins;
 use crate::bus::Bus;
 use crate::call::registry::Registry;
 use crate::proxies::Network;
-pub use crate::rooms::Full as FullMembers;
+use crate::rooms::SlowMembers;
 use crate::rooms::adapter::Adapter;
 use crate::transaction::services::Services;
 use admission::Limits;
@@ -191,7 +191,7 @@ const READ_BUFFER: usize = 512;
 /// Who is to be ended, as others tell it.
 pub struct Ends {
     /// Clients whose queue is full.
-    pub full: mpsc::Receiver<FullMembers>,
+    pub full: mpsc::Receiver<SlowMembers>,
     /// Connections that poll.
     pub polling: mpsc::Receiver<Sid>,
 }
@@ -206,7 +206,7 @@ pub fn start(gateway: &Arc<Gateway>, io: &Io, service: Service, ends: Ends) -> t
     tasks.spawn(drain::end_polling(service, ends.polling));
     tasks.spawn(drain::end_old_connections(gateway.clone()));
     tasks.spawn(drain::run(gateway.clone()));
-    tasks.spawn(reaper::sweep_namespaces(gateway.clone(), io.clone()));
+    tasks.spawn(reaper::remove_idle_namespaces(gateway.clone(), io.clone()));
     tasks.spawn(reaper::trim_memory(gateway.clone()));
     tasks
 }

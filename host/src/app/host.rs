@@ -26,7 +26,7 @@ use crate::deploy::stage::Stage;
 use crate::names::{self, IdSource};
 use crate::presence::Presences;
 use crate::rooms::peers::Peers;
-use crate::rooms::{Full, Rooms};
+use crate::rooms::{Rooms, SlowMembers};
 use crate::sandbox::{CacheKey, Sandbox};
 use crate::storage::{Embedded, NoStorage, Postgres, Storage};
 use crate::telemetry::Metrics;
@@ -47,7 +47,7 @@ pub(super) struct Host {
     pub(super) exports: Option<traces::Exports>,
     pub(super) queues: Option<cluster::Queues>,
     /// Members of rooms whose queue is full.
-    pub(super) full: mpsc::Receiver<Full>,
+    pub(super) full: mpsc::Receiver<SlowMembers>,
 }
 
 impl Host {

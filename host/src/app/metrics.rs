@@ -15,7 +15,7 @@ pub(super) fn register(metrics: &Metrics, storage: Arc<dyn Storage>, rooms: Arc<
     let read = move || {
         let stats = storage.stats();
         let deliveries = rooms.deliveries.load(Ordering::Relaxed);
-        let mut figures = vec![
+        let mut values = vec![
             Metric::Counter("deliveries", "Packets put into clients' queues", deliveries),
             Metric::Gauge("storage_queued", "Commits that wait to be written", stats.queued as i64),
             Metric::Counter("storage_groups", "Groups of commits written, each with one sync", stats.groups),
@@ -34,16 +34,16 @@ pub(super) fn register(metrics: &Metrics, storage: Arc<dyn Storage>, rooms: Arc<
             ),
             Metric::Gauge("storage_log_bytes", "Bytes of log that are not yet in the database", stats.log_bytes as i64),
         ];
-        figures.extend(peers.iter().flat_map(|peers| peers.metrics()));
-        figures.extend([
+        values.extend(peers.iter().flat_map(|peers| peers.metrics()));
+        values.extend([
             Metric::Counter("log_lines_lost", "Lines of the log that could not be written", telemetry::lost_lines()),
             Metric::Gauge("descriptors_limit", "File descriptors that the process may have open", descriptors::limit()),
         ]);
-        figures.extend(descriptors::open().map(|open| Metric::Gauge("descriptors_open", "File descriptors that are open", open)));
-        figures.extend(
+        values.extend(descriptors::open().map(|open| Metric::Gauge("descriptors_open", "File descriptors that are open", open)));
+        values.extend(
             memory::resident_bytes().map(|bytes| Metric::Gauge("process_resident_memory_bytes", "Memory of the process", bytes)),
         );
-        figures
+        values
     };
     metrics.extend(|registry| collected::register(registry, read));
 }

@@ -112,14 +112,14 @@ impl Adapter {
     pub fn remove(&self, socket: SocketId) {
         let (rooms, empty) = {
             let mut members = lock(&self.members);
-            let gone = members.remove(socket);
+            let removed = members.remove(socket);
             if let Some(peers) = &self.rooms.peers {
-                gone.left.iter().for_each(|left| peers.changed(self.change(&members, left)));
-                for user in gone.user.iter().filter(|user| members.sockets_of(user).is_empty()) {
+                removed.left.iter().for_each(|left| peers.changed(self.change(&members, left)));
+                for user in removed.user.iter().filter(|user| members.sockets_of(user).is_empty()) {
                     peers.user_changed(&self.path, user, false);
                 }
             }
-            (gone.left, members.is_empty())
+            (removed.left, members.is_empty())
         };
         for left in rooms {
             self.rooms.note_change(&self.path, &left.room);

@@ -28,7 +28,7 @@ impl Session {
         loop {
             match self.next() {
                 Next::Event(event) => self.handle(event).await,
-                Next::Leave(gone) => return self.leave(gone).await,
+                Next::Leave(cause) => return self.leave(cause).await,
                 Next::Nothing => return,
             }
         }
@@ -40,9 +40,9 @@ impl Session {
         if let Some(event) = state.queue.pop_front() {
             return Next::Event(event);
         }
-        if let Phase::Closing(gone) = state.phase {
+        if let Phase::Closing(cause) = state.phase {
             state.phase = Phase::Closed;
-            return Next::Leave(gone);
+            return Next::Leave(cause);
         }
         state.busy = false;
         Next::Nothing
