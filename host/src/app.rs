@@ -1,7 +1,7 @@
 //! The server as a value: built without binding a port, then run until it is told to stop. It only puts the parts together.
 
 mod host;
-mod metrics;
+pub(crate) mod metrics;
 mod ports;
 mod routes;
 mod surfaces;

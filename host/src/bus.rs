@@ -16,6 +16,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -39,20 +40,22 @@ use work::{Try, Work, message_of, traced_by};
 pub use backpressure::Backpressure;
 pub use follower::Follower;
 
-/// `[bus]`
-#[derive(Debug, Clone, Deserialize)]
+/// `[bus]`: delivery of messages to plugins.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Messages of one plugin that are handled at the same time; those of one key never are. Default 16.
+    /// Messages of one plugin that are handled at the same time. Messages with the same key are always handled one after the
+    /// other.
     pub lanes: usize,
-    /// Messages that wait in memory for a lane; the others wait in storage. Default 64.
+    /// Messages that wait in memory for a lane. Past it messages wait in storage, and notices of presence and rooms are dropped.
+    /// Metric: `bus_notices_dropped`.
     pub lane_queue: usize,
-    /// Messages of one lane that share a commit, where so many wait. Default 16.
+    /// Messages of one lane that share a commit, if that many wait.
     pub together: usize,
-    /// Rows read from the outbox at a time. Default 256.
+    /// Messages that are read from the outbox at a time.
     pub read: usize,
-    /// Failures and faults after which a message is a dead letter, at least 1. Data that its handler's type does not accept is one at
-    /// once. Default 5.
+    /// Failures and faults of one message, at least 1. Past it the message is a dead letter. A message whose data does not fit
+    /// its handler's type is a dead letter at once. Metric: `bus_dead_letters`.
     pub max_failures: u32,
 }
 

@@ -1,5 +1,6 @@
 //! The command line. Each command is one function; what it prints on standard output is its result, and nothing else is.
 
+mod config;
 mod dead;
 mod dev;
 mod diff;
@@ -63,6 +64,9 @@ enum Command {
     Token(token::Token),
     /// Prints every namespace's events as TypeScript, for `socket.io-client`.
     Types(types::Types),
+    /// Prints the configuration with its defaults, its JSON schema, and the pages made from the code.
+    #[command(subcommand)]
+    Config(config::Config),
     /// Makes, builds, tests and inspects plugins.
     #[command(subcommand)]
     Plugin(plugin::Plugin),
@@ -155,6 +159,7 @@ pub fn main() -> ExitCode {
         Command::Migrate(migrate) => migrate.run(),
         Command::Token(token) => token.run(),
         Command::Types(types) => types.run(),
+        Command::Config(config) => config.run(),
         Command::Plugin(plugin) => plugin.run(),
         Command::Plugins(operator) => operator.list(),
         Command::Top(top) => top.run(),

@@ -2,6 +2,7 @@
 //! only put together, and a mistake anywhere is found before a port is bound.
 
 mod aliases;
+pub mod doc;
 mod environment;
 mod exposed;
 mod keys;
@@ -14,6 +15,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::Table;
 
@@ -29,7 +31,7 @@ pub use listen::{Host, InvalidListen, Listen};
 pub use tree::Error as ValueError;
 
 /// Everything that can be configured.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     pub server: Server,
@@ -61,77 +63,84 @@ pub struct Config {
     pub egress: bus::egress::Config,
     pub api: Api,
     pub admin: Admin,
-    /// `[plugins.NAME]`
     pub plugins: BTreeMap<PluginName, Plugin>,
     /// Lines to log about variables that look like settings and are none.
     #[serde(skip)]
     pub notes: Vec<String>,
 }
 
-/// `[server]`
-#[derive(Debug, Clone, Deserialize)]
+/// `[server]`: the ports, the data folder and the folder of plugins.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Server {
-    /// The public port: an address, a name such as `localhost:4100`, or `:4100` for all interfaces. Default 127.0.0.1:4100.
+    /// The public port: an address, a name such as `localhost:4100`, or `:4100` for all interfaces, IPv4 and IPv6. Port 0 takes a
+    /// free port, and the log names it.
+    #[schemars(with = "String")]
     pub listen: Listen,
-    /// The operator's port. Keep it to loopback. Default 127.0.0.1:4101.
+    /// The admin port, in the same form as `listen`. Keep it on loopback or on a private network.
+    #[schemars(with = "String")]
     pub admin: Listen,
-    /// Where the embedded database lives. Default `.hubbub`.
+    /// The folder of the embedded database and of compiled components. Only the server's own user may read it.
     pub data: PathBuf,
-    /// A folder of components: each `NAME.wasm` in it is the plugin NAME. Default: none but those that `[plugins.NAME]` gives a file.
+    /// A folder of components: each `NAME.wasm` in it is the plugin NAME. Default: none, so that only plugins with a `file` under
+    /// `[plugins.NAME]` are loaded.
     pub plugins: Option<PathBuf>,
 }
 
-/// `[api]`
-#[derive(Debug, Clone, Default, Deserialize)]
+/// `[api]`: access of backends to `/api`.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Api {
-    /// The keys that backends show as `Authorization: Bearer`, of at least 16 bytes. Default: none, and nobody is let in;
-    /// `dev-api-key` in `dev` alone.
+    /// The API keys that backends send as `Authorization: Bearer KEY`, each of at least 16 bytes. Default: none, so that every
+    /// call of `/api` is refused; in `dev` on loopback it is `dev-api-key`.
     pub keys: Vec<Secret>,
 }
 
-/// `[admin]`
-#[derive(Debug, Clone, Deserialize)]
+/// `[admin]`: the admin API, the dashboard and its live tap.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Admin {
-    /// The operator's bearer token, of at least 16 bytes. Default: none, and `/admin/…` lets nobody in; `dev-admin-token` in `dev`
-    /// alone.
+    /// The admin token that operators send as `Authorization: Bearer TOKEN`, of at least 16 bytes. Default: none, so that every
+    /// call of `/admin` is refused; in `dev` on loopback it is `dev-admin-token`.
     pub token: Option<Secret>,
-    /// The names that the operator's port is reached by, as `gateway.hosts`. Addresses and `localhost` are always among them. Default:
-    /// none but those.
+    /// Names of the admin port in the `Host` header of requests, in the form of `gateway.hosts`. Addresses and `localhost` are
+    /// always allowed. A request with another name is answered with HTTP 421. Metric: `requests_refused`.
     pub hosts: Vec<String>,
-    /// TCP connections of the operator's port. Past it `/ready` and `/metrics` alone are answered, all else with HTTP 503. Default 256;
-    /// 0: no limit.
+    /// TCP connections of the admin port; 0 means no limit. Past it only `/ready` and `/metrics` are answered, and every other
+    /// request with HTTP 503. Metric: `limits_passed`.
     pub tcp_connections: u64,
-    /// Dashboards that are told the figures at a time. Past it one is refused, and says so. Default 32.
+    /// Dashboards that are connected at the same time. Past it another dashboard is refused. Metric: `admin_watchers_refused`.
     pub watchers: usize,
-    /// Figures that may wait to be sent to one dashboard, one a second. Past it that one misses some. Default 16.
+    /// Updates that may wait for one dashboard; there is one update a second. Past it that dashboard misses updates. Metric:
+    /// `admin_figures_dropped`.
     pub watcher_queue: usize,
-    /// Users and rooms that may be listened in on at a time. Past it one is refused, and says so. Default 8.
+    /// Users and rooms that the live tap follows at the same time. Past it another tap is refused. Metric: `admin_taps_refused`.
     pub taps: usize,
-    /// Records that may wait for one who listens in. Past it they are dropped, and counted. Default 512.
+    /// Records that may wait for one live tap. Past it records are dropped. Metric: `admin_tap_records_dropped`.
     pub tap_queue: usize,
-    /// What who listens in is told of an event: `none` for its name, size, time and outcome, `full` for its arguments, too.
-    /// Default `none`; `full` in `dev`.
+    /// How much the live tap shows of an event, and `hubbub dead list` of a message: `none` shows name, size, time and outcome,
+    /// `full` shows the arguments as well. Default: `none`; `full` in `dev`.
     pub tap_payloads: Option<Payloads>,
 }
 
-/// `[plugins.NAME]`
-#[derive(Clone, Default, Deserialize)]
+/// `[plugins.NAME]`: one plugin. In the name of an environment variable `_` is written for `-`.
+#[derive(Clone, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Plugin {
-    /// The component's file.
+    /// The component's file. Default: `NAME.wasm` in the folder `server.plugins`.
     pub file: Option<PathBuf>,
-    /// The least version that may run, such as `1.2.0`: an older release is neither deployed nor gone back to. Default: any.
+    /// The oldest version that may run, such as `1.2.0`. An older release is not deployed, not started and not the target of a
+    /// rollback. Default: any version.
+    #[schemars(with = "Option<String>")]
     pub min_version: Option<deploy::checks::versions::LeastVersion>,
-    /// The interfaces it may import, such as `store`. Default: all there are. A component that imports another is not staged.
+    /// The interfaces that the component may import, such as `store`. A component that imports another one fails staging.
+    /// Default: all interfaces.
     pub grants: Option<Vec<deploy::checks::grants::Interface>>,
-    /// `[plugins.NAME.doors."/namespace"]`: what differs from the doors that the plugin describes.
+    /// The door policies of the plugin's namespaces, by namespace. See `[plugins.NAME.doors."/namespace"]`.
     pub doors: deploy::checks::doors::Configured,
-    /// What differs from `[quota]` for it.
     pub quota: budgets::quota::Own,
-    /// What the plugin is initialized with.
+    /// The plugin's own settings, which it is initialized with. The host itself reads one of them: `tenant_path` names the place
+    /// of the tenant in the data of a message, such as `org.id`.
     pub config: serde_json::Map<String, serde_json::Value>,
 }
 

@@ -1,7 +1,9 @@
 //! Durations as people write them (`30s`, `15m`, `7d`), for configuration and the command line. Never guesses a unit.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
 
 /// A text that is not a duration.
@@ -44,6 +46,35 @@ pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// The text of a duration, in the JSON schema of the configuration.
+pub struct Text;
+
+impl JsonSchema for Text {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Duration".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string", "pattern": "^[0-9]+(ms|s|m|h|d)$"})
+    }
+}
+
+/// Writes a duration with the largest unit that needs no fraction, as [`parse`] reads it.
+pub fn text(duration: Duration) -> String {
+    let ms = millis(duration);
+    let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000)];
+    // A day and a minute are rarely written for times that people compare in hours and seconds.
+    let fits = |&&(unit, size): &&(&str, u64)| ms.is_multiple_of(size) && (unit == "s" || ms >= 2 * size);
+    match units.iter().find(fits) {
+        Some((unit, size)) => format!("{}{unit}", ms / size),
+        None => format!("{ms}ms"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -53,6 +84,13 @@ mod tests {
     fn every_unit_is_read() {
         for (text, ms) in [("500ms", 500), ("90s", 90_000), ("15m", 900_000), ("1h", 3_600_000), ("7d", 604_800_000), ("0s", 0)] {
             assert_eq!(parse(text).unwrap(), Duration::from_millis(ms), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_written_duration_reads_as_the_same() {
+        for written in ["0s", "1s", "90s", "2m", "60s", "24h", "7d", "250ms"] {
+            assert_eq!(text(parse(written).unwrap()), written);
         }
     }
 

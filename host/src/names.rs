@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The longest room, user, tenant, event, topic, group or key, in bytes.
@@ -82,7 +83,7 @@ pub fn unscoped(name: &str) -> (Option<&str>, &str) {
 }
 
 /// The name of a deployed plugin: lower case letters, digits and `-`, 1–64 bytes, beginning with a letter.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 pub struct PluginName(Arc<str>);
 

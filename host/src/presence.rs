@@ -9,6 +9,7 @@ use std::fmt;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use smallvec::SmallVec;
 use tokio::sync::Notify;
@@ -20,20 +21,25 @@ use crate::sandbox::imports::presence::{Member, Status};
 pub use entry::Ended;
 use entry::Entry;
 
-/// `[presence]`
-#[derive(Debug, Clone, Deserialize)]
+/// `[presence]`: presence of users.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Without a heartbeat for so long, a key is away. Default 90 s.
+    /// The time without a heartbeat after which a key is away.
     #[serde(deserialize_with = "crate::duration::deserialize")]
+    #[schemars(with = "crate::duration::Text")]
     pub away_after: std::time::Duration,
-    /// How long a key stays as it was after a connection broke. A clean disconnect (Socket.IO's DISCONNECT) does not wait. Default 60 s.
+    /// How long a key keeps its status after its connection broke. After a clean disconnect (Socket.IO's DISCONNECT) there is no
+    /// such wait.
     #[serde(deserialize_with = "crate::duration::deserialize")]
+    #[schemars(with = "crate::duration::Text")]
     pub grace: std::time::Duration,
-    /// Keys that one socket may vouch for. Past it a track is left out, and counted. Default 16.
+    /// Keys that one socket may track. Past it a track has no effect. Metric: `joins_refused`.
     pub per_socket: usize,
-    /// How long other nodes believe a node that says nothing. Default 300 s.
+    /// How long the other nodes of a cluster keep the presence of a node that does not answer. Past it the node counts as dead,
+    /// and its users are offline.
     #[serde(deserialize_with = "crate::duration::deserialize")]
+    #[schemars(with = "crate::duration::Text")]
     pub lease: std::time::Duration,
 }
 

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engineioxide::service::NotFoundService;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use socketioxide::SocketIo;
 use socketioxide::service::SocketIoService;
@@ -37,75 +38,92 @@ use drain::Drain;
 use permits::Permits;
 use sockets::Sockets;
 
-/// `[gateway]`
-#[derive(Debug, Clone, Deserialize)]
+/// `[gateway]`: connections of clients.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// The largest packet of a client, in bytes. A larger one ends its connection, as the protocol has it. Default 100 000.
+    /// Bytes of a client's packet. Past it the connection is closed, as the protocol defines.
     pub max_payload: u64,
-    /// Packets that may wait to be sent to one client. Past it the client is ended, and counted. Default 512.
+    /// Packets that may wait to be sent to one client. Past it the client is disconnected. Metric: `slow_consumers`.
     pub client_queue: usize,
-    /// Bytes that may wait to be sent to one client that does not read, or does not poll. Past it, at the next look every 100 ms,
-    /// the client is ended, and counted. Default 4 MiB; 0: no limit.
+    /// Bytes that may wait to be sent to one client that does not read or poll; 0 means no limit. Past it the client is
+    /// disconnected, at the next check (every 100 ms). Metric: `slow_consumers`.
     pub client_bytes: u64,
-    /// Events of one socket that may wait for their turn. Past it an event is refused with `rate_limited`. Default 64.
+    /// Events of one socket that may wait for their turn. Past it an event is refused with `rate_limited`. Metric:
+    /// `events_refused`.
     pub socket_queue: usize,
-    /// Rooms that plugins may join one socket to. Past it a join is refused with `too_large`. Default 64.
+    /// Rooms that plugins may join one socket to. Past it the call is refused with `too_large`, and has no effect. Metric:
+    /// `joins_refused`.
     pub socket_rooms: usize,
-    /// Default 25 s.
+    /// The time between two pings of the server to a client.
     #[serde(deserialize_with = "crate::duration::deserialize")]
+    #[schemars(with = "crate::duration::Text")]
     pub ping_interval: Duration,
-    /// Default 20 s.
+    /// How long a client may take to answer a ping. Past it the connection is closed.
     #[serde(deserialize_with = "crate::duration::deserialize")]
+    #[schemars(with = "crate::duration::Text")]
     pub ping_timeout: Duration,
-    /// The names that the public port is reached by, with any port: `app.example.com`, `*.example.com` for all under it, `*` for all.
-    /// A request with another `Host` is answered 421. Addresses and `localhost` are always among them. Default: all in `serve`, none
-    /// but those in `dev`.
+    /// Names of the public port in the `Host` header of requests: `app.example.com`, `*.example.com` for all names under it, `*`
+    /// for all. A request with another name is answered with HTTP 421. Addresses and `localhost` are always allowed. Default: all
+    /// names in `serve`, no other name in `dev`.
     pub hosts: Option<Vec<String>>,
-    /// TCP connections of the public port, those of websockets included. Past it, health checks alone are answered, all else with
-    /// HTTP 503. Default 200 000; 0: no limit.
+    /// TCP connections of the public port, websockets included; 0 means no limit. Past it only health checks are answered, and
+    /// every other request with HTTP 503. Metric: `limits_passed`.
     pub tcp_connections: u64,
-    /// TCP connections of one address (IPv6: of one /64) to each port. Past it they are closed, unread. Loopback and
-    /// `admission.trusted_proxies` are left out. Default 0, no limit.
+    /// TCP connections of one address (IPv6: one /64) to each port; 0 means no limit. It does not hold for loopback and
+    /// `admission.trusted_proxies`. Past it a connection is closed before it is read. Metric: `limits_passed`.
     pub address_tcp_connections: u64,
-    /// How long a connection may be open without a namespace, and a TCP connection without a first byte. Default 10 s.
+    /// How long a connection may be open without a namespace, and a TCP connection without a first byte. Past it the connection
+    /// is closed. Metric: `http_connections_closed`.
     #[serde(deserialize_with = "crate::duration::deserialize")]
+    #[schemars(with = "crate::duration::Text")]
     pub connect_timeout: Duration,
-    /// How long a client may take from the first byte of a request's head to its last; then the connection is closed. Default 10 s.
+    /// How long the head of a request may take, from its first byte to its last. Past it the connection is closed. Metric:
+    /// `http_connections_closed`.
     #[serde(deserialize_with = "crate::duration::deserialize")]
+    #[schemars(with = "crate::duration::Text")]
     pub head_timeout: Duration,
-    /// How long the body of a request may take; then it is answered 408, and the connection is closed. Default 20 s.
+    /// How long the body of a request may take. Past it the request is answered with HTTP 408, and the connection is closed.
+    /// Metric: `http_connections_closed`.
     #[serde(deserialize_with = "crate::duration::deserialize")]
+    #[schemars(with = "crate::duration::Text")]
     pub body_timeout: Duration,
-    /// Bytes of a body that give it a second more. Default 16 384; 0: none do.
+    /// Bytes of a body that give it one more second; 0 means that none do.
     pub body_rate: u64,
-    /// How long a client may take nothing of an answer that waits for it; then the connection is closed. Default 60 s.
+    /// How long a client may read nothing of an answer. Past it the connection is closed. Metric: `http_connections_closed`.
     #[serde(deserialize_with = "crate::duration::deserialize")]
+    #[schemars(with = "crate::duration::Text")]
     pub write_timeout: Duration,
-    /// How long an HTTP connection may wait for its next request; then it is closed. More than a load balancer keeps its own
-    /// connections idle. Default 75 s.
+    /// How long an HTTP connection may wait for its next request. It must be longer than the idle timeout of a load balancer.
+    /// Past it the connection is closed. Metric: `http_connections_closed`.
     #[serde(deserialize_with = "crate::duration::deserialize")]
+    #[schemars(with = "crate::duration::Text")]
     pub http_idle: Duration,
     /// How long an upgrade from polling to websocket may take. Past it the websocket is closed, and the client goes on polling.
-    /// Default 10 s.
+    /// Metric: `upgrades_failed`.
     #[serde(deserialize_with = "crate::duration::deserialize")]
+    #[schemars(with = "crate::duration::Text")]
     pub upgrade_timeout: Duration,
-    /// How long a connect waits for its plugin while that is being replaced. A stock client never tries again by itself.
-    /// Default 5 s.
+    /// How long a connect waits while its plugin is replaced; a stock client does not retry a refused connect. Past it the client
+    /// gets the `connect_error` "Service unavailable". Metric: `socket_connects_refused`.
     #[serde(deserialize_with = "crate::duration::deserialize")]
+    #[schemars(with = "crate::duration::Text")]
     pub connect_wait: Duration,
-    /// How long a namespace like `/course/42` stays when nobody is in it. Default 60 s.
+    /// How long an empty namespace of a pattern, such as `/course/42`, is kept.
     #[serde(deserialize_with = "crate::duration::deserialize")]
+    #[schemars(with = "crate::duration::Text")]
     pub namespace_idle: Duration,
-    /// Namespaces made from patterns. Past it the ones that have been empty for longest go at once. Default 10 000.
+    /// Namespaces of patterns such as `/course/{id}`. Past it those that have been empty the longest are removed.
     pub max_namespaces: usize,
-    /// How long a socket lives on when its token has expired, for a fresh one to come. Then its connection is closed, and a stock
-    /// client comes back with whatever its `auth` gives. Default 5 s.
+    /// How long a socket stays after its token has expired, so that the client can send a new one. Past it the connection is
+    /// closed, and a stock client reconnects with the token that its `auth` gives then. Metric: `connections_expired`.
     #[serde(deserialize_with = "crate::duration::deserialize")]
+    #[schemars(with = "crate::duration::Text")]
     pub expiry_grace: Duration,
-    /// How long a connection may last, and up to a tenth longer. Then it is ended, and a stock client comes again, where the
-    /// load balancer sends it. Default 0, for ever.
+    /// The longest time that a connection lasts, plus up to a tenth; `0s` means no limit. Past it the connection is closed, and a
+    /// stock client reconnects. Metric: `connections_aged`.
     #[serde(deserialize_with = "crate::duration::deserialize")]
+    #[schemars(with = "crate::duration::Text")]
     pub max_age: Duration,
 }
 

@@ -1,6 +1,7 @@
 //! The host's figures and its log. Names and units are the operator's contract: every metric is registered here and in this folder,
 //! with what it counts, and label values come from bounded sets only.
 
+pub mod catalogue;
 pub mod collected;
 pub mod cpu;
 pub mod custom;
@@ -8,6 +9,7 @@ pub mod exchange;
 pub mod latency;
 pub mod log;
 pub mod plugin;
+mod registrar;
 pub mod traces;
 
 use std::fmt;
@@ -24,9 +26,10 @@ use self::exchange::Exchange;
 pub use self::log::{LogFormat, Often, check_filter, flush_log, lost_lines, reload_filter, start_log, write_beside_log};
 use self::plugin::Releases;
 pub use self::plugin::{Outcome, PluginMetrics};
+use self::registrar::{Registrar, register};
 use crate::names::PluginName;
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct PluginLabel {
     pub plugin: String,
 }
@@ -37,35 +40,35 @@ impl From<&PluginName> for PluginLabel {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct QuotaLabels {
     pub plugin: String,
     pub quota: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ReasonLabel {
     pub reason: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct BreakerLabels {
     pub plugin: String,
     pub source: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ListenerLabel {
     pub listener: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct LimitLabels {
     pub limit: &'static str,
     pub outcome: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RefusedLabels {
     pub listener: &'static str,
     pub reason: &'static str,
@@ -129,113 +132,141 @@ pub struct RecordingMetrics {
 }
 
 impl RecordingMetrics {
-    fn register(r: &mut Registry) -> Self {
+    fn register(r: &mut Registrar) -> Self {
         let counter = Family::default;
         Self {
-            recorded: register(r, "recorded_calls", "Calls written into a record", counter()),
-            record_dropped: register(r, "record_calls_dropped", "Calls that a record had no room for", counter()),
-            shadowed: register(r, "shadow_calls", "Calls run on a shadow as well", counter()),
-            shadow_dropped: register(r, "shadow_calls_dropped", "Calls that a shadow had no time for", counter()),
-            shadow_differing: register(
+            recorded: register(r, "recorded_calls", "Calls that were written into a recording", counter()),
+            record_dropped: register(r, "record_calls_dropped", "Calls that were left out of a recording", counter()),
+            shadowed: register(r, "shadow_calls", "Calls that also ran on a shadow", counter()),
+            shadow_dropped: register(
                 r,
-                "shadow_calls_differing",
-                "Calls that a shadow would have handled otherwise",
+                "shadow_calls_dropped",
+                "Calls that did not run on a shadow because too many waited",
                 counter(),
             ),
+            shadow_differing: register(r, "shadow_calls_differing", "Calls that a shadow handled differently", counter()),
         }
     }
 }
 impl Metrics {
     pub fn new() -> Self {
-        let mut registry = Registry::with_prefix("hubbub");
-        let r = &mut registry;
+        Self::register(Registrar::new())
+    }
+
+    /// Every metric with one series of each label, so that an exposition names the labels.
+    pub fn examples() -> Self {
+        Self::register(Registrar::with_examples())
+    }
+
+    fn register(mut registrar: Registrar) -> Self {
+        let r = &mut registrar;
         let metrics = Self {
-            connections: register(r, "connections", "Engine.IO connections open now", Gauge::default()),
-            sockets: register(r, "sockets", "Sockets (connections to a namespace) open now", Gauge::default()),
-            connects: register(r, "socket_connects", "Sockets that were let in", Counter::default()),
+            connections: register(r, "connections", "Engine.IO connections that are open", Gauge::default()),
+            sockets: register(r, "sockets", "Sockets (connections to a namespace) that are connected", Gauge::default()),
+            connects: register(r, "socket_connects", "Sockets that were connected", Counter::default()),
             connects_refused: register(r, "socket_connects_refused", "Sockets that were refused, by reason", Family::default()),
-            disconnects: register(r, "socket_disconnects", "Sockets that have gone, by reason", Family::default()),
+            disconnects: register(r, "socket_disconnects", "Sockets that were disconnected, by reason", Family::default()),
             events_refused: register(
                 r,
                 "events_refused",
-                "Events refused before any plugin saw them, by reason",
+                "Events that were refused before a plugin was called, by reason",
                 Family::default(),
             ),
             slow_consumers: register(
                 r,
                 "slow_consumers",
-                "Clients ended because they do not read: their queue was full, or too many bytes waited",
+                "Clients that were disconnected because they do not read: their queue was full (queue), or too many bytes waited (bytes)",
                 Family::default(),
             ),
             upgrades_failed: register(
                 r,
                 "upgrades_failed",
-                "Upgrades to websocket that failed, by reason; their clients go on polling",
+                "Upgrades to websocket that failed, by reason: closed, timeout or unexpected; their clients go on polling",
                 Family::default(),
             ),
-            stalled_clients: register(r, "stalled_clients", "Clients that did not read at the last look", Gauge::default()),
+            stalled_clients: register(r, "stalled_clients", "Clients that did not read at the last check", Gauge::default()),
             limits_passed: register(
                 r,
                 "limits_passed",
-                "What came past a limit of the door: refused, or allowed in a dry run",
+                "Connections, events and calls past a limit, by its name: refused, or allowed in a dry run",
                 Family::default(),
             ),
-            accept_errors: register(r, "accept_errors", "Connections that could not be accepted, by listener", Family::default()),
+            accept_errors: register(
+                r,
+                "accept_errors",
+                "Connections that could not be accepted, by listener: public or admin",
+                Family::default(),
+            ),
             http_closed: register(
                 r,
                 "http_connections_closed",
-                "HTTP connections closed because a client took too long, by the limit",
+                "HTTP connections that were closed because a client took too long, by the limit",
                 Family::default(),
             ),
-            tcp_connections: register(r, "tcp_connections", "TCP connections open now, by listener", Family::default()),
+            tcp_connections: register(r, "tcp_connections", "TCP connections that are open, by listener", Family::default()),
             requests_refused: register(
                 r,
                 "requests_refused",
-                "Requests refused because of their Host or Origin, by listener and reason",
+                "Requests that were refused because of their Host or Origin, by listener and reason",
                 Family::default(),
             ),
             failed_logins: register(
                 r,
                 "failed_logins",
-                "Logins with a wrong admin token (admin) or API key (public), or throttled",
+                "Logins that failed or were throttled, with the admin token (admin) or an API key (public)",
                 Family::default(),
             ),
             connects_waiting: register(r, "connects_waiting", "Connections that wait for their turn", Gauge::default()),
-            connections_aged: register(r, "connections_aged", "Connections ended at gateway.max_age", Counter::default()),
+            connections_aged: register(
+                r,
+                "connections_aged",
+                "Connections that were closed at gateway.max_age",
+                Counter::default(),
+            ),
             connections_expired: register(
                 r,
                 "connections_expired",
-                "Connections closed because a token on them had expired",
+                "Connections that were closed because a token on them had expired",
                 Counter::default(),
             ),
-            watchers: register(r, "admin_watchers", "Dashboards that are told the figures", Gauge::default()),
+            watchers: register(r, "admin_watchers", "Dashboards that are connected", Gauge::default()),
             watchers_refused: register(
                 r,
                 "admin_watchers_refused",
-                "Dashboards refused: without the token, or past the limit",
+                "Dashboards that were refused: without the token, or past the limit",
                 Counter::default(),
             ),
             watchers_behind: register(
                 r,
                 "admin_figures_dropped",
-                "Figures that a dashboard was too slow for",
+                "Updates that a dashboard missed because it was too slow",
                 Counter::default(),
             ),
-            taps: register(r, "admin_taps", "Users and rooms that an operator listens in on", Gauge::default()),
+            taps: register(r, "admin_taps", "Users and rooms that a live tap follows", Gauge::default()),
             taps_refused: register(
                 r,
                 "admin_taps_refused",
-                "Listeners refused: without the token, without a subject, or past the limit",
+                "Live taps that were refused: without the token, without a subject, or past the limit",
                 Counter::default(),
             ),
             tap_records_dropped: register(
                 r,
                 "admin_tap_records_dropped",
-                "Records that a listener was too slow for",
+                "Records that a live tap missed because it was too slow",
                 Counter::default(),
             ),
-            joins_refused: register(r, "joins_refused", "Joins and tracks past a socket's limit", Counter::default()),
-            bus_hops_exceeded: register(r, "bus_hops_exceeded", "Messages dropped on their ninth hop", Counter::default()),
+            joins_refused: register(
+                r,
+                "joins_refused",
+                "Joins and tracks that were refused past a socket's limit",
+                Counter::default(),
+            ),
+            bus_hops_exceeded: register(
+                r,
+                "bus_hops_exceeded",
+                "Messages that were dropped on their ninth hop",
+                Counter::default(),
+            ),
             bus_unheard: register(
                 r,
                 "bus_messages_unheard",
@@ -243,45 +274,50 @@ impl Metrics {
                 Counter::default(),
             ),
             bus_dead: register(r, "bus_dead_letters", "Messages that became dead letters", Counter::default()),
-            bus_queued: register(r, "bus_messages_queued", "Messages accepted and not yet handled by all", Gauge::default()),
+            bus_queued: register(
+                r,
+                "bus_messages_queued",
+                "Messages that were accepted and not yet handled by every plugin",
+                Gauge::default(),
+            ),
             notices_dropped: register(
                 r,
                 "bus_notices_dropped",
-                "Notices of presence, rooms and figures dropped because too many waited for the plugin",
+                "Notices of presence, rooms and live numbers that were dropped because too many waited for the plugin",
                 Family::default(),
             ),
             breakers_opened: register(
                 r,
                 "breaker_openings",
-                "Times that a circuit breaker has opened, by the source of the calls that faulted",
+                "Openings of circuit breakers, by the source of the calls that faulted",
                 Family::default(),
             ),
             timers_waiting: register(r, "timers_waiting", "Timers that are not due yet", Gauge::default()),
             timers_fired: register(r, "timers_fired", "Timers that were run", Counter::default()),
-            timers_failed: register(r, "timers_failed", "Runs of timers that took no effect", Counter::default()),
+            timers_failed: register(r, "timers_failed", "Runs of timers that had no effect", Counter::default()),
             schedules_skipped: register(
                 r,
                 "schedules_skipped",
-                "Runs of schedules left out because the one before was still under way",
+                "Runs of schedules that were skipped because the previous one had not ended",
                 Counter::default(),
             ),
             handler_panics: register(
                 r,
                 "handler_panics",
-                "Panics of the host caught while it served an event",
+                "Panics of the host that were caught while it handled an event",
                 Counter::default(),
             ),
-            spans_sent: register(r, "trace_spans_sent", "Spans of traces that the collector took", Counter::default()),
+            spans_sent: register(r, "trace_spans_sent", "Spans that the collector accepted", Counter::default()),
             spans_dropped: register(
                 r,
                 "trace_spans_dropped",
-                "Spans of traces dropped, by reason: the queue was full, or the collector did not take them",
+                "Spans that were dropped, by reason: the queue was full (queue_full), or the collector did not accept them (not_taken)",
                 Family::default(),
             ),
             quotas_passed: register(
                 r,
                 "plugin_quota_passed",
-                "Calls that waited or were refused, and lines that were dropped, past a quota",
+                "Calls that waited or were refused, and log lines that were dropped, past a quota",
                 Family::default(),
             ),
             recordings: RecordingMetrics::register(r),
@@ -309,7 +345,7 @@ impl Metrics {
         for reason in traces::DROPPED {
             drop(metrics.spans_dropped.get_or_create(&ReasonLabel { reason }));
         }
-        *metrics.registry.lock().unwrap_or_else(PoisonError::into_inner) = registry;
+        *metrics.registry.lock().unwrap_or_else(PoisonError::into_inner) = registrar.into_registry();
         metrics
     }
 
@@ -355,9 +391,4 @@ impl Default for Metrics {
     fn default() -> Self {
         Self::new()
     }
-}
-
-fn register<M: prometheus_client::registry::Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
-    registry.register(name, help, metric.clone());
-    metric
 }

@@ -5,6 +5,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::Notify;
 
@@ -17,13 +18,13 @@ use crate::telemetry::traces::TraceParent;
 /// Stored timers read at a time.
 const READ: usize = 1000;
 
-/// `[timers]`
-#[derive(Debug, Clone, Deserialize)]
+/// `[timers]`: timers of plugins.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Timers of one plugin that may wait. Past it `after` is `denied`. Default 100 000.
+    /// Timers of one plugin that may wait. Past it `after` returns `denied`.
     pub per_plugin: usize,
-    /// Timers and schedules that run at the same time. Default 64.
+    /// Timers and schedules that run at the same time. Past it they wait for their turn.
     pub at_once: usize,
 }
 

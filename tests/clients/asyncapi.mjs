@@ -1,5 +1,5 @@
-// Holds an AsyncAPI document, read from standard input, against the specification, with the official parser. Prints what is
-// wrong with it as a JSON array; must never ask for anything from elsewhere.
+// Checks an AsyncAPI document from standard input against the specification with the official parser. Prints the errors as a JSON
+// array; must never access the network.
 import { readFileSync } from "node:fs";
 import { DiagnosticSeverity, Parser } from "@asyncapi/parser";
 
@@ -7,5 +7,5 @@ const { document, diagnostics } = await new Parser().parse(readFileSync(0, "utf8
 const errors = diagnostics
   .filter(({ severity }) => severity === DiagnosticSeverity.Error)
   .map(({ code, message, path }) => `${path.join(".")}: ${message} (${code})`);
-if (document === undefined && errors.length === 0) errors.push("the parser gave no document");
+if (document === undefined && errors.length === 0) errors.push("the parser returned no document");
 process.stdout.write(JSON.stringify(errors));

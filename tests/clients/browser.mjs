@@ -1,4 +1,5 @@
-// A headless Chromium, driven one JSON text a line. Must find things only as a person or a screen reader would, or by data-testid.
+// A headless Chromium, controlled by one JSON text per line. Must find elements only as a person or a screen reader would, or by
+// data-testid.
 import { createInterface } from "node:readline";
 import { chromium } from "playwright-core";
 
@@ -30,7 +31,7 @@ const steps = {
   resize: ({ tab, width, height }) => tabs.get(tab).setViewportSize({ width, height }),
   see: (step) => element(step).filter({ hasText: step.text }).first().waitFor(),
   count: async (step) => ({ count: (await element(step).innerText()).split(step.text).length - 1 }),
-  // From now on: what is shown there at each change, and the longest that the page's own thread was away.
+  // Collects the text at each change from now on, and the longest task of the page's own thread.
   watch: (step) =>
     element(step).evaluate((place) => {
       const seen = { texts: [], longestMs: 0 };
@@ -46,7 +47,7 @@ const steps = {
       };
     }),
   watched: ({ tab }) => tabs.get(tab).evaluate(() => window.watched()),
-  // What is wider than its place, or reaches out of the window. Text that is cut with an ellipsis on purpose is none of it.
+  // Elements that are wider than their container or extend beyond the window. Text cut off with an ellipsis is intended.
   overflowing: ({ tab }) =>
     tabs.get(tab).evaluate(() => {
       const name = (element) => `${element.tagName.toLowerCase()}${element.id && `#${element.id}`} ${element.className}`;

@@ -1,6 +1,6 @@
-"""Checks a compose file and a Kubernetes file by their specifications, and prints both as one JSON text.
+"""Checks a compose file and a Kubernetes file against their specifications, and prints both as one JSON text.
 
-Must change nothing in them, and let nothing pass that a specification does not know.
+Must never change them, or accept anything that is not in a specification.
 """
 
 import json

@@ -1,34 +1,34 @@
-// One stock socket.io-client in one namespace, told what to do and telling what it saw: one JSON text a line.
-// Must use nothing but the client's public API.
+// One stock socket.io-client in one namespace. Reads commands and writes what it saw, one JSON text per line. Must use only the
+// client's public API.
 import { createInterface } from "node:readline";
 import { io } from "socket.io-client";
 
-const tell = (saw) => process.stdout.write(`${JSON.stringify(saw)}\n`);
+const report = (saw) => process.stdout.write(`${JSON.stringify(saw)}\n`);
 let socket, shown;
 
 function connect({ url, namespace, auth, transports }) {
   shown = auth ?? {};
   socket = io(url + (namespace === "/" ? "" : namespace), { auth: (show) => show(shown), transports, forceNew: true, reconnectionDelay: 50, reconnectionDelayMax: 200 });
   socket.on("connect", () => {
-    tell({ saw: "connect" });
+    report({ saw: "connect" });
     const { engine } = socket.io;
-    tell({ saw: "transport", name: engine.transport.name });
-    engine.once("upgrade", (transport) => tell({ saw: "transport", name: transport.name }));
+    report({ saw: "transport", name: engine.transport.name });
+    engine.once("upgrade", (transport) => report({ saw: "transport", name: transport.name }));
   });
   socket.on("connect_error", (error) => {
-    // `active` means that the client will try again by itself: the server is away, not saying no.
-    if (!socket.active) tell({ saw: "refused", message: error.message });
+    // `active` means that the client will retry by itself: the server is unreachable and has not refused it.
+    if (!socket.active) report({ saw: "refused", message: error.message });
   });
-  socket.on("disconnect", (reason) => tell({ saw: "disconnect", reason }));
-  socket.onAny((...args) => tell({ saw: "event", args }));
+  socket.on("disconnect", (reason) => report({ saw: "disconnect", reason }));
+  socket.onAny((...args) => report({ saw: "event", args }));
 }
 
 const steps = {
   connect,
-  // From the next connect on.
+  // Used from the next connect on.
   auth: ({ auth }) => (shown = auth),
   emit: ({ args, ack }) =>
-    ack === undefined ? socket.emit(...args) : socket.emit(...args, (...answer) => tell({ saw: "ack", ack, args: answer })),
+    ack === undefined ? socket.emit(...args) : socket.emit(...args, (...answer) => report({ saw: "ack", ack, args: answer })),
   disconnect: () => socket.disconnect(),
 };
 

@@ -1,6 +1,6 @@
-"""One stock python-socketio client in one namespace, told what to do and telling what it saw: one JSON text a line.
+"""One stock python-socketio client in one namespace, which reads commands and writes what it saw, one JSON text per line.
 
-Must use nothing but the client's public API.
+Must use only the client's public API.
 """
 
 import json
@@ -12,7 +12,7 @@ import socketio
 lock = threading.Lock()
 
 
-def tell(**saw):
+def report(**saw):
     with lock:
         print(json.dumps(saw), flush=True)
 
@@ -22,7 +22,7 @@ class Device:
         self.client = socketio.Client(reconnection_delay=0.05, reconnection_delay_max=0.2)
         self.namespace = "/"
         self.shown = {}
-        # Set once it has been let in: each connect after it is another.
+        # Set after the first connect: each later connect is a reconnect.
         self.is_back = threading.Event()
 
     def connect(self, url, namespace, auth, transports):
@@ -31,37 +31,37 @@ class Device:
         on = self.client.on
         on("connect", self._connected, namespace=namespace)
         on("connect_error", self._refused, namespace=namespace)
-        on("disconnect", lambda reason: tell(saw="disconnect", reason=reason), namespace=namespace)
-        on("*", lambda event, *args: tell(saw="event", args=[event, *args]), namespace=namespace)
+        on("disconnect", lambda reason: report(saw="disconnect", reason=reason), namespace=namespace)
+        on("*", lambda event, *args: report(saw="event", args=[event, *args]), namespace=namespace)
         try:
             self.client.connect(url, auth=lambda: self.shown, namespaces=[namespace], transports=transports, wait_timeout=20)
-            # Only from here on does the client tell of a disconnection.
-            self._tell_of_connect()
+            # The client reports disconnects only from here on.
+            self._report_connect()
             self.is_back.set()
         except socketio.exceptions.ConnectionError:
-            pass  # Told by connect_error.
+            pass  # Reported by connect_error.
 
     def _connected(self):
         if self.is_back.is_set():
-            self._tell_of_connect()
+            self._report_connect()
 
-    def _tell_of_connect(self):
-        tell(saw="connect")
-        tell(saw="transport", name=self.client.transport())
+    def _report_connect(self):
+        report(saw="connect")
+        report(saw="transport", name=self.client.transport())
 
     def _refused(self, data):
         message = data.get("message") if isinstance(data, dict) else str(data)
-        tell(saw="refused", message=message)
+        report(saw="refused", message=message)
 
     def auth(self, auth):
-        """From the next connect on."""
+        """Used from the next connect on."""
         self.shown = auth
 
     def emit(self, args, ack=None):
         event, *rest = args
         answered = None
         if ack is not None:
-            answered = lambda *answer: tell(saw="ack", ack=ack, args=list(answer))
+            answered = lambda *answer: report(saw="ack", ack=ack, args=list(answer))
         self.client.emit(event, tuple(rest), namespace=self.namespace, callback=answered)
 
     def disconnect(self):

@@ -1,5 +1,5 @@
-// One stock Socket.IO server in Node with the Redis adapter, and the Redis emitter beside it, told what to do and telling what it
-// did: one JSON text a line. A client is let into the rooms that its `auth` names. Must use nothing but the packages' public API.
+// One stock Socket.IO server in Node with the Redis adapter and the Redis emitter. Reads commands and writes results, one JSON
+// text per line. A client joins the rooms in its `auth`. Must use only the packages' public API.
 import { createServer } from "node:http";
 import { createInterface } from "node:readline";
 import { createAdapter } from "@socket.io/redis-adapter";
@@ -7,12 +7,12 @@ import { Emitter } from "@socket.io/redis-emitter";
 import { createClient } from "redis";
 import { Server } from "socket.io";
 
-const tell = (saw) => process.stdout.write(`${JSON.stringify(saw)}\n`);
+const report = (saw) => process.stdout.write(`${JSON.stringify(saw)}\n`);
 const scope = {};
 
 async function start({ redis: url, namespaces }) {
   const connect = async () => {
-    // What is said while Redis is away is lost, as it is to Hubbub's own nodes.
+    // Messages sent while Redis is down are lost, as with Hubbub's own nodes.
     const client = createClient({ url, disableOfflineQueue: true, socket: { reconnectStrategy: 50 } });
     client.on("error", () => {});
     await client.connect();
@@ -28,21 +28,21 @@ async function start({ redis: url, namespaces }) {
         socket.to(room).emit(...args);
         ack?.({});
       });
-      // The mark of a round trip, as Hubbub answers it.
+      // The answer that ends a round trip, as Hubbub gives it.
       socket.on("nothing:answers:to:this", (_, ack) => ack({ error: { code: "not_found", message: "" } }));
     });
   }
   Object.assign(scope, { io, redis, emitter: new Emitter(redis) });
-  http.listen(0, "127.0.0.1", () => tell({ port: http.address().port }));
+  http.listen(0, "127.0.0.1", () => report({ port: http.address().port }));
 }
 
-// Runs a line of JavaScript with the server `io`, the `emitter` and a client of `redis`.
+// Runs a line of JavaScript with the server `io`, the `emitter` and a `redis` client.
 async function run({ code }) {
   try {
     const line = new Function(...Object.keys(scope), `return (async () => { ${code} })()`);
-    tell({ done: (await line(...Object.values(scope))) ?? null });
+    report({ done: (await line(...Object.values(scope))) ?? null });
   } catch (error) {
-    tell({ failed: String(error) });
+    report({ failed: String(error) });
   }
 }
 

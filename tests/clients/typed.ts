@@ -1,5 +1,5 @@
-// A stock client whose every event is typed by `hubbub types`: joins a chat in `/chat`, speaks, and prints what it heard as one
-// JSON text. Must never say `any`, or the types would prove nothing.
+// A stock client whose events are typed by `hubbub types`: joins a chat in `/chat`, sends a message, and prints the received data
+// as one JSON text. Must never use `any`, or the types would prove nothing.
 declare const process: { argv: string[]; stdout: { write(text: string): void } };
 declare const console: { error(...told: unknown[]): void };
 
@@ -31,7 +31,7 @@ socket.on("connect_error", (error) => {
 type Message = Parameters<ChatServerToClientEvents["chat:message"]>[0];
 const heard = new Promise<Message>((resolve) => socket.on("chat:message", resolve));
 
-// As a callback, as a promise, with a timeout, and without any acknowledgement.
+// With a callback, with a promise, with a timeout, and without any acknowledgement.
 const joined = granted(await socket.emitWithAck("chat:join", { chatId }));
 const online: number = joined.onlineCount;
 const names: string[] = joined.participants.map((participant) => participant.name);

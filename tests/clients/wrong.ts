@@ -1,4 +1,4 @@
-// What the types must refuse. Never compiled but to fail: each line after this one is a mistake of its own.
+// Code that the types must reject: each line after this one is a different mistake, and must not compile.
 import type { NamespaceSocket } from "./contract.js";
 declare const socket: NamespaceSocket<"/chat">;
 socket.emit("chat:join", { chat: "c1" });

@@ -1,5 +1,5 @@
-//! Components by hand: what lies under the types that a compiler keeps to. A [`Guest`] is a description and answers in memory, byte
-//! by byte, and as little code as gives them to the host. Must never be right where it was told to be wrong.
+//! Components encoded by hand, below the types that a compiler guarantees. A [`Guest`] is a description and answers in memory,
+//! byte by byte, with the little code that returns them to the host. Must never correct a value that a test made invalid.
 
 use wasm_encoder::{
     BlockType, CodeSection, ConstExpr, DataSection, EntityType, ExportKind, ExportSection, Function, FunctionSection,
@@ -9,30 +9,30 @@ use wasm_encoder::{
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
-/// Where what the guest holds begins: what is before is all zero, which is also an `ok` with nothing in it.
+/// Start of the guest's data. Below it all bytes are zero, which also decodes as an `ok` without a value.
 const BASE: u32 = 1024;
 
-/// Where the host puts a call's arguments, to the end of memory.
+/// The host puts a call's arguments from here to the end of memory.
 const HEAP: u32 = 64 << 10;
 const MEMORY: u32 = 128 << 10;
 
-/// Where the descriptions' fields are: the list of events, and the one byte that says whether tenants matter.
+/// Offsets of description fields: the list of events, and the byte that says whether the plugin supports tenants.
 pub const EVENTS: u32 = 48;
 pub const TENANCY: u32 = 28;
-/// Of a namespace: whether it has a door, and whether that wants a token.
+/// Offsets of namespace fields: whether it has a door policy, and whether that requires a token.
 pub const DOOR: u32 = 8;
 pub const TOKEN: u32 = 12;
 
-/// The order of the functions in the module, the import first.
+/// Indices of the functions in the module; the import comes first.
 const WRITE: u32 = 0;
 const REALLOC: u32 = 1;
 const START: u32 = 11;
 
-/// Of the globals: where the next argument goes, and what `realloc` answers (0: as it should).
+/// Indices of the globals: the next free address, and the mode of `realloc` (0: it works correctly).
 const NEXT: u32 = 0;
-const MOOD: u32 = 1;
+const MODE: u32 = 1;
 
-/// What `realloc` does once an event has said so.
+/// How `realloc` misbehaves once an event has chosen it.
 #[derive(Clone, Copy, Debug)]
 pub enum Realloc {
     BeyondMemory = 1,
@@ -49,7 +49,7 @@ impl Realloc {
         [Self::BeyondMemory, Self::AcrossTheEnd, Self::Misaligned, Self::Loop, Self::Trap, Self::Grow, Self::CallOut];
 }
 
-/// What happens before anything is called.
+/// The behaviour of the module's start function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
     Nothing,
@@ -58,7 +58,7 @@ pub enum Start {
     CallOut,
 }
 
-/// What the function does that is called when the host has read an answer.
+/// The behaviour of the post-return function, which runs when the host has read an answer.
 #[derive(Clone, Copy, Debug)]
 pub enum After {
     Loop,
@@ -66,12 +66,12 @@ pub enum After {
     CallOut,
 }
 
-/// A plugin in the making: it handles events `a`, `b` and so on in `/abi`, of which each is answered by one place in memory.
+/// Builds a plugin that handles the events `a`, `b` and so on in `/abi`. Each event is answered with one address in memory.
 pub struct Guest {
     image: Vec<u8>,
-    /// What `describe` gives: where the description is.
+    /// The address that `describe` returns.
     describe: u32,
-    /// What `init` gives.
+    /// The address that `init` returns.
     init: u32,
     start: Start,
     answers: Vec<u32>,
@@ -80,7 +80,7 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// One that describes itself well and answers nothing. It handles as many events as there are letters.
+    /// A guest with a valid description and no answers. It handles one event for each letter.
     pub fn new() -> Self {
         let mut guest = Self {
             image: Vec::new(),
@@ -117,7 +117,7 @@ impl Guest {
         guest
     }
 
-    /// Puts bytes into memory, aligned as anything may have to be: where they are.
+    /// Puts bytes into memory with the largest alignment and returns their address.
     pub fn put(&mut self, bytes: &[u8]) -> u32 {
         self.image.resize(self.image.len().next_multiple_of(8), 0);
         let at = BASE + u32::try_from(self.image.len()).expect("it is short");
@@ -125,24 +125,24 @@ impl Guest {
         at
     }
 
-    /// A string or a list of bytes: where it is, and how long.
+    /// Puts a string or a list of bytes into memory and returns its address and length.
     pub fn text(&mut self, text: &[u8]) -> [u8; 8] {
         pair(self.put(text), u32::try_from(text.len()).expect("it is short"))
     }
 
-    /// Gives an address for the description's, so far from where it is.
-    pub fn described(mut self, away: u32) -> Self {
+    /// Makes `describe` return an address that is `away` bytes off.
+    pub fn with_description_offset(mut self, away: u32) -> Self {
         self.describe = self.describe.wrapping_add(away);
         self
     }
 
-    /// Gives an address for what `init` answers.
-    pub fn initialized_at(mut self, address: u32) -> Self {
+    /// Makes `init` return this address.
+    pub fn with_init_address(mut self, address: u32) -> Self {
         self.init = address;
         self
     }
 
-    pub fn starting(mut self, start: Start) -> Self {
+    pub fn with_start(mut self, start: Start) -> Self {
         self.start = start;
         self
     }
@@ -153,7 +153,7 @@ impl Guest {
         self
     }
 
-    /// Overwrites a field of the one namespace.
+    /// Overwrites a field of the only namespace.
     pub fn namespace_with(mut self, field: u32, bytes: &[u8]) -> Self {
         self.overwrite(self.namespace + field, bytes);
         self
@@ -164,42 +164,42 @@ impl Guest {
         self.image[at..at + bytes.len()].copy_from_slice(bytes);
     }
 
-    /// Answers the next event with what is at an address, whatever that is: the event.
+    /// Answers the next event with the bytes at an address, valid or not. Returns the event's name.
     pub fn answer_at(&mut self, address: u32) -> String {
         self.answers.push(address);
         char::from(b'a' + u8::try_from(self.answers.len() - 1).expect("as many as letters")).to_string()
     }
 
-    /// The same with the bytes of an answer: a `result<option<string>, refusal>`.
+    /// Like [`answer_at`](Self::answer_at), with the bytes of the answer: a `result<option<string>, refusal>`.
     pub fn answer(&mut self, bytes: &[u8]) -> String {
         let answer = [bytes, &[0; 40][bytes.len().min(40)..]].concat();
         let address = self.put(&answer);
         self.answer_at(address)
     }
 
-    /// A good answer, after which something happens.
+    /// A valid answer, after which the post-return function misbehaves.
     pub fn answer_and(&mut self, after: After) -> String {
         let event = self.answer(&[]);
         self.after.push((self.answers[self.answers.len() - 1], after));
         event
     }
 
-    /// The event after which `realloc` is as told, for the rest of the instance's life.
+    /// The event after which `realloc` misbehaves for the rest of the instance's life.
     pub fn arm(realloc: Realloc) -> String {
         char::from(b'A' + realloc as u8).to_string()
     }
 
-    /// The component.
+    /// Encodes the component.
     pub fn component(mut self) -> Vec<u8> {
         let table: Vec<u8> = self.answers.iter().flat_map(|address| address.to_le_bytes()).collect();
         let table = self.put(&table);
         let mut module = self.module(table);
         let mut resolve = Resolve::default();
-        let (package, _) = resolve.push_dir(crate::checkout_dir().join("wit")).expect("the contract is there");
+        let (package, _) = resolve.push_dir(crate::checkout_dir().join("wit")).expect("the contract exists");
         let world = resolve.select_world(&[package], Some("plugin")).expect("it has one world");
-        embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8, false).expect("a module takes sections");
+        embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8, false).expect("a module accepts sections");
         let mut encoder = ComponentEncoder::default();
-        encoder.module(&module).expect("the module is one").encode().expect("its functions are of the right types")
+        encoder.module(&module).expect("the module is valid").encode().expect("its functions have the right types")
     }
 
     fn module(&self, table: u32) -> Vec<u8> {
@@ -218,15 +218,15 @@ impl Guest {
         imports.import("hubbub:plugin/log@0.2.0", "write", EntityType::Function(0));
         let exported = [
             ("cabi_realloc", 1, self.realloc()),
-            ("describe", 2, given(self.describe)),
-            ("init", 3, given(self.init)),
-            ("authorize", 4, given(0)),
-            ("on-connect", 4, given(0)),
+            ("describe", 2, returning(self.describe)),
+            ("init", 3, returning(self.init)),
+            ("authorize", 4, returning(0)),
+            ("on-connect", 4, returning(0)),
             ("on-event", 4, on_event(table)),
             ("on-event", 5, self.after()),
-            ("on-disconnect", 5, given_nothing()),
-            ("on-message", 6, given(0)),
-            ("on-timer", 7, given(0)),
+            ("on-disconnect", 5, returning_nothing()),
+            ("on-message", 6, returning(0)),
+            ("on-timer", 7, returning(0)),
         ];
         let (mut functions, mut exports, mut code) = (FunctionSection::new(), ExportSection::new(), CodeSection::new());
         exports.export("memory", ExportKind::Memory, 0);
@@ -261,13 +261,13 @@ impl Guest {
         module.finish()
     }
 
-    /// Takes the next bytes of the heap, or does what it was told.
+    /// Returns the next bytes of the heap, or misbehaves in the chosen mode.
     fn realloc(&self) -> Function {
         let mut function = Function::new([]);
         let mut code = function.instructions();
-        for mood in Realloc::ALL {
-            code.global_get(MOOD).i32_const(mood as i32).i32_eq().if_(BlockType::Empty);
-            match mood {
+        for mode in Realloc::ALL {
+            code.global_get(MODE).i32_const(mode as i32).i32_eq().if_(BlockType::Empty);
+            match mode {
                 Realloc::BeyondMemory => code.i32_const(-16).return_(),
                 Realloc::AcrossTheEnd => code.i32_const(MEMORY as i32 - 8).return_(),
                 Realloc::Misaligned => code.i32_const(HEAP as i32 + 1).return_(),
@@ -280,7 +280,7 @@ impl Guest {
             };
             code.end();
         }
-        // next = (next + align - 1) & -align, and what is new after it.
+        // next = (next + align - 1) & -align, followed by the new bytes.
         code.global_get(NEXT).local_get(2).i32_add().i32_const(1).i32_sub();
         code.i32_const(0).local_get(2).i32_sub().i32_and().global_set(NEXT);
         code.global_get(NEXT).global_get(NEXT).local_get(3).i32_add().global_set(NEXT).end();
@@ -323,7 +323,7 @@ impl Default for Guest {
     }
 }
 
-/// An address and a length, as the host reads them.
+/// An address and a length, in the layout that the host reads.
 pub fn pair(address: u32, length: u32) -> [u8; 8] {
     let mut both = [0; 8];
     both[..4].copy_from_slice(&address.to_le_bytes());
@@ -331,10 +331,10 @@ pub fn pair(address: u32, length: u32) -> [u8; 8] {
     both
 }
 
-/// Answers by the letter: a capital one is how `realloc` is to be from now on.
+/// Answers by the event's letter. A capital letter chooses the mode of `realloc` from now on.
 fn on_event(table: u32) -> Function {
     const LETTER: u32 = 1;
-    /// Where the name is among the arguments: after the caller and the event's id.
+    /// Offset of the event's name among the arguments, after the caller and the event's id.
     const NAME: u64 = 104;
     let mut function = Function::new([(1, ValType::I32)]);
     let mut code = function.instructions();
@@ -342,19 +342,19 @@ fn on_event(table: u32) -> Function {
     code.i32_const(HEAP as i32).global_set(NEXT);
     code.local_get(0).i32_load(at(NAME, 2)).i32_load8_u(at(0, 0)).local_set(LETTER);
     code.local_get(LETTER).i32_const(i32::from(b'a')).i32_lt_u().if_(BlockType::Empty);
-    code.local_get(LETTER).i32_const(i32::from(b'A')).i32_sub().global_set(MOOD).i32_const(0).return_().end();
+    code.local_get(LETTER).i32_const(i32::from(b'A')).i32_sub().global_set(MODE).i32_const(0).return_().end();
     code.local_get(LETTER).i32_const(i32::from(b'a')).i32_sub().i32_const(2).i32_shl();
     code.i32_load(at(u64::from(table), 2)).end();
     function
 }
 
-fn given(value: u32) -> Function {
+fn returning(value: u32) -> Function {
     let mut function = Function::new([]);
     function.instructions().i32_const(value as i32).end();
     function
 }
 
-fn given_nothing() -> Function {
+fn returning_nothing() -> Function {
     let mut function = Function::new([]);
     function.instructions().end();
     function
@@ -364,7 +364,7 @@ fn forever<'a, 'b>(code: &'b mut InstructionSink<'a>) -> &'b mut InstructionSink
     code.loop_(BlockType::Empty).br(0).end()
 }
 
-/// Calls the host, where no guest may.
+/// Calls an import where a guest must not call any.
 fn call_out<'a, 'b>(code: &'b mut InstructionSink<'a>) -> &'b mut InstructionSink<'a> {
     for _ in 0..5 {
         code.i32_const(0);

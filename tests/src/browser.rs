@@ -1,5 +1,5 @@
-//! A real browser, headless: pages opened, typed into and read as a person would. Must never look behind the page: what is
-//! asserted is what is shown.
+//! A real headless browser. A test opens pages, types and reads as a person would. Must never look behind the page: a test
+//! asserts only what the page shows.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,20 +8,20 @@ use serde_json::{Value, json};
 
 use crate::process::JsonLines;
 
-/// Longer than the driver's own deadline of 20 s, so that its words reach the test.
+/// Longer than the driver's own deadline of 20 s, so that the driver's error reaches the test.
 const ANSWER: Duration = Duration::from_secs(60);
 
-/// A browser; ended when dropped. Tabs are named by the test.
+/// A browser. Dropping it closes it. The test names its tabs.
 pub struct Browser {
     driver: JsonLines,
 }
 
-/// What a page did for a while.
+/// The result of watching an element.
 #[derive(Debug)]
 pub struct Watched {
-    /// What the element showed after each change.
+    /// The element's text after each change.
     pub texts: Vec<String>,
-    /// Of the page's own thread, which answers nobody meanwhile. Zero where none took 50 ms.
+    /// The longest task of the page's own thread, during which the page does not respond. Zero if no task took 50 ms.
     pub longest_task: Duration,
 }
 
@@ -31,12 +31,12 @@ impl Browser {
         Self { driver: JsonLines::start(&PathBuf::from("node"), &script) }
     }
 
-    /// Opens a page in a new tab, with storage of its own, as on another machine.
+    /// Opens a page in a new tab that has storage of its own, as on another machine.
     pub async fn open(&mut self, tab: &str, url: &str) {
         self.go(json!({"do": "open", "tab": tab, "url": url})).await;
     }
 
-    /// Puts a text into the field with that `data-testid`, key by key.
+    /// Types a text into the field with that `data-testid`, key by key.
     pub async fn type_into(&mut self, tab: &str, testid: &str, text: &str) {
         self.go(json!({"do": "type", "tab": tab, "testid": testid, "text": text})).await;
     }
@@ -55,7 +55,7 @@ impl Browser {
         self.go(json!({"do": "choose", "tab": tab, "testid": testid, "file": file.display().to_string()})).await;
     }
 
-    /// Makes the window so large.
+    /// Sets the size of the window.
     pub async fn resize(&mut self, tab: &str, width: u32, height: u32) {
         self.go(json!({"do": "resize", "tab": tab, "width": width, "height": height})).await;
     }
@@ -65,18 +65,18 @@ impl Browser {
         self.go(json!({"do": "see", "tab": tab, "testid": testid, "text": text})).await;
     }
 
-    /// How often the element's text holds `text` now.
+    /// Counts the occurrences of `text` in the element's text.
     pub async fn count(&mut self, tab: &str, testid: &str, text: &str) -> u64 {
         let answer = self.go(json!({"do": "count", "tab": tab, "testid": testid, "text": text})).await;
         answer["count"].as_u64().expect("the driver counts")
     }
 
-    /// Notes from now on what the element shows at each change, and how long the page's own thread was away.
+    /// Starts to collect the element's text at each change and the duration of the longest task of the page's thread.
     pub async fn watch(&mut self, tab: &str, testid: &str) {
         self.go(json!({"do": "watch", "tab": tab, "testid": testid})).await;
     }
 
-    /// Ends a [`watch`](Self::watch).
+    /// Ends a [`watch`](Self::watch) and returns its result.
     pub async fn watched(&mut self, tab: &str) -> Watched {
         let answer = self.go(json!({"do": "watched", "tab": tab})).await;
         let texts = answer["texts"].as_array().expect("the driver lists texts").iter();
@@ -87,7 +87,7 @@ impl Browser {
         }
     }
 
-    /// The elements that are wider than their place, or reach out of the window.
+    /// The elements that are wider than their container or extend beyond the window.
     pub async fn overflowing(&mut self, tab: &str) -> Vec<String> {
         let answer = self.go(json!({"do": "overflowing", "tab": tab})).await;
         let found = answer["found"].as_array().expect("the driver lists elements");
@@ -100,8 +100,8 @@ impl Browser {
     }
 
     async fn go(&mut self, step: Value) -> Value {
-        self.driver.tell(&step).await;
-        let answer = self.driver.hear(ANSWER).await.unwrap_or_else(|| panic!("the browser did not answer {step}"));
+        self.driver.send(&step).await;
+        let answer = self.driver.receive(ANSWER).await.unwrap_or_else(|| panic!("the browser did not answer {step}"));
         assert_eq!(answer["failed"], Value::Null, "{step}");
         answer
     }

@@ -1,7 +1,7 @@
-//! A client that speaks the wire format over a websocket, one namespace each. Must never repair what the server sent, and
-//! never reconnect: what happened to the connection is what a test asks about.
+//! A client that speaks the wire format over a websocket, in one namespace. Must never repair a packet or reconnect: tests assert
+//! what happened to the connection.
 //!
-//! Nothing runs in the background: packets are read, and pings answered, while a test waits for something.
+//! Nothing runs in the background: packets are read and pings are answered while a test waits.
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -21,7 +21,7 @@ use crate::packet::{self, Packet};
 use crate::token::Token;
 use crate::wait::DEADLINE;
 
-/// What a client shows at the door.
+/// The credentials that a client sends when it connects.
 #[derive(Clone, Debug, Default)]
 pub struct Auth {
     object: Option<Value>,
@@ -64,46 +64,46 @@ impl From<&Token> for Auth {
     }
 }
 
-/// A token's text as it stands, however bad.
+/// Sends the text as the token, valid or not.
 impl From<&str> for Auth {
     fn from(token: &str) -> Self {
         Self::from(json!({ "token": token }))
     }
 }
 
-/// The whole `auth` object.
+/// Sends this `auth` object.
 impl From<Value> for Auth {
     fn from(object: Value) -> Self {
         Self { object: Some(object), headers: Vec::new() }
     }
 }
 
-/// Why a client could not be made.
+/// Why a client could not connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConnectFailure {
-    /// Nobody listens.
+    /// No process listens on the port.
     Unreachable,
     /// The handshake was answered with this HTTP status.
     Http(u16),
     /// The namespace was refused with this sentence.
     Refused(String),
-    /// The connection ended without a word.
+    /// The connection was closed without an answer.
     Closed,
 }
 
 async fn stream_from(from: Ipv4Addr, at: SocketAddr) -> Result<TcpStream, ConnectFailure> {
     let socket = TcpSocket::new_v4().expect("the system has sockets left");
     if !from.eq(&Ipv4Addr::LOCALHOST) {
-        socket.bind((from, 0).into()).expect("the loopback has the whole of 127.0.0.0/8");
+        socket.bind((from, 0).into()).expect("all of 127.0.0.0/8 is loopback");
     }
     socket.connect(at).await.map_err(|_| ConnectFailure::Unreachable)
 }
 
-/// One device: a websocket and the namespace it is in.
+/// A websocket and the one namespace that it is connected to.
 pub struct Client {
     ws: WebSocketStream<TcpStream>,
     namespace: String,
-    /// Read, but not yet asked for.
+    /// Packets that were read and not yet asked for.
     inbox: VecDeque<Packet>,
     next_ack: u64,
     pings: u64,
@@ -111,17 +111,17 @@ pub struct Client {
 }
 
 impl Client {
-    /// Opens a websocket and takes the engine's handshake; no namespace yet.
+    /// Opens a websocket and reads the Engine.IO handshake. Connects to no namespace yet.
     pub async fn open(at: SocketAddr, auth: &Auth) -> Result<Self, ConnectFailure> {
         Self::open_from(Ipv4Addr::LOCALHOST, at, auth).await
     }
 
-    /// The same from another of this machine's own addresses (127.0.0.0/8).
+    /// Like [`open`](Self::open), from another of this machine's loopback addresses (127.0.0.0/8).
     pub async fn open_from(from: Ipv4Addr, at: SocketAddr, auth: &Auth) -> Result<Self, ConnectFailure> {
         Self::open_on(stream_from(from, at).await?, auth).await
     }
 
-    /// Opens a websocket and a namespace, from another of this machine's own addresses.
+    /// Opens a websocket and connects to a namespace, from another of this machine's loopback addresses.
     pub async fn connect_from(
         from: Ipv4Addr,
         at: SocketAddr,
@@ -134,11 +134,11 @@ impl Client {
     async fn open_on(stream: TcpStream, auth: &Auth) -> Result<Self, ConnectFailure> {
         let Ok(at) = stream.peer_addr() else { return Err(ConnectFailure::Closed) };
         let mut request =
-            format!("ws://{at}/socket.io/?EIO=4&transport=websocket").into_client_request().expect("the address is one");
+            format!("ws://{at}/socket.io/?EIO=4&transport=websocket").into_client_request().expect("the address is valid");
         for (name, value) in &auth.headers {
             request.headers_mut().insert(name.clone(), HeaderValue::from_str(value).expect("a header's value"));
         }
-        stream.set_nodelay(true).expect("a fresh socket takes options");
+        stream.set_nodelay(true).expect("a new socket accepts options");
         let ws = match client_async(request, stream).await {
             Ok((ws, _)) => ws,
             Err(tungstenite::Error::Http(response)) => {
@@ -150,17 +150,17 @@ impl Client {
         match client.packet(deadline()).await {
             Some(Packet::Open(_)) => Ok(client),
             None => Err(ConnectFailure::Closed),
-            other => panic!("instead of the engine's handshake: {other:?}"),
+            other => panic!("expected the Engine.IO handshake, got {other:?}"),
         }
     }
 
-    /// Opens a websocket and a namespace.
+    /// Opens a websocket and connects to a namespace.
     pub async fn connect(at: SocketAddr, namespace: &str, auth: impl Into<Auth>) -> Result<Self, ConnectFailure> {
         let Ok(stream) = TcpStream::connect(at).await else { return Err(ConnectFailure::Unreachable) };
         Self::connect_on(stream, namespace, auth).await
     }
 
-    /// The same, over a connection that the test has made.
+    /// Like [`connect`](Self::connect), over a connection that the test has made.
     pub async fn connect_on(stream: TcpStream, namespace: &str, auth: impl Into<Auth>) -> Result<Self, ConnectFailure> {
         let auth = auth.into();
         let mut client = Self::open_on(stream, &auth).await?;
@@ -181,7 +181,7 @@ impl Client {
         }
     }
 
-    /// The sentence with which a namespace refuses a CONNECT that the test has sent by itself.
+    /// Waits for the sentence that refuses a CONNECT which the test has sent itself.
     pub async fn refusal(&mut self) -> String {
         self.find("a refused CONNECT", DEADLINE, |packet| match packet {
             Packet::ConnectError { data, .. } => data["message"].as_str().map(str::to_owned),
@@ -190,7 +190,7 @@ impl Client {
         .await
     }
 
-    /// The bare connection, which nobody reads any more.
+    /// The TCP connection, which is not read any more.
     pub fn into_stream(self) -> TcpStream {
         self.ws.into_inner()
     }
@@ -199,7 +199,7 @@ impl Client {
         &self.namespace
     }
 
-    /// Emits an event with one argument, and asks for no ack.
+    /// Emits an event with one argument and asks for no ack.
     pub async fn emit(&mut self, event: &str, payload: Value) {
         let frame = packet::event(&self.namespace, None, &json!([event, payload]));
         self.send_raw(&frame).await;
@@ -221,7 +221,7 @@ impl Client {
         }
     }
 
-    /// Emits an array of arguments as it stands, for an ack that [`acked`](Self::acked) waits for.
+    /// Emits an array of arguments unchanged, for an ack that [`acked`](Self::acked) waits for.
     pub async fn emit_for_ack(&mut self, args: &Value) -> u64 {
         let id = self.next_ack;
         self.next_ack += 1;
@@ -230,7 +230,7 @@ impl Client {
         id
     }
 
-    /// Waits for the ack of that number.
+    /// Waits for the ack with that id.
     pub async fn acked(&mut self, id: u64) -> Value {
         let what = format!("the ack {id}");
         self.find(&what, DEADLINE, |packet| match packet {
@@ -240,7 +240,7 @@ impl Client {
         .await
     }
 
-    /// Waits for the ack of that number, or for the end of the connection.
+    /// Waits for the ack with that id or for the end of the connection.
     pub async fn acked_or_ended(&mut self, id: u64) -> Option<Value> {
         let end = deadline();
         loop {
@@ -251,15 +251,15 @@ impl Client {
         }
     }
 
-    /// The next event of that name: its first argument. What came before it is kept for later questions.
+    /// Waits for the next event of that name and returns its first argument. Earlier packets stay in the inbox.
     pub async fn next(&mut self, event: &str) -> Value {
         self.next_within(event, DEADLINE).await
     }
 
-    /// Waits for an event that wants an ack, and acks it: the event's first argument.
+    /// Waits for an event that asks for an ack, sends the ack, and returns the event's first argument.
     pub async fn answer(&mut self, event: &str, answer: Value) -> Value {
         let (id, asked) = self
-            .find(&format!("the question {event}"), DEADLINE, |packet| match packet {
+            .find(&format!("the event {event} that asks for an ack"), DEADLINE, |packet| match packet {
                 Packet::Event { id: Some(id), args, .. } if args.first().is_some_and(|name| name == event) => {
                     Some((*id, args.get(1).cloned().unwrap_or(Value::Null)))
                 }
@@ -281,8 +281,9 @@ impl Client {
         .await
     }
 
-    /// The event of that name, if it has been sent to this client up to now: its first argument. The mark is a round trip.
-    pub async fn heard(&mut self, event: &str) -> Option<Value> {
+    /// The first argument of the event of that name, if the server has sent it by now. A round trip makes sure that everything
+    /// queued has arrived.
+    pub async fn received(&mut self, event: &str) -> Option<Value> {
         self.refused("nothing:answers:to:this", Value::Null).await;
         let is_it = |packet: &Packet| matches!(packet, Packet::Event { args, .. } if args.first().is_some_and(|n| n == event));
         let at = self.inbox.iter().position(is_it)?;
@@ -292,22 +293,22 @@ impl Client {
         }
     }
 
-    /// Asserts that no event of that name has been sent to this client up to now. The mark is a round trip: what the server
-    /// had queued for this client when it answered is in the inbox by then.
+    /// Asserts that no event of that name has been sent to this client so far. A round trip makes sure of it: everything that the
+    /// server had queued is in the inbox once it has answered.
     pub async fn expect_none(&mut self, event: &str) {
         let (code, _) = self.refused("nothing:answers:to:this", Value::Null).await;
-        assert_eq!(code, "not_found", "the mark of a round trip");
+        assert_eq!(code, "not_found", "the answer that ends the round trip");
         let is_it = |packet: &&Packet| matches!(packet, Packet::Event { args, .. } if args.first().is_some_and(|n| n == event));
         if let Some(found) = self.inbox.iter().find(is_it) {
-            panic!("{event} came: {found:?}");
+            panic!("unexpected {event}: {found:?}");
         }
     }
 
-    /// Waits until the server has asked that often whether this client is still there.
+    /// Waits for that many pings from the server.
     pub async fn pinged(&mut self, times: u64) {
         let (end, times) = (deadline(), self.pings + times);
         while self.pings < times {
-            assert!(Instant::now() < end, "{} pings came in {DEADLINE:?}, not {times}", self.pings);
+            assert!(Instant::now() < end, "{} pings in {DEADLINE:?}, expected {times}", self.pings);
             match self.read(end).await {
                 Read::Packet(packet) => self.inbox.push_back(packet),
                 Read::Nothing => {}
@@ -316,15 +317,16 @@ impl Client {
         }
     }
 
-    /// Asserts that every ack that has come was asked for once, and waited for. The mark is a round trip, as above.
+    /// Asserts that every received ack was asked for and waited for. Makes a round trip first, as
+    /// [`expect_none`](Self::expect_none) does.
     pub async fn expect_no_ack(&mut self) {
         self.refused("nothing:answers:to:this", Value::Null).await;
         if let Some(found) = self.inbox.iter().find(|packet| matches!(packet, Packet::Ack { .. })) {
-            panic!("nobody asked for {found:?}");
+            panic!("an ack that was not asked for: {found:?}");
         }
     }
 
-    /// Waits until the server ends this client's namespace or connection, and says which.
+    /// Waits until the server ends this client's namespace or connection and returns which of them ended.
     pub async fn ended(&mut self) -> End {
         let at = self.inbox.iter().position(|packet| matches!(packet, Packet::Disconnect { .. }));
         if let Some(at) = at {
@@ -341,19 +343,19 @@ impl Client {
         }
     }
 
-    /// Leaves the namespace, as a stock client's `disconnect()` does, and closes the websocket.
+    /// Disconnects from the namespace, as a stock client's `disconnect()` does, and closes the websocket.
     pub async fn leave(mut self) {
         let frame = packet::disconnect(&self.namespace);
         self.send_raw(&frame).await;
         let _ = self.ws.close(None).await;
     }
 
-    /// Closes the websocket without leaving the namespace, as a page does that is reloaded.
+    /// Closes the websocket without disconnecting from the namespace, as reloading a page does.
     pub async fn close(mut self) {
         let _ = self.ws.close(None).await;
     }
 
-    /// Sends a text frame as it stands. A connection that has gone swallows it, as a network does.
+    /// Sends a text frame unchanged. On a closed connection the frame is lost.
     pub async fn send_raw(&mut self, frame: &str) {
         self.closed |= self.ws.send(Message::text(frame)).await.is_err();
     }
@@ -371,7 +373,7 @@ impl Client {
         let end = Instant::now() + wait;
         loop {
             if Instant::now() >= end {
-                panic!("waited {wait:?} in {} for {what}; so far came {:#?}", self.namespace, self.inbox);
+                panic!("waited {wait:?} in {} for {what}; received so far: {:#?}", self.namespace, self.inbox);
             }
             match self.read(end).await {
                 Read::Packet(packet) => match pick(&packet) {
@@ -379,18 +381,20 @@ impl Client {
                     None => self.inbox.push_back(packet),
                 },
                 Read::Nothing => {}
-                Read::End => panic!("the connection to {} ended before {what}; so far came {:#?}", self.namespace, self.inbox),
+                Read::End => {
+                    panic!("the connection to {} ended before {what}; received so far: {:#?}", self.namespace, self.inbox)
+                }
             }
         }
     }
 
-    /// The next packet that is no ping; absent once the connection has ended.
+    /// The next packet other than a ping. None once the connection has ended.
     async fn packet(&mut self, end: Instant) -> Option<Packet> {
         loop {
             match self.read(end).await {
                 Read::Packet(packet) => return Some(packet),
                 Read::Nothing if Instant::now() >= end => {
-                    panic!("nothing more came in {}: {:#?}", self.namespace, self.inbox)
+                    panic!("no more packets in {}: {:#?}", self.namespace, self.inbox)
                 }
                 Read::Nothing => {}
                 Read::End => return None,
@@ -424,7 +428,7 @@ impl Client {
     }
 }
 
-/// How the server ended a client.
+/// How the server ended the client's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// By a packet that ends the namespace.

@@ -1,4 +1,4 @@
-//! Several nodes with one Redis and one PostgreSQL, as one product runs them. Must never outlive its value.
+//! Several nodes that share one Redis and one PostgreSQL. Must never outlive its value.
 
 use std::net::SocketAddr;
 
@@ -6,7 +6,7 @@ use crate::postgres::Postgres;
 use crate::redis::Redis;
 use crate::server::{Builder, Server};
 
-/// The nodes, in the order of their start, and what they share.
+/// The nodes in the order of their start, and the servers that they share.
 #[derive(Debug)]
 pub struct Cluster {
     pub nodes: Vec<Server>,
@@ -16,12 +16,12 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// So many nodes of `hubbub dev` with its defaults.
+    /// Starts this many nodes of `hubbub dev` with its defaults.
     pub async fn of(nodes: usize) -> Self {
         Self::with(nodes, |node| node).await
     }
 
-    /// So many nodes, each made by `make`.
+    /// Starts this many nodes, each configured by `make`.
     pub async fn with(nodes: usize, make: impl Fn(Builder) -> Builder) -> Self {
         let (redis, database) = (Redis::start().await, Postgres::shared().await.empty().await);
         let mut cluster = Self { nodes: Vec::new(), redis, database };
@@ -33,20 +33,20 @@ impl Cluster {
         cluster
     }
 
-    /// One more node, which is not kept.
+    /// Starts one more node, which is not added to `nodes`.
     pub async fn node(&self, builder: Builder) -> Server {
         self.node_over(builder, self.redis.address()).await
     }
 
-    /// One more node, which reaches Redis at this address, and is not kept.
+    /// Starts one more node, which uses this address of Redis and is not added to `nodes`.
     pub async fn node_over(&self, builder: Builder, redis: SocketAddr) -> Server {
         builder.env("REDIS_URL", &format!("redis://{redis}")).env("DATABASE_URL", &self.database).start().await
     }
 
-    /// Waits until every node knows of so many.
+    /// Waits until every node sees this many nodes.
     pub async fn settled(&self, nodes: usize) {
         for node in &self.nodes {
-            node.is_one_of(nodes).await;
+            node.sees_nodes(nodes).await;
         }
     }
 }

@@ -1,4 +1,5 @@
-//! An OpenTelemetry collector, as far as a test needs one: takes traces over HTTP and shows what came. Must never outlive its value.
+//! An OpenTelemetry collector with the little that a test needs: it accepts traces over HTTP and shows them. Must never outlive
+//! its value.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -27,17 +28,17 @@ pub struct Collector {
 
 type Seen = Arc<Mutex<Vec<Span>>>;
 
-/// A span that came. Ids are in hexadecimal.
+/// A received span. Ids are in hexadecimal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Span {
     pub trace: String,
     pub id: String,
-    /// Empty where it is a root.
+    /// Empty for a root span.
     pub parent: String,
     pub name: String,
     pub service: String,
     pub attributes: BTreeMap<String, String>,
-    /// Ids of the spans it is tied to.
+    /// Ids of linked spans.
     pub links: Vec<String>,
 }
 
@@ -51,17 +52,17 @@ impl Collector {
         Self { address, seen, serving: serving.abort_handle() }
     }
 
-    /// What a server's configuration calls it.
+    /// The URL for a server's configuration.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Everything that came so far.
+    /// All spans received so far.
     pub fn spans(&self) -> Vec<Span> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Waits for a span of that name which `is_it`.
+    /// Waits for a span of that name for which `is_it` holds.
     pub async fn span(&self, name: &str, is_it: impl Fn(&Span) -> bool) -> Span {
         let what = format!("the span {name:?}");
         wait::until(&what, wait::DEADLINE, async || {
@@ -100,7 +101,7 @@ impl Span {
         }
     }
 
-    /// An attribute of the server's own, as text; empty where it is not there.
+    /// One of the server's own attributes as text. Empty if it is missing.
     pub fn get(&self, key: &str) -> &str {
         self.attributes.get(&format!("hubbub.{key}")).map_or("", String::as_str)
     }

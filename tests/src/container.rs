@@ -1,5 +1,5 @@
-//! The server as a container runs it: the first process of its own, nobody's user, on a read-only root, configured by the
-//! environment alone. Must never outlive its value.
+//! The server as a container runs it: as process 1 of a namespace, as an unprivileged user, on a read-only root, configured by
+//! the environment alone. Must never outlive its value.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -10,7 +10,8 @@ use std::process::{Child, Command, Stdio};
 use crate::server::{self, Scratch, free_address, signal};
 use crate::wait;
 
-/// What is done before the server takes over. The binary may lie where nobody's user cannot go: it is shown in another place.
+/// Prepares the container before the server starts. The unprivileged user may not reach the binary's folder, so the binary is
+/// mounted elsewhere.
 const PREPARE: &str = r#"set -eu
 mount -t tmpfs -o mode=0755 tmpfs "$ROOM"
 mkdir "$ROOM/plugins" "$ROOM/data"
@@ -23,31 +24,31 @@ if touch /written 2>/dev/null; then echo "the root is not read-only" >&2; exit 9
 cd /
 exec $AS "$ROOM/hubbub" serve"#;
 
-/// By which root becomes nobody.
+/// Switches from root to the unprivileged user.
 const AS_NOBODY: &str = "setpriv --reuid=65534 --regid=65534 --clear-groups --no-new-privs";
 
 /// A running container.
 #[derive(Debug)]
 pub struct Container {
     child: Child,
-    /// The server, by the number that it has outside.
+    /// The server's process id outside of the container.
     first: u32,
     public: SocketAddr,
     scratch: Scratch,
 }
 
 impl Container {
-    /// Whether this machine lets its user make namespaces, and a word where it does not: within a container it may be so.
+    /// Whether this user may create namespaces. Prints a note if not, which happens inside a container.
     pub fn possible() -> bool {
         let possible =
             unshare().args(["sh", "-c", "mount -t tmpfs tmpfs /mnt"]).output().is_ok_and(|output| output.status.success());
         if !possible {
-            eprintln!("not tried: this machine makes no namespaces for its user");
+            eprintln!("NOT TESTED: this user may not create namespaces");
         }
         possible
     }
 
-    /// Starts one with this plugin and environment, and waits for nothing but the process.
+    /// Starts a container with this plugin and environment, and waits until its process runs.
     pub async fn start(plugin: &Path, env: &BTreeMap<String, String>) -> Self {
         let (scratch, public) = (Scratch::new(), free_address());
         let room = scratch.path().join("room");
@@ -75,7 +76,7 @@ impl Container {
         format!("http://{}{path}", self.public)
     }
 
-    /// The server's own processes, those that have ended and were not asked for among them.
+    /// The server's child processes, including those that have ended and were not reaped.
     pub fn children(&self) -> Vec<u32> {
         children(self.first)
     }
@@ -88,7 +89,7 @@ impl Container {
         std::fs::read_to_string(self.scratch.path().join("stderr")).expect("a scratch file")
     }
 
-    /// Sends SIGTERM to the first process and waits for the end of all: the exit code.
+    /// Sends SIGTERM to the server, waits until the container has ended, and returns the exit code.
     pub async fn terminate(&mut self) -> Option<i32> {
         signal(self.first, "TERM");
         let mut code = None;
@@ -104,7 +105,7 @@ impl Container {
 
 impl Drop for Container {
     fn drop(&mut self) {
-        // With it goes the first process, and with that one all others.
+        // Killing it ends the first process, and with that all others.
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
@@ -120,7 +121,7 @@ fn unshare() -> Command {
     command
 }
 
-/// The processes that one has started, each of its threads.
+/// The child processes that each of its threads has started.
 fn children(pid: u32) -> Vec<u32> {
     let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
     let files: Vec<PathBuf> = threads.filter_map(|thread| Some(thread.ok()?.path().join("children"))).collect();

@@ -1,4 +1,4 @@
-//! A small disk of a test's own, to be filled and freed. Must never outlive its value.
+//! A small disk for one test that can be filled and freed. Must never outlive its value.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,13 +12,13 @@ pub struct SmallDisk {
 }
 
 impl SmallDisk {
-    /// Mounts one. None, and said so, where this process may not mount: `make test` and CI run as root.
+    /// Mounts one. Returns `None` and prints a note if this process may not mount; `make test` and CI run as root.
     pub fn of_mebibytes(size: u32) -> Option<Self> {
         let scratch = Scratch::new();
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", &format!("size={size}m"), "tmpfs"]).arg(scratch.path());
         if !mount.output().is_ok_and(|done| done.status.success()) {
-            eprintln!("NOT TESTED: a full disk needs a mount, which this user may not make");
+            eprintln!("NOT TESTED: a full disk needs a mount, and this user may not mount");
             return None;
         }
         Some(Self { scratch })
@@ -28,10 +28,10 @@ impl SmallDisk {
         self.scratch.path()
     }
 
-    /// Leaves no byte free.
+    /// Fills the disk to the last byte.
     pub fn fill(&self) {
         for block in [1 << 16, 1 << 12] {
-            // It ends at the first block that finds no room.
+            // The loop ends at the first block that does not fit.
             let mut file = std::fs::File::options().create(true).append(true).open(self.filler()).expect("a file can be made");
             while std::io::Write::write_all(&mut file, &vec![0x5a; block]).is_ok() {}
         }
@@ -48,7 +48,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Lazily: a server that still uses it ends a moment later.
+        // Unmount lazily: a server that still uses it ends a moment later.
         let _ = Command::new("umount").arg("-l").arg(self.path()).status();
     }
 }

@@ -1,4 +1,4 @@
-//! Plugins made for tests, built from source with the author's own command. Must never be built twice in one run.
+//! Plugins made for tests, built from source with `hubbub plugin build`. Must never be built twice in one run.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -14,36 +14,36 @@ static PLUGINS: OnceCell<BTreeMap<String, PathBuf>> = OnceCell::const_new();
 static COURSE: OnceCell<PathBuf> = OnceCell::const_new();
 static TIMED: OnceCell<PathBuf> = OnceCell::const_new();
 static HEIR: OnceCell<PathBuf> = OnceCell::const_new();
-/// Each version's build, one after the other: they are the same crate.
+/// The versions are built one after the other, because they are the same crate.
 static VERSIONED: Mutex<BTreeMap<String, PathBuf>> = Mutex::const_new(BTreeMap::new());
 static FRAGILE: Mutex<BTreeMap<String, PathBuf>> = Mutex::const_new(BTreeMap::new());
 
-/// The component that does everything a plugin must not.
+/// The plugin that does everything a plugin must not do.
 pub async fn hostile() -> PathBuf {
     HOSTILE.get_or_init(|| build("hostile")).await.clone()
 }
 
-/// The component that owns `/course/{id}`.
+/// The plugin that owns `/course/{id}`.
 pub async fn course() -> PathBuf {
     COURSE.get_or_init(|| build("course")).await.clone()
 }
 
-/// The component that does what it is told to, later.
+/// The plugin that sets timers and does what its input asks for when they fire.
 pub async fn timed() -> PathBuf {
     TIMED.get_or_init(|| build("timed")).await.clone()
 }
 
-/// The same under another name, which takes some of its timers.
+/// The same plugin under another name, which takes over some of its timers.
 pub async fn heir() -> PathBuf {
     HEIR.get_or_init(|| build_as("timed", "heir", &[("TIMED_NAME", "heir")])).await.clone()
 }
 
-/// The component that is whatever version it was built as.
+/// The plugin with this version in its description.
 pub async fn versioned(version: &str) -> PathBuf {
     version_of(&VERSIONED, "versioned", "VERSIONED", version).await
 }
 
-/// The component that fails in the way that its input asks for, as a version.
+/// The plugin that fails in the way that its input asks for, built as this version.
 pub async fn fragile(version: &str) -> PathBuf {
     version_of(&FRAGILE, "fragile", "FRAGILE", version).await
 }
@@ -58,19 +58,19 @@ async fn version_of(all: &Mutex<BTreeMap<String, PathBuf>>, name: &'static str, 
     component
 }
 
-/// A component that was built for version 0.1.0 of the contract, as it was then.
-pub fn stored_0_1(name: &str) -> PathBuf {
+/// A component that was built for version 0.1.0 of the contract.
+pub fn built_for_0_1(name: &str) -> PathBuf {
     crate::package_dir().join("fixtures/0.1.0").join(format!("{name}.wasm"))
 }
 
-/// The same component as a file that nobody has seen yet: it is compiled anew.
-pub fn unseen(component: &[u8], number: u32) -> Vec<u8> {
-    // A custom section: its length, its name's length, its name, which must be text.
+/// The same component with another digest, so that it is compiled again.
+pub fn uncached(component: &[u8], number: u32) -> Vec<u8> {
+    // A custom section: its length, its name's length and its name, which must be text.
     let name = format!("{number:08x}");
     [component, &[0, 9, 8], name.as_bytes()].concat()
 }
 
-/// The checkout's own plugins by their names, where the author's command leaves them.
+/// The checkout's own plugins by name, in the place where `hubbub plugin build` puts them.
 pub async fn plugins() -> &'static BTreeMap<String, PathBuf> {
     let build = || async {
         tokio::task::spawn_blocking(|| {
@@ -88,7 +88,7 @@ pub async fn plugins() -> &'static BTreeMap<String, PathBuf> {
 fn own(source: &Path) -> (String, PathBuf) {
     let name = source.file_name().expect("a folder has a name").to_string_lossy().into_owned();
     let component = crate::checkout_dir().join(format!("target/plugins/{name}.wasm"));
-    // Named, because `CARGO_TARGET_DIR` would lead elsewhere: what lies here might then be of yesterday.
+    // The path is given, because `CARGO_TARGET_DIR` would change it and an outdated file could be used.
     built(Command::new(binary()).args(["plugin", "build"]).arg(source).arg("--out").arg(&component), &name);
     (name, component)
 }
@@ -105,7 +105,7 @@ async fn build_as(name: &'static str, file: &str, env: &[(&str, &str)]) -> PathB
         let source = crate::package_dir().join("fixtures").join(name);
         let mut command = Command::new(binary());
         command.args(["plugin", "build"]).arg(source).arg("--out").arg(&component);
-        // Beside all else that is built, not among the sources.
+        // In the target folder, not among the sources.
         built(command.envs(env).env("CARGO_TARGET_DIR", folder()), name);
         component
     })
@@ -118,12 +118,12 @@ fn built(command: &mut Command, name: &str) {
     assert!(output.status.success(), "building {name}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Where components made for tests go.
+/// The folder for components made for tests.
 fn folder() -> PathBuf {
     crate::checkout_dir().join("target/fixtures")
 }
 
-/// Held while building: another run of the suite may be building the same.
+/// Held while building, because another run of the suite may build the same component.
 fn lock() -> File {
     std::fs::create_dir_all(folder()).expect("the target folder is ours");
     let lock = File::create(folder().join("lock")).expect("the folder was just made");

@@ -1,4 +1,4 @@
-//! A Kafka in this process: librdkafka's own mock cluster, which speaks the protocol on loopback. Must never outlive its value.
+//! Kafka in this process: librdkafka's own mock cluster, which speaks the protocol on loopback. Must never outlive its value.
 
 use std::cell::RefCell;
 use std::time::Duration;
@@ -33,14 +33,14 @@ pub struct Record {
 }
 
 impl Record {
-    /// A header's value, or nothing.
+    /// A header's value. Empty if it is missing.
     pub fn header(&self, name: &str) -> &str {
         self.headers.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value)
     }
 }
 
 impl Kafka {
-    /// A cluster with these topics, each with so many partitions.
+    /// A cluster with these topics and their numbers of partitions.
     pub fn with(topics: &[(&str, i32)]) -> Self {
         let cluster = MockCluster::new(1).expect("a mock cluster");
         for (topic, partitions) in topics {
@@ -58,7 +58,7 @@ impl Kafka {
         self.cluster.create_topic(topic, partitions, 1).expect("a topic");
     }
 
-    /// Cuts every connection, and takes no new one.
+    /// Closes every connection and accepts no new one.
     pub fn stop(&self) {
         self.cluster.broker_down(BROKER).expect("the broker");
     }
@@ -67,7 +67,7 @@ impl Kafka {
         self.cluster.broker_up(BROKER).expect("the broker");
     }
 
-    /// Sends a record that the broker has acknowledged when this returns.
+    /// Sends a record and waits until the broker has acknowledged it.
     pub async fn send(&self, topic: &str, key: &str, data: &str, headers: &[(&str, &str)]) {
         let producer = self.producer.borrow_mut().get_or_insert_with(|| self.settings().create().expect("a producer")).clone();
         let headers =
@@ -76,7 +76,7 @@ impl Kafka {
         producer.send(record, Timeout::After(wait::DEADLINE)).await.expect("the broker takes it");
     }
 
-    /// The first records of a topic, by a consumer that begins anew each time.
+    /// Reads the first records of a topic with a consumer that starts at the beginning each time.
     pub async fn read(&self, topic: &str, many: usize) -> Vec<Record> {
         let mut settings = self.settings();
         settings
@@ -107,15 +107,15 @@ impl Kafka {
         records
     }
 
-    /// The offset that a group has committed of a topic's first partition; a negative one before the first time.
+    /// The offset that a group has committed for a topic's first partition. Negative if it has committed none.
     pub async fn committed(&self, group: &str, topic: &str) -> i64 {
         let mut settings = self.settings();
         let consumer: BaseConsumer = settings.set("group.id", group).create().expect("a consumer");
         let mut partitions = rdkafka::TopicPartitionList::new();
         partitions.add_partition(topic, 0);
         let asked = tokio::task::spawn_blocking(move || consumer.committed_offsets(partitions, wait::DEADLINE));
-        let told = asked.await.expect("it does not panic").expect("the broker answers");
-        told.elements()[0].offset().to_raw().unwrap_or(-1)
+        let committed = asked.await.expect("it does not panic").expect("the broker answers");
+        committed.elements()[0].offset().to_raw().unwrap_or(-1)
     }
 
     fn settings(&self) -> ClientConfig {
@@ -126,12 +126,12 @@ impl Kafka {
 }
 
 impl Builder {
-    /// Takes in from this Kafka. A dead node's session ends soon, as a test wants it.
+    /// Consumes from this Kafka. A dead node's session ends soon, so that tests do not wait for it.
     pub fn kafka(self, kafka: &Kafka) -> Self {
         self.kafka_with(kafka, &[])
     }
 
-    /// The same, with more of librdkafka's own settings.
+    /// Like [`kafka`](Self::kafka), with more of librdkafka's own settings.
     pub fn kafka_with(self, kafka: &Kafka, properties: &[(&str, &str)]) -> Self {
         let soon = [("session.timeout.ms", "4500"), ("heartbeat.interval.ms", "200")];
         let table: Vec<_> = soon.iter().chain(properties).map(|(key, value)| format!("{key:?} = {value:?}")).collect();

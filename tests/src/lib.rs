@@ -1,22 +1,20 @@
-//! The harness: real servers, real clients, and the words a test is written in. Must never reach into the server's code:
-//! what a test knows, it has seen from outside.
+//! The test harness: real servers, real clients and the helpers that tests are written with. Must never use the server's code:
+//! tests see the server from outside only.
 //!
-//! A test starts a [`Server`], connects [`Client`]s and asserts what they get. Nothing here sleeps for a fixed time: each wait
-//! is for the thing itself and ends at a [deadline](wait::DEADLINE) with what was seen so far.
+//! A test starts a [`Server`], connects [`Client`]s and asserts what they receive. Nothing here sleeps for a fixed time: each
+//! wait is for a condition and ends at a [deadline](wait::DEADLINE), with an error that shows what was seen so far.
 
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::print_stderr,
-    reason = "a harness fails a test by panicking, and says why on its output"
+    reason = "a harness fails a test by panicking and prints the reason"
 )]
 
 pub mod abi;
-pub mod authority;
-pub mod breaker;
 pub mod browser;
-pub mod cable;
+pub mod certificate_authority;
 pub mod client;
 pub mod cluster;
 pub mod collector;
@@ -24,9 +22,9 @@ pub mod compiler;
 pub mod container;
 pub mod disk;
 pub mod fixture;
-pub mod gate;
 pub mod kafka;
 pub mod load;
+pub mod machine;
 pub mod metrics;
 pub mod node;
 pub mod node_server;
@@ -36,20 +34,20 @@ pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod raw;
-pub mod record;
+pub mod recording;
 pub mod redis;
 pub mod server;
 pub mod stalled;
 pub mod stock;
 pub mod store;
+pub mod tcp_proxy;
 pub mod token;
 pub mod upgrade;
 pub mod wait;
+pub mod websocket_blocker;
 
-pub use authority::Authority;
-pub use breaker::{Breaker, Breaks};
 pub use browser::Browser;
-pub use cable::Cable;
+pub use certificate_authority::CertificateAuthority;
 pub use client::{Auth, Client};
 pub use disk::SmallDisk;
 pub use load::Load;
@@ -58,8 +56,10 @@ pub use postgres::Postgres;
 pub use proxy::Proxy;
 pub use server::Server;
 pub use stock::{Stock, StockSocket};
+pub use tcp_proxy::TcpProxy;
 pub use token::{Token, token};
 pub use upgrade::Upgrade;
+pub use websocket_blocker::{Fault, WebsocketBlocker};
 
 /// The folder of this package; the checkout is above it.
 pub fn package_dir() -> std::path::PathBuf {

@@ -1,5 +1,5 @@
-//! A steady load of acknowledged events, and how long each took. Must never send a second event of a client before the first is
-//! acknowledged: what a slow answer delays is seen as late.
+//! A steady load of acknowledged events and their latencies. A client must never send an event before its previous one is
+//! acknowledged, so that a delayed answer shows up as late.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -14,20 +14,20 @@ use crate::Client;
 pub struct Load {
     pub clients: Vec<Client>,
     pub event: &'static str,
-    /// By all of them together.
+    /// Of all clients together.
     pub per_second: u32,
 }
 
-/// What a time under load was like.
+/// Latencies of the acknowledged events.
 #[derive(Debug)]
-pub struct Took {
+pub struct Latencies {
     /// Sorted.
     times: Vec<Duration>,
 }
 
 impl Load {
-    /// Sends until `until` has ended. Every acknowledgement goes to `holds`, which says what is wrong by panicking.
-    pub async fn during<T>(&mut self, holds: impl Fn(&Value), until: impl Future<Output = T>) -> (T, Took) {
+    /// Sends until `until` has ended. Every acknowledgement is passed to `holds`, which panics if it is wrong.
+    pub async fn during<T>(&mut self, holds: impl Fn(&Value), until: impl Future<Output = T>) -> (T, Latencies) {
         let ended = Cell::new(false);
         let period = Duration::from_secs(1) * u32::try_from(self.clients.len()).expect("a few clients") / self.per_second;
         let (event, start) = (self.event, Instant::now());
@@ -52,24 +52,24 @@ impl Load {
         let (done, times) = join(until, join_all(sending)).await;
         let mut times = times.concat();
         times.sort_unstable();
-        (done, Took { times })
+        (done, Latencies { times })
     }
 
-    /// Asserts that no event was acknowledged twice, and that everyone is still connected.
-    pub async fn nothing_is_left_over(&mut self) {
+    /// Asserts that no event was acknowledged twice and that all clients are still connected.
+    pub async fn expect_no_extra_acks(&mut self) {
         for client in &mut self.clients {
             client.expect_no_ack().await;
         }
     }
 }
 
-impl Took {
-    /// How many events were acknowledged.
+impl Latencies {
+    /// The number of acknowledged events.
     pub fn events(&self) -> usize {
         self.times.len()
     }
 
-    /// What 99 of 100 took at most.
+    /// The 99th percentile.
     pub fn p99(&self) -> Duration {
         self.times[(self.times.len() * 99 / 100).min(self.times.len() - 1)]
     }

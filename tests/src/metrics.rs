@@ -1,4 +1,4 @@
-//! `/metrics`, read as the Prometheus text it is. Must never guess: a sample that is not there is `None`.
+//! Reads `/metrics` in the Prometheus text format. Must never guess: a missing sample is `None`.
 
 use std::collections::BTreeMap;
 
@@ -16,13 +16,13 @@ struct Sample {
 }
 
 impl Metrics {
-    /// Reads the text format; a line that is neither comment nor sample fails the test.
+    /// Reads the text format. A line that is neither a comment nor a sample fails the test.
     pub fn parse(text: &str) -> Self {
         let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
         Self { samples: lines.map(Sample::parse).collect() }
     }
 
-    /// The sum of all samples of that name whose labels include `labels`; absent if there is none.
+    /// The sum of all samples with that name and these labels, and possibly others. None if there is no such sample.
     pub fn get(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
         let has = |sample: &&Sample| {
             sample.name == name && labels.iter().all(|(key, value)| sample.labels.get(*key).is_some_and(|v| v == value))
@@ -30,7 +30,7 @@ impl Metrics {
         self.samples.iter().filter(has).map(|sample| sample.value).reduce(|a, b| a + b)
     }
 
-    /// The names that were exposed, each once.
+    /// The names of the exposed metrics, each once.
     pub fn names(&self) -> Vec<&str> {
         let names: std::collections::BTreeSet<_> = self.samples.iter().map(|sample| sample.name.as_str()).collect();
         names.into_iter().collect()

@@ -1,12 +1,12 @@
-//! The wire format, by hand: Engine.IO 4 frames holding Socket.IO 5 packets, as text. Must never be lenient: a packet the
-//! server should not have sent fails the test.
+//! The wire format, written by hand: Engine.IO 4 frames that hold Socket.IO 5 packets, as text. Must never be lenient: a packet
+//! that the server should not have sent fails the test.
 
 use serde_json::Value;
 
-/// What a server can send in a text frame.
+/// A packet that a server can send in a text frame.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Packet {
-    /// The engine's handshake: `sid`, `pingInterval`, `pingTimeout`, `maxPayload`.
+    /// The Engine.IO handshake: `sid`, `pingInterval`, `pingTimeout`, `maxPayload`.
     Open(Value),
     EngineClose,
     Ping,
@@ -68,14 +68,14 @@ impl Packet {
             '0' => Ok(Self::Connect { namespace, data: json(body)? }),
             '1' => Ok(Self::Disconnect { namespace }),
             '2' => Ok(Self::Event { namespace, id, args: array(body)? }),
-            '3' => Ok(Self::Ack { namespace, id: id.ok_or("an ack without its number")?, args: array(body)? }),
+            '3' => Ok(Self::Ack { namespace, id: id.ok_or("an ack without an id")?, args: array(body)? }),
             '4' => Ok(Self::ConnectError { namespace, data: json(body)? }),
             _ => Err(format!("an unexpected packet: {text:?}")),
         }
     }
 }
 
-/// The frame that asks for a namespace, with its `auth` object.
+/// The frame that connects to a namespace, with its `auth` object.
 pub fn connect(namespace: &str, auth: Option<&Value>) -> String {
     let auth = auth.map(Value::to_string).unwrap_or_default();
     format!("40{}{auth}", prefix(namespace))
@@ -85,7 +85,7 @@ pub fn disconnect(namespace: &str) -> String {
     format!("41{}", prefix(namespace))
 }
 
-/// The frame of an event: `args` is the whole array, its name included. A number asks for an ack.
+/// The frame of an event: `args` is the whole array, with the event's name. An id asks for an ack.
 pub fn event(namespace: &str, id: Option<u64>, args: &Value) -> String {
     let id = id.map(|id| id.to_string()).unwrap_or_default();
     format!("42{}{id}{args}", prefix(namespace))

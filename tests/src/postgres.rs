@@ -1,5 +1,5 @@
-//! A real PostgreSQL on a free port, with its sync on. Must never outlive its value or this process: a shell beside it ends it and
-//! removes its data when either is gone.
+//! A real PostgreSQL on a free port, with fsync on. Must never outlive its value or this process: a shell beside it ends it and
+//! removes its data when either has ended.
 
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use tokio::sync::OnceCell;
 
-use crate::authority::Authority;
+use crate::certificate_authority::CertificateAuthority;
 use crate::server::{Scratch, free_address};
 use crate::wait;
 
-/// How long it may take to recover from a kill, on a machine with other work.
+/// How long recovery after a kill may take on a busy machine.
 const START: Duration = Duration::from_secs(60);
 
-/// `$0` is the data's folder, the rest is the server. It is told `keep` where the server is to be started again.
+/// `$0` is the data folder, the rest is the server. The word `keep` makes it keep the data for another start.
 const GUARD: &str = r#"
 exec 3<&0
 "$@" 3<&- & server=$!
@@ -34,17 +34,18 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// The user, and the password: only with it one is let in.
+    /// The user and the password that it requires.
     pub const USER: &str = "hubbub";
-    pub const PASSWORD: &str = "a password of a test";
+    pub const PASSWORD: &str = "a test password";
 
-    /// A server of this test's own.
+    /// A server for this test alone.
     pub async fn start() -> Self {
         Self::start_with(|_| ()).await
     }
 
-    /// The same, which lets nobody in but over TLS: with a certificate for 127.0.0.1 that this authority has signed.
-    pub async fn start_with_tls(authority: &Authority) -> Self {
+    /// Like [`start`](Self::start), but accepts TLS connections only, with a certificate for 127.0.0.1 that this authority has
+    /// signed.
+    pub async fn start_with_tls(authority: &CertificateAuthority) -> Self {
         Self::start_with(|data| {
             let key = data.join("server.key");
             authority.sign("IP:127.0.0.1", &key, &data.join("server.crt"));
@@ -58,7 +59,7 @@ impl Postgres {
         .await
     }
 
-    /// `prepare` is given the data's folder before the start.
+    /// `prepare` receives the data folder before the start.
     async fn start_with(prepare: impl FnOnce(&Path)) -> Self {
         let scratch = Scratch::new();
         let data = scratch.path().join("postgres");
@@ -78,7 +79,7 @@ impl Postgres {
         SHARED.get_or_init(Self::start).await
     }
 
-    /// The url of an empty schema, which no other test sees.
+    /// The URL of an empty schema that no other test uses.
     pub async fn empty(&self) -> String {
         static MADE: AtomicU64 = AtomicU64::new(0);
         let name = format!("test{}", MADE.fetch_add(1, Ordering::Relaxed));
@@ -94,12 +95,12 @@ impl Postgres {
         (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
-    /// A url with this password, right or wrong.
+    /// A URL with this password, right or wrong.
     pub fn url_with(&self, password: &str, options: &str) -> String {
         format!("postgres://{}:{}@127.0.0.1:{}/postgres{options}", Self::USER, password.replace(' ', "%20"), self.port)
     }
 
-    /// Runs statements, and gives what they answer.
+    /// Runs SQL statements and returns their output.
     pub async fn sql(&self, url: &str, sql: &str) -> String {
         let mut psql = tokio::process::Command::new("psql");
         let output = psql.args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-c", sql, url]).output().await;
@@ -108,22 +109,22 @@ impl Postgres {
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
-    /// Ends it as a crash would. What runs in it ends by itself.
+    /// Kills it as a crash would. Its child processes end by themselves.
     pub fn kill9(&mut self) -> u32 {
-        let pid = self.pid().expect("a running server has a number");
+        let pid = self.pid().expect("a running server has a process id");
         let killed = Command::new("kill").args(["-KILL", &pid.to_string()]).status();
         assert!(killed.is_ok_and(|status| status.success()), "kill -KILL {pid}");
         self.keep();
         pid
     }
 
-    /// Starts it again after a kill: same port, same data.
+    /// Starts it again after a kill, on the same port with the same data.
     pub async fn start_again(&mut self, killed: u32) {
         self.guard = spawn(self.scratch.path(), self.port);
         self.ready(Some(killed)).await;
     }
 
-    /// Lets the guard go without its removing the data.
+    /// Ends the guard without removing the data.
     fn keep(&mut self) {
         if let Some(input) = &mut self.guard.stdin {
             let _ = input.write_all(b"keep\n");
@@ -131,7 +132,7 @@ impl Postgres {
         let _ = self.guard.wait();
     }
 
-    /// The first line of what the server writes about itself.
+    /// The process id, from the first line of the server's pid file.
     fn pid(&self) -> Option<u32> {
         self.status().lines().next()?.parse().ok()
     }
@@ -142,7 +143,7 @@ impl Postgres {
 
     async fn ready(&mut self, before: Option<u32>) {
         wait::until("PostgreSQL to be ready", START, async || {
-            // Until all that ran in the one that was killed has ended, none can start.
+            // None can start until all processes of the killed server have ended.
             if self.guard.try_wait().expect("the child is ours").is_some() {
                 self.keep();
                 self.guard = spawn(self.scratch.path(), self.port);
@@ -171,7 +172,7 @@ fn spawn(folder: &Path, port: u16) -> Child {
     guard.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log).spawn().expect("a shell runs")
 }
 
-/// A new cluster, made once for all servers of this process.
+/// A new database cluster, made once for all servers of this process.
 async fn template() -> &'static PathBuf {
     static TEMPLATE: OnceCell<PathBuf> = OnceCell::const_new();
     TEMPLATE
@@ -183,7 +184,7 @@ async fn template() -> &'static PathBuf {
             if !unprivileged().is_empty() {
                 run(Command::new("chown").arg("postgres:").arg(&data));
             }
-            // A removed template costs the next process two seconds.
+            // The template is removed when this process ends.
             let mut guard = Command::new("sh");
             let remove = "read word; rm -rf \"$0\"";
             let guard = guard.args(["-c", remove]).arg(folder).stdin(Stdio::piped()).spawn();
@@ -209,10 +210,10 @@ fn unprivileged() -> Vec<String> {
     if root { words.map(str::to_owned).to_vec() } else { Vec::new() }
 }
 
-/// A program of the newest PostgreSQL that is installed.
+/// A program of the newest installed PostgreSQL.
 fn program(name: &str) -> PathBuf {
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let number = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().parse::<u32>().ok();
     let newest = versions.filter_map(|entry| Some((number(&entry)?, entry.path()))).max();
-    newest.expect("PostgreSQL is installed: `make test` sees to it").1.join("bin").join(name)
+    newest.expect("PostgreSQL is installed: `make test` installs it").1.join("bin").join(name)
 }

@@ -1,4 +1,4 @@
-//! A helper process that is told things and tells things, one JSON text a line. Must never outlive its value.
+//! A helper process that exchanges JSON texts, one on each line. Must never outlive its value.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -14,12 +14,12 @@ pub struct JsonLines {
     name: String,
     input: ChildStdin,
     output: Lines<BufReader<ChildStdout>>,
-    /// Ended when dropped.
+    /// Dropping it ends the process.
     _child: Child,
 }
 
 impl JsonLines {
-    /// Starts `program` with `script`. A script's missing packages are what `install.sh` is for.
+    /// Starts `program` with `script`. `install.sh` installs the packages that scripts need.
     pub fn start(program: &Path, script: &Path) -> Self {
         let mut command = Command::new(program);
         command.arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
@@ -31,19 +31,19 @@ impl JsonLines {
         Self { name: script.display().to_string(), input, output, _child: child }
     }
 
-    pub async fn tell(&mut self, what: &Value) {
-        self.tell_text(&what.to_string()).await;
+    pub async fn send(&mut self, what: &Value) {
+        self.send_text(&what.to_string()).await;
     }
 
-    /// Tells what no `Value` can hold.
-    pub async fn tell_text(&mut self, json: &str) {
+    /// Sends JSON that no `Value` can hold.
+    pub async fn send_text(&mut self, json: &str) {
         self.input.write_all(format!("{json}\n").as_bytes()).await.unwrap_or_else(|error| panic!("{}: {error}", self.name));
     }
 
-    /// The next line; absent after `wait`. Panics if the helper has ended.
-    pub async fn hear(&mut self, wait: Duration) -> Option<Value> {
+    /// The next line. None after `wait`. Panics if the helper has ended.
+    pub async fn receive(&mut self, wait: Duration) -> Option<Value> {
         let line = timeout(wait, self.output.next_line()).await.ok()?;
         let line = line.ok().flatten().unwrap_or_else(|| panic!("{} ended", self.name));
-        Some(serde_json::from_str(&line).unwrap_or_else(|error| panic!("{} said {line:?}: {error}", self.name)))
+        Some(serde_json::from_str(&line).unwrap_or_else(|error| panic!("{} sent {line:?}: {error}", self.name)))
     }
 }

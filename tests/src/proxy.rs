@@ -1,5 +1,5 @@
-//! nginx and HAProxy with the configurations that are shipped, of which nothing is changed but addresses and times. Must never
-//! outlive its value.
+//! nginx and HAProxy with the shipped configurations, in which only addresses and times are changed. Must never outlive its
+//! value.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -13,12 +13,12 @@ use crate::wait;
 /// How long it may take to end before it is killed.
 const END: Duration = Duration::from_secs(5);
 
-/// How many nodes the shipped files name.
+/// The number of nodes in the shipped files.
 const NODES: usize = 3;
 
 /// A configuration under `host/deploy`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shipped {
+pub enum ShippedConfig {
     Nginx,
     NginxSticky,
     Haproxy,
@@ -33,10 +33,10 @@ pub struct Proxy {
     scratch: Scratch,
 }
 
-impl Shipped {
+impl ShippedConfig {
     pub const ALL: [Self; 4] = [Self::Nginx, Self::NginxSticky, Self::Haproxy, Self::HaproxySticky];
 
-    /// Those that clients may poll through.
+    /// The configurations that support long polling.
     pub const STICKY: [Self; 2] = [Self::NginxSticky, Self::HaproxySticky];
 
     pub fn is_sticky(self) -> bool {
@@ -57,7 +57,7 @@ impl Shipped {
         matches!(self, Self::Nginx | Self::NginxSticky)
     }
 
-    /// The shipped text for these nodes, with `changes` made in it. Each must be there to be changed.
+    /// The shipped text for these nodes with `changes` applied. Fails if a text to be replaced is missing.
     fn text(self, listen: SocketAddr, nodes: &[(SocketAddr, SocketAddr)], changes: &[(&str, &str)]) -> String {
         let mut text = std::fs::read_to_string(self.file()).expect("a shipped file");
         let mut change = |from: &str, to: &str| {
@@ -67,7 +67,7 @@ impl Shipped {
         let (shipped, here) = if self.is_nginx() { ("listen 8080", "listen") } else { ("bind :8080", "bind") };
         change(shipped, &format!("{here} {listen}"));
         for (n, (public, admin)) in nodes.iter().enumerate() {
-            // Nodes of one machine differ in the operator's port, too.
+            // Nodes on one machine also differ in their admin port.
             let checked = if self.is_nginx() { String::new() } else { format!(" port {}", admin.port()) };
             change(&format!("node{}:4100", n + 1), &format!("{public}{checked}"));
         }
@@ -83,7 +83,7 @@ impl Shipped {
         text.lines().filter(stays).map(|line| format!("{line}\n")).collect()
     }
 
-    /// The program with that file; `check` is all it does, or it serves in the foreground.
+    /// The program with that file: it checks the file only, or serves in the foreground.
     fn command(self, scratch: &Path, check: bool) -> Command {
         let config = scratch.join("config");
         let mut command;
@@ -99,7 +99,7 @@ impl Shipped {
         command
     }
 
-    /// What the program itself says of the file.
+    /// The program's own check of the file.
     pub fn check(self) -> Output {
         let scratch = Scratch::new();
         let nodes: Vec<_> = (0..NODES).map(|_| (free_address(), free_address())).collect();
@@ -107,12 +107,12 @@ impl Shipped {
         self.command(scratch.path(), true).output().expect("the program runs; .make/need.sh servers installs it")
     }
 
-    /// Starts it before these nodes.
+    /// Starts it in front of these nodes.
     pub async fn before(self, nodes: &[&Server]) -> Proxy {
         self.changed(nodes, &[]).await
     }
 
-    /// Starts it with these changes: what, and into what.
+    /// Starts it with these replacements in its file: old text, new text.
     pub async fn changed(self, nodes: &[&Server], changes: &[(&str, &str)]) -> Proxy {
         let (scratch, address) = (Scratch::new(), free_address());
         let nodes: Vec<_> = nodes.iter().map(|node| (node.address(), node.admin_address())).collect();
@@ -122,7 +122,7 @@ impl Shipped {
         command.stdout(log.try_clone().expect("a file can be shared")).stderr(log);
         let child = command.spawn().expect("the program runs; .make/need.sh servers installs it");
         let proxy = Proxy { child, address, scratch };
-        wait::eventually("the proxy to pass on what a node says", async || {
+        wait::eventually("the proxy to pass on a node's answer", async || {
             reqwest::get(proxy.url("/health")).await.is_ok_and(|answer| answer.status() == 200)
         })
         .await;
@@ -143,7 +143,7 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        // Killed, nginx would leave its workers behind.
+        // If nginx is killed, its workers keep running.
         signal(self.child.id(), "TERM");
         let end = Instant::now() + END;
         while self.child.try_wait().is_ok_and(|status| status.is_none()) && Instant::now() < end {
@@ -158,7 +158,7 @@ impl Drop for Proxy {
     }
 }
 
-/// Debian has them where only root's PATH leads.
+/// Debian installs them in a folder that is only in root's PATH.
 fn program(name: &str) -> Command {
     let path = Path::new("/usr/sbin").join(name);
     if path.exists() { Command::new(path) } else { Command::new(name) }

@@ -1,5 +1,5 @@
-//! A TCP connection on which a test writes HTTP by hand: slowly, in part, or with headers that no client library sends. Must never add a
-//! byte by itself.
+//! A TCP connection on which a test writes HTTP by hand: slowly, in part, or with headers that no client library sends. Must
+//! never add a byte of its own.
 
 use std::net::SocketAddr;
 
@@ -17,27 +17,27 @@ impl Raw {
         Self(TcpStream::connect(at).await.expect("the port is open"))
     }
 
-    /// With so small a buffer that the server soon finds no room in it.
+    /// Uses such a small receive buffer that the server soon fills it.
     pub async fn open_small(at: SocketAddr) -> Self {
         let socket = TcpSocket::new_v4().expect("the system has sockets left");
-        socket.set_recv_buffer_size(4096).expect("a fresh socket takes options");
+        socket.set_recv_buffer_size(4096).expect("a new socket accepts options");
         Self(socket.connect(at).await.expect("the port is open"))
     }
 
-    /// Writes; `false` where the other side has closed the connection.
+    /// Writes. Returns `false` if the other side has closed the connection.
     pub async fn write(&mut self, text: &str) -> bool {
         timeout(DEADLINE, self.0.write_all(text.as_bytes())).await.expect("it is read in time").is_ok()
     }
 
-    /// Waits for the end of the connection, and gives what came before it.
+    /// Waits for the end of the connection and returns everything read before it.
     pub async fn closed(mut self) -> String {
         let mut read = Vec::new();
         let end = timeout(DEADLINE, self.0.read_to_end(&mut read)).await;
-        assert!(end.is_ok(), "the connection was kept, after {:?}", String::from_utf8_lossy(&read));
+        assert!(end.is_ok(), "the connection stayed open, after {:?}", String::from_utf8_lossy(&read));
         String::from_utf8_lossy(&read).into_owned()
     }
 
-    /// The next bytes that come.
+    /// The next bytes.
     pub async fn read(&mut self) -> String {
         let mut read = vec![0; 4096];
         let count = timeout(DEADLINE, self.0.read(&mut read)).await.expect("an answer in time").expect("a connection");
@@ -45,7 +45,7 @@ impl Raw {
     }
 }
 
-/// Sends one request with the connection to be closed after it, and gives the whole answer.
+/// Sends one request that asks to close the connection, and returns the whole answer.
 pub async fn ask(at: SocketAddr, request: &str) -> String {
     let mut raw = Raw::open(at).await;
     raw.write(request).await;

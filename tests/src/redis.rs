@@ -1,4 +1,4 @@
-//! A real Redis on a free port, which keeps nothing on the disk. Must never outlive its value.
+//! A real Redis on a free port, without persistence. Must never outlive its value.
 
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
@@ -31,7 +31,7 @@ impl Redis {
         redis
     }
 
-    /// One server for all tests of this process that do not stop it. Each takes a [prefix](Self::prefix).
+    /// One server for all tests of this process that do not stop it. Each test uses its own [prefix](Self::prefix).
     pub async fn shared() -> &'static Self {
         static SHARED: OnceCell<Redis> = OnceCell::const_new();
         let start = async || {
@@ -45,7 +45,7 @@ impl Redis {
         SHARED.get_or_init(start).await
     }
 
-    /// A prefix of keys and channels that no other test has.
+    /// A prefix of keys and channels that no other test uses.
     pub fn prefix(&self) -> String {
         static MADE: AtomicU64 = AtomicU64::new(0);
         format!("test{}", MADE.fetch_add(1, Ordering::Relaxed))
@@ -59,7 +59,7 @@ impl Redis {
         self.address
     }
 
-    /// Stops it in its tracks: connections stay, and nothing is answered.
+    /// Stops the process: connections stay open and nothing is answered.
     pub fn pause(&self) {
         self.signal("STOP");
     }
@@ -68,26 +68,26 @@ impl Redis {
         self.signal("CONT");
     }
 
-    /// Ends it, with all it knows.
+    /// Kills it, which loses all its data.
     pub fn stop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// Starts it again: same port, and empty.
+    /// Starts it again on the same port, empty.
     pub async fn start_again(&mut self) {
         self.child = spawn(plain(), self.address, &self.scratch);
         self.ready().await;
     }
 
-    /// Runs a command of words without spaces, and gives the answer as Redis sends it.
+    /// Runs a command of words without spaces and returns the raw answer.
     pub async fn ask(&self, command: &str) -> String {
         self.try_ask(command).await.expect("Redis answers")
     }
 
-    /// Publishes any bytes.
+    /// Publishes arbitrary bytes.
     pub async fn publish(&self, channel: &str, message: &[u8]) {
-        let mut stream = TcpStream::connect(self.address).await.expect("Redis takes connections");
+        let mut stream = TcpStream::connect(self.address).await.expect("Redis accepts connections");
         let head = format!("*3\r\n$7\r\nPUBLISH\r\n${}\r\n{channel}\r\n${}\r\n", channel.len(), message.len());
         stream.write_all(&[head.as_bytes(), message, b"\r\nQUIT\r\n"].concat()).await.expect("Redis reads");
         let mut answer = String::new();
@@ -118,7 +118,7 @@ impl Redis {
 
 impl Drop for Redis {
     fn drop(&mut self) {
-        // One that is paused ends, too.
+        // Killing it also ends a paused process.
         self.stop();
     }
 }
@@ -129,7 +129,7 @@ fn plain() -> Command {
     server
 }
 
-/// Starts the server by a command that lacks its arguments alone.
+/// Starts the server with a command that lacks only its arguments.
 fn spawn(mut server: Command, address: SocketAddr, scratch: &Scratch) -> Child {
     let log = std::fs::File::options().create(true).append(true).open(scratch.path().join("redis.log")).expect("a scratch file");
     server.args(["--port", &address.port().to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);

@@ -1,5 +1,5 @@
-//! A real server process, and what a test asks of it. Must never outlive its value: dropping it ends the process and removes
-//! its data.
+//! A real server process and the requests that tests make to it. Must never outlive its value: dropping it ends the process and
+//! removes its data.
 
 use std::collections::BTreeMap;
 use std::io::PipeReader;
@@ -19,20 +19,20 @@ use crate::metrics::Metrics;
 use crate::postgres::Postgres;
 use crate::redis::Redis;
 use crate::store::Store;
-use crate::{fixture, gate, wait};
+use crate::{fixture, machine, wait};
 
 /// The API key and the admin token of `hubbub dev`.
 pub const API_KEY: &str = "dev-api-key";
 pub const ADMIN_TOKEN: &str = "dev-admin-token";
 
-/// Variables without the server's own prefix that it goes by.
+/// Variables without the prefix `HUBBUB_` that configure the server.
 const CONFIGURING: [&str; 6] =
     ["REDIS_URL", "DATABASE_URL", "KAFKA_BROKERS", "JWT_SECRET", "RUST_LOG", "OTEL_EXPORTER_OTLP_ENDPOINT"];
 
-/// How long a start may take: the first one builds the plugins.
+/// How long a start may take. The first one builds the plugins.
 pub const START: Duration = Duration::from_secs(180);
 
-/// Of how many nodes a server is that a test starts as one, with its clients and requests spread over them. One where it is not set.
+/// The number of nodes that a server of a test consists of. Its clients and requests are spread over them. One if it is not set.
 pub const NODES: &str = "HUBBUB_TEST_NODES";
 
 /// How many of the log's last lines a failed test shows.
@@ -58,12 +58,12 @@ pub fn run_in(folder: &Path, args: &[&str], env: &[(&str, &str)]) -> Output {
     command.output().expect("the binary runs")
 }
 
-/// Runs a command of the binary by a shell script, in which it is `"$@"`, to its end.
+/// Runs a command of the binary through a shell script, in which it is `"$@"`, to its end.
 pub fn run_through(script: &str, args: &[&str]) -> Output {
     command(Some(script)).args(args).output().expect("the binary runs")
 }
 
-/// The binary, by itself or through a shell script, with nothing of this process's surroundings that would configure it.
+/// The binary, run directly or through a shell script, without the environment variables that would configure it.
 fn command(through: Option<&str>) -> Command {
     let mut command = match through {
         Some(script) => {
@@ -81,36 +81,36 @@ fn command(through: Option<&str>) -> Command {
     command
 }
 
-/// A server to be.
+/// Configures a server before its start.
 #[derive(Clone, Debug)]
 pub struct Builder {
     command: &'static str,
     args: Vec<String>,
     env: BTreeMap<String, String>,
     folder: Option<PathBuf>,
-    /// Which of the checkout's plugins are deployed; none: all.
+    /// The checkout's plugins to deploy. None: all of them.
     only: Option<&'static [&'static str]>,
-    one_process: bool,
-    /// How many nodes, whatever [`NODES`] says.
+    single_node: bool,
+    /// The number of nodes, regardless of [`NODES`].
     spread_over: Option<usize>,
     /// A shell script that runs the server as `"$@"`.
     through: Option<String>,
-    /// The log goes into a pipe that the test holds.
+    /// The log goes to a pipe that the test holds.
     piped: bool,
-    /// Where the data is, if not in the scratch folder.
+    /// The data folder, if it is not in the scratch folder.
     data: Option<PathBuf>,
 }
 
-/// A running server, of one node unless [`NODES`] says otherwise.
+/// A running server, of one node unless [`NODES`] is set.
 #[derive(Debug)]
 pub struct Server {
-    /// The other nodes, which this one stands for.
+    /// The other nodes that this value includes.
     others: Vec<Server>,
-    /// Counts who has been sent to a node.
+    /// The next node in round robin order.
     turn: AtomicUsize,
     how: Builder,
     child: Child,
-    /// The reading end of its log, where that is a pipe.
+    /// The reading end of the log's pipe.
     pipe: Option<PipeReader>,
     public: SocketAddr,
     admin: SocketAddr,
@@ -119,7 +119,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// `hubbub dev` with its defaults and the checkout's plugins, built once for all tests and not watched.
+    /// `hubbub dev` with its defaults and the checkout's plugins, which are built once for all tests and not watched.
     pub fn dev() -> Builder {
         Builder {
             command: "dev",
@@ -127,7 +127,7 @@ impl Server {
             env: BTreeMap::new(),
             folder: None,
             only: None,
-            one_process: false,
+            single_node: false,
             spread_over: None,
             through: None,
             piped: false,
@@ -141,17 +141,17 @@ impl Server {
         Builder { command: "serve", args, ..Self::dev() }
     }
 
-    /// `hubbub serve` in a folder without a configuration file: the environment says everything.
-    pub fn serve_by_environment() -> Builder {
+    /// `hubbub serve` in a folder without a configuration file, configured by the environment.
+    pub fn serve_from_environment() -> Builder {
         Builder { command: "serve", args: Vec::new(), ..Self::dev() }
     }
 
-    /// The public port; of several nodes that of the next one, in turn.
+    /// The public port. With several nodes, that of the next one in round robin order.
     pub fn address(&self) -> SocketAddr {
         self.next().public
     }
 
-    /// The operator's port, in turn as well.
+    /// The admin port, in round robin order as well.
     pub fn admin_address(&self) -> SocketAddr {
         self.next().admin
     }
@@ -165,7 +165,7 @@ impl Server {
         format!("http://{}{path}", self.admin_address())
     }
 
-    /// All its nodes: itself, and those that it stands for.
+    /// All its nodes, this one included.
     pub fn nodes(&self) -> impl Iterator<Item = &Self> {
         std::iter::once(self).chain(&self.others)
     }
@@ -179,35 +179,35 @@ impl Server {
         &self.http
     }
 
-    /// Connects a client that must be let in.
+    /// Connects a client that must be accepted.
     pub async fn connect(&self, namespace: &str, auth: impl Into<Auth>) -> Client {
         match Client::connect(self.address(), namespace, auth).await {
             Ok(client) => client,
-            Err(failure) => panic!("not let into {namespace}: {failure:?}"),
+            Err(failure) => panic!("{namespace} refused: {failure:?}"),
         }
     }
 
-    /// Connects a client that must be refused, and gives the sentence.
-    pub async fn turned_away(&self, namespace: &str, auth: impl Into<Auth>) -> String {
+    /// Connects a client that must be refused and returns the sentence.
+    pub async fn connect_refused(&self, namespace: &str, auth: impl Into<Auth>) -> String {
         match Client::connect(self.address(), namespace, auth).await {
             Err(ConnectFailure::Refused(sentence)) => sentence,
-            Err(other) => panic!("{namespace} did not refuse, but {other:?}"),
-            Ok(_) => panic!("let into {namespace}"),
+            Err(other) => panic!("{namespace} did not refuse: {other:?}"),
+            Ok(_) => panic!("{namespace} accepted the client"),
         }
     }
 
-    /// `POST /api/publish`, accepted.
+    /// `POST /api/publish`, which must be accepted.
     pub async fn publish(&self, topic: &str, data: Value) {
         self.publish_message(&json!({"topic": topic, "data": data})).await;
     }
 
-    /// `POST /api/publish` of a whole message (`key`, `tenant`, `id`), accepted.
+    /// `POST /api/publish` of a whole message (`key`, `tenant`, `id`), which must be accepted.
     pub async fn publish_message(&self, message: &Value) {
         let (status, body) = self.api("/api/publish", message).await;
         assert_eq!(status, 202, "publishing {message}: {body}");
     }
 
-    /// `POST /api/emit`, accepted.
+    /// `POST /api/emit`, which must be accepted.
     pub async fn emit(&self, emit: &Value) {
         let (status, body) = self.api("/api/emit", emit).await;
         assert!((200..300).contains(&status), "emitting {emit}: {status} {body}");
@@ -229,17 +229,17 @@ impl Server {
         (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
     }
 
-    /// The operator's token.
+    /// The admin token.
     pub fn admin_token(&self) -> &str {
         self.secret("HUBBUB_ADMIN__TOKEN", ADMIN_TOKEN)
     }
 
-    /// What it was started with, or else the one of `hubbub dev`.
+    /// The secret that it was started with, or that of `hubbub dev`.
     fn secret<'a>(&'a self, variable: &str, dev: &'a str) -> &'a str {
         self.how.env.get(variable).map_or(dev, String::as_str)
     }
 
-    /// `GET` of a public path: the status and the body as JSON, or as a string where it is none.
+    /// `GET` of a public path: the status and the body as JSON, or as a string if it is not JSON.
     pub async fn get(&self, path: &str) -> (u16, Value) {
         let answer = self.http.get(self.url(path)).send().await.expect("the server answers");
         let status = answer.status().as_u16();
@@ -247,7 +247,7 @@ impl Server {
         (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
     }
 
-    /// The samples of all its nodes.
+    /// The metrics of all nodes.
     pub async fn metrics(&self) -> Metrics {
         let mut text = String::new();
         for node in self.nodes() {
@@ -258,7 +258,7 @@ impl Server {
         Metrics::parse(&text)
     }
 
-    /// Where the embedded database is.
+    /// The folder of the embedded database.
     pub fn data(&self) -> PathBuf {
         self.how.data.clone().unwrap_or_else(|| self.scratch.data())
     }
@@ -268,7 +268,7 @@ impl Server {
         self.admin(reqwest::Method::GET, "/ready", Vec::new()).await
     }
 
-    /// What plugins have stored, for what no event shows.
+    /// The data that plugins have stored, for state that no event shows.
     pub fn store(&self) -> Store {
         match self.how.env.get("DATABASE_URL") {
             Some(url) => Store::at(url),
@@ -276,69 +276,69 @@ impl Server {
         }
     }
 
-    /// Closes the reading end of its log, which is a pipe.
-    pub fn stop_reading_its_log(&mut self) {
+    /// Closes the reading end of the log's pipe.
+    pub fn close_log_pipe(&mut self) {
         self.pipe.take().expect("its log is a pipe");
     }
 
-    /// Sends it a signal, named as `kill` names it.
+    /// Sends the process a signal, named as `kill` names it.
     pub fn signal(&self, name: &str) {
         signal(self.child.id(), name);
     }
 
-    /// Waits for the end of its process: the exit code, none after a signal that killed it.
+    /// Waits for the end of the process and returns the exit code. None if a signal killed it.
     pub async fn ended(&mut self) -> Option<i32> {
         ended(&mut self.child).await
     }
 
-    /// The process.
+    /// The process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Memory of the process that is in RAM, in bytes.
+    /// Resident memory of the process in bytes.
     pub fn resident_bytes(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("the server runs");
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a running process has memory");
         line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("a number of KiB") * 1024
     }
 
-    /// CPU time of all its threads so far, in whole ticks of 10 ms.
+    /// CPU time of all threads so far, in ticks of 10 ms.
     pub fn cpu_time(&self) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("the server runs");
-        // What is counted from the end of the program's name is the same whatever the name holds.
+        // The program's name may contain anything, so fields are counted from its closing bracket.
         let fields = stat.rsplit(')').next().expect("a name in brackets").split_whitespace();
         let ticks = fields.skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number of ticks"));
         Duration::from_millis(10 * ticks.sum::<u64>())
     }
 
-    /// File descriptors that the process has open.
+    /// Number of open file descriptors of the process.
     pub fn open_files(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("the server runs").count()
     }
 
-    /// What the server wrote so far, since its first start; of several nodes one after the other.
+    /// The server's output since its first start. With several nodes, one after the other.
     pub fn log(&self) -> String {
         self.nodes().map(|node| std::fs::read_to_string(node.scratch.log()).unwrap_or_default()).collect()
     }
 
-    /// Waits until the log holds `text`.
+    /// Waits until the log contains `text`.
     pub async fn logged(&self, text: &str) {
         wait::eventually(&format!("{text:?} in the log"), async || self.log().contains(text)).await;
     }
 
-    /// Asks the process to end, waits for it, and starts it again: same ports, same data.
+    /// Ends the process, waits for it, and starts it again with the same ports and data.
     pub async fn restart(&mut self) {
         self.terminate().await;
         self.start_again().await;
     }
 
-    /// Stops the process where it is: it answers nobody, and is not dead.
+    /// Stops the process with SIGSTOP: it is alive and answers no request.
     pub fn pause(&self) {
         signal(self.child.id(), "STOP");
     }
 
-    /// Sends SIGTERM and waits for the end of all nodes: the exit code, where it is the same.
+    /// Sends SIGTERM, waits until all nodes have ended, and returns the exit code if all have the same.
     pub async fn terminate(&mut self) -> Option<i32> {
         self.nodes().for_each(|node| signal(node.child.id(), "TERM"));
         let mut code = ended(&mut self.child).await;
@@ -349,7 +349,7 @@ impl Server {
         code
     }
 
-    /// Ends the process as a power cut would: nothing is flushed, nobody is told.
+    /// Kills the process as a power cut would: nothing is flushed and no peer is notified.
     pub fn kill9(&mut self) {
         for child in self.others.iter_mut().map(|node| &mut node.child).chain([&mut self.child]) {
             let _ = child.kill();
@@ -357,7 +357,7 @@ impl Server {
         }
     }
 
-    /// Starts the process again after its end: same ports, same data.
+    /// Starts the process again after its end, with the same ports and data.
     pub async fn start_again(&mut self) {
         for node in &mut self.others {
             node.spawn_again();
@@ -370,21 +370,21 @@ impl Server {
         (self.child, self.pipe) = self.how.spawn(self.public, self.admin, &self.scratch);
     }
 
-    /// Waits until it answers; of several nodes until each does, and knows of all.
+    /// Waits until every node answers and, with several nodes, sees all others.
     async fn ready(&mut self) {
         let count = self.others.len() + 1;
         join_all(self.others.iter_mut().map(Self::answers)).await;
         self.answers().await;
         if count > 1 {
             for node in self.nodes() {
-                node.is_one_of(count).await;
+                node.sees_nodes(count).await;
             }
         }
     }
 
-    /// Waits until this node knows of so many.
-    pub async fn is_one_of(&self, nodes: usize) {
-        wait::eventually("every node to know of the others", async || {
+    /// Waits until this node sees this many nodes.
+    pub async fn sees_nodes(&self, nodes: usize) {
+        wait::eventually("every node to see the others", async || {
             let asked = self.http.get(format!("http://{}/ready", self.admin)).send().await;
             let Ok(answer) = asked else { return false };
             let ready: Value = answer.json().await.unwrap_or_default();
@@ -406,7 +406,7 @@ impl Server {
     }
 }
 
-/// Waits for the end of a process: its code.
+/// Waits for the end of a process and returns its exit code.
 async fn ended(child: &mut Child) -> Option<i32> {
     let status =
         wait::until("the server to end after SIGTERM", wait::DEADLINE, async || child.try_wait().expect("the child is ours"));
@@ -437,19 +437,19 @@ impl Builder {
         self
     }
 
-    /// Rebuilds plugins on a change, as `hubbub dev` does by itself.
+    /// Rebuilds plugins when they change, which `hubbub dev` does by default.
     pub fn watching(mut self) -> Self {
         self.args.retain(|arg| arg != "--no-watch");
         self
     }
 
-    /// Runs in this folder, and builds what is in its `plugins/`.
+    /// Runs in this folder and builds the plugins in its `plugins/`.
     pub fn folder(mut self, folder: &Path) -> Self {
         self.folder = Some(folder.into());
         self
     }
 
-    /// Deploys these of the checkout's plugins, and no others.
+    /// Deploys these of the checkout's plugins and no others.
     pub fn only(mut self, plugins: &'static [&'static str]) -> Self {
         self.only = Some(plugins);
         self
@@ -467,55 +467,55 @@ impl Builder {
         self.env(&key, value)
     }
 
-    /// Stores in this PostgreSQL.
+    /// Uses this PostgreSQL as storage.
     pub fn database(self, url: &str) -> Self {
         self.env("DATABASE_URL", url)
     }
 
-    /// Chat without its limit of ten messages a minute, for tests of something else.
-    pub fn chatty(self) -> Self {
+    /// Removes chat's limit of ten messages a minute, for tests of something else.
+    pub fn without_message_limit(self) -> Self {
         self.plugin_config("chat", "messages_per_minute", "0")
     }
 
-    /// Sharing rooms with Node's servers.
+    /// Shares rooms with Node's servers.
     pub fn bridged(self) -> Self {
         self.env("HUBBUB_BRIDGE__ENABLED", "true")
     }
 
-    /// One node whatever [`NODES`] says: for what one process tells of itself alone.
-    pub fn one_process(mut self) -> Self {
-        self.one_process = true;
+    /// Runs one node regardless of [`NODES`], for metrics and logs of a single process.
+    pub fn single_node(mut self) -> Self {
+        self.single_node = true;
         self
     }
 
-    /// A cluster of so many nodes, with its clients and requests spread over them.
+    /// Runs a cluster of this many nodes, with clients and requests spread over them.
     pub fn spread_over(mut self, nodes: usize) -> Self {
         self.spread_over = Some(nodes);
         self
     }
 
-    /// Runs it by a shell script, in which it is `"$@"`: with other limits, or other ends of its output.
+    /// Runs it through a shell script, in which it is `"$@"`, for example to set limits or redirect its output.
     pub fn through(mut self, script: &str) -> Self {
         self.through = Some(script.to_owned());
         self
     }
 
-    /// Writes its log into a pipe without reading from it.
+    /// Writes the log to a pipe that is not read.
     pub fn piped_log(mut self) -> Self {
         self.piped = true;
         self
     }
 
-    /// Keeps its data there, which stays.
+    /// Stores its data in this folder, which is not removed.
     pub fn data(mut self, folder: &Path) -> Self {
         self.data = Some(folder.to_owned());
         self
     }
 
-    /// Starts it, and waits until it answers.
+    /// Starts it and waits until it answers.
     pub async fn start(self) -> Server {
         let mut this = self.with_plugins().await;
-        gate::share();
+        machine::shared();
         let nodes = this.nodes();
         if nodes > 1 {
             let (redis, database) = (Redis::shared().await, Postgres::shared().await.empty().await);
@@ -527,10 +527,11 @@ impl Builder {
         server
     }
 
-    /// Of how many nodes it is to be. One that is part of a cluster already, or of what is not the products', is itself.
+    /// The number of nodes. Always one for a server that is configured as part of a cluster or does not run the checkout's
+    /// plugins.
     fn nodes(&self) -> usize {
         let configured = ["REDIS_URL", "DATABASE_URL"].iter().any(|name| self.env.contains_key(*name));
-        if self.one_process || configured || self.command != "dev" || self.folder.is_some() {
+        if self.single_node || configured || self.command != "dev" || self.folder.is_some() {
             return 1;
         }
         let from_environment = || std::env::var(NODES).map_or(1, |nodes| nodes.parse().expect("a number of nodes"));
@@ -544,10 +545,10 @@ impl Builder {
         Server { others, turn: AtomicUsize::new(0), how: self, child, pipe, public, admin, scratch, http }
     }
 
-    /// Starts one that must refuse: what it said, once it has ended with a failure. Panics where it serves instead.
-    pub async fn refuses(self) -> String {
+    /// Starts a server that must fail to start. Returns its output. Panics if it binds its port.
+    pub async fn start_failure(self) -> String {
         let this = self.with_plugins().await;
-        gate::share();
+        machine::shared();
         let scratch = Scratch::new();
         let (public, admin) = (free_address(), free_address());
         let (mut child, _pipe) = this.spawn(public, admin, &scratch);
@@ -564,7 +565,7 @@ impl Builder {
         said
     }
 
-    /// Building takes cargo a second even where nothing has changed, too much for every test's server.
+    /// The plugins are built once, because cargo takes a second even if nothing has changed.
     async fn with_plugins(mut self) -> Self {
         if self.command != "dev" || self.folder.is_some() {
             return self;
@@ -590,17 +591,17 @@ impl Builder {
             .args(["--listen", &public.to_string(), "--admin", &admin.to_string()])
             .arg("--data")
             .arg(data)
-            // What one test's server has compiled is compiled for all.
+            // All servers share the cache of compiled components.
             .env("HUBBUB_SANDBOX__CACHE", crate::checkout_dir().join("target/cache"))
             .envs(&self.env)
-            // In a folder without plugins nothing is built.
+            // Nothing is built in a folder without plugins.
             .current_dir(self.folder.as_deref().unwrap_or(scratch.path()))
             .stdout(out)
             .stderr(err);
         (command.spawn().expect("the binary runs"), pipe)
     }
 
-    /// Where its output goes, and the end that it is read at.
+    /// The destination of the output, and the reading end if it is a pipe.
     fn output(&self, scratch: &Scratch) -> (Option<PipeReader>, (Stdio, Stdio)) {
         if self.piped {
             let (reader, writer) = std::io::pipe().expect("the system has pipes left");
@@ -611,20 +612,20 @@ impl Builder {
     }
 }
 
-/// Gives a data folder the key of the tests' compiled components, where it has none: one that a server makes for itself would have it
-/// compile all plugins anew.
+/// Gives a data folder the shared key of the tests' compiled components, if it has none. With a key of its own, a server would
+/// compile all plugins again.
 pub fn share_cache_key(data: &Path) {
-    // Of no use but here.
+    // Of no use elsewhere.
     let key = b"the tests' key of their own code";
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data);
     let file = std::fs::File::options().write(true).create_new(true).mode(0o600).open(data.join("cache.key"));
     if let (Ok(()), Ok(mut file)) = (made, file) {
-        // On a disk that is full on purpose the server makes do without it.
+        // On a disk that a test has filled, the server works without it.
         let _ = file.write_all(key);
     }
 }
 
-/// A folder of its own under the system's temporary one, removed at the end.
+/// A folder in the system's temporary folder that is removed when dropped.
 #[derive(Debug)]
 pub struct Scratch(PathBuf);
 
@@ -657,8 +658,8 @@ impl Drop for Scratch {
     }
 }
 
-/// A loopback address that nobody listens on. Below the ephemeral ports, so that no outgoing connection of the thousands
-/// that tests make takes it before the server does.
+/// A free loopback address. Its port is below the ephemeral ports, so that none of the tests' thousands of outgoing connections
+/// takes it before the server does.
 pub(crate) fn free_address() -> SocketAddr {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     const LOW: u16 = 20_000;

@@ -1,4 +1,4 @@
-//! Clients that connect, join a room and never read again of themselves. Must never hold more of this process than a socket each.
+//! Clients that connect, join a room and stop reading. Each must never cost this process more than a socket.
 
 use std::net::SocketAddr;
 use std::process::Command;
@@ -10,25 +10,25 @@ use tokio::net::{TcpSocket, TcpStream};
 use crate::server::Builder;
 use crate::{Auth, Client};
 
-/// What the kernel keeps for one of them on this side: as little as it takes.
+/// The size of the kernel's receive buffer for one client: the minimum.
 const RECEIVE_BUFFER: u32 = 2048;
 
-/// On their way in at once.
+/// How many connect at the same time.
 const AT_ONCE: usize = 200;
 
-/// Connections that nobody reads.
-pub struct Stalled(Vec<TcpStream>);
+/// Connections that are not read.
+pub struct StalledClients(Vec<TcpStream>);
 
-impl Stalled {
-    /// Lets so many into a namespace, each of which sends one event there, waits for its ack, and falls silent.
+impl StalledClients {
+    /// Connects this many clients to a namespace. Each sends one event, waits for its ack and stops reading.
     pub async fn join(at: SocketAddr, namespace: &str, event: &str, payload: &Value, count: usize) -> Self {
         let mut streams = Vec::with_capacity(count);
         while streams.len() < count {
             let joining = (0..AT_ONCE.min(count - streams.len())).map(async |_| {
-                let socket = TcpSocket::new_v4().expect("a file descriptor is free: see `room_for`");
-                socket.set_recv_buffer_size(RECEIVE_BUFFER).expect("a fresh socket takes options");
+                let socket = TcpSocket::new_v4().expect("a file descriptor is free: see `connection_limit`");
+                socket.set_recv_buffer_size(RECEIVE_BUFFER).expect("a new socket accepts options");
                 let stream = socket.connect(at).await.expect("the server listens");
-                let mut client = Client::connect_on(stream, namespace, Auth::default()).await.expect("it is let in");
+                let mut client = Client::connect_on(stream, namespace, Auth::default()).await.expect("the client is accepted");
                 client.ask(event, payload.clone()).await;
                 client.into_stream()
             });
@@ -37,8 +37,8 @@ impl Stalled {
         Self(streams)
     }
 
-    /// Reads away what has come to all of them up to now: how many bytes.
-    pub fn read_away(&self) -> usize {
+    /// Reads everything that all of them have received so far and returns the number of bytes.
+    pub fn drain(&self) -> usize {
         let mut buffer = [0; 4096];
         let mut bytes = 0;
         for stream in &self.0 {
@@ -49,34 +49,35 @@ impl Stalled {
         bytes
     }
 
-    /// How many there are.
+    /// The number of connections.
     pub fn count(&self) -> usize {
         self.0.len()
     }
 }
 
-/// Files that this process, and a server, have open beside a crowd's connections.
+/// Files that this process, or a server, has open besides these connections.
 const OTHER_FILES: usize = 1000;
 
-/// How many of so many connections this process, and the servers it starts from now on, can have open.
-pub fn room_for(most: usize) -> usize {
+/// The number of connections, up to `most`, that this process and the servers it starts from now on can have open.
+pub fn connection_limit(most: usize) -> usize {
     most.min(allow_open_files((most + OTHER_FILES) as u64) as usize - OTHER_FILES)
 }
 
-/// Nobody is ended for a heartbeat that nobody answers.
+/// Sets heartbeats so long that no connection ends for a missing pong.
 pub fn without_heartbeats(server: Builder) -> Builder {
     server.env("HUBBUB_GATEWAY__PING_INTERVAL", "10m").env("HUBBUB_GATEWAY__PING_TIMEOUT", "10m")
 }
 
-/// Lets this process, and the servers it starts from now on, have so many files open, or as many as the system allows: how many.
+/// Raises the limit of open files for this process and the servers it starts from now on, as far as the system allows. Returns
+/// the limit.
 fn allow_open_files(count: u64) -> u64 {
     let process = format!("--pid={}", std::process::id());
     let prlimit = |args: &[&str]| {
-        let done = Command::new("prlimit").arg(&process).args(args).output().expect("prlimit is there");
+        let done = Command::new("prlimit").arg(&process).args(args).output().expect("prlimit is installed");
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
         String::from_utf8_lossy(&done.stdout).trim().to_owned()
     };
-    // "unlimited" is no number, and enough.
+    // "unlimited" is not a number, and high enough.
     let hard = prlimit(&["--nofile", "--noheadings", "--raw", "--output=HARD"]).parse().unwrap_or(u64::MAX);
     let count = count.min(hard);
     prlimit(&[&format!("--nofile={count}:")]);

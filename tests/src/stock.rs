@@ -1,5 +1,4 @@
-//! Stock clients, unmodified: `socket.io-client` in Node and `python-socketio`. Must never know more than the client's own
-//! public API tells.
+//! Stock clients, unmodified: `socket.io-client` in Node and `python-socketio`. Must never use more than the client's public API.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -20,17 +19,17 @@ pub enum Stock {
     Python,
 }
 
-/// Over what the client may talk.
+/// The transports that a client may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transports {
     Websocket,
-    /// Websocket is closed off: long polling, and nothing else.
+    /// Long polling only.
     Polling,
-    /// The clients' own default: long polling first, then an upgrade.
+    /// The clients' default: long polling first, then an upgrade.
     Upgrade,
 }
 
-/// One device: a process with one stock client in one namespace.
+/// A process with one stock client in one namespace.
 pub struct StockSocket {
     process: JsonLines,
     inbox: VecDeque<Value>,
@@ -52,7 +51,7 @@ impl Stock {
         self.connect_at(&server.url(""), namespace, auth, transports).await
     }
 
-    /// The same where something else is between: a proxy's url.
+    /// Like [`connect`](Self::connect), through a proxy's URL.
     pub async fn connect_at(
         self,
         url: &str,
@@ -69,7 +68,7 @@ impl Stock {
         };
         let connect =
             json!({"do": "connect", "url": url, "namespace": namespace, "auth": auth.object(), "transports": transports});
-        socket.process.tell(&connect).await;
+        socket.process.send(&connect).await;
         let first = socket.find("the connection", |saw| matches!(saw["saw"].as_str(), Some("connect" | "refused"))).await;
         match first["saw"].as_str() {
             Some("connect") => Ok(socket),
@@ -90,26 +89,26 @@ impl Stock {
 }
 
 impl StockSocket {
-    /// Sets the object that the client's `auth` gives from its next connect on.
-    pub async fn show(&mut self, auth: impl Into<Auth>) {
-        self.process.tell(&json!({"do": "auth", "auth": auth.into().object()})).await;
+    /// Sets the `auth` object that the client sends from its next connect on.
+    pub async fn set_auth(&mut self, auth: impl Into<Auth>) {
+        self.process.send(&json!({"do": "auth", "auth": auth.into().object()})).await;
     }
 
-    /// Waits until the client has been refused: the sentence.
+    /// Waits until the client has been refused and returns the sentence.
     pub async fn refused(&mut self) -> String {
         let saw = self.find("a refusal", |saw| saw["saw"] == "refused").await;
         saw["message"].as_str().unwrap_or_default().to_owned()
     }
 
     pub async fn emit(&mut self, event: &str, payload: Value) {
-        self.process.tell(&json!({"do": "emit", "args": [event, payload]})).await;
+        self.process.send(&json!({"do": "emit", "args": [event, payload]})).await;
     }
 
     /// Emits for an ack that [`acked`](Self::acked) waits for.
     pub async fn emit_for_ack(&mut self, event: &str, payload: Value) -> u64 {
         let ack = self.next_ack;
         self.next_ack += 1;
-        self.process.tell(&json!({"do": "emit", "args": [event, payload], "ack": ack})).await;
+        self.process.send(&json!({"do": "emit", "args": [event, payload], "ack": ack})).await;
         ack
     }
 
@@ -117,7 +116,7 @@ impl StockSocket {
     pub async fn emit_text_for_ack(&mut self, args: &str) -> u64 {
         let ack = self.next_ack;
         self.next_ack += 1;
-        self.process.tell_text(&format!(r#"{{"do":"emit","args":{args},"ack":{ack}}}"#)).await;
+        self.process.send_text(&format!(r#"{{"do":"emit","args":{args},"ack":{ack}}}"#)).await;
         ack
     }
 
@@ -132,34 +131,34 @@ impl StockSocket {
         self.acked(ack).await
     }
 
-    /// The next event of that name: its first argument.
+    /// Waits for the next event of that name and returns its first argument.
     pub async fn next(&mut self, event: &str) -> Value {
         let saw = self.find(&format!("the event {event}"), |saw| saw["saw"] == "event" && saw["args"][0] == event).await;
         saw["args"][1].clone()
     }
 
-    /// Disconnects on purpose: what `socket.disconnect()` of the client does.
+    /// Disconnects with the client's `socket.disconnect()`.
     pub async fn disconnect(&mut self) {
-        self.process.tell(&json!({"do": "disconnect"})).await;
+        self.process.send(&json!({"do": "disconnect"})).await;
     }
 
-    /// Asserts that the client has reported no such thing up to now.
+    /// Asserts that the client has reported no such thing so far.
     pub fn expect_none(&self, saw: &str) {
         assert!(self.inbox.iter().all(|one| one["saw"] != saw), "{:#?}", self.inbox);
     }
 
-    /// Waits until the client connects again by itself.
+    /// Waits until the client has reconnected by itself.
     pub async fn reconnected(&mut self) {
         self.find("a reconnection", |saw| saw["saw"] == "connect").await;
     }
 
-    /// Waits until the client has lost its connection, and says why, in its own words.
+    /// Waits until the client has lost its connection and returns the reason that the client reports.
     pub async fn disconnected(&mut self) -> String {
         let saw = self.find("a disconnection", |saw| saw["saw"] == "disconnect").await;
         saw["reason"].as_str().unwrap_or_default().to_owned()
     }
 
-    /// Waits until the client has moved to websocket.
+    /// Waits until the client has upgraded to websocket.
     pub async fn upgraded(&mut self) {
         self.find("the upgrade", |saw| saw["saw"] == "transport" && saw["name"] == "websocket").await;
     }
@@ -171,10 +170,10 @@ impl StockSocket {
         let end = Instant::now() + DEADLINE;
         loop {
             let left: Duration = end.saturating_duration_since(Instant::now());
-            match self.process.hear(left).await {
+            match self.process.receive(left).await {
                 Some(saw) if is_it(&saw) => return saw,
                 Some(saw) => self.inbox.push_back(saw),
-                None => panic!("waited {DEADLINE:?} for {what}; so far came {:#?}", self.inbox),
+                None => panic!("waited {DEADLINE:?} for {what}; received so far: {:#?}", self.inbox),
             }
         }
     }

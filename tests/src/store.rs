@@ -1,4 +1,5 @@
-//! What plugins have stored, read from the data directory as a backup would be, or from PostgreSQL. Must never write to it.
+//! The data that plugins have stored, read from the data directory as a backup would be, or from PostgreSQL. Must never write to
+//! it.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -7,10 +8,10 @@ use std::process::{Command, Stdio};
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 use serde_json::Value;
 
-/// The keys and values of one data directory, or of one schema of PostgreSQL, as they are at each look.
+/// The keys and values of one data directory or one PostgreSQL schema, read anew each time.
 pub enum Store {
     Embedded(Connection),
-    /// Its url.
+    /// The database's URL.
     Postgres(String),
 }
 
@@ -28,7 +29,7 @@ impl Store {
     fn embedded(&self) -> &Connection {
         match self {
             Self::Embedded(connection) => connection,
-            Self::Postgres(_) => panic!("releases are looked at in the embedded database alone"),
+            Self::Postgres(_) => panic!("releases are read from the embedded database only"),
         }
     }
 
@@ -37,26 +38,26 @@ impl Store {
         self.bytes(plugin, key).map(|bytes| serde_json::from_slice(&bytes).unwrap_or_else(|error| panic!("{key}: {error}")))
     }
 
-    /// A counter's value; an absent one is 0.
+    /// A counter's value. 0 if the key is missing.
     pub fn counter(&self, plugin: &str, key: &str) -> i64 {
         let eight = |bytes: Vec<u8>| i64::from_le_bytes(bytes.try_into().unwrap_or_else(|_| panic!("{key} is no counter")));
         self.bytes(plugin, key).map_or(0, eight)
     }
 
-    /// What is stored of a plugin's releases.
-    pub fn record(&self, plugin: &str) -> Value {
+    /// The stored deployment history of a plugin.
+    pub fn deployment_history(&self, plugin: &str) -> Value {
         let sql = "SELECT value FROM blobs WHERE name = ?1";
         let bytes: Vec<u8> =
             self.embedded().query_row(sql, [format!("plugin/{plugin}")], |row| row.get(0)).expect("it was deployed");
-        serde_json::from_slice(&bytes).expect("a record is JSON")
+        serde_json::from_slice(&bytes).expect("the history is JSON")
     }
 
-    /// The digests of the components that are stored.
+    /// The digests of the stored components.
     pub fn components(&self) -> Vec<String> {
         let mut found = self
             .embedded()
             .prepare("SELECT substr(name, 11) FROM blobs WHERE name LIKE 'component/%'")
-            .expect("the table is there");
+            .expect("the table exists");
         let rows = found.query_map((), |row| row.get(0)).expect("the storage can be read");
         rows.map(|row| row.expect("a name is text")).collect()
     }
@@ -72,15 +73,15 @@ impl Store {
                 let sql = format!("SELECT encode(value, 'hex') FROM {from}");
                 let mut psql = Command::new("psql");
                 psql.args(["-X", "-A", "-t", "-q", "-v", &format!("plugin={plugin}"), "-v", &format!("key={key}"), url]);
-                let found = fed(&mut psql, &sql);
+                let found = output_for(&mut psql, &sql);
                 (!found.is_empty()).then(|| unhex(&found))
             }
         }
     }
 }
 
-/// What a program prints for this input.
-fn fed(program: &mut Command, input: &str) -> String {
+/// A program's output for this input.
+fn output_for(program: &mut Command, input: &str) -> String {
     let mut child = program.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("psql runs");
     child.stdin.take().expect("its input is a pipe").write_all(input.as_bytes()).expect("it reads");
     let output = child.wait_with_output().expect("its output can be read");

@@ -1,4 +1,4 @@
-//! Signed tokens, good and bad. Must never use the server's own signing code: two sides that agree prove more than one.
+//! Signed tokens, valid and invalid. Must never use the server's own signing code: independent code proves more.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -11,7 +11,7 @@ use sha2::Sha256;
 /// The secret of `hubbub dev`.
 pub const DEV_SECRET: &str = "dev-secret";
 
-/// A token in the making. Turned into its text by [`sign`](Token::sign), or by what takes an [`Auth`](crate::Auth).
+/// Builds a token. [`sign`](Token::sign), or a function that accepts an [`Auth`](crate::Auth), turns it into text.
 #[derive(Clone, Debug)]
 pub struct Token {
     claims: Map<String, Value>,
@@ -19,7 +19,7 @@ pub struct Token {
     secret: Vec<u8>,
 }
 
-/// A token of the user `sub`, good for an hour, as the dev server takes it.
+/// A token of the user `sub`, valid for an hour, as the dev server accepts it.
 pub fn token(sub: &str) -> Token {
     let mut claims = Map::new();
     claims.insert("sub".into(), sub.into());
@@ -45,7 +45,7 @@ impl Token {
         self
     }
 
-    /// Ends the token's life in so many seconds; negative: it ended so long ago.
+    /// Sets the expiry to this many seconds from now. Negative: it has expired that long ago.
     #[expect(clippy::disallowed_methods, reason = "the server that checks the token goes by the same clock")]
     pub fn expires_in(self, seconds: i64) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
@@ -57,13 +57,13 @@ impl Token {
         self
     }
 
-    /// A member of the JOSE header, such as `alg` or `kid`. The signature stays HS256: a lie is for the server to see through.
+    /// A member of the JOSE header, such as `alg` or `kid`. The signature stays HS256, whatever `alg` says.
     pub fn header(mut self, key: &str, value: impl Into<Value>) -> Self {
         self.header[key] = value.into();
         self
     }
 
-    /// `alg: none`, and no signature.
+    /// `alg: none` and no signature.
     pub fn unsigned(self) -> String {
         format!("{}.", self.header("alg", "none").signed_part())
     }
@@ -78,7 +78,7 @@ impl Token {
         format!("{text}.{}", URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()))
     }
 
-    /// The token of these claims, as JSON that no `Value` can hold.
+    /// Signs these claims, as JSON that no `Value` can hold.
     pub fn sign_text(&self, claims: &str) -> String {
         self.sign_part(&format!("{}.{}", URL_SAFE_NO_PAD.encode(self.header.to_string()), URL_SAFE_NO_PAD.encode(claims)))
     }

@@ -1,5 +1,5 @@
-//! The websocket by which a polling session moves to another transport, by hand. Must never send a packet that the test did not ask
-//! for: an upgrade that stops half way is what is tested.
+//! The websocket to which a polling session upgrades, written by hand. Must never send a packet that the test did not ask for,
+//! because tests stop an upgrade half way.
 
 use std::net::SocketAddr;
 
@@ -11,7 +11,7 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 
 use crate::wait::DEADLINE;
 
-/// A websocket that names a session.
+/// A websocket of an existing session.
 pub struct Upgrade {
     ws: WebSocketStream<TcpStream>,
 }
@@ -20,7 +20,7 @@ impl Upgrade {
     /// Opens it; the error is the HTTP status.
     pub async fn open(at: SocketAddr, sid: &str) -> Result<Self, u16> {
         let stream = TcpStream::connect(at).await.expect("the server listens");
-        stream.set_nodelay(true).expect("a fresh socket takes options");
+        stream.set_nodelay(true).expect("a new socket accepts options");
         match client_async(format!("ws://{at}/socket.io/?EIO=4&transport=websocket&sid={sid}"), stream).await {
             Ok((ws, _)) => Ok(Self { ws }),
             Err(tungstenite::Error::Http(response)) => Err(response.status().as_u16()),
@@ -33,7 +33,7 @@ impl Upgrade {
         let _ = self.ws.send(Message::text(frame)).await;
     }
 
-    /// Sends several frames in one piece.
+    /// Sends several frames in one write.
     pub async fn send_at_once(&mut self, frames: &[&str]) {
         for frame in frames {
             let _ = self.ws.feed(Message::text(*frame)).await;
@@ -41,7 +41,7 @@ impl Upgrade {
         let _ = self.ws.flush().await;
     }
 
-    /// The next frame of text; absent once the server has closed the websocket.
+    /// The next text frame. None once the server has closed the websocket.
     pub async fn next(&mut self) -> Option<String> {
         loop {
             match timeout(DEADLINE, self.ws.next()).await.expect("the server sends or closes") {
@@ -52,18 +52,18 @@ impl Upgrade {
         }
     }
 
-    /// Asks whether the client may go on, and waits for the yes.
+    /// Sends the probe and waits for its answer.
     pub async fn probe(&mut self) {
         self.send("2probe").await;
         assert_eq!(self.next().await.as_deref(), Some("3probe"));
     }
 
-    /// Says goodbye, as a websocket does.
+    /// Closes the websocket with a close frame.
     pub async fn close(mut self) {
         let _ = self.ws.close(None).await;
     }
 
-    /// Ends the connection without a word.
+    /// Closes the connection without a close frame.
     pub fn cut(self) {
         drop(self.ws.into_inner());
     }

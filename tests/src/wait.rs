@@ -1,14 +1,14 @@
-//! Waiting for a thing to be so. Must never wait for time to pass.
+//! Waits for conditions. Must never wait for time to pass.
 
 use std::time::{Duration, Instant};
 
-/// How long a test waits for anything before it fails. Generous: two cores carry several servers at once.
+/// How long a test waits for anything before it fails. Generous: several servers share two cores.
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
-/// How often a thing that cannot be awaited is looked at.
+/// The interval at which a condition is checked that cannot be awaited.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// Looks until `seen` answers something, and fails with `what` after `deadline`.
+/// Checks until `seen` returns a value, and fails with `what` after `deadline`.
 pub async fn until<T, F: AsyncFnMut() -> Option<T>>(what: &str, deadline: Duration, mut seen: F) -> T {
     let end = Instant::now() + deadline;
     let mut looks = tokio::time::interval(LOOK_EVERY);
@@ -21,7 +21,7 @@ pub async fn until<T, F: AsyncFnMut() -> Option<T>>(what: &str, deadline: Durati
     }
 }
 
-/// Looks until `holds`, and fails with `what` at the [`DEADLINE`].
+/// Checks until `holds` is true, and fails with `what` at the [`DEADLINE`].
 pub async fn eventually<F: AsyncFnMut() -> bool>(what: &str, mut holds: F) {
     until(what, DEADLINE, async || holds().await.then_some(())).await;
 }

@@ -1,5 +1,5 @@
-//! Beside Socket.IO servers in Node, with their own packages: what crosses, once, and what does not. Must never speak their wire
-//! protocol itself, but where it is spoken badly.
+//! Hubbub beside Socket.IO servers in Node that use the stock packages: each message crosses once. Must never write Node's wire
+//! protocol by hand, except for invalid messages.
 
 use serde_json::json;
 use tests::client::End;
@@ -8,20 +8,20 @@ use tests::node_server::NodeServer;
 use tests::stock::Transports;
 use tests::{Client, Stock, wait};
 
-use crate::scene::{member, open_chat, say, user};
+use crate::helpers::{member, open_chat, say, user};
 
-/// Events in a row: a second copy of one would come before the next.
+/// Number of events in a row. A duplicate would arrive before the next one.
 const ROW: u64 = 20;
 
-/// So many nodes and a Node server, with a chat of Ana and Bia.
+/// Starts nodes and a Node server, with a chat of Ana and Bia.
 async fn beside(nodes: usize) -> (Cluster, NodeServer) {
-    let cluster = Cluster::with(nodes, |node| node.chatty().bridged()).await;
+    let cluster = Cluster::with(nodes, |node| node.without_message_limit().bridged()).await;
     open_chat(&cluster.nodes[0], "c1", &["ana", "bia"]).await;
     let node = NodeServer::beside(&cluster).await;
     (cluster, node)
 }
 
-/// Asserts that a row of an event has come, each once.
+/// Asserts that the client has received each event of a row once.
 async fn row(client: &mut Client, event: &str) {
     for n in 0..ROW {
         assert_eq!(client.next(event).await, n, "{event}");
@@ -29,12 +29,12 @@ async fn row(client: &mut Client, event: &str) {
     client.expect_none(event).await;
 }
 
-/// A row of an event, sent by `sender` such as `io.of('/chat').to('r')`.
+/// Sends a row of an event with `sender`, such as `io.of('/chat').to('r')`.
 async fn send_row(node: &mut NodeServer, sender: &str, event: &str) {
     node.run(&format!("for (let n = 0; n < {ROW}; n++) {sender}.emit('{event}', n)")).await;
 }
 
-async fn what_plugins_send_reaches_nodes_clients_once(nodes: usize) {
+async fn plugin_messages_reach_node_clients_once(nodes: usize) {
     let (cluster, node) = beside(nodes).await;
     let mut ana = member(&cluster.nodes[0], "ana", "c1").await;
     let mut bia = member(&cluster.nodes[nodes - 1], "bia", "c1").await;
@@ -57,17 +57,17 @@ async fn what_plugins_send_reaches_nodes_clients_once(nodes: usize) {
 }
 
 #[tokio::test]
-async fn what_a_plugin_sends_to_a_room_reaches_the_rooms_stock_clients_on_a_node_server_once() {
-    what_plugins_send_reaches_nodes_clients_once(1).await;
+async fn a_plugins_room_message_reaches_clients_of_a_node_server_once() {
+    plugin_messages_reach_node_clients_once(1).await;
 }
 
 #[tokio::test]
-async fn with_two_nodes_it_reaches_them_once_too() {
-    what_plugins_send_reaches_nodes_clients_once(2).await;
+async fn a_plugins_room_message_from_two_nodes_reaches_them_once() {
+    plugin_messages_reach_node_clients_once(2).await;
 }
 
 #[tokio::test]
-async fn what_a_node_server_sends_reaches_clients_of_every_node_once() {
+async fn a_node_servers_message_reaches_clients_of_every_node_once() {
     let (cluster, mut node) = beside(2).await;
     let mut ana = member(&cluster.nodes[0], "ana", "c1").await;
     let mut bia = member(&cluster.nodes[1], "bia", "c1").await;
@@ -95,14 +95,14 @@ async fn what_a_node_server_sends_reaches_clients_of_every_node_once() {
 }
 
 #[tokio::test]
-async fn what_a_client_of_a_node_server_says_reaches_clients_here_as_it_was_said() {
+async fn a_node_clients_message_arrives_here_unchanged() {
     let (cluster, node) = beside(1).await;
     let mut ana = member(&cluster.nodes[0], "ana", "c1").await;
     let mut caio = node.connect("/chat", &["chat:c1"]).await;
-    let said = json!({"text": "olá \"\u{1f600}\"", "n": [0, -1, 1.5, 9007199254740991_u64, null, true], "deep": {"er": {}}});
-    let ack = caio.emit_for_ack(&json!(["emit", "chat:c1", ["said", said]])).await;
+    let payload = json!({"text": "olá \"\u{1f600}\"", "n": [0, -1, 1.5, 9007199254740991_u64, null, true], "deep": {"er": {}}});
+    let ack = caio.emit_for_ack(&json!(["emit", "chat:c1", ["said", payload]])).await;
     caio.acked(ack).await;
-    assert_eq!(ana.next("said").await, said);
+    assert_eq!(ana.next("said").await, payload);
     caio.expect_none("said").await;
 }
 
@@ -119,7 +119,7 @@ async fn the_api_reaches_a_users_sockets_on_a_node_server() {
 }
 
 #[tokio::test]
-async fn a_users_sockets_on_a_node_server_join_what_a_plugin_joins_the_user_to() {
+async fn a_plugins_join_of_a_user_includes_sockets_on_a_node_server() {
     let (cluster, mut node) = beside(1).await;
     let mut there = node.connect("/", &["user:ana"]).await;
     let mut here = cluster.nodes[0].connect("/", user("ana")).await;
@@ -134,13 +134,13 @@ async fn a_users_sockets_on_a_node_server_join_what_a_plugin_joins_the_user_to()
 }
 
 #[tokio::test]
-async fn a_node_server_joins_fetches_moves_and_ends_sockets_here() {
+async fn a_node_server_joins_fetches_and_disconnects_sockets_here() {
     let (cluster, mut node) = beside(2).await;
     let mut ana = member(&cluster.nodes[0], "ana", "c1").await;
     let mut bia = member(&cluster.nodes[1], "bia", "c1").await;
     node.run("io.of('/chat').in(['user:ana', 'user:bia']).socketsJoin(['vip', 'vip2'])").await;
     node.run("io.of('/chat').in('user:bia').socketsLeave('vip2')").await;
-    // No one joins the rooms that are the host's.
+    // The host does not allow joining its own rooms.
     node.run("io.of('/chat').in('user:ana').socketsJoin('user:bia')").await;
     let fetched = node.run(FETCH).await;
     let expected = json!([
@@ -165,7 +165,7 @@ async fn a_node_server_joins_fetches_moves_and_ends_sockets_here() {
     assert_eq!(bia.ended().await, End::Disconnected);
 }
 
-/// The sockets of the room `vip`: whose they are, and where they are but for the rooms of their own.
+/// The sockets of the room `vip` with their users and rooms, without each socket's own room.
 const FETCH: &str = "
     const fetched = await io.of('/chat').in('vip').fetchSockets();
     const shown = fetched.map(({ id, data, rooms, handshake }) =>
@@ -196,7 +196,7 @@ async fn the_redis_emitter_reaches_clients_here() {
 }
 
 #[tokio::test]
-async fn a_node_server_hears_the_acks_of_clients_here() {
+async fn a_node_server_receives_acks_of_clients_here() {
     let (cluster, mut node) = beside(2).await;
     let mut ana = member(&cluster.nodes[0], "ana", "c1").await;
     let mut bia = member(&cluster.nodes[1], "bia", "c1").await;
@@ -206,13 +206,13 @@ async fn a_node_server_hears_the_acks_of_clients_here() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_is_counted_and_harms_nobody() {
-    let cluster = Cluster::with(1, |node| node.chatty().bridged()).await;
+async fn an_unreadable_bridge_message_is_counted_and_ignored() {
+    let cluster = Cluster::with(1, |node| node.without_message_limit().bridged()).await;
     let mut ana = cluster.nodes[0].connect("/chat", user("ana")).await;
     const EVENTS: &str = "socket.io#/chat#";
     const REQUESTS: &str = "socket.io-request#/chat#";
     let large = vec![0xc0; (1 << 20) + 1];
-    // Node's own servers end at some of these: none is there yet.
+    // Node's own servers crash on some of these, so none is started yet.
     let bad: [(&str, &[u8]); 8] = [
         (EVENTS, &[0xc1, 0xff, 0x00]),
         (EVENTS, b"no MessagePack"),
@@ -235,19 +235,19 @@ async fn what_cannot_be_read_is_counted_and_harms_nobody() {
     refused(&cluster, bad.len() + 1).await;
 }
 
-/// Waits until the first node has refused so many messages of Node's servers, and no more.
+/// Waits until the first node has refused this many messages from Node's servers, and not more.
 async fn refused(cluster: &Cluster, messages: usize) {
     wait::eventually("messages to be refused", async || {
         let refused = cluster.nodes[0].metrics().await.get("hubbub_bridge_messages_refused_total", &[]).unwrap_or(0.0);
-        assert!(refused <= messages as f64, "{refused}, not {messages}");
+        assert!(refused <= messages as f64, "{refused} refused, expected {messages}");
         refused == messages as f64
     })
     .await;
 }
 
 #[tokio::test]
-async fn past_its_limit_an_answer_is_none_and_counted() {
-    let cluster = Cluster::with(1, |node| node.chatty().bridged().env("HUBBUB_BRIDGE__ANSWERS", "1")).await;
+async fn a_request_over_the_answer_limit_is_refused_and_counted() {
+    let cluster = Cluster::with(1, |node| node.without_message_limit().bridged().env("HUBBUB_BRIDGE__ANSWERS", "1")).await;
     let mut node = NodeServer::beside(&cluster).await;
     let mut ana = cluster.nodes[0].connect("/chat", user("ana")).await;
     let _bia = cluster.nodes[0].connect("/chat", user("bia")).await;
@@ -265,7 +265,7 @@ async fn past_its_limit_an_answer_is_none_and_counted() {
 }
 
 #[tokio::test]
-async fn redis_away_costs_node_servers_what_was_sent_meanwhile_and_nobody_else_anything() {
+async fn while_redis_is_down_only_node_servers_miss_messages() {
     let (mut cluster, mut node) = beside(1).await;
     let mut ana = member(&cluster.nodes[0], "ana", "c1").await;
     let mut bia = member(&cluster.nodes[0], "bia", "c1").await;
@@ -278,10 +278,10 @@ async fn redis_away_costs_node_servers_what_was_sent_meanwhile_and_nobody_else_a
     assert_eq!(unsent, Some(1.0));
 
     cluster.redis.start_again().await;
-    node.heard(&cluster.redis, 2).await;
-    wait::eventually("messages to cross again", async || {
+    node.wait_for_subscribers(&cluster.redis, 2).await;
+    wait::eventually("messages to reach the Node server again", async || {
         say(&mut ana, "c1", "together").await;
-        caio.heard("chat:message").await.is_some_and(|heard| heard["content"] == json!("together"))
+        caio.received("chat:message").await.is_some_and(|received| received["content"] == json!("together"))
     })
     .await;
     send_row(&mut node, "io.of('/chat').to('chat:c1')", "back").await;
@@ -289,10 +289,11 @@ async fn redis_away_costs_node_servers_what_was_sent_meanwhile_and_nobody_else_a
 }
 
 #[tokio::test]
-async fn only_the_namespaces_that_are_named_are_shared() {
-    let cluster = Cluster::with(1, |node| node.chatty().bridged().env("HUBBUB_BRIDGE__NAMESPACES", r#"["/chat"]"#)).await;
+async fn only_configured_namespaces_are_bridged() {
+    let cluster =
+        Cluster::with(1, |node| node.without_message_limit().bridged().env("HUBBUB_BRIDGE__NAMESPACES", r#"["/chat"]"#)).await;
     let mut node = NodeServer::start(&cluster.redis).await;
-    wait::eventually("the chat to be shared", async || {
+    wait::eventually("the chat namespace to be bridged", async || {
         cluster.redis.ask("PUBSUB NUMSUB socket.io-request#/chat#").await.contains(":2\r\n")
     })
     .await;
@@ -306,8 +307,8 @@ async fn only_the_namespaces_that_are_named_are_shared() {
 }
 
 #[tokio::test]
-async fn by_default_nothing_of_it_is_there() {
-    let cluster = Cluster::with(2, |node| node.chatty()).await;
+async fn the_bridge_is_off_by_default() {
+    let cluster = Cluster::with(2, |node| node.without_message_limit()).await;
     open_chat(&cluster.nodes[0], "c1", &["ana"]).await;
     let mut ana = member(&cluster.nodes[0], "ana", "c1").await;
     say(&mut ana, "c1", "hello").await;
@@ -318,8 +319,8 @@ async fn by_default_nothing_of_it_is_there() {
 }
 
 #[tokio::test]
-async fn a_socket_in_as_many_rooms_as_it_may_be_is_joined_to_no_more_and_that_is_counted() {
-    let cluster = Cluster::with(1, |node| node.chatty().bridged().env("HUBBUB_GATEWAY__SOCKET_ROOMS", "1")).await;
+async fn a_bridge_join_over_the_room_limit_is_refused_and_counted() {
+    let cluster = Cluster::with(1, |node| node.without_message_limit().bridged().env("HUBBUB_GATEWAY__SOCKET_ROOMS", "1")).await;
     let mut node = NodeServer::beside(&cluster).await;
     let mut ana = cluster.nodes[0].connect("/chat", user("ana")).await;
     node.run("io.of('/chat').socketsJoin(['first', 'second'])").await;

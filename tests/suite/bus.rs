@@ -1,30 +1,30 @@
-//! The bus and the straight way to clients, as a backend uses them. Must never speak of a product's rules.
+//! Publishing to the bus and emitting to clients, as a backend does over HTTP. Must never test a product's rules.
 
 use serde_json::{Value, json};
 use tests::Server;
 
-use crate::scene::{join, member, open_chat, user};
+use crate::helpers::{join, member, open_chat, user};
 
 #[tokio::test]
-async fn what_is_published_is_accepted_and_handled() {
+async fn a_published_message_is_accepted_and_handled() {
     let server = Server::dev().start().await;
     open_chat(&server, "c1", &["ana"]).await;
     let mut ana = server.connect("/chat", user("ana")).await;
     assert_eq!(join(&mut ana, "c1").await["chatId"], "c1");
-    // A topic that nobody handles is accepted all the same: who publishes need not know who listens.
+    // A topic without a subscriber is accepted too: a publisher does not know the subscribers.
     server.publish("nobody.listens", json!({"a": 1})).await;
 }
 
 #[tokio::test]
-async fn what_no_plugin_listens_to_is_counted_and_logged_once_in_a_while() {
-    let server = Server::dev().only(&["chat"]).one_process().env("HUBBUB_EGRESS__REDIS", "{\"sent.out\": \"there\"}");
+async fn messages_without_a_subscriber_are_counted_and_logged_at_intervals() {
+    let server = Server::dev().only(&["chat"]).single_node().env("HUBBUB_EGRESS__REDIS", "{\"sent.out\": \"there\"}");
     let server = server.env("HUBBUB_EGRESS__REDIS_URL", "redis://127.0.0.1:1").start().await;
     let unheard = async || server.metrics().await.get("hubbub_bus_messages_unheard_total", &[]);
     assert_eq!(unheard().await, Some(0.0));
     server.admin(reqwest::Method::POST, "/admin/plugins/chat/disable", Vec::new()).await;
     server.publish("chat.upserted", json!({"chatId": "c1", "participants": []})).await;
     server.publish("sent.out", json!({})).await;
-    assert_eq!(unheard().await, Some(0.0), "they wait for a plugin that is disabled, and for another system");
+    assert_eq!(unheard().await, Some(0.0), "they wait for a disabled plugin and for another system");
     for _ in 0..3 {
         server.publish("chat.upsertd", json!({})).await;
     }
@@ -43,7 +43,7 @@ async fn a_message_with_an_id_is_handled_once() {
     };
     publish("m1", upsert("ana")).await;
     publish("m2", upsert("bia")).await;
-    // The first once more, as a backend that retries would send it: it must not undo the second.
+    // The first message again, as a backend retries: it must not undo the second.
     publish("m1", upsert("ana")).await;
     publish("m3", json!({"chatId": "c2", "participants": [{"userId": "bia", "name": "b", "role": "STUDENT"}]})).await;
     let mut bia = server.connect("/chat", user("bia")).await;
@@ -61,7 +61,7 @@ async fn messages_of_one_key_are_handled_in_the_order_accepted() {
         server.publish_message(&json!({"topic": "chat.upserted", "key": "c1", "data": data})).await;
     }
     let mut ana = server.connect("/chat", user("ana")).await;
-    tests::wait::eventually("the last of them to be in force", async || {
+    tests::wait::eventually("the last update to take effect", async || {
         let reply = ana.ask("chat:join", json!({"chatId": "c1"})).await;
         reply["participants"][0]["name"] == "name 39"
     })
@@ -69,7 +69,7 @@ async fn messages_of_one_key_are_handled_in_the_order_accepted() {
 }
 
 #[tokio::test]
-async fn a_message_that_the_plugin_cannot_read_holds_up_no_other_and_becomes_a_dead_letter() {
+async fn an_unreadable_message_becomes_a_dead_letter_and_delays_no_other() {
     let server = Server::dev().start().await;
     let bad = [json!(null), json!("text"), json!({}), json!({"chatId": 7}), json!({"chatId": "c1", "participants": "none"})];
     for (n, data) in bad.iter().enumerate() {
@@ -84,7 +84,7 @@ async fn a_message_that_the_plugin_cannot_read_holds_up_no_other_and_becomes_a_d
     for n in 0..10 {
         join(&mut ana, &format!("c{n}")).await;
     }
-    tests::wait::eventually("the bad ones to be dead letters", async || {
+    tests::wait::eventually("the bad messages to be dead letters", async || {
         server.metrics().await.get("hubbub_bus_dead_letters_total", &[]) == Some(5.0)
     })
     .await;
@@ -125,7 +125,7 @@ async fn a_bad_request_is_refused_with_a_reason() {
         }
     }
     let unknown_key = json!({"topic": "chat.upserted", "data": {}, "datas": {}});
-    assert_eq!(server.api("/api/publish", &unknown_key).await.0, 400, "a key misspelt is no key left out");
+    assert_eq!(server.api("/api/publish", &unknown_key).await.0, 400, "a misspelt key is an error");
     let deep = format!("{{\"topic\":\"chat.upserted\",\"data\":{}{}}}", "[".repeat(500), "]".repeat(500));
     let request = server.http().post(server.url("/api/publish")).bearer_auth(tests::server::API_KEY);
     let request = request.header("content-type", "application/json").body(deep);
@@ -133,7 +133,7 @@ async fn a_bad_request_is_refused_with_a_reason() {
 }
 
 #[tokio::test]
-async fn an_emit_reaches_the_room_the_user_or_everyone_named() {
+async fn an_emit_reaches_the_named_room_or_user() {
     let server = Server::dev().start().await;
     open_chat(&server, "c1", &["ana", "bia"]).await;
     let mut ana = member(&server, "ana", "c1").await;

@@ -1,12 +1,12 @@
-//! The catalogue's table is true: every row has a test that exists, and every event of the plugins has a row. Must never trust a name
-//! that is not in the source.
+//! Checks the catalogue's table: every row names an existing test, and every event of the plugins has a row. Must never trust a
+//! test name without finding it in the source.
 
 use std::collections::BTreeSet;
 use std::fs;
 
 use tests::Server;
 
-/// The five products, as sections of the table.
+/// The five products, which are the sections of the table.
 const PRODUCTS: [&str; 5] = ["lms", "support-desk", "crm", "conversations", "video"];
 
 struct Row {
@@ -52,9 +52,14 @@ fn every_row_of_the_catalogue_has_a_test_that_exists() {
     for row in &rows {
         assert!(!row.tests.iter().all(String::is_empty), "{} {} of {} has no test", row.event, row.direction, row.product);
         for test in &row.tests {
-            let (module, name) = test.split_once("::").unwrap_or_else(|| panic!("{test:?} is no module::function"));
+            let (module, name) = test.split_once("::").unwrap_or_else(|| panic!("{test:?} is not module::function"));
             let source = fs::read_to_string(tests::package_dir().join(format!("suite/{module}.rs"))).unwrap_or_default();
-            assert!(source.contains(&format!("fn {name}(")), "{} of {} names {test}, which is not there", row.event, row.product);
+            assert!(
+                source.contains(&format!("fn {name}(")),
+                "{} of {} names {test}, which does not exist",
+                row.event,
+                row.product
+            );
         }
     }
 }
@@ -84,5 +89,5 @@ async fn every_event_of_the_plugins_has_a_row() {
             missing.insert(format!("{event} {direction} in {namespace}"));
         }
     }
-    assert!(missing.is_empty(), "without a row: {missing:#?}");
+    assert!(missing.is_empty(), "events without a row: {missing:#?}");
 }

@@ -1,5 +1,5 @@
-//! Clocks that are set while the server runs: its own wall clock, and Redis's. No measured duration may change, and no stored time may
-//! block anything. Must never set the clock of the machine.
+//! Clocks that change while the server runs: its wall clock and Redis's clock. No measured duration may change and no stored time
+//! may block anything. Must never set the machine's clock.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use tests::cluster::Cluster;
 use tests::server::{ADMIN_TOKEN, Builder, Scratch};
 use tests::{Client, Server, Token, fixture, token, wait};
 
-use crate::scene::{ask_bare, open_chat, user};
+use crate::helpers::{ask_bare, open_chat, user};
 
 const HOUR: i64 = 3600;
 
@@ -23,7 +23,7 @@ impl WallClock {
     }
 
     fn write(&self, seconds: i64) {
-        // Whole at any time: the server may be reading.
+        // Renamed into place, because the server may be reading.
         let next = self.0.path().join("next");
         std::fs::write(&next, format!("{seconds:+}\n")).expect("a scratch file");
         std::fs::rename(next, self.file()).expect("a scratch file");
@@ -33,24 +33,24 @@ impl WallClock {
         self.0.path().join("clock")
     }
 
-    /// Sets it so far ahead, and waits until the server goes by it.
+    /// Sets the clock `seconds` ahead and waits until the server uses it.
     async fn set(&self, server: &Server, seconds: i64) {
         self.write(seconds);
         let real = time(&token("x").expires_in(0));
         wait::eventually("the server's clock to be set", async || {
             let health = server.get("/health").await.1;
-            let told = humantime::parse_rfc3339(health["timestamp"].as_str().expect("a time")).expect("RFC 3339");
-            let told = told.duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs() as i64;
-            (told - real - seconds).abs() < 60
+            let shown = humantime::parse_rfc3339(health["timestamp"].as_str().expect("a time")).expect("RFC 3339");
+            let shown = shown.duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs() as i64;
+            (shown - real - seconds).abs() < 60
         })
         .await;
     }
 
-    /// A server that goes by it.
+    /// Configures a server that uses this clock.
     fn server(&self, plugins: &'static [&'static str]) -> Builder {
         Server::dev()
             .only(plugins)
-            .one_process()
+            .single_node()
             .env("LD_PRELOAD", &library())
             .env("FAKETIME_TIMESTAMP_FILE", &self.file().display().to_string())
             .env("FAKETIME_NO_CACHE", "1")
@@ -59,7 +59,7 @@ impl WallClock {
     }
 }
 
-/// When a token expires.
+/// The time at which a token expires.
 fn time(token: &Token) -> i64 {
     use base64::Engine as _;
     let signed = token.sign();
@@ -69,21 +69,21 @@ fn time(token: &Token) -> i64 {
 }
 
 fn library() -> String {
-    let folders = std::fs::read_dir("/usr/lib").expect("a system").flatten().map(|entry| entry.path());
+    let folders = std::fs::read_dir("/usr/lib").expect("Linux has it").flatten().map(|entry| entry.path());
     let found = folders.map(|folder| folder.join("faketime/libfaketime.so.1")).find(|file| file.exists());
-    found.expect("libfaketime is there; `make test` installs it").display().to_string()
+    found.expect("libfaketime is installed; `make test` installs it").display().to_string()
 }
 
-/// A user with a token that is valid for longer than any step of a clock.
+/// A user with a token that is valid for longer than any change of the clock.
 fn lasting(id: &str) -> Token {
     user(id).expires_in(100 * HOUR)
 }
 
-/// Waits two seconds by the server's figures, which are sent once a second.
+/// Waits for two seconds of the server's own time, by the metrics that it sends every second.
 async fn two_seconds(server: &Server) {
-    let mut told = Client::connect(server.admin_address(), "/figures", ADMIN_TOKEN).await.expect("the token is right");
+    let mut metrics = Client::connect(server.admin_address(), "/figures", ADMIN_TOKEN).await.expect("the token is right");
     for _ in 0..3 {
-        told.next("figures").await;
+        metrics.next("figures").await;
     }
 }
 
@@ -92,28 +92,28 @@ async fn attendant(server: &Server, id: &str) -> Client {
 }
 
 #[tokio::test]
-async fn grace_and_away_notice_nothing_of_a_clock_that_is_set() {
+async fn presence_grace_ignores_changes_of_the_wall_clock() {
     let clock = WallClock::new();
     let server = clock.server(&["presence", "chat", "threads", "crm"]).env("HUBBUB_PRESENCE__GRACE", "2s").start().await;
     let mut head = attendant(&server, "head").await;
     let first = attendant(&server, "first").await;
-    wait::eventually("both to be told", async || head.next("attendant:online").await["userId"] == "first").await;
+    wait::eventually("both to be online", async || head.next("attendant:online").await["userId"] == "first").await;
     clock.set(&server, HOUR).await;
     two_seconds(&server).await;
     head.expect_none("attendant:away").await;
     let second = attendant(&server, "second").await;
     assert_eq!(head.next("attendant:online").await["userId"], "second");
-    // Cut off, not said goodbye.
+    // The connections end without a disconnect.
     drop((first.into_stream(), second.into_stream()));
-    wait::eventually("both to be gone", async || server.get("/health").await.1["connections"] == 1).await;
+    wait::eventually("both connections to end", async || server.get("/health").await.1["connections"] == 1).await;
     clock.set(&server, 0).await;
-    let mut gone = [head.next("attendant:offline").await, head.next("attendant:offline").await];
-    gone.sort_by_key(|gone| gone["userId"].to_string());
-    assert_eq!((&gone[0]["userId"], &gone[1]["userId"]), (&json!("first"), &json!("second")));
+    let mut offline = [head.next("attendant:offline").await, head.next("attendant:offline").await];
+    offline.sort_by_key(|offline| offline["userId"].to_string());
+    assert_eq!((&offline[0]["userId"], &offline[1]["userId"]), (&json!("first"), &json!("second")));
 }
 
 #[tokio::test]
-async fn lessons_are_saved_though_the_clock_is_set() {
+async fn lessons_are_saved_when_the_wall_clock_changes() {
     let clock = WallClock::new();
     let server = clock.server(&["lessons", "chat"]).plugin_config("lessons", "save_every_seconds", "1").start().await;
     let mut ana = server.connect("/", lasting("ana")).await;
@@ -133,7 +133,7 @@ async fn lessons_are_saved_though_the_clock_is_set() {
 }
 
 #[tokio::test]
-async fn timers_notice_nothing_of_a_clock_that_is_set() {
+async fn timers_ignore_changes_of_the_wall_clock() {
     let clock = WallClock::new();
     let server = clock.server(&[]).plugin("timed", &fixture::timed().await).start().await;
     let mut client = server.connect("/timed", lasting("ana")).await;
@@ -146,7 +146,7 @@ async fn timers_notice_nothing_of_a_clock_that_is_set() {
     }
     clock.set(&server, -HOUR).await;
     for kind in ["soft", "durable"] {
-        assert_eq!(client.next(&format!("near-{kind}")).await, "soon", "it was held back");
+        assert_eq!(client.next(&format!("near-{kind}")).await, "soon", "the timer fires on time");
     }
     clock.set(&server, 2 * HOUR).await;
     two_seconds(&server).await;
@@ -156,27 +156,27 @@ async fn timers_notice_nothing_of_a_clock_that_is_set() {
 }
 
 #[tokio::test]
-async fn a_budget_comes_back_as_fast_though_the_clock_is_set_back() {
+async fn a_budget_refills_when_the_wall_clock_is_set_back() {
     let clock = WallClock::new();
     let server = clock.server(&["chat"]).start().await;
     open_chat(&server, "c1", &["ana"]).await;
     let mut ana = server.connect("/chat", lasting("ana")).await;
-    crate::scene::join(&mut ana, "c1").await;
+    crate::helpers::join(&mut ana, "c1").await;
     clock.set(&server, HOUR).await;
     let message = json!({"chatId": "c1", "content": "x"});
     wait::eventually("the budget to be used up", async || ana.ask("chat:message", message.clone()).await != json!({})).await;
     clock.set(&server, 0).await;
-    wait::eventually("some of it to be back", async || {
+    wait::eventually("the budget to refill", async || {
         let ack = ana.ask("chat:message", message.clone()).await;
         let wait = ack["error"]["retryAfterMs"].as_u64().unwrap_or_default();
-        assert!(wait <= 6000, "ten a minute come back one by one, not after {wait} ms");
+        assert!(wait <= 6000, "ten a minute refill one by one, not after {wait} ms");
         ack == json!({})
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_live_sockets_token_expires_after_its_time_whatever_the_clock_says() {
+async fn an_open_sockets_token_expires_regardless_of_the_wall_clock() {
     let clock = WallClock::new();
     let server = clock.server(&["chat"]).start().await;
     let mut long = server.connect("/chat", user("ana").expires_in(HOUR)).await;
@@ -188,30 +188,30 @@ async fn a_live_sockets_token_expires_after_its_time_whatever_the_clock_says() {
     long.expect_none("auth:expired").await;
 }
 
-/// Sets Redis's clock ahead, by setting back all that it has kept by it.
+/// Sets Redis's clock ahead, by setting back all heartbeats stored by it.
 async fn set_redis(cluster: &Cluster, seconds: i64) {
     let nodes = cluster.redis.ask("KEYS *:nodes").await;
-    let key = nodes.lines().find(|line| line.ends_with(":nodes")).expect("the nodes show signs of life").to_owned();
+    let key = nodes.lines().find(|line| line.ends_with(":nodes")).expect("the nodes send heartbeats").to_owned();
     let script =
         "for _, node in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do redis.call('ZINCRBY', KEYS[1], ARGV[1], node) end";
     cluster.redis.ask(&format!("EVAL \"{script}\" 1 {key} {}", -seconds * 1000)).await;
 }
 
-async fn know_of(server: &Server, nodes: u64) {
-    wait::eventually("the nodes to know of each other", async || server.readiness().await.1["nodes"] == nodes).await;
+async fn sees_nodes(server: &Server, nodes: u64) {
+    wait::eventually("the nodes to see each other", async || server.readiness().await.1["nodes"] == nodes).await;
 }
 
 #[tokio::test]
-async fn no_lease_ends_where_redis_clock_is_set_and_a_dead_node_is_noticed() {
+async fn changing_redis_clock_ends_no_lease_and_a_dead_node_is_noticed() {
     let mut cluster = Cluster::with(2, |node| node.only(&["presence", "chat", "threads", "crm"])).await;
     let mut eva = attendant(&cluster.nodes[0], "eva").await;
     let _fay = attendant(&cluster.nodes[1], "fay").await;
-    wait::eventually("both to be told", async || eva.next("attendant:online").await["userId"] == "fay").await;
+    wait::eventually("both to be online", async || eva.next("attendant:online").await["userId"] == "fay").await;
     for seconds in [HOUR, -HOUR, -HOUR] {
         set_redis(&cluster, seconds).await;
         for node in &cluster.nodes {
             two_seconds(node).await;
-            know_of(node, 2).await;
+            sees_nodes(node, 2).await;
         }
         eva.expect_none("attendant:offline").await;
         let list = ask_bare(&mut eva, "presence:list").await;
@@ -219,11 +219,11 @@ async fn no_lease_ends_where_redis_clock_is_set_and_a_dead_node_is_noticed() {
     }
     let mut dead = cluster.nodes.pop().expect("two nodes");
     dead.kill9();
-    know_of(&cluster.nodes[0], 1).await;
+    sees_nodes(&cluster.nodes[0], 1).await;
 }
 
 #[tokio::test]
-async fn a_claim_made_before_redis_clock_was_set_back_is_free() {
+async fn a_claim_made_before_redis_clock_was_set_back_expires() {
     let cluster = Cluster::with(1, |node| node.only(&["video", "chat"])).await;
     let server = &cluster.nodes[0];
     let found = async || cluster.redis.ask("KEYS *claim:count:*").await;

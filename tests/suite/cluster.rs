@@ -1,13 +1,14 @@
-//! Many nodes that are one server to their clients. Must never rely on which node a client is at, but where that is the point.
+//! Several nodes that act as one server for their clients. Must never depend on a client's node, except where a test is about
+//! that.
 
 use std::process::Command;
 
 use serde_json::json;
 use tests::cluster::Cluster;
 use tests::server::{Builder, NODES};
-use tests::{Client, Server, gate, wait};
+use tests::{Client, Server, machine, wait};
 
-use crate::scene::{join, member, open_chat, say, user};
+use crate::helpers::{join, member, open_chat, say, user};
 
 /// A viewer of the video `v1`.
 async fn viewer(node: &Server, id: &str) -> Client {
@@ -18,7 +19,7 @@ async fn viewer(node: &Server, id: &str) -> Client {
 
 #[tokio::test]
 async fn a_message_reaches_the_room_on_every_node_once_and_in_order() {
-    let cluster = Cluster::with(3, Builder::chatty).await;
+    let cluster = Cluster::with(3, Builder::without_message_limit).await;
     open_chat(&cluster.nodes[0], "c1", &["ana", "bia", "caio"]).await;
     let mut ana = member(&cluster.nodes[0], "ana", "c1").await;
     let mut bia = member(&cluster.nodes[1], "bia", "c1").await;
@@ -35,8 +36,8 @@ async fn a_message_reaches_the_room_on_every_node_once_and_in_order() {
 }
 
 #[tokio::test]
-async fn whoever_was_told_that_he_is_in_hears_the_next_message_of_any_node() {
-    let cluster = Cluster::with(2, Builder::chatty).await;
+async fn after_the_join_ack_a_client_receives_messages_of_every_node() {
+    let cluster = Cluster::with(2, Builder::without_message_limit).await;
     open_chat(&cluster.nodes[0], "c1", &["ana", "bia"]).await;
     let mut ana = member(&cluster.nodes[0], "ana", "c1").await;
     for n in 0..30 {
@@ -49,7 +50,7 @@ async fn whoever_was_told_that_he_is_in_hears_the_next_message_of_any_node() {
 }
 
 #[tokio::test]
-async fn one_user_on_two_nodes_counts_as_one_and_the_count_is_the_clusters() {
+async fn a_user_on_two_nodes_counts_as_one_viewer() {
     let cluster = Cluster::of(2).await;
     let mut ana = viewer(&cluster.nodes[0], "ana").await;
     let _ana_elsewhere = viewer(&cluster.nodes[1], "ana").await;
@@ -69,23 +70,23 @@ async fn a_plugin_disabled_on_one_node_is_disabled_on_all() {
     .await;
 }
 
-/// The products' tests once more, in a process of its own whose servers are so many nodes each.
+/// Runs tests of the products again, in another process, in which each server has this many nodes.
 fn products_on(nodes: usize, modules: &[&str]) {
-    gate::alone();
+    machine::exclusive();
     let mut suite = Command::new(std::env::current_exe().expect("a running test has a file"));
     suite.args(modules).args(["--test-threads", "4"]).env(NODES, nodes.to_string()).env("RUST_BACKTRACE", "0");
     let run = suite.output().expect("the suite runs");
-    let said = String::from_utf8_lossy(&run.stdout);
-    assert!(run.status.success(), "on {nodes} nodes: {said}{}", String::from_utf8_lossy(&run.stderr));
-    assert!(said.contains("test result: ok. ") && !said.contains("ok. 0 passed"), "{said}");
+    let printed = String::from_utf8_lossy(&run.stdout);
+    assert!(run.status.success(), "on {nodes} nodes: {printed}{}", String::from_utf8_lossy(&run.stderr));
+    assert!(printed.contains("test result: ok. ") && !printed.contains("ok. 0 passed"), "{printed}");
 }
 
 #[test]
-fn the_five_products_are_the_same_with_their_clients_spread_over_two_nodes() {
+fn all_product_tests_pass_on_two_nodes() {
     products_on(2, &["lms::", "lms_chat::", "support_desk::", "crm::", "conversations::", "video::", "video_chat::"]);
 }
 
 #[test]
-fn what_people_say_to_each_other_is_the_same_over_three_nodes() {
+fn all_chat_tests_pass_on_three_nodes() {
     products_on(3, &["lms_chat::", "conversations::", "video_chat::"]);
 }

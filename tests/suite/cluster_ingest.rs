@@ -1,4 +1,5 @@
-//! What other systems send, taken in by several nodes: shared, taken over, and counted once. Must never depend on which node is the one.
+//! Messages from other systems, consumed by several nodes: shared, taken over, and counted once. Must never depend on which node
+//! consumes.
 
 use serde_json::json;
 use tests::cluster::Cluster;
@@ -6,7 +7,7 @@ use tests::kafka::Kafka;
 use tests::server::Builder;
 use tests::{Postgres, Server, wait};
 
-/// A dead node is missed soon.
+/// A dead node is noticed soon.
 fn node(builder: Builder) -> Builder {
     builder.only(&["video", "chat"]).env("HUBBUB_REDIS__NODE_TIMEOUT", "2s")
 }
@@ -28,9 +29,9 @@ async fn accepted(server: &Server, source: &str) -> f64 {
     server.metrics().await.get("hubbub_ingest_messages_total", &[("source", source)]).unwrap_or(0.0)
 }
 
-/// The node that has taken something in from there.
-async fn taker(cluster: &Cluster, source: &str) -> usize {
-    wait::until("a node to take in", wait::DEADLINE, async || {
+/// The node that has consumed something from this source.
+async fn consumer(cluster: &Cluster, source: &str) -> usize {
+    wait::until("a node to consume", wait::DEADLINE, async || {
         for (at, node) in cluster.nodes.iter().enumerate() {
             if accepted(node, source).await > 0.0 {
                 return Some(at);
@@ -42,7 +43,7 @@ async fn taker(cluster: &Cluster, source: &str) -> usize {
 }
 
 #[tokio::test]
-async fn what_a_killed_node_left_of_a_stream_is_handled_by_the_other_once() {
+async fn stream_entries_of_a_killed_node_are_handled_once_by_the_other() {
     const MANY: u64 = 300;
     let mut cluster =
         Cluster::with(2, |builder| node(builder).env("HUBBUB_INGEST__STREAMS__STREAMS", r#"{"views" = "video.view"}"#)).await;
@@ -51,14 +52,14 @@ async fn what_a_killed_node_left_of_a_stream_is_handled_by_the_other_once() {
         assert!(cluster.redis.ask(&entry).await.starts_with('$'));
     };
     add(&cluster, 0).await;
-    let first = taker(&cluster, "streams").await;
+    let first = consumer(&cluster, "streams").await;
     for n in 1..MANY {
         add(&cluster, n).await;
         if n == MANY / 2 {
             cluster.nodes[first].kill9();
         }
     }
-    // One more that it has read, and will never acknowledge.
+    // One more entry is read by a consumer that will never acknowledge it.
     cluster.redis.ask("XREADGROUP GROUP hubbub hubbub COUNT 1 STREAMS views >").await;
     views_are(&cluster, "v1", MANY as i64).await;
     wait::eventually("all to be acknowledged", async || cluster.redis.ask("XPENDING views hubbub").await.starts_with("*4\r\n:0"))
@@ -66,10 +67,10 @@ async fn what_a_killed_node_left_of_a_stream_is_handled_by_the_other_once() {
 }
 
 #[tokio::test]
-async fn partitions_of_a_killed_node_are_read_by_the_other_and_every_view_counts_once() {
+async fn partitions_of_a_killed_node_move_and_every_view_counts_once() {
     const MANY: usize = 60;
     let kafka = Kafka::with(&[("video.view", 4)]);
-    // Nothing is committed: all that the dead node has accepted comes again to the other.
+    // No offset is committed, so everything that the dead node has accepted is delivered to the other again.
     let never = [("auto.commit.interval.ms", "86400000")];
     let mut cluster = Cluster::with(2, |builder| node(builder).kafka_with(&kafka, &never)).await;
     let view = async |n: usize| {
@@ -80,8 +81,8 @@ async fn partitions_of_a_killed_node_are_read_by_the_other_and_every_view_counts
         view(n).await;
     }
     views_are(&cluster, "v1", MANY as i64 / 2).await;
-    let taker = taker(&cluster, "kafka").await;
-    cluster.nodes[taker].kill9();
+    let consumer = consumer(&cluster, "kafka").await;
+    cluster.nodes[consumer].kill9();
     for n in MANY / 2..MANY {
         view(n).await;
     }
@@ -89,31 +90,33 @@ async fn partitions_of_a_killed_node_are_read_by_the_other_and_every_view_counts
 }
 
 #[tokio::test]
-async fn a_channel_is_listened_to_by_one_node_and_by_another_once_it_has_stopped() {
+async fn a_channel_is_consumed_by_one_node_and_fails_over() {
     let mut cluster = Cluster::with(2, |builder| node(builder).env("HUBBUB_INGEST__PUBSUB__CHANNELS", r#"["backend"]"#)).await;
-    let tell = async |cluster: &Cluster, video: &str, listeners: usize| {
+    let publish = async |cluster: &Cluster, video: &str, listeners: usize| {
         let message = format!(r#"PUBLISH backend "{{\"event\":\"video:view\",\"data\":{{\"videoId\":\"{video}\"}}}}""#);
-        wait::eventually("the nodes to listen", async || cluster.redis.ask(&message).await.starts_with(&format!(":{listeners}")))
-            .await;
+        wait::eventually("the nodes to subscribe", async || {
+            cluster.redis.ask(&message).await.starts_with(&format!(":{listeners}"))
+        })
+        .await;
     };
-    let told = async |cluster: &Cluster, video: &str, listeners: usize| {
-        wait::eventually("a node to hear it", async || {
-            tell(cluster, video, listeners).await;
+    let publish_until_counted = async |cluster: &Cluster, video: &str, listeners: usize| {
+        wait::eventually("a node to handle the message", async || {
+            publish(cluster, video, listeners).await;
             views(cluster, video).await > 0
         })
         .await;
     };
-    told(&cluster, "before", 2).await;
-    let first = taker(&cluster, "pubsub").await;
+    publish_until_counted(&cluster, "before", 2).await;
+    let first = consumer(&cluster, "pubsub").await;
     let other = 1 - first;
     for n in 0..50 {
-        tell(&cluster, &format!("v{}", n % 5), 2).await;
+        publish(&cluster, &format!("v{}", n % 5), 2).await;
     }
     for video in 0..5 {
         views_are(&cluster, &format!("v{video}"), 10).await;
     }
-    assert_eq!(accepted(&cluster.nodes[other], "pubsub").await, 0.0, "only one takes in");
+    assert_eq!(accepted(&cluster.nodes[other], "pubsub").await, 0.0, "only one node consumes");
     cluster.nodes[first].terminate().await;
-    told(&cluster, "after", 1).await;
+    publish_until_counted(&cluster, "after", 1).await;
     assert!(accepted(&cluster.nodes[other], "pubsub").await > 0.0);
 }

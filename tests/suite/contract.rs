@@ -1,5 +1,5 @@
-//! What clients may count on: the AsyncAPI document, the page, and the TypeScript types. Must never judge them by their text where
-//! the tool that reads them can.
+//! The contract for clients: the AsyncAPI document, the page and the TypeScript types. Must never check their text where a tool
+//! that reads them can check them.
 
 use std::path::Path;
 use std::process::Output;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tests::server::{Scratch, run_in};
 use tests::{Server, fixture, node};
 
-use crate::scene::{is_time, name, open_chat, user};
+use crate::helpers::{is_time, name, open_chat, user};
 
 async fn document(server: &Server) -> Value {
     let (status, document) = server.get("/asyncapi.json").await;
@@ -32,8 +32,8 @@ fn succeeded(output: &Output) -> String {
 }
 
 #[tokio::test]
-async fn the_official_parser_finds_nothing_wrong_with_the_document() {
-    // In the checkout, with all of its plugins.
+async fn the_official_parser_accepts_the_document() {
+    // Runs in the checkout, with all of its plugins.
     let server = Server::dev().folder(&tests::checkout_dir()).start().await;
     let document = document(&server).await;
     let checked = node::run(&node::clients(), Path::new("asyncapi.mjs"), &[], &document.to_string()).await;
@@ -50,15 +50,15 @@ async fn the_official_parser_finds_nothing_wrong_with_the_document() {
 }
 
 #[tokio::test]
-async fn the_document_and_the_page_follow_what_is_live() {
+async fn the_document_and_the_page_describe_the_live_plugins() {
     let server = Server::dev().only(&["chat"]).start().await;
     let before = document(&server).await;
     assert!(before["channels"]["Course"].is_null() && !page(&server).await.contains("/course/{id}"));
-    assert_eq!(before, document(&server).await, "the same while nothing changes");
+    assert_eq!(before, document(&server).await, "unchanged while nothing is deployed");
 
     let component = std::fs::read(fixture::course().await).expect("the component was built");
-    let (status, said) = server.admin(reqwest::Method::POST, "/admin/plugins/course/deploy", component).await;
-    assert_eq!(status, 200, "{said}");
+    let (status, printed) = server.admin(reqwest::Method::POST, "/admin/plugins/course/deploy", component).await;
+    assert_eq!(status, 200, "{printed}");
     let after = document(&server).await;
     assert_eq!(after["channels"]["Course"]["address"], "/course/{id}");
     assert_ne!(after["info"]["version"], before["info"]["version"]);
@@ -68,27 +68,27 @@ async fn the_document_and_the_page_follow_what_is_live() {
     }
 
     server.admin(reqwest::Method::POST, "/admin/plugins/course/disable", vec![]).await;
-    assert_eq!(document(&server).await, before, "what is not live is not told");
+    assert_eq!(document(&server).await, before, "a disabled plugin is not in the document");
 }
 
-/// The types of the chat alone.
+/// The types of the chat plugin alone.
 async fn chat_types() -> String {
     let scratch = Scratch::new();
     let chat = fixture::plugins().await["chat"].display().to_string();
     let types = succeeded(&run_in(scratch.path(), &["types", &chat], &[]));
     let left: Vec<_> = std::fs::read_dir(scratch.path()).expect("the folder is ours").collect();
-    assert!(left.is_empty(), "asking leaves nothing behind: {left:?}");
+    assert!(left.is_empty(), "the command leaves no files: {left:?}");
     types
 }
 
-/// A folder in which TypeScript finds these types, the clients and their packages.
-fn workshop(types: &str) -> Scratch {
+/// A folder with these types, the test clients and their packages, in which TypeScript compiles.
+fn project_folder(types: &str) -> Scratch {
     let scratch = Scratch::new();
     let write = |name: &str, text: &str| std::fs::write(scratch.path().join(name), text).expect("the folder is ours");
     write("contract.ts", types);
     write("package.json", r#"{"type": "module"}"#);
     for file in ["typed.ts", "wrong.ts", "tsconfig.json"] {
-        write(file, &std::fs::read_to_string(node::clients().join(file)).expect("it is there"));
+        write(file, &std::fs::read_to_string(node::clients().join(file)).expect("the file exists"));
     }
     write("wrong.json", r#"{"extends": "./tsconfig.json", "files": ["wrong.ts"]}"#);
     std::os::unix::fs::symlink(node::clients().join("node_modules"), scratch.path().join("node_modules")).expect("a link");
@@ -104,35 +104,35 @@ async fn compile(folder: &Scratch, project: &str) -> Output {
 async fn a_typed_client_compiles_and_chats() {
     let server = Server::dev().start().await;
     open_chat(&server, "c1", &["ana"]).await;
-    crate::scene::member(&server, "ana", "c1").await;
-    let folder = workshop(&chat_types().await);
+    crate::helpers::member(&server, "ana", "c1").await;
+    let folder = project_folder(&chat_types().await);
     succeeded(&compile(&folder, "tsconfig.json").await);
     let token = user("ana").sign();
     let output = node::run(folder.path(), Path::new("typed.js"), &[&server.url(""), &token, "c1"], "").await;
-    let heard: Value = serde_json::from_str(&succeeded(&output)).expect("one JSON text");
-    assert_eq!((&heard["author"], &heard["content"]), (&json!(name("ana")), &json!("typed")));
-    assert_eq!((&heard["online"], &heard["names"], &heard["unread"]), (&json!(1), &json!([name("ana")]), &json!(0)));
-    assert_eq!(heard["code"], "invalid");
-    assert!(is_time(&heard["createdAt"]), "{heard}");
+    let received: Value = serde_json::from_str(&succeeded(&output)).expect("one JSON text");
+    assert_eq!((&received["author"], &received["content"]), (&json!(name("ana")), &json!("typed")));
+    assert_eq!((&received["online"], &received["names"], &received["unread"]), (&json!(1), &json!([name("ana")]), &json!(0)));
+    assert_eq!(received["code"], "invalid");
+    assert!(is_time(&received["createdAt"]), "{received}");
 }
 
 #[tokio::test]
-async fn each_mistake_of_a_typed_client_is_an_error() {
-    let folder = workshop(&chat_types().await);
+async fn each_type_error_of_a_client_fails_to_compile() {
+    let folder = project_folder(&chat_types().await);
     let output = compile(&folder, "wrong.json").await;
     assert!(!output.status.success(), "it compiled");
-    let text = std::fs::read_to_string(node::clients().join("wrong.ts")).expect("it is there");
+    let text = std::fs::read_to_string(node::clients().join("wrong.ts")).expect("the file exists");
     let first = text.lines().position(|line| line.starts_with("declare const socket")).expect("the socket") + 2;
-    let said = stdout(&output);
+    let printed = stdout(&output);
     for line in first..=text.lines().count() {
-        assert!(said.contains(&format!("wrong.ts({line},")), "line {line} compiled: {said}");
+        assert!(printed.contains(&format!("wrong.ts({line},")), "line {line} compiled: {printed}");
     }
-    let elsewhere = said.lines().find(|line| line.contains("error") && !line.starts_with("wrong.ts("));
+    let elsewhere = printed.lines().find(|line| line.contains("error") && !line.starts_with("wrong.ts("));
     assert_eq!(elsewhere, None, "the types themselves compile");
 }
 
 #[tokio::test]
-async fn types_come_from_files_a_configuration_or_the_folder() {
+async fn types_are_generated_from_files_a_configuration_or_the_folder() {
     let scratch = Scratch::new();
     let chat = fixture::plugins().await["chat"].display().to_string();
     let config = scratch.path().join("plugins.toml");
@@ -141,8 +141,8 @@ async fn types_come_from_files_a_configuration_or_the_folder() {
         succeeded(&run_in(scratch.path(), &["types", "--config", &config.display().to_string()], &[])),
         chat_types().await
     );
-    // Whatever plugins the checkout has, their types compile, and the chat's client with them.
-    let folder = workshop(&succeeded(&run_in(&tests::checkout_dir(), &["types"], &[])));
+    // The types of all of the checkout's plugins compile, and the chat client with them.
+    let folder = project_folder(&succeeded(&run_in(&tests::checkout_dir(), &["types"], &[])));
     succeeded(&compile(&folder, "tsconfig.json").await);
 
     let refused = run_in(scratch.path(), &["types"], &[]);

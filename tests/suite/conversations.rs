@@ -1,13 +1,14 @@
-//! The teams' conversations in `/`, row by row. Must never let an id be unique: tenants have the same conversations and users.
+//! The team conversations in `/`: each row of the catalogue. Ids must never be unique: tenants share ids of conversations and
+//! users.
 
 use serde_json::{Value, json};
 use tests::server::Builder;
 use tests::stock::Transports;
 use tests::{Client, Server, Stock, StockSocket, Token, wait};
 
-use crate::scene::{expect_none_of, name, publish_keyed, refused_both_ways, user};
+use crate::helpers::{expect_none_of, name, publish_keyed, refused_both_ways, user};
 
-/// All that only a conversation's people may hear of it.
+/// Events that only members of a conversation may receive.
 const NEWS: [&str; 8] = [
     "conversation_created",
     "conversation_updated",
@@ -35,7 +36,7 @@ fn count(unread: u64) -> Value {
     json!({"conversation_id": "c1", "unread_count": unread})
 }
 
-/// Publishes about `c1`, in line with all else about it.
+/// Publishes about `c1`, in order with all other messages about it.
 async fn about_c1(server: &Server, topic: &str, data: Value) {
     publish_keyed(server, "c1", topic, data).await;
 }
@@ -46,7 +47,7 @@ async fn post(server: &Server, id: &str, by: &str) -> Value {
     message
 }
 
-/// A user without a tenant in `c1`.
+/// Connects a user without a tenant and joins `c1`.
 pub(crate) async fn enter(server: &Server, id: &str) -> Client {
     let mut client = server.connect("/", user(id)).await;
     join(&mut client).await;
@@ -54,10 +55,10 @@ pub(crate) async fn enter(server: &Server, id: &str) -> Client {
 }
 
 async fn join(client: &mut Client) {
-    wait::eventually("c1 to be known", async || client.ask("join_conversation", here()).await == json!({})).await;
+    wait::eventually("c1 to exist", async || client.ask("join_conversation", here()).await == json!({})).await;
 }
 
-/// A conversation of Ana and Ben, who are both in its room.
+/// A conversation of Ana and Ben, with both in its room.
 async fn of_two() -> (Server, Client, Client) {
     of_two_on(Server::dev()).await
 }
@@ -70,10 +71,10 @@ async fn of_two_on(server: Builder) -> (Server, Client, Client) {
 }
 
 #[tokio::test]
-async fn the_door_refuses_bad_tokens_and_visitors_are_let_in_but_not_heard() {
+async fn bad_tokens_are_refused_and_anonymous_visitors_may_only_connect() {
     let (server, ..) = of_two().await;
-    assert_eq!(server.turned_away("/", "nonsense").await, "Invalid token");
-    assert_eq!(server.turned_away("/", user("ana").expires_in(-3600)).await, "Invalid token");
+    assert_eq!(server.connect_refused("/", "nonsense").await, "Invalid token");
+    assert_eq!(server.connect_refused("/", user("ana").expires_in(-3600)).await, "Invalid token");
     let mut visitor = server.connect("/", ()).await;
     for event in ["join_conversation", "leave_conversation", "typing"] {
         refused_both_ways(&mut visitor, event, here(), "unauthenticated", "Authentication error").await;
@@ -84,7 +85,7 @@ async fn the_door_refuses_bad_tokens_and_visitors_are_let_in_but_not_heard() {
 }
 
 #[tokio::test]
-async fn only_members_take_part_and_others_are_not_authorized() {
+async fn only_members_of_a_conversation_are_authorized() {
     let (server, mut ana, mut ben) = of_two().await;
     let mut eva = server.connect("/", user("eva")).await;
     for conversation in ["c1", "c2", "conversation:c1", "/c1"] {
@@ -111,7 +112,7 @@ async fn only_members_take_part_and_others_are_not_authorized() {
 }
 
 #[tokio::test]
-async fn news_of_a_conversation_reach_its_members_on_every_device_as_published() {
+async fn conversation_events_reach_members_on_every_device_unchanged() {
     let server = Server::dev().start().await;
     let (mut ana, mut phone) = (server.connect("/", user("ana")).await, server.connect("/", user("ana")).await);
     let (mut eva, mut visitor) = (server.connect("/", user("eva")).await, server.connect("/", ()).await);
@@ -134,7 +135,7 @@ async fn news_of_a_conversation_reach_its_members_on_every_device_as_published()
 }
 
 #[tokio::test]
-async fn the_end_of_an_unknown_conversation_reaches_the_members_it_names_else_the_tenant() {
+async fn deleting_an_unknown_conversation_notifies_named_members_or_the_tenant() {
     let server = Server::dev().start().await;
     let (mut ana, mut ben) = (server.connect("/", of("acme", "ana")).await, server.connect("/", of("acme", "ben")).await);
     let (mut spy, mut free) = (server.connect("/", of("bolt", "ana")).await, server.connect("/", user("ana")).await);
@@ -154,7 +155,7 @@ async fn the_end_of_an_unknown_conversation_reaches_the_members_it_names_else_th
 }
 
 #[tokio::test]
-async fn who_is_taken_off_the_members_is_out_at_once() {
+async fn a_removed_member_leaves_the_room_at_once() {
     let (server, mut ana, mut ben) = of_two().await;
     let mut phone = enter(&server, "ben").await;
     about_c1(&server, "conversation.updated", json!({"id": "c1", "members": ["ana"]})).await;
@@ -166,7 +167,7 @@ async fn who_is_taken_off_the_members_is_out_at_once() {
         refused_both_ways(client, "typing", here(), "forbidden", "Not authorized").await;
         refused_both_ways(client, "join_conversation", here(), "forbidden", "Not authorized").await;
     }
-    // An update without a list opens it to nobody; one with him lets him in again.
+    // An update without a list of members adds no member; one that lists Ben allows him to join again.
     about_c1(&server, "conversation.updated", json!({"id": "c1", "title": "x"})).await;
     assert_eq!(ana.next("conversation_updated").await, json!({"id": "c1", "title": "x"}));
     refused_both_ways(&mut ben, "join_conversation", here(), "forbidden", "Not authorized").await;
@@ -175,7 +176,7 @@ async fn who_is_taken_off_the_members_is_out_at_once() {
 }
 
 #[tokio::test]
-async fn a_conversation_without_members_is_for_everyone_in_the_tenant() {
+async fn a_conversation_without_members_is_open_to_its_tenant() {
     let server = Server::dev().start().await;
     let (mut ana, mut ben) = (server.connect("/", of("acme", "ana")).await, server.connect("/", of("acme", "ben")).await);
     let (mut spy, mut free) = (server.connect("/", of("bolt", "ana")).await, server.connect("/", user("ana")).await);
@@ -198,7 +199,11 @@ async fn a_conversation_without_members_is_for_everyone_in_the_tenant() {
     }
 
     publish_keyed(&server, "c2", "conversation.created", json!({"id": "c2"})).await;
-    assert_eq!(free.next("conversation_created").await, json!({"id": "c2"}), "without a tenant: whoever has none");
+    assert_eq!(
+        free.next("conversation_created").await,
+        json!({"id": "c2"}),
+        "a conversation without a tenant is for users without one"
+    );
     expect_none_of(&mut ana, &["conversation_created"]).await;
     expect_none_of(&mut spy, &NEWS).await;
     expect_none_of(&mut visitor, &NEWS).await;
@@ -223,7 +228,7 @@ async fn unread_messages_count_for_every_member_but_the_author_on_all_devices() 
     for client in [&mut ana, &mut ben] {
         assert_eq!(client.next("message_read").await, read(&["m1"]));
     }
-    // Read once more it is no change, and from the backend it is as good.
+    // Marking it read again changes nothing, and the backend may mark it as well.
     assert_eq!(ana.ask("mark_read", read(&["m1"])).await, json!({}));
     about_c1(&server, "message.read", json!({"conversation_id": "c1", "message_ids": ["m1", "m2"], "user_id": "ana"})).await;
     assert_eq!(ana.next("unread_count").await, count(0));
@@ -236,26 +241,26 @@ async fn unread_messages_count_for_every_member_but_the_author_on_all_devices() 
 }
 
 #[tokio::test]
-async fn members_and_unread_counts_outlive_a_restart_and_a_message_counts_once() {
-    members_and_unread_counts_outlive_a_restart(Server::dev()).await;
+async fn members_and_unread_counts_survive_a_restart_and_a_message_counts_once() {
+    members_and_unread_counts_survive_a_restart(Server::dev()).await;
 }
 
-/// On any storage.
-pub(crate) async fn members_and_unread_counts_outlive_a_restart(server: Builder) {
+/// The same on any storage.
+pub(crate) async fn members_and_unread_counts_survive_a_restart(server: Builder) {
     let (mut server, mut ana, _ben) = of_two_on(server).await;
     for id in ["m1", "m2", "m3"] {
         post(&server, id, "ben").await;
     }
     assert_eq!(ana.ask("mark_read", read(&["m1"])).await["error"], Value::Null);
-    wait::eventually("three to be told", async || ana.next("unread_count").await != count(0)).await;
-    wait::eventually("the last to be told of", async || ana.next("message_created").await["id"] == "m3").await;
+    wait::eventually("three unread messages", async || ana.next("unread_count").await != count(0)).await;
+    wait::eventually("the last message", async || ana.next("message_created").await["id"] == "m3").await;
     ana.ask("mark_read", read(&["m1"])).await;
     server.restart().await;
 
     let (mut ana, mut ben) = (server.connect("/", user("ana")).await, server.connect("/", user("ben")).await);
     assert_eq!(ana.ask("join_conversation", here()).await, json!({}));
     let again = post(&server, "m3", "ben").await;
-    assert_eq!(ana.next("message_created").await, again, "told twice, counted once");
+    assert_eq!(ana.next("message_created").await, again, "delivered twice, counted once");
     post(&server, "m4", "ben").await;
     assert_eq!(ana.next("unread_count").await, count(3));
     expect_none_of(&mut ben, &["unread_count", "message_created"]).await;
@@ -263,13 +268,13 @@ pub(crate) async fn members_and_unread_counts_outlive_a_restart(server: Builder)
 }
 
 #[tokio::test]
-async fn delivery_is_told_to_each_messages_author_alone() {
+async fn only_the_author_is_notified_of_a_delivery() {
     let (server, mut ana, mut ben) = of_two().await;
     let mut phone = server.connect("/", user("ana")).await;
     post(&server, "m1", "ana").await;
     post(&server, "m2", "ben").await;
-    wait::eventually("both to be there", async || ben.next("message_created").await["id"] == "m2").await;
-    // Who is sent a message need not have its conversation open.
+    wait::eventually("both messages", async || ben.next("message_created").await["id"] == "m2").await;
+    // A member may confirm a delivery without having joined the conversation.
     let mut tablet = server.connect("/", user("ben")).await;
     assert_eq!(tablet.ask("delivered", read(&["m1", "m2", "never was"])).await, json!({}));
     for client in [&mut ana, &mut phone] {
@@ -283,7 +288,7 @@ async fn delivery_is_told_to_each_messages_author_alone() {
 }
 
 #[tokio::test]
-async fn typing_reaches_the_room_but_the_sender() {
+async fn typing_reaches_the_room_except_the_sender() {
     let (server, mut ana, mut ben) = of_two().await;
     let mut phone = enter(&server, "ana").await;
     let mut outside = server.connect("/", user("ben")).await;
@@ -309,9 +314,9 @@ async fn a_tenants_users_are_online_with_the_first_device_and_offline_with_the_l
     let laptop = server.connect("/", of("acme", "ana")).await;
     phone.leave().await;
     let cleo = server.connect("/", of("acme", "cleo")).await;
-    assert_eq!(ben.next("user_online").await, json!({"user_id": "cleo"}), "a second device is no news");
+    assert_eq!(ben.next("user_online").await, json!({"user_id": "cleo"}), "a second device sends no event");
     drop(cleo);
-    assert_eq!(ben.next("user_offline").await, json!({"user_id": "cleo"}), "nor is one device less");
+    assert_eq!(ben.next("user_offline").await, json!({"user_id": "cleo"}), "nor does the end of one device");
     drop(laptop);
     assert_eq!(ben.next("user_offline").await, json!({"user_id": "ana"}));
     for client in [&mut ben, &mut spy, &mut free, &mut visitor] {
@@ -320,7 +325,7 @@ async fn a_tenants_users_are_online_with_the_first_device_and_offline_with_the_l
 }
 
 #[tokio::test]
-async fn two_tenants_with_the_same_ids_never_meet() {
+async fn two_tenants_with_the_same_ids_are_isolated() {
     let server = Server::dev().start().await;
     let mut clients = Vec::new();
     for tenant in ["acme", "bolt"] {
@@ -333,7 +338,8 @@ async fn two_tenants_with_the_same_ids_never_meet() {
         join(&mut client).await;
         clients.push(client);
     }
-    let [mut ana, mut ben, spy, other_spy] = <[Client; 4]>::try_from(clients).unwrap_or_else(|_| panic!("two of each tenant"));
+    let [mut ana, mut ben, spy, other_spy] =
+        <[Client; 4]>::try_from(clients).unwrap_or_else(|_| panic!("two clients of each tenant"));
     let mut spies = [spy, other_spy];
     let ours = async |topic: &str, data: Value| {
         server.publish_message(&json!({"topic": topic, "tenant": "acme", "key": "acme", "data": data})).await;
@@ -352,30 +358,30 @@ async fn two_tenants_with_the_same_ids_never_meet() {
     ours("conversation.deleted", json!({"id": "c1"})).await;
     ana.next("conversation_deleted").await;
     for spy in &mut spies {
-        // Of their own conversation they hear that it was created, some time.
+        // They may have received the event for their own conversation's creation.
         expect_none_of(spy, &NEWS.iter().filter(|event| **event != "conversation_created").copied().collect::<Vec<_>>()).await;
     }
     for spy in &mut spies {
-        assert_eq!(spy.ask("typing", here()).await, json!({}), "still in a conversation of its own");
+        assert_eq!(spy.ask("typing", here()).await, json!({}), "still a member of its own conversation");
     }
     refused_both_ways(&mut ana, "join_conversation", here(), "forbidden", "Not authorized").await;
 }
 
 #[tokio::test]
-async fn stock_clients_live_through_it_over_polling() {
+async fn stock_clients_hold_a_conversation_over_polling() {
     let server = Server::dev().start().await;
     about_c1(&server, "conversation.created", json!({"id": "c1", "members": ["ana", "ben"], "tenant": "acme"})).await;
     let connect = async |stock: Stock, id: &str| -> StockSocket {
-        let mut client = stock.connect(&server, "/", of("acme", id), Transports::Polling).await.expect("let in");
+        let mut client = stock.connect(&server, "/", of("acme", id), Transports::Polling).await.expect("accepted");
         let join = async || client.ask("join_conversation", here()).await == json!({});
-        wait::eventually("c1 to be known", join).await;
+        wait::eventually("c1 to exist", join).await;
         client
     };
     let refused = Stock::Python.connect(&server, "/", json!({"token": "nonsense"}), Transports::Polling).await;
     assert_eq!(refused.err().as_deref(), Some("Invalid token"));
     let mut ana = connect(Stock::Node, "ana").await;
     let mut ben = connect(Stock::Python, "ben").await;
-    wait::eventually("his arrival", async || ana.next("user_online").await == json!({"user_id": "ben"})).await;
+    wait::eventually("ben to be online", async || ana.next("user_online").await == json!({"user_id": "ben"})).await;
 
     let message = json!({"id": "m1", "conversation_id": "c1", "user_id": "ben", "companyId": "acme"});
     about_c1(&server, "message.created", message.clone()).await;

@@ -1,4 +1,4 @@
-//! A power cut: what was acknowledged is there afterwards. Must never stop the server politely.
+//! Crashes: data that was acknowledged exists afterwards. Must never stop the server with SIGTERM.
 
 use std::collections::HashSet;
 
@@ -6,13 +6,13 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tests::{Client, Server, wait};
 
-use crate::scene::{join, member, open_chat, user};
+use crate::helpers::{join, member, open_chat, user};
 
 #[tokio::test]
 async fn every_acked_message_survives_a_kill() {
     const SENDERS: usize = 8;
     const ROUNDS: usize = 40;
-    let mut server = Server::dev().chatty().start().await;
+    let mut server = Server::dev().without_message_limit().start().await;
     let names: Vec<_> = (0..SENDERS).map(|n| format!("u{n}")).collect();
     open_chat(&server, "c1", &names.iter().map(String::as_str).collect::<Vec<_>>()).await;
     let mut senders = Vec::new();
@@ -21,14 +21,14 @@ async fn every_acked_message_survives_a_kill() {
     }
     let mut acked = HashSet::new();
     for round in 0..ROUNDS {
-        let said = join_all(senders.iter_mut().enumerate().map(async |(n, client)| {
+        let sent = join_all(senders.iter_mut().enumerate().map(async |(n, client)| {
             let content = format!("{round} of {n}");
             let ack = client.ask("chat:message", json!({"chatId": "c1", "content": content})).await;
             (ack == json!({})).then_some(content)
         }));
-        acked.extend(said.await.into_iter().flatten());
+        acked.extend(sent.await.into_iter().flatten());
     }
-    // And some that are on their way: either outcome is right for them, half of one is not.
+    // More messages are in flight. Each may be stored or not, but not in part.
     for sender in &mut senders {
         sender.emit("chat:message", json!({"chatId": "c1", "content": "maybe"})).await;
     }
@@ -44,7 +44,7 @@ async fn every_acked_message_survives_a_kill() {
     assert!(stored.len() <= acked.len() + SENDERS, "nothing is stored twice");
 }
 
-/// The whole history, page by page.
+/// The whole history, read page by page.
 pub(crate) async fn everything(client: &mut Client) -> Vec<Value> {
     let mut all = Vec::new();
     let mut before = Value::Null;
@@ -55,7 +55,7 @@ pub(crate) async fn everything(client: &mut Client) -> Vec<Value> {
         }
         let mut page = client.ask("chat:history", question).await;
         let refused = page["error"].to_string();
-        all.append(page["messages"].as_array_mut().unwrap_or_else(|| panic!("no list of messages, but {refused}")));
+        all.append(page["messages"].as_array_mut().unwrap_or_else(|| panic!("no list of messages: {refused}")));
         before = page["nextBefore"].clone();
         if before.is_null() {
             return all;
@@ -64,7 +64,7 @@ pub(crate) async fn everything(client: &mut Client) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn a_message_of_the_bus_that_was_accepted_is_handled_after_a_kill() {
+async fn an_accepted_bus_message_is_handled_after_a_kill() {
     let mut server = Server::dev().start().await;
     for n in 0..50 {
         open_chat(&server, &format!("c{n}"), &["ana"]).await;
@@ -79,8 +79,8 @@ async fn a_message_of_the_bus_that_was_accepted_is_handled_after_a_kill() {
 }
 
 #[tokio::test]
-async fn a_kill_in_the_middle_of_everything_leaves_data_that_opens() {
-    let mut server = Server::dev().chatty().start().await;
+async fn data_opens_after_kills_during_writes() {
+    let mut server = Server::dev().without_message_limit().start().await;
     open_chat(&server, "c1", &["ana"]).await;
     for round in 0..5 {
         let mut ana = member(&server, "ana", "c1").await;
@@ -96,5 +96,5 @@ async fn a_kill_in_the_middle_of_everything_leaves_data_that_opens() {
         let all = everything(client).await;
         (0..5).all(|round| all.iter().any(|message| message["content"] == format!("{round}/0")))
     };
-    wait::eventually("what the room saw to be in history", async || first_of_each(&mut ana).await).await;
+    wait::eventually("every delivered message to be in the history", async || first_of_each(&mut ana).await).await;
 }

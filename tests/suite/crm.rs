@@ -1,5 +1,5 @@
-//! The CRM, row by row: `/conversations`, `/notifications` and `/analytics`. Must never give two companies different ids: all of
-//! them have a conversation `c1` and a user `ana`.
+//! The CRM in `/conversations`, `/notifications` and `/analytics`: each row of the catalogue. Companies must never have different
+//! ids: each has a conversation `c1` and a user `ana`.
 
 use std::cell::Cell;
 use std::time::Instant;
@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 use tests::stock::Transports;
 use tests::{Auth, Client, Server, Stock, Token, token, wait};
 
-use crate::scene::{ask_bare, expect_none_of, is_time, keys, publish_keyed, refused_both_ways};
+use crate::helpers::{ask_bare, expect_none_of, is_time, keys, publish_keyed, refused_both_ways};
 
 const NAMESPACES: [&str; 3] = ["/conversations", "/notifications", "/analytics"];
 
-/// As the product signs its tokens: no `sub`.
+/// Signs tokens as the product does: without `sub`.
 fn at(company: &str, id: &str) -> Token {
     token(id).without("sub").claim("userId", id).claim("companyId", company).claim("email", email(company, id))
 }
@@ -23,7 +23,7 @@ fn email(company: &str, id: &str) -> String {
     format!("{id}@{company}.example")
 }
 
-/// Publishes about a company's conversation `c1`, in line with all else about it.
+/// Publishes about a company's conversation `c1`, in order with all other messages about it.
 async fn about_c1(server: &Server, company: &str, topic: &str, more: Value) {
     let mut data = json!({"companyId": company, "conversationId": "c1"});
     data.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
@@ -34,15 +34,15 @@ async fn open(server: &Server, company: &str) {
     about_c1(server, company, "conversation.upserted", json!({"title": "A lead"})).await;
 }
 
-/// A user of a company in its conversation `c1`, who has heard of her own arrival.
+/// Connects a user of a company and joins `c1`.
 async fn in_c1(server: &Server, company: &str, id: &str) -> Client {
     let mut client = server.connect("/conversations", at(company, id)).await;
     let join = async || client.ask("join:conversation", json!("c1")).await == json!({});
-    wait::eventually("the conversation to be known", join).await;
+    wait::eventually("the conversation to exist", join).await;
     client
 }
 
-/// Sends to `c1`: the message's id.
+/// Sends to `c1` and returns the message's id.
 async fn send(client: &mut Client, content: &str) -> Value {
     let sent = client.ask("message:send", json!({"conversationId": "c1", "content": content})).await;
     assert_eq!(keys(&sent), ["id"], "{sent}");
@@ -60,7 +60,7 @@ async fn list(client: &mut Client, asked: Value) -> Value {
     client.ask("notification:list", asked).await
 }
 
-/// A company's numbers, without the time they were taken.
+/// A company's analytics without their timestamp.
 async fn numbers(client: &mut Client, period: &str) -> Value {
     let mut update = client.ask("analytics:request", json!(period)).await;
     update.as_object_mut().expect("an object").remove("timestamp");
@@ -68,11 +68,11 @@ async fn numbers(client: &mut Client, period: &str) -> Value {
 }
 
 #[tokio::test]
-async fn the_doors_want_a_user_and_a_company() {
+async fn connecting_requires_a_user_and_a_company() {
     let server = Server::dev().start().await;
     for namespace in NAMESPACES {
-        assert_eq!(server.turned_away(namespace, ()).await, "Authentication required");
-        assert_eq!(server.turned_away(namespace, json!({"token": ""})).await, "Authentication required");
+        assert_eq!(server.connect_refused(namespace, ()).await, "Authentication required");
+        assert_eq!(server.connect_refused(namespace, json!({"token": ""})).await, "Authentication required");
         let incomplete = [
             at("acme", "ana").without("companyId"),
             at("acme", "ana").without("userId"),
@@ -82,9 +82,9 @@ async fn the_doors_want_a_user_and_a_company() {
             at("acme", "ana").secret("another secret"),
         ];
         for token in incomplete {
-            assert_eq!(server.turned_away(namespace, &token).await, "Invalid or expired token", "{namespace} {token:?}");
+            assert_eq!(server.connect_refused(namespace, &token).await, "Invalid or expired token", "{namespace} {token:?}");
         }
-        assert_eq!(server.turned_away(namespace, "nonsense").await, "Invalid or expired token");
+        assert_eq!(server.connect_refused(namespace, "nonsense").await, "Invalid or expired token");
         server.connect(namespace, at("acme", "ana")).await;
         server.connect(namespace, Auth::bearer(&at("acme", "ana"))).await;
     }
@@ -106,7 +106,7 @@ async fn a_page_of_another_origin_may_get_and_post_with_credentials() {
 }
 
 #[tokio::test]
-async fn a_message_reaches_the_conversation_as_the_catalogue_says() {
+async fn a_message_reaches_the_conversation() {
     let server = Server::dev().start().await;
     open(&server, "acme").await;
     let mut ana = in_c1(&server, "acme", "ana").await;
@@ -123,7 +123,7 @@ async fn a_message_reaches_the_conversation_as_the_catalogue_says() {
     for client in [&mut ana, &mut phone] {
         assert_eq!(client.next("message:new").await, message);
     }
-    // That the conversation is the company's is enough to send.
+    // A user of the company may send without having joined.
     send(&mut outside, "from outside").await;
     assert_eq!(ben.next("message:new").await["fromUserId"], "cleo");
 
@@ -132,13 +132,13 @@ async fn a_message_reaches_the_conversation_as_the_catalogue_says() {
     assert_eq!(keys(&inbound), ["content", "conversationId", "fromUserId", "id", "timestamp"]);
     assert_eq!((&inbound["fromUserId"], &inbound["content"]), (&json!("contact 7"), &json!("inbound")));
     assert_eq!(ben.ask("leave:conversation", json!("c1")).await, json!({}));
-    send(&mut ana, "is he gone?").await;
+    send(&mut ana, "has he left?").await;
     expect_none_of(&mut ben, &["message:new", "message:sent"]).await;
     outside.expect_none("message:new").await;
 }
 
 #[tokio::test]
-async fn own_messages_are_changed_after_a_restart_too_and_no_others() {
+async fn users_change_only_their_own_messages_also_after_a_restart() {
     let mut server = Server::dev().start().await;
     open(&server, "acme").await;
     let mut ana = in_c1(&server, "acme", "ana").await;
@@ -200,7 +200,7 @@ async fn typing_reaches_the_conversation_and_the_sender_too() {
     let typing = json!({"userId": "ana", "userName": email("acme", "ana")});
     assert_eq!(ben.next("conversation:typing").await, typing);
     assert_eq!(ana.next("conversation:typing").await, typing);
-    // Who has not joined is not heard.
+    // Typing events require joining first.
     let mut outside = server.connect("/conversations", at("acme", "cleo")).await;
     refused_both_ways(&mut outside, "conversation:typing", json!("c1"), "not_found", "Conversation not found").await;
     expect_none_of(&mut ben, &["conversation:typing"]).await;
@@ -219,9 +219,9 @@ async fn a_user_is_online_with_the_first_device_and_offline_with_the_last() {
     let laptop = server.connect("/conversations", at("acme", "ana")).await;
     phone.leave().await;
     let cleo = server.connect("/conversations", at("acme", "cleo")).await;
-    assert_eq!(ben.next("status:online").await, json!({"userId": "cleo"}), "a second device is no news");
+    assert_eq!(ben.next("status:online").await, json!({"userId": "cleo"}), "a second device sends no event");
     drop(cleo);
-    assert_eq!(ben.next("status:offline").await, json!({"userId": "cleo"}), "nor is one device less");
+    assert_eq!(ben.next("status:offline").await, json!({"userId": "cleo"}), "nor does the end of one device");
     drop(laptop);
     assert_eq!(ben.next("status:offline").await, json!({"userId": "ana"}));
     expect_none_of(&mut ben, &["status:online", "status:offline"]).await;
@@ -229,7 +229,7 @@ async fn a_user_is_online_with_the_first_device_and_offline_with_the_last() {
 }
 
 #[tokio::test]
-async fn any_event_reaches_the_company_the_conversation_or_the_user_as_published() {
+async fn a_custom_event_reaches_its_company_conversation_or_user_unchanged() {
     let server = Server::dev().start().await;
     open(&server, "acme").await;
     let mut ana = in_c1(&server, "acme", "ana").await;
@@ -261,13 +261,13 @@ async fn any_event_reaches_the_company_the_conversation_or_the_user_as_published
 }
 
 #[tokio::test]
-async fn nothing_said_in_a_company_reaches_another_with_the_same_ids() {
+async fn companies_with_the_same_ids_are_isolated() {
     let server = Server::dev().start().await;
     open(&server, "acme").await;
     open(&server, "bolt").await;
     let (mut ours, mut theirs) = (in_c1(&server, "acme", "ana").await, in_c1(&server, "bolt", "ana").await);
     assert_eq!(theirs.next("status:online").await, json!({"userId": "ana"}));
-    // Again, so that what was told of its own company before is not in the way.
+    // Reconnect, so that no earlier event of its own company is left to receive.
     drop(theirs);
     let mut theirs = in_c1(&server, "bolt", "ana").await;
 
@@ -291,18 +291,18 @@ async fn nothing_said_in_a_company_reaches_another_with_the_same_ids() {
     for event in ["message:updated", "message:deleted", "conversation:typing"] {
         ours.next(event).await;
     }
-    let heard = ["message:new", "message:updated", "message:deleted", "conversation:typing", "conversation:updated"];
-    expect_none_of(&mut theirs, &heard).await;
+    let received = ["message:new", "message:updated", "message:deleted", "conversation:typing", "conversation:updated"];
+    expect_none_of(&mut theirs, &received).await;
     expect_none_of(&mut theirs, &["any:company", "any:conversation", "any:user", "status:online", "status:offline"]).await;
 
-    // An id that holds another company's name is no way in.
+    // An id that contains another company's name gives no access.
     for odd in [json!("acme/c1"), json!("acme:c1"), json!("../acme/c1"), json!("conversation:acme/c1")] {
         refused_both_ways(&mut theirs, "join:conversation", odd, "not_found", "Conversation not found").await;
     }
 }
 
 #[tokio::test]
-async fn a_notification_reaches_every_device_of_its_user_in_its_company_alone() {
+async fn a_notification_reaches_only_its_users_devices() {
     let server = Server::dev().start().await;
     let mut phone = server.connect("/notifications", at("acme", "ana")).await;
     let mut laptop = server.connect("/notifications", at("acme", "ana")).await;
@@ -331,7 +331,7 @@ async fn a_notification_reaches_every_device_of_its_user_in_its_company_alone() 
 }
 
 #[tokio::test]
-async fn notifications_are_read_one_by_one_many_at_once_or_all_and_stay_read() {
+async fn notifications_are_marked_read_singly_in_bulk_or_all_and_stay_read() {
     let mut server = Server::dev().start().await;
     let mut ana = server.connect("/notifications", at("acme", "ana")).await;
     let mut new = Vec::new();
@@ -372,9 +372,9 @@ async fn notifications_are_read_one_by_one_many_at_once_or_all_and_stay_read() {
 }
 
 #[tokio::test]
-async fn where_storing_fails_each_event_says_its_sentence() {
-    // Room for the two components, and for little more: the embedded database alone has a limit.
-    let only = Server::dev().only(&["chat", "crm", "notifications"]).one_process();
+async fn each_event_returns_its_own_sentence_when_storing_fails() {
+    // Storage has room for the two components and little more. Only the embedded database has a size limit.
+    let only = Server::dev().only(&["chat", "crm", "notifications"]).single_node();
     let server = only.env("HUBBUB_STORAGE__SIZE", "6000000").start().await;
     open(&server, "acme").await;
     let mut ana = in_c1(&server, "acme", "ana").await;
@@ -384,7 +384,7 @@ async fn where_storing_fails_each_event_says_its_sentence() {
         notify(&server, "acme", "ana", &n.to_string()).await;
         ids.push(inbox.next("notification:new").await["id"].clone());
     }
-    // Until nothing more fits, however small.
+    // Fill it until not even the smallest message fits.
     for length in [10_000, 1000, 100, 1] {
         let message = json!({"conversationId": "c1", "content": "😀".repeat(length)});
         let refused = async |ana: &mut Client| ana.ask("message:send", message.clone()).await.get("error").cloned();
@@ -396,7 +396,7 @@ async fn where_storing_fails_each_event_says_its_sentence() {
     }
     assert_eq!(inbox.refused("notification:read", json!(ids)).await.1, "Failed to mark as read");
     expect_none_of(&mut inbox, &["notification:read"]).await;
-    // A few more may fit, one by one; to mark all takes no less than one.
+    // A few single ones may still fit; marking all needs at least as much room as one.
     let mut one_by_one = ids.iter();
     loop {
         let id = one_by_one.next().expect("two hundred never fit").clone();
@@ -411,7 +411,7 @@ async fn where_storing_fails_each_event_says_its_sentence() {
 }
 
 #[tokio::test]
-async fn the_numbers_are_what_has_passed_through_the_platform() {
+async fn analytics_count_messages_and_conversations() {
     let mut server = Server::dev().start().await;
     let mut board = server.connect("/analytics", at("acme", "boss")).await;
     let none = |period: &str| json!({"period": period, "totalMessages": 0, "totalConversations": 0, "averageResponseTime": 0.0, "conversionRate": 0.0});
@@ -434,7 +434,7 @@ async fn the_numbers_are_what_has_passed_through_the_platform() {
     send(&mut ana, "an answer").await;
     counted(&mut board, 2).await;
     let elapsed = asked.elapsed().as_secs_f64();
-    send(&mut ana, "a second answer, which nobody waited for").await;
+    send(&mut ana, "a second answer, to no question").await;
     publish_keyed(&server, "acme", "conversation.upserted", json!({"companyId": "acme", "conversationId": "c2"})).await;
     for _ in 0..2 {
         about_c1(&server, "acme", "conversation.converted", json!({})).await;
@@ -461,7 +461,7 @@ async fn the_numbers_are_what_has_passed_through_the_platform() {
 }
 
 #[tokio::test]
-async fn dashboards_are_updated_at_most_once_a_second_and_only_by_their_companys_changes() {
+async fn dashboards_update_at_most_once_a_second_for_their_own_company() {
     let server = Server::dev().start().await;
     for company in ["acme", "bolt"] {
         open(&server, company).await;
@@ -486,12 +486,12 @@ async fn dashboards_are_updated_at_most_once_a_second_and_only_by_their_companys
     join(listen, talk).await;
     let times: Vec<u64> = updates.iter().map(|update| milliseconds(&update["timestamp"])).collect();
     for pair in times.windows(2) {
-        // Each node rounds its milliseconds by itself.
+        // Each node rounds its milliseconds separately.
         assert!(pair[1] - pair[0] >= 999, "{times:?}");
     }
-    // The last word is the last state.
+    // The last update shows the last state.
     let mut last = updates.pop().expect("three came");
-    wait::eventually("the last message to be told of", async || {
+    wait::eventually("an update with the last message", async || {
         if last["totalMessages"] != sent {
             last = board.next("metrics:update").await;
         }
@@ -499,7 +499,7 @@ async fn dashboards_are_updated_at_most_once_a_second_and_only_by_their_companys
     })
     .await;
     assert_eq!(last["period"], "today");
-    // Two of another company's seconds, in which nothing changes here.
+    // Wait for two updates of the other company, while nothing changes here.
     for _ in 0..2 {
         send(&mut spy, "elsewhere").await;
         theirs.next("metrics:update").await;
@@ -508,7 +508,7 @@ async fn dashboards_are_updated_at_most_once_a_second_and_only_by_their_companys
     theirs.expect_none("metrics:update").await;
 }
 
-/// The milliseconds of the day that a time of the catalogue tells.
+/// The milliseconds since midnight of a timestamp.
 fn milliseconds(time: &Value) -> u64 {
     let text = time.as_str().expect("a time");
     let (_, clock) = text.trim_end_matches('Z').split_once('T').expect("a date and a clock");
@@ -518,20 +518,18 @@ fn milliseconds(time: &Value) -> u64 {
 }
 
 #[tokio::test]
-async fn a_stock_python_client_lives_through_it_over_polling() {
+async fn a_stock_python_client_uses_the_crm_over_polling() {
     let server = Server::dev().start().await;
     open(&server, "acme").await;
     let refused = Stock::Python.connect(&server, "/analytics", json!({"token": "nonsense"}), Transports::Polling).await;
     assert_eq!(refused.err().as_deref(), Some("Invalid or expired token"));
     let connect = async |namespace: &'static str, id: &'static str| {
-        Stock::Python.connect(&server, namespace, at("acme", id), Transports::Polling).await.expect("let in")
+        Stock::Python.connect(&server, namespace, at("acme", id), Transports::Polling).await.expect("accepted")
     };
     let (mut ana, mut ben) = (connect("/conversations", "ana").await, connect("/conversations", "ben").await);
     for client in [&mut ana, &mut ben] {
-        wait::eventually("the conversation to be known", async || {
-            client.ask("join:conversation", json!("c1")).await == json!({})
-        })
-        .await;
+        wait::eventually("the conversation to exist", async || client.ask("join:conversation", json!("c1")).await == json!({}))
+            .await;
     }
     let sent = ana.ask("message:send", json!({"conversationId": "c1", "content": "olá ✓"})).await;
     let message = ben.next("message:new").await;

@@ -1,4 +1,4 @@
-//! The operator's page, as the operator sees it. Must never call the page's scripts: it is typed into, clicked and read.
+//! The operator's page in a real browser. Must never call the page's scripts: tests type, click and read.
 
 use std::path::{Path, PathBuf};
 
@@ -7,10 +7,10 @@ use tests::fixture;
 use tests::server::{ADMIN_TOKEN, Scratch};
 use tests::{Browser, Server, wait};
 
-use crate::scene::{member, open_chat, say};
+use crate::helpers::{member, open_chat, say};
 
-/// A tab in which the operator has just entered.
-pub(crate) async fn entered(browser: &mut Browser, tab: &str, server: &Server) {
+/// Opens the page in a tab and signs in as the operator.
+pub(crate) async fn sign_in(browser: &mut Browser, tab: &str, server: &Server) {
     browser.open(tab, &server.admin_url("/")).await;
     browser.type_into(tab, "token", ADMIN_TOKEN).await;
     browser.click(tab, "enter").await;
@@ -18,17 +18,17 @@ pub(crate) async fn entered(browser: &mut Browser, tab: &str, server: &Server) {
 }
 
 #[tokio::test]
-async fn an_operator_sees_figures_move_and_stops_and_resumes_a_plugin() {
-    let server = Server::dev().chatty().start().await;
+async fn the_page_updates_metrics_and_disables_and_enables_a_plugin() {
+    let server = Server::dev().without_message_limit().start().await;
     let mut browser = Browser::start();
-    entered(&mut browser, "one", &server).await;
+    sign_in(&mut browser, "one", &server).await;
     browser.sees("one", "plugin-chat", "active").await;
     browser.sees("one", "connections", "0").await;
 
     open_chat(&server, "c1", &["ana"]).await;
     let mut ana = member(&server, "ana", "c1").await;
     browser.sees("one", "connections", "1").await;
-    wait::eventually("events a second to be shown", async || {
+    wait::eventually("events per second to be shown", async || {
         say(&mut ana, "c1", "hello").await;
         browser.count("one", "events-per-second", "0").await == 0
     })
@@ -40,27 +40,27 @@ async fn an_operator_sees_figures_move_and_stops_and_resumes_a_plugin() {
     assert_eq!(ana.refused("chat:message", serde_json::json!({"chatId": "c1", "content": "?"})).await.0, "unavailable");
     browser.click("one", "enable-chat").await;
     browser.sees("one", "plugin-chat", "active").await;
-    say(&mut ana, "c1", "back again").await;
+    say(&mut ana, "c1", "again").await;
 }
 
 #[tokio::test]
-async fn an_operator_sees_what_is_quarantined_and_why_and_ends_it() {
+async fn the_page_shows_a_quarantine_with_its_reason_and_ends_it() {
     let fragile = fixture::fragile("1.0.0").await;
-    let builder = Server::dev().one_process().only(&[]).plugin("fragile", &fragile).env("HUBBUB_BREAKER__FAILURES", "1");
+    let builder = Server::dev().single_node().only(&[]).plugin("fragile", &fragile).env("HUBBUB_BREAKER__FAILURES", "1");
     let server = builder.env("HUBBUB_BREAKER__QUARANTINE", "1").start().await;
     let mut browser = Browser::start();
-    entered(&mut browser, "one", &server).await;
+    sign_in(&mut browser, "one", &server).await;
     browser.sees("one", "plugin-fragile", "active").await;
     server.publish("fragile.do", serde_json::json!({"do": "trap"})).await;
     browser.sees("one", "quarantined-fragile", "quarantined: messages").await;
     browser.sees("one", "quarantined-fragile", "on-message fragile.do: it trapped").await;
     browser.sees("one", "plugin-fragile", "active").await;
     browser.click("one", "enable-fragile").await;
-    wait::eventually("the quarantine to be over", async || browser.count("one", "plugins", "quarantined").await == 0).await;
+    wait::eventually("the quarantine to end", async || browser.count("one", "plugins", "quarantined").await == 0).await;
 }
 
 #[tokio::test]
-async fn who_has_a_wrong_token_sees_nothing() {
+async fn the_page_shows_nothing_with_a_wrong_token() {
     let server = Server::dev().start().await;
     let mut browser = Browser::start();
     browser.open("one", &server.admin_url("/")).await;
@@ -72,13 +72,13 @@ async fn who_has_a_wrong_token_sees_nothing() {
 }
 
 #[tokio::test]
-async fn an_operator_tries_a_release_on_some_and_promotes_it_and_goes_back() {
+async fn the_page_starts_a_canary_promotes_it_and_rolls_back() {
     let scratch = Scratch::new();
     let (next, broken) = (another_chat(&scratch).await, scratch.path().join("broken.wasm"));
     std::fs::write(&broken, "no component").expect("a scratch file");
     let server = Server::dev().start().await;
     let mut browser = Browser::start();
-    entered(&mut browser, "one", &server).await;
+    sign_in(&mut browser, "one", &server).await;
 
     deploy(&mut browser, &broken, "").await;
     browser.sees("one", "deploy-problem", "The component was not staged").await;
@@ -91,28 +91,28 @@ async fn an_operator_tries_a_release_on_some_and_promotes_it_and_goes_back() {
     browser.click("one", "sure").await;
     browser.click("one", "history-chat").await;
     browser.sees("one", "past-chat", "retired").await;
-    for (act, said) in [("rollback-chat", "rolled back"), ("rollback-chat", "")] {
+    for (act, shown) in [("rollback-chat", "rolled back"), ("rollback-chat", "")] {
         browser.click("one", act).await;
         browser.click("one", "sure").await;
-        browser.sees("one", "past-chat", said).await;
+        browser.sees("one", "past-chat", shown).await;
     }
     browser.sees("one", "problem", "Nothing to go back to").await;
 }
 
 #[tokio::test]
-async fn an_operator_listens_in_on_a_user_and_on_a_room() {
-    let server = Server::dev().chatty().start().await;
+async fn the_page_taps_a_user_and_a_room() {
+    let server = Server::dev().without_message_limit().start().await;
     open_chat(&server, "c1", &["ana", "bia"]).await;
     let (mut ana, mut bia) = (member(&server, "ana", "c1").await, member(&server, "bia", "c1").await);
     let mut browser = Browser::start();
-    entered(&mut browser, "one", &server).await;
+    sign_in(&mut browser, "one", &server).await;
     browser.resize("one", 1360, 1100).await;
     browser.type_into("one", "tap-user", "bia").await;
     browser.click("one", "tap-go").await;
     browser.sees("one", "tap-state", "Listening").await;
     say(&mut ana, "c1", "for bia to hear").await;
     browser.sees("one", "tapped", "for bia to hear").await;
-    assert_eq!(browser.count("one", "tapped", "chat:message").await, 1, "it went out to her; ana's own event is not told");
+    assert_eq!(browser.count("one", "tapped", "chat:message").await, 1, "only the delivery to bia is shown, not ana's own event");
     bia.refused("no:such:event", serde_json::Value::Null).await;
     browser.sees("one", "tapped", "not_found").await;
     let scratch = Scratch::new();
@@ -122,7 +122,7 @@ async fn an_operator_listens_in_on_a_user_and_on_a_room() {
 
     browser.click("one", "tap-go").await;
     browser.sees("one", "tap-state", "Stopped").await;
-    wait::eventually("nobody to listen", async || server.metrics().await.get("hubbub_admin_taps", &[]) == Some(0.0)).await;
+    wait::eventually("the tap to end", async || server.metrics().await.get("hubbub_admin_taps", &[]) == Some(0.0)).await;
     for (field, text) in [("tap-user", ""), ("tap-namespace", "/chat"), ("tap-room", "chat:c1")] {
         browser.type_into("one", field, text).await;
     }
@@ -134,8 +134,13 @@ async fn an_operator_listens_in_on_a_user_and_on_a_room() {
 }
 
 #[tokio::test]
-async fn who_listens_in_is_told_no_payloads_by_default_and_nothing_without_the_token() {
-    let server = Server::dev().chatty().env("HUBBUB_ADMIN__TAP_PAYLOADS", "none").env("HUBBUB_ADMIN__TAPS", "1").start().await;
+async fn a_tap_needs_the_token_and_hides_payloads_when_configured() {
+    let server = Server::dev()
+        .without_message_limit()
+        .env("HUBBUB_ADMIN__TAP_PAYLOADS", "none")
+        .env("HUBBUB_ADMIN__TAPS", "1")
+        .start()
+        .await;
     open_chat(&server, "c1", &["ana"]).await;
     let mut ana = member(&server, "ana", "c1").await;
     let listen = async |auth: serde_json::Value| tests::Client::connect(server.admin_address(), "/tap", auth).await;
@@ -146,25 +151,25 @@ async fn who_listens_in_is_told_no_payloads_by_default_and_nothing_without_the_t
     let refused = listen(serde_json::json!({"token": ADMIN_TOKEN, "user": "ana"})).await.err();
     assert_eq!(refused, Some(ConnectFailure::Refused("Too many are listening".into())));
     say(&mut ana, "c1", "a secret").await;
-    let came = loop {
-        let told = tap.next("tapped").await;
-        assert!(!told.to_string().contains("a secret"), "{told}");
-        let mut records = told["records"].as_array().cloned().unwrap_or_default().into_iter();
-        if let Some(came) = records.find(|record| record["way"] == "in") {
-            break came;
+    let incoming = loop {
+        let tapped = tap.next("tapped").await;
+        assert!(!tapped.to_string().contains("a secret"), "{tapped}");
+        let mut records = tapped["records"].as_array().cloned().unwrap_or_default().into_iter();
+        if let Some(incoming) = records.find(|record| record["way"] == "in") {
+            break incoming;
         }
     };
-    assert_eq!((&came["event"], &came["outcome"]), (&"chat:message".into(), &"ok".into()));
-    assert!(came["cpuMicros"].is_u64() && came["bytes"].as_u64() > Some(20), "{came}");
+    assert_eq!((&incoming["event"], &incoming["outcome"]), (&"chat:message".into(), &"ok".into()));
+    assert!(incoming["cpuMicros"].is_u64() && incoming["bytes"].as_u64() > Some(20), "{incoming}");
 }
 
 #[tokio::test]
-async fn an_operator_sees_what_a_shadow_would_do_otherwise() {
+async fn the_page_shows_how_a_shadow_differs() {
     let scratch = Scratch::new();
-    let server = Server::dev().chatty().start().await;
+    let server = Server::dev().without_message_limit().start().await;
     open_chat(&server, "c1", &["ana"]).await;
     let mut browser = Browser::start();
-    entered(&mut browser, "one", &server).await;
+    sign_in(&mut browser, "one", &server).await;
     browser.click("one", "deploy-chat").await;
     browser.choose("one", "file", &another_chat(&scratch).await).await;
     browser.type_into("one", "percent", "100").await;
@@ -187,7 +192,7 @@ async fn deploy(browser: &mut Browser, file: &Path, percent: &str) {
     browser.click("one", "deploy").await;
 }
 
-/// The chat as another component: a custom section more, which says nothing.
+/// The chat plugin with another digest: it has one more custom section without a meaning.
 async fn another_chat(scratch: &Scratch) -> PathBuf {
     let mut component = std::fs::read(&fixture::plugins().await["chat"]).expect("the chat was built");
     component.extend([0, 5, 4, b'm', b'a', b'r', b'k']);
@@ -197,18 +202,18 @@ async fn another_chat(scratch: &Scratch) -> PathBuf {
 }
 
 #[tokio::test]
-async fn the_page_looks_as_the_readme_shows_it() {
-    let server = Server::dev().chatty().start().await;
+async fn the_page_can_be_captured_as_a_screenshot() {
+    let server = Server::dev().without_message_limit().start().await;
     open_chat(&server, "c1", &["ana", "bia"]).await;
     let (mut ana, mut bia) = (member(&server, "ana", "c1").await, member(&server, "bia", "c1").await);
     let mut browser = Browser::start();
-    entered(&mut browser, "one", &server).await;
+    sign_in(&mut browser, "one", &server).await;
     browser.resize("one", 1360, 860).await;
-    // The readme's picture wants some of a day; a test is content with a second.
-    let kept = std::env::var_os("HUBBUB_DASHBOARD_SCREENSHOT").map(PathBuf::from);
-    let told = if kept.is_some() { 50 } else { 2 };
+    // The README's screenshot shows 50 seconds of metrics; for the test two are enough.
+    let screenshot_path = std::env::var_os("HUBBUB_DASHBOARD_SCREENSHOT").map(PathBuf::from);
+    let tapped = if screenshot_path.is_some() { 50 } else { 2 };
     let mut watcher = tests::Client::connect(server.admin_address(), "/figures", ADMIN_TOKEN).await.expect("the token is right");
-    for second in 0..told {
+    for second in 0..tapped {
         watcher.next("figures").await;
         for n in 0..20 + second % 7 * 9 {
             say(&mut ana, "c1", &n.to_string()).await;
@@ -217,19 +222,19 @@ async fn the_page_looks_as_the_readme_shows_it() {
     }
     browser.sees("one", "plugin-chat", "active").await;
     let scratch = Scratch::new();
-    let picture = kept.unwrap_or_else(|| scratch.path().join("dashboard.png"));
+    let picture = screenshot_path.unwrap_or_else(|| scratch.path().join("dashboard.png"));
     browser.screenshot("one", &picture).await;
     let bytes = std::fs::read(&picture).expect("the screenshot is there");
     assert!(bytes.starts_with(b"\x89PNG") && bytes.len() > 5_000, "a picture of {} bytes", bytes.len());
 }
 
 #[tokio::test]
-async fn nothing_is_cut_off_from_a_phone_to_a_wide_screen() {
-    let server = Server::dev().chatty().start().await;
+async fn the_page_fits_every_window_width() {
+    let server = Server::dev().without_message_limit().start().await;
     open_chat(&server, "c1", &["ana"]).await;
     let mut ana = member(&server, "ana", "c1").await;
     let mut browser = Browser::start();
-    entered(&mut browser, "one", &server).await;
+    sign_in(&mut browser, "one", &server).await;
     browser.sees("one", "plugin-chat", "active").await;
     browser.click("one", "history-chat").await;
     browser.type_into("one", "tap-user", "ana").await;
@@ -237,10 +242,10 @@ async fn nothing_is_cut_off_from_a_phone_to_a_wide_screen() {
     browser.sees("one", "tap-state", "Listening").await;
     say(&mut ana, "c1", &"a message of many words ".repeat(20)).await;
     browser.sees("one", "tapped", "chat:message").await;
-    let kept = std::env::var_os("HUBBUB_WIDTHS_SCREENSHOTS").map(PathBuf::from);
+    let screenshot_path = std::env::var_os("HUBBUB_WIDTHS_SCREENSHOTS").map(PathBuf::from);
     for width in [390, 768, 1023, 1024, 1200, 1280, 1300, 1365, 1366, 1440, 1920] {
         browser.resize("one", width, 900).await;
-        // The plots follow the window a moment later.
+        // The plots are resized a moment after the window.
         let mut left = Vec::new();
         let fits = wait::eventually("everything to fit", async || {
             left = browser.overflowing("one").await;
@@ -249,11 +254,11 @@ async fn nothing_is_cut_off_from_a_phone_to_a_wide_screen() {
         if tokio::time::timeout(FIT, fits).await.is_err() {
             panic!("at {width} pixels: {left:?}");
         }
-        if let Some(folder) = &kept {
+        if let Some(folder) = &screenshot_path {
             browser.screenshot("one", &folder.join(format!("{width}.png"))).await;
         }
     }
 }
 
-/// How long the plots may take to follow the window.
+/// How long the plots may take to be resized.
 const FIT: std::time::Duration = std::time::Duration::from_secs(10);

@@ -1,11 +1,11 @@
-//! The demo page, as two people see it. Must never call the page's scripts: it is typed into, clicked and read.
+//! The demo page with two people in a real browser. Must never call the page's scripts: tests type, click and read.
 
 use tests::server::Scratch;
 use tests::{Browser, Server};
 
 #[tokio::test]
 async fn two_tabs_chat_and_survive_a_restart() {
-    // As `make run` does it: in the checkout, plugins built from source.
+    // Runs like `make run`: in the checkout, with plugins built from source.
     let mut server = Server::dev().folder(&tests::checkout_dir()).start().await;
     let mut browser = Browser::start();
     for (tab, person) in [("one", "Ana"), ("two", "Bia")] {

@@ -1,5 +1,5 @@
-//! What the server is deployed with, under `host/deploy`: files that nothing here can run are read by the tools that know them, and
-//! what they promise of the server is tried. Must never need a container engine.
+//! The deployment files under `host/deploy`. Tools check the files that cannot run here, and tests try what they assume about the
+//! server. Must never need a container engine.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,10 +7,10 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 use tests::container::Container;
-use tests::server::{START, Scratch, binary};
+use tests::server::{START, Scratch, binary, run};
 use tests::{Server, checkout_dir, fixture, node, wait};
 
-const SECRET: &str = "a secret of a test, of forty characters..";
+const SECRET: &str = "a test secret, of just forty characters.";
 
 fn shipped(name: &str) -> PathBuf {
     checkout_dir().join("host/deploy").join(name)
@@ -20,7 +20,7 @@ fn text(name: &str) -> String {
     std::fs::read_to_string(shipped(name)).expect("a shipped file")
 }
 
-/// A tool of the virtual environment that `tests/clients/install.sh` makes.
+/// A tool of the virtual environment that `tests/clients/install.sh` creates.
 fn tool(name: &str) -> Command {
     Command::new(checkout_dir().join("target/clients/venv/bin").join(name))
 }
@@ -32,7 +32,7 @@ fn accepts(tool: &mut Command) -> Output {
     output
 }
 
-/// The compose file, and each resource for Kubernetes, both checked by their specifications.
+/// The compose file and the Kubernetes resources, both checked against their specifications.
 fn manifests() -> (Value, Vec<Value>) {
     let script = node::clients().join("manifests.py");
     let output = accepts(tool("python").arg(script).arg(shipped("compose.yaml")).arg(shipped("kubernetes.yaml")));
@@ -41,21 +41,21 @@ fn manifests() -> (Value, Vec<Value>) {
     (both["compose"].take(), kubernetes)
 }
 
-/// Seconds such as `10s`.
+/// Parses seconds such as `10s`.
 fn seconds(text: &str) -> u64 {
-    text.strip_suffix('s').and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("no seconds: {text:?}"))
+    text.strip_suffix('s').and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("not seconds: {text:?}"))
 }
 
-/// The default of `shutdown.deadline`, as the README has it.
+/// The default of `shutdown.deadline`.
 fn deadline() -> u64 {
-    let readme = std::fs::read_to_string(checkout_dir().join("README.md")).expect("the README");
-    let (_, shutdown) = readme.split_once("[shutdown]").expect("its section");
+    let printed = String::from_utf8(run(&["config", "default"], &[]).stdout).expect("text");
+    let (_, shutdown) = printed.split_once("[shutdown]").expect("its section");
     seconds(
         shutdown.lines().find_map(|line| line.strip_prefix("deadline = ")).expect("its key").split('"').nth(1).expect("a text"),
     )
 }
 
-/// What the image sets.
+/// The environment variables that the image sets.
 fn image_environment() -> BTreeMap<String, String> {
     let dockerfile = text("Dockerfile");
     let pairs = dockerfile.lines().filter_map(|line| line.strip_prefix("ENV ")?.split_once('='));
@@ -63,7 +63,7 @@ fn image_environment() -> BTreeMap<String, String> {
 }
 
 #[test]
-fn a_linter_has_nothing_to_say_of_the_image() {
+fn the_linter_accepts_the_dockerfile() {
     accepts(tool("hadolint").arg("--no-color").arg(shipped("Dockerfile")));
     let ignored = std::fs::read_to_string(shipped("Dockerfile.dockerignore")).expect("beside the Dockerfile");
     assert!(ignored.lines().any(|line| line == "target"));
@@ -74,10 +74,10 @@ fn a_linter_has_nothing_to_say_of_the_image() {
 }
 
 #[test]
-fn the_manifests_are_what_their_specifications_want_and_give_the_server_its_time_to_stop() {
+fn the_manifests_are_valid_and_allow_a_graceful_stop() {
     let (compose, kubernetes) = manifests();
     for node in ["node1", "node2", "node3"] {
-        // YAML's own merge has put the common part in.
+        // The parsed file has the common part merged in.
         let node = &compose["services"][node];
         assert!(seconds(node["stop_grace_period"].as_str().expect("a time")) > deadline(), "{node}");
         assert!(node["read_only"] == true && node["cap_drop"][0] == "ALL", "{node}");
@@ -93,14 +93,14 @@ fn the_manifests_are_what_their_specifications_want_and_give_the_server_its_time
 }
 
 #[test]
-fn systemd_accepts_the_unit_and_finds_it_closed() {
+fn systemd_accepts_the_unit_and_rates_it_as_hardened() {
     let scratch = Scratch::new();
     let unit = scratch.path().join("hubbub.service");
     let here = text("hubbub.service").replace("/usr/local/bin/hubbub", &binary().display().to_string());
     std::fs::write(&unit, &here).expect("a scratch file");
     let verified = accepts(Command::new("systemd-analyze").arg("verify").arg(&unit));
-    assert_eq!(String::from_utf8_lossy(&verified.stderr), "", "a setting that is not known is only warned of");
-    // Of 100: 96 is a unit that closes nothing.
+    assert_eq!(String::from_utf8_lossy(&verified.stderr), "", "an unknown setting is only a warning");
+    // The exposure level is at most 100; a unit without any hardening has 96.
     let security = ["security", "--offline=true", "--threshold=20", "--no-pager"];
     accepts(Command::new("systemd-analyze").args(security).arg(&unit));
     let stop = here.lines().find_map(|line| line.strip_prefix("TimeoutStopSec=")).expect("a time to stop");
@@ -108,7 +108,7 @@ fn systemd_accepts_the_unit_and_finds_it_closed() {
 }
 
 #[tokio::test]
-async fn the_images_health_check_says_whether_the_server_answers() {
+async fn the_images_health_check_reports_whether_the_server_answers() {
     let mut server = Server::dev().only(&["chat"]).start().await;
     let listen = server.address().to_string();
     let healthy = || {
@@ -120,7 +120,7 @@ async fn the_images_health_check_says_whether_the_server_answers() {
     assert!(!healthy());
 }
 
-/// A container with the chat alone, where this machine can have one.
+/// A container with only the chat plugin, if this machine can run one.
 async fn container() -> Option<Container> {
     if !Container::possible() {
         return None;
@@ -132,22 +132,22 @@ async fn container() -> Option<Container> {
 }
 
 #[tokio::test]
-async fn the_first_process_of_a_container_serves_tells_json_and_leaves_nothing_behind() {
+async fn the_server_runs_as_process_1_logs_json_and_reaps_children() {
     let Some(mut container) = container().await else { return };
     let answers = async || reqwest::get(container.url("/health")).await.ok();
     wait::until("the server to answer, once the chat is compiled", START, answers).await;
-    assert_eq!(container.children(), Vec::<u32>::new(), "the compiler's process has ended, and was asked for");
+    assert_eq!(container.children(), Vec::<u32>::new(), "the compiler's process has ended and was reaped");
     assert_eq!(container.terminate().await, Some(0));
     let log = container.stderr();
-    let told: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).expect("each line is JSON")).collect();
-    assert!(told.iter().any(|line| line["message"] == "ready"), "{log}");
-    assert_eq!(container.stdout(), "", "kept for what commands print");
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).expect("each line is JSON")).collect();
+    assert!(lines.iter().any(|line| line["message"] == "ready"), "{log}");
+    assert_eq!(container.stdout(), "", "stdout is for the output of commands");
 }
 
 #[tokio::test]
-async fn a_container_that_is_still_starting_ends_when_it_is_told_to() {
+async fn a_starting_container_ends_on_sigterm() {
     let Some(mut container) = container().await else { return };
-    wait::eventually("a compiler to be under way", async || !container.children().is_empty()).await;
+    wait::eventually("the compiler to run", async || !container.children().is_empty()).await;
     assert_eq!(container.terminate().await, Some(0));
     assert!(container.stderr().contains("stopping before the start was done"), "{}", container.stderr());
 }
@@ -156,7 +156,7 @@ async fn a_container_that_is_still_starting_ends_when_it_is_told_to() {
 async fn the_environment_alone_configures_a_server() {
     let plugins = Scratch::new();
     std::fs::copy(&fixture::plugins().await["chat"], plugins.path().join("chat.wasm")).expect("a scratch file");
-    let named = Server::serve_by_environment().env("HUBBUB_SERVER__PLUGINS", &plugins.path().display().to_string());
+    let named = Server::serve_from_environment().env("HUBBUB_SERVER__PLUGINS", &plugins.path().display().to_string());
     let server = named.env("JWT_SECRET", SECRET).env("HUBBUB_ADMIN__TOKEN", "admin-token-of-a-test");
     let server = server.plugin_config("chat", "messages_per_minute", "0").start().await;
     let (status, plugins) = server.admin(reqwest::Method::GET, "/admin/plugins", Vec::new()).await;

@@ -1,4 +1,4 @@
-//! `hubbub dev` where other machines reach it. Must never serve there with a secret that everyone knows.
+//! `hubbub dev` on addresses that other machines reach. Must never serve there with a known secret.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -13,7 +13,7 @@ use crate::ports::Started;
 
 const EXPOSED: [&str; 6] = ["--no-watch", "--expose", "--listen", ":0", "--admin", ":0"];
 
-/// The secrets that a server has printed, by what they are for.
+/// The secrets that a server has printed, by their purpose.
 fn printed(log: &str) -> BTreeMap<String, String> {
     let made = log.lines().filter_map(|line| line.strip_prefix("hubbub: made for this run: "));
     made.map(|line| line.rsplit_once(": ").expect("a name and a secret")).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
@@ -23,7 +23,7 @@ fn local(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
 
-/// The status of a call with a key.
+/// The status of a request with a key.
 async fn status(method: reqwest::Method, url: String, key: &str) -> u16 {
     let body = json!({"topic": "chat.upserted", "data": {"chatId": "c1", "participants": []}});
     let request = reqwest::Client::new().request(method, url).bearer_auth(key).json(&body);
@@ -39,22 +39,22 @@ async fn operate(port: u16, token: &str) -> u16 {
 }
 
 #[tokio::test]
-async fn an_address_that_others_reach_is_refused_before_a_port_is_bound() {
-    // A port that is taken is found when it is bound: the refusal comes before.
+async fn a_public_address_without_expose_is_refused_before_binding() {
+    // Binding a port in use fails with another error, so the refusal must come first.
     let other = TcpListener::bind("0.0.0.0:0").expect("a free port");
     let port = other.local_addr().expect("it is bound").port();
     let everywhere =
         [format!("0.0.0.0:{port}"), format!(":{port}"), format!("[::]:{port}"), "192.0.2.1:4100".into(), "my-host:4100".into()];
     for listen in &everywhere {
         for (flag, key, fine) in [("--listen", "server.listen", "--admin"), ("--admin", "server.admin", "--listen")] {
-            let said = Started::with("dev", &["--no-watch", flag, listen, fine, "127.0.0.1:0"], &[]).await.failure().await;
+            let output = Started::with("dev", &["--no-watch", flag, listen, fine, "127.0.0.1:0"], &[]).await.failure().await;
             let shown = listen.trim_start_matches("*");
             let sentence = format!("hubbub: {key} ({flag}): other machines reach {shown}, and everyone knows the secrets");
-            assert!(said.contains(&sentence) && said.contains("--expose"), "{flag} {listen}: {said}");
+            assert!(output.contains(&sentence) && output.contains("--expose"), "{flag} {listen}: {output}");
         }
     }
-    let said = Started::with("dev", &["--no-watch"], &[("HUBBUB_SERVER__LISTEN", ":4100")]).await.failure().await;
-    assert!(said.contains("--expose"), "configured elsewhere: {said}");
+    let output = Started::with("dev", &["--no-watch"], &[("HUBBUB_SERVER__LISTEN", ":4100")]).await.failure().await;
+    assert!(output.contains("--expose"), "configured by a variable: {output}");
 }
 
 #[tokio::test]
@@ -86,10 +86,10 @@ async fn an_exposed_server_has_random_secrets_and_prints_them_once() {
 }
 
 #[tokio::test]
-async fn the_page_of_an_exposed_server_is_used_at_its_address_and_name_and_no_other() {
+async fn the_demo_of_an_exposed_server_answers_only_under_its_own_names() {
     let mut server = Started::with("dev", &EXPOSED, &[]).await;
     let (public, _) = server.ports().await;
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").expect("Linux tells").trim().to_owned();
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").expect("Linux has it").trim().to_owned();
     let enter = async |host: String| {
         let request = reqwest::Client::new().post(format!("http://127.0.0.1:{public}/demo/enter")).json(&json!({"name": "Ana"}));
         let request = request.header(HOST, &host).header(ORIGIN, format!("http://{host}"));
@@ -106,7 +106,7 @@ async fn the_page_of_an_exposed_server_is_used_at_its_address_and_name_and_no_ot
 }
 
 #[tokio::test]
-async fn only_what_is_not_configured_is_made_and_a_known_secret_is_refused() {
+async fn only_missing_secrets_are_generated_and_known_ones_refused() {
     let configured = [("HUBBUB_ADMIN__TOKEN", "a token of this test"), ("JWT_SECRET", crate::ports::SECRET)];
     let mut server = Started::with("dev", &EXPOSED, &configured).await;
     let (_, admin) = server.ports().await;
@@ -114,13 +114,13 @@ async fn only_what_is_not_configured_is_made_and_a_known_secret_is_refused() {
     assert_eq!(printed(&server.log()).into_keys().collect::<Vec<_>>(), ["API key"], "{}", server.log());
     assert_eq!(operate(admin, "a token of this test").await, 200);
     for (variable, known) in [("JWT_SECRET", "dev-secret"), ("HUBBUB_ADMIN__TOKEN", ADMIN_TOKEN), ("HUBBUB_API__KEYS", API_KEY)] {
-        let said = Started::with("dev", &EXPOSED, &[(variable, known)]).await.failure().await;
-        assert!(said.contains(&format!("the secret `{known}` is for loopback alone")), "{variable}: {said}");
+        let output = Started::with("dev", &EXPOSED, &[(variable, known)]).await.failure().await;
+        assert!(output.contains(&format!("the secret `{known}` is for loopback alone")), "{variable}: {output}");
     }
 }
 
 #[tokio::test]
-async fn on_loopback_the_secrets_of_dev_stay_and_nothing_is_printed() {
+async fn on_loopback_dev_uses_its_known_secrets_and_prints_none() {
     let mut server = Started::with("dev", &["--no-watch", "--listen", "localhost:0", "--admin", "127.0.0.1:0"], &[]).await;
     let (public, admin) = server.ports().await;
     wait::eventually("the line that it serves", async || server.log().contains("hubbub: serving")).await;

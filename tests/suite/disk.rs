@@ -1,11 +1,12 @@
-//! The disk under the data is full. Must never lose what was acknowledged, and says that it takes no writes for as long as that is so.
+//! A full disk under the data folder. The server must never lose acknowledged data, and reports that it cannot write for as long
+//! as the disk is full.
 
 use serde_json::{Value, json};
 use tests::{Client, Server, SmallDisk, wait};
 
-use crate::scene::{join, member, open_chat, user};
+use crate::helpers::{join, member, open_chat, user};
 
-/// Large enough to fill what a log of the database has in reserve.
+/// Large enough to use up the space that the database's log has in reserve.
 fn content(n: usize) -> String {
     format!("m{n} {}", "x".repeat(1500))
 }
@@ -35,7 +36,7 @@ async fn history(client: &mut Client) -> Vec<String> {
 }
 
 async fn is_ready(server: &Server, ready: bool) -> Value {
-    wait::until("readiness to tell of the disk", wait::DEADLINE, async || {
+    wait::until("readiness to follow the disk", wait::DEADLINE, async || {
         let (status, body) = server.readiness().await;
         (body["storage"] == ready && (status == 200) == ready).then_some(body)
     })
@@ -43,11 +44,11 @@ async fn is_ready(server: &Server, ready: bool) -> Value {
 }
 
 fn server(disk: &SmallDisk) -> tests::server::Builder {
-    Server::dev().only(&["chat"]).chatty().one_process().data(&disk.path().join("data"))
+    Server::dev().only(&["chat"]).without_message_limit().single_node().data(&disk.path().join("data"))
 }
 
 #[tokio::test]
-async fn a_full_disk_is_told_and_costs_nothing_that_was_acknowledged() {
+async fn a_full_disk_is_reported_and_loses_no_acknowledged_data() {
     let Some(disk) = SmallDisk::of_mebibytes(48) else { return };
     let mut server = server(&disk).start().await;
     open_chat(&server, "c1", &["ana", "bia"]).await;
@@ -63,17 +64,17 @@ async fn a_full_disk_is_told_and_costs_nothing_that_was_acknowledged() {
     assert!(say(&mut ana).await);
     disk.fill();
     wait::eventually("messages to be refused", async || !say(&mut ana).await).await;
-    let told = is_ready(&server, false).await;
-    assert_eq!(told["status"], "unavailable");
-    assert!(told["storageError"].as_str().is_some_and(|why| why.contains("cannot be written")), "{told}");
-    assert_eq!(ana.ask("chat:typing", json!({"chatId": "c1"})).await, json!({}), "what stores nothing goes on");
+    let body = is_ready(&server, false).await;
+    assert_eq!(body["status"], "unavailable");
+    assert!(body["storageError"].as_str().is_some_and(|why| why.contains("cannot be written")), "{body}");
+    assert_eq!(ana.ask("chat:typing", json!({"chatId": "c1"})).await, json!({}), "an event that stores nothing is handled");
     assert_eq!(bia.next("chat:typing").await["userId"], "ana");
-    assert!(!history(&mut bia).await.is_empty(), "reading goes on");
+    assert!(!history(&mut bia).await.is_empty(), "reading works");
     server.connect("/chat", user("bia")).await;
 
     disk.free();
     is_ready(&server, true).await;
-    wait::eventually("messages to be taken again", async || say(&mut ana).await).await;
+    wait::eventually("messages to be accepted again", async || say(&mut ana).await).await;
     let mut stored = history(&mut ana).await;
     stored.reverse();
     assert_eq!(stored, acknowledged);
@@ -81,8 +82,8 @@ async fn a_full_disk_is_told_and_costs_nothing_that_was_acknowledged() {
     disk.fill();
     assert_eq!(server.terminate().await, Some(0), "a stop on a full disk");
     disk.fill();
-    let said = self::server(&disk).refuses().await;
-    assert!(said.contains("cannot be written"), "a start on a full disk: {said}");
+    let output = self::server(&disk).start_failure().await;
+    assert!(output.contains("cannot be written"), "a start on a full disk: {output}");
     disk.free();
     server.start_again().await;
     let mut ana = server.connect("/chat", user("ana")).await;
@@ -91,7 +92,7 @@ async fn a_full_disk_is_told_and_costs_nothing_that_was_acknowledged() {
 }
 
 #[tokio::test]
-async fn a_full_disk_is_told_though_nobody_writes() {
+async fn a_full_disk_is_reported_without_any_writes() {
     let Some(disk) = SmallDisk::of_mebibytes(48) else { return };
     let server = server(&disk).start().await;
     is_ready(&server, true).await;
@@ -99,14 +100,14 @@ async fn a_full_disk_is_told_though_nobody_writes() {
     is_ready(&server, false).await;
     disk.free();
     is_ready(&server, true).await;
-    assert!(!disk.path().join("data/trial").exists(), "what was tried is taken back");
+    assert!(!disk.path().join("data/trial").exists(), "the trial file is removed");
 }
 
 #[tokio::test]
-async fn a_start_on_a_full_disk_serves_or_says_why_it_does_not() {
+async fn a_start_on_a_full_disk_fails_with_a_reason() {
     let Some(disk) = SmallDisk::of_mebibytes(48) else { return };
     disk.fill();
-    let said = server(&disk).refuses().await;
-    let line = said.lines().find(|line| line.starts_with("hubbub: ")).unwrap_or_default();
-    assert!(line.contains("cannot be written") && !said.contains("panicked"), "{said}");
+    let output = server(&disk).start_failure().await;
+    let line = output.lines().find(|line| line.starts_with("hubbub: ")).unwrap_or_default();
+    assert!(line.contains("cannot be written") && !output.contains("panicked"), "{output}");
 }

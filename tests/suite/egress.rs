@@ -1,4 +1,4 @@
-//! Topics that are sent on to Kafka and to Redis, read back there. Must never look into the server's own storage for them.
+//! Topics that are forwarded to Kafka and Redis, read from there. Must never look into the server's own storage for them.
 
 use serde_json::json;
 use tests::kafka::Kafka;
@@ -6,7 +6,7 @@ use tests::redis::Redis;
 use tests::{Server, wait};
 
 #[tokio::test]
-async fn messages_go_to_kafka_in_order_with_what_belongs_to_them() {
+async fn messages_reach_kafka_in_order_with_key_and_headers() {
     const MANY: usize = 40;
     let kafka = Kafka::with(&[("out.orders", 1)]);
     let server =
@@ -27,8 +27,8 @@ async fn messages_go_to_kafka_in_order_with_what_belongs_to_them() {
         assert_eq!(headers, [&format!("m{n}"), "acme", "order.made"]);
     }
     let sent = async |server: &Server| server.metrics().await.get("hubbub_egress_messages_total", &[("system", "kafka")]);
-    wait::eventually("all to be counted", async || sent(&server).await == Some(MANY as f64)).await;
-    // What was sent is not sent again, and what comes later is.
+    wait::eventually("all messages to be counted", async || sent(&server).await == Some(MANY as f64)).await;
+    // Messages that were sent are not sent again, and later ones are.
     server.restart().await;
     order(&server, MANY).await;
     assert_eq!(kafka.read("out.orders", MANY + 1).await[MANY].header("id"), format!("m{MANY}"));
@@ -36,7 +36,7 @@ async fn messages_go_to_kafka_in_order_with_what_belongs_to_them() {
 }
 
 #[tokio::test]
-async fn while_kafka_is_away_messages_wait_and_plugins_do_not_even_over_a_power_cut() {
+async fn messages_wait_for_kafka_across_a_kill_while_plugins_continue() {
     let kafka = Kafka::with(&[("out.views", 1), ("video.view", 1)]);
     let server = Server::dev().only(&["video", "chat"]).kafka(&kafka).env("HUBBUB_INGEST__KAFKA__TOPICS", "[]");
     let mut server = server.env("HUBBUB_EGRESS__KAFKA", r#"{"video.view" = "out.views"}"#).start().await;
@@ -53,13 +53,13 @@ async fn while_kafka_is_away_messages_wait_and_plugins_do_not_even_over_a_power_
         view(&server, n).await;
     }
     counted(&server, 10).await;
-    wait::eventually("it to be told", async || server.readiness().await.1["egress"]["kafka"] == "away").await;
+    wait::eventually("Kafka to be reported as away", async || server.readiness().await.1["egress"]["kafka"] == "away").await;
     server.kill9();
     server.start_again().await;
     view(&server, 10).await;
     counted(&server, 11).await;
     let waiting = async || server.metrics().await.get("hubbub_egress_waiting", &[("system", "kafka")]);
-    wait::eventually("what waits to be told", async || waiting().await >= Some(1.0)).await;
+    wait::eventually("waiting messages to be counted", async || waiting().await >= Some(1.0)).await;
     kafka.start_again();
     let records = kafka.read("out.views", 11).await;
     let times: Vec<_> = records.iter().map(|record| record.data["timestamp"].as_u64()).collect();
@@ -67,7 +67,7 @@ async fn while_kafka_is_away_messages_wait_and_plugins_do_not_even_over_a_power_
 }
 
 #[tokio::test]
-async fn messages_go_to_a_stream_of_redis_and_wait_while_it_is_away() {
+async fn messages_reach_a_redis_stream_and_wait_while_redis_is_down() {
     let mut redis = Redis::start().await;
     let server = Server::dev().only(&["video", "chat"]).env("HUBBUB_EGRESS__REDIS_URL", &redis.url());
     let server = server.env("HUBBUB_EGRESS__REDIS", r#"{"order.made" = "orders"}"#).start().await;
@@ -75,7 +75,7 @@ async fn messages_go_to_a_stream_of_redis_and_wait_while_it_is_away() {
         server.publish_message(&json!({"topic": "order.made", "key": "k", "id": format!("m{n}"), "data": {"n": n}})).await;
     };
     order(1).await;
-    wait::eventually("the first", async || redis.ask("XLEN orders").await.starts_with(":1")).await;
+    wait::eventually("the first message", async || redis.ask("XLEN orders").await.starts_with(":1")).await;
     let entry = redis.ask("XRANGE orders - +").await;
     for word in ["\r\nid\r\n", "\r\nm1\r\n", "\r\ntopic\r\n", "\r\norder.made\r\n", "\r\nkey\r\n", "\r\n{\"n\":1}\r\n"] {
         assert!(entry.contains(word), "{word:?} in {entry}");
@@ -84,17 +84,17 @@ async fn messages_go_to_a_stream_of_redis_and_wait_while_it_is_away() {
     for n in 2..8 {
         order(n).await;
     }
-    wait::eventually("it to be told", async || server.readiness().await.1["egress"]["redis"] == "away").await;
+    wait::eventually("Redis to be reported as away", async || server.readiness().await.1["egress"]["redis"] == "away").await;
     redis.start_again().await;
-    // At least once: what Redis had not answered when it went may come twice, and none before those it was behind.
-    wait::eventually("the others", async || redis.ask("XRANGE orders - +").await.contains("\r\nm7\r\n")).await;
+    // Delivery is at least once: an entry that Redis had not confirmed may appear twice, but never before its predecessors.
+    wait::eventually("the other messages", async || redis.ask("XRANGE orders - +").await.contains("\r\nm7\r\n")).await;
     let entries = redis.ask("XRANGE orders - +").await;
     let at = |n: usize| entries.find(&format!("\r\nm{n}\r\n")).unwrap_or_else(|| panic!("m{n} in {entries}"));
     assert!((2..7).all(|n| at(n) < at(n + 1)), "{entries}");
 }
 
 #[tokio::test]
-async fn a_stream_keeps_about_as_many_entries_as_it_may() {
+async fn a_redis_stream_is_trimmed_to_its_limit() {
     let redis = Redis::start().await;
     let server =
         Server::dev().only(&["video", "chat"]).env("HUBBUB_EGRESS__REDIS_URL", &redis.url()).env("HUBBUB_EGRESS__MAXLEN", "100");
@@ -103,7 +103,7 @@ async fn a_stream_keeps_about_as_many_entries_as_it_may() {
         let batch: Vec<_> = (0..250).map(|n| json!({"topic": "order.made", "data": n})).collect();
         assert_eq!(server.api("/api/publish", &json!(batch)).await.0, 202);
     }
-    wait::eventually("all to be sent", async || {
+    wait::eventually("all messages to be sent", async || {
         server.metrics().await.get("hubbub_egress_messages_total", &[("system", "redis")]) == Some(1000.0)
     })
     .await;

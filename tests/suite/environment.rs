@@ -1,4 +1,4 @@
-//! Configuration by environment variables, as compose files, charts and shells write them. No output may hold a secret.
+//! Configuration by environment variables, as compose files, charts and shells write them. No output may contain a secret.
 
 use std::path::PathBuf;
 
@@ -7,14 +7,14 @@ use tests::{Server, fixture, token};
 
 const SECRET: &str = "hunter2, a secret of a test, of forty bytes";
 
-/// `hubbub serve` with the chat plugin and nothing else.
+/// `hubbub serve` with only the chat plugin.
 async fn serve() -> Builder {
     let chat = fixture::plugins().await["chat"].clone();
-    Server::serve_by_environment().plugin("chat", &chat).env("JWT_SECRET", SECRET)
+    Server::serve_from_environment().plugin("chat", &chat).env("JWT_SECRET", SECRET)
 }
 
 #[tokio::test]
-async fn no_refusal_shows_a_secret_whichever_key_it_is_under() {
+async fn no_configuration_error_shows_a_secret() {
     let scratch = Scratch::new();
     let cases: [(&str, String, &str); 14] = [
         ("JWT_SECRET", format!("-----BEGIN PUBLIC KEY-----{SECRET}"), "PEM"),
@@ -40,37 +40,37 @@ async fn no_refusal_shows_a_secret_whichever_key_it_is_under() {
         if variable.contains("INGEST") {
             server = server.env("HUBBUB_INGEST__PUBSUB__CHANNELS", "a");
         }
-        let said = server.refuses().await;
-        assert!(said.contains(named), "{variable}={value}: {said}");
+        let printed = server.start_failure().await;
+        assert!(printed.contains(named), "{variable}={value}: {printed}");
         for part in ["hunter2", "forty"] {
-            assert!(!said.contains(part), "{variable}: {part} is in {said}");
+            assert!(!printed.contains(part), "{variable}: {part} is in {printed}");
         }
     }
     let file = scratch.path().join("hubbub.toml");
     std::fs::write(&file, format!("[admin]\ntoken = \"{SECRET}\n")).expect("a scratch file");
-    let said = Server::serve(&file).env("JWT_SECRET", SECRET).refuses().await;
-    assert!(said.contains("hubbub.toml: line 2") && !said.contains("hunter2"), "{said}");
+    let printed = Server::serve(&file).env("JWT_SECRET", SECRET).start_failure().await;
+    assert!(printed.contains("hubbub.toml: line 2") && !printed.contains("hunter2"), "{printed}");
 }
 
 #[tokio::test]
-async fn a_variable_that_is_not_text_is_named_and_not_shown() {
+async fn a_variable_that_is_not_utf8_is_named_without_its_value() {
     use std::os::unix::ffi::OsStringExt as _;
     let bytes = std::ffi::OsString::from_vec(b"hunter2\xff".to_vec());
-    let said = |name: &str| {
+    let printed = |name: &str| {
         let output = std::process::Command::new(tests::server::binary()).arg("check").env(name, &bytes).output();
         let output = output.expect("the binary runs");
         (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
     for name in ["JWT_SECRET", "HUBBUB_ADMIN__TOKEN"] {
-        let (success, said) = said(name);
-        assert!(!success && said.contains(&format!("{name}: it is not UTF-8")) && !said.contains("hunter2"), "{said}");
+        let (success, printed) = printed(name);
+        assert!(!success && printed.contains(&format!("{name}: it is not UTF-8")) && !printed.contains("hunter2"), "{printed}");
     }
-    let (_, said) = said("SOMETHING_ELSE");
-    assert!(!said.contains("SOMETHING_ELSE") && !said.contains("panicked"), "{said}");
+    let (_, printed) = printed("SOMETHING_ELSE");
+    assert!(!printed.contains("SOMETHING_ELSE") && !printed.contains("panicked"), "{printed}");
 }
 
 #[tokio::test]
-async fn keys_of_digits_and_lists_of_one_open_the_doors_they_name() {
+async fn numeric_keys_and_single_item_lists_are_accepted() {
     let server = serve().await.env("HUBBUB_API__KEYS", "1234567890123456, 0012345678901234");
     let server = server
         .env("HUBBUB_CORS__ORIGINS", "https://app.example")
@@ -88,7 +88,7 @@ async fn keys_of_digits_and_lists_of_one_open_the_doors_they_name() {
 }
 
 #[tokio::test]
-async fn names_near_a_key_are_logged_once_and_kubernetes_own_never() {
+async fn misspelt_variables_are_logged_once_and_kubernetes_variables_never() {
     let near = [("HUBBUB_GATEWAY_PING_INTERVAL", "25s"), ("HUBBUB_ADMIN_TOKEN", "x")];
     let injected =
         [("HUBBUB_SERVICE_HOST", "10.0.0.1"), ("HUBBUB_PORT", "tcp://10.0.0.1:4100"), ("HUBBUB_PORT_4100_TCP_ADDR", "10.0.0.1")];
@@ -100,8 +100,8 @@ async fn names_near_a_key_are_logged_once_and_kubernetes_own_never() {
     assert_eq!(log.matches("did you mean HUBBUB_GATEWAY__PING_INTERVAL?").count(), 1, "{log}");
     assert_eq!(log.matches("the server's own is HUBBUB_ADMIN__TOKEN").count(), 1, "{log}");
     assert!(injected.iter().all(|(name, _)| !log.contains(&format!("{name} configures"))), "{log}");
-    let said = serve().await.env("HUBBUB_GATWAY__PING_INTERVAL", "25s").refuses().await;
-    assert!(said.contains("HUBBUB_GATWAY__PING_INTERVAL"), "{said}");
+    let printed = serve().await.env("HUBBUB_GATWAY__PING_INTERVAL", "25s").start_failure().await;
+    assert!(printed.contains("HUBBUB_GATWAY__PING_INTERVAL"), "{printed}");
 }
 
 #[tokio::test]
@@ -109,6 +109,6 @@ async fn a_plugin_whose_name_has_a_dash_is_configured_by_a_variable() {
     let folder = Scratch::new();
     let file: PathBuf = folder.path().join("live-polls.wasm");
     std::fs::copy(&fixture::plugins().await["chat"], &file).expect("a scratch file");
-    let said = serve().await.env("HUBBUB_PLUGINS__LIVE_POLLS__FILE", &file.display().to_string()).refuses().await;
-    assert!(said.contains("plugin live-polls"), "it describes itself as chat: {said}");
+    let printed = serve().await.env("HUBBUB_PLUGINS__LIVE_POLLS__FILE", &file.display().to_string()).start_failure().await;
+    assert!(printed.contains("plugin live-polls"), "its description names chat: {printed}");
 }

@@ -1,13 +1,13 @@
-//! What operators look at. Must never need a token but for the admin's own paths.
+//! Health checks and metrics for operators. Must never need a token, except on the paths of the admin API.
 
 use reqwest::Method;
 use serde_json::json;
 use tests::{Server, wait};
 
-use crate::scene::{is_time, keys, member, open_chat, say};
+use crate::helpers::{is_time, keys, member, open_chat, say};
 
 #[tokio::test]
-async fn health_is_told_as_each_product_asks() {
+async fn health_has_the_format_of_each_product() {
     let server = Server::dev().start().await;
     let _visitor = server.connect("/", ()).await;
     let (status, health) = server.get("/health").await;
@@ -25,18 +25,18 @@ async fn health_is_told_as_each_product_asks() {
 }
 
 #[tokio::test]
-async fn a_connection_that_ends_is_counted_no_more() {
+async fn a_closed_connection_is_no_longer_counted() {
     let server = Server::dev().start().await;
     let clients = [server.connect("/", ()).await, server.connect("/", ()).await];
     assert_eq!(server.get("/health").await.1["connections"], 2);
     for client in clients {
         client.leave().await;
     }
-    wait::eventually("nobody to be counted", async || server.get("/health").await.1["connections"] == 0).await;
+    wait::eventually("the count to be 0", async || server.get("/health").await.1["connections"] == 0).await;
 }
 
 #[tokio::test]
-async fn metrics_count_what_plugins_did() {
+async fn metrics_count_plugin_events() {
     let server = Server::dev().start().await;
     open_chat(&server, "c1", &["ana"]).await;
     let mut ana = member(&server, "ana", "c1").await;
@@ -56,7 +56,7 @@ async fn metrics_count_what_plugins_did() {
 }
 
 #[tokio::test]
-async fn the_admin_port_is_ready_and_wants_its_token() {
+async fn the_admin_port_requires_its_token() {
     let server = Server::dev().start().await;
     let ready = server.http().get(server.admin_url("/ready")).send().await.expect("an answer");
     assert_eq!(ready.status(), 200);

@@ -1,5 +1,5 @@
-//! Web pages of attackers against a server on the same machine: by `Origin`, and by DNS rebinding. Must never refuse the server's own pages,
-//! or a client without a browser.
+//! Attackers' web pages against a server on the same machine, by `Origin` and by DNS rebinding. The server must never refuse its
+//! own pages or a client without a browser.
 
 use reqwest::Method;
 use reqwest::header::{HOST, HeaderName, ORIGIN};
@@ -9,15 +9,15 @@ use tests::raw::{Raw, ask};
 use tests::server::{ADMIN_TOKEN, API_KEY, Builder};
 use tests::{Auth, Client, Server, fixture, token};
 
-/// The page of an attacker, and the same once its name resolves to this machine.
+/// The origin of an attacker's page. With DNS rebinding its name resolves to this machine.
 const FOREIGN: &str = "http://evil.example";
-const SECRET: &str = "a secret of a test, of forty characters..";
+const SECRET: &str = "a test secret, of just forty characters.";
 
 fn with(auth: impl Into<Auth>, header: HeaderName, value: &str) -> Auth {
     auth.into().header(header, value)
 }
 
-/// The answer to a request with the admin token or API key, and one more header.
+/// Sends a request with the admin token or API key and one more header: status, content type and body.
 async fn request(
     server: &Server,
     method: Method,
@@ -33,8 +33,8 @@ async fn request(
 }
 
 #[tokio::test]
-async fn a_foreign_page_opens_no_operators_socket_and_deploys_nothing() {
-    let server = Server::dev().only(&["chat"]).one_process().start().await;
+async fn a_foreign_page_cannot_use_the_admin_port() {
+    let server = Server::dev().only(&["chat"]).single_node().start().await;
     let rebinding = format!("evil.example:{}", server.admin_address().port());
     for (header, value, status) in [(ORIGIN, FOREIGN, 403), (ORIGIN, "null", 403), (HOST, rebinding.as_str(), 421)] {
         for (namespace, auth) in
@@ -62,7 +62,7 @@ async fn a_foreign_page_opens_no_operators_socket_and_deploys_nothing() {
             assert_eq!((code, kind.as_str()), (status, "application/problem+json"), "{method} {path}, {header}: {value}: {body}");
         }
     }
-    // A page of the name that resolves here now: to the browser, both are one origin.
+    // After DNS rebinding the browser treats the page and this server as one origin.
     let own = with(ADMIN_TOKEN, HOST, &rebinding).header(ORIGIN, &format!("http://{rebinding}"));
     assert_eq!(Client::open(server.admin_address(), &own).await.err(), Some(ConnectFailure::Http(421)));
 
@@ -79,8 +79,8 @@ async fn a_foreign_page_opens_no_operators_socket_and_deploys_nothing() {
 }
 
 #[tokio::test]
-async fn a_foreign_page_sends_nothing_to_clients_backends_and_the_demo() {
-    let server = Server::dev().only(&["chat"]).one_process().start().await;
+async fn a_foreign_page_cannot_use_the_public_port() {
+    let server = Server::dev().only(&["chat"]).single_node().start().await;
     let rebinding = format!("evil.example:{}", server.address().port());
     for (header, value, status) in [(ORIGIN, FOREIGN, 403), (HOST, rebinding.as_str(), 421)] {
         let refused = Client::open(server.address(), &with((), header.clone(), value)).await.err();
@@ -97,22 +97,22 @@ async fn a_foreign_page_sends_nothing_to_clients_backends_and_the_demo() {
     }
     for path in ["/health", "/docs", "/asyncapi.json", "/"] {
         let health = request(&server, Method::GET, &server.url(path), (ORIGIN, FOREIGN), json!({})).await;
-        assert_eq!(health.0, 200, "{path} is for everyone, and no page of another origin can read it");
+        assert_eq!(health.0, 200, "{path} is public, and no page of another origin can read it");
         let health = request(&server, Method::GET, &server.url(path), (HOST, &rebinding), json!({})).await;
         assert_eq!(health.0, 421, "{path}");
     }
 }
 
 #[tokio::test]
-async fn own_pages_configured_origins_and_clients_without_a_browser_are_let_in() {
-    let server = Server::dev().only(&["chat"]).one_process().start().await;
+async fn own_pages_configured_origins_and_non_browser_clients_are_accepted() {
+    let server = Server::dev().only(&["chat"]).single_node().start().await;
     let (public, admin) = (server.address(), server.admin_address());
     for (name, at) in [("127.0.0.1", admin), ("localhost", admin), ("board.localhost", admin)] {
         let host = format!("{name}:{}", at.port());
         let auth = with(ADMIN_TOKEN, HOST, &host).header(ORIGIN, &format!("http://{host}"));
         assert!(Client::connect(at, "/figures", auth).await.is_ok(), "the dashboard at {host}");
     }
-    // A page of a development server, which `[cors]` of dev allows on the public port, and on no other.
+    // A page of a development server: dev's `[cors]` allows it on the public port only.
     let page = "http://localhost:3000";
     assert!(Client::connect(public, "/", with((), ORIGIN, page)).await.is_ok());
     assert_eq!(Client::open(admin, &with(ADMIN_TOKEN, ORIGIN, page)).await.err(), Some(ConnectFailure::Http(403)));
@@ -125,23 +125,23 @@ async fn own_pages_configured_origins_and_clients_without_a_browser_are_let_in()
             "HTTP/1.1\r\nconnection: close\r\nhost:\r\n\r\n",
             "HTTP/1.1\r\nconnection: close\r\nhost: 10.1.2.3\r\n\r\n",
         ] {
-            let said = ask(at, &format!("GET {path} {head}")).await;
-            assert!(said.contains(" 200 OK"), "{head:?}: {said}");
+            let output = ask(at, &format!("GET {path} {head}")).await;
+            assert!(output.contains(" 200 OK"), "{head:?}: {output}");
         }
-        let said =
+        let output =
             ask(at, &format!("GET http://evil.example{path} HTTP/1.1\r\nconnection: close\r\nhost: localhost\r\n\r\n")).await;
-        assert!(said.contains(" 421 "), "a target with another name: {said}");
+        assert!(output.contains(" 421 "), "a target with another name: {output}");
     }
 }
 
 async fn serve() -> Builder {
     let chat = fixture::plugins().await["chat"].display().to_string();
-    let serve = Server::serve_by_environment().env("HUBBUB_PLUGINS__CHAT__FILE", &chat).env("JWT_SECRET", SECRET);
+    let serve = Server::serve_from_environment().env("HUBBUB_PLUGINS__CHAT__FILE", &chat).env("JWT_SECRET", SECRET);
     serve.env("HUBBUB_ADMIN__TOKEN", "an admin token of tests")
 }
 
 #[tokio::test]
-async fn serve_lets_in_all_names_of_clients_or_the_configured_and_loopback_for_operators() {
+async fn serve_checks_the_host_header_on_both_ports() {
     let all = serve().await.start().await;
     let names = serve().await.env("HUBBUB_GATEWAY__HOSTS", "app.example, *.rooms.example");
     let some = names.env("HUBBUB_ADMIN__HOSTS", "admin.example").start().await;
@@ -158,17 +158,17 @@ async fn serve_lets_in_all_names_of_clients_or_the_configured_and_loopback_for_o
         let got = (status(server.url("/health"), host).await, status(server.admin_url("/ready"), host).await);
         assert_eq!(got, (public, admin), "{host}");
     }
-    // A page of the server's own origin needs no entry in `[cors]`, where its name is known to be the server's.
+    // A page of the server's own origin needs no entry in `[cors]` if its host name is configured.
     let own = |host: &str| with(token("ana").secret(SECRET), HOST, host).header(ORIGIN, &format!("https://{host}"));
     assert!(Client::connect(some.address(), "/chat", own("app.example")).await.is_ok());
     assert_eq!(Client::open(all.address(), &own("app.example")).await.err(), Some(ConnectFailure::Http(403)));
-    let said = serve().await.env("HUBBUB_ADMIN__HOSTS", "https://admin.example").refuses().await;
-    assert!(said.contains("admin.hosts: `https://admin.example` is no host"), "{said}");
+    let output = serve().await.env("HUBBUB_ADMIN__HOSTS", "https://admin.example").start_failure().await;
+    assert!(output.contains("admin.hosts: `https://admin.example` is no host"), "{output}");
 }
 
 #[tokio::test]
-async fn an_upgrade_is_checked_like_the_polling_before_it() {
-    let server = Server::dev().only(&["chat"]).one_process().start().await;
+async fn an_upgrade_request_has_its_host_checked() {
+    let server = Server::dev().only(&["chat"]).single_node().start().await;
     let polling = tests::polling::Polling::open(&server).await;
     let target = format!("/socket.io/?EIO=4&transport=websocket&sid={}", polling.sid());
     let mut raw = Raw::open(server.address()).await;

@@ -1,5 +1,5 @@
-//! Events that other systems send: from Kafka, Redis Streams and Redis pub/sub. Must never publish through the API what a source is
-//! tested with.
+//! Events that other systems send through Kafka, Redis Streams and Redis pub/sub. Must never publish through the API what a
+//! source should deliver.
 
 use serde_json::{Value, json};
 use tests::kafka::Kafka;
@@ -7,10 +7,10 @@ use tests::redis::Redis;
 use tests::server::Builder;
 use tests::{Client, Server, fixture, wait};
 
-use crate::ingest_waits::FOREVER;
-use crate::scene::user;
+use crate::helpers::user;
+use crate::ingest_backpressure::FOREVER;
 
-/// What a Kafka of the video product has.
+/// The topics of a video product in Kafka.
 const TOPICS: [(&str, i32); 4] = [("video.view", 3), ("video.like", 3), ("video.comment", 3), ("nobody.listens", 1)];
 
 fn server(kafka: &Kafka) -> Builder {
@@ -36,12 +36,12 @@ pub(crate) async fn views_are(server: &Server, video: &str, many: i64) {
     assert_eq!(views(server, video), many);
 }
 
-pub(crate) async fn figure(server: &Server, name: &str, labels: &[(&str, &str)]) -> f64 {
+pub(crate) async fn metric(server: &Server, name: &str, labels: &[(&str, &str)]) -> f64 {
     server.metrics().await.get(name, labels).unwrap_or(0.0)
 }
 
 #[tokio::test]
-async fn a_video_is_told_and_counted_as_kafka_says_and_what_comes_twice_counts_once() {
+async fn kafka_records_are_handled_and_duplicates_count_once() {
     let kafka = Kafka::with(&TOPICS);
     let server = server(&kafka).start().await;
     let mut viewer = watch(&server, "v1").await;
@@ -55,15 +55,15 @@ async fn a_video_is_told_and_counted_as_kafka_says_and_what_comes_twice_counts_o
         assert_eq!(viewer.next("video:like").await["timestamp"], timestamp);
     }
     assert_eq!(server.store().counter("video", "likes/v1"), 2);
-    // What no message says of its time is Kafka's.
+    // A record without a time in its data gets Kafka's timestamp.
     kafka.send("video.comment", "v1", r#"{"videoId":"v1","commentId":"c"}"#, &[]).await;
     assert!(viewer.next("video:comment").await["timestamp"].as_u64() > Some(1_600_000_000_000));
-    assert_eq!(figure(&server, "hubbub_ingest_messages_total", &[("source", "kafka"), ("topic", "video.like")]).await, 4.0);
+    assert_eq!(metric(&server, "hubbub_ingest_messages_total", &[("source", "kafka"), ("topic", "video.like")]).await, 4.0);
     assert_eq!(server.readiness().await.1["ingest"], json!({"kafka": "up"}));
 }
 
 #[tokio::test]
-async fn records_of_one_key_are_told_in_their_order_and_a_bad_one_holds_up_none() {
+async fn kafka_records_of_a_key_keep_their_order_past_invalid_ones() {
     const MANY: usize = 120;
     let kafka = Kafka::with(&TOPICS);
     let server = server(&kafka).start().await;
@@ -81,7 +81,7 @@ async fn records_of_one_key_are_told_in_their_order_and_a_bad_one_holds_up_none(
     }
     for reason in ["not_json", "bad_name"] {
         let rejected = [("source", "kafka"), ("reason", reason)];
-        assert_eq!(figure(&server, "hubbub_ingest_rejected_total", &rejected).await, 1.0);
+        assert_eq!(metric(&server, "hubbub_ingest_rejected_total", &rejected).await, 1.0);
     }
     let (_, dead) = server.admin(reqwest::Method::GET, "/admin/dead?plugin=ingest-kafka&payload=true", Vec::new()).await;
     assert_eq!(dead["letters"][0]["data"], "no JSON at all", "{dead}");
@@ -89,10 +89,10 @@ async fn records_of_one_key_are_told_in_their_order_and_a_bad_one_holds_up_none(
 }
 
 #[tokio::test]
-async fn killed_between_accepting_and_committing_it_counts_everything_once() {
+async fn records_count_once_after_a_kill_before_the_commit() {
     const MANY: usize = 50;
     let kafka = Kafka::with(&[("video.view", 3), ("conversation.created", 1), ("message.created", 1)]);
-    // Nothing is ever committed while it runs: whoever starts again begins at the beginning.
+    // No offset is committed while it runs, so a restarted server reads from the beginning.
     let never = [("auto.commit.interval.ms", "86400000")];
     let mut server = server(&kafka).kafka_with(&kafka, &never).start().await;
     let conversation = json!({"id": "c1", "members": ["ana", "bia"]});
@@ -115,10 +115,10 @@ async fn killed_between_accepting_and_committing_it_counts_everything_once() {
     view(&kafka, "v1", MANY).await;
     server.start_again().await;
     views_are(&server, "v1", MANY as i64 + 1).await;
-    // All of it came again, and this comes last.
+    // All records are delivered again, and this one is the last.
     let again = [("source", "kafka"), ("topic", "video.view")];
-    wait::eventually("all views to come again", async || {
-        figure(&server, "hubbub_ingest_messages_total", &again).await == MANY as f64 + 1.0
+    wait::eventually("all records to be delivered again", async || {
+        metric(&server, "hubbub_ingest_messages_total", &again).await == MANY as f64 + 1.0
     })
     .await;
     let mut bia = server.connect("/", user("bia")).await;
@@ -128,7 +128,7 @@ async fn killed_between_accepting_and_committing_it_counts_everything_once() {
 }
 
 #[tokio::test]
-async fn what_a_stopped_server_has_accepted_is_committed_and_does_not_come_again() {
+async fn accepted_records_are_committed_at_a_stop_and_not_read_again() {
     let kafka = Kafka::with(&TOPICS);
     let mut server = server(&kafka).start().await;
     view(&kafka, "v1", 1).await;
@@ -137,12 +137,12 @@ async fn what_a_stopped_server_has_accepted_is_committed_and_does_not_come_again
     view(&kafka, "v1", 2).await;
     server.start_again().await;
     views_are(&server, "v1", 2).await;
-    let accepted = figure(&server, "hubbub_ingest_messages_total", &[("topic", "video.view")]).await;
-    assert_eq!(accepted, 1.0, "only the new one came");
+    let accepted = metric(&server, "hubbub_ingest_messages_total", &[("topic", "video.view")]).await;
+    assert_eq!(accepted, 1.0, "only the new record");
 }
 
 #[tokio::test]
-async fn a_topic_waits_in_kafka_while_its_plugin_is_disabled_and_others_go_on() {
+async fn a_topic_waits_in_kafka_while_its_plugin_is_disabled() {
     const MANY: usize = 30;
     let kafka = Kafka::with(&[("video.view", 2), ("conversation.created", 1)]);
     let server = server(&kafka).start().await;
@@ -150,7 +150,7 @@ async fn a_topic_waits_in_kafka_while_its_plugin_is_disabled_and_others_go_on() 
     views_are(&server, "v1", 1).await;
     let labels = [("source", "kafka"), ("topic", "video.view")];
     assert_eq!(server.admin(reqwest::Method::POST, "/admin/plugins/video/disable", Vec::new()).await.0, 200);
-    wait::eventually("the pause", async || figure(&server, "hubbub_ingest_paused", &labels).await == 1.0).await;
+    wait::eventually("the pause", async || metric(&server, "hubbub_ingest_paused", &labels).await == 1.0).await;
     for n in 0..MANY {
         view(&kafka, "v1", n).await;
     }
@@ -158,16 +158,16 @@ async fn a_topic_waits_in_kafka_while_its_plugin_is_disabled_and_others_go_on() 
     let conversation = json!({"id": "c1", "members": ["ana"]});
     kafka.send("conversation.created", "c1", &conversation.to_string(), &[]).await;
     ana.next("conversation_created").await;
-    wait::eventually("the lag to be seen", async || figure(&server, "hubbub_ingest_lag", &labels).await == MANY as f64).await;
-    assert_eq!(figure(&server, "hubbub_ingest_messages_total", &labels).await, 1.0, "nothing was taken in");
+    wait::eventually("the lag to be counted", async || metric(&server, "hubbub_ingest_lag", &labels).await == MANY as f64).await;
+    assert_eq!(metric(&server, "hubbub_ingest_messages_total", &labels).await, 1.0, "no record was consumed");
     assert_eq!(server.admin(reqwest::Method::POST, "/admin/plugins/video/enable", Vec::new()).await.0, 200);
     views_are(&server, "v1", MANY as i64 + 1).await;
-    wait::eventually("the lag to be gone", async || figure(&server, "hubbub_ingest_lag", &labels).await == 0.0).await;
-    assert_eq!(figure(&server, "hubbub_ingest_paused", &labels).await, 0.0);
+    wait::eventually("the lag to be 0", async || metric(&server, "hubbub_ingest_lag", &labels).await == 0.0).await;
+    assert_eq!(metric(&server, "hubbub_ingest_paused", &labels).await, 0.0);
 }
 
 #[tokio::test]
-async fn past_the_backlog_a_topic_waits_in_kafka_until_there_is_room() {
+async fn a_topic_over_the_backlog_limit_waits_in_kafka() {
     let kafka = Kafka::with(&[("video.view", 1)]);
     let builder = Server::dev().only(&["chat"]).kafka(&kafka).env("HUBBUB_INGEST__BACKLOG", "2");
     let builder = builder.env("HUBBUB_BUS__MAX_FAILURES", FOREVER).plugin("versioned", &fixture::versioned("2.2.0").await);
@@ -176,39 +176,41 @@ async fn past_the_backlog_a_topic_waits_in_kafka_until_there_is_room() {
     let send_broken = async |video: &str| {
         kafka.send("video.view", video, &json!({"videoId": video, "what": "bad"}).to_string(), &[]).await;
     };
-    // A message that fails is tried again: it waits.
+    // A message that fails is retried, so it stays in the backlog.
     send_broken("v1").await;
     send_broken("v2").await;
-    wait::eventually("the pause", async || figure(&server, "hubbub_ingest_paused", &labels).await == 1.0).await;
+    wait::eventually("the pause", async || metric(&server, "hubbub_ingest_paused", &labels).await == 1.0).await;
     send_broken("v3").await;
-    wait::eventually("the lag to be seen", async || figure(&server, "hubbub_ingest_lag", &labels).await == 1.0).await;
-    assert_eq!(figure(&server, "hubbub_ingest_messages_total", &labels).await, 2.0);
-    // A release that handles them makes room.
+    wait::eventually("the lag to be counted", async || metric(&server, "hubbub_ingest_lag", &labels).await == 1.0).await;
+    assert_eq!(metric(&server, "hubbub_ingest_messages_total", &labels).await, 2.0);
+    // A release that handles the messages empties the backlog.
     let good = std::fs::read(fixture::versioned("1.0.0").await).expect("the component was built");
     assert_eq!(server.admin(reqwest::Method::POST, "/admin/plugins/versioned/deploy", good).await.0, 200);
-    wait::eventually("the third to be taken in", async || figure(&server, "hubbub_ingest_messages_total", &labels).await == 3.0)
-        .await;
+    wait::eventually("the third record to be consumed", async || {
+        metric(&server, "hubbub_ingest_messages_total", &labels).await == 3.0
+    })
+    .await;
 }
 
 #[tokio::test]
-async fn a_broker_that_is_away_costs_nothing_but_time_and_is_told_once() {
+async fn an_unreachable_broker_is_logged_once_and_loses_nothing() {
     let kafka = Kafka::with(&TOPICS);
     let server = server(&kafka).start().await;
     view(&kafka, "v1", 1).await;
     views_are(&server, "v1", 1).await;
     kafka.stop();
-    wait::eventually("it to be told", async || server.readiness().await.1["ingest"]["kafka"] == "away").await;
-    assert_eq!(server.readiness().await.0, 200, "clients are served all the same");
+    wait::eventually("Kafka to be reported as away", async || server.readiness().await.1["ingest"]["kafka"] == "away").await;
+    assert_eq!(server.readiness().await.0, 200, "clients are still served");
     kafka.start_again();
     view(&kafka, "v1", 2).await;
     views_are(&server, "v1", 2).await;
-    wait::eventually("it to be told", async || server.readiness().await.1["ingest"]["kafka"] == "up").await;
-    assert_eq!(figure(&server, "hubbub_ingest_reconnects_total", &[("source", "kafka")]).await, 1.0);
+    wait::eventually("Kafka to be reported as up", async || server.readiness().await.1["ingest"]["kafka"] == "up").await;
+    assert_eq!(metric(&server, "hubbub_ingest_reconnects_total", &[("source", "kafka")]).await, 1.0);
     assert_eq!(server.log().matches("kafka is away").count(), 1, "{}", server.log());
 }
 
 #[tokio::test]
-async fn a_server_starts_without_the_systems_it_is_to_take_from() {
+async fn a_server_starts_without_its_ingest_sources() {
     let nobody = "127.0.0.1:1";
     let server = Server::dev()
         .only(&["video", "chat"])
@@ -219,28 +221,28 @@ async fn a_server_starts_without_the_systems_it_is_to_take_from() {
         .env("HUBBUB_EGRESS__KAFKA", r#"{"message.sent" = "out"}"#);
     let server = server.start().await;
     let away = json!({"kafka": "away", "streams": "away", "pubsub": "away"});
-    wait::eventually("all to be told as away", async || server.readiness().await.1["ingest"] == away).await;
+    wait::eventually("all sources to be reported as away", async || server.readiness().await.1["ingest"] == away).await;
     assert_eq!(server.readiness().await.1["status"], "ready");
 }
 
 #[tokio::test]
-async fn a_topic_that_would_go_round_is_refused_before_a_port_is_bound() {
+async fn a_topic_loop_through_kafka_is_refused_before_binding() {
     let round = Server::dev()
         .only(&["video", "chat"])
         .env("KAFKA_BROKERS", "127.0.0.1:1")
         .env("HUBBUB_INGEST__KAFKA__TOPICS", r#"["message.sent"]"#)
         .env("HUBBUB_EGRESS__KAFKA", r#"{"message.sent" = "out"}"#);
-    let said = round.refuses().await;
-    assert!(said.contains("message.sent comes in from Kafka and goes out to it as well"), "{said}");
+    let output = round.start_failure().await;
+    assert!(output.contains("message.sent comes in from Kafka and goes out to it as well"), "{output}");
     let own = Server::dev()
         .only(&["video", "chat"])
         .env("KAFKA_BROKERS", "127.0.0.1:1")
         .env("HUBBUB_KAFKA__PROPERTIES", r#"{"enable.auto.commit" = true}"#);
-    let said = own.refuses().await;
-    assert!(said.contains("`enable.auto.commit` is not to be set"), "{said}");
+    let output = own.start_failure().await;
+    assert!(output.contains("`enable.auto.commit` is not to be set"), "{output}");
 }
 
-/// A stream's entry: fields and values in turn.
+/// Adds an entry to a stream, with fields and values in turn.
 pub(crate) async fn add(redis: &Redis, stream: &str, fields: &[(&str, Value)]) {
     let quoted = |value: &Value| match value {
         Value::String(text) => text.clone(),
@@ -258,7 +260,7 @@ pub(crate) fn from_redis(redis: &Redis) -> Builder {
 }
 
 #[tokio::test]
-async fn streams_are_taken_in_with_topics_of_their_own_or_those_that_entries_name() {
+async fn stream_entries_use_their_own_topic_or_event_name() {
     let redis = Redis::start().await;
     let server = from_redis(&redis).env("HUBBUB_INGEST__STREAMS__STREAMS", r#"["mixed"]"#).start().await;
     let mut viewer = watch(&server, "v1").await;
@@ -295,8 +297,9 @@ async fn streams_are_taken_in_with_topics_of_their_own_or_those_that_entries_nam
     assert_eq!(times, [1, 2]);
     assert_eq!(viewer.next("video:comment").await["timestamp"], 3);
     let rejected = [("source", "streams"), ("reason", "not_a_message")];
-    assert_eq!(figure(&server, "hubbub_ingest_rejected_total", &rejected).await, 1.0);
-    wait::eventually("all to be acknowledged", async || redis.ask("XPENDING mixed hubbub").await.starts_with("*4\r\n:0")).await;
+    assert_eq!(metric(&server, "hubbub_ingest_rejected_total", &rejected).await, 1.0);
+    wait::eventually("all entries to be acknowledged", async || redis.ask("XPENDING mixed hubbub").await.starts_with("*4\r\n:0"))
+        .await;
 }
 
 #[tokio::test]
@@ -309,16 +312,16 @@ async fn a_stream_waits_in_redis_while_its_plugin_is_disabled() {
     views_are(&server, "v1", 1).await;
     let labels = [("source", "streams"), ("topic", "views")];
     server.admin(reqwest::Method::POST, "/admin/plugins/video/disable", Vec::new()).await;
-    wait::eventually("the pause", async || figure(&server, "hubbub_ingest_paused", &labels).await == 1.0).await;
+    wait::eventually("the pause", async || metric(&server, "hubbub_ingest_paused", &labels).await == 1.0).await;
     add_view(2).await;
     add_view(3).await;
-    wait::eventually("the lag to be seen", async || figure(&server, "hubbub_ingest_lag", &labels).await == 2.0).await;
+    wait::eventually("the lag to be counted", async || metric(&server, "hubbub_ingest_lag", &labels).await == 2.0).await;
     server.admin(reqwest::Method::POST, "/admin/plugins/video/enable", Vec::new()).await;
     views_are(&server, "v1", 3).await;
 }
 
 #[tokio::test]
-async fn redis_away_and_back_empty_is_taken_from_again() {
+async fn ingest_resumes_after_redis_restarts_empty() {
     let mut redis = Redis::start().await;
     let server = from_redis(&redis)
         .env("HUBBUB_INGEST__STREAMS__STREAMS", r#"{"views" = "video.view"}"#)
@@ -327,14 +330,14 @@ async fn redis_away_and_back_empty_is_taken_from_again() {
         .await;
     let state = async || server.readiness().await.1["ingest"].clone();
     let up = json!({"streams": "up", "pubsub": "up"});
-    wait::eventually("both to be there", async || state().await == up).await;
+    wait::eventually("both sources to be up", async || state().await == up).await;
     redis.stop();
-    wait::eventually("both to be away", async || state().await == json!({"streams": "away", "pubsub": "away"})).await;
+    wait::eventually("both sources to be away", async || state().await == json!({"streams": "away", "pubsub": "away"})).await;
     redis.start_again().await;
-    wait::eventually("both to be back", async || state().await == up).await;
+    wait::eventually("both sources to be up again", async || state().await == up).await;
     add(&redis, "views", &[("data", json!({"videoId": "v1", "timestamp": 1}))]).await;
     views_are(&server, "v1", 1).await;
-    wait::eventually("somebody to listen", async || {
+    wait::eventually("a node to subscribe", async || {
         let sent = r#"PUBLISH backend "{\"event\":\"video:view\",\"id\":\"once\",\"data\":{\"videoId\":\"v2\"}}""#;
         redis.ask(sent).await.starts_with(":1")
     })
@@ -343,10 +346,10 @@ async fn redis_away_and_back_empty_is_taken_from_again() {
 }
 
 #[tokio::test]
-async fn channels_carry_events_by_their_names_and_a_bad_one_is_a_dead_letter() {
+async fn channel_messages_become_events_and_invalid_ones_are_rejected() {
     let redis = Redis::start().await;
     let server = from_redis(&redis).env("HUBBUB_INGEST__PUBSUB__CHANNELS", r#"["backend"]"#).start().await;
-    wait::eventually("somebody to listen", async || redis.ask("PUBLISH backend nonsense").await.starts_with(":1")).await;
+    wait::eventually("a node to subscribe", async || redis.ask("PUBLISH backend nonsense").await.starts_with(":1")).await;
     let publish = async |message: Value| {
         let text = message.to_string().replace('"', "\\\"");
         assert!(redis.ask(&format!("PUBLISH backend \"{text}\"")).await.starts_with(":1"));
@@ -356,12 +359,11 @@ async fn channels_carry_events_by_their_names_and_a_bad_one_is_a_dead_letter() {
     )
     .await;
     let mut customer = server.connect("/portal", user("eva").role("CUSTOMER")).await;
-    wait::eventually("the thread to be known", async || customer.ask("join:thread", json!("t1")).await.get("error").is_none())
-        .await;
+    wait::eventually("the thread to exist", async || customer.ask("join:thread", json!("t1")).await.get("error").is_none()).await;
     publish(
         json!({"event": "chat:accepted", "key": "t1", "data": {"threadId": "t1", "attendant": {"id": "ana", "name": "Ana"}}}),
     )
     .await;
     assert_eq!(customer.next("chat:accepted").await["attendant"]["id"], "ana");
-    assert!(figure(&server, "hubbub_ingest_rejected_total", &[("source", "pubsub"), ("reason", "not_a_message")]).await >= 1.0);
+    assert!(metric(&server, "hubbub_ingest_rejected_total", &[("source", "pubsub"), ("reason", "not_a_message")]).await >= 1.0);
 }

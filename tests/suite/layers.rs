@@ -1,5 +1,5 @@
-//! The architecture's invariants, held against the source. When one of these fails, either the code has lost its way or the
-//! README has to say what is different now.
+//! The architecture's invariants, held against the source. When one of these fails, either the code has lost its way or
+//! `host/docs/architecture.md` has to say what is different now.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -51,7 +51,9 @@ impl Source {
 
     fn layer(&self) -> usize {
         let found = LAYERS.iter().position(|modules| modules.contains(&self.module()));
-        found.unwrap_or_else(|| panic!("{} is in no layer: add its module to the README and to this test", self.path))
+        found.unwrap_or_else(|| {
+            panic!("{} is in no layer: add its module to host/docs/architecture.md and to this test", self.path)
+        })
     }
 
     /// Lines that are code, with their numbers.

@@ -1,40 +1,40 @@
-//! Addresses that are shown or opened by other clients: of a user's image, and of what backends publish. One that would run code there
-//! must never get through.
+//! Links that other clients show or open: a user's image, and links that backends publish. A link that would run code must never
+//! be delivered.
 
 use serde_json::{Value, json};
 use tests::{Server, token};
 
-use crate::scene::{self, open_chat, say, user};
+use crate::helpers::{self, open_chat, say, user};
 
-/// Addresses that go no further.
+/// Links that must not be delivered.
 const BAD: [&str; 4] = ["javascript:alert(1)", "data:text/html,<script>", "//elsewhere.example/a.png", "JAVA\tSCRIPT:x"];
 
 const GOOD: &str = "https://cdn.example/a.png?w=1";
 
 #[tokio::test]
-async fn the_image_of_a_token_is_shown_to_others_only_where_it_is_a_link() {
-    let server = Server::dev().only(&["chat"]).chatty().start().await;
+async fn a_tokens_image_is_shown_only_if_it_is_a_safe_link() {
+    let server = Server::dev().only(&["chat"]).without_message_limit().start().await;
     for (n, (claim, shown)) in BAD.map(|bad| (bad, Value::Null)).into_iter().chain([(GOOD, json!(GOOD))]).enumerate() {
         let (chat, who) = (format!("c{n}"), format!("u{n}"));
         let participants = json!([{"userId": who, "name": "Name", "role": "STUDENT"}]);
         server.publish("chat.upserted", json!({"chatId": chat, "participants": participants})).await;
         let mut client = server.connect("/chat", token(&who).name("Name").claim("image", claim)).await;
-        scene::join(&mut client, &chat).await;
+        helpers::join(&mut client, &chat).await;
         say(&mut client, &chat, "hello").await;
         assert_eq!(client.next("chat:message").await["user"]["image"], shown, "{claim}");
     }
 }
 
 #[tokio::test]
-async fn a_participants_published_image_is_shown_only_where_it_is_a_link() {
-    let server = Server::dev().only(&["chat"]).chatty().start().await;
+async fn a_participants_image_is_shown_only_if_it_is_a_safe_link() {
+    let server = Server::dev().only(&["chat"]).without_message_limit().start().await;
     open_chat(&server, "other", &["ana"]).await;
     for (n, bad) in BAD.into_iter().enumerate() {
         let chat = format!("c{n}");
         let participants = json!([{"userId": "ana", "name": "Ana", "role": "STUDENT", "image": bad}]);
         server.publish("chat.upserted", json!({"chatId": chat, "participants": participants})).await;
         let mut ana = server.connect("/chat", user("ana")).await;
-        let joined = scene::join(&mut ana, &chat).await;
+        let joined = helpers::join(&mut ana, &chat).await;
         assert_eq!(
             (&joined["participants"][0]["name"], &joined["participants"][0]["image"]),
             (&json!("Ana"), &Value::Null),
@@ -46,7 +46,7 @@ async fn a_participants_published_image_is_shown_only_where_it_is_a_link() {
 }
 
 #[tokio::test]
-async fn a_notification_is_delivered_without_a_link_that_is_none() {
+async fn a_notification_is_delivered_without_an_unsafe_link() {
     let server = Server::dev().start().await;
     let mut ana = server.connect("/", user("ana")).await;
     for (link, shown) in BAD.map(|bad| (bad, None)).into_iter().chain([("/courses/c1", Some("/courses/c1"))]) {
@@ -60,10 +60,10 @@ async fn a_notification_is_delivered_without_a_link_that_is_none() {
 }
 
 #[tokio::test]
-async fn an_announcement_is_made_without_an_image_that_is_no_link() {
+async fn an_announcement_is_delivered_without_an_unsafe_image() {
     let server = Server::dev().start().await;
     server.publish("course.enrolled", json!({"courseId": "c1", "userId": "ana"})).await;
-    let mut ana = tests::wait::until("ana to be let in", tests::wait::DEADLINE, async || {
+    let mut ana = tests::wait::until("ana to be accepted", tests::wait::DEADLINE, async || {
         tests::Client::connect(server.address(), "/course/c1", user("ana")).await.ok()
     })
     .await;

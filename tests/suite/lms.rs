@@ -1,5 +1,5 @@
-//! The courses from outside, but for their chat: notifications, progress, announcements, enrolments and the server's dashboard.
-//! Must never use another product's events.
+//! The courses except for their chat: notifications, progress, announcements, enrolments and the server's dashboard. Must never
+//! use another product's events.
 
 use std::time::{Duration, Instant};
 
@@ -8,9 +8,9 @@ use tests::server::Builder;
 use tests::stock::Transports;
 use tests::{Client, Server, Stock, fixture, token, wait};
 
-use crate::scene::{is_time, keys, name, user};
+use crate::helpers::{is_time, keys, name, user};
 
-/// The plugins that the courses need, and those they share `/` with.
+/// The plugins of the courses and those that share `/` with them.
 fn server() -> Builder {
     Server::dev()
 }
@@ -19,9 +19,9 @@ async fn enrol(server: &Server, course: &str, who: &str) {
     server.publish("course.enrolled", json!({"courseId": course, "userId": who})).await;
 }
 
-/// Enters a course, as soon as the server has heard of the enrolment.
+/// Connects to a course as soon as the server has handled the enrolment.
 async fn enter(server: &Server, course: &str, who: &str) -> Client {
-    wait::until(&format!("{who} to be let into {course}"), wait::DEADLINE, async || {
+    wait::until(&format!("{who} to be accepted in {course}"), wait::DEADLINE, async || {
         Client::connect(server.address(), &format!("/course/{course}"), user(who)).await.ok()
     })
     .await
@@ -42,7 +42,7 @@ fn watched(lesson: &str, watched: Value, total: Value) -> Value {
     json!({"lessonId": lesson, "watchedDuration": watched, "totalDuration": total})
 }
 
-/// Reports so many of a hundred seconds: whether it was saved.
+/// Reports that many of a hundred seconds and returns whether the report was saved.
 async fn report(client: &mut Client, lesson: &str, seconds: u64) -> Value {
     let reply = client.ask("lesson:progress", watched(lesson, json!(seconds), json!(100))).await;
     assert_eq!(reply["progress"], seconds, "{reply}");
@@ -54,7 +54,7 @@ fn stored_progress(server: &Server, who: &str, lesson: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_notification_reaches_every_device_of_its_user_and_is_kept() {
+async fn a_notification_reaches_every_device_of_its_user_and_is_stored() {
     let mut server = server().start().await;
     let mut phone = server.connect("/", user("ana")).await;
     let mut laptop = server.connect("/", user("ana")).await;
@@ -80,7 +80,7 @@ async fn a_notification_reaches_every_device_of_its_user_and_is_kept() {
 }
 
 #[tokio::test]
-async fn a_companys_notification_is_not_for_the_courses_user_of_that_id() {
+async fn a_companys_notification_does_not_reach_a_course_user_with_that_id() {
     let server = server().start().await;
     let mut ana = server.connect("/", user("ana")).await;
     let member = user("ana").claim("userId", "ana").claim("companyId", "acme");
@@ -96,7 +96,7 @@ async fn a_companys_notification_is_not_for_the_courses_user_of_that_id() {
 }
 
 #[tokio::test]
-async fn a_progress_is_saved_at_once_and_the_next_waits_on_every_device() {
+async fn the_first_progress_is_saved_at_once_and_later_ones_wait() {
     let server = server().start().await;
     enrol(&server, "c1", "ana").await;
     let mut phone = server.connect("/", user("ana")).await;
@@ -121,7 +121,7 @@ async fn a_progress_is_saved_at_once_and_the_next_waits_on_every_device() {
 }
 
 #[tokio::test]
-async fn the_last_report_of_a_window_is_written_when_it_ends_and_the_others_never() {
+async fn only_the_last_report_of_a_window_is_written_at_its_end() {
     const WINDOW: Duration = Duration::from_secs(2);
     let server = server().plugin_config("lessons", "save_every_seconds", "2").start().await;
     let mut ana = server.connect("/", user("ana")).await;
@@ -130,7 +130,7 @@ async fn the_last_report_of_a_window_is_written_when_it_ends_and_the_others_neve
     for seconds in [10, 20, 30] {
         assert_eq!(report(&mut ana, "l1", seconds).await, false);
     }
-    // What waits is written though she has gone.
+    // A waiting report is written although the user has disconnected.
     ana.leave().await;
     wait::eventually("the end of the window", async || match stored_progress(&server, "ana", "l1").as_u64() {
         Some(1) => false,
@@ -138,14 +138,14 @@ async fn the_last_report_of_a_window_is_written_when_it_ends_and_the_others_neve
         other => panic!("written inside the window: {other:?}"),
     })
     .await;
-    // The first was saved a moment before its reply came.
+    // The first report was saved a moment before its reply arrived.
     assert!(saved.elapsed() > WINDOW - Duration::from_millis(300), "{:?}", saved.elapsed());
     let mut again = server.connect("/", user("ana")).await;
-    assert_eq!(report(&mut again, "l1", 40).await, false, "that write has opened a window of its own");
+    assert_eq!(report(&mut again, "l1", 40).await, false, "that write starts a new window");
 }
 
 #[tokio::test]
-async fn a_report_that_waits_outlives_a_restart() {
+async fn a_waiting_report_survives_a_restart() {
     let mut server = server().start().await;
     let mut ana = server.connect("/", user("ana")).await;
     assert_eq!(report(&mut ana, "l1", 10).await, true);
@@ -153,11 +153,11 @@ async fn a_report_that_waits_outlives_a_restart() {
     server.restart().await;
     assert_eq!(stored_progress(&server, "ana", "l1"), 60);
     let mut ana = server.connect("/", user("ana")).await;
-    assert_eq!(report(&mut ana, "l1", 70).await, false, "the window is as long as before");
+    assert_eq!(report(&mut ana, "l1", 70).await, false, "the window is as long as before the restart");
 }
 
 #[tokio::test]
-async fn progress_is_whole_per_cent_and_a_bad_report_says_what_is_wrong() {
+async fn progress_is_a_whole_percentage_and_invalid_reports_name_the_field() {
     let server = server().start().await;
     let mut ana = server.connect("/", user("ana")).await;
     let cases = [(0.0, 600.0, 0), (599.9, 600.0, 99), (33.0, 99.0, 33), (600.0, 600.0, 100), (9000.0, 600.0, 100)];
@@ -190,7 +190,7 @@ async fn progress_is_whole_per_cent_and_a_bad_report_says_what_is_wrong() {
 }
 
 #[tokio::test]
-async fn an_announcement_reaches_the_course_in_both_namespaces_and_nobody_else() {
+async fn an_announcement_reaches_only_its_course_in_both_namespaces() {
     let mut server = server().start().await;
     for (course, who) in [("c1", "ana"), ("c1", "bia"), ("c10", "eva")] {
         enrol(&server, course, who).await;
@@ -226,25 +226,25 @@ async fn an_announcement_reaches_the_course_in_both_namespaces_and_nobody_else()
 }
 
 #[tokio::test]
-async fn a_courses_door_lets_in_who_is_enrolled_there() {
+async fn only_enrolled_users_connect_to_a_course() {
     let server = server().start().await;
-    assert_eq!(server.turned_away("/course/c1", ()).await, "Authentication error");
-    assert_eq!(server.turned_away("/course/c1", "nonsense").await, "Invalid token");
-    assert_eq!(server.turned_away("/course/c1", user("ana").expires_in(-3600)).await, "Invalid token");
+    assert_eq!(server.connect_refused("/course/c1", ()).await, "Authentication error");
+    assert_eq!(server.connect_refused("/course/c1", "nonsense").await, "Invalid token");
+    assert_eq!(server.connect_refused("/course/c1", user("ana").expires_in(-3600)).await, "Invalid token");
     enrol(&server, "c1", "ana").await;
     enter(&server, "c1", "ana").await;
     for (course, who) in [("c1", "bia"), ("c10", "ana"), ("C1", "ana"), ("c1%00", "ana"), ("%2e", "ana")] {
-        assert_eq!(server.turned_away(&format!("/course/{course}"), user(who)).await, "Not enrolled", "{who} at {course}");
+        assert_eq!(server.connect_refused(&format!("/course/{course}"), user(who)).await, "Not enrolled", "{who} at {course}");
     }
     let claims = user("eva").claim("courses", json!(["c1"])).role("ADMIN");
-    assert_eq!(server.turned_away("/course/c1", claims).await, "Not enrolled", "whatever else she is");
-    // Some backends number their rows.
+    assert_eq!(server.connect_refused("/course/c1", claims).await, "Not enrolled", "regardless of claims and role");
+    // Some backends use numeric ids.
     server.publish("course.enrolled", json!({"courseId": 7, "userId": 42})).await;
     enter(&server, "7", "42").await;
 }
 
 #[tokio::test]
-async fn enrolling_and_unenrolling_count_at_once_for_who_is_connected() {
+async fn enrolment_changes_apply_at_once_to_connected_users() {
     let server = server().start().await;
     enrol(&server, "c1", "bia").await;
     let mut bia = enter(&server, "c1", "bia").await;
@@ -262,7 +262,7 @@ async fn enrolling_and_unenrolling_count_at_once_for_who_is_connected() {
     assert_eq!(report(&mut in_course, "l1", 5).await, true);
 
     server.publish("course.unenrolled", json!({"courseId": "c1", "userId": "ana"})).await;
-    wait::eventually("the backend's word to arrive", async || {
+    wait::eventually("the change to take effect", async || {
         in_course.ask("lesson:progress", watched("l1", json!(6), json!(9))).await["error"]["message"] == "Not enrolled"
     })
     .await;
@@ -271,17 +271,17 @@ async fn enrolling_and_unenrolling_count_at_once_for_who_is_connected() {
     for device in [&mut phone, &mut in_course] {
         device.expect_none("announcement:new").await;
     }
-    assert_eq!(server.turned_away("/course/c1", user("ana")).await, "Not enrolled");
-    assert_eq!(report(&mut phone, "l2", 5).await, true, "her own progress stays hers");
+    assert_eq!(server.connect_refused("/course/c1", user("ana")).await, "Not enrolled");
+    assert_eq!(report(&mut phone, "l2", 5).await, true, "progress outside of the course is unaffected");
 }
 
 #[tokio::test]
-async fn only_admins_get_into_admin_and_are_told_exact_figures_once_a_second() {
+async fn only_admins_connect_to_admin_and_receive_metrics_every_second() {
     let server = server().start().await;
-    assert_eq!(server.turned_away("/admin", ()).await, "Authentication error");
-    assert_eq!(server.turned_away("/admin", "nonsense").await, "Invalid token");
+    assert_eq!(server.connect_refused("/admin", ()).await, "Authentication error");
+    assert_eq!(server.connect_refused("/admin", "nonsense").await, "Invalid token");
     for not_admin in [user("ana"), user("ana").role("STUDENT"), user("ana").role("admin"), user("ana").role("ADMINS")] {
-        assert_eq!(server.turned_away("/admin", not_admin).await, "Admins only");
+        assert_eq!(server.connect_refused("/admin", not_admin).await, "Admins only");
     }
     let mut ana = server.connect("/", user("ana")).await;
     let mut admin = server.connect("/admin", user("root").role("ADMIN")).await;
@@ -291,7 +291,7 @@ async fn only_admins_get_into_admin_and_are_told_exact_figures_once_a_second() {
     let plugins = first["plugins"].as_array().expect("a list");
     let mut names: Vec<_> = plugins.iter().map(|plugin| plugin["name"].as_str().expect("a name")).collect();
     names.sort_unstable();
-    assert_eq!(names, fixture::plugins().await.keys().collect::<Vec<_>>(), "all of them");
+    assert_eq!(names, fixture::plugins().await.keys().collect::<Vec<_>>(), "all plugins");
     for plugin in plugins {
         assert_eq!(keys(plugin), ["errors", "events", "name", "p99Ms", "version"]);
         assert!(plugin["version"].is_string() && plugin["events"].is_u64() && plugin["errors"].is_u64(), "{plugin}");
@@ -307,7 +307,7 @@ async fn only_admins_get_into_admin_and_are_told_exact_figures_once_a_second() {
 }
 
 #[tokio::test]
-async fn the_figures_move_with_what_happens() {
+async fn admin_metrics_follow_activity() {
     let server = server().plugin("hostile", &fixture::hostile().await).start().await;
     let mut admin = server.connect("/admin", user("root").role("ADMIN")).await;
     let mut also_admin = server.connect("/admin", user("root").role("ADMIN")).await;
@@ -315,15 +315,15 @@ async fn the_figures_move_with_what_happens() {
     assert_eq!((plugin(&before, "lessons", "events"), plugin(&before, "hostile", "errors")), (0, 0));
 
     let mut ana = server.connect("/", user("ana")).await;
-    let mut evil = server.connect("/hostile", ()).await;
+    let mut hostile_client = server.connect("/hostile", ()).await;
     for seconds in 1..=5 {
         report(&mut ana, "l1", seconds).await;
     }
     ana.ask("video:join", json!({"videoId": "v1"})).await;
     ana.refused("lesson:progress", json!({})).await;
-    evil.refused("trap", Value::Null).await;
+    hostile_client.refused("trap", Value::Null).await;
     let mut fastest = 0.0_f64;
-    let after = wait::until("the figures to have moved", wait::DEADLINE, async || {
+    let after = wait::until("the metrics to change", wait::DEADLINE, async || {
         let now = admin.next("metrics").await;
         fastest = fastest.max(now["eventsPerSecond"].as_f64().expect("a number"));
         (plugin(&now, "lessons", "events") >= 5 && plugin(&now, "hostile", "errors") >= 1).then_some(now)
@@ -333,28 +333,28 @@ async fn the_figures_move_with_what_happens() {
     assert!(after["rooms"].as_u64() > before["rooms"].as_u64(), "{before} and then {after}");
     assert!(fastest > 0.0, "{after}");
     let errors = plugin(&after, "lessons", "errors");
-    assert_eq!(errors, 0, "a refusal is the client's fault");
+    assert_eq!(errors, 0, "a refusal is not an error of the plugin");
     let slow = after["plugins"].as_array().expect("a list").iter().find(|one| one["name"] == "lessons");
     assert!(slow.is_some_and(|one| one["p99Ms"].as_f64() > Some(0.0)), "{after}");
     also_admin.next("metrics").await;
 }
 
-/// The next figures with so many connections: those on the way may be older.
+/// The next metrics with this number of connections. Earlier ones in transit may be older.
 async fn connected(admin: &mut Client, connections: u64) -> Value {
-    let so_many = async || Some(admin.next("metrics").await).filter(|now| now["connections"] == connections);
-    wait::until("the connections to be told", wait::DEADLINE, so_many).await
+    let with_connections = async || Some(admin.next("metrics").await).filter(|now| now["connections"] == connections);
+    wait::until("the connections to be counted", wait::DEADLINE, with_connections).await
 }
 
-fn plugin(metrics: &Value, name: &str, figure: &str) -> u64 {
+fn plugin(metrics: &Value, name: &str, metric: &str) -> u64 {
     let plugins = metrics["plugins"].as_array().expect("a list");
     let plugin = plugins.iter().find(|one| one["name"] == name).unwrap_or_else(|| panic!("no {name} in {metrics}"));
-    plugin[figure].as_u64().expect("a count")
+    plugin[metric].as_u64().expect("a count")
 }
 
 #[tokio::test]
-async fn the_socket_health_follows_sockets_rooms_and_restarts() {
-    // What it counts is its process's own.
-    let mut server = server().one_process().start().await;
+async fn socket_health_counts_sockets_rooms_and_uptime() {
+    // These counts are per process.
+    let mut server = server().single_node().start().await;
     let (status, empty) = server.get("/socket/health").await;
     assert_eq!((status, keys(&empty)), (200, vec!["connectedSockets", "rooms", "status", "uptime"]));
     assert_eq!((&empty["status"], &empty["connectedSockets"]), (&json!("healthy"), &json!(0)));
@@ -363,47 +363,47 @@ async fn the_socket_health_follows_sockets_rooms_and_restarts() {
     let one = server.get("/socket/health").await.1;
     assert_eq!(one["connectedSockets"], 1);
     assert!(one["rooms"].as_u64() > empty["rooms"].as_u64(), "{empty} and then {one}");
-    wait::eventually("a second to be told", async || server.get("/socket/health").await.1["uptime"].as_f64() > Some(1.0)).await;
+    wait::eventually("an uptime of a second", async || server.get("/socket/health").await.1["uptime"].as_f64() > Some(1.0)).await;
     ana.leave().await;
-    wait::eventually("nobody to be there", async || {
+    wait::eventually("all sockets to be gone", async || {
         let health = server.get("/socket/health").await.1;
         health["connectedSockets"] == 0 && health["rooms"] == empty["rooms"]
     })
     .await;
     let before = server.get("/socket/health").await.1["uptime"].as_f64();
     server.restart().await;
-    assert!(server.get("/socket/health").await.1["uptime"].as_f64() < before, "since the start of the process");
+    assert!(server.get("/socket/health").await.1["uptime"].as_f64() < before, "the uptime of the process");
 }
 
 #[tokio::test]
-async fn stock_clients_live_through_a_lesson_over_websocket_and_polling() {
+async fn stock_clients_take_a_lesson_over_websocket_and_polling() {
     let server = server().start().await;
     enrol(&server, "c1", "ana").await;
     enter(&server, "c1", "ana").await;
     for stock in Stock::ALL {
         for transports in [Transports::Websocket, Transports::Polling] {
-            let scene = format!("{stock:?} over {transports:?}");
+            let case = format!("{stock:?} over {transports:?}");
             let away = stock.connect(&server, "/course/c2", user("ana"), transports).await;
-            assert_eq!(away.err().as_deref(), Some("Not enrolled"), "{scene}");
+            assert_eq!(away.err().as_deref(), Some("Not enrolled"), "{case}");
             let away = stock.connect(&server, "/admin", user("ana"), transports).await;
-            assert_eq!(away.err().as_deref(), Some("Admins only"), "{scene}");
-            let mut ana = stock.connect(&server, "/", user("ana"), transports).await.expect("let in");
-            let mut in_course = stock.connect(&server, "/course/c1", user("ana"), transports).await.expect("let in");
-            announce(&server, "c1", &scene).await;
+            assert_eq!(away.err().as_deref(), Some("Admins only"), "{case}");
+            let mut ana = stock.connect(&server, "/", user("ana"), transports).await.expect("accepted");
+            let mut in_course = stock.connect(&server, "/course/c1", user("ana"), transports).await.expect("accepted");
+            announce(&server, "c1", &case).await;
             let news = ana.next("announcement:new").await;
-            assert_eq!((&news["title"], &in_course.next("announcement:new").await), (&json!(scene), &news));
-            notify(&server, "ana", &scene).await;
-            assert_eq!(ana.next("notification:new").await["title"], scene);
-            let progress = json!({"lessonId": scene, "progress": 50, "saved": true});
-            assert_eq!(in_course.ask("lesson:progress", watched(&scene, json!(1), json!(2))).await, progress);
+            assert_eq!((&news["title"], &in_course.next("announcement:new").await), (&json!(case), &news));
+            notify(&server, "ana", &case).await;
+            assert_eq!(ana.next("notification:new").await["title"], case);
+            let progress = json!({"lessonId": case, "progress": 50, "saved": true});
+            assert_eq!(in_course.ask("lesson:progress", watched(&case, json!(1), json!(2))).await, progress);
             assert_eq!(in_course.next("lesson:progress").await, progress);
-            ana.emit("lesson:progress", watched(&scene, json!(1), json!(0))).await;
+            ana.emit("lesson:progress", watched(&case, json!(1), json!(0))).await;
             let error = json!({"code": "invalid", "message": "totalDuration: must be more than 0", "event": "lesson:progress"});
-            assert_eq!(ana.next("error").await, error, "{scene}");
+            assert_eq!(ana.next("error").await, error, "{case}");
         }
     }
     let root = user("root").name(&name("root")).role("ADMIN");
-    let mut admin = Stock::Node.connect(&server, "/admin", root, Transports::Polling).await.expect("let in");
+    let mut admin = Stock::Node.connect(&server, "/admin", root, Transports::Polling).await.expect("accepted");
     assert_eq!(keys(&admin.next("metrics").await), ["at", "connections", "eventsPerSecond", "plugins", "rooms"]);
     let without_a_name = token("ana");
     assert!(Stock::Python.connect(&server, "/course/c1", without_a_name, Transports::Polling).await.is_ok());

@@ -1,13 +1,13 @@
-//! The chat of the courses, row by row. Must never use another product's events.
+//! The course chat: each row of the catalogue. Must never use another product's events.
 
 use serde_json::{Value, json};
 use tests::server::Builder;
 use tests::{Client, Server, wait};
 
-use crate::scene::{is_time, join, keys, member, name, open_chat, refused_both_ways, say, user};
+use crate::helpers::{is_time, join, keys, member, name, open_chat, refused_both_ways, say, user};
 
 #[tokio::test]
-async fn a_participant_joins_and_the_room_is_told() {
+async fn a_joining_participant_is_announced_to_the_room() {
     let server = Server::dev().start().await;
     open_chat(&server, "c1", &["ana", "bia"]).await;
     let mut bia = member(&server, "bia", "c1").await;
@@ -21,11 +21,11 @@ async fn a_participant_joins_and_the_room_is_told() {
     assert_eq!(ana.next("chat:join").await, reply, "the reply is an event too");
     let joined = json!({"userId": "ana", "name": name("ana")});
     assert_eq!(bia.next("user:joined").await, joined);
-    assert_eq!(ana.next("user:joined").await, joined, "the room includes who has just joined");
+    assert_eq!(ana.next("user:joined").await, joined, "the user who has just joined is in the room");
 }
 
 #[tokio::test]
-async fn a_message_reaches_the_room_once_as_the_catalogue_says() {
+async fn a_message_reaches_the_room_once_and_sanitized() {
     let server = Server::dev().start().await;
     open_chat(&server, "c1", &["ana", "bia"]).await;
     let mut ana = member(&server, "ana", "c1").await;
@@ -44,7 +44,7 @@ async fn a_message_reaches_the_room_once_as_the_catalogue_says() {
 }
 
 #[tokio::test]
-async fn every_refusal_says_its_sentence_in_the_ack_and_as_an_event() {
+async fn every_refusal_is_sent_in_the_ack_and_as_an_event() {
     let server = Server::dev().start().await;
     open_chat(&server, "c1", &["ana"]).await;
     let mut ana = member(&server, "ana", "c1").await;
@@ -59,12 +59,12 @@ async fn every_refusal_says_its_sentence_in_the_ack_and_as_an_event() {
     refused_both_ways(&mut eva, "chat:join", json!({"chatId": "no such chat"}), "forbidden", "Not authorized").await;
     refused_both_ways(&mut eva, "chat:message", here(json!("hello")), "forbidden", "Not authorized").await;
     refused_both_ways(&mut eva, "chat:history", json!({"chatId": "c1"}), "forbidden", "Not authorized").await;
-    // Two thousand characters, not bytes.
+    // The limit is two thousand characters, not bytes.
     say(&mut ana, "c1", &"é".repeat(2000)).await;
 }
 
 #[tokio::test]
-async fn ten_messages_a_minute_are_a_users_on_all_devices() {
+async fn ten_messages_a_minute_are_allowed_per_user_across_devices() {
     let server = Server::dev().start().await;
     open_chat(&server, "c1", &["ana", "bia"]).await;
     let mut phone = member(&server, "ana", "c1").await;
@@ -77,7 +77,7 @@ async fn ten_messages_a_minute_are_a_users_on_all_devices() {
     let error = phone.ask("chat:message", eleventh.clone()).await["error"].clone();
     assert_eq!(error["code"], "rate_limited");
     assert_eq!(error["message"], "Too many messages. Please slow down.");
-    let retry = error["retryAfterMs"].as_u64().expect("when to try again");
+    let retry = error["retryAfterMs"].as_u64().expect("a retry time");
     assert!((1..=60_000).contains(&retry), "{retry} ms");
     laptop.emit("chat:message", eleventh).await;
     let event = laptop.next("error").await;
@@ -88,7 +88,7 @@ async fn ten_messages_a_minute_are_a_users_on_all_devices() {
 }
 
 #[tokio::test]
-async fn typing_reaches_the_room_but_the_sender() {
+async fn typing_reaches_the_room_except_the_sender() {
     let server = Server::dev().start().await;
     open_chat(&server, "c1", &["ana", "bia"]).await;
     let mut ana = member(&server, "ana", "c1").await;
@@ -100,7 +100,7 @@ async fn typing_reaches_the_room_but_the_sender() {
 }
 
 #[tokio::test]
-async fn who_leaves_hears_no_more_and_the_room_is_told() {
+async fn a_user_who_leaves_receives_no_more_and_the_room_is_notified() {
     let server = Server::dev().start().await;
     open_chat(&server, "c1", &["ana", "bia"]).await;
     let mut ana = member(&server, "ana", "c1").await;
@@ -109,15 +109,15 @@ async fn who_leaves_hears_no_more_and_the_room_is_told() {
     assert_eq!(reply, json!({"chatId": "c1"}));
     assert_eq!(ana.next("chat:leave").await, reply);
     assert_eq!(bia.next("user:left").await, json!({"userId": "ana", "name": name("ana")}));
-    say(&mut bia, "c1", "is she gone?").await;
+    say(&mut bia, "c1", "has she left?").await;
     ana.expect_none("chat:message").await;
     let (code, message) = ana.refused("chat:message", json!({"chatId": "c1", "content": "no"})).await;
     assert_eq!((code.as_str(), message.as_str()), ("forbidden", "Not authorized"));
 }
 
 #[tokio::test]
-async fn history_is_what_the_room_saw_newest_first_in_pages() {
-    let server = Server::dev().chatty().start().await;
+async fn history_returns_the_messages_newest_first_in_pages() {
+    let server = Server::dev().without_message_limit().start().await;
     open_chat(&server, "c1", &["ana"]).await;
     let mut ana = member(&server, "ana", "c1").await;
     let mut live = Vec::new();
@@ -142,11 +142,11 @@ async fn history_is_what_the_room_saw_newest_first_in_pages() {
 
 #[tokio::test]
 async fn a_restart_keeps_chats_and_history() {
-    chats_and_history_outlive_a_restart(Server::dev()).await;
+    chats_and_history_survive_a_restart(Server::dev()).await;
 }
 
-/// On any storage.
-pub(crate) async fn chats_and_history_outlive_a_restart(server: Builder) {
+/// The same on any storage.
+pub(crate) async fn chats_and_history_survive_a_restart(server: Builder) {
     let mut server = server.start().await;
     open_chat(&server, "c1", &["ana"]).await;
     let mut ana = member(&server, "ana", "c1").await;
@@ -162,7 +162,7 @@ pub(crate) async fn chats_and_history_outlive_a_restart(server: Builder) {
 }
 
 #[tokio::test]
-async fn two_devices_are_one_user_and_both_hear_everything() {
+async fn two_devices_count_as_one_user_and_both_receive_everything() {
     let server = Server::dev().start().await;
     open_chat(&server, "c1", &["ana", "bia"]).await;
     let mut phone = member(&server, "ana", "c1").await;
@@ -171,7 +171,7 @@ async fn two_devices_are_one_user_and_both_hear_everything() {
     let mut bia = member(&server, "bia", "c1").await;
     say(&mut bia, "c1", "to both").await;
     assert_eq!(phone.next("chat:message").await, laptop.next("chat:message").await);
-    // One device leaves; the other stays in.
+    // One device leaves; the other stays in the room.
     phone.ask("chat:leave", json!({"chatId": "c1"})).await;
     say(&mut bia, "c1", "to one").await;
     assert_eq!(laptop.next("chat:message").await["content"], "to one");
@@ -179,7 +179,7 @@ async fn two_devices_are_one_user_and_both_hear_everything() {
 }
 
 #[tokio::test]
-async fn nothing_crosses_from_one_chat_to_another() {
+async fn chats_are_isolated_from_each_other() {
     let server = Server::dev().start().await;
     open_chat(&server, "c1", &["ana"]).await;
     open_chat(&server, "c10", &["eva"]).await;
@@ -200,7 +200,7 @@ async fn nothing_crosses_from_one_chat_to_another() {
 }
 
 #[tokio::test]
-async fn who_is_taken_off_a_chat_is_out_at_once() {
+async fn a_removed_participant_leaves_the_room_at_once() {
     let server = Server::dev().start().await;
     open_chat(&server, "c1", &["ana", "eva"]).await;
     let mut ana = member(&server, "ana", "c1").await;
@@ -208,8 +208,8 @@ async fn who_is_taken_off_a_chat_is_out_at_once() {
 
     open_chat(&server, "c1", &["ana"]).await;
     not_authorized_any_more(&mut eva, "c1").await;
-    // Of her leaving the nodes tell each other: one may know of it before another.
-    wait::eventually("her to be in the room no more", async || join(&mut ana, "c1").await["onlineCount"] == 1).await;
+    // The nodes exchange her leaving, so another node may see it later.
+    wait::eventually("her to be out of the room", async || join(&mut ana, "c1").await["onlineCount"] == 1).await;
     say(&mut ana, "c1", "just us").await;
     eva.expect_none("chat:message").await;
 
@@ -218,7 +218,7 @@ async fn who_is_taken_off_a_chat_is_out_at_once() {
 }
 
 async fn not_authorized_any_more(client: &mut Client, chat: &str) {
-    wait::eventually("the backend's word to arrive", async || {
+    wait::eventually("the change to take effect", async || {
         let ack = client.ask("chat:typing", json!({"chatId": chat})).await;
         ack["error"]["message"] == "Not authorized"
     })

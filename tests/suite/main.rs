@@ -1,13 +1,9 @@
-//! The server from outside: one module a subject, one test a promise. Must never depend on another test's order or leftovers.
+//! Tests of the server from outside: one module for each subject, one test for each promise. A test must never depend on another
+//! test's order or leftovers.
 
-#![expect(
-    clippy::expect_used,
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking, the helpers of tests included"
-)]
+#![expect(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "tests and their helpers fail by panicking")]
 
-mod scene;
+mod helpers;
 
 mod conversations;
 mod crm;
@@ -18,86 +14,87 @@ mod support_desk;
 mod support_queue;
 mod video;
 mod video_chat;
-mod video_notices;
+mod video_notifications;
 
 mod catalogue;
 mod ephemeral;
 
-mod door_config;
-mod doors;
+mod door_policies;
+mod door_policy_config;
 mod expiry;
 mod tokens;
 mod upgrade;
 
-mod course;
 mod ids;
-mod input;
+mod invalid_input;
+mod json_edge_cases;
 mod links;
 mod load;
-mod stock;
+mod namespace_parameters;
+mod stock_clients;
 mod tenants;
-mod texts;
 mod timers;
 
-mod author;
 mod bad_messages;
-mod boot;
 mod bridge;
 mod bus;
 mod clocks;
 mod cluster;
 mod contract;
 mod crash;
+mod deploy_stress;
 mod deployment;
-mod descriptors;
 mod dev_exposed;
 mod disk;
 mod environment;
-mod escapes;
+mod escaping;
+mod failed_logins;
+mod file_descriptors;
 mod health;
 mod hosts;
 mod limits;
 mod log;
-mod logins;
 mod metrics;
 mod outages;
+mod plugin_author;
 mod ports;
 mod postgres;
 mod proxies;
 mod quarantine;
 mod quotas;
-mod record;
+mod recording;
 mod releases;
 mod schemas;
 mod secrets;
 mod shares;
 mod shutdown;
 mod signals;
-mod signed;
+mod signatures;
+mod slow_consumers;
 mod slow_http;
-mod stalled;
-mod storms;
+mod startup;
 mod traces;
 
-mod largest;
+mod largest_payloads;
 mod layers;
+mod pages;
 
 mod abi;
 mod contract_versions;
-mod sets;
-mod split;
+mod plugin_sets;
+mod plugin_split;
 
 mod cluster_ingest;
 mod cluster_releases;
-mod dead;
+mod dead_letters;
 mod egress;
 mod ingest;
-mod ingest_waits;
+mod ingest_backpressure;
 
-mod hostile;
-mod hostile_member;
+mod hostile_client;
+mod hostile_plugin;
 
 mod dashboard;
-mod dashboard_crowd;
+mod dashboard_load;
 mod demo;
-mod figures;
+mod live_metrics;

@@ -1,11 +1,12 @@
-//! `/metrics` against the conventions of Prometheus: names, units, help, labels. Must hold for every figure, also those to come.
+//! Checks `/metrics` against the conventions of Prometheus: names, units, help and labels. Must hold for every metric, including
+//! future ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 use tests::{Server, fixture, wait};
 
-/// What the exposition says of one metric.
+/// A metric family of the exposition.
 #[derive(Default)]
 struct Family {
     kind: String,
@@ -15,10 +16,10 @@ struct Family {
     labels: BTreeSet<String>,
 }
 
-/// A server on which something of everything has happened, as its operator sees it.
+/// The exposition of a server on which every kind of event has happened.
 async fn exposition() -> String {
     let server = Server::dev().plugin("hostile", &fixture::hostile().await).start().await;
-    server.turned_away("/chat", "no token").await;
+    server.connect_refused("/chat", "no token").await;
     server.publish("chat.upserted", json!({})).await;
     let mut visitor = server.connect("/hostile", ()).await;
     visitor.refused("nothing:answers:to:this", json!({})).await;
@@ -39,7 +40,7 @@ fn families(text: &str) -> BTreeMap<String, Family> {
         let mut words = line.splitn(4, ' ');
         match (words.next(), words.next(), words.next()) {
             (Some("#"), Some("HELP"), Some(name)) => {
-                assert!(!families.contains_key(name), "{name} is told twice");
+                assert!(!families.contains_key(name), "{name} is described twice");
                 last = name.to_owned();
                 families.entry(last.clone()).or_default().help = words.next().unwrap_or_default().to_owned();
             }
@@ -50,7 +51,7 @@ fn families(text: &str) -> BTreeMap<String, Family> {
             _ => {
                 let name: String = line.chars().take_while(|c| !matches!(c, '{' | ' ')).collect();
                 let family = families.entry(last.clone()).or_default();
-                assert!(name.starts_with(&last), "{line} stands under {last}");
+                assert!(name.starts_with(&last), "{line} is listed under {last}");
                 let keys = line.split("=\"").map(|before| before.rsplit(['{', ',']).next().unwrap_or_default());
                 family.labels.extend(keys.take(line.matches("=\"").count()).map(str::to_owned));
                 family.samples.insert(name);
@@ -60,7 +61,7 @@ fn families(text: &str) -> BTreeMap<String, Family> {
     families
 }
 
-/// What is wrong with a metric, if anything.
+/// Violations of the conventions by a metric.
 fn faults(name: &str, family: &Family) -> Vec<&'static str> {
     let words: Vec<_> = name.split('_').collect();
     let ends = |of: &[&str]| family.samples.iter().all(|sample| of.iter().any(|end| *sample == format!("{name}{end}")));
@@ -72,7 +73,7 @@ fn faults(name: &str, family: &Family) -> Vec<&'static str> {
         (name.starts_with("hubbub_") && name.chars().all(shape), "its name has another shape"),
         (!family.help.trim_matches(['.', ' ']).is_empty(), "it has no help"),
         (!words.iter().any(|word| not_base.contains(word)), "its unit is not a base one"),
-        (!words.iter().any(|word| ["gauge", "counter", "histogram", "total"].contains(word)), "its name tells its type"),
+        (!words.iter().any(|word| ["gauge", "counter", "histogram", "total"].contains(word)), "its name contains its type"),
         (unit.is_none_or(|at| at == words.len() - 1), "its unit is not at its end"),
         (family.kind != "counter" || ends(&["_total"]), "a counter's samples end in _total"),
         (family.kind != "gauge" || ends(&[""]), "a gauge's samples have its name"),
@@ -83,14 +84,14 @@ fn faults(name: &str, family: &Family) -> Vec<&'static str> {
 }
 
 #[tokio::test]
-async fn every_name_unit_and_help_is_as_prometheus_wants_it() {
+async fn every_metric_follows_prometheus_conventions() {
     let text = exposition().await;
-    assert!(text.ends_with("# EOF\n"), "the end is told");
+    assert!(text.ends_with("# EOF\n"), "the exposition must end with EOF");
     let families = families(&text);
     assert!(families.len() > 40, "{}", families.len());
     let wrong = families.iter().filter_map(|(name, family)| Some((name, faults(name, family))).filter(|(_, f)| !f.is_empty()));
     assert_eq!(wrong.collect::<Vec<_>>(), []);
-    // Whatever a client, a user or a tenant could make up is no label.
+    // Values that clients, users or tenants choose must not be labels.
     let bounded = ["plugin", "version", "outcome", "code", "reason", "limit", "listener", "quota", "source", "name", "le"];
     for (name, family) in &families {
         let others: Vec<_> = family.labels.iter().filter(|label| !bounded.contains(&label.as_str())).collect();
@@ -99,7 +100,7 @@ async fn every_name_unit_and_help_is_as_prometheus_wants_it() {
 }
 
 #[test]
-fn the_conventions_find_what_breaks_them() {
+fn the_convention_check_finds_violations() {
     let family = |kind: &str, sample: &str| Family {
         kind: kind.into(),
         help: "Help".into(),
@@ -115,7 +116,7 @@ fn the_conventions_find_what_breaks_them() {
 }
 
 #[tokio::test]
-async fn a_releases_calls_cpu_and_instances_are_counted_under_its_version() {
+async fn calls_cpu_and_instances_are_counted_per_plugin() {
     let server = Server::dev().plugin("hostile", &fixture::hostile().await).start().await;
     let mut client = server.connect("/hostile", ()).await;
     for _ in 0..5 {
@@ -128,7 +129,7 @@ async fn a_releases_calls_cpu_and_instances_are_counted_under_its_version() {
     assert_eq!(of("hubbub_plugin_calls_total", &[("outcome", "fault")]), Some(2.0));
     assert!(of("hubbub_plugin_calls_total", &[("outcome", "ok")]) >= Some(5.0));
     assert!(of("hubbub_plugin_call_seconds_count", &[]) >= Some(7.0));
-    // The loop had its 20 ms.
+    // The loop used its 20 ms of CPU.
     let cpu = of("hubbub_plugin_cpu_seconds_total", &[]).expect("CPU is counted");
     assert!((0.01..2.0).contains(&cpu), "{cpu}");
     assert!(of("hubbub_plugin_instances_idle", &[]) >= Some(0.0));

@@ -1,4 +1,5 @@
-//! The ports: how they are named, and what is said where they cannot be opened. Must never say that a server serves that does not.
+//! Ports: the formats of addresses, and the errors if a port cannot be opened. A server that does not serve must never report
+//! that it does.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
@@ -7,10 +8,10 @@ use std::time::Duration;
 use tests::server::{Scratch, binary};
 use tests::{fixture, wait};
 
-/// The secret of tokens.
-pub(crate) const SECRET: &str = "a secret of a test, of forty characters..";
+/// The secret for tokens.
+pub(crate) const SECRET: &str = "a test secret, of just forty characters.";
 
-/// A server that is started by hand, with the flags of a test. Killed when dropped.
+/// A server started by hand with the test's flags. Killed when dropped.
 pub(crate) struct Started {
     child: Child,
     scratch: Scratch,
@@ -24,12 +25,12 @@ impl Drop for Started {
 }
 
 impl Started {
-    /// `dev`, or `serve`, with the chat plugin.
+    /// `dev` or `serve` with the chat plugin.
     async fn new(command: &str, flags: &[&str]) -> Self {
         Self::with(command, flags, &[("JWT_SECRET", SECRET)]).await
     }
 
-    /// The same, with these variables.
+    /// Like [`new`](Self::new), with these variables.
     pub(crate) async fn with(command: &str, flags: &[&str], env: &[(&str, &str)]) -> Self {
         let scratch = Scratch::new();
         let log = std::fs::File::create(scratch.path().join("log")).expect("a scratch file");
@@ -52,7 +53,7 @@ impl Started {
         std::fs::read_to_string(self.scratch.path().join("log")).unwrap_or_default()
     }
 
-    /// The ports that the log names once it serves: the public one and the operator's.
+    /// The public port and the admin port that the log names once the server is ready.
     pub(crate) async fn ports(&mut self) -> (u16, u16) {
         let line = wait::until("a line that it is ready", Duration::from_secs(60), async || {
             let ended = self.child.try_wait().expect("the child is ours");
@@ -68,7 +69,7 @@ impl Started {
         (port("listen"), port("admin"))
     }
 
-    /// What it said when it ended with a failure.
+    /// The log of a server that must end with a failure.
     pub(crate) async fn failure(mut self) -> String {
         let ended = async || self.child.try_wait().expect("the child is ours");
         let status = wait::until("the server to end", Duration::from_secs(60), ended).await;
@@ -83,21 +84,21 @@ async fn is_healthy(host: &str, port: u16) -> bool {
 }
 
 #[tokio::test]
-async fn a_port_in_use_is_one_sentence_and_nothing_says_that_it_serves() {
+async fn a_port_in_use_is_reported_in_one_sentence() {
     let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     let taken = other.local_addr().expect("it is bound");
     for command in ["dev", "serve"] {
         for (key, flags) in [("server.listen", ["--listen", "--admin"]), ("server.admin", ["--admin", "--listen"])] {
-            let said = Started::new(command, &[flags[0], &taken.to_string(), flags[1], "127.0.0.1:0"]).await.failure().await;
+            let output = Started::new(command, &[flags[0], &taken.to_string(), flags[1], "127.0.0.1:0"]).await.failure().await;
             let sentence = format!("hubbub: {key} ({}): {taken} is in use by another program", flags[0]);
-            assert!(said.contains(&sentence), "{command}: {said}");
-            assert!(!said.contains("serving") && !said.contains("ready"), "{command}: {said}");
+            assert!(output.contains(&sentence), "{command}: {output}");
+            assert!(!output.contains("serving") && !output.contains("ready"), "{command}: {output}");
         }
     }
 }
 
 #[tokio::test]
-async fn every_form_of_an_address_serves_and_the_log_names_the_port() {
+async fn every_address_format_serves_and_the_log_names_the_port() {
     for (listen, hosts) in
         [("localhost:0", ["localhost", "127.0.0.1"]), (":0", ["127.0.0.1", "[::1]"]), ("[::]:0", ["127.0.0.1", "[::1]"])]
     {
@@ -113,13 +114,13 @@ async fn every_form_of_an_address_serves_and_the_log_names_the_port() {
 }
 
 #[tokio::test]
-async fn a_configured_address_may_be_a_name_and_serve_says_its_port() {
+async fn a_configured_address_may_be_a_host_name() {
     let scratch = Scratch::new();
     let file = scratch.path().join("hubbub.toml");
     std::fs::write(&file, "[server]\nlisten = \"localhost:0\"\nadmin = \":0\"\n").expect("a scratch file");
     let mut server = Started::new("serve", &["--config", &file.display().to_string()]).await;
     let (public, _) = server.ports().await;
     assert!(is_healthy("localhost", public).await);
-    let said = Started::new("serve", &["--listen", "no-such-name.invalid:1"]).await.failure().await;
-    assert!(said.contains("the name in no-such-name.invalid:1 has no address"), "{said}");
+    let output = Started::new("serve", &["--listen", "no-such-name.invalid:1"]).await.failure().await;
+    assert!(output.contains("the name in no-such-name.invalid:1 has no address"), "{output}");
 }

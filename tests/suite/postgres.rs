@@ -1,5 +1,5 @@
-//! The server on PostgreSQL: the same promises as on its embedded database, and what a database elsewhere adds. Must never stop a
-//! database that other tests share.
+//! The server on PostgreSQL: the same guarantees as with the embedded database, and those for a remote database. Must never stop
+//! a database that other tests share.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -9,13 +9,13 @@ use futures_util::future::{join, join_all};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tests::server::run;
-use tests::{Authority, Cable, Client, Postgres, Server, wait};
+use tests::{CertificateAuthority, Client, Postgres, Server, TcpProxy, wait};
 
 use crate::crash::everything;
-use crate::scene::{self, member, open_chat, say, user};
+use crate::helpers::{self, member, open_chat, say, user};
 use crate::{conversations, lms_chat};
 
-/// How often the database is killed; `HUBBUB_TEST_KILLS` says otherwise.
+/// How often the database is killed. `HUBBUB_TEST_KILLS` overrides it.
 const KILLS: usize = 20;
 
 async fn shared() -> String {
@@ -24,39 +24,39 @@ async fn shared() -> String {
 
 #[tokio::test]
 async fn a_restart_keeps_chats_and_history_on_postgres() {
-    lms_chat::chats_and_history_outlive_a_restart(Server::dev().database(&shared().await)).await;
+    lms_chat::chats_and_history_survive_a_restart(Server::dev().database(&shared().await)).await;
 }
 
 #[tokio::test]
-async fn members_and_unread_counts_outlive_a_restart_on_postgres() {
-    conversations::members_and_unread_counts_outlive_a_restart(Server::dev().database(&shared().await)).await;
+async fn members_and_unread_counts_survive_a_restart_on_postgres() {
+    conversations::members_and_unread_counts_survive_a_restart(Server::dev().database(&shared().await)).await;
 }
 
 #[tokio::test]
-async fn a_start_without_its_database_is_refused_by_name_and_tells_no_secret() {
+async fn a_start_without_its_database_fails_without_showing_a_secret() {
     let server = Postgres::shared().await;
     let wrong = server.url_with("a wrong password", "");
     for (url, why) in
         [(wrong.as_str(), "does not let this server in"), ("postgres://u:pw-of-u@127.0.0.1:1/d", "cannot be reached")]
     {
-        let said = Server::dev().database(url).refuses().await;
-        assert!(said.contains(why), "instead of {why}: {said}");
-        assert!(!said.contains("wrong%20password") && !said.contains("pw-of-u"), "a secret is in {said}");
+        let printed = Server::dev().database(url).start_failure().await;
+        assert!(printed.contains(why), "expected {why}: {printed}");
+        assert!(!printed.contains("wrong%20password") && !printed.contains("pw-of-u"), "a secret is in {printed}");
     }
 }
 
 #[tokio::test]
-async fn over_tls_a_database_is_used_whose_certificate_a_known_authority_has_signed() {
-    let authority = Authority::new();
+async fn a_database_certificate_of_a_known_authority_is_accepted() {
+    let authority = CertificateAuthority::new();
     let database = Postgres::start_with_tls(&authority).await;
     let url = format!("{}&sslmode=require", database.empty().await);
     let known = authority.certificate().display().to_string();
-    // By its own setting, or with all that the process knows.
+    // The authority is known by the server's own setting or by the process.
     for (n, name) in ["HUBBUB_STORAGE__TLS_CA", "SSL_CERT_FILE"].into_iter().enumerate() {
-        let server = Server::dev().only(&["chat"]).chatty().database(&url).env(name, &known).start().await;
+        let server = Server::dev().only(&["chat"]).without_message_limit().database(&url).env(name, &known).start().await;
         open_chat(&server, "c1", &["ana"]).await;
         let mut ana = member(&server, "ana", "c1").await;
-        assert_eq!(everything(&mut ana).await.len(), n, "the one before has stored its own");
+        assert_eq!(everything(&mut ana).await.len(), n, "the previous server has stored its message");
         say(&mut ana, "c1", name).await;
         let plain =
             "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name = 'hubbub' AND ssl";
@@ -65,8 +65,8 @@ async fn over_tls_a_database_is_used_whose_certificate_a_known_authority_has_sig
 }
 
 #[tokio::test]
-async fn over_tls_a_certificate_that_is_not_trusted_is_named_and_so_is_tls_that_is_missing() {
-    let authority = Authority::new();
+async fn an_untrusted_certificate_or_missing_tls_is_named() {
+    let authority = CertificateAuthority::new();
     let database = Postgres::start_with_tls(&authority).await;
     let plain = database.empty().await;
     let tls = format!("{plain}&sslmode=require");
@@ -85,20 +85,20 @@ async fn over_tls_a_certificate_that_is_not_trusted_is_named_and_so_is_tls_that_
         if let Some(file) = authority {
             builder = builder.env("HUBBUB_STORAGE__TLS_CA", file);
         }
-        let said = builder.refuses().await;
-        assert!(said.contains(why), "instead of {why}: {said}");
-        assert!(!said.contains("a%20password") && !said.contains(Postgres::PASSWORD), "a secret is in {said}");
+        let printed = builder.start_failure().await;
+        assert!(printed.contains(why), "expected {why}: {printed}");
+        assert!(!printed.contains("a%20password") && !printed.contains(Postgres::PASSWORD), "a secret is in {printed}");
     }
 }
 
 #[tokio::test]
-async fn a_server_is_not_ready_while_its_database_is_away() {
+async fn a_server_is_not_ready_while_its_database_is_down() {
     let mut database = Postgres::start().await;
-    let server = Server::dev().chatty().database(&database.empty().await).start().await;
+    let server = Server::dev().without_message_limit().database(&database.empty().await).start().await;
     open_chat(&server, "c1", &["ana"]).await;
     let mut ana = member(&server, "ana", "c1").await;
     let killed = database.kill9();
-    wait::eventually("not to be ready", async || {
+    wait::eventually("the server not to be ready", async || {
         server.readiness().await
             == (503, json!({"status": "unavailable", "storage": false, "pluginsDown": [], "keysMissing": []}))
     })
@@ -106,16 +106,19 @@ async fn a_server_is_not_ready_while_its_database_is_away() {
     let refused = ana.refused("chat:message", json!({"chatId": "c1", "content": "lost"})).await;
     assert_eq!(refused.0, "unavailable");
     database.start_again(killed).await;
-    wait::eventually("to be ready again", async || server.readiness().await.0 == 200).await;
+    wait::eventually("the server to be ready again", async || server.readiness().await.0 == 200).await;
     say(&mut ana, "c1", "kept").await;
     assert!(server.metrics().await.get("hubbub_storage_outages_total", &[]).is_some_and(|outages| outages >= 1.0));
 }
 
 #[tokio::test]
-async fn a_database_that_hangs_is_not_held_against_a_plugin() {
+async fn a_hanging_database_does_not_count_as_a_plugin_fault() {
     let url = shared().await;
-    let builder =
-        Server::dev().chatty().database(&url).env("HUBBUB_LIMITS__CALL_TIME", "300ms").env("HUBBUB_BREAKER__FAILURES", "3");
+    let builder = Server::dev()
+        .without_message_limit()
+        .database(&url)
+        .env("HUBBUB_LIMITS__CALL_TIME", "300ms")
+        .env("HUBBUB_BREAKER__FAILURES", "3");
     let server = builder.start().await;
     open_chat(&server, "c1", &["ana"]).await;
     let mut ana = member(&server, "ana", "c1").await;
@@ -128,7 +131,7 @@ async fn a_database_that_hangs_is_not_held_against_a_plugin() {
     let joining = async {
         let mut refused = 0;
         while !over.load(Ordering::Relaxed) {
-            // It reads, and writes nothing.
+            // This event only reads.
             let ack = ana.ask("chat:join", json!({"chatId": "c1"})).await;
             refused += usize::from(ack["error"]["code"] == "unavailable");
             assert!(ack["error"].is_null() || ack["error"]["code"] == "unavailable", "{ack}");
@@ -136,21 +139,22 @@ async fn a_database_that_hangs_is_not_held_against_a_plugin() {
         refused
     };
     let (refused, ()) = join(joining, hanging).await;
-    assert!(refused >= 3, "{refused} were refused: no more than the breaker waits for");
-    say(&mut ana, "c1", "at once: nothing was stopped").await;
+    assert!(refused >= 3, "{refused} refused: fewer than would open the breaker");
+    say(&mut ana, "c1", "at once: no breaker is open").await;
     assert!(server.metrics().await.get("hubbub_plugin_faults_total", &[]).is_none_or(|faults| faults == 0.0));
 }
 
 #[tokio::test]
 async fn waiting_for_a_slow_database_is_not_charged_as_cpu() {
     let database = Postgres::shared().await;
-    let way = Cable::slow_to(database.address(), Duration::from_millis(2)).await;
-    let url = shared().await.replace(&database.address().to_string(), &way.address().to_string());
+    let proxy = TcpProxy::slow_to(database.address(), Duration::from_millis(2)).await;
+    let url = shared().await.replace(&database.address().to_string(), &proxy.address().to_string());
     let server = Server::dev().only(&["chat", "conversations"]).database(&url).start().await;
     let users: Vec<_> = (0..12).map(|n| format!("u{n}")).collect();
     server.publish("conversation.created", json!({"id": "c1", "members": users})).await;
     let mut members = join_all(users.iter().map(|id| conversations::enter(&server, id))).await;
-    // Each id is a read of its own that waits longer than a tick: ten times as many as the call has milliseconds of CPU.
+    // Each id is a separate read that waits longer than a tick. There are ten times as many as the call may use milliseconds of
+    // CPU.
     let delivered = json!({"conversation_id": "c1", "message_ids": (0..200).map(|n| format!("m{n}")).collect::<Vec<_>>()});
     let acks = join_all(members.iter_mut().map(|member| member.ask("delivered", delivered.clone()))).await;
     assert_eq!(acks, vec![json!({}); users.len()]);
@@ -158,11 +162,11 @@ async fn waiting_for_a_slow_database_is_not_charged_as_cpu() {
 }
 
 #[tokio::test]
-async fn no_ack_is_a_lie_however_often_the_database_is_killed() {
+async fn every_acked_message_survives_repeated_database_kills() {
     const SENDERS: usize = 8;
     let kills = std::env::var("HUBBUB_TEST_KILLS").map_or(KILLS, |kills| kills.parse().expect("a number"));
     let mut database = Postgres::start().await;
-    let server = Server::dev().chatty().database(&database.empty().await).start().await;
+    let server = Server::dev().without_message_limit().database(&database.empty().await).start().await;
     let names: Vec<_> = (0..SENDERS).map(|n| format!("u{n}")).collect();
     open_chat(&server, "c1", &names.iter().map(String::as_str).collect::<Vec<_>>()).await;
     let mut senders = Vec::new();
@@ -173,7 +177,7 @@ async fn no_ack_is_a_lie_however_often_the_database_is_killed() {
     let sending = join_all(senders.iter_mut().enumerate().map(|(n, client)| send_until(&over, &count, n, client)));
     let killing = async {
         for round in 0..kills {
-            // At another moment of the work each time.
+            // Each kill happens at another moment of the work.
             let enough = count.load(Ordering::Relaxed) + 1 + round * 7 % 31;
             wait::until("more acks", Duration::from_secs(60), async || (count.load(Ordering::Relaxed) >= enough).then_some(()))
                 .await;
@@ -182,21 +186,21 @@ async fn no_ack_is_a_lie_however_often_the_database_is_killed() {
         }
         over.store(true, Ordering::Relaxed);
     };
-    let (said, ()) = join(sending, killing).await;
-    let acked: Vec<String> = said.into_iter().flatten().collect();
-    wait::eventually("the database to be back", async || server.readiness().await.0 == 200).await;
+    let (printed, ()) = join(sending, killing).await;
+    let acked: Vec<String> = printed.into_iter().flatten().collect();
+    wait::eventually("the database to be available", async || server.readiness().await.0 == 200).await;
 
     let mut reader = server.connect("/chat", user("u0")).await;
-    scene::join(&mut reader, "c1").await;
+    helpers::join(&mut reader, "c1").await;
     let stored: Vec<_> = everything(&mut reader).await.iter().map(|message| message["content"].to_string()).collect();
     let once: HashSet<_> = stored.iter().collect();
     let missing: Vec<_> = acked.iter().filter(|content| !once.contains(&json!(content).to_string())).collect();
     assert!(missing.is_empty(), "of {} acked, not stored: {missing:?}", acked.len());
-    assert_eq!(once.len(), stored.len(), "something is stored twice");
+    assert_eq!(once.len(), stored.len(), "a message is stored twice");
     assert!(acked.len() > kills, "{} acks over {kills} kills", acked.len());
 }
 
-/// Sends until it is over, one after the other: what was acked.
+/// Sends one message after the other until `over` is set and returns the acked ones.
 async fn send_until(over: &AtomicBool, count: &AtomicUsize, sender: usize, client: &mut Client) -> Vec<String> {
     let mut acked = Vec::new();
     let mut n = 0;
@@ -216,8 +220,8 @@ async fn send_until(over: &AtomicBool, count: &AtomicUsize, sender: usize, clien
 }
 
 #[tokio::test]
-async fn migrate_moves_everything_once_and_leaves_the_old_as_it_was() {
-    let mut old = Server::dev().chatty().start().await;
+async fn migrate_copies_everything_once_and_keeps_the_old_database() {
+    let mut old = Server::dev().without_message_limit().start().await;
     open_chat(&old, "c1", &["ana", "bia"]).await;
     let mut ana = member(&old, "ana", "c1").await;
     for n in 0..300 {
@@ -229,23 +233,23 @@ async fn migrate_moves_everything_once_and_leaves_the_old_as_it_was() {
         let output = run(&["migrate", "--data", &data], &[("DATABASE_URL", url)]);
         (output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
     };
-    let (moved, said) = migrate(&url);
-    assert!(!moved && said.contains("in use"), "{said}");
+    let (moved, printed) = migrate(&url);
+    assert!(!moved && printed.contains("in use"), "{printed}");
     old.terminate().await;
     let bytes = std::fs::read(old.data().join("storage.sqlite")).expect("a file");
-    let (moved, said) = migrate(&url);
-    assert!(moved && said.contains("keys of plugins") && said.contains("blobs"), "{said}");
+    let (moved, printed) = migrate(&url);
+    assert!(moved && printed.contains("keys of plugins") && printed.contains("blobs"), "{printed}");
     assert_eq!(std::fs::read(old.data().join("storage.sqlite")).expect("a file"), bytes, "the old database was changed");
-    let (again, said) = migrate(&url);
-    assert!(!again && said.contains("is not empty"), "{said}");
-    assert!(!said.contains(Postgres::PASSWORD), "{said}");
+    let (again, printed) = migrate(&url);
+    assert!(!again && printed.contains("is not empty"), "{printed}");
+    assert!(!printed.contains(Postgres::PASSWORD), "{printed}");
 
-    let new = Server::dev().chatty().database(&url).start().await;
+    let new = Server::dev().without_message_limit().database(&url).start().await;
     let mut bia = new.connect("/chat", user("bia")).await;
     assert_eq!(bia.ask("chat:join", json!({"chatId": "c1"})).await["error"], Value::Null);
     assert_eq!(everything(&mut bia).await, before);
-    say(&mut bia, "c1", "and on").await;
-    assert_eq!(everything(&mut bia).await[0]["content"], "and on", "numbers go on where they were");
+    say(&mut bia, "c1", "after the move").await;
+    assert_eq!(everything(&mut bia).await[0]["content"], "after the move", "message numbers continue");
     let (status, plugins) = new.admin(Method::GET, "/admin/plugins", Vec::new()).await;
     assert_eq!(status, 200, "{plugins}");
 }

@@ -1,5 +1,5 @@
-//! Clean and broken disconnects, in the three namespaces that report them to clients. Must never wait out the default grace period:
-//! what comes within the deadline has not waited for it.
+//! Clean and broken disconnects in the three namespaces that report them to clients. Must never wait for the default grace
+//! period: an event within the deadline did not wait for it.
 
 use serde_json::{Value, json};
 use tests::cluster::Cluster;
@@ -7,9 +7,9 @@ use tests::server::Builder;
 use tests::stock::Transports;
 use tests::{Client, Server, Stock, Token, wait};
 
-use crate::scene::{ask_bare, expect_none_of, user};
+use crate::helpers::{ask_bare, expect_none_of, user};
 
-/// A namespace, and its events of the first device on and the last device off.
+/// A namespace with its events for the first device online and the last device offline.
 struct Place {
     namespace: &'static str,
     online: &'static str,
@@ -22,17 +22,17 @@ const PLACES: [Place; 3] = [
     Place { namespace: "/", online: "user_online", offline: "user_offline" },
 ];
 
-/// Let in everywhere.
-fn someone(id: &str) -> Token {
+/// A token that every namespace here accepts.
+fn user_everywhere(id: &str) -> Token {
     user(id).role("ATTENDANT").claim("companyId", "acme")
 }
 
 impl Place {
     async fn connect(&self, server: &Server, id: &str) -> Client {
-        server.connect(self.namespace, someone(id)).await
+        server.connect(self.namespace, user_everywhere(id)).await
     }
 
-    /// Connects, and waits until a watcher has heard of it.
+    /// Connects and waits until a watcher has received the online event.
     async fn arrive(&self, server: &Server, id: &str, watcher: &mut Client) -> Client {
         let client = self.connect(server, id).await;
         self.expect(watcher, self.online, id).await;
@@ -45,10 +45,10 @@ impl Place {
         watcher
     }
 
-    /// The next event of this name is about this user.
+    /// Asserts that the next event of this name is about this user.
     async fn expect(&self, watcher: &mut Client, event: &str, id: &str) {
-        let told = watcher.next(event).await;
-        assert_eq!(who(&told), id, "{event} in {}: {told}", self.namespace);
+        let change = watcher.next(event).await;
+        assert_eq!(who(&change), id, "{event} in {}: {change}", self.namespace);
     }
 
     async fn expect_no_more(&self, watcher: &mut Client) {
@@ -56,8 +56,8 @@ impl Place {
     }
 }
 
-fn who(told: &Value) -> &str {
-    told["userId"].as_str().or(told["user_id"].as_str()).unwrap_or_default()
+fn who(change: &Value) -> &str {
+    change["userId"].as_str().or(change["user_id"].as_str()).unwrap_or_default()
 }
 
 async fn sockets_are(server: &Server, count: u64) {
@@ -91,9 +91,9 @@ async fn a_stock_client_that_disconnects_is_offline_at_once_over_any_transport()
     let server = Server::dev().start().await;
     let hub = &PLACES[0];
     let mut eva = hub.watch(&server).await;
-    // Not python-socketio: it may close the connection before it has sent its DISCONNECT.
+    // Not python-socketio, which may close the connection before it sends its DISCONNECT.
     for transports in [Transports::Websocket, Transports::Polling, Transports::Upgrade] {
-        let mut ana = Stock::Node.connect(&server, hub.namespace, someone("ana"), transports).await.expect("let in");
+        let mut ana = Stock::Node.connect(&server, hub.namespace, user_everywhere("ana"), transports).await.expect("accepted");
         hub.expect(&mut eva, hub.online, "ana").await;
         ana.disconnect().await;
         hub.expect(&mut eva, hub.offline, "ana").await;
@@ -102,21 +102,21 @@ async fn a_stock_client_that_disconnects_is_offline_at_once_over_any_transport()
 }
 
 #[tokio::test]
-async fn a_connection_that_is_closed_without_a_disconnect_waits_for_the_grace_period() {
+async fn a_broken_connection_goes_offline_after_the_grace_period() {
     let server = grace(Server::dev(), "2s").start().await;
     for place in &PLACES {
         let mut eva = place.watch(&server).await;
         let ana = place.arrive(&server, "ana", &mut eva).await;
         let bia = place.arrive(&server, "bia", &mut eva).await;
         let carl = place.arrive(&server, "carl", &mut eva).await;
-        // The broken connections end before the clean disconnect, and are reported after it.
+        // The broken connections end before the clean disconnect and are reported after it.
         drop(ana);
         bia.close().await;
         sockets_are(&server, 2).await;
         carl.leave().await;
         place.expect(&mut eva, place.offline, "carl").await;
         let mut others = [eva.next(place.offline).await, eva.next(place.offline).await];
-        others.sort_by_key(|told| who(told).to_owned());
+        others.sort_by_key(|change| who(change).to_owned());
         assert_eq!([who(&others[0]), who(&others[1])], ["ana", "bia"]);
         place.expect_no_more(&mut eva).await;
         eva.leave().await;
@@ -125,7 +125,7 @@ async fn a_connection_that_is_closed_without_a_disconnect_waits_for_the_grace_pe
 }
 
 #[tokio::test]
-async fn who_comes_back_in_time_and_then_leaves_is_offline_at_once() {
+async fn a_user_who_reconnects_and_then_leaves_is_offline_at_once() {
     let server = Server::dev().start().await;
     for place in &PLACES {
         let mut eva = place.watch(&server).await;
@@ -144,7 +144,7 @@ async fn who_comes_back_in_time_and_then_leaves_is_offline_at_once() {
 }
 
 #[tokio::test]
-async fn one_device_that_leaves_does_not_end_the_grace_of_another() {
+async fn a_leaving_device_does_not_end_the_grace_period_of_another() {
     let server = grace(Server::dev(), "3s").start().await;
     for place in &PLACES {
         let mut eva = place.watch(&server).await;
@@ -165,31 +165,31 @@ async fn one_device_that_leaves_does_not_end_the_grace_of_another() {
 }
 
 #[tokio::test]
-async fn a_customers_heartbeat_is_accepted_and_told_nobody() {
+async fn a_customers_heartbeat_is_accepted_and_not_broadcast() {
     let server = Server::dev().env("HUBBUB_PRESENCE__AWAY_AFTER", "1s").start().await;
-    let mut eva = server.connect("/hub", someone("eva")).await;
+    let mut eva = server.connect("/hub", user_everywhere("eva")).await;
     eva.next("attendant:online").await;
     let mut cal = server.connect("/portal", user("cal")).await;
     assert_eq!(ask_bare(&mut cal, "heartbeat").await, json!({}));
     assert_eq!(cal.ask("heartbeat", Value::Null).await, json!({}));
-    // Both send no heartbeat; only the attendant's change is sent.
+    // Neither sends a heartbeat; only the attendant's change is sent.
     assert_eq!(who(&eva.next("attendant:away").await), "eva");
     for client in [&mut eva, &mut cal] {
         expect_none_of(client, &["attendant:online", "attendant:away", "attendant:offline", "error"]).await;
     }
 }
 
-/// The statuses that the nodes have written to Redis for an attendant.
-async fn said_of(cluster: &Cluster, id: &str) -> String {
+/// The statuses of an attendant that the nodes have written to Redis.
+async fn statuses_of(cluster: &Cluster, id: &str) -> String {
     let keys = cluster.redis.ask("KEYS hubbub:said:presence*attendants*").await;
-    let mut said = String::new();
+    let mut statuses = String::new();
     for key in keys.lines().filter(|line| line.ends_with(id)) {
-        // Redis reads control characters in quotes.
+        // Redis accepts control characters in quotes.
         let quoted: String =
             key.chars().map(|c| if c.is_control() { format!("\\x{:02x}", u32::from(c)) } else { c.to_string() }).collect();
-        said += &cluster.redis.ask(&format!("HVALS \"{quoted}\"")).await;
+        statuses += &cluster.redis.ask(&format!("HVALS \"{quoted}\"")).await;
     }
-    said
+    statuses
 }
 
 #[tokio::test]
@@ -200,7 +200,7 @@ async fn devices_on_several_nodes_are_one_user() {
     let mut eva = hub.watch(here).await;
     let phone = hub.arrive(here, "ana", &mut eva).await;
     let laptop = hub.connect(there, "ana").await;
-    wait::eventually("both nodes to say it", async || said_of(&cluster, "ana").await.matches("online").count() == 2).await;
+    wait::eventually("both nodes to report it", async || statuses_of(&cluster, "ana").await.matches("online").count() == 2).await;
     phone.leave().await;
     let marker = hub.arrive(there, "bia", &mut eva).await;
     marker.leave().await;
@@ -208,23 +208,24 @@ async fn devices_on_several_nodes_are_one_user() {
     laptop.leave().await;
     hub.expect(&mut eva, hub.offline, "ana").await;
 
-    // The connection breaks on one node and is back on the other: a clean disconnect there does not wait for the first node's grace.
+    // The connection breaks on one node and the user reconnects to the other. A clean disconnect there does not wait for the
+    // first node's grace period.
     drop(hub.arrive(here, "ana", &mut eva).await);
-    wait::eventually("the node to wait", async || said_of(&cluster, "ana").await.contains("online waits")).await;
+    wait::eventually("the node to wait", async || statuses_of(&cluster, "ana").await.contains("online waits")).await;
     let back = hub.connect(there, "ana").await;
-    wait::eventually("the other node to say it", async || said_of(&cluster, "ana").await.contains("taken")).await;
+    wait::eventually("the other node to report it", async || statuses_of(&cluster, "ana").await.contains("taken")).await;
     back.leave().await;
     hub.expect(&mut eva, hub.offline, "ana").await;
     assert!(!ask_bare(&mut eva, "presence:list").await.to_string().contains("\"ana\""));
     let ana = hub.arrive(here, "ana", &mut eva).await;
 
-    // The grace period of one device outlasts the other's leaving on another node.
+    // The grace period of one device continues when the other device leaves on another node.
     let other = hub.connect(there, "ana").await;
-    wait::eventually("both nodes to say it", async || said_of(&cluster, "ana").await.matches("online").count() == 2).await;
+    wait::eventually("both nodes to report it", async || statuses_of(&cluster, "ana").await.matches("online").count() == 2).await;
     drop(ana);
-    wait::eventually("the node to wait", async || said_of(&cluster, "ana").await.contains("online waits")).await;
+    wait::eventually("the node to wait", async || statuses_of(&cluster, "ana").await.contains("online waits")).await;
     other.leave().await;
-    wait::eventually("one node to say it", async || said_of(&cluster, "ana").await.matches("online").count() == 1).await;
+    wait::eventually("one node to report it", async || statuses_of(&cluster, "ana").await.matches("online").count() == 1).await;
     let marker = hub.arrive(there, "bia", &mut eva).await;
     marker.leave().await;
     hub.expect(&mut eva, hub.offline, "bia").await;

@@ -1,5 +1,5 @@
-//! A source of calls that only faults is quarantined alone, over restarts and on all nodes, until an operator ends it. Nothing else
-//! stops. Must never wait for a breaker's longest time.
+//! A source of calls that only faults is quarantined by itself, across restarts and on all nodes, until an operator ends it.
+//! Everything else continues. Must never wait for a breaker's longest time.
 
 use std::collections::BTreeSet;
 
@@ -9,9 +9,10 @@ use tests::cluster::Cluster;
 use tests::server::{ADMIN_TOKEN, Builder, run};
 use tests::{Client, Server, fixture, token, wait};
 
-use crate::scene::ask_bare;
+use crate::helpers::ask_bare;
 
-/// The plugin that fails as it is asked to. One fault opens a circuit breaker, and two quarantine its source.
+/// The plugin that fails in the way that its input asks for. One fault opens a circuit breaker, and two openings quarantine its
+/// source.
 fn tight(builder: Builder, fragile: &std::path::Path) -> Builder {
     let keys = [("FAILURES", "1"), ("WAIT", "50ms"), ("QUARANTINE", "2")];
     let builder = builder.only(&[]).plugin("fragile", fragile);
@@ -19,21 +20,21 @@ fn tight(builder: Builder, fragile: &std::path::Path) -> Builder {
 }
 
 async fn builder() -> Builder {
-    tight(Server::dev().one_process(), &fixture::fragile("1.0.0").await)
+    tight(Server::dev().single_node(), &fixture::fragile("1.0.0").await)
 }
 
 async fn publish(server: &Server, key: &str, what: &str) {
     server.publish_message(&json!({"topic": "fragile.do", "key": key, "data": {"do": what}})).await;
 }
 
-/// The sources that `/ready` says are quarantined, and the cause of each.
+/// The quarantined sources in `/ready` with their causes.
 async fn quarantined(server: &Server) -> Vec<(String, String)> {
     let (_, ready) = server.readiness().await;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let told = ready["quarantined"].as_array().cloned().unwrap_or_default();
-    assert!(told.iter().all(|one| one["plugin"] == "fragile"), "{ready}");
-    assert_eq!(ready["status"] == "degraded", !told.is_empty(), "{ready}");
-    told.iter().map(|one| (text(&one["source"]), text(&one["cause"]))).collect()
+    let sources = ready["quarantined"].as_array().cloned().unwrap_or_default();
+    assert!(sources.iter().all(|one| one["plugin"] == "fragile"), "{ready}");
+    assert_eq!(ready["status"] == "degraded", !sources.is_empty(), "{ready}");
+    sources.iter().map(|one| (text(&one["source"]), text(&one["cause"]))).collect()
 }
 
 async fn is_quarantined(server: &Server, source: &str) -> String {
@@ -43,8 +44,8 @@ async fn is_quarantined(server: &Server, source: &str) -> String {
     .await
 }
 
-/// Two messages that trap, one after the other: of calls at the same time only one opens the breaker.
-async fn poison(server: &Server) {
+/// Sends two trapping messages one after the other, because only one of several concurrent calls opens the breaker.
+async fn trap_twice(server: &Server) {
     for _ in 0..2 {
         publish(server, "bad", "trap").await;
     }
@@ -64,16 +65,20 @@ async fn plugin(server: &Server) -> Value {
 }
 
 #[tokio::test]
-async fn messages_that_only_trap_are_stopped_and_clients_notice_nothing() {
+async fn trapping_messages_are_quarantined_and_clients_are_unaffected() {
     let server = builder().await.start().await;
-    poison(&server).await;
+    trap_twice(&server).await;
     let cause = is_quarantined(&server, "messages").await;
     assert!(cause.starts_with("on-message fragile.do: it trapped"), "{cause}");
     server.logged("until another release or `hubbub enable fragile`: on-message fragile.do: it trapped").await;
     publish(&server, "good", "fine").await;
-    let told = plugin(&server).await;
-    assert_eq!((&told["state"], &told["version"]), (&json!("active"), &json!("1.0.0")), "{told}");
-    assert_eq!((&told["quarantined"][0]["source"], &told["breakersOpen"]), (&json!("messages"), &json!(["messages"])), "{told}");
+    let listed = plugin(&server).await;
+    assert_eq!((&listed["state"], &listed["version"]), (&json!("active"), &json!("1.0.0")), "{listed}");
+    assert_eq!(
+        (&listed["quarantined"][0]["source"], &listed["breakersOpen"]),
+        (&json!("messages"), &json!(["messages"])),
+        "{listed}"
+    );
     let mut client = server.connect("/fragile", ()).await;
     assert_eq!(client.ask("do", json!("fine")).await, json!({}));
     client.ask("soft", json!("fine")).await;
@@ -86,16 +91,16 @@ async fn messages_that_only_trap_are_stopped_and_clients_notice_nothing() {
     .await;
     enable(&server);
     wait::eventually("the good message", async || counts(&mut client).await["messages"] == 1).await;
-    wait::eventually("the bad ones to be dead letters", async || {
+    wait::eventually("the bad messages to be dead letters", async || {
         server.metrics().await.get("hubbub_bus_dead_letters_total", &[]) == Some(2.0)
     })
     .await;
 }
 
 #[tokio::test]
-async fn messages_stay_stopped_over_restarts_until_an_operator_says_so() {
+async fn a_quarantine_of_messages_survives_restarts_until_enabled() {
     let mut server = builder().await.start().await;
-    poison(&server).await;
+    trap_twice(&server).await;
     let cause = is_quarantined(&server, "messages").await;
     publish(&server, "good", "fine").await;
     for start in ["second", "third"] {
@@ -107,7 +112,7 @@ async fn messages_stay_stopped_over_restarts_until_an_operator_says_so() {
     }
     let mut client = server.connect("/fragile", ()).await;
     wait::eventually("the good message", async || {
-        // The bad messages trap once more after a restart, and two of them are enough here.
+        // After a restart the bad messages trap again, and two of them open the quarantine again.
         enable(&server);
         counts(&mut client).await["messages"] == 1
     })
@@ -115,7 +120,7 @@ async fn messages_stay_stopped_over_restarts_until_an_operator_says_so() {
 }
 
 #[tokio::test]
-async fn events_that_only_trap_are_stopped_and_no_message_is() {
+async fn trapping_events_are_quarantined_and_messages_are_handled() {
     let mut server = builder().await.start().await;
     let mut client = server.connect("/fragile", token("ana")).await;
     wait::eventually("the events to be quarantined", async || {
@@ -146,7 +151,7 @@ async fn events_that_only_trap_are_stopped_and_no_message_is() {
 }
 
 #[tokio::test]
-async fn each_source_that_only_traps_is_stopped_alone() {
+async fn each_trapping_source_is_quarantined_separately() {
     let server = builder().await.plugin_config("fragile", "schedule", "trap").start().await;
     is_quarantined(&server, "schedules").await;
     let mut client = server.connect("/fragile", token("ana")).await;
@@ -168,7 +173,7 @@ async fn each_source_that_only_traps_is_stopped_alone() {
             quarantined(&server).await.iter().any(|(one, _)| one == source)
         })
         .await;
-        assert_eq!(client.ask("do", json!("fine")).await, json!({}), "beside {source}");
+        assert_eq!(client.ask("do", json!("fine")).await, json!({}), "with {source} quarantined");
     }
     publish(&server, "k", "fine").await;
     wait::eventually("a message", async || counts(&mut client).await["messages"] == 1).await;
@@ -201,7 +206,7 @@ async fn failures_and_refusals_open_no_circuit_breaker() {
 }
 
 #[tokio::test]
-async fn another_release_ends_a_quarantine_and_the_bad_one_is_not_gone_back_to() {
+async fn another_release_ends_a_quarantine_and_rollback_is_refused() {
     let server = builder().await.start().await;
     let mut client = server.connect("/fragile", token("ana")).await;
     wait::eventually("the events to be quarantined", async || {
@@ -217,10 +222,10 @@ async fn another_release_ends_a_quarantine_and_the_bad_one_is_not_gone_back_to()
 }
 
 #[tokio::test]
-async fn notices_for_a_plugin_that_is_stopped_keep_no_other_waiting() {
+async fn notices_for_a_disabled_plugin_do_not_block_others() {
     let small = [("BUS__LANES", "1"), ("BUS__LANE_QUEUE", "1"), ("PRESENCE__GRACE", "1ms")];
     let fragile = fixture::fragile("1.0.0").await;
-    let builder = Server::dev().one_process().only(&["chat", "threads", "crm", "presence"]).plugin("fragile", &fragile);
+    let builder = Server::dev().single_node().only(&["chat", "threads", "crm", "presence"]).plugin("fragile", &fragile);
     let server = small.iter().fold(builder, |builder, (key, value)| builder.env(&format!("HUBBUB_{key}"), value)).start().await;
     let mut eva = server.connect("/hub", token("eva").name("Eva").role("ATTENDANT")).await;
     let mut clients = Vec::new();
@@ -230,26 +235,26 @@ async fn notices_for_a_plugin_that_is_stopped_keep_no_other_waiting() {
         clients.push(client);
     }
     let six = async || server.store().counter("fragile", "notices") == 6;
-    wait::eventually("six to be there", six).await;
+    wait::eventually("six notices", six).await;
     assert_eq!(server.admin(Method::POST, "/admin/plugins/fragile/disable", Vec::new()).await.0, 200);
     for client in clients {
         client.leave().await;
     }
-    wait::eventually("some to be dropped", async || {
+    wait::eventually("some notices to be dropped", async || {
         server.metrics().await.get("hubbub_bus_notices_dropped_total", &[("plugin", "fragile")]) >= Some(1.0)
     })
     .await;
     let _fay = server.connect("/hub", token("fay").name("Fay").role("ATTENDANT")).await;
-    wait::eventually("Eva to be told of Fay", async || ask_bare(&mut eva, "presence:list").await.to_string().contains("fay"))
+    wait::eventually("Eva's list to contain Fay", async || ask_bare(&mut eva, "presence:list").await.to_string().contains("fay"))
         .await;
     assert!(server.log().contains("notices are dropped"));
 }
 
 #[tokio::test]
-async fn a_quarantine_is_seen_by_all_nodes_and_ended_at_any() {
+async fn a_quarantine_applies_to_all_nodes_and_ends_on_any() {
     let fragile = fixture::fragile("1.0.0").await;
     let cluster = Cluster::with(2, |node| tight(node, &fragile)).await;
-    poison(&cluster.nodes[0]).await;
+    trap_twice(&cluster.nodes[0]).await;
     for node in &cluster.nodes {
         is_quarantined(node, "messages").await;
         let mut client = node.connect("/fragile", ()).await;

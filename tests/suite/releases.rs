@@ -1,11 +1,11 @@
-//! Releases on a live server: trials, ways back, what a restart serves, and what is rejected. Must never disturb who is served.
+//! Releases on a live server: canaries, rollbacks, restarts and rejections. Must never disturb connected clients.
 
 use reqwest::Method;
 use serde_json::{Value, json};
 use tests::server::{ADMIN_TOKEN, Builder, run};
 use tests::{Client, Postgres, Server, fixture, token, wait};
 
-/// Two versions of one plugin, the second as it was told to be.
+/// Two versions of one plugin; the version number chooses what the second one does.
 async fn server() -> Builder {
     Server::dev().only(&["chat"]).plugin("versioned", &fixture::versioned("1.0.0").await)
 }
@@ -23,7 +23,7 @@ async fn version(client: &mut Client) -> String {
     client.ask("version", Value::Null).await.as_str().expect("a version").to_owned()
 }
 
-/// What became of a version, as the API tells it.
+/// The state of a version in the admin API.
 async fn state(server: &Server, version: &str) -> String {
     let (_, listed) = server.admin(Method::GET, "/admin/plugins", Vec::new()).await;
     let plugins = listed["plugins"].as_array().expect("a list");
@@ -45,15 +45,15 @@ async fn a_deployment_is_live_for_the_next_event_and_after_a_restart() {
     server.kill9();
     server.start_again().await;
     let mut client = server.connect("/versioned", token("ana")).await;
-    assert_eq!(version(&mut client).await, "2.0.0", "what was active, not what the file holds");
+    assert_eq!(version(&mut client).await, "2.0.0", "the active release, not the configured file");
     assert_eq!(post(&server, "rollback", Vec::new()).await.0, 200);
     assert_eq!(version(&mut client).await, "1.0.0");
     assert_eq!(state(&server, "2.0.0").await, "rolled-back");
-    assert_eq!(post(&server, "rollback", Vec::new()).await.0, 409, "there is nothing before it");
+    assert_eq!(post(&server, "rollback", Vec::new()).await.0, 409, "no earlier release exists");
 }
 
 #[tokio::test]
-async fn a_canary_serves_its_share_and_nobody_both() {
+async fn a_canary_serves_its_share_of_users_consistently() {
     let server = server().await.start().await;
     let (status, answer) = post(&server, "deploy?canary=50", component("2.0.0").await).await;
     assert_eq!((status, &answer["canary"]["percent"]), (200, &json!(50)), "{answer}");
@@ -76,7 +76,7 @@ async fn a_canary_serves_its_share_and_nobody_both() {
 }
 
 #[tokio::test]
-async fn a_canary_goes_on_after_a_restart() {
+async fn a_canary_continues_after_a_restart() {
     let mut server = server().await.start().await;
     assert_eq!(post(&server, "deploy?canary=100", component("2.0.0").await).await.0, 200);
     server.restart().await;
@@ -87,7 +87,7 @@ async fn a_canary_goes_on_after_a_restart() {
 }
 
 #[tokio::test]
-async fn a_canary_ends_with_the_release_that_it_was_beside() {
+async fn a_canary_ends_when_another_release_goes_live() {
     let mut server = server().await.start().await;
     assert_eq!(post(&server, "deploy?canary=100", component("2.0.0").await).await.0, 200);
     assert_eq!(post(&server, "deploy", component("2.0.1").await).await.0, 200);
@@ -111,7 +111,7 @@ async fn a_canarys_share_is_changed_by_deploying_it_again() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_stored_does_not_go_live() {
+async fn a_change_that_cannot_be_stored_does_not_take_effect() {
     let mut database = Postgres::start().await;
     let server = server().await.database(&database.empty().await).start().await;
     assert_eq!(post(&server, "deploy?canary=1", component("2.0.0").await).await.0, 200);
@@ -122,13 +122,13 @@ async fn what_cannot_be_stored_does_not_go_live() {
         assert_eq!(version(&mut client).await, "1.0.0", "after {change}");
     }
     database.start_again(killed).await;
-    wait::eventually("to be ready again", async || server.readiness().await.0 == 200).await;
+    wait::eventually("the server to be ready again", async || server.readiness().await.0 == 200).await;
     assert_eq!(post(&server, "deploy", component("2.0.0").await).await.0, 200);
     assert_eq!(version(&mut client).await, "2.0.0");
 }
 
 #[tokio::test]
-async fn a_canary_that_fails_is_gone_by_itself() {
+async fn a_failing_canary_is_rolled_back_automatically() {
     let server = server().await.env("HUBBUB_CANARY__CALLS", "20").env("HUBBUB_CANARY__TIME", "1s").start().await;
     let (status, _) = post(&server, "deploy?canary=50", component("2.0.1").await).await;
     assert_eq!(status, 200);
@@ -149,7 +149,7 @@ async fn a_canary_that_fails_is_gone_by_itself() {
 }
 
 #[tokio::test]
-async fn a_release_that_does_nothing_but_fail_is_quarantined() {
+async fn a_failing_release_is_quarantined() {
     let tight = [("BREAKER__FAILURES", "5"), ("BREAKER__WAIT", "50ms"), ("BREAKER__QUARANTINE", "2")];
     let builder = tight.iter().fold(server().await, |builder, (key, value)| builder.env(&format!("HUBBUB_{key}"), value));
     let server = builder.start().await;
@@ -158,13 +158,13 @@ async fn a_release_that_does_nothing_but_fail_is_quarantined() {
     for _ in 0..20 {
         client.ask("work", Value::Null).await;
     }
-    assert_eq!(state(&server, "2.0.2").await, "active", "what one user sends stops no release");
+    assert_eq!(state(&server, "2.0.2").await, "active", "one user alone cannot quarantine a release");
     let mut others = [server.connect("/versioned", token("bia")).await, server.connect("/versioned", token("caio")).await];
-    wait::eventually("the version before to serve again", async || {
+    wait::eventually("the previous version to serve again", async || {
         for client in others.iter_mut().chain([&mut client]) {
             client.ask("work", Value::Null).await;
         }
-        // The record is stored before the release is swapped.
+        // The history is stored before the release is swapped.
         state(&server, "2.0.2").await == "quarantined" && client.ask("version", Value::Null).await == "1.0.0"
     })
     .await;
@@ -172,7 +172,7 @@ async fn a_release_that_does_nothing_but_fail_is_quarantined() {
 }
 
 #[tokio::test]
-async fn what_is_rejected_is_named_and_changes_nothing() {
+async fn a_rejected_deployment_is_explained_and_changes_nothing() {
     let server = server().await.start().await;
     let mut client = server.connect("/versioned", token("ana")).await;
     let chat = std::fs::read(&fixture::plugins().await["chat"]).expect("the component was built");
@@ -196,7 +196,7 @@ async fn what_is_rejected_is_named_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn only_a_signed_component_is_deployed_where_signatures_are_asked_for() {
+async fn only_signed_components_are_deployed_if_required() {
     let scratch = tests::server::Scratch::new();
     let (key, file) = (scratch.path().join("key.pem"), scratch.path().join("versioned.wasm"));
     let pem = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g\n-----END PRIVATE KEY-----\n";
@@ -216,10 +216,10 @@ async fn only_a_signed_component_is_deployed_where_signatures_are_asked_for() {
 }
 
 #[tokio::test]
-async fn a_difference_is_told_before_anybody_deploys_it() {
+async fn diff_reports_changes_between_two_components() {
     let (old, new) = (fixture::versioned("1.0.0").await, fixture::versioned("3.0.0").await);
-    let told = run(&["plugin", "diff", &old.display().to_string(), &new.display().to_string()], &[]);
-    let told = String::from_utf8_lossy(&told.stdout).into_owned();
-    assert!(told.contains("versioned 1.0.0 -> versioned 3.0.0") && told.contains("data version 1 -> 2"), "{told}");
-    assert!(told.contains("It may not replace it"), "{told}");
+    let output = run(&["plugin", "diff", &old.display().to_string(), &new.display().to_string()], &[]);
+    let report = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(report.contains("versioned 1.0.0 -> versioned 3.0.0") && report.contains("data version 1 -> 2"), "{report}");
+    assert!(report.contains("It may not replace it"), "{report}");
 }

@@ -1,19 +1,20 @@
-//! The contract of a running server, and payloads made from it. Must never list events by hand: the contract does.
+//! The contract of a running server, and payloads generated from it. Events must never be listed by hand: they come from the
+//! contract.
 
 use serde_json::{Value, json};
 
-/// A payload's schema, with what it refers to.
+/// The AsyncAPI document with its schemas.
 pub(crate) struct Schemas(pub(crate) Value);
 
 impl Schemas {
     fn resolved<'a>(&'a self, schema: &'a Value) -> &'a Value {
         match schema["$ref"].as_str() {
-            Some(reference) => self.0.pointer(reference.trim_start_matches('#')).expect("the reference leads somewhere"),
+            Some(reference) => self.0.pointer(reference.trim_start_matches('#')).expect("the reference can be resolved"),
             None => schema,
         }
     }
 
-    /// Payloads of this schema in which one id is a number, and all else fits.
+    /// Payloads that match this schema except for one id, which is a number.
     pub(crate) fn with_a_number(&self, schema: &Value) -> Vec<Value> {
         let schema = self.resolved(schema);
         if is_id(schema) {
@@ -62,7 +63,7 @@ impl Schemas {
         }
     }
 
-    /// Every event that a client may send to a plugin: the namespace, the event's name, the schema of its payload.
+    /// Every event that a client may send to a plugin: its namespace, name and payload schema.
     pub(crate) fn events(&self) -> Vec<(&str, &str, &Value)> {
         let is_plugins = |operation: &&Value| {
             let of_the_host = operation["tags"][0]["name"].as_str().is_some_and(|plugin| plugin.starts_with("hubbub@"));
@@ -80,7 +81,7 @@ impl Schemas {
             .collect()
     }
 
-    /// A payload of this schema: every text has so many characters and every list so many items, but ids are `c1`.
+    /// A payload of this schema with texts and lists of this size. Ids are `c1`.
     pub(crate) fn sized(&self, schema: &Value, size: usize) -> Value {
         let schema = self.resolved(schema);
         if is_id(schema) {
@@ -106,12 +107,12 @@ impl Schemas {
     }
 }
 
-/// Whether a schema's type is this one, or may be.
+/// Whether a schema's type is or includes this one.
 fn is(kind: &Value, name: &str) -> bool {
     kind == name || kind.as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind == name))
 }
 
-/// The schema of the SDK's `Id`, also where it may be missing.
+/// Whether this is the schema of the SDK's `Id`, optional or not.
 fn is_id(schema: &Value) -> bool {
     schema["minLength"] == 1 && schema["maxLength"] == 128
 }

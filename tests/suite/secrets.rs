@@ -1,5 +1,5 @@
-//! Secrets of the configuration, and modes of files. A secret must be in no output and no process's arguments, and what the server
-//! writes must be its own user's alone.
+//! Secrets of the configuration, and file modes. A secret must never appear in an output or in a process's arguments, and files
+//! that the server writes must be accessible to its own user only.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,14 +10,14 @@ use std::sync::{Arc, Mutex};
 
 use reqwest::Method;
 use serde_json::json;
-use tests::record::Record;
+use tests::recording::Recording;
 use tests::server::{Builder, Scratch, binary, run};
 use tests::{Postgres, Server, fixture, token, wait};
 
-/// Part of every secret here.
+/// Part of every secret in this file.
 const MARK: &str = "hunter2";
 
-/// A secret under every key that holds one, and in every url that may.
+/// A secret under every key that holds one, and in every URL that may contain one.
 fn settings() -> BTreeMap<&'static str, String> {
     let secret = |name: &str| format!("{MARK}-{name}-of-enough-bytes-for-any-key");
     BTreeMap::from([
@@ -50,7 +50,7 @@ fn with_secrets(builder: Builder) -> Builder {
     settings().into_iter().fold(builder, |builder, (name, value)| builder.env(name, &value))
 }
 
-/// The arguments of a process and of those that it has started.
+/// The arguments of a process and of its child processes.
 fn arguments(pid: u32) -> String {
     let of = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default().replace('\0', " ");
     let children = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().filter_map(Result::ok);
@@ -63,38 +63,38 @@ fn arguments(pid: u32) -> String {
 async fn no_secret_is_in_any_output() {
     let versioned = fixture::versioned("1.0.0").await;
     let postgres = Postgres::shared().await.empty().await;
-    let serve = Server::serve_by_environment().plugin("versioned", &versioned).database(&postgres);
-    // Of its own: there is something to compile.
+    let serve = Server::serve_from_environment().plugin("versioned", &versioned).database(&postgres);
+    // A cache of its own makes the server compile.
     let compiled = Scratch::new();
     let server = with_secrets(serve).env("HUBBUB_SANDBOX__CACHE", &compiled.path().display().to_string()).start().await;
     let mut outputs: Vec<(String, String)> = Vec::new();
 
-    // Arguments of the compilers, while a component is compiled that nobody has seen.
+    // Collect the arguments of the compilers while an uncached component is compiled.
     let (pid, done, seen) = (server.pid(), Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(String::new())));
     let looking = std::thread::spawn({
         let (done, seen) = (done.clone(), seen.clone());
         move || {
             while !done.load(Ordering::Relaxed) {
                 let found = arguments(pid);
-                let mut seen = seen.lock().expect("nobody panics with it");
+                let mut seen = seen.lock().expect("no thread panics while holding it");
                 if !seen.contains(&found) {
                     seen.push_str(&found);
                 }
             }
         }
     });
-    let mut record = Record::begin(&server, "versioned", "for=60s").await;
+    let mut recording = Recording::begin(&server, "versioned", "for=60s").await;
     let signed = token("ana").secret(&settings()["JWT_SECRET"]);
     let mut ana = server.connect("/versioned", signed).await;
     ana.ask("version", json!(null)).await;
-    record.until("the call", |line| line["event"]["name"] == "version").await;
-    outputs.push(("the record".into(), record.text().to_owned()));
-    let unseen = fixture::unseen(&std::fs::read(&versioned).expect("it was built"), 77);
-    let (status, told) = server.admin(Method::POST, "/admin/plugins/versioned/deploy", unseen).await;
-    assert_eq!(status, 200, "{told}");
+    recording.until("the call", |line| line["event"]["name"] == "version").await;
+    outputs.push(("the record".into(), recording.text().to_owned()));
+    let uncached = fixture::uncached(&std::fs::read(&versioned).expect("it was built"), 77);
+    let (status, answer) = server.admin(Method::POST, "/admin/plugins/versioned/deploy", uncached).await;
+    assert_eq!(status, 200, "{answer}");
     done.store(true, Ordering::Relaxed);
-    looking.join().expect("it only looks");
-    let seen = seen.lock().expect("nobody panics with it").clone();
+    looking.join().expect("the thread does not panic");
+    let seen = seen.lock().expect("no thread panics while holding it").clone();
     assert!(seen.contains(" compile "), "a compiler was seen: {seen}");
     outputs.push(("arguments".into(), seen));
 
@@ -108,7 +108,7 @@ async fn no_secret_is_in_any_output() {
         let refused = tests::Client::connect(server.admin_address(), "/figures", json!({"token": wrong})).await.err();
         outputs.push(("the tap's refusal".into(), format!("{refused:?}")));
     }
-    outputs.push(("the door".into(), server.turned_away("/versioned", token("ana").secret("wrong")).await));
+    outputs.push(("the refused connect".into(), server.connect_refused("/versioned", token("ana").secret("wrong")).await));
     for body in [json!({}), json!({"topic": 7}), json!({"topic": "a.b", "data": {}})] {
         outputs.push(("/api/publish".into(), format!("{:?}", server.api("/api/publish", &body).await)));
     }
@@ -153,9 +153,9 @@ async fn no_secret_is_in_any_output() {
 }
 
 #[tokio::test]
-async fn an_empty_token_opens_nothing() {
-    let server = Server::serve_by_environment().plugin("versioned", &fixture::versioned("1.0.0").await);
-    let server = server.env("JWT_SECRET", "a secret of a test, of forty characters..").start().await;
+async fn an_empty_token_is_refused_everywhere() {
+    let server = Server::serve_from_environment().plugin("versioned", &fixture::versioned("1.0.0").await);
+    let server = server.env("JWT_SECRET", "a test secret, of just forty characters.").start().await;
     for auth in [json!({}), json!({"token": ""}), json!({"token": null}), json!({"token": "", "user": "ana"})] {
         for namespace in ["/figures", "/tap"] {
             assert!(tests::Client::connect(server.admin_address(), namespace, auth.clone()).await.is_err(), "{namespace} {auth}");
@@ -171,7 +171,7 @@ async fn an_empty_token_opens_nothing() {
 }
 
 #[tokio::test]
-async fn a_command_shows_its_token_to_nobody() {
+async fn a_command_hides_its_token_in_the_process_list() {
     let server = Server::dev().only(&[]).start().await;
     let mut top = Command::new(binary())
         .args(["top", "--token", &format!("{MARK}-wrong"), "--url", &server.admin_url("")])
@@ -180,22 +180,22 @@ async fn a_command_shows_its_token_to_nobody() {
         .stderr(Stdio::null())
         .spawn()
         .expect("the binary runs");
-    let wrong = top.wait().expect("it ends by itself");
+    let wrong = top.wait().expect("it exits");
     assert!(!wrong.success());
-    let mut record = Command::new(binary())
+    let mut recording = Command::new(binary())
         .args(["top", "--token", tests::server::ADMIN_TOKEN, "--url", &server.admin_url("")])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .spawn()
         .expect("the binary runs");
-    let pid = record.id();
+    let pid = recording.id();
     wait::eventually("the arguments without the token", async || {
         let shown = arguments(pid);
         shown.contains("top") && !shown.contains(tests::server::ADMIN_TOKEN) && shown.contains("--url")
     })
     .await;
-    let _ = record.kill();
-    let _ = record.wait();
+    let _ = recording.kill();
+    let _ = recording.wait();
 }
 
 fn mode(path: &Path) -> u32 {
@@ -203,7 +203,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 fn all_in(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(folder).expect("it is there") {
+    for entry in std::fs::read_dir(folder).expect("the folder exists") {
         let path = entry.expect("an entry").path();
         if path.is_dir() {
             all_in(&path, found);
@@ -224,15 +224,15 @@ fn assert_closed(data: &Path) {
 }
 
 #[tokio::test]
-async fn all_that_is_written_is_the_servers_own_and_what_was_open_is_mended() {
+async fn files_are_private_to_the_server_and_open_modes_are_fixed() {
     let scratch = Scratch::new();
     let data = scratch.path().join("all");
     let chat = &fixture::plugins().await["chat"];
     let cache = data.join("cache").display().to_string();
-    // With the mask of most machines.
+    // A mask that closes nothing.
     let server = Server::dev().only(&[]).plugin("chat", chat).data(&data).env("HUBBUB_SANDBOX__CACHE", &cache);
     let mut server = server.through(r#"umask 0000; exec "$@""#).start().await;
-    crate::scene::open_chat(&server, "c1", &["ana"]).await;
+    crate::helpers::open_chat(&server, "c1", &["ana"]).await;
     assert_eq!(server.readiness().await.0, 200);
     assert_closed(&data);
 
@@ -250,7 +250,7 @@ async fn all_that_is_written_is_the_servers_own_and_what_was_open_is_mended() {
 }
 
 #[tokio::test]
-async fn a_recording_is_its_makers_alone() {
+async fn a_recording_file_is_private() {
     let server = Server::dev().only(&[]).plugin("versioned", &fixture::versioned("1.0.0").await).start().await;
     let scratch = Scratch::new();
     for (name, exists) in [("new", false), ("old", true)] {
@@ -260,15 +260,15 @@ async fn a_recording_is_its_makers_alone() {
             std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).expect("it is ours");
         }
         let (out, url) = (file.display().to_string(), server.admin_url(""));
-        let record = move || run(&["record", "--plugin", "versioned", "--for", "100ms", "--out", &out, "--url", &url], &[]);
-        let made = tokio::task::spawn_blocking(record).await.expect("the command runs");
+        let recording = move || run(&["record", "--plugin", "versioned", "--for", "100ms", "--out", &out, "--url", &url], &[]);
+        let made = tokio::task::spawn_blocking(recording).await.expect("the command runs");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         assert_eq!(mode(&file), 0o600, "{name}");
     }
 }
 
 #[tokio::test]
-async fn a_changed_or_foreign_compiled_component_is_compiled_anew() {
+async fn a_changed_or_foreign_compiled_component_is_compiled_again() {
     let versioned = fixture::versioned("1.0.0").await;
     let entries = |server: &Server| {
         let mut found = Vec::new();
@@ -287,11 +287,11 @@ async fn a_changed_or_foreign_compiled_component_is_compiled_anew() {
     assert_eq!(kept.len(), 1, "{kept:?}");
     server.terminate().await;
     server.start_again().await;
-    assert_eq!(entries(&server), kept, "it is used again");
+    assert_eq!(entries(&server), kept, "the cached code is used again");
     assert!(!server.log().contains("compiled anew"), "{}", server.log());
 
     server.terminate().await;
-    let mut code = std::fs::read(&kept[0]).expect("it is there");
+    let mut code = std::fs::read(&kept[0]).expect("the file exists");
     let middle = code.len() / 2;
     code[middle] ^= 1;
     std::fs::write(&kept[0], &code).expect("it is ours");

@@ -1,22 +1,22 @@
-//! What one user, and all users of a tenant together, may take: of storage, messages, timers, presence, rooms and CPU. Whoever takes
-//! more is refused with a reason, and nobody else is.
+//! Shares of one user, and of all users of a tenant together: storage, messages, timers, presence, rooms and CPU. A user over the
+//! share is refused with a reason, and no other user is.
 
 use serde_json::{Value, json};
 use tests::server::Builder;
 use tests::{Client, Server, Token, token};
 
-use crate::scene::{member, open_chat};
+use crate::helpers::{member, open_chat};
 
 fn limited(keys: &[(&str, &str)]) -> Builder {
     keys.iter().fold(Server::dev(), |builder, (key, value)| builder.env(&format!("HUBBUB_{key}"), value))
 }
 
-/// How often the limit was passed.
+/// How often the limit was exceeded.
 async fn passed(server: &Server, limit: &str) -> f64 {
     server.metrics().await.get("hubbub_limits_passed_total", &[("limit", limit), ("outcome", "refused")]).unwrap_or(0.0)
 }
 
-/// Asks again and again, at most so often: the first refusal.
+/// Sends an event up to `most` times until it is refused and returns the refusal.
 async fn until_refused(client: &mut Client, most: usize, event: &str, payload: impl Fn(usize) -> Value) -> (usize, Value) {
     for n in 0..most {
         let ack = client.ask(event, payload(n)).await;
@@ -32,7 +32,7 @@ fn at(tenant: &str, id: &str) -> Token {
 }
 
 #[tokio::test]
-async fn a_user_stores_so_much_a_minute_and_others_go_on() {
+async fn a_users_writes_per_minute_are_limited() {
     let server =
         limited(&[("SHARES__USER_STORE_BYTES", "20000"), ("PLUGINS__CHAT__CONFIG__MESSAGES_PER_MINUTE", "0")]).start().await;
     open_chat(&server, "c1", &["ana", "bia"]).await;
@@ -43,13 +43,13 @@ async fn a_user_stores_so_much_a_minute_and_others_go_on() {
     assert_eq!((&refused["code"], refused["retryAfterMs"].as_u64().is_some()), (&json!("rate_limited"), true), "{refused}");
     assert_eq!(bia.ask("chat:message", say(0)).await, json!({}));
     assert!(passed(&server, "shares.user_store_bytes").await >= 1.0);
-    // What was refused is not stored.
+    // The refused message is not stored.
     let page = ana.ask("chat:history", json!({"chatId": "c1"})).await;
     assert_eq!(page["messages"].as_array().map(Vec::len), Some(stored + 1));
 }
 
 #[tokio::test]
-async fn the_users_of_a_tenant_store_so_much_together_and_another_tenants_go_on() {
+async fn a_tenants_writes_per_minute_are_limited() {
     let server = limited(&[("SHARES__TENANT_STORE_BYTES", "1000")]).start().await;
     let report = |n| json!({"lessonId": format!("l{n}"), "watchedDuration": 1, "totalDuration": 2});
     let mut refused = Value::Null;
@@ -66,7 +66,7 @@ async fn the_users_of_a_tenant_store_so_much_together_and_another_tenants_go_on(
 }
 
 #[tokio::test]
-async fn a_call_that_is_over_the_share_alone_is_too_large() {
+async fn a_single_call_over_the_share_is_too_large() {
     let server = limited(&[("SHARES__USER_STORE_BYTES", "100")]).start().await;
     open_chat(&server, "c1", &["ana"]).await;
     let mut ana = member(&server, "ana", "c1").await;
@@ -75,14 +75,14 @@ async fn a_call_that_is_over_the_share_alone_is_too_large() {
 }
 
 #[tokio::test]
-async fn a_users_timers_wait_up_to_a_number() {
+async fn a_users_waiting_timers_are_limited() {
     let server = limited(&[("SHARES__USER_TIMERS", "2")]).start().await;
     let mut ana = server.connect("/", token("ana")).await;
     let report = |n: usize| json!({"lessonId": format!("l{}", n / 2), "watchedDuration": n, "totalDuration": 100});
-    // Of each lesson the first report is saved, and the second waits with a timer.
+    // The first report of each lesson is saved, and the second waits for a timer.
     let (before, refused) = until_refused(&mut ana, 20, "lesson:progress", report).await;
     assert_eq!((before, &refused["code"], &refused["message"]), (5, &json!("too_large"), &json!("Too many timers")));
-    assert_eq!(ana.ask("lesson:progress", report(1)).await["saved"], false, "one that waits already takes another report");
+    assert_eq!(ana.ask("lesson:progress", report(1)).await["saved"], false, "a waiting lesson accepts another report");
     let mut bia = server.connect("/", token("bia")).await;
     for n in 0..2 {
         assert_eq!(bia.ask("lesson:progress", report(n)).await["error"], Value::Null);
@@ -91,7 +91,7 @@ async fn a_users_timers_wait_up_to_a_number() {
 }
 
 #[tokio::test]
-async fn a_users_sockets_are_in_so_many_rooms_together() {
+async fn a_users_rooms_are_limited_across_sockets() {
     let server = limited(&[("SHARES__USER_ROOMS", "20")]).start().await;
     let (mut desk, mut phone) = (server.connect("/", token("ana")).await, server.connect("/", token("ana")).await);
     let video = |n: usize| json!({"videoId": format!("v{n}")});
@@ -99,17 +99,17 @@ async fn a_users_sockets_are_in_so_many_rooms_together() {
         assert_eq!(desk.ask("video:join", video(n)).await, json!({}));
     }
     let (joined, refused) = until_refused(&mut phone, 20, "video:join", video).await;
-    assert!((4..=12).contains(&joined), "{joined}: whatever the socket was joined to when it connected counts, too");
+    assert!((4..=12).contains(&joined), "{joined}: rooms joined at the connect count too");
     assert_eq!((&refused["code"], &refused["message"]), (&json!("too_large"), &json!("In too many rooms")));
-    assert_eq!(desk.ask("video:join", video(0)).await, json!({}), "a room that it is in");
+    assert_eq!(desk.ask("video:join", video(0)).await, json!({}), "a room that the socket is in");
     assert_eq!(desk.ask("video:leave", video(0)).await, json!({}));
-    assert_eq!(phone.ask("video:join", video(joined)).await, json!({}), "there is room again");
+    assert_eq!(phone.ask("video:join", video(joined)).await, json!({}), "the user may join a room again");
     let mut bia = server.connect("/", token("bia")).await;
     assert_eq!(bia.ask("video:join", video(0)).await, json!({}));
 }
 
 #[tokio::test]
-async fn a_user_publishes_so_many_messages_a_minute() {
+async fn a_users_messages_per_minute_are_limited() {
     let server = limited(&[("SHARES__USER_MESSAGES", "1")]).start().await;
     let mut ana = server.connect("/hub", token("ana").role("ATTENDANT")).await;
     let mut bia = server.connect("/hub", token("bia").role("ATTENDANT")).await;
@@ -119,11 +119,11 @@ async fn a_user_publishes_so_many_messages_a_minute() {
     }
     assert_eq!(ana.ask("queue:take", json!({"itemId": "i1"})).await["taken"], true);
     assert_eq!(ana.refused("queue:take", json!({"itemId": "i2"})).await.0, "rate_limited");
-    assert_eq!(bia.ask("queue:take", json!({"itemId": "i2"})).await["taken"], true, "it still waited");
+    assert_eq!(bia.ask("queue:take", json!({"itemId": "i2"})).await["taken"], true, "the item still waited");
 }
 
 #[tokio::test]
-async fn a_user_is_present_in_so_many_groups() {
+async fn a_users_presence_groups_are_limited() {
     let server = limited(&[("SHARES__USER_PRESENCE_KEYS", "1")]).start().await;
     let _desk = server.connect("/hub", at("acme", "ana").role("ATTENDANT")).await;
     let _team = server.connect("/", at("acme", "ana")).await;
@@ -134,11 +134,11 @@ async fn a_user_is_present_in_so_many_groups() {
 }
 
 #[tokio::test]
-async fn what_a_user_has_the_server_do_is_paid_for_and_connecting_again_pays_no_debt() {
+async fn a_users_cpu_is_limited_across_reconnects() {
     let server = limited(&[("ADMISSION__USER_CPU", "0.001")]).start().await;
     let mut ana = server.connect("/", token("ana")).await;
     let mut bia = server.connect("/", token("bia")).await;
-    // An event that no plugin takes costs 0.1 ms, and a second has 1 ms.
+    // An event that no plugin handles costs 0.1 ms, and a second allows 1 ms.
     let mut code = Value::Null;
     for _ in 0..100 {
         code = ana.ask("nobody:takes:this", json!({})).await["error"]["code"].clone();
@@ -159,7 +159,7 @@ async fn what_a_user_has_the_server_do_is_paid_for_and_connecting_again_pays_no_
 }
 
 #[tokio::test]
-async fn fresh_tokens_and_refused_connects_are_paid_for_as_well() {
+async fn token_refreshes_and_refused_connects_count_as_cpu() {
     let server = limited(&[("ADMISSION__USER_CPU", "0.01")]).start().await;
     let mut ana = server.connect("/", token("ana")).await;
     let fresh = |_| json!({"token": token("ana").sign()});

@@ -1,4 +1,4 @@
-//! How a server stops. Must never take longer than its clients need to hear of it.
+//! Stopping a server. A shutdown must never take longer than its clients need to be disconnected.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -12,25 +12,25 @@ use tests::server::{ADMIN_TOKEN, run};
 use tests::stock::Transports;
 use tests::{Client, Server, Stock, fixture, wait};
 
-use crate::scene::user;
+use crate::helpers::user;
 
 #[tokio::test]
-async fn clients_that_come_back_at_once_do_not_hold_up_a_shutdown() {
+async fn clients_that_reconnect_at_once_do_not_delay_a_shutdown() {
     let mut server = Server::dev().start().await;
     let at = server.address();
-    let eager: Vec<_> = (0..8).map(|_| tokio::spawn(async move { while comes_and_stays(at).await {} })).collect();
-    wait::eventually("all to be let in", async || server.get("/health").await.1["connections"] == 8).await;
+    let reconnecting: Vec<_> = (0..8).map(|_| tokio::spawn(async move { while connect_until_closed(at).await {} })).collect();
+    wait::eventually("all clients to connect", async || server.get("/health").await.1["connections"] == 8).await;
 
     let asked = Instant::now();
     server.terminate().await;
     assert!(asked.elapsed() < Duration::from_secs(3), "it waited for new connections: {:?}", asked.elapsed());
-    for task in eager {
-        task.await.expect("it saw nothing but a closed door");
+    for task in reconnecting {
+        task.await.expect("the client does not panic");
     }
 }
 
-/// Connects and stays as long as it may: false where nobody listens any more.
-async fn comes_and_stays(at: SocketAddr) -> bool {
+/// Connects and waits for the end of the connection. Returns `false` if the port is closed.
+async fn connect_until_closed(at: SocketAddr) -> bool {
     match Client::connect(at, "/chat", user("ana")).await {
         Ok(mut client) => {
             client.ended().await;
@@ -45,27 +45,27 @@ async fn connected(server: &Server) -> u64 {
 }
 
 #[tokio::test]
-async fn nobody_and_who_polls_hold_up_no_shutdown() {
+async fn idle_servers_and_polling_clients_stop_quickly() {
     let mut server = Server::dev().start().await;
     let asked = Instant::now();
     server.terminate().await;
-    assert!(asked.elapsed() < Duration::from_secs(1), "with nobody connected: {:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(1), "without connections: {:?}", asked.elapsed());
 
     server.start_again().await;
     let polling = Polling::open(&server).await;
     polling.connect("/", None).await;
     let asked = Instant::now();
     assert_eq!(server.terminate().await, Some(0));
-    assert!(asked.elapsed() < Duration::from_secs(2), "it waited for one that polls: {:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(2), "it waited for a polling client: {:?}", asked.elapsed());
 }
 
 #[tokio::test]
-async fn stock_clients_of_every_transport_come_back_after_a_restart() {
+async fn stock_clients_of_every_transport_reconnect_after_a_restart() {
     let mut server = Server::dev().start().await;
     let mut clients = Vec::new();
     for stock in Stock::ALL {
         for transports in [Transports::Polling, Transports::Upgrade] {
-            let mut client = stock.connect(&server, "/", json!({}), transports).await.expect("let in");
+            let mut client = stock.connect(&server, "/", json!({}), transports).await.expect("accepted");
             if transports == Transports::Upgrade && stock == Stock::Node {
                 client.upgraded().await;
             }
@@ -74,27 +74,27 @@ async fn stock_clients_of_every_transport_come_back_after_a_restart() {
     }
     let asked = Instant::now();
     server.terminate().await;
-    assert!(asked.elapsed() < Duration::from_secs(2), "it waited for them: {:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(2), "it waited for the clients: {:?}", asked.elapsed());
     server.start_again().await;
     for client in &mut clients {
         let reason = client.disconnected().await;
-        assert!(reason.contains("transport"), "a word such as {reason:?} tells a client to stay away");
+        assert!(reason.contains("transport"), "after {reason:?} a client does not reconnect");
         client.reconnected().await;
     }
 }
 
 #[tokio::test]
-async fn plugins_hear_of_every_socket_before_the_end() {
+async fn on_disconnect_runs_for_every_socket_at_a_shutdown() {
     const SOCKETS: usize = 3;
     let mut server = Server::dev().plugin("hostile", &fixture::hostile().await).start().await;
     let _clients = join_all((0..SOCKETS).map(|_| server.connect("/hostile", user("ana").claim("evil", "disconnect-loop")))).await;
     assert_eq!(server.terminate().await, Some(0));
-    let told = server.log().lines().filter(|line| line.contains("on-disconnect")).count();
-    assert_eq!(told, SOCKETS, "each loops, and is logged for it");
+    let calls = server.log().lines().filter(|line| line.contains("on-disconnect")).count();
+    assert_eq!(calls, SOCKETS, "each call loops and is logged");
 }
 
 #[tokio::test]
-async fn whoever_is_still_here_at_the_deadline_is_left_behind() {
+async fn a_shutdown_ends_at_its_deadline() {
     let hostile = Server::dev().plugin("hostile", &fixture::hostile().await).env("HUBBUB_SHUTDOWN__DEADLINE", "1s");
     let mut server = hostile.env("HUBBUB_LIMITS__CPU_MS", "15000").env("HUBBUB_LIMITS__CALL_TIME", "15s").start().await;
     let _client = server.connect("/hostile", user("ana").claim("evil", "disconnect-loop")).await;
@@ -105,7 +105,7 @@ async fn whoever_is_still_here_at_the_deadline_is_left_behind() {
 }
 
 #[tokio::test]
-async fn clients_are_sent_away_over_the_spread() {
+async fn clients_are_disconnected_over_the_spread() {
     let mut server = Server::dev().env("HUBBUB_SHUTDOWN__SPREAD", "1500ms").start().await;
     let _clients = join_all((0..20).map(|_| server.connect("/", ()))).await;
     let asked = Instant::now();
@@ -115,12 +115,12 @@ async fn clients_are_sent_away_over_the_spread() {
 }
 
 #[tokio::test]
-async fn a_drain_is_all_of_a_shutdown_but_its_end() {
+async fn a_drain_disconnects_clients_without_stopping_the_process() {
     let server = Server::dev().env("HUBBUB_SHUTDOWN__SPREAD", "2s").start().await;
     let mut clients = join_all((0..20).map(|_| server.connect("/", ()))).await;
-    let (status, told) = server.admin(Method::POST, "/admin/drain", Vec::new()).await;
-    assert_eq!((status, &told["status"]), (202, &json!("draining")));
-    assert!(connected(&server).await > 5, "they all left at once");
+    let (status, answer) = server.admin(Method::POST, "/admin/drain", Vec::new()).await;
+    assert_eq!((status, &answer["status"]), (202, &json!("draining")));
+    assert!(connected(&server).await > 5, "all clients were disconnected at once");
     let ready = server.http().get(server.admin_url("/ready")).send().await.expect("an answer");
     assert_eq!(ready.status(), 503);
     assert!(ready.text().await.expect("a body of text").contains("draining"));
@@ -128,18 +128,18 @@ async fn a_drain_is_all_of_a_shutdown_but_its_end() {
     let polls = server.http().get(server.url("/socket.io/?EIO=4&transport=polling")).send().await.expect("an answer");
     assert_eq!((polls.status().as_u16(), polls.headers().contains_key("retry-after")), (503, true));
     for client in &mut clients {
-        assert_eq!(client.ended().await, End::Closed, "not told to stay away");
+        assert_eq!(client.ended().await, End::Closed, "without a disconnect packet, so that clients reconnect");
     }
-    wait::eventually("everyone to have left", async || connected(&server).await == 0).await;
+    wait::eventually("all clients to be disconnected", async || connected(&server).await == 0).await;
     let again = run(&["drain", "--url", &server.admin_url(""), "--token", ADMIN_TOKEN], &[]);
     assert!(again.status.success() && String::from_utf8_lossy(&again.stdout).contains("draining"), "{again:?}");
 }
 
 #[tokio::test]
-async fn a_connection_of_some_age_is_ended_and_comes_again() {
+async fn a_connection_over_its_maximum_age_is_closed_and_reconnects() {
     let server = Server::dev().env("HUBBUB_GATEWAY__MAX_AGE", "1s").start().await;
     for transports in [Transports::Websocket, Transports::Polling] {
-        let mut client = Stock::Node.connect(&server, "/", json!({}), transports).await.expect("let in");
+        let mut client = Stock::Node.connect(&server, "/", json!({}), transports).await.expect("accepted");
         assert!(client.disconnected().await.contains("transport"));
         client.reconnected().await;
     }

@@ -1,4 +1,4 @@
-//! Signals: those that stop the server drain it, SIGHUP reloads keys and log filter, and no other one ends it.
+//! Signals: those that stop the server drain it, SIGHUP reloads keys and the log filter, and no other one ends it.
 
 use serde_json::json;
 use tests::client::End;
@@ -6,16 +6,16 @@ use tests::server::{Builder, Scratch};
 use tests::token::DEV_SECRET;
 use tests::{Server, fixture, token, wait};
 
-use crate::scene::{member, open_chat, say};
+use crate::helpers::{member, open_chat, say};
 
-const OLD: &str = "the first secret of a test, of 40 letters";
-const NEW: &str = "another secret of a test, of 40 letters..";
+const OLD: &str = "the first test secret, of 40 characters.";
+const NEW: &str = "another test secret, of forty characters.";
 
-/// `serve` with the chat, and a configuration with this key and filter.
+/// `serve` with the chat plugin and a configuration with this key and filter.
 async fn serve(scratch: &Scratch, secret: &str, filter: &str) -> Builder {
     let file = scratch.path().join("hubbub.toml");
     configure(scratch, secret, filter);
-    Server::serve(&file).plugin("chat", &fixture::plugins().await["chat"]).one_process()
+    Server::serve(&file).plugin("chat", &fixture::plugins().await["chat"]).single_node()
 }
 
 fn configure(scratch: &Scratch, secret: &str, filter: &str) {
@@ -27,12 +27,12 @@ fn configure(scratch: &Scratch, secret: &str, filter: &str) {
 async fn every_signal_that_stops_the_server_drains_it() {
     let scratch = Scratch::new();
     for name in ["TERM", "INT", "QUIT", "PWR"] {
-        let dev = Server::dev().only(&["chat"]).one_process();
+        let dev = Server::dev().only(&["chat"]).single_node();
         for (server, secret) in [(dev, DEV_SECRET), (serve(&scratch, OLD, "info").await, OLD)] {
             let mut server = server.env("HUBBUB_SHUTDOWN__SPREAD", "0ms").start().await;
             let mut client = server.connect("/chat", token("ana").secret(secret)).await;
             server.signal(name);
-            assert_eq!(client.ended().await, End::Closed, "SIG{name}: not told to stay away");
+            assert_eq!(client.ended().await, End::Closed, "SIG{name}: without a disconnect packet, so that clients reconnect");
             assert_eq!(server.ended().await, Some(0), "SIG{name}");
             server.logged("draining").await;
         }
@@ -41,7 +41,7 @@ async fn every_signal_that_stops_the_server_drains_it() {
 
 #[tokio::test]
 async fn other_signals_change_nothing() {
-    let server = Server::dev().only(&["chat"]).chatty().one_process().start().await;
+    let server = Server::dev().only(&["chat"]).without_message_limit().single_node().start().await;
     open_chat(&server, "c1", &["ana"]).await;
     let mut ana = member(&server, "ana", "c1").await;
     for name in ["USR1", "USR2", "XFSZ"] {
@@ -61,15 +61,15 @@ async fn sighup_reloads_keys_and_log_filter() {
     let scratch = Scratch::new();
     let server = serve(&scratch, OLD, "warn").await.start().await;
     let mut old = server.connect("/chat", token("ana").secret(OLD)).await;
-    assert_eq!(server.turned_away("/chat", token("ana").secret(NEW)).await, "Invalid token");
+    assert_eq!(server.connect_refused("/chat", token("ana").secret(NEW)).await, "Invalid token");
     assert!(!server.log().contains("\"INFO\""), "{}", server.log());
 
     configure(&scratch, NEW, "info");
     server.signal("HUP");
     server.logged("reloaded the keys").await;
     server.connect("/chat", token("ana").secret(NEW)).await;
-    assert_eq!(server.turned_away("/chat", token("ana").secret(OLD)).await, "Invalid token");
-    assert_eq!(old.refused("nothing:answers:to:this", json!(null)).await.0, "not_found", "who is here stays");
+    assert_eq!(server.connect_refused("/chat", token("ana").secret(OLD)).await, "Invalid token");
+    assert_eq!(old.refused("nothing:answers:to:this", json!(null)).await.0, "not_found", "an open socket is unaffected");
 }
 
 #[tokio::test]
@@ -89,7 +89,7 @@ async fn an_invalid_configuration_changes_nothing_at_sighup() {
         .await;
         let log = server.log();
         let line = log.lines().rfind(|line| line.contains("not reloaded, nothing has changed")).expect("a line");
-        assert!(line.contains(why) && !line.contains(OLD), "instead of {why}: {line}");
+        assert!(line.contains(why) && !line.contains(OLD), "expected {why}: {line}");
         server.connect("/chat", token("ana").secret(OLD)).await;
     }
 }

@@ -1,4 +1,4 @@
-//! Clients that hold HTTP connections: idle, slow, or too many. Must never keep a client waiting that sends its request in time.
+//! Clients that hold HTTP connections: idle, slow, or too many. Must never delay a client that sends its request in time.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
@@ -12,22 +12,22 @@ use tokio::net::TcpStream;
 use crate::ports::{SECRET, Started};
 
 fn server() -> Builder {
-    Server::dev().only(&["chat"]).one_process()
+    Server::dev().only(&["chat"]).single_node()
 }
 
 async fn closed_at(server: &Server, limit: &str) -> f64 {
     server.metrics().await.get("hubbub_http_connections_closed_total", &[("reason", limit)]).unwrap_or_default()
 }
 
-/// Lines about connections that are closed at a limit, once there are as many.
+/// Waits for the log lines about connections closed at a limit and checks their number.
 async fn lines(server: &Server, limit: &str, wanted: usize) {
     let line = format!("longer than gateway.{limit}");
     wait::eventually(&format!("{wanted} lines of {line:?}"), async || server.log().matches(&line).count() >= wanted).await;
-    assert_eq!(server.log().matches(&line).count(), wanted, "one a minute for each port");
+    assert_eq!(server.log().matches(&line).count(), wanted, "one line a minute for each port");
 }
 
 #[tokio::test]
-async fn a_head_that_is_not_sent_in_time_closes_its_connection_also_on_one_that_was_kept() {
+async fn a_slow_request_head_closes_its_connection() {
     let server = server().env("HUBBUB_GATEWAY__HEAD_TIMEOUT", "300ms").start().await;
     for (at, path) in [(server.address(), "/health"), (server.admin_address(), "/ready")] {
         for request in ["G", &format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nx-slow")] {
@@ -46,27 +46,27 @@ async fn a_head_that_is_not_sent_in_time_closes_its_connection_also_on_one_that_
 }
 
 #[tokio::test]
-async fn a_kept_connection_and_a_socket_outlive_the_time_for_a_head() {
+async fn idle_connections_and_sockets_are_exempt_from_the_head_timeout() {
     let server = server().env("HUBBUB_GATEWAY__HEAD_TIMEOUT", "200ms").env("HUBBUB_GATEWAY__HTTP_IDLE", "1s").start().await;
     let watcher = tests::Client::connect(server.admin_address(), "/figures", ADMIN_TOKEN).await;
     let mut watcher = watcher.expect("the token is right");
     let mut kept = Raw::open(server.address()).await;
     kept.write("POST /api/publish HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r\n{}").await;
     assert!(kept.read().await.starts_with("HTTP/1.1 401"));
-    // Two figures, a second apart: more than a head may take, on both connections.
+    // Two metrics updates are a second apart, longer than a request head may take.
     let before = std::time::Instant::now();
     watcher.next("figures").await;
     watcher.next("figures").await;
     kept.closed().await;
-    assert!(before.elapsed() > Duration::from_millis(600), "it was closed after {:?}", before.elapsed());
-    // The harness keeps a connection, too.
+    assert!(before.elapsed() > Duration::from_millis(600), "the connection was closed after {:?}", before.elapsed());
+    // The harness keeps a connection open as well.
     assert_eq!((closed_at(&server, "head_timeout").await, closed_at(&server, "http_idle").await >= 1.0), (0.0, true));
     lines(&server, "http_idle", 1).await;
     watcher.next("figures").await;
 }
 
 #[tokio::test]
-async fn a_body_that_is_not_sent_in_time_is_answered_408_on_every_route_that_reads_one() {
+async fn a_slow_request_body_gets_408_on_every_route() {
     let server = server().env("HUBBUB_GATEWAY__BODY_TIMEOUT", "300ms").env("HUBBUB_GATEWAY__BODY_RATE", "0").start().await;
     let (public, admin) = (server.address(), server.admin_address());
     let mut late = 0.0;
@@ -91,9 +91,9 @@ async fn a_body_that_is_not_sent_in_time_is_answered_408_on_every_route_that_rea
                  content-type: application/json\r\n{length}\r\n\r\n{begun}"
             ))
             .await;
-            let said = slow.closed().await;
-            assert!(said.starts_with("HTTP/1.1 408 "), "{path}, {length}: {said}");
-            assert_eq!(at == admin, said.contains("application/problem+json"), "{path}: {said}");
+            let output = slow.closed().await;
+            assert!(output.starts_with("HTTP/1.1 408 "), "{path}, {length}: {output}");
+            assert_eq!(at == admin, output.contains("application/problem+json"), "{path}: {output}");
             late += 1.0;
         }
     }
@@ -103,13 +103,13 @@ async fn a_body_that_is_not_sent_in_time_is_answered_408_on_every_route_that_rea
     assert_eq!(
         plugins["plugins"][0]["releases"].as_array().map(Vec::len),
         Some(1),
-        "half a component is not deployed: {plugins}"
+        "a partial component is not deployed: {plugins}"
     );
 }
 
 #[tokio::test]
-async fn a_body_that_keeps_its_pace_may_take_longer_and_one_that_falls_behind_may_not() {
-    // Fifty bytes give it a second more.
+async fn a_body_at_the_minimum_rate_may_take_longer() {
+    // Fifty bytes extend the timeout by a second.
     let server = server().env("HUBBUB_GATEWAY__BODY_TIMEOUT", "500ms").env("HUBBUB_GATEWAY__BODY_RATE", "50").start().await;
     let head = |bytes: usize| {
         let head = "POST /api/publish HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nauthorization: Bearer";
@@ -126,26 +126,26 @@ async fn a_body_that_keeps_its_pace_may_take_longer_and_one_that_falls_behind_ma
                 break;
             }
         }
-        let said = raw.closed().await;
-        assert!(said.starts_with(&format!("HTTP/1.1 {status} ")), "a byte each {every:?}: {said}");
+        let output = raw.closed().await;
+        assert!(output.starts_with(&format!("HTTP/1.1 {status} ")), "a byte each {every:?}: {output}");
     }
 }
 
 #[tokio::test]
-async fn a_client_that_takes_no_answer_is_closed() {
+async fn a_client_that_reads_no_answer_is_closed() {
     let server = server().env("HUBBUB_GATEWAY__WRITE_TIMEOUT", "300ms").start().await;
     for (at, path) in [(server.address(), "/asyncapi.json"), (server.admin_address(), "/dashboard/uplot.min.js")] {
-        let mut deaf = Raw::open_small(at).await;
+        let mut stalled = Raw::open_small(at).await;
         let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
-        // As many answers as no buffer holds, none of which is read.
+        // More answers than any buffer holds, none of which is read.
         let before = closed_at(&server, "write_timeout").await;
-        deaf.write(&request.repeat(400)).await;
+        stalled.write(&request.repeat(400)).await;
         wait::eventually("the connection to be closed", async || closed_at(&server, "write_timeout").await > before).await;
     }
     lines(&server, "write_timeout", 2).await;
 }
 
-/// Connections that say nothing.
+/// Connections that send nothing.
 async fn idle(at: SocketAddr, count: usize) -> Vec<TcpStream> {
     let mut held = Vec::new();
     for _ in 0..count {
@@ -154,7 +154,7 @@ async fn idle(at: SocketAddr, count: usize) -> Vec<TcpStream> {
     held
 }
 
-/// The answer over a connection of its own.
+/// The answer over a new connection.
 async fn fresh(at: SocketAddr, path: &str) -> String {
     ask(
         at,
@@ -164,7 +164,7 @@ async fn fresh(at: SocketAddr, path: &str) -> String {
 }
 
 #[tokio::test]
-async fn past_the_connections_of_a_port_health_is_answered_and_all_else_with_503() {
+async fn over_the_connection_limit_of_a_port_only_health_is_answered() {
     let server = server().env("HUBBUB_GATEWAY__TCP_CONNECTIONS", "8").env("HUBBUB_ADMIN__TCP_CONNECTIONS", "6").start().await;
     for (at, listener, limit, checks, others) in [
         (server.address(), "public", "tcp_connections", ["/health", "/socket/health"], "/docs"),
@@ -173,12 +173,12 @@ async fn past_the_connections_of_a_port_health_is_answered_and_all_else_with_503
         let held = idle(at, 12).await;
         wait::eventually("the port to be full", async || fresh(at, others).await.starts_with("HTTP/1.1 503 ")).await;
         for path in checks {
-            let said = fresh(at, path).await;
-            assert!(said.starts_with("HTTP/1.1 200 "), "{path}: {said}");
+            let output = fresh(at, path).await;
+            assert!(output.starts_with("HTTP/1.1 200 "), "{path}: {output}");
         }
-        let said = fresh(at, others).await;
-        assert!(said.contains("retry-after:"), "{said}");
-        assert_eq!(listener == "admin", said.contains("application/problem+json"), "{said}");
+        let output = fresh(at, others).await;
+        assert!(output.contains("retry-after:"), "{output}");
+        assert_eq!(listener == "admin", output.contains("application/problem+json"), "{output}");
         let metrics = tests::metrics::Metrics::parse(
             fresh(server.admin_address(), "/metrics").await.split_once("\r\n\r\n").expect("a body").1,
         );
@@ -190,7 +190,8 @@ async fn past_the_connections_of_a_port_health_is_answered_and_all_else_with_503
         server.logged(&format!("the port has {limit}")).await;
         assert_eq!(server.log().matches(&format!("the port has {limit}")).count(), 1, "once a minute");
         drop(held);
-        wait::eventually("room again", async || fresh(at, others).await.starts_with("HTTP/1.1 200 ")).await;
+        wait::eventually("the port to accept requests again", async || fresh(at, others).await.starts_with("HTTP/1.1 200 "))
+            .await;
     }
 }
 
@@ -203,7 +204,7 @@ fn own_address() -> IpAddr {
 }
 
 #[tokio::test]
-async fn past_the_connections_of_an_address_its_next_is_closed_unread_and_loopback_has_no_limit() {
+async fn tcp_connections_per_address_are_limited_except_loopback() {
     for (trusted, is_limited) in [("", true), (&own_address().to_string(), false)] {
         let env = [
             ("JWT_SECRET", SECRET),
@@ -214,15 +215,16 @@ async fn past_the_connections_of_an_address_its_next_is_closed_unread_and_loopba
         let (public, _) = server.ports().await;
         let (own, loopback) = (SocketAddr::from((own_address(), public)), SocketAddr::from(([127, 0, 0, 1], public)));
         let (held, _here) = (idle(own, 3).await, idle(loopback, 20).await);
-        let said = fresh(own, "/health").await;
-        assert_eq!(said.is_empty(), is_limited, "{trusted:?}: {said}");
+        let output = fresh(own, "/health").await;
+        assert_eq!(output.is_empty(), is_limited, "{trusted:?}: {output}");
         let line = "an address has gateway.address_tcp_connections";
         if is_limited {
-            wait::eventually("the line of the log", async || server.log().contains(line)).await;
+            wait::eventually("the log line", async || server.log().contains(line)).await;
         }
         assert_eq!(server.log().matches(line).count(), usize::from(is_limited));
         assert!(fresh(loopback, "/health").await.starts_with("HTTP/1.1 200 "));
         drop(held);
-        wait::eventually("room again", async || fresh(own, "/health").await.starts_with("HTTP/1.1 200 ")).await;
+        wait::eventually("the address to be accepted again", async || fresh(own, "/health").await.starts_with("HTTP/1.1 200 "))
+            .await;
     }
 }

@@ -1,11 +1,11 @@
-//! Two companies whose users, threads, chats and videos have the same ids. None of them sees, counts, fills or slows down what is
-//! another's, in any product; and users without a tenant are a third group.
+//! Two companies with the same ids of users, threads, chats and videos. In every product, a tenant must never see, count, fill
+//! or slow down what belongs to another; users without a tenant are a third group.
 
 use reqwest::Method;
 use serde_json::{Value, json};
 use tests::{Client, Server, Token, token, wait};
 
-use crate::scene::{expect_none_of, join};
+use crate::helpers::{expect_none_of, join};
 
 /// The user `u1` of a tenant, or of none.
 fn u1(tenant: Option<&str>) -> Token {
@@ -20,10 +20,10 @@ async fn publish(server: &Server, tenant: &str, topic: &str, data: Value) {
     server.publish_message(&json!({"topic": topic, "tenant": tenant, "data": data, "key": tenant})).await;
 }
 
-/// Waits until everything that was published before it has been handled and sent to the client's own tenant.
+/// Waits until everything published before has been handled and sent to the client's own tenant.
 async fn settled(server: &Server, client: &mut Client, tenant: Option<&str>) {
     static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-    let title = format!("mark {}", NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+    let title = format!("marker {}", NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
     let mut message = json!({"topic": "notification.created", "data": {"userId": "u1", "title": title}, "key": "marks"});
     message["tenant"] = json!(tenant);
     server.publish_message(&message).await;
@@ -31,7 +31,7 @@ async fn settled(server: &Server, client: &mut Client, tenant: Option<&str>) {
 }
 
 #[tokio::test]
-async fn a_user_of_the_same_id_of_another_tenant_gets_none_of_a_users_events() {
+async fn users_with_the_same_id_in_other_tenants_receive_no_events() {
     let server = Server::dev().start().await;
     let mut acme = server.connect("/", u1(Some("acme"))).await;
     let mut phone = server.connect("/", u1(Some("acme"))).await;
@@ -53,12 +53,12 @@ async fn a_user_of_the_same_id_of_another_tenant_gets_none_of_a_users_events() {
     for client in [&mut other, &mut bare] {
         expect_none_of(client, &["video:sync"]).await;
         let page = client.ask("notifications:list", json!({})).await;
-        assert_eq!(page["unreadCount"], 1, "the mark alone: {page}");
+        assert_eq!(page["unreadCount"], 1, "only the marker: {page}");
     }
 }
 
 #[tokio::test]
-async fn equal_ids_of_two_tenants_count_as_two_and_have_a_budget_each() {
+async fn equal_ids_of_two_tenants_count_as_two_users_with_separate_limits() {
     let server = Server::dev().start().await;
     for tenant in ["acme", "other"] {
         publish(&server, tenant, "chat.upserted", json!({"chatId": "c1", "participants": [{"userId": "u1", "name": "Ana"}]}))
@@ -79,7 +79,7 @@ async fn equal_ids_of_two_tenants_count_as_two_and_have_a_budget_each() {
 }
 
 #[tokio::test]
-async fn two_tenants_of_the_support_desk_have_attendants_and_a_queue_each() {
+async fn each_tenant_of_the_support_desk_has_its_own_attendants_and_queue() {
     let server = Server::dev().start().await;
     let mut acme = server.connect("/hub", u1(Some("acme"))).await;
     assert_eq!(acme.next("attendant:online").await["userId"], "u1");
@@ -106,7 +106,7 @@ async fn two_tenants_of_the_support_desk_have_attendants_and_a_queue_each() {
 }
 
 #[tokio::test]
-async fn the_api_reaches_the_user_and_the_room_of_the_tenant_that_it_names() {
+async fn the_api_reaches_only_the_named_tenants_users_and_rooms() {
     let server = Server::dev().start().await;
     let mut acme = server.connect("/", u1(Some("acme"))).await;
     let mut other = server.connect("/", u1(Some("other"))).await;
@@ -121,41 +121,41 @@ async fn the_api_reaches_the_user_and_the_room_of_the_tenant_that_it_names() {
     };
     emit(json!({"user": "u1", "tenant": "acme"}), "to acme's user").await;
     emit(json!({"room": "user:u1", "tenant": "acme"}), "to acme's user room").await;
-    // All tenants share the rooms of a video: the tenant narrows it to its own members.
+    // All tenants share a video's room; the tenant narrows it to its own members.
     emit(json!({"room": "video:v1", "tenant": "acme"}), "to acme in the room").await;
     emit(json!({"user": "u1"}), "to the user without a tenant").await;
     emit(json!({"room": "video:v1"}), "to the room").await;
-    for (client, heard) in [
+    for (client, received) in [
         (&mut acme, &["to acme's user", "to acme's user room", "to acme in the room"][..]),
         (&mut other, &[]),
         (&mut bare, &["to the user without a tenant"]),
     ] {
         client.next("to the room").await;
         for event in ["to acme's user", "to acme's user room", "to acme in the room", "to the user without a tenant"] {
-            assert_eq!(client.heard(event).await.is_some(), heard.contains(&event), "{event}");
+            assert_eq!(client.received(event).await.is_some(), received.contains(&event), "{event}");
         }
     }
 
-    // A company's room of the notifications has the company's id in its name.
+    // The name of a company's room of notifications contains the company's id.
     let mut crm = server.connect("/notifications", u1(Some("acme"))).await;
     server.emit(&json!({"namespace": "/notifications", "room": "company:acme", "tenant": "acme", "event": "news"})).await;
     crm.next("news").await;
 }
 
 #[tokio::test]
-async fn a_key_that_is_bound_to_a_tenant_vouches_for_no_other() {
+async fn a_key_bound_to_a_tenant_accepts_no_other_tenant() {
     let keys = r#"[{"secret": "dev-secret", "tenant": "acme", "iss": "acme"}, {"secret": "dev-secret"}]"#;
     let server = Server::dev().env("HUBBUB_AUTH__KEYS", keys).start().await;
     let of_acme = |tenant: Option<&str>| u1(tenant).claim("iss", "acme");
-    assert_eq!(server.turned_away("/chat", of_acme(Some("other"))).await, "Invalid token");
-    // A token that names no tenant is for the key's.
+    assert_eq!(server.connect_refused("/chat", of_acme(Some("other"))).await, "Invalid token");
+    // A token without a tenant gets the key's tenant.
     let mut unnamed = server.connect("/", of_acme(None)).await;
     let mut named = server.connect("/", of_acme(Some("acme"))).await;
     publish(&server, "acme", "notification.created", json!({"userId": "u1", "title": "t"})).await;
     for client in [&mut unnamed, &mut named] {
         assert_eq!(client.next("notification").await["title"], "t");
     }
-    // A fresh token is of the same issuer.
+    // A new token must come from the same issuer.
     let fresh = |token: Token| json!({"token": token.sign()});
     assert_eq!(named.ask("auth:refresh", fresh(of_acme(Some("acme")))).await, json!({}));
     for stranger in [u1(Some("acme")), u1(Some("acme")).claim("iss", "another"), of_acme(Some("other"))] {
@@ -164,7 +164,7 @@ async fn a_key_that_is_bound_to_a_tenant_vouches_for_no_other() {
 }
 
 #[tokio::test]
-async fn the_default_tenant_is_that_of_whatever_names_none() {
+async fn the_default_tenant_applies_where_none_is_named() {
     let server = Server::dev().env("HUBBUB_AUTH__DEFAULT_TENANT", "acme").start().await;
     let mut bare = server.connect("/", u1(None)).await;
     let mut named = server.connect("/", u1(Some("acme"))).await;
@@ -186,7 +186,7 @@ async fn the_default_tenant_is_that_of_whatever_names_none() {
 }
 
 #[tokio::test]
-async fn a_tenant_that_is_no_name_is_refused_by_what_reads_it() {
+async fn an_invalid_tenant_name_is_refused_everywhere() {
     let server = Server::dev().start().await;
     for tenant in ["", "a\u{1f}b", &"t".repeat(257)] {
         for (path, body) in [
@@ -196,7 +196,7 @@ async fn a_tenant_that_is_no_name_is_refused_by_what_reads_it() {
             assert_eq!(server.api(path, &body).await.0, 400, "{path} {tenant:?}");
         }
         if !tenant.is_empty() {
-            assert_eq!(server.turned_away("/chat", u1(Some(tenant))).await, "Invalid token", "{tenant:?}");
+            assert_eq!(server.connect_refused("/chat", u1(Some(tenant))).await, "Invalid token", "{tenant:?}");
         }
     }
     let none_counted = async || server.admin(Method::GET, "/ready", Vec::new()).await.0 == 200;
@@ -204,9 +204,9 @@ async fn a_tenant_that_is_no_name_is_refused_by_what_reads_it() {
 }
 
 #[tokio::test]
-async fn what_is_stored_without_a_tenant_becomes_the_default_tenants_at_the_next_start() {
+async fn data_without_a_tenant_moves_to_the_default_tenant_at_startup() {
     let scratch = tests::server::Scratch::new();
-    let builder = || Server::dev().one_process().data(scratch.path());
+    let builder = || Server::dev().single_node().data(scratch.path());
     let server = builder().start().await;
     let mut ana = server.connect("/", u1(None)).await;
     server.publish("notification.created", json!({"userId": "u1", "title": "stored"})).await;
@@ -223,7 +223,7 @@ async fn what_is_stored_without_a_tenant_becomes_the_default_tenants_at_the_next
         assert_eq!((&page["unreadCount"], &page["notifications"][0]["title"]), (&json!(1), &json!("stored")), "{page}");
         drop(server.connect("/course/c1", &who).await);
     }
-    assert_eq!(server.turned_away("/course/c1", u1(Some("other"))).await, "Not enrolled");
+    assert_eq!(server.connect_refused("/course/c1", u1(Some("other"))).await, "Not enrolled");
     server.publish("channel.notification", json!({"channelId": "c1", "title": "of the channel"})).await;
     let mut acme = server.connect("/", u1(Some("acme"))).await;
     wait::eventually("the channel", async || acme.ask("notifications:list", json!({})).await["unreadCount"] == 2).await;

@@ -1,10 +1,10 @@
-//! Tokens that must not open a door. Must never be told which of its faults a token was refused for.
+//! Invalid tokens. A client must never learn which fault its token was refused for.
 
 use serde_json::json;
 use tests::{Client, Server, token};
 
 #[tokio::test]
-async fn a_token_with_any_fault_is_an_invalid_token() {
+async fn a_token_with_any_fault_is_refused_as_invalid() {
     let server = Server::dev().start().await;
     let ana = || token("ana");
     let good = ana().sign();
@@ -40,15 +40,15 @@ async fn a_token_with_any_fault_is_an_invalid_token() {
         ("90 KB", ana().claim("padding", "x".repeat(67_000)).sign()),
     ];
     for (fault, token) in faults {
-        assert_eq!(server.turned_away("/chat", token.as_str()).await, "Invalid token", "{fault}");
-        assert_eq!(server.turned_away("/", token.as_str()).await, "Invalid token", "{fault}, as a visitor might");
+        assert_eq!(server.connect_refused("/chat", token.as_str()).await, "Invalid token", "{fault}");
+        assert_eq!(server.connect_refused("/", token.as_str()).await, "Invalid token", "{fault}, where visitors are accepted");
     }
     assert!(claims.len() > 8);
     server.connect("/chat", good.as_str()).await;
 }
 
 #[tokio::test]
-async fn a_user_is_the_first_claim_that_names_one() {
+async fn the_user_is_taken_from_the_first_claim_that_names_one() {
     let server = Server::dev().start().await;
     let who = async |token: tests::Token| {
         let mut client = server.connect("/", token).await;
@@ -62,7 +62,7 @@ async fn a_user_is_the_first_claim_that_names_one() {
 }
 
 #[tokio::test]
-async fn claims_are_taken_as_issuers_write_them() {
+async fn claims_are_accepted_in_the_forms_that_issuers_use() {
     let server = Server::dev().start().await;
     let ana = || token("ana");
     let good = [
@@ -92,41 +92,41 @@ async fn claims_are_taken_as_issuers_write_them() {
         ("an id of 300 bytes", token(&"x".repeat(300))),
     ];
     for (what, token) in bad {
-        assert_eq!(server.turned_away("/chat", &token).await, "Invalid token", "{what}");
+        assert_eq!(server.connect_refused("/chat", &token).await, "Invalid token", "{what}");
     }
 }
 
 #[tokio::test]
-async fn one_role_of_a_list_opens_a_door() {
+async fn one_matching_role_of_a_list_is_enough() {
     let server = Server::dev().start().await;
     for roles in [json!("ATTENDANT"), json!(["CUSTOMER", "ATTENDANT"]), json!(["ADMIN"])] {
         let connected = Client::connect(server.address(), "/hub", token("ana").claim("role", roles.clone())).await;
         assert!(connected.is_ok(), "{roles}: {:?}", connected.err());
     }
     for roles in [json!("CUSTOMER"), json!(["CUSTOMER", "attendant"]), json!([]), json!(["ATTENDANT,ADMIN"]), json!(null)] {
-        let refused = server.turned_away("/hub", token("ana").claim("role", roles.clone())).await;
+        let refused = server.connect_refused("/hub", token("ana").claim("role", roles.clone())).await;
         assert_eq!(refused, "Token invalido", "{roles}");
     }
 }
 
 #[tokio::test]
-async fn a_token_may_come_with_its_scheme() {
+async fn a_token_may_include_its_scheme() {
     let server = Server::dev().start().await;
     for scheme in ["Bearer ", "bearer ", "BEARER  "] {
         let auth = json!({"token": format!("{scheme}{}", token("ana").sign())});
         let connected = Client::connect(server.address(), "/chat", auth).await;
         assert!(connected.is_ok(), "{scheme}: {:?}", connected.err());
     }
-    assert_eq!(server.turned_away("/chat", "Bearer ").await, "Authentication error", "no token at all");
+    assert_eq!(server.connect_refused("/chat", "Bearer ").await, "Authentication error", "no token at all");
     for bad in ["Bearer nonsense", "Basic abc", "Bearer undefined"] {
-        assert_eq!(server.turned_away("/chat", bad).await, "Invalid token", "{bad}");
+        assert_eq!(server.connect_refused("/chat", bad).await, "Invalid token", "{bad}");
     }
     let joined = format!("Bearer{}", token("ana").sign());
-    assert_eq!(server.turned_away("/chat", joined.as_str()).await, "Invalid token", "without a space");
+    assert_eq!(server.connect_refused("/chat", joined.as_str()).await, "Invalid token", "without a space");
 }
 
 #[tokio::test]
-async fn the_docs_say_what_a_door_reads() {
+async fn the_docs_list_the_claims_that_are_read() {
     let server = Server::dev().env("HUBBUB_AUTH__CLAIMS__ROLE", "[\"role\", \"groups\"]").start().await;
     let answer = server.http().get(server.url("/docs")).send().await.expect("an answer").text().await.expect("a page");
     for text in ["auth.token", "Authorization: Bearer", "sub, userId, id", "tenant, companyId", "role, groups"] {
@@ -136,5 +136,5 @@ async fn the_docs_say_what_a_door_reads() {
     let connected = Client::connect(server.address(), "/hub", &groups).await;
     assert!(connected.is_ok(), "{:?}", connected.err());
     let first = groups.claim("role", json!(["CUSTOMER"]));
-    assert_eq!(server.turned_away("/hub", &first).await, "Token invalido", "the first claim that says something counts");
+    assert_eq!(server.connect_refused("/hub", &first).await, "Token invalido", "the first claim that exists counts");
 }

@@ -1,4 +1,4 @@
-//! Traces, as a collector sees them. Must never find a payload, a token or a user in one.
+//! Traces as a collector receives them. A trace must never contain a payload, a token or a user.
 
 use reqwest::Method;
 use serde_json::json;
@@ -8,7 +8,7 @@ use tests::redis::Redis;
 use tests::server::{API_KEY, Builder};
 use tests::{Client, Server, Token, fixture, token, wait};
 
-use crate::scene::publish_keyed;
+use crate::helpers::publish_keyed;
 
 fn traced(collector: &Collector, sample: &str) -> Builder {
     let server = Server::dev().env("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint());
@@ -19,31 +19,31 @@ fn ana() -> Token {
     token("ana").claim("companyId", "acme").claim("email", "ana@acme.example")
 }
 
-/// A user in a conversation whose messages the CRM publishes, and the analytics counts.
+/// Connects a user to a conversation. The CRM publishes its messages, and the analytics count them.
 async fn in_conversation(server: &Server) -> Client {
     let upserted = json!({"companyId": "acme", "conversationId": "c1", "title": "A lead"});
     publish_keyed(server, "acme/c1", "conversation.upserted", upserted).await;
     let mut client = server.connect("/conversations", ana()).await;
     let join = async || client.ask("join:conversation", json!("c1")).await == json!({});
-    wait::eventually("the conversation to be known", join).await;
+    wait::eventually("the conversation to exist", join).await;
     client
 }
 
-/// Whether a span is directly below another.
+/// Whether a span is a direct child of another.
 fn below(parent: &Span) -> impl Fn(&Span) -> bool + use<> {
     let (trace, id) = (parent.trace.clone(), parent.id.clone());
     move |span| span.parent == id && span.trace == trace
 }
 
-/// Asserts that no span says any of this.
-fn none_says(collector: &Collector, private: &[&str]) {
-    let said = format!("{:?}", collector.spans());
+/// Asserts that no span contains any of these texts.
+fn none_contains(collector: &Collector, private: &[&str]) {
+    let exported = format!("{:?}", collector.spans());
     for private in private {
-        assert!(!said.contains(private), "{private} in {said}");
+        assert!(!exported.contains(private), "{private} in {exported}");
     }
 }
 
-/// A `traceparent` of a trace whose id is one digit, over and over.
+/// A `traceparent` with a trace id of one repeated digit.
 fn parent(digit: &str, flags: &str) -> String {
     format!("00-{}-b7ad6b7169203331-{flags}", digit.repeat(32))
 }
@@ -54,15 +54,15 @@ async fn send(client: &mut Client) {
 }
 
 #[tokio::test]
-async fn one_trace_tells_of_an_event_from_its_socket_to_its_commit_and_over_the_bus() {
+async fn a_trace_covers_an_event_from_socket_to_commit_and_bus() {
     let collector = Collector::start().await;
     let server = traced(&collector, "1").start().await;
     send(&mut in_conversation(&server).await).await;
 
     let event = collector.span("socket event", |span| span.get("event") == "message:send").await;
     assert_eq!((event.service.as_str(), event.parent.as_str()), ("hubbub", ""));
-    let told = ["namespace", "plugin", "outcome"].map(|key| event.get(key));
-    assert_eq!(told, ["/conversations", "crm", "ok"], "{event:?}");
+    let attributes = ["namespace", "plugin", "outcome"].map(|key| event.get(key));
+    assert_eq!(attributes, ["/conversations", "crm", "ok"], "{event:?}");
     let call = collector.span("call crm@", below(&event)).await;
     assert_eq!(call.name, format!("call crm@{}", event.get("version")));
     assert_eq!(call.get("rerun"), "0");
@@ -75,11 +75,11 @@ async fn one_trace_tells_of_an_event_from_its_socket_to_its_commit_and_over_the_
     let message = collector.span("bus message", below(&call)).await;
     assert_eq!((message.get("topic"), message.get("plugin"), message.get("outcome")), ("message.sent", "analytics", "ok"));
     collector.span("call analytics@", below(&message)).await;
-    none_says(&collector, &["a private word", "acme", "ana@", "\"ana\"", "eyJ"]);
+    none_contains(&collector, &["a private word", "acme", "ana@", "\"ana\"", "eyJ"]);
 }
 
 #[tokio::test]
-async fn a_connects_trace_tells_of_the_door_and_of_each_plugins_hook_and_a_disconnects_of_its_reason() {
+async fn traces_cover_connects_with_plugin_hooks_and_disconnects_with_reasons() {
     let collector = Collector::start().await;
     let server = traced(&collector, "1").plugin("hostile", &fixture::hostile().await).start().await;
     let connect_to = async |namespace: &str| {
@@ -101,17 +101,17 @@ async fn a_connects_trace_tells_of_the_door_and_of_each_plugins_hook_and_a_disco
     let connect = connect_to("/hostile").await;
     let authorize = collector.span("authorize", below(&connect)).await;
     collector.span("call hostile@", below(&authorize)).await;
-    let gone = collector.span("disconnect", |span| span.get("namespace") == "/hostile").await;
-    assert_eq!((gone.parent.as_str(), gone.get("reason")), ("", "client"));
-    assert_ne!(gone.trace, connect.trace);
-    let hook = collector.span("on-disconnect", below(&gone)).await;
+    let disconnect = collector.span("disconnect", |span| span.get("namespace") == "/hostile").await;
+    assert_eq!((disconnect.parent.as_str(), disconnect.get("reason")), ("", "client"));
+    assert_ne!(disconnect.trace, connect.trace);
+    let hook = collector.span("on-disconnect", below(&disconnect)).await;
     assert_eq!((hook.get("plugin"), hook.get("outcome")), ("hostile", "ok"));
     collector.span("call hostile@", below(&hook)).await;
-    none_says(&collector, &["acme", "ana@", "\"ana\"", "eyJ"]);
+    none_contains(&collector, &["acme", "ana@", "\"ana\"", "eyJ"]);
 }
 
 #[tokio::test]
-async fn who_is_not_let_in_is_told_by_the_reason_alone() {
+async fn a_refused_connects_trace_contains_only_the_reason() {
     let collector = Collector::start().await;
     let server = traced(&collector, "1").plugin("hostile", &fixture::hostile().await).start().await;
     let refused = async |namespace: &str, reason: &str| {
@@ -120,27 +120,27 @@ async fn who_is_not_let_in_is_told_by_the_reason_alone() {
         assert_eq!(connect.get("outcome"), "refused", "{connect:?}");
         connect
     };
-    server.turned_away("/chat", ()).await;
+    server.connect_refused("/chat", ()).await;
     refused("/chat", "no_token").await;
-    server.turned_away("/chat", "eyJnonsense").await;
+    server.connect_refused("/chat", "eyJnonsense").await;
     refused("/chat", "malformed").await;
-    for (evil, reason, outcome) in [("authorize-refuse", "authorize", "refused"), ("authorize-trap", "unavailable", "fault")] {
-        server.turned_away("/hostile", ana().claim("evil", evil)).await;
+    for (fault, reason, outcome) in [("authorize-refuse", "authorize", "refused"), ("authorize-trap", "unavailable", "fault")] {
+        server.connect_refused("/hostile", ana().claim("evil", fault)).await;
         let asked = collector.span("authorize", below(&refused("/hostile", reason).await)).await;
         assert_eq!((asked.get("plugin"), asked.get("outcome")), ("hostile", outcome));
         let counted = server.metrics().await.get("hubbub_socket_connects_refused_total", &[("reason", reason)]);
         assert_eq!(counted, Some(1.0), "{reason}");
     }
-    none_says(&collector, &["acme", "ana@", "\"ana\"", "eyJ", "Not you"]);
+    none_contains(&collector, &["acme", "ana@", "\"ana\"", "eyJ", "Not you"]);
 }
 
 #[tokio::test]
-async fn a_connect_that_a_plugin_is_owed_is_a_part_of_the_event_that_it_comes_before() {
+async fn a_retried_on_connect_is_traced_as_part_of_the_next_event() {
     let collector = Collector::start().await;
     let server = traced(&collector, "1").plugin("hostile", &fixture::hostile().await).start().await;
     let mut client = server.connect("/hostile", ana().claim("evil", "connect-trap")).await;
     let connect = collector.span("connect", |span| span.get("namespace") == "/hostile").await;
-    assert_eq!(connect.get("outcome"), "ok", "a fault of a plugin keeps nobody out");
+    assert_eq!(connect.get("outcome"), "ok", "a plugin's fault refuses no connect");
     let failed = collector.span("on-connect", below(&connect)).await;
     assert_eq!((failed.get("plugin"), failed.get("outcome")), ("hostile", "fault"));
     client.ask("fine", json!(null)).await;
@@ -149,7 +149,7 @@ async fn a_connect_that_a_plugin_is_owed_is_a_part_of_the_event_that_it_comes_be
 }
 
 #[tokio::test]
-async fn a_timer_is_a_trace_of_its_own_tied_to_the_event_that_set_it_and_to_no_timer() {
+async fn a_timers_trace_is_linked_to_the_event_that_set_it() {
     let collector = Collector::start().await;
     let server = traced(&collector, "1").plugin("timed", &fixture::timed().await).start().await;
     let mut client = server.connect("/timed", ()).await;
@@ -162,22 +162,22 @@ async fn a_timer_is_a_trace_of_its_own_tied_to_the_event_that_set_it_and_to_no_t
         let timer = collector.span("timer", |span| span.get("kind") == kind).await;
         assert_eq!((timer.parent.as_str(), &timer.links), ("", &vec![set.id]));
         assert_ne!(timer.trace, event.trace);
-        let told = ["plugin", "outcome", "failures"].map(|key| timer.get(key));
-        assert_eq!(told, ["timed", "ok", "0"], "{timer:?}");
+        let attributes = ["plugin", "outcome", "failures"].map(|key| timer.get(key));
+        assert_eq!(attributes, ["timed", "ok", "0"], "{timer:?}");
         assert!(timer.get("late_ms").parse::<u64>().is_ok(), "{timer:?}");
         collector.span("call timed@", below(&timer)).await;
     }
     let ask = client.emit_for_ack(&json!(["soft", "first", 0, "again"])).await;
     client.acked(ask).await;
     client.next("next").await;
-    // It would never stop: what sets itself again is traced by the share.
+    // Such a trace would never end, so a timer that a timer sets is sampled on its own.
     collector.span("timer", |span| span.links.is_empty()).await;
     let schedule = collector.span("schedule", |span| span.get("schedule") == "tick").await;
     assert_eq!((schedule.parent.as_str(), schedule.get("outcome")), ("", "ok"));
-    none_says(&collector, &["of-a-user", "a private word"]);
+    none_contains(&collector, &["of-a-user", "a private word"]);
 }
 
-/// As a backend that traces publishes.
+/// Publishes like a backend that sends traces.
 async fn publish(server: &Server, message: &serde_json::Value, traceparent: &str) {
     let request = server.http().post(server.url("/api/publish")).bearer_auth(API_KEY).json(message);
     let answer = request.header("traceparent", traceparent).send().await.expect("an answer");
@@ -185,14 +185,14 @@ async fn publish(server: &Server, message: &serde_json::Value, traceparent: &str
 }
 
 #[tokio::test]
-async fn a_dead_letter_that_is_retried_goes_on_with_its_trace() {
+async fn a_retried_dead_letter_continues_its_trace() {
     let [failing, good] = [fixture::versioned("2.2.0").await, fixture::versioned("1.0.0").await];
     let collector = Collector::start().await;
     let server = traced(&collector, "0").only(&["video", "chat"]).plugin("versioned", &failing).start().await;
     let view = |id: &str, key: &str| json!({"topic": "video.view", "key": key, "id": id, "data": {"videoId": key}});
     publish(&server, &view("m1", "bad"), &parent("2", "01")).await;
     let letters = async || server.admin(Method::GET, "/admin/dead?plugin=versioned", Vec::new()).await.1["letters"].clone();
-    wait::eventually("the letter", async || letters().await.as_array().is_some_and(|letters| !letters.is_empty())).await;
+    wait::eventually("the dead letter", async || letters().await.as_array().is_some_and(|letters| !letters.is_empty())).await;
     let component = std::fs::read(good).expect("the component was built");
     assert_eq!(server.admin(Method::POST, "/admin/plugins/versioned/deploy", component).await.0, 200);
     let all = br#"{"plugin": "versioned"}"#.to_vec();
@@ -205,7 +205,7 @@ async fn a_dead_letter_that_is_retried_goes_on_with_its_trace() {
 }
 
 #[tokio::test]
-async fn what_comes_from_kafka_with_a_trace_goes_on_with_it_in_plugins_and_out_to_redis() {
+async fn a_trace_from_kafka_continues_through_plugins_to_redis() {
     let (collector, kafka, redis) = (Collector::start().await, Kafka::with(&[("video.view", 1)]), Redis::start().await);
     let server = traced(&collector, "0").only(&["video", "chat"]).kafka(&kafka);
     let server = server.env("HUBBUB_EGRESS__REDIS_URL", &redis.url());
@@ -215,11 +215,11 @@ async fn what_comes_from_kafka_with_a_trace_goes_on_with_it_in_plugins_and_out_t
         kafka.send("video.view", "v1", &view, &[("traceparent", traceparent)]).await;
     }
     let published = collector.span("publish", |_| true).await;
-    let told = ["source", "topic", "outcome"].map(|key| published.get(key));
-    assert_eq!((told, published.parent.as_str()), (["kafka", "video.view", "ok"], "b7ad6b7169203331"));
+    let attributes = ["source", "topic", "outcome"].map(|key| published.get(key));
+    assert_eq!((attributes, published.parent.as_str()), (["kafka", "video.view", "ok"], "b7ad6b7169203331"));
     let is_part = below(&published);
     collector.span("bus message", |span| is_part(span) && span.get("plugin") == "video").await;
-    wait::eventually("all three", async || redis.ask("XLEN views").await.starts_with(":3")).await;
+    wait::eventually("all three entries", async || redis.ask("XLEN views").await.starts_with(":3")).await;
     let entries = redis.ask("XRANGE views - +").await;
     let traced = format!("\r\ntraceparent\r\n$55\r\n00-{}-{}-01\r\n", "2".repeat(32), published.id);
     assert!(entries.contains(&traced) && entries.matches("traceparent").count() == 1, "{entries}");
@@ -227,7 +227,7 @@ async fn what_comes_from_kafka_with_a_trace_goes_on_with_it_in_plugins_and_out_t
 }
 
 #[tokio::test]
-async fn what_comes_from_redis_with_a_trace_goes_out_to_kafka_with_it() {
+async fn a_trace_from_redis_continues_to_kafka() {
     let (collector, kafka, redis) = (Collector::start().await, Kafka::with(&[("out.orders", 1)]), Redis::start().await);
     let server = traced(&collector, "0").only(&["video", "chat"]).kafka(&kafka).env("HUBBUB_INGEST__REDIS_URL", &redis.url());
     let server = server.env("HUBBUB_INGEST__STREAMS__STREAMS", r#"{"orders" = "order.made"}"#);
@@ -235,7 +235,7 @@ async fn what_comes_from_redis_with_a_trace_goes_out_to_kafka_with_it() {
     let _server = server.env("HUBBUB_EGRESS__KAFKA", r#"{"order.made" = "out.orders"}"#).start().await;
     let add = format!("XADD orders * id s data 1 traceparent {}", parent("2", "01"));
     assert!(redis.ask(&add).await.starts_with('$'));
-    wait::eventually("somebody to listen", async || redis.ask("PUBLISH backend nonsense").await.starts_with(":1")).await;
+    wait::eventually("a node to subscribe", async || redis.ask("PUBLISH backend nonsense").await.starts_with(":1")).await;
     for (id, traceparent) in [("p", json!(parent("3", "01"))), ("bad", json!(7))] {
         let message = json!({"topic": "order.made", "id": id, "data": 1, "traceparent": traceparent});
         redis.publish("backend", message.to_string().as_bytes()).await;
@@ -251,47 +251,47 @@ async fn what_comes_from_redis_with_a_trace_goes_out_to_kafka_with_it() {
 }
 
 #[tokio::test]
-async fn a_backends_trace_goes_on_in_the_plugin_and_its_decision_holds() {
+async fn a_backends_trace_continues_with_its_sampling_decision() {
     let collector = Collector::start().await;
     let server = traced(&collector, "0").start().await;
     let message = json!({"topic": "conversation.upserted", "data": {"companyId": "acme", "conversationId": "c1"}});
     publish(&server, &message, &parent("1", "00")).await;
     publish(&server, &message, &parent("2", "01")).await;
-    let told = "2".repeat(32);
-    let published = collector.span("publish", |span| span.trace == told).await;
+    let sampled = "2".repeat(32);
+    let published = collector.span("publish", |span| span.trace == sampled).await;
     assert_eq!(published.parent, "b7ad6b7169203331");
     let is_part = below(&published);
     collector.span("bus message", |span| is_part(span) && span.get("plugin") == "crm").await;
-    // Spans go in the order they end: what was published before would be here by now.
-    assert!(collector.spans().iter().all(|span| span.trace == told), "{:?}", collector.spans());
+    // Spans are exported in the order in which they end, so earlier ones would have arrived by now.
+    assert!(collector.spans().iter().all(|span| span.trace == sampled), "{:?}", collector.spans());
 }
 
 #[tokio::test]
-async fn a_sample_of_none_exports_nothing() {
+async fn a_sample_rate_of_zero_exports_nothing() {
     let collector = Collector::start().await;
     let mut server = traced(&collector, "0").start().await;
     let mut client = in_conversation(&server).await;
     for _ in 0..20 {
         send(&mut client).await;
     }
-    // A stop sends what is left.
+    // A stop exports the remaining spans.
     server.terminate().await;
     assert_eq!(collector.spans(), []);
 }
 
 #[tokio::test]
-async fn a_stop_sends_the_last_spans() {
+async fn a_stop_exports_the_last_spans() {
     let collector = Collector::start().await;
     let mut server = traced(&collector, "1").env("HUBBUB_TRACES__EVERY", "1h").start().await;
     send(&mut in_conversation(&server).await).await;
-    assert_eq!(collector.spans(), [], "the batch is not full, and its time has not come");
+    assert_eq!(collector.spans(), [], "the batch is neither full nor due");
     server.terminate().await;
     assert!(collector.spans().iter().any(|span| span.get("event") == "message:send"), "{:?}", collector.spans());
 }
 
 #[tokio::test]
-async fn a_collector_that_never_answers_costs_no_ack_and_what_it_misses_is_counted() {
-    // The kernel accepts; nobody ever reads.
+async fn a_hanging_collector_delays_nothing_and_dropped_spans_are_counted() {
+    // The kernel accepts connections that no program reads.
     let hole = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let endpoint = format!("http://{}", hole.local_addr().expect("a bound port"));
     let server = Server::dev().env("HUBBUB_TRACES__ENDPOINT", &endpoint).env("HUBBUB_TRACES__SAMPLE", "1");
@@ -302,18 +302,18 @@ async fn a_collector_that_never_answers_costs_no_ack_and_what_it_misses_is_count
         send(&mut client).await;
     }
     let dropped = server.metrics().await.get("hubbub_trace_spans_dropped_total", &[("reason", "queue_full")]);
-    // Four spans an event, of which twelve have a place.
+    // Four spans per event, of which the queue and the batch hold twelve.
     assert!(dropped.is_some_and(|dropped| dropped >= 50.0), "{dropped:?}");
-    assert_eq!(server.terminate().await, Some(0), "nor does it hold up a stop");
+    assert_eq!(server.terminate().await, Some(0), "the stop is not delayed either");
 }
 
 #[tokio::test]
-async fn a_collector_that_is_down_is_said_once_and_its_spans_are_counted() {
+async fn a_collector_that_is_down_is_logged_once_and_lost_spans_counted() {
     let collector = Collector::start().await;
     let server = traced(&collector, "1").env("HUBBUB_TRACES__TIMEOUT", "200ms").start().await;
     drop(collector);
     let mut client = in_conversation(&server).await;
-    wait::eventually("two batches to be given up", async || {
+    wait::eventually("two batches to be dropped", async || {
         send(&mut client).await;
         let lost = server.metrics().await.get("hubbub_trace_spans_dropped_total", &[("reason", "not_taken")]);
         lost.is_some_and(|lost| lost > 20.0)
@@ -323,7 +323,7 @@ async fn a_collector_that_is_down_is_said_once_and_its_spans_are_counted() {
 }
 
 #[tokio::test]
-async fn a_log_line_of_a_sampled_call_carries_its_trace_and_its_release() {
+async fn a_log_line_of_a_sampled_call_contains_its_trace_and_release() {
     let collector = Collector::start().await;
     let server = traced(&collector, "1").env("HUBBUB_LOG__FORMAT", "json").plugin("hostile", &fixture::hostile().await);
     let server = server.start().await;
@@ -338,7 +338,7 @@ async fn a_log_line_of_a_sampled_call_carries_its_trace_and_its_release() {
 }
 
 #[tokio::test]
-async fn a_setting_that_cannot_be_refuses_the_start_by_its_name() {
-    let said = Server::dev().env("HUBBUB_TRACES__ENDPOINT", "localhost:4318").refuses().await;
-    assert!(said.contains("traces.endpoint"), "{said}");
+async fn an_invalid_trace_setting_fails_the_start_by_name() {
+    let exported = Server::dev().env("HUBBUB_TRACES__ENDPOINT", "localhost:4318").start_failure().await;
+    assert!(exported.contains("traces.endpoint"), "{exported}");
 }

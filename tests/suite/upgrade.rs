@@ -1,4 +1,4 @@
-//! From polling to websocket, and every way in which that fails. Must never count on how long a server takes.
+//! Upgrades from polling to websocket, and every way in which they fail. Must never depend on how long a server takes.
 
 use std::time::{Duration, Instant};
 
@@ -6,15 +6,15 @@ use serde_json::json;
 use tests::packet::{self, Packet};
 use tests::polling::Polling;
 use tests::stock::Transports;
-use tests::{Breaker, Breaks, Server, Stock, Token, Upgrade, token, wait};
+use tests::{Fault, Server, Stock, Token, Upgrade, WebsocketBlocker, token, wait};
 
-/// Polls that a client may be made to send beside those that carry something.
+/// The number of polls without content that a client may have to send.
 const FEW: usize = 10;
 
-/// Connects over polling, and answers how many polls said nothing.
+/// Connects over polling and returns the number of polls answered with a noop.
 async fn connect(polling: &Polling, namespace: &str, token: &Token) -> usize {
     let auth = json!({"token": token.sign()});
-    assert_eq!(polling.send(packet::connect(namespace, Some(&auth))).await, 200, "a POST beside the upgrade");
+    assert_eq!(polling.send(packet::connect(namespace, Some(&auth))).await, 200, "a POST during the upgrade");
     let mut noops = 0;
     loop {
         for packet in polling.poll().await {
@@ -22,14 +22,14 @@ async fn connect(polling: &Polling, namespace: &str, token: &Token) -> usize {
                 Packet::Connect { .. } => return noops,
                 Packet::Noop => noops += 1,
                 Packet::Ping => assert_eq!(polling.send("3".into()).await, 200),
-                other => panic!("not let in: {other:?}"),
+                other => panic!("refused: {other:?}"),
             }
         }
-        assert!(noops < 1000, "a client would poll for ever");
+        assert!(noops < 1000, "a client would poll forever");
     }
 }
 
-/// Emits an event that nobody handles, and waits for its refusal over polling.
+/// Emits an event that no plugin handles, and waits for its refusal over polling.
 async fn round_trip(polling: &Polling, namespace: &str) {
     assert_eq!(polling.send(packet::event(namespace, Some(1), &json!(["no:such"]))).await, 200);
     loop {
@@ -38,13 +38,13 @@ async fn round_trip(polling: &Polling, namespace: &str) {
                 Packet::Ack { id: 1, args, .. } => return assert_eq!(args[0]["error"]["code"], "not_found"),
                 Packet::Noop => {}
                 Packet::Ping => assert_eq!(polling.send("3".into()).await, 200),
-                other => panic!("instead of the ack: {other:?}"),
+                other => panic!("expected the ack, got: {other:?}"),
             }
         }
     }
 }
 
-/// Completes an upgrade, once the server knows that the one before has failed, and waits for an ack over the websocket.
+/// Completes an upgrade once the server has noticed the failure of the previous one, and waits for an ack over the websocket.
 async fn complete(server: &Server, polling: &Polling, namespace: &str) -> Upgrade {
     let probed = async || {
         let mut upgrade = Upgrade::open(server.address(), polling.sid()).await.expect("a websocket");
@@ -58,13 +58,13 @@ async fn complete(server: &Server, polling: &Polling, namespace: &str) -> Upgrad
         match upgrade.next().await.as_deref().map(Packet::parse) {
             Some(Ok(Packet::Ack { id: 2, .. })) => return upgrade,
             Some(Ok(Packet::Ping)) => upgrade.send("3").await,
-            other => panic!("instead of the ack: {other:?}"),
+            other => panic!("expected the ack, got: {other:?}"),
         }
     }
 }
 
 #[tokio::test]
-async fn a_failed_upgrade_leaves_polling_as_it_was() {
+async fn a_failed_upgrade_leaves_polling_working() {
     let server = Server::dev().start().await;
     for mode in ["cut", "closed", "cut after the probe", "closed after the probe", "silent", "of nonsense"] {
         let polling = Polling::open(&server).await;
@@ -77,16 +77,16 @@ async fn a_failed_upgrade_leaves_polling_as_it_was() {
             "silent" => kept = Some(upgrade),
             "of nonsense" => {
                 upgrade.send("40").await;
-                assert_eq!(upgrade.next().await, None, "the websocket alone is closed");
+                assert_eq!(upgrade.next().await, None, "only the websocket is closed");
             }
             _ if mode.starts_with("cut") => upgrade.cut(),
             _ => upgrade.close().await,
         }
         let noops = connect(&polling, "/chat", &token("ana")).await;
-        assert!(noops < FEW, "{mode}: {noops} polls were answered with nothing");
+        assert!(noops < FEW, "{mode}: {noops} polls were answered with a noop");
         round_trip(&polling, "/chat").await;
         drop(kept);
-        // The session is as good as any: the next upgrade takes it.
+        // The session still works: the next upgrade succeeds.
         complete(&server, &polling, "/chat").await;
     }
     let failed = server.metrics().await.get("hubbub_upgrades_failed_total", &[("reason", "unexpected")]);
@@ -100,12 +100,12 @@ async fn an_upgrade_moves_everything_to_the_websocket() {
     connect(&polling, "/chat", &token("ana")).await;
     let _upgraded = complete(&server, &polling, "/chat").await;
     let again = Upgrade::open(server.address(), polling.sid()).await;
-    let mut again = again.expect("a websocket, which is closed at once");
+    let mut again = again.expect("a websocket that is closed at once");
     assert_eq!(again.next().await, None, "a second websocket for one session");
 }
 
 #[tokio::test]
-async fn a_poll_that_waits_is_released_for_an_upgrade() {
+async fn a_waiting_poll_is_released_for_an_upgrade() {
     let server = Server::dev().start().await;
     let polling = Polling::open(&server).await;
     connect(&polling, "/chat", &token("ana")).await;
@@ -127,7 +127,7 @@ async fn a_poll_that_waits_is_released_for_an_upgrade() {
 }
 
 #[tokio::test]
-async fn an_upgrade_that_is_never_completed_ends_in_time_without_a_busy_loop() {
+async fn an_incomplete_upgrade_times_out_without_a_busy_loop() {
     let server = Server::dev().env("HUBBUB_GATEWAY__UPGRADE_TIMEOUT", "2s").start().await;
     let polling = Polling::open(&server).await;
     connect(&polling, "/chat", &token("ana")).await;
@@ -160,7 +160,7 @@ async fn an_upgrade_that_is_never_completed_ends_in_time_without_a_busy_loop() {
 }
 
 #[tokio::test]
-async fn one_upgrade_at_a_time_and_none_of_an_unknown_session() {
+async fn concurrent_upgrades_and_unknown_sessions_are_refused() {
     let server = Server::dev().start().await;
     let polling = Polling::open(&server).await;
     let first = Upgrade::open(server.address(), polling.sid()).await.expect("a websocket");
@@ -174,16 +174,16 @@ async fn one_upgrade_at_a_time_and_none_of_an_unknown_session() {
 }
 
 #[tokio::test]
-async fn stock_clients_go_on_polling_behind_a_proxy_that_breaks_websockets() {
+async fn stock_clients_keep_polling_behind_a_proxy_that_breaks_websockets() {
     let server = Server::dev().start().await;
-    for breaks in [Breaks::Cut, Breaks::Silent] {
+    for fault in [Fault::Cut, Fault::Silent] {
         for stock in Stock::ALL {
-            let breaker = Breaker::start(server.address(), breaks).await;
-            let connected = stock.connect_at(&breaker.url(), "/chat", token("ana"), Transports::Upgrade).await;
-            let mut ana = connected.expect("let in");
-            wait::eventually("the upgrade to be broken", async || breaker.broken() > 0).await;
+            let blocker = WebsocketBlocker::start(server.address(), fault).await;
+            let connected = stock.connect_at(&blocker.url(), "/chat", token("ana"), Transports::Upgrade).await;
+            let mut ana = connected.expect("accepted");
+            wait::eventually("the upgrade to be broken", async || blocker.broken() > 0).await;
             for _ in 0..3 {
-                assert_eq!(ana.ask("no:such", json!({})).await["error"]["code"], "not_found", "{stock:?}, {breaks:?}");
+                assert_eq!(ana.ask("no:such", json!({})).await["error"]["code"], "not_found", "{stock:?}, {fault:?}");
             }
             ana.expect_none("disconnect");
         }
@@ -191,7 +191,7 @@ async fn stock_clients_go_on_polling_behind_a_proxy_that_breaks_websockets() {
 }
 
 #[tokio::test]
-async fn the_operators_port_refuses_an_upgrade_and_goes_on_polling() {
+async fn the_admin_port_refuses_an_upgrade_and_keeps_polling() {
     let server = Server::dev().start().await;
     let polling = Polling::open_admin(&server).await;
     assert_eq!(Upgrade::open(server.admin_address(), polling.sid()).await.err(), Some(400));

@@ -1,5 +1,5 @@
-//! Videos from outside, but for their live chat: who watches, what the backend counts, channels and notifications. Must never use
-//! another product's events.
+//! Videos except for their live chat: viewers, counts of the backend, channels and notifications. Must never use another
+//! product's events.
 
 use std::time::{Duration, Instant};
 
@@ -8,14 +8,14 @@ use serde_json::{Value, json};
 use tests::server::Builder;
 use tests::{Auth, Client, Server, wait};
 
-use crate::scene::{is_time, keys, user};
+use crate::helpers::{is_time, keys, user};
 
-/// The plugins that videos need, and those they share `/` with.
+/// The plugins of the videos and those that share `/` with them.
 fn server() -> Builder {
     Server::dev()
 }
 
-/// The shortest time between two counts, or two views, of one video.
+/// The minimum interval between two counts or two views of one video.
 const TURN: Duration = Duration::from_millis(500);
 
 async fn watch(server: &Server, video: &str, who: impl Into<Auth>) -> Client {
@@ -24,21 +24,21 @@ async fn watch(server: &Server, video: &str, who: impl Into<Auth>) -> Client {
     client
 }
 
-/// Waits for that count, the last of those on the way: how many were told.
+/// Waits for this count and returns how many counts were received.
 async fn viewers_are(client: &mut Client, video: &str, count: u64) -> u32 {
-    let mut told = 0;
+    let mut received = 0;
     loop {
         let seen = client.next("video:viewers").await;
         assert_eq!(keys(&seen), ["count", "videoId"]);
         assert_eq!(seen["videoId"], video);
-        told += 1;
+        received += 1;
         if seen["count"] == count {
-            return told;
+            return received;
         }
     }
 }
 
-/// As many as may be told in that time, with one more for the turn that it cuts.
+/// The maximum number of updates in this time, with one more for a partial interval.
 fn turns(time: Duration) -> u32 {
     u32::try_from(time.as_millis() / TURN.as_millis()).expect("a short time") + 2
 }
@@ -64,7 +64,7 @@ fn is_milliseconds(value: &Value) -> bool {
 }
 
 #[tokio::test]
-async fn viewers_are_counted_as_they_come_and_go() {
+async fn viewers_are_counted_as_they_join_and_leave() {
     let server = server().start().await;
     let mut visitor = watch(&server, "v1", ()).await;
     viewers_are(&mut visitor, "v1", 1).await;
@@ -85,22 +85,22 @@ async fn viewers_are_counted_as_they_come_and_go() {
     viewers_are(&mut last, "v1", 3).await;
     assert_eq!(phone.ask("video:leave", json!({"videoId": "v1"})).await, json!({}));
     viewers_are(&mut visitor, "v1", 2).await;
-    assert_eq!(laptop.ask("video:leave", json!({"videoId": "v1"})).await, json!({}), "leaving twice is no mistake");
+    assert_eq!(laptop.ask("video:leave", json!({"videoId": "v1"})).await, json!({}), "leaving twice is no error");
     let _also_elsewhere = watch(&server, "v10", ()).await;
     viewers_are(&mut elsewhere, "v10", 2).await;
 }
 
 #[tokio::test]
-async fn a_rush_of_viewers_is_told_twice_a_second() {
+async fn viewer_counts_are_sent_at_most_twice_a_second() {
     const RUSH: usize = 60;
     let server = server().start().await;
     let mut first = watch(&server, "v1", ()).await;
     viewers_are(&mut first, "v1", 1).await;
     let began = Instant::now();
     let rush = join_all((0..RUSH).map(|_| watch(&server, "v1", ()))).await;
-    let told = viewers_are(&mut first, "v1", RUSH as u64 + 1).await;
-    assert!(told <= turns(began.elapsed()), "{told} in {:?}", began.elapsed());
-    // Who joins is told at once, whoever else has just been.
+    let received = viewers_are(&mut first, "v1", RUSH as u64 + 1).await;
+    assert!(received <= turns(began.elapsed()), "{received} in {:?}", began.elapsed());
+    // A new viewer receives the count at once, regardless of earlier updates.
     for mut viewer in rush {
         let seen = viewer.next("video:viewers").await;
         assert!(seen["count"].as_u64() > Some(1), "{seen}");
@@ -108,7 +108,7 @@ async fn a_rush_of_viewers_is_told_twice_a_second() {
 }
 
 #[tokio::test]
-async fn a_position_is_passed_to_the_users_other_devices_alone() {
+async fn a_position_is_sent_only_to_the_users_other_devices() {
     let server = server().start().await;
     let mut phone = watch(&server, "v1", user("ana")).await;
     let mut laptop = watch(&server, "v1", user("ana")).await;
@@ -121,7 +121,7 @@ async fn a_position_is_passed_to_the_users_other_devices_alone() {
         let position = json!({"videoId": "v1", "timestamp": at});
         assert_eq!(phone.ask("video:progress", position.clone()).await, json!({}));
         assert_eq!(laptop.next("video:sync").await, position);
-        assert_eq!(tablet.next("video:sync").await, position, "whether or not it has joined");
+        assert_eq!(tablet.next("video:sync").await, position, "also without having joined");
     }
     assert_eq!(visitor.ask("video:progress", json!({"videoId": "v1", "timestamp": 1})).await, json!({}));
     for other in [&mut phone, &mut laptop, &mut tablet, &mut in_chat, &mut bia, &mut visitor, &mut other_visitor] {
@@ -134,7 +134,7 @@ async fn a_position_is_passed_to_the_users_other_devices_alone() {
 }
 
 #[tokio::test]
-async fn what_the_backend_says_of_a_video_reaches_its_room_and_no_other() {
+async fn a_videos_backend_messages_reach_only_its_room() {
     let server = server().start().await;
     let mut visitor = watch(&server, "v1", ()).await;
     let mut ana = watch(&server, "v1", user("ana")).await;
@@ -151,7 +151,7 @@ async fn what_the_backend_says_of_a_video_reaches_its_room_and_no_other() {
     let like = |kind: &str, at: &Value| json!({"videoId": "v1", "type": kind, "timestamp": at});
     for viewer in [&mut visitor, &mut ana] {
         assert_eq!(viewer.next("video:view").await, json!({"videoId": "v1", "timestamp": 1_234_567_890}));
-        // Of two topics, in whichever order.
+        // The two topics may be handled in any order.
         let mut likes = [viewer.next("video:like").await, viewer.next("video:like").await];
         likes.sort_by_key(|like| like["type"].as_str().map(str::to_owned));
         let [dislike, liked] = likes;
@@ -162,7 +162,7 @@ async fn what_the_backend_says_of_a_video_reaches_its_room_and_no_other() {
         assert_eq!(viewer.next("video:comment").await, comment);
         let numbered = viewer.next("video:comment").await;
         assert_eq!(keys(&numbered), ["commentId", "timestamp", "videoId"]);
-        assert!(numbered["commentId"] == 7 && is_milliseconds(&numbered["timestamp"]), "ids come back as published: {numbered}");
+        assert!(numbered["commentId"] == 7 && is_milliseconds(&numbered["timestamp"]), "ids are unchanged: {numbered}");
     }
     for event in ["video:view", "video:like", "video:comment"] {
         for other in [&mut visitor, &mut elsewhere, &mut left, &mut not_joined] {
@@ -172,36 +172,36 @@ async fn what_the_backend_says_of_a_video_reaches_its_room_and_no_other() {
 }
 
 #[tokio::test]
-async fn many_views_are_told_twice_a_second_and_every_one_is_counted() {
+async fn views_are_sent_twice_a_second_and_all_are_counted() {
     const BATCHES: usize = 8;
     const BATCH: usize = 250;
-    // What comes twice is looked at by itself: two thousand commits one after the other, which PostgreSQL takes its time for.
-    let mut server = server().one_process().start().await;
+    // Checking for duplicates makes two thousand commits in a row, which takes a while on PostgreSQL.
+    let mut server = server().single_node().start().await;
     let mut viewer = watch(&server, "v1", ()).await;
     let mut elsewhere = watch(&server, "v2", ()).await;
     let view = |video: &str, n: usize| json!({"topic": "video.view", "key": video, "id": format!("{video}-{n}"), "data": {"videoId": video, "timestamp": n}});
     let began = Instant::now();
-    let mut told = 0;
+    let mut received = 0;
     for batch in 0..BATCHES {
         let views: Vec<_> = (batch * BATCH..(batch + 1) * BATCH).map(|n| view("v1", n)).collect();
         let (status, body) = server.api("/api/publish", &json!(views)).await;
         assert_eq!(status, 202, "{body}");
-        // A producer that repeats itself has not seen more.
+        // A producer that repeats its messages adds no views.
         assert_eq!(server.api("/api/publish", &json!(views)).await.0, 202);
     }
     server.publish_message(&view("v2", 1)).await;
-    // The two thousand before it are stored first, wherever that is.
+    // The two thousand messages before it are stored first.
     let own = elsewhere.next_within("video:view", Duration::from_secs(60)).await;
-    assert_eq!(own, json!({"videoId": "v2", "timestamp": 1}), "its own turn");
+    assert_eq!(own, json!({"videoId": "v2", "timestamp": 1}), "an interval of its own");
     let mut last = None;
     while last != Some((BATCHES * BATCH - 1) as u64) {
         let seen = viewer.next("video:view").await;
         assert_eq!((keys(&seen), &seen["videoId"]), (vec!["timestamp", "videoId"], &json!("v1")));
         assert!(seen["timestamp"].as_u64() > last || last.is_none(), "{seen} after {last:?}");
         last = seen["timestamp"].as_u64();
-        told += 1;
+        received += 1;
     }
-    assert!(told <= turns(began.elapsed()), "{told} in {:?}", began.elapsed());
+    assert!(received <= turns(began.elapsed()), "{received} in {:?}", began.elapsed());
     let counts = |server: &Server| (server.store().counter("video", "views/v1"), server.store().counter("video", "views/v2"));
     assert_eq!(counts(&server), ((BATCHES * BATCH) as i64, 1));
     elsewhere.expect_none("video:view").await;
@@ -213,7 +213,7 @@ async fn many_views_are_told_twice_a_second_and_every_one_is_counted() {
 }
 
 #[tokio::test]
-async fn every_like_and_dislike_is_told_and_counted() {
+async fn every_like_and_dislike_is_sent_and_counted() {
     const EACH: usize = 100;
     let server = server().start().await;
     let mut viewer = watch(&server, "v1", ()).await;
@@ -234,7 +234,7 @@ async fn every_like_and_dislike_is_told_and_counted() {
 }
 
 #[tokio::test]
-async fn a_message_that_names_no_video_is_a_dead_letter_and_the_next_is_told() {
+async fn a_message_without_a_video_is_a_dead_letter_and_the_next_is_sent() {
     let server = server().start().await;
     let mut viewer = watch(&server, "v1", ()).await;
     let view = |data: Value, key: &str| json!({"topic": "video.view", "key": key, "data": data});
@@ -245,16 +245,16 @@ async fn a_message_that_names_no_video_is_a_dead_letter_and_the_next_is_told() {
     server.publish("video.comment", json!({"videoId": "v1"})).await;
     server.publish_message(&view(json!({"videoId": "v1", "timestamp": "yesterday", "more": [1]}), "good")).await;
     let seen = viewer.next("video:view").await;
-    assert!(is_milliseconds(&seen["timestamp"]), "an odd time is none: {seen}");
+    assert!(is_milliseconds(&seen["timestamp"]), "an invalid time is replaced: {seen}");
     all_but_those_are_handled(&server, 6.0).await;
     viewer.expect_none("video:comment").await;
 }
 
 #[tokio::test]
-async fn bad_messages_in_a_row_hold_up_no_good_one_behind_them() {
+async fn bad_messages_in_a_row_do_not_delay_the_next_good_one() {
     let server = server().start().await;
     let mut viewer = watch(&server, "v1", ()).await;
-    // Once the count has been told twice, nothing else passes through the plugin.
+    // Once the count has been received twice, no other message passes through the plugin.
     let _another = watch(&server, "v1", ()).await;
     viewers_are(&mut viewer, "v1", 2).await;
     for data in [json!({}), json!({}), json!({}), json!({}), json!({"videoId": "v1", "timestamp": 1})] {
@@ -265,14 +265,14 @@ async fn bad_messages_in_a_row_hold_up_no_good_one_behind_them() {
 }
 
 async fn all_but_those_are_handled(server: &Server, dead: f64) {
-    wait::eventually("the bad ones to be dead letters", async || {
+    wait::eventually("the bad messages to be dead letters", async || {
         server.metrics().await.get("hubbub_bus_dead_letters_total", &[]) == Some(dead)
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_subscription_holds_on_all_devices_over_reconnects_and_restarts() {
+async fn a_subscription_survives_reconnects_and_restarts_on_all_devices() {
     let mut server = server().start().await;
     let mut phone = server.connect("/", user("ana")).await;
     let mut laptop = server.connect("/", user("ana")).await;
@@ -327,15 +327,15 @@ async fn a_subscription_holds_on_all_devices_over_reconnects_and_restarts() {
 }
 
 #[tokio::test]
-async fn the_list_holds_ones_own_and_what_was_followed_and_reading_is_kept() {
+async fn the_list_contains_own_and_followed_notifications_and_read_state() {
     let mut server = server().start().await;
     let mut ana = server.connect("/", user("ana")).await;
     post(&server, "ch1", "Before").await;
     let mut early = server.connect("/", user("eva")).await;
     early.ask("notifications:subscribe", json!({"channelId": "ch2"})).await;
-    post(&server, "ch2", "Told").await;
+    post(&server, "ch2", "Sent").await;
     early.next("notification").await;
-    // What comes before it in its channel may be handled after it: a third subscriber tells.
+    // An earlier message of its channel may be handled after the subscription, so a third channel is used.
     ana.ask("notifications:subscribe", json!({"channelId": "ch3"})).await;
     notify(&server, "ana", "Mine").await;
     let mine = ana.next("notification").await;
@@ -371,7 +371,7 @@ async fn the_list_holds_ones_own_and_what_was_followed_and_reading_is_kept() {
 }
 
 #[tokio::test]
-async fn a_list_comes_in_pages_and_a_subscription_shows_nothing_older() {
+async fn a_list_is_paged_and_excludes_items_before_the_subscription() {
     let server = server().start().await;
     let mut ana = server.connect("/", user("ana")).await;
     let mut bia = server.connect("/", user("bia")).await;
@@ -387,7 +387,7 @@ async fn a_list_comes_in_pages_and_a_subscription_shows_nothing_older() {
     assert_eq!((titles(&first), &first["unreadCount"]), (vec!["n4", "n3"], &json!(5)));
     let before = &first["notifications"][1]["id"];
     let second = ana.ask("notifications:list", json!({"limit": 100, "before": before})).await;
-    assert_eq!(titles(&second), ["n2", "n1", "n0"], "and nothing from before the subscription");
+    assert_eq!(titles(&second), ["n2", "n1", "n0"], "without items from before the subscription");
     for unknown in [old["id"].clone(), json!("no such")] {
         let refusal = ana.refused("notifications:list", json!({"before": unknown})).await;
         assert_eq!(refusal, ("not_found".to_owned(), "Notification not found".to_owned()));
@@ -398,7 +398,7 @@ async fn a_list_comes_in_pages_and_a_subscription_shows_nothing_older() {
 }
 
 #[tokio::test]
-async fn nobody_reads_or_lists_what_is_anothers() {
+async fn users_cannot_read_or_list_notifications_of_others() {
     let server = server().start().await;
     let mut ana = server.connect("/", user("ana")).await;
     let mut eva = server.connect("/", user("eva")).await;
@@ -420,13 +420,13 @@ async fn nobody_reads_or_lists_what_is_anothers() {
         eva.expect_none(event).await;
     }
     let list = ana.ask("notifications:list", json!({"unreadOnly": true})).await;
-    assert_eq!(list["unreadCount"], 2, "hers are as unread as before");
+    assert_eq!(list["unreadCount"], 2, "the user's own are still unread");
 }
 
 #[tokio::test]
-async fn a_visitor_may_watch_and_is_counted_but_has_nothing_of_their_own() {
+async fn a_visitor_may_watch_and_is_counted_without_notifications() {
     let server = server().start().await;
-    assert_eq!(server.turned_away("/", "nonsense").await, "Invalid token");
+    assert_eq!(server.connect_refused("/", "nonsense").await, "Invalid token");
     let mut visitor = watch(&server, "v1", ()).await;
     let mut other = watch(&server, "v1", ()).await;
     viewers_are(&mut other, "v1", 2).await;
@@ -453,7 +453,7 @@ async fn a_visitor_may_watch_and_is_counted_but_has_nothing_of_their_own() {
 }
 
 #[tokio::test]
-async fn a_payload_that_names_nothing_is_refused_with_the_field() {
+async fn a_payload_without_an_id_is_refused_with_the_field() {
     let server = server().start().await;
     let mut ana = server.connect("/", user("ana")).await;
     let fields = [
@@ -475,7 +475,7 @@ async fn a_payload_that_names_nothing_is_refused_with_the_field() {
 }
 
 #[tokio::test]
-async fn a_user_follows_so_many_channels_and_no_more() {
+async fn a_users_followed_channels_are_limited() {
     let server = server().start().await;
     let mut ana = server.connect("/", user("ana")).await;
     for n in 0..32 {
@@ -492,15 +492,15 @@ async fn a_user_follows_so_many_channels_and_no_more() {
 
 #[tokio::test]
 async fn the_health_page_counts_users_and_visitors() {
-    // What it counts is its process's own.
-    let mut server = server().one_process().start().await;
+    // These counts are per process.
+    let mut server = server().single_node().start().await;
     let connections = async |server: &Server| server.get("/health").await.1["connections"].clone();
     assert_eq!(connections(&server).await, 0);
     let visitor = watch(&server, "v1", ()).await;
     let _ana = watch(&server, "v1", user("ana")).await;
     assert_eq!(connections(&server).await, 2);
     visitor.leave().await;
-    wait::eventually("who left to be counted no more", async || connections(&server).await == 1).await;
+    wait::eventually("the count to decrease", async || connections(&server).await == 1).await;
     server.restart().await;
     let (status, health) = server.get("/health").await;
     assert_eq!((status, keys(&health)), (200, vec!["connections", "service", "status", "timestamp"]));

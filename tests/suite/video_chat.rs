@@ -1,9 +1,9 @@
-//! The live chat of the videos, row by row. Must never use another product's events.
+//! The live chat of the videos: each row of the catalogue. Must never use another product's events.
 
 use serde_json::json;
 use tests::{Client, Server};
 
-use crate::scene::{keys, user};
+use crate::helpers::{keys, user};
 
 async fn watch(server: &Server, client: impl Into<tests::Auth>) -> Client {
     let mut client = server.connect("/", client).await;
@@ -12,7 +12,7 @@ async fn watch(server: &Server, client: impl Into<tests::Auth>) -> Client {
 }
 
 #[tokio::test]
-async fn a_user_speaks_and_a_visitor_listens() {
+async fn a_user_sends_messages_and_a_visitor_only_receives() {
     let server = Server::dev().start().await;
     let mut visitor = watch(&server, ()).await;
     let mut ana = watch(&server, user("ana")).await;
@@ -21,7 +21,7 @@ async fn a_user_speaks_and_a_visitor_listens() {
     let message = visitor.next("chat:message").await;
     assert_eq!(keys(&message), ["id", "message", "timestamp", "userId", "videoId"]);
     assert_eq!((&message["videoId"], &message["userId"]), (&json!("v1"), &json!("ana")));
-    assert_eq!(message["message"], "olá & <b>oi</b>", "plain text, as it was typed");
+    assert_eq!(message["message"], "olá & <b>oi</b>", "unchanged plain text");
     assert!(message["timestamp"].as_u64().is_some_and(|ms| ms > 1_600_000_000_000), "milliseconds: {message}");
     assert_eq!(ana.next("chat:message").await, message);
 
@@ -36,7 +36,7 @@ async fn a_user_speaks_and_a_visitor_listens() {
 }
 
 #[tokio::test]
-async fn viewers_are_counted_as_they_come_and_go() {
+async fn viewers_are_counted_as_they_join_and_leave() {
     let server = Server::dev().start().await;
     let mut first = watch(&server, ()).await;
     count_is(&mut first, 1).await;
@@ -51,7 +51,7 @@ async fn viewers_are_counted_as_they_come_and_go() {
     count_is(&mut ana, 1).await;
 }
 
-/// Counts are sent at most twice a second, so some on the way may be seen or not; the last always comes.
+/// Counts are sent at most twice a second, so an intermediate count may be skipped; the last one is always sent.
 async fn count_is(client: &mut Client, count: u64) {
     loop {
         let seen = client.next("chat:user-count").await;
@@ -63,7 +63,7 @@ async fn count_is(client: &mut Client, count: u64) {
 }
 
 #[tokio::test]
-async fn typing_and_the_limit_of_messages() {
+async fn typing_is_sent_to_others_and_messages_are_limited() {
     let server = Server::dev().start().await;
     let mut ana = watch(&server, user("ana")).await;
     let mut bia = watch(&server, user("bia")).await;
@@ -81,7 +81,7 @@ async fn typing_and_the_limit_of_messages() {
 }
 
 #[tokio::test]
-async fn who_watches_another_video_hears_nothing() {
+async fn viewers_of_another_video_receive_no_messages() {
     let server = Server::dev().start().await;
     let mut ana = watch(&server, user("ana")).await;
     let mut other = server.connect("/", user("eva")).await;

@@ -1,9 +1,10 @@
 //! The signature algorithms of tokens.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 /// The algorithms of the contract.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 pub enum Algorithm {
     HS256,
     HS384,

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::algorithm::Algorithm;
@@ -16,30 +17,31 @@ pub const DEV_SECRET: &str = "dev-secret";
 /// The shortest admin token and API key that `serve` takes, in bytes: 128 bits, where it is random.
 pub const LEAST_SECRET: usize = 16;
 
-/// The section `[auth]`. Durations are written `30s`, `15m`, `1h`.
-#[derive(Debug, Clone, Deserialize)]
+/// `[auth]`: how tokens are checked.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// The keys, in no order: a token's issuer and key id choose among them. At most 64. Default: none, which `serve` refuses.
+    /// The keys that tokens are checked with, at most 64, in any order. `serve` does not start without a key. See
+    /// `[[auth.keys]]`.
     pub keys: Vec<KeyConfig>,
-    /// How far the clocks of issuers and this server may differ, when `exp` and `nbf` are checked. Default `30s`.
+    /// How far the clocks of the issuers and of this server may differ when `exp` and `nbf` are checked.
     #[serde(deserialize_with = "duration::deserialize")]
+    #[schemars(with = "crate::duration::Text")]
     pub leeway: Duration,
-    /// Whether a token without `exp` is refused. Default `false`: nothing obliges an issuer to set it, and
-    /// `session_without_exp` ends such sessions all the same. Set it where every issuer is known to set `exp`.
+    /// Whether a token without `exp` is refused. If it is accepted, `session_without_exp` limits its session.
     pub require_exp: bool,
-    /// How long a connection lasts on a token without `exp` before the token must be shown again. Default `24h`.
+    /// How long a connection may use a token without `exp`. Past it the token has expired.
     #[serde(deserialize_with = "duration::deserialize")]
+    #[schemars(with = "crate::duration::Text")]
     pub session_without_exp: Duration,
-    /// The longest token, in bytes. A longer one is refused unread. Default 8192.
+    /// Bytes of a token. Past it the token is refused without being read.
     pub max_token_bytes: usize,
-    /// The shortest secret of an HS256, HS384 or HS512 key, in bytes. A shorter one fails loading, but in dev. Default 8, which is what
-    /// old systems have; one under 32 can be guessed from a single token, offline, and is warned of at every start.
+    /// Bytes that the secret of an HS256, HS384 or HS512 key must have at least. A shorter one is refused, except in `dev`. A
+    /// secret of less than 32 bytes can be guessed from one token, and the log warns at each start.
     pub min_secret_bytes: usize,
-    /// Which claims say who the user is.
     pub claims: ClaimNames,
-    /// The tenant of whatever names none: tokens, visitors, messages, and calls of `/api`. Default: none, so that these are users and
-    /// rooms without a tenant. What is stored for users without a tenant is not the default tenant's until it is moved.
+    /// The tenant of tokens, visitors, messages and API calls that name none. A change needs a restart, which moves the stored
+    /// data of users without a tenant to it. Default: none, so that they have no tenant.
     pub default_tenant: Option<String>,
 }
 
@@ -88,57 +90,59 @@ impl Config {
     }
 }
 
-/// One entry of `[[auth.keys]]`: a secret, a public key, or a set of public keys. Exactly one of `secret`, `secret_file`,
-/// `public_key_file`, `jwks_file` and `jwks_url` is set.
-#[derive(Debug, Clone, Default, Deserialize)]
+/// `[[auth.keys]]`: one key, or a set of keys. Exactly one of `secret`, `secret_file`, `public_key_file`, `jwks_file` and
+/// `jwks_url` is set.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct KeyConfig {
-    /// What errors and logs call it. Default `auth.keys[N]`, counted from 0.
+    /// The key's name in errors and in the log. Default: `auth.keys[N]`, counted from 0.
     pub name: Option<String>,
-    /// The key's id. A token that names another one is not checked with this key; one that names none is. Not for a JWKS,
-    /// whose keys bring theirs. At most 128 bytes. Default: none, so it answers for any id that no other key has.
+    /// The key's id, at most 128 bytes. A token with another `kid` is not checked with this key; a token without a `kid` is. Not
+    /// allowed for a JWKS, where each key has its own. Default: none, so that the key serves every id that no other key has.
     pub kid: Option<String>,
-    /// The issuer it answers for: tokens of other issuers are not checked with it. An issuer named by any key is answered for
-    /// by the keys that name it, alone. Default: none, so it answers for all that no key names.
+    /// The issuer of the tokens. An issuer that some keys name is served by these keys only. Default: every issuer that no key
+    /// names.
     pub iss: Option<String>,
-    /// The one algorithm. Default: HS256 for a secret; what the key's type says for a public key (RS256, ES256, EdDSA). For a
-    /// JWKS it lets in only the set's keys of that algorithm.
+    /// The only accepted algorithm: HS256, HS384, HS512, RS256, ES256 or EdDSA. For a JWKS, keys of other algorithms are ignored.
+    /// Default: HS256 for a secret; the algorithm of the public key's type.
     pub alg: Option<Algorithm>,
     /// A shared secret, as text.
     pub secret: Option<Secret>,
-    /// A file that holds a shared secret; one line end at its end is not part of it.
+    /// A file with a shared secret. One line end at its end is ignored.
     pub secret_file: Option<PathBuf>,
-    /// A PEM file with one public key: RSA of 2048 to 8192 bits, P-256 or Ed25519.
+    /// A PEM file with one public key: RSA with 2048 to 8192 bits, P-256 or Ed25519.
     pub public_key_file: Option<PathBuf>,
-    /// A file with a JSON Web Key Set, read again when it changes.
+    /// A file with a JSON Web Key Set. It is read again after a change.
     pub jwks_file: Option<PathBuf>,
-    /// Where to fetch a JSON Web Key Set. `https`, or `http` to a loopback address. Redirects are not followed.
+    /// The address of a JSON Web Key Set: `https`, or `http` to a loopback address. Redirects are not followed.
     pub jwks_url: Option<String>,
-    /// The namespaces that a token of this key opens: `/hub`, or with one parameter as the last part `/course/{id}`. Default:
-    /// all.
+    /// The namespaces that a token of this key may connect to, such as `/hub`, or `/course/{id}`. Default: all.
     pub namespaces: Vec<String>,
-    /// The tenant that its tokens are for. A token that names another one is refused, and one that names none is this tenant's.
-    /// Default: whatever tenant the token names.
+    /// The tenant of this key's tokens. A token that names another tenant is refused; a token without a tenant gets this one.
+    /// Default: the tenant that the token names.
     pub tenant: Option<String>,
-    /// The audiences that a token must name one of. Default: any token, whatever audience it names.
+    /// The accepted audiences; the token must name one of them. Default: any token.
     pub aud: Vec<String>,
-    /// For a JWKS: how often to look again. Default `10s` for a file (its time and size are looked at), `10m` for a url. At
-    /// least `100ms`.
+    /// JWKS: the time between two reads, at least `100ms`. Default: `10s` for a file, whose time and size are checked; `10m` for
+    /// a url.
     #[serde(deserialize_with = "duration::deserialize_some")]
+    #[schemars(with = "Option<crate::duration::Text>")]
     pub refresh: Option<Duration>,
-    /// For a JWKS: how long fetching may take; past it, it has failed, and the last good set stays. Default `5s`.
+    /// JWKS: how long a read may take. Past it the last good set stays in use. Default: `5s`.
     #[serde(deserialize_with = "duration::deserialize_some")]
+    #[schemars(with = "Option<crate::duration::Text>")]
     pub timeout: Option<Duration>,
-    /// For a JWKS: its largest size in bytes. A larger one is refused, and the last good set stays. Default 256 KiB.
+    /// JWKS: bytes of the set. Past it the set is refused, and the last good one stays in use. Default: 256 KiB.
     pub max_bytes: Option<usize>,
-    /// For a JWKS: how long after a refresh for an unknown key id the next unknown one is refused without another. Default
-    /// `30s`.
+    /// JWKS: the shortest time between two reads that an unknown key id causes; until then, tokens with unknown ids are refused
+    /// without a read. Default: `30s`.
     #[serde(deserialize_with = "duration::deserialize_some")]
+    #[schemars(with = "Option<crate::duration::Text>")]
     pub cooldown: Option<Duration>,
 }
 
 /// A text that is not shown.
-#[derive(Clone, Deserialize)]
+#[derive(Clone, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Secret(String);
 

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::proxies::household;
@@ -22,14 +23,15 @@ const MAX_KNOWN: usize = 1024;
 const OF_ADDRESS: &str = "logins_address_per_minute";
 const OF_ALL: &str = "logins_per_minute";
 
-/// `[logins]`. Each limit is off at 0.
-#[derive(Debug, Clone, Deserialize)]
+/// `[logins]`: limits on failed logins with an admin token or an API key. 0 means no limit.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Failed logins a minute of one address (IPv6: of one /64), to the operators' port and to `/api` each; as many may come at once.
-    /// Past it: HTTP 429. Default 10.
+    /// Failed logins of one address (IPv6: one /64) a minute, counted for each port. Past it the address is answered with HTTP
+    /// 429. Metric: `failed_logins`.
     pub address_per_minute: u64,
-    /// Failed logins a minute of all addresses. Past it an address is throttled from its first failure on. Default 100.
+    /// Failed logins of all addresses a minute. Past it an address is answered with HTTP 429 after its first failed login.
+    /// Metric: `failed_logins`.
     pub per_minute: u64,
 }
 

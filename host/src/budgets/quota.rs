@@ -6,6 +6,7 @@ mod usage;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::names::PluginName;
@@ -14,26 +15,31 @@ use crate::telemetry::Metrics;
 
 pub use usage::{Passed, PerSecond, Usage};
 
-/// `[quota]`: of each plugin, on this node. A release on trial shares it with the active one, but for memory and instances.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+/// `[quota]`: limits of each plugin, on this node. `[plugins.NAME.quota]` sets another value for one plugin. A release on trial
+/// shares the quota of the active one, except memory and instances.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Cores that its calls may keep busy, such as 0.25; a second's worth at once. Past it they wait, as for an instance, up to
-    /// `pool.wait`; those that would wait longer are refused with `rate_limited`. At most 1024. Default 0: no limit.
+    /// CPU cores that the plugin's calls may use, such as 0.25; at most 1024; the burst is one second's worth; 0 means no limit.
+    /// Past it calls wait up to `pool.wait`, and are then refused with `rate_limited`. Metric: `plugin_quota_passed`.
     pub cpu: f64,
-    /// Bytes of memory of an instance, below `sandbox.memory`. Past it the call traps. Default 32 MiB.
+    /// Bytes of memory of an instance; the smaller of it and `sandbox.memory` holds. Past it the call traps. Metric:
+    /// `plugin_quota_passed`.
     pub memory: usize,
-    /// Instances of a release, below `pool.instances`. Past it calls wait for one. Default 64.
+    /// Instances of a release; the smaller of it and `pool.instances` holds. Past it calls wait for an instance. Metric:
+    /// `plugin_quota_passed`.
     pub instances: usize,
-    /// Effects a call may make, below `limits.effects`. Past it the call traps. Default 256.
+    /// Effects of a call; the smaller of it and `limits.effects` holds. Past it the call traps. Metric: `plugin_quota_passed`.
     pub effects: usize,
-    /// Bytes a second that its emits put into clients' queues: each event's bytes, times those whom it reaches. A call past it is
-    /// refused with `rate_limited`; one that is over it alone with `too_large`. Default 256 MiB; 0: no limit.
+    /// Bytes a second that the plugin's emits put into clients' queues: each event's bytes times its receivers; 0 means no limit.
+    /// Past it a call is refused with `rate_limited`, and with `too_large` if the call alone is over the limit. Metric:
+    /// `plugin_quota_passed`.
     pub fanout_bytes: u64,
-    /// Log lines a second. Past it they are dropped, counted, and it is said once a second. Default 100.
+    /// Log lines a second. Past it lines are dropped, and the log reports how many, once a second. Metric:
+    /// `plugin_log_lines_dropped`.
     pub log_lines: u64,
-    /// Bytes of all its keys and values. Past it `put`, `append` and `add` answer `value-too-large`; deleting goes on. Default
-    /// 10 GiB; 0: no limit.
+    /// Bytes of all keys and values of the plugin; 0 means no limit. Past it `put`, `append` and `add` return `value-too-large`;
+    /// deleting still works. Metric: `plugin_quota_passed`.
     pub store_bytes: u64,
 }
 
@@ -51,16 +57,23 @@ impl Default for Config {
     }
 }
 
-/// `[plugins.NAME.quota]`: what is different for this one.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
+/// `[plugins.NAME.quota]`: quotas of one plugin in place of those in `[quota]`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Own {
+    /// As `quota.cpu`, for this plugin.
     pub cpu: Option<f64>,
+    /// As `quota.memory`, for this plugin.
     pub memory: Option<usize>,
+    /// As `quota.instances`, for this plugin.
     pub instances: Option<usize>,
+    /// As `quota.effects`, for this plugin.
     pub effects: Option<usize>,
+    /// As `quota.fanout_bytes`, for this plugin.
     pub fanout_bytes: Option<u64>,
+    /// As `quota.log_lines`, for this plugin.
     pub log_lines: Option<u64>,
+    /// As `quota.store_bytes`, for this plugin.
     pub store_bytes: Option<u64>,
 }
 

@@ -1,38 +1,40 @@
 //! `[shares]`: the part of a plugin's resources that one user, and all users of one tenant together, may take. `transaction` checks
 //! it before a commit.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::buckets::Budgets;
 use crate::telemetry::log::often::Often;
 
-/// `[shares]`: of each plugin, on this node. Each is off at 0.
-#[derive(Debug, Clone, Copy, Deserialize)]
+/// `[shares]`: how much of a plugin one user, and all users of one tenant, may use, on this node. 0 means no limit.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Bytes that the calls of one user may write to the store, a minute. Past it a call is refused with `rate_limited`; one that is
-    /// over it alone with `too_large`. Default 16 MiB.
+    /// Bytes that the calls of one user may write to the store in a minute. Past it a call is refused with `rate_limited`, and
+    /// with `too_large` if the call alone is over the limit. Metric: `limits_passed`.
     pub user_store_bytes: u32,
-    /// The same of all users of a tenant. Default 256 MiB.
+    /// The same for all users of one tenant. Past it as for one user. Metric: `limits_passed`.
     pub tenant_store_bytes: u32,
-    /// Bus messages that the calls of one user may publish, a minute. Past it: `rate_limited`. Default 60 000.
+    /// Bus messages that the calls of one user may publish in a minute. Past it a call is refused with `rate_limited`. Metric:
+    /// `limits_passed`.
     pub user_messages: u32,
-    /// The same of all users of a tenant. Default 600 000.
+    /// The same for all users of one tenant. Past it as for one user. Metric: `limits_passed`.
     pub tenant_messages: u32,
-    /// Timers of one user that may wait. Past it a call that starts one is refused with `too_large`. A durable timer is the tenant's
-    /// alone after a restart. Default 1000.
+    /// Timers of one user that may wait. After a restart, a durable timer counts for its tenant only. Past it a call that starts
+    /// a timer is refused with `too_large`. Metric: `limits_passed`.
     pub user_timers: usize,
-    /// The same of all users of a tenant. Default 50 000.
+    /// The same for all users of one tenant. Past it as for one user. Metric: `limits_passed`.
     pub tenant_timers: usize,
-    /// Presence keys that one user may vouch for, over all sockets. Past it a call that tracks one is refused with `too_large`.
-    /// Default 256.
+    /// Presence keys of one user, over all sockets. Past it a call that tracks another key is refused with `too_large`. Metric:
+    /// `limits_passed`.
     pub user_presence_keys: usize,
-    /// The same of all users of a tenant. Default 50 000.
+    /// The same for all users of one tenant. Past it as for one user. Metric: `limits_passed`.
     pub tenant_presence_keys: usize,
-    /// Rooms of one namespace that the sockets of one user may be in, each socket's counted. Past it a call that joins one is refused
-    /// with `too_large`. Default 20 000.
+    /// Rooms of one namespace that the sockets of one user are in, counted for each socket. Past it a call that joins another
+    /// room is refused with `too_large`. Metric: `limits_passed`.
     pub user_rooms: usize,
-    /// The same of all users of a tenant. Default 500 000.
+    /// The same for all users of one tenant. Past it as for one user. Metric: `limits_passed`.
     pub tenant_rooms: usize,
 }
 

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::task::JoinSet;
 
@@ -20,17 +21,17 @@ use crate::names::{self, PluginName};
 use crate::storage::{OutboxMessage, OutboxRow};
 use crate::transaction::services::Services;
 
-/// `[egress]`
-#[derive(Debug, Clone, Deserialize)]
+/// `[egress]`: topics of the bus that are sent to other systems.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Topics of the bus that go to Kafka, and the topic of each there. Default: none. At most 1000.
+    /// Topics that are sent to Kafka, each with the name of the topic in Kafka, at most 1000.
     pub kafka: BTreeMap<String, String>,
-    /// Topics of the bus that go to streams of Redis, and the stream of each. Default: none. At most 1000.
+    /// Topics that are sent to Redis Streams, each with the name of the stream, at most 1000.
     pub redis: BTreeMap<String, String>,
-    /// About how many entries a stream keeps; the oldest go. 0: all. Default 100 000.
+    /// Entries that a stream keeps, approximately; 0 means all. Past it the oldest are removed.
     pub maxlen: u64,
-    /// The Redis of those streams. Default: `redis.url`.
+    /// The Redis of these streams. Default: `redis.url`.
     pub redis_url: Option<cluster_redis::Url>,
 }
 

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::task::JoinSet;
 
@@ -24,20 +25,17 @@ use crate::transaction::services::Services;
 use incoming::Incoming;
 use outside::Outside;
 
-/// `[ingest]`
-#[derive(Debug, Clone, Deserialize)]
+/// `[ingest]`: messages from other systems.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Messages of a topic that may wait for its plugins. From there on its source is left alone, where the rest waits; pub/sub is
-    /// not, since Redis keeps none of it. Default 10 000.
+    /// Messages of a topic that may wait for its plugins. Past it no more are read, and the rest waits at its source; messages of
+    /// pub/sub cannot wait, and are stored all the same. Metric: `ingest_paused`.
     pub backlog: usize,
-    /// The Redis that streams and channels are in. Default: `redis.url`.
+    /// The Redis of the streams and channels. Default: `redis.url`.
     pub redis_url: Option<redis::Url>,
-    /// `[ingest.kafka]`
     pub kafka: kafka::Config,
-    /// `[ingest.streams]`
     pub streams: streams::Config,
-    /// `[ingest.pubsub]`
     pub pubsub: pubsub::Config,
 }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
@@ -18,20 +19,21 @@ const MAX_CAUSE: usize = 1024;
 /// Different subjects that are told apart.
 pub const MAX_SUBJECTS: usize = 16;
 
-/// `[breaker]`
-#[derive(Debug, Clone, Deserialize)]
+/// `[breaker]`: the circuit breakers. Each source of a release's calls (events, messages, timers and so on) has its own.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Faults in a row, without one answer, after which a source of calls is not called for a while. Retries of one message or timer
-    /// count once. Default 50.
+    /// Faults in a row, without one answer, that open the breaker. Retries of one message or timer count once. Past it the source
+    /// is not called for `wait`. Metric: `breaker_openings`.
     pub failures: u32,
-    /// How many different users, visitors' addresses, messages or timers these faults must be of: what one client sends is no proof
-    /// against a release, however often. No more than `failures`. Default 3, at most 16.
+    /// Different users, visitors' addresses, messages or timers that these faults must come from, 1 to 16, so that one client
+    /// cannot stop a release. At most `failures`.
     pub subjects: usize,
-    /// How long at first; twice as long each further time, up to a minute. Default 1 s.
+    /// How long the breaker stays open the first time; the time doubles with each opening, up to a minute.
     #[serde(deserialize_with = "crate::duration::deserialize")]
+    #[schemars(with = "crate::duration::Text")]
     pub wait: Duration,
-    /// Openings in a row after which the source is quarantined. Default 5.
+    /// Openings in a row. Past it the source is quarantined until an operator ends that. Metric: `plugin_quarantined_sources`.
     pub quarantine: u32,
 }
 

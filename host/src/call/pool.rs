@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::Notify;
 
@@ -14,19 +15,20 @@ use crate::transaction::profile::{Profile, TENANT_PATH, Tenancy};
 use crate::transaction::services::Services;
 use crate::transaction::state::State;
 
-/// `[pool]`
-#[derive(Debug, Clone, Deserialize)]
+/// `[pool]`: calls of one plugin at the same time, on this node.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Calls of one plugin at a time on this node, each in an instance of its own. Default 64.
+    /// Calls that run at the same time, each in an instance of its own. Past it calls wait. Metric: `plugin_pool_waits`.
     pub instances: usize,
-    /// Calls that may wait for an instance. Past it a call is refused at once. Default 1024.
+    /// Calls that may wait for an instance. Past it a call is refused with `unavailable`.
     pub queue: usize,
-    /// How long a call waits for an instance. Default 1 s.
+    /// How long a call waits for an instance. Past it the call is refused with `unavailable`.
     #[serde(deserialize_with = "crate::duration::deserialize")]
+    #[schemars(with = "crate::duration::Text")]
     pub wait: Duration,
-    /// A fresh instance for each call (at most 200 a second), so that a plugin which keeps state in itself is found out. `hubbub dev`
-    /// sets it. Default false.
+    /// Whether instances are replaced all the time (up to 200 a second), so that a plugin with state in its instances shows
+    /// itself. `hubbub dev` sets it.
     pub rotate: bool,
 }
 

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use fred::interfaces::PubsubInterface;
 use fred::types::Value;
 use futures_util::future::join_all;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -29,23 +30,24 @@ use wire::{Channels, Event, request};
 /// Messages sent to Redis together.
 const BATCH: usize = 256;
 
-/// `[bridge]`
-#[derive(Debug, Clone, Deserialize)]
+/// `[bridge]`: rooms that are shared with Socket.IO servers in Node.js on the same Redis.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Whether Node's servers on the same Redis share rooms with this node. Costs one more encoding and one more publish an event
-    /// that is sent, and every node hears every event of Node's servers. Default `false`.
+    /// Whether the bridge is on. It costs one more encoding and one more publish for each event that is sent, and every node
+    /// receives every event of the Node.js servers.
     pub enabled: bool,
-    /// What Node's adapter calls `key`. Default `socket.io`.
+    /// The `key` that the Node.js adapter is configured with.
     pub prefix: String,
-    /// The namespaces that are shared: names, and beginnings of names that end in `*`. Default: all.
+    /// The shared namespaces: names, and prefixes that end in `*`. Default: all.
     pub namespaces: Option<Vec<String>>,
-    /// Messages that may wait to be sent to Node's servers. Past it their clients miss one, counted. Default 16 384.
+    /// Messages that may wait to be sent to the Node.js servers. Past it their clients miss a message. Metric:
+    /// `bridge_messages_unsent`.
     pub outbox: usize,
-    /// Bytes of one message of theirs. A larger one is refused, counted. Default 1 MiB.
+    /// Bytes of one message of a Node.js server. Past it the message is refused. Metric: `bridge_messages_refused`.
     pub max_message: usize,
-    /// Sockets that one answer may tell of, and acks that may be waited for at a time. Past it there is no answer, counted, and who
-    /// asked waits for his timeout. Default 10 000.
+    /// Sockets in one answer, and acknowledgements that may be awaited at the same time. Past it there is no answer, and the
+    /// requests time out at the Node.js server. Metric: `bridge_messages_refused`.
     pub answers: usize,
 }
 
@@ -116,17 +118,25 @@ impl BridgeMetrics {
     pub fn read(&self) -> [Metric; 7] {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         [
-            Metric::Counter("bridge_messages_sent", "Events, joins, leaves and answers sent to Node's servers", read(&self.sent)),
-            Metric::Counter("bridge_messages_unsent", "Messages that Node's servers have missed", read(&self.unsent)),
-            Metric::Counter("bridge_events_received", "Events of Node's servers for clients here", read(&self.received)),
-            Metric::Counter("bridge_requests_received", "Requests of Node's servers", read(&self.requests)),
-            Metric::Counter("bridge_messages_refused", "Messages of Node's servers not gone along with", read(&self.refused)),
+            Metric::Counter(
+                "bridge_messages_sent",
+                "Events, joins, leaves and answers that were sent to Node.js servers",
+                read(&self.sent),
+            ),
+            Metric::Counter("bridge_messages_unsent", "Messages that Node.js servers have missed", read(&self.unsent)),
+            Metric::Counter("bridge_events_received", "Events of Node.js servers for clients of this node", read(&self.received)),
+            Metric::Counter("bridge_requests_received", "Requests of Node.js servers", read(&self.requests)),
+            Metric::Counter("bridge_messages_refused", "Messages of Node.js servers that were refused", read(&self.refused)),
             Metric::Counter(
                 "bridge_joins_refused",
-                "Joins by Node's servers of sockets in as many rooms as they may be",
+                "Joins by Node.js servers that were refused past a socket's limit",
                 read(&self.joins_refused),
             ),
-            Metric::Counter("bridge_messages_unheard", "Messages missed here, since too many waited", read(&self.unheard)),
+            Metric::Counter(
+                "bridge_messages_unheard",
+                "Messages of Node.js servers that this node missed because too many waited",
+                read(&self.unheard),
+            ),
         ]
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::bridge::Bridge;
 use super::redis::Redis;
-use super::relay::{Relay, room_channel, user_channel};
+use super::relay::{Relay, RelayMetrics, room_channel, user_channel};
 use super::room_counts::RoomCounts;
 use super::subscriptions::Subscriptions;
 use crate::rooms::Send;
@@ -26,20 +26,25 @@ pub struct Peers {
 impl Peers {
     /// What has gone to the other nodes and come from them, since the start.
     pub fn metrics(&self) -> Vec<Metric> {
-        let (metrics, read) = (&self.relay.metrics, |counter: &AtomicU64| counter.load(Ordering::Relaxed));
-        let mut all = vec![
-            Metric::Gauge("cluster_redis_up", "Whether Redis answers this node", i64::from(self.link.is_up())),
-            Metric::Counter("cluster_events_sent", "Events sent to other nodes", read(&metrics.sent)),
-            Metric::Counter("cluster_events_received", "Events of other nodes delivered here", read(&metrics.received)),
+        let mut all = Self::metrics_of(self.link.is_up(), &self.relay.metrics);
+        all.extend(self.bridge.iter().flat_map(|bridge| bridge.metrics.read()));
+        all
+    }
+
+    /// The metrics of the cluster without those of the bridge.
+    pub fn metrics_of(is_up: bool, metrics: &RelayMetrics) -> Vec<Metric> {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        vec![
+            Metric::Gauge("cluster_redis_up", "1 while Redis answers this node", i64::from(is_up)),
+            Metric::Counter("cluster_events_sent", "Events that were sent to other nodes", read(&metrics.sent)),
+            Metric::Counter("cluster_events_received", "Events of other nodes that were delivered here", read(&metrics.received)),
             Metric::Counter("cluster_events_unsent", "Events that other nodes' clients have missed", read(&metrics.unsent)),
             Metric::Counter(
                 "cluster_events_unheard",
                 "Events of other nodes that clients here have missed",
                 read(&metrics.unheard),
             ),
-        ];
-        all.extend(self.bridge.iter().flat_map(|bridge| bridge.metrics.read()));
-        all
+        ]
     }
 }
 

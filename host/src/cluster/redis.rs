@@ -10,31 +10,38 @@ use fred::interfaces::{ClientLike, EventInterface};
 use fred::types::config::{Config as FredConfig, ReconnectPolicy, TcpConfig, UnresponsiveConfig};
 use fred::types::scripts::Script;
 use fred::types::{Builder, FromValue, MultipleKeys, MultipleValues};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::watch;
 
-/// `[redis]`
-#[derive(Debug, Clone, Deserialize)]
+/// `[redis]`: the Redis that makes several nodes one cluster.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// `redis://[user:password@]host:port/database`, or `rediss://` for TLS. `REDIS_URL` sets it. Default: none, one node by itself.
+    /// `redis://USER:PASSWORD@HOST:PORT/DATABASE` of a Redis 7, or `rediss://` for TLS. The variable `REDIS_URL` overrides it.
+    /// Default: none, so that the node is on its own.
     pub url: Option<Url>,
-    /// What every key and channel begins with: one Redis may serve several clusters. Default `hubbub`.
+    /// The first part of every key and channel. Clusters with different prefixes can share one Redis.
     pub prefix: String,
-    /// How long a command may take. Past it Redis counts as away. Default 1 s.
+    /// How long a command may take. Past it Redis counts as down. Metric: `cluster_redis_up`.
     #[serde(deserialize_with = "crate::duration::deserialize")]
+    #[schemars(with = "crate::duration::Text")]
     pub timeout: Duration,
-    /// Between two signs of life. Default 1 s.
+    /// The time between two heartbeats of a node.
     #[serde(deserialize_with = "crate::duration::deserialize")]
+    #[schemars(with = "crate::duration::Text")]
     pub heartbeat: Duration,
-    /// How long a node may be silent before others take over what one node does for all (the bus, schedules). Default 5 s.
+    /// How long a node may be silent. Past it other nodes take over the work that one node does for all, such as the bus and
+    /// schedules.
     #[serde(deserialize_with = "crate::duration::deserialize")]
+    #[schemars(with = "crate::duration::Text")]
     pub node_timeout: Duration,
-    /// Events that may wait to be sent to other nodes. Past it the other nodes' clients miss one, counted. Default 16 384.
+    /// Events that may wait to be sent to other nodes. Past it clients of the other nodes miss an event. Metric:
+    /// `cluster_events_unsent`.
     pub outbox: usize,
-    /// Events of other nodes that may wait to be delivered here. Past it the oldest are lost, counted. Default 65 536.
+    /// Events of other nodes that may wait to be delivered. Past it the oldest are lost. Metric: `cluster_events_unheard`.
     pub inbox: usize,
-    /// Changes of rooms that may wait to be written. Past it all are written anew. Default 65 536.
+    /// Changes of room counts that may wait to be written. Past it all counts are written anew.
     pub room_counts: usize,
 }
 
@@ -55,7 +62,7 @@ impl Default for Config {
 }
 
 /// Where Redis is. Holds a password: it is never shown.
-#[derive(Clone, Deserialize)]
+#[derive(Clone, Deserialize, JsonSchema)]
 #[serde(from = "String")]
 pub struct Url(String);
 

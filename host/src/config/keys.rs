@@ -12,7 +12,7 @@ use super::Config;
 use super::tree::{Error, Why};
 
 /// The placeholder of a name that the operator chooses, as in `plugins.NAME.file`.
-const CHOSEN: &str = "NAME";
+pub(super) const CHOSEN: &str = "NAME";
 
 /// A plugin's name, to find out what is under it.
 const EXAMPLE: &str = "example";

@@ -26,7 +26,7 @@ pub fn read(registry: &Registry) -> Vec<ByRelease> {
         gauge("plugin_calls_running", "Calls that have an instance", |release| release.pool.running()),
         gauge("plugin_calls_waiting", "Calls that wait for an instance", |release| release.pool.waiting()),
         gauge("plugin_instances_idle", "Instances that wait for a call", |release| release.pool.idle().0),
-        gauge("plugin_quarantined_sources", "Sources of calls that are quarantined until an operator ends it", |release| {
+        gauge("plugin_quarantined_sources", "Sources of calls that are quarantined", |release| {
             release.breakers.quarantined().len()
         }),
         gauge("plugin_idle_memory_bytes", "Memory of the instances that wait for a call", |release| release.pool.idle().1),

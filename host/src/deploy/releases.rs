@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::checks::signature::{SignatureError, Signers};
@@ -32,17 +33,19 @@ pub(crate) const PREPARED: Duration = Duration::from_secs(60);
 /// Between two looks at trials and failures.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// `[canary]`
-#[derive(Debug, Clone, Deserialize)]
+/// `[canary]`: how a release on trial is judged.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Calls of each side before a trial is judged. Default 200.
+    /// Calls of each side before a trial is judged.
     pub calls: u64,
-    /// How long a trial takes at least. Default 60 s.
+    /// The shortest duration of a trial.
     #[serde(deserialize_with = "crate::duration::deserialize")]
+    #[schemars(with = "crate::duration::Text")]
     pub time: Duration,
-    /// How long a replaced release stays warm, so that going back is a swap of a pointer. Default 10 min.
+    /// How long a replaced release stays warm, so that a rollback is immediate.
     #[serde(deserialize_with = "crate::duration::deserialize")]
+    #[schemars(with = "crate::duration::Text")]
     pub warm: Duration,
 }
 

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::replayer::Replayed;
 use crate::call::recorded_call::{Outcome, RecordedCall};
-use crate::transaction::import_log::{ImportCall, Kind, is_alike, normal};
+use crate::transaction::import_log::{ImportCall, Kind, is_alike, normal, remove_split_lists};
 
 /// One difference. What it is of is in `was`, `is`, or both.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -101,6 +101,9 @@ fn effects_differ(found: &mut Vec<Difference>, mut was: Vec<Value>, mut is: Vec<
         }
         None => true,
     });
+    if is_hidden {
+        remove_split_lists(&mut was, &mut is);
+    }
     for old in was {
         // The same import is taken for the same effect, changed.
         let is = is.iter().position(|new| new["import"] == old["import"]).map(|at| is.remove(at));

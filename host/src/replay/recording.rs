@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
@@ -25,24 +26,25 @@ use crate::telemetry::RecordingMetrics;
 /// The version of the file's format.
 pub const FORMAT: u32 = 1;
 
-/// `[record]`
-#[derive(Debug, Clone, Deserialize)]
+/// `[record]`: recordings of calls, and the differences that a shadow reports.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Keys of JSON objects whose values are always hidden, numbers included, in records and in the differences of a shadow. All other
-    /// texts are hidden, too, except words that the component's code knows; numbers stay. Default: content, text, body, email,
-    /// phone, name, image.
+    /// Keys of JSON objects whose values are always hidden, numbers included. All other text is hidden as well, except words that
+    /// are in the component's code.
     pub redact: Vec<String>,
-    /// The longest a record may take. Default 10 min.
+    /// The longest duration of a recording. Past it a request for a recording is refused with HTTP 400.
     #[serde(deserialize_with = "crate::duration::deserialize")]
+    #[schemars(with = "crate::duration::Text")]
     pub time: Duration,
-    /// Calls of one record. Past it the record ends. Default 100 000.
+    /// Calls of one recording. Past it the recording ends.
     pub calls: u64,
-    /// Bytes of one record. Past it the record ends. Default 256 MiB.
+    /// Bytes of one recording. Past it the recording ends.
     pub bytes: u64,
-    /// Bytes of what one call asked and was answered. Past it the call is left out, and counted. Default 1 MiB.
+    /// Bytes of one call's arguments, imports and answers. Past it the call is left out. Metric: `record_calls_dropped`.
     pub call_bytes: usize,
-    /// Calls that wait to be written, or to be run on a shadow. Past it a call is left out, and counted. Default 64.
+    /// Calls that may wait to be written, or to run on a shadow. Past it a call is left out. Metric: `record_calls_dropped`,
+    /// `shadow_calls_dropped`.
     pub queue: usize,
 }
 

@@ -2,31 +2,33 @@
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use wasmtime::{InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
 
-/// `[sandbox]`: what one instance may use. Everything is per instance or per call, never per plugin.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// `[sandbox]`: limits of one WebAssembly instance and of compiling a component.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Instances in all, over all plugins and versions. Each reserves address space, not memory. Default 512.
+    /// Instances of all plugins and versions together. Each reserves address space, not memory.
     pub instances: u32,
-    /// Bytes of memory an instance may grow to. Default 32 MiB.
+    /// Bytes of memory that an instance may grow to. Past it the call traps.
     pub memory: usize,
-    /// Bytes of stack a call may use; endless recursion ends there. Default 512 KiB.
+    /// Bytes of stack that a call may use. Past it the call traps, as in endless recursion.
     pub stack: usize,
-    /// Bytes of strings and lists that one call may pass to the host at a time. Default 2 MiB.
+    /// Bytes of strings and lists that a call may pass to the host at a time. Past it the call traps.
     pub transfer: usize,
-    /// The largest component, in bytes. Default 16 MiB.
+    /// Bytes of a component's file. Past it the component is not staged.
     pub component: usize,
-    /// Bytes of memory that compiling one may take, in its own process. Default 1 GiB.
+    /// Bytes of memory that compiling a component may use, in a process of its own. Past it staging fails.
     pub compile_memory: u64,
-    /// Seconds of CPU that compiling one may take. Default 120.
+    /// Seconds of CPU that compiling a component may use. Past it staging fails.
     pub compile_seconds: u64,
-    /// Where compiled components are kept. Default: the folder `cache` in `server.data`. Used only if it is the server's own user's,
-    /// with mode 0700; an entry counts only with a MAC under the key `cache.key` of `server.data`. Servers do not share one.
+    /// The folder of compiled components. It is used only if it belongs to the server's user and has mode 0700. Each entry has a
+    /// MAC under the key in `cache.key` of `server.data`, so two servers cannot share a folder. Default: the folder `cache` in
+    /// `server.data`.
     pub cache: PathBuf,
-    /// Compiled components that are kept. Past it those go that were not used for longest. Default 64.
+    /// Compiled components that are kept. Past it the least recently used are removed.
     pub cache_files: usize,
 }
 

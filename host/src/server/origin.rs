@@ -1,6 +1,7 @@
 //! Which web pages may talk to the server: the section `[cors]`, for CORS answers and for the `Origin` of a websocket. Never
 //! answers with a wildcard: what it allows is the origin that asked.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 /// The most entries of `cors.origins`. More fails loading.
@@ -15,15 +16,15 @@ const ANY_HOST: &str = "0.0.0.0";
 /// The `Origin` of a page without one: in a sandboxed frame, or from a file in most browsers.
 const OPAQUE: &str = "null";
 
-/// The section `[cors]`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+/// `[cors]`: which web pages may connect.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// The origins let in: `https://app.example.com`, exactly, with its port where that is not the scheme's own;
-    /// `http://localhost:*` for any port of this machine, however it is named (`localhost`, `127.0.0.1`, `[::1]`), or
-    /// `http://0.0.0.0:*`; those of apps and desktop shells, exactly: `capacitor://localhost`, `ionic://localhost`, `app://-`,
-    /// `chrome-extension://ID`, `file://`; `null` for every page that has no origin of its own, which any website can make; or `*`
-    /// for all. At most 256. Default: none in `serve`, so that no page of another origin gets in; this machine's in `dev`.
+    /// The allowed origins, for HTTP and for websockets, at most 256: `https://app.example.com` exactly; `http://localhost:*` for
+    /// any port of this machine under `localhost`, `127.0.0.1` and `[::1]`; `http://0.0.0.0:*`; an app's origin such as
+    /// `capacitor://localhost`, `ionic://localhost`, `app://-`, `chrome-extension://ID` or `file://`; `null` for every page
+    /// without an origin, which any website can make; `*` for all. Default: none, so that pages of other origins are refused; the
+    /// origins of this machine in `dev`.
     pub origins: Vec<String>,
 }
 

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::limit::Limit;
@@ -11,44 +12,57 @@ use crate::error::{Code, Refusal};
 use crate::proxies::Network;
 use crate::rate::Flow;
 
-/// `[admission]`. Each limit is off at 0. With its `…_dry_run` it is counted, and nobody is refused.
-#[derive(Debug, Clone, Deserialize)]
+/// `[admission]`: limits on how many clients may connect and how fast. 0 means no limit. With `KEY_dry_run = true` the server
+/// counts what is past the limit, and refuses nothing.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Connections of this node, those that wait for their turn included. Past it: HTTP 503. Default 100 000.
+    /// Connections of this node, including those that wait for their turn. Past it the client gets HTTP 503 with `Retry-After`.
+    /// Metric: `limits_passed`.
     pub connections: u64,
+    /// Whether `connections` is a dry run.
     pub connections_dry_run: bool,
-    /// File descriptors that clients leave to health checks, the admin port, storage and other systems: at most a quarter of what
-    /// the process may have. Past the others: HTTP 503. Default 64.
+    /// File descriptors that clients cannot use: they are kept for health checks, the admin port, storage and other systems. At
+    /// most a quarter of the process's limit. Past the rest the client gets HTTP 503. Metric: `limits_passed`.
     pub descriptors_reserved: u64,
-    /// Connections of one address (IPv6: of one /64). Past it: HTTP 429. Behind a proxy that is not listed in `trusted_proxies`
-    /// all clients have one address. Default 0, no limit.
+    /// Connections of one address (IPv6: one /64). Behind a proxy that is not in `trusted_proxies`, all clients have one address.
+    /// Past it the client gets HTTP 429 with `Retry-After`. Metric: `limits_passed`.
     pub address_connections: u64,
+    /// Whether `address_connections` is a dry run.
     pub address_connections_dry_run: bool,
-    /// Sockets (connections to a namespace) of one user. Past it the namespace is refused. Default 10 000.
+    /// Sockets (connections to a namespace) of one user. Past it the client gets the `connect_error` "Too many connections".
+    /// Metric: `limits_passed`.
     pub user_sockets: u64,
+    /// Whether `user_sockets` is a dry run.
     pub user_sockets_dry_run: bool,
-    /// New connections a second; as many may come at once. Past it they wait for their turn, up to `gateway.connect_timeout`, then
-    /// HTTP 503. Default 5000.
+    /// New connections a second, with a burst of the same number. Past it a connection waits for its turn, up to
+    /// `gateway.connect_timeout`, and is then answered with HTTP 503. Metric: `connects_waiting`, `limits_passed`.
     pub connects_per_second: u64,
-    /// In a dry run nobody waits either.
+    /// Whether `connects_per_second` is a dry run. In a dry run no connection waits.
     pub connects_per_second_dry_run: bool,
-    /// Connections that may wait for their turn, as long as that. Past it: HTTP 503. 0: nobody waits. Default 10 000.
+    /// Connections that may wait for their turn; 0 means that none waits. Past it the client gets HTTP 503 with `Retry-After`.
+    /// Metric: `limits_passed`.
     pub connect_queue: u64,
-    /// Events a second of one connection, over all its namespaces. Past it an event is refused with `rate_limited`. Default 50 000.
+    /// Events of one connection a second, in all its namespaces. Past it an event is refused with `rate_limited`. Metric:
+    /// `limits_passed`.
     pub connection_events_per_second: u64,
+    /// Whether `connection_events_per_second` is a dry run.
     pub connection_events_per_second_dry_run: bool,
-    /// Events a second of one user, over all connections. Past it: `rate_limited`. Default 0, no limit.
+    /// Events of one user a second, over all connections. Past it an event is refused with `rate_limited`. Metric:
+    /// `limits_passed`.
     pub user_events_per_second: u64,
+    /// Whether `user_events_per_second` is a dry run.
     pub user_events_per_second_dry_run: bool,
-    /// Cores that the calls of one user may keep busy, over all connections; of a visitor, of one connection. A second's worth at once.
-    /// Besides, a fresh token (`auth:refresh`) or a refused CONNECT counts as 5 ms, and an event that no plugin takes as 0.1 ms. Past it:
-    /// `rate_limited`, and a CONNECT is refused. At most 1024. Default 1; 0: no limit.
+    /// CPU cores that the calls of one user may use, over all connections; for a visitor, of one connection. At most 1024; the
+    /// burst is one second's worth. `auth:refresh` and a refused CONNECT count as 5 ms, an event without a handler as 0.1 ms.
+    /// Past it an event is refused with `rate_limited`, and a CONNECT with "Too many attempts". Metric: `limits_passed`.
     pub user_cpu: f64,
-    /// Events a second for each plugin. Past it: `rate_limited`. Default 0, no limit.
+    /// Events for one plugin a second. Past it an event is refused with `rate_limited`. Metric: `limits_passed`.
     pub plugin_events_per_second: u64,
+    /// Whether `plugin_events_per_second` is a dry run.
     pub plugin_events_per_second_dry_run: bool,
-    /// Addresses or networks (`10.0.0.0/8`) of proxies whose `X-Forwarded-For` is believed. Default none.
+    /// Addresses and networks of proxies whose `X-Forwarded-For` is believed, such as `10.0.0.7` or `10.0.0.0/8`.
+    #[schemars(with = "Vec<String>")]
     pub trusted_proxies: Vec<Network>,
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use hyper::service::Service as _;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use socketioxide_core::Sid;
 use tokio::sync::{Notify, mpsc};
@@ -29,15 +30,19 @@ const CLOSING: u32 = 5;
 /// Polling connections that may wait to be ended. Those past it are told again at the next look.
 pub const POLLING_ENDS: usize = 1024;
 
-/// `[shutdown]`
-#[derive(Debug, Clone, Deserialize)]
+/// `[shutdown]`: how the server stops.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Over how long connections are ended, so that they do not all come back to other nodes at once. Default 3 s; 0 in `dev`.
+    /// The time over which the connections are closed at a stop, so that clients do not all reconnect at once. Default: `3s`;
+    /// `0s` in `dev`.
     #[serde(deserialize_with = "crate::duration::deserialize_some")]
+    #[schemars(with = "Option<crate::duration::Text>")]
     pub spread: Option<Duration>,
-    /// How long after SIGTERM the process ends at the latest, whoever is still here. Default 10 s.
+    /// The longest time from SIGTERM to the end of the process. Clients have four fifths of it. Past it the process ends, even
+    /// with clients connected.
     #[serde(deserialize_with = "crate::duration::deserialize")]
+    #[schemars(with = "crate::duration::Text")]
     pub deadline: Duration,
 }
 

@@ -5,10 +5,11 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 /// Where a PostgreSQL is, and how to get in. Never printed.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(from = "String")]
 pub struct Url(String);
 
@@ -30,54 +31,60 @@ impl fmt::Debug for Url {
     }
 }
 
-/// `[storage]`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+/// `[storage]`: the embedded database, or PostgreSQL.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// `postgres://USER:PASSWORD@HOST/DATABASE` of a PostgreSQL 15 or later, reached directly or through a proxy that keeps
-    /// sessions; `DATABASE_URL` goes before it. Default: none, which means the embedded database in `server.data`.
+    /// `postgres://USER:PASSWORD@HOST/DATABASE` of a PostgreSQL 15 or later. A proxy in front of it must keep sessions. The
+    /// variable `DATABASE_URL` overrides it. Default: none, so that the embedded database in `server.data` is used.
     pub url: Option<Url>,
-    /// PostgreSQL: connections that read; two more write and listen. With all of them busy a read waits `outage_wait`, and is then
-    /// refused as unavailable. Default 8.
+    /// PostgreSQL: connections for reads; two more write and listen. Past it a read waits up to `outage_wait`, and is then
+    /// refused with `unavailable`. Metric: `storage_connections_busy`.
     pub connections: usize,
-    /// PostgreSQL: how long a connection may take to be made, until it is tried again. Default 2 s.
+    /// PostgreSQL: how long a connect may take. Past it the server tries again.
     #[serde(deserialize_with = "crate::duration::deserialize")]
+    #[schemars(with = "crate::duration::Text")]
     pub connect_timeout: Duration,
-    /// PostgreSQL: how long a statement may take; then it is refused as unavailable. Default 10 s.
+    /// PostgreSQL: how long a statement may take. Past it the statement is refused with `unavailable`.
     #[serde(deserialize_with = "crate::duration::deserialize")]
+    #[schemars(with = "crate::duration::Text")]
     pub statement_timeout: Duration,
-    /// PostgreSQL: how long reads and commits wait for a database that does not answer, from the moment it was first missed; past
-    /// it they are refused as unavailable at once, until it is back. Less than `limits.call_time`. Default 3 s.
+    /// PostgreSQL: how long reads and commits wait for a database that does not answer; it must be less than `limits.call_time`.
+    /// Past it they are refused with `unavailable`, at once, until the database answers. Metric: `storage_outages`.
     #[serde(deserialize_with = "crate::duration::deserialize")]
+    #[schemars(with = "crate::duration::Text")]
     pub outage_wait: Duration,
-    /// PostgreSQL: a PEM file of the certificates that sign the database's, for `sslmode=require`, without which it
-    /// is refused. Default: the system's, or those in the file that the variable `SSL_CERT_FILE` names.
+    /// PostgreSQL: a PEM file with the authorities that sign the database's certificate, for `sslmode=require`. Default: the file
+    /// that the variable `SSL_CERT_FILE` names, or the system's authorities.
     pub tls_ca: Option<PathBuf>,
-    /// Commits that wait to be written. Past it a commit waits `queue_wait`. Default 4096.
+    /// Commits that may wait to be written. Past it a commit waits up to `queue_wait`. Metric: `storage_queued`.
     pub queue: usize,
-    /// Bytes of all commits that wait to be written or to take effect. Past it a commit waits `queue_wait`. Default 64 MiB.
+    /// Bytes of the commits that wait to be written or to take effect. Past it a commit waits up to `queue_wait`.
     pub queue_bytes: usize,
-    /// How long a commit waits for room in the queue before it is refused as unavailable. Default 1 s.
+    /// How long a commit waits for room in the queue. Past it the commit is refused with `unavailable`. Metric:
+    /// `storage_queue_full`.
     #[serde(deserialize_with = "crate::duration::deserialize")]
+    #[schemars(with = "crate::duration::Text")]
     pub queue_wait: Duration,
-    /// Commits that share one sync; the others wait for the next. Default 1024.
+    /// Commits that share one sync. Past it a commit waits for the next sync.
     pub group: usize,
-    /// Bytes of the commits that share one sync; a larger one goes alone. Default 8 MiB.
+    /// Bytes of the commits that share one sync. A larger commit has a sync of its own.
     pub group_bytes: usize,
-    /// Embedded: bytes of memory for pages of the database, half of them the writer's. Default 64 MiB.
+    /// Embedded: bytes of memory for pages of the database. The writer has half of it.
     pub cache: usize,
-    /// Embedded: connections that read, and share the other half of the cache; a fifth reader waits, for microseconds. Default 4.
+    /// Embedded: connections for reads, which share the other half of the cache. Past it a read waits, for microseconds.
     pub readers: usize,
-    /// Embedded: bytes of the log after which it is copied into the database. More of it makes writing cheaper, and a start after a crash
-    /// slower: about 20 ms for the default of 16 MiB.
+    /// Embedded: bytes of the write-ahead log. Past it the log is copied into the database. A larger value makes writes cheaper
+    /// and a start after a crash slower (about 20 ms for 16 MiB). Metric: `storage_log_bytes`.
     pub log: usize,
-    /// Embedded: bytes the database may grow to; past it commits are refused as unavailable until something is deleted. Default 0, which
-    /// means as many as the disk has.
+    /// Embedded: bytes that the database may grow to; 0 means the size of the disk. Past it commits are refused with
+    /// `unavailable` until something is deleted. Metric: `storage_failing`.
     pub size: u64,
-    /// How long the id of a handled bus message is remembered, at least. Default 24 h.
+    /// How long the id of a handled message is kept, at least, so that the same message has no second effect.
     #[serde(deserialize_with = "crate::duration::deserialize")]
+    #[schemars(with = "crate::duration::Text")]
     pub handled_for: Duration,
-    /// Dead letters that are kept; past it the oldest goes. Default 10 000.
+    /// Dead letters that are kept. Past it the oldest is removed.
     pub dead_letters: usize,
 }
 

@@ -9,9 +9,9 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-use prometheus_client::registry::Registry;
 
-use super::{PluginLabel, register};
+use super::PluginLabel;
+use super::registrar::{Registrar, register};
 use crate::names::PluginName;
 
 /// The figures that plugins keep for themselves.
@@ -23,7 +23,7 @@ pub struct Custom {
     dropped: Family<PluginLabel, Counter>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CustomLabels {
     plugin: String,
     name: String,
@@ -33,7 +33,7 @@ struct CustomLabels {
 const MAX_CUSTOM_NAMES: usize = 64;
 
 impl Custom {
-    pub(super) fn register(r: &mut Registry) -> Self {
+    pub(super) fn register(r: &mut Registrar) -> Self {
         let values = Family::new_with_constructor(custom_values as fn() -> Histogram);
         Self {
             names: Mutex::default(),
@@ -43,7 +43,7 @@ impl Custom {
             dropped: register(
                 r,
                 "plugin_custom_dropped",
-                "Figures with a bad name, or past a plugin's 64 names",
+                "Metrics with a bad name, or past a plugin's 64 names",
                 Family::default(),
             ),
         }

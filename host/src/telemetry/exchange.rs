@@ -7,9 +7,8 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
 
-use super::register;
+use super::registrar::{Registrar, register};
 
 /// Names of topics and streams that have series of their own.
 const MAX_NAMES: usize = 256;
@@ -17,30 +16,30 @@ const MAX_NAMES: usize = 256;
 /// What all others are counted as.
 const OTHER: &str = "other";
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Topic {
     source: &'static str,
     topic: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Reason {
     source: &'static str,
     reason: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Source {
     source: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Sent {
     system: &'static str,
     topic: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct System {
     system: &'static str,
 }
@@ -59,19 +58,29 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    pub(super) fn register(r: &mut Registry) -> Self {
+    pub(super) fn register(r: &mut Registrar) -> Self {
         Self {
-            accepted: register(r, "ingest_messages", "Messages of other systems that were accepted", Family::default()),
-            rejected: register(r, "ingest_rejected", "Messages of other systems that cannot be accepted", Family::default()),
-            lag: register(r, "ingest_lag", "Messages that wait in another system, as it last told", Family::default()),
-            paused: register(r, "ingest_paused", "1 while a topic or stream is left to wait at its source", Family::default()),
-            reconnects: register(r, "ingest_reconnects", "Times a source that was away came back", Family::default()),
-            sent: register(r, "egress_messages", "Messages that another system has taken", Family::default()),
+            accepted: register(
+                r,
+                "ingest_messages",
+                "Messages of other systems that were accepted, by source: kafka, streams or pubsub",
+                Family::default(),
+            ),
+            rejected: register(
+                r,
+                "ingest_rejected",
+                "Messages of other systems that were not accepted, by reason: not_json, too_large, bad_topic, bad_name, not_a_message, trimmed or lost",
+                Family::default(),
+            ),
+            lag: register(r, "ingest_lag", "Messages that wait in another system, as it last reported", Family::default()),
+            paused: register(r, "ingest_paused", "1 while a topic or stream waits at its source", Family::default()),
+            reconnects: register(r, "ingest_reconnects", "Reconnects to a source", Family::default()),
+            sent: register(r, "egress_messages", "Messages that another system has accepted", Family::default()),
             waiting: register(r, "egress_waiting", "Messages that wait to be sent to another system", Family::default()),
             sent_reconnects: register(
                 r,
                 "egress_reconnects",
-                "Times a system that is sent to was away and came back",
+                "Reconnects to a system that messages are sent to",
                 Family::default(),
             ),
             names: Mutex::default(),
@@ -127,7 +136,7 @@ mod tests {
 
     #[test]
     fn names_past_their_number_share_a_label() {
-        let exchange = Exchange::register(&mut Registry::default());
+        let exchange = Exchange::register(&mut Registrar::new());
         for n in 0..MAX_NAMES {
             assert_eq!(exchange.name(&format!("t{n}")), format!("t{n}"));
         }

@@ -12,6 +12,7 @@ use std::panic::PanicHookInfo;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
@@ -22,15 +23,15 @@ use sink::Sink;
 
 use crate::shown;
 
-/// `[log]`
-#[derive(Debug, Clone, Deserialize)]
+/// `[log]`: the log, which goes to standard error.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// `text` or `json`. Default: text in `dev`, JSON in `serve`.
+    /// The format of a line: `text` or `json`. Default: `text` in `dev`, `json` in `serve`.
     pub format: Option<LogFormat>,
-    /// The filter, as in `RUST_LOG`. SIGHUP reloads it. Default `info`.
+    /// The filter, in the syntax of `RUST_LOG`, which overrides it. SIGHUP reloads it.
     pub filter: String,
-    /// Bytes of lines that may wait for a slow reader. Past it lines are dropped, and counted. Default 4 MiB.
+    /// Bytes of log lines that may wait for a slow reader. Past it lines are dropped. Metric: `log_lines_lost`.
     pub buffer: usize,
 }
 
@@ -41,7 +42,7 @@ impl Default for Config {
 }
 
 /// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     Text,

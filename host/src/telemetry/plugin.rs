@@ -7,27 +7,26 @@ use std::time::Duration;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::registry::Registry;
 
 use super::cpu::Cpu;
 use super::latency::Latency;
-use super::register;
+use super::registrar::{Registrar, register};
 use crate::error::Code;
 use crate::names::PluginName;
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct ReleaseLabels {
     pub(super) plugin: String,
     pub(super) version: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RefusalLabels {
     plugin: String,
     code: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabels {
     plugin: String,
     version: String,
@@ -213,20 +212,45 @@ impl Releases {
         }
     }
 
-    pub(super) fn register(r: &mut Registry) -> Self {
+    pub(super) fn register(r: &mut Registrar) -> Self {
         Self {
             versions: Mutex::default(),
-            calls: register(r, "plugin_calls", "Calls of every kind, by what came of them", Family::default()),
-            call_seconds: register(r, "plugin_call_seconds", "From a call's turn to its commit", Family::default()),
-            cpu: register(r, "plugin_cpu_seconds", "CPU that calls took in the sandbox", Family::default()),
-            events: register(r, "plugin_events", "Events handled", Family::default()),
-            seconds: register(r, "plugin_event_seconds", "From an event's turn to its commit", Family::default()),
-            refusals: register(r, "plugin_refusals", "Events a plugin refused, by code", Family::default()),
-            faults: register(r, "plugin_faults", "Calls that trapped or passed a limit", Family::default()),
-            conflicts: register(r, "plugin_conflicts", "Calls run again because what they read had changed", Family::default()),
-            fresh_instances: register(r, "plugin_fresh_instances", "Instances made", Family::default()),
+            calls: register(
+                r,
+                "plugin_calls",
+                "Calls of every kind, by outcome: ok, refused, invalid_data, failed, fault, unavailable or already_handled",
+                Family::default(),
+            ),
+            call_seconds: register(r, "plugin_call_seconds", "Time from the start of a call to its commit", Family::default()),
+            cpu: register(r, "plugin_cpu_seconds", "CPU time of calls in the sandbox", Family::default()),
+            events: register(r, "plugin_events", "Events that were handled", Family::default()),
+            seconds: register(
+                r,
+                "plugin_event_seconds",
+                "Time from the start of an event's call to its commit",
+                Family::default(),
+            ),
+            refusals: register(r, "plugin_refusals", "Events that a plugin refused, by code", Family::default()),
+            faults: register(
+                r,
+                "plugin_faults",
+                "Calls that trapped, exceeded a limit or gave an unusable answer",
+                Family::default(),
+            ),
+            conflicts: register(
+                r,
+                "plugin_conflicts",
+                "Calls that ran again because a key that they had read was changed",
+                Family::default(),
+            ),
+            fresh_instances: register(r, "plugin_fresh_instances", "Instances that were created", Family::default()),
             pool_waits: register(r, "plugin_pool_waits", "Calls that waited for an instance", Family::default()),
-            log_lines_dropped: register(r, "plugin_log_lines_dropped", "Log lines past the quota", Family::default()),
+            log_lines_dropped: register(
+                r,
+                "plugin_log_lines_dropped",
+                "Log lines that were dropped past the quota",
+                Family::default(),
+            ),
         }
     }
 }

@@ -16,6 +16,7 @@ use opentelemetry::trace::{
 };
 use opentelemetry::{Context, KeyValue, Value};
 use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::Metrics;
@@ -37,25 +38,28 @@ const MAX_TEXT: usize = 256;
 /// Why spans are dropped: the queue was full, the collector did not take them.
 pub(super) const DROPPED: [&str; 2] = ["queue_full", "not_taken"];
 
-/// `[traces]`
-#[derive(Debug, Clone, Deserialize)]
+/// `[traces]`: traces for an OpenTelemetry collector.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Where the collector takes OTLP over HTTP: `http://127.0.0.1:4318`, to which `/v1/traces` is added. Default: none, or
-    /// `OTEL_EXPORTER_OTLP_ENDPOINT`; without one nothing is traced.
+    /// The collector's address for OTLP over HTTP, such as `http://127.0.0.1:4318`; `/v1/traces` is added to it. Default: the
+    /// variable `OTEL_EXPORTER_OTLP_ENDPOINT`; without both there are no traces.
     pub endpoint: Option<String>,
-    /// The share of connects, events, disconnects, timers and messages from outside that are traced, 0 to 1. What a traced one
-    /// causes is traced. Default 0.01.
+    /// The share of connects, events, disconnects, timers and messages from outside that are traced, from 0 to 1. Everything that
+    /// a traced one causes is traced as well.
     pub sample: f64,
-    /// Spans that wait to be sent. Past it they are dropped, counted. Default 4096.
+    /// Spans that may wait to be sent. Past it spans are dropped. Metric: `trace_spans_dropped`.
     pub queue: usize,
-    /// Spans sent at a time. Default 512.
+    /// Spans that are sent at a time.
     pub batch: usize,
-    /// How long a span waits for others to be sent with. Default 2 s.
+    /// The longest time that a span waits for others to be sent with it.
     #[serde(deserialize_with = "crate::duration::deserialize")]
+    #[schemars(with = "crate::duration::Text")]
     pub every: Duration,
-    /// How long the collector may take for a batch, tries included. Past it the batch is dropped, counted. Default 5 s.
+    /// How long the collector may take for a batch, retries included. Past it the batch is dropped. Metric:
+    /// `trace_spans_dropped`.
     #[serde(deserialize_with = "crate::duration::deserialize")]
+    #[schemars(with = "crate::duration::Text")]
     pub timeout: Duration,
 }
 

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::sandbox::imports::{budget, emitter, presence, rooms, store, timers, types};
 
-pub use alike::is_alike;
+pub use alike::{is_alike, remove_split_lists};
 
 /// One import that was called.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,25 +2,27 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::storage::{MAX_SET_BYTES, MAX_SET_WRITES};
 
-/// `[limits]`
-#[derive(Debug, Clone, Deserialize)]
+/// `[limits]`: limits of one call. A call that ends at one of them has no effect at all.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Effects a call may make. Default 256, which is also the most: storage takes no larger set.
+    /// Effects of a call, at most 256, the largest set that storage accepts. Past it the call traps.
     pub effects: usize,
-    /// Bytes of a call's effects: names, arguments, keys and values; and of its reply. Default 1 MiB, which is also the most.
+    /// Bytes of a call's effects (names, arguments, keys and values), and of its reply; at most 1 MiB. Past it the call traps.
     pub effect_bytes: usize,
-    /// Imports a call may call. Default 10 000.
+    /// Imports that a call may call. Past it the call traps.
     pub imports: u32,
-    /// Milliseconds of CPU a call may use. Default 20.
+    /// Milliseconds of CPU that a call may use. Past it the call traps.
     pub cpu_ms: u32,
-    /// How long a call may take in all. Past it, it is over: `unavailable` where it waited for storage or for other nodes, which
-    /// is no fault of the plugin's, and else a fault. Default 5 s.
+    /// How long a call may take, waits included. Past it the call ends: with `unavailable` if it waited for storage or for other
+    /// nodes, else as a fault.
     #[serde(deserialize_with = "crate::duration::deserialize")]
+    #[schemars(with = "crate::duration::Text")]
     pub call_time: Duration,
 }
 

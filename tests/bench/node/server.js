@@ -1,5 +1,5 @@
-// The same chat on Socket.IO for Node, tuned as its own guide says: no compression, websocket alone, the handshake's
-// request let go. It must never do less than the chat asks for.
+// The same chat on Socket.IO for Node, tuned as its own guide recommends: no compression, websocket only, and the handshake's
+// request released. It must never do less than the chat requires.
 "use strict";
 
 const { randomUUID } = require("node:crypto");
@@ -24,7 +24,7 @@ const io = new Server(http, {
   serveClient: false,
 });
 
-// The guide's advice for memory: every session would keep its first HTTP request.
+// The guide's advice for memory: otherwise every session keeps its first HTTP request.
 io.engine.on("connection", (raw) => {
   raw.request = null;
 });
@@ -55,7 +55,7 @@ io.on("connection", (socket) => {
   });
 });
 
-// One of several nodes: what it sends goes to the others through Redis.
+// One of several nodes: its messages reach the others through Redis.
 async function cluster(url) {
   const { createClient } = require("redis");
   const { createAdapter } = require("@socket.io/redis-adapter");
@@ -66,5 +66,5 @@ async function cluster(url) {
 
 const ready = process.env.REDIS_URL ? cluster(process.env.REDIS_URL) : Promise.resolve();
 ready.then(() => http.listen(Number(port), address));
-// The bench holds our standard input: it ends when the bench does, however that ends.
+// The bench holds our standard input, so this server ends when the bench ends, in whatever way.
 process.stdin.resume().on("end", () => process.exit(0));

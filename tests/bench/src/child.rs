@@ -1,5 +1,5 @@
-//! A server as a process of its own: started, waited for, measured from outside, ended when the value is dropped.
-//! It must never measure with help of the server: what a server says of itself is not compared.
+//! A server in a process of its own: started, awaited, measured from outside, and ended when the value is dropped. It must never
+//! use measurements that the server reports, because those cannot be compared.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
@@ -18,8 +18,8 @@ use nix::unistd::Pid;
 const END_LIMIT: Duration = Duration::from_secs(10);
 const REDIS_LIMIT: Duration = Duration::from_secs(10);
 const PROBE_LIMIT: Duration = Duration::from_secs(2);
-/// The pause between two looks at a process.
-const LOOK: Duration = Duration::from_millis(20);
+/// The interval between two checks of a process.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 const LOG_TAIL: usize = 2000;
 
 /// A running server.
@@ -38,7 +38,7 @@ impl Child {
         Self::start_until(healthy, command, addr, log, limit, stop)
     }
 
-    /// A redis-server that keeps nothing on the disk.
+    /// A redis-server without persistence.
     ///
     /// # Errors
     /// It is not installed, or does not listen.
@@ -60,7 +60,7 @@ impl Child {
         stop: &AtomicBool,
     ) -> Result<Self> {
         let out = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
-        // Our own servers and Node's end when their standard input does: even a killed bench leaves none behind.
+        // Our own servers and Node's end when their standard input ends, so that even a killed bench leaves none running.
         command.stdin(Stdio::piped()).stdout(out.try_clone()?).stderr(out);
         let process = command.spawn().with_context(|| format!("cannot start {}", command.get_program().display()))?;
         let mut child = Self { process, addr, log };
@@ -78,14 +78,14 @@ impl Child {
         }
     }
 
-    /// CPU time of all its threads so far, user and system, those that have ended among them: what `/proc/PID/stat`
-    /// counts, but in nanoseconds. That file's ticks of 10 ms are too coarse for 2000 connects.
+    /// User and system CPU time of all threads so far, including those that have ended: the value of `/proc/PID/stat`, but in
+    /// nanoseconds. That file's ticks of 10 ms are too coarse for 2000 connects.
     pub(crate) fn cpu(&self) -> Result<Duration> {
         let time = clock_gettime(clock_getcpuclockid(self.pid()?)?)?;
         Ok(Duration::from(time))
     }
 
-    /// Bytes resident, walked page by page: `/proc/PID/statm` lags behind by some pages a CPU.
+    /// Resident bytes, counted page by page: `/proc/PID/statm` lags behind by some pages for each CPU.
     pub(crate) fn resident(&self) -> Result<u64> {
         let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", self.process.id()))?;
         let line = rollup.lines().find_map(|line| line.strip_prefix("Rss:")).context("no Rss in smaps_rollup")?;
@@ -93,7 +93,7 @@ impl Child {
         Ok(kilobytes * 1024)
     }
 
-    /// The last of what the server printed, for an error.
+    /// The end of the server's output, for an error.
     pub(crate) fn tail(&self) -> String {
         let text = std::fs::read(&self.log).unwrap_or_default();
         let from = text.len().saturating_sub(LOG_TAIL);
@@ -108,7 +108,7 @@ impl Child {
 impl Drop for Child {
     fn drop(&mut self) {
         if let Ok(pid) = self.pid() {
-            // It may have ended by itself; then there is nobody to tell.
+            // It may already have ended by itself.
             let _ = kill(pid, Signal::SIGTERM);
         }
         let began = Instant::now();
@@ -128,22 +128,22 @@ impl Drop for Child {
     reason = "no runtime in this process, and a process of another's making has no event to wait for"
 )]
 fn pause() {
-    std::thread::sleep(LOOK);
+    std::thread::sleep(POLL_INTERVAL);
 }
 
-/// An address of loopback that nobody listens at now.
+/// A free loopback address.
 pub(crate) fn free_addr() -> Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
-/// This program's own file, which serves as `native` and as `floor`.
+/// A command that runs this program as `native` or `floor`.
 pub(crate) fn own_command(role: &str, addr: SocketAddr) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command.arg(role).arg(addr.to_string());
     Ok(command)
 }
 
-/// A request with a JSON body, over a connection of its own.
+/// Posts a JSON body over a new connection.
 ///
 /// # Errors
 /// The answer is not 2xx, or does not come within 2 s.
@@ -168,7 +168,7 @@ fn exchange(addr: SocketAddr, request: &str) -> Result<String> {
     stream.set_read_timeout(Some(PROBE_LIMIT))?;
     stream.write_all(request.as_bytes())?;
     let (mut answer, mut piece) = (Vec::new(), [0; 4096]);
-    // Whoever keeps the connection open in spite of the header is heard until its first silence.
+    // A server that keeps the connection open despite the header is read until it pauses.
     while answer.len() < 64 * 1024 {
         match stream.read(&mut piece) {
             Ok(0) => break,
@@ -180,7 +180,7 @@ fn exchange(addr: SocketAddr, request: &str) -> Result<String> {
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
-/// The folder of this package, where Node's server lies; the workspace is two levels up.
+/// The folder of this package, which contains Node's server; the workspace is two levels up.
 pub(crate) fn package() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }

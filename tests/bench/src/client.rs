@@ -1,5 +1,5 @@
-//! The load generator: many Socket.IO clients on one thread and one epoll, so that what it costs the server's cores is small and steady.
-//! It must never block on one client, and never hide a refusal, a close or an error that a server sent.
+//! The load generator: many Socket.IO clients on one thread and one epoll, so that its own load on the CPU is small and steady.
+//! It must never block on one client, or hide a refusal, a close or an error of the server.
 
 mod wire;
 
@@ -18,20 +18,20 @@ use crate::measure::Latency;
 use wire::Frame;
 pub(crate) use wire::Packet;
 
-/// Connects under way at once; past it the next waits, so that no server's accept queue (Node: 511) overflows.
+/// Connects in progress at once. Further ones wait, so that no server's accept queue (Node: 511) overflows.
 const OPENING_AT_ONCE: usize = 64;
-/// How long all connects, joins or answers of one step may take together.
+/// The time limit for all connects, joins or answers of one step together.
 pub(crate) const STEP_LIMIT: u64 = 30 * SECOND;
-/// Bytes one client may have waiting because its server does not read; past it the run ends.
+/// Bytes that may be queued for one client if its server does not read. The run ends if there are more.
 const PENDING_LIMIT: usize = 1 << 20;
-/// One read takes at most this much; a shorter one has emptied the socket.
+/// The maximum size of one read. A shorter read has emptied the socket.
 const READ_SIZE: usize = 128 * 1024;
-/// Sockets served before the caller gets to send again.
+/// Sockets handled before the caller may send again.
 const EVENTS_AT_ONCE: usize = 128;
 const TIMER: u64 = u64::MAX;
 
-/// Where a client goes in: the namespace, and the token it shows there.
-pub(crate) struct Door {
+/// The namespace that a client connects to, and its token.
+pub(crate) struct Target {
     pub(crate) namespace: &'static str,
     pub(crate) token: String,
 }
@@ -45,7 +45,7 @@ enum State {
     Closed,
 }
 
-/// One client. `index` is its place in the swarm, in the order of the doors.
+/// One client. `index` is its position in the swarm, in the order of the targets.
 pub(crate) struct Client {
     pub(crate) index: usize,
     namespace: &'static str,
@@ -53,9 +53,9 @@ pub(crate) struct Client {
     stream: TcpStream,
     state: State,
     began: u64,
-    /// Bytes of a frame whose rest has not come yet.
+    /// Bytes of an incomplete frame.
     partial: Vec<u8>,
-    /// Bytes that the socket would not take yet; also where frames are built.
+    /// Bytes that the socket has not accepted yet. Frames are also built here.
     pending: Vec<u8>,
     stuck: bool,
 }
@@ -115,8 +115,8 @@ impl Client {
         self.flush()
     }
 
-    /// Handles one whole piece of what came in at the front of `bytes`; how long it was, or `None` if it is not whole yet.
-    fn take<H>(&mut self, bytes: &[u8], heard: &mut H) -> Result<Option<usize>>
+    /// Handles one complete unit at the front of `bytes` and returns its length, or `None` if it is incomplete.
+    fn take<H>(&mut self, bytes: &[u8], on_packet: &mut H) -> Result<Option<usize>>
     where
         H: FnMut(&mut Client, Packet<'_>) -> Result<()>,
     {
@@ -128,18 +128,18 @@ impl Client {
         }
         let Some((frame, len)) = wire::frame(bytes) else { return Ok(None) };
         match frame {
-            Frame::Text(text) => self.packet(wire::packet(text), heard)?,
+            Frame::Text(text) => self.packet(wire::packet(text), on_packet)?,
             Frame::Ping(payload) => {
                 wire::put_pong(&mut self.pending, payload)?;
                 self.flush()?;
             }
-            Frame::Close => self.packet(Packet::Closed, heard)?,
+            Frame::Close => self.packet(Packet::Closed, on_packet)?,
             Frame::Other => {}
         }
         Ok(Some(len))
     }
 
-    fn packet<H>(&mut self, packet: Packet<'_>, heard: &mut H) -> Result<()>
+    fn packet<H>(&mut self, packet: Packet<'_>, on_packet: &mut H) -> Result<()>
     where
         H: FnMut(&mut Client, Packet<'_>) -> Result<()>,
     {
@@ -161,7 +161,7 @@ impl Client {
             }
             _ => {}
         }
-        heard(self, packet)
+        on_packet(self, packet)
     }
 }
 
@@ -180,7 +180,7 @@ impl Swarm {
     pub(crate) fn new(stop: &Arc<AtomicBool>) -> Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)?;
-        // Edge-triggered: setting it anew clears it, nobody has to read it.
+        // Edge-triggered: setting it again clears it, so it is never read.
         epoll.add(&timer, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, TIMER))?;
         let buffer = vec![0; READ_SIZE].into_boxed_slice();
         Ok(Self { epoll, timer, clients: Vec::new(), buffer, stop: Arc::clone(stop) })
@@ -194,31 +194,31 @@ impl Swarm {
         self.clients.get_mut(index).context("no such client")
     }
 
-    /// Opens a client for each door, `per_second` of them or as fast as they are taken, and returns when all are in.
-    /// What is recorded is the time from the first SYN to the CONNECT's answer.
+    /// Opens a client for each target, `per_second` of them or as fast as they are accepted, and returns when all are connected.
+    /// Records the time from the first SYN to the answer of the CONNECT.
     ///
     /// # Errors
-    /// One is refused, closed, or not in within 30 s of the last.
+    /// One is refused, closed, or not connected within 30 s of the last.
     pub(crate) fn open(
         &mut self,
         addr: SocketAddr,
-        doors: impl IntoIterator<Item = Door>,
+        targets: impl IntoIterator<Item = Target>,
         per_second: Option<f64>,
     ) -> Result<Latency> {
-        let mut doors = doors.into_iter().peekable();
+        let mut targets = targets.into_iter().peekable();
         let mut latency = Latency::new()?;
         let (mut opening, mut moved) = (0usize, now());
         let mut pace = Pace::per_second(per_second.unwrap_or(1e6), moved);
-        while doors.peek().is_some() || opening > 0 {
+        while targets.peek().is_some() || opening > 0 {
             while opening < OPENING_AT_ONCE && pace.due(now()) {
-                let Some(door) = doors.next() else { break };
-                self.begin(addr, door)?;
+                let Some(target) = targets.next() else { break };
+                self.begin(addr, target)?;
                 opening += 1;
                 moved = now();
             }
             ensure!(now() < moved + STEP_LIMIT, "{opening} connects were not answered in time");
             let soon = now() + 20 * MILLI;
-            let until = if doors.peek().is_some() && opening < OPENING_AT_ONCE { pace.next().min(soon) } else { soon };
+            let until = if targets.peek().is_some() && opening < OPENING_AT_ONCE { pace.next().min(soon) } else { soon };
             self.turn(until, |client, packet| {
                 if packet == Packet::Connected {
                     opening -= 1;
@@ -230,7 +230,7 @@ impl Swarm {
         Ok(latency)
     }
 
-    fn begin(&mut self, addr: SocketAddr, door: Door) -> Result<()> {
+    fn begin(&mut self, addr: SocketAddr, target: Target) -> Result<()> {
         let began = now();
         let stream = TcpStream::connect(addr).context("connect")?;
         stream.set_nodelay(true)?;
@@ -238,7 +238,7 @@ impl Swarm {
         let index = self.clients.len();
         let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
         self.epoll.add(&stream, EpollEvent::new(flags, index as u64))?;
-        let Door { namespace, token } = door;
+        let Target { namespace, token } = target;
         let mut client = Client {
             index,
             namespace,
@@ -255,7 +255,7 @@ impl Swarm {
         Ok(())
     }
 
-    /// Has every client ask one thing and waits for all the acks.
+    /// Sends one event from every client and waits for all acks.
     ///
     /// # Errors
     /// An ack carries an error, or is missing after 30 s.
@@ -264,7 +264,7 @@ impl Swarm {
         let limit = now() + STEP_LIMIT;
         for index in 0..self.clients.len() {
             self.client(index)?.emit(Some(0), |out| body(index, out))?;
-            // In between, so that the answers of the first do not pile up behind the questions of the last.
+            // Read in between, so that early answers do not pile up while later requests are sent.
             self.turn(0, |_, packet| answered(packet, &mut missing))?;
         }
         while missing > 0 {
@@ -274,7 +274,7 @@ impl Swarm {
         Ok(())
     }
 
-    /// Waits until nothing but pings has come for `quiet` ns: the echoes of connects and joins are over. At most 5 s.
+    /// Waits until only pings have arrived for `quiet` ns, so that the events of connects and joins are over. At most 5 s.
     pub(crate) fn settle(&mut self, quiet: u64) -> Result<()> {
         let limit = now() + 5 * SECOND;
         let mut until = now() + quiet;
@@ -287,12 +287,12 @@ impl Swarm {
         Ok(())
     }
 
-    /// Waits until a socket has something or the clock reaches `until` (ns), and hands every packet to `heard`, pings aside.
-    /// One turn serves each ready socket once; callers loop.
+    /// Waits until a socket is readable or the clock reaches `until` (ns), and passes every packet except pings to `on_packet`.
+    /// One turn handles each ready socket once; callers loop.
     ///
     /// # Errors
-    /// A client was refused or closed, what `heard` returns, or the run was interrupted.
-    pub(crate) fn turn<H>(&mut self, until: u64, mut heard: H) -> Result<()>
+    /// A client was refused or closed, `on_packet` returned an error, or the run was interrupted.
+    pub(crate) fn turn<H>(&mut self, until: u64, mut on_packet: H) -> Result<()>
     where
         H: FnMut(&mut Client, Packet<'_>) -> Result<()>,
     {
@@ -317,7 +317,7 @@ impl Swarm {
             }
             let readable = EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR;
             if event.events().intersects(readable) {
-                read(client, &mut self.buffer, &mut heard)?;
+                read(client, &mut self.buffer, &mut on_packet)?;
             }
         }
         Ok(())
@@ -339,7 +339,7 @@ pub(crate) fn accepted(args: &[u8]) -> Result<()> {
     Ok(())
 }
 
-fn read<H>(client: &mut Client, buffer: &mut [u8], heard: &mut H) -> Result<()>
+fn read<H>(client: &mut Client, buffer: &mut [u8], on_packet: &mut H) -> Result<()>
 where
     H: FnMut(&mut Client, Packet<'_>) -> Result<()>,
 {
@@ -352,12 +352,12 @@ where
             Err(e) => return Err(e).with_context(|| format!("client {} reads", client.index)),
         };
         if client.partial.is_empty() {
-            let used = take_all(client, &buffer[..n], heard)?;
+            let used = take_all(client, &buffer[..n], on_packet)?;
             client.partial.extend_from_slice(&buffer[used..n]);
         } else {
             let mut bytes = std::mem::take(&mut client.partial);
             bytes.extend_from_slice(&buffer[..n]);
-            let used = take_all(client, &bytes, heard)?;
+            let used = take_all(client, &bytes, on_packet)?;
             bytes.drain(..used);
             client.partial = bytes;
         }
@@ -367,13 +367,13 @@ where
     }
 }
 
-fn take_all<H>(client: &mut Client, bytes: &[u8], heard: &mut H) -> Result<usize>
+fn take_all<H>(client: &mut Client, bytes: &[u8], on_packet: &mut H) -> Result<usize>
 where
     H: FnMut(&mut Client, Packet<'_>) -> Result<()>,
 {
     let mut used = 0;
     while used < bytes.len() {
-        match client.take(&bytes[used..], heard)? {
+        match client.take(&bytes[used..], on_packet)? {
             Some(len) => used += len,
             None => break,
         }

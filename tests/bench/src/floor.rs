@@ -1,5 +1,5 @@
-//! The floor: a server that makes one write() a member and nothing else, so that a reader sees how much of a figure is the kernel's.
-//! It must never grow features: no token is checked, no event is parsed beyond finding its room.
+//! The floor: a server that makes one write() for each member and nothing else, which shows how much of a result is the kernel's
+//! share. It must never get features: it checks no token and parses an event only to find its room.
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
@@ -15,10 +15,10 @@ use crate::child::own_command;
 const UPGRADED: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
     Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 const HEALTHY: &[u8] = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}";
-/// The generator's connections last seconds: no ping is ever due.
+/// The generator's connections last seconds, so no ping is ever due.
 const OPEN: &[u8] = br#"0{"sid":"floor","upgrades":[],"pingInterval":300000,"pingTimeout":300000,"maxPayload":100000}"#;
 const CONNECTED: &[u8] = br#"40{"sid":"floor"}"#;
-/// A client that has sent this much of a frame without its end is closed.
+/// A client that has sent this much of an incomplete frame is closed.
 const PARTIAL_LIMIT: usize = 64 * 1024;
 
 type Room = Arc<Mutex<Vec<Arc<TcpStream>>>>;
@@ -48,20 +48,21 @@ pub(crate) async fn serve(addr: SocketAddr) -> Result<()> {
     }
 }
 
-/// One connection, until it closes. Rooms are never left: a room's sockets all end with its measure, and so does the process.
+/// Handles one connection until it closes. Rooms are never left: a room's sockets all end with its measure, and so does the
+/// process.
 async fn member(stream: Arc<TcpStream>, rooms: Rooms) {
     let mut partial = Vec::new();
     let mut upgraded = false;
     let mut room: Option<Room> = None;
     while stream.readable().await.is_ok() {
-        // Between two awaits, so that the buffer is the thread's and not each connection's.
+        // The buffer exists between two awaits only, so that a thread has one and not each connection.
         if !serve_readable(&stream, &rooms, &mut room, &mut partial, &mut upgraded) {
             return;
         }
     }
 }
 
-/// `false` ends the connection.
+/// Returns `false` to close the connection.
 fn serve_readable(
     stream: &Arc<TcpStream>,
     rooms: &Rooms,
@@ -97,14 +98,14 @@ fn serve_readable(
         if opcode == 8 {
             return false;
         }
-        heard(stream, rooms, room, &text);
+        handle_text(stream, rooms, room, &text);
     }
-    // An empty Vec holds no memory: idle connections keep none.
+    // An empty Vec has no memory, so idle connections use none.
     *partial = bytes.split_off(used);
     partial.len() < PARTIAL_LIMIT
 }
 
-fn heard(stream: &Arc<TcpStream>, rooms: &Rooms, room: &mut Option<Room>, text: &[u8]) {
+fn handle_text(stream: &Arc<TcpStream>, rooms: &Rooms, room: &mut Option<Room>, text: &[u8]) {
     if text.starts_with(b"40") {
         write(stream, &text_frame(&[CONNECTED]));
         return;
@@ -129,7 +130,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// One write() and no queue: what the kernel does not take is lost, and the generator says so.
+/// One write() and no queue: bytes that the kernel does not accept are lost, and the generator reports that.
 fn write(stream: &TcpStream, bytes: &[u8]) {
     let _ = stream.try_write(bytes);
 }
@@ -148,7 +149,7 @@ fn text_frame(parts: &[&[u8]]) -> Vec<u8> {
     frame
 }
 
-/// The first whole masked frame: its opcode, its length with the header, its payload.
+/// The first complete masked frame: its opcode, its length with the header, and its payload.
 fn masked(bytes: &[u8]) -> Option<(u8, usize, Vec<u8>)> {
     let (len, head) = match bytes.get(1)? & 0x7f {
         126 => (usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?])), 4),

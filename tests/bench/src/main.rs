@@ -1,5 +1,5 @@
-//! Hubbub beside its rivals: starts each, measures each, round by round in one run, and prints how they compare.
-//! It must never compare figures of different runs, and never leave a server behind.
+//! Compares Hubbub with its rivals: starts and measures each server round by round in one run, and prints the comparison. It must
+//! never compare results of different runs, or leave a server running.
 
 mod child;
 mod client;
@@ -33,40 +33,40 @@ use crate::measure::{Measure, Scale};
 use crate::results::{Failure, Results};
 use crate::server::{Kind, Starter};
 
-/// What `--only` calls several nodes beside each other.
+/// The value of `--only` for several nodes on one Redis.
 const CLUSTER: &str = "cluster";
 
-/// Sockets of the largest measure, and what else is open.
+/// The sockets of the largest measure, and other open files.
 const FILES: u64 = 6000;
 
-/// Measures Hubbub beside a native socketioxide server, Socket.IO on Node and a bare fan-out, all in one run.
+/// Measures Hubbub, a native socketioxide server, Socket.IO on Node and a bare fan-out in one run.
 #[derive(Parser)]
 struct Args {
-    /// One round, shorter and smaller: under two minutes. Too rough to judge a bound by.
+    /// One short and small round: under two minutes. Too rough to judge a bound.
     #[arg(long)]
     quick: bool,
-    /// Which servers; all if not given. `cluster`: several nodes of Hubbub and of Node on one Redis, and nothing else.
+    /// The servers to measure; default: all. `cluster`: only several nodes of Hubbub and of Node on one Redis.
     #[arg(long, value_delimiter = ',', value_parser = ["hubbub", "native", "node", "floor", CLUSTER])]
     only: Vec<String>,
-    /// Which measures (delivery, acked, connect, idle, stored, mixed, views, churn, cluster); all but the last if not given.
+    /// The measures to take (delivery, acked, connect, idle, stored, mixed, views, churn, cluster); default: all but the last.
     #[arg(long, value_delimiter = ',')]
     measures: Vec<String>,
-    /// How often each server is measured; by default 3, with --quick 1.
+    /// How often each server is measured; default: 3, with --quick 1.
     #[arg(long)]
     rounds: Option<usize>,
-    /// Hubbub's binary, from the workspace's folder.
+    /// Hubbub's binary, relative to the workspace.
     #[arg(long, default_value = "target/release/hubbub")]
     hubbub: PathBuf,
-    /// What Hubbub is started with instead of `dev --no-watch`; addresses and data folder are added.
+    /// Arguments for Hubbub instead of `dev --no-watch`; addresses and data folder are added.
     #[arg(long, value_delimiter = ' ', allow_hyphen_values = true)]
     hubbub_args: Vec<String>,
-    /// More environment for Hubbub, KEY=VALUE; may be repeated.
+    /// Additional environment for Hubbub, KEY=VALUE; may be repeated.
     #[arg(long)]
     hubbub_env: Vec<String>,
-    /// Hubbub stores in this PostgreSQL instead of its embedded database: `postgres://…`.
+    /// PostgreSQL for Hubbub instead of its embedded database: `postgres://…`.
     #[arg(long)]
     database: Option<String>,
-    /// Where to write everything as JSON.
+    /// A file for all results as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
     /// Exit with 1 if a bound is exceeded or a measure failed.
@@ -94,8 +94,8 @@ fn main() -> ExitCode {
         None => compare(&args),
     };
     done.unwrap_or_else(|error| {
-        // A sentence for who runs it, not the trace that a main returning the error would print.
-        say(&format!("{error:#}"));
+        // One sentence, not the trace that returning the error from main would print.
+        log_progress(&format!("{error:#}"));
         ExitCode::FAILURE
     })
 }
@@ -114,7 +114,7 @@ fn compare(args: &Args) -> Result<ExitCode> {
     let (kinds, measures) = (kinds(args), measures(args));
     ensure!(
         !measures.is_empty(),
-        "no such measure: there are delivery, acked, connect, idle, stored, mixed, views, churn and cluster"
+        "unknown measure; the measures are delivery, acked, connect, idle, stored, mixed, views, churn and cluster"
     );
     if kinds.contains(&Kind::Node) {
         node::install()?;
@@ -129,13 +129,13 @@ fn compare(args: &Args) -> Result<ExitCode> {
     Ok(if args.strict && results.over() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// The servers that are named; all where none is.
+/// The named servers, or all if none is named.
 fn kinds(args: &Args) -> Vec<Kind> {
     let all = args.only.iter().all(|name| name == CLUSTER);
     Kind::ALL.into_iter().filter(|kind| all || args.only.iter().any(|name| name == kind.name())).collect()
 }
 
-/// The measures that are named; the usual ones where none is.
+/// The named measures, or the default ones if none is named.
 fn measures(args: &Args) -> Vec<Measure> {
     if args.only.iter().any(|name| name == CLUSTER) {
         return vec![Measure::Cluster];
@@ -144,19 +144,19 @@ fn measures(args: &Args) -> Vec<Measure> {
     Measure::ALL.into_iter().filter(|one| named(one) || (args.measures.is_empty() && one.is_usual())).collect()
 }
 
-/// Each round takes each measure once over all servers, each server fresh; who goes first changes from round to round.
+/// Each round takes each measure once on every server, freshly started. The order of the servers changes from round to round.
 fn run(args: &Args, kinds: &[Kind], measures: &[Measure], stop: &Arc<AtomicBool>) -> Result<Results> {
     let scale = if args.quick { Scale::QUICK } else { Scale::FULL };
-    // Beside the binary: the system's folder for such things is often in memory, where a sync costs nothing.
+    // Beside the binary: the system's temporary folder is often in memory, where a sync costs nothing.
     let binary = std::env::current_exe()?;
-    let folder = tempfile::tempdir_in(binary.parent().context("a binary lies in a folder")?)?;
+    let folder = tempfile::tempdir_in(binary.parent().context("a binary is in a folder")?)?;
     let database = args.database.iter().map(|url| format!("DATABASE_URL={url}"));
     let env = args.hubbub_env.iter().cloned().chain(database).collect();
     let hubbub = Hubbub { binary: args.hubbub.clone(), args: args.hubbub_args.clone(), env };
     let starter = Starter { folder: folder.path(), hubbub: &hubbub, stop };
     if kinds.contains(&Kind::Hubbub) {
-        say("hubbub builds and compiles its plugins");
-        // Outside the time that the measures have. What is wrong with it they will say.
+        log_progress("hubbub builds and compiles its plugins");
+        // Not counted as time of the measures. Its errors are reported by the measures.
         drop(starter.start(Kind::Hubbub, false));
     }
     let (mut results, began) = (Results::default(), Instant::now());
@@ -168,10 +168,10 @@ fn run(args: &Args, kinds: &[Kind], measures: &[Measure], stop: &Arc<AtomicBool>
                     continue;
                 }
                 if began.elapsed() > Duration::from_secs(scale.seconds) {
-                    say(&format!("out of time after {} s: what is left of round {} is left out", scale.seconds, round + 1));
+                    log_progress(&format!("out of time after {} s: the rest of round {} is skipped", scale.seconds, round + 1));
                     return Ok(results);
                 }
-                say(&format!("round {}: {} of {}", round + 1, measure.name(), kind.name()));
+                log_progress(&format!("round {}: {} of {}", round + 1, measure.name(), kind.name()));
                 let measured = measure.run(kind, scale, &starter);
                 ensure!(!stop.load(Ordering::Relaxed), "interrupted");
                 match measured {
@@ -192,13 +192,13 @@ fn raise_file_limit() -> Result<()> {
     Ok(setrlimit(Resource::RLIMIT_NOFILE, most, most)?)
 }
 
-/// Progress, beside the tables and not among them.
-fn say(line: &str) {
-    // Nobody may be listening; the tables come all the same.
+/// Reports progress on stderr, so that stdout has only the tables.
+fn log_progress(line: &str) {
+    // Errors are ignored: progress is not essential.
     let _ = writeln!(std::io::stderr(), "bench: {line}");
 }
 
-/// Ends when standard input does: the bench holds the other end, so its servers end with it however it ends.
+/// Returns when standard input ends. The bench holds the other end, so its servers end with it.
 async fn parent_ended() {
     let mut byte = [0; 1];
     while matches!(tokio::io::stdin().read(&mut byte).await, Ok(1..)) {}

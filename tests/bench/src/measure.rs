@@ -1,4 +1,4 @@
-//! What is measured: the list of measures, how large they are, and what they hand over. It must never print.
+//! The measures: their list, their sizes and their results. It must never print.
 
 mod acked;
 mod churn;
@@ -19,22 +19,22 @@ use anyhow::{Context, Result, bail};
 use hdrhistogram::Histogram;
 
 use crate::child::Child;
-use crate::client::{Door, Swarm};
+use crate::client::{Swarm, Target};
 use crate::clock::MILLI;
 use crate::server::{Kind, Starter};
 use crate::token;
 
-/// How large and how long everything is.
+/// The size and duration of the measures.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Scale {
     pub(crate) rounds: usize,
-    /// The whole run stops taking up new work after this many seconds.
+    /// No new work starts after this many seconds of the run.
     pub(crate) seconds: u64,
-    /// ns of load before anything counts.
+    /// Warm-up load before the measurement, in ns.
     warm: u64,
-    /// ns that a measure of steady load runs.
+    /// Duration of a measure of steady load, in ns.
     steady: u64,
-    /// ns of each closed loop.
+    /// Duration of each closed loop, in ns.
     closed: u64,
     idle: usize,
 }
@@ -48,7 +48,7 @@ impl Scale {
 
 /// One line of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Figure {
+pub(crate) struct Metric {
     pub(crate) id: &'static str,
     pub(crate) title: &'static str,
     pub(crate) unit: Unit,
@@ -61,15 +61,15 @@ pub(crate) enum Unit {
     /// Kilobytes of 1024.
     Kilobytes,
     PerSecond,
-    /// Things that must not happen: over rounds they add up, where all else is a median.
+    /// Counts of faults. They are summed over the rounds; for everything else the median is used.
     Faults,
     /// Percent of one core.
     Percent,
-    /// A multiple of another figure.
+    /// A multiple of another metric.
     Times,
 }
 
-pub(crate) type Sample = (&'static Figure, f64);
+pub(crate) type Sample = (&'static Metric, f64);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Measure {
@@ -111,21 +111,21 @@ impl Measure {
         }
     }
 
-    pub(crate) fn figures(self) -> &'static [Figure] {
+    pub(crate) fn metrics(self) -> &'static [Metric] {
         match self {
-            Self::Delivery => &delivery::FIGURES,
-            Self::Acked => &acked::FIGURES,
-            Self::Connect => &connect::FIGURES,
-            Self::Idle => &idle::FIGURES,
-            Self::Stored => &stored::FIGURES,
-            Self::Mixed => &mixed::FIGURES,
-            Self::Views => &views::FIGURES,
-            Self::Churn => &churn::FIGURES,
-            Self::Cluster => cluster::figures(),
+            Self::Delivery => &delivery::METRICS,
+            Self::Acked => &acked::METRICS,
+            Self::Connect => &connect::METRICS,
+            Self::Idle => &idle::METRICS,
+            Self::Stored => &stored::METRICS,
+            Self::Mixed => &mixed::METRICS,
+            Self::Views => &views::METRICS,
+            Self::Churn => &churn::METRICS,
+            Self::Cluster => cluster::metrics(),
         }
     }
 
-    /// Rivals have the live chat alone: what a database and domains of their author's choice cost says nothing about them.
+    /// Rivals have only the live chat: their database and other domains would be their author's choice.
     pub(crate) fn fits(self, kind: Kind) -> bool {
         match self {
             Self::Cluster => matches!(kind, Kind::Hubbub | Kind::Node),
@@ -133,25 +133,25 @@ impl Measure {
         }
     }
 
-    /// Whether it is taken where no measure is named: nodes need Redis, and minutes of their own.
+    /// Whether it is taken by default: the cluster needs Redis and minutes of its own.
     pub(crate) fn is_usual(self) -> bool {
         self != Self::Cluster
     }
 
-    /// Whether rivals do the same. Then Hubbub has no more plugins than they have handlers.
+    /// Whether rivals are measured too. Then Hubbub has no more plugins than they have handlers.
     pub(crate) fn is_compared(self) -> bool {
         matches!(self, Self::Delivery | Self::Acked | Self::Connect | Self::Idle)
     }
 
     /// # Errors
-    /// A client was refused, closed or not answered: then there is no figure to trust.
+    /// A client was refused, closed or not answered, so that no result can be trusted.
     pub(crate) fn run(self, kind: Kind, scale: Scale, starter: &Starter<'_>) -> Result<Vec<Sample>> {
         if self == Self::Cluster {
             return cluster::run(kind, scale, starter);
         }
         let child = starter.start(kind, self.is_compared())?;
         let bench = Bench { child: &child, scale, folder: starter.folder, stop: starter.stop };
-        self.of(&bench).with_context(|| format!("the server's last words: {:?}", child.tail()))
+        self.of(&bench).with_context(|| format!("the end of the server's log: {:?}", child.tail()))
     }
 
     fn of(self, bench: &Bench<'_>) -> Result<Vec<Sample>> {
@@ -169,11 +169,11 @@ impl Measure {
     }
 }
 
-/// What a measure works with: one server, fresh from its start.
+/// The context of a measure: one freshly started server.
 struct Bench<'a> {
     child: &'a Child,
     scale: Scale,
-    /// On the disk that the server's data is on.
+    /// A folder on the same disk as the server's data.
     folder: &'a Path,
     stop: &'a Arc<AtomicBool>,
 }
@@ -184,12 +184,12 @@ impl Bench<'_> {
     }
 }
 
-/// Doors for `count` users into `namespace`, their tokens signed beforehand.
-fn doors(namespace: &'static str, count: usize) -> Result<Vec<Door>> {
-    (0..count).map(|index| Ok(Door { namespace, token: token::sign(index)? })).collect()
+/// Targets for `count` users of `namespace`, with tokens signed beforehand.
+fn targets(namespace: &'static str, count: usize) -> Result<Vec<Target>> {
+    (0..count).map(|index| Ok(Target { namespace, token: token::sign(index)? })).collect()
 }
 
-/// A histogram of nanoseconds, three digits exact, 1 µs to 60 s.
+/// A histogram of nanoseconds with three exact digits, from 1 µs to 60 s.
 pub(crate) struct Latency(Histogram<u64>);
 
 impl Latency {
@@ -206,7 +206,7 @@ impl Latency {
     }
 }
 
-/// Server and generator CPU between two moments.
+/// CPU time of the server and the generator between two moments.
 struct Meter<'a> {
     child: &'a Child,
     server: Duration,
@@ -220,17 +220,18 @@ impl<'a> Meter<'a> {
         Ok(Self { child, server: child.cpu()?, own: own_cpu()?, idled: idled()?, began: crate::clock::now() })
     }
 
-    /// Microseconds of the server's CPU for each of `count`.
+    /// Microseconds of the server's CPU per item of `count`.
     fn micros_each(&self, count: u64) -> Result<f64> {
         Ok((self.child.cpu()? - self.server).as_secs_f64() * 1e6 / count.max(1) as f64)
     }
 
-    /// Percent of a core that the generator itself took. Near 100 its own queueing is in every latency.
+    /// Percent of a core used by the generator. Near 100, its own queueing is part of every latency.
     fn generator(&self) -> Result<f64> {
         Ok(self.percent(own_cpu()? - self.own))
     }
 
-    /// Percent of a core that neither the server nor the generator took. What is more than a few is another's work, and in every latency.
+    /// Percent of a core used by neither the server nor the generator. More than a few percent is other work, which affects every
+    /// latency.
     fn others(&self) -> Result<f64> {
         let cores = std::thread::available_parallelism()?.get() as u32;
         let wall = Duration::from_nanos(crate::clock::now() - self.began);
@@ -243,11 +244,11 @@ impl<'a> Meter<'a> {
     }
 }
 
-/// What all cores have idled. The kernel counts this exactly; how long they were busy it only samples.
+/// The idle time of all cores. The kernel counts it exactly, but only samples the busy time.
 fn idled() -> Result<Duration> {
     let stat = std::fs::read_to_string("/proc/stat")?;
     let line = stat.lines().next().context("/proc/stat is empty")?;
-    // user, nice, system, idle, iowait: in ticks, which are 10 ms to every Linux program.
+    // user, nice, system, idle, iowait, in ticks of 10 ms.
     let ticks = line.split_whitespace().skip(4).take(2).map(str::parse::<u64>).sum::<Result<u64, _>>()?;
     Ok(Duration::from_millis(ticks * 10))
 }

@@ -1,5 +1,5 @@
-//! The rival closest to us: the same chat as ordinary socketioxide handlers, in a server of their own.
-//! It must never be slower than a careful author would write it, nor leave out what the chat asks for.
+//! The closest rival: the same chat as ordinary socketioxide handlers in a server of its own. It must never be slower than
+//! careful code, or omit a requirement of the chat.
 
 use std::net::SocketAddr;
 use std::process::Command;
@@ -46,7 +46,7 @@ struct Message {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Said<'a> {
+struct ChatMessage<'a> {
     id: Uuid,
     video_id: &'a str,
     user_id: &'a str,
@@ -83,13 +83,14 @@ pub(crate) async fn serve(addr: SocketAddr) -> Result<()> {
             let Ok(auth) = auth else { return Err("Authentication error") };
             let claims = checker.check(&auth.token).map_err(|_| "Invalid token")?;
             socket.extensions.insert(Arc::new(claims));
-            // Here and not after the CONNECT's reply: a client that emits at once would lose its first event there.
+            // Registered here and not after the CONNECT's reply, where the first event of a client that emits at once would be
+            // lost.
             handle(&socket);
             Ok(())
         }
     };
     io.ns("/", (async || {}).with(auth));
-    // Nagle's algorithm would hold every other packet back for the client's delayed ack.
+    // Nagle's algorithm would delay packets until the client's delayed ack.
     let listener = TcpListener::bind(addr).await.context("cannot listen")?.tap_io(|stream| {
         let _ = stream.set_nodelay(true);
     });
@@ -105,24 +106,29 @@ fn handle(socket: &SocketRef) {
         socket.join(room(&join.video_id));
         let _ = ack.send(&Done {});
     });
-    socket.on("chat:message", said);
+    socket.on("chat:message", chat_message);
 }
 
-async fn said(socket: SocketRef, Data(message): Data<Message>, ack: AckSender) {
+async fn chat_message(socket: SocketRef, Data(message): Data<Message>, ack: AckSender) {
     let Some(user) = socket.extensions.get::<Arc<Claims>>() else { return };
     let text = message.message.trim();
     if text.is_empty() || text.chars().count() > MESSAGE_LIMIT {
         let _ = ack.send(&INVALID);
         return;
     }
-    let said =
-        Said { id: Uuid::new_v4(), video_id: &message.video_id, user_id: &user.sub, message: text, timestamp: timestamp() };
-    // A member whose queue is full loses this one; the generator counts what did not arrive.
-    let _ = socket.within(room(&message.video_id)).emit("chat:message", &said).await;
+    let chat_message = ChatMessage {
+        id: Uuid::new_v4(),
+        video_id: &message.video_id,
+        user_id: &user.sub,
+        message: text,
+        timestamp: timestamp(),
+    };
+    // A member with a full queue loses this message; the generator counts it as lost.
+    let _ = socket.within(room(&message.video_id)).emit("chat:message", &chat_message).await;
     let _ = ack.send(&Done {});
 }
 
-#[expect(clippy::disallowed_methods, reason = "a rival reads the clock as its author would; no test has to move it")]
+#[expect(clippy::disallowed_methods, reason = "a rival reads the clock as usual; no test changes it")]
 fn timestamp() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_millis() as u64)
 }

@@ -1,4 +1,4 @@
-//! The servers compared, and how each is started. It must never start one differently from round to round.
+//! The compared servers and how each is started. It must never start one differently from round to round.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -19,17 +19,17 @@ use crate::{floor, native, node};
 const HUBBUB_LIMIT: Duration = Duration::from_secs(180);
 const RIVAL_LIMIT: Duration = Duration::from_secs(20);
 
-/// One server; the order is the table's.
+/// One server; the order is that of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Kind {
-    /// Hubbub, its chat a sandboxed plugin.
+    /// Hubbub, with the chat as a sandboxed plugin.
     Hubbub,
-    /// Socketioxide, the chat as native handlers.
+    /// Socketioxide, with the chat as native handlers.
     Native,
     /// Socket.IO on Node.
     Node,
-    /// One write() a member and nothing else.
+    /// One write() for each member and nothing else.
     Floor,
 }
 
@@ -46,7 +46,7 @@ impl Kind {
     }
 }
 
-/// Starts servers for one run, all below one folder.
+/// Starts servers for one run, all in one folder.
 pub(crate) struct Starter<'a> {
     pub(crate) folder: &'a Path,
     pub(crate) hubbub: &'a Hubbub,
@@ -63,10 +63,10 @@ impl Starter<'_> {
         Child::start(self.command(kind, addr, compared)?, addr, log, limit, self.stop)
     }
 
-    /// One of several nodes on one Redis, each with its own data.
+    /// Starts one of several nodes on one Redis, each with its own data.
     ///
     /// # Errors
-    /// It cannot be started, does not answer, or is not of a kind that has nodes.
+    /// It cannot be started, does not answer, or has no support for nodes.
     pub(crate) fn start_node(&self, kind: Kind, node: usize, redis: SocketAddr) -> Result<Child> {
         let addr = free_addr()?;
         let limit = if kind == Kind::Hubbub { HUBBUB_LIMIT } else { RIVAL_LIMIT };
@@ -74,7 +74,7 @@ impl Starter<'_> {
         let mut command = match kind {
             Kind::Hubbub => self.hubbub.command(addr, &self.folder.join(&name), true)?,
             Kind::Node => node::command(addr)?,
-            Kind::Native | Kind::Floor => bail!("{} has no nodes", kind.name()),
+            Kind::Native | Kind::Floor => bail!("{} does not run as several nodes", kind.name()),
         };
         command.env("REDIS_URL", format!("redis://{redis}"));
         Child::start(command, addr, self.folder.join(format!("{name}.log")), limit, self.stop)

@@ -1,5 +1,5 @@
-//! Chat messages that carry when they were sent and their number in the room. They must never differ in length: 60 characters,
-//! as a person would write.
+//! Chat messages that contain their send time and their number in the room. They must never differ in length: 60 characters, as a
+//! person would write.
 
 use std::io::Write;
 use std::sync::LazyLock;
@@ -12,7 +12,7 @@ static TEXT: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(br#""messa
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Stamp {
-    /// ns, the bench's clock.
+    /// Nanoseconds of the bench's clock.
     pub(crate) at: u64,
     pub(crate) number: u32,
 }
@@ -31,7 +31,7 @@ pub(crate) fn text(at: u64, number: u32) -> String {
     format!("{at:020} {number:08} {FILLER:.<width$}", width = LENGTH - 30)
 }
 
-/// The stamp of a `chat:message` that came back; nothing for any other event.
+/// The stamp of a received `chat:message`; nothing for any other event.
 pub(crate) fn read(event: &[u8]) -> Option<Stamp> {
     if !event.starts_with(br#"["chat:message""#) {
         return None;
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stamp_survives_whatever_a_server_puts_around_it() {
+    fn a_stamp_is_read_from_a_servers_event() {
         assert_eq!(text(5, 7).len(), LENGTH);
         let event = format!(r#"["chat:message",{{"id":"x","message":"{}","timestamp":1}}]"#, text(123_456_789, 42));
         assert_eq!(read(event.as_bytes()), Some(Stamp { at: 123_456_789, number: 42 }));

@@ -1,4 +1,5 @@
-//! The run as two tables: what each server took, and how Hubbub stands to its rivals and its bounds. It must never round a bound into "ok".
+//! The run as two tables: the results of each server, and Hubbub's ratios to its rivals with their bounds. It must never round a
+//! result into "ok".
 
 use std::fmt::Write;
 
@@ -29,14 +30,14 @@ impl Unit {
     }
 }
 
-/// Both tables, and what failed.
+/// Both tables and the failures.
 pub(crate) fn render(results: &Results, kinds: &[Kind]) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail.
     let _ = absolute(&mut out, results, kinds);
     let _ = ratios(&mut out, results);
     if let Some(percent) = results.disturbed() {
-        let _ = writeln!(out, "Other work took {percent:.0} % of a core meanwhile: judge no bound by this run.");
+        let _ = writeln!(out, "Other processes used {percent:.0} % of a core: do not judge bounds by this run.");
     }
     for failure in &results.failures {
         let (kind, measure) = (failure.kind.name(), failure.measure.name());
@@ -51,17 +52,17 @@ fn absolute(out: &mut String, results: &Results, kinds: &[Kind]) -> std::fmt::Re
     writeln!(out)?;
     for measure in Measure::ALL {
         let mut first = true;
-        for figure in measure.figures() {
-            let values: Vec<Option<f64>> = kinds.iter().map(|kind| results.value(*kind, figure)).collect();
+        for metric in measure.metrics() {
+            let values: Vec<Option<f64>> = kinds.iter().map(|kind| results.value(*kind, metric)).collect();
             if values.iter().all(Option::is_none) {
                 continue;
             }
             if std::mem::take(&mut first) {
                 writeln!(out, "{}", measure.name())?;
             }
-            write!(out, "  {:width$}", figure.title, width = TITLE - 2)?;
+            write!(out, "  {:width$}", metric.title, width = TITLE - 2)?;
             for value in values {
-                let cell = value.map_or_else(|| "–".to_owned(), |value| figure.unit.show(value));
+                let cell = value.map_or_else(|| "–".to_owned(), |value| metric.unit.show(value));
                 write!(out, "{cell:>CELL$}")?;
             }
             writeln!(out)?;
@@ -73,20 +74,20 @@ fn absolute(out: &mut String, results: &Results, kinds: &[Kind]) -> std::fmt::Re
 fn ratios(out: &mut String, results: &Results) -> std::fmt::Result {
     let compared = |unit| matches!(unit, Unit::Micros | Unit::Kilobytes | Unit::PerSecond);
     let mut lines = String::new();
-    for figure in Measure::ALL.into_iter().flat_map(Measure::figures) {
+    for metric in Measure::ALL.into_iter().flat_map(Measure::metrics) {
         let cells: Vec<String> = [Kind::Native, Kind::Node]
             .into_iter()
-            .map(|rival| results.ratio(rival, figure.id).filter(|_| compared(figure.unit)))
+            .map(|rival| results.ratio(rival, metric.id).filter(|_| compared(metric.unit)))
             .zip([Kind::Native, Kind::Node])
             .map(|(ratio, rival)| {
-                ratio.map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.2}{}", verdict(figure.id, Some(rival), ratio)))
+                ratio.map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.2}{}", verdict(metric.id, Some(rival), ratio)))
             })
             .collect();
-        let own = results.value(Kind::Hubbub, figure).map(|value| verdict(figure.id, None, value)).unwrap_or_default();
+        let own = results.value(Kind::Hubbub, metric).map(|value| verdict(metric.id, None, value)).unwrap_or_default();
         if cells.iter().all(|cell| cell == "–") && own.is_empty() {
             continue;
         }
-        write!(lines, "  {:width$}", figure.title, width = TITLE - 2)?;
+        write!(lines, "  {:width$}", metric.title, width = TITLE - 2)?;
         cells.iter().try_for_each(|cell| write!(lines, "{cell:>WIDE$}"))?;
         writeln!(lines, "{:>WIDE$}", own.trim())?;
     }
@@ -98,8 +99,8 @@ fn ratios(out: &mut String, results: &Results) -> std::fmt::Result {
     writeln!(out, "{lines}")
 }
 
-fn verdict(figure: &str, rival: Option<Kind>, value: f64) -> String {
-    let Some(bound) = BOUNDS.iter().find(|bound| bound.figure == figure && bound.rival == rival) else { return String::new() };
+fn verdict(metric: &str, rival: Option<Kind>, value: f64) -> String {
+    let Some(bound) = BOUNDS.iter().find(|bound| bound.metric == metric && bound.rival == rival) else { return String::new() };
     let word = if value <= bound.limit { "ok" } else { "OVER" };
     format!("  (≤ {} {word})", bound.limit)
 }

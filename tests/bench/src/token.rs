@@ -1,5 +1,5 @@
-//! Tokens as a product's backend would sign them, and their check as an ordinary server does it. It must never be lax: a rival that
-//! skips the check would win the connects.
+//! Tokens signed as a product's backend would, and their check as in an ordinary server. It must never be lax: a rival without
+//! the check would win the connects.
 
 use jsonwebtoken::errors::Result;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
@@ -20,7 +20,7 @@ pub(crate) struct Claims {
     company: Option<String>,
 }
 
-/// The name a client of the bench goes by.
+/// The user id of a client of the bench.
 pub(crate) fn user(index: usize) -> String {
     format!("{USER}{index}")
 }
@@ -31,7 +31,7 @@ pub(crate) fn sign(index: usize) -> Result<String> {
     sign_claims(&claims(index))
 }
 
-/// Someone with a role, of a company.
+/// A token with a role and a company.
 pub(crate) fn sign_as(index: usize, role: &str, company: &str) -> Result<String> {
     sign_claims(&Claims { role: Some(role.to_owned()), company: Some(company.to_owned()), ..claims(index) })
 }
@@ -44,7 +44,7 @@ fn sign_claims(claims: &Claims) -> Result<String> {
     encode(&Header::new(Algorithm::HS256), claims, &EncodingKey::from_secret(SECRET.as_bytes()))
 }
 
-/// The check of the native rival, its key made once.
+/// The check of the native rival, with its key created once.
 pub(crate) struct Checker {
     key: DecodingKey,
     validation: Validation,

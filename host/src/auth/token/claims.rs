@@ -5,6 +5,7 @@ mod reader;
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::DeserializeSeed;
 use smallvec::SmallVec;
@@ -29,21 +30,22 @@ const MAX_ROLES: usize = 64;
 /// The first second that is no time of a token, since 1970.
 const YEAR_10000: u64 = 253_402_300_800;
 
-/// The claims that describe the user. Of each list, the first claim that is neither `null` nor empty counts.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+/// `[auth.claims]`: for each property of a user, the claims to read it from. The first claim that is neither `null` nor empty is
+/// used.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClaimNames {
-    /// The user's id, text or a whole number. Default `sub`, `userId`, `id`.
+    /// The user's id: text or a whole number.
     pub user_id: Vec<String>,
-    /// The tenant's id, text or a whole number. Default `tenant`, `companyId`.
+    /// The tenant's id: text or a whole number.
     pub tenant: Vec<String>,
-    /// Text or a whole number. Default `name`.
+    /// The user's name: text or a whole number.
     pub name: Vec<String>,
-    /// Text or a whole number. Default `email`.
+    /// The user's email address: text or a whole number.
     pub email: Vec<String>,
-    /// The address of a picture, `http`, `https` or relative; any other is left out. Default `image`.
+    /// The address of the user's picture: http, https or relative. Any other address is left out.
     pub image: Vec<String>,
-    /// Text, a whole number, or a list of at most 64 of them. Default `role`.
+    /// The user's role: text, a whole number, or a list of at most 64 of them.
     pub role: Vec<String>,
 }
 

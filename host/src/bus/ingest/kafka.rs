@@ -14,6 +14,7 @@ use futures_util::FutureExt as _;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext as _};
 use rdkafka::consumer::{Consumer as _, StreamConsumer};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::incoming::Incoming;
@@ -25,17 +26,18 @@ pub use client::Brokers;
 use client::Context;
 use positions::Positions;
 
-/// `[ingest.kafka]`
-#[derive(Debug, Clone, Deserialize)]
+/// `[ingest.kafka]`: Kafka as a source of messages.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// The consumer group: all nodes of one product. Default `hubbub`.
+    /// The consumer group: one for all nodes of a product. A new group begins with the oldest message.
     pub group: String,
-    /// What is read; a topic there is the topic of the same name here. Default: what deployed plugins listen to, as far as the
-    /// brokers have it, without what `[egress]` sends there. An empty list: nothing. At most 1000.
+    /// The topics to read, at most 1000. A topic has the same name on the bus. `[]` means none. Default: the topics that deployed
+    /// plugins listen to and that Kafka has, except those that `[egress]` sends to Kafka.
     pub topics: Option<Vec<String>>,
-    /// Between two looks at which topics the brokers have. Default 30 s.
+    /// The time between two checks of which topics Kafka has.
     #[serde(deserialize_with = "crate::duration::deserialize")]
+    #[schemars(with = "crate::duration::Text")]
     pub look: Duration,
 }
 

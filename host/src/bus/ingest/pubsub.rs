@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use fred::clients::Client;
 use fred::interfaces::{ClientLike as _, EventInterface as _, PubsubInterface as _};
 use fred::types::Message;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
@@ -18,13 +19,13 @@ use crate::cluster::redis::{self, Ends, Url};
 use crate::storage::MAX_SET_WRITES;
 use crate::{json, names};
 
-/// `[ingest.pubsub]`
-#[derive(Debug, Clone, Deserialize)]
+/// `[ingest.pubsub]`: Redis pub/sub as a source of messages.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// The channels, by their whole names. Default: none. At most 64.
+    /// The channels, by their full names, at most 64.
     pub channels: Vec<String>,
-    /// Messages that wait to be stored. Past it the oldest are lost, counted. Default 4096.
+    /// Messages that may wait to be stored. Past it the oldest are lost. Metric: `ingest_rejected`.
     pub queue: usize,
 }
 

@@ -12,9 +12,10 @@ use fred::clients::Client;
 use fred::error::Error;
 use fred::interfaces::{ClientLike as _, StreamsInterface as _};
 use fred::types::Value;
+use schemars::JsonSchema;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{self, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::incoming::Incoming;
 use super::pubsub::topic_of;
@@ -25,13 +26,13 @@ use crate::storage::MAX_SET_WRITES;
 use crate::telemetry::traces::{TRACEPARENT, TraceParent};
 use reply::Entry;
 
-/// `[ingest.streams]`
-#[derive(Debug, Clone, Deserialize)]
+/// `[ingest.streams]`: Redis Streams as a source of messages.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// The consumer group, made where there is none, from the stream's beginning on: one of the product's own. Default `hubbub`.
+    /// The consumer group. It is created at the beginning of the stream, and must not be shared with other programs.
     pub group: String,
-    /// The streams: a list, whose entries say their `topic` (or `event`), or a table from stream to topic. Default: none. At most 64.
+    /// The streams, at most 64: a list of names, whose entries name their `topic` (or `event`), or a table from stream to topic.
     pub streams: Names,
 }
 
@@ -42,7 +43,8 @@ impl Default for Config {
 }
 
 /// Streams, with or without a topic of their own.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(untagged)]
 pub enum Names {
     List(Vec<String>),
     Topics(BTreeMap<String, String>),

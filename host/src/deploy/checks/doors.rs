@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::call::manifest::{Manifest, ManifestError, check_door};
@@ -10,19 +11,20 @@ use crate::call::routes::Misplaced;
 use crate::names::PluginName;
 use crate::sandbox::exports;
 
-/// `[plugins.NAME.doors."/namespace"]`: each key replaces what the plugin's own door says. A key that is left out changes nothing.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+/// `[plugins.NAME.doors."/namespace"]`: the door policy of one namespace, as the plugin names it (`/course/{id}`). A key that is
+/// not set keeps the plugin's own value.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Door {
-    /// The roles that are let in. Empty: any role, and none.
+    /// The roles that may connect; `[]` means any role, or none.
     pub roles: Option<Vec<String>>,
-    /// The claims that a token must have. Empty: none beside the user's id.
+    /// The claims that a token must have; `[]` means none besides the user's id.
     pub claims: Option<Vec<String>>,
-    /// The sentence for no token.
+    /// The sentence for a client without a token.
     pub missing: Option<String>,
     /// The sentence for a token that is not accepted, or lacks a claim.
     pub invalid: Option<String>,
-    /// The sentence for another role.
+    /// The sentence for a user with another role.
     pub forbidden: Option<String>,
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::names::PluginName;
@@ -11,7 +12,7 @@ use crate::names::PluginName;
 const PACKAGE: &str = "hubbub:plugin/";
 
 /// An interface of the contract, as `plugins.NAME.grants` lists it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Interface {
     Rooms,

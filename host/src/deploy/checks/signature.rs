@@ -6,17 +6,19 @@ use std::fmt;
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 /// Carries an uploaded component's signature, base64.
 pub const HEADER: &str = "x-hubbub-signature";
 
-/// `[signature]`
-#[derive(Debug, Clone, Default, Deserialize)]
+/// `[signature]`: signatures of components.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Ed25519 public keys, 32 bytes as base64. Where there are any, every component must be signed by one of them: `FILE.sig` beside a
-    /// file, or the header `x-hubbub-signature` of an upload. Default: none, and nobody's signature is asked for.
+    /// Ed25519 public keys, 32 bytes as base64. If there is one, every component must be signed by one of them, stored components
+    /// included: `FILE.sig` beside a file, or the header `x-hubbub-signature` of an upload. Default: none, so that no signature
+    /// is needed.
     pub keys: Vec<String>,
 }
 

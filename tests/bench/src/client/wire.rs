@@ -1,37 +1,37 @@
-//! What a client puts on the wire and takes off it: websocket frames, Engine.IO 4, Socket.IO 5. It must never touch a socket.
+//! The wire format of a client: websocket frames, Engine.IO 4, Socket.IO 5. It must never touch a socket.
 
-/// Longest header of a client's frame: 2 bytes, 2 of length, 4 of mask.
+/// The longest header of a client's frame: 2 bytes, 2 of length, 4 of mask.
 const HEADER: usize = 8;
-/// Servers unmask with whatever key comes; one that never changes costs the generator no randomness.
+/// Servers unmask with any key, and a constant one costs the generator no randomness.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 const TEXT: u8 = 0x1;
 const CLOSE: u8 = 0x8;
 const PING: u8 = 0x9;
 const PONG: u8 = 0xA;
 
-/// What the server said, as far as a measure cares.
+/// A packet of the server, with the details that measures need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Packet<'a> {
-    /// The engine's session is open; the CONNECT may go out.
+    /// The Engine.IO session is open; the CONNECT may be sent.
     Open,
     Ping,
-    /// The namespace has taken the socket.
+    /// The namespace has accepted the socket.
     Connected,
-    /// The namespace has refused it; the JSON that came with the refusal.
+    /// The namespace has refused the socket, with this JSON.
     Refused(&'a [u8]),
     /// `["name",{…}]`
     Event(&'a [u8]),
-    /// The id that was asked with, and `[{…}]`.
+    /// The id of the request, and `[{…}]`.
     Ack(u32, &'a [u8]),
     /// The server ended the session or the connection.
     Closed,
     Other,
 }
 
-/// Appends one masked text frame whose payload `fill` writes.
+/// Appends one masked text frame with the payload that `fill` writes.
 ///
 /// # Errors
-/// Payloads over 65 535 bytes have no place in a bench and are refused.
+/// The payload is over 65 535 bytes, which no measure needs.
 pub(crate) fn put_text(out: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>)) -> Result<(), TooLong> {
     put(out, TEXT, fill)
 }
@@ -69,13 +69,13 @@ fn put(out: &mut Vec<u8>, opcode: u8, fill: impl FnOnce(&mut Vec<u8>)) -> Result
     out[start..start + used].copy_from_slice(&head[..used]);
     out[start + used..start + used + 4].copy_from_slice(&MASK);
     if used == 2 {
-        // The short header leaves two bytes free between itself and the payload.
+        // The short header leaves two free bytes before the payload.
         out.drain(start + 6..start + HEADER);
     }
     Ok(())
 }
 
-/// One frame of the server's at the front of what was read.
+/// One frame of the server at the front of the received bytes.
 pub(crate) enum Frame<'a> {
     Text(&'a [u8]),
     Ping(&'a [u8]),
@@ -83,8 +83,8 @@ pub(crate) enum Frame<'a> {
     Other,
 }
 
-/// The first whole frame in `bytes` and its length, or nothing if more must be read.
-/// A server sends neither masked nor fragmented frames here: what is larger than a `u32` would be is never read whole.
+/// The first complete frame in `bytes` and its length, or nothing if more must be read. The servers here send neither masked nor
+/// fragmented frames.
 pub(crate) fn frame(bytes: &[u8]) -> Option<(Frame<'_>, usize)> {
     let (&first, &second) = (bytes.first()?, bytes.get(1)?);
     let (len, start): (usize, usize) = match second & 0x7f {
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn packets_are_told_apart() {
+    fn packets_are_distinguished() {
         assert_eq!(packet(b"0{\"sid\":\"a\"}"), Packet::Open);
         assert_eq!(packet(b"40{\"sid\":\"a\"}"), Packet::Connected);
         assert_eq!(packet(b"40/chat,{\"sid\":\"a\"}"), Packet::Connected);

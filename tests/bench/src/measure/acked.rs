@@ -1,32 +1,32 @@
-//! A message that is acked and not stored, in a room where only its sender is: what it costs at a fixed rate, and how many go through when
-//! each client sends again as soon as it is acked. It must never hide a refusal: one ends the measure.
+//! A message that is acked and not stored, in a room with only its sender: its cost at a fixed rate, and the throughput when each
+//! client sends again after each ack. It must never hide a refusal: one ends the measure.
 
 use std::collections::VecDeque;
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Bench, Figure, Latency, Meter, Sample, Unit, doors};
+use super::{Bench, Latency, Meter, Metric, Sample, Unit, targets};
 use crate::client::{Packet, STEP_LIMIT, Swarm, accepted};
 use crate::clock::{MILLI, Pace, SECOND, now};
 use crate::stamp;
 
 const CLIENTS: usize = 100;
 const PER_SECOND: f64 = 20_000.0;
-/// Unanswered messages of one client; past it the moment is skipped and the rate reached tells.
+/// Unanswered messages of one client. If there are more, the client skips its turn, which shows in the reached rate.
 const WINDOW: usize = 32;
 
-pub(super) static FIGURES: [Figure; 6] = [
-    Figure { id: "cpu_acked", title: "CPU an acked message, 20 000/s", unit: Unit::Micros },
-    Figure { id: "acked_rate", title: "rate reached", unit: Unit::PerSecond },
-    Figure { id: "acked_p50", title: "ack p50", unit: Unit::Micros },
-    Figure { id: "acked_p99", title: "ack p99", unit: Unit::Micros },
-    Figure { id: "acked_max_rate", title: "closed loop of 100", unit: Unit::PerSecond },
-    Figure { id: "acked_max_cpu", title: "CPU an acked message, closed loop", unit: Unit::Micros },
+pub(super) static METRICS: [Metric; 6] = [
+    Metric { id: "cpu_acked", title: "CPU an acked message, 20 000/s", unit: Unit::Micros },
+    Metric { id: "acked_rate", title: "rate reached", unit: Unit::PerSecond },
+    Metric { id: "acked_p50", title: "ack p50", unit: Unit::Micros },
+    Metric { id: "acked_p99", title: "ack p99", unit: Unit::Micros },
+    Metric { id: "acked_max_rate", title: "closed loop of 100", unit: Unit::PerSecond },
+    Metric { id: "acked_max_cpu", title: "CPU an acked message, closed loop", unit: Unit::Micros },
 ];
 
 pub(super) fn run(bench: &Bench<'_>) -> Result<Vec<Sample>> {
     let mut swarm = bench.swarm()?;
-    swarm.open(bench.child.addr, doors("/", CLIENTS)?, None)?;
+    swarm.open(bench.child.addr, targets("/", CLIENTS)?, None)?;
     swarm.ask_all(|index, out| stamp::join(out, index))?;
     swarm.settle(300 * MILLI)?;
     fixed(&mut swarm, bench.scale.warm)?;
@@ -39,10 +39,10 @@ pub(super) fn run(bench: &Bench<'_>) -> Result<Vec<Sample>> {
     let cpu_looped = meter.micros_each(looped)?;
     let rate_looped = looped as f64 * SECOND as f64 / bench.scale.closed as f64;
     let values = [cpu, rate, latency.micros(0.5), latency.micros(0.99), rate_looped, cpu_looped];
-    Ok(FIGURES.iter().zip(values).collect())
+    Ok(METRICS.iter().zip(values).collect())
 }
 
-/// Sends at the fixed rate for `ns` and waits for the rest of the acks; how many there were.
+/// Sends at the fixed rate for `ns`, waits for the remaining acks and returns their number.
 fn fixed(swarm: &mut Swarm, ns: u64) -> Result<(u64, Latency)> {
     let mut waiting: Vec<VecDeque<u64>> = vec![VecDeque::with_capacity(WINDOW); swarm.len()];
     let (mut acked, mut latency) = (0u64, Latency::new()?);
@@ -66,8 +66,8 @@ fn fixed(swarm: &mut Swarm, ns: u64) -> Result<(u64, Latency)> {
         swarm.turn(until, |client, packet| {
             if let Packet::Ack(_, args) = packet {
                 accepted(args)?;
-                // A connection's acks come in the order of its messages.
-                let at = waiting[client.index].pop_front().context("an ack that nobody waits for")?;
+                // The acks of a connection arrive in the order of its messages.
+                let at = waiting[client.index].pop_front().context("an unexpected ack")?;
                 latency.record(now() - at);
                 acked += 1;
             }
@@ -77,7 +77,7 @@ fn fixed(swarm: &mut Swarm, ns: u64) -> Result<(u64, Latency)> {
     Ok((acked, latency))
 }
 
-/// Every client sends, waits for its ack and sends again, for `ns`; how many acks came in that time.
+/// Every client sends, waits for its ack and sends again, for `ns`. Returns the number of acks in that time.
 fn closed(swarm: &mut Swarm, ns: u64) -> Result<u64> {
     let (mut acked, mut waiting) = (0u64, swarm.len());
     let end = now() + ns;

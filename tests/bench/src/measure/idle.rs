@@ -1,27 +1,27 @@
-//! Idle connections: what each keeps resident in the server's process once all is quiet. It must never measure a process that has held
-//! more connections before: the memory it kept would be counted as free.
+//! Idle connections: the resident memory of each once the server is quiet. It must never measure a process that has held more
+//! connections before, because the memory it kept would count as free.
 
 use anyhow::Result;
 
-use super::{Bench, Figure, Sample, Unit, doors};
+use super::{Bench, Metric, Sample, Unit, targets};
 use crate::clock::{MILLI, SECOND, now};
 
-/// Connections before the first look, so that what a process makes once is not shared out among the rest.
+/// Connections before the first measurement, so that one-time allocations are not divided among the others.
 const WARM: usize = 100;
 const LOOK: u64 = 250 * MILLI;
-/// Settled: this many looks in a row within `SLACK` bytes of each other.
+/// The memory has settled once this many measurements in a row differ by at most `SLACK` bytes.
 const LOOKS: usize = 4;
 const SLACK: u64 = 128 * 1024;
-/// Node frees what a connect left behind only when it gets to collect; after this it is what it is.
+/// Node frees memory of connects only at its next garbage collection. After this time the current value is used.
 const SETTLE_LIMIT: u64 = 10 * SECOND;
 
-pub(super) static FIGURES: [Figure; 1] =
-    [Figure { id: "idle_memory", title: "memory an idle connection", unit: Unit::Kilobytes }];
+pub(super) static METRICS: [Metric; 1] =
+    [Metric { id: "idle_memory", title: "memory an idle connection", unit: Unit::Kilobytes }];
 
 pub(super) fn run(bench: &Bench<'_>) -> Result<Vec<Sample>> {
     let count = bench.scale.idle;
-    let mut doors = doors("/", WARM + count)?;
-    let counted = doors.split_off(WARM);
+    let mut targets = targets("/", WARM + count)?;
+    let counted = targets.split_off(WARM);
     let mut swarm = bench.swarm()?;
     let settled = |swarm: &mut crate::client::Swarm| -> Result<u64> {
         let limit = now() + SETTLE_LIMIT;
@@ -37,10 +37,10 @@ pub(super) fn run(bench: &Bench<'_>) -> Result<Vec<Sample>> {
         }
         Ok(last)
     };
-    swarm.open(bench.child.addr, doors, None)?;
+    swarm.open(bench.child.addr, targets, None)?;
     let before = settled(&mut swarm)?;
     swarm.open(bench.child.addr, counted, None)?;
     let after = settled(&mut swarm)?;
     let each = after.saturating_sub(before) as f64 / 1024.0 / count as f64;
-    Ok(vec![(&FIGURES[0], each)])
+    Ok(vec![(&METRICS[0], each)])
 }

@@ -1,20 +1,20 @@
-//! All event domains at once, each at its own steady rate: how long the acks of each take beside all the others. It must never let one
-//! domain's clients wait for another's.
+//! All event domains at once, each at its own steady rate: the ack latency of each beside all others. It must never let the
+//! clients of one domain wait for another's.
 
 use std::collections::VecDeque;
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Bench, Figure, Latency, Sample, Unit};
-use crate::client::{Door, Packet, STEP_LIMIT, Swarm, accepted};
+use super::{Bench, Latency, Metric, Sample, Unit};
+use crate::client::{Packet, STEP_LIMIT, Swarm, Target, accepted};
 use crate::clock::{MILLI, Pace, now};
 use crate::{stamp, token};
 
 const CLIENTS: usize = 25;
-/// Events a second of each domain.
+/// Events per second of each domain.
 const PER_SECOND: f64 = 400.0;
 
-/// A domain's event: where it is sent, and what.
+/// A domain's event: its namespace, role and content.
 struct Domain {
     namespace: &'static str,
     role: &'static str,
@@ -35,15 +35,15 @@ const DOMAINS: [Domain; 7] = [
     Domain { namespace: "/hub", role: "ATTENDANT", body: |out, _| out.extend_from_slice(br#"["queue:take",{"itemId":"none"}]"#) },
 ];
 
-pub(super) static FIGURES: [Figure; 8] = [
-    Figure { id: "mixed_chat", title: "ack p99, all at once: chat", unit: Unit::Micros },
-    Figure { id: "mixed_notifications", title: "  notifications", unit: Unit::Micros },
-    Figure { id: "mixed_lessons", title: "  lessons", unit: Unit::Micros },
-    Figure { id: "mixed_video", title: "  video", unit: Unit::Micros },
-    Figure { id: "mixed_analytics", title: "  analytics", unit: Unit::Micros },
-    Figure { id: "mixed_presence", title: "  presence", unit: Unit::Micros },
-    Figure { id: "mixed_queue", title: "  queue", unit: Unit::Micros },
-    Figure { id: "mixed_worst", title: "the slowest, as a multiple of chat", unit: Unit::Times },
+pub(super) static METRICS: [Metric; 8] = [
+    Metric { id: "mixed_chat", title: "ack p99, mixed load: chat", unit: Unit::Micros },
+    Metric { id: "mixed_notifications", title: "  notifications", unit: Unit::Micros },
+    Metric { id: "mixed_lessons", title: "  lessons", unit: Unit::Micros },
+    Metric { id: "mixed_video", title: "  video", unit: Unit::Micros },
+    Metric { id: "mixed_analytics", title: "  analytics", unit: Unit::Micros },
+    Metric { id: "mixed_presence", title: "  presence", unit: Unit::Micros },
+    Metric { id: "mixed_queue", title: "  queue", unit: Unit::Micros },
+    Metric { id: "mixed_worst", title: "the slowest, as a multiple of chat", unit: Unit::Times },
 ];
 
 /// A report for a lesson of its own: most are saved at once.
@@ -54,14 +54,14 @@ fn lesson(out: &mut Vec<u8>, client: usize) {
 
 pub(super) fn run(bench: &Bench<'_>) -> Result<Vec<Sample>> {
     let mut swarm = bench.swarm()?;
-    let mut doors = Vec::new();
+    let mut targets = Vec::new();
     for (at, domain) in DOMAINS.iter().enumerate() {
         for client in 0..CLIENTS {
             let token = token::sign_as(at * CLIENTS + client, domain.role, "bench")?;
-            doors.push(Door { namespace: domain.namespace, token });
+            targets.push(Target { namespace: domain.namespace, token });
         }
     }
-    swarm.open(bench.child.addr, doors, None)?;
+    swarm.open(bench.child.addr, targets, None)?;
     for index in 0..CLIENTS {
         swarm.client(index)?.emit(None, |out| stamp::join(out, index))?;
     }
@@ -71,10 +71,10 @@ pub(super) fn run(bench: &Bench<'_>) -> Result<Vec<Sample>> {
     let mut values: Vec<f64> = latencies.iter().map(|latency| latency.micros(0.99)).collect();
     let chat = values[0];
     values.push(values.iter().fold(0.0_f64, |worst, value| worst.max(*value)) / chat);
-    Ok(FIGURES.iter().zip(values).collect())
+    Ok(METRICS.iter().zip(values).collect())
 }
 
-/// Sends every domain's events at its rate for `ns`, and waits for the rest of the acks.
+/// Sends every domain's events at its rate for `ns` and waits for the remaining acks.
 fn steady(swarm: &mut Swarm, ns: u64) -> Result<Vec<Latency>> {
     let mut latencies = DOMAINS.iter().map(|_| Latency::new()).collect::<Result<Vec<_>>>()?;
     let mut waiting = vec![VecDeque::<u64>::new(); swarm.len()];
@@ -85,7 +85,7 @@ fn steady(swarm: &mut Swarm, ns: u64) -> Result<Vec<Latency>> {
         ensure!(now() < start + ns + STEP_LIMIT, "{} acks are missing", sent - acked);
         let sending = now() < start + ns;
         while sending && pace.due(now()) {
-            // Domain after domain, and each domain's clients in turn.
+            // Domains alternate, and each domain's clients take turns.
             let (domain, client) = (sent as usize % DOMAINS.len(), sent as usize / DOMAINS.len() % CLIENTS);
             let index = domain * CLIENTS + client;
             waiting[index].push_back(now());
@@ -96,7 +96,7 @@ fn steady(swarm: &mut Swarm, ns: u64) -> Result<Vec<Latency>> {
         swarm.turn(until, |client, packet| {
             if let Packet::Ack(_, args) = packet {
                 accepted(args)?;
-                let at = waiting[client.index].pop_front().context("an ack that nobody waits for")?;
+                let at = waiting[client.index].pop_front().context("an unexpected ack")?;
                 latencies[client.index / CLIENTS].record(now() - at);
                 acked += 1;
             }
@@ -111,8 +111,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_domain_has_its_figure() {
-        assert_eq!(FIGURES.len(), DOMAINS.len() + 1);
+    fn every_domain_has_its_metric() {
+        assert_eq!(METRICS.len(), DOMAINS.len() + 1);
         for domain in &DOMAINS {
             let mut out = Vec::new();
             (domain.body)(&mut out, 1);

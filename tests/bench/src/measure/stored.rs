@@ -1,12 +1,12 @@
-//! Stored messages: the courses' chat, where an ack says that the message is on disk. 1, 10 and 100 people, each in a chat of their own, each
-//! sending again when acked. It must never be run over a memory file system: there a sync costs nothing.
+//! Stored messages: the courses' chat, in which an ack means that the message is on disk. 1, 10 and 100 users, each in a separate
+//! chat, send again after each ack. It must never run on a memory file system, where a sync costs nothing.
 
 use std::io::{Seek, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{Bench, Figure, Latency, Meter, Sample, Unit, doors};
+use super::{Bench, Latency, Meter, Metric, Sample, Unit, targets};
 use crate::child::post;
 use crate::client::{Packet, STEP_LIMIT, Swarm, accepted};
 use crate::clock::{MILLI, SECOND, now};
@@ -17,33 +17,33 @@ const SENDERS: [usize; 3] = [1, 10, 100];
 const MOST: usize = 100;
 const SYNCS: usize = 50;
 const PAGE: usize = 4096;
-/// Between two tries to join: a published chat is accepted before the plugin has handled it.
-const AGAIN: u64 = 20 * MILLI;
+/// The interval between two attempts to join: a published chat is accepted before the plugin has handled it.
+const RETRY_INTERVAL: u64 = 20 * MILLI;
 
-pub(super) static FIGURES: [Figure; 13] = [
-    Figure { id: "stored_sync", title: "one sync of this disk", unit: Unit::Micros },
-    Figure { id: "stored_1_rate", title: "stored, 1 sender", unit: Unit::PerSecond },
-    Figure { id: "stored_1_p50", title: "  ack p50", unit: Unit::Micros },
-    Figure { id: "stored_1_p99", title: "  ack p99", unit: Unit::Micros },
-    Figure { id: "stored_1_cpu", title: "  CPU a message", unit: Unit::Micros },
-    Figure { id: "stored_10_rate", title: "stored, 10 senders", unit: Unit::PerSecond },
-    Figure { id: "stored_10_p50", title: "  ack p50", unit: Unit::Micros },
-    Figure { id: "stored_10_p99", title: "  ack p99", unit: Unit::Micros },
-    Figure { id: "stored_10_cpu", title: "  CPU a message", unit: Unit::Micros },
-    Figure { id: "stored_100_rate", title: "stored, 100 senders", unit: Unit::PerSecond },
-    Figure { id: "stored_100_p50", title: "  ack p50", unit: Unit::Micros },
-    Figure { id: "stored_100_p99", title: "  ack p99", unit: Unit::Micros },
-    Figure { id: "stored_100_cpu", title: "  CPU a message", unit: Unit::Micros },
+pub(super) static METRICS: [Metric; 13] = [
+    Metric { id: "stored_sync", title: "one fsync of this disk", unit: Unit::Micros },
+    Metric { id: "stored_1_rate", title: "stored, 1 sender", unit: Unit::PerSecond },
+    Metric { id: "stored_1_p50", title: "  ack p50", unit: Unit::Micros },
+    Metric { id: "stored_1_p99", title: "  ack p99", unit: Unit::Micros },
+    Metric { id: "stored_1_cpu", title: "  CPU a message", unit: Unit::Micros },
+    Metric { id: "stored_10_rate", title: "stored, 10 senders", unit: Unit::PerSecond },
+    Metric { id: "stored_10_p50", title: "  ack p50", unit: Unit::Micros },
+    Metric { id: "stored_10_p99", title: "  ack p99", unit: Unit::Micros },
+    Metric { id: "stored_10_cpu", title: "  CPU a message", unit: Unit::Micros },
+    Metric { id: "stored_100_rate", title: "stored, 100 senders", unit: Unit::PerSecond },
+    Metric { id: "stored_100_p50", title: "  ack p50", unit: Unit::Micros },
+    Metric { id: "stored_100_p99", title: "  ack p99", unit: Unit::Micros },
+    Metric { id: "stored_100_cpu", title: "  CPU a message", unit: Unit::Micros },
 ];
 
 pub(super) fn run(bench: &Bench<'_>) -> Result<Vec<Sample>> {
-    // The data folder outlives the rounds; a chat's name does not come twice.
+    // The data folder is kept over the rounds, so chat names must be unique.
     let run = now();
     for index in 0..MOST {
         post(bench.child.addr, "/api/publish", API_KEY, &upserted(run, index))?;
     }
     let mut swarm = bench.swarm()?;
-    swarm.open(bench.child.addr, doors("/chat", MOST)?, None)?;
+    swarm.open(bench.child.addr, targets("/chat", MOST)?, None)?;
     (0..MOST).try_for_each(|index| join(&mut swarm, run, index))?;
     swarm.settle(300 * MILLI)?;
     closed(&mut swarm, run, 10, bench.scale.warm)?;
@@ -54,10 +54,11 @@ pub(super) fn run(bench: &Bench<'_>) -> Result<Vec<Sample>> {
         let rate = stored as f64 * SECOND as f64 / bench.scale.closed as f64;
         values.extend([rate, latency.micros(0.5), latency.micros(0.99), meter.micros_each(stored)?]);
     }
-    Ok(FIGURES.iter().zip(values).collect())
+    Ok(METRICS.iter().zip(values).collect())
 }
 
-/// What no store can be faster than: the median of writing a page in place and waiting for the disk. A file that grows takes twice as long.
+/// The lower bound for any store: the median time of writing a page in place and waiting for the disk. A growing file takes twice
+/// as long.
 fn sync_time(folder: &Path) -> Result<f64> {
     let mut file = tempfile::tempfile_in(folder)?;
     let mut latency = Latency::new()?;
@@ -83,7 +84,7 @@ fn chat(run: u64, index: usize) -> String {
     format!("bench-{run}-{index}")
 }
 
-/// Joins, again and again until the chat is known.
+/// Tries to join until the chat exists.
 fn join(swarm: &mut Swarm, run: u64, index: usize) -> Result<()> {
     let limit = now() + STEP_LIMIT;
     loop {
@@ -104,14 +105,14 @@ fn join(swarm: &mut Swarm, run: u64, index: usize) -> Result<()> {
             Err(refusal) if now() > limit => bail!(refusal),
             Err(_) => {}
         }
-        let again = now() + AGAIN;
+        let again = now() + RETRY_INTERVAL;
         while now() < again {
             swarm.turn(again, |_, _| Ok(()))?;
         }
     }
 }
 
-/// The first `senders` clients send, wait for the ack and send again, for `ns`; how many acks came in that time.
+/// The first `senders` clients send, wait for the ack and send again, for `ns`. Returns the number of acks in that time.
 fn closed(swarm: &mut Swarm, run: u64, senders: usize, ns: u64) -> Result<(u64, Latency)> {
     let chats: Vec<String> = (0..senders).map(|index| chat(run, index)).collect();
     let mut sent = vec![0u64; senders];

@@ -1,40 +1,40 @@
-//! Ten thousand views a second from a backend, each counted in storage, of which a video's room is told at most twice a second. It must
-//! never publish faster than the server has accepted: a view counts once it is stored.
+//! Ten thousand views per second from a backend, each counted in storage, with at most two updates per second for a video's room.
+//! It must never publish faster than the server accepts: a view counts once it is stored.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Bench, Figure, Latency, Meter, Sample, Unit, doors};
+use super::{Bench, Latency, Meter, Metric, Sample, Unit, targets};
 use crate::child::post;
 use crate::client::{Packet, STEP_LIMIT};
 use crate::clock::{MILLI, Pace, SECOND, now};
 use crate::hubbub::API_KEY;
 
 const PER_SECOND: u64 = 10_000;
-/// Views of one request: all of one video, as a partition of a log would bring them.
+/// Views in one request, all of one video, as a partition of a log would deliver them.
 const BATCH: u64 = 100;
 const VIDEOS: usize = 20;
-/// How often a room may be told in a second.
-const TOLD: f64 = 2.0;
+/// The maximum number of updates for a room per second.
+const UPDATE_LIMIT: f64 = 2.0;
 
-pub(super) static FIGURES: [Figure; 5] = [
-    Figure { id: "views_rate", title: "views accepted", unit: Unit::PerSecond },
-    Figure { id: "views_cpu", title: "CPU a view, counted", unit: Unit::Micros },
-    Figure { id: "views_lag", title: "behind when the last was accepted", unit: Unit::Micros },
-    Figure { id: "views_told", title: "a room is told", unit: Unit::PerSecond },
-    Figure { id: "views_flood", title: "tellings over the room's limit", unit: Unit::Faults },
+pub(super) static METRICS: [Metric; 5] = [
+    Metric { id: "views_rate", title: "views accepted", unit: Unit::PerSecond },
+    Metric { id: "views_cpu", title: "CPU a view, counted", unit: Unit::Micros },
+    Metric { id: "views_lag", title: "lag after the last was accepted", unit: Unit::Micros },
+    Metric { id: "views_told", title: "updates of a room", unit: Unit::PerSecond },
+    Metric { id: "views_flood", title: "updates over the room's limit", unit: Unit::Faults },
 ];
 
 pub(super) fn run(bench: &Bench<'_>) -> Result<Vec<Sample>> {
     let mut swarm = bench.swarm()?;
-    swarm.open(bench.child.addr, doors("/", VIDEOS)?, None)?;
+    swarm.open(bench.child.addr, targets("/", VIDEOS)?, None)?;
     swarm.ask_all(|index, out| out.extend_from_slice(format!(r#"["video:join",{{"videoId":"views-{index}"}}]"#).as_bytes()))?;
     swarm.settle(300 * MILLI)?;
     let meter = Meter::start(bench.child)?;
     let (accepted, began) = (AtomicU64::new(0), now());
     let end = began + bench.scale.steady;
-    let (mut told, mut behind, mut lag) = (0u64, VIDEOS, Latency::new()?);
+    let (mut updates, mut behind, mut lag) = (0u64, VIDEOS, Latency::new()?);
     let mut last_accepted = 0;
     std::thread::scope(|scope| -> Result<()> {
         let publisher = scope.spawn(|| publish(bench, end, &accepted));
@@ -46,8 +46,8 @@ pub(super) fn run(bench: &Bench<'_>) -> Result<Vec<Sample>> {
             }
             swarm.turn(now() + 20 * MILLI, |_, packet| {
                 match packet {
-                    Packet::Event(event) if event.starts_with(br#"["video:view""#) => told += 1,
-                    // The comment was published behind the video's last view.
+                    Packet::Event(event) if event.starts_with(br#"["video:view""#) => updates += 1,
+                    // The comment was published after the video's last view.
                     Packet::Event(event) if event.starts_with(br#"["video:comment""#) => {
                         behind -= 1;
                         lag.record(now() - last_accepted);
@@ -61,14 +61,14 @@ pub(super) fn run(bench: &Bench<'_>) -> Result<Vec<Sample>> {
     })?;
     let accepted = accepted.into_inner();
     let seconds = (last_accepted - began) as f64 / SECOND as f64;
-    let each = told as f64 / VIDEOS as f64 / seconds;
-    // One more a room is the last of a burst, told when the views have ended.
-    let flood = (told as f64 - VIDEOS as f64 * (TOLD * seconds + TOLD + 1.0)).max(0.0).round();
+    let each = updates as f64 / VIDEOS as f64 / seconds;
+    // One more update per room is the last of a burst, sent after the views have ended.
+    let flood = (updates as f64 - VIDEOS as f64 * (UPDATE_LIMIT * seconds + UPDATE_LIMIT + 1.0)).max(0.0).round();
     let values = [accepted as f64 / seconds, meter.micros_each(accepted)?, lag.micros(1.0), each, flood];
-    Ok(FIGURES.iter().zip(values).collect())
+    Ok(METRICS.iter().zip(values).collect())
 }
 
-/// Publishes at the rate until `end`.
+/// Publishes at the fixed rate until `end`.
 fn publish(bench: &Bench<'_>, end: u64, accepted: &AtomicU64) -> Result<()> {
     let mut pace = Pace::per_second((PER_SECOND / BATCH) as f64, now());
     let mut video = 0;

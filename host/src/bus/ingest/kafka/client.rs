@@ -10,20 +10,23 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use schemars::JsonSchema;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer};
 use tokio::sync::Notify;
 
 use crate::bus::ingest::SetupError;
 
-/// `[kafka]`
-#[derive(Clone, Default, Deserialize)]
+/// `[kafka]`: the connection to Kafka, for `[ingest.kafka]` and `[egress]`.
+#[derive(Clone, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Brokers {
-    /// The first brokers to ask, `host:port` with commas between. `KAFKA_BROKERS` goes before it. Default: none, and no Kafka.
+    /// The first brokers to connect to, as `host:port`, with commas between them. The variable `KAFKA_BROKERS` overrides it.
+    /// Empty means no Kafka.
     pub brokers: String,
-    /// Any of librdkafka's own settings, such as `security.protocol`, `sasl.username`, `session.timeout.ms`. Not those that decide
-    /// what is acknowledged. TLS and SCRAM want a server built with the feature `kafka-tls`. Default: none.
+    /// Settings of librdkafka, such as `security.protocol`, `sasl.username` or `session.timeout.ms`, except those that decide
+    /// what is acknowledged. TLS and SCRAM need a server that was built with the feature `kafka-tls`.
+    #[schemars(with = "BTreeMap<String, serde_json::Value>")]
     pub properties: BTreeMap<String, Property>,
 }
 
