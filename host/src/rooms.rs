@@ -46,7 +46,7 @@ pub struct Send<'a> {
 }
 
 /// Members with a full queue, reported to the gateway, which disconnects them.
-pub struct Full {
+pub struct SlowMembers {
     pub namespace: Arc<str>,
     pub sids: Vec<Sid>,
 }
@@ -55,7 +55,7 @@ pub struct Rooms {
     namespaces: RwLock<HashMap<Arc<str>, Arc<Adapter>>>,
     /// Adapters that were replaced because two first connects created their namespace twice. Their sockets must reconnect.
     replaced: Mutex<Vec<Arc<Adapter>>>,
-    full: mpsc::Sender<Full>,
+    full: mpsc::Sender<SlowMembers>,
     watched: RwLock<Vec<(String, String)>>,
     changed: Mutex<HashSet<(Arc<str>, Arc<str>)>>,
     /// Packets put into members' queues.
@@ -70,7 +70,7 @@ pub struct Rooms {
 
 impl Rooms {
     /// `full` receives slow members. If it is full itself, they are reported again at the next packet.
-    pub fn new(full: mpsc::Sender<Full>, per_socket: usize, peers: Option<Arc<dyn Peers>>) -> Arc<Self> {
+    pub fn new(full: mpsc::Sender<SlowMembers>, per_socket: usize, peers: Option<Arc<dyn Peers>>) -> Arc<Self> {
         Arc::new(Self {
             namespaces: RwLock::default(),
             replaced: Mutex::default(),
@@ -113,7 +113,7 @@ impl Rooms {
 
     /// Reports members with a full queue. If the channel is full, they are reported again at the next packet.
     pub(crate) fn report_full(&self, namespace: &Arc<str>, sids: Vec<Sid>) {
-        let _ = self.full.try_send(Full { namespace: namespace.clone(), sids });
+        let _ = self.full.try_send(SlowMembers { namespace: namespace.clone(), sids });
     }
 
     /// Removes a namespace that the gateway deletes. A socket that connects at this moment is closed, so that it reconnects.

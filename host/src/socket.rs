@@ -30,7 +30,7 @@ use crate::auth::logins::Logins;
 use crate::bus::Bus;
 use crate::call::registry::Registry;
 use crate::proxies::Network;
-pub use crate::rooms::Full as FullMembers;
+use crate::rooms::SlowMembers;
 use crate::rooms::adapter::Adapter;
 use crate::transaction::services::Services;
 use admission::Limits;
@@ -209,7 +209,7 @@ const READ_BUFFER: usize = 512;
 /// The queues of clients to disconnect.
 pub struct Ends {
     /// Clients with a full queue.
-    pub full: mpsc::Receiver<FullMembers>,
+    pub full: mpsc::Receiver<SlowMembers>,
     /// Polling connections.
     pub polling: mpsc::Receiver<Sid>,
 }

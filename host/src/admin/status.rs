@@ -55,7 +55,8 @@ pub struct NodeReport {
     /// It shows no sign of life: its figures are those of a while ago.
     pub silent: bool,
     /// What the node says of itself: its own figures, without those of the others.
-    pub status: Value,
+    #[serde(rename = "figures")]
+    pub metrics: Value,
 }
 
 /// One plugin: its active release, and the one on trial.
@@ -137,13 +138,13 @@ fn has_status_listener(gateway: &Gateway) -> bool {
 
 impl NodeReport {
     fn read(posted: Posted) -> Self {
-        let status = serde_json::from_str(&posted.text).unwrap_or_default();
-        Self { node: posted.node, silent: posted.is_silent, status }
+        let metrics = serde_json::from_str(&posted.text).unwrap_or_default();
+        Self { node: posted.node, silent: posted.is_silent, metrics }
     }
 
     /// What the node says of one plugin.
     pub fn plugin(&self, name: &str) -> Option<&Value> {
-        self.status["plugins"].as_array()?.iter().find(|plugin| plugin["name"] == name)
+        self.metrics["plugins"].as_array()?.iter().find(|plugin| plugin["name"] == name)
     }
 }
 
@@ -158,7 +159,7 @@ impl Status {
     /// is counted at each node that has a member of it.
     fn for_plugins(&self) -> Value {
         let nodes = || self.nodes.iter().filter(|node| !node.silent);
-        let whole = |own: u64, key: &str| over_all(own, nodes().map(|node| &node.status), key);
+        let whole = |own: u64, key: &str| over_all(own, nodes().map(|node| &node.metrics), key);
         let plugin = |plugin: &PluginReport| {
             let release = plugin.active.as_ref()?;
             let there = || nodes().filter_map(|node| node.plugin(&plugin.name));

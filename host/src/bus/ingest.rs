@@ -217,9 +217,9 @@ impl Ingest {
         let mut welcome = true;
         for topic in topics {
             // Where storage does not answer there is nothing to be had by pausing: what is read next waits to be stored.
-            let standing = self.bus.backpressure(topic, self.backlog).await.unwrap_or(Backpressure::Open);
-            if standing != Backpressure::Open {
-                tracing::debug!(source = source.name, topic, ?standing, "left at its source");
+            let backpressure = self.bus.backpressure(topic, self.backlog).await.unwrap_or(Backpressure::Open);
+            if backpressure != Backpressure::Open {
+                tracing::debug!(source = source.name, topic, ?backpressure, "left at its source");
                 welcome = false;
             }
         }

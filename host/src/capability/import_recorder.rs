@@ -43,7 +43,7 @@ macro_rules! logged {
             if state.call.import_log.is_none() {
                 return $interface::Host::$name(&mut *state $(, $arg)*).await;
             }
-            let by_way_of_the_tape = async move {
+            let via_import_log = async move {
                 let asked = ImportCall::new(concat!(stringify!($interface), ".", stringify!($name)), Kind::$kind, vec![$($arg.to_log()),*]);
                 if let Some(answer) = state.answer_from_log(&asked)? {
                     return Ok(answer);
@@ -51,7 +51,7 @@ macro_rules! logged {
                 let answer = $interface::Host::$name(&mut *state $(, $arg)*).await?;
                 Ok(state.record_answer(asked, answer))
             };
-            Box::pin(by_way_of_the_tape).await
+            Box::pin(via_import_log).await
         }
     };
 }
@@ -79,7 +79,7 @@ impl store::Host for ImportRecorder<'_> {
         if self.0.call.import_log.is_none() {
             return store::Host::get_many(&mut *self.0, keys).await;
         }
-        let by_way_of_the_tape = async move {
+        let via_import_log = async move {
             if self.0.is_replayed() {
                 let mut values = Vec::with_capacity(keys.len());
                 for key in keys {
@@ -97,7 +97,7 @@ impl store::Host for ImportRecorder<'_> {
             }
             Ok(answer)
         };
-        Box::pin(by_way_of_the_tape).await
+        Box::pin(via_import_log).await
     }
 
     logged!(store: Effect put(key: String, value: Vec<u8>) -> Stored<()>);

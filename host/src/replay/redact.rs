@@ -153,7 +153,7 @@ impl Redactor {
                     words::words(&text[hidden.clone()]).map(|at| at.start + hidden.start..at.end + hidden.start).collect();
                 for at in found {
                     let word = text[at.clone()].to_owned();
-                    text.replace_range(at, &words::stand_in(&self.salt, &word));
+                    text.replace_range(at, &words::pseudonym(&self.salt, &word));
                     self.configured.insert(words::folded(&word));
                 }
             }
@@ -245,7 +245,7 @@ impl Redactor {
         let mut text = number.to_string();
         let found: Vec<_> = words::words(&text).collect();
         for at in found {
-            let hidden = words::stand_in(&self.salt, &text[at.clone()]);
+            let hidden = words::pseudonym(&self.salt, &text[at.clone()]);
             text.replace_range(at, &hidden);
         }
         text.parse().unwrap_or_else(|_| Number::from(0))
@@ -264,7 +264,7 @@ impl Hiding<'_> {
         let (redactor, salt) = (self.redactor, &self.redactor.salt);
         let folded = words::folded(word);
         if self.facts.inputs.contains(&folded) {
-            return (!redactor.knows(word, self.facts)).then(|| words::stand_in(salt, word));
+            return (!redactor.knows(word, self.facts)).then(|| words::pseudonym(salt, word));
         }
         // The code has made it: a constant of its own, an id, or a part of what it was given.
         if at.is_output && !redactor.remembered(word, |vocabulary| vocabulary.has(word)) {
@@ -286,11 +286,11 @@ impl Hiding<'_> {
         let hidden = self.facts.hidden.iter();
         let whole = hidden.clone().find(|whole| whole.starts_with(folded) || (folded.len() >= TELLING && whole.contains(folded)));
         if let Some((whole, at)) = whole.and_then(|whole| Some((whole, whole.find(folded)?))) {
-            return words::stand_in(salt, whole).get(at..at + folded.len()).map(|part| words::recased(part, word));
+            return words::pseudonym(salt, whole).get(at..at + folded.len()).map(|part| words::recased(part, word));
         }
         let inside = hidden.filter(|inside| inside.len() >= TELLING && folded.contains(inside.as_str()));
         let longest = inside.max_by_key(|inside| inside.len())?;
-        Some(words::recased(&folded.replace(longest.as_str(), &words::stand_in(salt, longest)), word))
+        Some(words::recased(&folded.replace(longest.as_str(), &words::pseudonym(salt, longest)), word))
     }
 
     /// Where a sentence of the code ends that begins here.

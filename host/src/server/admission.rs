@@ -71,7 +71,7 @@ impl Gateway {
             return Err(NotAdmitted::Draining);
         }
         let address = self.address_of(request.extensions(), request.headers()).map(proxies::household);
-        self.permits.admit_connection(address, polls, &self.limits, &self.services.metrics).map_err(|no_place| match no_place {
+        self.permits.admit_connection(address, polls, &self.limits, &self.services.metrics).map_err(|no_permit| match no_permit {
             NoPermit::Node => NotAdmitted::Full,
             NoPermit::Address => NotAdmitted::Address,
         })
@@ -85,9 +85,9 @@ impl Gateway {
     /// Lets a connection in that has its place, once it is its turn.
     pub async fn admit_in_turn(
         &self,
-        placed: Result<Arc<ConnectionPermit>, NotAdmitted>,
+        admitted: Result<Arc<ConnectionPermit>, NotAdmitted>,
     ) -> Result<Arc<ConnectionPermit>, NotAdmitted> {
-        let permit = placed?;
+        let permit = admitted?;
         self.wait_for_turn().await?;
         Ok(permit)
     }

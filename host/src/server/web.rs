@@ -98,12 +98,12 @@ async fn engine(State(web): State<Arc<Web>>, mut request: Request, next: Next) -
             };
         }
         None => {
-            let placed = web.gateway.connection_permit(&request, !is_websocket);
-            match web.gateway.admit_in_turn(placed).await {
+            let admitted = web.gateway.connection_permit(&request, !is_websocket);
+            match web.gateway.admit_in_turn(admitted).await {
                 Ok(permit) => permit,
-                Err(turned_away) => {
-                    tracing::debug!("a connection was turned away: {turned_away}");
-                    return turned_away.into_response();
+                Err(not_admitted) => {
+                    tracing::debug!("a connection was turned away: {not_admitted}");
+                    return not_admitted.into_response();
                 }
             }
         }

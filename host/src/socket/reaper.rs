@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use super::permits::ConnectionPermit;
 use super::{Gateway, Io};
-use crate::rooms::Full;
+use crate::rooms::SlowMembers;
 use crate::rooms::adapter::Adapter;
 
 /// The time between two checks of the namespaces.
@@ -25,8 +25,8 @@ const STORM: Duration = Duration::from_millis(250);
 const TRIM_AFTER: u64 = 500;
 
 /// Disconnects clients with a full queue by closing their transport, so that stock clients reconnect.
-pub async fn end_slow_clients(gateway: Arc<Gateway>, io: Io, mut full: mpsc::Receiver<Full>) {
-    while let Some(Full { namespace, sids }) = full.recv().await {
+pub async fn end_slow_clients(gateway: Arc<Gateway>, io: Io, mut full: mpsc::Receiver<SlowMembers>) {
+    while let Some(SlowMembers { namespace, sids }) = full.recv().await {
         let Some(namespace) = io.of(&*namespace) else { continue };
         for socket in sids.into_iter().filter_map(|sid| namespace.get_socket(sid)) {
             if is_full(&socket) && end(&gateway, &socket) {

@@ -8,7 +8,7 @@ use super::import_log::ImportLog;
 use super::profile::{Profile, Tenancy};
 use super::services::Services;
 use crate::budgets::buckets::Taken;
-use crate::names::{self};
+use crate::names;
 use crate::sandbox::exports::Caller;
 use crate::sandbox::imports::types::{EffectError, User};
 use crate::sandbox::{Guest, Limit, Limiter};

@@ -49,7 +49,7 @@ pub(crate) fn folded(word: &str) -> String {
 }
 
 /// The stand-in of a word.
-pub(crate) fn stand_in(salt: &[u8; 32], word: &str) -> String {
+pub(crate) fn pseudonym(salt: &[u8; 32], word: &str) -> String {
     let small = folded(word);
     let hidden = if small.is_ascii() { permuted(salt, &small) } else { None };
     let hidden = hidden.unwrap_or_else(|| streamed(salt, &small));
@@ -159,26 +159,26 @@ mod tests {
         for word in
             ["a", "Ana", "u17", "0042", "90210", "ÉlodieNoël", "日本語", "a3f09bc1", "averyverylongwordofmanyletters", "x1"]
         {
-            let hidden = stand_in(&SALT, word);
+            let hidden = pseudonym(&SALT, word);
             assert_eq!((hidden.len(), hidden.chars().count()), (word.len(), word.chars().count()), "{word}: {hidden}");
             for (was, is) in word.chars().zip(hidden.chars()) {
                 assert_eq!((was.is_numeric(), was.len_utf8()), (is.is_numeric(), is.len_utf8()), "{word}: {hidden}");
                 assert!(!was.is_ascii() || was.is_uppercase() == is.is_uppercase(), "{word}: {hidden}");
             }
             assert!(word.len() < 3 || hidden != word, "{word}");
-            assert_eq!(stand_in(&SALT, word), hidden);
-            assert_eq!(folded(&hidden), stand_in(&SALT, &folded(word)), "{word}: a plugin that folds case finds it");
+            assert_eq!(pseudonym(&SALT, word), hidden);
+            assert_eq!(folded(&hidden), pseudonym(&SALT, &folded(word)), "{word}: a plugin that folds case finds it");
         }
-        let hex = stand_in(&SALT, "a3f09bc1");
+        let hex = pseudonym(&SALT, "a3f09bc1");
         assert!(hex.bytes().all(|byte| byte.is_ascii_hexdigit()), "{hex}");
-        assert!(stand_in(&SALT, "0042").starts_with('0') && !stand_in(&SALT, "90210").starts_with('0'));
-        assert_ne!(stand_in(&[8; 32], "Ana Maria"), stand_in(&SALT, "Ana Maria"), "another record, another stand-in");
+        assert!(pseudonym(&SALT, "0042").starts_with('0') && !pseudonym(&SALT, "90210").starts_with('0'));
+        assert_ne!(pseudonym(&[8; 32], "Ana Maria"), pseudonym(&SALT, "Ana Maria"), "another record, another stand-in");
     }
 
     #[test]
     fn two_short_words_never_get_the_same_stand_in() {
         let all: Vec<String> = (0..10_000).map(|n| n.to_string()).chain(('a'..='z').map(|c| format!("u{c}"))).collect();
-        let hidden: HashSet<String> = all.iter().map(|word| stand_in(&SALT, word)).collect();
+        let hidden: HashSet<String> = all.iter().map(|word| pseudonym(&SALT, word)).collect();
         assert_eq!(hidden.len(), all.len());
     }
 
