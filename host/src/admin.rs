@@ -40,7 +40,7 @@ pub struct Admin {
     pub token: Option<String>,
     /// The largest component, in bytes.
     pub max_component: usize,
-    pub figures: Latest,
+    pub status: Latest,
     /// Tells the figures to dashboards.
     pub live: watchers::Service,
     /// Whether operators may see what messages hold.

@@ -30,7 +30,7 @@ use crate::call::run::{call, call_together};
 use crate::names::PluginName;
 use crate::storage::{CommitError, DeadLetter, OutboxMessage, OutboxRow, WriteSet};
 use crate::telemetry::traces::{Kind, Span};
-use crate::transaction::state::Services;
+use crate::transaction::services::Services;
 use lane::Lane;
 use progress::Progress;
 use reader::Reader;

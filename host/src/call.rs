@@ -9,7 +9,7 @@ pub mod job;
 pub mod judge;
 pub mod key;
 pub mod manifest;
-pub mod observer;
+pub mod observers;
 pub mod pool;
 pub mod recorded_call;
 pub mod registry;

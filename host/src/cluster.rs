@@ -4,12 +4,12 @@
 pub mod bridge;
 pub mod buckets;
 pub mod heartbeat;
-pub mod link;
 pub mod node_status;
 pub mod nodes;
 pub mod peers;
 pub mod presence_store;
 pub mod progress;
+pub mod redis;
 pub mod relay;
 pub mod room_counts;
 pub mod subscriptions;
@@ -23,19 +23,19 @@ use tokio::task::JoinSet;
 use crate::rooms::Rooms;
 use bridge::{Bridge, BridgeError};
 use buckets::Buckets;
-use link::{Config, Link, LinkError};
 use node_status::NodeStatus;
 use nodes::Nodes;
 use peers::Peers;
 use presence_store::PresenceStore;
 use progress::Progress;
+use redis::{Config, Redis, RedisError};
 use relay::Relay;
 use room_counts::RoomCounts;
 use subscriptions::Subscriptions;
 
 /// This node's part of the cluster.
 pub struct Cluster {
-    pub link: Arc<Link>,
+    pub link: Arc<Redis>,
     pub nodes: Arc<Nodes>,
     pub peers: Arc<Peers>,
     pub presence_store: PresenceStore,
@@ -55,7 +55,7 @@ pub struct Queues {
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub enum BuildError {
-    Link(#[from] LinkError),
+    Redis(#[from] RedisError),
     Bridge(#[from] BridgeError),
 }
 
@@ -68,7 +68,7 @@ impl Cluster {
         lease: Duration,
     ) -> Result<Option<(Arc<Self>, Queues)>, BuildError> {
         let has_bridge = bridge.check(config.url.is_some())?;
-        let Some(link) = Link::open(config.clone())? else { return Ok(None) };
+        let Some(link) = Redis::open(config.clone())? else { return Ok(None) };
         let nodes = Arc::new(Nodes::new(link.clone(), me.clone(), lease));
         let (relay, parcels) = Relay::new(link.clone(), nodes.clone());
         let (room_counts, entries) = RoomCounts::new(link.clone(), me.clone());

@@ -56,7 +56,7 @@ pub struct Config {
     pub record: replay::recording::Config,
     pub signature: deploy::checks::signature::Config,
     pub storage: storage::Config,
-    pub redis: cluster::link::Config,
+    pub redis: cluster::redis::Config,
     pub bridge: cluster::bridge::Config,
     pub kafka: bus::ingest::kafka::Brokers,
     pub ingest: bus::ingest::Config,

@@ -32,7 +32,7 @@ use crate::call::registry::Registry;
 use crate::proxies::Network;
 pub use crate::rooms::Full as FullMembers;
 use crate::rooms::adapter::Adapter;
-use crate::transaction::state::Services;
+use crate::transaction::services::Services;
 use admission::Limits;
 use drain::Drain;
 use permits::Permits;

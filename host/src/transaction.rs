@@ -5,5 +5,6 @@ pub mod effects;
 pub mod import_log;
 pub mod limits;
 pub mod profile;
+pub mod services;
 pub mod shares;
 pub mod state;

@@ -11,15 +11,15 @@ use http::{StatusCode, header};
 use super::{Admin, problem};
 
 pub(super) fn routes() -> Router<Arc<Admin>> {
-    Router::new().route("/admin/figures", get(figures)).route("/admin/grafana.json", get(grafana))
+    Router::new().route("/admin/figures", get(status)).route("/admin/grafana.json", get(grafana))
 }
 
-async fn figures(State(admin): State<Arc<Admin>>) -> Response {
+async fn status(State(admin): State<Arc<Admin>>) -> Response {
     // Counted from the start on: there are none for an instant only.
-    let mut latest = admin.figures.clone();
-    let known = latest.wait_for(Option::is_some).await.ok().and_then(|figures| figures.clone());
+    let mut latest = admin.status.clone();
+    let known = latest.wait_for(Option::is_some).await.ok().and_then(|status| status.clone());
     match known {
-        Some(figures) => axum::Json(&*figures).into_response(),
+        Some(status) => axum::Json(&*status).into_response(),
         None => problem(StatusCode::SERVICE_UNAVAILABLE, "No figures", "the server is stopping"),
     }
 }

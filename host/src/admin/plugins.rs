@@ -51,53 +51,53 @@ async fn list(State(admin): State<Arc<Admin>>) -> Response {
 impl Admin {
     async fn describe(&self, deployed: &DeployedPlugin) -> Value {
         // Where storage does not answer, what is live is told all the same.
-        let record = self.releases.record(&deployed.name).await.unwrap_or_default();
-        let mut told = match deployed.live() {
+        let history = self.releases.history(&deployed.name).await.unwrap_or_default();
+        let mut described = match deployed.live() {
             Some(release) => {
-                let mut told = describe(&release);
+                let mut described = describe(&release);
                 let usage = &release.profile.usage;
                 usage.first_look(&*self.gateway.services.storage).await;
-                told["quota"] = usage.report(release.pool.instances_now(), self.gateway.services.clock.steady_ms());
-                told
+                described["quota"] = usage.report(release.pool.instances_now(), self.gateway.services.clock.steady_ms());
+                described
             }
             None => json!({}),
         };
-        told["state"] = json!(deployed.state());
-        told["name"] = json!(deployed.name);
-        told["quarantined"] = json!(deployed.quarantined());
+        described["state"] = json!(deployed.state());
+        described["name"] = json!(deployed.name);
+        described["quarantined"] = json!(deployed.quarantined());
         if let Some(release) = deployed.installed() {
-            told["breakersOpen"] = json!(release.breakers.open(Instant::now()));
+            described["breakersOpen"] = json!(release.breakers.open(Instant::now()));
         }
         // As the nodes last said: none is waited for.
-        if let Some(figures) = self.figures.borrow().as_ref().filter(|figures| !figures.nodes.is_empty()) {
-            told["nodes"] = figures.nodes.iter().map(|node| on_node(node, &deployed.name)).collect();
+        if let Some(status) = self.status.borrow().as_ref().filter(|status| !status.nodes.is_empty()) {
+            described["nodes"] = status.nodes.iter().map(|node| on_node(node, &deployed.name)).collect();
         }
-        told["releases"] = json!(record.releases);
+        described["releases"] = json!(history.releases);
         if let Some(canary) = deployed.canary() {
             let mut trial = describe(&canary.release);
             trial["percent"] = json!(canary.percent);
             if let Some(shadow) = canary.shadow() {
                 trial["counters"] = shadow.report();
-                told["shadow"] = trial;
-                return told;
+                described["shadow"] = trial;
+                return described;
             }
             if let Some(active) = deployed.live() {
                 trial["verdict"] = json!(self.releases.verdict(&canary, &active));
             }
-            told["canary"] = trial;
+            described["canary"] = trial;
         }
-        told
+        described
     }
 }
 
 fn on_node(node: &NodeReport, plugin: &PluginName) -> Value {
-    let mut told = json!({ "node": node.node, "silent": node.silent });
+    let mut described = json!({ "node": node.node, "silent": node.silent });
     for key in ["state", "version", "digest", "events", "errors", "quarantined"] {
         if let Some(value) = node.plugin(plugin.as_str()).and_then(|plugin| plugin.get(key)) {
-            told[key] = value.clone();
+            described[key] = value.clone();
         }
     }
-    told
+    described
 }
 
 fn describe(release: &Release) -> Value {

@@ -55,7 +55,8 @@ pub struct NodeReport {
     /// It shows no sign of life: its figures are those of a while ago.
     pub silent: bool,
     /// What the node says of itself: its own figures, without those of the others.
-    pub figures: Value,
+    #[serde(rename = "figures")]
+    pub metrics: Value,
 }
 
 /// One plugin: its active release, and the one on trial.
@@ -112,18 +113,18 @@ pub async fn run(gateway: Arc<Gateway>, bus: Arc<Bus>, newest: watch::Sender<Opt
     loop {
         ticks.tick().await;
         let deployed_plugins = gateway.registry.deployed_plugins();
-        let mut figures = meter.read(&gateway, &deployed_plugins);
+        let mut status = meter.read(&gateway, &deployed_plugins);
         if let Some(cluster) = &gateway.services.cluster {
-            let text = serde_json::to_string(&figures).unwrap_or_default();
-            figures.nodes = cluster.node_status.post(text).await.unwrap_or_default().into_iter().map(NodeReport::read).collect();
+            let text = serde_json::to_string(&status).unwrap_or_default();
+            status.nodes = cluster.node_status.post(text).await.unwrap_or_default().into_iter().map(NodeReport::read).collect();
         }
-        let figures = Arc::new(figures);
-        newest.send_replace(Some(figures.clone()));
+        let status = Arc::new(status);
+        newest.send_replace(Some(status.clone()));
         let tells = has_status_listener(&gateway);
         for release in deployed_plugins.iter().filter(|_| tells).filter_map(|deployed| deployed.live()) {
             if release.manifest.topics.iter().any(|topic| topic == HOST_FIGURES) {
                 let key = HOST_FIGURES.to_owned();
-                bus.notice(&release.manifest.name, HOST_FIGURES, None, key, figures.for_plugins().to_string()).await;
+                bus.notice(&release.manifest.name, HOST_FIGURES, None, key, status.for_plugins().to_string()).await;
             }
         }
     }
@@ -137,13 +138,13 @@ fn has_status_listener(gateway: &Gateway) -> bool {
 
 impl NodeReport {
     fn read(posted: Posted) -> Self {
-        let figures = serde_json::from_str(&posted.text).unwrap_or_default();
-        Self { node: posted.node, silent: posted.is_silent, figures }
+        let metrics = serde_json::from_str(&posted.text).unwrap_or_default();
+        Self { node: posted.node, silent: posted.is_silent, metrics }
     }
 
     /// What the node says of one plugin.
     pub fn plugin(&self, name: &str) -> Option<&Value> {
-        self.figures["plugins"].as_array()?.iter().find(|plugin| plugin["name"] == name)
+        self.metrics["plugins"].as_array()?.iter().find(|plugin| plugin["name"] == name)
     }
 }
 
@@ -158,7 +159,7 @@ impl Status {
     /// is counted at each node that has a member of it.
     fn for_plugins(&self) -> Value {
         let nodes = || self.nodes.iter().filter(|node| !node.silent);
-        let whole = |own: u64, key: &str| over_all(own, nodes().map(|node| &node.figures), key);
+        let whole = |own: u64, key: &str| over_all(own, nodes().map(|node| &node.metrics), key);
         let plugin = |plugin: &PluginReport| {
             let release = plugin.active.as_ref()?;
             let there = || nodes().filter_map(|node| node.plugin(&plugin.name));

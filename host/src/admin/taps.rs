@@ -16,10 +16,11 @@ use super::operators::Operators;
 use crate::call::registry::Registry;
 use crate::error::Code;
 use crate::names;
-use crate::rooms::tap::{Listening, ReceivedEvent, Record, Subject};
+use crate::rooms::tap::{Listening, ReceivedEvent, Subject, TapRecord};
 use crate::socket::Gateway;
 use crate::socket::session::Session;
-use crate::transaction::state::{Services, name_of};
+use crate::transaction::services::Services;
+use crate::transaction::state::name_of;
 
 /// Where to listen in. The subject is in the connect's `auth`: one socket, one subject.
 const NAMESPACE: &str = "/tap";
@@ -55,7 +56,7 @@ struct Auth {
 
 #[derive(Serialize)]
 struct Told<'a> {
-    records: &'a [Arc<Record>],
+    records: &'a [Arc<TapRecord>],
     dropped: u64,
 }
 

@@ -88,12 +88,12 @@ fn admit(socket: &SocketRef, places: &Arc<Semaphore>) -> Result<(), &'static str
 /// Tells each new figures to everyone who watches, until it is dropped.
 pub async fn run(io: SocketIo, mut latest: Latest, metrics: Arc<Metrics>) {
     while latest.changed().await.is_ok() {
-        let figures = latest.borrow_and_update().clone();
-        let (Some(figures), Some(namespace)) = (figures, io.of(NAMESPACE)) else { continue };
+        let status = latest.borrow_and_update().clone();
+        let (Some(status), Some(namespace)) = (status, io.of(NAMESPACE)) else { continue };
         let sockets = namespace.sockets();
         metrics.watchers.set(sockets.len() as i64);
         for socket in sockets {
-            if let Err(SendError::Socket(SocketError::InternalChannelFull)) = socket.emit(EVENT, &*figures) {
+            if let Err(SendError::Socket(SocketError::InternalChannelFull)) = socket.emit(EVENT, &*status) {
                 metrics.watchers_behind.inc();
             }
         }

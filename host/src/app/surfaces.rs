@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use axum::Router;
 
-use super::Descriptors;
+use super::Front;
 use crate::admin;
 use crate::config::Config;
 use crate::server::body::Pace;
-use crate::server::guard::{Answer, Guard, Told};
+use crate::server::guard::{Answer, Guard, LogLimits};
 use crate::server::hosts::{HostError, Hosts};
 use crate::server::http1::{Port, Waits};
 use crate::server::origin::Origins;
@@ -40,9 +40,7 @@ pub(super) struct Routes {
 pub(super) struct Surfaces<'a> {
     pub(super) config: &'a Config,
     pub(super) gateway: &'a Gateway,
-    pub(super) descriptors: Descriptors,
-    pub(super) names: Names,
-    pub(super) origins: Origins,
+    pub(super) front: &'a Front,
 }
 
 /// The part of a port that differs from the other port.
@@ -59,8 +57,8 @@ impl Surfaces<'_> {
     pub(super) fn public(&self, routes: Routes) -> Arc<Port> {
         let own = Own {
             name: "public",
-            hosts: self.names.public.clone(),
-            origins: self.origins.clone(),
+            hosts: self.front.names.public.clone(),
+            origins: self.front.origins.clone(),
             open: web::is_open,
             answer: web::answer,
             connections: ("tcp_connections", self.config.gateway.tcp_connections),
@@ -72,7 +70,7 @@ impl Surfaces<'_> {
     pub(super) fn admin(&self, routes: Routes) -> Arc<Port> {
         let own = Own {
             name: "admin",
-            hosts: self.names.admin.clone(),
+            hosts: self.front.names.admin.clone(),
             origins: Origins::default(),
             open: |_| false,
             answer: admin::answer,
@@ -98,12 +96,20 @@ impl Surfaces<'_> {
             routes: routes.all.with_state(()),
             checks: routes.checks.with_state(()),
             has_clients: name == "public",
-            guard: Guard { listener: name, hosts, origins, open, answer, metrics: metrics.clone(), told: Told::default() },
+            guard: Guard {
+                listener: name,
+                hosts,
+                origins,
+                open,
+                answer,
+                metrics: metrics.clone(),
+                log_limits: LogLimits::default(),
+            },
             tcp_permits: TcpPermits::new(name, connections, config.address_tcp_connections, trusted, metrics.clone()),
-            descriptors: self.descriptors,
+            descriptors: self.front.descriptors,
             waits,
             metrics: metrics.clone(),
-            told: Default::default(),
+            log_limits: Default::default(),
         })
     }
 }

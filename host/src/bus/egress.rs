@@ -16,10 +16,10 @@ use super::ingest::kafka::Brokers;
 use super::ingest::outside::Outside;
 use super::ingest::{self, SetupError};
 use super::{Bus, Follower};
-use crate::cluster::link;
+use crate::cluster::redis as cluster_redis;
 use crate::names::{self, PluginName};
 use crate::storage::{OutboxMessage, OutboxRow};
-use crate::transaction::state::Services;
+use crate::transaction::services::Services;
 
 /// `[egress]`: topics of the bus that are sent to other systems.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -32,7 +32,7 @@ pub struct Config {
     /// Entries that a stream keeps, approximately; 0 means all. Past it the oldest are removed.
     pub maxlen: u64,
     /// The Redis of these streams. Default: `redis.url`.
-    pub redis_url: Option<link::Url>,
+    pub redis_url: Option<cluster_redis::Url>,
 }
 
 impl Default for Config {
@@ -137,12 +137,12 @@ impl Egress {
         brokers: &Brokers,
         bus: &Arc<Bus>,
         services: &Arc<Services>,
-        redis: &link::Config,
+        redis: &cluster_redis::Config,
     ) -> Result<Self, SetupError> {
         let mut ways = Vec::new();
-        let mut way = |name: &'static str,
-                       topics: &BTreeMap<String, String>,
-                       system: &dyn Fn(Arc<Outside>) -> Result<System, SetupError>| {
+        let mut sink = |name: &'static str,
+                        topics: &BTreeMap<String, String>,
+                        system: &dyn Fn(Arc<Outside>) -> Result<System, SetupError>| {
             if topics.is_empty() {
                 return Ok(());
             }
@@ -154,19 +154,19 @@ impl Egress {
             ways.push(Sink { name, system, topics, follower, bus, services, outside, taken: HashSet::new(), looked: None });
             Ok::<_, SetupError>(())
         };
-        way("kafka", &config.kafka, &|outside| Ok(System::Kafka(Box::new(kafka::Sender::build(brokers, outside)?))))?;
-        way("redis", &config.redis, &|_| {
+        sink("kafka", &config.kafka, &|outside| Ok(System::Kafka(Box::new(kafka::Sender::build(brokers, outside)?))))?;
+        sink("redis", &config.redis, &|_| {
             let url = config.redis_url.as_ref().or(redis.url.as_ref()).ok_or(SetupError::NoRedis("egress.redis"))?;
             Ok(System::Redis(redis::Sender::build(url, redis.timeout, config.maxlen)?))
         })?;
-        let outsides = ways.iter().map(|way| (way.name, way.outside.clone())).collect();
+        let outsides = ways.iter().map(|sink| (sink.name, sink.outside.clone())).collect();
         Ok(Self { ways, outsides })
     }
 
     /// Begins to send.
     pub fn start(self, tasks: &mut JoinSet<()>) {
-        for way in self.ways {
-            tasks.spawn(way.run());
+        for sink in self.ways {
+            tasks.spawn(sink.run());
         }
     }
 }

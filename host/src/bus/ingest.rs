@@ -17,11 +17,11 @@ use serde::Deserialize;
 use tokio::task::JoinSet;
 
 use super::{Backpressure, Bus};
-use crate::cluster::link;
+use crate::cluster::redis;
 use crate::names::{InvalidName, PluginName};
 use crate::storage::{MAX_SET_BYTES, MAX_SET_WRITES, OutboxMessage};
 use crate::telemetry::traces::{Kind, Span};
-use crate::transaction::state::Services;
+use crate::transaction::services::Services;
 use incoming::Incoming;
 use outside::Outside;
 
@@ -33,7 +33,7 @@ pub struct Config {
     /// pub/sub cannot wait, and are stored all the same. Metric: `ingest_paused`.
     pub backlog: usize,
     /// The Redis of the streams and channels. Default: `redis.url`.
-    pub redis_url: Option<link::Url>,
+    pub redis_url: Option<redis::Url>,
     pub kafka: kafka::Config,
     pub streams: streams::Config,
     pub pubsub: pubsub::Config,
@@ -65,7 +65,7 @@ pub enum SetupError {
     #[error("{0} is empty, or over 256 bytes, or has a control character")]
     Name(&'static str),
     #[error(transparent)]
-    Redis(#[from] link::LinkError),
+    Redis(#[from] redis::RedisError),
     #[error(transparent)]
     InvalidName(#[from] InvalidName),
     #[error(
@@ -121,7 +121,7 @@ impl Sources {
         sent: BTreeSet<String>,
         bus: &Arc<Bus>,
         services: &Arc<Services>,
-        redis: &link::Config,
+        redis: &redis::Config,
         writer: &PluginName,
     ) -> Result<Self, SetupError> {
         if config.backlog == 0 {

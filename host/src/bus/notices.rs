@@ -11,12 +11,12 @@ use super::Bus;
 use crate::call::registry::Registry;
 use crate::cluster::Cluster;
 use crate::cluster::heartbeat::PresenceMember;
-use crate::cluster::link::RedisUnavailable;
 use crate::cluster::presence_store::Turn;
+use crate::cluster::redis::RedisUnavailable;
 use crate::names;
 use crate::presence::sync::{change_of, publish_changes};
 use crate::presence::{Change, Group, key_of};
-use crate::transaction::state::Services;
+use crate::transaction::services::Services;
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(50);
@@ -112,7 +112,7 @@ async fn restate(notices: &Notices, cluster: &Cluster) -> Result<(), RedisUnavai
     let (me, mut said_before) = (&cluster.nodes.me, cluster.presence_store.published_by(&cluster.nodes.me).await?);
     // Looked at after what was said, and said anew below: who comes again meanwhile is not lost.
     let here: HashSet<_> =
-        notices.services.presences.reported().into_iter().map(|told| (told.group.to_string(), told.key)).collect();
+        notices.services.presences.reported().into_iter().map(|published| (published.group.to_string(), published.key)).collect();
     said_before.retain(|publish_changes| !here.contains(publish_changes));
     for turn in cluster.presence_store.take_back(me, said_before, notices.services.clock.now_ms()).await? {
         if let Some(change) = change_of(turn) {
@@ -150,16 +150,16 @@ impl PresenceMember for Notices {
 #[derive(Default)]
 struct Counted {
     waiting: HashMap<(Arc<str>, Arc<str>), ()>,
-    told: HashMap<(Arc<str>, Arc<str>), Instant>,
+    published: HashMap<(Arc<str>, Arc<str>), Instant>,
 }
 
 impl Counted {
     async fn publish(&mut self, notices: &Notices) {
         self.waiting.extend(notices.services.rooms.take_changed().into_iter().map(|room| (room, ())));
-        self.told.retain(|_, at| at.elapsed() < COUNT_EVERY);
-        let due: Vec<_> = self.waiting.keys().filter(|room| !self.told.contains_key(*room)).cloned().collect();
+        self.published.retain(|_, at| at.elapsed() < COUNT_EVERY);
+        let due: Vec<_> = self.waiting.keys().filter(|room| !self.published.contains_key(*room)).cloned().collect();
         for room in due {
-            self.told.insert(room.clone(), Instant::now());
+            self.published.insert(room.clone(), Instant::now());
             if let Some(cluster) = &notices.services.cluster
                 && let Ok(false) = cluster.nodes.claim(&format!("count:{}:{}", room.0, room.1), COUNT_EVERY).await
             {

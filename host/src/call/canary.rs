@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::counters::{CallCounters, Counts};
 use super::key::Key;
-use super::observer::Inbox;
+use super::observers::Inbox;
 use super::release::Release;
 
 /// Failures below which nothing is held against a canary.

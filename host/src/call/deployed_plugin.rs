@@ -8,7 +8,7 @@ use arc_swap::ArcSwapOption;
 use super::breaker::Quarantined;
 use super::canary::Canary;
 use super::key::Key;
-use super::observer::Observers;
+use super::observers::Observers;
 use super::release::Release;
 use crate::names::PluginName;
 use crate::rate::Meter;

@@ -12,7 +12,7 @@ use crate::error::Code;
 use crate::sandbox::{Fault, Limit};
 use crate::telemetry::Outcome;
 use crate::telemetry::traces::Span;
-use crate::transaction::state::Services;
+use crate::transaction::services::Services;
 
 /// Counts an error against the release if it is the release's: a refusal is not, and neither are bad data and an error of the host.
 /// Only faults open a circuit breaker; a comparison with another release counts failures as well.

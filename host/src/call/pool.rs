@@ -12,7 +12,8 @@ use tokio::sync::Notify;
 use crate::budgets::quota::{Kind, Passed};
 use crate::sandbox::{Fault, Instance, Template, metered};
 use crate::transaction::profile::{Profile, TENANT_PATH, Tenancy};
-use crate::transaction::state::{Services, State};
+use crate::transaction::services::Services;
+use crate::transaction::state::State;
 
 /// `[pool]`: calls of one plugin at the same time, on this node.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

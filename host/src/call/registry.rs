@@ -71,22 +71,23 @@ impl Registry {
     }
 
     /// Whether these could be made live together, in place of what is live under their names, with these plugins taken away.
-    pub fn check_all(&self, releases: &[Arc<Release>], gone: &[PluginName]) -> Result<(), Collision> {
-        self.plan(&self.deployed_plugins.lock().unwrap_or_else(PoisonError::into_inner), releases, gone).map(drop)
+    pub fn check_all(&self, releases: &[Arc<Release>], removed: &[PluginName]) -> Result<(), Collision> {
+        self.plan(&self.deployed_plugins.lock().unwrap_or_else(PoisonError::into_inner), releases, removed).map(drop)
     }
 
     /// Makes staged releases live, and takes plugins away: all of them or none. Where this fails, what was live is untouched; calls under way end on the release they began on.
-    pub fn install(&self, releases: Vec<Arc<Release>>, gone: &[PluginName]) -> Result<(), Collision> {
+    pub fn install(&self, releases: Vec<Arc<Release>>, removed: &[PluginName]) -> Result<(), Collision> {
         let mut deployed_plugins = self.deployed_plugins.lock().unwrap_or_else(PoisonError::into_inner);
-        let (next, routes) = self.plan(&deployed_plugins, &releases, gone)?;
-        for deployed in gone.iter().filter_map(|name| next.get(name)) {
+        let (next, routes) = self.plan(&deployed_plugins, &releases, removed)?;
+        for deployed in removed.iter().filter_map(|name| next.get(name)) {
             deployed.live.store(None);
         }
         for release in releases {
             if let Some(deployed) = next.get(&release.manifest.name) {
-                let hears = |topic: &String, old: &Release| old.manifest.topics.contains(topic);
+                let receives = |topic: &String, old: &Release| old.manifest.topics.contains(topic);
                 let before = deployed.live.load_full();
-                let skipped = release.manifest.topics.iter().any(|topic| !before.as_ref().is_some_and(|old| hears(topic, old)));
+                let skipped =
+                    release.manifest.topics.iter().any(|topic| !before.as_ref().is_some_and(|old| receives(topic, old)));
                 deployed.live.store(Some(release));
                 if skipped {
                     deployed.rereads.fetch_add(1, Ordering::AcqRel);
@@ -103,11 +104,11 @@ impl Registry {
         &self,
         deployed_plugins: &DeployedPlugins,
         releases: &[Arc<Release>],
-        gone: &[PluginName],
+        removed: &[PluginName],
     ) -> Result<(DeployedPlugins, Routes), Collision> {
         let mut next = deployed_plugins.clone();
         let mut live = live_of(deployed_plugins);
-        live.retain(|name, _| !gone.contains(name));
+        live.retain(|name, _| !removed.contains(name));
         for release in releases {
             let name = release.manifest.name.clone();
             if let Some(old) = live.get(&name) {

@@ -8,7 +8,7 @@ use super::deployed_plugin::DeployedPlugin;
 use super::error::CallError;
 use super::job::{Job, invoke, tenant};
 use super::judge::{count, judge, report};
-use super::observer::Sample;
+use super::observers::Sample;
 use super::pool::Lease;
 use super::release::Release;
 use crate::budgets::quota::Passed;
@@ -19,7 +19,8 @@ use crate::storage::{CommitError, HandledId, MAX_SET_BYTES};
 use crate::telemetry::Outcome;
 use crate::telemetry::traces::Span;
 use crate::transaction::effects::{Effects, Live};
-use crate::transaction::state::{Replay, Services, name_of};
+use crate::transaction::services::Services;
+use crate::transaction::state::{Replay, name_of};
 use crate::transaction::{commit, shares};
 
 /// How often a handler is run again after conflicts.

@@ -19,7 +19,8 @@ use crate::sandbox::exports::{DueTimer, ScheduleScope};
 use crate::storage::Fingerprint;
 use crate::telemetry::traces::Kind;
 use crate::timers::{Due, parse_stored, restore};
-use crate::transaction::state::{Services, StoredTimer};
+use crate::transaction::services::Services;
+use crate::transaction::state::StoredTimer;
 
 /// The first and the longest wait between two tries.
 const RETRY_MS: (u64, u64) = (50, 60_000);

@@ -77,9 +77,9 @@ impl Replay {
                 None => None,
             };
             let mut report = Report::new(&header, &new, old.as_deref().map_or(Against::Record, |_| Against::Build), self.max_cpu);
-            let stand =
+            let replayer =
                 |release: Arc<Release>| anyhow::Ok(Replayer::new(release, stage.services.apart()?).of_hidden(!header.clear));
-            let (mut new, mut old) = (stand(new)?, old.map(stand).transpose()?);
+            let (mut new, mut old) = (replayer(new)?, old.map(replayer).transpose()?);
             for call in calls {
                 // One after the other, so that both find the machine in the same state.
                 let (mut again, mut played) = (None, None);

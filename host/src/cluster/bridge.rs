@@ -19,7 +19,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::link::Link;
+use super::redis::Redis;
 use crate::rooms::adapter::Str;
 use crate::rooms::members::is_hosts;
 use crate::rooms::{Send, To};
@@ -93,7 +93,7 @@ impl Config {
 
 /// The way to Node's servers.
 pub struct Bridge {
-    link: Arc<Link>,
+    link: Arc<Redis>,
     config: Config,
     channels: Channels,
     /// This node's name among them.
@@ -149,7 +149,7 @@ pub enum Parcel {
 
 impl Bridge {
     /// The bridge, and the queue that `send` is to be given.
-    pub fn new(config: Config, link: Arc<Link>, node: &str) -> (Arc<Self>, mpsc::Receiver<Parcel>) {
+    pub fn new(config: Config, link: Arc<Redis>, node: &str) -> (Arc<Self>, mpsc::Receiver<Parcel>) {
         let (queue, parcels) = mpsc::channel(config.outbox);
         let (channels, uid) = (Channels { prefix: config.prefix.clone() }, wire::uid(node));
         (Arc::new(Self { link, config, channels, uid, queue, metrics: BridgeMetrics::default() }), parcels)
@@ -252,8 +252,8 @@ mod tests {
     use super::*;
 
     fn bridge(config: Config) -> (Arc<Bridge>, mpsc::Receiver<Parcel>) {
-        let redis = super::super::link::Config { url: Some("redis://127.0.0.1:1".to_owned().into()), ..Default::default() };
-        let link = Link::open(redis).unwrap().unwrap();
+        let redis = crate::cluster::redis::Config { url: Some("redis://127.0.0.1:1".to_owned().into()), ..Default::default() };
+        let link = Redis::open(redis).unwrap().unwrap();
         link.found();
         Bridge::new(config, link, "0123456789ab")
     }

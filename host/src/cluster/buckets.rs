@@ -4,7 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use fred::types::scripts::Script;
 
-use super::link::{Link, RedisUnavailable};
+use super::redis::{Redis, RedisUnavailable};
 
 /// Takes points, as a node's own buckets do: what is missing is kept in thousandths of a point, as of a moment of Redis's clock.
 /// Answers what is left, or below nothing the milliseconds to wait.
@@ -39,11 +39,11 @@ static TAKE: LazyLock<Script> = LazyLock::new(|| {
 
 /// The buckets of all nodes.
 pub struct Buckets {
-    link: Arc<Link>,
+    link: Arc<Redis>,
 }
 
 impl Buckets {
-    pub fn new(link: Arc<Link>) -> Self {
+    pub fn new(link: Arc<Redis>) -> Self {
         Self { link }
     }
 

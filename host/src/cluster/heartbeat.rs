@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use super::Cluster;
-use super::link::{Epoch, RedisUnavailable};
 use super::presence_store::Turn;
+use super::redis::{Epoch, RedisUnavailable};
 use crate::clock::Clock;
 use crate::rooms::Rooms;
 

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use fred::interfaces::HashesInterface;
 
-use super::link::{Link, RedisUnavailable};
 use super::nodes::Nodes;
+use super::redis::{Redis, RedisUnavailable};
 
 /// The texts of all nodes.
 pub struct NodeStatus {
-    link: Arc<Link>,
+    link: Arc<Redis>,
     nodes: Arc<Nodes>,
 }
 
@@ -25,7 +25,7 @@ pub struct Posted {
 }
 
 impl NodeStatus {
-    pub fn new(link: Arc<Link>, nodes: Arc<Nodes>) -> Self {
+    pub fn new(link: Arc<Redis>, nodes: Arc<Nodes>) -> Self {
         Self { link, nodes }
     }
 

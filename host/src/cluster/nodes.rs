@@ -10,7 +10,7 @@ use fred::interfaces::{HashesInterface, KeysInterface, SortedSetsInterface};
 use fred::types::scripts::Script;
 use sha2::{Digest, Sha256};
 
-use super::link::{Link, RedisUnavailable};
+use super::redis::{Redis, RedisUnavailable};
 use crate::clock::Clock;
 
 /// How long one node has to clear up after a dead one before another may.
@@ -85,7 +85,7 @@ pub const INGEST: &str = "ingest";
 
 /// The nodes, as this one knows them.
 pub struct Nodes {
-    link: Arc<Link>,
+    link: Arc<Redis>,
     /// This node's name.
     pub me: String,
     /// Who is alive, this node among them, in the order of their names. While Redis is away: as it was last.
@@ -103,7 +103,7 @@ pub struct Heartbeat {
 }
 
 impl Nodes {
-    pub fn new(link: Arc<Link>, me: String, lease: Duration) -> Self {
+    pub fn new(link: Arc<Redis>, me: String, lease: Duration) -> Self {
         let live = ArcSwap::from_pointee(vec![me.clone()]);
         Self { link, me, live, lease, clock: Clock::system() }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::bridge::Bridge;
-use super::link::Link;
+use super::redis::Redis;
 use super::relay::{Relay, RelayMetrics, room_channel, user_channel};
 use super::room_counts::RoomCounts;
 use super::subscriptions::Subscriptions;
@@ -15,7 +15,7 @@ use crate::telemetry::collected::Metric;
 
 /// What a change in a room concerns beyond this node.
 pub struct Peers {
-    pub link: Arc<Link>,
+    pub link: Arc<Redis>,
     pub relay: Arc<Relay>,
     pub subscriptions: Arc<Subscriptions>,
     pub room_counts: Arc<RoomCounts>,

@@ -7,7 +7,7 @@ use fred::interfaces::{HashesInterface, SetsInterface};
 use fred::types::scripts::Script;
 use futures_util::future::join_all;
 
-use super::link::{Link, RedisUnavailable};
+use super::redis::{Redis, RedisUnavailable};
 
 /// Statements made together.
 const BATCH: usize = 256;
@@ -79,7 +79,7 @@ static LIST: LazyLock<Script> = LazyLock::new(|| {
 
 /// The statements of all nodes.
 pub struct PresenceStore {
-    link: Arc<Link>,
+    link: Arc<Redis>,
     me: String,
 }
 
@@ -117,7 +117,7 @@ pub struct Entry {
 }
 
 impl PresenceStore {
-    pub fn new(link: Arc<Link>, me: String) -> Self {
+    pub fn new(link: Arc<Redis>, me: String) -> Self {
         Self { link, me }
     }
 

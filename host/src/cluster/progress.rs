@@ -5,17 +5,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use fred::interfaces::HashesInterface;
 
-use super::link::{Link, RedisUnavailable};
+use super::redis::{Redis, RedisUnavailable};
 
 /// Everyone's progress.
 pub struct Progress {
-    link: Arc<Link>,
+    link: Arc<Redis>,
     /// As all told it last.
     told: Mutex<HashMap<String, u64>>,
 }
 
 impl Progress {
-    pub fn new(link: Arc<Link>) -> Self {
+    pub fn new(link: Arc<Redis>) -> Self {
         Self { link, told: Mutex::default() }
     }
 

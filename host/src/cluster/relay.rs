@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc};
 
-use super::link::{Link, RedisUnavailable};
 use super::nodes::Nodes;
+use super::redis::{Redis, RedisUnavailable};
 use crate::rooms::{Rooms, Send, To, members};
 
 /// Events sent to Redis together.
@@ -29,7 +29,7 @@ const NOTICES: usize = 256;
 
 /// The way to the other nodes.
 pub struct Relay {
-    link: Arc<Link>,
+    link: Arc<Redis>,
     nodes: Arc<Nodes>,
     queue: mpsc::Sender<Parcel>,
     next: AtomicU64,
@@ -93,7 +93,7 @@ enum Recipients {
 
 impl Relay {
     /// The way, and the queue that `send` is to be given.
-    pub fn new(link: Arc<Link>, nodes: Arc<Nodes>) -> (Arc<Self>, mpsc::Receiver<Parcel>) {
+    pub fn new(link: Arc<Redis>, nodes: Arc<Nodes>) -> (Arc<Self>, mpsc::Receiver<Parcel>) {
         let (queue, parcels) = mpsc::channel(link.config.outbox);
         let (next, notices) = (AtomicU64::new(1), broadcast::Sender::new(NOTICES));
         (Arc::new(Self { link, nodes, queue, next, notices, metrics: RelayMetrics::default() }), parcels)
@@ -227,17 +227,17 @@ impl Relay {
 }
 
 /// The channel of what nodes tell each other.
-pub fn notice_channel(link: &Link) -> String {
+pub fn notice_channel(link: &Redis) -> String {
     link.name(format_args!("notices"))
 }
 
 /// The channel of a room.
-pub fn room_channel(link: &Link, namespace: &str, room: &str) -> String {
+pub fn room_channel(link: &Redis, namespace: &str, room: &str) -> String {
     link.name(format_args!("room:{namespace}:{room}"))
 }
 
 /// The channel of a user in a namespace.
-pub fn user_channel(link: &Link, namespace: &str, user: &str) -> String {
+pub fn user_channel(link: &Redis, namespace: &str, user: &str) -> String {
     link.name(format_args!("user:{namespace}:{user}"))
 }
 

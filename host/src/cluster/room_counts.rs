@@ -10,7 +10,7 @@ use fred::types::scripts::Script;
 use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot};
 
-use super::link::{Link, RedisUnavailable};
+use super::redis::{Redis, RedisUnavailable};
 use crate::rooms::Rooms;
 use crate::rooms::peers::{Change, Elsewhere};
 
@@ -60,7 +60,7 @@ static READ: LazyLock<Script> = LazyLock::new(|| {
 
 /// The way to Redis for what changes in rooms here.
 pub struct RoomCounts {
-    link: Arc<Link>,
+    link: Arc<Redis>,
     me: String,
     queue: mpsc::Sender<Entry>,
     /// A change was lost: all must be written anew.
@@ -74,7 +74,7 @@ pub enum Entry {
 }
 
 impl RoomCounts {
-    pub fn new(link: Arc<Link>, me: String) -> (Arc<Self>, mpsc::Receiver<Entry>) {
+    pub fn new(link: Arc<Redis>, me: String) -> (Arc<Self>, mpsc::Receiver<Entry>) {
         let (queue, entries) = mpsc::channel(link.config.room_counts);
         (Arc::new(Self { link, me, queue, incomplete: AtomicBool::new(false) }), entries)
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use fred::interfaces::PubsubInterface;
 use tokio::sync::{Notify, watch};
 
-use super::link::Link;
+use super::redis::Redis;
 
 /// Channels in one command.
 const BATCH: usize = 1000;
@@ -19,7 +19,7 @@ const WAIT: Duration = Duration::from_secs(1);
 
 /// What is wanted, against what Redis was asked for.
 pub struct Subscriptions {
-    link: Arc<Link>,
+    link: Arc<Redis>,
     /// Wanted as long as this lives.
     pattern: Option<String>,
     table: Mutex<Table>,
@@ -37,7 +37,7 @@ struct Table {
 
 impl Subscriptions {
     /// `pattern`: what is to be heard beside the channels.
-    pub fn new(link: Arc<Link>, pattern: Option<String>) -> Self {
+    pub fn new(link: Arc<Redis>, pattern: Option<String>) -> Self {
         Self {
             link,
             pattern,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::history::{MAX_PLUGINS, PLUGINS, Record, State, digest, put_component, sweep};
+use super::history::{History, MAX_PLUGINS, PLUGINS, State, digest, put_component, sweep};
 use super::moving::{Move, UNFINISHED, Unfinished, carry};
 use super::releases::{DeployError, Releases, signature_beside};
 use super::set::topics_of;
@@ -19,7 +19,7 @@ use crate::storage::Unavailable;
 #[derive(Default)]
 struct Start {
     staged: Vec<Arc<Release>>,
-    records: Vec<(PluginName, Record)>,
+    histories: Vec<(PluginName, History)>,
 }
 
 impl Releases {
@@ -31,23 +31,23 @@ impl Releases {
         self.registry.check_all(&start.staged, &[])?;
         self.take_over(&mut start).await?;
         self.settle_tenants(&start.staged).await?;
-        let Start { staged, records } = start;
+        let Start { staged, histories } = start;
         self.registry.install(staged.clone(), &[])?;
         let mut written = Vec::new();
-        for (release, (name, mut record)) in staged.into_iter().zip(records) {
+        for (release, (name, mut history)) in staged.into_iter().zip(histories) {
             tracing::info!(release = %format_args!("{name}@{}", release.manifest.version), digest = %&release.digest[..12], "live");
-            if record.active.as_ref() != Some(&release.digest) {
-                record.activate(&release.digest, &release.manifest.version, &self.now());
+            if history.active.as_ref() != Some(&release.digest) {
+                history.activate(&release.digest, &release.manifest.version, &self.now());
             }
             if let Some(deployed) = self.registry.deployed(&name) {
-                self.apply_stops(&deployed, &record);
+                self.apply_stops(&deployed, &history);
             }
-            written.push((name, record));
+            written.push((name, history));
         }
         // With what was moved, at once: another start either finds all of it, or nothing.
         self.write_all(&written, vec![(UNFINISHED.to_owned(), None)]).await?;
-        for (name, record) in written {
-            self.resume(&name, record).await?;
+        for (name, history) in written {
+            self.resume(&name, history).await?;
         }
         // While another node may be about to store what it deploys, nothing is known to be needless.
         if self.cluster.is_none() || turn.is_ours() {
@@ -67,14 +67,14 @@ impl Releases {
         for (name, file) in files {
             let because = |why: &dyn std::fmt::Display| anyhow::anyhow!("plugin {name}: {}: {why}", file.display());
             let component = std::fs::read(file).map_err(|e| because(&e))?;
-            let mut record = self.record(name).await?;
+            let mut history = self.history(name).await?;
             let seed = digest(&component);
-            if record.withdrawn && record.seed.as_ref() == Some(&seed) {
+            if history.withdrawn && history.seed.as_ref() == Some(&seed) {
                 tracing::info!(plugin = %name, "not deployed: it was rolled back, and its file is the same");
                 continue;
             }
-            let kept = record.active.clone().filter(|active| record.seed.as_ref() == Some(&seed) && *active != seed);
-            if kept.is_none() && record.before_moves.contains(&seed) {
+            let kept = history.active.clone().filter(|active| history.seed.as_ref() == Some(&seed) && *active != seed);
+            if kept.is_none() && history.before_moves.contains(&seed) {
                 return Err(DeployError::DataMoved(name.clone()).into());
             }
             let release = match kept {
@@ -88,17 +88,17 @@ impl Releases {
                     self.stage_as(name, component).await.map_err(|e| anyhow::anyhow!("plugin {name}: {e}"))?
                 }
             };
-            record.seed = Some(seed);
+            history.seed = Some(seed);
             start.staged.push(release);
-            start.records.push((name.clone(), record));
+            start.histories.push((name.clone(), history));
         }
         for blob in self.storage.blobs(PLUGINS, MAX_PLUGINS).await? {
             let Ok(name) = PluginName::parse(blob.trim_start_matches(PLUGINS)) else { continue };
-            let record = self.record(&name).await?;
+            let history = self.history(&name).await?;
             // One that came from a file goes with its file.
-            let (None, None, Some(active)) = (files.get(&name), &record.seed, &record.active) else { continue };
+            let (None, None, Some(active)) = (files.get(&name), &history.seed, &history.active) else { continue };
             start.staged.push(self.stored(&name, active).await?);
-            start.records.push((name, record));
+            start.histories.push((name, history));
         }
         Ok(start)
     }
@@ -107,8 +107,8 @@ impl Releases {
     /// take and have not taken yet.
     async fn take_over(&self, start: &mut Start) -> anyhow::Result<()> {
         let mut moves = Vec::new();
-        for (release, (_, record)) in start.staged.iter().zip(&start.records) {
-            moves.extend(Move::pending(release, record));
+        for (release, (_, history)) in start.staged.iter().zip(&start.histories) {
+            moves.extend(Move::pending(release, history));
         }
         let unfinished = Unfinished::read(&*self.storage).await?.unwrap_or_default();
         let unwanted = unfinished.moves.iter().rev().filter(|one| !moves.contains(one)).cloned();
@@ -121,14 +121,14 @@ impl Releases {
         self.stop_elsewhere(start, &moves, &unfinished).await?;
         let topic_listeners = start.staged.iter().map(topics_of).collect();
         self.while_holding_the_lock(carry(&self.storage, &moves, &topic_listeners)).await?;
-        for (release, (name, record)) in start.staged.iter().zip(&mut start.records) {
-            record.disabled &= !unfinished.stopped.contains(name);
-            record.moving = false;
-            let new: Vec<_> = release.manifest.takes.iter().filter(|taken| !record.took.contains(taken)).cloned().collect();
-            record.took.extend(new);
+        for (release, (name, history)) in start.staged.iter().zip(&mut start.histories) {
+            history.disabled &= !unfinished.stopped.contains(name);
+            history.moving = false;
+            let new: Vec<_> = release.manifest.takes.iter().filter(|taken| !history.took.contains(taken)).cloned().collect();
+            history.took.extend(new);
             let loses = moves.iter().any(|one| one.from == *name);
-            if let Some(old) = record.active.clone().filter(|old| loses && *old != release.digest) {
-                record.before_moves.push(old);
+            if let Some(old) = history.active.clone().filter(|old| loses && *old != release.digest) {
+                history.before_moves.push(old);
             }
         }
         Ok(())
@@ -138,14 +138,14 @@ impl Releases {
     async fn stop_elsewhere(&self, start: &Start, moves: &[Move], before: &Unfinished) -> anyhow::Result<()> {
         let mut unfinished = Unfinished { moves: moves.to_vec(), stopped: before.stopped.clone() };
         let mut stopped = Vec::new();
-        for (release, (name, record)) in start.staged.iter().zip(&start.records) {
+        for (release, (name, history)) in start.staged.iter().zip(&start.histories) {
             let holds = moves.iter().any(|one| one.from == *name);
-            let serves = record.active.as_ref().is_some_and(|active| *active != release.digest);
+            let serves = history.active.as_ref().is_some_and(|active| *active != release.digest);
             if self.cluster.is_some() && holds && serves {
-                if !record.disabled {
+                if !history.disabled {
                     unfinished.stopped.push(name.clone());
                 }
-                stopped.push((name.clone(), Record { disabled: true, moving: true, ..record.clone() }));
+                stopped.push((name.clone(), History { disabled: true, moving: true, ..history.clone() }));
             }
         }
         let json = serde_json::to_vec(&unfinished)?;
@@ -157,14 +157,14 @@ impl Releases {
     }
 
     /// Goes on with the trial that was under way. One that cannot go on is ended: what is active serves all the same.
-    async fn resume(&self, name: &PluginName, mut record: Record) -> Result<(), Unavailable> {
-        let Some(entry) = record.on_trial().cloned() else { return Ok(()) };
-        match self.follow_record(name, &record).await {
+    async fn resume(&self, name: &PluginName, mut history: History) -> Result<(), Unavailable> {
+        let Some(entry) = history.on_trial().cloned() else { return Ok(()) };
+        match self.follow_history(name, &history).await {
             Ok(()) => tracing::info!(release = %format_args!("{name}@{}", entry.version), "the trial goes on"),
             Err(error) => {
                 tracing::warn!(release = %format_args!("{name}@{}", entry.version), "the trial cannot go on: {error}");
-                record.note(&entry.digest, &entry.version, State::RolledBack, &self.now(), Some(error.to_string()));
-                self.write(name, &record).await?;
+                history.note(&entry.digest, &entry.version, State::RolledBack, &self.now(), Some(error.to_string()));
+                self.write(name, &history).await?;
             }
         }
         Ok(())

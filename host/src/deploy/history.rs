@@ -25,7 +25,7 @@ const MAX_COMPONENTS: usize = 10 * MAX_PLUGINS;
 /// One plugin's releases.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Record {
+pub struct History {
     /// The component of the configured file, when it was last looked at: another one there is a deployment.
     pub seed: Option<String>,
     pub active: Option<String>,
@@ -87,7 +87,7 @@ impl Entry {
     }
 }
 
-impl Record {
+impl History {
     /// Where it is stored.
     pub fn blob(name: &PluginName) -> String {
         format!("{PLUGINS}{name}")
@@ -183,17 +183,17 @@ impl Record {
 /// Removes components, with their signatures, that no record needs: of deployments that ended, with their process, between the component and the record.
 /// Nobody may be deploying meanwhile.
 pub async fn sweep(storage: &dyn Storage) -> Result<(), Unavailable> {
-    let mut records = Vec::new();
+    let mut histories = Vec::new();
     for blob in storage.blobs(PLUGINS, MAX_PLUGINS).await? {
         let Some(json) = storage.blob(&blob).await? else { continue };
         // What cannot be read may need anything.
-        let Ok(record) = serde_json::from_slice::<Record>(&json) else { return Ok(()) };
-        records.push(record);
+        let Ok(history) = serde_json::from_slice::<History>(&json) else { return Ok(()) };
+        histories.push(history);
     }
     let stored = [storage.blobs(COMPONENTS, MAX_COMPONENTS).await?, storage.blobs(SIGNATURES, MAX_COMPONENTS).await?].concat();
     let digests: BTreeSet<_> = stored.iter().filter_map(|blob| Some(blob.split_once('/')?.1)).collect();
     for digest in digests {
-        if !records.iter().any(|record| record.needs(digest)) {
+        if !histories.iter().any(|history| history.needs(digest)) {
             tracing::info!(%digest, "no release needs this component: removed");
             remove_component(storage, digest).await?;
         }
@@ -259,72 +259,72 @@ mod tests {
 
     #[test]
     fn the_active_release_becomes_the_previous() {
-        let mut record = Record::default();
-        record.activate("a", "1.0.0", "t1");
-        record.activate("b", "1.1.0", "t2");
-        assert_eq!((record.active.as_deref(), record.previous.as_deref()), (Some("b"), Some("a")));
-        let states: Vec<_> = record.releases.iter().map(|entry| (entry.digest.as_str(), entry.state)).collect();
+        let mut history = History::default();
+        history.activate("a", "1.0.0", "t1");
+        history.activate("b", "1.1.0", "t2");
+        assert_eq!((history.active.as_deref(), history.previous.as_deref()), (Some("b"), Some("a")));
+        let states: Vec<_> = history.releases.iter().map(|entry| (entry.digest.as_str(), entry.state)).collect();
         assert_eq!(states, [("a", State::Retired), ("b", State::Active)]);
-        assert!(record.needs("a") && record.needs("b") && !record.needs("c"));
+        assert!(history.needs("a") && history.needs("b") && !history.needs("c"));
     }
 
     #[test]
     fn a_trial_ends_with_the_release_that_it_was_beside() {
-        let mut record = Record::default();
-        record.activate("a", "1.0.0", "t1");
-        record.try_out("b", "1.1.0", Trial::Canary(10), "t2");
-        record.activate("c", "1.2.0", "t3");
-        let states: Vec<_> = record.releases.iter().map(|entry| (entry.digest.as_str(), entry.state)).collect();
+        let mut history = History::default();
+        history.activate("a", "1.0.0", "t1");
+        history.try_out("b", "1.1.0", Trial::Canary(10), "t2");
+        history.activate("c", "1.2.0", "t3");
+        let states: Vec<_> = history.releases.iter().map(|entry| (entry.digest.as_str(), entry.state)).collect();
         assert_eq!(states, [("a", State::Retired), ("b", State::Retired), ("c", State::Active)]);
-        assert!(record.on_trial().is_none() && !record.needs("b"));
+        assert!(history.on_trial().is_none() && !history.needs("b"));
     }
 
     #[test]
     fn a_release_deployed_again_does_not_become_its_own_previous() {
-        let mut record = Record::default();
-        record.activate("a", "1.0.0", "t1");
-        record.activate("a", "1.0.0", "t2");
-        assert_eq!((record.active.as_deref(), record.previous.as_deref()), (Some("a"), None));
+        let mut history = History::default();
+        history.activate("a", "1.0.0", "t1");
+        history.activate("a", "1.0.0", "t2");
+        assert_eq!((history.active.as_deref(), history.previous.as_deref()), (Some("a"), None));
     }
 
     #[test]
     fn a_release_that_clients_were_kept_away_from_is_not_gone_back_to() {
         let one = |source| Quarantined { source, cause: "it trapped".into(), at: "t3".into() };
         for (source, previous) in [(Source::Events, "a"), (Source::Messages, "b")] {
-            let mut record = Record::default();
-            record.activate("a", "1.0.0", "t1");
-            record.activate("b", "1.1.0", "t2");
-            record.quarantine("1.1.0", one(source));
-            assert_eq!(record.releases.last().map(|entry| entry.state), Some(State::Quarantined));
-            record.activate("c", "1.2.0", "t4");
-            assert_eq!((record.previous.as_deref(), record.quarantined.len()), (Some(previous), 0), "{source}");
+            let mut history = History::default();
+            history.activate("a", "1.0.0", "t1");
+            history.activate("b", "1.1.0", "t2");
+            history.quarantine("1.1.0", one(source));
+            assert_eq!(history.releases.last().map(|entry| entry.state), Some(State::Quarantined));
+            history.activate("c", "1.2.0", "t4");
+            assert_eq!((history.previous.as_deref(), history.quarantined.len()), (Some(previous), 0), "{source}");
         }
     }
 
     #[test]
     fn a_quarantine_ends_with_the_operators_word() {
-        let mut record = Record::default();
-        record.activate("a", "1.0.0", "t1");
+        let mut history = History::default();
+        history.activate("a", "1.0.0", "t1");
         for source in [Source::Messages, Source::Messages, Source::Timers] {
-            record.quarantine("1.0.0", Quarantined { source, cause: "it trapped".into(), at: "t2".into() });
+            history.quarantine("1.0.0", Quarantined { source, cause: "it trapped".into(), at: "t2".into() });
         }
-        assert_eq!((record.quarantined.len(), record.active.as_deref(), record.releases.len()), (2, Some("a"), 1));
-        let stored: Record = serde_json::from_slice(&serde_json::to_vec(&record).unwrap()).unwrap();
-        assert_eq!(stored, record);
-        record.end_quarantine("t3");
-        assert_eq!((record.quarantined.len(), record.releases[0].state), (0, State::Active));
+        assert_eq!((history.quarantined.len(), history.active.as_deref(), history.releases.len()), (2, Some("a"), 1));
+        let stored: History = serde_json::from_slice(&serde_json::to_vec(&history).unwrap()).unwrap();
+        assert_eq!(stored, history);
+        history.end_quarantine("t3");
+        assert_eq!((history.quarantined.len(), history.releases[0].state), (0, State::Active));
     }
 
     #[tokio::test]
     async fn a_component_that_no_record_needs_is_swept_away() {
         let dir = tempfile::tempdir().unwrap();
         let storage = Embedded::open(dir.path(), &Default::default(), Clock::manual(0)).unwrap();
-        let mut record = Record::default();
-        record.activate("a", "1.0.0", "t1");
-        record.activate("b", "1.1.0", "t2");
-        record.try_out("c", "1.2.0", Trial::Canary(10), "t3");
+        let mut history = History::default();
+        history.activate("a", "1.0.0", "t1");
+        history.activate("b", "1.1.0", "t2");
+        history.try_out("c", "1.2.0", Trial::Canary(10), "t3");
         let name = PluginName::parse("p").unwrap();
-        storage.put_blob(Record::blob(&name), serde_json::to_vec(&record).unwrap().into()).await.unwrap();
+        storage.put_blob(History::blob(&name), serde_json::to_vec(&history).unwrap().into()).await.unwrap();
         for digest in ["a", "b", "c", "left-behind"] {
             storage.put_blob(component_blob(digest), "wasm".into()).await.unwrap();
             storage.put_blob(signature_blob(digest), "signature".into()).await.unwrap();
@@ -332,7 +332,7 @@ mod tests {
         sweep(&storage).await.unwrap();
         assert_eq!(storage.blobs(COMPONENTS, 10).await.unwrap(), ["a", "b", "c"].map(component_blob));
         assert_eq!(storage.blobs(SIGNATURES, 10).await.unwrap(), ["a", "b", "c"].map(signature_blob));
-        storage.put_blob(Record::blob(&name), "of a newer server".into()).await.unwrap();
+        storage.put_blob(History::blob(&name), "of a newer server".into()).await.unwrap();
         sweep(&storage).await.unwrap();
         assert_eq!(storage.blobs(COMPONENTS, 10).await.unwrap().len(), 3, "who cannot read it removes nothing");
     }
@@ -354,10 +354,10 @@ mod tests {
 
     #[test]
     fn only_the_last_twenty_are_remembered() {
-        let mut record = Record::default();
+        let mut history = History::default();
         for n in 0..50 {
-            record.note(&n.to_string(), "1.0.0", State::Rejected, "t", None);
+            history.note(&n.to_string(), "1.0.0", State::Rejected, "t", None);
         }
-        assert_eq!((record.releases.len(), record.releases[0].digest.as_str()), (20, "30"));
+        assert_eq!((history.releases.len(), history.releases[0].digest.as_str()), (20, "30"));
     }
 }

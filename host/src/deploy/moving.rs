@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::history::Record;
+use super::history::History;
 use crate::call::manifest::Taken;
 use crate::call::release::Release;
 use crate::names::{PluginName, SEPARATOR};
@@ -61,22 +61,22 @@ impl Move {
     }
 
     /// Moves that a release needs and that have not been made.
-    pub fn pending(release: &Release, record: &Record) -> Vec<Self> {
+    pub fn pending(release: &Release, history: &History) -> Vec<Self> {
         let to =
             |taken: &Taken| Self { from: taken.from.clone(), to: release.manifest.name.clone(), prefix: taken.prefix.clone() };
-        release.manifest.takes.iter().filter(|taken| !record.took.contains(taken)).map(to).collect()
+        release.manifest.takes.iter().filter(|taken| !history.took.contains(taken)).map(to).collect()
     }
 
     /// Moves back to where data came from: all of it, where no release follows; else the data that the active release takes and
     /// the one before it does not.
-    pub fn returning(name: &PluginName, record: &Record, active: Option<&Release>, before: Option<&Release>) -> Vec<Self> {
+    pub fn returning(name: &PluginName, history: &History, active: Option<&Release>, before: Option<&Release>) -> Vec<Self> {
         let takes = |release: &Release, taken: &Taken| release.manifest.takes.contains(taken);
         let returns = |taken: &&Taken| match before {
             None => true,
             Some(before) => active.is_some_and(|active| takes(active, taken)) && !takes(before, taken),
         };
         let back = |taken: &Taken| Self { from: name.clone(), to: taken.from.clone(), prefix: taken.prefix.clone() };
-        record.took.iter().filter(returns).map(back).collect()
+        history.took.iter().filter(returns).map(back).collect()
     }
 }
 

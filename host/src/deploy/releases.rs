@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::checks::signature::{SignatureError, Signers};
-use super::history::{Record, State, remove_component};
+use super::history::{History, State, remove_component};
 use super::lock::DeployLocks;
 use super::release_cache::ReleaseCache;
 use super::stage::{Stage, StageError};
@@ -157,9 +157,9 @@ impl Releases {
     pub async fn reload(&self, name: &PluginName, component: Vec<u8>, file: &Path) -> Result<Arc<Release>, DeployError> {
         let release = self.deploy(name, component, None, signature_beside(file).as_deref()).await?;
         let _turn = self.turn().await?;
-        let mut record = self.record(name).await?;
-        record.seed = Some(release.digest.clone());
-        self.write(name, &record).await?;
+        let mut history = self.history(name).await?;
+        history.seed = Some(release.digest.clone());
+        self.write(name, &history).await?;
         Ok(release)
     }
 
@@ -168,12 +168,12 @@ impl Releases {
         let _turn = self.turn().await?;
         self.undo().await?;
         let deployed = self.deployed(name)?;
-        let mut record = self.record(name).await?;
-        record.disabled = disabled;
+        let mut history = self.history(name).await?;
+        history.disabled = disabled;
         if !disabled {
-            record.end_quarantine(&self.now());
+            history.end_quarantine(&self.now());
         }
-        self.settle(name, &record).await?;
+        self.settle(name, &history).await?;
         if let Some(release) = deployed.installed().filter(|_| !disabled) {
             release.breakers.close();
         }
@@ -190,10 +190,10 @@ impl Releases {
     }
 
     /// What is stored of a plugin's releases.
-    pub async fn record(&self, name: &PluginName) -> Result<Record, Unavailable> {
-        let found = self.storage.blob(&Record::blob(name)).await?;
+    pub async fn history(&self, name: &PluginName) -> Result<History, Unavailable> {
+        let found = self.storage.blob(&History::blob(name)).await?;
         // What a newer server has written is not taken for nothing, and written over.
-        found.map_or(Ok(Record::default()), |json| serde_json::from_slice(&json).map_err(Unavailable::new))
+        found.map_or(Ok(History::default()), |json| serde_json::from_slice(&json).map_err(Unavailable::new))
     }
 
     /// Judges trials, and takes away releases that do nothing but fail, until it is dropped.
@@ -241,10 +241,10 @@ impl Releases {
         cause: String,
     ) -> Result<(), DeployError> {
         let _turn = self.turn().await?;
-        let mut record = self.record(&deployed.name).await?;
-        if record.active.as_ref() != Some(&active.digest) {
+        let mut history = self.history(&deployed.name).await?;
+        if history.active.as_ref() != Some(&active.digest) {
             // Another node has replaced it.
-            return self.follow_record(&deployed.name, &record).await;
+            return self.follow_history(&deployed.name, &history).await;
         }
         if source.is_clients() {
             match self.go_to_previous(deployed, State::Quarantined, &format!("{source}: {cause}")).await {
@@ -258,8 +258,8 @@ impl Releases {
                 Err(error) => tracing::warn!(plugin = %deployed.name, "no release before serves: {error}"),
             }
         }
-        record.quarantine(&active.manifest.version, Quarantined { source, cause, at: self.now() });
-        self.settle(&deployed.name, &record).await
+        history.quarantine(&active.manifest.version, Quarantined { source, cause, at: self.now() });
+        self.settle(&deployed.name, &history).await
     }
 
     fn report(&self, deployed: &DeployedPlugin, outcome: Result<(), DeployError>) {
@@ -270,11 +270,11 @@ impl Releases {
     }
 
     /// Makes releases live in place of what was, which stays warm for a while, and takes plugins away: all or none.
-    pub(crate) fn roll_out(&self, install: Vec<Arc<Release>>, gone: &[PluginName]) -> Result<(), Collision> {
-        let names: Vec<_> = install.iter().map(|release| &release.manifest.name).chain(gone).cloned().collect();
+    pub(crate) fn roll_out(&self, install: Vec<Arc<Release>>, removed: &[PluginName]) -> Result<(), Collision> {
+        let names: Vec<_> = install.iter().map(|release| &release.manifest.name).chain(removed).cloned().collect();
         let deployed_plugins: Vec<_> = names.iter().filter_map(|name| self.registry.deployed(name)).collect();
         let old: Vec<_> = deployed_plugins.iter().filter_map(|deployed| deployed.installed()).collect();
-        self.registry.install(install, gone)?;
+        self.registry.install(install, removed)?;
         for deployed in deployed_plugins {
             self.registry.end_trial(&deployed);
         }
@@ -289,50 +289,50 @@ impl Releases {
     pub(crate) async fn reject(
         &self,
         name: &PluginName,
-        mut record: Record,
+        mut history: History,
         digest: &str,
         version: &str,
         error: DeployError,
     ) -> DeployError {
         tracing::warn!(release = %format_args!("{name}@{version}"), "a release was rejected: {error}");
         // The active release deployed again is not made a rejected one by a passing trouble.
-        if record.active.as_deref() != Some(digest) {
-            record.note(digest, version, State::Rejected, &self.now(), Some(error.to_string()));
+        if history.active.as_deref() != Some(digest) {
+            history.note(digest, version, State::Rejected, &self.now(), Some(error.to_string()));
             // What is wrong with the release matters more than that it could not be noted.
-            let _ = self.write(name, &record).await;
+            let _ = self.write(name, &history).await;
         }
         error
     }
 
     /// Stores what has changed, and only then makes it so: what serves is what a restart would serve.
-    pub(crate) async fn settle(&self, name: &PluginName, record: &Record) -> Result<(), DeployError> {
-        self.write(name, record).await?;
-        self.follow_record(name, record).await
+    pub(crate) async fn settle(&self, name: &PluginName, history: &History) -> Result<(), DeployError> {
+        self.write(name, history).await?;
+        self.follow_history(name, history).await
     }
 
-    pub(crate) async fn write(&self, name: &PluginName, record: &Record) -> Result<(), Unavailable> {
-        self.write_all(std::slice::from_ref(&(name.clone(), record.clone())), Vec::new()).await
+    pub(crate) async fn write(&self, name: &PluginName, history: &History) -> Result<(), Unavailable> {
+        self.write_all(std::slice::from_ref(&(name.clone(), history.clone())), Vec::new()).await
     }
 
     /// Writes records, with other values: all or none. Components that none of the plugins needs any more are removed.
     pub(crate) async fn write_all(
         &self,
-        records: &[(PluginName, Record)],
+        histories: &[(PluginName, History)],
         mut values: Vec<(String, Option<Bytes>)>,
     ) -> Result<(), Unavailable> {
         let mut needless = Vec::new();
-        for (name, record) in records {
-            let before = self.record(name).await?;
+        for (name, history) in histories {
+            let before = self.history(name).await?;
             let known = before.releases.iter().map(|entry| &entry.digest).chain(&before.active).chain(&before.previous);
-            needless.extend(known.filter(|digest| before.needs(digest) && !record.needs(digest)).cloned());
-            let json = serde_json::to_vec(record).map_err(Unavailable::new)?;
-            values.push((Record::blob(name), Some(json.into())));
+            needless.extend(known.filter(|digest| before.needs(digest) && !history.needs(digest)).cloned());
+            let json = serde_json::to_vec(history).map_err(Unavailable::new)?;
+            values.push((History::blob(name), Some(json.into())));
         }
         self.storage.put_blobs(values).await?;
         for digest in needless {
             remove_component(&*self.storage, &digest).await?;
         }
-        for (name, _) in records {
+        for (name, _) in histories {
             self.notify_nodes(name).await;
         }
         Ok(())

@@ -10,14 +10,14 @@ use fred::interfaces::{HashesInterface, KeysInterface};
 use serde::{Deserialize, Serialize};
 use tokio::sync::MutexGuard;
 
-use super::history::{MAX_PLUGINS, PLUGINS, Record};
+use super::history::{History, MAX_PLUGINS, PLUGINS};
 use super::releases::{DeployError, PREPARED, Releases};
 use crate::call::breaker::Quarantined;
 use crate::call::canary::Trial;
 use crate::call::deployed_plugin::DeployedPlugin;
 use crate::call::release::Release;
 use crate::cluster::Cluster;
-use crate::cluster::link::RedisUnavailable;
+use crate::cluster::redis::RedisUnavailable;
 use crate::names::PluginName;
 
 /// How long a deployment may keep others waiting.
@@ -269,11 +269,11 @@ impl Releases {
     async fn follow(&self, name: &PluginName) {
         let _here = self.turn.lock().await;
         let followed = async {
-            let record = self.record(name).await?;
-            if self.differs(name, &record) {
+            let history = self.history(name).await?;
+            if self.differs(name, &history) {
                 self.follow_together().await?;
             }
-            self.follow_record(name, &record).await
+            self.follow_history(name, &history).await
         };
         if let Err(error) = followed.await {
             tracing::error!(plugin = %name, "this node does not serve what the others do: {error}");
@@ -281,35 +281,37 @@ impl Releases {
     }
 
     /// Whether another release is live than the record says.
-    fn differs(&self, name: &PluginName, record: &Record) -> bool {
+    fn differs(&self, name: &PluginName, history: &History) -> bool {
         let live = self.registry.deployed(name).and_then(|deployed| deployed.installed());
-        live.map(|live| live.digest.clone()) != record.active
+        live.map(|live| live.digest.clone()) != history.active
     }
 
     /// Makes live together whatever has changed in the records: one by one, the plugins of a set do not fit beside the others.
     async fn follow_together(&self) -> Result<(), DeployError> {
-        let (mut install, mut gone) = (Vec::new(), Vec::new());
+        let (mut install, mut removed) = (Vec::new(), Vec::new());
         for name in self.recorded().await {
-            let record = self.record(&name).await?;
-            match &record.active {
-                Some(active) if self.differs(&name, &record) => match self.ready(&name, active).await {
+            let history = self.history(&name).await?;
+            match &history.active {
+                Some(active) if self.differs(&name, &history) => match self.ready(&name, active).await {
                     Ok(release) => install.push(release),
                     Err(error) => tracing::error!(plugin = %name, "this node does not serve what the others do: {error}"),
                 },
-                None if self.registry.deployed(&name).is_some_and(|deployed| deployed.installed().is_some()) => gone.push(name),
+                None if self.registry.deployed(&name).is_some_and(|deployed| deployed.installed().is_some()) => {
+                    removed.push(name)
+                }
                 _ => {}
             }
         }
         for Release { manifest, .. } in install.iter().map(|release| &**release) {
             tracing::info!(release = %format_args!("{}@{}", manifest.name, manifest.version), "live");
         }
-        Ok(self.roll_out(install, &gone)?)
+        Ok(self.roll_out(install, &removed)?)
     }
 
-    pub(crate) async fn follow_record(&self, name: &PluginName, record: &Record) -> Result<(), DeployError> {
+    pub(crate) async fn follow_history(&self, name: &PluginName, history: &History) -> Result<(), DeployError> {
         let deployed = self.registry.deployed(name);
         let live = deployed.as_ref().and_then(|deployed| deployed.installed());
-        if let Some(active) = &record.active
+        if let Some(active) = &history.active
             && (live.as_ref().is_none_or(|live| live.digest != *active) || self.prepared.get(name, active).is_some())
         {
             let release = self.ready(name, active).await?;
@@ -317,11 +319,11 @@ impl Releases {
             self.roll_out(vec![release], &[])?;
         }
         let Some(deployed) = self.registry.deployed(name) else { return Ok(()) };
-        if record.active.is_none() && live.is_some() {
+        if history.active.is_none() && live.is_some() {
             self.roll_out(Vec::new(), std::slice::from_ref(name))?;
         }
         let tried = deployed.canary().map(|canary| (canary.release.digest.clone(), canary.trial()));
-        let wanted = record.on_trial().map(|entry| (entry.digest.clone(), entry.trial()));
+        let wanted = history.on_trial().map(|entry| (entry.digest.clone(), entry.trial()));
         let is_new = |(digest, _): &(String, Trial)| self.prepared.get(name, digest).is_some();
         if tried != wanted || wanted.as_ref().is_some_and(is_new) {
             self.registry.end_trial(&deployed);
@@ -330,31 +332,31 @@ impl Releases {
                 self.try_out(name, release, trial).await?;
             }
         }
-        self.apply_stops(&deployed, record);
+        self.apply_stops(&deployed, history);
         Ok(())
     }
 
     /// Applies the stops of the record: of the whole plugin, and of sources of its release's calls.
-    pub(crate) fn apply_stops(&self, deployed: &DeployedPlugin, record: &Record) {
-        if deployed.is_moving() != record.moving {
-            self.registry.set_moving(deployed, record.moving);
+    pub(crate) fn apply_stops(&self, deployed: &DeployedPlugin, history: &History) {
+        if deployed.is_moving() != history.moving {
+            self.registry.set_moving(deployed, history.moving);
         }
-        if deployed.is_disabled() != record.disabled {
-            self.registry.set_disabled(deployed, record.disabled);
+        if deployed.is_disabled() != history.disabled {
+            self.registry.set_disabled(deployed, history.disabled);
         }
         let before = deployed.quarantined();
-        if before == record.quarantined {
+        if before == history.quarantined {
             return;
         }
         let is_in = |one: &Quarantined, all: &[Quarantined]| all.iter().any(|other| other.source == one.source);
-        for Quarantined { source, cause, at } in record.quarantined.iter().filter(|one| !is_in(one, &before)) {
+        for Quarantined { source, cause, at } in history.quarantined.iter().filter(|one| !is_in(one, &before)) {
             let until = format_args!("until another release or `hubbub enable {}`", deployed.name);
             tracing::error!(release = deployed.label(), %source, "quarantined since {at}, {until}: {cause}");
         }
-        for Quarantined { source, .. } in before.iter().filter(|one| !is_in(one, &record.quarantined)) {
+        for Quarantined { source, .. } in before.iter().filter(|one| !is_in(one, &history.quarantined)) {
             tracing::info!(release = deployed.label(), %source, "no longer quarantined");
         }
-        self.registry.set_quarantined(deployed, record.quarantined.clone());
+        self.registry.set_quarantined(deployed, history.quarantined.clone());
     }
 
     /// A release that is staged: just now for this, a while ago, or from its component.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::history::{Record, State, put_component, remove_component};
+use super::history::{History, State, put_component, remove_component};
 use super::moving::{Move, TopicListeners, UNFINISHED, Unfinished, carry};
 use super::releases::{DeployError, Part, Releases};
 use crate::call::deployed_plugin::DeployedPlugin;
@@ -20,8 +20,8 @@ use crate::storage::Unavailable;
 struct Change {
     install: Vec<Arc<Release>>,
     /// Plugins that are taken away.
-    gone: Vec<PluginName>,
-    records: Vec<(PluginName, Record)>,
+    removed: Vec<PluginName>,
+    histories: Vec<(PluginName, History)>,
     moves: Vec<Move>,
 }
 
@@ -42,8 +42,8 @@ impl Releases {
                 Ok(release) => staged.push((release, bytes, signature)),
                 Err(error) => {
                     let _turn = self.turn().await?;
-                    let (record, digest) = (self.record(&name).await?, super::history::digest(&bytes));
-                    return Err(self.reject(&name, record, &digest, "?", error.into()).await);
+                    let (history, digest) = (self.history(&name).await?, super::history::digest(&bytes));
+                    return Err(self.reject(&name, history, &digest, "?", error.into()).await);
                 }
             }
         }
@@ -55,10 +55,10 @@ impl Releases {
         }
         let mut change = Change::default();
         for release in &releases {
-            let mut record = self.record(&release.manifest.name).await?;
-            change.moves.extend(Move::pending(release, &record));
-            record.activate(&release.digest, &release.manifest.version, &self.now());
-            change.install(release.clone(), record);
+            let mut history = self.history(&release.manifest.name).await?;
+            change.moves.extend(Move::pending(release, &history));
+            history.activate(&release.digest, &release.manifest.version, &self.now());
+            change.install(release.clone(), history);
         }
         if let Err(error) = self.make(change).await {
             return Err(self.reject_all(&releases, error).await);
@@ -75,7 +75,7 @@ impl Releases {
         self.registry.check_all(&releases, &[])?;
         for release in &releases {
             let name = &release.manifest.name;
-            if self.record(name).await?.before_moves.contains(&release.digest) {
+            if self.history(name).await?.before_moves.contains(&release.digest) {
                 return Err(DeployError::DataMoved(name.clone()));
             }
         }
@@ -93,14 +93,14 @@ impl Releases {
         let why = error.to_string();
         for Release { manifest, digest, .. } in releases.iter().map(|release| &**release) {
             tracing::warn!(release = %format_args!("{}@{}", manifest.name, manifest.version), "a release was rejected: {why}");
-            let Ok(mut record) = self.record(&manifest.name).await else { continue };
-            if !record.needs(digest) {
+            let Ok(mut history) = self.history(&manifest.name).await else { continue };
+            if !history.needs(digest) {
                 // The error of the set matters more than a component that is left behind.
                 let _ = remove_component(&*self.storage, digest).await;
             }
-            if record.active.as_ref() != Some(digest) {
-                record.note(digest, &manifest.version, State::Rejected, &self.now(), Some(why.clone()));
-                let _ = self.write(&manifest.name, &record).await;
+            if history.active.as_ref() != Some(digest) {
+                history.note(digest, &manifest.version, State::Rejected, &self.now(), Some(why.clone()));
+                let _ = self.write(&manifest.name, &history).await;
             }
         }
         error
@@ -124,12 +124,12 @@ impl Releases {
             if deployed.canary().is_some() {
                 return Err(DeployError::OnTrial(name.clone()));
             }
-            let record = self.record(name).await?;
-            if record.previous.is_some() {
-                self.go_back(&mut change, &deployed, record, State::RolledBack, why).await?;
+            let history = self.history(name).await?;
+            if history.previous.is_some() {
+                self.go_back(&mut change, &deployed, history, State::RolledBack, why).await?;
             } else {
                 first.get_or_insert(name);
-                self.withdraw(&mut change, &deployed, record, why);
+                self.withdraw(&mut change, &deployed, history, why);
             }
         }
         match first.filter(|_| change.install.is_empty()) {
@@ -141,9 +141,9 @@ impl Releases {
     async fn end_trial(&self, deployed: &DeployedPlugin, why: &str) -> Result<bool, DeployError> {
         // A trial ends without waiting for storage: where that fails, it begins anew.
         let Some(canary) = self.registry.end_trial(deployed) else { return Ok(false) };
-        let (release, mut record) = (&canary.release, self.record(&deployed.name).await?);
-        record.note(&release.digest, &release.manifest.version, State::RolledBack, &self.now(), Some(why.to_owned()));
-        self.settle(&deployed.name, &record).await?;
+        let (release, mut history) = (&canary.release, self.history(&deployed.name).await?);
+        history.note(&release.digest, &release.manifest.version, State::RolledBack, &self.now(), Some(why.to_owned()));
+        self.settle(&deployed.name, &history).await?;
         Ok(true)
     }
 
@@ -151,33 +151,33 @@ impl Releases {
         &self,
         change: &mut Change,
         deployed: &DeployedPlugin,
-        mut record: Record,
+        mut history: History,
         state: State,
         why: &str,
     ) -> Result<(), DeployError> {
         let name = &deployed.name;
-        let previous = record.previous.clone().ok_or_else(|| DeployError::NothingBefore(name.clone()))?;
+        let previous = history.previous.clone().ok_or_else(|| DeployError::NothingBefore(name.clone()))?;
         let (release, replaced) = (self.ready(name, &previous).await?, deployed.installed());
-        let back = Move::returning(name, &record, replaced.as_deref(), Some(&release));
-        record.took.retain(|taken| !back.iter().any(|one| one.to == taken.from && one.prefix == taken.prefix));
+        let back = Move::returning(name, &history, replaced.as_deref(), Some(&release));
+        history.took.retain(|taken| !back.iter().any(|one| one.to == taken.from && one.prefix == taken.prefix));
         change.moves.extend(back);
-        record.activate(&release.digest, &release.manifest.version, &self.now());
+        history.activate(&release.digest, &release.manifest.version, &self.now());
         if let Some(replaced) = replaced {
-            record.note(&replaced.digest, &replaced.manifest.version, state, &self.now(), Some(why.to_owned()));
+            history.note(&replaced.digest, &replaced.manifest.version, state, &self.now(), Some(why.to_owned()));
         }
         // The release that is gone back from is none to go back to.
-        record.previous = None;
+        history.previous = None;
         change.install.push(release);
-        change.records.push((name.clone(), record));
+        change.histories.push((name.clone(), history));
         Ok(())
     }
 
-    fn withdraw(&self, change: &mut Change, deployed: &DeployedPlugin, mut record: Record, why: &str) {
-        change.moves.extend(Move::returning(&deployed.name, &record, None, None));
+    fn withdraw(&self, change: &mut Change, deployed: &DeployedPlugin, mut history: History, why: &str) {
+        change.moves.extend(Move::returning(&deployed.name, &history, None, None));
         let version = deployed.installed().map_or_else(|| "?".to_owned(), |release| release.manifest.version.clone());
-        record.withdraw(&version, &self.now(), why);
-        change.gone.push(deployed.name.clone());
-        change.records.push((deployed.name.clone(), record));
+        history.withdraw(&version, &self.now(), why);
+        change.removed.push(deployed.name.clone());
+        change.histories.push((deployed.name.clone(), history));
     }
 
     /// Goes back with one plugin, in a turn that the caller has.
@@ -188,14 +188,14 @@ impl Releases {
         why: &str,
     ) -> Result<Arc<Release>, DeployError> {
         let mut change = Change::default();
-        self.go_back(&mut change, deployed, self.record(&deployed.name).await?, state, why).await?;
+        self.go_back(&mut change, deployed, self.history(&deployed.name).await?, state, why).await?;
         self.make(change).await?;
         deployed.installed().ok_or_else(|| DeployError::NotDeployed(deployed.name.clone()))
     }
 
     /// Moves what is to be moved, stores what has changed, and only then makes it so: what serves is what a restart would serve.
     async fn make(&self, mut change: Change) -> Result<(), DeployError> {
-        self.registry.check_all(&change.install, &change.gone)?;
+        self.registry.check_all(&change.install, &change.removed)?;
         self.note_moves(&mut change).await?;
         let mut values = Vec::new();
         if !change.moves.is_empty() {
@@ -203,14 +203,14 @@ impl Releases {
             self.move_data(&change.moves, &topic_listeners).await?;
             values.push((UNFINISHED.to_owned(), None));
         }
-        if let Err(error) = self.write_all(&change.records, values).await {
+        if let Err(error) = self.write_all(&change.histories, values).await {
             self.undo_or_report().await;
             return Err(error.into());
         }
-        self.roll_out(change.install, &change.gone)?;
-        for (name, record) in &change.records {
+        self.roll_out(change.install, &change.removed)?;
+        for (name, history) in &change.histories {
             if let Some(deployed) = self.registry.deployed(name) {
-                self.apply_stops(&deployed, record);
+                self.apply_stops(&deployed, history);
                 deployed.installed().filter(|_| !change.moves.is_empty()).inspect(|release| self.measure(release));
             }
         }
@@ -222,32 +222,33 @@ impl Releases {
     async fn note_moves(&self, change: &mut Change) -> Result<(), DeployError> {
         let (taken, back): (Vec<_>, Vec<_>) = change.moves.iter().cloned().partition(|one| change.takes(one));
         for name in change.moves.iter().flat_map(|one| [&one.from, &one.to]).cloned().collect::<BTreeSet<_>>() {
-            if change.records.iter().any(|(known, _)| *known == name) {
+            if change.histories.iter().any(|(known, _)| *known == name) {
                 continue;
             }
-            let record = self.record(&name).await?;
-            if record.active.is_some() {
-                change.records.push((name, record));
+            let history = self.history(&name).await?;
+            if history.active.is_some() {
+                change.histories.push((name, history));
             }
         }
-        for (name, record) in &mut change.records {
+        for (name, history) in &mut change.histories {
             if back.iter().any(|one| one.to == *name) {
-                record.before_moves.clear();
+                history.before_moves.clear();
             }
-            if record.active.as_ref().is_some_and(|active| record.before_moves.contains(active)) {
+            if history.active.as_ref().is_some_and(|active| history.before_moves.contains(active)) {
                 return Err(DeployError::DataMoved(name.clone()));
             }
             let loses = taken.iter().any(|one| one.from == *name);
             let live = self.registry.deployed(name).and_then(|deployed| deployed.installed());
-            if let Some(live) = live.filter(|live| loses && record.active.as_ref() != Some(&live.digest)) {
-                record.before_moves.push(live.digest.clone());
+            if let Some(live) = live.filter(|live| loses && history.active.as_ref() != Some(&live.digest)) {
+                history.before_moves.push(live.digest.clone());
             }
         }
         for release in &change.install {
-            let record = change.records.iter_mut().find(|(name, _)| *name == release.manifest.name);
-            if let Some((_, record)) = record {
-                let new = release.manifest.takes.iter().filter(|taken| !record.took.contains(taken)).cloned().collect::<Vec<_>>();
-                record.took.extend(new);
+            let history = change.histories.iter_mut().find(|(name, _)| *name == release.manifest.name);
+            if let Some((_, history)) = history {
+                let new =
+                    release.manifest.takes.iter().filter(|taken| !history.took.contains(taken)).cloned().collect::<Vec<_>>();
+                history.took.extend(new);
             }
         }
         Ok(())
@@ -258,28 +259,28 @@ impl Releases {
         let live = self.registry.deployed_plugins().into_iter().filter_map(|deployed| deployed.installed());
         let mut topic_listeners: BTreeMap<_, _> =
             live.chain(change.install.iter().cloned()).map(|release| topics_of(&release)).collect();
-        topic_listeners.retain(|name, _| !change.gone.contains(name));
+        topic_listeners.retain(|name, _| !change.removed.contains(name));
         topic_listeners
     }
 
     /// Stops the plugins that hold what is moved, on all nodes, and moves it.
     async fn move_data(&self, moves: &[Move], topic_listeners: &TopicListeners) -> Result<(), DeployError> {
         let mut unfinished = Unfinished { moves: moves.to_vec(), stopped: Vec::new() };
-        let mut records = Vec::new();
+        let mut histories = Vec::new();
         let holders: BTreeSet<_> = moves.iter().map(|one| &one.from).collect();
         for name in holders {
-            let mut record = self.record(name).await?;
-            if record.active.is_some() {
-                if !record.disabled {
+            let mut history = self.history(name).await?;
+            if history.active.is_some() {
+                if !history.disabled {
                     unfinished.stopped.push(name.clone());
                 }
-                (record.disabled, record.moving) = (true, true);
-                records.push((name.clone(), record));
+                (history.disabled, history.moving) = (true, true);
+                histories.push((name.clone(), history));
             }
         }
-        let stopped: Vec<_> = records.iter().map(|(name, _)| name.clone()).collect();
+        let stopped: Vec<_> = histories.iter().map(|(name, _)| name.clone()).collect();
         let json = serde_json::to_vec(&unfinished).map_err(Unavailable::new)?;
-        self.write_all(&records, vec![(UNFINISHED.to_owned(), Some(json.into()))]).await?;
+        self.write_all(&histories, vec![(UNFINISHED.to_owned(), Some(json.into()))]).await?;
         let moved = async {
             self.stop(&stopped).await?;
             self.forget_progress(moves).await;
@@ -298,17 +299,17 @@ impl Releases {
         let topic_listeners = self.topic_listeners(&Change::default());
         let back: Vec<_> = moves.into_iter().rev().map(Move::back).collect();
         self.while_holding_the_lock(carry(&self.storage, &back, &topic_listeners)).await?;
-        let mut records = Vec::new();
+        let mut histories = Vec::new();
         for name in back.iter().map(|one| &one.to).collect::<BTreeSet<_>>() {
-            let record = self.record(name).await?;
-            if record.moving {
-                let disabled = record.disabled && !stopped.contains(name);
-                records.push((name.clone(), Record { disabled, moving: false, ..record }));
+            let history = self.history(name).await?;
+            if history.moving {
+                let disabled = history.disabled && !stopped.contains(name);
+                histories.push((name.clone(), History { disabled, moving: false, ..history }));
             }
         }
-        self.write_all(&records, vec![(UNFINISHED.to_owned(), None)]).await?;
-        for (name, record) in &records {
-            self.registry.deployed(name).inspect(|deployed| self.apply_stops(deployed, record));
+        self.write_all(&histories, vec![(UNFINISHED.to_owned(), None)]).await?;
+        for (name, history) in &histories {
+            self.registry.deployed(name).inspect(|deployed| self.apply_stops(deployed, history));
         }
         tracing::warn!("a change did not happen: the data that was moved for it is back where it was");
         Ok(())
@@ -337,8 +338,8 @@ impl Releases {
 }
 
 impl Change {
-    fn install(&mut self, release: Arc<Release>, record: Record) {
-        self.records.push((release.manifest.name.clone(), record));
+    fn install(&mut self, release: Arc<Release>, history: History) {
+        self.histories.push((release.manifest.name.clone(), history));
         self.install.push(release);
     }
 

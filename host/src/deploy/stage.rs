@@ -21,7 +21,8 @@ use crate::sandbox::exports::Description;
 use crate::sandbox::{Fault, Sandbox, SandboxError, Template, within};
 use crate::telemetry::PluginMetrics;
 use crate::transaction::profile::{Profile, Tenancy};
-use crate::transaction::state::{Services, State};
+use crate::transaction::services::Services;
+use crate::transaction::state::State;
 
 /// How long `describe` and `init` may take.
 const STAGE_TIME: Duration = Duration::from_secs(1);

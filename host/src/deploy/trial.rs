@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::history::{Record, digest, put_component, remove_component};
+use super::history::{History, digest, put_component, remove_component};
 use super::moving::Move;
 use super::releases::{DeployError, Releases};
 use crate::call::canary::{How, Trial};
@@ -30,32 +30,32 @@ impl Releases {
         let staged = self.stage_as(name, component).await;
         drop(staging);
         let _turn = self.turn().await?;
-        let mut record = self.record(name).await?;
+        let mut history = self.history(name).await?;
         let release = match staged {
             Ok(release) => release,
-            Err(error) => return Err(self.reject(name, record, &digest, "?", error.into()).await),
+            Err(error) => return Err(self.reject(name, history, &digest, "?", error.into()).await),
         };
         let version = release.manifest.version.clone();
-        if let Err(error) = self.may_be_tried(&release, &record) {
-            return Err(self.reject(name, record, &digest, &version, error).await);
+        if let Err(error) = self.may_be_tried(&release, &history) {
+            return Err(self.reject(name, history, &digest, &version, error).await);
         }
         put_component(&*self.storage, bytes, signature).await?;
         if let Err(error) = self.prepare_all(name, &digest).await {
-            if !record.needs(&digest) {
+            if !history.needs(&digest) {
                 remove_component(&*self.storage, &digest).await?;
             }
-            return Err(self.reject(name, record, &digest, &version, error).await);
+            return Err(self.reject(name, history, &digest, &version, error).await);
         }
-        record.try_out(&digest, &version, trial, &self.now());
+        history.try_out(&digest, &version, trial, &self.now());
         self.prepared.keep(release.clone());
-        self.settle(name, &record).await?;
+        self.settle(name, &history).await?;
         tracing::info!(release = %format_args!("{name}@{version}"), ?trial, "deployed");
         Ok(release)
     }
 
     /// Data is moved for all users at once, so a release that takes some cannot be tried out on a share of them.
-    fn may_be_tried(&self, release: &Arc<Release>, record: &Record) -> Result<(), DeployError> {
-        match Move::pending(release, record).into_iter().next() {
+    fn may_be_tried(&self, release: &Arc<Release>, history: &History) -> Result<(), DeployError> {
+        match Move::pending(release, history).into_iter().next() {
             Some(Move { from, to, .. }) => Err(DeployError::TakesOnTrial { plugin: to, from }),
             None => Ok(self.registry.check_trial(release)?),
         }
@@ -66,9 +66,9 @@ impl Releases {
         let _turn = self.turn().await?;
         let canary = self.deployed(name)?.canary().ok_or_else(|| DeployError::NoCanary(name.clone()))?;
         self.registry.check(&canary.release)?;
-        let mut record = self.record(name).await?;
-        record.activate(&canary.release.digest, &canary.release.manifest.version, &self.now());
-        self.settle(name, &record).await?;
+        let mut history = self.history(name).await?;
+        history.activate(&canary.release.digest, &canary.release.manifest.version, &self.now());
+        self.settle(name, &history).await?;
         Ok(canary.release.clone())
     }
 

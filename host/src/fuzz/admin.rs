@@ -16,7 +16,7 @@ use crate::deploy::checks::signature::{self, HEADER, Signers};
 use crate::names::PluginName;
 use crate::proxies;
 use crate::server::api::bearer;
-use crate::server::guard::{Guard, Told};
+use crate::server::guard::{Guard, LogLimits};
 use crate::server::hosts::Hosts;
 use crate::server::origin::Origins;
 use crate::telemetry::Metrics;
@@ -39,7 +39,7 @@ static PORT: LazyLock<Port> = LazyLock::new(|| {
         open: |_| false,
         answer: |status, title, _| (status, title).into_response(),
         metrics: metrics.clone(),
-        told: Told::default(),
+        log_limits: LogLimits::default(),
     };
     // No private key belongs to it.
     let signature = signature::Config { keys: vec![STANDARD.encode([0x58; 32])] };

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::redact::{Hide, Redactor, Vocabulary};
 use crate::call::deployed_plugin::DeployedPlugin;
-use crate::call::observer::{Inbox, ObserverGuard};
+use crate::call::observers::{Inbox, ObserverGuard};
 use crate::call::recorded_call::RecordedCall;
 use crate::call::release::Release;
 use crate::shown;

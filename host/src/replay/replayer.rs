@@ -10,7 +10,8 @@ use crate::call::recorded_call::{Outcome, RecordedCall};
 use crate::call::release::Release;
 use crate::sandbox::{Instance, metered, within};
 use crate::transaction::import_log::{ImportCall, ImportLog};
-use crate::transaction::state::{Replay, Services, State};
+use crate::transaction::services::Services;
+use crate::transaction::state::{Replay, State};
 
 /// A release that kept calls are run on, one at a time.
 pub struct Replayer {

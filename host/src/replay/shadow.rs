@@ -17,10 +17,10 @@ use super::replayer::Replayer;
 use crate::call::canary::Shadowing;
 use crate::call::deployed_plugin::DeployedPlugin;
 use crate::call::error::CallError;
-use crate::call::observer::{Inbox, ObserverGuard};
+use crate::call::observers::{Inbox, ObserverGuard};
 use crate::call::recorded_call::{Outcome, RecordedCall};
 use crate::call::release::Release;
-use crate::transaction::state::Services;
+use crate::transaction::services::Services;
 
 /// Differing calls that are told.
 const TOLD: usize = 5;
@@ -149,13 +149,13 @@ impl Worker {
         if matches!(played.outcome, Outcome::Trapped(_)) {
             seen.traps.fetch_add(1, Ordering::Relaxed);
         }
-        let told = (!differences.is_empty()).then(|| self.describe(call, differences));
+        let reported = (!differences.is_empty()).then(|| self.describe(call, differences));
         let mut recent = seen.recent.lock().unwrap_or_else(PoisonError::into_inner);
         keep(&mut recent.cpu, (again.cpu.as_nanos() as u64, played.cpu.as_nanos() as u64), TIMED);
-        if let Some(told) = told {
+        if let Some(reported) = reported {
             seen.differing.fetch_add(1, Ordering::Relaxed);
             self.differing.inc();
-            keep(&mut recent.differing, told, TOLD);
+            keep(&mut recent.differing, reported, TOLD);
         }
         // Last: a call that is counted has been told.
         seen.calls.fetch_add(1, Ordering::Relaxed);
@@ -165,9 +165,9 @@ impl Worker {
 
     fn describe(&self, call: &RecordedCall, differences: Vec<Difference>) -> Value {
         let whole = serde_json::to_value(call).unwrap_or_default();
-        let told = differences.into_iter().take(TOLD_OF_ONE);
-        let told: Vec<_> = told.map(|difference| self.one(&whole, difference)).collect();
-        json!({ "at": call.at, "call": call.job.name(), "differences": told })
+        let reported = differences.into_iter().take(TOLD_OF_ONE);
+        let reported: Vec<_> = reported.map(|difference| self.one(&whole, difference)).collect();
+        json!({ "at": call.at, "call": call.job.name(), "differences": reported })
     }
 
     /// A difference without what is to be hidden, and of bounded length.

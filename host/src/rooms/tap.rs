@@ -38,7 +38,7 @@ pub enum Payloads {
 /// One event, as a tap is told of it.
 #[derive(Debug, Clone, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
-pub struct Record {
+pub struct TapRecord {
     /// `in`: from a client; `out`: to clients.
     pub way: &'static str,
     /// Milliseconds since 1970.
@@ -68,7 +68,7 @@ pub struct Record {
 struct Tap {
     id: u64,
     subject: Subject,
-    records: mpsc::Sender<Arc<Record>>,
+    records: mpsc::Sender<Arc<TapRecord>>,
     dropped: Arc<AtomicU64>,
 }
 
@@ -84,7 +84,7 @@ pub struct Taps {
 /// What a listener reads from.
 pub struct Listening {
     pub id: u64,
-    pub records: mpsc::Receiver<Arc<Record>>,
+    pub records: mpsc::Receiver<Arc<TapRecord>>,
     /// Records that it was too slow for.
     pub dropped: Arc<AtomicU64>,
 }
@@ -148,7 +148,7 @@ impl Taps {
             Subject::User(user) => came.user.is_some_and(|own| own == user),
             Subject::Room { namespace, room } => *namespace == *came.namespace && members.is_in(came.socket, room),
         };
-        self.record(wants, || Record {
+        self.record(wants, || TapRecord {
             way: "in",
             at: self.clock.now_ms(),
             namespace: came.namespace.to_owned(),
@@ -179,7 +179,7 @@ impl Taps {
         self.record(wants, || {
             // What was sent is JSON that the host made.
             let (event, inside) = json::split_event(&send.text).unwrap_or_default();
-            Record {
+            TapRecord {
                 way: "out",
                 at: self.clock.now_ms(),
                 namespace: namespace.to_owned(),
@@ -195,7 +195,7 @@ impl Taps {
         });
     }
 
-    fn record(&self, wants: impl Fn(&Subject) -> bool, record: impl FnOnce() -> Record) {
+    fn record(&self, wants: impl Fn(&Subject) -> bool, record: impl FnOnce() -> TapRecord) {
         let taps = self.taps.read().unwrap_or_else(PoisonError::into_inner);
         let mut wanting = taps.iter().filter(|tap| wants(&tap.subject)).peekable();
         if wanting.peek().is_none() {

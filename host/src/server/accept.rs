@@ -36,7 +36,7 @@ pub struct Acceptor {
 
 /// Events that are logged at most once a minute.
 #[derive(Default)]
-struct Told {
+struct LogLimits {
     descriptors: Often,
     full: Often,
     address: Often,
@@ -50,15 +50,15 @@ impl Acceptor {
     }
 
     async fn run(self) {
-        let (told, mut answering, mut pause) = (Told::default(), Answering::default(), PAUSES.0);
+        let (log_limits, mut answering, mut pause) = (LogLimits::default(), Answering::default(), PAUSES.0);
         loop {
             match self.listener.accept().await {
                 Ok((io, address)) => {
                     pause = PAUSES.0;
-                    self.take(io, address, &mut answering, &told);
+                    self.take(io, address, &mut answering, &log_limits);
                 }
                 Err(error) => {
-                    self.count(&error, &told);
+                    self.count(&error, &log_limits);
                     // An error of one connection removes that connection from the queue. Any other error would repeat at once.
                     if !is_of_the_connection(&error) {
                         sleep(pause).await;
@@ -69,7 +69,7 @@ impl Acceptor {
         }
     }
 
-    fn take(&self, io: TcpStream, address: SocketAddr, answering: &mut Answering, told: &Told) {
+    fn take(&self, io: TcpStream, address: SocketAddr, answering: &mut Answering, log_limits: &LogLimits) {
         // This fails if the connection has ended already; the first read finds that out.
         let _ = io.set_nodelay(true);
         let port = &self.port;
@@ -80,16 +80,16 @@ impl Acceptor {
                 tokio::spawn(http1::serve(port.clone(), io, address, tcp_permit));
                 return;
             }
-            Ok(_) => self.refuse_for_descriptors(told),
+            Ok(_) => self.refuse_for_descriptors(log_limits),
             Err(Full::Address) => {
-                if let Some(refused) = told.address.happened() {
+                if let Some(refused) = log_limits.address.happened() {
                     let (listener, address) = (port.name, address.ip());
                     tracing::warn!(listener, refused, %address, "connections are closed: an address has gateway.address_tcp_connections");
                 }
                 return;
             }
             Err(Full::Port) => {
-                if let Some(refused) = told.full.happened() {
+                if let Some(refused) = log_limits.full.happened() {
                     tracing::warn!(
                         listener = port.name,
                         refused,
@@ -107,10 +107,10 @@ impl Acceptor {
     }
 
     /// Counts and logs a connection past the clients' share.
-    fn refuse_for_descriptors(&self, told: &Told) {
+    fn refuse_for_descriptors(&self, log_limits: &LogLimits) {
         let port = &self.port;
         port.metrics.limits_passed.get_or_create(&LimitLabels { limit: DESCRIPTORS, outcome: "refused" }).inc();
-        if let Some(refused) = told.descriptors.happened() {
+        if let Some(refused) = log_limits.descriptors.happened() {
             tracing::warn!(
                 listener = port.name,
                 refused,
@@ -120,10 +120,10 @@ impl Acceptor {
         }
     }
 
-    fn count(&self, error: &io::Error, told: &Told) {
+    fn count(&self, error: &io::Error, log_limits: &LogLimits) {
         let listener = self.port.name;
         self.port.metrics.accept_errors.get_or_create(&ListenerLabel { listener }).inc();
-        if let Some(errors) = told.failed.happened() {
+        if let Some(errors) = log_limits.failed.happened() {
             tracing::error!(listener, errors, "connections could not be accepted: {error}");
         }
     }

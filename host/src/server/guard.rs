@@ -24,12 +24,12 @@ pub struct Guard {
     pub open: fn(&str) -> bool,
     pub answer: Answer,
     pub metrics: Arc<Metrics>,
-    pub told: Told,
+    pub log_limits: LogLimits,
 }
 
 /// Refusals that are logged at most once a minute.
 #[derive(Default)]
-pub struct Told {
+pub struct LogLimits {
     hosts: Often,
     origins: Often,
 }
@@ -39,7 +39,7 @@ impl Guard {
     pub fn refuse<B>(&self, request: &Request<B>) -> Option<Response> {
         if let Some(host) = authorities(request).find(|authority| !self.hosts.allows(authority)) {
             self.count("host");
-            if let Some(refused) = self.told.hosts.happened() {
+            if let Some(refused) = self.log_limits.hosts.happened() {
                 let (listener, host) = (self.listener, format!("{host:.128}"));
                 tracing::warn!(listener, refused, host, "requests are refused: their Host is no name of this port");
             }
@@ -48,7 +48,7 @@ impl Guard {
         }
         if !self.allows_origin(request) {
             self.count("origin");
-            if let Some(refused) = self.told.origins.happened() {
+            if let Some(refused) = self.log_limits.origins.happened() {
                 let origin = request.headers().get(header::ORIGIN).and_then(|origin| origin.to_str().ok()).unwrap_or("?");
                 let (listener, origin) = (self.listener, format!("{origin:.128}"));
                 tracing::warn!(listener, refused, origin, "requests are refused: they are from pages of another origin");
@@ -107,7 +107,7 @@ mod tests {
             open: |path| path == "/health",
             answer: |status, title, _| (status, title).into_response(),
             metrics: Arc::new(Metrics::new()),
-            told: Told::default(),
+            log_limits: LogLimits::default(),
         }
     }
 

@@ -46,7 +46,7 @@ pub struct Port {
     pub descriptors: Descriptors,
     pub waits: Waits,
     pub metrics: Arc<Metrics>,
-    pub told: Told,
+    pub log_limits: LogLimits,
 }
 
 /// How long HTTP waits for a client.
@@ -66,12 +66,12 @@ pub struct Waits {
 
 /// Connections closed at each limit, logged at most once a minute.
 #[derive(Default)]
-pub struct Told([Often; LATE.len()]);
+pub struct LogLimits([Often; LATE.len()]);
 
 impl Port {
     fn closed(&self, reason: &'static str) {
         self.metrics.http_closed.get_or_create(&ReasonLabel { reason }).inc();
-        let often = LATE.iter().position(|limit| *limit == reason).and_then(|at| self.told.0.get(at));
+        let often = LATE.iter().position(|limit| *limit == reason).and_then(|at| self.log_limits.0.get(at));
         if let Some(closed) = often.and_then(Often::happened) {
             tracing::info!(
                 listener = self.name,

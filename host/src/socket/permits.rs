@@ -106,11 +106,11 @@ impl Permits {
             let mut users = lock(&self.users);
             // Once in so many new users, those are forgotten who owe nothing any more.
             if users.len() == users.capacity() {
-                users.retain(|_, regular| regular.sockets > 0 || regular.owes());
+                users.retain(|_, user_permits| user_permits.sockets > 0 || user_permits.owes());
             }
-            let regular = users.entry(user.into()).or_default();
-            regular.sockets += 1;
-            (regular.sockets, SocketPermit { meters: regular.meters.clone(), user: user.into(), permits: self.clone() })
+            let user_permits = users.entry(user.into()).or_default();
+            user_permits.sockets += 1;
+            (user_permits.sockets, SocketPermit { meters: user_permits.meters.clone(), user: user.into(), permits: self.clone() })
         };
         (!limits.user_sockets.refuses(sockets, metrics)).then_some(socket_permit)
     }
@@ -181,9 +181,9 @@ pub struct SocketPermit {
 impl Drop for SocketPermit {
     fn drop(&mut self) {
         let mut users = lock(&self.permits.users);
-        if let Some(regular) = users.get_mut(&self.user) {
-            regular.sockets -= 1;
-            if regular.sockets == 0 && !regular.owes() {
+        if let Some(user_permits) = users.get_mut(&self.user) {
+            user_permits.sockets -= 1;
+            if user_permits.sockets == 0 && !user_permits.owes() {
                 users.remove(&self.user);
             }
         }

@@ -267,13 +267,13 @@ impl Session {
     }
 
     /// The socket has gone. What it sent before still runs; then its plugins hear of it.
-    pub fn close(self: &Arc<Self>, gone: DisconnectCause) {
+    pub fn close(self: &Arc<Self>, cause: DisconnectCause) {
         {
             let mut state = self.state();
             if matches!(state.phase, Phase::Closing(_) | Phase::Closed) {
                 return;
             }
-            state.phase = Phase::Closing(gone);
+            state.phase = Phase::Closing(cause);
             if state.busy {
                 return;
             }

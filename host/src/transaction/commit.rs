@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use super::effects::{Effects, Emit, Live, Target};
-use super::state::Services;
+use super::services::Services;
 use crate::budgets::quota::{Passed, Usage};
 use crate::names::PluginName;
 use crate::rooms::{Send, To};

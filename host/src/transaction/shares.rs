@@ -2,7 +2,7 @@
 //! client's call is about to be committed, so that a call that is over takes no effect at all. Calls of backends have no share.
 
 use super::effects::{Effects, Live};
-use super::state::Services;
+use super::services::Services;
 use crate::budgets::shares::Shares;
 use crate::error::{Code, Refusal};
 use crate::names::{PluginName, SEPARATOR};
@@ -36,7 +36,7 @@ impl Shares {
         effects: &Effects,
         is_first: bool,
     ) -> Result<(), Refusal> {
-        self.standing(services, user, effects)?;
+        self.check_held(services, user, effects)?;
         if !is_first {
             return Ok(());
         }
@@ -71,7 +71,7 @@ impl Shares {
     }
 
     /// What is kept for a user as long as it is there: timers, presence keys, rooms.
-    fn standing(&self, services: &Services, user: &str, effects: &Effects) -> Result<(), Refusal> {
+    fn check_held(&self, services: &Services, user: &str, effects: &Effects) -> Result<(), Refusal> {
         let c = &self.config;
         let (mut timers, mut keys, mut joins) = (0, 0, 0);
         for live in &effects.live {

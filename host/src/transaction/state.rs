@@ -3,74 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc};
-
 use super::effects::Effects;
 use super::import_log::ImportLog;
-use super::limits;
 use super::profile::{Profile, Tenancy};
-use crate::budgets::buckets::{Budgets, Taken};
-use crate::budgets::quota::Quotas;
-use crate::budgets::shares::Shares;
-use crate::clock::Clock;
-use crate::cluster::Cluster;
-use crate::names::{self, IdSource};
-use crate::presence::{self, Presences};
-use crate::rooms::Rooms;
+use super::services::Services;
+use crate::budgets::buckets::Taken;
+use crate::names;
 use crate::sandbox::exports::Caller;
 use crate::sandbox::imports::types::{EffectError, User};
 use crate::sandbox::{Guest, Limit, Limiter};
-use crate::storage::{Fingerprint, NoStorage, Storage, Write};
-use crate::telemetry::Metrics;
-use crate::telemetry::traces::{TraceParent, Tracer};
-use crate::timers::Timers;
-
-/// The pieces of the host that capabilities stand for.
-pub struct Services {
-    pub storage: Arc<dyn Storage>,
-    pub rooms: Arc<Rooms>,
-    /// The other nodes. None: this one is by itself.
-    pub cluster: Option<Arc<Cluster>>,
-    pub presences: Presences,
-    pub budgets: Budgets,
-    pub timers: Timers,
-    pub clock: Clock,
-    pub ids: IdSource,
-    /// Told when something was committed to the outbox, here or on another node.
-    pub published: Arc<Notify>,
-    pub metrics: Arc<Metrics>,
-    pub tracer: Tracer,
-    pub limits: limits::Config,
-    pub quotas: Quotas,
-    pub shares: Shares,
-    /// `auth.default_tenant`
-    pub default_tenant: Option<Arc<str>>,
-}
-
-impl Services {
-    /// A world of its own in which there is nothing, and in which nothing that happens is seen: for running kept calls.
-    pub fn apart(&self) -> Result<Arc<Self>, getrandom::Error> {
-        // Nobody listens, since no client is there to be slow.
-        let (report, _) = mpsc::channel(1);
-        Ok(Arc::new(Self {
-            storage: Arc::new(NoStorage),
-            rooms: Rooms::new(report, self.rooms.per_socket, None),
-            cluster: None,
-            presences: Presences::new(presence::Config::default()),
-            budgets: Budgets::default(),
-            timers: Timers::new(self.timers.config.clone()),
-            clock: self.clock.clone(),
-            ids: IdSource::new()?,
-            published: Arc::default(),
-            metrics: Arc::new(Metrics::new()),
-            tracer: Tracer::default(),
-            limits: self.limits.clone(),
-            quotas: Quotas::default(),
-            shares: Shares::default(),
-            default_tenant: self.default_tenant.clone(),
-        }))
-    }
-}
+use crate::storage::{Fingerprint, Write};
+use crate::telemetry::traces::TraceParent;
 
 /// Milliseconds of CPU that `describe` and `init` may use.
 const BARE_CPU_MS: u32 = 1000;

@@ -10,7 +10,7 @@ use fred::types::streams::XCapTrim;
 
 use super::{LOOK, Parcel, Sent};
 use crate::bus::ingest::SetupError;
-use crate::cluster::link::{self, Ends, Url};
+use crate::cluster::redis::{self, Ends, Url};
 use crate::telemetry::traces::TRACEPARENT;
 
 /// The connection.
@@ -21,7 +21,7 @@ pub(crate) struct Sender {
 
 impl Sender {
     pub(crate) fn build(url: &Url, timeout: Duration, maxlen: u64) -> Result<Self, SetupError> {
-        Ok(Self { client: link::client(url, timeout, 1)?, maxlen })
+        Ok(Self { client: redis::client(url, timeout, 1)?, maxlen })
     }
 
     /// Connects, and stays connected until what this returns is dropped.

@@ -14,8 +14,8 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
 use super::incoming::Incoming;
 use super::{Ingest, LOOK, SetupError, Source};
-use crate::cluster::link::{self, Ends, Url};
 use crate::cluster::nodes;
+use crate::cluster::redis::{self, Ends, Url};
 use crate::storage::MAX_SET_WRITES;
 use crate::{json, names};
 
@@ -74,7 +74,7 @@ impl Pubsub {
     pub(crate) fn build(
         config: &Config,
         url: Option<&Url>,
-        redis: &link::Config,
+        redis: &redis::Config,
         ingest: &Arc<Ingest>,
     ) -> Result<Option<Self>, SetupError> {
         if config.channels.is_empty() {
@@ -91,7 +91,7 @@ impl Pubsub {
             return Err(SetupError::Name("a channel of ingest.pubsub"));
         }
         let url = url.ok_or(SetupError::NoRedis("ingest.pubsub"))?;
-        let client = link::client(url, redis.timeout, config.queue)?;
+        let client = redis::client(url, redis.timeout, config.queue)?;
         let (channels, ingest, source) = (config.channels.clone(), ingest.clone(), ingest.source("pubsub")?);
         Ok(Some(Self { client, channels, ingest, source, lease: redis.node_timeout, held_until: None }))
     }

@@ -20,7 +20,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::incoming::Incoming;
 use super::pubsub::topic_of;
 use super::{AGAIN, Ingest, LAG, LOOK, SetupError, Source};
-use crate::cluster::link::{self, Ends, Url};
+use crate::cluster::redis::{self, Ends, Url};
 use crate::names;
 use crate::storage::MAX_SET_WRITES;
 use crate::telemetry::traces::{TRACEPARENT, TraceParent};
@@ -136,7 +136,7 @@ impl Streams {
     pub(crate) fn build(
         config: &Config,
         url: Option<&Url>,
-        redis: &link::Config,
+        redis: &redis::Config,
         ingest: &Arc<Ingest>,
     ) -> Result<Option<Self>, SetupError> {
         let pairs = config.streams.pairs();
@@ -152,8 +152,8 @@ impl Streams {
             topic.iter().try_for_each(|topic| names::check_topic(topic))?;
         }
         let url = url.ok_or(SetupError::NoRedis("ingest.streams"))?;
-        let reader = link::client(url, redis.timeout + BLOCK, 1)?;
-        let commands = link::client(url, redis.timeout, 1)?;
+        let reader = redis::client(url, redis.timeout + BLOCK, 1)?;
+        let commands = redis::client(url, redis.timeout, 1)?;
         let stream = |(name, topic)| Stream {
             name,
             topic,

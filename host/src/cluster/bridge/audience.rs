@@ -24,7 +24,7 @@ pub enum Recipient {
 #[derive(Debug)]
 pub struct Audience {
     /// None: everyone.
-    aims: Vec<Recipient>,
+    recipients: Vec<Recipient>,
     except: Vec<Recipient>,
 }
 
@@ -84,16 +84,16 @@ fn is_tenant(tenant: &str) -> bool {
 
 impl Audience {
     pub fn new(uid: &str, options: Options) -> Self {
-        let aims = |names: Vec<Name>| names.into_iter().map(|name| Recipient::parse(uid, name.into_text())).collect();
-        Self { aims: aims(options.rooms), except: aims(options.except) }
+        let recipients = |names: Vec<Name>| names.into_iter().map(|name| Recipient::parse(uid, name.into_text())).collect();
+        Self { recipients: recipients(options.rooms), except: recipients(options.except) }
     }
 
     /// The way to send: rooms as rooms wherever that says all.
-    pub fn way(&self) -> Delivery {
+    pub fn delivery(&self) -> Delivery {
         // A name that nobody here has leaves nobody out.
-        let except: Option<Vec<String>> = rooms(self.except.iter().filter(|aim| **aim != Recipient::Nobody));
-        match (except, rooms(self.aims.iter().filter(|aim| **aim != Recipient::Nobody))) {
-            (Some(except), _) if self.aims.is_empty() => Delivery::Everyone { except },
+        let except: Option<Vec<String>> = rooms(self.except.iter().filter(|recipient| **recipient != Recipient::Nobody));
+        match (except, rooms(self.recipients.iter().filter(|recipient| **recipient != Recipient::Nobody))) {
+            (Some(except), _) if self.recipients.is_empty() => Delivery::Everyone { except },
             (Some(except), Some(rooms)) => Delivery::Rooms { rooms, except },
             _ => Delivery::Sockets,
         }
@@ -102,29 +102,34 @@ impl Audience {
     /// The sockets, each once. Looks at all members of the namespace where a room or everyone is meant.
     pub fn sockets(&self, members: &Members) -> Vec<SocketId> {
         let mut found = HashSet::new();
-        for aim in &self.aims {
-            match aim {
+        for recipient in &self.recipients {
+            match recipient {
                 Recipient::Room(_) => {}
                 Recipient::User(user) => found.extend(members.sockets_of(user)),
                 Recipient::Socket(socket) => found.extend(members.sid(*socket).map(|_| *socket)),
                 Recipient::Nobody => {}
             }
         }
-        if self.aims.is_empty() || self.aims.iter().any(|aim| matches!(aim, Recipient::Room(_)) && aim.is_here(members)) {
-            let is_meant = |socket: &SocketId| self.aims.is_empty() || self.aims.iter().any(|aim| aim.has(members, *socket));
+        if self.recipients.is_empty()
+            || self.recipients.iter().any(|recipient| matches!(recipient, Recipient::Room(_)) && recipient.is_here(members))
+        {
+            let is_meant = |socket: &SocketId| {
+                self.recipients.is_empty() || self.recipients.iter().any(|recipient| recipient.has(members, *socket))
+            };
             found.extend(members.sockets().filter(is_meant));
         }
-        found.into_iter().filter(|socket| !self.except.iter().any(|aim| aim.has(members, *socket))).collect()
+        found.into_iter().filter(|socket| !self.except.iter().any(|recipient| recipient.has(members, *socket))).collect()
     }
 }
 
 /// The names, if all are rooms.
-fn rooms<'a>(aims: impl Iterator<Item = &'a Recipient>) -> Option<Vec<String>> {
-    aims.map(|aim| match aim {
-        Recipient::Room(room) => Some(room.clone()),
-        _ => None,
-    })
-    .collect()
+fn rooms<'a>(recipients: impl Iterator<Item = &'a Recipient>) -> Option<Vec<String>> {
+    recipients
+        .map(|recipient| match recipient {
+            Recipient::Room(room) => Some(room.clone()),
+            _ => None,
+        })
+        .collect()
 }
 
 /// A socket as `fetchSockets` gives it: its rooms, by the names that Node's servers send to.
@@ -180,17 +185,17 @@ mod tests {
     fn a_name_that_cannot_be_here_reaches_nobody_and_not_everybody() {
         for name in ["\u{1e}", "", "r\u{1e}1", "\u{1f}", "hubbub-n-99"] {
             assert_eq!(sockets(&[name], &[]), [0; 0], "{name:?}");
-            assert!(!matches!(audience(&[name], &[]).way(), Delivery::Everyone { .. }), "{name:?}");
+            assert!(!matches!(audience(&[name], &[]).delivery(), Delivery::Everyone { .. }), "{name:?}");
         }
     }
 
     #[test]
     fn rooms_are_sent_to_as_rooms() {
         let strings = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-        assert_eq!(audience(&[], &["x"]).way(), Delivery::Everyone { except: strings(&["x"]) });
-        assert_eq!(audience(&["a", "b"], &[]).way(), Delivery::Rooms { rooms: strings(&["a", "b"]), except: Vec::new() });
-        assert_eq!(audience(&["a", "user:ana"], &[]).way(), Delivery::Sockets);
-        assert_eq!(audience(&[], &["user:ana"]).way(), Delivery::Sockets);
+        assert_eq!(audience(&[], &["x"]).delivery(), Delivery::Everyone { except: strings(&["x"]) });
+        assert_eq!(audience(&["a", "b"], &[]).delivery(), Delivery::Rooms { rooms: strings(&["a", "b"]), except: Vec::new() });
+        assert_eq!(audience(&["a", "user:ana"], &[]).delivery(), Delivery::Sockets);
+        assert_eq!(audience(&[], &["user:ana"]).delivery(), Delivery::Sockets);
     }
 
     #[test]

@@ -107,7 +107,7 @@ impl Receiver {
         let audience = Audience::new(&self.bridge.uid, options);
         let text = Str::from(text.to_owned());
         let send = |to| Send { to, except: &[], except_socket: None, text: text.clone(), volatile };
-        match audience.way() {
+        match audience.delivery() {
             Delivery::Everyone { except } => adapter.send(Send { except: &except, ..send(To::Everyone) }).await,
             Delivery::Rooms { rooms, except } => adapter.send(Send { except: &except, ..send(To::Rooms(&rooms)) }).await,
             Delivery::Sockets => {

@@ -61,27 +61,27 @@ impl DisconnectHandler<Adapter, ()> for DisconnectHook {
     fn call_with_defer(&self, socket: Arc<Socket<Adapter>>, reason: Reason, defer: fn(Arc<Socket<Adapter>>)) {
         // Promptly, or the socket leaks.
         defer(socket);
-        let gone = DisconnectCause::from(reason);
+        let cause = DisconnectCause::from(reason);
         let metrics = &self.0.gateway().services.metrics;
-        metrics.disconnects.get_or_create(&ReasonLabel { reason: gone.label }).inc();
-        self.0.close(gone);
+        metrics.disconnects.get_or_create(&ReasonLabel { reason: cause.label }).inc();
+        self.0.close(cause);
     }
 }
 
 impl Session {
     /// Out of its rooms, its presence on its way out, its plugins told.
-    pub(crate) async fn leave(self: Arc<Self>, gone: DisconnectCause) {
+    pub(crate) async fn leave(self: Arc<Self>, cause: DisconnectCause) {
         let (gateway, services) = (self.gateway(), &self.gateway().services);
         let _telling = gateway.sockets.begin_disconnect();
         self.adapter.remove(self.id);
-        services.presences.disconnected(self.id, gone.ended(), services.clock.steady_ms());
+        services.presences.disconnected(self.id, cause.ended(), services.clock.steady_ms());
         gateway.sockets.remove(&self);
         gateway.expiring.forget(self.expires_ms.load(Ordering::Acquire), self.id);
         let caller = self.caller.load_full();
         let span = services.tracer.begin(Kind::Server, "disconnect");
         if let Some(span) = &span {
             span.text("hubbub.namespace", &caller.namespace);
-            span.text("hubbub.reason", gone.label);
+            span.text("hubbub.reason", cause.label);
         }
         let plugins = match gateway.registry.routes().namespace(&caller.namespace) {
             Some(route) => route.disconnect.clone(),
@@ -89,7 +89,7 @@ impl Session {
         };
         for deployed in plugins {
             let hook = span.as_ref().map(|span| span.child("on-disconnect"));
-            let job = Job::Disconnect { caller: &caller, reason: gone.reason };
+            let job = Job::Disconnect { caller: &caller, reason: cause.reason };
             // The error has been logged where it arose; there is nobody to tell.
             let _ = call(services, &deployed, job, hook.as_ref()).await;
         }

@@ -92,7 +92,7 @@ pub(crate) fn secret_ring(settings: &str) -> Keyring {
 }
 
 pub(crate) fn pem_path(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("src/gateway/keyring/test_keys").join(format!("{name}.pem"))
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src/auth/keyring/test_keys").join(format!("{name}.pem"))
 }
 
 fn pem(name: &str) -> Vec<u8> {

@@ -80,7 +80,7 @@ impl fmt::Debug for Url {
 
 /// Why there is no cluster.
 #[derive(Debug, thiserror::Error)]
-pub enum LinkError {
+pub enum RedisError {
     #[error(
         "it is no url of Redis: write redis://USER:PASSWORD@HOST:PORT/DATABASE, where @ : / ? # and % of the password are \
          percent-encoded (redis.url, or a redis_url of its own)"
@@ -113,7 +113,7 @@ impl From<fred::error::Error> for RedisUnavailable {
 pub type Epoch = Option<u64>;
 
 /// The connection.
-pub struct Link {
+pub struct Redis {
     pub client: Client,
     /// A connection of its own: it may be busy with what it hears.
     pub subscriber: Client,
@@ -121,13 +121,13 @@ pub struct Link {
     epoch: watch::Sender<Epoch>,
 }
 
-impl Link {
+impl Redis {
     /// Begins to connect; goes on trying until it succeeds, and whenever the connection is lost.
-    pub fn open(config: Config) -> Result<Option<Arc<Self>>, LinkError> {
+    pub fn open(config: Config) -> Result<Option<Arc<Self>>, RedisError> {
         let Some(url) = &config.url else { return Ok(None) };
         let sizes = [("outbox", config.outbox), ("inbox", config.inbox), ("room_counts", config.room_counts)];
         if let Some((name, _)) = sizes.into_iter().find(|(_, size)| *size == 0) {
-            return Err(LinkError::Zero(name));
+            return Err(RedisError::Zero(name));
         }
         let builder = builder(url, config.timeout, config.inbox)?;
         let (client, subscriber) = (built(&builder)?, built(&builder)?);
@@ -209,17 +209,17 @@ impl Link {
 
 /// A connection apart from the cluster's, with the same settings: commands that cannot be sent, or that take over `timeout`, fail.
 /// At most `inbox` messages wait to be heard. To be connected by whoever uses it.
-pub fn client(url: &Url, timeout: Duration, inbox: usize) -> Result<Client, LinkError> {
+pub fn client(url: &Url, timeout: Duration, inbox: usize) -> Result<Client, RedisError> {
     built(&builder(url, timeout, inbox)?)
 }
 
-fn built(builder: &Builder) -> Result<Client, LinkError> {
-    builder.build().map_err(|error| LinkError::Client(error.details().to_owned()))
+fn built(builder: &Builder) -> Result<Client, RedisError> {
+    builder.build().map_err(|error| RedisError::Client(error.details().to_owned()))
 }
 
-fn builder(url: &Url, timeout: Duration, inbox: usize) -> Result<Builder, LinkError> {
+fn builder(url: &Url, timeout: Duration, inbox: usize) -> Result<Builder, RedisError> {
     // The parser's own words quote parts of the url, and with it of the password.
-    let mut parsed = FredConfig::from_url(&url.0).map_err(|_| LinkError::Url)?;
+    let mut parsed = FredConfig::from_url(&url.0).map_err(|_| RedisError::Url)?;
     parsed.version = fred::types::RespVersion::RESP3;
     // A command that cannot be sent fails at once: nothing here is worth sending late.
     parsed.fail_fast = true;

@@ -1,0 +1,163 @@
+//! The parts of the server below its sockets: storage, the cluster, the services of a call, the registry and the deployments.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio::sync::mpsc;
+
+use super::metrics;
+use crate::budgets::buckets::Budgets;
+use crate::budgets::quota::Quotas;
+use crate::budgets::shares::Shares;
+use crate::bus::Bus;
+use crate::call::registry::Registry;
+use crate::clock::Clock;
+use crate::cluster::{self, Cluster};
+use crate::config::Config;
+use crate::deploy::checks::doors::Doors;
+use crate::deploy::checks::grants::Grants;
+use crate::deploy::checks::signature::Signers;
+use crate::deploy::checks::versions::LeastVersions;
+use crate::deploy::gauges;
+use crate::deploy::release_cache::ReleaseCache;
+use crate::deploy::releases::Releases;
+use crate::deploy::stage::Stage;
+use crate::names::{self, IdSource};
+use crate::presence::Presences;
+use crate::rooms::peers::Peers;
+use crate::rooms::{Full, Rooms};
+use crate::sandbox::{CacheKey, Sandbox};
+use crate::storage::{Embedded, NoStorage, Postgres, Storage};
+use crate::telemetry::Metrics;
+use crate::telemetry::collected::register_releases;
+use crate::telemetry::traces::{self, Tracer};
+use crate::timers::Timers;
+use crate::transaction::services::Services;
+
+/// Rooms report members whose queue is full. So many reports may wait.
+const FULL_QUEUE: usize = 1024;
+
+/// The parts below the sockets.
+pub(super) struct Host {
+    pub(super) services: Arc<Services>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) releases: Arc<Releases>,
+    pub(super) bus: Arc<Bus>,
+    pub(super) exports: Option<traces::Exports>,
+    pub(super) queues: Option<cluster::Queues>,
+    /// Members of rooms whose queue is full.
+    pub(super) full: mpsc::Receiver<Full>,
+}
+
+impl Host {
+    /// Opens storage, connects to the cluster and starts the engine.
+    pub(super) async fn build(config: &Config) -> anyhow::Result<Self> {
+        let metrics = Arc::new(Metrics::new());
+        let mut sandbox = config.sandbox.clone();
+        if sandbox.cache.as_os_str().is_empty() {
+            sandbox.cache = config.server.data.join("cache");
+        }
+        let sandbox = Arc::new(Sandbox::new(sandbox, cache_key(&config.server.data)?)?);
+        let storage = storage(config).await.context("storage")?;
+        let (tracer, exports) = Tracer::new(&config.traces, &metrics)?;
+        let (report, full) = mpsc::channel(FULL_QUEUE);
+        let node = names::node_name().context("the operating system gives no randomness")?;
+        let (cluster, queues) =
+            Cluster::build(&config.redis, &config.bridge, node, config.presence.lease).context("the cluster")?.unzip();
+        let peers = cluster.as_ref().map(|cluster| cluster.peers.clone());
+        let rooms = Rooms::new(report, config.gateway.socket_rooms, peers.clone().map(|peers| peers as Arc<dyn Peers>));
+        let services = services(config, storage, rooms, cluster, metrics.clone(), tracer)?;
+        metrics::register(&metrics, services.storage.clone(), services.rooms.clone(), peers);
+        let registry = Registry::new();
+        // Weakly: what it knows of knows the metrics.
+        let known = Arc::downgrade(&registry);
+        let gauges = move || known.upgrade().map(|registry| gauges::read(&registry)).unwrap_or_default();
+        metrics.extend(|releases| register_releases(releases, gauges));
+        let stage = Arc::new(stage(config, sandbox, services.clone()));
+        let releases = Arc::new(releases(config, stage, &services, registry.clone())?);
+        let bus = Bus::new(config.bus.clone(), services.clone(), registry.clone());
+        Ok(Self { services, registry, releases, bus, exports, queues, full })
+    }
+}
+
+fn releases(config: &Config, stage: Arc<Stage>, services: &Services, registry: Arc<Registry>) -> anyhow::Result<Releases> {
+    Ok(Releases {
+        stage,
+        registry,
+        storage: services.storage.clone(),
+        clock: services.clock.clone(),
+        config: config.canary.clone(),
+        recording: config.record.clone(),
+        signers: Signers::load(&config.signature)?,
+        plugins: config.plugins.iter().map(|(name, plugin)| (name.clone(), plugin.config.clone())).collect(),
+        locks: Default::default(),
+        turn: tokio::sync::Mutex::default(),
+        cluster: services.cluster.clone(),
+        prepared: ReleaseCache::default(),
+        warm: ReleaseCache::default(),
+    })
+}
+
+/// The key that compiled components are authenticated with.
+fn cache_key(data: &Path) -> anyhow::Result<CacheKey> {
+    CacheKey::of_folder(data).or_else(|error| {
+        tracing::warn!(data = %data.display(), "cannot hold a key (server.data): what is compiled now is compiled anew at the next start: {error}");
+        CacheKey::passing().context("the operating system gives no randomness")
+    })
+}
+
+/// The database that is configured.
+async fn storage(config: &Config) -> anyhow::Result<Arc<dyn Storage>> {
+    Ok(match &config.storage.url {
+        Some(url) => Arc::new(Postgres::open(url, &config.storage, Clock::system()).await?),
+        None => Arc::new(Embedded::open(&config.server.data, &config.storage, Clock::system())?),
+    })
+}
+
+/// What asks components what they are, without anything to serve: neither keys nor storage.
+pub fn describing(config: &Config) -> anyhow::Result<Stage> {
+    let (report, _) = mpsc::channel(1);
+    let (rooms, metrics) = (Rooms::new(report, 0, None), Arc::new(Metrics::new()));
+    let services = services(config, Arc::new(NoStorage), rooms, None, metrics, Tracer::default())?;
+    let key = CacheKey::passing().context("the operating system gives no randomness")?;
+    let sandbox = Arc::new(Sandbox::new(config.sandbox.clone(), key)?);
+    Ok(stage(config, sandbox, services))
+}
+
+pub(super) fn stage(config: &Config, sandbox: Arc<Sandbox>, services: Arc<Services>) -> Stage {
+    let grants = config.plugins.iter().filter_map(|(name, plugin)| Some((name.clone(), plugin.grants.clone()?)));
+    let doors = config.plugins.iter().map(|(name, plugin)| (name.clone(), plugin.doors.clone()));
+    let (pool, breaker) = (config.pool.clone(), config.breaker.clone());
+    let (grants, doors) = (Grants::new(grants.collect()), Doors::new(doors.collect()));
+    let least = config.plugins.iter().filter_map(|(name, plugin)| Some((name.clone(), plugin.min_version.clone()?)));
+    Stage { sandbox, services, pool, breaker, grants, doors, versions: LeastVersions::new(least.collect()) }
+}
+
+fn services(
+    config: &Config,
+    storage: Arc<dyn Storage>,
+    rooms: Arc<Rooms>,
+    cluster: Option<Arc<Cluster>>,
+    metrics: Arc<Metrics>,
+    tracer: Tracer,
+) -> anyhow::Result<Arc<Services>> {
+    Ok(Arc::new(Services {
+        // What another node publishes is to be looked for as what this one does.
+        published: storage.published().unwrap_or_default(),
+        storage,
+        rooms,
+        cluster,
+        presences: Presences::new(config.presence.clone()),
+        budgets: Budgets::default(),
+        timers: Timers::new(config.timers.clone()),
+        clock: Clock::system(),
+        ids: IdSource::new().context("the operating system gives no randomness")?,
+        metrics,
+        tracer,
+        limits: config.limits.clone(),
+        shares: Shares::new(config.shares),
+        default_tenant: config.auth.default_tenant.as_deref().map(Into::into),
+        quotas: Quotas::new(config.quota, config.plugins.iter().map(|(name, plugin)| (name.clone(), plugin.quota)).collect())?,
+    }))
+}
