@@ -258,15 +258,15 @@ impl Bus {
             // A new release may succeed at once.
             let mut changes = self.registry.changes();
             let Err(mut error) = self.attempt(deployed, work, Try { again: failures > 0, active: false }).await else { return };
-            failures += u32::from(!error.is_passing());
-            if error.is_final() || failures >= self.config.max_failures.max(1) {
+            failures += u32::from(!error.is_temporary());
+            if error.is_permanent() || failures >= self.config.max_failures.max(1) {
                 if let Some(canary) = deployed.canary_for(Key::Text(work.key())) {
                     match self.fall_back(&canary, deployed, work, error).await {
                         Ok(()) => return,
                         Err(other) => error = other,
                     }
                 }
-                if !error.is_passing() {
+                if !error.is_temporary() {
                     return self.to_dead_letters(deployed, work, &error, failures).await;
                 }
             }
