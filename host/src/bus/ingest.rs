@@ -57,9 +57,9 @@ impl Default for Config {
 pub enum SetupError {
     #[error("kafka: {0}")]
     Kafka(String),
-    #[error("{0} names Redis without a url: set redis.url (REDIS_URL) or its own")]
+    #[error("{0} uses Redis, but no url is set: set redis.url (REDIS_URL) or its own")]
     NoRedis(&'static str),
-    #[error("{0} must be more than nothing")]
+    #[error("{0} must be greater than 0")]
     Zero(&'static str),
     #[error("{0} has {1} entries; at most {2}")]
     TooMany(&'static str, usize, usize),
@@ -69,9 +69,7 @@ pub enum SetupError {
     Redis(#[from] redis::RedisError),
     #[error(transparent)]
     InvalidName(#[from] InvalidName),
-    #[error(
-        "the topic {0} comes in from {1} and goes out to it as well: messages would go round for ever. Take it out of one of both"
-    )]
+    #[error("the topic {0} comes in from {1} and goes out to it as well: messages would loop. Remove it from one of them")]
     Loop(String, &'static str),
 }
 

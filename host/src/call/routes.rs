@@ -65,7 +65,7 @@ pub enum Collision {
     Rooms(Arc<str>, PluginName, Arc<str>, PluginName),
     #[error(transparent)]
     Door(#[from] Misplaced),
-    #[error("nothing is active as {0}, so there is nothing to try a release beside")]
+    #[error("{0} has no active release, so no release can be tried beside it")]
     NothingActive(PluginName),
     #[error("the operating system gives no randomness: {0}")]
     Random(#[from] getrandom::Error),

@@ -1,5 +1,5 @@
 //! Compiled components on the disk. An entry is used only if this server has written it: its name contains an HMAC-SHA256 of its
-//! bytes, with a key in the data folder. Any other entry is removed with a log line and compiled again.
+//! bytes, with a key in the data folder. Any other entry is removed with a log line and compiled anew.
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
@@ -70,7 +70,7 @@ fn read(path: &Path) -> io::Result<Option<[u8; KEY_BYTES]>> {
         Err(error) => return Err(error),
     };
     if !found.is_file() || !private::is_ours(&found) || !private::is_closed(&found) {
-        tracing::warn!(path = %path.display(), "other users could read or write this key: it is replaced, and components are compiled again");
+        tracing::warn!(path = %path.display(), "other users could read or write this key: it is replaced, and components are compiled anew");
         fs::remove_file(path)?;
         return Ok(None);
     }
@@ -145,7 +145,7 @@ impl Cache {
         if is_genuine {
             private::mend(path);
         } else {
-            tracing::warn!(entry = %path.display(), "this server has not compiled this, or it was changed: removed, and compiled anew");
+            tracing::warn!(entry = %path.display(), "this server has not compiled this entry, or it was changed: it is removed and compiled anew");
             let _ = fs::remove_file(path);
         }
         is_genuine

@@ -255,14 +255,14 @@ impl Running {
             let metadata = consumer.fetch_metadata(None, ANSWER)?;
             Ok(metadata.topics().iter().filter(|topic| topic.error().is_none()).map(|topic| topic.name().to_owned()).collect())
         });
-        let there: BTreeSet<String> = match asked.await {
-            Ok(there) => there,
+        let available: BTreeSet<String> = match asked.await {
+            Ok(available) => available,
             Err(error) => return self.source.outside.missed(&error),
         };
         self.source.outside.found();
         let wanted: BTreeSet<String> = match &self.config.topics {
-            Some(topics) => topics.iter().filter(|topic| there.contains(*topic)).cloned().collect(),
-            None => self.ingest.bus.topics().into_iter().filter(|t| there.contains(t) && !self.sent.contains(t)).collect(),
+            Some(topics) => topics.iter().filter(|topic| available.contains(*topic)).cloned().collect(),
+            None => self.ingest.bus.topics().into_iter().filter(|t| available.contains(t) && !self.sent.contains(t)).collect(),
         };
         if wanted == self.subscribed || wanted.is_empty() {
             return;
