@@ -340,7 +340,7 @@ impl Bus {
         if self.is_changing(&readers) {
             return;
         }
-        // A plugin whose last release was removed needs no rows.
+        // A plugin without a release needs no rows.
         readers.retain(|reader| reader.deployed.is_deployed());
         let followers = self.followers();
         let done = match &self.services.cluster {

@@ -92,12 +92,17 @@ impl Bus {
         Ok(())
     }
 
-    /// Stores a dead letter of `who`, which is not a plugin.
-    pub async fn to_dead_letters_for(&self, who: &PluginName, message: OutboxMessage, error: String) -> Result<(), Unavailable> {
-        let letter = DeadLetter { plugin: who.clone(), message, error };
+    /// Stores a dead letter of `source`, which is not a plugin.
+    pub async fn to_dead_letters_for(
+        &self,
+        source: &PluginName,
+        message: OutboxMessage,
+        error: String,
+    ) -> Result<(), Unavailable> {
+        let letter = DeadLetter { plugin: source.clone(), message, error };
         self.services.storage.dead_letter(letter.clone()).await?;
         let DeadLetter { message, error, .. } = letter;
-        tracing::error!(source = %who, topic = %message.topic, id = %message.id, "a dead letter: {error}");
+        tracing::error!(%source, topic = %message.topic, id = %message.id, "a dead letter: {error}");
         self.services.metrics.bus_dead.inc();
         Ok(())
     }

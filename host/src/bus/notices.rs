@@ -123,7 +123,7 @@ async fn restate(notices: &Notices, cluster: &Cluster) -> Result<(), RedisUnavai
         if !cluster.link.is_up() {
             return Err(RedisUnavailable::new("the connection is down"));
         }
-        // A key may have gone offline on another node while Redis was down.
+        // The status of a key may have changed on another node while Redis was down.
         for change in publish_changes(cluster, changes.to_vec(), notices.services.clock.now_ms()).await {
             publish_change(&notices.bus, &change).await;
         }
