@@ -1,5 +1,5 @@
-//! Messages of the bus, to the plugins that want them: each once, those of one key in order, and none lost. Every plugin reads
-//! the outbox at its own pace, so that one that is down keeps nobody else waiting.
+//! Delivery of bus messages to plugins: exactly once, and in order for each key. Every plugin reads the outbox at its own pace,
+//! so a plugin that is down does not delay the others.
 
 mod backpressure;
 pub mod egress;
@@ -65,7 +65,7 @@ impl Default for Config {
     }
 }
 
-/// The first and the longest wait between two tries.
+/// The first and the longest wait between two attempts.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
 /// The bus of this node.
@@ -74,7 +74,7 @@ pub struct Bus {
     services: Arc<Services>,
     registry: Arc<Registry>,
     readers: Mutex<HashMap<PluginName, Arc<Reader>>>,
-    /// Who else reads the outbox: rows stay for them, too.
+    /// Other readers of the outbox. Their rows are kept as well.
     followers: Mutex<Vec<Arc<Follower>>>,
     unheard: Unheard,
 }
@@ -91,7 +91,7 @@ impl Bus {
         })
     }
 
-    /// Publishes messages from outside any call. They are stored when this answers, all or none. `writer` is no plugin's name.
+    /// Publishes messages from outside any call. On return all of them are stored, or none. `writer` is not the name of a plugin.
     pub async fn publish(&self, writer: &PluginName, messages: Vec<OutboxMessage>) -> Result<(), CommitError> {
         let unheard = self.unheard_among(&messages);
         let set = WriteSet { messages, ..WriteSet::new(writer.clone()) };
@@ -101,7 +101,7 @@ impl Bus {
         Ok(())
     }
 
-    /// Runs until it is dropped: gives every plugin its reader, wakes them, and removes what all are done with.
+    /// Runs until it is dropped: starts a reader for every plugin, wakes the readers, and removes rows that all have handled.
     pub async fn run(self: Arc<Self>) {
         let mut tasks = JoinSet::new();
         let mut changes = self.registry.changes();
@@ -120,8 +120,9 @@ impl Bus {
         }
     }
 
-    /// Delivers a notice of the host to one plugin. Waits a moment where its lane is full, but never for a plugin that is not called at
-    /// all: the same task delivers the notices of all others. A notice is lost with its node.
+    /// Delivers a notice of the host to one plugin. Waits briefly where its lane is full, but never for a plugin that is not
+    /// called at all, because the same task delivers the notices of all others. Notices are not stored: they are lost if the node
+    /// fails.
     pub async fn notice(&self, plugin: &PluginName, topic: &str, tenant: Option<String>, key: String, data: String) {
         let now = self.services.clock.now_ms();
         let id = self.services.ids.next(now);
@@ -155,7 +156,7 @@ impl Bus {
         }
     }
 
-    /// Whether this node is the one that handles a plugin's messages. While nodes come or go two may be: a message that was handled
+    /// Whether this node handles a plugin's messages. While the set of nodes changes, two nodes may: a message that was handled
     /// is not handled again.
     fn is_mine(&self, deployed: &DeployedPlugin) -> bool {
         self.services.cluster.as_ref().is_none_or(|cluster| cluster.nodes.is_mine(deployed.name.as_str()))
@@ -164,9 +165,9 @@ impl Bus {
     /// Reads the outbox for one plugin, as fast as its lanes take it.
     async fn read(self: Arc<Self>, reader: Arc<Reader>) {
         loop {
-            reader.begin_again();
+            reader.restart_if_needed();
             if !self.is_mine(&reader.deployed) {
-                // Whoever had it may not have got far: it begins with the oldest row there is.
+                // The previous node may not have handled everything: start with the oldest row.
                 *reader.progress() = Progress::default();
                 reader.wake.notified().await;
                 continue;
@@ -184,14 +185,14 @@ impl Bus {
                 continue;
             }
             for OutboxRow { seq, mut message } in rows {
-                // Without a release there is no knowing what it wants: the row waits.
+                // Without a release the wanted topics are unknown: the row waits.
                 let release = loop {
                     match reader.deployed.live() {
                         Some(release) => break release,
                         None => reader.wake.notified().await,
                     }
                 };
-                if reader.is_to_begin_again() {
+                if reader.must_restart() {
                     break;
                 }
                 let wanted = match message.address() {
@@ -208,7 +209,7 @@ impl Bus {
         }
     }
 
-    /// Handles the messages of one lane, one after the other: together while all goes well, and one by one where it does not.
+    /// Handles the messages of one lane in order: in batches, and one by one where a batch fails.
     async fn work(self: Arc<Self>, reader: Arc<Reader>, receiver: mpsc::Receiver<Work>) {
         let mut lane = Lane::new(receiver);
         while let Some(together) = lane.next(self.config.together.max(1)).await {
@@ -232,11 +233,11 @@ impl Bus {
             return Err(CallError::Unavailable("not all are for the release"));
         }
         let messages: Vec<_> = works.iter().map(|work| message_of(work, &release.profile)).collect();
-        let spans: Vec<_> = works.iter().map(|work| self.follow(work)).collect();
+        let spans: Vec<_> = works.iter().map(|work| self.continue_trace(work)).collect();
         let jobs: Vec<_> = works.iter().zip(&messages).map(|(work, message)| work.job(message, Try::default())).collect();
         let done = call_together(&self.services, deployed, &jobs, &spans).await;
         if done.is_err() {
-            // Each is handled by itself next, in a span of its own.
+            // Each is then handled by itself, in its own span.
             spans.iter().flatten().for_each(|span| span.outcome("taken_apart", false));
         }
         done
@@ -249,22 +250,23 @@ impl Bus {
         }
     }
 
-    /// Handles a message, or makes it a dead letter. While the plugin is not called it waits, and what is behind it in its lane.
+    /// Handles a message, or makes it a dead letter. While the plugin is not called, the message and those behind it in its lane
+    /// wait.
     async fn handle(&self, deployed: &DeployedPlugin, work: &Work) {
         let (mut failures, mut wait) = (0, RETRY.0);
         loop {
-            // A new release may do better at once.
+            // A new release may succeed at once.
             let mut changes = self.registry.changes();
             let Err(mut error) = self.attempt(deployed, work, Try { again: failures > 0, active: false }).await else { return };
-            failures += u32::from(!error.is_passing());
-            if error.is_final() || failures >= self.config.max_failures.max(1) {
+            failures += u32::from(!error.is_temporary());
+            if error.is_permanent() || failures >= self.config.max_failures.max(1) {
                 if let Some(canary) = deployed.canary_for(Key::Text(work.key())) {
-                    match self.past(&canary, deployed, work, error).await {
+                    match self.fall_back(&canary, deployed, work, error).await {
                         Ok(()) => return,
                         Err(other) => error = other,
                     }
                 }
-                if !error.is_passing() {
+                if !error.is_temporary() {
                     return self.to_dead_letters(deployed, work, &error, failures).await;
                 }
             }
@@ -276,9 +278,15 @@ impl Bus {
         }
     }
 
-    /// Gives the active release what a canary could not handle: users lose no message to a trial. Data that the active release takes was
-    /// not bad, so that the canary's refusal counts against it.
-    async fn past(&self, canary: &Canary, deployed: &DeployedPlugin, work: &Work, error: CallError) -> Result<(), CallError> {
+    /// Gives a message that a canary could not handle to the active release, so that a trial loses no message. If the active
+    /// release accepts the data, the data was valid, and the canary's refusal counts against the canary.
+    async fn fall_back(
+        &self,
+        canary: &Canary,
+        deployed: &DeployedPlugin,
+        work: &Work,
+        error: CallError,
+    ) -> Result<(), CallError> {
         self.attempt(deployed, work, Try { again: false, active: true }).await?;
         if matches!(error, CallError::InvalidData(_)) {
             canary.release.counters.failed(None);
@@ -288,27 +296,27 @@ impl Bus {
 
     async fn attempt(&self, deployed: &DeployedPlugin, work: &Work, this: Try) -> Result<(), CallError> {
         let Some(release) = deployed.live() else { return Err(CallError::Unavailable("no release is live")) };
-        // It was read for a release that heard the topic. A plugin that hears it now reads it, too.
+        // The row was read for a release that subscribed to the topic. A plugin that subscribes to it now reads it as well.
         if !work.is_for(&release) {
             return Ok(());
         }
         let message = message_of(work, &release.profile);
-        let span = self.follow(work);
+        let span = self.continue_trace(work);
         match call(&self.services, deployed, work.job(&message, this), span.as_ref()).await {
             Ok(_) | Err(CallError::AlreadyHandled) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    /// Goes on with the trace of what published the message, if there is one.
-    fn follow(&self, work: &Work) -> Option<Span> {
+    /// Continues the trace of the publisher, if there is one.
+    fn continue_trace(&self, work: &Work) -> Option<Span> {
         let span = self.services.tracer.follow(traced_by(work)?, Kind::Consumer, "bus message")?;
         span.text("hubbub.topic", &work.message.topic);
         span.number("hubbub.hops", work.message.hops.into());
         Some(span)
     }
 
-    /// A message that cannot be handled is kept where an operator finds it.
+    /// Stores a message that cannot be handled for the operator.
     async fn to_dead_letters(&self, deployed: &DeployedPlugin, work: &Work, error: &CallError, failures: u32) {
         tracing::error!(
             release = deployed.label(),
@@ -325,14 +333,14 @@ impl Bus {
         self.services.metrics.bus_dead.inc();
     }
 
-    /// Removes the rows that every plugin is done with.
+    /// Removes the rows that every plugin has handled.
     async fn remove_done(&self) {
         let mut readers = self.readers();
         self.services.metrics.bus_queued.set(readers.iter().map(|reader| reader.progress().open.len() as i64).sum());
         if self.is_changing(&readers) {
             return;
         }
-        // A plugin whose last release was taken away needs none.
+        // A plugin without a release needs no rows.
         readers.retain(|reader| reader.deployed.is_deployed());
         let followers = self.followers();
         let done = match &self.services.cluster {
@@ -351,12 +359,12 @@ impl Bus {
             }
         };
         let Some(done) = done else { return };
-        // Where storage does not answer, the rows stay, and are found handled the next time.
+        // If storage does not answer, the rows stay and are removed the next time.
         let _ = self.services.storage.outbox_done(done).await;
     }
 
-    /// Whether plugins are changing, so that it is not known which rows are needed: one has no reader yet, or its data is moving to
-    /// another, which this node may not know of yet.
+    /// Whether plugins are changing, so that the needed rows are not certain: a plugin has no reader yet, or its data is moving
+    /// to another plugin that this node may not have loaded yet.
     fn is_changing(&self, readers: &[Arc<Reader>]) -> bool {
         let deployed_plugins = self.registry.deployed_plugins();
         let is_read = |deployed: &DeployedPlugin| readers.iter().any(|reader| reader.deployed.name == deployed.name);

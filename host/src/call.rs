@@ -1,5 +1,5 @@
-//! One call of a plugin: the registry of live releases, the instance pool, the circuit breaker, and the call from lease to
-//! commit. It knows no sockets.
+//! One call of a plugin: the registry of live releases, the instance pool, the circuit breakers, and the call from lease to
+//! commit. Does not handle sockets.
 
 pub mod breaker;
 pub mod canary;

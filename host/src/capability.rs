@@ -1,5 +1,5 @@
-//! What plugins may do: one WIT interface a file. An import reads, or collects an effect; nothing happens before the commit.
-//! A capability knows the call that it serves and the piece of the host it stands for, never plugins' versions or sockets.
+//! The imports of plugins: one WIT interface a file. An import reads, or collects an effect; nothing takes effect before the
+//! commit. A capability uses the state of its call and its own part of the host, never plugins' versions or sockets.
 
 pub mod budget;
 pub mod bus;
@@ -19,7 +19,7 @@ mod v0_1;
 use crate::sandbox::Linker;
 use crate::transaction::state::State;
 
-/// Offers every capability to a component, under its name in each version of the contract. The interface `types` has no functions.
+/// Adds every capability to a linker, under its name in each version of the contract. The interface `types` has no functions.
 pub fn add_imports(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     use import_recorder::{HasImportRecorder, ImportRecorder};
     macro_rules! add {

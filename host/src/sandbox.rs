@@ -1,5 +1,5 @@
-//! The only code that names wasmtime (with the capabilities' `impl Host`): turns the bytes of a component into instances that
-//! can be called within limits. It knows neither plugins' names nor what their imports do.
+//! The only code that uses wasmtime (besides the capabilities' `impl Host`): turns the bytes of a component into instances that
+//! can be called within limits. It does not depend on plugins' names or on the work of their imports.
 
 mod bindings;
 mod cache;
@@ -18,5 +18,5 @@ pub use config::{Config, SandboxError};
 pub use engine::Sandbox;
 pub use instance::{Fault, Guest, Instance, Limit, Limiter, Template, World, metered, within};
 
-/// What capabilities add their imports to.
+/// The linker that capabilities add their imports to.
 pub type Linker<T> = wasmtime::component::Linker<T>;

@@ -1,5 +1,5 @@
-//! What must survive: plugins' keys, the outbox, dead letters, and the host's own named values, behind one trait. Never
-//! acknowledges what is not on the disk, and never lets a caller see which database answers.
+//! Durable storage: plugins' keys, the outbox, dead letters, and the host's own named values, behind one trait. Never
+//! acknowledges a write that is not on the disk, and never shows callers which database is used.
 
 mod applier;
 mod config;
@@ -32,18 +32,19 @@ pub use write::{
     MAX_KEY, MAX_READS, MAX_SET_BYTES, MAX_SET_WRITES, MAX_VALUE, OutboxMessage, OutboxRow, Write, WriteSet, counter_value,
 };
 
-/// A future that can be kept, as an object-safe trait needs it.
+/// A boxed future, as an object-safe trait needs it.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// What a commit causes once it is on the disk. Other commits' effects wait for it, so it must not wait for a commit.
+/// The effects of a commit, which run once it is on the disk. Other commits' effects wait for them, so they must not wait for a
+/// commit.
 pub type Effects = BoxFuture<'static, ()>;
 
-/// The most bytes of keys and values that one read of several keys answers. Over it the read is [`Unavailable`], and says so: a
-/// shortened answer would look like the end of the range.
+/// The most bytes of keys and values that one read of several keys returns. A larger read fails as [`Unavailable`]: a shortened
+/// answer would look like the end of the range.
 pub const MAX_SCAN_BYTES: usize = 16 << 20;
 
-/// Storage does not answer, or refuses. The reason is for the log, never for a client. Whether a commit that ended so was written
-/// is unknown; its effects were not run.
+/// Storage does not answer, or refuses. The reason is for the log, never for a client. A commit that fails so may have been
+/// written; its effects were not run.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("storage is unavailable: {0}")]
 pub struct Unavailable(Arc<str>);
@@ -57,7 +58,7 @@ impl Unavailable {
 /// Why a write set took no effect.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum CommitError {
-    /// A key that was read holds something else by now. Run the handler again.
+    /// A key that was read has changed. Run the handler again.
     #[error("a key that was read has changed")]
     Conflict,
     /// The bus message was handled before, by a write set that was committed.
@@ -66,31 +67,31 @@ pub enum CommitError {
     /// `Add` to a key whose value is not 8 bytes.
     #[error("`{key}` does not hold a counter")]
     NotACounter { key: String },
-    /// Over a limit; nothing was tried.
+    /// Over a limit; nothing was attempted.
     #[error(transparent)]
     Invalid(#[from] Invalid),
-    /// The disk or the queue refuses. Trying later may help.
+    /// The disk or the queue refuses. A later attempt may succeed.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
 }
 
-/// A durable home for everything that outlives a process.
+/// Durable storage for everything that outlives a process.
 ///
-/// Keys are ordered by their bytes, and every plugin has its own. What a resolved commit wrote is seen by every later read.
-/// Dropping a future that this trait returned never undoes or reorders anything: the work goes on without a listener.
+/// Keys are ordered by their bytes, and every plugin has its own. Every later read sees the writes of a resolved commit. Dropping
+/// a future of this trait never undoes or reorders anything: the work continues.
 pub trait Storage: Send + Sync + 'static {
     /// The value of a plugin's key.
     fn get<'a>(&'a self, plugin: &'a PluginName, key: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, Unavailable>>;
 
-    /// The values of several of a plugin's keys, in the order of the keys, all of one moment. At most [`MAX_SCAN_BYTES`].
+    /// The values of several of a plugin's keys, in the order of the keys, at one moment. At most [`MAX_SCAN_BYTES`].
     fn get_many<'a>(
         &'a self,
         plugin: &'a PluginName,
         keys: &'a [String],
     ) -> BoxFuture<'a, Result<Vec<Option<Bytes>>, Unavailable>>;
 
-    /// The entries with `start <= key < end`, at most `limit`, from the low end, or from the high end where `reverse`. An empty
-    /// `end` means: to the last key that has `start` as its prefix. At most [`MAX_SCAN_BYTES`].
+    /// The entries with `start <= key < end`, at most `limit`, in ascending order, or descending if `reverse`. An empty `end`
+    /// means the last key with the prefix `start`. At most [`MAX_SCAN_BYTES`].
     fn scan<'a>(
         &'a self,
         plugin: &'a PluginName,
@@ -117,80 +118,81 @@ pub trait Storage: Send + Sync + 'static {
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<(String, u64)>, Unavailable>>;
 
-    /// Hands over from one plugin to another, all of it or nothing. Idempotent. The first plugin must not be called meanwhile: a set
-    /// of it that commits beside this may leave a key behind.
+    /// Moves rows from one plugin to another, all or none. Idempotent. The first plugin must not be called meanwhile: a
+    /// concurrent commit of it may leave a key behind.
     fn hand_over(&self, all: HandOver) -> BoxFuture<'_, Result<(), Unavailable>>;
 
-    /// Bytes of all keys and values of a plugin, as of the last commit. Reads all of them: seldom, and not on a call's way.
+    /// Bytes of all keys and values of a plugin, as of the last commit. Reads all of them: call it seldom, and never during a
+    /// call.
     fn size<'a>(&'a self, plugin: &'a PluginName) -> BoxFuture<'a, Result<u64, Unavailable>>;
 
-    /// Writes a set, all of it or nothing, then runs its effects, then resolves.
+    /// Writes a set, all or nothing, then runs its effects, then resolves.
     ///
-    /// Sets take effect in the order of the calls of this function (not of the first polls), and so do their effects. A set sees
-    /// the writes of those before it. One that fails drops its effects unrun and leaves the others alone. An effect that panics is
-    /// counted; the set stays written.
+    /// Sets and their effects take effect in the order of the calls of this function (not of the first polls). A set sees the
+    /// writes of those before it. A set that fails drops its effects and does not affect the others. An effect that panics is
+    /// counted; its set stays written.
     fn commit(&self, set: WriteSet, effects: Effects) -> BoxFuture<'_, Result<(), CommitError>>;
 
     /// Outbox rows with a sequence number over `seq`, in order, at most `limit`. A row that is committed later has a higher number
     /// than every row that could be read before.
     fn outbox_after(&self, seq: u64, limit: usize) -> BoxFuture<'_, Result<Vec<OutboxRow>, Unavailable>>;
 
-    /// Removes the outbox rows up to and including `seq`. Idempotent, and free where there is nothing to remove.
+    /// Removes the outbox rows up to and including `seq`. Idempotent, and free if there is nothing to remove.
     fn outbox_done(&self, seq: u64) -> BoxFuture<'_, Result<(), Unavailable>>;
 
-    /// How many outbox rows of a topic have a sequence number over `seq`, counted up to `most`. Reads the rows on its way: seldom,
-    /// and not on a call's way.
+    /// The number of outbox rows of a topic with a sequence number over `seq`, counted up to `most`. Reads these rows: call it
+    /// seldom, and never during a call.
     fn outbox_waiting<'a>(&'a self, topic: &'a str, seq: u64, most: usize) -> BoxFuture<'a, Result<u64, Unavailable>>;
 
-    /// Keeps a message that a plugin cannot handle. The same message of the same plugin is kept once. Over the configured number
-    /// the oldest letter goes, counted.
+    /// Stores a message that a plugin cannot handle, once for each plugin. Over the configured number, the oldest letter is
+    /// removed and counted.
     fn dead_letter(&self, letter: DeadLetter) -> BoxFuture<'_, Result<(), Unavailable>>;
 
     /// Dead letters with a sequence number over `seq`, oldest first, at most `limit`.
     fn dead_letters(&self, seq: u64, limit: usize) -> BoxFuture<'_, Result<Vec<DeadLetterRow>, Unavailable>>;
 
-    /// Removes one dead letter; false if it is not there.
+    /// Removes one dead letter; false if it does not exist.
     fn remove_dead_letter(&self, seq: u64) -> BoxFuture<'_, Result<bool, Unavailable>>;
 
-    /// Puts a dead letter's message behind all that waits in the outbox, for its plugin alone, and removes the letter: both or
-    /// neither. False if it is not there.
+    /// Appends a dead letter's message to the outbox, for its plugin alone, and removes the letter: both or neither. False if it
+    /// does not exist.
     fn revive_dead_letter(&self, seq: u64) -> BoxFuture<'_, Result<bool, Unavailable>>;
 
     /// One of the host's own named values: a component, a release, a pointer to the active one.
     fn blob<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, Unavailable>>;
 
-    /// Writes a named value of at most [`MAX_BLOB`] bytes, all of it or nothing.
+    /// Writes a named value of at most [`MAX_BLOB`] bytes, all or nothing.
     fn put_blob(&self, name: String, value: Bytes) -> BoxFuture<'_, Result<(), Unavailable>>;
 
-    /// Writes several named values, and removes those without one: all or none.
+    /// Writes several named values, and removes those without a value: all or none.
     fn put_blobs(&self, values: Vec<(String, Option<Bytes>)>) -> BoxFuture<'_, Result<(), Unavailable>>;
 
-    /// Removes a named value; false if it is not there.
+    /// Removes a named value; false if it does not exist.
     fn remove_blob(&self, name: String) -> BoxFuture<'_, Result<bool, Unavailable>>;
 
     /// The names that begin with `prefix`, in order, at most `limit`.
     fn blobs<'a>(&'a self, prefix: &'a str, limit: usize) -> BoxFuture<'a, Result<Vec<String>, Unavailable>>;
 
-    /// Whether storage answers now: one cheap read, and no waiting for it to come back.
+    /// Whether storage answers now: one cheap read, without waiting for an outage to end.
     fn health(&self) -> BoxFuture<'_, Result<(), Unavailable>>;
 
-    /// Whether storage can be written now, or the reason why not: a full disk, a read-only database. Cheap however often it is called,
+    /// Whether storage can be written now, or the reason why not: a full disk, a read-only database. Cheap even if called often,
     /// and returns within seconds.
     fn writable(&self) -> BoxFuture<'_, Result<(), Unavailable>>;
 
-    /// Told when another node may have committed to the outbox. None where there is no other node.
+    /// Notified when another node may have committed to the outbox. None without other nodes.
     fn published(&self) -> Option<Arc<Notify>> {
         None
     }
 
-    /// Figures since the start.
+    /// Metrics since the start.
     fn stats(&self) -> Stats;
 
-    /// Takes nothing new, finishes what it has taken, with all effects, and lets go of the disk.
+    /// Refuses new work, finishes accepted work with its effects, and closes the database.
     fn close(&self) -> BoxFuture<'_, ()>;
 }
 
-/// The first key after all that begin with a prefix; none where there is no such key.
+/// The first key after all keys with a prefix; none if there is no such key.
 fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
     let last = prefix.iter().rposition(|byte| *byte < 0xff)?;
     let mut end = prefix[..=last].to_vec();
@@ -203,7 +205,7 @@ mod tests {
     use super::prefix_end;
 
     #[test]
-    fn a_prefix_ends_before_the_next_key_that_does_not_begin_with_it() {
+    fn a_prefix_ends_at_the_next_key_without_it() {
         assert_eq!(prefix_end(b"ab").as_deref(), Some(&b"ac"[..]));
         assert_eq!(prefix_end(b"a\xff").as_deref(), Some(&b"b"[..]));
         assert_eq!(prefix_end(b"\xff\xff"), None);

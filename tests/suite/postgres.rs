@@ -74,7 +74,7 @@ async fn an_untrusted_certificate_or_missing_tls_is_named() {
     let known = authority.certificate().display().to_string();
     let no_certificate = authority.key().display().to_string();
     for (url, authority, why) in [
-        (&tls, None, "certificate: UnknownIssuer (storage.tls_ca names who may sign it)"),
+        (&tls, None, "certificate: UnknownIssuer (storage.tls_ca sets the trusted authorities)"),
         (&tls, Some(no_certificate.as_str()), "authority.key holds no certificate"),
         (&tls, Some("nowhere.pem"), "storage.tls_ca: nowhere.pem: "),
         (&other_name, Some(known.as_str()), "certificate not valid for name \"localhost\""),

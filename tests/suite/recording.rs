@@ -290,7 +290,7 @@ async fn a_shadow_needs_an_active_release() {
     let server = Server::dev().only(&["chat"]).start().await;
     let (status, problem) = deploy(&server, "?shadow=10", "1.0.0").await;
     assert_eq!(
-        (status, problem["detail"].as_str().is_some_and(|why| why.contains("nothing is active"))),
+        (status, problem["detail"].as_str().is_some_and(|why| why.contains("has no active release"))),
         (409, true),
         "{problem}"
     );

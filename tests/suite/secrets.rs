@@ -296,7 +296,7 @@ async fn a_changed_or_foreign_compiled_component_is_compiled_again() {
     code[middle] ^= 1;
     std::fs::write(&kept[0], &code).expect("it is ours");
     server.start_again().await;
-    assert_eq!(server.log().matches("this server has not compiled this, or it was changed").count(), 1, "{}", server.log());
+    assert_eq!(server.log().matches("this server has not compiled this entry, or it was changed").count(), 1, "{}", server.log());
     let mut ana = server.connect("/versioned", token("ana")).await;
     assert_eq!(ana.ask("version", json!(null)).await, "1.0.0");
 
@@ -309,6 +309,6 @@ async fn a_changed_or_foreign_compiled_component_is_compiled_again() {
     let moved = server.data().join("cache").join(foreign.file_name().expect("a file"));
     std::fs::copy(&foreign, &moved).expect("the folder is ours");
     server.start_again().await;
-    assert_eq!(server.log().matches("this server has not compiled this, or it was changed").count(), 2, "{}", server.log());
+    assert_eq!(server.log().matches("this server has not compiled this entry, or it was changed").count(), 2, "{}", server.log());
     assert!(!moved.exists());
 }

@@ -1,4 +1,4 @@
-//! How a topic stands: whether those who listen to it can take more of it now. Reads only; whoever brings messages decides.
+//! Backpressure of a topic: whether its plugins can take more messages now. Only reads; the callers decide.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,29 +10,29 @@ use crate::call::deployed_plugin::DeployedPlugin;
 use crate::names::PluginName;
 use crate::storage::Unavailable;
 
-/// Whether more of a topic is welcome.
+/// Whether a topic accepts more messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Backpressure {
     Open,
-    /// A plugin that listens to it is disabled, or has no release that serves.
+    /// A plugin that subscribes to it is disabled, or has no release that serves.
     Down(PluginName),
-    /// So many messages of it wait already.
+    /// The number of messages that already wait.
     Behind(u64),
 }
 
 impl Bus {
-    /// Every topic that some deployed plugin listens to.
+    /// Every topic that a deployed plugin subscribes to.
     pub fn topics(&self) -> BTreeSet<String> {
         let releases = self.registry.deployed_plugins().into_iter().filter_map(|deployed| deployed.installed());
         releases.flat_map(|release| release.manifest.topics.clone()).collect()
     }
 
-    /// Changes whenever what is deployed does.
+    /// Changes whenever the deployed plugins change.
     pub fn plugins_version(&self) -> u64 {
         self.registry.version()
     }
 
-    /// Whether more of a topic is welcome, with at most so many that wait.
+    /// Whether a topic accepts more messages; at most `most` may wait.
     pub async fn backpressure(&self, topic: &str, most: usize) -> Result<Backpressure, Unavailable> {
         let listens = |deployed: &Arc<DeployedPlugin>| {
             deployed.installed().is_some_and(|release| release.manifest.topics.iter().any(|t| t == topic))
@@ -51,7 +51,7 @@ impl Bus {
         }
     }
 
-    /// The row up to which a plugin is done, on whichever node.
+    /// The row up to which a plugin has handled the outbox, on any node.
     fn done_by(&self, deployed: &DeployedPlugin) -> u64 {
         match &self.services.cluster {
             Some(cluster) if !self.is_mine(deployed) => cluster.progress.last_told(deployed.name.as_str()).unwrap_or(0),

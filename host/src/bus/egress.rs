@@ -1,5 +1,5 @@
-//! Chosen topics of the bus, sent on to Kafka and to Redis Streams: in order, at least once, from the outbox, which keeps them while
-//! the other system is away. Never holds up plugins, and never sends out what it takes in.
+//! Sends chosen topics of the bus to Kafka and to Redis Streams: in order and at least once. The outbox keeps the messages while
+//! the other system is down. Never delays plugins, and never sends out what was read from the same system.
 
 mod kafka;
 mod redis;
@@ -42,25 +42,27 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Topics that go to Kafka, under both their names.
+    /// Topics that go to Kafka, under both names.
     pub fn to_kafka(&self) -> BTreeSet<String> {
-        self.kafka.iter().flat_map(|(topic, there)| [topic.clone(), there.clone()]).collect()
+        self.kafka.iter().flat_map(|(topic, destination)| [topic.clone(), destination.clone()]).collect()
     }
 
-    /// Checks names and numbers, and that nothing goes round.
+    /// Checks names and numbers, and that no message loops.
     pub fn check(&self, taken_in: &ingest::Config) -> Result<(), SetupError> {
         for (key, map) in [("egress.kafka", &self.kafka), ("egress.redis", &self.redis)] {
             if map.len() > MAX_TOPICS {
                 return Err(SetupError::TooMany(key, map.len(), MAX_TOPICS));
             }
-            for (topic, there) in map {
+            for (topic, destination) in map {
                 names::check_topic(topic)?;
-                names::check(key, there)?;
+                names::check(key, destination)?;
             }
         }
         let kafka: BTreeSet<String> = taken_in.kafka.topics.iter().flatten().cloned().collect();
         let looped = |sent: &BTreeMap<String, String>, taken: &BTreeSet<String>| {
-            sent.iter().find(|(topic, there)| taken.contains(*topic) || taken.contains(*there)).map(|(topic, _)| topic.clone())
+            sent.iter()
+                .find(|(topic, destination)| taken.contains(*topic) || taken.contains(*destination))
+                .map(|(topic, _)| topic.clone())
         };
         if let Some(topic) = looped(&self.kafka, &kafka) {
             return Err(SetupError::Loop(topic, "Kafka"));
@@ -72,34 +74,34 @@ impl Config {
     }
 }
 
-/// The most topics that go to one system.
+/// The most topics that are sent to one system.
 const MAX_TOPICS: usize = 1000;
 
-/// Rows that are read at a time, and sent as one.
+/// Rows that are read at a time and sent as one batch.
 const TOGETHER: usize = 256;
 
-/// The first and the longest wait between two tries.
+/// The first and the longest wait between two attempts.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
-/// Between two looks at who sends.
-const LOOK: Duration = Duration::from_secs(1);
+/// The time between two checks of which node sends.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Between two looks at how much waits, and the number from which on it is not counted further.
-const WAITING: (Duration, usize) = (Duration::from_secs(2), 100_000);
+/// The time between two counts of the waiting messages, and the number above which counting stops.
+const COUNT_WAITING: (Duration, usize) = (Duration::from_secs(2), 100_000);
 
-/// One message, and where it goes.
-struct Parcel<'a> {
+/// One message and its destination.
+struct Delivery<'a> {
     seq: u64,
-    there: &'a str,
+    destination: &'a str,
     message: &'a OutboxMessage,
 }
 
-/// What came of a parcel that was sent.
+/// The result of sending one message.
 enum Sent {
     Taken,
-    /// It never will be: what is wrong with it.
+    /// It will never be accepted, with the reason.
     Refused(String),
-    /// It may be, later.
+    /// It may be accepted later.
     Failed(String),
 }
 
@@ -109,7 +111,7 @@ enum System {
     Redis(redis::Sender),
 }
 
-/// What goes to one system.
+/// The sink that sends to one system.
 pub struct Sink {
     name: &'static str,
     system: System,
@@ -118,20 +120,20 @@ pub struct Sink {
     bus: Arc<Bus>,
     services: Arc<Services>,
     outside: Arc<Outside>,
-    /// Parcels of the rows at hand that were taken, where others were not.
+    /// Messages of the current rows that were accepted while others were not.
     taken: HashSet<u64>,
-    looked: Option<Instant>,
+    measured_at: Option<Instant>,
 }
 
-/// Everything that goes out.
+/// All sinks.
 pub struct Egress {
-    ways: Vec<Sink>,
+    sinks: Vec<Sink>,
     /// For `/ready`.
     pub outsides: Vec<(&'static str, Arc<Outside>)>,
 }
 
 impl Egress {
-    /// Checks what is configured. From here on the outbox keeps what is still to be sent.
+    /// Checks the configuration. From here on the outbox keeps the messages that are still to be sent.
     pub fn build(
         config: &Config,
         brokers: &Brokers,
@@ -139,7 +141,7 @@ impl Egress {
         services: &Arc<Services>,
         redis: &cluster_redis::Config,
     ) -> Result<Self, SetupError> {
-        let mut ways = Vec::new();
+        let mut sinks = Vec::new();
         let mut sink = |name: &'static str,
                         topics: &BTreeMap<String, String>,
                         system: &dyn Fn(Arc<Outside>) -> Result<System, SetupError>| {
@@ -151,7 +153,7 @@ impl Egress {
             let follower = bus.add_follower(PluginName::parse(&format!("egress-{name}"))?);
             bus.sends_out(topics.keys());
             let (bus, services, topics) = (bus.clone(), services.clone(), topics.clone());
-            ways.push(Sink { name, system, topics, follower, bus, services, outside, taken: HashSet::new(), looked: None });
+            sinks.push(Sink { name, system, topics, follower, bus, services, outside, taken: HashSet::new(), measured_at: None });
             Ok::<_, SetupError>(())
         };
         sink("kafka", &config.kafka, &|outside| Ok(System::Kafka(Box::new(kafka::Sender::build(brokers, outside)?))))?;
@@ -159,13 +161,13 @@ impl Egress {
             let url = config.redis_url.as_ref().or(redis.url.as_ref()).ok_or(SetupError::NoRedis("egress.redis"))?;
             Ok(System::Redis(redis::Sender::build(url, redis.timeout, config.maxlen)?))
         })?;
-        let outsides = ways.iter().map(|sink| (sink.name, sink.outside.clone())).collect();
-        Ok(Self { ways, outsides })
+        let outsides = sinks.iter().map(|sink| (sink.name, sink.outside.clone())).collect();
+        Ok(Self { sinks, outsides })
     }
 
-    /// Begins to send.
+    /// Starts sending.
     pub fn start(self, tasks: &mut JoinSet<()>) {
-        for sink in self.ways {
+        for sink in self.sinks {
             tasks.spawn(sink.run());
         }
     }
@@ -181,7 +183,7 @@ impl Sink {
         loop {
             if !self.bus.may_follow(&self.follower) {
                 self.taken.clear();
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(CHECK_INTERVAL).await;
                 continue;
             }
             match self.step().await {
@@ -195,52 +197,52 @@ impl Sink {
         }
     }
 
-    /// The next rows: sent, and done with.
+    /// Sends the next rows and marks them as handled.
     async fn step(&mut self) -> Result<(), String> {
         let storage = |error: crate::storage::Unavailable| error.to_string();
-        self.bus.take_up(&self.follower).await.map_err(storage)?;
+        self.bus.resume_follower(&self.follower).await.map_err(storage)?;
         self.report_waiting().await;
-        let rows = self.bus.rows_for(&self.follower, TOGETHER).await.map_err(storage)?;
+        let rows = self.bus.next_rows(&self.follower, TOGETHER).await.map_err(storage)?;
         let Some(last) = rows.last().map(|row| row.seq) else {
-            self.bus.more(&self.follower).await;
+            self.bus.wait_for_rows(&self.follower).await;
             return Ok(());
         };
-        let parcels: Vec<_> =
-            rows.iter().filter_map(|row| self.parcel(row)).filter(|parcel| !self.taken.contains(&parcel.seq)).collect();
-        let keep = !parcels.is_empty() || !self.taken.is_empty();
-        let (taken, failed) = self.send(&parcels).await;
+        let deliveries: Vec<_> =
+            rows.iter().filter_map(|row| self.delivery(row)).filter(|delivery| !self.taken.contains(&delivery.seq)).collect();
+        let keep = !deliveries.is_empty() || !self.taken.is_empty();
+        let (taken, failed) = self.send(&deliveries).await;
         self.taken.extend(taken);
         if let Some(why) = failed {
             return Err(why);
         }
-        self.bus.followed(&self.follower, last, keep).await.map_err(storage)?;
+        self.bus.advance_follower(&self.follower, last, keep).await.map_err(storage)?;
         self.taken.clear();
         Ok(())
     }
 
-    /// Sends parcels: those that are done with, and why others are not, if any.
-    async fn send(&self, parcels: &[Parcel<'_>]) -> (Vec<u64>, Option<String>) {
-        if parcels.is_empty() {
+    /// Sends messages. Returns those that need no further attempt, and the error of the others, if any.
+    async fn send(&self, deliveries: &[Delivery<'_>]) -> (Vec<u64>, Option<String>) {
+        if deliveries.is_empty() {
             return (Vec::new(), None);
         }
-        let came = match &self.system {
-            System::Kafka(sender) => sender.send(parcels, || self.bus.may_follow(&self.follower)).await,
-            System::Redis(sender) => sender.send(parcels).await,
+        let results = match &self.system {
+            System::Kafka(sender) => sender.send(deliveries, || self.bus.may_follow(&self.follower)).await,
+            System::Redis(sender) => sender.send(deliveries).await,
         };
         let (mut taken, mut failed) = (Vec::new(), None);
-        for (parcel, sent) in parcels.iter().zip(came) {
+        for (delivery, sent) in deliveries.iter().zip(results) {
             match sent {
                 Sent::Taken => {
                     self.outside.found();
-                    self.services.metrics.exchange.sent(self.name, parcel.message.address().1);
-                    taken.push(parcel.seq);
+                    self.services.metrics.exchange.sent(self.name, delivery.message.address().1);
+                    taken.push(delivery.seq);
                 }
                 Sent::Refused(why) => {
-                    let mut message = parcel.message.clone();
+                    let mut message = delivery.message.clone();
                     message.topic = message.address().1.to_owned();
-                    let buried = self.bus.to_dead_letters_for(&self.follower.name, message, why).await;
-                    match buried {
-                        Ok(()) => taken.push(parcel.seq),
+                    let stored = self.bus.to_dead_letters_for(&self.follower.name, message, why).await;
+                    match stored {
+                        Ok(()) => taken.push(delivery.seq),
                         Err(error) => drop(failed.get_or_insert(error.to_string())),
                     }
                 }
@@ -250,21 +252,21 @@ impl Sink {
         (taken, failed)
     }
 
-    fn parcel<'a>(&'a self, row: &'a OutboxRow) -> Option<Parcel<'a>> {
+    fn delivery<'a>(&'a self, row: &'a OutboxRow) -> Option<Delivery<'a>> {
         let (to, topic) = row.message.address();
-        let there = self.topics.get(topic)?;
+        let destination = self.topics.get(topic)?;
         let ours = to.is_none_or(|to| to == self.follower.name.as_str());
-        ours.then_some(Parcel { seq: row.seq, there, message: &row.message })
+        ours.then_some(Delivery { seq: row.seq, destination, message: &row.message })
     }
 
     async fn report_waiting(&mut self) {
-        if self.looked.is_some_and(|at| at.elapsed() < WAITING.0) {
+        if self.measured_at.is_some_and(|at| at.elapsed() < COUNT_WAITING.0) {
             return;
         }
-        self.looked = Some(Instant::now());
+        self.measured_at = Some(Instant::now());
         let mut waiting = 0;
         for topic in self.topics.keys() {
-            waiting += self.bus.waits_for(&self.follower, topic, WAITING.1).await.unwrap_or(0);
+            waiting += self.bus.waiting_for(&self.follower, topic, COUNT_WAITING.1).await.unwrap_or(0);
         }
         self.services.metrics.exchange.waiting(self.name, waiting);
     }
@@ -280,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_go_round_is_refused_with_a_sentence() {
+    fn a_loop_through_another_system_is_refused() {
         let egress: Config = toml::from_str("kafka = {\"a.b\" = \"out.a\"}\nredis = {\"c.d\" = \"out\"}").unwrap();
         egress.check(&ingest::Config::default()).unwrap();
         egress.check(&ingest("[kafka]\ntopics = [\"c.d\"]\n[streams]\nstreams = [\"in\"]")).unwrap();

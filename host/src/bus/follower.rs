@@ -1,5 +1,5 @@
-//! Who reads the outbox beside the plugins: rows stay until a follower is done with them as well. Keeps a position, and decides
-//! nothing of what is read.
+//! Followers: readers of the outbox besides the plugins. Rows stay until every follower has handled them as well. Only keeps
+//! positions, and never interprets rows.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
@@ -11,12 +11,12 @@ use super::Bus;
 use crate::names::PluginName;
 use crate::storage::{DeadLetter, OutboxMessage, OutboxRow, Unavailable};
 
-/// One of them.
+/// A reader of the outbox that is not a plugin.
 pub struct Follower {
-    /// Among the plugins' names, and none of theirs.
+    /// A name of the form of a plugin's name, but not one that a plugin can have.
     pub name: PluginName,
     done: AtomicU64,
-    /// Whether this node is the one that follows.
+    /// Whether this node follows.
     at_work: AtomicBool,
     wake: Notify,
 }
@@ -30,14 +30,14 @@ impl Follower {
         self.at_work.load(Ordering::Acquire)
     }
 
-    /// The named value that its position is kept in.
+    /// The named value that stores the position.
     fn blob(&self) -> String {
         format!("followers/{}", self.name)
     }
 }
 
 impl Bus {
-    /// One more follower, known before any row is removed.
+    /// Adds a follower. Must be called before any row is removed.
     pub fn add_follower(&self, name: PluginName) -> Arc<Follower> {
         let follower = Follower { name, done: AtomicU64::new(0), at_work: AtomicBool::new(false), wake: Notify::new() };
         let follower = Arc::new(follower);
@@ -45,7 +45,7 @@ impl Bus {
         follower
     }
 
-    /// Whether this node is the one that follows. While nodes come or go two may believe so: what is sent then may be sent twice.
+    /// Whether this node follows. While the set of nodes changes, two nodes may follow, and messages may be sent twice.
     pub fn may_follow(&self, follower: &Follower) -> bool {
         let mine = self.services.cluster.as_ref().is_none_or(|cluster| cluster.nodes.is_mine(follower.name.as_str()));
         if !mine {
@@ -54,8 +54,8 @@ impl Bus {
         mine
     }
 
-    /// Goes on where the follower was left, on whichever node. Does nothing while this node has been at it.
-    pub async fn take_up(&self, follower: &Follower) -> Result<(), Unavailable> {
+    /// Resumes from the stored position, which any node may have written. Does nothing if this node already follows.
+    pub async fn resume_follower(&self, follower: &Follower) -> Result<(), Unavailable> {
         if follower.is_at_work() {
             return Ok(());
         }
@@ -66,24 +66,24 @@ impl Bus {
         Ok(())
     }
 
-    /// What comes next for a follower, at most so many rows.
-    pub async fn rows_for(&self, follower: &Follower, most: usize) -> Result<Vec<OutboxRow>, Unavailable> {
+    /// The next rows for a follower, at most `most`.
+    pub async fn next_rows(&self, follower: &Follower, most: usize) -> Result<Vec<OutboxRow>, Unavailable> {
         self.services.storage.outbox_after(follower.done(), most).await
     }
 
     /// How many messages of a topic wait for a follower, counted up to `most`.
-    pub async fn waits_for(&self, follower: &Follower, topic: &str, most: usize) -> Result<u64, Unavailable> {
+    pub async fn waiting_for(&self, follower: &Follower, topic: &str, most: usize) -> Result<u64, Unavailable> {
         self.services.storage.outbox_waiting(topic, follower.done(), most).await
     }
 
-    /// Waits until there may be more rows; a second at the longest while nothing goes on.
-    pub async fn more(&self, follower: &Follower) {
+    /// Waits until there may be more rows; at most a second.
+    pub async fn wait_for_rows(&self, follower: &Follower) {
         follower.wake.notified().await;
     }
 
-    /// Says that a follower is done with all rows up to one, and keeps it where `keep`: where it does not, they are read again after
-    /// a restart.
-    pub async fn followed(&self, follower: &Follower, seq: u64, keep: bool) -> Result<(), Unavailable> {
+    /// Marks all rows up to one as handled by a follower, and stores the position if `keep`: without that, they are read again
+    /// after a restart.
+    pub async fn advance_follower(&self, follower: &Follower, seq: u64, keep: bool) -> Result<(), Unavailable> {
         if keep {
             self.services.storage.put_blob(follower.blob(), Bytes::from(seq.to_string())).await?;
         }
@@ -92,12 +92,17 @@ impl Bus {
         Ok(())
     }
 
-    /// Keeps a message where an operator finds it. `who` could not take it, and is no plugin.
-    pub async fn to_dead_letters_for(&self, who: &PluginName, message: OutboxMessage, error: String) -> Result<(), Unavailable> {
-        let letter = DeadLetter { plugin: who.clone(), message, error };
+    /// Stores a dead letter of `source`, which is not a plugin.
+    pub async fn to_dead_letters_for(
+        &self,
+        source: &PluginName,
+        message: OutboxMessage,
+        error: String,
+    ) -> Result<(), Unavailable> {
+        let letter = DeadLetter { plugin: source.clone(), message, error };
         self.services.storage.dead_letter(letter.clone()).await?;
         let DeadLetter { message, error, .. } = letter;
-        tracing::error!(source = %who, topic = %message.topic, id = %message.id, "a dead letter: {error}");
+        tracing::error!(%source, topic = %message.topic, id = %message.id, "a dead letter: {error}");
         self.services.metrics.bus_dead.inc();
         Ok(())
     }

@@ -1,5 +1,6 @@
-//! Other systems as publishers: what comes from Kafka and Redis is accepted into the outbox like a backend's, and acknowledged to its
-//! source only then. Never acknowledges what is not stored, and never lets one bad message hold up those behind it.
+//! Messages from other systems: those of Kafka and Redis are accepted into the outbox like a backend's, and only then
+//! acknowledged to the source. Never acknowledges a message that is not stored, and never lets one bad message block those behind
+//! it.
 
 pub mod incoming;
 pub mod kafka;
@@ -51,14 +52,14 @@ impl Default for Config {
     }
 }
 
-/// Why nothing can be taken in, or sent out, as configured.
+/// Why the configuration of ingest or egress is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     #[error("kafka: {0}")]
     Kafka(String),
-    #[error("{0} names Redis without a url: set redis.url (REDIS_URL) or its own")]
+    #[error("{0} uses Redis, but no url is set: set redis.url (REDIS_URL) or its own")]
     NoRedis(&'static str),
-    #[error("{0} must be more than nothing")]
+    #[error("{0} must be greater than 0")]
     Zero(&'static str),
     #[error("{0} has {1} entries; at most {2}")]
     TooMany(&'static str, usize, usize),
@@ -68,42 +69,40 @@ pub enum SetupError {
     Redis(#[from] redis::RedisError),
     #[error(transparent)]
     InvalidName(#[from] InvalidName),
-    #[error(
-        "the topic {0} comes in from {1} and goes out to it as well: messages would go round for ever. Take it out of one of both"
-    )]
+    #[error("the topic {0} comes in from {1} and goes out to it as well: messages would loop. Remove it from one of them")]
     Loop(String, &'static str),
 }
 
-/// The first and the longest wait between two tries.
+/// The first and the longest wait between two attempts.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
-/// Between two looks at what may be taken in.
-const LOOK: Duration = Duration::from_secs(1);
+/// The time between two checks of which topics accept messages.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Between two tries to reach a source.
-const AGAIN: Duration = Duration::from_millis(500);
+/// The time between two attempts to reach a source.
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Between two looks at how much waits at a source.
-const LAG: Duration = Duration::from_secs(2);
+/// The time between two measurements of a source's lag.
+const LAG_INTERVAL: Duration = Duration::from_secs(2);
 
-/// The way in.
+/// Accepts messages of all sources.
 pub struct Ingest {
     bus: Arc<Bus>,
     services: Arc<Services>,
     writer: PluginName,
     backlog: usize,
-    /// Whether storage refused the last time.
+    /// Whether storage refused the last attempt.
     refused: AtomicBool,
 }
 
-/// What a source is called, in figures and in dead letters.
+/// A source, with its name in metrics and dead letters.
 pub struct Source {
     pub name: &'static str,
     letters: PluginName,
     pub outside: Arc<Outside>,
 }
 
-/// The sources that are configured, not started yet.
+/// The configured sources, before they are started.
 pub struct Sources {
     kafka: Option<kafka::Kafka>,
     streams: Option<streams::Streams>,
@@ -113,8 +112,8 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Checks what is configured. Nothing connects before it is started. `sent` are the topics that go out to Kafka: under either
-    /// name none of them is taken in unasked.
+    /// Checks the configuration. Nothing connects before `start`. `sent` are the topics that are sent to Kafka, under both names:
+    /// they are read only if the configuration lists them.
     pub fn build(
         config: &Config,
         brokers: &kafka::Brokers,
@@ -140,7 +139,7 @@ impl Sources {
         Ok(Self { kafka, streams, pubsub, outsides })
     }
 
-    /// Begins to take in.
+    /// Starts reading.
     pub fn start(self, tasks: &mut JoinSet<()>) {
         self.kafka.map(|kafka| tasks.spawn(kafka.run()));
         self.streams.map(|streams| tasks.spawn(streams.run()));
@@ -154,10 +153,9 @@ impl Ingest {
         Ok(Source { name, letters: PluginName::parse(&format!("ingest-{name}"))?, outside })
     }
 
-    /// Accepts messages in their order: when this returns, each is in the outbox or among the dead letters. Waits for as long as
-    /// storage refuses.
+    /// Accepts messages in order: on return each is in the outbox or among the dead letters. Waits while storage refuses.
     async fn accept(&self, source: &Source, batch: Vec<Incoming>) {
-        // Where nothing is traced, no span is ever kept.
+        // Without tracing no span is kept.
         let (mut set, mut spans, mut bytes) = (Vec::new(), Vec::new(), 0);
         for incoming in batch {
             let span = self.services.tracer.follow_or_begin(incoming.trace, Kind::Producer, "publish");
@@ -197,37 +195,37 @@ impl Ingest {
         set.iter().for_each(|message| self.services.metrics.exchange.accepted(source.name, &message.topic));
     }
 
-    /// Tries until storage takes it.
+    /// Retries until storage accepts it.
     async fn until_taken<E: std::fmt::Display, F: Future<Output = Result<(), E>>>(&self, attempt: impl Fn() -> F) {
         let mut wait = RETRY.0;
         while let Err(error) = attempt().await {
             if !self.refused.swap(true, Ordering::Relaxed) {
-                tracing::error!("what comes in cannot be stored, and waits at its source: {error}");
+                tracing::error!("a message cannot be stored, and waits at its source: {error}");
             }
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(RETRY.1);
         }
         if self.refused.swap(false, Ordering::Relaxed) {
-            tracing::info!("what comes in is stored again");
+            tracing::info!("incoming messages are stored again");
         }
     }
 
-    /// Whether more of these topics may be taken in, as a figure says from now on under `label`.
-    async fn is_accepted(&self, source: &Source, label: &str, topics: &[&str]) -> bool {
-        let mut welcome = true;
+    /// Whether these topics accept more messages. The result is also reported in a metric under `label`.
+    async fn is_open(&self, source: &Source, label: &str, topics: &[&str]) -> bool {
+        let mut open = true;
         for topic in topics {
-            // Where storage does not answer there is nothing to be had by pausing: what is read next waits to be stored.
+            // If storage does not answer, pausing does not help: the next batch waits to be stored.
             let backpressure = self.bus.backpressure(topic, self.backlog).await.unwrap_or(Backpressure::Open);
             if backpressure != Backpressure::Open {
                 tracing::debug!(source = source.name, topic, ?backpressure, "left at its source");
-                welcome = false;
+                open = false;
             }
         }
-        self.services.metrics.exchange.paused(source.name, label, !welcome);
-        welcome
+        self.services.metrics.exchange.paused(source.name, label, !open);
+        open
     }
 
-    /// Whether this node is the one that takes in what only one may.
+    /// Whether this node reads a source that only one node may read.
     fn is_mine(&self, what: &str) -> bool {
         self.services.cluster.as_ref().is_none_or(|cluster| cluster.nodes.is_mine(what))
     }

@@ -1,4 +1,4 @@
-//! The messages of one key, and of others that share its lane, one behind the other. Keeps their order; handles none.
+//! A lane: the messages of one key, and of other keys that share the lane, in order. Handles no message.
 
 use std::collections::VecDeque;
 
@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use super::work::Work;
 
-/// The messages of one lane, with those that were taken out of it and are still to be handled.
+/// The messages of one lane, with those that were taken out and are still to be handled.
 pub(crate) struct Lane {
     receiver: mpsc::Receiver<Work>,
     ahead: VecDeque<Work>,
@@ -17,7 +17,7 @@ impl Lane {
         Self { receiver, ahead: VecDeque::new() }
     }
 
-    /// Waits for a message, and takes those behind it that are there already.
+    /// Waits for a message, and takes those that already wait behind it.
     pub(crate) async fn next(&mut self, most: usize) -> Option<Vec<Work>> {
         let first = match self.ahead.pop_front() {
             Some(first) => first,

@@ -1,5 +1,5 @@
-//! What the host notices and tells the plugins: statuses that change and rooms that are counted. Each change is told once; plugins
-//! never have to derive it.
+//! Notices of the host to plugins: changes of presence, and room counts. Each change is delivered once, so that plugins need not
+//! derive it.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -18,22 +18,22 @@ use crate::presence::sync::{change_of, publish_changes};
 use crate::presence::{Change, Group, key_of};
 use crate::transaction::services::Services;
 
-/// Between two looks.
-const LOOK: Duration = Duration::from_millis(50);
+/// The time between two checks.
+const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Between two looks at what only time changes.
-const LOOK_AT_ALL: Duration = Duration::from_millis(250);
+/// The time between two checks of changes that depend only on time.
+const CHECK_ALL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The shortest time between two counts of one room: at most two a second.
 const COUNT_EVERY: Duration = Duration::from_millis(500);
 
-/// Changes told at a time.
+/// Changes that are published at a time.
 const BATCH: usize = 256;
 
 const PRESENCE_CHANGED: &str = "presence.changed";
 const ROOM_COUNTED: &str = "room.counted";
 
-/// Tells the adapter which rooms some plugin wants counted.
+/// Sets which rooms the adapter counts: those that some plugin wants counted.
 pub fn watch_rooms(services: &Services, registry: &Registry) {
     let mut patterns = Vec::new();
     for release in registry.deployed_plugins().iter().filter_map(|deployed| deployed.live()) {
@@ -47,7 +47,7 @@ pub fn watch_rooms(services: &Services, registry: &Registry) {
     services.rooms.watch(patterns);
 }
 
-/// Publishes on the bus what the host notices.
+/// Publishes the host's notices on the bus.
 #[derive(Clone)]
 pub struct Notices {
     pub services: Arc<Services>,
@@ -58,17 +58,17 @@ pub struct Notices {
 /// Publishes changes until it is dropped.
 pub async fn run(notices: Notices) {
     let mut counted = Counted::default();
-    let mut looked_at_all = Instant::now();
+    let mut all_checked_at = Instant::now();
     let mut changes = notices.registry.changes();
     loop {
         tokio::select! {
-            () = tokio::time::sleep(LOOK) => {}
+            () = tokio::time::sleep(CHECK_INTERVAL) => {}
             () = notices.services.presences.wakeup.notified() => {}
             _ = changes.changed() => watch_rooms(&notices.services, &notices.registry),
         }
-        let all = looked_at_all.elapsed() >= LOOK_AT_ALL;
+        let all = all_checked_at.elapsed() >= CHECK_ALL_INTERVAL;
         if all {
-            looked_at_all = Instant::now();
+            all_checked_at = Instant::now();
         }
         publish_presence(&notices, all).await;
         counted.publish(&notices).await;
@@ -89,7 +89,7 @@ async fn publish_presence(notices: &Notices, all: bool) {
     }
 }
 
-/// Tells a plugin of a status that has changed.
+/// Sends a plugin a notice of a changed status.
 pub async fn publish_change(bus: &Bus, change: &Change) {
     let Group { plugin, tenant, group } = &change.group;
     let (key, owner) = key_of(&change.key);
@@ -107,14 +107,14 @@ pub async fn publish_change(bus: &Bus, change: &Change) {
     bus.notice(plugin, PRESENCE_CHANGED, tenant, key, data.to_string()).await;
 }
 
-/// Publishes the presence of this node again, and takes back what it published of keys that went while Redis was away.
+/// Publishes this node's presence again, and withdraws the keys that ended while Redis was down.
 async fn restate(notices: &Notices, cluster: &Cluster) -> Result<(), RedisUnavailable> {
-    let (me, mut said_before) = (&cluster.nodes.me, cluster.presence_store.published_by(&cluster.nodes.me).await?);
-    // Looked at after what was said, and said anew below: who comes again meanwhile is not lost.
+    let (me, mut published_before) = (&cluster.nodes.me, cluster.presence_store.published_by(&cluster.nodes.me).await?);
+    // Read after the published keys, and published again below, so that a key that returns meanwhile is not lost.
     let here: HashSet<_> =
         notices.services.presences.reported().into_iter().map(|published| (published.group.to_string(), published.key)).collect();
-    said_before.retain(|publish_changes| !here.contains(publish_changes));
-    for turn in cluster.presence_store.retract(me, said_before, notices.services.clock.now_ms()).await? {
+    published_before.retain(|key| !here.contains(key));
+    for turn in cluster.presence_store.retract(me, published_before, notices.services.clock.now_ms()).await? {
         if let Some(change) = change_of(turn) {
             publish_change(&notices.bus, &change).await;
         }
@@ -123,7 +123,7 @@ async fn restate(notices: &Notices, cluster: &Cluster) -> Result<(), RedisUnavai
         if !cluster.link.is_up() {
             return Err(RedisUnavailable::new("the connection is down"));
         }
-        // Somebody may have gone offline elsewhere while Redis was away.
+        // The status of a key may have changed on another node while Redis was down.
         for change in publish_changes(cluster, changes.to_vec(), notices.services.clock.now_ms()).await {
             publish_change(&notices.bus, &change).await;
         }
@@ -146,7 +146,7 @@ impl PresenceMember for Notices {
     }
 }
 
-/// Rooms that have changed and are to be counted, each when its turn comes.
+/// Rooms that have changed and wait to be counted.
 #[derive(Default)]
 struct Counted {
     waiting: HashMap<(Arc<str>, Arc<str>), ()>,
@@ -163,7 +163,7 @@ impl Counted {
             if let Some(cluster) = &notices.services.cluster
                 && let Ok(false) = cluster.nodes.claim(&format!("count:{}:{}", room.0, room.1), COUNT_EVERY).await
             {
-                // Another node has just told it; what has changed since is told when that is due.
+                // Another node has just published it; later changes are published when the room is next due.
                 continue;
             }
             self.waiting.remove(&room);

@@ -1,8 +1,8 @@
-//! How far a plugin has come in the outbox. Only counts: what is removed is decided over all plugins.
+//! A plugin's position in the outbox. Only counts: rows are removed by the position of all plugins.
 
 use std::collections::BTreeSet;
 
-/// Which rows a plugin is done with: all up to `below`, and those above it that are not in `open`.
+/// The rows that a plugin has handled: all up to `below`, and those above it that are not in `open`.
 #[derive(Default)]
 pub(crate) struct Progress {
     pub(crate) read: u64,
@@ -24,7 +24,7 @@ impl Progress {
         self.below = self.done();
     }
 
-    /// All rows up to this one are done with.
+    /// All rows up to this one are handled.
     pub(crate) fn done(&self) -> u64 {
         self.open.first().map_or(self.read, |open| open - 1)
     }

@@ -1,4 +1,4 @@
-//! One plugin's way through the outbox: its lanes, and how far it has come. Handles no message.
+//! One plugin's reader of the outbox: its lanes and its position. Handles no message.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
@@ -16,7 +16,7 @@ use crate::call::deployed_plugin::DeployedPlugin;
 /// How long a notice waits for room in its lane.
 const NOTICE_WAIT: Duration = Duration::from_secs(1);
 
-/// One plugin's way through the outbox.
+/// One plugin's reader of the outbox.
 pub(crate) struct Reader {
     pub(crate) deployed: Arc<DeployedPlugin>,
     lanes: Vec<mpsc::Sender<Work>>,
@@ -24,14 +24,14 @@ pub(crate) struct Reader {
     notice_lanes: Vec<mpsc::Sender<Work>>,
     progress: Mutex<Progress>,
     pub(crate) wake: Notify,
-    /// Which of the slot's rereads it has begun.
+    /// The number of the plugin's reread that this reader has begun.
     reread: AtomicU32,
-    /// Its last notice found no room.
+    /// Whether the last notice was dropped.
     drops_notices: AtomicBool,
 }
 
 impl Reader {
-    /// `lanes` of messages and as many of notices, each of `queue` entries. The receivers are for the tasks that handle them.
+    /// `lanes` for messages and as many for notices, each with `queue` entries. The receivers are for the tasks that handle them.
     pub(crate) fn new(deployed: Arc<DeployedPlugin>, lanes: usize, queue: usize) -> (Self, Vec<mpsc::Receiver<Work>>) {
         let lanes = lanes.max(1);
         let (mut senders, receivers): (Vec<_>, Vec<_>) = (0..2 * lanes).map(|_| mpsc::channel(queue.max(1))).unzip();
@@ -41,22 +41,22 @@ impl Reader {
         (Self { deployed, lanes: senders, notice_lanes, progress, wake, reread, drops_notices }, receivers)
     }
 
-    /// Whether the plugin hears topics that it did not hear before: rows that were skipped are its own now.
-    pub(crate) fn is_to_begin_again(&self) -> bool {
+    /// Whether the plugin subscribes to topics that it did not subscribe to before, so that skipped rows are for it now.
+    pub(crate) fn must_restart(&self) -> bool {
         self.reread.load(Ordering::Acquire) != self.deployed.rereads()
     }
 
-    /// Begins with the oldest row where the plugin hears more than before. Messages that it has handled are not handled again.
-    pub(crate) fn begin_again(&self) {
+    /// Restarts at the oldest row if the plugin subscribes to new topics. Messages that it has handled are not handled again.
+    pub(crate) fn restart_if_needed(&self) {
         let rereads = self.deployed.rereads();
         if self.reread.swap(rereads, Ordering::AcqRel) != rereads {
             *self.progress() = Progress::default();
         }
     }
 
-    /// The row up to which the plugin is done.
+    /// The row up to which the plugin has handled the outbox.
     pub(crate) fn done(&self) -> u64 {
-        if self.is_to_begin_again() { 0 } else { self.progress().done() }
+        if self.must_restart() { 0 } else { self.progress().done() }
     }
 
     fn lane(&self, work: &Work) -> &mpsc::Sender<Work> {
@@ -67,11 +67,11 @@ impl Reader {
     }
 
     pub(crate) async fn send(&self, work: Work) {
-        // The lane ends only with the bus itself.
+        // The lane closes only with the bus.
         let _ = self.lane(&work).send(work).await;
     }
 
-    /// Puts a notice into its lane. False: there was no room.
+    /// Puts a notice into its lane. False: the lane was full.
     pub(crate) async fn send_notice(&self, work: Work) -> bool {
         let lane = self.lane(&work);
         let is_called = || self.deployed.live().is_some_and(|live| live.breakers.of(Source::Notices).allows(Instant::now()));
@@ -80,7 +80,7 @@ impl Reader {
             sent => sent.is_ok(),
         };
         if !sent && !self.drops_notices.load(Ordering::Relaxed) {
-            tracing::warn!(release = self.deployed.label(), "notices are dropped and counted: too many wait for the plugin");
+            tracing::warn!(release = self.deployed.label(), "notices are dropped: too many wait for the plugin");
         }
         self.drops_notices.store(!sent, Ordering::Relaxed);
         sent

@@ -1,4 +1,4 @@
-//! Messages that are published to a topic which no plugin listens to: mostly a name that is spelled wrongly. They are counted and
+//! Messages that are published to a topic without a subscriber, mostly because the topic is misspelled. They are counted and
 //! logged, and never refused: a plugin may be deployed later.
 
 use std::collections::BTreeSet;
@@ -8,39 +8,40 @@ use std::time::{Duration, Instant};
 use super::Bus;
 use crate::storage::OutboxMessage;
 
-/// Between two lines of the log, on one node. The metric counts every message.
-const QUIET: Duration = Duration::from_secs(10);
+/// The time between two log lines on one node. The metric counts every message.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The state of the log line, and the topics that other systems take.
+/// The state of the log line, and the topics that are sent to other systems.
 #[derive(Default)]
 pub(crate) struct Unheard {
-    /// Topics that go to other systems.
+    /// Topics that are sent to other systems.
     sent_out: Mutex<BTreeSet<String>>,
-    said: Mutex<Said>,
+    log: Mutex<LogState>,
 }
 
-/// Messages of one batch that nothing takes.
-pub(crate) struct Among {
-    /// The first one's.
+/// The messages of one batch that have no subscriber.
+pub(crate) struct UnheardMessages {
+    /// The topic of the first one.
     topic: String,
     messages: u64,
 }
 
 #[derive(Default)]
-struct Said {
+struct LogState {
     at: Option<Instant>,
-    /// Messages since then.
+    /// Messages since the last log line.
     since: u64,
 }
 
 impl Bus {
-    /// These topics go to another system, so their messages are not unheard.
+    /// Registers topics that are sent to another system, so that their messages are not counted.
     pub fn sends_out<'a>(&self, topics: impl Iterator<Item = &'a String>) {
         self.unheard.sent_out.lock().unwrap_or_else(PoisonError::into_inner).extend(topics.cloned());
     }
 
-    /// The messages that nothing deployed takes. A plugin that is disabled takes its own: they wait. One without a release may.
-    pub(crate) fn unheard_among(&self, messages: &[OutboxMessage]) -> Option<Among> {
+    /// The messages without a subscriber. A disabled plugin is a subscriber: its messages wait. A plugin without a release may
+    /// become one.
+    pub(crate) fn unheard_among(&self, messages: &[OutboxMessage]) -> Option<UnheardMessages> {
         let releases: Option<Vec<_>> = self.registry.deployed_plugins().iter().map(|deployed| deployed.installed()).collect();
         let releases = releases?;
         let sent_out = self.unheard.sent_out.lock().unwrap_or_else(PoisonError::into_inner);
@@ -53,20 +54,20 @@ impl Bus {
             (None, topic) => !is_heard(topic),
         });
         let first = unheard.next()?;
-        Some(Among { topic: first.topic.clone(), messages: 1 + unheard.count() as u64 })
+        Some(UnheardMessages { topic: first.topic.clone(), messages: 1 + unheard.count() as u64 })
     }
 
-    /// Counts and logs what nothing takes.
-    pub(crate) fn note(&self, unheard: &Among) {
+    /// Counts and logs messages without a subscriber.
+    pub(crate) fn note(&self, unheard: &UnheardMessages) {
         self.services.metrics.bus_unheard.inc_by(unheard.messages);
-        let mut said = self.unheard.said.lock().unwrap_or_else(PoisonError::into_inner);
-        said.since += unheard.messages;
-        if said.at.is_some_and(|at| at.elapsed() < QUIET) {
+        let mut log = self.unheard.log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.since += unheard.messages;
+        if log.at.is_some_and(|at| at.elapsed() < LOG_INTERVAL) {
             return;
         }
-        let messages = std::mem::take(&mut said.since);
-        said.at = Some(Instant::now());
-        drop(said);
+        let messages = std::mem::take(&mut log.since);
+        log.at = Some(Instant::now());
+        drop(log);
         tracing::warn!(topic = %unheard.topic, messages, "published to a topic that no plugin listens to");
     }
 }

@@ -1,4 +1,4 @@
-//! One message on its way to a plugin, as the plugin is given it. Decides nothing of when and how often.
+//! One message on its way to a plugin, in the form that the plugin receives. Does not decide when and how often it is delivered.
 
 use crate::call::job::Job;
 use crate::call::release::Release;
@@ -10,11 +10,11 @@ use crate::transaction::profile::{Profile, TENANT_PATH};
 
 pub(crate) struct Work {
     pub(crate) message: OutboxMessage,
-    /// The row to be done with; none for what the host notices.
+    /// The row to mark as handled; none for a notice of the host.
     pub(crate) seq: Option<u64>,
 }
 
-/// One try of a message.
+/// One attempt to handle a message.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Try {
     pub(crate) again: bool,
@@ -28,7 +28,7 @@ impl Work {
         self.message.key.as_deref().unwrap_or(&self.message.topic)
     }
 
-    /// Whether a release wants it: what the host notices is always for the one that is live.
+    /// Whether a release wants it. A notice of the host is always for the live release.
     pub(crate) fn is_for(&self, release: &Release) -> bool {
         self.seq.is_none() || release.manifest.topics.contains(&self.message.topic)
     }
@@ -39,12 +39,12 @@ impl Work {
     }
 }
 
-/// The trace that a message was published in.
+/// The trace of the publisher.
 pub(crate) fn traced_by(work: &Work) -> Option<TraceParent> {
     work.message.trace.as_deref()?.parse().ok()
 }
 
-/// A message as a release's plugin is given it.
+/// The message in the form that a release's plugin receives.
 pub(crate) fn message_of(work: &Work, profile: &Profile) -> Message {
     let sent = &work.message;
     let tenant = sent.tenant.clone().or_else(|| tenant_in(&sent.data, &profile.config));
@@ -52,13 +52,13 @@ pub(crate) fn message_of(work: &Work, profile: &Profile) -> Message {
     Message { id: sent.id.clone(), topic: sent.topic.clone(), tenant, data: sent.data.clone(), at: sent.at_ms }
 }
 
-/// Where a message's data names its tenant, the first that does.
+/// Paths in a message's data that may name its tenant; the first that does is used.
 const TENANT_PATHS: [&str; 2] = ["tenant", "companyId"];
 
-/// The tenant that a message's data names: at `tenant_path` of the plugin's settings, where the operator has set it.
+/// The tenant that a message's data names: at `tenant_path` of the plugin's settings, if the operator has set it.
 fn tenant_in(data: &str, config: &serde_json::Map<String, serde_json::Value>) -> Option<String> {
     let configured = config.get(TENANT_PATH).and_then(|path| path.as_str());
-    // Most messages name none: a look at the text spares them the parse. A key with escapes is no name of a tenant's.
+    // Most messages name no tenant: a text search saves parsing them. A key with escapes is not recognized.
     if configured.is_none() && !data.contains("\"tenant\"") && !data.contains("\"companyId\"") {
         return None;
     }

@@ -1,5 +1,6 @@
-//! Circuit breakers of one release. A source of calls that only faults is not called for a while, and in the end not until an operator
-//! enables it. Each source has its own breaker: a fault in one never stops another. A refusal or a failure is an answer, and opens none.
+//! Circuit breakers of one release. A source of calls that only faults is not called for a while, and after repeated openings not
+//! until an operator enables it. Each source has its own breaker, so a fault in one never stops another. A refusal or a failure
+//! counts as an answer and opens none.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -13,10 +14,10 @@ use smallvec::SmallVec;
 /// The longest time that a breaker stays open.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// Bytes of a cause that are kept.
+/// Bytes of a fault's description that are kept.
 const MAX_CAUSE: usize = 1024;
 
-/// Different subjects that are told apart.
+/// The most subjects that are distinguished.
 pub const MAX_SUBJECTS: usize = 16;
 
 /// `[breaker]`: the circuit breakers. Each source of a release's calls (events, messages, timers and so on) has its own.
@@ -44,7 +45,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Checks what could not be counted to.
+    /// Checks that the subjects can be counted.
     pub fn check(&self) -> Result<(), OutOfBounds> {
         if (1..=MAX_SUBJECTS).contains(&self.subjects) { Ok(()) } else { Err(OutOfBounds(self.subjects)) }
     }
@@ -55,7 +56,7 @@ impl Config {
 #[error("breaker.subjects is {0}; it must be 1 to {MAX_SUBJECTS}")]
 pub struct OutOfBounds(usize);
 
-/// Where calls come from.
+/// The origin of calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Source {
@@ -65,7 +66,7 @@ pub enum Source {
     Disconnects,
     /// Messages of the outbox.
     Messages,
-    /// Notices of the host: presence, room counts, figures.
+    /// Notices of the host: presence and room counts.
     Notices,
     Timers,
     Schedules,
@@ -83,7 +84,7 @@ impl Source {
         Self::Schedules,
     ];
 
-    /// As metrics and operators name it.
+    /// The name in metrics and for operators.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Authorize => "authorize",
@@ -109,13 +110,13 @@ impl fmt::Display for Source {
     }
 }
 
-/// A source that is not called until an operator ends it.
+/// A source that is not called until an operator ends the quarantine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quarantined {
     pub source: Source,
     /// The last fault: the export, its subject, the error.
     pub cause: String,
-    /// Since when, RFC 3339.
+    /// The start, as RFC 3339.
     pub at: String,
 }
 
@@ -134,7 +135,7 @@ impl Breakers {
         &self.breakers[source as usize]
     }
 
-    /// A source that has faulted for so long that it should be quarantined, with the last fault.
+    /// A source that has faulted long enough to be quarantined, with the last fault.
     pub fn exhausted(&self) -> Option<(Source, String)> {
         let source = Source::ALL.into_iter().find(|source| self.of(*source).is_exhausted())?;
         Some((source, self.of(source).evidence().cause.clone()))
@@ -149,12 +150,12 @@ impl Breakers {
         self.quarantine().clone()
     }
 
-    /// Whether clients are not served as they should be.
+    /// Whether a source that clients depend on is quarantined.
     pub fn refuses_clients(&self) -> bool {
         self.quarantine().iter().any(|one| one.source.is_clients())
     }
 
-    /// Quarantines these sources and no others. The breaker of one that leaves quarantine starts anew.
+    /// Quarantines exactly these sources. The breaker of a source that leaves quarantine is reset.
     pub fn set_quarantined(&self, sources: Vec<Quarantined>) {
         let mut quarantined = self.quarantine();
         for source in Source::ALL {
@@ -168,7 +169,7 @@ impl Breakers {
         *quarantined = sources;
     }
 
-    /// Closes the breakers that are open by themselves, at an operator's command.
+    /// Closes the breakers that are open but not quarantined, at an operator's command.
     pub fn close(&self) {
         let quarantined = self.quarantine();
         let others = |source: &Source| !quarantined.iter().any(|one| one.source == *source);
@@ -176,38 +177,38 @@ impl Breakers {
     }
 
     fn quarantine(&self) -> MutexGuard<'_, Vec<Quarantined>> {
-        // Replaced as a whole.
+        // A panic leaves no partial state: the list is replaced as a whole.
         self.quarantined.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// One circuit breaker. Asking it costs two loads.
+/// One circuit breaker. A check costs two atomic loads.
 pub struct Breaker {
     config: Config,
-    /// Times are counted from here, by a clock that never steps.
+    /// The origin of times, by a clock that never steps.
     origin: Instant,
     /// Faults since the last answer.
     in_a_row: AtomicU32,
-    /// Times that it has opened since the last answer.
+    /// Openings since the last answer.
     openings: AtomicU32,
-    /// Closed again after this moment.
+    /// The end of the opening.
     open_until_ms: AtomicU64,
-    /// Quarantined: open for good.
+    /// Quarantined: open without an end.
     held: AtomicBool,
     evidence: Mutex<Evidence>,
 }
 
-/// What is held against a release since the last answer.
+/// The faults since the last answer.
 #[derive(Default)]
 struct Evidence {
-    /// Whose calls faulted: different ones, at most [`MAX_SUBJECTS`].
+    /// The subjects of faulted calls, at most [`MAX_SUBJECTS`].
     subjects: SmallVec<[u64; 4]>,
     /// The last fault.
     cause: String,
 }
 
 impl Evidence {
-    /// Counts a subject once. A call that nothing tells apart from others is evidence by itself.
+    /// Counts each subject once. A call without a subject counts as a new one.
     fn add(&mut self, subject: Option<u64>) {
         let subject = subject.unwrap_or(self.subjects.len() as u64);
         if self.subjects.len() < MAX_SUBJECTS && !self.subjects.contains(&subject) {
@@ -234,8 +235,8 @@ impl Breaker {
         !self.is_held() && self.ms(now) >= self.open_until_ms.load(Ordering::Relaxed)
     }
 
-    /// Whether a call of this subject may be made now. Where the breaker was open until now, a call of somebody whose calls have not
-    /// faulted goes first: the others wait as long again.
+    /// Whether a call of this subject may be made now. After an opening, the first call must be of a subject that has not
+    /// faulted; subjects that have faulted wait for twice the time.
     pub fn allows_subject(&self, now: Instant, subject: impl FnOnce() -> Option<u64>) -> bool {
         let openings = self.openings.load(Ordering::Relaxed);
         if openings == 0 || !self.allows(now) {
@@ -246,12 +247,12 @@ impl Breaker {
         waited >= as_long_again || subject().is_none_or(|subject| !self.evidence().subjects.contains(&subject))
     }
 
-    /// Whether it is open until an operator closes it.
+    /// Whether it is quarantined.
     pub fn is_held(&self) -> bool {
         self.held.load(Ordering::Acquire)
     }
 
-    /// A call was answered, whatever the answer.
+    /// A call was answered, with any answer.
     pub fn answered(&self) {
         if self.in_a_row.load(Ordering::Relaxed) != 0 {
             self.evidence().subjects.clear();
@@ -260,12 +261,12 @@ impl Breaker {
         }
     }
 
-    /// A call of this subject faulted. Tells for how long the breaker is open, where it has opened.
+    /// A call of this subject faulted. Returns how long the breaker is open, if this fault opened it.
     pub fn faulted(&self, now: Instant, subject: Option<u64>, cause: &dyn fmt::Display) -> Option<Duration> {
         let in_a_row = self.in_a_row.fetch_add(1, Ordering::Relaxed) + 1;
         let mut evidence = self.evidence();
         evidence.add(subject);
-        // Once it has opened, one more fault opens it again: that of the call which was let through to try.
+        // After an opening, one fault of the trial call opens it again.
         if in_a_row < self.config.failures || evidence.subjects.len() < self.subjects() || !self.allows(now) {
             return None;
         }
@@ -279,12 +280,12 @@ impl Breaker {
         Some(wait)
     }
 
-    /// How many subjects' faults open it.
+    /// The number of faulting subjects that opens it.
     fn subjects(&self) -> usize {
         self.config.subjects.min(self.config.failures as usize)
     }
 
-    /// How long it is open after so many openings before.
+    /// How long it is open after this number of earlier openings.
     fn wait(&self, openings: u32) -> Duration {
         self.config.wait.saturating_mul(1 << openings.min(16)).min(LONGEST)
     }
@@ -319,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_breaker_opens_for_longer_each_time_and_an_answer_closes_it() {
+    fn a_breaker_opens_for_longer_each_time_until_an_answer() {
         let breaker = Breaker::new(Config { failures: 3, subjects: 1, ..Config::default() });
         let at = |ms| after(&breaker, ms);
         let fault = |ms| breaker.faulted(at(ms), Some(1), &"it trapped");
@@ -330,11 +331,11 @@ mod tests {
         assert_eq!(fault(1000), Some(Duration::from_secs(2)));
         assert!(!breaker.allows(at(2999)) && breaker.allows(at(3000)));
         breaker.answered();
-        assert_eq!(fault(3000), None, "counting begins anew");
+        assert_eq!(fault(3000), None, "the count starts over");
     }
 
     #[test]
-    fn one_subject_opens_no_breaker_and_the_probe_is_somebody_elses() {
+    fn one_subject_opens_no_breaker_and_another_one_probes_it() {
         let breaker = Breaker::new(Config { failures: 3, subjects: 2, ..Config::default() });
         let at = |ms| after(&breaker, ms);
         let lets = |ms, subject| breaker.allows_subject(at(ms), || Some(subject));
@@ -344,14 +345,14 @@ mod tests {
         assert!(lets(0, 1) && !breaker.is_exhausted());
         assert_eq!(breaker.faulted(at(0), Some(2), &"it trapped"), Some(Duration::from_secs(1)));
         assert!(!lets(999, 3));
-        assert!(lets(1000, 3) && !lets(1000, 1) && !lets(1999, 2), "only who has not faulted");
-        assert!(lets(2000, 1), "nobody else came");
+        assert!(lets(1000, 3) && !lets(1000, 1) && !lets(1999, 2), "only a subject that has not faulted");
+        assert!(lets(2000, 1), "no other subject called");
         breaker.answered();
         assert!(lets(1000, 1));
     }
 
     #[test]
-    fn a_source_that_only_faults_is_hopeless_in_the_end_and_no_other_is() {
+    fn a_source_that_only_faults_is_exhausted_alone() {
         let breakers = Breakers::new(&Config { failures: 1, subjects: 1, quarantine: 2, ..Config::default() });
         let messages = breakers.of(Source::Messages);
         messages.faulted(after(messages, 0), None, &"the first");
@@ -362,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quarantined_source_stays_open_until_it_is_let_go() {
+    fn a_quarantined_source_stays_open_until_it_is_released() {
         let breakers = Breakers::new(&Config { failures: 1, subjects: 1, quarantine: 1, ..Config::default() });
         let (events, far) = (breakers.of(Source::Events), Duration::from_secs(86_400));
         events.faulted(after(events, 0), Some(1), &"it trapped");
@@ -371,7 +372,7 @@ mod tests {
         assert!(!events.allows(events.origin + far) && breakers.refuses_clients());
         assert_eq!(breakers.exhausted(), None, "it is quarantined once");
         breakers.close();
-        assert!(!events.allows(events.origin + far), "only the record lets it go");
+        assert!(!events.allows(events.origin + far), "only the deployment history releases it");
         breakers.set_quarantined(Vec::new());
         assert!(events.allows(after(events, 0)) && breakers.exhausted().is_none() && !breakers.refuses_clients());
     }

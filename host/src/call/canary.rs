@@ -1,5 +1,5 @@
-//! A release that serves a share of the users beside the active one, and whether it does worse. It decides from counts alone, and
-//! never promotes.
+//! A canary: a release that serves a share of the users beside the active one, and the comparison of both. Decides from counts
+//! alone, and never promotes.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -10,13 +10,13 @@ use super::key::Key;
 use super::observers::Inbox;
 use super::release::Release;
 
-/// Failures below which nothing is held against a canary.
+/// Failures below which a canary is not judged.
 const FEW: u64 = 3;
 
-/// Failures that are enough before the time has passed, where they are half of all calls.
+/// Failures that end the trial early if they are half of all calls.
 const CLEARLY_BROKEN: u64 = 10;
 
-/// How much slower than the active release a canary's calls may be, and what is always forgiven.
+/// How many times slower than the active release a canary's calls may be, and the difference that is always allowed.
 const SLOWER: f64 = 2.0;
 const FORGIVEN: Duration = Duration::from_micros(100);
 
@@ -26,26 +26,26 @@ pub struct Canary {
     pub percent: u8,
     pub how: How,
     began: Instant,
-    /// What the active release had done when the trial began.
+    /// The active release's counts when the trial began.
     active_before: Counts,
 }
 
-/// A trial that is asked for, with its share in percent.
+/// A requested trial, with its share in percent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trial {
     Canary(u8),
     Shadow(u8),
 }
 
-/// What a release on trial does with its share.
+/// How a release on trial uses its share.
 pub enum How {
     /// It serves that share of the users.
     Serves,
-    /// It is shown that share of the calls, once they are done; nobody sees what it does with them.
+    /// It runs that share of the calls after they have ended; its effects are discarded.
     Shadows(Box<dyn Shadowing>),
 }
 
-/// A shadow: it is given recorded calls, and reports what the release on trial did otherwise.
+/// A shadow: runs recorded calls, and reports differences of the release on trial.
 pub trait Shadowing: Send + Sync {
     fn inbox(&self) -> &Arc<Inbox>;
 
@@ -53,7 +53,7 @@ pub trait Shadowing: Send + Sync {
     fn report(&self) -> serde_json::Value;
 }
 
-/// How a trial stands.
+/// The state of a trial.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {
     /// Too few calls, or too little time.
@@ -67,13 +67,14 @@ impl Canary {
         Self { release, percent, how, began: Instant::now(), active_before: active.begin() }
     }
 
-    /// What was asked for.
+    /// The requested trial.
     pub fn trial(&self) -> Trial {
         if self.shadow().is_some() { Trial::Shadow(self.percent) } else { Trial::Canary(self.percent) }
     }
 
-    /// Whether a user's, or a key's, calls go to it. The same one's always do, and another release's trial picks others.
-    pub fn takes(&self, key: Key<'_>) -> bool {
+    /// Whether it serves the calls of a user or key. The choice is stable for a release; trials of other releases choose other
+    /// users.
+    pub fn serves(&self, key: Key<'_>) -> bool {
         if self.shadow().is_some() {
             return false;
         }
@@ -82,7 +83,7 @@ impl Canary {
         hasher.finish() % 100 < u64::from(self.percent)
     }
 
-    /// What is known of it, where it only looks on.
+    /// The shadow, if the release does not serve.
     pub fn shadow(&self) -> Option<&dyn Shadowing> {
         match &self.how {
             How::Serves => None,
@@ -90,7 +91,7 @@ impl Canary {
         }
     }
 
-    /// How it does beside the active release.
+    /// Compares it with the active release.
     pub fn verdict(&self, active: &CallCounters, calls: u64, time: Duration) -> Verdict {
         let (own, other) = (self.release.counters.counts(), active.counts().since(&self.active_before));
         if own.failures >= CLEARLY_BROKEN && own.failures * 2 >= own.calls {
@@ -105,7 +106,7 @@ impl Canary {
 
 fn compare(own: &Counts, other: &Counts) -> Verdict {
     let (own_rate, other_rate) = (own.failure_rate(), other.failure_rate());
-    // A hundredth more, and half as many again: chance alone does neither of 200 calls.
+    // One percentage point more, and half as many again: with 200 calls neither happens by chance.
     if own.failures >= FEW && own_rate > other_rate + 0.01 && own_rate > other_rate * 1.5 {
         return Verdict::Worse(format!(
             "{:.1} % of its calls failed, of the active release's {:.1} %",
@@ -129,10 +130,10 @@ mod tests {
     }
 
     #[test]
-    fn a_canary_that_fails_or_crawls_is_worse() {
+    fn a_canary_that_fails_or_is_slow_is_worse() {
         let active = counts(1000, 2, 50);
         assert_eq!(compare(&counts(200, 0, 55), &active), Verdict::Good);
-        assert_eq!(compare(&counts(200, 2, 55), &active), Verdict::Good, "too few to hold against it");
+        assert_eq!(compare(&counts(200, 2, 55), &active), Verdict::Good, "too few failures to judge it");
         assert!(matches!(compare(&counts(200, 40, 55), &active), Verdict::Worse(_)));
         assert!(matches!(compare(&counts(200, 0, 350), &active), Verdict::Worse(_)));
         assert_eq!(compare(&counts(200, 40, 50), &counts(200, 40, 50)), Verdict::Good, "it is not worse than the other");

@@ -1,28 +1,28 @@
-//! Counts the calls, failures and time of one release, to compare it with another. Counting costs a few atomic additions.
+//! Counts the calls, failures and time of one release, to compare it with another. Costs a few atomic additions a call.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// Of so many calls one is timed: a mean needs no more.
+/// One call of this many is timed: enough for a mean.
 const TIMED: u64 = 4;
 
-/// Subjects whose failures are told apart; past it every failure counts.
+/// Subjects that are tracked, to count each once; beyond them every failure counts.
 const MAX_SUBJECTS: usize = 1024;
 
 /// Counts of one release.
 #[derive(Debug, Default)]
 pub struct CallCounters {
     calls: AtomicU64,
-    /// One a subject: a client that fails again and again is no proof.
+    /// One for each subject: repeated failures of one client prove nothing.
     failures: AtomicU64,
     failed: Mutex<HashSet<u64>>,
     timed: AtomicU64,
     nanos: AtomicU64,
 }
 
-/// The counts of one moment.
+/// The counts at one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
     pub calls: u64,
@@ -32,7 +32,7 @@ pub struct Counts {
 }
 
 impl CallCounters {
-    /// Whether the next call is one of those that are timed.
+    /// Whether the next call is timed.
     pub fn is_timed(&self) -> bool {
         self.calls.load(Ordering::Relaxed).is_multiple_of(TIMED)
     }
@@ -46,7 +46,7 @@ impl CallCounters {
         self.calls.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A call of this subject failed: of a user, for example. Each counts once until the counting begins anew.
+    /// A call of this subject (such as a user) failed. A subject counts once until `begin` is called.
     pub fn failed(&self, subject: Option<u64>) {
         self.calls.fetch_add(1, Ordering::Relaxed);
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -56,7 +56,7 @@ impl CallCounters {
         }
     }
 
-    /// The counts of now. From here on a subject that failed before counts again.
+    /// The counts now. From here on a subject that failed before counts again.
     pub fn begin(&self) -> Counts {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.counts()

@@ -1,4 +1,4 @@
-//! Why a call took no effect.
+//! The reasons why a call took no effect.
 
 use super::pool::NoInstance;
 use crate::budgets::quota::Passed;
@@ -9,28 +9,28 @@ use crate::telemetry::Outcome;
 /// Why a call took no effect.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
-    /// The plugin refused, knowingly.
+    /// The plugin refused the call.
     #[error("refused: {}", .0.message)]
     Refused(Refusal),
-    /// The data of a message or timer does not fit what its handler takes: no fault of the release.
+    /// The data of a message or timer does not fit its handler's type. Not a fault of the release.
     #[error("invalid data: {0}")]
     InvalidData(String),
-    /// The plugin could not, and says why; for the log, not for a client.
+    /// The plugin failed, with a message for the log, not for a client.
     #[error("it failed: {0}")]
     Failed(String),
-    /// It trapped or passed a limit.
+    /// The plugin trapped or exceeded a limit.
     #[error(transparent)]
     Fault(#[from] Fault),
-    /// There was no instance to call, by the release's own fault.
+    /// No instance could be started, through the release's own fault.
     #[error(transparent)]
     NotStarted(NoInstance),
-    /// What it answered cannot be used.
+    /// The plugin's answer is not valid.
     #[error("its answer cannot be used: {0}")]
     Answer(String),
-    /// Nothing can serve the call now: no release, no instance, or no storage.
+    /// Nothing can serve the call now: there is no release, no instance or no storage.
     #[error("unavailable: {0}")]
     Unavailable(&'static str),
-    /// The plugin has used what it may for now. Trying later helps.
+    /// The plugin has used up a quota. Retrying later helps.
     #[error("{0}")]
     OverQuota(Passed),
     /// The message was handled before.
@@ -41,7 +41,7 @@ pub enum CallError {
 impl From<NoInstance> for CallError {
     fn from(error: NoInstance) -> Self {
         match error {
-            NoInstance::Tired(passed) => Self::OverQuota(passed),
+            NoInstance::OutOfCpu(passed) => Self::OverQuota(passed),
             NoInstance::Busy => Self::Unavailable("all instances were busy for too long"),
             NoInstance::Fault(_) | NoInstance::Init(_) => Self::NotStarted(error),
         }
@@ -49,17 +49,17 @@ impl From<NoInstance> for CallError {
 }
 
 impl CallError {
-    /// Whether nothing is wrong with the call: later it may take effect.
-    pub fn is_passing(&self) -> bool {
+    /// Whether the call itself is not at fault, so that it may take effect later.
+    pub fn is_temporary(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::OverQuota(_) | Self::NotStarted(_))
     }
 
-    /// Whether trying again with the same data is of no use.
-    pub fn is_final(&self) -> bool {
+    /// Whether a retry with the same data cannot succeed.
+    pub fn is_permanent(&self) -> bool {
         matches!(self, Self::InvalidData(_) | Self::Refused(_))
     }
 
-    /// As figures and traces name it.
+    /// The outcome in metrics and traces.
     pub fn outcome(&self) -> Outcome {
         match self {
             Self::Refused(_) => Outcome::Refused,

@@ -1,4 +1,4 @@
-//! What a plugin is asked to do: one call of one of its exports, and what goes with it. It knows nothing of instances and commits.
+//! A job: one call of one export of a plugin, with its arguments. Does not handle instances or commits.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
@@ -17,14 +17,14 @@ use crate::transaction::state::{State, StoredTimer};
 /// The longest message of a refusal or a failure, in bytes.
 const MAX_SENTENCE: usize = 1024;
 
-/// How a failure begins that says that the data is at fault, and not the plugin. The contract in `wit/plugin.wit` names it, and the SDK
-/// writes it where data does not fit its handler's type.
+/// The prefix of a failure that blames the data, not the plugin. The contract in `wit/plugin.wit` names it, and the SDK writes it
+/// where data does not fit its handler's type.
 const INVALID_DATA: &str = "invalid data: ";
 
-/// What is to be called.
+/// The export to call.
 #[derive(Clone, Copy)]
 pub enum Job<'a> {
-    /// `peer`, of each call of a client: a hash of the client's address.
+    /// `peer`, in each call of a client: a hash of the client's address.
     Authorize {
         caller: &'a Arc<Caller>,
         auth: &'a String,
@@ -47,14 +47,14 @@ pub enum Job<'a> {
         message: &'a Message,
         key: &'a str,
         hops: u8,
-        /// It is of the outbox, and its id is stored with what it does. A notice is neither.
+        /// It is from the outbox, and its id is stored with its effects. Neither holds for a notice.
         handled: bool,
         /// It has failed before: circuit breakers count a message once.
         again: bool,
         /// No canary may handle it.
         active: bool,
     },
-    /// `handled`: the id under which a schedule runs once in the cluster. `again`: as of a message.
+    /// `handled`: the id under which a schedule runs once in the cluster. `again`: as for a message.
     Timer {
         timer: &'a DueTimer,
         stored: Option<&'a StoredTimer>,
@@ -74,7 +74,7 @@ impl<'a> Job<'a> {
         }
     }
 
-    /// What a canary is chosen by, so that nobody is served by both in turn.
+    /// The key by which a canary is chosen, so that one user is always served by the same release.
     pub(crate) fn key(&self) -> Key<'a> {
         match self {
             Self::Message { key, .. } => Key::Text(key),
@@ -92,8 +92,8 @@ impl<'a> Job<'a> {
         }
     }
 
-    /// Whose call it is, as evidence against a release: the user's, a visitor's address, a message's, a timer's. A client that makes a
-    /// release fault again and again is one piece of evidence. None where there is nothing to tell calls apart by.
+    /// The subject of the call, for faults of a release: the user, a visitor's address, a message or a timer. Repeated faults of
+    /// one subject count once. None where calls cannot be distinguished.
     pub(crate) fn subject(&self) -> Option<u64> {
         let mut hasher = DefaultHasher::new();
         match self {
@@ -114,7 +114,7 @@ impl<'a> Job<'a> {
         Some(hasher.finish())
     }
 
-    /// Where it comes from, for the circuit breakers.
+    /// The source of the call, for the circuit breakers.
     pub(crate) fn source(&self) -> Source {
         match self {
             Self::Authorize { .. } => Source::Authorize,
@@ -129,12 +129,12 @@ impl<'a> Job<'a> {
         }
     }
 
-    /// Whether it is tried once more.
+    /// Whether it is a retry.
     pub(crate) fn is_retry(&self) -> bool {
         matches!(self, Self::Message { again: true, .. } | Self::Timer { again: true, .. })
     }
 
-    /// Whether a canary may not serve it.
+    /// Whether only the active release may serve it.
     pub(crate) fn is_for_active(&self) -> bool {
         matches!(self, Self::Message { active: true, .. })
     }
@@ -153,7 +153,7 @@ impl<'a> Job<'a> {
         }
     }
 
-    /// The id under which the call is handled once.
+    /// The id that ensures that the call is handled once.
     pub(crate) fn handled(&self) -> Option<String> {
         match self {
             Self::Message { message, handled: true, .. } => Some(message.id.clone()),
@@ -162,7 +162,7 @@ impl<'a> Job<'a> {
         }
     }
 
-    /// As the log names it.
+    /// The export and its subject, for the log.
     pub(crate) fn name(&self) -> (&'static str, &'a str) {
         match self {
             Self::Authorize { caller, .. } => ("authorize", &caller.namespace),
@@ -175,7 +175,7 @@ impl<'a> Job<'a> {
     }
 }
 
-/// The tenant that scopes a call, where the plugin wants one.
+/// The tenant that scopes a call, if the plugin has tenants.
 pub(crate) fn tenant(release: &Release, job: Job<'_>) -> Result<Option<Arc<str>>, CallError> {
     let named = match job {
         Job::Message { message, .. } => message.tenant.as_deref(),
@@ -186,7 +186,7 @@ pub(crate) fn tenant(release: &Release, job: Job<'_>) -> Result<Option<Arc<str>>
     match (release.profile.tenancy, tenant) {
         (_, Some(tenant)) => Ok(Some(tenant.into())),
         (Tenancy::None | Tenancy::Optional, None) => Ok(None),
-        // A schedule is no tenant's; whatever it names has to be.
+        // A schedule belongs to no tenant; the keys it uses name one.
         (_, None) if matches!(job, Job::Timer { .. }) => Ok(None),
         (Tenancy::Required, None) if matches!(job, Job::Message { .. }) => {
             Err(CallError::InvalidData("the message belongs to no tenant".to_owned()))
@@ -211,7 +211,7 @@ pub(crate) async fn invoke(instance: &mut Instance<State>, job: Job<'_>) -> Resu
     })
 }
 
-/// The failure of a call that has data: it may be the data's.
+/// The failure of a call with data, which the data may have caused.
 fn failed_on_data(failure: exports::Failure) -> CallError {
     match failure.message.strip_prefix(INVALID_DATA) {
         Some(what) => CallError::InvalidData(cut(what.to_owned())),
@@ -219,7 +219,7 @@ fn failed_on_data(failure: exports::Failure) -> CallError {
     }
 }
 
-/// A sentence of a plugin's, no longer than one may be.
+/// Cuts a plugin's sentence to its limit.
 fn cut(mut sentence: String) -> String {
     sentence.truncate(sentence.floor_char_boundary(MAX_SENTENCE));
     sentence
@@ -248,14 +248,14 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_says_by_its_beginning_that_the_data_is_at_fault() {
+    fn the_prefix_of_a_failure_blames_the_data() {
         assert!(matches!(failed("invalid data: who: missing"), CallError::InvalidData(what) if what == "who: missing"));
         assert!(matches!(failed("it has invalid data: who: missing"), CallError::Failed(_)));
         assert!(matches!(failed("Invalid data"), CallError::Failed(_)));
     }
 
     #[test]
-    fn a_failures_message_is_cut_at_its_limit() {
+    fn a_failure_message_is_cut_at_its_limit() {
         let (long, at_limit) = (format!("x{}", "é".repeat(MAX_SENTENCE)), "x".repeat(MAX_SENTENCE));
         assert!(matches!(failed(&at_limit), CallError::Failed(text) if text == at_limit));
         assert!(matches!(failed(&long), CallError::Failed(text) if text.len() == MAX_SENTENCE - 1));

@@ -1,5 +1,5 @@
-//! Judges a call that has ended: counts it, counts an error against its release if it is the release's, and logs it. Changes nothing of
-//! the call's effects.
+//! Judges a call that has ended: counts it, logs an error, and counts the error against the release if the release caused it.
+//! Does not change the call's effects.
 
 use std::time::Instant;
 
@@ -14,11 +14,11 @@ use crate::telemetry::Outcome;
 use crate::telemetry::traces::Span;
 use crate::transaction::services::Services;
 
-/// Counts an error against the release if it is the release's: a refusal is not, and neither are bad data and an error of the host.
-/// Only faults open a circuit breaker; a comparison with another release counts failures as well.
+/// Counts an error against the release if the release caused it: not a refusal, bad data or an error of the host. Only faults
+/// open a circuit breaker; a comparison with another release counts failures as well.
 pub(crate) fn judge(services: &Services, release: &Release, job: Job<'_>, error: &CallError) {
     let breaker = release.breakers.of(job.source());
-    // One message that fails again and again is evidence once. An instance that does not start fails for any message.
+    // Repeated failures of one message count once. An instance that does not start fails for any message.
     let counts = !job.is_retry() || matches!(error, CallError::NotStarted(_));
     match error {
         CallError::Fault(_) | CallError::Answer(_) | CallError::NotStarted(_) if counts => {
@@ -39,7 +39,7 @@ pub(crate) fn judge(services: &Services, release: &Release, job: Job<'_>, error:
             }
             breaker.answered();
         }
-        // Neither the release's fault nor an answer of it; or the retry of a call that was counted.
+        // Not the release's fault, or a retry of a call that was counted.
         _ => {}
     }
 }
@@ -55,7 +55,7 @@ fn fault(services: &Services, release: &Release, job: Job<'_>, error: &CallError
     tracing::warn!(release = %release, source = %source, "a circuit breaker is open for {wait:?}: {cause}");
 }
 
-/// Counts a call with its outcome, and puts the outcome on its spans.
+/// Counts a call with its outcome, and records the outcome on its spans.
 pub(crate) fn count(release: &Release, job: Job<'_>, began: Instant, outcome: Outcome, spans: [Option<&Span>; 2]) {
     let (metrics, took) = (&release.profile.metrics, began.elapsed());
     metrics.called(outcome, took);
@@ -68,7 +68,7 @@ pub(crate) fn count(release: &Release, job: Job<'_>, began: Instant, outcome: Ou
     }
 }
 
-/// Logs an error with the release, export and subject that it came from.
+/// Logs an error with its release, export and subject.
 pub(crate) fn report(release: &Release, job: Job<'_>, trace: Option<&Span>, error: &CallError) {
     let profile = &release.profile;
     if error.outcome() == Outcome::Fault {
@@ -80,10 +80,10 @@ pub(crate) fn report(release: &Release, job: Job<'_>, trace: Option<&Span>, erro
             Fault::Limit(Limit::Effects) => profile.usage.passed(Kind::Effects),
             _ => {}
         },
-        // The dead letter says it.
+        // The dead letter has the error.
         CallError::InvalidData(_) if matches!(job, Job::Message { .. }) => return,
         CallError::Refused(refusal) => return profile.metrics.refused(refusal.code),
-        // The quota has been said, and counted.
+        // The quota was logged and counted before.
         CallError::OverQuota(_) => return profile.metrics.refused(Code::RateLimited),
         CallError::AlreadyHandled => return,
         _ => {}

@@ -1,11 +1,11 @@
-//! The key of a call: it decides which release serves the call while one is on trial.
+//! The key of a call: selects the release that serves the call during a trial.
 
 use crate::names::SocketId;
 
-/// What decides which release serves a call.
+/// Selects the release that serves a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Key<'a> {
-    /// A user without a tenant, a message's key, a timer's.
+    /// A user without a tenant, or the key of a message or timer.
     Text(&'a str),
     /// A user of a tenant.
     User { tenant: &'a str, id: &'a str },

@@ -1,4 +1,4 @@
-//! What a plugin says of itself, checked. A release with a manifest that does not hold is never staged.
+//! The checked manifest of a plugin. A release with an invalid manifest is never staged.
 
 use std::fmt;
 
@@ -29,19 +29,19 @@ pub struct Manifest {
     pub wants_disconnect: bool,
 }
 
-/// Keys that name no tenant, and what the same keys begin with for a tenant.
+/// Keys without a tenant, and the prefix of the same keys for a tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TenantKeys {
     pub without: String,
-    /// With `{tenant}` in it.
+    /// Contains `{tenant}`.
     pub with: String,
 }
 
-/// Where the tenant stands in the prefix of a tenant's keys.
+/// The placeholder of the tenant in the prefix of a tenant's keys.
 const TENANT: &str = "{tenant}";
 
 impl TenantKeys {
-    /// The tenant's key for one that begins with `without`. The tenant is escaped as `store::key` of the SDK does.
+    /// The tenant's key for a key that begins with `without`. The tenant is escaped like in `store::key` of the SDK.
     pub fn of_tenant(&self, key: &str, tenant: &str) -> String {
         let tenant = tenant.replace('%', "%25").replace('/', "%2F");
         format!("{}{}", self.with.replace(TENANT, &tenant), &key[self.without.len()..])
@@ -62,14 +62,14 @@ pub struct HandledEvent {
     pub on_failure: Option<String>,
 }
 
-/// Data of another plugin that this one goes on with.
+/// Data of another plugin that this one takes over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Taken {
     pub from: PluginName,
     pub prefix: String,
 }
 
-/// What is wrong with a description.
+/// The error in a description.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     #[error("it describes itself as {found}, but is deployed as {deployed}")]
@@ -84,7 +84,7 @@ pub enum ManifestError {
     Namespace(String),
     #[error("{what} names the namespace {namespace:?}, which the plugin does not list")]
     UnlistedNamespace { what: String, namespace: String },
-    #[error("the room {0:?} is the host's")]
+    #[error("the room {0:?} is reserved for the host")]
     UserRoom(String),
     #[error("the event {name:?} of {namespace:?} is described twice")]
     EventTwice { namespace: String, name: String },
@@ -107,7 +107,7 @@ pub enum ManifestError {
 }
 
 impl Manifest {
-    /// Whether the plugin may join sockets to such a room.
+    /// Whether the plugin may join sockets to this room.
     pub fn describes_room(&self, namespace: &str, room: &str) -> bool {
         self.rooms.iter().any(|(ns, pattern)| ns.matches(namespace) && pattern.matches(room))
     }
@@ -188,17 +188,17 @@ impl Manifest {
         })
     }
 
-    /// Whether this release can work on the data that another has written.
+    /// Whether this release can read data that the other has written.
     pub fn reads_data_of(&self, other: &Self) -> bool {
         self.data_version == other.data_version || self.reads_data_versions.contains(&other.data_version)
     }
 }
 
-/// The longest schema, and all of a plugin, in bytes. They are rendered into documents for anyone who asks.
+/// The longest schema, and the total of a plugin, in bytes. Schemas are rendered into documents on request.
 const MAX_SCHEMA: usize = 64 << 10;
 const MAX_SCHEMAS: usize = 1 << 20;
 
-/// The schemas of a description, so far.
+/// Counts the schemas of a description.
 #[derive(Default)]
 struct Schemas {
     bytes: usize,
@@ -217,8 +217,7 @@ impl Schemas {
     }
 }
 
-/// How many of each a description may have. Each is looked at when a socket connects or joins, or is told to who asks for the
-/// contract.
+/// Limits of a description. Its entries are checked when a socket connects or joins, or are returned with the contract.
 const MAX_NAMESPACES: usize = 64;
 const MAX_ROOMS: usize = 256;
 const MAX_EVENTS: usize = 1024;
@@ -228,14 +227,14 @@ const MAX_SCHEDULES: usize = 64;
 const MAX_DATA_VERSIONS: usize = 256;
 const MAX_TAKES: usize = 64;
 
-/// Claims that one door wants, and roles that it lets in.
+/// The most claims that one door requires, and roles that it admits.
 const MAX_CLAIMS: usize = 64;
 const MAX_ROLES: usize = 64;
 
 /// The longest sentence for a client, in bytes.
 const MAX_SENTENCE: usize = 1024;
 
-/// Looked at before anything else is done with them.
+/// Checked before anything else.
 fn check_counts(description: &Description) -> Result<(), ManifestError> {
     at_most("namespaces", description.namespaces.len(), MAX_NAMESPACES)?;
     at_most("patterns of rooms", description.rooms.len(), MAX_ROOMS)?;
@@ -276,7 +275,7 @@ fn check_schedules(schedules: &[Schedule]) -> Result<(), ManifestError> {
     Ok(())
 }
 
-/// No two prefixes of one plugin overlap: what is moved is moved once, and back from where it went.
+/// Prefixes of one plugin must not overlap, so that a key is moved once and can be moved back.
 fn check_takes(takes: Vec<exports::Taken>, own: &PluginName) -> Result<Vec<Taken>, ManifestError> {
     let mut checked: Vec<Taken> = Vec::new();
     for exports::Taken { from, prefix } in takes {
@@ -287,7 +286,7 @@ fn check_takes(takes: Vec<exports::Taken>, own: &PluginName) -> Result<Vec<Taken
             Ok(from) if from == *own => "that is its own name",
             Ok(from) if from.is_hosts() => "that is a part of the server",
             Ok(_) if names::check("prefix", &prefix).is_err() => "a prefix has 1 to 256 bytes, without control characters",
-            Ok(_) if prefix.starts_with('%') => "a prefix is that of keys without a tenant; those of tenants go along",
+            Ok(_) if prefix.starts_with('%') => "a prefix names keys without a tenant; those of tenants are moved with them",
             Ok(_) if checked.iter().any(overlaps) => "another prefix of it overlaps",
             Ok(from) => {
                 checked.push(Taken { from, prefix });
@@ -300,7 +299,7 @@ fn check_takes(takes: Vec<exports::Taken>, own: &PluginName) -> Result<Vec<Taken
     Ok(checked)
 }
 
-/// What moves keys to a tenant must not find the moved ones again.
+/// The moved keys must not match a prefix of keys to move.
 fn check_tenant_keys(all: Vec<exports::TenantKeys>) -> Result<Vec<TenantKeys>, ManifestError> {
     let is_prefix = |text: &str| names::check("prefix", text).is_ok();
     let mut checked: Vec<TenantKeys> = Vec::new();
@@ -330,7 +329,7 @@ fn check_version(version: &str) -> Result<(), ManifestError> {
     holds.then_some(()).ok_or_else(|| ManifestError::Version(version.to_owned()))
 }
 
-/// Checks a door, as the plugin describes it or with what the operator has configured.
+/// Checks a door that the plugin describes or the operator configures.
 pub(crate) fn check_door(path: &str, door: &Door) -> Result<(), ManifestError> {
     at_most("claims at one door", door.claims.len(), MAX_CLAIMS)?;
     at_most("roles at one door", door.roles.len(), MAX_ROLES)?;

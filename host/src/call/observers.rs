@@ -1,5 +1,5 @@
-//! Who looks at a plugin's calls: a recording, a shadow, mostly nobody. A look costs the client nothing: what was seen is handed on
-//! when the call is done, into a bounded queue, or dropped and counted.
+//! Observers of a plugin's calls: a recording, a shadow, usually none. They do not delay the client: an observed call is sent to
+//! a bounded queue when it has ended, or dropped and counted.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -16,16 +16,16 @@ use crate::sandbox::Fault;
 use crate::transaction::import_log::ImportLog;
 use crate::transaction::state::State;
 
-/// Who looks.
+/// The observers of one plugin.
 #[derive(Default)]
 pub struct Observers {
     watching: Arc<AtomicUsize>,
-    /// Numbers the calls while somebody looks.
+    /// Numbers the calls while there is an observer.
     calls: AtomicU64,
     recording: Mutex<Weak<Inbox>>,
 }
 
-/// Somebody who looks, for as long as this is kept.
+/// Keeps the calls observed until it is dropped.
 pub struct ObserverGuard(Arc<AtomicUsize>);
 
 impl Drop for ObserverGuard {
@@ -35,7 +35,7 @@ impl Drop for ObserverGuard {
 }
 
 impl Observers {
-    /// Whether anybody looks at all.
+    /// Whether there is an observer.
     pub fn is_observed(&self) -> bool {
         self.watching.load(Ordering::Relaxed) != 0
     }
@@ -45,7 +45,7 @@ impl Observers {
         ObserverGuard(self.watching.clone())
     }
 
-    /// Lets a recording look, unless there is one. It looks until it is dropped.
+    /// Registers a recording, unless there is one. It ends when the recording is dropped.
     pub(crate) fn record(&self, recording: &Arc<Inbox>) -> bool {
         let mut known = self.recording.lock().unwrap_or_else(PoisonError::into_inner);
         let is_free = known.upgrade().is_none();
@@ -60,9 +60,9 @@ impl Observers {
     }
 }
 
-/// Where calls are handed on to.
+/// The receiver of observed calls.
 pub struct Inbox {
-    /// The release that they must have been served by.
+    /// The release that must have served the calls.
     pub(crate) digest: String,
     pub(crate) percent: u8,
     pub(crate) call_bytes: usize,
@@ -73,7 +73,7 @@ pub struct Inbox {
 
 impl Inbox {
     fn wants(&self, number: u64) -> bool {
-        // 61 and 100 have no common factor: of a hundred calls each has its own place, spread evenly.
+        // 61 and 100 have no common factor: each of a hundred calls gets its own place, spread evenly.
         number.wrapping_mul(61) % 100 < u64::from(self.percent)
     }
 
@@ -86,7 +86,7 @@ impl Inbox {
 }
 
 impl Observers {
-    /// The look at the call that begins, where somebody wants one.
+    /// The observation of the call that begins, if there is an observer.
     pub(crate) fn sample(&self, shadow: impl FnOnce() -> Option<Arc<Inbox>>) -> Option<Box<Sample>> {
         if self.is_observed() { self.observe(shadow()) } else { None }
     }
@@ -103,7 +103,7 @@ impl Observers {
     }
 }
 
-/// A look at one call. Dropped, it hands on what it saw.
+/// The observation of one call. The drop sends the call to its receivers.
 pub struct Sample {
     recording: Option<Arc<Inbox>>,
     shadow: Option<Arc<Inbox>>,
@@ -112,7 +112,7 @@ pub struct Sample {
 
 struct Seen {
     digest: String,
-    /// None: it was too much to keep.
+    /// None: the call was too large to keep.
     call: Option<Arc<RecordedCall>>,
 }
 
@@ -121,13 +121,13 @@ impl Sample {
         self.recording.iter().chain(&self.shadow).map(AsRef::as_ref)
     }
 
-    /// The handler is about to run.
+    /// Called before the handler runs.
     pub(crate) fn begin(&self, state: &mut State) {
         let bytes = self.inboxes().map(|inbox| inbox.call_bytes).max().unwrap_or_default();
         state.call.import_log = Some(ImportLog::recording(bytes));
     }
 
-    /// The handler has run. Where it is run again, the last time counts.
+    /// Called after the handler has run. If it runs again, the last run counts.
     pub(crate) fn end(
         &mut self,
         release: &Release,

@@ -1,5 +1,4 @@
-//! The warm instances of one release. Who leases one has it alone; who does not give it back, for whatever reason, has thrown it
-//! away.
+//! The warm instances of one release. A lease has its instance alone; a lease that is dropped without being returned discards it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -38,19 +37,19 @@ impl Default for Config {
     }
 }
 
-/// Bytes of memory up to which an instance is kept for the next call.
-const KEPT_MEMORY: usize = 4 << 20;
+/// Memory up to which an instance is kept for the next call, in bytes.
+const MAX_KEPT_MEMORY: usize = 4 << 20;
 
-/// The shortest time between two instances that are replaced for the sake of it.
+/// The shortest time between two instances that `rotate` replaces.
 const ROTATE_EVERY: Duration = Duration::from_millis(5);
 
-/// Why there is no instance.
+/// Why no instance could be leased.
 #[derive(Debug, thiserror::Error)]
 pub enum NoInstance {
     #[error("all instances were busy for too long")]
     Busy,
     #[error(transparent)]
-    Tired(Passed),
+    OutOfCpu(Passed),
     #[error("a fresh instance failed: {0}")]
     Fault(#[from] Fault),
     #[error("a fresh instance refused its configuration: {0}")]
@@ -68,15 +67,15 @@ pub struct Pool {
     template: Template<State>,
     services: Arc<Services>,
     profile: Arc<Profile>,
-    /// What `init` is called with.
+    /// The argument of `init`.
     init: String,
     config: Config,
-    /// Instances at a time.
+    /// The most instances at a time.
     most: usize,
     instances: Mutex<Instances>,
     waiting: AtomicUsize,
     freed: Notify,
-    /// When an instance was last replaced for the sake of it.
+    /// The time at which `rotate` last replaced an instance.
     rotated: Mutex<Instant>,
 }
 
@@ -84,7 +83,7 @@ impl Pool {
     pub fn new(template: Template<State>, services: Arc<Services>, profile: Arc<Profile>, config: Config) -> Arc<Self> {
         let mut init = (*profile.config).clone();
         if profile.tenancy != Tenancy::None {
-            // The host's own: a plugin that takes no settings would refuse it.
+            // A setting of the host: a plugin without settings would refuse it.
             init.remove(TENANT_PATH);
         }
         let init = serde_json::Value::Object(init).to_string();
@@ -104,17 +103,17 @@ impl Pool {
     }
 
     fn instances(&self) -> MutexGuard<'_, Instances> {
-        // Instances are only moved under it: a panic leaves none half done.
+        // Instances are only moved under the lock: a panic leaves no partial state.
         self.instances.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An instance, warm where there is one.
+    /// Leases an instance, a warm one if possible.
     pub async fn lease(self: &Arc<Self>) -> Result<Lease, NoInstance> {
-        self.rest().await?;
+        self.wait_for_cpu().await?;
         self.lease_now().await
     }
 
-    /// The first instance, for a release that is staged: also where the one before has used up the plugin's CPU.
+    /// Starts the first instance of a staged release, even if the previous release has used up the plugin's CPU.
     pub async fn warm(self: &Arc<Self>) -> Result<(), NoInstance> {
         self.lease_now().await.map(Lease::give_back)
     }
@@ -130,8 +129,8 @@ impl Pool {
         Ok(lease)
     }
 
-    /// Waits until the plugin has CPU time again. Who would wait for longer than for an instance is told so at once.
-    async fn rest(&self) -> Result<(), NoInstance> {
+    /// Waits until the plugin has CPU time again. A wait longer than the limit is refused at once.
+    async fn wait_for_cpu(&self) -> Result<(), NoInstance> {
         let usage = &self.profile.usage;
         let Some(mut tired) = usage.tired() else { return Ok(()) };
         usage.passed(Kind::Cpu);
@@ -144,10 +143,10 @@ impl Pool {
                 None => return Ok(()),
             }
         }
-        Err(NoInstance::Tired(Passed { quota: Kind::Cpu, wait: Some(tired) }))
+        Err(NoInstance::OutOfCpu(Passed { quota: Kind::Cpu, wait: Some(tired) }))
     }
 
-    /// A place, with an instance in it where one is warm. None: all are out.
+    /// A place, with an instance if one is warm. None: all are leased.
     fn take(self: &Arc<Self>) -> Option<Lease> {
         let mut instances = self.instances();
         if instances.leased >= self.most {
@@ -166,7 +165,7 @@ impl Pool {
         }
         let freed = async {
             loop {
-                // Asked for before the look, so that an instance which comes back in between is not missed.
+                // Created before the check, so that an instance that is returned in between is not missed.
                 let freed = self.freed.notified();
                 if let Some(lease) = self.take() {
                     return lease;
@@ -177,22 +176,22 @@ impl Pool {
         tokio::time::timeout(self.config.wait, freed).await.map_err(|_| NoInstance::Busy)
     }
 
-    /// An instance that has served nothing yet.
+    /// A new instance.
     async fn fresh(&self) -> Result<Instance<State>, NoInstance> {
         self.profile.metrics.fresh_instances.inc();
         let memory = self.template.memory().min(self.profile.usage.quota.memory);
-        // A plugin that has to be made anew at each call pays for it.
-        let (made, cpu) = metered(self.made(self.services.clone(), memory)).await;
+        // A plugin that needs a new instance at each call pays for its start.
+        let (made, cpu) = metered(self.start(self.services.clone(), memory)).await;
         self.profile.usage.spent_cpu(cpu);
         made
     }
 
-    /// An instance that is none of the pool's, in a world that may be another.
+    /// An instance outside the pool, with the given services.
     pub async fn apart(&self, services: Arc<Services>) -> Result<Instance<State>, NoInstance> {
-        self.made(services, self.template.memory()).await
+        self.start(services, self.template.memory()).await
     }
 
-    async fn made(&self, services: Arc<Services>, memory: usize) -> Result<Instance<State>, NoInstance> {
+    async fn start(&self, services: Arc<Services>, memory: usize) -> Result<Instance<State>, NoInstance> {
         let now_ms = services.clock.now_ms();
         let mut state = State::new(services, self.profile.clone(), memory);
         state.call.now_ms = now_ms;
@@ -201,8 +200,8 @@ impl Pool {
         Ok(instance)
     }
 
-    /// Whether an instance that has served is thrown away. Under load most are kept: a fresh one costs 30 calls.
-    fn is_to_rotate(&self) -> bool {
+    /// Whether a returned instance is discarded. Under load most are kept: a new one costs as much as 30 calls.
+    fn must_rotate(&self) -> bool {
         if !self.config.rotate {
             return false;
         }
@@ -214,7 +213,7 @@ impl Pool {
         is_due
     }
 
-    /// Instances that wait for a call, and the bytes of their memories.
+    /// Idle instances, and the bytes of their memories.
     pub fn idle(&self) -> (usize, usize) {
         let mut instances = self.instances();
         let bytes = instances.idle.iter_mut().map(|instance| instance.guest().memory_used()).sum();
@@ -231,7 +230,7 @@ impl Pool {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Instances of now, at work or waiting for it.
+    /// All instances, leased or idle.
     pub fn instances_now(&self) -> usize {
         let instances = self.instances();
         instances.idle.len() + instances.leased
@@ -260,8 +259,8 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// An instance for one call. Dropped without `give_back`, the instance is gone: so a trap, a panic or a call that was given up
-/// never leaves a half-used one behind.
+/// An instance for one call. A drop without `give_back` discards the instance, so that a trap, a panic or a cancelled call never
+/// leaves a used one in the pool.
 pub struct Lease {
     pool: Arc<Pool>,
     instance: Option<Instance<State>>,
@@ -269,22 +268,22 @@ pub struct Lease {
 }
 
 impl Lease {
-    #[expect(clippy::expect_used, reason = "only `lease` makes one without, and fills it before anyone sees it")]
+    #[expect(clippy::expect_used, reason = "only `lease` makes one without, and fills it before it returns the lease")]
     pub fn instance(&mut self) -> &mut Instance<State> {
         self.instance.as_mut().expect("a lease has an instance")
     }
 
-    /// The call has ended well.
+    /// Returns the instance after a call that ended normally.
     pub fn give_back(mut self) {
         let used = self.instance().guest().memory_used();
         self.pool.profile.usage.note_memory(used);
-        if used > KEPT_MEMORY || self.pool.is_to_rotate() {
+        if used > MAX_KEPT_MEMORY || self.pool.must_rotate() {
             self.instance = None;
         }
         self.end();
     }
 
-    /// Frees the place, and keeps the instance in it for the next call.
+    /// Frees the place, and keeps the instance for the next call.
     fn end(&mut self) {
         let instance = self.instance.take();
         let mut instances = self.pool.instances();
@@ -301,7 +300,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         if !self.ended {
-            // The instance first: its memory is free before another may be made.
+            // The instance first: its memory must be free before another one starts.
             self.instance = None;
             self.end();
         }

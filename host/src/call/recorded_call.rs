@@ -1,5 +1,5 @@
-//! One call as it is kept: what was called, what it asked and was answered, and what came of it. It is all that another run needs;
-//! it knows nothing of where it came from.
+//! A recorded call: the export, the imports with their answers, and the outcome. Holds everything that a rerun needs, and nothing
+//! about the recording.
 
 use std::sync::Arc;
 
@@ -12,18 +12,18 @@ use crate::sandbox::Fault;
 use crate::sandbox::exports::{Caller, DisconnectReason, DueTimer, Event, Message};
 use crate::transaction::import_log::ImportCall;
 
-/// A call, as one line of a record.
+/// A call, as one line of a recording.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RecordedCall {
-    /// The moment that the call was told, in milliseconds since 1970.
+    /// The time that the call was given, in milliseconds since 1970.
     pub at: u64,
     #[serde(flatten)]
     pub job: RecordedJob,
     /// The imports it called, in order, with their answers; without `clock`, `config`, `log` and `metrics`.
     pub imports: Vec<ImportCall>,
     pub outcome: Outcome,
-    /// CPU, with that of its imports.
+    /// CPU time, including that of its imports.
     pub cpu_ns: u64,
 }
 
@@ -39,11 +39,11 @@ pub enum RecordedJob {
     OnTimer { timer: DueTimer },
 }
 
-/// What the handler came to.
+/// The outcome of the handler.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
-    /// With its reply, where it gave one.
+    /// With its reply, if there is one.
     Ok(Option<String>),
     #[serde(rename_all = "camelCase")]
     Refused {
@@ -54,7 +54,7 @@ pub enum Outcome {
     /// The data does not fit the handler's type.
     InvalidData(String),
     Failed(String),
-    /// It trapped, or passed a limit.
+    /// It trapped, or exceeded a limit.
     Trapped(String),
 }
 
@@ -90,7 +90,7 @@ impl RecordedJob {
         }
     }
 
-    /// As it is called.
+    /// The job to call.
     pub fn job(&self) -> Job<'_> {
         match self {
             Self::Authorize { caller, auth } => Job::Authorize { caller, auth, peer: None },

@@ -1,5 +1,5 @@
-//! Which release is live under each name, and which plugin an event, a namespace or a topic belongs to. Readers take no lock;
-//! a swap is one pointer, seen by the next event.
+//! The live release of each plugin, and the routes from events, namespaces and topics to plugins. Readers take no lock; a swap is
+//! one pointer that the next event sees.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,7 +21,7 @@ pub struct Registry {
     deployed_plugins: Mutex<DeployedPlugins>,
     routes: ArcSwap<Routes>,
     next_id: AtomicU32,
-    /// Grows with every change, for whoever must follow.
+    /// The version, which grows with every change.
     changes: watch::Sender<u64>,
 }
 
@@ -35,12 +35,12 @@ impl Registry {
         })
     }
 
-    /// Where everything goes, as of now.
+    /// The current routes.
     pub fn routes(&self) -> Guard<Arc<Routes>> {
         self.routes.load()
     }
 
-    /// Whether a live plugin describes such a room and its tenancy is `none`, so that all tenants share the room.
+    /// Whether a live plugin with tenancy `none` describes this room, so that all tenants share it.
     pub fn is_shared_room(&self, namespace: &str, room: &str) -> bool {
         self.deployed_plugins().iter().filter_map(|deployed| deployed.live()).any(|release| {
             let manifest = &release.manifest;
@@ -56,7 +56,7 @@ impl Registry {
         self.deployed_plugins.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
-    /// The number of the last change: while it stays, so does what is live.
+    /// The version of the last change: while it is the same, so are the live releases.
     pub fn version(&self) -> u64 {
         *self.changes.borrow()
     }
@@ -65,17 +65,18 @@ impl Registry {
         self.changes.subscribe()
     }
 
-    /// Whether a release could be made live beside the others, in place of what is live under its name.
+    /// Whether a release could go live beside the others, replacing the live one of its name.
     pub fn check(&self, release: &Arc<Release>) -> Result<(), Collision> {
         self.check_all(std::slice::from_ref(release), &[])
     }
 
-    /// Whether these could be made live together, in place of what is live under their names, with these plugins taken away.
+    /// Whether releases could go live together, replacing those of their names, with these plugins removed.
     pub fn check_all(&self, releases: &[Arc<Release>], removed: &[PluginName]) -> Result<(), Collision> {
         self.plan(&self.deployed_plugins.lock().unwrap_or_else(PoisonError::into_inner), releases, removed).map(drop)
     }
 
-    /// Makes staged releases live, and takes plugins away: all of them or none. Where this fails, what was live is untouched; calls under way end on the release they began on.
+    /// Makes staged releases live and removes plugins: all of them or none. On failure the live releases are unchanged; running
+    /// calls end on the release they began on.
     pub fn install(&self, releases: Vec<Arc<Release>>, removed: &[PluginName]) -> Result<(), Collision> {
         let mut deployed_plugins = self.deployed_plugins.lock().unwrap_or_else(PoisonError::into_inner);
         let (next, routes) = self.plan(&deployed_plugins, &releases, removed)?;
@@ -122,27 +123,28 @@ impl Registry {
         Ok((next, routes))
     }
 
-    /// Whether a release could be put on trial: both must read each other's data, and the new one must fit in the other's place.
+    /// Whether a release could be put on trial: both releases must read each other's data, and the new one must fit in the
+    /// other's place.
     pub fn check_trial(&self, release: &Arc<Release>) -> Result<(), Collision> {
-        beside(&self.deployed_plugins.lock().unwrap_or_else(PoisonError::into_inner), release).map(drop)
+        trial_base(&self.deployed_plugins.lock().unwrap_or_else(PoisonError::into_inner), release).map(drop)
     }
 
-    /// Puts a staged release on trial beside the live one, which goes on as it is.
+    /// Puts a staged release on trial beside the live one, which is unchanged.
     pub fn try_out(&self, release: Arc<Release>, percent: u8, how: How) -> Result<(), Collision> {
         let deployed_plugins = self.deployed_plugins.lock().unwrap_or_else(PoisonError::into_inner);
-        let (deployed, active) = beside(&deployed_plugins, &release)?;
+        let (deployed, active) = trial_base(&deployed_plugins, &release)?;
         let canary = Canary::new(release, percent, how, &active.counters);
         deployed.canary.store(Some(Arc::new(canary)));
         self.changes.send_modify(|version| *version += 1);
         Ok(())
     }
 
-    /// Ends a trial, whatever came of it.
+    /// Ends a trial, with any result.
     pub fn end_trial(&self, deployed: &DeployedPlugin) -> Option<Arc<Canary>> {
         deployed.canary.swap(None)
     }
 
-    /// Quarantines these sources of calls of the release in place, and no others.
+    /// Quarantines exactly these sources of calls of the installed release.
     pub fn set_quarantined(&self, deployed: &DeployedPlugin, sources: Vec<Quarantined>) {
         if let Some(release) = deployed.installed() {
             release.breakers.set_quarantined(sources);
@@ -150,7 +152,7 @@ impl Registry {
         }
     }
 
-    /// Notes that a plugin's data is moving, or does not any more.
+    /// Sets whether a plugin's data is moving.
     pub fn set_moving(&self, deployed: &DeployedPlugin, moving: bool) {
         deployed.moving.store(moving, Ordering::Release);
         self.changes.send_modify(|version| *version += 1);
@@ -175,8 +177,8 @@ fn check_data(new: &Manifest, old: &Manifest) -> Result<(), Collision> {
     })
 }
 
-/// What a release would be tried out beside.
-fn beside<'a>(
+/// The plugin and active release for a trial of a release.
+fn trial_base<'a>(
     deployed_plugins: &'a DeployedPlugins,
     release: &Arc<Release>,
 ) -> Result<(&'a Arc<DeployedPlugin>, Arc<Release>), Collision> {

@@ -1,4 +1,4 @@
-//! A release of a plugin: a component that was staged, with its instance pool and its counters.
+//! A release of a plugin: a staged component with its instance pool and its counters.
 
 use std::sync::Arc;
 
@@ -13,9 +13,9 @@ use crate::transaction::profile::Profile;
 /// A staged release, ready to serve.
 pub struct Release {
     pub manifest: Manifest,
-    /// Namespaces that the operator has configured a door for under this plugin, and that another one owns.
+    /// Namespaces of other plugins for which the operator has configured a door under this plugin.
     pub misplaced_doors: Vec<String>,
-    /// Plugins whose configured doors apply to this one as well: it takes their data, and has no door configured.
+    /// Plugins that pass their configured doors on to this one: it takes their data, and has no door configured.
     pub inherits_doors: Vec<PluginName>,
     pub profile: Arc<Profile>,
     pub pool: Arc<Pool>,

@@ -10,7 +10,7 @@ use crate::names::PluginName;
 use crate::sandbox::exports::Door;
 use crate::transaction::profile::Pattern;
 
-/// Where everything goes, as of one moment.
+/// The routes at one moment.
 #[derive(Default)]
 pub struct Routes {
     literal: HashMap<Arc<str>, Arc<NamespaceRoute>>,
@@ -22,7 +22,7 @@ pub struct NamespaceRoute {
     pub pattern: Pattern,
     pub door: Door,
     pub owner: Arc<DeployedPlugin>,
-    /// Plugins that want to know of sockets that come or go, in the order of their names.
+    /// Plugins that handle connects and disconnects, in the order of their names.
     pub connect: Vec<Arc<DeployedPlugin>>,
     pub disconnect: Vec<Arc<DeployedPlugin>>,
     events: HashMap<String, EventRoute>,
@@ -65,7 +65,7 @@ pub enum Collision {
     Rooms(Arc<str>, PluginName, Arc<str>, PluginName),
     #[error(transparent)]
     Door(#[from] Misplaced),
-    #[error("nothing is active as {0}, so there is nothing to try a release beside")]
+    #[error("{0} has no active release, so no release can be tried beside it")]
     NothingActive(PluginName),
     #[error("the operating system gives no randomness: {0}")]
     Random(#[from] getrandom::Error),
@@ -73,7 +73,7 @@ pub enum Collision {
     DataVersion { new: String, new_data: u32, old: String, old_data: u32 },
 }
 
-/// Doors that are configured under the wrong plugin.
+/// A door that is configured under the wrong plugin.
 #[derive(Debug, thiserror::Error)]
 pub enum Misplaced {
     #[error("plugins.{plugin}.doors.{namespace:?}: the plugin {owner} owns this door: use plugins.{owner}.doors.{namespace:?}")]
@@ -182,7 +182,7 @@ fn check_rooms(live: &Live) -> Result<(), Collision> {
     Ok(())
 }
 
-/// Names the owner of the first misplaced door, unless it is one that the door's settings apply to.
+/// Returns the owner of the first misplaced door as an error, unless the door's settings apply to that owner.
 pub(crate) fn check_owners(
     plugin: &PluginName,
     manifest: &Manifest,

@@ -1,5 +1,5 @@
-//! One call, from lease to commit: runs the handler, commits what it collected, and runs it again where what it read has
-//! changed meanwhile. Nothing of a call that fails is ever seen.
+//! One call, from lease to commit: runs the handler and commits its effects, and reruns it if what it read has changed. A failed
+//! call has no visible effects.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,18 +23,18 @@ use crate::transaction::services::Services;
 use crate::transaction::state::{Replay, name_of};
 use crate::transaction::{commit, shares};
 
-/// How often a handler is run again after conflicts.
+/// The most reruns after conflicts.
 const MAX_CONFLICTS: u32 = 5;
 
 /// A call that has taken effect.
 #[derive(Debug)]
 pub struct Done {
     pub reply: Option<String>,
-    /// After `Connect`: what must wait until the client knows that it is connected.
+    /// After `Connect`: effects that must wait until the client is connected.
     pub deferred: Vec<Live>,
 }
 
-/// Calls a plugin's live release, as a part of `trace`.
+/// Calls a plugin's release, in the span `trace`.
 pub async fn call(
     services: &Arc<Services>,
     deployed: &DeployedPlugin,
@@ -45,7 +45,7 @@ pub async fn call(
     call_metered(services, deployed, job, trace, &mut cpu).await
 }
 
-/// Calls a plugin's live release, and adds up the CPU that it takes, whatever becomes of it.
+/// Calls a plugin's release, and adds its CPU time to `cpu`, with any outcome.
 pub async fn call_metered(
     services: &Arc<Services>,
     deployed: &DeployedPlugin,
@@ -57,14 +57,14 @@ pub async fn call_metered(
     let (began, source) = (Instant::now(), job.source());
     let now_ms = services.clock.now_ms();
     let mut replay = Replay::default();
-    // Handed on when it is dropped, which is when the call is done.
+    // Sends the observed call when it is dropped, at the end of the call.
     let mut sample = deployed.observers.sample(|| deployed.canary()?.shadow().map(|shadow| shadow.inbox().clone()));
     for reruns in 0..=MAX_CONFLICTS {
         let picked = if job.is_for_active() { deployed.live() } else { deployed.pick(job.key(), job.event()) };
         let Some(release) = picked else { return Err(unserved(trace, "no release is live")) };
         let breaker = release.breakers.of(source);
         if !breaker.allows_subject(began, || job.subject()) {
-            return Err(unserved(trace, if breaker.is_held() { QUARANTINED } else { LEFT_ALONE }));
+            return Err(unserved(trace, if breaker.is_held() { QUARANTINED } else { BREAKER_OPEN }));
         }
         let span = trace.map(|trace| traced(trace, &release, reruns));
         let watch = Watch { span: span.as_ref(), sample: sample.as_deref_mut() };
@@ -88,14 +88,14 @@ pub async fn call_metered(
             }
         }
     }
-    Err(unserved(trace, "what it read kept changing"))
+    Err(unserved(trace, "the keys that it read kept changing"))
 }
 
 /// Why a call is not made while a circuit breaker is open.
-const LEFT_ALONE: &str = "the release keeps faulting, and is not called for a while";
+const BREAKER_OPEN: &str = "the release keeps faulting, and is not called for a while";
 const QUARANTINED: &str = "the release is quarantined";
 
-/// A call that no release is to blame for.
+/// An error that is not the release's.
 fn unserved(trace: Option<&Span>, why: &'static str) -> CallError {
     if let Some(trace) = trace {
         trace.outcome(Outcome::Unavailable.as_str(), true);
@@ -115,8 +115,8 @@ fn traced(trace: &Span, release: &Release, reruns: u32) -> Span {
     span
 }
 
-/// Handles messages together: one after the other in one instance, with one commit for all. They take effect all or none; where
-/// none, nothing is reported, since handling them one by one tells whose fault it was. `traces`: what each is a part of.
+/// Handles messages together: in order in one instance, with one commit for all. All take effect or none. If none, nothing is
+/// reported, since handling them one by one shows which failed. `traces`: the parent span of each.
 pub async fn call_together(
     services: &Arc<Services>,
     deployed: &DeployedPlugin,
@@ -128,7 +128,7 @@ pub async fn call_together(
     let began = Instant::now();
     let is_open = |job: &Job<'_>| !release.breakers.of(job.source()).allows(began);
     if deployed.canary().is_some() || deployed.observers.is_observed() || jobs.iter().any(is_open) {
-        return Err(CallError::Unavailable("each call is to be looked at by itself"));
+        return Err(CallError::Unavailable("each call must run by itself"));
     }
     let spans: Vec<_> = traces.iter().map(|trace| trace.as_ref().map(|trace| traced(trace, &release, 0))).collect();
     let usage = &release.profile.usage;
@@ -146,11 +146,11 @@ pub async fn call_together(
     }
     let (effects, _) = lease.instance().guest().finish();
     lease.give_back();
-    commit::fan_out(services, usage, &effects.live).map_err(over)?;
+    commit::fan_out(services, usage, &effects.live).map_err(quota_error)?;
     usage.wrote(effects.stored);
     let plugin = &release.profile.name;
     let handled = jobs.iter().filter_map(Job::handled).map(|id| HandledId { plugin: plugin.clone(), id }).collect();
-    // One commit has one place in one trace: those of the other messages are told where.
+    // The commit is part of one trace; the spans of the other messages link to it.
     let mut others = spans.iter().flatten();
     let first = others.next();
     others.for_each(|other| first.into_iter().for_each(|first| first.link(other.parent())));
@@ -164,10 +164,10 @@ pub async fn call_together(
     Ok(())
 }
 
-/// Who looks at a run of a call.
+/// The observers of one run.
 struct Watch<'a> {
     span: Option<&'a Span>,
-    /// The call is kept for a record or a shadow.
+    /// The observation for a recording or a shadow.
     sample: Option<&'a mut Sample>,
 }
 
@@ -211,16 +211,16 @@ async fn attempt(
     if let Some(sample) = sample {
         sample.end(release, job, lease.instance().guest(), &answer, cpu);
     }
-    // It waited for what it had asked for, storage or other nodes: no fault of the release, which would be stopped for it.
+    // It waited for an import (storage or other nodes): not the release's fault, so it must not open a breaker.
     if matches!(answer, Err(Fault::Limit(Limit::Time))) && cpu < services.limits.call_time / 2 {
-        return Err(CallError::Unavailable("what it asked for was not answered in time").into());
+        return Err(CallError::Unavailable("an import was not answered in time").into());
     }
-    // A message that fails because storage is away is not at fault, and would become a dead letter.
+    // A message that fails because storage is unavailable is not at fault, and must not become a dead letter.
     if lease.instance().guest().call.storage_away && matches!(answer, Err(Fault::Trap(_)) | Ok(Err(CallError::Failed(_)))) {
         return Err(CallError::Unavailable("storage does not answer").into());
     }
     let answer = match (answer?, lease.instance().guest().call.over) {
-        // In the plugin's own words a refusal stays as it is.
+        // A refusal in the plugin's own words is kept.
         (Err(CallError::Refused(refusal)), Some(sentence)) if refusal.message == INTERNAL => {
             Err(CallError::Refused(Refusal::new(Code::TooLarge, sentence)))
         }
@@ -248,7 +248,7 @@ async fn attempt(
         let taken = services.shares.take(services, &release.profile.name, &user, &effects, is_first);
         taken.map_err(CallError::Refused)?;
     }
-    commit::fan_out(services, usage, &effects.live).map_err(over)?;
+    commit::fan_out(services, usage, &effects.live).map_err(quota_error)?;
     usage.wrote(effects.stored);
     let deferred = match job {
         Job::Authorize { .. } => return Ok(Done { reply: None, deferred: Vec::new() }),
@@ -266,7 +266,7 @@ async fn attempt(
     }
 }
 
-/// Runs the handler, and counts the CPU it took, whatever came of it.
+/// Runs the handler, and counts its CPU time, with any outcome.
 async fn run(
     services: &Services,
     release: &Release,
@@ -283,15 +283,15 @@ async fn run(
     (answer, cpu)
 }
 
-/// A quota of the plugin's that a call has passed: for now, or by itself alone.
-fn over(passed: Passed) -> CallError {
+/// The error for an exceeded quota: temporary, or permanent for this call.
+fn quota_error(passed: Passed) -> CallError {
     match passed.wait {
         Some(_) => CallError::OverQuota(passed),
         None => CallError::Refused(Refusal::new(Code::TooLarge, "Too much for too many")),
     }
 }
 
-/// Takes out what must wait until the client knows that it is connected.
+/// Takes out the effects that must wait until the client is connected.
 fn defer(effects: &mut Effects) -> Vec<Live> {
     let (later, now) = std::mem::take(&mut effects.live).into_iter().partition(Live::follows_connect);
     effects.live = now;

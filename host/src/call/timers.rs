@@ -1,5 +1,5 @@
-//! Runs what is due: plugins' timers and schedules, each as a call like any other. A timer that fails is tried again; a schedule is
-//! not, since its next time comes by itself.
+//! Runs timers and schedules that are due, each as a call. A failed timer is retried; a failed schedule is not, since it runs
+//! again at its next due time.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,33 +22,33 @@ use crate::timers::{Due, parse_stored, restore};
 use crate::transaction::services::Services;
 use crate::transaction::state::StoredTimer;
 
-/// The first and the longest wait between two tries.
+/// The first and the longest wait between two attempts.
 const RETRY_MS: (u64, u64) = (50, 60_000);
 
-/// Between two tries while the plugin is not called at all.
+/// The wait between two attempts while the plugin is not called at all.
 const WAIT_MS: u64 = 500;
 
-/// Failures and faults after which a soft timer is given up. A durable one never is.
+/// Failures and faults after which a soft timer is discarded. A durable timer never is.
 const MAX_FAILURES: u32 = 5;
 
-/// The longest sleep: what nobody announced is seen after it.
-const LOOK: Duration = Duration::from_secs(1);
+/// The longest sleep: changes without a wakeup are seen after it.
+const MAX_SLEEP: Duration = Duration::from_secs(1);
 
-/// A wall clock that is behind by more than this was set back.
-const SET_MS: u64 = 1000;
+/// The wall clock was set back if it is behind by more than this.
+const CLOCK_SET_MS: u64 = 1000;
 
-/// How long soft timers have to run at a stop.
+/// How long the soft timers of a stopping node may run.
 const FLUSH: Duration = Duration::from_secs(2);
 
-/// Soft timers that run at a stop.
+/// The most soft timers that run when a node stops.
 const FLUSHED: usize = 10_000;
 
-/// Everything timed on this node.
+/// The timers and schedules of this node.
 pub struct Timing {
     services: Arc<Services>,
     registry: Arc<Registry>,
     permits: Arc<Semaphore>,
-    /// Schedules under way: one never overlaps itself.
+    /// Running schedules: a schedule never overlaps itself.
     running: Mutex<HashSet<ScheduleId>>,
 }
 
@@ -68,7 +68,7 @@ impl Timing {
         let mut changes = self.registry.changes();
         let mut nodes = None;
         loop {
-            // Where a node has gone, its timers are everyone's: the first to run one has it.
+            // After a node has left, every node loads its timers: the first to run one commits it.
             let live = self.services.cluster.as_ref().map(|cluster| cluster.nodes.live());
             if nodes != live {
                 nodes = live;
@@ -84,8 +84,8 @@ impl Timing {
             while tasks.try_join_next().is_some() {}
             self.services.metrics.timers_waiting.set(self.services.timers.waiting() as i64);
             let next = [self.services.timers.next_due_ms(), schedules.next_due_ms()].into_iter().flatten().min();
-            let wait =
-                next.map_or(LOOK, |at| Duration::from_millis(at.saturating_sub(self.services.clock.steady_ms())).min(LOOK));
+            let wait = next
+                .map_or(MAX_SLEEP, |at| Duration::from_millis(at.saturating_sub(self.services.clock.steady_ms())).min(MAX_SLEEP));
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = self.services.timers.wakeup.notified() => {}
@@ -94,7 +94,7 @@ impl Timing {
         }
     }
 
-    /// Runs the soft timers that still wait, at a stop: a little early rather than never.
+    /// Runs the waiting soft timers when the node stops: early rather than never.
     pub async fn flush(self: &Arc<Self>) {
         let all = async {
             let mut tasks = JoinSet::new();
@@ -115,7 +115,7 @@ impl Timing {
         self.permits.clone().acquire_owned().await.ok()
     }
 
-    /// Starts what plugins have stored, once a release: it may have taken over the timers of another plugin.
+    /// Loads the stored timers of each release once: a release may have taken over another plugin's timers.
     async fn restore(&self, restored: &mut HashMap<PluginName, String>) {
         for deployed in self.registry.deployed_plugins() {
             let digest = deployed.installed().map(|release| release.digest.clone()).unwrap_or_default();
@@ -130,7 +130,7 @@ impl Timing {
 
     async fn start_due(self: &Arc<Self>, tasks: &mut JoinSet<()>, steady_ms: u64) {
         loop {
-            // Where all are busy, those that are due wait in their order.
+            // If all permits are in use, due timers wait in order.
             let Some(permit) = self.permit().await else { return };
             let Some(due) = self.services.timers.take_due(steady_ms, 1).pop() else { return };
             let timing = self.clone();
@@ -150,8 +150,8 @@ impl Timing {
             return;
         };
         metrics.timers_failed.inc();
-        due.failures += u32::from(!error.is_passing());
-        // The same payload does not fit the next time either.
+        due.failures += u32::from(!error.is_temporary());
+        // A retry with the same payload cannot succeed.
         let invalid = matches!(error, CallError::InvalidData(_));
         if (due.failures >= MAX_FAILURES || invalid) && !due.id.durable {
             let release = deployed.map_or_else(|| due.id.plugin.to_string(), |deployed| deployed.label());
@@ -159,9 +159,9 @@ impl Timing {
             return;
         }
         let wait = match &error {
-            // Only another release can take it.
+            // Only another release can handle it.
             CallError::InvalidData(_) => RETRY_MS.1,
-            error if error.is_passing() => WAIT_MS,
+            error if error.is_temporary() => WAIT_MS,
             _ => RETRY_MS.0.saturating_mul(1 << due.failures.min(20)).min(RETRY_MS.1),
         };
         let now = self.services.clock.moment();
@@ -184,7 +184,7 @@ impl Timing {
         let timer = DueTimer { key: due.id.key.clone(), tenant: due.id.tenant.clone(), payload, due: due_ms };
         let span = self.services.tracer.begin_after(due.origin.cause, Kind::Internal, "timer");
         if let Some(span) = &span {
-            // Without its key, which may name a user.
+            // Without the timer's key, which may name a user.
             span.text("hubbub.kind", if due.id.durable { "durable" } else { "soft" });
             span.number("hubbub.late_ms", self.services.clock.steady_ms().saturating_sub(due.due.steady_ms));
             span.number("hubbub.failures", due.failures.into());
@@ -201,7 +201,7 @@ impl Timing {
             return;
         }
         let Some(permit) = self.permit().await else { return };
-        // Every node runs it, for none to be the one that is down; what the first has committed, no other commits again.
+        // Every node runs it, so that a failed node does not matter; only the first commit takes effect.
         let once = matches!(scope, ScheduleScope::Once) && self.services.cluster.is_some();
         let handled = once.then(|| handled_id(&id.1, due.wall_ms, rewound));
         let running = Running { timing: self.clone(), id };
@@ -214,14 +214,14 @@ impl Timing {
                 span.number("hubbub.late_ms", services.clock.steady_ms().saturating_sub(due.steady_ms));
             }
             let job = Job::Timer { timer: &timer, stored: None, handled: handled.as_deref(), again: false };
-            // A failure was reported by the call itself.
+            // The call has reported the failure.
             let _ = call(services, &deployed, job, span.as_ref()).await;
             drop(permit);
         });
     }
 }
 
-/// A schedule under way, until it is dropped.
+/// A running schedule, until it is dropped.
 struct Running {
     timing: Arc<Timing>,
     id: ScheduleId,
@@ -233,14 +233,14 @@ impl Drop for Running {
     }
 }
 
-/// When each schedule of the live releases is due. Due times are whole multiples of the period by the wall clock, the same on every
-/// node. The wait for the next one is measured by the steady clock; a step of the wall clock changes the due times after it.
+/// The due times of the live releases' schedules. They are whole multiples of the period by the wall clock, the same on every
+/// node. The wait is measured by the steady clock; a step of the wall clock changes the due times after it.
 #[derive(Default)]
 struct Schedules {
     due: HashMap<ScheduleId, Scheduled>,
 }
 
-/// One schedule: when it is due next.
+/// One schedule with its next due time.
 struct Scheduled {
     deployed: Arc<DeployedPlugin>,
     every_ms: u64,
@@ -250,7 +250,7 @@ struct Scheduled {
     scope: ScheduleScope,
 }
 
-/// A schedule whose time has come.
+/// A schedule that is due.
 struct DueSchedule {
     deployed: Arc<DeployedPlugin>,
     key: String,
@@ -304,16 +304,16 @@ fn after(now: Moment, every_ms: u64) -> Moment {
     Moment { wall_ms, steady_ms: now.steady_ms.saturating_add(wall_ms - now.wall_ms) }
 }
 
-/// The due time after one that has come. The two clocks differ by parts of a millisecond: at the due time by the steady clock it may
-/// be a little earlier by the wall clock, which was not set back by that.
+/// The due time after one that has passed. The clocks differ by parts of a millisecond: at the due time by the steady clock it
+/// may be a little earlier by the wall clock, which does not mean that the wall clock was set back.
 fn next(due: Moment, now: Moment, every_ms: u64) -> Moment {
     let early_ms = due.wall_ms.saturating_sub(now.wall_ms);
-    let set_back = early_ms > SET_MS.min(every_ms / 2);
+    let set_back = early_ms > CLOCK_SET_MS.min(every_ms / 2);
     let early_ms = if set_back { 0 } else { early_ms };
     after(Moment { wall_ms: now.wall_ms + early_ms, steady_ms: now.steady_ms + early_ms }, every_ms)
 }
 
-/// Identifies a run on all nodes. After the clock was set back, the same due times are new runs.
+/// The id of a run, the same on all nodes. After the clock was set back, the same due times are new runs.
 fn handled_id(key: &str, due_ms: u64, rewound: u32) -> String {
     match rewound {
         0 => format!("schedule {key} {due_ms}"),
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn a_schedule_comes_once_a_period_though_the_clocks_differ_a_little_and_again_where_one_was_set_back() {
+    fn a_schedule_runs_once_a_period_unless_the_clock_is_set_back() {
         let due = Moment { wall_ms: 5000, steady_ms: 100 };
         let next = |wall_ms| next(due, Moment { wall_ms, steady_ms: 100 }, 1000);
         assert_eq!(next(5000), Moment { wall_ms: 6000, steady_ms: 1100 });

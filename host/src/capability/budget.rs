@@ -1,4 +1,4 @@
-//! `budget.wit`: token buckets, shared by all nodes where a cluster answers, and otherwise of this node.
+//! `budget.wit`: token buckets, shared by all nodes while the cluster answers, and otherwise local to this node.
 
 use crate::budgets::buckets::Taken;
 use crate::names;
@@ -44,18 +44,18 @@ impl State {
         if let Some(taken) = replay.budgets.get(at).filter(|taken| taken.key == key && taken.points == points) {
             return taken.answer;
         }
-        // Not the call's own time: that is the wall clock's, which may be set.
+        // Not the call's own time, which is by the wall clock and may be set.
         let now = self.services.clock.steady_ms();
         let answer = match &self.services.cluster {
             Some(cluster) if points <= capacity => match cluster.buckets.take(&key, points, capacity, period_ms).await {
                 Ok(Ok(left)) => Answer::Taken(left),
                 Ok(Err(wait_ms)) => Answer::RetryAfter(wait_ms),
-                // By itself, a node counts by itself.
+                // Without an answer a node counts by itself.
                 Err(_) => self.services.budgets.take(&key, points, capacity, period_ms, now),
             },
             _ => self.services.budgets.take(&key, points, capacity, period_ms, now),
         };
-        // A re-run that takes from another budget has taken another path: from here on its answers are new.
+        // A rerun that takes from another budget has diverged: from here on its answers are new.
         let replay = &mut self.call.replay;
         replay.budgets.truncate(at);
         replay.budgets.push(Taken { key, points, answer });

@@ -1,4 +1,4 @@
-//! `clock.wit`: the moment the call began.
+//! `clock.wit`: the time at which the call began.
 
 use crate::sandbox::imports::clock::Host;
 use crate::transaction::state::State;

@@ -1,4 +1,4 @@
-//! `emitter.wit`: events to clients, collected as the text that will be sent.
+//! `emitter.wit`: events to clients, collected as the text of their packets.
 
 use std::sync::Arc;
 
@@ -11,10 +11,10 @@ use crate::{json, names};
 
 type Answer = wasmtime::Result<Result<(), EffectError>>;
 
-/// Rooms one emit may name.
+/// The most rooms that one emit may name.
 const MAX_ROOMS: usize = 64;
 
-/// Users one emit may name.
+/// The most users that one emit may name.
 const MAX_USERS: usize = 1000;
 
 impl Host for State {
@@ -96,7 +96,7 @@ impl State {
         Ok(emit(self).map(|emit| self.call.effects.live.push(Live::Emit(emit))))
     }
 
-    /// A room, where `user:{id}` means the user's sockets: the host's rooms can be sent to, only not joined.
+    /// A room, or for `user:{id}` the user's sockets: the host's rooms can be sent to, but not joined.
     fn room_target(&self, room: &str) -> Result<Target, EffectError> {
         Ok(match room.strip_prefix("user:") {
             Some(user) => Target::Users(vec![self.user(user)?]),
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_packet_is_the_name_and_the_arguments() {
+    fn a_packet_holds_the_name_and_the_arguments() {
         assert_eq!(packet_text("a", r#"{"b":1}"#), r#"["a",{"b":1}]"#);
         assert_eq!(packet_text("a", ""), r#"["a"]"#);
         assert_eq!(packet_text(r#"a"b"#, "1"), r#"["a\"b",1]"#);

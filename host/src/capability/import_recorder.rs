@@ -1,5 +1,5 @@
-//! The one place that every import passes: straight on, or by way of the tape. No capability knows of it, and a call without a
-//! tape pays one branch an import.
+//! The wrapper of all imports, which records their answers or replays them from an import log. Capabilities do not depend on it,
+//! and a call without a log pays one branch an import.
 
 use serde_json::Value;
 use wasmtime::component::HasData;
@@ -10,18 +10,18 @@ use crate::storage::Write;
 use crate::transaction::import_log::{ImportCall, ImportLog, Kind, Logged};
 use crate::transaction::state::State;
 
-/// What imports are called on.
+/// The wrapper on which imports are called.
 pub(crate) struct ImportRecorder<'a>(pub(crate) &'a mut State);
 
-/// Tells the linker so.
+/// The type that selects the wrapper in the linker.
 pub(crate) struct HasImportRecorder;
 
 impl HasData for HasImportRecorder {
     type Data<'a> = ImportRecorder<'a>;
 }
 
-/// An import of the interface, with what it is to the call. The futures of those that wait are kept apart, so that a call without
-/// a tape has no larger ones.
+/// An import that is recorded and replayed, with its kind. The recording part of an async import is boxed, so that calls without
+/// a log have no larger futures.
 macro_rules! logged {
     ($interface:ident: $kind:ident $name:ident($($arg:ident: $of:ty),*) -> $answer:ty) => {
         fn $name(&mut self $(, $arg: $of)*) -> wasmtime::Result<$answer> {
@@ -43,7 +43,7 @@ macro_rules! logged {
             if state.call.import_log.is_none() {
                 return $interface::Host::$name(&mut *state $(, $arg)*).await;
             }
-            let via_import_log = async move {
+            let logged = async move {
                 let asked = ImportCall::new(concat!(stringify!($interface), ".", stringify!($name)), Kind::$kind, vec![$($arg.to_log()),*]);
                 if let Some(answer) = state.answer_from_log(&asked)? {
                     return Ok(answer);
@@ -51,12 +51,12 @@ macro_rules! logged {
                 let answer = $interface::Host::$name(&mut *state $(, $arg)*).await?;
                 Ok(state.record_answer(asked, answer))
             };
-            Box::pin(via_import_log).await
+            Box::pin(logged).await
         }
     };
 }
 
-/// An import that answers nothing and changes nothing for the call: not kept, and not done a second time.
+/// An import without an answer or an effect on the call: it is not recorded, and not repeated in a replay.
 macro_rules! noted {
     ($interface:ident: $name:ident($($arg:ident: $of:ty),*)) => {
         fn $name(&mut self $(, $arg: $of)*) -> wasmtime::Result<()> {
@@ -74,12 +74,12 @@ type Stored<T> = Result<T, store::Error>;
 impl store::Host for ImportRecorder<'_> {
     logged!(store: Read async get(key: String) -> Stored<Option<Vec<u8>>>);
 
-    /// On the tape it is a `get` of each key: a call that was recorded before a plugin read several at once is replayed all the same.
+    /// Recorded as a `get` of each key, so that recordings of older plugins that read keys one by one can be replayed.
     async fn get_many(&mut self, keys: Vec<String>) -> wasmtime::Result<Stored<Vec<Option<Vec<u8>>>>> {
         if self.0.call.import_log.is_none() {
             return store::Host::get_many(&mut *self.0, keys).await;
         }
-        let via_import_log = async move {
+        let logged = async move {
             if self.0.is_replayed() {
                 let mut values = Vec::with_capacity(keys.len());
                 for key in keys {
@@ -97,7 +97,7 @@ impl store::Host for ImportRecorder<'_> {
             }
             Ok(answer)
         };
-        Box::pin(via_import_log).await
+        Box::pin(logged).await
     }
 
     logged!(store: Effect put(key: String, value: Vec<u8>) -> Stored<()>);
@@ -187,7 +187,7 @@ impl metrics::Host for ImportRecorder<'_> {
     noted!(metrics: gauge(name: String, value: f64));
 }
 
-/// The moment is the call's, and the configuration the release's own: neither needs a tape.
+/// The time is the call's and the configuration the release's: neither is recorded.
 impl clock::Host for ImportRecorder<'_> {
     fn now(&mut self) -> wasmtime::Result<u64> {
         clock::Host::now(&mut *self.0)
@@ -207,7 +207,7 @@ impl State {
         matches!(self.call.import_log.as_deref(), Some(ImportLog::Replaying(_)))
     }
 
-    /// The answer that the tape has. None: the import itself is to be asked, of a world in which there is nothing.
+    /// The recorded answer. None: the import itself must answer, without any state.
     pub(crate) fn answer_from_log<A: Logged>(&mut self, asked: &ImportCall) -> wasmtime::Result<Option<A>> {
         let is_own = self.has_written(asked);
         let Some(ImportLog::Replaying(script)) = self.call.import_log.as_deref_mut() else { return Ok(None) };
@@ -224,7 +224,7 @@ impl State {
         Ok(found)
     }
 
-    /// Keeps an answer, or replaces it by the recorded one where the host itself refused then.
+    /// Records an answer, or replaces it by the recorded one if the host itself refused in the recorded call.
     pub(crate) fn record_answer<A: Logged>(&mut self, mut asked: ImportCall, answer: A) -> A {
         asked.answer = answer.to_log();
         match self.call.import_log.as_deref_mut() {
@@ -241,7 +241,7 @@ impl State {
         answer
     }
 
-    /// Whether a key holds what this call has put there itself, whatever it held when the record was made.
+    /// Whether this call has written the key, so that the recorded value no longer applies.
     fn has_written(&self, asked: &ImportCall) -> bool {
         if !matches!(asked.import.as_str(), "store.get" | "store.counter") {
             return false;

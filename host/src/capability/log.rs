@@ -1,4 +1,4 @@
-//! `log.wit`: a plugin's lines, into the host's log, within a quota.
+//! `log.wit`: a plugin's lines in the host's log, within a quota.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ use crate::sandbox::imports::log::{Host, Level};
 use crate::shown;
 use crate::transaction::state::State;
 
-/// The longest line, in bytes; the rest is cut.
+/// The longest line, in bytes; longer ones are cut.
 const MAX_LINE: usize = 8 << 10;
 
 impl Host for State {
@@ -34,7 +34,7 @@ impl Host for State {
     }
 }
 
-/// One line, whatever a plugin writes: nobody forges another's.
+/// Escapes line breaks, so that a plugin cannot forge another line.
 fn line(text: &str) -> Cow<'_, str> {
     shown::line(&text[..text.floor_char_boundary(MAX_LINE)])
 }

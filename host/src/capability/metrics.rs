@@ -1,4 +1,4 @@
-//! `metrics.wit`: a plugin's own figures, bounded in number.
+//! `metrics.wit`: a plugin's own metrics, limited in number.
 
 use crate::sandbox::imports::metrics::Host;
 use crate::transaction::state::State;

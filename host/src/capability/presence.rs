@@ -1,5 +1,5 @@
-//! `presence.wit`: tracks are collected; lists and counts are read, over all nodes where there is a cluster that answers. The call
-//! sees its own.
+//! `presence.wit`: tracks are collected; lists and counts are read, over all nodes while the cluster answers. A call sees its own
+//! tracks.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,10 +13,10 @@ use crate::transaction::effects::Live;
 use crate::transaction::profile::Tenancy;
 use crate::transaction::state::{State, invalid_name};
 
-/// Bytes of metadata of a key.
+/// The most bytes of a key's metadata.
 const MAX_META: usize = 4 << 10;
 
-/// Members one `list` answers.
+/// The most members that one `list` returns.
 const MAX_LIST: u32 = 1000;
 
 type Answer<T> = wasmtime::Result<Result<T, EffectError>>;
@@ -85,7 +85,7 @@ impl State {
         Ok(Group { plugin: self.profile.name.clone(), tenant, group: group.to_owned() })
     }
 
-    /// A key as the host keeps it. Where the group is shared by all tenants, the key is the call's tenant's.
+    /// A key as stored. In a group that all tenants share, it includes the call's tenant.
     fn key(&self, key: String) -> Result<String, EffectError> {
         Ok(match self.tenant()?.filter(|_| self.profile.tenancy == Tenancy::None) {
             Some(tenant) => format!("{key}{SEPARATOR}{tenant}"),
@@ -96,7 +96,7 @@ impl State {
     /// Members by key, with the call's own pending tracks.
     async fn members(&self, group: &str, after: &str, limit: usize) -> Result<Vec<Member>, EffectError> {
         let id = self.group(group)?;
-        // The keys of all tenants that are written like `after` come before it, too.
+        // This skips the keys of all tenants that have the name `after`.
         let after = &if after.is_empty() { String::new() } else { format!("{after}{SEPARATOR}{}", char::MAX) };
         let mut members: BTreeMap<String, Member> = BTreeMap::new();
         let mut answered = false;
@@ -106,8 +106,8 @@ impl State {
             answered = true;
             members.extend(entries.into_iter().filter_map(|entry| Some((entry.key.clone(), member(entry)?))));
         }
-        // The statuses of this node may not have reached Redis yet, and without its answer they are all there is. A key that waits for
-        // a reconnect is in that answer already, unless its user has come back to another node and left there.
+        // This node's statuses may not have reached Redis yet, and are the only ones if Redis does not answer. A key that waits
+        // for a reconnect is in the answer of Redis already, unless its user has reconnected to another node and left there.
         for mine in self.services.presences.list(&id, after, limit, !answered) {
             let known = members.entry(mine.key.clone()).or_insert_with(|| mine.clone());
             if mine.status == Status::Online {
@@ -157,7 +157,7 @@ impl State {
     }
 }
 
-/// A key as all nodes together have it.
+/// A member of the merged presence of all nodes.
 fn member(entry: Entry) -> Option<Member> {
     let status = match entry.status {
         "online" => Status::Online,

@@ -1,9 +1,9 @@
-//! `random.wit`: the operating system's randomness, the same again on a re-run.
+//! `random.wit`: randomness of the operating system, repeated in a rerun.
 
 use crate::sandbox::imports::random::Host;
 use crate::transaction::state::State;
 
-/// Bytes one call of it answers.
+/// The most bytes that one call returns.
 const MAX_BYTES: u32 = 1024;
 
 impl Host for State {
@@ -18,7 +18,7 @@ impl Host for State {
         }
         let mut bytes = vec![0; len];
         getrandom::fill(&mut bytes).map_err(|e| wasmtime::Error::msg(e.to_string()))?;
-        // A re-run that asks for another length has taken another path: from here on its answers are new.
+        // A rerun that asks for another length has diverged: from here on its answers are new.
         replay.random.truncate(at);
         replay.random.push(bytes.clone());
         Ok(bytes)

@@ -1,4 +1,4 @@
-//! `rooms.wit`: joins and leaves are collected, sizes are read; the call sees its own.
+//! `rooms.wit`: joins and leaves are collected, sizes are read. A call sees its own moves.
 
 use crate::names;
 use crate::sandbox::exports::Caller;
@@ -7,7 +7,7 @@ use crate::sandbox::imports::types::EffectError;
 use crate::transaction::effects::Live;
 use crate::transaction::state::{State, invalid_name, name_of};
 
-/// What the host's own rooms of users begin with.
+/// The prefix of the host's rooms of users.
 pub const USER_ROOM: &str = "user:";
 
 type Answer<T> = wasmtime::Result<Result<T, EffectError>>;
@@ -73,7 +73,7 @@ impl State {
         Ok(live.map(|live| self.call.effects.live.push(live)))
     }
 
-    /// A room that the plugin may join sockets to, as the host names it.
+    /// The full name of a room that the plugin may join sockets to.
     fn own_room(&self, namespace: &str, room: &str) -> Result<String, EffectError> {
         names::check("room", room).map_err(invalid_name)?;
         if room.starts_with(USER_ROOM) {
@@ -148,8 +148,8 @@ impl State {
     }
 }
 
-/// What a room's size will be when the caller's own pending move has happened. `devices` are those of the caller's user in the
-/// room now; absent for a visitor.
+/// Adjusts a room's size by the caller's own pending move. `devices` counts the sockets of the caller's user in the room now;
+/// absent for a visitor.
 fn adjust(size: &mut crate::rooms::members::Size, is_in: bool, will_be: bool, devices: Option<u32>) {
     if is_in == will_be {
         return;
@@ -158,7 +158,7 @@ fn adjust(size: &mut crate::rooms::members::Size, is_in: bool, will_be: bool, de
     step(&mut size.sockets);
     match devices {
         None => step(&mut size.visitors),
-        // Only the first device to come, and the last to go, change the count of users.
+        // Only the first device that joins, and the last that leaves, change the count of users.
         Some(devices) if devices == u32::from(is_in) => step(&mut size.users),
         Some(_) => {}
     }

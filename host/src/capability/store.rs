@@ -1,4 +1,4 @@
-//! `store.wit`: reads go to storage and through the call's own writes; writes are collected.
+//! `store.wit`: reads go to storage and include the call's own writes; writes are collected.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -32,7 +32,7 @@ impl Host for State {
     }
 
     async fn get_many(&mut self, keys: Vec<String>) -> Answer<Vec<Option<Vec<u8>>>> {
-        // They share a wait, not the work.
+        // Each key counts as an import, although they are read together.
         for _ in 0..keys.len().max(1) {
             self.import()?;
         }
@@ -81,7 +81,7 @@ impl Host for State {
 impl State {
     fn write(&mut self, bytes: usize, write: Write) -> Answer<()> {
         if self.effect(bytes)?.is_err() {
-            // The store has no case for it: there is nothing to commit with.
+            // The interface has no error for this case.
             return Ok(Err(Error::Unavailable));
         }
         let (longest, value) = match &write {
@@ -115,7 +115,7 @@ impl State {
         }
         let stored = self.services.storage.get(&self.profile.name, key).await;
         let stored = stored.map_err(|_| self.unavailable())?;
-        self.seen(key, stored)
+        self.record_read(key, stored)
     }
 
     async fn read_many(&mut self, keys: &[String]) -> Result<Vec<Option<Bytes>>, Error> {
@@ -124,7 +124,7 @@ impl State {
         }
         let stored = self.services.storage.get_many(&self.profile.name, keys).await;
         let stored = stored.map_err(|_| self.unavailable())?;
-        // A set: to look through all reads for each of a thousand keys would take a fifth of the call's CPU.
+        // A set: searching all reads for each of a thousand keys would take a fifth of the call's CPU.
         let mut known: HashSet<String> = self.call.effects.reads.iter().map(|(read, _)| read.clone()).collect();
         let see = |(key, stored): (&String, Option<Bytes>)| {
             if known.insert(key.clone()) {
@@ -135,17 +135,17 @@ impl State {
         keys.iter().zip(stored).map(see).collect()
     }
 
-    /// Takes note of what a key holds, to be checked at commit: what it holds for this call, with its own writes.
-    fn seen(&mut self, key: &str, stored: Option<Bytes>) -> Result<Option<Bytes>, Error> {
+    /// Records the read, to be checked at commit. Returns the value with the call's own writes.
+    fn record_read(&mut self, key: &str, stored: Option<Bytes>) -> Result<Option<Bytes>, Error> {
         let reads = &mut self.call.effects.reads;
-        // The first reading is the one the handler decided on.
+        // The first value that was read is the one that the handler used.
         if !reads.iter().any(|(read, _)| read == key) {
             reads.push((key.to_owned(), stored.as_deref().map(Fingerprint::of)));
         }
         self.with_own_writes(key, stored)
     }
 
-    /// What a key holds for this call.
+    /// The value of a key for this call.
     fn with_own_writes(&self, key: &str, stored: Option<Bytes>) -> Result<Option<Bytes>, Error> {
         self.call
             .effects
@@ -164,10 +164,10 @@ impl State {
         if start.len() > MAX_KEY || end.len() > MAX_KEY || start.starts_with(HOST_KEYS) {
             return Err(invalid_key());
         }
-        // The host's own keys come before all others. Without bounds a prefix of nothing is meant, which is every key.
+        // The host's own keys come before all others. Empty bounds mean every key.
         let end = if start.is_empty() && end.is_empty() { PAST_KEYS } else { end };
         let start = if start.is_empty() { FIRST_KEY } else { start };
-        // As many more as this call may have deleted of them.
+        // Extra entries for those that this call may have deleted.
         let more = limit + self.call.effects.writes.len();
         let found = self.services.storage.scan(&self.profile.name, start, end, more, reverse).await;
         let found = found.map_err(|_| self.unavailable())?;
@@ -183,7 +183,7 @@ impl State {
     }
 }
 
-/// What a key holds after a pending write.
+/// The value of a key after a pending write.
 fn apply(write: &Write, value: Option<Bytes>) -> Result<Option<Bytes>, Error> {
     Ok(match write {
         Write::Put { value, .. } => Some(value.clone()),

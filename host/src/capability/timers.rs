@@ -1,5 +1,5 @@
-//! `timers.wit`: sets and cancels timers. A durable timer is a key of the plugin's own, written in the call's transaction, so that it
-//! exists exactly when the call took effect.
+//! `timers.wit`: sets and cancels timers. A durable timer is a key of the plugin, written in the call's transaction, so that it
+//! exists exactly if the call took effect.
 
 use crate::clock::Moment;
 use crate::json;
@@ -11,10 +11,10 @@ use crate::timers::{Origin, TimerId, parse_stored, stored};
 use crate::transaction::effects::Live;
 use crate::transaction::state::{State, invalid_name};
 
-/// How far ahead a timer may be.
+/// The longest delay of a timer.
 const MAX_DELAY_MS: u64 = 30 * 24 * 3600 * 1000;
 
-/// Bytes of a timer's payload.
+/// The most bytes of a timer's payload.
 const MAX_PAYLOAD: usize = 64 << 10;
 
 type Answer<T> = wasmtime::Result<Result<T, EffectError>>;
@@ -51,7 +51,7 @@ impl State {
         }
         let due =
             Moment { wall_ms: self.call.now_ms + delay_ms, steady_ms: self.services.clock.steady_ms().saturating_add(delay_ms) };
-        // A client's call alone: what a timer or a message sets may go round for ever, and would never stop being traced.
+        // Only in a client's call: timers that set timers could otherwise continue one trace for ever.
         let cause = self.call.trace.filter(|_| self.call.caller.is_some());
         let origin = Origin { user: self.call.user().map(Into::into), cause };
         if !id.durable {
@@ -59,7 +59,7 @@ impl State {
             return Ok(());
         }
         let key = id.stored_key();
-        // Where storage does not answer, the commit will not either.
+        // If storage does not answer, the commit fails as well.
         let before = self.read(&key).await.ok().flatten();
         let before = before.as_deref().and_then(parse_stored);
         let due = before.map_or(due, |(due_ms, _)| self.services.clock.moment_at(due_ms));
@@ -80,7 +80,7 @@ impl State {
         let durable = TimerId { durable: true, ..soft.clone() };
         self.call.effects.live.push(Live::Disarm { id: soft });
         let key = durable.stored_key();
-        // A soft timer's end is no reason to write.
+        // Cancelling a soft timer alone needs no write.
         if self.read(&key).await.is_ok_and(|found| found.is_some()) {
             self.call.effects.writes.push(Write::Delete { key });
             self.call.effects.live.push(Live::Disarm { id: durable });

@@ -1,12 +1,12 @@
-//! The imports of version 0.1.0 of the contract: each is the newest version's import of the same name, with its types converted.
-//! An import that the newest version changes gets its old behaviour here.
+//! The imports of contract version 0.1.0: each calls the newest version's import of the same name and converts its types. If the
+//! newest version changes an import, the old behaviour belongs here.
 
 use super::import_recorder::ImportRecorder;
 use crate::sandbox::imports as newest;
 use crate::sandbox::imports::types::EffectError;
 use crate::sandbox::v0_1::imports::{budget, bus, clock, config, emitter, log, metrics, presence, random, rooms, store, timers};
 
-/// An answer of the newest version as 0.1.0 has it.
+/// Converts an answer of the newest version to 0.1.0.
 trait Older<T> {
     fn older(self) -> T;
 }
@@ -56,7 +56,7 @@ impl Older<Vec<presence::Member>> for Vec<newest::presence::Member> {
     }
 }
 
-/// An import that the newest version has as well.
+/// An import that the newest version also has.
 macro_rules! same {
     ($interface:ident: $name:ident($($arg:ident: $of:ty),*) -> $answer:ty) => {
         fn $name(&mut self $(, $arg: $of)*) -> wasmtime::Result<$answer> {

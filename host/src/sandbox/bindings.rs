@@ -1,12 +1,12 @@
-//! Rust types and traits generated from `wit/`: the form in which the rest of the host knows every version of the contract. Only
-//! what the generator leaves out is written by hand.
+//! Rust types and traits generated from `wit/`: the form of the contract that the rest of the host uses, for every version. Only
+//! what the generator omits is written by hand.
 #![allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all, clippy::unwrap_used)]
 
 wasmtime::component::bindgen!({
     path: "../wit",
     world: "plugin",
     imports: {
-        // Reads may wait for storage, and for the other nodes; everything else answers at once.
+        // Reads may wait for storage or other nodes; all other imports answer at once.
         "hubbub:plugin/store@0.2.0.get": async | trappable,
         "hubbub:plugin/store@0.2.0.get-many": async | trappable,
         "hubbub:plugin/store@0.2.0.scan": async | trappable,
@@ -19,7 +19,7 @@ wasmtime::component::bindgen!({
         "hubbub:plugin/budget@0.2.0.take": async | trappable,
         default: trappable,
     },
-    // What a call was given and answered can be kept as JSON.
+    // A call's arguments and answer can be stored as JSON.
     additional_derives: [PartialEq, serde::Serialize, serde::Deserialize],
     exports: { default: async },
 });

@@ -1,5 +1,5 @@
-//! Compiled components on the disk. An entry is used only if this server has made it: its name carries an HMAC-SHA256 of its bytes
-//! under a key that is kept in the data folder. Anything else is removed, with a log line, and compiled anew.
+//! Compiled components on the disk. An entry is used only if this server has written it: its name contains an HMAC-SHA256 of its
+//! bytes, with a key in the data folder. Any other entry is removed with a log line and compiled anew.
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
@@ -16,14 +16,14 @@ const KEY: &str = "cache.key";
 /// Bytes of the key.
 const KEY_BYTES: usize = 32;
 
-/// Ends the name of an entry.
+/// The suffix of an entry's name.
 const ENDING: &str = ".code";
 
-/// What the entries are authenticated with. It is not shown, and never passed to another process.
+/// The key that authenticates entries. It is never printed or passed to another process.
 pub struct CacheKey(hmac::Key);
 
 impl CacheKey {
-    /// The key of a data folder, which is made where there is none. A key that others could read is replaced.
+    /// The key of a data folder, created if there is none. A key that other users could read is replaced.
     pub fn of_folder(data: &Path) -> io::Result<Self> {
         private::folder(data)?;
         let path = data.join(KEY);
@@ -32,7 +32,7 @@ impl CacheKey {
         }
         let mut key = [0; KEY_BYTES];
         getrandom::fill(&mut key).map_err(io::Error::other)?;
-        // Renamed when it is whole: after a crash there is a key, or none.
+        // Renamed when complete: after a crash there is a whole key or none.
         let part = path.with_extension("part");
         let _ = fs::remove_file(&part);
         let mut file = private::options().write(true).create_new(true).open(&part)?;
@@ -42,7 +42,7 @@ impl CacheKey {
         Ok(Self::of(&key))
     }
 
-    /// A key of this process alone.
+    /// A key that only this process uses.
     pub fn passing() -> Result<Self, getrandom::Error> {
         let mut key = [0; KEY_BYTES];
         getrandom::fill(&mut key)?;
@@ -62,7 +62,7 @@ impl CacheKey {
     }
 }
 
-/// The key's bytes. None: there is no key that can be relied on.
+/// The key's bytes. None: there is no trustworthy key.
 fn read(path: &Path) -> io::Result<Option<[u8; KEY_BYTES]>> {
     let found = match fs::symlink_metadata(path) {
         Ok(found) => found,
@@ -70,7 +70,7 @@ fn read(path: &Path) -> io::Result<Option<[u8; KEY_BYTES]>> {
         Err(error) => return Err(error),
     };
     if !found.is_file() || !private::is_ours(&found) || !private::is_closed(&found) {
-        tracing::warn!(path = %path.display(), "others could read or write this key: it is replaced, and components are compiled anew");
+        tracing::warn!(path = %path.display(), "other users could read or write this key: it is replaced, and components are compiled anew");
         fs::remove_file(path)?;
         return Ok(None);
     }
@@ -81,24 +81,24 @@ fn read(path: &Path) -> io::Result<Option<[u8; KEY_BYTES]>> {
 
 /// The folder of compiled components.
 pub(super) struct Cache {
-    /// Empty: nothing is kept.
+    /// Empty: nothing is stored.
     folder: PathBuf,
     most: usize,
     key: CacheKey,
 }
 
-/// Where a component is compiled to.
+/// The folder that a component is compiled to.
 pub(super) enum Place<'a> {
     Kept(&'a Path),
     /// Removed with this value.
-    Passing(tempfile::TempDir),
+    Temporary(tempfile::TempDir),
 }
 
 impl Place<'_> {
     pub(super) fn path(&self) -> &Path {
         match self {
             Self::Kept(path) => path,
-            Self::Passing(folder) => folder.path(),
+            Self::Temporary(folder) => folder.path(),
         }
     }
 }
@@ -112,10 +112,10 @@ impl Cache {
         SandboxError::Cache { cache: self.folder.clone(), why: error.to_string() }
     }
 
-    /// The folder, if it is ours; else one that is removed after its use.
+    /// The folder, if only this user can access it; else a temporary one.
     pub(super) fn place(&self) -> io::Result<Place<'_>> {
         if self.folder.as_os_str().is_empty() {
-            return Ok(Place::Passing(tempfile::tempdir()?));
+            return Ok(Place::Temporary(tempfile::tempdir()?));
         }
         private::folder(&self.folder)?;
         let found = fs::metadata(&self.folder)?;
@@ -124,9 +124,9 @@ impl Cache {
         }
         tracing::warn!(
             cache = %self.folder.display(),
-            "the folder of compiled components is not this server's alone (sandbox.cache): it is not used, and nothing is kept"
+            "other users can access the folder of compiled components (sandbox.cache): it is not used, and nothing is stored"
         );
-        Ok(Place::Passing(tempfile::tempdir()?))
+        Ok(Place::Temporary(tempfile::tempdir()?))
     }
 
     /// The file of a component that was compiled before. `stem` names the component and the engine.
@@ -145,21 +145,21 @@ impl Cache {
         if is_genuine {
             private::mend(path);
         } else {
-            tracing::warn!(entry = %path.display(), "this server has not compiled this, or it was changed: removed, and compiled anew");
+            tracing::warn!(entry = %path.display(), "this server has not compiled this entry, or it was changed: it is removed and compiled anew");
             let _ = fs::remove_file(path);
         }
         is_genuine
     }
 
-    /// Keeps what was compiled into a file: where it is from now on.
+    /// Moves a compiled file into the folder. Returns its new path.
     pub(super) fn keep(&self, made: &Path, folder: &Path, stem: &str) -> io::Result<PathBuf> {
         let kept = folder.join(entry(stem, &self.key.tag(stem, &fs::read(made)?)));
         fs::rename(made, &kept)?;
         Ok(kept)
     }
 
-    /// Removes the entries that were not used for longest.
-    pub(super) fn forget_old(&self) {
+    /// Removes the least recently used entries.
+    pub(super) fn remove_old(&self) {
         let mut files: Vec<_> = entries(&self.folder)
             .filter_map(|path| Some((fs::metadata(&path).and_then(|data| data.modified()).ok()?, path)))
             .collect();

@@ -1,5 +1,6 @@
-//! From a component to machine code: in a process of its own with little memory and time, since a compile bomb is an attacker's best
-//! shot, and kept by its digest, so that it is compiled once. The only code that loads machine code, and only what it wrote itself.
+//! Compiles components to machine code: in a separate process with limited memory and time, since a component can be a compile
+//! bomb. The result is cached by digest, so that a component is compiled once. The only code that loads machine code, and it
+//! loads only its own files.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -24,21 +25,21 @@ use crate::private;
 /// The hidden command that compiles: `hubbub compile SETTINGS OUT < component`.
 pub const COMMAND: &str = "compile";
 
-/// What a process that ran out of memory or time is ended by.
+/// The signals that end a process without memory or time.
 const SIGXCPU: i32 = 24;
 const SIGABRT: i32 = 6;
 
 /// The exit code after a panic of the compiler.
 pub const PANICKED: u8 = 70;
 
-/// The exit code of a Rust program after a panic that nothing catches.
+/// The exit code of a Rust program after an uncaught panic.
 const UNCAUGHT: i32 = 101;
 
 /// Compiles components for one engine.
 pub(super) struct Compiler {
     config: Config,
     cache: Cache,
-    /// What the machine code depends on besides the component.
+    /// A hash of everything besides the component that the machine code depends on.
     compatibility: u64,
 }
 
@@ -50,13 +51,13 @@ impl Compiler {
         Self { config, cache, compatibility: hasher.finish() }
     }
 
-    /// The component, compiled now or before.
+    /// The component, compiled now or from the cache.
     pub(super) fn component(&self, engine: &Engine, bytes: &[u8]) -> Result<Component, SandboxError> {
         let place = self.cache.place().map_err(|e| self.cache.broken(&e))?;
-        // A file that is not kept may be removed once it is mapped.
+        // A file that is not stored may be removed once it is mapped.
         let component = self.component_in(engine, bytes, place.path())?;
         if matches!(place, Place::Kept(_)) {
-            self.cache.forget_old();
+            self.cache.remove_old();
         }
         Ok(component)
     }
@@ -81,55 +82,55 @@ impl Compiler {
         self.compile_by(Command::new(program().map_err(failed)?), bytes, out)
     }
 
-    /// Compiles by a program that takes the hidden command.
+    /// Compiles with a program that accepts the hidden command.
     fn compile_by(&self, mut command: Command, bytes: &[u8], out: &Path) -> Result<(), SandboxError> {
         let failed = |e: std::io::Error| SandboxError::Compile(format!("its process cannot run: {e}"));
         let settings = serde_json::to_string(&self.config).map_err(|e| SandboxError::Compile(e.to_string()))?;
         command.arg(COMMAND).arg(settings).arg(out).env_clear();
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().map_err(failed)?;
         if let Some(mut input) = child.stdin.take() {
-            // Where the process has ended already, its status says why.
+            // If the process has ended already, its status shows the reason.
             let _ = input.write_all(bytes);
         }
-        // Its CPU is limited, and it waits for nothing: it ends.
+        // Its CPU is limited and it waits for nothing, so it ends.
         let output = child.wait_with_output().map_err(failed)?;
         if output.status.success() {
             return Ok(());
         }
-        let said = String::from_utf8_lossy(&output.stderr);
+        let stderr = String::from_utf8_lossy(&output.stderr);
         Err(match output.status.code() {
-            Some(code) if code == i32::from(PANICKED) => SandboxError::CompilerFault(sentence(&said)),
-            Some(UNCAUGHT) => SandboxError::CompilerFault("no place is known".into()),
-            _ => SandboxError::Compile(self.explain(output.status, &said)),
+            Some(code) if code == i32::from(PANICKED) => SandboxError::CompilerFault(sentence(&stderr)),
+            Some(UNCAUGHT) => SandboxError::CompilerFault("its place is unknown".into()),
+            _ => SandboxError::Compile(self.explain(output.status, &stderr)),
         })
     }
 
-    fn explain(&self, status: ExitStatus, said: &str) -> String {
+    fn explain(&self, status: ExitStatus, stderr: &str) -> String {
         match status.signal() {
             Some(SIGXCPU) => format!("it takes more than {} s of CPU (sandbox.compile_seconds)", self.config.compile_seconds),
-            Some(SIGABRT) if said.contains("overflowed its stack") => "it is nested too deeply for the compiler".into(),
+            Some(SIGABRT) if stderr.contains("overflowed its stack") => "it is nested too deeply for the compiler".into(),
             Some(SIGABRT) => {
                 format!("it takes more than {} bytes of memory (sandbox.compile_memory)", self.config.compile_memory)
             }
             Some(signal) => format!("the compiler was ended by signal {signal}"),
-            None => sentence(said),
+            None => sentence(stderr),
         }
     }
 }
 
-/// The sentence of the compiler's process, without the program's name.
-fn sentence(said: &str) -> String {
-    said.trim().trim_start_matches("hubbub: ").to_owned()
+/// The error message of the compiler's process, without the program's name.
+fn sentence(stderr: &str) -> String {
+    stderr.trim().trim_start_matches("hubbub: ").to_owned()
 }
 
-/// This very program, also where its file was replaced since it started.
+/// The running program, even if its file was replaced since it started.
 fn program() -> std::io::Result<PathBuf> {
     let running = PathBuf::from("/proc/self/exe");
     if running.exists() { Ok(running) } else { std::env::current_exe() }
 }
 
 fn load(engine: &Engine, path: &Path) -> Option<Component> {
-    // Used now: the oldest by this time goes first.
+    // The modification time is the time of the last use, by which old entries are removed.
     let _ = fs::File::open(path).and_then(|file| file.set_modified(now()));
     #[expect(unsafe_code, reason = "machine code is loaded here and nowhere else")]
     // SAFETY: the file is in a folder that only the server's own user can write to, and its MAC shows that this server has written the
@@ -143,7 +144,7 @@ fn now() -> std::time::SystemTime {
     std::time::SystemTime::now()
 }
 
-/// A file that is gone when it was not moved away.
+/// A file that is removed on drop, unless it was moved.
 struct Scratch(PathBuf);
 
 impl Drop for Scratch {
@@ -152,21 +153,21 @@ impl Drop for Scratch {
     }
 }
 
-/// Why the compiler's process has nothing to give.
+/// Why the compiler's process failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CompileError {
-    /// Says what is wrong with the component, or with the process.
+    /// An error in the component, or of the process.
     #[error("{0}")]
     Component(String),
-    /// A fault of the compiler's own: its place in the source, and its words.
+    /// A fault of the compiler itself: its place in the source, and its message.
     #[error("{0}")]
     Panicked(String),
 }
 
-/// Compiles what comes on standard input, in a process made for it. `settings` is the sandbox's configuration as JSON.
+/// Compiles the component on standard input, in a process made for it. `settings` is the sandbox's configuration as JSON.
 ///
 /// # Errors
-/// Says what is wrong with the component, or where the compiler panicked.
+/// Describes the error in the component, or the place of the compiler's panic.
 pub fn compile(settings_json: &str, out: &Path) -> Result<(), CompileError> {
     let code = caught(|| precompile(settings_json)).map_err(CompileError::Panicked)?.map_err(CompileError::Component)?;
     let file = private::options().write(true).create_new(true).open(out);
@@ -181,12 +182,12 @@ fn precompile(settings_json: &str) -> Result<Vec<u8>, String> {
     limit(Resource::RLIMIT_CORE, 0)?;
     let mut bytes = Vec::new();
     std::io::stdin().take(config.component as u64 + 1).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
-    // The pool's size is no part of the code; one place takes least memory here.
+    // The size of the pool does not affect the code; a pool of one takes the least memory.
     let engine = Engine::new(&settings(&Config { instances: 1, ..config })).map_err(|e| format!("{e:#}"))?;
     engine.precompile_component(&bytes).map_err(|e| format!("{e:#}"))
 }
 
-/// Runs a compiler. Where it panics, on whichever thread, the error is the place in its source and its words, on one line.
+/// Runs a compiler. If it panics, on any thread, the error is the place in its source and its message, on one line.
 fn caught<T>(run: impl FnOnce() -> T) -> Result<T, String> {
     static PANIC: Mutex<Option<String>> = Mutex::new(None);
     let usual = panic::take_hook();
@@ -194,20 +195,20 @@ fn caught<T>(run: impl FnOnce() -> T) -> Result<T, String> {
         let place = info.location().map(|place| format!("{}:{}", without_machine(place.file()), place.line()));
         let words = info.payload_as_str().and_then(|text| text.lines().next()).unwrap_or("no message");
         let words: String = words.split(' ').map(without_machine).collect::<Vec<_>>().join(" ").chars().take(WORDS).collect();
-        let told = format!("{}: {words}", place.unwrap_or_else(|| "an unknown place".into()));
-        // The first one is the cause of the others.
-        PANIC.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(told);
+        let message = format!("{}: {words}", place.unwrap_or_else(|| "an unknown place".into()));
+        // The first panic causes the others.
+        PANIC.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(message);
     }));
     let result = panic::catch_unwind(AssertUnwindSafe(run));
     panic::set_hook(usual);
-    let told = PANIC.lock().unwrap_or_else(PoisonError::into_inner).take();
-    result.map_err(|_| told.unwrap_or_else(|| "an unknown place".into()))
+    let message = PANIC.lock().unwrap_or_else(PoisonError::into_inner).take();
+    result.map_err(|_| message.unwrap_or_else(|| "an unknown place".into()))
 }
 
-/// The most characters of a panic's words that are passed on.
+/// The most characters of a panic's message that are passed on.
 const WORDS: usize = 300;
 
-/// A path without the folders of the machine that built the program: from the crate on. Anything else is left as it is.
+/// A path from its crate on, without the folders of the build machine. Other text is unchanged.
 fn without_machine(text: &str) -> &str {
     let Some(at) = text.find('/').filter(|at| text[..*at].chars().all(|c| "\"'`(".contains(c))) else { return text };
     let path = &text[at..];

@@ -1,4 +1,4 @@
-//! `[sandbox]`, and the settings of the engine that follow from it.
+//! `[sandbox]`, and the engine's settings that follow from it.
 
 use std::path::PathBuf;
 
@@ -49,12 +49,12 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Whether a file may be a component at all, before anything reads more of it than its first bytes.
+    /// Checks the size and the magic bytes of a component, before anything parses it.
     pub(crate) fn check(&self, bytes: &[u8]) -> Result<(), SandboxError> {
         if bytes.len() > self.component {
             return Err(SandboxError::TooLarge { size: bytes.len(), limit: self.component });
         }
-        // A precompiled file has another magic: machine code from outside is never loaded.
+        // A precompiled file has other magic bytes: machine code from outside is never loaded.
         match bytes {
             [0, b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => Ok(()),
             [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => Err(SandboxError::NotAComponent(true)),
@@ -72,7 +72,7 @@ pub enum SandboxError {
     NotAComponent(bool),
     #[error("the component does not compile: {0}")]
     Compile(String),
-    #[error("the compiler failed by a fault of its own, and what served before serves on ({0})")]
+    #[error("the compiler itself failed, and the release before stays active ({0})")]
     CompilerFault(String),
     #[error("the folder of compiled components {} cannot be used: {why}", cache.display())]
     Cache { cache: PathBuf, why: String },
@@ -97,7 +97,8 @@ pub(super) fn settings(config: &Config) -> wasmtime::Config {
         .table_elements(20_000)
         .max_component_instance_size(1 << 20)
         .max_core_instance_size(1 << 20)
-        // What a slot keeps mapped between two instances, so that a fresh one costs no page faults for its first pages.
+        // Memory that a slot keeps mapped between two instances, so that a new instance causes no page faults for its first
+        // pages.
         .linear_memory_keep_resident(256 << 10)
         .max_unused_warm_slots(32);
     let mut settings = wasmtime::Config::new();

@@ -1,5 +1,5 @@
-//! The epoch's tick: one thread that lets a running call be interrupted every millisecond. It never sleeps on while calls run,
-//! and rests while none do, so that an idle server uses no CPU.
+//! The epoch ticker: one thread that allows running calls to be interrupted every millisecond. It ticks while there are calls and
+//! sleeps otherwise, so that an idle server uses no CPU.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,21 +8,21 @@ use std::time::Duration;
 
 use wasmtime::Engine;
 
-/// One epoch while some call is slow.
+/// The length of an epoch while a call is slow.
 pub(super) const TICK: Duration = Duration::from_millis(1);
 
-/// One epoch while none is: the first slice of a call that turns out to be slow may last so long. A thousand ticks a second cost 3 %
-/// of a core.
+/// The length of an epoch while no call is slow, and so the longest first slice of a slow call. A thousand ticks a second cost 3
+/// % of a core.
 const QUIET_TICK: Duration = Duration::from_millis(4);
 
-/// Ticks without a slow call after which the quiet begins.
+/// Ticks without a slow call after which epochs are longer.
 const QUIET_AFTER: u32 = 100;
 
-/// Ticks without a new call after which the thread rests: 10 s or more, twice as long as any call may last. So none that could
-/// still loop is left without ticks.
-const REST_AFTER: u32 = 10_000;
+/// Ticks without a new call after which the thread sleeps: 10 s or more, twice the longest call, so that every call that may loop
+/// has ticks.
+const SLEEP_AFTER: u32 = 10_000;
 
-/// Ends with its thread when dropped.
+/// Stops its thread on drop.
 pub(super) struct Ticker {
     shared: Arc<Shared>,
     thread: Option<thread::JoinHandle<()>>,
@@ -30,11 +30,11 @@ pub(super) struct Ticker {
 
 #[derive(Default)]
 struct Shared {
-    /// A call has begun since the last tick. Set only where it is not: calls in a row only read it, and fight for no cache line.
-    stirred: AtomicBool,
-    /// A call was found running at a tick.
+    /// A call has begun since the last tick. Written only if false, so that successive calls only read the cache line.
+    call_began: AtomicBool,
+    /// A call was running at a tick.
     slow: AtomicBool,
-    resting: AtomicBool,
+    sleeping: AtomicBool,
     ended: AtomicBool,
 }
 
@@ -48,18 +48,18 @@ impl Ticker {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// Says that a call begins.
-    pub(super) fn stir(&self) {
-        if !self.shared.stirred.load(Ordering::SeqCst) {
-            self.shared.stirred.store(true, Ordering::SeqCst);
+    /// Called when a call begins.
+    pub(super) fn call_begins(&self) {
+        if !self.shared.call_began.load(Ordering::SeqCst) {
+            self.shared.call_began.store(true, Ordering::SeqCst);
         }
-        if self.shared.resting.load(Ordering::SeqCst) {
+        if self.shared.sleeping.load(Ordering::SeqCst) {
             self.wake();
         }
     }
 
-    /// Says that a call has lasted until a tick.
-    pub(super) fn slow(&self) {
+    /// Called when a call has lasted until a tick.
+    pub(super) fn call_is_slow(&self) {
         self.shared.slow.store(true, Ordering::SeqCst);
     }
 
@@ -75,7 +75,7 @@ impl Drop for Ticker {
         self.shared.ended.store(true, Ordering::Release);
         self.wake();
         if let Some(thread) = self.thread.take() {
-            // A panic of that thread has been reported by the panic hook already.
+            // The panic hook has already reported a panic of the thread.
             let _ = thread.join();
         }
     }
@@ -88,20 +88,20 @@ impl Shared {
             thread::park_timeout(if quiet >= QUIET_AFTER { QUIET_TICK } else { TICK });
             engine.increment_epoch();
             quiet = if self.slow.swap(false, Ordering::SeqCst) { 0 } else { (quiet + 1).min(QUIET_AFTER) };
-            idle = if self.stirred.swap(false, Ordering::SeqCst) { 0 } else { idle + 1 };
-            if idle >= REST_AFTER {
-                self.rest();
+            idle = if self.call_began.swap(false, Ordering::SeqCst) { 0 } else { idle + 1 };
+            if idle >= SLEEP_AFTER {
+                self.sleep();
                 idle = 0;
             }
         }
     }
 
-    /// Sleeps until the next call. One that begins between the two looks has set `stirred` before it could read `resting`.
-    fn rest(&self) {
-        self.resting.store(true, Ordering::SeqCst);
-        while !self.stirred.load(Ordering::SeqCst) && !self.ended.load(Ordering::Acquire) {
+    /// Sleeps until the next call. A call that begins between the two checks sets `call_began` before it reads `sleeping`.
+    fn sleep(&self) {
+        self.sleeping.store(true, Ordering::SeqCst);
+        while !self.call_began.load(Ordering::SeqCst) && !self.ended.load(Ordering::Acquire) {
             thread::park();
         }
-        self.resting.store(false, Ordering::SeqCst);
+        self.sleeping.store(false, Ordering::SeqCst);
     }
 }

@@ -1,4 +1,4 @@
-//! The engine: how components are compiled, and what they may use. It holds every setting of wasmtime, with its reason.
+//! The engine: compiles components, and limits what they may use.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::config::{Config, SandboxError, settings};
 use super::deadline::Ticker;
 use super::instance::{Guest, Pre, SLOW_CALLS, Template};
 
-/// Compiles components and makes instances of them.
+/// Compiles components and creates instances of them.
 pub struct Sandbox {
     engine: Engine,
     compiler: Compiler,
@@ -31,8 +31,8 @@ impl Sandbox {
         Ok(Self { engine, compiler, ticker: Arc::new(ticker), slow_lane, config })
     }
 
-    /// Compiles a component and checks its imports against what `add_imports` offers. Takes seconds for one that is new: never
-    /// call it on a thread that serves sockets.
+    /// Compiles a component and checks its imports against those of `add_imports`. A new component takes seconds: never call this
+    /// on a thread that serves sockets.
     pub fn template<T: Guest>(
         &self,
         bytes: &[u8],

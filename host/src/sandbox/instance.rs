@@ -1,4 +1,4 @@
-//! One instance of a component, and the calls into it. A call that fails in any way leaves the instance unusable: drop it.
+//! One instance of a component, and its calls. An instance is unusable after a failed call: drop it.
 
 use std::cell::Cell;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,15 +14,15 @@ use super::deadline::{TICK, Ticker};
 use super::exports::{Caller, Description, DisconnectReason, DueTimer, Event, Failure, Message, Refusal};
 use super::v0_1;
 
-/// What an instance's imports work on.
+/// The state that an instance's imports use.
 pub trait Guest: Send + 'static {
     fn limiter(&mut self) -> &mut Limiter;
 
-    /// Whether a call may go on after this much CPU, without waits.
+    /// Whether a call may continue after this much CPU time.
     fn may_use(&mut self, cpu: Duration) -> bool;
 }
 
-/// A limit of the contract, by the name that the operator's metrics and the log know it by.
+/// A limit of the contract, with its name in metrics and log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Limit {
     #[error("more CPU than a call may use")]
@@ -50,7 +50,7 @@ pub enum Fault {
     Trap(String),
 }
 
-/// Keeps an instance within its memory.
+/// Limits the memory of an instance.
 #[derive(Debug)]
 pub struct Limiter {
     memory: usize,
@@ -112,7 +112,7 @@ enum Exports {
 }
 
 impl<T: Guest> Pre<T> {
-    /// Checks that a component fits one of the worlds: the newest that it exports.
+    /// Checks a component against the newest world that it exports.
     pub(super) fn new(pre: wasmtime::component::InstancePre<T>) -> wasmtime::Result<Self> {
         let exports = pre.component().component_type();
         let has = |world: &World| {
@@ -121,7 +121,7 @@ impl<T: Guest> Pre<T> {
         };
         match World::ALL.iter().find(|world| has(world)) {
             Some(World::V0_1) => Ok(Self::V0_1(v0_1::PluginPre::new(pre)?)),
-            // A component without any handler is checked against the newest world, whose error names what is missing.
+            // A component without a handler is checked against the newest world, so that the error names the missing exports.
             Some(World::V0_2) | None => Ok(Self::V0_2(PluginPre::new(pre)?)),
         }
     }
@@ -141,7 +141,7 @@ impl<T: Guest> Pre<T> {
     }
 }
 
-/// A compiled component, ready to make instances of.
+/// A compiled component, ready to be instantiated.
 pub struct Template<T: Guest> {
     pre: Pre<T>,
     ticker: Arc<Ticker>,
@@ -154,7 +154,7 @@ impl<T: Guest> Template<T> {
         Self { pre, ticker, slow_lane, config }
     }
 
-    /// A fresh instance: 30 µs. Its start code runs under the limits of a call.
+    /// Creates an instance in 30 µs. Its start code runs under the limits of a call.
     pub async fn instantiate(&self, guest: T) -> Result<Instance<T>, Fault> {
         let mut store = Store::new(self.pre.instance_pre().engine(), guest);
         store.limiter(|guest| guest.limiter());
@@ -164,15 +164,15 @@ impl<T: Guest> Template<T> {
             let (lane, turn, ticker) = (self.slow_lane.clone(), turn.clone(), self.ticker.clone());
             let (mut ticks, mut yielded) = (Duration::ZERO, Duration::ZERO);
             move |mut store| {
-                ticker.slow();
+                ticker.call_is_slow();
                 ticks += TICK;
-                // Staging runs calls without a meter: there each tick counts in full.
+                // Staging runs calls without a meter: each tick counts in full there.
                 let cpu = used().unwrap_or(ticks);
                 if !store.data_mut().may_use(cpu) {
                     return Err(wasmtime::Error::from(Limit::Cpu));
                 }
-                // A call that mostly waited has not used up its turn, and needs none in the slow lane. The meter starts again
-                // at each call, so less than at the last yield is another call.
+                // A call that mostly waited has not used up its slice, and stays out of the slow lane. The meter starts at zero
+                // for each call, so a value below the last yield belongs to another call.
                 if cpu >= yielded && cpu - yielded < TICK {
                     return Ok(UpdateDeadline::Continue(1));
                 }
@@ -182,13 +182,13 @@ impl<T: Guest> Template<T> {
             }
         });
         store.set_epoch_deadline(1);
-        self.ticker.stir();
+        self.ticker.call_begins();
         let exports = self.pre.instantiate(&mut store).await.map_err(|e| fault(&e, store.data_mut()))?;
         *turn.lock().unwrap_or_else(PoisonError::into_inner) = None;
         Ok(Instance { store, exports, turn, ticker: self.ticker.clone() })
     }
 
-    /// What it imports, as it names it: `hubbub:plugin/store@0.1.0`.
+    /// The names of its imports, such as `hubbub:plugin/store@0.1.0`.
     pub fn imports(&self) -> Vec<String> {
         let pre = self.pre.instance_pre();
         pre.component().component_type().imports(pre.engine()).map(|(name, _)| name.to_owned()).collect()
@@ -208,23 +208,22 @@ impl<T: Guest> Template<T> {
     }
 }
 
-/// Calls that have used a millisecond go on one at a time, however many there are: whatever they do, the other threads serve those
-/// that are quick.
+/// Calls that have used a millisecond continue one at a time, so that the other threads serve the quick calls.
 pub(super) const SLOW_CALLS: usize = 1;
 
-/// A turn in the slow lane, while its millisecond lasts.
+/// A turn in the slow lane, of one millisecond.
 type Turn = Arc<Mutex<Option<OwnedSemaphorePermit>>>;
 
-/// The greatest age of a reading of the thread's CPU clock at the start of a call. The call may be charged that much of other work,
-/// once. A reading is a system call, and most calls end before they need a second one.
+/// The greatest age of a reading of the thread's CPU clock at the start of a call. A call may be charged that much of other work,
+/// once. A reading is a system call, and most calls end before a second one.
 const READING_AGE: Duration = Duration::from_micros(250);
 
 /// The meter of the call that runs on this thread.
 #[derive(Clone, Copy)]
 struct Meter {
-    /// CPU that the call used before it was polled this time.
+    /// CPU time of the call before the current poll.
     before: Duration,
-    /// The thread's CPU clock when it was polled.
+    /// The thread's CPU clock at the current poll.
     began: Duration,
 }
 
@@ -244,17 +243,17 @@ fn recent_thread_time(now: Instant) -> Duration {
     time
 }
 
-/// The CPU that the call on this thread has used so far. None where no meter runs.
+/// The CPU time of the call on this thread so far. None without a meter.
 fn used() -> Option<Duration> {
     METER.get().map(|meter| meter.before + thread_time().saturating_sub(meter.began))
 }
 
-/// The CPU time of this thread: what other threads and processes take is no call's fault.
+/// The CPU time of this thread, without that of other threads and processes.
 fn thread_time() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 
-/// Lets everybody else go first, then waits for the next turn in the slow lane.
+/// Yields to other tasks, then waits for the next turn in the slow lane.
 async fn next_turn(lane: Arc<Semaphore>, turn: Turn) {
     tokio::task::yield_now().await;
     // The lane is never closed.
@@ -263,7 +262,7 @@ async fn next_turn(lane: Arc<Semaphore>, turn: Turn) {
     }
 }
 
-/// An instance. One call at a time, which the `&mut` says.
+/// An instance. `&mut` ensures one call at a time.
 pub struct Instance<T: Guest> {
     store: Store<T>,
     exports: Exports,
@@ -272,11 +271,11 @@ pub struct Instance<T: Guest> {
 }
 
 /// Calls one export under the limits of a call: with the arguments of the newest world, or with those of 0.1.0, whose answer is
-/// converted. Arguments of another type there are copied.
+/// converted.
 macro_rules! call {
     ($self:ident, $export:ident, ($($newest:expr),*), v0_1: ($($older:expr),*) $($convert:tt)*) => {{
         $self.store.set_epoch_deadline(1);
-        $self.ticker.stir();
+        $self.ticker.call_begins();
         let result = match &$self.exports {
             Exports::V0_2(plugin) => plugin.hubbub_plugin_handler().$export(&mut $self.store $(, $newest)*).await,
             Exports::V0_1(plugin) => plugin.hubbub_plugin_handler().$export(&mut $self.store $(, $older)*).await $($convert)*,
@@ -330,20 +329,20 @@ fn fault<T: Guest>(error: &wasmtime::Error, guest: &mut T) -> Fault {
     }
     match error.downcast_ref::<Trap>() {
         Some(Trap::StackOverflow) => Fault::Limit(Limit::Stack),
-        // A refused growth ends in the guest's own abort, or in there being no instance at all.
+        // A refused growth ends in the guest's abort, or in a failed instantiation.
         _ if guest.limiter().exceeded => Fault::Limit(Limit::Memory),
         Some(trap) => Fault::Trap(trap.to_string()),
         None => Fault::Trap(format!("{:#}", error)),
     }
 }
 
-/// Runs a call and measures its CPU. Waits are not counted, however many there are, and neither is what other threads and
-/// processes use meanwhile. Costs 50 ns for a call that neither waits nor lasts.
+/// Runs a call and measures its CPU time, without waits and without other threads and processes. Costs 50 ns for a short call
+/// that does not wait.
 pub async fn metered<F: Future>(call: F) -> (F::Output, Duration) {
     let (mut call, mut cpu, mut waited) = (std::pin::pin!(call), Duration::ZERO, false);
     let answer = std::future::poll_fn(|cx| {
         let now = Instant::now();
-        // A call that has waited may wait a thousand times more: an old reading would be charged each time.
+        // A call that has waited may wait many more times: an old reading would be charged each time.
         let began = if waited { thread_time() } else { recent_thread_time(now) };
         METER.set(Some(Meter { before: cpu, began }));
         let polled = call.as_mut().poll(cx);
@@ -357,8 +356,7 @@ pub async fn metered<F: Future>(call: F) -> (F::Output, Duration) {
     (answer, cpu)
 }
 
-/// Runs a call at most so long, in which it may wait for storage. Once around costs nothing: the timer starts only where the
-/// call waits.
+/// Limits the time of a call, including its waits for storage. The timer starts only if the first poll does not finish the call.
 pub async fn within<F: Future<Output = Result<R, Fault>>, R>(limit: Duration, call: F) -> Result<R, Fault> {
     let mut call = std::pin::pin!(call);
     if let std::task::Poll::Ready(done) = std::future::poll_fn(|cx| std::task::Poll::Ready(call.as_mut().poll(cx))).await {

@@ -1,5 +1,5 @@
-//! Version 0.1.0 of the contract, generated from `wit/0.1.0`, and what each of its types is in the newest version. A component of
-//! 0.1.0 is served as it always was; nothing else of the host knows that there is more than one version.
+//! Version 0.1.0 of the contract, generated from `wit/0.1.0`, and the conversions between its types and the newest version's.
+//! Components of 0.1.0 behave as before; the rest of the host handles only the newest version.
 #![allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all, clippy::unwrap_used)]
 
 wasmtime::component::bindgen!({
@@ -18,7 +18,7 @@ wasmtime::component::bindgen!({
         default: trappable,
     },
     exports: { default: async },
-    // Its types have not changed since.
+    // These types have not changed since.
     with: { "hubbub:plugin/types@0.1.0": super::bindings::hubbub::plugin::types },
 });
 
@@ -27,7 +27,7 @@ use super::bindings::exports::hubbub::plugin::handler as new;
 
 pub use self::hubbub::plugin as imports;
 
-/// Types that are equal field by field, or case by case, from the version on the left to the one on the right.
+/// Implements conversions, from the left version to the right, of types that are equal field by field or case by case.
 macro_rules! equal {
     ($from:ident => $to:ident: $(record $record:ident { $($field:ident),* })* $(enum $enum:ident { $($case:ident),* })*) => {
         $(impl From<$from::$record> for $to::$record {

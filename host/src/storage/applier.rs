@@ -1,5 +1,5 @@
-//! Runs the effects of what is on the disk, one after the other, in commit order, and tells who waits. Never lets one that panics
-//! keep the next from running.
+//! Runs the effects of written commits, one after the other, in commit order, and answers the callers. An effect that panics
+//! never stops the next.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use super::stats::{Counters, count};
 use super::{CommitError, Effects};
 
-/// Groups that are written and wait for their effects, besides the one whose effects run. Past it the writer waits.
+/// The most written groups that wait for their effects, besides the current one. Past it the writer waits.
 pub(super) const GROUPS_AHEAD: usize = 1;
 
-/// One commit whose outcome is certain.
+/// One commit with its final outcome.
 pub(super) struct Settled {
     pub(super) outcome: Result<bool, CommitError>,
     pub(super) effects: Option<Effects>,
@@ -21,27 +21,27 @@ pub(super) struct Settled {
     pub(super) room: Option<OwnedSemaphorePermit>,
 }
 
-/// Runs until the writer has gone.
+/// Runs until the writer ends.
 pub(super) async fn run(mut groups: mpsc::Receiver<Vec<Settled>>, counters: Arc<Counters>) {
     while let Some(group) = groups.recv().await {
         for Settled { outcome, effects, reply, room } in group {
-            let calm = match effects {
+            let completed = match effects {
                 Some(effects) if outcome.is_ok() => finish(effects).await,
-                // What a dropped effect owns may panic as well.
+                // The drop of unrun effects may panic as well.
                 effects => catch_unwind(AssertUnwindSafe(|| drop(effects))).is_ok(),
             };
-            if !calm {
+            if !completed {
                 count(&counters.effects_panicked, 1);
             }
             drop(room);
-            // Nobody listening is no reason to stop.
+            // The caller may have given up.
             let _ = reply.send(outcome);
             tokio::task::consume_budget().await;
         }
     }
 }
 
-/// Polls to the end; false if it panicked.
+/// Polls the effects to the end; false if they panicked.
 async fn finish(effects: Effects) -> bool {
     let mut effects = Some(effects);
     std::future::poll_fn(move |context| {

@@ -1,5 +1,4 @@
-//! `[storage]`: which database, and every limit of it, with its default. Knows nothing of what the limits guard, and never
-//! shows the database's address, which holds a password.
+//! `[storage]`: the database and its limits, with their defaults. Never prints the database's address, which contains a password.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,7 +7,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// Where a PostgreSQL is, and how to get in. Never printed.
+/// The address of a PostgreSQL database, with its password. Never printed.
 #[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(from = "String")]
 pub struct Url(String);

@@ -1,14 +1,14 @@
-//! Storage in one SQLite file of the data directory. Reads answer at once, on the caller's thread; writes go through one writer
-//! thread that syncs them in groups, and one task that runs their effects in the same order. Never blocks a runtime's thread
-//! on a sync, and never shares its directory with a second process.
+//! Storage in one SQLite file of the data directory. Reads run on the caller's thread; writes go through one writer thread that
+//! syncs them in groups, and one task that runs their effects in the same order. Never blocks a runtime's thread on a sync, and
+//! never shares its directory with a second process.
 
 mod export;
 mod open;
+mod probe;
 mod readers;
 mod rows;
 #[cfg(test)]
 mod tests;
-mod trial;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ use self::readers::Readers;
 use self::writer::Writer;
 use super::queue::{self, Admin, Queue};
 use super::stats::Counters;
-use super::writing::Trials;
+use super::writing::Probes;
 use super::{
     BoxFuture, CommitError, Config, DeadLetter, DeadLetterRow, Effects, HandOver, OutboxRow, Stats, Storage, Unavailable,
     WriteSet, applier,
@@ -40,16 +40,16 @@ pub struct Embedded {
     readers: Arc<Readers>,
     file: PathBuf,
     counters: Arc<Counters>,
-    trials: Trials,
+    probes: Probes,
     _lock: Arc<DirLock>,
 }
 
 impl Embedded {
-    /// Opens the storage of a data directory, and makes it where there is none. After a crash it is as of the last commit; the
-    /// time that takes depends on `storage.log` alone. Starts its task on the current runtime.
+    /// Opens the storage of a data directory, or creates it. After a crash it contains everything up to the last commit; the time
+    /// of the recovery depends only on `storage.log`. Starts its task on the current runtime.
     ///
     /// # Errors
-    /// Says which of: in use by another process, not writable, not a storage or damaged, of a newer format.
+    /// The directory is in use by another process or not writable, or the file is not a storage, damaged or of a newer format.
     pub fn open(dir: &Path, config: &Config, clock: Clock) -> Result<Self, OpenError> {
         let runtime = tokio::runtime::Handle::try_current().map_err(|e| OpenError::Start(e.to_string()))?;
         let counters = Arc::<Counters>::default();
@@ -64,7 +64,7 @@ impl Embedded {
             .spawn(move || writer.run())
             .map_err(|e| OpenError::Start(e.to_string()))?;
         runtime.spawn(applier::run(batches, counters.clone()));
-        Ok(Self { queue, readers, file: opened.file, counters, trials: Trials::default(), _lock: lock })
+        Ok(Self { queue, readers, file: opened.file, counters, probes: Probes::default(), _lock: lock })
     }
 }
 
@@ -118,7 +118,7 @@ impl Storage for Embedded {
 
     fn size<'a>(&'a self, plugin: &'a PluginName) -> BoxFuture<'a, Result<u64, Unavailable>> {
         let (readers, plugin) = (self.readers.clone(), plugin.clone());
-        // It reads as much as there is, and would hold a thread up.
+        // It reads all entries, and would block the runtime's thread.
         let sum = tokio::task::spawn_blocking(move || readers.size(&plugin));
         Box::pin(async move { sum.await.map_err(Unavailable::new)? })
     }
@@ -138,7 +138,7 @@ impl Storage for Embedded {
 
     fn outbox_waiting<'a>(&'a self, topic: &'a str, seq: u64, most: usize) -> BoxFuture<'a, Result<u64, Unavailable>> {
         let (readers, topic) = (self.readers.clone(), topic.to_owned());
-        // It reads as many rows as there are.
+        // It reads all counted rows.
         let count = tokio::task::spawn_blocking(move || readers.outbox_waiting(&topic, seq, most));
         Box::pin(async move { count.await.map_err(Unavailable::new)? })
     }
@@ -187,7 +187,7 @@ impl Storage for Embedded {
     }
 
     fn writable(&self) -> BoxFuture<'_, Result<(), Unavailable>> {
-        Box::pin(self.trials.ask(&self.queue, &self.counters.writing))
+        Box::pin(self.probes.ask(&self.queue, &self.counters.writing))
     }
 
     fn stats(&self) -> Stats {

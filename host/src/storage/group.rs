@@ -1,5 +1,5 @@
-//! The rules of a group of write sets, for every database alike: who conflicts, who sees what, what is to be written in the end.
-//! Writes nothing itself, so that a set that fails leaves no trace.
+//! The rules of a group of write sets, for every database: conflicts, visibility, and the resulting writes. Writes nothing
+//! itself, so a failed set leaves no trace.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,7 +11,7 @@ use crate::names::PluginName;
 pub(super) type Key = (PluginName, String);
 type Values = HashMap<Key, Option<Bytes>>;
 
-/// What the database held before the group.
+/// The database's state before the group.
 pub(super) trait Before {
     type Error;
 
@@ -20,20 +20,20 @@ pub(super) trait Before {
     fn is_handled(&self, handled: &HandledId) -> Result<bool, Self::Error>;
 }
 
-/// The sets of one transaction, as they are to be written.
+/// The sets of one transaction, before they are written.
 pub(super) struct Group<'a, B> {
     before: B,
     /// The next number of appends, messages and letters.
     next: &'a mut u64,
-    /// What keys hold after the sets so far; none where deleted. Keys that no set wrote are not in it.
+    /// The values of keys after the sets so far; none if deleted. Contains only keys that a set wrote.
     values: Values,
     handled: HashSet<HandledId>,
     messages: Vec<(u64, OutboxMessage)>,
 }
 
-/// What a group comes to.
+/// The result of a group.
 pub(super) struct Written {
-    /// In the order of the tree, so that neighbours are found where the one before was.
+    /// In key order, so that neighbouring keys are written together.
     pub(super) values: Vec<(Key, Option<Bytes>)>,
     pub(super) messages: Vec<(u64, OutboxMessage)>,
     pub(super) handled: HashSet<HandledId>,
@@ -49,10 +49,10 @@ impl<'a, B: Before> Group<'a, B> {
         *self.next - 1
     }
 
-    /// Takes a set in, after those before it, or says why not. An error of the database is the whole group's.
+    /// Adds a set after those before it, or returns why it fails. An error of the database fails the whole group.
     pub(super) fn add(&mut self, set: WriteSet) -> Result<Result<(), CommitError>, B::Error> {
         for (at, handled) in set.handled.iter().enumerate() {
-            // Twice in one set is twice as well: messages that share a commit may have come with one id.
+            // Within one set as well: messages that share a commit may have the same id.
             if set.handled[..at].contains(handled) || self.handled.contains(handled) || self.before.is_handled(handled)? {
                 return Ok(Err(CommitError::AlreadyHandled));
             }
@@ -76,7 +76,7 @@ impl<'a, B: Before> Group<'a, B> {
         Ok(Ok(()))
     }
 
-    /// Puts a message behind those so far.
+    /// Appends a message to the group's messages.
     pub(super) fn publish(&mut self, message: OutboxMessage) {
         let seq = self.number();
         self.messages.push((seq, message));
@@ -88,7 +88,7 @@ impl<'a, B: Before> Group<'a, B> {
         Written { values, messages: self.messages, handled: self.handled }
     }
 
-    /// What a set leaves in the keys it writes.
+    /// The values that a set writes.
     fn resolve(&mut self, plugin: &PluginName, writes: Vec<Write>) -> Result<Result<Values, CommitError>, B::Error> {
         let mut values = Values::with_capacity(writes.len());
         for write in writes {

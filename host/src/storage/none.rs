@@ -1,5 +1,5 @@
-//! A storage without a disk, for asking components what they are and for running kept calls: it has nothing, and takes nothing.
-//! Never for serving.
+//! A storage without a disk, to describe components and to replay recorded calls: it is empty and refuses writes. Never for
+//! serving.
 
 use bytes::Bytes;
 
@@ -8,12 +8,12 @@ use super::{
 };
 use crate::names::PluginName;
 
-/// Holds no key; anything else is unavailable.
+/// Has no keys; everything else is unavailable.
 #[derive(Debug)]
 pub struct NoStorage;
 
 fn unavailable<T: Send + 'static, E: From<Unavailable> + Send + 'static>() -> BoxFuture<'static, Result<T, E>> {
-    Box::pin(async { Err(Unavailable::new("there is none").into()) })
+    Box::pin(async { Err(Unavailable::new("there is no storage").into()) })
 }
 
 impl Storage for NoStorage {

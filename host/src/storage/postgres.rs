@@ -1,6 +1,6 @@
-//! Storage in a PostgreSQL that several nodes share. Reads go through a few connections; writes through one task that takes what
-//! has arrived as one transaction, with a lock that puts the groups of all nodes in one order. Never acknowledges what it does not
-//! know to be committed, and never writes a group twice.
+//! Storage in a PostgreSQL database that several nodes share. Reads use a few connections; writes go through one task that writes
+//! waiting commits as one transaction, with a lock that orders the groups of all nodes. Never acknowledges a commit that may have
+//! failed, and never writes a group twice.
 
 mod connection;
 mod import;
@@ -27,7 +27,7 @@ use self::readers::Readers;
 use self::writer::Writer;
 use super::queue::{self, Admin, Queue};
 use super::stats::Counters;
-use super::writing::Trials;
+use super::writing::Probes;
 use super::{
     BoxFuture, CommitError, Config, DeadLetter, DeadLetterRow, Effects, HandOver, OutboxRow, Stats, Storage, Unavailable, Url,
     WriteSet, applier,
@@ -37,11 +37,11 @@ use crate::names::PluginName;
 
 pub use self::import::{ImportError, Moved, import};
 
-/// Why a database cannot be used. Names it by host and database, never by its url.
+/// Why a database cannot be used. Contains its host and database, never its url.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error(
-        "the url of the database (DATABASE_URL, or storage.url) is no url of PostgreSQL: write \
+        "the url of the database (DATABASE_URL, or storage.url) is not a PostgreSQL url: write \
          postgres://USER:PASSWORD@HOST/DATABASE, where @ : / ? # and % of the password are percent-encoded"
     )]
     Url,
@@ -51,7 +51,7 @@ pub enum OpenError {
     Unreachable { name: String, reason: String },
     #[error("the database {name} does not let this server in: {reason}")]
     Refused { name: String, reason: String },
-    #[error("the database {name} runs PostgreSQL {found}; this server wants 15 or later")]
+    #[error("the database {name} runs PostgreSQL {found}; this server requires 15 or later")]
     OldServer { name: String, found: i32 },
     #[error("the database {name} has format {found}; this server reads up to format {reads}. Run the newer server that wrote it")]
     NewerFormat { name: String, found: i64, reads: i64 },
@@ -64,17 +64,18 @@ pub struct Postgres {
     queue: Queue,
     readers: Readers,
     counters: Arc<Counters>,
-    trials: Trials,
+    probes: Probes,
     published: Arc<Notify>,
-    /// Ends with the value.
+    /// Aborted when this is dropped.
     _listener: JoinSet<()>,
 }
 
 impl Postgres {
-    /// Connects, brings the tables to this server's format, and starts its tasks on the current runtime.
+    /// Connects, migrates the tables to this server's format, and starts its tasks on the current runtime.
     ///
     /// # Errors
-    /// Says which of: not there within `storage.outage_wait`, lets us not in, too old, of a newer format, not ours to write.
+    /// The database is not reachable within `storage.outage_wait`, refuses the login, is too old, of a newer format, or not
+    /// writable.
     pub async fn open(url: &Url, config: &Config, clock: Clock) -> Result<Self, OpenError> {
         let connector = Arc::new(Connector::new(url, config)?);
         let first = first(&connector, config).await?;
@@ -90,11 +91,11 @@ impl Postgres {
         tokio::spawn(writer.run(jobs, applier));
         tokio::spawn(applier::run(batches, counters.clone()));
         let readers = Readers::new(connector, outage, config, counters.clone());
-        Ok(Self { queue, readers, counters, trials: Trials::default(), published, _listener: listener })
+        Ok(Self { queue, readers, counters, probes: Probes::default(), published, _listener: listener })
     }
 }
 
-/// The connection that shows whether the database may be used. One that is only starting is waited for.
+/// The first connection, which shows whether the database can be used. Waits for a database that is starting.
 async fn first(connector: &Connector, config: &Config) -> Result<Connection, OpenError> {
     let name = connector.name();
     let (end, mut pauses) = (std::time::Instant::now() + config.outage_wait, Pauses::new());
@@ -221,7 +222,7 @@ impl Storage for Postgres {
     }
 
     fn writable(&self) -> BoxFuture<'_, Result<(), Unavailable>> {
-        Box::pin(self.trials.ask(&self.queue, &self.counters.writing))
+        Box::pin(self.probes.ask(&self.queue, &self.counters.writing))
     }
 
     fn published(&self) -> Option<Arc<Notify>> {

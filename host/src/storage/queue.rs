@@ -1,5 +1,5 @@
-//! What waits to be written, for every database alike: the bounded queue in front of a writer, the groups it is taken in, and the
-//! way back to those who wait. Never reorders, and never holds more than `storage.queue` and `storage.queue_bytes` say.
+//! The write queue of every database: the bounded queue before a writer, its groups, and the answers to the callers. Never
+//! reorders, and never exceeds `storage.queue` and `storage.queue_bytes`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,23 +11,23 @@ use super::applier::Settled;
 use super::stats::{Counters, count};
 use super::{BoxFuture, CommitError, Config, DeadLetter, Effects, HandOver, MAX_BLOB, Unavailable, WriteSet};
 
-/// What a job costs in the queue besides its own bytes.
+/// The cost of a job in the queue besides its own bytes.
 const JOB_BYTES: usize = 256;
 
-/// What came of a piece of work. True where it changed something.
+/// The outcome of a job. True if it changed something.
 pub(super) type Outcome = Result<bool, CommitError>;
 
-/// What is asked of a writer.
+/// A job for a writer.
 pub(super) enum Job {
     Set(WriteSet, Effects),
     Admin(Admin),
-    /// Finds out whether a write would succeed.
-    Trial,
-    /// The last one.
+    /// Checks whether a write would succeed.
+    Probe,
+    /// The last job.
     Close,
 }
 
-/// What the host itself asks of storage. Goes through the groups, but touches no plugin's keys.
+/// The host's own operations. They are part of the groups, but change no plugin's keys.
 #[derive(Debug, Clone)]
 pub(super) enum Admin {
     OutboxDone(u64),
@@ -44,24 +44,24 @@ pub(super) struct Queued {
     job: Job,
     bytes: usize,
     reply: oneshot::Sender<Outcome>,
-    /// Its place in the queue, given back when it has settled.
+    /// Its permit in the queue, released when it is settled.
     room: Option<OwnedSemaphorePermit>,
 }
 
-/// What a group does, apart from those who wait for it.
+/// A job without its caller.
 pub(super) enum Work {
     Set(WriteSet),
     Admin(Admin),
 }
 
-/// Who waits for a piece of work.
+/// The caller of a job.
 pub(super) struct Waiting {
     effects: Option<Effects>,
     reply: oneshot::Sender<Outcome>,
     room: Option<OwnedSemaphorePermit>,
 }
 
-/// The way in.
+/// The sending end.
 pub(super) struct Queue {
     jobs: mpsc::Sender<Queued>,
     room: Arc<Semaphore>,
@@ -70,22 +70,22 @@ pub(super) struct Queue {
     counters: Arc<Counters>,
 }
 
-/// The way out, in groups.
+/// The receiving end, in groups.
 pub(super) struct Jobs {
     receiver: mpsc::Receiver<Queued>,
-    /// Did not fit the group before.
+    /// The job that did not fit the previous group.
     held: Option<Queued>,
     group: usize,
     group_bytes: usize,
 }
 
-/// What arrived during the last group.
+/// The jobs that arrived during the last group.
 pub(super) struct Gathered {
     pub(super) work: Vec<Work>,
     pub(super) waiting: Vec<Waiting>,
-    /// Requests to find out whether a write would succeed.
-    pub(super) trials: Vec<Waiting>,
-    /// The wish to close, if it is behind them.
+    /// Requests to check whether a write would succeed.
+    pub(super) probes: Vec<Waiting>,
+    /// The request to close, if it follows them.
     pub(super) closing: Option<Waiting>,
 }
 
@@ -117,18 +117,18 @@ impl Queue {
         Box::pin(async move { done.await.map_err(unavailable) })
     }
 
-    /// Has the writer find out whether a write would succeed.
+    /// Asks the writer whether a write would succeed.
     pub(super) async fn try_writing(&self) -> Result<(), Unavailable> {
         let (reply, answer) = oneshot::channel();
-        // It has no bytes to make room for.
-        self.jobs.send(Queued { job: Job::Trial, bytes: 0, reply, room: None }).await.map_err(|_| closed())?;
+        // It has no bytes, so it needs no room.
+        self.jobs.send(Queued { job: Job::Probe, bytes: 0, reply, room: None }).await.map_err(|_| closed())?;
         answered(answer).await.map(drop).map_err(unavailable)
     }
 
-    /// Takes nothing new, and resolves when all that was taken has settled.
+    /// Refuses new jobs, and resolves when all accepted jobs are settled.
     pub(super) async fn close(&self) {
         let (reply, answer) = oneshot::channel();
-        // Room is not asked for: closing must not wait for what it would make room for.
+        // Takes no room: closing must not wait for the jobs that it lets finish.
         if self.jobs.send(Queued { job: Job::Close, bytes: 0, reply, room: None }).await.is_ok() {
             let _ = answered(answer).await;
         }
@@ -138,10 +138,10 @@ impl Queue {
         self.jobs.max_capacity() - self.jobs.capacity()
     }
 
-    /// Queues a job. Takes its place in the order now if there is room, and else when there is.
+    /// Queues a job. Its place in the order is taken now if there is room, and otherwise once there is.
     fn submit(&self, job: Job, bytes: usize) -> BoxFuture<'_, Outcome> {
         let (reply, answer) = oneshot::channel();
-        // What is larger than the whole queue waits until it is empty, and then fills it.
+        // A job larger than the whole queue waits until the queue is empty, and then fills it.
         let cost = (bytes + JOB_BYTES).min(self.room_bytes) as u32;
         let refused = match self.room.clone().try_acquire_many_owned(cost) {
             Ok(room) => match self.jobs.try_send(Queued { job, bytes, reply, room: Some(room) }) {
@@ -184,11 +184,11 @@ fn unavailable(error: CommitError) -> Unavailable {
 }
 
 fn closed() -> Unavailable {
-    Unavailable::new("it is closed")
+    Unavailable::new("storage is closed")
 }
 
 impl Jobs {
-    /// The next group; none when nobody is left who could ask.
+    /// The next group; none when all senders are dropped.
     pub(super) async fn next(&mut self) -> Option<Gathered> {
         let first = match self.held.take() {
             Some(held) => held,
@@ -197,15 +197,15 @@ impl Jobs {
         Some(self.gather(first))
     }
 
-    /// The same, on a thread of its own.
+    /// The blocking form, for the writer's own thread.
     pub(super) fn blocking_next(&mut self) -> Option<Gathered> {
         let first = self.held.take().or_else(|| self.receiver.blocking_recv())?;
         Some(self.gather(first))
     }
 
-    /// What arrived during the last group, up to the limits.
+    /// The jobs that arrived during the last group, up to the limits.
     fn gather(&mut self, first: Queued) -> Gathered {
-        let mut gathered = Gathered { work: Vec::new(), waiting: Vec::new(), trials: Vec::new(), closing: None };
+        let mut gathered = Gathered { work: Vec::new(), waiting: Vec::new(), probes: Vec::new(), closing: None };
         let mut bytes = 0;
         let mut next = Some(first);
         while let Some(queued) = next {
@@ -218,8 +218,8 @@ impl Jobs {
             let (work, effects) = match job {
                 Job::Set(set, effects) => (Work::Set(set), Some(effects)),
                 Job::Admin(op) => (Work::Admin(op), None),
-                Job::Trial => {
-                    gathered.trials.push(Waiting { effects: None, reply, room });
+                Job::Probe => {
+                    gathered.probes.push(Waiting { effects: None, reply, room });
                     next = self.receiver.try_recv().ok();
                     continue;
                 }
@@ -248,7 +248,7 @@ impl Waiting {
     }
 }
 
-/// What is to be told to those who wait for a group. Outcomes come with whether each was a set's.
+/// Settles the callers of a group. Each outcome is given with whether it is of a set.
 pub(super) fn settle(
     waiting: Vec<Waiting>,
     outcomes: Result<Vec<(bool, Outcome)>, Unavailable>,
@@ -289,7 +289,7 @@ impl Admin {
         }
     }
 
-    /// The named values that are written, with their bytes.
+    /// The named values to write, with their bytes.
     fn blobs(&self) -> impl Iterator<Item = (&str, usize)> {
         let one = match self {
             Self::PutBlob(name, value) => Some((name.as_str(), value.len())),

@@ -1,4 +1,4 @@
-//! Figures of a storage, for the operator. Counts; never decides.
+//! Metrics of a storage for the operator. Only counts.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,7 +9,7 @@ use super::Unavailable;
 /// Upper bounds of the sync times' buckets, in seconds; the last bucket has none.
 const BOUNDS: [f64; 12] = [0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0];
 
-/// Figures since the start, but for `queued`, `queued_bytes` and `log_bytes`, which are of now.
+/// Metrics since the start, except `queued`, `queued_bytes` and `log_bytes`, which are current.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Stats {
     /// Commits in the queue.
@@ -24,24 +24,24 @@ pub struct Stats {
     pub already_handled: u64,
     /// Commits that were refused because the queue stayed full.
     pub queue_full: u64,
-    /// Groups that the disk refused.
+    /// Groups that could not be written.
     pub groups_failed: u64,
     /// Whether the last group was one of them.
     pub failing: bool,
     /// Effects that panicked.
     pub effects_panicked: u64,
-    /// Dead letters that went because there were too many.
+    /// Dead letters that were removed because there were too many.
     pub dead_letters_dropped: u64,
-    /// Times the log was copied into the database, and times that failed.
+    /// Copies of the log into the database, and failed ones.
     pub checkpoints: u64,
     pub checkpoints_failed: u64,
     /// Bytes of log that are not yet in the database.
     pub log_bytes: u64,
-    /// Times a database elsewhere began not to answer.
+    /// Outages of a remote database.
     pub outages: u64,
     /// Reads that were refused because all connections stayed busy.
     pub connections_busy: u64,
-    /// Bytes of the database's file: all that it holds and more. 0: not known here.
+    /// Bytes of the database's file, with its free pages. 0: not known.
     pub file_bytes: u64,
     /// How long groups took to write and sync.
     pub sync: SyncTimes,
@@ -50,13 +50,13 @@ pub struct Stats {
 /// A histogram.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct SyncTimes {
-    /// Upper bound in seconds, and how many were at most that and over the bound before; the last bound is infinite.
+    /// Upper bound in seconds, and the number of times between the previous bound and this one; the last bound is infinite.
     pub buckets: Vec<(f64, u64)>,
     pub sum_seconds: f64,
     pub count: u64,
 }
 
-/// How long a failed commit means that storage cannot be written, if no commit follows.
+/// How long a failed commit marks storage as not writable, if no commit follows.
 const FAILED_FOR: Duration = Duration::from_secs(5);
 
 /// The outcome of the last group of commits.

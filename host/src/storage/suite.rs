@@ -1,5 +1,5 @@
-//! What every storage promises, as tests that know only the trait. `suite!(open)` makes them tests of one implementation; `open`
-//! gives an empty storage and what keeps it alive.
+//! Tests of the guarantees of every storage, written against the trait. `suite!(open)` runs them on one implementation; `open`
+//! returns an empty storage and a value that keeps it alive.
 
 mod blobs;
 mod effects;
@@ -28,25 +28,25 @@ macro_rules! suite {
             an_empty_end_is_the_end_of_the_prefix,
             a_scan_answers_its_limit,
             counters_add_up_and_saturate,
-            what_is_no_counter_is_refused,
+            an_add_to_another_value_is_refused,
             appends_are_in_the_order_of_their_effects,
             effects_run_after_the_write_and_before_the_answer,
             a_failed_set_drops_its_effects,
-            a_dropped_commit_goes_on,
-            an_effect_that_panics_stops_nobody,
-            effects_that_wait_do_not_hold_up_the_disk,
+            a_dropped_commit_still_completes,
+            an_effect_that_panics_stops_no_other,
+            waiting_effects_do_not_block_writes,
             the_outbox_is_in_commit_order,
-            a_message_keeps_its_trace_and_its_group_tells_its_begin,
-            a_message_is_handled_once_a_plugin,
+            a_message_keeps_its_trace_and_its_group_reports_its_start,
+            a_message_is_handled_once_for_each_plugin,
             dead_letters_are_kept_once_and_removed,
-            a_dead_letter_is_revived_for_its_plugin_alone_and_once,
-            a_dead_letter_keeps_its_trace_and_is_revived_with_it,
+            a_dead_letter_is_revived_once_for_its_plugin_alone,
+            a_revived_dead_letter_keeps_its_trace,
             rows_of_a_topic_are_counted_up_to_a_limit,
             blobs_are_named_values,
-            several_blobs_are_written_together_or_not_at_all,
-            keys_are_listed_from_one_to_the_next,
-            what_is_handed_over_is_the_other_plugins_alone,
-            what_the_other_plugin_has_already_stays,
+            several_blobs_are_written_all_or_none,
+            keys_are_listed_in_pages,
+            handed_over_rows_move_to_the_other_plugin,
+            a_hand_over_keeps_rows_that_the_other_plugin_has,
             limits_hold_at_the_limit,
         );
     };

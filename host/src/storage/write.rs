@@ -1,4 +1,4 @@
-//! What is written: write sets, bus messages, dead letters, and their limits. Knows no database and no plugin's rules.
+//! The data that is written: write sets, bus messages, dead letters, and their limits. Independent of databases and plugins.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, OnceLock};
@@ -9,22 +9,22 @@ use bytes::Bytes;
 use crate::json::{self, InvalidJson};
 use crate::names::{self, InvalidName, PluginName};
 
-/// The longest key, in bytes, with an append's digits.
+/// The longest key, in bytes, including an append's digits.
 pub const MAX_KEY: usize = 512;
 
-/// Keys that begin with this are the host's. They are stored among the plugin's own, so that one transaction writes both.
+/// The prefix of the host's keys. They are stored with the plugin's own, so that one transaction writes both.
 pub const HOST_KEYS: char = '\0';
 
 /// The largest value, in bytes.
 pub const MAX_VALUE: usize = 256 << 10;
 
-/// Writes and messages of one set.
+/// The most writes and messages of one set.
 pub const MAX_SET_WRITES: usize = 256;
 
-/// Bytes of one set: keys, values, topics and data.
+/// The most bytes of one set: keys, values, topics and data.
 pub const MAX_SET_BYTES: usize = 1 << 20;
 
-/// Keys that one set has read.
+/// The most keys that one set has read.
 pub const MAX_READS: usize = 4096;
 
 /// The largest of the host's named values, in bytes.
@@ -33,19 +33,19 @@ pub const MAX_BLOB: usize = 64 << 20;
 /// Digits that an append adds to its prefix.
 pub const APPEND_DIGITS: usize = 20;
 
-/// Everything one call writes, and what it rests on.
+/// All writes of one call, and the reads that they depend on.
 #[derive(Debug, Clone)]
 pub struct WriteSet {
     pub plugin: PluginName,
-    /// Every key that was read, with what it held; none where the key was absent.
+    /// Every key that was read, with its value's fingerprint; none if the key was absent.
     pub reads: Vec<(String, Option<Fingerprint>)>,
-    /// In the order made.
+    /// In the order of the calls.
     pub writes: Vec<Write>,
-    /// For the outbox, in the order made.
+    /// For the outbox, in the order of the calls.
     pub messages: Vec<OutboxMessage>,
-    /// The bus messages that this set handles: mostly one. If any was handled before, nothing of the set is written.
+    /// The bus messages that this set handles, usually one. If any was handled before, nothing of the set is written.
     pub handled: Vec<HandledId>,
-    /// Told when the set's group begins to be written, where somebody asks.
+    /// Set to the time at which the set's group begins to be written, if the caller asks.
     pub begun: Option<Arc<OnceLock<Instant>>>,
 }
 
@@ -56,7 +56,7 @@ pub enum Write {
         key: String,
         value: Bytes,
     },
-    /// A new key: the prefix and 20 digits that grow with every append, in commit order, and are never used twice.
+    /// A new key: the prefix and 20 digits that grow with every append, in commit order, and are never reused.
     Append {
         prefix: String,
         value: Bytes,
@@ -80,44 +80,44 @@ pub struct OutboxMessage {
     pub tenant: Option<String>,
     /// JSON as text.
     pub data: String,
-    /// How many messages led to this one.
+    /// The number of messages that led to this one.
     pub hops: u8,
     /// Milliseconds since 1970.
     pub at_ms: u64,
-    /// The `traceparent` of what published it, where that is traced.
+    /// The `traceparent` of the publisher, if it is traced.
     pub trace: Option<String>,
 }
 
-/// A message with its place in the order of commits.
+/// A message with its number in commit order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutboxRow {
     pub seq: u64,
     pub message: OutboxMessage,
 }
 
-/// The id of a bus message, as one plugin has handled it.
+/// The id of a bus message that a plugin has handled.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct HandledId {
     pub plugin: PluginName,
     pub id: String,
 }
 
-/// Rows that move from one plugin to another: all of them or none. Those that the second plugin has already stay where they are.
+/// Rows to move from one plugin to another: all or none. Rows that the second plugin already has are not moved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HandOver {
     pub from: PluginName,
     pub to: PluginName,
-    /// Keys, with their values.
+    /// Keys, moved with their values.
     pub keys: Vec<String>,
-    /// Ids of handled messages with their times in milliseconds since 1970. The first plugin keeps them, too.
+    /// Ids of handled messages with their times in milliseconds since 1970. The first plugin keeps them as well.
     pub handled: Vec<(String, u64)>,
     /// Dead letters, by their sequence numbers.
     pub letters: Vec<u64>,
-    /// Rows of the outbox that are addressed to the first plugin, and their bare topics.
+    /// Rows of the outbox that are addressed to the first plugin, with their bare topics.
     pub messages: Vec<(u64, String)>,
 }
 
-/// A message that a plugin could not handle, and why.
+/// A message that a plugin could not handle, with the error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetter {
     pub plugin: PluginName,
@@ -125,16 +125,16 @@ pub struct DeadLetter {
     pub error: String,
 }
 
-/// A dead letter as it is kept.
+/// A stored dead letter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetterRow {
     pub seq: u64,
-    /// When it was given up, in milliseconds since 1970.
+    /// When it became a dead letter, in milliseconds since 1970.
     pub at_ms: u64,
     pub letter: DeadLetter,
 }
 
-/// A value that was read, to be compared at commit. Good within one process only.
+/// A fingerprint of a value that was read, compared at commit. Valid only within one process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint {
     hash: u64,
@@ -143,13 +143,13 @@ pub struct Fingerprint {
 
 impl Fingerprint {
     pub fn of(value: &[u8]) -> Self {
-        // Keyed at random, so that no plugin can write a value that passes for another.
+        // Keyed at random, so that no plugin can construct a value with the same hash.
         static KEY: OnceLock<RandomState> = OnceLock::new();
         Self { hash: KEY.get_or_init(RandomState::new).hash_one(value), len: value.len() }
     }
 }
 
-/// What a counter holds: 8 bytes, little endian; an absent key is 0; anything else is no counter.
+/// The value of a counter: 8 bytes, little endian; an absent key is 0; any other value is not a counter.
 pub fn counter_value(value: Option<&[u8]>) -> Option<i64> {
     match value {
         None => Some(0),
@@ -162,7 +162,7 @@ impl HandOver {
         Self { from, to, keys: Vec::new(), handled: Vec::new(), letters: Vec::new(), messages: Vec::new() }
     }
 
-    /// The messages' topics as the second plugin is addressed.
+    /// The messages' topics, addressed to the second plugin.
     pub(super) fn topics(&self) -> impl Iterator<Item = (u64, String)> {
         self.messages.iter().map(|(seq, topic)| (*seq, names::scoped(Some(self.to.as_str()), topic)))
     }
@@ -175,7 +175,7 @@ impl HandOver {
     }
 }
 
-/// A write set over a limit. Nothing of it was written.
+/// A write set that exceeds a limit. Nothing of it was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Invalid {
     #[error("a key has 1 to {MAX_KEY} bytes")]
@@ -191,7 +191,7 @@ pub enum Invalid {
 }
 
 impl Write {
-    /// The key that is changed; an append's is not known before the commit.
+    /// The key that is changed; the key of an append is not known before the commit.
     pub fn key(&self) -> Option<&str> {
         match self {
             Self::Put { key, .. } | Self::Delete { key } | Self::Add { key, .. } => Some(key),
@@ -202,7 +202,7 @@ impl Write {
     fn check(&self) -> Result<(), Invalid> {
         let (key, value) = match self {
             Self::Put { key, value } => (key.len(), value.len()),
-            // The prefix may be empty: the digits make a key.
+            // The prefix may be empty: the digits form the key.
             Self::Append { prefix, value } => (prefix.len() + APPEND_DIGITS, value.len()),
             Self::Delete { key } | Self::Add { key, .. } => (key.len(), 0),
         };
@@ -213,7 +213,7 @@ impl Write {
         }
     }
 
-    /// Bytes by which it may enlarge the store.
+    /// The most bytes by which it may enlarge the store.
     pub fn added(&self) -> u64 {
         let bytes = match self {
             Self::Append { prefix, value } => prefix.len() + APPEND_DIGITS + value.len(),
@@ -233,7 +233,7 @@ impl Write {
     }
 }
 
-/// A message that cannot be published, and why.
+/// Why a message cannot be published.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadMessage {
     #[error(transparent)]
@@ -245,10 +245,10 @@ pub enum BadMessage {
 }
 
 impl OutboxMessage {
-    /// Checks what comes from outside, by whichever way.
+    /// Checks a message from outside.
     ///
     /// # Errors
-    /// Names the first part that does not hold.
+    /// Contains the first part that is not valid.
     pub fn check(&self) -> Result<(), BadMessage> {
         names::check_topic(&self.topic)?;
         self.key.iter().try_for_each(|key| names::check("key", key))?;
@@ -260,14 +260,14 @@ impl OutboxMessage {
         Ok(json::check(&self.data)?)
     }
 
-    /// For this reader alone, whoever else listens to the topic. No name that is checked can look like it.
+    /// Addresses the message to this reader alone. No checked name can look like an address.
     #[must_use]
     pub fn addressed(mut self, reader: &PluginName) -> Self {
         self.topic = names::scoped(Some(reader.as_str()), &self.topic);
         self
     }
 
-    /// The only reader that it is for, if it is addressed; and its topic.
+    /// The reader to which it is addressed, if any, and its topic.
     pub fn address(&self) -> (Option<&str>, &str) {
         names::unscoped(&self.topic)
     }
@@ -278,12 +278,12 @@ impl OutboxMessage {
 }
 
 impl WriteSet {
-    /// A set that writes nothing yet.
+    /// An empty set.
     pub fn new(plugin: PluginName) -> Self {
         Self { plugin, reads: Vec::new(), writes: Vec::new(), messages: Vec::new(), handled: Vec::new(), begun: None }
     }
 
-    /// Its bytes, as [`MAX_SET_BYTES`] counts them.
+    /// Its bytes, as limited by [`MAX_SET_BYTES`].
     pub fn bytes(&self) -> usize {
         self.writes.iter().map(Write::bytes).chain(self.messages.iter().map(OutboxMessage::bytes)).sum()
     }
@@ -291,7 +291,7 @@ impl WriteSet {
     /// Checks every limit.
     ///
     /// # Errors
-    /// Names the first limit that the set is over.
+    /// Contains the first limit that the set exceeds.
     pub fn check(&self) -> Result<(), Invalid> {
         if self.writes.len() + self.messages.len() > MAX_SET_WRITES {
             return Err(Invalid::Writes);

@@ -1,5 +1,5 @@
-//! Whether storage can be written: by the outcome of the last commits, and by a trial on request. A trial runs at most once a second,
-//! leaves nothing behind, and syncs only if the last commit failed.
+//! Whether storage can be written: by the outcome of the last commits, and by a probe on request. A probe runs at most once a
+//! second, leaves nothing behind, and syncs only if the last commit failed.
 
 use std::time::{Duration, Instant};
 
@@ -7,19 +7,19 @@ use super::Unavailable;
 use super::queue::Queue;
 use super::stats::Writing;
 
-/// The shortest time between two trials.
+/// The shortest time between two probes.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// How long a trial may take, with the commits before it.
+/// How long a probe may take, including the commits before it.
 const WITHIN: Duration = Duration::from_secs(2);
 
-/// Runs trials.
+/// Runs probes.
 #[derive(Default)]
-pub(super) struct Trials {
+pub(super) struct Probes {
     last: tokio::sync::Mutex<Option<(Instant, Result<(), Unavailable>)>>,
 }
 
-impl Trials {
+impl Probes {
     /// Whether storage can be written now.
     pub(super) async fn ask(&self, queue: &Queue, writing: &Writing) -> Result<(), Unavailable> {
         let mut last = self.last.lock().await;

@@ -1,5 +1,5 @@
-//! Sends to Kafka: one request at a time and acknowledged by all replicas, so that order holds over retries. Decides nothing of what
-//! is sent.
+//! Sends to Kafka: one request at a time, acknowledged by all replicas, so that the order holds over retries. Does not choose the
+//! messages.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,27 +11,27 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _, PurgeConfig};
 
-use super::{LOOK, Parcel, Sent};
+use super::{CHECK_INTERVAL, Delivery, Sent};
 use crate::bus::ingest::SetupError;
 use crate::bus::ingest::kafka::Brokers;
 use crate::bus::ingest::kafka::client::Context;
 use crate::bus::ingest::outside::Outside;
 use crate::telemetry::traces::TRACEPARENT;
 
-/// What order and durability rest on.
+/// Settings that order and durability depend on.
 const OURS: [(&str, &str); 4] = [
     ("acks", "all"),
     ("max.in.flight.requests.per.connection", "1"),
-    // A record never expires: the one behind it would be sent before it.
+    // Records never expire: otherwise a later record could be sent first.
     ("message.timeout.ms", "0"),
-    // A batch is sent when it is there.
+    // Batches are sent without delay.
     ("linger.ms", "0"),
 ];
 
 /// Records that wait in memory for the brokers: more than one batch.
 const DEFAULTS: [(&str, &str); 1] = [("queue.buffering.max.messages", "1024")];
 
-/// The producer, made when it is first needed.
+/// The producer, created on first use.
 pub(crate) struct Sender {
     settings: ClientConfig,
     outside: Arc<Outside>,
@@ -57,27 +57,27 @@ impl Sender {
         Ok(self.producer.get_or_init(|| made))
     }
 
-    /// Sends parcels in their order, and waits for as long as it takes, unless this node is the sender no longer.
-    pub(crate) async fn send(&self, parcels: &[Parcel<'_>], may_send: impl Fn() -> bool) -> Vec<Sent> {
+    /// Sends messages in order. Waits without a limit, unless another node becomes the sender.
+    pub(crate) async fn send(&self, deliveries: &[Delivery<'_>], may_send: impl Fn() -> bool) -> Vec<Sent> {
         let producer = match self.producer() {
             Ok(producer) => producer,
-            Err(error) => return parcels.iter().map(|_| Sent::Failed(error.to_string())).collect(),
+            Err(error) => return deliveries.iter().map(|_| Sent::Failed(error.to_string())).collect(),
         };
         let queued: Vec<_> =
-            parcels.iter().map(|parcel| producer.send_result(record(parcel)).map_err(|(error, _)| error)).collect();
+            deliveries.iter().map(|delivery| producer.send_result(record(delivery)).map_err(|(error, _)| error)).collect();
         let mut answers = std::pin::pin!(future::join_all(queued.into_iter().map(|queued| async move {
             match queued {
                 Err(error) => outcome(Err(error)),
                 Ok(delivery) => match delivery.await {
                     Ok(answer) => outcome(answer.map(drop).map_err(|(error, _)| error)),
-                    Err(_) => Sent::Failed("the producer has gone".to_owned()),
+                    Err(_) => Sent::Failed("the producer was closed".to_owned()),
                 },
             }
         })));
         loop {
             tokio::select! {
-                came = &mut answers => return came,
-                () = tokio::time::sleep(LOOK) => {
+                results = &mut answers => return results,
+                () = tokio::time::sleep(CHECK_INTERVAL) => {
                     if self.doubt.swap(false, Ordering::Relaxed) {
                         self.outside.missed(&"no broker answers");
                     }
@@ -93,17 +93,17 @@ impl Sender {
 
 impl Drop for Sender {
     fn drop(&mut self) {
-        // What is not sent stays in the outbox: a stop waits for no broker.
+        // Unsent messages stay in the outbox: a stop does not wait for brokers.
         if let Some(producer) = self.producer.get() {
             producer.purge(PurgeConfig::default().queue().inflight());
-            // Its answers are for nobody; a moment for it to see that there is nothing left.
+            // The results are not used; the producer needs a moment to drain its queue.
             let _ = producer.flush(Duration::from_millis(100));
         }
     }
 }
 
-fn record<'a>(parcel: &Parcel<'a>) -> FutureRecord<'a, str, str> {
-    let message = parcel.message;
+fn record<'a>(delivery: &Delivery<'a>) -> FutureRecord<'a, str, str> {
+    let message = delivery.message;
     let header = |headers: OwnedHeaders, key: &str, value: &str| headers.insert(Header { key, value: Some(value) });
     let mut headers = header(OwnedHeaders::new(), "id", &message.id);
     headers = header(headers, "topic", message.address().1);
@@ -113,7 +113,7 @@ fn record<'a>(parcel: &Parcel<'a>) -> FutureRecord<'a, str, str> {
     if let Some(trace) = &message.trace {
         headers = header(headers, TRACEPARENT, trace);
     }
-    let record = FutureRecord::to(parcel.there).payload(message.data.as_str()).headers(headers);
+    let record = FutureRecord::to(delivery.destination).payload(message.data.as_str()).headers(headers);
     let record = record.timestamp(i64::try_from(message.at_ms).unwrap_or_default());
     match &message.key {
         Some(key) => record.key(key.as_str()),
@@ -124,7 +124,7 @@ fn record<'a>(parcel: &Parcel<'a>) -> FutureRecord<'a, str, str> {
 fn outcome(answer: Result<(), KafkaError>) -> Sent {
     let Err(error) = answer else { return Sent::Taken };
     match error.rdkafka_error_code() {
-        // These are about the record, and another try has the same answer.
+        // Errors of the record itself: another attempt would fail as well.
         Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize | RDKafkaErrorCode::InvalidRecord) => {
             Sent::Refused(error.to_string())
         }

@@ -1,4 +1,4 @@
-//! Appends to streams of Redis, in one round trip. Decides nothing of what is sent.
+//! Appends to Redis streams in one round trip. Does not choose the messages.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use fred::interfaces::{ClientLike as _, StreamsInterface as _};
 use fred::types::Value;
 use fred::types::streams::XCapTrim;
 
-use super::{LOOK, Parcel, Sent};
+use super::{CHECK_INTERVAL, Delivery, Sent};
 use crate::bus::ingest::SetupError;
 use crate::cluster::redis::{self, Ends, Url};
 use crate::telemetry::traces::TRACEPARENT;
@@ -28,36 +28,36 @@ impl Sender {
     pub(crate) async fn connect(&self) -> Ends {
         let connection = self.client.connect();
         let ends = Ends(vec![connection.abort_handle()]);
-        // Not there yet, it is looked for like one that has gone.
-        let _ = tokio::time::timeout(LOOK, self.client.wait_for_connect()).await;
+        // A server that is not reachable yet is treated like a lost connection.
+        let _ = tokio::time::timeout(CHECK_INTERVAL, self.client.wait_for_connect()).await;
         ends
     }
 
-    /// Sends parcels in their order.
-    pub(crate) async fn send(&self, parcels: &[Parcel<'_>]) -> Vec<Sent> {
+    /// Sends messages in order.
+    pub(crate) async fn send(&self, deliveries: &[Delivery<'_>]) -> Vec<Sent> {
         let pipeline = self.client.pipeline();
-        for parcel in parcels {
+        for delivery in deliveries {
             let cap = (self.maxlen > 0).then(|| ("MAXLEN", XCapTrim::AlmostExact, self.maxlen.to_string(), None::<i64>));
             let queued: Result<Value, Error> = match cap {
-                Some(cap) => pipeline.xadd(parcel.there, false, cap, "*", fields(parcel)).await,
-                None => pipeline.xadd(parcel.there, false, None::<()>, "*", fields(parcel)).await,
+                Some(cap) => pipeline.xadd(delivery.destination, false, cap, "*", fields(delivery)).await,
+                None => pipeline.xadd(delivery.destination, false, None::<()>, "*", fields(delivery)).await,
             };
             if let Err(error) = queued {
-                return parcels.iter().map(|_| Sent::Failed(error.to_string())).collect();
+                return deliveries.iter().map(|_| Sent::Failed(error.to_string())).collect();
             }
         }
         let answers = pipeline.try_all::<Value>().await;
-        let came: Vec<_> = answers
+        let results: Vec<_> = answers
             .into_iter()
             .map(|answer| answer.map_or_else(|error| Sent::Failed(error.to_string()), |_| Sent::Taken))
             .collect();
-        let missing = parcels.len().saturating_sub(came.len());
-        came.into_iter().chain((0..missing).map(|_| Sent::Failed("it did not answer".to_owned()))).collect()
+        let missing = deliveries.len().saturating_sub(results.len());
+        results.into_iter().chain((0..missing).map(|_| Sent::Failed("it did not answer".to_owned()))).collect()
     }
 }
 
-fn fields(parcel: &Parcel<'_>) -> Vec<(&'static str, String)> {
-    let message = parcel.message;
+fn fields(delivery: &Delivery<'_>) -> Vec<(&'static str, String)> {
+    let message = delivery.message;
     let mut fields = vec![("id", message.id.clone()), ("topic", message.address().1.to_owned())];
     fields.extend(message.key.clone().map(|key| ("key", key)));
     fields.extend(message.tenant.clone().map(|tenant| ("tenant", tenant)));

@@ -1,5 +1,5 @@
-//! What another system sends, on its way to be a message of the bus. What cannot be one is told apart here, and nothing is lost of
-//! it but its length.
+//! Converts a message of another system to a message of the bus. Messages that cannot be converted are rejected here with a
+//! reason; only overlong data is shortened.
 
 use sha2::{Digest, Sha256};
 
@@ -8,38 +8,38 @@ use crate::names::{self, MAX_NAME};
 use crate::storage::{BadMessage, OutboxMessage};
 use crate::telemetry::traces::TraceParent;
 
-/// Bytes of a bad message's data that its dead letter shows. The source has all of it.
+/// Bytes of a rejected message's data that its dead letter shows. The source has all of it.
 const SHOWN: usize = 16 << 10;
 
-/// One message as it came.
+/// One message as received.
 #[derive(Debug, Default)]
 pub struct Incoming {
     pub topic: String,
     pub key: Option<Vec<u8>>,
     pub tenant: Option<String>,
-    /// Unique among all that the source ever sends, so that one that comes twice is handled once.
+    /// Unique among all messages of the source, so that a message that is received twice is handled once.
     pub id: String,
     pub data: Vec<u8>,
     /// Milliseconds since 1970.
     pub at_ms: u64,
-    /// The part of a trace that sent it, where the source told one that can be read.
+    /// The span that sent it, if the source gave one that can be parsed.
     pub trace: Option<TraceParent>,
-    /// Why it is none that can be read, where its source knows; `data` is then all of it.
+    /// Why it cannot be parsed, if the source found an error; `data` is then the whole message.
     pub wrong: Option<String>,
 }
 
-/// One that cannot be accepted.
+/// A message that cannot be accepted.
 #[derive(Debug)]
 pub struct Rejected {
-    /// As much of it as an operator is shown.
+    /// The part of it that an operator is shown.
     pub message: OutboxMessage,
-    /// As figures count it.
+    /// The reason in metrics.
     pub reason: &'static str,
     pub error: String,
 }
 
 impl Incoming {
-    /// The message, checked as any other publisher's. Its trace is the host's to tell.
+    /// The message, checked like any other publisher's. Its trace is set by the host.
     pub fn into_message(self) -> Result<OutboxMessage, Box<Rejected>> {
         let Self { topic, key, tenant, id, data, at_ms, trace: _, wrong } = self;
         let data = match String::from_utf8(data) {
@@ -78,13 +78,13 @@ impl Rejected {
         }
         let (id, topic) = (clean(&id), clean(&topic));
         let (key, tenant) = (key.as_deref().map(clean), tenant.as_deref().map(clean));
-        // As JSON, whatever it was: a letter's data is read as such.
+        // Always JSON, since the data of a dead letter is parsed as JSON.
         let data = serde_json::Value::String(data).to_string();
         Self { message: OutboxMessage { id, topic, key, tenant, data, hops: 0, at_ms, trace: None }, reason, error }
     }
 }
 
-/// A key as the bus has it. One that is no name is known by its hash: messages of one key are in order, whatever the key is.
+/// A key as the bus stores it. A key that is not a valid name is replaced by its hash, so that messages of one key stay in order.
 fn text(key: Vec<u8>) -> String {
     match String::from_utf8(key) {
         Ok(key) if names::check("key", &key).is_ok() => key,
@@ -98,7 +98,7 @@ fn hashed(key: &[u8]) -> String {
     digest.iter().fold(String::from("sha256:"), |text, byte| format!("{text}{byte:02x}"))
 }
 
-/// Text from outside as it may be shown.
+/// Text from outside, safe to show.
 fn clean(text: &str) -> String {
     let clean: String = text.chars().filter(|c| !c.is_control()).take(MAX_NAME).collect();
     if clean.is_empty() { "?".to_owned() } else { clean }
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_well_formed_is_a_message_with_a_key_whatever_the_key_is() {
+    fn a_well_formed_message_keeps_its_key_or_a_hash_of_it() {
         assert_eq!(incoming("a.b", b"k", b"{}").into_message().unwrap().key.as_deref(), Some("k"));
         assert_eq!(incoming("a.b", b"", b"{}").into_message().unwrap().key, None);
         let binary = incoming("a.b", &[0xff, 0], b"{}").into_message().unwrap().key.unwrap();
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_is_told_apart() {
+    fn malformed_messages_are_rejected_with_their_reason() {
         let large = vec![b'1'; MAX_SET_BYTES];
         let cases: [(&str, &[u8], &str); 5] = [
             ("a.b", b"no json", "not_json"),

@@ -1,5 +1,5 @@
-//! Kafka as a source: one consumer of a group, whose offsets are stored when their records are in the outbox, and committed from
-//! there. A record that comes again has the id it had before. Never commits what is not accepted.
+//! Kafka as a source: one consumer of a group. Offsets are stored when their records are in the outbox, and committed from there.
+//! A record that is read again has the same id. Never commits an offset that is not accepted.
 
 pub mod client;
 mod positions;
@@ -18,7 +18,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::incoming::Incoming;
-use super::{Ingest, LAG, LOOK, SetupError, Source};
+use super::{CHECK_INTERVAL, Ingest, LAG_INTERVAL, SetupError, Source};
 use crate::names;
 use crate::storage::{MAX_SET_BYTES, MAX_SET_WRITES};
 use crate::telemetry::traces::{TRACEPARENT, TraceParent};
@@ -47,26 +47,26 @@ impl Default for Config {
     }
 }
 
-/// The most topics that can be listed.
+/// The most topics that the configuration can list.
 const MAX_TOPICS: usize = 1000;
 
-/// How long the brokers have to answer what is asked about topics.
+/// How long the brokers have to answer a request about topics.
 const ANSWER: Duration = Duration::from_secs(2);
 
-/// How long a stop waits for the group to be left; without that, others wait for the session to time out.
+/// How long a stop waits for the consumer to leave its group; otherwise the other consumers wait for its session timeout.
 const LEAVE: Duration = Duration::from_secs(2);
 
-/// Records taken in after which somebody looks whether more are welcome, before the second is over.
-const UNSEEN: usize = 1024;
+/// Records after which backpressure is checked again, before the second is over.
+const CHECK_AFTER: usize = 1024;
 
-/// A consumer's settings, below the operator's.
+/// A consumer's default settings, which the operator can override.
 const DEFAULTS: [(&str, &str); 4] = [
-    // A new group begins with all that is there: what was sent before it is not lost.
+    // A new group starts at the oldest record, so that earlier records are not lost.
     ("auto.offset.reset", "earliest"),
     ("auto.commit.interval.ms", "1000"),
-    // A node that is silent for so long has its partitions taken over.
+    // The partitions of a node that is silent for this long go to another node.
     ("session.timeout.ms", "10000"),
-    // Of records fetched ahead. 16 MiB, however many partitions there are.
+    // Limit of prefetched records: 16 MiB over all partitions.
     ("queued.max.messages.kbytes", "16384"),
 ];
 
@@ -74,13 +74,13 @@ const DEFAULTS: [(&str, &str); 4] = [
 pub struct Kafka {
     settings: ClientConfig,
     config: Config,
-    /// Never taken in unasked.
+    /// Topics that are read only if the configuration lists them.
     sent: BTreeSet<String>,
     ingest: Arc<Ingest>,
     pub(crate) source: Source,
 }
 
-/// One that is connected.
+/// A connected consumer.
 struct Running {
     consumer: Leaving,
     config: Config,
@@ -89,13 +89,13 @@ struct Running {
     source: Source,
     subscribed: BTreeSet<String>,
     positions: Positions,
-    /// Whether each partition of ours is held back, as it was last set.
-    held: HashMap<(String, i32), bool>,
-    looked_at_brokers: Option<Instant>,
-    looked_at_lag: Instant,
-    /// The deployed plugins, as of the last look at the brokers.
+    /// Whether each assigned partition is paused, as last set.
+    paused: HashMap<(String, i32), bool>,
+    brokers_checked_at: Option<Instant>,
+    lag_reported_at: Instant,
+    /// The version of the deployed plugins at the last check of the brokers.
     plugins: u64,
-    unseen: usize,
+    unchecked: usize,
 }
 
 impl Kafka {
@@ -117,7 +117,7 @@ impl Kafka {
         topics.iter().try_for_each(|topic| names::check_topic(topic))?;
         let ours = [
             ("group.id", config.group.as_str()),
-            // Committed is what is stored, and stored is what is accepted.
+            // Stored offsets are committed, and only offsets of accepted records are stored.
             ("enable.auto.commit", "true"),
             ("enable.auto.offset.store", "false"),
         ];
@@ -126,14 +126,14 @@ impl Kafka {
         Ok(Some(Self { settings, config, sent, ingest, source }))
     }
 
-    /// Takes in until it is dropped.
+    /// Reads until it is dropped.
     pub(crate) async fn run(self) {
         let Self { settings, config, sent, ingest, source } = self;
         let consumer = match StreamConsumer::from_config_and_context(&settings, Context::default()) {
             Ok(consumer) => Leaving(Some(Arc::new(consumer))),
             Err(error) => {
-                // Its settings were found to hold: the system gives no thread, or no memory.
-                tracing::error!("nothing is taken in from Kafka until the next start: {error}");
+                // The settings were checked before: the operating system has no thread or memory left.
+                tracing::error!("Kafka is not read until the next start: {error}");
                 return;
             }
         };
@@ -146,11 +146,11 @@ impl Kafka {
             source,
             subscribed: BTreeSet::new(),
             positions: Positions::default(),
-            held: HashMap::new(),
-            looked_at_brokers: None,
-            looked_at_lag: Instant::now(),
+            paused: HashMap::new(),
+            brokers_checked_at: None,
+            lag_reported_at: Instant::now(),
             plugins,
-            unseen: 0,
+            unchecked: 0,
         };
         running.run().await;
     }
@@ -159,11 +159,11 @@ impl Kafka {
 impl Running {
     async fn run(mut self) {
         let Some(consumer) = self.consumer.0.clone() else { return };
-        let mut looks = tokio::time::interval(LOOK);
-        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut checks = tokio::time::interval(CHECK_INTERVAL);
+        checks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let first = tokio::select! {
-                _ = looks.tick() => {
+                _ = checks.tick() => {
                     self.check().await;
                     continue;
                 }
@@ -182,17 +182,17 @@ impl Running {
             };
             let batch = self.gather(&consumer, first);
             self.source.outside.found();
-            self.unseen += batch.len();
+            self.unchecked += batch.len();
             self.ingest.accept(&self.source, batch).await;
-            // For a partition that is somebody else's by now there is nothing to store: he has it come again, under the same ids.
+            // Fails if the partition was reassigned: its new consumer reads the records again, with the same ids.
             let _ = consumer.store_offsets(&self.positions.accept());
-            if self.unseen >= UNSEEN {
+            if self.unchecked >= CHECK_AFTER {
                 self.pause_or_resume().await;
             }
         }
     }
 
-    /// What is there already, behind the first.
+    /// The first record, with those that are already available behind it.
     fn gather(&mut self, consumer: &StreamConsumer<Context>, first: Incoming) -> Vec<Incoming> {
         let mut bytes = first.data.len();
         let mut batch = vec![first];
@@ -224,27 +224,27 @@ impl Running {
         }
     }
 
-    /// Once a second: which topics there are, which are welcome, how much waits.
+    /// Runs once a second: checks the topics and the backpressure, and measures the lag.
     async fn check(&mut self) {
         let plugins = self.ingest.bus.plugins_version();
-        let every = if self.source.outside.is_there() && !self.subscribed.is_empty() { self.config.look } else { LOOK };
+        let every = if self.source.outside.is_there() && !self.subscribed.is_empty() { self.config.look } else { CHECK_INTERVAL };
         let doubt = self.consumer.0.as_ref().is_some_and(|consumer| consumer.context().doubt.swap(false, Ordering::Relaxed));
-        if doubt || plugins != self.plugins || self.looked_at_brokers.is_none_or(|at| at.elapsed() >= every) {
+        if doubt || plugins != self.plugins || self.brokers_checked_at.is_none_or(|at| at.elapsed() >= every) {
             self.plugins = plugins;
-            self.looked_at_brokers = Some(Instant::now());
+            self.brokers_checked_at = Some(Instant::now());
             self.subscribe().await;
         }
         self.pause_or_resume().await;
-        if self.looked_at_lag.elapsed() >= LAG {
-            self.looked_at_lag = Instant::now();
+        if self.lag_reported_at.elapsed() >= LAG_INTERVAL {
+            self.lag_reported_at = Instant::now();
             self.report_lag().await;
         }
     }
 
-    /// Partitions are others than before: what was told of topics is told anew, by whoever has them now.
+    /// After a rebalance: clears the metrics of the topics. The new owners of the partitions report them.
     fn forget(&mut self) {
         self.positions.forget();
-        for ((topic, _), _) in self.held.drain() {
+        for ((topic, _), _) in self.paused.drain() {
             self.ingest.services.metrics.exchange.paused(self.source.name, &topic, false);
             self.ingest.services.metrics.exchange.lag(self.source.name, &topic, 0);
         }
@@ -255,14 +255,14 @@ impl Running {
             let metadata = consumer.fetch_metadata(None, ANSWER)?;
             Ok(metadata.topics().iter().filter(|topic| topic.error().is_none()).map(|topic| topic.name().to_owned()).collect())
         });
-        let there: BTreeSet<String> = match asked.await {
-            Ok(there) => there,
+        let available: BTreeSet<String> = match asked.await {
+            Ok(available) => available,
             Err(error) => return self.source.outside.missed(&error),
         };
         self.source.outside.found();
         let wanted: BTreeSet<String> = match &self.config.topics {
-            Some(topics) => topics.iter().filter(|topic| there.contains(*topic)).cloned().collect(),
-            None => self.ingest.bus.topics().into_iter().filter(|t| there.contains(t) && !self.sent.contains(t)).collect(),
+            Some(topics) => topics.iter().filter(|topic| available.contains(*topic)).cloned().collect(),
+            None => self.ingest.bus.topics().into_iter().filter(|t| available.contains(t) && !self.sent.contains(t)).collect(),
         };
         if wanted == self.subscribed || wanted.is_empty() {
             return;
@@ -271,16 +271,16 @@ impl Running {
         let topics: Vec<&str> = wanted.iter().map(String::as_str).collect();
         match consumer.subscribe(&topics) {
             Ok(()) => {
-                tracing::info!(topics = wanted.len(), "taken in from Kafka: {}", topics.join(", "));
+                tracing::info!(topics = wanted.len(), "reads from Kafka: {}", topics.join(", "));
                 self.subscribed = wanted;
             }
-            Err(error) => tracing::error!("topics of Kafka cannot be subscribed to: {error}"),
+            Err(error) => tracing::error!("the subscription to topics of Kafka failed: {error}"),
         }
     }
 
-    /// Holds partitions back, or lets them go on.
+    /// Pauses partitions under backpressure, and resumes the others.
     async fn pause_or_resume(&mut self) {
-        self.unseen = 0;
+        self.unchecked = 0;
         let Some(consumer) = self.consumer.0.clone() else { return };
         let Ok(ours) = consumer.assignment() else { return };
         let mut partitions: HashMap<String, Vec<i32>> = HashMap::new();
@@ -289,30 +289,30 @@ impl Running {
         }
         let (mut hold, mut go) = (rdkafka::TopicPartitionList::new(), rdkafka::TopicPartitionList::new());
         for (topic, partitions) in partitions {
-            let held = !self.ingest.is_accepted(&self.source, &topic, &[topic.as_str()]).await;
+            let paused = !self.ingest.is_open(&self.source, &topic, &[topic.as_str()]).await;
             for partition in partitions {
-                if self.held.insert((topic.clone(), partition), held) != Some(held) {
-                    let list = if held { &mut hold } else { &mut go };
+                if self.paused.insert((topic.clone(), partition), paused) != Some(paused) {
+                    let list = if paused { &mut hold } else { &mut go };
                     list.add_partition(&topic, partition);
                 }
             }
         }
-        let held = if hold.count() > 0 { consumer.pause(&hold) } else { Ok(()) };
-        let gone = if go.count() > 0 { consumer.resume(&go) } else { Ok(()) };
-        if let Err(error) = held.and(gone) {
-            // They have been given to somebody else meanwhile, or it is tried again.
+        let paused = if hold.count() > 0 { consumer.pause(&hold) } else { Ok(()) };
+        let resumed = if go.count() > 0 { consumer.resume(&go) } else { Ok(()) };
+        if let Err(error) = paused.and(resumed) {
+            // The partitions were reassigned, or the next check tries again.
             tracing::debug!(target: "kafka", "{error}");
-            self.held.clear();
+            self.paused.clear();
         }
     }
 
     async fn report_lag(&mut self) {
         let accepted = self.positions.accepted();
-        let told = match self.ask(move |consumer| positions::lag(consumer, &accepted, ANSWER)).await {
-            Ok(told) => told,
+        let lags = match self.ask(move |consumer| positions::lag(consumer, &accepted, ANSWER)).await {
+            Ok(lags) => lags,
             Err(error) => return tracing::debug!(target: "kafka", "{error}"),
         };
-        for (topic, lag) in told {
+        for (topic, lag) in lags {
             self.ingest.services.metrics.exchange.lag(self.source.name, &topic, lag);
         }
     }
@@ -328,7 +328,7 @@ impl Running {
     }
 }
 
-/// A consumer that leaves its group when it is dropped, which waits for the brokers: not for longer than [`LEAVE`].
+/// A consumer that leaves its group when it is dropped. The drop waits for the brokers, at most [`LEAVE`].
 struct Leaving(Option<Arc<StreamConsumer<Context>>>);
 
 impl Drop for Leaving {
@@ -337,7 +337,7 @@ impl Drop for Leaving {
         let consumer = self.0.take();
         let thread = std::thread::Builder::new().name("kafka-leaves".to_owned()).spawn(move || {
             drop(consumer);
-            // Nobody waits any more: all the better.
+            // The receiver may have timed out.
             let _ = left.send(());
         });
         if thread.is_ok() {

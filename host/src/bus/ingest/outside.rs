@@ -1,22 +1,22 @@
-//! Another system, as this node finds it: there or away. Says each change once, whoever notices it how often; decides nothing.
+//! The state of another system as seen by this node: up or down. Logs each change once; decides nothing.
 
 use std::fmt::Display;
 use std::sync::{Mutex, PoisonError};
 
 use prometheus_client::metrics::counter::Counter;
 
-/// What is known of a system.
+/// The state of a system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Known {
-    Nothing,
-    There,
-    /// Whether it has been there before.
-    RedisUnavailable(bool),
+    Unknown,
+    Up,
+    /// Whether it was up before.
+    Down(bool),
 }
 
-/// One system.
+/// Another system.
 pub struct Outside {
-    /// As log lines and `/ready` name it.
+    /// The name in log lines and in `/ready`.
     name: &'static str,
     known: Mutex<Known>,
     reconnects: Counter,
@@ -24,15 +24,15 @@ pub struct Outside {
 
 impl Outside {
     pub fn new(name: &'static str, reconnects: Counter) -> Self {
-        Self { name, known: Mutex::new(Known::Nothing), reconnects }
+        Self { name, known: Mutex::new(Known::Unknown), reconnects }
     }
 
-    /// It has answered.
+    /// Called when the system has answered.
     pub fn found(&self) {
-        match self.turn(Known::There) {
-            Known::There => {}
-            Known::Nothing => tracing::info!("{} answers", self.name),
-            Known::RedisUnavailable(before) => {
+        match self.replace(Known::Up) {
+            Known::Up => {}
+            Known::Unknown => tracing::info!("{} answers", self.name),
+            Known::Down(before) => {
                 tracing::info!("{} is back", self.name);
                 if before {
                     self.reconnects.inc();
@@ -41,29 +41,29 @@ impl Outside {
         }
     }
 
-    /// It has not answered.
+    /// Called when the system has not answered.
     pub fn missed(&self, why: &dyn Display) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if !matches!(*known, Known::RedisUnavailable(_)) {
-            tracing::warn!("{} is away, and tried until it is back: {why}", self.name);
-            *known = Known::RedisUnavailable(*known == Known::There);
+        if !matches!(*known, Known::Down(_)) {
+            tracing::warn!("{} is away, and is retried: {why}", self.name);
+            *known = Known::Down(*known == Known::Up);
         }
     }
 
     pub fn is_there(&self) -> bool {
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner) == Known::There
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) == Known::Up
     }
 
-    /// As `/ready` tells it.
+    /// The state in `/ready`.
     pub fn state(&self) -> &'static str {
         match *self.known.lock().unwrap_or_else(PoisonError::into_inner) {
-            Known::Nothing => "unknown",
-            Known::There => "up",
-            Known::RedisUnavailable(_) => "away",
+            Known::Unknown => "unknown",
+            Known::Up => "up",
+            Known::Down(_) => "away",
         }
     }
 
-    fn turn(&self, now: Known) -> Known {
+    fn replace(&self, now: Known) -> Known {
         std::mem::replace(&mut *self.known.lock().unwrap_or_else(PoisonError::into_inner), now)
     }
 }
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn coming_back_is_counted_and_coming_is_not() {
+    fn only_reconnects_are_counted() {
         let outside = Outside::new("it", Counter::default());
         outside.missed(&"not started");
         outside.found();

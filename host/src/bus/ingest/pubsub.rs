@@ -1,5 +1,5 @@
-//! Redis pub/sub as a source: `{event, data}` on channels. Redis keeps nothing of it, so that what nobody hears is lost: while this
-//! node is away from Redis, and on a cluster until another node has taken over. Never two nodes take in one message.
+//! Redis pub/sub as a source: `{event, data}` on channels. Redis stores no messages, so they are lost while this node is
+//! disconnected from Redis, and on a cluster until another node has taken over. Two nodes never accept the same message.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
 use super::incoming::Incoming;
-use super::{Ingest, LOOK, SetupError, Source};
+use super::{CHECK_INTERVAL, Ingest, SetupError, Source};
 use crate::cluster::nodes;
 use crate::cluster::redis::{self, Ends, Url};
 use crate::storage::MAX_SET_WRITES;
@@ -38,7 +38,7 @@ impl Default for Config {
 /// The most channels.
 const MAX_CHANNELS: usize = 64;
 
-/// The channels, not listened to yet.
+/// The channels, before they are subscribed to.
 pub struct Pubsub {
     client: Client,
     channels: Vec<String>,
@@ -46,11 +46,11 @@ pub struct Pubsub {
     pub(crate) source: Source,
     /// How long another node waits before it takes over.
     lease: Duration,
-    /// Until when this node is the one that listens for all.
+    /// Until when this node holds the lease to read all channels.
     held_until: Option<Instant>,
 }
 
-/// What a message is.
+/// The form of a message.
 #[derive(Deserialize)]
 struct Sent<'a> {
     event: Option<String>,
@@ -60,12 +60,12 @@ struct Sent<'a> {
     key: Option<String>,
     tenant: Option<String>,
     id: Option<String>,
-    /// Whatever it is: one that is none is no reason to refuse the message.
+    /// Not checked: a bad value is no reason to refuse the message.
     #[serde(borrow)]
     traceparent: Option<&'a RawValue>,
 }
 
-/// `chat:accepted` there is the topic `chat.accepted` here.
+/// `chat:accepted` of pub/sub is the topic `chat.accepted` of the bus.
 pub(crate) fn topic_of(event: &str) -> String {
     event.replace(':', ".")
 }
@@ -96,19 +96,19 @@ impl Pubsub {
         Ok(Some(Self { client, channels, ingest, source, lease: redis.node_timeout, held_until: None }))
     }
 
-    /// Takes in until it is dropped.
+    /// Reads until it is dropped.
     pub(crate) async fn run(mut self) {
         let (mut messages, mut reconnects) = (self.client.message_rx(), self.client.reconnect_rx());
         let connection = self.client.connect();
         let _ends = Ends(vec![connection.abort_handle()]);
-        // Not there yet, it is looked for like one that has gone.
-        let _ = tokio::time::timeout(LOOK, self.client.wait_for_connect()).await;
-        let mut looks = tokio::time::interval(LOOK);
-        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        // A server that is not reachable yet is treated like a lost connection.
+        let _ = tokio::time::timeout(CHECK_INTERVAL, self.client.wait_for_connect()).await;
+        let mut checks = tokio::time::interval(CHECK_INTERVAL);
+        checks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut subscribed = false;
         loop {
             let first = tokio::select! {
-                _ = looks.tick() => {
+                _ = checks.tick() => {
                     self.hold().await;
                     if !subscribed {
                         subscribed = self.subscribe().await;
@@ -119,12 +119,12 @@ impl Pubsub {
                     }
                     continue;
                 }
-                // A new connection listens to nothing.
+                // A new connection has no subscriptions.
                 _ = reconnects.recv() => {
                     subscribed = self.subscribe().await;
                     continue;
                 }
-                heard = messages.recv() => match heard {
+                received = messages.recv() => match received {
                     Ok(message) => message,
                     Err(RecvError::Lagged(missed)) => {
                         self.lost(missed);
@@ -160,12 +160,12 @@ impl Pubsub {
         }
     }
 
-    /// Becomes the one node that listens, or goes on to be it.
+    /// Acquires or renews the lease of the one node that reads.
     async fn hold(&mut self) {
         let Some(cluster) = &self.ingest.services.cluster else { return };
         let asked = Instant::now();
         let holds = cluster.nodes.hold(nodes::INGEST, self.lease).await;
-        // Where Redis does not answer, it may be given to another when the lease is over, and not before.
+        // If Redis does not answer, another node can get the lease only after it has expired.
         if let Ok(holds) = holds {
             self.held_until = holds.then_some(asked + self.lease);
         }
@@ -177,7 +177,7 @@ impl Pubsub {
 
     fn lost(&self, missed: u64) {
         if self.is_holder() {
-            tracing::warn!(missed, "messages of channels came faster than they could be stored, and are lost");
+            tracing::warn!(missed, "messages of channels were lost: they arrived faster than they could be stored");
             self.ingest.services.metrics.exchange.rejected(self.source.name, "lost", missed);
         }
     }

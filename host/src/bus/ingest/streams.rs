@@ -1,5 +1,6 @@
-//! Redis Streams as a source. One node reads each stream, under one consumer's name: order by key holds over all nodes, and what a dead
-//! node left unacknowledged is the first that the next one reads. Never acknowledges what is not accepted.
+//! Redis Streams as a source. One node reads each stream, under one consumer name, so that the order by key holds over all nodes,
+//! and the next node first reads the entries that a failed node did not acknowledge. Never acknowledges an entry that is not
+//! accepted.
 
 mod reply;
 
@@ -19,7 +20,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::incoming::Incoming;
 use super::pubsub::topic_of;
-use super::{AGAIN, Ingest, LAG, LOOK, SetupError, Source};
+use super::{CHECK_INTERVAL, Ingest, LAG_INTERVAL, RETRY_INTERVAL, SetupError, Source};
 use crate::cluster::redis::{self, Ends, Url};
 use crate::names;
 use crate::storage::MAX_SET_WRITES;
@@ -42,7 +43,7 @@ impl Default for Config {
     }
 }
 
-/// Streams, with or without a topic of their own.
+/// Streams, with or without their own topics.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Names {
@@ -61,7 +62,7 @@ impl<'de> Deserialize<'de> for Names {
                 f.write_str("a list of streams, or a table from stream to topic")
             }
 
-            /// As a variable writes a list: with commas between.
+            /// A variable writes a list with commas between the names.
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Names, E> {
                 let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
                 Ok(Names::List(names.map(str::to_owned).collect()))
@@ -88,7 +89,7 @@ impl Names {
         }
     }
 
-    /// Every name among them, of streams and topics.
+    /// All names of streams and topics.
     pub fn all(&self) -> BTreeSet<String> {
         self.pairs().into_iter().flat_map(|(name, topic)| [Some(name), topic]).flatten().collect()
     }
@@ -97,10 +98,10 @@ impl Names {
 /// The most streams.
 const MAX_STREAMS: usize = 64;
 
-/// The most topics of one stream that are looked after: with more, a topic beyond them pauses nothing.
+/// The most topics of one stream that are tracked: topics beyond them do not pause the stream.
 const MAX_TOPICS: usize = 64;
 
-/// Where a look at what is pending begins.
+/// The id at which the scan of pending entries starts.
 const BEGINNING: &str = "0-0";
 
 /// The one consumer of the group.
@@ -109,9 +110,9 @@ const CONSUMER: &str = "hubbub";
 /// How long Redis waits for a new entry before it answers that there is none.
 const BLOCK: Duration = Duration::from_secs(1);
 
-/// The streams, not connected yet.
+/// The streams, before they are connected.
 pub struct Streams {
-    /// A connection of its own: it waits for entries.
+    /// A separate connection, because it blocks.
     reader: Client,
     commands: Client,
     group: String,
@@ -123,11 +124,11 @@ pub struct Streams {
 struct Stream {
     name: String,
     topic: Option<String>,
-    /// Topics that its entries had.
+    /// Topics of its entries so far.
     seen: BTreeSet<String>,
     mine: bool,
-    welcome: bool,
-    /// Where to go on among what was delivered and never acknowledged; none: all of it is done with.
+    open: bool,
+    /// The id at which to continue among the pending entries; none: all are acknowledged.
     pending: Option<String>,
     has_group: bool,
 }
@@ -159,7 +160,7 @@ impl Streams {
             topic,
             seen: BTreeSet::new(),
             mine: false,
-            welcome: true,
+            open: true,
             pending: None,
             has_group: false,
         };
@@ -168,42 +169,42 @@ impl Streams {
         Ok(Some(Self { reader, commands, group, ingest, source, streams }))
     }
 
-    /// Takes in until it is dropped.
+    /// Reads until it is dropped.
     pub(crate) async fn run(mut self) {
         let connections = [self.reader.connect(), self.commands.connect()];
         let _ends = Ends(connections.iter().map(|connection| connection.abort_handle()).collect());
-        // Not there yet, it is looked for like one that has gone.
+        // A server that is not reachable yet is treated like a lost connection.
         let _ =
             tokio::time::timeout(BLOCK, async { tokio::join!(self.reader.wait_for_connect(), self.commands.wait_for_connect()) })
                 .await;
-        let (mut looked, mut told): (Option<Instant>, Option<Instant>) = (None, None);
+        let (mut checked_at, mut reported_at): (Option<Instant>, Option<Instant>) = (None, None);
         loop {
-            if looked.is_none_or(|at| at.elapsed() >= LOOK) {
-                looked = Some(Instant::now());
+            if checked_at.is_none_or(|at| at.elapsed() >= CHECK_INTERVAL) {
+                checked_at = Some(Instant::now());
                 self.check().await;
             }
             let mut turn = self.turn().await;
-            if turn.is_ok() && told.is_none_or(|at| at.elapsed() >= LAG) {
-                told = Some(Instant::now());
+            if turn.is_ok() && reported_at.is_none_or(|at| at.elapsed() >= LAG_INTERVAL) {
+                reported_at = Some(Instant::now());
                 turn = self.report_lag().await.and(turn);
             }
             match turn {
                 Ok(true) => self.source.outside.found(),
-                Ok(false) => tokio::time::sleep(LOOK).await,
+                Ok(false) => tokio::time::sleep(CHECK_INTERVAL).await,
                 Err(error) => {
                     self.source.outside.missed(&error.details());
                     for stream in &mut self.streams {
-                        // What an answer that was lost had in it is pending by now; and a Redis that was emptied has no groups.
+                        // Entries of a lost answer are pending now; and a Redis that was emptied has no groups.
                         stream.pending = Some(BEGINNING.to_owned());
                         stream.has_group = false;
                     }
-                    tokio::time::sleep(AGAIN).await;
+                    tokio::time::sleep(RETRY_INTERVAL).await;
                 }
             }
         }
     }
 
-    /// Which streams are read by this node, and which are left alone for now.
+    /// Updates which streams this node reads, and which are paused.
     async fn check(&mut self) {
         for stream in &mut self.streams {
             let mine = self.ingest.is_mine(&format!("stream:{}", stream.name));
@@ -212,23 +213,23 @@ impl Streams {
                 stream.has_group = false;
             }
             if !mine && stream.mine {
-                // Another node tells of it from now on.
+                // Another node reports these metrics from now on.
                 self.ingest.services.metrics.exchange.paused(self.source.name, &stream.name, false);
                 self.ingest.services.metrics.exchange.lag(self.source.name, &stream.name, 0);
             }
             stream.mine = mine;
             if mine {
                 let topics: Vec<&str> = stream.topic.iter().chain(&stream.seen).map(String::as_str).collect();
-                stream.welcome = self.ingest.is_accepted(&self.source, &stream.name, &topics).await;
+                stream.open = self.ingest.is_open(&self.source, &stream.name, &topics).await;
             }
         }
     }
 
-    /// One round over all streams: first what is pending, then what is new. False where there is nothing to be read.
+    /// One round over all streams: first pending entries, then new ones. False if no stream can be read.
     async fn turn(&mut self) -> Result<bool, Error> {
         let mut new = Vec::new();
         for at in 0..self.streams.len() {
-            if !self.streams[at].mine || !self.streams[at].welcome {
+            if !self.streams[at].mine || !self.streams[at].open {
                 continue;
             }
             self.make_group(at).await?;
@@ -238,7 +239,7 @@ impl Streams {
             }
         }
         if new.is_empty() {
-            return Ok(self.streams.iter().any(|stream| stream.mine && stream.welcome));
+            return Ok(self.streams.iter().any(|stream| stream.mine && stream.open));
         }
         let ids = vec![">"; new.len()];
         let block = Some(BLOCK.as_millis() as u64);
@@ -267,19 +268,19 @@ impl Streams {
         }
     }
 
-    /// What was delivered and never acknowledged, to whichever consumer: the group is ours.
+    /// Reads entries that were delivered but not acknowledged, to any consumer of the group.
     async fn take_pending(&mut self, at: usize, after: &str) -> Result<(), Error> {
         let (name, count) = (self.streams[at].name.clone(), Some(MAX_SET_WRITES as u64));
         let claimed: Value = self.commands.xautoclaim(name, &self.group, CONSUMER, 0, after, count, false).await?;
         let claimed = reply::claimed(claimed);
-        // Somebody has trimmed the stream before its entries were accepted.
-        self.ingest.services.metrics.exchange.rejected(self.source.name, "trimmed", claimed.gone);
+        // The stream was trimmed before these entries were accepted.
+        self.ingest.services.metrics.exchange.rejected(self.source.name, "trimmed", claimed.trimmed);
         self.take(at, claimed.entries).await?;
         self.streams[at].pending = claimed.next;
         Ok(())
     }
 
-    /// Accepts entries, and acknowledges them then.
+    /// Accepts entries, then acknowledges them.
     async fn take(&mut self, at: usize, entries: Vec<Entry>) -> Result<(), Error> {
         if entries.is_empty() {
             return Ok(());
@@ -306,7 +307,7 @@ impl Streams {
             let (lag, pending) = (number("lag"), number("pending"));
             self.ingest.services.metrics.exchange.lag(self.source.name, &stream.name, lag + pending);
             if pending > 0 && stream.pending.is_none() {
-                // Ours is all acknowledged: a node read it that had the stream before, and has died since.
+                // This node has acknowledged all of its entries: a failed node left these after it had lost the stream.
                 stream.pending = Some(BEGINNING.to_owned());
             }
         }

@@ -1,10 +1,10 @@
-//! Descriptions at their limits, and past them.
+//! Descriptions at and beyond their limits.
 #![allow(clippy::unwrap_used)]
 
 use super::*;
 
 #[test]
-fn schemas_are_short_each_and_all_together() {
+fn schemas_are_limited_each_and_in_total() {
     let of = |bytes: usize| format!("\"{}\"", "x".repeat(bytes - 2));
     let mut schemas = Schemas::default();
     for _ in 0..MAX_SCHEMAS / MAX_SCHEMA {
@@ -56,7 +56,7 @@ fn description() -> Description {
 }
 
 #[test]
-fn a_description_may_be_so_long_and_no_longer() {
+fn a_description_beyond_a_limit_is_refused() {
     fn twice<T: Clone>(list: &mut Vec<T>) {
         list.push(list[0].clone());
     }
@@ -89,7 +89,7 @@ fn a_description_may_be_so_long_and_no_longer() {
 }
 
 #[test]
-fn what_is_taken_is_another_plugins_and_taken_once() {
+fn taken_prefixes_must_not_overlap_or_be_the_plugins_own() {
     let check = |takes: &[(&str, &str)]| {
         let takes = takes.iter().map(|(from, prefix)| exports::Taken { from: (*from).into(), prefix: (*prefix).into() });
         check_takes(takes.collect(), &PluginName::parse("desk").unwrap())
@@ -119,7 +119,7 @@ fn a_version_has_three_numbers() {
 }
 
 #[test]
-fn keys_without_a_tenant_are_named_so_that_moving_them_ends() {
+fn tenant_key_prefixes_must_not_match_moved_keys() {
     let check = |keys: &[(&str, &str)]| {
         let given = keys.iter().map(|(without, with)| exports::TenantKeys { without: (*without).into(), with: (*with).into() });
         let name = PluginName::parse("full").unwrap();

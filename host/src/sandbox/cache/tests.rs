@@ -1,4 +1,4 @@
-//! Entries that are this server's own, and others. The code is never run here.
+//! Entries of this server, and foreign ones. The code is never run here.
 #![allow(clippy::unwrap_used)]
 
 use std::os::unix::fs::PermissionsExt as _;
@@ -41,7 +41,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[test]
-fn an_entry_is_found_again_by_a_later_start() {
+fn an_entry_is_found_after_a_restart() {
     let folders = Folders::new();
     assert_eq!(folders.found(), None);
     let kept = folders.keep(STEM, b"code");
@@ -57,7 +57,7 @@ fn a_changed_entry_is_removed() {
 }
 
 #[test]
-fn an_entry_of_another_component_is_removed_under_this_ones_name() {
+fn a_renamed_entry_of_another_component_is_removed() {
     let folders = Folders::new();
     let other = folders.keep("0123-9999", b"code");
     let renamed = folders.cache.path().join(name(&other).replace("0123-9999", STEM));
@@ -87,7 +87,7 @@ fn a_link_is_no_entry() {
 }
 
 #[test]
-fn the_modes_of_what_is_ours_are_mended() {
+fn the_modes_of_own_files_are_repaired() {
     let folders = Folders::new();
     let kept = folders.keep(STEM, b"code");
     set_mode(&kept, 0o644);
@@ -100,18 +100,18 @@ fn the_modes_of_what_is_ours_are_mended() {
 #[test]
 fn a_folder_of_another_user_is_not_used() {
     let folders = Folders::new();
-    // Only root can give a folder away.
+    // Only root can change a folder's owner.
     if std::os::unix::fs::chown(folders.cache.path(), Some(12_345), None).is_err() {
         return;
     }
     let cache = folders.cache();
     let place = cache.place().unwrap();
-    assert!(matches!(place, Place::Passing(_)));
+    assert!(matches!(place, Place::Temporary(_)));
     assert_ne!(place.path(), folders.cache.path());
 }
 
 #[test]
-fn a_key_that_others_could_read_is_replaced() {
+fn a_key_that_other_users_could_read_is_replaced() {
     let folders = Folders::new();
     let kept = folders.keep(STEM, b"code");
     let key = folders.data.path().join(KEY);
@@ -126,7 +126,7 @@ fn a_key_that_others_could_read_is_replaced() {
 }
 
 #[test]
-fn the_entries_used_last_stay() {
+fn the_most_recently_used_entries_stay() {
     let folders = Folders::new();
     let age = |path: &Path, seconds: u64| {
         let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
@@ -134,6 +134,6 @@ fn the_entries_used_last_stay() {
     };
     let kept: Vec<_> = ["a", "b", "c"].map(|stem| folders.keep(stem, b"code")).into();
     kept.iter().zip([30, 10, 20]).for_each(|(path, seconds)| age(path, seconds));
-    folders.cache().forget_old();
+    folders.cache().remove_old();
     assert_eq!(kept.iter().map(|path| path.exists()).collect::<Vec<_>>(), [true, false, true]);
 }

@@ -1,9 +1,9 @@
-//! A compiler that fails by its own fault, in place of the real one: no component is known that makes it panic.
+//! Tests of the compiler's errors, with scripts in its place: no known component makes it panic.
 #![allow(clippy::unwrap_used)]
 
 use super::*;
 
-/// The error after a compiler's process has run this script.
+/// The error after the compiler's process has run this script.
 fn fails(script: &str) -> SandboxError {
     let folder = tempfile::tempdir().unwrap();
     let compiler =
@@ -14,7 +14,7 @@ fn fails(script: &str) -> SandboxError {
 }
 
 #[test]
-fn a_compiler_that_panics_is_one_sentence_without_a_path_of_the_machine() {
+fn a_compiler_panic_is_one_line_without_local_paths() {
     let place = "cranelift-codegen-0.135.0/src/isa/x64/lower.rs:7: not implemented";
     let error = fails(&format!("cat >/dev/null; echo 'hubbub: {place}' >&2; exit {PANICKED}"));
     assert!(matches!(error, SandboxError::CompilerFault(_)), "{error}");
@@ -25,7 +25,7 @@ fn a_compiler_that_panics_is_one_sentence_without_a_path_of_the_machine() {
 }
 
 #[test]
-fn a_component_that_is_nested_too_deeply_is_told_from_one_that_takes_too_much_memory() {
+fn deep_nesting_and_too_much_memory_have_different_errors() {
     let deep = fails("cat >/dev/null; echo \"thread 'main' (7) has overflowed its stack\" >&2; kill -ABRT $$").to_string();
     assert!(deep.contains("nested too deeply"), "{deep}");
     let large = fails("cat >/dev/null; echo 'memory allocation of 7 bytes failed' >&2; kill -ABRT $$").to_string();
@@ -33,18 +33,18 @@ fn a_component_that_is_nested_too_deeply_is_told_from_one_that_takes_too_much_me
 }
 
 #[test]
-fn a_panic_is_caught_on_any_thread_and_says_its_place_from_the_crate_on() {
+fn a_panic_on_any_thread_is_caught_with_its_place() {
     assert_eq!(caught(|| 7), Ok(7));
-    let told =
+    let message =
         caught(|| std::thread::scope(|scope| scope.spawn(|| -> u8 { panic!("no rule for /home/builder/x/y.clif") }).join()));
-    assert!(told.unwrap().is_err(), "the panic was its thread's own");
-    let told = caught(|| -> u8 { panic!("no rule for /home/builder/x/y.clif\nand more") }).unwrap_err();
-    assert!(told.starts_with("src/sandbox/compiler/tests.rs:") || told.starts_with("host/src/sandbox"), "{told}");
-    assert!(told.ends_with(": no rule for y.clif"), "{told}");
+    assert!(message.unwrap().is_err(), "the panic ended only its thread");
+    let message = caught(|| -> u8 { panic!("no rule for /home/builder/x/y.clif\nand more") }).unwrap_err();
+    assert!(message.starts_with("src/sandbox/compiler/tests.rs:") || message.starts_with("host/src/sandbox"), "{message}");
+    assert!(message.ends_with(": no rule for y.clif"), "{message}");
 }
 
 #[test]
-fn a_path_is_shown_from_its_crate_on() {
+fn a_path_is_cut_to_its_crate() {
     let registry = "/home/builder/.cargo/registry/src/index/cranelift-codegen-0.135.0/src/machinst/lower.rs";
     assert_eq!(without_machine(registry), "cranelift-codegen-0.135.0/src/machinst/lower.rs");
     assert_eq!(without_machine("/rustc/59807616e/library/core/src/option.rs"), "core/src/option.rs");

@@ -1,5 +1,5 @@
-//! Reads everything an embedded database holds, in order, for moving it elsewhere. Never changes it, and never reads one that a
-//! server is using.
+//! Reads everything in an embedded database, in order, to move it elsewhere. Never changes it, and never reads one that a server
+//! uses.
 
 use std::path::Path;
 
@@ -11,17 +11,17 @@ use super::open::{self, DirLock, FILE, OpenError};
 use super::{readers, rows};
 use crate::names::PluginName;
 
-/// Rows that are read at a time: at most as many values as fit into memory.
+/// Rows that are read at a time, so that their values fit into memory.
 const PAGE: i64 = 256;
 
-/// One plugin's key and what it holds.
+/// A key of a plugin with its value.
 pub(in super::super) struct Entry {
     pub(in super::super) plugin: PluginName,
     pub(in super::super) key: String,
     pub(in super::super) value: Bytes,
 }
 
-/// An embedded database that nobody uses.
+/// An embedded database that is not in use.
 pub(in super::super) struct Export {
     db: Connection,
     _lock: DirLock,
@@ -41,13 +41,13 @@ impl Export {
         Ok(Self { db, _lock: lock })
     }
 
-    /// The last number that was used, at most.
+    /// An upper bound of the numbers used so far.
     pub(in super::super) fn sequence(&self) -> Result<u64> {
         let sql = "SELECT value FROM host WHERE name = 'sequence'";
         self.db.query_row(sql, [], |row| Ok(row.get::<_, i64>(0)?.unsigned_abs()))
     }
 
-    /// The entries behind one, some at a time.
+    /// The page of entries after `last`.
     pub(in super::super) fn entries(&self, last: Option<&Entry>) -> Result<Vec<Entry>> {
         let sql = "SELECT plugin, key, value FROM entries WHERE (plugin, key) > (?1, ?2) ORDER BY plugin, key LIMIT ?3";
         let (plugin, key) = last.map_or(("", ""), |last| (last.plugin.as_str(), last.key.as_str()));
@@ -58,7 +58,7 @@ impl Export {
         self.db.prepare_cached(sql)?.query_map(params![plugin, key.as_bytes(), PAGE], entry)?.collect()
     }
 
-    /// The handled ids behind one, each with its time.
+    /// The page of handled ids after `last`, each with its time.
     pub(in super::super) fn handled(&self, last: Option<&(HandledId, u64)>) -> Result<Vec<(HandledId, u64)>> {
         let sql = "SELECT plugin, id, at_ms FROM handled WHERE (plugin, id) > (?1, ?2) ORDER BY plugin, id LIMIT ?3";
         let (plugin, id) = last.map_or(("", ""), |(last, _)| (last.plugin.as_str(), last.id.as_str()));

@@ -1,4 +1,4 @@
-//! Opening a data directory: the lock, the file, its format, the recovery. Never changes a file that it does not understand.
+//! Opens a data directory: the lock, the file, its format, the recovery. Never changes a file of an unknown format.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -10,10 +10,10 @@ use super::super::Config;
 use super::rows::Sequence;
 use crate::private;
 
-/// The format that this code writes, and the newest it reads. A change that an older host would misread makes it one more.
+/// The format that this code writes, and the newest that it reads. Incremented by a change that an older host would misread.
 const FORMAT: i32 = 1;
 
-/// Marks the file as ours: `hubb` as a number.
+/// Marks the file as a storage of this server: `hubb` as a number.
 const APPLICATION: i32 = 0x6875_6262;
 
 pub(super) const FILE: &str = "storage.sqlite";
@@ -22,7 +22,7 @@ const LOCK: &str = "storage.lock";
 /// Bytes of a page of the database.
 pub(super) const PAGE: usize = 4096;
 
-/// Statements that a connection keeps prepared: more than there are.
+/// The most prepared statements of a connection: more than there are.
 pub(super) const STATEMENTS: usize = 48;
 
 const SCHEMA: &str = "
@@ -43,25 +43,25 @@ CREATE TABLE host (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOU
 INSERT INTO host VALUES ('sequence', 0);
 ";
 
-/// Traces of messages and of letters, apart from them: an older host does without, and neither reads nor writes anything wrong. A
-/// letter's goes with it, whoever removes it; a message's goes with all up to it, in one statement.
+/// Traces of messages and letters, in separate tables, so that an older host can ignore them. A letter's trace is deleted by a
+/// trigger; the traces of messages are deleted together with the rows of the outbox.
 const TRACES: &str = "
 CREATE TABLE IF NOT EXISTS outbox_traces (seq INTEGER PRIMARY KEY, parent TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS letter_traces (seq INTEGER PRIMARY KEY, parent TEXT NOT NULL) STRICT;
 CREATE TRIGGER IF NOT EXISTS letter_gone AFTER DELETE ON dead_letters BEGIN DELETE FROM letter_traces WHERE seq = OLD.seq; END;
 ";
 
-/// The tables that a file from before traces were kept lacks.
+/// Tables that are absent in a file written before traces were stored.
 const TRACE_TABLES: [&str; 2] = ["outbox_traces", "letter_traces"];
 
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    #[error("{} is in use by another process: stop it, or give this one a --data directory of its own", .0.display())]
+    #[error("{} is in use by another process: stop it, or use another --data directory", .0.display())]
     InUse(PathBuf),
     #[error("{} cannot be written: {reason}", path.display())]
     NotWritable { path: PathBuf, reason: String },
-    #[error("{} is damaged, or is not a storage of this server: {reason}. Restore it from a backup, or move it away to begin with an empty one", path.display())]
+    #[error("{} is damaged, or is not a storage of this server: {reason}. Restore it from a backup, or move it away to start with an empty one", path.display())]
     Corrupt { path: PathBuf, reason: String },
     #[error("{} has format {found}; this server reads up to format {FORMAT}. Run the newer server that wrote it", path.display())]
     NewerFormat { path: PathBuf, found: i32 },
@@ -71,7 +71,7 @@ pub enum OpenError {
     Start(String),
 }
 
-/// Keeps other processes out of a directory for as long as it lives.
+/// Keeps other processes out of a directory until it is dropped.
 #[derive(Debug)]
 pub(super) struct DirLock(#[expect(dead_code, reason = "closing the file is what ends the lock")] File);
 
@@ -85,7 +85,7 @@ pub(super) struct Opened {
 pub(super) fn open(dir: &Path, config: &Config) -> Result<Opened, OpenError> {
     let unwritable = |e: io::Error| OpenError::NotWritable { path: dir.to_owned(), reason: e.to_string() };
     private::folder(dir).map_err(unwritable)?;
-    // A new directory that its parent forgets in a power cut takes everything with it.
+    // If its parent loses a new directory in a power cut, everything in it is lost.
     if let Some(parent) = dir.canonicalize().map_err(unwritable)?.parent() {
         // Not every file system syncs directories, and not every parent may be read.
         let _ = File::open(parent).and_then(|parent| parent.sync_all());
@@ -104,14 +104,14 @@ pub(super) fn open(dir: &Path, config: &Config) -> Result<Opened, OpenError> {
     }
     create(&mut db).map_err(failed)?;
     let sequence = start_sequence(&db).map_err(failed)?;
-    // Whatever a crash has left in the log is synced once more before anything is written after it: pages that a failing disk did
-    // not take may still be in the kernel's memory, where they look written.
+    // The remains of a crash in the log are synced again before anything is written after them: pages that a failing disk did not
+    // accept may still be in the kernel's memory and look written.
     db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(failed)?;
     Ok(Opened { db, file, sequence, lock })
 }
 
-/// Makes the database's file where there is none, and mends the mode of it and of those beside it. SQLite gives those that it makes
-/// itself the mode of this one.
+/// Creates the database's file if there is none, and repairs its mode and that of the files beside it. SQLite gives new files the
+/// mode of this one.
 fn close_to_others(file: &Path) -> io::Result<()> {
     private::options().create(true).append(true).open(file)?;
     for beside in [FILE, "storage.sqlite-wal", "storage.sqlite-shm", "storage.sqlite-journal", LOCK] {
@@ -131,7 +131,7 @@ pub(super) fn lock(dir: &Path) -> Result<DirLock, OpenError> {
     }
 }
 
-/// Looks before anything is written.
+/// Checks the format before anything is written.
 pub(super) fn check_format(db: &Connection, file: &Path) -> Result<(), OpenError> {
     let number = |pragma: &str| db.query_row(pragma, [], |row| row.get::<_, i32>(0)).map_err(|e| explain(file, &e));
     let (application, format) = (number("PRAGMA application_id")?, number("PRAGMA user_version")?);
@@ -147,11 +147,11 @@ pub(super) fn check_format(db: &Connection, file: &Path) -> Result<(), OpenError
 
 fn tune(db: &Connection, config: &Config) -> rusqlite::Result<()> {
     db.pragma_update(None, "page_size", PAGE as i64)?;
-    // A write-ahead log that is synced at every commit: one sync a group, and whole commits only after a power cut.
+    // A write-ahead log that is synced at every commit: one sync a group, and only whole commits after a power cut.
     db.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
     db.pragma_update(None, "synchronous", "FULL")?;
     db.pragma_update(None, "cache_size", -kib(config.cache / 2))?;
-    // A log that was long once gives the space back.
+    // A log that was long is truncated again.
     db.pragma_update(None, "journal_size_limit", config.log.saturating_mul(4).min(1 << 40) as i64)?;
     if config.size > 0 {
         db.query_row(&format!("PRAGMA max_page_count = {}", (config.size / PAGE as u64).max(1)), [], |_| Ok(()))?;
@@ -161,7 +161,7 @@ fn tune(db: &Connection, config: &Config) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Bytes as SQLite's `cache_size` wants them, at least a little.
+/// Bytes in the unit of SQLite's `cache_size`, with a minimum.
 pub(super) fn kib(bytes: usize) -> i64 {
     i64::try_from((bytes >> 10).max(64)).unwrap_or(i64::MAX)
 }
@@ -178,7 +178,7 @@ fn create(db: &mut Connection) -> rusqlite::Result<()> {
     transaction.commit()
 }
 
-/// Gives a connection that may only read what its file lacks: empty tables, in memory.
+/// Adds empty in-memory tables to a read-only connection if its file lacks them.
 pub(super) fn stand_in(db: &Connection) -> rusqlite::Result<()> {
     for table in TRACE_TABLES {
         if !db.prepare("SELECT 1 FROM sqlite_schema WHERE name = ?1")?.exists([table])? {
@@ -188,7 +188,7 @@ pub(super) fn stand_in(db: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Reads where the sequence goes on, and writes it back: a file that can only be read is noticed here.
+/// Reads the start of the sequence, and writes it back: a read-only file is detected here.
 fn start_sequence(db: &Connection) -> rusqlite::Result<Sequence> {
     let reserved: i64 = db.query_row("SELECT value FROM host WHERE name = 'sequence'", [], |row| row.get(0))?;
     db.execute("UPDATE host SET value = ?1 WHERE name = 'sequence'", [reserved])?;
@@ -205,10 +205,10 @@ pub(super) fn explain(file: &Path, error: &rusqlite::Error) -> OpenError {
             | ErrorCode::CannotOpen
             | ErrorCode::PermissionDenied
             | ErrorCode::DiskFull
-            // The index of the log finds no room.
+            // There is no room for the index of the log.
             | ErrorCode::SystemIoFailure,
         ) => OpenError::NotWritable { path, reason },
-        // A table that is missing is a file that somebody has changed.
+        // A missing table: another program has changed the file.
         Some(ErrorCode::Unknown) => OpenError::Corrupt { path, reason },
         _ => OpenError::Start(reason),
     }

@@ -1,4 +1,4 @@
-//! Reads, on the caller's thread, each from the last committed state. Never waits for the writer.
+//! Reads, on the caller's thread, of the last committed state. Never waits for the writer.
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,7 +11,7 @@ use super::open::{self, OpenError, STATEMENTS};
 use super::rows::{self, signed};
 use crate::names::PluginName;
 
-/// Connections that only read. A read holds one for microseconds; the first that is free has the warmest cache.
+/// Read-only connections. A read holds one for microseconds; the first free one has the warmest cache.
 pub(super) struct Readers(Vec<Mutex<Connection>>);
 
 impl Readers {
@@ -121,7 +121,7 @@ impl Readers {
 
     pub(super) fn blobs(&self, prefix: &str, limit: usize) -> std::result::Result<Vec<String>, Unavailable> {
         self.read(|db| {
-            // Names are text, compared by their bytes, and so is what `substr` leaves of them.
+            // Names are text, compared by their bytes; so are their prefixes from `substr`.
             let sql = "SELECT name FROM blobs WHERE name >= ?1 AND substr(name, 1, length(?1)) = ?1 ORDER BY name LIMIT ?2";
             db.prepare_cached(sql)?.query_map(params![prefix, signed(limit as u64)], |row| row.get(0))?.collect()
         })
@@ -133,7 +133,7 @@ impl Readers {
 
     fn free(&self) -> MutexGuard<'_, Connection> {
         let free = self.0.iter().find_map(|reader| reader.try_lock().ok());
-        // With all of them busy, one is as good as another: each is busy for microseconds.
+        // If all are busy, any will do: each is busy for microseconds.
         free.unwrap_or_else(|| self.0[0].lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -165,9 +165,9 @@ pub(super) fn dead_letters(db: &Connection, seq: u64, limit: i64) -> Result<Vec<
     found.collect()
 }
 
-/// None if the values have too many bytes.
+/// None if the values exceed the limit of bytes.
 fn get_many(db: &Connection, plugin: &PluginName, keys: &[String]) -> Result<Option<Vec<Option<Bytes>>>> {
-    // One transaction, so that all are of one moment.
+    // One transaction, so that all values are from one moment.
     let moment = db.unchecked_transaction()?;
     let (mut values, mut bytes) = (Vec::with_capacity(keys.len()), 0);
     for key in keys {
@@ -181,7 +181,7 @@ fn get_many(db: &Connection, plugin: &PluginName, keys: &[String]) -> Result<Opt
     Ok(Some(values))
 }
 
-/// None if the entries have too many bytes.
+/// None if the entries exceed the limit of bytes.
 fn scan(
     db: &Connection,
     plugin: &PluginName,

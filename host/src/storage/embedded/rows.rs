@@ -1,4 +1,4 @@
-//! The statements that write, and the sequence. Knows tables and columns; decides nothing.
+//! The statements that write, and the sequence. Contains tables and columns; decides nothing.
 
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
@@ -10,13 +10,13 @@ use crate::names::PluginName;
 /// Sequence numbers that are reserved with one write, and skipped by a restart.
 const RESERVE: u64 = 1 << 16;
 
-/// Handled ids that one group forgets at most: more than a group can add, so that the rest shrinks.
+/// The most handled ids that one group deletes: more than a group can add, so that their number shrinks.
 const SWEEP: usize = 2048;
 
-/// Numbers appends, messages and letters, in commit order. A number is used once, whatever happens to the group it was used in.
+/// The numbers of appends, messages and letters, in commit order. A number is used once, even if its group fails.
 pub(super) struct Sequence {
     pub(super) next: u64,
-    /// The disk knows that all up to this one may be used.
+    /// Numbers up to this one are reserved on the disk.
     reserved: u64,
 }
 
@@ -44,7 +44,7 @@ impl Before for Rows<'_> {
 }
 
 impl Rows<'_> {
-    /// Writes what a group has come to. Ids that were handled before `forget_ms` may be forgotten; those of now are stored with
+    /// Writes the result of a group. Ids that were handled before `forget_ms` may be deleted; new ones are stored with
     /// `stamp_ms`.
     pub(super) fn write(self, written: &Written, stamp_ms: u64, forget_ms: u64) -> Result<()> {
         for ((plugin, key), value) in &written.values {
@@ -77,7 +77,7 @@ impl Rows<'_> {
         self.0.prepare_cached(sql)?.execute((handled.plugin.as_str(), &handled.id, signed(stamp_ms))).map(drop)
     }
 
-    /// Forgets the oldest of the ids that were handled before a time.
+    /// Deletes the oldest ids that were handled before a time.
     fn sweep_handled(self, before_ms: u64) -> Result<()> {
         let sql = "DELETE FROM handled WHERE (plugin, id) IN
             (SELECT plugin, id FROM handled INDEXED BY handled_at WHERE at_ms < ?1 ORDER BY at_ms LIMIT ?2)";
@@ -100,7 +100,7 @@ impl Rows<'_> {
         Ok(self.0.prepare_cached("DELETE FROM outbox WHERE seq <= ?1")?.execute([signed(seq)])? > 0)
     }
 
-    /// False if the message is among the plugin's letters already.
+    /// False if the plugin already has a letter of this message.
     pub(super) fn put_dead_letter(self, seq: u64, letter: &DeadLetter, now_ms: u64) -> Result<bool> {
         let OutboxMessage { id, topic, key, tenant, data, hops, at_ms, trace } = &letter.message;
         let (plugin, now) = (letter.plugin.as_str(), signed(now_ms));
@@ -113,7 +113,7 @@ impl Rows<'_> {
         Ok(new)
     }
 
-    /// Removes the oldest letters over a number, and says how many.
+    /// Removes the oldest letters over a number, and returns how many.
     pub(super) fn cap_dead_letters(self, most: usize) -> Result<usize> {
         let sql = "DELETE FROM dead_letters WHERE seq IN (SELECT seq FROM dead_letters ORDER BY seq DESC LIMIT -1 OFFSET ?1)";
         self.0.prepare_cached(sql)?.execute([i64::try_from(most).unwrap_or(i64::MAX)])
@@ -123,9 +123,9 @@ impl Rows<'_> {
         Ok(self.0.prepare_cached("DELETE FROM dead_letters WHERE seq = ?1")?.execute([signed(seq)])? > 0)
     }
 
-    /// Removes a letter: its message, and whose it is.
+    /// Removes a letter, and returns its plugin and message.
     pub(super) fn take_dead_letter(self, seq: u64) -> Result<Option<(PluginName, OutboxMessage)>> {
-        // Before the letter, with which it goes.
+        // Before the letter, since the trigger deletes its trace.
         let mut traced = self.0.prepare_cached("SELECT parent FROM letter_traces WHERE seq = ?1")?;
         let trace = traced.query_row([signed(seq)], |row| row.get(0)).optional()?;
         let sql = "DELETE FROM dead_letters WHERE seq = ?1 RETURNING plugin, seq, id, topic, key, tenant, data, hops, at_ms";
@@ -134,7 +134,7 @@ impl Rows<'_> {
         Ok(taken.optional()?.map(|(plugin, message)| (plugin, OutboxMessage { trace, ..message })))
     }
 
-    /// Moves rows from one plugin to another. Those that the second plugin has already stay where they are.
+    /// Moves rows from one plugin to another. Rows that the second plugin already has are not moved.
     pub(super) fn hand_over(self, all: &HandOver) -> Result<()> {
         let (from, to) = (all.from.as_str(), all.to.as_str());
         let mut moved = self.0.prepare_cached("UPDATE OR IGNORE entries SET plugin = ?2 WHERE plugin = ?1 AND key = ?3")?;
@@ -165,7 +165,7 @@ impl Rows<'_> {
         Ok(self.0.prepare_cached("DELETE FROM blobs WHERE name = ?1")?.execute([name])? > 0)
     }
 
-    /// Reserves numbers where the group has used more than there were. They count once the group is committed.
+    /// Reserves numbers if the group has used more than were reserved. The reservation is valid once the group is committed.
     pub(super) fn reserve(self, sequence: &Sequence) -> Result<Option<u64>> {
         if sequence.next <= sequence.reserved + 1 {
             return Ok(None);
@@ -177,7 +177,7 @@ impl Rows<'_> {
 }
 
 impl Sequence {
-    /// The reservation is on the disk.
+    /// Called when the reservation is on the disk.
     pub(super) fn reserved(&mut self, reserved: Option<u64>) {
         self.reserved = reserved.unwrap_or(self.reserved);
     }
@@ -207,7 +207,7 @@ pub(super) fn message(row: &Row<'_>, first: usize) -> Result<OutboxRow> {
     Ok(OutboxRow { seq: row.get::<_, i64>(first)?.unsigned_abs(), message })
 }
 
-/// SQLite's integers are signed; what is over them is as good as for ever.
+/// SQLite's integers are signed; larger numbers are capped.
 pub(super) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

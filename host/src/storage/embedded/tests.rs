@@ -1,4 +1,4 @@
-//! What only the embedded storage promises: one process a directory, crashes, a full disk, its queue.
+//! Tests of the embedded storage alone: one process a directory, crashes, a full disk, its queue.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -18,7 +18,7 @@ mod handled;
 
 suite!(empty);
 
-/// A directory that goes with the test.
+/// A directory that is removed after the test.
 struct Dir(PathBuf);
 
 impl Dir {
@@ -44,7 +44,7 @@ async fn empty() -> (Arc<dyn Storage>, Dir) {
     (Arc::new(open(&dir.0, &Config::default())), dir)
 }
 
-/// The file itself, while nobody uses it.
+/// The file itself, while it is not in use.
 fn database(dir: &Dir) -> rusqlite::Connection {
     rusqlite::Connection::open(dir.0.join("storage.sqlite")).unwrap()
 }
@@ -64,7 +64,7 @@ async fn log(storage: &dyn Storage) -> Vec<(String, Bytes)> {
 }
 
 #[tokio::test]
-async fn what_was_committed_is_there_after_a_restart() {
+async fn commits_survive_a_restart() {
     let dir = Dir::new();
     let storage = open(&dir.0, &Config::default());
     let set = WriteSet { messages: vec![message("m1")], ..append("one") };
@@ -78,7 +78,7 @@ async fn what_was_committed_is_there_after_a_restart() {
 }
 
 #[tokio::test]
-async fn a_file_from_before_traces_were_kept_takes_them() {
+async fn a_file_without_trace_tables_gets_them() {
     let dir = Dir::new();
     open(&dir.0, &Config::default()).close().await;
     let old = "DROP TABLE outbox_traces; DROP TRIGGER letter_gone; DROP TABLE letter_traces;
@@ -87,7 +87,7 @@ async fn a_file_from_before_traces_were_kept_takes_them() {
         UPDATE host SET value = 2 WHERE name = 'sequence'";
     database(&dir).execute_batch(old).unwrap();
     let export = Export::open(&dir.0).unwrap();
-    assert_eq!((export.outbox(0).unwrap().len(), export.dead_letters(0).unwrap().len()), (1, 1), "it can be moved as it is");
+    assert_eq!((export.outbox(0).unwrap().len(), export.dead_letters(0).unwrap().len()), (1, 1), "it can be exported");
     drop(export);
     let storage = open(&dir.0, &Config::default());
     let traced = OutboxMessage { trace: Some("00-11-22-01".to_owned()), ..message("m1") };
@@ -105,7 +105,7 @@ async fn a_file_from_before_traces_were_kept_takes_them() {
 }
 
 #[tokio::test]
-async fn a_letters_trace_goes_with_it_whoever_removes_it() {
+async fn the_trace_of_a_removed_letter_is_removed() {
     let dir = Dir::new();
     let storage = open(&dir.0, &Config { dead_letters: 3, ..Config::default() });
     for id in ["m1", "m2", "m3", "m4"] {
@@ -122,7 +122,7 @@ async fn a_letters_trace_goes_with_it_whoever_removes_it() {
 }
 
 #[tokio::test]
-async fn closing_finishes_what_was_taken_and_takes_no_more() {
+async fn closing_finishes_accepted_commits_and_refuses_new_ones() {
     let dir = Dir::new();
     let storage = open(&dir.0, &Config::default());
     let taken: Vec<_> = (0..50).map(|n| storage.commit(append(n), no_effects())).collect();
@@ -156,7 +156,7 @@ async fn a_directory_that_another_process_uses_is_refused() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_opened_says_why() {
+async fn errors_of_opening_give_the_reason() {
     let open = |dir: &Path| Embedded::open(dir, &Config::default(), Clock::manual(0)).err().unwrap();
     let dir = Dir::new();
     fs::create_dir_all(&dir.0).unwrap();
@@ -200,14 +200,14 @@ async fn a_full_disk_refuses_and_recovers() {
     };
     assert!(matches!(refused, CommitError::Unavailable(_)), "{refused}");
     assert!(kept.len() > 4 && storage.stats().groups_failed == 1);
-    // Nothing acknowledged is gone, and nothing of what was refused is there.
+    // Acknowledged writes are there, and nothing of the refused one.
     for key in &kept {
         assert_eq!(read(&storage, key).await.as_ref(), Some(&value));
     }
     assert_eq!(read(&storage, &kept.len().to_string()).await, None);
-    // Asked a moment ago it was well, and a failed commit says more.
-    let told = storage.writable().await.unwrap_err();
-    assert!(told.to_string().contains("full") && storage.stats().failing, "{told}");
+    // The last probe succeeded, but the failed commit is newer.
+    let error = storage.writable().await.unwrap_err();
+    assert!(error.to_string().contains("full") && storage.stats().failing, "{error}");
     for key in &kept {
         commit(&storage, writes([Write::Delete { key: key.clone() }])).await.unwrap();
     }
@@ -232,7 +232,7 @@ async fn a_group_that_is_not_written_acknowledges_nothing() {
     let other = rusqlite::Connection::open(dir.0.join("storage.sqlite")).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let (first, second, letter) = (handle(1), handle(2), storage.outbox_done(1));
-    // The second must not hear that its message was handled: the first one's handling came to nothing.
+    // The second must not be refused as handled, since the first one failed.
     assert!(matches!(first.await, Err(CommitError::Unavailable(_))));
     assert!(matches!(second.await, Err(CommitError::Unavailable(_))));
     assert!(letter.await.is_err());
@@ -256,7 +256,7 @@ async fn a_full_queue_refuses_after_its_wait() {
         let storage = storage.clone();
         more.spawn(async move { commit(&*storage, append("more")).await });
     }
-    // Nothing can be acknowledged while the first one's effects run, so what ends first was refused.
+    // No commit is acknowledged while the first one's effects run, so the first to end was refused.
     let refused = more.join_next().await.unwrap().unwrap();
     assert!(matches!(refused, Err(CommitError::Unavailable(_))), "{refused:?}");
     go.notify_one();
@@ -271,7 +271,7 @@ async fn a_full_queue_counts_bytes() {
     let dir = Dir::new();
     let config = Config { queue_bytes: 100_000, ..Config::default() };
     let storage = open(&dir.0, &config);
-    // Each is larger than the queue, so they go one by one, and all of them go.
+    // Each is larger than the queue, so they are written one by one.
     let all: Vec<_> =
         (0..10).map(|n| storage.commit(writes([put(&n.to_string(), &"v".repeat(200_000))]), no_effects())).collect();
     for one in all {
@@ -280,7 +280,7 @@ async fn a_full_queue_counts_bytes() {
 }
 
 #[tokio::test]
-async fn the_oldest_dead_letter_goes_where_there_are_too_many() {
+async fn the_oldest_dead_letter_is_removed_over_the_limit() {
     let dir = Dir::new();
     let storage = open(&dir.0, &Config { dead_letters: 2, ..Config::default() });
     for id in ["m1", "m2", "m3"] {
@@ -306,13 +306,13 @@ async fn the_log_does_not_grow_for_ever() {
 }
 
 #[tokio::test]
-async fn what_was_acknowledged_survives_a_kill() {
+async fn acknowledged_writes_survive_a_kill() {
     let dir = Dir::new();
     let (mut acked_before, mut keys_before) = (0, Vec::new());
     for round in 0..20 {
         let mut child = child(&dir.0);
         let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
-        // As many acknowledgements as the round says, then the kill, wherever the child is by then.
+        // Kills the child at some point after this number of acknowledgements.
         let wanted = acked_before + 1 + round * 7;
         let mut last = 0;
         for line in lines.by_ref() {
@@ -324,7 +324,7 @@ async fn what_was_acknowledged_survives_a_kill() {
         assert!(last >= wanted, "the child ended by itself after {last}");
         child.0.kill().unwrap();
         child.0.wait().unwrap();
-        // What it had still said.
+        // The remaining lines of its output.
         for line in lines {
             last = line.ok().as_deref().and_then(acked).unwrap_or(last);
         }
@@ -341,7 +341,7 @@ async fn what_was_acknowledged_survives_a_kill() {
 
 const CHILD: &str = "HUBBUB_TEST_STORAGE_CHILD";
 
-/// A process that ends with the test.
+/// A process that is killed after the test.
 struct Child(std::process::Child);
 
 impl Drop for Child {
@@ -359,12 +359,12 @@ fn child(dir: &Path) -> Child {
     Child(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap())
 }
 
-/// The number of records that a line of the child acknowledges.
+/// The number of acknowledged records in a line of the child.
 fn acked(line: &str) -> Option<u64> {
     line.strip_prefix("acked ")?.parse().ok()
 }
 
-/// Not a test by itself: what [`child`] runs. It writes numbered records, eight at a time, and says how many are acknowledged.
+/// Not a test by itself: run by [`child`]. It writes numbered records, eight at a time, and prints how many are acknowledged.
 #[tokio::test]
 async fn writes_until_killed() {
     let Some(dir) = std::env::var_os(CHILD) else { return };

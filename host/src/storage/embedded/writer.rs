@@ -1,5 +1,5 @@
-//! The thread that writes: gathers what has arrived, writes it as one transaction with one sync, hands it on. Never acknowledges
-//! before the sync, and after an error of the disk goes on with the next group.
+//! The writer thread: gathers waiting commits, writes them as one transaction with one sync, and hands them to the applier. Never
+//! acknowledges before the sync, and continues with the next group after an error of the disk.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,8 +14,8 @@ use super::super::queue::{self, Admin, Jobs, Outcome, Waiting, Work};
 use super::super::stats::{Counters, count};
 use super::super::{Config, Unavailable, WriteSet};
 use super::open::{DirLock, OpenError, PAGE};
+use super::probe;
 use super::rows::{Rows, Sequence};
-use super::trial;
 use crate::clock::Clock;
 use crate::duration::millis;
 
@@ -27,11 +27,11 @@ pub(super) struct Writer {
     clock: Clock,
     limits: Limits,
     counters: Arc<Counters>,
-    /// Pages of the log, as SQLite told after the last commit.
+    /// Pages of the log, as reported by SQLite after the last commit.
     log_pages: Arc<AtomicU64>,
-    /// The log's length from which on it is copied.
+    /// The length of the log at which it is copied.
     checkpoint_at: u64,
-    /// All up to this row was removed from the outbox.
+    /// All rows up to this one were removed from the outbox.
     outbox_done: u64,
     lock: Arc<DirLock>,
 }
@@ -55,10 +55,10 @@ impl Writer {
         lock: Arc<DirLock>,
     ) -> Result<Self, OpenError> {
         let log_pages = Arc::<AtomicU64>::default();
-        let told = log_pages.clone();
-        // Also ends SQLite's own checkpoints, which would run before the commit returns, and so before anyone is told.
+        let reported = log_pages.clone();
+        // Also disables SQLite's own checkpoints, which would run before the commit returns and delay the answers.
         db.wal_hook(Some(move |_: &mut _, pages: i32| {
-            told.store(u64::from(pages.unsigned_abs()), Ordering::Relaxed);
+            reported.store(u64::from(pages.unsigned_abs()), Ordering::Relaxed);
             Ok(())
         }))
         .map_err(|e| OpenError::Start(e.to_string()))?;
@@ -71,7 +71,7 @@ impl Writer {
         Ok(Self { db, sequence, jobs, applier, clock, limits, counters, log_pages, checkpoint_at, outbox_done: 0, lock })
     }
 
-    /// Runs until it is closed, or nobody is left who could ask.
+    /// Runs until it is closed, or all senders are dropped.
     pub(super) fn run(mut self) {
         let mut closing = None;
         while closing.is_none()
@@ -79,12 +79,12 @@ impl Writer {
         {
             closing = gathered.closing;
             let settled = self.settle(gathered.work, gathered.waiting);
-            // The task ends only with the runtime, and then nobody waits any more.
+            // The applier ends only with the runtime, when no caller waits any more.
             if !settled.is_empty() && self.applier.blocking_send(settled).is_err() {
                 return;
             }
-            for waiting in gathered.trials {
-                waiting.answer(self.trial());
+            for waiting in gathered.probes {
+                waiting.answer(self.probe());
             }
             if closing.is_none() {
                 self.checkpoint();
@@ -100,7 +100,7 @@ impl Writer {
         let started = Instant::now();
         for todo in &work {
             if let Work::Set(WriteSet { begun: Some(begun), .. }) = todo {
-                // Told once: a set is written once.
+                // Fails only if it is set, and a set is written once.
                 let _ = begun.set(started);
             }
         }
@@ -109,10 +109,10 @@ impl Writer {
         queue::settle(waiting, outcomes.map_err(Unavailable::new), &self.counters)
     }
 
-    /// One transaction. Whether each piece of work is a set, and what came of it; or the error that undid them all.
+    /// Writes one transaction. Returns whether each job is a set, and its outcome; or the error that undid them all.
     ///
-    /// Going on after a failed sync is sound: the next group's pages overwrite those that failed, at the same place in the log, and
-    /// are synced with it; nothing that was synced before is written again.
+    /// Continuing after a failed sync is sound: the next group's pages overwrite those that failed, at the same place in the log,
+    /// and are synced with it; pages that were synced before are not written again.
     fn write(&mut self, work: Vec<Work>) -> rusqlite::Result<Vec<(bool, Outcome)>> {
         let now_ms = self.clock.now_ms();
         let (stamp_ms, forget_ms) = (self.clock.stamp_ms(), self.clock.before_ms(millis(self.limits.handled_for)));
@@ -138,9 +138,9 @@ impl Writer {
                 Work::Admin(Admin::RemoveDeadLetter(seq)) => (false, Ok(rows.remove_dead_letter(seq)?)),
                 Work::Admin(Admin::ReviveDeadLetter(seq)) => {
                     let taken = rows.take_dead_letter(seq)?;
-                    let there = taken.is_some();
+                    let exists = taken.is_some();
                     taken.into_iter().for_each(|(plugin, message)| group.publish(message.addressed(&plugin)));
-                    (false, Ok(there))
+                    (false, Ok(exists))
                 }
                 Work::Admin(Admin::PutBlob(name, value)) => (false, Ok(rows.put_blob(&name, &value).map(|()| true)?)),
                 Work::Admin(Admin::PutBlobs(values)) => {
@@ -166,23 +166,24 @@ impl Writer {
     }
 
     /// Whether a write would succeed.
-    fn trial(&mut self) -> Result<(), Unavailable> {
-        trial::disk(&self.db)?;
-        trial::pages(&mut self.db).map_err(Unavailable::new)?;
+    fn probe(&mut self) -> Result<(), Unavailable> {
+        probe::disk(&self.db)?;
+        probe::pages(&mut self.db).map_err(Unavailable::new)?;
         if self.counters.writing.is_failing() {
-            trial::commit(&self.db).map_err(Unavailable::new)?;
+            probe::commit(&self.db).map_err(Unavailable::new)?;
         }
         Ok(())
     }
 
-    /// Copies the log into the database once it is long. Those who wait for the group have been told by now.
+    /// Copies the log into the database once it is long. The callers of the group have been answered before.
     fn checkpoint(&mut self) {
         let pages = self.log_pages.load(Ordering::Relaxed);
         if pages < self.limits.log_pages {
             self.checkpoint_at = self.limits.log_pages;
         }
         if pages >= self.checkpoint_at {
-            // Where somebody reads an old state the log cannot begin anew, and grows. Trying at every group would not help.
+            // While a reader holds an old state, the log cannot be restarted, and grows. An attempt at every group would not
+            // help.
             self.checkpoint_at = pages + self.limits.log_pages / 4;
             match self.db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
                 Ok(()) => count(&self.counters.checkpoints, 1),

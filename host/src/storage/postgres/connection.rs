@@ -1,5 +1,5 @@
-//! Making connections: the address, TLS, the settings of a session, and what an error means. Never shows the address, and never
-//! trusts a session's defaults where an acknowledgement rests on them.
+//! Connections to PostgreSQL: the address, TLS, session settings, and the classification of errors. Never shows the address, and
+//! never relies on a session's defaults for durability.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -18,20 +18,20 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::super::{Config, Url};
 use super::OpenError;
 
-/// After this much silence the other side is asked whether it is still there.
+/// The silence after which a keepalive is sent.
 const KEEPALIVE: Duration = Duration::from_secs(10);
 
-/// The first and the longest wait between two tries to connect.
+/// The first and the longest wait between two attempts to connect.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
-/// Why something did not happen.
+/// Why a request failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Failed {
-    /// The database is not there, or not able to: try again.
+    /// The database is not reachable or not able to answer: retry.
     Lost(String),
-    /// It answered, with a no that is about what was asked.
+    /// The database refused the data of the request.
     Data(String),
-    /// It answered, with a no of any other kind.
+    /// The database refused for any other reason.
     Refused(String),
 }
 
@@ -48,13 +48,13 @@ impl From<tokio_postgres::Error> for Failed {
         let Some(answer) = error.as_db_error() else {
             let mut reason = error.to_string();
             if let Some(cause) = std::error::Error::source(&error) {
-                let hint = if is_of_nobody_known(cause) { " (storage.tls_ca names who may sign it)" } else { "" };
+                let hint = if has_unknown_issuer(cause) { " (storage.tls_ca sets the trusted authorities)" } else { "" };
                 reason = format!("{reason}: {cause}{hint}");
             }
             return Self::Lost(reason);
         };
         let (code, reason) = (answer.code(), format!("{} ({})", answer.message(), answer.code().code()));
-        // Shut down, or a standby by now; no place for one more; chosen as the one to give way.
+        // The server shuts down or is a standby now, has no free connection, or chose this transaction to resolve a deadlock.
         let passing = [
             &SqlState::READ_ONLY_SQL_TRANSACTION,
             &SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
@@ -74,8 +74,8 @@ impl From<tokio_postgres::Error> for Failed {
     }
 }
 
-/// Whether TLS failed for a certificate that none of the known authorities has signed.
-fn is_of_nobody_known(cause: &(dyn std::error::Error + 'static)) -> bool {
+/// Whether TLS failed because no known authority has signed the certificate.
+fn has_unknown_issuer(cause: &(dyn std::error::Error + 'static)) -> bool {
     let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
     matches!(
         inner.and_then(|inner| inner.downcast_ref()),
@@ -87,12 +87,12 @@ fn is_of_nobody_known(cause: &(dyn std::error::Error + 'static)) -> bool {
 pub(super) struct Connector {
     config: tokio_postgres::Config,
     tls: Option<MakeRustlsConnect>,
-    /// To connect, all of a session's settings included.
+    /// The limit of a connect, including the session's settings.
     limit: Duration,
     statement_timeout: Duration,
 }
 
-/// A connection, and the task that moves its bytes. Dropped, it is closed, whatever is under way.
+/// A connection with the task that drives it. Closed on drop, even during a request.
 pub(super) struct Connection {
     pub(super) client: Client,
     driver: JoinHandle<()>,
@@ -107,19 +107,19 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        // A database that hangs would keep the task for as long.
+        // A database that hangs would keep the task alive.
         self.driver.abort();
     }
 }
 
-/// What to do at a notification, with the number of the server's process that sent it.
-pub(super) type Heard = Box<dyn Fn(i32) + Send>;
+/// Called on a notification, with the process number of the server process that sent it.
+pub(super) type OnNotification = Box<dyn Fn(i32) + Send>;
 
 impl Connector {
     pub(super) fn new(url: &Url, config: &Config) -> Result<Self, OpenError> {
-        // The parser's own words quote parts of the url, and with it of the password.
+        // The parser's error messages quote parts of the url, and so of the password.
         let mut to: tokio_postgres::Config = url.expose().parse().map_err(|_| OpenError::Url)?;
-        // Behind the first of two `@` is a part of a password, which the name of the database would show.
+        // With two `@`, the text after the first is part of a password, and would be shown as the host.
         let has_password = |host: &tokio_postgres::config::Host| match host {
             tokio_postgres::config::Host::Tcp(host) => host.contains('@'),
             tokio_postgres::config::Host::Unix(_) => false,
@@ -135,11 +135,11 @@ impl Connector {
             to.application_name("hubbub");
         }
         to.keepalives_idle(KEEPALIVE).tcp_user_timeout(config.statement_timeout);
-        // Of several hosts the one that takes writes; a standby would refuse every commit.
+        // Of several hosts, the one that accepts writes; a standby would refuse every commit.
         to.target_session_attrs(TargetSessionAttrs::ReadWrite);
         let tls = match to.get_ssl_mode() {
             SslMode::Require => Some(tls(config)?),
-            // Who names authorities means to be encrypted.
+            // A configured authority implies that the connection must be encrypted.
             _ if config.tls_ca.is_some() => {
                 return Err(OpenError::Tls("without sslmode=require in the database's url nothing is encrypted".into()));
             }
@@ -149,11 +149,11 @@ impl Connector {
         Ok(Self { config: to, tls, limit: limit.saturating_mul(hosts), statement_timeout: config.statement_timeout })
     }
 
-    /// Host and database, for people.
+    /// Host and database, for messages.
     pub(super) fn name(&self) -> String {
         use tokio_postgres::config::Host;
         let (hosts, ports) = (self.config.get_hosts(), self.config.get_ports());
-        // One port is for all hosts, and none is the usual one.
+        // One port applies to all hosts; without any, the default port.
         let ports = ports.iter().chain(std::iter::repeat(ports.first().unwrap_or(&5432)));
         let hosts: Vec<_> = hosts
             .iter()
@@ -167,25 +167,25 @@ impl Connector {
         format!("{database} at {}", hosts.join(","))
     }
 
-    pub(super) async fn connect(&self, heard: Heard) -> Result<Connection, Failed> {
+    pub(super) async fn connect(&self, on_notification: OnNotification) -> Result<Connection, Failed> {
         let late = || Failed::Lost("the database does not answer within storage.connect_timeout".to_owned());
-        tokio::time::timeout(self.limit, self.prepare(heard)).await.map_err(|_| late())?
+        tokio::time::timeout(self.limit, self.prepare(on_notification)).await.map_err(|_| late())?
     }
 
-    async fn prepare(&self, heard: Heard) -> Result<Connection, Failed> {
+    async fn prepare(&self, on_notification: OnNotification) -> Result<Connection, Failed> {
         let connection = match &self.tls {
             Some(tls) => {
                 let (client, io) = self.config.connect(tls.clone()).await?;
-                Connection { client, driver: tokio::spawn(drive(io, heard)) }
+                Connection { client, driver: tokio::spawn(drive(io, on_notification)) }
             }
             None => {
                 let (client, io) = self.config.connect(NoTls).await?;
-                Connection { client, driver: tokio::spawn(drive(io, heard)) }
+                Connection { client, driver: tokio::spawn(drive(io, on_notification)) }
             }
         };
         let ms = self.statement_timeout.as_millis().clamp(1, i32::MAX as u128);
-        // A group's arrays are many rows to a planner that does not look inside: it must not read a table for them. An
-        // acknowledgement needs the sync, whatever the server's default is.
+        // The planner expects many rows of a group's arrays: it must not scan a table for them. An acknowledgement needs the
+        // sync, whatever the server's default is.
         let settings = format!(
             "SET statement_timeout = {ms}; SET idle_in_transaction_session_timeout = {ms};
             SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_seqscan = off;
@@ -211,7 +211,7 @@ fn tls(config: &Config) -> Result<MakeRustlsConnect, OpenError> {
     if roots.add_parsable_certificates(certificates).0 == 0 {
         return Err(failed(match &config.tls_ca {
             Some(file) => format!("{} holds no certificate", file.display()),
-            None => "the system knows no certificates: name a file of those that sign the database's".to_owned(),
+            None => "the system has no certificates: set it to a file with the authority of the database".to_owned(),
         }));
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -223,20 +223,20 @@ fn tls(config: &Config) -> Result<MakeRustlsConnect, OpenError> {
     Ok(MakeRustlsConnect::new(client))
 }
 
-async fn drive<S, T>(mut io: tokio_postgres::Connection<S, T>, heard: Heard)
+async fn drive<S, T>(mut io: tokio_postgres::Connection<S, T>, on_notification: OnNotification)
 where
     S: AsyncRead + AsyncWrite + Unpin,
     T: AsyncRead + AsyncWrite + Unpin,
 {
-    // What ends it, the client's pending requests are told as well.
+    // An error that ends the loop also fails the client's pending requests.
     while let Some(Ok(message)) = poll_fn(|context| io.poll_message(context)).await {
         if let AsyncMessage::Notification(notification) = message {
-            heard(notification.process_id());
+            on_notification(notification.process_id());
         }
     }
 }
 
-/// The waits between tries, each longer than the one before, and none the same on two nodes.
+/// The waits between attempts: exponential backoff with jitter.
 pub(super) struct Pauses(Duration);
 
 impl Pauses {
@@ -244,9 +244,9 @@ impl Pauses {
         Self(PAUSE.0)
     }
 
-    /// Waits, unless that would go past the end: then false, at once.
+    /// Waits, unless the wait would exceed `end`: then returns false at once.
     pub(super) async fn wait(&mut self, end: Instant) -> bool {
-        // Without randomness all nodes come at once, which the database survives.
+        // Without randomness all nodes retry at the same time, which the database survives.
         let spread = f64::from(getrandom::u32().unwrap_or(u32::MAX)) / f64::from(u32::MAX);
         let pause = self.0.mul_f64(0.5 + 0.5 * spread);
         self.0 = (self.0 * 2).min(PAUSE.1);

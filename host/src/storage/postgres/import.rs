@@ -1,5 +1,5 @@
-//! Moves what an embedded database holds into a PostgreSQL: all of it or nothing. Never adds to one that holds anything already,
-//! and never changes the embedded one.
+//! Moves the contents of an embedded database into PostgreSQL: all or nothing. Never adds to a database with rows, and never
+//! changes the embedded one.
 
 use std::fmt;
 use std::path::Path;
@@ -21,13 +21,13 @@ pub enum ImportError {
     Read(#[from] rusqlite::Error),
     #[error(transparent)]
     Target(#[from] OpenError),
-    #[error("{0} is not empty: its table {1} has rows. Give an empty database, or a schema of its own")]
+    #[error("{0} is not empty: its table {1} has rows. Use an empty database or a separate schema")]
     NotEmpty(String, String),
-    #[error("{0} did not take it: {1}. Nothing was moved")]
+    #[error("{0} refused the data: {1}. Nothing was moved")]
     Write(String, String),
 }
 
-/// What was moved.
+/// The number of rows that were moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Moved {
     pub entries: u64,
@@ -50,7 +50,7 @@ impl fmt::Display for Moved {
 /// Moves the database of a data directory.
 ///
 /// # Errors
-/// Says which side, and why; nothing was moved then.
+/// An error of either database; nothing was moved then.
 pub async fn import(dir: &Path, url: &Url, config: &Config) -> Result<Moved, ImportError> {
     let source = Export::open(dir)?;
     let connector = Connector::new(url, config)?;
@@ -60,7 +60,7 @@ pub async fn import(dir: &Path, url: &Url, config: &Config) -> Result<Moved, Imp
     let refused = |error: tokio_postgres::Error| ImportError::Write(name.clone(), Failed::from(error).reason());
     client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await.map_err(refused)?;
     let target = Target { client, writes: &Writes::prepare(client).await.map_err(refused)?, name: &name };
-    // Dropped on an error, the connection takes the transaction with it.
+    // If the connection is dropped on an error, the transaction is rolled back.
     target.take_over(&source).await?;
     let mut moved = Moved::default();
     target.entries(&source, &mut moved).await?;
@@ -83,7 +83,7 @@ struct Target<'a> {
 }
 
 impl Target<'_> {
-    /// Takes the lock that every group takes, sees that nothing is there, and goes on with the numbers.
+    /// Takes the lock of every group, checks that the tables are empty, and continues the sequence.
     async fn take_over(&self, source: &Export) -> Result<(), ImportError> {
         let taken = self.client.query_one(&self.writes.take, &[&signed(source.sequence()?)]).await;
         taken.map_err(|e| self.refused(e))?;
@@ -117,7 +117,7 @@ impl Target<'_> {
         let mut last = None;
         loop {
             let mut page = source.handled(last.as_ref())?;
-            // One statement takes one time.
+            // All rows of one statement have the same time.
             for together in page.chunk_by(|(_, a), (_, b)| a == b) {
                 let plugins: Vec<_> = together.iter().map(|(handled, _)| handled.plugin.as_str()).collect();
                 let ids: Vec<_> = together.iter().map(|(handled, _)| handled.id.as_bytes()).collect();

@@ -1,14 +1,14 @@
-//! The tables, and how an older database becomes one of this format. Never touches one that a newer server has changed, and never
-//! runs on two nodes at once.
+//! The tables, and migrations from older formats. Never changes a database of a newer format, and never runs on two nodes at
+//! once.
 
 use tokio_postgres::Client;
 
 use super::OpenError;
 use super::connection::Failed;
 
-/// Each brings a database from the format of its index to the next. Never changed once released: a change is a new one.
+/// Each migrates a database from the format of its index to the next. A released one never changes: add a new one instead.
 ///
-/// Text that comes from outside is kept as bytes: a PostgreSQL text takes no NUL, and sorts as its collation has it.
+/// Text from outside is stored as bytes: a PostgreSQL text cannot contain NUL, and its order depends on the collation.
 const MIGRATIONS: [&str; 2] = [
     "
 CREATE TABLE hubbub_host (name text PRIMARY KEY, value bigint NOT NULL) WITH (fillfactor = 10);
@@ -32,17 +32,17 @@ CREATE TABLE hubbub_dead_letters (
 );
 CREATE TABLE hubbub_blobs (name bytea PRIMARY KEY, value bytea NOT NULL);
 ",
-    // A node of the format before goes on beside it: what it writes has no trace.
+    // Nodes of the previous format may still run: rows they write have no trace.
     "ALTER TABLE hubbub_dead_letters ADD COLUMN trace bytea",
 ];
 
-/// The lock that nodes which start at once take in turn, each schema's its own: `hubb` as a number, and the schema.
+/// The lock that serializes nodes which start at the same time, one for each schema: `hubb` as a number, and the schema.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(1752523362, hashtext(current_schema()))";
 
-/// The oldest server whose ways this code relies on.
+/// The oldest server version that this code supports.
 const OLDEST: i32 = 150_000;
 
-/// Brings the database to this server's format.
+/// Migrates the database to this server's format.
 pub(super) async fn run(client: &Client, name: &str) -> Result<(), OpenError> {
     let failed = |e: tokio_postgres::Error| OpenError::Unusable { name: name.to_owned(), reason: Failed::from(e).reason() };
     let settings = "SELECT current_setting('server_version_num')::int, current_setting('fsync')";
@@ -52,17 +52,17 @@ pub(super) async fn run(client: &Client, name: &str) -> Result<(), OpenError> {
         return Err(OpenError::OldServer { name: name.to_owned(), found: version / 10_000 });
     }
     if fsync == "off" {
-        tracing::warn!("{name} runs with fsync = off: what is acknowledged does not survive a power cut");
+        tracing::warn!("{name} runs with fsync = off: acknowledged commits may be lost in a power cut");
     }
     client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await.map_err(failed)?;
-    let brought = bring(client, name).await;
-    // After an error there is nothing left to keep.
-    let end = if brought.is_ok() { "COMMIT" } else { "ROLLBACK" };
+    let migrated = migrate(client, name).await;
+    // After an error there is nothing to commit.
+    let end = if migrated.is_ok() { "COMMIT" } else { "ROLLBACK" };
     client.batch_execute(end).await.map_err(failed)?;
-    brought
+    migrated
 }
 
-async fn bring(client: &Client, name: &str) -> Result<(), OpenError> {
+async fn migrate(client: &Client, name: &str) -> Result<(), OpenError> {
     let failed = |e: tokio_postgres::Error| OpenError::Unusable { name: name.to_owned(), reason: Failed::from(e).reason() };
     client.batch_execute(LOCK).await.map_err(failed)?;
     let known = client.query_one("SELECT to_regclass('hubbub_host') IS NOT NULL", &[]).await.map_err(failed)?;

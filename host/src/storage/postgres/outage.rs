@@ -1,12 +1,12 @@
-//! Since when the database has not answered, so that who comes late to a long outage does not wait for it as long as the first.
-//! Never decides whether it is one: who talks to the database does.
+//! The start of the current outage, so that later requests do not wait as long as the first. Never decides whether there is one:
+//! the callers do.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::super::stats::{Counters, count};
 
-/// Shared by all that talk to one database.
+/// Shared by all users of one database.
 pub(super) struct Outage {
     since: Mutex<Option<Instant>>,
     wait: Duration,
@@ -18,12 +18,12 @@ impl Outage {
         Self { since: Mutex::default(), wait, counters }
     }
 
-    /// Until when to go on trying.
+    /// The time until which a request may retry.
     pub(super) fn end(&self) -> Instant {
         self.since.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or_else(Instant::now) + self.wait
     }
 
-    /// The database was not there.
+    /// Called when the database did not answer.
     pub(super) fn missed(&self, reason: &str) {
         let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
         if since.is_none() {
@@ -33,7 +33,7 @@ impl Outage {
         }
     }
 
-    /// It is.
+    /// Called when the database has answered.
     pub(super) fn over(&self) {
         if let Some(since) = self.since.lock().unwrap_or_else(PoisonError::into_inner).take() {
             tracing::info!(after_ms = since.elapsed().as_millis() as u64, "the database answers again");
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_comes_late_to_an_outage_waits_no_longer_than_the_first() {
+    fn later_requests_wait_no_longer_than_the_first() {
         let outage = Outage::new(Duration::from_secs(60), Arc::default());
         outage.missed("gone");
         let first = outage.end();

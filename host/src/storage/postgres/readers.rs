@@ -1,5 +1,5 @@
-//! Reads, each from what is committed when it is asked. A lost connection is made anew while there is time. Never holds more
-//! connections than `storage.connections`.
+//! Reads of the committed state. A lost connection is replaced while there is time. Never holds more connections than
+//! `storage.connections`.
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -20,7 +20,7 @@ use super::outage::Outage;
 use super::rows::{self, Reads, signed};
 use crate::names::PluginName;
 
-/// The answer of a database that is well takes milliseconds.
+/// A healthy database answers within milliseconds.
 const HEALTH: Duration = Duration::from_secs(1);
 
 /// The connections that read.
@@ -29,7 +29,7 @@ pub(super) struct Readers {
     outage: Arc<Outage>,
     idle: Mutex<Vec<Reader>>,
     free: Semaphore,
-    /// An answer may take this long after the server's own limit.
+    /// The limit of an answer: a little more than the server's own limit.
     limit: Duration,
     counters: Arc<Counters>,
 }
@@ -39,7 +39,7 @@ struct Reader {
     reads: Reads,
 }
 
-/// Which statement.
+/// Selects a statement.
 type Query = fn(&Reads) -> &Statement;
 type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
@@ -138,7 +138,7 @@ impl Readers {
         rows.first().map_or(Ok(0), |row| rows::number(row, 0)).map_err(unavailable)
     }
 
-    /// Does not wait for a database that is not there.
+    /// Does not wait for an outage to end.
     pub(super) async fn health(&self) -> Result<(), Unavailable> {
         let asked = self.ask_until(Instant::now() + HEALTH, false, |reads| &reads.health, &[]);
         let late = || Unavailable::new("the database does not answer");
@@ -151,7 +151,7 @@ impl Readers {
         self.ask_until(self.outage.end(), true, query, params).await
     }
 
-    /// A read changes nothing, so that one whose answer was lost is asked again.
+    /// A read changes nothing, so it is repeated if its answer was lost.
     async fn ask_until(&self, end: Instant, again: bool, query: Query, params: Params<'_>) -> Result<Vec<Row>, Unavailable> {
         let _permit = match self.free.try_acquire() {
             Ok(permit) => permit,
@@ -178,7 +178,7 @@ impl Readers {
             None => self.connect().await?,
         };
         let answer = tokio::time::timeout(self.limit, rows_of(&reader.connection.client, query(&reader.reads), params)).await;
-        // One that did not answer in time may answer to whoever asks next.
+        // A connection without an answer in time could give it to the next request.
         let answer = answer.map_err(|_| Failed::Lost("an answer did not come in time".to_owned()))?;
         if !reader.connection.client.is_closed() {
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
@@ -188,12 +188,12 @@ impl Readers {
 
     fn idle(&self) -> Option<Reader> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        // The last one used has the warmest cache; those that have ended are let go of on the way.
+        // The last one used has the warmest cache; closed connections are dropped here.
         std::iter::from_fn(|| idle.pop()).find(|reader| !reader.connection.client.is_closed())
     }
 
     async fn connect(&self) -> Result<Reader, Failed> {
-        // Who was let in before is let in again, once the one at the door knows us.
+        // Credentials that worked at the start will work again, so a refusal is temporary.
         let connected = self.connector.connect(Box::new(|_| {})).await;
         let connection = connected.map_err(|failed| Failed::Lost(failed.reason()))?;
         let reads = Reads::prepare(&connection.client).await?;
@@ -207,7 +207,7 @@ impl Readers {
     }
 }
 
-/// All rows, as long as they are not too many bytes to be held.
+/// All rows, up to the limit of bytes.
 async fn rows_of(client: &Client, statement: &Statement, params: Params<'_>) -> Result<Vec<Row>, Failed> {
     let mut stream = pin!(client.query_raw(statement, params.iter().copied()).await?);
     let (mut rows, mut bytes) = (Vec::new(), 0);

@@ -1,4 +1,4 @@
-//! The statements, and the shapes of their rows. Knows tables and columns; decides nothing.
+//! The statements, and the shapes of their rows. Contains tables and columns; decides nothing.
 
 use bytes::Bytes;
 use tokio_postgres::types::ToSql;
@@ -8,7 +8,7 @@ use super::super::{DeadLetter, DeadLetterRow, HandOver, OutboxMessage, OutboxRow
 use super::connection::Failed;
 use crate::names::PluginName;
 
-/// Makes a struct of prepared statements, all prepared in one round trip.
+/// Defines a struct of prepared statements, all prepared in one round trip.
 macro_rules! statements {
     ($(#[$about:meta])* $name:ident { $($statement:ident: $sql:expr,)* }) => {
         $(#[$about])*
@@ -24,7 +24,7 @@ macro_rules! statements {
 }
 
 statements! {
-    /// What a connection that reads is asked.
+    /// The statements of a reading connection.
     Reads {
         get: "SELECT value FROM hubbub_entries WHERE plugin = $1 AND key = $2",
         get_many: "SELECT key, value FROM hubbub_entries WHERE plugin = $1 AND key = ANY($2)",
@@ -35,7 +35,7 @@ statements! {
         scan_back_from_end: "SELECT key, value FROM hubbub_entries WHERE plugin = $1 AND key >= $2 ORDER BY key DESC LIMIT $3",
         keys: "SELECT key FROM hubbub_entries
             WHERE plugin = $1 AND key >= $2 AND key > $3 AND ($4::bytea IS NULL OR key < $4) ORDER BY key LIMIT $5",
-        // Three columns: two would be taken for a key and its value.
+        // Three columns: two would be counted as a key and its value.
         handled_after: "SELECT id, at_ms, plugin FROM hubbub_handled WHERE plugin = $1 AND id > $2 ORDER BY id LIMIT $3",
         outbox: "SELECT seq, id, topic, key, tenant, data, hops, at_ms, trace
             FROM hubbub_outbox WHERE seq > $1 ORDER BY seq LIMIT $2",
@@ -45,13 +45,13 @@ statements! {
         blob: "SELECT value FROM hubbub_blobs WHERE name = $1",
         blobs: "SELECT name FROM hubbub_blobs WHERE name >= $1 AND substr(name, 1, length($1::bytea)) = $1 ORDER BY name LIMIT $2",
         size: "SELECT coalesce(sum(octet_length(key) + octet_length(value)), 0)::int8 FROM hubbub_entries WHERE plugin = $1",
-        // A standby would answer every read, and no commit.
+        // A standby would answer every read, but refuse every commit.
         health: "SELECT pg_is_in_recovery()",
     }
 }
 
 statements! {
-    /// What the writer's connection is asked. The first is the lock as well: the groups of all nodes wait for each other here.
+    /// The statements of the writer's connection. The first also takes the lock that orders the groups of all nodes.
     Writes {
         take: "UPDATE hubbub_host SET value = value + $1 WHERE name = 'sequence' RETURNING value",
         last: "SELECT last FROM hubbub_writers WHERE id = $1",
@@ -87,7 +87,7 @@ statements! {
             WHERE o.seq = m.seq",
         put_blob: "INSERT INTO hubbub_blobs VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
         remove_blob: "DELETE FROM hubbub_blobs WHERE name = $1",
-        // In the transaction itself stands that it was committed, for whoever loses the answer.
+        // Part of the transaction, so that a writer that lost the answer can find out whether it was committed.
         written: "INSERT INTO hubbub_writers VALUES ($1, $2, $3)
             ON CONFLICT (id) DO UPDATE SET last = excluded.last, at_ms = excluded.at_ms",
         notify: "SELECT pg_notify('hubbub_outbox', '')",
@@ -95,7 +95,7 @@ statements! {
 }
 
 impl Writes {
-    /// Moves rows from one plugin to another. Those that the second plugin has already stay where they are.
+    /// Moves rows from one plugin to another. Rows that the second plugin already has are not moved.
     pub(super) async fn hand_over(&self, client: &Client, all: &HandOver) -> Result<(), Error> {
         let (from, to) = (all.from.as_str(), all.to.as_str());
         let keys: Vec<_> = all.keys.iter().map(String::as_bytes).collect();
@@ -110,7 +110,7 @@ impl Writes {
         Ok(())
     }
 
-    /// How many letters there are more: none if the message is among the plugin's already.
+    /// Returns the number of added letters: none if the plugin already has a letter of this message.
     pub(super) async fn put_letter(&self, client: &Client, seq: u64, now_ms: u64, letter: &DeadLetter) -> Result<u64, Error> {
         let (seq, now, plugin, error) = (signed(seq), signed(now_ms), letter.plugin.as_str(), letter.error.as_bytes());
         let message = &letter.message;
@@ -124,15 +124,15 @@ impl Writes {
     }
 }
 
-/// What nodes hear of commits to the outbox on.
+/// The channel on which nodes are notified of commits to the outbox.
 pub(super) const LISTEN: &str = "LISTEN hubbub_outbox";
 
-/// Forgets writers that have been silent for a day.
+/// Deletes writers that have been silent for a day.
 pub(super) const FORGET_WRITERS: &str = "DELETE FROM hubbub_writers WHERE at_ms < $1";
 
 pub(super) fn text(row: &Row, column: usize) -> Result<String, Failed> {
     let bytes: &[u8] = row.try_get(column)?;
-    String::from_utf8(bytes.to_vec()).map_err(|_| Failed::Refused("the database holds text that is none".to_owned()))
+    String::from_utf8(bytes.to_vec()).map_err(|_| Failed::Refused("the database contains text that is not UTF-8".to_owned()))
 }
 
 pub(super) fn bytes(row: &Row, column: usize) -> Result<Bytes, Failed> {
@@ -140,8 +140,8 @@ pub(super) fn bytes(row: &Row, column: usize) -> Result<Bytes, Failed> {
 }
 
 fn optional(row: &Row, column: usize) -> Result<Option<String>, Failed> {
-    let there = row.try_get::<_, Option<&[u8]>>(column)?.is_some();
-    if there { text(row, column).map(Some) } else { Ok(None) }
+    let exists = row.try_get::<_, Option<&[u8]>>(column)?.is_some();
+    if exists { text(row, column).map(Some) } else { Ok(None) }
 }
 
 pub(super) fn number(row: &Row, column: usize) -> Result<u64, Failed> {
@@ -170,12 +170,12 @@ pub(super) fn letter(row: &Row) -> Result<DeadLetterRow, Failed> {
     Ok(DeadLetterRow { seq, at_ms: number(row, 11)?, letter: DeadLetter { plugin, message, error: text(row, 10)? } })
 }
 
-/// PostgreSQL's integers are signed; what is over them is as good as for ever.
+/// PostgreSQL's integers are signed; larger numbers are capped.
 pub(super) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// Messages by their columns, as one statement takes many.
+/// Messages by column, for one statement.
 #[derive(Default)]
 pub(super) struct Messages<'a> {
     pub(super) seq: Vec<i64>,

@@ -1,4 +1,4 @@
-//! What only PostgreSQL promises: several nodes on one database, its loss and its return, its formats.
+//! Tests of PostgreSQL alone: several nodes on one database, outages, and formats.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +28,7 @@ async fn nodes<const N: usize>() -> [Arc<Postgres>; N] {
 
 async fn nodes_of<const N: usize>(server: &Server) -> [Arc<Postgres>; N] {
     let url = server.empty().await;
-    // All at once: whoever comes first makes the tables.
+    // All at once: the first one creates the tables.
     let config = Config::default();
     let opened = futures_util::future::join_all((0..N).map(|_| open(&url, &config))).await;
     let nodes: Vec<_> = opened.into_iter().map(|node| Arc::new(node.unwrap())).collect();
@@ -44,12 +44,12 @@ async fn log(storage: &dyn Storage) -> Vec<(String, Bytes)> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_that_may_only_be_read_is_said_to_take_no_writes() {
+async fn a_read_only_database_is_reported_as_not_writable() {
     let server = Server::start().await;
     let url = server.empty().await;
     let storage = open(&url, &Config::default()).await.unwrap();
     storage.writable().await.unwrap();
-    // A connection that reads is there; a new one would be refused.
+    // A reading connection exists; a new one would be refused.
     storage.health().await.unwrap();
     let set = async |value: &str| {
         server.sql(&url, &format!("ALTER SYSTEM SET default_transaction_read_only = {value}")).await;
@@ -60,9 +60,9 @@ async fn a_database_that_may_only_be_read_is_said_to_take_no_writes() {
         if with_a_commit {
             ::tests::wait::eventually("commits to be refused", async || commit(&storage, append(1)).await.is_err()).await;
         }
-        ::tests::wait::eventually("it to be said", async || storage.writable().await.is_err()).await;
-        let told = storage.writable().await.unwrap_err().to_string();
-        assert!(told.contains("writes") || told.contains("read-only"), "{told}");
+        ::tests::wait::eventually("it to be reported", async || storage.writable().await.is_err()).await;
+        let error = storage.writable().await.unwrap_err().to_string();
+        assert!(error.contains("writes") || error.contains("read-only"), "{error}");
         storage.health().await.expect("it can be read");
         set("off").await;
         ::tests::wait::eventually("it to take writes again", async || storage.writable().await.is_ok()).await;
@@ -70,7 +70,7 @@ async fn a_database_that_may_only_be_read_is_said_to_take_no_writes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn three_nodes_count_one_counter_without_losing_one() {
+async fn three_nodes_increment_one_counter_without_losses() {
     let nodes = nodes::<3>().await;
     let mut tasks = tokio::task::JoinSet::new();
     for n in 0..30 {
@@ -101,7 +101,7 @@ async fn three_nodes_count_one_counter_without_losing_one() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_one_node_publishes_is_numbered_over_all_that_could_be_read_before() {
+async fn later_messages_have_higher_numbers_on_all_nodes() {
     let nodes = nodes::<3>().await;
     let mut tasks = tokio::task::JoinSet::new();
     for (at, node) in nodes.iter().cloned().enumerate() {
@@ -112,7 +112,7 @@ async fn what_one_node_publishes_is_numbered_over_all_that_could_be_read_before(
             }
         });
     }
-    // A reader that goes on where it was must miss none.
+    // A reader that continues from its position must miss none.
     let (mut seen, mut after) = (0, 0);
     while seen < 180 {
         let rows = nodes[0].outbox_after(after, 7).await.unwrap();
@@ -141,28 +141,28 @@ async fn a_message_is_handled_once_in_the_cluster() {
 }
 
 #[tokio::test]
-async fn only_the_other_nodes_are_told_of_what_one_publishes() {
-    // Not the shared server: a notification reaches all of a database, and so those of other tests would reach these nodes.
+async fn only_other_nodes_are_notified_of_a_publish() {
+    // Not the shared server: a notification reaches all sessions of a database, so other tests would notify these nodes.
     let server = Server::start().await;
     let [one, other] = nodes_of::<2>(&server).await;
     let (own, theirs) = (one.published().unwrap(), other.published().unwrap());
-    // Each is told once that it listens from now on.
-    for told in [&own, &theirs] {
-        told.notified().await;
+    // Each is notified once when it begins to listen.
+    for published in [&own, &theirs] {
+        published.notified().await;
     }
     commit(&*one, WriteSet { messages: vec![message("m1")], ..writes([]) }).await.unwrap();
     theirs.notified().await;
     commit(&*other, WriteSet { messages: vec![message("m2")], ..writes([]) }).await.unwrap();
     own.notified().await;
-    // Had either heard of its own, it would be told already, or be before the answer to this.
+    // A notification of its own commit would have arrived before this answer.
     commit(&*one, writes([put("a", "1")])).await.unwrap();
-    for told in [&own, &theirs] {
-        assert!(tokio::time::timeout(Duration::ZERO, told.notified()).await.is_err());
+    for published in [&own, &theirs] {
+        assert!(tokio::time::timeout(Duration::ZERO, published.notified()).await.is_err());
     }
 }
 
 #[tokio::test]
-async fn text_that_postgres_would_not_take_as_text_is_stored_as_it_is() {
+async fn text_with_nul_is_stored_unchanged() {
     let (storage, ()) = empty().await;
     let odd = OutboxMessage { key: Some("a\0b".to_owned()), data: "\"\0\"".to_owned(), ..message("\0") };
     let handled = vec![HandledId { plugin: plugin("chat"), id: "\0".to_owned() }];
@@ -181,7 +181,7 @@ async fn a_plugin_is_as_large_as_its_keys_and_values() {
 }
 
 #[tokio::test]
-async fn a_scan_of_too_many_bytes_is_refused_and_the_connection_goes_on() {
+async fn a_scan_of_too_many_bytes_is_refused_and_keeps_the_connection() {
     let url = Server::shared().await.empty().await;
     let storage = open(&url, &Config { connections: 1, ..Config::default() }).await.unwrap();
     let value = "v".repeat(MAX_VALUE);
@@ -199,7 +199,7 @@ async fn a_busy_pool_refuses_and_counts_it() {
     let config = Config { connections: 1, outage_wait: Duration::from_millis(50), ..Config::default() };
     let storage = Arc::new(open(&url, &config).await.unwrap());
     storage.get(&plugin("chat"), "a").await.unwrap();
-    // A lock on the table holds the only connection up for as long as the test wants.
+    // A lock on the table blocks the only connection during the test.
     let lock = "BEGIN; LOCK hubbub_entries; SELECT pg_sleep(60)";
     let mut holder = tokio::process::Command::new("psql").args(["-q", "-c", lock, &url]).kill_on_drop(true).spawn().unwrap();
     let locked = "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted
@@ -215,14 +215,14 @@ async fn a_busy_pool_refuses_and_counts_it() {
 }
 
 #[tokio::test]
-async fn a_database_from_before_letters_kept_their_traces_is_brought_on_with_what_it_holds() {
+async fn a_database_without_letter_traces_is_migrated_with_its_rows() {
     let server = Server::shared().await;
     let url = server.empty().await;
     drop(open(&url, &Config::default()).await.unwrap());
     let old = "ALTER TABLE hubbub_dead_letters DROP COLUMN trace; UPDATE hubbub_host SET value = 1 WHERE name = 'format';
         UPDATE hubbub_host SET value = 2 WHERE name = 'sequence'";
     server.sql(&url, old).await;
-    // As a node of that format writes, which may go on while others are newer.
+    // Written like by a node of that format, which may still run beside newer ones.
     let write = "INSERT INTO hubbub_dead_letters VALUES (1, 'chat', 'no', 1, 'm0', 'a.b', NULL, NULL, '{}', 0, 1)";
     server.sql(&url, write).await;
     let storage = open(&url, &Config::default()).await.unwrap();
@@ -242,25 +242,25 @@ async fn a_database_from_before_letters_kept_their_traces_is_brought_on_with_wha
 }
 
 #[tokio::test]
-async fn a_format_from_the_future_and_a_wrong_password_are_refused_by_name() {
+async fn a_newer_format_and_a_wrong_password_are_refused() {
     let server = Server::shared().await;
     let url = server.empty().await;
     drop(open(&url, &Config::default()).await.unwrap());
     server.sql(&url, "UPDATE hubbub_host SET value = value + 1 WHERE name = 'format'").await;
     let newer = open(&url, &Config::default()).await.err();
     assert!(matches!(newer, Some(OpenError::NewerFormat { found: 3, reads: 2, .. })), "{newer:?}");
-    let said = open(&server.url_with("wrong", ""), &Config::default()).await.err().unwrap();
-    assert!(matches!(said, OpenError::Refused { .. }) && !said.to_string().contains("wrong"), "{said}");
+    let error = open(&server.url_with("wrong", ""), &Config::default()).await.err().unwrap();
+    assert!(matches!(error, OpenError::Refused { .. }) && !error.to_string().contains("wrong"), "{error}");
     let config = Config { outage_wait: Duration::ZERO, ..Config::default() };
-    let said = open("postgres://u:secret@127.0.0.1:1/d", &config).await.err().unwrap();
-    assert!(matches!(said, OpenError::Unreachable { .. }) && !said.to_string().contains("secret"), "{said}");
-    let said = open("postgres://u:secret@h/d?sslmode=never", &config).await.err().unwrap();
-    assert!(matches!(said, OpenError::Url) && !said.to_string().contains("secret"), "{said}");
+    let error = open("postgres://u:secret@127.0.0.1:1/d", &config).await.err().unwrap();
+    assert!(matches!(error, OpenError::Unreachable { .. }) && !error.to_string().contains("secret"), "{error}");
+    let error = open("postgres://u:secret@h/d?sslmode=never", &config).await.err().unwrap();
+    assert!(matches!(error, OpenError::Url) && !error.to_string().contains("secret"), "{error}");
     assert!(!format!("{:?}", Config { url: Some(Url::from(url)), ..config }).contains("postgres://"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_crash_of_the_database_costs_time_and_nothing_else() {
+async fn a_crash_of_the_database_loses_no_commit() {
     let mut server = Server::start().await;
     let url = server.empty().await;
     let config = Config { outage_wait: Duration::from_secs(60), ..Config::default() };
@@ -271,7 +271,7 @@ async fn a_crash_of_the_database_costs_time_and_nothing_else() {
             let storage = storage.clone();
             commits.spawn(async move { commit(&*storage, append(format!("{round}/{n}"))).await });
         }
-        // Somewhere in the middle of it.
+        // In the middle of the commits.
         commits.join_next().await.unwrap().unwrap().unwrap();
         let killed = server.kill9();
         assert!(storage.health().await.is_err());
@@ -279,14 +279,14 @@ async fn a_crash_of_the_database_costs_time_and_nothing_else() {
         while let Some(done) = commits.join_next().await {
             done.unwrap().unwrap();
         }
-        // Each is there once: what was committed unheard was not written again.
+        // Each exists once: a commit without an answer was not written again.
         assert_eq!(log(&*storage).await.len(), (round + 1) * 100);
     }
     assert!(storage.stats().outages > 0);
 }
 
 #[tokio::test]
-async fn commits_are_refused_where_the_database_stays_away_and_taken_when_it_is_back() {
+async fn commits_are_refused_during_an_outage_and_accepted_after_it() {
     let mut server = Server::start().await;
     let url = server.empty().await;
     let config = Config { outage_wait: Duration::from_millis(100), ..Config::default() };
@@ -304,7 +304,7 @@ async fn commits_are_refused_where_the_database_stays_away_and_taken_when_it_is_
 }
 
 #[tokio::test]
-async fn closing_finishes_what_was_taken_and_takes_no_more() {
+async fn closing_finishes_accepted_commits_and_refuses_new_ones() {
     let [storage] = nodes::<1>().await;
     let taken: Vec<_> = (0..50).map(|n| storage.commit(append(n), no_effects())).collect();
     storage.close().await;

@@ -1,5 +1,5 @@
-//! One group as one transaction: two round trips, of which the first takes the lock and reads, and the second writes and commits.
-//! Never decides by itself whether one whose answer was lost is tried again.
+//! One group as one transaction in two round trips: the first takes the lock and reads, the second writes and commits. The caller
+//! decides whether a group without an answer is retried.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::convert::Infallible;
@@ -14,7 +14,7 @@ use super::connection::{Connection, Failed};
 use super::rows::{self, Messages, Writes, signed};
 use crate::names::PluginName;
 
-/// Ids of handled messages that one group forgets besides as many as were added: so that the rest shrinks.
+/// Handled ids that one group deletes in addition to the number added, so that their number shrinks.
 const SWEEP: usize = 2048;
 
 /// The writer's connection.
@@ -23,38 +23,38 @@ pub(super) struct Session {
     pub(super) writes: Writes,
 }
 
-/// Whose group it is, and which.
+/// The writer of a group, and the group's number.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Tag {
     pub(super) writer: [u8; 16],
     pub(super) number: u64,
 }
 
-/// What a group needs to know besides its work.
-pub(super) struct Terms {
+/// The inputs of a group besides its work.
+pub(super) struct Inputs {
     pub(super) tag: Tag,
     pub(super) now_ms: u64,
     /// The time stored with handled ids and with the tag, from `Clock::stamp_ms`.
     pub(super) stamp_ms: u64,
-    /// Ids that were handled before may be forgotten; none where it is not time to look.
+    /// Ids that were handled before may be deleted; none if this group does not clean up.
     pub(super) forget: Option<(u64, usize)>,
     /// Dead letters that are kept.
     pub(super) letters: usize,
-    /// All up to this row was removed from the outbox.
+    /// All rows up to this one were removed from the outbox.
     pub(super) outbox_done: u64,
 }
 
-/// What came of a group.
+/// The result of a group.
 #[derive(Debug, Clone)]
 pub(super) struct Done {
-    /// Of each piece of work, with whether it is a set.
+    /// Of each job, with whether it is a set.
     pub(super) outcomes: Vec<(bool, Outcome)>,
     pub(super) outbox_done: u64,
     pub(super) letters_dropped: usize,
     pub(super) handled: usize,
 }
 
-/// What the rules ask for, read while the lock is held.
+/// The state that the rules need, read under the lock.
 struct Known {
     values: HashMap<Key, Bytes>,
     handled: HashSet<HandledId>,
@@ -72,12 +72,12 @@ impl Before for &Known {
     }
 }
 
-/// Everything that the group may touch, each once.
+/// Everything that the group may read or change, each once.
 #[derive(Default)]
 struct Touched<'a> {
     keys: BTreeSet<(&'a PluginName, &'a str)>,
     handled: BTreeSet<(&'a PluginName, &'a str)>,
-    /// At most so many numbers are used.
+    /// The most numbers that are used.
     numbers: i64,
 }
 
@@ -106,14 +106,19 @@ impl<'a> Touched<'a> {
     }
 }
 
-/// Runs a group. `maybe` is what an earlier try has come to if its commit went through unheard; what this try comes to is left
-/// there before the commit is asked for.
-pub(super) async fn run(session: &Session, work: &[Work], terms: &Terms, maybe: &mut Option<Done>) -> Result<Done, Failed> {
+/// Runs a group. `unconfirmed` is the result of an earlier attempt that may have been committed without an answer; this attempt stores
+/// its own result there before it commits.
+pub(super) async fn run(
+    session: &Session,
+    work: &[Work],
+    inputs: &Inputs,
+    unconfirmed: &mut Option<Done>,
+) -> Result<Done, Failed> {
     let touched = Touched::by(work);
-    let (taken, known, last) = begin(session, &touched, terms.tag, maybe.is_some()).await?;
-    // The lock is ours, so that the earlier try has ended, and what it left is seen.
-    if let Some(done) = maybe.take()
-        && last == Some(terms.tag.number)
+    let (taken, known, last) = begin(session, &touched, inputs.tag, unconfirmed.is_some()).await?;
+    // The lock is held, so the earlier attempt has ended, and its effect is visible.
+    if let Some(done) = unconfirmed.take()
+        && last == Some(inputs.tag.number)
     {
         session.connection.client.batch_execute("ROLLBACK").await?;
         return Ok(done);
@@ -121,23 +126,23 @@ pub(super) async fn run(session: &Session, work: &[Work], terms: &Terms, maybe: 
     let mut next = (taken - touched.numbers + 1).unsigned_abs();
     let mut group = Group::new(&known, &mut next);
     let mut done =
-        Done { outcomes: Vec::with_capacity(work.len()), outbox_done: terms.outbox_done, letters_dropped: 0, handled: 0 };
+        Done { outcomes: Vec::with_capacity(work.len()), outbox_done: inputs.outbox_done, letters_dropped: 0, handled: 0 };
     for todo in work {
         let outcome = match todo {
-            // The original stays for another try.
+            // The original is kept for another attempt.
             Work::Set(set) => match group.add(set.clone()) {
                 Ok(added) => (true, added.map(|()| true)),
                 Err(never) => match never {},
             },
-            Work::Admin(op) => (false, Ok(admin(session, op, &mut group, terms, &mut done).await?)),
+            Work::Admin(op) => (false, Ok(admin(session, op, &mut group, inputs, &mut done).await?)),
         };
         done.outcomes.push(outcome);
     }
     let written = group.finish();
     done.handled = written.handled.len();
-    *maybe = Some(done.clone());
-    end(session, &written, terms, &done).await?;
-    *maybe = None;
+    *unconfirmed = Some(done.clone());
+    end(session, &written, inputs, &done).await?;
+    *unconfirmed = None;
     Ok(done)
 }
 
@@ -146,7 +151,7 @@ async fn begin(session: &Session, touched: &Touched<'_>, tag: Tag, again: bool) 
     let (client, writes) = (&session.connection.client, &session.writes);
     let (plugins, keys): (Vec<_>, Vec<_>) = touched.keys.iter().map(|(plugin, key)| (plugin.as_str(), key.as_bytes())).unzip();
     let (owners, ids): (Vec<_>, Vec<_>) = touched.handled.iter().map(|(plugin, id)| (plugin.as_str(), id.as_bytes())).unzip();
-    // Sent in this order, all before the first answer; each reads what is committed when the one before has ended.
+    // Sent in this order, all before the first answer; each reads the state committed before it starts.
     let (begun, taken, last, values, handled) = tokio::join!(biased;
         client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED"),
         async { client.query_one(&writes.take, &[&touched.numbers]).await },
@@ -180,12 +185,12 @@ fn position(row: &Row) -> Result<usize, Failed> {
     Ok(row.try_get::<_, i64>(0)?.unsigned_abs().saturating_sub(1) as usize)
 }
 
-/// What the host itself asks for, each in a round trip of its own; but the outbox is emptied with the rest.
+/// The host's own operations, each in its own round trip, except the removal of outbox rows.
 async fn admin(
     session: &Session,
     op: &Admin,
     group: &mut Group<'_, &Known>,
-    terms: &Terms,
+    inputs: &Inputs,
     done: &mut Done,
 ) -> Result<bool, Failed> {
     let (client, writes) = (&session.connection.client, &session.writes);
@@ -196,9 +201,9 @@ async fn admin(
             more
         }
         Admin::DeadLetter(letter) => {
-            let new = writes.put_letter(client, group.number(), terms.now_ms, letter).await? > 0;
+            let new = writes.put_letter(client, group.number(), inputs.now_ms, letter).await? > 0;
             if new {
-                let dropped = client.execute(&writes.cap_letters, &[&signed(terms.letters as u64)]).await?;
+                let dropped = client.execute(&writes.cap_letters, &[&signed(inputs.letters as u64)]).await?;
                 done.letters_dropped += usize::try_from(dropped).unwrap_or(usize::MAX);
             }
             new
@@ -207,9 +212,9 @@ async fn admin(
         Admin::ReviveDeadLetter(seq) => {
             let taken = client.query_opt(&writes.take_letter, &[&signed(*seq)]).await?;
             let taken = taken.as_ref().map(rows::letter).transpose()?.map(|row| row.letter);
-            let there = taken.is_some();
+            let exists = taken.is_some();
             taken.into_iter().for_each(|letter| group.publish(letter.message.addressed(&letter.plugin)));
-            there
+            exists
         }
         Admin::PutBlob(name, value) => client.execute(&writes.put_blob, &[&name.as_bytes(), &value.as_ref()]).await? > 0,
         Admin::PutBlobs(values) => {
@@ -229,8 +234,8 @@ async fn admin(
     })
 }
 
-/// The second round trip. After an error of any statement the commit behind it undoes the group.
-async fn end(session: &Session, written: &Written, terms: &Terms, done: &Done) -> Result<(), Failed> {
+/// The second round trip. After an error of any statement the commit undoes the group.
+async fn end(session: &Session, written: &Written, inputs: &Inputs, done: &Done) -> Result<(), Failed> {
     let (client, writes) = (&session.connection.client, &session.writes);
     let (mut put, mut deleted) = ((Vec::new(), Vec::new(), Vec::new()), (Vec::new(), Vec::new()));
     for ((plugin, key), value) in &written.values {
@@ -249,15 +254,15 @@ async fn end(session: &Session, written: &Written, terms: &Terms, done: &Done) -
     let messages = Messages::of(written.messages.iter().map(|(seq, message)| (*seq, message)));
     let (owners, ids): (Vec<_>, Vec<_>) =
         written.handled.iter().map(|handled| (handled.plugin.as_str(), handled.id.as_bytes())).unzip();
-    let (stamp, number) = (signed(terms.stamp_ms), signed(terms.tag.number));
+    let (stamp, number) = (signed(inputs.stamp_ms), signed(inputs.tag.number));
     let published = !messages.seq.is_empty();
-    let (puts, deletes, sent, handled, swept, emptied, tagged, told, committed) = tokio::join!(biased;
+    let (puts, deletes, sent, handled, swept, emptied, tagged, notified, committed) = tokio::join!(biased;
         async { if put.0.is_empty() { Ok(0) } else { client.execute(&writes.put, &[&put.0, &put.1, &put.2]).await } },
         async { if deleted.0.is_empty() { Ok(0) } else { client.execute(&writes.delete, &[&deleted.0, &deleted.1]).await } },
         async { if published { messages.insert(client, &writes.put_messages).await } else { Ok(0) } },
         async { if ids.is_empty() { Ok(0) } else { client.execute(&writes.put_handled, &[&owners, &ids, &stamp]).await } },
         async {
-            match terms.forget {
+            match inputs.forget {
                 Some((before_ms, added)) => {
                     client.execute(&writes.sweep_handled, &[&signed(before_ms), &signed((added + SWEEP) as u64)]).await
                 }
@@ -265,14 +270,14 @@ async fn end(session: &Session, written: &Written, terms: &Terms, done: &Done) -
             }
         },
         async {
-            let more = done.outbox_done > terms.outbox_done;
+            let more = done.outbox_done > inputs.outbox_done;
             if more { client.execute(&writes.outbox_done, &[&signed(done.outbox_done)]).await } else { Ok(0) }
         },
-        async { client.execute(&writes.written, &[&terms.tag.writer.as_slice(), &number, &stamp]).await },
+        async { client.execute(&writes.written, &[&inputs.tag.writer.as_slice(), &number, &stamp]).await },
         async { if published { client.execute(&writes.notify, &[]).await } else { Ok(0) } },
         client.batch_execute("COMMIT"),
     );
-    for result in [puts, deletes, sent, handled, swept, emptied, tagged, told] {
+    for result in [puts, deletes, sent, handled, swept, emptied, tagged, notified] {
         result?;
     }
     Ok(committed?)

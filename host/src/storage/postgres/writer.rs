@@ -1,5 +1,5 @@
-//! The task that writes: gathers what has arrived, has it written as one transaction, hands it on. A group whose answer was lost is
-//! looked for before it is written again. Never acknowledges what it does not know to be committed.
+//! The writer task: gathers waiting commits, writes them as one transaction, and hands them to the applier. If an answer was
+//! lost, it checks whether the group was committed before it writes again. Never acknowledges a commit that may have failed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -15,14 +15,14 @@ use super::OpenError;
 use super::connection::{Connector, Failed, Pauses};
 use super::outage::Outage;
 use super::rows::{FORGET_WRITERS, Writes, signed};
-use super::transaction::{self, Done, Session, Tag, Terms};
+use super::transaction::{self, Done, Inputs, Session, Tag};
 use crate::clock::Clock;
 use crate::duration::millis;
 
-/// A writer that has been silent for so long is forgotten: longer than anyone looks for a group of it.
+/// Writers that have been silent for this long are deleted: longer than any check for a lost group.
 const SILENT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Handled ids after which old ones are looked for.
+/// Handled ids after which old ones are deleted.
 const SWEEP_AFTER: usize = 512;
 
 pub(super) struct Writer {
@@ -32,14 +32,14 @@ pub(super) struct Writer {
     clock: Clock,
     handled_for: Duration,
     letters: usize,
-    /// A group may take this long to be answered, over the server's own limit of each statement.
+    /// The limit of a group's answer, longer than the server's own limit of each statement.
     limit: Duration,
     counters: Arc<Counters>,
     tag: Tag,
     outbox_done: u64,
-    /// Handled ids that were added since old ones were looked for.
+    /// Handled ids that were added since the last cleanup.
     handled: usize,
-    /// The number of the server's process that writes for this node, for who listens.
+    /// The process number of the server process that writes for this node, for the listener.
     own: Arc<AtomicI32>,
 }
 
@@ -53,8 +53,8 @@ impl Writer {
         own: Arc<AtomicI32>,
     ) -> Result<Self, OpenError> {
         let mut writer = [0; 16];
-        let blind = |e: getrandom::Error| OpenError::Unusable { name: connector.name(), reason: e.to_string() };
-        getrandom::fill(&mut writer).map_err(blind)?;
+        let no_randomness = |e: getrandom::Error| OpenError::Unusable { name: connector.name(), reason: e.to_string() };
+        getrandom::fill(&mut writer).map_err(no_randomness)?;
         Ok(Self {
             connector,
             outage,
@@ -71,21 +71,21 @@ impl Writer {
         })
     }
 
-    /// Runs until it is closed, or nobody is left who could ask.
+    /// Runs until it is closed, or all senders are dropped.
     pub(super) async fn run(mut self, mut jobs: Jobs, applier: mpsc::Sender<Vec<Settled>>) {
-        while let Some(Gathered { work, waiting, trials, closing }) = jobs.next().await {
+        while let Some(Gathered { work, waiting, probes, closing }) = jobs.next().await {
             if !work.is_empty() {
                 let started = Instant::now();
                 let outcomes = self.write(work).await;
                 self.counters.synced(started.elapsed());
                 let settled = queue::settle(waiting, outcomes, &self.counters);
-                // The task ends only with the runtime, and then nobody waits any more.
+                // The applier ends only with the runtime, when no caller waits any more.
                 if applier.send(settled).await.is_err() {
                     return;
                 }
             }
-            for waiting in trials {
-                waiting.answer(self.trial().await);
+            for waiting in probes {
+                waiting.answer(self.probe().await);
             }
             if let Some(closing) = closing {
                 drop(self.session.take());
@@ -95,9 +95,9 @@ impl Writer {
         }
     }
 
-    /// A group; or, where the database cannot take a piece of it, every piece by itself.
+    /// Writes a group; if the database refuses the data of a job, every job by itself.
     async fn write(&mut self, work: Vec<Work>) -> Result<Vec<(bool, Outcome)>, Unavailable> {
-        tell_begun(&work);
+        mark_begun(&work);
         match self.group(&work).await {
             Ok(outcomes) => Ok(outcomes),
             Err(Failed::Data(_)) if work.len() > 1 => {
@@ -113,18 +113,18 @@ impl Writer {
         }
     }
 
-    /// One transaction, tried until it is known what came of it, or the wait for the database is over.
+    /// Runs one transaction, until its outcome is known or the wait for the database is over.
     async fn group(&mut self, work: &[Work]) -> Result<Vec<(bool, Outcome)>, Failed> {
         let idle = |work: &Work| matches!(work, Work::Admin(Admin::OutboxDone(seq)) if *seq <= self.outbox_done);
         if work.iter().all(idle) {
             return Ok(work.iter().map(|_| (false, Ok(false))).collect());
         }
         self.tag.number += 1;
-        let terms = self.terms();
-        let (end, mut pauses, mut maybe) = (self.outage.end(), Pauses::new(), None);
+        let inputs = self.inputs();
+        let (end, mut pauses, mut unconfirmed) = (self.outage.end(), Pauses::new(), None);
         loop {
-            match self.attempt(work, &terms, &mut maybe).await {
-                Ok(done) => return Ok(self.keep(done, &terms)),
+            match self.attempt(work, &inputs, &mut unconfirmed).await {
+                Ok(done) => return Ok(self.keep(done, &inputs)),
                 Err(Failed::Lost(reason)) => {
                     self.session = None;
                     self.outage.missed(&reason);
@@ -133,7 +133,7 @@ impl Writer {
                     }
                 }
                 Err(failed) => {
-                    // What cannot be undone on this connection is undone with it.
+                    // If the rollback fails, dropping the connection undoes the transaction.
                     if let Some(session) = &self.session
                         && session.connection.client.batch_execute("ROLLBACK").await.is_err()
                     {
@@ -145,8 +145,8 @@ impl Writer {
         }
     }
 
-    /// Whether a write would succeed. After a failed commit it makes one that changes nothing.
-    async fn trial(&mut self) -> Result<(), Unavailable> {
+    /// Whether a write would succeed. After a failed commit it makes a commit that changes nothing.
+    async fn probe(&mut self) -> Result<(), Unavailable> {
         let tried = tokio::time::timeout(self.limit, self.try_writing()).await;
         let tried = tried.unwrap_or_else(|_| Err(Failed::Lost("an answer did not come in time".to_owned())));
         tried.map_err(|failed| {
@@ -173,17 +173,17 @@ impl Writer {
         Ok(())
     }
 
-    async fn attempt(&mut self, work: &[Work], terms: &Terms, maybe: &mut Option<Done>) -> Result<Done, Failed> {
+    async fn attempt(&mut self, work: &[Work], inputs: &Inputs, unconfirmed: &mut Option<Done>) -> Result<Done, Failed> {
         if self.session.is_none() {
             self.session = Some(self.connect().await?);
         }
         let Some(session) = &self.session else { return Err(Failed::Lost("no connection".to_owned())) };
-        let done = tokio::time::timeout(self.limit, transaction::run(session, work, terms, maybe)).await;
+        let done = tokio::time::timeout(self.limit, transaction::run(session, work, inputs, unconfirmed)).await;
         done.unwrap_or_else(|_| Err(Failed::Lost("an answer did not come in time".to_owned())))
     }
 
     async fn connect(&self) -> Result<Session, Failed> {
-        // Who was let in before is let in again, once the one at the door knows us.
+        // Credentials that worked at the start will work again, so a refusal is temporary.
         let connected = self.connector.connect(Box::new(|_| {})).await;
         let connection = connected.map_err(|failed| Failed::Lost(failed.reason()))?;
         let client = &connection.client;
@@ -196,27 +196,27 @@ impl Writer {
         Ok(Session { connection, writes })
     }
 
-    fn terms(&self) -> Terms {
+    fn inputs(&self) -> Inputs {
         let now_ms = self.clock.now_ms();
         let (stamp_ms, forget_ms) = (self.clock.stamp_ms(), self.clock.before_ms(millis(self.handled_for)));
         let forget = (self.handled >= SWEEP_AFTER).then_some((forget_ms, self.handled));
-        Terms { tag: self.tag, now_ms, stamp_ms, forget, letters: self.letters, outbox_done: self.outbox_done }
+        Inputs { tag: self.tag, now_ms, stamp_ms, forget, letters: self.letters, outbox_done: self.outbox_done }
     }
 
-    fn keep(&mut self, done: Done, terms: &Terms) -> Vec<(bool, Outcome)> {
+    fn keep(&mut self, done: Done, inputs: &Inputs) -> Vec<(bool, Outcome)> {
         self.outbox_done = done.outbox_done;
-        self.handled = done.handled + if terms.forget.is_some() { 0 } else { self.handled };
+        self.handled = done.handled + if inputs.forget.is_some() { 0 } else { self.handled };
         count(&self.counters.dead_letters_dropped, done.letters_dropped);
         done.outcomes
     }
 }
 
-/// Tells the sets of a group that it begins to be written.
-fn tell_begun(work: &[Work]) {
+/// Sets the time at which the sets of a group begin to be written.
+fn mark_begun(work: &[Work]) {
     let started = Instant::now();
     for todo in work {
         if let Work::Set(WriteSet { begun: Some(begun), .. }) = todo {
-            // Told once: a set is written once.
+            // Fails only if it is set, and a set is written once.
             let _ = begun.set(started);
         }
     }

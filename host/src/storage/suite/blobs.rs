@@ -1,4 +1,4 @@
-//! Named values, data that moves to another plugin, and limits.
+//! Named values, rows that move to another plugin, and limits.
 
 use bytes::Bytes;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ pub(crate) async fn blobs_are_named_values(storage: Arc<dyn Storage>) {
     assert!(over.is_err());
 }
 
-pub(crate) async fn several_blobs_are_written_together_or_not_at_all(storage: Arc<dyn Storage>) {
+pub(crate) async fn several_blobs_are_written_all_or_none(storage: Arc<dyn Storage>) {
     let value = |text: &'static str| Some(Bytes::from_static(text.as_bytes()));
     storage.put_blob("plugin/a".into(), "1".into()).await.unwrap();
     storage.put_blobs(vec![("plugin/a".into(), None), ("plugin/b".into(), value("2")), ("plugin/c".into(), None)]).await.unwrap();
@@ -33,7 +33,7 @@ pub(crate) async fn several_blobs_are_written_together_or_not_at_all(storage: Ar
     assert_eq!(storage.blobs("plugin/", 10).await.unwrap(), ["plugin/b"]);
 }
 
-pub(crate) async fn keys_are_listed_from_one_to_the_next(storage: Arc<dyn Storage>) {
+pub(crate) async fn keys_are_listed_in_pages(storage: Arc<dyn Storage>) {
     commit(&*storage, writes(["a", "b/1", "b/2", "b/3", "c"].map(|key| put(key, "x")))).await.unwrap();
     let chat = plugin("chat");
     assert_eq!(storage.keys(&chat, "b/", "", 2).await.unwrap(), ["b/1", "b/2"]);
@@ -47,7 +47,7 @@ fn handles(id: &str) -> WriteSet {
     WriteSet { handled: vec![HandledId { plugin: plugin("chat"), id: id.to_owned() }], ..writes([]) }
 }
 
-pub(crate) async fn what_is_handed_over_is_the_other_plugins_alone(storage: Arc<dyn Storage>) {
+pub(crate) async fn handed_over_rows_move_to_the_other_plugin(storage: Arc<dyn Storage>) {
     let (chat, desk) = (plugin("chat"), plugin("desk"));
     let addressed = message("waits").addressed(&chat);
     let topic = message("waits").topic;
@@ -80,7 +80,7 @@ pub(crate) async fn what_is_handed_over_is_the_other_plugins_alone(storage: Arc<
     }
 }
 
-pub(crate) async fn what_the_other_plugin_has_already_stays(storage: Arc<dyn Storage>) {
+pub(crate) async fn a_hand_over_keeps_rows_that_the_other_plugin_has(storage: Arc<dyn Storage>) {
     let (chat, desk) = (plugin("chat"), plugin("desk"));
     commit(&*storage, writes([put("t/1", "old"), put("t/2", "old")])).await.unwrap();
     commit(&*storage, WriteSet { writes: vec![put("t/1", "new")], ..WriteSet::new(desk.clone()) }).await.unwrap();

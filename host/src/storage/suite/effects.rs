@@ -27,7 +27,7 @@ pub(crate) async fn a_failed_set_drops_its_effects(storage: Arc<dyn Storage>) {
     assert_eq!(log.lines(), ["before", "after"]);
 }
 
-pub(crate) async fn a_dropped_commit_goes_on(storage: Arc<dyn Storage>) {
+pub(crate) async fn a_dropped_commit_still_completes(storage: Arc<dyn Storage>) {
     let log = Log::default();
     for n in 0..10 {
         drop(storage.commit(writes([append("log:", &n.to_string())]), log.effect(n.to_string())));
@@ -39,7 +39,7 @@ pub(crate) async fn a_dropped_commit_goes_on(storage: Arc<dyn Storage>) {
     assert!(history.iter().map(|(_, value)| &value[..]).eq(expected.iter().map(String::as_bytes)));
 }
 
-pub(crate) async fn an_effect_that_panics_stops_nobody(storage: Arc<dyn Storage>) {
+pub(crate) async fn an_effect_that_panics_stops_no_other(storage: Arc<dyn Storage>) {
     struct PanicsWhenDropped;
     impl Drop for PanicsWhenDropped {
         fn drop(&mut self) {
@@ -57,7 +57,7 @@ pub(crate) async fn an_effect_that_panics_stops_nobody(storage: Arc<dyn Storage>
     assert_eq!(storage.stats().effects_panicked, 2);
 }
 
-pub(crate) async fn effects_that_wait_do_not_hold_up_the_disk(storage: Arc<dyn Storage>) {
+pub(crate) async fn waiting_effects_do_not_block_writes(storage: Arc<dyn Storage>) {
     let (log, go) = (Log::default(), Arc::new(Notify::new()));
     let slow = {
         let (log, go) = (log.clone(), go.clone());

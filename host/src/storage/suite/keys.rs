@@ -1,4 +1,4 @@
-//! Keys: what is read, scanned, counted and appended.
+//! Keys: reads, scans, counters and appends.
 
 use bytes::Bytes;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ pub(crate) async fn a_put_is_read_and_a_delete_is_not(storage: Arc<dyn Storage>)
 }
 
 pub(crate) async fn plugins_do_not_see_each_others_keys(storage: Arc<dyn Storage>) {
-    // Names that begin alike: where one ends and its keys begin must not be guessed.
+    // Names with a common prefix: the boundary between a name and its keys must be exact.
     for (name, key) in [("a", "bc"), ("ab", "c"), ("abc", "x")] {
         let set = WriteSet { writes: vec![put(key, name)], ..WriteSet::new(plugin(name)) };
         commit(&*storage, set).await.unwrap();
@@ -50,15 +50,15 @@ pub(crate) async fn an_absent_read_is_checked_too(storage: Arc<dyn Storage>) {
     let set = |value: &str| WriteSet { reads: vec![("a".to_owned(), None)], ..writes([put("a", value)]) };
     commit(&*storage, set("1")).await.unwrap();
     assert!(matches!(commit(&*storage, set("2")).await, Err(CommitError::Conflict)));
-    let gone =
+    let deleted =
         WriteSet { reads: vec![("a".to_owned(), Some(Fingerprint::of(b"1")))], ..writes([Write::Delete { key: "a".into() }]) };
-    commit(&*storage, gone).await.unwrap();
+    commit(&*storage, deleted).await.unwrap();
     commit(&*storage, set("3")).await.unwrap();
 }
 
 pub(crate) async fn sets_that_arrive_together_see_each_other_in_order(storage: Arc<dyn Storage>) {
     commit(&*storage, writes([put("a", "0")])).await.unwrap();
-    // Each rests on what the one before wrote, or on what it would have written; none is polled before all are submitted.
+    // Each depends on the writes of one before it, or on those of a failed one; none is polled before all are submitted.
     let step = |from: &str, to: &str| {
         let reads = vec![("a".to_owned(), Some(Fingerprint::of(from.as_bytes())))];
         storage.commit(WriteSet { reads, ..writes([put("a", to)]) }, no_effects())
@@ -122,7 +122,7 @@ pub(crate) async fn scans_go_both_ways(storage: Arc<dyn Storage>) {
 }
 
 pub(crate) async fn an_empty_end_is_the_end_of_the_prefix(storage: Arc<dyn Storage>) {
-    // The last character there is: what follows its bytes is not text.
+    // The last character there is: the bytes after it are not text.
     let last = "a\u{10ffff}";
     let longer = "a\u{10ffff}\u{10ffff}z";
     commit(&*storage, writes(["a", "a:", "a;", last, longer, "b"].map(|key| put(key, "")))).await.unwrap();
@@ -154,11 +154,11 @@ pub(crate) async fn counters_add_up_and_saturate(storage: Arc<dyn Storage>) {
     assert_eq!(count_of(&*storage, "n").await, 8);
 }
 
-pub(crate) async fn what_is_no_counter_is_refused(storage: Arc<dyn Storage>) {
+pub(crate) async fn an_add_to_another_value_is_refused(storage: Arc<dyn Storage>) {
     commit(&*storage, writes([put("text", "7 bytes")])).await.unwrap();
     let not = |result: Result<(), CommitError>| matches!(result, Err(CommitError::NotACounter { .. }));
     assert!(not(commit(&*storage, writes([add("text", 1)])).await));
-    // What the same set wrote before counts, as it does where an earlier set of the group wrote it.
+    // Writes of the same set count, like those of an earlier set of the group.
     assert!(not(commit(&*storage, writes([put("new", "text"), add("new", 1)])).await));
     let (first, second) =
         (storage.commit(writes([put("other", "text")]), no_effects()), storage.commit(writes([add("other", 1)]), no_effects()));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 
-pub(crate) async fn a_message_keeps_its_trace_and_its_group_tells_its_begin(storage: Arc<dyn Storage>) {
+pub(crate) async fn a_message_keeps_its_trace_and_its_group_reports_its_start(storage: Arc<dyn Storage>) {
     let traced = OutboxMessage { trace: Some("00-11-22-01".to_owned()), ..message("m1") };
     let messages = vec![traced.clone(), message("m2")];
     let begun = Arc::default();
@@ -31,7 +31,7 @@ pub(crate) async fn the_outbox_is_in_commit_order(storage: Arc<dyn Storage>) {
     }
 }
 
-pub(crate) async fn a_message_is_handled_once_a_plugin(storage: Arc<dyn Storage>) {
+pub(crate) async fn a_message_is_handled_once_for_each_plugin(storage: Arc<dyn Storage>) {
     let log = Log::default();
     let handle = |name: &str, value: &str| {
         let (plugin, id) = (plugin(name), "m1".to_owned());
@@ -47,7 +47,7 @@ pub(crate) async fn a_message_is_handled_once_a_plugin(storage: Arc<dyn Storage>
     assert_eq!(log.lines(), ["first", "other"]);
     assert_eq!(read(&*storage, "a").await.as_deref(), Some("first"));
     assert_eq!(storage.stats().already_handled, 2);
-    // One that conflicts has not handled its message.
+    // A set that conflicts has not handled its message.
     let set = |seen: Option<Fingerprint>| WriteSet {
         reads: vec![("a".to_owned(), seen)],
         handled: vec![HandledId { plugin: plugin("chat"), id: "m2".to_owned() }],
@@ -75,7 +75,7 @@ pub(crate) async fn dead_letters_are_kept_once_and_removed(storage: Arc<dyn Stor
     assert_eq!(storage.dead_letters(0, 10).await.unwrap(), kept[1..]);
 }
 
-pub(crate) async fn a_dead_letter_is_revived_for_its_plugin_alone_and_once(storage: Arc<dyn Storage>) {
+pub(crate) async fn a_dead_letter_is_revived_once_for_its_plugin_alone(storage: Arc<dyn Storage>) {
     storage.dead_letter(DeadLetter { plugin: plugin("chat"), message: message("m"), error: "no".to_owned() }).await.unwrap();
     let messages = vec![message("before")];
     commit(&*storage, WriteSet { messages, ..WriteSet::new(plugin("host")) }).await.unwrap();
@@ -90,7 +90,7 @@ pub(crate) async fn a_dead_letter_is_revived_for_its_plugin_alone_and_once(stora
     assert_eq!(rows[0].message.address(), (None, "chat.accepted"));
 }
 
-pub(crate) async fn a_dead_letter_keeps_its_trace_and_is_revived_with_it(storage: Arc<dyn Storage>) {
+pub(crate) async fn a_revived_dead_letter_keeps_its_trace(storage: Arc<dyn Storage>) {
     let traced = OutboxMessage { trace: Some("00-11-22-01".to_owned()), ..message("m1") };
     for message in [traced.clone(), message("m2"), OutboxMessage { trace: Some("00-33-44-01".to_owned()), ..traced.clone() }] {
         storage.dead_letter(DeadLetter { plugin: plugin("chat"), message, error: "no".to_owned() }).await.unwrap();

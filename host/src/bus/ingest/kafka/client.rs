@@ -1,5 +1,4 @@
-//! librdkafka as this host uses it: where the brokers are, whether they answer, and its log lines as ours. Knows nothing of what is
-//! sent or taken in.
+//! The librdkafka client: the brokers' addresses, whether they answer, and its log lines as the host's. Does not handle records.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -38,7 +37,7 @@ impl fmt::Debug for Brokers {
     }
 }
 
-/// A setting's value as a text, however the file writes it. A variable's is taken as it is written: it may be a password of digits.
+/// A setting's value as text, in any notation of the file. The value of a variable is not parsed: it may be a password of digits.
 #[derive(Clone)]
 pub struct Property(String);
 
@@ -74,7 +73,7 @@ impl<'de> Deserialize<'de> for Property {
     }
 }
 
-/// Settings that our promises rest on, or that have keys of their own.
+/// Settings that delivery guarantees depend on, or that have configuration keys of their own.
 const OURS: [&str; 7] = [
     "bootstrap.servers",
     "metadata.broker.list",
@@ -86,14 +85,14 @@ const OURS: [&str; 7] = [
 ];
 
 impl Brokers {
-    /// A client's settings: these, then the operator's, then `ours`.
+    /// A client's settings, in rising precedence: `defaults`, the operator's, `ours`.
     pub fn settings(&self, defaults: &[(&str, &str)], ours: &[(&str, &str)]) -> Result<ClientConfig, SetupError> {
         if let Some(key) = self.properties.keys().find(|key| OURS.contains(&key.as_str())) {
             return Err(SetupError::Kafka(format!("`{key}` is not to be set under kafka.properties")));
         }
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.brokers).set("client.id", "hubbub");
-        // It is found again soon after it is back.
+        // Reconnects soon after the brokers are back.
         config.set("reconnect.backoff.max.ms", "2000").set("allow.auto.create.topics", "false");
         for (key, value) in defaults {
             config.set(*key, *value);
@@ -104,31 +103,31 @@ impl Brokers {
         for (key, value) in ours {
             config.set(*key, *value);
         }
-        // Which lines are told is the log filter's; which there are, `debug` among the properties.
+        // The log filter selects the lines; the property `debug` decides which are written at all.
         config.set_log_level(RDKafkaLogLevel::Debug);
-        // What does not hold is said now, and not when the first client is made.
+        // Invalid settings are reported now, not when the first client is created.
         config.create_native_config().map_err(|error| SetupError::Kafka(without_values(error)))?;
         Ok(config)
     }
 }
 
-/// The error of a setting. librdkafka's own words quote its value, which may be a password.
+/// The error of a setting. The messages of librdkafka quote the value, which may be a password.
 fn without_values(error: KafkaError) -> String {
     match error {
         KafkaError::ClientConfig(_, said, key, _) if said.starts_with("No such configuration property") => {
-            format!("librdkafka knows no property `{key}` (kafka.properties)")
+            format!("librdkafka has no property `{key}` (kafka.properties)")
         }
         KafkaError::ClientConfig(_, _, key, _) => format!("librdkafka does not accept the value of `{key}` (kafka.properties)"),
         other => other.to_string(),
     }
 }
 
-/// What librdkafka tells its client.
+/// The context that receives librdkafka's callbacks.
 #[derive(Default)]
 pub struct Context {
-    /// Told when this node is given partitions, or loses some.
+    /// Notified when this node is assigned partitions, or loses some.
     pub moved: Notify,
-    /// Set when it says that no broker answers, which may be over by the time that it is heard.
+    /// Set when librdkafka reports that no broker answers. This may no longer hold when it is read.
     pub doubt: Arc<AtomicBool>,
 }
 
@@ -136,7 +135,7 @@ impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
         use RDKafkaLogLevel as Level;
         match level {
-            // Whether brokers answer is said once, by us.
+            // The host reports once whether brokers answer.
             _ if ["FAIL", "ERROR"].contains(&facility) => tracing::debug!(target: "kafka", facility, "{line}"),
             Level::Emerg | Level::Alert | Level::Critical | Level::Error => tracing::error!(target: "kafka", facility, "{line}"),
             Level::Warning => tracing::warn!(target: "kafka", facility, "{line}"),
@@ -156,9 +155,9 @@ impl ClientContext for Context {
 impl ConsumerContext for Context {
     fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         if let Rebalance::Assign(partitions) = rebalance {
-            // Nothing of them is taken in before somebody has looked whether it is welcome.
+            // New partitions start paused, until the first check of backpressure.
             if let Err(error) = consumer.pause(partitions) {
-                tracing::warn!(target: "kafka", "new partitions could not be held back: {error}");
+                tracing::warn!(target: "kafka", "new partitions could not be paused: {error}");
             }
         }
         self.moved.notify_one();

@@ -1,4 +1,4 @@
-//! How far each partition was read, and how far behind that is. Only remembers; what is committed is decided where it is accepted.
+//! Positions of each partition, and its lag. Only keeps them; the caller decides when an offset is committed.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -10,12 +10,12 @@ use rdkafka::topic_partition_list::Offset;
 
 use super::client::Context;
 
-/// The next offset of each partition that was read from.
+/// The next offset of each partition.
 #[derive(Debug, Default)]
 pub(crate) struct Positions {
-    /// Of what is accepted.
+    /// Accepted.
     accepted: HashMap<(String, i32), i64>,
-    /// Of what was read since.
+    /// Read since the last accepted batch.
     read: HashMap<(String, i32), i64>,
 }
 
@@ -24,7 +24,7 @@ impl Positions {
         self.read.insert((topic.to_owned(), partition), offset + 1);
     }
 
-    /// What was read is accepted: its next offsets, to be committed.
+    /// Marks everything that was read as accepted. Returns the next offsets, to be committed.
     pub(crate) fn accept(&mut self) -> TopicPartitionList {
         let read = std::mem::take(&mut self.read);
         let list = list(&read);
@@ -36,7 +36,7 @@ impl Positions {
         list(&self.accepted)
     }
 
-    /// Partitions are others than before.
+    /// Clears the positions after a rebalance.
     pub(crate) fn forget(&mut self) {
         self.accepted.clear();
     }
@@ -45,13 +45,13 @@ impl Positions {
 fn list(positions: &HashMap<(String, i32), i64>) -> TopicPartitionList {
     let mut list = TopicPartitionList::with_capacity(positions.len());
     for ((topic, partition), next) in positions {
-        // Refused is only an offset below nothing.
+        // Fails only for negative offsets.
         let _ = list.add_partition_offset(topic, *partition, Offset::Offset(*next));
     }
     list
 }
 
-/// By topic, how many records of our partitions are still to be accepted. Asks the brokers: with a wait.
+/// Records of the assigned partitions that are not accepted yet, by topic. Asks the brokers, so it blocks.
 pub(crate) fn lag(
     consumer: &StreamConsumer<Context>,
     accepted: &TopicPartitionList,

@@ -1,4 +1,4 @@
-//! What Redis answers to XREADGROUP and XAUTOCLAIM, in either of its protocols. Reads only; what has another shape is not there.
+//! Parses Redis's answers to XREADGROUP and XAUTOCLAIM, in both protocol versions. Values of another shape are ignored.
 
 use std::collections::HashMap;
 
@@ -11,16 +11,16 @@ pub(crate) struct Entry {
     pub(crate) fields: HashMap<String, Vec<u8>>,
 }
 
-/// What was pending.
+/// The answer to XAUTOCLAIM.
 pub(crate) struct Claimed {
-    /// Where it goes on; none at the end.
+    /// The id to continue at; none at the end.
     pub(crate) next: Option<String>,
     pub(crate) entries: Vec<Entry>,
-    /// How many are no longer in the stream.
-    pub(crate) gone: u64,
+    /// Entries that are no longer in the stream.
+    pub(crate) trimmed: u64,
 }
 
-/// Streams, each with its entries in order.
+/// Streams with their entries in order.
 pub(crate) fn streams(answer: Value) -> Vec<(String, Vec<Entry>)> {
     pairs(answer).into_iter().map(|(name, list)| (name, entries(list))).collect()
 }
@@ -29,7 +29,7 @@ pub(crate) fn claimed(answer: Value) -> Claimed {
     let mut parts = array(answer).into_iter();
     let next = parts.next().and_then(|next| next.as_string()).filter(|next| next != "0-0");
     let entries = parts.next().map(entries).unwrap_or_default();
-    Claimed { next, entries, gone: parts.next().map_or(0, |gone| array(gone).len() as u64) }
+    Claimed { next, entries, trimmed: parts.next().map_or(0, |trimmed| array(trimmed).len() as u64) }
 }
 
 fn entries(list: Value) -> Vec<Entry> {
@@ -51,7 +51,7 @@ fn array(value: Value) -> Vec<Value> {
     }
 }
 
-/// A map; or an array of pairs, or of names and values in turn.
+/// A map; or an array of pairs, or of alternating names and values.
 fn pairs(value: Value) -> Vec<(String, Value)> {
     match value {
         Value::Map(map) => map.inner().into_iter().filter_map(|(key, value)| Some((key.into_string()?, value))).collect(),
@@ -78,16 +78,16 @@ mod tests {
     }
 
     #[test]
-    fn either_protocol_is_read_and_so_is_what_was_pending() {
+    fn answers_of_both_protocols_and_pending_entries_are_parsed() {
         let entry = || Value::Array(vec![text("1-0"), Value::Array(vec![text("data"), text("{}")])]);
         let read = [Entry { id: "1-0".to_owned(), fields: HashMap::from([("data".to_owned(), b"{}".to_vec())]) }];
         let answer = Value::Array(vec![Value::Array(vec![text("s"), Value::Array(vec![entry()])])]);
         let found = streams(answer);
         assert_eq!((found.len(), found[0].0.as_str(), &found[0].1[..]), (1, "s", &read[..]));
         assert!(streams(Value::Null).is_empty());
-        let gone = Value::Array(vec![text("2-0"), text("3-0")]);
-        let found = claimed(Value::Array(vec![text("4-0"), Value::Array(vec![entry()]), gone]));
-        assert_eq!((found.next.as_deref(), &found.entries[..], found.gone), (Some("4-0"), &read[..], 2));
+        let trimmed = Value::Array(vec![text("2-0"), text("3-0")]);
+        let found = claimed(Value::Array(vec![text("4-0"), Value::Array(vec![entry()]), trimmed]));
+        assert_eq!((found.next.as_deref(), &found.entries[..], found.trimmed), (Some("4-0"), &read[..], 2));
         assert_eq!(claimed(Value::Array(vec![text("0-0"), Value::Array(vec![]), Value::Array(vec![])])).next, None);
     }
 }

@@ -1,10 +1,10 @@
-//! How long the ids of handled messages are kept, also where clocks are set.
+//! How long the ids of handled messages are stored, also when clocks are set.
 
 use super::super::super::suite::{no_effects, plugin};
 use super::*;
 
 #[tokio::test]
-async fn handled_ids_are_forgotten_after_their_time() {
+async fn handled_ids_are_deleted_after_their_time() {
     let dir = Dir::new();
     let clock = Clock::manual(1_000_000);
     let day = Config::default().handled_for.as_millis() as u64;
@@ -24,7 +24,7 @@ async fn handled_ids_are_forgotten_after_their_time() {
 }
 
 #[tokio::test]
-async fn a_clock_that_is_set_forgets_no_handled_id() {
+async fn setting_the_clock_deletes_no_handled_id() {
     let dir = Dir::new();
     let (now, day) = (10_000_000_000, Config::default().handled_for.as_millis() as u64);
     let clock = Clock::manual(now);

@@ -1,4 +1,4 @@
-//! Finds out whether the embedded database can be written: space on the disk, space in the database, and after a failure a commit
+//! Checks whether the embedded database can be written: space on the disk, space in the database, and after a failure a commit
 //! that changes nothing. Only that commit is synced, and nothing is left behind.
 
 use std::fs;
