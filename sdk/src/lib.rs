@@ -72,7 +72,7 @@
 //!
 //! | attribute | meaning |
 //! |---|---|
-//! | `#[plugin(name = "..", ..)]` | the plugin. Also `version` (default: the crate's), `data_version` (1), `reads_data_versions` (`[]`), `tenancy` (`"none"`, `"required"` or `"optional"`) |
+//! | `#[plugin(name = "..", ..)]` | the plugin. Also `version` (default: the crate's), `data_version` (1), `reads_data_versions` (`[]`), `tenancy` (`"none"`, `"required"` or `"optional"`), and `namespace` or `namespaces` for handlers that name none |
 //! | `#[door("/ns", token = "required", ..)]` | the plugin owns the namespace. `token = "optional"` lets visitors in. Also `claims = [..]`, `roles = [..]`, and the sentences `missing`, `invalid`, `forbidden` |
 //! | `#[namespace("/ns")]` | the plugin takes part in a namespace of another plugin. Also `missing`: the sentence for a visitor where a user is needed |
 //! | `#[rooms(A, b::B)]` | constants of type [`rooms::Room`]: only this plugin joins sockets to these rooms. `#[room("/ns", "poll:{id}")]` states one without a constant |
@@ -95,7 +95,7 @@
 //! | `#[schedule("key", every_ms = 1000, scope = "once")]` | `&Timer` | the same. The other scope is `"each_node"` |
 //!
 //! A method with a `&User` refuses visitors as `unauthenticated`, with the namespace's sentence `missing`; `Option<&User>` lets them
-//! in. The namespace may be left out if there is only one.
+//! in. A plugin with one namespace need not name it.
 //!
 //! `#[on]` also takes `namespace = "/ns"` or `namespaces = ["/a", "/b"]`, `reply` (the acknowledgement is also emitted to the sender,
 //! under the event's name, or under another by `reply = "name"`), `invalid = ".."` (the sentence for a payload that does not fit,

@@ -116,7 +116,7 @@ pub(crate) fn read(attribute: TokenStream, item: TokenStream) -> syn::Result<Mod
     let is_part = given.flag("part")?.is_some();
     let mut model = Model {
         identity: if is_part { None } else { Some(identity(&mut given)?) },
-        defaults: if is_part { given.namespaces()? } else { Vec::new() },
+        defaults: given.namespaces()?,
         rooms: Vec::new(),
         tenant_keys: Vec::new(),
         emits: Vec::new(),
@@ -137,6 +137,7 @@ pub(crate) fn read(attribute: TokenStream, item: TokenStream) -> syn::Result<Mod
     }
     if let Some(Identity { namespaces, .. }) = &model.identity
         && let [only] = namespaces.as_slice()
+        && model.defaults.is_empty()
     {
         model.defaults = vec![only.path.clone()];
     }
@@ -242,6 +243,7 @@ fn check(model: &Model) -> syn::Result<()> {
             return Err(syn::Error::new(namespace.path.span(), "this namespace is there already"));
         }
     }
+    model.defaults.iter().try_for_each(|namespace| model.check_namespace(namespace))?;
     for rooms in &model.rooms {
         if let Rooms::Pattern(namespace, _) = rooms {
             model.check_namespace(namespace)?;

@@ -23,7 +23,8 @@ fn a_mistake_in_the_plugins_attribute_is_explained() {
     wrong(r#"name = ping"#, item, "expected a text in quotes");
     wrong(r#"name = "ping", data_version = "1""#, item, "expected a number");
     wrong(r#"name = "ping", tenancy = "some""#, item, "expected \"none\" or \"required\" or \"optional\"");
-    let known = "unknown key `nam`; known here: part, name, version, data_version, reads_data_versions, tenancy";
+    let known =
+        "unknown key `nam`; known here: part, name, version, data_version, reads_data_versions, tenancy, namespace, namespaces";
     wrong(r#"name = "ping", nam = 1"#, item, known);
     wrong(r#"name = "ping""#, "struct Ping;", "`#[plugin]` belongs on the plugin's `impl` block");
     let plain = "`#[plugin]` belongs on a plain `impl` block, not on one of a trait";
