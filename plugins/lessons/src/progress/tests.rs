@@ -140,7 +140,7 @@ fn what_waits_is_saved_at_once_where_the_server_stops() {
     let (now, window) = (app.now(), super::Window::of_seconds(30).unwrap());
     let saved_by_a_timer = |due, report| {
         app.inside(|| {
-            super::window_ended(due, report, window).unwrap();
+            super::end_window(due, &report, window).unwrap();
             hubbub_sdk::store::get::<Value>(KEY).unwrap().unwrap()["progress"].clone()
         })
     };
@@ -153,9 +153,9 @@ fn what_waits_is_saved_at_once_where_the_server_stops() {
 fn a_timer_that_comes_late_or_twice_undoes_no_newer_report() {
     let app = Harness::<Lessons>::new();
     let stored = super::Position { watched_duration: 50.0, total_duration: 100.0, progress: 50, reported_at: app.now() };
-    assert!(!stored.is_news_after(&stored));
-    assert!(!super::Position { progress: 9, reported_at: app.now() - 1, ..stored }.is_news_after(&stored));
-    assert!(super::Position { progress: 9, ..stored }.is_news_after(&stored));
+    assert!(!stored.is_newer_than(&stored));
+    assert!(!super::Position { progress: 9, reported_at: app.now() - 1, ..stored }.is_newer_than(&stored));
+    assert!(super::Position { progress: 9, ..stored }.is_newer_than(&stored));
 }
 
 #[test]
