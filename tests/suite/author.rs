@@ -139,8 +139,8 @@ async fn a_change_is_live_on_the_same_socket_and_a_broken_one_is_not() {
 async fn a_plugin_that_asks_for_the_systems_time_fails_its_own_test_and_is_told_of_the_sdks_clock() {
     let scratch = Scratch::new();
     let folder = new_plugin(&scratch, "timekeeper");
-    let time = "let _ = std::time::SystemTime::now();\n        rooms::join(&id(&room))?;";
-    edit(&folder.join("src/lib.rs"), "rooms::join(&id(&room))?;", time);
+    let time = "let _ = std::time::SystemTime::now();\n        ROOM.of(&room).join()?;";
+    edit(&folder.join("src/lib.rs"), "ROOM.of(&room).join()?;", time);
     let folder = folder.display().to_string();
     let output = run(&["plugin", "test", &folder], &[("CARGO_TARGET_DIR", &target())]);
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
