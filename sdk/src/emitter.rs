@@ -3,8 +3,8 @@
 //! An event is stated once, as a constant of type [`Emits`]: `#[emits(..)]` lists it in the description, and its methods send it.
 //! The functions are for events whose name or namespace is known only at run time.
 //!
-//! An emit is an effect: it is sent when the call succeeds, in the order made. Delivery to one client is in order and at most once;
-//! a client that lost its connection gets it when it recovers. Cost: about 0.3 µs an emit, 0.2 µs for each member, and one system
+//! An emit is an effect: it is sent when the call succeeds, in the order made. A client gets its events in order and at most once; a
+//! client that is not connected at that moment does not get the event. Cost: about 0.3 µs an emit, 0.2 µs for each member, and one system
 //! call for each member that is written to.
 
 use std::{fmt, marker::PhantomData};
