@@ -1,7 +1,7 @@
 //! Events to clients.
 //!
 //! An event is stated once, as a constant of type [`Emits`]: `#[emits(..)]` lists it in the description, and its methods send it.
-//! The functions are for events whose name or namespace is known only at run time.
+//! The functions are for events with a name or a namespace that is known only at run time.
 //!
 //! An emit is an effect: it is sent when the call succeeds, in the order made. A client gets its events in order and at most once; a
 //! client that is not connected at that moment does not get the event. Cost: about 0.3 µs an emit, 0.2 µs for each member, and one system

@@ -148,11 +148,13 @@
 //!     }
 //! }
 //! # use hubbub_sdk::harness::{Harness, user};
+//! # fn main() {
 //! # let app = Harness::<Desk>::new();
 //! # let ana = app.connect("/portal", user("ana"));
 //! # ana.emit("thread:join", "t1".into()).expect_ok();
 //! # app.publish("thread.ended", "t1".into());
 //! # ana.expect("thread:ended", "t1".into());
+//! # }
 //! ```
 //!
 //! # Mistakes

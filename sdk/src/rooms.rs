@@ -1,7 +1,7 @@
 //! Rooms: named sets of sockets within one namespace.
 //!
 //! A [`Room`] is stated once, as a constant: `#[rooms(..)]` makes the plugin its owner, and its methods join, leave and count. The
-//! functions are for rooms whose name or namespace is known only at run time. Joins and leaves are effects: they happen when the
+//! functions are for rooms with a name or a namespace that is known only at run time. Joins and leaves are effects: they happen when the
 //! call succeeds. A socket leaves all its rooms when it disconnects.
 //!
 //! Limits: 64 rooms a socket; a call that would join one more is refused as `too_large`. A name has 1 to 256 bytes and no control
@@ -104,8 +104,8 @@ impl Room {
         self.namespaces.iter().try_for_each(|namespace| leave_user(namespace, user, self))
     }
 
-    /// The room's size over all nodes, with this call's own joins and leaves. Sizes in several namespaces are added up: a user who
-    /// is in two of them counts twice.
+    /// The room's size over all nodes, with this call's own joins and leaves. Sizes in several namespaces are added up: a user in two of
+    /// them counts twice.
     pub fn size(&self) -> Result<RoomSize> {
         let mut sum = RoomSize { sockets: 0, users: 0, visitors: 0 };
         for namespace in self.namespaces.iter() {

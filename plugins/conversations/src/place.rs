@@ -51,7 +51,7 @@ pub(crate) fn rooms_of(id: &Id) -> [Room; 2] {
     [MEMBERS.of(id), OPEN.of(id)]
 }
 
-/// Sends to all devices of the users, who belong to the call's tenant.
+/// Sends to all devices of the users, within the call's tenant.
 pub(crate) fn to_users<T: Serialize>(event: Emits<T>, users: &[&Id], payload: &T) -> Result<()> {
     for users in users.chunks(USERS_OF_AN_EMIT) {
         event.to_users(&users.iter().map(ToString::to_string).collect::<Vec<_>>(), payload)?;

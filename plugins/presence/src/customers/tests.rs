@@ -1,4 +1,4 @@
-//! A customer's heartbeat keeps only that customer's presence; no event about customers is sent.
+//! A heartbeat counts only for its customer, and no event about customers is sent.
 
 use std::time::Duration;
 
