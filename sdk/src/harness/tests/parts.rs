@@ -17,7 +17,7 @@ struct Desk;
 #[plugin(name = "desk", version = "1.0.0")]
 #[door("/hub", token = "required")]
 #[namespace("/portal", missing = "Please sign in")]
-#[parts(threads, figures)]
+#[parts(threads, counts)]
 impl Desk {
     #[on_message("thread.ended")]
     fn ended(thread: String) -> Result<()> {
@@ -66,7 +66,7 @@ mod threads {
     }
 }
 
-mod figures {
+mod counts {
     use super::*;
 
     #[plugin(part, namespace = "/portal")]
