@@ -94,8 +94,9 @@
 //! | `#[on_timer("key")]`, `#[on_timer("key:{param}")]` | `&`[`Timer`], its payload | `Result<()>`. A failure is tried again |
 //! | `#[schedule("key", every_ms = 1000, scope = "once")]` | `&Timer` | the same. The other scope is `"each_node"` |
 //!
-//! A method with a `&User` refuses visitors as `unauthenticated`, with the namespace's sentence `missing`; `Option<&User>` lets them
-//! in. A plugin with one namespace need not name it.
+//! A method with a `&User` refuses visitors as `unauthenticated`, with the namespace's sentence `missing`. One with an
+//! `Option<&User>` is called for visitors too; `#[on_connect]` needs it in a namespace that lets visitors in. A plugin with one
+//! namespace need not name it.
 //!
 //! `#[on]` also takes `namespace = "/ns"` or `namespaces = ["/a", "/b"]`, `reply` (the acknowledgement is also emitted to the sender,
 //! under the event's name, or under another by `reply = "name"`), `invalid = ".."` (the sentence for a payload that does not fit,

@@ -61,7 +61,7 @@ fn a_reply_counts_on_its_own_day() {
 }
 
 #[test]
-fn a_conversation_counts_once_and_so_does_its_conversion() {
+fn a_conversation_and_its_conversion_count_once() {
     let app = Harness::<Analytics>::new();
     for topic in ["conversation.upserted", "conversation.upserted", "conversation.converted", "conversation.converted"] {
         publish(&app, topic, "acme", "c1");

@@ -151,7 +151,7 @@ fn ten_messages_a_minute_are_for_all_devices_of_a_user_together() {
 }
 
 #[test]
-fn messages_per_minute_is_configuration_and_0_is_no_limit() {
+fn messages_per_minute_0_means_no_limit() {
     let app = Harness::<Chat>::new().config(json!({ "messages_per_minute": 0 }));
     publish_list(&app, "c1", &["ana"]);
     let ana = enter(&app, "ana");

@@ -31,7 +31,7 @@ fn expect_silence(app: &Harness<Queue>, client: &Client<Queue>) {
 }
 
 #[test]
-fn each_message_is_passed_on_as_published_to_attendants_alone() {
+fn the_backends_messages_reach_only_attendants_as_published() {
     let app = Harness::<Queue>::new();
     let (ana, outsider) = (attendant(&app, "ana"), app.connect("/hub", user("ben")));
     let without_time = json!({ "itemId": "q2", "threadId": "t2", "customer": { "id": "c2", "name": "Dora" } });

@@ -102,7 +102,7 @@ fn each_comment_is_sent() {
 }
 
 #[test]
-fn numbers_as_ids_come_back_as_published_and_an_odd_time_is_no_time() {
+fn number_ids_are_sent_as_published_and_a_wrong_time_is_ignored() {
     let (app, guest, _other) = two();
     let client = app.connect("/", visitor());
     client.emit("video:join", json!({ "videoId": "123" })).expect_ok();
