@@ -1,5 +1,5 @@
-//! What `wit-bindgen` writes from `wit/`: the types of the contract, its imports and its export. Never used by plugins
-//! directly, but through the module of the same noun.
+//! The bindings that `wit-bindgen` generates from `wit/`: the contract's types, imports and export. Plugins never use them directly,
+//! but through the module of the same noun.
 #![allow(missing_docs, unsafe_code, unreachable_pub, unused_qualifications, clippy::all)]
 
 wit_bindgen::generate!({

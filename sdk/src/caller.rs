@@ -1,4 +1,4 @@
-//! The client that a call is about. Knows what the token said, and nothing of sockets beyond their number.
+//! The client that a call is about: its user, as the token gives it, and the number of its socket.
 
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -7,28 +7,28 @@ use crate::bindings::hubbub::plugin::types;
 pub use crate::bindings::hubbub::plugin::types::User;
 use crate::{Refusal, Result};
 
-/// The sentence for a visitor where neither the namespace nor the handler has one.
+/// The sentence for a visitor if neither the namespace nor the handler states one.
 const NEEDS_USER: &str = "Authentication required";
 
 /// The client that a call is about.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    /// The host's number of this client's connection to this namespace.
+    /// The host's number for this socket.
     pub socket: u64,
     /// The namespace as the client named it: `/course/42` where the description says `/course/{id}`.
     pub namespace: String,
-    /// Absent for a visitor: a client without a token, in a namespace whose door lets it in.
+    /// Absent for a visitor: a client without a token, in a namespace with `token = "optional"`.
     pub user: Option<User>,
     place: Place,
 }
 
-/// A namespace of the description, as the attribute wrote it down.
+/// A namespace of the plugin, as its attribute states it.
 #[doc(hidden)]
 #[derive(Debug, Clone, Copy)]
 pub struct Place {
     /// `/chat` or `/course/{id}`.
     pub path: &'static str,
-    /// The door's sentence for no token.
+    /// The sentence for a visitor where a user is needed.
     pub missing: Option<&'static str>,
 }
 
@@ -38,7 +38,7 @@ impl Caller {
         Self { socket: caller.socket, namespace: caller.namespace, user: caller.user, place }
     }
 
-    /// The user, or the refusal `unauthenticated` with the sentence that the door has for no token.
+    /// The user, or the refusal `unauthenticated` with the namespace's sentence `missing`.
     pub fn user(&self) -> Result<&User> {
         self.user_or(self.place.missing.unwrap_or(NEEDS_USER))
     }
@@ -48,7 +48,7 @@ impl Caller {
         self.user.as_ref().ok_or_else(|| Refusal::unauthenticated(sentence))
     }
 
-    /// The namespace's parameter: `42` in `/course/42`, where the description says `/course/{id}`. Empty where it has none.
+    /// The namespace's parameter: `42` in `/course/42` for `/course/{id}`. Empty for a namespace without parameter.
     pub fn param(&self) -> &str {
         let literal = self.place.path.find('{').unwrap_or(self.place.path.len());
         self.namespace.get(literal..).unwrap_or_default()
@@ -56,27 +56,27 @@ impl Caller {
 }
 
 impl User {
-    /// The name, or the id of a user whose token has none.
+    /// The name, or the id if the token gives no name.
     pub fn display_name(&self) -> &str {
         self.name.as_deref().unwrap_or(&self.id)
     }
 
-    /// Whether the token gives this role: as the one that opened the door, or as any other in its claim `role`.
+    /// Whether the token gives this role: the one that the door policy matched, or any other in its claim `role`.
     pub fn has_role(&self, role: &str) -> bool {
         self.role.as_deref() == Some(role) || self.more_roles().is_some_and(|roles| roles.iter().any(|one| one == role))
     }
 
-    /// The claim `role` if it is a list. It is parsed only when the first comparison fails.
+    /// The claim `role`, if it is a list. Parsed only if the first comparison fails.
     fn more_roles(&self) -> Option<Vec<Value>> {
         #[derive(Deserialize)]
         struct Roles {
             role: Vec<Value>,
         }
-        // Most tokens have one role, and no list.
+        // Most tokens have no list.
         self.claims.contains('[').then(|| serde_json::from_str::<Roles>(&self.claims).ok()).flatten().map(|claims| claims.role)
     }
 
-    /// All claims of the token as a type of the plugin's, or `forbidden` where they do not fit it.
+    /// All claims of the token as a type of the plugin, or the refusal `forbidden` if they do not fit the type.
     pub fn claims<T: DeserializeOwned>(&self) -> Result<T> {
         serde_json::from_str(&self.claims).map_err(|_| Refusal::forbidden("Forbidden"))
     }
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_has_each_role_of_a_list() {
+    fn every_role_of_a_list_is_a_role_of_the_user() {
         let one = user(Some("ADMIN"), r#"{"sub":"u","role":"ADMIN"}"#);
         assert!(one.has_role("ADMIN") && !one.has_role("STUDENT"));
         let several = user(Some("ADMIN"), r#"{"sub":"u","role":["STUDENT",7,"ADMIN"]}"#);

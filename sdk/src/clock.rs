@@ -1,4 +1,4 @@
-//! Time. Within one call it stands still, also when the call runs again: never use it to measure.
+//! Time. It stands still within one call, also if the call runs again: do not measure with it.
 //!
 //! It is the server's wall clock, which may be set while the plugin runs, by an hour or by years, either way. Use it for times that
 //! are shown or stored. To wait, use [`timers`](crate::timers); to limit a rate, use [`budget`](crate::budget): both are monotonic.
@@ -28,7 +28,7 @@ pub fn rfc3339(unix_ms: u64) -> String {
     let (days, ms) = (unix_ms / 86_400_000, (unix_ms % 86_400_000) as u32);
     let (year, month, day) = civil(days);
     let (hour, minute, second) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60);
-    // `format!` costs ten times as much, and this is on the way of every message.
+    // `format!` costs ten times as much, and many messages carry a time.
     let mut text = *b"0000-00-00T00:00:00.000Z";
     let numbers =
         [(year as u32, 0, 4), (month, 5, 2), (day, 8, 2), (hour, 11, 2), (minute, 14, 2), (second, 17, 2), (ms % 1000, 20, 3)];
@@ -58,7 +58,7 @@ mod tests {
     use super::rfc3339;
 
     #[test]
-    fn dates_at_the_edges_of_the_calendar() {
+    fn dates_at_leap_days_and_century_ends_are_right() {
         assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000Z");
         assert_eq!(rfc3339(951_782_399_999), "2000-02-28T23:59:59.999Z");
         assert_eq!(rfc3339(951_782_400_000), "2000-02-29T00:00:00.000Z");

@@ -1,17 +1,17 @@
-//! Maps and sets that a client cannot aim collisions at: the standard ones hash with fixed seeds in a component. Their order
-//! differs from call to call; sort, or use a `BTreeMap`, before it shows.
+//! Maps and sets with random seeds, so that a client cannot choose keys that collide. In a component the standard maps hash with
+//! fixed seeds. The order of entries differs from call to call: sort them, or use a `BTreeMap`, before a client sees them.
 
 use std::hash::BuildHasher;
 
 use crate::random;
 
-/// A map with a seed of its own from `random`. Made by `HashMap::default()`.
+/// A map with a random seed. Made by `HashMap::default()`.
 pub type HashMap<K, V> = std::collections::HashMap<K, V, RandomState>;
 
-/// A set with a seed of its own from `random`. Made by `HashSet::default()`.
+/// A set with a random seed. Made by `HashSet::default()`.
 pub type HashSet<T> = std::collections::HashSet<T, RandomState>;
 
-/// One map's seed. Each map asks for its own, so that a run after a conflict asks for the same and gets the same.
+/// The seed of one map. It comes from [`random`], so that a run after a conflict gets the same seed.
 #[derive(Debug, Clone)]
 pub struct RandomState(u64, u64);
 

@@ -1,28 +1,32 @@
-//! Events to clients. Every emit is sent when the call has succeeded, in the order made, and not at all where it has not.
+//! Events to clients.
 //!
-//! [`Emits`] is an event with its namespace and its payload's type: declared once, listed in `#[emits(..)]`, and then
-//! `MESSAGE.to_room(&room, &message)?`. The functions are for events whose name is known only at run time.
+//! An event is stated once, as a constant of type [`Emits`]: `#[emits(..)]` lists it in the description, and its methods send it.
+//! The functions are for events with a name or a namespace that is known only at run time.
+//!
+//! An emit is an effect: it is sent when the call succeeds, in the order made. A client gets its events in order and at most once; a
+//! client that is not connected at that moment does not get the event. Cost: about 0.3 µs an emit, 0.2 µs for each member, and one system
+//! call for each member that is written to.
 
 use std::{fmt, marker::PhantomData};
 
 use serde::Serialize;
 
-use crate::{EffectError, bindings::hubbub::plugin::emitter::Delivery, host, json::args};
+use crate::{EffectError, Result, bindings::hubbub::plugin::emitter::Delivery, host, json::args, namespaces::Namespaces};
 
-type Answer = Result<(), EffectError>;
-
-/// An event that the plugin emits: its namespace, its name and its payload's type.
+/// An event that the plugin emits: its namespaces, its name and its payload's type.
 ///
 /// ```
-/// # use hubbub_sdk::{Result, emitter::Emits};
+/// # use hubbub_sdk::{Result, emitter::Emits, rooms::Room};
 /// # #[derive(serde::Serialize)] struct Typing { user_id: String }
+/// const ROOM: Room = Room::new("/chat", "chat:{chatId}");
 /// const TYPING: Emits<Typing> = Emits::new("/chat", "chat:typing");
+///
 /// # fn handler(typing: Typing) -> Result<()> {
-/// TYPING.except_caller().volatile().to_room("chat:42", &typing)?;
-/// # Ok(()) }
+/// TYPING.except_caller().volatile().to_room(&ROOM.of("42"), &typing)
+/// # }
 /// ```
 pub struct Emits<T: ?Sized> {
-    namespace: &'static str,
+    namespaces: Namespaces,
     event: &'static str,
     how: Delivery,
     payload: PhantomData<fn(&T)>,
@@ -38,20 +42,30 @@ impl<T: ?Sized> Copy for Emits<T> {}
 
 impl<T: ?Sized> fmt::Debug for Emits<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} in {}", self.event, self.namespace)
+        write!(f, "{} in {:?}", self.event, self.namespaces)
     }
 }
 
 impl<T: ?Sized> Emits<T> {
-    /// An event of a namespace. A namespace with a parameter is written as in the description (`/course/{id}`); such an event
-    /// is sent by [`Emits::within`].
+    /// An event of a namespace. A namespace with a parameter is written as in the description (`/course/{id}`); its event is sent
+    /// by [`Emits::within`].
     pub const fn new(namespace: &'static str, event: &'static str) -> Self {
-        Self { namespace, event, how: Delivery::empty(), payload: PhantomData }
+        Self { namespaces: Namespaces::One(namespace), event, how: Delivery::empty(), payload: PhantomData }
     }
 
-    /// The namespace, as the description has it.
-    pub const fn namespace(&self) -> &'static str {
-        self.namespace
+    /// The same event in several namespaces. Each `to_` method sends it in all of them, and makes one effect for each.
+    ///
+    /// ```
+    /// # use hubbub_sdk::emitter::Emits;
+    /// const ENDED: Emits<str> = Emits::in_each(&["/hub", "/portal"], "chat:ended");
+    /// ```
+    pub const fn in_each(namespaces: &'static [&'static str], event: &'static str) -> Self {
+        Self { namespaces: Namespaces::Each(namespaces), event, how: Delivery::empty(), payload: PhantomData }
+    }
+
+    /// The namespaces, as the description has them.
+    pub fn namespaces(&self) -> impl Iterator<Item = &'static str> + use<T> {
+        self.namespaces.iter()
     }
 
     /// The event's name.
@@ -66,59 +80,68 @@ impl<T: ?Sized> Emits<T> {
         self
     }
 
-    /// May be dropped for a client whose queue is more than half full, instead of counting against it.
+    /// The event is dropped for a client with a queue that is more than half full. Other events count against the queue's limit.
     #[must_use]
     pub fn volatile(mut self) -> Self {
         self.how |= Delivery::VOLATILE;
         self
     }
-}
 
-impl<T: Serialize + ?Sized> Emits<T> {
-    /// To the caller's socket alone.
-    pub fn to_caller(self, payload: &T) -> Answer {
-        host::emitter::to_caller(self.event, &args(payload)?)
-    }
-
-    /// To the members of a room.
-    pub fn to_room(self, room: &str, payload: &T) -> Answer {
-        self.within(self.namespace).to_room(room, payload)
-    }
-
-    /// To the members of any of the rooms, each once, but those in a room of `except`. At most 64 rooms.
-    pub fn to_rooms(self, rooms: &[String], except: &[String], payload: &T) -> Answer {
-        self.within(self.namespace).to_rooms(rooms, except, payload)
-    }
-
-    /// To every socket that the user has in the namespace.
-    pub fn to_user(self, user: &str, payload: &T) -> Answer {
-        self.within(self.namespace).to_users(&[user.to_owned()], payload)
-    }
-
-    /// To every socket that the users have in the namespace. At most 1000 users.
-    pub fn to_users(self, users: &[String], payload: &T) -> Answer {
-        self.within(self.namespace).to_users(users, payload)
-    }
-
-    /// To every socket in the namespace whose user belongs to the tenant.
-    pub fn to_tenant(self, tenant: &str, payload: &T) -> Answer {
-        self.within(self.namespace).to_tenant(tenant, payload)
-    }
-
-    /// To everyone in the namespace. Denied where the plugin has tenants.
-    pub fn to_namespace(self, payload: &T) -> Answer {
-        self.within(self.namespace).to_namespace(payload)
-    }
-
-    /// The same event in one namespace of a pattern: `/course/42` for `/course/{id}`.
+    /// The same event in one namespace that is known only at run time: `/course/42` for `/course/{id}`.
     pub fn within(self, namespace: &str) -> Within<'_, T> {
         Within { namespace, event: self.event, how: self.how, payload: PhantomData }
     }
 }
 
-/// An event in a namespace whose name is known only at run time. From [`event`] or [`Emits::within`].
+impl<T: Serialize + ?Sized> Emits<T> {
+    /// To the caller's socket alone.
+    pub fn to_caller(self, payload: &T) -> Result<()> {
+        to_caller(self.event, payload)
+    }
+
+    /// To the members of a room.
+    pub fn to_room<R: AsRef<str> + ?Sized>(self, room: &R, payload: &T) -> Result<()> {
+        self.send(payload, |namespace, args| host::emitter::to_room(namespace, room.as_ref(), self.event, args, self.how))
+    }
+
+    /// To the members of `rooms`, each once, except the members of a room in `except`. At most 64 rooms.
+    pub fn to_rooms(self, rooms: &[String], except: &[String], payload: &T) -> Result<()> {
+        self.send(payload, |namespace, args| host::emitter::to_rooms(namespace, rooms, except, self.event, args, self.how))
+    }
+
+    /// To every socket that the user has in the namespace.
+    pub fn to_user(self, user: &str, payload: &T) -> Result<()> {
+        self.to_users(&[user.to_owned()], payload)
+    }
+
+    /// To every socket that the users have in the namespace. At most 1000 users.
+    pub fn to_users(self, users: &[String], payload: &T) -> Result<()> {
+        self.send(payload, |namespace, args| host::emitter::to_users(namespace, users, self.event, args, self.how))
+    }
+
+    /// To every socket of the tenant's users in the namespace.
+    pub fn to_tenant(self, tenant: &str, payload: &T) -> Result<()> {
+        self.send(payload, |namespace, args| host::emitter::to_tenant(namespace, tenant, self.event, args, self.how))
+    }
+
+    /// To every socket in the namespace. Denied unless the plugin's tenancy is `none`.
+    pub fn to_namespace(self, payload: &T) -> Result<()> {
+        self.send(payload, |namespace, args| host::emitter::to_namespace(namespace, self.event, args, self.how))
+    }
+
+    /// Serializes the payload once, and sends it in each namespace.
+    fn send(self, payload: &T, send: impl Fn(&str, &str) -> std::result::Result<(), EffectError>) -> Result<()> {
+        let args = args(payload)?;
+        for namespace in self.namespaces.iter() {
+            send(namespace, &args)?;
+        }
+        Ok(())
+    }
+}
+
+/// An event in one namespace that is known only at run time. Made by [`event`] or [`Emits::within`].
 #[derive(Debug)]
-#[must_use = "nothing is sent before it is said to whom"]
+#[must_use = "nothing is sent before a `to_` method is called"]
 pub struct Within<'a, T: ?Sized> {
     namespace: &'a str,
     event: &'a str,
@@ -126,7 +149,7 @@ pub struct Within<'a, T: ?Sized> {
     payload: PhantomData<fn(&T)>,
 }
 
-/// An event whose name or namespace is known only at run time.
+/// An event with a name or a namespace that is known only at run time.
 pub fn event<'a, T: Serialize + ?Sized>(namespace: &'a str, event: &'a str) -> Within<'a, T> {
     Within { namespace, event, how: Delivery::empty(), payload: PhantomData }
 }
@@ -138,49 +161,54 @@ impl<T: Serialize + ?Sized> Within<'_, T> {
         self
     }
 
-    /// May be dropped for a client whose queue is more than half full, instead of counting against it.
+    /// The event is dropped for a client with a queue that is more than half full. Other events count against the queue's limit.
     pub fn volatile(mut self) -> Self {
         self.how |= Delivery::VOLATILE;
         self
     }
 
     /// To the members of a room.
-    pub fn to_room(self, room: &str, payload: &T) -> Answer {
-        host::emitter::to_room(self.namespace, room, self.event, &args(payload)?, self.how)
+    pub fn to_room<R: AsRef<str> + ?Sized>(self, room: &R, payload: &T) -> Result<()> {
+        Ok(host::emitter::to_room(self.namespace, room.as_ref(), self.event, &args(payload)?, self.how)?)
     }
 
-    /// To the members of any of the rooms, each once, but those in a room of `except`. At most 64 rooms.
-    pub fn to_rooms(self, rooms: &[String], except: &[String], payload: &T) -> Answer {
-        host::emitter::to_rooms(self.namespace, rooms, except, self.event, &args(payload)?, self.how)
+    /// To the members of `rooms`, each once, except the members of a room in `except`. At most 64 rooms.
+    pub fn to_rooms(self, rooms: &[String], except: &[String], payload: &T) -> Result<()> {
+        Ok(host::emitter::to_rooms(self.namespace, rooms, except, self.event, &args(payload)?, self.how)?)
+    }
+
+    /// To every socket that the user has in the namespace.
+    pub fn to_user(self, user: &str, payload: &T) -> Result<()> {
+        self.to_users(&[user.to_owned()], payload)
     }
 
     /// To every socket that the users have in the namespace. At most 1000 users.
-    pub fn to_users(self, users: &[String], payload: &T) -> Answer {
-        host::emitter::to_users(self.namespace, users, self.event, &args(payload)?, self.how)
+    pub fn to_users(self, users: &[String], payload: &T) -> Result<()> {
+        Ok(host::emitter::to_users(self.namespace, users, self.event, &args(payload)?, self.how)?)
     }
 
-    /// To every socket in the namespace whose user belongs to the tenant.
-    pub fn to_tenant(self, tenant: &str, payload: &T) -> Answer {
-        host::emitter::to_tenant(self.namespace, tenant, self.event, &args(payload)?, self.how)
+    /// To every socket of the tenant's users in the namespace.
+    pub fn to_tenant(self, tenant: &str, payload: &T) -> Result<()> {
+        Ok(host::emitter::to_tenant(self.namespace, tenant, self.event, &args(payload)?, self.how)?)
     }
 
-    /// To everyone in the namespace. Denied where the plugin has tenants.
-    pub fn to_namespace(self, payload: &T) -> Answer {
-        host::emitter::to_namespace(self.namespace, self.event, &args(payload)?, self.how)
+    /// To every socket in the namespace. Denied unless the plugin's tenancy is `none`.
+    pub fn to_namespace(self, payload: &T) -> Result<()> {
+        Ok(host::emitter::to_namespace(self.namespace, self.event, &args(payload)?, self.how)?)
     }
 }
 
 /// To the caller's socket alone, under any name.
-pub fn to_caller<T: Serialize + ?Sized>(event: &str, payload: &T) -> Answer {
-    host::emitter::to_caller(event, &args(payload)?)
+pub fn to_caller<T: Serialize + ?Sized>(event: &str, payload: &T) -> Result<()> {
+    Ok(host::emitter::to_caller(event, &args(payload)?)?)
 }
 
 /// To the members of a room, under any name.
-pub fn to_room<T: Serialize + ?Sized>(namespace: &str, room: &str, name: &str, payload: &T) -> Answer {
+pub fn to_room<T: Serialize + ?Sized, R: AsRef<str> + ?Sized>(namespace: &str, room: &R, name: &str, payload: &T) -> Result<()> {
     event(namespace, name).to_room(room, payload)
 }
 
 /// To every socket that the user has in the namespace, under any name.
-pub fn to_user<T: Serialize + ?Sized>(namespace: &str, user: &str, name: &str, payload: &T) -> Answer {
-    event(namespace, name).to_users(&[user.to_owned()], payload)
+pub fn to_user<T: Serialize + ?Sized>(namespace: &str, user: &str, name: &str, payload: &T) -> Result<()> {
+    event(namespace, name).to_user(user, payload)
 }

@@ -1,4 +1,4 @@
-//! What the code written by `#[plugin]` calls. Not for plugins: it may change with the attribute at any time.
+//! Functions for the code that `#[plugin]` generates. Plugins do not use them: they may change with the attribute at any time.
 
 use std::borrow::Cow;
 use std::sync::OnceLock;
@@ -14,8 +14,33 @@ use crate::{
     emitter::Emits,
     host, json, log,
     payload::{self, Args},
+    rooms::Room,
     timers::Timer,
 };
+
+/// The handlers of one `impl` block of the plugin `P`. `#[plugin]` implements it for every block of a plugin.
+pub trait Part<P> {
+    /// Adds the block's rooms, events, emits, topics, schedules and hooks.
+    fn describe(description: &mut handler::Description);
+
+    /// Ok where the block authorizes nothing in the namespace, as with the other calls about a namespace.
+    fn authorize(plugin: &P, caller: &Caller, path: &str, auth: &str) -> Result<()>;
+
+    /// A socket connects.
+    fn on_connect(plugin: &P, caller: &Caller, path: &str) -> Result<()>;
+
+    /// An event. None where the block does not handle it, as with messages and timers.
+    fn on_event(plugin: &P, caller: &Caller, path: &str, event: &handler::Event) -> Option<Result<Option<String>>>;
+
+    /// A socket has disconnected.
+    fn on_disconnect(plugin: &P, caller: &Caller, path: &str, reason: handler::DisconnectReason) -> Result<()>;
+
+    /// A message.
+    fn on_message(plugin: &P, message: &handler::Message) -> Option<Result<()>>;
+
+    /// A timer or a schedule.
+    fn on_timer(plugin: &P, due: &handler::DueTimer) -> Option<Result<()>>;
+}
 
 impl Place {
     fn matches(&self, namespace: &str) -> bool {
@@ -26,25 +51,25 @@ impl Place {
     }
 }
 
-/// The caller with the place it is in.
+/// The caller and its namespace.
 pub fn caller(places: &[Place], caller: types::Caller) -> Result<(Caller, Place)> {
     let place = places.iter().find(|place| place.matches(&caller.namespace)).copied().ok_or_else(unknown_event)?;
     Ok((Caller::new(caller, place), place))
 }
 
-/// The refusal of what the description does not name; the host lets none of it through.
+/// The refusal of an event that the description does not list. The host never sends one.
 #[cold]
 pub fn unknown_event() -> Refusal {
     Refusal::not_found("Unknown event")
 }
 
-/// The failure of a message or timer that the description does not name.
+/// The failure of a message or timer without a handler.
 #[cold]
 pub fn unknown(kind: &str, name: &str) -> Refusal {
     Refusal::internal(format_args!("no handler for the {kind} {name}"))
 }
 
-/// How a failure begins that says that the data is at fault (`failure` in `wit/plugin.wit`).
+/// The prefix of a failure that blames the data (`failure` in `wit/plugin.wit`).
 const INVALID_DATA: &str = "invalid data: ";
 
 /// The failure of a call that has no data.
@@ -52,8 +77,8 @@ pub fn failure(refusal: Refusal) -> handler::Failure {
     handler::Failure { message: refusal.message }
 }
 
-/// The failure of a message or a timer. A refusal as `invalid`, by the handler or because the data does not fit its type, says that the
-/// data is at fault.
+/// The failure of a message or a timer. A refusal as `invalid`, by the handler or because the data does not fit its type, blames the
+/// data.
 pub fn failure_on_data(refusal: Refusal) -> handler::Failure {
     match refusal.code {
         RefusalCode::Invalid => handler::Failure { message: format!("{INVALID_DATA}{}", refusal.message) },
@@ -61,24 +86,23 @@ pub fn failure_on_data(refusal: Refusal) -> handler::Failure {
     }
 }
 
-/// A handler that could not reach storage, or failed by its own fault, says the event's own sentence, as the host does where a
-/// call traps or cannot commit.
+/// Replaces the sentence of a failed import by the event's own, as the host does after a trap or a failed commit.
 pub fn on_failure(sentence: &str, answer: Result<Option<String>>) -> Result<Option<String>> {
     answer.map_err(|refusal| if refusal.is_failure() { Refusal { message: sentence.to_owned(), ..refusal } } else { refusal })
 }
 
-/// A disconnect answers nobody, so what went wrong in it goes to the log.
+/// Logs a refusal by `on_disconnect`, which has no client to answer.
 #[cold]
 pub fn failed_disconnect(refusal: &Refusal) {
     log::error(&format!("on_disconnect: {}", refusal.message));
 }
 
-/// An event's arguments, or the refusal that names the wrong field.
+/// An event's arguments, or a refusal that names the wrong field.
 pub fn args<'de, T: Args<'de>>(text: &'de str) -> Result<T> {
     payload::read(text).map_err(|error| Refusal::invalid(payload::explain(text, &error)))
 }
 
-/// An event's arguments, or the refusal with the handler's own sentence.
+/// An event's arguments, or a refusal with the handler's own sentence.
 pub fn args_or<'de, T: Args<'de>>(text: &'de str, sentence: &str) -> Result<T> {
     payload::read(text).map_err(|_| Refusal::invalid(sentence))
 }
@@ -104,7 +128,7 @@ pub fn config<T: DeserializeOwned>(text: &str) -> std::result::Result<T, String>
 #[serde(deny_unknown_fields)]
 pub struct NoConfig {}
 
-/// A reply as the acknowledgement alone.
+/// A reply as the acknowledgement only.
 pub fn ack<T: Serialize>(reply: &T) -> Result<Option<String>> {
     Ok(Some(json::text(reply)?))
 }
@@ -118,19 +142,19 @@ pub fn reply<T: Serialize>(event: &str, reply: &T) -> Result<Option<String>> {
     Ok(Some(args))
 }
 
-/// The timer without its payload; `pattern` is the handler's.
-pub fn timer(due: handler::DueTimer, pattern: &str) -> (Timer, String) {
+/// The timer and its payload. `pattern` is the handler's.
+pub fn timer<'a>(due: &'a handler::DueTimer, pattern: &str) -> (Timer, &'a str) {
     let literal = pattern.find('{').unwrap_or(pattern.len());
-    let payload = due.payload.unwrap_or_else(|| "null".to_owned());
-    (Timer { key: due.key, tenant: due.tenant, due: due.due, literal }, payload)
+    let timer = Timer { key: due.key.clone(), tenant: due.tenant.clone(), due: due.due, literal };
+    (timer, due.payload.as_deref().unwrap_or("null"))
 }
 
-/// The JSON Schema of what is read.
+/// The JSON Schema of a type that is read.
 pub fn payload_schema<T: JsonSchema + ?Sized>() -> String {
     schema::<T>(SchemaSettings::draft2020_12().for_deserialize())
 }
 
-/// The JSON Schema of what is written.
+/// The JSON Schema of a type that is written.
 pub fn reply_schema<T: JsonSchema + ?Sized>() -> String {
     schema::<T>(SchemaSettings::draft2020_12().for_serialize())
 }
@@ -140,12 +164,37 @@ fn schema<T: JsonSchema + ?Sized>(mut settings: SchemaSettings) -> String {
     serde_json::to_string(&settings.into_generator().into_root_schema_for::<T>()).unwrap_or_else(|_| "true".to_owned())
 }
 
-/// The description of an event that is emitted.
-pub fn emitted<T: JsonSchema + ?Sized>(event: Emits<T>) -> handler::EmittedEvent {
-    handler::EmittedEvent {
-        namespace: event.namespace().to_owned(),
-        name: event.event().to_owned(),
-        payload: reply_schema::<T>(),
+/// Adds an event that is emitted, in each of its namespaces.
+pub fn emits<T: JsonSchema + ?Sized>(description: &mut handler::Description, event: Emits<T>) {
+    for namespace in event.namespaces() {
+        description.emits.push(handler::EmittedEvent {
+            namespace: namespace.to_owned(),
+            name: event.event().to_owned(),
+            payload: reply_schema::<T>(),
+        });
+    }
+}
+
+/// Adds the pattern of rooms, in each of their namespaces.
+pub fn rooms(description: &mut handler::Description, rooms: &Room) {
+    for namespace in rooms.namespaces() {
+        let pattern = rooms.pattern().to_owned();
+        description.rooms.push(handler::RoomPattern { namespace: namespace.to_owned(), pattern });
+    }
+}
+
+/// Adds a topic. Several parts may handle it.
+pub fn topic(description: &mut handler::Description, topic: &str) {
+    if !description.topics.iter().any(|known| known == topic) {
+        description.topics.push(topic.to_owned());
+    }
+}
+
+/// Makes `authorize` the last check of a namespace's door.
+pub fn authorizes(description: &mut handler::Description, path: &str) {
+    let namespace = description.namespaces.iter_mut().find(|namespace| namespace.path == path);
+    if let Some(door) = namespace.and_then(|namespace| namespace.door.as_mut()) {
+        door.authorize = true;
     }
 }
 
@@ -154,12 +203,12 @@ pub fn strings(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|&text| text.to_owned()).collect()
 }
 
-/// An abort says nothing of why: the log must know before.
+/// Logs panics. In a component a panic aborts, so the hook is the last code to run.
 pub fn log_panics() {
     static ONCE: OnceLock<()> = OnceLock::new();
     ONCE.get_or_init(|| {
         std::panic::set_hook(Box::new(|panic| {
-            let message = with_our_way(panic.payload_as_str().unwrap_or("no message"));
+            let message = with_replacement(panic.payload_as_str().unwrap_or("no message"));
             match panic.location() {
                 Some(place) => log::error(&format!("panicked at {place}: {message}")),
                 None => log::error(&format!("panicked: {message}")),
@@ -168,8 +217,8 @@ pub fn log_panics() {
     });
 }
 
-/// Adds what to take instead to a panic of the standard library for what no component has.
-fn with_our_way(message: &str) -> Cow<'_, str> {
+/// Names the SDK's replacement in a panic about a part of the standard library that components lack.
+fn with_replacement(message: &str) -> Cow<'_, str> {
     match message {
         "time not implemented on this platform" => {
             format!("{message}: `SystemTime::now` and `Instant::now` do not work in a component; take `hubbub_sdk::clock::now`")
@@ -230,7 +279,7 @@ macro_rules! export_plugin {
                 }
 
                 fn on_disconnect(caller: types::Caller, reason: handler::DisconnectReason) {
-                    // A refusal was logged where it was made, and there is nobody to tell.
+                    // A refusal was logged already, and has no client to go to.
                     let _ = with(|plugin| ::core::result::Result::Ok(plugin.on_disconnect(caller, reason)));
                 }
 

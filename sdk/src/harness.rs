@@ -1,24 +1,28 @@
-//! A host in memory, for tests: it keeps the contract of `wit/`, on a clock that only the test moves. Never part of a component.
+//! A host in memory, for tests. It follows the contract of `wit/`, on a clock that only the test moves. It is never part of a component.
 //!
 //! ```
-//! use hubbub_sdk::{Caller, Result, emitter, harness::{Harness, user}, plugin, rooms};
+//! use hubbub_sdk::{Result, User, emitter::Emits, harness::{Harness, user}, plugin, rooms::Room};
 //! use serde_json::json;
+//!
+//! const HALL: Room = Room::new("/", "hall");
+//! const WAVED: Emits<str> = Emits::new("/", "waved");
 //!
 //! #[derive(Default)]
 //! struct Wave;
 //!
 //! #[plugin(name = "wave", version = "1.0.0")]
 //! #[door("/", token = "required")]
-//! #[room("/", "hall")]
+//! #[rooms(HALL)]
+//! #[emits(WAVED)]
 //! impl Wave {
-//!     #[on_connect("/")]
-//!     fn enter(_: &Caller) -> Result<()> {
-//!         Ok(rooms::join("hall")?)
+//!     #[on_connect]
+//!     fn enter() -> Result<()> {
+//!         HALL.join()
 //!     }
 //!
 //!     #[on("wave")]
-//!     fn wave(caller: &Caller) -> Result<()> {
-//!         Ok(emitter::to_room("/", "hall", "waved", &caller.user()?.id)?)
+//!     fn wave(user: &User) -> Result<()> {
+//!         WAVED.to_room(&HALL, &user.id)
 //!     }
 //! }
 //!
@@ -28,10 +32,11 @@
 //! ben.expect("waved", json!("ana"));
 //! ```
 //!
-//! Every call runs on a fresh instance, and twice: the first run's effects are thrown away, and the second must do the same.
-//! State hidden in the plugin, and whatever depends on more than arguments and imports, fails the test at once. A failing
-//! message or timer does too: the host would try it again, the harness tells. A test also fails at a call that asks for the system's time
-//! (`SystemTime::now`, `Instant::now`, or a crate that calls them), which panics in a component; this is found on Linux with glibc.
+//! Every call runs twice, each time on a fresh instance. The effects of the first run are dropped, and the second run must make the
+//! same effects: a handler that keeps state, or depends on more than its arguments and imports, fails the test. A message or a timer
+//! that fails also fails the test, unless [`Harness::try_publish`] expects it. A call that reads the system's time
+//! (`SystemTime::now`, `Instant::now`, or a crate that calls them) fails the test, because it panics in a component; this is found on
+//! Linux with glibc.
 
 use std::{cell::RefCell, fmt, marker::PhantomData, rc::Rc, time::Duration};
 
@@ -83,7 +88,7 @@ impl<P: Plugin> Default for Harness<P> {
 }
 
 impl<P: Plugin> Harness<P> {
-    /// A host with nobody connected, nothing stored, and the time 2025-01-01T00:00:00Z.
+    /// A host without clients and stored data, at the time 2025-01-01T00:00:00Z.
     ///
     /// # Panics
     /// If the plugin's description contradicts itself.
@@ -92,23 +97,23 @@ impl<P: Plugin> Harness<P> {
         Self { world: Rc::new(RefCell::new(World::new(description))), plugin: PhantomData }
     }
 
-    /// The plugin's configuration from here on; `{}` until then.
+    /// Sets the plugin's configuration, which is `{}` before.
     #[must_use]
     pub fn config(self, config: Value) -> Self {
         self.world.borrow_mut().config = config.to_string();
         self
     }
 
-    /// Whether the plugin takes its configuration, or the sentence for the operator.
+    /// Calls `init` with the configuration. The error is the sentence for the operator.
     #[track_caller]
     pub fn init(&self) -> Result<(), String> {
         run::init::<P>(&self.world).map(drop)
     }
 
-    /// A client connects.
+    /// Connects a client.
     ///
     /// # Panics
-    /// If the door refuses it; [`Harness::try_connect`] is for that.
+    /// If the client is refused. [`Harness::try_connect`] returns the refusal.
     #[track_caller]
     pub fn connect(&self, namespace: &str, who: impl Into<Identity>) -> Client<P> {
         match self.try_connect(namespace, who) {
@@ -117,13 +122,13 @@ impl<P: Plugin> Harness<P> {
         }
     }
 
-    /// A client connects, or is refused with the sentence that its `connect_error` shows.
+    /// Connects a client. The error is the sentence of its `connect_error`.
     #[track_caller]
     pub fn try_connect(&self, namespace: &str, who: impl Into<Identity>) -> Result<Client<P>, String> {
         self.try_connect_with(namespace, who, serde_json::json!({}))
     }
 
-    /// As [`Harness::try_connect`], with what the client sends as `auth` beside its token.
+    /// As [`Harness::try_connect`], with the client's `auth` without its token.
     #[track_caller]
     pub fn try_connect_with(&self, namespace: &str, who: impl Into<Identity>, auth: Value) -> Result<Client<P>, String> {
         let user = who.into().into_user();
@@ -131,10 +136,10 @@ impl<P: Plugin> Harness<P> {
         Ok(Client::new(self.clone(), socket))
     }
 
-    /// A message arrives on the bus, and everything that follows from it is done.
+    /// Publishes a message as a backend does. It is handled before this returns, and so are the messages that follow from it.
     ///
     /// # Panics
-    /// If the plugin fails to handle it; [`Harness::try_publish`] is for that.
+    /// If the plugin fails to handle it. [`Harness::try_publish`] returns the failure.
     #[track_caller]
     pub fn publish(&self, topic: &str, data: Value) {
         if let Err(failure) = self.try_publish(topic, data) {
@@ -142,15 +147,15 @@ impl<P: Plugin> Harness<P> {
         }
     }
 
-    /// A message arrives on the bus, and is handled or fails. A failure that begins with `invalid data: ` (the data does not fit the
-    /// handler's type, or the handler refused it as `invalid`) is a dead letter at once on a server; any other is tried again, and is a
-    /// dead letter after `bus.max_failures` tries.
+    /// As [`Harness::publish`], and returns the failure. If it begins with `invalid data: ` (the data does not fit the handler's type, or
+    /// the handler refused it as `invalid`), a server makes the message a dead letter at once. After any other failure it tries the
+    /// message again, and makes it a dead letter after `bus.max_failures` tries.
     #[track_caller]
     pub fn try_publish(&self, topic: &str, data: Value) -> Result<(), String> {
         run::publish::<P>(&self.world, None, topic, &data)
     }
 
-    /// A tenant's message arrives on the bus.
+    /// Publishes a message of a tenant.
     ///
     /// # Panics
     /// If the plugin fails to handle it.
@@ -161,31 +166,31 @@ impl<P: Plugin> Harness<P> {
         }
     }
 
-    /// Lets time pass: timers, schedules, presence and counts that are due are handled on the way, in their order.
+    /// Moves the clock. Timers, schedules, presence and counts that become due are handled in their order.
     #[track_caller]
     pub fn advance(&self, time: Duration) {
         run::advance::<P>(&self.world, time);
     }
 
-    /// The time, in milliseconds since 1970, as [`clock::now`](crate::clock::now) answers it.
+    /// The time, in milliseconds since 1970, as [`clock::now`](crate::clock::now) returns it.
     pub fn now(&self) -> u64 {
         self.world.borrow().wall()
     }
 
-    /// Sets the wall clock, as an operator or a time service does. Only [`clock::now`](crate::clock::now) changes: timers, schedules,
-    /// budgets and presence are monotonic.
+    /// Sets the wall clock, as an operator or a time service does. It changes [`clock::now`](crate::clock::now), and not timers,
+    /// schedules, budgets and presence, which are monotonic.
     pub fn set_clock(&self, unix_ms: u64) {
         let mut world = self.world.borrow_mut();
         world.set = i64::try_from(i128::from(unix_ms) - i128::from(world.now)).unwrap_or(i64::MAX);
     }
 
-    /// Whether storage answers, from here on. While it does not, reads fail and calls that write cannot commit.
+    /// Makes storage answer or not. While it does not, reads fail and calls that write cannot commit.
     pub fn storage_answers(&self, answers: bool) {
         self.world.borrow_mut().storage_down = !answers;
     }
 
-    /// Runs test code where imports work, as a call without a caller whose effects are thrown away: to look at the store
-    /// through the plugin's own functions.
+    /// Runs test code as a call without a caller, so that imports work: a test reads the store through the plugin's own functions. The
+    /// effects are dropped.
     pub fn inside<T>(&self, look: impl FnOnce() -> T) -> T {
         run::inside(&self.world, look)
     }
@@ -209,7 +214,7 @@ impl<P: Plugin> Harness<P> {
         self.world.borrow().store.keys().filter(|key| key.starts_with(prefix)).cloned().collect()
     }
 
-    /// What the plugin has published to a topic, oldest first.
+    /// The data of the messages that the plugin has published to a topic, oldest first.
     pub fn published(&self, topic: &str) -> Vec<Value> {
         let world = self.world.borrow();
         world.published.iter().filter(|one| one.topic == topic).map(|one| one.data.clone()).collect()
@@ -220,7 +225,7 @@ impl<P: Plugin> Harness<P> {
         self.world.borrow().logs.clone()
     }
 
-    /// A figure of the plugin's own: a counter's sum, a gauge's value, or a histogram's last observation.
+    /// A metric of the plugin: a counter's sum, a gauge's value, or a histogram's last observation.
     pub fn metric(&self, name: &str) -> Option<f64> {
         self.world.borrow().metrics.get(name).copied()
     }
@@ -231,9 +236,9 @@ impl<P: Plugin> Harness<P> {
     }
 }
 
-/// Ends the test with a sentence, at the place that called the harness.
+/// Fails the test with a sentence, at the place that called the harness.
 #[track_caller]
-#[expect(clippy::panic, reason = "a test ends so")]
+#[expect(clippy::panic, reason = "a test fails by a panic")]
 fn fail(sentence: &str) -> ! {
     panic!("{sentence}")
 }

@@ -1,5 +1,5 @@
-//! Where an import goes: to the host in a component, to the test harness everywhere else. Holds no logic, so that a plugin's
-//! code is the same for both.
+//! The imports: the host's in a component, the test harness's everywhere else. Holds no logic, so that a plugin's code is the same
+//! for both.
 
 #[cfg(target_arch = "wasm32")]
 pub(crate) use crate::bindings::hubbub::plugin::{

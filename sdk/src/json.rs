@@ -1,4 +1,4 @@
-//! JSON on its way out. Never through a tree of values: events pass here by the ten thousand.
+//! JSON for stores and clients. Never built through a tree of values: every event is serialized here.
 
 use std::{borrow::Cow, fmt, marker::PhantomData};
 
@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use crate::{EffectError, Refusal};
 
-/// A value that is JSON already, to be stored and sent without being serialized twice.
+/// A value that is serialized already, so that it is stored and sent without being serialized again.
 ///
 /// ```
 /// # use hubbub_sdk::{Json, Result, emitter::Emits, store};
@@ -17,8 +17,8 @@ use crate::{EffectError, Refusal};
 /// # fn handler(message: Message) -> Result<()> {
 /// let message = Json::of(&message)?;
 /// store::append("messages/42/", &message)?;
-/// MESSAGE.to_room("chat:42", &message)?;
-/// # Ok(()) }
+/// MESSAGE.to_room("chat:42", &message)
+/// # }
 /// ```
 pub struct Json<T: ?Sized> {
     raw: Box<RawValue>,
@@ -27,14 +27,14 @@ pub struct Json<T: ?Sized> {
 
 impl<T: Serialize + ?Sized> Json<T> {
     /// Serializes the value.
-    pub fn of(value: &T) -> Result<Self, EffectError> {
-        let raw = serde_json::value::to_raw_value(value).map_err(|error| EffectError::InvalidJson(error.to_string()))?;
+    pub fn of(value: &T) -> Result<Self, Refusal> {
+        let raw = serde_json::value::to_raw_value(value).map_err(|error| invalid(&error))?;
         Ok(Self { raw, of: PhantomData })
     }
 }
 
 impl<T: ?Sized> Json<T> {
-    /// The same text as JSON of another type. Nothing is checked: whether it is a `U` shows when its value is asked for.
+    /// The same text as JSON of another type. Nothing is checked before [`Json::value`].
     pub fn into_type<U: ?Sized>(self) -> Json<U> {
         Json { raw: self.raw, of: PhantomData }
     }
@@ -46,7 +46,7 @@ impl<T: ?Sized> Json<T> {
 }
 
 impl<T: DeserializeOwned> Json<T> {
-    /// The value.
+    /// The value, or `internal` if the text does not fit the type.
     pub fn value(&self) -> Result<T, Refusal> {
         serde_json::from_str(self.text()).map_err(Refusal::internal)
     }
@@ -70,7 +70,7 @@ impl<T: ?Sized> Serialize for Json<T> {
     }
 }
 
-/// Takes any JSON as it is: whether it is a `T` shows when its value is asked for.
+/// Takes any JSON as it is. Nothing is checked before [`Json::value`].
 impl<'de, T: ?Sized> Deserialize<'de> for Json<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Box::<RawValue>::deserialize(deserializer).map(|raw| Self { raw, of: PhantomData })
@@ -96,12 +96,17 @@ impl<T: JsonSchema + ?Sized> JsonSchema for Json<T> {
 }
 
 /// A value as JSON text.
-pub(crate) fn text<T: Serialize + ?Sized>(value: &T) -> Result<String, EffectError> {
-    serde_json::to_string(value).map_err(|error| EffectError::InvalidJson(error.to_string()))
+pub(crate) fn text<T: Serialize + ?Sized>(value: &T) -> Result<String, Refusal> {
+    serde_json::to_string(value).map_err(|error| invalid(&error))
+}
+
+#[cold]
+fn invalid(error: &serde_json::Error) -> Refusal {
+    EffectError::InvalidJson(error.to_string()).into()
 }
 
 /// An event's arguments of one payload: `[payload]`.
-pub(crate) fn args<T: Serialize + ?Sized>(payload: &T) -> Result<String, EffectError> {
+pub(crate) fn args<T: Serialize + ?Sized>(payload: &T) -> Result<String, Refusal> {
     text(&(payload,))
 }
 
@@ -110,7 +115,7 @@ mod tests {
     use super::{Json, args};
 
     #[test]
-    fn what_was_serialized_once_is_written_as_it_is_and_read_back() {
+    fn serialized_json_is_written_as_it_is_and_read_back() {
         let json = Json::of(&vec!["a", "é\""]).expect("it serializes");
         assert_eq!(json.text(), r#"["a","é\""]"#);
         assert_eq!(args(&json), Ok(r#"[["a","é\""]]"#.to_owned()));

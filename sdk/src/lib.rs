@@ -1,12 +1,12 @@
 //! Write Hubbub plugins in Rust.
 //!
-//! A plugin handles some of the events of a realtime server: the host holds the sockets, checks tokens, stores and delivers; the
-//! plugin decides. It is one `impl` block with an attribute, and it is tested by plain `cargo test`.
+//! A plugin handles some of the events of a realtime server. The host holds the sockets, checks tokens, stores and delivers; the
+//! plugin decides. A plugin is an `impl` block with an attribute, and `cargo test` tests it.
 //!
 //! # A plugin in twenty lines
 //!
 //! ```
-//! use hubbub_sdk::{Caller, Result, emitter::Emits, payload::Id, plugin, rooms, store};
+//! use hubbub_sdk::{Result, User, emitter::Emits, payload::Id, plugin, rooms::Room, store};
 //! use schemars::JsonSchema;
 //! use serde::{Deserialize, Serialize};
 //!
@@ -16,6 +16,7 @@
 //! #[derive(Serialize, JsonSchema)]
 //! struct Counted { poll: Id, choice: Id, votes: i64 }
 //!
+//! const POLL: Room = Room::new("/polls", "poll:{id}");
 //! const COUNTED: Emits<Counted> = Emits::new("/polls", "poll:counted");
 //!
 //! #[derive(Default)]
@@ -23,14 +24,14 @@
 //!
 //! #[plugin(name = "polls", version = "1.0.0")]
 //! #[door("/polls", token = "required", missing = "Please sign in")]
-//! #[room("/polls", "poll:{id}")]
+//! #[rooms(POLL)]
 //! #[emits(COUNTED)]
 //! impl Polls {
 //!     #[on("poll:vote", reply)]
-//!     fn vote(caller: &Caller, Vote { poll, choice }: Vote) -> Result<Counted> {
-//!         let room = format!("poll:{poll}");
-//!         rooms::join(&room)?;
-//!         store::put(&store::key(["by", &poll, &caller.user()?.id]), &choice)?;
+//!     fn vote(user: &User, Vote { poll, choice }: Vote) -> Result<Counted> {
+//!         let room = POLL.of(&poll);
+//!         room.join()?;
+//!         store::put(&store::key(["by", &poll, &user.id]), &choice)?;
 //!         let votes = store::key(["votes", &poll, &choice]);
 //!         store::add(&votes, 1)?;
 //!         let counted = Counted { poll, choice, votes: store::counter(&votes)? };
@@ -51,53 +52,113 @@
 //! ben.emit("poll:vote", json!({ "poll": "lunch" })).expect_refusal("invalid", "choice: missing");
 //! ```
 //!
-//! # What holds for every handler
+//! # Rules for every handler
 //!
-//! - **It is a transaction.** Writes, joins, emits, messages and timers happen after it has returned `Ok`, all of them, writes
-//!   first, or none. What it asks sees what it has done so far.
-//! - **It keeps no state.** Many instances serve the events, and any is replaced at any time. What must last goes to [`store`],
-//!   what must be shared to [`rooms`], [`presence`] or the [`bus`]. The [`harness`] finds state that hides.
-//! - **It may run again.** If another call changed what it read, its effects are dropped and it runs anew, with the same
+//! - **A handler is a transaction.** Its effects (writes, joins, emits, messages, timers) happen after it has returned `Ok`: all of
+//!   them, writes first, or none. Within the call, reads see the effects so far.
+//! - **A handler keeps no state.** Many instances serve the events, and any instance is replaced at any time. Durable data goes to
+//!   [`store`]; shared data goes to [`rooms`], [`presence`] or the [`bus`]. The [`harness`] finds hidden state.
+//! - **A handler may run again.** If another call changed a key that it read, its effects are dropped and it runs again, with the same
 //!   clock, random bytes and budget answers. It must depend on nothing but its arguments and its imports.
-//! - **It says no with a [`Refusal`]**, a code and one sentence for the client. Errors of imports become one by `?`: storage
-//!   that is away is `unavailable`, a mistake of the plugin's is `internal`, with its detail in the log alone.
-//! - **It cannot hurt others.** 20 ms of CPU, 5 s in all, 32 MiB, 256 effects, 1 MiB of effects, 10 000 imports; a call over a
-//!   limit is ended as a trap, and so is a panic, whose message and place are logged before.
+//! - **A handler refuses with a [`Refusal`]**: a code and one sentence for the client. Every function of this crate that can fail
+//!   returns one: storage that does not answer is `unavailable`, and a mistake of the plugin is `internal`, with its detail in the log
+//!   only.
+//! - **A handler cannot hurt others.** A call has 20 ms of CPU, 5 s of time, 32 MiB of memory, 256 effects, 1 MiB of effects and 10 000
+//!   imports. A call over a limit ends as a trap, and so does a panic, after its message and place are logged.
 //!
-//! # The attribute
+//! # The attributes
 //!
-//! Above the block, `#[plugin(..)]` first:
+//! On the block, after `#[plugin(..)]`:
 //!
-//! | attribute | what it says |
+//! | attribute | meaning |
 //! |---|---|
-//! | `#[plugin(name = "..", ..)]` | also `version` (the crate's own), `data_version` (1), `reads_data_versions` (`[]`), `tenancy` (`"none"`, `"required"` or `"optional"`) |
+//! | `#[plugin(name = "..", ..)]` | the plugin. Also `version` (default: the crate's), `data_version` (1), `reads_data_versions` (`[]`), `tenancy` (`"none"`, `"required"` or `"optional"`), and `namespace` or `namespaces` for handlers that name none |
 //! | `#[door("/ns", token = "required", ..)]` | the plugin owns the namespace. `token = "optional"` lets visitors in. Also `claims = [..]`, `roles = [..]`, and the sentences `missing`, `invalid`, `forbidden` |
-//! | `#[namespace("/ns")]` | the plugin takes part in a namespace that another owns |
-//! | `#[tenant_keys("inbox/")]` | stored keys that begin so name no tenant, and those of a tenant are [`store::tenant_key`]s; another form is given by `with = "inbox/of/{tenant}/"`. The host moves them to the operator's default tenant |
-//! | `#[takes("chat", prefix = "threads/")]` | stored data of another plugin that this one goes on with: the host moves it once, before this one is first live |
-//! | `#[room("/ns", "poll:{id}")]` | rooms that this plugin alone joins sockets to: a literal start and one parameter, or a literal alone |
-//! | `#[emits(A, b::B)]` | the constants of type [`emitter::Emits`] that it sends |
+//! | `#[namespace("/ns")]` | the plugin takes part in a namespace of another plugin. Also `missing`: the sentence for a visitor where a user is needed |
+//! | `#[rooms(A, b::B)]` | constants of type [`rooms::Room`]: only this plugin joins sockets to these rooms. `#[room("/ns", "poll:{id}")]` states one without a constant |
+//! | `#[emits(A, b::B)]` | constants of type [`emitter::Emits`]: the events that the plugin sends |
+//! | `#[tenant_keys("inbox/")]` | stored keys with this prefix name no tenant, and a tenant's keys are [`store::tenant_key`]s; `with = "inbox/of/{tenant}/"` states another form. The host moves the keys to the operator's default tenant |
+//! | `#[takes("chat", prefix = "threads/")]` | stored data of another plugin that this plugin continues. The host moves it once, before the plugin is live for the first time |
+//! | `#[parts(a, b::c)]` | modules with further blocks of the plugin, see below |
 //!
-//! On methods, which take `&self` (the configuration) or nothing, then what they need, in any order:
+//! On methods. A method takes `&self` (the configuration) or no receiver, then the parameters it needs, in any order:
 //!
-//! | attribute | the method may take | and returns |
+//! | attribute | parameters | result |
 //! |---|---|---|
-//! | `init` by its name | the configuration, `deny_unknown_fields` | `Result<Self, String>` or `Self`; without it, the plugin is `Default` and takes no configuration |
-//! | `#[on("event", ..)]` | `&`[`Caller`], `&`[`Event`], and the event's arguments by position: one payload, several, or none | `Result<()>`, acknowledged with `{}`, or `Result<T>` with the acknowledgement |
-//! | `#[on_connect("/ns")]` | `&Caller` | `Result<()>` |
-//! | `#[on_disconnect("/ns")]` | `&Caller`, [`DisconnectReason`] | nothing or `Result<()>` |
-//! | `#[authorize("/ns")]` | `&Caller`, the client's `auth` without its token | `Result<()>`; effects are dropped |
-//! | `#[on_message("topic")]` | `&`[`Message`], its data | `Result<()>`; a failure is tried again, see below |
-//! | `#[on_timer("key")]`, `#[on_timer("key:{param}")]` | `&`[`Timer`], its payload | `Result<()>`; a failure is tried again |
-//! | `#[schedule("key", every_ms = 1000, scope = "once")]` | `&Timer` | the same; the other scope is `"each_node"` |
+//! | `init` by its name | the configuration, with `deny_unknown_fields` | `Result<Self, String>` or `Self`. Without `init`, the plugin is `Default` and has no configuration |
+//! | `#[on("event", ..)]` | `&`[`Caller`], `&`[`User`], `&`[`Event`], and the event's arguments by position, at most four | `Result<()>`, acknowledged with `{}`, or `Result<T>` with the acknowledgement |
+//! | `#[on_connect("/ns")]` | `&Caller`, `&User` | `Result<()>` |
+//! | `#[on_disconnect("/ns")]` | `&Caller`, `&User`, [`DisconnectReason`] | nothing or `Result<()>` |
+//! | `#[authorize("/ns")]` | `&Caller`, `&User`, the client's `auth` without its token | `Result<()>`. Effects are dropped |
+//! | `#[on_message("topic")]` | `&`[`Message`], its data | `Result<()>`. A failure is tried again, see below |
+//! | `#[on_timer("key")]`, `#[on_timer("key:{param}")]` | `&`[`Timer`], its payload | `Result<()>`. A failure is tried again |
+//! | `#[schedule("key", every_ms = 1000, scope = "once")]` | `&Timer` | the same. The other scope is `"each_node"` |
 //!
-//! `#[on]` also takes `namespace = "/ns"` (where there is more than one), `reply` (the acknowledgement is also emitted to the
-//! sender, under the event's name, or under another by `reply = "name"`), `invalid = ".."` (the sentence for a payload that does
-//! not fit, instead of one that names the field), and `on_failure = ".."` (the sentence for a trap, or storage that is away).
+//! A method with a `&User` refuses visitors as `unauthenticated`, with the namespace's sentence `missing`. One with an
+//! `Option<&User>` is called for visitors too; `#[on_connect]` needs it in a namespace that lets visitors in. A plugin with one
+//! namespace need not name it.
 //!
-//! A message is a dead letter at once if its data does not fit the handler's type, or if the handler refuses it as [`Refusal::invalid`]:
-//! an operator sees which field is wrong (`invalid data: pollId: missing`), and nothing is held against the release. After any other
-//! refusal, or a trap, it is tried again; after five times (`bus.max_failures`) it is a dead letter too, and the next one is handled.
+//! `#[on]` also takes `namespace = "/ns"` or `namespaces = ["/a", "/b"]`, `reply` (the acknowledgement is also emitted to the sender,
+//! under the event's name, or under another by `reply = "name"`), `invalid = ".."` (the sentence for a payload that does not fit,
+//! instead of one that names the field), and `on_failure = ".."` (the sentence for a trap, or storage that does not answer).
+//!
+//! A message becomes a dead letter at once if its data does not fit the handler's type, or if the handler refuses it as
+//! [`Refusal::invalid`]. The operator sees the wrong field (`invalid data: pollId: missing`), and the release is not blamed. After any
+//! other refusal or a trap the message is tried again; after five failures (`bus.max_failures`) it becomes a dead letter too.
+//!
+//! # A plugin of several blocks
+//!
+//! Each module of a plugin holds its own handlers: `#[plugin(part)]` on a block, and the module in `#[parts(..)]`. A part takes
+//! `namespace` or `namespaces`, for its handlers that name none, and the attributes `#[rooms]`, `#[emits]` and `#[tenant_keys]`. A
+//! module holds one part. An event belongs to one handler; connects, disconnects and messages go to every part that handles them, in
+//! the order of `#[parts(..)]`, in one transaction.
+//!
+//! ```
+//! use hubbub_sdk::{Result, plugin};
+//!
+//! #[derive(Default)]
+//! struct Desk;
+//!
+//! #[plugin(name = "desk", version = "1.0.0")]
+//! #[door("/hub", token = "required")]
+//! #[namespace("/portal")]
+//! #[parts(threads)]
+//! impl Desk {}
+//!
+//! mod threads {
+//!     use super::*;
+//!     use hubbub_sdk::{emitter::Emits, rooms::Room};
+//!
+//!     const BOTH: &[&str] = &["/hub", "/portal"];
+//!     const THREAD: Room = Room::in_each(BOTH, "thread:{threadId}");
+//!     const ENDED: Emits<str> = Emits::in_each(BOTH, "thread:ended");
+//!
+//!     #[plugin(part, namespaces = ["/hub", "/portal"])]
+//!     #[rooms(THREAD)]
+//!     #[emits(ENDED)]
+//!     impl Desk {
+//!         #[on("thread:join")]
+//!         fn join(thread: String) -> Result<()> {
+//!             THREAD.of(&thread).join()
+//!         }
+//!
+//!         #[on_message("thread.ended")]
+//!         fn ended(thread: String) -> Result<()> {
+//!             ENDED.to_room(&THREAD.of(&thread), &thread)
+//!         }
+//!     }
+//! }
+//! # use hubbub_sdk::harness::{Harness, user};
+//! # fn main() {
+//! # let app = Harness::<Desk>::new();
+//! # let ana = app.connect("/portal", user("ana"));
+//! # ana.emit("thread:join", "t1".into()).expect_ok();
+//! # app.publish("thread.ended", "t1".into());
+//! # ana.expect("thread:ended", "t1".into());
+//! # }
+//! ```
+//!
+//! # Mistakes
 //!
 //! Mistakes are errors at their own place:
 //!
@@ -139,20 +200,20 @@
 //! # In a component
 //!
 //! The crate is a `cdylib` (and an `rlib`, for its tests), built for `wasm32-unknown-unknown`. There the standard library has no
-//! system to ask:
+//! system below it:
 //!
-//! | not | but |
+//! | instead of | use |
 //! |---|---|
 //! | `SystemTime::now`, `Instant::now`, `chrono::Utc::now`: they panic, and fail the test | [`clock`] |
 //! | `rand`, `getrandom`, `uuid` with `v4`: they do not build | [`random`], and `uuid::Builder::from_random_bytes(random::bytes())` |
-//! | `println!`, `eprintln!`: they go nowhere | [`log`] |
+//! | `println!`, `eprintln!`: they print nothing | [`log`] |
 //! | `std`'s maps, which hash with fixed seeds | [`collections`] |
 //! | `thread::sleep`, `thread::spawn`, files, the environment: they fail or panic | [`timers`], [`store`], [`config`] |
 //!
 //! A component imports only the capabilities that it calls, and the operator grants what it imports.
 #![deny(missing_docs)]
 
-// The attribute writes `::hubbub_sdk::…`, in this crate's own tests too.
+// The attribute generates `::hubbub_sdk::…`, also in this crate's own tests.
 extern crate self as hubbub_sdk;
 
 pub mod budget;
@@ -173,6 +234,7 @@ pub mod timers;
 mod caller;
 mod host;
 mod json;
+mod namespaces;
 mod plugin;
 mod refusal;
 
@@ -190,5 +252,6 @@ pub use caller::{Caller, User};
 pub use hubbub_sdk_macros::plugin;
 pub use json::Json;
 pub use plugin::Plugin;
-pub use refusal::{EffectError, Refusal, RefusalCode, Result};
+pub(crate) use refusal::EffectError;
+pub use refusal::{Refusal, RefusalCode, Result};
 pub use timers::Timer;

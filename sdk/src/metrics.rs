@@ -1,5 +1,5 @@
-//! A plugin's own figures, served by the host as `hubbub_plugin_custom_*`. Never the place for labels with unbounded values:
-//! at most 64 names.
+//! The plugin's own metrics, served at `/metrics` as `hubbub_plugin_custom_*` with the label `plugin`. They act at once. Names are
+//! lower case words joined by `_`, of at most 64 bytes, and at most 64 a plugin; further ones are dropped and counted. Cost: 0.2 µs.
 
 use crate::host;
 

@@ -1,5 +1,5 @@
-//! What clients send: an event's arguments as types of the plugin's, and what is said to a client whose payload does not fit.
-//! The sentence names the field and never speaks of Rust.
+//! Payloads: the types of an event's arguments, and the sentence for a client if a payload does not fit. The sentence names the field
+//! (`chatId: missing`), and never a Rust type.
 
 use std::{borrow::Cow, fmt, marker::PhantomData, ops::Deref, str::FromStr};
 
@@ -17,8 +17,8 @@ mod link;
 pub(crate) use explain::explain;
 pub use link::{is_link, link};
 
-/// An id in a payload: 1–128 bytes, no control characters. Short enough for a part of a room's name or a store key, so that
-/// no client can turn a long one into a fault of the plugin.
+/// An id in a payload: 1–128 bytes, no control characters. It fits a room's name and a store key, so that no id from a client
+/// makes the plugin fail.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Id(String);
@@ -48,7 +48,7 @@ impl Deref for Id {
     }
 }
 
-/// An id from a place that is no payload: a timer's parameter, a part of a key.
+/// For ids outside payloads: a timer's parameter, a part of a key.
 impl FromStr for Id {
     type Err = Refusal;
 
@@ -83,13 +83,13 @@ impl<'de> Deserialize<'de> for Id {
             }
         }
 
-        // Through a visitor, so that an error carries the place in the text where the id stands.
+        // A visitor's error carries the id's place in the text.
         deserializer.deserialize_string(Text)
     }
 }
 
-/// An id that goes back out as its backend wrote it: `7` as `7`, `"7"` as `"7"`. Both are the same id, `7`, for rooms and keys.
-/// For messages alone: clients send strings, which are an [`Id`].
+/// An id that is sent to clients as the backend wrote it: `7` as `7`, `"7"` as `"7"`. For rooms and keys both are the id `7`. Only for
+/// messages: clients send strings, which are an [`Id`].
 ///
 /// ```
 /// use hubbub_sdk::payload::PublishedId;
@@ -106,12 +106,12 @@ pub struct PublishedId {
 }
 
 impl PublishedId {
-    /// The id, however it was written.
+    /// The id as text.
     pub fn id(&self) -> &Id {
         &self.id
     }
 
-    /// The id, however it was written.
+    /// The id as text.
     pub fn into_id(self) -> Id {
         self.id
     }
@@ -125,14 +125,14 @@ impl Deref for PublishedId {
     }
 }
 
-/// An id that a client sent.
+/// For an id from a client.
 impl From<Id> for PublishedId {
     fn from(id: Id) -> Self {
         Self { id, is_number: false }
     }
 }
 
-/// An id of the host's: an event's, a message's or a user's.
+/// For an id from the host: of an event, a message or a user.
 impl From<String> for PublishedId {
     fn from(id: String) -> Self {
         Self { id: Id(id), is_number: false }
@@ -193,9 +193,9 @@ impl JsonSchema for PublishedId {
     }
 }
 
-/// Reads an id of a backend that is not sent to clients: a string, or a whole number that stands for its digits. For messages alone;
-/// clients send strings. The field is an [`Id`], a `Vec<Id>`, or an `Option` of either (with `default`). An id that is sent to clients
-/// is a [`PublishedId`].
+/// Reads an id of a backend that is not sent to clients: a string, or the digits of a whole number. Only for messages: clients send
+/// strings. The field is an [`Id`], a `Vec<Id>`, or an `Option` of either (with `default`). An id that is sent to clients is a
+/// [`PublishedId`].
 ///
 /// ```
 /// use hubbub_sdk::payload::{Id, published_id};
@@ -214,7 +214,7 @@ pub fn published_id<'de, D: Deserializer<'de>, T: Published>(deserializer: D) ->
     T::read(deserializer)
 }
 
-/// What [`published_id`] reads.
+/// A type that [`published_id`] reads.
 pub trait Published: Sized {
     #[doc(hidden)]
     fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error>;
@@ -327,7 +327,7 @@ impl<T: JsonSchema> JsonSchema for IdOr<T> {
     }
 }
 
-/// The arguments of one event, by position. Further ones are ignored; an `Option` may be missing.
+/// The arguments of one event, by position. Further arguments are ignored; an `Option` may be missing.
 #[doc(hidden)]
 pub trait Args<'de>: Sized {
     fn read<A: SeqAccess<'de>>(seq: A) -> Result<Self, A::Error>;

@@ -1,4 +1,4 @@
-//! What a plugin is to the host. `#[plugin]` writes it from an `impl` block; nobody implements it by hand.
+//! The trait behind `#[plugin]`, which implements it. It is not implemented by hand.
 
 use crate::Refusal;
 use crate::bindings::exports::hubbub::plugin::handler;
@@ -6,22 +6,22 @@ use crate::bindings::hubbub::plugin::types;
 
 /// A plugin, as `#[plugin]` implements it. The calls and their contracts are those of `wit/plugin.wit`.
 pub trait Plugin: Sized + 'static {
-    /// What the plugin says of itself.
+    /// The plugin's description.
     fn describe() -> handler::Description;
 
     /// Makes the plugin from its configuration, one JSON object. The error is for the operator.
     fn init(config: &str) -> Result<Self, String>;
 
-    /// The last check of a door that asks for it.
+    /// The last check of a door policy with `#[authorize]`.
     fn authorize(&self, caller: types::Caller, auth: String) -> Result<(), Refusal>;
 
     /// A socket is connecting.
     fn on_connect(&self, caller: types::Caller) -> Result<(), Refusal>;
 
-    /// An event; the answer is the acknowledgement.
+    /// An event. The result is the acknowledgement.
     fn on_event(&self, caller: types::Caller, event: handler::Event) -> Result<Option<String>, Refusal>;
 
-    /// A socket has gone.
+    /// A socket has disconnected.
     fn on_disconnect(&self, caller: types::Caller, reason: handler::DisconnectReason);
 
     /// A message from the bus or from the host.

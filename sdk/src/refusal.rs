@@ -1,16 +1,17 @@
-//! Why a client is refused, and how every import's error becomes such a refusal. Never lets an error's detail reach a client:
-//! the detail goes to the log.
+//! Refusals: the errors that clients see, and the conversion of every import's error into one. An error's detail never reaches a
+//! client: it is logged.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
-pub use crate::bindings::hubbub::plugin::types::{EffectError, Refusal, RefusalCode};
-use crate::{log, store};
+pub(crate) use crate::bindings::hubbub::plugin::types::EffectError;
+pub use crate::bindings::hubbub::plugin::types::{Refusal, RefusalCode};
+use crate::{bindings::hubbub::plugin::store, log};
 
-/// What clients read where an import failed.
+/// The sentences for a failed import.
 const INTERNAL: &str = "Internal error";
 const UNAVAILABLE: &str = "Service unavailable";
 
-/// What a handler answers. Everything that the call has collected is dropped where it is an error.
+/// A handler's result, and every import's. After an error, the effects of the call are dropped.
 pub type Result<T = (), E = Refusal> = std::result::Result<T, E>;
 
 impl Refusal {
@@ -19,7 +20,7 @@ impl Refusal {
         Self { code, message: message.into(), retry_after_ms: None }
     }
 
-    /// A user is needed and there is none.
+    /// The event needs a user, and a visitor sent it.
     pub fn unauthenticated(message: impl Into<String>) -> Self {
         Self::new(RefusalCode::Unauthenticated, message)
     }
@@ -29,7 +30,7 @@ impl Refusal {
         Self::new(RefusalCode::Forbidden, message)
     }
 
-    /// The thing named does not exist, or must not be seen by this user.
+    /// The named thing does not exist, or this user must not see it.
     pub fn not_found(message: impl Into<String>) -> Self {
         Self::new(RefusalCode::NotFound, message)
     }
@@ -39,55 +40,57 @@ impl Refusal {
         Self::new(RefusalCode::Invalid, message)
     }
 
-    /// Too many, too fast; a retry can succeed after `retry_after`.
+    /// Too many events in too short a time. A retry can succeed after `retry_after`.
     pub fn rate_limited(message: impl Into<String>, retry_after: Duration) -> Self {
         let millis = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX);
         Self { retry_after_ms: Some(millis), ..Self::new(RefusalCode::RateLimited, message) }
     }
 
-    /// Too large for a limit.
+    /// Over a limit of size or number.
     pub fn too_large(message: impl Into<String>) -> Self {
         Self::new(RefusalCode::TooLarge, message)
     }
 
-    /// Nothing wrong with the event: it may succeed later.
+    /// The event is right, and may succeed later.
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self::new(RefusalCode::Unavailable, message)
     }
 
-    /// The plugin's own fault. `detail` is for the log; the client reads `Internal error`.
+    /// A mistake of the plugin. `detail` is logged at once; the client gets `Internal error`.
     #[cold]
-    pub fn internal(detail: impl std::fmt::Display) -> Self {
+    pub fn internal(detail: impl fmt::Display) -> Self {
         log::error(&detail.to_string());
         Self::new(RefusalCode::Internal, INTERNAL)
     }
 
-    /// Whether it speaks of a failed import, and not in the plugin's own words.
+    /// Whether it has the sentence of a failed import, and not one of the plugin's own.
     pub(crate) fn is_failure(&self) -> bool {
         self.message == INTERNAL || self.message == UNAVAILABLE
     }
 }
 
-/// A wrong name, wrong JSON or a missing grant is the plugin's mistake, never the client's: `internal`, with its detail logged.
+/// A wrong name, wrong JSON or a missing grant is a mistake of the plugin, not of the client: `internal`.
 impl From<EffectError> for Refusal {
     #[cold]
     fn from(error: EffectError) -> Self {
         match error {
             EffectError::InvalidName(why) => Self::internal(format_args!("invalid name: {why}")),
             EffectError::InvalidJson(why) => Self::internal(format_args!("invalid JSON: {why}")),
-            EffectError::NoCaller => Self::internal("the import speaks of the caller, and this call has none"),
+            EffectError::NoCaller => Self::internal("the import is about the caller, and this call has none"),
             EffectError::Denied(why) => Self::internal(format_args!("denied: {why}")),
         }
     }
 }
 
-/// Storage that does not answer is `unavailable`; the rest is the plugin's mistake, `internal`, with its detail logged.
+/// Storage that does not answer is `unavailable`. Any other error is a mistake of the plugin: `internal`.
 impl From<store::Error> for Refusal {
     #[cold]
     fn from(error: store::Error) -> Self {
         match error {
             store::Error::Unavailable => Self::unavailable(UNAVAILABLE),
-            other => Self::internal(other),
+            store::Error::InvalidKey(why) => Self::internal(format_args!("invalid store key: {why}")),
+            store::Error::ValueTooLarge => Self::internal("the value is too large for the store"),
+            store::Error::NotACounter => Self::internal("the stored value is not a counter"),
         }
     }
 }

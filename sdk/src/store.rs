@@ -1,55 +1,19 @@
-//! Durable keys, the plugin's own, ordered by their bytes; values are JSON. Nothing is written before the call has succeeded, and
-//! every key that was read is checked then, so a handler must depend on nothing but its arguments and its imports.
-
-use std::fmt;
+//! The plugin's own durable keys, ordered by their bytes. Values are JSON.
+//!
+//! Writes are effects: they are stored when the call succeeds, all or none, before any other effect. Every key that was read is
+//! checked then: if another call has changed it, this call's effects are dropped and the handler runs again (5 times, then the
+//! client is refused as `unavailable`). Reads see the call's own writes, except appends. Entries of a scan are not checked.
+//!
+//! Limits: a key has 1 to 512 bytes, a value at most 256 KiB, and a plugin at most 10 GiB (`quota.store_bytes`). Cost: a read 1–3 µs
+//! from memory; a call that writes waits for one sync of the disk, which it shares with the calls that arrived meanwhile. Storage
+//! that does not answer is the refusal `unavailable`; any other error is a mistake of the plugin, and so `internal`.
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{bindings::hubbub::plugin::store as contract, host};
+use crate::{Refusal, Result, bindings::hubbub::plugin::store as contract, host};
 
-/// Why the store refused.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Error {
-    /// The key is empty or over 512 bytes, or there are over 1000 of them.
-    InvalidKey(String),
-    /// The value is over 256 KiB.
-    ValueTooLarge,
-    /// `add` or `counter` of a key whose value is not a counter.
-    NotACounter,
-    /// Storage does not answer.
-    Unavailable,
-    /// The value does not fit the type. Names the key.
-    WrongValue(String),
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::InvalidKey(why) => write!(f, "invalid store key: {why}"),
-            Self::ValueTooLarge => f.write_str("the value is too large for the store"),
-            Self::NotACounter => f.write_str("the stored value is not a counter"),
-            Self::Unavailable => f.write_str("storage does not answer"),
-            Self::WrongValue(why) => write!(f, "the stored value does not fit its type: {why}"),
-        }
-    }
-}
-
-impl std::error::Error for Error {}
-
-impl From<contract::Error> for Error {
-    #[cold]
-    fn from(error: contract::Error) -> Self {
-        match error {
-            contract::Error::InvalidKey(why) => Self::InvalidKey(why),
-            contract::Error::ValueTooLarge => Self::ValueTooLarge,
-            contract::Error::NotACounter => Self::NotACounter,
-            contract::Error::Unavailable => Self::Unavailable,
-        }
-    }
-}
-
-/// A key of several parts, joined by `/`. A `/` or `%` inside a part is escaped, so that no id of a client's can reach into
-/// another's keys.
+/// A key of several parts, joined by `/`. A `/` or `%` inside a part is escaped, so that an id from a client never names
+/// another id's keys.
 ///
 /// ```
 /// use hubbub_sdk::store::key;
@@ -60,8 +24,8 @@ pub fn key<const N: usize>(parts: [&str; N]) -> String {
     join(String::with_capacity(length(&parts)), &parts)
 }
 
-/// A key of what belongs to a tenant: `%t/`, the tenant, and the parts. Without a tenant exactly [`key`] of the parts. No two
-/// tenants' keys are equal, and no tenant's key is ever one without a tenant: in those, `%` stands only before `25` and `2F`.
+/// A key of a tenant: `%t/`, the tenant, and the parts. Without a tenant, [`key`] of the parts. Keys of two tenants are never equal,
+/// and a tenant's key never equals one without a tenant, because in the latter `%` comes only before `25` and `2F`.
 ///
 /// ```
 /// use hubbub_sdk::store::tenant_key;
@@ -73,14 +37,14 @@ pub fn tenant_key<const N: usize>(tenant: Option<&str>, parts: [&str; N]) -> Str
     join(of_tenant(tenant, length(&parts)), &parts)
 }
 
-/// As [`tenant_key`], of a key that exists already: `key_of_tenant(tenant, &key(parts))` is `tenant_key(tenant, parts)`.
+/// As [`tenant_key`], for a key that is made already: `key_of_tenant(tenant, &key(parts))` equals `tenant_key(tenant, parts)`.
 pub fn key_of_tenant(tenant: Option<&str>, key: &str) -> String {
     let mut whole = of_tenant(tenant, key.len());
     whole.push_str(key);
     whole
 }
 
-/// What a tenant's key begins with, with room for the rest.
+/// The start of a tenant's keys, with capacity for the rest.
 fn of_tenant(tenant: Option<&str>, rest: usize) -> String {
     let Some(tenant) = tenant else { return String::with_capacity(rest) };
     let mut key = String::with_capacity(TENANT.len() + tenant.len() + 1 + rest);
@@ -90,7 +54,7 @@ fn of_tenant(tenant: Option<&str>, rest: usize) -> String {
     key
 }
 
-/// The beginning of a tenant's keys.
+/// Marks a tenant's keys.
 const TENANT: &str = "%t/";
 
 fn length(parts: &[&str]) -> usize {
@@ -108,7 +72,7 @@ fn join(mut key: String, parts: &[&str]) -> String {
 }
 
 fn push(key: &mut String, part: &str) {
-    // Bytes, not characters: this is on the way of every message, and both are ASCII.
+    // Bytes are faster than characters here, and both of these are ASCII.
     if part.bytes().any(|byte| matches!(byte, b'/' | b'%')) {
         key.push_str(&part.replace('%', "%25").replace('/', "%2F"));
     } else {
@@ -116,13 +80,13 @@ fn push(key: &mut String, part: &str) {
     }
 }
 
-/// The value of a key; absent if there is none. Sees this call's own writes.
-pub fn get<T: DeserializeOwned>(key: &str) -> Result<Option<T>, Error> {
+/// The value of a key; absent if there is none.
+pub fn get<T: DeserializeOwned>(key: &str) -> Result<Option<T>> {
     host::store::get(key)?.map(|value| decode(key, &value)).transpose()
 }
 
 /// The values of several keys (1–1000), in the order of the keys; absent where there is none. Storage is read once for all of
-/// them: on PostgreSQL a call that reads them one by one waits for an answer as often.
+/// them, which matters on PostgreSQL: a call that reads keys one by one waits for an answer each time.
 ///
 /// ```
 /// # use hubbub_sdk::{Result, store};
@@ -131,54 +95,55 @@ pub fn get<T: DeserializeOwned>(key: &str) -> Result<Option<T>, Error> {
 /// let names: Vec<Option<String>> = store::get_many(&keys)?;
 /// # Ok(()) }
 /// ```
-pub fn get_many<T: DeserializeOwned>(keys: &[String]) -> Result<Vec<Option<T>>, Error> {
+pub fn get_many<T: DeserializeOwned>(keys: &[String]) -> Result<Vec<Option<T>>> {
     let values = host::store::get_many(keys)?;
     let decoded = keys.iter().zip(values).map(|(key, value)| value.map(|value| decode(key, &value)).transpose());
     decoded.collect()
 }
 
-/// The value of a key as its JSON text, to be read by a type that borrows from it.
-pub fn text(key: &str) -> Result<Option<String>, Error> {
+/// The value of a key as JSON text, for types that borrow from the text.
+pub fn text(key: &str) -> Result<Option<String>> {
     host::store::get(key)?.map(|value| utf8(key, value)).transpose()
 }
 
 /// As [`text`], of several keys at once.
-pub fn texts(keys: &[String]) -> Result<Vec<Option<String>>, Error> {
+pub fn texts(keys: &[String]) -> Result<Vec<Option<String>>> {
     let values = keys.iter().zip(host::store::get_many(keys)?);
     values.map(|(key, value)| value.map(|value| utf8(key, value)).transpose()).collect()
 }
 
-fn utf8(key: &str, value: Vec<u8>) -> Result<String, Error> {
-    String::from_utf8(value).map_err(|error| Error::WrongValue(format!("{key}: {error}")))
+fn utf8(key: &str, value: Vec<u8>) -> Result<String> {
+    String::from_utf8(value).map_err(|error| wrong_value(key, &error))
 }
 
-/// Writes a key when the call succeeds.
-pub fn put<T: Serialize + ?Sized>(key: &str, value: &T) -> Result<(), Error> {
+/// Writes a key. The last write of a call to a key wins.
+pub fn put<T: Serialize + ?Sized>(key: &str, value: &T) -> Result<()> {
     Ok(host::store::put(key, &encode(key, value)?)?)
 }
 
-/// Writes a new key when the call succeeds: `prefix` and 20 digits that grow in the order in which calls are committed, which
-/// is the order in which their emits are sent. So a scan of `prefix` replays what a room saw.
-pub fn append<T: Serialize + ?Sized>(prefix: &str, value: &T) -> Result<(), Error> {
+/// Writes a new key: `prefix` and 20 digits that grow in the order in which calls are committed. Emits are sent in the same order, so
+/// a scan of `prefix` gives the messages in the order in which a room received them.
+pub fn append<T: Serialize + ?Sized>(prefix: &str, value: &T) -> Result<()> {
     Ok(host::store::append(prefix, &encode(prefix, value)?)?)
 }
 
-/// Deletes a key when the call succeeds. Idempotent.
-pub fn delete(key: &str) -> Result<(), Error> {
+/// Deletes a key. Idempotent.
+pub fn delete(key: &str) -> Result<()> {
     Ok(host::store::delete(key)?)
 }
 
-/// Adds to a counter when the call succeeds; an absent one is 0. Never a conflict, however many add at once.
-pub fn add(key: &str, delta: i64) -> Result<(), Error> {
+/// Adds to a counter; an absent counter is 0. Calls that add to the same counter never conflict.
+pub fn add(key: &str, delta: i64) -> Result<()> {
     Ok(host::store::add(key, delta)?)
 }
 
-/// The value of a counter; an absent one is 0. Sees this call's own `add`s.
-pub fn counter(key: &str) -> Result<i64, Error> {
+/// The value of a counter; an absent counter is 0. It is checked like any key that was read: a call that only adds does not read
+/// it.
+pub fn counter(key: &str) -> Result<i64> {
     Ok(host::store::counter(key)?)
 }
 
-/// The entries whose keys begin with `prefix`, from the lowest. See [`Scan`].
+/// The entries with keys that begin with `prefix`, from the lowest. See [`Scan`].
 pub fn prefix(prefix: &str) -> Scan<'_> {
     Scan { prefix, from: None, before: None, reverse: false }
 }
@@ -210,13 +175,13 @@ pub struct Scan<'a> {
 }
 
 impl<'a> Scan<'a> {
-    /// Only keys from this one on. It must begin with the prefix.
+    /// Starts at this key, which must begin with the prefix.
     pub fn from(mut self, key: &'a str) -> Self {
         self.from = Some(key);
         self
     }
 
-    /// Only keys before this one. It must begin with the prefix.
+    /// Ends before this key, which must begin with the prefix.
     pub fn before(mut self, key: &'a str) -> Self {
         self.before = Some(key);
         self
@@ -228,21 +193,21 @@ impl<'a> Scan<'a> {
         self
     }
 
-    /// At most `limit` entries (1–1000), which are not checked for conflicts.
-    pub fn read<T: DeserializeOwned>(self, limit: u32) -> Result<Vec<Entry<T>>, Error> {
+    /// Reads at most `limit` entries (1–1000), without a check for conflicts.
+    pub fn read<T: DeserializeOwned>(self, limit: u32) -> Result<Vec<Entry<T>>> {
         let entries = self.entries(limit)?.into_iter();
         entries.map(|entry| Ok(Entry { value: decode(&entry.key, &entry.value)?, key: entry.key })).collect()
     }
 
-    /// At most `limit` counters (1–1000), which are not checked for conflicts: for who only shows what others add to.
-    pub fn counters(self, limit: u32) -> Result<Vec<Entry<i64>>, Error> {
+    /// Reads at most `limit` counters (1–1000), without a check for conflicts: a call that only shows counters never runs again.
+    pub fn counters(self, limit: u32) -> Result<Vec<Entry<i64>>> {
         let entries = self.entries(limit)?.into_iter();
         entries.map(|entry| Ok(Entry { value: count(&entry.value)?, key: entry.key })).collect()
     }
 
-    fn entries(self, limit: u32) -> Result<Vec<contract::Entry>, Error> {
+    fn entries(self, limit: u32) -> Result<Vec<contract::Entry>> {
         let start = self.from.unwrap_or(self.prefix);
-        // The contract's empty end is "while `start` is the prefix", which is right only where they are the same.
+        // The contract's empty end means "up to the last key with the prefix `start`".
         let end = match (self.before, self.from) {
             (Some(before), _) => before.to_owned(),
             (None, None) => String::new(),
@@ -256,7 +221,7 @@ impl<'a> Scan<'a> {
 fn after_all(prefix: &str) -> String {
     let mut chars = prefix.chars();
     while let Some(last) = chars.next_back() {
-        // The next scalar value; the gap of the surrogates has none.
+        // The next scalar value. Surrogates are none.
         let next = if last == '\u{d7ff}' { Some('\u{e000}') } else { char::from_u32(u32::from(last) + 1) };
         if let Some(next) = next {
             return format!("{}{next}", chars.as_str());
@@ -265,17 +230,22 @@ fn after_all(prefix: &str) -> String {
     String::new()
 }
 
-fn encode<T: Serialize + ?Sized>(key: &str, value: &T) -> Result<Vec<u8>, Error> {
-    serde_json::to_vec(value).map_err(|error| Error::WrongValue(format!("{key}: {error}")))
+fn encode<T: Serialize + ?Sized>(key: &str, value: &T) -> Result<Vec<u8>> {
+    serde_json::to_vec(value).map_err(|error| wrong_value(key, &error))
 }
 
-fn decode<T: DeserializeOwned>(key: &str, value: &[u8]) -> Result<T, Error> {
-    serde_json::from_slice(value).map_err(|error| Error::WrongValue(format!("{key}: {error}")))
+fn decode<T: DeserializeOwned>(key: &str, value: &[u8]) -> Result<T> {
+    serde_json::from_slice(value).map_err(|error| wrong_value(key, &error))
+}
+
+#[cold]
+fn wrong_value(key: &str, error: &dyn std::error::Error) -> Refusal {
+    Refusal::internal(format_args!("the stored value does not fit its type: {key}: {error}"))
 }
 
 /// A counter's value: 8 bytes, little endian.
-fn count(value: &[u8]) -> Result<i64, Error> {
-    value.try_into().map(i64::from_le_bytes).map_err(|_| Error::NotACounter)
+fn count(value: &[u8]) -> Result<i64> {
+    value.try_into().map(i64::from_le_bytes).map_err(|_| contract::Error::NotACounter.into())
 }
 
 #[cfg(test)]

@@ -143,8 +143,8 @@ async fn a_change_goes_live_on_open_sockets_and_a_broken_one_does_not() {
 async fn a_plugin_that_reads_system_time_fails_its_test_with_advice() {
     let scratch = Scratch::new();
     let folder = new_plugin(&scratch, "timekeeper");
-    let time = "let _ = std::time::SystemTime::now();\n        rooms::join(&id(&room))?;";
-    edit(&folder.join("src/lib.rs"), "rooms::join(&id(&room))?;", time);
+    let time = "let _ = std::time::SystemTime::now();\n        ROOM.of(&room).join()?;";
+    edit(&folder.join("src/lib.rs"), "ROOM.of(&room).join()?;", time);
     let folder = folder.display().to_string();
     let output = run(&["plugin", "test", &folder], &[("CARGO_TARGET_DIR", &target())]);
     let printed = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));

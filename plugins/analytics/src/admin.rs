@@ -1,18 +1,19 @@
-//! The server's own figures for its administrators, as the host tells them once a second. Never kept.
+//! The server's metrics for its administrators, as the host publishes them once a second. They are not stored.
 
-use hubbub_sdk::{Result, emitter::Emits, rooms};
+use hubbub_sdk::{Result, emitter::Emits, plugin, rooms::Room};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-const NAMESPACE: &str = "/admin";
-const ROOM: &str = "admin:dashboard";
+use crate::Analytics;
 
-pub(crate) const METRICS: Emits<Figures> = Emits::new(NAMESPACE, "metrics");
+const DASHBOARD: Room = Room::new("/admin", "admin:dashboard");
 
-/// `host.figures`, and what administrators see of it.
+const METRICS: Emits<Metrics> = Emits::new("/admin", "metrics");
+
+/// `host.figures`, and the part of it that administrators get.
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Figures {
+struct Metrics {
     connections: u64,
     rooms: u64,
     events_per_second: f64,
@@ -27,20 +28,27 @@ struct Plugin {
     version: String,
     events: u64,
     errors: u64,
-    /// How long 99 of 100 events took at most, in milliseconds.
+    /// The 99th percentile of the time of an event, in milliseconds.
     p99_ms: f64,
 }
 
-pub(crate) fn enter() -> Result<()> {
-    Ok(rooms::join(ROOM)?)
-}
-
-/// The next ones come in a second: a slow dashboard may miss some.
-pub(crate) fn figures(figures: &Figures) -> Result<()> {
-    if rooms::size(NAMESPACE, ROOM)?.sockets == 0 {
-        return Ok(());
+#[plugin(part, namespace = "/admin")]
+#[rooms(DASHBOARD)]
+#[emits(METRICS)]
+impl Analytics {
+    #[on_connect]
+    fn enter_admin() -> Result<()> {
+        DASHBOARD.join()
     }
-    Ok(METRICS.volatile().to_room(ROOM, figures)?)
+
+    /// Volatile, because the next metrics follow in a second.
+    #[on_message("host.figures")]
+    fn metrics(metrics: Metrics) -> Result<()> {
+        if DASHBOARD.size()?.sockets == 0 {
+            return Ok(());
+        }
+        METRICS.volatile().to_room(&DASHBOARD, &metrics)
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! A company's dashboards: its numbers when asked, and today's again when they have changed. Never a number of another company,
-//! nor more than one update a second, whatever a company's traffic.
+//! A company's dashboards: they ask for the numbers of a period, and get today's numbers after a change, at most once a second. They never
+//! get numbers of another company.
 
 use std::time::Duration;
 
@@ -8,28 +8,29 @@ use hubbub_sdk::{
     budget::{Answer, Budget},
     clock,
     emitter::Emits,
-    rooms,
-    timers::{self, Durability},
+    plugin,
+    rooms::Room,
+    timers::{self, Durability, Timer},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::counts;
+use crate::{Analytics, counts};
 
-const NAMESPACE: &str = "/analytics";
+const COMPANY: Room = Room::new("/analytics", "analytics:{id}");
 
-pub(crate) const UPDATE: Emits<Metrics> = Emits::new(NAMESPACE, "metrics:update");
+const UPDATE: Emits<Metrics> = Emits::new("/analytics", "metrics:update");
 
-/// How long changes are collected before an update tells of them.
+/// The time for which changes are collected before an update.
 const COLLECT: Duration = Duration::from_millis(200);
 
-/// One update a second and company, over all nodes. A change within it is told when it has passed.
+/// One update a second for each company, over all nodes. A change within that second is sent at its end.
 const UPDATES: Budget = Budget::new("updates", 1, Duration::from_secs(1));
 
-/// Whole UTC days, today with them.
+/// Whole UTC days, up to today.
 #[derive(Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Period {
+enum Period {
     /// Since midnight.
     Today,
     /// 7 days.
@@ -40,15 +41,15 @@ pub(crate) enum Period {
 
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Metrics {
+struct Metrics {
     period: Period,
     /// In both directions.
     total_messages: i64,
-    /// First seen in the period.
+    /// Conversations with their first message in the period.
     total_conversations: i64,
     /// Seconds from an inbound message to the first reply; 0 without any.
     average_response_time: f64,
-    /// How much of the conversations was converted, 0 to 1; 0 without any.
+    /// The share of conversations that were converted, 0 to 1; 0 without any.
     conversion_rate: f64,
     timestamp: String,
 }
@@ -63,36 +64,50 @@ impl Period {
     }
 }
 
-pub(crate) fn enter(user: &User) -> Result<()> {
-    Ok(rooms::join(&room(company(user)?))?)
+#[plugin(part, namespace = "/analytics")]
+#[rooms(COMPANY)]
+#[emits(UPDATE)]
+impl Analytics {
+    #[on_connect]
+    fn enter(user: &User) -> Result<()> {
+        COMPANY.of(company(user)?).join()
+    }
+
+    #[on(
+        "analytics:request",
+        reply = "analytics:update",
+        invalid = "Failed to get metrics",
+        on_failure = "Failed to get metrics"
+    )]
+    fn request(user: &User, period: Period) -> Result<Metrics> {
+        metrics_of(company(user)?, period)
+    }
+
+    /// Only changes start this timer, so these numbers differ from the last that were sent.
+    #[on_timer("update:{company}")]
+    fn update(timer: &Timer) -> Result<()> {
+        let company = timer.param();
+        let room = COMPANY.of(company);
+        if room.size()?.sockets == 0 {
+            return Ok(());
+        }
+        match UPDATES.take(company)? {
+            Answer::Taken(_) => UPDATE.to_room(&room, &metrics_of(company, Period::Today)?),
+            Answer::RetryAfter(wait) => update_after(company, wait),
+        }
+    }
 }
 
-pub(crate) fn request(user: &User, period: Period) -> Result<Metrics> {
-    metrics(company(user)?, period)
-}
-
-/// Today's numbers are others now.
+/// Sends today's numbers soon, because they have changed.
 pub(crate) fn changed(company: &str) -> Result<()> {
     update_after(company, COLLECT)
 }
 
-/// The timer is started by changes alone, so these numbers are others than the last that were sent.
-pub(crate) fn update(company: &str) -> Result<()> {
-    let room = room(company);
-    if rooms::size(NAMESPACE, &room)?.sockets == 0 {
-        return Ok(());
-    }
-    match UPDATES.take(company)? {
-        Answer::Taken(_) => Ok(UPDATE.to_room(&room, &metrics(company, Period::Today)?)?),
-        Answer::RetryAfter(wait) => update_after(company, wait),
-    }
-}
-
 fn update_after(company: &str, delay: Duration) -> Result<()> {
-    Ok(timers::after(&format!("update:{company}"), delay, &(), Durability::Soft)?)
+    timers::after(&format!("update:{company}"), delay, &(), Durability::Soft)
 }
 
-fn metrics(company: &str, period: Period) -> Result<Metrics> {
+fn metrics_of(company: &str, period: Period) -> Result<Metrics> {
     let sums = counts::sums(company, period.days())?;
     Ok(Metrics {
         period,
@@ -110,10 +125,6 @@ fn ratio(part: i64, whole: i64) -> f64 {
 
 fn company(user: &User) -> Result<&str> {
     user.tenant.as_deref().ok_or_else(|| Refusal::unauthenticated("Invalid or expired token"))
-}
-
-fn room(company: &str) -> String {
-    format!("analytics:{company}")
 }
 
 #[cfg(test)]

@@ -1,42 +1,45 @@
-//! A video's live chat: anyone may read, users may speak, and nothing is stored. Messages are plain text, sent as they came: a
-//! client must show them as text, never as HTML.
+//! The live chat of a video: anyone may read, users may write, and nothing is stored. Messages are plain text: a client must show them
+//! as text, never as HTML.
 
 use hubbub_sdk::{
-    Caller, Refusal, Result,
+    Caller, Event, Refusal, Result,
     budget::Budget,
     clock,
     emitter::Emits,
     payload::Id,
-    rooms::{self, Counted},
+    plugin,
+    rooms::{Counted, Room},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::lms::fits;
+use crate::{Chat, lms::fits};
 
-const NAMESPACE: &str = "/";
+const ROOM: Room = Room::new("/", "chat:{videoId}");
 
-pub(crate) const MESSAGE: Emits<Message> = Emits::new(NAMESPACE, "chat:message");
-pub(crate) const TYPING: Emits<UserTyping> = Emits::new(NAMESPACE, "chat:typing");
-pub(crate) const USER_COUNT: Emits<UserCount> = Emits::new(NAMESPACE, "chat:user-count");
+const MESSAGE: Emits<Message> = Emits::new("/", "chat:message");
+const TYPING: Emits<UserTyping> = Emits::new("/", "chat:typing");
+const USER_COUNT: Emits<UserCount> = Emits::new("/", "chat:user-count");
 
-/// `{videoId}`.
+/// A visitor may connect, and may not write.
+const NEEDS_USER: &str = "Authentication required";
+
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct VideoId {
+struct VideoId {
     video_id: Id,
 }
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Said {
+struct NewMessage {
     video_id: Id,
     message: String,
 }
 
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Message {
+struct Message {
     id: String,
     video_id: Id,
     user_id: String,
@@ -47,14 +50,14 @@ pub(crate) struct Message {
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Typing {
+struct Typing {
     video_id: Id,
     is_typing: bool,
 }
 
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct UserTyping {
+struct UserTyping {
     video_id: Id,
     user_id: String,
     is_typing: bool,
@@ -62,52 +65,57 @@ pub(crate) struct UserTyping {
 
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct UserCount {
+struct UserCount {
     video_id: String,
     /// Distinct users and visitors, over all nodes.
     count: u64,
 }
 
-fn room(video: &str) -> String {
-    format!("chat:{video}")
-}
-
-/// Who joins learns the count at once; the room hears of it by `room.counted`.
-pub(crate) fn join(VideoId { video_id }: VideoId) -> Result<()> {
-    let room = room(&video_id);
-    rooms::join(&room)?;
-    let size = rooms::size(NAMESPACE, &room)?;
-    Ok(USER_COUNT.to_caller(&UserCount { video_id: video_id.into_string(), count: size.users + size.visitors })?)
-}
-
-pub(crate) fn leave(video: &VideoId) -> Result<()> {
-    Ok(rooms::leave(&room(&video.video_id))?)
-}
-
-pub(crate) fn message(caller: &Caller, id: &str, Said { video_id, message }: Said, per_minute: u32) -> Result<()> {
-    let user = caller.user_or("Authentication required")?;
-    if !fits(&message) {
-        return Err(Refusal::invalid("Invalid message"));
+#[plugin(part, namespace = "/")]
+#[rooms(ROOM)]
+#[emits(MESSAGE, TYPING, USER_COUNT)]
+impl Chat {
+    /// Sends the count to the new member at once. The room gets it with the next `room.counted`.
+    #[on("chat:join")]
+    fn join_live(VideoId { video_id }: VideoId) -> Result<()> {
+        let room = ROOM.of(&video_id);
+        room.join()?;
+        let size = room.size()?;
+        USER_COUNT.to_caller(&UserCount { video_id: video_id.into_string(), count: size.users + size.visitors })
     }
-    let budget = Budget::per_minute("live-messages", per_minute);
-    budget.take(&user.id)?.or_refuse("Rate limit exceeded")?;
-    let room = room(&video_id);
-    let message = Message { id: id.to_owned(), video_id, user_id: user.id.clone(), message, timestamp: clock::now() };
-    Ok(MESSAGE.to_room(&room, &message)?)
-}
 
-pub(crate) fn typing(caller: &Caller, Typing { video_id, is_typing }: Typing) -> Result<()> {
-    let user = caller.user_or("Authentication required")?;
-    let room = room(&video_id);
-    let typing = UserTyping { video_id, user_id: user.id.clone(), is_typing };
-    Ok(TYPING.except_caller().volatile().to_room(&room, &typing)?)
-}
+    #[on("chat:leave")]
+    fn leave_live(VideoId { video_id }: VideoId) -> Result<()> {
+        ROOM.of(&video_id).leave()
+    }
 
-/// The room's new size, at most twice a second. The courses' chats, in their own namespace, show none.
-pub(crate) fn counted(counted: &Counted) -> Result<()> {
-    let Some(video) = counted.room.strip_prefix("chat:").filter(|_| counted.namespace == NAMESPACE) else { return Ok(()) };
-    let count = UserCount { video_id: video.to_owned(), count: counted.users + counted.visitors };
-    Ok(USER_COUNT.to_room(&counted.room, &count)?)
+    #[on("chat:message", invalid = "Invalid message")]
+    fn message_live(&self, caller: &Caller, event: &Event, NewMessage { video_id, message }: NewMessage) -> Result<()> {
+        let user = caller.user_or(NEEDS_USER)?;
+        if !fits(&message) {
+            return Err(Refusal::invalid("Invalid message"));
+        }
+        let budget = Budget::per_minute("live-messages", self.config.messages_per_minute);
+        budget.take(&user.id)?.or_refuse("Rate limit exceeded")?;
+        let room = ROOM.of(&video_id);
+        let message = Message { id: event.id.clone(), video_id, user_id: user.id.clone(), message, timestamp: clock::now() };
+        MESSAGE.to_room(&room, &message)
+    }
+
+    #[on("chat:typing")]
+    fn typing_live(caller: &Caller, Typing { video_id, is_typing }: Typing) -> Result<()> {
+        let user = caller.user_or(NEEDS_USER)?;
+        let room = ROOM.of(&video_id);
+        TYPING.except_caller().volatile().to_room(&room, &UserTyping { video_id, user_id: user.id.clone(), is_typing })
+    }
+
+    /// At most two a second for each room. The rooms in `/chat` are not counted.
+    #[on_message("room.counted")]
+    fn counted(counted: Counted) -> Result<()> {
+        let Some(video) = ROOM.param_of(&counted) else { return Ok(()) };
+        let count = UserCount { video_id: video.to_owned(), count: counted.users + counted.visitors };
+        USER_COUNT.to_room(&ROOM.of(video), &count)
+    }
 }
 
 #[cfg(test)]

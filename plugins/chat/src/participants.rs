@@ -1,34 +1,35 @@
-//! Who takes part in a course's chat, as the product's backend publishes it. Split over several keys, so that a message in a chat
-//! of thousands reads one small part of the list.
+//! The participants of a course's chat, as the product's backend publishes them. The list is split over several keys, so that a message
+//! in a chat of thousands reads only a small part of it.
 
 use std::{borrow::Cow, collections::BTreeSet};
 
 use hubbub_sdk::{
-    Json, Message, Refusal, Result, bus,
+    Json, Message, Refusal, Result, User, bus,
     payload::{Id, PublishedId, published_id},
-    rooms,
+    plugin,
     store::{self, tenant_key},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Number, value::RawValue};
 
-use crate::lms;
+use crate::{Chat, lms::ROOM};
 
-/// How many keys a chat's list is split over. Another number is another layout of the stored data.
+/// The number of keys for a chat's list. Another number would be another layout of the stored data.
 const PARTS: u64 = 32;
 
-/// How many a chat may have: everyone who joins is told of all of them, in the time of a call.
+/// The most participants of a chat. Each join sends all of them, within the limits of a call.
 pub(crate) const MAX_PARTICIPANTS: usize = 6000;
 
-/// How many leave in one call, which has 256 effects. The others follow in messages, which split again where they are too large.
+/// The most users that leave the room in one call, which has 256 effects. The others follow in messages; a message with too many is
+/// split again.
 const LEAVES: usize = 200;
 const MESSAGES: usize = 20;
 
-/// `chat.upserted`: the whole list, which replaces the one before.
+/// `chat.upserted`: the whole list, which replaces the old one.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Upserted {
+struct Upserted {
     #[serde(deserialize_with = "published_id")]
     chat_id: Id,
     participants: Vec<Participant>,
@@ -37,7 +38,7 @@ pub(crate) struct Upserted {
 /// `chat.deleted`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Deleted {
+struct Deleted {
     #[serde(deserialize_with = "published_id")]
     chat_id: Id,
 }
@@ -45,27 +46,27 @@ pub(crate) struct Deleted {
 /// `chat.removed`: the plugin's own message to itself.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Removed {
+struct Removed {
     chat_id: Id,
     users: Vec<Id>,
 }
 
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Participant {
-    pub(crate) user_id: PublishedId,
+struct Participant {
+    user_id: PublishedId,
     #[serde(default)]
-    pub(crate) name: String,
+    name: String,
     #[serde(default)]
-    pub(crate) role: String,
+    role: String,
     #[serde(default, deserialize_with = "hubbub_sdk::payload::link")]
-    pub(crate) image: Option<String>,
-    /// The place in the published list.
+    image: Option<String>,
+    /// The position in the published list.
     #[serde(default)]
     place: usize,
 }
 
-/// A participant found without copying the others: most messages look one up.
+/// A stored participant that borrows its text: most messages look up one of many.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Listed<'a> {
@@ -94,24 +95,24 @@ impl UserId<'_> {
     }
 }
 
-/// Of a stored participant, who it is.
+/// The id of a stored participant.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Member {
     user_id: PublishedId,
 }
 
-/// A participant as the others see one: without the image.
+/// A participant as clients get it: without the image.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "camelCase")]
-#[expect(dead_code, reason = "it describes what is sent as text")]
+#[expect(dead_code, reason = "the schema of a text that is sent as stored")]
 pub(crate) struct Shown {
     user_id: PublishedId,
     name: String,
     role: String,
 }
 
-/// The same, as it is stored.
+/// The same, borrowed from the stored text.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Passed<'a> {
@@ -125,22 +126,27 @@ struct Passed<'a> {
     place: usize,
 }
 
-/// What the product knows of a participant.
+/// The name and image of a participant, as the backend published them.
 pub(crate) struct Found {
     pub(crate) name: String,
     pub(crate) image: Option<String>,
 }
 
-/// The participant, checked at commit: nobody joins who is being removed. Each tenant's backend publishes a list of its own users.
-pub(crate) fn find(chat: &str, tenant: Option<&str>, user: &str) -> Result<Option<Found>> {
+/// The participant with the user's id, in the list of the user's tenant. The read is checked at commit, so a user that is removed at
+/// the same time cannot join.
+pub(crate) fn find(chat: &str, user: &User) -> Result<Option<Found>> {
+    find_id(chat, user.tenant.as_deref(), &user.id)
+}
+
+fn find_id(chat: &str, tenant: Option<&str>, user: &str) -> Result<Option<Found>> {
     let Some(part) = store::text(&part_key(tenant, chat, part_of(user)))? else { return Ok(None) };
     let part: Vec<Listed<'_>> = serde_json::from_str(&part).map_err(Refusal::internal)?;
     let found = part.into_iter().find(|one| one.user_id.is(user));
     Ok(found.map(|one| Found { name: one.name.into_owned(), image: one.image }))
 }
 
-/// Everyone of the tenant as the others see them, in the backend's order. The texts are passed on as they are stored: a list of thousands
-/// has to fit the time of a call.
+/// All participants of the tenant, in the backend's order. Their texts are sent as they are stored, so that a list of thousands fits the
+/// CPU limit of a call.
 pub(crate) fn all(chat: &str, tenant: Option<&str>) -> Result<Json<Vec<Shown>>> {
     let parts = store::prefix(&tenant_key(tenant, ["participants", chat, ""])).read::<Json<Vec<Participant>>>(PARTS as u32)?;
     let mut everyone = Vec::new();
@@ -151,18 +157,48 @@ pub(crate) fn all(chat: &str, tenant: Option<&str>) -> Result<Json<Vec<Shown>>> 
     Ok(Json::of(&everyone)?.into_type())
 }
 
-pub(crate) fn upserted(message: &Message, chat: Upserted) -> Result<()> {
-    if chat.participants.len() > MAX_PARTICIPANTS {
+#[plugin(part)]
+#[tenant_keys("participants/")]
+impl Chat {
+    #[on_message("chat.upserted")]
+    fn upserted(message: &Message, Upserted { chat_id, participants }: Upserted) -> Result<()> {
+        replace(message.tenant.as_deref(), &chat_id, participants)
+    }
+
+    #[on_message("chat.deleted")]
+    fn deleted(message: &Message, Deleted { chat_id }: Deleted) -> Result<()> {
+        replace(message.tenant.as_deref(), &chat_id, Vec::new())
+    }
+
+    #[on_message("chat.removed")]
+    fn removed(message: &Message, Removed { chat_id, users }: Removed) -> Result<()> {
+        if users.len() > LEAVES {
+            return leave_later(&chat_id, &users);
+        }
+        let room = ROOM.of(&chat_id);
+        for user in &users {
+            // A user that was added again meanwhile stays.
+            if find_id(&chat_id, message.tenant.as_deref(), user)?.is_none() {
+                room.leave_user(user)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Stores a new list. Users that are no longer listed leave the room.
+fn replace(tenant: Option<&str>, chat: &Id, participants: Vec<Participant>) -> Result<()> {
+    if participants.len() > MAX_PARTICIPANTS {
         return Err(Refusal::invalid(format!("participants: at most {MAX_PARTICIPANTS}")));
     }
     let mut parts: Vec<Vec<Participant>> = (0..PARTS).map(|_| Vec::new()).collect();
     let mut known = BTreeSet::new();
-    for (place, one) in chat.participants.into_iter().enumerate() {
+    for (place, one) in participants.into_iter().enumerate() {
         if known.insert(one.user_id.id().clone()) {
             parts[part_of(&one.user_id) as usize].push(Participant { place, ..one });
         }
     }
-    let keys: Vec<_> = (0..PARTS).map(|part| part_key(message.tenant.as_deref(), &chat.chat_id, part)).collect();
+    let keys: Vec<_> = (0..PARTS).map(|part| part_key(tenant, chat, part)).collect();
     let mut gone = Vec::new();
     for ((part, key), before) in parts.iter().zip(&keys).zip(store::texts(&keys)?) {
         let json = Json::of(part)?;
@@ -175,33 +211,13 @@ pub(crate) fn upserted(message: &Message, chat: Upserted) -> Result<()> {
         let before: Vec<Member> = before.map_or(Ok(Vec::new()), |text| serde_json::from_str(&text)).map_err(Refusal::internal)?;
         gone.extend(before.into_iter().map(|one| one.user_id.into_id()).filter(|user| !known.contains(user)));
     }
-    leave(&chat.chat_id, &gone)
-}
-
-pub(crate) fn deleted(message: &Message, Deleted { chat_id }: Deleted) -> Result<()> {
-    upserted(message, Upserted { chat_id, participants: Vec::new() })
-}
-
-pub(crate) fn removed(message: &Message, batch: &Removed) -> Result<()> {
-    if batch.users.len() > LEAVES {
-        return leave_later(&batch.chat_id, &batch.users);
-    }
-    let room = lms::room(&batch.chat_id);
-    for user in &batch.users {
-        // Who was let in again meanwhile stays.
-        if find(&batch.chat_id, message.tenant.as_deref(), user)?.is_none() {
-            rooms::leave_user(lms::NAMESPACE, user, &room)?;
-        }
-    }
-    Ok(())
+    leave(chat, &gone)
 }
 
 fn leave(chat: &Id, users: &[Id]) -> Result<()> {
     let (now, later) = users.split_at(users.len().min(LEAVES));
-    let room = lms::room(chat);
-    for user in now {
-        rooms::leave_user(lms::NAMESPACE, user, &room)?;
-    }
+    let room = ROOM.of(chat);
+    now.iter().try_for_each(|user| room.leave_user(user))?;
     leave_later(chat, later)
 }
 
@@ -219,7 +235,7 @@ fn part_key(tenant: Option<&str>, chat: &str, part: u64) -> String {
     key
 }
 
-/// FNV-1a: stable over versions and machines, as a layout of stored data has to be.
+/// FNV-1a, which is stable over versions and machines, as a layout of stored data must be.
 fn part_of(user: &str) -> u64 {
     let hash = user.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
     hash % PARTS

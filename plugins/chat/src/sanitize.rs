@@ -1,4 +1,4 @@
-//! From what a client wrote to HTML that is safe to show. By an allow-list and a real parser: never by patterns.
+//! Makes safe HTML of a client's text, with an allow-list and a real parser. Patterns would miss attacks.
 
 use std::{cell::OnceCell, collections::HashSet};
 
@@ -7,11 +7,11 @@ use ammonia::Builder;
 /// Formatting and links. No images, no styles, no classes, no ids.
 const TAGS: [&str; 15] = ["a", "b", "blockquote", "br", "code", "del", "em", "i", "li", "ol", "p", "pre", "s", "strong", "ul"];
 
-/// Where a link may lead.
+/// The schemes of links.
 const SCHEMES: [&str; 3] = ["http", "https", "mailto"];
 
 thread_local! {
-    /// The rules, built once an instance: building costs more than a message.
+    /// The rules, built once for each instance: building them costs more than a message.
     static RULES: OnceCell<Builder<'static>> = const { OnceCell::new() };
 }
 
@@ -20,16 +20,16 @@ pub(crate) fn clean(text: String) -> String {
     if is_plain(&text) { text } else { parsed(&text) }
 }
 
-/// Whether the parser would hand the text back as it is: no markup, and nothing that HTML reads or writes differently.
+/// Whether the parser would return the text unchanged: it has no markup, and no character that HTML reads or writes differently.
 fn is_plain(text: &str) -> bool {
     !text.contains(['<', '>', '&', '\0', '\r', '\u{a0}', '\u{feff}'])
 }
 
 fn parsed(text: &str) -> String {
-    RULES.with(|rules| rules.get_or_init(rules_of_the_house).clean(text).to_string())
+    RULES.with(|rules| rules.get_or_init(build_rules).clean(text).to_string())
 }
 
-fn rules_of_the_house() -> Builder<'static> {
+fn build_rules() -> Builder<'static> {
     let mut rules = Builder::empty();
     rules
         .tags(HashSet::from(TAGS))

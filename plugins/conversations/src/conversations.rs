@@ -1,44 +1,41 @@
-//! Conversations as a product's backend publishes them: with a member list for its members, without one for everyone in the tenant.
-//! Nobody else ever gets into one's room or hears of it. Payloads are passed on as published.
+//! Conversations as a product's backend publishes them. One with a member list is for its members, one without is for everyone in the
+//! tenant; no other user joins its room or gets its events. Payloads are sent to clients as published.
 
 use hubbub_sdk::{
-    Caller, Json, Message, Refusal, Result, User,
+    Json, Message, Refusal, Result, User,
     emitter::Emits,
     payload::{Id, PublishedId, published_id},
-    rooms, store,
+    plugin, store,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    members, messages,
+    Conversations, NAMESPACE, members, messages,
     news::{self, News},
     place::{self, EVERYONE, Place},
 };
 
-pub(crate) const NAMESPACE: &str = "/";
+const TYPING: Emits<UserTyping> = Emits::new(NAMESPACE, "typing");
 
-pub(crate) const TYPING: Emits<UserTyping> = Emits::new(NAMESPACE, "typing");
-
-/// `{conversation_id}`, from a client: a string.
 #[derive(Deserialize, JsonSchema)]
-pub(crate) struct ConversationId {
+struct ConversationId {
     conversation_id: Id,
 }
 
-/// A conversation as published, with whatever else it carries.
+/// A conversation as published. Further fields are sent to clients too.
 #[derive(Deserialize, JsonSchema)]
 pub(crate) struct Conversation {
     id: PublishedId,
-    /// Absent: an update leaves the list as it is, and one that never had a list is for everyone in the tenant.
+    /// Absent in an update: the list stays. A conversation that never had a list is for everyone in the tenant.
     #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "published_id")]
     members: Option<Vec<Id>>,
     #[serde(flatten)]
     _tenant: Tenant,
 }
 
-/// Where a message names its tenant, which the host reads before the plugin is called. One that is no id is refused here: the
-/// message would be taken for one without a tenant.
+/// The fields from which the host reads a message's tenant. A field that is not an id is refused here, because the host would deliver the
+/// message without a tenant.
 #[derive(Deserialize, JsonSchema)]
 pub(crate) struct Tenant {
     #[serde(rename = "tenant", skip_serializing_if = "Option::is_none", default, deserialize_with = "published_id")]
@@ -48,26 +45,73 @@ pub(crate) struct Tenant {
 }
 
 #[derive(Serialize, JsonSchema)]
-pub(crate) struct UserTyping {
+struct UserTyping {
     conversation_id: Id,
     user_id: String,
     user_name: String,
 }
 
-pub(crate) fn not_authorized() -> Refusal {
-    Refusal::forbidden("Not authorized")
-}
-
-/// On connect: where what is for everyone in the tenant will reach this socket. Visitors hear nothing of teams.
-pub(crate) fn enter(caller: &Caller) -> Result<()> {
-    if caller.user.is_none() {
-        return Ok(());
+#[plugin(part, namespace = "/")]
+#[emits(TYPING)]
+impl Conversations {
+    /// Visitors join no room.
+    #[on_connect]
+    fn enter(user: Option<&User>) -> Result<()> {
+        if user.is_some() { EVERYONE.join() } else { Ok(()) }
     }
-    Ok(rooms::join(EVERYONE)?)
+
+    #[on("join_conversation")]
+    fn join(user: &User, ConversationId { conversation_id }: ConversationId) -> Result<()> {
+        let (place, stored) = Place::of_user(user, &conversation_id)?;
+        place.room(stored.audience()).join()
+    }
+
+    #[on("leave_conversation")]
+    fn leave(_user: &User, ConversationId { conversation_id }: ConversationId) -> Result<()> {
+        place::rooms_of(&conversation_id).iter().try_for_each(|room| room.leave())
+    }
+
+    /// Sends to the room that the user has joined. Storage is not read.
+    #[on("typing")]
+    fn typing(user: &User, ConversationId { conversation_id }: ConversationId) -> Result<()> {
+        for room in place::rooms_of(&conversation_id) {
+            if room.joined()? {
+                let user_name = user.display_name().to_owned();
+                let typing = UserTyping { conversation_id, user_id: user.id.clone(), user_name };
+                return TYPING.except_caller().volatile().to_room(&room, &typing);
+            }
+        }
+        Err(not_authorized())
+    }
+
+    #[on_message("conversation.created")]
+    fn conversation_created(message: &Message, conversation: Json<Conversation>) -> Result<()> {
+        upsert(message, &conversation, News::Created)
+    }
+
+    #[on_message("conversation.updated")]
+    fn conversation_updated(message: &Message, conversation: Json<Conversation>) -> Result<()> {
+        upsert(message, &conversation, News::Updated)
+    }
+
+    /// The deletion of an unknown conversation is sent to the members in the message, or to everyone in the tenant if it lists none.
+    #[on_message("conversation.deleted")]
+    fn conversation_deleted(message: &Message, published: Json<Conversation>) -> Result<()> {
+        let Conversation { id, members, .. } = published.value()?;
+        let place = Place::published(id.id(), message);
+        let Some(stored) = place.stored()? else {
+            let named = members::replaced(&place, None, id, members)?;
+            return news::send(&place, News::Deleted, &published, &named);
+        };
+        news::send(&place, News::Deleted, &published, &stored)?;
+        messages::delete_all(&place)?;
+        store::delete(&place.key("conversation"))?;
+        members::remove(&place, stored.without(None))
+    }
 }
 
-/// `conversation.created` and `conversation.updated`, which may come in any order.
-pub(crate) fn upserted(message: &Message, published: &Json<Conversation>, news: News) -> Result<()> {
+/// `conversation.created` and `conversation.updated`, which may arrive in any order.
+fn upsert(message: &Message, published: &Json<Conversation>, news: News) -> Result<()> {
     let Conversation { id, members, .. } = published.value()?;
     let place = Place::published(id.id(), message);
     let before = place.stored()?;
@@ -75,47 +119,13 @@ pub(crate) fn upserted(message: &Message, published: &Json<Conversation>, news: 
     if before.as_ref() != Some(&stored) {
         place.put(&stored)?;
     }
-    news::tell(&place, news, published, &stored)?;
+    news::send(&place, news, published, &stored)?;
     match before {
-        Some(before) => members::dismiss(&place, before.without(Some(&stored))),
+        Some(before) => members::remove(&place, before.without(Some(&stored))),
         None => Ok(()),
     }
 }
 
-/// The deletion of an unknown conversation is sent to the members that the message names, else to everyone in the tenant.
-pub(crate) fn deleted(message: &Message, published: &Json<Conversation>) -> Result<()> {
-    let Conversation { id, members, .. } = published.value()?;
-    let place = Place::published(id.id(), message);
-    let Some(stored) = place.stored()? else {
-        let named = members::replaced(&place, None, id, members)?;
-        return news::tell(&place, News::Deleted, published, &named);
-    };
-    news::tell(&place, News::Deleted, published, &stored)?;
-    messages::forget(&place)?;
-    store::delete(&place.key("conversation"))?;
-    members::dismiss(&place, stored.without(None))
-}
-
-pub(crate) fn join(user: &User, conversation: &ConversationId) -> Result<()> {
-    let (place, stored) = Place::of_user(user, &conversation.conversation_id)?;
-    Ok(rooms::join(&place.room(stored.reach()))?)
-}
-
-pub(crate) fn leave(conversation: &ConversationId) -> Result<()> {
-    for room in place::rooms_of(&conversation.conversation_id) {
-        rooms::leave(&room)?;
-    }
-    Ok(())
-}
-
-/// Straight to the room that the user has joined: no store, no bus.
-pub(crate) fn typing(user: &User, ConversationId { conversation_id }: ConversationId) -> Result<()> {
-    for room in place::rooms_of(&conversation_id) {
-        if rooms::joined(&room)? {
-            let user_name = user.display_name().to_owned();
-            let typing = UserTyping { conversation_id, user_id: user.id.clone(), user_name };
-            return Ok(TYPING.except_caller().volatile().to_room(&room, &typing)?);
-        }
-    }
-    Err(not_authorized())
+pub(crate) fn not_authorized() -> Refusal {
+    Refusal::forbidden("Not authorized")
 }

@@ -1,23 +1,27 @@
-//! Where a conversation is: in a tenant, or in none. Two tenants' conversations may have the same id, and so may two tenants'
-//! users: every key is made here and names its tenant, and the host keeps rooms and users apart by the tenant of the call.
+//! A conversation's place: its tenant, if any, and its id. Conversations and users of two tenants may have equal ids: every key is made
+//! here and names its tenant, and the host keeps rooms and users apart by the call's tenant.
 
 use hubbub_sdk::{
     Message, Result, User, bus,
     emitter::Emits,
     payload::Id,
+    rooms::Room,
     store::{self, key},
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{conversations::not_authorized, members::Stored};
+use crate::{NAMESPACE, conversations::not_authorized, members::Stored};
 
-/// The room of all users of a tenant, and of all without one.
-pub(crate) const EVERYONE: &str = "everyone";
+/// The room of all users of a tenant, or of all users without one.
+pub(crate) const EVERYONE: Room = Room::new(NAMESPACE, "everyone");
+
+pub(crate) const MEMBERS: Room = Room::new(NAMESPACE, "conversation:{id}");
+pub(crate) const OPEN: Room = Room::new(NAMESPACE, "open:{id}");
 
 /// The host's limit of one emit.
 pub(crate) const USERS_OF_AN_EMIT: usize = 1000;
 
-/// One of the plugin's own messages, with its tenant where the host reads it.
+/// A message of the plugin to itself, with the tenant where the host reads it.
 #[derive(Serialize)]
 struct Scoped<'a, T> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -34,50 +38,44 @@ pub(crate) struct Place {
     id: Id,
 }
 
-/// The audience of a conversation. The two have different rooms: where one for everyone is given a member list, sockets that have
-/// joined it before hear nothing more, and its members join again.
+/// The audience of a conversation. Each kind has its own room: if a conversation for everyone gets a member list, sockets in the old room
+/// get no further events, and members join again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reach {
+pub(crate) enum Audience {
     Members,
     Everyone,
 }
 
-impl Reach {
-    fn kind(self) -> &'static str {
-        match self {
-            Self::Members => "conversation",
-            Self::Everyone => "open",
-        }
+/// The rooms that a user may have joined for an id.
+pub(crate) fn rooms_of(id: &Id) -> [Room; 2] {
+    [MEMBERS.of(id), OPEN.of(id)]
+}
+
+/// Sends to all devices of the users, within the call's tenant.
+pub(crate) fn to_users<T: Serialize>(event: Emits<T>, users: &[&Id], payload: &T) -> Result<()> {
+    for users in users.chunks(USERS_OF_AN_EMIT) {
+        event.to_users(&users.iter().map(ToString::to_string).collect::<Vec<_>>(), payload)?;
     }
-}
-
-/// The rooms that a user may have joined for an id. The host keeps those of tenants apart.
-pub(crate) fn rooms_of(id: &Id) -> [String; 2] {
-    [Reach::Members, Reach::Everyone].map(|reach| room(id, reach))
-}
-
-fn room(id: &Id, reach: Reach) -> String {
-    format!("{}:{id}", reach.kind())
+    Ok(())
 }
 
 impl Place {
-    /// The place that a message is about: in the message's tenant.
+    /// The place of a published conversation, in the message's tenant.
     pub(crate) fn published(id: &Id, message: &Message) -> Self {
         Self { tenant: message.tenant.clone(), id: id.clone() }
     }
 
-    /// The conversation that a user means by an id and may take part in, or "Not authorized". Never one of another tenant, or of
-    /// none where the user has one.
+    /// The conversation of this id in the user's tenant, or the refusal "Not authorized" if the user does not take part in it.
     pub(crate) fn of_user(user: &User, id: &Id) -> Result<(Self, Stored)> {
         let place = Self { tenant: user.tenant.clone(), id: id.clone() };
         let stored = place.stored()?.filter(|stored| stored.has(&user.id));
         stored.map(|stored| (place, stored)).ok_or_else(not_authorized)
     }
 
-    /// Publishes one of the plugin's own messages again, with the tenant where the host reads it, if it is not the message's yet: a
-    /// call reaches the rooms and users of its message's tenant alone. The plugin `chat`, which had the conversations before, wrote
-    /// the tenant into the place alone.
-    pub(crate) fn sent_on<T: Serialize>(&self, message: &Message, data: &T) -> Result<bool> {
+    /// Publishes a message of the plugin to itself again, if the place's tenant is not the message's: a call reaches only the rooms and
+    /// users of its message's tenant. The plugin `chat`, which had the conversations before, wrote the tenant only into the place.
+    /// Returns whether it did.
+    pub(crate) fn republished<T: Serialize>(&self, message: &Message, data: &T) -> Result<bool> {
         if self.tenant == message.tenant {
             return Ok(false);
         }
@@ -90,37 +88,27 @@ impl Place {
     }
 
     pub(crate) fn stored(&self) -> Result<Option<Stored>> {
-        Ok(store::get(&self.key("conversation"))?)
+        store::get(&self.key("conversation"))
     }
 
     pub(crate) fn put(&self, stored: &Stored) -> Result<()> {
-        Ok(store::put(&self.key("conversation"), stored)?)
+        store::put(&self.key("conversation"), stored)
     }
 
-    /// The key of what there is one of.
+    /// The key of a single value of the conversation.
     pub(crate) fn key(&self, kind: &str) -> String {
         key(["teams", self.tenant.as_deref().unwrap_or_default(), &self.id, kind])
     }
 
-    /// The key of one of many: a message, a member.
+    /// The key of one value of many, such as a message or a member.
     pub(crate) fn key_of(&self, kind: &str, one: &str) -> String {
         key(["teams", self.tenant.as_deref().unwrap_or_default(), &self.id, kind, one])
     }
 
-    pub(crate) fn room(&self, reach: Reach) -> String {
-        room(&self.id, reach)
-    }
-
-    /// To all devices of the users: in a tenant those of the tenant's users alone, though others have the same ids.
-    pub(crate) fn to_users<T: Serialize>(&self, event: Emits<T>, users: &[&Id], payload: &T) -> Result<()> {
-        for users in users.chunks(USERS_OF_AN_EMIT) {
-            event.to_users(&users.iter().map(ToString::to_string).collect::<Vec<_>>(), payload)?;
+    pub(crate) fn room(&self, audience: Audience) -> Room {
+        match audience {
+            Audience::Members => MEMBERS.of(&self.id),
+            Audience::Everyone => OPEN.of(&self.id),
         }
-        Ok(())
-    }
-
-    /// To everyone in the tenant, or everyone without one.
-    pub(crate) fn to_everyone<T: Serialize>(&self, event: Emits<T>, payload: &T) -> Result<()> {
-        Ok(event.to_room(EVERYONE, payload)?)
     }
 }

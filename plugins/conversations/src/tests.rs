@@ -1,5 +1,5 @@
-//! Every row of the teams' conversations: what members see when it works, each refusal's sentence, and that nobody else sees any
-//! of it, in this tenant or another.
+//! Conversations: each event, each refusal's sentence, and that no user outside a conversation gets its events, in this tenant or
+//! another.
 
 use hubbub_sdk::harness::{Client, Harness, user, visitor};
 use serde_json::{Value, json};
@@ -37,7 +37,7 @@ fn post(app: &Harness<Conversations>, id: &str, by: &str) {
 }
 
 #[test]
-fn news_of_a_conversation_reach_its_members_alone_as_published() {
+fn changes_of_a_conversation_reach_only_its_members_as_published() {
     let app = Harness::<Conversations>::new();
     let (ana, phone, eve, guest) =
         (connect(&app, "ana"), connect(&app, "ana"), connect(&app, "eve"), app.connect("/", visitor()));
@@ -58,7 +58,7 @@ fn news_of_a_conversation_reach_its_members_alone_as_published() {
 }
 
 #[test]
-fn the_end_of_an_unknown_conversation_reaches_the_members_it_names_else_the_tenant() {
+fn the_deletion_of_an_unknown_conversation_reaches_its_listed_members() {
     let app = Harness::<Conversations>::new();
     let [ana, ben] = ["ana", "ben"].map(|id| app.connect("/", user(id).tenant("acme")));
     let (spy, free) = (app.connect("/", user("ana").tenant("bolt")), connect(&app, "ana"));
@@ -111,7 +111,7 @@ fn without_list_and_tenant_it_is_for_all_users_without_a_tenant() {
 }
 
 #[test]
-fn members_join_and_nobody_else() {
+fn only_members_join() {
     let app = of_two();
     let (ana, eve, guest) = (enter(&app, "ana"), connect(&app, "eve"), app.connect("/", visitor()));
     assert_eq!(ana.rooms(), ["conversation:c1", "everyone"]);
@@ -125,7 +125,7 @@ fn members_join_and_nobody_else() {
 }
 
 #[test]
-fn two_tenants_with_the_same_ids_never_meet() {
+fn equal_ids_of_two_tenants_are_two_conversations() {
     let app = Harness::<Conversations>::new();
     let [ana, spy] = ["acme", "bolt"].map(|tenant| {
         app.publish_for(tenant, "conversation.created", json!({ "id": "c1", "members": ["ana", "ben"] }));
@@ -151,7 +151,7 @@ fn two_tenants_with_the_same_ids_never_meet() {
 }
 
 #[test]
-fn a_tenants_user_is_no_member_of_what_was_published_without_a_tenant() {
+fn a_tenants_user_is_no_member_of_a_conversation_without_tenant() {
     let app = of_two();
     let (ana, bare) = (app.connect("/", user("ana").tenant("acme")), enter(&app, "ana"));
     ana.emit("join_conversation", here()).expect_refusal(NOT_AUTHORIZED.0, NOT_AUTHORIZED.1);
@@ -179,7 +179,7 @@ fn the_data_names_the_tenant_as_tenant_or_as_company_id() {
 }
 
 #[test]
-fn what_the_chat_has_left_to_be_continued_reaches_the_tenant_alone() {
+fn messages_of_the_old_chat_plugin_reach_only_their_tenant() {
     let app = Harness::<Conversations>::new();
     app.publish_for("acme", "conversation.created", json!({ "id": "c1", "members": ["ana"] }));
     let (ana, spy, bare) =
@@ -192,7 +192,7 @@ fn what_the_chat_has_left_to_be_continued_reaches_the_tenant_alone() {
 }
 
 #[test]
-fn who_is_taken_off_the_list_leaves_at_once() {
+fn a_removed_member_leaves_the_room_at_once() {
     let app = of_two();
     let (ana, ben, phone) = (enter(&app, "ana"), enter(&app, "ben"), enter(&app, "ben"));
     app.publish("conversation.updated", json!({ "id": "c1", "members": ["ana"] }));
@@ -215,7 +215,7 @@ fn an_update_without_a_list_keeps_it() {
 }
 
 #[test]
-fn a_list_closes_what_was_open_to_everyone() {
+fn a_new_list_closes_an_open_conversation() {
     let app = Harness::<Conversations>::new();
     app.publish("conversation.created", json!({ "id": "c1" }));
     let (ana, eve) = (enter(&app, "ana"), enter(&app, "eve"));
@@ -228,7 +228,7 @@ fn a_list_closes_what_was_open_to_everyone() {
 }
 
 #[test]
-fn typing_reaches_the_others_in_the_room_and_no_storage() {
+fn typing_reaches_the_room_without_storage() {
     let app = of_two();
     let (ana, ben, out) = (enter(&app, "ana"), enter(&app, "ben"), connect(&app, "ben"));
     app.storage_answers(false);
@@ -253,7 +253,7 @@ fn a_message_reaches_the_room_as_published() {
 }
 
 #[test]
-fn delivery_is_told_each_messages_author() {
+fn a_delivery_is_sent_to_each_messages_author() {
     let app = of_two();
     let (ana, phone, ben) = (connect(&app, "ana"), connect(&app, "ana"), enter(&app, "ben"));
     post(&app, "m1", "ana");

@@ -1,5 +1,5 @@
-//! How many messages of a conversation a member has not read, for the badge. A message's number and what the member has read
-//! tell: never a write for each member, and exact however often a message is said to be read.
+//! The number of messages of a conversation that a member has not read. It is computed from the messages' numbers and the member's read
+//! marks: a message writes nothing for each member, and reading it twice changes nothing.
 
 use std::collections::BTreeMap;
 
@@ -7,39 +7,39 @@ use hubbub_sdk::{
     Message, Result, bus,
     emitter::Emits,
     payload::{Id, PublishedId},
-    store,
+    plugin, store,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    conversations::NAMESPACE,
+    Conversations, NAMESPACE,
     members::{Member, Stored},
     messages::{REMEMBERED, remembered_all, total},
-    place::Place,
+    place::{self, Place},
 };
 
-/// How many members' counts one call tells, each of which may be another. The others follow in messages.
-const TOLD: usize = 200;
+/// The most members that one call sends counts to, because each count may differ. The others follow in messages.
+const SENT: usize = 200;
 
-pub(crate) const UNREAD: Emits<Count> = Emits::new(NAMESPACE, "unread_count");
+const UNREAD: Emits<Count> = Emits::new(NAMESPACE, "unread_count");
 
 #[derive(Serialize, JsonSchema)]
-pub(crate) struct Count {
+struct Count {
     conversation_id: PublishedId,
     /// At most 1000: an older message counts as read.
     unread_count: u64,
 }
 
-/// `conversation.unread`: the plugin's own message to itself.
+/// `conversation.unread`: the plugin's message to itself.
 #[derive(Serialize, Deserialize)]
-pub(crate) struct Unread {
+struct Unread {
     place: Place,
     users: Vec<Id>,
 }
 
-/// The numbers of the messages that a member has read or written, as ranges, both ends included, in order and apart. Only the
-/// remembered ones matter, so there are at most half as many ranges.
+/// The numbers of the messages that a member has read or written: sorted ranges that do not touch, both ends included. Only the last
+/// `REMEMBERED` numbers matter, so there are at most half as many ranges.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Marks(Vec<(u64, u64)>);
 
@@ -48,15 +48,15 @@ impl Marks {
         Ok(store::get(&marks_key(place, user))?.unwrap_or_default())
     }
 
-    /// Forgets what is at or below the floor, where everything counts as read.
+    /// Stores the marks without those at or below the floor, where every message counts as read.
     fn put(&mut self, place: &Place, user: &str, floor: u64) -> Result<()> {
         self.0.retain(|(_, end)| *end > floor);
-        Ok(store::put(&marks_key(place, user), self)?)
+        store::put(&marks_key(place, user), self)
     }
 
     fn insert(&mut self, number: u64) {
         let at = self.0.partition_point(|(_, end)| end + 1 < number);
-        // Those that the number lies in or beside: none, one, or the two that it joins.
+        // The ranges that hold or touch the number: none, one, or two.
         let beside = self.0[at..].iter().take_while(|(start, _)| *start <= number + 1).count();
         let joined =
             self.0.drain(at..at + beside).fold((number, number), |(low, high), (start, end)| (low.min(start), high.max(end)));
@@ -69,45 +69,50 @@ impl Marks {
     }
 }
 
+#[plugin(part, namespace = "/")]
+#[emits(UNREAD)]
+impl Conversations {
+    /// Sends the members' current counts.
+    #[on_message("conversation.unread")]
+    fn send_unread(message: &Message, unread: Unread) -> Result<()> {
+        let Unread { place, users } = &unread;
+        if place.republished(message, &unread)? {
+            return Ok(());
+        }
+        let Some(stored) = place.stored()? else { return Ok(()) };
+        let members: Vec<&Member> = users.iter().take(SENT).filter_map(|user| stored.member(user)).collect();
+        send(place, &stored, &members)
+    }
+}
+
 pub(crate) fn marks_key(place: &Place, user: &str) -> String {
     place.key_of("read", user)
 }
 
-/// Up to where everything counts as read.
+/// The number up to which every message counts as read.
 fn floor(member: &Member, total: u64) -> u64 {
     member.1.max(total.saturating_sub(REMEMBERED))
 }
 
-/// One more for every member but the author, who has read it by writing it.
-pub(crate) fn grow(place: &Place, stored: &Stored, author: Option<&Id>, number: u64) -> Result<()> {
+/// A new message is unread for every member except its author.
+pub(crate) fn count_message(place: &Place, stored: &Stored, author: Option<&Id>, number: u64) -> Result<()> {
     if let Some(author) = author.and_then(|author| stored.member(author)) {
         let mut marks = Marks::of(place, &author.0)?;
         marks.insert(number);
         marks.put(place, &author.0, floor(author, number))?;
     }
     let others: Vec<&Member> = stored.listed().iter().filter(|member| Some(&member.0) != author).collect();
-    let (now, later) = others.split_at(others.len().min(TOLD));
-    tell(place, stored, now)?;
-    for members in later.chunks(TOLD) {
+    let (now, later) = others.split_at(others.len().min(SENT));
+    send(place, stored, now)?;
+    for members in later.chunks(SENT) {
         let users = members.iter().map(|member| member.0.clone()).collect();
         bus::publish_keyed("conversation.unread", place.id(), &Unread { place: place.clone(), users })?;
     }
     Ok(())
 }
 
-/// Tells the counts as they are now.
-pub(crate) fn told(message: &Message, unread: &Unread) -> Result<()> {
-    let Unread { place, users } = unread;
-    if place.sent_on(message, unread)? {
-        return Ok(());
-    }
-    let Some(stored) = place.stored()? else { return Ok(()) };
-    let members: Vec<&Member> = users.iter().take(TOLD).filter_map(|user| stored.member(user)).collect();
-    tell(place, &stored, &members)
-}
-
-/// One emit for all whose counts are the same.
-fn tell(place: &Place, stored: &Stored, members: &[&Member]) -> Result<()> {
+/// Sends the members' counts, with one emit for members with equal counts.
+fn send(place: &Place, stored: &Stored, members: &[&Member]) -> Result<()> {
     let total = total(place)?;
     let mut counts: BTreeMap<u64, Vec<&Id>> = BTreeMap::new();
     let keys: Vec<_> = members.iter().map(|member| marks_key(place, &member.0)).collect();
@@ -116,13 +121,13 @@ fn tell(place: &Place, stored: &Stored, members: &[&Member]) -> Result<()> {
         counts.entry(unread).or_default().push(&member.0);
     }
     for (unread_count, users) in counts {
-        place.to_users(UNREAD, &users, &Count { conversation_id: stored.id.clone(), unread_count })?;
+        place::to_users(UNREAD, &users, &Count { conversation_id: stored.id.clone(), unread_count })?;
     }
     Ok(())
 }
 
-/// What the reader has not read already counts. Only a change is told.
-pub(crate) fn read<'a>(place: &Place, stored: &Stored, reader: &str, messages: impl Iterator<Item = &'a Id>) -> Result<()> {
+/// Marks messages as read. The reader's count is sent if it has changed.
+pub(crate) fn mark_read<'a>(place: &Place, stored: &Stored, reader: &str, messages: impl Iterator<Item = &'a Id>) -> Result<()> {
     let Some(reader) = stored.member(reader) else { return Ok(()) };
     let total = total(place)?;
     let floor = floor(reader, total);
@@ -136,5 +141,5 @@ pub(crate) fn read<'a>(place: &Place, stored: &Stored, reader: &str, messages: i
         return Ok(());
     }
     marks.put(place, &reader.0, floor)?;
-    place.to_users(UNREAD, &[&reader.0], &Count { conversation_id: stored.id.clone(), unread_count })
+    place::to_users(UNREAD, &[&reader.0], &Count { conversation_id: stored.id.clone(), unread_count })
 }

@@ -1,5 +1,4 @@
-//! Every row of a CRM's conversations: what a company's users see when it works, each refusal's sentence, and that another
-//! company with the same ids sees none of it.
+//! A CRM's conversations: each event, each refusal's sentence, and that a company with equal ids gets none of the events.
 
 use hubbub_sdk::harness::{Client, Harness, Identity, user, visitor};
 use serde_json::{Value, json};
@@ -43,7 +42,7 @@ fn send(client: &Client<Crm>, content: &str) -> Value {
 }
 
 #[test]
-fn the_door_wants_a_user_and_a_company() {
+fn a_token_without_a_user_or_a_company_is_refused() {
     let app = Harness::<Crm>::new();
     let refused = |who: Identity| app.try_connect("/conversations", who).err();
     assert_eq!(refused(visitor()).as_deref(), Some("Authentication required"));
@@ -52,13 +51,13 @@ fn the_door_wants_a_user_and_a_company() {
 }
 
 #[test]
-fn who_connects_joins_the_company() {
+fn a_connected_user_joins_the_companys_room() {
     let app = Harness::<Crm>::new();
     assert_eq!(connect(&app, "acme", "ana").rooms(), ["company:acme"]);
 }
 
 #[test]
-fn a_conversation_must_be_the_companys() {
+fn a_conversation_of_another_company_is_not_found() {
     let app = companies();
     app.publish("conversation.upserted", json!({ "companyId": "bolt", "conversationId": "c2" }));
     let ana = connect(&app, "acme", "ana");
@@ -74,7 +73,7 @@ fn a_conversation_must_be_the_companys() {
 }
 
 #[test]
-fn companies_whose_names_run_together_are_still_two() {
+fn companies_with_similar_ids_stay_apart() {
     let app = Harness::<Crm>::new();
     app.publish("conversation.upserted", json!({ "companyId": "a", "conversationId": "b/c" }));
     let ana = connect(&app, "a/b", "ana");
@@ -83,7 +82,7 @@ fn companies_whose_names_run_together_are_still_two() {
 }
 
 #[test]
-fn a_message_is_stored_and_reaches_the_room_the_sender_too() {
+fn a_message_is_stored_and_reaches_the_room_and_the_sender() {
     let (app, ana, ben, spy) = three();
     let id = send(&ana, "Hi");
     let message = json!({
@@ -100,7 +99,7 @@ fn a_message_is_stored_and_reaches_the_room_the_sender_too() {
 }
 
 #[test]
-fn who_sends_need_not_have_joined() {
+fn a_message_needs_no_join() {
     let (app, ana, ..) = three();
     let carl = connect(&app, "acme", "carl");
     send(&carl, "Hi");
@@ -109,7 +108,7 @@ fn who_sends_need_not_have_joined() {
 }
 
 #[test]
-fn a_message_says_something_and_has_an_end() {
+fn an_empty_or_too_long_message_is_refused() {
     let (_, ana, ben, _) = three();
     for content in [json!(" "), json!("x".repeat(10_001))] {
         let sent = ana.emit("message:send", json!({ "conversationId": "c1", "content": content }));
@@ -121,7 +120,7 @@ fn a_message_says_something_and_has_an_end() {
 }
 
 #[test]
-fn storage_that_is_away_fails_to_send() {
+fn failing_storage_refuses_a_message() {
     let (app, ana, ben, _) = three();
     app.storage_answers(false);
     let sent = ana.emit("message:send", json!({ "conversationId": "c1", "content": "Hi" }));
@@ -130,7 +129,7 @@ fn storage_that_is_away_fails_to_send() {
 }
 
 #[test]
-fn own_messages_are_edited_and_deleted() {
+fn an_author_edits_and_deletes_messages() {
     let (app, ana, ben, spy) = three();
     let id = send(&ana, "Hi");
     ben.forget();
@@ -145,7 +144,7 @@ fn own_messages_are_edited_and_deleted() {
 }
 
 #[test]
-fn others_messages_are_not_touched() {
+fn messages_of_others_cannot_be_changed() {
     let (app, ana, ben, spy) = three();
     let id = send(&ana, "Hi");
     let inbound = app.publish_received("ben");
@@ -160,7 +159,7 @@ fn others_messages_are_not_touched() {
 }
 
 trait Backend {
-    /// An inbound message of a contact; its id.
+    /// Publishes an inbound message of a contact, and returns its id.
     fn publish_received(&self, from: &str) -> Value;
 }
 
@@ -190,7 +189,7 @@ fn an_inbound_message_is_stored_and_reaches_the_room() {
 }
 
 #[test]
-fn an_inbound_message_makes_its_conversation_known() {
+fn an_inbound_message_stores_its_conversation() {
     let app = Harness::<Crm>::new();
     app.publish_for("acme", "message.received", json!({ "conversationId": 9, "from": 5, "content": "Help" }));
     let ana = connect(&app, "acme", "ana");
@@ -204,7 +203,7 @@ fn an_inbound_message_makes_its_conversation_known() {
 }
 
 #[test]
-fn typing_reaches_the_room_the_sender_too_with_the_email() {
+fn typing_reaches_the_room_and_the_sender_with_the_email() {
     let (app, ana, ben, spy) = three();
     app.storage_answers(false);
     ana.emit("conversation:typing", json!("c1")).expect_ok();
@@ -259,7 +258,7 @@ fn an_event_may_name_its_conversation_or_user_by_a_number() {
 }
 
 #[test]
-fn an_event_that_cannot_be_sent_is_a_failure() {
+fn an_event_that_cannot_be_sent_fails() {
     let app = companies();
     for (event, to) in [("connect", json!({ "company": true })), ("x", json!({ "company": false })), ("x", json!({}))] {
         let message = json!({ "companyId": "acme", "event": event, "to": to, "data": {} });

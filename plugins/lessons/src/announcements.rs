@@ -1,19 +1,18 @@
-//! What instructors announce, to everyone in the course's rooms. Nothing is stored: who is not connected reads it from the
-//! product.
+//! Announcements of instructors, sent to the course's rooms. Nothing is stored here: the product shows them to users that were not
+//! connected.
 
-use hubbub_sdk::{Message, Result, clock, emitter::Emits, payload::PublishedId};
+use hubbub_sdk::{Message, Result, clock, emitter::Emits, payload::PublishedId, plugin};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::enrolments;
+use crate::{BOTH, COURSE, Lessons, enrolments};
 
-pub(crate) const EVERYWHERE: Emits<Announcement> = Emits::new(enrolments::EVERYWHERE, "announcement:new");
-pub(crate) const IN_COURSE: Emits<Announcement> = Emits::new("/course/{id}", "announcement:new");
+const NEW: Emits<Announcement> = Emits::in_each(BOTH, "announcement:new");
 
 /// `announcement.created`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Announced {
+struct Announced {
     course_id: PublishedId,
     instructor: Instructor,
     title: String,
@@ -22,7 +21,7 @@ pub(crate) struct Announced {
 
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Announcement {
+struct Announcement {
     id: String,
     course_id: PublishedId,
     instructor: Instructor,
@@ -38,16 +37,17 @@ struct Instructor {
     image: Option<String>,
 }
 
-pub(crate) fn announced(message: &Message, announced: Announced) -> Result<()> {
-    let Announced { course_id, instructor, title, content } = announced;
-    let (room, namespace) = (enrolments::room(&course_id), enrolments::namespace(&course_id));
-    let created_at = clock::rfc3339(message.at);
-    let announcement = Announcement { id: message.id.clone(), course_id, instructor, title, content, created_at };
-    EVERYWHERE.to_room(&room, &announcement)?;
-    if let Some(namespace) = namespace {
-        IN_COURSE.within(&namespace).to_room(&room, &announcement)?;
+#[plugin(part)]
+#[emits(NEW)]
+impl Lessons {
+    #[on_message("announcement.created")]
+    fn announced(message: &Message, announced: Announced) -> Result<()> {
+        let Announced { course_id, instructor, title, content } = announced;
+        let namespaces = enrolments::namespaces(&course_id);
+        let (room, created_at) = (COURSE.of(&course_id), clock::rfc3339(message.at));
+        let announcement = Announcement { id: message.id.clone(), course_id, instructor, title, content, created_at };
+        namespaces.iter().try_for_each(|namespace| NEW.within(namespace).to_room(&room, &announcement))
     }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,21 +1,24 @@
-//! How far a lesson was watched. A player reports every few seconds; storage must never be written for each: at most one write in
-//! a window of time, a user and a lesson, and the last report of the window is the one that is kept.
+//! A user's progress in a lesson. A player reports every few seconds. Reports are stored with a trailing throttle: at most one write in a
+//! window of time for each user and lesson, and the last report of the window is stored at its end.
 
 use std::time::Duration;
 
 use hubbub_sdk::{
-    Refusal, Result, User, clock,
+    Caller, Refusal, Result, User, clock,
     payload::Id,
+    plugin,
     store::{self, tenant_key},
-    timers::{self, Durability},
+    timers::{self, Durability, Timer},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The longest window. A report that waits is in one node's memory: this much of watching is lost with it.
+use crate::{Lessons, enrolments};
+
+/// The longest window. A waiting report is in the memory of one node, and is lost if that node dies.
 const MAX_WINDOW_SECONDS: u64 = 3600;
 
-/// How long after a write the next one may follow.
+/// The time from one write to the next.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Window {
     ms: u64,
@@ -29,8 +32,8 @@ impl Window {
         Ok(Self { ms: seconds * 1000 })
     }
 
-    /// The rest of the window that a write opened; none where the next may follow. A write more than a window ahead was made before
-    /// the clock was set back, and opens no window.
+    /// The rest of the window after a write; absent if the next write may follow. A write that is more than a window in the future was
+    /// made before the clock was set back, and is ignored.
     fn left_after(self, write: u64) -> Option<Duration> {
         let now = clock::now();
         let left = write.saturating_add(self.ms).saturating_sub(now);
@@ -38,10 +41,10 @@ impl Window {
     }
 }
 
-/// What a player reports, in seconds.
+/// A player's report, in seconds.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Watched {
+struct Watched {
     lesson_id: Id,
     watched_duration: f64,
     total_duration: f64,
@@ -49,18 +52,18 @@ pub(crate) struct Watched {
 
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Progress {
+struct Progress {
     lesson_id: Id,
-    /// Whole per cent, 0–100.
+    /// Per cent, 0–100.
     progress: u8,
-    /// Whether it is stored. False while it waits for the end of the window.
+    /// Whether the report is stored. False if it waits for the end of the window.
     saved: bool,
 }
 
-/// A report with whose it is, as it waits.
+/// A waiting report and its user.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Report {
+struct Report {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     tenant: Option<String>,
     user_id: String,
@@ -75,18 +78,18 @@ struct Position {
     watched_duration: f64,
     total_duration: f64,
     progress: u8,
-    /// At least that of the stored report, also after the clock was set back: a later report never has an earlier time.
+    /// Never earlier than that of the stored report, also after the clock was set back.
     reported_at: u64,
 }
 
 impl Position {
-    /// Not older, and not the same: a timer may come twice, and two reports in one millisecond.
-    fn is_news_after(&self, last: &Self) -> bool {
+    /// Whether it is newer. Two reports may have the same millisecond, and a timer may run twice.
+    fn is_newer_than(&self, last: &Self) -> bool {
         self != last && self.reported_at >= last.reported_at
     }
 }
 
-/// A report as it is stored.
+/// A stored report.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Saved {
@@ -95,7 +98,27 @@ struct Saved {
     saved_at: u64,
 }
 
-pub(crate) fn report(user: &User, watched: Watched, window: Window) -> Result<Progress> {
+#[plugin(part, namespace = "/")]
+#[tenant_keys("progress/")]
+impl Lessons {
+    #[on("lesson:progress", reply)]
+    fn progress(&self, user: &User, watched: Watched) -> Result<Progress> {
+        report_progress(user, watched, self.window)
+    }
+
+    #[on("lesson:progress", namespace = "/course/{id}", reply)]
+    fn progress_in_course(&self, caller: &Caller, user: &User, watched: Watched) -> Result<Progress> {
+        enrolments::check(caller, user)?;
+        report_progress(user, watched, self.window)
+    }
+
+    #[on_timer("progress:{lesson}")]
+    fn window_ended(&self, timer: &Timer, report: Report) -> Result<()> {
+        end_window(timer.due, &report, self.window)
+    }
+}
+
+fn report_progress(user: &User, watched: Watched, window: Window) -> Result<Progress> {
     let Watched { lesson_id, watched_duration, total_duration } = watched;
     let progress = per_cent(watched_duration, total_duration)?;
     let position = Position { watched_duration, total_duration, progress, reported_at: clock::now() };
@@ -107,31 +130,32 @@ pub(crate) fn report(user: &User, watched: Watched, window: Window) -> Result<Pr
     Ok(Progress { lesson_id: report.lesson_id, progress, saved })
 }
 
-/// The end of a window. Another node may have written meanwhile: what is newer stays, and what is not waits again. A timer that
-/// comes early comes because the server stops, and what would wait now would be lost.
-pub(crate) fn window_ended(due: u64, report: Report, window: Window) -> Result<()> {
-    let last = last(&report)?;
-    if last.as_ref().is_some_and(|last| !report.position.is_news_after(&last.position)) {
+/// Stores a report at the end of its window. Another node may have stored one meanwhile: a newer one stays, and an older one makes this
+/// report wait again. A timer that runs early runs because the server stops, and then waiting would lose the report.
+fn end_window(due: u64, report: &Report, window: Window) -> Result<()> {
+    let last = last(report)?;
+    if last.as_ref().is_some_and(|last| !report.position.is_newer_than(&last.position)) {
         return Ok(());
     }
-    if clock::now() < due { save(&report) } else { save_or_wait(&report, last, window).map(drop) }
+    if clock::now() < due { save(report) } else { save_or_wait(report, last, window).map(drop) }
 }
 
-/// Whether it was saved. The last write was read, so of two reports at once one is saved and the other runs again, and waits.
+/// Stores the report or starts its timer. Returns whether it was stored. The last write was read, so of two reports at the same time one
+/// is stored; the other call runs again and starts the timer.
 fn save_or_wait(report: &Report, last: Option<Saved>, window: Window) -> Result<bool> {
     if let Some(left) = last.and_then(|last| window.left_after(last.saved_at)) {
-        // Soft: a durable timer is itself a write.
+        // Soft, because a durable timer is itself a write.
         timers::after(&timer(report), left, report, Durability::Soft)?;
         return Ok(false);
     }
-    // What still waits is older.
+    // A report that still waits is older.
     timers::cancel(&timer(report))?;
     save(report)?;
     Ok(true)
 }
 
 fn save(report: &Report) -> Result<()> {
-    Ok(store::put(&stored(report), &Saved { position: report.position, saved_at: clock::now() })?)
+    store::put(&stored(report), &Saved { position: report.position, saved_at: clock::now() })
 }
 
 fn per_cent(watched: f64, total: f64) -> Result<u8> {
@@ -145,14 +169,15 @@ fn per_cent(watched: f64, total: f64) -> Result<u8> {
 }
 
 fn last(report: &Report) -> Result<Option<Saved>> {
-    Ok(store::get(&stored(report))?)
+    store::get(&stored(report))
 }
 
 fn stored(report: &Report) -> String {
     tenant_key(report.tenant.as_deref(), ["progress", &report.user_id, &report.lesson_id])
 }
 
-/// The host keeps the timers of two tenants apart. Names are shorter than store keys, so nothing is escaped here; the length keeps two pairs of ids apart.
+/// The timer's key. The host keeps the timers of tenants apart. Names of timers are shorter than store keys, so nothing is escaped; the
+/// length keeps two pairs of ids apart.
 fn timer(Report { user_id, lesson_id, .. }: &Report) -> String {
     format!("progress:{}:{user_id}:{lesson_id}", user_id.len())
 }

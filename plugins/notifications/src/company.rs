@@ -1,28 +1,28 @@
-//! A company's member in `/notifications`. The inbox is the same as in `/`: the user's, within the company.
+//! The inbox of a company's member in `/notifications`. It is the inbox that the user has in `/`.
 
 use std::collections::BTreeSet;
 
-use hubbub_sdk::{Caller, Refusal, Result, bus, clock, emitter::Emits, payload::Id, rooms, store::key};
+use hubbub_sdk::{Refusal, Result, User, bus, clock, emitter::Emits, payload::Id, plugin, rooms::Room, store::key};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    Notifications,
     log::{INBOX_KEEPS, Log, Stored},
     marks::Marks,
-    page::{self, Asked, Found, Source},
+    page::{self, Found, PageRequest, Source},
 };
 
-const NAMESPACE: &str = "/notifications";
-
-/// The most ids of one `notification:read`: an inbox has no more. One with more is refused as `too_large`.
+/// The most ids of one `notification:read`, which is the size of an inbox. More are refused as `too_large`.
 const MAX_IDS: usize = INBOX_KEEPS as usize;
 
-/// How many ids are confirmed in one call, which has 256 effects. The others follow in messages.
+/// The most ids that one call confirms, which has 256 effects. The others follow in messages.
 const CONFIRMED_AT_ONCE: usize = 200;
 
-pub(crate) const NEW: Emits<New> = Emits::new(NAMESPACE, "notification:new");
-pub(crate) const READ: Emits<Read> = Emits::new(NAMESPACE, "notification:read");
-pub(crate) const ALL_READ: Emits<AllRead> = Emits::new(NAMESPACE, "notification:all_read");
+const COMPANY: Room = Room::new("/notifications", "company:{id}");
+
+const READ: Emits<Read> = Emits::new("/notifications", "notification:read");
+const ALL_READ: Emits<AllRead> = Emits::new("/notifications", "notification:all_read");
 
 /// `notification:new`, here and in `/`.
 #[derive(Serialize, JsonSchema)]
@@ -33,33 +33,32 @@ pub(crate) struct New {
     kind: String,
     title: String,
     message: String,
-    /// Absent where the backend gave none.
+    /// Absent if the backend gave none.
     #[serde(skip_serializing_if = "Option::is_none")]
     link: Option<String>,
     created_at: String,
 }
 
 #[derive(Serialize, JsonSchema)]
-pub(crate) struct Read {
+struct Read {
     id: Id,
 }
 
-/// `{}`.
 #[derive(Serialize, JsonSchema)]
-pub(crate) struct AllRead {}
+struct AllRead {}
 
 /// One id or an array of at most 1000.
 #[derive(Deserialize, JsonSchema)]
 #[serde(untagged)]
-pub(crate) enum Ids {
+enum Ids {
     One(Id),
     Many(Vec<Id>),
 }
 
-/// `notification.confirmed`: the plugin's own message to itself.
+/// `notification.confirmed`: the plugin's message to itself.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Confirmed {
+struct Confirmed {
     company_id: String,
     user_id: String,
     ids: Vec<Id>,
@@ -67,26 +66,26 @@ pub(crate) struct Confirmed {
 
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Page {
+struct Page {
     /// Newest first.
     notifications: Vec<Item>,
-    /// Of the whole inbox, which keeps the newest 1000.
+    /// Unread notifications of the whole inbox, which holds the newest 1000.
     unread_count: i64,
 }
 
-/// A notification as `notification:new` shows it, and whether it was read.
+/// A notification as in `notification:new`, and whether it was read.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct Item {
     #[serde(flatten)]
     notification: New,
     read: bool,
-    /// Absent while it is unread.
+    /// Absent if it is unread.
     #[serde(skip_serializing_if = "Option::is_none")]
     read_at: Option<String>,
 }
 
-/// Who the caller is within which company.
+/// The user and the company.
 struct Member<'a> {
     company: &'a str,
     user: &'a str,
@@ -111,47 +110,77 @@ impl From<Found> for Item {
     }
 }
 
-fn member(caller: &Caller) -> Result<Member<'_>> {
-    let user = caller.user()?;
-    // The door wants the claim; this is for a token whose claim is there and is no text.
+#[plugin(part, namespace = "/notifications")]
+#[rooms(COMPANY)]
+#[emits(READ, ALL_READ)]
+impl Notifications {
+    #[on_connect]
+    fn connect_member(user: &User) -> Result<()> {
+        COMPANY.of(member(user)?.company).join()
+    }
+
+    /// Ids that the inbox does not hold are ignored, and refused if there is no other: a list may have an id that was deleted meanwhile.
+    /// A notification that was read before is confirmed again, and keeps its time.
+    #[on("notification:read", invalid = "Invalid notification id", on_failure = "Failed to mark as read")]
+    fn read(user: &User, ids: Ids) -> Result<()> {
+        let member = member(user)?;
+        let mut asked = match ids {
+            Ids::One(id) => vec![id],
+            Ids::Many(ids) => ids,
+        };
+        if asked.len() > MAX_IDS {
+            return Err(Refusal::too_large("Too many notifications"));
+        }
+        let mut known = BTreeSet::new();
+        asked.retain(|id| known.insert(id.clone()));
+        let log = member.log();
+        let (mut marks, mut own, mut changed) = (Marks::of(&log)?, Vec::new(), false);
+        for (id, number) in log.numbers(&asked)? {
+            changed |= marks.read(number);
+            own.push(id.clone());
+        }
+        if own.is_empty() && !asked.is_empty() {
+            return Err(page::not_found());
+        }
+        if changed {
+            marks.save(&log)?;
+        }
+        confirm(&member, &own)
+    }
+
+    #[on("notification:all_read", on_failure = "Failed")]
+    fn all_read(user: &User) -> Result<()> {
+        let member = member(user)?;
+        let log = member.log();
+        let mut marks = Marks::of(&log)?;
+        if marks.read_all(&log)? {
+            marks.save(&log)?;
+        }
+        ALL_READ.to_user(member.user, &AllRead {})
+    }
+
+    #[on("notification:list", reply)]
+    fn list(user: &User, request: Option<PageRequest>) -> Result<Page> {
+        let log = member(user)?.log();
+        let sources = [Source { marks: Marks::of(&log)?, log }];
+        let notifications = page::read(&sources, &request.unwrap_or_default())?.into_iter().map(Item::from).collect();
+        Ok(Page { notifications, unread_count: page::unread(&sources)? })
+    }
+
+    #[on_message("notification.confirmed")]
+    fn confirmed(Confirmed { company_id, user_id, ids }: Confirmed) -> Result<()> {
+        confirm(&Member { company: &company_id, user: &user_id }, &ids)
+    }
+}
+
+fn member(user: &User) -> Result<Member<'_>> {
+    // The door policy requires the claim. This refuses a token with a claim that is not a text.
     let company = user.tenant.as_deref().ok_or_else(|| Refusal::unauthenticated("Invalid or expired token"))?;
     Ok(Member { company, user: &user.id })
 }
 
-pub(crate) fn connect(caller: &Caller) -> Result<()> {
-    Ok(rooms::join(&format!("company:{}", member(caller)?.company))?)
-}
-
-/// Ids that are not the member's own are passed over, and refused where there is no other: a list may name one that the inbox has
-/// forgotten meanwhile, and the rest was read all the same. What was read before is confirmed again, and keeps its time.
-pub(crate) fn read(caller: &Caller, ids: Ids) -> Result<()> {
-    let member = member(caller)?;
-    let mut asked = match ids {
-        Ids::One(id) => vec![id],
-        Ids::Many(ids) => ids,
-    };
-    if asked.len() > MAX_IDS {
-        return Err(Refusal::too_large("Too many notifications"));
-    }
-    let mut known = BTreeSet::new();
-    asked.retain(|id| known.insert(id.clone()));
-    let log = member.log();
-    let (mut marks, mut own, mut changed) = (Marks::of(&log)?, Vec::new(), false);
-    for (id, number) in log.numbers(&asked)? {
-        changed |= marks.read(number);
-        own.push(id.clone());
-    }
-    if own.is_empty() && !asked.is_empty() {
-        return Err(page::not_found());
-    }
-    if changed {
-        marks.save(&log)?;
-    }
-    confirm(&member, own)
-}
-
-/// The first at once, the others in messages of as many.
-fn confirm(member: &Member<'_>, ids: Vec<Id>) -> Result<()> {
+/// Confirms the first ids now, and the others in messages.
+fn confirm(member: &Member<'_>, ids: &[Id]) -> Result<()> {
     let mut batches = ids.chunks(CONFIRMED_AT_ONCE);
     for id in batches.next().unwrap_or_default() {
         READ.to_user(member.user, &Read { id: id.clone() })?;
@@ -161,27 +190,6 @@ fn confirm(member: &Member<'_>, ids: Vec<Id>) -> Result<()> {
         bus::publish_keyed("notification.confirmed", &key([member.company, member.user]), &later)?;
     }
     Ok(())
-}
-
-pub(crate) fn confirmed(Confirmed { company_id, user_id, ids }: &Confirmed) -> Result<()> {
-    confirm(&Member { company: company_id, user: user_id }, ids.clone())
-}
-
-pub(crate) fn all_read(caller: &Caller) -> Result<()> {
-    let member = member(caller)?;
-    let log = member.log();
-    let mut marks = Marks::of(&log)?;
-    if marks.read_all(&log)? {
-        marks.save(&log)?;
-    }
-    Ok(ALL_READ.to_user(member.user, &AllRead {})?)
-}
-
-pub(crate) fn list(caller: &Caller, asked: Asked) -> Result<Page> {
-    let log = member(caller)?.log();
-    let sources = [Source { marks: Marks::of(&log)?, log }];
-    let notifications = page::read(&sources, &asked)?.into_iter().map(Item::from).collect();
-    Ok(Page { notifications, unread_count: page::unread(&sources)? })
 }
 
 #[cfg(test)]

@@ -1,18 +1,19 @@
-//! `notification.created`: a backend's notification of one user, of the message's tenant (for a CRM, its `companyId`). Puts it into
-//! that user's inbox, and must never show it to a user of the same id of another tenant.
+//! A backend's notification for one user of the message's tenant (for a CRM, its `companyId`). It goes to that user's inbox, and never to a
+//! user with the same id of another tenant.
 
 use hubbub_sdk::{
     Message, Result,
     payload::{Id, published_id},
+    plugin,
 };
 use serde::Deserialize;
 
-use crate::{general, log::Content};
+use crate::{Notifications, general, log::Content};
 
-/// The topic's data. What a backend leaves out of the texts is empty; what it adds is ignored.
+/// `notification.created`. A missing text is empty, and further fields are ignored.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Created {
+struct Created {
     #[serde(deserialize_with = "published_id")]
     user_id: Id,
     #[serde(rename = "type")]
@@ -23,9 +24,13 @@ pub(crate) struct Created {
     link: Option<String>,
 }
 
-pub(crate) fn created(message: &Message, created: Created) -> Result<()> {
-    let Created { user_id, kind, title, message: text, link } = created;
-    let content =
-        Content { kind: kind.unwrap_or_default(), title: title.unwrap_or_default(), message: text.unwrap_or_default(), link };
-    general::notify(&user_id, message, content)
+#[plugin(part)]
+impl Notifications {
+    #[on_message("notification.created")]
+    fn created(message: &Message, created: Created) -> Result<()> {
+        let Created { user_id, kind, title, message: text, link } = created;
+        let content =
+            Content { kind: kind.unwrap_or_default(), title: title.unwrap_or_default(), message: text.unwrap_or_default(), link };
+        general::notify(&user_id, message, content)
+    }
 }

@@ -1,24 +1,23 @@
-//! A user in `/`: an inbox of one's own, and the channels one follows, in one list. Two products' frontends listen here, each to
-//! its own event. Must never keep anything for a visitor.
+//! A user's notifications in `/`: the inbox and the subscribed channels, in one list. The frontends of two products connect here, each with
+//! its own event. Nothing is stored for visitors.
 
-use hubbub_sdk::{Caller, Message, Result, User, clock, emitter::Emits, payload::Id, rooms};
+use hubbub_sdk::{Message, Result, User, clock, emitter::Emits, payload::Id, plugin};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    channels,
-    company::{self, New},
+    Notifications,
+    channels::{self, CHANNEL},
+    company::New,
     log::{Content, Log, Stored},
     marks::Marks,
-    page::{self, Asked, Found, Source},
+    page::{self, Found, PageRequest, Source},
 };
 
-pub(crate) const NAMESPACE: &str = "/";
+const NEW: Emits<New> = Emits::in_each(&["/", "/notifications"], "notification:new");
+pub(crate) const NOTIFICATION: Emits<Notification> = Emits::new("/", "notification");
 
-pub(crate) const NEW: Emits<New> = Emits::new(NAMESPACE, "notification:new");
-pub(crate) const NOTIFICATION: Emits<Notification> = Emits::new(NAMESPACE, "notification");
-
-/// `notification`: a channel's, or the user's own.
+/// `notification`: of a channel, or of the user's inbox.
 #[derive(Serialize, JsonSchema)]
 pub(crate) struct Notification {
     id: String,
@@ -30,30 +29,29 @@ pub(crate) struct Notification {
     timestamp: u64,
 }
 
-/// `{notificationId}`.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct NotificationId {
+struct NotificationId {
     notification_id: Id,
 }
 
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Page {
-    /// The user's own and those of the channels followed, newest first.
+struct Page {
+    /// Those of the inbox and of subscribed channels, newest first.
     notifications: Vec<Item>,
-    /// Of the newest 1000 of one's own, and of the newest 100 of every channel since the subscription.
+    /// Unread ones among the newest 1000 of the inbox, and the newest 100 of every channel since the subscription.
     unread_count: i64,
 }
 
-/// A notification as `notification` and `notification:new` show it, and whether it was read.
+/// A notification as in `notification` and `notification:new`, and whether it was read.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct Item {
     #[serde(flatten)]
     notification: Notification,
     created_at: String,
-    /// Absent where the backend gave none.
+    /// Absent if the backend gave none.
     #[serde(skip_serializing_if = "Option::is_none")]
     link: Option<String>,
     read: bool,
@@ -73,67 +71,66 @@ impl From<Found> for Item {
     }
 }
 
-/// The user, or the refusal with the sentence of the door, which another plugin owns.
-pub(crate) fn user(caller: &Caller) -> Result<&User> {
-    caller.user_or("Authentication error")
-}
-
-/// Whatever the user follows, this device follows too.
-pub(crate) fn connect(caller: &Caller) -> Result<()> {
-    let Some(user) = &caller.user else { return Ok(()) };
-    for channel in channels::of(user)?.keys() {
-        rooms::join(&channels::room(channel))?;
+#[plugin(part, namespace = "/")]
+#[emits(NEW, NOTIFICATION)]
+impl Notifications {
+    /// The new device joins the rooms of the user's subscriptions.
+    #[on_connect]
+    fn connect_user(user: Option<&User>) -> Result<()> {
+        let Some(user) = user else { return Ok(()) };
+        channels::of(user)?.keys().try_for_each(|channel| CHANNEL.of(channel).join())
     }
-    Ok(())
+
+    /// Idempotent: the first time of reading stays.
+    #[on("notifications:read")]
+    fn read_one(user: &User, NotificationId { notification_id }: NotificationId) -> Result<()> {
+        let inbox = Log::of_user(user.tenant.as_deref(), &user.id);
+        if let Some(number) = inbox.number(&notification_id)? {
+            let mut marks = Marks::of(&inbox)?;
+            return if marks.read(number) { marks.save(&inbox) } else { Ok(()) };
+        }
+        let mut subscriptions = channels::of(user)?;
+        for (channel, marks) in &mut subscriptions {
+            let log = Log::of_channel(channel);
+            let Some(number) = log.number(&notification_id)?.filter(|number| marks.is_theirs(*number)) else { continue };
+            if marks.read(number) {
+                marks.trim(&log)?;
+                channels::save(user, &subscriptions)?;
+            }
+            return Ok(());
+        }
+        Err(page::not_found())
+    }
+
+    #[on("notifications:list", reply)]
+    fn list_all(user: &User, request: Option<PageRequest>) -> Result<Page> {
+        let inbox = Log::of_user(user.tenant.as_deref(), &user.id);
+        let mut sources = vec![Source { marks: Marks::of(&inbox)?, log: inbox }];
+        let subscriptions = channels::of(user)?.into_iter();
+        sources.extend(subscriptions.map(|(channel, marks)| Source { log: Log::of_channel(&channel), marks }));
+        let notifications = page::read(&sources, &request.unwrap_or_default())?.into_iter().map(Item::from).collect();
+        Ok(Page { notifications, unread_count: page::unread(&sources)? })
+    }
 }
 
-/// The user's inbox has it once, whichever namespaces the user's devices are in.
+/// Stores a notification in the user's inbox, and sends it in every namespace that shows the inbox.
 pub(crate) fn notify(user: &str, message: &Message, content: Content) -> Result<()> {
     let inbox = Log::of_user(message.tenant.as_deref(), user);
     let Some(stored) = inbox.append(&message.id, message.at, content)? else { return Ok(()) };
     let new = New::from(stored.clone());
-    NEW.to_user(user, &new)?;
-    if message.tenant.is_some() {
-        company::NEW.to_user(user, &new)?;
+    match message.tenant {
+        Some(_) => NEW.to_user(user, &new)?,
+        None => NEW.within("/").to_user(user, &new)?,
     }
-    Ok(NOTIFICATION.to_user(user, &stored.into())?)
+    NOTIFICATION.to_user(user, &stored.into())
 }
 
-/// A channel's notification of this user alone. It is in the user's own inbox, whether or not the user follows a channel.
+/// Stores a channel's notification for one user in the user's inbox. The user need not subscribe to the channel.
 pub(crate) fn notify_by_channel(user: &str, message: &Message, at: u64, content: Content) -> Result<()> {
     match Log::of_user(message.tenant.as_deref(), user).append(&message.id, at, content)? {
-        Some(stored) => Ok(NOTIFICATION.to_user(user, &stored.into())?),
+        Some(stored) => NOTIFICATION.to_user(user, &stored.into()),
         None => Ok(()),
     }
-}
-
-/// Reading twice is no mistake, and keeps the first time.
-pub(crate) fn read(user: &User, NotificationId { notification_id }: &NotificationId) -> Result<()> {
-    let inbox = Log::of_user(user.tenant.as_deref(), &user.id);
-    if let Some(number) = inbox.number(notification_id)? {
-        let mut marks = Marks::of(&inbox)?;
-        return if marks.read(number) { marks.save(&inbox) } else { Ok(()) };
-    }
-    let mut subscriptions = channels::of(user)?;
-    for (channel, marks) in &mut subscriptions {
-        let log = Log::of_channel(channel);
-        let Some(number) = log.number(notification_id)?.filter(|number| marks.is_theirs(*number)) else { continue };
-        if marks.read(number) {
-            marks.trim(&log)?;
-            channels::save(user, &subscriptions)?;
-        }
-        return Ok(());
-    }
-    Err(page::not_found())
-}
-
-pub(crate) fn list(user: &User, asked: Asked) -> Result<Page> {
-    let inbox = Log::of_user(user.tenant.as_deref(), &user.id);
-    let mut sources = vec![Source { marks: Marks::of(&inbox)?, log: inbox }];
-    let subscriptions = channels::of(user)?.into_iter();
-    sources.extend(subscriptions.map(|(channel, marks)| Source { log: Log::of_channel(&channel), marks }));
-    let notifications = page::read(&sources, &asked)?.into_iter().map(Item::from).collect();
-    Ok(Page { notifications, unread_count: page::unread(&sources)? })
 }
 
 #[cfg(test)]

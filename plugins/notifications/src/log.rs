@@ -1,5 +1,5 @@
-//! Stored notifications: numbered logs that keep their newest entries, one for each inbox and each channel. Knows nothing of who
-//! has read what, and must never be given an id that could reach into another's log.
+//! Stored notifications: a numbered log for each inbox and each channel, which holds its newest entries. Owners and ids are escaped in
+//! keys, so that no id reaches another log. `marks` holds the read marks.
 
 use std::collections::BTreeMap;
 
@@ -10,29 +10,29 @@ use hubbub_sdk::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-/// How many notifications an inbox keeps; each further one takes the oldest away, read or not. A scan has 1000 entries.
+/// The number of notifications that an inbox holds, which is the limit of a scan. A further one deletes the oldest, read or not.
 pub(crate) const INBOX_KEEPS: i64 = 1000;
 
-/// How many a channel keeps: a user may follow many channels, and one list looks through all of them.
+/// The number of notifications that a channel holds. It is small, because one list reads all channels of a user.
 pub(crate) const CHANNEL_KEEPS: i64 = 100;
 
-/// The most bytes of a stored notification, so that a page of the largest fits an answer. A larger one is a failed message.
+/// The most bytes of a stored notification, so that a page of the largest ones fits a reply. A larger one fails its message.
 const MAX_BYTES: usize = 4096;
 
-/// Up to so many notifications are looked up one by one.
+/// The most notifications that are looked up by their own keys.
 const FEW: usize = 16;
 
 /// The most bytes of a store key.
 const MAX_KEY: usize = 512;
 
-/// One log, under the escaped name of its owner.
+/// One log. `owner` is escaped.
 #[derive(Clone)]
 pub(crate) struct Log {
     owner: String,
     pub(crate) keeps: i64,
 }
 
-/// What a backend wants somebody to know.
+/// The texts of a notification.
 pub(crate) struct Content {
     pub(crate) kind: String,
     pub(crate) title: String,
@@ -40,10 +40,10 @@ pub(crate) struct Content {
     pub(crate) link: Option<String>,
 }
 
-/// A notification as it is stored.
+/// A stored notification.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Stored {
-    /// Its place in the log, from 1.
+    /// Its position in the log, from 1.
     pub(crate) number: i64,
     pub(crate) id: String,
     #[serde(rename = "type")]
@@ -52,7 +52,7 @@ pub(crate) struct Stored {
     pub(crate) message: String,
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "hubbub_sdk::payload::link")]
     pub(crate) link: Option<String>,
-    /// When it came to be, in milliseconds since 1970, as the backend sees it.
+    /// The backend's time, in milliseconds since 1970.
     pub(crate) at: u64,
 }
 
@@ -61,17 +61,17 @@ struct Numbered {
     number: i64,
 }
 
-/// A notification's place among those of all logs. Ordered by time, because ids may be the backend's own and sort by nothing.
+/// A notification's position among those of all logs. It is ordered by time, because the ids of a backend may have no order.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Place {
-    /// When it was stored, in milliseconds since 1970.
+    /// The time of the write, in milliseconds since 1970.
     stored: u64,
     pub(crate) number: i64,
     pub(crate) id: String,
 }
 
 impl Log {
-    /// A user's inbox, in every namespace: another tenant's user of the same id has another.
+    /// The inbox of a user within a tenant, for every namespace.
     pub(crate) fn of_user(tenant: Option<&str>, user: &str) -> Self {
         let owner = match tenant {
             Some(tenant) => key(["member", tenant, user]),
@@ -84,19 +84,19 @@ impl Log {
         Self { owner: key(["channel", channel]), keeps: CHANNEL_KEEPS }
     }
 
-    /// Where the owner's marks are, if it has a single reader.
+    /// The key of an inbox's read marks.
     pub(crate) fn marks_key(&self) -> String {
         format!("marks/{}", self.owner)
     }
 
-    /// How many it has ever had, which is the newest one's number.
+    /// The number of the newest notification, and of all that the log has had.
     pub(crate) fn newest(&self) -> Result<i64> {
-        Ok(store::counter(&self.count_key())?)
+        store::counter(&self.count_key())
     }
 
-    /// Stores one more and forgets the one that is too many. Absent where a notification of this id is there already.
+    /// Stores a notification, and deletes the oldest if the log is full. Returns none if the log has this id already.
     ///
-    /// The count is read and so checked: two notifications of one log never get the same number.
+    /// The counter is read, and so checked at commit: two notifications of one log never get the same number.
     pub(crate) fn append(&self, id: &str, at: u64, content: Content) -> Result<Option<Stored>> {
         if self.number(id)?.is_some() {
             return Ok(None);
@@ -111,29 +111,29 @@ impl Log {
         store::add(&self.count_key(), 1)?;
         store::put(&self.item_key(id), &json)?;
         store::put(&self.place_key(number), &Place { stored: clock::now(), number, id: id.to_owned() })?;
-        self.forget(number - self.keeps)?;
+        self.delete(number - self.keeps)?;
         Ok(Some(stored))
     }
 
-    /// The notification of this id, where it is this log's and not forgotten.
+    /// The notification of this id, if the log holds it.
     pub(crate) fn find(&self, id: &str) -> Result<Option<Stored>> {
         self.item(id)
     }
 
-    /// Its number alone.
+    /// The number of the notification of this id, if the log holds it.
     pub(crate) fn number(&self, id: &str) -> Result<Option<i64>> {
         Ok(self.item::<Numbered>(id)?.map(|one| one.number))
     }
 
-    /// Those of these ids that are this log's, each with its number: up to a thousand, read at once.
+    /// The ids that the log holds, each with its number. Reads up to a thousand at once.
     pub(crate) fn numbers<'a>(&self, ids: &'a [Id]) -> Result<Vec<(&'a Id, i64)>> {
         if ids.len() > FEW {
-            // Their places are small, and the notifications themselves may be megabytes.
+            // Places are small, and a thousand notifications may be megabytes.
             let known: BTreeMap<String, i64> = self.places()?.map(|place| (place.id, place.number)).collect();
             return Ok(ids.iter().filter_map(|id| Some((id, *known.get(&**id)?))).collect());
         }
         let keys = ids.iter().map(|id| (id, self.item_key(id)));
-        // A client's id may be anything; none that was stored has a longer key.
+        // A client's id may be of any length, and no stored one has a longer key.
         let (ids, keys): (Vec<_>, Vec<_>) = keys.filter(|(_, key)| key.len() <= MAX_KEY).unzip();
         let found = store::get_many::<Numbered>(&keys)?;
         Ok(ids.into_iter().zip(found).filter_map(|(id, one)| Some((id, one?.number))).collect())
@@ -141,22 +141,22 @@ impl Log {
 
     fn item<T: DeserializeOwned>(&self, id: &str) -> Result<Option<T>> {
         let key = self.item_key(id);
-        // A client's id may be anything; none that was stored has a longer key.
-        if key.len() > MAX_KEY { Ok(None) } else { Ok(store::get(&key)?) }
+        // A client's id may be of any length, and no stored one has a longer key.
+        if key.len() > MAX_KEY { Ok(None) } else { store::get(&key) }
     }
 
     pub(crate) fn place(&self, number: i64) -> Result<Option<Place>> {
-        Ok(store::get(&self.place_key(number))?)
+        store::get(&self.place_key(number))
     }
 
-    /// Everything that it keeps, newest first.
+    /// The places of all notifications in the log, newest first.
     pub(crate) fn places(&self) -> Result<impl Iterator<Item = Place> + use<>> {
         let prefix = format!("places/{}/", self.owner);
         let entries = store::prefix(&prefix).reverse().read::<Place>(u32::try_from(self.keeps).unwrap_or(u32::MAX))?;
         Ok(entries.into_iter().map(|entry| entry.value))
     }
 
-    fn forget(&self, number: i64) -> Result<()> {
+    fn delete(&self, number: i64) -> Result<()> {
         if let Some(place) = self.place(number)? {
             store::delete(&self.item_key(&place.id))?;
             store::delete(&self.place_key(number))?;

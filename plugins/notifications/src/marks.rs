@@ -1,4 +1,4 @@
-//! What one reader has read of one log. Counts what is unread by arithmetic, and must never look through the log for it.
+//! The read marks of one reader in one log. The unread count is computed from numbers, without reading the log.
 
 use std::collections::BTreeMap;
 
@@ -10,23 +10,23 @@ use crate::log::Log;
 /// Numbers of a log's notifications and when they were read, in milliseconds since 1970. At most as many as the log keeps.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Marks {
-    /// Up to this number nothing is the reader's: a subscription begins after it.
+    /// The reader gets no notification up to this number: a subscription begins after it.
     after: i64,
-    /// Read one by one.
+    /// Notifications that were read one by one.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     read: BTreeMap<i64, u64>,
-    /// Read all at once, up to these numbers.
+    /// Numbers up to which all notifications were read at once.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     all: BTreeMap<i64, u64>,
 }
 
 impl Marks {
-    /// Those of an inbox.
+    /// The marks of an inbox.
     pub(crate) fn of(log: &Log) -> Result<Self> {
         Ok(store::get(&log.marks_key())?.unwrap_or_default())
     }
 
-    /// Those of a reader who begins now.
+    /// The marks of a new subscription.
     pub(crate) fn from_now(log: &Log) -> Result<Self> {
         Ok(Self { after: log.newest()?, ..Self::default() })
     }
@@ -35,12 +35,12 @@ impl Marks {
         number > self.after
     }
 
-    /// When the reader read it; absent if they have not.
+    /// The time of reading; absent if it is unread.
     pub(crate) fn read_at(&self, number: i64) -> Option<u64> {
         self.read.get(&number).or_else(|| self.all.range(number..).next().map(|(_, at)| at)).copied()
     }
 
-    /// Marks one as read. False where it was already.
+    /// Marks one as read. Returns false if it was read already.
     pub(crate) fn read(&mut self, number: i64) -> bool {
         let unread = self.read_at(number).is_none();
         if unread {
@@ -49,7 +49,7 @@ impl Marks {
         unread
     }
 
-    /// Marks as read whatever is not. False where all was already.
+    /// Marks all as read. Returns false if all were read already.
     pub(crate) fn read_all(&mut self, log: &Log) -> Result<bool> {
         let unread = self.unread(log)? > 0;
         if unread {
@@ -58,7 +58,7 @@ impl Marks {
         Ok(unread)
     }
 
-    /// How many the log keeps that are the reader's and not read.
+    /// The number of unread notifications that the log holds.
     pub(crate) fn unread(&self, log: &Log) -> Result<i64> {
         let newest = log.newest()?;
         let all_read = self.all.last_key_value().map_or(0, |(number, _)| *number);
@@ -67,7 +67,7 @@ impl Marks {
         Ok(newest - below - i64::try_from(read).unwrap_or(i64::MAX))
     }
 
-    /// Lets go of what is said of notifications that the log has forgotten.
+    /// Deletes the marks of notifications that the log no longer holds.
     pub(crate) fn trim(&mut self, log: &Log) -> Result<()> {
         let kept = log.newest()? - log.keeps + 1;
         self.read = self.read.split_off(&kept);
@@ -75,9 +75,9 @@ impl Marks {
         Ok(())
     }
 
-    /// Stores those of an inbox.
+    /// Stores the marks of an inbox.
     pub(crate) fn save(mut self, log: &Log) -> Result<()> {
         self.trim(log)?;
-        Ok(store::put(&log.marks_key(), &self)?)
+        store::put(&log.marks_key(), &self)
     }
 }

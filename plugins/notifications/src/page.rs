@@ -1,5 +1,4 @@
-//! One page of notifications from any number of logs, newest first. Reads only: what is shown of a notification, and under which
-//! names, is its namespace's affair.
+//! A page of notifications from several logs, newest first. This file only reads; the namespaces decide which fields they show.
 
 use hubbub_sdk::{Refusal, Result, payload::Id};
 use schemars::JsonSchema;
@@ -10,28 +9,28 @@ use crate::{
     marks::Marks,
 };
 
-/// The most notifications of a page, and how many there are where the client does not say.
+/// The most notifications of a page, and their number if the client asks for none.
 const MAX_PAGE: usize = 100;
 const DEFAULT_PAGE: usize = 50;
 
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Asked {
-    /// Whether to leave out what was read. False where it is absent.
+pub(crate) struct PageRequest {
+    /// Whether to leave out read notifications. Default: false.
     unread_only: Option<bool>,
-    /// The id of the oldest notification seen so far: the page begins with the next older one.
+    /// The id of the oldest notification of the last page: this page begins with the next older one.
     before: Option<Id>,
-    /// 1–100; 50 where it is absent.
+    /// 1–100. Default: 50.
     limit: Option<usize>,
 }
 
-/// A log, and what the reader has read of it.
+/// A log, and the reader's marks in it.
 pub(crate) struct Source {
     pub(crate) log: Log,
     pub(crate) marks: Marks,
 }
 
-/// A notification, and when the reader read it.
+/// A notification, and the time of reading.
 pub(crate) struct Found {
     pub(crate) notification: Stored,
     pub(crate) read_at: Option<u64>,
@@ -41,13 +40,13 @@ pub(crate) fn not_found() -> Refusal {
     Refusal::not_found("Notification not found")
 }
 
-/// The number of all that is unread, on whatever page.
+/// The number of all unread notifications, on any page.
 pub(crate) fn unread(sources: &[Source]) -> Result<i64> {
     sources.iter().map(|source| source.marks.unread(&source.log)).sum()
 }
 
-/// The page that was asked for. Only places are looked through, a few bytes each; texts are read for the page alone.
-pub(crate) fn read(sources: &[Source], asked: &Asked) -> Result<Vec<Found>> {
+/// The requested page. All places are read, which are a few bytes each; texts are read only for the page.
+pub(crate) fn read(sources: &[Source], asked: &PageRequest) -> Result<Vec<Found>> {
     let before = asked.before.as_ref().map(|id| place_of(sources, id)).transpose()?;
     let mut places = Vec::new();
     for source in sources {
@@ -62,7 +61,7 @@ pub(crate) fn read(sources: &[Source], asked: &Asked) -> Result<Vec<Found>> {
     places.truncate(asked.limit.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE));
     let mut page = Vec::with_capacity(places.len());
     for (place, source) in places {
-        // A notification can be forgotten between the scan and here.
+        // Another call may have deleted the notification since the scan.
         if let Some(notification) = source.log.find(&place.id)? {
             page.push(Found { read_at: source.marks.read_at(place.number), notification });
         }

@@ -1,46 +1,52 @@
-//! Who of a company is there, for its users alone: first device on, last device off. Never an event to another company, which may
-//! have a user of the same id.
+//! The presence of a company's users in `/conversations`, for the users of the same company: online with the first device, offline with
+//! the last.
 
 use hubbub_sdk::{
     Message, Result, User,
     emitter::Emits,
+    plugin,
     presence::{self, Changed, State, Status},
 };
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Serialize, de::IgnoredAny};
 
-const NAMESPACE: &str = "/conversations";
+use crate::Presence;
 
 /// The group of each company, which is a tenant.
 const GROUP: &str = "crm";
 
-pub(crate) const ONLINE: Emits<UserId> = Emits::new(NAMESPACE, "status:online");
-pub(crate) const OFFLINE: Emits<UserId> = Emits::new(NAMESPACE, "status:offline");
+const ONLINE: Emits<CompanyUser> = Emits::new("/conversations", "status:online");
+const OFFLINE: Emits<CompanyUser> = Emits::new("/conversations", "status:offline");
 
-/// `{userId}`.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct UserId {
+struct CompanyUser {
     user_id: String,
 }
 
-/// The door lets nobody in without a company.
-pub(crate) fn enter(user: &User) -> Result<()> {
-    if user.tenant.is_none() {
-        return Ok(());
+#[plugin(part, namespace = "/conversations")]
+#[emits(ONLINE, OFFLINE)]
+impl Presence {
+    /// The door policy refuses users without a company.
+    #[on_connect]
+    fn enter_conversations(user: &User) -> Result<()> {
+        if user.tenant.is_none() {
+            return Ok(());
+        }
+        presence::track(GROUP, &user.id, Status::Online, &())
     }
-    Ok(presence::track(GROUP, &user.id, Status::Online, &())?)
-}
 
-/// Who is away is still there: these clients send no heartbeats.
-pub(crate) fn changed<T>(message: &Message, changed: &Changed<T>) -> Result<()> {
-    let Some(company) = message.tenant.as_deref().filter(|_| changed.group == GROUP) else { return Ok(()) };
-    let event = match (changed.from, changed.to) {
-        (State::Offline, _) => ONLINE,
-        (_, State::Offline) => OFFLINE,
-        _ => return Ok(()),
-    };
-    Ok(event.to_tenant(company, &UserId { user_id: changed.key.clone() })?)
+    /// Away counts as online, because these clients send no heartbeats.
+    #[on_message("presence.changed")]
+    fn company_changed(message: &Message, changed: Changed<IgnoredAny>) -> Result<()> {
+        let Some(company) = message.tenant.as_deref().filter(|_| changed.group == GROUP) else { return Ok(()) };
+        let event = match (changed.from, changed.to) {
+            (State::Offline, _) => ONLINE,
+            (_, State::Offline) => OFFLINE,
+            _ => return Ok(()),
+        };
+        event.to_tenant(company, &CompanyUser { user_id: changed.key })
+    }
 }
 
 #[cfg(test)]

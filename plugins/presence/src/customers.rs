@@ -1,19 +1,26 @@
-//! The support desk's customers in `/portal`. Their presence is kept, and no client is told of it.
+//! The support desk's customers in `/portal`. Their presence is tracked, and sent to no client.
 
 use hubbub_sdk::{
-    Result, User,
+    Result, User, plugin,
     presence::{self, Status},
 };
 
+use crate::Presence;
+
 const GROUP: &str = "customers";
 
-pub(crate) fn enter(user: &User) -> Result<()> {
-    Ok(presence::track(GROUP, &user.id, Status::Online, &())?)
-}
+#[plugin(part, namespace = "/portal")]
+impl Presence {
+    #[on_connect]
+    fn enter_portal(user: &User) -> Result<()> {
+        presence::track(GROUP, &user.id, Status::Online, &())
+    }
 
-/// Every 30 s from everyone: no store, no bus, no emit.
-pub(crate) fn heartbeat() -> Result<()> {
-    Ok(presence::heartbeat()?)
+    /// Sent by every client each 30 s, so it must stay cheap: no store, no bus, no emit.
+    #[on("heartbeat")]
+    fn customer_heartbeat() -> Result<()> {
+        presence::heartbeat()
+    }
 }
 
 #[cfg(test)]

@@ -1,14 +1,14 @@
-//! Presence: the support desk's attendants in `/hub` and its customers in `/portal`, a company's users in `/conversations` and a
-//! tenant's in `/`. Tenancy is optional: groups and rooms are the tenant's where a user has one. This page is the list of what clients may say and what happens then; it must never hold a rule of its own.
+//! Presence of a support desk's attendants in `/hub` and customers in `/portal`, of a company's users in `/conversations`, and of a
+//! tenant's users in `/`. Tenancy is optional: groups and rooms belong to the user's tenant, if there is one.
 
 mod attendants;
 mod company;
 mod customers;
 mod tenant;
 
-use hubbub_sdk::{Caller, Json, Message, Result, plugin, presence::Changed};
+use hubbub_sdk::plugin;
 
-/// The plugin, without settings: how long one may be silent, or gone, before it shows is the host's configuration.
+/// The plugin, without settings. The times for away and offline are the host's configuration.
 #[derive(Default)]
 pub struct Presence;
 
@@ -17,60 +17,5 @@ pub struct Presence;
 #[namespace("/portal")]
 #[namespace("/conversations")]
 #[namespace("/")]
-#[room("/hub", "presence:attendants")]
-#[emits(attendants::ONLINE, attendants::AWAY, attendants::OFFLINE)]
-#[emits(company::ONLINE, company::OFFLINE)]
-#[emits(tenant::ONLINE, tenant::OFFLINE)]
-impl Presence {
-    #[on_connect("/hub")]
-    fn enter_hub(caller: &Caller) -> Result<()> {
-        attendants::enter(caller.user()?)
-    }
-
-    #[on("presence:online", namespace = "/hub")]
-    fn online(caller: &Caller) -> Result<()> {
-        attendants::online(caller.user()?)
-    }
-
-    #[on("presence:away", namespace = "/hub")]
-    fn away(caller: &Caller) -> Result<()> {
-        attendants::away(caller.user()?)
-    }
-
-    #[on("heartbeat", namespace = "/hub")]
-    fn heartbeat() -> Result<()> {
-        attendants::heartbeat()
-    }
-
-    #[on("presence:list", namespace = "/hub", reply)]
-    fn list() -> Result<attendants::Attendants> {
-        attendants::list()
-    }
-
-    #[on_connect("/portal")]
-    fn enter_portal(caller: &Caller) -> Result<()> {
-        customers::enter(caller.user()?)
-    }
-
-    #[on("heartbeat", namespace = "/portal")]
-    fn customer_heartbeat() -> Result<()> {
-        customers::heartbeat()
-    }
-
-    #[on_connect("/conversations")]
-    fn enter_conversations(caller: &Caller) -> Result<()> {
-        company::enter(caller.user()?)
-    }
-
-    #[on_connect("/")]
-    fn enter(caller: &Caller) -> Result<()> {
-        tenant::enter(caller)
-    }
-
-    #[on_message("presence.changed")]
-    fn changed(message: &Message, changed: Changed<Json<attendants::Meta>>) -> Result<()> {
-        attendants::changed(message.at, &changed)?;
-        company::changed(message, &changed)?;
-        tenant::changed(message, &changed)
-    }
-}
+#[parts(attendants, customers, company, tenant)]
+impl Presence {}

@@ -1,45 +1,50 @@
-//! Who of a tenant is there, for its users in `/`. Never of visitors, nor of users without a tenant: to tell everybody of
-//! everybody would be their number squared.
+//! The presence of a tenant's users in `/`, for the users of the same tenant. Visitors and users without a tenant are not tracked:
+//! sending the presence of all to all would grow with the square of their number.
 
 use hubbub_sdk::{
-    Caller, Message, Result,
+    Message, Result, User,
     emitter::Emits,
+    plugin,
     presence::{self, Changed, State, Status},
 };
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Serialize, de::IgnoredAny};
 
-const NAMESPACE: &str = "/";
+use crate::Presence;
 
 /// The group of each tenant.
 const GROUP: &str = "tenant";
 
-pub(crate) const ONLINE: Emits<UserId> = Emits::new(NAMESPACE, "user_online");
-pub(crate) const OFFLINE: Emits<UserId> = Emits::new(NAMESPACE, "user_offline");
+const ONLINE: Emits<TenantUser> = Emits::new("/", "user_online");
+const OFFLINE: Emits<TenantUser> = Emits::new("/", "user_offline");
 
-/// `{user_id}`.
 #[derive(Serialize, JsonSchema)]
-pub(crate) struct UserId {
+struct TenantUser {
     user_id: String,
 }
 
-pub(crate) fn enter(caller: &Caller) -> Result<()> {
-    let Some(user) = &caller.user else { return Ok(()) };
-    if user.tenant.is_none() {
-        return Ok(());
+#[plugin(part, namespace = "/")]
+#[emits(ONLINE, OFFLINE)]
+impl Presence {
+    #[on_connect]
+    fn enter(user: Option<&User>) -> Result<()> {
+        match user {
+            Some(user) if user.tenant.is_some() => presence::track(GROUP, &user.id, Status::Online, &()),
+            _ => Ok(()),
+        }
     }
-    Ok(presence::track(GROUP, &user.id, Status::Online, &())?)
-}
 
-/// Who is away is still there: these clients send no heartbeats.
-pub(crate) fn changed<T>(message: &Message, changed: &Changed<T>) -> Result<()> {
-    let Some(tenant) = message.tenant.as_deref().filter(|_| changed.group == GROUP) else { return Ok(()) };
-    let event = match (changed.from, changed.to) {
-        (State::Offline, _) => ONLINE,
-        (_, State::Offline) => OFFLINE,
-        _ => return Ok(()),
-    };
-    Ok(event.to_tenant(tenant, &UserId { user_id: changed.key.clone() })?)
+    /// Away counts as online, because these clients send no heartbeats.
+    #[on_message("presence.changed")]
+    fn tenant_changed(message: &Message, changed: Changed<IgnoredAny>) -> Result<()> {
+        let Some(tenant) = message.tenant.as_deref().filter(|_| changed.group == GROUP) else { return Ok(()) };
+        let event = match (changed.from, changed.to) {
+            (State::Offline, _) => ONLINE,
+            (_, State::Offline) => OFFLINE,
+            _ => return Ok(()),
+        };
+        event.to_tenant(tenant, &TenantUser { user_id: changed.key })
+    }
 }
 
 #[cfg(test)]

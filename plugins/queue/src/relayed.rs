@@ -1,29 +1,31 @@
-//! The items of a backend that runs the queue itself. Its messages are passed on as published; an attendant may take its items. The
-//! order and the length of its queue are its own: nothing here is counted or listed.
+//! The items of a backend that runs the queue itself. Its messages are sent to clients as published, and an attendant may take its items.
+//! The backend keeps the order and the length of its queue: nothing is counted or listed here.
 
 use hubbub_sdk::{
     Json, Message, Result, emitter,
     payload::PublishedId,
+    plugin,
     store::{self, tenant_key},
 };
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 
 use crate::{
+    Queue,
     taken::{self, Item},
-    waiting::{self, ATTENDANTS, NAMESPACE, NEW, UPDATED, Updated},
+    waiting::{self, ATTENDANTS, NEW, UPDATED, Updated},
 };
 
-/// `queue.new`, with whatever else it carries.
+/// `queue.new`. Further fields are sent to clients too.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct New {
+struct New {
     item_id: PublishedId,
     thread_id: PublishedId,
     #[serde(rename = "customer")]
     _customer: IgnoredAny,
 }
 
-/// What is stored of an item.
+/// A stored item.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Known {
@@ -31,24 +33,29 @@ struct Known {
     thread_id: PublishedId,
 }
 
-/// `queue.new`. An item that waits already is not announced again.
-pub(crate) fn announced(message: &Message, published: &Json<New>) -> Result<()> {
-    let New { item_id, thread_id, .. } = published.value()?;
-    let tenant = message.tenant.as_deref();
-    if find(tenant, &item_id)?.is_some()
-        || waiting::find(tenant, &item_id)?.is_some()
-        || taken::was_before(tenant, &item_id, message.at)?
-    {
-        return Ok(());
+#[plugin(part, namespace = "/hub")]
+#[tenant_keys("relayed/")]
+impl Queue {
+    /// An item that waits already is not announced again.
+    #[on_message("queue.new")]
+    fn announced(message: &Message, published: Json<New>) -> Result<()> {
+        let New { item_id, thread_id, .. } = published.value()?;
+        let tenant = message.tenant.as_deref();
+        if find(tenant, &item_id)?.is_some()
+            || waiting::find(tenant, &item_id)?.is_some()
+            || taken::was_before(tenant, &item_id, message.at)?
+        {
+            return Ok(());
+        }
+        store::put(&item_key(tenant, &item_id), &Known { item_id, thread_id })?;
+        emitter::to_room("/hub", &ATTENDANTS, NEW.event(), &published)
     }
-    store::put(&item_key(tenant, &item_id), &Known { item_id, thread_id })?;
-    Ok(emitter::to_room(NAMESPACE, ATTENDANTS, NEW.event(), published)?)
-}
 
-/// `queue.updated`.
-pub(crate) fn updated(published: &Json<Updated>) -> Result<()> {
-    published.value()?;
-    Ok(UPDATED.to_room(ATTENDANTS, published)?)
+    #[on_message("queue.updated")]
+    fn relay_updated(published: Json<Updated>) -> Result<()> {
+        published.value()?;
+        UPDATED.to_room(&ATTENDANTS, &published)
+    }
 }
 
 pub(crate) fn find(tenant: Option<&str>, item: &str) -> Result<Option<Item>> {
@@ -56,7 +63,7 @@ pub(crate) fn find(tenant: Option<&str>, item: &str) -> Result<Option<Item>> {
     Ok(known.map(|Known { item_id, thread_id }| Item { item_id, thread_id }))
 }
 
-/// Forgets the item, which this plugin's own queue takes over. Returns whether it was known.
+/// Deletes the item, which this plugin's own queue takes over. Returns whether it was known.
 pub(crate) fn hand_over(tenant: Option<&str>, item: &str) -> Result<bool> {
     let known = find(tenant, item)?.is_some();
     if known {
@@ -66,7 +73,7 @@ pub(crate) fn hand_over(tenant: Option<&str>, item: &str) -> Result<bool> {
 }
 
 pub(crate) fn remove(tenant: Option<&str>, item: &str) -> Result<()> {
-    Ok(store::delete(&item_key(tenant, item))?)
+    store::delete(&item_key(tenant, item))
 }
 
 fn item_key(tenant: Option<&str>, item: &str) -> String {

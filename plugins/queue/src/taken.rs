@@ -1,57 +1,65 @@
-//! Taking an item. Exactly one attendant gets it: the call that takes it deletes it, which the store checks at commit.
+//! Taking an item. Exactly one attendant gets it: the call that takes it deletes it, and the store checks that at commit.
 
 use std::time::Duration;
 
 use hubbub_sdk::{
     Json, Message, Result, User, bus, clock,
     emitter::Emits,
-    payload::{Id, PublishedId},
+    payload::{Id, PublishedId, published_id},
+    plugin,
     store::{self, tenant_key},
-    timers::{self, Durability},
+    timers::{self, Durability, Timer},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    relayed,
-    waiting::{self, ATTENDANTS, NAMESPACE, Removed},
+    Queue, relayed,
+    waiting::{self, ATTENDANTS},
 };
 
-/// How long the last take of an item is stored. Messages about it may arrive that long after it.
+/// The time for which the last take of an item is stored. Messages about it may be that late.
 const REMEMBERED: Duration = Duration::from_secs(600);
 
-pub(crate) const TAKEN: Emits<Json<Taken>> = Emits::new(NAMESPACE, "queue:taken");
+const TAKEN: Emits<Json<Taken>> = Emits::new("/hub", "queue:taken");
 
-/// `{itemId}` of a client.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct ItemId {
+struct ItemId {
     item_id: Id,
 }
 
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Take {
+struct Take {
     item_id: Id,
     /// Whether the caller has it now.
     taken: bool,
 }
 
-/// `queue:taken`, and `queue.taken` of a backend.
+/// `queue:taken`, and a backend's `queue.taken`.
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Taken {
+struct Taken {
     item_id: PublishedId,
     attendant_id: PublishedId,
 }
 
-/// `queue.taken`, for the product's backend.
+/// `queue.taken` for the backend.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct TakenFromThread {
     #[serde(flatten)]
     taken: Taken,
     thread_id: PublishedId,
+}
+
+/// `queue.removed`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Removed {
+    #[serde(deserialize_with = "published_id")]
+    item_id: Id,
 }
 
 /// A waiting item of either queue.
@@ -72,45 +80,57 @@ struct Last {
 #[derive(PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 enum How {
-    /// By `queue:take`. Its own `queue.taken` arrives once.
+    /// By `queue:take`. Its `queue.taken` arrives here once, too.
     Client,
-    /// By a backend's message, or by `queue:take` whose own message has arrived.
+    /// By a backend's message, or by `queue:take` after its `queue.taken` has arrived.
     Backend,
     /// By a backend's message that arrived before the item was announced.
     Early,
 }
 
-/// Of two calls that take the same item at once, one commits; the other runs again and does not find the item.
-pub(crate) fn take(attendant: &User, ItemId { item_id }: ItemId) -> Result<Take> {
-    let tenant = attendant.tenant.as_deref();
-    let Some(item) = remove(tenant, &item_id)? else { return Ok(Take { item_id, taken: false }) };
-    remember(tenant, &item_id, &attendant.id, clock::now(), How::Client)?;
-    let taken = Taken { item_id: item.item_id, attendant_id: attendant.id.clone().into() };
-    TAKEN.to_room(ATTENDANTS, &Json::of(&taken)?)?;
-    bus::publish_keyed("queue.taken", &item_id, &TakenFromThread { taken, thread_id: item.thread_id })?;
-    Ok(Take { item_id, taken: true })
-}
-
-/// `queue.taken`. Passed on as published, unless the attendants know it already: the own message of `queue:take`, or a repetition.
-pub(crate) fn published(message: &Message, published: &Json<Taken>) -> Result<()> {
-    let Taken { item_id, attendant_id } = published.value()?;
-    let tenant = message.tenant.as_deref();
-    let last: Option<Last> = store::get(&last_key(tenant, &item_id))?;
-    let same = last.filter(|last| last.attendant_id == *attendant_id);
-    if let Some(last) = same.as_ref().filter(|last| last.how == How::Client) {
-        return remember(tenant, &item_id, &attendant_id, last.at, How::Backend);
+#[plugin(part, namespace = "/hub")]
+#[emits(TAKEN)]
+#[tenant_keys("taken/")]
+impl Queue {
+    /// If two calls take the same item at once, one commits. The other runs again and does not find the item.
+    #[on("queue:take", reply)]
+    fn take(attendant: &User, ItemId { item_id }: ItemId) -> Result<Take> {
+        let tenant = attendant.tenant.as_deref();
+        let Some(item) = remove(tenant, &item_id)? else { return Ok(Take { item_id, taken: false }) };
+        remember(tenant, &item_id, &attendant.id, clock::now(), How::Client)?;
+        let taken = Taken { item_id: item.item_id, attendant_id: attendant.id.clone().into() };
+        TAKEN.to_room(&ATTENDANTS, &Json::of(&taken)?)?;
+        bus::publish_keyed("queue.taken", &item_id, &TakenFromThread { taken, thread_id: item.thread_id })?;
+        Ok(Take { item_id, taken: true })
     }
-    let waited = remove(tenant, &item_id)?.is_some();
-    if !waited && same.is_some() {
-        return Ok(());
-    }
-    remember(tenant, &item_id, &attendant_id, message.at, if waited { How::Backend } else { How::Early })?;
-    Ok(TAKEN.to_room(ATTENDANTS, published)?)
-}
 
-/// `queue.removed`.
-pub(crate) fn removed(message: &Message, item: &Removed) -> Result<()> {
-    remove(message.tenant.as_deref(), &item.item_id).map(drop)
+    /// Sent as published, unless the attendants have it already: it may follow from `queue:take`, or be a repetition.
+    #[on_message("queue.taken")]
+    fn taken(message: &Message, published: Json<Taken>) -> Result<()> {
+        let Taken { item_id, attendant_id } = published.value()?;
+        let tenant = message.tenant.as_deref();
+        let last: Option<Last> = store::get(&last_key(tenant, &item_id))?;
+        let same = last.filter(|last| last.attendant_id == *attendant_id);
+        if let Some(last) = same.as_ref().filter(|last| last.how == How::Client) {
+            return remember(tenant, &item_id, &attendant_id, last.at, How::Backend);
+        }
+        let waited = remove(tenant, &item_id)?.is_some();
+        if !waited && same.is_some() {
+            return Ok(());
+        }
+        remember(tenant, &item_id, &attendant_id, message.at, if waited { How::Backend } else { How::Early })?;
+        TAKEN.to_room(&ATTENDANTS, &published)
+    }
+
+    #[on_message("queue.removed")]
+    fn removed(message: &Message, Removed { item_id }: Removed) -> Result<()> {
+        remove(message.tenant.as_deref(), &item_id).map(drop)
+    }
+
+    #[on_timer("forget:{itemId}")]
+    fn forget(timer: &Timer) -> Result<()> {
+        store::delete(&last_key(timer.tenant.as_deref(), timer.param()))
+    }
 }
 
 /// Whether the item was taken before this announcement of it arrived.
@@ -134,11 +154,7 @@ fn remove(tenant: Option<&str>, item: &str) -> Result<Option<Item>> {
 
 fn remember(tenant: Option<&str>, item: &str, attendant: &str, at: u64, how: How) -> Result<()> {
     store::put(&last_key(tenant, item), &Last { attendant_id: attendant.to_owned(), at, how })?;
-    Ok(timers::after(&format!("forget:{item}"), REMEMBERED, &(), Durability::Durable)?)
-}
-
-pub(crate) fn forget(tenant: Option<&str>, item: &str) -> Result<()> {
-    Ok(store::delete(&last_key(tenant, item))?)
+    timers::after(&format!("forget:{item}"), REMEMBERED, &(), Durability::Durable)
 }
 
 fn last_key(tenant: Option<&str>, item: &str) -> String {

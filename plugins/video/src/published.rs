@@ -1,5 +1,5 @@
-//! What the product's backend says of a video: views, ratings, comments. Views and ratings are counted, each once. Views come by
-//! the ten thousand, so handling one must never read what another writes, and the room hears of two a second.
+//! The backend's messages about a video: views, ratings and comments. Views and ratings are counted. There may be ten thousand views at
+//! once, so a view never reads a key that another view writes, and the room gets at most two a second.
 
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use hubbub_sdk::{
     budget::{Answer, Budget},
     emitter::Emits,
     payload::PublishedId,
+    plugin,
     store::{self, key},
     timers::{self, Durability},
 };
@@ -15,19 +16,19 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Number;
 
-use crate::watching::{NAMESPACE, room};
+use crate::{VIDEO, Video};
 
-/// At most two live views a second a video. The others are counted, and the last of a burst is told when its turn comes.
+/// At most two sent views a second for each video. Further views are counted, and the last one of them is sent later.
 const VIEWS: Budget = Budget::new("views", 1, Duration::from_millis(500));
 
-pub(crate) const VIEW: Emits<View> = Emits::new(NAMESPACE, "video:view");
-pub(crate) const LIKE: Emits<Rated> = Emits::new(NAMESPACE, "video:like");
-pub(crate) const COMMENT: Emits<Comment> = Emits::new(NAMESPACE, "video:comment");
+const VIEW: Emits<View> = Emits::new("/", "video:view");
+const LIKE: Emits<Rated> = Emits::new("/", "video:like");
+const COMMENT: Emits<Comment> = Emits::new("/", "video:comment");
 
 /// `video.view`, `video.like`, `video.dislike`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Happened {
+struct Happened {
     video_id: PublishedId,
     #[serde(default, deserialize_with = "milliseconds")]
     timestamp: Option<u64>,
@@ -36,7 +37,7 @@ pub(crate) struct Happened {
 /// `video.comment`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Commented {
+struct Commented {
     comment_id: PublishedId,
     #[serde(flatten)]
     happened: Happened,
@@ -44,15 +45,15 @@ pub(crate) struct Commented {
 
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct View {
+struct View {
     video_id: PublishedId,
     /// Milliseconds since 1970.
     timestamp: u64,
 }
 
-/// What somebody thinks of a video.
+/// A rating of a video.
 #[derive(Clone, Copy, Serialize, JsonSchema)]
-pub(crate) enum Rating {
+enum Rating {
     #[serde(rename = "video.like")]
     Like,
     #[serde(rename = "video.dislike")]
@@ -61,7 +62,7 @@ pub(crate) enum Rating {
 
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Rated {
+struct Rated {
     video_id: PublishedId,
     r#type: Rating,
     /// Milliseconds since 1970.
@@ -70,56 +71,76 @@ pub(crate) struct Rated {
 
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Comment {
+struct Comment {
     video_id: PublishedId,
     comment_id: PublishedId,
     /// Milliseconds since 1970.
     timestamp: u64,
 }
 
-pub(crate) fn viewed(message: &Message, viewed: Happened) -> Result<()> {
-    store::add(&key(["views", &viewed.video_id]), 1)?;
-    let timestamp = viewed.when(message);
-    tell_view(&View { video_id: viewed.video_id, timestamp })
+#[plugin(part, namespace = "/")]
+#[emits(VIEW, LIKE, COMMENT)]
+impl Video {
+    #[on_message("video.view")]
+    fn viewed(message: &Message, viewed: Happened) -> Result<()> {
+        store::add(&key(["views", &viewed.video_id]), 1)?;
+        let timestamp = viewed.time(message);
+        send_view(&View { video_id: viewed.video_id, timestamp })
+    }
+
+    #[on_timer("view:{videoId}")]
+    fn view_is_due(view: View) -> Result<()> {
+        send_view(&view)
+    }
+
+    #[on_message("video.like")]
+    fn liked(message: &Message, liked: Happened) -> Result<()> {
+        rate(message, liked, Rating::Like)
+    }
+
+    #[on_message("video.dislike")]
+    fn disliked(message: &Message, disliked: Happened) -> Result<()> {
+        rate(message, disliked, Rating::Dislike)
+    }
+
+    #[on_message("video.comment")]
+    fn commented(message: &Message, Commented { comment_id, happened }: Commented) -> Result<()> {
+        let timestamp = happened.time(message);
+        COMMENT.to_room(&VIDEO.of(&happened.video_id), &Comment { video_id: happened.video_id, comment_id, timestamp })
+    }
 }
 
-/// Now, or when the video's turn comes: a later view takes the place of the one that waits.
-pub(crate) fn tell_view(view: &View) -> Result<()> {
+/// Sends the view now, or by a timer when the budget has a point again. A later view replaces the waiting one.
+fn send_view(view: &View) -> Result<()> {
     let waiting = format!("view:{}", view.video_id.id());
     match VIEWS.take(&view.video_id)? {
         Answer::Taken(_) => {
             timers::cancel(&waiting)?;
-            VIEW.to_room(&room(&view.video_id), view)?;
+            VIEW.to_room(&VIDEO.of(&view.video_id), view)
         }
-        // Soft: what a durable timer costs is what this saves.
-        Answer::RetryAfter(turn) => timers::after(&waiting, turn, view, Durability::Soft)?,
+        // Soft, because a durable timer is itself a write.
+        Answer::RetryAfter(wait) => timers::after(&waiting, wait, view, Durability::Soft),
     }
-    Ok(())
 }
 
-pub(crate) fn rated(message: &Message, rated: Happened, rating: Rating) -> Result<()> {
+fn rate(message: &Message, rated: Happened, rating: Rating) -> Result<()> {
     let counter = match rating {
         Rating::Like => "likes",
         Rating::Dislike => "dislikes",
     };
     store::add(&key([counter, &rated.video_id]), 1)?;
-    let (room, timestamp) = (room(&rated.video_id), rated.when(message));
-    Ok(LIKE.to_room(&room, &Rated { video_id: rated.video_id, r#type: rating, timestamp })?)
-}
-
-pub(crate) fn commented(message: &Message, Commented { comment_id, happened }: Commented) -> Result<()> {
-    let (room, timestamp) = (room(&happened.video_id), happened.when(message));
-    Ok(COMMENT.to_room(&room, &Comment { video_id: happened.video_id, comment_id, timestamp })?)
+    let timestamp = rated.time(message);
+    LIKE.to_room(&VIDEO.of(&rated.video_id), &Rated { video_id: rated.video_id, r#type: rating, timestamp })
 }
 
 impl Happened {
-    /// The backend's own time, where it gives one.
-    fn when(&self, message: &Message) -> u64 {
+    /// The backend's time, or the message's.
+    fn time(&self, message: &Message) -> u64 {
         self.timestamp.unwrap_or(message.at)
     }
 }
 
-/// A number of milliseconds. What else stands there is as good as nothing: a view with an odd time is a view.
+/// Reads a number of milliseconds. Any other value reads as none, and does not fail the message.
 fn milliseconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]

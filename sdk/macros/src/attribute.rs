@@ -1,5 +1,5 @@
-//! What stands between an attribute's brackets: texts, flags and `key = value`s. Every key must be taken by someone, so that a
-//! misspelt one is an error at its own place.
+//! The arguments of an attribute: texts, flags and `key = value` pairs. Every key must be read, so that a misspelt key is an
+//! error at its own place.
 
 use proc_macro2::{Ident, Span};
 use quote::ToTokens;
@@ -9,7 +9,7 @@ use syn::{
     punctuated::Punctuated,
 };
 
-/// One attribute's arguments, not taken yet.
+/// The arguments of one attribute that have not been read yet.
 pub(crate) struct Arguments {
     span: Span,
     arguments: Vec<Argument>,
@@ -57,7 +57,7 @@ impl Parse for All {
 }
 
 impl Arguments {
-    /// Of `#[name(…)]` or `#[name]`.
+    /// The arguments of `#[name(…)]` or `#[name]`.
     pub(crate) fn of(attribute: &Attribute) -> syn::Result<Self> {
         let arguments = match &attribute.meta {
             Meta::Path(_) => Vec::new(),
@@ -68,7 +68,7 @@ impl Arguments {
         Ok(Self { span, arguments, known: Vec::new() })
     }
 
-    /// Of the outer attribute's own brackets.
+    /// The arguments of the attribute macro itself.
     pub(crate) fn read(tokens: proc_macro2::TokenStream) -> syn::Result<Self> {
         Ok(Self { span: Span::call_site(), arguments: syn::parse2::<All>(tokens)?.0, known: Vec::new() })
     }
@@ -145,6 +145,19 @@ impl Arguments {
         }
     }
 
+    /// `namespace = "/a"` or `namespaces = ["/a", "/b"]`. Empty where neither is given.
+    pub(crate) fn namespaces(&mut self) -> syn::Result<Vec<LitStr>> {
+        let one = self.string("namespace")?;
+        let mut all = self.strings("namespaces")?;
+        match (one, all.first()) {
+            (Some(_), Some(list)) => Err(syn::Error::new(list.span(), "expected `namespace` or `namespaces`, not both")),
+            (one, _) => {
+                all.extend(one);
+                Ok(all)
+            }
+        }
+    }
+
     /// One of some words, as `key = "word"`.
     pub(crate) fn word(&mut self, key: &'static str, words: &[&str]) -> syn::Result<Option<LitStr>> {
         let Some(text) = self.string(key)? else { return Ok(None) };
@@ -160,7 +173,7 @@ impl Arguments {
         syn::Error::new(self.span, message)
     }
 
-    /// Nothing may be left.
+    /// An error if an argument was not read.
     pub(crate) fn finish(self) -> syn::Result<()> {
         match self.arguments.first() {
             None => Ok(()),

@@ -1,4 +1,4 @@
-//! The attributes of methods: which call of the contract each one handles.
+//! The attributes of methods: the call of the contract that each one handles.
 
 use syn::{Attribute, ImplItemFn, LitInt, LitStr};
 
@@ -7,7 +7,7 @@ use crate::{
     signature::{Answer, Parameter, Signature},
 };
 
-/// A method that the host's calls are handed to.
+/// A method that handles one of the host's calls.
 pub(crate) struct Handler {
     pub(crate) call: Call,
     pub(crate) signature: Signature,
@@ -15,9 +15,9 @@ pub(crate) struct Handler {
 
 pub(crate) enum Call {
     Init,
-    Authorize { namespace: LitStr },
-    Connect { namespace: Option<LitStr> },
-    Disconnect { namespace: Option<LitStr> },
+    Authorize { namespaces: Vec<LitStr> },
+    Connect { namespaces: Vec<LitStr> },
+    Disconnect { namespaces: Vec<LitStr> },
     Event(Box<Event>),
     Message { topic: LitStr },
     Timer { pattern: LitStr },
@@ -26,14 +26,15 @@ pub(crate) enum Call {
 
 pub(crate) struct Event {
     pub(crate) name: LitStr,
-    pub(crate) namespace: Option<LitStr>,
+    /// Empty: the block's namespaces.
+    pub(crate) namespaces: Vec<LitStr>,
     /// The event under which the reply is emitted to the caller; absent: an acknowledgement alone.
     pub(crate) reply: Option<LitStr>,
     pub(crate) invalid: Option<LitStr>,
     pub(crate) on_failure: Option<LitStr>,
 }
 
-/// The handlers that a method is, and its attributes without ours.
+/// The handlers that a method's attributes make of it. Removes those attributes.
 pub(crate) fn of(method: &mut ImplItemFn) -> syn::Result<Vec<Handler>> {
     let mut handlers = Vec::new();
     let mut kept = Vec::new();
@@ -61,9 +62,9 @@ fn read(attribute: &Attribute) -> syn::Result<Option<Call>> {
     }
     let mut given = Arguments::of(attribute)?;
     let call = match name.as_str() {
-        "authorize" => Call::Authorize { namespace: given.text("the namespace")? },
-        "on_connect" => Call::Connect { namespace: given.optional_text() },
-        "on_disconnect" => Call::Disconnect { namespace: given.optional_text() },
+        "authorize" => Call::Authorize { namespaces: given.optional_text().into_iter().collect() },
+        "on_connect" => Call::Connect { namespaces: given.optional_text().into_iter().collect() },
+        "on_disconnect" => Call::Disconnect { namespaces: given.optional_text().into_iter().collect() },
         "on_message" => Call::Message { topic: given.text("the topic")? },
         "on_timer" => Call::Timer { pattern: given.text("the timer's key")? },
         "schedule" => schedule(&mut given)?,
@@ -77,7 +78,7 @@ fn event(given: &mut Arguments) -> syn::Result<Event> {
     let name = given.text("the event's name")?;
     let reply = given.flag("reply")?.map(|other| other.unwrap_or_else(|| name.clone()));
     Ok(Event {
-        namespace: given.string("namespace")?,
+        namespaces: given.namespaces()?,
         reply,
         invalid: given.string("invalid")?,
         on_failure: given.string("on_failure")?,
@@ -111,7 +112,7 @@ fn check(handler: &Handler) -> syn::Result<()> {
     };
     for parameter in &signature.parameters {
         match parameter {
-            Parameter::Caller(span) if !with_caller => {
+            Parameter::Caller(span) | Parameter::User(span) | Parameter::AnyUser(span) if !with_caller => {
                 return Err(syn::Error::new(*span, "this call has no caller: it comes from no client"));
             }
             Parameter::Subject(name) if subject.is_none_or(|wanted| name != wanted) => {

@@ -1,5 +1,5 @@
-//! The attribute of hubbub-sdk: from an `impl` block to the whole `handler` export. It only writes calls into the SDK; what
-//! those do is the SDK's.
+//! The attribute of hubbub-sdk: makes the `handler` export of a component from `impl` blocks. It only writes calls into
+//! `hubbub_sdk::glue`, and holds no behaviour of its own.
 
 use proc_macro::TokenStream;
 
@@ -9,11 +9,11 @@ mod handler;
 mod model;
 mod signature;
 
-/// Makes a plugin of an `impl` block. The page that explains it is the SDK's own documentation.
+/// Makes a plugin, or a part of one, from an `impl` block. The documentation of `hubbub_sdk` explains it.
 #[proc_macro_attribute]
 pub fn plugin(attribute: TokenStream, item: TokenStream) -> TokenStream {
     model::read(attribute.into(), item.into())
-        .map(|model| expand::expand(&model))
+        .and_then(|model| expand::expand(&model))
         .unwrap_or_else(|error| error.into_compile_error())
         .into()
 }

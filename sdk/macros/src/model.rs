@@ -1,16 +1,32 @@
-//! The whole plugin as the attributes say it is. Finds what contradicts itself before the host would.
+//! The model of one `impl` block, read from its attributes. Finds contradictions before the host does.
 
 use std::collections::HashSet;
 
 use proc_macro2::TokenStream;
-use syn::{Attribute, Expr, ImplItem, ItemImpl, LitInt, LitStr, Path, Type};
+use syn::{Attribute, Expr, Ident, ImplItem, ItemImpl, LitInt, LitStr, Path, Type};
 
 use crate::{
     attribute::{self, Arguments},
     handler::{self, Call, Handler},
 };
 
+/// One block: the plugin's own, or one of its parts.
 pub(crate) struct Model {
+    /// Absent for a part.
+    pub(crate) identity: Option<Identity>,
+    /// The namespaces of handlers that name none.
+    pub(crate) defaults: Vec<LitStr>,
+    pub(crate) rooms: Vec<Rooms>,
+    /// Prefixes of keys without a tenant, each with the prefix for a tenant's keys.
+    pub(crate) tenant_keys: Vec<(LitStr, Option<LitStr>)>,
+    pub(crate) emits: Vec<Path>,
+    pub(crate) handlers: Vec<Handler>,
+    /// The block without the attributes of this crate.
+    pub(crate) block: ItemImpl,
+}
+
+/// The description's fields that a plugin states once, on its own block.
+pub(crate) struct Identity {
     pub(crate) name: LitStr,
     pub(crate) version: Option<Expr>,
     pub(crate) data_version: Option<LitInt>,
@@ -18,20 +34,17 @@ pub(crate) struct Model {
     /// `none`, `required` or `optional`.
     pub(crate) tenancy: String,
     pub(crate) namespaces: Vec<Namespace>,
-    pub(crate) rooms: Vec<(LitStr, LitStr)>,
-    /// The other plugin, and the prefix of the keys.
+    /// The other plugin's name, and the prefix of the keys.
     pub(crate) takes: Vec<(LitStr, LitStr)>,
-    /// Prefixes of keys without a tenant, each with that of a tenant's.
-    pub(crate) tenant_keys: Vec<(LitStr, Option<LitStr>)>,
-    pub(crate) emits: Vec<Path>,
-    pub(crate) handlers: Vec<Handler>,
-    /// The block without our attributes.
-    pub(crate) block: ItemImpl,
+    /// The modules of the plugin's other blocks.
+    pub(crate) parts: Vec<Path>,
 }
 
 pub(crate) struct Namespace {
     pub(crate) path: LitStr,
-    /// Absent where another plugin owns the namespace.
+    /// The sentence for a visitor where a user is needed.
+    pub(crate) missing: Option<LitStr>,
+    /// Absent if another plugin owns the namespace.
     pub(crate) door: Option<Door>,
 }
 
@@ -39,9 +52,16 @@ pub(crate) struct Door {
     pub(crate) token_required: bool,
     pub(crate) claims: Vec<LitStr>,
     pub(crate) roles: Vec<LitStr>,
-    pub(crate) missing: Option<LitStr>,
     pub(crate) invalid: Option<LitStr>,
     pub(crate) forbidden: Option<LitStr>,
+}
+
+/// Rooms that the plugin owns.
+pub(crate) enum Rooms {
+    /// A namespace and a pattern.
+    Pattern(LitStr, LitStr),
+    /// A constant of type `Room`.
+    Constant(Path),
 }
 
 impl Model {
@@ -49,66 +69,96 @@ impl Model {
         &self.block.self_ty
     }
 
-    /// The namespace a handler is for: the one it names, or the only one there is.
-    pub(crate) fn namespace<'a>(&'a self, named: Option<&'a LitStr>, at: &syn::Ident) -> syn::Result<&'a LitStr> {
-        match (named, self.namespaces.as_slice()) {
-            (Some(named), known) => {
-                if known.iter().any(|namespace| namespace.path.value() == named.value()) {
-                    return Ok(named);
-                }
-                let why = format!(
-                    "the plugin takes part in no namespace {0:?}: add `#[door({0:?}, …)]` or `#[namespace({0:?})]`",
-                    named.value()
-                );
-                Err(syn::Error::new(named.span(), why))
-            }
-            (None, [only]) => Ok(&only.path),
-            (None, []) => Err(syn::Error::new(
-                at.span(),
-                "the plugin takes part in no namespace: add `#[door(…)]` or `#[namespace(…)]` above the block",
-            )),
-            (None, _) => Err(syn::Error::new(at.span(), "which namespace? Say `namespace = \"…\"`")),
+    /// The namespaces of a handler: those that it names, or the block's.
+    pub(crate) fn namespaces<'a>(&'a self, named: &'a [LitStr], at: &Ident) -> syn::Result<&'a [LitStr]> {
+        if named.is_empty() {
+            return self.default_namespaces(at);
         }
+        named.iter().try_for_each(|namespace| self.check_namespace(namespace))?;
+        Ok(named)
     }
 
-    pub(crate) fn calls(&self) -> impl Iterator<Item = &Call> {
-        self.handlers.iter().map(|handler| &handler.call)
+    fn default_namespaces(&self, at: &Ident) -> syn::Result<&[LitStr]> {
+        if !self.defaults.is_empty() {
+            return Ok(&self.defaults);
+        }
+        let why = match &self.identity {
+            None => "which namespace? Write `#[plugin(part, namespace = \"…\")]` above the block",
+            Some(identity) if identity.namespaces.is_empty() => {
+                "the plugin takes part in no namespace: add `#[door(…)]` or `#[namespace(…)]` above the block"
+            }
+            Some(_) => "which namespace? Write `namespace = \"…\"`",
+        };
+        Err(syn::Error::new(at.span(), why))
+    }
+
+    /// A part does not know the plugin's namespaces: there the host and the test harness check.
+    fn check_namespace(&self, namespace: &LitStr) -> syn::Result<()> {
+        let Some(identity) = &self.identity else { return Ok(()) };
+        if identity.namespaces.iter().any(|known| known.path.value() == namespace.value()) {
+            return Ok(());
+        }
+        let why = format!(
+            "the plugin takes part in no namespace {0:?}: add `#[door({0:?}, …)]` or `#[namespace({0:?})]`",
+            namespace.value()
+        );
+        Err(syn::Error::new(namespace.span(), why))
     }
 }
 
 pub(crate) fn read(attribute: TokenStream, item: TokenStream) -> syn::Result<Model> {
-    let mut block: ItemImpl =
-        syn::parse2(item).map_err(|error| syn::Error::new(error.span(), "`#[plugin]` stands on the plugin's `impl` block"))?;
+    let block: ItemImpl =
+        syn::parse2(item).map_err(|error| syn::Error::new(error.span(), "`#[plugin]` belongs on the plugin's `impl` block"))?;
     if let Some((_, path, _)) = &block.trait_ {
-        return Err(syn::Error::new_spanned(path, "`#[plugin]` stands on a plain `impl` block, not on one of a trait"));
+        return Err(syn::Error::new_spanned(path, "`#[plugin]` belongs on a plain `impl` block, not on one of a trait"));
     }
     let mut given = Arguments::read(attribute)?;
+    let is_part = given.flag("part")?.is_some();
     let mut model = Model {
-        name: given.string("name")?.ok_or_else(|| given.error("expected `name = \"…\"`"))?,
-        version: given.expression("version")?,
-        data_version: given.number("data_version")?,
-        reads_data_versions: given.list("reads_data_versions")?,
-        tenancy: given.word("tenancy", &["none", "required", "optional"])?.map_or_else(|| "none".to_owned(), |word| word.value()),
-        namespaces: Vec::new(),
+        identity: if is_part { None } else { Some(identity(&mut given)?) },
+        defaults: given.namespaces()?,
         rooms: Vec::new(),
-        takes: Vec::new(),
         tenant_keys: Vec::new(),
         emits: Vec::new(),
         handlers: Vec::new(),
-        block: block.clone(),
+        block,
     };
     given.finish()?;
-    check_name(&model.name)?;
-    block.attrs =
-        block.attrs.into_iter().filter_map(|attribute| above(&mut model, attribute).transpose()).collect::<Result<_, _>>()?;
-    for item in &mut block.items {
+    let attributes = std::mem::take(&mut model.block.attrs);
+    for attribute in attributes {
+        if let Some(foreign) = above(&mut model, attribute)? {
+            model.block.attrs.push(foreign);
+        }
+    }
+    for item in &mut model.block.items {
         if let ImplItem::Fn(method) = item {
             model.handlers.extend(handler::of(method)?);
         }
     }
-    model.block = block;
+    if let Some(Identity { namespaces, .. }) = &model.identity
+        && let [only] = namespaces.as_slice()
+        && model.defaults.is_empty()
+    {
+        model.defaults = vec![only.path.clone()];
+    }
     check(&model)?;
     Ok(model)
+}
+
+fn identity(given: &mut Arguments) -> syn::Result<Identity> {
+    let words = ["none", "required", "optional"];
+    let identity = Identity {
+        name: given.string("name")?.ok_or_else(|| given.error("expected `name = \"…\"`"))?,
+        version: given.expression("version")?,
+        data_version: given.number("data_version")?,
+        reads_data_versions: given.list("reads_data_versions")?,
+        tenancy: given.word("tenancy", &words)?.map_or_else(|| "none".to_owned(), |word| word.value()),
+        namespaces: Vec::new(),
+        takes: Vec::new(),
+        parts: Vec::new(),
+    };
+    check_name(&identity.name)?;
+    Ok(identity)
 }
 
 fn check_name(name: &LitStr) -> syn::Result<()> {
@@ -120,37 +170,17 @@ fn check_name(name: &LitStr) -> syn::Result<()> {
     Err(syn::Error::new(name.span(), "expected lower case letters, digits and `-`, beginning with a letter, at most 64"))
 }
 
-/// An attribute above the block: ours, taken into the model, or another's, handed back.
+/// Takes an attribute of this crate into the model. Returns any other.
 fn above(model: &mut Model, attribute: Attribute) -> syn::Result<Option<Attribute>> {
     let name = attribute.path().get_ident().map(ToString::to_string).unwrap_or_default();
     match name.as_str() {
-        "door" => {
-            let mut given = Arguments::of(&attribute)?;
-            let path = given.text("the namespace")?;
-            let door = door(&mut given)?;
-            given.finish()?;
-            model.namespaces.push(Namespace { path, door: Some(door) });
-        }
-        "namespace" => {
-            let mut given = Arguments::of(&attribute)?;
-            let path = given.text("the namespace")?;
-            given.finish()?;
-            model.namespaces.push(Namespace { path, door: None });
-        }
         "room" => {
             let mut given = Arguments::of(&attribute)?;
             let expected = "the namespace and the room's pattern";
-            model.rooms.push((given.text(expected)?, given.text(expected)?));
+            model.rooms.push(Rooms::Pattern(given.text(expected)?, given.text(expected)?));
             given.finish()?;
         }
-        "takes" => {
-            let mut given = Arguments::of(&attribute)?;
-            let from = given.text("the other plugin's name")?;
-            let prefix = given.string("prefix")?.ok_or_else(|| given.error("expected `prefix = \"…\"`"))?;
-            given.finish()?;
-            check_name(&from)?;
-            model.takes.push((from, prefix));
-        }
+        "rooms" => model.rooms.extend(attribute::paths(&attribute)?.into_iter().map(Rooms::Constant)),
         "tenant_keys" => {
             let mut given = Arguments::of(&attribute)?;
             let without = given.text("the prefix of the keys")?;
@@ -159,9 +189,38 @@ fn above(model: &mut Model, attribute: Attribute) -> syn::Result<Option<Attribut
             model.tenant_keys.push((without, with));
         }
         "emits" => model.emits.extend(attribute::paths(&attribute)?),
+        "door" | "namespace" | "takes" | "parts" => {
+            let Some(identity) = &mut model.identity else {
+                let why = format!("`#[{name}]` belongs on the plugin's own block, which has a name");
+                return Err(syn::Error::new_spanned(attribute.path(), why));
+            };
+            identify(identity, &name, &attribute)?;
+        }
         _ => return Ok(Some(attribute)),
     }
     Ok(None)
+}
+
+fn identify(identity: &mut Identity, name: &str, attribute: &Attribute) -> syn::Result<()> {
+    if name == "parts" {
+        identity.parts.extend(attribute::paths(attribute)?);
+        return Ok(());
+    }
+    let mut given = Arguments::of(attribute)?;
+    match name {
+        "takes" => {
+            let from = given.text("the other plugin's name")?;
+            let prefix = given.string("prefix")?.ok_or_else(|| given.error("expected `prefix = \"…\"`"))?;
+            check_name(&from)?;
+            identity.takes.push((from, prefix));
+        }
+        _ => {
+            let path = given.text("the namespace")?;
+            let door = if name == "door" { Some(door(&mut given)?) } else { None };
+            identity.namespaces.push(Namespace { path, missing: given.string("missing")?, door });
+        }
+    }
+    given.finish()
 }
 
 fn door(given: &mut Arguments) -> syn::Result<Door> {
@@ -171,56 +230,58 @@ fn door(given: &mut Arguments) -> syn::Result<Door> {
         token_required: token.value() == "required",
         claims: given.strings("claims")?,
         roles: given.strings("roles")?,
-        missing: given.string("missing")?,
         invalid: given.string("invalid")?,
         forbidden: given.string("forbidden")?,
     })
 }
 
-/// What no single attribute can know: names that are said twice, or not at all.
+/// Checks names across attributes: none is used twice, and none is missing.
 fn check(model: &Model) -> syn::Result<()> {
-    let mut namespaces = HashSet::new();
-    for namespace in &model.namespaces {
-        if !namespaces.insert(namespace.path.value()) {
+    let mut paths = HashSet::new();
+    for namespace in model.identity.iter().flat_map(|identity| &identity.namespaces) {
+        if !paths.insert(namespace.path.value()) {
             return Err(syn::Error::new(namespace.path.span(), "this namespace is there already"));
         }
     }
-    for (namespace, _) in &model.rooms {
-        model.namespace(Some(namespace), &proc_macro2::Ident::new("room", namespace.span()))?;
+    model.defaults.iter().try_for_each(|namespace| model.check_namespace(namespace))?;
+    for rooms in &model.rooms {
+        if let Rooms::Pattern(namespace, _) = rooms {
+            model.check_namespace(namespace)?;
+        }
     }
     let mut seen = HashSet::new();
     for Handler { call, signature } in &model.handlers {
         let at = &signature.name;
-        let (identity, span) = match call {
+        let (kind, namespaces, name) = match call {
+            Call::Init if model.identity.is_none() => {
+                return Err(syn::Error::new(at.span(), "`init` belongs on the plugin's own block, which has a name"));
+            }
             Call::Init => continue,
-            Call::Event(event) => {
-                let namespace = model.namespace(event.namespace.as_ref(), at)?;
-                (format!("event {} {}", namespace.value(), event.name.value()), event.name.span())
+            Call::Event(event) => ("event", model.namespaces(&event.namespaces, at)?, Some(&event.name)),
+            Call::Authorize { namespaces } => {
+                let namespaces = model.namespaces(namespaces, at)?;
+                namespaces.iter().try_for_each(|namespace| check_owned(model, namespace))?;
+                ("authorize", namespaces, None)
             }
-            Call::Authorize { namespace } => {
-                let owned = |known: &&Namespace| known.path.value() == namespace.value() && known.door.is_some();
-                if model.namespaces.iter().find(owned).is_none() {
-                    return Err(syn::Error::new(
-                        namespace.span(),
-                        "only the owner of a namespace authorizes: it has no `#[door]` here",
-                    ));
-                }
-                (format!("authorize {}", namespace.value()), namespace.span())
-            }
-            Call::Connect { namespace } => {
-                let namespace = model.namespace(namespace.as_ref(), at)?;
-                (format!("connect {}", namespace.value()), at.span())
-            }
-            Call::Disconnect { namespace } => {
-                let namespace = model.namespace(namespace.as_ref(), at)?;
-                (format!("disconnect {}", namespace.value()), at.span())
-            }
-            Call::Message { topic } => (format!("message {}", topic.value()), topic.span()),
-            Call::Timer { pattern: key } | Call::Schedule { key, .. } => (format!("timer {}", key.value()), key.span()),
+            Call::Connect { namespaces } => ("connect", model.namespaces(namespaces, at)?, None),
+            Call::Disconnect { namespaces } => ("disconnect", model.namespaces(namespaces, at)?, None),
+            Call::Message { topic } => ("message", std::slice::from_ref(topic), None),
+            Call::Timer { pattern: key } | Call::Schedule { key, .. } => ("timer", std::slice::from_ref(key), None),
         };
-        if !seen.insert(identity) {
-            return Err(syn::Error::new(span, "this is handled already"));
+        for namespace in namespaces {
+            if !seen.insert((kind, namespace.value(), name.map(LitStr::value))) {
+                let span = name.map_or(at.span(), LitStr::span);
+                return Err(syn::Error::new(span, "this is handled already"));
+            }
         }
     }
     Ok(())
+}
+
+fn check_owned(model: &Model, namespace: &LitStr) -> syn::Result<()> {
+    let Some(identity) = &model.identity else { return Ok(()) };
+    if identity.namespaces.iter().any(|known| known.path.value() == namespace.value() && known.door.is_some()) {
+        return Ok(());
+    }
+    Err(syn::Error::new(namespace.span(), "only the owner of a namespace authorizes: it has no `#[door]` here"))
 }

@@ -1,4 +1,4 @@
-//! What a handler takes and answers, read from its signature. Decides by the names of types alone: a macro sees no more.
+//! A handler's parameters and result, read from its signature. Decides by the names of types alone: a macro sees no more.
 
 use proc_macro2::Span;
 use quote::ToTokens;
@@ -15,6 +15,10 @@ pub(crate) struct Signature {
 pub(crate) enum Parameter {
     /// `&Caller`
     Caller(Span),
+    /// `&User`: the caller's, or the call is refused.
+    User(Span),
+    /// `Option<&User>`: absent for a visitor.
+    AnyUser(Span),
     /// `&Event`, `&Message` or `&Timer`: what the call is about, without its payload.
     Subject(Ident),
     /// `DisconnectReason`
@@ -73,12 +77,14 @@ impl Parameter {
         {
             match name.to_string().as_str() {
                 "Caller" => return Self::Caller(ty.span()),
+                "User" => return Self::User(ty.span()),
                 "Event" | "Message" | "Timer" => return Self::Subject(name),
                 _ => {}
             }
         }
         match last_name(ty) {
             Some(name) if name == "DisconnectReason" => Self::Reason(ty.span()),
+            Some(name) if name == "Option" && holds_a_user(ty) => Self::AnyUser(ty.span()),
             _ => Self::Payload(Box::new(ty.clone())),
         }
     }
@@ -96,7 +102,7 @@ impl Answer {
         }
     }
 
-    /// Where to point when it is the wrong one.
+    /// The place for an error about it.
     pub(crate) fn span(&self, name: &Ident) -> Span {
         match self {
             Self::Reply(ty) | Self::Other(ty) => ty.to_token_stream().span(),
@@ -125,6 +131,14 @@ fn result_arguments(ty: &Type) -> Option<Vec<&Type>> {
         ),
         PathArguments::Parenthesized(_) => None,
     }
+}
+
+/// Whether a type is `Option<&User>`.
+fn holds_a_user(ty: &Type) -> bool {
+    let Type::Path(path) = ty else { return false };
+    let Some(PathArguments::AngleBracketed(list)) = path.path.segments.last().map(|last| &last.arguments) else { return false };
+    let is_user = |ty: &Type| last_name(ty).is_some_and(|name| name == "User");
+    list.args.iter().any(|one| matches!(one, GenericArgument::Type(Type::Reference(user)) if is_user(&user.elem)))
 }
 
 fn last_name(ty: &Type) -> Option<Ident> {

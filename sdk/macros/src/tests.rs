@@ -1,4 +1,4 @@
-//! Every mistake that the attribute can see, and what it says to it.
+//! Every mistake that the attribute finds, with its error.
 
 use std::str::FromStr;
 
@@ -17,21 +17,22 @@ fn wrong(attribute: &str, item: &str, says: &str) {
 const DOOR: &str = r#"#[door("/", token = "optional")]"#;
 
 #[test]
-fn a_plugin_says_what_it_is() {
+fn a_mistake_in_the_plugins_attribute_is_explained() {
     let item = "impl Ping {}";
     wrong(r#"name = "Ping""#, item, "expected lower case letters, digits and `-`, beginning with a letter, at most 64");
     wrong(r#"name = ping"#, item, "expected a text in quotes");
     wrong(r#"name = "ping", data_version = "1""#, item, "expected a number");
     wrong(r#"name = "ping", tenancy = "some""#, item, "expected \"none\" or \"required\" or \"optional\"");
-    let known = "unknown key `nam`; known here: name, version, data_version, reads_data_versions, tenancy";
+    let known =
+        "unknown key `nam`; known here: part, name, version, data_version, reads_data_versions, tenancy, namespace, namespaces";
     wrong(r#"name = "ping", nam = 1"#, item, known);
-    wrong(r#"name = "ping""#, "struct Ping;", "`#[plugin]` stands on the plugin's `impl` block");
-    let plain = "`#[plugin]` stands on a plain `impl` block, not on one of a trait";
+    wrong(r#"name = "ping""#, "struct Ping;", "`#[plugin]` belongs on the plugin's `impl` block");
+    let plain = "`#[plugin]` belongs on a plain `impl` block, not on one of a trait";
     wrong(r#"name = "ping""#, "impl Drop for Ping {}", plain);
 }
 
 #[test]
-fn a_door_says_whom_it_lets_in() {
+fn a_mistake_in_a_namespaces_attribute_is_explained() {
     let on = |above: &str, says: &str| wrong(r#"name = "ping""#, &format!("{above} impl Ping {{}}"), says);
     on("#[door]", "expected the namespace in quotes");
     on(r#"#[door("/")]"#, "expected `token = \"required\"` or `token = \"optional\"`");
@@ -39,7 +40,7 @@ fn a_door_says_whom_it_lets_in() {
     on(r#"#[door("/", token = "required", roles = "ADMIN")]"#, "expected `roles = […]`");
     on(
         r#"#[door("/", token = "required", rols = [])]"#,
-        "unknown key `rols`; known here: token, claims, roles, missing, invalid, forbidden",
+        "unknown key `rols`; known here: token, claims, roles, invalid, forbidden, missing",
     );
     on(&format!("{DOOR} #[namespace(\"/\")]"), "this namespace is there already");
     let nowhere = "the plugin takes part in no namespace \"/x\": add `#[door(\"/x\", …)]` or `#[namespace(\"/x\")]`";
@@ -49,12 +50,12 @@ fn a_door_says_whom_it_lets_in() {
 }
 
 #[test]
-fn a_handler_fits_its_call() {
+fn a_signature_that_does_not_fit_its_call_is_an_error() {
     let on = |method: &str, says: &str| wrong(r#"name = "ping""#, &format!("{DOOR} impl Ping {{ {method} }}"), says);
     on("#[on] fn f() -> Result<()> {}", "expected the event's name in quotes");
     on(
         r#"#[on("a", replyy)] fn f() -> Result<()> {}"#,
-        "unknown key `replyy`; known here: reply, namespace, invalid, on_failure",
+        "unknown key `replyy`; known here: reply, namespace, namespaces, invalid, on_failure",
     );
     on(r#"#[on("a")] fn f() -> u32 {}"#, "expected `Result<()>` or `Result<Reply>`");
     on(r#"#[on("a")] fn f() {}"#, "expected `Result<()>` or `Result<Reply>`");
@@ -71,17 +72,33 @@ fn a_handler_fits_its_call() {
 }
 
 #[test]
-fn a_handler_is_for_a_namespace_of_the_plugin_and_the_only_one_for_its_call() {
+fn a_handler_for_an_unknown_namespace_or_a_handled_call_is_an_error() {
     let nowhere = "the plugin takes part in no namespace: add `#[door(…)]` or `#[namespace(…)]` above the block";
     wrong(r#"name = "ping""#, r#"impl Ping { #[on("a")] fn f() -> Result<()> {} }"#, nowhere);
     let on = |method: &str, says: &str| {
         wrong(r#"name = "ping""#, &format!("{DOOR} #[namespace(\"/b\")] impl Ping {{ {method} }}"), says);
     };
-    on(r#"#[on("a")] fn f() -> Result<()> {}"#, "which namespace? Say `namespace = \"…\"`");
+    on(r#"#[on("a")] fn f() -> Result<()> {}"#, "which namespace? Write `namespace = \"…\"`");
     let unknown = "the plugin takes part in no namespace \"/x\": add `#[door(\"/x\", …)]` or `#[namespace(\"/x\")]`";
     on(r#"#[on("a", namespace = "/x")] fn f() -> Result<()> {}"#, unknown);
     let twice = r#"#[on("a", namespace = "/b")] fn f() -> Result<()> {} #[on("a", namespace = "/b")] fn g() -> Result<()> {}"#;
     on(twice, "this is handled already");
     let owner = "only the owner of a namespace authorizes: it has no `#[door]` here";
     on(r#"#[authorize("/b")] fn f(who: &Caller) -> Result<()> {}"#, owner);
+}
+
+#[test]
+fn a_part_states_its_namespaces_and_nothing_of_the_whole_plugin() {
+    let on = |attribute: &str, item: &str, says: &str| wrong(attribute, item, says);
+    let known = "unknown key `name`; known here: part, namespace, namespaces";
+    on(r#"part, name = "ping""#, "impl Ping {}", known);
+    let both = "expected `namespace` or `namespaces`, not both";
+    on(r#"part, namespace = "/", namespaces = ["/b"]"#, "impl Ping {}", both);
+    let which = "which namespace? Write `#[plugin(part, namespace = \"…\")]` above the block";
+    on("part", r#"impl Ping { #[on("a")] fn f() -> Result<()> {} }"#, which);
+    on("part", &format!("{DOOR} impl Ping {{}}"), "`#[door]` belongs on the plugin's own block, which has a name");
+    on("part", "#[parts(a)] impl Ping {}", "`#[parts]` belongs on the plugin's own block, which has a name");
+    on("part", "impl Ping { fn init(c: C) -> Self {} }", "`init` belongs on the plugin's own block, which has a name");
+    let twice = r#"impl Ping { #[on("a")] fn f() -> Result<()> {} #[on("a", namespace = "/b")] fn g() -> Result<()> {} }"#;
+    on(r#"part, namespaces = ["/", "/b"]"#, twice, "this is handled already");
 }

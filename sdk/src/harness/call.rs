@@ -1,5 +1,5 @@
-//! One call into the plugin: what it has collected, and what it may do. Nothing here touches the world before the commit, but
-//! budgets, which act at once.
+//! One call into the plugin: its effects so far, and its limits. Nothing changes the world before the commit, except budgets, which act
+//! at once.
 
 use std::{cell::RefCell, rc::Rc};
 
@@ -16,14 +16,14 @@ const MAX_EFFECTS: usize = 256;
 const MAX_BYTES: usize = 1024 * 1024;
 const MAX_IMPORTS: usize = 10_000;
 
-/// A name within its tenant. A room or a presence group has none where the plugin's tenancy is `none`.
+/// A name within its tenant. A room or a presence group has no tenant if the plugin's tenancy is `none`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Scoped {
     pub(crate) tenant: Option<String>,
     pub(crate) name: String,
 }
 
-/// What a call does when it has succeeded.
+/// An effect, which happens when the call succeeds.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Effect {
     Put { key: String, value: Vec<u8> },
@@ -53,7 +53,7 @@ pub(crate) enum To {
 }
 
 impl Effect {
-    /// Whether it is the store's, and so comes before all others.
+    /// Whether it is a write to the store. Writes happen before all other effects.
     pub(crate) fn is_write(&self) -> bool {
         matches!(self, Self::Put { .. } | Self::Append { .. } | Self::Delete { .. } | Self::Add { .. })
     }
@@ -70,7 +70,7 @@ impl Effect {
     }
 }
 
-/// Answers that a second run gets again.
+/// An answer that a second run gets again.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Answer {
     Budget(crate::bindings::hubbub::plugin::budget::Answer),
@@ -91,20 +91,20 @@ pub(crate) struct Call {
     /// Absent for a message and a timer.
     pub(crate) caller: Option<About>,
     pub(crate) tenant: Option<String>,
-    /// Whether effects may be collected: not in `describe` and `init`.
+    /// Whether the call may make effects: not in `describe` and `init`.
     pub(crate) transaction: bool,
     pub(crate) effects: Vec<Effect>,
     pub(crate) logs: Vec<super::LogLine>,
     pub(crate) metrics: Vec<(String, f64, bool)>,
     pub(crate) answers: Vec<Answer>,
-    /// How many of `answers` this run has asked for.
+    /// The number of `answers` that this run has taken.
     pub(crate) asked: usize,
     pub(crate) bytes: usize,
     pub(crate) imports: usize,
 }
 
 impl Call {
-    /// Takes an effect into the transaction.
+    /// Adds an effect to the transaction.
     pub(crate) fn collect(&mut self, effect: Effect) -> Result<(), EffectError> {
         self.in_transaction()?;
         self.bytes += effect.bytes();
@@ -127,18 +127,18 @@ impl Call {
         self.caller.as_ref().ok_or(EffectError::NoCaller)
     }
 
-    /// A user, or what is kept for one (a budget, a timer): the call's tenant's under every tenancy.
+    /// The name of a user, a budget's key or a timer: it belongs to the call's tenant under every tenancy.
     pub(crate) fn owned(&self, name: &str) -> Scoped {
         Scoped { tenant: self.tenant.clone(), name: name.to_owned() }
     }
 
-    /// A room or a presence group: the call's tenant's, where the plugin has tenants.
+    /// The name of a room or a presence group: it belongs to the call's tenant if the plugin has tenants.
     pub(crate) fn scoped(&self, world: &World, name: &str) -> Scoped {
         let tenant = if world.has_tenants() { self.tenant.clone() } else { None };
         Scoped { tenant, name: name.to_owned() }
     }
 
-    /// What the first run was answered, or a new answer to be kept for the second.
+    /// The first run's answer, or a new one that is stored for the second run.
     pub(crate) fn answer(&mut self, ask: impl FnOnce() -> Answer) -> Answer {
         let answer = self.answers.get(self.asked).cloned().unwrap_or_else(|| {
             let answer = ask();
@@ -156,11 +156,11 @@ struct Frame {
 }
 
 thread_local! {
-    /// The call that is running. Ambient, because imports are ambient in a component.
+    /// The running call. Thread-local, because a component's imports are global functions.
     static CURRENT: RefCell<Option<Frame>> = const { RefCell::new(None) };
 }
 
-/// Runs plugin code as this call, and hands the call back.
+/// Runs plugin code as this call, and returns the call.
 pub(super) fn within<T>(world: &Rc<RefCell<World>>, call: Call, run: impl FnOnce() -> T) -> (T, Call) {
     let outer = CURRENT.replace(Some(Frame { world: Rc::clone(world), call }));
     let result = run();

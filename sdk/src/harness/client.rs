@@ -1,4 +1,4 @@
-//! A client of the harness: what it sends, and what has reached it.
+//! A client of the harness: it sends events, and collects the events that it receives.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{DisconnectReason, Harness, fail, run};
 use crate::{Plugin, Refusal, RefusalCode};
 
-/// One connection to one namespace. Cheap to clone: clones are the same connection.
+/// One socket. Cheap to clone: clones are the same socket.
 pub struct Client<P> {
     app: Harness<P>,
     socket: u64,
@@ -30,7 +30,7 @@ impl<P: Plugin> Client<P> {
         Self { app, socket }
     }
 
-    /// Sends an event with one payload, and does everything that follows from it.
+    /// Sends an event with one payload. Messages that follow from it are handled before this returns.
     #[track_caller]
     pub fn emit(&self, event: &str, payload: Value) -> Outcome<P> {
         self.emit_args(event, vec![payload])
@@ -49,7 +49,7 @@ impl<P: Plugin> Client<P> {
         Outcome { client: self.clone(), event: event.to_owned(), answer }
     }
 
-    /// The first arguments of the events of this name that have reached the client since they were last asked for.
+    /// The payloads of the events of this name that the client has received and no test has read.
     pub fn received(&self, event: &str) -> Vec<Value> {
         let mut world = self.app.world.borrow_mut();
         let Some(socket) = world.sockets.get_mut(&self.socket) else { return Vec::new() };
@@ -59,41 +59,41 @@ impl<P: Plugin> Client<P> {
         wanted.into_iter().map(|(_, args)| args.into_iter().next().unwrap_or(Value::Null)).collect()
     }
 
-    /// The next event of this name has this payload.
+    /// Reads the next event of this name, which must have this payload.
     ///
     /// # Panics
-    /// If it has another, or none has come.
+    /// If it has another payload, or the client has received none.
     #[track_caller]
     pub fn expect(&self, event: &str, payload: Value) {
         match self.next(event) {
             Some(got) => assert_eq!(got, payload, "the payload of {event}"),
-            None => fail(&format!("no {event} has come; there is {:?}", self.waiting())),
+            None => fail(&format!("the client has not received {event}, but {:?}", self.waiting())),
         }
     }
 
-    /// The next event of this name.
+    /// Reads the payload of the next event of this name.
     ///
     /// # Panics
-    /// If none has come.
+    /// If the client has received none.
     #[track_caller]
     pub fn expect_any(&self, event: &str) -> Value {
         match self.next(event) {
             Some(payload) => payload,
-            None => fail(&format!("no {event} has come; there is {:?}", self.waiting())),
+            None => fail(&format!("the client has not received {event}, but {:?}", self.waiting())),
         }
     }
 
-    /// Nothing has come that was not asked for.
+    /// Checks that the client has received no event that the test has not read.
     ///
     /// # Panics
-    /// If something has.
+    /// If it has.
     #[track_caller]
     pub fn expect_nothing(&self) {
         let waiting = self.waiting();
         assert!(waiting.is_empty(), "expected nothing more, but there is {waiting:?}");
     }
 
-    /// Forgets what has come.
+    /// Drops the events that the client has received.
     pub fn forget(&self) {
         if let Some(socket) = self.app.world.borrow_mut().sockets.get_mut(&self.socket) {
             socket.inbox.clear();
@@ -107,7 +107,7 @@ impl<P: Plugin> Client<P> {
         rooms.map(|room| room.name.clone()).collect()
     }
 
-    /// The client is in a room that another plugin owns, and would have joined it to.
+    /// Puts the client into a room that another plugin owns.
     ///
     /// # Panics
     /// If it has disconnected.
@@ -116,20 +116,19 @@ impl<P: Plugin> Client<P> {
         run::put_in(&self.app.world, self.socket, room);
     }
 
-    /// The client disconnects on purpose, as `socket.disconnect()` does: its presence ends at once. The events that it received can
-    /// still be read.
+    /// Disconnects cleanly, as `socket.disconnect()` does: the client's presence ends at once. Its received events can still be read.
     #[track_caller]
     pub fn disconnect(&self) {
         self.disconnect_because(DisconnectReason::Client);
     }
 
-    /// The connection breaks, as with a reloaded page or a lost network: the client's presence waits for the grace period.
+    /// Breaks the connection, as a reloaded page or a lost network does: the client's presence waits for the grace period.
     #[track_caller]
     pub fn break_connection(&self) {
         self.disconnect_because(DisconnectReason::Transport);
     }
 
-    /// The connection ends for a reason. Only [`DisconnectReason::Client`] is a clean disconnect.
+    /// Ends the connection for a reason. Only [`DisconnectReason::Client`] is a clean disconnect.
     #[track_caller]
     pub fn disconnect_because(&self, reason: DisconnectReason) {
         run::disconnect::<P>(&self.app.world, self.socket, reason);
@@ -150,8 +149,8 @@ impl<P: Plugin> Client<P> {
     }
 }
 
-/// What became of an event.
-#[must_use = "say what is expected of it"]
+/// The result of an event that a client sent.
+#[must_use = "check it with one of the `expect_` methods"]
 pub struct Outcome<P> {
     client: Client<P>,
     event: String,
@@ -165,26 +164,26 @@ impl<P> fmt::Debug for Outcome<P> {
 }
 
 impl<P: Plugin> Outcome<P> {
-    /// It was acknowledged with `{}`.
+    /// The event was acknowledged with `{}`.
     ///
     /// # Panics
-    /// If it was refused, or acknowledged with more.
+    /// If it was refused, or acknowledged with another value.
     #[track_caller]
     pub fn expect_ok(self) {
         self.expect_ack(json!({}));
     }
 
-    /// It was acknowledged with this.
+    /// The event was acknowledged with this value.
     ///
     /// # Panics
-    /// If it was refused, or acknowledged with something else.
+    /// If it was refused, or acknowledged with another value.
     #[track_caller]
     pub fn expect_ack(self, ack: Value) {
         let event = self.event.clone();
         assert_eq!(self.ack(), ack, "the acknowledgement of {event}");
     }
 
-    /// It was acknowledged with this, and the same reached the sender as an event of the same name.
+    /// The event was acknowledged with this value, and the sender received the value as an event of the same name.
     ///
     /// # Panics
     /// If not.
@@ -194,7 +193,7 @@ impl<P: Plugin> Outcome<P> {
         self.expect_reply_as(&event, reply);
     }
 
-    /// It was acknowledged with this, and the same reached the sender as an event of this name.
+    /// The event was acknowledged with this value, and the sender received the value as an event of this name.
     ///
     /// # Panics
     /// If not.
@@ -205,20 +204,20 @@ impl<P: Plugin> Outcome<P> {
         client.expect(event, reply);
     }
 
-    /// It was refused with this code, as clients see it (`not_found`), and this sentence.
+    /// The event was refused with this code, as clients see it (`not_found`), and this sentence.
     ///
     /// # Panics
-    /// If it was not.
+    /// If not.
     #[track_caller]
     pub fn expect_refusal(self, code: &str, message: &str) {
         let refusal = self.refusal();
         assert_eq!((wire(refusal.code), refusal.message.as_str()), (code, message));
     }
 
-    /// What it was acknowledged with.
+    /// The acknowledgement.
     ///
     /// # Panics
-    /// If it was refused.
+    /// If the event was refused.
     #[track_caller]
     pub fn ack(self) -> Value {
         match self.answer {
@@ -234,7 +233,7 @@ impl<P: Plugin> Outcome<P> {
     /// The refusal.
     ///
     /// # Panics
-    /// If it was not refused.
+    /// If the event was not refused.
     #[track_caller]
     pub fn refusal(self) -> Refusal {
         match self.answer {

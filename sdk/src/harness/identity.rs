@@ -1,11 +1,11 @@
-//! Who a client of the harness is: the claims of a token that was checked, or none.
+//! The identity of a client of the harness: the claims of a checked token, or none.
 
 use serde_json::{Map, Value};
 
 use crate::caller::User;
 use crate::payload::is_link;
 
-/// A token's claims, or none: a visitor. From [`user`] or [`visitor`].
+/// A token's claims, or none for a visitor. Made by [`user`] or [`visitor`].
 #[derive(Debug, Clone)]
 pub struct Identity(Option<Claims>);
 
@@ -15,7 +15,7 @@ struct Claims {
     all: Map<String, Value>,
 }
 
-/// A user with this id, and a name only where [`Identity::name`] gives one.
+/// A user with this id.
 pub fn user(id: &str) -> Identity {
     let mut all = Map::new();
     all.insert("sub".into(), id.into());
@@ -46,7 +46,7 @@ impl Identity {
         self.claim("image", image)
     }
 
-    /// The claim `role`, of one role. A list is given by [`Identity::claim`].
+    /// The claim `role` with one role. [`Identity::claim`] gives a list.
     #[must_use]
     pub fn role(self, role: &str) -> Self {
         self.claim("role", role)
@@ -58,7 +58,7 @@ impl Identity {
         self.claim("tenant", tenant)
     }
 
-    /// Any claim. A visitor has none.
+    /// Any claim. Does nothing for a visitor.
     #[must_use]
     pub fn claim(mut self, name: &str, value: impl Into<Value>) -> Self {
         if let Some(claims) = &mut self.0 {
@@ -67,7 +67,7 @@ impl Identity {
         self
     }
 
-    /// The user as the server's door gives it to a plugin.
+    /// The user as the server gives it to a plugin.
     pub(super) fn into_user(self) -> Option<User> {
         let Claims { id, all } = self.0?;
         let text = |names: &[&str]| names.iter().find_map(|name| said(all.get(*name)?));
@@ -83,7 +83,7 @@ impl Identity {
     }
 }
 
-/// The text of a claim. None if it is `null` or empty.
+/// The text of a claim. Absent if it is `null` or empty.
 fn said(claim: &Value) -> Option<String> {
     match claim {
         Value::String(text) if !text.is_empty() => Some(text.clone()),

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::World;
 use crate::EffectError;
 
 /// The most bytes of a name.
@@ -25,7 +26,7 @@ pub(super) fn check(kind: &str, name: &str) -> Result<(), EffectError> {
     Ok(())
 }
 
-/// An event's name: not one that Socket.IO keeps for itself.
+/// An event's name: not one that Socket.IO reserves.
 pub(super) fn event(name: &str) -> Result<(), EffectError> {
     check("event", name)?;
     if ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"].contains(&name) {
@@ -34,11 +35,19 @@ pub(super) fn event(name: &str) -> Result<(), EffectError> {
     Ok(())
 }
 
-/// A room's name that a plugin may join or leave: not one of the host's own.
+/// The name of a room that a plugin may join or leave: not one of the host's own.
 pub(super) fn room(name: &str) -> Result<(), EffectError> {
     check("room", name)?;
     if name.starts_with("user:") {
         return Err(EffectError::Denied(format!("the room {name:?} is the host's own")));
+    }
+    Ok(())
+}
+
+/// A room's name, and not a pattern: a plugin that forgets `Room::of` names no room.
+pub(super) fn filled(world: &World, name: &str) -> Result<(), EffectError> {
+    if name.contains('{') && world.description.rooms.iter().any(|room| room.pattern == name) {
+        return Err(EffectError::InvalidName(format!("room {name:?} is a pattern: `Room::of` names one room of it")));
     }
     Ok(())
 }

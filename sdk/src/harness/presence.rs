@@ -1,5 +1,4 @@
-//! Presence on the test's clock, with several devices, clean and broken disconnects. Knows nothing of calls; what changes is a list
-//! of changes.
+//! Presence on the test's clock, with several devices, clean and broken disconnects. Every change of a status is added to a list.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,20 +22,20 @@ struct Entry {
     status: Status,
     since: u64,
     meta: Value,
-    sockets: BTreeMap<u64, Vouch>,
+    sockets: BTreeMap<u64, Tracking>,
 }
 
-/// A socket that vouches for a key, or a broken connection that may come back.
+/// A socket that tracks a key, or a broken connection in its grace period.
 #[derive(Debug, Clone)]
-struct Vouch {
-    /// The status that was asked for; for a broken connection, the status at that moment.
+struct Tracking {
+    /// The status of the last `track`; for a broken connection, the status when it broke.
     asked: Status,
     heartbeat: u64,
-    /// When its grace period ends, once its connection broke.
+    /// The end of the grace period, if the connection is broken.
     broken_until: Option<u64>,
 }
 
-/// A key's status over all its sockets is another.
+/// A change of a key's status over all its sockets.
 #[derive(Debug, Clone)]
 pub(crate) struct Change {
     pub(crate) group: Scoped,
@@ -47,14 +46,14 @@ pub(crate) struct Change {
 }
 
 impl Presence {
-    /// What an effect of the caller's changes.
+    /// Applies an effect of the caller.
     pub(crate) fn apply(&mut self, now: u64, socket: u64, effect: &Effect) {
         match effect {
             Effect::Track { group, key, status, meta } => self.track(now, socket, group, key, *status, meta),
             Effect::Heartbeat => {
                 for entry in self.entries.values_mut() {
-                    if let Some(vouch) = entry.sockets.get_mut(&socket) {
-                        vouch.heartbeat = now;
+                    if let Some(tracking) = entry.sockets.get_mut(&socket) {
+                        tracking.heartbeat = now;
                     }
                 }
                 self.tick(now);
@@ -87,27 +86,27 @@ impl Presence {
         if !entry.sockets.contains_key(&socket) {
             entry.forget_first_broken();
         }
-        entry.sockets.insert(socket, Vouch { asked: status, heartbeat: now, broken_until: None });
+        entry.sockets.insert(socket, Tracking { asked: status, heartbeat: now, broken_until: None });
         self.tick(now);
     }
 
-    /// A socket has ended. Where the client left on purpose, at once; where the connection broke, after the grace period.
+    /// Ends a socket: at once after a clean disconnect, after the grace period if the connection broke.
     pub(crate) fn disconnect(&mut self, now: u64, socket: u64, clean: bool) {
         for entry in self.entries.values_mut() {
             if clean {
                 entry.sockets.remove(&socket);
-            } else if let Some(vouch) = entry.sockets.get_mut(&socket) {
-                (vouch.asked, vouch.broken_until) = (vouch.status(now), Some(now + GRACE));
+            } else if let Some(tracking) = entry.sockets.get_mut(&socket) {
+                (tracking.asked, tracking.broken_until) = (tracking.status(now), Some(now + GRACE));
             }
         }
         self.tick(now);
     }
 
-    /// What time alone changes.
+    /// Applies the changes that are due by time.
     pub(crate) fn tick(&mut self, now: u64) {
         let changes = &mut self.changes;
         self.entries.retain(|(group, key), entry| {
-            entry.sockets.retain(|_, vouch| vouch.broken_until.is_none_or(|until| now < until));
+            entry.sockets.retain(|_, tracking| tracking.broken_until.is_none_or(|until| now < until));
             let next = entry.next(now);
             if next != Some(entry.status) {
                 changes.push(Change {
@@ -125,10 +124,10 @@ impl Presence {
         });
     }
 
-    /// When time alone changes something next, after `now`.
+    /// The next time, after `now`, at which a change can be due.
     pub(crate) fn due(&self, now: u64) -> Option<u64> {
-        let vouches = self.entries.values().flat_map(|entry| entry.sockets.values());
-        let moments = vouches.map(|vouch| vouch.broken_until.unwrap_or(vouch.heartbeat + AWAY_AFTER));
+        let all = self.entries.values().flat_map(|entry| entry.sockets.values());
+        let moments = all.map(|tracking| tracking.broken_until.unwrap_or(tracking.heartbeat + AWAY_AFTER));
         moments.filter(|at| *at > now).min()
     }
 
@@ -149,40 +148,40 @@ impl Presence {
     }
 
     pub(crate) fn groups_of(&self, socket: u64) -> BTreeSet<Scoped> {
-        let vouched = self.entries.iter().filter(|(_, entry)| entry.sockets.contains_key(&socket));
-        vouched.map(|((group, _), _)| group.clone()).collect()
+        let tracked = self.entries.iter().filter(|(_, entry)| entry.sockets.contains_key(&socket));
+        tracked.map(|((group, _), _)| group.clone()).collect()
     }
 }
 
 impl Entry {
-    /// A new socket replaces the connection that broke first: it counts as its reconnect.
+    /// A new socket counts as the reconnect of the connection that broke first.
     fn forget_first_broken(&mut self) {
-        let broken = self.sockets.iter().filter_map(|(socket, vouch)| Some((vouch.broken_until?, *socket)));
+        let broken = self.sockets.iter().filter_map(|(socket, tracking)| Some((tracking.broken_until?, *socket)));
         if let Some((_, socket)) = broken.min() {
             self.sockets.remove(&socket);
         }
     }
 
-    /// The status now; absent if it is gone.
+    /// The status now; absent if it is offline.
     fn next(&self, now: u64) -> Option<Status> {
-        let statuses = self.sockets.values().map(|vouch| vouch.status(now));
+        let statuses = self.sockets.values().map(|tracking| tracking.status(now));
         statuses.reduce(|one, other| if one == Status::Online { one } else { other })
     }
 }
 
-impl Vouch {
+impl Tracking {
     fn status(&self, now: u64) -> Status {
         let silent = self.broken_until.is_none() && now >= self.heartbeat + AWAY_AFTER;
         if silent { Status::Away } else { self.asked }
     }
 }
 
-/// A tenant's key in a group that all tenants share.
+/// The stored form of a tenant's key in a group that all tenants share.
 pub(crate) fn key_of_tenant(key: &str, tenant: &str) -> String {
     format!("{key}\u{1f}{tenant}")
 }
 
-/// A key as the plugin wrote it, and whose it is where its group is shared by all tenants.
+/// A key as the plugin wrote it, and its tenant if all tenants share the group.
 pub(crate) fn key_of(kept: &str) -> (&str, Option<&str>) {
     match kept.split_once('\u{1f}') {
         Some((key, tenant)) => (key, Some(tenant)),

@@ -1,5 +1,5 @@
-//! The host's calls: each on a fresh instance, each twice, committed once. What follows from a call (messages, counts) is done
-//! before the test goes on.
+//! The host's calls: each runs twice on fresh instances and is committed once. Messages and counts that follow from a call are handled
+//! before the test continues.
 
 use std::{
     any::Any,
@@ -38,14 +38,21 @@ pub(super) fn describe<P: Plugin>() -> Description {
     let (description, asked) = std_time::watched(P::describe);
     check_time("describe", asked);
     if description != P::describe() {
-        fail("`describe` says something else each time");
+        fail("`describe` returns another description at each call");
     }
     let namespaces: BTreeSet<&str> = description.namespaces.iter().map(|place| place.path.as_str()).collect();
     let rooms = description.rooms.iter().map(|room| &room.namespace);
     let emits = description.emits.iter().map(|event| &event.namespace);
-    for named in rooms.chain(emits) {
+    let events = description.events.iter().map(|event| &event.namespace);
+    for named in rooms.chain(emits).chain(events) {
         if !namespaces.contains(named.as_str()) {
             fail(&format!("the description names {named:?}, a namespace that it takes no part in"));
+        }
+    }
+    let mut handled = BTreeSet::new();
+    for event in &description.events {
+        if !handled.insert((&event.namespace, &event.name)) {
+            fail(&format!("two parts handle the event {:?} of {:?}", event.name, event.namespace));
         }
     }
     description
@@ -59,7 +66,7 @@ pub(super) fn init<P: Plugin>(world: &Shared) -> Result<P, String> {
     made
 }
 
-/// Ends the test where the plugin would panic in a component.
+/// Fails the test if the plugin would panic in a component.
 #[track_caller]
 fn check_time(what: &str, asked: bool) {
     if asked {
@@ -68,10 +75,12 @@ fn check_time(what: &str, asked: bool) {
 }
 
 pub(super) fn inside<T>(world: &Shared, look: impl FnOnce() -> T) -> T {
-    call::within(world, Call { transaction: true, ..Call::default() }, look).0
+    let (result, call) = call::within(world, Call { transaction: true, ..Call::default() }, look);
+    world.borrow_mut().logs.extend(call.logs);
+    result
 }
 
-/// The door, then `authorize`, then `on_connect`. The error is the sentence of the `connect_error`.
+/// The door policy, then `authorize`, then `on_connect`. The error is the sentence of the `connect_error`.
 #[track_caller]
 pub(super) fn connect<P: Plugin>(world: &Shared, namespace: &str, mut user: Option<User>, auth: &str) -> Result<u64, String> {
     let (socket, authorize) = {
@@ -107,7 +116,7 @@ pub(super) fn connect<P: Plugin>(world: &Shared, namespace: &str, mut user: Opti
     Ok(socket)
 }
 
-/// Checks the door. The user's role is then the one that opened it.
+/// Checks the door policy. Sets the user's role to the one that it matched.
 fn check_door(door: &Door, user: Option<&mut User>, tenants: bool) -> Result<(), String> {
     let Some(user) = user else {
         let closed = door.token == TokenPolicy::Required || tenants;
@@ -246,7 +255,7 @@ fn due_timers(world: &mut World) -> Vec<handler::DueTimer> {
     due
 }
 
-/// Handles what follows, until nothing does.
+/// Handles messages until none is left.
 #[track_caller]
 fn settle<P: Plugin>(world: &Shared) {
     loop {
@@ -282,14 +291,14 @@ fn commit(world: &Shared, ran: Ran<Result<(), Refusal>>, hops: u8) -> Result<(),
     answer.and_then(|()| world.borrow_mut().commit(&call, hops)).map_err(|refusal| refusal.message)
 }
 
-/// As [`commit`], of a message or a timer: the error is what the host reads of it.
+/// As [`commit`], for a message or a timer: the error is the failure that the host gets.
 fn commit_data(world: &Shared, ran: Ran<Result<(), Refusal>>, hops: u8) -> Result<(), String> {
     let (answer, call) = ran?;
     answer.map_err(|refusal| glue::failure_on_data(refusal).message)?;
     world.borrow_mut().commit(&call, hops).map_err(|refusal| refusal.message)
 }
 
-/// Runs a call on two fresh instances and keeps the second. An error is a trap.
+/// Runs a call on two fresh instances and returns the second run. An error is a trap.
 #[track_caller]
 fn twice<P: Plugin, T: PartialEq + Debug>(
     world: &Shared,
@@ -313,8 +322,8 @@ fn twice<P: Plugin, T: PartialEq + Debug>(
     let mut world = world.borrow_mut();
     world.logs.extend(second_call.logs.iter().cloned());
     for (name, value, adds) in &second_call.metrics {
-        let figure = world.metrics.entry(name.clone()).or_default();
-        *figure = if *adds { *figure + value } else { *value };
+        let metric = world.metrics.entry(name.clone()).or_default();
+        *metric = if *adds { *metric + value } else { *value };
     }
     match second {
         Ok(answer) => Ok((answer, second_call)),

@@ -1,18 +1,18 @@
-//! Finds handlers that ask for the system's time. `std::time` panics in a component, and works in a test on this machine: without
-//! this a test would pass where the server fails. It changes no answer, and only notes the call.
+//! Finds handlers that ask for the system's time. `std::time` panics in a component and works in a test on this machine, so without
+//! this file such a handler would pass its tests and fail on a server. The time itself is not changed.
 
 use std::cell::Cell;
 
 std::thread_local! {
-    /// Whether the plugin runs on this thread, and has asked.
+    /// Whether the plugin runs on this thread, and whether it has asked.
     static WATCHED: Cell<Option<bool>> = const { Cell::new(None) };
 }
 
-/// The rest of the sentence that a test fails with.
+/// The end of the sentence that a test fails with.
 pub(super) const WHY: &str = "asks for the system's time (`SystemTime::now`, `Instant::now`, or a crate that calls them), which panics \
                               in a component; take `hubbub_sdk::clock::now`, which stands still within a call";
 
-/// Runs the plugin's code; also answers whether it has asked for the system's time.
+/// Runs the plugin's code, and returns whether it has asked for the system's time.
 pub(super) fn watched<T>(run: impl FnOnce() -> T) -> (T, bool) {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     linux::link();
@@ -57,12 +57,12 @@ mod linux {
         })
     }
 
-    /// Takes the C library's place in a test program: every `now` of the standard library comes by here.
+    /// Replaces the C library's function in a test program: every `now` of the standard library calls it.
     #[expect(unsafe_code, reason = "it must have the C library's name to be called instead")]
-    // SAFETY: it has the signature of the function that it stands for, and passes every call on to it.
+    // SAFETY: it has the signature of the C library's function, and passes every call on to it.
     #[unsafe(no_mangle)]
     extern "C" fn clock_gettime(clock: c_int, time: *mut Timespec) -> c_int {
-        // A thread that ends has no such value any more.
+        // The value is absent while a thread ends.
         let _ = WATCHED.try_with(|watched| {
             if watched.get().is_some() {
                 watched.set(Some(true));
@@ -71,7 +71,7 @@ mod linux {
         real().map_or(-1, |real| real(clock, time))
     }
 
-    /// Names the function, so that the linker takes it.
+    /// Uses the function, so that the linker includes it.
     pub(super) fn link() {
         std::hint::black_box(clock_gettime as ClockGettime);
     }

@@ -1,9 +1,9 @@
-//! The harness and the attribute proved together, by small plugins that each do one thing. What the harness promises a plugin's
-//! author must fail here first.
+//! The harness and the attribute together, with small plugins that each do one thing.
 
 mod attribute;
 mod bus;
 mod determinism;
+mod parts;
 mod presence;
 mod tenancy;
 mod timers;

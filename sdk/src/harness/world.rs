@@ -1,4 +1,4 @@
-//! Everything outside the plugin: sockets, rooms, the store, the bus, the clock. Changes only by commits and by time.
+//! The state outside the plugin: sockets, rooms, the store, the bus, the clock. It changes only by commits and by time.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -27,9 +27,9 @@ const COUNT_EVERY: u64 = 500;
 /// A line that the plugin has logged.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LogLine {
-    /// How bad it is.
+    /// The level.
     pub level: Level,
-    /// What happened.
+    /// The message.
     pub message: String,
     /// Further fields; null where there are none.
     pub fields: Value,
@@ -76,9 +76,9 @@ pub(crate) struct Queued {
 pub(crate) struct World {
     pub(crate) description: Description,
     pub(crate) config: String,
-    /// By the clock that never steps.
+    /// The monotonic clock.
     pub(crate) now: u64,
-    /// How far the wall clock was set, in milliseconds.
+    /// The wall clock's distance to the monotonic one, in milliseconds.
     pub(crate) set: i64,
     pub(crate) sockets: BTreeMap<u64, Socket>,
     pub(crate) store: BTreeMap<String, Vec<u8>>,
@@ -91,9 +91,9 @@ pub(crate) struct World {
     pub(crate) presence: Presence,
     pub(crate) logs: Vec<LogLine>,
     pub(crate) metrics: BTreeMap<String, f64>,
-    /// Rooms whose new size the plugin is owed, and when.
+    /// Rooms with a new size, and the time at which it is reported.
     uncounted: BTreeMap<(String, Scoped), u64>,
-    /// When it last had a room's size.
+    /// The time of the last report of a room's size.
     counted: BTreeMap<(String, Scoped), u64>,
     ids: u64,
     appended: u64,
@@ -136,12 +136,12 @@ impl World {
         self.description.tenancy != Tenancy::None
     }
 
-    /// Whether a call without a tenant is refused.
+    /// Whether calls without a tenant are refused.
     pub(crate) fn needs_tenant(&self) -> bool {
         self.description.tenancy == Tenancy::Required
     }
 
-    /// The tenant that a message's data names, as the host reads it without `tenant_path`.
+    /// The tenant in a message's data, as the host reads it without `tenant_path`.
     pub(crate) fn tenant_in(&self, data: &Value) -> Option<String> {
         ["tenant", "companyId"].iter().find_map(|key| match data.get(key)? {
             Value::String(tenant) if !tenant.is_empty() => Some(tenant.clone()),
@@ -154,7 +154,7 @@ impl World {
         self.description.topics.iter().any(|known| known == topic)
     }
 
-    /// The namespace of the description that a client names so.
+    /// The namespace of the description for the namespace that a client names.
     pub(crate) fn place(&self, namespace: &str) -> Option<&Namespace> {
         self.description.namespaces.iter().find(|place| names::is_namespace(&place.path, namespace))
     }
@@ -202,7 +202,7 @@ impl World {
         }
     }
 
-    /// Does what a call has collected: writes first, all of it or nothing.
+    /// Applies a call's effects, all or none, writes first.
     pub(crate) fn commit(&mut self, call: &Call, hops: u8) -> Result<(), Refusal> {
         let (writes, others): (Vec<&Effect>, Vec<&Effect>) = call.effects.iter().partition(|effect| effect.is_write());
         if self.storage_down && !writes.is_empty() {
@@ -285,7 +285,7 @@ impl World {
         }
     }
 
-    /// A socket has ended: it leaves its rooms. Its presence ends with a clean disconnect, and waits for the grace period otherwise.
+    /// Ends a socket: it leaves its rooms. Its presence ends at once after a clean disconnect, else after the grace period.
     pub(crate) fn disconnect(&mut self, id: u64, clean: bool) {
         let Some(socket) = self.sockets.get_mut(&id) else { return };
         socket.gone = true;
@@ -304,7 +304,7 @@ impl World {
         }
     }
 
-    /// Puts what the host has noticed on the bus, as far as it is due.
+    /// Publishes the changes of presence and the sizes of rooms that are due.
     pub(crate) fn notice(&mut self) {
         self.presence.tick(self.now);
         for change in self.presence.take_changes() {
@@ -335,7 +335,7 @@ impl World {
         self.bus.push_back(Queued { topic: "room.counted".into(), tenant: room.tenant, data, hops: 0 });
     }
 
-    /// When something is due next by time alone.
+    /// The next time at which something is due.
     pub(crate) fn due(&self) -> Option<u64> {
         let timers = self.timers.values().map(|waiting| waiting.due);
         let schedules = self.schedules.values().map(|(due, _)| *due);

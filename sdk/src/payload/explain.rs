@@ -1,7 +1,7 @@
-//! From serde's error to a sentence for the client: `chatId: missing`. Costs nothing before something is wrong, and never shows
-//! a name of Rust's.
+//! Turns an error of serde into a sentence for the client: `chatId: missing`. It costs nothing while payloads fit, and never names a
+//! Rust type.
 
-/// What is wrong with a payload and where. `text` is what was read: an event's arguments, or one value.
+/// The wrong field of a payload, and the reason. `text` is an event's arguments, or one value.
 pub(crate) fn explain(text: &str, error: &serde_json::Error) -> String {
     let full = error.to_string();
     let what = full.rsplit_once(" at line ").map_or(full.as_str(), |(what, _)| what);
@@ -21,7 +21,7 @@ pub(crate) fn explain(text: &str, error: &serde_json::Error) -> String {
 }
 
 fn complaint(what: &str) -> String {
-    // What is not there reads as null, and a client that sends null means the same.
+    // A missing field reads as null, and a client that sends null means the same.
     if what.starts_with("invalid type: null") {
         return "missing".to_owned();
     }
@@ -34,11 +34,11 @@ fn complaint(what: &str) -> String {
     if let Some((_, expected)) = what.split_once(", expected ") {
         return format!("must be {}", wanted(expected));
     }
-    // A sentence of the type's own; what is left of serde's speaks of its types.
+    // Other sentences come from the plugin's types, except those of serde about Rust types.
     if what.contains("variant") || what.contains("struct ") { "wrong".to_owned() } else { what.to_owned() }
 }
 
-/// serde's name of a type, in words a client's author knows.
+/// The name of a type for a client's author, from the one that serde uses.
 fn wanted(expected: &str) -> &str {
     match expected {
         "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number, 0 or more",
@@ -58,13 +58,13 @@ fn quoted<'a>(what: &'a str, before: &str) -> Option<&'a str> {
     what.strip_prefix(before)?.strip_prefix('`')?.split('`').next()
 }
 
-/// The byte that a line and a column (both from 1, in bytes) mean.
+/// The byte offset of a line and a column (both from 1, in bytes).
 fn offset(text: &str, line: usize, column: usize) -> usize {
     let start: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
     start + column
 }
 
-/// The fields that lead to the value which ends at, or holds, this byte. The arguments' own array is left out.
+/// The fields that lead to the value that ends at this byte, or holds it. Without the array of arguments.
 fn path_at(text: &str, end: usize) -> Vec<String> {
     let bytes = text.as_bytes();
     let mut open: Vec<Level> = Vec::new();
@@ -98,12 +98,12 @@ fn path_at(text: &str, end: usize) -> Vec<String> {
 }
 
 struct Level {
-    /// The key read last; absent in an array.
+    /// The last key; absent in an array.
     key: Option<String>,
     index: usize,
 }
 
-/// The place of a string's closing quote.
+/// The offset of a string's closing quote.
 fn end_of_string(bytes: &[u8], from: usize) -> usize {
     let mut at = from;
     while at < bytes.len() && bytes[at] != b'"' {

@@ -1,12 +1,11 @@
-//! Links in payloads: an address that a client opens or shows. One that would run code, or that leads elsewhere than it seems to, goes
-//! no further.
+//! Links in payloads: addresses that a client opens or shows. A link that would run code, or that leads to another place than it seems
+//! to, is not passed on.
 
 use serde::{Deserialize, Deserializer};
 
-/// Whether a text is a link that may be passed on: an `http` or `https` address with a host, or a relative one (`/lessons/7`, `a.png`,
-/// `?page=2`). Any other scheme is none, such as `javascript:` and `data:`; nor is an address without a scheme that names a host
-/// (`//example.org`), one with a backslash, which browsers read as a slash, or one with a space, a control character or a control of the
-/// direction of writing.
+/// Whether a text is a link that may be passed on: an `http` or `https` address with a host, or a relative address (`/lessons/7`,
+/// `a.png`, `?page=2`). Not a link: any other scheme (`javascript:`, `data:`), a host without a scheme (`//example.org`), a backslash
+/// (browsers read it as a slash), a space, a control character, and a character that changes the direction of writing.
 ///
 /// ```
 /// use hubbub_sdk::payload::is_link;
@@ -34,8 +33,8 @@ fn is_direction(c: char) -> bool {
     matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Reads a field that is a link: what is no link is left out, and the rest of the payload is as good as before. With `default`, the
-/// field may be missing.
+/// Reads a field that is a link. A text that is not a link reads as `None`, and does not fail the payload. With `default`, the field may
+/// be missing.
 ///
 /// ```
 /// use hubbub_sdk::payload::link;
@@ -80,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn other_schemes_and_addresses_that_deceive_are_none() {
+    fn other_schemes_and_deceptive_addresses_are_not_links() {
         for bad in [
             "",
             "javascript:alert(1)",

@@ -1,15 +1,16 @@
-//! plugin-name: who joins a room hears what is said in it. Nothing is kept in memory between calls; what must last is stored.
+//! plugin-name: clients join a room and send texts to its members. A plugin keeps nothing in memory between calls: what must last is
+//! stored.
 
-use hubbub_sdk::{Caller, Refusal, Result, emitter::Emits, plugin, rooms, store};
+use hubbub_sdk::{Caller, Refusal, Result, emitter::Emits, plugin, rooms::Room, store};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-const NAMESPACE: &str = "/plugin-name";
+/// The rooms of this plugin, one for each name that a client gives.
+const ROOM: Room = Room::new("/plugin-name", "room:{room}");
 
-/// Sent to everyone in a room.
-const SAID: Emits<Said> = Emits::new(NAMESPACE, "said");
+/// Sent to all members of a room.
+const SAID: Emits<Said> = Emits::new("/plugin-name", "said");
 
-/// `{room}`, from a client.
 #[derive(Deserialize, JsonSchema)]
 struct Join {
     room: String,
@@ -20,11 +21,10 @@ struct Joined {
     room: String,
     /// Sockets in the room, on all nodes.
     here: u64,
-    /// How many things were ever said in it.
+    /// The number of texts that were ever sent to the room.
     said: i64,
 }
 
-/// `{room, text}`, from a client.
 #[derive(Deserialize, JsonSchema)]
 struct Say {
     room: String,
@@ -38,37 +38,35 @@ struct Said {
     by: String,
 }
 
-/// The plugin. It has no settings yet: `fn init(config: Config) -> Self` would take them.
+/// The plugin. It has no settings yet; `fn init(config: Config) -> Self` would read them.
 #[derive(Default)]
 pub struct PluginName;
 
 #[plugin(name = "plugin-name")]
 #[door("/plugin-name", token = "optional")]
-#[room("/plugin-name", "room:{room}")]
+#[rooms(ROOM)]
 #[emits(SAID)]
 impl PluginName {
     #[on("join", reply)]
     fn join(Join { room }: Join) -> Result<Joined> {
-        rooms::join(&id(&room))?;
-        let here = rooms::size(NAMESPACE, &id(&room))?.sockets;
+        ROOM.of(&room).join()?;
+        let here = ROOM.of(&room).size()?.sockets;
         Ok(Joined { here, said: store::counter(&count(&room))?, room })
     }
 
     #[on("say", invalid = "Say what, and where?")]
     fn say(caller: &Caller, Say { room, text }: Say) -> Result<()> {
-        if !rooms::joined(&id(&room))? {
+        let members = ROOM.of(&room);
+        if !members.joined()? {
             return Err(Refusal::forbidden("Join the room first"));
         }
         store::add(&count(&room), 1)?;
         let by = caller.user.as_ref().map_or("a visitor", |user| user.display_name()).to_owned();
-        Ok(SAID.to_room(&id(&room), &Said { room: room.clone(), text, by })?)
+        SAID.to_room(&members, &Said { room, text, by })
     }
 }
 
-fn id(room: &str) -> String {
-    format!("room:{room}")
-}
-
+/// The key of a room's number of texts.
 fn count(room: &str) -> String {
     store::key(["said", room])
 }
@@ -81,9 +79,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everyone_in_the_room_hears_what_is_said() {
+    fn a_text_reaches_everyone_in_the_room() {
         let app = Harness::<PluginName>::new();
-        let (ana, ben) = (app.connect(NAMESPACE, user("u1").name("Ana")), app.connect(NAMESPACE, visitor()));
+        let (ana, ben) = (app.connect("/plugin-name", user("u1").name("Ana")), app.connect("/plugin-name", visitor()));
         ana.emit("join", json!({"room": "hall"})).expect_reply(json!({"room": "hall", "here": 1, "said": 0}));
         ben.emit("join", json!({"room": "hall"})).expect_reply(json!({"room": "hall", "here": 2, "said": 0}));
 
@@ -93,9 +91,9 @@ mod tests {
     }
 
     #[test]
-    fn who_is_not_in_the_room_says_nothing_in_it() {
+    fn a_client_outside_the_room_is_refused() {
         let app = Harness::<PluginName>::new();
-        let ana = app.connect(NAMESPACE, user("u1").name("Ana"));
+        let ana = app.connect("/plugin-name", user("u1").name("Ana"));
         ana.emit("say", json!({"room": "hall", "text": "hello"})).expect_refusal("forbidden", "Join the room first");
         ana.emit("say", json!({"room": "hall"})).expect_refusal("invalid", "Say what, and where?");
     }

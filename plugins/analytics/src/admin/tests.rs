@@ -1,4 +1,4 @@
-//! The administrators' figures, and whom the door lets in to see them.
+//! The metrics for administrators, and the door policy of `/admin`.
 
 use hubbub_sdk::harness::{Harness, user, visitor};
 use serde_json::json;
@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::Analytics;
 
 #[test]
-fn the_figures_reach_the_dashboards_with_exactly_these_keys() {
+fn metrics_reach_the_dashboards_with_exactly_these_keys() {
     let app = Harness::<Analytics>::new();
     let ana = app.connect("/admin", user("ana").role("ADMIN"));
     assert_eq!(ana.rooms(), ["admin:dashboard"]);
@@ -22,7 +22,7 @@ fn the_figures_reach_the_dashboards_with_exactly_these_keys() {
 }
 
 #[test]
-fn figures_without_a_dashboard_go_nowhere() {
+fn metrics_without_a_dashboard_are_not_sent() {
     let app = Harness::<Analytics>::new();
     app.publish(
         "host.figures",
@@ -32,7 +32,7 @@ fn figures_without_a_dashboard_go_nowhere() {
 }
 
 #[test]
-fn only_administrators_are_let_in() {
+fn only_administrators_connect() {
     let app = Harness::<Analytics>::new();
     let refusal = |who| app.try_connect("/admin", who).err();
     assert_eq!(refusal(visitor()).as_deref(), Some("Authentication error"));

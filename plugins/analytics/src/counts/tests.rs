@@ -1,4 +1,4 @@
-//! What is counted, on which day, and for which company.
+//! The counters: for each message, day and company.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ fn messages_of_both_directions_are_counted() {
 }
 
 #[test]
-fn a_wait_lasts_from_the_first_inbound_message_to_the_first_reply() {
+fn response_time_runs_from_the_first_inbound_message_to_the_first_reply() {
     let app = Harness::<Analytics>::new();
     publish(&app, "message.received", "acme", "c1");
     app.advance(Duration::from_millis(1500));
@@ -61,7 +61,7 @@ fn a_reply_counts_on_its_own_day() {
 }
 
 #[test]
-fn a_conversation_counts_once_and_so_does_its_conversion() {
+fn a_conversation_and_its_conversion_count_once() {
     let app = Harness::<Analytics>::new();
     for topic in ["conversation.upserted", "conversation.upserted", "conversation.converted", "conversation.converted"] {
         publish(&app, topic, "acme", "c1");
@@ -104,7 +104,7 @@ fn a_week_has_7_days_and_a_month_30() {
 }
 
 #[test]
-fn nothing_crosses_a_company() {
+fn counts_of_two_companies_stay_apart() {
     let app = Harness::<Analytics>::new();
     publish(&app, "message.received", "acme", "c1");
     publish(&app, "conversation.upserted", "acme/2025", "c1");
@@ -115,7 +115,7 @@ fn nothing_crosses_a_company() {
 }
 
 #[test]
-fn the_messages_own_tenant_is_its_company_where_the_data_names_none() {
+fn a_message_without_a_company_counts_for_its_tenant() {
     let app = Harness::<Analytics>::new();
     assert_eq!(
         app.try_publish("message.sent", json!({ "conversationId": "c1" })),

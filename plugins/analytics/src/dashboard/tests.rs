@@ -1,4 +1,4 @@
-//! A company's dashboards: the door, the answer to each period, and updates that come once a second and for a reason.
+//! A company's dashboards: the door policy, the reply for each period, and at most one update a second.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ fn metrics(period: &str, messages: u64, conversations: u64, timestamp: &str) -> 
 }
 
 #[test]
-fn the_door_wants_a_user_of_a_company() {
+fn a_user_without_a_company_is_refused() {
     let app = Harness::<Analytics>::new();
     let refusal = |who| app.try_connect("/analytics", who).err();
     assert_eq!(refusal(visitor()).as_deref(), Some("Authentication required"));
@@ -40,7 +40,7 @@ fn the_door_wants_a_user_of_a_company() {
 }
 
 #[test]
-fn without_traffic_everything_is_zero() {
+fn all_numbers_are_zero_without_messages() {
     let app = Harness::<Analytics>::new();
     let ana = watch(&app, "acme");
     for period in ["today", "week", "month"] {
@@ -51,7 +51,7 @@ fn without_traffic_everything_is_zero() {
 }
 
 #[test]
-fn another_period_is_refused_and_so_is_storage_that_does_not_answer() {
+fn an_unknown_period_and_failing_storage_refuse_the_request() {
     let app = Harness::<Analytics>::new();
     let ana = watch(&app, "acme");
     for period in [json!("year"), json!(7), json!(null), json!({ "period": "today" })] {
@@ -63,7 +63,7 @@ fn another_period_is_refused_and_so_is_storage_that_does_not_answer() {
 }
 
 #[test]
-fn a_change_reaches_the_companys_dashboards_soon() {
+fn a_change_reaches_the_companys_dashboards_within_a_moment() {
     let app = Harness::<Analytics>::new();
     let (ana, screen, rival) = (watch(&app, "acme"), watch(&app, "acme"), watch(&app, "rival"));
     send(&app, "acme", "c1");
@@ -74,7 +74,7 @@ fn a_change_reaches_the_companys_dashboards_soon() {
 }
 
 #[test]
-fn there_is_one_update_a_second_while_there_are_changes_and_none_without() {
+fn changes_send_at_most_one_update_a_second() {
     let app = Harness::<Analytics>::new();
     let ana = watch(&app, "acme");
     for _ in 0..50 {
@@ -89,7 +89,7 @@ fn there_is_one_update_a_second_while_there_are_changes_and_none_without() {
 }
 
 #[test]
-fn what_is_counted_twice_is_no_change() {
+fn a_repeated_message_sends_no_update() {
     let app = Harness::<Analytics>::new();
     let ana = watch(&app, "acme");
     let upsert = || app.publish("conversation.upserted", json!({ "companyId": "acme", "conversationId": "c1" }));
@@ -102,7 +102,7 @@ fn what_is_counted_twice_is_no_change() {
 }
 
 #[test]
-fn a_conversion_of_an_older_day_is_no_change_of_today() {
+fn a_conversion_of_an_older_day_sends_no_update() {
     let app = Harness::<Analytics>::new();
     let ana = watch(&app, "acme");
     app.publish("conversation.upserted", json!({ "companyId": "acme", "conversationId": "c1" }));

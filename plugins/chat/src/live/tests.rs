@@ -1,4 +1,4 @@
-//! Every row of a video's live chat: what clients see when it works, and each refusal's sentence.
+//! A video's live chat: each event, and each refusal's sentence.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ fn watch(app: &Harness<Chat>, who: Identity) -> Client<Chat> {
 }
 
 #[test]
-fn the_count_reaches_who_joins_at_once_and_the_room_twice_a_second() {
+fn a_join_gets_the_count_at_once_and_the_room_twice_a_second() {
     let app = Harness::<Chat>::new();
     let ana = watch(&app, user("ana"));
     assert_eq!(ana.received("chat:user-count"), [json!({ "videoId": "v1", "count": 1 }), json!({ "videoId": "v1", "count": 1 })]);
@@ -58,7 +58,7 @@ fn a_message_has_1_to_2000_characters() {
 }
 
 #[test]
-fn a_user_says_ten_things_a_minute() {
+fn the_eleventh_message_of_a_minute_is_refused() {
     let app = Harness::<Chat>::new();
     let ana = watch(&app, user("ana"));
     for _ in 0..10 {
@@ -69,7 +69,7 @@ fn a_user_says_ten_things_a_minute() {
 }
 
 #[test]
-fn a_visitor_reads_but_does_not_speak() {
+fn a_visitor_reads_and_may_not_write() {
     let app = Harness::<Chat>::new();
     let guest = watch(&app, visitor());
     let message = guest.emit("chat:message", json!({ "videoId": "v1", "message": "hi" }));
@@ -91,7 +91,7 @@ fn typing_reaches_the_others() {
 }
 
 #[test]
-fn who_disconnects_is_no_longer_counted() {
+fn a_disconnected_client_is_not_counted() {
     let app = Harness::<Chat>::new();
     let (ana, ben) = (watch(&app, user("ana")), watch(&app, user("ben")));
     app.advance(Duration::from_secs(1));

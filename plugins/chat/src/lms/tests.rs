@@ -1,4 +1,4 @@
-//! Every row of a course's chat: what clients see when it works, and each refusal's sentence.
+//! A course's chat: each event, and each refusal's sentence.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::{Chat, lms::unread};
 
-/// A chat of two, who have joined it and forgotten how.
+/// A chat with two participants that have joined, without the events of the joins.
 fn two() -> (Harness<Chat>, Client<Chat>, Client<Chat>) {
     let app = chat_of(&["ana", "ben"]);
     let [ana, ben] = ["ana", "ben"].map(|id| enter(&app, id));
@@ -46,7 +46,7 @@ fn say(client: &Client<Chat>, content: &str) {
 }
 
 #[test]
-fn a_participant_joins_and_everyone_hears_of_it() {
+fn a_join_of_a_participant_is_sent_to_the_room() {
     let app = chat_of(&["ana", "ben"]);
     let ana = enter(&app, "ana");
     let ben = app.connect("/chat", user("ben").name("Ben"));
@@ -66,7 +66,7 @@ fn a_participant_joins_and_everyone_hears_of_it() {
 }
 
 #[test]
-fn online_count_counts_users_not_devices_and_a_second_join_is_no_news() {
+fn online_count_counts_users_and_a_second_join_is_not_sent() {
     let (app, ana, ben) = two();
     let phone = app.connect("/chat", user("ana"));
     assert_eq!(phone.emit("chat:join", json!({ "chatId": "c1" })).ack()["onlineCount"], 2);
@@ -105,7 +105,7 @@ fn a_message_reaches_the_room_as_it_is_stored() {
 }
 
 #[test]
-fn the_token_knows_better_than_the_list_who_speaks() {
+fn the_tokens_name_and_image_win_over_the_lists() {
     let app = chat_of(&["ana"]);
     let ana = app.connect("/chat", user("ana").name("Ana").image("me.png"));
     let _ = ana.emit("chat:join", json!({ "chatId": "c1" })).ack();
@@ -126,7 +126,7 @@ fn a_message_has_1_to_2000_characters() {
 }
 
 #[test]
-fn who_has_not_joined_neither_speaks_nor_types() {
+fn messages_and_typing_without_a_join_are_refused() {
     let app = chat_of(&["ana", "ben"]);
     let (ana, ben) = (app.connect("/chat", user("ana")), enter(&app, "ben"));
     let message = ana.emit("chat:message", json!({ "chatId": "c1", "content": "hello" }));
@@ -136,7 +136,7 @@ fn who_has_not_joined_neither_speaks_nor_types() {
 }
 
 #[test]
-fn a_user_says_ten_things_a_minute_on_all_devices_together() {
+fn ten_messages_a_minute_are_for_all_devices_of_a_user_together() {
     let (app, ana, ben) = two();
     let phone = enter(&app, "ana");
     for n in 0..10 {
@@ -145,13 +145,13 @@ fn a_user_says_ten_things_a_minute_on_all_devices_together() {
     let refusal = phone.emit("chat:message", json!({ "chatId": "c1", "content": "hello" })).refusal();
     assert_eq!(refusal.message, "Too many messages. Please slow down.");
     assert_eq!(refusal.retry_after_ms, Some(6000));
-    say(&ben, "another user's budget is another");
+    say(&ben, "each user has a budget");
     app.advance(Duration::from_secs(6));
     say(&ana, "hello");
 }
 
 #[test]
-fn messages_per_minute_is_configuration_and_0_is_no_limit() {
+fn messages_per_minute_0_means_no_limit() {
     let app = Harness::<Chat>::new().config(json!({ "messages_per_minute": 0 }));
     publish_list(&app, "c1", &["ana"]);
     let ana = enter(&app, "ana");
@@ -175,7 +175,7 @@ fn typing_reaches_the_others_and_is_not_stored() {
 }
 
 #[test]
-fn who_leaves_is_announced_and_hears_no_more() {
+fn a_leave_is_sent_to_the_room_and_ends_its_events() {
     let (_, ana, ben) = two();
     ana.emit("chat:leave", json!({ "chatId": "c1" })).expect_reply(json!({ "chatId": "c1" }));
     ben.expect("user:left", json!({ "userId": "ana", "name": "ANA of the list" }));
@@ -186,7 +186,7 @@ fn who_leaves_is_announced_and_hears_no_more() {
 }
 
 #[test]
-fn history_is_newest_first_in_pages_that_lead_to_the_beginning() {
+fn history_pages_run_from_the_newest_message_to_the_first() {
     let app = Harness::<Chat>::new().config(json!({ "messages_per_minute": 0 }));
     publish_list(&app, "c1", &["ana"]);
     publish_list(&app, "c1/x", &["ana"]);
@@ -225,7 +225,7 @@ fn history_has_at_most_100_messages_a_page_and_50_by_default() {
 }
 
 #[test]
-fn history_before_a_message_is_what_was_said_before_it() {
+fn history_before_a_message_has_only_older_messages() {
     let app = Harness::<Chat>::new().config(json!({ "messages_per_minute": 0 }));
     publish_list(&app, "c1", &["ana"]);
     let ana = enter(&app, "ana");
@@ -247,7 +247,7 @@ fn history_before_a_message_is_what_was_said_before_it() {
 }
 
 #[test]
-fn history_and_read_are_for_participants_and_want_no_join() {
+fn history_and_read_need_a_participant_and_no_join() {
     let app = chat_of(&["ana"]);
     let (ana, eve) = (app.connect("/chat", user("ana")), app.connect("/chat", user("eve")));
     ana.emit("chat:history", json!({ "chatId": "c1" })).expect_reply(json!({ "chatId": "c1", "messages": [] }));
@@ -258,7 +258,7 @@ fn history_and_read_are_for_participants_and_want_no_join() {
 }
 
 #[test]
-fn unread_counts_grow_for_the_others_until_they_read() {
+fn a_message_is_unread_for_others_until_they_read() {
     let (app, ana, ben) = two();
     let who =
         |id: &str| User { id: id.into(), name: None, email: None, image: None, role: None, tenant: None, claims: "{}".into() };
@@ -276,7 +276,7 @@ fn unread_counts_grow_for_the_others_until_they_read() {
 }
 
 #[test]
-fn a_list_without_someone_takes_the_room_from_all_their_devices() {
+fn a_removed_participant_leaves_the_room_on_all_devices() {
     let (app, ana, ben) = two();
     let phone = enter(&app, "ana");
     ana.forget();
@@ -289,7 +289,7 @@ fn a_list_without_someone_takes_the_room_from_all_their_devices() {
 }
 
 #[test]
-fn a_deleted_chat_is_left_by_everyone() {
+fn a_deleted_chat_removes_everyone_from_its_room() {
     let (app, ana, ben) = two();
     app.publish("chat.deleted", json!({ "chatId": "c1" }));
     assert!(ana.rooms().is_empty() && ben.rooms().is_empty());
@@ -307,7 +307,7 @@ fn a_backends_numbers_come_back_as_published_and_clients_send_strings() {
     assert_eq!(ids, [&json!(7), &json!("8")]);
     ana.emit("chat:message", json!({ "chatId": "1", "content": "hi" })).expect_ok();
     let message = ana.expect_any("chat:message");
-    assert_eq!((&message["userId"], &message["user"]["image"]), (&json!("7"), &json!("7.png")), "a user is the token's");
+    assert_eq!((&message["userId"], &message["user"]["image"]), (&json!("7"), &json!("7.png")), "the token's user is the author");
     for event in ["chat:join", "chat:message", "chat:typing", "chat:leave", "chat:history", "chat:read"] {
         let refusal = ana.emit(event, json!({ "chatId": 1, "content": "hi" })).refusal();
         assert_eq!(refusal.code, hubbub_sdk::RefusalCode::Invalid, "{event}");
@@ -317,7 +317,7 @@ fn a_backends_numbers_come_back_as_published_and_clients_send_strings() {
 }
 
 #[test]
-fn a_chat_of_thousands_is_listed_in_order_and_emptied_at_once() {
+fn a_list_of_thousands_keeps_its_order_and_is_removed_in_one_message() {
     let ids: Vec<String> = (0..6000).map(|n| format!("u{n}")).collect();
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
     let app = chat_of(&ids);
@@ -332,14 +332,14 @@ fn a_chat_of_thousands_is_listed_in_order_and_emptied_at_once() {
 }
 
 #[test]
-fn a_token_is_required() {
+fn a_client_without_a_token_is_refused() {
     let app = Harness::<Chat>::new();
     let refused = app.try_connect("/chat", hubbub_sdk::harness::visitor());
     assert_eq!(refused.map(drop), Err("Authentication error".into()));
 }
 
 #[test]
-fn while_storage_is_away_messages_are_refused_and_told_to_nobody() {
+fn messages_are_refused_and_not_sent_while_storage_fails() {
     let (app, ana, ben) = two();
     app.storage_answers(false);
     let message = ana.emit("chat:message", json!({ "chatId": "c1", "content": "hello" }));
@@ -349,7 +349,7 @@ fn while_storage_is_away_messages_are_refused_and_told_to_nobody() {
 }
 
 #[test]
-fn equal_ids_of_two_tenants_are_two_participants_with_a_budget_each() {
+fn equal_ids_of_two_tenants_are_two_participants() {
     let app = Harness::<Chat>::new();
     app.publish_for("acme", "chat.upserted", json!({ "chatId": "c1", "participants": [{ "userId": "ana" }] }));
     let join = |who: hubbub_sdk::harness::Identity| {
@@ -365,5 +365,5 @@ fn equal_ids_of_two_tenants_are_two_participants_with_a_budget_each() {
     let (joined, other) = join(user("ana").tenant("other"));
     assert_eq!(joined.ack()["onlineCount"], json!(2));
     (0..10).for_each(|_| say(&acme, "hello"));
-    say(&other, "another tenant's budget is another");
+    say(&other, "each tenant's user has a budget");
 }

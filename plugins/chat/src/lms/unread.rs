@@ -1,47 +1,53 @@
-//! How many messages of a chat a user has not seen. Never a write for each participant: a message adds to two counters, however
-//! many may read it, and what a user has seen is a note of where the counters stood.
+//! The number of messages that a user has not read in a chat. A message adds to two counters, and writes nothing for each participant.
+//! Reading stores the values of the counters.
 
 use hubbub_sdk::{
     Result, User,
     payload::Id,
+    plugin,
     store::{self, key, tenant_key},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{ChatId, not_authorized};
-use crate::participants;
+use crate::{Chat, participants};
 
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Count {
+struct Count {
     chat_id: Id,
     unread_count: i64,
 }
 
-/// Where the counters stood.
+/// The values of the counters at one time.
 #[derive(Default, Clone, Copy, Serialize, Deserialize)]
 struct Position {
     /// Messages of the chat.
     total: i64,
-    /// Those of the user's own, which are never unread.
+    /// Messages of the user, which are never unread.
     own: i64,
 }
 
-/// The user has said something: one more for everyone else.
-pub(super) fn grow(chat: &str, user: &User) -> Result<()> {
+#[plugin(part, namespace = "/chat")]
+#[tenant_keys("own/")]
+#[tenant_keys("seen/")]
+impl Chat {
+    #[on("chat:read", reply)]
+    fn read(user: &User, ChatId { chat_id }: ChatId) -> Result<Count> {
+        participants::find(&chat_id, user)?.ok_or_else(not_authorized)?;
+        store::put(&seen(&chat_id, user), &now(&chat_id, user)?)?;
+        Ok(Count { unread_count: count(&chat_id, user)?, chat_id })
+    }
+}
+
+/// A new message of the user is unread for everyone else.
+pub(super) fn count_message(chat: &str, user: &User) -> Result<()> {
     store::add(&total(chat), 1)?;
-    Ok(store::add(&own(chat, user), 1)?)
+    store::add(&own(chat, user), 1)
 }
 
-/// The user has seen everything up to now.
-pub(crate) fn read(user: &User, ChatId { chat_id }: ChatId) -> Result<Count> {
-    participants::find(&chat_id, user.tenant.as_deref(), &user.id)?.ok_or_else(not_authorized)?;
-    store::put(&seen(&chat_id, user), &now(&chat_id, user)?)?;
-    Ok(Count { unread_count: count(&chat_id, user)?, chat_id })
-}
-
-/// What others have said since the user last read.
+/// The number of messages of others since the user last read.
 pub(super) fn count(chat: &str, user: &User) -> Result<i64> {
     let seen: Position = store::get(&seen(chat, user))?.unwrap_or_default();
     let now = now(chat, user)?;

@@ -1,17 +1,17 @@
-//! The corpus of known attacks, and the proof that the way around the parser changes nothing.
+//! The corpus of known attacks, and texts that skip the parser.
 
 use super::{clean, is_plain, parsed};
 
 /// One attack a line, `\n` for a line break.
 const ATTACKS: &str = include_str!("attacks.txt");
 
-/// What a browser would read as a tag, in what was cleaned.
+/// The parts of a cleaned text that a browser would read as tags.
 fn tags(html: &str) -> impl Iterator<Item = &str> {
     html.split('<').skip(1).map(|rest| rest.split('>').next().unwrap_or(rest))
 }
 
 #[test]
-fn no_attack_of_the_corpus_leaves_anything_that_runs() {
+fn no_attack_of_the_corpus_leaves_code_that_runs() {
     let attacks: Vec<String> = ATTACKS.lines().filter(|line| !line.is_empty()).map(|line| line.replace("\\n", "\n")).collect();
     assert!(attacks.len() > 50, "the corpus has {} attacks", attacks.len());
     for attack in attacks {
@@ -40,7 +40,7 @@ fn formatting_and_links_stay() {
 }
 
 #[test]
-fn what_goes_around_the_parser_is_what_the_parser_would_say() {
+fn text_that_skips_the_parser_equals_the_parsers_result() {
     let texts = [
         "Como faço?",
         "\"quotes\" and 'others'",

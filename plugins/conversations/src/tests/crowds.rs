@@ -1,4 +1,4 @@
-//! Conversations of thousands: more than one call can tell, count or send away.
+//! Conversations of thousands: more members than one call can send to, count or remove.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ fn named(number: usize) -> String {
     format!("user-{number}")
 }
 
-/// A conversation of so many, and the first, the middle and the last of them.
+/// A conversation with this many members, and the clients of the first, the middle and the last.
 fn crowd(size: usize, tenant: Option<&str>) -> (Harness<Conversations>, Vec<Client<Conversations>>) {
     let app = Harness::<Conversations>::new();
     let clients = [0, size / 2, size - 1].map(|number| {
@@ -32,7 +32,7 @@ fn conversation(size: usize) -> Value {
 }
 
 #[test]
-fn thousands_hear_of_a_conversation_and_of_its_end() {
+fn thousands_get_a_conversation_and_its_deletion() {
     for tenant in [None, Some("acme")] {
         let (app, clients) = crowd(3000, tenant);
         publish(&app, tenant, "conversation.updated", conversation(3000));
@@ -47,7 +47,7 @@ fn thousands_hear_of_a_conversation_and_of_its_end() {
 }
 
 #[test]
-fn thousands_have_one_more_unread() {
+fn a_message_is_unread_for_thousands() {
     let (app, clients) = crowd(1500, Some("acme"));
     clients.iter().for_each(Client::forget);
     app.publish_for("acme", "message.created", json!({ "id": "m1", "conversation_id": "c1", "user_id": "user-0" }));
@@ -59,7 +59,7 @@ fn thousands_have_one_more_unread() {
 }
 
 #[test]
-fn thousands_leave_at_once() {
+fn thousands_are_removed_in_one_message() {
     let (app, clients) = crowd(1500, Some("acme"));
     for client in &clients {
         client.emit("join_conversation", here()).expect_ok();
@@ -70,7 +70,7 @@ fn thousands_leave_at_once() {
 }
 
 #[test]
-fn a_list_over_the_limit_is_a_failure() {
+fn a_list_over_the_limit_fails_its_message() {
     let app = Harness::<Conversations>::new();
     let members: Vec<String> = (0..5001).map(named).collect();
     assert!(app.try_publish("conversation.created", json!({ "id": "c1", "members": members })).is_err());

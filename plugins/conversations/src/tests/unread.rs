@@ -1,4 +1,4 @@
-//! The badge: exact, whatever is read when, twice, or on which device.
+//! The unread count: exact for late, repeated and parallel reads.
 
 use serde_json::{Value, json};
 
@@ -16,7 +16,7 @@ fn counts(client: &Client<Conversations>) -> Vec<u64> {
     client.received("unread_count").iter().filter_map(|count| count["unread_count"].as_u64()).collect()
 }
 
-/// Two who listen, and so many messages of the second's.
+/// Two members, and this many messages of the second.
 fn with_messages(messages: usize) -> (Harness<Conversations>, Client<Conversations>, Client<Conversations>) {
     let app = of_two();
     let (ana, ben) = (enter(&app, "ana"), enter(&app, "ben"));
@@ -27,7 +27,7 @@ fn with_messages(messages: usize) -> (Harness<Conversations>, Client<Conversatio
 }
 
 #[test]
-fn a_message_counts_for_every_member_but_the_author() {
+fn a_message_is_unread_for_every_member_except_its_author() {
     let app = of_two();
     let (ana, phone, ben) = (connect(&app, "ana"), connect(&app, "ana"), connect(&app, "ben"));
     post(&app, "m1", "ben");
@@ -37,7 +37,7 @@ fn a_message_counts_for_every_member_but_the_author() {
 }
 
 #[test]
-fn reading_tells_the_room_and_the_readers_devices() {
+fn a_read_is_sent_to_the_room_and_the_readers_devices() {
     let (app, ana, ben) = with_messages(3);
     let phone = connect(&app, "ana");
     ana.emit("mark_read", read(&["m1", "m3"])).expect_ok();
@@ -51,20 +51,20 @@ fn reading_tells_the_room_and_the_readers_devices() {
 }
 
 #[test]
-fn what_is_read_twice_counts_once() {
+fn a_repeated_read_counts_once() {
     let (app, ana, _) = with_messages(3);
     ana.emit("mark_read", read(&["m2", "m2", "unknown"])).expect_ok();
     ana.emit("mark_read", read(&["m2"])).expect_ok();
     app.publish("message.read", json!({ "conversation_id": "c1", "message_ids": ["m2", "m1"], "user_id": "ana" }));
     assert_eq!(counts(&ana), [2, 1]);
     post(&app, "m3", "ben");
-    assert_eq!(counts(&ana), [] as [u64; 0], "published again, it is no other message");
+    assert_eq!(counts(&ana), [] as [u64; 0], "a repeated message is counted once");
     post(&app, "m4", "ben");
     assert_eq!(counts(&ana), [2]);
 }
 
 #[test]
-fn own_messages_are_read_already() {
+fn own_messages_are_never_unread() {
     let (app, ana, ben) = with_messages(2);
     ben.emit("mark_read", read(&["m1", "m2"])).expect_ok();
     assert_eq!(counts(&ben), [] as [u64; 0]);
@@ -75,13 +75,13 @@ fn own_messages_are_read_already() {
 }
 
 #[test]
-fn who_joins_later_has_nothing_unread_of_before() {
+fn a_new_member_has_no_unread_messages_from_before() {
     let (app, _, ben) = with_messages(3);
     let dora = connect(&app, "dora");
     app.publish("conversation.updated", json!({ "id": "c1", "members": ["ana", "ben", "dora"] }));
     post(&app, "m4", "ben");
     assert_eq!(counts(&dora), [1]);
-    // Taken off and let in again, the same.
+    // A member that was removed and added again.
     app.publish("conversation.updated", json!({ "id": "c1", "members": ["ana", "ben"] }));
     app.publish("conversation.updated", json!({ "id": "c1", "members": ["ana", "ben", "dora"] }));
     post(&app, "m5", "ana");
@@ -89,7 +89,7 @@ fn who_joins_later_has_nothing_unread_of_before() {
 }
 
 #[test]
-fn a_message_that_overtakes_its_conversation_counts() {
+fn a_message_before_its_conversation_counts() {
     let app = Harness::<Conversations>::new();
     let ana = connect(&app, "ana");
     post(&app, "m1", "ben");
@@ -100,7 +100,7 @@ fn a_message_that_overtakes_its_conversation_counts() {
 }
 
 #[test]
-fn a_backends_numbers_come_back_as_published_and_clients_send_strings() {
+fn number_ids_are_sent_as_published_and_strings_from_clients() {
     let app = Harness::<Conversations>::new();
     app.publish("conversation.created", json!({ "id": 1, "members": [5, 6] }));
     let ana = connect(&app, "5");
@@ -122,7 +122,7 @@ fn a_backends_numbers_come_back_as_published_and_clients_send_strings() {
 }
 
 #[test]
-fn nobody_reads_for_a_conversation_of_others() {
+fn a_read_by_a_non_member_is_refused() {
     let (app, ana, ben) = with_messages(1);
     connect(&app, "eve").emit("mark_read", read(&["m1"])).expect_refusal(NOT_AUTHORIZED.0, NOT_AUTHORIZED.1);
     app.publish("message.read", json!({ "conversation_id": "unknown", "message_ids": ["m1"], "user_id": "ana" }));
@@ -133,7 +133,7 @@ fn nobody_reads_for_a_conversation_of_others() {
 }
 
 #[test]
-fn the_last_thousand_messages_are_remembered_and_no_more() {
+fn only_the_last_thousand_messages_are_remembered() {
     let (app, ana, _) = with_messages(1003);
     assert_eq!((app.keys("teams//c1/message/").len(), app.keys("teams//c1/slot/").len()), (1000, 1000));
     ana.emit("mark_read", read(&["m1", "m2", "m1003"])).expect_ok();

@@ -1,11 +1,11 @@
-//! What an announcement looks like, and who sees it.
+//! The fields of an announcement, and the clients that get it.
 
 use hubbub_sdk::harness::{Harness, user, visitor};
 use serde_json::json;
 
 use crate::Lessons;
 
-/// A course of one.
+/// A course with one user.
 fn course() -> Harness<Lessons> {
     let app = Harness::<Lessons>::new();
     app.publish("course.enrolled", json!({ "courseId": "c1", "userId": "ana" }));
@@ -34,7 +34,7 @@ fn an_announcement_reaches_both_namespaces() {
 }
 
 #[test]
-fn nobody_else_sees_it() {
+fn a_user_that_is_not_enrolled_gets_no_announcement() {
     let app = course();
     app.publish("course.enrolled", json!({ "courseId": "c2", "userId": "ben" }));
     let others = [app.connect("/", user("ben")), app.connect("/course/c2", user("ben")), app.connect("/", visitor())];
@@ -48,7 +48,7 @@ fn nobody_else_sees_it() {
 }
 
 #[test]
-fn an_instructor_without_an_image_has_null_and_what_else_is_known_stays_inside() {
+fn a_missing_image_is_null_and_further_fields_are_not_sent() {
     let app = course();
     let ana = app.connect("/", user("ana"));
     let instructor = json!({ "name": "Maria", "email": "maria@example.com" });
@@ -60,7 +60,7 @@ fn an_instructor_without_an_image_has_null_and_what_else_is_known_stays_inside()
 }
 
 #[test]
-fn a_course_that_has_no_namespace_announces_everywhere() {
+fn a_course_without_a_namespace_announces_in_the_shared_one() {
     let app = Harness::<Lessons>::new();
     app.publish("course.enrolled", json!({ "courseId": "a/b", "userId": "ana" }));
     let ana = app.connect("/", user("ana"));

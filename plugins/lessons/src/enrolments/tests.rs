@@ -1,4 +1,4 @@
-//! Who gets into a course's namespace and rooms, and when they are out again.
+//! Access to a course's namespace and rooms, and its end.
 
 use hubbub_sdk::harness::{Harness, Identity, user, visitor};
 use serde_json::json;
@@ -19,14 +19,14 @@ fn refused(app: &Harness<Lessons>, namespace: &str, who: Identity) -> String {
 }
 
 #[test]
-fn who_is_enrolled_enters_the_course_and_its_room() {
+fn an_enrolled_user_connects_and_joins_the_courses_room() {
     let app = Harness::<Lessons>::new();
     enrol(&app, "ana", "c1");
     assert_eq!(app.connect("/course/c1", user("ana")).rooms(), ["course:c1"]);
 }
 
 #[test]
-fn who_is_not_enrolled_is_refused() {
+fn a_user_that_is_not_enrolled_is_refused() {
     let app = Harness::<Lessons>::new();
     enrol(&app, "ana", "c1");
     assert_eq!(refused(&app, "/course/c1", visitor()), "Authentication error");
@@ -38,7 +38,7 @@ fn who_is_not_enrolled_is_refused() {
 }
 
 #[test]
-fn ids_that_hold_a_separator_reach_into_nobody_elses_enrolments() {
+fn ids_with_a_separator_never_match_other_enrolments() {
     let app = Harness::<Lessons>::new();
     enrol(&app, "ana/c1", "c2");
     assert_eq!(refused(&app, "/course/c2", user("ana")), "Not enrolled");
@@ -47,7 +47,7 @@ fn ids_that_hold_a_separator_reach_into_nobody_elses_enrolments() {
 }
 
 #[test]
-fn in_the_shared_namespace_a_user_is_in_the_rooms_of_all_courses_and_a_visitor_in_none() {
+fn a_user_joins_all_courses_rooms_and_a_visitor_none() {
     let app = Harness::<Lessons>::new();
     for (user, course) in [("ana", "c1"), ("ana", "c2"), ("ben", "c3")] {
         enrol(&app, user, course);
@@ -74,7 +74,7 @@ fn enrolling_and_unenrolling_reach_every_device_at_once() {
 }
 
 #[test]
-fn a_user_of_many_courses_is_in_the_rooms_of_the_first() {
+fn a_user_of_many_courses_joins_the_rooms_of_the_first() {
     let app = Harness::<Lessons>::new();
     let early = app.connect("/", user("ana"));
     for course in 0..MAX_ROOMS + 6 {
@@ -89,7 +89,7 @@ fn a_user_of_many_courses_is_in_the_rooms_of_the_first() {
 }
 
 #[test]
-fn messages_may_repeat_carry_more_and_have_numbers_for_ids() {
+fn repeated_messages_further_fields_and_number_ids_are_accepted() {
     let app = Harness::<Lessons>::new();
     for _ in 0..2 {
         app.publish("course.enrolled", json!({ "courseId": 7, "userId": 42, "plan": "yearly" }));
@@ -102,7 +102,7 @@ fn messages_may_repeat_carry_more_and_have_numbers_for_ids() {
 }
 
 #[test]
-fn a_change_of_enrolments_is_a_change_of_what_a_connecting_user_has_read() {
+fn an_enrolment_conflicts_with_a_connect_that_runs_at_the_same_time() {
     let app = Harness::<Lessons>::new();
     let changes = || app.inside(|| hubbub_sdk::store::counter(&super::Student { tenant: None, id: "ana" }.changes()).ok());
     enrol(&app, "ana", "c1");

@@ -1,4 +1,4 @@
-//! What a player is told, and how seldom storage is written.
+//! The replies to a player, and the number of writes.
 
 use std::time::Duration;
 
@@ -18,14 +18,14 @@ fn report(client: &Client<Lessons>, watched: u64) -> Value {
     client.emit("lesson:progress", payload).ack()
 }
 
-/// The per cent that are stored, and when they were.
+/// The stored progress, and the second of its write.
 fn stored(app: &Harness<Lessons>) -> Option<(Value, u64)> {
     let saved: Value = app.stored(KEY)?;
     Some((saved["progress"].clone(), (saved["savedAt"].as_u64()? - 1_735_689_600_000) / 1000))
 }
 
 #[test]
-fn the_first_report_is_saved_at_once_and_told() {
+fn the_first_report_is_saved_at_once_and_acknowledged() {
     let app = Harness::<Lessons>::new();
     let ana = app.connect("/", user("ana"));
     let payload = json!({ "lessonId": "l1", "watchedDuration": 450, "totalDuration": 600 });
@@ -76,7 +76,7 @@ fn after_a_quiet_window_a_report_is_saved_at_once() {
 }
 
 #[test]
-fn all_devices_and_both_namespaces_share_the_window_and_others_do_not() {
+fn a_users_devices_and_namespaces_share_one_window() {
     let app = Harness::<Lessons>::new();
     for who in ["ana", "ben"] {
         app.publish("course.enrolled", json!({ "courseId": "c1", "userId": who }));
@@ -92,7 +92,7 @@ fn all_devices_and_both_namespaces_share_the_window_and_others_do_not() {
 }
 
 #[test]
-fn a_clock_that_is_set_holds_no_report_back_and_loses_none() {
+fn a_clock_step_delays_and_loses_no_report() {
     const HOUR: u64 = 3_600_000;
     for back in [HOUR, 20_000] {
         let app = Harness::<Lessons>::new();
@@ -116,7 +116,7 @@ fn stored_progress(app: &Harness<Lessons>) -> Value {
 }
 
 #[test]
-fn what_waits_is_saved_though_the_user_has_gone() {
+fn a_waiting_report_is_saved_after_a_disconnect() {
     let app = Harness::<Lessons>::new();
     let ana = app.connect("/", user("ana"));
     let _ = (report(&ana, 1), report(&ana, 2));
@@ -126,7 +126,7 @@ fn what_waits_is_saved_though_the_user_has_gone() {
 }
 
 #[test]
-fn what_waits_is_saved_at_once_where_the_server_stops() {
+fn a_waiting_report_is_saved_when_the_server_stops() {
     let app = Harness::<Lessons>::new();
     let ana = app.connect("/", user("ana"));
     let _ = report(&ana, 1);
@@ -140,22 +140,22 @@ fn what_waits_is_saved_at_once_where_the_server_stops() {
     let (now, window) = (app.now(), super::Window::of_seconds(30).unwrap());
     let saved_by_a_timer = |due, report| {
         app.inside(|| {
-            super::window_ended(due, report, window).unwrap();
+            super::end_window(due, &report, window).unwrap();
             hubbub_sdk::store::get::<Value>(KEY).unwrap().unwrap()["progress"].clone()
         })
     };
     assert_eq!(saved_by_a_timer(now + 29_000, waiting(2, now)), 2, "early: a stop");
-    assert_eq!(saved_by_a_timer(now + 29_000, waiting(2, now - 2000)), 1, "early, but another node knows better");
-    assert_eq!(saved_by_a_timer(now, waiting(2, now)), 1, "in time, but another node has opened a new window");
+    assert_eq!(saved_by_a_timer(now + 29_000, waiting(2, now - 2000)), 1, "early, and another node has a newer report");
+    assert_eq!(saved_by_a_timer(now, waiting(2, now)), 1, "in time, and another node has begun a window");
 }
 
 #[test]
-fn a_timer_that_comes_late_or_twice_undoes_no_newer_report() {
+fn a_late_or_repeated_timer_never_replaces_a_newer_report() {
     let app = Harness::<Lessons>::new();
     let stored = super::Position { watched_duration: 50.0, total_duration: 100.0, progress: 50, reported_at: app.now() };
-    assert!(!stored.is_news_after(&stored));
-    assert!(!super::Position { progress: 9, reported_at: app.now() - 1, ..stored }.is_news_after(&stored));
-    assert!(super::Position { progress: 9, ..stored }.is_news_after(&stored));
+    assert!(!stored.is_newer_than(&stored));
+    assert!(!super::Position { progress: 9, reported_at: app.now() - 1, ..stored }.is_newer_than(&stored));
+    assert!(super::Position { progress: 9, ..stored }.is_newer_than(&stored));
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn progress_is_whole_per_cent_of_0_to_100() {
 }
 
 #[test]
-fn durations_that_mean_nothing_are_refused() {
+fn durations_out_of_range_are_refused() {
     let app = Harness::<Lessons>::new();
     let ana = app.connect("/", user("ana"));
     let send = |watched: Value, total: Value| {
@@ -190,7 +190,7 @@ fn durations_that_mean_nothing_are_refused() {
 }
 
 #[test]
-fn a_visitor_has_no_progress() {
+fn a_visitors_progress_is_refused() {
     let app = Harness::<Lessons>::new();
     let payload = json!({ "lessonId": "l1", "watchedDuration": 1, "totalDuration": 2 });
     let outcome = app.connect("/", visitor()).emit("lesson:progress", payload);
@@ -198,7 +198,7 @@ fn a_visitor_has_no_progress() {
 }
 
 #[test]
-fn who_is_no_longer_enrolled_has_no_progress_in_the_course() {
+fn progress_in_a_course_is_refused_after_the_enrolment_ends() {
     let app = Harness::<Lessons>::new();
     app.publish("course.enrolled", json!({ "courseId": "c1", "userId": "ana" }));
     let ana = app.connect("/course/c1", user("ana"));
@@ -222,7 +222,7 @@ fn the_window_is_configuration() {
 }
 
 #[test]
-fn while_storage_is_away_nothing_is_called_saved() {
+fn progress_is_refused_while_storage_fails() {
     let app = Harness::<Lessons>::new();
     let ana = app.connect("/", user("ana"));
     app.storage_answers(false);

@@ -1,4 +1,4 @@
-//! Every row of a channel's notifications: who hears of them, what the list counts, and what a subscription outlives.
+//! Channels: the clients that get a notification, the list's counts, and the life of a subscription.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ fn list(client: &Client<Notifications>, asked: Value) -> (Vec<Value>, Value) {
 }
 
 #[test]
-fn a_notification_reaches_the_subscribers_and_nobody_else() {
+fn a_notification_reaches_only_the_subscribers() {
     let app = Harness::<Notifications>::new();
     let (ana, ben, someone) = (app.connect("/", user("ana")), app.connect("/", user("ben")), app.connect("/", visitor()));
     follow(&ana, "c1");
@@ -39,7 +39,7 @@ fn a_notification_reaches_the_subscribers_and_nobody_else() {
 }
 
 #[test]
-fn a_notification_of_one_user_reaches_that_user_alone_and_is_stored() {
+fn a_notification_for_one_user_is_stored_and_sent_to_that_user_only() {
     let app = Harness::<Notifications>::new();
     let [ana, phone, ben] = ["7", "7", "ben"].map(|id| app.connect("/", user(id)));
     follow(&ben, "c1");
@@ -64,7 +64,7 @@ fn a_notification_of_one_user_reaches_that_user_alone_and_is_stored() {
 }
 
 #[test]
-fn the_timestamp_is_the_messages_own_where_it_has_one() {
+fn a_timestamp_in_the_message_is_used() {
     let app = Harness::<Notifications>::new();
     let ana = app.connect("/", user("ana"));
     follow(&ana, "7");
@@ -75,7 +75,7 @@ fn the_timestamp_is_the_messages_own_where_it_has_one() {
 }
 
 #[test]
-fn a_subscription_is_of_all_devices_and_holds_over_reconnects() {
+fn a_subscription_covers_all_devices_and_reconnects() {
     let app = Harness::<Notifications>::new();
     let (desk, phone) = (app.connect("/", user("ana")), app.connect("/", user("ana")));
     follow(&desk, "c1");
@@ -99,7 +99,7 @@ fn a_subscription_is_of_all_devices_and_holds_over_reconnects() {
 }
 
 #[test]
-fn the_list_has_what_was_posted_since_the_subscription() {
+fn the_list_begins_at_the_subscription() {
     let app = Harness::<Notifications>::new();
     let ana = app.connect("/", user("ana"));
     post(&app, "c1", "before");
@@ -118,7 +118,7 @@ fn the_list_has_what_was_posted_since_the_subscription() {
 }
 
 #[test]
-fn ones_own_and_the_channels_are_one_list_in_the_order_they_came() {
+fn the_list_merges_inbox_and_channels_by_time() {
     let app = Harness::<Notifications>::new();
     let ana = app.connect("/", user("ana"));
     follow(&ana, "c1");
@@ -159,7 +159,7 @@ fn a_channels_notification_is_stored_once_and_read_by_each_subscriber() {
 }
 
 #[test]
-fn a_channel_keeps_the_newest_100_and_counts_no_others() {
+fn a_channel_holds_the_newest_100() {
     let app = Harness::<Notifications>::new();
     let ana = app.connect("/", user("ana"));
     follow(&ana, "c1");
@@ -176,7 +176,7 @@ fn a_channel_keeps_the_newest_100_and_counts_no_others() {
 }
 
 #[test]
-fn a_user_follows_at_most_32_channels() {
+fn the_33rd_subscription_is_refused() {
     let app = Harness::<Notifications>::new();
     let ana = app.connect("/", user("ana"));
     (0..32).for_each(|n| follow(&ana, &format!("c{n}")));

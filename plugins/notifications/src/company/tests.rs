@@ -1,4 +1,4 @@
-//! Every row of a company's notifications: what its members see, each refusal's sentence, and that nothing crosses a company.
+//! A company's notifications: each event, each refusal's sentence, and that companies stay apart.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ fn notify(app: &Harness<Notifications>, company: &str, id: &str, title: &str) {
     app.publish("notification.created", texts);
 }
 
-/// A member of a company with this many notifications, and their ids from the oldest.
+/// A member with this many notifications, and their ids from the oldest.
 fn with(count: usize) -> (Harness<Notifications>, Client<Notifications>, Vec<Value>) {
     let app = Harness::<Notifications>::new();
     let ana = connect(&app, "acme", "ana");
@@ -37,7 +37,7 @@ fn list(client: &Client<Notifications>, asked: Value) -> (Vec<Value>, Value) {
 }
 
 #[test]
-fn the_door_wants_a_user_and_a_company() {
+fn a_token_without_a_user_or_a_company_is_refused() {
     let app = Harness::<Notifications>::new();
     let refused = |who: Identity| app.try_connect("/notifications", who).map(drop);
     assert_eq!(refused(visitor()), Err("Authentication required".into()));
@@ -62,7 +62,7 @@ fn a_notification_reaches_every_device_of_the_member() {
 }
 
 #[test]
-fn members_of_two_companies_with_one_id_never_meet() {
+fn equal_ids_of_two_companies_have_two_inboxes() {
     let app = Harness::<Notifications>::new();
     let (ours, theirs) = (connect(&app, "acme", "7"), connect(&app, "bolt", "7"));
     let everyone = app.connect("/", user("7"));
@@ -81,7 +81,7 @@ fn members_of_two_companies_with_one_id_never_meet() {
 }
 
 #[test]
-fn ids_cannot_be_composed_to_reach_another_inbox() {
+fn ids_with_a_separator_never_name_another_inbox() {
     let app = Harness::<Notifications>::new();
     let (one, other) = (connect(&app, "a/b", "c"), connect(&app, "a", "b/c"));
     notify(&app, "a", "b/c", "hers");
@@ -101,7 +101,7 @@ fn a_message_of_a_tenant_belongs_to_its_company() {
 }
 
 #[test]
-fn reading_is_stored_with_the_time_and_told_to_every_device() {
+fn reading_is_stored_with_its_time_and_sent_to_every_device() {
     let (app, ana, ids) = with(2);
     let phone = connect(&app, "acme", "ana");
     app.advance(Duration::from_secs(5));
@@ -123,7 +123,7 @@ fn reading_is_stored_with_the_time_and_told_to_every_device() {
 }
 
 #[test]
-fn an_array_is_confirmed_one_by_one_and_only_what_is_ones_own() {
+fn an_array_confirms_each_own_id() {
     let (app, ana, ids) = with(3);
     let ben = connect(&app, "acme", "ben");
     notify(&app, "acme", "ben", "his");
@@ -140,7 +140,7 @@ fn an_array_is_confirmed_one_by_one_and_only_what_is_ones_own() {
 }
 
 #[test]
-fn what_is_no_id_is_refused_in_words() {
+fn a_wrong_id_is_refused_with_the_events_sentence() {
     let (_, ana, _) = with(0);
     for wrong in [json!({ "id": "n1" }), json!(true), json!(["n1", {}])] {
         ana.emit("notification:read", wrong).expect_refusal("invalid", "Invalid notification id");
@@ -150,7 +150,7 @@ fn what_is_no_id_is_refused_in_words() {
 }
 
 #[test]
-fn a_whole_inbox_is_read_in_one_event_and_every_id_is_confirmed() {
+fn one_event_reads_a_whole_inbox() {
     let (_, ana, ids) = with(450);
     ana.emit("notification:read", json!(ids)).expect_ok();
     let confirmed: Vec<Value> = ana.received("notification:read").into_iter().map(|read| read["id"].clone()).collect();
@@ -159,7 +159,7 @@ fn a_whole_inbox_is_read_in_one_event_and_every_id_is_confirmed() {
 }
 
 #[test]
-fn all_read_is_told_to_every_device_and_later_ones_are_unread() {
+fn all_read_is_sent_to_every_device_and_later_ones_are_unread() {
     let (app, ana, ids) = with(3);
     let phone = connect(&app, "acme", "ana");
     ana.emit("notification:read", ids[1].clone()).expect_ok();
@@ -179,7 +179,7 @@ fn all_read_is_told_to_every_device_and_later_ones_are_unread() {
 }
 
 #[test]
-fn a_list_is_newest_first_in_pages_that_lead_to_the_beginning() {
+fn pages_run_from_the_newest_notification_to_the_first() {
     let (_, ana, ids) = with(7);
     let titles = |titles: &[&str]| titles.iter().map(|title| json!(title)).collect::<Vec<_>>();
     assert_eq!(list(&ana, json!({ "limit": 3 })), (titles(&["7", "6", "5"]), json!(7)));
@@ -200,7 +200,7 @@ fn a_page_has_at_most_100_and_50_by_default() {
 }
 
 #[test]
-fn an_inbox_keeps_the_newest_1000_and_counts_no_others() {
+fn an_inbox_holds_the_newest_1000() {
     let (app, ana, ids) = with(1000);
     ana.emit("notification:read", json!([ids[0], ids[1], ids[999]])).expect_ok();
     assert_eq!(list(&ana, json!({})).1, 997);
@@ -213,7 +213,7 @@ fn an_inbox_keeps_the_newest_1000_and_counts_no_others() {
 }
 
 #[test]
-fn while_storage_is_away_each_event_says_its_own_sentence() {
+fn each_event_has_its_own_sentence_while_storage_fails() {
     let (app, ana, ids) = with(1);
     app.storage_answers(false);
     ana.emit("notification:read", ids[0].clone()).expect_refusal("unavailable", "Failed to mark as read");
@@ -224,7 +224,7 @@ fn while_storage_is_away_each_event_says_its_own_sentence() {
 }
 
 #[test]
-fn a_notification_too_large_for_a_page_is_a_failed_message() {
+fn a_notification_over_4_kib_fails_its_message() {
     let (app, ana, _) = with(0);
     let long = json!({ "companyId": "acme", "userId": "ana", "message": "é".repeat(2100) });
     assert_eq!(app.try_publish("notification.created", long), Err("A notification has at most 4096 bytes".into()));

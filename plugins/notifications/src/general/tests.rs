@@ -1,4 +1,4 @@
-//! Every row of a user's own notifications in `/`, as both frontends that listen there see them.
+//! A user's inbox in `/`, as the frontends of both products get it.
 
 use hubbub_sdk::harness::{Harness, user, visitor};
 use serde_json::{Value, json};
@@ -32,7 +32,7 @@ fn a_notification_reaches_every_device_under_both_names() {
 }
 
 #[test]
-fn who_was_away_finds_it_in_the_list() {
+fn a_notification_for_a_disconnected_user_is_in_the_list() {
     let app = Harness::<Notifications>::new();
     notify(&app, "ana", "missed");
     let ana = app.connect("/", user("ana"));
@@ -46,7 +46,7 @@ fn who_was_away_finds_it_in_the_list() {
 }
 
 #[test]
-fn reading_is_stored_and_only_ones_own_can_be_read() {
+fn only_own_notifications_can_be_read() {
     let app = Harness::<Notifications>::new();
     let (ana, ben) = (app.connect("/", user("ana")), app.connect("/", user("ben")));
     notify(&app, "ana", "hers");
@@ -64,7 +64,7 @@ fn reading_is_stored_and_only_ones_own_can_be_read() {
 }
 
 #[test]
-fn a_visitor_has_no_notifications() {
+fn a_visitors_events_are_refused() {
     let app = Harness::<Notifications>::new();
     let someone = app.connect("/", visitor());
     for event in ["notifications:subscribe", "notifications:unsubscribe"] {
@@ -78,7 +78,7 @@ fn a_visitor_has_no_notifications() {
 }
 
 #[test]
-fn a_message_that_comes_twice_under_one_id_is_one_notification() {
+fn a_repeated_message_is_one_notification() {
     let app = Harness::<Notifications>::new();
     let again = app.inside(|| {
         let content = || crate::log::Content { kind: "k".into(), title: "t".into(), message: "m".into(), link: None };
@@ -90,7 +90,7 @@ fn a_message_that_comes_twice_under_one_id_is_one_notification() {
 }
 
 #[test]
-fn equal_ids_of_two_tenants_have_an_inbox_and_subscriptions_each() {
+fn equal_ids_of_two_tenants_have_two_inboxes_and_subscriptions() {
     let app = Harness::<Notifications>::new();
     let [acme, other] = ["acme", "other"].map(|tenant| app.connect("/", user("ana").tenant(tenant)));
     let bare = app.connect("/", user("ana"));
@@ -108,7 +108,7 @@ fn equal_ids_of_two_tenants_have_an_inbox_and_subscriptions_each() {
 }
 
 #[test]
-fn a_companys_notification_is_one_in_both_namespaces() {
+fn a_companys_notification_is_stored_once_for_both_namespaces() {
     let app = Harness::<Notifications>::new();
     let ana = || user("ana").claim("userId", "ana").claim("companyId", "acme");
     let (desk, crm) = (app.connect("/", ana()), app.connect("/notifications", ana()));

@@ -1,4 +1,4 @@
-//! Every row of the attendants' presence: what clients see when it works, over devices, silence and reconnects.
+//! The attendants' presence: each event, over devices, silence and reconnects.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::Presence;
 
 const START: &str = "2025-01-01T00:00:00.000Z";
 
-/// An attendant who watches, with nothing heard so far.
+/// A connected attendant, without its first events.
 fn watch(app: &Harness<Presence>) -> Client<Presence> {
     let watcher = app.connect("/hub", user("eve").name("Eve"));
     watcher.forget();
@@ -20,7 +20,7 @@ fn attendant(id: &str, name: &str, status: &str, at: &str) -> Value {
     json!({ "userId": id, "name": name, "status": status, "at": at })
 }
 
-/// Time passes while the clients send their heartbeats.
+/// Moves the clock, with heartbeats of the clients.
 fn wait(app: &Harness<Presence>, clients: &[&Client<Presence>], seconds: u64) {
     for _ in 0..seconds / 30 {
         app.advance(Duration::from_secs(30));
@@ -29,7 +29,7 @@ fn wait(app: &Harness<Presence>, clients: &[&Client<Presence>], seconds: u64) {
 }
 
 #[test]
-fn who_connects_is_online_and_in_the_room() {
+fn a_connected_attendant_is_online_and_in_the_room() {
     let app = Harness::<Presence>::new();
     let eve = watch(&app);
     let ana = app.connect("/hub", user("ana").name("Ana"));
@@ -39,7 +39,7 @@ fn who_connects_is_online_and_in_the_room() {
 }
 
 #[test]
-fn who_asks_is_away_until_online_is_asked_for() {
+fn an_attendant_is_away_until_presence_online() {
     let app = Harness::<Presence>::new();
     let (eve, ana) = (watch(&app), app.connect("/hub", user("ana")));
     eve.forget();
@@ -53,7 +53,7 @@ fn who_asks_is_away_until_online_is_asked_for() {
 }
 
 #[test]
-fn who_sends_no_heartbeat_is_away_after_90_seconds() {
+fn an_attendant_without_heartbeats_is_away_after_90_seconds() {
     let app = Harness::<Presence>::new();
     let (eve, ana) = (watch(&app), app.connect("/hub", user("ana")));
     eve.forget();
@@ -66,7 +66,7 @@ fn who_sends_no_heartbeat_is_away_after_90_seconds() {
 }
 
 #[test]
-fn a_reconnect_within_a_minute_is_no_news() {
+fn a_reconnect_within_a_minute_sends_nothing() {
     let app = Harness::<Presence>::new();
     let (eve, ana) = (watch(&app), app.connect("/hub", user("ana")));
     eve.forget();
@@ -81,7 +81,7 @@ fn a_reconnect_within_a_minute_is_no_news() {
 }
 
 #[test]
-fn who_leaves_on_purpose_is_offline_at_once() {
+fn a_clean_disconnect_is_offline_at_once() {
     let app = Harness::<Presence>::new();
     let (eve, ana) = (watch(&app), app.connect("/hub", user("ana")));
     let phone = app.connect("/hub", user("ana"));
@@ -93,7 +93,7 @@ fn who_leaves_on_purpose_is_offline_at_once() {
 }
 
 #[test]
-fn who_asked_to_be_away_is_so_after_a_reconnect() {
+fn an_away_attendant_stays_away_after_a_reconnect() {
     let app = Harness::<Presence>::new();
     let (eve, ana) = (watch(&app), app.connect("/hub", user("ana")));
     let _neighbours = ["an", "amz", "ana0", "anb"].map(|id| app.connect("/hub", user(id)));
@@ -111,11 +111,11 @@ fn who_asked_to_be_away_is_so_after_a_reconnect() {
     ana.disconnect();
     let _ana = app.connect("/hub", user("ana"));
     eve.expect_any("attendant:offline");
-    assert_eq!(eve.expect_any("attendant:online")["userId"], "ana", "the wish ends with the presence");
+    assert_eq!(eve.expect_any("attendant:online")["userId"], "ana", "away ends with the presence");
 }
 
 #[test]
-fn a_person_is_online_while_any_device_is() {
+fn an_attendant_is_online_while_any_device_is() {
     let app = Harness::<Presence>::new();
     let (eve, ana) = (watch(&app), app.connect("/hub", user("ana")));
     let phone = app.connect("/hub", user("ana"));
@@ -130,7 +130,7 @@ fn a_person_is_online_while_any_device_is() {
 }
 
 #[test]
-fn the_list_has_everyone_with_the_status_and_since_when() {
+fn the_list_has_the_status_and_time_of_each_attendant() {
     let app = Harness::<Presence>::new();
     let ana = app.connect("/hub", user("ana").name("Ana"));
     app.advance(Duration::from_secs(10));
@@ -170,7 +170,7 @@ fn nothing_is_stored_or_published() {
 }
 
 #[test]
-fn attendants_of_two_tenants_neither_see_nor_change_each_other() {
+fn attendants_of_two_tenants_never_meet() {
     let app = Harness::<Presence>::new();
     let [acme, other] = ["acme", "other"].map(|tenant| app.connect("/hub", user("ana").tenant(tenant)));
     for client in [&acme, &other] {

@@ -1,4 +1,4 @@
-//! A company's presence: first device on, last device off, and nothing to the others.
+//! A company's presence: the first device, the last device, and no event to other companies.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ fn connect(app: &Harness<Presence>, id: &str, company: &str) -> Client<Presence>
 }
 
 #[test]
-fn the_company_hears_of_the_first_device_and_the_last() {
+fn the_company_gets_the_first_device_and_the_last() {
     let app = Harness::<Presence>::new();
     let eve = connect(&app, "eve", "acme");
     eve.expect("status:online", json!({ "userId": "eve" }));
@@ -39,7 +39,7 @@ fn a_broken_connection_is_offline_after_the_grace_period() {
 }
 
 #[test]
-fn who_is_silent_is_still_there() {
+fn a_client_without_heartbeats_stays_online() {
     let app = Harness::<Presence>::new();
     let (eve, ana) = (connect(&app, "eve", "acme"), connect(&app, "ana", "acme"));
     eve.forget();
@@ -50,7 +50,7 @@ fn who_is_silent_is_still_there() {
 }
 
 #[test]
-fn nothing_crosses_a_company() {
+fn counts_of_two_companies_stay_apart() {
     let app = Harness::<Presence>::new();
     let (eve, rival) = (connect(&app, "eve", "acme"), connect(&app, "eve", "rival"));
     eve.forget();

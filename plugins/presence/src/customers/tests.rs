@@ -1,4 +1,4 @@
-//! A customer's heartbeat keeps only that customer's presence; no event about customers is sent.
+//! A heartbeat counts only for its customer, and no event about customers is sent.
 
 use std::time::Duration;
 
@@ -33,10 +33,10 @@ fn a_heartbeat_keeps_the_customers_own_presence_fresh() {
     assert_eq!(status(&app), None);
     let told = ["attendant:online", "attendant:away", "attendant:offline"].map(|event| eve.received(event));
     assert_eq!(told.map(|events| events.len()), [0, 1, 0], "eve herself is away");
-    carl_hears_nothing(&app);
+    carl_gets_nothing(&app);
 }
 
-fn carl_hears_nothing(app: &Harness<Presence>) {
+fn carl_gets_nothing(app: &Harness<Presence>) {
     let (carl, dora) = (app.connect("/portal", user("carl")), app.connect("/portal", user("dora")));
     dora.disconnect();
     carl.expect_nothing();

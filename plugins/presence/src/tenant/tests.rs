@@ -1,4 +1,4 @@
-//! A tenant's presence in `/`: its users hear of each other, and of nobody else.
+//! A tenant's presence in `/`: its users get only each other's changes.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::Presence;
 
 #[test]
-fn the_tenant_hears_of_the_first_device_and_the_last() {
+fn the_tenant_gets_the_first_device_and_the_last() {
     let app = Harness::<Presence>::new();
     let eve = app.connect("/", user("eve").tenant("acme"));
     let [ana, phone] = [(), ()].map(|()| app.connect("/", user("ana").tenant("acme")));
@@ -34,7 +34,7 @@ fn a_broken_connection_is_offline_after_the_grace_period() {
 }
 
 #[test]
-fn nothing_crosses_a_tenant() {
+fn the_presence_of_two_tenants_stays_apart() {
     let app = Harness::<Presence>::new();
     let (eve, guest) = (app.connect("/", user("eve").tenant("acme")), app.connect("/", visitor()));
     let (loner, _rival) = (app.connect("/", user("ana")), app.connect("/", user("eve").tenant("rival")));

@@ -1,4 +1,4 @@
-//! A backend that runs the queue itself: what attendants see of its messages, and that its items are taken once.
+//! A backend that runs the queue itself: its messages are sent to attendants, and its items are taken once.
 
 use hubbub_sdk::harness::{Client, Harness, user};
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ fn new(item: Value) -> Value {
     json!({ "itemId": item, "threadId": 7, "customer": { "id": 1, "name": "Caio", "vip": true }, "waitingSince": 1234, "more": [1] })
 }
 
-/// The backend's item `q1`, which an attendant has seen.
+/// An attendant that has received the backend's item `q1`.
 fn one() -> (Harness<Queue>, Client<Queue>) {
     let app = Harness::<Queue>::new();
     let ana = attendant(&app, "ana");
@@ -24,14 +24,14 @@ fn one() -> (Harness<Queue>, Client<Queue>) {
     (app, ana)
 }
 
-/// Nothing more comes, not even after the time in which changes are collected.
+/// No further event is sent, also after the time in which changes are collected.
 fn expect_silence(app: &Harness<Queue>, client: &Client<Queue>) {
     app.advance(super::waiting::COLLECT * 2);
     client.expect_nothing();
 }
 
 #[test]
-fn each_message_is_passed_on_as_published_to_attendants_alone() {
+fn the_backends_messages_reach_only_attendants_as_published() {
     let app = Harness::<Queue>::new();
     let (ana, outsider) = (attendant(&app, "ana"), app.connect("/hub", user("ben")));
     let without_time = json!({ "itemId": "q2", "threadId": "t2", "customer": { "id": "c2", "name": "Dora" } });
@@ -68,7 +68,7 @@ fn an_announced_item_can_be_taken_once_by_its_id_as_text() {
 }
 
 #[test]
-fn what_the_backend_says_is_taken_or_removed_is_not_taken_again() {
+fn an_item_taken_or_removed_by_the_backend_cannot_be_taken() {
     let (app, ana) = one();
     app.publish("queue.taken", json!({ "itemId": "q1", "attendantId": "ben" }));
     ana.expect("queue:taken", json!({ "itemId": "q1", "attendantId": "ben" }));
@@ -82,7 +82,7 @@ fn what_the_backend_says_is_taken_or_removed_is_not_taken_again() {
 }
 
 #[test]
-fn an_item_that_waits_is_announced_once_whichever_way_it_came() {
+fn a_waiting_item_is_announced_once() {
     let (app, ana) = one();
     app.publish("queue.new", new(json!("q1")));
     ana.expect_nothing();

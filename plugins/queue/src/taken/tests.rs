@@ -25,7 +25,7 @@ fn take(ana: &Client<Queue>) -> bool {
 }
 
 #[test]
-fn what_a_backend_repeats_of_a_take_is_not_told_again() {
+fn a_repeated_take_of_the_backend_is_not_sent_again() {
     let (app, ana) = desk();
     new(&app);
     assert!(take(&ana));
@@ -33,11 +33,11 @@ fn what_a_backend_repeats_of_a_take_is_not_told_again() {
     assert_eq!(ana.received("queue:taken"), [taken("ana")]);
     app.publish("queue.taken", taken("ben"));
     app.publish("queue.taken", taken("ben"));
-    assert_eq!(ana.received("queue:taken"), [taken("ben")], "another attendant is news, once");
+    assert_eq!(ana.received("queue:taken"), [taken("ben")], "a take by another attendant is sent once");
 }
 
 #[test]
-fn an_item_taken_by_the_same_attendant_again_is_told_again() {
+fn a_second_take_by_the_same_attendant_is_sent_again() {
     let (app, ana) = desk();
     for _ in 0..2 {
         new(&app);
@@ -48,7 +48,7 @@ fn an_item_taken_by_the_same_attendant_again_is_told_again() {
 }
 
 #[test]
-fn a_take_that_overtook_its_announcement_leaves_no_item_behind() {
+fn an_item_taken_before_its_announcement_is_not_announced() {
     let (app, ana) = desk();
     app.publish("queue.taken", taken("ben"));
     ana.expect("queue:taken", taken("ben"));
@@ -63,7 +63,7 @@ fn a_take_that_overtook_its_announcement_leaves_no_item_behind() {
 }
 
 #[test]
-fn who_took_an_item_is_forgotten_after_a_while() {
+fn the_taker_of_an_item_is_deleted_after_ten_minutes() {
     let (app, ana) = desk();
     new(&app);
     assert!(take(&ana));

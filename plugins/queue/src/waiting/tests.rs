@@ -1,4 +1,4 @@
-//! Every row of the queue: what attendants see when it works, and that an item is given away once.
+//! The queue: each event, and that an item is taken once.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ fn attendant(app: &Harness<Queue>, id: &str) -> Client<Queue> {
     client
 }
 
-/// A queue of one, with two attendants who have heard of it.
+/// A queue with one item, and two attendants that have received it.
 fn one() -> (Harness<Queue>, Client<Queue>, Client<Queue>) {
     let app = Harness::<Queue>::new();
     let [ana, ben] = ["ana", "ben"].map(|id| attendant(&app, id));
@@ -38,7 +38,7 @@ fn soon(app: &Harness<Queue>) {
 }
 
 #[test]
-fn who_waits_is_shown_to_the_attendants() {
+fn a_waiting_item_is_sent_to_the_attendants() {
     let app = Harness::<Queue>::new();
     let (ana, outsider) = (attendant(&app, "ana"), app.connect("/hub", user("ben")));
     add(&app, "i1");
@@ -69,7 +69,7 @@ fn refusal(wrong: &Value) -> String {
 }
 
 #[test]
-fn the_first_attendant_to_take_an_item_has_it() {
+fn the_first_attendant_takes_the_item() {
     let (app, ana, ben) = one();
     ana.emit("queue:take", json!({ "itemId": "i1" })).expect_reply(json!({ "itemId": "i1", "taken": true }));
     ben.emit("queue:take", json!({ "itemId": "i1" })).expect_reply(json!({ "itemId": "i1", "taken": false }));
@@ -83,7 +83,7 @@ fn the_first_attendant_to_take_an_item_has_it() {
 }
 
 #[test]
-fn an_item_that_nobody_knows_is_not_taken() {
+fn an_unknown_item_is_not_taken() {
     let (app, ana, _) = one();
     ana.emit("queue:take", json!({ "itemId": "i2" })).expect_reply(json!({ "itemId": "i2", "taken": false }));
     ana.emit("queue:take", json!({})).expect_refusal("invalid", "itemId: missing");
@@ -93,7 +93,7 @@ fn an_item_that_nobody_knows_is_not_taken() {
 }
 
 #[test]
-fn a_removed_item_is_gone() {
+fn a_removed_item_cannot_be_taken() {
     let (app, ana, _) = one();
     app.publish("queue.removed", json!({ "itemId": "i1" }));
     soon(&app);
@@ -119,7 +119,7 @@ fn an_item_added_again_keeps_its_place_and_has_the_new_thread() {
 }
 
 #[test]
-fn a_taken_item_may_wait_again() {
+fn a_taken_item_can_be_added_again() {
     let (app, ana, ben) = one();
     let _ = ana.emit("queue:take", json!({ "itemId": "i1" })).ack();
     add(&app, "i1");
@@ -128,7 +128,7 @@ fn a_taken_item_may_wait_again() {
 }
 
 #[test]
-fn the_oldest_fifty_are_shown_and_all_are_counted() {
+fn the_update_lists_fifty_items_and_counts_all() {
     let app = Harness::<Queue>::new();
     let ana = attendant(&app, "ana");
     for n in (0..60).rev() {
@@ -142,7 +142,7 @@ fn the_oldest_fifty_are_shown_and_all_are_counted() {
 }
 
 #[test]
-fn many_changes_at_once_are_told_in_one_update() {
+fn many_changes_are_sent_in_one_update() {
     let (app, ana, _) = one();
     (0..20).for_each(|n| add(&app, &format!("n{n}")));
     soon(&app);
@@ -151,7 +151,7 @@ fn many_changes_at_once_are_told_in_one_update() {
 }
 
 #[test]
-fn what_storage_cannot_keep_is_not_told() {
+fn a_change_that_cannot_be_stored_is_not_sent() {
     let (app, ana, ben) = one();
     app.storage_answers(false);
     ana.emit("queue:take", json!({ "itemId": "i1" })).expect_refusal("unavailable", "Service unavailable");
@@ -175,7 +175,7 @@ fn numbers_as_ids_come_back_as_published() {
 }
 
 #[test]
-fn each_tenant_has_a_queue_of_its_own() {
+fn each_tenant_has_its_own_queue() {
     let app = Harness::<Queue>::new();
     let [acme, other] = ["acme", "other"].map(|tenant| {
         let client = app.connect("/hub", user("ana").role("ATTENDANT").tenant(tenant));

@@ -1,4 +1,4 @@
-//! What a room hears of the backend's messages, and what is counted.
+//! The backend's messages: the events for the room, and the counters.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use serde_json::json;
 
 use crate::Video;
 
-/// When the harness begins.
+/// The harness's first time.
 const START: u64 = 1_735_689_600_000;
 
-/// A visitor who watches, and another who watches something else.
+/// Two visitors that watch two videos.
 fn two() -> (Harness<Video>, Client<Video>, Client<Video>) {
     let app = Harness::<Video>::new();
     let [guest, other] = ["v1", "v2"].map(|video| {
@@ -31,7 +31,7 @@ fn count(app: &Harness<Video>, key: &str) -> Option<i64> {
 }
 
 #[test]
-fn a_view_is_counted_and_told_to_the_videos_room() {
+fn a_view_is_counted_and_sent_to_the_room() {
     let (app, guest, other) = two();
     app.publish("video.view", json!({ "videoId": "v1" }));
     guest.expect("video:view", json!({ "videoId": "v1", "timestamp": START }));
@@ -41,7 +41,7 @@ fn a_view_is_counted_and_told_to_the_videos_room() {
 }
 
 #[test]
-fn of_many_views_all_are_counted_and_two_a_second_are_told_the_last_among_them() {
+fn many_views_are_counted_and_two_a_second_are_sent() {
     let (app, guest, _other) = two();
     for n in 0..1999 {
         app.publish("video.view", json!({ "videoId": "v1", "timestamp": n }));
@@ -56,7 +56,7 @@ fn of_many_views_all_are_counted_and_two_a_second_are_told_the_last_among_them()
 }
 
 #[test]
-fn after_the_last_of_a_burst_the_next_view_has_its_own_turn() {
+fn the_first_view_after_a_burst_is_sent_at_once() {
     let (app, guest, _other) = two();
     for timestamp in [1, 2] {
         app.publish("video.view", json!({ "videoId": "v1", "timestamp": timestamp }));
@@ -69,7 +69,7 @@ fn after_the_last_of_a_burst_the_next_view_has_its_own_turn() {
 }
 
 #[test]
-fn one_videos_views_do_not_hold_up_anothers() {
+fn views_of_one_video_do_not_delay_anothers() {
     let (app, guest, other) = two();
     for video in ["v1", "v1", "v2"] {
         app.publish("video.view", json!({ "videoId": video }));
@@ -78,7 +78,7 @@ fn one_videos_views_do_not_hold_up_anothers() {
 }
 
 #[test]
-fn each_like_and_dislike_is_told_and_counted() {
+fn each_like_and_dislike_is_sent_and_counted() {
     let (app, guest, other) = two();
     for _ in 0..3 {
         app.publish("video.like", json!({ "videoId": "v1", "userId": "ana" }));
@@ -92,7 +92,7 @@ fn each_like_and_dislike_is_told_and_counted() {
 }
 
 #[test]
-fn each_comment_is_told() {
+fn each_comment_is_sent() {
     let (app, guest, other) = two();
     for comment in ["k1", "k2"] {
         app.publish("video.comment", json!({ "videoId": "v1", "commentId": comment }));
@@ -102,7 +102,7 @@ fn each_comment_is_told() {
 }
 
 #[test]
-fn numbers_as_ids_come_back_as_published_and_an_odd_time_is_no_time() {
+fn number_ids_are_sent_as_published_and_a_wrong_time_is_ignored() {
     let (app, guest, _other) = two();
     let client = app.connect("/", visitor());
     client.emit("video:join", json!({ "videoId": "123" })).expect_ok();

@@ -1,4 +1,4 @@
-//! Who is counted, and whose devices keep in step.
+//! The count of viewers, and a user's position on other devices.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ fn watch(app: &Harness<Video>, who: impl Into<Identity>) -> Client<Video> {
 }
 
 #[test]
-fn the_count_reaches_who_joins_at_once_and_the_room_twice_a_second() {
+fn a_join_gets_the_count_at_once_and_the_room_twice_a_second() {
     let app = Harness::<Video>::new();
     let ana = watch(&app, user("ana"));
     assert_eq!(ana.rooms(), ["video:v1"]);
@@ -32,7 +32,7 @@ fn the_count_reaches_who_joins_at_once_and_the_room_twice_a_second() {
 }
 
 #[test]
-fn who_disconnects_is_no_longer_counted() {
+fn a_disconnected_client_is_not_counted() {
     let app = Harness::<Video>::new();
     let (ana, ben) = (watch(&app, user("ana")), watch(&app, user("ben")));
     app.advance(Duration::from_secs(1));
@@ -42,7 +42,7 @@ fn who_disconnects_is_no_longer_counted() {
 }
 
 #[test]
-fn progress_reaches_the_users_other_devices_as_it_was_sent() {
+fn progress_reaches_the_users_other_devices_unchanged() {
     let app = Harness::<Video>::new();
     let [laptop, phone] = [(); 2].map(|()| app.connect("/", user("ana")));
     let (ben, guest) = (app.connect("/", user("ben")), app.connect("/", visitor()));
@@ -57,7 +57,7 @@ fn progress_reaches_the_users_other_devices_as_it_was_sent() {
 }
 
 #[test]
-fn a_visitors_progress_goes_nowhere() {
+fn a_visitors_progress_is_not_sent() {
     let app = Harness::<Video>::new();
     let [guest, other] = [(); 2].map(|()| app.connect("/", visitor()));
     guest.emit("video:progress", json!({ "videoId": "v1", "timestamp": 1 })).expect_ok();
@@ -65,7 +65,7 @@ fn a_visitors_progress_goes_nowhere() {
 }
 
 #[test]
-fn a_payload_that_does_not_fit_is_refused_by_its_field() {
+fn a_wrong_payload_is_refused_with_its_field() {
     let app = Harness::<Video>::new();
     let ana = app.connect("/", user("ana"));
     ana.emit("video:join", json!({})).expect_refusal("invalid", "videoId: missing");
@@ -74,7 +74,7 @@ fn a_payload_that_does_not_fit_is_refused_by_its_field() {
 }
 
 #[test]
-fn equal_ids_of_two_tenants_are_counted_and_kept_in_step_apart() {
+fn equal_ids_of_two_tenants_are_two_viewers() {
     let app = Harness::<Video>::new();
     let [acme, phone, other] = ["acme", "acme", "other"].map(|tenant| watch(&app, user("ana").tenant(tenant)));
     app.advance(Duration::from_secs(1));

@@ -1,4 +1,4 @@
-//! The description: what the attributes say, as the host reads it.
+//! The description: the attributes as the host reads them. The own block makes it, and every part adds to it.
 
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
@@ -6,50 +6,35 @@ use syn::{LitStr, spanned::Spanned};
 
 use crate::{
     handler::{Call, Event, Handler},
-    model::{Door, Model, Namespace},
-    signature::Answer,
+    model::{Door, Identity, Model, Namespace, Rooms},
+    signature::{Answer, Signature},
 };
 
-/// The sentences of a door that says none of its own.
+/// The sentences of a door that states none.
 const MISSING: &str = "Authentication required";
 const INVALID: &str = "Invalid token";
 const FORBIDDEN: &str = "Forbidden";
 
-pub(super) fn describe(model: &Model) -> TokenStream {
-    let name = &model.name;
-    let version = match &model.version {
+/// The description before any part has added to it.
+pub(super) fn identity(identity: &Identity) -> TokenStream {
+    let name = &identity.name;
+    let version = match &identity.version {
         Some(version) => quote!(#version),
         None => quote!(::core::env!("CARGO_PKG_VERSION")),
     };
-    let data_version = match &model.data_version {
+    let data_version = match &identity.data_version {
         Some(version) => quote!(#version),
         None => quote!(1),
     };
-    let reads = &model.reads_data_versions;
-    let tenancy = match model.tenancy.as_str() {
+    let reads = &identity.reads_data_versions;
+    let tenancy = match identity.tenancy.as_str() {
         "required" => quote!(Required),
         "optional" => quote!(Optional),
         _ => quote!(None),
     };
-    let namespaces = model.namespaces.iter().map(|known| namespace(model, known));
-    let rooms = model.rooms.iter().map(
-        |(namespace, pattern)| quote!(glue::handler::RoomPattern { namespace: #namespace.into(), pattern: #pattern.into() }),
-    );
-    let events = model.handlers.iter().filter_map(|handler| event(model, handler));
-    let replies = model.handlers.iter().filter_map(|handler| reply(model, handler));
-    let emits = model.emits.iter().map(|path| quote_spanned!(path.span()=> glue::emitted(#path)));
-    let topics = model.calls().filter_map(|call| match call {
-        Call::Message { topic } => Some(topic),
-        _ => None,
-    });
-    let schedules = model.calls().filter_map(schedule);
-    let hooks = hooks(model);
+    let namespaces = identity.namespaces.iter().map(namespace);
     let takes =
-        model.takes.iter().map(|(from, prefix)| quote!(glue::handler::Taken { from: #from.into(), prefix: #prefix.into() }));
-    let tenant_keys = model.tenant_keys.iter().map(|(without, with)| {
-        let with = with.as_ref().map_or_else(|| format!("%t/{{tenant}}/{}", without.value()), LitStr::value);
-        quote!(glue::handler::TenantKeys { without: #without.into(), with: #with.into() })
-    });
+        identity.takes.iter().map(|(from, prefix)| quote!(glue::handler::Taken { from: #from.into(), prefix: #prefix.into() }));
     quote! {
         glue::handler::Description {
             name: #name.into(),
@@ -58,23 +43,23 @@ pub(super) fn describe(model: &Model) -> TokenStream {
             reads_data_versions: ::std::vec![#(#reads),*],
             tenancy: glue::handler::Tenancy::#tenancy,
             namespaces: ::std::vec![#(#namespaces),*],
-            rooms: ::std::vec![#(#rooms),*],
-            events: ::std::vec![#(#events),*],
-            emits: ::std::vec![#(#emits,)* #(#replies),*],
-            topics: glue::strings(&[#(#topics),*]),
-            schedules: ::std::vec![#(#schedules),*],
-            hooks: #hooks,
+            rooms: ::std::vec![],
+            events: ::std::vec![],
+            emits: ::std::vec![],
+            topics: ::std::vec![],
+            schedules: ::std::vec![],
+            hooks: glue::handler::Hooks::empty(),
             takes: ::std::vec![#(#takes),*],
-            tenant_keys: ::std::vec![#(#tenant_keys),*],
+            tenant_keys: ::std::vec![],
         }
     }
 }
 
-fn namespace(model: &Model, known: &Namespace) -> TokenStream {
-    let path = &known.path;
-    let door = match &known.door {
+fn namespace(namespace: &Namespace) -> TokenStream {
+    let path = &namespace.path;
+    let door = match &namespace.door {
         Some(own) => {
-            let door = door(model, known, own);
+            let door = door(namespace, own);
             quote!(::core::option::Option::Some(#door))
         }
         None => quote!(::core::option::Option::None),
@@ -82,17 +67,13 @@ fn namespace(model: &Model, known: &Namespace) -> TokenStream {
     quote!(glue::handler::Namespace { path: #path.into(), door: #door })
 }
 
-fn door(model: &Model, known: &Namespace, door: &Door) -> TokenStream {
+fn door(namespace: &Namespace, door: &Door) -> TokenStream {
     let token = if door.token_required { quote!(Required) } else { quote!(Optional) };
     let (claims, roles) = (&door.claims, &door.roles);
     let sentence = |own: &Option<LitStr>, default: &str| own.as_ref().map_or(quote!(#default), |own| quote!(#own));
-    let missing = sentence(&door.missing, MISSING);
+    let missing = sentence(&namespace.missing, MISSING);
     let invalid = sentence(&door.invalid, INVALID);
     let forbidden = sentence(&door.forbidden, FORBIDDEN);
-    let authorize = model.calls().any(|call| match call {
-        Call::Authorize { namespace } => namespace.value() == known.path.value(),
-        _ => false,
-    });
     quote! {
         glue::handler::Door {
             token: glue::handler::TokenPolicy::#token,
@@ -101,64 +82,88 @@ fn door(model: &Model, known: &Namespace, door: &Door) -> TokenStream {
             missing: #missing.into(),
             invalid: #invalid.into(),
             forbidden: #forbidden.into(),
-            authorize: #authorize,
+            authorize: false,
         }
     }
 }
 
-fn event(model: &Model, handler: &Handler) -> Option<TokenStream> {
-    let Call::Event(event) = &handler.call else { return None };
-    let Event { name, on_failure, .. } = &**event;
-    let namespace = super::namespace(model, event.namespace.as_ref());
-    let payload = match handler.signature.payloads().next() {
+/// The statements that add a block's rooms, events, emits, topics and schedules.
+pub(super) fn part(model: &Model) -> syn::Result<TokenStream> {
+    let rooms = model.rooms.iter().map(|rooms| match rooms {
+        Rooms::Pattern(namespace, pattern) => {
+            quote!(glue::rooms(description, &::hubbub_sdk::rooms::Room::new(#namespace, #pattern));)
+        }
+        Rooms::Constant(path) => quote_spanned!(path.span()=> glue::rooms(description, &#path);),
+    });
+    let emits = model.emits.iter().map(|path| quote_spanned!(path.span()=> glue::emits(description, #path);));
+    let handlers: Vec<TokenStream> = model.handlers.iter().map(|handler| handler_of(model, handler)).collect::<Result<_, _>>()?;
+    let tenant_keys = model.tenant_keys.iter().map(|(without, with)| {
+        let with = with.as_ref().map_or_else(|| format!("%t/{{tenant}}/{}", without.value()), LitStr::value);
+        quote!(description.tenant_keys.push(glue::handler::TenantKeys { without: #without.into(), with: #with.into() });)
+    });
+    Ok(quote!(#(#rooms)* #(#emits)* #(#handlers)* #(#tenant_keys)*))
+}
+
+fn handler_of(model: &Model, Handler { call, signature }: &Handler) -> syn::Result<TokenStream> {
+    Ok(match call {
+        Call::Init | Call::Timer { .. } => TokenStream::new(),
+        Call::Authorize { namespaces } => {
+            let namespaces = model.namespaces(namespaces, &signature.name)?;
+            quote!(#(glue::authorizes(description, #namespaces);)*)
+        }
+        Call::Connect { .. } => quote!(description.hooks |= glue::handler::Hooks::CONNECT;),
+        Call::Disconnect { .. } => quote!(description.hooks |= glue::handler::Hooks::DISCONNECT;),
+        Call::Event(event) => {
+            let namespaces = model.namespaces(&event.namespaces, &signature.name)?;
+            namespaces.iter().map(|namespace| event_of(namespace, event, signature)).collect()
+        }
+        Call::Message { topic } => quote!(glue::topic(description, #topic);),
+        Call::Schedule { key, every_ms, once } => {
+            let scope = if *once { quote!(Once) } else { quote!(EachNode) };
+            quote! {
+                description.schedules.push(glue::handler::Schedule {
+                    key: #key.into(),
+                    every_ms: #every_ms,
+                    scope: glue::handler::ScheduleScope::#scope,
+                });
+            }
+        }
+    })
+}
+
+fn event_of(namespace: &LitStr, event: &Event, signature: &Signature) -> TokenStream {
+    let Event { name, on_failure, reply: under, .. } = event;
+    let payload = match signature.payloads().next() {
         Some(ty) => quote_spanned!(ty.span()=> glue::payload_schema::<#ty>()),
         None => quote!("true".into()),
     };
-    let reply = match &handler.signature.answer {
+    let reply = match &signature.answer {
         Answer::Reply(ty) => quote_spanned!(ty.span()=> ::core::option::Option::Some(glue::reply_schema::<#ty>())),
         _ => quote!(::core::option::Option::None),
+    };
+    // A reply that is emitted to the sender is an emitted event too.
+    let emitted = match (under, &signature.answer) {
+        (Some(under), Answer::Reply(ty)) => quote_spanned! {ty.span()=>
+            description.emits.push(glue::handler::EmittedEvent {
+                namespace: #namespace.into(),
+                name: #under.into(),
+                payload: glue::reply_schema::<#ty>(),
+            });
+        },
+        _ => TokenStream::new(),
     };
     let on_failure = match on_failure {
         Some(sentence) => quote!(::core::option::Option::Some(#sentence.into())),
         None => quote!(::core::option::Option::None),
     };
-    Some(quote! {
-        glue::handler::HandledEvent {
+    quote! {
+        description.events.push(glue::handler::HandledEvent {
             namespace: #namespace.into(),
             name: #name.into(),
             payload: #payload,
             reply: #reply,
             on_failure: #on_failure,
-        }
-    })
-}
-
-/// A reply that is emitted to the sender is an emitted event too.
-fn reply(model: &Model, handler: &Handler) -> Option<TokenStream> {
-    let Call::Event(event) = &handler.call else { return None };
-    let (Some(under), Answer::Reply(ty)) = (&event.reply, &handler.signature.answer) else { return None };
-    let namespace = super::namespace(model, event.namespace.as_ref());
-    Some(quote_spanned! {ty.span()=>
-        glue::handler::EmittedEvent {
-            namespace: #namespace.into(),
-            name: #under.into(),
-            payload: glue::reply_schema::<#ty>(),
-        }
-    })
-}
-
-fn schedule(call: &Call) -> Option<TokenStream> {
-    let Call::Schedule { key, every_ms, once } = call else { return None };
-    let scope = if *once { quote!(Once) } else { quote!(EachNode) };
-    Some(quote! {
-        glue::handler::Schedule { key: #key.into(), every_ms: #every_ms, scope: glue::handler::ScheduleScope::#scope }
-    })
-}
-
-fn hooks(model: &Model) -> TokenStream {
-    let connect = model.calls().any(|call| matches!(call, Call::Connect { .. }));
-    let disconnect = model.calls().any(|call| matches!(call, Call::Disconnect { .. }));
-    let connect = connect.then(|| quote!(| glue::handler::Hooks::CONNECT));
-    let disconnect = disconnect.then(|| quote!(| glue::handler::Hooks::DISCONNECT));
-    quote!(glue::handler::Hooks::empty() #connect #disconnect)
+        });
+        #emitted
+    }
 }

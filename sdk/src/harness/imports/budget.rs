@@ -1,4 +1,4 @@
-//! Budgets: token buckets that act at once, also where the call is refused later.
+//! Budgets: token buckets that act at once, also if the call is refused later.
 
 pub(crate) use crate::bindings::hubbub::plugin::budget::Answer;
 use crate::{

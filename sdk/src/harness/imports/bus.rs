@@ -1,4 +1,4 @@
-//! The bus: what is published here is handled when the call has succeeded.
+//! The bus: published messages are handled when the call has succeeded.
 
 use crate::{
     EffectError,

@@ -1,4 +1,4 @@
-//! Emits: collected, and sent at commit.
+//! Emits: effects, sent at commit.
 
 use crate::{
     EffectError,
@@ -90,5 +90,6 @@ fn check_namespace(world: &World, namespace: &str) -> Answer {
 fn scoped(call: &Call, world: &World, kind: &str, given: &[String]) -> Result<Vec<Scoped>, EffectError> {
     let scoped =
         |name: &str| if kind == "user" || name.starts_with("user:") { call.owned(name) } else { call.scoped(world, name) };
-    given.iter().map(|name| names::check(kind, name).map(|()| scoped(name))).collect()
+    let check = |name: &str| names::check(kind, name).and_then(|()| names::filled(world, name));
+    given.iter().map(|name| check(name).map(|()| scoped(name))).collect()
 }

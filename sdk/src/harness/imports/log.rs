@@ -1,4 +1,4 @@
-//! Log lines, kept for the test to read.
+//! Log lines, collected for the test.
 
 use crate::{
     bindings::hubbub::plugin::log::Level,

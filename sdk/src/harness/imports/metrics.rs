@@ -1,4 +1,4 @@
-//! Figures, kept for the test to read.
+//! Metrics, collected for the test.
 
 use crate::harness::call;
 

@@ -1,4 +1,4 @@
-//! Presence: what sockets vouch for, with what the call has collected.
+//! Presence, with the call's own effects.
 
 use crate::{
     EffectError,
@@ -30,7 +30,7 @@ pub(crate) fn track(group: &str, key: &str, status: Status, meta: &str) -> Resul
         if groups.len() > MAX_GROUPS {
             return Err(EffectError::Denied(format!("a socket is tracked in at most {MAX_GROUPS} groups")));
         }
-        call.collect(Effect::Track { group, key: kept(call, world, key), status, meta: names::json(meta)? })
+        call.collect(Effect::Track { group, key: stored(call, world, key), status, meta: names::json(meta)? })
     })
 }
 
@@ -46,7 +46,7 @@ pub(crate) fn untrack(group: &str, key: &str) -> Result<(), EffectError> {
         call.caller()?;
         names::check("group", group)?;
         names::check("key", key)?;
-        call.collect(Effect::Untrack { group: call.scoped(world, group), key: kept(call, world, key) })
+        call.collect(Effect::Untrack { group: call.scoped(world, group), key: stored(call, world, key) })
     })
 }
 
@@ -70,8 +70,8 @@ fn members(call: &Call, world: &World, group: &str) -> Result<Vec<Member>, Effec
     Ok(pending(call, world).list(&group))
 }
 
-/// A key as the host keeps it. Where the group is shared by all tenants, the key is the call's tenant's.
-fn kept(call: &Call, world: &World, key: &str) -> String {
+/// A key as the host stores it: with the call's tenant, if all tenants share the group.
+fn stored(call: &Call, world: &World, key: &str) -> String {
     match call.tenant.as_deref().filter(|_| !world.has_tenants()) {
         Some(tenant) => presence::key_of_tenant(key, tenant),
         None => key.to_owned(),

@@ -1,4 +1,4 @@
-//! Rooms: joins and leaves are collected; what is asked sees them already.
+//! Rooms: joins and leaves are effects, and questions see them at once.
 
 use std::collections::BTreeSet;
 
@@ -79,6 +79,7 @@ pub(crate) fn size(namespace: &str, room: &str) -> Result<RoomSize, EffectError>
 
 fn check(world: &World, namespace: &str, room: &str) -> Result<(), EffectError> {
     names::room(room)?;
+    names::filled(world, room)?;
     let Some(path) = world.place(namespace).map(|place| place.path.clone()) else {
         return Err(EffectError::Denied(format!("the plugin takes no part in the namespace {namespace:?}")));
     };
@@ -86,10 +87,10 @@ fn check(world: &World, namespace: &str, room: &str) -> Result<(), EffectError> 
     if world.description.rooms.iter().any(covers) {
         return Ok(());
     }
-    Err(EffectError::Denied(format!("no room pattern of the plugin's covers {room:?} in {path}")))
+    Err(EffectError::Denied(format!("no room pattern of the plugin covers {room:?} in {path}")))
 }
 
-/// The sockets in a room, with what the call has collected.
+/// The sockets in a room, with the call's own effects.
 fn members(call: &Call, world: &World, namespace: &str, room: &Scoped) -> BTreeSet<u64> {
     let mut members = world.members(namespace, room);
     for effect in &call.effects {

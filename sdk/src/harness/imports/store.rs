@@ -1,4 +1,4 @@
-//! The store: writes are collected, reads see them already.
+//! The store: writes are effects, and reads see them at once.
 
 use std::collections::BTreeMap;
 
@@ -104,7 +104,7 @@ fn check(bytes: usize) -> Result<(), Error> {
     }
 }
 
-/// The value of a key with what the call has written to it.
+/// The value of a key, with the call's own writes.
 fn current(call: &Call, world: &World, key: &str) -> Option<Vec<u8>> {
     let mut value = world.store.get(key).cloned();
     for effect in &call.effects {
@@ -113,7 +113,7 @@ fn current(call: &Call, world: &World, key: &str) -> Option<Vec<u8>> {
     value
 }
 
-/// What an effect leaves of the value of a key.
+/// The value of a key after an effect.
 pub(crate) fn after(value: Option<Vec<u8>>, effect: &Effect, wanted: &str) -> Option<Vec<u8>> {
     match effect {
         Effect::Put { key, value } if key == wanted => Some(value.clone()),

@@ -1,4 +1,4 @@
-//! Timers: started and forgotten at commit.
+//! Timers: effects, started and cancelled at commit.
 
 use crate::{
     EffectError,

@@ -1,4 +1,4 @@
-//! What `#[plugin]` writes: dispatch, payloads of every shape, replies, the description.
+//! The code of `#[plugin]`: dispatch, payloads of every shape, replies, the description.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,8 +10,11 @@ use crate::{
     harness::{Harness, user},
     log,
     payload::{Id, IdOr},
-    plugin, rooms,
+    plugin,
+    rooms::Room,
 };
+
+const ALL: Room = Room::new("/course/{id}", "all");
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -58,7 +61,7 @@ struct Borrowed<'a> {
 #[door("/course/{id}", token = "required", forbidden = "Not enrolled")]
 #[namespace("/")]
 #[takes("school", prefix = "course/")]
-#[room("/course/{id}", "all")]
+#[rooms(ALL)]
 impl Courses {
     fn init(config: Config) -> Result<Self, String> {
         if config.times > 3 { Err("times: at most 3".into()) } else { Ok(Self { config }) }
@@ -71,7 +74,7 @@ impl Courses {
 
     #[on_connect("/course/{id}")]
     fn enter() -> Result<()> {
-        Ok(rooms::join("all")?)
+        ALL.join()
     }
 
     #[on_disconnect("/course/{id}")]
@@ -116,7 +119,7 @@ fn app() -> Harness<Courses> {
 }
 
 #[test]
-fn the_owner_of_a_namespace_with_a_parameter_authorizes_by_it() {
+fn authorize_reads_the_namespaces_parameter() {
     let connect = |auth: Value| app().try_connect_with("/course/42", user("ana"), auth).map(|client| client.rooms());
     assert_eq!(connect(json!({ "code": "42" })), Ok(vec!["all".to_owned()]));
     assert_eq!(connect(json!({ "code": "43" })), Err("Not enrolled".into()));
@@ -124,7 +127,7 @@ fn the_owner_of_a_namespace_with_a_parameter_authorizes_by_it() {
 }
 
 #[test]
-fn payloads_are_objects_bare_ids_tuples_or_nothing() {
+fn objects_ids_tuples_and_no_payload_are_read() {
     let app = app();
     let connected = app.try_connect_with("/course/42", user("ana").name("Ana"), json!({ "code": "42" }));
     let ana = connected.expect("she is enrolled");
@@ -144,14 +147,14 @@ fn payloads_are_objects_bare_ids_tuples_or_nothing() {
 }
 
 #[test]
-fn a_visitor_gets_the_sentence_for_no_token() {
+fn a_visitor_is_refused_with_the_sentence_missing() {
     let app = app();
     let guest = app.connect("/", crate::harness::visitor());
     guest.emit_bare("greet").expect_refusal("unauthenticated", "Authentication required");
 }
 
 #[test]
-fn a_disconnect_knows_where_and_why() {
+fn on_disconnect_gets_the_namespace_and_the_reason() {
     let app = app();
     let ana = app.try_connect_with("/course/42", user("ana"), json!({ "code": "42" })).expect("she is enrolled");
     ana.disconnect_because(DisconnectReason::Transport);
@@ -159,7 +162,7 @@ fn a_disconnect_knows_where_and_why() {
 }
 
 #[test]
-fn a_configuration_that_does_not_fit_is_explained_to_the_operator() {
+fn a_wrong_configuration_names_its_key() {
     let init = |config: Value| Harness::<Courses>::new().config(config).init();
     assert_eq!(init(json!({ "greeting": "Hi", "times": 3 })), Ok(()));
     assert_eq!(init(json!({ "greeting": "Hi", "times": 4 })), Err("times: at most 3".into()));
@@ -168,7 +171,7 @@ fn a_configuration_that_does_not_fit_is_explained_to_the_operator() {
 }
 
 #[test]
-fn the_description_is_what_the_attributes_say() {
+fn the_description_matches_the_attributes() {
     let description = Courses::describe();
     assert_eq!((description.name.as_str(), description.version.as_str()), ("courses", "2.1.0"));
     assert_eq!((description.data_version, description.reads_data_versions), (3, vec![1, 2]));

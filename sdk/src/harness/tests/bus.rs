@@ -7,9 +7,11 @@ use crate::{
     Message, Refusal, Result, bus, emitter,
     harness::{Harness, user},
     plugin,
-    rooms::{self, Counted},
+    rooms::{Counted, Room},
     store,
 };
+
+const HALL: Room = Room::new("/", "hall");
 
 #[derive(Default)]
 struct Relay;
@@ -21,35 +23,34 @@ struct Hop {
 
 #[plugin(name = "relay", version = "1.0.0")]
 #[door("/", token = "optional")]
-#[room("/", "hall")]
+#[rooms(HALL)]
 impl Relay {
     #[on_connect]
     fn enter() -> Result<()> {
-        Ok(rooms::join("hall")?)
+        HALL.join()
     }
 
     #[on("ask")]
     fn ask() -> Result<()> {
         bus::publish("asked", "anything")?;
-        Ok(bus::publish_keyed("somewhere.else", "k1", &json!({ "n": 1 }))?)
+        bus::publish_keyed("somewhere.else", "k1", &json!({ "n": 1 }))
     }
 
     #[on_message("asked")]
     fn asked(message: &Message, what: String) -> Result<()> {
-        emitter::event("/", "answer").to_namespace(&(what, &message.topic))?;
-        Ok(())
+        emitter::event("/", "answer").to_namespace(&(what, &message.topic))
     }
 
     #[on_message("hop")]
     fn hop(Hop { hops }: Hop) -> Result<()> {
         store::put("hops", &hops)?;
-        Ok(bus::publish("hop", &Hop { hops: hops + 1 })?)
+        bus::publish("hop", &Hop { hops: hops + 1 })
     }
 
     #[on_message("broken")]
     fn broken() -> Result<()> {
         store::put("never", &())?;
-        Err(Refusal::internal("as it was told"))
+        Err(Refusal::internal("the data says so"))
     }
 
     #[on_message("picky")]
@@ -59,12 +60,12 @@ impl Relay {
 
     #[on_message("room.counted")]
     fn counted(counted: Counted) -> Result<()> {
-        Ok(store::put("counted", &(counted.sockets, counted.users, counted.visitors))?)
+        store::put("counted", &(counted.sockets, counted.users, counted.visitors))
     }
 }
 
 #[test]
-fn what_is_published_is_handled_after_the_call() {
+fn a_published_message_is_handled_after_the_call() {
     let app = Harness::<Relay>::new();
     let ana = app.connect("/", user("ana"));
     ana.emit_bare("ask").expect_ok();
@@ -80,7 +81,7 @@ fn the_ninth_hop_is_dropped() {
 }
 
 #[test]
-fn a_message_that_fails_does_nothing_and_says_why() {
+fn a_failed_message_has_no_effects_and_returns_its_failure() {
     let app = Harness::<Relay>::new();
     assert_eq!(app.try_publish("broken", json!(null)), Err("Internal error".into()));
     assert_eq!(
@@ -92,14 +93,14 @@ fn a_message_that_fails_does_nothing_and_says_why() {
 }
 
 #[test]
-fn a_handler_says_that_the_data_is_at_fault_by_refusing_it_as_invalid() {
+fn a_refusal_as_invalid_blames_the_data() {
     let app = Harness::<Relay>::new();
     assert_eq!(app.try_publish("picky", json!("bad")), Err("invalid data: what: must be known".into()));
     assert_eq!(app.try_publish("picky", json!("unknown")), Err("No such thing".into()), "it may be known later");
 }
 
 #[test]
-fn the_host_tells_how_many_are_in_a_room() {
+fn room_sizes_are_reported_twice_a_second() {
     let app = Harness::<Relay>::new();
     let ana = app.connect("/", user("ana"));
     let _phone = app.connect("/", user("ana"));

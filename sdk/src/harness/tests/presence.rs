@@ -6,13 +6,15 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::{
-    Caller, DisconnectReason, Result,
+    DisconnectReason, Result, User,
     emitter::Emits,
     harness::{Client, Harness, user},
     plugin,
     presence::{self, Changed, Member, Status},
-    rooms,
+    rooms::Room,
 };
+
+const EVERYONE: Room = Room::new("/hub", "everyone");
 
 #[derive(Default)]
 struct Desk;
@@ -28,29 +30,29 @@ const SEEN: Emits<Seen> = Emits::new("/hub", "seen");
 
 #[plugin(name = "desk", version = "1.0.0")]
 #[door("/hub", token = "required")]
-#[room("/hub", "everyone")]
+#[rooms(EVERYONE)]
 #[emits(SEEN)]
 impl Desk {
     #[on_connect]
-    fn enter(caller: &Caller) -> Result<()> {
-        rooms::join("everyone")?;
-        Ok(presence::track("staff", &caller.user()?.id, Status::Online, &caller.user()?.name)?)
+    fn enter(user: &User) -> Result<()> {
+        EVERYONE.join()?;
+        presence::track("staff", &user.id, Status::Online, &user.name)
     }
 
     #[on("heartbeat")]
     fn heartbeat() -> Result<()> {
-        Ok(presence::heartbeat()?)
+        presence::heartbeat()
     }
 
     #[on("away")]
-    fn away(caller: &Caller) -> Result<()> {
-        Ok(presence::track("staff", &caller.user()?.id, Status::Away, &"away")?)
+    fn away(user: &User) -> Result<()> {
+        presence::track("staff", &user.id, Status::Away, &"away")
     }
 
     #[on("bye")]
-    fn bye(caller: &Caller) -> Result<u64> {
-        presence::untrack("staff", &caller.user()?.id)?;
-        Ok(presence::count("staff")?)
+    fn bye(user: &User) -> Result<u64> {
+        presence::untrack("staff", &user.id)?;
+        presence::count("staff")
     }
 
     #[on("list")]
@@ -64,18 +66,18 @@ impl Desk {
         let word =
             |status| serde_json::to_value(status).ok().and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default();
         let seen = Seen { user: change.key, from: word(change.from), to: word(change.to) };
-        Ok(SEEN.to_room("everyone", &seen)?)
+        SEEN.to_room(&EVERYONE, &seen)
     }
 }
 
-/// What a client has seen of the others, as `user: from → to`.
+/// The changes of status that a client has received, as `user: from → to`.
 fn seen(client: &Client<Desk>) -> Vec<String> {
     let text = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
     let line = |change: Value| format!("{}: {} → {}", text(&change, "user"), text(&change, "from"), text(&change, "to"));
     client.received("seen").into_iter().map(line).collect()
 }
 
-/// Ana, who watches and stays awake, and Ben.
+/// Two connected clients, Ana and Ben.
 fn two() -> (Harness<Desk>, Client<Desk>, Client<Desk>) {
     let app = Harness::<Desk>::new();
     let ana = app.connect("/hub", user("ana").name("Ana"));
@@ -84,7 +86,7 @@ fn two() -> (Harness<Desk>, Client<Desk>, Client<Desk>) {
     (app, ana, ben)
 }
 
-/// Lets time pass, with Ana's heartbeats in it.
+/// Moves the clock, with heartbeats of Ana.
 fn pass(app: &Harness<Desk>, ana: &Client<Desk>, secs: u64) {
     for _ in 0..secs / 10 {
         app.advance(Duration::from_secs(10));
@@ -93,7 +95,7 @@ fn pass(app: &Harness<Desk>, ana: &Client<Desk>, secs: u64) {
 }
 
 #[test]
-fn who_sends_no_heartbeat_for_90_seconds_is_away_until_the_next() {
+fn a_client_without_heartbeats_for_90_seconds_is_away_until_the_next() {
     let (app, ana, ben) = two();
     pass(&app, &ana, 80);
     assert!(seen(&ana).is_empty());
@@ -104,7 +106,7 @@ fn who_sends_no_heartbeat_for_90_seconds_is_away_until_the_next() {
 }
 
 #[test]
-fn who_said_to_be_away_stays_so_in_spite_of_heartbeats() {
+fn a_heartbeat_does_not_end_an_away_that_was_tracked() {
     let (_, ana, ben) = two();
     ben.emit_bare("away").expect_ok();
     ben.emit_bare("heartbeat").expect_ok();
@@ -114,7 +116,7 @@ fn who_said_to_be_away_stays_so_in_spite_of_heartbeats() {
 }
 
 #[test]
-fn a_broken_connection_has_60_seconds_to_come_back_unnoticed() {
+fn a_reconnect_within_60_seconds_is_no_change() {
     let (app, ana, ben) = two();
     ben.break_connection();
     pass(&app, &ana, 50);
@@ -155,7 +157,7 @@ fn a_clean_disconnect_does_not_end_the_grace_of_another_device() {
 }
 
 #[test]
-fn a_user_is_online_while_one_device_is_and_gone_with_the_last() {
+fn a_user_is_online_while_one_device_is_and_offline_without_any() {
     let (app, ana, ben) = two();
     let phone = app.connect("/hub", user("ben"));
     phone.emit_bare("away").expect_ok();

@@ -1,4 +1,4 @@
-//! A plugin with tenants cannot cross them, whatever it says.
+//! Tenants: a plugin never reaches another tenant's rooms and users.
 
 use std::time::Duration;
 
@@ -6,12 +6,16 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::{
-    Caller, Message, Result, Timer,
+    Caller, Message, Result, Timer, User,
     budget::Budget,
     emitter::{self, Emits},
     harness::{Harness, user, visitor},
-    plugin, presence, rooms, timers,
+    plugin, presence,
+    rooms::Room,
+    timers,
 };
+
+const HALL: Room = Room::new("/", "hall");
 
 #[derive(Default)]
 struct Crm;
@@ -27,34 +31,33 @@ const SAID: Emits<String> = Emits::new("/", "said");
 #[plugin(name = "crm", version = "1.0.0", tenancy = "required")]
 #[door("/", token = "required", claims = ["userId"], roles = ["AGENT", "ADMIN"],
     missing = "Authentication required", invalid = "Invalid or expired token", forbidden = "Agents only")]
-#[room("/", "hall")]
+#[rooms(HALL)]
 #[emits(SAID)]
 impl Crm {
     #[on_connect]
     fn enter() -> Result<()> {
-        Ok(rooms::join("hall")?)
+        HALL.join()
     }
 
     #[on("say")]
     fn say(text: String) -> Result<u64> {
-        SAID.to_room("hall", &text)?;
-        Ok(rooms::size("/", "hall")?.users)
+        SAID.to_room(&HALL, &text)?;
+        Ok(HALL.size()?.users)
     }
 
-    #[on("tell")]
-    fn tell(caller: &Caller, text: String) -> Result<()> {
-        Ok(SAID.to_tenant(caller.user()?.tenant.as_deref().unwrap_or_default(), &text)?)
+    #[on("say to the tenant")]
+    fn say_to_the_tenant(user: &User, text: String) -> Result<()> {
+        SAID.to_tenant(user.tenant.as_deref().unwrap_or_default(), &text)
     }
 
     #[on("shout")]
     fn shout(at: String) -> Result<()> {
-        let shouted = if at.is_empty() { SAID.to_namespace(&at) } else { SAID.to_tenant(&at, &at) };
-        Ok(shouted?)
+        if at.is_empty() { SAID.to_namespace(&at) } else { SAID.to_tenant(&at, &at) }
     }
 
     #[on_message("contact.tagged")]
     fn tagged(Tagged { user, tag }: Tagged) -> Result<()> {
-        Ok(emitter::to_user("/", &user, "tagged", &tag)?)
+        emitter::to_user("/", &user, "tagged", &tag)
     }
 }
 
@@ -63,13 +66,13 @@ fn agent(id: &str, tenant: &str) -> crate::harness::Identity {
 }
 
 #[test]
-fn rooms_and_users_of_the_same_name_are_another_tenants() {
+fn two_tenants_with_equal_rooms_and_users_never_meet() {
     let app = Harness::<Crm>::new();
     let (ana, ben, eve) =
         (app.connect("/", agent("1", "acme")), app.connect("/", agent("2", "acme")), app.connect("/", agent("1", "evil")));
     ana.emit("say", json!("hi")).expect_ack(json!(2));
     ben.expect("said", json!("hi"));
-    ben.emit("tell", json!("all of acme")).expect_ok();
+    ben.emit("say to the tenant", json!("all of acme")).expect_ok();
     assert_eq!(ana.received("said"), [json!("hi"), json!("all of acme")]);
     app.publish_for("acme", "contact.tagged", json!({ "user": "1", "tag": "vip" }));
     ana.expect("tagged", json!("vip"));
@@ -77,7 +80,7 @@ fn rooms_and_users_of_the_same_name_are_another_tenants() {
 }
 
 #[test]
-fn another_tenant_cannot_be_named_and_everyone_cannot_be_meant() {
+fn an_emit_to_another_tenant_or_to_all_is_refused() {
     let app = Harness::<Crm>::new();
     let (ana, eve) = (app.connect("/", agent("1", "acme")), app.connect("/", agent("2", "evil")));
     for at in ["acme", ""] {
@@ -94,7 +97,7 @@ fn a_message_without_a_tenant_is_a_dead_letter() {
 }
 
 #[test]
-fn the_door_checks_token_claims_tenant_and_role_with_a_sentence_each() {
+fn each_failed_check_of_the_door_policy_has_its_sentence() {
     let app = Harness::<Crm>::new();
     let refused = |who| app.try_connect("/", who).map(drop).expect_err("the door is closed");
     assert_eq!(refused(visitor()), "Authentication required");
@@ -118,33 +121,33 @@ struct Desk;
 
 #[plugin(name = "desk", version = "1.0.0", tenancy = "optional")]
 #[door("/", token = "required")]
-#[room("/", "hall")]
+#[rooms(HALL)]
 #[emits(SAID)]
 impl Desk {
     #[on_connect]
     fn enter() -> Result<()> {
-        Ok(rooms::join("hall")?)
+        HALL.join()
     }
 
     #[on("say")]
     fn say(text: String) -> Result<u64> {
-        SAID.to_room("hall", &text)?;
-        Ok(rooms::size("/", "hall")?.users)
+        SAID.to_room(&HALL, &text)?;
+        Ok(HALL.size()?.users)
     }
 
-    #[on("tell")]
-    fn tell(tenant: String) -> Result<()> {
-        Ok(SAID.to_tenant(&tenant, &tenant)?)
+    #[on("say to the tenant")]
+    fn say_to_the_tenant(tenant: String) -> Result<()> {
+        SAID.to_tenant(&tenant, &tenant)
     }
 
     #[on_message("contact.tagged")]
     fn tagged(Tagged { user, tag }: Tagged) -> Result<()> {
-        Ok(emitter::to_user("/", &user, "tagged", &tag)?)
+        emitter::to_user("/", &user, "tagged", &tag)
     }
 }
 
 #[test]
-fn where_tenants_are_optional_those_without_one_are_among_themselves() {
+fn with_optional_tenancy_users_without_a_tenant_never_meet_tenants() {
     let app = Harness::<Desk>::new();
     let (ana, eve, bare) =
         (app.connect("/", agent("1", "acme")), app.connect("/", agent("1", "evil")), app.connect("/", user("1")));
@@ -158,12 +161,12 @@ fn where_tenants_are_optional_those_without_one_are_among_themselves() {
     assert_eq!(bare.received("tagged"), [json!("bare")]);
     eve.expect_nothing();
     for who in [&eve, &bare] {
-        who.emit("tell", json!("acme")).expect_refusal("internal", "Internal error");
+        who.emit("say to the tenant", json!("acme")).expect_refusal("internal", "Internal error");
     }
     ana.expect_nothing();
 }
 
-/// A plugin whose rooms, groups and topics all tenants share.
+/// A plugin with rooms, groups and topics that all tenants share.
 #[derive(Default)]
 struct Video;
 
@@ -172,43 +175,43 @@ const CHANGED: Emits<String> = Emits::new("/", "changed");
 
 #[plugin(name = "video", version = "1.0.0")]
 #[door("/", token = "optional")]
-#[room("/", "hall")]
+#[rooms(HALL)]
 #[emits(HEARD, CHANGED)]
 impl Video {
     #[on_connect]
-    fn enter(caller: &Caller) -> Result<()> {
-        rooms::join("hall")?;
-        let Some(user) = &caller.user else { return Ok(()) };
-        Ok(presence::track("hall", &user.id, presence::Status::Online, &())?)
+    fn enter(user: Option<&User>) -> Result<()> {
+        HALL.join()?;
+        let Some(user) = user else { return Ok(()) };
+        presence::track("hall", &user.id, presence::Status::Online, &())
     }
 
     #[on("say")]
     fn say(caller: &Caller, text: String) -> Result<u64> {
         Budget::per_minute("said", 1).take(&caller.user()?.id)?.or_refuse("Slow down")?;
         timers::after("later", Duration::from_secs(1), &text, timers::Durability::Soft)?;
-        SAID.to_room("hall", &text)?;
+        SAID.to_room(&HALL, &text)?;
         HEARD.to_user(&caller.user()?.id, &text)?;
-        Ok(rooms::size("/", "hall")?.users)
+        Ok(HALL.size()?.users)
     }
 
     #[on("count")]
     fn count() -> Result<u64> {
-        Ok(presence::count("hall")?)
+        presence::count("hall")
     }
 
     #[on_timer("later")]
     fn later(timer: &Timer, text: String) -> Result<()> {
-        Ok(HEARD.to_user("1", &format!("{text} of {:?}", timer.tenant))?)
+        HEARD.to_user("1", &format!("{text} of {:?}", timer.tenant))
     }
 
     #[on_message("presence.changed")]
     fn changed(message: &Message, changed: presence::Changed<()>) -> Result<()> {
-        Ok(CHANGED.to_user(&changed.key, &format!("{:?}", message.tenant))?)
+        CHANGED.to_user(&changed.key, &format!("{:?}", message.tenant))
     }
 }
 
 #[test]
-fn where_rooms_are_shared_users_are_still_their_tenants() {
+fn shared_rooms_keep_the_users_of_tenants_apart() {
     let app = Harness::<Video>::new();
     let ana = app.connect("/", user("1").tenant("acme"));
     let (eve, bare) = (app.connect("/", user("1").tenant("evil")), app.connect("/", user("1")));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::{
-    Caller, Result, Timer, emitter,
+    Result, Timer, User, emitter,
     harness::{Client, Harness, user},
     plugin, store,
     timers::{self, Durability},
@@ -18,25 +18,24 @@ struct Throttle;
 #[door("/", token = "required")]
 impl Throttle {
     #[on("progress")]
-    fn progress(caller: &Caller, seconds: u32) -> Result<()> {
-        let key = format!("write:{}", caller.user()?.id);
-        Ok(timers::after(&key, Duration::from_secs(30), &seconds, Durability::Durable)?)
+    fn progress(user: &User, seconds: u32) -> Result<()> {
+        timers::after(&format!("write:{}", user.id), Duration::from_secs(30), &seconds, Durability::Durable)
     }
 
     #[on("stop")]
-    fn stop(caller: &Caller) -> Result<()> {
-        Ok(timers::cancel(&format!("write:{}", caller.user()?.id))?)
+    fn stop(user: &User) -> Result<()> {
+        timers::cancel(&format!("write:{}", user.id))
     }
 
     #[on_timer("write:{user}")]
     fn write(timer: &Timer, seconds: u32) -> Result<()> {
         store::put(&store::key(["progress", timer.param()]), &seconds)?;
-        Ok(emitter::to_user("/", timer.param(), "saved", &seconds)?)
+        emitter::to_user("/", timer.param(), "saved", &seconds)
     }
 
     #[schedule("tick", every_ms = 1000, scope = "once")]
     fn tick(timer: &Timer) -> Result<()> {
-        Ok(store::put("tick", &timer.due)?)
+        store::put("tick", &timer.due)
     }
 }
 
@@ -47,7 +46,7 @@ fn app() -> (Harness<Throttle>, Client<Throttle>) {
 }
 
 #[test]
-fn a_waiting_timer_takes_the_new_payload_and_keeps_its_time() {
+fn a_second_start_replaces_the_payload_and_keeps_the_time() {
     let (app, ana) = app();
     ana.emit("progress", json!(10)).expect_ok();
     app.advance(Duration::from_secs(20));
@@ -62,7 +61,7 @@ fn a_waiting_timer_takes_the_new_payload_and_keeps_its_time() {
 }
 
 #[test]
-fn a_cancelled_timer_never_comes() {
+fn a_cancelled_timer_never_runs() {
     let (app, ana) = app();
     ana.emit("progress", json!(10)).expect_ok();
     ana.emit_bare("stop").expect_ok();
@@ -71,7 +70,7 @@ fn a_cancelled_timer_never_comes() {
 }
 
 #[test]
-fn a_schedule_runs_at_its_own_times() {
+fn a_schedule_runs_at_its_interval() {
     let (app, _) = app();
     let start = app.now();
     app.advance(Duration::from_millis(3500));

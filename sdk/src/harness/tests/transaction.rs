@@ -1,13 +1,17 @@
-//! All of a call's effects or none of them, and its own ones visible to itself.
+//! Transactions: all effects of a call happen or none, and the call sees its own.
 
 use serde_json::json;
 
 use crate::{
-    Caller, EffectError, Refusal, Result, emitter,
+    Refusal, RefusalCode, Result, User, emitter,
     harness::{Harness, user},
-    log, plugin, rooms,
+    log, plugin,
+    rooms::{self, Room},
     store::{self, Entry},
 };
+
+const HALL: Room = Room::new("/", "hall");
+const ROOM: Room = Room::new("/", "room:{n}");
 
 #[derive(Default)]
 struct Notes;
@@ -17,24 +21,23 @@ type Seen = (Option<String>, i64, Vec<String>, bool, Vec<String>, u64);
 
 #[plugin(name = "notes", version = "1.0.0")]
 #[door("/", token = "required")]
-#[room("/", "hall")]
-#[room("/", "room:{n}")]
+#[rooms(HALL, ROOM)]
 impl Notes {
     #[on_connect("/")]
     fn enter() -> Result<()> {
-        Ok(rooms::join("hall")?)
+        HALL.join()
     }
 
     #[on("write", on_failure = "Failed to write")]
-    fn write(caller: &Caller, text: String) -> Result<()> {
+    fn write(user: &User, text: String) -> Result<()> {
         store::put("last", &text)?;
         store::append("notes/", &text)?;
         store::add("count", 1)?;
-        emitter::to_room("/", "hall", "written", &text)?;
+        emitter::to_room("/", &HALL, "written", &text)?;
         match text.as_str() {
-            "refuse" => Err(Refusal::forbidden(format!("Not you, {}", caller.user()?.id))),
+            "refuse" => Err(Refusal::forbidden(format!("Not you, {}", user.id))),
             "trap" => Err(Refusal::invalid(text.repeat(usize::MAX))),
-            "flood" => (0..300).try_for_each(|_| emitter::to_caller("drop", &())).map_err(Into::into),
+            "flood" => (0..300).try_for_each(|_| emitter::to_caller("drop", &())),
             _ => Ok(()),
         }
     }
@@ -46,44 +49,37 @@ impl Notes {
         store::put("n/b", "2")?;
         store::delete("n/b")?;
         store::add("count", 2)?;
-        rooms::join("room:1")?;
-        rooms::leave("hall")?;
+        ROOM.of("1").join()?;
+        HALL.leave()?;
         let entries = store::prefix("n/").read::<String>(10)?;
         let names = entries.into_iter().map(|Entry { key, .. }| key).collect();
         let mut list = rooms::list()?;
         list.sort();
-        Ok((
-            store::get("last")?,
-            store::counter("count")?,
-            names,
-            rooms::joined("room:1")?,
-            list,
-            rooms::size("/", "hall")?.users,
-        ))
+        Ok((store::get("last")?, store::counter("count")?, names, ROOM.of("1").joined()?, list, HALL.size()?.users))
     }
 
     #[on("wrong")]
     fn wrong(what: String) -> Result<()> {
-        Ok(match what.as_str() {
+        match what.as_str() {
             "host's room" => rooms::join("user:u1"),
             "no pattern" => rooms::join("elsewhere"),
             "empty" => rooms::join(""),
-            "namespace" => emitter::to_room("/x", "hall", "e", &()),
-            other => Err(EffectError::InvalidName(other.into())),
-        }?)
+            "no parameter" => ROOM.join(),
+            "namespace" => emitter::to_room("/x", &HALL, "e", &()),
+            other => Err(Refusal::internal(other)),
+        }
     }
 
     #[on("rooms")]
     fn many(count: u32) -> Result<()> {
-        (0..count).try_for_each(|n| rooms::join(&format!("room:{n}"))).map_err(Into::into)
+        (0..count).try_for_each(|n| ROOM.of(&n.to_string()).join())
     }
 
     #[on("panic", on_failure = "Failed")]
     fn panic() -> Result<()> {
         log::info("on the way");
         let none: Option<u32> = store::get("none")?;
-        store::put("never", &none.unwrap())?;
-        Ok(())
+        store::put("never", &none.unwrap())
     }
 }
 
@@ -100,7 +96,7 @@ fn effects_of_a_refused_call_never_happen() {
 }
 
 #[test]
-fn a_trap_a_panic_and_too_many_effects_end_the_call_with_the_events_own_sentence() {
+fn a_trap_a_panic_or_too_many_effects_refuse_with_the_events_sentence() {
     let app = Harness::<Notes>::new();
     let ana = app.connect("/", user("ana"));
     for text in ["trap", "flood"] {
@@ -115,7 +111,7 @@ fn a_trap_a_panic_and_too_many_effects_end_the_call_with_the_events_own_sentence
 }
 
 #[test]
-fn storage_that_does_not_answer_is_the_events_own_sentence_too() {
+fn storage_that_does_not_answer_refuses_with_the_events_sentence() {
     let app = Harness::<Notes>::new();
     let ana = app.connect("/", user("ana"));
     app.storage_answers(false);
@@ -125,7 +121,7 @@ fn storage_that_does_not_answer_is_the_events_own_sentence_too() {
 }
 
 #[test]
-fn a_call_sees_what_it_has_done_so_far() {
+fn a_call_sees_its_own_effects() {
     let app = Harness::<Notes>::new();
     let ana = app.connect("/", user("ana"));
     let _ben = app.connect("/", user("ben"));
@@ -136,13 +132,14 @@ fn a_call_sees_what_it_has_done_so_far() {
 }
 
 #[test]
-fn mistakes_of_the_plugin_are_internal_to_the_client_and_explained_in_the_log() {
+fn mistakes_of_the_plugin_are_internal_and_logged_with_their_reason() {
     let app = Harness::<Notes>::new();
     let ana = app.connect("/", user("ana"));
     for (what, why) in [
         ("host's room", "the host's own"),
         ("no pattern", "no room pattern"),
         ("empty", "is empty"),
+        ("no parameter", "is a pattern"),
         ("namespace", "takes no part"),
     ] {
         ana.emit("wrong", json!(what)).expect_refusal("internal", "Internal error");
@@ -151,7 +148,7 @@ fn mistakes_of_the_plugin_are_internal_to_the_client_and_explained_in_the_log() 
 }
 
 #[test]
-fn a_socket_is_in_at_most_64_rooms() {
+fn the_65th_room_of_a_socket_is_refused() {
     let app = Harness::<Notes>::new();
     let ana = app.connect("/", user("ana"));
     ana.emit("rooms", json!(64)).expect_refusal("too_large", "Too many rooms");
@@ -162,24 +159,24 @@ fn a_socket_is_in_at_most_64_rooms() {
 
 #[test]
 #[should_panic = "an import was called outside a handler"]
-fn imports_work_only_inside_calls() {
+fn an_import_outside_a_call_fails_the_test() {
     let _ = store::get::<String>("last");
 }
 
 #[test]
-fn a_test_may_look_from_inside() {
+fn code_inside_a_call_reads_the_store_and_changes_nothing() {
     let app = Harness::<Notes>::new();
     let ana = app.connect("/", user("ana"));
     ana.emit("write", json!("hello")).expect_ok();
     let seen = app.inside(|| {
-        store::delete("last").map_err(Refusal::from)?;
-        store::get::<String>("last").map_err(Refusal::from)
+        store::delete("last")?;
+        store::get::<String>("last")
     });
     assert_eq!((seen, app.stored::<String>("last").as_deref()), (Ok(None), Some("hello")));
 }
 
 #[test]
-fn counters_are_read_many_at_once() {
+fn a_scan_reads_counters_and_refuses_other_values() {
     let app = Harness::<Notes>::new();
     let counted = app.inside(|| {
         store::add("n/a", 1)?;
@@ -190,11 +187,12 @@ fn counters_are_read_many_at_once() {
     let entry = |key: &str, value| Entry { key: key.to_owned(), value };
     assert_eq!(counted, Ok(vec![entry("n/a", 1), entry("n/b", -2)]));
     let text = app.inside(|| store::put("n/c", "text").and_then(|()| store::prefix("n/").counters(10)));
-    assert_eq!(text, Err(store::Error::NotACounter));
+    assert_eq!(text.map_err(|refusal| refusal.code), Err(RefusalCode::Internal));
+    assert_eq!(app.logs().last().map(|line| line.message.as_str()), Some("the stored value is not a counter"));
 }
 
 #[test]
-fn a_test_puts_a_client_in_a_room_of_another_plugin() {
+fn put_in_moves_one_client_to_any_room() {
     let app = Harness::<Notes>::new();
     let (ana, ben) = (app.connect("/", user("ana")), app.connect("/", user("ben")));
     ana.put_in("elsewhere");

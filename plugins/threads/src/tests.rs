@@ -1,4 +1,4 @@
-//! Every row of a support desk's threads: what attendants and customers see when it works, and each refusal's sentence.
+//! A support desk's threads: each event, for attendants and customers, and each refusal's sentence.
 
 use hubbub_sdk::harness::{Client, Harness, Identity, user, visitor};
 use serde_json::{Value, json};
@@ -33,7 +33,7 @@ fn expect_both(clients: [&Client<Threads>; 2], event: &str, payload: &Value) {
 }
 
 #[test]
-fn the_doors_say_token_invalido() {
+fn a_refused_token_gets_the_sentence_token_invalido() {
     let app = Harness::<Threads>::new();
     for namespace in ["/hub", "/portal"] {
         assert_eq!(app.try_connect(namespace, visitor()).err().as_deref(), Some("Token invalido"));
@@ -45,12 +45,12 @@ fn the_doors_say_token_invalido() {
 }
 
 #[test]
-fn attendants_join_any_thread_and_customers_their_own() {
+fn attendants_join_any_thread_and_customers_only_their_own() {
     let (app, ana, carl) = two();
     assert_eq!((ana.rooms(), carl.rooms()), (vec!["thread:t1".to_owned()], vec!["thread:t1".to_owned()]));
     let eve = app.connect("/portal", user("eve"));
     eve.emit("join:thread", json!("t1")).expect_refusal("forbidden", "Not authorized");
-    // Not even an attendant, where customers are.
+    // An attendant in the customers' namespace is a customer.
     app.connect("/portal", attendant("ana")).emit("join:thread", json!("t1")).expect_refusal("forbidden", "Not authorized");
     ana.emit("join:thread", json!("unknown")).expect_refusal("forbidden", "Not authorized");
     ana.emit("join:thread", json!({})).expect_refusal("invalid", "threadId: missing");
@@ -59,7 +59,7 @@ fn attendants_join_any_thread_and_customers_their_own() {
 }
 
 #[test]
-fn a_thread_given_to_another_customer_is_left_by_the_one_before() {
+fn the_previous_customer_of_a_thread_leaves_its_room() {
     let (app, ana, carl) = two();
     let phone = app.connect("/portal", user("carl"));
     phone.emit("join:thread", json!("t1")).expect_ok();
@@ -115,7 +115,7 @@ fn a_message_has_1_to_2000_characters() {
 }
 
 #[test]
-fn who_has_not_joined_neither_speaks_nor_types() {
+fn messages_and_typing_without_a_join_are_refused() {
     let app = desk();
     let carl = app.connect("/portal", user("carl"));
     let events = [
@@ -131,7 +131,7 @@ fn who_has_not_joined_neither_speaks_nor_types() {
 }
 
 #[test]
-fn the_backends_messages_reach_both_sides_and_do_not_go_back() {
+fn a_message_of_the_backend_is_not_published_back() {
     let (app, ana, carl) = two();
     app.publish("thread.message", json!({ "threadId": "t1", "userId": 7, "content": "hello" }));
     let message = ana.expect_any("thread:message");
@@ -147,7 +147,7 @@ fn the_backends_messages_reach_both_sides_and_do_not_go_back() {
 }
 
 #[test]
-fn what_becomes_of_a_thread_reaches_both_sides() {
+fn status_accept_and_end_reach_both_sides() {
     let (app, ana, carl) = two();
     app.publish("thread.status", json!({ "threadId": "t1", "status": "waiting", "by": "x" }));
     expect_both([&ana, &carl], "thread:status", &json!({ "threadId": "t1", "status": "waiting" }));
@@ -159,7 +159,7 @@ fn what_becomes_of_a_thread_reaches_both_sides() {
 }
 
 #[test]
-fn another_threads_news_do_not_come() {
+fn events_of_another_thread_are_not_sent() {
     let (app, ana, carl) = two();
     app.publish("thread.message", json!({ "threadId": "t2", "userId": "x", "content": "hello" }));
     app.publish("chat.ended", json!({ "threadId": "t2", "reason": "solved" }));
@@ -168,7 +168,7 @@ fn another_threads_news_do_not_come() {
 }
 
 #[test]
-fn tenants_with_the_same_threads_and_users_never_meet() {
+fn equal_threads_of_two_tenants_stay_apart() {
     let app = Harness::<Threads>::new();
     let publish = |tenant: Option<&str>, topic: &str, data: Value| match tenant {
         Some(tenant) => app.publish_for(tenant, topic, data),
