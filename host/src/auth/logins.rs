@@ -9,7 +9,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::proxies::household;
+use crate::proxies::client_block;
 use crate::rate::{self, Meter, Rate};
 use crate::telemetry::{LimitLabels, ListenerLabel, Metrics, Often};
 
@@ -100,7 +100,7 @@ impl Logins {
         is_right: impl FnOnce(&str) -> bool,
     ) -> Result<(), Denied> {
         let shown = shown.filter(|shown| !shown.is_empty()).ok_or(Denied::Missing)?;
-        let address = household(address.unwrap_or(IpAddr::from([0; 4])));
+        let address = client_block(address.unwrap_or(IpAddr::from([0; 4])));
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let throttled = self.wait(&state, address, now);
         let is_known = state.known.contains(&address);

@@ -122,7 +122,7 @@ impl Stage {
     }
 
     fn usage(&self, name: &PluginName, takes_from: &[PluginName]) -> Arc<Usage> {
-        let usage = self.services.quotas.of_heir(name, takes_from, &self.services.metrics);
+        let usage = self.services.quotas.of_successor(name, takes_from, &self.services.metrics);
         let stats = self.services.storage.stats();
         usage.at_most(stats.file_bytes.saturating_add(stats.log_bytes));
         usage

@@ -61,7 +61,7 @@ impl Replayer {
             None => self.release.pool.apart(self.services.clone()).await?,
         };
         // An empty store has room: without a look it would count as full.
-        self.release.profile.usage.first_look(&*self.services.storage).await;
+        self.release.profile.usage.measure_store_once(&*self.services.storage).await;
         let guest = instance.guest();
         guest.begin(job.caller().cloned(), tenant, call.at, job.hops(), Replay::default());
         guest.call.import_log = Some(ImportLog::replaying(&call.imports, self.is_hidden));
