@@ -82,8 +82,8 @@ impl Shadow {
         let (results, metrics, label) = (Arc::new(Results::default()), &services.metrics.recordings, (&deployed.name).into());
         let worker = Worker {
             calls,
-            active: Replayer::new(active.clone(), services.apart()?),
-            shadow: Replayer::new(release.clone(), services.apart()?),
+            active: Replayer::new(active.clone(), services.isolated()?),
+            shadow: Replayer::new(release.clone(), services.isolated()?),
             redactor: Redactor::new(Hide::Texts, &config.redact, vocabulary)?,
             results: results.clone(),
             shadowed: metrics.shadowed.get_or_create(&label).clone(),
