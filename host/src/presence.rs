@@ -78,7 +78,8 @@ pub struct Track {
     pub user: Option<Arc<str>>,
 }
 
-/// The statuses of this node's sockets. Away and grace are measured by the steady clock, so a step of the wall clock changes no status.
+/// The statuses of this node's sockets. Away and grace are measured by the steady clock, so setting the wall clock changes no
+/// status.
 pub struct Presences {
     config: Config,
     table: Mutex<Table>,

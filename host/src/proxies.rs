@@ -76,7 +76,7 @@ pub fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> IpAddr 
 }
 
 /// The address by which limits count: for IPv6 the /64, since one client has a whole /64.
-pub fn household(address: IpAddr) -> IpAddr {
+pub fn client_block(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
@@ -120,6 +120,6 @@ mod tests {
         }
         let all: Network = "0.0.0.0/0".parse().unwrap();
         assert!(all.has("8.8.8.8".parse().unwrap()) && !all.has("2001:db8::1".parse().unwrap()));
-        assert_eq!(household("2001:db8::1:2:3:4".parse().unwrap()).to_string(), "2001:db8::");
+        assert_eq!(client_block("2001:db8::1:2:3:4".parse().unwrap()).to_string(), "2001:db8::");
     }
 }

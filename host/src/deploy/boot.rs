@@ -73,11 +73,11 @@ impl Releases {
                 tracing::info!(plugin = %name, "not deployed: it was rolled back, and its file is the same");
                 continue;
             }
-            let kept = history.active.clone().filter(|active| history.seed.as_ref() == Some(&seed) && *active != seed);
-            if kept.is_none() && history.before_moves.contains(&seed) {
+            let current = history.active.clone().filter(|active| history.seed.as_ref() == Some(&seed) && *active != seed);
+            if current.is_none() && history.before_moves.contains(&seed) {
                 return Err(DeployError::DataMoved(name.clone()).into());
             }
-            let release = match kept {
+            let release = match current {
                 Some(active) => self.stored(name, &active).await?,
                 None => {
                     let signature = signature_beside(file);

@@ -175,7 +175,7 @@ impl History {
 
     /// Whether a component is needed.
     pub fn needs(&self, digest: &str) -> bool {
-        [&self.active, &self.previous].into_iter().flatten().any(|kept| kept == digest)
+        [&self.active, &self.previous].into_iter().flatten().any(|needed| needed == digest)
             || self.on_trial().is_some_and(|entry| entry.digest == digest)
     }
 }

@@ -215,7 +215,7 @@ impl Releases {
         if let Some(canary) = deployed.canary() {
             let worse = match canary.verdict(&active.counters, self.config.calls, self.config.time) {
                 Verdict::Worse(why) => Some(why),
-                _ => canary.release.breakers.exhausted().map(|(source, cause)| format!("its {source} only fault: {cause}")),
+                _ => canary.release.breakers.exhausted().map(|(source, cause)| format!("its {source} only fail: {cause}")),
             };
             if let Some(why) = worse {
                 let version = &canary.release.manifest.version;

@@ -79,7 +79,7 @@ impl ImportLog {
         Box::new(Self::Recording(Recorded { calls: Vec::new(), room: Some(bytes) }))
     }
 
-    /// `is_hidden`: texts of the record are stand-ins.
+    /// `is_hidden`: texts of the recording are stand-ins.
     pub fn replaying(calls: &[ImportCall], is_hidden: bool) -> Box<Self> {
         let mut lines: HashMap<String, Line> = HashMap::new();
         for one in calls.iter().rev() {

@@ -127,7 +127,7 @@ impl Exports {
                 self.failed.inc_by(spans);
                 // Logged once, since the collector may be down for days.
                 if !std::mem::replace(&mut self.down, true) {
-                    tracing::warn!("the collector does not take traces, and they are dropped: {error}");
+                    tracing::warn!("the collector does not accept traces, and they are dropped: {error}");
                 }
             }
         }

@@ -91,16 +91,16 @@ impl List {
     }
 
     /// Adds one more value. None if the list is unusable.
-    fn take<'a>(self, mut kept: Texts<'a>, value: Value<'a>) -> Option<Texts<'a>> {
+    fn take<'a>(self, mut texts: Texts<'a>, value: Value<'a>) -> Option<Texts<'a>> {
         let (most, text) = match (self, value) {
             (Self::Audiences, Value::Text(text)) => (MAX_AUDIENCES, text),
-            (Self::Roles, value) if value.is_empty() => return Some(kept),
+            (Self::Roles, value) if value.is_empty() => return Some(texts),
             (Self::Roles, Value::Text(text)) => (MAX_ROLES, text),
             (Self::Roles, Value::Integer(number)) => (MAX_ROLES, number.to_string().into()),
             _ => return None,
         };
-        kept.push(text);
-        (kept.len() <= most).then_some(kept)
+        texts.push(text);
+        (texts.len() <= most).then_some(texts)
     }
 }
 
