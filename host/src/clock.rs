@@ -114,7 +114,7 @@ impl Clock {
 
 #[expect(clippy::disallowed_methods, reason = "all other code takes the time from here")]
 fn system_ms() -> u64 {
-    // A clock before 1970 is a broken machine; zero makes every token look not yet valid, which fails closed.
+    // A time before 1970 means a broken clock. With zero no token is valid yet, which fails closed.
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
 }
 

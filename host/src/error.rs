@@ -30,7 +30,7 @@ impl Code {
         Self::Internal,
     ];
 
-    /// As metrics label it.
+    /// The label in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Unauthenticated => "unauthenticated",

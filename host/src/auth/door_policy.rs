@@ -139,7 +139,7 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// As metrics label it.
+    /// The label in metrics.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::NoToken => "no_token",

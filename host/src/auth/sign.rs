@@ -38,7 +38,7 @@ impl Claims {
         self.add(name, Value::from(value))
     }
 
-    /// Adds a claim written as `name=value`. The value is JSON where it is valid JSON (`42`, `true`, `["a"]`), else text.
+    /// Adds a claim written as `name=value`. The value is JSON if it is valid JSON (`42`, `true`, `["a"]`), else text.
     ///
     /// # Errors
     /// Without a name, or if the claim is present already.

@@ -91,7 +91,7 @@ pub enum TokenError {
 }
 
 impl TokenError {
-    /// As metrics label it.
+    /// The label in metrics.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::TooLarge => "too_large",
@@ -181,7 +181,7 @@ pub(crate) struct Header {
     pub(crate) kid: Option<String>,
 }
 
-/// Members named here are refused when they occur twice; all others are skipped.
+/// Duplicates of these members are refused; all other members are skipped.
 #[derive(Deserialize)]
 struct RawHeader<'a> {
     #[serde(borrow)]

@@ -11,7 +11,7 @@ pub const MAX_BUCKETS: usize = 1_000_000;
 /// The number of new buckets between two sweeps for full ones.
 const SWEEP_EVERY: usize = 10_000;
 
-/// The buckets.
+/// The token buckets of all plugins.
 #[derive(Default)]
 pub struct Budgets(Mutex<Buckets>);
 

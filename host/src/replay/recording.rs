@@ -1,7 +1,7 @@
 //! A recording of a plugin's calls as lines of JSON, until its time or size limit. Hidden texts never leave it, and only lines
 //! that wait to be written are kept in memory.
 //!
-//! The first line is the header, `{"hubbubRecord": 1, …}`, then one [`RecordedCall`] a line. The last is `{"end": {…}}`, which is
+//! The first line is the header, `{"hubbubRecord": 1, …}`, then one [`RecordedCall`] per line. The last is `{"end": {…}}`, which is
 //! missing if the recording was interrupted.
 
 use std::sync::Arc;

@@ -68,7 +68,7 @@ pub struct Script {
 #[derive(Debug)]
 struct Line {
     call: ImportCall,
-    /// The last first.
+    /// In reverse order.
     answers: Vec<Value>,
     used: bool,
 }

@@ -10,7 +10,7 @@ use super::MIN_PART;
 /// The words of a component.
 #[derive(Debug, Default)]
 pub struct Vocabulary {
-    /// The printable parts of its data, one a line.
+    /// The printable parts of its data, one per line.
     data: String,
     /// Constants of 2, 4 or 8 printable bytes: comparisons with short texts are compiled to these.
     constants: HashSet<Vec<u8>>,
