@@ -49,8 +49,8 @@ impl Default for Config {
     }
 }
 
-/// The delay of a clean disconnect, in milliseconds. A user who connects one device while another disconnects on another node
-/// does not become offline in between. Short enough to count as immediate.
+/// The delay of a clean disconnect, in milliseconds. A user with one device that connects while another disconnects on another
+/// node does not become offline in between. Short enough to count as immediate.
 pub(crate) const SETTLE_MS: u64 = 200;
 
 /// A change of a status or its metadata; `None` is offline.

@@ -215,8 +215,8 @@ impl Keyring {
         Ok(Verified { user, issuer: claims.issuer.as_deref().map(Into::into), expires_at_ms, key: Arc::clone(&entry.name) })
     }
 
-    /// The entry whose key signed the token. A key is tried only if it serves the token's issuer, id, algorithm, namespace and
-    /// audience: keys with the token's key id first, then keys without one.
+    /// The entry with the key that signed the token. A key is tried only if it serves the token's issuer, id, algorithm,
+    /// namespace and audience: keys with the token's key id first, then keys without one.
     fn signer(&self, token: &Parts<'_>, header: &Header, claims: &Claims<'_>, namespace: &str) -> Result<&Entry, TokenError> {
         let sets = self.keys.load();
         let serves = self.serves(claims.issuer.as_deref());

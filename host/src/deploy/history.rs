@@ -16,7 +16,7 @@ use crate::storage::{Storage, Unavailable};
 /// The most releases in a history.
 const HISTORY: usize = 20;
 
-/// The most plugins whose histories are read.
+/// The most histories that are read.
 pub const MAX_PLUGINS: usize = 1000;
 
 /// The most components that a start checks: those of all plugins, and unneeded ones.

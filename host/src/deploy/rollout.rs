@@ -219,8 +219,8 @@ impl Releases {
         Ok(())
     }
 
-    /// Stops plugins whose histories disable them, here and on all other nodes, and waits until their calls have ended. A node
-    /// with an older server does not answer; it has read the histories by itself when the wait ends.
+    /// Stops plugins that are disabled in their histories, here and on all other nodes, and waits until their calls have ended. A
+    /// node with an older server does not answer; it has read the histories by itself when the wait ends.
     pub(crate) async fn stop(&self, names: &[PluginName]) -> Result<(), DeployError> {
         let began = Instant::now();
         for name in names {

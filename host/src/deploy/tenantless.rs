@@ -55,7 +55,7 @@ impl Releases {
     }
 }
 
-/// The numbers of keys that were moved and that stay: all without a default tenant, else those whose new key exists.
+/// The numbers of keys that were moved and that stay: all without a default tenant, else those with an existing new key.
 async fn settle(
     storage: &dyn Storage,
     plugin: &PluginName,

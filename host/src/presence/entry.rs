@@ -9,7 +9,7 @@ use crate::names::SocketId;
 use crate::sandbox::imports::presence::Status;
 
 pub(super) struct Entry {
-    /// The user who tracked it first.
+    /// The first user that tracked it.
     pub(super) user: Option<Arc<str>>,
     pub(super) sockets: SmallVec<[Tracker; 1]>,
     pub(super) meta: String,
@@ -88,7 +88,7 @@ impl Entry {
         }
     }
 
-    /// Ends a socket's track. A key whose status was never reported does not wait for a reconnect.
+    /// Ends a socket's track. A key without a reported status does not wait for a reconnect.
     pub(super) fn end(&mut self, config: &Config, socket: SocketId, ended: Ended, until: u64, steady_ms: u64) {
         let Some(at) = self.sockets.iter().position(|tracker| tracker.socket == socket) else { return };
         if self.reported.is_none() {

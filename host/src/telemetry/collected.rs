@@ -1,4 +1,4 @@
-//! Metrics whose values are held elsewhere, and read at each scrape.
+//! Metrics with values from elsewhere, read at each scrape.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -70,8 +70,8 @@ impl Doors {
         self.0.get(plugin).is_some_and(|doors| !doors.is_empty())
     }
 
-    /// Changes a plugin's own doors as configured. Returns the configured namespaces whose door the plugin does not own; their
-    /// owner is known once all plugins are.
+    /// Changes a plugin's own doors as configured. Returns the configured namespaces of which the plugin does not own the door;
+    /// their owner is known once all plugins are.
     ///
     /// Doors configured for a plugin in `inherits` apply to this plugin's own doors as well, with a log line.
     pub fn apply(&self, manifest: &mut Manifest, inherits: &[PluginName]) -> Result<Vec<String>, DoorError> {

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::names::PluginName;
 
-/// The package whose interfaces are granted.
+/// The package of the granted interfaces.
 const PACKAGE: &str = "hubbub:plugin/";
 
 /// An interface of the contract, as `plugins.NAME.grants` lists it.

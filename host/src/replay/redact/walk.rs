@@ -16,7 +16,7 @@ pub(crate) struct At {
     pub(crate) is_output: bool,
     /// In a payload, with names of the plugin.
     pub(crate) is_payload: bool,
-    /// Under a key whose values are all hidden.
+    /// Under a key that hides all its values.
     pub(crate) is_hidden: bool,
     pub(crate) is_claims: bool,
     /// Under the key of a free text.
