@@ -1,4 +1,5 @@
-//! Authentication: tokens, keys and key sets, door policies, and logins with the admin token or an API key. It knows no sockets.
+//! Authentication: tokens, keys and key sets, door policies, and logins with the admin token or an API key. Independent of
+//! sockets.
 
 pub mod algorithm;
 pub mod config;

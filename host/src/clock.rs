@@ -1,4 +1,4 @@
-//! Time as a value that is passed in, so that a test moves it by hand. The only code that reads the system's clock.
+//! Time as a value that is passed in, so that a test can set it. The only code that reads the system's clock.
 //!
 //! There are two clocks. The wall clock ([`Clock::now_ms`]) is for times that are shown, sent or stored; it may be set while the
 //! server runs, by an hour or by years, either way. The steady clock ([`Clock::steady_ms`]) is monotonic and measures every duration.
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-/// Milliseconds, from the system or from a test's hand.
+/// Milliseconds from the system, or set by a test.
 #[derive(Debug, Clone)]
 pub struct Clock(Source);
 
@@ -26,13 +26,13 @@ pub struct Moment {
 }
 
 impl Moment {
-    /// A time of the steady clock that has passed, by the wall clock of now.
+    /// Converts a past time of the steady clock to the wall clock, by the difference of the two at this moment.
     pub fn wall_at(self, steady_ms: u64) -> u64 {
         self.wall_ms.saturating_sub(self.steady_ms.saturating_sub(steady_ms))
     }
 }
 
-/// Two clocks that a test moves.
+/// Two clocks that a test sets.
 #[derive(Debug)]
 struct Manual {
     wall: AtomicU64,
@@ -44,7 +44,7 @@ impl Clock {
         Self(Source::System)
     }
 
-    /// A clock that stands still until it is moved.
+    /// A clock that changes only when it is moved.
     pub fn manual(now_ms: u64) -> Self {
         Self(Source::Manual(Arc::new(Manual { wall: AtomicU64::new(now_ms), steady: AtomicU64::new(now_ms) })))
     }
@@ -85,12 +85,13 @@ impl Clock {
         Moment { wall_ms, steady_ms: self.steady_at(wall_ms) }
     }
 
-    /// The time to store for something that must be kept at least for an age: the later of both clocks.
+    /// The time to store for an item that must be kept at least for an age: the later of both clocks.
     pub fn stamp_ms(&self) -> u64 {
         self.now_ms().max(self.steady_ms())
     }
 
-    /// A time from [`Clock::stamp_ms`] that is earlier than this is older than an age by both clocks: a step alone makes nothing old.
+    /// The limit for times from [`Clock::stamp_ms`]: earlier ones are older than `age_ms` by both clocks. A step of the wall
+    /// clock makes nothing old.
     pub fn before_ms(&self, age_ms: u64) -> u64 {
         self.now_ms().min(self.steady_ms()).saturating_sub(age_ms)
     }
@@ -111,9 +112,9 @@ impl Clock {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "this is the place that everything else takes its time from")]
+#[expect(clippy::disallowed_methods, reason = "all other code takes the time from here")]
 fn system_ms() -> u64 {
-    // A clock before 1970 is a broken machine; zero makes every token look not yet valid, which fails closed.
+    // A time before 1970 means a broken clock. With zero no token is valid yet, which fails closed.
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
 }
 
@@ -124,7 +125,7 @@ mod tests {
     const HOUR: u64 = 3_600_000;
 
     #[test]
-    fn a_wall_clock_that_is_set_moves_no_moment_that_is_waited_for() {
+    fn setting_the_wall_clock_moves_no_due_time() {
         let clock = Clock::manual(10 * HOUR);
         let due = clock.steady_at(11 * HOUR);
         for set in [20 * HOUR, HOUR] {
@@ -132,26 +133,26 @@ mod tests {
             assert_eq!(clock.steady_ms(), 10 * HOUR, "no time has passed");
             assert_eq!(due - clock.steady_ms(), HOUR);
         }
-        assert_eq!(clock.steady_at(0), clock.steady_ms(), "what has passed is now");
+        assert_eq!(clock.steady_at(0), clock.steady_ms(), "a past time becomes now");
     }
 
     #[test]
-    fn a_wall_clock_that_is_set_makes_nothing_old() {
+    fn setting_the_wall_clock_makes_nothing_old() {
         let clock = Clock::manual(100 * HOUR);
         for set in [1000 * HOUR, 50 * HOUR, 100 * HOUR] {
             clock.set(set);
             let stored = clock.stamp_ms();
             for set in [2000 * HOUR, 10 * HOUR, 100 * HOUR] {
                 clock.set(set);
-                assert!(stored >= clock.before_ms(24 * HOUR), "stored at {stored}, looked at by {set}");
+                assert!(stored >= clock.before_ms(24 * HOUR), "stored at {stored}, checked at {set}");
             }
         }
         clock.advance(25 * HOUR);
-        assert!(100 * HOUR < clock.before_ms(24 * HOUR), "time makes it old");
+        assert!(100 * HOUR < clock.before_ms(24 * HOUR), "elapsed time makes it old");
     }
 
     #[test]
-    fn the_systems_clocks_begin_together() {
+    fn the_systems_clocks_start_at_the_same_time() {
         let clock = Clock::system();
         let apart = clock.now_ms().abs_diff(clock.steady_ms());
         assert!(apart < 60_000, "{apart} ms apart");

@@ -1,5 +1,4 @@
-//! Deployment of plugins: staging, rollout, canary, rollback, and the history of releases. It never calls a plugin on behalf of a
-//! client.
+//! Deployment of plugins: staging, rollout, canary, rollback, and the history of releases. It never calls a plugin for a client.
 
 pub mod boot;
 pub mod checks;

@@ -1,5 +1,5 @@
-//! File descriptors: how many the process may have, and which of them clients may use. The rest is reserved for health checks, the
-//! admin port, storage and other systems.
+//! The limit of file descriptors, and the part that clients may use. The rest is reserved for health checks, the admin port,
+//! storage and other systems.
 
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,16 +9,17 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 /// Descriptors that are reserved by default.
 pub const RESERVED: u64 = 64;
 
-/// At most this part of all is reserved.
+/// At most one in this many descriptors is reserved.
 const RESERVED_PART: u64 = 4;
 
-/// This part of the reserve is for storage and other systems only. As many connections past the clients' share are served at a time.
+/// One in this many reserved descriptors is for storage and other systems only. As many connections past the clients' share are
+/// served at a time.
 const OWN_PART: u64 = 4;
 
 /// The descriptors of this process.
 ///
-/// The system always assigns the lowest free number. So the reserve is the highest numbers, which no client's connection may have, and
-/// no count is needed.
+/// The system always assigns the lowest free number. So the highest numbers are reserved, connections of clients do not get them,
+/// and no count is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Descriptors {
     pub limit: u64,
@@ -39,7 +40,7 @@ pub enum Share {
 }
 
 impl Descriptors {
-    /// Raises the soft limit to the hard limit, and reserves some.
+    /// Raises the soft limit to the hard limit, and reserves a part.
     pub fn raised(reserve: u64) -> Self {
         let limit = match raise() {
             Ok(limit) => limit,
@@ -57,7 +58,7 @@ impl Descriptors {
         Self { limit, clients: limit - reserve, checks: limit - reserve / OWN_PART }
     }
 
-    /// The share of a connection with this number.
+    /// The share that a connection with this number belongs to.
     pub fn share(&self, descriptor: RawFd) -> Share {
         let number = u64::try_from(descriptor).unwrap_or(u64::MAX);
         if number < self.clients {
@@ -83,7 +84,7 @@ fn raise() -> nix::Result<u64> {
     Ok(hard)
 }
 
-/// The limit as it was raised, for the metrics.
+/// The raised limit, for the metrics.
 static LIMIT: AtomicU64 = AtomicU64::new(0);
 
 /// The limit of descriptors.
@@ -91,12 +92,12 @@ pub fn limit() -> i64 {
     i64::try_from(LIMIT.load(Ordering::Relaxed)).unwrap_or(i64::MAX)
 }
 
-/// Open descriptors. None where the system has no such number.
+/// The number of open descriptors. None if the system does not report it.
 pub fn open() -> Option<i64> {
     let folder = "/proc/self/fd";
-    // The size is the count since Linux 6.2. Counting a hundred thousand takes a tenth of a second.
-    let told = std::fs::metadata(folder).ok()?.len();
-    let count = if told > 0 { told } else { std::fs::read_dir(folder).ok()?.count() as u64 };
+    // The folder's size is the count since Linux 6.2. Counting a hundred thousand entries takes 0.1 s.
+    let size = std::fs::metadata(folder).ok()?.len();
+    let count = if size > 0 { size } else { std::fs::read_dir(folder).ok()?.count() as u64 };
     i64::try_from(count).ok()
 }
 
@@ -105,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clients_leave_the_last_descriptors_to_others() {
+    fn the_last_descriptors_are_reserved() {
         let descriptors = Descriptors::of(1024, 64);
         let shares = [959, 960, 1007, 1008].map(|number| descriptors.share(number));
         assert_eq!(shares, [Share::Clients, Share::Checks, Share::Checks, Share::Own]);

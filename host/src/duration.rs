@@ -41,12 +41,12 @@ pub fn deserialize_some<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Dur
     deserialize(from).map(Some)
 }
 
-/// Milliseconds as the clock counts them.
+/// A duration in milliseconds.
 pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The text of a duration, in the JSON schema of the configuration.
+/// The JSON schema of a duration in the configuration.
 pub struct Text;
 
 impl JsonSchema for Text {
@@ -63,11 +63,11 @@ impl JsonSchema for Text {
     }
 }
 
-/// Writes a duration with the largest unit that needs no fraction, as [`parse`] reads it.
+/// Writes a duration in the largest unit without a fraction, in the format of [`parse`].
 pub fn text(duration: Duration) -> String {
     let ms = millis(duration);
     let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000)];
-    // A day and a minute are rarely written for times that people compare in hours and seconds.
+    // Single days and minutes are written in the smaller unit, as is usual: 24h, 60s.
     let fits = |&&(unit, size): &&(&str, u64)| ms.is_multiple_of(size) && (unit == "s" || ms >= 2 * size);
     match units.iter().find(fits) {
         Some((unit, size)) => format!("{}{unit}", ms / size),
@@ -81,14 +81,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_unit_is_read() {
+    fn every_unit_is_parsed() {
         for (text, ms) in [("500ms", 500), ("90s", 90_000), ("15m", 900_000), ("1h", 3_600_000), ("7d", 604_800_000), ("0s", 0)] {
             assert_eq!(parse(text).unwrap(), Duration::from_millis(ms), "{text}");
         }
     }
 
     #[test]
-    fn a_written_duration_reads_as_the_same() {
+    fn a_written_duration_parses_to_the_same() {
         for written in ["0s", "1s", "90s", "2m", "60s", "24h", "7d", "250ms"] {
             assert_eq!(text(parse(written).unwrap()), written);
         }

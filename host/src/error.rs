@@ -1,4 +1,4 @@
-//! What a client is told when it is refused. Internals never get in here: a cause goes to the log, a sentence to the client.
+//! The error that a refused client receives. Never contains internals: the cause is logged, the client receives a sentence.
 
 use std::borrow::Cow;
 
@@ -30,7 +30,7 @@ impl Code {
         Self::Internal,
     ];
 
-    /// As metrics label it.
+    /// The label in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Unauthenticated => "unauthenticated",
@@ -55,7 +55,7 @@ pub struct Refusal {
     pub retry_after_ms: Option<u64>,
 }
 
-/// What a client is told of a failure that is none of its business.
+/// The client's sentence for an internal failure.
 pub const INTERNAL: &str = "Internal error";
 
 impl Refusal {
@@ -63,12 +63,12 @@ impl Refusal {
         Self { code, message: message.into(), retry_after_ms: None }
     }
 
-    /// Nothing is there to serve the event now.
+    /// Nothing can serve the event now.
     pub fn unavailable() -> Self {
         Self::new(Code::Unavailable, "Service unavailable")
     }
 
-    /// The plugin's or our own fault.
+    /// A fault of the plugin or the host.
     pub fn internal() -> Self {
         Self::new(Code::Internal, INTERNAL)
     }
@@ -82,7 +82,7 @@ impl Refusal {
         to_json(&[Ack { error: self }])
     }
 
-    /// As the event `error` for a client that asked for no acknowledgement: the arguments `[{…,"event"}]`.
+    /// As the event `error`, for a client that did not request an acknowledgement: the arguments `[{…,"event"}]`.
     pub fn as_event_args(&self, event: &str) -> String {
         #[derive(Serialize)]
         struct Event<'a> {
@@ -94,7 +94,7 @@ impl Refusal {
     }
 }
 
-#[expect(clippy::expect_used, reason = "structs of strings and numbers have no way to fail")]
+#[expect(clippy::expect_used, reason = "structs of strings and numbers always serialize")]
 fn to_json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("strings and numbers serialize")
 }

@@ -1,11 +1,11 @@
-//! Checks that a text is JSON, once, where it crosses a boundary. It never builds a value: what is checked goes on as text.
+//! Checks that a text is JSON, once, where it crosses a boundary. Never builds a value: checked JSON is passed on as text.
 
 use std::borrow::Cow;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 
-/// Levels of arrays and objects within each other.
+/// The deepest nesting of arrays and objects.
 pub const MAX_DEPTH: usize = 64;
 
 /// Why a text is refused.
@@ -27,25 +27,25 @@ pub fn check(text: &str) -> Result<(), InvalidJson> {
     serde_json::from_str::<IgnoredAny>(text).map(|_| ()).map_err(|e| InvalidJson::Syntax(e.to_string()))
 }
 
-/// Checks the text of an array, such as an event's arguments. Answers what is between its brackets.
+/// Checks the text of an array, such as an event's arguments. Returns the text between its brackets.
 pub fn check_array(text: &str) -> Result<&str, InvalidJson> {
     check(text)?;
     let text = text.trim_ascii();
     text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).map(str::trim_ascii).ok_or(InvalidJson::NotAnArray)
 }
 
-/// The text with each escape of half a surrogate pair replaced by U+FFFD, as Node writes such a character in UTF-8. Rust's strings
-/// cannot hold one, so every JSON text from outside passes here once. A text without a backslash costs one search for it.
+/// Replaces each escape of an unpaired surrogate by U+FFFD, as Node writes it in UTF-8. Rust's strings cannot hold one, so every
+/// JSON text from outside passes here once. For a text without a backslash this is one search.
 pub fn well_formed(text: &str) -> Cow<'_, str> {
     let bytes = text.as_bytes();
-    let (mut mended, mut copied, mut at) = (String::new(), 0, 0);
+    let (mut replaced, mut copied, mut at) = (String::new(), 0, 0);
     while let Some(next) = text.get(at..).and_then(|rest| rest.find('\\')) {
         at += next;
         at += match (surrogate(bytes, at), surrogate(bytes, at + ESCAPE)) {
             (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => 2 * ESCAPE,
             (Some(_), _) => {
-                mended.push_str(&text[copied..at]);
-                mended.push(char::REPLACEMENT_CHARACTER);
+                replaced.push_str(&text[copied..at]);
+                replaced.push(char::REPLACEMENT_CHARACTER);
                 copied = at + ESCAPE;
                 ESCAPE
             }
@@ -56,22 +56,22 @@ pub fn well_formed(text: &str) -> Cow<'_, str> {
     if copied == 0 {
         return Cow::Borrowed(text);
     }
-    mended.push_str(&text[copied..]);
-    Cow::Owned(mended)
+    replaced.push_str(&text[copied..]);
+    Cow::Owned(replaced)
 }
 
-/// The same for a text that is owned, which is copied only where it changes.
+/// The same for an owned text, which is copied only if it changes.
 pub fn into_well_formed(text: String) -> String {
     match well_formed(&text) {
         Cow::Borrowed(_) => text,
-        Cow::Owned(mended) => mended,
+        Cow::Owned(replaced) => replaced,
     }
 }
 
 /// Bytes of `\uXXXX`.
 const ESCAPE: usize = 6;
 
-/// The half of a surrogate pair that is escaped there.
+/// The surrogate that is escaped at this position.
 fn surrogate(bytes: &[u8], at: usize) -> Option<u32> {
     let digits = bytes.get(at..at + ESCAPE)?.strip_prefix(b"\\u")?;
     let is_one = matches!(digits, [b'd' | b'D', b'8'..=b'9' | b'a'..=b'f' | b'A'..=b'F', ..]);
@@ -79,14 +79,14 @@ fn surrogate(bytes: &[u8], at: usize) -> Option<u32> {
     u32::from_str_radix(digits, 16).ok()
 }
 
-/// Takes `["name",args…]` apart: the name, and the arguments' text between the brackets. Nothing may follow the array.
+/// Splits `["name",args…]` into the name and the arguments' text between the brackets. Nothing may follow the array.
 pub fn split_event(text: &str) -> Result<(Cow<'_, str>, &str), InvalidJson> {
     depth(text)?;
     let mut parser = serde_json::Deserializer::from_str(text);
     let name = parser.deserialize_seq(EventName).and_then(|name| parser.end().map(|()| name));
     let name = name.map_err(|e| InvalidJson::Syntax(e.to_string()))?.ok_or(InvalidJson::NoName)?;
-    // The text is a valid array that begins with a string: what follows the string's closing quote is `]` or `,args]`. Trimmed
-    // now, not before: a form feed is space to Rust, and none to JSON.
+    // The text is a valid array that starts with a string: after the string's closing quote follows `]` or `,args]`. Trimmed only
+    // now, since a form feed is whitespace for Rust, but not for JSON.
     let text = text.trim_ascii();
     let inside =
         text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).ok_or(InvalidJson::NotAnArray)?.trim_ascii_start();
@@ -112,7 +112,7 @@ impl<'de> Visitor<'de> for EventName {
     }
 }
 
-/// Where the string that a text begins with ends.
+/// The end of the string at the start of a text.
 fn end_of_string(text: &str) -> usize {
     let mut escaped = false;
     for (at, byte) in text.bytes().enumerate().skip(1) {
@@ -126,7 +126,7 @@ fn end_of_string(text: &str) -> usize {
     text.len()
 }
 
-/// One pass over the bytes, before any parser recurses or allocates for them.
+/// One pass over the bytes, before a parser recurses or allocates for them.
 fn depth(text: &str) -> Result<(), InvalidJson> {
     let (mut depth, mut string, mut escaped) = (0usize, false, false);
     for byte in text.bytes() {
@@ -160,20 +160,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_is_taken_apart() {
+    fn an_event_is_split_into_name_and_arguments() {
         assert_eq!(split_event(r#"["a",{"b":1},2]"#).unwrap(), ("a".into(), r#"{"b":1},2"#));
         assert_eq!(split_event(r#" [ "a" ] "#).unwrap(), ("a".into(), ""));
         assert_eq!(split_event(r#"["a\"b\\",1]"#).unwrap(), (r#"a"b\"#.into(), "1"));
         assert_eq!(split_event("[]"), Err(InvalidJson::NoName));
         assert!(split_event(r#"[1]"#).is_err());
         assert!(split_event(r#"["a"]x"#).is_err());
-        assert!(split_event("[\"a\"]\u{c}").is_err(), "space to Rust is not space to JSON");
+        assert!(split_event("[\"a\"]\u{c}").is_err(), "whitespace for Rust, but not for JSON");
         assert!(split_event(r#"["a",]"#).is_err());
         assert!(split_event(r#"{"a":1}"#).is_err());
     }
 
     #[test]
-    fn half_a_surrogate_pair_becomes_the_replacement_character_and_nothing_else_changes() {
+    fn only_unpaired_surrogates_are_replaced() {
         for text in [
             "",
             "[1]",
@@ -187,7 +187,7 @@ mod tests {
         ] {
             assert_eq!(well_formed(text), text);
         }
-        for (text, mended) in [
+        for (text, replaced) in [
             (r#"["cut \ud83d"]"#, "[\"cut \u{fffd}\"]"),
             (r#""\uDF38 low""#, "\"\u{fffd} low\""),
             (r#""a\ud83db\\""#, "\"a\u{fffd}b\\\\\""),
@@ -195,13 +195,13 @@ mod tests {
             (r#""\ude00\ud83d""#, "\"\u{fffd}\u{fffd}\""),
             (r#""\ud83d\u0041""#, "\"\u{fffd}\\u0041\""),
         ] {
-            assert_eq!(well_formed(text), mended);
+            assert_eq!(well_formed(text), replaced);
             assert!(serde_json::from_str::<serde_json::Value>(&well_formed(text)).is_ok());
         }
     }
 
     #[test]
-    fn the_level_past_the_limit_is_refused() {
+    fn too_deep_nesting_is_refused() {
         let nested = |n: usize| format!("{}{}", "[".repeat(n), "]".repeat(n));
         assert!(check(&nested(MAX_DEPTH)).is_ok());
         assert_eq!(check(&nested(MAX_DEPTH + 1)), Err(InvalidJson::Depth));
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn an_array_shows_its_inside() {
+    fn an_array_gives_its_content() {
         assert_eq!(check_array(r#"[ {"a":1} ]"#).unwrap(), r#"{"a":1}"#);
         assert_eq!(check_array("{}"), Err(InvalidJson::NotAnArray));
         assert!(check_array("[1").is_err());

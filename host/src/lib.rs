@@ -1,6 +1,6 @@
 //! Hubbub: a realtime server whose features are sandboxed WebAssembly plugins.
 //!
-//! The modules are layers, lowest first: each one uses only those above it in this list, and there is no circle between them.
+//! The modules are layers, lowest first: each one uses only those above it in this list, without cycles.
 
 // Small parts that every layer may use.
 pub mod clock;
@@ -26,12 +26,12 @@ pub mod cluster;
 pub mod budgets;
 pub mod presence;
 pub mod timers;
-// One call into a plugin: what it may do, what it collects, and how it is made.
+// One call into a plugin: its rights, its effects, and how it runs.
 pub mod call;
 pub mod capability;
 pub mod replay;
 pub mod transaction;
-// Which plugins are called, and why.
+// Which plugins are called, and when.
 pub mod bus;
 pub mod contract;
 pub mod deploy;

@@ -1,4 +1,4 @@
-//! The `hubbub` binary. Everything it does is in the library.
+//! The `hubbub` binary. All code is in the library.
 
 use std::process::ExitCode;
 

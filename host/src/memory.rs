@@ -1,7 +1,7 @@
-//! Memory that is free goes back to the system. The allocator keeps it otherwise: after a storm of connects, and after a
-//! component was compiled, that is as much again as what is in use.
+//! Returns free memory to the system. The allocator would keep it: after many connects at once or the compilation of a component,
+//! it is as much as the memory in use.
 
-/// Gives back whole free pages. Takes a few milliseconds of one core: not for a thread that serves sockets.
+/// Returns whole free pages. Takes a few milliseconds of one core, so never call it on a thread that serves sockets.
 pub fn trim() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
@@ -13,13 +13,13 @@ pub fn trim() {
     }
 }
 
-/// Resident memory of the process. Linux counts it in pages, and their size differs from machine to machine; elsewhere it is not known.
+/// Resident memory of the process. Linux reports it in pages, whose size depends on the machine. None on other systems.
 pub fn resident_bytes() -> Option<i64> {
     let text = std::fs::read_to_string("/proc/self/statm").ok()?;
     in_bytes(&text, nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok()??)
 }
 
-/// The second number of `/proc/self/statm`, which is in pages, in bytes.
+/// The second number of `/proc/self/statm`, converted from pages to bytes.
 fn in_bytes(statm: &str, page: i64) -> Option<i64> {
     let pages: i64 = statm.split(' ').nth(1)?.parse().ok()?;
     pages.checked_mul(page)
@@ -30,13 +30,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pages_are_counted_in_the_systems_own_size() {
+    fn pages_are_converted_with_the_systems_page_size() {
         assert_eq!(in_bytes("900 100 7 1 0 5 0\n", 16_384), Some(1_638_400));
         assert_eq!(in_bytes("900", 4096), None);
     }
 
     #[test]
-    fn the_memory_of_this_process_agrees_with_what_linux_says_in_kilobytes() {
+    fn resident_memory_agrees_with_proc_status() {
         let Ok(status) = std::fs::read_to_string("/proc/self/status") else { return };
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
         let kilobytes: i64 = line.trim().trim_end_matches(" kB").parse().unwrap_or_default();

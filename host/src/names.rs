@@ -1,4 +1,4 @@
-//! Validated names and ids. Nothing here knows what a name is used for, and nothing above passes an unchecked one down.
+//! Validated names and ids. Independent of their use; higher layers pass only checked names down.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,10 +14,10 @@ pub const MAX_NAME: usize = 256;
 /// refused in every name.
 pub const SEPARATOR: char = '\u{1f}';
 
-/// Events that Socket.IO keeps for itself: a client that got one of them would be confused about its own connection.
+/// Events reserved by Socket.IO: a client library would mistake one of them for a change of its own connection.
 const RESERVED_EVENTS: [&str; 6] = ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
 
-/// A name that cannot be used, and why.
+/// An invalid name, with the reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{kind} name {why}")]
 pub struct InvalidName {
@@ -45,7 +45,7 @@ pub fn check(kind: &'static str, name: &str) -> Result<(), InvalidName> {
     Err(InvalidName { kind, why })
 }
 
-/// Checks an event's name: as any name, and not one of Socket.IO's own.
+/// Checks an event's name: a valid name, and not reserved by Socket.IO.
 pub fn check_event(name: &str) -> Result<(), InvalidName> {
     check("event", name)?;
     if RESERVED_EVENTS.contains(&name) {
@@ -66,7 +66,7 @@ pub fn check_topic(name: &str) -> Result<(), InvalidName> {
     Ok(())
 }
 
-/// A name as the host keeps it: bare, or one tenant's.
+/// A name as the host stores it: bare, or with its tenant.
 pub fn scoped(tenant: Option<&str>, name: &str) -> String {
     match tenant {
         Some(tenant) => format!("{tenant}{SEPARATOR}{name}"),
@@ -74,7 +74,7 @@ pub fn scoped(tenant: Option<&str>, name: &str) -> String {
     }
 }
 
-/// The name as a plugin wrote it, without the tenant's part.
+/// Splits a stored name into its tenant and the name that the plugin wrote.
 pub fn unscoped(name: &str) -> (Option<&str>, &str) {
     match name.split_once(SEPARATOR) {
         Some((tenant, name)) => (Some(tenant), name),
@@ -99,7 +99,7 @@ impl PluginName {
         Ok(Self(name.into()))
     }
 
-    /// Whether it names a part of the host, which stores things as plugins do: what it takes in and what it sends on.
+    /// Whether the name belongs to a part of the host that uses storage like a plugin: bus ingest and egress.
     pub fn is_hosts(&self) -> bool {
         ["ingest-", "egress-"].iter().any(|part| self.0.starts_with(part))
     }
@@ -128,31 +128,31 @@ impl fmt::Display for PluginName {
     }
 }
 
-/// A name for this process among the nodes of a cluster, new at each start.
+/// A random name for this process among the nodes of a cluster, new at each start.
 pub fn node_name() -> Result<String, getrandom::Error> {
     Ok(format!("{:012x}", getrandom::u64()? >> 16))
 }
 
-/// The host's own number of a socket. See `types.wit`.
+/// The host's number for a socket. See `types.wit`.
 pub type SocketId = u64;
 
-/// Numbers sockets. No two nodes of a cluster begin at the same number.
+/// The next socket number. The nodes of a cluster start at different numbers.
 pub fn next_socket_id() -> SocketId {
     static NEXT: LazyLock<AtomicU64> = LazyLock::new(|| AtomicU64::new((getrandom::u64().unwrap_or(0) >> 13 << 20) | 1));
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// Makes ids that sort by time (ULIDs): 48 bits of milliseconds, then 80 bits that begin at random and count up, so that the ids
-/// of one process are unique and ordered, and cost no system call each.
+/// Creates ids that sort by time (ULIDs): 48 bits of milliseconds, then 80 bits that start at random and count up, so that the
+/// ids of one process are unique and ordered, without a system call for each.
 pub struct IdSource {
     counter: AtomicU64,
     node: u16,
 }
 
 impl IdSource {
-    /// Fails where the operating system has no randomness.
+    /// Fails if the operating system has no randomness.
     pub fn new() -> Result<Self, getrandom::Error> {
-        // The top bit stays clear: the counter cannot wrap within the life of a process.
+        // The top bit is clear, so the counter cannot wrap within the life of a process.
         Ok(Self { counter: AtomicU64::new(getrandom::u64()? >> 1), node: getrandom::u32()? as u16 })
     }
 
@@ -170,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_refused_with_the_reason() {
+    fn invalid_names_are_refused() {
         assert!(check("room", "chat:1").is_ok());
         assert_eq!(check("room", "").unwrap_err().to_string(), "room name is empty");
         assert!(check("room", &"x".repeat(256)).is_ok());
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn scoping_is_undone() {
+    fn unscoping_reverses_scoping() {
         assert_eq!(unscoped(&scoped(Some("acme"), "room")), (Some("acme"), "room"));
         assert_eq!(unscoped(&scoped(None, "room")), (None, "room"));
     }

@@ -1,5 +1,4 @@
-//! What the sockets of this node vouch for. Statuses change here and nowhere else; away and the grace period are decided here, and
-//! each change is told once.
+//! Presence of this node's sockets. Decides statuses, away and the grace period, and reports each change once.
 
 mod entry;
 pub mod sync;
@@ -50,11 +49,11 @@ impl Default for Config {
     }
 }
 
-/// How long a clean disconnect is held back, in milliseconds. A user who connects one device while another disconnects, on two nodes,
-/// does not become offline in between. Short enough to count as at once.
+/// The delay of a clean disconnect, in milliseconds. A user with one device that connects while another disconnects on another
+/// node does not become offline in between. Short enough to count as immediate.
 pub(crate) const SETTLE_MS: u64 = 200;
 
-/// A status that has changed, or what goes with it; `None` is offline.
+/// A change of a status or its metadata; `None` is offline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     pub group: Group,
@@ -62,11 +61,11 @@ pub struct Change {
     pub from: Option<&'static str>,
     pub to: Option<&'static str>,
     pub meta: String,
-    /// No socket of this node vouches for the key any more: it waits for a reconnect.
+    /// No connected socket of this node tracks the key any more: it waits for a reconnect.
     pub waits: bool,
 }
 
-/// What a socket says of a key.
+/// A socket's status for a key.
 pub struct Track {
     pub socket: SocketId,
     pub plugin: PluginName,
@@ -79,24 +78,25 @@ pub struct Track {
     pub user: Option<Arc<str>>,
 }
 
-/// The statuses of this node's sockets. Away and grace are measured by the steady clock, so a step of the wall clock changes no status.
+/// The statuses of this node's sockets. Away and grace are measured by the steady clock, so setting the wall clock changes no
+/// status.
 pub struct Presences {
     config: Config,
     table: Mutex<Table>,
-    /// Something may have changed.
+    /// Signals possible changes.
     pub wakeup: Notify,
 }
 
 #[derive(Default)]
 struct Table {
     groups: HashMap<Group, BTreeMap<String, Entry>>,
-    /// What each socket vouches for.
+    /// The keys that each socket tracks.
     sockets: HashMap<SocketId, SmallVec<[(Group, String); 1]>>,
-    /// Keys to look at again.
+    /// Keys to check again.
     dirty: BTreeSet<(Group, String)>,
-    /// Keys to look at again later, and when: those of clean disconnects, in their order.
+    /// Keys of clean disconnects, to check again at the given time, in order.
     leaving: VecDeque<(u64, Group, String)>,
-    /// How many keys each user was the first to vouch for.
+    /// The number of keys that each user was the first to track.
     owners: Owners,
 }
 
@@ -116,7 +116,7 @@ impl fmt::Display for Group {
 }
 
 impl Group {
-    /// What `Display` wrote.
+    /// Parses the text that `Display` writes.
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.splitn(3, SEPARATOR);
         let (plugin, tenant, group) = (parts.next()?, parts.next()?, parts.next()?);
@@ -131,11 +131,11 @@ impl Presences {
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
-        // Whole values are put in and taken out: a panic leaves none half done.
+        // Entries are inserted and removed whole, so that a panic leaves none half updated.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A socket vouches for a key. Past its number it is not listened to; answers whether it was.
+    /// Adds or updates a socket's status for a key. False if the socket already tracks the maximum.
     pub fn track(&self, track: Track, steady_ms: u64) -> bool {
         let mut guard = self.table();
         let table = &mut *guard;
@@ -152,8 +152,8 @@ impl Presences {
             track.user.iter().for_each(|user| table.owners.add(user));
             Entry::new(track.user)
         });
-        entry.vouch(track.socket, track.status, steady_ms);
-        entry.restated |= entry.reported.is_some() && entry.meta != track.meta;
+        entry.track(track.socket, track.status, steady_ms);
+        entry.meta_changed |= entry.reported.is_some() && entry.meta != track.meta;
         entry.meta = track.meta;
         table.dirty.insert((id, track.key));
         drop(guard);
@@ -166,8 +166,8 @@ impl Presences {
         let table = &mut *guard;
         for (id, key) in table.sockets.get(&socket).into_iter().flatten() {
             let Some(entry) = table.groups.get_mut(id).and_then(|group| group.get_mut(key)) else { continue };
-            if let Some(voucher) = entry.sockets.iter_mut().find(|voucher| voucher.socket == socket) {
-                voucher.seen_ms = steady_ms;
+            if let Some(tracker) = entry.sockets.iter_mut().find(|tracker| tracker.socket == socket) {
+                tracker.seen_ms = steady_ms;
                 table.dirty.insert((id.clone(), key.clone()));
             }
         }
@@ -175,7 +175,7 @@ impl Presences {
         self.wakeup.notify_one();
     }
 
-    /// A socket no longer vouches for a key, which does not wait for a reconnect.
+    /// Ends a socket's track of a key, without waiting for a reconnect.
     pub fn untrack(&self, socket: SocketId, plugin: &PluginName, tenant: Option<&str>, group: &str, key: &str) {
         let id = Group { plugin: plugin.clone(), tenant: tenant.map(str::to_owned), group: group.to_owned() };
         let mut table = self.table();
@@ -183,26 +183,26 @@ impl Presences {
             mine.retain(|(other, name)| *other != id || name != key);
         }
         if let Some(entry) = table.groups.get_mut(&id).and_then(|group| group.get_mut(key)) {
-            entry.sockets.retain(|voucher| voucher.socket != socket);
+            entry.sockets.retain(|tracker| tracker.socket != socket);
             table.dirty.insert((id, key.to_owned()));
         }
         drop(table);
         self.wakeup.notify_one();
     }
 
-    /// A socket has ended, and vouches for nothing any more.
+    /// Ends all tracks of a disconnected socket.
     pub fn disconnected(&self, socket: SocketId, ended: Ended, steady_ms: u64) {
         let mut table = self.table();
         let Some(mine) = table.sockets.remove(&socket) else { return };
         for (id, key) in mine {
-            table.lose(&self.config, socket, &id, &key, ended, steady_ms);
+            table.end_track(&self.config, socket, &id, &key, ended, steady_ms);
         }
         drop(table);
         self.wakeup.notify_one();
     }
 
-    /// The statuses that have changed, at most `limit` of them; the others are kept for the next call. `all` looks at every key,
-    /// as must be done each second: time alone makes keys away and offline.
+    /// The changed statuses, at most `limit`; the others are returned by the next call. `all` checks every key, which is needed
+    /// each second: keys become away and offline by time alone.
     pub fn changes(&self, now: Moment, limit: usize, all: bool) -> Vec<Change> {
         let mut guard = self.table();
         let table = &mut *guard;
@@ -229,7 +229,7 @@ impl Presences {
         changes
     }
 
-    /// Everything that was told and holds still, as changes of nothing: for a Redis that has forgotten.
+    /// All reported statuses that still hold, as changes without a difference: to restore them in a Redis that lost its data.
     pub fn reported(&self) -> Vec<Change> {
         let table = self.table();
         let entries = table.groups.iter().flat_map(|(id, group)| group.iter().map(move |(key, entry)| (id, key, entry)));
@@ -242,7 +242,7 @@ impl Presences {
         reported.collect()
     }
 
-    /// Members by their keys, at most `limit`, after a key. Without those that only wait for a reconnect, unless they are asked for.
+    /// Members sorted by key, at most `limit`, after a key. `waiting` includes those that only wait for a reconnect.
     pub(crate) fn list(&self, id: &Group, after: &str, limit: usize, waiting: bool) -> Vec<Member> {
         let table = self.table();
         let Some(group) = table.groups.get(id) else { return Vec::new() };
@@ -255,13 +255,13 @@ impl Presences {
         members.take(limit).collect()
     }
 
-    /// Whether somebody vouches for the key already.
+    /// Whether any socket tracks the key already.
     pub fn is_tracked(&self, track: &Track) -> bool {
         let id = Group { plugin: track.plugin.clone(), tenant: track.tenant.clone(), group: track.group.clone() };
         self.table().groups.get(&id).is_some_and(|group| group.contains_key(&track.key))
     }
 
-    /// How many keys a user was the first to vouch for, and how many the users of the same tenant.
+    /// The number of keys that a user was the first to track, and the number for the users of the same tenant.
     pub fn of(&self, user: &str) -> (usize, usize) {
         self.table().owners.counts(user)
     }
@@ -277,7 +277,7 @@ impl Presences {
 }
 
 impl Table {
-    fn lose(&mut self, config: &Config, socket: SocketId, id: &Group, key: &str, ended: Ended, steady_ms: u64) {
+    fn end_track(&mut self, config: &Config, socket: SocketId, id: &Group, key: &str, ended: Ended, steady_ms: u64) {
         let Some(entry) = self.groups.get_mut(id).and_then(|group| group.get_mut(key)) else { return };
         let until = match ended {
             Ended::Clean => steady_ms + SETTLE_MS,
@@ -292,18 +292,18 @@ impl Table {
         }
     }
 
-    /// Looks at one key again: tells what has changed, and forgets who is offline.
+    /// Checks one key again: returns its change, and removes it if it is offline.
     fn settle(&mut self, config: &Config, id: Group, key: String, now: Moment) -> Option<Change> {
         let group = self.groups.get_mut(&id)?;
         let entry = group.get_mut(&key)?;
-        entry.sockets.retain(|voucher| voucher.counts(now.steady_ms));
+        entry.sockets.retain(|tracker| tracker.counts(now.steady_ms));
         let (from, to) = (entry.reported, entry.status(config, now.steady_ms));
         let waits = entry.waits();
-        let changed = from != to || waits != entry.reported_waits || entry.restated;
+        let changed = from != to || waits != entry.reported_waits || entry.meta_changed;
         if from != to {
             entry.since_ms = now.wall_ms;
         }
-        (entry.reported, entry.reported_waits, entry.restated) = (to, waits, false);
+        (entry.reported, entry.reported_waits, entry.meta_changed) = (to, waits, false);
         let meta = if changed { entry.meta.clone() } else { String::new() };
         if to.is_none() {
             entry.user.iter().for_each(|user| self.owners.remove(user));
@@ -324,11 +324,11 @@ pub fn status_name(status: Status) -> &'static str {
     }
 }
 
-/// A key as the plugin wrote it, and whose it is where its group is shared by all tenants.
-pub fn key_of(kept: &str) -> (&str, Option<&str>) {
-    match kept.split_once(SEPARATOR) {
+/// A key as the plugin wrote it, and its tenant if the group is shared by all tenants.
+pub fn key_of(stored: &str) -> (&str, Option<&str>) {
+    match stored.split_once(SEPARATOR) {
         Some((key, tenant)) => (key, Some(tenant)),
-        None => (kept, None),
+        None => (stored, None),
     }
 }
 

@@ -1,5 +1,5 @@
-//! Files and folders that only the server's own user may read: folders have mode 0700, files 0600. One that was made with another
-//! mode is mended, with a log line. Never touches what another user owns.
+//! Files and folders that only the server's own user may read: folders have mode 0700, files 0600. Another mode is corrected,
+//! with a log line. Never changes files of another user.
 
 use std::fs::{self, DirBuilder, Metadata, OpenOptions, Permissions};
 use std::io;
@@ -12,36 +12,36 @@ const FOLDER: u32 = 0o700;
 /// The mode of a file.
 const FILE: u32 = 0o600;
 
-/// The bits that let others in.
+/// The permission bits of other users.
 const OTHERS: u32 = 0o077;
 
-/// Makes a folder where there is none, and mends its mode.
+/// Creates a folder if there is none, and corrects its mode.
 pub fn folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(FOLDER).create(path)?;
     mend(path);
     Ok(())
 }
 
-/// Options that make a file with the right mode. One that exists keeps its mode: see [`mend`].
+/// Options that create a file with the right mode. An existing file keeps its mode: see [`mend`].
 pub fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.mode(FILE);
     options
 }
 
-/// Whether a file or folder is this process's user's.
+/// Whether this process's user owns a file or folder.
 pub fn is_ours(of: &Metadata) -> bool {
     of.uid() == nix::unistd::geteuid().as_raw()
 }
 
-/// Whether no other user has any right on it.
+/// Whether no other user has any permission on it.
 pub fn is_closed(of: &Metadata) -> bool {
     of.mode() & OTHERS == 0
 }
 
-/// Takes away what others may do with a file or folder. Where it is another user's, it stays as it is, and the log says so.
+/// Removes the permissions of others from a file or folder. If another user owns it, only logs a warning.
 pub fn mend(path: &Path) {
-    // A link is not followed, since what it names may be anything; a device stays as it is.
+    // A link is not followed, since its target may be anything; a device is left unchanged.
     let Ok(found) = fs::symlink_metadata(path) else { return };
     if !(found.is_file() || found.is_dir()) || is_closed(&found) {
         return;
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_made_is_closed_to_others_and_what_is_open_is_mended() {
+    fn new_files_are_private_and_open_ones_are_corrected() {
         let scratch = tempfile::tempdir().unwrap();
         let (made, file) = (scratch.path().join("a/b"), scratch.path().join("file"));
         folder(&made).unwrap();
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_is_not_followed_and_nothing_is_no_error() {
+    fn a_link_is_not_followed_and_a_missing_file_is_no_error() {
         let scratch = tempfile::tempdir().unwrap();
         let (target, link) = (scratch.path().join("target"), scratch.path().join("link"));
         fs::write(&target, "").unwrap();

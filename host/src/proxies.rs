@@ -1,4 +1,4 @@
-//! Where a client really is, behind proxies that are known. A header is never believed of anyone else.
+//! The address of a client behind trusted proxies. A header from any other address is ignored.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
@@ -6,18 +6,18 @@ use std::str::FromStr;
 use http::HeaderMap;
 use serde::{Deserialize, Deserializer, de};
 
-/// What proxies tell it by; each adds whom it heard from at the end.
+/// The header in which each proxy appends the address of its peer.
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
-/// An address, or all that begin like it.
+/// An address or a prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Network {
-    /// In the form of IPv6, as all addresses here are compared.
+    /// As IPv6: all addresses are compared in this form.
     address: u128,
     mask: u128,
 }
 
-/// A text that is no network.
+/// A text that is not a network.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is neither an address nor a network: write 10.0.0.7, 10.0.0.0/8 or fd00::/8")]
 pub struct InvalidNetwork(String);
@@ -35,7 +35,7 @@ impl FromStr for Network {
             return Err(invalid());
         }
         let mask = u128::MAX.checked_shl(own - length).unwrap_or(0);
-        // IPv4 addresses are mapped into IPv6, and their prefix goes along.
+        // IPv4 addresses are mapped into IPv6, so the prefix is extended.
         let mask = if own == 32 { mask | (u128::MAX << 32) } else { mask };
         Ok(Self { address: bits(address) & mask, mask })
     }
@@ -60,23 +60,23 @@ fn bits(address: IpAddr) -> u128 {
     }
 }
 
-/// The address that a request comes from: the last that no trusted proxy has.
+/// The address that a request comes from: the last one that is not a trusted proxy's.
 pub fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> IpAddr {
     let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.has(address));
     let mut nearest = peer.to_canonical();
-    let told = headers.get_all(FORWARDED_FOR).iter().rev().filter_map(|value| value.to_str().ok());
-    for told in told.flat_map(|value| value.rsplit(',')) {
-        let Ok(told) = told.trim().parse::<IpAddr>() else { return nearest };
+    let forwarded = headers.get_all(FORWARDED_FOR).iter().rev().filter_map(|value| value.to_str().ok());
+    for address in forwarded.flat_map(|value| value.rsplit(',')) {
+        let Ok(address) = address.trim().parse::<IpAddr>() else { return nearest };
         if !is_trusted(nearest) {
             return nearest;
         }
-        nearest = told.to_canonical();
+        nearest = address.to_canonical();
     }
     nearest
 }
 
-/// Whom an address counts as: a household has a whole /64 of IPv6.
-pub fn household(address: IpAddr) -> IpAddr {
+/// The address by which limits count: for IPv6 the /64, since one client has a whole /64.
+pub fn client_block(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
@@ -88,7 +88,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn seen(peer: &str, forwarded: &[&'static str], trusted: &[&str]) -> String {
+    fn client_of(peer: &str, forwarded: &[&'static str], trusted: &[&str]) -> String {
         let mut headers = HeaderMap::new();
         for value in forwarded {
             headers.append(FORWARDED_FOR, http::HeaderValue::from_static(value));
@@ -98,19 +98,19 @@ mod tests {
     }
 
     #[test]
-    fn the_header_is_believed_of_trusted_proxies_alone() {
-        assert_eq!(seen("9.9.9.9", &["1.1.1.1"], &[]), "9.9.9.9");
-        assert_eq!(seen("9.9.9.9", &["1.1.1.1"], &["10.0.0.0/8"]), "9.9.9.9");
-        assert_eq!(seen("10.1.2.3", &["1.1.1.1"], &["10.0.0.0/8"]), "1.1.1.1");
-        assert_eq!(seen("10.1.2.3", &[], &["10.0.0.0/8"]), "10.1.2.3");
-        assert_eq!(seen("::ffff:10.1.2.3", &["1.1.1.1"], &["10.0.0.0/8"]), "1.1.1.1", "IPv4 on a socket of both");
+    fn only_headers_of_trusted_proxies_are_used() {
+        assert_eq!(client_of("9.9.9.9", &["1.1.1.1"], &[]), "9.9.9.9");
+        assert_eq!(client_of("9.9.9.9", &["1.1.1.1"], &["10.0.0.0/8"]), "9.9.9.9");
+        assert_eq!(client_of("10.1.2.3", &["1.1.1.1"], &["10.0.0.0/8"]), "1.1.1.1");
+        assert_eq!(client_of("10.1.2.3", &[], &["10.0.0.0/8"]), "10.1.2.3");
+        assert_eq!(client_of("::ffff:10.1.2.3", &["1.1.1.1"], &["10.0.0.0/8"]), "1.1.1.1", "IPv4 on a dual-stack socket");
     }
 
     #[test]
-    fn what_a_client_wrote_itself_is_passed_over() {
-        assert_eq!(seen("10.0.0.1", &["6.6.6.6, 1.1.1.1, 10.0.0.2"], &["10.0.0.0/8"]), "1.1.1.1");
-        assert_eq!(seen("10.0.0.1", &["6.6.6.6", "1.1.1.1"], &["10.0.0.0/8"]), "1.1.1.1");
-        assert_eq!(seen("10.0.0.1", &["1.1.1.1, unknown"], &["10.0.0.0/8"]), "10.0.0.1");
+    fn addresses_that_a_client_forged_are_skipped() {
+        assert_eq!(client_of("10.0.0.1", &["6.6.6.6, 1.1.1.1, 10.0.0.2"], &["10.0.0.0/8"]), "1.1.1.1");
+        assert_eq!(client_of("10.0.0.1", &["6.6.6.6", "1.1.1.1"], &["10.0.0.0/8"]), "1.1.1.1");
+        assert_eq!(client_of("10.0.0.1", &["1.1.1.1, unknown"], &["10.0.0.0/8"]), "10.0.0.1");
     }
 
     #[test]
@@ -120,6 +120,6 @@ mod tests {
         }
         let all: Network = "0.0.0.0/0".parse().unwrap();
         assert!(all.has("8.8.8.8".parse().unwrap()) && !all.has("2001:db8::1".parse().unwrap()));
-        assert_eq!(household("2001:db8::1:2:3:4".parse().unwrap()).to_string(), "2001:db8::");
+        assert_eq!(client_block("2001:db8::1:2:3:4".parse().unwrap()).to_string(), "2001:db8::");
     }
 }

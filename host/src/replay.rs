@@ -1,5 +1,5 @@
-//! Recording of calls, and running recorded calls again: for `hubbub record`, `hubbub replay` and shadow releases. It never
-//! touches live state.
+//! Recording of calls, and replay of recorded calls: for `hubbub record`, `hubbub replay` and shadow releases. Never changes live
+//! state.
 
 pub mod compare;
 pub mod recording;

@@ -1,5 +1,6 @@
-//! Text from outside as an operator may read it. Control characters and those that turn the direction of writing are escaped, so that
-//! no text steers a terminal, forges a line or looks like another. The escapes are JSON's: a line of JSON stays one, and says the same.
+//! Text from outside, made safe for an operator's terminal and logs. Control characters and those that change the writing
+//! direction are escaped, so that no text controls a terminal, forges a line or imitates another text. The escapes are JSON's:
+//! JSON stays JSON with the same value.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -9,16 +10,16 @@ pub fn line(text: &str) -> Cow<'_, str> {
     escaped(text, is_command)
 }
 
-/// Text that has lines of its own.
+/// Text with several lines: line breaks and tabs stay.
 pub fn lines(text: &str) -> Cow<'_, str> {
     escaped(text, |c| is_command(c) && c != '\n' && c != '\t')
 }
 
-/// Whether a reader or a terminal acts upon a character instead of showing it: the controls C0 and C1, the separators of lines and
-/// paragraphs, and the controls of direction.
+/// Whether a character controls a reader or a terminal instead of being displayed: C0 and C1 controls, line and paragraph
+/// separators, and direction controls.
 pub fn is_command(c: char) -> bool {
-    let turns = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    c.is_control() || turns || matches!(c, '\u{2028}' | '\u{2029}')
+    let sets_direction = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    c.is_control() || sets_direction || matches!(c, '\u{2028}' | '\u{2029}')
 }
 
 fn escaped(text: &str, is_escaped: impl Fn(char) -> bool) -> Cow<'_, str> {
@@ -43,10 +44,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_reader_would_act_upon_is_escaped_and_nothing_else() {
-        let turning = ['\u{61c}', '\u{200e}', '\u{200f}', '\u{202a}', '\u{202e}', '\u{2066}', '\u{2069}'];
+    fn only_control_characters_are_escaped() {
+        let direction = ['\u{61c}', '\u{200e}', '\u{200f}', '\u{202a}', '\u{202e}', '\u{2066}', '\u{2069}'];
         let controls = ['\0', '\u{1b}', '\u{7f}', '\u{80}', '\u{9b}', '\u{9f}', '\u{2028}', '\u{2029}'];
-        for c in turning.into_iter().chain(controls) {
+        for c in direction.into_iter().chain(controls) {
             let escape = format!("a\\u{:04x}b", u32::from(c));
             assert_eq!((line(&format!("a{c}b")), lines(&format!("a{c}b"))), (escape.clone().into(), escape.into()));
         }
@@ -57,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn json_stays_json_and_says_the_same() {
+    fn escaped_json_has_the_same_value() {
         let value = serde_json::json!({ "name\u{202e}": "a\u{9b}\u{2028}\n" });
         let read: serde_json::Value = serde_json::from_str(&line(&value.to_string())).unwrap_or_default();
         assert_eq!(read, value);

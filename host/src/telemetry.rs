@@ -1,5 +1,5 @@
-//! The host's figures and its log. Names and units are the operator's contract: every metric is registered here and in this folder,
-//! with what it counts, and label values come from bounded sets only.
+//! The host's metrics, log and traces. Names and units are a contract with operators: every metric is registered in this module
+//! with its help text, and label values come from bounded sets only.
 
 pub mod catalogue;
 pub mod collected;
@@ -74,7 +74,7 @@ pub struct RefusedLabels {
     pub reason: &'static str,
 }
 
-/// The host's figures.
+/// The host's metrics.
 pub struct Metrics {
     registry: Mutex<Registry>,
     pub connections: Gauge,
@@ -122,7 +122,7 @@ pub struct Metrics {
     pub custom: Custom,
 }
 
-/// Calls that were recorded, or run on a shadow as well, by plugin.
+/// Calls that were recorded or also run on a shadow, by plugin.
 pub struct RecordingMetrics {
     pub recorded: Family<PluginLabel, Counter>,
     pub record_dropped: Family<PluginLabel, Counter>,
@@ -153,7 +153,7 @@ impl Metrics {
         Self::register(Registrar::new())
     }
 
-    /// Every metric with one series of each label, so that an exposition names the labels.
+    /// All metrics with one series for each label set, so that an exposition shows the labels.
     pub fn examples() -> Self {
         Self::register(Registrar::with_examples())
     }
@@ -181,7 +181,7 @@ impl Metrics {
             upgrades_failed: register(
                 r,
                 "upgrades_failed",
-                "Upgrades to websocket that failed, by reason: closed, timeout or unexpected; their clients go on polling",
+                "Upgrades to websocket that failed, by reason: closed, timeout or unexpected; their clients continue polling",
                 Family::default(),
             ),
             stalled_clients: register(r, "stalled_clients", "Clients that did not read at the last check", Gauge::default()),
@@ -326,7 +326,7 @@ impl Metrics {
             custom: Custom::register(r),
             registry: Mutex::new(Registry::default()),
         };
-        // Told as 0 from the start on, so that a rate is there to look at when the first is lost.
+        // These series exist from the start with 0, so that a rate shows their first increase.
         for reason in ["queue", "bytes"] {
             drop(metrics.slow_consumers.get_or_create(&ReasonLabel { reason }));
         }
@@ -349,7 +349,7 @@ impl Metrics {
         metrics
     }
 
-    /// Counts what comes past one quota of a plugin.
+    /// The counter of one plugin quota that was exceeded.
     pub fn quota_passed(&self, plugin: &PluginName, quota: &'static str) -> Counter {
         self.quotas_passed.get_or_create(&QuotaLabels { plugin: plugin.to_string(), quota }).clone()
     }
@@ -359,7 +359,7 @@ impl Metrics {
         self.breakers_opened.get_or_create(&BreakerLabels { plugin: plugin.to_string(), source }).inc();
     }
 
-    /// Counts a client that was ended because it does not read: `queue` or `bytes`.
+    /// Counts a slow consumer that was disconnected: `queue` or `bytes`.
     pub fn slow_consumer(&self, reason: &'static str) {
         self.slow_consumers.get_or_create(&ReasonLabel { reason }).inc();
     }
@@ -369,17 +369,17 @@ impl Metrics {
         self.upgrades_failed.get_or_create(&ReasonLabel { reason }).inc();
     }
 
-    /// Registers figures that live elsewhere.
+    /// Registers metrics of other modules.
     pub fn extend(&self, add: impl FnOnce(&mut Registry)) {
         add(&mut self.registry.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// A release's own counters.
+    /// The metrics of one release.
     pub fn release(&self, plugin: &PluginName, version: &str) -> PluginMetrics {
         self.releases.of(plugin, version)
     }
 
-    /// Everything, as `/metrics` answers it (OpenMetrics text).
+    /// All metrics as OpenMetrics text, for `/metrics`.
     pub fn encode(&self) -> Result<String, fmt::Error> {
         let mut out = String::new();
         text::encode(&mut out, &self.registry.lock().unwrap_or_else(PoisonError::into_inner))?;

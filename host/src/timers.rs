@@ -1,6 +1,6 @@
-//! Timers that wait on this node. `call` runs those that are due. A durable timer is a key of the plugin's own, written in
-//! the call's transaction, so that it is there exactly when the call took effect. Its due time is stored by the wall clock, and is
-//! waited for by the steady one: a clock that is set neither runs a timer early nor holds it back.
+//! Timers that wait on this node; `call` runs the due ones. A durable timer is a key of its plugin, written in the call's
+//! transaction, so that it exists exactly if the call took effect. Its due time is stored by the wall clock and waited for by the
+//! steady clock: setting the wall clock neither runs a timer early nor delays it.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,7 +15,7 @@ use crate::owners::Owners;
 use crate::storage::{HOST_KEYS, Storage, Unavailable};
 use crate::telemetry::traces::TraceParent;
 
-/// Stored timers read at a time.
+/// Stored timers read in one batch.
 const READ: usize = 1000;
 
 /// `[timers]`: timers of plugins.
@@ -34,7 +34,7 @@ impl Default for Config {
     }
 }
 
-/// Which timer. A key is one timer of each kind.
+/// The identity of a timer. One key may have one timer of each kind.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TimerId {
     pub plugin: PluginName,
@@ -43,7 +43,7 @@ pub struct TimerId {
     pub durable: bool,
 }
 
-/// A timer whose time has come. It waits no more: whoever runs it puts it back where it fails.
+/// A due timer that was taken out of the table. If its call fails, it must be put back.
 #[derive(Debug)]
 pub struct Due {
     pub id: TimerId,
@@ -54,12 +54,12 @@ pub struct Due {
     pub failures: u32,
 }
 
-/// The client's call that set a timer. Storage does not keep it.
+/// The client's call that started a timer. Not stored.
 #[derive(Debug, Clone, Default)]
 pub struct Origin {
     /// The user, within the tenant.
     pub user: Option<Arc<str>>,
-    /// Where it was traced by this process.
+    /// Set if this process traced the call.
     pub cause: Option<TraceParent>,
 }
 
@@ -67,7 +67,7 @@ pub struct Origin {
 pub struct Timers {
     pub config: Config,
     table: Mutex<Table>,
-    /// The next due time may be another.
+    /// Signals that the next due time may have changed.
     pub wakeup: Notify,
 }
 
@@ -96,7 +96,7 @@ impl Timers {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts a timer; one that waits already keeps its due time, and takes the rest.
+    /// Starts a timer. If it waits already, its due time stays, and its payload and cause are replaced.
     pub fn arm(&self, id: TimerId, due: Moment, payload: Option<String>, origin: Origin) {
         let mut table = self.table();
         match table.waiting.get_mut(&id) {
@@ -111,7 +111,7 @@ impl Timers {
         self.table().remove(id);
     }
 
-    /// A timer that failed waits again, unless it was started anew meanwhile.
+    /// Puts a failed timer back, unless a new one was started meanwhile.
     pub fn put_back(&self, due: Due, at: Moment) {
         let mut table = self.table();
         if !table.waiting.contains_key(&due.id) {
@@ -130,7 +130,7 @@ impl Timers {
         due.into_iter().filter_map(|id| table.take(id)).collect()
     }
 
-    /// Takes soft timers, due or not: they would be lost.
+    /// Takes soft timers, even before they are due: they would be lost at the end of the process.
     pub fn take_soft(&self, limit: usize) -> Vec<Due> {
         let mut table = self.table();
         let soft: Vec<_> = table.by_due.iter().filter(|(_, id)| !id.durable).take(limit).map(|(_, id)| id.clone()).collect();
@@ -151,7 +151,7 @@ impl Timers {
         self.table().waiting.contains_key(id)
     }
 
-    /// How many timers wait that a user's calls have set, and how many of the user's tenant.
+    /// The numbers of waiting timers that were started by a user's calls and by those of the user's tenant.
     pub fn of(&self, user: &str) -> (usize, usize) {
         self.table().owners.counts(user)
     }
@@ -191,13 +191,13 @@ impl Table {
     }
 }
 
-/// Whose share a timer is in. One that was restored from storage is the tenant's, as that of a user without a name.
+/// The user in whose share a timer counts. A timer restored from storage counts for its tenant's user without a name.
 fn owner_of(id: &TimerId, origin: &Origin) -> Option<Arc<str>> {
     origin.user.clone().or_else(|| id.tenant.as_deref().map(|tenant| names::scoped(Some(tenant), "").into()))
 }
 
 impl TimerId {
-    /// The key under which a durable timer is stored: one of those that no plugin can name.
+    /// The key under which a durable timer is stored: no plugin can use it.
     pub fn stored_key(&self) -> String {
         format!("{}{SEPARATOR}{}", stored_prefix(self.tenant.as_deref()), self.key)
     }
@@ -207,19 +207,18 @@ fn stored_prefix(tenant: Option<&str>) -> String {
     format!("{HOST_KEYS}timer/{}", tenant.unwrap_or_default())
 }
 
-/// What is stored: the due time and the payload.
+/// The stored value: the due time and the payload.
 pub fn stored(due_ms: u64, payload: &str) -> String {
     format!("{due_ms} {payload}")
 }
 
-/// The due time and the payload of what was stored.
+/// The due time and the payload of a stored value.
 pub fn parse_stored(value: &[u8]) -> Option<(u64, &str)> {
     let (due, payload) = std::str::from_utf8(value).ok()?.split_once(' ')?;
     Some((due.parse().ok()?, payload))
 }
 
-/// Starts the timers that a plugin has stored: after a start, and where another node has died. From here on they, too, go by the
-/// steady clock.
+/// Starts the stored timers of a plugin: at start, and after another node died. From then on they use the steady clock.
 pub async fn restore(timers: &Timers, storage: &Arc<dyn Storage>, clock: &Clock, plugin: &PluginName) -> Result<(), Unavailable> {
     let prefix = stored_prefix(None);
     let (mut start, end) = (prefix.clone(), format!("{HOST_KEYS}timer0"));
@@ -252,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_key_keeps_its_due_time_and_takes_the_payload() {
+    fn a_timer_started_again_keeps_its_due_time_and_takes_the_payload() {
         let timers = Timers::new(Config::default());
         timers.arm(id("a"), at(100), Some("1".into()), Origin::default());
         timers.arm(id("a"), at(900), Some("2".into()), Origin::default());
@@ -263,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn timers_are_taken_in_the_order_they_are_due() {
+    fn timers_are_taken_by_due_time() {
         let timers = Timers::new(Config::default());
         for (key, due) in [("c", 3), ("a", 1), ("b", 2)] {
             timers.arm(id(key), at(due), None, Origin::default());
@@ -276,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timer_that_failed_gives_way_to_the_one_started_anew() {
+    fn a_failed_timer_does_not_replace_a_new_one() {
         let timers = Timers::new(Config::default());
         timers.arm(id("a"), at(1), Some("old".into()), Origin::default());
         let failed = timers.take_due(1, 1).pop().unwrap();
@@ -286,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plugin_has_so_many_timers_and_no_more() {
+    fn a_plugins_timers_are_limited() {
         let timers = Timers::new(Config { per_plugin: 1, ..Config::default() });
         assert!(timers.has_room_for(&id("a")));
         timers.arm(id("a"), at(1), None, Origin::default());
@@ -296,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wall_clock_that_is_set_neither_runs_a_timer_early_nor_holds_it_back() {
+    fn setting_the_wall_clock_changes_no_due_time() {
         const HOUR: u64 = 3_600_000;
         for set in [HOUR, 90 * HOUR] {
             let (timers, clock) = (Timers::new(Config::default()), Clock::manual(10 * HOUR));
@@ -306,7 +305,7 @@ mod tests {
             assert!(timers.take_due(clock.steady_ms(), 1).is_empty());
             clock.advance(1);
             let due = timers.take_due(clock.steady_ms(), 1).pop().unwrap();
-            assert_eq!(due.due.wall_ms, 12 * HOUR, "and it is told when it was due");
+            assert_eq!(due.due.wall_ms, 12 * HOUR, "the due time is passed on");
         }
     }
 

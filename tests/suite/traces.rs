@@ -319,7 +319,7 @@ async fn a_collector_that_is_down_is_logged_once_and_lost_spans_counted() {
         lost.is_some_and(|lost| lost > 20.0)
     })
     .await;
-    assert_eq!(server.log().matches("does not take traces").count(), 1, "{}", server.log());
+    assert_eq!(server.log().matches("does not accept traces").count(), 1, "{}", server.log());
 }
 
 #[tokio::test]

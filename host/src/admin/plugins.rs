@@ -56,7 +56,7 @@ impl Admin {
             Some(release) => {
                 let mut described = describe(&release);
                 let usage = &release.profile.usage;
-                usage.first_look(&*self.gateway.services.storage).await;
+                usage.measure_store_once(&*self.gateway.services.storage).await;
                 described["quota"] = usage.report(release.pool.instances_now(), self.gateway.services.clock.steady_ms());
                 described
             }

@@ -1,4 +1,4 @@
-//! The section `[auth]`. Never shows a secret, in an error or in a log.
+//! The section `[auth]`. Never prints a secret, in an error or in a log.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -11,10 +11,10 @@ use super::algorithm::Algorithm;
 use super::token::ClaimNames;
 use crate::duration;
 
-/// The secret that `hubbub dev` signs with. In no other place is it accepted.
+/// The secret that `hubbub dev` signs with. `serve` refuses it.
 pub const DEV_SECRET: &str = "dev-secret";
 
-/// The shortest admin token and API key that `serve` takes, in bytes: 128 bits, where it is random.
+/// The shortest admin token and API key that `serve` accepts, in bytes: 128 bits, if it is random.
 pub const LEAST_SECRET: usize = 16;
 
 /// `[auth]`: how tokens are checked.
@@ -60,11 +60,11 @@ impl Default for Config {
     }
 }
 
-/// Under so many bytes, a secret can be guessed from a token.
+/// A shorter secret, in bytes, can be guessed from a token.
 const STRONG_SECRET: usize = 32;
 
 impl Config {
-    /// Warns of secrets that can be guessed. One in a file is not looked at here.
+    /// Warns of secrets that can be guessed. Does not check secrets in files.
     pub fn warn_of_weak_secrets(&self) {
         for key in &self.keys {
             let name = key.name.as_deref().unwrap_or("auth.keys");
@@ -74,13 +74,13 @@ impl Config {
         }
     }
 
-    /// A secret for signing HS256 tokens, for the demo page of `dev`.
+    /// A secret to sign HS256 tokens with, for the demo page of `dev`.
     pub fn signing_secret(&self) -> Option<Secret> {
         let signs = |key: &&KeyConfig| key.alg.is_none_or(|alg| alg == Algorithm::HS256);
         self.keys.iter().filter(signs).find_map(|key| key.secret.clone())
     }
 
-    /// Adds a secret that came from elsewhere, such as `JWT_SECRET`: pinned to HS256, for every namespace and issuer.
+    /// Adds a secret from outside the section, such as `JWT_SECRET`: pinned to HS256, for every namespace and issuer.
     pub fn add_secret(&mut self, name: &str, secret: &str) {
         self.keys.push(KeyConfig {
             name: Some(name.to_owned()),
@@ -141,7 +141,7 @@ pub struct KeyConfig {
     pub cooldown: Option<Duration>,
 }
 
-/// A text that is not shown.
+/// A text that is never printed.
 #[derive(Clone, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Secret(String);

@@ -1,5 +1,5 @@
-//! Who gets through a door, and with which sentence the others are sent away. One pure function decides for every namespace;
-//! it never waits, never runs a plugin, and never says more than the door's own sentences.
+//! Decides which clients a door policy admits, and which sentence the others receive: one pure function for every namespace. It
+//! never waits, never runs a plugin, and never sends a client more than the door's own sentences.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -15,39 +15,39 @@ use crate::error::Code;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Door {
     pub token: TokenPolicy,
-    /// Claims that a token must have, and not empty: `null`, `""`, `[]` and `{}` are empty. One that names the user or the tenant
-    /// (see [`ClaimNames`]) is there where any other of its list is.
+    /// Claims that a token must have, and not empty: `null`, `""`, `[]` and `{}` are empty. A claim that names the user or the
+    /// tenant (see [`ClaimNames`]) is present if any other claim of its list is.
     pub claims: Vec<String>,
-    /// The roles let in; empty: any. One of a token's roles is enough.
+    /// The admitted roles; empty: any. One matching role of the token is enough.
     pub roles: Vec<String>,
-    /// The sentence for no token.
+    /// The sentence for a client without a token.
     pub missing: String,
-    /// The sentence for a token that is not believed, or lacks a claim.
+    /// The sentence for a token that is invalid or lacks a claim.
     pub invalid: String,
-    /// The sentence for another role.
+    /// The sentence for a token without an admitted role.
     pub forbidden: String,
 }
 
-/// Whether a namespace wants a token.
+/// Whether a namespace requires a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenPolicy {
-    /// No token makes a visitor. A bad one is refused all the same. A door that wants roles lets no visitor in.
+    /// Without a token the client is a visitor. An invalid token is still refused. A door with roles admits no visitor.
     Optional,
     Required,
 }
 
-/// The token that a client shows, if any.
+/// The token that a client sends, if any.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Presented<'a> {
     None,
     Token(Cow<'a, str>),
-    /// A token that is no text, or an `auth` that is no object: as bad as a forged token.
+    /// A token that is not text, or an `auth` that is not an object: refused like a forged token.
     Malformed,
 }
 
 impl<'a> Presented<'a> {
-    /// Finds the token: `token` of what the client sent as `auth` (a JSON text), else `Authorization: Bearer`. `Bearer ` before it
-    /// is left out in both. Empty ones count as none, and so does a header of another scheme, which is some proxy's business.
+    /// Finds the token: `token` in `auth` (a JSON text) if it is not empty, else `Authorization: Bearer`. A leading `Bearer ` is
+    /// removed in both. A header of another scheme is ignored: it is meant for a proxy.
     pub fn find(auth: Option<&'a str>, authorization: Option<&'a str>) -> Self {
         match auth.map(Auth::parse) {
             Some(None) => return Self::Malformed,
@@ -65,7 +65,7 @@ impl<'a> Presented<'a> {
     }
 }
 
-/// A token without the `Bearer ` that it may come with.
+/// A token without a leading `Bearer `.
 pub fn bare(token: &str) -> &str {
     after_bearer(token).unwrap_or(token)
 }
@@ -79,12 +79,12 @@ fn after_bearer(text: &str) -> Option<&str> {
 
 const SCHEME: &str = "Bearer";
 
-/// What a client sent as `auth`, without its token: what `authorize` may see. `{}` where it sent none, or nothing usable.
+/// The client's `auth` without its token, for `authorize`. `{}` if there is no usable one.
 pub fn without_token(auth: Option<&str>) -> String {
     let parse = |auth| serde_json::from_str::<BTreeMap<Cow<'_, str>, &RawValue>>(auth).ok();
     let mut members = auth.and_then(parse).unwrap_or_default();
     members.remove("token");
-    // Names and texts that were parsed a moment ago.
+    // Cannot fail: these names and texts have just been parsed.
     serde_json::to_string(&members).unwrap_or_else(|_| "{}".to_owned())
 }
 
@@ -96,7 +96,7 @@ struct Auth<'a> {
 
 impl<'a> Auth<'a> {
     fn parse(json: &'a str) -> Option<Self> {
-        // A derived `Deserialize` would take an array as well.
+        // A derived `Deserialize` would accept an array as well.
         if !json.trim_start().starts_with('{') {
             return None;
         }
@@ -104,18 +104,18 @@ impl<'a> Auth<'a> {
     }
 }
 
-/// A text, borrowed where it has no escapes: a token has none, and is not copied.
+/// Text, borrowed if it has no escapes: a token has none, so it is not copied.
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// Who was let in.
+/// An admitted client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Admitted {
     Visitor,
     User(Verified),
 }
 
-/// Who was not.
+/// A refused client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused<'d> {
     pub code: Code,
@@ -130,16 +130,16 @@ pub struct Refused<'d> {
 pub enum Cause {
     #[error("no token")]
     NoToken,
-    #[error("the token is not believed: {0}")]
+    #[error("the token is refused: {0}")]
     Token(#[from] TokenError),
     #[error("the token lacks the claim {0}")]
     Claim(String),
-    #[error("the role is not let in")]
+    #[error("the role is not admitted")]
     Role,
 }
 
 impl Cause {
-    /// As metrics label it.
+    /// The label in metrics.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::NoToken => "no_token",
@@ -151,13 +151,13 @@ impl Cause {
 }
 
 impl Door {
-    /// Lets a client in, or not. `checked` is what the keyring said of the token shown, or none where none was.
+    /// Admits or refuses a client. `checked` is the keyring's result for its token, if it sent one.
     ///
     /// # Errors
     /// The sentence for the client, and the cause for the log.
     pub fn admit(&self, checked: Option<Result<Verified, TokenError>>, names: &ClaimNames) -> Result<Admitted, Refused<'_>> {
         let mut verified = match checked {
-            // A visitor has no role, so a door that wants one is closed to visitors whatever its policy says.
+            // A visitor has no role, so a door with roles refuses visitors, whatever its token policy.
             None if self.token == TokenPolicy::Required || !self.roles.is_empty() => {
                 return Err(Refused { code: Code::Unauthenticated, sentence: &self.missing, cause: Cause::NoToken });
             }
@@ -181,7 +181,7 @@ impl Door {
         Refused { code: Code::Unauthenticated, sentence: &self.invalid, cause }
     }
 
-    /// Parses the claims once more, which doors without wanted claims are spared.
+    /// Parses the claims once more. Doors without required claims skip it.
     fn missing_claim(&self, user: &User, names: &ClaimNames) -> Option<&str> {
         if self.claims.is_empty() {
             return None;

@@ -1,5 +1,5 @@
-//! JSON Web Key Sets: public keys that their issuer replaces when it likes, from a file or a url. A source that fails, lies or
-//! grows too large never takes away keys that worked, and never makes a connection wait longer than its timeout.
+//! JSON Web Key Sets: public keys that their issuer may replace at any time, from a file or a url. A failing, wrong or oversized
+//! source never removes working keys, and never makes a connection wait longer than its timeout.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -19,16 +19,16 @@ pub(crate) use set::parse;
 
 pub(crate) mod set;
 
-/// How many connections may wait for one refresh. The next is refused at once, as if the key were unknown.
+/// The most connections that wait for one refresh. The next is refused at once, as if the key were unknown.
 const MAX_WAITING: usize = 1024;
 
 /// The first pause after a failure. It doubles up to the entry's `refresh`.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
-/// What a connection waits past a refresh's own timeout, so that it hears of a refresh that used all of it.
+/// A connection waits this much longer than a refresh's own timeout, so that it sees the end of a refresh that used all of it.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// Where a set is.
+/// The place of a set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Location {
     File(PathBuf),
@@ -36,7 +36,7 @@ pub(crate) enum Location {
 }
 
 impl Location {
-    /// None if it is no url, or one that anyone on the way could answer.
+    /// None if the text is not a url, or if others on the network could forge the answer.
     pub(crate) fn url(text: &str, dev: bool) -> Option<Self> {
         let url = Url::parse(text).ok()?;
         let safe = url.scheme() == "https" || (url.scheme() == "http" && (dev || is_loopback(&url)));
@@ -57,7 +57,7 @@ pub(crate) struct Settings {
     timeout: Duration,
     max_bytes: usize,
     cooldown: Duration,
-    /// The only algorithm to take keys of.
+    /// If set, keys of other algorithms are skipped.
     algorithm: Option<Algorithm>,
 }
 
@@ -78,23 +78,23 @@ impl Settings {
     }
 }
 
-/// A set that is watched.
+/// One set that is refreshed.
 pub(crate) struct Source {
     name: String,
     settings: Settings,
     client: Option<reqwest::Client>,
-    asked: Mutex<ImportCall>,
+    request: Mutex<Request>,
     kick: Notify,
     waiting: Semaphore,
-    /// Counts the attempts that have ended, well or not.
+    /// The number of finished attempts, successful or not.
     attempts: watch::Sender<u64>,
 }
 
 #[derive(Default)]
-struct ImportCall {
-    /// When a refresh was last asked for, by the steady clock.
+struct Request {
+    /// When a refresh was last requested, by the steady clock.
     at_ms: Option<u64>,
-    /// Whether an attempt is due or under way.
+    /// Whether an attempt is due or running.
     pending: bool,
 }
 
@@ -108,21 +108,21 @@ impl Source {
             name: name.to_owned(),
             settings,
             client,
-            asked: Mutex::default(),
+            request: Mutex::default(),
             kick: Notify::new(),
             waiting: Semaphore::new(MAX_WAITING),
             attempts: watch::Sender::new(0),
         })
     }
 
-    /// Whether another one has the same location and algorithm.
+    /// Whether another source has the same location and algorithm.
     pub(crate) fn is_like(&self, other: &Self) -> bool {
         let parts = |source: &Self| (source.settings.location.clone(), source.settings.algorithm);
         parts(self) == parts(other)
     }
 
-    /// Reads a file once, before anything runs, so that a wrong one is a configuration error. A url is left for later: a node
-    /// that restarts while the issuer is down must come up by itself once the issuer does.
+    /// Reads a file once, before anything runs, so that an unusable one is a configuration error. A url is fetched later: a node
+    /// that restarts while the issuer is down must recover by itself once the issuer does.
     pub(crate) fn first(&self) -> Result<Option<Vec<Key>>, SetError> {
         use std::io::Read;
         let Location::File(path) = &self.settings.location else { return Ok(None) };
@@ -131,12 +131,12 @@ impl Source {
         self.parse(&body).map(Some)
     }
 
-    /// Looks again and again, and publishes each set that is new and good. Never returns.
+    /// Refreshes the set in a loop, and publishes each new valid one. Never returns.
     pub(crate) async fn run(&self, publish: impl Fn(Vec<Key>)) {
         let mut last = Vec::new();
         let mut failures = 0_u32;
         loop {
-            self.asked().pending = true;
+            self.request().pending = true;
             match self.attempt(&mut last).await {
                 Ok(keys) => {
                     failures = 0;
@@ -150,7 +150,7 @@ impl Source {
                     tracing::warn!(key = self.name, failures, %error, "kept the old key set");
                 }
             }
-            self.asked().pending = false;
+            self.request().pending = false;
             self.attempts.send_modify(|attempts| *attempts += 1);
             tokio::select! {
                 () = tokio::time::sleep(self.pause(failures)) => {}
@@ -159,19 +159,19 @@ impl Source {
         }
     }
 
-    /// Asks for a refresh because a token names a key that is not known, and waits for its end. False where none was made:
-    /// within the cooldown, past the timeout, or with too many waiting.
+    /// Requests a refresh because a token names an unknown key, and waits for its end. False if none was made: within the
+    /// cooldown, past the timeout, or with too many connections waiting.
     pub(crate) async fn refreshed(&self, steady_ms: u64) -> bool {
-        let Ok(_place) = self.waiting.try_acquire() else { return false };
+        let Ok(_permit) = self.waiting.try_acquire() else { return false };
         let mut attempts = self.attempts.subscribe();
         {
-            let mut asked = self.asked();
-            if !asked.pending {
+            let mut request = self.request();
+            if !request.pending {
                 let cooldown = millis(self.settings.cooldown);
-                if asked.at_ms.is_some_and(|at| steady_ms.saturating_sub(at) < cooldown) {
+                if request.at_ms.is_some_and(|at| steady_ms.saturating_sub(at) < cooldown) {
                     return false;
                 }
-                *asked = ImportCall { at_ms: Some(steady_ms), pending: true };
+                *request = Request { at_ms: Some(steady_ms), pending: true };
                 self.kick.notify_one();
             }
         }
@@ -188,11 +188,11 @@ impl Source {
         }
     }
 
-    fn asked(&self) -> std::sync::MutexGuard<'_, ImportCall> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    fn request(&self) -> std::sync::MutexGuard<'_, Request> {
+        self.request.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The set, where it is not the one that `last` holds.
+    /// The set, if it differs from `last`.
     async fn attempt(&self, last: &mut Vec<u8>) -> Result<Option<Vec<Key>>, SetError> {
         let body = tokio::time::timeout(self.settings.timeout, self.read()).await.map_err(|_| SetError::Timeout)??;
         if body == *last {
@@ -227,9 +227,9 @@ impl Source {
         Ok(keys)
     }
 
-    /// Spread, so that the nodes of a cluster do not ask at the same moment.
+    /// With jitter, so that the nodes of a cluster do not fetch at the same moment.
     fn pause(&self, failures: u32) -> Duration {
-        // Without randomness all nodes ask at once, which the issuer survives.
+        // Without randomness all nodes fetch at once, which an issuer can bear.
         let spread = f64::from(getrandom::u32().unwrap_or(u32::MAX)) / f64::from(u32::MAX);
         if failures == 0 {
             return self.settings.refresh.mul_f64(0.9 + 0.1 * spread);
@@ -243,7 +243,7 @@ fn client(url: &Url, settings: &Settings) -> reqwest::Result<reqwest::Client> {
     let client = reqwest::Client::builder()
         .timeout(settings.timeout)
         .user_agent("hubbub")
-        // A redirect could lead from the issuer to anyone, past the check of the url.
+        // A redirect could lead from the issuer to any host, past the check of the url.
         .redirect(reqwest::redirect::Policy::none());
     if is_loopback(url) { client.no_proxy().build() } else { client.build() }
 }

@@ -1,4 +1,4 @@
-//! Loads the keys of `[auth]`: checks every entry, and reads secret and PEM files. Key sets are only described here.
+//! Loads the keys of `[auth]`: checks every entry, and reads secret and PEM files. Key sets are not read here.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use super::keys::{Key, KeyError, material};
 use super::token::MAX_KID;
 use crate::names;
 
-/// The most entries of `auth.keys`. More fails loading.
+/// The most entries of `auth.keys`. With more, loading fails.
 const MAX_ENTRIES: usize = 64;
 
-/// The shortest `refresh`, so that a typing error does not become an attack on the issuer. Less fails loading.
+/// The shortest `refresh`, so that a typing error does not flood the issuer. With less, loading fails.
 const MIN_REFRESH: Duration = Duration::from_millis(100);
 
 /// Why the keys cannot be loaded. Names the key.
@@ -27,7 +27,7 @@ pub enum LoadError {
     Key { name: String, why: KeyError },
 }
 
-/// What all keys of one entry have in common.
+/// The properties that all keys of one entry share.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) name: Arc<str>,
@@ -51,13 +51,13 @@ impl Entry {
                 .any(|own| other.namespaces.iter().any(|its| own == its || matches(own, its) || matches(its, own)))
     }
 
-    /// Whether one token could be for the keys of both.
+    /// Whether one token could match the keys of both.
     pub(crate) fn is_like(&self, other: &Self) -> bool {
         self.issuer == other.issuer && self.overlaps(other)
     }
 }
 
-/// Whether a namespace is meant by a pattern: the same, or with one non-empty part where the parameter is.
+/// Whether a pattern matches a namespace: equal, or with one non-empty part in place of the parameter.
 fn matches(pattern: &str, namespace: &str) -> bool {
     match pattern.split_once('{') {
         None => pattern == namespace,
@@ -65,13 +65,13 @@ fn matches(pattern: &str, namespace: &str) -> bool {
     }
 }
 
-/// Where an entry's keys come from.
+/// The source of an entry's keys.
 pub(crate) enum Origin {
     Fixed(Key),
     Set(Settings),
 }
 
-/// Checks the settings and every entry. Reads secret and PEM files; sets are only described.
+/// Checks the settings and every entry. Reads secret and PEM files, but no sets.
 pub(crate) fn load(config: &Config, dev: bool) -> Result<Vec<(Entry, Origin)>, LoadError> {
     check_settings(config)?;
     let load_entry = |(index, key): (usize, &KeyConfig)| {

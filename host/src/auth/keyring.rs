@@ -1,4 +1,4 @@
-//! Whom a token is from, and whether to believe it. One place decides, for every namespace. Never tells anyone outside why not.
+//! Verifies tokens with the configured keys, in one place for every namespace. A client never learns why its token was refused.
 
 use std::sync::Arc;
 
@@ -18,17 +18,17 @@ mod current;
 
 pub use current::Current;
 
-/// The most signatures checked for one token. Fixed keys that could need more fail loading; of a key set, what comes after is
-/// not tried, and the token is refused as one with a wrong signature.
+/// The most signatures checked for one token. Loading fails if fixed keys could need more; further keys of a set are not tried,
+/// and the token is refused as one with a wrong signature.
 const MAX_CHECKS: usize = 8;
 
-/// All keys, and the rules of `[auth]`. Shared by all connections; key sets are replaced underneath.
+/// All keys, and the rules of `[auth]`. Shared by all connections; the key sets in it are replaced in place.
 pub struct Keyring {
     rules: Rules,
     entries: Vec<Entry>,
-    /// As many as entries, in the same order.
+    /// One per entry, in the same order.
     keys: ArcSwap<Vec<KeySet>>,
-    /// The key sets, by the number of their entry.
+    /// The key sets, each with the index of its entry.
     sources: Vec<(usize, Source)>,
 }
 
@@ -45,12 +45,12 @@ struct Rules {
 #[derive(Clone)]
 struct KeySet {
     keys: Arc<[Key]>,
-    /// Whether it has ever been read.
+    /// Whether the set was ever read.
     loaded: bool,
 }
 
-/// Looks after the key sets for as long as it is kept; dropping it stops that.
-#[must_use = "key sets are refreshed only as long as this is kept"]
+/// The tasks that refresh the key sets; dropping this ends them.
+#[must_use = "key sets are refreshed only until this is dropped"]
 pub struct Refreshing(Vec<JoinHandle<()>>);
 
 impl Drop for Refreshing {
@@ -62,8 +62,8 @@ impl Drop for Refreshing {
 }
 
 impl Keyring {
-    /// Loads all keys: secrets, files, and key sets that are files. Key sets from urls come once [`Self::refreshing`] runs.
-    /// In `dev`, short secrets will do, and no key at all means the secret `dev-secret`.
+    /// Loads all keys: secrets, files, and key sets in files. Key sets from urls are fetched by [`Self::refreshing`]. `dev`
+    /// accepts short secrets, and without any key it uses the secret `dev-secret`.
     ///
     /// # Errors
     /// The first key that is missing, weak, contradictory or unreadable, by its name.
@@ -107,7 +107,7 @@ impl Keyring {
         Ok(KeySet { loaded: first.is_some(), keys: first.unwrap_or_default().into() })
     }
 
-    /// A key past [`MAX_CHECKS`] would never be tried for a token that names no key.
+    /// A key past [`MAX_CHECKS`] would never be tried for a token without a key id.
     fn check_alike(&self, sets: &[KeySet]) -> Result<(), LoadError> {
         let fixed = || self.entries.iter().zip(sets).filter_map(|(entry, set)| Some((entry, set.keys.first()?)));
         for (entry, key) in fixed() {
@@ -119,7 +119,7 @@ impl Keyring {
         Ok(())
     }
 
-    /// Starts to fetch key sets, and to look for newer ones. Needs a tokio runtime.
+    /// Starts to fetch and refresh key sets. Needs a tokio runtime.
     pub fn refreshing(self: &Arc<Self>) -> Refreshing {
         let watch = |position: usize| {
             let ring = Arc::clone(self);
@@ -153,19 +153,19 @@ impl Keyring {
         });
     }
 
-    /// Which claims say who a user is.
+    /// The claims that name a user's properties.
     pub fn claim_names(&self) -> &ClaimNames {
         &self.rules.names
     }
 
-    /// The names of the key sets that have not been read yet: their issuers' tokens are refused meanwhile.
+    /// The names of the key sets that have not been read yet: tokens of their issuers are refused until then.
     pub fn missing(&self) -> Vec<Arc<str>> {
         let sets = self.keys.load();
         self.entries.iter().zip(sets.iter()).filter(|(_, set)| !set.loaded).map(|(entry, _)| Arc::clone(&entry.name)).collect()
     }
 
-    /// Checks a token for a namespace; where it names a key that is not known, once more after the key sets have been
-    /// refreshed. Waits only then, for at most their timeout.
+    /// Verifies a token for a namespace. If it names an unknown key, refreshes the key sets and tries once more; only then it
+    /// waits, for at most their timeout.
     ///
     /// # Errors
     /// As [`Self::verify`].
@@ -179,27 +179,27 @@ impl Keyring {
         }
     }
 
-    /// Refreshes the key sets that answer for the token's issuer, and no others: their issuers may be slow or down.
+    /// Refreshes the key sets of the token's issuer only: other issuers may be slow or down.
     async fn refreshed(&self, token: &str, steady_ms: u64) -> bool {
         let Ok(payload) = Parts::split(token).and_then(|parts| parts.payload()) else { return false };
         let Ok(claims) = Claims::read(&payload, &self.rules.names) else { return false };
-        let answers = self.answering(claims.issuer.as_deref());
-        let sources = self.sources.iter().filter(|(index, _)| answers(&self.entries[*index]));
+        let serves = self.serves(claims.issuer.as_deref());
+        let sources = self.sources.iter().filter(|(index, _)| serves(&self.entries[*index]));
         let refreshes = sources.map(|(_, source)| source.refreshed(steady_ms));
         futures_util::future::join_all(refreshes).await.into_iter().any(|refreshed| refreshed)
     }
 
-    /// Whether an entry answers for an issuer: those that name it, or where none does, those that name none.
-    fn answering<'a>(&'a self, issuer: Option<&'a str>) -> impl Fn(&Entry) -> bool + Copy + 'a {
+    /// Whether an entry serves an issuer: entries that name it, or if none does, entries without an issuer.
+    fn serves<'a>(&'a self, issuer: Option<&'a str>) -> impl Fn(&Entry) -> bool + Copy + 'a {
         let named = issuer.is_some() && self.entries.iter().any(|entry| entry.issuer.as_deref() == issuer);
         move |entry| entry.issuer.as_deref() == if named { issuer } else { None }
     }
 
-    /// Checks a token for a namespace (`/course/42`, as the client named it) with the keys at hand. Only computes: 2 µs for
+    /// Verifies a token for a namespace (`/course/42`, as the client named it) with the loaded keys. Only computes: 2 µs for
     /// HS256, 15–50 µs for the others.
     ///
     /// # Errors
-    /// Why it is not believed. For logs and metrics: a client hears the door's sentence.
+    /// Why the token is refused. For logs and metrics: the client receives the door's sentence.
     pub fn verify(&self, token: &str, namespace: &str, now_ms: u64) -> Result<Verified, TokenError> {
         if token.len() > self.rules.max_token_bytes {
             return Err(TokenError::TooLarge);
@@ -215,39 +215,39 @@ impl Keyring {
         Ok(Verified { user, issuer: claims.issuer.as_deref().map(Into::into), expires_at_ms, key: Arc::clone(&entry.name) })
     }
 
-    /// The entry whose key signed the token. A key is tried only if it answers for the token's issuer, id, algorithm,
-    /// namespace and audience: those with the token's key id first, then those without one.
+    /// The entry with the key that signed the token. A key is tried only if it serves the token's issuer, id, algorithm,
+    /// namespace and audience: keys with the token's key id first, then keys without one.
     fn signer(&self, token: &Parts<'_>, header: &Header, claims: &Claims<'_>, namespace: &str) -> Result<&Entry, TokenError> {
         let sets = self.keys.load();
-        let answers = self.answering(claims.issuer.as_deref());
-        let answering = || self.entries.iter().zip(sets.iter()).filter(move |(entry, _)| answers(entry));
+        let serves = self.serves(claims.issuer.as_deref());
+        let serving = || self.entries.iter().zip(sets.iter()).filter(move |(entry, _)| serves(entry));
         let mut search = Search { token, algorithm: header.algorithm, checks: 0, error: TokenError::UnknownKey };
         let Some(kid) = header.kid.as_deref() else {
-            let found = answering().find(|(entry, set)| search.signed(entry, set, claims, namespace, |_| true));
+            let found = serving().find(|(entry, set)| search.signed(entry, set, claims, namespace, |_| true));
             return match found {
                 Some((entry, _)) => Ok(entry),
-                None if answering().any(|(_, set)| !set.loaded) => Err(TokenError::KeysUnavailable),
+                None if serving().any(|(_, set)| !set.loaded) => Err(TokenError::KeysUnavailable),
                 None => Err(search.error),
             };
         };
         let by_id = |key: &Key| key.kid.as_deref() == Some(kid);
-        if let Some((entry, _)) = answering().find(|(entry, set)| search.signed(entry, set, claims, namespace, by_id)) {
+        if let Some((entry, _)) = serving().find(|(entry, set)| search.signed(entry, set, claims, namespace, by_id)) {
             return Ok(entry);
         }
         let anonymous = |key: &Key| key.kid.is_none();
-        if let Some((entry, _)) = answering().find(|(entry, set)| search.signed(entry, set, claims, namespace, anonymous)) {
+        if let Some((entry, _)) = serving().find(|(entry, set)| search.signed(entry, set, claims, namespace, anonymous)) {
             return Ok(entry);
         }
-        // A key id that nobody knows may be one that was published a moment ago, whatever the other keys made of it.
-        match answering().any(|(_, set)| set.keys.iter().any(by_id)) {
+        // An unknown key id may have been published a moment ago, whatever the other keys answered.
+        match serving().any(|(_, set)| set.keys.iter().any(by_id)) {
             true => Err(search.error),
-            false if answering().any(|(_, set)| !set.loaded) => Err(TokenError::KeysUnavailable),
+            false if serving().any(|(_, set)| !set.loaded) => Err(TokenError::KeysUnavailable),
             false => Err(TokenError::UnknownKey),
         }
     }
 }
 
-/// The search for the key that signed a token, and the closest it came.
+/// The search for the key that signed a token, with the error of the closest match.
 struct Search<'a> {
     token: &'a Parts<'a>,
     algorithm: Algorithm,
@@ -290,7 +290,7 @@ impl Search<'_> {
     }
 }
 
-/// How near a key came to vouching for the token: of all keys tried, the nearest one's reason is the one worth logging.
+/// How close a key came to a match: the error of the closest key is the one worth logging.
 fn closeness(error: &TokenError) -> u8 {
     match error {
         TokenError::Algorithm => 1,
@@ -302,7 +302,7 @@ fn closeness(error: &TokenError) -> u8 {
 }
 
 impl Rules {
-    /// The user's tenant: the key's, where it has one, and a token that names another is refused.
+    /// The user's tenant: the key's, if it has one; then a token that names another tenant is refused.
     fn tenant(&self, entry: &Entry, named: Option<Arc<str>>) -> Result<Option<Arc<str>>, TokenError> {
         match (&entry.tenant, named) {
             (Some(bound), Some(named)) if *bound != named => Err(TokenError::Tenant),
@@ -311,15 +311,15 @@ impl Rules {
         }
     }
 
-    /// When the token's sockets end. At that very millisecond it is expired: `exp` is the first moment at which it no longer
-    /// counts, and `nbf` the first at which it does.
+    /// When the token's sockets expire. `exp` is the first millisecond at which the token is no longer valid, `nbf` the first at
+    /// which it is.
     fn lifetime(&self, claims: &Claims<'_>, now_ms: u64) -> Result<u64, TokenError> {
         if claims.not_before_ms.is_some_and(|from| now_ms.saturating_add(self.leeway_ms) < from) {
             return Err(TokenError::NotYetValid);
         }
         match claims.expires_ms {
             Some(at) if now_ms >= at.saturating_add(self.leeway_ms) => Err(TokenError::Expired),
-            // Without the leeway: it is for two clocks that differ at the door, and a live socket has its own grace.
+            // Without the leeway: it covers two clocks that differ while connecting, and a live socket has its own grace.
             Some(at) => Ok(at),
             None if self.require_exp => Err(TokenError::NoExpiry),
             None => Ok(now_ms.saturating_add(self.session_without_exp_ms)),

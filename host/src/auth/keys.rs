@@ -1,5 +1,5 @@
-//! The keys that tokens are checked with. A key pins its algorithm when it is loaded; nothing that a token says may change it. Never
-//! shows a secret, in an error or in a log.
+//! The keys that verify tokens. A key's algorithm is pinned when it is loaded; nothing in a token changes it. Never prints a
+//! secret, in an error or in a log.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use super::token::MAX_KID;
 
 pub(crate) mod material;
 
-/// What is wrong with a key.
+/// Why a key is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     #[error("must have exactly one of secret, secret_file, public_key_file, jwks_file and jwks_url, and has {0}")]
@@ -23,7 +23,7 @@ pub enum KeyError {
     WeakSecret { length: usize, least: usize },
     #[error("has a PEM text as its secret: give it as public_key_file, or anyone who has the public key could sign")]
     PemSecret,
-    #[error("is pinned to {0:?}, which does not fit what it is made of")]
+    #[error("is pinned to {0:?}, which does not fit its type")]
     Algorithm(Algorithm),
     #[error("has a key id that is empty or over {MAX_KID} bytes")]
     Kid,
@@ -49,7 +49,7 @@ pub enum KeyError {
     TooManyAlike(usize),
 }
 
-/// Why a set was not taken.
+/// Why a set is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum SetError {
     #[error("it is over {0} bytes")]
@@ -79,7 +79,7 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    /// Whether `signature` (base64url) is this key's over `signed`, by the algorithm that the key is pinned to.
+    /// Whether `signature` (base64url) is this key's signature of `signed`, by the pinned algorithm.
     pub(crate) fn signed(&self, signed: &str, signature: &str) -> bool {
         jsonwebtoken::crypto::verify(signature, signed.as_bytes(), &self.decoding, self.algorithm.into()).unwrap_or(false)
     }

@@ -1,5 +1,5 @@
-//! Logins with the admin token or an API key. An address with too many failures is throttled. Must never refuse a right secret from
-//! another address, nor from one that has shown a right one before: an attacker behind the same proxy could lock its users out.
+//! Logins with the admin token or an API key, and the throttling of addresses with too many failures. A correct secret is never
+//! refused to another address, nor to one that has logged in before: an attacker behind the same proxy could lock its users out.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -9,17 +9,17 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::proxies::household;
+use crate::proxies::client_block;
 use crate::rate::{self, Meter, Rate};
 use crate::telemetry::{LimitLabels, ListenerLabel, Metrics, Often};
 
 /// The most addresses with failures in memory. Past it the one with the fewest is dropped.
 const MAX_FAILING: usize = 10_000;
 
-/// The most addresses in memory that have shown a right secret. Past it one of them is dropped.
+/// The most addresses in memory that have logged in. Past it one of them is dropped.
 const MAX_KNOWN: usize = 1024;
 
-/// As they are counted in `limits_passed`.
+/// Labels of the metric `limits_passed`.
 const OF_ADDRESS: &str = "logins_address_per_minute";
 const OF_ALL: &str = "logins_per_minute";
 
@@ -48,20 +48,20 @@ pub enum Denied {
     Missing,
     #[error("the secret is wrong")]
     Wrong,
-    /// And when to try again.
+    /// With the time to wait before the next attempt.
     #[error("too many failed logins")]
     Throttled(Duration),
 }
 
 /// The logins to one port.
 pub struct Logins {
-    /// `admin` or `public`, as metrics and log name it.
+    /// `admin` or `public`, in metrics and logs.
     listener: &'static str,
     of_address: Option<Rate>,
     of_all: Option<Rate>,
     state: Mutex<State>,
     metrics: Arc<Metrics>,
-    told: Often,
+    failures: Often,
 }
 
 #[derive(Default)]
@@ -79,15 +79,15 @@ impl Logins {
             of_all: Rate::per_minute(config.per_minute),
             state: Mutex::default(),
             metrics,
-            told: Often::default(),
+            failures: Often::default(),
         }
     }
 
-    /// Checks what a client at an address shows. The lock is held over the comparison, so that a thousand guesses at once are no more
-    /// than as many one after the other.
+    /// Checks the secret that a client sends. The lock is held over the comparison, so that a thousand parallel guesses get no
+    /// further than as many in sequence.
     ///
     /// # Errors
-    /// Why it is refused.
+    /// Why the login is refused.
     pub fn check(&self, address: Option<IpAddr>, shown: Option<&str>, is_right: impl FnOnce(&str) -> bool) -> Result<(), Denied> {
         self.check_at(rate::now(), address, shown, is_right)
     }
@@ -100,7 +100,7 @@ impl Logins {
         is_right: impl FnOnce(&str) -> bool,
     ) -> Result<(), Denied> {
         let shown = shown.filter(|shown| !shown.is_empty()).ok_or(Denied::Missing)?;
-        let address = household(address.unwrap_or(IpAddr::from([0; 4])));
+        let address = client_block(address.unwrap_or(IpAddr::from([0; 4])));
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let throttled = self.wait(&state, address, now);
         let is_known = state.known.contains(&address);
@@ -115,11 +115,11 @@ impl Logins {
             self.metrics.limits_passed.get_or_create(&LimitLabels { limit, outcome: "refused" }).inc();
             return Err(Denied::Throttled(wait));
         }
-        // Past the overall limit the first failure of an address still comes here; the meter then takes nothing.
+        // Past the overall limit the first failure of an address still arrives here; the meter then takes nothing.
         if let Some(rate) = self.of_all {
             let _ = state.all.take(rate, now);
         }
-        // Without a limit of its own an address is still one that fails.
+        // Without an address limit, failing addresses are still recorded, for the overall limit.
         let rate = self.of_address.or(self.of_all);
         if let Some(rate) = rate {
             let _ = state.meter(address, now).take(rate, now);
@@ -127,7 +127,7 @@ impl Logins {
         Err(Denied::Wrong)
     }
 
-    /// The limit that an address is past, and for how long.
+    /// The limit that an address exceeds, and for how long.
     fn wait(&self, state: &State, address: IpAddr, now: u64) -> Option<(&'static str, Duration)> {
         let meter = state.failing.get(&address)?;
         let past =
@@ -140,7 +140,7 @@ impl Logins {
 
     fn count(&self) {
         self.metrics.failed_logins.get_or_create(&ListenerLabel { listener: self.listener }).inc();
-        if let Some(failed) = self.told.happened() {
+        if let Some(failed) = self.failures.happened() {
             tracing::warn!(listener = self.listener, failed, "logins failed: a wrong secret was shown");
         }
     }
@@ -183,27 +183,30 @@ mod tests {
     }
 
     #[test]
-    fn past_the_limit_an_address_waits_and_others_do_not() {
+    fn an_address_past_the_limit_is_throttled_and_others_are_not() {
         let logins = logins(3, 100);
         assert_eq!([1; 3].map(|last| try_at(&logins, 0, last, "wrong")), [Err(Denied::Wrong); 3]);
         let wait = Denied::Throttled(Duration::from_secs(20));
         assert_eq!(try_at(&logins, 0, 1, "wrong"), Err(wait));
-        assert_eq!(try_at(&logins, 0, 1, "right"), Err(wait), "or a guess would cost nothing");
+        assert_eq!(try_at(&logins, 0, 1, "right"), Err(wait), "else a guess would cost nothing");
         assert_eq!(try_at(&logins, 0, 2, "right"), Ok(()), "another address");
         assert_eq!(try_at(&logins, 20 * SECOND, 1, "right"), Ok(()), "later");
     }
 
     #[test]
-    fn who_has_shown_a_right_secret_before_is_not_locked_out() {
+    fn an_address_that_has_logged_in_is_not_locked_out() {
         let logins = logins(3, 100);
         assert_eq!(try_at(&logins, 0, 1, "right"), Ok(()));
         let failed = [1; 4].map(|last| try_at(&logins, 0, last, "wrong").is_err());
         assert_eq!((failed, try_at(&logins, 0, 1, "right")), ([true; 4], Ok(())));
-        assert!(matches!(try_at(&logins, 0, 1, "wrong"), Err(Denied::Throttled(_))), "its neighbour's guesses are throttled");
+        assert!(
+            matches!(try_at(&logins, 0, 1, "wrong"), Err(Denied::Throttled(_))),
+            "wrong guesses from the same address are throttled"
+        );
     }
 
     #[test]
-    fn past_the_overall_limit_one_failure_is_enough_and_a_first_login_is_checked() {
+    fn past_the_overall_limit_one_failure_throttles_an_address() {
         let logins = logins(10, 5);
         (1..=5).for_each(|last| assert_eq!(try_at(&logins, 0, last, "wrong"), Err(Denied::Wrong)));
         assert!(matches!(try_at(&logins, 0, 1, "right"), Err(Denied::Throttled(_))));
@@ -213,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn no_secret_is_no_failed_login_and_zero_is_no_limit() {
+    fn a_missing_secret_is_no_failure_and_zero_is_no_limit() {
         let logins = logins(0, 0);
         assert_eq!(logins.check(None, None, |_| true), Err(Denied::Missing));
         assert_eq!(logins.check(None, Some(""), |_| true), Err(Denied::Missing));
@@ -221,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn as_many_addresses_are_remembered_as_there_is_room_for() {
+    fn the_number_of_remembered_addresses_is_limited() {
         let logins = logins(2, 0);
         for n in 0..MAX_FAILING as u32 + 10 {
             let _ = logins.check_at(0, Some(IpAddr::from(n.to_be_bytes())), Some("wrong"), |_| false);

@@ -1,11 +1,11 @@
-//! Makes the tokens that `hubbub token` prints, for people at a command line and for tests. The server itself never signs one.
+//! Signs tokens for `hubbub token` and for tests. The server itself never signs one.
 
 use std::time::Duration;
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Map, Value};
 
-/// Why no token was made.
+/// Why no token was signed.
 #[derive(Debug, thiserror::Error)]
 pub enum SignError {
     #[error("`{0}` is not a claim: write name=value")]
@@ -18,30 +18,30 @@ pub enum SignError {
     Signing(#[from] jsonwebtoken::errors::Error),
 }
 
-/// What a token is to say.
+/// The claims of a token to sign.
 #[derive(Debug, Clone, Default)]
 pub struct Claims {
     claims: Map<String, Value>,
 }
 
 impl Claims {
-    /// Of the user `sub`.
+    /// For the user `sub`.
     pub fn of(sub: &str) -> Self {
         Self { claims: Map::from_iter([("sub".to_owned(), Value::from(sub))]) }
     }
 
-    /// Adds a claim whose value is text, whatever it looks like.
+    /// Adds a claim with a text value, even if it looks like JSON.
     ///
     /// # Errors
-    /// If it is there already.
+    /// If the claim is present already.
     pub fn text(self, name: &str, value: &str) -> Result<Self, SignError> {
         self.add(name, Value::from(value))
     }
 
-    /// Adds a claim written as `name=value`. The value is JSON where it is valid JSON (`42`, `true`, `["a"]`), else text.
+    /// Adds a claim written as `name=value`. The value is JSON if it is valid JSON (`42`, `true`, `["a"]`), else text.
     ///
     /// # Errors
-    /// Without a name, or if it is there already.
+    /// Without a name, or if the claim is present already.
     pub fn pair(self, pair: &str) -> Result<Self, SignError> {
         match pair.split_once('=') {
             Some((name, value)) if !name.is_empty() => {
@@ -59,8 +59,8 @@ impl Claims {
     }
 }
 
-/// Signs claims with a shared secret, by HS256, for `ttl` from now (in milliseconds since 1970; a token counts in whole seconds,
-/// and lasts at least as long as asked for). `iat` and `exp` that the claims bring stay as they are.
+/// Signs claims with a shared secret, by HS256, for `ttl` from now (in milliseconds since 1970; a token counts whole seconds, so
+/// `ttl` is rounded up). `iat` and `exp` among the claims are kept.
 ///
 /// # Errors
 /// If the secret is empty.
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signed_token_says_what_it_was_told_to() {
+    fn a_signed_token_has_the_given_claims() {
         let claims = Claims::of("u1").text("role", "ADMIN").unwrap().text("name", "42").unwrap();
         let claims = claims.pair("level=3").unwrap().pair("tags=[\"a\"]").unwrap().pair("note=a=b").unwrap();
         let token = sign(DEV_SECRET.as_bytes(), claims, HOUR, 1500).unwrap();
@@ -101,13 +101,13 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_that_was_given_is_not_overwritten() {
+    fn a_given_expiry_is_not_overwritten() {
         let token = sign(DEV_SECRET.as_bytes(), Claims::of("u1").pair("exp=99").unwrap(), HOUR, 1500).unwrap();
         assert_eq!(read(&token)["exp"], 99);
     }
 
     #[test]
-    fn mistakes_are_named() {
+    fn invalid_claims_and_an_empty_secret_are_refused() {
         assert!(matches!(Claims::of("u").pair("admin"), Err(SignError::NotAClaim(_))));
         assert!(matches!(Claims::of("u").pair("=x"), Err(SignError::NotAClaim(_))));
         assert!(matches!(Claims::of("u").pair("sub=v"), Err(SignError::Twice(_))));

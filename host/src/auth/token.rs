@@ -1,4 +1,4 @@
-//! What a token says, read strictly and in one pass. Never decides whether to believe it: that is the keyring's.
+//! Parses tokens, strictly and in one pass. Does not verify them: that is the keyring's task.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -17,14 +17,14 @@ use crate::json;
 mod claims;
 mod link;
 
-/// The largest header of a token, in bytes of base64url. What needs more carries certificates, which are never looked at:
-/// refused as malformed.
+/// The largest header of a token, in bytes of base64url. Larger ones carry certificates, which are never used; they are refused
+/// as malformed.
 const MAX_HEADER: usize = 1024;
 
-/// The longest key id, in bytes. A token with a longer one is refused as malformed, a key with one is not loaded.
+/// The longest key id, in bytes. A token with a longer one is refused as malformed; a key with one is not loaded.
 pub(crate) const MAX_KID: usize = 128;
 
-/// Who a token says the client is. Cheap to clone: one is shared by all sockets of a connection.
+/// The user that a token names. Cheap to clone: all sockets of a connection share one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
     /// 1–256 bytes, no control characters.
@@ -32,7 +32,7 @@ pub struct User {
     pub name: Option<Arc<str>>,
     pub email: Option<Arc<str>>,
     pub image: Option<Arc<str>>,
-    /// The role as plugins see it: the first of the token's, until a door is opened by another one.
+    /// The role that plugins see: the token's first, or the one that a door policy admitted.
     pub role: Option<Arc<str>>,
     /// All roles, in the token's order.
     pub roles: Arc<[Arc<str>]>,
@@ -42,20 +42,20 @@ pub struct User {
     pub claims: Arc<str>,
 }
 
-/// A token that was believed.
+/// A verified token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verified {
     pub user: User,
-    /// The claim `iss`. A fresh token of the same socket must have the same.
+    /// The claim `iss`. A fresh token for the same socket must have the same.
     pub issuer: Option<Arc<str>>,
-    /// When its sockets must show a fresh one, in milliseconds since 1970: the claim `exp` (without the leeway), or
+    /// When its sockets need a fresh token, in milliseconds since 1970: the claim `exp` (without the leeway), or
     /// `session_without_exp` from now.
     pub expires_at_ms: u64,
-    /// Which key of the configuration vouched for it, for logs: during a rotation it tells when the old one is done with.
+    /// The name of the key that signed it, for logs: during a rotation it shows when the old key is no longer used.
     pub key: Arc<str>,
 }
 
-/// Why a token was not believed: for logs and metrics. A client is told the door's sentence and never which of these it was.
+/// Why a token was refused, for logs and metrics. The client receives the door's sentence, never this reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     #[error("longer than auth.max_token_bytes")]
@@ -91,7 +91,7 @@ pub enum TokenError {
 }
 
 impl TokenError {
-    /// As metrics label it.
+    /// The label in metrics.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::TooLarge => "too_large",
@@ -112,7 +112,7 @@ impl TokenError {
         }
     }
 
-    /// Whether newer keys could change the answer.
+    /// Whether newer keys could change the result.
     pub(crate) fn may_be_stale(&self) -> bool {
         matches!(self, Self::UnknownKey | Self::KeysUnavailable)
     }
@@ -121,7 +121,7 @@ impl TokenError {
 /// The three parts of a token, not decoded yet.
 #[derive(Clone, Copy)]
 pub(crate) struct Parts<'t> {
-    /// What the signature is over.
+    /// The signed text.
     pub(crate) signed: &'t str,
     header: &'t str,
     payload: &'t str,
@@ -140,8 +140,8 @@ impl<'t> Parts<'t> {
         Ok(Self { signed, header, payload, signature })
     }
 
-    /// What the header says. It chooses among keys and is never obeyed: the algorithm is the key's, and keys or addresses of
-    /// keys that it carries (`jwk`, `jku`, `x5u`, `x5c`) are not looked at.
+    /// Parses the header. It only helps to choose a key: the algorithm is the key's, and embedded keys or addresses of keys
+    /// (`jwk`, `jku`, `x5u`, `x5c`) are ignored.
     pub(crate) fn header(&self) -> Result<Header, TokenError> {
         if self.header.len() > MAX_HEADER {
             return Err(TokenError::Malformed("the header is over 1 KiB"));
@@ -151,7 +151,7 @@ impl<'t> Parts<'t> {
             .decode_slice(self.header, &mut buffer)
             .map_err(|_| TokenError::Malformed("the header is not base64url"))?;
         let json = &buffer[..length];
-        // A derived `Deserialize` would take an array as well.
+        // A derived `Deserialize` would accept an array as well.
         if json.first() != Some(&b'{') {
             return Err(TokenError::Malformed("the header is not a JSON object"));
         }
@@ -167,7 +167,7 @@ impl<'t> Parts<'t> {
         Ok(Header { algorithm, kid: raw.kid })
     }
 
-    /// The payload's text. Half a surrogate pair in it is U+FFFD, which no id may have.
+    /// The payload's text. An unpaired surrogate in it becomes U+FFFD, which no id may contain.
     pub(crate) fn payload(&self) -> Result<String, TokenError> {
         let bytes = URL_SAFE_NO_PAD.decode(self.payload).map_err(|_| TokenError::Malformed("the payload is not base64url"))?;
         let text = String::from_utf8(bytes).map_err(|_| TokenError::Malformed("the payload is not UTF-8"))?;
@@ -175,13 +175,13 @@ impl<'t> Parts<'t> {
     }
 }
 
-/// What a token's header says of itself.
+/// The header fields that the host uses.
 pub(crate) struct Header {
     pub(crate) algorithm: Algorithm,
     pub(crate) kid: Option<String>,
 }
 
-/// Members named here are refused when they occur twice; all others are skipped.
+/// Duplicates of these members are refused; all other members are skipped.
 #[derive(Deserialize)]
 struct RawHeader<'a> {
     #[serde(borrow)]
@@ -192,7 +192,7 @@ struct RawHeader<'a> {
     crit: Present,
 }
 
-/// Whether a member is there at all, `null` included.
+/// Whether a member is present, even as `null`.
 #[derive(Default)]
 struct Present(bool);
 
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn only_three_parts_that_are_not_empty_are_a_token() {
+    fn a_token_has_three_nonempty_parts() {
         for token in ["", ".", "..", "a.b", "a.b.", ".b.c", "a..c", "a.b.c.d", "a.b.c.d.e"] {
             assert!(Parts::split(token).is_err(), "{token}");
         }
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_change_the_meaning_of_a_header_is_refused() {
+    fn critical_duplicate_and_oversized_header_members_are_refused() {
         assert_eq!(header(r#"{"alg":"HS256","crit":["b64"],"b64":false}"#).err(), Some(TokenError::Critical));
         assert_eq!(header(r#"{"alg":"HS256","crit":null}"#).err(), Some(TokenError::Critical));
         assert!(header(r#"{"alg":"none","alg":"HS256"}"#).is_err());

@@ -1,37 +1,37 @@
-//! Token buckets of this node. A bucket that is full again is forgotten.
+//! Token buckets of this node. A bucket that is full again is removed.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use crate::sandbox::imports::budget::Answer;
 
-/// Buckets that are not full, over all plugins. Past it a key without one is refused: who is counted stays counted.
+/// The most buckets that are not full, over all plugins. Past it a key without a bucket is refused; existing buckets stay.
 pub const MAX_BUCKETS: usize = 1_000_000;
 
-/// How many new buckets are made between two sweeps for full ones.
+/// The number of new buckets between two sweeps for full ones.
 const SWEEP_EVERY: usize = 10_000;
 
-/// The buckets.
+/// The token buckets of all plugins.
 #[derive(Default)]
 pub struct Budgets(Mutex<Buckets>);
 
 #[derive(Default)]
 struct Buckets {
-    /// By plugin, budget and key, joined by the separator that no name can have.
+    /// The key is the plugin, budget and key, joined by the separator that no name contains.
     by_key: HashMap<String, Bucket>,
     until_sweep: usize,
 }
 
-/// What is missing from a bucket, in thousandths of a point, as of a moment.
+/// The points missing from a bucket, in thousandths, as of a moment.
 struct Bucket {
     missing: u64,
     as_of_ms: u64,
-    /// Milliseconds in which `capacity` points come back.
+    /// Milliseconds in which `capacity` points are refilled.
     period_ms: u64,
     capacity: u64,
 }
 
-/// An answer that was given, for a re-run of the same call.
+/// An answer, kept for a retry of the same call.
 pub struct Taken {
     pub key: String,
     pub points: u32,
@@ -39,7 +39,7 @@ pub struct Taken {
 }
 
 impl Budgets {
-    /// Takes points, or says after how many milliseconds it is worth trying again. `now_ms` is by the steady clock.
+    /// Takes points, or returns the milliseconds until a retry can succeed. `now_ms` is by the steady clock.
     pub fn take(&self, key: &str, points: u32, capacity: u32, period_ms: u64, now_ms: u64) -> Answer {
         let (points, capacity, period_ms) = (u64::from(points), u64::from(capacity), period_ms.max(1));
         if points > capacity {
@@ -59,7 +59,7 @@ impl Budgets {
         (bucket.capacity, bucket.period_ms) = (capacity, period_ms);
         let missing = bucket.missing + points * 1000;
         if missing > capacity * 1000 {
-            // Rounded up: a client that waits as told succeeds.
+            // Rounded up, so that a client that waits this long succeeds.
             let wait = (missing - capacity * 1000).saturating_mul(period_ms).div_ceil(capacity * 1000);
             return Answer::RetryAfter(wait.saturating_sub(now_ms - bucket.as_of_ms.min(now_ms)).max(1));
         }
@@ -67,8 +67,8 @@ impl Budgets {
         Answer::Taken(((capacity * 1000 - missing) / 1000) as u32)
     }
 
-    /// Buckets that are kept.
-    pub fn kept(&self) -> usize {
+    /// The number of buckets in memory.
+    pub fn count(&self) -> usize {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).by_key.len()
     }
 }
@@ -95,7 +95,7 @@ impl Bucket {
             (self.missing, self.as_of_ms) = (0, now_ms);
         } else if back > 0 {
             self.missing -= back;
-            // Only the time that paid for whole thousandths has been used up.
+            // Only the time that gave whole thousandths is used up.
             self.as_of_ms += back.saturating_mul(self.period_ms) / (self.capacity * 1000);
         }
     }
@@ -137,13 +137,13 @@ mod tests {
     }
 
     #[test]
-    fn full_buckets_are_forgotten() {
+    fn full_buckets_are_removed() {
         let budgets = Budgets::default();
         for key in 0..SWEEP_EVERY {
             budgets.take(&key.to_string(), 1, 10, 60_000, 0);
         }
-        assert_eq!(budgets.kept(), SWEEP_EVERY);
+        assert_eq!(budgets.count(), SWEEP_EVERY);
         budgets.take("later", 1, 10, 60_000, 60_000);
-        assert_eq!(budgets.kept(), 1);
+        assert_eq!(budgets.count(), 1);
     }
 }

@@ -1,5 +1,5 @@
-//! What one plugin may use over all its calls, and what it uses now: the sections `[quota]` and `[plugins.NAME.quota]`. It counts
-//! and answers; what becomes of a call that is over is its caller's. It never waits, but for a measurement of the store.
+//! The quotas of one plugin over all its calls, and its current use: the sections `[quota]` and `[plugins.NAME.quota]`. Only
+//! counts and answers; the caller refuses or ends the call. Never waits, except to measure the store.
 
 mod usage;
 
@@ -77,7 +77,7 @@ pub struct Own {
     pub store_bytes: Option<u64>,
 }
 
-/// A quota that cannot be.
+/// A quota outside its bounds.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{section}.{key} is {value}; it must be {bounds}")]
 pub struct OutOfBounds {
@@ -105,7 +105,7 @@ impl Config {
             Err(OutOfBounds { section: section.to_owned(), key, value: value.to_string(), bounds })
         };
         match self {
-            // Not a number is in no range.
+            // NaN is in no range.
             Self { cpu, .. } if !(0.0..=1024.0).contains(cpu) => wrong("cpu", cpu, "0 to 1024 cores"),
             Self { memory: 0, .. } => wrong("memory", &0, "1 or more"),
             Self { instances: 0, .. } => wrong("instances", &0, "1 or more"),
@@ -116,7 +116,7 @@ impl Config {
     }
 }
 
-/// A quota, by its configuration key and its label.
+/// A quota. The text is its configuration key and metric label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Cpu,
@@ -150,7 +150,7 @@ impl Kind {
 pub struct Quotas {
     all: Config,
     own: BTreeMap<PluginName, Own>,
-    /// One for each name that was ever staged here, and kept over its releases: a new one is no way out of a quota.
+    /// One for each plugin name staged here, kept over its releases, so that a new release does not evade the quota.
     usages: Mutex<BTreeMap<PluginName, Arc<Usage>>>,
 }
 
@@ -163,13 +163,13 @@ impl Quotas {
         Ok(Self { all, own, usages: Mutex::default() })
     }
 
-    /// What a plugin may use, and uses.
+    /// A plugin's quota and use.
     pub fn of(&self, plugin: &PluginName, metrics: &Metrics) -> Arc<Usage> {
-        self.of_heir(plugin, &[], metrics)
+        self.of_successor(plugin, &[], metrics)
     }
 
-    /// The same of one that takes data of others: without a quota of its own, that of the first of them that has one applies.
-    pub fn of_heir(&self, plugin: &PluginName, takes_from: &[PluginName], metrics: &Metrics) -> Arc<Usage> {
+    /// The same for a plugin that takes over data of others. If it has no quota of its own, the first quota among theirs applies.
+    pub fn of_successor(&self, plugin: &PluginName, takes_from: &[PluginName], metrics: &Metrics) -> Arc<Usage> {
         let mut usages = self.usages.lock().unwrap_or_else(PoisonError::into_inner);
         let made = || {
             let has_own = |plugin: &&PluginName| self.own.get(*plugin).is_some_and(|own| *own != Own::default());
@@ -194,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_plugins_own_quota_goes_before_everyones() {
+    fn a_plugins_own_quota_overrides_the_general_one() {
         let (ours, theirs) = (PluginName::parse("ours").unwrap(), PluginName::parse("theirs").unwrap());
         let own = BTreeMap::from([(ours.clone(), Own { cpu: Some(0.5), ..Own::default() })]);
         let quotas = Quotas::new(Config { log_lines: 7, ..Config::default() }, own).unwrap();
@@ -203,17 +203,17 @@ mod tests {
     }
 
     #[test]
-    fn a_quota_applies_to_who_takes_its_plugins_data() {
-        let [chat, heir, other] = ["chat", "heir", "other"].map(|name| PluginName::parse(name).unwrap());
+    fn a_quota_applies_to_the_plugin_that_takes_over_the_data() {
+        let [chat, successor, other] = ["chat", "successor", "other"].map(|name| PluginName::parse(name).unwrap());
         let own = BTreeMap::from([(chat.clone(), Own { log_lines: Some(7), ..Own::default() }), (other.clone(), Own::default())]);
         let quotas = Quotas::new(Config::default(), own).unwrap();
-        let inherits = [other.clone(), chat];
-        assert_eq!(quotas.of_heir(&heir, &inherits, &Metrics::new()).quota.log_lines, 7);
-        assert_eq!(quotas.of_heir(&other, &[], &Metrics::new()).quota.log_lines, Config::default().log_lines);
+        let takes_from = [other.clone(), chat];
+        assert_eq!(quotas.of_successor(&successor, &takes_from, &Metrics::new()).quota.log_lines, 7);
+        assert_eq!(quotas.of_successor(&other, &[], &Metrics::new()).quota.log_lines, Config::default().log_lines);
     }
 
     #[test]
-    fn a_quota_that_cannot_be_is_named() {
+    fn a_quota_out_of_bounds_is_reported() {
         for cpu in [-1.0, f64::NAN, 1e9] {
             assert!(Quotas::new(Config { cpu, ..Config::default() }, BTreeMap::new()).is_err());
         }

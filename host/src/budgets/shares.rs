@@ -1,5 +1,5 @@
-//! `[shares]`: the part of a plugin's resources that one user, and all users of one tenant together, may take. `transaction` checks
-//! it before a commit.
+//! `[shares]`: the part of a plugin's resources that one user, and all users of one tenant together, may use. `transaction`
+//! checks it before a commit.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -55,7 +55,7 @@ impl Default for Config {
     }
 }
 
-/// What users and tenants have taken.
+/// The current use of users and tenants.
 #[derive(Default)]
 pub struct Shares {
     pub config: Config,

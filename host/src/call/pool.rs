@@ -132,13 +132,13 @@ impl Pool {
     /// Waits until the plugin has CPU time again. A wait longer than the limit is refused at once.
     async fn wait_for_cpu(&self) -> Result<(), NoInstance> {
         let usage = &self.profile.usage;
-        let Some(mut tired) = usage.tired() else { return Ok(()) };
+        let Some(mut tired) = usage.cpu_wait() else { return Ok(()) };
         usage.passed(Kind::Cpu);
         let waiting = Waiting::begin(&self.waiting);
         let until = Instant::now() + self.config.wait;
         while waiting.before < self.config.queue && Instant::now() + tired <= until {
             tokio::time::sleep(tired).await;
-            match usage.tired() {
+            match usage.cpu_wait() {
                 Some(still) => tired = still,
                 None => return Ok(()),
             }

@@ -130,7 +130,7 @@ impl Registry {
     }
 
     /// Puts a staged release on trial beside the live one, which is unchanged.
-    pub fn try_out(&self, release: Arc<Release>, percent: u8, how: How) -> Result<(), Collision> {
+    pub fn start_trial(&self, release: Arc<Release>, percent: u8, how: How) -> Result<(), Collision> {
         let deployed_plugins = self.deployed_plugins.lock().unwrap_or_else(PoisonError::into_inner);
         let (deployed, active) = trial_base(&deployed_plugins, &release)?;
         let canary = Canary::new(release, percent, how, &active.counters);

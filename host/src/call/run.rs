@@ -139,7 +139,7 @@ pub async fn call_together(
         let guest = lease.instance().guest();
         match at {
             0 => guest.begin(None, tenant, now_ms, job.hops(), Replay::default()),
-            _ => guest.go_on(tenant, now_ms, job.hops()),
+            _ => guest.continue_with(tenant, now_ms, job.hops()),
         }
         guest.call.trace = spans[at].as_ref().map(Span::parent);
         run(services, &release, &mut lease, *job, spans[at].as_ref()).await.0??;
@@ -243,7 +243,7 @@ async fn attempt(
     if commit::joins_too_many(services, &effects.live) {
         return Err(CallError::Refused(Refusal::new(Code::TooLarge, "In too many rooms")).into());
     }
-    if let Some(user) = job.caller().and_then(|caller| caller.user.as_ref()).filter(|_| shares::concerns(&effects)) {
+    if let Some(user) = job.caller().and_then(|caller| caller.user.as_ref()).filter(|_| shares::has_shared(&effects)) {
         let (user, is_first) = (name_of(user), !std::mem::replace(&mut replay.shared, true));
         let taken = services.shares.take(services, &release.profile.name, &user, &effects, is_first);
         taken.map_err(CallError::Refused)?;

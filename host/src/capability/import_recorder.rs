@@ -228,7 +228,7 @@ impl State {
     pub(crate) fn record_answer<A: Logged>(&mut self, mut asked: ImportCall, answer: A) -> A {
         asked.answer = answer.to_log();
         match self.call.import_log.as_deref_mut() {
-            Some(ImportLog::Recording(recorded)) => recorded.keep(asked),
+            Some(ImportLog::Recording(recorded)) => recorded.record(asked),
             Some(ImportLog::Replaying(script)) if asked.kind == Kind::Effect => {
                 let then = script.answer(&asked).filter(|_| !asked.is_refused());
                 let then = then.and_then(|then| A::from_log(&then));

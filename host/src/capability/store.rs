@@ -100,7 +100,7 @@ impl State {
             return Ok(Err(Error::ValueTooLarge));
         }
         let more = self.call.effects.stored + write.added();
-        if more > self.call.effects.stored && !self.profile.usage.stores(more) {
+        if more > self.call.effects.stored && !self.profile.usage.has_store_room(more) {
             self.call.over = Some("Too much is stored");
             return Ok(Err(Error::ValueTooLarge));
         }

@@ -65,7 +65,7 @@ impl State {
         let due = before.map_or(due, |(due_ms, _)| self.services.clock.moment_at(due_ms));
         let write = Write::Put { key, value: stored(due.wall_ms, &payload).into() };
         let more = self.call.effects.stored + write.added();
-        if !self.profile.usage.stores(more) {
+        if !self.profile.usage.has_store_room(more) {
             self.call.over = Some("Too much is stored");
             return Err(EffectError::Denied("the plugin's store is full (quota.store_bytes)".into()));
         }

@@ -78,7 +78,7 @@ impl Replay {
             };
             let mut report = Report::new(&header, &new, old.as_deref().map_or(Against::Record, |_| Against::Build), self.max_cpu);
             let replayer =
-                |release: Arc<Release>| anyhow::Ok(Replayer::new(release, stage.services.apart()?).of_hidden(!header.clear));
+                |release: Arc<Release>| anyhow::Ok(Replayer::new(release, stage.services.isolated()?).of_hidden(!header.clear));
             let (mut new, mut old) = (replayer(new)?, old.map(replayer).transpose()?);
             for call in calls {
                 // One after the other, so that both find the machine in the same state.

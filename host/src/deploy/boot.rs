@@ -1,5 +1,5 @@
-//! A start: what was active serves again, and the trials go on. Nothing is live before all of it is staged, and before what it takes of
-//! other plugins' data is moved.
+//! Startup: makes the active releases live again, and continues trials. Nothing is live before all releases are staged, and
+//! before the data that they take over from other plugins is moved.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,14 +8,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::history::{History, MAX_PLUGINS, PLUGINS, State, digest, put_component, sweep};
-use super::moving::{Move, UNFINISHED, Unfinished, carry};
+use super::moving::{Move, UNFINISHED, Unfinished, run_moves};
 use super::releases::{DeployError, Releases, signature_beside};
 use super::set::topics_of;
 use crate::call::release::Release;
 use crate::names::PluginName;
 use crate::storage::Unavailable;
 
-/// The releases that a start makes live, with their plugins' records.
+/// The releases that a start makes live, with the histories of their plugins.
 #[derive(Default)]
 struct Start {
     staged: Vec<Arc<Release>>,
@@ -23,8 +23,8 @@ struct Start {
 }
 
 impl Releases {
-    /// Stages what was active, or what the files hold where they have changed since, moves what these take of others' data, and makes
-    /// them live: all or nothing.
+    /// Stages the active releases, or the configured files that have changed since, moves the data that these take over, and
+    /// makes all of them live, or none.
     pub async fn boot(&self, files: &BTreeMap<PluginName, PathBuf>) -> anyhow::Result<()> {
         let turn = self.turn().await?;
         let mut start = self.staged(files, true).await?;
@@ -44,19 +44,19 @@ impl Releases {
             }
             written.push((name, history));
         }
-        // With what was moved, at once: another start either finds all of it, or nothing.
+        // Written together with the moves, so that another start finds either all of it or nothing.
         self.write_all(&written, vec![(UNFINISHED.to_owned(), None)]).await?;
         for (name, history) in written {
             self.resume(&name, history).await?;
         }
-        // While another node may be about to store what it deploys, nothing is known to be needless.
+        // While another node may be storing a component that it deploys, no component is known to be unneeded.
         if self.cluster.is_none() || turn.is_ours() {
             sweep(&*self.storage).await?;
         }
         Ok(())
     }
 
-    /// Stages what a start would, and says whether it could be live. Nothing is stored, and nothing is moved.
+    /// Stages the releases of a start, and checks whether they could be live. Stores and moves nothing.
     pub async fn check(&self, files: &BTreeMap<PluginName, PathBuf>) -> anyhow::Result<()> {
         let start = self.staged(files, false).await?;
         Ok(self.registry.install(start.staged, &[])?)
@@ -73,11 +73,11 @@ impl Releases {
                 tracing::info!(plugin = %name, "not deployed: it was rolled back, and its file is the same");
                 continue;
             }
-            let kept = history.active.clone().filter(|active| history.seed.as_ref() == Some(&seed) && *active != seed);
-            if kept.is_none() && history.before_moves.contains(&seed) {
+            let current = history.active.clone().filter(|active| history.seed.as_ref() == Some(&seed) && *active != seed);
+            if current.is_none() && history.before_moves.contains(&seed) {
                 return Err(DeployError::DataMoved(name.clone()).into());
             }
-            let release = match kept {
+            let release = match current {
                 Some(active) => self.stored(name, &active).await?,
                 None => {
                     let signature = signature_beside(file);
@@ -95,7 +95,7 @@ impl Releases {
         for blob in self.storage.blobs(PLUGINS, MAX_PLUGINS).await? {
             let Ok(name) = PluginName::parse(blob.trim_start_matches(PLUGINS)) else { continue };
             let history = self.history(&name).await?;
-            // One that came from a file goes with its file.
+            // A plugin that came from a file is removed with its file.
             let (None, None, Some(active)) = (files.get(&name), &history.seed, &history.active) else { continue };
             start.staged.push(self.stored(&name, active).await?);
             start.histories.push((name, history));
@@ -103,8 +103,8 @@ impl Releases {
         Ok(start)
     }
 
-    /// Finishes moves of data that have begun, or goes back with those that are not wanted any more, and moves what the staged releases
-    /// take and have not taken yet.
+    /// Completes interrupted moves of data, or reverts those that are no longer wanted, and moves the data that the staged
+    /// releases take over and have not taken yet.
     async fn take_over(&self, start: &mut Start) -> anyhow::Result<()> {
         let mut moves = Vec::new();
         for (release, (_, history)) in start.staged.iter().zip(&start.histories) {
@@ -120,7 +120,7 @@ impl Releases {
         }
         self.stop_elsewhere(start, &moves, &unfinished).await?;
         let topic_listeners = start.staged.iter().map(topics_of).collect();
-        self.while_holding_the_lock(carry(&self.storage, &moves, &topic_listeners)).await?;
+        self.while_holding_the_lock(run_moves(&self.storage, &moves, &topic_listeners)).await?;
         for (release, (name, history)) in start.staged.iter().zip(&mut start.histories) {
             history.disabled &= !unfinished.stopped.contains(name);
             history.moving = false;
@@ -134,7 +134,7 @@ impl Releases {
         Ok(())
     }
 
-    /// Notes the moves, and in a cluster stops the plugins on the other nodes that hold what is moved.
+    /// Records the moves, and in a cluster stops the plugins on other nodes that hold the data.
     async fn stop_elsewhere(&self, start: &Start, moves: &[Move], before: &Unfinished) -> anyhow::Result<()> {
         let mut unfinished = Unfinished { moves: moves.to_vec(), stopped: before.stopped.clone() };
         let mut stopped = Vec::new();
@@ -156,13 +156,13 @@ impl Releases {
         Ok(())
     }
 
-    /// Goes on with the trial that was under way. One that cannot go on is ended: what is active serves all the same.
+    /// Continues the trial that was running. If it cannot continue, it is ended; the active release serves in any case.
     async fn resume(&self, name: &PluginName, mut history: History) -> Result<(), Unavailable> {
         let Some(entry) = history.on_trial().cloned() else { return Ok(()) };
         match self.follow_history(name, &history).await {
-            Ok(()) => tracing::info!(release = %format_args!("{name}@{}", entry.version), "the trial goes on"),
+            Ok(()) => tracing::info!(release = %format_args!("{name}@{}", entry.version), "the trial continues"),
             Err(error) => {
-                tracing::warn!(release = %format_args!("{name}@{}", entry.version), "the trial cannot go on: {error}");
+                tracing::warn!(release = %format_args!("{name}@{}", entry.version), "the trial cannot continue: {error}");
                 history.note(&entry.digest, &entry.version, State::RolledBack, &self.now(), Some(error.to_string()));
                 self.write(name, &history).await?;
             }

@@ -1,4 +1,4 @@
-//! What the releases that serve take up at this moment, for the operator's metrics: read when it is asked for, counted nowhere.
+//! The current resource use of live releases, for the metrics. Read at each scrape, never counted.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use crate::call::registry::Registry;
 use crate::call::release::Release;
 use crate::telemetry::collected::ByRelease;
 
-/// Reads them. A trial of the same version as the active release counts with it.
+/// Reads the gauges. A trial of the same version as the active release is added to it.
 pub fn read(registry: &Registry) -> Vec<ByRelease> {
     let deployed_plugins = registry.deployed_plugins();
     let serving = deployed_plugins

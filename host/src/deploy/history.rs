@@ -1,5 +1,5 @@
-//! What is stored of a plugin's releases: which is active, which was before, and what became of the others. A restart reads it, and
-//! serves what was active.
+//! The stored history of a plugin's releases: the active one, the previous one, and the state of the others. A restart reads it,
+//! and makes the active release live.
 
 use std::collections::BTreeSet;
 
@@ -13,37 +13,37 @@ use crate::call::manifest::Taken;
 use crate::names::PluginName;
 use crate::storage::{Storage, Unavailable};
 
-/// Releases whose fate is remembered.
+/// The most releases in a history.
 const HISTORY: usize = 20;
 
-/// Plugins whose records are read at a start.
+/// The most histories that are read.
 pub const MAX_PLUGINS: usize = 1000;
 
-/// Components that a start looks at: those of all plugins, and many that were left behind.
+/// The most components that a start checks: those of all plugins, and unneeded ones.
 const MAX_COMPONENTS: usize = 10 * MAX_PLUGINS;
 
-/// One plugin's releases.
+/// One plugin's history.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct History {
-    /// The component of the configured file, when it was last looked at: another one there is a deployment.
+    /// The component of the configured file at the last start or reload: another one in the file is a deployment.
     pub seed: Option<String>,
     pub active: Option<String>,
     pub previous: Option<String>,
     pub disabled: bool,
-    /// It is stopped while its data moves to another plugin.
+    /// The plugin is stopped while its data is moved to another plugin.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub moving: bool,
-    /// The data of other plugins that was moved here.
+    /// The data of other plugins that was moved to this one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub took: Vec<Taken>,
-    /// Releases that were active before a part of the data was moved to other plugins: they would find nothing, and write it anew.
+    /// Releases that were active before a part of the data was moved to other plugins: they would not find it, and write it anew.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub before_moves: Vec<String>,
-    /// It was taken away with a set that was rolled back, so that its file, unless it changes, is not deployed by a start.
+    /// The release was removed when its set was rolled back. A start does not deploy its file again until the file changes.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub withdrawn: bool,
-    /// Sources of calls of the active release that are quarantined until an operator ends it, over restarts.
+    /// Sources of calls of the active release that are quarantined until an operator ends it, also after restarts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub quarantined: Vec<Quarantined>,
     /// The newest last.
@@ -57,16 +57,16 @@ pub struct Entry {
     pub digest: String,
     pub version: String,
     pub state: State,
-    /// Since when, RFC 3339.
+    /// When it entered this state, RFC 3339.
     pub at: String,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub why: Option<String>,
-    /// Of one on trial: its share.
+    /// A trial's share of the users.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub percent: Option<u8>,
 }
 
-/// What became of a release.
+/// The state of a release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
@@ -80,7 +80,7 @@ pub enum State {
 }
 
 impl Entry {
-    /// The trial, of one that is on trial.
+    /// The trial of an entry that is on trial.
     pub fn trial(&self) -> Trial {
         let percent = self.percent.unwrap_or(1);
         if self.state == State::Shadow { Trial::Shadow(percent) } else { Trial::Canary(percent) }
@@ -88,12 +88,12 @@ impl Entry {
 }
 
 impl History {
-    /// Where it is stored.
+    /// The key of a plugin's stored history.
     pub fn blob(name: &PluginName) -> String {
         format!("{PLUGINS}{name}")
     }
 
-    /// Notes what became of a release. The oldest are forgotten.
+    /// Records the state of a release. The oldest entries are removed.
     pub fn note(&mut self, digest: &str, version: &str, state: State, at: &str, why: Option<String>) {
         self.releases.retain(|entry| entry.digest != digest);
         let (digest, version, at) = (digest.to_owned(), version.to_owned(), at.to_owned());
@@ -102,8 +102,8 @@ impl History {
         self.releases.drain(..over);
     }
 
-    /// Puts a release on trial, in place of one that was.
-    pub fn try_out(&mut self, digest: &str, version: &str, trial: Trial, at: &str) {
+    /// Puts a release on trial, in place of the current trial.
+    pub fn start_trial(&mut self, digest: &str, version: &str, trial: Trial, at: &str) {
         let (state, percent) = match trial {
             Trial::Canary(percent) => (State::Canary, percent),
             Trial::Shadow(percent) => (State::Shadow, percent),
@@ -121,8 +121,8 @@ impl History {
         }
     }
 
-    /// Makes a release the active one, and the active one the previous, unless it is one that clients were kept away from. A trial is
-    /// over: what it was beside is gone.
+    /// Makes a release active, and the active one the previous, unless its calls from clients were quarantined. A trial ends,
+    /// since it was compared with the replaced release.
     pub fn activate(&mut self, digest: &str, version: &str, at: &str) {
         self.end_trial(at);
         let was_bad = self.quarantined.iter().any(|one| one.source.is_clients());
@@ -138,7 +138,7 @@ impl History {
         self.note(digest, version, State::Active, at, None);
     }
 
-    /// Takes the active release away, with nothing in its place.
+    /// Removes the active release without a replacement.
     pub fn withdraw(&mut self, version: &str, at: &str, why: &str) {
         self.end_trial(at);
         self.quarantined.clear();
@@ -159,7 +159,7 @@ impl History {
         self.note(&digest, version, State::Quarantined, &at, why);
     }
 
-    /// Ends a quarantine, at the operator's word.
+    /// Ends a quarantine, on the operator's request.
     pub fn end_quarantine(&mut self, at: &str) {
         self.quarantined.clear();
         let active = self.active.as_ref();
@@ -168,25 +168,25 @@ impl History {
         }
     }
 
-    /// The release that is tried out beside the active one.
+    /// The release on trial beside the active one.
     pub fn on_trial(&self) -> Option<&Entry> {
         self.releases.iter().find(|entry| matches!(entry.state, State::Canary | State::Shadow))
     }
 
-    /// Whether a component is still needed.
+    /// Whether a component is needed.
     pub fn needs(&self, digest: &str) -> bool {
-        [&self.active, &self.previous].into_iter().flatten().any(|kept| kept == digest)
+        [&self.active, &self.previous].into_iter().flatten().any(|needed| needed == digest)
             || self.on_trial().is_some_and(|entry| entry.digest == digest)
     }
 }
 
-/// Removes components, with their signatures, that no record needs: of deployments that ended, with their process, between the component and the record.
-/// Nobody may be deploying meanwhile.
+/// Removes components and signatures that no history needs: a deployment may end with its process after storing the component,
+/// before the history is written. No deployment may run meanwhile.
 pub async fn sweep(storage: &dyn Storage) -> Result<(), Unavailable> {
     let mut histories = Vec::new();
     for blob in storage.blobs(PLUGINS, MAX_PLUGINS).await? {
         let Some(json) = storage.blob(&blob).await? else { continue };
-        // What cannot be read may need anything.
+        // A history that cannot be parsed may need any component.
         let Ok(history) = serde_json::from_slice::<History>(&json) else { return Ok(()) };
         histories.push(history);
     }
@@ -201,10 +201,10 @@ pub async fn sweep(storage: &dyn Storage) -> Result<(), Unavailable> {
     Ok(())
 }
 
-/// Stores a component and its signature. Of a component that was stored before with a signature, that one stays where none is given.
+/// Stores a component and its signature. Without `signature`, one that is stored already is kept.
 pub async fn put_component(storage: &dyn Storage, component: Bytes, signature: Option<&str>) -> Result<(), Unavailable> {
     let digest = digest(&component);
-    // First: a component without its signature would not run where signatures are asked for.
+    // The signature is stored first: a component without it would be refused if signatures are required.
     if let Some(signature) = signature {
         storage.put_blob(signature_blob(&digest), signature.trim().to_owned().into()).await?;
     }
@@ -225,26 +225,26 @@ pub async fn remove_component(storage: &dyn Storage, digest: &str) -> Result<(),
     Ok(())
 }
 
-/// Where records are.
+/// The prefix of histories.
 pub const PLUGINS: &str = "plugin/";
 
-/// Where components are.
+/// The prefix of components.
 const COMPONENTS: &str = "component/";
 
-/// Where their signatures are.
+/// The prefix of signatures.
 const SIGNATURES: &str = "signature/";
 
-/// What a component is known by: SHA-256, in hex.
+/// A component's identity: SHA-256, in hex.
 pub fn digest(component: &[u8]) -> String {
     Sha256::digest(component).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Where a component is stored.
+/// The key of a stored component.
 fn component_blob(digest: &str) -> String {
     format!("{COMPONENTS}{digest}")
 }
 
-/// Where a component's signature is stored, as base64.
+/// The key of a component's signature, stored as base64.
 fn signature_blob(digest: &str) -> String {
     format!("{SIGNATURES}{digest}")
 }
@@ -258,7 +258,7 @@ mod tests {
     use crate::storage::Embedded;
 
     #[test]
-    fn the_active_release_becomes_the_previous() {
+    fn an_activated_release_makes_the_old_one_previous() {
         let mut history = History::default();
         history.activate("a", "1.0.0", "t1");
         history.activate("b", "1.1.0", "t2");
@@ -269,10 +269,10 @@ mod tests {
     }
 
     #[test]
-    fn a_trial_ends_with_the_release_that_it_was_beside() {
+    fn a_trial_ends_when_the_active_release_is_replaced() {
         let mut history = History::default();
         history.activate("a", "1.0.0", "t1");
-        history.try_out("b", "1.1.0", Trial::Canary(10), "t2");
+        history.start_trial("b", "1.1.0", Trial::Canary(10), "t2");
         history.activate("c", "1.2.0", "t3");
         let states: Vec<_> = history.releases.iter().map(|entry| (entry.digest.as_str(), entry.state)).collect();
         assert_eq!(states, [("a", State::Retired), ("b", State::Retired), ("c", State::Active)]);
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_release_deployed_again_does_not_become_its_own_previous() {
+    fn a_release_deployed_again_is_not_its_own_previous() {
         let mut history = History::default();
         history.activate("a", "1.0.0", "t1");
         history.activate("a", "1.0.0", "t2");
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_release_that_clients_were_kept_away_from_is_not_gone_back_to() {
+    fn a_release_quarantined_for_clients_does_not_become_previous() {
         let one = |source| Quarantined { source, cause: "it trapped".into(), at: "t3".into() };
         for (source, previous) in [(Source::Events, "a"), (Source::Messages, "b")] {
             let mut history = History::default();
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quarantine_ends_with_the_operators_word() {
+    fn the_operator_ends_a_quarantine() {
         let mut history = History::default();
         history.activate("a", "1.0.0", "t1");
         for source in [Source::Messages, Source::Messages, Source::Timers] {
@@ -316,13 +316,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_component_that_no_record_needs_is_swept_away() {
+    async fn an_unneeded_component_is_removed() {
         let dir = tempfile::tempdir().unwrap();
         let storage = Embedded::open(dir.path(), &Default::default(), Clock::manual(0)).unwrap();
         let mut history = History::default();
         history.activate("a", "1.0.0", "t1");
         history.activate("b", "1.1.0", "t2");
-        history.try_out("c", "1.2.0", Trial::Canary(10), "t3");
+        history.start_trial("c", "1.2.0", Trial::Canary(10), "t3");
         let name = PluginName::parse("p").unwrap();
         storage.put_blob(History::blob(&name), serde_json::to_vec(&history).unwrap().into()).await.unwrap();
         for digest in ["a", "b", "c", "left-behind"] {
@@ -334,7 +334,7 @@ mod tests {
         assert_eq!(storage.blobs(SIGNATURES, 10).await.unwrap(), ["a", "b", "c"].map(signature_blob));
         storage.put_blob(History::blob(&name), "of a newer server".into()).await.unwrap();
         sweep(&storage).await.unwrap();
-        assert_eq!(storage.blobs(COMPONENTS, 10).await.unwrap().len(), 3, "who cannot read it removes nothing");
+        assert_eq!(storage.blobs(COMPONENTS, 10).await.unwrap().len(), 3, "with an unreadable history nothing is removed");
     }
 
     #[tokio::test]
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_last_twenty_are_remembered() {
+    fn a_history_has_at_most_twenty_releases() {
         let mut history = History::default();
         for n in 0..50 {
             history.note(&n.to_string(), "1.0.0", State::Rejected, "t", None);

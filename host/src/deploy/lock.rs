@@ -1,39 +1,39 @@
-//! Deployments under way. A plugin has one at a time, and all are staged one after the other; but nobody who goes back to what has
-//! served before ever waits for a compiler.
+//! Deploy locks. Each plugin has one deployment at a time, and staging is serialized over all plugins. A rollback never waits for
+//! a compilation.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::names::PluginName;
 
-/// What is being deployed.
+/// The running deployments.
 #[derive(Default)]
 pub struct DeployLocks {
     names: Mutex<BTreeSet<PluginName>>,
-    /// Compiling takes a core and up to `sandbox.compile_memory`: never two at once.
+    /// Compilation uses a core and up to `sandbox.compile_memory`, so only one runs at a time.
     staging: tokio::sync::Mutex<()>,
 }
 
-/// A deployment. It is over when this is dropped, however it ended.
+/// A running deployment. It ends when this is dropped.
 pub struct Deployment<'a> {
     all: &'a DeployLocks,
     name: PluginName,
 }
 
 impl DeployLocks {
-    /// None: one of this plugin is under way already.
+    /// Starts a deployment. None if the plugin has one already.
     pub fn begin(&self, name: &PluginName) -> Option<Deployment<'_>> {
         self.names().insert(name.clone()).then(|| Deployment { all: self, name: name.clone() })
     }
 
     fn names(&self) -> MutexGuard<'_, BTreeSet<PluginName>> {
-        // A set is whole after every change.
+        // The set is consistent after every change.
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Deployment<'_> {
-    /// Waits for its turn to be staged, and has it until the answer is dropped.
+    /// Waits for the right to stage, which is held until the guard is dropped.
     pub async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
         self.all.staging.lock().await
     }

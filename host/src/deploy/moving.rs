@@ -1,6 +1,6 @@
-//! Moves what is stored of one plugin to another, which takes its data: keys, durable timers, dead letters, messages that wait, and
-//! the ids of those that were handled. In bounded batches, each written whole, so that a move that was interrupted goes on where it
-//! was, or goes back. The plugin that held the data must not be called meanwhile.
+//! Moves stored data from one plugin to another that takes it over: keys, durable timers, dead letters, waiting messages and
+//! handled ids. Runs in bounded atomic batches, so that an interrupted move can be continued or reverted. The plugin that held
+//! the data must not be called meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -14,16 +14,16 @@ use crate::call::release::Release;
 use crate::names::{PluginName, SEPARATOR};
 use crate::storage::{HOST_KEYS, HandOver, Storage, Unavailable};
 
-/// Keys, ids, letters or rows that are looked at, and moved, at a time.
+/// Keys, ids, dead letters or rows in one batch.
 const BATCH: usize = 500;
 
-/// The beginning of the keys of tenants; see `store::tenant_key` of the SDK.
+/// The prefix of tenants' keys; see `store::tenant_key` of the SDK.
 const TENANT_KEYS: &str = "%t/";
 
-/// Where moves are noted that have begun.
+/// The key under which unfinished moves are stored.
 pub const UNFINISHED: &str = "moving";
 
-/// One prefix of one plugin's keys, on its way to another plugin.
+/// A move of one prefix of a plugin's keys to another plugin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Move {
     pub from: PluginName,
@@ -31,15 +31,15 @@ pub struct Move {
     pub prefix: String,
 }
 
-/// Moves that have begun, over restarts, until what they were for is live.
+/// Moves that have started, kept over restarts until their releases are live.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unfinished {
     pub moves: Vec<Move>,
-    /// Plugins that are stopped meanwhile, and were not before.
+    /// Plugins that were stopped only for the moves.
     pub stopped: Vec<PluginName>,
 }
 
-/// How much was moved.
+/// The number of moved items.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Moved {
     pub keys: usize,
@@ -47,28 +47,28 @@ pub struct Moved {
     pub handled: usize,
     pub letters: usize,
     pub messages: usize,
-    /// Keys that the other plugin has already, so that they stayed.
+    /// Keys that were not moved, because the other plugin has them already.
     pub left: usize,
 }
 
-/// The topics that each plugin hears once the moves are done.
+/// The topics that each plugin subscribes to after the moves.
 pub type TopicListeners = BTreeMap<PluginName, Vec<String>>;
 
 impl Move {
-    /// The way back.
+    /// The reverse move.
     pub fn back(self) -> Self {
         Self { from: self.to, to: self.from, prefix: self.prefix }
     }
 
-    /// Moves that a release needs and that have not been made.
+    /// Moves that a release needs and that were not made yet.
     pub fn pending(release: &Release, history: &History) -> Vec<Self> {
         let to =
             |taken: &Taken| Self { from: taken.from.clone(), to: release.manifest.name.clone(), prefix: taken.prefix.clone() };
         release.manifest.takes.iter().filter(|taken| !history.took.contains(taken)).map(to).collect()
     }
 
-    /// Moves back to where data came from: all of it, where no release follows; else the data that the active release takes and
-    /// the one before it does not.
+    /// Moves back to the original plugins: all data if no release remains, else the data that the active release takes over and
+    /// the earlier one does not.
     pub fn returning(name: &PluginName, history: &History, active: Option<&Release>, before: Option<&Release>) -> Vec<Self> {
         let takes = |release: &Release, taken: &Taken| release.manifest.takes.contains(taken);
         let returns = |taken: &&Taken| match before {
@@ -81,7 +81,7 @@ impl Move {
 }
 
 impl Unfinished {
-    /// Reads the note, if there is one.
+    /// Reads the unfinished moves, if there are any.
     pub async fn read(storage: &dyn Storage) -> Result<Option<Self>, Unavailable> {
         let found = storage.blob(UNFINISHED).await?;
         found.map(|json| serde_json::from_slice(&json).map_err(Unavailable::new)).transpose()
@@ -95,8 +95,8 @@ impl fmt::Display for Moved {
     }
 }
 
-/// Runs moves, in order. Idempotent: what was moved before is not there any more.
-pub async fn carry(storage: &Arc<dyn Storage>, moves: &[Move], topic_listeners: &TopicListeners) -> Result<(), Unavailable> {
+/// Runs moves, in order. Idempotent: moved items are no longer found.
+pub async fn run_moves(storage: &Arc<dyn Storage>, moves: &[Move], topic_listeners: &TopicListeners) -> Result<(), Unavailable> {
     let mut with_messages = BTreeSet::new();
     for one in moves {
         let mut moved = Moved::default();
@@ -112,7 +112,7 @@ pub async fn carry(storage: &Arc<dyn Storage>, moves: &[Move], topic_listeners: 
             false => tracing::info!(%from, %to, prefix, "moved what the plugin takes: {moved}"),
         }
         if moved.left > 0 {
-            tracing::warn!(%from, %to, prefix, keys = moved.left, "keys were left, because the plugin has them already");
+            tracing::warn!(%from, %to, prefix, keys = moved.left, "keys were not moved, because the plugin has them already");
         }
     }
     Ok(())
@@ -123,7 +123,7 @@ impl Move {
         HandOver::new(self.from.clone(), self.to.clone())
     }
 
-    /// Keys with the prefix: bare, of any tenant, and those that durable timers are stored under.
+    /// Keys with the prefix: bare, of any tenant, and those of durable timers.
     async fn keys(&self, storage: &dyn Storage, moved: &mut Moved) -> Result<(), Unavailable> {
         let bare = |key: &str| key.starts_with(&self.prefix);
         let of_tenant = |key: &str| {
@@ -139,7 +139,7 @@ impl Move {
         Ok(())
     }
 
-    /// How many keys of a range were moved, and how many were left.
+    /// The numbers of keys of a range that were moved and that were not.
     async fn range(
         &self,
         storage: &dyn Storage,
@@ -174,10 +174,11 @@ impl Move {
         }
     }
 
-    /// Whether the other plugin hears a topic that this one does not.
-    fn moves_along(&self, topic: &str, topic_listeners: &TopicListeners) -> bool {
-        let is_heard = |by: &PluginName| topic_listeners.get(by).is_some_and(|topics| topics.iter().any(|heard| heard == topic));
-        is_heard(&self.to) && !is_heard(&self.from)
+    /// Whether the other plugin subscribes to a topic and this one does not.
+    fn topic_moves(&self, topic: &str, topic_listeners: &TopicListeners) -> bool {
+        let subscribes =
+            |by: &PluginName| topic_listeners.get(by).is_some_and(|topics| topics.iter().any(|subscribed| subscribed == topic));
+        subscribes(&self.to) && !subscribes(&self.from)
     }
 
     async fn letters(
@@ -192,7 +193,7 @@ impl Move {
             let Some(last) = rows.last() else { return Ok(()) };
             after = last.seq;
             let ours = rows.iter().filter(|row| {
-                row.letter.plugin == self.from && self.moves_along(row.letter.message.address().1, topic_listeners)
+                row.letter.plugin == self.from && self.topic_moves(row.letter.message.address().1, topic_listeners)
             });
             let letters: Vec<_> = ours.map(|row| row.seq).collect();
             if !letters.is_empty() {
@@ -202,7 +203,7 @@ impl Move {
         }
     }
 
-    /// Messages that wait and are addressed to the plugin. Those for all that hear them are found by the other one as they are.
+    /// Waiting messages that are addressed to the plugin. The other plugin finds messages without an address by itself.
     async fn messages(
         &self,
         storage: &dyn Storage,
@@ -229,7 +230,7 @@ impl Move {
         (to, topic): (Option<&str>, &str),
         topic_listeners: &TopicListeners,
     ) -> Option<(u64, String)> {
-        (to == Some(self.from.as_str()) && self.moves_along(topic, topic_listeners)).then(|| (seq, topic.to_owned()))
+        (to == Some(self.from.as_str()) && self.topic_moves(topic, topic_listeners)).then(|| (seq, topic.to_owned()))
     }
 }
 

@@ -1,5 +1,5 @@
-//! Releases that are staged and do not serve: about to go live, or replaced a short while ago. One a plugin, the newest; it never
-//! decides which serves.
+//! Staged releases that are not live: prepared, or replaced a short time ago. One for each plugin, the newest. Never decides
+//! which release is live.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,35 +8,35 @@ use std::time::{Duration, Instant};
 use crate::call::release::Release;
 use crate::names::PluginName;
 
-/// One release of each plugin, and since when it is here.
+/// One release of each plugin, and when it was added.
 #[derive(Default)]
 pub struct ReleaseCache(Mutex<HashMap<PluginName, (Arc<Release>, Instant)>>);
 
 impl ReleaseCache {
-    /// Keeps a release, in place of another of its plugin.
+    /// Adds a release, in place of another of its plugin.
     pub fn keep(&self, release: Arc<Release>) {
         self.releases().insert(release.manifest.name.clone(), (release, Instant::now()));
     }
 
-    /// The one of this digest.
+    /// The release with this digest.
     pub fn get(&self, name: &PluginName, digest: &str) -> Option<Arc<Release>> {
         self.releases().get(name).filter(|(release, _)| release.digest == digest).map(|(release, _)| release.clone())
     }
 
-    /// The one of this digest, which is not kept any longer.
+    /// Removes and returns the release with this digest.
     pub fn take(&self, name: &PluginName, digest: &str) -> Option<Arc<Release>> {
         let found = self.get(name, digest)?;
         self.releases().remove(name);
         Some(found)
     }
 
-    /// Lets go of those that have been here for that long.
+    /// Removes releases that were added longer ago than `after`.
     pub fn forget(&self, after: Duration) {
         self.releases().retain(|_, (_, since)| since.elapsed() < after);
     }
 
     fn releases(&self) -> MutexGuard<'_, HashMap<PluginName, (Arc<Release>, Instant)>> {
-        // A map is whole after every change.
+        // The map is consistent after every change.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,5 +1,5 @@
-//! Deploying: uploaded, verified, staged, on trial, active, replaced. One change at a time, each step stored before it is answered, and the
-//! active release never touched by one that does not get that far.
+//! Deployment of releases: verify, stage, try out, activate, replace. One change at a time, each step stored before it is
+//! reported. A release that fails a step never affects the active one.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -27,11 +27,11 @@ use crate::names::PluginName;
 use crate::replay::recording;
 use crate::storage::{Storage, Unavailable};
 
-/// How long a staged release waits to be made live.
+/// How long a staged release is kept before it is made live.
 pub(crate) const PREPARED: Duration = Duration::from_secs(60);
 
-/// Between two looks at trials and failures.
-const LOOK: Duration = Duration::from_millis(250);
+/// The interval of the checks of trials and failures.
+const CHECK_EVERY: Duration = Duration::from_millis(250);
 
 /// `[canary]`: how a release on trial is judged.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -55,14 +55,14 @@ impl Default for Config {
     }
 }
 
-/// One plugin of a set, to be deployed.
+/// One plugin of a set to deploy.
 pub struct Part {
     pub name: PluginName,
     pub component: Vec<u8>,
     pub signature: Option<String>,
 }
 
-/// Why a release is not deployed, or not replaced.
+/// Why a deployment or rollback fails.
 #[derive(Debug, thiserror::Error)]
 pub enum DeployError {
     #[error("verify: {0}")]
@@ -109,7 +109,7 @@ pub enum DeployError {
     StillCalled(PluginName, u64),
 }
 
-/// Every plugin's releases.
+/// The releases of all plugins.
 pub struct Releases {
     pub stage: Arc<Stage>,
     pub registry: Arc<Registry>,
@@ -121,19 +121,19 @@ pub struct Releases {
     /// `[plugins.NAME.config]`
     pub plugins: BTreeMap<PluginName, serde_json::Map<String, serde_json::Value>>,
     pub locks: DeployLocks,
-    /// One change at a time, of whatever plugin: what fits beside the others is decided for all. Nobody compiles a new component
-    /// while holding it.
+    /// One change at a time, over all plugins, since conflicts are checked against all. Never held while a new component is
+    /// compiled.
     pub turn: tokio::sync::Mutex<()>,
-    /// The other nodes, which are to do the same.
+    /// The other nodes, which follow the changes.
     pub cluster: Option<Arc<Cluster>>,
-    /// Releases that this node or another is about to make live.
+    /// Staged releases that this node or another is about to make live.
     pub prepared: ReleaseCache,
-    /// Releases that were replaced a short while ago.
+    /// Releases that were replaced a short time ago.
     pub warm: ReleaseCache,
 }
 
 impl Releases {
-    /// Deploys a component: to everyone, or on trial beside the active release.
+    /// Deploys a component to all users, or on trial beside the active release.
     pub async fn deploy(
         &self,
         name: &PluginName,
@@ -141,7 +141,7 @@ impl Releases {
         trial: Option<Trial>,
         signature: Option<&str>,
     ) -> Result<Arc<Release>, DeployError> {
-        // A shadow never goes live for want of another.
+        // A shadow never becomes live, even if no release is active.
         let has_active = self.registry.deployed(name).is_some_and(|deployed| deployed.installed().is_some());
         match trial.filter(|trial| has_active || matches!(trial, Trial::Shadow(_))) {
             Some(trial) => self.deploy_on_trial(name, component, trial, signature).await,
@@ -153,7 +153,7 @@ impl Releases {
         }
     }
 
-    /// Deploys what a file holds by now: a start goes by this file, until it holds something else.
+    /// Deploys a changed file. A start uses this file's component until the file changes again.
     pub async fn reload(&self, name: &PluginName, component: Vec<u8>, file: &Path) -> Result<Arc<Release>, DeployError> {
         let release = self.deploy(name, component, None, signature_beside(file).as_deref()).await?;
         let _turn = self.turn().await?;
@@ -163,7 +163,7 @@ impl Releases {
         Ok(release)
     }
 
-    /// Stops or resumes a plugin, over restarts as well. Resumed, it leaves quarantine, and no circuit breaker is open.
+    /// Stops or resumes a plugin, also over restarts. Resuming ends its quarantine and closes its circuit breakers.
     pub async fn set_disabled(&self, name: &PluginName, disabled: bool) -> Result<Arc<DeployedPlugin>, DeployError> {
         let _turn = self.turn().await?;
         self.undo().await?;
@@ -180,7 +180,7 @@ impl Releases {
         Ok(deployed)
     }
 
-    /// How a trial stands, in a word or two.
+    /// The state of a trial, in a few words.
     pub fn verdict(&self, canary: &Canary, active: &Release) -> String {
         match canary.verdict(&active.counters, self.config.calls, self.config.time) {
             Verdict::Open => "too early to say".to_owned(),
@@ -189,33 +189,33 @@ impl Releases {
         }
     }
 
-    /// What is stored of a plugin's releases.
+    /// The stored history of a plugin.
     pub async fn history(&self, name: &PluginName) -> Result<History, Unavailable> {
         let found = self.storage.blob(&History::blob(name)).await?;
-        // What a newer server has written is not taken for nothing, and written over.
+        // A history that a newer server wrote must not be treated as empty and overwritten.
         found.map_or(Ok(History::default()), |json| serde_json::from_slice(&json).map_err(Unavailable::new))
     }
 
-    /// Judges trials, and takes away releases that do nothing but fail, until it is dropped.
+    /// Judges trials, and quarantines releases that only fail, until it is dropped.
     pub async fn watch(self: Arc<Self>) {
-        let mut ticks = tokio::time::interval(LOOK);
+        let mut ticks = tokio::time::interval(CHECK_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         loop {
             ticks.tick().await;
             for deployed in self.registry.deployed_plugins() {
-                self.look_at(&deployed).await;
+                self.check_deployed(&deployed).await;
             }
             self.warm.forget(self.config.warm);
             self.prepared.forget(PREPARED);
         }
     }
 
-    async fn look_at(&self, deployed: &DeployedPlugin) {
+    async fn check_deployed(&self, deployed: &DeployedPlugin) {
         let Some(active) = deployed.live() else { return };
         if let Some(canary) = deployed.canary() {
             let worse = match canary.verdict(&active.counters, self.config.calls, self.config.time) {
                 Verdict::Worse(why) => Some(why),
-                _ => canary.release.breakers.exhausted().map(|(source, cause)| format!("its {source} only fault: {cause}")),
+                _ => canary.release.breakers.exhausted().map(|(source, cause)| format!("its {source} only fail: {cause}")),
             };
             if let Some(why) = worse {
                 let version = &canary.release.manifest.version;
@@ -227,12 +227,12 @@ impl Releases {
         if let Some((source, cause)) = active.breakers.exhausted()
             && let Err(error) = self.quarantine(deployed, &active, source, cause).await
         {
-            tracing::error!(release = deployed.label(), "it only faults, and is not quarantined: {error}");
+            tracing::error!(release = deployed.label(), "it only fails, and could not be quarantined: {error}");
         }
     }
 
-    /// Stops a source of calls that only faults. Where clients depend on it, the release before serves again, if there is one; else
-    /// only that source is not called any more, so that all others go on. An operator ends it.
+    /// Stops a source of calls that only fails. If clients depend on the source, the previous release is restored, if there is
+    /// one. Otherwise only that source is no longer called, until an operator ends the quarantine.
     async fn quarantine(
         &self,
         deployed: &DeployedPlugin,
@@ -243,11 +243,11 @@ impl Releases {
         let _turn = self.turn().await?;
         let mut history = self.history(&deployed.name).await?;
         if history.active.as_ref() != Some(&active.digest) {
-            // Another node has replaced it.
+            // Another node has replaced the release.
             return self.follow_history(&deployed.name, &history).await;
         }
         if source.is_clients() {
-            match self.go_to_previous(deployed, State::Quarantined, &format!("{source}: {cause}")).await {
+            match self.restore_previous(deployed, State::Quarantined, &format!("{source}: {cause}")).await {
                 Ok(before) => {
                     let (label, before) =
                         (format_args!("{}@{}", deployed.name, active.manifest.version), &before.manifest.version);
@@ -255,7 +255,7 @@ impl Releases {
                     return Ok(());
                 }
                 Err(DeployError::Storage(error)) => return Err(error.into()),
-                Err(error) => tracing::warn!(plugin = %deployed.name, "no release before serves: {error}"),
+                Err(error) => tracing::warn!(plugin = %deployed.name, "the previous release was not restored: {error}"),
             }
         }
         history.quarantine(&active.manifest.version, Quarantined { source, cause, at: self.now() });
@@ -269,7 +269,7 @@ impl Releases {
         }
     }
 
-    /// Makes releases live in place of what was, which stays warm for a while, and takes plugins away: all or none.
+    /// Makes releases live, keeps the replaced ones warm for a while, and removes plugins: all of it or nothing.
     pub(crate) fn roll_out(&self, install: Vec<Arc<Release>>, removed: &[PluginName]) -> Result<(), Collision> {
         let names: Vec<_> = install.iter().map(|release| &release.manifest.name).chain(removed).cloned().collect();
         let deployed_plugins: Vec<_> = names.iter().filter_map(|name| self.registry.deployed(name)).collect();
@@ -295,16 +295,16 @@ impl Releases {
         error: DeployError,
     ) -> DeployError {
         tracing::warn!(release = %format_args!("{name}@{version}"), "a release was rejected: {error}");
-        // The active release deployed again is not made a rejected one by a passing trouble.
+        // If the active release is deployed again, a temporary failure must not mark it as rejected.
         if history.active.as_deref() != Some(digest) {
             history.note(digest, version, State::Rejected, &self.now(), Some(error.to_string()));
-            // What is wrong with the release matters more than that it could not be noted.
+            // The reason for the rejection matters more than a failure to record it.
             let _ = self.write(name, &history).await;
         }
         error
     }
 
-    /// Stores what has changed, and only then makes it so: what serves is what a restart would serve.
+    /// Stores a change, and only then applies it, so that a restart makes the same releases live.
     pub(crate) async fn settle(&self, name: &PluginName, history: &History) -> Result<(), DeployError> {
         self.write(name, history).await?;
         self.follow_history(name, history).await
@@ -314,7 +314,7 @@ impl Releases {
         self.write_all(std::slice::from_ref(&(name.clone(), history.clone())), Vec::new()).await
     }
 
-    /// Writes records, with other values: all or none. Components that none of the plugins needs any more are removed.
+    /// Writes histories and other values: all or none. Removes components that no plugin needs any more.
     pub(crate) async fn write_all(
         &self,
         histories: &[(PluginName, History)],
@@ -347,12 +347,12 @@ impl Releases {
     }
 }
 
-/// The signature beside a component's file, if there is one.
+/// The signature file beside a component's file, if there is one.
 pub fn signature_beside(file: &Path) -> Option<String> {
     std::fs::read_to_string(signature_path(file)).ok()
 }
 
-/// Where a component's signature is: beside it.
+/// The path of a component's signature file.
 pub fn signature_path(file: &Path) -> PathBuf {
     let mut path = file.as_os_str().to_owned();
     path.push(".sig");

@@ -1,5 +1,5 @@
-//! Releases over all nodes of a cluster: every node stages a release before any makes it live, and each follows what is stored. The
-//! record in storage decides; what nodes tell each other only makes it quick.
+//! Rollout to all nodes of a cluster: every node stages a release before any node makes it live, and each follows the stored
+//! history. The history decides; notices between nodes only speed it up.
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -20,47 +20,47 @@ use crate::cluster::Cluster;
 use crate::cluster::redis::RedisUnavailable;
 use crate::names::PluginName;
 
-/// How long a deployment may keep others waiting.
-const TURN: Duration = Duration::from_secs(120);
+/// How long a node holds the deploy lock of the cluster without renewing it.
+const LOCK_LEASE: Duration = Duration::from_secs(120);
 
-/// How long a deployment waits for its turn, and for the other nodes to stage.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a deployment waits for the deploy lock, and for the other nodes to stage.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Between two looks at what is being waited for.
-const LOOK: Duration = Duration::from_millis(20);
+/// The interval of polling while waiting.
+const POLL: Duration = Duration::from_millis(20);
 
-/// How long the calls of a plugin that is stopped may take to end.
-const CALLS: Duration = Duration::from_secs(10);
+/// How long the running calls of a stopped plugin may take to end.
+const CALLS_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// When every node has looked at the records by itself, and the calls that it had begun before are over.
-const SETTLED: Duration = Duration::from_secs(12);
+/// After this time every node has read the histories by itself, and its earlier calls have ended.
+const STOP_TIMEOUT: Duration = Duration::from_secs(12);
 
-/// Between two looks at the records, for notices that were missed.
-const FOLLOW: Duration = Duration::from_secs(5);
+/// The interval of reading all histories, in case a notice was lost.
+const FOLLOW_EVERY: Duration = Duration::from_secs(5);
 
-/// What all nodes claim before they deploy.
+/// The name of the cluster's deploy lock.
 const DEPLOYMENT: &str = "deployment";
 
-/// What nodes tell each other.
+/// Notices between nodes.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Notice {
-    /// Stage this, and say under `id` whether it can be done.
+    /// Stage this release, and answer under `id` whether it succeeded.
     Prepare { id: String, name: PluginName, digest: String },
-    /// This plugin is to be stopped: say under `id` when no call of it is under way.
+    /// This plugin is to be stopped. Answer under `id` when its calls have ended.
     Stop { id: String, name: PluginName },
-    /// The record of this plugin has changed.
+    /// The history of this plugin has changed.
     Follow { name: PluginName },
 }
 
-/// The right to deploy, in this process and in the cluster. Free again when it is dropped.
+/// The deploy lock, in this process and in the cluster. Released on drop.
 pub(crate) struct Turn<'a> {
-    _here: MutexGuard<'a, ()>,
+    _guard: MutexGuard<'a, ()>,
     cluster: Option<Arc<Cluster>>,
 }
 
 impl Turn<'_> {
-    /// Whether it holds in the whole cluster.
+    /// Whether it is held in the whole cluster.
     pub(crate) fn is_ours(&self) -> bool {
         self.cluster.is_some()
     }
@@ -70,46 +70,46 @@ impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let Some(cluster) = self.cluster.take() else { return };
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            // Where it cannot be freed, it frees itself in time.
+            // If the release fails, the lock expires by itself.
             runtime.spawn(async move { cluster.nodes.release(DEPLOYMENT).await });
         }
     }
 }
 
 impl Releases {
-    /// Waits for the turn to deploy. Without Redis the turn is this node's alone: the record decides.
+    /// Waits for the deploy lock. Without Redis it is held on this node only, since the stored history decides.
     pub(crate) async fn turn(&self) -> Result<Turn<'_>, DeployError> {
-        let here = self.turn.lock().await;
-        let until = Instant::now() + PATIENCE;
+        let guard = self.turn.lock().await;
+        let until = Instant::now() + TIMEOUT;
         let cluster = loop {
             let Some(cluster) = &self.cluster else { break None };
             if !cluster.link.is_up() {
                 break None;
             }
-            match cluster.nodes.claim(DEPLOYMENT, TURN).await {
+            match cluster.nodes.claim(DEPLOYMENT, LOCK_LEASE).await {
                 Ok(true) => break Some(cluster.clone()),
                 Ok(false) if Instant::now() > until => return Err(DeployError::Busy),
-                Ok(false) => tokio::time::sleep(LOOK).await,
+                Ok(false) => tokio::time::sleep(POLL).await,
                 Err(_) => break None,
             }
         };
-        Ok(Turn { _here: here, cluster })
+        Ok(Turn { _guard: guard, cluster })
     }
 
-    /// Does what may take longer than a turn, and keeps the turn meanwhile.
+    /// Runs work that may take longer than the lock's lease, and renews the lease meanwhile.
     pub(crate) async fn while_holding_the_lock<T>(&self, work: impl Future<Output = T>) -> T {
         let Some(cluster) = &self.cluster else { return work.await };
         let mut work = pin!(work);
         loop {
             tokio::select! {
                 done = &mut work => return done,
-                // Without Redis the turn is this node's alone.
-                () = tokio::time::sleep(TURN / 4) => drop(cluster.nodes.hold(DEPLOYMENT, TURN).await),
+                // Without Redis the lock is held on this node only.
+                () = tokio::time::sleep(LOCK_LEASE / 4) => drop(cluster.nodes.hold(DEPLOYMENT, LOCK_LEASE).await),
             }
         }
     }
 
-    /// Has every other node stage a component that is stored. One that cannot is named.
+    /// Stages a stored component on all other nodes. The error names a node that cannot stage it.
     pub(crate) async fn prepare_all(&self, name: &PluginName, digest: &str) -> Result<(), DeployError> {
         let Some(cluster) = self.cluster.as_ref().filter(|cluster| cluster.link.is_up() && cluster.nodes.has_others()) else {
             return Ok(());
@@ -118,7 +118,7 @@ impl Releases {
         let notice = Notice::Prepare { id: id.clone(), name: name.clone(), digest: digest.to_owned() };
         match self.prepared_by_all(cluster, &id, notice).await {
             Ok(refused) => refused.map_or(Ok(()), |(node, why)| Err(DeployError::Node(node, why))),
-            // Alone again: the others follow the record when they can.
+            // Redis failed meanwhile: the other nodes follow the history when they can.
             Err(_) => Ok(()),
         }
     }
@@ -131,7 +131,7 @@ impl Releases {
     ) -> Result<Option<(String, String)>, RedisUnavailable> {
         cluster.peers.relay.announce(text(&notice)).await?;
         let key = prepared_key(cluster, id);
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIMEOUT;
         loop {
             let answers: HashMap<String, String> = cluster.link.client.hgetall(&key).await?;
             if let Some((node, why)) = answers.iter().find(|(_, answer)| !answer.is_empty()) {
@@ -142,25 +142,25 @@ impl Releases {
             match missing {
                 None => return Ok(None),
                 Some(node) if Instant::now() > until => {
-                    return Ok(Some((node.clone(), "it did not say whether it can stage the release".into())));
+                    return Ok(Some((node.clone(), "it did not answer whether it can stage the release".into())));
                 }
-                Some(_) => tokio::time::sleep(LOOK).await,
+                Some(_) => tokio::time::sleep(POLL).await,
             }
         }
     }
 
-    /// Tells the other nodes that a plugin's record has changed.
+    /// Notifies the other nodes of a changed history.
     pub(crate) async fn notify_nodes(&self, name: &PluginName) {
         if let Some(cluster) = self.cluster.as_ref().filter(|cluster| cluster.nodes.has_others()) {
-            // They look for themselves, too.
+            // If the notice is lost, they still read the histories at intervals.
             let _ = cluster.peers.relay.announce(text(&Notice::Follow { name: name.clone() })).await;
         }
     }
 
-    /// Does as the other nodes do, until it is dropped.
+    /// Follows the other nodes' deployments, until it is dropped.
     pub async fn follow_all(self: Arc<Self>, cluster: Arc<Cluster>) {
         let mut notices = cluster.peers.relay.notices();
-        let mut ticks = tokio::time::interval(FOLLOW);
+        let mut ticks = tokio::time::interval(FOLLOW_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         loop {
             let notice = tokio::select! {
@@ -169,7 +169,7 @@ impl Releases {
             };
             match notice {
                 Some(Notice::Prepare { id, name, digest }) => self.prepare(&cluster, &id, &name, &digest).await,
-                Some(Notice::Stop { id, name }) => self.stop_here(&cluster, &id, &name).await,
+                Some(Notice::Stop { id, name }) => self.stop_and_reply(&cluster, &id, &name).await,
                 Some(Notice::Follow { name }) => self.follow(&name).await,
                 None => {
                     for name in self.recorded().await {
@@ -180,7 +180,7 @@ impl Releases {
         }
     }
 
-    /// Stages what another node is about to deploy, and says whether it could.
+    /// Stages a release that another node is about to deploy, and answers whether it succeeded.
     async fn prepare(&self, cluster: &Cluster, id: &str, name: &PluginName, digest: &str) {
         let answer = match self.stored(name, digest).await {
             Ok(release) => {
@@ -190,37 +190,37 @@ impl Releases {
             Err(error) => error.to_string(),
         };
         if reply(cluster, id, answer).await.is_err() {
-            tracing::warn!(plugin = %name, "the other nodes were not told whether the release can be staged");
+            tracing::warn!(plugin = %name, "could not answer the other nodes whether the release can be staged");
         }
     }
 
-    /// Stops a plugin as its record says, and says so once no call of it is under way.
-    async fn stop_here(&self, cluster: &Cluster, id: &str, name: &PluginName) {
+    /// Stops a plugin according to its history, and answers once its calls have ended.
+    async fn stop_and_reply(&self, cluster: &Cluster, id: &str, name: &PluginName) {
         self.follow(name).await;
-        // No answer where calls do not end.
+        // There is no answer if the calls do not end.
         if self.registry.deployed(name).is_none_or(|deployed| deployed.is_disabled())
-            && self.calls_end(name).await.is_ok()
+            && self.wait_for_calls(name).await.is_ok()
             && reply(cluster, id, String::new()).await.is_err()
         {
-            tracing::warn!(plugin = %name, "the other nodes were not told that the plugin is stopped");
+            tracing::warn!(plugin = %name, "could not answer the other nodes that the plugin is stopped");
         }
     }
 
-    /// Waits until no call of a stopped plugin is under way here.
-    async fn calls_end(&self, name: &PluginName) -> Result<(), DeployError> {
+    /// Waits until no call of a stopped plugin is running here.
+    async fn wait_for_calls(&self, name: &PluginName) -> Result<(), DeployError> {
         let Some(deployed) = self.registry.deployed(name) else { return Ok(()) };
-        let until = Instant::now() + CALLS;
+        let until = Instant::now() + CALLS_TIMEOUT;
         while deployed.running() > 0 {
             if Instant::now() > until {
-                return Err(DeployError::StillCalled(name.clone(), CALLS.as_secs()));
+                return Err(DeployError::StillCalled(name.clone(), CALLS_TIMEOUT.as_secs()));
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL).await;
         }
         Ok(())
     }
 
-    /// Stops plugins whose records disable them, here and on all other nodes, and waits until no call of them is under way. A node that does
-    /// not answer, because it runs an older server, has read the records by itself when the wait ends.
+    /// Stops plugins that are disabled in their histories, here and on all other nodes, and waits until their calls have ended. A
+    /// node with an older server does not answer; it has read the histories by itself when the wait ends.
     pub(crate) async fn stop(&self, names: &[PluginName]) -> Result<(), DeployError> {
         let began = Instant::now();
         for name in names {
@@ -228,22 +228,28 @@ impl Releases {
                 self.registry.set_moving(&deployed, true);
                 self.registry.set_disabled(&deployed, true);
             }
-            self.calls_end(name).await?;
+            self.wait_for_calls(name).await?;
         }
         let Some(cluster) = self.cluster.as_ref().filter(|_| !names.is_empty()) else { return Ok(()) };
         for name in names {
             let id = format!("stop/{name}/{}", self.clock.now_ms());
             let notice = Notice::Stop { id: id.clone(), name: name.clone() };
-            if self.said_by_all(cluster, &id, notice, began + SETTLED).await.unwrap_or(false) {
+            if self.answered_by_all(cluster, &id, notice, began + STOP_TIMEOUT).await.unwrap_or(false) {
                 continue;
             }
-            tokio::time::sleep_until((began + SETTLED).into()).await;
+            tokio::time::sleep_until((began + STOP_TIMEOUT).into()).await;
         }
         Ok(())
     }
 
-    /// Whether every other node answers a notice in time. False also where the other nodes are not known.
-    async fn said_by_all(&self, cluster: &Cluster, id: &str, notice: Notice, until: Instant) -> Result<bool, RedisUnavailable> {
+    /// Whether every other node answers a notice in time. False if the other nodes are unknown.
+    async fn answered_by_all(
+        &self,
+        cluster: &Cluster,
+        id: &str,
+        notice: Notice,
+        until: Instant,
+    ) -> Result<bool, RedisUnavailable> {
         if !cluster.link.is_up() || !cluster.nodes.has_others() {
             return Ok(false);
         }
@@ -254,20 +260,20 @@ impl Releases {
             if cluster.nodes.live().iter().all(|node| *node == cluster.nodes.me || answers.contains_key(node)) {
                 return Ok(true);
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL).await;
         }
         Ok(false)
     }
 
-    /// The plugins that have records.
+    /// The plugins with a stored history.
     async fn recorded(&self) -> Vec<PluginName> {
         let blobs = self.storage.blobs(PLUGINS, MAX_PLUGINS).await.unwrap_or_default();
         blobs.iter().filter_map(|blob| PluginName::parse(blob.trim_start_matches(PLUGINS)).ok()).collect()
     }
 
-    /// Makes live what the record says. What cannot be made live is tried again at the next look.
+    /// Makes the active release of the history live. On failure it is tried again at the next interval.
     async fn follow(&self, name: &PluginName) {
-        let _here = self.turn.lock().await;
+        let _guard = self.turn.lock().await;
         let followed = async {
             let history = self.history(name).await?;
             if self.differs(name, &history) {
@@ -276,17 +282,17 @@ impl Releases {
             self.follow_history(name, &history).await
         };
         if let Err(error) = followed.await {
-            tracing::error!(plugin = %name, "this node does not serve what the others do: {error}");
+            tracing::error!(plugin = %name, "this node serves other releases than the cluster: {error}");
         }
     }
 
-    /// Whether another release is live than the record says.
+    /// Whether the live release is not the history's active one.
     fn differs(&self, name: &PluginName, history: &History) -> bool {
         let live = self.registry.deployed(name).and_then(|deployed| deployed.installed());
         live.map(|live| live.digest.clone()) != history.active
     }
 
-    /// Makes live together whatever has changed in the records: one by one, the plugins of a set do not fit beside the others.
+    /// Applies all changed histories together: the plugins of a set may conflict with the old releases of each other.
     async fn follow_together(&self) -> Result<(), DeployError> {
         let (mut install, mut removed) = (Vec::new(), Vec::new());
         for name in self.recorded().await {
@@ -294,7 +300,7 @@ impl Releases {
             match &history.active {
                 Some(active) if self.differs(&name, &history) => match self.ready(&name, active).await {
                     Ok(release) => install.push(release),
-                    Err(error) => tracing::error!(plugin = %name, "this node does not serve what the others do: {error}"),
+                    Err(error) => tracing::error!(plugin = %name, "this node serves other releases than the cluster: {error}"),
                 },
                 None if self.registry.deployed(&name).is_some_and(|deployed| deployed.installed().is_some()) => {
                     removed.push(name)
@@ -329,14 +335,14 @@ impl Releases {
             self.registry.end_trial(&deployed);
             if let Some((digest, trial)) = wanted {
                 let release = self.ready(name, &digest).await?;
-                self.try_out(name, release, trial).await?;
+                self.start_trial(name, release, trial).await?;
             }
         }
         self.apply_stops(&deployed, history);
         Ok(())
     }
 
-    /// Applies the stops of the record: of the whole plugin, and of sources of its release's calls.
+    /// Applies the stops in a history: of the plugin, and of quarantined sources of calls.
     pub(crate) fn apply_stops(&self, deployed: &DeployedPlugin, history: &History) {
         if deployed.is_moving() != history.moving {
             self.registry.set_moving(deployed, history.moving);
@@ -359,7 +365,7 @@ impl Releases {
         self.registry.set_quarantined(deployed, history.quarantined.clone());
     }
 
-    /// A release that is staged: just now for this, a while ago, or from its component.
+    /// A staged release: prepared, on trial, warm, or staged now from its stored component.
     pub(crate) async fn ready(&self, name: &PluginName, digest: &str) -> Result<Arc<Release>, DeployError> {
         let on_trial = || {
             self.registry.deployed(name)?.canary().map(|canary| canary.release.clone()).filter(|release| release.digest == digest)
@@ -379,7 +385,7 @@ async fn reply(cluster: &Cluster, id: &str, answer: String) -> Result<(), fred::
 }
 
 fn text(notice: &Notice) -> String {
-    // Names and ids: there is nothing in it that JSON cannot say.
+    // Cannot fail: a notice has only names and ids.
     serde_json::to_string(notice).unwrap_or_default()
 }
 

@@ -1,6 +1,6 @@
-//! Several plugins deployed, or rolled back, as one: staged first and checked against each other as they will be, then all live or
-//! none. Data that one takes from another is moved in between, while the plugin that held it is stopped; where the change does not
-//! happen, the data goes back.
+//! Deploys or rolls back several plugins together: stages them first and checks them against each other, then makes all of them
+//! live, or none. Data that one takes over from another is moved in between, while the plugin that held it is stopped. If the
+//! change fails, the data is moved back.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::history::{History, State, put_component, remove_component};
-use super::moving::{Move, TopicListeners, UNFINISHED, Unfinished, carry};
+use super::moving::{Move, TopicListeners, UNFINISHED, Unfinished, run_moves};
 use super::releases::{DeployError, Part, Releases};
 use crate::call::deployed_plugin::DeployedPlugin;
 use crate::call::release::Release;
@@ -19,14 +19,14 @@ use crate::storage::Unavailable;
 #[derive(Default)]
 struct Change {
     install: Vec<Arc<Release>>,
-    /// Plugins that are taken away.
+    /// Plugins that are removed.
     removed: Vec<PluginName>,
     histories: Vec<(PluginName, History)>,
     moves: Vec<Move>,
 }
 
 impl Releases {
-    /// Deploys components to everyone, as one.
+    /// Deploys components to all users, together.
     pub async fn deploy_set(&self, parts: Vec<Part>) -> Result<Vec<Arc<Release>>, DeployError> {
         distinct(parts.iter().map(|part| &part.name))?;
         let begin = |part: &Part| self.locks.begin(&part.name).ok_or_else(|| DeployError::UnderWay(part.name.clone()));
@@ -60,7 +60,7 @@ impl Releases {
             history.activate(&release.digest, &release.manifest.version, &self.now());
             change.install(release.clone(), history);
         }
-        if let Err(error) = self.make(change).await {
+        if let Err(error) = self.apply(change).await {
             return Err(self.reject_all(&releases, error).await);
         }
         for Release { manifest, .. } in releases.iter().map(|release| &**release) {
@@ -69,7 +69,7 @@ impl Releases {
         Ok(releases)
     }
 
-    /// Checks that the releases can be live together, stores them, and has every other node stage them.
+    /// Checks that the releases can be live together, stores them, and stages them on every other node.
     async fn prepare_set(&self, staged: Vec<(Arc<Release>, Bytes, Option<String>)>) -> Result<(), DeployError> {
         let releases: Vec<_> = staged.iter().map(|(release, ..)| release.clone()).collect();
         self.registry.check_all(&releases, &[])?;
@@ -88,14 +88,14 @@ impl Releases {
         Ok(())
     }
 
-    /// Notes that none of a set went live, and why.
+    /// Records the rejection of all releases of a set, with the reason.
     async fn reject_all(&self, releases: &[Arc<Release>], error: DeployError) -> DeployError {
         let why = error.to_string();
         for Release { manifest, digest, .. } in releases.iter().map(|release| &**release) {
             tracing::warn!(release = %format_args!("{}@{}", manifest.name, manifest.version), "a release was rejected: {why}");
             let Ok(mut history) = self.history(&manifest.name).await else { continue };
             if !history.needs(digest) {
-                // The error of the set matters more than a component that is left behind.
+                // The error of the set matters more than an unneeded component.
                 let _ = remove_component(&*self.storage, digest).await;
             }
             if history.active.as_ref() != Some(digest) {
@@ -106,8 +106,8 @@ impl Releases {
         error
     }
 
-    /// Ends the trial of a plugin, or else goes back to the release before; of several plugins, goes back with all of them. One of
-    /// several that had no release before is taken away. Data that was moved to it goes back.
+    /// Ends the trial of a plugin, or else restores its previous release. Of several plugins, restores all previous releases
+    /// together, and removes those without one. Data that was moved to the plugins is moved back.
     pub async fn rollback(&self, names: &[PluginName], why: &str) -> Result<(), DeployError> {
         distinct(names.iter())?;
         let _turn = self.turn().await?;
@@ -134,12 +134,12 @@ impl Releases {
         }
         match first.filter(|_| change.install.is_empty()) {
             Some(name) => Err(DeployError::NothingBefore(name.clone())),
-            None => self.make(change).await,
+            None => self.apply(change).await,
         }
     }
 
     async fn end_trial(&self, deployed: &DeployedPlugin, why: &str) -> Result<bool, DeployError> {
-        // A trial ends without waiting for storage: where that fails, it begins anew.
+        // A trial ends without waiting for storage. If storage fails, the trial is started again.
         let Some(canary) = self.registry.end_trial(deployed) else { return Ok(false) };
         let (release, mut history) = (&canary.release, self.history(&deployed.name).await?);
         history.note(&release.digest, &release.manifest.version, State::RolledBack, &self.now(), Some(why.to_owned()));
@@ -165,7 +165,7 @@ impl Releases {
         if let Some(replaced) = replaced {
             history.note(&replaced.digest, &replaced.manifest.version, state, &self.now(), Some(why.to_owned()));
         }
-        // The release that is gone back from is none to go back to.
+        // The release that was rolled back must not become the previous one.
         history.previous = None;
         change.install.push(release);
         change.histories.push((name.clone(), history));
@@ -180,8 +180,8 @@ impl Releases {
         change.histories.push((deployed.name.clone(), history));
     }
 
-    /// Goes back with one plugin, in a turn that the caller has.
-    pub(crate) async fn go_to_previous(
+    /// Restores the previous release of one plugin. The caller holds the deploy lock.
+    pub(crate) async fn restore_previous(
         &self,
         deployed: &DeployedPlugin,
         state: State,
@@ -189,14 +189,14 @@ impl Releases {
     ) -> Result<Arc<Release>, DeployError> {
         let mut change = Change::default();
         self.go_back(&mut change, deployed, self.history(&deployed.name).await?, state, why).await?;
-        self.make(change).await?;
+        self.apply(change).await?;
         deployed.installed().ok_or_else(|| DeployError::NotDeployed(deployed.name.clone()))
     }
 
-    /// Moves what is to be moved, stores what has changed, and only then makes it so: what serves is what a restart would serve.
-    async fn make(&self, mut change: Change) -> Result<(), DeployError> {
+    /// Moves data, stores the change, and only then applies it, so that a restart makes the same releases live.
+    async fn apply(&self, mut change: Change) -> Result<(), DeployError> {
         self.registry.check_all(&change.install, &change.removed)?;
-        self.note_moves(&mut change).await?;
+        self.record_moves(&mut change).await?;
         let mut values = Vec::new();
         if !change.moves.is_empty() {
             let topic_listeners = self.topic_listeners(&change);
@@ -217,9 +217,9 @@ impl Releases {
         Ok(())
     }
 
-    /// Notes in the records what is moved. Records of plugins that lose data, or get it back, belong to the change as well: they were
-    /// read before the plugins were stopped, and let them go on.
-    async fn note_moves(&self, change: &mut Change) -> Result<(), DeployError> {
+    /// Records the moves in the histories. Includes the histories of plugins that lose data or get it back: they were read before
+    /// the plugins are stopped, so that writing them resumes the plugins.
+    async fn record_moves(&self, change: &mut Change) -> Result<(), DeployError> {
         let (taken, back): (Vec<_>, Vec<_>) = change.moves.iter().cloned().partition(|one| change.takes(one));
         for name in change.moves.iter().flat_map(|one| [&one.from, &one.to]).cloned().collect::<BTreeSet<_>>() {
             if change.histories.iter().any(|(known, _)| *known == name) {
@@ -254,7 +254,7 @@ impl Releases {
         Ok(())
     }
 
-    /// The topics that each plugin hears after a change.
+    /// The topics that each plugin subscribes to after a change.
     fn topic_listeners(&self, change: &Change) -> TopicListeners {
         let live = self.registry.deployed_plugins().into_iter().filter_map(|deployed| deployed.installed());
         let mut topic_listeners: BTreeMap<_, _> =
@@ -263,7 +263,7 @@ impl Releases {
         topic_listeners
     }
 
-    /// Stops the plugins that hold what is moved, on all nodes, and moves it.
+    /// Stops the plugins that hold the data, on all nodes, and moves it.
     async fn move_data(&self, moves: &[Move], topic_listeners: &TopicListeners) -> Result<(), DeployError> {
         let mut unfinished = Unfinished { moves: moves.to_vec(), stopped: Vec::new() };
         let mut histories = Vec::new();
@@ -284,7 +284,7 @@ impl Releases {
         let moved = async {
             self.stop(&stopped).await?;
             self.forget_progress(moves).await;
-            Ok(self.while_holding_the_lock(carry(&self.storage, moves, topic_listeners)).await?)
+            Ok(self.while_holding_the_lock(run_moves(&self.storage, moves, topic_listeners)).await?)
         };
         if let Err(error) = moved.await {
             self.undo_or_report().await;
@@ -293,12 +293,12 @@ impl Releases {
         Ok(())
     }
 
-    /// Goes back with a move that was not finished, by this process or one before, and lets the plugins go on.
+    /// Reverts unfinished moves of this process or an earlier one, and resumes the plugins.
     pub(crate) async fn undo(&self) -> Result<(), Unavailable> {
         let Some(Unfinished { moves, stopped }) = Unfinished::read(&*self.storage).await? else { return Ok(()) };
         let topic_listeners = self.topic_listeners(&Change::default());
         let back: Vec<_> = moves.into_iter().rev().map(Move::back).collect();
-        self.while_holding_the_lock(carry(&self.storage, &back, &topic_listeners)).await?;
+        self.while_holding_the_lock(run_moves(&self.storage, &back, &topic_listeners)).await?;
         let mut histories = Vec::new();
         for name in back.iter().map(|one| &one.to).collect::<BTreeSet<_>>() {
             let history = self.history(name).await?;
@@ -311,28 +311,28 @@ impl Releases {
         for (name, history) in &histories {
             self.registry.deployed(name).inspect(|deployed| self.apply_stops(deployed, history));
         }
-        tracing::warn!("a change did not happen: the data that was moved for it is back where it was");
+        tracing::warn!("a change was reverted: the data that was moved for it is moved back");
         Ok(())
     }
 
     async fn undo_or_report(&self) {
         if let Err(error) = self.undo().await {
-            tracing::error!("moved data is not back where it was, and the next change or start moves it back: {error}");
+            tracing::error!("moved data was not moved back; the next change or start moves it back: {error}");
         }
     }
 
-    /// How far the plugins had come in the outbox before says nothing of the messages that they hear after a move.
+    /// A plugin's earlier progress in the outbox does not cover the messages that it subscribes to after a move.
     pub(crate) async fn forget_progress(&self, moves: &[Move]) {
         let Some(cluster) = &self.cluster else { return };
         let names = moves.iter().flat_map(|one| [&one.from, &one.to]).map(ToString::to_string).collect();
         if cluster.progress.forget(names).await.is_err() {
-            tracing::warn!("the progress of plugins whose data moves is not forgotten: Redis does not answer");
+            tracing::warn!("the outbox progress of plugins with moved data was not reset: Redis does not answer");
         }
     }
 
     fn measure(&self, release: &Arc<Release>) {
         let (usage, storage) = (release.profile.usage.clone(), self.storage.clone());
-        // It reads as much as there is.
+        // In the background: it reads the whole store.
         tokio::spawn(async move { usage.measure_store_again(&*storage).await });
     }
 }
@@ -343,7 +343,7 @@ impl Change {
         self.install.push(release);
     }
 
-    /// Whether a move is for a release that takes it, and not back.
+    /// Whether a move is for a release that takes over the data, and not a move back.
     fn takes(&self, one: &Move) -> bool {
         let takes = |release: &Arc<Release>| {
             release.manifest.takes.iter().any(|taken| taken.from == one.from && taken.prefix == one.prefix)
@@ -352,7 +352,7 @@ impl Change {
     }
 }
 
-/// The topics that a release hears.
+/// The topics that a release subscribes to.
 pub(crate) fn topics_of(release: &Arc<Release>) -> (PluginName, Vec<String>) {
     (release.manifest.name.clone(), release.manifest.topics.clone())
 }

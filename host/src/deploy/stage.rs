@@ -1,5 +1,4 @@
-//! From the bytes of a component to a release that could serve: compiled, described, configured and warmed. It changes nothing
-//! that serves.
+//! Stages components: compiles, describes, configures and warms them, so that they could be live. Never changes a live release.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -27,7 +26,7 @@ use crate::transaction::state::State;
 /// How long `describe` and `init` may take.
 const STAGE_TIME: Duration = Duration::from_secs(1);
 
-/// Why a component is not staged, and in which step.
+/// Why a component is not staged, with the step that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StageError {
     #[error("name: `ingest-…` and `egress-…` are the server's own")]
@@ -76,7 +75,7 @@ impl Stage {
         let template = self.compile(component).await?;
         self.grants.check(name, &template.imports())?;
         let config = Arc::new(config);
-        let description = self.ask(&template, profile(name, config.clone())).await?;
+        let description = self.run_describe(&template, profile(name, config.clone())).await?;
         let mut manifest = Manifest::check(description, name)?;
         self.versions.check(name, &manifest.version)?;
         let from: BTreeSet<_> = manifest.takes.iter().map(|taken| taken.from.clone()).collect();
@@ -104,25 +103,24 @@ impl Stage {
         });
         let world = template.world();
         let pool = Pool::new(template, self.services.clone(), profile.clone(), self.pool.clone());
-        // The first instance shows that `init` takes the configuration, and is warm for the first event.
+        // The first instance shows that `init` accepts the configuration, and is warm for the first event.
         pool.warm().await?;
         let breakers = Breakers::new(&self.breaker);
         let counters = CallCounters::default();
         Ok(Arc::new(Release { manifest, misplaced_doors, inherits_doors, profile, pool, digest, world, counters, breakers }))
     }
 
-    /// Asks a component what it is, and nothing more: it is not configured, and could not serve. `name` is what it must be called,
-    /// where that is known.
+    /// Reads a component's description only: it is not configured, and could not be live. `name` is its expected name, if known.
     pub async fn describe(&self, name: Option<&PluginName>, component: Vec<u8>) -> Result<Manifest, StageError> {
         let template = self.compile(component).await?;
         let unnamed = PluginName::parse("unnamed").map_err(ManifestError::from)?;
-        let description = self.ask(&template, profile(name.unwrap_or(&unnamed), Arc::default())).await?;
+        let description = self.run_describe(&template, profile(name.unwrap_or(&unnamed), Arc::default())).await?;
         let own = PluginName::parse(&description.name).map_err(ManifestError::from)?;
         Ok(Manifest::check(description, name.unwrap_or(&own))?)
     }
 
     fn usage(&self, name: &PluginName, takes_from: &[PluginName]) -> Arc<Usage> {
-        let usage = self.services.quotas.of_heir(name, takes_from, &self.services.metrics);
+        let usage = self.services.quotas.of_successor(name, takes_from, &self.services.metrics);
         let stats = self.services.storage.stats();
         usage.at_most(stats.file_bytes.saturating_add(stats.log_bytes));
         usage
@@ -130,7 +128,7 @@ impl Stage {
 
     async fn compile(&self, component: Vec<u8>) -> Result<Template<State>, StageError> {
         let sandbox = self.sandbox.clone();
-        // Compiling takes a core for a second: never on a thread that serves sockets.
+        // Compilation uses a core for a second, so it never runs on a thread that serves sockets.
         let template = tokio::task::spawn_blocking(move || {
             let template = sandbox.template::<State>(&component, add_imports);
             crate::memory::trim();
@@ -139,14 +137,14 @@ impl Stage {
         Ok(template.await.map_err(|_| StageError::Panic)??)
     }
 
-    async fn ask(&self, template: &Template<State>, unknown: Profile) -> Result<Description, StageError> {
+    async fn run_describe(&self, template: &Template<State>, unknown: Profile) -> Result<Description, StageError> {
         let state = State::new(self.services.clone(), Arc::new(unknown), template.memory());
         let mut instance = within(STAGE_TIME, template.instantiate(state)).await.map_err(StageError::Describe)?;
         within(STAGE_TIME, instance.describe()).await.map_err(StageError::Describe)
     }
 }
 
-/// What is known of a component before it has described itself.
+/// The profile of a component before its description is known.
 fn profile(name: &PluginName, config: Arc<serde_json::Map<String, serde_json::Value>>) -> Profile {
     Profile {
         name: name.clone(),

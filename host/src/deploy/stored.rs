@@ -1,4 +1,4 @@
-//! Stored components, as they are read again: checked as an upload is, since whoever can write to the storage decides on nothing.
+//! Loads stored components. They are checked like uploads: write access to the storage must not be enough to run code.
 
 use std::sync::Arc;
 
@@ -9,8 +9,7 @@ use crate::names::PluginName;
 use crate::replay::redact::Vocabulary;
 
 impl Releases {
-    /// A release from its stored component, if that is what was deployed and is signed by one of the keys of today. Whoever can write
-    /// to the storage decides on neither.
+    /// A release from its stored component, if its digest is `known` and one of the current keys has signed it.
     pub(crate) async fn stored(&self, name: &PluginName, known: &str) -> Result<Arc<Release>, DeployError> {
         let (named, known) = (|| name.clone(), known.to_owned());
         let Some((component, signature)) = component(&*self.storage, &known).await? else {
@@ -23,10 +22,10 @@ impl Releases {
         Ok(self.stage_as(name, component.to_vec()).await?)
     }
 
-    /// The words that a stored component's code may know. Where it cannot be read there are none, and more is hidden.
+    /// The words in a stored component's code. If it cannot be read there are none, so that more is hidden.
     pub async fn vocabulary(&self, digest: &str) -> Vocabulary {
         let Ok(Some((component, _))) = component(&*self.storage, digest).await else { return Vocabulary::default() };
-        // It takes tens of milliseconds.
+        // This takes tens of milliseconds.
         tokio::task::spawn_blocking(move || Vocabulary::of(&component)).await.unwrap_or_default()
     }
 }

@@ -1,5 +1,5 @@
-//! Stored keys that name no tenant: counted at the first start, and moved to `auth.default_tenant` where that is set. In bounded
-//! batches, each written whole and idempotent, so that a start that was interrupted goes on where it was.
+//! Stored keys without a tenant: counted at the first start, or moved to `auth.default_tenant` if it is set. Runs in bounded
+//! batches, each atomic and idempotent, so that an interrupted start can continue.
 
 use std::sync::Arc;
 
@@ -11,20 +11,20 @@ use crate::call::release::Release;
 use crate::names::PluginName;
 use crate::storage::{CommitError, Fingerprint, Storage, Unavailable, Write, WriteSet};
 
-/// Keys that are looked at, and moved, at a time: each is two writes of a set.
+/// Keys that are read and moved in one batch: each is two writes of a write set.
 const BATCH: usize = 100;
 
-/// Bytes of values that are moved at a time; a value alone may have 256 KiB.
+/// Bytes of values that are moved in one batch; one value alone may have 256 KiB.
 const BATCH_BYTES: usize = 512 << 10;
 
-/// Where it is noted for which default tenant a plugin's keys were looked at last.
+/// The key that stores for which default tenant a plugin's keys were handled last.
 fn note(plugin: &PluginName) -> String {
     format!("tenantless/{plugin}")
 }
 
 impl Releases {
-    /// Moves what the staged releases have stored without a tenant to the default tenant, or counts it. Once for each default tenant:
-    /// later starts read one note a plugin.
+    /// Moves keys without a tenant to the default tenant, or counts them. Once for each default tenant: later starts read one
+    /// value for each plugin.
     pub(crate) async fn settle_tenants(&self, staged: &[Arc<Release>]) -> Result<(), Unavailable> {
         let tenant = self.stage.services.default_tenant.as_deref();
         for release in staged.iter().filter(|release| !release.manifest.tenant_keys.is_empty()) {
@@ -55,7 +55,7 @@ impl Releases {
     }
 }
 
-/// How many keys were moved, and how many stay: all of them where there is no default tenant, else those whose place is taken.
+/// The numbers of keys that were moved and that stay: all without a default tenant, else those with an existing new key.
 async fn settle(
     storage: &dyn Storage,
     plugin: &PluginName,
@@ -78,7 +78,7 @@ async fn settle(
     }
 }
 
-/// Gives keys other names, unless there is such a key already.
+/// Renames keys, unless the new key exists.
 async fn rename(storage: &dyn Storage, plugin: &PluginName, pairs: Vec<(String, String)>) -> Result<(usize, usize), Unavailable> {
     let (mut set, mut bytes, mut moved, mut stay) = (empty(plugin), 0, 0, 0);
     for (new, old) in pairs {
@@ -118,7 +118,7 @@ async fn commit(storage: &dyn Storage, set: WriteSet) -> Result<(), Unavailable>
     match storage.commit(set, Box::pin(async {})).await {
         Ok(()) => Ok(()),
         Err(CommitError::Unavailable(error)) => Err(error),
-        // An older node of the cluster has just changed one of them: the next start goes on with what is left.
+        // An older node of the cluster has just changed one of them: the next start continues with the rest.
         Err(error) => Err(Unavailable::new(error)),
     }
 }
@@ -131,7 +131,7 @@ mod tests {
     use crate::storage::Embedded;
 
     #[tokio::test]
-    async fn keys_without_a_tenant_are_moved_in_batches_and_none_is_overwritten() {
+    async fn keys_are_moved_in_batches_without_overwriting() {
         let dir = tempfile::tempdir().unwrap();
         let storage = Embedded::open(dir.path(), &Default::default(), Clock::manual(0)).unwrap();
         let plugin = PluginName::parse("p").unwrap();

@@ -1,4 +1,4 @@
-//! Releases on trial: a canary that serves a share of the users, or a shadow that serves nobody. The active release goes on as it is.
+//! Releases on trial: a canary serves a share of the users; a shadow only observes. The active release is not affected.
 
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ impl Releases {
             Err(error) => return Err(self.reject(name, history, &digest, "?", error.into()).await),
         };
         let version = release.manifest.version.clone();
-        if let Err(error) = self.may_be_tried(&release, &history) {
+        if let Err(error) = self.check_trial_allowed(&release, &history) {
             return Err(self.reject(name, history, &digest, &version, error).await);
         }
         put_component(&*self.storage, bytes, signature).await?;
@@ -46,15 +46,15 @@ impl Releases {
             }
             return Err(self.reject(name, history, &digest, &version, error).await);
         }
-        history.try_out(&digest, &version, trial, &self.now());
+        history.start_trial(&digest, &version, trial, &self.now());
         self.prepared.keep(release.clone());
         self.settle(name, &history).await?;
         tracing::info!(release = %format_args!("{name}@{version}"), ?trial, "deployed");
         Ok(release)
     }
 
-    /// Data is moved for all users at once, so a release that takes some cannot be tried out on a share of them.
-    fn may_be_tried(&self, release: &Arc<Release>, history: &History) -> Result<(), DeployError> {
+    /// Data is moved for all users at once, so a release that takes over data cannot be tried out with a share of them.
+    fn check_trial_allowed(&self, release: &Arc<Release>, history: &History) -> Result<(), DeployError> {
         match Move::pending(release, history).into_iter().next() {
             Some(Move { from, to, .. }) => Err(DeployError::TakesOnTrial { plugin: to, from }),
             None => Ok(self.registry.check_trial(release)?),
@@ -72,7 +72,7 @@ impl Releases {
         Ok(canary.release.clone())
     }
 
-    pub(crate) async fn try_out(&self, name: &PluginName, release: Arc<Release>, trial: Trial) -> Result<(), Collision> {
+    pub(crate) async fn start_trial(&self, name: &PluginName, release: Arc<Release>, trial: Trial) -> Result<(), Collision> {
         let (percent, how) = match trial {
             Trial::Canary(percent) => (percent, How::Serves),
             Trial::Shadow(percent) => {
@@ -84,6 +84,6 @@ impl Releases {
                 (percent, How::Shadows(Box::new(shadow)))
             }
         };
-        self.registry.try_out(release, percent, how)
+        self.registry.start_trial(release, percent, how)
     }
 }

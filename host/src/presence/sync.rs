@@ -1,4 +1,4 @@
-//! Presence in a cluster: publishes the statuses of this node, and reads what all nodes together have changed.
+//! Presence in a cluster: publishes the statuses of this node, and converts the changes of the merged statuses.
 
 use futures_util::future::join_all;
 
@@ -6,8 +6,8 @@ use super::{Change, Group};
 use crate::cluster::Cluster;
 use crate::cluster::presence_store::{PresenceStatement, StatusChange};
 
-/// Says what has changed here to the other nodes; answers what has changed by it over all nodes. While Redis is away, that is what
-/// has changed here.
+/// Publishes local changes to the other nodes, and returns the resulting cluster-wide changes. Without Redis, these are the local
+/// changes.
 pub async fn publish_changes(cluster: &Cluster, changes: Vec<Change>, now_ms: u64) -> Vec<Change> {
     let statements: Vec<_> = changes.iter().map(|change| statement(change, now_ms)).collect();
     let turns = join_all(statements.iter().map(|statement| cluster.presence_store.publish(statement))).await;
@@ -30,7 +30,7 @@ fn statement(change: &Change, now_ms: u64) -> PresenceStatement {
     }
 }
 
-/// What the nodes together have changed, as a plugin is told.
+/// A cluster-wide change, in the form for plugins.
 pub fn change_of(turn: StatusChange) -> Option<Change> {
     let status = |status: &'static str| (!status.is_empty()).then_some(status);
     let group = Group::parse(&turn.group)?;

@@ -1,4 +1,4 @@
-//! Presence moved by hand: devices, grace, heartbeats.
+//! Presence with a manual clock: devices, grace period, heartbeats.
 #![allow(clippy::unwrap_used)]
 
 use super::*;
@@ -32,7 +32,7 @@ impl World {
         assert!(self.presences.track(track, self.now));
     }
 
-    /// A clean disconnect, and the time in which it is seen.
+    /// Disconnects cleanly, and waits until that counts.
     fn leave(&mut self, socket: SocketId) {
         self.presences.disconnected(socket, Ended::Clean, self.now);
         self.now += SETTLE_MS;
@@ -48,7 +48,7 @@ impl World {
         Moment { wall_ms: self.wall, steady_ms: self.now }
     }
 
-    /// What changed, as `from>to`.
+    /// The changes, each as `from>to`.
     fn changes(&mut self) -> Vec<String> {
         let name = |status: Option<&'static str>| status.unwrap_or("offline");
         let changes = self.presences.changes(self.moment(), 100, true);
@@ -73,7 +73,7 @@ fn two_devices_are_one_presence() {
 }
 
 #[test]
-fn a_reconnect_within_the_grace_period_tells_nothing() {
+fn a_reconnect_within_the_grace_period_is_no_change() {
     let mut world = World::new();
     world.track(1, Status::Online);
     world.changes();
@@ -84,7 +84,7 @@ fn a_reconnect_within_the_grace_period_tells_nothing() {
 }
 
 #[test]
-fn a_clean_disconnect_of_the_last_device_is_offline_at_once() {
+fn a_clean_disconnect_of_the_last_device_sets_the_user_offline_at_once() {
     let mut world = World::new();
     world.track(1, Status::Online);
     world.track(2, Status::Online);
@@ -96,7 +96,7 @@ fn a_clean_disconnect_of_the_last_device_is_offline_at_once() {
 }
 
 #[test]
-fn a_device_that_connects_while_another_leaves_is_no_change() {
+fn connecting_one_device_while_another_disconnects_is_no_change() {
     let mut world = World::new();
     world.track(1, Status::Online);
     world.changes();
@@ -108,7 +108,7 @@ fn a_device_that_connects_while_another_leaves_is_no_change() {
 }
 
 #[test]
-fn a_clean_disconnect_leaves_the_grace_of_another_device() {
+fn a_clean_disconnect_keeps_the_grace_of_another_device() {
     let mut world = World::new();
     world.track(1, Status::Online);
     world.track(2, Status::Online);
@@ -131,7 +131,7 @@ fn a_reconnect_ends_the_grace_of_one_broken_connection() {
     world.presences.disconnected(2, Ended::Broken, world.now);
     world.track(3, Status::Online);
     world.presences.disconnected(3, Ended::Clean, world.now);
-    assert!(world.wait(59).changes().is_empty(), "the second one may still come back");
+    assert!(world.wait(59).changes().is_empty(), "the second connection may still reconnect");
     assert_eq!(world.wait(1).changes(), ["online>offline"]);
 
     world.track(4, Status::Online);
@@ -154,7 +154,7 @@ fn a_broken_connection_keeps_its_status_beside_an_away_device() {
 }
 
 #[test]
-fn a_key_that_waits_for_a_reconnect_says_so_once() {
+fn a_wait_for_a_reconnect_is_reported_once() {
     let mut world = World::new();
     world.track(1, Status::Online);
     world.changes();
@@ -167,7 +167,7 @@ fn a_key_that_waits_for_a_reconnect_says_so_once() {
 }
 
 #[test]
-fn without_a_heartbeat_a_key_is_away_until_the_next() {
+fn a_key_without_a_heartbeat_is_away_until_the_next() {
     let mut world = World::new();
     world.track(1, Status::Online);
     world.changes();
@@ -178,7 +178,7 @@ fn without_a_heartbeat_a_key_is_away_until_the_next() {
 }
 
 #[test]
-fn an_away_that_was_asked_for_outlives_a_heartbeat() {
+fn a_requested_away_status_is_kept_after_a_heartbeat() {
     let mut world = World::new();
     world.track(1, Status::Away);
     assert_eq!(world.changes(), ["offline>away"]);
@@ -187,7 +187,7 @@ fn an_away_that_was_asked_for_outlives_a_heartbeat() {
 }
 
 #[test]
-fn untracking_needs_no_grace() {
+fn untracking_has_no_grace_period() {
     let mut world = World::new();
     world.track(1, Status::Online);
     world.changes();
@@ -222,7 +222,7 @@ fn changes_past_the_limit_wait_for_the_next_call() {
 }
 
 #[test]
-fn a_wall_clock_that_is_set_makes_nobody_away_or_offline_and_keeps_nobody() {
+fn setting_the_wall_clock_changes_no_status() {
     const HOUR: u64 = 3_600_000;
     for set in [HOUR, 9 * HOUR] {
         let mut world = World::new();

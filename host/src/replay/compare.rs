@@ -1,5 +1,4 @@
-//! What two runs of one call did differently. It compares what they meant: JSON is the same however it is written, and an effect
-//! that the host refused is none.
+//! Compares two runs of one call by meaning: JSON is compared by value, and effects that the host refused are ignored.
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -8,7 +7,7 @@ use super::replayer::Replayed;
 use crate::call::recorded_call::{Outcome, RecordedCall};
 use crate::transaction::import_log::{ImportCall, Kind, is_alike, normal, remove_split_lists};
 
-/// One difference. What it is of is in `was`, `is`, or both.
+/// One difference. The compared values are in `was`, `is`, or both.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Difference {
     pub what: What,
@@ -18,11 +17,11 @@ pub struct Difference {
     pub is: Option<Value>,
 }
 
-/// Its kind.
+/// The kind of a difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum What {
-    /// It trapped, or passed a limit, where it did not before.
+    /// It trapped or exceeded a limit, and did not before.
     Trap,
     /// Another reply, refusal or failure.
     Outcome,
@@ -31,39 +30,39 @@ pub enum What {
     EffectGone,
     /// The same effects, in another order.
     Order,
-    /// It asked what the record has no answer for, and was answered as if there were nothing.
+    /// It called an import for which the recording has no answer, and received an empty one.
     AskedMore,
-    /// It did without something that was asked before. For information: nobody sees it.
+    /// It did not call an import that was called before. Only informative: this has no visible effect.
     AskedLess,
 }
 
 impl What {
-    /// Whether the call is another one for it.
+    /// Whether the call counts as different.
     pub fn matters(self) -> bool {
         self != Self::AskedLess
     }
 }
 
-/// Everything that differs, the most telling first. `again` is what the old build did with the same call here: where it is known, that
-/// is what counts, since a record without its texts is not always what the old build makes of it either.
+/// All differences, the most important first. `again` is the old build's own replay of the call. If given, it is compared in
+/// place of the recorded outcome, since the old build may also differ from a recording with hidden texts.
 pub fn compare(call: &RecordedCall, again: Option<&Replayed>, played: &Replayed) -> Vec<Difference> {
     let mut found = Vec::new();
     let old = again.map_or(&call.outcome, |again| &again.outcome);
     outcome(&mut found, old, &played.outcome);
-    // What a run that trapped had collected by then is nobody's effect.
+    // Effects that a trapped run had collected never happen.
     let effects = |outcome: &Outcome, asked: &[ImportCall]| -> Vec<Value> {
         let made = asked.iter().filter(|one| one.kind == Kind::Effect && !one.is_refused() && !is_trap(outcome));
-        made.map(told).collect()
+        made.map(describe).collect()
     };
     let was = effects(old, again.map_or(&call.imports, |again| &again.effects));
     let is_hidden = again.is_none() && played.is_hidden;
     effects_differ(&mut found, was, effects(&played.outcome, &played.effects), is_hidden);
     let more = played.missing.iter().filter(|asked| again.is_none_or(|again| !again.missing.contains(asked)));
-    found.extend(more.map(|asked| Difference { what: What::AskedMore, was: None, is: Some(told(asked)) }));
+    found.extend(more.map(|asked| Difference { what: What::AskedMore, was: None, is: Some(describe(asked)) }));
     if !is_trap(&played.outcome) {
         let less = played.unasked.iter().filter(|asked| asked.kind != Kind::Effect);
         let less = less.filter(|asked| again.is_none_or(|again| !again.unasked.contains(asked)));
-        found.extend(less.map(|asked| Difference { what: What::AskedLess, was: Some(told(asked)), is: None }));
+        found.extend(less.map(|asked| Difference { what: What::AskedLess, was: Some(describe(asked)), is: None }));
     }
     found
 }
@@ -72,7 +71,7 @@ fn is_trap(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Trapped(_))
 }
 
-fn told(asked: &ImportCall) -> Value {
+fn describe(asked: &ImportCall) -> Value {
     json!({ "import": asked.import, "args": asked.args.iter().map(normal).collect::<Value>() })
 }
 
@@ -92,7 +91,7 @@ fn effects_differ(found: &mut Vec<Difference>, mut was: Vec<Value>, mut is: Vec<
         let (was, is) = (Value::Array(was), Value::Array(is));
         return found.push(Difference { what: What::Order, was: Some(was), is: Some(is) });
     }
-    // What both made is no difference, wherever it stands.
+    // Effects of both runs are no difference, at any position.
     let same = |old: &Value, new: &Value| old == new || (is_hidden && is_like(old, new));
     is.retain(|new| match was.iter().position(|old| same(old, new)) {
         Some(at) => {
@@ -105,7 +104,7 @@ fn effects_differ(found: &mut Vec<Difference>, mut was: Vec<Value>, mut is: Vec<
         remove_split_lists(&mut was, &mut is);
     }
     for old in was {
-        // The same import is taken for the same effect, changed.
+        // Two effects of the same import count as one changed effect.
         let is = is.iter().position(|new| new["import"] == old["import"]).map(|at| is.remove(at));
         let what = if is.is_some() { What::EffectChanged } else { What::EffectGone };
         found.push(Difference { what, was: Some(old), is });
@@ -113,7 +112,7 @@ fn effects_differ(found: &mut Vec<Difference>, mut was: Vec<Value>, mut is: Vec<
     found.extend(is.into_iter().map(|new| Difference { what: What::EffectAdded, was: None, is: Some(new) }));
 }
 
-/// Whether two effects are the same but for a key that follows from a hidden text.
+/// Whether two effects are equal except for a key that was derived from a hidden text.
 fn is_like(old: &Value, new: &Value) -> bool {
     let parts = |effect: &'_ Value| Some((effect["import"].as_str()?.to_owned(), effect["args"].as_array()?.clone()));
     let (Some(old), Some(new)) = (parts(old), parts(new)) else { return false };
@@ -144,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn effects_are_changed_added_gone_or_in_another_order() {
+    fn effects_are_changed_added_removed_or_reordered() {
         let (a, b, put) = (emit("a", "1"), emit("b", "1"), json!({ "import": "store.put", "args": ["k"] }));
         assert_eq!(kinds(vec![a.clone(), put.clone()], vec![a.clone(), put.clone()]), []);
         assert_eq!(kinds(vec![a.clone(), put.clone()], vec![put.clone(), a.clone()]), [What::Order]);
@@ -154,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_is_the_same_however_it_is_written() {
+    fn replies_are_compared_as_json_values() {
         let mut found = Vec::new();
         let reply = |text: &str| Outcome::Ok(Some(text.to_owned()));
         outcome(&mut found, &reply(r#"{"a":1,"b":2}"#), &reply(r#"{ "b":2,"a":1 }"#));

@@ -1,8 +1,8 @@
-//! A record of a plugin's calls: lines of JSON, as the calls are done, until the time is over or the record is full. Nothing that
-//! is to be hidden ever leaves it, and it keeps nothing but what waits to be written.
+//! A recording of a plugin's calls as lines of JSON, until its time or size limit. Hidden texts never leave it, and only lines
+//! that wait to be written are kept in memory.
 //!
-//! The first line is the header, `{"hubbubRecord": 1, …}`; then one [`RecordedCall`] a line; the last is `{"end": {…}}`, which a record
-//! that was cut short lacks.
+//! The first line is the header, `{"hubbubRecord": 1, …}`, then one [`RecordedCall`] per line. The last is `{"end": {…}}`, which is
+//! missing if the recording was interrupted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -62,7 +62,7 @@ impl Default for Config {
     }
 }
 
-/// The first line.
+/// The header, in the first line.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Header {
@@ -71,35 +71,35 @@ pub struct Header {
     pub version: String,
     /// SHA-256 of the component.
     pub digest: String,
-    /// The server's.
+    /// The server's version.
     pub host: String,
     /// Percent of the calls.
     pub sample: u8,
-    /// What the plugin was initialized with, without what is secret.
+    /// The plugin's configuration, without secrets.
     pub config: Map<String, Value>,
     pub redacted: Vec<String>,
-    /// Whether texts are as they were.
+    /// Whether texts are not hidden.
     #[serde(default)]
     pub clear: bool,
 }
 
-/// A recording under way.
+/// A running recording.
 pub struct Recording {
     inbox: Arc<Inbox>,
-    _watching: ObserverGuard,
+    _guard: ObserverGuard,
 }
 
-/// How a record is made.
+/// The options of a recording.
 pub struct How {
     /// Percent of the calls.
     pub percent: u8,
     pub time: Duration,
     pub hide: Hide,
-    /// Of the component of the release that is live.
+    /// The vocabulary of the live release's component.
     pub vocabulary: Vocabulary,
 }
 
-/// Why there is none.
+/// Why a recording cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
     #[error("no release of it is live")]
@@ -110,7 +110,7 @@ pub enum RecordError {
     Random(#[from] getrandom::Error),
 }
 
-/// The lines of a record, as they come. Dropped, it ends the recording.
+/// The lines of a recording, as calls complete. Dropping it ends the recording.
 pub struct Lines {
     recording: Recording,
     calls: mpsc::Receiver<Arc<RecordedCall>>,
@@ -123,7 +123,7 @@ pub struct Lines {
     has_ended: bool,
 }
 
-/// What is in the record so far.
+/// The size of the recording so far.
 #[derive(Debug, Default)]
 struct Written {
     calls: u64,
@@ -131,7 +131,7 @@ struct Written {
 }
 
 impl Recording {
-    /// Begins to record a share of the calls of the release that is live.
+    /// Starts to record a share of the calls of the live release.
     pub fn begin(deployed: &DeployedPlugin, how: How, config: &Config, metrics: &RecordingMetrics) -> Result<Lines, RecordError> {
         let release = deployed.live().ok_or(RecordError::NotLive)?;
         let How { percent, time, hide, vocabulary } = how;
@@ -146,7 +146,7 @@ impl Recording {
             dropped: metrics.record_dropped.get_or_create(&label).clone(),
             dropped_here: AtomicU64::new(0),
         });
-        let recording = Self { inbox, _watching: deployed.observers.watch() };
+        let recording = Self { inbox, _guard: deployed.observers.watch() };
         if !deployed.observers.record(&recording.inbox) {
             return Err(RecordError::Busy);
         }
@@ -181,7 +181,7 @@ fn header(release: &Release, percent: u8, redactor: &mut Redactor, hide: Hide, c
 }
 
 impl Lines {
-    /// The next line, with its end. None: the record is complete.
+    /// The next line, with its line end. None: the recording is complete.
     pub async fn next(&mut self) -> Option<String> {
         if let Some(header) = self.header.take() {
             return Some(line(&header));
@@ -196,11 +196,11 @@ impl Lines {
             return Some(self.end("time"));
         };
         let redactor = self.redactor.clone();
-        // The component is searched for words that were not met before: not on a thread that serves sockets.
+        // New words are searched in the component, so this does not run on a thread that serves sockets.
         let redacting = tokio::task::spawn_blocking(move || {
-            let mut kept = serde_json::to_value(&*call).unwrap_or_default();
-            redactor.call(&mut kept);
-            line(&kept)
+            let mut recorded = serde_json::to_value(&*call).unwrap_or_default();
+            redactor.call(&mut recorded);
+            line(&recorded)
         });
         let Ok(line) = redacting.await else { return Some(self.end("fault")) };
         if self.written.bytes + line.len() as u64 > self.limits.bytes {
@@ -220,7 +220,7 @@ impl Lines {
 }
 
 fn line(value: &impl Serialize) -> String {
-    // An operator may open the file as it is.
+    // Escaped, since an operator may open the file in a terminal.
     let mut line = shown::line(&serde_json::to_string(value).unwrap_or_default()).into_owned();
     line.push('\n');
     line

@@ -1,6 +1,6 @@
-//! Redacts users' texts and secrets, so that a record can be handed around. Every word is replaced by a stand-in (see `words`), the same
-//! one everywhere, so that a recorded call does the same when it is replayed. Words that the code itself knows are kept: names of fields,
-//! prefixes of keys, values of enums, sentences; and numbers, with which it calculates.
+//! Redacts users' texts and secrets, so that a recording can be shared. Every word is replaced by a stand-in (see `words`), the
+//! same in the whole recording, so that a call behaves the same in a replay. Words of the component's code are kept: names of
+//! fields, prefixes of keys, values of enums, sentences; and numbers, since the code calculates with them.
 
 mod look;
 mod vocabulary;
@@ -17,7 +17,7 @@ use walk::{At, Work, walk, walk_call};
 
 pub use vocabulary::Vocabulary;
 
-/// Parts of names whose values are hidden whatever is configured.
+/// Values under names that contain one of these are always hidden.
 const SECRETS: [&str; 5] = ["password", "secret", "token", "credential", "authorization"];
 
 /// Words of the host: its enums, and the schemes of links.
@@ -44,7 +44,7 @@ const HOSTS: [&str; 20] = [
     "Bearer",
 ];
 
-/// Names of HTML, which stay in a call that holds markup: a plugin that cleans it goes by them.
+/// Names of HTML, which are kept in a call with markup: a plugin that sanitizes it compares with them.
 const MARKUP: [&str; 40] = [
     "a",
     "abbr",
@@ -88,47 +88,47 @@ const MARKUP: [&str; 40] = [
     "ul",
 ];
 
-/// Words that are remembered: what the code has made, and whether the component holds a word. Past it they are looked for again.
-const REMEMBERED: usize = 1 << 16;
+/// The most words in each cache: ids made by the code, and lookups in the component. Past it they are looked up again.
+const MAX_CACHED: usize = 1 << 16;
 
-/// The least length of an id that the code has made: a word with a digit that is in the output of a call and not in its input.
-const MADE: usize = 6;
+/// The least length of an id made by the code: a word with a digit that is in the output of a call and not in its input.
+const MIN_ID: usize = 6;
 
-/// The least length of a word that is looked for inside others.
-const TELLING: usize = 4;
+/// The least length of a word that is searched inside other words.
+const MIN_PART: usize = 4;
 
 /// How much is hidden.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hide {
-    /// All but what the code knows.
+    /// All words that are not in the code.
     Texts,
-    /// Values under the keys of secrets, and the same words elsewhere.
+    /// Values under names of secrets, and the same words elsewhere.
     Secrets,
 }
 
-/// Hides values for one record.
+/// Hides values in one recording.
 pub struct Redactor {
     hide: Hide,
     /// In lower case.
     keys: Vec<String>,
     vocabulary: Vocabulary,
-    /// Of this record alone, and written nowhere.
+    /// Random for each recording, and never written.
     salt: [u8; 32],
-    /// Words of the configuration that are hidden.
+    /// Hidden words of the configuration.
     configured: HashSet<String>,
     memory: Mutex<Memory>,
 }
 
 #[derive(Default)]
 struct Memory {
-    /// Ids that the code has made since the record began.
+    /// Ids made by the code since the start of the recording.
     made: HashSet<String>,
-    /// Whether the component holds a word.
+    /// Whether the component contains a word.
     known: HashMap<String, bool>,
 }
 
 impl Redactor {
-    /// `keys`: values under them are hidden whatever they are. `vocabulary`: of the component that is recorded.
+    /// Values under `keys` are always hidden. `vocabulary` is that of the recorded component.
     pub fn new(hide: Hide, keys: &[String], vocabulary: Vocabulary) -> Result<Self, getrandom::Error> {
         let mut salt = [0; 32];
         getrandom::fill(&mut salt)?;
@@ -136,8 +136,8 @@ impl Redactor {
         Ok(Self { hide, keys, vocabulary, salt, configured: HashSet::new(), memory: Mutex::default() })
     }
 
-    /// Hides what is secret in a plugin's configuration: values under the key of a secret or of whatever kind of key, and the user of a
-    /// url. Everything else is needed to initialize the plugin.
+    /// Hides secrets in a plugin's configuration: values under names of secrets or names that end with `key`, and the user in a
+    /// url. The rest is needed to initialize the plugin.
     pub fn config(&mut self, config: &mut Map<String, Value>) {
         for (key, value) in config {
             let is_secret = self.hides(key) || key.to_lowercase().ends_with("key");
@@ -169,19 +169,19 @@ impl Redactor {
         }
     }
 
-    /// Hides what is to be hidden of a kept call.
+    /// Redacts a recorded call.
     pub fn call(&self, call: &mut Value) {
-        let facts = self.look(call);
+        let facts = self.collect(call);
         walk_call(call, &mut Hiding { redactor: self, facts: &facts });
     }
 
-    /// Hides what is to be hidden of a part of what came out of a call.
-    pub fn beside(&self, call: &Value, part: &mut Value) {
-        let facts = self.look(&mut call.clone());
+    /// Redacts a part of a call's output.
+    pub fn part_of(&self, call: &Value, part: &mut Value) {
+        let facts = self.collect(&mut call.clone());
         walk(part, At::out(), &mut Hiding { redactor: self, facts: &facts });
     }
 
-    fn look(&self, call: &mut Value) -> Facts<'_> {
+    fn collect(&self, call: &mut Value) -> Facts<'_> {
         let mut facts = Facts::new(self);
         walk_call(call, &mut facts);
         facts.inputs.extend(self.configured.iter().cloned());
@@ -189,14 +189,14 @@ impl Redactor {
         facts.finish()
     }
 
-    /// Whether all under a key is hidden.
+    /// Whether all values under a key are hidden.
     fn hides(&self, key: &str) -> bool {
         let key = key.to_lowercase();
         (self.hide == Hide::Texts && self.keys.contains(&key)) || SECRETS.iter().any(|secret| key.contains(secret))
     }
 
-    /// Whether a word of the input stays.
-    fn knows(&self, word: &str, facts: &Facts<'_>) -> bool {
+    /// Whether a word of the input is kept.
+    fn keeps(&self, word: &str, facts: &Facts<'_>) -> bool {
         let folded = words::folded(word);
         if self.hide == Hide::Secrets {
             return !facts.secret.contains(&folded) && !self.configured.contains(&folded);
@@ -215,21 +215,22 @@ impl Redactor {
             return facts.places.contains(word);
         }
         match (facts.names.contains(word), facts.values.contains(word)) {
-            // A name that is no value, such as an id is, may be a part of another in the data.
-            (true, false) => self.remembered(&format!("{word}:"), |vocabulary| vocabulary.contains(word)),
+            // A name that is not also a value, as an id would be, may be a part of another word in the data.
+            (true, false) => self.cached(&format!("{word}:"), |vocabulary| vocabulary.contains(word)),
             (false, false) => false,
-            _ => self.remembered(word, |vocabulary| vocabulary.has(word)),
+            _ => self.cached(word, |vocabulary| vocabulary.has(word)),
         }
     }
 
-    /// Asks the component once for each word. A name is followed by a colon, since it is looked for in another way.
-    fn remembered(&self, word: &str, look: impl FnOnce(&Vocabulary) -> bool) -> bool {
+    /// Searches the component once for each word. The cache key of a name ends with a colon, since names are searched
+    /// differently.
+    fn cached(&self, word: &str, look: impl FnOnce(&Vocabulary) -> bool) -> bool {
         if let Some(known) = self.memory().known.get(word) {
             return *known;
         }
         let known = look(&self.vocabulary);
         let mut memory = self.memory();
-        if memory.known.len() >= REMEMBERED {
+        if memory.known.len() >= MAX_CACHED {
             memory.known.clear();
         }
         memory.known.insert(word.to_owned(), known);
@@ -237,7 +238,7 @@ impl Redactor {
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
-        // Both are whole after every change.
+        // Both are consistent after every change.
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -252,48 +253,49 @@ impl Redactor {
     }
 }
 
-/// Replaces what is hidden.
+/// Replaces hidden words.
 struct Hiding<'a> {
     redactor: &'a Redactor,
     facts: &'a Facts<'a>,
 }
 
 impl Hiding<'_> {
-    /// The stand-in of a word; none: the word is kept.
+    /// The stand-in of a word. None: the word is kept.
     fn word(&self, word: &str, at: At) -> Option<String> {
         let (redactor, salt) = (self.redactor, &self.redactor.salt);
         let folded = words::folded(word);
         if self.facts.inputs.contains(&folded) {
-            return (!redactor.knows(word, self.facts)).then(|| words::pseudonym(salt, word));
+            return (!redactor.keeps(word, self.facts)).then(|| words::pseudonym(salt, word));
         }
-        // The code has made it: a constant of its own, an id, or a part of what it was given.
-        if at.is_output && !redactor.remembered(word, |vocabulary| vocabulary.has(word)) {
+        // The code has made it: a constant, an id, or a part of an input word.
+        if at.is_output && !redactor.cached(word, |vocabulary| vocabulary.has(word)) {
             if let Some(part) = self.part(word, &folded) {
                 return Some(part);
             }
-            let is_id = word.len() >= MADE && word.contains(|c: char| c.is_ascii_digit());
+            let is_id = word.len() >= MIN_ID && word.contains(|c: char| c.is_ascii_digit());
             let mut memory = redactor.memory();
-            if is_id && memory.made.len() < REMEMBERED {
+            if is_id && memory.made.len() < MAX_CACHED {
                 memory.made.insert(word.to_owned());
             }
         }
         None
     }
 
-    /// The part of a hidden word that a word is, as of a text that was cut; or the word with a hidden one in it.
+    /// The stand-in of a word that is a part of a hidden word, as in a truncated text, or that contains a hidden word.
     fn part(&self, word: &str, folded: &str) -> Option<String> {
         let salt = &self.redactor.salt;
         let hidden = self.facts.hidden.iter();
-        let whole = hidden.clone().find(|whole| whole.starts_with(folded) || (folded.len() >= TELLING && whole.contains(folded)));
+        let whole =
+            hidden.clone().find(|whole| whole.starts_with(folded) || (folded.len() >= MIN_PART && whole.contains(folded)));
         if let Some((whole, at)) = whole.and_then(|whole| Some((whole, whole.find(folded)?))) {
             return words::pseudonym(salt, whole).get(at..at + folded.len()).map(|part| words::recased(part, word));
         }
-        let inside = hidden.filter(|inside| inside.len() >= TELLING && folded.contains(inside.as_str()));
+        let inside = hidden.filter(|inside| inside.len() >= MIN_PART && folded.contains(inside.as_str()));
         let longest = inside.max_by_key(|inside| inside.len())?;
         Some(words::recased(&folded.replace(longest.as_str(), &words::pseudonym(salt, longest)), word))
     }
 
-    /// Where a sentence of the code ends that begins here.
+    /// The end of a sentence of the code that starts here.
     fn sentence(&self, text: &str, start: usize) -> usize {
         let mut end = start;
         for at in words::words(&text[start..]) {
@@ -303,7 +305,7 @@ impl Hiding<'_> {
             }
             end = next;
         }
-        let is_sentence = end - start >= 3 * TELLING && text[start..end].contains(' ');
+        let is_sentence = end - start >= 3 * MIN_PART && text[start..end].contains(' ');
         if is_sentence { end } else { start }
     }
 
@@ -317,7 +319,7 @@ impl Hiding<'_> {
                 skip = found.start + length;
                 continue;
             }
-            // The code's own sentences are not in what a user has sent.
+            // Sentences of the code occur only in the output.
             if at.is_output && self.redactor.hide == Hide::Texts {
                 skip = self.sentence(text, found.start);
                 if skip > found.start {
@@ -357,13 +359,13 @@ impl Work for Hiding<'_> {
     }
 
     fn bytes(&mut self, bytes: &mut Vec<u8>, at: At) {
-        // Texts lie between other bytes, which may look like letters: only what is long enough is taken for a text.
+        // Texts lie between other bytes that may look like letters, so only long words are treated as text.
         let runs = bytes.split_inclusive(|byte| !byte.is_ascii_alphanumeric()).map(<[u8]>::to_vec).collect::<Vec<_>>();
         bytes.clear();
         for run in runs {
             let word = std::str::from_utf8(&run).unwrap_or_default();
             let word = word.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
-            let other = if word.len() >= TELLING { self.word(word, at) } else { None };
+            let other = if word.len() >= MIN_PART { self.word(word, at) } else { None };
             match other {
                 Some(other) => {
                     bytes.extend_from_slice(other.as_bytes());
@@ -375,7 +377,7 @@ impl Work for Hiding<'_> {
     }
 }
 
-/// The part of a url that names a user and a password: empty where there is none.
+/// The part of a url with the user and password: empty if there is none.
 fn user_of_url(text: &str) -> std::ops::Range<usize> {
     let Some(start) = text.find("://").map(|at| at + 3) else { return 0..0 };
     let host = text[start..].find(['/', '?', '#']).map_or(text.len(), |end| start + end);

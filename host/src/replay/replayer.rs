@@ -1,5 +1,5 @@
-//! Runs a kept call on a release again, in a world in which there is nothing but the call's own answers. Nothing that it does is
-//! ever seen, and nothing live is ever asked.
+//! Runs a recorded call again on a release, isolated, with the recorded answers. Its effects are never applied, and no live state
+//! is read.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,38 +13,38 @@ use crate::transaction::import_log::{ImportCall, ImportLog};
 use crate::transaction::services::Services;
 use crate::transaction::state::{Replay, State};
 
-/// A release that kept calls are run on, one at a time.
+/// A release on which recorded calls run, one at a time.
 pub struct Replayer {
     release: Arc<Release>,
     services: Arc<Services>,
-    /// Texts of the calls are stand-ins.
+    /// Whether texts of the calls are stand-ins.
     is_hidden: bool,
-    /// Kept from call to call, as the pool keeps its own; not after a fault.
+    /// Reused from call to call, as in the pool, except after a fault.
     instance: Option<Instance<State>>,
 }
 
-/// What came of it.
+/// The result of a replayed call.
 #[derive(Debug)]
 pub struct Replayed {
     pub outcome: Outcome,
-    /// Also those that were refused.
+    /// Includes refused effects.
     pub effects: Vec<ImportCall>,
-    /// Asked, and not in the record.
+    /// Called, and not in the recording.
     pub missing: Vec<ImportCall>,
-    /// In the record, and not asked.
+    /// In the recording, and not called.
     pub unasked: Vec<ImportCall>,
     pub cpu: Duration,
-    /// Texts of the record are stand-ins.
+    /// Whether texts of the recording are stand-ins.
     pub is_hidden: bool,
 }
 
 impl Replayer {
-    /// `services` are of a world apart.
+    /// `services` are isolated from the live ones.
     pub fn new(release: Arc<Release>, services: Arc<Services>) -> Self {
         Self { release, services, is_hidden: false, instance: None }
     }
 
-    /// For calls of a record whose texts are hidden.
+    /// For calls of a recording with hidden texts.
     pub fn of_hidden(self, is_hidden: bool) -> Self {
         Self { is_hidden, ..self }
     }
@@ -60,8 +60,8 @@ impl Replayer {
             Some(instance) => instance,
             None => self.release.pool.apart(self.services.clone()).await?,
         };
-        // An empty store has room: without a look it would count as full.
-        self.release.profile.usage.first_look(&*self.services.storage).await;
+        // An unmeasured store counts as full, even if it is empty.
+        self.release.profile.usage.measure_store_once(&*self.services.storage).await;
         let guest = instance.guest();
         guest.begin(job.caller().cloned(), tenant, call.at, job.hops(), Replay::default());
         guest.call.import_log = Some(ImportLog::replaying(&call.imports, self.is_hidden));

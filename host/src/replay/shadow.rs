@@ -1,6 +1,6 @@
-//! A release that looks on: it is run on calls that the active one has done, answered as that one was, and what it would have done
-//! otherwise is told to the operator. It never touches anything live: it runs in a world apart, one call at a time, and calls
-//! that it has no time for are dropped.
+//! Shadow releases: calls of the active release are run again on another release, with the same answers, and the differences are
+//! reported to the operator. A shadow never changes live state: it is isolated, runs one call at a time, and drops calls that it
+//! has no time for.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,27 +22,27 @@ use crate::call::recorded_call::{Outcome, RecordedCall};
 use crate::call::release::Release;
 use crate::transaction::services::Services;
 
-/// Differing calls that are told.
-const TOLD: usize = 5;
+/// Reported calls with differences.
+const REPORTED: usize = 5;
 
-/// Differences that are told of one.
-const TOLD_OF_ONE: usize = 5;
+/// Reported differences of one call.
+const REPORTED_OF_CALL: usize = 5;
 
-/// The longest difference that is told, in bytes.
-const TOLD_BYTES: usize = 2 << 10;
+/// The longest reported difference, in bytes.
+const REPORTED_BYTES: usize = 2 << 10;
 
-/// Calls whose CPU the ratio is made of.
+/// Calls over which the CPU ratio is computed.
 const TIMED: usize = 512;
 
-/// What a release that looks on has seen.
+/// A shadow and its results.
 pub struct Shadow {
     inbox: Arc<Inbox>,
-    seen: Arc<Seen>,
-    _watching: ObserverGuard,
+    results: Arc<Results>,
+    _guard: ObserverGuard,
 }
 
 #[derive(Default)]
-struct Seen {
+struct Results {
     calls: AtomicU64,
     differing: AtomicU64,
     traps: AtomicU64,
@@ -51,24 +51,24 @@ struct Seen {
 
 #[derive(Default)]
 struct Recent {
-    /// Nanoseconds of the active release and of this one.
+    /// Nanoseconds of the active release and of the shadow.
     cpu: VecDeque<(u64, u64)>,
     differing: VecDeque<Value>,
 }
 
-/// Runs both releases on what comes in.
+/// Runs both releases on the queued calls.
 struct Worker {
     calls: mpsc::Receiver<Arc<RecordedCall>>,
     active: Replayer,
     shadow: Replayer,
     redactor: Redactor,
-    seen: Arc<Seen>,
+    results: Arc<Results>,
     shadowed: Counter,
     differing: Counter,
 }
 
 impl Shadow {
-    /// Begins to show a release a share of the calls of the active one. It ends when it is dropped.
+    /// Starts to run a share of the active release's calls on a release. Ends when it is dropped.
     pub fn begin(
         deployed: &DeployedPlugin,
         active: &Arc<Release>,
@@ -79,17 +79,17 @@ impl Shadow {
         vocabulary: Vocabulary,
     ) -> Result<Self, getrandom::Error> {
         let (queue, calls) = mpsc::channel(config.queue.max(1));
-        let (seen, metrics, label) = (Arc::new(Seen::default()), &services.metrics.recordings, (&deployed.name).into());
+        let (results, metrics, label) = (Arc::new(Results::default()), &services.metrics.recordings, (&deployed.name).into());
         let worker = Worker {
             calls,
-            active: Replayer::new(active.clone(), services.apart()?),
-            shadow: Replayer::new(release.clone(), services.apart()?),
+            active: Replayer::new(active.clone(), services.isolated()?),
+            shadow: Replayer::new(release.clone(), services.isolated()?),
             redactor: Redactor::new(Hide::Texts, &config.redact, vocabulary)?,
-            seen: seen.clone(),
+            results: results.clone(),
             shadowed: metrics.shadowed.get_or_create(&label).clone(),
             differing: metrics.shadow_differing.get_or_create(&label).clone(),
         };
-        // Apart from every call: a client waits for none of this. It ends with the queue.
+        // A task of its own, so that no client waits for it. It ends with the queue.
         tokio::spawn(worker.run());
         let inbox = Arc::new(Inbox {
             digest: active.digest.clone(),
@@ -99,7 +99,7 @@ impl Shadow {
             dropped: metrics.shadow_dropped.get_or_create(&label).clone(),
             dropped_here: AtomicU64::new(0),
         });
-        Ok(Self { inbox, seen, _watching: deployed.observers.watch() })
+        Ok(Self { inbox, results, _guard: deployed.observers.watch() })
     }
 }
 
@@ -109,14 +109,14 @@ impl Shadowing for Shadow {
     }
 
     fn report(&self) -> Value {
-        let (seen, recent) = (&self.seen, self.seen.recent.lock().unwrap_or_else(PoisonError::into_inner));
+        let (results, recent) = (&self.results, self.results.recent.lock().unwrap_or_else(PoisonError::into_inner));
         let (mut active, mut shadow): (Vec<u64>, Vec<u64>) = recent.cpu.iter().copied().unzip();
         let (active, shadow) = (median(&mut active), median(&mut shadow));
         let ratio = active.zip(shadow).map(|(active, shadow)| shadow as f64 / active.max(1) as f64);
         json!({
-            "calls": seen.calls.load(Ordering::Relaxed),
-            "differing": seen.differing.load(Ordering::Relaxed),
-            "traps": seen.traps.load(Ordering::Relaxed),
+            "calls": results.calls.load(Ordering::Relaxed),
+            "differing": results.differing.load(Ordering::Relaxed),
+            "traps": results.traps.load(Ordering::Relaxed),
             "dropped": self.inbox.dropped_here.load(Ordering::Relaxed),
             "cpuRatio": ratio.map(|ratio| (ratio * 100.0).round() / 100.0),
             "lastDiffering": recent.differing,
@@ -124,7 +124,7 @@ impl Shadowing for Shadow {
     }
 }
 
-/// The middle one.
+/// The upper median.
 pub fn median(values: &mut [u64]) -> Option<u64> {
     values.sort_unstable();
     values.get(values.len() / 2).copied()
@@ -140,43 +140,43 @@ impl Worker {
     }
 
     async fn run_call(&mut self, call: &RecordedCall) -> Result<(), CallError> {
-        // The active release a second time, under the same conditions: only so are they comparable.
+        // The active release runs the call again under the same conditions, since only then the two are comparable.
         let again = self.active.play(call).await?;
         let played = self.shadow.play(call).await?;
         let differences: Vec<_> =
             compare(call, Some(&again), &played).into_iter().filter(|difference| difference.what.matters()).collect();
-        let seen = &self.seen;
+        let results = &self.results;
         if matches!(played.outcome, Outcome::Trapped(_)) {
-            seen.traps.fetch_add(1, Ordering::Relaxed);
+            results.traps.fetch_add(1, Ordering::Relaxed);
         }
         let reported = (!differences.is_empty()).then(|| self.describe(call, differences));
-        let mut recent = seen.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut recent = results.recent.lock().unwrap_or_else(PoisonError::into_inner);
         keep(&mut recent.cpu, (again.cpu.as_nanos() as u64, played.cpu.as_nanos() as u64), TIMED);
         if let Some(reported) = reported {
-            seen.differing.fetch_add(1, Ordering::Relaxed);
+            results.differing.fetch_add(1, Ordering::Relaxed);
             self.differing.inc();
-            keep(&mut recent.differing, reported, TOLD);
+            keep(&mut recent.differing, reported, REPORTED);
         }
-        // Last: a call that is counted has been told.
-        seen.calls.fetch_add(1, Ordering::Relaxed);
+        // Last, so that a counted call is already reported.
+        results.calls.fetch_add(1, Ordering::Relaxed);
         self.shadowed.inc();
         Ok(())
     }
 
     fn describe(&self, call: &RecordedCall, differences: Vec<Difference>) -> Value {
         let whole = serde_json::to_value(call).unwrap_or_default();
-        let reported = differences.into_iter().take(TOLD_OF_ONE);
+        let reported = differences.into_iter().take(REPORTED_OF_CALL);
         let reported: Vec<_> = reported.map(|difference| self.one(&whole, difference)).collect();
         json!({ "at": call.at, "call": call.job.name(), "differences": reported })
     }
 
-    /// A difference without what is to be hidden, and of bounded length.
+    /// A redacted difference, of bounded length.
     fn one(&self, call: &Value, difference: Difference) -> Value {
         let cut = |value: Option<Value>| {
             let mut value = value?;
-            self.redactor.beside(call, &mut value);
+            self.redactor.part_of(call, &mut value);
             let text = value.to_string();
-            let end = text.floor_char_boundary(TOLD_BYTES);
+            let end = text.floor_char_boundary(REPORTED_BYTES);
             Some(if end < text.len() { text[..end].into() } else { value })
         };
         json!(Difference { what: difference.what, was: cut(difference.was), is: cut(difference.is) })

@@ -70,7 +70,7 @@ impl Gateway {
         if self.drain.has_begun() {
             return Err(NotAdmitted::Draining);
         }
-        let address = self.address_of(request.extensions(), request.headers()).map(proxies::household);
+        let address = self.address_of(request.extensions(), request.headers()).map(proxies::client_block);
         self.permits.admit_connection(address, polls, &self.limits, &self.services.metrics).map_err(|no_permit| match no_permit {
             NoPermit::Node => NotAdmitted::Full,
             NoPermit::Address => NotAdmitted::Address,

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::limit::Limit;
-use crate::proxies::{Network, household};
+use crate::proxies::{Network, client_block};
 use crate::telemetry::{ListenerLabel, Metrics};
 
 /// The TCP connections of one port.
@@ -61,7 +61,7 @@ impl TcpPermits {
         let address = address.to_canonical();
         let is_limited =
             !self.of_address.is_off() && !address.is_loopback() && !self.trusted.iter().any(|proxy| proxy.has(address));
-        let tcp_permit = TcpPermit { address: is_limited.then(|| household(address)), tcp_permits: self.clone() };
+        let tcp_permit = TcpPermit { address: is_limited.then(|| client_block(address)), tcp_permits: self.clone() };
         let open = self.open.fetch_add(1, Ordering::Relaxed) + 1;
         self.gauge(1);
         // From here on, dropping the permit corrects both counts.

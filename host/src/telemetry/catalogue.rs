@@ -1,18 +1,18 @@
-//! Every metric with its type, labels and meaning, read from an exposition, for the page of all metrics.
+//! A list of all metrics with type, labels and help, parsed from an exposition, for the metrics page.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One metric.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Described {
-    /// As its samples are named, such as `hubbub_deliveries_total`.
+    /// The name of its samples, such as `hubbub_deliveries_total`.
     pub name: String,
     pub kind: String,
     pub labels: Vec<String>,
     pub help: String,
 }
 
-/// Reads an exposition in the text format of OpenMetrics. Sorted by name.
+/// Parses an exposition in the OpenMetrics text format. Sorted by name.
 pub fn read(exposition: &str) -> Vec<Described> {
     let mut found: BTreeMap<&str, Described> = BTreeMap::new();
     let mut labels: BTreeSet<String> = BTreeSet::new();
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn an_example_of_every_metric_shows_its_labels() {
+    fn examples_of_all_metrics_show_their_labels() {
         let all = read(&Metrics::examples().encode().unwrap_or_default());
         let calls = all.iter().find(|one| one.name == "hubbub_plugin_calls_total");
         assert_eq!(calls.map(|one| one.labels.as_slice()), Some(&["outcome", "plugin", "version"].map(str::to_owned)[..]));

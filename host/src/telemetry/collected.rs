@@ -1,4 +1,4 @@
-//! Collected that live elsewhere, read when they are asked for.
+//! Metrics with values from elsewhere, read at each scrape.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,7 +12,7 @@ use prometheus_client::registry::Registry;
 
 use super::plugin::ReleaseLabels;
 
-/// One figure: its name, what it counts, and its value. A gauge is of now; the others only grow.
+/// One metric: its name, help and value. Counters and seconds only grow.
 #[derive(Debug, Clone, Copy)]
 pub enum Metric {
     Counter(&'static str, &'static str, u64),
@@ -20,7 +20,7 @@ pub enum Metric {
     Seconds(&'static str, &'static str, f64),
 }
 
-/// A gauge of every release that serves: its name, what it counts, and the values by plugin and version.
+/// A gauge of every live release: its name, help, and values by plugin and version.
 #[derive(Debug)]
 pub struct ByRelease {
     pub name: &'static str,
@@ -28,7 +28,7 @@ pub struct ByRelease {
     pub values: BTreeMap<(String, String), i64>,
 }
 
-/// Adds gauges of releases that are read when they are asked for.
+/// Registers gauges of releases, read at each scrape.
 pub fn register_releases(registry: &mut Registry, read: impl Fn() -> Vec<ByRelease> + Send + Sync + 'static) {
     registry.register_collector(Box::new(Releases(Box::new(read))));
 }
@@ -54,7 +54,7 @@ impl Collector for Releases {
     }
 }
 
-/// Adds figures that are read when they are asked for.
+/// Registers metrics, read at each scrape.
 pub fn register(registry: &mut Registry, read: impl Fn() -> Vec<Metric> + Send + Sync + 'static) {
     registry.register_collector(Box::new(Collected(Box::new(read))));
 }
@@ -69,8 +69,8 @@ impl fmt::Debug for Collected {
 
 impl Collector for Collected {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        for figure in (self.0)() {
-            match figure {
+        for metric in (self.0)() {
+            match metric {
                 Metric::Counter(name, help, value) => {
                     let metric = ConstCounter::new(value);
                     metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)?;

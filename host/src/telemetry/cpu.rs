@@ -1,4 +1,4 @@
-//! CPU, added up without a lock: in nanoseconds, since a sum of seconds would lose the microseconds of a call.
+//! CPU time, summed without a lock: in nanoseconds, since a sum of seconds as a float would lose the microseconds of a call.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +8,7 @@ use prometheus_client::encoding::{EncodeMetric, MetricEncoder};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::{MetricType, TypedMetric};
 
-/// Adds up time. Clones add to the same sum.
+/// A sum of CPU time. Clones share the sum.
 #[derive(Debug, Clone, Default)]
 pub struct Cpu(Arc<AtomicU64>);
 

@@ -1,4 +1,4 @@
-//! The figures that plugins keep for themselves: few names each, so that no plugin fills the operator's database.
+//! The custom metrics of plugins. Each plugin has few names, so that no plugin fills the operator's database.
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
@@ -14,7 +14,7 @@ use super::PluginLabel;
 use super::registrar::{Registrar, register};
 use crate::names::PluginName;
 
-/// The figures that plugins keep for themselves.
+/// The custom metrics of all plugins.
 pub struct Custom {
     names: Mutex<HashMap<PluginName, Vec<String>>>,
     counts: Family<CustomLabels, Counter>,
@@ -29,7 +29,7 @@ struct CustomLabels {
     name: String,
 }
 
-/// Names a plugin may use.
+/// The most names of one plugin.
 const MAX_CUSTOM_NAMES: usize = 64;
 
 impl Custom {
@@ -83,7 +83,7 @@ impl Custom {
     }
 }
 
-/// 0.001 to 4194, in whatever a plugin counts.
+/// Buckets from 0.001 to 4194, in the plugin's unit.
 fn custom_values() -> Histogram {
     Histogram::new(exponential_buckets(0.001, 4.0, 12))
 }
@@ -95,7 +95,7 @@ mod tests {
     use crate::telemetry::Metrics;
 
     #[test]
-    fn a_plugins_figures_are_bounded_in_number() {
+    fn the_number_of_custom_metrics_is_limited() {
         let metrics = Metrics::new();
         let plugin = PluginName::parse("p").unwrap();
         for i in 0..100 {

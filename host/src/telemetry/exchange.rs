@@ -1,4 +1,4 @@
-//! Figures of what comes from other systems and goes to them. Names come from outside: past a number of them they share one label.
+//! Metrics of bus ingest and egress. Topic names come from outside: past a number of names, the rest share one label.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
@@ -10,10 +10,10 @@ use prometheus_client::metrics::gauge::Gauge;
 
 use super::registrar::{Registrar, register};
 
-/// Names of topics and streams that have series of their own.
+/// The most topics and streams with their own series.
 const MAX_NAMES: usize = 256;
 
-/// What all others are counted as.
+/// The label of all others.
 const OTHER: &str = "other";
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -44,7 +44,7 @@ struct System {
     system: &'static str,
 }
 
-/// The figures.
+/// The metrics of ingest and egress.
 pub struct Exchange {
     accepted: Family<Topic, Counter>,
     rejected: Family<Reason, Counter>,
@@ -111,12 +111,12 @@ impl Exchange {
         self.waiting.get_or_create(&System { system }).set(waiting as i64);
     }
 
-    /// Counts a source's comebacks, from 0 on.
+    /// The counter of reconnects to a source. Exists from now on, with 0.
     pub fn reconnects(&self, source: &'static str) -> Counter {
         self.reconnects.get_or_create(&Source { source }).clone()
     }
 
-    /// The same of a system that is sent to.
+    /// The same for a system that messages are sent to.
     pub fn sent_reconnects(&self, system: &'static str) -> Counter {
         self.sent_reconnects.get_or_create(&System { system }).clone()
     }
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_past_their_number_share_a_label() {
+    fn names_past_the_limit_share_one_label() {
         let exchange = Exchange::register(&mut Registrar::new());
         for n in 0..MAX_NAMES {
             assert_eq!(exchange.name(&format!("t{n}")), format!("t{n}"));

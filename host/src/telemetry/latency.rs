@@ -1,5 +1,4 @@
-//! How long something takes, counted into buckets without a lock. Fine enough to read a 99th percentile from, at the cost of two
-//! atomic additions.
+//! A histogram of durations without a lock. Fine enough for a 99th percentile, at the cost of two atomic additions.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,14 +7,14 @@ use std::time::Duration;
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::{MetricType, TypedMetric};
 
-/// Buckets from 1 µs to 8 s: four to a doubling, so that a percentile is right to a fifth.
+/// Buckets from 1 µs to 8 s, four for each doubling, so that a percentile has an error of at most 20 %.
 const BUCKETS: usize = 23 * PER_DOUBLING;
 const PER_DOUBLING: usize = 4;
 
-/// What is published: every second doubling, 4 µs to 4 s.
+/// The published buckets: every second doubling, from 4 µs to 4 s.
 const PUBLISHED: usize = 11;
 
-/// Counts durations. Clones count together.
+/// A histogram of durations. Clones share the counts.
 #[derive(Debug, Clone, Default)]
 pub struct Latency(Arc<Counts>);
 
@@ -31,7 +30,7 @@ impl Default for Counts {
     }
 }
 
-/// The counts of one moment.
+/// The counts at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot([u64; BUCKETS]);
 
@@ -47,7 +46,7 @@ impl Latency {
 }
 
 impl Snapshot {
-    /// What has been counted since an earlier moment.
+    /// The counts since an earlier snapshot.
     pub fn since(&self, earlier: &Self) -> Self {
         Self(std::array::from_fn(|at| self.0[at].saturating_sub(earlier.0[at])))
     }
@@ -56,7 +55,7 @@ impl Snapshot {
         self.0.iter().sum()
     }
 
-    /// The time that a share of all stayed under; zero of none.
+    /// The duration that this share of all observations is under; zero without observations.
     pub fn quantile(&self, share: f64) -> Duration {
         let wanted = (self.count() as f64 * share).ceil() as u64;
         let mut seen = 0;
@@ -78,7 +77,7 @@ fn bucket(took: Duration) -> usize {
     ((micros.log2() * PER_DOUBLING as f64).ceil() as usize).min(BUCKETS - 1)
 }
 
-/// The most microseconds that a bucket holds.
+/// The upper bound of a bucket, in microseconds.
 fn upper_micros(bucket: usize) -> f64 {
     (bucket as f64 / PER_DOUBLING as f64).exp2()
 }
@@ -112,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_quantile_is_right_to_a_fifth() {
+    fn a_quantile_has_an_error_of_at_most_20_percent() {
         let latency = Latency::default();
         for micros in 1..=1000u64 {
             latency.observe(Duration::from_micros(micros));
@@ -125,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_over_all_buckets_counts_in_the_last() {
+    fn the_last_bucket_counts_everything_above() {
         let latency = Latency::default();
         latency.observe(Duration::from_secs(3600));
         latency.observe(Duration::ZERO);

@@ -1,4 +1,4 @@
-//! The log: lines on standard error, as text or JSON. It never contains what clients send. Logging never blocks and never fails: a
+//! The log: lines on standard error, as text or JSON. Never contains data of clients. Logging never blocks and never fails: a
 //! line that cannot be written is counted and dropped.
 
 pub mod often;
@@ -41,7 +41,7 @@ impl Default for Config {
     }
 }
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
@@ -49,10 +49,10 @@ pub enum LogFormat {
     Json,
 }
 
-/// How long the process waits at its end for the last lines to be written.
+/// How long a process that ends waits for the last lines to be written.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
-/// The log of this process, once it is started.
+/// The log of this process, once started.
 static LOG: OnceLock<Log> = OnceLock::new();
 
 struct Log {
@@ -60,20 +60,20 @@ struct Log {
     reload: Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>,
 }
 
-/// Starts logging to standard error, panics included. `filter` is as `RUST_LOG`: `info`, or `warn,hubbub=debug`.
+/// Starts logging to standard error, panics included. `filter` has the syntax of `RUST_LOG`: `info`, or `warn,hubbub=debug`.
 ///
 /// # Errors
-/// Where the filter cannot be read, or the log was started before.
+/// If the filter is invalid, or the log was started before.
 pub fn start_log(format: LogFormat, filter: &str, buffer: usize) -> Result<(), String> {
     let filter = read_filter(filter)?;
-    // A descriptor of its own: a blocked write must not hold the lock of `std::io::stderr`.
+    // A duplicated descriptor, since a blocked write must not hold the lock of `std::io::stderr`.
     let out = std::io::stderr().as_fd().try_clone_to_owned().map_err(|e| e.to_string())?;
     let sink = Sink::start(buffer, File::from(out)).map_err(|e| e.to_string())?;
     // Colour codes in a file or a pipe would break searches.
     let colours = std::io::stderr().is_terminal();
     let builder =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(Shown { sink: sink.clone(), colours }).with_ansi(colours);
-    // It would report errors by `eprintln!`, which panics if standard error is closed.
+    // Internal errors would be reported by `eprintln!`, which panics if standard error is closed.
     let builder = builder.log_internal_errors(false);
     let (reload, started) = match format {
         LogFormat::Text => {
@@ -93,11 +93,11 @@ pub fn start_log(format: LogFormat, filter: &str, buffer: usize) -> Result<(), S
     Ok(())
 }
 
-/// What the subscriber writes a line to: nothing in it steers a terminal or forges another line.
+/// The subscriber's writer. Escapes control characters, so that no line controls a terminal or forges another line.
 #[derive(Clone)]
 struct Shown {
     sink: Arc<Sink>,
-    /// Colours are escape sequences of the subscriber's own, which escapes those of others.
+    /// Colours are the subscriber's own escape sequences; it escapes all others.
     colours: bool,
 }
 
@@ -128,33 +128,33 @@ impl std::io::Write for Shown {
 }
 
 /// # Errors
-/// Where a filter cannot be read.
+/// If the filter is invalid.
 pub fn check_filter(filter: &str) -> Result<(), String> {
     read_filter(filter).map(drop)
 }
 
-/// Replaces what is logged.
+/// Replaces the filter.
 ///
 /// # Errors
-/// Where the filter cannot be read; the old one stays.
+/// If the filter is invalid; the old one stays.
 pub fn reload_filter(filter: &str) -> Result<(), String> {
     let filter = read_filter(filter)?;
     LOG.get().map_or(Ok(()), |log| (log.reload)(filter))
 }
 
-/// Adds a line to those of the log, whatever the filter. False where the log was not started.
+/// Writes a line to the log without filtering. False if the log was not started.
 pub fn write_beside_log(line: &str) -> bool {
     LOG.get().is_some_and(|log| (&mut &*log.sink).write_all(line.as_bytes()).is_ok())
 }
 
-/// Waits until the lines so far are written, for at most a second: the reader may have stopped.
+/// Waits until the lines so far are written, for at most a second, since the reader may have stopped.
 pub fn flush_log() {
     if let Some(log) = LOG.get() {
         log.sink.flush(LAST_LINES);
     }
 }
 
-/// Lines that could not be written, since the start.
+/// The number of lines that could not be written since the start.
 pub fn lost_lines() -> u64 {
     LOG.get().map_or(0, |log| log.sink.lost())
 }
@@ -167,7 +167,7 @@ fn reloading<S: 'static>(handle: Handle<EnvFilter, S>) -> Box<dyn Fn(EnvFilter) 
     Box::new(move |filter| handle.reload(filter).map_err(|e| e.to_string()))
 }
 
-/// Logs a panic as a line like any other. The standard hook writes to standard error, which blocks if the reader has stopped.
+/// Logs a panic as a normal line. The standard hook writes to standard error, which blocks if the reader has stopped.
 fn log_panic(panic: &PanicHookInfo<'_>) {
     let what = panic.payload_as_str().unwrap_or("for a reason that is no text");
     let place = panic.location().map(ToString::to_string).unwrap_or_default();
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_the_host_is_escaped_and_keeps_the_colours_of_a_terminal() {
+    fn log_lines_are_escaped_and_keep_terminal_colours() {
         let (send, written) = mpsc::sync_channel(8);
         let sink = Sink::start(1000, Pipe(send)).unwrap();
         for (colours, line, shown) in [

@@ -1,4 +1,4 @@
-//! The figures of each release: what came of its calls, and what they cost. Only the last few versions of a plugin keep theirs.
+//! Metrics of each release: outcomes and costs of its calls. Only the last versions of a plugin keep their series.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -33,19 +33,19 @@ struct OutcomeLabels {
     outcome: &'static str,
 }
 
-/// What came of a call.
+/// The outcome of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     Ok,
-    /// The plugin refused, knowingly.
+    /// The plugin refused the client's request.
     Refused,
     /// The data of a message or timer does not fit its handler's type.
     InvalidData,
-    /// The plugin could not.
+    /// The plugin reported a failure.
     Failed,
-    /// It trapped, passed a limit, or answered what cannot be used.
+    /// The call trapped, exceeded a limit, or returned an unusable answer.
     Fault,
-    /// Nothing could serve it.
+    /// Nothing could serve the call.
     Unavailable,
     AlreadyHandled,
 }
@@ -54,7 +54,7 @@ impl Outcome {
     pub const ALL: [Self; 7] =
         [Self::Ok, Self::Refused, Self::InvalidData, Self::Failed, Self::Fault, Self::Unavailable, Self::AlreadyHandled];
 
-    /// As metrics label it, and traces.
+    /// The label in metrics and traces.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -67,24 +67,24 @@ impl Outcome {
         }
     }
 
-    /// Whether somebody ought to look at it.
+    /// Whether an operator should investigate it.
     pub fn is_error(self) -> bool {
         matches!(self, Self::InvalidData | Self::Failed | Self::Fault | Self::Unavailable)
     }
 }
 
-/// A release that has series of its own, for as long as the other half of `alive` is.
-struct Known {
+/// A release with its own series; live as long as the strong half of `alive`.
+struct Version {
     version: String,
     alive: Weak<()>,
 }
 
-/// Versions of a plugin that keep their series when they have gone. Deployed daily for a year, all of them would be thousands.
+/// The most versions of a plugin with series, apart from live ones. With daily deployments there would be hundreds a year.
 const MAX_VERSIONS: usize = 8;
 
 /// The series of all releases.
 pub(super) struct Releases {
-    versions: Mutex<HashMap<PluginName, Vec<Known>>>,
+    versions: Mutex<HashMap<PluginName, Vec<Version>>>,
     calls: Family<OutcomeLabels, Counter>,
     call_seconds: Family<ReleaseLabels, Latency>,
     cpu: Family<ReleaseLabels, Cpu>,
@@ -98,7 +98,7 @@ pub(super) struct Releases {
     log_lines_dropped: Family<ReleaseLabels, Counter>,
 }
 
-/// One release's figures, looked up once at staging: counting costs an atomic addition.
+/// The metrics of one release, looked up once at staging: counting costs an atomic addition.
 pub struct PluginMetrics {
     /// By outcome, in the order of [`Outcome::ALL`].
     calls: [Counter; Outcome::ALL.len()],
@@ -112,13 +112,13 @@ pub struct PluginMetrics {
     pub pool_waits: Counter,
     pub log_lines_dropped: Counter,
     refusals: [Counter; Code::ALL.len()],
-    /// While this lives, its series do.
-    #[expect(dead_code, reason = "held, never looked at")]
+    /// The series are kept while this lives.
+    #[expect(dead_code, reason = "held, never read")]
     alive: Arc<()>,
 }
 
 impl PluginMetrics {
-    /// Counters that nobody reads: for a component that is only being looked at.
+    /// Unregistered metrics, for a component that is only inspected.
     pub fn detached() -> Self {
         Self {
             calls: Default::default(),
@@ -136,13 +136,13 @@ impl PluginMetrics {
         }
     }
 
-    /// Calls that took no effect by the plugin's fault, or the host's; a refusal of the client is none.
+    /// Calls without effect by a fault of the plugin or the host. Refusals of a client's request do not count.
     pub fn errors(&self) -> u64 {
         let refused = |code: Code| self.refusals[code as usize].get();
         self.faults.get() + refused(Code::Internal) + refused(Code::Unavailable)
     }
 
-    /// Counts a call that took so long, from its turn to its commit.
+    /// Counts a call with its duration, from its start to its commit.
     pub fn called(&self, outcome: Outcome, took: Duration) {
         self.calls[outcome as usize].inc();
         self.call_seconds.observe(took);
@@ -154,11 +154,11 @@ impl PluginMetrics {
 }
 
 impl Releases {
-    /// A release's own counters.
+    /// The metrics of one release.
     pub(super) fn of(&self, plugin: &PluginName, version: &str) -> PluginMetrics {
         let labels = ReleaseLabels { plugin: plugin.to_string(), version: version.to_owned() };
         let alive = Arc::new(());
-        self.remember(plugin, Known { version: version.to_owned(), alive: Arc::downgrade(&alive) });
+        self.remember(plugin, Version { version: version.to_owned(), alive: Arc::downgrade(&alive) });
         PluginMetrics {
             calls: Outcome::ALL.map(|outcome| {
                 let ReleaseLabels { plugin, version } = labels.clone();
@@ -181,17 +181,17 @@ impl Releases {
         }
     }
 
-    /// Takes a release among those that have series, and lets the oldest of those go that serve no more.
-    fn remember(&self, plugin: &PluginName, new: Known) {
+    /// Adds a release, and removes the series of the oldest versions that are no longer live.
+    fn remember(&self, plugin: &PluginName, new: Version) {
         let mut all = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
         let known = all.entry(plugin.clone()).or_default();
         known.push(new);
         while known.len() > MAX_VERSIONS
             && let Some(at) = known.iter().position(|one| one.alive.strong_count() == 0)
         {
-            let gone = known.remove(at);
-            if !known.iter().any(|one| one.version == gone.version) {
-                self.forget(ReleaseLabels { plugin: plugin.to_string(), version: gone.version });
+            let removed = known.remove(at);
+            if !known.iter().any(|one| one.version == removed.version) {
+                self.forget(ReleaseLabels { plugin: plugin.to_string(), version: removed.version });
             }
         }
     }
@@ -262,7 +262,7 @@ mod tests {
     use crate::telemetry::Metrics;
 
     #[test]
-    fn versions_that_have_gone_keep_no_series_for_ever() {
+    fn series_of_old_versions_are_removed() {
         let metrics = Metrics::new();
         let plugin = PluginName::parse("p").unwrap();
         let live = metrics.release(&plugin, "1.0.0");

@@ -1,4 +1,4 @@
-//! Registers metrics. For the page of all metrics it also makes one series of each, since a metric without series shows no labels.
+//! Registers metrics. For the metrics page it also creates one series of each, since a metric without series shows no labels.
 
 use std::fmt::Debug;
 use std::hash::Hash;
@@ -8,7 +8,7 @@ use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Metric, Registry};
 
-/// The registry of all metrics while it is filled.
+/// The registry of all metrics, while they are registered.
 pub(super) struct Registrar {
     registry: Registry,
     with_examples: bool,
@@ -28,7 +28,7 @@ impl Registrar {
     }
 }
 
-/// A metric that can show its labels.
+/// A metric that can create an example series.
 pub(super) trait Example {
     /// Makes one series with empty labels. A metric without labels has its series already.
     fn make_series(&self) {}
@@ -47,7 +47,7 @@ where
     }
 }
 
-/// Registers a metric under its name, with the sentence that says what it counts.
+/// Registers a metric with its name and help text.
 pub(super) fn register<M>(to: &mut Registrar, name: &str, help: &str, metric: M) -> M
 where
     M: Metric + Clone + Debug + Example,

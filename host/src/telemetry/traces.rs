@@ -1,5 +1,5 @@
-//! Traces: what became of a connect, an event, a disconnect or a timer, to its commit and on over the bus, told to an OpenTelemetry
-//! collector. Never waits for the collector, never tells a payload, a token or a user, and is one branch where it is off.
+//! Traces for an OpenTelemetry collector: spans of connects, events, disconnects and timers, through their commit and over the
+//! bus. Never waits for the collector, never contains a payload, a token or a user, and costs one branch if off.
 
 mod export;
 mod share;
@@ -23,19 +23,19 @@ use super::Metrics;
 pub use export::Exports;
 use share::Share;
 
-/// The header or field in which others tell the trace of what they send, and are told.
+/// The header or field that carries the trace of a message, in both directions.
 pub const TRACEPARENT: &str = "traceparent";
 
-/// Attributes of a span; what comes after them is left out.
+/// The most attributes of a span; further ones are left out.
 const MAX_ATTRIBUTES: u32 = 16;
 
-/// Links of a span, to the other messages that share a commit.
+/// The most links of a span to the other messages of its commit.
 const MAX_LINKS: u32 = 16;
 
-/// Bytes of an attribute's text; the rest is cut.
+/// The most bytes of an attribute's text; the rest is cut.
 const MAX_TEXT: usize = 256;
 
-/// Why spans are dropped: the queue was full, the collector did not take them.
+/// Reasons for dropped spans: the queue was full, or the collector did not accept them.
 pub(super) const DROPPED: [&str; 2] = ["queue_full", "not_taken"];
 
 /// `[traces]`: traces for an OpenTelemetry collector.
@@ -70,19 +70,19 @@ impl Default for Config {
     }
 }
 
-/// Why nothing can be traced as it is configured.
+/// Why the configuration of traces is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum TracesError {
-    #[error("traces.endpoint is no address of HTTP, such as http://127.0.0.1:4318")]
+    #[error("traces.endpoint is not an HTTP address, such as http://127.0.0.1:4318")]
     Endpoint,
     #[error("traces.sample is a share from 0 to 1, not {0}")]
     Sample(f64),
-    #[error("the exporter of traces cannot be made: {0}")]
+    #[error("the exporter of traces cannot be created: {0}")]
     Exporter(String),
 }
 
 impl Config {
-    /// Whether it holds, and where spans go. None: traces are off.
+    /// Checks the configuration. Returns the collector's url; none if traces are off.
     fn target(&self) -> Result<Option<String>, TracesError> {
         if !(0.0..=1.0).contains(&self.sample) {
             return Err(TracesError::Sample(self.sample));
@@ -97,28 +97,28 @@ impl Config {
     }
 }
 
-/// Begins traces. Off, it is a branch.
+/// Starts traces. If traces are off, it costs one branch.
 #[derive(Clone, Default)]
 pub struct Tracer(Option<SdkTracer>);
 
-/// What a span is to those beside it.
+/// The kind of a span.
 #[derive(Debug, Clone, Copy)]
 pub enum Kind {
-    /// Something has come from outside.
+    /// A request or event from outside.
     Server,
-    /// Something was published.
+    /// A published message.
     Producer,
-    /// What was published is handled.
+    /// The handling of a published message.
     Consumer,
-    /// Its time has come.
+    /// A timer or other internal work.
     Internal,
 }
 
 impl Tracer {
-    /// The tracer of this configuration, and what sends its spans off: to be run. Neither connects to anything yet.
+    /// The tracer of this configuration, and the exporter of its spans, which is to be run. Nothing is connected yet.
     ///
     /// # Errors
-    /// Names the setting that cannot be.
+    /// Names the invalid setting.
     pub fn new(config: &Config, metrics: &Metrics) -> Result<(Self, Option<Exports>), TracesError> {
         let Some(target) = config.target()? else { return Ok((Self::default(), None)) };
         let (exports, queue) = Exports::new(config, target, metrics)?;
@@ -131,14 +131,14 @@ impl Tracer {
         Ok((Self(Some(provider.tracer("hubbub"))), Some(exports)))
     }
 
-    /// Begins a trace, where this is one of those that are sampled.
+    /// Starts a trace, if it is sampled.
     pub fn begin(&self, kind: Kind, name: &'static str) -> Option<Span> {
-        // The branch that all others pay.
+        // The only cost while traces are off.
         let tracer = self.0.as_ref()?;
         Span::start(tracer, builder(kind, name), &Context::new())
     }
 
-    /// Begins a trace that a part of another has caused, if any: where that was sampled, so is this.
+    /// Starts a trace that was caused by a span of another. If that one was sampled, this one is too.
     pub fn begin_after(&self, cause: Option<TraceParent>, kind: Kind, name: &'static str) -> Option<Span> {
         let Some(cause) = cause else { return self.begin(kind, name) };
         let tracer = self.0.as_ref()?;
@@ -146,7 +146,7 @@ impl Tracer {
         Span::start(tracer, builder(kind, name).with_links(vec![link]), &Context::new())
     }
 
-    /// Goes on with the trace of whoever sent something, as it was decided there; else begins one.
+    /// Continues the sender's trace, with its sampling decision, if there is one; else starts a trace.
     pub fn follow_or_begin(&self, parent: Option<TraceParent>, kind: Kind, name: &'static str) -> Option<Span> {
         match parent {
             Some(parent) => self.follow(parent, kind, name),
@@ -154,9 +154,9 @@ impl Tracer {
         }
     }
 
-    /// Goes on with a trace that was begun elsewhere, where it was sampled there.
+    /// Continues a trace that was started elsewhere, if it was sampled there.
     pub fn follow(&self, parent: TraceParent, kind: Kind, name: &'static str) -> Option<Span> {
-        // A parent is told to the library on the heap, and the answer is known where it was not sampled.
+        // Passing a parent to the library allocates, and without sampling the result is known.
         let tracer = self.0.as_ref().filter(|_| parent.sampled)?;
         Span::start(tracer, builder(kind, name), &parent.context())
     }
@@ -177,11 +177,10 @@ impl From<Kind> for SpanKind {
     }
 }
 
-/// A part of a trace that is being recorded, and sent off when it is dropped. There is none where nothing is sampled: whoever has
-/// one may spend something on it.
+/// A recorded span, exported when it is dropped. It exists only if the trace is sampled, so that work for it is spent only then.
 pub struct Span(Box<Recording>);
 
-/// Behind a pointer, so that where nothing is sampled there is little to carry.
+/// Boxed, so that an absent span takes little space.
 struct Recording {
     tracer: SdkTracer,
     parent: TraceParent,
@@ -202,13 +201,13 @@ impl Span {
         Self(Box::new(Recording { tracer: tracer.clone(), parent, recorded: Mutex::new(span) }))
     }
 
-    /// Begins a part of this one.
+    /// Starts a child span.
     pub fn child(&self, name: impl Into<Cow<'static, str>>) -> Self {
         let Recording { tracer, parent, .. } = &*self.0;
         Self::of(tracer, tracer.build_with_context(SpanBuilder::from_name(name), &parent.context()))
     }
 
-    /// What those who go on with it must know.
+    /// The parent for spans that continue this one.
     pub fn parent(&self) -> TraceParent {
         self.0.parent
     }
@@ -221,7 +220,7 @@ impl Span {
         self.set(key, i64::try_from(number).unwrap_or(i64::MAX));
     }
 
-    /// What came of it; where that was nobody's wish, it is an error.
+    /// Sets the outcome, and whether it is an error.
     pub fn outcome(&self, outcome: &'static str, is_error: bool) {
         self.set("hubbub.outcome", outcome);
         if is_error {
@@ -229,12 +228,12 @@ impl Span {
         }
     }
 
-    /// Ties it to a part of another trace.
+    /// Adds a link to a span of another trace.
     pub fn link(&self, other: TraceParent) {
         self.recorded().add_link(other.span_context(), Vec::new());
     }
 
-    /// To be told once: the library keeps both of two.
+    /// Call it once for each key: the library would keep both values.
     fn set(&self, key: &'static str, value: impl Into<Value>) {
         self.recorded().set_attribute(KeyValue::new(key, value));
     }
@@ -244,7 +243,7 @@ impl Span {
     }
 }
 
-/// A part of a trace as others name it: W3C's `traceparent`.
+/// A span's identity in other systems: W3C's `traceparent`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TraceParent {
     trace: TraceId,
@@ -252,9 +251,9 @@ pub struct TraceParent {
     sampled: bool,
 }
 
-/// No `traceparent`.
+/// An invalid `traceparent`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("no traceparent: 00-, 32 hexadecimal digits, -, 16, -, 2")]
+#[error("not a traceparent: 00-, 32 hexadecimal digits, -, 16, -, 2")]
 pub struct InvalidTraceParent;
 
 impl TraceParent {
@@ -262,12 +261,12 @@ impl TraceParent {
         Self { trace: context.trace_id(), span: context.span_id(), sampled: context.is_sampled() }
     }
 
-    /// What a header or a field says, where that can be read.
+    /// Parses a header or field; none if it is invalid.
     pub fn read(text: &[u8]) -> Option<Self> {
         std::str::from_utf8(text).ok()?.parse().ok()
     }
 
-    /// As log lines name the trace.
+    /// The trace's id in log lines.
     pub fn trace_id(&self) -> impl fmt::Display + use<> {
         self.trace
     }
@@ -297,7 +296,7 @@ impl FromStr for TraceParent {
         let trace = digits(parts.next(), 32).and_then(|hex| TraceId::from_hex(hex).ok());
         let span = digits(parts.next(), 16).and_then(|hex| SpanId::from_hex(hex).ok());
         let flags = digits(parts.next(), 2).and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        // A later version may have more to say.
+        // A later version may have further parts.
         let is_known = version != "ff" && (version != "00" || parts.next().is_none());
         match (trace, span, flags) {
             (Some(trace), Some(span), Some(flags)) if is_known && trace != TraceId::INVALID && span != SpanId::INVALID => {
@@ -308,7 +307,7 @@ impl FromStr for TraceParent {
     }
 }
 
-/// A part that has so many hexadecimal digits, and nothing else.
+/// A part with exactly `len` hexadecimal digits.
 fn digits(part: Option<&str>, len: usize) -> Option<&str> {
     part.filter(|part| part.len() == len && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)))
 }
@@ -338,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn the_root_decides_and_what_follows_obeys() {
+    fn the_root_decides_on_sampling() {
         let (none, _exports, _) = tracer(on(0.0));
         assert!(none.begin(Kind::Server, "a").is_none());
         let followed = none.follow(PARENT.parse().unwrap(), Kind::Consumer, "b").unwrap();
@@ -350,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_sampled_trace_has_caused_is_one_of_its_own_and_sampled() {
+    fn a_trace_caused_by_a_sampled_one_is_sampled() {
         let cause: TraceParent = PARENT.parse().unwrap();
         let (none, _exports, _) = tracer(on(0.0));
         let caused = none.begin_after(Some(cause), Kind::Internal, "a").unwrap();
@@ -364,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn a_traceparent_is_read_as_it_is_written_and_nothing_else_is() {
+    fn only_a_valid_traceparent_is_parsed() {
         assert_eq!(PARENT.parse::<TraceParent>().unwrap().to_string(), PARENT);
         assert!(PARENT.replacen("00-", "01-", 1).parse::<TraceParent>().is_ok(), "a later version");
         let zero = format!("00-{}-b7ad6b7169203331-01", "0".repeat(32));
@@ -384,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_named() {
+    fn an_invalid_setting_is_reported() {
         let wrong = |config: Config| Tracer::new(&config, &Metrics::new()).err().map(|error| error.to_string()).unwrap();
         assert!(wrong(on(1.5)).contains("traces.sample"));
         assert!(wrong(Config { endpoint: Some("localhost".into()), ..Config::default() }).contains("traces.endpoint"));

@@ -1,5 +1,5 @@
-//! The commit of a call: storage first, then everything else, in the order made. Calls that write take effect in the order
-//! in which storage accepts them.
+//! The commit of a call: storage first, then all other effects in their order. Calls that write take effect in the order in which
+//! storage accepts them.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -12,7 +12,7 @@ use crate::rooms::{Send, To};
 use crate::storage::{CommitError, HandledId, WriteSet};
 use crate::telemetry::traces::Span;
 
-/// Commits what a call has collected. Without writes it is done when the first wait would come, mostly at once.
+/// Commits the effects of a call. Without writes, this usually completes without waiting.
 pub async fn commit(
     services: &Arc<Services>,
     plugin: &PluginName,
@@ -45,18 +45,18 @@ pub async fn commit(
     if publishes {
         services.published.notify_one();
     }
-    // Who is told of a join hears what other nodes send to the room from then on.
+    // A client must learn of its join only once it also receives what other nodes send to the room.
     if joins {
         services.rooms.settled().await;
     }
     Ok(())
 }
 
-/// A commit that is traced.
+/// A traced commit.
 struct Traced {
     span: Arc<Span>,
-    asked: Instant,
-    /// When the group began that the commit is in.
+    requested_at: Instant,
+    /// When the group of the commit began.
     begun: Arc<OnceLock<Instant>>,
 }
 
@@ -65,12 +65,12 @@ impl Traced {
         let span = parent.child("commit");
         span.number("hubbub.writes", writes as u64);
         span.number("hubbub.messages", messages as u64);
-        Self { span: Arc::new(span), asked: Instant::now(), begun: Arc::default() }
+        Self { span: Arc::new(span), requested_at: Instant::now(), begun: Arc::default() }
     }
 
     fn end(self, outcome: &Result<(), CommitError>) {
         if let Some(begun) = self.begun.get() {
-            self.span.number("hubbub.group_wait_us", begun.duration_since(self.asked).as_micros() as u64);
+            self.span.number("hubbub.group_wait_us", begun.duration_since(self.requested_at).as_micros() as u64);
         }
         let (name, is_error) = match outcome {
             Ok(()) => ("ok", false),
@@ -92,8 +92,8 @@ async fn apply_traced(services: &Services, live: Vec<Live>, trace: Option<&Span>
     apply(services, live).await;
 }
 
-/// Whether a call joins its caller to more rooms than a socket may be in. Looked at before anything of the call happens: a message
-/// must not be stored for a join that cannot be.
+/// Whether a call joins its caller to more rooms than a socket may be in. Checked before any effect: no message may be stored for
+/// a join that is then refused.
 pub fn joins_too_many(services: &Services, live: &[Live]) -> bool {
     let joins = || {
         live.iter().filter_map(|live| match live {
@@ -109,15 +109,15 @@ pub fn joins_too_many(services: &Services, live: &[Live]) -> bool {
     })
 }
 
-/// Takes the bytes that a call's emits put into clients' queues from the plugin's quota. Looked at before anything of the call
-/// happens; whoever joins or leaves meanwhile is not counted.
+/// Takes the bytes that a call's emits put into clients' queues from the plugin's quota. Checked before any effect; later joins
+/// and leaves are not counted.
 pub fn fan_out(services: &Services, usage: &Usage, live: &[Live]) -> Result<(), Passed> {
     if !usage.is_fanout_limited() {
         return Ok(());
     }
     let bytes = |live: &Live| match live {
         Live::Emit(emit) => match &emit.to {
-            // By far the most: no look at the members.
+            // The most frequent case, without a lookup of members.
             Target::Socket(_) => emit.text.len() as u64,
             to => services.rooms.namespace(&emit.namespace).map_or(0, |all| all.reached(&to.into()) * emit.text.len() as u64),
         },
@@ -129,7 +129,7 @@ pub fn fan_out(services: &Services, usage: &Usage, live: &[Live]) -> Result<(), 
     }
 }
 
-/// Lets effects on what is connected happen, in the order made.
+/// Applies effects on connected clients, in order.
 pub async fn apply(services: &Services, live: Vec<Live>) {
     for effect in live {
         match effect {

@@ -1,4 +1,4 @@
-//! What one call has collected. It happens all together at the commit, or not at all.
+//! The effects that one call has collected. At the commit all of them take effect, or none.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,19 +12,19 @@ use crate::timers::{Origin, TimerId};
 /// The effects of a call, and what it read.
 #[derive(Default)]
 pub struct Effects {
-    /// Keys that `get` read, with what was read. Checked at commit.
+    /// Keys that `get` read, with the values' fingerprints. Checked at the commit.
     pub reads: Vec<(String, Option<Fingerprint>)>,
     pub writes: Vec<Write>,
     pub messages: Vec<OutboxMessage>,
-    /// Everything else, in the order made.
+    /// All other effects, in order.
     pub live: Vec<Live>,
     count: usize,
     bytes: usize,
-    /// Bytes that the writes so far may add to the store.
+    /// Bytes that the writes may add to the store.
     pub stored: u64,
 }
 
-/// An effect on what is connected now.
+/// An effect on connected clients, presence or timers.
 pub enum Live {
     Join { socket: SocketId, namespace: Arc<str>, room: String },
     Leave { socket: SocketId, namespace: Arc<str>, room: String },
@@ -54,7 +54,7 @@ pub struct Emit {
     pub volatile: bool,
 }
 
-/// Whom to.
+/// The recipients of an event.
 pub enum Target {
     Socket(SocketId),
     Rooms(Vec<String>),
@@ -65,7 +65,7 @@ pub enum Target {
 }
 
 impl Effects {
-    /// Makes room for one more, or ends the call.
+    /// Counts one more effect, or ends the call.
     pub fn charge(&mut self, bytes: usize, most: usize, most_bytes: usize) -> Result<(), Limit> {
         self.count += 1;
         self.bytes += bytes;
@@ -78,17 +78,17 @@ impl Effects {
         Ok(())
     }
 
-    /// The next call's charges begin at nothing.
-    pub fn uncharge(&mut self) {
+    /// Resets the counts for the next call.
+    pub fn reset_charges(&mut self) {
         (self.count, self.bytes) = (0, 0);
     }
 
-    /// How many were charged.
+    /// The number of counted effects.
     pub fn count(&self) -> usize {
         self.count
     }
 
-    /// Whether something must be written before the rest may happen.
+    /// Whether something must be stored before the other effects may happen.
     pub fn is_durable(&self) -> bool {
         !self.writes.is_empty() || !self.messages.is_empty()
     }
@@ -99,17 +99,17 @@ impl Effects {
         self.messages.clear();
         self.live.clear();
         self.stored = 0;
-        self.uncharge();
+        self.reset_charges();
     }
 }
 
 impl Live {
-    /// Whether it lets a socket into a room.
+    /// Whether it adds a socket to a room.
     pub fn joins(&self) -> bool {
         matches!(self, Self::Join { .. } | Self::MoveUser { joins: true, .. })
     }
 
-    /// Whether it must wait until the client knows that it is connected.
+    /// Whether it must wait until the client has received its CONNECT.
     pub fn follows_connect(&self) -> bool {
         matches!(self, Self::Emit(_) | Self::Track(_) | Self::Heartbeat { .. } | Self::Untrack { .. })
     }

@@ -1,5 +1,5 @@
-//! What a call asked of the host and was answered: kept while it runs, or given again to another run of it. It holds words of
-//! JSON only, and never touches what is live.
+//! The import log of a call: its imports with their answers, recorded while it runs, or replayed to another run of it. Holds only
+//! JSON values, and never changes live state.
 
 mod alike;
 
@@ -14,76 +14,76 @@ use crate::sandbox::imports::{budget, emitter, presence, rooms, store, timers, t
 
 pub use alike::{is_alike, remove_split_lists};
 
-/// One import that was called.
+/// One import call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImportCall {
     /// `store.get`
     pub import: String,
     pub kind: Kind,
     pub args: Vec<Value>,
-    /// `null` where the call ended in it.
+    /// `null` if the call ended in it.
     #[serde(default)]
     pub answer: Value,
 }
 
-/// What an import is to the call.
+/// How an import behaves in a replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
-    /// Reads: asked again, the answer is the same.
+    /// Reads: the same call gets the same answer again.
     Read,
-    /// Each answer is used up: random bytes, points of a budget.
+    /// Draws: each answer is used once, such as random bytes or points of a budget.
     Draw,
     /// Collects an effect.
     Effect,
 }
 
-/// The tape of one call.
+/// The import log of one call.
 #[derive(Debug)]
 pub enum ImportLog {
     Recording(Recorded),
     Replaying(Script),
 }
 
-/// What has been recorded.
+/// The recorded imports.
 #[derive(Debug)]
 pub struct Recorded {
-    pub asked: Vec<ImportCall>,
-    /// Bytes that still fit. None: they did not, and nothing is kept any more.
+    pub calls: Vec<ImportCall>,
+    /// Bytes that still fit. None: the calls did not fit, and are no longer recorded.
     room: Option<usize>,
 }
 
-/// The answers of a recorded call, and what another run of it has asked.
+/// The answers of a recorded call, and the imports of another run of it.
 #[derive(Debug, Default)]
 pub struct Script {
     lines: HashMap<String, Line>,
-    /// Effects, in the order made.
+    /// Effects, in order.
     pub effects: Vec<ImportCall>,
-    /// What the record has no answer for.
+    /// Imports without a recorded answer.
     pub missing: Vec<ImportCall>,
-    /// Texts are stand-ins: a key with what the plugin has made of one, such as a hash, is another than in the record.
+    /// Texts are stand-ins, so a key derived from one, such as a hash, differs from the recording.
     is_hidden: bool,
 }
 
 #[derive(Debug)]
 struct Line {
-    asked: ImportCall,
-    /// The last first.
+    call: ImportCall,
+    /// In reverse order.
     answers: Vec<Value>,
     used: bool,
 }
 
 impl ImportLog {
-    /// Keeps what is asked, up to so many bytes.
+    /// Records imports, up to a size.
     pub fn recording(bytes: usize) -> Box<Self> {
-        Box::new(Self::Recording(Recorded { asked: Vec::new(), room: Some(bytes) }))
+        Box::new(Self::Recording(Recorded { calls: Vec::new(), room: Some(bytes) }))
     }
 
-    /// `is_hidden`: texts of the record are stand-ins.
-    pub fn replaying(asked: &[ImportCall], is_hidden: bool) -> Box<Self> {
+    /// `is_hidden`: texts of the recording are stand-ins.
+    pub fn replaying(calls: &[ImportCall], is_hidden: bool) -> Box<Self> {
         let mut lines: HashMap<String, Line> = HashMap::new();
-        for one in asked.iter().rev() {
-            let line = lines.entry(one.key()).or_insert_with(|| Line { asked: one.clone(), answers: Vec::new(), used: false });
+        for one in calls.iter().rev() {
+            let line = lines.entry(one.key()).or_insert_with(|| Line { call: one.clone(), answers: Vec::new(), used: false });
             line.answers.push(one.answer.clone());
         }
         Box::new(Self::Replaying(Script { lines, is_hidden, ..Script::default() }))
@@ -91,37 +91,36 @@ impl ImportLog {
 }
 
 impl Recorded {
-    /// What was asked; none where it was too much to keep.
+    /// The recorded imports; none if they did not fit.
     pub fn complete(self) -> Option<Vec<ImportCall>> {
-        self.room.map(|_| self.asked)
+        self.room.map(|_| self.calls)
     }
 
-    pub(crate) fn keep(&mut self, asked: ImportCall) {
-        let bytes = weight(&asked.answer) + asked.args.iter().map(weight).sum::<usize>();
+    pub(crate) fn record(&mut self, call: ImportCall) {
+        let bytes = weight(&call.answer) + call.args.iter().map(weight).sum::<usize>();
         self.room = self.room.and_then(|room| room.checked_sub(bytes));
         match self.room {
-            Some(_) => self.asked.push(asked),
-            None => self.asked = Vec::new(),
+            Some(_) => self.calls.push(call),
+            None => self.calls = Vec::new(),
         }
     }
 }
 
 impl Script {
-    /// Reads of the record that this run did without.
+    /// Recorded imports that this run did not call.
     pub fn unasked(&self) -> impl Iterator<Item = &ImportCall> {
-        self.lines.values().filter(|line| !line.used).map(|line| &line.asked)
+        self.lines.values().filter(|line| !line.used).map(|line| &line.call)
     }
 
-    pub(crate) fn answer(&mut self, asked: &ImportCall) -> Option<Value> {
-        let mut key = asked.key();
-        if self.is_hidden && asked.kind == Kind::Read && !self.lines.contains_key(&key) {
-            let alike =
-                |line: &&Line| !line.used && is_alike((&line.asked.import, &line.asked.args), (&asked.import, &asked.args));
-            key = self.lines.values().find(alike)?.asked.key();
+    pub(crate) fn answer(&mut self, call: &ImportCall) -> Option<Value> {
+        let mut key = call.key();
+        if self.is_hidden && call.kind == Kind::Read && !self.lines.contains_key(&key) {
+            let alike = |line: &&Line| !line.used && is_alike((&line.call.import, &line.call.args), (&call.import, &call.args));
+            key = self.lines.values().find(alike)?.call.key();
         }
         let line = self.lines.get_mut(&key)?;
         line.used = true;
-        match asked.kind {
+        match call.kind {
             Kind::Read if line.answers.len() == 1 => line.answers.last().cloned(),
             _ => line.answers.pop(),
         }
@@ -133,18 +132,18 @@ impl ImportCall {
         Self { import: import.to_owned(), kind, args, answer: Value::Null }
     }
 
-    /// What tells two questions apart: not how a JSON text is written.
+    /// The identity of an import call, with JSON texts in a normal form.
     fn key(&self) -> String {
         format!("{}{}", self.import, Value::Array(self.args.iter().map(normal).collect()))
     }
 
-    /// Whether an effect was refused, and so is none.
+    /// Whether an effect was refused.
     pub fn is_refused(&self) -> bool {
         self.answer.get("err").is_some()
     }
 }
 
-/// A value in which texts that are JSON are what they say: two that mean the same are equal.
+/// Replaces texts that are JSON by their values, so that equal JSON compares as equal.
 pub fn normal(value: &Value) -> Value {
     match value {
         Value::String(text) => nested(text).map_or_else(|| value.clone(), |inner| normal(&inner)),
@@ -154,7 +153,7 @@ pub fn normal(value: &Value) -> Value {
     }
 }
 
-/// The object or array that a text is.
+/// The object or array in a text.
 pub fn nested(text: &str) -> Option<Value> {
     if !text.trim_start().starts_with(['{', '[']) {
         return None;
@@ -171,7 +170,7 @@ fn weight(value: &Value) -> usize {
     }
 }
 
-/// What can be on a tape.
+/// A value in an import log.
 pub(crate) trait Logged: Sized {
     fn to_log(&self) -> Value;
     fn from_log(value: &Value) -> Option<Self>;
@@ -279,12 +278,12 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn asked(import: &str, kind: Kind, arg: &str, answer: Value) -> ImportCall {
+    fn call(import: &str, kind: Kind, arg: &str, answer: Value) -> ImportCall {
         ImportCall { answer, ..ImportCall::new(import, kind, vec![json!(arg)]) }
     }
 
     #[test]
-    fn what_goes_on_the_tape_comes_off_it() {
+    fn logged_values_are_read_back() {
         type Got = Result<Option<Vec<u8>>, store::Error>;
         for got in [Ok(None), Ok(Some(b"text".to_vec())), Ok(Some(vec![0xff, 0])), Err(store::Error::InvalidKey("k".into()))] {
             assert_eq!(Got::from_log(&got.to_log()), Some(got));
@@ -296,34 +295,33 @@ mod tests {
     }
 
     #[test]
-    fn a_read_is_answered_again_and_a_draw_is_used_up() {
+    fn a_read_is_answered_again_and_a_draw_once() {
         let mut import_log = ImportLog::replaying(
-            &[asked("store.get", Kind::Read, "k", json!(1)), asked("random.bytes", Kind::Draw, "4", json!(2))],
+            &[call("store.get", Kind::Read, "k", json!(1)), call("random.bytes", Kind::Draw, "4", json!(2))],
             false,
         );
-        let ImportLog::Replaying(script) = import_log.as_mut() else { panic!("it was made to replay") };
-        let (read, draw) =
-            (asked("store.get", Kind::Read, "k", Value::Null), asked("random.bytes", Kind::Draw, "4", Value::Null));
+        let ImportLog::Replaying(script) = import_log.as_mut() else { panic!("not a replay") };
+        let (read, draw) = (call("store.get", Kind::Read, "k", Value::Null), call("random.bytes", Kind::Draw, "4", Value::Null));
         assert_eq!(script.answer(&read), Some(json!(1)));
         assert_eq!(script.answer(&read), Some(json!(1)));
         assert_eq!(script.unasked().count(), 1);
         assert_eq!(script.answer(&draw), Some(json!(2)));
         assert_eq!(script.answer(&draw), None);
-        assert_eq!(script.answer(&asked("store.get", Kind::Read, "other", Value::Null)), None);
+        assert_eq!(script.answer(&call("store.get", Kind::Read, "other", Value::Null)), None);
     }
 
     #[test]
-    fn how_json_is_written_makes_no_other_question() {
-        let mut import_log = ImportLog::replaying(&[asked("bus.publish", Kind::Effect, r#"{"a":1,"b":2}"#, json!(1))], false);
-        let ImportLog::Replaying(script) = import_log.as_mut() else { panic!("it was made to replay") };
-        assert!(script.answer(&asked("bus.publish", Kind::Effect, r#"{ "b": 2, "a": 1 }"#, Value::Null)).is_some());
+    fn the_format_of_json_does_not_matter() {
+        let mut import_log = ImportLog::replaying(&[call("bus.publish", Kind::Effect, r#"{"a":1,"b":2}"#, json!(1))], false);
+        let ImportLog::Replaying(script) = import_log.as_mut() else { panic!("not a replay") };
+        assert!(script.answer(&call("bus.publish", Kind::Effect, r#"{ "b": 2, "a": 1 }"#, Value::Null)).is_some());
     }
 
     #[test]
-    fn a_call_past_its_bytes_is_not_kept() {
+    fn calls_past_the_size_are_not_recorded() {
         let fits = |bytes| {
-            let mut recorded = Recorded { asked: Vec::new(), room: Some(bytes) };
-            recorded.keep(asked("store.get", Kind::Read, "0123456789", Value::Null));
+            let mut recorded = Recorded { calls: Vec::new(), room: Some(bytes) };
+            recorded.record(call("store.get", Kind::Read, "0123456789", Value::Null));
             recorded.complete().is_some()
         };
         assert!(fits(26) && !fits(25));

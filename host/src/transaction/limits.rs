@@ -1,4 +1,4 @@
-//! `[limits]`: what one call may use. A call over one of them ends as a trap, and nothing of it is seen.
+//! `[limits]`: the limits of one call. A call past one of them traps, without any effect.
 
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ impl Default for Config {
     }
 }
 
-/// A limit that is out of its bounds.
+/// A limit out of its bounds.
 #[derive(Debug, thiserror::Error)]
 #[error("limits.{key} is {value}; it must be 1 to {most}")]
 pub struct OutOfBounds {
@@ -48,7 +48,7 @@ pub struct OutOfBounds {
 }
 
 impl Config {
-    /// Checks what storage would refuse later.
+    /// Checks limits that storage would refuse later.
     pub fn check(&self) -> Result<(), OutOfBounds> {
         let bounds = [("effects", self.effects, MAX_SET_WRITES), ("effect_bytes", self.effect_bytes, MAX_SET_BYTES)];
         match bounds.into_iter().find(|(_, value, most)| !(1..=*most).contains(value)) {
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_limit_that_storage_could_not_keep_is_refused() {
+    fn a_limit_past_those_of_storage_is_refused() {
         assert!(Config::default().check().is_ok());
         for effects in [0, MAX_SET_WRITES + 1] {
             assert!(Config { effects, ..Config::default() }.check().is_err());

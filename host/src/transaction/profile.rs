@@ -1,5 +1,4 @@
-//! What the host knows of one release of a plugin while it serves its calls: its names, its rights, its figures. Never changed
-//! after staging.
+//! The properties of one release for its calls: names, permissions and metrics. Never changed after staging.
 
 use std::sync::Arc;
 
@@ -7,12 +6,12 @@ use crate::budgets::quota::Usage;
 use crate::names::PluginName;
 use crate::telemetry::PluginMetrics;
 
-/// One release, as its calls see it.
+/// One release, for its calls.
 pub struct Profile {
     pub name: PluginName,
     pub version: String,
     pub tenancy: Tenancy,
-    /// `auth.default_tenant`: the tenant of whatever names none.
+    /// `auth.default_tenant`: the tenant of clients, messages and calls without one.
     pub default_tenant: Option<Arc<str>>,
     /// The namespaces it takes part in.
     pub namespaces: Vec<Pattern>,
@@ -21,12 +20,12 @@ pub struct Profile {
     /// `[plugins.NAME.config]`
     pub config: Arc<serde_json::Map<String, serde_json::Value>>,
     pub metrics: Arc<PluginMetrics>,
-    /// What the plugin may use and uses, over all its releases.
+    /// The plugin's quota and use, over all its releases.
     pub usage: Arc<Usage>,
 }
 
-/// The setting of a plugin with tenants that says where a message's data names its tenant, such as `org.id`. It is the host's: the
-/// plugin is not initialized with it.
+/// The setting of a plugin with the path of the tenant in a message's data, such as `org.id`. It is for the host: the plugin's
+/// `init` does not receive it.
 pub const TENANT_PATH: &str = "tenant_path";
 
 /// Whether a tenant is part of the names of rooms. See `plugin.wit`.
@@ -34,20 +33,20 @@ pub const TENANT_PATH: &str = "tenant_path";
 pub enum Tenancy {
     None,
     Required,
-    /// Where the caller or the message has one.
+    /// Only if the caller or the message has one.
     Optional,
 }
 
 /// A name with at most one parameter, at its end: `/course/{id}`, `chat:{id}`, `/chat`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern {
-    /// As the description has it.
+    /// The text in the plugin's description.
     pub text: Arc<str>,
-    /// Where the parameter begins; the text's length where there is none.
+    /// The start of the parameter, or the text's length if there is none.
     fixed: usize,
 }
 
-/// A pattern that cannot be.
+/// An invalid pattern.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}`: one parameter like {{id}} may stand at the end of a pattern, and nowhere else")]
 pub struct InvalidPattern(String);
@@ -73,7 +72,7 @@ impl Pattern {
         self.fixed == self.text.len()
     }
 
-    /// What stands before the parameter.
+    /// The text before the parameter.
     pub fn prefix(&self) -> &str {
         &self.text[..self.fixed]
     }
@@ -108,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_overlap_where_one_name_fits_both() {
+    fn patterns_overlap_if_one_name_matches_both() {
         let overlap = |a, b| Pattern::parse(a).unwrap().overlaps(&Pattern::parse(b).unwrap());
         assert!(overlap("chat:{id}", "chat:{x}"));
         assert!(overlap("chat:{id}", "chat:lobby"));

@@ -1,4 +1,4 @@
-//! The parts of the host that a call works on.
+//! The parts of the host that calls use.
 
 use std::sync::Arc;
 
@@ -18,18 +18,18 @@ use crate::telemetry::Metrics;
 use crate::telemetry::traces::Tracer;
 use crate::timers::Timers;
 
-/// The pieces of the host that capabilities stand for.
+/// The parts of the host behind the capabilities.
 pub struct Services {
     pub storage: Arc<dyn Storage>,
     pub rooms: Arc<Rooms>,
-    /// The other nodes. None: this one is by itself.
+    /// The other nodes. None: a single node.
     pub cluster: Option<Arc<Cluster>>,
     pub presences: Presences,
     pub budgets: Budgets,
     pub timers: Timers,
     pub clock: Clock,
     pub ids: IdSource,
-    /// Told when something was committed to the outbox, here or on another node.
+    /// Notified when messages are committed to the outbox, here or on another node.
     pub published: Arc<Notify>,
     pub metrics: Arc<Metrics>,
     pub tracer: Tracer,
@@ -41,9 +41,9 @@ pub struct Services {
 }
 
 impl Services {
-    /// A world of its own in which there is nothing, and in which nothing that happens is seen: for running kept calls.
-    pub fn apart(&self) -> Result<Arc<Self>, getrandom::Error> {
-        // Nobody listens, since no client is there to be slow.
+    /// Empty services, isolated from the live ones, for replays.
+    pub fn isolated(&self) -> Result<Arc<Self>, getrandom::Error> {
+        // The receiver is dropped: without clients there are no reports.
         let (report, _) = mpsc::channel(1);
         Ok(Arc::new(Self {
             storage: Arc::new(NoStorage),

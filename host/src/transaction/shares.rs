@@ -1,5 +1,5 @@
-//! `[shares]`: the part of a plugin's resources that one user, and all users of one tenant together, may take. It is looked at when a
-//! client's call is about to be committed, so that a call that is over takes no effect at all. Calls of backends have no share.
+//! `[shares]`: the part of a plugin's resources that one user, and all users of one tenant together, may use. Checked before the
+//! commit of a client's call, so that a refused call has no effect. Calls of backends have no share.
 
 use super::effects::{Effects, Live};
 use super::services::Services;
@@ -19,15 +19,15 @@ struct Share<T> {
 /// The period of the shares that are rates.
 const MINUTE_MS: u64 = 60_000;
 
-/// Whether a call uses anything that is shared. Most only emit.
-pub fn concerns(effects: &Effects) -> bool {
-    let is_kept = |live: &Live| matches!(live, Live::Arm { .. } | Live::Track(_) | Live::Join { .. });
-    effects.stored > 0 || !effects.messages.is_empty() || effects.live.iter().any(is_kept)
+/// Whether a call uses any shared resource. Most calls only emit.
+pub fn has_shared(effects: &Effects) -> bool {
+    let is_shared = |live: &Live| matches!(live, Live::Arm { .. } | Live::Track(_) | Live::Join { .. });
+    effects.stored > 0 || !effects.messages.is_empty() || effects.live.iter().any(is_shared)
 }
 
 impl Shares {
-    /// Takes what a call of this user is about to use, or refuses the call. `is_first` unless the call runs again after a conflict:
-    /// rates were taken then. `user` is the name within the tenant.
+    /// Takes the resources of a user's call from the shares, or refuses the call. `is_first` is false if the call runs again
+    /// after a conflict: its rates are taken already. `user` is the name within the tenant.
     pub fn take(
         &self,
         services: &Services,
@@ -70,7 +70,7 @@ impl Shares {
         Ok(())
     }
 
-    /// What is kept for a user as long as it is there: timers, presence keys, rooms.
+    /// Checks resources that a user holds: timers, presence keys, rooms.
     fn check_held(&self, services: &Services, user: &str, effects: &Effects) -> Result<(), Refusal> {
         let c = &self.config;
         let (mut timers, mut keys, mut joins) = (0, 0, 0);
@@ -128,7 +128,7 @@ impl Shares {
     }
 }
 
-/// How many rooms the user, and the user's tenant, are in, in the namespace of the call's joins.
+/// The numbers of rooms that the user and the user's tenant are in, in the namespace of the call's joins.
 fn rooms_of(services: &Services, user: &str, effects: &Effects) -> (usize, usize) {
     let namespace = effects.live.iter().find_map(|live| match live {
         Live::Join { namespace, .. } => Some(namespace),

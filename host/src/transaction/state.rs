@@ -1,4 +1,4 @@
-//! The host's side of one instance: which call it serves, and what that call has read and collected so far.
+//! The host's state for one instance: its current call, and that call's reads and effects.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,10 +18,10 @@ use crate::telemetry::traces::TraceParent;
 /// Milliseconds of CPU that `describe` and `init` may use.
 const BARE_CPU_MS: u32 = 1000;
 
-/// Hops a message may make over the bus.
+/// The most hops of a message over the bus.
 pub const MAX_HOPS: u8 = 8;
 
-/// What an instance works on.
+/// The state of an instance.
 pub struct State {
     pub services: Arc<Services>,
     pub profile: Arc<Profile>,
@@ -29,7 +29,7 @@ pub struct State {
     limiter: Limiter,
 }
 
-/// A durable timer as it was read when its time came.
+/// A durable timer as it was read when it became due.
 #[derive(Debug, Clone)]
 pub struct StoredTimer {
     pub key: String,
@@ -41,38 +41,38 @@ pub struct StoredTimer {
 pub struct Call {
     pub caller: Option<Arc<Caller>>,
     pub tenant: Option<Arc<str>>,
-    /// The clock stands still within a call.
+    /// Constant within a call.
     pub now_ms: u64,
-    /// How far the message being handled has come.
+    /// The hops of the message that is handled.
     pub hops: u8,
-    /// Where the call is traced: what its messages and log lines carry.
+    /// The call's trace, which its messages and log lines carry.
     pub trace: Option<TraceParent>,
     /// `describe` and `init` have no transaction.
     pub bare: bool,
     pub effects: Effects,
     pub replay: Replay,
-    /// What keeps the imports of this call, or answers them. Mostly there is none.
+    /// Records the imports of this call, or replays their answers. Usually none.
     pub import_log: Option<Box<ImportLog>>,
-    /// Storage did not answer an import: whatever came of the call may be for that.
+    /// Storage did not answer an import, which may be the cause of the call's outcome.
     pub storage_away: bool,
-    /// A limit of the whole plugin refused an import. The sentence is for the client, whatever the plugin makes of the error.
+    /// A limit of the whole plugin refused an import. The client receives this sentence, whatever the plugin returns.
     pub over: Option<&'static str>,
     imports: u32,
 }
 
-/// Answers that were given at once, for a re-run to be given again.
+/// Answers that took effect at once, given again if the call runs again.
 #[derive(Default)]
 pub struct Replay {
     pub random: Vec<Vec<u8>>,
     pub budgets: Vec<Taken>,
     pub next_random: usize,
     pub next_budget: usize,
-    /// The user's share was taken.
+    /// The user's share is taken already.
     pub shared: bool,
 }
 
 impl Replay {
-    /// The run begins again.
+    /// Starts again at the first answers.
     pub fn rewind(&mut self) {
         (self.next_random, self.next_budget) = (0, 0);
     }
@@ -90,28 +90,28 @@ impl State {
         Self { services, profile, call: Call { bare: true, ..Call::default() }, limiter: Limiter::new(memory) }
     }
 
-    /// Begins a call. `effects` are empty ones, kept from call to call for their memory.
+    /// Begins a call. The memory of `effects` is reused from call to call.
     pub fn begin(&mut self, caller: Option<Arc<Caller>>, tenant: Option<Arc<str>>, now_ms: u64, hops: u8, replay: Replay) {
         let mut effects = std::mem::take(&mut self.call.effects);
         effects.clear();
         self.call = Call { caller, tenant, now_ms, hops, effects, replay, ..Call::default() };
     }
 
-    /// Goes on with the next call of a transaction that holds several: it sees what those before it have done, and has the limits
-    /// of a call for itself.
-    pub fn go_on(&mut self, tenant: Option<Arc<str>>, now_ms: u64, hops: u8) {
+    /// Continues with the next call of a transaction with several calls: it reads the writes of the calls before it, and has its
+    /// own limits.
+    pub fn continue_with(&mut self, tenant: Option<Arc<str>>, now_ms: u64, hops: u8) {
         let mut effects = std::mem::take(&mut self.call.effects);
-        effects.uncharge();
+        effects.reset_charges();
         self.call = Call { tenant, now_ms, hops, effects, ..Call::default() };
     }
 
-    /// The call runs a stored timer: with it, the timer is gone, unless it was changed meanwhile.
+    /// Makes the call delete its stored timer at the commit, unless the timer was changed meanwhile.
     pub fn settle(&mut self, stored: &StoredTimer) {
         self.call.effects.reads.push((stored.key.clone(), Some(stored.read)));
         self.call.effects.writes.push(Write::Delete { key: stored.key.clone() });
     }
 
-    /// Ends a call: what it collected, and its answers for a re-run.
+    /// Ends a call. Returns its effects, and its answers for another run.
     pub fn finish(&mut self) -> (Effects, Replay) {
         let effects = std::mem::take(&mut self.call.effects);
         let mut replay = std::mem::take(&mut self.call.replay);
@@ -130,7 +130,7 @@ impl State {
         if self.call.imports > self.services.limits.imports { Err(Limit::Imports) } else { Ok(()) }
     }
 
-    /// Counts an import that collects an effect of so many bytes, or ends the call.
+    /// Counts an import that collects an effect of `bytes` bytes, or ends the call.
     pub fn effect(&mut self, bytes: usize) -> Result<Result<(), EffectError>, Limit> {
         self.import()?;
         if self.call.bare {
@@ -146,8 +146,8 @@ impl State {
         self.call.caller.as_ref().ok_or(EffectError::NoCaller)
     }
 
-    /// The tenant of this call. It scopes users and what is kept for one (budgets, timers) under every tenancy: two tenants may each
-    /// have a user `u1`, and these are two users.
+    /// The tenant of this call. It scopes users, budgets and timers under every tenancy: a user `u1` of one tenant is not the
+    /// user `u1` of another.
     pub fn tenant(&self) -> Result<Option<&str>, EffectError> {
         match (self.profile.tenancy, &self.call.tenant) {
             (Tenancy::Required, None) => Err(EffectError::Denied("the call has no tenant".into())),
@@ -155,18 +155,18 @@ impl State {
         }
     }
 
-    /// The tenant that scopes this call's rooms and presence groups, where the plugin's are scoped.
+    /// The tenant that scopes this call's rooms and presence groups, if the plugin's are scoped.
     pub fn scope(&self) -> Result<Option<&str>, EffectError> {
         Ok(self.tenant()?.filter(|_| self.profile.tenancy != Tenancy::None))
     }
 
-    /// A room as the host names it.
+    /// The host's name for a room.
     pub fn room(&self, room: &str) -> Result<String, EffectError> {
         names::check("room", room).map_err(invalid_name)?;
         Ok(names::scoped(self.scope()?, room))
     }
 
-    /// A user as the host names it.
+    /// The host's name for a user.
     pub fn user(&self, user: &str) -> Result<String, EffectError> {
         names::check("user", user).map_err(invalid_name)?;
         Ok(names::scoped(self.tenant()?, user))
@@ -191,12 +191,12 @@ impl Guest for State {
     }
 }
 
-/// A user as the host names it: within the tenant.
+/// The host's name for a user: within its tenant.
 pub fn name_of(user: &User) -> String {
     names::scoped(user.tenant.as_deref(), &user.id)
 }
 
-/// The answer of an import that was given a bad name.
+/// The answer of an import with an invalid name.
 pub fn invalid_name(error: names::InvalidName) -> EffectError {
     EffectError::InvalidName(error.to_string())
 }

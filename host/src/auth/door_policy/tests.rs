@@ -1,4 +1,4 @@
-//! Every door of the event catalogue, with every kind of client that may stand before it.
+//! Every door policy of the event catalogue, with every kind of client that may connect.
 #![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
@@ -23,8 +23,8 @@ fn token(claims: &[&str]) -> String {
     sign(DEV_SECRET.as_bytes(), claims, HOUR, NOW).unwrap()
 }
 
-/// What the client sees: `visitor`, the user's id, or the sentence of its `connect_error`.
-fn knock(door: &Door, auth: Option<&str>, authorization: Option<&str>) -> String {
+/// The outcome for the client: `visitor`, the user's id, or the sentence of its `connect_error`.
+fn connect(door: &Door, auth: Option<&str>, authorization: Option<&str>) -> String {
     let ring = Keyring::load(&Config::default(), true).unwrap();
     let checked = match Presented::find(auth, authorization) {
         Presented::None => None,
@@ -56,8 +56,8 @@ fn every_door_of_the_catalogue_answers_as_its_product_expects() {
     let attendant = with(&token(&["role=ATTENDANT"]));
     let member = with(&token(&["userId=7", "companyId=c1"]));
     let tenant = with(&token(&["tenant=c1"]));
-    let homeless = with(&token(&["userId=7"]));
-    let nowhere = with(&token(&["userId=7", "companyId=\"\""]));
+    let no_tenant = with(&token(&["userId=7"]));
+    let empty_tenant = with(&token(&["userId=7", "companyId=\"\""]));
     let forged = with(&format!("{}x", token(&[])));
     let empty = with("");
 
@@ -110,33 +110,33 @@ fn every_door_of_the_catalogue_answers_as_its_product_expects() {
                 (&empty, "Authentication required"),
                 (&forged, "Invalid or expired token"),
                 (&plain, "Invalid or expired token"),
-                (&homeless, "Invalid or expired token"),
-                (&nowhere, "Invalid or expired token"),
+                (&no_tenant, "Invalid or expired token"),
+                (&empty_tenant, "Invalid or expired token"),
                 (&member, "u1"),
                 (&tenant, "u1"),
             ]
             .to_vec(),
         ),
         (
-            "a door with roles is closed to visitors",
+            "a door with roles refuses visitors",
             door(Optional, &[], &["ADMIN"], lms),
             [(&none, "Authentication error"), (&plain, "Admins only"), (&admin, "u1")].to_vec(),
         ),
         (
-            "a door with claims wants them of tokens alone",
+            "a door with claims requires them only of tokens",
             door(Optional, &crm_claims, &[], crm),
             [(&none, "visitor"), (&plain, "Invalid or expired token"), (&member, "u1")].to_vec(),
         ),
     ];
     for (name, door, clients) in &table {
         for (auth, wanted) in clients {
-            assert_eq!(&knock(door, auth.as_deref(), None), wanted, "{name}: {auth:?}");
+            assert_eq!(&connect(door, auth.as_deref(), None), wanted, "{name}: {auth:?}");
         }
     }
 }
 
 #[test]
-fn the_token_is_the_auths_or_else_the_headers() {
+fn the_token_is_read_from_auth_or_else_from_the_header() {
     let door = door(TokenPolicy::Optional, &[], &[], ["missing", "invalid", "forbidden"]);
     let good = token(&[]);
     let header = format!("Bearer {good}");
@@ -162,7 +162,7 @@ fn the_token_is_the_auths_or_else_the_headers() {
         (None, Some("Bearer bad"), "invalid"),
         (None, None, "visitor"),
     ] {
-        assert_eq!(knock(&door, auth, authorization), wanted, "{auth:?} {authorization:?}");
+        assert_eq!(connect(&door, auth, authorization), wanted, "{auth:?} {authorization:?}");
     }
 }
 
@@ -173,7 +173,7 @@ fn a_token_is_found_without_copying_it() {
 }
 
 #[test]
-fn authorize_sees_all_but_the_token() {
+fn authorize_receives_auth_without_the_token() {
     assert_eq!(without_token(Some(r#"{"token":"t","page":{"a":[1.0, 2]},"n":1e2}"#)), r#"{"n":1e2,"page":{"a":[1.0, 2]}}"#);
     for nothing in [None, Some("{}"), Some(r#"{"token":"t"}"#), Some("7"), Some("")] {
         assert_eq!(without_token(nothing), "{}");
@@ -184,15 +184,15 @@ fn authorize_sees_all_but_the_token() {
 fn empty_claims_are_missing_and_zero_is_not() {
     let door = door(TokenPolicy::Required, &["x"], &[], ["missing", "invalid", "forbidden"]);
     for value in ["null", "\"\"", "[]", "{ }", "[ ]"] {
-        assert_eq!(knock(&door, with(&token(&[&format!("x={value}")])).as_deref(), None), "invalid", "{value}");
+        assert_eq!(connect(&door, with(&token(&[&format!("x={value}")])).as_deref(), None), "invalid", "{value}");
     }
     for value in ["0", "false", "\" \"", "[0]", "a"] {
-        assert_eq!(knock(&door, with(&token(&[&format!("x={value}")])).as_deref(), None), "u1", "{value}");
+        assert_eq!(connect(&door, with(&token(&[&format!("x={value}")])).as_deref(), None), "u1", "{value}");
     }
 }
 
 #[test]
-fn a_refusal_keeps_its_cause_for_the_log() {
+fn a_refusal_has_its_cause_for_the_log() {
     let door = door(TokenPolicy::Required, &["x"], &["ADMIN"], ["missing", "invalid", "forbidden"]);
     let ring = Keyring::load(&Config::default(), true).unwrap();
     let reason = |claims: &[&str], at: u64| {

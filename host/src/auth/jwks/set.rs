@@ -1,5 +1,5 @@
-//! The text of a JSON Web Key Set. Takes public signature keys alone; a key that it cannot take is skipped with the reason, and
-//! never spoils the others.
+//! Parses a JSON Web Key Set. Accepts public signature keys only; an unusable key is skipped with the reason, and the others are
+//! used.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -11,7 +11,7 @@ use crate::auth::token::MAX_KID;
 /// The most keys of one set, skipped ones included. A larger set is refused.
 const MAX_KEYS: usize = 32;
 
-/// Reads a set. With `wanted`, keys of other algorithms are skipped. Also returns why keys were skipped.
+/// Parses a set. With `wanted`, keys of other algorithms are skipped. Also returns why keys were skipped.
 pub(crate) fn parse(body: &[u8], wanted: Option<Algorithm>) -> Result<(Vec<Key>, Vec<String>), SetError> {
     let set: Set = serde_json::from_slice(body).map_err(|_| SetError::NotASet)?;
     if set.keys.len() > MAX_KEYS {
@@ -33,7 +33,7 @@ pub(crate) fn parse(body: &[u8], wanted: Option<Algorithm>) -> Result<(Vec<Key>,
 
 #[derive(Deserialize)]
 struct Set {
-    /// Each is looked at by itself, so that one of a kind from the future does not make the set unreadable.
+    /// Each key is parsed by itself, so that an unknown kind does not make the set unreadable.
     keys: Vec<serde_json::Value>,
 }
 
@@ -50,7 +50,7 @@ struct Jwk {
     e: Option<String>,
     x: Option<String>,
     y: Option<String>,
-    /// The private part.
+    /// The private part, which must be absent.
     d: Option<IgnoredAny>,
 }
 

@@ -1,4 +1,4 @@
-//! The current keyring. A reload replaces it as a whole; a check that has begun finishes with the keyring it began with.
+//! The current keyring. A reload replaces it as a whole; a check in progress finishes with the keyring that it started with.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -6,10 +6,10 @@ use arc_swap::ArcSwap;
 
 use super::{Keyring, Refreshing};
 
-/// The keyring that tokens are checked with.
+/// The keyring that verifies tokens.
 pub struct Current {
     ring: ArcSwap<Keyring>,
-    /// Refreshes the keyring's key sets, once started.
+    /// The refresh of the keyring's key sets, once started.
     refreshing: Mutex<Option<Refreshing>>,
 }
 

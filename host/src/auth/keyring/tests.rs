@@ -1,5 +1,5 @@
-//! The keyring with real keys of every algorithm, and with everything that attackers are known to try. The keys in `test_keys/`
-//! were made for these tests and open nothing.
+//! The keyring with real keys of every algorithm, and the known attacks on tokens. The keys in `test_keys/` were made for these
+//! tests and are used nowhere else.
 #![allow(clippy::unwrap_used)]
 
 mod algorithms;

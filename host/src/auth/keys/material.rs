@@ -1,5 +1,5 @@
-//! From the bytes of a secret or a public key to something that checks signatures. Refuses what cannot work or must not be
-//! trusted when it is loaded, never at the first token.
+//! Turns the bytes of a secret or public key into a verification key. Refuses unusable or unsafe keys when they are loaded, never
+//! at the first token.
 
 use jsonwebtoken::DecodingKey;
 use jsonwebtoken::crypto::aws_lc;
@@ -19,7 +19,7 @@ const ED25519_KEY: usize = 32;
 
 type Material = (Algorithm, DecodingKey);
 
-/// A shared secret. `least` bytes are wanted; with none, in dev, any will do.
+/// A shared secret of at least `least` bytes; without `least` (dev), of any length.
 pub(crate) fn secret(secret: &[u8], wanted: Option<Algorithm>, least: Option<usize>) -> Result<Material, KeyError> {
     let algorithm = wanted.unwrap_or(Algorithm::HS256);
     if !algorithm.is_symmetric() {
@@ -37,14 +37,14 @@ pub(crate) fn secret(secret: &[u8], wanted: Option<Algorithm>, least: Option<usi
             return Err(KeyError::WeakSecret { length, least });
         }
     }
-    // An empty secret would make every signature anyone's, in dev too.
+    // With an empty secret anyone could sign, in dev too.
     if secret.trim_ascii().is_empty() {
         return Err(KeyError::WeakSecret { length: 0, least: 1 });
     }
     Ok((algorithm, DecodingKey::from_secret(secret)))
 }
 
-/// What editors add to the end of a file.
+/// Without the line end that editors add to a file.
 pub(crate) fn without_line_end(text: &[u8]) -> &[u8] {
     text.strip_suffix(b"\r\n").or_else(|| text.strip_suffix(b"\n")).unwrap_or(text)
 }
@@ -73,7 +73,7 @@ pub(crate) fn public_pem(pem: &[u8], wanted: Option<Algorithm>) -> Result<Materi
     }
 }
 
-/// An RSA key by its numbers, in base64url.
+/// An RSA key from its numbers, in base64url.
 pub(crate) fn rsa(modulus: &str, exponent: &str) -> Result<Material, KeyError> {
     let unusable = || KeyError::PublicKey("its numbers are not base64url");
     let key = DecodingKey::from_rsa_components(modulus, exponent).map_err(|_| unusable())?;
@@ -83,7 +83,7 @@ pub(crate) fn rsa(modulus: &str, exponent: &str) -> Result<Material, KeyError> {
     }
 }
 
-/// A P-256 key by its coordinates, in base64url.
+/// A P-256 key from its coordinates, in base64url.
 pub(crate) fn ec(x: &str, y: &str) -> Result<Material, KeyError> {
     let key = DecodingKey::from_ec_components(x, y).map_err(|_| KeyError::PublicKey("its coordinates are not base64url"))?;
     Ok((Algorithm::ES256, p256(&key)?))

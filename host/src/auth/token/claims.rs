@@ -1,4 +1,4 @@
-//! The claims of a token, read in one pass over their text. Never looks at a signature, and never at the same byte twice.
+//! The claims of a token, read in one pass. Never checks a signature.
 
 mod reader;
 
@@ -15,19 +15,19 @@ use super::{TokenError, User};
 use crate::names;
 use reader::ReadClaims;
 
-/// The most claims of one token. More is refused as malformed: finding a duplicate compares each with all.
+/// The most claims of one token; more are refused as malformed. Duplicates are found by comparing each with all.
 const MAX_CLAIMS: usize = 64;
 
-/// The deepest nesting of a token's claims, as of any JSON that reaches a plugin. Deeper is refused as malformed.
+/// The deepest nesting of a token's claims, as of any JSON that reaches a plugin. Deeper claims are refused as malformed.
 const MAX_DEPTH: u8 = 64;
 
-/// The most audiences of one token. More is refused as a claim of the wrong type.
+/// The most audiences of one token. More are refused as a claim of the wrong type.
 const MAX_AUDIENCES: usize = 16;
 
-/// The most roles of one token. More is refused as a claim of the wrong type.
+/// The most roles of one token. More are refused as a claim of the wrong type.
 const MAX_ROLES: usize = 64;
 
-/// The first second that is no time of a token, since 1970.
+/// The first second since 1970 that is too large for a token's time.
 const YEAR_10000: u64 = 253_402_300_800;
 
 /// `[auth.claims]`: for each property of a user, the claims to read it from. The first claim that is neither `null` nor empty is
@@ -63,7 +63,7 @@ impl Default for ClaimNames {
     }
 }
 
-/// What the claims say that the host acts on. Borrows from their text.
+/// The claims that the host uses, borrowed from their text.
 #[derive(Default)]
 pub(crate) struct Claims<'a> {
     pub(crate) issuer: Option<Cow<'a, str>>,
@@ -96,7 +96,7 @@ impl<'a> Claims<'a> {
         }
     }
 
-    /// The user, if every claim about it can be used. `text` is what these claims were read from.
+    /// The user, if every claim about it is usable. `text` is the text that these claims were read from.
     pub(crate) fn user(&self, text: &str) -> Result<User, TokenError> {
         let id = self.user_id.id("user id")?.ok_or(TokenError::Claim("user id"))?;
         let roles = self.role.texts("role")?;
@@ -105,7 +105,7 @@ impl<'a> Claims<'a> {
             tenant: self.tenant.id("tenant")?.map(|tenant| tenant.as_ref().into()),
             name: self.name.text("name")?,
             email: self.email.text("email")?,
-            // Shown to others: what would run code there is left out.
+            // Shown to other users, so an address that could run code is left out.
             image: self.image.text("image")?.filter(|image| is_link(image)),
             role: roles.first().cloned(),
             roles,
@@ -113,7 +113,7 @@ impl<'a> Claims<'a> {
         })
     }
 
-    /// Problems are kept for the end, so that their kind is not lost in a parser's error.
+    /// Problems are reported at the end, so that their kind is not lost in a parser error.
     fn take(&mut self, names: &ClaimNames, name: &str, value: Value<'a>) {
         let outcome = match name {
             "iss" => value.into_text("issuer").map(|issuer| self.issuer = Some(issuer)),
@@ -151,7 +151,7 @@ impl<'a> Claims<'a> {
     }
 }
 
-/// The best value so far for one thing about the user.
+/// The value of one user property from the best-ranked claim so far.
 #[derive(Default)]
 struct Field<'a>(Option<(usize, Value<'a>)>);
 
@@ -178,8 +178,8 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// Numbers are ids in many databases. Only those that arrive digit for digit: a number past 64 bits would be rounded, and
-    /// two users would become one.
+    /// Many databases have numbers as ids. Only exact integers are accepted: a number past 64 bits would be rounded, and two
+    /// users would become one.
     fn id(&self, what: &'static str) -> Result<Option<Cow<'_, str>>, TokenError> {
         let id: Cow<'_, str> = match &self.0 {
             None => return Ok(None),
@@ -188,7 +188,7 @@ impl<'a> Field<'a> {
             Some(_) => return Err(TokenError::Claim(what)),
         };
         names::check(what, &id).map_err(|_| TokenError::Claim(what))?;
-        // Two ids that are cut inside different characters would be one.
+        // Two ids that were cut inside different characters would be equal.
         if id.contains(char::REPLACEMENT_CHARACTER) {
             return Err(TokenError::Claim(what));
         }
@@ -196,7 +196,7 @@ impl<'a> Field<'a> {
     }
 }
 
-/// A claim's value, as far as the host cares.
+/// A claim's value, as far as the host uses it.
 #[derive(Clone)]
 enum Value<'a> {
     Null,
@@ -208,7 +208,7 @@ enum Value<'a> {
 }
 
 impl<'a> Value<'a> {
-    /// Whether it says as little as no claim at all.
+    /// Whether it counts as no claim at all.
     fn is_empty(&self) -> bool {
         match self {
             Self::Null => true,
@@ -233,7 +233,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// Seconds since 1970, up to the year 9999. A part of a second counts: issuers divide their clock's milliseconds.
+    /// Seconds since 1970, up to the year 9999. Fractions are accepted: issuers divide their clock's milliseconds.
     fn to_millis(&self, what: &'static str) -> Result<u64, TokenError> {
         let millis = match self {
             Self::Integer(seconds) => u64::try_from(*seconds).ok().filter(|seconds| *seconds < YEAR_10000).map(|at| at * 1000),

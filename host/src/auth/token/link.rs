@@ -1,5 +1,5 @@
-//! Which texts of the claim `image` are links. The rule is the one of the SDK's `payload::is_link`, by which plugins check what backends
-//! publish.
+//! The check for links in the claim `image`. Same rule as the SDK's `payload::is_link`, with which plugins check the messages of
+//! backends.
 
 use crate::shown::is_command;
 
@@ -15,7 +15,7 @@ pub(crate) fn is_link(text: &str) -> bool {
             !host.is_empty() && !host.starts_with(['/', '?', '#'])
         }
         Some(_) => false,
-        // It would take the page's scheme, and lead to another host.
+        // A leading `//` would use the page's scheme and lead to another host.
         None => !text.starts_with("//"),
     }
 }
@@ -25,7 +25,7 @@ mod tests {
     use super::is_link;
 
     #[test]
-    fn web_addresses_and_relative_ones_are_links_and_nothing_else() {
+    fn only_web_addresses_and_relative_paths_are_links() {
         for good in ["https://cdn.example.org/a.png?w=1", "HTTP://example.org", "/a/b:c", "a.png", "?q=a:b"] {
             assert!(is_link(good), "{good}");
         }

@@ -1,4 +1,4 @@
-//! What one plugin uses now, beside what it may. Counting costs an atomic step; nothing here knows of calls or clients.
+//! One plugin's current use against its quotas. Counting costs one atomic operation. Independent of calls and clients.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use crate::storage::Storage;
 /// The shortest time between two measurements of a store.
 const MEASURE_EVERY: Duration = Duration::from_secs(1);
 
-/// Of a measurement's own time so much passes before the next: large stores are measured for at most a twentieth of the time.
+/// After a measurement, wait this many times its duration: measuring takes at most a twentieth of the time.
 const MEASURE_PAUSE: u32 = 20;
 
 /// One plugin's use.
@@ -27,31 +27,31 @@ pub struct Usage {
     fanout_meter: Meter,
     pub log: PerSecond,
     store: Store,
-    /// The most that an instance and a call have used, for the operator to set quotas by.
+    /// The largest use by one instance and one call, by which the operator sets quotas.
     most_memory: AtomicUsize,
     most_effects: AtomicUsize,
     passed: [Counter; Kind::ALL.len()],
-    /// What was said of each quota, once a second.
-    said: [PerSecond; Kind::ALL.len()],
+    /// Limits the log to one line a second for each quota.
+    logged: [PerSecond; Kind::ALL.len()],
 }
 
 /// An upper estimate of a plugin's keys and values.
 #[derive(Default)]
 struct Store {
-    /// As of the last measurement; before the first, what the whole database holds, which is no less.
+    /// As of the last measurement; before the first, the size of the whole database, which is an upper bound.
     measured: AtomicU64,
     written: AtomicU64,
     measuring: AtomicBool,
-    /// By `rate::now`: not measured again before.
+    /// By `rate::now`: the earliest time of the next measurement.
     next: AtomicU64,
 }
 
-/// A call has to be refused for now.
+/// A call must be refused for now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("more than quota.{} allows", quota.as_str())]
 pub struct Passed {
     pub quota: Kind,
-    /// When to try again. None: never, the call is over it alone.
+    /// The time until a retry can succeed. None: never, since the call alone is over the limit.
     pub wait: Option<Duration>,
 }
 
@@ -69,32 +69,32 @@ impl Usage {
             most_memory: AtomicUsize::new(0),
             most_effects: AtomicUsize::new(0),
             passed: Kind::ALL.map(counter),
-            said: std::array::from_fn(|_| PerSecond::new(1)),
+            logged: std::array::from_fn(|_| PerSecond::new(1)),
         }
     }
 
-    /// For a component that is only being looked at. Nobody reads it.
+    /// For a component that is only inspected: its metrics are not registered.
     pub fn detached(plugin: PluginName) -> Self {
         Self::new(plugin, Config { log_lines: 0, ..Config::default() }, |_| Counter::default())
     }
 
-    /// Counts that a quota is passed, and says so in the log, once a second.
+    /// Counts that a quota was exceeded, and logs it at most once a second.
     pub fn passed(&self, quota: Kind) {
         self.passed[quota as usize].inc();
-        if self.said[quota as usize].take(rate::now() / 1_000_000) {
+        if self.logged[quota as usize].take(rate::now() / 1_000_000) {
             tracing::warn!(plugin = %self.plugin, quota = quota.as_str(), "the plugin uses more than its quota allows");
         }
     }
 
-    /// CPU that a call has used.
+    /// Counts CPU time that a call has used.
     pub fn spent_cpu(&self, time: Duration) {
         if let Some(flow) = self.cpu {
             self.cpu_meter.spend(flow, u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), rate::now());
         }
     }
 
-    /// How long until there is CPU time again; none where there is.
-    pub fn tired(&self) -> Option<Duration> {
+    /// The time until CPU time is available again, if it is used up.
+    pub fn cpu_wait(&self) -> Option<Duration> {
         self.cpu.and_then(|_| self.cpu_meter.owed(rate::now()))
     }
 
@@ -102,7 +102,7 @@ impl Usage {
         self.fanout.is_some()
     }
 
-    /// Takes bytes of fan-out, or answers why not.
+    /// Takes bytes of fan-out, or returns why they are refused.
     pub fn fan_out(&self, bytes: u64) -> Result<(), Passed> {
         let Some(flow) = self.fanout else { return Ok(()) };
         let Err(wait) = self.fanout_meter.afford(flow, bytes, rate::now()) else { return Ok(()) };
@@ -110,8 +110,8 @@ impl Usage {
         Err(Passed { quota: Kind::FanoutBytes, wait: (bytes <= self.quota.fanout_bytes).then_some(wait) })
     }
 
-    /// Whether the store takes so many bytes more, as far as is known.
-    pub fn stores(&self, more: u64) -> bool {
+    /// Whether `more` bytes fit into the store, by the estimate.
+    pub fn has_store_room(&self, more: u64) -> bool {
         let most = self.quota.store_bytes;
         let takes = most == 0 || self.stored().saturating_add(more) <= most;
         if !takes {
@@ -120,77 +120,76 @@ impl Usage {
         takes
     }
 
-    /// Bytes that are about to be written.
+    /// Counts bytes that are about to be written.
     pub fn wrote(&self, bytes: u64) {
         if bytes > 0 {
             self.store.written.fetch_add(bytes, Ordering::Relaxed);
         }
     }
 
-    /// The estimate: what is overwritten or deleted counts until it is measured again.
+    /// The estimate. Overwritten and deleted bytes count until the next measurement.
     pub fn stored(&self) -> u64 {
         self.store.measured.load(Ordering::Relaxed).saturating_add(self.store.written.load(Ordering::Relaxed))
     }
 
-    /// Whether the estimate is near the quota and may be too high: `more` is what one call may add.
+    /// Whether the estimate is near the quota and may be too high. `more` is what one call may add.
     fn is_doubtful(&self, more: u64) -> bool {
         let most = self.quota.store_bytes;
         most != 0 && self.stored().saturating_add(more) > most && rate::now() >= self.store.next.load(Ordering::Relaxed)
     }
 
-    /// The whole database holds so much (0: unknown), and no plugin holds more: where that is within the quota, nothing has to be
-    /// measured.
+    /// Sets the size of the whole database as an upper bound (0: unknown). If it is within the quota, no measurement is needed.
     pub fn at_most(&self, bytes: u64) {
-        // Once measured, the measure is better.
+        // A measurement is more exact than this bound.
         if self.store.next.load(Ordering::Relaxed) == 0 {
             self.store.measured.store(if bytes == 0 { u64::MAX } else { bytes }, Ordering::Relaxed);
         }
     }
 
-    /// Measures the store where the estimate says that a call may pass the quota: at most once a second, one at a time.
+    /// Measures the store if by the estimate a call may exceed the quota: at most once a second, one at a time.
     pub async fn measure_store(&self, storage: &dyn Storage, more: u64) {
         if self.is_doubtful(more) {
             self.measure(storage).await;
         }
     }
 
-    /// Measures the store if nobody ever has: for who wants to see it.
-    pub async fn first_look(&self, storage: &dyn Storage) {
+    /// Measures the store if it was never measured, for a report.
+    pub async fn measure_store_once(&self, storage: &dyn Storage) {
         if self.store.next.load(Ordering::Relaxed) == 0 {
             self.measure(storage).await;
         }
     }
 
-    /// Measures the store anew: what another plugin held has been moved here, or from here.
+    /// Measures the store again, after data was moved to or from another plugin.
     pub async fn measure_store_again(&self, storage: &dyn Storage) {
         self.measure(storage).await;
     }
 
     async fn measure(&self, storage: &dyn Storage) {
-        let Some(_one) = Measuring::begin(&self.store.measuring) else { return };
+        let Some(_guard) = Measuring::begin(&self.store.measuring) else { return };
         let (began, written) = (Instant::now(), self.store.written.load(Ordering::Relaxed));
         let size = storage.size(&self.plugin).await;
         let pause = (began.elapsed() * MEASURE_PAUSE).max(MEASURE_EVERY);
         self.store.next.store(rate::now() + pause.as_nanos() as u64, Ordering::Relaxed);
-        // Where storage does not answer, the estimate stays what it was.
+        // If storage does not answer, the estimate is unchanged.
         if let Ok(size) = size {
             self.store.measured.store(size, Ordering::Relaxed);
             self.store.written.fetch_sub(written, Ordering::Relaxed);
         }
     }
 
-    /// What an instance's memory has grown to.
+    /// Records the size of an instance's memory.
     pub fn note_memory(&self, bytes: usize) {
         raise(&self.most_memory, bytes);
     }
 
-    /// How many effects a call has made.
+    /// Records the number of a call's effects.
     pub fn note_effects(&self, count: usize) {
         raise(&self.most_effects, count);
     }
 
-    /// Use against quota, for the operator. `instances` are those of now; `now_ms` is by the clock that calls go by. CPU and
-    /// fan-out: what of a second's worth is gone; null where nothing limits it, and the metrics tell it.
+    /// Use and quota of each kind, for the operator. `instances` is the current number; `now_ms` is by the clock of the calls.
+    /// For CPU and fan-out, the used part of one second's quota; null without a limit, where the metrics show the use.
     pub fn report(&self, instances: usize, now_ms: u64) -> Value {
         let now = rate::now();
         let quota = &self.quota;
@@ -208,14 +207,14 @@ impl Usage {
     }
 }
 
-/// Raises a mark, which is mostly only read: calls on several cores fight for no cache line.
-fn raise(mark: &AtomicUsize, to: usize) {
-    if mark.load(Ordering::Relaxed) < to {
-        mark.fetch_max(to, Ordering::Relaxed);
+/// Raises a maximum. Mostly only a read, so that calls on several cores do not contend for a cache line.
+fn raise(maximum: &AtomicUsize, to: usize) {
+    if maximum.load(Ordering::Relaxed) < to {
+        maximum.fetch_max(to, Ordering::Relaxed);
     }
 }
 
-/// One measurement at a time, also where its call is given up.
+/// Allows one measurement at a time. Released on drop, also when the call is cancelled.
 struct Measuring<'a>(&'a AtomicBool);
 
 impl<'a> Measuring<'a> {
@@ -230,12 +229,12 @@ impl Drop for Measuring<'_> {
     }
 }
 
-/// The most that [`PerSecond`] counts to.
+/// The largest limit of a [`PerSecond`].
 pub(crate) const MOST_PER_SECOND: u64 = 10_000_000;
 
 const COUNT: u64 = 0xff_ffff;
 
-/// At most so many in a second, counted by whole seconds of the clock it is given: cheap, and exact enough for a quota.
+/// A limit per second, counted by whole seconds of the given clock: cheap, and exact enough for a quota.
 pub struct PerSecond {
     most: u64,
     /// The second in the upper 40 bits, the count in the lower 24.
@@ -250,7 +249,7 @@ impl PerSecond {
     pub fn take(&self, now_ms: u64) -> bool {
         let second = (now_ms / 1000) << 24;
         let mut taken = false;
-        // Fails only where the closure says so, and it never does.
+        // Cannot fail: the closure always returns a value.
         let _ = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| {
             let count = if state & !COUNT == second { state & COUNT } else { 0 };
             taken = count < self.most;
@@ -259,7 +258,7 @@ impl PerSecond {
         taken
     }
 
-    /// How many were taken in this second.
+    /// The number taken in this second.
     pub fn count(&self, now_ms: u64) -> u64 {
         let state = self.state.load(Ordering::Acquire);
         if state & !COUNT == (now_ms / 1000) << 24 { state & COUNT } else { 0 }
@@ -276,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_counted_is_full_again_each_second() {
+    fn the_limit_applies_to_each_second() {
         let lines = PerSecond::new(2);
         assert!(lines.take(1000) && lines.take(1500) && !lines.take(1999));
         assert_eq!((lines.count(1999), lines.count(2000)), (2, 0));
@@ -284,16 +283,16 @@ mod tests {
     }
 
     #[test]
-    fn a_plugin_that_has_used_its_cpu_is_tired_until_it_has_rested() {
+    fn a_plugin_past_its_cpu_quota_waits() {
         let usage = usage(Config { cpu: 0.1, ..Config::default() });
         usage.spent_cpu(Duration::from_millis(90));
-        assert_eq!(usage.tired(), None, "a second's worth is 100 ms");
+        assert_eq!(usage.cpu_wait(), None, "the quota of one second is 100 ms");
         usage.spent_cpu(Duration::from_millis(60));
-        assert!(usage.tired().unwrap() > Duration::from_millis(300));
+        assert!(usage.cpu_wait().unwrap() > Duration::from_millis(300));
     }
 
     #[test]
-    fn a_call_over_the_whole_fan_out_is_told_apart_from_one_that_is_too_early() {
+    fn a_call_over_the_whole_fan_out_quota_is_never_retried() {
         let usage = usage(Config { fanout_bytes: 1000, ..Config::default() });
         assert_eq!(usage.fan_out(1000), Ok(()));
         assert!(usage.fan_out(500).unwrap_err().wait.unwrap() > Duration::ZERO);
@@ -301,14 +300,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_estimate_over_the_quota_is_measured_before_anything_is_refused() {
+    async fn an_estimate_over_the_quota_is_measured_before_a_refusal() {
         let storage = crate::storage::NoStorage;
         let usage = usage(Config { store_bytes: 100, ..Config::default() });
         usage.at_most(40);
         usage.wrote(60);
-        assert!(usage.stores(0) && !usage.stores(1));
-        // There is nothing in it, however much was written over and over.
+        assert!(usage.has_store_room(0) && !usage.has_store_room(1));
+        // The store is empty, however often it was overwritten.
         usage.measure_store(&storage, 1).await;
-        assert_eq!((usage.stored(), usage.stores(100), usage.is_doubtful(1)), (0, true, false));
+        assert_eq!((usage.stored(), usage.has_store_room(100), usage.is_doubtful(1)), (0, true, false));
     }
 }

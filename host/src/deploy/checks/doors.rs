@@ -1,5 +1,5 @@
-//! The operator's changes to the doors that plugins describe: roles, claims and sentences. They never change whether a door wants a
-//! token, and never the door of another plugin.
+//! The operator's changes to door policies of plugins: roles, claims and sentences. They never change whether a door requires a
+//! token, nor the door of another plugin.
 
 use std::collections::BTreeMap;
 
@@ -41,11 +41,11 @@ impl Door {
 /// The doors of one plugin, by namespace as the plugin describes it (`/course/{id}`).
 pub type Configured = BTreeMap<String, Door>;
 
-/// Which doors are configured, by plugin.
+/// The configured doors, by plugin.
 #[derive(Debug, Default)]
 pub struct Doors(BTreeMap<PluginName, Configured>);
 
-/// A configured door that does not hold.
+/// An invalid configured door.
 #[derive(Debug, thiserror::Error)]
 #[error("plugins.{plugin}.doors.{namespace:?}: {why}")]
 pub struct DoorError {
@@ -59,21 +59,21 @@ impl Doors {
         Self(doors)
     }
 
-    /// Whether every plugin with configured doors is deployed: a misspelt name must not leave a door as it was.
+    /// Whether every plugin with configured doors is deployed: a misspelt name must not leave a door unchanged.
     pub fn check_deployed(&self, is_deployed: impl Fn(&PluginName) -> bool) -> Result<(), Misplaced> {
         let missing = self.0.iter().find(|(plugin, doors)| !doors.is_empty() && !is_deployed(plugin));
         missing.map_or(Ok(()), |(plugin, _)| Err(Misplaced::NotDeployed(plugin.clone())))
     }
 
-    /// Whether a door is configured under a plugin.
+    /// Whether any door is configured for a plugin.
     pub fn names(&self, plugin: &PluginName) -> bool {
         self.0.get(plugin).is_some_and(|doors| !doors.is_empty())
     }
 
-    /// Changes a plugin's own doors as configured. Returns the configured namespaces whose door the plugin does not own. Their owner is
-    /// known when all plugins are.
+    /// Changes a plugin's own doors as configured. Returns the configured namespaces of which the plugin does not own the door;
+    /// their owner is known once all plugins are.
     ///
-    /// Doors that are configured under a plugin in `inherits` apply to its own doors as well, with a line in the log.
+    /// Doors configured for a plugin in `inherits` apply to this plugin's own doors as well, with a log line.
     pub fn apply(&self, manifest: &mut Manifest, inherits: &[PluginName]) -> Result<Vec<String>, DoorError> {
         for from in inherits {
             for (path, configured) in self.0.get(from).into_iter().flatten() {

@@ -1,4 +1,4 @@
-//! What the operator lets each plugin import. It looks at names only, before anything of a component has run.
+//! The imports that the operator allows each plugin. Compares names only, before any code of a component runs.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::names::PluginName;
 
-/// The package whose interfaces are granted.
+/// The package of the granted interfaces.
 const PACKAGE: &str = "hubbub:plugin/";
 
 /// An interface of the contract, as `plugins.NAME.grants` lists it.
@@ -62,7 +62,7 @@ impl Interface {
         }
     }
 
-    /// The interface of an import such as `hubbub:plugin/store@0.1.0`. None for what does nothing by itself, such as `types`.
+    /// The interface of an import such as `hubbub:plugin/store@0.1.0`. None for imports without functions, such as `types`.
     fn of(import: &str) -> Option<Self> {
         let name = import.strip_prefix(PACKAGE)?.split('@').next()?;
         Self::ALL.into_iter().find(|interface| interface.as_str() == name)
@@ -75,7 +75,7 @@ impl fmt::Display for Interface {
     }
 }
 
-/// A component wants more than it is allowed.
+/// A component imports an interface that is not granted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("it imports {PACKAGE}{interface}, which is not granted: add \"{interface}\" to plugins.{plugin}.grants to allow it")]
 pub struct NotGranted {
@@ -83,7 +83,7 @@ pub struct NotGranted {
     interface: Interface,
 }
 
-/// Who may import what. A plugin that is not in it may import everything.
+/// The granted interfaces of each plugin. A plugin without an entry may import everything.
 #[derive(Debug, Default)]
 pub struct Grants(BTreeMap<PluginName, Vec<Interface>>);
 
@@ -92,12 +92,12 @@ impl Grants {
         Self(grants)
     }
 
-    /// Whether anything is said of a plugin.
+    /// Whether a plugin has an entry.
     pub fn names(&self, plugin: &PluginName) -> bool {
         self.0.contains_key(plugin)
     }
 
-    /// Checks what a component imports.
+    /// Checks a component's imports.
     pub fn check(&self, plugin: &PluginName, imports: &[String]) -> Result<(), NotGranted> {
         let Some(granted) = self.0.get(plugin) else { return Ok(()) };
         let wanted = imports.iter().filter_map(|import| Interface::of(import));
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_granted_is_named_with_the_key_to_set() {
+    fn an_import_that_is_not_granted_is_reported_with_its_key() {
         let polls = PluginName::parse("polls").unwrap();
         let grants = Grants::new(BTreeMap::from([(polls.clone(), vec![Interface::Store])]));
         let imports = ["hubbub:plugin/types@0.1.0", "hubbub:plugin/store@0.1.0", "hubbub:plugin/bus@0.1.0"].map(str::to_owned);

@@ -1,5 +1,5 @@
-//! Who made a component: an Ed25519 signature of its bytes, checked before anything looks into them. Knows keys only as the operator
-//! has written them down.
+//! Signatures of components: Ed25519 over the component's bytes, checked before they are parsed. Only the operator's configured
+//! keys are accepted.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// Carries an uploaded component's signature, base64.
+/// The header with an uploaded component's signature, as base64.
 pub const HEADER: &str = "x-hubbub-signature";
 
 /// `[signature]`: signatures of components.
@@ -22,7 +22,7 @@ pub struct Config {
     pub keys: Vec<String>,
 }
 
-/// Why a component is not believed.
+/// Why a component is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureError {
     #[error("it is not signed, and signature.keys asks for a signature")]
@@ -31,14 +31,14 @@ pub enum SignatureError {
     Malformed,
     #[error("none of signature.keys has made the signature")]
     Unknown,
-    /// By its number, from 0. It may be a private key by mistake.
+    /// The key's index, from 0, but not its text: it may be a private key by mistake.
     #[error("signature.keys.{0} is not 32 bytes as base64: a public key belongs there")]
     Key(usize),
     #[error("the signing key is not an Ed25519 key in PKCS#8: {0}")]
     SigningKey(String),
 }
 
-/// Whom the operator believes.
+/// The keys that the operator accepts.
 #[derive(Clone)]
 pub struct Signers(Vec<Vec<u8>>);
 
@@ -57,7 +57,7 @@ impl Signers {
         config.keys.iter().enumerate().map(read).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Checks a component's signature, where any is asked for.
+    /// Checks a component's signature, if keys are configured.
     pub fn check(&self, component: &[u8], signature: Option<&str>) -> Result<(), SignatureError> {
         if self.0.is_empty() {
             return Ok(());
@@ -89,7 +89,7 @@ mod tests {
     const PEM: &str = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g\n-----END PRIVATE KEY-----\n";
 
     #[test]
-    fn only_a_known_key_is_believed() {
+    fn only_signatures_of_configured_keys_are_accepted() {
         let (signature, key) = sign(PEM, b"component").unwrap();
         let signers = Signers::load(&Config { keys: vec![key] }).unwrap();
         assert_eq!(signers.check(b"component", Some(&signature)), Ok(()));
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn without_keys_nothing_is_asked_for() {
+    fn without_keys_no_signature_is_needed() {
         assert_eq!(Signers::load(&Config::default()).unwrap().check(b"x", None), Ok(()));
         assert!(Signers::load(&Config { keys: vec!["short".into()] }).is_err());
     }

@@ -1,4 +1,4 @@
-//! The least version that the operator lets run of a plugin: an older release is not staged, whichever way it comes.
+//! The least version of a plugin that the operator allows. An older release is never staged, from any source.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ impl<'de> Deserialize<'de> for LeastVersion {
     }
 }
 
-/// A release is older than what may run.
+/// A release older than the least version.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{version} is older than plugins.{plugin}.min_version, which is {least}")]
 pub struct TooOld {
@@ -40,7 +40,7 @@ impl LeastVersions {
     /// Compares as semantic versions do: `1.2.0-rc.1` is older than `1.2.0`.
     pub fn check(&self, plugin: &PluginName, version: &str) -> Result<(), TooOld> {
         let Some(LeastVersion(least)) = self.0.get(plugin) else { return Ok(()) };
-        // What is no semantic version cannot be compared, and so may be older.
+        // A text that is not a semantic version cannot be compared, so it may be older.
         let is_enough = Version::parse(version).is_ok_and(|version| version.cmp_precedence(least).is_ge());
         let too_old = || TooOld { plugin: plugin.clone(), version: version.to_owned(), least: least.clone() };
         is_enough.then_some(()).ok_or_else(too_old)
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_version_is_named_in_the_configuration() {
+    fn an_invalid_least_version_is_refused() {
         let error = serde_json::from_str::<LeastVersion>("\"newest\"").unwrap_err().to_string();
         assert!(error.contains("must be a version"), "{error}");
     }

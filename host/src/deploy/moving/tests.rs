@@ -1,4 +1,4 @@
-//! Moves, interrupted anywhere, lose nothing and move nothing else.
+//! Moves that are interrupted at any point lose nothing, and move nothing else.
 #![allow(clippy::unwrap_used)]
 
 use std::task::Poll;
@@ -28,7 +28,7 @@ fn message(id: &str, topic: &str) -> OutboxMessage {
     OutboxMessage { id, topic, key: None, tenant: None, data, hops: 0, at_ms: 1, trace: None }
 }
 
-/// Fills the chat's store: keys that go and keys that stay, timers, letters, handled ids, and messages that wait.
+/// Fills the chat's store: keys that are moved, keys that stay, timers, dead letters, handled ids and waiting messages.
 async fn filled(storage: &dyn Storage) {
     let chat = plugin("chat");
     let mut keys: Vec<String> =
@@ -53,7 +53,7 @@ async fn filled(storage: &dyn Storage) {
     }
 }
 
-/// Counts what a plugin holds: keys, handled ids, letters, addressed messages.
+/// Counts a plugin's keys, handled ids, dead letters and addressed messages.
 async fn held(storage: &dyn Storage, name: &str) -> [usize; 4] {
     let plugin = plugin(name);
     let keys = storage.keys(&plugin, "", "", 10 * KEYS).await.unwrap().len();
@@ -73,29 +73,29 @@ const MOVED: [usize; 4] = [KEYS + 3, KEYS, 1, 1];
 const STAYED: [usize; 4] = [6, KEYS, 1, 1];
 
 #[tokio::test]
-async fn what_has_the_prefix_or_a_topic_of_the_new_plugin_goes_and_comes_back() {
+async fn keys_and_topics_of_the_new_plugin_are_moved_and_moved_back() {
     let dir = tempfile::tempdir().unwrap();
     let storage = opened(dir.path());
     filled(&*storage).await;
     let after = topic_listeners(&["chat.upserted"], &["thread.upserted"]);
-    carry(&storage, &[threads()], &after).await.unwrap();
+    run_moves(&storage, &[threads()], &after).await.unwrap();
     assert_eq!((held(&*storage, "chat").await, held(&*storage, "threads").await), (STAYED, MOVED));
     let before = topic_listeners(&["chat.upserted", "thread.upserted"], &[]);
-    carry(&storage, &[threads().back()], &before).await.unwrap();
+    run_moves(&storage, &[threads().back()], &before).await.unwrap();
     assert_eq!((held(&*storage, "chat").await, held(&*storage, "threads").await), (BEFORE, [0, KEYS, 0, 0]));
 }
 
 #[tokio::test]
-async fn what_both_hear_stays_where_it_is() {
+async fn messages_of_topics_that_both_subscribe_to_are_not_moved() {
     let dir = tempfile::tempdir().unwrap();
     let storage = opened(dir.path());
     filled(&*storage).await;
     let both = ["chat.upserted", "thread.upserted"];
-    carry(&storage, &[threads()], &topic_listeners(&both, &both)).await.unwrap();
+    run_moves(&storage, &[threads()], &topic_listeners(&both, &both)).await.unwrap();
     assert_eq!(held(&*storage, "threads").await, [KEYS + 3, KEYS, 0, 0]);
 }
 
-/// Polls a future up to `polls` times, and drops it. True if it was done.
+/// Polls a future up to `polls` times, and drops it. True if it has completed.
 async fn cut_after<F: Future>(polls: usize, future: F) -> bool {
     let (mut future, mut left) = (Box::pin(future), polls);
     std::future::poll_fn(move |context| {
@@ -109,7 +109,7 @@ async fn cut_after<F: Future>(polls: usize, future: F) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_move_that_is_cut_anywhere_goes_on_or_back() {
+async fn an_interrupted_move_can_be_continued_or_reverted() {
     let after = topic_listeners(&["chat.upserted"], &["thread.upserted"]);
     let before = topic_listeners(&["chat.upserted", "thread.upserted"], &[]);
     for on in [true, false] {
@@ -117,12 +117,12 @@ async fn a_move_that_is_cut_anywhere_goes_on_or_back() {
             let dir = tempfile::tempdir().unwrap();
             let storage = opened(dir.path());
             filled(&*storage).await;
-            let done = cut_after(polls, carry(&storage, &[threads()], &after)).await;
+            let done = cut_after(polls, run_moves(&storage, &[threads()], &after)).await;
             let (one, topic_listeners) = if on { (threads(), &after) } else { (threads().back(), &before) };
-            carry(&storage, &[one], topic_listeners).await.unwrap();
+            run_moves(&storage, &[one], topic_listeners).await.unwrap();
             let expected = if on { (STAYED, MOVED) } else { (BEFORE, [0, 0, 0, 0]) };
             let found = (held(&*storage, "chat").await, held(&*storage, "threads").await);
-            // Ids that were copied stay copied.
+            // Copied ids are not removed.
             let found = if on { found } else { (found.0, [found.1[0], 0, found.1[2], found.1[3]]) };
             assert_eq!(found, expected, "cut after {polls} polls");
             if done {

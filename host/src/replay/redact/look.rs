@@ -1,4 +1,4 @@
-//! Collects the words of a call before any is replaced: which ones are in its input, and at which places.
+//! Collects the words of a call, with their positions, before any is replaced.
 
 use std::collections::HashSet;
 
@@ -13,25 +13,25 @@ const MAX_VALUE: usize = 40;
 /// The words of one call.
 pub(crate) struct Facts<'r> {
     redactor: &'r Redactor,
-    /// Those that came in, without case.
+    /// Words of the input, in lower case.
     pub(crate) inputs: HashSet<String>,
-    /// Those of them that are hidden, without case, the shortest first.
+    /// Hidden words of the input, in lower case, the shortest first.
     pub(crate) hidden: Vec<String>,
-    /// Of the user's ids, without case.
+    /// Words of the user's ids, in lower case.
     pub(crate) identity: HashSet<String>,
-    /// Of values under a secret's key, without case.
+    /// Words of values under names of secrets, in lower case.
     pub(crate) secret: HashSet<String>,
-    /// Of names of fields.
+    /// Words in names of fields.
     pub(crate) names: HashSet<String>,
-    /// That are a whole value, or a part of a key of the host's.
+    /// Words that are a whole value, or a part of a key or name of the host.
     pub(crate) values: HashSet<String>,
-    /// Numbers that are a part of a key of the host's.
+    /// Numbers that are a part of a key or name of the host.
     pub(crate) places: HashSet<String>,
-    /// Numbers of JSON, as texts.
+    /// JSON numbers, as texts.
     pub(crate) numbers: HashSet<String>,
     pub(crate) has_markup: bool,
-    /// Words as they came in.
-    came: HashSet<String>,
+    /// Words of the input, unchanged.
+    input_words: HashSet<String>,
 }
 
 impl<'r> Facts<'r> {
@@ -47,13 +47,13 @@ impl<'r> Facts<'r> {
             places: HashSet::new(),
             numbers: HashSet::new(),
             has_markup: false,
-            came: HashSet::new(),
+            input_words: HashSet::new(),
         }
     }
 
-    /// Finds out which words are hidden.
+    /// Determines which words are hidden.
     pub(crate) fn finish(mut self) -> Self {
-        let hidden = self.came.iter().filter(|word| !self.redactor.knows(word, &self)).map(|word| words::folded(word));
+        let hidden = self.input_words.iter().filter(|word| !self.redactor.keeps(word, &self)).map(|word| words::folded(word));
         let hidden: HashSet<String> = hidden.collect();
         self.hidden = hidden.into_iter().collect();
         self.hidden.sort_unstable_by(|a, b| a.len().cmp(&b.len()).then_with(|| a.cmp(b)));
@@ -71,7 +71,7 @@ impl<'r> Facts<'r> {
             }
             if !at.is_output {
                 self.inputs.insert(folded);
-                self.came.insert(word.to_owned());
+                self.input_words.insert(word.to_owned());
             }
             if is_value {
                 self.values.insert(word.to_owned());

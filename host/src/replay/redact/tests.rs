@@ -1,4 +1,4 @@
-//! Texts that are hidden, and words that are kept so that a call can be replayed.
+//! Hidden texts, and words that are kept so that a call can be replayed.
 #![allow(clippy::unwrap_used)]
 
 use serde_json::json;
@@ -6,7 +6,7 @@ use serde_json::json;
 use super::*;
 
 fn redactor(hide: Hide, data: &str) -> Redactor {
-    // A component by hand: a core module with one segment of data.
+    // A hand-made component: a core module with one data segment.
     let keys = ["content", "phone"].map(str::to_owned);
     let mut section = vec![1, 1];
     section.extend(leb(data.len()));
@@ -30,7 +30,7 @@ fn leb(mut number: usize) -> Vec<u8> {
 
 const DATA: &str = "chatIdcontenttypeurgentpeerssubadminmsg/You may send no more messages, please wait a minute";
 
-/// A call of a chat, before anything is hidden.
+/// A call of a chat, before redaction.
 fn call() -> Value {
     let payload = json!({ "chatId": "c17", "content": "Meet Bia-Maria at 9, 06 12 34 56 78", "type": "urgent", "n": 42 });
     let stored = json!({ "peers": { "ana@mill.test": 1, "bia": 2 }, "html": "<b>secretive</b>" });
@@ -63,7 +63,7 @@ fn inside(value: &Value) -> Value {
 }
 
 #[test]
-fn nothing_that_people_wrote_is_left() {
+fn no_text_of_users_is_left() {
     let text = hidden(Hide::Texts).to_string().to_lowercase();
     let hidden =
         ["meet", "bia", "maria", "12 34", "ana@", "mill", "öst", "trondheim", "123456789", "secretive", "c17", "\"bia\""];
@@ -73,7 +73,7 @@ fn nothing_that_people_wrote_is_left() {
 }
 
 #[test]
-fn what_the_code_knows_stays_and_so_do_numbers_and_form() {
+fn words_of_the_code_and_numbers_are_kept() {
     let call = hidden(Hide::Texts);
     let payload = inside(&call["event"]["args"]);
     assert_eq!((&payload["type"], &payload["n"]), (&json!("urgent"), &json!(42)));
@@ -93,13 +93,13 @@ fn what_the_code_knows_stays_and_so_do_numbers_and_form() {
         }
     };
     assert_eq!(was.chars().map(class).collect::<String>(), is.chars().map(class).collect::<String>(), "{is}");
-    assert_eq!(call["imports"][1]["answer"]["utf8"], "abcd", "random bytes are nobody's text");
+    assert_eq!(call["imports"][1]["answer"]["utf8"], "abcd", "random bytes are not text");
     let message = call["outcome"]["refused"]["message"].as_str().unwrap();
     assert!(message.ends_with(": You may send no more messages, please wait a minute"), "{message}");
 }
 
 #[test]
-fn a_word_has_the_same_stand_in_wherever_it_comes_again() {
+fn a_word_has_the_same_stand_in_everywhere() {
     let call = hidden(Hide::Texts);
     let payload = inside(&call["event"]["args"]);
     let chat = payload["chatId"].as_str().unwrap();
@@ -111,7 +111,7 @@ fn a_word_has_the_same_stand_in_wherever_it_comes_again() {
     assert_eq!((&sent["chatId"], &sent["content"]), (&payload["chatId"], &payload["content"]));
     assert_eq!(sent["id"], "x9f8e7d6", "the code has made it");
     let cut = sent["cut"].as_str().unwrap();
-    assert!(payload["content"].as_str().unwrap().starts_with(cut), "a text that was cut: {cut}");
+    assert!(payload["content"].as_str().unwrap().starts_with(cut), "a truncated text: {cut}");
     let user = call["caller"]["user"]["id"].as_str().unwrap();
     assert_eq!(inside(&call["caller"]["user"]["claims"])["sub"], user);
     let peers = inside(&call["imports"][0]["answer"]["ok"]["utf8"])["peers"].clone();
@@ -119,7 +119,7 @@ fn a_word_has_the_same_stand_in_wherever_it_comes_again() {
 }
 
 #[test]
-fn an_id_that_the_code_has_made_is_the_same_in_later_calls() {
+fn an_id_made_by_the_code_is_kept_in_later_calls() {
     let redactor = redactor(Hide::Texts, DATA);
     redactor.call(&mut call());
     let mut later = json!({ "event": { "name": "read", "args": json!({ "id": "x9f8e7d6" }).to_string() }, "imports": [] });
@@ -128,7 +128,7 @@ fn an_id_that_the_code_has_made_is_the_same_in_later_calls() {
 }
 
 #[test]
-fn binary_values_are_hidden_where_they_hold_words() {
+fn words_in_binary_values_are_hidden() {
     let raw = BASE64(b"\xff\x05Maria\x00\x01ab");
     let mut call = json!({ "imports": [{ "import": "store.get", "args": ["k"], "answer": { "ok": { "base64": raw } } }] });
     redactor(Hide::Texts, "k").call(&mut call);
@@ -139,14 +139,14 @@ fn binary_values_are_hidden_where_they_hold_words() {
     assert_ne!(&bytes[2..7], b"Maria");
 }
 
-#[expect(non_snake_case, reason = "as the alphabet is called")]
+#[expect(non_snake_case, reason = "the name of the encoding")]
 fn BASE64(bytes: &[u8]) -> String {
     use base64::Engine as _;
     base64::prelude::BASE64_STANDARD.encode(bytes)
 }
 
 #[test]
-fn a_clear_record_keeps_texts_and_hides_secrets() {
+fn a_clear_recording_keeps_texts_and_hides_secrets() {
     assert_eq!(hidden(Hide::Secrets), call());
     let mut call = json!({
         "auth": json!({ "token": "eyJhbGciOi", "lang": "pt" }).to_string(),
@@ -158,7 +158,7 @@ fn a_clear_record_keeps_texts_and_hides_secrets() {
 }
 
 #[test]
-fn secrets_of_a_configuration_are_hidden_and_the_rest_initializes_the_plugin() {
+fn only_secrets_of_a_configuration_are_hidden() {
     let mut config = json!({ "apiKey": "k-123", "limit": 10, "every": "30s", "hook": "https://bot:hunter2@example.org/x", "db": { "password": "pw9" } });
     let mut redactor = redactor(Hide::Texts, "");
     redactor.config(config.as_object_mut().unwrap());
@@ -175,10 +175,10 @@ fn secrets_of_a_configuration_are_hidden_and_the_rest_initializes_the_plugin() {
 }
 
 #[test]
-fn a_difference_is_hidden_as_the_call_that_it_is_of() {
+fn a_difference_is_redacted_like_its_call() {
     let redactor = redactor(Hide::Texts, DATA);
     let mut part = json!({ "import": "emitter.to_room", "args": ["/chat", "chat:c17", { "content": "Meet Bia-Maria" }] });
-    redactor.beside(&call(), &mut part);
+    redactor.part_of(&call(), &mut part);
     let text = part.to_string();
     assert!(
         !text.contains("Maria") && !text.contains("c17") && text.contains("emitter.to_room") && text.contains("content"),

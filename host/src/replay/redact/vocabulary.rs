@@ -1,23 +1,23 @@
-//! The words that a component's code may know: those in its data, and those that its instructions compare with. Everyone can read them in
-//! the component, and none is a user's.
+//! The words in a component's code: in its data, and in comparisons of its instructions. They can be read in the component, so
+//! none is a user's.
 
 use std::collections::HashSet;
 
 use wasmparser::{Operator, Parser, Payload};
 
-use super::TELLING;
+use super::MIN_PART;
 
 /// The words of a component.
 #[derive(Debug, Default)]
 pub struct Vocabulary {
-    /// The printable parts of its data, one a line.
+    /// The printable parts of its data, one per line.
     data: String,
-    /// Constants of 2, 4 or 8 printable bytes: a comparison with a short text is compiled to these.
+    /// Constants of 2, 4 or 8 printable bytes: comparisons with short texts are compiled to these.
     constants: HashSet<Vec<u8>>,
 }
 
 impl Vocabulary {
-    /// Reads a component. Parts that cannot be read add nothing.
+    /// Parses a component. Unreadable parts are skipped.
     pub fn of(component: &[u8]) -> Self {
         let mut found = Self::default();
         for payload in Parser::new(0).parse_all(component).map_while(Result::ok) {
@@ -35,7 +35,7 @@ impl Vocabulary {
         found
     }
 
-    /// Together with those of another component.
+    /// Adds the vocabulary of another component.
     pub fn join(mut self, other: Self) -> Self {
         self.data.push('\n');
         self.data.push_str(&other.data);
@@ -64,21 +64,21 @@ impl Vocabulary {
         }
     }
 
-    /// Whether a text is in the component, be it as a part of another word.
+    /// Whether a text is in the component, even as a part of another word.
     pub(crate) fn contains(&self, text: &str) -> bool {
         self.data.contains(text) || self.is_compared(text.as_bytes())
     }
 
-    /// Whether the code is likely to know a word: a long one wherever it is in the component, a short one where it ends there.
+    /// Whether a word is likely to be in the code: a long one anywhere, a short one only at the end of a word.
     pub(crate) fn has(&self, word: &str) -> bool {
-        let is_telling = word.len() >= TELLING && !word.contains(|c: char| c.is_ascii_digit());
-        if is_telling { self.contains(word) } else { self.contains_word(word) }
+        let is_long = word.len() >= MIN_PART && !word.contains(|c: char| c.is_ascii_digit());
+        if is_long { self.contains(word) } else { self.contains_word(word) }
     }
 
-    /// Whether a word is in the component, and ends there. Texts lie in the data without anything between them.
+    /// Whether a word is in the component and ends there. Texts in the data follow each other without separators.
     fn contains_word(&self, word: &str) -> bool {
         let ends = |(at, _)| !self.data[at + word.len()..].starts_with(char::is_alphanumeric);
-        // Two bytes are compared with everywhere: of a word of three letters they say nothing.
+        // Comparisons with two bytes are so common that for a word of three letters they prove nothing.
         self.data.match_indices(word).any(ends) || (word.len() != 3 && self.is_compared(word.as_bytes()))
     }
 
@@ -89,7 +89,7 @@ impl Vocabulary {
             return false;
         }
         let rest = &text[size..];
-        // A byte alone may be any constant.
+        // A single byte may be any constant.
         rest.len() < 2 || (rest.len() <= size && self.constants.contains(&text[text.len() - size..])) || self.is_compared(rest)
     }
 }
@@ -106,14 +106,14 @@ mod tests {
     }
 
     #[test]
-    fn texts_of_the_data_are_found() {
+    fn texts_in_the_data_are_found() {
         let found = vocabulary(b"\x01contentchatIdmissing field\x00v2/\xff", &[]);
         assert!(found.contains("chatId") && found.contains("missing field") && !found.contains("chatid"));
         assert!(found.contains_word("v2") && found.contains_word("field") && !found.contains_word("chat"));
     }
 
     #[test]
-    fn texts_that_instructions_compare_with_are_found() {
+    fn texts_in_comparisons_are_found() {
         let chunk = |text: &str| text.bytes().rev().fold(0_i64, |number, byte| number << 8 | i64::from(byte));
         let found = vocabulary(b"", &[chunk("ADMI"), chunk("question"), chunk("STUD"), chunk("DENT")]);
         assert!(found.contains("ADMIN") && found.contains("questions") && found.contains("STUDENT"));

@@ -1,36 +1,36 @@
-//! Every text, name and number of a kept call, with where it stands. It takes JSON texts apart and puts them together again, and
-//! decides nothing.
+//! Visits every text, name and number of a recorded call, with its position. Parses nested JSON texts and writes them again.
+//! Decides nothing.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Map, Number, Value};
 
-/// Keys of texts that people write: a word that is the whole of one is not taken for an enum's value.
+/// Keys of free texts: a word that is a whole value of one does not count as a value of an enum.
 const WRITTEN: [&str; 12] =
     ["content", "text", "body", "message", "html", "title", "description", "subject", "name", "email", "phone", "preview"];
 
-/// Where a value stands.
+/// The position of a value.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct At {
-    /// It came out of the call: what was asked and answered by the plugin.
+    /// In the output: arguments of imports, and the outcome.
     pub(crate) is_output: bool,
-    /// It is in a payload, whose names are the plugin's.
+    /// In a payload, with names of the plugin.
     pub(crate) is_payload: bool,
-    /// All under its key is hidden.
+    /// Under a key that hides all its values.
     pub(crate) is_hidden: bool,
     pub(crate) is_claims: bool,
-    /// It is under the key of a text that people write.
+    /// Under the key of a free text.
     pub(crate) is_written: bool,
-    /// It is a part of the user's identity.
+    /// A part of the user's identity.
     pub(crate) is_identity: bool,
-    /// It is an id of the user's, which may be a key elsewhere.
+    /// An id of the user, which may be a key elsewhere.
     pub(crate) is_id: bool,
-    /// It is a name or a key of the host's: of a room, in the store, of a timer.
+    /// A name or key of the host: of a room, in the store, of a timer.
     pub(crate) is_place: bool,
 }
 
 impl At {
-    /// In what came out of a call.
+    /// In the output of a call.
     pub(crate) fn out() -> Self {
         Self { is_output: true, is_place: true, ..Self::default() }
     }
@@ -40,7 +40,7 @@ impl At {
     }
 }
 
-/// The work at each value. None: it stays as it is.
+/// The work for each value. None: the value is kept.
 pub(crate) trait Work {
     fn hides(&self, key: &str) -> bool;
     fn text(&mut self, text: &str, at: At) -> Option<String>;
@@ -50,10 +50,10 @@ pub(crate) trait Work {
     fn bytes(&mut self, bytes: &mut Vec<u8>, at: At);
 }
 
-/// A whole kept call.
+/// Visits a whole recorded call.
 pub(crate) fn walk_call(call: &mut Value, work: &mut impl Work) {
     let Value::Object(fields) = call else { return };
-    // The input first: the output is judged by it.
+    // The input first, since the redaction of the output depends on it.
     for (name, value) in fields.iter_mut() {
         match name.as_str() {
             "caller" => caller(value, work),
@@ -63,17 +63,17 @@ pub(crate) fn walk_call(call: &mut Value, work: &mut impl Work) {
             _ => {}
         }
     }
-    for asked in fields.get_mut("imports").and_then(Value::as_array_mut).into_iter().flatten() {
-        let is_random = asked["import"].as_str().is_some_and(|name| name.starts_with("random."));
-        if let Some(answer) = asked.get_mut("answer").filter(|_| !is_random) {
+    for import in fields.get_mut("imports").and_then(Value::as_array_mut).into_iter().flatten() {
+        let is_random = import["import"].as_str().is_some_and(|name| name.starts_with("random."));
+        if let Some(answer) = import.get_mut("answer").filter(|_| !is_random) {
             walk(answer, At { is_place: true, ..At::input() }, work);
         }
-        if let Some(args) = asked.get_mut("args") {
+        if let Some(args) = import.get_mut("args") {
             walk(args, At::out(), work);
         }
     }
     if let Some(outcome) = fields.get_mut("outcome") {
-        // The refusal's code is the host's.
+        // The code of a refusal is the host's.
         match outcome.get_mut("refused").and_then(|refused| refused.get_mut("message")) {
             Some(message) => walk(message, At { is_place: false, ..At::out() }, work),
             None => walk(outcome, At { is_place: false, ..At::out() }, work),
@@ -88,7 +88,7 @@ fn caller(caller: &mut Value, work: &mut impl Work) {
             "user" => {
                 for (name, value) in value.as_object_mut().into_iter().flatten() {
                     let is_claims = name == "claims";
-                    // A role is a word of the code's as often as not.
+                    // A role is often a word of the code.
                     let is_identity = !is_claims && name != "role" && name != "roles";
                     let is_id = name == "id" || name == "tenant";
                     walk(value, At { is_claims, is_identity, is_id, ..At::input() }, work);
@@ -99,7 +99,7 @@ fn caller(caller: &mut Value, work: &mut impl Work) {
     }
 }
 
-/// An event, a message or a timer: its name is declared by the plugin.
+/// An event, a message or a timer. The plugin declares its name.
 fn payload(of: &mut Value, work: &mut impl Work) {
     for (name, value) in of.as_object_mut().into_iter().flatten() {
         match name.as_str() {
@@ -110,7 +110,7 @@ fn payload(of: &mut Value, work: &mut impl Work) {
     }
 }
 
-/// A value, and all that is in it.
+/// Visits a value and all values in it.
 pub(crate) fn walk(value: &mut Value, at: At, work: &mut impl Work) {
     match value {
         Value::String(text) => match json_text(text) {
@@ -165,7 +165,7 @@ fn host_fields(fields: &mut Map<String, Value>, at: At, work: &mut impl Work) {
     }
 }
 
-/// The value that a text is as JSON: an object, a list or a text.
+/// The object, list or text that a text contains as JSON.
 fn json_text(text: &str) -> Option<Value> {
     let is_json = text.trim_start().starts_with(['{', '[', '"']);
     is_json.then(|| serde_json::from_str(text).ok()).flatten()

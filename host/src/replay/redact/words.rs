@@ -1,17 +1,17 @@
-//! Stand-ins for words: letters for letters, digits for digits, as long in bytes. The same word always gets the same one under a salt,
-//! in upper and lower case alike, and two short words never get the same one. Knows no JSON.
+//! Stand-ins for words: letters for letters and digits for digits, of the same length in bytes. With one salt, a word always has
+//! the same stand-in, in any case, and two short words never share one. Independent of JSON.
 
 use std::ops::Range;
 
 use sha2::{Digest, Sha256};
 
-/// Up to so many words of one form, they are permuted. Of longer words two are never taken for one by chance.
+/// Words are permuted if there are at most this many of their form. For longer words, a collision is improbable.
 const PERMUTED: u128 = 1 << 60;
 
 /// Rounds of the Feistel network.
 const ROUNDS: u64 = 8;
 
-/// From so many characters on, a word of digits and the letters a to f is hexadecimal, and stays so.
+/// The least length of a word of digits and the letters a to f that is treated as hexadecimal.
 const HEX: usize = 8;
 
 /// The words of a text: runs of letters and digits.
@@ -25,7 +25,7 @@ pub(crate) fn words(text: &str) -> impl Iterator<Item = Range<usize>> {
     })
 }
 
-/// Whether a time with its date begins here, as RFC 3339 writes it: how long it is. The moment of a call is in a record anyway.
+/// The length of an RFC 3339 time with its date, if one starts here. The moment of a call is in the recording anyway.
 pub(crate) fn date_time(text: &str) -> Option<usize> {
     let bytes = text.as_bytes();
     let form = b"0000-00-00T00:00:00";
@@ -38,7 +38,7 @@ pub(crate) fn date_time(text: &str) -> Option<usize> {
     Some(rest.map_or(text.len(), |length| form.len() + length))
 }
 
-/// In lower case, of the same length in bytes.
+/// In lower case, with the same length in bytes.
 pub(crate) fn folded(word: &str) -> String {
     word.chars()
         .map(|c| {
@@ -56,7 +56,7 @@ pub(crate) fn pseudonym(salt: &[u8; 32], word: &str) -> String {
     recased(&hidden, word)
 }
 
-/// A text with the upper case letters of another of the same form.
+/// A text with the case of another text of the same form.
 pub(crate) fn recased(text: &str, like: &str) -> String {
     let upper = |c: char| {
         let mut upper = c.to_uppercase();
@@ -65,18 +65,18 @@ pub(crate) fn recased(text: &str, like: &str) -> String {
     text.chars().zip(like.chars()).map(|(c, like)| if like.is_uppercase() { upper(c) } else { c }).collect()
 }
 
-/// The characters that may stand at each place: the first one, and how many there are.
+/// The possible characters at each place: the first one, and their number.
 fn alphabet(word: &str) -> Vec<(u8, u8)> {
     let is_number = word.bytes().all(|byte| byte.is_ascii_digit());
     let is_hex = word.len() >= HEX
         && word.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
         && word.bytes().any(|byte| byte.is_ascii_digit());
     let place = |(at, byte): (usize, u8)| match byte {
-        // A number keeps its leading zero, and gets none.
+        // A number keeps its leading zero, and gets no new one.
         b'0' if is_number && at == 0 => (b'0', 1),
         b'1'..=b'9' if is_number && at == 0 => (b'1', 9),
         b'0'..=b'9' => (b'0', 10),
-        // What is no letter stays as it is.
+        // Other characters are kept.
         _ if !byte.is_ascii_lowercase() => (byte, 1),
         _ if is_hex => (b'a', 6),
         _ => (b'a', 26),
@@ -84,7 +84,7 @@ fn alphabet(word: &str) -> Vec<(u8, u8)> {
     word.bytes().enumerate().map(place).collect()
 }
 
-/// Another word of the same form, by a keyed permutation of all of them. None: there are too many.
+/// Another word of the same form, by a keyed permutation (format-preserving encryption). None: there are too many words.
 fn permuted(salt: &[u8; 32], word: &str) -> Option<String> {
     let alphabet = alphabet(word);
     let all = alphabet.iter().try_fold(1_u128, |all, (_, many)| Some(all * u128::from(*many)).filter(|all| *all <= PERMUTED))?;
@@ -102,7 +102,7 @@ fn permuted(salt: &[u8; 32], word: &str) -> Option<String> {
     String::from_utf8(hidden).ok()
 }
 
-/// A Feistel network over the next even number of bits, walked until it comes to a number below `all`.
+/// A Feistel network over the next even number of bits, repeated until the number is below `all` (cycle walking).
 fn permute(salt: &[u8; 32], form: &[u8], number: u64, all: u64) -> u64 {
     let half = (64 - all.saturating_sub(1).leading_zeros()).div_ceil(2).max(1);
     let mask = (1_u64 << half) - 1;
@@ -124,7 +124,7 @@ fn permute(salt: &[u8; 32], form: &[u8], number: u64, all: u64) -> u64 {
     }
 }
 
-/// Another word of the same form, from a stream that follows from the word.
+/// Another word of the same form, from a keystream derived from the word.
 fn streamed(salt: &[u8; 32], word: &str) -> String {
     let mut bytes = (0_u64..).flat_map(|block| {
         let hash: [u8; 32] =
@@ -137,7 +137,7 @@ fn streamed(salt: &[u8; 32], word: &str) -> String {
         .map(|c| match c.len_utf8() {
             1 if c.is_ascii_digit() => letter(u32::from('0'), next(10)).unwrap_or(c),
             1 => letter(u32::from('a'), next(26)).unwrap_or(c),
-            // Blocks of letters, each as long in bytes: à, 一, 𠀀.
+            // Ranges of letters with the same length in bytes: à, 一, 𠀀.
             2 => letter(0xe0, next(23)).unwrap_or(c),
             3 => letter(0x4e00, next(20_000)).unwrap_or(c),
             _ => letter(0x2_0000, next(40_000)).unwrap_or(c),
@@ -167,16 +167,16 @@ mod tests {
             }
             assert!(word.len() < 3 || hidden != word, "{word}");
             assert_eq!(pseudonym(&SALT, word), hidden);
-            assert_eq!(folded(&hidden), pseudonym(&SALT, &folded(word)), "{word}: a plugin that folds case finds it");
+            assert_eq!(folded(&hidden), pseudonym(&SALT, &folded(word)), "{word}: the same in lower case");
         }
         let hex = pseudonym(&SALT, "a3f09bc1");
         assert!(hex.bytes().all(|byte| byte.is_ascii_hexdigit()), "{hex}");
         assert!(pseudonym(&SALT, "0042").starts_with('0') && !pseudonym(&SALT, "90210").starts_with('0'));
-        assert_ne!(pseudonym(&[8; 32], "Ana Maria"), pseudonym(&SALT, "Ana Maria"), "another record, another stand-in");
+        assert_ne!(pseudonym(&[8; 32], "Ana Maria"), pseudonym(&SALT, "Ana Maria"), "another recording, another stand-in");
     }
 
     #[test]
-    fn two_short_words_never_get_the_same_stand_in() {
+    fn two_short_words_never_share_a_stand_in() {
         let all: Vec<String> = (0..10_000).map(|n| n.to_string()).chain(('a'..='z').map(|c| format!("u{c}"))).collect();
         let hidden: HashSet<String> = all.iter().map(|word| pseudonym(&SALT, word)).collect();
         assert_eq!(hidden.len(), all.len());

@@ -1,4 +1,5 @@
-//! Log lines about events that may happen thousands of times a second: one at once, then at most one a minute, with a count.
+//! Limits log lines of events that may happen thousands of times a second: the first is logged at once, then at most one line a
+//! minute, with a count.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,9 +12,9 @@ const EVERY: Duration = Duration::from_secs(60);
 /// Counts one kind of event, and limits its log lines.
 #[derive(Debug, Default)]
 pub struct Often {
-    /// Since the last line.
+    /// The count since the last line.
     count: AtomicU64,
-    /// When the next line may come.
+    /// The earliest time of the next line.
     next: AtomicU64,
 }
 
@@ -36,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_is_logged_at_once_and_the_others_once_a_minute() {
+    fn the_first_event_is_logged_and_then_one_line_a_minute() {
         let (often, minute) = (Often::default(), EVERY.as_nanos() as u64);
         assert_eq!(often.happened_at(5), Some(1));
         assert_eq!((often.happened_at(6), often.happened_at(minute)), (None, None));

@@ -1,4 +1,4 @@
-//! Lines that wait to be written, and the thread that writes them. Adding a line never blocks and never fails; the thread never panics
+//! The queue of log lines, and the thread that writes them. Adding a line never blocks and never fails; the thread never panics
 //! and never spins.
 
 use std::io::{self, ErrorKind, Write};
@@ -11,9 +11,9 @@ const FULL_PAUSE: Duration = Duration::from_millis(50);
 
 pub(super) struct Sink {
     waiting: Mutex<Waiting>,
-    /// There are lines.
+    /// Signals that there are lines.
     filled: Condvar,
-    /// All lines have been written or dropped.
+    /// Signals that all lines are written or dropped.
     emptied: Condvar,
     buffer: usize,
     lost: AtomicU64,
@@ -28,7 +28,7 @@ struct Waiting {
 }
 
 impl Sink {
-    /// Starts the thread. `buffer`: bytes that may wait.
+    /// Starts the thread. At most `buffer` bytes may wait.
     pub(super) fn start(buffer: usize, out: impl Write + Send + 'static) -> io::Result<Arc<Self>> {
         let sink = Arc::new(Self {
             waiting: Mutex::default(),
@@ -42,15 +42,15 @@ impl Sink {
         Ok(sink)
     }
 
-    /// Lines that could not be written.
+    /// The number of lines that could not be written.
     pub(super) fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
     }
 
-    /// Waits until the lines so far are written or dropped, for at most this long.
+    /// Waits until the lines so far are written or dropped, for at most `longest`.
     pub(super) fn flush(&self, longest: Duration) {
         let busy = |waiting: &mut Waiting| waiting.writing || waiting.lines > 0;
-        // The caller ends the process either way.
+        // The caller ends the process in either case.
         drop(self.emptied.wait_timeout_while(self.waiting(), longest, busy));
     }
 
@@ -71,11 +71,11 @@ impl Sink {
     }
 
     fn run(&self, mut out: impl Write) {
-        let (mut text, mut told, mut torn) = (Vec::new(), 0, false);
+        let (mut text, mut reported, mut torn) = (Vec::new(), 0, false);
         loop {
             let lines = self.take(&mut text);
             if torn {
-                // Ends the line that an error cut off.
+                // Ends the line that an error has cut off.
                 text.insert(0, b'\n');
             }
             let written = write(&mut out, &text);
@@ -85,9 +85,9 @@ impl Sink {
             }
             torn = if written == 0 { torn } else { text[written - 1] != b'\n' };
             let lost = self.lost();
-            if written == text.len() && lost > told {
-                tracing::warn!(lines = lost - told, "log lines were lost: they could not be written");
-                told = lost;
+            if written == text.len() && lost > reported {
+                tracing::warn!(lines = lost - reported, "log lines were lost: they could not be written");
+                reported = lost;
             }
         }
     }
@@ -107,7 +107,7 @@ impl Sink {
     }
 }
 
-/// The subscriber writes a whole line at a time.
+/// The subscriber writes whole lines.
 impl Write for &Sink {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.add(line);
@@ -124,7 +124,7 @@ fn pause() {
     std::thread::sleep(FULL_PAUSE);
 }
 
-/// Writes all bytes, or as many as possible before an error: how many. Waits for a full non-blocking pipe.
+/// Writes all bytes, or as many as possible before an error. Returns their number. Waits for a full non-blocking pipe.
 fn write(out: &mut impl Write, text: &[u8]) -> usize {
     let mut written = 0;
     while written < text.len() {
@@ -148,7 +148,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(10);
 
-    /// A disk with little room.
+    /// A disk with limited space.
     #[derive(Clone, Default)]
     struct Disk(Arc<Mutex<(usize, Vec<u8>)>>);
 
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_on_a_full_disk_are_counted_and_a_torn_one_is_ended() {
+    fn lost_lines_are_counted_and_a_torn_line_is_ended() {
         let disk = Disk::default();
         disk.set_room(7);
         let sink = Sink::start(1000, disk.clone()).unwrap();
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_stops_costs_lines_past_the_buffer_and_no_wait() {
+    fn a_stopped_reader_loses_lines_but_never_blocks() {
         struct Stuck(mpsc::Receiver<()>);
         impl Write for Stuck {
             fn write(&mut self, text: &[u8]) -> io::Result<usize> {
@@ -215,10 +215,10 @@ mod tests {
         for _ in 0..100 {
             (&mut &*sink).write_all(b"12345\n").unwrap();
         }
-        // Nothing, or the first line, has been taken; one more fits the buffer.
+        // The thread has taken nothing or the first line; one more line fits into the buffer.
         assert!((98..=99).contains(&sink.lost()), "{}", sink.lost());
         drop(read);
         sink.flush(SECOND);
-        assert_eq!(sink.lost(), 100, "and a reader that is gone takes the rest along");
+        assert_eq!(sink.lost(), 100, "the other lines are lost with the reader");
     }
 }

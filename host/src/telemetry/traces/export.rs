@@ -1,5 +1,5 @@
-//! What sends spans off: a bounded queue, and the task that empties it. Must never slow who puts a span in: a full queue drops it,
-//! and a collector that is down costs its own spans alone.
+//! The exporter of spans: a bounded queue, and the task that sends it to the collector. Never blocks the code that ends a span: a
+//! full queue drops the span, and if the collector is down only spans are lost.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use super::{Config, DROPPED, TracesError};
 use crate::telemetry::{Metrics, ReasonLabel};
 
-/// Where spans end.
+/// The queue of ended spans.
 #[derive(Debug)]
 pub(super) struct Queue {
     spans: mpsc::Sender<SpanData>,
@@ -39,7 +39,7 @@ impl SpanProcessor for Queue {
     }
 }
 
-/// Sends spans to the collector for as long as it runs.
+/// Sends spans to the collector while it runs.
 pub struct Exports {
     spans: mpsc::Receiver<SpanData>,
     exporter: opentelemetry_otlp::SpanExporter,
@@ -47,7 +47,7 @@ pub struct Exports {
     every: Duration,
     sent: Counter,
     failed: Counter,
-    /// The collector did not take the last batch.
+    /// The collector did not accept the last batch.
     down: bool,
 }
 
@@ -75,7 +75,7 @@ impl Exports {
         Ok((exports, Queue { spans, full: dropped(DROPPED[0]) }))
     }
 
-    /// Runs until `ending` is true, and then sends what is left, once.
+    /// Runs until `ending` is true, and then sends the remaining spans once.
     pub async fn run(mut self, mut ending: watch::Receiver<bool>) {
         let mut batch = Vec::new();
         loop {
@@ -101,7 +101,7 @@ impl Exports {
         }
     }
 
-    /// Waits for more, until the batch is full or its time has come.
+    /// Waits for more spans, until the batch is full or its time is over.
     async fn gather(&mut self, batch: &mut Vec<SpanData>, ending: &mut watch::Receiver<bool>) {
         let until = tokio::time::Instant::now() + self.every;
         while batch.len() < self.batch {
@@ -120,21 +120,21 @@ impl Exports {
             Ok(()) => {
                 self.sent.inc_by(spans);
                 if std::mem::take(&mut self.down) {
-                    tracing::info!("the collector takes traces again");
+                    tracing::info!("the collector accepts traces again");
                 }
             }
             Err(error) => {
                 self.failed.inc_by(spans);
-                // Said once: it may be down for days.
+                // Logged once, since the collector may be down for days.
                 if !std::mem::replace(&mut self.down, true) {
-                    tracing::warn!("the collector does not take traces, and they are dropped: {error}");
+                    tracing::warn!("the collector does not accept traces, and they are dropped: {error}");
                 }
             }
         }
     }
 }
 
-/// Who the spans are from. `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` say it otherwise.
+/// The service that sends the spans. `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` override it.
 fn resource() -> Resource {
     let named = std::env::var_os("OTEL_SERVICE_NAME").is_some();
     let builder = Resource::builder().with_attribute(opentelemetry::KeyValue::new("service.version", env!("CARGO_PKG_VERSION")));

@@ -1,11 +1,11 @@
-//! Which traces are begun: a share of all, and each that another caused, which it names by a link. Decides by numbers alone, never by
-//! what a span says.
+//! Decides which traces are sampled: a share of all, and each trace that links to a sampled one. Decides by numbers only, never
+//! by a span's content.
 
 use opentelemetry::trace::{Link, SpanKind, TraceId};
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::trace::{Sampler, SamplingResult, ShouldSample};
 
-/// Samples a trace that has no beginning elsewhere.
+/// The sampler for traces that start here.
 #[derive(Debug, Clone)]
 pub(super) struct Share(pub(super) f64);
 

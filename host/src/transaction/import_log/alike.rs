@@ -1,9 +1,9 @@
-//! Keys of a store that are another only because texts of a record are stand-ins. Decides nothing where texts are as they were.
+//! Store keys that differ only because texts of the recording are stand-ins. Not used for recordings without stand-ins.
 
 use serde_json::Value;
 
-/// Whether two calls of a store's import differ in one word of their key alone, which has digits and is as long in both: as a number or
-/// a hash is that follows from a text. Of a record whose texts are stand-ins, they are taken for the same.
+/// Whether two calls of one store import differ in one word of their key only, which has digits and the same length in both, like
+/// a number or hash derived from a text. In a recording with stand-ins they count as equal.
 pub fn is_alike((import, args): (&str, &[Value]), (other_import, other_args): (&str, &[Value])) -> bool {
     let (Some((Value::String(key), rest)), Some((Value::String(other), other_rest))) =
         (args.split_first(), other_args.split_first())
@@ -13,8 +13,8 @@ pub fn is_alike((import, args): (&str, &[Value]), (other_import, other_args): (&
     import == other_import && import.starts_with("store.") && rest == other_rest && key != other && is_sibling(key, other)
 }
 
-/// Removes the puts of lists that are split over keys by a hash of their items' texts: with stand-ins for the texts, an item is in the
-/// list of another key, and the lists of all these keys together hold the same items.
+/// Removes puts of lists that are split over keys by a hash of their items' texts. With stand-ins an item is in the list of
+/// another key, but the lists of all these keys together have the same items.
 pub fn remove_split_lists(was: &mut Vec<Value>, is: &mut Vec<Value>) {
     let mut at = 0;
     while at < was.len() {
@@ -32,7 +32,7 @@ pub fn remove_split_lists(was: &mut Vec<Value>, is: &mut Vec<Value>) {
     }
 }
 
-/// Whether two keys are equal but for one word, which has digits and is as long in both.
+/// Whether two keys are equal except for at most one word, which has digits and the same length in both.
 fn is_sibling(key: &str, other: &str) -> bool {
     let words = |key: &str| key.split(|c: char| !c.is_ascii_alphanumeric()).map(str::to_owned).collect::<Vec<_>>();
     let (one, other) = (words(key), words(other));
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_that_is_split_otherwise_is_the_same_list() {
+    fn a_list_split_over_other_keys_is_equal() {
         let put = |key: &str, items: Value| json!({"import": "store.put", "args": [key, {"utf8": items}]});
         let was = || vec![put("parts/c1/05", json!([1])), put("parts/c1/31", json!([2])), put("other/c1", json!("x"))];
         let remaining = |mut is: Vec<Value>| {
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_differ_in_one_word_of_digits_are_alike() {
+    fn keys_that_differ_in_one_word_with_digits_are_alike() {
         let alike = |import: &str, one: Value, other: Value| {
             let args = |value: Value| value.as_array().cloned().unwrap_or_default();
             is_alike((import, &args(one)), ("store.put", &args(other)))

@@ -1,4 +1,4 @@
-//! Every algorithm of the contract, with keys from every kind of place; and what a believed token becomes.
+//! Every algorithm of the contract, with keys from every kind of source; and the user of a verified token.
 
 use jsonwebtoken::Algorithm;
 use serde_json::json;
@@ -51,7 +51,7 @@ fn a_secret_from_a_file_is_used_without_its_line_end() {
 }
 
 #[test]
-fn a_believed_token_becomes_a_user_with_an_end() {
+fn a_verified_token_gives_a_user_and_an_expiry() {
     let ring = ring(&format!("[[keys]]\nname = 'products'\nsecret = '{SECRET}'"));
     let claims = json!({ "sub": "u1", "name": "Ana", "role": "ADMIN", "companyId": 7, "exp": 1_800_000_060, "x": [1.0] });
     let verified = ring.verify(&Signer::secret().token(claims.clone()), "/", NOW).unwrap();
@@ -63,7 +63,7 @@ fn a_believed_token_becomes_a_user_with_an_end() {
 }
 
 #[test]
-fn time_counts_with_leeway_to_the_very_millisecond() {
+fn times_are_checked_with_leeway_to_the_millisecond() {
     let ring = secret_ring("leeway = '30s'");
     let second = NOW / 1000;
     let verify =
@@ -88,7 +88,7 @@ fn time_counts_with_leeway_to_the_very_millisecond() {
 }
 
 #[test]
-fn a_token_without_an_end_gets_one_or_is_refused() {
+fn a_token_without_exp_gets_a_limit_or_is_refused() {
     let token = Signer::secret().token(json!({ "sub": "u1" }));
     assert_eq!(secret_ring("").verify(&token, "/", NOW).unwrap().expires_at_ms, NOW + 24 * 3_600_000);
     let hour = secret_ring("session_without_exp = '1h'");
@@ -97,7 +97,7 @@ fn a_token_without_an_end_gets_one_or_is_refused() {
 }
 
 #[test]
-fn the_lists_of_claims_are_configuration() {
+fn claim_names_are_configurable() {
     let ring = secret_ring("[claims]\nuser_id = ['uid']\ntenant = ['org', 'team']");
     let token = Signer::secret().token(json!({ "sub": "wrong", "uid": 42, "team": "t", "companyId": "wrong" }));
     let user = ring.verify(&token, "/", NOW).unwrap().user;

@@ -1,4 +1,4 @@
-//! What attackers are known to try, and bytes at random. None gets in, and none brings anything down.
+//! Known attacks, and random bytes. None is accepted, and none causes a panic.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE, URL_SAFE_NO_PAD};
@@ -9,7 +9,7 @@ use super::kit::{NOW, Signer, pem_path, ring, secret_ring, user};
 use crate::auth::token::TokenError;
 
 #[test]
-fn a_token_that_signs_itself_with_nothing_is_refused() {
+fn an_unsigned_token_is_refused() {
     let ring = secret_ring("");
     let payload = URL_SAFE_NO_PAD.encode(user().to_string());
     for alg in ["none", "None", "NONE", "nOnE", "", "HS256 ", "hs256"] {
@@ -32,7 +32,7 @@ fn a_public_key_does_not_work_as_a_secret() {
         for algorithm in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
             let forger = Signer { algorithm, key: EncodingKey::from_secret(secret) };
             assert_eq!(ring.verify(&forger.token(user()), "/", NOW), Err(TokenError::Algorithm));
-            // The header may also lie about what it was signed with.
+            // The header may also name another algorithm than the signature's.
             assert_eq!(
                 ring.verify(&forger.sign(r#"{"alg":"RS256"}"#, &user().to_string()), "/", NOW),
                 Err(TokenError::Signature)
@@ -42,7 +42,7 @@ fn a_public_key_does_not_work_as_a_secret() {
 }
 
 #[test]
-fn a_key_that_the_token_brings_along_is_not_used() {
+fn a_key_embedded_in_the_token_is_not_used() {
     let ring = ring(&format!("[[keys]]\npublic_key_file = '{}'", pem_path("test_ec1_public").display()));
     let forger = Signer::ec(2);
     let header = json!({ "alg": "ES256", "jwk": forger.jwk("x"), "jku": "http://127.0.0.1:1/", "x5u": "http://127.0.0.1:1/" });
@@ -50,7 +50,7 @@ fn a_key_that_the_token_brings_along_is_not_used() {
 }
 
 #[test]
-fn extensions_that_must_be_understood_are_not() {
+fn critical_extensions_are_refused() {
     let signer = Signer::secret();
     for header in [
         r#"{"alg":"HS256","crit":["b64"],"b64":false}"#,
@@ -67,7 +67,7 @@ fn extensions_that_must_be_understood_are_not() {
 }
 
 #[test]
-fn a_signed_token_that_says_two_things_is_refused() {
+fn a_signed_token_with_ambiguous_or_invalid_claims_is_refused() {
     let ring = secret_ring("");
     let signer = Signer::secret();
     let header = r#"{"alg":"HS256"}"#;
@@ -102,7 +102,7 @@ fn an_oversized_token_is_refused_unread() {
 }
 
 #[test]
-fn there_is_one_spelling_of_a_token() {
+fn a_token_has_only_one_valid_encoding() {
     let ring = secret_ring("");
     let token = Signer::secret().token(user());
     let parts: Vec<&str> = token.split('.').collect();
@@ -118,7 +118,7 @@ fn there_is_one_spelling_of_a_token() {
     ] {
         assert!(ring.verify(&other, "/", NOW).is_err(), "{other}");
     }
-    // The last character of 32 bytes carries two bits that mean nothing, and must be zero.
+    // The last character of 32 bytes has two unused bits, which must be zero.
     let (start, last) = token.split_at(token.len() - 1);
     let same_bytes: Vec<char> =
         ('A'..='Z').chain('a'..='z').chain('0'..='9').filter(|c| *c != last.chars().next().unwrap()).collect();
@@ -127,7 +127,7 @@ fn there_is_one_spelling_of_a_token() {
     }
 }
 
-/// A small generator, so that a failure can be repeated.
+/// A small generator with a fixed seed, so that a failure can be repeated.
 struct Random(u64);
 
 impl Random {
@@ -174,13 +174,13 @@ fn random_bytes_and_altered_tokens_are_refused_and_never_panic() {
 }
 
 #[test]
-fn altered_contents_under_a_good_signature_never_panic_and_never_make_a_bad_user() {
+fn signed_random_contents_never_panic_and_never_give_an_invalid_user() {
     let ring = secret_ring("");
     let signer = Signer::secret();
     let (header, payload) =
         (r#"{"alg":"HS256","kid":"k","typ":"JWT"}"#, r#"{"sub":"u1","tenant":7,"exp":1900000000,"aud":["a"],"x":{"y":[]}}"#);
     let mut random = Random(0x2545_F491_4F6C_DD1D);
-    let mut believed = 0;
+    let mut verified_count = 0;
     for _ in 0..20_000 {
         let (mut header, mut payload) = (header.as_bytes().to_vec(), payload.as_bytes().to_vec());
         if random.below(4) == 0 {
@@ -189,10 +189,10 @@ fn altered_contents_under_a_good_signature_never_panic_and_never_make_a_bad_user
         random.mutate(&mut payload);
         let (header, payload) = (String::from_utf8_lossy(&header), String::from_utf8_lossy(&payload));
         if let Ok(verified) = ring.verify(&signer.sign(&header, &payload), "/", NOW) {
-            believed += 1;
+            verified_count += 1;
             assert!(crate::names::check("user", &verified.user.id).is_ok());
             assert!(serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&verified.user.claims).is_ok());
         }
     }
-    assert!(believed > 100, "the mutations never reached past the parser: {believed}");
+    assert!(verified_count > 100, "the mutations never passed the parser: {verified_count}");
 }

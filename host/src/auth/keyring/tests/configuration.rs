@@ -1,4 +1,4 @@
-//! Every mistake in `[auth]` is found when it is loaded, and named.
+//! Every mistake in `[auth]` fails loading, with an error that names it.
 
 use super::kit::{NOW, SECRET, Signer, TempFile, load, pem_path, user};
 use crate::auth::config::{Config, DEV_SECRET};
@@ -11,7 +11,7 @@ fn mistake(toml: &str) -> String {
 }
 
 #[test]
-fn mistakes_name_the_key_and_what_is_wrong() {
+fn a_mistake_in_a_key_is_reported_with_its_name() {
     let pem = |name: &str| format!("public_key_file = '{}'", pem_path(name).display());
     let short = TempFile::new("short\n");
     let table = [
@@ -59,7 +59,7 @@ fn mistakes_name_the_key_and_what_is_wrong() {
 }
 
 #[test]
-fn mistakes_in_the_settings_are_named() {
+fn a_mistake_in_the_settings_is_reported() {
     for (toml, wanted) in [
         ("".to_owned(), "set JWT_SECRET"),
         (format!("max_token_bytes = 0\n[[keys]]\nsecret = '{SECRET}'"), "max_token_bytes"),
@@ -82,13 +82,13 @@ fn mistakes_in_the_settings_are_named() {
 }
 
 #[test]
-fn a_secret_is_not_shown_by_mistake() {
+fn debug_output_hides_secrets() {
     let config: Config = toml::from_str(&format!("[[keys]]\nsecret = '{SECRET}'")).unwrap();
     assert!(!format!("{config:?}").contains(SECRET));
 }
 
 #[test]
-fn dev_makes_do_with_its_own_secret_or_any_other() {
+fn dev_uses_its_own_secret_or_any_configured_one() {
     let dev = |config: &Config| Keyring::load(config, true);
     let signed = |secret: &str| Signer::hmac(jsonwebtoken::Algorithm::HS256, secret).token(user());
     assert!(dev(&Config::default()).unwrap().verify(&signed(DEV_SECRET), "/", NOW).is_ok());

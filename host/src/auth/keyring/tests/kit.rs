@@ -46,7 +46,7 @@ impl Signer {
         Self { algorithm: Algorithm::EdDSA, key: EncodingKey::from_ed_pem(&pem("test_ed_private")).unwrap() }
     }
 
-    /// Signs what it is given, whatever the header claims.
+    /// Signs these texts as they are, even if the header is wrong.
     pub(crate) fn sign(&self, header: &str, payload: &str) -> String {
         let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
         let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), &self.key, self.algorithm).unwrap();
@@ -61,7 +61,7 @@ impl Signer {
         self.sign(&json!({ "alg": self.algorithm, "kid": kid }).to_string(), &claims.to_string())
     }
 
-    /// The public half, as a set has it.
+    /// The public half, as in a key set.
     pub(crate) fn jwk(&self, kid: &str) -> Value {
         let mut jwk = serde_json::to_value(Jwk::from_encoding_key(&self.key, self.algorithm).unwrap()).unwrap();
         jwk["kid"] = kid.into();
@@ -86,7 +86,7 @@ pub(crate) fn ring(toml: &str) -> Keyring {
     load(toml).unwrap()
 }
 
-/// With [`SECRET`] alone, and further settings.
+/// A keyring with [`SECRET`] alone, and further settings.
 pub(crate) fn secret_ring(settings: &str) -> Keyring {
     ring(&format!("{settings}\n[[keys]]\nsecret = '{SECRET}'"))
 }
@@ -99,7 +99,7 @@ fn pem(name: &str) -> Vec<u8> {
     std::fs::read(pem_path(name)).unwrap()
 }
 
-/// A file that goes when the test does.
+/// A file that is removed when this is dropped.
 pub(crate) struct TempFile(pub(crate) PathBuf);
 
 impl TempFile {

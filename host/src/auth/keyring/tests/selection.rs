@@ -1,4 +1,4 @@
-//! Which key answers for a token: issuer, key id, namespace, audience, and two keys during a rotation.
+//! The choice of a token's key: by issuer, key id, namespace, audience, and during a rotation.
 
 use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
@@ -42,7 +42,7 @@ fn a_key_id_chooses_its_key_or_one_without_id() {
 }
 
 #[test]
-fn an_issuer_is_answered_for_by_its_own_keys_alone() {
+fn an_issuer_is_served_only_by_its_own_keys() {
     let ring = ring(&format!("[[keys]]\niss = 'https://a'\nsecret = '{OLD}'\n[[keys]]\nsecret = '{NEW}'"));
     let verify =
         |secret: &str, more: Value| ring.verify(&signer(secret).token(claims(more)), "/", NOW).map(|v| v.key.to_string());
@@ -72,7 +72,7 @@ fn a_key_opens_its_namespaces_and_no_others() {
 }
 
 #[test]
-fn an_audience_is_checked_where_the_key_names_one() {
+fn an_audience_is_checked_if_the_key_names_one() {
     let ring = ring(&format!("[[keys]]\nsecret = '{OLD}'\naud = ['hubbub', 'rt']\n[[keys]]\nsecret = '{NEW}'"));
     let verify = |secret: &str, more: Value| ring.verify(&signer(secret).token(claims(more)), "/", NOW).map(|_| ());
     assert_eq!(verify(OLD, json!({ "aud": "rt" })), Ok(()));
@@ -96,7 +96,7 @@ fn one_key_may_open_different_namespaces_for_different_issuers() {
 }
 
 #[test]
-fn more_keys_than_would_be_tried_are_not_loaded() {
+fn loading_fails_with_more_keys_than_would_be_tried() {
     let keys =
         |count: usize, more: &str| (0..count).map(|i| format!("[[keys]]\nsecret = '{OLD}{i}'\n{more}\n")).collect::<String>();
     let ring = ring(&keys(8, ""));
@@ -107,7 +107,7 @@ fn more_keys_than_would_be_tried_are_not_loaded() {
 }
 
 #[test]
-fn a_key_is_bound_to_its_tenant_and_the_default_tenant_is_for_tokens_without_one() {
+fn the_tenant_is_the_keys_else_the_tokens_else_the_default() {
     let ring =
         ring(&format!("default_tenant = 'house'\n[[keys]]\ntenant = 'acme'\nsecret = '{OLD}'\n[[keys]]\nsecret = '{NEW}'"));
     let tenant = |secret: &str, more: Value| {

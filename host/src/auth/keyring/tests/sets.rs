@@ -1,4 +1,4 @@
-//! Key sets that change, grow, lie or go away, from files and from a server on this machine.
+//! Key sets that change, grow, break or disappear, from files and from a local server.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -17,7 +17,7 @@ use crate::auth::keyring::{Current, Keyring, Refreshing};
 use crate::auth::token::TokenError;
 use crate::clock::Clock;
 
-/// An issuer's server, whose answer the test changes.
+/// An issuer's server. The test sets its response.
 struct Issuer {
     url: String,
     answer: Arc<Mutex<(StatusCode, HeaderMap, String)>>,
@@ -89,7 +89,7 @@ async fn a_set_from_a_url_verifies_all_three_kinds_of_keys() {
 }
 
 #[tokio::test]
-async fn a_ring_that_replaces_another_begins_with_the_sets_that_were_fetched() {
+async fn a_replaced_keyring_passes_on_its_fetched_sets() {
     let issuer = Issuer::start(&set(&[Signer::ec(1).jwk("1")])).await;
     let current = Current::new(ring(&by_url(&issuer)));
     let first = current.get().sources[0].1.next_attempt();
@@ -98,7 +98,7 @@ async fn a_ring_that_replaces_another_begins_with_the_sets_that_were_fetched() {
     issuer.answers(StatusCode::INTERNAL_SERVER_ERROR, "");
     current.replace(ring(&by_url(&issuer)));
     let token = Signer::ec(1).token_of("1", user());
-    assert_eq!(verify(&current.get(), &token), Ok(()), "the issuer is down, and was not when the ring before asked");
+    assert_eq!(verify(&current.get(), &token), Ok(()), "the issuer is down, but the old keyring had fetched its keys");
 
     let other = Issuer::start("").await;
     current.replace(ring(&by_url(&other)));
@@ -106,7 +106,7 @@ async fn a_ring_that_replaces_another_begins_with_the_sets_that_were_fetched() {
 }
 
 #[tokio::test]
-async fn a_wall_clock_that_is_set_back_holds_up_no_refresh() {
+async fn setting_back_the_wall_clock_delays_no_refresh() {
     let issuer = Issuer::start(&set(&[Signer::ec(1).jwk("1")])).await;
     let (ring, _refreshing) = watched(&by_url(&issuer)).await;
     let (clock, asked) = (Clock::manual(NOW), issuer.requests());
@@ -133,7 +133,7 @@ async fn an_unknown_key_id_refreshes_once_within_the_cooldown() {
     assert!(futures_util::future::join_all(many).await.iter().all(Result::is_ok));
     assert_eq!(issuer.requests(), 2);
 
-    // An attacker makes up key ids: nothing is asked before the cooldown has passed, to the millisecond.
+    // An attacker invents key ids: no request is made before the cooldown has passed, to the millisecond.
     let made_up = |n: u32| Signer::ec(2).token_of(&format!("made-up-{n}"), user());
     for n in 0..10 {
         assert_eq!(ring.authenticate(&made_up(n), "/", &clock).await, Err(TokenError::UnknownKey));
@@ -145,14 +145,14 @@ async fn an_unknown_key_id_refreshes_once_within_the_cooldown() {
     assert_eq!(ring.authenticate(&made_up(11), "/", &clock).await, Err(TokenError::UnknownKey));
     assert_eq!(issuer.requests(), 3);
 
-    // A forged signature under a known id is no reason to ask.
+    // A forged signature with a known key id causes no request.
     clock.advance(60_000);
     assert_eq!(ring.authenticate(&Signer::ec(2).token_of("1", user()), "/", &clock).await, Err(TokenError::Signature));
     assert_eq!(issuer.requests(), 3);
 }
 
 #[tokio::test]
-async fn a_key_that_the_issuer_takes_back_no_longer_counts() {
+async fn a_key_that_the_issuer_removes_is_no_longer_accepted() {
     let issuer = Issuer::start(&set(&[Signer::ec(1).jwk("1"), Signer::ec(2).jwk("2")])).await;
     let (ring, _refreshing) = watched(&by_url(&issuer)).await;
     let first = Signer::ec(1).token_of("1", user());
@@ -163,7 +163,7 @@ async fn a_key_that_the_issuer_takes_back_no_longer_counts() {
 }
 
 #[tokio::test]
-async fn the_last_good_set_stays_whatever_the_issuer_answers() {
+async fn the_last_good_set_is_kept_after_every_bad_response() {
     let issuer = Issuer::start(&set(&[Signer::ec(1).jwk("1")])).await;
     let (ring, _refreshing) = watched(&(by_url(&issuer) + "\nmax_bytes = 4096")).await;
     let token = Signer::ec(1).token_of("1", user());
@@ -191,7 +191,7 @@ async fn the_last_good_set_stays_whatever_the_issuer_answers() {
 }
 
 #[tokio::test]
-async fn an_unknown_key_id_bothers_no_other_issuer() {
+async fn an_unknown_key_id_refreshes_only_its_issuers_set() {
     let (one, two) = (Issuer::start(&set(&[Signer::ec(1).jwk("1")])).await, Issuer::start(&set(&[Signer::ec(2).jwk("2")])).await);
     let ring = Arc::new(ring(&format!("{}\niss = 'one'\n{}\niss = 'two'", by_url(&one), by_url(&two))));
     let first = [ring.sources[0].1.next_attempt(), ring.sources[1].1.next_attempt()];
@@ -217,7 +217,7 @@ async fn a_redirect_is_not_followed() {
 }
 
 #[tokio::test]
-async fn an_issuer_that_is_down_at_first_is_waited_for_by_the_server_and_not_by_its_start() {
+async fn an_issuer_that_is_down_at_start_is_retried() {
     let issuer = Issuer::start("").await;
     issuer.answers(StatusCode::SERVICE_UNAVAILABLE, "");
     let config = format!("{}\niss = 'x'\n[[keys]]\nsecret = 'for everyone else, of at least 32 bytes'", by_url(&issuer));
@@ -227,7 +227,7 @@ async fn an_issuer_that_is_down_at_first_is_waited_for_by_the_server_and_not_by_
     assert_eq!(ring.missing().iter().map(|name| &**name).collect::<Vec<_>>(), ["issuer"]);
     assert_eq!(ring.authenticate(&token, "/", &clock).await, Err(TokenError::KeysUnavailable));
 
-    // Others are not held up.
+    // Other tokens are not delayed.
     let other = Signer::hmac(jsonwebtoken::Algorithm::HS256, "for everyone else, of at least 32 bytes").token(user());
     assert!(ring.verify(&other, "/", NOW).is_ok());
 
@@ -238,7 +238,7 @@ async fn an_issuer_that_is_down_at_first_is_waited_for_by_the_server_and_not_by_
 }
 
 #[tokio::test]
-async fn an_issuer_that_is_gone_leaves_its_keys_behind() {
+async fn keys_are_kept_when_their_issuer_goes_down() {
     let issuer = Issuer::start(&set(&[Signer::ec(1).jwk("1")])).await;
     let (ring, _refreshing) = watched(&by_url(&issuer)).await;
     drop(issuer);
@@ -247,7 +247,7 @@ async fn an_issuer_that_is_gone_leaves_its_keys_behind() {
 }
 
 #[tokio::test]
-async fn an_issuer_that_does_not_answer_ends_with_the_timeout() {
+async fn a_silent_issuer_is_waited_for_until_the_timeout() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = silent.local_addr().unwrap();
     let (ring, _refreshing) = watched(&format!("[[keys]]\njwks_url = 'http://{url}/'\ntimeout = '50ms'")).await;
@@ -256,7 +256,7 @@ async fn an_issuer_that_does_not_answer_ends_with_the_timeout() {
 }
 
 #[tokio::test]
-async fn nothing_waits_past_the_timeout_for_a_set_that_nobody_refreshes() {
+async fn a_stopped_refresh_is_waited_for_until_the_timeout() {
     let file = TempFile::new(&set(&[Signer::ec(1).jwk("1")]));
     let (ring, refreshing) = watched(&format!("[[keys]]\njwks_file = '{}'\ntimeout = '50ms'", file.0.display())).await;
     drop(refreshing);
@@ -266,7 +266,7 @@ async fn nothing_waits_past_the_timeout_for_a_set_that_nobody_refreshes() {
 }
 
 #[tokio::test]
-async fn a_file_is_read_again_when_it_changes_and_a_broken_one_changes_nothing() {
+async fn a_changed_file_is_read_again_and_a_broken_one_ignored() {
     let file = TempFile::new(&set(&[Signer::ec(1).jwk("1")]));
     let config = format!("[[keys]]\njwks_file = '{}'\nrefresh = '100ms'", file.0.display());
     let (ring, _refreshing) = watched(&config).await;
@@ -291,14 +291,14 @@ async fn a_file_is_read_again_when_it_changes_and_a_broken_one_changes_nothing()
 }
 
 #[test]
-fn a_file_is_there_before_anything_runs() {
+fn a_file_is_read_while_loading() {
     let file = TempFile::new(&set(&[Signer::ed().jwk("1")]));
     let ring = ring(&format!("[[keys]]\njwks_file = '{}'", file.0.display()));
     assert_eq!(verify(&ring, &Signer::ed().token_of("1", user())), Ok(()));
 }
 
 #[test]
-fn only_public_signature_keys_of_the_contract_are_taken_from_a_set() {
+fn only_public_signature_keys_are_taken_from_a_set() {
     let with = |name: &str, value: serde_json::Value| {
         let mut jwk = Signer::ec(1).jwk("k");
         jwk[name] = value;

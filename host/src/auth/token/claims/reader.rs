@@ -1,4 +1,4 @@
-//! Reads the claims of a token from JSON, and keeps only what the host acts on.
+//! Parses the claims of a token from JSON, and keeps only those that the host uses.
 
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use smallvec::SmallVec;
@@ -44,7 +44,7 @@ impl<'de> Visitor<'de> for ReadClaims<'_> {
     }
 }
 
-/// A member's name, borrowed where it has no escapes (a plain `Cow` would be copied always).
+/// A member's name, borrowed if it has no escapes (a plain `Cow` would always be copied).
 struct ReadName;
 
 impl<'de> DeserializeSeed<'de> for ReadName {
@@ -71,13 +71,13 @@ impl<'de> Visitor<'de> for ReadName {
     }
 }
 
-/// The elements of a list that are kept.
+/// Which elements of a list are kept.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum List {
     Nothing,
-    /// Texts, and nothing else.
+    /// Only texts.
     Audiences,
-    /// Texts and whole numbers. Those that are `null` or empty are left out.
+    /// Texts and whole numbers. `null` and empty ones are left out.
     Roles,
 }
 
@@ -90,23 +90,23 @@ impl List {
         }
     }
 
-    /// Takes one more value into what is kept. None where the list cannot be used.
-    fn take<'a>(self, mut kept: Texts<'a>, value: Value<'a>) -> Option<Texts<'a>> {
+    /// Adds one more value. None if the list is unusable.
+    fn take<'a>(self, mut texts: Texts<'a>, value: Value<'a>) -> Option<Texts<'a>> {
         let (most, text) = match (self, value) {
             (Self::Audiences, Value::Text(text)) => (MAX_AUDIENCES, text),
-            (Self::Roles, value) if value.is_empty() => return Some(kept),
+            (Self::Roles, value) if value.is_empty() => return Some(texts),
             (Self::Roles, Value::Text(text)) => (MAX_ROLES, text),
             (Self::Roles, Value::Integer(number)) => (MAX_ROLES, number.to_string().into()),
             _ => return None,
         };
-        kept.push(text);
-        (kept.len() <= most).then_some(kept)
+        texts.push(text);
+        (texts.len() <= most).then_some(texts)
     }
 }
 
-/// A value; checks all of what is inside, as plugins will parse it, and keeps what the host acts on.
+/// A value. All of its content is checked, as plugins will parse it; only the used parts are kept.
 struct ReadValue {
-    /// The level that a list or object would be, here. The claims themselves are level 1.
+    /// The level of a list or object here. The claims themselves are level 1.
     depth: u8,
     list: List,
 }

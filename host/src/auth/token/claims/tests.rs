@@ -1,4 +1,4 @@
-//! Claims as issuers write them, and as they must not be.
+//! Claims as issuers write them, and invalid ones.
 #![allow(clippy::unwrap_used)]
 
 use super::*;
@@ -8,7 +8,7 @@ fn user(json: &str) -> Result<User, TokenError> {
 }
 
 #[test]
-fn the_first_of_each_list_counts_wherever_it_stands() {
+fn the_first_listed_claim_is_used_in_any_order() {
     let json = r#"{"companyId":7,"id":"c","userId":"b","sub":"a","tenant":null,"name":"N","email":"e","image":"i","role":"R"}"#;
     let user = user(json).unwrap();
     assert_eq!((&*user.id, user.tenant.as_deref()), ("a", Some("7")));
@@ -18,7 +18,7 @@ fn the_first_of_each_list_counts_wherever_it_stands() {
 }
 
 #[test]
-fn whole_numbers_are_ids_and_what_would_be_rounded_is_not() {
+fn exact_integers_are_ids_and_rounded_numbers_are_not() {
     assert_eq!(&*user(r#"{"id":18446744073709551615}"#).unwrap().id, "18446744073709551615");
     assert_eq!(&*user(r#"{"userId":-1}"#).unwrap().id, "-1");
     for json in [r#"{"sub":18446744073709551616}"#, r#"{"sub":1.0}"#, r#"{"sub":1e3}"#] {
@@ -72,7 +72,7 @@ fn claims_of_the_wrong_type_are_refused() {
 }
 
 #[test]
-fn a_null_or_empty_claim_leaves_the_word_to_the_next_one() {
+fn a_null_or_empty_claim_is_skipped_for_the_next() {
     for json in [r#"{"sub":"","userId":"u"}"#, r#"{"sub":null,"userId":"u"}"#, r#"{"id":"u","userId":"","sub":null}"#] {
         assert_eq!(&*user(json).unwrap().id, "u", "{json}");
     }
@@ -95,7 +95,7 @@ fn a_number_is_a_name_and_a_role_may_be_a_list() {
 }
 
 #[test]
-fn a_claim_that_occurs_twice_is_refused_however_it_is_spelled() {
+fn a_duplicate_claim_is_refused_in_any_spelling() {
     for json in [
         r#"{"sub":"a","sub":"a"}"#,
         r#"{"sub":"a","s\u0075b":"b"}"#,
@@ -150,8 +150,8 @@ fn times_are_seconds_from_1970_to_the_year_9999() {
         for time in
             ["253402300800", "18446744073709551615", "1e300", "-10", "-0.5", "253402300800.5", "\"10\"", "null", "[10]", "true"]
         {
-            let told = exp(&format!(r#"{{"{claim}":{time}}}"#));
-            assert_eq!(told, Err(TokenError::Claim(named)), "{claim}: {time}");
+            let outcome = exp(&format!(r#"{{"{claim}":{time}}}"#));
+            assert_eq!(outcome, Err(TokenError::Claim(named)), "{claim}: {time}");
         }
     }
 }

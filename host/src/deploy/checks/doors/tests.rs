@@ -1,4 +1,4 @@
-//! Configured doors beside a plugin's own.
+//! Configured doors, compared with the plugin's own.
 #![allow(clippy::unwrap_used)]
 
 use super::*;
@@ -44,7 +44,7 @@ fn doors(toml: &str) -> Doors {
 }
 
 #[test]
-fn each_configured_key_replaces_the_plugins_own_and_the_others_stay() {
+fn a_configured_key_replaces_only_its_own_value() {
     let mut manifest = manifest();
     let configured = doors("[\"/hub\"]\nroles = []\nforbidden = \"Staff only\"");
     assert!(configured.apply(&mut manifest, &[]).unwrap().is_empty());
@@ -67,13 +67,13 @@ fn a_namespace_that_the_plugin_does_not_own_is_returned() {
 }
 
 #[test]
-fn doors_of_a_plugin_apply_to_who_takes_its_data_and_has_its_doors() {
+fn configured_doors_apply_to_the_plugin_that_took_them_over() {
     let chat = PluginName::parse("chat").unwrap();
     let configured = "\"/hub\" = { roles = [] }\n\"/chat\" = { roles = [\"x\"] }";
     let configured = Doors::new([(chat.clone(), toml::from_str(configured).unwrap())].into());
-    let mut heir = manifest();
-    assert!(configured.apply(&mut heir, std::slice::from_ref(&chat)).unwrap().is_empty());
-    assert!(heir.namespaces[0].door.as_ref().unwrap().roles.is_empty());
+    let mut successor = manifest();
+    assert!(configured.apply(&mut successor, std::slice::from_ref(&chat)).unwrap().is_empty());
+    assert!(successor.namespaces[0].door.as_ref().unwrap().roles.is_empty());
     let mut other = manifest();
     configured.apply(&mut other, &[]).unwrap();
     assert_eq!(other.namespaces[0].door.as_ref().unwrap().roles, ["ADMIN"]);
@@ -84,7 +84,7 @@ fn doors_of_a_plugin_apply_to_who_takes_its_data_and_has_its_doors() {
 }
 
 #[test]
-fn a_key_that_no_door_has_is_named() {
+fn an_unknown_door_key_is_reported() {
     for key in ["role = []", "token = \"optional\"", "roles = \"ADMIN\""] {
         let error = toml::from_str::<Configured>(&format!("[\"/hub\"]\n{key}")).unwrap_err().to_string();
         assert!(error.contains(key.split(' ').next().unwrap()), "{error}");
@@ -92,7 +92,7 @@ fn a_key_that_no_door_has_is_named() {
 }
 
 #[test]
-fn a_sentence_or_a_role_past_the_limits_is_refused_with_its_namespace() {
+fn a_door_past_the_limits_is_refused() {
     let long = format!("\"/hub\" = {{ missing = {:?} }}", "x".repeat(1025));
     let many = format!("\"/hub\" = {{ roles = {:?} }}", vec!["r"; 65]);
     let empty = r#""/hub" = { claims = [""] }"#;
