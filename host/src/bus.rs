@@ -13,9 +13,10 @@ mod unheard;
 mod work;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::mpsc;
@@ -128,7 +129,7 @@ impl Bus {
         let id = self.services.ids.next(now);
         let message =
             OutboxMessage { id, topic: topic.to_owned(), key: Some(key), tenant, data, hops: 0, at_ms: now, trace: None };
-        let reader = self.readers.lock().unwrap_or_else(PoisonError::into_inner).get(plugin).cloned();
+        let reader = self.readers.lock().get(plugin).cloned();
         if let Some(reader) = reader
             && !reader.send_notice(Work { message, seq: None }).await
         {
@@ -137,11 +138,11 @@ impl Bus {
     }
 
     fn readers(&self) -> Vec<Arc<Reader>> {
-        self.readers.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.readers.lock().values().cloned().collect()
     }
 
     fn start_readers(self: &Arc<Self>, tasks: &mut JoinSet<()>) {
-        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut readers = self.readers.lock();
         for deployed in self.registry.deployed_plugins() {
             if readers.contains_key(&deployed.name) {
                 continue;

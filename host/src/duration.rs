@@ -11,24 +11,16 @@ use serde::{Deserialize, Deserializer, de};
 #[error("`{0}` is not a duration: write a whole number and a unit, as in 500ms, 90s, 15m, 1h or 7d")]
 pub struct InvalidDuration(String);
 
-/// Reads a whole number followed by `ms`, `s`, `m`, `h` or `d`.
+/// Reads a whole number followed by `ms`, `s`, `m`, `h` or `d`: the part of `humantime`'s syntax that the configuration allows.
 ///
 /// # Errors
 /// Without a unit, with another one, or when it does not fit 64 bits of milliseconds.
 pub fn parse(text: &str) -> Result<Duration, InvalidDuration> {
     let invalid = || InvalidDuration(text.to_owned());
-    let unit_at = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(invalid)?;
-    let (number, unit) = text.split_at(unit_at);
-    let unit_ms: u64 = match unit {
-        "ms" => 1,
-        "s" => 1000,
-        "m" => 60 * 1000,
-        "h" => 60 * 60 * 1000,
-        "d" => 24 * 60 * 60 * 1000,
-        _ => return Err(invalid()),
-    };
-    let number: u64 = number.parse().map_err(|_| invalid())?;
-    number.checked_mul(unit_ms).map(Duration::from_millis).ok_or_else(invalid)
+    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    let is_known = unit.len() < text.len() && matches!(unit, "ms" | "s" | "m" | "h" | "d");
+    let duration = humantime::parse_duration(text).ok().filter(|_| is_known).ok_or_else(invalid)?;
+    u64::try_from(duration.as_millis()).map(Duration::from_millis).map_err(|_| invalid())
 }
 
 /// For `#[serde(deserialize_with)]` on a `Duration`.

@@ -6,8 +6,9 @@ pub mod sync;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fmt;
 use std::ops::Bound;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use smallvec::SmallVec;
@@ -132,7 +133,7 @@ impl Presences {
 
     fn table(&self) -> MutexGuard<'_, Table> {
         // Entries are inserted and removed whole, so that a panic leaves none half updated.
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock()
     }
 
     /// Adds or updates a socket's status for a key. False if the socket already tracks the maximum.

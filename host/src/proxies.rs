@@ -4,18 +4,15 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
 use http::HeaderMap;
+use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de};
 
 /// The header in which each proxy appends the address of its peer.
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
-/// An address or a prefix.
+/// An address, or all addresses with a common prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Network {
-    /// As IPv6: all addresses are compared in this form.
-    address: u128,
-    mask: u128,
-}
+pub struct Network(IpNet);
 
 /// A text that is not a network.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -27,17 +24,8 @@ impl FromStr for Network {
 
     fn from_str(text: &str) -> Result<Self, InvalidNetwork> {
         let invalid = || InvalidNetwork(text.to_owned());
-        let (address, length) = text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
-        let address: IpAddr = address.parse().map_err(|_| invalid())?;
-        let own = if address.is_ipv4() { 32 } else { 128 };
-        let length: u32 = length.map_or(Ok(own), str::parse).map_err(|_| invalid())?;
-        if length > own {
-            return Err(invalid());
-        }
-        let mask = u128::MAX.checked_shl(own - length).unwrap_or(0);
-        // IPv4 addresses are mapped into IPv6, so the prefix is extended.
-        let mask = if own == 32 { mask | (u128::MAX << 32) } else { mask };
-        Ok(Self { address: bits(address) & mask, mask })
+        let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        network.map(Self).map_err(|_| invalid())
     }
 }
 
@@ -48,15 +36,13 @@ impl<'de> Deserialize<'de> for Network {
 }
 
 impl Network {
+    /// Whether the address is in the network. An IPv4 address is also in an IPv6 network that contains its mapped form.
     pub fn has(&self, address: IpAddr) -> bool {
-        bits(address) & self.mask == self.address
-    }
-}
-
-fn bits(address: IpAddr) -> u128 {
-    match address {
-        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
-        IpAddr::V6(address) => address.to_bits(),
+        let mapped = match address.to_canonical() {
+            IpAddr::V4(address) => address.to_ipv6_mapped(),
+            IpAddr::V6(address) => address,
+        };
+        self.0.contains(&address.to_canonical()) || self.0.contains(&IpAddr::V6(mapped))
     }
 }
 
@@ -118,6 +104,8 @@ mod tests {
         for bad in ["", "10.0.0.0/33", "10.0.0/8", "host", "::/129", "10.0.0.0/-1"] {
             assert!(bad.parse::<Network>().is_err(), "{bad}");
         }
+        let mapped: Network = "::ffff:10.0.0.0/104".parse().unwrap();
+        assert!(mapped.has("10.1.2.3".parse().unwrap()) && !mapped.has("11.1.2.3".parse().unwrap()));
         let all: Network = "0.0.0.0/0".parse().unwrap();
         assert!(all.has("8.8.8.8".parse().unwrap()) && !all.has("2001:db8::1".parse().unwrap()));
         assert_eq!(client_block("2001:db8::1:2:3:4".parse().unwrap()).to_string(), "2001:db8::");

@@ -7,9 +7,10 @@ pub mod peers;
 pub mod tap;
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::mpsc;
 
 use crate::clock::Clock;
@@ -85,11 +86,11 @@ impl Rooms {
     }
 
     pub fn namespace(&self, path: &str) -> Option<Arc<Adapter>> {
-        self.namespaces.read().unwrap_or_else(PoisonError::into_inner).get(path).cloned()
+        self.namespaces.read().get(path).cloned()
     }
 
     pub fn all(&self) -> Vec<Arc<Adapter>> {
-        self.namespaces.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.namespaces.read().values().cloned().collect()
     }
 
     /// Rooms with at least one member, over all namespaces.
@@ -102,13 +103,13 @@ impl Rooms {
         if let Some(peers) = &self.peers {
             peers.namespace_changed(adapter.path(), true);
         }
-        self.namespaces.write().unwrap_or_else(PoisonError::into_inner).insert(adapter.path().clone(), adapter)
+        self.namespaces.write().insert(adapter.path().clone(), adapter)
     }
 
     /// Marks an adapter as replaced: its sockets must reconnect.
     pub(crate) fn replace(&self, old: Arc<Adapter>) {
         old.set_replaced();
-        self.replaced.lock().unwrap_or_else(PoisonError::into_inner).push(old);
+        self.replaced.lock().push(old);
     }
 
     /// Reports members with a full queue. If the channel is full, they are reported again at the next packet.
@@ -118,7 +119,7 @@ impl Rooms {
 
     /// Removes a namespace that the gateway deletes. A socket that connects at this moment is closed, so that it reconnects.
     pub fn remove(&self, path: &str) {
-        if let Some(adapter) = self.namespaces.write().unwrap_or_else(PoisonError::into_inner).remove(path) {
+        if let Some(adapter) = self.namespaces.write().remove(path) {
             adapter.set_replaced();
             if let Some(peers) = &self.peers {
                 peers.namespace_changed(path, false);
@@ -127,7 +128,7 @@ impl Rooms {
     }
 
     pub fn take_replaced(&self) -> Vec<Arc<Adapter>> {
-        std::mem::take(&mut self.replaced.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut self.replaced.lock())
     }
 
     /// Sends an event to clients here, then to those of the other nodes.
@@ -173,20 +174,20 @@ impl Rooms {
 
     /// Sets which rooms' sizes are reported: pairs of a namespace's pattern and a room's pattern, cut before their parameter.
     pub fn watch(&self, patterns: Vec<(String, String)>) {
-        *self.watched.write().unwrap_or_else(PoisonError::into_inner) = patterns;
+        *self.watched.write() = patterns;
     }
 
     /// The rooms with reported sizes that have changed since the last call.
     pub fn take_changed(&self) -> HashSet<(Arc<str>, Arc<str>)> {
-        std::mem::take(&mut self.changed.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut self.changed.lock())
     }
 
     /// Notes that a room has changed, here or on another node.
     pub fn note_change(&self, namespace: &Arc<str>, room: &str) {
-        let watched = self.watched.read().unwrap_or_else(PoisonError::into_inner);
+        let watched = self.watched.read();
         let bare = names::unscoped(room).1;
         if watched.iter().any(|(ns, prefix)| namespace.starts_with(ns.as_str()) && bare.starts_with(prefix.as_str())) {
-            self.changed.lock().unwrap_or_else(PoisonError::into_inner).insert((namespace.clone(), room.into()));
+            self.changed.lock().insert((namespace.clone(), room.into()));
         }
     }
 }

@@ -13,8 +13,8 @@ mod registrar;
 pub mod traces;
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -345,7 +345,7 @@ impl Metrics {
         for reason in traces::DROPPED {
             drop(metrics.spans_dropped.get_or_create(&ReasonLabel { reason }));
         }
-        *metrics.registry.lock().unwrap_or_else(PoisonError::into_inner) = registrar.into_registry();
+        *metrics.registry.lock() = registrar.into_registry();
         metrics
     }
 
@@ -371,7 +371,7 @@ impl Metrics {
 
     /// Registers metrics of other modules.
     pub fn extend(&self, add: impl FnOnce(&mut Registry)) {
-        add(&mut self.registry.lock().unwrap_or_else(PoisonError::into_inner));
+        add(&mut self.registry.lock());
     }
 
     /// The metrics of one release.
@@ -382,7 +382,7 @@ impl Metrics {
     /// All metrics as OpenMetrics text, for `/metrics`.
     pub fn encode(&self) -> Result<String, fmt::Error> {
         let mut out = String::new();
-        text::encode(&mut out, &self.registry.lock().unwrap_or_else(PoisonError::into_inner))?;
+        text::encode(&mut out, &self.registry.lock())?;
         Ok(out)
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -12,6 +12,7 @@ use axum::routing::post;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::trace::v1 as otlp;
+use parking_lot::Mutex;
 use prost::Message;
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
@@ -59,7 +60,7 @@ impl Collector {
 
     /// All spans received so far.
     pub fn spans(&self) -> Vec<Span> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.seen.lock().clone()
     }
 
     /// Waits for a span of that name for which `is_it` holds.
@@ -80,7 +81,7 @@ impl Drop for Collector {
 
 async fn take(State(seen): State<Seen>, body: Bytes) {
     let request = ExportTraceServiceRequest::decode(body).expect("OTLP as protobuf");
-    let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut seen = seen.lock();
     for resource in request.resource_spans {
         let service = texts(&resource.resource.unwrap_or_default().attributes).remove("service.name").unwrap_or_default();
         let spans = resource.scope_spans.into_iter().flat_map(|scope| scope.spans);

@@ -1,7 +1,8 @@
 //! Access to the machine: tests share it, and a test that measures has it to itself. Must never be taken twice by one thread.
 
 use std::cell::RefCell;
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 static MACHINE: RwLock<()> = RwLock::new(());
 
@@ -21,7 +22,7 @@ thread_local! {
 pub fn shared() {
     SHARE.with_borrow_mut(|share| {
         if share.is_none() {
-            *share = Some(Share::Shared(MACHINE.read().unwrap_or_else(PoisonError::into_inner)));
+            *share = Some(Share::Shared(MACHINE.read()));
         }
     });
 }
@@ -31,6 +32,6 @@ pub fn exclusive() {
     SHARE.with_borrow_mut(|share| {
         // A share of an earlier test on this thread (`--test-threads=1`) would block for ever.
         *share = None;
-        *share = Some(Share::Alone(MACHINE.write().unwrap_or_else(PoisonError::into_inner)));
+        *share = Some(Share::Alone(MACHINE.write()));
     });
 }

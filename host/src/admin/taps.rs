@@ -1,10 +1,11 @@
 //! The operator's live tap: a stock Socket.IO client on the admin port that names a user or a room hears its events, both ways.
 //! Nobody listens without the admin token; one that does not read loses records, and hears how many.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use socketioxide::SocketIo;
 use socketioxide::adapter::LocalAdapter;
@@ -119,7 +120,7 @@ fn subject(registry: &Registry, default_tenant: Option<&str>, auth: Auth) -> Res
 /// Begins to tell a socket of its subject.
 fn listen(socket: SocketRef) {
     let kept = socket.extensions.remove::<Kept>();
-    let Some(place) = kept.and_then(|kept| kept.lock().unwrap_or_else(PoisonError::into_inner).take()) else { return };
+    let Some(place) = kept.and_then(|kept| kept.lock().take()) else { return };
     socket.on_disconnect({
         let (services, id) = (place.services.clone(), place.listening.id);
         move || async move { end(&services, id) }

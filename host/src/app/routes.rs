@@ -1,8 +1,9 @@
 //! The routes of both ports: the public one with the API for backends and the pages, and the operator's.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Instant;
 
+use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
 use super::*;

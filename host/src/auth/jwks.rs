@@ -3,9 +3,9 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use reqwest::Url;
 use tokio::io::AsyncReadExt;
 use tokio::sync::{Notify, Semaphore, watch};
@@ -188,8 +188,8 @@ impl Source {
         }
     }
 
-    fn request(&self) -> std::sync::MutexGuard<'_, Request> {
-        self.request.lock().unwrap_or_else(PoisonError::into_inner)
+    fn request(&self) -> parking_lot::MutexGuard<'_, Request> {
+        self.request.lock()
     }
 
     /// The set, if it differs from `last`.

@@ -3,9 +3,10 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -101,7 +102,7 @@ impl Logins {
     ) -> Result<(), Denied> {
         let shown = shown.filter(|shown| !shown.is_empty()).ok_or(Denied::Missing)?;
         let address = client_block(address.unwrap_or(IpAddr::from([0; 4])));
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         let throttled = self.wait(&state, address, now);
         let is_known = state.known.contains(&address);
         if (throttled.is_none() || is_known) && is_right(shown) {

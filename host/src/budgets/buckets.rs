@@ -1,7 +1,8 @@
 //! Token buckets of this node. A bucket that is full again is removed.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 use crate::sandbox::imports::budget::Answer;
 
@@ -45,7 +46,7 @@ impl Budgets {
         if points > capacity {
             return Answer::RetryAfter(period_ms);
         }
-        let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut buckets = self.0.lock();
         let bucket = match buckets.by_key.get_mut(key) {
             Some(bucket) => bucket,
             None => {
@@ -69,7 +70,7 @@ impl Budgets {
 
     /// The number of buckets in memory.
     pub fn count(&self) -> usize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).by_key.len()
+        self.0.lock().by_key.len()
     }
 }
 

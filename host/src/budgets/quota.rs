@@ -4,8 +4,9 @@
 mod usage;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -170,7 +171,7 @@ impl Quotas {
 
     /// The same for a plugin that takes over data of others. If it has no quota of its own, the first quota among theirs applies.
     pub fn of_successor(&self, plugin: &PluginName, takes_from: &[PluginName], metrics: &Metrics) -> Arc<Usage> {
-        let mut usages = self.usages.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut usages = self.usages.lock();
         let made = || {
             let has_own = |plugin: &&PluginName| self.own.get(*plugin).is_some_and(|own| *own != Own::default());
             let from = takes_from.iter().find(has_own).filter(|_| !has_own(&plugin));

@@ -1,8 +1,8 @@
 //! Followers: readers of the outbox besides the plugins. Rows stay until every follower has handled them as well. Only keeps
 //! positions, and never interprets rows.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::Notify;
@@ -41,7 +41,7 @@ impl Bus {
     pub fn add_follower(&self, name: PluginName) -> Arc<Follower> {
         let follower = Follower { name, done: AtomicU64::new(0), at_work: AtomicBool::new(false), wake: Notify::new() };
         let follower = Arc::new(follower);
-        self.followers.lock().unwrap_or_else(PoisonError::into_inner).push(follower.clone());
+        self.followers.lock().push(follower.clone());
         follower
     }
 
@@ -108,7 +108,7 @@ impl Bus {
     }
 
     pub(crate) fn followers(&self) -> Vec<Arc<Follower>> {
-        self.followers.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.followers.lock().clone()
     }
 
     pub(crate) fn wake_followers(&self) {

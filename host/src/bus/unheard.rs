@@ -2,8 +2,9 @@
 //! logged, and never refused: a plugin may be deployed later.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use super::Bus;
 use crate::storage::OutboxMessage;
@@ -36,7 +37,7 @@ struct LogState {
 impl Bus {
     /// Registers topics that are sent to another system, so that their messages are not counted.
     pub fn sends_out<'a>(&self, topics: impl Iterator<Item = &'a String>) {
-        self.unheard.sent_out.lock().unwrap_or_else(PoisonError::into_inner).extend(topics.cloned());
+        self.unheard.sent_out.lock().extend(topics.cloned());
     }
 
     /// The messages without a subscriber. A disabled plugin is a subscriber: its messages wait. A plugin without a release may
@@ -44,7 +45,7 @@ impl Bus {
     pub(crate) fn unheard_among(&self, messages: &[OutboxMessage]) -> Option<UnheardMessages> {
         let releases: Option<Vec<_>> = self.registry.deployed_plugins().iter().map(|deployed| deployed.installed()).collect();
         let releases = releases?;
-        let sent_out = self.unheard.sent_out.lock().unwrap_or_else(PoisonError::into_inner);
+        let sent_out = self.unheard.sent_out.lock();
         let is_heard = |topic: &str| {
             sent_out.contains(topic)
                 || releases.iter().any(|release| release.manifest.topics.iter().any(|wanted| wanted == topic))
@@ -60,7 +61,7 @@ impl Bus {
     /// Counts and logs messages without a subscriber.
     pub(crate) fn note(&self, unheard: &UnheardMessages) {
         self.services.metrics.bus_unheard.inc_by(unheard.messages);
-        let mut log = self.unheard.log.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut log = self.unheard.log.lock();
         log.since += unheard.messages;
         if log.at.is_some_and(|at| at.elapsed() < LOG_INTERVAL) {
             return;

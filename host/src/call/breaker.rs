@@ -4,9 +4,9 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, MutexGuard};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
@@ -178,7 +178,7 @@ impl Breakers {
 
     fn quarantine(&self) -> MutexGuard<'_, Vec<Quarantined>> {
         // A panic leaves no partial state: the list is replaced as a whole.
-        self.quarantined.lock().unwrap_or_else(PoisonError::into_inner)
+        self.quarantined.lock()
     }
 }
 
@@ -303,7 +303,7 @@ impl Breaker {
     }
 
     fn evidence(&self) -> MutexGuard<'_, Evidence> {
-        self.evidence.lock().unwrap_or_else(PoisonError::into_inner)
+        self.evidence.lock()
     }
 
     fn ms(&self, now: Instant) -> u64 {

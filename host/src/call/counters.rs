@@ -2,8 +2,9 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 /// One call of this many is timed: enough for a mean.
 const TIMED: u64 = 4;
@@ -49,7 +50,7 @@ impl CallCounters {
     /// A call of this subject (such as a user) failed. A subject counts once until `begin` is called.
     pub fn failed(&self, subject: Option<u64>) {
         self.calls.fetch_add(1, Ordering::Relaxed);
-        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failed = self.failed.lock();
         let is_new = subject.is_none_or(|subject| failed.len() >= MAX_SUBJECTS || failed.insert(subject));
         if is_new {
             self.failures.fetch_add(1, Ordering::Relaxed);
@@ -58,7 +59,7 @@ impl CallCounters {
 
     /// The counts now. From here on a subject that failed before counts again.
     pub fn begin(&self) -> Counts {
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.failed.lock().clear();
         self.counts()
     }
 

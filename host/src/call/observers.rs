@@ -2,9 +2,10 @@
 //! a bounded queue when it has ended, or dropped and counted.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::mpsc;
 
@@ -47,7 +48,7 @@ impl Observers {
 
     /// Registers a recording, unless there is one. It ends when the recording is dropped.
     pub(crate) fn record(&self, recording: &Arc<Inbox>) -> bool {
-        let mut known = self.recording.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.recording.lock();
         let is_free = known.upgrade().is_none();
         if is_free {
             *known = Arc::downgrade(recording);
@@ -56,7 +57,7 @@ impl Observers {
     }
 
     fn recording(&self) -> Option<Arc<Inbox>> {
-        self.recording.lock().unwrap_or_else(PoisonError::into_inner).upgrade()
+        self.recording.lock().upgrade()
     }
 }
 

@@ -1,9 +1,10 @@
 //! The warm instances of one release. A lease has its instance alone; a lease that is dropped without being returned discards it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, MutexGuard};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::Notify;
@@ -104,7 +105,7 @@ impl Pool {
 
     fn instances(&self) -> MutexGuard<'_, Instances> {
         // Instances are only moved under the lock: a panic leaves no partial state.
-        self.instances.lock().unwrap_or_else(PoisonError::into_inner)
+        self.instances.lock()
     }
 
     /// Leases an instance, a warm one if possible.
@@ -205,7 +206,7 @@ impl Pool {
         if !self.config.rotate {
             return false;
         }
-        let mut rotated = self.rotated.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rotated = self.rotated.lock();
         let is_due = rotated.elapsed() >= ROTATE_EVERY;
         if is_due {
             *rotated = Instant::now();

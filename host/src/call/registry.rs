@@ -1,10 +1,11 @@
 //! The live release of each plugin, and the routes from events, namespaces and topics to plugins. Readers take no lock; a swap is
 //! one pointer that the next event sees.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, Guard};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::breaker::Quarantined;
@@ -49,11 +50,11 @@ impl Registry {
     }
 
     pub fn deployed_plugins(&self) -> Vec<Arc<DeployedPlugin>> {
-        self.deployed_plugins.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.deployed_plugins.lock().values().cloned().collect()
     }
 
     pub fn deployed(&self, name: &PluginName) -> Option<Arc<DeployedPlugin>> {
-        self.deployed_plugins.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        self.deployed_plugins.lock().get(name).cloned()
     }
 
     /// The version of the last change: while it is the same, so are the live releases.
@@ -72,13 +73,13 @@ impl Registry {
 
     /// Whether releases could go live together, replacing those of their names, with these plugins removed.
     pub fn check_all(&self, releases: &[Arc<Release>], removed: &[PluginName]) -> Result<(), Collision> {
-        self.plan(&self.deployed_plugins.lock().unwrap_or_else(PoisonError::into_inner), releases, removed).map(drop)
+        self.plan(&self.deployed_plugins.lock(), releases, removed).map(drop)
     }
 
     /// Makes staged releases live and removes plugins: all of them or none. On failure the live releases are unchanged; running
     /// calls end on the release they began on.
     pub fn install(&self, releases: Vec<Arc<Release>>, removed: &[PluginName]) -> Result<(), Collision> {
-        let mut deployed_plugins = self.deployed_plugins.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut deployed_plugins = self.deployed_plugins.lock();
         let (next, routes) = self.plan(&deployed_plugins, &releases, removed)?;
         for deployed in removed.iter().filter_map(|name| next.get(name)) {
             deployed.live.store(None);
@@ -126,12 +127,12 @@ impl Registry {
     /// Whether a release could be put on trial: both releases must read each other's data, and the new one must fit in the
     /// other's place.
     pub fn check_trial(&self, release: &Arc<Release>) -> Result<(), Collision> {
-        trial_base(&self.deployed_plugins.lock().unwrap_or_else(PoisonError::into_inner), release).map(drop)
+        trial_base(&self.deployed_plugins.lock(), release).map(drop)
     }
 
     /// Puts a staged release on trial beside the live one, which is unchanged.
     pub fn start_trial(&self, release: Arc<Release>, percent: u8, how: How) -> Result<(), Collision> {
-        let deployed_plugins = self.deployed_plugins.lock().unwrap_or_else(PoisonError::into_inner);
+        let deployed_plugins = self.deployed_plugins.lock();
         let (deployed, active) = trial_base(&deployed_plugins, &release)?;
         let canary = Canary::new(release, percent, how, &active.counters);
         deployed.canary.store(Some(Arc::new(canary)));

@@ -2,9 +2,10 @@
 //! again at its next due time.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
@@ -196,7 +197,7 @@ impl Timing {
     async fn start_schedule(self: &Arc<Self>, tasks: &mut JoinSet<()>, due: DueSchedule) {
         let DueSchedule { deployed, key, due, rewound, scope } = due;
         let id = (deployed.name.clone(), key);
-        if !self.running.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone()) {
+        if !self.running.lock().insert(id.clone()) {
             self.services.metrics.schedules_skipped.inc();
             return;
         }
@@ -229,7 +230,7 @@ struct Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.timing.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        self.timing.running.lock().remove(&self.id);
     }
 }
 

@@ -1,9 +1,10 @@
 //! How far each plugin has read the bus, reported by the node that handles its messages. It only decides which rows can be deleted.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use fred::interfaces::HashesInterface;
+use parking_lot::Mutex;
 
 use super::redis::{Redis, RedisUnavailable};
 
@@ -35,7 +36,7 @@ impl Progress {
             .map(|plugin| told.get(plugin).copied())
             .collect::<Option<Vec<_>>>()
             .and_then(|done| done.into_iter().min());
-        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = told;
+        *self.told.lock() = told;
         Ok(least)
     }
 
@@ -49,6 +50,6 @@ impl Progress {
 
     /// A plugin's progress in the last reports, which are a second old while Redis is available.
     pub fn last_told(&self, plugin: &str) -> Option<u64> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).get(plugin).copied()
+        self.told.lock().get(plugin).copied()
     }
 }

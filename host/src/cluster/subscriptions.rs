@@ -2,11 +2,12 @@
 //! what it needs. It never changes a room's members.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fred::interfaces::PubsubInterface;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, watch};
 
 use super::redis::Redis;
@@ -49,7 +50,7 @@ impl Subscriptions {
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock()
     }
 
     /// Subscribes to a channel, or unsubscribes from it, in the background.

@@ -2,7 +2,8 @@
 //! a compilation.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::names::PluginName;
 
@@ -28,7 +29,7 @@ impl DeployLocks {
 
     fn names(&self) -> MutexGuard<'_, BTreeSet<PluginName>> {
         // The set is consistent after every change.
-        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+        self.names.lock()
     }
 }
 

@@ -2,8 +2,10 @@
 //! which release is live.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::call::release::Release;
 use crate::names::PluginName;
@@ -37,6 +39,6 @@ impl ReleaseCache {
 
     fn releases(&self) -> MutexGuard<'_, HashMap<PluginName, (Arc<Release>, Instant)>> {
         // The map is consistent after every change.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }

@@ -8,8 +8,8 @@ mod walk;
 mod words;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::{Map, Number, Value};
 
 use look::Facts;
@@ -239,7 +239,7 @@ impl Redactor {
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
         // Both are consistent after every change.
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+        self.memory.lock()
     }
 
     fn number(&self, number: &Number) -> Number {

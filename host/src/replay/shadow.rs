@@ -3,9 +3,10 @@
 //! has no time for.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -109,7 +110,7 @@ impl Shadowing for Shadow {
     }
 
     fn report(&self) -> Value {
-        let (results, recent) = (&self.results, self.results.recent.lock().unwrap_or_else(PoisonError::into_inner));
+        let (results, recent) = (&self.results, self.results.recent.lock());
         let (mut active, mut shadow): (Vec<u64>, Vec<u64>) = recent.cpu.iter().copied().unzip();
         let (active, shadow) = (median(&mut active), median(&mut shadow));
         let ratio = active.zip(shadow).map(|(active, shadow)| shadow as f64 / active.max(1) as f64);
@@ -150,7 +151,7 @@ impl Worker {
             results.traps.fetch_add(1, Ordering::Relaxed);
         }
         let reported = (!differences.is_empty()).then(|| self.describe(call, differences));
-        let mut recent = results.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut recent = results.recent.lock();
         keep(&mut recent.cpu, (again.cpu.as_nanos() as u64, played.cpu.as_nanos() as u64), TIMED);
         if let Some(reported) = reported {
             results.differing.fetch_add(1, Ordering::Relaxed);

@@ -1,9 +1,10 @@
 //! Live taps for operators: the events of one user or one room, in both directions. Without a tap an event costs one relaxed load.
 //! A tap that is too slow loses records and never delays an event.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 
+use parking_lot::RwLock;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -119,7 +120,7 @@ impl Taps {
 
     /// Starts a tap with a queue of `queue` records. None if there are `most` taps already.
     pub fn listen(&self, subject: Subject, most: usize, queue: usize) -> Option<Listening> {
-        let mut taps = self.taps.write().unwrap_or_else(PoisonError::into_inner);
+        let mut taps = self.taps.write();
         if taps.len() >= most {
             return None;
         }
@@ -132,13 +133,13 @@ impl Taps {
 
     /// Ends a tap. Idempotent.
     pub fn end(&self, id: u64) {
-        let mut taps = self.taps.write().unwrap_or_else(PoisonError::into_inner);
+        let mut taps = self.taps.write();
         taps.retain(|tap| tap.id != id);
         self.on.store(!taps.is_empty(), Ordering::Relaxed);
     }
 
     pub fn count(&self) -> usize {
-        self.taps.read().unwrap_or_else(PoisonError::into_inner).len()
+        self.taps.read().len()
     }
 
     /// Records an event that a client has sent. `members` are those of its namespace.
@@ -195,7 +196,7 @@ impl Taps {
     }
 
     fn record(&self, wants: impl Fn(&Subject) -> bool, record: impl FnOnce() -> TapRecord) {
-        let taps = self.taps.read().unwrap_or_else(PoisonError::into_inner);
+        let taps = self.taps.read();
         let mut wanting = taps.iter().filter(|tap| wants(&tap.subject)).peekable();
         if wanting.peek().is_none() {
             return;

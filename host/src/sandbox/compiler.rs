@@ -10,9 +10,9 @@ use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use nix::sys::resource::{Resource, setrlimit};
+use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::Component;
@@ -197,11 +197,11 @@ fn caught<T>(run: impl FnOnce() -> T) -> Result<T, String> {
         let words: String = words.split(' ').map(without_machine).collect::<Vec<_>>().join(" ").chars().take(WORDS).collect();
         let message = format!("{}: {words}", place.unwrap_or_else(|| "an unknown place".into()));
         // The first panic causes the others.
-        PANIC.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(message);
+        PANIC.lock().get_or_insert(message);
     }));
     let result = panic::catch_unwind(AssertUnwindSafe(run));
     panic::set_hook(usual);
-    let message = PANIC.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let message = PANIC.lock().take();
     result.map_err(|_| message.unwrap_or_else(|| "an unknown place".into()))
 }
 

@@ -1,10 +1,11 @@
 //! One instance of a component, and its calls. An instance is unusable after a failed call: drop it.
 
 use std::cell::Cell;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::{ResourceLimiter, Store, Trap, UpdateDeadline};
 
@@ -177,14 +178,14 @@ impl<T: Guest> Template<T> {
                     return Ok(UpdateDeadline::Continue(1));
                 }
                 yielded = cpu;
-                turn.lock().unwrap_or_else(PoisonError::into_inner).take();
+                turn.lock().take();
                 Ok(UpdateDeadline::YieldCustom(1, Box::pin(next_turn(lane.clone(), turn.clone()))))
             }
         });
         store.set_epoch_deadline(1);
         self.ticker.call_begins();
         let exports = self.pre.instantiate(&mut store).await.map_err(|e| fault(&e, store.data_mut()))?;
-        *turn.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *turn.lock() = None;
         Ok(Instance { store, exports, turn, ticker: self.ticker.clone() })
     }
 
@@ -258,7 +259,7 @@ async fn next_turn(lane: Arc<Semaphore>, turn: Turn) {
     tokio::task::yield_now().await;
     // The lane is never closed.
     if let Ok(permit) = lane.acquire_owned().await {
-        *turn.lock().unwrap_or_else(PoisonError::into_inner) = Some(permit);
+        *turn.lock() = Some(permit);
     }
 }
 
@@ -280,7 +281,7 @@ macro_rules! call {
             Exports::V0_2(plugin) => plugin.hubbub_plugin_handler().$export(&mut $self.store $(, $newest)*).await,
             Exports::V0_1(plugin) => plugin.hubbub_plugin_handler().$export(&mut $self.store $(, $older)*).await $($convert)*,
         };
-        *$self.turn.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *$self.turn.lock() = None;
         result.map_err(|e| fault(&e, $self.store.data_mut()))
     }};
 }

@@ -2,7 +2,7 @@
 //! makes them participants; nothing else here trusts a name that a client gives itself.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -10,6 +10,7 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use http::StatusCode;
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -90,7 +91,7 @@ impl Demo {
     /// Publishes the lobby's participants, as a product's backend would.
     async fn tell_plugin(&self, user: &str, name: &str, now_ms: u64) -> Result<(), crate::storage::CommitError> {
         let participants = {
-            let mut people = self.people.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut people = self.people.lock();
             if people.len() >= MAX_PEOPLE && !people.contains_key(user) {
                 people.pop_first();
             }

@@ -1,7 +1,7 @@
 //! `GET /asyncapi.json` and `GET /docs`: what clients may count on at this moment. Rendered once a change of what is live, and never
 //! for each who asks.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use axum::Router;
@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
+use parking_lot::Mutex;
 
 use crate::auth::token::ClaimNames;
 use crate::call::registry::Registry;
@@ -52,7 +53,7 @@ impl Docs {
 
     /// Never on a thread that serves sockets: a hundred events take milliseconds.
     fn render(&self) -> Arc<Rendered> {
-        let _one_at_a_time = self.rendering.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = self.rendering.lock();
         if let Some(rendered) = self.current() {
             return rendered;
         }

@@ -6,11 +6,12 @@ mod dispatch;
 pub mod expiry;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 use socketioxide_core::{Sid, Str};
 
@@ -125,7 +126,7 @@ impl Session {
 
     fn state(&self) -> MutexGuard<'_, State> {
         // Under this lock values are only moved: a panic cannot leave one half done.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Calls `on-connect` of every plugin of the namespace. Writes and joins take effect at once; emits wait for `open`.

@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 use super::limit::Limit;
 use crate::proxies::{Network, client_block};
@@ -66,7 +68,7 @@ impl TcpPermits {
         self.gauge(1);
         // From here on, dropping the permit corrects both counts.
         let of_address = tcp_permit.address.map_or(0, |address| {
-            let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut addresses = self.addresses.lock();
             let count = addresses.entry(address).or_default();
             *count += 1;
             *count
@@ -96,7 +98,7 @@ impl Drop for TcpPermit {
         self.tcp_permits.open.fetch_sub(1, Ordering::Relaxed);
         self.tcp_permits.gauge(-1);
         let Some(address) = self.address else { return };
-        let mut addresses = self.tcp_permits.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut addresses = self.tcp_permits.addresses.lock();
         if let Some(count) = addresses.get_mut(&address) {
             *count -= 1;
             if *count == 0 {

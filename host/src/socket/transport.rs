@@ -4,7 +4,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -12,6 +12,7 @@ use futures_util::task::AtomicWaker;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use socketioxide_core::Sid;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -54,7 +55,7 @@ pub struct Stalls {
 impl Stalls {
     /// The connections that have stalled since the last call.
     pub fn take(&self) -> Vec<Closer> {
-        std::mem::take(&mut self.list.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut self.list.lock())
     }
 
     /// Resolves when a connection may have stalled.
@@ -63,7 +64,7 @@ impl Stalls {
     }
 
     fn add(&self, closer: Closer) {
-        self.list.lock().unwrap_or_else(PoisonError::into_inner).push(closer);
+        self.list.lock().push(closer);
         self.first.notify_one();
     }
 }

@@ -1,8 +1,9 @@
 //! Metrics of a storage for the operator. Only counts.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::Unavailable;
 
@@ -82,7 +83,7 @@ impl Writing {
     }
 
     fn last(&self) -> MutexGuard<'_, Option<(Instant, Unavailable)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

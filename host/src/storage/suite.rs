@@ -7,9 +7,10 @@ mod keys;
 mod outbox;
 
 use std::future::ready;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use super::*;
 
@@ -127,7 +128,7 @@ struct Log(Arc<Mutex<Vec<String>>>);
 
 impl Log {
     fn push(&self, line: impl Into<String>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(line.into());
+        self.0.lock().push(line.into());
     }
 
     fn effect(&self, line: impl Into<String>) -> Effects {
@@ -136,6 +137,6 @@ impl Log {
     }
 
     fn lines(&self) -> Vec<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.lock().clone()
     }
 }

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -69,7 +69,7 @@ impl Custom {
 
     fn labels(&self, plugin: &PluginName, name: &str) -> Option<CustomLabels> {
         let shape = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
-        let mut all = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.names.lock();
         let known = all.entry(plugin.clone()).or_default();
         let is_known = known.iter().any(|other| other == name);
         if !is_known && (name.is_empty() || name.len() > 64 || !name.bytes().all(shape) || known.len() >= MAX_CUSTOM_NAMES) {

@@ -1,8 +1,8 @@
 //! Metrics of bus ingest and egress. Topic names come from outside: past a number of names, the rest share one label.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -122,7 +122,7 @@ impl Exchange {
     }
 
     fn name(&self, name: &str) -> String {
-        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut names = self.names.lock();
         if names.contains(name) || (names.len() < MAX_NAMES && names.insert(name.to_owned())) {
             return name.to_owned();
         }

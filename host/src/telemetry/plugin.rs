@@ -1,9 +1,10 @@
 //! Metrics of each release: outcomes and costs of its calls. Only the last versions of a plugin keep their series.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -183,7 +184,7 @@ impl Releases {
 
     /// Adds a release, and removes the series of the oldest versions that are no longer live.
     fn remember(&self, plugin: &PluginName, new: Version) {
-        let mut all = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.versions.lock();
         let known = all.entry(plugin.clone()).or_default();
         known.push(new);
         while known.len() > MAX_VERSIONS

@@ -7,7 +7,6 @@ mod share;
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use opentelemetry::trace::{
@@ -16,6 +15,7 @@ use opentelemetry::trace::{
 };
 use opentelemetry::{Context, KeyValue, Value};
 use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider};
+use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -238,8 +238,8 @@ impl Span {
         self.recorded().set_attribute(KeyValue::new(key, value));
     }
 
-    fn recorded(&self) -> std::sync::MutexGuard<'_, opentelemetry_sdk::trace::Span> {
-        self.0.recorded.lock().unwrap_or_else(PoisonError::into_inner)
+    fn recorded(&self) -> parking_lot::MutexGuard<'_, opentelemetry_sdk::trace::Span> {
+        self.0.recorded.lock()
     }
 }
 

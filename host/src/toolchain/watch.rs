@@ -4,11 +4,12 @@ mod sources;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use notify_debouncer_mini::notify::{RecommendedWatcher, RecursiveMode};
 use notify_debouncer_mini::{DebounceEventResult, Debouncer, new_debouncer};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use super::SHARED;
@@ -109,7 +110,7 @@ impl Pending {
 
     fn lock(&self) -> MutexGuard<'_, Changed> {
         // A set of names is never half changed.
-        self.changed.lock().unwrap_or_else(PoisonError::into_inner)
+        self.changed.lock()
     }
 }
 

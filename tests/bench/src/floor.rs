@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::process::Command;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::child::own_command;
@@ -126,8 +127,8 @@ fn handle_text(stream: &Arc<TcpStream>, rooms: &Rooms, room: &mut Option<Room>, 
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> parking_lot::MutexGuard<'_, T> {
+    mutex.lock()
 }
 
 /// One write() and no queue: bytes that the kernel does not accept are lost, and the generator reports that.

@@ -1,8 +1,9 @@
 //! The current keyring. A reload replaces it as a whole; a check in progress finishes with the keyring that it started with.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 
 use super::{Keyring, Refreshing};
 
@@ -24,7 +25,7 @@ impl Current {
 
     /// Starts to fetch key sets. Needs a tokio runtime.
     pub fn start(&self) {
-        *self.refreshing.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.get().refreshing());
+        *self.refreshing.lock() = Some(self.get().refreshing());
     }
 
     /// Replaces the keyring. Key sets from urls start with the keys that the old keyring fetched from the same urls.

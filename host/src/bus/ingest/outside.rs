@@ -1,8 +1,8 @@
 //! The state of another system as seen by this node: up or down. Logs each change once; decides nothing.
 
 use std::fmt::Display;
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 
 /// The state of a system.
@@ -43,7 +43,7 @@ impl Outside {
 
     /// Called when the system has not answered.
     pub fn missed(&self, why: &dyn Display) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock();
         if !matches!(*known, Known::Down(_)) {
             tracing::warn!("{} is away, and is retried: {why}", self.name);
             *known = Known::Down(*known == Known::Up);
@@ -51,12 +51,12 @@ impl Outside {
     }
 
     pub fn is_there(&self) -> bool {
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner) == Known::Up
+        *self.known.lock() == Known::Up
     }
 
     /// The state in `/ready`.
     pub fn state(&self) -> &'static str {
-        match *self.known.lock().unwrap_or_else(PoisonError::into_inner) {
+        match *self.known.lock() {
             Known::Unknown => "unknown",
             Known::Up => "up",
             Known::Down(_) => "away",
@@ -64,7 +64,7 @@ impl Outside {
     }
 
     fn replace(&self, now: Known) -> Known {
-        std::mem::replace(&mut *self.known.lock().unwrap_or_else(PoisonError::into_inner), now)
+        std::mem::replace(&mut *self.known.lock(), now)
     }
 }
 

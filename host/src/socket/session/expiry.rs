@@ -2,9 +2,10 @@
 //! time. It never disconnects a namespace by a packet, because a stock client would not reconnect.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
+use parking_lot::{Mutex, MutexGuard};
 use serde::Deserialize;
 use tokio::sync::Notify;
 
@@ -62,7 +63,7 @@ impl Expiring {
     }
 
     fn due(&self) -> MutexGuard<'_, Due> {
-        self.due.lock().unwrap_or_else(PoisonError::into_inner)
+        self.due.lock()
     }
 }
 

@@ -1,9 +1,9 @@
 //! Reads, on the caller's thread, of the last committed state. Never waits for the writer.
 
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Result, params};
 
 use super::super::{Config, DeadLetter, DeadLetterRow, MAX_SCAN_BYTES, OutboxRow, Unavailable, prefix_end};
@@ -132,9 +132,9 @@ impl Readers {
     }
 
     fn free(&self) -> MutexGuard<'_, Connection> {
-        let free = self.0.iter().find_map(|reader| reader.try_lock().ok());
+        let free = self.0.iter().find_map(|reader| reader.try_lock());
         // If all are busy, any will do: each is busy for microseconds.
-        free.unwrap_or_else(|| self.0[0].lock().unwrap_or_else(PoisonError::into_inner))
+        free.unwrap_or_else(|| self.0[0].lock())
     }
 }
 

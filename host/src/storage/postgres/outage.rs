@@ -1,8 +1,10 @@
 //! The start of the current outage, so that later requests do not wait as long as the first. Never decides whether there is one:
 //! the callers do.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use super::super::stats::{Counters, count};
 
@@ -20,12 +22,12 @@ impl Outage {
 
     /// The time until which a request may retry.
     pub(super) fn end(&self) -> Instant {
-        self.since.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or_else(Instant::now) + self.wait
+        self.since.lock().unwrap_or_else(Instant::now) + self.wait
     }
 
     /// Called when the database did not answer.
     pub(super) fn missed(&self, reason: &str) {
-        let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut since = self.since.lock();
         if since.is_none() {
             *since = Some(Instant::now());
             count(&self.counters.outages, 1);
@@ -35,7 +37,7 @@ impl Outage {
 
     /// Called when the database has answered.
     pub(super) fn over(&self) {
-        if let Some(since) = self.since.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(since) = self.since.lock().take() {
             tracing::info!(after_ms = since.elapsed().as_millis() as u64, "the database answers again");
         }
     }

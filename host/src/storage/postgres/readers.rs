@@ -3,11 +3,12 @@
 
 use std::collections::HashMap;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::time::timeout_at;
 use tokio_postgres::types::ToSql;
@@ -181,13 +182,13 @@ impl Readers {
         // A connection without an answer in time could give it to the next request.
         let answer = answer.map_err(|_| Failed::Lost("an answer did not come in time".to_owned()))?;
         if !reader.connection.client.is_closed() {
-            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
+            self.idle.lock().push(reader);
         }
         answer
     }
 
     fn idle(&self) -> Option<Reader> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.idle.lock();
         // The last one used has the warmest cache; closed connections are dropped here.
         std::iter::from_fn(|| idle.pop()).find(|reader| !reader.connection.client.is_closed())
     }

@@ -2,9 +2,11 @@
 //! and never spins.
 
 use std::io::{self, ErrorKind, Write};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 /// The pause before another try to write to a full non-blocking pipe.
 const FULL_PAUSE: Duration = Duration::from_millis(50);
@@ -51,11 +53,11 @@ impl Sink {
     pub(super) fn flush(&self, longest: Duration) {
         let busy = |waiting: &mut Waiting| waiting.writing || waiting.lines > 0;
         // The caller ends the process in either case.
-        drop(self.emptied.wait_timeout_while(self.waiting(), longest, busy));
+        self.emptied.wait_while_for(&mut self.waiting(), busy, longest);
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.lock()
     }
 
     fn add(&self, line: &[u8]) {
@@ -100,7 +102,7 @@ impl Sink {
         if waiting.lines == 0 {
             self.emptied.notify_all();
         }
-        let mut waiting = self.filled.wait_while(waiting, |waiting| waiting.lines == 0).unwrap_or_else(PoisonError::into_inner);
+        self.filled.wait_while(&mut waiting, |waiting| waiting.lines == 0);
         waiting.writing = true;
         std::mem::swap(&mut waiting.text, text);
         std::mem::take(&mut waiting.lines)

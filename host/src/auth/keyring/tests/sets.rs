@@ -1,12 +1,13 @@
 //! Key sets that change, grow, break or disappear, from files and from a local server.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::routing::get;
+use parking_lot::Mutex;
 use serde_json::json;
 use tokio::task::JoinHandle;
 
