@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header};
 
-use crate::admin::requests::{HowToDeploy, MAX_IDS, Page, WhatToRecord, Which};
+use crate::admin::requests::{DeployQuery, MAX_IDS, Page, RecordQuery, LetterSelection};
 use crate::auth::logins::{self, Logins};
 use crate::call::canary::Trial;
 use crate::deploy::checks::signature::{self, HEADER, Signers};
@@ -65,7 +65,7 @@ pub fn admin(bytes: &[u8]) {
     assert!(PORT.signers.check(body, signature).is_err(), "a signature that nobody made");
     names(request.uri().path());
     queries(request.uri());
-    if let Ok(which) = Which::read(body) {
+    if let Ok(which) = LetterSelection::read(body) {
         assert!(which.ids.len() <= MAX_IDS && (!which.ids.is_empty() || which.plugin.is_some() || which.topic.is_some()));
     }
 }
@@ -108,12 +108,12 @@ fn names(path: &str) {
 }
 
 fn queries(uri: &http::Uri) {
-    if let Ok(Query(how)) = Query::<HowToDeploy>::try_from_uri(uri)
+    if let Ok(Query(how)) = Query::<DeployQuery>::try_from_uri(uri)
         && let Ok(Some(Trial::Canary(percent) | Trial::Shadow(percent))) = how.trial()
     {
         assert!((1..=100).contains(&percent), "{percent} percent");
     }
-    if let Ok(Query(what)) = Query::<WhatToRecord>::try_from_uri(uri)
+    if let Ok(Query(what)) = Query::<RecordQuery>::try_from_uri(uri)
         && let Ok(share) = what.share()
     {
         assert!((1..=100).contains(&share), "{share} percent of {:?}", what.time);
