@@ -1,4 +1,4 @@
-//! The server as a value: built without binding a port, then run until it is told to stop. It only puts the parts together.
+//! The server as a value: built without binding a port, then run until it is stopped. It only wires the parts together.
 
 pub(crate) mod metrics;
 mod ports;
@@ -61,16 +61,16 @@ use crate::transaction::services::Services;
 pub use ports::{PortError, Ports};
 use surfaces::{Names, Routes, Surfaces};
 
-/// Slow members that may wait to be ended.
+/// The most slow consumers that wait to be disconnected.
 const FULL_QUEUE: usize = 1024;
 
-/// How long a stop waits for the collector to take the last traces.
+/// How long a stop waits for the last traces to be exported.
 const LAST_TRACES: Duration = Duration::from_secs(2);
 
-/// The writer of what no plugin writes.
+/// The writer of messages that come from no plugin.
 const HOST: &str = "host";
 
-/// Everything but the ports.
+/// The whole server except its ports.
 pub struct App {
     pub config: Config,
     pub gateway: Arc<Gateway>,
@@ -89,7 +89,7 @@ pub struct App {
 }
 
 impl App {
-    /// Opens storage, loads keys and starts the engine. Anything wrong is an error, with nothing bound.
+    /// Opens storage, loads keys and creates the sandbox. It fails before a port is bound.
     pub async fn build(mut config: Config, mode: Mode) -> anyhow::Result<Self> {
         config.limits.check()?;
         config.breaker.check()?;
@@ -119,9 +119,9 @@ impl App {
         let peers = services.cluster.as_ref().map(|cluster| cluster.peers.clone());
         metrics::register(&metrics, services.storage.clone(), services.rooms.clone(), peers);
         let registry = Registry::new();
-        // Weakly: what it knows of knows the metrics.
-        let known = Arc::downgrade(&registry);
-        let gauges = move || known.upgrade().map(|registry| gauges::read(&registry)).unwrap_or_default();
+        // A weak reference: the registry's releases refer to the metrics.
+        let weak = Arc::downgrade(&registry);
+        let gauges = move || weak.upgrade().map(|registry| gauges::read(&registry)).unwrap_or_default();
         metrics.extend(|status| register_releases(status, gauges));
         let stage = Arc::new(stage(&config, sandbox, services.clone()));
         let releases = Arc::new(Releases {
@@ -181,7 +181,7 @@ impl App {
         })
     }
 
-    /// Stages plugins and makes them live, all or none.
+    /// Stages plugins and makes all of them live, or none.
     pub async fn install(&self, files: &BTreeMap<PluginName, PathBuf>) -> anyhow::Result<()> {
         self.releases.boot(files).await?;
         self.check_doors(files)?;
@@ -189,24 +189,25 @@ impl App {
         Ok(())
     }
 
-    /// Stages plugins as a start would, and changes nothing that is stored.
+    /// Stages plugins as a start would, without changing storage.
     pub async fn check(&self, files: &BTreeMap<PluginName, PathBuf>) -> anyhow::Result<()> {
         self.releases.check(files).await?;
         self.check_doors(files)
     }
 
-    /// One that was rolled back with a set is not deployed, but has a file: its doors are no mistake.
+    /// Checks that configured door policies belong to a plugin. A plugin that was rolled back with a set is not deployed but has a
+    /// file, so its policies are valid.
     fn check_doors(&self, files: &BTreeMap<PluginName, PathBuf>) -> anyhow::Result<()> {
-        let is_there = |plugin: &PluginName| files.contains_key(plugin) || self.gateway.registry.deployed(plugin).is_some();
-        Ok(self.releases.stage.doors.check_deployed(is_there)?)
+        let exists = |plugin: &PluginName| files.contains_key(plugin) || self.gateway.registry.deployed(plugin).is_some();
+        Ok(self.releases.stage.doors.check_deployed(exists)?)
     }
 
-    /// Tells the adapter which rooms some plugin wants counted.
+    /// Tracks the rooms whose member counts some plugin subscribes to.
     pub fn watch_rooms(&self) {
         notices::watch_rooms(&self.gateway.services, &self.gateway.registry);
     }
 
-    /// Serves at the open ports until `stop`.
+    /// Serves on the open ports until `stop` resolves.
     pub async fn serve(self, ports: Ports, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
         let (public, private) = (ports.public_address(), ports.admin_address());
         let (service, io) = socket::build_io(&self.gateway);
@@ -275,14 +276,14 @@ impl App {
         tracing::info!(listen = shown(public), admin = shown(private), "ready");
         stop.await;
         tracing::info!("stopping");
-        // First of all: a client that comes back at once must find nobody, or it would be let in only to be ended again.
+        // Stop accepting first: a client that reconnects at once would only be disconnected again.
         accepting.iter().for_each(AbortHandle::abort);
         self.gateway.drain.begin();
         let (began, shutdown) = (tokio::time::Instant::now(), &self.config.shutdown);
         if tokio::time::timeout_at(began + shutdown.leaving(), self.gateway.drained()).await.is_err() {
             tracing::warn!(
                 connections = self.gateway.sockets.connections(),
-                "stopping with clients still here, or plugins still being told of them"
+                "stopping while clients are still connected, or disconnect handlers still running"
             );
         }
         let closed = async {
@@ -294,18 +295,18 @@ impl App {
             self.gateway.services.storage.close().await;
             if let Some(exporting) = exporting {
                 ended.send_replace(true);
-                // What a collector does not take by then is lost: nobody waits for it.
+                // Traces that are not exported by then are lost.
                 let _ = tokio::time::timeout(LAST_TRACES, exporting).await;
             }
         };
         if tokio::time::timeout_at(began + shutdown.deadline, closed).await.is_err() {
-            tracing::warn!("stopping at shutdown.deadline: what was acknowledged is on the disk");
+            tracing::warn!("stopping at shutdown.deadline: everything that was acknowledged is on the disk");
         }
         Ok(())
     }
 }
 
-/// The operator's routes, with the figures that are told there.
+/// The operator's routes, and the task that sends live metrics.
 fn operators(
     config: &Config,
     gateway: &Arc<Gateway>,
@@ -337,12 +338,12 @@ fn operators(
 /// The key that compiled components are authenticated with.
 fn cache_key(data: &Path) -> anyhow::Result<CacheKey> {
     CacheKey::of_folder(data).or_else(|error| {
-        tracing::warn!(data = %data.display(), "cannot hold a key (server.data): what is compiled now is compiled anew at the next start: {error}");
+        tracing::warn!(data = %data.display(), "cannot store a key (server.data): components are compiled again at the next start: {error}");
         CacheKey::passing().context("the operating system gives no randomness")
     })
 }
 
-/// The database that is configured.
+/// The configured database.
 async fn storage(config: &Config) -> anyhow::Result<Arc<dyn Storage>> {
     Ok(match &config.storage.url {
         Some(url) => Arc::new(Postgres::open(url, &config.storage, Clock::system()).await?),
@@ -350,8 +351,8 @@ async fn storage(config: &Config) -> anyhow::Result<Arc<dyn Storage>> {
     })
 }
 
-/// What asks components what they are, without anything to serve: neither keys nor storage.
-pub fn describing(config: &Config) -> anyhow::Result<Stage> {
+/// A stage without keys and storage, for commands that only read what components describe.
+pub fn offline_stage(config: &Config) -> anyhow::Result<Stage> {
     let (report, _) = mpsc::channel(1);
     let (rooms, metrics) = (Rooms::new(report, 0, None), Arc::new(Metrics::new()));
     let services = services(config, Arc::new(NoStorage), rooms, None, metrics, Tracer::default())?;
@@ -378,7 +379,7 @@ fn services(
     tracer: Tracer,
 ) -> anyhow::Result<Arc<Services>> {
     Ok(Arc::new(Services {
-        // What another node publishes is to be looked for as what this one does.
+        // PostgreSQL also signals what other nodes publish.
         published: storage.published().unwrap_or_default(),
         storage,
         rooms,

@@ -29,7 +29,7 @@ pub(super) fn run(old: &Path, new: &Path) -> anyhow::Result<()> {
 async fn read(file: &Path) -> anyhow::Result<Side> {
     let inspection = toolchain::inspect(file)?;
     let component = std::fs::read(file).with_context(|| file.display().to_string())?;
-    let stage = app::describing(&Config::default())?;
+    let stage = app::offline_stage(&Config::default())?;
     let manifest = stage.describe(None, component).await.with_context(|| file.display().to_string())?;
     Ok(Side { inspection, manifest })
 }

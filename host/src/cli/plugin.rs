@@ -89,7 +89,7 @@ fn options(out: Option<&Path>) -> Options<'_> {
 /// The name and version that a component gives itself, once it has been compiled and asked.
 fn described(component: &Path) -> anyhow::Result<String> {
     let bytes = std::fs::read(component).with_context(|| component.display().to_string())?;
-    let manifest = runtime()?.block_on(async { anyhow::Ok(app::describing(&Config::default())?.describe(None, bytes).await?) });
+    let manifest = runtime()?.block_on(async { anyhow::Ok(app::offline_stage(&Config::default())?.describe(None, bytes).await?) });
     let manifest = manifest.with_context(|| component.display().to_string())?;
     Ok(format!("{}@{}", manifest.name, manifest.version))
 }

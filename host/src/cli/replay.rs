@@ -70,7 +70,7 @@ impl Replay {
     fn report(&self) -> anyhow::Result<Report> {
         let (header, calls) = read(&self.file)?;
         start::runtime()?.block_on(async {
-            let stage = app::describing(&Config::default())?;
+            let stage = app::offline_stage(&Config::default())?;
             let new = staged(&stage, &header, &self.with).await?;
             let old = match &self.against {
                 Some(file) => Some(staged(&stage, &header, file).await?),

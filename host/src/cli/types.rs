@@ -31,7 +31,7 @@ impl Types {
         let config = start::load(Mode::Dev, &common)?;
         let files = self.components(&config)?;
         let manifests = start::runtime()?.block_on(async {
-            let stage = app::describing(&config)?;
+            let stage = app::offline_stage(&config)?;
             let mut manifests: Vec<Manifest> = Vec::new();
             for (name, file) in &files {
                 manifests.push(describe(&stage, name.as_ref(), file).await?);

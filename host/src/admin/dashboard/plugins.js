@@ -6,7 +6,7 @@ const POLL_MS = 5000;
 const COMMANDS = /[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
 
 /** Text from the server, with control characters escaped. */
-export function shown(parts) {
+export function shown(data) {
   if (typeof data === "string") return data.replace(COMMANDS, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`);
   if (Array.isArray(data)) return data.map(shown);
   if (data && typeof data === "object") return Object.fromEntries(Object.entries(data).map(([name, value]) => [shown(name), shown(value)]));
