@@ -1,4 +1,4 @@
-//! `hubbub config`: prints what the server can be configured with, and the pages that are made from the code's own comments.
+//! `hubbub config`: prints the configuration's keys and the pages that are generated from the code's comments.
 
 mod metrics;
 
