@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header};
 
-use crate::admin::requests::{DeployQuery, MAX_IDS, Page, RecordQuery, LetterSelection};
+use crate::admin::requests::{DeployQuery, LetterSelection, MAX_IDS, Page, RecordQuery};
 use crate::auth::logins::{self, Logins};
 use crate::call::canary::Trial;
 use crate::deploy::checks::signature::{self, HEADER, Signers};

@@ -1,4 +1,4 @@
-//! plugin-name: who joins a room hears what is said in it. Nothing is kept in memory between calls; what must last is stored.
+//! plugin-name: a chat in rooms. Nothing may stay in memory between calls: lasting state is in the store.
 
 use hubbub_sdk::{Caller, Refusal, Result, emitter::Emits, plugin, rooms, store};
 use schemars::JsonSchema;
@@ -20,7 +20,7 @@ struct Joined {
     room: String,
     /// Sockets in the room, on all nodes.
     here: u64,
-    /// How many things were ever said in it.
+    /// Number of texts ever said in the room.
     said: i64,
 }
 
@@ -38,7 +38,7 @@ struct Said {
     by: String,
 }
 
-/// The plugin. It has no settings yet: `fn init(config: Config) -> Self` would take them.
+/// The plugin. For settings, add `fn init(config: Config) -> Self`.
 #[derive(Default)]
 pub struct PluginName;
 
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everyone_in_the_room_hears_what_is_said() {
+    fn a_text_is_sent_to_everyone_in_the_room() {
         let app = Harness::<PluginName>::new();
         let (ana, ben) = (app.connect(NAMESPACE, user("u1").name("Ana")), app.connect(NAMESPACE, visitor()));
         ana.emit("join", json!({"room": "hall"})).expect_reply(json!({"room": "hall", "here": 1, "said": 0}));
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_not_in_the_room_says_nothing_in_it() {
+    fn only_members_of_a_room_may_say_something() {
         let app = Harness::<PluginName>::new();
         let ana = app.connect(NAMESPACE, user("u1").name("Ana"));
         ana.emit("say", json!({"room": "hall", "text": "hello"})).expect_refusal("forbidden", "Join the room first");
