@@ -1,5 +1,5 @@
-//! The contract as TypeScript, for `socket.io-client`. The same contract is always the same text; what a plugin wrote is quoted
-//! or a comment in it, never code.
+//! The contract as TypeScript for `socket.io-client`. The same contract must always give the same text, and a plugin's text must be
+//! quoted or in a comment, never code.
 
 use std::collections::BTreeMap;
 
@@ -8,13 +8,13 @@ use serde_json::{Map, Value};
 use super::schema::PREFIX;
 use super::{Contract, DONE, Emitted, Handled, Namespace, REFUSED, reference};
 
-/// Behind a namespace's name: the types of its events.
+/// Suffixes of a namespace's name: the types of its events.
 pub(crate) const ENDINGS: [&str; 2] = ["ClientToServerEvents", "ServerToClientEvents"];
 
-/// Names that the rendered text has beside those of types and namespaces.
+/// Names in the rendered text that no type may have.
 pub(crate) const RESERVED: [&str; 6] = ["Socket", "Namespaces", "NamespaceSocket", "Payload", "Reply", "Asking"];
 
-/// How deep types stand within each other where they are written out; past it stands `unknown`. As deep as JSON may be at all.
+/// The depth of nested inline types, after which `unknown` is written: the depth that JSON may have.
 const MAX_DEPTH: usize = crate::json::MAX_DEPTH;
 
 const HEAD: &str = "\
@@ -22,7 +22,7 @@ const HEAD: &str = "\
 import type { Socket } from \"socket.io-client\";
 ";
 
-/// What `socket.io-client`'s own types cannot say: its `emitWithAck` knows no event whose acknowledgement may be left out.
+/// Types that `socket.io-client` lacks: its `emitWithAck` does not accept events with an optional acknowledgement.
 const TAIL: &str = "\
 type Payload<Event> = Event extends (...args: infer Args) => void
   ? Args extends [infer P, unknown?] ? [payload: P] : Args extends [(infer P)?, unknown?] ? [payload?: P] : never
@@ -76,7 +76,7 @@ pub fn declaration(name: &str, schema: &Value) -> String {
     }
 }
 
-/// A schema as a type, in the place of one.
+/// A schema as an inline type.
 pub fn inline(schema: &Value) -> String {
     expression(schema, 0)
 }
@@ -108,7 +108,7 @@ impl Handled {
         }
     }
 
-    /// The function type that `socket.io-client` takes. No acknowledgement has to be asked for.
+    /// The function type for `socket.io-client`. The acknowledgement is optional.
     fn signature(&self, types: &BTreeMap<String, Value>) -> String {
         let done = reference(DONE);
         let reply = union([self.reply.as_ref().unwrap_or(&done), &reference(REFUSED)].map(|reply| expression(reply, 1)));
@@ -125,7 +125,7 @@ impl Emitted {
     }
 }
 
-/// A payload that may be nothing may be left out: a client that sends none sends null.
+/// A payload that may be null is optional, because an event without an argument has the payload null.
 fn parameter(payload: &Value, types: &BTreeMap<String, Value>) -> String {
     let optional = if takes_null(payload, types, 0) { "?" } else { "" };
     format!("payload{optional}: {}", expression(payload, 1))
@@ -135,7 +135,7 @@ fn takes_null(schema: &Value, types: &BTreeMap<String, Value>, depth: usize) -> 
     let Value::Object(keywords) = schema else { return schema == &Value::Bool(true) };
     let any = |parts: &Value| parts.as_array().into_iter().flatten().any(|part| takes_null(part, types, depth + 1));
     let is_null = |name: &Value| name == "null";
-    // A type that is an alternative of itself is none at all.
+    // A type that is only an alternative of itself has no values.
     if depth > MAX_DEPTH {
         return false;
     }
@@ -155,7 +155,7 @@ fn name(keywords: &Map<String, Value>) -> Option<&str> {
     keywords.get("$ref")?.as_str()?.strip_prefix(PREFIX)
 }
 
-/// A schema as a type. What it says in several ways holds at once.
+/// A schema as a type: the intersection of all its keywords.
 fn expression(schema: &Value, depth: usize) -> String {
     let keywords = match schema {
         Value::Object(keywords) if depth <= MAX_DEPTH => keywords,
@@ -179,12 +179,12 @@ fn expression(schema: &Value, depth: usize) -> String {
     let all = parts("allOf").unwrap_or_default();
     let own = of_type(keywords, depth);
     let has_combinations = ["anyOf", "oneOf", "allOf"].iter().any(|keyword| keywords.contains_key(*keyword));
-    // Beside alternatives, a type alone says only what they have in common.
+    // Beside alternatives, `type` alone adds nothing.
     let own = own.filter(|_| !has_combinations || keywords.contains_key("properties"));
     intersection(own.into_iter().chain(all).chain(alternatives))
 }
 
-/// What `type` and the keywords that go with it say.
+/// The type that `type` and its keywords describe.
 fn of_type(keywords: &Map<String, Value>, depth: usize) -> Option<String> {
     let one = |name: &str| match name {
         "null" | "boolean" | "string" => name.to_owned(),
@@ -238,7 +238,7 @@ fn object(keywords: &Map<String, Value>, depth: usize) -> String {
     match keywords.get("additionalProperties") {
         Some(Value::Bool(false)) | None if !members.is_empty() => {}
         Some(Value::Bool(false)) => return "{ [key: string]: never }".into(),
-        // A signature that fits every property beside it.
+        // An index signature must fit every property beside it.
         Some(_) if !members.is_empty() => members.push_str(&format!("{margin}[key: string]: unknown;\n")),
         values => {
             let values = values.map_or("unknown".into(), |values| expression(values, depth));
@@ -271,7 +271,7 @@ fn union(parts: impl IntoIterator<Item = String>) -> String {
 }
 
 fn intersection(parts: impl IntoIterator<Item = String>) -> String {
-    // What anything fits says nothing more.
+    // `unknown` adds nothing to an intersection.
     let mut parts: Vec<_> = parts.into_iter().filter(|part| part != "unknown").collect();
     if parts.len() > 1 {
         parts = parts.into_iter().map(grouped).collect();
@@ -289,24 +289,24 @@ fn join(parts: impl IntoIterator<Item = String>, with: &str, none: &str) -> Stri
     if joined.is_empty() { none.into() } else { joined.join(with) }
 }
 
-/// In brackets, where it would be read otherwise as a part of something. Too often does no harm.
+/// Adds parentheses to unions and intersections. Superfluous ones do no harm.
 fn grouped(part: String) -> String {
     if part.contains(" | ") || part.contains(" & ") { format!("({part})") } else { part }
 }
 
-/// A property's name: as it is where it can be, else quoted.
+/// A property's name, quoted if it is no identifier.
 fn property(name: &str) -> String {
     let letter = |c: char| c.is_ascii_alphabetic() || c == '_' || c == '$';
     let is_plain = name.starts_with(letter) && name.chars().all(|c| letter(c) || c.is_ascii_digit());
     if is_plain { name.to_owned() } else { quoted(name) }
 }
 
-/// A text as a literal. JSON's are TypeScript's, too.
+/// A string literal: JSON's syntax is valid TypeScript.
 fn quoted(text: &str) -> String {
     Value::from(text).to_string()
 }
 
-/// Text that stays within its comment.
+/// Text that cannot end its comment.
 fn comment(text: &str) -> String {
     text.replace("*/", "*\\/").replace(['\r', '\u{2028}', '\u{2029}'], "\n")
 }
