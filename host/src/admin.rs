@@ -29,7 +29,7 @@ use crate::call::breaker::Quarantined;
 use crate::call::deployed_plugin::DeployedPlugin;
 use crate::deploy::releases::Releases;
 use crate::server::admission;
-use crate::server::api::{bearer, is_same, later};
+use crate::server::api::{bearer, retry_after, secrets_match};
 use crate::socket::Gateway;
 use status::Latest;
 
@@ -79,7 +79,8 @@ pub fn checks(admin: Arc<Admin>) -> Router {
 
 async fn full() -> Response {
     let detail = "the operator's port has reached its connection limit";
-    (later(Duration::from_secs(1)), problem(StatusCode::SERVICE_UNAVAILABLE, "Too many connections", detail)).into_response()
+    (retry_after(Duration::from_secs(1)), problem(StatusCode::SERVICE_UNAVAILABLE, "Too many connections", detail))
+        .into_response()
 }
 
 /// Errors of [`crate::server::guard`] in this port's form.
@@ -109,11 +110,11 @@ async fn only_operators(State(admin): State<Arc<Admin>>, request: Request, next:
         return problem(StatusCode::UNAUTHORIZED, "Operator access is disabled", "set admin.token to enable it");
     };
     let address = admin.gateway.address_of(request.extensions(), request.headers());
-    match admin.gateway.operators.check(address, bearer(request.headers()), |token| is_same(known, token)) {
+    match admin.gateway.operators.check(address, bearer(request.headers()), |token| secrets_match(known, token)) {
         Ok(()) => next.run(request).await,
         Err(Denied::Throttled(wait)) => {
             let detail = "this address has shown wrong tokens; other addresses are not throttled";
-            (later(wait), problem(StatusCode::TOO_MANY_REQUESTS, "Too many failed logins", detail)).into_response()
+            (retry_after(wait), problem(StatusCode::TOO_MANY_REQUESTS, "Too many failed logins", detail)).into_response()
         }
         Err(_) => problem(StatusCode::UNAUTHORIZED, "The operator's token is needed", "send it as Authorization: Bearer"),
     }
