@@ -202,7 +202,7 @@ impl App {
         Ok(self.releases.stage.doors.check_deployed(exists)?)
     }
 
-    /// Tracks the rooms whose member counts some plugin subscribes to.
+    /// Tracks the member counts of the rooms that some plugin subscribes to.
     pub fn watch_rooms(&self) {
         notices::watch_rooms(&self.gateway.services, &self.gateway.registry);
     }

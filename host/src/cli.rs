@@ -27,7 +27,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::Listen;
 use crate::{sandbox, shown};
 
-/// A realtime server whose features are sandboxed WebAssembly plugins.
+/// A realtime server with features as sandboxed WebAssembly plugins.
 #[derive(Parser)]
 #[command(name = "hubbub", version, max_term_width = 100)]
 struct Cli {
@@ -178,7 +178,7 @@ pub fn main() -> ExitCode {
         // `hubbub plugins | head -1` is no error.
         Err(error) if error.downcast_ref().is_some_and(OutputError::is_broken_pipe) => ExitCode::SUCCESS,
         Err(error) => {
-            say(&format!("hubbub: {error:#}"));
+            eprint_line(&format!("hubbub: {error:#}"));
             ExitCode::FAILURE
         }
     };
@@ -189,7 +189,7 @@ pub fn main() -> ExitCode {
 /// The compiler process of a server, which reads the error from standard error and the exit code.
 fn compile(settings: &str, out: &Path) -> ExitCode {
     let Err(error) = sandbox::compile(settings, out) else { return ExitCode::SUCCESS };
-    say(&format!("hubbub: {error}"));
+    eprint_line(&format!("hubbub: {error}"));
     match error {
         sandbox::CompileError::Panicked(_) => ExitCode::from(sandbox::PANICKED),
         sandbox::CompileError::Component(_) => ExitCode::FAILURE,
@@ -198,7 +198,7 @@ fn compile(settings: &str, out: &Path) -> ExitCode {
 
 /// Writes a line to standard error. A failure is ignored. In a server the line goes through the log's queue, because the reader of
 /// standard error may have stopped.
-pub(crate) fn say(line: &str) {
+pub(crate) fn eprint_line(line: &str) {
     let line = format!("{}\n", shown::lines(line));
     if !crate::telemetry::write_beside_log(&line) {
         let _ = std::io::stderr().write_all(line.as_bytes());
@@ -219,11 +219,11 @@ impl OutputError {
 
 /// Prints a line of the command's result. `println!` would panic if the write failed.
 pub(crate) fn print(line: &str) -> Result<(), OutputError> {
-    show(&format!("{}\n", shown::lines(line)))
+    print_raw(&format!("{}\n", shown::lines(line)))
 }
 
 /// Prints text of the command's result without escaping: the caller has escaped all untrusted text.
-pub(crate) fn show(text: &str) -> Result<(), OutputError> {
+pub(crate) fn print_raw(text: &str) -> Result<(), OutputError> {
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(OutputError)
 }

@@ -36,7 +36,7 @@ impl Reading {
             ("name", &self.name, TEXT),
             ("e-mail", &self.email, TEXT),
             ("image", &self.image, TEXT),
-            ("role", &self.role, "a string, a whole number or a list of at most 64; one role that is let in is enough"),
+            ("role", &self.role, "a string, a whole number or a list of at most 64; one allowed role is enough"),
         ]
     }
 }
@@ -258,7 +258,7 @@ fn host_types() -> BTreeMap<String, Value> {
         EXPIRED: {
             "type": "object",
             "description": "The token has expired. `auth:refresh` with a fresh one of the same user in time keeps the connection. \
-                Else the connection is closed, and a stock client comes back with what its `auth` gives then.",
+                Else the connection is closed, and a stock client reconnects with the token that its `auth` returns then.",
             "properties": { "at": { "type": "string", "format": "date-time", "description": "When it expired." } },
             "required": ["at"],
         },

@@ -54,10 +54,10 @@ pub fn packet(bytes: &[u8]) {
 /// A deployed file: it is parsed and validated without a crash and in bounded time.
 pub fn component(bytes: &[u8]) {
     let accepted = crate::sandbox::Config::default().check(bytes).is_ok();
-    let Ok(seen) = inspect::read(bytes) else { return };
+    let Ok(inspection) = inspect::read(bytes) else { return };
     assert!(accepted || wasmparser::Parser::is_core_wasm(bytes), "a valid component was refused");
-    assert_eq!(seen.size, bytes.len() as u64);
-    assert!(seen.to_string().contains(&seen.digest));
+    assert_eq!(inspection.size, bytes.len() as u64);
+    assert!(inspection.to_string().contains(&inspection.digest));
 }
 
 /// A plugin's description, one item a line: refused with a reason, or all of it is in the contract.

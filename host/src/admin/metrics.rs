@@ -20,7 +20,7 @@ async fn status(State(admin): State<Arc<Admin>>) -> Response {
     let current = latest.wait_for(Option::is_some).await.ok().and_then(|status| status.clone());
     match current {
         Some(status) => axum::Json(&*status).into_response(),
-        None => problem(StatusCode::SERVICE_UNAVAILABLE, "No figures", "the server is stopping"),
+        None => problem(StatusCode::SERVICE_UNAVAILABLE, "No metrics", "the server is stopping"),
     }
 }
 

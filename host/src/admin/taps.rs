@@ -31,7 +31,7 @@ const EVENT: &str = "tapped";
 /// The most records in one packet.
 const BATCH: usize = 64;
 
-/// The wait before sending is retried to a listener whose queue is full.
+/// The wait before a listener with a full queue is tried again.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Limits of the live tap.
@@ -88,7 +88,7 @@ impl Drop for TapPermit {
 /// Registers the namespace.
 pub(crate) fn open(io: &SocketIo<LocalAdapter>, operators: Operators, config: Config, gateway: &Gateway) {
     let (services, registry) = (gateway.services.clone(), gateway.registry.clone());
-    let door = move |socket: SocketRef, TryData(auth): TryData<Auth>| {
+    let authenticate = move |socket: SocketRef, TryData(auth): TryData<Auth>| {
         let auth = auth.unwrap_or_default();
         let permit = operators
             .check(&socket, &auth.token)
@@ -101,7 +101,7 @@ pub(crate) fn open(io: &SocketIo<LocalAdapter>, operators: Operators, config: Co
         async move { permit }
     };
     let listen = |socket: SocketRef| async move { listen(socket) };
-    io.ns(NAMESPACE, listen.with(door));
+    io.ns(NAMESPACE, listen.with(authenticate));
 }
 
 fn subject(registry: &Registry, default_tenant: Option<&str>, auth: Auth) -> Result<Subject, &'static str> {

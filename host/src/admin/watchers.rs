@@ -66,7 +66,7 @@ pub fn build(watchers: Watchers, gateway: &Gateway) -> (Service, SocketIo) {
     taps::open(&io, Operators::new(watchers.token.as_deref(), gateway), watchers.taps, gateway);
     let permits = Arc::new(Semaphore::new(watchers.limit));
     let (operators, metrics) = (Operators::new(watchers.token.as_deref(), gateway), gateway.services.metrics.clone());
-    let door = move |socket: SocketRef, TryData(auth): TryData<Auth>| {
+    let authenticate = move |socket: SocketRef, TryData(auth): TryData<Auth>| {
         let checked = operators.check(&socket, &auth.unwrap_or_default().token);
         let admit = checked.and_then(|()| admit(&socket, &permits));
         if admit.is_err() {
@@ -75,7 +75,7 @@ pub fn build(watchers: Watchers, gateway: &Gateway) -> (Service, SocketIo) {
         async move { admit }
     };
     // No handler is registered: events from a watcher are ignored.
-    io.ns(NAMESPACE, (|_: SocketRef| async {}).with(door));
+    io.ns(NAMESPACE, (|_: SocketRef| async {}).with(authenticate));
     (service, io)
 }
 

@@ -4,7 +4,7 @@ mod metrics;
 
 use clap::Subcommand;
 
-use super::show;
+use super::print_raw;
 use crate::config::doc;
 
 #[derive(Subcommand)]
@@ -30,6 +30,6 @@ impl Config {
             Self::Limits => doc::limits(),
             Self::Metrics => doc::metrics(&metrics::all()?),
         };
-        Ok(show(&text)?)
+        Ok(print_raw(&text)?)
     }
 }

@@ -75,7 +75,7 @@ impl Dead {
                     print(&line(letter))?;
                 }
                 if let Some(next) = page["next"].as_u64() {
-                    super::say(&format!("there are more: --after {next}"));
+                    super::eprint_line(&format!("there are more: --after {next}"));
                 }
                 Ok(())
             }

@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use super::reload::reload;
 use super::signals::Signals;
 use super::start::{load, runtime, start_log};
-use super::{Common, say};
+use super::{Common, eprint_line};
 use crate::app::{App, Ports};
 use crate::config::{Config, Mode, Secrets, Server};
 use crate::deploy::history::digest;
@@ -57,8 +57,8 @@ pub(super) fn run(common: &Common, watch: bool, expose: bool) -> anyhow::Result<
         });
         let listen = &app.config.server.listen;
         let port = ports.public_address().map_or(listen.port, |at| at.port());
-        shown.iter().for_each(|line| say(&format!("hubbub: made for this run: {line}")));
-        say(&format!("hubbub: serving http://{}:{port}/", listen.shown_host()));
+        shown.iter().for_each(|line| eprint_line(&format!("hubbub: made for this run: {line}")));
+        eprint_line(&format!("hubbub: serving http://{}:{port}/", listen.shown_host()));
         let gateway = app.gateway.clone();
         let result = app.serve(ports, signals.stopped(async || reload(mode, common, secrets.as_ref(), &gateway).await)).await;
         if let Some(reloading) = reloading {
@@ -91,7 +91,7 @@ async fn build_app(config: Config, mode: Mode, files: &BTreeMap<PluginName, Path
 }
 
 fn options(toolchain: Toolchain) -> Options<'static> {
-    Options { out: None, toolchain, show: true, say: &|line| say(line) }
+    Options { out: None, toolchain, show: true, notify: &|line| eprint_line(line) }
 }
 
 /// The components of `plugins/`, freshly built, and those of the configuration, which take precedence.

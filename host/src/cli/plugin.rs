@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use clap::{Args, Subcommand};
 
 use super::start::runtime;
-use super::{print, say};
+use super::{eprint_line, print};
 use crate::app;
 use crate::config::Config;
 use crate::deploy::checks::signature;
@@ -71,7 +71,7 @@ impl Plugin {
                 }
                 // Native tests may use features that a component lacks.
                 let built = toolchain::build(dir, &options(None))?;
-                say(&format!("the component is good: {}", described(&built.component)?));
+                eprint_line(&format!("the component is good: {}", described(&built.component)?));
             }
             Self::Inspect { file } => print(&toolchain::inspect(file)?.to_string())?,
             Self::Sign { file, key } => sign(file, key)?,
@@ -83,7 +83,7 @@ impl Plugin {
 
 fn options(out: Option<&Path>) -> Options<'_> {
     let show = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    Options { out, toolchain: Toolchain::from_env(), show, say: &|line| say(line) }
+    Options { out, toolchain: Toolchain::from_env(), show, notify: &|line| eprint_line(line) }
 }
 
 /// The name and version that a component describes.

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::plugin::Operator;
 use super::start::runtime;
-use super::{print, say};
+use super::{eprint_line, print};
 use crate::names::PluginName;
 use crate::private;
 
@@ -45,7 +45,7 @@ impl Record {
         if end.is_null() {
             bail!("the recording was cut short: the calls in {} are usable", out.display());
         }
-        say(&format!("{} calls, ended by {}; {} dropped", end["calls"], end["because"], end["dropped"]));
+        eprint_line(&format!("{} calls, ended by {}; {} dropped", end["calls"], end["because"], end["dropped"]));
         Ok(print(&out.display().to_string())?)
     }
 

@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 
 use self::report::{Against, Report, Run};
-use super::{print, say, start};
+use super::{eprint_line, print, start};
 use crate::app;
 use crate::call::recorded_call::RecordedCall;
 use crate::call::release::Release;
@@ -52,7 +52,7 @@ impl Replay {
             Ok(report) => {
                 match print(&if self.json { report.json() } else { report.text() }) {
                     Err(error) if !error.is_broken_pipe() => {
-                        say(&format!("hubbub: {error}"));
+                        eprint_line(&format!("hubbub: {error}"));
                         return FAILED.into();
                     }
                     _ => {}
@@ -60,7 +60,7 @@ impl Replay {
                 if report.is_same() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
             }
             Err(error) => {
-                say(&format!("hubbub: {error:#}"));
+                eprint_line(&format!("hubbub: {error:#}"));
                 FAILED.into()
             }
         }
@@ -125,11 +125,11 @@ fn read(path: &Path) -> anyhow::Result<(Header, Vec<RecordedCall>)> {
         match serde_json::from_str::<RecordedCall>(&line) {
             Ok(call) => calls.push(call),
             Err(_) if line.starts_with(r#"{"end""#) => is_complete = true,
-            Err(error) => say(&format!("hubbub: line {} of {} is no call: {error}", at + 2, named())),
+            Err(error) => eprint_line(&format!("hubbub: line {} of {} is no call: {error}", at + 2, named())),
         }
     }
     if !is_complete {
-        say(&format!("hubbub: {} was cut short", named()));
+        eprint_line(&format!("hubbub: {} was cut short", named()));
     }
     if calls.is_empty() {
         bail!("{}: it holds no call", named());

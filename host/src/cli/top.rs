@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::plugin::Operator;
-use super::show;
+use super::print_raw;
 use super::start::runtime;
 use crate::shown;
 
@@ -35,7 +35,7 @@ impl Top {
             let client = reqwest::Client::builder().timeout(EVERY * 5).build()?;
             let first = self.frame(&client).await?;
             if self.once {
-                return Ok(show(&first)?);
+                return Ok(print_raw(&first)?);
             }
             tokio::select! {
                 shown = self.keep_showing(&client, first) => shown,
@@ -47,10 +47,10 @@ impl Top {
     async fn keep_showing(&self, client: &reqwest::Client, mut frame: String) -> anyhow::Result<()> {
         let mut ticks = tokio::time::interval(EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-        show(CLEAR_ALL)?;
+        print_raw(CLEAR_ALL)?;
         loop {
             ticks.tick().await;
-            show(&format!("{HOME}{}{CLEAR_BELOW}", frame.replace('\n', &format!("{CLEAR_REST_OF_LINE}\n"))))?;
+            print_raw(&format!("{HOME}{}{CLEAR_BELOW}", frame.replace('\n', &format!("{CLEAR_REST_OF_LINE}\n"))))?;
             // The server may be restarting, so an error does not end the command.
             frame = self.frame(client).await.unwrap_or_else(|error| format!("hubbub: {}\n", shown::line(&format!("{error:#}"))));
         }

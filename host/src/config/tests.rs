@@ -169,7 +169,7 @@ fn an_empty_variable_counts_as_not_set() {
 
 #[test]
 fn an_unknown_key_of_a_variable_is_refused_with_the_nearest_key() {
-    let meant = [
+    let expected = [
         ("HUBBUB_GATEWAY__PINGINTERVAL", "did you mean HUBBUB_GATEWAY__PING_INTERVAL?"),
         ("HUBBUB_GATEWAY__MAX_PAYLAOD", "did you mean HUBBUB_GATEWAY__MAX_PAYLOAD?"),
         ("HUBBUB_GATWAY__MAX_PAYLOAD", "did you mean HUBBUB_GATEWAY?"),
@@ -180,7 +180,7 @@ fn an_unknown_key_of_a_variable_is_refused_with_the_nearest_key() {
         ("HUBBUB___MAX_PAYLOAD", "a part of the name is empty"),
         ("HUBBUB_GATEWAY__MAX_PAYLOAD__X", "must be a whole number, 0 or more"),
     ];
-    for (name, error) in meant {
+    for (name, error) in expected {
         let refusal = refusal(&[(name, "1")]);
         assert!(refusal.starts_with(name) && refusal.ends_with(error), "{name}: {refusal}");
     }

@@ -329,11 +329,11 @@ impl de::Error for Error {
     }
 
     fn invalid_type(_: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        Self { why: Why::Reason(wanted(&expected.to_string())), ..Self::default() }
+        Self { why: Why::Reason(expectation(&expected.to_string())), ..Self::default() }
     }
 
     fn invalid_value(_: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        Self { why: Why::Reason(wanted(&expected.to_string())), ..Self::default() }
+        Self { why: Why::Reason(expectation(&expected.to_string())), ..Self::default() }
     }
 
     fn unknown_variant(_: &str, expected: &'static [&'static str]) -> Self {
@@ -346,7 +346,7 @@ impl de::Error for Error {
 }
 
 /// Translates serde's name of a type for operators.
-fn wanted(expected: &str) -> String {
+fn expectation(expected: &str) -> String {
     let words = match expected {
         "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number, 0 or more",
         "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",

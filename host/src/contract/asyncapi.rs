@@ -20,7 +20,7 @@ const ABOUT_TOKEN: &str = "A JSON Web Token in the `auth` of the connect packet:
 
 fn about_token(reading: &Reading) -> String {
     let rows = reading.rows().map(|(what, claims, form)| format!("{what}: the first of {} ({form})", claims.join(", ")));
-    format!("{ABOUT_TOKEN} Of its claims are read: {}.", rows.join("; "))
+    format!("{ABOUT_TOKEN} Its claims that are read: {}.", rows.join("; "))
 }
 
 /// The document as JSON text. `host` is the server's address as far as it is configured.
@@ -124,7 +124,7 @@ impl<'a> Channel<'a> {
         let mut operation = self.operation("receive", std::slice::from_ref(&event.plugin));
         operation.insert("title".into(), event.name.clone().into());
         if let Some(sentence) = &event.on_failure {
-            operation.insert("description".into(), format!("Where the server fails: {sentence:?}.").into());
+            operation.insert("description".into(), format!("If the server fails: {sentence:?}.").into());
         }
         operation.insert("messages".into(), json!([message]));
         let reply = json!({ "channel": operation["channel"], "messages": [reply, self.reference(REFUSED)] });
@@ -152,12 +152,12 @@ impl<'a> Channel<'a> {
             "tags": tags(plugins),
         });
         if let Some(parameter) = self.namespace.parameter() {
-            let about = "Whatever stands in this place, to the end of the path.";
+            let about = "Any text, to the end of the path.";
             channel["parameters"] = json!({ parameter: { "description": about } });
         }
         channel["description"] = match door {
-            Some(_) => "Who may connect, and the sentences for who may not, are in `x-door`.".into(),
-            None => "The plugin that owns it is not live: nobody gets in.".into(),
+            Some(_) => "The door policy, with the sentences of its refusals, is in `x-door`.".into(),
+            None => "The plugin that owns it is not live: every connection is refused.".into(),
         };
         if let Some(door) = door {
             channel["x-door"] = self::door(door);

@@ -106,7 +106,7 @@ impl Page<'_> {
 
     fn door(&mut self, door: Option<&Door>) {
         let Some(door) = door else {
-            self.raw("<p>The plugin that owns this namespace is not live: nobody gets in.</p>");
+            self.raw("<p>The plugin that owns this namespace is not live: every connection is refused.</p>");
             return;
         };
         self.raw(match door.token {
@@ -126,7 +126,7 @@ impl Page<'_> {
         if door.token == TokenPolicy::Required {
             self.raw("<tr><td>no token<td>").text(&door.missing).raw("</tr>");
         }
-        self.raw("<tr><td>a token that does not hold<td>").text(&door.invalid).raw("</tr>");
+        self.raw("<tr><td>an invalid token<td>").text(&door.invalid).raw("</tr>");
         if !door.roles.is_empty() {
             self.raw("<tr><td>another role<td>").text(&door.forbidden).raw("</tr>");
         }
@@ -136,7 +136,7 @@ impl Page<'_> {
     fn handled(&mut self, event: &Handled) {
         self.name(&event.name, std::slice::from_ref(&event.plugin));
         if let Some(sentence) = &event.on_failure {
-            self.raw("<br><small>where that fails: ").text(sentence).raw("</small>");
+            self.raw("<br><small>if that fails: ").text(sentence).raw("</small>");
         }
         self.payload(&event.payload);
         match &event.reply {

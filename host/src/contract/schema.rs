@@ -14,7 +14,7 @@ pub(crate) const PREFIX: &str = "#/components/schemas/";
 /// The most definitions of one schema. A schema with more becomes `true`, which allows anything.
 const MAX_DEFINITIONS: usize = 256;
 
-/// The place of a schema, which tells types of the same name apart.
+/// The place of a schema, which distinguishes types of the same name.
 #[derive(Clone, Copy)]
 pub(crate) struct Place<'a> {
     /// The namespace's name.
@@ -114,11 +114,11 @@ impl SchemaCollector {
     pub(crate) fn finish(self, mut taken: BTreeSet<String>) -> NamedTypes {
         let mut names: Vec<Option<String>> = vec![None; self.definitions.len()];
         for precision in 0..4 {
-            let mut wanted: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+            let mut by_name: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
             for (at, definition) in self.definitions.iter().enumerate().filter(|(at, _)| names[*at].is_none()) {
-                wanted.entry(&definition.names[precision]).or_default().push(at);
+                by_name.entry(&definition.names[precision]).or_default().push(at);
             }
-            for (name, definitions) in wanted {
+            for (name, definitions) in by_name {
                 if definitions.len() == 1 && taken.insert(name.to_owned()) {
                     names[definitions[0]] = Some(name.to_owned());
                 }
@@ -211,36 +211,36 @@ fn visit(schema: &mut Value, seen: &mut dyn FnMut(&mut Value)) {
 /// Reduces a schema to the supported keywords. References become names of `known` definitions; others are dropped.
 fn clean(schema: &Value, known: &BTreeSet<&str>) -> Value {
     let Value::Object(keywords) = schema else { return Value::Bool(schema.as_bool().unwrap_or(true)) };
-    let mut kept = Map::new();
+    let mut cleaned = Map::new();
     for (keyword, value) in keywords {
         if let Some(value) = clean_keyword(keyword, value, known) {
-            kept.insert(keyword.clone(), value);
+            cleaned.insert(keyword.clone(), value);
         }
     }
     // Draft 7 writes `prefixItems` as an array in `items`, and `items` as `additionalItems`.
-    if let Some(first) = kept.remove("prefixItems") {
-        let rest = kept.insert("items".into(), first);
-        kept.extend(rest.map(|rest| ("additionalItems".into(), rest)));
+    if let Some(first) = cleaned.remove("prefixItems") {
+        let rest = cleaned.insert("items".into(), first);
+        cleaned.extend(rest.map(|rest| ("additionalItems".into(), rest)));
     }
     // Patterns of keys are no part of a type, and a validator must not compile a plugin's regular expression.
-    if let Some(Value::Object(patterns)) = kept.remove("patternProperties")
-        && kept.get("additionalProperties") == Some(&Value::Bool(false))
+    if let Some(Value::Object(patterns)) = cleaned.remove("patternProperties")
+        && cleaned.get("additionalProperties") == Some(&Value::Bool(false))
         && !patterns.is_empty()
     {
         let values: Vec<Value> = patterns.into_iter().map(|(_, value)| value).collect();
-        kept.insert("additionalProperties".into(), json!({ "anyOf": values }));
+        cleaned.insert("additionalProperties".into(), json!({ "anyOf": values }));
     }
     // Draft 7 ignores keywords beside a reference.
-    if kept.len() > 1
-        && let Some(reference) = kept.remove("$ref")
+    if cleaned.len() > 1
+        && let Some(reference) = cleaned.remove("$ref")
     {
         let alone = Value::Object(Map::from_iter([("$ref".into(), reference)]));
-        match kept.entry("allOf").or_insert_with(|| Value::Array(Vec::new())) {
+        match cleaned.entry("allOf").or_insert_with(|| Value::Array(Vec::new())) {
             Value::Array(all) => all.insert(0, alone),
             other => *other = Value::Array(vec![alone]),
         }
     }
-    Value::Object(kept)
+    Value::Object(cleaned)
 }
 
 fn clean_keyword(keyword: &str, value: &Value, known: &BTreeSet<&str>) -> Option<Value> {

@@ -84,7 +84,7 @@ fn typescript_has_the_types_of_both_directions() {
         "  \"auth:refresh\": (payload: FreshToken, ack?: (reply: Done | Refused) => void) => void;",
         "  said: (payload: Said | number) => void;",
         "  \"/course/{id}\": { clientToServer: CourseClientToServerEvents; serverToClient: CourseServerToClientEvents };",
-        "/** Handled by alpha@1.2.3. Where that fails: \"Could not\". */",
+        "/** Handled by alpha@1.2.3. If that fails: \"Could not\". */",
     ] {
         assert!(text.contains(line), "{line}\nnot in\n{text}");
     }
@@ -118,7 +118,7 @@ fn reading() -> Reading {
 #[test]
 fn the_page_and_the_document_list_the_tokens_claims() {
     let page = page::render(&two(), &reading());
-    for text in ["<code>sub, &lt;id&gt;</code>", "Authorization: Bearer", "one role that is let in is enough", "auth.token"] {
+    for text in ["<code>sub, &lt;id&gt;</code>", "Authorization: Bearer", "one allowed role is enough", "auth.token"] {
         assert!(page.contains(text), "{text} is not in {page}");
     }
     let document: Value = serde_json::from_str(&asyncapi::render(&two(), "localhost:1", &reading())).unwrap();
@@ -140,6 +140,6 @@ fn the_page_escapes_texts() {
 #[test]
 fn a_namespace_without_its_owner_is_marked_closed() {
     let contract = Contract::of(&[plugin("zeta", None, "count", &json!(true))]);
-    assert!(page::render(&contract, &reading()).contains("nobody gets in"));
-    assert!(asyncapi::render(&contract, "localhost:1", &Reading::default()).contains("nobody gets in"));
+    assert!(page::render(&contract, &reading()).contains("every connection is refused"));
+    assert!(asyncapi::render(&contract, "localhost:1", &Reading::default()).contains("every connection is refused"));
 }

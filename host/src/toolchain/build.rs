@@ -15,7 +15,7 @@ pub struct Options<'a> {
     /// Copies cargo's output to standard error while it runs. For a terminal.
     pub show: bool,
     /// Called with one line before something is installed, and with a warning on code that panics in a component.
-    pub say: &'a dyn Fn(&str),
+    pub notify: &'a dyn Fn(&str),
 }
 
 /// A component that was built.
@@ -61,7 +61,7 @@ pub enum BuildError {
 pub fn build(dir: &Path, options: &Options<'_>) -> Result<Built, BuildError> {
     let started = Instant::now();
     let dir = &existing(dir)?;
-    let compiler = Compiler::find(dir, options.toolchain, options.say)?;
+    let compiler = Compiler::find(dir, options.toolchain, options.notify)?;
     let workspace = Workspace::of(compiler, dir)?;
     let no_crate = || BuildError::NoCrate { dir: dir.clone() };
     let package = workspace.packages.iter().find(|package| package.dir() == dir).ok_or_else(no_crate)?;
@@ -83,7 +83,7 @@ pub fn build_all(dir: &Path, options: &Options<'_>) -> Result<BuiltAll, BuildErr
     let mut waiting = crates_in(&dir.join("plugins"))?;
     let mut all = BuiltAll::default();
     let compiler = match waiting.first() {
-        Some(first) => Compiler::find(first, options.toolchain, options.say)?,
+        Some(first) => Compiler::find(first, options.toolchain, options.notify)?,
         None => return Ok(all),
     };
     while let Some(first) = waiting.first().cloned() {
@@ -158,7 +158,7 @@ fn wrap(
     let plugin = &package.name;
     let bytes = std::fs::read(module).map_err(file_error(module))?;
     if let Some(note) = hints::of_module(&bytes, package.dir()) {
-        (options.say)(&format!("note: `{plugin}`: {note}"));
+        (options.notify)(&format!("note: `{plugin}`: {note}"));
     }
     let bytes = componentize(&bytes).map_err(|why| BuildError::Component { plugin: plugin.to_owned(), why })?;
     let component = options.out.map_or_else(|| workspace.components().join(format!("{plugin}.wasm")), Path::to_owned);
@@ -186,7 +186,7 @@ mod tests {
     use super::super::scratch::Scratch;
     use super::*;
 
-    const QUIET: Options<'_> = Options { out: None, toolchain: Toolchain::Auto, show: false, say: &|_| {} };
+    const QUIET: Options<'_> = Options { out: None, toolchain: Toolchain::Auto, show: false, notify: &|_| {} };
 
     fn manifest(name: &str, kind: &str) -> String {
         format!("[package]\nname = \"{name}\"\nedition = \"2024\"\n[lib]\ncrate-type = [\"{kind}\"]\n")

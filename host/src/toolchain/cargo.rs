@@ -169,7 +169,7 @@ fn read_modules(stdout: impl Read) -> BTreeMap<String, PathBuf> {
 
 /// Collects cargo's standard error, and copies it to this process's if `show`.
 fn read_stderr(stderr: impl Read, show: bool) -> String {
-    let mut kept = Vec::new();
+    let mut collected = Vec::new();
     let mut reader = BufReader::new(stderr);
     let mut line = Vec::new();
     let mut shortened = false;
@@ -178,13 +178,13 @@ fn read_stderr(stderr: impl Read, show: bool) -> String {
             // A closed standard error must not stop the build.
             let _ = std::io::stderr().write_all(&line);
         }
-        if kept.len() + line.len() > MAX_STDERR {
+        if collected.len() + line.len() > MAX_STDERR {
             shortened = true;
-            kept.truncate(MAX_STDERR / 2);
+            collected.truncate(MAX_STDERR / 2);
         }
-        kept.append(&mut line);
+        collected.append(&mut line);
     }
-    let mut text = String::from_utf8_lossy(&kept).into_owned();
+    let mut text = String::from_utf8_lossy(&collected).into_owned();
     if shortened {
         text.push_str("(output shortened)\n");
     }

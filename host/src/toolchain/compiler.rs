@@ -59,7 +59,7 @@ pub(super) enum Compiler {
 
 impl Compiler {
     /// Finds a compiler for the crate in `dir`, which may have a `rust-toolchain.toml`, or installs it.
-    pub(super) fn find(dir: &Path, wanted: Toolchain, say: &dyn Fn(&str)) -> Result<Self, NoCompiler> {
+    pub(super) fn find(dir: &Path, wanted: Toolchain, notify: &dyn Fn(&str)) -> Result<Self, NoCompiler> {
         let auto = wanted == Toolchain::Auto;
         if auto && has_target(dir) {
             return Ok(Self::Path);
@@ -69,12 +69,12 @@ impl Compiler {
         }
         let mut tried = Vec::new();
         if auto {
-            match add_to_rustup(dir, say) {
+            match add_to_rustup(dir, notify) {
                 Ok(()) => return Ok(Self::Path),
                 Err(why) => tried.push(why),
             }
         }
-        match install_debian(say) {
+        match install_debian(notify) {
             Ok(()) => Ok(Self::Debian),
             Err(why) => {
                 tried.push(why);
@@ -116,12 +116,12 @@ fn has_target(dir: &Path) -> bool {
     output_of(rustc).is_ok_and(|libdir| PathBuf::from(libdir.trim()).is_dir())
 }
 
-fn add_to_rustup(dir: &Path, say: &dyn Fn(&str)) -> Result<(), String> {
+fn add_to_rustup(dir: &Path, notify: &dyn Fn(&str)) -> Result<(), String> {
     let mut version = Command::new("rustup");
     version.current_dir(dir).arg("--version");
     output_of(version).map_err(|_| "rustup is not installed".to_owned())?;
 
-    say(&format!("installing the Rust target {TARGET} with rustup: plugins compile to it"));
+    notify(&format!("installing the Rust target {TARGET} with rustup: plugins compile to it"));
     let mut add = Command::new("rustup");
     add.current_dir(dir).args(["target", "add", TARGET]);
     run(add, INSTALL_LIMIT).map_err(|why| format!("`rustup target add {TARGET}` failed ({why})"))?;
@@ -144,7 +144,7 @@ fn find_debian() -> Result<(), String> {
     Ok(())
 }
 
-fn install_debian(say: &dyn Fn(&str)) -> Result<(), String> {
+fn install_debian(notify: &dyn Fn(&str)) -> Result<(), String> {
     if !Path::new("/etc/debian_version").exists() {
         return Err("this is not Debian".into());
     }
@@ -158,7 +158,7 @@ fn install_debian(say: &dyn Fn(&str)) -> Result<(), String> {
     }
 
     let packages = DEBIAN_PACKAGES.join(" ");
-    say(&format!("installing Debian's {packages}: plugins compile to {TARGET}, which rustup could not provide"));
+    notify(&format!("installing Debian's {packages}: plugins compile to {TARGET}, which rustup could not provide"));
     let apt = |args: &[&str]| {
         // On a fresh machine another apt may hold the lock.
         let options = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-o", "DPkg::Lock::Timeout=300"];

@@ -134,13 +134,13 @@ mod tests {
 
     #[test]
     fn a_components_imports_and_exports_are_listed() {
-        let seen = read(&importing("wasi:clocks/wall-clock@0.2.6")).unwrap();
-        assert_eq!(seen.imports, ["wasi:clocks/wall-clock@0.2.6"]);
-        assert!(seen.wasi && seen.contract.is_none());
-        let seen = read(&importing("hubbub:plugin/store@0.1.0")).unwrap();
-        assert!(!seen.wasi && seen.contract.is_none(), "an import is no plugin");
-        assert_eq!(seen.digest.len(), 64);
-        assert!(seen.to_string().contains("contract  none"), "{seen}");
+        let inspection = read(&importing("wasi:clocks/wall-clock@0.2.6")).unwrap();
+        assert_eq!(inspection.imports, ["wasi:clocks/wall-clock@0.2.6"]);
+        assert!(inspection.wasi && inspection.contract.is_none());
+        let inspection = read(&importing("hubbub:plugin/store@0.1.0")).unwrap();
+        assert!(!inspection.wasi && inspection.contract.is_none(), "an import is no plugin");
+        assert_eq!(inspection.digest.len(), 64);
+        assert!(inspection.to_string().contains("contract  none"), "{inspection}");
     }
 
     #[test]

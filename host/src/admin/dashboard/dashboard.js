@@ -27,7 +27,7 @@ function logIn(token) {
     else logOut(shown(error.message));
   });
   socket.on("disconnect", () => state("away-again", "Reconnecting"));
-  socket.on("figures", (figures) => show(shown(figures)));
+  socket.on("figures", (status) => show(shown(status)));
 }
 
 function showDashboard(token) {
@@ -57,13 +57,13 @@ function logOut(why = "") {
   state("away", "Not logged in");
 }
 
-function show(figures) {
+function show(status) {
   if (!plots) return;
-  for (const id of TILES) $(id).textContent = figures[id].toLocaleString("en");
-  $("memoryBytes").textContent = figures.memoryBytes ? `${(figures.memoryBytes / 2 ** 20).toFixed(0)} MiB` : "–";
-  figures.plugins.sort((a, b) => a.name.localeCompare(b.name));
-  plots.add(figures);
-  plugins.show(figures);
+  for (const id of TILES) $(id).textContent = status[id].toLocaleString("en");
+  $("memoryBytes").textContent = status.memoryBytes ? `${(status.memoryBytes / 2 ** 20).toFixed(0)} MiB` : "–";
+  status.plugins.sort((a, b) => a.name.localeCompare(b.name));
+  plots.add(status);
+  plugins.show(status);
 }
 
 $("door").addEventListener("submit", (event) => {

@@ -24,9 +24,9 @@ export class Plots {
     for (const plot of Object.values(this.plots)) plot.destroy();
   }
 
-  add(figures) {
-    const plugins = new Map(figures.plugins.map((plugin) => [plugin.name, plugin]));
-    this.rows.push({ at: Date.parse(figures.at) / 1000, figures, plugins });
+  add(status) {
+    const plugins = new Map(status.plugins.map((plugin) => [plugin.name, plugin]));
+    this.rows.push({ at: Date.parse(status.at) / 1000, status, plugins });
     const from = this.rows.at(-1).at - SECONDS;
     this.rows = this.rows.filter((row) => row.at >= from);
     const names = [...plugins.keys()].join();
@@ -45,7 +45,7 @@ export class Plots {
     const times = this.rows.map((row) => row.at);
     const line = (value) => this.rows.map((row) => value(row) ?? null);
     if (name === "rates") {
-      return [times, line(({ figures }) => figures.eventsPerSecond), line(({ figures }) => figures.deliveriesPerSecond)];
+      return [times, line(({ status }) => status.eventsPerSecond), line(({ status }) => status.deliveriesPerSecond)];
     }
     return [times, ...this.plugins().map((plugin) => line((row) => row.plugins.get(plugin)?.[`${name}Ms`] || null))];
   }

@@ -26,7 +26,7 @@ export class Plugins {
     this.logOut = logOut;
     this.listed = new Map();
     this.open = new Set();
-    this.figures = { plugins: [] };
+    this.status = { plugins: [] };
     this.timer = setInterval(() => this.look(), POLL_MS);
     this.ended = new AbortController();
     const on = (id, event, act) => $(id).addEventListener(event, act, { signal: this.ended.signal });
@@ -64,9 +64,9 @@ export class Plugins {
     }
   }
 
-  show(figures) {
-    const changed = figures.changes !== this.figures.changes;
-    this.figures = figures;
+  show(status) {
+    const changed = status.changes !== this.status.changes;
+    this.status = status;
     this.draw();
     if (changed) this.look();
   }
@@ -102,23 +102,23 @@ export class Plugins {
   /** Rows are reused and only their cells change, so that a button under the pointer stays in place. */
   draw() {
     const rows = [];
-    for (const plugin of this.figures.plugins) {
+    for (const plugin of this.status.plugins) {
       const { name } = plugin;
       const listed = this.listed.get(name) ?? {};
-      const row = kept(`row-${name}`, () => this.row(name));
+      const row = reuse(`row-${name}`, () => this.row(name));
       fill(row, plugin, name, plugin.state);
       row.act.disable.hidden = plugin.state === "disabled";
       row.act.enable.hidden = plugin.state !== "disabled" && !plugin.quarantined;
       rows.push(row);
       for (const one of plugin.quarantined ?? []) rows.push(quarantined(name, one));
       if (plugin.canary) {
-        const trial = kept(`trial-${name}`, () => this.trial(name));
+        const trial = reuse(`trial-${name}`, () => this.trial(name));
         fill(trial, plugin.canary, listed.canary?.verdict ?? "", "canary", `canary ${plugin.canary.percent} %`);
         rows.push(trial);
       }
       if (listed.shadow) {
         const { percent, counters } = listed.shadow;
-        const shadow = kept(`shadow-${name}`, () => this.shadow(name));
+        const shadow = reuse(`shadow-${name}`, () => this.shadow(name));
         fill(shadow, listed.shadow, compared(counters), "shadow", `shadow ${percent} %`);
         rows.push(shadow);
       }
@@ -182,7 +182,7 @@ function place(body, rows) {
   while (body.children.length > rows.length) body.lastChild.remove();
 }
 
-function kept(id, make) {
+function reuse(id, make) {
   const found = document.getElementById(id);
   if (found) return found;
   const made = make();
@@ -221,7 +221,7 @@ function fill(row, release, title, state, tagged = state) {
 
 /** A row of one cell under a plugin's own. */
 function under(id, testid = id) {
-  return kept(id, () => {
+  return reuse(id, () => {
     const made = document.createElement("tr");
     made.className = "past";
     made.dataset.testid = testid;
