@@ -41,7 +41,10 @@ async fn serve_refuses_unsafe_or_unknown_settings_with_a_reason() {
         (serve(&scratch, "").await.env("JWT_SECRET", "dev-secret"), "dev-secret"),
         (serve(&scratch, "").await.env("JWT_SECRET", "7-bytes"), "JWT_SECRET has a secret of 7 bytes"),
         (serve(&scratch, "").await.env("HUBBUB_ADMIN__TOKEN", "fifteen-bytes-x"), "admin.token has less than 16 bytes"),
-        (serve(&scratch, "").await.env("HUBBUB_ADMIN__TOKEN", "dev-admin-token"), "admin.token is the public default of `hubbub dev`"),
+        (
+            serve(&scratch, "").await.env("HUBBUB_ADMIN__TOKEN", "dev-admin-token"),
+            "admin.token is the public default of `hubbub dev`",
+        ),
         (serve(&scratch, "").await.env("HUBBUB_API__KEYS", "fifteen-bytes-x"), "api.keys.0 has less than 16 bytes"),
         (serve(&scratch, "").await.env("HUBBUB_API__KEYS", "dev-api-key"), "api.keys.0 is the public default of `hubbub dev`"),
         (serve(&scratch, "").await.env("HUBBUB_GATEWAY__MAX_PAYLAOD", "1"), "max_paylaod"),
