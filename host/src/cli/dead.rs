@@ -70,7 +70,7 @@ impl Dead {
                         path += &format!("&{}", value.query().unwrap_or_default());
                     }
                 }
-                let page = ask(operator, reqwest::Method::GET, &path, Vec::new())?;
+                let page = request_json(operator, reqwest::Method::GET, &path, Vec::new())?;
                 for letter in page["letters"].as_array().into_iter().flatten() {
                     print(&line(letter))?;
                 }
@@ -91,14 +91,15 @@ impl Selection {
             bail!("no letters selected: name ids, or --plugin, or --topic");
         }
         let body = json!({ "ids": self.ids, "plugin": self.which.plugin, "topic": self.which.topic });
-        let answer = ask(&self.operator, reqwest::Method::POST, &format!("/admin/dead/{action}"), body.to_string().into_bytes())?;
+        let answer =
+            request_json(&self.operator, reqwest::Method::POST, &format!("/admin/dead/{action}"), body.to_string().into_bytes())?;
         print(&serde_json::to_string_pretty(&answer)?)?;
         Ok(())
     }
 }
 
-fn ask(operator: &Operator, method: reqwest::Method, path: &str, body: Vec<u8>) -> anyhow::Result<Value> {
-    runtime()?.block_on(operator.ask(&reqwest::Client::new(), method, path, body, None))
+fn request_json(operator: &Operator, method: reqwest::Method, path: &str, body: Vec<u8>) -> anyhow::Result<Value> {
+    runtime()?.block_on(operator.request_json(&reqwest::Client::new(), method, path, body, None))
 }
 
 /// A letter in one line. Names and reasons are untrusted, so they are escaped.

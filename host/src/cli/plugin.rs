@@ -171,13 +171,13 @@ impl Operator {
 
     /// Sends a request, and prints the answer.
     fn send(&self, method: reqwest::Method, path: &str, body: Vec<u8>, signature: Option<String>) -> anyhow::Result<()> {
-        let answer = runtime()?.block_on(self.ask(&reqwest::Client::new(), method, path, body, signature))?;
+        let answer = runtime()?.block_on(self.request_json(&reqwest::Client::new(), method, path, body, signature))?;
         print(&serde_json::to_string_pretty(&answer)?)?;
         Ok(())
     }
 
     /// Sends a request and returns the answer's JSON, or the problem in the server's words.
-    pub(super) async fn ask(
+    pub(super) async fn request_json(
         &self,
         client: &reqwest::Client,
         method: reqwest::Method,
@@ -185,12 +185,12 @@ impl Operator {
         body: Vec<u8>,
         signed: Option<String>,
     ) -> anyhow::Result<serde_json::Value> {
-        let response = self.answer(client, method, path, body, signed).await?;
+        let response = self.request(client, method, path, body, signed).await?;
         Ok(serde_json::from_str(&response.text().await?)?)
     }
 
     /// Sends a request and returns the response before its body is read, or the problem in the server's words.
-    pub(super) async fn answer(
+    pub(super) async fn request(
         &self,
         client: &reqwest::Client,
         method: reqwest::Method,

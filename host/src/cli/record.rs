@@ -51,7 +51,7 @@ impl Record {
 
     /// Writes the response's body to the file, and returns its last line.
     async fn write(&self, path: &str, out: &PathBuf) -> anyhow::Result<Vec<u8>> {
-        let mut response = self.operator.answer(&reqwest::Client::new(), reqwest::Method::POST, path, Vec::new(), None).await?;
+        let mut response = self.operator.request(&reqwest::Client::new(), reqwest::Method::POST, path, Vec::new(), None).await?;
         let named = || out.display().to_string();
         let file = private::options().create(true).truncate(true).write(true).open(out).with_context(named)?;
         // An existing file keeps its permissions when it is opened.

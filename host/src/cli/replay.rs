@@ -81,17 +81,17 @@ impl Replay {
             let (mut new, mut old) = (replayer(new)?, old.map(replayer).transpose()?);
             for call in calls {
                 // Alternating, so that both run under the same conditions.
-                let (mut again, mut played) = (None, None);
+                let (mut old_run, mut new_run) = (None, None);
                 for _ in 0..self.rounds {
                     if let Some(old) = &mut old {
-                        again = faster(again, old.play(&call).await?);
+                        old_run = faster(old_run, old.play(&call).await?);
                     }
-                    played = faster(played, new.play(&call).await?);
+                    new_run = faster(new_run, new.play(&call).await?);
                 }
-                let Some(played) = played else { continue };
-                let old_ns = again.as_ref().map_or(call.cpu_ns, |again| again.cpu.as_nanos() as u64);
-                let (differences, new_ns) = (compare(&call, again.as_ref(), &played), played.cpu.as_nanos() as u64);
-                report.add(Run { name: call.job.name(), at: call.at, old_ns, new_ns, outcome: played.outcome, differences });
+                let Some(new_run) = new_run else { continue };
+                let old_ns = old_run.as_ref().map_or(call.cpu_ns, |old_run| old_run.cpu.as_nanos() as u64);
+                let (differences, new_ns) = (compare(&call, old_run.as_ref(), &new_run), new_run.cpu.as_nanos() as u64);
+                report.add(Run { name: call.job.name(), at: call.at, old_ns, new_ns, outcome: new_run.outcome, differences });
             }
             Ok(report)
         })

@@ -57,7 +57,7 @@ impl Top {
     }
 
     async fn frame(&self, client: &reqwest::Client) -> anyhow::Result<String> {
-        Ok(render(&self.operator.ask(client, reqwest::Method::GET, "/admin/figures", Vec::new(), None).await?))
+        Ok(render(&self.operator.request_json(client, reqwest::Method::GET, "/admin/figures", Vec::new(), None).await?))
     }
 }
 

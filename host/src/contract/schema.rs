@@ -196,14 +196,14 @@ fn digest(local: &Local, keys: BTreeSet<String>) -> [u8; 32] {
 }
 
 /// Visits every reference in a cleaned schema.
-fn visit(schema: &mut Value, seen: &mut dyn FnMut(&mut Value)) {
+fn visit(schema: &mut Value, visitor: &mut dyn FnMut(&mut Value)) {
     let Value::Object(keywords) = schema else { return };
     for (keyword, value) in keywords {
         match (keyword.as_str(), value) {
-            ("$ref", reference) => seen(reference),
-            ("properties", Value::Object(parts)) => parts.values_mut().for_each(|part| visit(part, seen)),
-            (_, Value::Array(parts)) => parts.iter_mut().for_each(|part| visit(part, seen)),
-            (_, part) => visit(part, seen),
+            ("$ref", reference) => visitor(reference),
+            ("properties", Value::Object(parts)) => parts.values_mut().for_each(|part| visit(part, visitor)),
+            (_, Value::Array(parts)) => parts.iter_mut().for_each(|part| visit(part, visitor)),
+            (_, part) => visit(part, visitor),
         }
     }
 }
