@@ -1,4 +1,4 @@
-//! The operator's port: metrics, readiness, the dashboard, and what is deployed. Keep it to loopback. Errors are
+//! The operator's port: metrics, readiness, the dashboard and deployments. It must not be reachable from outside. Errors are
 //! `application/problem+json`.
 
 mod dashboard;
@@ -29,11 +29,11 @@ use crate::call::breaker::Quarantined;
 use crate::call::deployed_plugin::DeployedPlugin;
 use crate::deploy::releases::Releases;
 use crate::server::admission;
-use crate::server::api::{bearer, is_same, later};
+use crate::server::api::{bearer, retry_after, secrets_match};
 use crate::socket::Gateway;
 use status::Latest;
 
-/// What the handlers here work on.
+/// The state that the handlers share.
 pub struct Admin {
     pub gateway: Arc<Gateway>,
     pub releases: Arc<Releases>,
@@ -41,20 +41,20 @@ pub struct Admin {
     /// The largest component, in bytes.
     pub max_component: usize,
     pub status: Latest,
-    /// Tells the figures to dashboards.
+    /// Sends live metrics to dashboards.
     pub live: watchers::Service,
-    /// Whether operators may see what messages hold.
+    /// Whether operators may see payloads.
     pub shows_payloads: bool,
-    /// Systems that messages come from.
+    /// Systems that messages are read from.
     pub sources: Outsides,
-    /// Systems that messages go to.
+    /// Systems that messages are sent to.
     pub systems: Outsides,
 }
 
 /// Other systems, by name.
 pub type Outsides = Vec<(&'static str, Arc<Outside>)>;
 
-/// The operator's routes. Without the token there are figures for Prometheus, readiness, and a page that knows nothing yet.
+/// The operator's routes. Only `/metrics`, `/ready` and the empty dashboard page work without the admin token.
 pub fn routes(admin: Arc<Admin>) -> Router {
     let guarded = plugins::routes(admin.max_component)
         .merge(metrics::routes())
@@ -72,23 +72,24 @@ pub fn routes(admin: Arc<Admin>) -> Router {
         .with_state(admin)
 }
 
-/// The operator's routes past the port's limits: what load balancers and Prometheus ask for.
+/// The routes that still answer when the port has reached its connection limit: those of load balancers and Prometheus.
 pub fn checks(admin: Arc<Admin>) -> Router {
     Router::new().route("/metrics", get(metrics)).route("/ready", get(ready)).fallback(full).with_state(admin)
 }
 
 async fn full() -> Response {
-    let detail = "the operator's port has as many connections as it may have";
-    (later(Duration::from_secs(1)), problem(StatusCode::SERVICE_UNAVAILABLE, "Too many connections", detail)).into_response()
+    let detail = "the operator's port has reached its connection limit";
+    (retry_after(Duration::from_secs(1)), problem(StatusCode::SERVICE_UNAVAILABLE, "Too many connections", detail))
+        .into_response()
 }
 
-/// The form of this port's errors.
+/// Errors of [`crate::server::guard`] in this port's form.
 pub fn answer(status: StatusCode, title: &'static str, detail: &'static str) -> Response {
     problem(status, title, detail)
 }
 
-/// The dashboards' sockets, over websocket or polling. An upgrade is refused, because this engine answers every poll at once while an
-/// upgrade is under way.
+/// The dashboards' sockets, over websocket or polling. An upgrade is refused, because the engine answers every poll at once during
+/// an upgrade.
 fn live<S: Clone + Send + Sync + 'static>(service: watchers::Service) -> Router<S> {
     Router::new()
         .route_service("/socket.io/", service.clone())
@@ -106,14 +107,14 @@ async fn without_upgrades(request: Request, next: Next) -> Response {
 
 async fn only_operators(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
     let Some(known) = &admin.token else {
-        return problem(StatusCode::UNAUTHORIZED, "No operator is let in", "set admin.token to let one in");
+        return problem(StatusCode::UNAUTHORIZED, "Operator access is disabled", "set admin.token to enable it");
     };
     let address = admin.gateway.address_of(request.extensions(), request.headers());
-    match admin.gateway.operators.check(address, bearer(request.headers()), |token| is_same(known, token)) {
+    match admin.gateway.operators.check(address, bearer(request.headers()), |token| secrets_match(known, token)) {
         Ok(()) => next.run(request).await,
         Err(Denied::Throttled(wait)) => {
-            let detail = "this address has shown wrong tokens; another one is not throttled";
-            (later(wait), problem(StatusCode::TOO_MANY_REQUESTS, "Too many failed logins", detail)).into_response()
+            let detail = "this address has shown wrong tokens; other addresses are not throttled";
+            (retry_after(wait), problem(StatusCode::TOO_MANY_REQUESTS, "Too many failed logins", detail)).into_response()
         }
         Err(_) => problem(StatusCode::UNAUTHORIZED, "The operator's token is needed", "send it as Authorization: Bearer"),
     }
@@ -165,7 +166,7 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
         body["redis"] = json!(cluster.link.is_up());
         body["nodes"] = json!(cluster.nodes.live().len());
     }
-    // One that is away costs this node nothing but its messages: it is given clients all the same.
+    // An external system that is down does not make the node unready.
     for (key, systems) in [("ingest", &admin.sources), ("egress", &admin.systems)] {
         for (name, outside) in systems {
             body[key][*name] = json!(outside.state());
@@ -177,11 +178,11 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
 
 /// The quarantined sources of a plugin's calls, and why.
 fn quarantine_of(deployed: &DeployedPlugin) -> Vec<Value> {
-    let told = |one: Quarantined| json!({ "plugin": deployed.name, "source": one.source, "cause": one.cause, "at": one.at });
-    deployed.quarantined().into_iter().map(told).collect()
+    let describe = |one: Quarantined| json!({ "plugin": deployed.name, "source": one.source, "cause": one.cause, "at": one.at });
+    deployed.quarantined().into_iter().map(describe).collect()
 }
 
-/// Sends all clients away, and lets none in: all of a shutdown but its end. Asked again, it tells how many are still here.
+/// Drains the node without stopping the process. Each call returns the number of connections that are left.
 async fn drain(State(admin): State<Arc<Admin>>) -> Response {
     admin.gateway.drain.begin();
     let body = json!({ "status": "draining", "connections": admin.gateway.sockets.connections() });

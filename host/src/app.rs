@@ -1,4 +1,4 @@
-//! The server as a value: built without binding a port, then run until it is told to stop. It only puts the parts together.
+//! The server as a value: built without binding a port, then run until it is stopped. It only wires the parts together.
 
 mod host;
 pub(crate) mod metrics;
@@ -38,15 +38,15 @@ use crate::socket::{self, Gateway, drain};
 use crate::telemetry::traces;
 use crate::transaction::services::Services;
 use host::Host;
-pub use host::describing;
+pub use host::offline_stage;
 pub use ports::{PortError, Ports};
 use surfaces::{Names, Routes, Surfaces};
 use tasks::Tasks;
 
-/// The writer of messages that no plugin publishes.
+/// The writer of messages that come from no plugin.
 const HOST: &str = "host";
 
-/// Everything but the ports.
+/// The whole server except its ports.
 pub struct App {
     pub config: Config,
     pub gateway: Arc<Gateway>,
@@ -78,7 +78,7 @@ struct Starting {
 }
 
 impl App {
-    /// Opens storage, loads keys and starts the engine. Anything wrong is an error, with nothing bound.
+    /// Opens storage, loads keys and creates the sandbox. It fails before a port is bound.
     pub async fn build(config: Config, mode: Mode) -> anyhow::Result<Self> {
         check(&config)?;
         let front = Front::build(&config)?;
@@ -94,7 +94,7 @@ impl App {
         Ok(Self { config, gateway, releases, mode, front, bus, writer, outsides, starting })
     }
 
-    /// Stages plugins and makes them live, all or none.
+    /// Stages plugins and makes all of them live, or none.
     pub async fn install(&self, files: &BTreeMap<PluginName, PathBuf>) -> anyhow::Result<()> {
         self.releases.boot(files).await?;
         self.check_doors(files)?;
@@ -102,24 +102,25 @@ impl App {
         Ok(())
     }
 
-    /// Stages plugins as a start would, and changes nothing that is stored.
+    /// Stages plugins as a start would, without changing storage.
     pub async fn check(&self, files: &BTreeMap<PluginName, PathBuf>) -> anyhow::Result<()> {
         self.releases.check(files).await?;
         self.check_doors(files)
     }
 
-    /// One that was rolled back with a set is not deployed, but has a file: its doors are no mistake.
+    /// Checks that configured door policies belong to a plugin. A plugin that was rolled back with a set is not deployed but has a
+    /// file, so its policies are valid.
     fn check_doors(&self, files: &BTreeMap<PluginName, PathBuf>) -> anyhow::Result<()> {
-        let is_there = |plugin: &PluginName| files.contains_key(plugin) || self.gateway.registry.deployed(plugin).is_some();
-        Ok(self.releases.stage.doors.check_deployed(is_there)?)
+        let exists = |plugin: &PluginName| files.contains_key(plugin) || self.gateway.registry.deployed(plugin).is_some();
+        Ok(self.releases.stage.doors.check_deployed(exists)?)
     }
 
-    /// Tells the adapter which rooms some plugin wants counted.
+    /// Tracks the member counts of the rooms that some plugin subscribes to.
     pub fn watch_rooms(&self) {
         notices::watch_rooms(&self.gateway.services, &self.gateway.registry);
     }
 
-    /// Serves at the open ports until `stop`.
+    /// Serves on the open ports until `stop` resolves.
     pub async fn serve(mut self, ports: Ports, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
         let (public, private) = (ports.public_address(), ports.admin_address());
         let (service, io) = socket::build_io(&self.gateway);
@@ -129,7 +130,7 @@ impl App {
         tracing::info!(listen = shown(public), admin = shown(private), "ready");
         stop.await;
         tracing::info!("stopping");
-        // Before the drain: a client that reconnects at once would be let in, only to be ended again.
+        // Stop accepting first: a client that reconnects at once would only be disconnected again.
         accepting.iter().for_each(AbortHandle::abort);
         self.stop(tasks).await;
         Ok(())
@@ -158,12 +159,12 @@ impl App {
         if tokio::time::timeout_at(began + shutdown.leaving(), self.gateway.drained()).await.is_err() {
             tracing::warn!(
                 connections = self.gateway.sockets.connections(),
-                "stopping with clients still here, or plugins still being told of them"
+                "stopping while clients are still connected, or disconnect handlers still running"
             );
         }
         let stopped = tasks.stop(&self.gateway.services, self.config.presence.grace);
         if tokio::time::timeout_at(began + shutdown.deadline, stopped).await.is_err() {
-            tracing::warn!("stopping at shutdown.deadline: what was acknowledged is on the disk");
+            tracing::warn!("stopping at shutdown.deadline: everything that was acknowledged is on the disk");
         }
     }
 }

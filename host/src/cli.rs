@@ -1,4 +1,4 @@
-//! The command line. Each command is one function; what it prints on standard output is its result, and nothing else is.
+//! The command line. Each command is one function. Standard output must hold only a command's result; messages go to standard error.
 
 mod config;
 mod dead;
@@ -27,7 +27,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::Listen;
 use crate::{sandbox, shown};
 
-/// A realtime server whose features are sandboxed WebAssembly plugins.
+/// A realtime server with features as sandboxed WebAssembly plugins.
 #[derive(Parser)]
 #[command(name = "hubbub", version, max_term_width = 100)]
 struct Cli {
@@ -41,59 +41,59 @@ enum Command {
     Dev {
         #[command(flatten)]
         common: Common,
-        /// Does not look for changes.
+        /// Does not rebuild on changes.
         #[arg(long)]
         no_watch: bool,
-        /// Lets other machines in, with random secrets for this run in place of those that everyone knows.
+        /// Accepts other machines, with random secrets for this run in place of the public development secrets.
         #[arg(long)]
         expose: bool,
     },
-    /// Serves in production. Starts only with a configuration and plugins that hold.
+    /// Serves in production. Starts only if the configuration and all plugins are valid.
     Serve {
         #[command(flatten)]
         common: Common,
     },
-    /// Checks everything that `serve` would, and exits.
+    /// Runs the checks of `serve`, and exits.
     Check {
         #[command(flatten)]
         common: Common,
     },
-    /// Moves what the embedded database holds to the empty PostgreSQL of DATABASE_URL.
+    /// Copies the embedded database to the empty PostgreSQL database of DATABASE_URL.
     Migrate(migrate::Migrate),
     /// Prints a signed token.
     Token(token::Token),
     /// Prints every namespace's events as TypeScript, for `socket.io-client`.
     Types(types::Types),
-    /// Prints the configuration with its defaults, its JSON schema, and the pages made from the code.
+    /// Prints the configuration with its defaults, its JSON schema, and the generated pages.
     #[command(subcommand)]
     Config(config::Config),
-    /// Makes, builds, tests and inspects plugins.
+    /// Creates, builds, tests and inspects plugins.
     #[command(subcommand)]
     Plugin(plugin::Plugin),
     /// Lists the plugins of a running server.
     Plugins(plugin::Operator),
-    /// Shows what a running server does, once a second.
+    /// Shows the metrics of a running server, once a second.
     Top(top::Top),
-    /// Deploys a component to a running server, or several as one: all are live, or none is.
+    /// Deploys a component to a running server, or several components as one set: all become live, or none.
     Deploy(plugin::Deploy),
     /// Makes the release on trial the active one.
     Promote(plugin::Named),
-    /// Ends a trial, or else goes back to the release before; with several plugins as one. One of several that had none before is taken
-    /// away, and data that was moved to it goes back.
+    /// Ends a trial, or else returns to the previous release. Several plugins are rolled back as one set; a plugin of the set without a
+    /// previous release is removed, and the data that was moved to it is moved back.
     Rollback(plugin::Rollback),
-    /// Stops a plugin of a running server; its events answer `unavailable`.
+    /// Stops a plugin of a running server; its events are answered with `unavailable`.
     Disable(plugin::Named),
-    /// Resumes a plugin that was disabled, or is quarantined.
+    /// Resumes a plugin that is disabled or quarantined.
     Enable(plugin::Named),
-    /// Lists, retries and drops messages that could not be handled.
+    /// Lists, retries and drops dead letters: messages that could not be handled.
     #[command(subcommand)]
     Dead(dead::Dead),
-    /// Keeps calls of a running server's plugin in a file, to be run again on another build.
+    /// Records calls of a running server's plugin to a file, for `replay`.
     Record(record::Record),
-    /// Runs recorded calls on another build, and says what it does otherwise. Exits with 0 where nothing differs, else with 1, and
-    /// with 2 where it cannot tell.
+    /// Runs recorded calls on another build, and reports the differences. Exits with 0 if there are none, else with 1, and with 2 after
+    /// an error.
     Replay(replay::Replay),
-    /// Sends all clients of a running server away, and lets none in.
+    /// Drains a running server: disconnects all clients, and accepts no new ones.
     Drain(plugin::Operator),
     /// Compiles the component on standard input; the server calls it.
     #[command(name = sandbox::COMMAND, hide = true)]
@@ -111,16 +111,16 @@ pub(crate) struct Common {
     /// The operator's port [default: 127.0.0.1:4101].
     #[arg(long, value_name = "ADDRESS")]
     admin: Option<Listen>,
-    /// Where the embedded database lives [default: .hubbub].
+    /// The folder of the embedded database [default: .hubbub].
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 }
 
-/// Flags whose values are secrets, and the variables with the same meaning.
+/// Flags with secret values, and the variables with the same meaning.
 const SECRET_FLAGS: [(&str, &str); 2] = [("--token", "HUBBUB_ADMIN_TOKEN"), ("--secret", "JWT_SECRET")];
 
-/// Runs this program again, with secrets of its arguments in its environment: every user of the machine can read the arguments, and only
-/// the same user the environment. Returns where there is none, or where that cannot be done.
+/// Replaces this process with one that has the secrets in its environment instead of its arguments: all users of the machine can read
+/// a process's arguments, but only its own user the environment. Returns if there is no secret, or if this fails.
 fn hide_secrets() {
     let (mut rest, mut found) = (Vec::new(), Vec::new());
     let mut args = std::env::args_os();
@@ -134,7 +134,7 @@ fn hide_secrets() {
         };
         match inline.or_else(|| args.next()) {
             Some(value) if !value.is_empty() => found.push((variable, value)),
-            // The parser says what is wrong.
+            // The parser reports the error.
             _ => return,
         }
     }
@@ -142,14 +142,13 @@ fn hide_secrets() {
         return;
     }
     let Ok(itself) = std::env::current_exe() else { return };
-    let mut again = std::process::Command::new(itself);
+    let mut command = std::process::Command::new(itself);
     if let Some(program) = program {
-        again.arg0(program);
+        command.arg0(program);
     }
-    let _ = again.args(rest).envs(found).exec();
+    let _ = command.args(rest).envs(found).exec();
 }
 
-/// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
     hide_secrets();
     let result = match Cli::parse().command {
@@ -176,10 +175,10 @@ pub fn main() -> ExitCode {
     };
     let code = match result {
         Ok(()) => ExitCode::SUCCESS,
-        // `hubbub plugins | head -1` ends quietly.
-        Err(error) if error.downcast_ref().is_some_and(OutputError::is_reader_gone) => ExitCode::SUCCESS,
+        // `hubbub plugins | head -1` is no error.
+        Err(error) if error.downcast_ref().is_some_and(OutputError::is_broken_pipe) => ExitCode::SUCCESS,
         Err(error) => {
-            say(&format!("hubbub: {error:#}"));
+            eprint_line(&format!("hubbub: {error:#}"));
             ExitCode::FAILURE
         }
     };
@@ -187,19 +186,19 @@ pub fn main() -> ExitCode {
     code
 }
 
-/// Compiles for the server, which reads the sentence and the exit code.
+/// The compiler process of a server, which reads the error from standard error and the exit code.
 fn compile(settings: &str, out: &Path) -> ExitCode {
     let Err(error) = sandbox::compile(settings, out) else { return ExitCode::SUCCESS };
-    say(&format!("hubbub: {error}"));
+    eprint_line(&format!("hubbub: {error}"));
     match error {
         sandbox::CompileError::Panicked(_) => ExitCode::from(sandbox::PANICKED),
         sandbox::CompileError::Component(_) => ExitCode::FAILURE,
     }
 }
 
-/// Writes a line to standard error, beside the command's result. A failure is ignored. In a server the line waits with those of the
-/// log, since the reader of both may have stopped.
-pub(crate) fn say(line: &str) {
+/// Writes a line to standard error. A failure is ignored. In a server the line goes through the log's queue, because the reader of
+/// standard error may have stopped.
+pub(crate) fn eprint_line(line: &str) {
     let line = format!("{}\n", shown::lines(line));
     if !crate::telemetry::write_beside_log(&line) {
         let _ = std::io::stderr().write_all(line.as_bytes());
@@ -213,18 +212,18 @@ pub(crate) struct OutputError(std::io::Error);
 
 impl OutputError {
     /// Standard output is a pipe without a reader.
-    fn is_reader_gone(&self) -> bool {
+    fn is_broken_pipe(&self) -> bool {
         self.0.kind() == ErrorKind::BrokenPipe
     }
 }
 
 /// Prints a line of the command's result. `println!` would panic if the write failed.
 pub(crate) fn print(line: &str) -> Result<(), OutputError> {
-    show(&format!("{}\n", shown::lines(line)))
+    print_raw(&format!("{}\n", shown::lines(line)))
 }
 
-/// Prints text of the command's result as it is: what came from outside has been escaped.
-pub(crate) fn show(text: &str) -> Result<(), OutputError> {
+/// Prints text of the command's result without escaping: the caller has escaped all untrusted text.
+pub(crate) fn print_raw(text: &str) -> Result<(), OutputError> {
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(OutputError)
 }

@@ -1,5 +1,5 @@
-//! The configuration: a file, then the environment, then flags. Every section belongs to the module it configures; here they are
-//! only put together, and a mistake anywhere is found before a port is bound.
+//! The configuration: a file, overridden by the environment, overridden by flags. Each section is defined by its module and only
+//! assembled here. Every error must be found before a port is bound.
 
 mod aliases;
 pub mod doc;
@@ -64,7 +64,7 @@ pub struct Config {
     pub api: Api,
     pub admin: Admin,
     pub plugins: BTreeMap<PluginName, Plugin>,
-    /// Lines to log about variables that look like settings and are none.
+    /// Warnings to log: variables that look like settings, and renamed keys.
     #[serde(skip)]
     pub notes: Vec<String>,
 }
@@ -145,7 +145,7 @@ pub struct Plugin {
 }
 
 impl fmt::Debug for Plugin {
-    // Its own settings may hold secrets.
+    // The plugin's settings may hold secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let keys: Vec<_> = self.config.keys().collect();
         f.debug_struct("Plugin").field("file", &self.file).field("grants", &self.grants).field("config", &keys).finish()
@@ -173,17 +173,17 @@ impl Default for Admin {
     }
 }
 
-/// How the server is meant to run.
+/// The mode of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Secrets that everyone knows, and pages of this machine let in.
+    /// Public development secrets, and pages of this machine are allowed.
     Dev,
-    /// As `Dev`, for a server that other machines reach: secrets that are not configured are made for it.
+    /// `Dev` for a server that other machines reach: secrets that are not configured are generated.
     Exposed,
     Serve,
 }
 
-/// A configuration that does not hold. No case shows a value that may be a secret, nor a line of the file that may hold one.
+/// An invalid configuration. No error may show a value or a line of the file, because it may hold a secret.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     #[error("{file}: {why}", file = file.display())]
@@ -198,17 +198,17 @@ pub enum ConfigError {
     Environment { variable: String, why: String },
     #[error("{old} and {new} are both set, and the first is the old name of the second: remove {old}")]
     BothNames { old: String, new: String },
-    #[error("{0} is empty, which would let everybody in")]
+    #[error("{0} is empty, which would grant access to everyone")]
     EmptySecret(&'static str),
     #[error("{0} has less than {LEAST_SECRET} bytes: it can be guessed. Make one with `openssl rand -hex 16`")]
     ShortSecret(String),
-    #[error("{0} is the one of `hubbub dev`, which everyone knows")]
+    #[error("{0} is the public default of `hubbub dev`")]
     DevDefault(String),
     #[error("no key to check tokens with: set JWT_SECRET, or list keys under [auth]")]
     NoKey,
-    #[error("the secret `{DEV_SECRET}` is for `hubbub dev`: everyone knows it")]
+    #[error("the secret `{DEV_SECRET}` is the public one of `hubbub dev`")]
     DevSecret,
-    #[error("the secret `{0}` is for loopback alone: everyone knows it, and --expose lets other machines in")]
+    #[error("the secret `{0}` is public and only for loopback, but --expose accepts other machines")]
     Exposed(&'static str),
     #[error("a cluster (REDIS_URL) needs storage that its nodes share: set DATABASE_URL")]
     NoSharedStorage,
@@ -220,13 +220,13 @@ const DEV_API_KEY: &str = "dev-api-key";
 /// The admin token of `hubbub dev` on loopback. `serve` refuses it.
 const DEV_ADMIN_TOKEN: &str = "dev-admin-token";
 
-/// Where every OpenTelemetry program looks for its collector.
+/// The standard variable with the address of the OpenTelemetry collector.
 const OTLP_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 
-/// The token of the operator's commands, which differs from the server's by one `_`.
+/// The variable of the operator's commands, which differs from the server's by one `_`.
 const COMMANDS_TOKEN: &str = "HUBBUB_ADMIN_TOKEN";
 
-/// Reads the configuration.
+/// Loads the configuration from a file and the environment.
 pub fn load(mode: Mode, file: Option<&Path>, environment: &BTreeMap<String, String>) -> Result<Config, ConfigError> {
     let Some(file) = file else { return assemble(mode, Table::new(), environment) };
     assemble(mode, read(file)?, environment).map_err(|error| match error {
@@ -235,7 +235,7 @@ pub fn load(mode: Mode, file: Option<&Path>, environment: &BTreeMap<String, Stri
     })
 }
 
-/// Puts the environment over what the file holds, and checks the whole.
+/// Overrides the file with the environment, and checks the result.
 pub(crate) fn assemble(mode: Mode, table: Table, environment: &BTreeMap<String, String>) -> Result<Config, ConfigError> {
     let mut root = tree::Place::of_file(toml::Value::Table(table));
     let mut notes = environment::overlay(&mut root, environment)?;
@@ -281,7 +281,7 @@ impl Config {
         if self.cors.origins.is_empty() {
             self.cors = server::origin::Config::dev();
         }
-        // Who works on a plugin waits for nobody.
+        // In development a restart must not take seconds.
         self.shutdown.spread.get_or_insert_default();
         self.admin.tap_payloads.get_or_insert(Payloads::Full);
         self.gateway.hosts.get_or_insert_default();
@@ -297,7 +297,7 @@ impl Config {
         self.admin.token.get_or_insert_with(|| DEV_ADMIN_TOKEN.to_owned().into());
     }
 
-    /// Refuses secrets that everyone knows.
+    /// Refuses the public secrets.
     fn check_exposed(&self) -> Result<(), ConfigError> {
         let secrets = self.auth.keys.iter().filter_map(|key| key.secret.as_ref());
         let known = secrets.chain(&self.api.keys).chain(&self.admin.token).map(Secret::expose);
@@ -321,13 +321,13 @@ impl Config {
         Ok(())
     }
 
-    /// The secrets that are shown as `Authorization: Bearer`, by their keys.
+    /// The secrets that are sent as `Authorization: Bearer`, with their keys.
     fn bearers(&self) -> impl Iterator<Item = (String, &Secret)> {
         let keys = self.api.keys.iter().enumerate().map(|(at, key)| (format!("api.keys.{at}"), key));
         keys.chain(self.admin.token.iter().map(|token| ("admin.token".to_owned(), token)))
     }
 
-    /// Refuses those that everyone knows, and those that can be guessed.
+    /// Refuses public secrets, and short ones that can be guessed.
     fn check_bearers(&self) -> Result<(), ConfigError> {
         for (key, secret) in self.bearers() {
             if [DEV_API_KEY, DEV_ADMIN_TOKEN].contains(&secret.expose()) {
@@ -359,7 +359,7 @@ impl Config {
 fn read(file: &Path) -> Result<Table, ConfigError> {
     let text = std::fs::read_to_string(file).map_err(|why| ConfigError::File { file: file.to_owned(), why })?;
     text.parse().map_err(|error: toml::de::Error| {
-        // Where it is, without the line itself, which the parser's own message quotes.
+        // The position without the line itself, which the parser's message quotes.
         let before = text.get(..error.span().map_or(0, |span| span.start)).unwrap_or_default();
         let line = before.matches('\n').count() + 1;
         let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;

@@ -1,6 +1,5 @@
-//! What clients may count on: every namespace of the live releases, who gets in, and what is said in both directions, from what
-//! plugins described. It must never fail, whatever they described: an odd schema is `true`, so that the others are told all the
-//! same.
+//! The contract with clients: the namespaces, door policies and events of all live releases, from the plugins' descriptions. It must
+//! never fail: a schema that cannot be understood becomes `true`, so that all others are still published.
 
 pub mod asyncapi;
 pub mod page;
@@ -14,9 +13,9 @@ use serde_json::{Value, json};
 use crate::call::manifest::Manifest;
 use crate::error::Code;
 use crate::sandbox::exports::Door;
-use schema::{Lifter, Place};
+use schema::{Place, SchemaCollector};
 
-/// Which claims a token's user is read from: of each list, the first that says something. As configured.
+/// The configured claims that a token's user is read from: of each list, the first claim with a value counts.
 #[derive(Debug, Default)]
 pub struct Reading {
     pub user_id: Vec<String>,
@@ -28,7 +27,7 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// Each field of a user, its claims, and the forms that they may have.
+    /// Each field of a user, its claims and their allowed forms.
     fn rows(&self) -> [(&'static str, &[String], &'static str); 6] {
         const TEXT: &str = "a string or a whole number";
         [
@@ -37,45 +36,45 @@ impl Reading {
             ("name", &self.name, TEXT),
             ("e-mail", &self.email, TEXT),
             ("image", &self.image, TEXT),
-            ("role", &self.role, "a string, a whole number or a list of at most 64; one role that is let in is enough"),
+            ("role", &self.role, "a string, a whole number or a list of at most 64; one allowed role is enough"),
         ]
     }
 }
 
-/// The contract of one moment.
+/// The contract of the releases that are live.
 pub struct Contract {
     /// `name@version` of each plugin, in the order of their names.
     pub plugins: Vec<String>,
     /// In the order of their paths.
     pub namespaces: Vec<Namespace>,
-    /// The named types: JSON Schemas whose references are `#/components/schemas/NAME`.
+    /// The named types: JSON Schemas with references of the form `#/components/schemas/NAME`.
     pub types: BTreeMap<String, Value>,
 }
 
-/// One namespace, with what all plugins in it do.
+/// One namespace, with the events of all its plugins.
 pub struct Namespace {
     /// As plugins describe it: `/chat`, `/course/{id}`.
     pub path: String,
-    /// A type's name of it, its own: `Root`, `Chat`, `Course`.
+    /// A unique name for types: `Root`, `Chat`, `Course`.
     pub name: String,
-    /// None: the plugin that owns it is not live, and nobody gets in.
+    /// None: the plugin that owns it is not live, and every connection is refused.
     pub door: Option<Door>,
-    /// `name@version` of those that take part.
+    /// `name@version` of its plugins.
     pub plugins: Vec<String>,
-    /// What clients send, in the order of names.
+    /// Events from clients, by name.
     pub handled: Vec<Handled>,
-    /// What clients get, in the order of names.
+    /// Events to clients, by name.
     pub emitted: Vec<Emitted>,
 }
 
-/// An event from clients. It is acknowledged to whoever asks for that.
+/// An event from clients. Any client may ask for its acknowledgement.
 pub struct Handled {
     pub name: String,
-    /// Of the first argument.
+    /// The schema of the first argument.
     pub payload: Value,
     /// None: `{}`.
     pub reply: Option<Value>,
-    /// The sentence where the plugin's own fault or storage is in the way.
+    /// The refusal's sentence if the plugin or storage fails.
     pub on_failure: Option<String>,
     pub plugin: String,
 }
@@ -83,15 +82,15 @@ pub struct Handled {
 /// An event to clients.
 pub struct Emitted {
     pub name: String,
-    /// Of the first argument; several where plugins emit it with different ones.
+    /// The schemas of the first argument; several if plugins emit it with different ones.
     pub payloads: Vec<Value>,
     pub plugins: Vec<String>,
 }
 
-/// The type of a refusal as an acknowledgement.
+/// The type of an acknowledgement with a refusal.
 pub const REFUSED: &str = "Refused";
 
-/// The type of the acknowledgement of an event that has no reply.
+/// The type of an acknowledgement without a reply.
 pub const DONE: &str = "Done";
 
 /// The host's other types.
@@ -102,8 +101,7 @@ const EXPIRED: &str = "TokenExpired";
 const FRESH_TOKEN: &str = "FreshToken";
 
 impl Contract {
-    /// Puts together what plugins described. Of two that handle the same event, which cannot both be live, the first by name
-    /// counts.
+    /// Merges the plugins' descriptions. If two handle the same event, which deployment refuses, the first by name counts.
     pub fn of<'a>(manifests: impl IntoIterator<Item = &'a Manifest>) -> Self {
         let mut manifests: Vec<_> = manifests.into_iter().collect();
         manifests.sort_by(|a, b| a.name.cmp(&b.name));
@@ -115,15 +113,15 @@ impl Contract {
     }
 }
 
-/// Names that no plugin's type gets: the host's own types, and what is made of the namespaces' names.
+/// Names that no plugin's type may have: the host's types, and those derived from the namespaces' names.
 fn reserved<'a>(namespaces: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
     let host = [REFUSAL, CODE, REFUSED, REFUSED_EVENT, EXPIRED, FRESH_TOKEN, DONE].into_iter().chain(typescript::RESERVED);
     let made = namespaces.flat_map(|name| typescript::ENDINGS.map(|ending| format!("{name}{ending}")));
     host.map(str::to_owned).chain(made).collect()
 }
 
-/// A namespace in the making, its events by their names.
-struct Open {
+/// A namespace under construction, with its events by name.
+struct NamespaceDraft {
     name: String,
     door: Option<Door>,
     plugins: Vec<String>,
@@ -132,8 +130,8 @@ struct Open {
 }
 
 struct Draft {
-    namespaces: BTreeMap<String, Open>,
-    lifter: Lifter,
+    namespaces: BTreeMap<String, NamespaceDraft>,
+    collector: SchemaCollector,
 }
 
 impl Draft {
@@ -144,10 +142,10 @@ impl Draft {
         let mut namespaces = BTreeMap::new();
         for path in paths {
             let name = unique(&name_of(&path), &mut taken);
-            let (handled, emitted) = of_the_host();
-            namespaces.insert(path, Open { name, door: None, plugins: Vec::new(), handled, emitted });
+            let (handled, emitted) = host_events();
+            namespaces.insert(path, NamespaceDraft { name, door: None, plugins: Vec::new(), handled, emitted });
         }
-        Self { namespaces, lifter: Lifter::default() }
+        Self { namespaces, collector: SchemaCollector::default() }
     }
 
     fn add(&mut self, manifest: &Manifest) {
@@ -161,9 +159,9 @@ impl Draft {
         for event in &manifest.events {
             let Some(open) = self.namespaces.get_mut(&event.namespace) else { continue };
             let place = Place { namespace: &open.name, plugin: manifest.name.as_str(), ending: "Sent" };
-            let payload = self.lifter.lift(place, &event.payload);
+            let payload = self.collector.lift(place, &event.payload);
             let place = Place { ending: "Received", ..place };
-            let reply = event.reply.as_ref().map(|reply| self.lifter.lift(place, reply));
+            let reply = event.reply.as_ref().map(|reply| self.collector.lift(place, reply));
             let (name, on_failure) = (event.name.clone(), event.on_failure.clone());
             let handled = Handled { name, payload, reply, on_failure, plugin: plugin.clone() };
             open.handled.entry(event.name.clone()).or_insert(handled);
@@ -171,7 +169,7 @@ impl Draft {
         for event in &manifest.emits {
             let Some(open) = self.namespaces.get_mut(&event.namespace) else { continue };
             let place = Place { namespace: &open.name, plugin: manifest.name.as_str(), ending: "Received" };
-            let payload = self.lifter.lift(place, &event.payload);
+            let payload = self.collector.lift(place, &event.payload);
             let new = || Emitted { name: event.name.clone(), payloads: Vec::new(), plugins: Vec::new() };
             let emitted = open.emitted.entry(event.name.clone()).or_insert_with(new);
             if !emitted.payloads.contains(&payload) {
@@ -185,8 +183,8 @@ impl Draft {
 
     fn finish(self, plugins: Vec<String>) -> Contract {
         let reserved = reserved(self.namespaces.values().map(|open| &*open.name));
-        let lifted = self.lifter.finish(reserved);
-        let close = |(path, open): (String, Open)| {
+        let lifted = self.collector.finish(reserved);
+        let close = |(path, open): (String, NamespaceDraft)| {
             let mut handled: Vec<_> = open.handled.into_values().collect();
             for event in &mut handled {
                 lifted.resolve(&mut event.payload);
@@ -205,11 +203,11 @@ impl Draft {
     }
 }
 
-/// The host's own plugin, as it were.
+/// The host, in place of a plugin's `name@version`.
 const HOST: &str = concat!("hubbub@", env!("CARGO_PKG_VERSION"));
 
-/// What every namespace has, whatever plugins are in it.
-fn of_the_host() -> (BTreeMap<String, Handled>, BTreeMap<String, Emitted>) {
+/// The host's events, which every namespace has.
+fn host_events() -> (BTreeMap<String, Handled>, BTreeMap<String, Emitted>) {
     let refresh = Handled {
         name: "auth:refresh".into(),
         payload: reference(FRESH_TOKEN),
@@ -224,7 +222,7 @@ fn of_the_host() -> (BTreeMap<String, Handled>, BTreeMap<String, Emitted>) {
     (BTreeMap::from([(refresh.name.clone(), refresh)]), BTreeMap::from(emitted))
 }
 
-/// Whether an event is the host's own, in every namespace.
+/// Whether an event is one of the host's.
 pub fn is_of_the_host(plugins: &[String]) -> bool {
     plugins.iter().all(|plugin| plugin == HOST)
 }
@@ -260,7 +258,7 @@ fn host_types() -> BTreeMap<String, Value> {
         EXPIRED: {
             "type": "object",
             "description": "The token has expired. `auth:refresh` with a fresh one of the same user in time keeps the connection. \
-                Else the connection is closed, and a stock client comes back with what its `auth` gives then.",
+                Else the connection is closed, and a stock client reconnects with the token that its `auth` returns then.",
             "properties": { "at": { "type": "string", "format": "date-time", "description": "When it expired." } },
             "required": ["at"],
         },
@@ -279,7 +277,7 @@ fn host_types() -> BTreeMap<String, Value> {
     types.as_object().into_iter().flatten().map(|(name, schema)| (name.clone(), schema.clone())).collect()
 }
 
-/// A schema that is one of the named types.
+/// A reference to a named type.
 pub fn reference(name: &str) -> Value {
     json!({ "$ref": format!("{}{name}", schema::PREFIX) })
 }
@@ -295,7 +293,7 @@ fn name_of(path: &str) -> String {
     if name.is_empty() { "Root".into() } else { name }
 }
 
-/// A name as types are written, of any text: `page_for_message` is `PageForMessage`. Empty where nothing of it can be kept.
+/// Any text in Pascal case: `page_for_message` is `PageForMessage`. Empty if it has no ASCII letter or digit.
 fn pascal(text: &str) -> String {
     let mut name = String::with_capacity(text.len());
     for word in text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()) {
@@ -308,7 +306,7 @@ fn pascal(text: &str) -> String {
     name
 }
 
-/// The name, with a number behind it where it is taken.
+/// The name, with a number appended if it is taken.
 fn unique(name: &str, taken: &mut BTreeSet<String>) -> String {
     let mut tried = name.to_owned();
     let mut number = 1;

@@ -1,7 +1,7 @@
-//! Properties that must hold for any bytes: of a packet, a component, a description, a configuration, a token, an operator's request. libFuzzer calls it (`make fuzz`),
-//! and so do the tests, with the corpus and its mutations. Must never be called by the server, and panics where something is wrong.
+//! Properties that must hold for any bytes of a packet, component, description, configuration, token or operator's request. libFuzzer
+//! (`make fuzz`) and the tests call it. It panics if a property does not hold, so the server must never call it.
 
-#![expect(clippy::expect_used, reason = "what is not as expected is what is looked for")]
+#![expect(clippy::expect_used, reason = "a failed expectation is a finding")]
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ use crate::server::origin::Origins;
 use crate::socket::admission::Limits;
 use crate::toolchain::inspect;
 
-/// A packet of a client: from its array on, the session takes it apart as any other parser would, or refuses it.
+/// A client's packet: the session parses its array as serde_json does, or refuses it.
 pub fn packet(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let array = &text[text.find('[').unwrap_or_default()..];
@@ -37,30 +37,30 @@ pub fn packet(bytes: &[u8]) {
             return;
         }
     };
-    let whole = whole.expect("what is no JSON was taken for an event");
-    assert_eq!(serde_json::from_str::<String>(whole[0].get()).ok().as_deref(), Some(&*name), "the name is another");
+    let whole = whole.expect("invalid JSON was accepted as an event");
+    assert_eq!(serde_json::from_str::<String>(whole[0].get()).ok().as_deref(), Some(&*name), "the name differs");
     let inner = format!("[{inside}]");
     let args: Vec<&RawValue> = serde_json::from_str(&inner).expect("the arguments are no JSON");
     let texts = |args: &[&RawValue]| args.iter().map(|arg| arg.get().to_owned()).collect::<Vec<_>>();
-    assert_eq!(texts(&args), texts(&whole[1..]), "the arguments are others");
+    assert_eq!(texts(&args), texts(&whole[1..]), "the arguments differ");
     let refusal = Refusal::new(Code::Invalid, "no").as_event_args(&name);
     json::check_array(&refusal).expect("a refusal is an array");
     if names::check_event(&name).is_ok() {
         let sent = packet_text(&name, inside);
-        assert_eq!(json::split_event(&sent).map(|(name, _)| name), Ok(name), "it does not come back as it was sent");
+        assert_eq!(json::split_event(&sent).map(|(name, _)| name), Ok(name), "the sent event has another name");
     }
 }
 
-/// A file that is deployed: told from a component, parsed and validated, without a crash and in bounded time.
+/// A deployed file: it is parsed and validated without a crash and in bounded time.
 pub fn component(bytes: &[u8]) {
     let accepted = crate::sandbox::Config::default().check(bytes).is_ok();
-    let Ok(seen) = inspect::read(bytes) else { return };
-    assert!(accepted || wasmparser::Parser::is_core_wasm(bytes), "a valid component was not taken for one");
-    assert_eq!(seen.size, bytes.len() as u64);
-    assert!(seen.to_string().contains(&seen.digest));
+    let Ok(inspection) = inspect::read(bytes) else { return };
+    assert!(accepted || wasmparser::Parser::is_core_wasm(bytes), "a valid component was refused");
+    assert_eq!(inspection.size, bytes.len() as u64);
+    assert!(inspection.to_string().contains(&inspection.digest));
 }
 
-/// A plugin's description, a line each: refused in words, or told to clients whole.
+/// A plugin's description, one item a line: refused with a reason, or all of it is in the contract.
 pub fn manifest(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let description = describe(text);
@@ -72,7 +72,7 @@ pub fn manifest(bytes: &[u8]) {
     assert!(manifest.reads_data_of(&manifest), "a release cannot follow itself");
     let contract = Contract::of([&manifest]);
     for namespace in &manifest.namespaces {
-        assert!(contract.namespaces.iter().any(|told| *told.path == *namespace.pattern.text), "a namespace is not told");
+        assert!(contract.namespaces.iter().any(|described| *described.path == *namespace.pattern.text), "a namespace is missing");
     }
     let document = asyncapi::render(&contract, "localhost", &Reading::default());
     serde_json::from_str::<serde_json::Value>(&document).expect("the document is JSON");
@@ -80,7 +80,7 @@ pub fn manifest(bytes: &[u8]) {
     assert!(!typescript::render(&contract).is_empty());
 }
 
-/// `KIND<tab>FIELD<tab>FIELD…`: an event without a reply has three fields. Absent ones are empty.
+/// `KIND<tab>FIELD<tab>FIELD…`. Missing fields are empty; an event without a reply has three fields.
 fn describe(text: &str) -> Description {
     let mut description = Description {
         name: "fuzzed".into(),
@@ -142,7 +142,8 @@ fn door(sentence: String) -> Door {
     }
 }
 
-/// A configuration file, and after a line of three dashes the environment, `NAME=VALUE` a line: what holds can be started with.
+/// A configuration file and, after a line of three dashes, the environment, `NAME=VALUE` a line. An accepted configuration must pass the
+/// checks of a start or be refused by them, without a panic.
 pub fn config(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let (file, variables) = text.split_once("\n---\n").unwrap_or((text, ""));

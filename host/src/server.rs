@@ -1,4 +1,4 @@
-//! The public port: listeners, HTTP, CORS, the API for backends, and the pages. It hands websockets and polls to `socket`.
+//! The public port: listeners, HTTP, CORS, the API for backends, and the pages. Websockets and polls are handled by `socket`.
 
 pub mod accept;
 pub mod admission;

@@ -1,5 +1,5 @@
-//! The author's commands: make, build, test and look into a plugin, and notice its changes. It prints nothing but what the
-//! cargo that it runs prints, and it never runs a plugin's code in this process.
+//! The commands of plugin authors: create, build, test, inspect and watch a plugin. It prints only cargo's output, and must never
+//! run a plugin's code in this process.
 
 mod build;
 mod cargo;
@@ -15,7 +15,7 @@ mod watch;
 
 use std::path::Path;
 
-/// Folders, under a checkout's root, whose change concerns every plugin.
+/// Folders of a checkout that every plugin depends on.
 const SHARED: [&str; 3] = ["sdk/src", "sdk/macros/src", "wit"];
 
 pub use build::{Built, BuiltAll, Options, build, build_all};
@@ -28,8 +28,8 @@ pub use watch::{Changed, WatchError, Watcher};
 
 pub use build::BuildError;
 
-/// Runs `cargo test` of the crate in `dir`, on this machine's own target: the SDK's harness takes the host's place. Its output
-/// goes where this process's goes. True: all tests passed.
+/// Runs `cargo test` of the crate in `dir` natively; the SDK's harness stands in for the host. The output is inherited. True: all
+/// tests passed.
 pub fn test(dir: &Path) -> Result<bool, CargoError> {
     cargo::test(dir)
 }

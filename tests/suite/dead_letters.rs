@@ -100,5 +100,5 @@ async fn retrying_keeps_a_failing_letter_and_dropping_removes_it() {
     assert!(dead(&server, &["retry", id(&second)]).unwrap().contains("\"retried\": 0"), "it was dropped");
     dead(&server, &["drop", "--plugin", "chat"]).unwrap();
     assert_eq!(dead(&server, &["list"]).unwrap(), "");
-    assert!(dead(&server, &["drop"]).unwrap_err().contains("which letters"));
+    assert!(dead(&server, &["drop"]).unwrap_err().contains("no letters selected"));
 }

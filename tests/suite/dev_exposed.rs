@@ -115,7 +115,7 @@ async fn only_missing_secrets_are_generated_and_known_ones_refused() {
     assert_eq!(operate(admin, "a token of this test").await, 200);
     for (variable, known) in [("JWT_SECRET", "dev-secret"), ("HUBBUB_ADMIN__TOKEN", ADMIN_TOKEN), ("HUBBUB_API__KEYS", API_KEY)] {
         let output = Started::with("dev", &EXPOSED, &[(variable, known)]).await.failure().await;
-        assert!(output.contains(&format!("the secret `{known}` is for loopback alone")), "{variable}: {output}");
+        assert!(output.contains(&format!("the secret `{known}` is public and only for loopback")), "{variable}: {output}");
     }
 }
 

@@ -72,7 +72,7 @@ async fn a_foreign_page_cannot_use_the_admin_port() {
     let metrics = server.metrics().await;
     let refused = |reason| metrics.get("hubbub_requests_refused_total", &[("listener", "admin"), ("reason", reason)]);
     assert_eq!((refused("host"), refused("origin")), (Some(13.0), Some(24.0)));
-    for line in ["their Host is no name of this port", "they are from pages of another origin"] {
+    for line in ["their Host is not a name of this port", "they are from pages of another origin"] {
         server.logged(line).await;
         assert_eq!(server.log().matches(line).count(), 1, "{line}: once a minute");
     }

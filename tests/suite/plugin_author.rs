@@ -97,7 +97,7 @@ async fn an_authors_mistakes_are_reported_with_a_reason() {
     }
     let made = new_plugin(&scratch, "mistaken");
     let again = fails(&["plugin", "new", "mistaken", "--in", &folder, "--sdk", &sdk]);
-    assert!(again.contains("there already"), "{again}");
+    assert!(again.contains("exists already"), "{again}");
     std::fs::write(made.join("src/lib.rs"), "this is not Rust").expect("the plugin is ours");
     let broken = fails(&["plugin", "build", &made.display().to_string()]);
     assert!(broken.contains("mistaken") && broken.contains("error"), "{broken}");

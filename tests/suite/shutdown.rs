@@ -101,7 +101,7 @@ async fn a_shutdown_ends_at_its_deadline() {
     let asked = Instant::now();
     assert_eq!(server.terminate().await, Some(0));
     assert!(asked.elapsed() < Duration::from_secs(5), "it waited for a plugin: {:?}", asked.elapsed());
-    server.logged("plugins still being told").await;
+    server.logged("disconnect handlers still running").await;
 }
 
 #[tokio::test]

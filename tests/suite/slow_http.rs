@@ -187,8 +187,8 @@ async fn over_the_connection_limit_of_a_port_only_health_is_answered() {
             metrics.get("hubbub_tcp_connections", &[("listener", listener)])
                 >= Some(if listener == "public" { 8.0 } else { 6.0 })
         );
-        server.logged(&format!("the port has {limit}")).await;
-        assert_eq!(server.log().matches(&format!("the port has {limit}")).count(), 1, "once a minute");
+        server.logged(&format!("the port has reached {limit}")).await;
+        assert_eq!(server.log().matches(&format!("the port has reached {limit}")).count(), 1, "once a minute");
         drop(held);
         wait::eventually("the port to accept requests again", async || fresh(at, others).await.starts_with("HTTP/1.1 200 "))
             .await;
@@ -217,7 +217,7 @@ async fn tcp_connections_per_address_are_limited_except_loopback() {
         let (held, _here) = (idle(own, 3).await, idle(loopback, 20).await);
         let output = fresh(own, "/health").await;
         assert_eq!(output.is_empty(), is_limited, "{trusted:?}: {output}");
-        let line = "an address has gateway.address_tcp_connections";
+        let line = "an address has reached gateway.address_tcp_connections";
         if is_limited {
             wait::eventually("the log line", async || server.log().contains(line)).await;
         }

@@ -1,5 +1,5 @@
-//! The operator's page: files of this binary, the same for everyone. What it shows it asks for with the token that the operator
-//! types in; nothing here knows a figure.
+//! The operator's page, served without a login: it must hold no data of the server. The page requests its data with the token that
+//! the operator enters.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use axum::Router;
 use super::Admin;
 use crate::server::page::{self, CSS, HTML, SCRIPT, file};
 
-/// The page and what it loads.
+/// The page and its files.
 pub(super) fn routes() -> Router<Arc<Admin>> {
     Router::new()
         .route("/", file(include_str!("dashboard/index.html"), HTML))

@@ -1,5 +1,4 @@
-//! Dead letters, for the operator: what could not be handled, or taken in, or sent out; handled once more, or forgotten. Shows data
-//! only where payloads may be seen.
+//! The operator's routes for dead letters: list, retry and drop. They must show message data only where operators may see payloads.
 
 use std::sync::Arc;
 
@@ -11,22 +10,21 @@ use futures_util::future::join_all;
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::requests::{MAX_IDS, Page, Which};
+use super::requests::{LetterSelection, MAX_IDS, Page};
 use super::{Admin, problem};
 use crate::storage::{DeadLetterRow, Unavailable};
 
-/// Letters on a page, unless asked for fewer or more; and the most.
+/// Letters on a page: the default and the most.
 const PAGE: (usize, usize) = (100, 1000);
 
-/// Letters that are read from storage at a time: each may be a megabyte.
+/// Letters read from storage at a time; each may be 1 MiB.
 const READ: usize = 32;
 
 /// The routes of `/admin/dead`.
 pub(super) fn routes() -> Router<Arc<Admin>> {
-    Router::new().route("/admin/dead", get(list)).route("/admin/dead/retry", post(retry)).route("/admin/dead/drop", post(forget))
+    Router::new().route("/admin/dead", get(list)).route("/admin/dead/retry", post(retry)).route("/admin/dead/drop", post(discard))
 }
 
-/// What is asked of one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Action {
     Retry,
@@ -59,7 +57,7 @@ async fn list(State(admin): State<Arc<Admin>>, Query(page): Query<Page>) -> Resp
 
 fn describe(row: &DeadLetterRow, payload: bool) -> Value {
     let (letter, message) = (&row.letter, &row.letter.message);
-    let mut told = json!({
+    let mut described = json!({
         "id": row.seq,
         "plugin": letter.plugin,
         "message": message.id,
@@ -72,9 +70,9 @@ fn describe(row: &DeadLetterRow, payload: bool) -> Value {
         "bytes": message.data.len(),
     });
     if payload {
-        told["data"] = serde_json::from_str(&message.data).unwrap_or_else(|_| json!(message.data));
+        described["data"] = serde_json::from_str(&message.data).unwrap_or_else(|_| json!(message.data));
     }
-    told
+    described
 }
 
 fn is_of(row: &DeadLetterRow, plugin: Option<&str>, topic: Option<&str>) -> bool {
@@ -86,7 +84,7 @@ async fn retry(State(admin): State<Arc<Admin>>, body: axum::body::Bytes) -> Resp
     admin.settle(&body, Action::Retry).await
 }
 
-async fn forget(State(admin): State<Arc<Admin>>, body: axum::body::Bytes) -> Response {
+async fn discard(State(admin): State<Arc<Admin>>, body: axum::body::Bytes) -> Response {
     admin.settle(&body, Action::Drop).await
 }
 
@@ -104,14 +102,15 @@ impl Admin {
         Ok(newest)
     }
 
-    /// Does what is asked with each of the letters, and tells of how many, and why not of others.
-    async fn settle(&self, body: &[u8], deed: Action) -> Response {
-        let which = match Which::read(body) {
+    /// Retries or drops the selected letters. Returns how many succeeded, and the reason for each that failed.
+    async fn settle(&self, body: &[u8], action: Action) -> Response {
+        let which = match LetterSelection::read(body) {
             Ok(which) => which,
             Err((title, detail)) => return problem(StatusCode::BAD_REQUEST, title, detail),
         };
         let (mut done, mut refused, mut after) = (0, Vec::new(), 0);
-        // A message that fails again becomes a new letter, which was not asked for. Numbers decide: the clock may have been set.
+        // A message that fails again becomes a new letter, which must not be retried again. It is recognised by its number: the
+        // clock may have been set back.
         let newest = match self.newest_letter().await {
             Ok(newest) => newest,
             Err(error) => return unavailable(&error),
@@ -127,11 +126,11 @@ impl Admin {
                     && (which.ids.is_empty() || which.ids.contains(&row.seq))
                     && is_of(row, which.plugin.as_deref(), which.topic.as_deref())
             };
-            let settled = join_all(rows.iter().filter(chosen).map(|row| self.settle_one(row, deed))).await;
+            let settled = join_all(rows.iter().filter(chosen).map(|row| self.settle_one(row, action))).await;
             for settled in settled {
                 match settled {
                     Ok(true) => done += 1,
-                    // Somebody else was quicker.
+                    // Another request has removed it already.
                     Ok(false) => {}
                     Err(why) if refused.len() < MAX_IDS => refused.push(why),
                     Err(_) => {}
@@ -143,24 +142,24 @@ impl Admin {
             }
         }
         if done > 0 {
-            tracing::info!(letters = done, "{} by the operator", if deed == Action::Retry { "retried" } else { "dropped" });
+            tracing::info!(letters = done, "{} by the operator", if action == Action::Retry { "retried" } else { "dropped" });
             self.gateway.services.published.notify_one();
         }
-        let key = if deed == Action::Retry { "retried" } else { "dropped" };
+        let key = if action == Action::Retry { "retried" } else { "dropped" };
         axum::Json(json!({ key: done, "refused": refused })).into_response()
     }
 
-    async fn settle_one(&self, row: &DeadLetterRow, deed: Action) -> Result<bool, Value> {
+    async fn settle_one(&self, row: &DeadLetterRow, action: Action) -> Result<bool, Value> {
         let storage = &self.gateway.services.storage;
         let refused = |why: String| json!({ "id": row.seq, "why": why });
-        if deed == Action::Drop {
+        if action == Action::Drop {
             return storage.remove_dead_letter(row.seq).await.map_err(|error| refused(error.to_string()));
         }
         let plugin = &row.letter.plugin;
         let sent = self.systems.iter().any(|(name, _)| plugin.as_str() == format!("egress-{name}"));
         if !sent && self.gateway.registry.deployed(plugin).is_none() {
             return Err(refused(match plugin.as_str().strip_prefix("ingest-") {
-                Some(source) => format!("it came from {source} as no message: correct it there, and send it again"),
+                Some(source) => format!("the source {source} sent no valid message: correct it there, and send it again"),
                 None => format!("nothing is deployed as {plugin}"),
             }));
         }

@@ -1,4 +1,4 @@
-//! The figures of this second, for who asks once; and the Grafana dashboard for who keeps them. Nothing is counted here.
+//! The current metrics as JSON, and a Grafana dashboard over `/metrics`. Nothing is counted here.
 
 use std::sync::Arc;
 
@@ -15,16 +15,16 @@ pub(super) fn routes() -> Router<Arc<Admin>> {
 }
 
 async fn status(State(admin): State<Arc<Admin>>) -> Response {
-    // Counted from the start on: there are none for an instant only.
+    // The first status is published right after the start.
     let mut latest = admin.status.clone();
-    let known = latest.wait_for(Option::is_some).await.ok().and_then(|status| status.clone());
-    match known {
+    let current = latest.wait_for(Option::is_some).await.ok().and_then(|status| status.clone());
+    match current {
         Some(status) => axum::Json(&*status).into_response(),
-        None => problem(StatusCode::SERVICE_UNAVAILABLE, "No figures", "the server is stopping"),
+        None => problem(StatusCode::SERVICE_UNAVAILABLE, "No metrics", "the server is stopping"),
     }
 }
 
-/// A dashboard over what `/metrics` tells.
+/// A Grafana dashboard over `/metrics`.
 async fn grafana() -> Response {
     ([(header::CONTENT_TYPE, "application/json")], include_str!("grafana.json")).into_response()
 }

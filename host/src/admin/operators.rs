@@ -7,7 +7,7 @@ use socketioxide::extract::SocketRef;
 use crate::auth::logins::{Denied, Logins};
 use crate::proxies::Network;
 use crate::server::admission;
-use crate::server::api::is_same;
+use crate::server::api::secrets_match;
 use crate::socket::Gateway;
 
 /// Checks the admin token of a socket, with the same throttle as `/admin`.
@@ -29,7 +29,7 @@ impl Operators {
     pub(crate) fn check(&self, socket: &SocketRef, shown: &str) -> Result<(), &'static str> {
         let request = socket.req_parts();
         let address = admission::address_of(&request.extensions, &request.headers, &self.trusted_proxies);
-        let is_right = |shown: &str| self.token.as_deref().is_some_and(|known| is_same(known, shown));
+        let is_right = |shown: &str| self.token.as_deref().is_some_and(|known| secrets_match(known, shown));
         self.logins.check(address, Some(shown), is_right).map_err(|denied| match denied {
             Denied::Throttled(_) => "Too many failed logins from this address",
             Denied::Missing | Denied::Wrong => "The operator's token is needed",

@@ -1,4 +1,5 @@
-//! What is deployed: told, and changed by the operator. Every failure is told in the words of what failed.
+//! The operator's routes for plugins: list, deploy, promote, roll back, disable, enable. A failure is returned in the words of the
+//! step that failed.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,7 +15,7 @@ use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::requests::HowToDeploy;
+use super::requests::DeployQuery;
 use super::status::NodeReport;
 use super::{Admin, problem};
 use crate::call::deployed_plugin::DeployedPlugin;
@@ -23,11 +24,11 @@ use crate::deploy::checks::signature;
 use crate::deploy::releases::{DeployError, Part};
 use crate::names::PluginName;
 
-/// The most plugins of a set, and how many times `sandbox.component` all its components together may have, in base64.
+/// The most plugins of a set, and the largest body of a set as a multiple of `sandbox.component`.
 const MAX_SET: usize = 16;
 const MAX_SET_COMPONENTS: usize = 4;
 
-/// The routes of `/admin/plugins`, and those that change several plugins as one.
+/// The routes of `/admin/plugins`, and those that change several plugins in one transaction.
 pub(super) fn routes(max_component: usize) -> Router<Arc<Admin>> {
     Router::new()
         .route("/admin/plugins", get(list))
@@ -50,7 +51,7 @@ async fn list(State(admin): State<Arc<Admin>>) -> Response {
 
 impl Admin {
     async fn describe(&self, deployed: &DeployedPlugin) -> Value {
-        // Where storage does not answer, what is live is told all the same.
+        // Without storage, the live releases are still listed.
         let history = self.releases.history(&deployed.name).await.unwrap_or_default();
         let mut described = match deployed.live() {
             Some(release) => {
@@ -68,7 +69,7 @@ impl Admin {
         if let Some(release) = deployed.installed() {
             described["breakersOpen"] = json!(release.breakers.open(Instant::now()));
         }
-        // As the nodes last said: none is waited for.
+        // The last status of each node: no node is asked.
         if let Some(status) = self.status.borrow().as_ref().filter(|status| !status.nodes.is_empty()) {
             described["nodes"] = status.nodes.iter().map(|node| on_node(node, &deployed.name)).collect();
         }
@@ -122,7 +123,7 @@ fn describe(release: &Release) -> Value {
 async fn deploy(
     State(admin): State<Arc<Admin>>,
     Path(name): Path<String>,
-    Query(how): Query<HowToDeploy>,
+    Query(how): Query<DeployQuery>,
     headers: HeaderMap,
     component: Bytes,
 ) -> Response {
@@ -159,7 +160,7 @@ struct RollbackSet {
     plugins: Vec<PluginName>,
 }
 
-/// Reads what a set of plugins is changed by, or says what is wrong with it.
+/// Parses a set of plugins and checks its size.
 fn set_of<T: serde::de::DeserializeOwned>(body: &[u8], count: impl Fn(&T) -> usize) -> Result<T, String> {
     let set: T = serde_json::from_slice(body).map_err(|error| error.to_string())?;
     match count(&set) {
@@ -184,8 +185,8 @@ async fn deploy_set(State(admin): State<Arc<Admin>>, body: Bytes) -> Response {
         Ok(parts) => parts,
         Err(error) => return problem(StatusCode::BAD_REQUEST, "Not a set of plugins", error),
     };
-    let too_large = parts.iter().find(|part| part.component.len() > admin.max_component);
-    if let Some(Part { name, .. }) = too_large {
+    let oversized = parts.iter().find(|part| part.component.len() > admin.max_component);
+    if let Some(Part { name, .. }) = oversized {
         let most = format!("the component of {name} has more than {} bytes (sandbox.component)", admin.max_component);
         return problem(StatusCode::PAYLOAD_TOO_LARGE, "A component is too large", most);
     }
@@ -199,8 +200,8 @@ async fn rollback_set(State(admin): State<Arc<Admin>>, body: Bytes) -> Response 
         Ok(set) => set.plugins,
         Err(error) => return problem(StatusCode::BAD_REQUEST, "Not a set of plugins", error),
     };
-    let (releases, gone_back) = (admin.releases.clone(), names.clone());
-    admin.change_set(names, async move { releases.rollback(&gone_back, "by the operator").await }).await
+    let (releases, targets) = (admin.releases.clone(), names.clone());
+    admin.change_set(names, async move { releases.rollback(&targets, "by the operator").await }).await
 }
 
 async fn promote(State(admin): State<Arc<Admin>>, Path(name): Path<String>) -> Response {
@@ -211,8 +212,8 @@ async fn promote(State(admin): State<Arc<Admin>>, Path(name): Path<String>) -> R
 
 async fn rollback(State(admin): State<Arc<Admin>>, Path(name): Path<String>) -> Response {
     let Ok(name) = PluginName::parse(&name) else { return no_such_plugin(&name) };
-    let (releases, gone_back) = (admin.releases.clone(), name.clone());
-    admin.change(&name, async move { releases.rollback(&[gone_back], "by the operator").await }).await
+    let (releases, targets) = (admin.releases.clone(), name.clone());
+    admin.change(&name, async move { releases.rollback(&[targets], "by the operator").await }).await
 }
 
 async fn disable(State(admin): State<Arc<Admin>>, Path(name): Path<String>) -> Response {
@@ -230,14 +231,14 @@ impl Admin {
         self.change(&name, async move { releases.set_disabled(&set, disabled).await.map(drop) }).await
     }
 
-    /// Makes a change, and tells what became of the plugin, or why nothing did. The change comes to its end even where the operator
-    /// hangs up: what is live would differ from what is stored otherwise.
+    /// Makes a change and returns the plugin's new state. The change runs to its end even if the operator disconnects: otherwise the
+    /// live release could differ from the stored one.
     async fn change(
         &self,
         name: &PluginName,
         change: impl Future<Output = Result<(), DeployError>> + Send + 'static,
     ) -> Response {
-        match changed(change).await {
+        match run_change(change).await {
             Ok(()) => match self.gateway.registry.deployed(name) {
                 Some(deployed) => axum::Json(self.describe(&deployed).await).into_response(),
                 None => no_such_plugin(name.as_str()),
@@ -246,13 +247,13 @@ impl Admin {
         }
     }
 
-    /// The same of several plugins. The answer leaves out those that are not deployed any more.
+    /// The same for several plugins. The answer leaves out those that are no longer deployed.
     async fn change_set(
         &self,
         names: Vec<PluginName>,
         change: impl Future<Output = Result<(), DeployError>> + Send + 'static,
     ) -> Response {
-        if let Err(response) = changed(change).await {
+        if let Err(response) = run_change(change).await {
             return response;
         }
         let mut plugins = Vec::new();
@@ -265,8 +266,8 @@ impl Admin {
     }
 }
 
-/// Makes a change, to its end. The error is the answer.
-async fn changed(change: impl Future<Output = Result<(), DeployError>> + Send + 'static) -> Result<(), Response> {
+/// Runs a change in a task of its own. The error is the response.
+async fn run_change(change: impl Future<Output = Result<(), DeployError>> + Send + 'static) -> Result<(), Response> {
     let error = match tokio::spawn(change).await {
         Ok(Ok(())) => return Ok(()),
         Ok(Err(error)) => error,

@@ -1,4 +1,4 @@
-//! Records of a plugin's calls, as they are made. Whoever goes away ends the recording; nothing is kept for later.
+//! Streams a recording of a plugin's calls to the operator. The recording ends when the request's connection closes; nothing is stored.
 
 use std::sync::Arc;
 
@@ -10,18 +10,18 @@ use axum::routing::post;
 use futures_util::stream;
 use http::{StatusCode, header};
 
-use super::requests::WhatToRecord;
+use super::requests::RecordQuery;
 use super::{Admin, problem};
 use crate::names::PluginName;
 use crate::replay::recording::{How, RecordError, Recording};
 use crate::replay::redact::{Hide, Vocabulary};
 
-/// The routes of records.
+/// The route of recordings.
 pub(super) fn routes() -> Router<Arc<Admin>> {
     Router::new().route("/admin/plugins/{name}/record", post(record))
 }
 
-async fn record(State(admin): State<Arc<Admin>>, Path(name): Path<String>, Query(what): Query<WhatToRecord>) -> Response {
+async fn record(State(admin): State<Arc<Admin>>, Path(name): Path<String>, Query(what): Query<RecordQuery>) -> Response {
     let share = match what.share() {
         Ok(share) => share,
         Err(error) => return problem(StatusCode::BAD_REQUEST, "Not a share", error),
@@ -47,7 +47,7 @@ async fn record(State(admin): State<Arc<Admin>>, Path(name): Path<String>, Query
         Err(error @ RecordError::Random(_)) => return problem(StatusCode::INTERNAL_SERVER_ERROR, "No record", error),
         Err(error) => return problem(StatusCode::CONFLICT, "No record", error),
     };
-    tracing::info!(plugin = %deployed.name, share, clear = what.clear, "its calls are recorded");
+    tracing::info!(plugin = %deployed.name, share, clear = what.clear, "recording calls");
     let lines = stream::unfold(lines, |mut lines| async move {
         let line = lines.next().await?;
         Some((Ok::<_, std::convert::Infallible>(line), lines))

@@ -1,5 +1,5 @@
-//! The node's own figures, counted once a second for whoever asks: plugins that list the topic `host.figures`, the operator's
-//! dashboard and terminal. Reading them must never wait for anything, nor slow a call.
+//! The node's status, computed once a second for plugins that list the topic `host.figures`, the dashboard and `hubbub top`.
+//! It must never block nor slow a call.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -19,15 +19,15 @@ use crate::memory;
 use crate::socket::Gateway;
 use crate::telemetry::latency::Snapshot;
 
-/// Between two tellings.
+/// The time between two updates.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Percentiles are over so many tellings.
+/// Percentiles cover this many updates.
 const WINDOW: usize = 10;
 
 pub const HOST_FIGURES: &str = "host.figures";
 
-/// The figures of one moment.
+/// A node's metrics at one moment.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
@@ -37,12 +37,12 @@ pub struct Status {
     pub rooms: usize,
     pub events_per_second: u64,
     pub deliveries_per_second: u64,
-    /// Of the process. None where the system does not tell.
+    /// Of the process. None where the system does not report it.
     pub memory_bytes: Option<i64>,
-    /// Changes with what is live.
+    /// Changes whenever the live releases do.
     pub changes: u64,
     pub plugins: Vec<PluginReport>,
-    /// All nodes of the cluster, this one included. Empty where this one is by itself.
+    /// All nodes of the cluster, this one included. Empty without a cluster.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<NodeReport>,
 }
@@ -52,9 +52,9 @@ pub struct Status {
 #[serde(rename_all = "camelCase")]
 pub struct NodeReport {
     pub node: String,
-    /// It shows no sign of life: its figures are those of a while ago.
+    /// Its heartbeat is late: `status` is out of date.
     pub silent: bool,
-    /// What the node says of itself: its own figures, without those of the others.
+    /// The node's own [`Status`], without `nodes`.
     #[serde(rename = "figures")]
     pub metrics: Value,
 }
@@ -66,7 +66,7 @@ pub struct PluginReport {
     pub name: String,
     /// `active`, `disabled`, `quarantined` or `unavailable`.
     pub state: &'static str,
-    /// Sources of calls that are quarantined until an operator ends it.
+    /// Sources of calls that are quarantined until an operator lifts it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub quarantined: Vec<Quarantined>,
     #[serde(flatten)]
@@ -90,22 +90,22 @@ pub struct ReleaseReport {
     pub events: u64,
     pub errors: u64,
     pub events_per_second: u64,
-    /// From an event's turn to its commit, over the last ten seconds.
+    /// From the start of an event's handling to its commit, over the last ten seconds.
     pub p50_ms: f64,
     pub p99_ms: f64,
     /// The mean time of a call in the sandbox.
     pub mean_micros: f64,
     /// Calls that run or wait.
     pub busy: usize,
-    /// Instances that wait for a call, and their memory.
+    /// Idle instances, and their memory.
     pub idle: usize,
     pub memory_bytes: usize,
 }
 
-/// The newest figures; none before the first second has begun.
+/// The newest status; none before the first update.
 pub type Latest = watch::Receiver<Option<Arc<Status>>>;
 
-/// Counts the figures and tells them, until it is dropped.
+/// Publishes a status every second, until it is dropped.
 pub async fn run(gateway: Arc<Gateway>, bus: Arc<Bus>, newest: watch::Sender<Option<Arc<Status>>>) {
     let mut meter = Meter::default();
     let mut ticks = tokio::time::interval(EVERY);
@@ -120,8 +120,8 @@ pub async fn run(gateway: Arc<Gateway>, bus: Arc<Bus>, newest: watch::Sender<Opt
         }
         let status = Arc::new(status);
         newest.send_replace(Some(status.clone()));
-        let tells = has_status_listener(&gateway);
-        for release in deployed_plugins.iter().filter(|_| tells).filter_map(|deployed| deployed.live()) {
+        let publishes = publishes_status(&gateway);
+        for release in deployed_plugins.iter().filter(|_| publishes).filter_map(|deployed| deployed.live()) {
             if release.manifest.topics.iter().any(|topic| topic == HOST_FIGURES) {
                 let key = HOST_FIGURES.to_owned();
                 bus.notice(&release.manifest.name, HOST_FIGURES, None, key, status.for_plugins().to_string()).await;
@@ -130,8 +130,9 @@ pub async fn run(gateway: Arc<Gateway>, bus: Arc<Bus>, newest: watch::Sender<Opt
     }
 }
 
-/// Whether this node is the one to tell plugins: what they make of it goes to the clients of all nodes. By itself, each tells its own.
-fn has_status_listener(gateway: &Gateway) -> bool {
+/// Whether this node sends the status to plugins. One node of a cluster does, because plugins' effects reach the clients of all nodes.
+/// A node without the cluster does it by itself.
+fn publishes_status(gateway: &Gateway) -> bool {
     let others = gateway.services.cluster.as_ref().filter(|cluster| cluster.link.is_up());
     others.is_none_or(|cluster| cluster.nodes.is_mine(HOST_FIGURES))
 }
@@ -142,7 +143,7 @@ impl NodeReport {
         Self { node: posted.node, silent: posted.is_silent, metrics }
     }
 
-    /// What the node says of one plugin.
+    /// The node's status of one plugin.
     pub fn plugin(&self, name: &str) -> Option<&Value> {
         self.metrics["plugins"].as_array()?.iter().find(|plugin| plugin["name"] == name)
     }
@@ -155,20 +156,20 @@ impl PluginReport {
 }
 
 impl Status {
-    /// What plugins are told, of all nodes together: what their users may see, and nothing of how the operator runs them. A room
-    /// is counted at each node that has a member of it.
+    /// The part of the status that plugins may see, summed over all nodes: nothing about how the operator runs them. A room counts
+    /// once for each node that has a member of it.
     fn for_plugins(&self) -> Value {
         let nodes = || self.nodes.iter().filter(|node| !node.silent);
         let whole = |own: u64, key: &str| over_all(own, nodes().map(|node| &node.metrics), key);
         let plugin = |plugin: &PluginReport| {
             let release = plugin.active.as_ref()?;
-            let there = || nodes().filter_map(|node| node.plugin(&plugin.name));
-            let slowest = there().filter_map(|plugin| plugin["p99Ms"].as_f64()).fold(release.p99_ms, f64::max);
+            let on_nodes = || nodes().filter_map(|node| node.plugin(&plugin.name));
+            let slowest = on_nodes().filter_map(|plugin| plugin["p99Ms"].as_f64()).fold(release.p99_ms, f64::max);
             Some(json!({
                 "name": plugin.name,
                 "version": release.version,
-                "events": over_all(release.events, there(), "events"),
-                "errors": over_all(release.errors, there(), "errors"),
+                "events": over_all(release.events, on_nodes(), "events"),
+                "errors": over_all(release.errors, on_nodes(), "errors"),
                 "p99Ms": slowest,
             }))
         };
@@ -182,15 +183,15 @@ impl Status {
     }
 }
 
-/// Counts of the last seconds, to be compared with now.
+/// Earlier counts, from which rates are computed.
 #[derive(Default)]
 struct Meter {
     deliveries: Option<u64>,
-    /// By digest: a release that has gone takes its counts along.
+    /// By digest of the release.
     releases: HashMap<String, Seen>,
 }
 
-/// What one release had done a moment ago.
+/// Earlier counts of one release.
 #[derive(Default)]
 struct Seen {
     events: Option<u64>,
@@ -257,12 +258,12 @@ impl Meter {
     }
 }
 
-/// What all nodes tell together; where none does, what this one has.
-fn over_all<'a>(own: u64, told: impl Iterator<Item = &'a Value>, key: &str) -> u64 {
-    told.map(|node| node[key].as_u64().unwrap_or_default()).reduce(u64::saturating_add).unwrap_or(own)
+/// The sum over the nodes' statuses, or `own` if there is none.
+fn over_all<'a>(own: u64, statuses: impl Iterator<Item = &'a Value>, key: &str) -> u64 {
+    statuses.map(|node| node[key].as_u64().unwrap_or_default()).reduce(u64::saturating_add).unwrap_or(own)
 }
 
-/// What has come since the last look; nothing at the first.
+/// The increase since the last call; 0 at the first.
 fn since(before: &mut Option<u64>, now: u64) -> u64 {
     before.replace(now).map_or(0, |before| now.saturating_sub(before))
 }

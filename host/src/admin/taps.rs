@@ -1,5 +1,5 @@
-//! The operator's live tap: a stock Socket.IO client on the admin port that names a user or a room hears its events, both ways.
-//! Nobody listens without the admin token; one that does not read loses records, and hears how many.
+//! The operator's live tap: a Socket.IO client on the admin port names a user or a room and receives a record of each of its events,
+//! in both directions. A connection needs the admin token. A slow listener loses records and is sent their number.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,28 +23,28 @@ use crate::socket::session::Session;
 use crate::transaction::services::Services;
 use crate::transaction::state::name_of;
 
-/// Where to listen in. The subject is in the connect's `auth`: one socket, one subject.
+/// The namespace of taps. Each socket has one subject, named in the `auth` of its connect.
 const NAMESPACE: &str = "/tap";
 
-/// The one event: some records, and how many were dropped so far.
+/// The only event: some records, and how many were dropped so far.
 const EVENT: &str = "tapped";
 
-/// Records in one packet.
-const TOGETHER: usize = 64;
+/// The most records in one packet.
+const BATCH: usize = 64;
 
-/// Before a listener whose queue is full is tried again.
+/// The wait before a listener with a full queue is tried again.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// How many may listen.
+/// Limits of the live tap.
 #[derive(Debug, Clone, Copy)]
 pub struct Config {
-    /// Listeners at a time. Past it one is refused.
+    /// The most listeners at a time; more are refused.
     pub most: usize,
-    /// Records that may wait for one. Past it they are dropped.
+    /// The most records that wait for one listener; more are dropped.
     pub queue: usize,
 }
 
-/// `{token, user}` or `{token, namespace, room}`, with the `tenant` that scopes the name, where there is one.
+/// `{token, user}` or `{token, namespace, room}`, and optionally the `tenant` that scopes the name.
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct Auth {
@@ -56,22 +56,22 @@ struct Auth {
 }
 
 #[derive(Serialize)]
-struct Told<'a> {
+struct TappedEvent<'a> {
     records: &'a [Arc<TapRecord>],
     dropped: u64,
 }
 
-/// A listener's place, and what it is told: kept by its socket from the door to its connect. Dropped, the place is free again.
+/// A listener's permit and its records. The socket holds it between the login and the connect handler.
 struct TapPermit {
     services: Arc<Services>,
     listening: Listening,
 }
 
-/// A socket's extensions hand out copies: the first takes the place.
-type Kept = Arc<Mutex<Option<TapPermit>>>;
+/// A socket's extensions return clones: the first one takes the permit.
+type PendingPermit = Arc<Mutex<Option<TapPermit>>>;
 
 impl TapPermit {
-    /// Listens from now on: who is let in hears all that happens after that.
+    /// Listens from now on, so that no event after the login is missed.
     fn take(services: &Arc<Services>, subject: Subject, config: Config) -> Result<Self, &'static str> {
         let taps = &services.rooms.taps;
         let listening = taps.listen(subject, config.most, config.queue).ok_or("Too many are listening")?;
@@ -86,23 +86,23 @@ impl Drop for TapPermit {
     }
 }
 
-/// Opens the namespace.
+/// Registers the namespace.
 pub(crate) fn open(io: &SocketIo<LocalAdapter>, operators: Operators, config: Config, gateway: &Gateway) {
     let (services, registry) = (gateway.services.clone(), gateway.registry.clone());
-    let door = move |socket: SocketRef, TryData(auth): TryData<Auth>| {
+    let authenticate = move |socket: SocketRef, TryData(auth): TryData<Auth>| {
         let auth = auth.unwrap_or_default();
-        let place = operators
+        let permit = operators
             .check(&socket, &auth.token)
             .and_then(|()| subject(&registry, services.default_tenant.as_deref(), auth))
             .and_then(|subject| TapPermit::take(&services, subject, config))
             .inspect_err(|_| {
                 services.metrics.taps_refused.inc();
             });
-        let place = place.map(|place| drop(socket.extensions.insert::<Kept>(Arc::new(Mutex::new(Some(place))))));
-        async move { place }
+        let permit = permit.map(|permit| drop(socket.extensions.insert::<PendingPermit>(Arc::new(Mutex::new(Some(permit))))));
+        async move { permit }
     };
     let listen = |socket: SocketRef| async move { listen(socket) };
-    io.ns(NAMESPACE, listen.with(door));
+    io.ns(NAMESPACE, listen.with(authenticate));
 }
 
 fn subject(registry: &Registry, default_tenant: Option<&str>, auth: Auth) -> Result<Subject, &'static str> {
@@ -117,16 +117,16 @@ fn subject(registry: &Registry, default_tenant: Option<&str>, auth: Auth) -> Res
     }
 }
 
-/// Begins to tell a socket of its subject.
+/// Starts forwarding the subject's events to a socket.
 fn listen(socket: SocketRef) {
-    let kept = socket.extensions.remove::<Kept>();
-    let Some(place) = kept.and_then(|kept| kept.lock().take()) else { return };
+    let pending = socket.extensions.remove::<PendingPermit>();
+    let Some(permit) = pending.and_then(|pending| pending.lock().take()) else { return };
     socket.on_disconnect({
-        let (services, id) = (place.services.clone(), place.listening.id);
+        let (services, id) = (permit.services.clone(), permit.listening.id);
         move || async move { end(&services, id) }
     });
     if socket.connected() {
-        tokio::spawn(tell(socket, place));
+        tokio::spawn(forward(socket, permit));
     }
 }
 
@@ -135,17 +135,17 @@ fn end(services: &Services, id: u64) {
     services.metrics.taps.set(services.rooms.taps.count() as i64);
 }
 
-/// Tells until the listener has gone.
-async fn tell(socket: SocketRef, mut place: TapPermit) {
+/// Forwards records until the listener disconnects.
+async fn forward(socket: SocketRef, mut permit: TapPermit) {
     let (mut records, mut counted) = (Vec::new(), 0);
-    while place.listening.records.recv_many(&mut records, TOGETHER).await > 0 {
+    while permit.listening.records.recv_many(&mut records, BATCH).await > 0 {
         loop {
-            let dropped = place.listening.dropped.load(Ordering::Relaxed);
-            place.services.metrics.tap_records_dropped.inc_by(dropped - counted);
+            let dropped = permit.listening.dropped.load(Ordering::Relaxed);
+            permit.services.metrics.tap_records_dropped.inc_by(dropped - counted);
             counted = dropped;
-            match socket.emit(EVENT, &Told { records: &records, dropped }) {
+            match socket.emit(EVENT, &TappedEvent { records: &records, dropped }) {
                 Ok(()) => break,
-                // Meanwhile the records behind these fill the queue, and then are dropped.
+                // New records wait in the queue meanwhile; when it is full, they are dropped.
                 Err(SendError::Socket(SocketError::InternalChannelFull)) => tokio::time::sleep(PAUSE).await,
                 Err(_) => return,
             }
@@ -155,7 +155,7 @@ async fn tell(socket: SocketRef, mut place: TapPermit) {
 }
 
 impl Session {
-    /// Tells who listens in of an event of this socket's. `refused`: why it took no effect.
+    /// Sends a record of an event from this socket to its listeners. `refused`: why it took no effect.
     pub(crate) fn tapped(&self, event: &str, args: &str, refused: Option<Code>, took: Duration, cpu: Duration) {
         let caller = self.caller.load();
         let user = caller.user.as_ref().map(name_of);

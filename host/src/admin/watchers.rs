@@ -1,5 +1,5 @@
-//! The operator's live figures: stock Socket.IO clients on the admin port, in a namespace and an engine of their own. Nobody is
-//! let in without the admin token, and a watcher that does not read loses figures, never anyone's time.
+//! The operator's live metrics over Socket.IO on the admin port, in a namespace and an engine of their own. A connection needs the
+//! admin token. A slow watcher must never delay anything else: it loses updates.
 
 use std::sync::Arc;
 
@@ -19,27 +19,27 @@ use super::taps;
 use crate::socket::Gateway;
 use crate::telemetry::Metrics;
 
-/// Where the figures are told.
+/// The namespace of live metrics.
 const NAMESPACE: &str = "/figures";
 
-/// The one event, and its one argument is what `GET /admin/figures` answers.
+/// The only event. Its argument is the body of `GET /admin/figures`.
 const EVENT: &str = "figures";
 
-/// The largest packet of a watcher, in bytes: a connect with the token is all that one has to say.
+/// The largest packet of a watcher, in bytes: it only sends a connect packet with the token.
 const MAX_PACKET: u64 = 16 << 10;
 
 /// socketioxide's service, to serve on the admin port's `/socket.io/`.
 pub type Service = SocketIoService<NotFoundService, LocalAdapter>;
 
-/// Who may watch.
+/// Limits on watchers.
 pub struct Watchers {
-    /// None: nobody is let in.
+    /// None: every connection is refused.
     pub token: Option<String>,
-    /// Watchers at a time. Past it one is refused.
+    /// The most watchers at a time; more are refused.
     pub limit: usize,
-    /// Tellings that may wait for one watcher. Past it they are dropped, for that one.
+    /// The most updates that wait for one watcher; more are dropped, for that watcher only.
     pub queue: usize,
-    /// Who listens in on a user or a room, and how.
+    /// Limits of the live tap.
     pub taps: taps::Config,
 }
 
@@ -49,11 +49,11 @@ struct Auth {
     token: String,
 }
 
-/// Kept by a watcher's socket: its place, free again when the socket has gone.
+/// Held by a watcher's socket and released when the socket closes.
 #[derive(Clone)]
 struct WatcherPermit(#[expect(dead_code, reason = "held, not read")] Arc<OwnedSemaphorePermit>);
 
-/// The service, and the handle that tells.
+/// The service, and the handle that [`run`] sends with.
 pub fn build(watchers: Watchers, gateway: &Gateway) -> (Service, SocketIo) {
     let (service, io) = SocketIo::builder()
         .req_path("/socket.io")
@@ -64,28 +64,28 @@ pub fn build(watchers: Watchers, gateway: &Gateway) -> (Service, SocketIo) {
         .ws_max_frame_size(MAX_PACKET as usize)
         .build_svc();
     taps::open(&io, Operators::new(watchers.token.as_deref(), gateway), watchers.taps, gateway);
-    let places = Arc::new(Semaphore::new(watchers.limit));
+    let permits = Arc::new(Semaphore::new(watchers.limit));
     let (operators, metrics) = (Operators::new(watchers.token.as_deref(), gateway), gateway.services.metrics.clone());
-    let door = move |socket: SocketRef, TryData(auth): TryData<Auth>| {
+    let authenticate = move |socket: SocketRef, TryData(auth): TryData<Auth>| {
         let checked = operators.check(&socket, &auth.unwrap_or_default().token);
-        let admit = checked.and_then(|()| admit(&socket, &places));
+        let admit = checked.and_then(|()| admit(&socket, &permits));
         if admit.is_err() {
             metrics.watchers_refused.inc();
         }
         async move { admit }
     };
-    // It only listens; what a watcher sends is nobody's.
-    io.ns(NAMESPACE, (|_: SocketRef| async {}).with(door));
+    // No handler is registered: events from a watcher are ignored.
+    io.ns(NAMESPACE, (|_: SocketRef| async {}).with(authenticate));
     (service, io)
 }
 
-fn admit(socket: &SocketRef, places: &Arc<Semaphore>) -> Result<(), &'static str> {
-    let place = places.clone().try_acquire_owned().map_err(|_| "Too many are watching")?;
-    socket.extensions.insert(WatcherPermit(Arc::new(place)));
+fn admit(socket: &SocketRef, permits: &Arc<Semaphore>) -> Result<(), &'static str> {
+    let permit = permits.clone().try_acquire_owned().map_err(|_| "Too many are watching")?;
+    socket.extensions.insert(WatcherPermit(Arc::new(permit)));
     Ok(())
 }
 
-/// Tells each new figures to everyone who watches, until it is dropped.
+/// Sends each new [`Status`](super::status::Status) to all watchers, until it is dropped.
 pub async fn run(io: SocketIo, mut latest: Latest, metrics: Arc<Metrics>) {
     while latest.changed().await.is_ok() {
         let status = latest.borrow_and_update().clone();

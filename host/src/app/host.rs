@@ -116,7 +116,7 @@ async fn storage(config: &Config) -> anyhow::Result<Arc<dyn Storage>> {
 }
 
 /// What asks components what they are, without anything to serve: neither keys nor storage.
-pub fn describing(config: &Config) -> anyhow::Result<Stage> {
+pub fn offline_stage(config: &Config) -> anyhow::Result<Stage> {
     let (report, _) = mpsc::channel(1);
     let (rooms, metrics) = (Rooms::new(report, 0, None), Arc::new(Metrics::new()));
     let services = services(config, Arc::new(NoStorage), rooms, None, metrics, Tracer::default())?;

@@ -1,4 +1,4 @@
-//! Metrics that the parts keep for themselves, read when they are asked for. It only reads: nothing here may wait.
+//! Metrics that storage, rooms and the process keep themselves, read at each scrape. Nothing here may block.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,7 +10,7 @@ use crate::telemetry::collected::{self, Metric};
 use crate::telemetry::{self, Metrics};
 use crate::{descriptors, memory};
 
-/// Adds the metrics that storage and rooms keep for themselves, and those of the process.
+/// Registers the metrics of storage, rooms, the other nodes and the process.
 pub(super) fn register(metrics: &Metrics, storage: Arc<dyn Storage>, rooms: Arc<Rooms>, peers: Option<Arc<Peers>>) {
     let read = move || {
         let peers = peers.iter().flat_map(|peers| peers.metrics());

@@ -1,4 +1,4 @@
-//! Opens the server's two ports. Whatever is wrong with an address is one sentence that names its key, before anything is served.
+//! Opens the server's two ports. An error is one sentence that names the address's key, returned before anything is served.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListener};
@@ -8,10 +8,10 @@ use tokio::net::TcpListener;
 
 use crate::config::{Host, Listen, Server};
 
-/// Connections that the kernel accepts before the server does.
+/// The kernel's queue of connections that are not accepted yet.
 const BACKLOG: i32 = 1024;
 
-/// Both ports, open. A name such as `localhost` has several addresses, and a listener for each.
+/// Both ports, open. A name such as `localhost` has several addresses, with a listener for each.
 pub struct Ports {
     pub public: Vec<TcpListener>,
     pub admin: Vec<TcpListener>,
@@ -35,20 +35,20 @@ pub enum PortError {
 impl Ports {
     /// Opens both ports, or neither.
     pub async fn bind(server: &Server) -> Result<Self, PortError> {
-        let (public, admin) = bound(server).await?;
+        let (public, admin) = bind_both(server).await?;
         let listening = |sockets: Vec<Socket>| sockets.into_iter().map(listen).collect::<io::Result<_>>();
         Ok(Self {
-            public: listening(public).map_err(|why| said(PUBLIC, &server.listen, why))?,
-            admin: listening(admin).map_err(|why| said(ADMIN, &server.admin, why))?,
+            public: listening(public).map_err(|why| port_error(PUBLIC, &server.listen, why))?,
+            admin: listening(admin).map_err(|why| port_error(ADMIN, &server.admin, why))?,
         })
     }
 
-    /// Whether both could be opened at this moment. Nobody is accepted meanwhile.
+    /// Checks that both can be opened now. No connection is accepted meanwhile.
     pub async fn check(server: &Server) -> Result<(), PortError> {
-        bound(server).await.map(drop)
+        bind_both(server).await.map(drop)
     }
 
-    /// The address of the public port. With port 0 this is how to learn which it is.
+    /// The address of the public port, with the chosen port if the configured one is 0.
     pub fn public_address(&self) -> Option<SocketAddr> {
         first(&self.public)
     }
@@ -65,13 +65,13 @@ type Name = (&'static str, &'static str);
 const PUBLIC: Name = ("server.listen", "--listen");
 const ADMIN: Name = ("server.admin", "--admin");
 
-/// Sockets that hold both ports, and do not listen yet.
-async fn bound(server: &Server) -> Result<(Vec<Socket>, Vec<Socket>), PortError> {
+/// Sockets that are bound to both ports and do not listen yet.
+async fn bind_both(server: &Server) -> Result<(Vec<Socket>, Vec<Socket>), PortError> {
     if server.listen == server.admin && server.listen.port != 0 {
         return Err(PortError::Same(server.listen.clone()));
     }
-    let public = bind(&server.listen).await.map_err(|why| said(PUBLIC, &server.listen, why))?;
-    let admin = bind(&server.admin).await.map_err(|why| said(ADMIN, &server.admin, why))?;
+    let public = bind(&server.listen).await.map_err(|why| port_error(PUBLIC, &server.listen, why))?;
+    let admin = bind(&server.admin).await.map_err(|why| port_error(ADMIN, &server.admin, why))?;
     Ok((public, admin))
 }
 
@@ -79,7 +79,7 @@ fn first(listeners: &[TcpListener]) -> Option<SocketAddr> {
     listeners.first().and_then(|listener| listener.local_addr().ok())
 }
 
-fn said((key, flag): Name, listen: &Listen, why: io::Error) -> PortError {
+fn port_error((key, flag): Name, listen: &Listen, why: io::Error) -> PortError {
     let listen = listen.clone();
     match why.kind() {
         io::ErrorKind::AddrInUse => PortError::InUse { key, flag, listen },
@@ -94,7 +94,7 @@ async fn bind(listen: &Listen) -> io::Result<Vec<Socket>> {
         Host::All => {
             let both = open(SocketAddr::from((Ipv6Addr::UNSPECIFIED, listen.port)));
             let opened = match both {
-                // A machine without IPv6 has IPv4 alone.
+                // The machine may lack IPv6.
                 Err(why) if is_missing(&why) => open(SocketAddr::from((Ipv4Addr::UNSPECIFIED, listen.port))),
                 other => other,
             };
@@ -112,7 +112,7 @@ async fn bind(listen: &Listen) -> io::Result<Vec<Socket>> {
     }
 }
 
-/// Takes the same port at each address. One that the machine lacks, as `::1` without IPv6, is left out if another is there.
+/// Binds the same port at each address. An address that the machine lacks, such as `::1` without IPv6, is skipped if another exists.
 fn bind_each(addresses: &[IpAddr], mut port: u16) -> io::Result<Vec<Socket>> {
     let mut sockets = Vec::new();
     let mut missing = io::Error::from(io::ErrorKind::NotFound);
@@ -137,10 +137,10 @@ fn is_missing(why: &io::Error) -> bool {
 fn open(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
-        // Clients with IPv4 come in by it, too, whatever the system's default is.
+        // The socket accepts IPv4 too, whatever the system's default is.
         socket.set_only_v6(false)?;
     }
-    // A restart does not wait for the connections that the last run closed.
+    // A restart must not wait for the last run's connections in TIME_WAIT.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_form_of_an_address_is_bound_and_tells_its_port() {
+    async fn every_form_of_an_address_is_bound() {
         for listen in ["127.0.0.1:0", "localhost:0", ":0", "[::]:0"] {
             let ports = Ports::bind(&server(listen, "127.0.0.1:0")).await.unwrap();
             let (public, admin) = (ports.public_address().unwrap().port(), ports.admin_address().unwrap().port());
@@ -178,15 +178,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cannot_be_opened_is_said_with_its_key() {
+    async fn a_port_that_cannot_be_opened_is_named_by_its_key() {
         let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let taken = other.local_addr().unwrap();
-        let said = refusal(&taken.to_string(), "127.0.0.1:0").await;
-        assert_eq!(said, format!("server.listen (--listen): {taken} is in use by another program"));
-        let said = refusal("127.0.0.1:0", &format!("localhost:{}", taken.port())).await;
-        assert!(said.starts_with("server.admin (--admin): ") && said.ends_with("is in use by another program"), "{said}");
-        let said = refusal(&format!(":{}", taken.port()), "127.0.0.1:0").await;
-        assert!(said.ends_with("is in use by another program"), "{said}");
+        let error = refusal(&taken.to_string(), "127.0.0.1:0").await;
+        assert_eq!(error, format!("server.listen (--listen): {taken} is in use by another program"));
+        let error = refusal("127.0.0.1:0", &format!("localhost:{}", taken.port())).await;
+        assert!(error.starts_with("server.admin (--admin): ") && error.ends_with("is in use by another program"), "{error}");
+        let error = refusal(&format!(":{}", taken.port()), "127.0.0.1:0").await;
+        assert!(error.ends_with("is in use by another program"), "{error}");
         assert!(refusal(":1", ":1").await.contains("each needs a port of its own"));
         assert!(refusal("192.0.2.1:0", "127.0.0.1:0").await.ends_with("is no address of this machine"));
         assert!(refusal("no-such-name.invalid:0", "127.0.0.1:0").await.ends_with("has no address"));

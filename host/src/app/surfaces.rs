@@ -1,4 +1,4 @@
-//! Puts the public port and the operator's together: their host names, origins, limits and routes.
+//! Builds the public port and the operator's: host names, origins, limits and routes.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::server::web;
 use crate::socket::Gateway;
 use crate::socket::tcp_permits::TcpPermits;
 
-/// The names of both ports.
+/// The allowed host names of both ports.
 pub(super) struct Names {
     public: Hosts,
     admin: Hosts,
@@ -32,11 +32,11 @@ impl Names {
 /// The routes of a port.
 pub(super) struct Routes {
     pub(super) all: Router,
-    /// Past its limits.
+    /// Those that still answer at the connection limit.
     pub(super) checks: Router,
 }
 
-/// Builds both ports.
+/// The parts that both ports are built from.
 pub(super) struct Surfaces<'a> {
     pub(super) config: &'a Config,
     pub(super) gateway: &'a Gateway,
@@ -44,7 +44,7 @@ pub(super) struct Surfaces<'a> {
 }
 
 /// The part of a port that differs from the other port.
-struct Own {
+struct PortParts {
     name: &'static str,
     hosts: Hosts,
     origins: Origins,
@@ -55,7 +55,7 @@ struct Own {
 
 impl Surfaces<'_> {
     pub(super) fn public(&self, routes: Routes) -> Arc<Port> {
-        let own = Own {
+        let parts = PortParts {
             name: "public",
             hosts: self.front.names.public.clone(),
             origins: self.front.origins.clone(),
@@ -63,12 +63,12 @@ impl Surfaces<'_> {
             answer: web::answer,
             connections: ("tcp_connections", self.config.gateway.tcp_connections),
         };
-        self.port(own, routes)
+        self.port(parts, routes)
     }
 
-    /// The operator's port. Only its own pages may send it anything.
+    /// The operator's port. Only its own pages are an allowed origin.
     pub(super) fn admin(&self, routes: Routes) -> Arc<Port> {
-        let own = Own {
+        let parts = PortParts {
             name: "admin",
             hosts: self.front.names.admin.clone(),
             origins: Origins::default(),
@@ -76,10 +76,10 @@ impl Surfaces<'_> {
             answer: admin::answer,
             connections: ("admin_tcp_connections", self.config.admin.tcp_connections),
         };
-        self.port(own, routes)
+        self.port(parts, routes)
     }
 
-    fn port(&self, own: Own, routes: Routes) -> Arc<Port> {
+    fn port(&self, parts: PortParts, routes: Routes) -> Arc<Port> {
         let (config, metrics) = (&self.config.gateway, &self.gateway.services.metrics);
         let waits = Waits {
             first: config.connect_timeout,
@@ -88,11 +88,11 @@ impl Surfaces<'_> {
             write: config.write_timeout,
             body: Pace { least: config.body_timeout, rate: config.body_rate },
         };
-        let Own { name, hosts, origins, open, answer, connections } = own;
+        let PortParts { name, hosts, origins, open, answer, connections } = parts;
         let trusted = &self.gateway.trusted_proxies;
         Arc::new(Port {
             name,
-            // Done once here, or axum does it at every request.
+            // Otherwise axum does it at every request.
             routes: routes.all.with_state(()),
             checks: routes.checks.with_state(()),
             has_clients: name == "public",

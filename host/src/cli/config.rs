@@ -1,10 +1,10 @@
-//! `hubbub config`: prints what the server can be configured with, and the pages that are made from the code's own comments.
+//! `hubbub config`: prints the configuration's keys and the pages that are generated from the code's comments.
 
 mod metrics;
 
 use clap::Subcommand;
 
-use super::show;
+use super::print_raw;
 use crate::config::doc;
 
 #[derive(Subcommand)]
@@ -30,6 +30,6 @@ impl Config {
             Self::Limits => doc::limits(),
             Self::Metrics => doc::metrics(&metrics::all()?),
         };
-        Ok(show(&text)?)
+        Ok(print_raw(&text)?)
     }
 }

@@ -1,4 +1,4 @@
-//! `hubbub dead`: dead letters of a running server, listed, handled once more, or forgotten. Asks the admin API; it holds nothing.
+//! `hubbub dead`: lists, retries and drops dead letters of a running server over the admin API. It must never open storage itself.
 
 use anyhow::bail;
 use clap::{Args, Subcommand};
@@ -14,47 +14,47 @@ pub(super) enum Dead {
     /// Lists dead letters, oldest first: id, plugin or system, topic, key, tenant, message, when, why.
     List {
         #[command(flatten)]
-        which: Which,
-        /// At most so many.
+        which: Filter,
+        /// The most letters to list.
         #[arg(long, default_value_t = 100)]
         limit: usize,
-        /// Those after this id.
+        /// Lists letters after this id.
         #[arg(long, value_name = "ID", default_value_t = 0)]
         after: u64,
-        /// With their data, where `admin.tap_payloads` lets operators see it.
+        /// Includes the data, if `admin.tap_payloads` allows it.
         #[arg(long)]
         payload: bool,
         #[command(flatten)]
         operator: Operator,
     },
-    /// Has their plugins handle them once more, behind all that waits.
+    /// Queues letters for their plugins again, behind all waiting messages.
     Retry {
         #[command(flatten)]
-        chosen: Chosen,
+        chosen: Selection,
     },
-    /// Forgets them.
+    /// Deletes letters.
     Drop {
         #[command(flatten)]
-        chosen: Chosen,
+        chosen: Selection,
     },
 }
 
 #[derive(Args)]
-pub(super) struct Which {
-    /// Of this plugin; or of `ingest-kafka`, `ingest-streams`, `ingest-pubsub`, `egress-kafka`, `egress-redis`.
+pub(super) struct Filter {
+    /// Letters of this plugin, or of `ingest-kafka`, `ingest-streams`, `ingest-pubsub`, `egress-kafka`, `egress-redis`.
     #[arg(long, value_name = "NAME")]
     plugin: Option<String>,
-    /// Of this topic.
+    /// Letters of this topic.
     #[arg(long)]
     topic: Option<String>,
 }
 
 #[derive(Args)]
-pub(super) struct Chosen {
-    /// Ids, as `list` tells them.
+pub(super) struct Selection {
+    /// Ids that `list` shows.
     ids: Vec<u64>,
     #[command(flatten)]
-    which: Which,
+    which: Filter,
     #[command(flatten)]
     operator: Operator,
 }
@@ -70,12 +70,12 @@ impl Dead {
                         path += &format!("&{}", value.query().unwrap_or_default());
                     }
                 }
-                let page = ask(operator, reqwest::Method::GET, &path, Vec::new())?;
+                let page = request_json(operator, reqwest::Method::GET, &path, Vec::new())?;
                 for letter in page["letters"].as_array().into_iter().flatten() {
                     print(&line(letter))?;
                 }
                 if let Some(next) = page["next"].as_u64() {
-                    super::say(&format!("there are more: --after {next}"));
+                    super::eprint_line(&format!("there are more: --after {next}"));
                 }
                 Ok(())
             }
@@ -85,23 +85,24 @@ impl Dead {
     }
 }
 
-impl Chosen {
-    fn settle(&self, deed: &str) -> anyhow::Result<()> {
+impl Selection {
+    fn settle(&self, action: &str) -> anyhow::Result<()> {
         if self.ids.is_empty() && self.which.plugin.is_none() && self.which.topic.is_none() {
-            bail!("which letters? Name ids, or --plugin, or --topic");
+            bail!("no letters selected: name ids, or --plugin, or --topic");
         }
         let body = json!({ "ids": self.ids, "plugin": self.which.plugin, "topic": self.which.topic });
-        let told = ask(&self.operator, reqwest::Method::POST, &format!("/admin/dead/{deed}"), body.to_string().into_bytes())?;
-        print(&serde_json::to_string_pretty(&told)?)?;
+        let answer =
+            request_json(&self.operator, reqwest::Method::POST, &format!("/admin/dead/{action}"), body.to_string().into_bytes())?;
+        print(&serde_json::to_string_pretty(&answer)?)?;
         Ok(())
     }
 }
 
-fn ask(operator: &Operator, method: reqwest::Method, path: &str, body: Vec<u8>) -> anyhow::Result<Value> {
-    runtime()?.block_on(operator.ask(&reqwest::Client::new(), method, path, body, None))
+fn request_json(operator: &Operator, method: reqwest::Method, path: &str, body: Vec<u8>) -> anyhow::Result<Value> {
+    runtime()?.block_on(operator.request_json(&reqwest::Client::new(), method, path, body, None))
 }
 
-/// A letter in one line. Names and reasons come from outside, so they are escaped.
+/// A letter in one line. Names and reasons are untrusted, so they are escaped.
 fn line(letter: &Value) -> String {
     let text = |key: &str| match &letter[key] {
         Value::String(text) => shown::line(text).into_owned(),
@@ -132,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_letter_is_one_line_whatever_is_in_it() {
+    fn control_characters_in_a_letter_are_escaped() {
         let letter = json!({"id": 7, "plugin": "chat", "topic": "chat.upserted", "reason": "no\u{1b}[2J\nsuch", "diedAt": 0});
         let line = line(&letter);
         assert_eq!(line, "7  1970-01-01T00:00:00Z  chat  chat.upserted  key -  tenant -  message -  no\\u001b[2J\\nsuch");

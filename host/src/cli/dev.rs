@@ -1,5 +1,5 @@
-//! `hubbub dev`: builds, serves, and swaps a plugin under its live sockets when its source changes. A build or staging that fails
-//! keeps the old release, and says why.
+//! `hubbub dev`: builds, serves, and reloads a plugin without closing its sockets when its source changes. If a build or staging
+//! fails, the old release must stay live and the error is logged.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use super::reload::reload;
 use super::signals::Signals;
 use super::start::{load, runtime, start_log};
-use super::{Common, say};
+use super::{Common, eprint_line};
 use crate::app::{App, Ports};
 use crate::config::{Config, Mode, Secrets, Server};
 use crate::deploy::history::digest;
@@ -37,7 +37,7 @@ pub(super) fn run(common: &Common, watch: bool, expose: bool) -> anyhow::Result<
     start_log(&config, LogFormat::Text)?;
     let toolchain = Toolchain::from_env();
     let runtime = runtime()?;
-    // A port that is taken is said now, and not after a build of minutes. They are opened for good once all is staged.
+    // A port in use is reported before a build that may take minutes. The ports are opened when all is staged.
     runtime.block_on(Ports::check(&config.server))?;
     let files = plugin_files(&config, &root)?;
     for name in config.plugins.keys().filter(|name| !files.contains_key(*name)) {
@@ -57,8 +57,8 @@ pub(super) fn run(common: &Common, watch: bool, expose: bool) -> anyhow::Result<
         });
         let listen = &app.config.server.listen;
         let port = ports.public_address().map_or(listen.port, |at| at.port());
-        shown.iter().for_each(|line| say(&format!("hubbub: made for this run: {line}")));
-        say(&format!("hubbub: serving http://{}:{port}/", listen.shown_host()));
+        shown.iter().for_each(|line| eprint_line(&format!("hubbub: made for this run: {line}")));
+        eprint_line(&format!("hubbub: serving http://{}:{port}/", listen.shown_host()));
         let gateway = app.gateway.clone();
         let result = app.serve(ports, signals.stopped(async || reload(mode, common, secrets.as_ref(), &gateway).await)).await;
         if let Some(reloading) = reloading {
@@ -66,12 +66,12 @@ pub(super) fn run(common: &Common, watch: bool, expose: bool) -> anyhow::Result<
         }
         result
     });
-    // A build that still runs must not delay the end.
+    // A running build must not delay the exit.
     runtime.shutdown_background();
     served
 }
 
-/// Refuses addresses that other machines reach: everyone knows the secrets of `dev`.
+/// Refuses addresses that other machines reach, because the secrets of `dev` are public.
 fn check_loopback(server: &Server) -> anyhow::Result<()> {
     for (key, flag, listen) in [("server.listen", "--listen", &server.listen), ("server.admin", "--admin", &server.admin)] {
         if !listen.is_loopback() {
@@ -91,10 +91,10 @@ async fn build_app(config: Config, mode: Mode, files: &BTreeMap<PluginName, Path
 }
 
 fn options(toolchain: Toolchain) -> Options<'static> {
-    Options { out: None, toolchain, show: true, say: &|line| say(line) }
+    Options { out: None, toolchain, show: true, notify: &|line| eprint_line(line) }
 }
 
-/// The components of what is under `plugins/`, freshly built, and those that the configuration names, which go first.
+/// The components of `plugins/`, freshly built, and those of the configuration, which take precedence.
 pub(super) fn plugin_files(config: &Config, root: &Path) -> anyhow::Result<BTreeMap<PluginName, PathBuf>> {
     let mut files = build(root, Toolchain::from_env())?;
     for (name, plugin) in &config.plugins {
@@ -117,7 +117,7 @@ fn build(root: &Path, toolchain: Toolchain) -> anyhow::Result<BTreeMap<PluginNam
     built.built.into_iter().map(|built| Ok((PluginName::parse(&built.name)?, built.component))).collect()
 }
 
-/// Follows the sources.
+/// Rebuilds plugins when their sources change.
 struct Reloader {
     root: PathBuf,
     toolchain: Toolchain,
@@ -144,7 +144,7 @@ impl Reloader {
             if dir.is_dir() {
                 self.rebuild(dir).await;
             } else {
-                tracing::warn!(plugin = folder, "its folder is gone: its last release serves on");
+                tracing::warn!(plugin = folder, "its folder was removed: its last release stays live");
             }
         }
     }
@@ -154,13 +154,13 @@ impl Reloader {
         match tokio::task::spawn_blocking(move || toolchain::build_all(&root, &options(toolchain))).await {
             Ok(Ok(all)) => {
                 for failure in all.failures {
-                    tracing::error!("not reloaded, the old release serves on: {failure}");
+                    tracing::error!("not reloaded, the old release stays live: {failure}");
                 }
                 for built in all.built {
                     self.swap(&built.name, &built.component).await;
                 }
             }
-            Ok(Err(error)) => tracing::error!("not reloaded, the old releases serve on: {error}"),
+            Ok(Err(error)) => tracing::error!("not reloaded, the old releases stay live: {error}"),
             Err(error) => tracing::error!("not reloaded, the build panicked: {error}"),
         }
     }
@@ -169,14 +169,14 @@ impl Reloader {
         let toolchain = self.toolchain;
         match tokio::task::spawn_blocking(move || toolchain::build(&dir, &options(toolchain))).await {
             Ok(Ok(built)) => self.swap(&built.name, &built.component).await,
-            Ok(Err(error)) => tracing::error!("not reloaded, the old release serves on: {error}"),
+            Ok(Err(error)) => tracing::error!("not reloaded, the old release stays live: {error}"),
             Err(error) => tracing::error!("not reloaded, the build panicked: {error}"),
         }
     }
 
     async fn swap(&self, name: &str, component: &Path) {
         if let Err(error) = self.stage_and_install(name, component).await {
-            tracing::error!(plugin = name, "not reloaded, the old release serves on: {error:#}");
+            tracing::error!(plugin = name, "not reloaded, the old release stays live: {error:#}");
         }
     }
 
@@ -185,7 +185,7 @@ impl Reloader {
         let bytes = tokio::fs::read(component).await?;
         let live = self.releases.registry.deployed(&name).and_then(|deployed| deployed.live());
         if live.is_some_and(|live| live.digest == digest(&bytes)) {
-            tracing::info!(plugin = %name, "built, and the same as before: the release stays");
+            tracing::info!(plugin = %name, "built without a difference: the release stays");
             return Ok(());
         }
         let release = self.releases.reload(&name, bytes, component).await?;

@@ -1,5 +1,4 @@
-//! `hubbub plugin diff OLD NEW`: what a new component would change, before anybody deploys it. It runs `describe` of both, and nothing
-//! else of them.
+//! `hubbub plugin diff OLD NEW`: what a new component would change when it is deployed. It must run nothing of either but `describe`.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -12,7 +11,6 @@ use crate::config::Config;
 use crate::toolchain::{self, Inspection};
 use crate::{app, shown};
 
-/// One side.
 struct Side {
     inspection: Inspection,
     manifest: Manifest,
@@ -29,7 +27,7 @@ pub(super) fn run(old: &Path, new: &Path) -> anyhow::Result<()> {
 async fn read(file: &Path) -> anyhow::Result<Side> {
     let inspection = toolchain::inspect(file)?;
     let component = std::fs::read(file).with_context(|| file.display().to_string())?;
-    let stage = app::describing(&Config::default())?;
+    let stage = app::offline_stage(&Config::default())?;
     let manifest = stage.describe(None, component).await.with_context(|| file.display().to_string())?;
     Ok(Side { inspection, manifest })
 }
@@ -42,7 +40,7 @@ fn report(old: &Side, new: &Side) -> Vec<String> {
         lines.push(format!("contract {} -> {}", contract(old), contract(new)));
     }
     let texts = |list: &[String]| list.iter().cloned().collect::<BTreeSet<_>>();
-    // Without versions: those of another contract's imports all differ.
+    // Without versions: they differ in every import of another contract.
     let imports = |side: &Side| -> BTreeSet<String> {
         side.inspection.imports.iter().map(|import| import.split('@').next().unwrap_or_default().to_owned()).collect()
     };
@@ -77,7 +75,7 @@ fn changed(lines: &mut Vec<String>, what: &str, old: &BTreeSet<String>, new: &BT
     lines.extend(old.difference(new).map(|one| format!("- {what} {one}")));
 }
 
-/// Events that both handle, with another payload or reply.
+/// Events that both handle, with different payloads or replies.
 fn schemas(lines: &mut Vec<String>, old: &Manifest, new: &Manifest) {
     for event in &new.events {
         let before = old.events.iter().find(|before| before.name == event.name && before.namespace == event.namespace);

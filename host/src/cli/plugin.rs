@@ -1,4 +1,4 @@
-//! The author's commands, and the operator's over the admin API.
+//! The commands of plugin authors, and the operator's commands over the admin API.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use clap::{Args, Subcommand};
 
 use super::start::runtime;
-use super::{print, say};
+use super::{eprint_line, print};
 use crate::app;
 use crate::config::Config;
 use crate::deploy::checks::signature;
@@ -18,13 +18,13 @@ use crate::toolchain::{self, Options, Toolchain};
 
 #[derive(Subcommand)]
 pub(super) enum Plugin {
-    /// Makes a new plugin that builds, tests and runs as it is. Outside a checkout of Hubbub it needs `--sdk`.
+    /// Creates a new plugin that builds, passes its tests and runs. Outside a checkout of Hubbub it needs `--sdk`.
     New {
         name: String,
-        /// The folder it is made in.
+        /// The folder to create it in.
         #[arg(long = "in", value_name = "DIR", default_value = "plugins")]
         parent: PathBuf,
-        /// The SDK's folder: `sdk` of a checkout of Hubbub. Inside a checkout it is found.
+        /// The SDK's folder, `sdk` of a checkout of Hubbub. Inside a checkout it is found automatically.
         #[arg(long, value_name = "DIR")]
         sdk: Option<PathBuf>,
     },
@@ -32,25 +32,25 @@ pub(super) enum Plugin {
     Build {
         #[arg(default_value = ".")]
         dir: PathBuf,
-        /// Where the component goes.
+        /// The file to write the component to.
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
-    /// Runs a plugin's tests, natively; then builds its component and asks it what it is, as a server does.
+    /// Runs a plugin's tests natively; then builds its component and calls `describe`, as a server does.
     Test {
         #[arg(default_value = ".")]
         dir: PathBuf,
     },
-    /// Says what a component is and wants.
+    /// Prints a component's metadata and imports.
     Inspect { file: PathBuf },
     /// Signs a component: writes FILE.sig, and prints the public key for `signature.keys`.
     Sign {
         file: PathBuf,
-        /// An Ed25519 private key in PEM, as `openssl genpkey -algorithm ed25519` makes one.
+        /// An Ed25519 private key in PEM, such as `openssl genpkey -algorithm ed25519` creates.
         #[arg(long, value_name = "FILE")]
         key: PathBuf,
     },
-    /// Says what has changed between two components, and whether the new one may replace the old one.
+    /// Prints the changes between two components, and whether the new one may replace the old one.
     Diff { old: PathBuf, new: PathBuf },
 }
 
@@ -69,9 +69,9 @@ impl Plugin {
                 if !toolchain::test(dir)? {
                     bail!("some tests failed");
                 }
-                // A component lacks much that this machine has.
+                // Native tests may use features that a component lacks.
                 let built = toolchain::build(dir, &options(None))?;
-                say(&format!("the component is good: {}", described(&built.component)?));
+                eprint_line(&format!("the component is good: {}", described(&built.component)?));
             }
             Self::Inspect { file } => print(&toolchain::inspect(file)?.to_string())?,
             Self::Sign { file, key } => sign(file, key)?,
@@ -83,13 +83,14 @@ impl Plugin {
 
 fn options(out: Option<&Path>) -> Options<'_> {
     let show = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    Options { out, toolchain: Toolchain::from_env(), show, say: &|line| say(line) }
+    Options { out, toolchain: Toolchain::from_env(), show, notify: &|line| eprint_line(line) }
 }
 
-/// The name and version that a component gives itself, once it has been compiled and asked.
+/// The name and version that a component describes.
 fn described(component: &Path) -> anyhow::Result<String> {
     let bytes = std::fs::read(component).with_context(|| component.display().to_string())?;
-    let manifest = runtime()?.block_on(async { anyhow::Ok(app::describing(&Config::default())?.describe(None, bytes).await?) });
+    let manifest =
+        runtime()?.block_on(async { anyhow::Ok(app::offline_stage(&Config::default())?.describe(None, bytes).await?) });
     let manifest = manifest.with_context(|| component.display().to_string())?;
     Ok(format!("{}@{}", manifest.name, manifest.version))
 }
@@ -104,7 +105,7 @@ fn sign(file: &Path, key: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How a running server is reached.
+/// Address and token of a running server.
 #[derive(Args)]
 pub(super) struct Operator {
     /// The server's admin port.
@@ -137,7 +138,7 @@ pub(super) struct Named {
 
 #[derive(Args)]
 pub(super) struct Rollback {
-    /// The plugin. More than one: a set that goes back as one.
+    /// The plugin, or several plugins that are rolled back as one set.
     #[arg(required = true)]
     names: Vec<String>,
     #[command(flatten)]
@@ -146,13 +147,13 @@ pub(super) struct Rollback {
 
 #[derive(Args)]
 pub(super) struct Deploy {
-    /// The plugin's name, and its component; FILE.sig beside it is its signature. More of both: a set that is deployed as one.
+    /// The plugin's name and its component; FILE.sig beside it is its signature. Several pairs are deployed as one set.
     #[arg(required = true, num_args = 2.., value_names = ["NAME", "FILE"])]
     plugins: Vec<String>,
-    /// Only to a share of the users, such as 10%, until `promote` or `rollback`.
+    /// Deploys to a share of the users only, such as 10%, until `promote` or `rollback`.
     #[arg(long, value_name = "PERCENT")]
     canary: Option<String>,
-    /// To nobody: it is only run on a share of the calls, such as 10%, once they are done, and what differs is told by `plugins`.
+    /// Runs the release without effect on a share of the finished calls, such as 10%; `plugins` reports the differences.
     #[arg(long, value_name = "PERCENT", conflicts_with = "canary")]
     shadow: Option<String>,
     #[command(flatten)]
@@ -168,15 +169,15 @@ impl Operator {
         self.send(reqwest::Method::POST, "/admin/drain", Vec::new(), None)
     }
 
-    /// Sends a request, and prints what is answered.
+    /// Sends a request, and prints the answer.
     fn send(&self, method: reqwest::Method, path: &str, body: Vec<u8>, signature: Option<String>) -> anyhow::Result<()> {
-        let answer = runtime()?.block_on(self.ask(&reqwest::Client::new(), method, path, body, signature))?;
+        let answer = runtime()?.block_on(self.request_json(&reqwest::Client::new(), method, path, body, signature))?;
         print(&serde_json::to_string_pretty(&answer)?)?;
         Ok(())
     }
 
-    /// Sends a request: what is answered, or the problem in the server's own words.
-    pub(super) async fn ask(
+    /// Sends a request and returns the answer's JSON, or the problem in the server's words.
+    pub(super) async fn request_json(
         &self,
         client: &reqwest::Client,
         method: reqwest::Method,
@@ -184,12 +185,12 @@ impl Operator {
         body: Vec<u8>,
         signed: Option<String>,
     ) -> anyhow::Result<serde_json::Value> {
-        let response = self.answer(client, method, path, body, signed).await?;
+        let response = self.request(client, method, path, body, signed).await?;
         Ok(serde_json::from_str(&response.text().await?)?)
     }
 
-    /// Sends a request: the answer that has begun, or the problem in the server's own words.
-    pub(super) async fn answer(
+    /// Sends a request and returns the response before its body is read, or the problem in the server's words.
+    pub(super) async fn request(
         &self,
         client: &reqwest::Client,
         method: reqwest::Method,

@@ -1,4 +1,4 @@
-//! `hubbub record`: writes down what a running server tells of a plugin's calls. What is hidden was hidden by the server.
+//! `hubbub record`: writes a recording of a plugin's calls to a file. Redaction happens in the server.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::plugin::Operator;
 use super::start::runtime;
-use super::{print, say};
+use super::{eprint_line, print};
 use crate::names::PluginName;
 use crate::private;
 
@@ -18,16 +18,16 @@ pub(super) struct Record {
     /// The plugin.
     #[arg(long, value_name = "NAME")]
     plugin: String,
-    /// How long, such as 60s.
+    /// Duration of the recording, such as 60s.
     #[arg(long = "for", value_name = "TIME", default_value = "60s")]
     time: String,
-    /// Only a share of the calls, such as 10%.
+    /// Share of the calls to record, such as 10%.
     #[arg(long, value_name = "PERCENT", default_value = "100%")]
     sample: String,
-    /// Keeps texts as they are; secrets are hidden all the same.
+    /// Records texts without redaction; secrets stay hidden.
     #[arg(long)]
     clear: bool,
-    /// The file it is written to [default: NAME.calls.jsonl].
+    /// The file to write [default: NAME.calls.jsonl].
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     #[command(flatten)]
@@ -43,22 +43,22 @@ impl Record {
         let last = runtime()?.block_on(self.write(&path, &out))?;
         let end = serde_json::from_slice::<Value>(&last).unwrap_or_default()["end"].take();
         if end.is_null() {
-            bail!("the record was cut short: what is in {} is good", out.display());
+            bail!("the recording was cut short: the calls in {} are usable", out.display());
         }
-        say(&format!("{} calls, ended by {}; {} had no room", end["calls"], end["because"], end["dropped"]));
+        eprint_line(&format!("{} calls, ended by {}; {} dropped", end["calls"], end["because"], end["dropped"]));
         Ok(print(&out.display().to_string())?)
     }
 
-    /// Writes what comes, and gives its last line.
+    /// Writes the response's body to the file, and returns its last line.
     async fn write(&self, path: &str, out: &PathBuf) -> anyhow::Result<Vec<u8>> {
-        let mut response = self.operator.answer(&reqwest::Client::new(), reqwest::Method::POST, path, Vec::new(), None).await?;
+        let mut response = self.operator.request(&reqwest::Client::new(), reqwest::Method::POST, path, Vec::new(), None).await?;
         let named = || out.display().to_string();
         let file = private::options().create(true).truncate(true).write(true).open(out).with_context(named)?;
-        // One that was there before.
+        // An existing file keeps its permissions when it is opened.
         private::mend(out);
         let mut file = std::io::BufWriter::new(file);
         let mut last = Vec::new();
-        // One that ends early has been recorded up to there.
+        // If the connection breaks, the calls so far are kept.
         while let Ok(Some(chunk)) = response.chunk().await {
             file.write_all(&chunk).with_context(named)?;
             last.extend_from_slice(&chunk);

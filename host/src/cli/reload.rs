@@ -1,5 +1,5 @@
-//! SIGHUP: reloads the keys of `[auth]` and the log filter. Everything is read and checked before anything changes; after an error
-//! nothing has changed.
+//! SIGHUP: reloads the keys of `[auth]` and the log filter. Everything is checked before anything changes; an error must change
+//! nothing.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::telemetry;
 /// Reloads, and logs the outcome.
 pub(super) async fn reload(mode: Mode, common: &Common, secrets: Option<&Arc<Secrets>>, gateway: &Arc<Gateway>) {
     let (common, secrets, gateway) = (common.clone(), secrets.cloned(), gateway.clone());
-    // It reads files, and makes a client for key sets, which takes tens of milliseconds.
+    // Reading files and creating the HTTP client for key sets takes tens of milliseconds.
     let default_tenant = gateway.services.default_tenant.clone();
     let read = move || read(mode, &common, secrets.as_deref(), default_tenant.as_deref());
     let read = tokio::task::spawn_blocking(read).await;

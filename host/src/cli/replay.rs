@@ -1,5 +1,4 @@
-//! `hubbub replay`: runs recorded calls on another build, without a server, and says what it does otherwise. It opens no port and no
-//! storage.
+//! `hubbub replay`: runs recorded calls on another build and reports the differences. It must open no port and no storage.
 
 mod report;
 
@@ -12,7 +11,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 
 use self::report::{Against, Report, Run};
-use super::{print, say, start};
+use super::{eprint_line, print, start};
 use crate::app;
 use crate::call::recorded_call::RecordedCall;
 use crate::call::release::Release;
@@ -23,26 +22,26 @@ use crate::replay::compare::compare;
 use crate::replay::recording::{FORMAT, Header};
 use crate::replay::replayer::{Replayed, Replayer};
 
-/// Says that it cannot tell whether anything differs.
-const CANNOT_TELL: u8 = 2;
+/// The exit code if the replay failed, so that differences are unknown.
+const FAILED: u8 = 2;
 
 #[derive(Args)]
 pub(super) struct Replay {
-    /// What `record` has written.
+    /// A file that `record` has written.
     file: PathBuf,
     /// The build to try.
     #[arg(long, value_name = "NEW.wasm")]
     with: PathBuf,
-    /// The build it was recorded with, to be run beside the new one: so that texts that were hidden and CPU are the same for both.
+    /// The recorded build. It is run beside the new one, so that both have the same redacted texts and the same machine.
     #[arg(long, value_name = "OLD.wasm")]
     against: Option<PathBuf>,
-    /// How often each call is run; its CPU is the least.
+    /// Runs of each call; the least CPU counts.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
-    /// CPU over this ratio is a difference.
+    /// A CPU ratio above this is a difference.
     #[arg(long, value_name = "RATIO")]
     max_cpu: Option<f64>,
-    /// For machines.
+    /// Prints JSON.
     #[arg(long)]
     json: bool,
 }
@@ -52,17 +51,17 @@ impl Replay {
         match self.report() {
             Ok(report) => {
                 match print(&if self.json { report.json() } else { report.text() }) {
-                    Err(error) if !error.is_reader_gone() => {
-                        say(&format!("hubbub: {error}"));
-                        return CANNOT_TELL.into();
+                    Err(error) if !error.is_broken_pipe() => {
+                        eprint_line(&format!("hubbub: {error}"));
+                        return FAILED.into();
                     }
                     _ => {}
                 }
                 if report.is_same() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
             }
             Err(error) => {
-                say(&format!("hubbub: {error:#}"));
-                CANNOT_TELL.into()
+                eprint_line(&format!("hubbub: {error:#}"));
+                FAILED.into()
             }
         }
     }
@@ -70,7 +69,7 @@ impl Replay {
     fn report(&self) -> anyhow::Result<Report> {
         let (header, calls) = read(&self.file)?;
         start::runtime()?.block_on(async {
-            let stage = app::describing(&Config::default())?;
+            let stage = app::offline_stage(&Config::default())?;
             let new = staged(&stage, &header, &self.with).await?;
             let old = match &self.against {
                 Some(file) => Some(staged(&stage, &header, file).await?),
@@ -81,18 +80,18 @@ impl Replay {
                 |release: Arc<Release>| anyhow::Ok(Replayer::new(release, stage.services.isolated()?).of_hidden(!header.clear));
             let (mut new, mut old) = (replayer(new)?, old.map(replayer).transpose()?);
             for call in calls {
-                // One after the other, so that both find the machine in the same state.
-                let (mut again, mut played) = (None, None);
+                // Alternating, so that both run under the same conditions.
+                let (mut old_run, mut new_run) = (None, None);
                 for _ in 0..self.rounds {
                     if let Some(old) = &mut old {
-                        again = faster(again, old.play(&call).await?);
+                        old_run = faster(old_run, old.play(&call).await?);
                     }
-                    played = faster(played, new.play(&call).await?);
+                    new_run = faster(new_run, new.play(&call).await?);
                 }
-                let Some(played) = played else { continue };
-                let old_ns = again.as_ref().map_or(call.cpu_ns, |again| again.cpu.as_nanos() as u64);
-                let (differences, new_ns) = (compare(&call, again.as_ref(), &played), played.cpu.as_nanos() as u64);
-                report.add(Run { name: call.job.name(), at: call.at, old_ns, new_ns, outcome: played.outcome, differences });
+                let Some(new_run) = new_run else { continue };
+                let old_ns = old_run.as_ref().map_or(call.cpu_ns, |old_run| old_run.cpu.as_nanos() as u64);
+                let (differences, new_ns) = (compare(&call, old_run.as_ref(), &new_run), new_run.cpu.as_nanos() as u64);
+                report.add(Run { name: call.job.name(), at: call.at, old_ns, new_ns, outcome: new_run.outcome, differences });
             }
             Ok(report)
         })
@@ -103,7 +102,7 @@ fn faster(before: Option<Replayed>, now: Replayed) -> Option<Replayed> {
     Some(before.filter(|before| before.cpu <= now.cpu).unwrap_or(now))
 }
 
-/// A build, initialized as the recorded one was.
+/// A build, staged with the recorded configuration.
 async fn staged(stage: &Stage, header: &Header, file: &Path) -> anyhow::Result<Arc<Release>> {
     let component = std::fs::read(file).with_context(|| file.display().to_string())?;
     let name = PluginName::parse(&header.plugin)?;
@@ -115,9 +114,9 @@ fn read(path: &Path) -> anyhow::Result<(Header, Vec<RecordedCall>)> {
     let file = std::io::BufReader::new(std::fs::File::open(path).with_context(named)?);
     let mut lines = file.lines();
     let first = lines.next().context("an empty file").with_context(named)?.with_context(named)?;
-    let header: Header = serde_json::from_str(&first).context("no record: its first line is no header").with_context(named)?;
+    let header: Header = serde_json::from_str(&first).context("no recording: its first line is no header").with_context(named)?;
     if header.hubbub_record != FORMAT {
-        bail!("{}: a record of format {}; this reads {FORMAT}", named(), header.hubbub_record);
+        bail!("{}: a recording of format {}; this version reads {FORMAT}", named(), header.hubbub_record);
     }
     let mut calls = Vec::new();
     let mut is_complete = false;
@@ -126,11 +125,11 @@ fn read(path: &Path) -> anyhow::Result<(Header, Vec<RecordedCall>)> {
         match serde_json::from_str::<RecordedCall>(&line) {
             Ok(call) => calls.push(call),
             Err(_) if line.starts_with(r#"{"end""#) => is_complete = true,
-            Err(error) => say(&format!("hubbub: line {} of {} is no call: {error}", at + 2, named())),
+            Err(error) => eprint_line(&format!("hubbub: line {} of {} is no call: {error}", at + 2, named())),
         }
     }
     if !is_complete {
-        say(&format!("hubbub: {} was cut short", named()));
+        eprint_line(&format!("hubbub: {} was cut short", named()));
     }
     if calls.is_empty() {
         bail!("{}: it holds no call", named());

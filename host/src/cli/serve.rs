@@ -1,4 +1,4 @@
-//! `hubbub serve` and `hubbub check`: the same steps, of which only one opens ports.
+//! `hubbub serve` and `hubbub check`. Both take the same steps, but `check` must never open a port.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,27 +20,27 @@ pub(super) fn run(common: &Common) -> anyhow::Result<()> {
     start_log(&config, LogFormat::Json)?;
     let runtime = runtime()?;
     let served = runtime.block_on(async {
-        // Before anything that takes its time.
+        // First, because the build takes long.
         let mut signals = Signals::of_a_service()?;
         let app = tokio::select! {
             app = build(config) => app?,
-            // There is nothing to reload before the start is done.
+            // A reload before the start is done has no effect.
             () = signals.stopped(async || {}) => {
                 tracing::info!("stopping before the start was done");
                 return Ok(());
             }
         };
-        // Before anything says that it serves.
+        // Before the log reports that the server is ready.
         let ports = Ports::bind(&app.config.server).await?;
         let gateway = app.gateway.clone();
         app.serve(ports, signals.stopped(async || reload(Mode::Serve, common, None, &gateway).await)).await
     });
-    // A compiler under way is waited for by nobody any more.
+    // A running compiler must not delay the exit.
     runtime.shutdown_background();
     served
 }
 
-/// Everything but serving.
+/// The steps of [`run`] without serving.
 pub(super) fn check(common: &Common) -> anyhow::Result<()> {
     let config = load(Mode::Serve, common)?;
     start_log(&config, LogFormat::Text)?;

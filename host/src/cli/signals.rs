@@ -1,10 +1,10 @@
-//! Signals of a server. Signals that stop the server drain it first; no signal of an operator or a terminal ends it without a drain.
+//! Signals of a server. No signal of an operator or a terminal may stop the server without a drain.
 
 use std::io::IsTerminal as _;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// LXC stops a container by it.
+/// LXC stops a container with it.
 #[cfg(target_os = "linux")]
 const POWER: libc::c_int = libc::SIGPWR;
 #[cfg(not(target_os = "linux"))]
@@ -12,20 +12,20 @@ const POWER: libc::c_int = libc::SIGTERM;
 
 /// The effect of a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wish {
+pub(super) enum Effect {
     /// Drain, and end.
     Stop,
     /// Reload keys and log filter.
     Reload,
 }
 
-/// Handles signals from its creation on. The first process of a container gets only signals that it has a handler for.
+/// Handlers of all signals. The first process of a container receives only signals that it has a handler for.
 pub(super) struct Signals {
     stop: [Signal; 4],
     hangup: Signal,
-    /// Other programs reopen their logs or print their state at these.
+    /// Operators may send them by habit: other programs reopen their logs or print their state.
     ignored: [Signal; 3],
-    /// The server ends with its terminal.
+    /// Whether the server stops when its terminal is closed.
     terminal: bool,
 }
 
@@ -53,21 +53,21 @@ impl Signals {
 
     /// Resolves at a signal that stops the server; reloads at SIGHUP until then.
     pub(super) async fn stopped(&mut self, mut reload: impl AsyncFnMut()) {
-        while self.next().await == Wish::Reload {
+        while self.next().await == Effect::Reload {
             reload().await;
         }
     }
 
-    async fn next(&mut self) -> Wish {
+    async fn next(&mut self) -> Effect {
         let [terminate, interrupt, quit, power] = &mut self.stop;
         let [user1, user2, size] = &mut self.ignored;
         loop {
             let ignored = tokio::select! {
-                _ = terminate.recv() => return Wish::Stop,
-                _ = interrupt.recv() => return Wish::Stop,
-                _ = quit.recv() => return Wish::Stop,
-                _ = power.recv() => return Wish::Stop,
-                _ = self.hangup.recv() => return wish_of_hangup(self.terminal, std::io::stdin().is_terminal()),
+                _ = terminate.recv() => return Effect::Stop,
+                _ = interrupt.recv() => return Effect::Stop,
+                _ = quit.recv() => return Effect::Stop,
+                _ = power.recv() => return Effect::Stop,
+                _ = self.hangup.recv() => return effect_of_hangup(self.terminal, std::io::stdin().is_terminal()),
                 _ = user1.recv() => "SIGUSR1",
                 _ = user2.recv() => "SIGUSR2",
                 _ = size.recv() => "SIGXFSZ",
@@ -77,9 +77,9 @@ impl Signals {
     }
 }
 
-/// A hangup comes from an operator, or from a terminal that was closed, which is then no terminal any more.
-fn wish_of_hangup(had_terminal: bool, has_terminal: bool) -> Wish {
-    if had_terminal && !has_terminal { Wish::Stop } else { Wish::Reload }
+/// A hangup comes from an operator or from a closed terminal, after which standard input is no terminal.
+fn effect_of_hangup(had_terminal: bool, has_terminal: bool) -> Effect {
+    if had_terminal && !has_terminal { Effect::Stop } else { Effect::Reload }
 }
 
 #[cfg(test)]
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn a_hangup_stops_a_server_whose_terminal_is_closed_and_reloads_any_other() {
-        assert_eq!(wish_of_hangup(true, false), Wish::Stop);
-        assert_eq!([wish_of_hangup(true, true), wish_of_hangup(false, false)], [Wish::Reload; 2]);
+        assert_eq!(effect_of_hangup(true, false), Effect::Stop);
+        assert_eq!([effect_of_hangup(true, true), effect_of_hangup(false, false)], [Effect::Reload; 2]);
     }
 }

@@ -1,4 +1,4 @@
-//! Steps that every command which starts a server shares: the configuration, the log, the plugins' files and the runtime.
+//! The steps that commands share before they start a server: the configuration, the log, the plugins' files and the runtime.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -62,12 +62,12 @@ pub(super) fn start_log(config: &Config, default: LogFormat) -> anyhow::Result<(
 
 /// The log filter: `RUST_LOG`, unless it is empty, else the configuration's.
 pub(super) fn log_filter(config: &Config) -> String {
-    let asked = std::env::var("RUST_LOG").ok().filter(|filter| !filter.trim().is_empty());
-    asked.unwrap_or_else(|| config.log.filter.clone())
+    let variable = std::env::var("RUST_LOG").ok().filter(|filter| !filter.trim().is_empty());
+    variable.unwrap_or_else(|| config.log.filter.clone())
 }
 
-/// Tasks that a busy thread runs between two looks for what sockets bring. Tokio's 61 of them, each with a part of a large room to
-/// serve, keep everyone else waiting for tens of milliseconds.
+/// Tasks that a busy thread runs between two polls for socket events. With Tokio's default of 61, tasks that each serve a part of a
+/// large room delay all other sockets by tens of milliseconds.
 const EVENT_INTERVAL: u32 = 16;
 
 pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {

@@ -1,4 +1,4 @@
-//! `hubbub token`: a signed token for trying things out.
+//! `hubbub token`: prints a signed token for tests.
 
 use clap::Args;
 
@@ -22,13 +22,13 @@ pub(super) struct Token {
     /// The claim `tenant`.
     #[arg(long)]
     tenant: Option<String>,
-    /// Any other claim. The value is JSON where it reads as such, else text.
+    /// Any other claim. The value is parsed as JSON if possible, else it is text.
     #[arg(long = "claim", value_name = "K=V")]
     claims: Vec<String>,
-    /// How long it is good for: 90s, 15m, 1h, 7d.
+    /// Lifetime of the token: 90s, 15m, 1h, 7d.
     #[arg(long, default_value = "1h", value_parser = duration::parse)]
     ttl: std::time::Duration,
-    /// The HS256 secret [default: dev-secret, which only `hubbub dev` takes].
+    /// The HS256 secret [default: dev-secret, which only `hubbub dev` accepts].
     #[arg(long, env = "JWT_SECRET", hide_env_values = true)]
     secret: Option<String>,
 }

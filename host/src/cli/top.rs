@@ -1,4 +1,4 @@
-//! `hubbub top`: the figures of a running server in the terminal, drawn anew each second. It only asks; it changes nothing.
+//! `hubbub top`: the metrics of a running server in the terminal, redrawn every second. It must never change the server.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -7,14 +7,14 @@ use clap::Args;
 use serde_json::Value;
 
 use super::plugin::Operator;
-use super::show;
+use super::print_raw;
 use super::start::runtime;
 use crate::shown;
 
-/// Between two frames.
+/// The time between two frames.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Back to the top, without the flicker of clearing first; what is left below the frame is cleared after it.
+/// The cursor moves to the top and the rest is cleared after the frame, because clearing first flickers.
 const HOME: &str = "\x1b[H";
 const CLEAR_REST_OF_LINE: &str = "\x1b[K";
 const CLEAR_BELOW: &str = "\x1b[J";
@@ -35,7 +35,7 @@ impl Top {
             let client = reqwest::Client::builder().timeout(EVERY * 5).build()?;
             let first = self.frame(&client).await?;
             if self.once {
-                return Ok(show(&first)?);
+                return Ok(print_raw(&first)?);
             }
             tokio::select! {
                 shown = self.keep_showing(&client, first) => shown,
@@ -47,26 +47,26 @@ impl Top {
     async fn keep_showing(&self, client: &reqwest::Client, mut frame: String) -> anyhow::Result<()> {
         let mut ticks = tokio::time::interval(EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-        show(CLEAR_ALL)?;
+        print_raw(CLEAR_ALL)?;
         loop {
             ticks.tick().await;
-            show(&format!("{HOME}{}{CLEAR_BELOW}", frame.replace('\n', &format!("{CLEAR_REST_OF_LINE}\n"))))?;
-            // A server that is being restarted comes again.
+            print_raw(&format!("{HOME}{}{CLEAR_BELOW}", frame.replace('\n', &format!("{CLEAR_REST_OF_LINE}\n"))))?;
+            // The server may be restarting, so an error does not end the command.
             frame = self.frame(client).await.unwrap_or_else(|error| format!("hubbub: {}\n", shown::line(&format!("{error:#}"))));
         }
     }
 
     async fn frame(&self, client: &reqwest::Client) -> anyhow::Result<String> {
-        Ok(render(&self.operator.ask(client, reqwest::Method::GET, "/admin/figures", Vec::new(), None).await?))
+        Ok(render(&self.operator.request_json(client, reqwest::Method::GET, "/admin/figures", Vec::new(), None).await?))
     }
 }
 
-/// One frame of text. Names and versions come from plugins, so they are escaped.
-fn render(figures: &Value) -> String {
+/// One frame of text. Names and versions are untrusted, so they are escaped.
+fn render(status: &Value) -> String {
     let mut out = String::new();
-    let number = |key: &str| count(&figures[key]);
-    let memory = figures["memoryBytes"].as_f64().map_or("?".to_owned(), bytes);
-    let _ = writeln!(out, "hubbub  {}  memory {memory}", text(&figures["at"]));
+    let number = |key: &str| count(&status[key]);
+    let memory = status["memoryBytes"].as_f64().map_or("?".to_owned(), bytes);
+    let _ = writeln!(out, "hubbub  {}  memory {memory}", text(&status["at"]));
     let _ = writeln!(
         out,
         "connections {}  sockets {}  rooms {}  events/s {}  deliveries/s {}\n",
@@ -81,7 +81,7 @@ fn render(figures: &Value) -> String {
         "{:<20} {:<12} {:<14} {:>9} {:>10} {:>8} {:>9} {:>9} {:>9} {:>5} {:>8}",
         "PLUGIN", "VERSION", "STATE", "EVENTS/S", "EVENTS", "ERRORS", "P50 MS", "P99 MS", "CALL µs", "BUSY", "MEMORY"
     );
-    for plugin in figures["plugins"].as_array().into_iter().flatten() {
+    for plugin in status["plugins"].as_array().into_iter().flatten() {
         row(&mut out, &text(&plugin["name"]), &text(&plugin["state"]), plugin);
         for one in plugin["quarantined"].as_array().into_iter().flatten() {
             let _ = writeln!(out, "  quarantined: {}: {}", text(&one["source"]), text(&one["cause"]));
@@ -128,7 +128,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_frame_has_a_row_for_each_plugin_and_one_for_its_canary() {
+    fn a_frame_has_a_row_for_each_plugin_and_canary() {
         let frame = render(&json!({
             "at": "now", "connections": 7, "memoryBytes": 1_048_576,
             "plugins": [

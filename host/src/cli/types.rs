@@ -1,5 +1,5 @@
-//! `hubbub types`: asks plugins what they are, and prints the contract as TypeScript. It opens no port and no storage, and leaves
-//! no file but what building a plugin leaves.
+//! `hubbub types`: reads plugins' descriptions, and prints the contract as TypeScript. It must open no port and no storage, and
+//! writes no file except those of a plugin's build.
 
 use std::path::{Path, PathBuf};
 
@@ -16,10 +16,10 @@ use crate::names::PluginName;
 
 #[derive(Args)]
 pub(super) struct Types {
-    /// Components; default: the plugins under `plugins/`, built as `dev` does, and those of the configuration.
+    /// Components [default: the plugins under `plugins/`, built as `dev` does, and those of the configuration].
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// The configuration file. Its plugins are taken instead of those under `plugins/`.
+    /// The configuration file. Its plugins are used instead of those under `plugins/`.
     #[arg(long, value_name = "FILE", conflicts_with = "files")]
     config: Option<PathBuf>,
 }
@@ -27,11 +27,11 @@ pub(super) struct Types {
 impl Types {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let common = Common { config: self.config.clone(), listen: None, admin: None, data: None };
-        // As in development: what is asked for here needs no key.
+        // Development mode, because descriptions need no key.
         let config = start::load(Mode::Dev, &common)?;
         let files = self.components(&config)?;
         let manifests = start::runtime()?.block_on(async {
-            let stage = app::describing(&config)?;
+            let stage = app::offline_stage(&config)?;
             let mut manifests: Vec<Manifest> = Vec::new();
             for (name, file) in &files {
                 manifests.push(describe(&stage, name.as_ref(), file).await?);
@@ -42,7 +42,7 @@ impl Types {
         Ok(())
     }
 
-    /// The components to ask, with the names that they must have, where there is a say in that.
+    /// The components, each with the name that it must have, if the configuration or its folder gives one.
     fn components(&self, config: &Config) -> anyhow::Result<Vec<(Option<PluginName>, PathBuf)>> {
         if !self.files.is_empty() {
             return Ok(self.files.iter().map(|file| (None, file.clone())).collect());
@@ -52,7 +52,7 @@ impl Types {
             None => dev::plugin_files(config, &std::env::current_dir()?)?,
         };
         if files.is_empty() {
-            anyhow::bail!("no plugins: name components, or a configuration, or run it where a folder `plugins` is");
+            anyhow::bail!("no plugins: name components, or a configuration, or run it beside a folder `plugins`");
         }
         Ok(files.into_iter().map(|(name, file)| (Some(name), file)).collect())
     }

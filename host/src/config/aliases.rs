@@ -3,14 +3,14 @@
 use super::ConfigError;
 use super::tree::{Node, Place};
 
-/// The old and the new name of each: a section, or a key of a section.
+/// The old and the new name of each section or key.
 const RENAMED: [(&str, &str); 3] =
     [("door", "admission"), ("redis.beat", "redis.heartbeat"), ("redis.ledger", "redis.room_counts")];
 
-/// Puts what is set under an old name under the new one. Returns a line for the log about each.
+/// Moves values from old names to new ones. Returns a warning for each.
 ///
 /// # Errors
-/// Where both names are set.
+/// If both names are set.
 pub(super) fn rename(root: &mut Place) -> Result<Vec<String>, ConfigError> {
     let mut notes = Vec::new();
     for (old, new) in RENAMED {

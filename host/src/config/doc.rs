@@ -1,5 +1,5 @@
-//! The configuration described: every key with its kind, its default and its meaning, as a JSON schema, as pages and as a file. All of
-//! it comes from the doc comments and the `Default`s of the sections' types, so no page can differ from the code.
+//! The configuration's documentation: every key with its kind, default and meaning, as a JSON schema, as pages and as a file. All of
+//! it must come from the doc comments and `Default`s of the sections' types, so that no page differs from the code.
 
 mod fixed;
 mod limits;
@@ -22,7 +22,7 @@ pub use sample::file as default_file;
 /// One section, such as `[gateway]`, with its keys in the order of the code.
 #[derive(Debug, Clone)]
 struct Section {
-    /// As a file writes it: `[gateway]`, `[[auth.keys]]`.
+    /// The header in a file: `[gateway]`, `[[auth.keys]]`.
     title: String,
     about: String,
     keys: Vec<Key>,
@@ -43,14 +43,14 @@ struct Key {
 /// The JSON schema of `hubbub.toml`, for editors.
 ///
 /// # Errors
-/// Where it cannot be written as JSON.
+/// If it cannot be written as JSON.
 pub fn schema() -> Result<String, serde_json::Error> {
     let mut root = raw();
     tidy(&mut root);
     serde_json::to_string_pretty(&root).map(|text| text + "\n")
 }
 
-/// The schema as the types give it, with durations as text.
+/// The schema as generated from the types, with durations as text.
 fn raw() -> Value {
     let settings = SchemaSettings::draft07().with(|settings| settings.inline_subschemas = true);
     let mut root = settings.into_generator().into_root_schema_for::<Config>().to_value();
@@ -59,7 +59,7 @@ fn raw() -> Value {
     root
 }
 
-/// Replaces the defaults that are durations by their text.
+/// Replaces defaults that are durations with their text.
 fn write_durations(schema: &mut Value) {
     match schema {
         Value::Object(object) => {
@@ -78,7 +78,7 @@ fn write_durations(schema: &mut Value) {
     }
 }
 
-/// Leaves out `null`, which TOML does not have, and joins the lines of the descriptions.
+/// Removes `null`, which TOML lacks, and joins the lines of descriptions.
 fn tidy(schema: &mut Value) {
     match schema {
         Value::Object(object) => {
@@ -144,7 +144,7 @@ fn collect(path: &str, schema: &Value, found: &mut Vec<Section>) {
     within.into_iter().for_each(|(path, schema)| collect(&path, schema, found));
 }
 
-/// The sections that a key holds several of: in a list, or by names that the operator chooses.
+/// The schema of a key's sections, in a list or under names that the operator chooses.
 fn items(property: &Value) -> Option<&Value> {
     ["items", "additionalProperties"].iter().map(|key| &property[*key]).find(|schema| schema["properties"].is_object())
 }
@@ -249,7 +249,7 @@ fn sentences(about: &str) -> Vec<&str> {
     found
 }
 
-/// Reads a file as `hubbub dev` would, for a test of what is printed here.
+/// Loads a file as `hubbub dev` does, to test printed files.
 #[cfg(test)]
 fn read(text: &str) -> Result<Config, super::ConfigError> {
     let table = text.parse().map_err(|error: toml::de::Error| super::ConfigError::Syntax {

@@ -1,5 +1,6 @@
-//! The environment over the file: `HUBBUB_<SECTION>__<KEY>` sets a key. A name of that form that is no key is an error; one that is
-//! only near a key is noted, since others set variables that begin like ours. An empty variable counts as not set.
+//! The environment overrides the file: `HUBBUB_<SECTION>__<KEY>` sets a key. A variable of that form for no key is an error. One without
+//! `__` must never be an error, because other programs set such names; if it is near a key, a warning is logged. An empty variable
+//! counts as not set.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,23 +10,23 @@ use super::{ConfigError, keys};
 
 const PREFIX: &str = "HUBBUB_";
 
-/// Variables without our prefix that configure the server.
+/// Variables without the prefix that configure the server.
 pub(super) const OTHERS: [&str; 4] = ["JWT_SECRET", "REDIS_URL", "DATABASE_URL", "KAFKA_BROKERS"];
 
-/// Variables of the program's other commands, of its builds and of its tests.
+/// Variables of other commands, of builds and of tests.
 const COMMANDS: [&str; 4] = ["ADMIN_URL", "ADMIN_TOKEN", "WASM_TOOLCHAIN", "BIN"];
 
-/// The process's variables that are text.
+/// The process's environment, without variables that are not UTF-8.
 ///
 /// # Errors
-/// Where one that configures the server is not UTF-8.
+/// If a variable that configures the server is not UTF-8.
 pub fn environment() -> Result<BTreeMap<String, String>, ConfigError> {
     let mut all = BTreeMap::new();
     for (name, value) in std::env::vars_os() {
         let Ok(name) = name.into_string() else { continue };
         match value.into_string() {
             Ok(value) => drop(all.insert(name, value)),
-            Err(_) if OTHERS.contains(&name.as_str()) || is_a_keys(&name) => {
+            Err(_) if OTHERS.contains(&name.as_str()) || sets_a_key(&name) => {
                 return Err(ConfigError::Environment { variable: name, why: "it is not UTF-8".into() });
             }
             Err(_) => {}
@@ -35,16 +36,16 @@ pub fn environment() -> Result<BTreeMap<String, String>, ConfigError> {
 }
 
 /// Whether a name has the form of a key's variable.
-fn is_a_keys(name: &str) -> bool {
+fn sets_a_key(name: &str) -> bool {
     name.strip_prefix(PREFIX).is_some_and(|rest| rest.contains("__") && !is_injected(rest))
 }
 
-/// Sets every key that a variable names. Returns a line for the log about each name that sets nothing and is near a key.
+/// Sets every key that a variable names. Returns a warning for each variable that sets nothing and is near a key.
 pub(super) fn overlay(root: &mut Place, environment: &BTreeMap<String, String>) -> Result<Vec<String>, ConfigError> {
     let mut set_by: BTreeMap<String, &str> = BTreeMap::new();
     let mut notes = Vec::new();
     for (variable, value) in environment.iter().filter(|(_, value)| !value.trim().is_empty()) {
-        if !is_a_keys(variable) {
+        if !sets_a_key(variable) {
             notes.extend(variable.strip_prefix(PREFIX).and_then(note));
             continue;
         }
@@ -79,7 +80,7 @@ fn put(at: &mut Place, path: &[String], value: Place) -> Result<(), String> {
     if key.is_empty() {
         return Err("a part of the name is empty".into());
     }
-    // A table that another variable holds whole.
+    // Another variable has set the whole table.
     if let Node::Text(raw) = &at.node
         && let Some(table) = text::table(raw, at)
     {
@@ -90,7 +91,7 @@ fn put(at: &mut Place, path: &[String], value: Place) -> Result<(), String> {
     put(inner, rest, value)
 }
 
-/// Whether Kubernetes sets such a variable in every container beside a service named `hubbub`, or `hubbub-…`.
+/// Whether it is a variable that Kubernetes sets for a service named `hubbub` or `hubbub-…`.
 fn is_injected(rest: &str) -> bool {
     let section = rest.split("__").next().unwrap_or_default().to_ascii_lowercase();
     if rest.contains("__") && keys::is_section(&section) {
@@ -106,7 +107,7 @@ fn is_injected(rest: &str) -> bool {
         || rest.split("PORT_").skip(1).any(is_port)
 }
 
-/// The line for the log about a name without `__`, with the key that it was probably meant for.
+/// The warning for a variable without `__`, with the key that was probably meant.
 fn note(rest: &str) -> Option<String> {
     if is_injected(rest) || COMMANDS.contains(&rest) || rest.contains("__") {
         return None;

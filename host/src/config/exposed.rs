@@ -1,22 +1,22 @@
-//! Random secrets of `hubbub dev --expose`, for one run. They replace the well-known ones, are printed once on the terminal and never
-//! logged.
+//! Random secrets of `hubbub dev --expose`, for one run. They replace the public ones, are printed once on the terminal and must never
+//! be logged.
 
 use std::fmt;
 
 use super::{Config, Host};
 use crate::auth::config::Secret;
 
-/// Bytes of a secret. Nobody guesses 32 random ones.
+/// Random bytes of a secret.
 const BYTES: usize = 32;
 
-/// The secrets of a run. All are made at the start, so that a reload of the configuration uses the same.
+/// The secrets of a run. They are generated at the start, so that a reload of the configuration uses the same.
 pub struct Secrets {
     token: Secret,
     api_key: Secret,
     admin_token: Secret,
 }
 
-/// Which of them are in use.
+/// The generated secrets that are in use.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Made {
     token: bool,
@@ -26,12 +26,12 @@ pub struct Made {
 
 impl Secrets {
     /// # Errors
-    /// Where the operating system has no randomness.
+    /// If the operating system has no randomness.
     pub fn new() -> Result<Self, getrandom::Error> {
         Ok(Self { token: random()?, api_key: random()?, admin_token: random()? })
     }
 
-    /// Puts a secret where none is configured, and lets in the names of this machine.
+    /// Fills in secrets that are not configured, and allows the names of this machine as hosts.
     pub fn fill_in(&self, config: &mut Config) -> Made {
         let made = Made {
             token: config.auth.keys.is_empty(),
@@ -51,7 +51,7 @@ impl Secrets {
         made
     }
 
-    /// Those that were made, a line each, for the person at the terminal.
+    /// The secrets in use, a line each, for the terminal.
     pub fn lines(&self, made: Made) -> Vec<String> {
         let all = [
             (made.token, "secret of tokens (JWT_SECRET)", &self.token),
@@ -75,7 +75,7 @@ fn random() -> Result<Secret, getrandom::Error> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into())
 }
 
-/// The names that other machines reach this one by. Those that are no host names are left out.
+/// The names under which other machines reach this one, without invalid host names.
 fn names(config: &Config) -> Vec<String> {
     let own = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).filter(|name| !name.is_empty());
     let mut names = Vec::new();
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_not_configured_is_made_and_shown_and_a_reload_finds_the_same() {
+    fn only_missing_secrets_are_generated_and_a_reload_keeps_them() {
         let secrets = Secrets::new().unwrap();
         let (mut config, mut again) = (Config::default(), Config::default());
         config.admin.token = Some("a token of the configuration".to_owned().into());

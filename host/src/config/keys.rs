@@ -1,4 +1,4 @@
-//! Every key that can be configured, found by asking the types themselves, and which of them a wrong name was meant to be.
+//! All keys of the configuration, found by deserializing the types, and suggestions for wrong names.
 
 use std::cell::Cell;
 use std::fmt;
@@ -14,16 +14,16 @@ use super::tree::{Error, Why};
 /// The placeholder of a name that the operator chooses, as in `plugins.NAME.file`.
 pub(super) const CHOSEN: &str = "NAME";
 
-/// A plugin's name, to find out what is under it.
+/// A plugin's name, with which the keys under it are found.
 const EXAMPLE: &str = "example";
 
-/// Where no setting is near a wrong name, all are listed, unless there are more than this.
+/// The most settings that are listed for a wrong name without a near one.
 const MOST_NAMED: usize = 12;
 
-/// The deepest key is looked for so far down.
+/// The depth to which keys are searched.
 const MAX_DEPTH: usize = 8;
 
-/// Every key, such as `gateway.max_payload`. Where an operator chooses a name, `NAME` stands for it.
+/// Every key, such as `gateway.max_payload`. `NAME` is the placeholder of a name that the operator chooses.
 pub(super) fn all() -> &'static [String] {
     static ALL: OnceLock<Vec<String>> = OnceLock::new();
     ALL.get_or_init(|| {
@@ -43,27 +43,27 @@ pub(super) fn variable(key: &str) -> String {
     format!("HUBBUB_{}", key.replace('.', "__").replace('-', "_").to_ascii_uppercase())
 }
 
-/// The candidate that a word was most likely meant to be: at most a letter in three is wrong, and no more than three.
+/// The candidate nearest to a word, if at most a third of its letters differs, and at most three.
 pub(super) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let distances = candidates.map(|candidate| (strsim::damerau_levenshtein(word, candidate), candidate));
     let limit = (word.chars().count() / 3).clamp(1, 3);
     distances.filter(|(distance, _)| *distance <= limit).min().map(|(_, candidate)| candidate)
 }
 
-/// The key that one that does not exist was meant to be: one beside it, or one of the same name in another section.
-fn meant(path: &[String], known: &'static [&'static str]) -> Option<String> {
+/// The suggestion for an unknown key: a near name beside it, or the same name in another section.
+fn suggestion(path: &[String], known: &'static [&'static str]) -> Option<String> {
     let (last, before) = path.split_last()?;
     if let Some(near) = nearest(last, known.iter().copied()) {
         return Some(dotted(&[before, &[near.to_owned()]].concat()));
     }
-    // Deeper down the name is that of the thing itself, and not of a section that was mistaken.
+    // Below a section, the same name elsewhere has another meaning.
     if before.len() > 1 {
         return None;
     }
     all().iter().find(|key| key.rsplit('.').next() == Some(last) && !key.contains(CHOSEN)).cloned()
 }
 
-/// A key as TOML writes it: a part that is no plain word stands in quotes.
+/// A key in TOML's syntax: parts that are no plain words are quoted.
 fn dotted(path: &[String]) -> String {
     let is_plain = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
     let parts: Vec<_> = path.iter().map(|part| if is_plain(part) { part.clone() } else { format!("{part:?}") }).collect();
@@ -79,10 +79,10 @@ impl fmt::Display for Error {
         }
         match &self.why {
             Why::Wrong => f.write_str("cannot be read"),
-            Why::Says(why) => f.write_str(why),
+            Why::Reason(why) => f.write_str(why),
             Why::Unknown { known } => {
                 f.write_str("there is no such setting")?;
-                match (meant(&self.path, known), &self.variable) {
+                match (suggestion(&self.path, known), &self.variable) {
                     (Some(meant), Some(_)) => write!(f, "; did you mean {}?", variable(&meant)),
                     (Some(meant), None) => write!(f, "; did you mean {meant}?"),
                     (None, _) if (1..=MOST_NAMED).contains(&known.len()) => {
@@ -107,7 +107,7 @@ enum Kind {
 /// Adds the keys at and under `path`.
 fn find(path: &mut Vec<&'static str>, found: &mut Vec<String>) {
     let kind = Cell::new(Kind::Leaf);
-    // It always ends in an error, once it knows.
+    // The probe always ends with an error.
     let _ = Config::deserialize(Probe { path, kind: &kind });
     let key = || path.iter().map(|part| if *part == EXAMPLE { CHOSEN } else { part }).collect::<Vec<_>>().join(".");
     let under: &'static [&'static str] = match kind.get() {
@@ -115,7 +115,7 @@ fn find(path: &mut Vec<&'static str>, found: &mut Vec<String>) {
         Kind::Leaf => return found.push(key()),
         Kind::Section(fields) => fields,
         Kind::Names => {
-            // A table of values is a key as well.
+            // The table itself is a key, too.
             found.push(key());
             &[EXAMPLE]
         }
@@ -127,7 +127,7 @@ fn find(path: &mut Vec<&'static str>, found: &mut Vec<String>) {
     }
 }
 
-/// Follows a path down the types, and notes what the type at its end wants.
+/// A deserializer that follows a path through the types and records the kind of the type at its end.
 #[derive(Clone, Copy)]
 struct Probe<'a> {
     path: &'a [&'static str],

@@ -1,5 +1,5 @@
-//! An address to listen on, as operators write it: `127.0.0.1:4100`, `localhost:4100`, `[::1]:4100`, or `:4100` for all interfaces.
-//! Names are resolved later, when the port is opened.
+//! An address to listen on: `127.0.0.1:4100`, `localhost:4100`, `[::1]:4100`, or `:4100` for all interfaces. Names must not be resolved
+//! here, but when the port is opened.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -9,25 +9,23 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::server::hosts::is_loopback_name;
 
-/// Where a port is opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listen {
     pub host: Host,
-    /// 0: any that is free.
+    /// 0: any free port.
     pub port: u16,
 }
 
-/// The interfaces.
+/// The interfaces to listen on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Host {
-    /// All of them, with IPv4 and IPv6 where the machine has both.
+    /// All interfaces, with IPv4 and IPv6 if the machine has both.
     All,
     Address(IpAddr),
     /// A name, such as `localhost`: every address that it has.
     Name(String),
 }
 
-/// A text that is no address to listen on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is no address to listen on: write 127.0.0.1:4100, localhost:4100, [::1]:4100, or :4100 for all interfaces")]
 pub struct InvalidListen(String);
@@ -37,7 +35,7 @@ impl Listen {
         Self { host: Host::Address(IpAddr::from([127, 0, 0, 1])), port }
     }
 
-    /// Whether no other machine reaches it.
+    /// Whether only this machine can connect.
     pub fn is_loopback(&self) -> bool {
         match &self.host {
             Host::All => false,
@@ -46,7 +44,7 @@ impl Listen {
         }
     }
 
-    /// The host as a person on this machine types it into a browser.
+    /// The host for a URL in a browser on this machine.
     pub fn shown_host(&self) -> String {
         match &self.host {
             Host::All => "localhost".into(),
@@ -72,7 +70,7 @@ impl FromStr for Listen {
             (None, "" | "*") => Host::All,
             (None, host) => match host.parse::<IpAddr>() {
                 Ok(IpAddr::V4(address)) => Host::Address(address.into()),
-                // Without brackets the beginning of the port is ambiguous.
+                // Without brackets the port is ambiguous.
                 Ok(IpAddr::V6(_)) => return Err(invalid()),
                 Err(_) if is_name(host) => Host::Name(host.to_owned()),
                 Err(_) => return Err(invalid()),
@@ -111,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_usual_form_is_read_and_written_back() {
+    fn every_form_is_parsed_and_written_back() {
         for text in ["127.0.0.1:4100", "localhost:4100", ":4100", "[::]:4100", "[::1]:0", "my-host.example:1"] {
             assert_eq!(text.parse::<Listen>().unwrap().to_string(), text);
         }
@@ -120,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn only_loopback_is_out_of_reach_of_other_machines() {
+    fn only_loopback_addresses_are_loopback() {
         let is_loopback = |text: &str| text.parse::<Listen>().unwrap().is_loopback();
         for text in
             ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1", "localhost:1", "LocalHost:1", "app.localhost:1"]
@@ -133,12 +131,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_refused_with_examples() {
+    fn an_invalid_address_is_refused_with_examples() {
         for text in
             ["", "4100", "localhost", "localhost:", "::1:4100", "[::1]", "a b:1", "http://localhost:1", ":65536", "[1.2.3.4]:1"]
         {
-            let said = text.parse::<Listen>().unwrap_err().to_string();
-            assert!(said.contains(":4100 for all interfaces"), "{text}: {said}");
+            let error = text.parse::<Listen>().unwrap_err().to_string();
+            assert!(error.contains(":4100 for all interfaces"), "{text}: {error}");
         }
     }
 }

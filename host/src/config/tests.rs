@@ -1,4 +1,4 @@
-//! The configuration from a file and from the environment. No test may need a server.
+//! The configuration from a file and from the environment. No test may start a server.
 #![allow(clippy::unwrap_used)]
 
 mod secrets;
@@ -44,7 +44,7 @@ fn the_environment_sets_every_key() {
 }
 
 #[test]
-fn a_list_is_read_as_compose_files_and_charts_write_it() {
+fn lists_are_parsed_in_the_forms_of_compose_files_and_charts() {
     let (a, b) = ("https://a.example", "https://b.example");
     let written = [
         (r#"["https://a.example"]"#, vec![a]),
@@ -71,7 +71,7 @@ fn a_list_is_read_as_compose_files_and_charts_write_it() {
 }
 
 #[test]
-fn a_secret_of_digits_is_a_text_as_it_is_written() {
+fn a_secret_of_digits_stays_a_text() {
     for text in ["12345", "007", "0x1f", "1_000", "1e9", "true", "12345678901234567890123"] {
         let config = with(&[("HUBBUB_API__KEYS", text), ("HUBBUB_ADMIN__TOKEN", text), ("JWT_SECRET", text)]);
         assert_eq!(secrets(&config.api.keys), [text]);
@@ -80,8 +80,8 @@ fn a_secret_of_digits_is_a_text_as_it_is_written() {
     }
     assert_eq!(secrets(&with(&[("HUBBUB_API__KEYS", "one, 2")]).api.keys), ["one", "2"]);
     assert_eq!(secrets(&with(&[("HUBBUB_API__KEYS", r#"[12345, "two"]"#)]).api.keys), ["12345", "two"]);
-    let said = refusal(&[("HUBBUB_AUTH__KEYS", r#"[{"secret": ["0123"]}]"#)]);
-    assert!(said.starts_with("HUBBUB_AUTH__KEYS (auth.keys.0.secret): must be"), "{said}");
+    let error = refusal(&[("HUBBUB_AUTH__KEYS", r#"[{"secret": ["0123"]}]"#)]);
+    assert!(error.starts_with("HUBBUB_AUTH__KEYS (auth.keys.0.secret): must be"), "{error}");
     for text in [r#"[{"secret": "0123", "kid": null}]"#, r#"[{ secret = "0123" }]"#, r#"{"secret": "0123"}"#] {
         let keys = with(&[("HUBBUB_AUTH__KEYS", text)]).auth.keys;
         assert_eq!(keys[0].secret.as_ref().map(Secret::expose), Some("0123"), "{text}");
@@ -90,7 +90,7 @@ fn a_secret_of_digits_is_a_text_as_it_is_written() {
 }
 
 #[test]
-fn flags_numbers_and_durations_are_read_in_their_usual_forms() {
+fn flags_numbers_and_durations_are_parsed_in_their_usual_forms() {
     for (text, flag) in [("true", true), ("True", true), ("1", true), ("FALSE", false), ("0", false), ("\"true\"", true)] {
         assert_eq!(with(&[("HUBBUB_BRIDGE__ENABLED", text)]).bridge.enabled, flag, "{text}");
     }
@@ -105,8 +105,8 @@ fn flags_numbers_and_durations_are_read_in_their_usual_forms() {
     }
     assert!(refusal(&[("HUBBUB_GATEWAY__MAX_PAYLOAD", "-1")]).contains("must be a whole number, 0 or more"));
     assert_eq!(with(&[("HUBBUB_GATEWAY__PING_INTERVAL", "25s ")]).gateway.ping_interval.as_secs(), 25);
-    let said = refusal(&[("HUBBUB_GATEWAY__PING_INTERVAL", "25")]);
-    assert!(said.starts_with("HUBBUB_GATEWAY__PING_INTERVAL (gateway.ping_interval): `25` is not a duration"), "{said}");
+    let error = refusal(&[("HUBBUB_GATEWAY__PING_INTERVAL", "25")]);
+    assert!(error.starts_with("HUBBUB_GATEWAY__PING_INTERVAL (gateway.ping_interval): `25` is not a duration"), "{error}");
     assert_eq!(with(&[("HUBBUB_QUOTA__CPU", "0.25")]).quota.cpu, 0.25);
     assert!(refusal(&[("HUBBUB_QUOTA__CPU", "NaN")]).contains("must be a number"));
     assert_eq!(with(&[("HUBBUB_LOG__FORMAT", "JSON")]).log.format, Some(LogFormat::Json));
@@ -114,7 +114,7 @@ fn flags_numbers_and_durations_are_read_in_their_usual_forms() {
 }
 
 #[test]
-fn tables_are_read_as_json_or_as_toml_and_one_key_may_be_set_beside_them() {
+fn tables_are_json_or_toml_and_single_keys_may_be_added() {
     for text in [r#"{"a.b": "there"}"#, r#"{ "a.b" = "there" }"#] {
         assert_eq!(with(&[("HUBBUB_EGRESS__KAFKA", text)]).egress.kafka["a.b"], "there");
     }
@@ -130,7 +130,7 @@ fn tables_are_read_as_json_or_as_toml_and_one_key_may_be_set_beside_them() {
 }
 
 #[test]
-fn a_plugins_own_settings_are_json_where_they_read_as_such() {
+fn a_plugins_settings_are_parsed_as_json_if_possible() {
     let settings = [
         ("20", serde_json::json!(20)),
         ("-1", serde_json::json!(-1)),
@@ -168,8 +168,8 @@ fn an_empty_variable_counts_as_not_set() {
 }
 
 #[test]
-fn a_name_that_looks_like_ours_and_is_no_key_is_refused_with_the_nearest_key() {
-    let meant = [
+fn an_unknown_key_of_a_variable_is_refused_with_the_nearest_key() {
+    let expected = [
         ("HUBBUB_GATEWAY__PINGINTERVAL", "did you mean HUBBUB_GATEWAY__PING_INTERVAL?"),
         ("HUBBUB_GATEWAY__MAX_PAYLAOD", "did you mean HUBBUB_GATEWAY__MAX_PAYLOAD?"),
         ("HUBBUB_GATWAY__MAX_PAYLOAD", "did you mean HUBBUB_GATEWAY?"),
@@ -180,16 +180,16 @@ fn a_name_that_looks_like_ours_and_is_no_key_is_refused_with_the_nearest_key() {
         ("HUBBUB___MAX_PAYLOAD", "a part of the name is empty"),
         ("HUBBUB_GATEWAY__MAX_PAYLOAD__X", "must be a whole number, 0 or more"),
     ];
-    for (name, said) in meant {
+    for (name, error) in expected {
         let refusal = refusal(&[(name, "1")]);
-        assert!(refusal.starts_with(name) && refusal.ends_with(said), "{name}: {refusal}");
+        assert!(refusal.starts_with(name) && refusal.ends_with(error), "{name}: {refusal}");
     }
     let twice = refusal(&[("HUBBUB_GATEWAY__MAX_PAYLOAD", "1"), ("HUBBUB_gateway__max_payload", "2")]);
     assert_eq!(twice, "HUBBUB_gateway__max_payload: HUBBUB_GATEWAY__MAX_PAYLOAD sets the same key");
 }
 
 #[test]
-fn a_name_that_is_only_near_a_key_is_noted_and_never_refused() {
+fn a_variable_near_a_key_is_noted_and_never_refused() {
     let notes = |name: &str| with(&[(name, "x")]).notes;
     for (name, key) in [
         ("HUBBUB_GATEWAY_PING_INTERVAL", "HUBBUB_GATEWAY__PING_INTERVAL"),
@@ -210,7 +210,7 @@ fn a_name_that_is_only_near_a_key_is_noted_and_never_refused() {
         "HUBBUB_PORT_4100_TCP_PROTO",
         "HUBBUB_ADMIN_SERVICE_HOST",
         "HUBBUB_ADMIN_PORT_4101_TCP_PORT",
-        // Of a service that is named `hubbub--blue`.
+        // Of a service named `hubbub--blue`.
         "HUBBUB__BLUE_SERVICE_HOST",
         "HUBBUB__BLUE_PORT_4100_TCP_ADDR",
         "HUBBUB__BLUE_PORT",
@@ -223,7 +223,7 @@ fn a_name_that_is_only_near_a_key_is_noted_and_never_refused() {
 }
 
 #[test]
-fn the_token_of_the_operators_commands_is_told_from_the_servers() {
+fn the_operators_token_variable_is_noted_if_the_server_has_no_token() {
     let commands = ("HUBBUB_ADMIN_TOKEN", "x");
     assert!(with(&[commands]).notes[0].contains("HUBBUB_ADMIN__TOKEN"));
     assert!(with(&[commands, ("HUBBUB_ADMIN__TOKEN", "y")]).notes.is_empty());
@@ -239,7 +239,7 @@ fn every_key_is_found_in_the_types() {
 }
 
 #[test]
-fn the_collector_is_where_every_program_looks_for_it_unless_ours_is_named() {
+fn the_standard_collector_variable_is_used_unless_ours_is_set() {
     let standard = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a:4318");
     let found = |pairs: &[(&str, &str)]| with(pairs).traces.endpoint;
     assert_eq!(found(&[]), None);
@@ -249,7 +249,7 @@ fn the_collector_is_where_every_program_looks_for_it_unless_ours_is_named() {
 }
 
 #[test]
-fn the_environment_of_a_database_and_of_kafka_goes_before_the_files() {
+fn the_variables_of_database_and_kafka_take_precedence() {
     let variables = [("DATABASE_URL", "postgres://u:secret@a/d"), ("HUBBUB_STORAGE__URL", "postgres://u:secret@b/d")];
     assert_eq!(with(&variables).storage.url, Some(storage::Url::from("postgres://u:secret@a/d".to_owned())));
     assert_eq!(with(&variables[1..]).storage.url, Some(storage::Url::from("postgres://u:secret@b/d".to_owned())));
@@ -257,7 +257,7 @@ fn the_environment_of_a_database_and_of_kafka_goes_before_the_files() {
 }
 
 #[test]
-fn serve_wants_a_key_of_its_own() {
+fn serve_requires_a_key_other_than_the_public_one() {
     let none = load(Mode::Serve, None, &environment(&[])).unwrap_err();
     assert!(matches!(none, ConfigError::NoKey));
     let dev = load(Mode::Serve, None, &environment(&[("JWT_SECRET", DEV_SECRET)])).unwrap_err();
@@ -265,7 +265,7 @@ fn serve_wants_a_key_of_its_own() {
 }
 
 #[test]
-fn a_renamed_section_is_read_by_its_old_name_with_a_note() {
+fn the_old_name_of_a_section_works_with_a_note() {
     let config = with(&[("HUBBUB_DOOR__CONNECTIONS", "7")]);
     assert_eq!(config.admission.connections, 7);
     assert!(config.notes.iter().any(|note| note.starts_with("HUBBUB_DOOR__CONNECTIONS: `door` was renamed to `admission`")));
@@ -277,7 +277,7 @@ fn a_renamed_section_is_read_by_its_old_name_with_a_note() {
 }
 
 #[test]
-fn a_section_under_both_its_names_is_refused_with_both() {
+fn a_section_under_both_names_is_refused() {
     let both = refusal(&[("HUBBUB_DOOR__CONNECTIONS", "7"), ("HUBBUB_ADMISSION__USER_CPU", "1")]);
     assert!(both.contains("HUBBUB_DOOR__CONNECTIONS and HUBBUB_ADMISSION__USER_CPU are both set"), "{both}");
     let file: Table = "[door]\nconnections = 3\n[admission]\nconnect_queue = 1".parse().unwrap();

@@ -1,5 +1,5 @@
-//! The configuration before it has types: tables of the file, and texts of the environment that are read as whatever their key wants.
-//! An error names the key or the variable. It must never show a value, which may be a secret.
+//! The untyped configuration: tables of the file, and texts of the environment that are parsed by the type of their key. An error names
+//! the key or the variable. It must never show a value, which may be a secret.
 
 pub(crate) mod text;
 
@@ -18,35 +18,35 @@ pub(super) enum Node {
     List(Vec<Place>),
     /// A number, a text or a flag of the file.
     Scalar(Value),
-    /// The text of a variable, or a part of it, as it was written.
+    /// The raw text of a variable, or a part of it.
     Text(String),
     /// JSON's `null`.
     Null,
 }
 
-/// A value, and the variable that it came from.
+/// A value, and the variable that it comes from.
 #[derive(Debug, Clone)]
 pub(super) struct Place {
     pub(super) node: Node,
     pub(super) variable: Option<Arc<str>>,
 }
 
-/// Why a configuration does not hold, and where.
+/// Why a configuration is invalid, and where.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Error {
-    /// The variable that holds the wrong value; `None`: the file.
+    /// The variable with the wrong value; `None`: the file.
     pub(super) variable: Option<Arc<str>>,
     /// The keys that lead to it.
     pub(super) path: Vec<String>,
     pub(super) why: Why,
 }
 
-/// The reason of an error. None of the cases holds a value.
+/// The reason of an error. No case may hold a value of the configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) enum Why {
     #[default]
     Wrong,
-    Says(String),
+    Reason(String),
     Unknown {
         known: &'static [&'static str],
     },
@@ -67,16 +67,16 @@ impl Place {
         Self { node, variable: None }
     }
 
-    /// A text in this one's place, such as an element of its list.
+    /// A part of this value, such as an element of its list.
     pub(super) fn part(&self, node: Node) -> Self {
         Self { node, variable: self.variable.clone() }
     }
 
     fn wrong(&self, why: impl Into<String>) -> Error {
-        Error { variable: self.variable.clone(), path: Vec::new(), why: Why::Says(why.into()) }
+        Error { variable: self.variable.clone(), path: Vec::new(), why: Why::Reason(why.into()) }
     }
 
-    /// The error with this place's variable, where it has none yet.
+    /// Adds this place's variable to an error without one.
     fn locate(&self, error: Error) -> Error {
         Error { variable: error.variable.or_else(|| self.variable.clone()), ..error }
     }
@@ -85,7 +85,7 @@ impl Place {
         result.map_err(|error| self.locate(error))
     }
 
-    /// Hands out what a text of the environment reads as, without a key that says what it wants.
+    /// Visits a value for a key of any type. The type of an environment's text is guessed.
     fn visit_any<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match &self.node {
             Node::Table(_) => self.visit_map(visitor),
@@ -295,7 +295,7 @@ impl<'de> Deserializer<'de> for Place {
             Node::Scalar(Value::String(text)) => text.clone(),
             _ => return Err(self.wrong(one_of(variants))),
         };
-        // A variable is often written in another case than the file's.
+        // A variable may be in any case.
         let from_variable = matches!(self.node, Node::Text(_));
         let same = |variant: &&&str| **variant == written || (from_variable && variant.eq_ignore_ascii_case(&written));
         let Some(variant) = variants.iter().find(same) else { return Err(self.wrong(one_of(variants))) };
@@ -320,23 +320,24 @@ fn one_of(variants: &[&str]) -> String {
 }
 
 impl de::Error for Error {
-    fn custom<T: fmt::Display>(said: T) -> Self {
-        let said = said.to_string();
-        // serde's own words here name Rust's types.
-        let why = if said.starts_with("data did not match any variant") { "has a value of a wrong kind".into() } else { said };
-        Self { why: Why::Says(why), ..Self::default() }
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        let message = message.to_string();
+        // serde's message names Rust's types.
+        let why =
+            if message.starts_with("data did not match any variant") { "has a value of a wrong kind".into() } else { message };
+        Self { why: Why::Reason(why), ..Self::default() }
     }
 
     fn invalid_type(_: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        Self { why: Why::Says(wanted(&expected.to_string())), ..Self::default() }
+        Self { why: Why::Reason(expectation(&expected.to_string())), ..Self::default() }
     }
 
     fn invalid_value(_: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        Self { why: Why::Says(wanted(&expected.to_string())), ..Self::default() }
+        Self { why: Why::Reason(expectation(&expected.to_string())), ..Self::default() }
     }
 
     fn unknown_variant(_: &str, expected: &'static [&'static str]) -> Self {
-        Self { why: Why::Says(one_of(expected)), ..Self::default() }
+        Self { why: Why::Reason(one_of(expected)), ..Self::default() }
     }
 
     fn unknown_field(_: &str, expected: &'static [&'static str]) -> Self {
@@ -344,8 +345,8 @@ impl de::Error for Error {
     }
 }
 
-/// serde's name of a type, in an operator's words.
-fn wanted(expected: &str) -> String {
+/// Translates serde's name of a type for operators.
+fn expectation(expected: &str) -> String {
     let words = match expected {
         "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number, 0 or more",
         "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",

@@ -1,5 +1,5 @@
-//! The contract as an AsyncAPI 3 document, seen from the server: it receives what clients send. Every name of a plugin's is a
-//! value in it or made safe for a key; what stands in it is valid whatever plugins are called.
+//! The contract as an AsyncAPI 3 document from the server's view: events from clients are `receive`. The document must be valid for any
+//! names in descriptions: they are values, or are escaped for keys.
 
 use std::collections::BTreeSet;
 
@@ -9,24 +9,24 @@ use sha2::{Digest, Sha256};
 use super::{Contract, DONE, Emitted, Handled, Namespace, REFUSED, Reading, reference, unique};
 use crate::sandbox::exports::{Door, TokenPolicy};
 
-/// How to read the document, for people and for tools that know no Socket.IO.
+/// How to read the document, for readers without knowledge of Socket.IO.
 const ABOUT: &str = "Each channel is a Socket.IO namespace, and each message an event of the message's `name`, with the payload as \
     its first argument. Every event from a client may ask for an acknowledgement: it is the reply, `{}` where there is none, or the \
     refusal. Without one a refusal is the event `error`.";
 
-/// How a token is shown, which no scheme of AsyncAPI says.
+/// How a client sends its token, which AsyncAPI's security schemes cannot express.
 const ABOUT_TOKEN: &str = "A JSON Web Token in the `auth` of the connect packet: `io(url, { auth: { token } })`, with or without \
     `Bearer ` before it; or else in the header `Authorization: Bearer` of the handshake.";
 
 fn about_token(reading: &Reading) -> String {
     let rows = reading.rows().map(|(what, claims, form)| format!("{what}: the first of {} ({form})", claims.join(", ")));
-    format!("{ABOUT_TOKEN} Of its claims are read: {}.", rows.join("; "))
+    format!("{ABOUT_TOKEN} Its claims that are read: {}.", rows.join("; "))
 }
 
-/// The document as JSON text. `host` is where the server is reached, as far as it knows.
+/// The document as JSON text. `host` is the server's address as far as it is configured.
 pub fn render(contract: &Contract, host: &str, reading: &Reading) -> String {
     let mut document = document(contract, host, reading);
-    // The version is the content's: the same contract has the same one, on every node and after every restart.
+    // The version is a hash of the content, so that it is the same on every node and after every restart.
     let digest = Sha256::digest(document.to_string());
     let version: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
     document["info"]["version"] = version.into();
@@ -69,7 +69,7 @@ fn document(contract: &Contract, host: &str, reading: &Reading) -> Value {
     })
 }
 
-/// A channel in the making.
+/// A channel under construction.
 struct Channel<'a> {
     namespace: &'a Namespace,
     messages: Map<String, Value>,
@@ -85,7 +85,7 @@ impl<'a> Channel<'a> {
         Self { namespace, messages, keys }
     }
 
-    /// A reference to a new message.
+    /// Adds a message, and returns a reference to it.
     fn message(&mut self, key: &str, message: Value) -> Value {
         let key = unique(key, &mut self.keys);
         let reference = self.reference(&key);
@@ -124,7 +124,7 @@ impl<'a> Channel<'a> {
         let mut operation = self.operation("receive", std::slice::from_ref(&event.plugin));
         operation.insert("title".into(), event.name.clone().into());
         if let Some(sentence) = &event.on_failure {
-            operation.insert("description".into(), format!("Where the server fails: {sentence:?}.").into());
+            operation.insert("description".into(), format!("If the server fails: {sentence:?}.").into());
         }
         operation.insert("messages".into(), json!([message]));
         let reply = json!({ "channel": operation["channel"], "messages": [reply, self.reference(REFUSED)] });
@@ -152,12 +152,12 @@ impl<'a> Channel<'a> {
             "tags": tags(plugins),
         });
         if let Some(parameter) = self.namespace.parameter() {
-            let about = "Whatever stands in this place, to the end of the path.";
+            let about = "Any text, to the end of the path.";
             channel["parameters"] = json!({ parameter: { "description": about } });
         }
         channel["description"] = match door {
-            Some(_) => "Who may connect, and the sentences for who may not, are in `x-door`.".into(),
-            None => "The plugin that owns it is not live: nobody gets in.".into(),
+            Some(_) => "The door policy, with the sentences of its refusals, is in `x-door`.".into(),
+            None => "The plugin that owns it is not live: every connection is refused.".into(),
         };
         if let Some(door) = door {
             channel["x-door"] = self::door(door);
@@ -173,7 +173,7 @@ impl Namespace {
     }
 }
 
-/// A schema where AsyncAPI takes none that is only `true` or `false`.
+/// A schema as an object, because AsyncAPI forbids `true` and `false` in some places.
 fn object(schema: &Value) -> Value {
     match schema {
         Value::Bool(true) => json!({}),
@@ -208,7 +208,7 @@ fn insert(operations: &mut Map<String, Value>, key: &str, operation: Map<String,
     operations.insert(unique(key, &mut taken), operation.into());
 }
 
-/// An event's name as a part of a key: letters, digits, `-` and `_` stay.
+/// An event's name as part of a key: other characters than ASCII letters, digits and `_` become `-`.
 fn key(event: &str) -> String {
     event.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' }).collect()
 }

@@ -1,5 +1,5 @@
-//! The contract as a page for people: one text, rendered here, that asks for nothing more and runs nothing. Every text in it that
-//! is not written in this file passes through `escape`.
+//! The contract as an HTML page without scripts or further requests. Every text that is not written in this file must pass through
+//! `escape`.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -23,7 +23,6 @@ table{table-layout:fixed}\
 small{opacity:.7}\
 ";
 
-/// The whole page.
 pub fn render(contract: &Contract, reading: &Reading) -> String {
     let mut page = Page { html: String::new(), types: &contract.types };
     page.raw("<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>Hubbub: events</title>");
@@ -52,26 +51,26 @@ pub fn render(contract: &Contract, reading: &Reading) -> String {
     page.html
 }
 
-/// A page in the making.
+/// A page under construction.
 struct Page<'a> {
     html: String,
     types: &'a BTreeMap<String, Value>,
 }
 
 impl Page<'_> {
-    /// Text of this file's own.
+    /// Appends trusted HTML of this file.
     fn raw(&mut self, html: &'static str) -> &mut Self {
         self.html.push_str(html);
         self
     }
 
-    /// Anyone's text.
+    /// Appends untrusted text.
     fn text(&mut self, text: &str) -> &mut Self {
         self.html.push_str(&escape(text));
         self
     }
 
-    /// The claims that every door reads from a token.
+    /// The claims that are read from a token.
     fn reading(&mut self, reading: &Reading) {
         self.raw(
             "<h2 id=\"token\">Tokens</h2><p>A namespace reads a JSON Web Token from <code>auth.token</code>, or else from the ",
@@ -107,7 +106,7 @@ impl Page<'_> {
 
     fn door(&mut self, door: Option<&Door>) {
         let Some(door) = door else {
-            self.raw("<p>The plugin that owns this namespace is not live: nobody gets in.</p>");
+            self.raw("<p>The plugin that owns this namespace is not live: every connection is refused.</p>");
             return;
         };
         self.raw(match door.token {
@@ -127,7 +126,7 @@ impl Page<'_> {
         if door.token == TokenPolicy::Required {
             self.raw("<tr><td>no token<td>").text(&door.missing).raw("</tr>");
         }
-        self.raw("<tr><td>a token that does not hold<td>").text(&door.invalid).raw("</tr>");
+        self.raw("<tr><td>an invalid token<td>").text(&door.invalid).raw("</tr>");
         if !door.roles.is_empty() {
             self.raw("<tr><td>another role<td>").text(&door.forbidden).raw("</tr>");
         }
@@ -137,7 +136,7 @@ impl Page<'_> {
     fn handled(&mut self, event: &Handled) {
         self.name(&event.name, std::slice::from_ref(&event.plugin));
         if let Some(sentence) = &event.on_failure {
-            self.raw("<br><small>where that fails: ").text(sentence).raw("</small>");
+            self.raw("<br><small>if that fails: ").text(sentence).raw("</small>");
         }
         self.payload(&event.payload);
         match &event.reply {
@@ -167,7 +166,7 @@ impl Page<'_> {
         self.raw("<td>").schema(schema)
     }
 
-    /// A type; one with a name opens into what it is. What that is made of stands below, under its own name.
+    /// A type. A named one has a fold with its declaration; the types that it refers to are listed below under their names.
     fn schema(&mut self, schema: &Value) -> &mut Self {
         let text = typescript::inline(schema);
         let Some(named) = schema.get("$ref").and_then(|_| self.types.get(&text)) else {
@@ -178,7 +177,7 @@ impl Page<'_> {
     }
 }
 
-/// Text that is text in every place of a page, attributes included.
+/// Escapes text for any place of a page, attributes included.
 fn escape(text: &str) -> Cow<'_, str> {
     if !text.contains(['&', '<', '>', '"', '\'']) {
         return text.into();
@@ -202,7 +201,7 @@ mod tests {
     use super::escape;
 
     #[test]
-    fn no_character_of_a_text_is_markup() {
+    fn markup_in_a_text_is_escaped() {
         assert_eq!(escape(r#"<a b="c" d='e'>&"#), "&lt;a b=&quot;c&quot; d=&#39;e&#39;&gt;&amp;");
         assert_eq!(escape("Não"), "Não");
     }

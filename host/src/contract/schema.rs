@@ -1,6 +1,5 @@
-//! JSON Schemas on their way from descriptions into one document: cleaned, their definitions lifted out of them under names of
-//! their own, the same one once. What comes out is valid by construction in the dialect of AsyncAPI, draft 7 of JSON Schema; what
-//! is not understood is left out, never passed on.
+//! Converts the JSON Schemas of descriptions into one set of named types: cleaned, deduplicated, with unique names. The result must be
+//! valid in AsyncAPI's dialect, draft 7 of JSON Schema, so keywords that are not understood are dropped.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,39 +8,39 @@ use sha2::{Digest, Sha256};
 
 use super::{pascal, unique};
 
-/// Where lifted definitions stand.
+/// The place of named types in the document.
 pub(crate) const PREFIX: &str = "#/components/schemas/";
 
-/// Definitions of one schema. One with more is `true`: anything.
+/// The most definitions of one schema. A schema with more becomes `true`, which allows anything.
 const MAX_DEFINITIONS: usize = 256;
 
-/// Where a schema was found, for names where two types have the same.
+/// The place of a schema, which distinguishes types of the same name.
 #[derive(Clone, Copy)]
 pub(crate) struct Place<'a> {
     /// The namespace's name.
     pub(crate) namespace: &'a str,
     pub(crate) plugin: &'a str,
-    /// What tells a type that clients send from the one of the same name that they get: optional fields differ.
+    /// `Sent` or `Received` by clients: types of the same name may differ in their optional fields.
     pub(crate) ending: &'a str,
 }
 
 /// Collects schemas.
 #[derive(Default)]
-pub(crate) struct Lifter {
+pub(crate) struct SchemaCollector {
     definitions: Vec<Definition>,
-    /// By the type's own name, and the digest of all that it is made of.
+    /// By the type's own name, and the digest of its schema and all definitions that it uses.
     known: BTreeMap<(String, [u8; 32]), usize>,
 }
 
-/// A lifted type. References in it are numbers of definitions until all are known.
+/// A collected type. Its references are numbers of definitions until all are collected.
 struct Definition {
-    /// Names it could have, from short to precise.
+    /// Candidate names, from short to precise.
     names: [String; 4],
     schema: Value,
 }
 
 /// All types, under their final names.
-pub(crate) struct Lifted {
+pub(crate) struct NamedTypes {
     pub(crate) types: BTreeMap<String, Value>,
     /// By the number of the definition.
     names: Vec<String>,
@@ -50,8 +49,8 @@ pub(crate) struct Lifted {
 /// The definitions of one schema, by their names in it.
 type Local = BTreeMap<String, Value>;
 
-impl Lifter {
-    /// Takes in one schema. The answer refers to definitions by number: `Lifted::resolve` is for later.
+impl SchemaCollector {
+    /// Adds one schema. The result refers to definitions by number; [`NamedTypes::resolve`] replaces the numbers later.
     pub(crate) fn lift(&mut self, place: Place<'_>, text: &str) -> Value {
         let Ok(root) = serde_json::from_str::<Value>(text) else { return Value::Bool(true) };
         let title = root.get("title").and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -66,7 +65,7 @@ impl Lifter {
         let recursive = local.values_mut().chain([&mut root]).any(refers_to_root);
         if recursive || (!title.is_empty() && needs_definition(&root)) {
             let title = if title.is_empty() { "Recursive".into() } else { title };
-            // Another type of that name may be a part of this one.
+            // A definition within the schema may have the same name.
             let key = if local.get(&title).is_some_and(|other| *other != root) { format!("{title}\0") } else { title };
             for schema in local.values_mut().chain([&mut root]) {
                 visit(schema, &mut |reference| {
@@ -82,7 +81,7 @@ impl Lifter {
         root
     }
 
-    /// Gives every definition that the root needs its number, and writes the numbers into all references.
+    /// Assigns a number to every definition that the root uses, and writes the numbers into all references.
     fn intern(&mut self, place: Place<'_>, mut local: Local, root: &mut Value) {
         let parts: BTreeMap<String, Vec<String>> =
             local.iter_mut().map(|(key, schema)| (key.clone(), references(schema))).collect();
@@ -111,21 +110,21 @@ impl Lifter {
         }
     }
 
-    /// Names every type: by its own name where it is the only one of it, else by the namespace too, and so on.
-    pub(crate) fn finish(self, mut taken: BTreeSet<String>) -> Lifted {
+    /// Names every type: by its own name if that is unique, else with the namespace added, and so on.
+    pub(crate) fn finish(self, mut taken: BTreeSet<String>) -> NamedTypes {
         let mut names: Vec<Option<String>> = vec![None; self.definitions.len()];
         for precision in 0..4 {
-            let mut wanted: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+            let mut by_name: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
             for (at, definition) in self.definitions.iter().enumerate().filter(|(at, _)| names[*at].is_none()) {
-                wanted.entry(&definition.names[precision]).or_default().push(at);
+                by_name.entry(&definition.names[precision]).or_default().push(at);
             }
-            for (name, definitions) in wanted {
+            for (name, definitions) in by_name {
                 if definitions.len() == 1 && taken.insert(name.to_owned()) {
                     names[definitions[0]] = Some(name.to_owned());
                 }
             }
         }
-        let mut lifted = Lifted { types: BTreeMap::new(), names: Vec::new() };
+        let mut lifted = NamedTypes { types: BTreeMap::new(), names: Vec::new() };
         for (name, definition) in names.into_iter().zip(&self.definitions) {
             lifted.names.push(name.unwrap_or_else(|| unique(&definition.names[3], &mut taken)));
         }
@@ -137,8 +136,8 @@ impl Lifter {
     }
 }
 
-impl Lifted {
-    /// Writes the final names into a schema that `Lifter::lift` answered.
+impl NamedTypes {
+    /// Writes the final names into a schema that [`SchemaCollector::lift`] returned.
     pub(crate) fn resolve(&self, schema: &mut Value) {
         visit(schema, &mut |reference| {
             let at = reference.as_u64().and_then(|at| usize::try_from(at).ok());
@@ -149,7 +148,7 @@ impl Lifted {
     }
 }
 
-/// What a reference to the whole schema is, until it has a name. No definition has it: a definition's is cleaned of it.
+/// A reference to the whole schema, until that has a name. No definition has this name, because it is empty.
 const ROOT: &str = "";
 
 fn names(place: Place<'_>, key: &str) -> [String; 4] {
@@ -163,7 +162,7 @@ fn names(place: Place<'_>, key: &str) -> [String; 4] {
     [own.clone(), format!("{namespace}{own}"), precise.clone(), format!("{precise}{}", place.ending)]
 }
 
-/// Whether a schema is worth a name: not one that is as short as its name.
+/// Whether a schema gets a name. Short ones are written inline.
 fn needs_definition(schema: &Value) -> bool {
     ["properties", "anyOf", "oneOf", "allOf", "enum"].iter().any(|keyword| schema.get(keyword).is_some())
 }
@@ -196,52 +195,52 @@ fn digest(local: &Local, keys: BTreeSet<String>) -> [u8; 32] {
     hash.finalize().into()
 }
 
-/// Shows every reference in a cleaned schema.
-fn visit(schema: &mut Value, seen: &mut dyn FnMut(&mut Value)) {
+/// Visits every reference in a cleaned schema.
+fn visit(schema: &mut Value, visitor: &mut dyn FnMut(&mut Value)) {
     let Value::Object(keywords) = schema else { return };
     for (keyword, value) in keywords {
         match (keyword.as_str(), value) {
-            ("$ref", reference) => seen(reference),
-            ("properties", Value::Object(parts)) => parts.values_mut().for_each(|part| visit(part, seen)),
-            (_, Value::Array(parts)) => parts.iter_mut().for_each(|part| visit(part, seen)),
-            (_, part) => visit(part, seen),
+            ("$ref", reference) => visitor(reference),
+            ("properties", Value::Object(parts)) => parts.values_mut().for_each(|part| visit(part, visitor)),
+            (_, Value::Array(parts)) => parts.iter_mut().for_each(|part| visit(part, visitor)),
+            (_, part) => visit(part, visitor),
         }
     }
 }
 
-/// What is understood of a schema. References become names of `known` definitions; one to anything else is `true`.
+/// Reduces a schema to the supported keywords. References become names of `known` definitions; others are dropped.
 fn clean(schema: &Value, known: &BTreeSet<&str>) -> Value {
     let Value::Object(keywords) = schema else { return Value::Bool(schema.as_bool().unwrap_or(true)) };
-    let mut kept = Map::new();
+    let mut cleaned = Map::new();
     for (keyword, value) in keywords {
         if let Some(value) = clean_keyword(keyword, value, known) {
-            kept.insert(keyword.clone(), value);
+            cleaned.insert(keyword.clone(), value);
         }
     }
-    // In draft 7 an array of schemas is what `prefixItems` is now, and what was `items` is for the rest.
-    if let Some(first) = kept.remove("prefixItems") {
-        let rest = kept.insert("items".into(), first);
-        kept.extend(rest.map(|rest| ("additionalItems".into(), rest)));
+    // Draft 7 writes `prefixItems` as an array in `items`, and `items` as `additionalItems`.
+    if let Some(first) = cleaned.remove("prefixItems") {
+        let rest = cleaned.insert("items".into(), first);
+        cleaned.extend(rest.map(|rest| ("additionalItems".into(), rest)));
     }
-    // What keys look like is no part of a type, and no validator is to compile a plugin's pattern.
-    if let Some(Value::Object(patterns)) = kept.remove("patternProperties")
-        && kept.get("additionalProperties") == Some(&Value::Bool(false))
+    // Patterns of keys are no part of a type, and a validator must not compile a plugin's regular expression.
+    if let Some(Value::Object(patterns)) = cleaned.remove("patternProperties")
+        && cleaned.get("additionalProperties") == Some(&Value::Bool(false))
         && !patterns.is_empty()
     {
         let values: Vec<Value> = patterns.into_iter().map(|(_, value)| value).collect();
-        kept.insert("additionalProperties".into(), json!({ "anyOf": values }));
+        cleaned.insert("additionalProperties".into(), json!({ "anyOf": values }));
     }
-    // Whatever stands beside a reference does not count in draft 7.
-    if kept.len() > 1
-        && let Some(reference) = kept.remove("$ref")
+    // Draft 7 ignores keywords beside a reference.
+    if cleaned.len() > 1
+        && let Some(reference) = cleaned.remove("$ref")
     {
         let alone = Value::Object(Map::from_iter([("$ref".into(), reference)]));
-        match kept.entry("allOf").or_insert_with(|| Value::Array(Vec::new())) {
+        match cleaned.entry("allOf").or_insert_with(|| Value::Array(Vec::new())) {
             Value::Array(all) => all.insert(0, alone),
             other => *other = Value::Array(vec![alone]),
         }
     }
-    Value::Object(kept)
+    Value::Object(cleaned)
 }
 
 fn clean_keyword(keyword: &str, value: &Value, known: &BTreeSet<&str>) -> Option<Value> {
@@ -258,7 +257,7 @@ fn clean_keyword(keyword: &str, value: &Value, known: &BTreeSet<&str>) -> Option
             return Some(parts.iter().map(|part| clean(part, known)).collect());
         }
         "properties" | "patternProperties" => {
-            // Tools take a property of this name for a reference.
+            // Tools misread a property of this name as a reference.
             let parts = value.as_object()?.iter().filter(|(name, _)| *name != "$ref");
             return Some(Value::Object(parts.map(|(name, part)| (name.clone(), clean(part, known))).collect()));
         }
@@ -276,7 +275,7 @@ fn clean_keyword(keyword: &str, value: &Value, known: &BTreeSet<&str>) -> Option
     is_kept.then(|| value.clone())
 }
 
-/// Whether nothing in a value looks like a reference: tools would follow it.
+/// Whether nothing in a value looks like a reference, which tools would follow.
 fn is_plain(value: &Value) -> bool {
     match value {
         Value::Array(values) => values.iter().all(is_plain),

@@ -1,4 +1,4 @@
-//! Contracts of a few plugins, as all three readers see them.
+//! Contracts of a few plugins as a page, as an AsyncAPI document and as TypeScript.
 
 use serde_json::{Value, json};
 
@@ -77,14 +77,14 @@ fn a_namespace_has_a_name_of_its_own() {
 }
 
 #[test]
-fn the_typescript_types_both_ways() {
+fn typescript_has_the_types_of_both_directions() {
     let text = typescript::render(&two());
     for line in [
         "  say: (payload: Said, ack?: (reply: number | Refused) => void) => void;",
         "  \"auth:refresh\": (payload: FreshToken, ack?: (reply: Done | Refused) => void) => void;",
         "  said: (payload: Said | number) => void;",
         "  \"/course/{id}\": { clientToServer: CourseClientToServerEvents; serverToClient: CourseServerToClientEvents };",
-        "/** Handled by alpha@1.2.3. Where that fails: \"Could not\". */",
+        "/** Handled by alpha@1.2.3. If that fails: \"Could not\". */",
     ] {
         assert!(text.contains(line), "{line}\nnot in\n{text}");
     }
@@ -92,7 +92,7 @@ fn the_typescript_types_both_ways() {
 }
 
 #[test]
-fn the_document_names_whats_live() {
+fn the_asyncapi_document_lists_the_live_events() {
     let document: Value = serde_json::from_str(&asyncapi::render(&two(), "localhost:1", &Reading::default())).unwrap();
     assert_eq!(document["asyncapi"], "3.0.0");
     let course = &document["channels"]["Course"];
@@ -116,9 +116,9 @@ fn reading() -> Reading {
 }
 
 #[test]
-fn the_page_and_the_document_say_what_is_read_of_a_token() {
+fn the_page_and_the_document_list_the_tokens_claims() {
     let page = page::render(&two(), &reading());
-    for text in ["<code>sub, &lt;id&gt;</code>", "Authorization: Bearer", "one role that is let in is enough", "auth.token"] {
+    for text in ["<code>sub, &lt;id&gt;</code>", "Authorization: Bearer", "one allowed role is enough", "auth.token"] {
         assert!(page.contains(text), "{text} is not in {page}");
     }
     let document: Value = serde_json::from_str(&asyncapi::render(&two(), "localhost:1", &reading())).unwrap();
@@ -127,7 +127,7 @@ fn the_page_and_the_document_say_what_is_read_of_a_token() {
 }
 
 #[test]
-fn the_page_shows_texts_as_text() {
+fn the_page_escapes_texts() {
     let page = page::render(&two(), &reading());
     for text in
         ["/course/{id}", "Please &lt;sign&gt; in", "Admins &amp; co", "&lt;b&gt;what&lt;/b&gt;", "alpha@1.2.3", "Could not"]
@@ -138,8 +138,8 @@ fn the_page_shows_texts_as_text() {
 }
 
 #[test]
-fn without_its_owner_nobody_gets_in() {
+fn a_namespace_without_its_owner_is_marked_closed() {
     let contract = Contract::of(&[plugin("zeta", None, "count", &json!(true))]);
-    assert!(page::render(&contract, &reading()).contains("nobody gets in"));
-    assert!(asyncapi::render(&contract, "localhost:1", &Reading::default()).contains("nobody gets in"));
+    assert!(page::render(&contract, &reading()).contains("every connection is refused"));
+    assert!(asyncapi::render(&contract, "localhost:1", &Reading::default()).contains("every connection is refused"));
 }

@@ -1,4 +1,4 @@
-//! An operator's request up to its route: the checks of `Host` and `Origin`, the login, the query, the names and the body.
+//! An operator's request before it reaches a handler: the checks of `Host` and `Origin`, the login, the query, the names and the body.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, LazyLock};
@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header};
 
-use crate::admin::requests::{HowToDeploy, MAX_IDS, Page, WhatToRecord, Which};
+use crate::admin::requests::{DeployQuery, LetterSelection, MAX_IDS, Page, RecordQuery};
 use crate::auth::logins::{self, Logins};
 use crate::call::canary::Trial;
 use crate::deploy::checks::signature::{self, HEADER, Signers};
@@ -21,8 +21,8 @@ use crate::server::hosts::Hosts;
 use crate::server::origin::Origins;
 use crate::telemetry::Metrics;
 
-/// The operator's token, which no bytes of a fuzzer are.
-const TOKEN: &str = "a token that is found by nobody who tries bytes at random";
+/// The operator's token, too long for a fuzzer to find.
+const TOKEN: &str = "a token that random bytes never match";
 
 struct Port {
     guard: Guard,
@@ -41,19 +41,19 @@ static PORT: LazyLock<Port> = LazyLock::new(|| {
         metrics: metrics.clone(),
         log_limits: LogLimits::default(),
     };
-    // No private key belongs to it.
+    // A public key without a private key.
     let signature = signature::Config { keys: vec![STANDARD.encode([0x58; 32])] };
     let signers = Signers::load(&signature).expect("a key of 32 bytes");
     Port { guard, logins: Logins::new("admin", &logins::Config::default(), metrics), signers }
 });
 
-/// A request as HTTP/1.1 writes it. One that passes the guard names only this machine, and its parsed values are within their limits.
+/// An HTTP/1.1 request. If it passes the guard, it names only this machine, and its parsed values are within their limits.
 pub fn admin(bytes: &[u8]) {
     let Some((request, body)) = request(bytes) else { return };
     let headers = request.headers();
     if PORT.guard.refuse(&request).is_none() {
         let hosts = headers.get_all(header::HOST).iter().chain(headers.get_all(header::ORIGIN));
-        let names = hosts.map(|value| value.to_str().expect("what is no text is refused"));
+        let names = hosts.map(|value| value.to_str().expect("the guard refuses other bytes than text"));
         for name in names.chain(request.uri().authority().map(|authority| authority.as_str())) {
             assert!(name.is_empty() || is_of_this_machine(name), "{name} got past the guard");
         }
@@ -62,15 +62,15 @@ pub fn admin(bytes: &[u8]) {
     let denied = PORT.logins.check(Some(address), bearer(headers), |token| token == TOKEN);
     assert!(denied.is_err(), "logged in by {:?}", bearer(headers));
     let signature = headers.get(HEADER).and_then(|signature| signature.to_str().ok());
-    assert!(PORT.signers.check(body, signature).is_err(), "a signature that nobody made");
+    assert!(PORT.signers.check(body, signature).is_err(), "a forged signature was accepted");
     names(request.uri().path());
     queries(request.uri());
-    if let Ok(which) = Which::read(body) {
+    if let Ok(which) = LetterSelection::read(body) {
         assert!(which.ids.len() <= MAX_IDS && (!which.ids.is_empty() || which.plugin.is_some() || which.topic.is_some()));
     }
 }
 
-/// Its first line, its headers up to an empty line, and the rest as its body. None where HTTP would refuse it.
+/// Parses a request line, headers up to an empty line, and a body. None if HTTP would refuse it.
 fn request(bytes: &[u8]) -> Option<(Request<()>, &[u8])> {
     let end = bytes.windows(2).position(|pair| pair == b"\n\n").unwrap_or(bytes.len());
     let (head, body) = (&bytes[..end], bytes.get(end + 2..).unwrap_or_default());
@@ -87,7 +87,7 @@ fn request(bytes: &[u8]) -> Option<(Request<()>, &[u8])> {
     Some((request, body))
 }
 
-/// Whether an authority or origin is loopback or an address. It shares no code with the guard that is tested.
+/// Whether an authority or origin is loopback or an address. It must share no code with the guard under test.
 fn is_of_this_machine(name: &str) -> bool {
     let authority = name.split_once("://").map_or(name, |(_, authority)| authority);
     let host = match authority.strip_prefix('[') {
@@ -97,7 +97,7 @@ fn is_of_this_machine(name: &str) -> bool {
     host == "localhost" || host.ends_with(".localhost") || host.parse::<IpAddr>().is_ok()
 }
 
-/// Names of plugins become names of files, and keys in storage.
+/// Plugins' names become file names and keys in storage, so they may have only safe characters.
 fn names(path: &str) {
     for part in path.split('/') {
         if let Ok(name) = PluginName::parse(part) {
@@ -108,12 +108,12 @@ fn names(path: &str) {
 }
 
 fn queries(uri: &http::Uri) {
-    if let Ok(Query(how)) = Query::<HowToDeploy>::try_from_uri(uri)
+    if let Ok(Query(how)) = Query::<DeployQuery>::try_from_uri(uri)
         && let Ok(Some(Trial::Canary(percent) | Trial::Shadow(percent))) = how.trial()
     {
         assert!((1..=100).contains(&percent), "{percent} percent");
     }
-    if let Ok(Query(what)) = Query::<WhatToRecord>::try_from_uri(uri)
+    if let Ok(Query(what)) = Query::<RecordQuery>::try_from_uri(uri)
         && let Ok(share) = what.share()
     {
         assert!((1..=100).contains(&share), "{share} percent of {:?}", what.time);

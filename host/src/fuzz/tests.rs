@@ -1,4 +1,4 @@
-//! The fuzzers' corpus and some thousands of its mutations, the same in every run, without a fuzzer. Must never depend on chance.
+//! Runs the fuzzers' corpus and thousands of its mutations without a fuzzer. It must never depend on chance: every run is the same.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -7,7 +7,7 @@ use std::path::Path;
 /// Mutations of a whole corpus.
 const MUTATIONS: usize = 20_000;
 
-/// What tends to matter in all of the formats.
+/// Byte strings that are special in some of the formats.
 const TOKENS: [&[u8]; 12] =
     [b"[", b"{", b"\"", b"\\", b"\\ud800", b"\t", b"\n", b"__", b"\xff\xff\xff\x7f", b"\0", b"{\"$ref\":\"#\"}", b"1e999"];
 
@@ -60,12 +60,12 @@ fn feed(corpus: &str, target: fn(&[u8])) {
 }
 
 #[test]
-fn no_packet_is_taken_apart_wrongly() {
+fn no_packet_is_parsed_wrongly() {
     feed("packet", super::packet);
 }
 
 #[test]
-fn no_component_breaks_what_looks_into_it() {
+fn no_component_breaks_the_inspection() {
     feed("component", super::component);
 }
 
@@ -80,7 +80,7 @@ fn no_request_gets_past_the_checks_of_the_operators_port() {
 }
 
 #[test]
-fn no_token_is_believed_that_the_key_has_not_signed() {
+fn no_token_is_accepted_without_a_valid_signature() {
     feed("tokens", super::tokens);
 }
 

@@ -24,13 +24,13 @@ static RING: LazyLock<Keyring> = LazyLock::new(|| {
     Keyring::load(&config, false).expect("one strong secret")
 });
 
-/// A token as it comes; a header and a payload, a line each, which are signed here; or a set of keys.
+/// A token; a header and a payload on two lines, which are signed here; or a key set.
 pub fn tokens(bytes: &[u8]) {
     keys(bytes);
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     if let Ok(verified) = RING.verify(text, "/", NOW) {
         let (signed, signature) = text.rsplit_once('.').expect("a token has three parts");
-        assert_eq!(signature, sign(signed), "a token that nobody signed");
+        assert_eq!(signature, sign(signed), "a token with a forged signature was accepted");
         usable(&verified);
     }
     let (header, payload) = text.split_once('\n').unwrap_or((r#"{"alg":"HS256"}"#, text));
@@ -44,7 +44,7 @@ pub fn tokens(bytes: &[u8]) {
             usable(&verified);
             let other = if signature.starts_with('A') { "B" } else { "A" };
             let forged = format!("{signed}.{other}{}", &signature[1..]);
-            assert!(RING.verify(&forged, "/", NOW).is_err(), "the signature is not looked at");
+            assert!(RING.verify(&forged, "/", NOW).is_err(), "the signature is not checked");
         }
     }
 }
@@ -73,8 +73,8 @@ fn keys(bytes: &[u8]) {
         Ok((keys, skipped)) => {
             let whole: Value = serde_json::from_slice(bytes).expect("a set is JSON");
             // serde takes an array of a struct's fields as well.
-            let told = whole.get("keys").or(whole.get(0)).and_then(Value::as_array).map_or(0, Vec::len);
-            assert_eq!(keys.len() + skipped.len(), told, "a key was lost");
+            let listed = whole.get("keys").or(whole.get(0)).and_then(Value::as_array).map_or(0, Vec::len);
+            assert_eq!(keys.len() + skipped.len(), listed, "a key was lost");
             assert!(keys.iter().all(|key| !key.algorithm.is_symmetric()), "a shared secret in a public set");
             assert!(keys.iter().all(|key| key.kid.as_ref().is_none_or(|kid| !kid.is_empty() && kid.len() <= 128)));
         }

@@ -1,5 +1,5 @@
-//! Accepts connections. Past a port's limits, and past the clients' share of file descriptors, only its checks are served, such as
-//! health, and all else is answered with 503. Accept errors are counted and logged, and never cause a busy loop.
+//! Accepts connections. Past a port's limits and the clients' share of file descriptors, only checks such as `/health` are served, and
+//! other requests get 503. Accept errors are counted and logged, and must never cause a busy loop.
 
 use std::collections::VecDeque;
 use std::io;
@@ -19,13 +19,13 @@ use crate::descriptors::Share;
 use crate::socket::tcp_permits::Full;
 use crate::telemetry::{LimitLabels, ListenerLabel, Often};
 
-/// The pause after an error, at first and at most. It doubles with each error in a row.
+/// The first and the longest pause after an error. It doubles with each consecutive error.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
-/// How long a connection past a limit may last.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
+/// The time limit of a connection past a port's limits.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// As it is counted in `limits_passed`.
+/// The label of file descriptors in `limits_passed`.
 const DESCRIPTORS: &str = "descriptors";
 
 /// A listener of a port.
@@ -44,22 +44,22 @@ struct LogLimits {
 }
 
 impl Acceptor {
-    /// Accepts until the handle is aborted. Accepted connections go on.
+    /// Accepts until the handle is aborted. Accepted connections stay open.
     pub fn start(self, tasks: &mut JoinSet<()>) -> AbortHandle {
         tasks.spawn(self.run())
     }
 
     async fn run(self) {
-        let (log_limits, mut answering, mut pause) = (LogLimits::default(), Answering::default(), PAUSES.0);
+        let (log_limits, mut checks, mut pause) = (LogLimits::default(), CheckConnections::default(), PAUSES.0);
         loop {
             match self.listener.accept().await {
                 Ok((io, address)) => {
                     pause = PAUSES.0;
-                    self.take(io, address, &mut answering, &log_limits);
+                    self.take(io, address, &mut checks, &log_limits);
                 }
                 Err(error) => {
                     self.count(&error, &log_limits);
-                    // An error of one connection removes that connection from the queue. Any other error would repeat at once.
+                    // An error of one connection removes it from the queue. Any other error would repeat at once.
                     if !is_of_the_connection(&error) {
                         sleep(pause).await;
                         pause = (pause * 2).min(PAUSES.1);
@@ -69,8 +69,8 @@ impl Acceptor {
         }
     }
 
-    fn take(&self, io: TcpStream, address: SocketAddr, answering: &mut Answering, log_limits: &LogLimits) {
-        // This fails if the connection has ended already; the first read finds that out.
+    fn take(&self, io: TcpStream, address: SocketAddr, checks: &mut CheckConnections, log_limits: &LogLimits) {
+        // It fails if the connection has ended, which the first read reports.
         let _ = io.set_nodelay(true);
         let port = &self.port;
         let share = port.descriptors.share(io.as_raw_fd());
@@ -84,7 +84,7 @@ impl Acceptor {
             Err(Full::Address) => {
                 if let Some(refused) = log_limits.address.happened() {
                     let (listener, address) = (port.name, address.ip());
-                    tracing::warn!(listener, refused, %address, "connections are closed: an address has gateway.address_tcp_connections");
+                    tracing::warn!(listener, refused, %address, "connections are closed: an address has reached gateway.address_tcp_connections");
                 }
                 return;
             }
@@ -93,7 +93,7 @@ impl Acceptor {
                     tracing::warn!(
                         listener = port.name,
                         refused,
-                        "new connections are refused: the port has {}",
+                        "new connections are refused: the port has reached {}",
                         port.tcp_permits.key()
                     );
                 }
@@ -101,12 +101,12 @@ impl Acceptor {
         }
         if share != Share::Own {
             let connection = http1::check(port.clone(), io, address);
-            let task = tokio::spawn(async move { drop(timeout(ANSWERED_WITHIN, connection).await) });
-            answering.add(task.abort_handle(), port.descriptors.answered_at_once());
+            let task = tokio::spawn(async move { drop(timeout(CHECK_TIMEOUT, connection).await) });
+            checks.add(task.abort_handle(), port.descriptors.answered_at_once());
         }
     }
 
-    /// Counts and logs a connection past the clients' share.
+    /// Counts and logs a connection past the clients' share of file descriptors.
     fn refuse_for_descriptors(&self, log_limits: &LogLimits) {
         let port = &self.port;
         port.metrics.limits_passed.get_or_create(&LimitLabels { limit: DESCRIPTORS, outcome: "refused" }).inc();
@@ -115,7 +115,7 @@ impl Acceptor {
                 listener = port.name,
                 refused,
                 limit = port.descriptors.limit,
-                "new connections are refused: all file descriptors are in use but those of admission.descriptors_reserved"
+                "new connections are refused: all file descriptors except admission.descriptors_reserved are in use"
             );
         }
     }
@@ -129,7 +129,7 @@ impl Acceptor {
     }
 }
 
-/// The answer past a limit to all but checks.
+/// The answer past a limit to requests that are no checks.
 pub async fn refused() -> axum::response::Response {
     NotAdmitted::Full.into_response()
 }
@@ -139,11 +139,11 @@ fn is_of_the_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-/// Connections past the clients' share. If there are too many, the oldest is closed: a request would have been answered by then.
+/// Connections past a limit. If there are too many, the oldest is closed, because its request should have been answered by then.
 #[derive(Default)]
-struct Answering(VecDeque<AbortHandle>);
+struct CheckConnections(VecDeque<AbortHandle>);
 
-impl Answering {
+impl CheckConnections {
     fn add(&mut self, task: AbortHandle, most: usize) {
         self.0.retain(|task| !task.is_finished());
         if self.0.len() >= most
@@ -160,11 +160,11 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_oldest_connection_past_the_share_gives_way() {
-        let mut answering = Answering::default();
+    async fn the_oldest_connection_past_a_limit_is_closed() {
+        let mut checks = CheckConnections::default();
         let tasks: Vec<_> = (0..3).map(|_| tokio::spawn(std::future::pending::<()>())).collect();
         for task in &tasks {
-            answering.add(task.abort_handle(), 2);
+            checks.add(task.abort_handle(), 2);
         }
         let mut tasks = tasks.into_iter();
         let oldest = tasks.next().expect("there are three").await;

@@ -1,5 +1,5 @@
-//! The way to a connection, before the engine hears of it: who is turned away here costs next to nothing. A storm queues; past its
-//! queue the answer is HTTP, with the time to come again.
+//! Admission control, before a request reaches the engine: a refusal must cost next to nothing. Connects above the rate wait; past the
+//! longest wait they are refused with `Retry-After`.
 
 use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
@@ -19,11 +19,11 @@ use crate::socket::Gateway;
 use crate::socket::permits::{ConnectionPermit, NoPermit};
 use crate::telemetry::Metrics;
 
-/// Who is on the other side of the TCP connection.
+/// The remote address of the TCP connection.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub SocketAddr);
 
-/// Why a connection was not let in.
+/// Why a connection was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotAdmitted {
     #[error("This server is about to stop")]
@@ -36,16 +36,16 @@ pub enum NotAdmitted {
     Storm(Duration),
 }
 
-/// When to come again, where nothing tells better.
-const LATER: Duration = Duration::from_secs(5);
+/// The default of `Retry-After`.
+const DEFAULT_RETRY: Duration = Duration::from_secs(5);
 
 impl IntoResponse for NotAdmitted {
     fn into_response(self) -> Response {
         let (status, after) = match self {
-            // Another node is there at once.
+            // Another node can accept the client at once.
             Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, Duration::from_secs(1)),
-            Self::Full => (StatusCode::SERVICE_UNAVAILABLE, LATER),
-            Self::Address => (StatusCode::TOO_MANY_REQUESTS, LATER),
+            Self::Full => (StatusCode::SERVICE_UNAVAILABLE, DEFAULT_RETRY),
+            Self::Address => (StatusCode::TOO_MANY_REQUESTS, DEFAULT_RETRY),
             Self::Storm(wait) => (StatusCode::SERVICE_UNAVAILABLE, wait),
         };
         let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
@@ -53,7 +53,7 @@ impl IntoResponse for NotAdmitted {
     }
 }
 
-/// The session that a request belongs to; none for one that wants a connection.
+/// The session that a request belongs to; none if it opens a connection.
 pub fn session_of<B>(request: &Request<B>) -> Option<&str> {
     request.uri().query()?.split('&').find_map(|pair| pair.strip_prefix("sid="))
 }
@@ -65,29 +65,29 @@ pub fn address_of(extensions: &Extensions, headers: &HeaderMap, trusted_proxies:
 }
 
 impl Gateway {
-    /// Gives a new connection its place.
+    /// Reserves a permit for a new connection.
     pub fn connection_permit<B>(&self, request: &Request<B>, polls: bool) -> Result<Arc<ConnectionPermit>, NotAdmitted> {
         if self.drain.has_begun() {
             return Err(NotAdmitted::Draining);
         }
         let address = self.address_of(request.extensions(), request.headers()).map(proxies::client_block);
-        self.permits.admit_connection(address, polls, &self.limits, &self.services.metrics).map_err(|no_permit| match no_permit {
+        self.permits.admit_connection(address, polls, &self.limits, &self.services.metrics).map_err(|refused| match refused {
             NoPermit::Node => NotAdmitted::Full,
             NoPermit::Address => NotAdmitted::Address,
         })
     }
 
-    /// The address of the client that sent a request, behind the proxies that are trusted.
+    /// The address of the client that sent a request, behind trusted proxies.
     pub fn address_of(&self, extensions: &Extensions, headers: &HeaderMap) -> Option<IpAddr> {
         address_of(extensions, headers, &self.trusted_proxies)
     }
 
-    /// Lets a connection in that has its place, once it is its turn.
+    /// Admits a connection with a permit after its wait.
     pub async fn admit_in_turn(
         &self,
-        admitted: Result<Arc<ConnectionPermit>, NotAdmitted>,
+        permit: Result<Arc<ConnectionPermit>, NotAdmitted>,
     ) -> Result<Arc<ConnectionPermit>, NotAdmitted> {
-        let permit = admitted?;
+        let permit = permit?;
         self.wait_for_turn().await?;
         Ok(permit)
     }
@@ -107,7 +107,7 @@ impl Gateway {
     }
 }
 
-/// One that waits for its turn. It may go away meanwhile.
+/// Counts a waiting connection until it is dropped, because its client may disconnect meanwhile.
 struct Waiting<'a>(&'a Metrics);
 
 impl<'a> Waiting<'a> {
@@ -123,12 +123,11 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// The longest answer to a handshake.
+/// The longest answer of the engine to a handshake, in bytes.
 const HANDSHAKE: usize = 4096;
 
-/// Learns the session id that the engine gave a polling connection from its answer: a websocket that takes the connection over
-/// will name it.
-pub async fn named(gateway: &Gateway, permit: &Arc<ConnectionPermit>, answer: Response) -> Response {
+/// Reads a polling connection's session id from the engine's answer, because an upgrade to a websocket names it.
+pub async fn register_session(gateway: &Gateway, permit: &Arc<ConnectionPermit>, answer: Response) -> Response {
     if answer.status() != StatusCode::OK {
         return answer;
     }
@@ -144,15 +143,15 @@ pub async fn named(gateway: &Gateway, permit: &Arc<ConnectionPermit>, answer: Re
     if let Some(Ok(Open { sid })) = body.strip_prefix(b"0").map(serde_json::from_slice) {
         gateway.permits.named(permit, sid);
         permit.closer.name(sid);
-        // It may never poll.
+        // The client may never poll.
         permit.closer.answered(0);
     }
     Response::from_parts(parts, body.into())
 }
 
-/// Answers a poll and counts its bytes: a client that does not poll does not read. An upgrade answers a waiting poll with a noop. The
+/// Answers a poll and counts its bytes, which shows that the client reads. An upgrade answers a waiting poll with a noop packet; the
 /// engine has taken no packet from the queue by then, so none is lost.
-pub async fn polled(permit: Arc<ConnectionPermit>, answering: impl Future<Output = Response>) -> Response {
+pub async fn answer_poll(permit: Arc<ConnectionPermit>, answering: impl Future<Output = Response>) -> Response {
     let upgrade = permit.upgrade.clone();
     let mut poll = Polled { permit, bytes: 0 };
     let answer = {
@@ -161,7 +160,7 @@ pub async fn polled(permit: Arc<ConnectionPermit>, answering: impl Future<Output
             if let Poll::Ready(answer) = answering.as_mut().poll(cx) {
                 return Poll::Ready(answer);
             }
-            // The engine waits where it has nothing to say, and nowhere else.
+            // The engine waits only if it has no packet to send.
             poll.permit.closer.waited_for();
             released.as_mut().poll(cx).map(|()| noop())
         })
@@ -171,17 +170,17 @@ pub async fn polled(permit: Arc<ConnectionPermit>, answering: impl Future<Output
     answer
 }
 
-/// The packet that says nothing.
+/// Engine.IO's noop packet.
 fn noop() -> Response {
     ([(header::CONTENT_TYPE, "text/plain; charset=UTF-8")], "6").into_response()
 }
 
-/// The answer to a websocket that names a session which is not here, as Node's server gives it.
+/// The answer to a websocket with an unknown session, as Node's server sends it.
 pub fn unknown_session() -> Response {
     bad_request(r#"{"code":1,"message":"Session ID unknown"}"#)
 }
 
-/// The answer to a websocket that is to take a session over where none can.
+/// The answer to an upgrade that is not possible.
 pub fn no_upgrade() -> Response {
     bad_request(r#"{"code":3,"message":"Bad request"}"#)
 }
@@ -190,7 +189,7 @@ fn bad_request(body: &'static str) -> Response {
     (StatusCode::BAD_REQUEST, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
-/// One poll. Its client may go away before the answer.
+/// A poll. It is dropped without an answer if its client disconnects.
 struct Polled {
     permit: Arc<ConnectionPermit>,
     bytes: u64,

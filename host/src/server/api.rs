@@ -1,4 +1,4 @@
-//! `/api`: backends publish to the bus and send to clients. A message is answered with 202 only when it is stored.
+//! `/api`: backends publish to the bus and send to clients. A message must be stored before it is answered with 202.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,12 +29,12 @@ use crate::transaction::effects::{Emit, Target};
 /// The largest body, in bytes: a whole batch.
 pub const MAX_BODY: usize = 1 << 20;
 
-/// What the handlers here work on.
+/// The state that the handlers share.
 pub struct Api {
     pub gateway: Arc<Gateway>,
     pub bus: Arc<Bus>,
     pub keys: Vec<String>,
-    /// The owner of what is written here: no plugin's name.
+    /// The writer of published messages, which is no plugin's name.
     pub writer: PluginName,
 }
 
@@ -50,20 +50,20 @@ pub fn routes(api: Arc<Api>) -> Router {
 
 async fn only_backends(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
     let address = api.gateway.address_of(request.extensions(), request.headers());
-    let is_known = |key: &str| api.keys.iter().any(|known| is_same(known, key));
+    let is_known = |key: &str| api.keys.iter().any(|known| secrets_match(known, key));
     match api.gateway.backends.check(address, bearer(request.headers()), is_known) {
         Ok(()) => next.run(request).await,
         Err(Denied::Throttled(wait)) => {
             let refusal = Refusal::new(Code::RateLimited, "Too many failed logins from this address");
             let refusal = Refusal { retry_after_ms: Some(crate::duration::millis(wait)), ..refusal };
-            (later(wait), refused(StatusCode::TOO_MANY_REQUESTS, refusal)).into_response()
+            (retry_after(wait), refused(StatusCode::TOO_MANY_REQUESTS, refusal)).into_response()
         }
         Err(_) => refused(StatusCode::UNAUTHORIZED, Refusal::new(Code::Unauthenticated, "An API key is needed")),
     }
 }
 
 /// The header `Retry-After`.
-pub fn later(wait: Duration) -> [(HeaderName, HeaderValue); 1] {
+pub fn retry_after(wait: Duration) -> [(HeaderName, HeaderValue); 1] {
     [(header::RETRY_AFTER, (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).into())]
 }
 
@@ -73,8 +73,8 @@ pub fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
 
-/// Compares secrets in constant time. An empty secret is the same as none.
-pub fn is_same(a: &str, b: &str) -> bool {
+/// Compares secrets in constant time. An empty secret matches none.
+pub fn secrets_match(a: &str, b: &str) -> bool {
     !a.is_empty() && a.len() == b.len() && a.bytes().zip(b.bytes()).fold(0, |diff, (a, b)| diff | (a ^ b)) == 0
 }
 
@@ -99,7 +99,7 @@ struct Publish<'a> {
     id: Option<String>,
 }
 
-/// Takes one message, or an array of them, which is stored as one: all are accepted or none.
+/// Accepts one message, or an array of messages, which is stored in one transaction.
 async fn publish(State(api): State<Arc<Api>>, headers: HeaderMap, body: Bytes) -> Response {
     let Ok(body) = str::from_utf8(&body) else { return invalid(NOT_UTF8) };
     let body = json::well_formed(body);
@@ -178,8 +178,8 @@ async fn emit(State(api): State<Arc<Api>>, body: Bytes) -> Response {
     }
 }
 
-/// What a request asks to send: to a room (with a tenant: that tenant's), to a user (likewise) or to a tenant. Without a tenant, a user
-/// or room is one without a tenant, or `auth.default_tenant`'s.
+/// The effect of a request: it sends to a room, a user or a tenant. A room or user is that of the named tenant, else of
+/// `auth.default_tenant`, else without a tenant.
 fn effect(gateway: &Gateway, send: Send<'_>) -> Result<Emit, String> {
     let text = |error: names::InvalidName| error.to_string();
     names::check("namespace", &send.namespace).map_err(text)?;
@@ -206,7 +206,7 @@ fn effect(gateway: &Gateway, send: Send<'_>) -> Result<Emit, String> {
         (None, None, None) => return Err("name a room, a user or a tenant".into()),
     };
     let args = send.args.map_or("[]", RawValue::get);
-    // One argument needs no array around it.
+    // A single argument may be given without an array.
     let inside = if args.trim_start().starts_with('[') { json::check_array(args) } else { json::check(args).map(|()| args) };
     Ok(Emit {
         namespace: send.namespace.as_str().into(),
@@ -218,7 +218,7 @@ fn effect(gateway: &Gateway, send: Send<'_>) -> Result<Emit, String> {
     })
 }
 
-/// A room, as the tenancy of the plugin that describes it has it. A room that all tenants share is narrowed to the tenant's members.
+/// A room, by the tenancy of its plugin. In a room that all tenants share, only the tenant's members are sent to.
 fn room_target(gateway: &Gateway, namespace: &str, room: &str, tenant: Option<&str>) -> Target {
     match (gateway.registry.is_shared_room(namespace, room), tenant) {
         (true, Some(tenant)) => Target::TenantInRoom { tenant: tenant.to_owned(), room: room.to_owned() },

@@ -1,4 +1,4 @@
-//! The body of a request with a deadline, which moves with the bytes that arrive. Must never change a byte.
+//! A request's body with a deadline that each received byte extends. It must never change a byte.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,12 +11,12 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Sleep, sleep};
 
-/// How long a body may take.
+/// The time that a body may take.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
-    /// At least.
+    /// The time for any body.
     pub least: Duration,
-    /// Bytes that give it one second more. 0: none do.
+    /// Bytes that extend it by one second. 0: none.
     pub rate: u64,
 }
 
@@ -29,13 +29,13 @@ pub struct Late;
 pub struct TimedBody {
     body: Incoming,
     pace: Pace,
-    /// From the first wait for the client on.
+    /// It starts with the first wait for the client.
     deadline: Option<Pin<Box<Sleep>>>,
     late: Arc<AtomicBool>,
 }
 
 impl TimedBody {
-    /// `late` is set where the client does not send it in time.
+    /// `late` is set if the client does not send the body in time.
     pub fn new(body: Incoming, pace: Pace, late: Arc<AtomicBool>) -> Self {
         Self { body, pace, deadline: None, late }
     }

@@ -1,5 +1,5 @@
-//! The demo page, for `hubbub dev` alone: two tabs that chat. It stands in for a product's backend, which knows its users and
-//! makes them participants; nothing else here trusts a name that a client gives itself.
+//! The demo page of `hubbub dev`: a chat between two tabs. It stands in for a product's backend that logs in users and makes them
+//! participants. It must never be served in production, because it signs tokens for any name.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,10 +22,10 @@ use crate::names::PluginName;
 use crate::socket::Gateway;
 use crate::storage::OutboxMessage;
 
-/// The demo's one chat.
+/// The only chat of the demo.
 const CHAT: &str = "lobby";
 
-/// People the demo knows; past it the first by name makes room.
+/// The most users of the demo; past it the first by id is removed.
 const MAX_PEOPLE: usize = 200;
 
 /// The longest name, in characters.
@@ -34,16 +34,16 @@ const MAX_NAME: usize = 40;
 /// The largest body, in bytes.
 const MAX_BODY: usize = 4096;
 
-/// How long a demo token lasts.
+/// The lifetime of a demo token.
 const TOKEN: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What the handlers here work on.
+/// The state that the handlers share.
 pub struct Demo {
     pub gateway: Arc<Gateway>,
     pub bus: Arc<Bus>,
-    /// The owner of what is written here: no plugin's name.
+    /// The writer of published messages, which is no plugin's name.
     pub writer: PluginName,
-    /// Signs the demo's tokens. None where all keys are public ones.
+    /// Signs the demo's tokens. None if all keys are public keys.
     pub secret: Option<Secret>,
     /// User ids and names.
     pub people: Mutex<BTreeMap<String, String>>,
@@ -65,7 +65,7 @@ struct Enter {
     name: String,
 }
 
-/// Makes a name a user, and the user a participant of the lobby.
+/// Creates a user with a name, and makes the user a participant of the lobby.
 async fn enter(State(demo): State<Arc<Demo>>, axum::Json(Enter { name }): axum::Json<Enter>) -> Response {
     let name: String = name.trim().chars().filter(|c| !c.is_control()).take(MAX_NAME).collect();
     let slug: String = name.to_lowercase().chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).collect();
@@ -81,15 +81,15 @@ async fn enter(State(demo): State<Arc<Demo>>, axum::Json(Enter { name }): axum::
     let claims = Claims::of(&user).text("name", &name).and_then(|claims| claims.text("role", "GUEST"));
     let token = claims.and_then(|claims| sign::sign(secret.expose().as_bytes(), claims, TOKEN, now));
     let Ok(token) = token else { return StatusCode::INTERNAL_SERVER_ERROR.into_response() };
-    if demo.tell_plugin(&user, &name, now).await.is_err() {
+    if demo.publish_participants(&user, &name, now).await.is_err() {
         return (StatusCode::SERVICE_UNAVAILABLE, axum::Json(json!({ "title": "Storage does not answer" }))).into_response();
     }
     axum::Json(json!({ "userId": user, "token": token, "chatId": CHAT })).into_response()
 }
 
 impl Demo {
-    /// Publishes the lobby's participants, as a product's backend would.
-    async fn tell_plugin(&self, user: &str, name: &str, now_ms: u64) -> Result<(), crate::storage::CommitError> {
+    /// Publishes the lobby's participants to the plugin, as a product's backend would.
+    async fn publish_participants(&self, user: &str, name: &str, now_ms: u64) -> Result<(), crate::storage::CommitError> {
         let participants = {
             let mut people = self.people.lock();
             if people.len() >= MAX_PEOPLE && !people.contains_key(user) {

@@ -1,5 +1,5 @@
-//! `GET /asyncapi.json` and `GET /docs`: what clients may count on at this moment. Rendered once a change of what is live, and never
-//! for each who asks.
+//! `GET /asyncapi.json` and `GET /docs`: the current contract with clients. It is rendered once for each change of the live releases,
+//! and must never be rendered for each request.
 
 use std::sync::Arc;
 
@@ -16,22 +16,22 @@ use crate::auth::token::ClaimNames;
 use crate::call::registry::Registry;
 use crate::contract::{Contract, Reading, asyncapi, page};
 
-/// Neither scripts nor anything from elsewhere: only the page's own style.
+/// Allows only the page's own style: no scripts and no other resources.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 
-/// What the handlers here work on.
+/// The state that the handlers share.
 pub struct Docs {
     registry: Arc<Registry>,
-    /// Where the server says it is reached.
+    /// The server's address in the document.
     host: String,
-    /// The claims that its doors read from a token.
+    /// The claims that are read from a token.
     reading: Reading,
     rendered: ArcSwapOption<Rendered>,
-    /// Held while rendering: who comes meanwhile waits for the same.
+    /// Held while rendering, so that concurrent requests share one result.
     rendering: Mutex<()>,
 }
 
-/// Both texts, as of one change.
+/// Both texts, for one version of the live releases.
 struct Rendered {
     version: u64,
     asyncapi: Bytes,
@@ -51,13 +51,13 @@ impl Docs {
         self.rendered.load_full().filter(|rendered| rendered.version == self.registry.version())
     }
 
-    /// Never on a thread that serves sockets: a hundred events take milliseconds.
+    /// Must not run on a thread that serves sockets, because a hundred events take milliseconds.
     fn render(&self) -> Arc<Rendered> {
         let _one_at_a_time = self.rendering.lock();
         if let Some(rendered) = self.current() {
             return rendered;
         }
-        // Before looking at what is live: a change meanwhile makes this one old, never that one new.
+        // Read first: if the releases change meanwhile, the text is rendered again instead of being stale.
         let version = self.registry.version();
         let releases: Vec<_> = self.registry.deployed_plugins().iter().filter_map(|deployed| deployed.live()).collect();
         let contract = Contract::of(releases.iter().map(|release| &release.manifest));

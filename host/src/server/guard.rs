@@ -1,5 +1,5 @@
-//! Checks every request before its route runs: `Host` must be a name of the port, and `Origin`, which browsers send, must be allowed.
-//! Must never refuse a client without a browser.
+//! Checks every request before its route runs: `Host` must be a name of the port, and the `Origin` of a browser must be allowed. It
+//! must never refuse a client that is no browser because of its origin.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::hosts::{Hosts, authorities};
 use super::origin::Origins;
 use crate::telemetry::{Metrics, Often, RefusedLabels};
 
-/// Makes an answer in the form of a port: its status, a title and the details.
+/// Builds an error in a port's form from a status, a title and the details.
 pub type Answer = fn(StatusCode, &'static str, &'static str) -> Response;
 
 /// The guard of one port.
@@ -20,7 +20,7 @@ pub struct Guard {
     pub hosts: Hosts,
     /// Origins that are allowed besides the port's own.
     pub origins: Origins,
-    /// Public paths. A page of any origin may send a read there; without CORS its browser hides the answer from it.
+    /// Public paths. A page of any origin may send a read there; without CORS its browser hides the answer.
     pub open: fn(&str) -> bool,
     pub answer: Answer,
     pub metrics: Arc<Metrics>,
@@ -35,13 +35,13 @@ pub struct LogLimits {
 }
 
 impl Guard {
-    /// The refusal of a request, if it is refused.
+    /// The answer to a refused request; none if it is allowed.
     pub fn refuse<B>(&self, request: &Request<B>) -> Option<Response> {
         if let Some(host) = authorities(request).find(|authority| !self.hosts.allows(authority)) {
             self.count("host");
             if let Some(refused) = self.log_limits.hosts.happened() {
                 let (listener, host) = (self.listener, format!("{host:.128}"));
-                tracing::warn!(listener, refused, host, "requests are refused: their Host is no name of this port");
+                tracing::warn!(listener, refused, host, "requests are refused: their Host is not a name of this port");
             }
             let detail = "this port is not reached by the name in Host; the configuration lists its names";
             return Some((self.answer)(StatusCode::MISDIRECTED_REQUEST, "This host is not allowed", detail));
@@ -75,8 +75,8 @@ impl Guard {
         origins.all(|origin| self.origins.allows_header(Some(origin.as_bytes())) || self.is_own(origin, request))
     }
 
-    /// Whether an origin is the one that the request was sent to. Only a known name counts: with DNS rebinding the attacker's name is
-    /// both the `Host` and the `Origin`.
+    /// Whether the origin equals the request's target. Only a known name counts, because with DNS rebinding the attacker's name is both
+    /// `Host` and `Origin`.
     fn is_own<B>(&self, origin: &HeaderValue, request: &Request<B>) -> bool {
         let Some((scheme, page)) = origin.to_str().ok().and_then(|origin| origin.split_once("://")) else { return false };
         let default = match scheme {
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_not_the_ports_is_refused_and_no_host_is_allowed() {
+    fn an_unknown_host_is_refused_and_a_missing_host_is_allowed() {
         let guard = guard(Hosts::default(), &[]);
         assert_eq!(status(&guard, Method::GET, "/x", &[("host", "evil.example")]), 421);
         assert_eq!(status(&guard, Method::GET, "http://evil.example/x", &[("host", "localhost")]), 421);
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn the_own_origin_and_listed_ones_are_allowed_and_foreign_ones_are_not() {
+    fn only_the_ports_own_origin_and_listed_origins_are_allowed() {
         let guard = guard(Hosts::default(), &["https://app.example"]);
         let post = |origin| status(&guard, Method::POST, "/x", &[("host", "localhost:4100"), ("origin", origin)]);
         assert_eq!(["http://localhost:4100", "https://app.example"].map(post), [200, 200]);
@@ -145,14 +145,14 @@ mod tests {
     }
 
     #[test]
-    fn where_every_name_is_allowed_only_a_known_one_makes_an_own_origin() {
+    fn with_all_hosts_allowed_only_a_known_name_is_an_own_origin() {
         let guard = guard(Hosts::all(), &[]);
         let post = |host: &str| status(&guard, Method::POST, "/x", &[("host", host), ("origin", &format!("http://{host}"))]);
         assert_eq!((post("evil.example:4100"), post("10.0.0.7:4100")), (403, 200));
     }
 
     #[test]
-    fn any_page_may_ask_for_what_is_for_everyone_and_change_nothing() {
+    fn any_page_may_read_public_paths_but_not_post_to_them() {
         let guard = guard(Hosts::default(), &[]);
         let foreign = [("host", "localhost"), ("origin", "http://evil.example")];
         assert_eq!(status(&guard, Method::GET, "/health", &foreign), 200);

@@ -1,20 +1,20 @@
-//! The host names of a port, checked against DNS rebinding: an attacker makes the name of a web page resolve to this machine, and the
-//! browser sends that name as `Host`. Must never refuse an address: a rebinding attack always uses a name.
+//! The host names of a port, against DNS rebinding: an attacker's name resolves to this machine, and the victim's browser sends it as
+//! `Host`. An address must never be refused, because a rebinding attack always uses a name.
 
 use std::net::{IpAddr, Ipv6Addr};
 
 use http::{Request, header};
 
-/// The most entries of a list. More fails loading.
+/// The most entries of a list; more are an error.
 const MAX_HOSTS: usize = 256;
 
-/// The loopback name. No attacker can register it.
+/// The loopback name, which no attacker can register.
 const LOCALHOST: &str = "localhost";
 
 /// Every name.
 const ALL: &str = "*";
 
-/// The names of one port. Addresses and loopback names are always among them.
+/// The names of one port. Addresses and loopback names are always allowed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Hosts {
     all: bool,
@@ -34,13 +34,13 @@ pub enum HostError {
 }
 
 impl Hosts {
-    /// Every name, as where nothing is configured.
+    /// Allows every name.
     pub fn all() -> Self {
         Self { all: true, ..Self::default() }
     }
 
     /// # Errors
-    /// Names the first entry that is no host.
+    /// The error names the first entry that is no host.
     pub fn load(key: &'static str, entries: &[String]) -> Result<Self, HostError> {
         if entries.len() > MAX_HOSTS {
             return Err(HostError::TooMany { key, count: entries.len() });
@@ -64,7 +64,7 @@ impl Hosts {
         self.all || self.is_known(authority)
     }
 
-    /// Whether the authority is an address, this machine, or listed by name: no page of an attacker has it as its own.
+    /// Whether the authority is an address, this machine or a listed name, so that it is no attacker's.
     pub fn is_known(&self, authority: &str) -> bool {
         let Some(host) = host_of(authority) else { return false };
         let host = host.to_ascii_lowercase();
@@ -75,21 +75,21 @@ impl Hosts {
     }
 }
 
-/// Whether a name in lower case is one of this machine's own: `localhost`, or one under it.
+/// Whether a lower-case name is `localhost` or a subdomain of it.
 pub fn is_loopback_name(name: &str) -> bool {
     name.strip_suffix(LOCALHOST).is_some_and(|before| before.is_empty() || before.ends_with('.'))
 }
 
-/// The authorities that a request names: of its target, where that is a whole url, and of each `Host`. None, or an empty one, is what
-/// no browser sends: clients of HTTP/1.0, and health checks.
+/// The authorities that a request names: of its target, if that is an absolute url, and of each non-empty `Host`. Browsers always send
+/// one; HTTP/1.0 clients and health checks may not.
 pub fn authorities<B>(request: &Request<B>) -> impl Iterator<Item = &str> {
     let target = request.uri().authority().map(|authority| authority.as_str());
-    // A `Host` that is no text has no name that could be listed.
+    // A `Host` that is not text becomes `?`, which no list can contain.
     let headers = request.headers().get_all(header::HOST).iter().map(|value| value.to_str().unwrap_or("?").trim());
     target.into_iter().chain(headers.filter(|host| !host.is_empty()))
 }
 
-/// The host of an authority, without brackets, port and the dot of a complete name.
+/// The host of an authority, without brackets, port and final dot.
 fn host_of(authority: &str) -> Option<&str> {
     if let Some(rest) = authority.strip_prefix('[') {
         let (address, port) = rest.split_once(']')?;
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn listed_names_are_allowed_on_any_port_and_nothing_that_looks_like_them() {
+    fn listed_names_are_allowed_on_any_port_and_similar_ones_are_not() {
         let some = hosts(&["App.Example", "*.rooms.example"]).unwrap();
         for host in ["app.example", "APP.example:8080", "a.rooms.example", "a.b.rooms.example."] {
             assert!(some.allows(host) && some.is_known(host), "{host}");

@@ -1,5 +1,5 @@
-//! Serves HTTP/1.1 on one accepted connection, until it ends or becomes a websocket. Closes, counts and logs connections that are idle, or
-//! slow with a head, a body or an answer. Must never depend on what a route does.
+//! Serves HTTP/1.1 on one accepted connection, until it ends or becomes a websocket. Connections that are idle, or slow with a head, a
+//! body or an answer, are closed, counted and logged. It must never depend on a route.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -29,17 +29,17 @@ use crate::socket::transport::Connection;
 use crate::socket::transport::watch::{Exchange, Watch};
 use crate::telemetry::{Metrics, Often, ReasonLabel};
 
-/// The limits of time, as metrics and log name them.
+/// The time limits, as metrics and log name them.
 const LATE: [&str; 5] = ["connect_timeout", "http_idle", "head_timeout", "body_timeout", "write_timeout"];
 
-/// One port: what its listeners and connections share.
+/// One port: the state that its listeners and connections share.
 pub struct Port {
     /// `public` or `admin`, as metrics and log name it.
     pub name: &'static str,
     pub routes: Router,
-    /// Routes that are served past the port's limits.
+    /// Routes for connections past the port's limits.
     pub checks: Router,
-    /// Whether the reserve of descriptors is kept from it.
+    /// Whether it may not use the reserved file descriptors.
     pub has_clients: bool,
     pub guard: Guard,
     pub tcp_permits: Arc<TcpPermits>,
@@ -49,7 +49,7 @@ pub struct Port {
     pub log_limits: LogLimits,
 }
 
-/// How long HTTP waits for a client.
+/// The time limits of a client.
 #[derive(Debug, Clone, Copy)]
 pub struct Waits {
     /// For the first byte.
@@ -58,7 +58,7 @@ pub struct Waits {
     pub head: Duration,
     /// Between two requests.
     pub idle: Duration,
-    /// Between two bytes that the client takes of an answer.
+    /// Between two bytes of an answer that the client reads.
     pub write: Duration,
     /// For the whole body of a request.
     pub body: Pace,
@@ -81,7 +81,7 @@ impl Port {
         }
     }
 
-    /// Answers a request by routes that know the client's address, unless the guard refuses it.
+    /// Answers a request unless the guard refuses it. The routes get the client's address.
     async fn answer(&self, mut routes: Router, address: SocketAddr, mut request: Request<Incoming>) -> Response {
         if let Some(refused) = self.guard.refuse(&request) {
             return refused;
@@ -111,7 +111,7 @@ fn infallible(answer: Result<Response<Body>, Infallible>) -> Response<Body> {
     }
 }
 
-/// Serves one connection to its end, or until a websocket takes it over.
+/// Serves one connection until it ends or becomes a websocket.
 pub async fn serve(port: Arc<Port>, io: TcpStream, address: SocketAddr, tcp_permit: TcpPermit) {
     let waits = port.waits;
     if timeout(waits.first, io.peek(&mut [0])).await.is_err() {
@@ -146,7 +146,7 @@ pub async fn serve(port: Arc<Port>, io: TcpStream, address: SocketAddr, tcp_perm
     }
 }
 
-/// Serves one request of a connection past a limit.
+/// Serves one request on a connection past a limit.
 pub async fn check(port: Arc<Port>, io: TcpStream, address: SocketAddr) {
     let service = service_fn(move |request| {
         let port = port.clone();

@@ -1,16 +1,16 @@
-//! Which web pages may talk to the server: the section `[cors]`, for CORS answers and for the `Origin` of a websocket. Never
-//! answers with a wildcard: what it allows is the origin that asked.
+//! The web pages that may connect: the section `[cors]`, for CORS answers and the `Origin` of websockets. An answer must never be a
+//! wildcard, but name the allowed origin.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// The most entries of `cors.origins`. More fails loading.
+/// The most entries of `cors.origins`; more are an error.
 const MAX_ORIGINS: usize = 256;
 
-/// Hosts that are this machine, whose every port an entry such as `http://localhost:*` lets in.
+/// Hosts of this machine. An entry such as `http://localhost:*` allows every port of all of them.
 const LOCAL_HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 
-/// The host of a page that was opened at the address a development server listens on. It needs an entry of its own.
+/// The host of a page opened under the address that a development server listens on. It needs an entry of its own.
 const ANY_HOST: &str = "0.0.0.0";
 
 /// The `Origin` of a page without one: in a sandboxed frame, or from a file in most browsers.
@@ -29,7 +29,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Pages served from this machine, on any port.
+    /// The defaults of `dev`: pages of this machine, on any port.
     pub fn dev() -> Self {
         Self { origins: ["http://localhost:*", "https://localhost:*", "http://0.0.0.0:*"].map(str::to_owned).to_vec() }
     }
@@ -44,7 +44,7 @@ pub enum OriginError {
     TooMany(usize),
 }
 
-/// The origins let in.
+/// The allowed origins.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Origins {
     all: bool,
@@ -58,7 +58,7 @@ pub struct Origins {
 
 impl Origins {
     /// # Errors
-    /// Names the first entry that is no origin.
+    /// The error names the first entry that is no origin.
     pub fn load(config: &Config) -> Result<Self, OriginError> {
         if config.origins.len() > MAX_ORIGINS {
             return Err(OriginError::TooMany(config.origins.len()));
@@ -103,23 +103,23 @@ impl Origins {
             *any_port = true;
             return Ok(());
         }
-        // A file has no host.
+        // The origin of a file has no host.
         if !(scheme == "file" && authority.is_empty()) {
             check_authority(&authority)?;
         }
-        // Browsers leave out the scheme's own port.
+        // Browsers leave out the scheme's default port.
         let authority = default_port.and_then(|port| authority.strip_suffix(port)).unwrap_or(&authority);
         self.exact.push(format!("{scheme}://{authority}"));
         Ok(())
     }
 
-    /// Whether pages of an origin are let in. Browsers write it in lower case; anything else is no browser's.
+    /// Whether pages of an origin may connect. Browsers send it in lower case.
     pub fn allows(&self, origin: &str) -> bool {
         self.all || self.is_local(origin) || self.exact.binary_search_by(|its| its.as_str().cmp(origin)).is_ok()
     }
 
-    /// Whether a websocket or request may go on, by its `Origin` header. Without one it is from no browser, and cookies that a
-    /// page could ride on play no part here: it is let in, and its token decides. One that is no text is refused.
+    /// Whether an `Origin` header is allowed. Without one the client is no browser and is allowed; cookies grant nothing, so that its
+    /// token decides. A header that is not text is refused.
     pub fn allows_header(&self, header: Option<&[u8]>) -> bool {
         match header.map(str::from_utf8) {
             None => true,
@@ -143,7 +143,7 @@ impl Origins {
     }
 }
 
-/// Refuses schemes that no page's origin has.
+/// Refuses schemes that no origin of a page has.
 fn check_scheme(scheme: &str) -> Result<(), &'static str> {
     let is_one = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
         && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'));
@@ -157,7 +157,7 @@ fn check_scheme(scheme: &str) -> Result<(), &'static str> {
 
 fn check_authority(authority: &str) -> Result<(), &'static str> {
     let (host, port) = match authority.rsplit_once(':') {
-        // Colons inside the brackets of an IPv6 address are no port's.
+        // Colons within the brackets of an IPv6 address do not precede a port.
         Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
         _ => (authority, None),
     };
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_local_wildcard_is_this_machine_on_any_port_and_nothing_that_looks_like_it() {
+    fn a_local_wildcard_allows_any_port_of_this_machine_only() {
         let origins = origins(&["http://localhost:*"]).unwrap();
         for origin in
             ["http://localhost", "http://localhost:3000", "http://localhost:65535", "http://127.0.0.1:5173", "http://[::1]:4100"]
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn apps_and_shells_are_let_in_where_they_are_named_and_nobody_beside_them() {
+    fn only_listed_app_origins_are_allowed() {
         let named = [
             "capacitor://localhost",
             "ionic://localhost",
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn dev_lets_in_this_machine_alone() {
+    fn dev_allows_only_this_machine() {
         let origins = Origins::load(&Config::dev()).unwrap();
         assert!(origins.allows("http://0.0.0.0:3000"));
         assert!(origins.allows("http://localhost:3000") && origins.allows("https://127.0.0.1:3000"));
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_is_no_browser_sends_no_origin_and_gets_in() {
+    fn a_missing_origin_is_allowed_and_an_unlisted_one_is_not() {
         let none = origins(&[]).unwrap();
         assert!(none.allows_header(None));
         assert!(!none.allows_header(Some(b"https://app.example.com")));

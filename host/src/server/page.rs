@@ -1,5 +1,4 @@
-//! Pages of this binary: their files, and what all of them load. Every file holds under `default-src 'self'`; nothing here knows
-//! what a page shows.
+//! Static files of the pages, and the files that all pages share. Every file must work under `default-src 'self'`.
 
 use axum::Router;
 use axum::response::{IntoResponse, Response};
@@ -10,7 +9,7 @@ pub const HTML: &str = "text/html; charset=utf-8";
 pub const CSS: &str = "text/css; charset=utf-8";
 pub const SCRIPT: &str = "text/javascript; charset=utf-8";
 
-/// What every page loads from its own folder: the stock client, the icon, and the look that they share.
+/// The files that every page loads from its own folder: the Socket.IO client, the icon and the shared style.
 pub fn routes<S: Clone + Send + Sync + 'static>(folder: &str) -> Router<S> {
     Router::new()
         .route(&format!("{folder}/page.css"), file(include_str!("page/page.css"), CSS))
@@ -18,7 +17,7 @@ pub fn routes<S: Clone + Send + Sync + 'static>(folder: &str) -> Router<S> {
         .route(&format!("{folder}/socket.io.min.js"), file(include_str!("page/socket.io.min.js"), SCRIPT))
 }
 
-/// One file, the same for everyone.
+/// A route to one static file.
 pub fn file<S: Clone + Send + Sync + 'static>(body: &'static str, kind: &'static str) -> MethodRouter<S> {
     get(move || async move { answer(body, kind) })
 }

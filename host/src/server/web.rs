@@ -1,4 +1,4 @@
-//! The public port: sockets, health, what clients may count on, and (in dev) the demo page. It answers nothing about operators.
+//! The routes of the public port: sockets, health and the contract's pages. No route may answer operators' requests.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
@@ -19,7 +19,7 @@ use crate::socket::permits::ConnectionPermit;
 use crate::socket::transport::{self, Connection, names};
 use crate::socket::{Gateway, Service};
 
-/// What the handlers here work on.
+/// The state that the handlers share.
 pub struct Web {
     pub gateway: Arc<Gateway>,
     pub service: Service,
@@ -43,7 +43,7 @@ pub fn routes(web: Arc<Web>) -> Router {
         .layer(cors(web))
 }
 
-/// The public port's routes past the clients' share of file descriptors: health checks, and 503 for all else.
+/// The public port's routes past its limits: health checks, and 503 for all others.
 pub fn checks(web: Arc<Web>) -> Router {
     Router::new()
         .route("/health", get(health))
@@ -53,7 +53,7 @@ pub fn checks(web: Arc<Web>) -> Router {
         .layer(cors(web))
 }
 
-/// Origins are answered by name, never by a wildcard, since credentials are allowed.
+/// The answer names the origin instead of a wildcard, because credentials are allowed.
 fn cors(web: Arc<Web>) -> CorsLayer {
     let allowed = AllowOrigin::predicate(move |origin: &HeaderValue, _| web.origins.allows_header(Some(origin.as_bytes())));
     CorsLayer::new()
@@ -63,17 +63,17 @@ fn cors(web: Arc<Web>) -> CorsLayer {
         .allow_credentials(true)
 }
 
-/// Public paths. Any page may send a read there; `[cors]` decides which pages see the answer.
+/// Public paths. Any page may send a read there; `[cors]` decides which pages may see the answer.
 pub fn is_open(path: &str) -> bool {
     !path.starts_with("/socket.io") && !path.starts_with("/api/")
 }
 
-/// The form of this port's errors.
+/// Errors of [`super::guard`] in this port's form.
 pub fn answer(status: StatusCode, title: &'static str, _: &'static str) -> Response {
     (status, format!("{title}\n")).into_response()
 }
 
-/// Takes websockets the short way. All else goes to the engine.
+/// Accepts websockets directly; other requests go to the engine's service.
 async fn engine(State(web): State<Arc<Web>>, mut request: Request, next: Next) -> Response {
     let is_websocket = transport::wants_websocket(&request);
     let permit = match admission::session_of(&request) {
@@ -87,7 +87,7 @@ async fn engine(State(web): State<Arc<Web>>, mut request: Request, next: Next) -
                 };
             }
             return match polling {
-                Some(permit) => admission::polled(permit, next.run(request)).await,
+                Some(permit) => admission::answer_poll(permit, next.run(request)).await,
                 None => next.run(request).await,
             };
         }
@@ -98,12 +98,12 @@ async fn engine(State(web): State<Arc<Web>>, mut request: Request, next: Next) -
             };
         }
         None => {
-            let admitted = web.gateway.connection_permit(&request, !is_websocket);
-            match web.gateway.admit_in_turn(admitted).await {
+            let permit = web.gateway.connection_permit(&request, !is_websocket);
+            match web.gateway.admit_in_turn(permit).await {
                 Ok(permit) => permit,
-                Err(not_admitted) => {
-                    tracing::debug!("a connection was turned away: {not_admitted}");
-                    return not_admitted.into_response();
+                Err(refused) => {
+                    tracing::debug!("a connection was refused: {refused}");
+                    return refused.into_response();
                 }
             }
         }
@@ -113,17 +113,16 @@ async fn engine(State(web): State<Arc<Web>>, mut request: Request, next: Next) -
         let closer = permit.closer.clone();
         return transport::upgrade(request, closer, move |connection: Connection, mut request| {
             request.extensions_mut().insert(permit);
-            // It has spawned what is to be done when it answers. Whatever is wrong with the request ends the connection: it is
-            // past answering by HTTP.
+            // The service has spawned its task when it returns. An error closes the connection, because the HTTP answer is sent.
             drop(hyper::service::Service::call(&service, (connection, request)));
         });
     }
     request.extensions_mut().insert(permit.clone());
-    admission::named(&web.gateway, &permit, next.run(request).await).await
+    admission::register_session(&web.gateway, &permit, next.run(request).await).await
 }
 
-/// Lets a websocket take a polling connection over. The engine gets it once the client has completed the upgrade; one that fails is
-/// closed, and the client goes on polling.
+/// Upgrades a polling connection to a websocket. The engine gets the websocket when the client has completed the upgrade; if that
+/// fails, the websocket is closed and the client continues polling.
 fn upgrade(web: Arc<Web>, permit: Arc<ConnectionPermit>, request: Request) -> Response {
     let attempt = permit.upgrade.begin();
     transport::upgrade(request, permit.closer.clone(), move |connection: Connection, request| {
@@ -133,7 +132,7 @@ fn upgrade(web: Arc<Web>, permit: Arc<ConnectionPermit>, request: Request) -> Re
                 Ok(connection) => drop(hyper::service::Service::call(&web.service, (connection, request))),
                 Err(failed) => web.gateway.services.metrics.upgrade_failed(failed.reason()),
             }
-            // Until here the connection has its place.
+            // The permit must be held until here.
             drop(permit);
         });
     })

@@ -1,4 +1,4 @@
-//! From a crate's folder to a component file. It never leaves a broken component where a good one was.
+//! Builds a crate into a component file. A failed build must never replace a good component.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -8,15 +8,14 @@ use super::compiler::{Compiler, NoCompiler, Toolchain};
 use super::component::{ComponentError, componentize, write_atomically};
 use super::{contents, hints};
 
-/// How to build.
 pub struct Options<'a> {
-    /// Where the component goes; `None`: `plugins/NAME.wasm` in the workspace's target folder.
+    /// The component's file; `None`: `plugins/NAME.wasm` in the workspace's target folder.
     pub out: Option<&'a Path>,
     pub toolchain: Toolchain,
-    /// Passes cargo's words on to standard error while they come. For a terminal.
+    /// Copies cargo's output to standard error while it runs. For a terminal.
     pub show: bool,
-    /// Called with one line before something is installed, and with a note on a plugin that will not run as its author expects.
-    pub say: &'a dyn Fn(&str),
+    /// Called with one line before something is installed, and with a warning on code that panics in a component.
+    pub notify: &'a dyn Fn(&str),
 }
 
 /// A component that was built.
@@ -27,18 +26,18 @@ pub struct Built {
     pub component: PathBuf,
     /// In bytes.
     pub size: u64,
-    /// How long it took; crates that were compiled together share the number.
+    /// Duration of the build; crates that are compiled together share it.
     pub seconds: f64,
 }
 
-/// What [`build_all`] came to: some crates may have failed where others were built.
+/// The result of [`build_all`]: some crates may have failed and others not.
 #[derive(Debug, Default)]
 pub struct BuiltAll {
     pub built: Vec<Built>,
     pub failures: Vec<BuildError>,
 }
 
-/// Why there is no component.
+/// Why a component was not built.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     #[error(transparent)]
@@ -49,7 +48,7 @@ pub enum BuildError {
     NoCrate { dir: PathBuf },
     #[error("the crate `{plugin}` builds no module: its Cargo.toml needs `crate-type = [\"cdylib\", \"rlib\"]` under [lib]")]
     NoModule { plugin: String },
-    /// `stderr` is cargo's own; empty where it was shown already. `hint` says what to take instead of what no component has.
+    /// `stderr` is cargo's; empty if it was shown already. `hint` names the SDK's replacement for something that components lack.
     #[error("{plugins} does not compile{}{stderr}{}", if stderr.is_empty() { "" } else { ":\n" }, as_line(*hint))]
     Compile { plugins: String, stderr: String, hint: Option<&'static str> },
     #[error("`{plugin}` compiles, but {why}")]
@@ -58,11 +57,11 @@ pub enum BuildError {
     File { path: PathBuf, why: std::io::Error },
 }
 
-/// Builds the plugin whose crate is in `dir`. Blocks, for as long as cargo runs.
+/// Builds the plugin with its crate in `dir`. Blocks while cargo runs.
 pub fn build(dir: &Path, options: &Options<'_>) -> Result<Built, BuildError> {
     let started = Instant::now();
     let dir = &existing(dir)?;
-    let compiler = Compiler::find(dir, options.toolchain, options.say)?;
+    let compiler = Compiler::find(dir, options.toolchain, options.notify)?;
     let workspace = Workspace::of(compiler, dir)?;
     let no_crate = || BuildError::NoCrate { dir: dir.clone() };
     let package = workspace.packages.iter().find(|package| package.dir() == dir).ok_or_else(no_crate)?;
@@ -75,8 +74,8 @@ pub fn build(dir: &Path, options: &Options<'_>) -> Result<Built, BuildError> {
     }
 }
 
-/// Builds every crate in the folders of `dir/plugins`. Those of one workspace are compiled together; one that fails does not
-/// keep the others from being built. An error: none could be tried. `options.out` does not apply.
+/// Builds every crate in the folders of `dir/plugins`. Crates of one workspace are compiled together; a failed crate does not stop
+/// the others. An error means that no build was started. `options.out` is ignored.
 pub fn build_all(dir: &Path, options: &Options<'_>) -> Result<BuiltAll, BuildError> {
     let started = Instant::now();
     let dir = &existing(dir)?;
@@ -84,7 +83,7 @@ pub fn build_all(dir: &Path, options: &Options<'_>) -> Result<BuiltAll, BuildErr
     let mut waiting = crates_in(&dir.join("plugins"))?;
     let mut all = BuiltAll::default();
     let compiler = match waiting.first() {
-        Some(first) => Compiler::find(first, options.toolchain, options.say)?,
+        Some(first) => Compiler::find(first, options.toolchain, options.notify)?,
         None => return Ok(all),
     };
     while let Some(first) = waiting.first().cloned() {
@@ -107,7 +106,7 @@ pub fn build_all(dir: &Path, options: &Options<'_>) -> Result<BuiltAll, BuildErr
     Ok(all)
 }
 
-/// Compiles crates of one workspace, and wraps each that compiled.
+/// Compiles crates of one workspace, and makes a component of each that compiled.
 fn build_together(
     compiler: Compiler,
     workspace: &Workspace,
@@ -159,7 +158,7 @@ fn wrap(
     let plugin = &package.name;
     let bytes = std::fs::read(module).map_err(file_error(module))?;
     if let Some(note) = hints::of_module(&bytes, package.dir()) {
-        (options.say)(&format!("note: `{plugin}`: {note}"));
+        (options.notify)(&format!("note: `{plugin}`: {note}"));
     }
     let bytes = componentize(&bytes).map_err(|why| BuildError::Component { plugin: plugin.to_owned(), why })?;
     let component = options.out.map_or_else(|| workspace.components().join(format!("{plugin}.wasm")), Path::to_owned);
@@ -176,7 +175,7 @@ fn crates_in(plugins: &Path) -> Result<Vec<PathBuf>, BuildError> {
     Ok(dirs)
 }
 
-/// The folder as cargo names it: absolute, links resolved.
+/// The absolute folder with links resolved, as cargo prints it.
 fn existing(dir: &Path) -> Result<PathBuf, BuildError> {
     dir.canonicalize().map_err(|why| BuildError::File { path: dir.to_owned(), why })
 }
@@ -187,14 +186,14 @@ mod tests {
     use super::super::scratch::Scratch;
     use super::*;
 
-    const QUIET: Options<'_> = Options { out: None, toolchain: Toolchain::Auto, show: false, say: &|_| {} };
+    const QUIET: Options<'_> = Options { out: None, toolchain: Toolchain::Auto, show: false, notify: &|_| {} };
 
     fn manifest(name: &str, kind: &str) -> String {
         format!("[package]\nname = \"{name}\"\nedition = \"2024\"\n[lib]\ncrate-type = [\"{kind}\"]\n")
     }
 
     #[test]
-    fn every_crate_that_fails_says_why_and_keeps_none_from_being_tried() {
+    fn every_crate_is_tried_and_each_failure_has_its_reason() {
         let scratch = Scratch::new();
         scratch.write("Cargo.toml", "[workspace]\nresolver = \"3\"\nmembers = [\"plugins/*\"]\n");
         for (name, kind, code) in [("broken", "cdylib", "fn f() -> u8 { \"a\" }"), ("empty", "cdylib", ""), ("rlib", "rlib", "")]
@@ -206,10 +205,10 @@ mod tests {
 
         let all = build_all(scratch.path(), &QUIET).unwrap();
         assert!(all.built.is_empty());
-        let said: Vec<String> = all.failures.iter().map(ToString::to_string).collect();
-        assert!(said[0].starts_with("the crate `rlib` builds no module"), "{said:?}");
-        assert_eq!(said[1], "`empty` compiles, but it exports no plugin: does it use #[hubbub_sdk::plugin]?");
-        assert!(said[2].starts_with("`broken` does not compile:\n") && said[2].contains("mismatched types"), "{said:?}");
+        let errors: Vec<String> = all.failures.iter().map(ToString::to_string).collect();
+        assert!(errors[0].starts_with("the crate `rlib` builds no module"), "{errors:?}");
+        assert_eq!(errors[1], "`empty` compiles, but it exports no plugin: does it use #[hubbub_sdk::plugin]?");
+        assert!(errors[2].starts_with("`broken` does not compile:\n") && errors[2].contains("mismatched types"), "{errors:?}");
         assert!(!scratch.path().join("target/plugins").exists());
     }
 

@@ -1,4 +1,4 @@
-//! Talks to cargo: which crates there are, and compile these. It never looks into cargo's folders: cargo says where things are.
+//! Runs cargo: lists crates and compiles them. Paths must come from cargo's output, never from assumptions about its folders.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
@@ -9,10 +9,10 @@ use serde::Deserialize;
 
 use super::compiler::Compiler;
 
-/// How much of cargo's words an error keeps, in bytes. Past it the middle is left out: the first error and the summary matter.
-const STDERR_KEPT: usize = 256 * 1024;
+/// The most bytes of cargo's output in an error. The middle is cut, because the first error and the summary matter.
+const MAX_STDERR: usize = 256 * 1024;
 
-/// Cargo could not be run, or not be understood.
+/// Why cargo failed or its output could not be parsed.
 #[derive(Debug, thiserror::Error)]
 pub enum CargoError {
     #[error("cargo cannot be run: {0}. Install Rust with rustup (https://rustup.rs)")]
@@ -53,7 +53,7 @@ impl Target {
     }
 }
 
-/// What cargo knows of the workspace that a folder is in.
+/// The output of `cargo metadata`.
 #[derive(Debug, Deserialize)]
 pub(super) struct Workspace {
     pub(super) packages: Vec<Package>,
@@ -62,7 +62,7 @@ pub(super) struct Workspace {
 }
 
 impl Workspace {
-    /// Asks for the workspace that the crate or workspace in `dir` belongs to.
+    /// The workspace of the crate or workspace in `dir`.
     pub(super) fn of(compiler: Compiler, dir: &Path) -> Result<Self, CargoError> {
         let output = compiler
             .cargo()
@@ -78,25 +78,24 @@ impl Workspace {
         serde_json::from_slice(&output.stdout).map_err(|error| CargoError::Unreadable(error.to_string()))
     }
 
-    /// Where components go.
+    /// The folder of built components.
     pub(super) fn components(&self) -> PathBuf {
         self.target_directory.join("plugins")
     }
 
-    /// A target folder of our own. Cargo locks one for the length of a build: in the workspace's own, `hubbub dev` and an
-    /// author's `cargo test` would wait for each other. Nothing is compiled twice by it, as no other build uses this profile
-    /// and target.
+    /// A separate target folder. Cargo locks a target folder during a build, so that `hubbub dev` and an author's `cargo test` would
+    /// wait for each other. Nothing is compiled twice, because no other build uses this profile and target.
     pub(super) fn build_dir(&self) -> PathBuf {
         self.target_directory.join("plugins-build")
     }
 
-    /// Where the sources of these crates are, with what a checkout's plugins share.
+    /// The sources of these crates, and those that a checkout's plugins share.
     pub(super) fn sources(&self, packages: &[&Package]) -> Vec<PathBuf> {
         let own = packages.iter().flat_map(|package| ["src", "build.rs"].map(|part| package.dir().join(part)));
         own.chain(super::SHARED.map(|shared| self.workspace_root.join(shared))).collect()
     }
 
-    /// The profile `plugin` where the workspace has it. Without it `release` is near enough: this target's panics abort anyway.
+    /// The profile `plugin` if the workspace has it, else `release`: panics abort on this target anyway.
     fn profile(&self) -> &'static str {
         let manifest = std::fs::read_to_string(self.workspace_root.join("Cargo.toml")).unwrap_or_default();
         let has = |table: toml::Table| table.get("profile").and_then(|p| p.get("plugin")).is_some();
@@ -104,20 +103,19 @@ impl Workspace {
     }
 }
 
-/// What one compilation came to.
+/// The result of one compilation.
 pub(super) struct Compiled {
     /// The module of each crate that compiled, by its package id.
     pub(super) modules: BTreeMap<String, PathBuf>,
     pub(super) success: bool,
-    /// What cargo said.
+    /// Cargo's standard error.
     pub(super) stderr: String,
 }
 
-/// Compiles these crates of one workspace in one call, as far as they compile. `show` also passes cargo's words on to standard
-/// error while they come.
+/// Compiles these crates of one workspace in one call, and continues after a crate that fails. `show` also copies cargo's output to
+/// standard error.
 ///
-/// Crates that are compiled together share the features of what they have in common; the same crate compiled alone may differ
-/// in its bytes.
+/// Crates that are compiled together unify the features of shared dependencies, so that a crate compiled alone may differ in bytes.
 pub(super) fn compile(
     compiler: Compiler,
     workspace: &Workspace,
@@ -132,23 +130,23 @@ pub(super) fn compile(
     let color = show && std::io::stderr().is_terminal();
     command.arg("--color").arg(if color { "always" } else { "never" });
     for package in packages {
-        // The id, since a dependency may have the same name.
+        // By id, because a dependency may have the same name.
         command.args(["-p", &package.id]);
     }
     let mut child =
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(CargoError::Missing)?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    // Both pipes are read at once: cargo would wait for ever on the one that nobody reads.
+    // Both pipes are read at once, because cargo blocks on a full pipe.
     let (modules, stderr) = std::thread::scope(|scope| {
-        let words = scope.spawn(|| stderr.map(|pipe| listen(pipe, show)).unwrap_or_default());
+        let diagnostics = scope.spawn(|| stderr.map(|pipe| read_stderr(pipe, show)).unwrap_or_default());
         let modules = stdout.map(read_modules).unwrap_or_default();
-        (modules, words.join().unwrap_or_default())
+        (modules, diagnostics.join().unwrap_or_default())
     });
     let status = child.wait().map_err(CargoError::Missing)?;
     Ok(Compiled { modules, success: status.success(), stderr })
 }
 
-/// Picks the modules out of cargo's messages.
+/// Finds the modules in cargo's messages.
 fn read_modules(stdout: impl Read) -> BTreeMap<String, PathBuf> {
     #[derive(Deserialize)]
     struct Message {
@@ -169,26 +167,26 @@ fn read_modules(stdout: impl Read) -> BTreeMap<String, PathBuf> {
         .collect()
 }
 
-/// Collects what cargo says, and shows it on the way.
-fn listen(stderr: impl Read, show: bool) -> String {
-    let mut kept = Vec::new();
+/// Collects cargo's standard error, and copies it to this process's if `show`.
+fn read_stderr(stderr: impl Read, show: bool) -> String {
+    let mut collected = Vec::new();
     let mut reader = BufReader::new(stderr);
     let mut line = Vec::new();
-    let mut left_out = false;
+    let mut shortened = false;
     while reader.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
         if show {
-            // Nobody to show it to is no reason to stop the build.
+            // A closed standard error must not stop the build.
             let _ = std::io::stderr().write_all(&line);
         }
-        if kept.len() + line.len() > STDERR_KEPT {
-            left_out = true;
-            kept.truncate(STDERR_KEPT / 2);
+        if collected.len() + line.len() > MAX_STDERR {
+            shortened = true;
+            collected.truncate(MAX_STDERR / 2);
         }
-        kept.append(&mut line);
+        collected.append(&mut line);
     }
-    let mut text = String::from_utf8_lossy(&kept).into_owned();
-    if left_out {
-        text.push_str("(some of it is left out)\n");
+    let mut text = String::from_utf8_lossy(&collected).into_owned();
+    if shortened {
+        text.push_str("(output shortened)\n");
     }
     text
 }
@@ -214,10 +212,10 @@ not json
     }
 
     #[test]
-    fn what_cargo_says_is_kept_within_bounds() {
+    fn cargos_output_is_bounded() {
         let flood = "error: the same again\n".repeat(100_000);
-        let text = listen(flood.as_bytes(), false);
-        assert!(text.len() <= STDERR_KEPT + 100 && text.ends_with("(some of it is left out)\n"));
-        assert_eq!(listen("error: one\n".as_bytes(), false), "error: one\n");
+        let text = read_stderr(flood.as_bytes(), false);
+        assert!(text.len() <= MAX_STDERR + 100 && text.ends_with("(output shortened)\n"));
+        assert_eq!(read_stderr("error: one\n".as_bytes(), false), "error: one\n");
     }
 }

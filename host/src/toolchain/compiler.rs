@@ -1,4 +1,4 @@
-//! Finds a compiler for the plugins' target, or installs one and says so in one line. It never installs where one is there.
+//! Finds a compiler for the plugins' target, or announces in one line that it installs one. It must never install if one exists.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -6,33 +6,33 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-/// What plugins compile to. Components need no WASI, so neither does the target.
+/// The target of plugins. It has no WASI, because components may not import it.
 pub(super) const TARGET: &str = "wasm32-unknown-unknown";
 
-/// How long one installing command may take. Past it the command is killed, and the next way is tried.
+/// The time limit of an installing command. After it the command is killed and the next one is tried.
 const INSTALL_LIMIT: Duration = Duration::from_secs(600);
 
-/// How much of an installing command's output an error keeps, in bytes, from its end.
-const OUTPUT_KEPT: usize = 2000;
+/// The most bytes of an installing command's output in an error, from its end.
+const MAX_OUTPUT: usize = 2000;
 
 const DEBIAN_PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "lld-19"];
 const DEBIAN_LINKER: &str = "/usr/bin/wasm-ld-19";
-/// The oldest of Debian's compilers that the workspace's edition and `rust-version` allow.
+/// The oldest version of Debian's compiler that the workspace's edition and `rust-version` allow.
 const DEBIAN_MINIMUM: (u32, u32) = (1, 95);
 
-/// Which compiler to take.
+/// The choice of the compiler.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Toolchain {
-    /// The `rustc` in `PATH` where it has the target, or Debian's where it is there. Else rustup installs the target; else
+    /// The `rustc` in `PATH` if it has the target, else Debian's if it is installed. Else rustup installs the target; if that fails,
     /// `apt-get` installs Debian's.
     #[default]
     Auto,
-    /// Debian's, and no other. For machines where the `rustc` in `PATH` must not be touched, and for tests.
+    /// Only Debian's: for tests, and for machines where the `rustc` in `PATH` must not be changed.
     Debian,
 }
 
 impl Toolchain {
-    /// As the environment variable `HUBBUB_WASM_TOOLCHAIN` has it: `debian`, or anything else for [`Self::Auto`].
+    /// Reads the environment variable `HUBBUB_WASM_TOOLCHAIN`: `debian`, or anything else for [`Self::Auto`].
     pub fn from_env() -> Self {
         if std::env::var_os("HUBBUB_WASM_TOOLCHAIN").is_some_and(|name| name == "debian") { Self::Debian } else { Self::Auto }
     }
@@ -58,8 +58,8 @@ pub(super) enum Compiler {
 }
 
 impl Compiler {
-    /// Finds it for the crate in `dir` (a `rust-toolchain.toml` there counts), or installs it.
-    pub(super) fn find(dir: &Path, wanted: Toolchain, say: &dyn Fn(&str)) -> Result<Self, NoCompiler> {
+    /// Finds a compiler for the crate in `dir`, which may have a `rust-toolchain.toml`, or installs it.
+    pub(super) fn find(dir: &Path, wanted: Toolchain, notify: &dyn Fn(&str)) -> Result<Self, NoCompiler> {
         let auto = wanted == Toolchain::Auto;
         if auto && has_target(dir) {
             return Ok(Self::Path);
@@ -69,12 +69,12 @@ impl Compiler {
         }
         let mut tried = Vec::new();
         if auto {
-            match add_to_rustup(dir, say) {
+            match add_to_rustup(dir, notify) {
                 Ok(()) => return Ok(Self::Path),
                 Err(why) => tried.push(why),
             }
         }
-        match install_debian(say) {
+        match install_debian(notify) {
             Ok(()) => Ok(Self::Debian),
             Err(why) => {
                 tried.push(why);
@@ -83,17 +83,17 @@ impl Compiler {
         }
     }
 
-    /// `cargo` run by this compiler. Where a subcommand compiles, [`Self::flags`] go with it.
+    /// `cargo` with this compiler. Subcommands that compile also need [`Self::flags`].
     pub(super) fn cargo(self) -> Command {
         match self {
             Self::Path => Command::new("cargo"),
             Self::Debian => {
                 let mut command = Command::new("/usr/bin/cargo");
-                // Build scripts and procedural macros call `rustc` by name: rustup's would be of another version.
+                // Build scripts and procedural macros call `rustc` by name, which must not find rustup's.
                 command.env("PATH", with_usr_bin_first());
                 command.env("RUSTC", "/usr/bin/rustc").env("RUSTC_BOOTSTRAP", "1");
                 command.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", DEBIAN_LINKER);
-                // Set by a cargo that started this process, to its own compiler's libraries.
+                // A cargo that started this process has set them for its own compiler.
                 command.env_remove("LD_LIBRARY_PATH").env_remove("RUSTUP_TOOLCHAIN");
                 command
             }
@@ -109,26 +109,26 @@ impl Compiler {
     }
 }
 
-/// Whether the `rustc` in `PATH` has the target's standard library, whoever installed it.
+/// Whether the `rustc` in `PATH` has the target's standard library, from rustup or any other source.
 fn has_target(dir: &Path) -> bool {
     let mut rustc = Command::new("rustc");
     rustc.current_dir(dir).args(["--print", "target-libdir", "--target", TARGET]);
     output_of(rustc).is_ok_and(|libdir| PathBuf::from(libdir.trim()).is_dir())
 }
 
-fn add_to_rustup(dir: &Path, say: &dyn Fn(&str)) -> Result<(), String> {
+fn add_to_rustup(dir: &Path, notify: &dyn Fn(&str)) -> Result<(), String> {
     let mut version = Command::new("rustup");
     version.current_dir(dir).arg("--version");
     output_of(version).map_err(|_| "rustup is not installed".to_owned())?;
 
-    say(&format!("installing the Rust target {TARGET} with rustup: plugins compile to it"));
+    notify(&format!("installing the Rust target {TARGET} with rustup: plugins compile to it"));
     let mut add = Command::new("rustup");
     add.current_dir(dir).args(["target", "add", TARGET]);
     run(add, INSTALL_LIMIT).map_err(|why| format!("`rustup target add {TARGET}` failed ({why})"))?;
     if has_target(dir) { Ok(()) } else { Err("rustup added the target to another toolchain than the `rustc` in PATH".into()) }
 }
 
-/// Whether Debian's compiler is there, all of it.
+/// Checks that all parts of Debian's compiler are installed.
 fn find_debian() -> Result<(), String> {
     let mut version = Command::new("/usr/bin/rustc");
     version.arg("--version");
@@ -144,7 +144,7 @@ fn find_debian() -> Result<(), String> {
     Ok(())
 }
 
-fn install_debian(say: &dyn Fn(&str)) -> Result<(), String> {
+fn install_debian(notify: &dyn Fn(&str)) -> Result<(), String> {
     if !Path::new("/etc/debian_version").exists() {
         return Err("this is not Debian".into());
     }
@@ -158,9 +158,9 @@ fn install_debian(say: &dyn Fn(&str)) -> Result<(), String> {
     }
 
     let packages = DEBIAN_PACKAGES.join(" ");
-    say(&format!("installing Debian's {packages}: plugins compile to {TARGET}, which rustup could not provide"));
+    notify(&format!("installing Debian's {packages}: plugins compile to {TARGET}, which rustup could not provide"));
     let apt = |args: &[&str]| {
-        // Another apt may be at work on a fresh machine: wait for it, within the limit.
+        // On a fresh machine another apt may hold the lock.
         let options = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-o", "DPkg::Lock::Timeout=300"];
         let mut words = if root { Vec::new() } else { vec!["sudo", "-n"] };
         words.extend(options);
@@ -190,29 +190,29 @@ fn with_usr_bin_first() -> std::ffi::OsString {
     path
 }
 
-/// The standard output of a command that answers at once; an error where it cannot start or fails.
+/// The standard output of a short command, or an error if it cannot start or fails.
 fn output_of(mut command: Command) -> Result<String, ()> {
     let output = command.stdin(Stdio::null()).output().map_err(drop)?;
     if output.status.success() { Ok(String::from_utf8_lossy(&output.stdout).into_owned()) } else { Err(()) }
 }
 
-/// Runs a command to its end, for at most `limit`, and keeps the end of what it said for the error.
+/// Runs a command for at most `limit`. The error is the last line of its standard error.
 fn run(mut command: Command, limit: Duration) -> Result<(), String> {
     let mut child =
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().map_err(|error| error.to_string())?;
     let stderr = child.stderr.take();
     let (done, end_of_output) = mpsc::sync_channel(1);
-    // Standard error closes when the command ends: one wait bounds both the reading and the running.
+    // Standard error closes when the command ends, so one wait limits both.
     std::thread::spawn(move || {
         let mut text = Vec::new();
         if let Some(mut stderr) = stderr {
-            // A broken pipe is an end as well.
+            // A read error also ends the output.
             let _ = stderr.read_to_end(&mut text);
         }
         let _ = done.send(text);
     });
     let Ok(text) = end_of_output.recv_timeout(limit) else {
-        // Already gone: the same outcome.
+        // It fails if the command has ended meanwhile.
         let _ = child.kill();
         let _ = child.wait();
         return Err(format!("it took longer than {} s", limit.as_secs()));
@@ -221,8 +221,8 @@ fn run(mut command: Command, limit: Duration) -> Result<(), String> {
     if status.success() {
         return Ok(());
     }
-    let text = String::from_utf8_lossy(&text[text.len().saturating_sub(OUTPUT_KEPT)..]).into_owned();
-    let last = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
+    let text = String::from_utf8_lossy(&text[text.len().saturating_sub(MAX_OUTPUT)..]).into_owned();
+    let last = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no output");
     Err(last.trim().to_owned())
 }
 
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_are_read_as_rustc_prints_them() {
+    fn rustcs_version_is_parsed() {
         assert_eq!(parse_version("rustc 1.96.0 (ac68faa20 2026-05-25)"), Some((1, 96)));
         assert_eq!(parse_version("rustc"), None);
         assert!(parse_version("rustc 1.63.0 (built from source)").unwrap() < DEBIAN_MINIMUM);
@@ -254,13 +254,13 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_hangs_is_ended() {
+    fn a_command_past_its_limit_is_killed() {
         let error = run(shell("exec cat /dev/zero >/dev/null"), Duration::from_millis(50)).unwrap_err();
         assert_eq!(error, "it took longer than 0 s");
     }
 
     #[test]
-    fn the_way_out_is_part_of_the_error() {
+    fn the_error_names_the_commands_that_install_a_compiler() {
         let error = NoCompiler { why: "rustup is not installed; this is not Debian".into() }.to_string();
         assert!(error.contains("`rustup target add wasm32-unknown-unknown`"), "{error}");
         assert!(error.contains("`apt-get install rustc-web cargo-web rust-web-src lld-19`"), "{error}");

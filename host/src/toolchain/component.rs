@@ -1,4 +1,4 @@
-//! Makes a component of a core module that the SDK's attribute wrote its exports into. It never writes a half file.
+//! Makes a component of a core module that was built with the SDK. It must never leave a partly written file.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use wasmparser::{Parser, Payload};
 use wit_component::ComponentEncoder;
 
-/// `wit-bindgen` leaves the contract in custom sections of this name, for the encoder to find.
+/// The custom sections in which `wit-bindgen` stores the contract for the encoder.
 const CONTRACT_SECTION: &str = "component-type";
 
-/// Import modules that mean a dependency was built for a browser's JavaScript.
+/// Import modules of wasm-bindgen: a dependency was built for a browser's JavaScript.
 const BROWSER_MODULES: [&str; 3] = ["__wbindgen_placeholder__", "__wbindgen_externref_xform__", "wbg"];
 
 /// Why a module cannot become a component.
@@ -19,7 +19,7 @@ pub enum ComponentError {
     NotAPlugin,
     #[error(
         "one of its dependencies calls a browser's JavaScript (through wasm-bindgen), which no server has. Often it is a \
-         default feature: `chrono`, `uuid`, `getrandom` and `time` have such; `cargo tree -i wasm-bindgen --target all` shows which. \
+         default feature, as in `chrono`, `uuid`, `getrandom` and `time`; `cargo tree -i wasm-bindgen --target all` shows which. \
          Leave that feature out: a plugin's time is `hubbub_sdk::clock`, its randomness `hubbub_sdk::random`"
     )]
     Browser,
@@ -53,19 +53,19 @@ pub(super) fn componentize(module: &[u8]) -> Result<Vec<u8>, ComponentError> {
         .map_err(|error| ComponentError::Contract(format!("{error:#}")))
 }
 
-/// Writes a file so that who opens it sees all of the old bytes or all of the new.
+/// Replaces a file atomically: a reader gets all of the old bytes or all of the new ones.
 pub(super) fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent)?;
     }
-    // Beside its target, as a rename does not cross file systems; named so that two builds at once do not share it.
+    // Beside its target, because a rename cannot cross file systems; with a unique name for concurrent builds.
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{}-{}.part", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
     let part = Path::new(&name);
     let written = std::fs::write(part, bytes).and_then(|()| std::fs::rename(part, path));
     if written.is_err() {
-        // The first error is the one to tell.
+        // The first error is the one that is returned.
         let _ = std::fs::remove_file(part);
     }
     written
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_plugin_is_told_the_likely_reason() {
+    fn a_module_that_is_no_plugin_has_the_likely_reason() {
         assert!(matches!(componentize(&EMPTY), Err(ComponentError::NotAPlugin)));
         assert!(matches!(componentize(&importing("__wbindgen_placeholder__")), Err(ComponentError::Browser)));
         assert!(matches!(componentize(&importing("env")), Err(ComponentError::NotAPlugin)));

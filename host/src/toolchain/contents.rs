@@ -1,5 +1,5 @@
-//! Makes cargo go by what source files hold. Cargo goes by their times, and takes a new text under an old time for built already:
-//! an editor that keeps times, a backup that is moved back, a shared folder whose clock is behind. Changes no file's text.
+//! Makes cargo rebuild by content. Cargo compares modification times, so it misses a new text with an old time: from an editor that
+//! keeps times, a restored backup, or a shared folder with a slow clock. It must never change a file's text.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -15,15 +15,15 @@ use super::component::write_atomically;
 /// The hash of a source file.
 pub(super) type Content = [u8; 32];
 
-/// The largest file that is read. Of a larger one the size and the time stand for the content.
+/// The largest file that is hashed. For a larger file, size and time are hashed instead.
 const MAX_FILE: u64 = 8 << 20;
 
-/// How deep in a folder files are looked at, and how many.
+/// The depth of folders and the number of files that are searched.
 const MAX_DEPTH: usize = 16;
 const MAX_FILES: usize = 20_000;
 
-/// The file beside cargo's own that remembers what was built.
-const RECORD: &str = "contents.json";
+/// The file in the build folder with the hashes of the last build.
+const HASHES: &str = "contents.json";
 
 /// Hashes a file. `None`: it cannot be read.
 pub(super) fn content(path: &Path) -> Option<Content> {
@@ -45,44 +45,43 @@ pub(super) fn content(path: &Path) -> Option<Content> {
     }
 }
 
-/// Gives a file the time of now, so that cargo builds it again.
+/// Sets a file's time to now, so that cargo builds it again.
 pub(super) fn renew(path: &Path) {
-    // Where that is refused, cargo goes by the time that there is.
+    // On an error the file keeps its time, and cargo may miss the change.
     let _ = File::options().append(true).open(path).and_then(|file| file.set_modified(now()));
 }
 
-/// The file system's clock is what cargo compares times with.
+/// The file system's clock, which cargo compares times with.
 #[expect(clippy::disallowed_methods, reason = "the file system's clock is what its times are compared with")]
 pub(super) fn now() -> SystemTime {
     SystemTime::now()
 }
 
 #[derive(Default, Serialize, Deserialize)]
-struct Record {
+struct Hashes {
     files: BTreeMap<PathBuf, String>,
 }
 
-/// Before a build: gives the time of now to each file in `sources` whose content is another than at the last build, and whose time
-/// is not later than that build.
+/// Before a build: sets the time to now of each file in `sources` with another content than at the last build but no later time.
 pub(super) fn refresh(build_dir: &Path, sources: &[PathBuf]) {
-    let path = build_dir.join(RECORD);
+    let path = build_dir.join(HASHES);
     let last = fs::metadata(&path).and_then(|metadata| metadata.modified()).ok();
     let text = fs::read_to_string(&path).unwrap_or_default();
-    let mut record: Record = serde_json::from_str(&text).unwrap_or_default();
+    let mut hashes: Hashes = serde_json::from_str(&text).unwrap_or_default();
     let mut found = Vec::new();
     sources.iter().for_each(|source| collect(source, MAX_DEPTH, &mut found));
     for file in found {
         let Some(content) = content(&file) else { continue };
         let content: String = content.iter().map(|byte| format!("{byte:02x}")).collect();
-        let known = record.files.insert(file.clone(), content.clone());
+        let known = hashes.files.insert(file.clone(), content.clone());
         let is_old = || fs::metadata(&file).and_then(|metadata| metadata.modified()).ok() <= last;
         if known.is_some_and(|known| known != content) && is_old() {
             renew(&file);
         }
     }
-    record.files.retain(|file, _| file.exists());
-    // Without a record the next build goes by times alone, as cargo does.
-    if let Ok(text) = serde_json::to_vec(&record) {
+    hashes.files.retain(|file, _| file.exists());
+    // Without the hashes the next build compares times only, as cargo does.
+    if let Ok(text) = serde_json::to_vec(&hashes) {
         let _ = write_atomically(&path, &text);
     }
 }
@@ -115,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_text_under_an_old_time_is_given_the_time_of_now() {
+    fn a_new_text_with_an_old_time_gets_a_new_time() {
         let scratch = Scratch::new();
         let (file, other) = (scratch.write("src/lib.rs", "one"), scratch.write("src/deep/other.rs", "same"));
         let (old, build) = (SystemTime::UNIX_EPOCH + Duration::from_secs(1), scratch.path().join("target"));
@@ -124,20 +123,20 @@ mod tests {
         }
         let sources = [scratch.path().join("src")];
         refresh(&build, &sources);
-        assert_eq!([&file, &other].map(|file| modified(file)), [old, old], "nothing is known yet");
+        assert_eq!([&file, &other].map(|file| modified(file)), [old, old], "there is no earlier build");
 
         scratch.write("src/lib.rs", "two");
         set(&file, old);
         refresh(&build, &sources);
-        assert!(modified(&file) > old, "its content is another");
-        assert_eq!(modified(&other), old, "nothing of it has changed");
+        assert!(modified(&file) > old, "its content changed");
+        assert_eq!(modified(&other), old, "its content is the same");
         set(&file, old);
         refresh(&build, &sources);
-        assert_eq!(modified(&file), old, "it was built");
+        assert_eq!(modified(&file), old, "it was built already");
     }
 
     #[test]
-    fn a_time_that_is_later_than_the_build_is_left_as_it_is() {
+    fn a_time_later_than_the_build_stays() {
         let scratch = Scratch::new();
         let (file, build) = (scratch.write("lib.rs", "one"), scratch.path().join("target"));
         refresh(&build, std::slice::from_ref(&file));

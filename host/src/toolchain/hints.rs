@@ -1,33 +1,33 @@
-//! Sentences that name the SDK's way where a plugin asks for the system's time or randomness, which no component has. They are added to
-//! the compiler's own, and stop no build.
+//! Hints that name the SDK's clock and randomness to a plugin that uses the system's, which components lack. They are added to the
+//! compiler's output, and must never fail a build.
 
 use std::fs;
 use std::path::Path;
 
-/// For a crate that wants the system's randomness, which the target lacks.
-const RANDOM: &str = "a plugin's randomness comes from the host: take `hubbub_sdk::random` and leave the crate's own source of it out \
+/// For a crate that needs the system's randomness, which the target lacks.
+const RANDOM: &str = "a plugin's randomness comes from the host: use `hubbub_sdk::random` and leave out the crate's own source \
                       (features such as `v4` or `thread_rng`). An id: \
                       `uuid::Builder::from_random_bytes(hubbub_sdk::random::bytes()).into_uuid()`; a generator: \
                       `SmallRng::seed_from_u64(hubbub_sdk::random::number())`";
 
-/// The standard library's panic message without a clock. It is in a module only if something in it may ask for the time.
+/// The standard library's panic message for a missing clock. It is in a module only if some code in it may read the time.
 const NO_TIME: &[u8] = b"time not implemented on this platform";
 
-/// Calls that ask the system for the time.
+/// Calls that read the system's time.
 const TIME_CALLS: [&str; 5] = ["SystemTime::now(", "Instant::now(", "Utc::now(", "Local::now(", "::now_utc("];
 
 /// The most lines of source that a note names.
 const NAMED: usize = 3;
 
-/// The sentence for errors of cargo that come from a crate which wants the system's randomness.
+/// The hint for cargo's errors that come from a crate which needs the system's randomness.
 pub(super) fn of_errors(stderr: &str) -> Option<&'static str> {
     let of_target = stderr.contains("wasm32-unknown-unknown") || stderr.contains("wasm*-unknown-unknown");
     let of_randomness = ["getrandom", "source of randomness", "`uuid`"].iter().any(|word| stderr.contains(word));
     (of_target && of_randomness).then_some(RANDOM)
 }
 
-/// A note on a module that may ask for the system's time, where the plugin's own source does. A dependency that could, but does not
-/// when the plugin uses it, is no reason for one.
+/// The hint for a module that may read the system's time, if the plugin's own source does. A dependency alone gives no hint, because
+/// the plugin may never call that code.
 pub(super) fn of_module(module: &[u8], crate_dir: &Path) -> Option<String> {
     if !module.windows(NO_TIME.len()).any(|window| window == NO_TIME) {
         return None;
@@ -40,12 +40,12 @@ pub(super) fn of_module(module: &[u8], crate_dir: &Path) -> Option<String> {
     let more = if places.len() > NAMED { ", and more" } else { "" };
     places.truncate(NAMED);
     Some(format!(
-        "the system's time is asked for in {}{more}, which panics in a component: take `hubbub_sdk::clock::now`",
+        "{}{more} reads the system's time, which panics in a component: use `hubbub_sdk::clock::now`",
         places.join(", ")
     ))
 }
 
-/// Adds `FILE:LINE` of each call that asks for the time, comments and tests left out.
+/// Adds `FILE:LINE` of each call that reads the time, without comments and tests.
 fn search(folder: &Path, crate_dir: &Path, places: &mut Vec<String>) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_crate_that_wants_the_systems_randomness_is_told_the_sdks() {
+    fn an_error_of_the_systems_randomness_names_the_sdks() {
         let errors = [
             "error: The wasm32-unknown-unknown targets are not supported by default; you may need to enable the \"wasm_js\" configuration flag.\n --> getrandom-0.3.4/src/backends.rs",
             "error: the wasm*-unknown-unknown targets are not supported by default, you may need to enable the \"js\" feature: https://docs.rs/getrandom",
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plugin_that_asks_for_the_time_is_told_where() {
+    fn a_call_of_the_systems_time_is_named_with_its_line() {
         let scratch = Scratch::new();
         let code = "fn f() {\n    let t = std::time::SystemTime::now();\n}\n// Utc::now()\n#[cfg(test)]\nmod tests { fn g() { Instant::now(); } }\n";
         scratch.write("src/lib.rs", code);
@@ -97,8 +97,8 @@ mod tests {
         let module = [b"\0asm", NO_TIME, b"rest"].concat();
         let note = of_module(&module, scratch.path()).unwrap();
         assert!(note.contains("src/lib.rs:2") && !note.contains("lib.rs:4") && note.contains("hubbub_sdk::clock"), "{note}");
-        assert_eq!(of_module(b"\0asm", scratch.path()), None, "the call is in no component");
+        assert_eq!(of_module(b"\0asm", scratch.path()), None, "the component does not read the time");
         scratch.write("src/lib.rs", "fn f() {}");
-        assert_eq!(of_module(&module, scratch.path()), None, "a dependency may never be asked to");
+        assert_eq!(of_module(&module, scratch.path()), None, "only a dependency may read it");
     }
 }

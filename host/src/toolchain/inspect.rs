@@ -1,4 +1,4 @@
-//! Looks into a component file from outside: it is parsed and validated, never run.
+//! Inspects a component file: it is parsed and validated, and must never be run.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -11,34 +11,34 @@ use crate::shown;
 /// The plugin contract's package.
 const CONTRACT: &str = "hubbub:plugin/";
 
-/// The largest file that is read, in bytes. A larger one is refused unread.
+/// The largest file that is read, in bytes.
 const MAX_FILE: u64 = 256 * 1024 * 1024;
 
-/// What a component file is, without running it.
+/// The metadata of a component file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inspection {
     /// SHA-256 of the file, in hex.
     pub digest: String,
     /// In bytes.
     pub size: u64,
-    /// The interfaces it wants from the host, in the file's order.
+    /// The imported interfaces, in the file's order.
     pub imports: Vec<String>,
-    /// The interfaces it offers to the host, in the file's order.
+    /// The exported interfaces, in the file's order.
     pub exports: Vec<String>,
     /// The version of the plugin contract that it was built against; `None`: it exports no plugin.
     pub contract: Option<String>,
-    /// Whether it wants WASI, which the host does not have.
+    /// Whether it imports WASI, which the host does not provide.
     pub wasi: bool,
 }
 
-/// Why a file cannot be looked into.
+/// Why a file cannot be inspected.
 #[derive(Debug, thiserror::Error)]
 pub enum InspectError {
     #[error("{} cannot be read: {why}", path.display())]
     File { path: PathBuf, why: std::io::Error },
     #[error("{} is larger than {} MiB", path.display(), MAX_FILE >> 20)]
     TooLarge { path: PathBuf },
-    #[error("{} is a core module, not a component: `hubbub plugin build` makes one of its crate", path.display())]
+    #[error("{} is a core module, not a component: build its crate with `hubbub plugin build`", path.display())]
     CoreModule { path: PathBuf },
     #[error("{} is no valid component: {why}", path.display())]
     Invalid { path: PathBuf, why: String },
@@ -65,7 +65,7 @@ pub fn inspect(path: &Path) -> Result<Inspection, InspectError> {
 pub(crate) fn read(bytes: &[u8]) -> wasmparser::Result<Inspection> {
     Validator::new_with_features(WasmFeatures::default()).validate_all(bytes)?;
     let (mut imports, mut exports) = (Vec::new(), Vec::new());
-    // The component's own imports and exports, not those of what it is made of.
+    // Only the component's own imports and exports, not those of nested modules and components.
     let mut depth = 0_u32;
     for payload in Parser::new(0).parse_all(bytes) {
         match payload? {
@@ -133,18 +133,18 @@ mod tests {
     }
 
     #[test]
-    fn a_component_tells_what_it_wants() {
-        let seen = read(&importing("wasi:clocks/wall-clock@0.2.6")).unwrap();
-        assert_eq!(seen.imports, ["wasi:clocks/wall-clock@0.2.6"]);
-        assert!(seen.wasi && seen.contract.is_none());
-        let seen = read(&importing("hubbub:plugin/store@0.1.0")).unwrap();
-        assert!(!seen.wasi && seen.contract.is_none(), "an import is no plugin");
-        assert_eq!(seen.digest.len(), 64);
-        assert!(seen.to_string().contains("contract  none"), "{seen}");
+    fn a_components_imports_and_exports_are_listed() {
+        let inspection = read(&importing("wasi:clocks/wall-clock@0.2.6")).unwrap();
+        assert_eq!(inspection.imports, ["wasi:clocks/wall-clock@0.2.6"]);
+        assert!(inspection.wasi && inspection.contract.is_none());
+        let inspection = read(&importing("hubbub:plugin/store@0.1.0")).unwrap();
+        assert!(!inspection.wasi && inspection.contract.is_none(), "an import is no plugin");
+        assert_eq!(inspection.digest.len(), 64);
+        assert!(inspection.to_string().contains("contract  none"), "{inspection}");
     }
 
     #[test]
-    fn anything_else_is_told_from_a_component() {
+    fn a_file_that_is_no_component_is_refused() {
         let scratch = Scratch::new();
         let file = |bytes: &[u8]| {
             let path = scratch.path().join("file.wasm");

@@ -1,20 +1,20 @@
-//! Makes a new plugin's crate from a template that builds, passes its tests and runs as it is. It never overwrites a file.
+//! Creates a new plugin's crate from a template that builds, passes its tests and runs. It must never overwrite a file.
 
 use std::path::{Path, PathBuf};
 
 use crate::names::PluginName;
 
-/// The crate where the workspace brings the versions and the profile.
+/// The manifest in a checkout, where the workspace defines the versions and the profile.
 const IN_CHECKOUT: &str = include_str!("template/checkout.toml");
-/// The crate that stands alone.
-const ALONE: &str = include_str!("template/alone.toml");
+/// The manifest of a crate outside a checkout.
+const STANDALONE: &str = include_str!("template/alone.toml");
 const LIB: &str = include_str!("template/lib.rs");
-/// What both manifests and the code say in the plugin's place.
+/// The plugin's name in the templates.
 const PLACEHOLDER: &str = "plugin-name";
 const SDK_PLACEHOLDER: &str = "sdk-path";
 
-/// Names that a crate cannot have: Rust's own words, and the crates that every plugin stands on.
-const TAKEN: [&str; 20] = [
+/// Names that a crate cannot have: Rust's keywords, and the crates that every plugin depends on.
+const RESERVED: [&str; 20] = [
     "abstract",
     "alloc",
     "as",
@@ -37,14 +37,14 @@ const TAKEN: [&str; 20] = [
     "use",
 ];
 
-/// Why no plugin was made.
+/// Why a plugin was not created.
 #[derive(Debug, thiserror::Error)]
 pub enum NewError {
     #[error("`{name}` cannot be a plugin's name: {why}")]
     Name { name: String, why: String },
-    #[error("{} is there already", path.display())]
+    #[error("{} exists already", path.display())]
     Exists { path: PathBuf },
-    #[error("{} is not in a checkout of Hubbub: say where the SDK is with `--sdk PATH` (the folder `sdk` of a checkout)", dir.display())]
+    #[error("{} is not in a checkout of Hubbub: name the SDK's folder with `--sdk PATH` (the folder `sdk` of a checkout)", dir.display())]
     NoSdk { dir: PathBuf },
     #[error("{} is not the SDK: it has no Cargo.toml of the crate `hubbub-sdk`", path.display())]
     NotTheSdk { path: PathBuf },
@@ -52,8 +52,8 @@ pub enum NewError {
     File { path: PathBuf, why: std::io::Error },
 }
 
-/// Makes the crate `NAME` in the folder `parent`, and returns its folder. In the folder `plugins` of a checkout the workspace
-/// takes it in by itself; anywhere else the crate stands alone and depends on the SDK by its path.
+/// Creates the crate `NAME` in the folder `parent`, and returns its folder. In the folder `plugins` of a checkout it becomes a member
+/// of the workspace; elsewhere it is a workspace of its own that depends on the SDK by path.
 pub fn new(name: &str, parent: &Path, sdk: Option<&Path>) -> Result<PathBuf, NewError> {
     check_name(name)?;
     let file_error = |path: &Path| {
@@ -64,19 +64,19 @@ pub fn new(name: &str, parent: &Path, sdk: Option<&Path>) -> Result<PathBuf, New
     let checkout = checkout_of(&parent);
     let manifest = match (&checkout, sdk) {
         (Some(root), None) if parent == root.join("plugins") => IN_CHECKOUT.to_owned(),
-        (_, Some(sdk)) => alone(sdk)?,
-        (Some(root), None) => alone(&root.join("sdk"))?,
+        (_, Some(sdk)) => standalone(sdk)?,
+        (Some(root), None) => standalone(&root.join("sdk"))?,
         (None, None) => return Err(NewError::NoSdk { dir: parent }),
     };
     let dir = parent.join(name);
     if dir.exists() {
         return Err(NewError::Exists { path: dir });
     }
-    // Nothing has been made so far: a refusal leaves nothing behind.
+    // The checks above create nothing, so that a refusal leaves nothing behind.
     let first_made = dir.ancestors().take_while(|folder| !folder.exists()).last().unwrap_or(&dir).to_owned();
     match write(&dir, &manifest, name) {
         Err(error @ NewError::File { .. }) => {
-            // The same cause may keep it from being removed.
+            // It may fail for the same cause.
             let _ = std::fs::remove_dir_all(first_made);
             Err(error)
         }
@@ -92,7 +92,7 @@ fn write(dir: &Path, manifest: &str, name: &str) -> Result<(), NewError> {
     };
     let parent = dir.parent().unwrap_or(dir);
     std::fs::create_dir_all(parent).map_err(file_error(parent))?;
-    // Fails where it is there, whoever made it in the meantime.
+    // It fails if another process has created the folder meanwhile.
     std::fs::create_dir(dir).map_err(|why| match why.kind() {
         std::io::ErrorKind::AlreadyExists => NewError::Exists { path: dir.to_owned() },
         _ => NewError::File { path: dir.to_owned(), why },
@@ -105,12 +105,12 @@ fn write(dir: &Path, manifest: &str, name: &str) -> Result<(), NewError> {
     Ok(())
 }
 
-/// The folder with links resolved, as far as it is there.
+/// The absolute folder, with the links of its existing part resolved.
 fn resolved(folder: &Path) -> std::io::Result<PathBuf> {
     let folder = std::path::absolute(folder)?;
-    for there in folder.ancestors() {
-        if let Ok(real) = there.canonicalize() {
-            return Ok(real.join(folder.strip_prefix(there).unwrap_or(Path::new(""))));
+    for existing in folder.ancestors() {
+        if let Ok(real) = existing.canonicalize() {
+            return Ok(real.join(folder.strip_prefix(existing).unwrap_or(Path::new(""))));
         }
     }
     Ok(folder)
@@ -120,14 +120,14 @@ fn check_name(name: &str) -> Result<(), NewError> {
     let refused = |why: String| Err(NewError::Name { name: name.to_owned(), why });
     match PluginName::parse(name) {
         Err(error) => refused(error.to_string()),
-        Ok(_) if TAKEN.contains(&name) => refused("Rust keeps this name for something else".into()),
-        // A crate's name may not end in it, and two in a row read as one.
-        Ok(_) if name.ends_with('-') || name.contains("--") => refused("a `-` stands between two words".into()),
+        Ok(_) if RESERVED.contains(&name) => refused("this name is reserved".into()),
+        // A crate's name may not end with `-`, and `--` is misread as `-`.
+        Ok(_) if name.ends_with('-') || name.contains("--") => refused("a `-` must be between two words".into()),
         Ok(_) => Ok(()),
     }
 }
 
-/// The text with the plugin's name, and its type's (`chat-room` → `ChatRoom`), in their places.
+/// Fills in the plugin's name and that of its type (`chat-room` → `ChatRoom`).
 fn fill(text: &str, name: &str) -> String {
     let capital = |word: &str| {
         let mut letters = word.chars();
@@ -137,18 +137,18 @@ fn fill(text: &str, name: &str) -> String {
     text.replace(PLACEHOLDER, name).replace("PluginName", &type_name)
 }
 
-fn alone(sdk: &Path) -> Result<String, NewError> {
-    let not_it = || NewError::NotTheSdk { path: sdk.to_owned() };
-    let sdk = sdk.canonicalize().map_err(|_| not_it())?;
+fn standalone(sdk: &Path) -> Result<String, NewError> {
+    let not_the_sdk = || NewError::NotTheSdk { path: sdk.to_owned() };
+    let sdk = sdk.canonicalize().map_err(|_| not_the_sdk())?;
     let name = read_toml(&sdk.join("Cargo.toml")).and_then(|table| Some(table.get("package")?.get("name")?.as_str()?.to_owned()));
     if name.as_deref() != Some("hubbub-sdk") {
-        return Err(not_it());
+        return Err(not_the_sdk());
     }
-    // As TOML writes a string: a path may hold quotes and backslashes.
-    Ok(ALONE.replace(&format!("\"{SDK_PLACEHOLDER}\""), &toml::Value::from(sdk.to_string_lossy().as_ref()).to_string()))
+    // Escaped as a TOML string: a path may contain quotes and backslashes.
+    Ok(STANDALONE.replace(&format!("\"{SDK_PLACEHOLDER}\""), &toml::Value::from(sdk.to_string_lossy().as_ref()).to_string()))
 }
 
-/// The checkout of Hubbub that a folder is in: a workspace whose members are `plugins/*` and that brings the SDK.
+/// The checkout of Hubbub around a folder: a workspace with the members `plugins/*` and the dependency `hubbub-sdk`.
 fn checkout_of(dir: &Path) -> Option<PathBuf> {
     let is_checkout = |root: &&Path| {
         let workspace = read_toml(&root.join("Cargo.toml")).and_then(|table| table.get("workspace").cloned());
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn in_a_checkout_the_workspace_brings_everything() {
+    fn a_crate_in_a_checkout_uses_the_workspace() {
         let checkout = checkout();
         let dir = new("chat-room", &checkout.path().join("plugins"), None).unwrap();
         assert_eq!(dir, checkout.path().join("plugins/chat-room"));
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn elsewhere_the_crate_stands_alone() {
+    fn a_crate_elsewhere_is_a_workspace_of_its_own() {
         let (checkout, other) = (checkout(), Scratch::new());
         let sdk = checkout.path().join("sdk");
         for dir in [new("echo", other.path(), Some(&sdk)).unwrap(), new("echo", &checkout.path().join("mine"), None).unwrap()] {
@@ -223,7 +223,7 @@ mod tests {
         new("No Name", &folder, None).unwrap_err();
         assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0);
 
-        // A file where a folder is wanted.
+        // A file in place of a folder.
         let checkout = checkout();
         checkout.write("file", "");
         let error = new("echo", &checkout.path().join("file/plugins"), None).unwrap_err();

@@ -1,4 +1,4 @@
-//! A folder for one test, removed at its end. Tests alone use it.
+//! A temporary folder for one test, removed at its end.
 #![allow(clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Notices that a plugin's source has changed. It builds nothing: it only says which, to one task that decides.
+//! Watches the plugins' sources and reports which plugins have changed. It must never build: the receiving task decides.
 
 mod sources;
 
@@ -15,18 +15,18 @@ use tokio::sync::Notify;
 use super::SHARED;
 use sources::Sources;
 
-/// A change is told once nothing more has happened to the file for so long: an editor saves in several steps.
+/// The time without further events after which a change is reported: an editor saves in several steps.
 const QUIET: Duration = Duration::from_millis(150);
 
-/// What has changed since the last time it was asked for.
+/// The changes since the last report.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changed {
-    /// The folders' names under `plugins/`, also of those that have gone.
+    /// Names of folders under `plugins/`, removed ones included.
     pub plugins: BTreeSet<String>,
-    /// What all plugins share has changed: the SDK, the contract, or the workspace.
+    /// Whether the SDK, the contract or the workspace has changed, which all plugins share.
     pub all: bool,
-    /// A source was saved, and holds what it held before.
-    pub saved_as_it_was: bool,
+    /// Whether a source was saved with the same content.
+    pub saved_unchanged: bool,
 }
 
 /// The file system cannot be watched.
@@ -43,8 +43,8 @@ pub struct Watcher {
     _debouncer: Debouncer<RecommendedWatcher>,
 }
 
-/// Changes that wait to be taken. Bounded by the number of plugins: the same change twice is one, so none is ever dropped, as it
-/// would be by a channel that is full.
+/// Changes that are not reported yet. Equal changes are merged, so that the number of plugins bounds them and none is dropped, unlike
+/// in a full channel.
 #[derive(Default)]
 struct Pending {
     changed: Mutex<Changed>,
@@ -52,8 +52,8 @@ struct Pending {
 }
 
 impl Watcher {
-    /// Watches `plugins/*/{src,Cargo.toml,build.rs}` below `root`, and where they are there `sdk/src`, `sdk/macros/src`, `wit` and
-    /// the workspace's `Cargo.toml`. Plugins that are made later are noticed too.
+    /// Watches `plugins/*/{src,Cargo.toml,build.rs}` below `root`, and the workspace's `Cargo.toml`, `sdk/src`, `sdk/macros/src` and
+    /// `wit` if they exist. Plugins that are created later are included.
     pub fn start(root: &Path) -> Result<Self, WatchError> {
         let failed = |path: &Path| {
             let path = path.to_owned();
@@ -62,20 +62,20 @@ impl Watcher {
         let root = root.canonicalize().map_err(|error| failed(root)(error.into()))?;
         let pending = Arc::new(Pending::default());
         let mut sources = Sources::read(root.clone());
-        let told = Arc::clone(&pending);
+        let reports = Arc::clone(&pending);
         let on_events = move |events: DebounceEventResult| {
-            // An error means that events were lost: then everything may have changed.
-            let Ok(events) = events else { return told.add(Changed { all: true, ..Changed::default() }) };
+            // An error means that events were lost, so that anything may have changed.
+            let Ok(events) = events else { return reports.add(Changed { all: true, ..Changed::default() }) };
             let mut changed = Changed::default();
             for event in events {
                 sources.look_at(&event.path, &mut changed);
             }
-            told.add(changed);
+            reports.add(changed);
         };
         let mut debouncer = new_debouncer(QUIET, on_events).map_err(failed(&root))?;
         let mut watch = |path: &Path, mode| debouncer.watcher().watch(path, mode).map_err(failed(path));
         watch(&root.join("plugins"), RecursiveMode::Recursive)?;
-        // The folder, not the file: an editor that replaces the file would end the watch of it.
+        // The folder, not the file: an editor may replace the file, which would end a watch on it.
         watch(&root, RecursiveMode::NonRecursive)?;
         for shared in SHARED.map(|path| root.join(path)).iter().filter(|path| path.is_dir()) {
             watch(shared, RecursiveMode::Recursive)?;
@@ -83,7 +83,7 @@ impl Watcher {
         Ok(Self { pending, _debouncer: debouncer })
     }
 
-    /// Waits for a change, and takes all there are. Cancel safe.
+    /// Waits for a change, and returns all pending ones. Cancel safe.
     pub async fn changed(&mut self) -> Changed {
         loop {
             let changed = std::mem::take(&mut *self.pending.lock());
@@ -103,13 +103,12 @@ impl Pending {
         let mut pending = self.lock();
         pending.plugins.extend(changed.plugins);
         pending.all |= changed.all;
-        pending.saved_as_it_was |= changed.saved_as_it_was;
+        pending.saved_unchanged |= changed.saved_unchanged;
         drop(pending);
         self.arrived.notify_one();
     }
 
     fn lock(&self) -> MutexGuard<'_, Changed> {
-        // A set of names is never half changed.
         self.changed.lock()
     }
 }
@@ -133,7 +132,7 @@ mod tests {
         Changed { plugins: names.iter().map(ToString::to_string).collect(), ..Changed::default() }
     }
 
-    /// What a report about each of these paths comes to.
+    /// The changes after an event about each of these paths.
     fn look(sources: &mut Sources, paths: &[PathBuf]) -> Changed {
         let mut changed = Changed::default();
         for path in paths {
@@ -143,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_differs_from_before_has_changed() {
+    fn only_changed_content_is_reported() {
         let scratch = checkout();
         let mut sources = Sources::read(scratch.path().to_owned());
         let opened =
@@ -152,7 +151,7 @@ mod tests {
 
         let edited = scratch.write("plugins/b/src/deep/x.rs", "longer");
         assert_eq!(look(&mut sources, std::slice::from_ref(&edited)), plugins(&["b"]));
-        assert_eq!(look(&mut sources, std::slice::from_ref(&edited)), Changed::default(), "told once");
+        assert_eq!(look(&mut sources, std::slice::from_ref(&edited)), Changed::default(), "reported once");
         std::fs::remove_file(&edited).unwrap();
         assert_eq!(look(&mut sources, &[edited]), plugins(&["b"]));
         let shared = scratch.write("sdk/src/rooms.rs", "new");
@@ -160,8 +159,8 @@ mod tests {
     }
 
     /// The report of a file that was saved without a change.
-    fn as_it_was() -> Changed {
-        Changed { saved_as_it_was: true, ..Changed::default() }
+    fn unchanged() -> Changed {
+        Changed { saved_unchanged: true, ..Changed::default() }
     }
 
     fn set_time(path: &Path, seconds: u64) {
@@ -170,37 +169,37 @@ mod tests {
     }
 
     #[test]
-    fn a_new_text_under_an_old_time_is_a_change_and_is_given_a_new_time() {
+    fn a_new_text_with_an_old_time_is_reported_and_gets_a_new_time() {
         let scratch = checkout();
         let file = scratch.path().join("plugins/a/src/lib.rs");
         set_time(&file, 1);
         let mut sources = Sources::read(scratch.path().to_owned());
-        // As long as before, and as old.
+        // The same length and time as before.
         scratch.write("plugins/a/src/lib.rs", "2");
         set_time(&file, 1);
         assert_eq!(look(&mut sources, std::slice::from_ref(&file)), plugins(&["a"]));
         let modified = std::fs::metadata(&file).unwrap().modified().unwrap();
-        assert!(modified.duration_since(std::time::UNIX_EPOCH).unwrap() > Duration::from_secs(1), "cargo goes by it");
+        assert!(modified.duration_since(std::time::UNIX_EPOCH).unwrap() > Duration::from_secs(1), "cargo compares it");
         assert_eq!(look(&mut sources, &[file]), Changed::default(), "the new time is no change of its own");
     }
 
     #[test]
-    fn a_save_without_a_change_is_told_as_one() {
+    fn a_save_without_a_change_is_reported_as_unchanged() {
         let scratch = checkout();
         let mut sources = Sources::read(scratch.path().to_owned());
         let file = scratch.path().join("plugins/a/src/lib.rs");
         set_time(&file, 1);
-        assert_eq!(look(&mut sources, std::slice::from_ref(&file)), as_it_was());
+        assert_eq!(look(&mut sources, std::slice::from_ref(&file)), unchanged());
         let other = scratch.write("plugins/a/src/.tmp1", "1");
         std::fs::rename(other, &file).unwrap();
         assert_eq!(look(&mut sources, &[file]), Changed::default(), "a part of the same save");
         let other = scratch.path().join("plugins/a/Cargo.toml");
         set_time(&other, 2);
-        assert_eq!(look(&mut sources, &[other]), as_it_was());
+        assert_eq!(look(&mut sources, &[other]), unchanged());
     }
 
     #[test]
-    fn a_file_that_is_no_rust_counts_where_rust_names_it() {
+    fn other_files_count_only_if_rust_names_them() {
         let scratch = checkout();
         scratch.write(
             "plugins/a/src/lib.rs",
@@ -232,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_source_is_passed_over() {
+    fn files_that_are_no_sources_are_ignored() {
         let scratch = checkout();
         let mut sources = Sources::read(scratch.path().to_owned());
         let others = ["plugins/a/src/.lib.rs.swp", "plugins/a/src/lib.rs~", "plugins/a/src/4913", "plugins/a/target/debug/a.d"];
@@ -253,14 +252,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_saved_file_is_told_and_a_read_one_is_not() {
+    async fn a_saved_file_is_reported_and_a_read_one_is_not() {
         let scratch = checkout();
         let mut watcher = Watcher::start(scratch.path()).unwrap();
-        // Read first, written after: had the reading been told, it would come first.
+        // The read comes first, so that its report would, too.
         std::fs::read(scratch.path().join("plugins/b/src/deep/x.rs")).unwrap();
         scratch.write("plugins/a/src/lib.rs", "changed");
         assert_eq!(watcher.changed().await, plugins(&["a"]));
-        scratch.write("plugins/new/src/lib.rs", "made later");
+        scratch.write("plugins/new/src/lib.rs", "created later");
         assert_eq!(watcher.changed().await, plugins(&["new"]));
     }
 }

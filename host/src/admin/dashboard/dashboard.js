@@ -1,9 +1,9 @@
-// Who is in, and what is told: the token opens the door, then one event a second carries every figure.
+// The login with the admin token, then all live metrics from one event a second.
 import { Plots } from "/dashboard/plots.js";
 import { Plugins, shown } from "/dashboard/plugins.js";
 import { Tap } from "/dashboard/tap.js";
 
-const KEPT = "hubbub-admin-token";
+const TOKEN_KEY = "hubbub-admin-token";
 const $ = (id) => document.getElementById(id);
 const TILES = ["connections", "sockets", "rooms", "eventsPerSecond", "deliveriesPerSecond"];
 
@@ -17,33 +17,33 @@ function state(name, text) {
   $("state").textContent = text;
 }
 
-function enter(token) {
-  state("away", "Entering");
+function logIn(token) {
+  state("away", "Connecting");
   socket = io("/figures", { auth: { token }, transports: ["websocket", "polling"], tryAllTransports: true });
-  socket.on("connect", () => inside(token));
+  socket.on("connect", () => showDashboard(token));
   socket.on("connect_error", (error) => {
-    // `active` means that the client will try again by itself: the server is away, not saying no.
+    // `active`: the client retries by itself, because the server is unreachable. Otherwise it has refused the token.
     if (socket.active) state("away-again", "The server does not answer");
-    else leave(shown(error.message));
+    else logOut(shown(error.message));
   });
   socket.on("disconnect", () => state("away-again", "Reconnecting"));
-  socket.on("figures", (figures) => show(shown(figures)));
+  socket.on("figures", (status) => show(shown(status)));
 }
 
-function inside(token) {
-  sessionStorage.setItem(KEPT, token);
+function showDashboard(token) {
+  sessionStorage.setItem(TOKEN_KEY, token);
   state("live", "Live");
   $("door").hidden = true;
   $("inside").hidden = $("leave").hidden = false;
   plots ??= new Plots({ rates: $("plot-rates"), p50: $("plot-p50"), p99: $("plot-p99") });
-  plugins ??= new Plugins(token, { leave });
+  plugins ??= new Plugins(token, { logOut });
   tap ??= new Tap(token);
 }
 
-/** Out again: nothing that was shown stays. */
-function leave(why = "") {
+/** Logs out and clears everything on the page. */
+function logOut(why = "") {
   socket?.disconnect();
-  sessionStorage.removeItem(KEPT);
+  sessionStorage.removeItem(TOKEN_KEY);
   plots?.end();
   plugins?.end();
   tap?.end();
@@ -54,25 +54,25 @@ function leave(why = "") {
   $("door-problem").textContent = why;
   $("token").value = "";
   $("token").focus();
-  state("away", "Not in");
+  state("away", "Not logged in");
 }
 
-function show(figures) {
+function show(status) {
   if (!plots) return;
-  for (const id of TILES) $(id).textContent = figures[id].toLocaleString("en");
-  $("memoryBytes").textContent = figures.memoryBytes ? `${(figures.memoryBytes / 2 ** 20).toFixed(0)} MiB` : "–";
-  figures.plugins.sort((a, b) => a.name.localeCompare(b.name));
-  plots.add(figures);
-  plugins.show(figures);
+  for (const id of TILES) $(id).textContent = status[id].toLocaleString("en");
+  $("memoryBytes").textContent = status.memoryBytes ? `${(status.memoryBytes / 2 ** 20).toFixed(0)} MiB` : "–";
+  status.plugins.sort((a, b) => a.name.localeCompare(b.name));
+  plots.add(status);
+  plugins.show(status);
 }
 
 $("door").addEventListener("submit", (event) => {
   event.preventDefault();
   $("door-problem").textContent = "";
   socket?.disconnect();
-  enter($("token").value);
+  logIn($("token").value);
 });
-$("leave").addEventListener("click", () => leave());
+$("leave").addEventListener("click", () => logOut());
 
-const kept = sessionStorage.getItem(KEPT);
-if (kept) enter(kept);
+const stored = sessionStorage.getItem(TOKEN_KEY);
+if (stored) logIn(stored);

@@ -1,4 +1,4 @@
-// The last two minutes as lines. Keeps no more than it draws.
+// Line charts of the last two minutes. Older values are dropped.
 
 const SECONDS = 120;
 const HEIGHT = 170;
@@ -24,9 +24,9 @@ export class Plots {
     for (const plot of Object.values(this.plots)) plot.destroy();
   }
 
-  add(figures) {
-    const plugins = new Map(figures.plugins.map((plugin) => [plugin.name, plugin]));
-    this.rows.push({ at: Date.parse(figures.at) / 1000, figures, plugins });
+  add(status) {
+    const plugins = new Map(status.plugins.map((plugin) => [plugin.name, plugin]));
+    this.rows.push({ at: Date.parse(status.at) / 1000, status, plugins });
     const from = this.rows.at(-1).at - SECONDS;
     this.rows = this.rows.filter((row) => row.at >= from);
     const names = [...plugins.keys()].join();
@@ -36,16 +36,16 @@ export class Plots {
     } else {
       for (const [name, plot] of Object.entries(this.plots)) plot.setData(this.data(name));
     }
-    // Where nobody points, the legend tells the newest.
+    // Without a pointer over the chart, the legend shows the newest values.
     for (const plot of Object.values(this.plots)) if (plot.cursor.idx == null) plot.setLegend({ idx: this.rows.length - 1 });
   }
 
-  /** A plugin that answered nothing has no percentile: a gap, not a zero. */
+  /** A plugin without events has no percentile: a gap in the line, not a zero. */
   data(name) {
     const times = this.rows.map((row) => row.at);
     const line = (value) => this.rows.map((row) => value(row) ?? null);
     if (name === "rates") {
-      return [times, line(({ figures }) => figures.eventsPerSecond), line(({ figures }) => figures.deliveriesPerSecond)];
+      return [times, line(({ status }) => status.eventsPerSecond), line(({ status }) => status.deliveriesPerSecond)];
     }
     return [times, ...this.plugins().map((plugin) => line((row) => row.plugins.get(plugin)?.[`${name}Ms`] || null))];
   }
@@ -63,7 +63,7 @@ export class Plots {
   }
 }
 
-/** The time of day, short enough to stand under a plot. */
+/** The time of day, short enough for an axis label. */
 function clock(seconds) {
   return new Date(seconds * 1000).toLocaleTimeString("en-GB");
 }

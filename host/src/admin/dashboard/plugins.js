@@ -1,43 +1,43 @@
-// The table of plugins and what an operator may do with them. Says what the server says: no error is reworded here.
+// The table of plugins and the operator's actions on them. Errors are shown in the server's own words.
 
 const $ = (id) => document.getElementById(id);
-const LOOK = 5000;
-// Controls, the separators of lines, and what turns the direction of writing, as the command line escapes them.
+const POLL_MS = 5000;
+// Control characters, line separators and bidirectional marks: the same set that the command line escapes.
 const COMMANDS = /[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
 
-/** What came from the server, with every character escaped that would not be shown but acted upon. */
-export function shown(told) {
-  if (typeof told === "string") return told.replace(COMMANDS, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`);
-  if (Array.isArray(told)) return told.map(shown);
-  if (told && typeof told === "object") return Object.fromEntries(Object.entries(told).map(([name, value]) => [shown(name), shown(value)]));
-  return told;
+/** Text from the server, with control characters escaped. */
+export function shown(data) {
+  if (typeof data === "string") return data.replace(COMMANDS, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`);
+  if (Array.isArray(data)) return data.map(shown);
+  if (data && typeof data === "object") return Object.fromEntries(Object.entries(data).map(([name, value]) => [shown(name), shown(value)]));
+  return data;
 }
 
 const ACTS = {
   promote: { label: "Promote", sure: (name) => [`Promote the canary of ${name}?`, "It serves everyone from now on."] },
-  rollback: { label: "Roll back", sure: (name) => [`Roll ${name} back?`, "A canary or a shadow ends; without one, the release before is active again."] },
-  disable: { label: "Disable", sure: (name) => [`Disable ${name}?`, "Its events answer “unavailable” and its messages wait, until it is enabled."] },
+  rollback: { label: "Roll back", sure: (name) => [`Roll ${name} back?`, "This ends a canary or a shadow; without one, the previous release becomes active again."] },
+  disable: { label: "Disable", sure: (name) => [`Disable ${name}?`, "Until it is enabled, its events are answered with “unavailable” and its messages wait."] },
   enable: { label: "Enable" },
 };
 
 export class Plugins {
-  constructor(token, { leave }) {
+  constructor(token, { logOut }) {
     this.token = token;
-    this.leave = leave;
+    this.logOut = logOut;
     this.listed = new Map();
     this.open = new Set();
-    this.figures = { plugins: [] };
-    this.timer = setInterval(() => this.look(), LOOK);
-    this.gone = new AbortController();
-    const on = (id, event, act) => $(id).addEventListener(event, act, { signal: this.gone.signal });
+    this.status = { plugins: [] };
+    this.timer = setInterval(() => this.look(), POLL_MS);
+    this.ended = new AbortController();
+    const on = (id, event, act) => $(id).addEventListener(event, act, { signal: this.ended.signal });
     on("deploy-form", "submit", (event) => this.deploy(event));
     on("deploy-new", "click", () => askDeploy(""));
-    $("deploy").querySelector("[data-close]").addEventListener("click", () => $("deploy").close(), { signal: this.gone.signal });
+    $("deploy").querySelector("[data-close]").addEventListener("click", () => $("deploy").close(), { signal: this.ended.signal });
   }
 
   end() {
     clearInterval(this.timer);
-    this.gone.abort();
+    this.ended.abort();
     for (const id of ["deploy", "sure"]) $(id).close();
     $("plugins").replaceChildren();
     $("problem").textContent = "";
@@ -45,28 +45,28 @@ export class Plugins {
 
   async call(method, path, body) {
     const headers = { authorization: `Bearer ${this.token}` };
-    const answer = await fetch(`/admin/plugins${path}`, { method, headers, body, signal: this.gone.signal });
-    if (answer.status === 401) this.leave(shown((await answer.json()).detail));
+    const answer = await fetch(`/admin/plugins${path}`, { method, headers, body, signal: this.ended.signal });
+    if (answer.status === 401) this.logOut(shown((await answer.json()).detail));
     if (answer.ok) return shown(await answer.json());
-    // Where something on the way answers instead of the server, there is no problem document.
+    // A proxy on the way may answer without a problem document.
     const problem = await answer.json().catch(() => ({ title: `HTTP ${answer.status}`, detail: answer.statusText }));
     throw new Error(shown(`${problem.title}: ${problem.detail}`));
   }
 
-  /** Histories and verdicts, which no figure carries. */
+  /** Fetches histories and verdicts, which the live metrics do not include. */
   async look() {
     try {
       const { plugins } = await this.call("GET", "");
       this.listed = new Map(plugins.map((plugin) => [plugin.name, plugin]));
       this.draw();
     } catch {
-      // The state above the table says that the server is away, and the next look is soon.
+      // The connection state is shown at the top of the page, and the next request follows soon.
     }
   }
 
-  show(figures) {
-    const changed = figures.changes !== this.figures.changes;
-    this.figures = figures;
+  show(status) {
+    const changed = status.changes !== this.status.changes;
+    this.status = status;
     this.draw();
     if (changed) this.look();
   }
@@ -99,26 +99,26 @@ export class Plugins {
     await this.look();
   }
 
-  /** Rows are kept and their cells filled anew, so that a button under the pointer stays that button. */
+  /** Rows are reused and only their cells change, so that a button under the pointer stays in place. */
   draw() {
     const rows = [];
-    for (const plugin of this.figures.plugins) {
+    for (const plugin of this.status.plugins) {
       const { name } = plugin;
       const listed = this.listed.get(name) ?? {};
-      const row = kept(`row-${name}`, () => this.row(name));
+      const row = reuse(`row-${name}`, () => this.row(name));
       fill(row, plugin, name, plugin.state);
       row.act.disable.hidden = plugin.state === "disabled";
       row.act.enable.hidden = plugin.state !== "disabled" && !plugin.quarantined;
       rows.push(row);
       for (const one of plugin.quarantined ?? []) rows.push(quarantined(name, one));
       if (plugin.canary) {
-        const trial = kept(`trial-${name}`, () => this.trial(name));
+        const trial = reuse(`trial-${name}`, () => this.trial(name));
         fill(trial, plugin.canary, listed.canary?.verdict ?? "", "canary", `canary ${plugin.canary.percent} %`);
         rows.push(trial);
       }
       if (listed.shadow) {
         const { percent, counters } = listed.shadow;
-        const shadow = kept(`shadow-${name}`, () => this.shadow(name));
+        const shadow = reuse(`shadow-${name}`, () => this.shadow(name));
         fill(shadow, listed.shadow, compared(counters), "shadow", `shadow ${percent} %`);
         rows.push(shadow);
       }
@@ -159,22 +159,22 @@ export class Plugins {
   }
 }
 
-/** What a shadow did otherwise than the active release. */
+/** A summary of how a shadow differs from the active release. */
 function compared({ calls, differing, traps, dropped, cpuRatio }) {
-  const told = [`${differing} of ${calls} calls differ`];
-  if (traps) told.push(`${traps} trapped`);
-  if (dropped) told.push(`${dropped} not looked at`);
-  if (cpuRatio) told.push(`CPU × ${cpuRatio}`);
-  return told.join(", ");
+  const parts = [`${differing} of ${calls} calls differ`];
+  if (traps) parts.push(`${traps} trapped`);
+  if (dropped) parts.push(`${dropped} not compared`);
+  if (cpuRatio) parts.push(`CPU × ${cpuRatio}`);
+  return parts.join(", ");
 }
 
-/** Gives cells their columns' names, for narrow windows, where a row has no head above it. */
+/** Labels cells with their columns' names, for narrow windows, which show no table head. */
 export function label(row, body, from, to) {
   const heads = $(body).closest("table").tHead.rows[0].cells;
   for (let at = from; at < to; at += 1) row.cells[at].dataset.label = heads[at].textContent;
 }
 
-/** What is to be shown, in this order, touching only what is not there yet. */
+/** Puts the rows into the body in this order, and moves only those out of place. */
 function place(body, rows) {
   rows.forEach((row, at) => {
     if (body.children[at] !== row) body.insertBefore(row, body.children[at] ?? null);
@@ -182,7 +182,7 @@ function place(body, rows) {
   while (body.children.length > rows.length) body.lastChild.remove();
 }
 
-function kept(id, make) {
+function reuse(id, make) {
   const found = document.getElementById(id);
   if (found) return found;
   const made = make();
@@ -221,7 +221,7 @@ function fill(row, release, title, state, tagged = state) {
 
 /** A row of one cell under a plugin's own. */
 function under(id, testid = id) {
-  return kept(id, () => {
+  return reuse(id, () => {
     const made = document.createElement("tr");
     made.className = "past";
     made.dataset.testid = testid;
@@ -230,7 +230,7 @@ function under(id, testid = id) {
   });
 }
 
-/** A source of calls that is quarantined until an operator ends it, and why. */
+/** A source of calls that is quarantined until an operator lifts it, and the cause. */
 function quarantined(name, { source, cause }) {
   const row = under(`quarantined-${name}-${source}`, `quarantined-${name}`);
   row.classList.add("stopped");
@@ -252,7 +252,7 @@ function past(name, releases) {
     line.append(tag(release.state, release.state.replace("-", " ")), release.version, digest(release.digest), at, release.why ?? "");
     list.append(line);
   }
-  row.cells[0].replaceChildren(releases.length ? list : "Nothing is remembered of it.");
+  row.cells[0].replaceChildren(releases.length ? list : "No history.");
   return row;
 }
 

@@ -1,4 +1,4 @@
-// One user's or one room's events, as they come and go. Keeps the last of them; what the server dropped it says.
+// The events of one user or one room, both directions. It shows the newest, and how many records the server dropped.
 
 import { label, shown } from "./plugins.js";
 
@@ -8,13 +8,13 @@ const SHOWN = 200;
 export class Tap {
   constructor(token) {
     this.token = token;
-    this.gone = new AbortController();
-    $("tap").addEventListener("submit", (event) => this.toggle(event), { signal: this.gone.signal });
+    this.ended = new AbortController();
+    $("tap").addEventListener("submit", (event) => this.toggle(event), { signal: this.ended.signal });
   }
 
   end() {
     this.stop("");
-    this.gone.abort();
+    this.ended.abort();
     $("tapped").replaceChildren();
     $("tapped-wide").hidden = true;
   }
@@ -41,7 +41,7 @@ export class Tap {
       else this.stop(shown(error.message));
     });
     this.socket.on("disconnect", (why) => why === "io client disconnect" || this.state("away-again", "Reconnecting"));
-    this.socket.on("tapped", (told) => this.show(shown(told)));
+    this.socket.on("tapped", (batch) => this.show(shown(batch)));
   }
 
   stop(why) {

@@ -1,4 +1,4 @@
-//! Every metric of the server, collected without one that runs: each part is asked for its metrics in its initial state.
+//! Every metric of the server, collected without a running server: each part reports its metrics in its initial state.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! What a replay has found, as a table or as JSON. It says the same in both.
+//! The result of a replay, as a table or as JSON.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -11,22 +11,22 @@ use crate::replay::compare::{Difference, What};
 use crate::replay::recording::Header;
 use crate::replay::shadow::median;
 
-/// Calls whose differences the table shows.
+/// The most calls with differences in the table.
 const SHOWN: usize = 10;
 
-/// The longest value that it shows, in characters.
+/// The most characters of a value in the table.
 const SHOWN_VALUE: usize = 200;
 
-/// What CPU is compared with.
+/// The baseline of CPU times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Against {
-    /// What the server measured: under load, with waits for real storage between.
+    /// The recording: measured by the server under load, with waits for storage between.
     Record,
-    /// The old build, run in turn with the new one.
+    /// The old build, run alternately with the new one.
     Build,
 }
 
-/// One call that was run.
+/// One replayed call.
 pub(super) struct Run {
     pub(super) name: String,
     pub(super) at: u64,
@@ -36,7 +36,6 @@ pub(super) struct Run {
     pub(super) differences: Vec<Difference>,
 }
 
-/// All of them.
 pub(super) struct Report {
     recorded: (String, String),
     with: (String, String),
@@ -46,7 +45,7 @@ pub(super) struct Report {
     runs: Vec<Run>,
 }
 
-/// Figures of several calls.
+/// Totals of several calls.
 #[derive(Default)]
 struct Row {
     calls: usize,
@@ -71,7 +70,7 @@ impl Row {
         self.new_ns.push(run.new_ns);
     }
 
-    /// Medians of both in microseconds, and their ratio.
+    /// The median CPU times in microseconds, old and new, and their ratio.
     fn cpu(&self) -> (f64, f64, f64) {
         let micros = |values: &[u64]| median(&mut values.to_vec()).unwrap_or_default() as f64 / 1e3;
         let (old, new) = (micros(&self.old_ns), micros(&self.new_ns));
@@ -172,9 +171,12 @@ impl Report {
             let _ = writeln!(out, "{name:<36.36} {calls:>7} {differing:>7} {traps:>6} {old:>10.1} {new:>10.1} {ratio:>6.2}");
         }
         let _ = match self.against {
-            Against::Build => writeln!(out, "\nCPU: medians, both builds run in turn here."),
+            Against::Build => writeln!(out, "\nCPU: medians of both builds, run alternately on this machine."),
             Against::Record => {
-                writeln!(out, "\nCPU: medians, the old of the server that recorded; name the old build with --against.")
+                writeln!(
+                    out,
+                    "\nCPU: medians; the old one was measured by the recording server. Name the old build with --against."
+                )
             }
         };
         self.differences(&mut out);
@@ -207,18 +209,18 @@ impl Report {
         }
         let more = differing().count().saturating_sub(SHOWN);
         if more > 0 {
-            let _ = writeln!(out, "\nand {more} more; --json tells all.");
+            let _ = writeln!(out, "\nand {more} more; --json prints all.");
         }
         out.push('\n');
     }
 }
 
-/// As JSON has it.
+/// The name that JSON uses.
 fn name(what: What) -> String {
     serde_json::to_value(what).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
-/// What a plugin or a client wrote does not steer the terminal.
+/// Text of plugins and clients, escaped so that it cannot control the terminal.
 fn plain(text: &str) -> String {
     crate::shown::line(text).into_owned()
 }
@@ -235,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_somebody_would_see_makes_it_differ() {
+    fn only_visible_effects_count_as_a_difference() {
         let one = |what| vec![Difference { what, was: Some(json!("a\u{1b}")), is: None }];
         assert!(report(one(What::AskedLess), 1000, None).is_same());
         let differs = report(one(What::EffectGone), 1000, None);
@@ -245,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slower_build_differs_where_a_ratio_is_asked_for() {
+    fn a_slower_build_differs_only_with_max_cpu() {
         assert!(report(Vec::new(), 9000, None).is_same());
         let slow = report(Vec::new(), 9000, Some(2.0));
         assert!(!slow.is_same() && slow.text().contains("9.00"), "{}", slow.text());

@@ -1,4 +1,4 @@
-//! The limits that cannot be configured, for the page of all limits: what is limited, its value, what happens past it, and the metric.
+//! The limits that cannot be configured, for the page of all limits: the limit, its value, what happens past it, and the metric.
 
 pub(super) const FIXED: &[(&str, &str, &str, &str)] = &[
     ("runs of a call again after a conflict", "5", "the call is refused with `unavailable`", "plugin_conflicts"),

@@ -1,11 +1,11 @@
-//! `host/docs/limits.md`: every limit. A key is a limit if its comment says what happens past it; the other limits are in
+//! `host/docs/limits.md`: every limit. A key is a limit if its comment has a sentence "Past it …"; limits without a key are in
 //! [`super::fixed`].
 
 use super::fixed::FIXED;
 use super::pages::{cell, default, fill};
 use super::{Key, sections, sentences};
 
-/// `host/docs/limits.md`.
+/// The page.
 pub fn page() -> String {
     let mut out = String::from("| key | limit | default | past it | metric |\n|---|---|---|---|---|\n");
     for key in sections().iter().flat_map(|section| &section.keys) {
@@ -19,7 +19,7 @@ pub fn page() -> String {
     fill(include_str!("limits.md"), &out)
 }
 
-/// The row of a key that is a limit.
+/// The row of a key, if it is a limit.
 fn row(key: &Key) -> Option<String> {
     let all = sentences(&key.about);
     let of = |begins: &str| all.iter().filter_map(|one| one.strip_prefix(begins)).collect::<Vec<_>>().join(" ");

@@ -1,4 +1,4 @@
-//! `host/docs/configuration.md` and `host/docs/metrics.md`: hand-written text with a generated table in it.
+//! `host/docs/configuration.md` and `host/docs/metrics.md`: hand-written text with generated tables.
 
 use super::{Key, Section, sections};
 use crate::telemetry::catalogue::Described;
@@ -22,12 +22,12 @@ pub fn metrics(all: &[Described]) -> String {
     fill(include_str!("metrics.md"), &table)
 }
 
-/// Puts the generated part into a page.
+/// Inserts the generated part into a page.
 pub(super) fn fill(page: &str, generated: &str) -> String {
     page.replace(GENERATED, generated.trim_end())
 }
 
-/// A text as a cell of a table.
+/// A text, escaped for a table's cell.
 pub(super) fn cell(text: &str) -> String {
     text.replace('|', "\\|")
 }
@@ -41,7 +41,7 @@ fn section(section: &Section) -> String {
     out
 }
 
-/// The default of a key. Bytes are shown in larger units as well.
+/// The default of a key, for bytes also in a larger unit.
 pub(super) fn default(key: &Key) -> String {
     let Some(value) = key.default.as_ref() else { return "–".into() };
     let size = value.as_u64().filter(|_| key.about.contains("ytes ")).and_then(larger_unit);

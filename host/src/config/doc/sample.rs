@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{Key, Section, is_chosen, sections};
 
-/// Columns of a comment.
+/// The width of a comment, in columns.
 const WIDTH: usize = 110;
 
 /// The file.
@@ -48,12 +48,12 @@ fn comment(out: &mut String, text: &str) {
     out.push('\n');
 }
 
-/// A value as TOML writes it.
+/// A value in TOML's syntax.
 pub(super) fn toml(value: &Value) -> Option<String> {
     toml::Value::try_from(value).ok().map(|value| value.to_string())
 }
 
-/// A value of the right kind, for a key that has no default.
+/// A value of the right kind, for a key without a default.
 fn placeholder(key: &Key) -> &'static str {
     match key.kind.as_str() {
         "whole number" => "0",

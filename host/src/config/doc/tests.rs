@@ -1,4 +1,4 @@
-//! What is printed of the configuration is complete, and what `hubbub config default` prints is the default.
+//! The printed documentation is complete, and `hubbub config default` prints the defaults.
 #![allow(clippy::unwrap_used)]
 
 use super::*;
@@ -32,7 +32,7 @@ fn the_default_file_is_the_default_configuration() {
 }
 
 #[test]
-fn the_default_file_with_every_comment_taken_away_has_only_known_keys() {
+fn the_default_file_without_comments_has_only_known_keys() {
     let key = |line: &str| line.split_once(" = ").is_some_and(|(key, _)| key.chars().all(|c| c.is_ascii_lowercase() || c == '_'));
     let mut text = String::new();
     for line in default_file().lines() {
@@ -49,7 +49,7 @@ fn the_default_file_with_every_comment_taken_away_has_only_known_keys() {
 }
 
 #[test]
-fn the_schema_has_no_null_and_no_duration_of_rust() {
+fn the_schema_has_no_null_and_durations_as_text() {
     let text = schema().unwrap();
     assert!(!text.contains(": null") && !text.contains("\"null\"") && !text.contains("nanos"), "{text}");
     assert!(text.contains(r#""default": "25s""#), "{text}");

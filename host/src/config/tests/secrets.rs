@@ -1,11 +1,11 @@
-//! No error and no log line shows a secret, whichever key it is under and however it is written.
+//! No error and no log line may show a secret, under any key and in any form.
 
 use super::*;
 
-/// Part of every secret here.
+/// A part of every secret in these tests.
 const HIDDEN: &str = "hunter2";
 
-/// Every key that holds a secret, or something that does.
+/// Every key with a secret in its value.
 const SECRET_KEYS: [&str; 10] = [
     "auth.keys",
     "api.keys",
@@ -19,7 +19,7 @@ const SECRET_KEYS: [&str; 10] = [
     "plugins.NAME.config",
 ];
 
-/// Keys whose name sounds like a secret's, and that hold none.
+/// Keys with a name like a secret's and no secret in their value.
 const OPEN_KEYS: [&str; 7] = [
     "auth.max_token_bytes",
     "auth.min_secret_bytes",
@@ -31,7 +31,7 @@ const OPEN_KEYS: [&str; 7] = [
 ];
 
 #[test]
-fn every_key_that_sounds_like_a_secret_is_among_those_tested() {
+fn every_key_with_a_name_like_a_secrets_is_tested() {
     let sounds =
         |key: &&String| ["secret", "token", "password", "url", "keys", "properties"].iter().any(|word| key.contains(word));
     for key in keys::all().iter().filter(sounds) {
@@ -39,7 +39,7 @@ fn every_key_that_sounds_like_a_secret_is_among_those_tested() {
     }
 }
 
-/// Secrets as they may be written, rightly and wrongly, under any of the keys.
+/// Valid and invalid forms of a secret's value.
 fn written() -> Vec<String> {
     let text = format!("pa{HIDDEN}ss");
     let forms = [
@@ -62,8 +62,8 @@ fn written() -> Vec<String> {
     forms.into()
 }
 
-fn shows_nothing(told: Result<Config, ConfigError>, how: &str) {
-    let shown = match told {
+fn assert_hidden(loaded: Result<Config, ConfigError>, how: &str) {
+    let shown = match loaded {
         Ok(config) => format!("{config:?}"),
         Err(error) => format!("{error} {error:?}"),
     };
@@ -76,16 +76,16 @@ fn no_secret_of_the_environment_is_shown() {
         let variable = keys::variable(&key.replace("NAME", "chat"));
         for value in written() {
             for mode in [Mode::Dev, Mode::Serve] {
-                let told = load(mode, None, &environment(&[(&variable, &value)]));
-                shows_nothing(told, &format!("{variable}={value}"));
+                let loaded = load(mode, None, &environment(&[(&variable, &value)]));
+                assert_hidden(loaded, &format!("{variable}={value}"));
             }
             let below = format!("{variable}__X");
-            shows_nothing(load(Mode::Dev, None, &environment(&[(&below, &value)])), &below);
+            assert_hidden(load(Mode::Dev, None, &environment(&[(&below, &value)])), &below);
         }
     }
     for variable in ["JWT_SECRET", "REDIS_URL", "DATABASE_URL"] {
         for value in written() {
-            shows_nothing(load(Mode::Serve, None, &environment(&[(variable, &value)])), variable);
+            assert_hidden(load(Mode::Serve, None, &environment(&[(variable, &value)])), variable);
         }
     }
 }
@@ -100,20 +100,20 @@ fn no_secret_of_the_file_is_shown() {
             let lines = [format!("{key} = {value}"), format!("{key} = {value} {value}"), format!("{key} = '{value}'")];
             for line in lines {
                 std::fs::write(&file, format!("# a comment\n{line}\n")).unwrap();
-                shows_nothing(load(Mode::Dev, Some(&file), &BTreeMap::new()), &line);
+                assert_hidden(load(Mode::Dev, Some(&file), &BTreeMap::new()), &line);
             }
         }
     }
 }
 
 #[test]
-fn an_error_of_the_file_names_its_place() {
+fn an_error_of_the_file_names_its_key_or_position() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("hubbub.toml");
     let refusal = |text: &str| {
         std::fs::write(&file, text).unwrap();
-        let said = load(Mode::Dev, Some(&file), &BTreeMap::new()).unwrap_err().to_string();
-        said.strip_prefix(&format!("{}: ", file.display())).unwrap().to_owned()
+        let error = load(Mode::Dev, Some(&file), &BTreeMap::new()).unwrap_err().to_string();
+        error.strip_prefix(&format!("{}: ", file.display())).unwrap().to_owned()
     };
     assert!(
         refusal("[admin]\ntoken = \"hunter2\n").starts_with("line 2, column "),
@@ -132,22 +132,22 @@ fn an_error_of_the_file_names_its_place() {
 }
 
 #[test]
-fn serve_refuses_tokens_and_keys_that_can_be_guessed() {
+fn serve_refuses_short_and_public_secrets() {
     let long = "0123456789abcdef";
     let serve = |variable: &str, secret: &str| {
-        let told = load(Mode::Serve, None, &environment(&[("JWT_SECRET", "a secret of enough length"), (variable, secret)]));
-        told.map(drop).map_err(|error| error.to_string())
+        let loaded = load(Mode::Serve, None, &environment(&[("JWT_SECRET", "a secret of enough length"), (variable, secret)]));
+        loaded.map(drop).map_err(|error| error.to_string())
     };
     for (variable, key) in [("HUBBUB_API__KEYS", "api.keys.0"), ("HUBBUB_ADMIN__TOKEN", "admin.token")] {
         assert_eq!(serve(variable, long), Ok(()));
         for short in [&long[..15], " 0123456789abcde    ", "Zq"] {
-            let said = serve(variable, &format!("\"{short}\"")).unwrap_err();
-            assert!(said.starts_with(key) && said.contains("16 bytes") && !said.contains(short.trim()), "{said}");
-            assert!(load(Mode::Dev, None, &environment(&[(variable, short)])).is_ok(), "dev takes any");
+            let error = serve(variable, &format!("\"{short}\"")).unwrap_err();
+            assert!(error.starts_with(key) && error.contains("16 bytes") && !error.contains(short.trim()), "{error}");
+            assert!(load(Mode::Dev, None, &environment(&[(variable, short)])).is_ok(), "dev accepts any");
         }
         for known in ["dev-api-key", "dev-admin-token"] {
-            let said = serve(variable, known).unwrap_err();
-            assert!(said.starts_with(key) && said.contains("hubbub dev"), "{said}");
+            let error = serve(variable, known).unwrap_err();
+            assert!(error.starts_with(key) && error.contains("hubbub dev"), "{error}");
         }
     }
     assert!(serve("HUBBUB_API__KEYS", &format!("{long}, short")).unwrap_err().starts_with("api.keys.1 "));
@@ -156,7 +156,7 @@ fn serve_refuses_tokens_and_keys_that_can_be_guessed() {
 #[test]
 fn an_empty_secret_is_refused() {
     for variable in ["HUBBUB_API__KEYS", "HUBBUB_ADMIN__TOKEN"] {
-        let said = refusal(&[(variable, "\"\"")]);
-        assert!(said.contains("is empty"), "{said}");
+        let error = refusal(&[(variable, "\"\"")]);
+        assert!(error.contains("is empty"), "{error}");
     }
 }

@@ -1,5 +1,5 @@
-//! Reads a text of the environment as the kind that its key wants, in the forms that compose files, charts and shells write it. Keeps
-//! the digits of a text that looks like a number.
+//! Parses a text of the environment by its key's type, in the forms of compose files, charts and shells. Digits of a text that looks
+//! like a number must not change.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use toml::{Table, Value};
 
 use super::{Node, Place};
 
-/// How deep lists and tables may be nested.
+/// The depth to which lists and tables may be nested.
 const MAX_DEPTH: usize = 32;
 
 /// A whole number.
@@ -17,7 +17,7 @@ pub(super) enum Whole {
     Signed(i64),
 }
 
-/// The kind that a text looks like where its key has none, as in a plugin's own settings: JSON where it reads as such, else text.
+/// The guessed type of a text for a key of any type, such as a plugin's setting: JSON if it parses, else text.
 pub(super) enum Guess {
     List,
     Table,
@@ -42,7 +42,7 @@ pub(super) fn guess(raw: &str) -> Guess {
         Ok(serde_json::Value::Number(number)) => match (number.as_u64(), number.as_i64(), number.as_f64()) {
             (Some(number), ..) => Guess::Unsigned(number),
             (None, Some(number), _) => Guess::Signed(number),
-            // Digits past 64 bits would be rounded: they are a text.
+            // Integers above 64 bits would be rounded, so they stay texts.
             (None, None, Some(number)) if raw.contains(['.', 'e', 'E']) => Guess::Float(number),
             _ => Guess::Text,
         },
@@ -50,7 +50,7 @@ pub(super) fn guess(raw: &str) -> Guess {
     }
 }
 
-/// A text without the spaces around it, and without one pair of quotes, which compose's lists leave in place.
+/// Removes surrounding spaces and one pair of quotes, which lists in compose files keep.
 pub(super) fn unquoted(raw: &str) -> String {
     let raw = raw.trim();
     if raw.starts_with('"') {
@@ -69,7 +69,7 @@ pub(super) fn flag(raw: &str) -> Option<bool> {
     }
 }
 
-/// A whole number; `_` may stand between digits.
+/// A whole number; `_` is allowed between digits.
 pub(super) fn whole(raw: &str) -> Option<Whole> {
     let text = unquoted(raw);
     if text.starts_with('_') || text.ends_with('_') {
@@ -79,19 +79,19 @@ pub(super) fn whole(raw: &str) -> Option<Whole> {
     digits.parse().map(Whole::Unsigned).or_else(|_| digits.parse().map(Whole::Signed)).ok()
 }
 
-/// A list: JSON or TOML, or its elements with commas between.
+/// A list in JSON or TOML, or separated by commas.
 pub(super) fn list(raw: &str, at: &Place) -> Option<Vec<Place>> {
     let raw = raw.trim();
     if let Some(elements) = bracketed(raw, at) {
         return Some(elements);
     }
-    // A list that is not closed, or not quoted, is no name with a bracket. An address such as `[::1]:80` is one.
+    // A list that is not closed or not quoted is an error, unlike an address such as `[::1]:80`.
     if let Some(rest) = raw.strip_prefix('[')
         && (raw.ends_with(']') || rest.trim_start().starts_with(['"', '\'']))
     {
         return None;
     }
-    // TOML reads `0x1f` and `1_000` as numbers: without a quote they are texts.
+    // Only with quotes: TOML would read `0x1f` and `1_000` as numbers, which must stay texts.
     if raw.contains(['\'', '"', '{'])
         && let Some(elements) = bracketed(&format!("[{raw}]"), at)
     {
@@ -101,7 +101,7 @@ pub(super) fn list(raw: &str, at: &Place) -> Option<Vec<Place>> {
     Some(elements.map(|element| at.part(Node::Text(element.to_owned()))).collect())
 }
 
-/// A list that is written as one, in brackets.
+/// A list in brackets.
 pub(super) fn bracketed(raw: &str, at: &Place) -> Option<Vec<Place>> {
     let raw = raw.trim();
     if !raw.starts_with('[') || is_too_deep(raw) {
@@ -116,7 +116,7 @@ pub(super) fn bracketed(raw: &str, at: &Place) -> Option<Vec<Place>> {
     }
 }
 
-/// Whether a text is nested past what a configuration needs; each level is read by a call of its own.
+/// Whether a text is nested too deep, which would overflow the parser's stack.
 fn is_too_deep(raw: &str) -> bool {
     let mut depth = 0_usize;
     raw.bytes().any(|byte| {
@@ -129,7 +129,7 @@ fn is_too_deep(raw: &str) -> bool {
     })
 }
 
-/// A table, of JSON or TOML.
+/// A table in JSON or TOML.
 pub(crate) fn table(raw: &str, at: &Place) -> Option<BTreeMap<String, Place>> {
     let raw = raw.trim();
     if !raw.starts_with('{') || is_too_deep(raw) {
@@ -144,7 +144,7 @@ pub(crate) fn table(raw: &str, at: &Place) -> Option<BTreeMap<String, Place>> {
     }
 }
 
-/// A part of a JSON text. A number is left as it is written, since `12` may be wanted as a text; a list or a table is no text.
+/// A part of a JSON text. A number stays raw text, because the key may want `12` as a text.
 fn of_json(raw: &RawValue, at: &Place) -> Place {
     let raw = raw.get();
     let text = || Node::Text(raw.to_owned());

@@ -1,4 +1,4 @@
-//! Schemas lifted by hand: names, references, and what is not understood.
+//! Named types, references, and schemas that are not understood.
 
 use std::collections::BTreeSet;
 
@@ -10,9 +10,9 @@ const CHAT: Place<'_> = Place { namespace: "Chat", plugin: "chat", ending: "Sent
 const ROOT_VIDEO: Place<'_> = Place { namespace: "Root", plugin: "video", ending: "Received" };
 
 fn lift(schemas: &[(Place<'_>, Value)]) -> (Vec<Value>, BTreeMap<String, Value>) {
-    let mut lifter = Lifter::default();
-    let mut lifted: Vec<_> = schemas.iter().map(|(place, schema)| lifter.lift(*place, &schema.to_string())).collect();
-    let all = lifter.finish(BTreeSet::from(["Refused".to_owned()]));
+    let mut collector = SchemaCollector::default();
+    let mut lifted: Vec<_> = schemas.iter().map(|(place, schema)| collector.lift(*place, &schema.to_string())).collect();
+    let all = collector.finish(BTreeSet::from(["Refused".to_owned()]));
     lifted.iter_mut().for_each(|schema| all.resolve(schema));
     (lifted, all.types)
 }
@@ -40,7 +40,7 @@ fn one_type_found_twice_has_one_name() {
 }
 
 #[test]
-fn types_of_one_name_are_told_apart_by_where_they_are() {
+fn types_of_one_name_are_named_by_their_places() {
     let text = object("Message", "text", &json!({"type": "string"}));
     let (lifted, _) = lift(&[(CHAT, text.clone()), (ROOT_VIDEO, object("Message", "count", &json!({"type": "integer"})))]);
     assert_eq!(lifted, [named("ChatMessage"), named("RootMessage")]);
@@ -50,11 +50,11 @@ fn types_of_one_name_are_told_apart_by_where_they_are() {
     assert_eq!(lifted, [named("ChatMessageSent"), named("ChatMessageReceived")]);
 
     let (lifted, _) = lift(&[(CHAT, object("Refused", "why", &json!(true))), (CHAT, text)]);
-    assert_eq!(lifted, [named("ChatRefused"), named("Message")], "a name of the host's is taken");
+    assert_eq!(lifted, [named("ChatRefused"), named("Message")], "the host's names are reserved");
 }
 
 #[test]
-fn a_type_within_itself_has_a_name() {
+fn a_recursive_type_has_a_name() {
     let tree = object("Tree", "children", &json!({"type": "array", "items": {"$ref": "#"}}));
     let (lifted, types) = lift(&[(CHAT, tree)]);
     assert_eq!(lifted, [named("Tree")]);
@@ -67,35 +67,35 @@ fn a_type_within_itself_has_a_name() {
 }
 
 #[test]
-fn short_schemas_stay_where_they_are() {
+fn short_schemas_stay_inline() {
     let (lifted, types) = lift(&[(CHAT, json!({"title": "string", "type": "string", "maxLength": 128}))]);
     assert_eq!(lifted, [json!({"type": "string", "maxLength": 128})]);
     assert!(types.is_empty());
 }
 
 #[test]
-fn what_is_not_understood_is_anything() {
-    let lifter = || Lifter::default();
-    assert_eq!(lifter().lift(CHAT, "not JSON"), json!(true));
+fn schemas_that_are_not_understood_allow_anything() {
+    let collector = || SchemaCollector::default();
+    assert_eq!(collector().lift(CHAT, "not JSON"), json!(true));
     let odd = json!({"type": "colour", "required": "a", "enum": [], "pattern": "(", "$ref": "https://elsewhere/x", "items": 3,
         "anyOf": {}, "x-own": 1, "minLength": -1, "properties": {"a": {"$ref": "#/$defs/Missing"}, "b": 7}});
-    assert_eq!(lifter().lift(CHAT, &odd.to_string()), json!({"items": true, "properties": {"a": {}, "b": true}}));
+    assert_eq!(collector().lift(CHAT, &odd.to_string()), json!({"items": true, "properties": {"a": {}, "b": true}}));
     let many: Map<String, Value> = (0..=MAX_DEFINITIONS).map(|n| (format!("T{n}"), json!({}))).collect();
-    assert_eq!(lifter().lift(CHAT, &json!({"type": "object", "$defs": many}).to_string()), json!(true));
+    assert_eq!(collector().lift(CHAT, &json!({"type": "object", "$defs": many}).to_string()), json!(true));
 }
 
 #[test]
-fn what_only_looks_like_a_reference_is_left_out() {
+fn values_that_look_like_a_reference_are_dropped() {
     let looks = json!([{"$ref": "#/$defs/A"}]);
     let schema = json!({"const": looks, "default": looks, "enum": looks, "examples": [1], "properties": {"$ref": true}});
-    assert_eq!(Lifter::default().lift(CHAT, &schema.to_string()), json!({"examples": [1], "properties": {}}));
+    assert_eq!(SchemaCollector::default().lift(CHAT, &schema.to_string()), json!({"examples": [1], "properties": {}}));
 }
 
 #[test]
-fn newer_words_are_said_in_draft_7() {
+fn newer_keywords_are_converted_to_draft_7() {
     let tuple = json!({"prefixItems": [{"type": "string"}], "items": false, "description": "one"});
     assert_eq!(
-        Lifter::default().lift(CHAT, &tuple.to_string()),
+        SchemaCollector::default().lift(CHAT, &tuple.to_string()),
         json!({
             "items": [{"type": "string"}], "additionalItems": false, "description": "one",
         })

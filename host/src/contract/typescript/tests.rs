@@ -1,4 +1,4 @@
-//! Schemas as types, one a line.
+//! Schemas and their TypeScript types.
 
 use std::collections::BTreeMap;
 
@@ -57,7 +57,7 @@ fn objects_and_records() {
 }
 
 #[test]
-fn what_is_said_in_several_ways_holds_at_once() {
+fn several_keywords_become_an_intersection() {
     let a = json!({"$ref": "#/components/schemas/A"});
     let b = json!({"$ref": "#/components/schemas/B"});
     types(&[
@@ -70,7 +70,7 @@ fn what_is_said_in_several_ways_holds_at_once() {
 }
 
 #[test]
-fn a_type_too_deep_ends() {
+fn a_type_that_is_too_deep_is_cut() {
     let mut schema = json!({"type": "string"});
     for _ in 0..200 {
         schema = json!({"type": "array", "items": schema});
@@ -84,7 +84,7 @@ fn recursive() -> BTreeMap<String, Value> {
 }
 
 #[test]
-fn descriptions_are_comments_and_never_end_them() {
+fn a_description_cannot_end_its_comment() {
     let schema = json!({"description": "One */ evil(); /*", "properties": {"a": {"description": "Two\nlines", "type": "null"}}});
     let expected = "/** One *\\/ evil(); /* */\nexport interface A {\n  /**\n   * Two\n   * lines\n   */\n  a?: null;\n}\n";
     assert_eq!(declaration("A", &schema), expected);
@@ -92,7 +92,7 @@ fn descriptions_are_comments_and_never_end_them() {
 }
 
 #[test]
-fn a_payload_that_may_be_nothing_may_be_left_out() {
+fn a_payload_that_may_be_null_is_optional() {
     let types = BTreeMap::from([("MaybeA".to_owned(), json!({"anyOf": [{"type": "string"}, {"type": "null"}]}))]);
     assert_eq!(parameter(&json!(true), &types), "payload?: unknown");
     assert_eq!(parameter(&json!({"type": ["string", "null"]}), &types), "payload?: string | null");

@@ -1,4 +1,4 @@
-// The demo page: a stock socket.io-client in the chat plugin's lobby. It knows the public events and nothing of the server.
+// The demo page: a stock socket.io-client in the chat plugin's lobby. It must use only public events.
 
 const NAMESPACE = "/chat";
 const TYPING_SHOWN_MS = 3000;
@@ -6,12 +6,12 @@ const TYPING_SENT_EVERY_MS = 2000;
 const ANSWER_WITHIN_MS = 5000;
 const NOTICE_SHOWN_MS = 6000;
 const REJOIN_AFTER_MS = 250;
-// Who enters becomes a participant over the bus, which may be a moment behind the connection.
+// A user becomes a participant by a message on the bus, which may arrive after the connection.
 const JOIN_ATTEMPTS = 20;
 const HISTORY_PAGE = 50;
-// After an outage, the most pages that are read to close the gap. What is older stays behind "Earlier messages".
+// After an outage, the most pages that are read to close the gap. Older messages are behind "Earlier messages".
 const CATCH_UP_PAGES = 10;
-// Messages of one person that are closer than this stand under one name.
+// Messages of one user within this time are grouped under one name.
 const TOGETHER_MS = 3 * 60 * 1000;
 
 const at = (id) => document.getElementById(id);
@@ -26,7 +26,7 @@ let joined = false;
 let online = 0;
 let earlierBefore = null;
 
-// --- Coming in ---------------------------------------------------------------------------------------------------------------
+// --- Login -------------------------------------------------------------------------------------------------------------------
 
 at("name").value = sessionStorage.getItem("name") ?? "";
 
@@ -44,7 +44,7 @@ door.addEventListener("submit", async (event) => {
   draft.focus();
 });
 
-/** Becomes a participant of the lobby, and gets a token for it. Resolves to what the server wants in `auth`. */
+/** Becomes a participant of the lobby. Resolves to the `auth` of the connection: a token. */
 async function enter() {
   const response = await fetch("/demo/enter", {
     method: "POST",
@@ -52,7 +52,7 @@ async function enter() {
     body: JSON.stringify({ name: me.name }),
   }).catch(() => { throw new Error("The server does not answer."); });
   const body = await response.json().catch(() => ({}));
-  if (!response.ok) throw new Error(body.detail ?? body.title ?? "The server let nobody in.");
+  if (!response.ok) throw new Error(body.detail ?? body.title ?? "The server refused the login.");
   me.userId = body.userId;
   me.chatId = body.chatId;
   return { token: body.token };
@@ -63,19 +63,19 @@ function connect(first) {
   socket = io(NAMESPACE, {
     reconnectionDelay: 250,
     reconnectionDelayMax: 2000,
-    // Called for every connection, so a server that forgot us (or has a new key) meets us anew. Without a token the server
-    // refuses, and `connect_error` tries again.
+    // Called for every connection, so that a restarted server gets a new login. Without a token the server refuses the
+    // connection, and `connect_error` retries.
     auth: (answer) => {
-      const entered = first ? Promise.resolve(first) : enter();
+      const login = first ? Promise.resolve(first) : enter();
       first = null;
-      entered.then(answer, () => answer({}));
+      login.then(answer, () => answer({}));
     },
   });
   socket.on("connect", () => join(JOIN_ATTEMPTS));
   socket.on("disconnect", (reason) => {
     setJoined(false);
     show("reconnecting", "Reconnecting…");
-    // The stock client takes a server's disconnect as final.
+    // The stock client does not reconnect after a disconnect by the server.
     if (reason === "io server disconnect") reconnectSoon();
   });
   socket.on("connect_error", (error) => {
@@ -86,8 +86,8 @@ function connect(first) {
   });
   socket.on("chat:message", (message) => { add(message, true); setTyping(message.userId, null); });
   socket.on("chat:typing", ({ userId, userName }) => setTyping(userId, userName));
-  socket.on("user:joined", ({ userId, name }) => arrived(userId, name));
-  socket.on("user:left", ({ userId }) => left(userId));
+  socket.on("user:joined", ({ userId, name }) => userJoined(userId, name));
+  socket.on("user:left", ({ userId }) => userLeft(userId));
   socket.on("error", (refusal) => notice(refusal));
 }
 
@@ -114,7 +114,7 @@ async function join(attempts) {
   await catchUp();
 }
 
-/** The answer to an event: its reply, `{error}`, or null where the connection ended first. */
+/** The acknowledgement of an event: its reply, `{error}`, or null if the connection ended first. */
 async function ask(event, payload) {
   const asked = socket.id;
   try {
@@ -136,14 +136,14 @@ function show(state, text) {
   line.textContent = text;
 }
 
-// A page that is left says so; one that only lost its network comes back by itself.
+// A closed page leaves the chat; a page that lost its network reconnects instead.
 addEventListener("pagehide", () => {
   if (joined) socket.emit("chat:leave", { chatId: me.chatId });
 });
 
 // --- Messages ----------------------------------------------------------------------------------------------------------------
 
-/** Reads back from now until what is known already, so that an outage leaves no gap and nothing twice. */
+/** Reads the history back to the newest known message, so that an outage leaves no gap and no duplicate. */
 async function catchUp() {
   const known = messages.size > 0;
   let before;
@@ -173,22 +173,22 @@ function setEarlier(before) {
   at("earlier").hidden = !earlierBefore;
 }
 
-/** Puts a message in its place by time, once. */
+/** Inserts a message by time, unless it is shown already. */
 function add(message, live) {
   if (messages.has(message.id)) return;
   const stay = live && list.scrollHeight - list.scrollTop - list.clientHeight > 120 && message.userId !== me.userId;
   const node = draw(message);
   messages.set(message.id, { message, node });
-  // Ids sort by time. Most messages are the newest, so the search begins at the end.
+  // Ids sort by time. Most messages are new, so the search begins at the end.
   let after = list.lastElementChild;
   while (after && after.dataset.id > message.id) after = after.previousElementSibling;
   list.insertBefore(node, after ? after.nextElementSibling : list.firstElementChild);
-  for (const changed of [node, node.nextElementSibling]) if (changed) changed.classList.toggle("more", goesOn(changed));
-  if (live) arrivedBySpeaking(message);
+  for (const changed of [node, node.nextElementSibling]) if (changed) changed.classList.toggle("more", continuesGroup(changed));
+  if (live) markOnline(message);
   if (!stay) toBottom();
 }
 
-function goesOn(node) {
+function continuesGroup(node) {
   const previous = messages.get(node.previousElementSibling?.dataset.id)?.message;
   const { message } = messages.get(node.dataset.id);
   return previous?.userId === message.userId && Date.parse(message.createdAt) - Date.parse(previous.createdAt) < TOGETHER_MS;
@@ -213,9 +213,9 @@ function draw(message) {
 const FORMATTING = new Set(["A", "B", "BLOCKQUOTE", "BR", "CODE", "DEL", "EM", "I", "LI", "OL", "P", "PRE", "S", "STRONG", "U", "UL"]);
 
 /**
- * The server sends sanitized HTML. It is not put into the page as it is all the same: this page would then be as safe as the
- * worst version of one plugin. It is parsed in a document that runs and loads nothing, and rebuilt from elements without
- * attributes, but for a link's address. What is not formatting becomes the text in it.
+ * The server sends sanitized HTML. It is sanitized again, so that this page does not depend on a plugin's correctness: it is parsed
+ * in a document that runs and loads nothing, and rebuilt from formatting elements without attributes except a link's address.
+ * Other elements are replaced by their text.
  */
 function safe(html) {
   const copy = (from, to) => {
@@ -248,13 +248,13 @@ at("compose").addEventListener("submit", async (event) => {
   draft.focus();
   const reply = await ask("chat:message", { chatId: me.chatId, content });
   if (reply && !reply.error) return notice(null);
-  // It may be lost or not; whoever wrote it decides.
+  // The message may be stored or lost; the user decides whether to send it again.
   if (!draft.value) draft.value = content;
-  notice(reply?.error ?? { message: "The connection broke. Look whether your message arrived before you send it again." });
+  notice(reply?.error ?? { message: "The connection broke. Check whether your message arrived before you send it again." });
 });
 
 draft.addEventListener("keydown", (event) => {
-  // Enter also picks a word in an input method.
+  // Enter also confirms a word in an input method.
   if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
   event.preventDefault();
   at("compose").requestSubmit();
@@ -264,23 +264,23 @@ function toBottom() {
   list.scrollTop = list.scrollHeight;
 }
 
-// --- People ------------------------------------------------------------------------------------------------------------------
+// --- Members ------------------------------------------------------------------------------------------------------------------
 
-function arrived(userId, name) {
+function userJoined(userId, name) {
   const known = members.get(userId);
   if (!known?.here && userId !== me.userId) online += 1;
   members.set(userId, { name: name ?? known?.name ?? userId, here: true });
   showMembers();
 }
 
-/** Who speaks is here, and was counted when we joined. */
-function arrivedBySpeaking({ userId, user }) {
+/** The author of a message is online, and is counted already. */
+function markOnline({ userId, user }) {
   if (members.get(userId)?.here) return;
   members.set(userId, { name: user?.name ?? userId, here: true });
   showMembers();
 }
 
-function left(userId) {
+function userLeft(userId) {
   if (userId === me.userId) return;
   if (members.delete(userId)) online = Math.max(1, online - 1);
   setTyping(userId, null);
@@ -321,10 +321,10 @@ function setTyping(userId, name) {
     : names.length ? `${names[0]} is typing…` : "";
 }
 
-// --- Small things ------------------------------------------------------------------------------------------------------------
+// --- Helpers -----------------------------------------------------------------------------------------------------------------
 
 let noticeTimer;
-/** A refusal, in one line that goes by itself; null clears it. */
+/** Shows a refusal for a moment; null clears it. */
 function notice(refusal) {
   clearTimeout(noticeTimer);
   const wait = refusal?.retryAfterMs ? ` Try again in ${Math.ceil(refusal.retryAfterMs / 1000)} s.` : "";

@@ -156,17 +156,17 @@ mod tests {
 
     impl Disk {
         fn set_room(&self, bytes: usize) {
-            self.0.lock().unwrap().0 = bytes;
+            self.0.lock().0 = bytes;
         }
 
         fn text(&self) -> String {
-            String::from_utf8(self.0.lock().unwrap().1.clone()).unwrap()
+            String::from_utf8(self.0.lock().1.clone()).unwrap()
         }
     }
 
     impl Write for Disk {
         fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-            let mut disk = self.0.lock().unwrap();
+            let mut disk = self.0.lock();
             let fits = text.len().min(disk.0);
             if fits == 0 {
                 return Err(ErrorKind::StorageFull.into());

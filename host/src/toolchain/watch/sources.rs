@@ -1,5 +1,4 @@
-//! The sources of the plugins as they were last seen, by what they hold. It decides what a report of the file system means, and never
-//! builds.
+//! The last seen state of the plugins' sources. It turns events of the file system into changes, and must never build.
 
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt as _;
@@ -10,22 +9,22 @@ use super::super::SHARED;
 use super::super::contents::{self, Content};
 use super::Changed;
 
-/// How deep under a crate's `src` files are noticed, and how many are remembered. What lies deeper or comes later is noticed by
-/// the next change of another file.
+/// The depth under a crate's `src` and the number of files that are watched. A change beyond them is built with the next change of
+/// another file.
 const MAX_DEPTH: usize = 16;
 const MAX_FILES: usize = 20_000;
 
-/// A file whose time is further back than this when it has changed was given an old time.
+/// A changed file with a time older than this was given an old time.
 const RECENT: Duration = Duration::from_secs(2);
 
-/// More than a tick of a file system's clock.
+/// Longer than the resolution of a file system's clock.
 const TICK: Duration = Duration::from_millis(50);
 
-/// Reports of one file that come closer together than this belong to one save: editors write, then set times and modes.
+/// Events of one file within this time belong to one save: editors write, then set times and modes.
 const ONE_SAVE: Duration = Duration::from_secs(2);
 
-/// The sources as they were last seen. The system also reports that a file was opened, and a compiler opens all of them: a file is
-/// read again only where its times or its size differ, and has changed only where its content does.
+/// The last seen state of the sources. The system also reports opened files, and a compiler opens all of them: so a file is read
+/// again only if its times or size differ, and has changed only if its content differs.
 pub(super) struct Sources {
     root: PathBuf,
     seen: HashMap<PathBuf, Seen>,
@@ -34,11 +33,11 @@ pub(super) struct Sources {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Seen {
     Dir,
-    /// `told`: when a report of it was last passed on.
+    /// `reported`: the time of its last reported event.
     File {
         stamp: Stamp,
         content: Option<Content>,
-        told: Option<Instant>,
+        reported: Option<Instant>,
     },
 }
 
@@ -49,20 +48,20 @@ struct Stamp {
     size: u64,
     /// Seconds and nanoseconds.
     modified: (i64, i64),
-    /// Of its content or of what is known of it; an editor can set the other time back, and not this one.
+    /// The time of the last change to content or metadata, which an editor cannot set back.
     changed: (i64, i64),
 }
 
 impl Seen {
-    fn told_now(self) -> Self {
+    fn reported_now(self) -> Self {
         match self {
             Self::Dir => Self::Dir,
-            Self::File { stamp, content, .. } => Self::File { stamp, content, told: Some(Instant::now()) },
+            Self::File { stamp, content, .. } => Self::File { stamp, content, reported: Some(Instant::now()) },
         }
     }
 
-    fn was_just_told(self) -> bool {
-        matches!(self, Self::File { told: Some(at), .. } if at.elapsed() < ONE_SAVE)
+    fn was_just_reported(self) -> bool {
+        matches!(self, Self::File { reported: Some(at), .. } if at.elapsed() < ONE_SAVE)
     }
 }
 
@@ -79,7 +78,7 @@ impl Sources {
     fn remember(&mut self, dir: &Path, depth: usize) {
         let Ok(entries) = std::fs::read_dir(dir) else { return };
         for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
-            if self.concerns(&path).is_none() || self.seen.len() >= MAX_FILES {
+            if self.concern_of(&path).is_none() || self.seen.len() >= MAX_FILES {
                 continue;
             }
             let seen = look(&path, None);
@@ -90,29 +89,29 @@ impl Sources {
         }
     }
 
-    /// Adds what a report about this path means.
+    /// Adds the change that an event about this path means.
     pub(super) fn look_at(&mut self, path: &Path, changed: &mut Changed) {
-        let Some(concern) = self.concerns(path) else { return };
+        let Some(concern) = self.concern_of(path) else { return };
         let before = self.seen.get(path).copied();
         let now = look(path, before);
         let beside_the_crates = path.parent() == Some(&self.root.join("plugins")) && now != Some(Seen::Dir);
         if before == now || (beside_the_crates && now.is_some()) {
             return;
         }
-        let same = holds_the_same(before, now);
-        let now = if same { now } else { under_a_new_time(path, now) };
+        let same = has_same_content(before, now);
+        let now = if same { now } else { with_new_time(path, now) };
         match now {
-            Some(now) if self.seen.len() < MAX_FILES => drop(self.seen.insert(path.to_owned(), now.told_now())),
+            Some(now) if self.seen.len() < MAX_FILES => drop(self.seen.insert(path.to_owned(), now.reported_now())),
             _ => drop(self.seen.remove(path)),
         }
         if same {
-            changed.saved_as_it_was |= !before.is_some_and(Seen::was_just_told);
+            changed.saved_unchanged |= !before.is_some_and(Seen::was_just_reported);
             return;
         }
         if matches!(concern, Concern::Plugin(_)) && !self.is_used(path, now) {
             return;
         }
-        // A folder that appears brings files that nothing is reported about.
+        // The files of a new folder have no events of their own.
         if now == Some(Seen::Dir) {
             self.remember(path, MAX_DEPTH);
         }
@@ -122,8 +121,8 @@ impl Sources {
         }
     }
 
-    /// Whether a build may read what is at this path in a plugin's folder. A file that is no Rust is read only where Rust names it, or
-    /// a folder that it is in: notes beside the sources are no source.
+    /// Whether a build may read this path of a plugin's folder. A file that is not Rust counts only if Rust code names it or one of its
+    /// folders, as in `include_str!`: notes beside the sources do not.
     fn is_used(&self, path: &Path, now: Option<Seen>) -> bool {
         let inner = path.strip_prefix(self.root.join("plugins")).unwrap_or(path);
         let parts: Vec<&str> = inner.iter().filter_map(|part| part.to_str()).collect();
@@ -137,8 +136,8 @@ impl Sources {
         texts.any(|text| below.iter().any(|part| text.contains(part)))
     }
 
-    /// What a path belongs to; `None`: to no source.
-    fn concerns(&self, path: &Path) -> Option<Concern> {
+    /// The plugins that a path belongs to; `None`: it is no source.
+    fn concern_of(&self, path: &Path) -> Option<Concern> {
         let path = path.strip_prefix(&self.root).ok()?;
         let mut parts = Vec::new();
         for part in path.iter() {
@@ -164,13 +163,13 @@ enum Concern {
     Plugin(String),
 }
 
-/// What editors leave beside a file while it is open: `.x.swp`, `x~`, `#x#`, `4913`, `x.tmp`, `x.bak`, `x.orig`.
+/// Files that editors create beside an open file: `.x.swp`, `x~`, `#x#`, `4913`, `x.tmp`, `x.bak`, `x.orig`.
 fn is_temporary(name: &str) -> bool {
     let ends = ["~", "#", ".tmp", ".bak", ".orig", ".swp", ".part"];
     name.starts_with(['.', '#']) || name == "4913" || ends.iter().any(|end| name.ends_with(end))
 }
 
-/// `None`: it is not there. The content is read only where the stamp is another than before.
+/// The state of a path; `None`: it does not exist. The content is read only if the stamp has changed.
 fn look(path: &Path, before: Option<Seen>) -> Option<Seen> {
     let metadata = std::fs::metadata(path).ok()?;
     if metadata.is_dir() {
@@ -187,16 +186,16 @@ fn look(path: &Path, before: Option<Seen>) -> Option<Seen> {
         Some(Seen::File { stamp: known, content, .. }) if known == stamp => Some(content),
         _ => None,
     };
-    // Two writes within one tick of the file system's clock have the same times.
+    // Two writes within the clock's resolution have the same times.
     let is_settled = age(changed_at(stamp)) > TICK;
     if known.is_some() && is_settled {
         return before;
     }
     let content = contents::content(path);
-    if known == Some(content) { before } else { Some(Seen::File { stamp, content, told: None }) }
+    if known == Some(content) { before } else { Some(Seen::File { stamp, content, reported: None }) }
 }
 
-/// How long ago a time was; zero for one that is still to come.
+/// The age of a time; zero for a time in the future.
 fn age(time: SystemTime) -> Duration {
     contents::now().duration_since(time).unwrap_or_default()
 }
@@ -207,15 +206,15 @@ fn changed_at(stamp: Stamp) -> SystemTime {
         + Duration::from_nanos(u64::try_from(stamp.changed.1).unwrap_or_default())
 }
 
-fn holds_the_same(before: Option<Seen>, now: Option<Seen>) -> bool {
+fn has_same_content(before: Option<Seen>, now: Option<Seen>) -> bool {
     match (before, now) {
         (Some(Seen::File { content: before, .. }), Some(Seen::File { content: now, .. })) => before.is_some() && before == now,
         _ => false,
     }
 }
 
-/// A file that has changed under an old time is given the time of now: cargo would take it for built already.
-fn under_a_new_time(path: &Path, now: Option<Seen>) -> Option<Seen> {
+/// Gives a changed file with an old time the current time, because cargo would not build it otherwise.
+fn with_new_time(path: &Path, now: Option<Seen>) -> Option<Seen> {
     let modified = std::fs::metadata(path).and_then(|metadata| metadata.modified());
     if !matches!(now, Some(Seen::File { .. })) || !modified.is_ok_and(|modified| age(modified) > RECENT) {
         return now;

@@ -35,7 +35,7 @@ impl Issuer {
         let requests = Arc::new(AtomicU32::new(0));
         let serve = |State(Shared(answer, requests)): State<Shared>| async move {
             requests.fetch_add(1, Ordering::SeqCst);
-            answer.lock().unwrap().clone()
+            answer.lock().clone()
         };
         let app = Router::new().route("/keys", get(serve)).with_state(Shared(Arc::clone(&answer), Arc::clone(&requests)));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -45,7 +45,7 @@ impl Issuer {
     }
 
     fn answers(&self, status: StatusCode, body: &str) {
-        *self.answer.lock().unwrap() = (status, HeaderMap::new(), body.to_owned());
+        *self.answer.lock() = (status, HeaderMap::new(), body.to_owned());
     }
 
     fn requests(&self) -> u32 {
@@ -211,7 +211,7 @@ async fn a_redirect_is_not_followed() {
     let issuer = Issuer::start(&set(&[Signer::ec(1).jwk("1")])).await;
     let (ring, _refreshing) = watched(&by_url(&issuer)).await;
     let headers = HeaderMap::from_iter([(header::LOCATION, other.url.parse().unwrap())]);
-    *issuer.answer.lock().unwrap() = (StatusCode::FOUND, headers, String::new());
+    *issuer.answer.lock() = (StatusCode::FOUND, headers, String::new());
     assert!(ring.sources[0].1.refreshed(NOW).await);
     assert_eq!((issuer.requests(), other.requests()), (2, 0));
     assert_eq!(verify(&ring, &Signer::ec(1).token_of("1", user())), Ok(()));
