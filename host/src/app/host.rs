@@ -35,7 +35,7 @@ use crate::telemetry::traces::{self, Tracer};
 use crate::timers::Timers;
 use crate::transaction::services::Services;
 
-/// Rooms report members whose queue is full. So many reports may wait.
+/// Limit of the queue in which rooms report slow members.
 const FULL_QUEUE: usize = 1024;
 
 /// The parts below the sockets.
@@ -46,7 +46,7 @@ pub(super) struct Host {
     pub(super) bus: Arc<Bus>,
     pub(super) exports: Option<traces::Exports>,
     pub(super) queues: Option<cluster::Queues>,
-    /// Members of rooms whose queue is full.
+    /// Slow members, reported by rooms.
     pub(super) full: mpsc::Receiver<SlowMembers>,
 }
 
@@ -70,9 +70,9 @@ impl Host {
         let services = services(config, storage, rooms, cluster, metrics.clone(), tracer)?;
         metrics::register(&metrics, services.storage.clone(), services.rooms.clone(), peers);
         let registry = Registry::new();
-        // Weakly: what it knows of knows the metrics.
-        let known = Arc::downgrade(&registry);
-        let gauges = move || known.upgrade().map(|registry| gauges::read(&registry)).unwrap_or_default();
+        // A weak reference: the registry's releases refer to the metrics.
+        let weak = Arc::downgrade(&registry);
+        let gauges = move || weak.upgrade().map(|registry| gauges::read(&registry)).unwrap_or_default();
         metrics.extend(|releases| register_releases(releases, gauges));
         let stage = Arc::new(stage(config, sandbox, services.clone()));
         let releases = Arc::new(releases(config, stage, &services, registry.clone())?);
@@ -102,12 +102,12 @@ fn releases(config: &Config, stage: Arc<Stage>, services: &Services, registry: A
 /// The key that compiled components are authenticated with.
 fn cache_key(data: &Path) -> anyhow::Result<CacheKey> {
     CacheKey::of_folder(data).or_else(|error| {
-        tracing::warn!(data = %data.display(), "cannot hold a key (server.data): what is compiled now is compiled anew at the next start: {error}");
+        tracing::warn!(data = %data.display(), "cannot hold a key (server.data): components are compiled anew at the next start: {error}");
         CacheKey::passing().context("the operating system gives no randomness")
     })
 }
 
-/// The database that is configured.
+/// Opens the configured database.
 async fn storage(config: &Config) -> anyhow::Result<Arc<dyn Storage>> {
     Ok(match &config.storage.url {
         Some(url) => Arc::new(Postgres::open(url, &config.storage, Clock::system()).await?),
@@ -115,7 +115,7 @@ async fn storage(config: &Config) -> anyhow::Result<Arc<dyn Storage>> {
     })
 }
 
-/// What asks components what they are, without anything to serve: neither keys nor storage.
+/// A stage that only describes components: without keys, storage or a cluster.
 pub fn offline_stage(config: &Config) -> anyhow::Result<Stage> {
     let (report, _) = mpsc::channel(1);
     let (rooms, metrics) = (Rooms::new(report, 0, None), Arc::new(Metrics::new()));
@@ -143,7 +143,7 @@ fn services(
     tracer: Tracer,
 ) -> anyhow::Result<Arc<Services>> {
     Ok(Arc::new(Services {
-        // What another node publishes is to be looked for as what this one does.
+        // Messages of other nodes wake the same tasks as those of this node.
         published: storage.published().unwrap_or_default(),
         storage,
         rooms,

@@ -1,4 +1,4 @@
-//! What runs beside the ports, from the start to the stop.
+//! The background tasks, from the start to the stop.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,16 +15,16 @@ use crate::cluster::heartbeat;
 use crate::socket;
 use crate::transaction::services::Services;
 
-/// How long a stop waits for the collector to take the last traces.
+/// How long a stop waits for the last traces to be exported.
 const LAST_TRACES: Duration = Duration::from_secs(2);
 
-/// Everything that runs beside the ports.
+/// All background tasks.
 pub(super) struct Tasks {
     pub(super) all: JoinSet<()>,
     /// The newest status of this node, for operators.
     pub(super) status: status::Latest,
     timing: Arc<Timing>,
-    /// Tells the exporter of traces to send the last ones.
+    /// Makes the exporter send the last traces and end.
     ended: watch::Sender<bool>,
     exporting: Option<JoinHandle<()>>,
 }
@@ -63,7 +63,7 @@ impl Tasks {
         Self { all, status, timing, ended, exporting }
     }
 
-    /// Ends everything, in the order in which the parts need each other.
+    /// Ends all tasks, dependents first.
     pub(super) async fn stop(mut self, services: &Services, grace: Duration) {
         self.timing.flush().await;
         if let Some(cluster) = &services.cluster {
@@ -73,7 +73,7 @@ impl Tasks {
         services.storage.close().await;
         if let Some(exporting) = self.exporting {
             self.ended.send_replace(true);
-            // Traces that the collector does not take by then are lost.
+            // Traces that are not exported by then are lost.
             let _ = tokio::time::timeout(LAST_TRACES, exporting).await;
         }
     }
