@@ -1,8 +1,9 @@
 //! Turns the bytes of a secret or public key into a verification key. Refuses unusable or unsafe keys when they are loaded, never
 //! at the first token.
 
-use jsonwebtoken::DecodingKey;
 use jsonwebtoken::crypto::aws_lc;
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk};
+use jsonwebtoken::{DecodingKey, DecodingKeyKind};
 
 use super::KeyError;
 use crate::auth::algorithm::Algorithm;
@@ -73,26 +74,22 @@ pub(crate) fn public_pem(pem: &[u8], wanted: Option<Algorithm>) -> Result<Materi
     }
 }
 
-/// An RSA key from its numbers, in base64url.
-pub(crate) fn rsa(modulus: &str, exponent: &str) -> Result<Material, KeyError> {
-    let unusable = || KeyError::PublicKey("its numbers are not base64url");
-    let key = DecodingKey::from_rsa_components(modulus, exponent).map_err(|_| unusable())?;
-    match key.kind() {
-        jsonwebtoken::DecodingKeyKind::RsaModulusExponent { n, e } => Ok((Algorithm::RS256, rsa_numbers(n, e)?)),
-        jsonwebtoken::DecodingKeyKind::SecretOrDer(_) => Err(unusable()),
-    }
-}
-
-/// A P-256 key from its coordinates, in base64url.
-pub(crate) fn ec(x: &str, y: &str) -> Result<Material, KeyError> {
-    let key = DecodingKey::from_ec_components(x, y).map_err(|_| KeyError::PublicKey("its coordinates are not base64url"))?;
-    Ok((Algorithm::ES256, p256(&key)?))
-}
-
-/// An Ed25519 key, in base64url.
-pub(crate) fn ed(x: &str) -> Result<Material, KeyError> {
-    let key = DecodingKey::from_ed_components(x).map_err(|_| KeyError::PublicKey("it is not base64url"))?;
-    Ok((Algorithm::EdDSA, ed25519(&key)?))
+/// One public key of a key set.
+pub(crate) fn public_jwk(jwk: &Jwk) -> Result<Material, KeyError> {
+    // `from_jwk` does not look at the curve.
+    let algorithm = match &jwk.algorithm {
+        AlgorithmParameters::RSA(_) => Algorithm::RS256,
+        AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => Algorithm::ES256,
+        AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => Algorithm::EdDSA,
+        _ => return Err(KeyError::PublicKey("it is neither RSA, P-256 nor Ed25519, or incomplete")),
+    };
+    let key = DecodingKey::from_jwk(jwk).map_err(|_| KeyError::PublicKey("its numbers are not base64url"))?;
+    let key = match (algorithm, key.kind()) {
+        (_, DecodingKeyKind::RsaModulusExponent { n, e }) => rsa_numbers(n, e)?,
+        (Algorithm::ES256, _) => p256(&key)?,
+        _ => ed25519(&key)?,
+    };
+    Ok((algorithm, key))
 }
 
 fn rsa_der(key: &DecodingKey) -> Result<DecodingKey, KeyError> {

@@ -314,6 +314,9 @@ fn only_public_signature_keys_are_taken_from_a_set() {
         (with("alg", json!("ES384")), "another algorithm"),
         (with("alg", json!("HS256")), "another algorithm"),
         (with("crv", json!("secp256k1")), "incomplete"),
+        (with("crv", json!("P-384")), "incomplete"),
+        (with("crv", json!("Ed25519")), "incomplete"),
+        (json!({ "kty": "OKP", "crv": "P-256", "x": good["n"] }), "incomplete"),
         (with("x", json!("AAAA")), "P-256"),
         (with("y", json!("!")), "base64url"),
         (with("kid", json!("")), "key id"),
@@ -330,9 +333,13 @@ fn only_public_signature_keys_are_taken_from_a_set() {
         assert_eq!(keys[0].kid.as_deref(), Some("good"));
         assert!(skipped[0].contains(why), "{key}: {skipped:?}");
     }
-    for key in
-        [with("use", json!("sig")), with("key_ops", json!(["verify"])), with("alg", json!(null)), with("x5t#S256", json!("x"))]
-    {
+    for key in [
+        with("use", json!("sig")),
+        with("key_ops", json!(["verify"])),
+        with("alg", json!(null)),
+        with("x5t#S256", json!("x")),
+        with("x5c", json!(7)),
+    ] {
         assert_eq!(parse(set(&[key]).as_bytes(), None).unwrap().0[0].algorithm, Algorithm::ES256);
     }
     let (keys, _) = parse(set(&[good, Signer::ec(1).jwk("e")]).as_bytes(), Some(Algorithm::ES256)).unwrap();
