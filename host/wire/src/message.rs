@@ -1,0 +1,221 @@
+//! Packets for clients, encoded once: websocket frames that any number of clients share. A polling client is sent the same
+//! packets, taken from the frames.
+
+use bytes::Bytes;
+
+use crate::frame::{self, Opcode};
+use crate::json;
+
+/// One packet with its attachments, as websocket frames in one piece of shared memory. To clone it copies no bytes.
+///
+/// It names its namespace, so it must be sent to sockets of that namespace only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message(pub(crate) Bytes);
+
+/// An event to encode.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Outgoing<'a> {
+    /// The namespace, `/` or `/…`.
+    pub namespace: &'a str,
+    /// The event's name, as text.
+    pub name: &'a str,
+    /// The arguments as JSON, without the array's brackets. Attachments are `{"_placeholder":true,"num":N}` in it.
+    pub args: &'a str,
+    /// The position of the event in the log of the layer above: one more argument, the last one. It is the same for every
+    /// recipient, so that one message serves them all.
+    pub offset: Option<&'a str>,
+    /// The number under which the client answers. See [`Socket::ask`](crate::Socket::ask).
+    pub ask: Option<u64>,
+    /// The attachments, in the order of their numbers.
+    pub attachments: &'a [Bytes],
+}
+
+impl Outgoing<'_> {
+    /// Encodes the event.
+    pub fn encode(&self) -> Message {
+        let mut array = Vec::with_capacity(self.name.len() + self.args.len() + self.offset.map_or(0, str::len) + 8);
+        array.push(b'[');
+        json::quote(self.name, &mut array);
+        if !self.args.is_empty() {
+            array.push(b',');
+            array.extend_from_slice(self.args.as_bytes());
+        }
+        if let Some(offset) = self.offset {
+            array.push(b',');
+            json::quote(offset, &mut array);
+        }
+        array.push(b']');
+        packet(Kind::Event, self.namespace, self.ask, &[&array], self.attachments)
+    }
+}
+
+/// Types of packets that a server sends.
+#[derive(Clone, Copy)]
+pub(crate) enum Kind {
+    Connect = 0,
+    Disconnect = 1,
+    Event = 2,
+    Ack = 3,
+    ConnectError = 4,
+}
+
+impl Message {
+    /// An event whose array, `["name",args…]`, is encoded already.
+    pub fn event(namespace: &str, array: &str) -> Self {
+        packet(Kind::Event, namespace, None, &[array.as_bytes()], &[])
+    }
+
+    /// The answer to an event. `args` are its arguments as JSON, without the array's brackets.
+    pub fn ack(namespace: &str, id: u64, args: &str, attachments: &[Bytes]) -> Self {
+        packet(Kind::Ack, namespace, Some(id), &[b"[", args.as_bytes(), b"]"], attachments)
+    }
+
+    /// Bytes that the message takes in a queue.
+    pub fn size(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn connect(namespace: &str, data: &str) -> Self {
+        packet(Kind::Connect, namespace, None, &[data.as_bytes()], &[])
+    }
+
+    pub(crate) fn disconnect(namespace: &str) -> Self {
+        packet(Kind::Disconnect, namespace, None, &[], &[])
+    }
+
+    pub(crate) fn connect_error(namespace: &str, data: &[u8]) -> Self {
+        packet(Kind::ConnectError, namespace, None, &[data], &[])
+    }
+
+    /// The engine's ping.
+    pub(crate) const PING: Self = Self(Bytes::from_static(&[0x81, 1, b'2']));
+
+    /// A websocket's pong. It means nothing to a polling client.
+    pub(crate) fn pong(payload: &[u8]) -> Self {
+        let mut frame = Vec::with_capacity(frame::MAX_HEADER + payload.len());
+        frame::header(Opcode::Pong, payload.len(), &mut frame);
+        frame.extend_from_slice(payload);
+        Self(frame.into())
+    }
+
+    /// A whole packet of the engine, as text.
+    pub(crate) fn engine(text: &str) -> Self {
+        let mut frame = Vec::with_capacity(frame::MAX_HEADER + text.len());
+        frame::header(Opcode::Text, text.len(), &mut frame);
+        frame.extend_from_slice(text.as_bytes());
+        Self(frame.into())
+    }
+
+    /// A whole binary packet of the engine.
+    pub(crate) fn binary(bytes: &[u8]) -> Self {
+        let mut frame = Vec::with_capacity(frame::MAX_HEADER + bytes.len());
+        frame::header(Opcode::Binary, bytes.len(), &mut frame);
+        frame.extend_from_slice(bytes);
+        Self(frame.into())
+    }
+
+    /// Appends the packets as the answer to a poll carries them.
+    pub(crate) fn append_to_poll(&self, body: &mut Vec<u8>) {
+        let mut rest = &self.0[..];
+        while let Some((opcode, payload, next)) = frame::split(rest) {
+            rest = next;
+            if !matches!(opcode, Opcode::Text | Opcode::Binary) {
+                continue;
+            }
+            if !body.is_empty() {
+                body.push(SEPARATOR);
+            }
+            if opcode == Opcode::Text {
+                body.extend_from_slice(payload);
+            } else {
+                body.push(b'b');
+                crate::base64::encode(payload, body);
+            }
+        }
+    }
+}
+
+/// Between two packets of one body.
+pub(crate) const SEPARATOR: u8 = 0x1e;
+
+/// The most decimal digits of a `u64`, twice: the number of attachments and the number of an ack.
+const NUMBERS: usize = 40;
+
+fn packet(kind: Kind, namespace: &str, id: Option<u64>, data: &[&[u8]], attachments: &[Bytes]) -> Message {
+    let data_length: usize = data.iter().map(|part| part.len()).sum();
+    let mut head = Vec::with_capacity(namespace.len() + NUMBERS + 4);
+    head.push(b'4');
+    // A packet with attachments has a type of its own, three more than without.
+    head.push(b'0' + kind as u8 + if attachments.is_empty() { 0 } else { 3 });
+    if !attachments.is_empty() {
+        decimal(attachments.len() as u64, &mut head);
+        head.push(b'-');
+    }
+    if namespace != "/" {
+        head.extend_from_slice(namespace.as_bytes());
+        head.push(b',');
+    }
+    id.into_iter().for_each(|id| decimal(id, &mut head));
+    let binary: usize = attachments.iter().map(|bytes| frame::MAX_HEADER + bytes.len()).sum();
+    let mut frames = Vec::with_capacity(frame::MAX_HEADER + head.len() + data_length + binary);
+    frame::header(Opcode::Text, head.len() + data_length, &mut frames);
+    frames.extend_from_slice(&head);
+    data.iter().for_each(|part| frames.extend_from_slice(part));
+    for bytes in attachments {
+        frame::header(Opcode::Binary, bytes.len(), &mut frames);
+        frames.extend_from_slice(bytes);
+    }
+    Message(frames.into())
+}
+
+fn decimal(mut number: u64, out: &mut Vec<u8>) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn polled(message: &Message) -> String {
+        let mut body = Vec::new();
+        message.append_to_poll(&mut body);
+        String::from_utf8(body).unwrap()
+    }
+
+    #[test]
+    fn packets_are_written_as_the_protocol_has_them() {
+        let event = Outgoing { namespace: "/", name: "a\"b", args: "1,{}", ..Outgoing::default() };
+        assert_eq!(polled(&event.encode()), r#"42["a\"b",1,{}]"#);
+        let offset = Outgoing { offset: Some("n1:7"), args: "", ..event };
+        assert_eq!(polled(&offset.encode()), r#"42["a\"b","n1:7"]"#);
+        let asked = Outgoing { namespace: "/chat", ask: Some(12), ..event };
+        assert_eq!(polled(&asked.encode()), r#"42/chat,12["a\"b",1,{}]"#);
+        let binary = [Bytes::from_static(&[1, 2, 3, 4]), Bytes::from_static(&[0xff])];
+        let attached = Outgoing { attachments: &binary, ..asked };
+        assert_eq!(polled(&attached.encode()), "452-/chat,12[\"a\\\"b\",1,{}]\u{1e}bAQIDBA==\u{1e}b/w==");
+        assert_eq!(polled(&Message::ack("/", 0, "", &[])), "430[]");
+        assert_eq!(polled(&Message::ack("/x", 7, "1", &binary[..1])), "461-/x,7[1]\u{1e}bAQIDBA==");
+        assert_eq!(polled(&Message::disconnect("/x")), "41/x,");
+        assert_eq!(polled(&Message::connect("/", "{}")), "40{}");
+        assert_eq!(polled(&Message::pong(b"x")), "", "a polling client knows no frames");
+    }
+
+    #[test]
+    fn numbers_are_written_in_decimal() {
+        for number in [0, 1, 9, 10, 1_000_000, u64::MAX] {
+            let mut text = Vec::new();
+            decimal(number, &mut text);
+            assert_eq!(String::from_utf8(text).unwrap(), number.to_string());
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! Handles of the layer above: a [`Socket`] is one client in one namespace, a [`Connection`] is what its sockets share.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use bytes::Bytes;
+
+use crate::asks::{AskError, Asked};
+use crate::handler::EngineBody;
+use crate::id::{PrivateId, SocketId};
+use crate::link::{How, Link, Sent};
+use crate::message::Message;
+use crate::reason::Reason;
+
+/// One client in one namespace. To clone it is cheap, and keeps no connection open.
+#[derive(Clone)]
+pub struct Socket(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) link: Arc<Link>,
+    namespace: Box<str>,
+    ids: OnceLock<(SocketId, PrivateId)>,
+    state: AtomicU8,
+    /// Messages sent before the client was told that it is connected. They follow it.
+    held: Mutex<Vec<Message>>,
+}
+
+/// The client has not been told yet.
+const CONNECTING: u8 = 0;
+const CONNECTED: u8 = 1;
+/// The layer above has disconnected it, and the connection's task has not seen to it yet.
+const LEAVING: u8 = 2;
+const GONE: u8 = 3;
+
+impl Socket {
+    pub(crate) fn new(link: Arc<Link>, namespace: &str) -> Self {
+        Self(Arc::new(Inner {
+            link,
+            namespace: namespace.into(),
+            ids: OnceLock::new(),
+            state: AtomicU8::new(CONNECTING),
+            held: Mutex::default(),
+        }))
+    }
+
+    fn ids(&self) -> &(SocketId, PrivateId) {
+        self.0.ids.get_or_init(|| (SocketId::random(), PrivateId::random()))
+    }
+
+    /// The id that its client reads as `socket.id`.
+    pub fn id(&self) -> SocketId {
+        self.ids().0
+    }
+
+    /// The secret by which its client may resume it. The client is sent it only where [`Accepted::recoverable`] says so.
+    ///
+    /// [`Accepted::recoverable`]: crate::Accepted::recoverable
+    pub fn private_id(&self) -> PrivateId {
+        self.ids().1
+    }
+
+    /// Gives the socket the ids of an earlier one. False: it has ids already.
+    pub(crate) fn resume(&self, id: SocketId, private: PrivateId) -> bool {
+        self.0.ids.set((id, private)).is_ok()
+    }
+
+    /// The namespace, `/` or `/…`.
+    pub fn namespace(&self) -> &str {
+        &self.0.namespace
+    }
+
+    /// The connection that it shares with sockets of other namespaces.
+    pub fn connection(&self) -> Connection {
+        Connection(self.0.link.clone())
+    }
+
+    /// Whether its client has been told that it is connected, and it has not ended.
+    pub fn is_connected(&self) -> bool {
+        self.0.state.load(Ordering::Acquire) == CONNECTED
+    }
+
+    /// Sends a message, written at once where none waits before it. Before the client is told that it is connected, messages are
+    /// kept, and follow that.
+    pub fn send(&self, message: &Message) -> Sent {
+        self.deliver(message, false)
+    }
+
+    /// Sends a message that is dropped if the client is not ready for it at once.
+    pub fn send_volatile(&self, message: &Message) -> Sent {
+        self.deliver(message, true)
+    }
+
+    fn deliver(&self, message: &Message, volatile: bool) -> Sent {
+        match self.0.state.load(Ordering::Acquire) {
+            CONNECTED => self.0.link.send(message, volatile),
+            CONNECTING => self.hold(message, volatile),
+            _ => Sent::Closed,
+        }
+    }
+
+    fn held(&self) -> MutexGuard<'_, Vec<Message>> {
+        // Under this lock messages are only moved.
+        self.0.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hold(&self, message: &Message, volatile: bool) -> Sent {
+        let mut held = self.held();
+        // It may have been told meanwhile.
+        match self.0.state.load(Ordering::Acquire) {
+            CONNECTING if volatile => Sent::Dropped,
+            // One more than the queue takes: it ends the connection as soon as it is queued.
+            CONNECTING if held.len() <= self.0.link.config.queue_packets => {
+                held.push(message.clone());
+                Sent::Queued
+            }
+            CONNECTING => Sent::Dropped,
+            CONNECTED => self.0.link.send(message, volatile),
+            _ => Sent::Closed,
+        }
+    }
+
+    /// Answers an event. `args` are the answer's arguments as JSON, without the array's brackets.
+    pub fn ack(&self, id: u64, args: &str) -> Sent {
+        self.send(&Message::ack(self.namespace(), id, args, &[]))
+    }
+
+    /// Answers an event with attachments.
+    pub fn ack_with(&self, id: u64, args: &str, attachments: &[Bytes]) -> Sent {
+        self.send(&Message::ack(self.namespace(), id, args, attachments))
+    }
+
+    /// Sends an event that its client answers. `message` was encoded with this number as
+    /// [`Outgoing::ask`](crate::Outgoing::ask).
+    ///
+    /// # Errors
+    /// Too many answers are awaited from this client, or the socket has ended.
+    pub fn ask(&self, message: &Message, number: u64) -> Result<Asked, AskError> {
+        let asked = self.0.link.asks.add(Arc::downgrade(&self.0.link), self.namespace(), number)?;
+        match self.send(message) {
+            Sent::Closed => Err(AskError::Closed),
+            Sent::Written | Sent::Queued | Sent::Dropped => Ok(asked),
+        }
+    }
+
+    /// Disconnects the client from this namespace by a DISCONNECT packet. A stock client does not come back by itself;
+    /// [`Connection::close`] makes it come back.
+    pub fn disconnect(&self) {
+        let leave = |state: u8| (state <= CONNECTED).then_some(LEAVING);
+        match self.0.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, leave) {
+            Ok(CONNECTED) => {
+                self.0.link.send(&Message::disconnect(self.namespace()), false);
+                self.0.link.left();
+            }
+            Ok(_) => self.0.link.left(),
+            Err(_) => {}
+        }
+    }
+
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.0.state.load(Ordering::Acquire) == LEAVING
+    }
+
+    /// Tells the client that it is connected: after what it missed, before what was sent to it meanwhile.
+    pub(crate) fn open(&self, missed: &[Message], connect: &Message) {
+        let mut held = self.held();
+        let link = &self.0.link;
+        for message in missed.iter().chain([connect]).chain(held.iter()) {
+            link.send(message, false);
+        }
+        *held = Vec::new();
+        if self.0.state.compare_exchange(CONNECTING, CONNECTED, Ordering::AcqRel, Ordering::Acquire).is_err() {
+            // It was disconnected by the layer above before it was connected.
+            link.send(&Message::disconnect(self.namespace()), false);
+        }
+    }
+
+    /// It has ended: nothing is sent to it any more.
+    pub(crate) fn gone(&self) {
+        self.0.state.store(GONE, Ordering::Release);
+        *self.held() = Vec::new();
+    }
+}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Socket({} {})", self.namespace(), self.id())
+    }
+}
+
+/// One connection of a client, over any transport.
+#[derive(Clone)]
+pub struct Connection(pub(crate) Arc<Link>);
+
+impl Connection {
+    /// Closes the connection after what is queued, in a way that makes a stock client come back. Its sockets end with
+    /// [`Reason::Closed`] and this label. False: it had ended already.
+    pub fn close(&self, label: &'static str) -> bool {
+        self.0.end(Reason::Closed(label), How::Flush)
+    }
+
+    /// Closes the connection at once, with what is queued thrown away.
+    pub fn abort(&self, label: &'static str) -> bool {
+        self.0.end(Reason::Closed(label), How::Abort)
+    }
+
+    /// Reads no more packets of the client, until [`Connection::resume`] is called as often. The client is not ended for a late
+    /// pong meanwhile.
+    pub fn pause(&self) {
+        self.0.pause();
+    }
+
+    /// Reads on.
+    pub fn resume(&self) {
+        self.0.resume();
+    }
+
+    /// Sends a message of the engine. Where its clients speak Socket.IO, send to their sockets instead.
+    pub fn send(&self, body: EngineBody<'_>) -> Sent {
+        let message = match body {
+            EngineBody::Text(text) => Message::engine(&format!("4{text}")),
+            EngineBody::Binary(bytes) => Message::binary(bytes),
+        };
+        self.0.send(&message, false)
+    }
+
+    /// Packets and bytes that wait to be sent.
+    pub fn waiting(&self) -> (usize, usize) {
+        self.0.waiting()
+    }
+
+    /// Whether it is a websocket now.
+    pub fn is_websocket(&self) -> bool {
+        self.0.is_websocket()
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&self) -> bool {
+        self.0.has_ended()
+    }
+}
+
+impl PartialEq for Connection {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Connection {}

@@ -1,0 +1,229 @@
+//! The task of a websocket: it reads, writes what could not be written at once, and keeps the heartbeat. An idle one holds no
+//! buffer: bytes are read into one that its thread keeps.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
+
+use crate::frame;
+use crate::frame::FrameError;
+use crate::frame::decoder::{Decoder, Item};
+use crate::handler::Handler;
+use crate::io::Incoming;
+use crate::link::{End, How, Link};
+use crate::message::Message;
+use crate::reader::Reader;
+use crate::reason::{Limit, Reason};
+
+/// Bytes read at a time. A client that has sent more lets others have their turn first.
+const READ: usize = 16 << 10;
+
+thread_local! {
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Serves a websocket to its end.
+pub(crate) async fn run<H: Handler>(mut reader: Box<Reader<H>>, mut incoming: Incoming, mut decoder: Decoder) {
+    let end = {
+        let mut sleep = pin!(sleep_until(reader.deadline()));
+        poll_fn(|cx| poll(&mut reader, &mut incoming, &mut decoder, sleep.as_mut(), cx)).await
+    };
+    drop(decoder);
+    reader.forget();
+    reader.finish(end.reason);
+    let link = reader.link.clone();
+    let mut closing = pin!(close(&link, &mut incoming, end));
+    let mut is_closed = false;
+    poll_fn(|cx| {
+        is_closed = is_closed || closing.as_mut().poll(cx).is_ready();
+        let finished = reader.poll_finished(cx);
+        if is_closed { finished } else { Poll::Pending }
+    })
+    .await;
+}
+
+fn poll<H: Handler>(
+    reader: &mut Reader<H>,
+    incoming: &mut Incoming,
+    decoder: &mut Decoder,
+    mut sleep: Pin<&mut Sleep>,
+    cx: &mut Context<'_>,
+) -> Poll<End> {
+    let due = reader.link.due(cx);
+    if let Some(end) = due.end {
+        return Poll::Ready(end);
+    }
+    if due.left {
+        reader.sweep();
+    }
+    if reader.is_deciding() {
+        let _ = reader.poll_connects(cx);
+    }
+    let mut outcome = read(reader, incoming, decoder, cx);
+    // Also where nothing waits: what was corked is written here.
+    let _ = reader.link.poll_flush(cx);
+    while outcome.is_ok() && sleep.as_mut().poll(cx).is_ready() {
+        outcome = reader.tick(Instant::now());
+        sleep.as_mut().reset(reader.deadline());
+    }
+    if let Err(end) = outcome {
+        // Where it has ended meanwhile, the first reason holds.
+        reader.link.end(end.reason, end.how);
+    }
+    if let Some(end) = reader.link.due(cx).end {
+        return Poll::Ready(end);
+    }
+    if sleep.deadline() != reader.deadline() {
+        sleep.as_mut().reset(reader.deadline());
+        // It must be polled to wake the task.
+        if sleep.poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+    }
+    Poll::Pending
+}
+
+/// Reads once, and takes what was read. Once is enough: where there is more, the task is woken again.
+fn read<H: Handler>(
+    reader: &mut Reader<H>,
+    incoming: &mut Incoming,
+    decoder: &mut Decoder,
+    cx: &mut Context<'_>,
+) -> Result<(), End> {
+    if reader.link.is_paused() {
+        return Ok(());
+    }
+    if !incoming.held.is_empty() {
+        let mut held = std::mem::take(&mut incoming.held);
+        incoming.held = take(reader, decoder, &mut held, cx)?;
+        if !incoming.held.is_empty() {
+            return Ok(());
+        }
+    }
+    let mut buffer = BUFFER.take();
+    buffer.resize(READ, 0);
+    let outcome = read_into(&mut buffer, reader, incoming, decoder, cx);
+    BUFFER.set(buffer);
+    outcome
+}
+
+fn read_into<H: Handler>(
+    buffer: &mut [u8],
+    reader: &mut Reader<H>,
+    incoming: &mut Incoming,
+    decoder: &mut Decoder,
+    cx: &mut Context<'_>,
+) -> Result<(), End> {
+    loop {
+        let mut filled = ReadBuf::new(buffer);
+        let count = match Pin::new(&mut incoming.reader).poll_read(cx, &mut filled) {
+            Poll::Pending => return Ok(()),
+            Poll::Ready(Ok(())) => filled.filled().len(),
+            Poll::Ready(Err(_)) => return Err(End { reason: Reason::TransportError, how: How::Gone }),
+        };
+        if count == 0 {
+            return Err(End { reason: Reason::TransportClose, how: How::Gone });
+        }
+        incoming.held = take(reader, decoder, &mut buffer[..count], cx)?;
+        if !incoming.held.is_empty() {
+            return Ok(());
+        }
+        if count == READ {
+            cx.waker().wake_by_ref();
+            return Ok(());
+        }
+    }
+}
+
+/// Takes the frames in what was read. Answers what is left of it, where the layer above has paused the reader.
+fn take<H: Handler>(
+    reader: &mut Reader<H>,
+    decoder: &mut Decoder,
+    bytes: &mut [u8],
+    cx: &mut Context<'_>,
+) -> Result<Vec<u8>, End> {
+    let (mut input, mut is_corked) = (bytes, false);
+    loop {
+        // What comes after an end is not heard.
+        if reader.link.has_ended() {
+            return Ok(Vec::new());
+        }
+        if reader.link.is_paused() {
+            return Ok(input.to_vec());
+        }
+        let Some(item) = decoder.next(&mut input).map_err(refused)? else { return Ok(Vec::new()) };
+        if !is_corked && !input.is_empty() {
+            // The answers to a burst are written together.
+            reader.link.cork();
+            is_corked = true;
+        }
+        match item {
+            Item::Text(text) => reader.text(text)?,
+            Item::Binary(bytes) => reader.binary(Bytes::copy_from_slice(bytes))?,
+            Item::Ping(payload) => {
+                reader.link.send(&Message::pong(payload), false);
+            }
+            Item::Pong => {}
+            Item::Close(code) => return Err(End { reason: Reason::TransportClose, how: How::Code(code) }),
+        }
+        if reader.is_deciding() {
+            let _ = reader.poll_connects(cx);
+        }
+    }
+}
+
+fn refused(error: FrameError) -> End {
+    let reason = if error == FrameError::TooLong { Limit::Payload.into() } else { Reason::TransportError };
+    End { reason, how: How::Code(Some(error.code())) }
+}
+
+/// Closes a websocket whose connection has ended.
+async fn close(link: &Arc<Link>, incoming: &mut Incoming, end: End) {
+    match end.how {
+        How::Gone => {}
+        How::Abort => {
+            // What the client does not read must not stay in the kernel.
+            let _ = AsRef::<TcpStream>::as_ref(&incoming.reader).set_zero_linger();
+        }
+        How::Flush | How::Code(_) => {
+            let code = if let How::Code(code) = end.how { code } else { None };
+            let closing = async {
+                poll_fn(|cx| link.poll_flush(cx)).await;
+                link.last(Message(frame::close(code).into()));
+                poll_fn(|cx| link.poll_flush(cx)).await;
+                link.close();
+                // A client that has closed it waits for no more. Any other answers the close frame; without reading that, the
+                // kernel would reset the connection, and the client might never see the close frame.
+                if end.reason != Reason::TransportClose {
+                    drain(incoming).await;
+                }
+            };
+            // A client that does not take it in time is cut off.
+            let _ = timeout(link.config.close_timeout, closing).await;
+        }
+    }
+    link.close();
+    drop(incoming.keep.take());
+}
+
+/// Reads until the client has closed.
+async fn drain(incoming: &mut Incoming) {
+    poll_fn(|cx| {
+        let mut buffer = [0; 1024];
+        loop {
+            let mut filled = ReadBuf::new(&mut buffer);
+            match ready!(Pin::new(&mut incoming.reader).poll_read(cx, &mut filled)) {
+                Ok(()) if !filled.filled().is_empty() => {}
+                _ => return Poll::Ready(()),
+            }
+        }
+    })
+    .await;
+}
