@@ -207,6 +207,11 @@ impl Link {
         true
     }
 
+    /// How it has ended.
+    pub(crate) fn ended(&self) -> Option<End> {
+        if self.has_ended() { self.out().end } else { None }
+    }
+
     pub(crate) fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
     }

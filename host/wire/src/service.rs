@@ -86,27 +86,23 @@ impl<H: Handler> Wire<H> {
             Some("polling") => false,
             _ => return Err(Refusal::UnknownTransport),
         };
-        if is_websocket != asks_upgrade && (query.session.is_none() || asks_upgrade) {
-            return Err(if *method == Method::GET { Refusal::BadRequest } else { Refusal::BadMethod });
-        }
         if query.wants_jsonp {
             return Err(Refusal::Jsonp);
         }
+        let is_version = query.version.as_deref() == Some("4");
         if let Some(id) = &query.session {
             let entry = SessionId::parse(id).and_then(|id| self.0.sessions.get(id)).ok_or(Refusal::UnknownSession)?;
-            let polls = matches!(entry, Entry::Polling(_));
-            if !asks_upgrade && polls == is_websocket {
-                return Err(Refusal::BadRequest);
-            }
-            return Ok(Some(entry));
+            let is_its_transport = is_websocket == matches!(entry, Entry::Websocket(_));
+            let is_allowed = if asks_upgrade { is_websocket } else { is_its_transport };
+            return if is_allowed && is_version { Ok(Some(entry)) } else { Err(Refusal::BadRequest) };
         }
         if *method != Method::GET {
             return Err(Refusal::BadMethod);
         }
-        if query.version.as_deref() != Some("4") {
-            return Err(Refusal::UnknownVersion);
+        if is_websocket != asks_upgrade {
+            return Err(Refusal::BadRequest);
         }
-        Ok(None)
+        if is_version { Ok(None) } else { Err(Refusal::UnknownVersion) }
     }
 
     /// A client wants to poll.

@@ -77,7 +77,7 @@ fn poll<H: Handler>(
         // Where it has ended meanwhile, the first reason holds.
         reader.link.end(end.reason, end.how);
     }
-    if let Some(end) = reader.link.due(cx).end {
+    if let Some(end) = reader.link.ended() {
         return Poll::Ready(end);
     }
     if sleep.deadline() != reader.deadline() {

@@ -1,0 +1,431 @@
+//! A server with a handler that notes its calls, and clients that speak raw bytes.
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::response::{IntoResponse, Response};
+use hubbub_wire::{
+    Accepted, Config, Connect, Connection, Event, Handler, Message, Outgoing, Reason, Refused, Socket, UpgradeError, Wire,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::timeout;
+
+/// How long a test waits for what must come.
+pub const SOON: Duration = Duration::from_secs(10);
+
+/// What a handler was told.
+#[derive(Debug, PartialEq, Clone)]
+pub enum Call {
+    Open,
+    Connected(String),
+    Event(String, String, Option<u64>, usize),
+    Disconnected(String, Reason),
+    Closed(Reason),
+    Upgraded(Result<(), UpgradeError>),
+}
+
+/// A handler for tests: what it does is said by names.
+///
+/// Namespaces: `/` and `/custom` are let in; `/slow` once `gate` is notified; `/refused` never, with data; `/missed` as an earlier
+/// socket. Events: `message` is sent back as `message-back`, `message-with-ack` is answered, `leave` disconnects, `close` closes.
+pub struct Probe {
+    calls: mpsc::Sender<Call>,
+    pub gate: Notify,
+    pub sockets: Mutex<Vec<Socket>>,
+}
+
+impl Probe {
+    fn note(&self, call: Call) {
+        // A test that looks at no calls leaves them.
+        let _ = self.calls.try_send(call);
+    }
+
+    pub fn socket(&self, at: usize) -> Socket {
+        self.sockets.lock().unwrap()[at].clone()
+    }
+}
+
+impl Handler for Probe {
+    type Connection = ();
+    type Socket = ();
+
+    async fn open(self: Arc<Self>, request: http::request::Parts) -> Result<(), Response> {
+        if request.uri.query().unwrap_or_default().contains("forbidden") {
+            return Err((http::StatusCode::SERVICE_UNAVAILABLE, "later\n").into_response());
+        }
+        self.note(Call::Open);
+        Ok(())
+    }
+
+    async fn connect(self: Arc<Self>, connect: Connect<Self>) -> Result<Accepted<()>, Refused> {
+        let namespace = connect.socket.namespace().to_owned();
+        if namespace == "/missed" {
+            let auth = connect.auth.as_deref().unwrap_or_default();
+            let id = |at: usize| auth.split('"').nth(at).unwrap_or_default();
+            assert!(connect.resume(id(3).parse_socket(), id(7).parse_private()), "its ids are not read yet");
+        }
+        self.sockets.lock().unwrap().push(connect.socket.clone());
+        match &*namespace {
+            "/slow" => {
+                connect.socket.send(&Message::event("/slow", r#"["held"]"#));
+                self.gate.notified().await;
+                Ok(Accepted::new(()))
+            }
+            "/refused" => Err(Refused { message: "no \"entry\"".into(), data: Some(r#"{"code":7}"#.to_owned()) }),
+            "/missed" => {
+                let missed = vec![Message::event("/missed", r#"["one","o:1"]"#), Message::event("/missed", r#"["two","o:2"]"#)];
+                Ok(Accepted { data: (), recoverable: true, missed })
+            }
+            "/" | "/custom" => Ok(Accepted::new(())),
+            _ => Err(Refused::unknown_namespace()),
+        }
+    }
+
+    fn connected(&self, socket: &Socket, (): &()) {
+        self.note(Call::Connected(socket.namespace().to_owned()));
+    }
+
+    fn event(&self, socket: &Socket, (): &(), event: Event<'_>) {
+        let Event { name, args, ack, attachments, .. } = event;
+        self.note(Call::Event(name.to_string(), args.to_owned(), ack, attachments.len()));
+        let namespace = socket.namespace();
+        match (&*name, ack) {
+            ("message", _) => {
+                let attachments = &attachments[..];
+                socket.send(&Outgoing { namespace, name: "message-back", args, attachments, ..Outgoing::default() }.encode());
+            }
+            (_, Some(ack)) => {
+                socket.ack_with(ack, args, &attachments);
+            }
+            ("leave", _) => socket.disconnect(),
+            ("close", _) => {
+                socket.connection().close("come_back");
+            }
+            _ => {}
+        }
+    }
+
+    fn disconnected(&self, socket: &Socket, (): (), reason: Reason) {
+        self.note(Call::Disconnected(socket.namespace().to_owned(), reason));
+    }
+
+    fn closed(&self, (): (), reason: Reason) {
+        self.note(Call::Closed(reason));
+    }
+
+    fn upgraded(&self, outcome: Result<(), UpgradeError>) {
+        self.note(Call::Upgraded(outcome));
+    }
+}
+
+trait Ids {
+    fn parse_socket(&self) -> hubbub_wire::SocketId;
+    fn parse_private(&self) -> hubbub_wire::PrivateId;
+}
+
+impl Ids for str {
+    fn parse_socket(&self) -> hubbub_wire::SocketId {
+        hubbub_wire::SocketId::parse(self).expect("a socket id")
+    }
+
+    fn parse_private(&self) -> hubbub_wire::PrivateId {
+        hubbub_wire::PrivateId::parse(self).expect("a private id")
+    }
+}
+
+/// A running server.
+pub struct Server {
+    pub address: SocketAddr,
+    pub wire: Wire<Probe>,
+    pub probe: Arc<Probe>,
+    calls: mpsc::Receiver<Call>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Server {
+    pub async fn start(config: Config) -> Self {
+        let (sender, calls) = mpsc::channel(1000);
+        let probe = Arc::new(Probe { calls: sender, gate: Notify::new(), sockets: Mutex::default() });
+        let wire = Wire::new(probe.clone(), config);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let routes = Router::new().route_service("/socket.io/", wire.clone());
+        let task = tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
+        Self { address, wire, probe, calls, task }
+    }
+
+    /// The next call.
+    pub async fn call(&mut self) -> Call {
+        timeout(SOON, self.calls.recv()).await.expect("a call comes").unwrap()
+    }
+
+    /// Waits for a call, past others.
+    pub async fn wait_for(&mut self, wanted: &Call) {
+        while self.call().await != *wanted {}
+    }
+
+    /// The calls up to the end of a connection.
+    pub async fn ended(&mut self) -> Reason {
+        loop {
+            if let Call::Closed(reason) = self.call().await {
+                return reason;
+            }
+        }
+    }
+
+    /// Waits until no connection is counted.
+    pub async fn is_empty(&self) {
+        let empty = async {
+            while !self.wire.is_empty() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(SOON, empty).await.expect("no connection is counted");
+    }
+
+    pub async fn get(&self, query: &str) -> Answer {
+        request(self.address, "GET", query, &[], "").await
+    }
+
+    pub async fn post(&self, query: &str, body: &str) -> Answer {
+        request(self.address, "POST", query, &[], body).await
+    }
+
+    /// Opens a polling session: the query of its requests.
+    pub async fn poll(&self) -> String {
+        open_polling(self.address).await
+    }
+
+    /// Opens a websocket, past the engine's handshake.
+    pub async fn websocket(&self) -> Ws {
+        let mut ws = Ws::open(self.address, "EIO=4&transport=websocket").await.unwrap();
+        assert!(ws.text().await.starts_with("0{"));
+        ws
+    }
+
+    /// Opens a websocket that is connected to a namespace.
+    pub async fn connected(&self, namespace: &str) -> Ws {
+        let mut ws = self.websocket().await;
+        ws.send(&format!("40{namespace}")).await;
+        let answer = ws.text().await;
+        assert!(answer.starts_with("40"), "{answer}");
+        ws
+    }
+}
+
+pub async fn open_polling(address: SocketAddr) -> String {
+    let answer = request(address, "GET", "EIO=4&transport=polling", &[], "").await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let sid = answer.body.split('"').nth(3).unwrap().to_owned();
+    format!("EIO=4&transport=polling&sid={sid}")
+}
+
+pub fn connection(server: &Server) -> Connection {
+    server.wire.connections().pop().unwrap()
+}
+
+/// The answer to a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    pub status: u16,
+    pub kind: Option<String>,
+    pub body: String,
+}
+
+/// Sends one request on a connection of its own.
+pub async fn request(address: SocketAddr, method: &str, query: &str, headers: &[&str], body: &str) -> Answer {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let length = if body.is_empty() && method == "GET" { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+    let lines: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
+    let close = if lines.contains("Connection:") { "" } else { "Connection: close\r\n" };
+    let head = format!("{method} /socket.io/?{query} HTTP/1.1\r\nHost: localhost\r\n{close}{lines}{length}\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // The server may answer before it has read all.
+    let _ = stream.write_all(body.as_bytes()).await;
+    timeout(SOON, read_answer(&mut stream)).await.expect("an answer comes").unwrap_or(Answer {
+        status: 0,
+        kind: None,
+        body: String::new(),
+    })
+}
+
+/// Reads one answer. None: the connection ended first.
+pub async fn read_answer(stream: &mut TcpStream) -> Option<Answer> {
+    let mut bytes = Vec::new();
+    let end = loop {
+        if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
+            break end;
+        }
+        if stream.read_buf(&mut bytes).await.ok()? == 0 {
+            return None;
+        }
+    };
+    let head = String::from_utf8(bytes[..end].to_vec()).unwrap().to_ascii_lowercase();
+    let header = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned());
+    let mut body = bytes.split_off(end + 4);
+    let length = header("content-length:").and_then(|length| length.parse().ok());
+    let is_chunked = header("transfer-encoding:").is_some();
+    loop {
+        let is_whole = match length {
+            Some(length) => body.len() >= length,
+            None if is_chunked => body.ends_with(b"0\r\n\r\n"),
+            None => head.starts_with("http/1.1 101"),
+        };
+        if is_whole || stream.read_buf(&mut body).await.unwrap_or(0) == 0 {
+            break;
+        }
+    }
+    let mut body = String::from_utf8_lossy(&body).into_owned();
+    if is_chunked {
+        body = body.split("\r\n").skip(1).step_by(2).collect();
+    }
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    Some(Answer { status, kind: header("content-type:"), body })
+}
+
+/// The lines that ask for a websocket.
+pub const UPGRADE: [&str; 4] = [
+    "Upgrade: websocket",
+    "Connection: Upgrade",
+    "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+];
+
+/// A frame of a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Frame {
+    Text(String),
+    Binary(Vec<u8>),
+    Pong(Vec<u8>),
+    Close(Option<u16>),
+    /// The connection ended.
+    End,
+}
+
+/// A websocket that sends and reads raw frames.
+pub struct Ws {
+    pub stream: TcpStream,
+    bytes: Vec<u8>,
+}
+
+impl Ws {
+    /// Opens a websocket.
+    ///
+    /// # Errors
+    /// The handshake is refused.
+    pub async fn open(address: SocketAddr, query: &str) -> Result<Self, Answer> {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let head = format!("GET /socket.io/?{query} HTTP/1.1\r\nHost: localhost\r\n{}\r\n\r\n", UPGRADE.join("\r\n"));
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut bytes = Vec::new();
+        let end = loop {
+            if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
+                break end + 4;
+            }
+            if timeout(SOON, stream.read_buf(&mut bytes)).await.expect("an answer comes").unwrap_or(0) == 0 {
+                return Err(Answer { status: 0, kind: None, body: String::new() });
+            }
+        };
+        let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
+        let bytes = bytes.split_off(end);
+        if !head.starts_with("HTTP/1.1 101") {
+            let mut body = bytes;
+            // What is read of it in a moment is enough for a test.
+            while timeout(Duration::from_millis(100), stream.read_buf(&mut body)).await.is_ok_and(|read| read.is_ok_and(|n| n > 0)) {}
+            let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+            return Err(Answer { status, kind: None, body: String::from_utf8_lossy(&body).into_owned() });
+        }
+        Ok(Self { stream, bytes })
+    }
+
+    pub async fn send(&mut self, text: &str) {
+        self.frame(0x81, text.as_bytes()).await;
+    }
+
+    pub async fn binary(&mut self, bytes: &[u8]) {
+        self.frame(0x82, bytes).await;
+    }
+
+    pub async fn frame(&mut self, first: u8, payload: &[u8]) {
+        // The server may have closed it.
+        let _ = self.stream.write_all(&masked(first, payload)).await;
+    }
+
+    /// The next frame. Pings of the engine are left out.
+    pub async fn next(&mut self) -> Frame {
+        loop {
+            match self.any().await {
+                Frame::Text(text) if text == "2" => {}
+                frame => return frame,
+            }
+        }
+    }
+
+    /// The next frame.
+    pub async fn any(&mut self) -> Frame {
+        loop {
+            if let Some(frame) = self.take() {
+                return frame;
+            }
+            match timeout(SOON, self.stream.read_buf(&mut self.bytes)).await.expect("a frame comes") {
+                Ok(1..) => {}
+                _ => return Frame::End,
+            }
+        }
+    }
+
+    fn take(&mut self) -> Option<Frame> {
+        let (length, at) = match *self.bytes.get(1)? {
+            126 => (usize::from(u16::from_be_bytes(self.bytes.get(2..4)?.try_into().unwrap())), 4),
+            127 => (u64::from_be_bytes(self.bytes.get(2..10)?.try_into().unwrap()) as usize, 10),
+            short => (usize::from(short), 2),
+        };
+        let payload = self.bytes.get(at..at + length)?.to_vec();
+        let opcode = self.bytes[0] & 15;
+        self.bytes.drain(..at + length);
+        Some(match opcode {
+            1 => Frame::Text(String::from_utf8(payload).unwrap()),
+            2 => Frame::Binary(payload),
+            8 => Frame::Close(payload.first_chunk().map(|code| u16::from_be_bytes(*code))),
+            _ => Frame::Pong(payload),
+        })
+    }
+
+    pub async fn text(&mut self) -> String {
+        match self.next().await {
+            Frame::Text(text) => text,
+            other => panic!("a text was expected: {other:?}"),
+        }
+    }
+}
+
+pub fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mask = [0x12, 0x34, 0x56, 0x78];
+    let mut frame = vec![first];
+    match payload.len() {
+        length @ ..126 => frame.push(0x80 | length as u8),
+        length @ ..0x10000 => {
+            frame.push(0x80 | 126);
+            frame.extend_from_slice(&(length as u16).to_be_bytes());
+        }
+        length => {
+            frame.push(0x80 | 127);
+            frame.extend_from_slice(&(length as u64).to_be_bytes());
+        }
+    }
+    frame.extend_from_slice(&mask);
+    frame.extend(payload.iter().enumerate().map(|(at, byte)| byte ^ mask[at % 4]));
+    frame
+}

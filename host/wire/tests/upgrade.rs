@@ -1,0 +1,174 @@
+//! Upgrades from polling to websocket: one that fails in any way leaves the session polling, and costs its client nothing.
+
+use std::time::{Duration, Instant};
+
+use hubbub_wire::{Config, Reason, UpgradeError};
+use support::{Call, Frame, Server, Ws};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+
+mod support;
+
+fn config() -> Config {
+    Config { upgrade_timeout: Duration::from_millis(400), ..Config::default() }
+}
+
+/// A session with a namespace, and the query of its websocket.
+async fn session(server: &Server) -> (String, String) {
+    let session = server.poll().await;
+    assert_eq!(server.post(&session, "40").await.body, "ok");
+    assert!(server.get(&session).await.body.starts_with("40{"));
+    let websocket = session.replace("transport=polling", "transport=websocket");
+    (session, websocket)
+}
+
+/// The session polls, both ways.
+async fn polls_on(server: &Server, session: &str) {
+    assert_eq!(server.post(session, "421[\"still\",1]").await.body, "ok");
+    loop {
+        match &*server.get(session).await.body {
+            "6" => {}
+            "431[1]" => break,
+            other => panic!("{other}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_upgrade_moves_what_is_queued_to_the_websocket() {
+    let mut server = Server::start(config()).await;
+    let (session, websocket) = session(&server).await;
+    let mut ws = Ws::open(server.address, &websocket).await.unwrap();
+    ws.send("2probe").await;
+    assert_eq!(ws.text().await, "3probe");
+    assert_eq!(server.get(&session).await.body, "6");
+    assert_eq!(server.post(&session, "421[\"a\"]\u{1e}422[\"b\"]").await.body, "ok");
+    ws.send("5").await;
+    ws.send("423[\"c\"]").await;
+    for number in 1..=3 {
+        assert_eq!(ws.text().await, format!("43{number}[]"));
+    }
+    server.wait_for(&Call::Upgraded(Ok(()))).await;
+    assert_eq!(server.get(&session).await.status, 400, "it polls no more");
+    assert_eq!(server.wire.len(), 1);
+
+    let mut second = Ws::open(server.address, &websocket).await.unwrap();
+    assert_eq!(second.next().await, Frame::Close(None), "a second websocket is closed");
+    ws.send("424[]").await;
+    drop(ws);
+    server.ended().await;
+    server.is_empty().await;
+}
+
+#[tokio::test]
+async fn a_poll_that_waits_is_released_by_an_upgrade() {
+    let server = Server::start(config()).await;
+    let (session, websocket) = session(&server).await;
+    let address = server.address;
+    let poll = tokio::spawn(async move { support::request(address, "GET", &session, &[], "").await });
+    sleep(Duration::from_millis(50)).await;
+    let mut ws = Ws::open(server.address, &websocket).await.unwrap();
+    ws.send("2probe").await;
+    assert_eq!(poll.await.unwrap().body, "6");
+    assert_eq!(ws.text().await, "3probe");
+    // An upgrade that is completed without a pause, while another poll waits.
+    ws.send("5").await;
+    ws.send("421[\"x\"]").await;
+    assert_eq!(ws.text().await, "431[]");
+}
+
+#[tokio::test]
+async fn an_upgrade_that_fails_leaves_the_session_polling() {
+    let mut server = Server::start(config()).await;
+    let (session, websocket) = session(&server).await;
+    let failed = |error| Call::Upgraded(Err(error));
+
+    drop(Ws::open(server.address, &websocket).await.unwrap());
+    server.wait_for(&failed(UpgradeError::Closed)).await;
+    polls_on(&server, &session).await;
+
+    let silent = Ws::open(server.address, &websocket).await.unwrap();
+    server.wait_for(&failed(UpgradeError::Timeout)).await;
+    drop(silent);
+    polls_on(&server, &session).await;
+
+    let mut probed = Ws::open(server.address, &websocket).await.unwrap();
+    probed.send("2probe").await;
+    assert_eq!(probed.text().await, "3probe");
+    let mut second = Ws::open(server.address, &websocket).await.unwrap();
+    assert_eq!(second.next().await, Frame::Close(None), "one upgrade at a time");
+    server.wait_for(&failed(UpgradeError::Timeout)).await;
+    assert_eq!(probed.next().await, Frame::Close(None));
+    polls_on(&server, &session).await;
+
+    for (first, payload) in [(0x81, &b"40"[..]), (0x81, b"5"), (0x82, b"x"), (0x83, b""), (0x81, b"\xff")] {
+        let mut wrong = Ws::open(server.address, &websocket).await.unwrap();
+        wrong.frame(first, payload).await;
+        assert_eq!(wrong.next().await, Frame::Close(None));
+        server.wait_for(&failed(UpgradeError::Unexpected)).await;
+        polls_on(&server, &session).await;
+    }
+
+    // A proxy that drops the request after its head.
+    let mut cut = TcpStream::connect(server.address).await.unwrap();
+    let head = format!("GET /socket.io/?{websocket} HTTP/1.1\r\nHost: a\r\n{}\r\n\r\n", support::UPGRADE.join("\r\n"));
+    cut.write_all(head.as_bytes()).await.unwrap();
+    cut.set_zero_linger().unwrap();
+    drop(cut);
+    server.wait_for(&failed(UpgradeError::Closed)).await;
+    polls_on(&server, &session).await;
+
+    // And then one that is completed.
+    let mut ws = Ws::open(server.address, &websocket).await.unwrap();
+    ws.frame(0x89, b"hi").await;
+    assert_eq!(ws.next().await, Frame::Pong(b"hi".to_vec()));
+    for byte in support::masked(0x81, b"2probe") {
+        ws.stream.write_all(&[byte]).await.unwrap();
+    }
+    assert_eq!(ws.text().await, "3probe");
+    ws.send("5").await;
+    ws.send("429[]").await;
+    server.wait_for(&Call::Upgraded(Ok(()))).await;
+}
+
+#[tokio::test]
+async fn a_client_that_never_completes_its_upgrade_does_not_poll_in_a_busy_loop() {
+    let server = Server::start(Config { upgrade_timeout: Duration::from_secs(3), ..Config::default() }).await;
+    let (session, websocket) = session(&server).await;
+    let mut ws = Ws::open(server.address, &websocket).await.unwrap();
+    ws.send("2probe").await;
+    assert_eq!(ws.text().await, "3probe");
+    let (start, mut polls) = (Instant::now(), 0);
+    while let Some(left) = Duration::from_millis(2500).checked_sub(start.elapsed()) {
+        let Ok(answer) = timeout(left, server.get(&session)).await else { break };
+        assert_eq!(answer.body, "6");
+        polls += 1;
+    }
+    assert!((2..=7).contains(&polls), "{polls} polls in 2.5 s");
+}
+
+#[tokio::test]
+async fn the_heartbeat_goes_on_while_an_upgrade_is_under_way() {
+    let config = Config { ping_interval: Duration::from_millis(200), ping_timeout: Duration::from_millis(200), ..config() };
+    let mut server = Server::start(config).await;
+    let (session, websocket) = session(&server).await;
+    let mut ws = Ws::open(server.address, &websocket).await.unwrap();
+    ws.send("2probe").await;
+    let mut pings = 0;
+    let start = Instant::now();
+    while pings < 4 {
+        if server.get(&session).await.body.contains('2') {
+            pings += 1;
+            assert_eq!(server.post(&session, "3").await.body, "ok");
+        }
+    }
+    assert!(start.elapsed() >= Duration::from_millis(700), "{:?}", start.elapsed());
+    // A session that answers no ping ends, and a websocket that was to take its place with it.
+    let mut ws = Ws::open(server.address, &websocket).await.unwrap();
+    ws.send("2probe").await;
+    assert_eq!(ws.text().await, "3probe");
+    assert_eq!(server.ended().await, Reason::PingTimeout);
+    assert_eq!(ws.next().await, Frame::Close(None));
+    server.is_empty().await;
+}
