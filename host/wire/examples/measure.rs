@@ -1,5 +1,6 @@
 //! Measures the wire against a loop of bare writes: CPU a delivery in rooms, CPU an acked message, and memory an idle connection.
 //! `cargo run --release -p hubbub-wire --example measure`. Both servers run as processes of their own; the client is this one.
+#![allow(clippy::print_stdout, reason = "it prints what it measures")]
 
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -106,7 +107,8 @@ async fn floor_member(stream: Arc<TcpStream>, room: Arc<Mutex<Vec<Arc<TcpStream>
             if head.ends_with(b"\r\n\r\n") {
                 opened = true;
                 head = Vec::new();
-                let _ = stream.try_write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n");
+                let _ =
+                    stream.try_write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n");
                 let _ = stream.try_write(&frame(b"0{}", None));
             }
             continue;
@@ -237,9 +239,10 @@ async fn idle() -> Outcome<()> {
 }
 
 async fn busy() -> Outcome<()> {
-    for (name, payload, answers) in
-        [("delivery in a room of 100", room_event(), MEMBERS as u64), ("acked message", br#"421["say",{"text":"hello"}]"#.to_vec(), 1)]
-    {
+    for (name, payload, answers) in [
+        ("delivery in a room of 100", room_event(), MEMBERS as u64),
+        ("acked message", br#"421["say",{"text":"hello"}]"#.to_vec(), 1),
+    ] {
         let mut ratios = Vec::new();
         for round in 0..ROUNDS {
             let mut costs = [0.0; 2];

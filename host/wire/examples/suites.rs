@@ -41,7 +41,8 @@ impl Handler for Server {
         match (&*name, ack) {
             ("message", _) if socket.namespace() == "/" => {
                 let attachments = &attachments[..];
-                socket.send(&Outgoing { namespace: "/", name: "message-back", args, attachments, ..Outgoing::default() }.encode());
+                socket
+                    .send(&Outgoing { namespace: "/", name: "message-back", args, attachments, ..Outgoing::default() }.encode());
             }
             ("message-with-ack", Some(ack)) => {
                 socket.send(&Message::ack(socket.namespace(), ack, args, &attachments));

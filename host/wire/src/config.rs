@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use crate::reason::QueueLimit;
+
 /// How a [`Wire`](crate::Wire) behaves. Each value has a default; a limit is never off.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -50,6 +52,19 @@ pub struct Config {
     pub asks: usize,
     /// Time that a client has to take what still waits for it, and the close itself, when its connection is closed. Default 10 s.
     pub close_timeout: Duration,
+}
+
+impl Config {
+    /// The limit that one more message passes, where some wait already.
+    pub(crate) fn queue_limit(&self, packets: usize, bytes: usize, message: usize) -> Option<QueueLimit> {
+        if packets >= self.queue_packets {
+            Some(QueueLimit::Packets)
+        } else if bytes + message > self.queue_bytes {
+            Some(QueueLimit::Bytes)
+        } else {
+            None
+        }
+    }
 }
 
 impl Default for Config {

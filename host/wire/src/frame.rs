@@ -40,6 +40,16 @@ pub(crate) fn header(opcode: Opcode, length: usize, out: &mut Vec<u8>) {
     }
 }
 
+/// Bytes of a frame with a payload of this length.
+pub(crate) fn size(length: usize) -> usize {
+    length
+        + match length {
+            0..=125 => 2,
+            126..=0xffff => 4,
+            _ => MAX_HEADER,
+        }
+}
+
 /// A close frame with a code, or with none.
 pub(crate) fn close(code: Option<u16>) -> Vec<u8> {
     let mut frame = Vec::with_capacity(4);
@@ -100,6 +110,7 @@ mod tests {
             header(Opcode::Text, length, &mut frames);
             frames.extend(vec![b'x'; length]);
             frames.extend(close(Some(1009)));
+            assert_eq!(frames.len(), size(length) + 4);
             let (opcode, payload, rest) = split(&frames).unwrap();
             assert_eq!((opcode, payload.len()), (Opcode::Text, length));
             assert_eq!(split(rest), Some((Opcode::Close, &[3, 241][..], &[][..])));

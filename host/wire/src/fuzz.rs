@@ -121,7 +121,7 @@ impl Handler for Echo {
     }
 
     async fn connect(self: Arc<Self>, connect: Connect<Self>) -> Result<Accepted<()>, Refused> {
-        if connect.socket.namespace().len() % 2 == 0 {
+        if connect.socket.namespace().len().is_multiple_of(2) {
             return Err(Refused::unknown_namespace());
         }
         Ok(Accepted::new(()))

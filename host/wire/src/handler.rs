@@ -40,7 +40,10 @@ pub trait Handler: Send + Sync + Sized + 'static {
     ///
     /// It runs to its end also where the connection ends meanwhile. Each socket that is let in is told of by
     /// [`Handler::disconnected`] once.
-    fn connect(self: Arc<Self>, connect: Connect<Self>) -> impl Future<Output = Result<Accepted<Self::Socket>, Refused>> + Send + 'static;
+    fn connect(
+        self: Arc<Self>,
+        connect: Connect<Self>,
+    ) -> impl Future<Output = Result<Accepted<Self::Socket>, Refused>> + Send + 'static;
 
     /// A message of the engine, before it is read as a packet of Socket.IO. True: it was taken here, and is not read further. So a
     /// protocol of one's own can be spoken over Engine.IO; a namespace must then be connected in
@@ -68,9 +71,9 @@ pub trait Handler: Send + Sync + Sized + 'static {
         let _ = (data, reason);
     }
 
-    /// An upgrade from polling to websocket has succeeded, or has failed and left the connection polling.
-    fn upgraded(&self, outcome: Result<(), UpgradeError>) {
-        let _ = outcome;
+    /// Something has happened that ends nothing.
+    fn notice(&self, notice: Notice) {
+        let _ = notice;
     }
 }
 
@@ -185,6 +188,19 @@ impl EngineMessage<'_> {
     pub fn connection(&self) -> Connection {
         Connection(self.link.clone())
     }
+}
+
+/// Something that ends nothing, and is worth counting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notice {
+    /// A polling connection is a websocket now.
+    Upgraded,
+    /// An upgrade from polling to websocket has failed. The connection polls on.
+    UpgradeFailed(UpgradeError),
+    /// A POST had more bytes than [`Config::max_payload`](crate::Config::max_payload), and was answered 413.
+    BodyTooLong,
+    /// A POST took longer than [`Config::body_timeout`](crate::Config::body_timeout), and was answered 408.
+    BodyTooSlow,
 }
 
 /// Why an upgrade from polling to websocket failed.

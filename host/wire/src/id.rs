@@ -136,6 +136,11 @@ impl SessionId {
     pub(crate) fn shard(self) -> usize {
         usize::from(self.0[0])
     }
+
+    /// A number from 0 to 1, of as few bits.
+    pub(crate) fn fraction(self) -> f64 {
+        f64::from(u16::from_be_bytes([self.0[1], self.0[2]])) / f64::from(u16::MAX)
+    }
 }
 
 #[cfg(test)]
@@ -155,7 +160,8 @@ mod tests {
 
     #[test]
     fn other_texts_are_no_ids() {
-        for text in ["", "AAAAAAAAAAAAAAAAAAAAAB", "AAAAAAAAAAAAAAAAAAAA+A", "AAAAAAAAAAAAAAAAAAAAAAA", "ééééééééééé"] {
+        for text in ["", "AAAAAAAAAAAAAAAAAAAAAB", "AAAAAAAAAAAAAAAAAAAA+A", "AAAAAAAAAAAAAAAAAAAAAAA", "ééééééééééé"]
+        {
             assert_eq!(SocketId::parse(text), None, "{text}");
         }
     }

@@ -77,7 +77,7 @@ mod websocket;
 
 pub use asks::{Answer, AskError, Asked, next_ask};
 pub use config::Config;
-pub use handler::{Accepted, Connect, EngineBody, EngineMessage, Event, Handler, Refused, UpgradeError};
+pub use handler::{Accepted, Connect, EngineBody, EngineMessage, Event, Handler, Notice, Refused, UpgradeError};
 pub use id::{PrivateId, SocketId};
 pub use io::{Takeover, Tcp, plain};
 pub use link::Sent;

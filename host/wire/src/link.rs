@@ -267,11 +267,7 @@ impl Link {
         if !out.task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
             out.task = Some(cx.waker().clone());
         }
-        Due {
-            end: out.end,
-            left: std::mem::take(&mut out.left),
-            upgraded: matches!(out.transport, Transport::Websocket(_)),
-        }
+        Due { end: out.end, left: std::mem::take(&mut out.left), upgraded: matches!(out.transport, Transport::Websocket(_)) }
     }
 
     /// A POST waits until something has changed.
@@ -361,11 +357,8 @@ impl Out {
     }
 
     fn push(&mut self, message: &Message, written: usize, config: &Config) -> Result<(), QueueLimit> {
-        if self.queue.len() >= config.queue_packets {
-            return Err(QueueLimit::Packets);
-        }
-        if self.bytes + message.0.len() > config.queue_bytes {
-            return Err(QueueLimit::Bytes);
+        if let Some(limit) = config.queue_limit(self.queue.len(), self.bytes, message.size()) {
+            return Err(limit);
         }
         let was_empty = self.queue.is_empty();
         if was_empty {

@@ -33,19 +33,49 @@ pub struct Outgoing<'a> {
 impl Outgoing<'_> {
     /// Encodes the event.
     pub fn encode(&self) -> Message {
-        let mut array = Vec::with_capacity(self.name.len() + self.args.len() + self.offset.map_or(0, str::len) + 8);
-        array.push(b'[');
-        json::quote(self.name, &mut array);
-        if !self.args.is_empty() {
-            array.push(b',');
-            array.extend_from_slice(self.args.as_bytes());
+        let name = Quoted::new(self.name);
+        let offset = self.offset.map(Quoted::new);
+        let [name, offset] = [Some(&name), offset.as_ref()].map(|text| text.map_or([&[][..]; 3], Quoted::parts));
+        let comma = |is_needed| if is_needed { &b","[..] } else { b"" };
+        let (args, has_offset) = (self.args.as_bytes(), self.offset.is_some());
+        let parts = [
+            b"[",
+            name[0],
+            name[1],
+            name[2],
+            comma(!args.is_empty()),
+            args,
+            comma(has_offset),
+            offset[0],
+            offset[1],
+            offset[2],
+            b"]",
+        ];
+        packet(Kind::Event, self.namespace, self.ask, &parts, self.attachments)
+    }
+}
+
+/// A text as a JSON string. It is copied only where it has something to escape.
+enum Quoted<'a> {
+    Plain(&'a str),
+    Escaped(Vec<u8>),
+}
+
+impl<'a> Quoted<'a> {
+    fn new(text: &'a str) -> Self {
+        if text.bytes().all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\') {
+            return Self::Plain(text);
         }
-        if let Some(offset) = self.offset {
-            array.push(b',');
-            json::quote(offset, &mut array);
+        let mut escaped = Vec::with_capacity(text.len() + 8);
+        json::quote(text, &mut escaped);
+        Self::Escaped(escaped)
+    }
+
+    fn parts(&self) -> [&[u8]; 3] {
+        match self {
+            Self::Plain(text) => [b"\"", text.as_bytes(), b"\""],
+            Self::Escaped(escaped) => [b"", escaped, b""],
         }
-        array.push(b']');
-        packet(Kind::Event, self.namespace, self.ask, &[&array], self.attachments)
     }
 }
 
@@ -138,29 +168,23 @@ impl Message {
 /// Between two packets of one body.
 pub(crate) const SEPARATOR: u8 = 0x1e;
 
-/// The most decimal digits of a `u64`, twice: the number of attachments and the number of an ack.
-const NUMBERS: usize = 40;
-
+/// Encodes a packet, in one allocation of its exact size: every event and every ack passes here.
 fn packet(kind: Kind, namespace: &str, id: Option<u64>, data: &[&[u8]], attachments: &[Bytes]) -> Message {
-    let data_length: usize = data.iter().map(|part| part.len()).sum();
-    let mut head = Vec::with_capacity(namespace.len() + NUMBERS + 4);
-    head.push(b'4');
+    let has_attachments = !attachments.is_empty();
     // A packet with attachments has a type of its own, three more than without.
-    head.push(b'0' + kind as u8 + if attachments.is_empty() { 0 } else { 3 });
-    if !attachments.is_empty() {
-        decimal(attachments.len() as u64, &mut head);
-        head.push(b'-');
-    }
-    if namespace != "/" {
-        head.extend_from_slice(namespace.as_bytes());
-        head.push(b',');
-    }
-    id.into_iter().for_each(|id| decimal(id, &mut head));
-    let binary: usize = attachments.iter().map(|bytes| frame::MAX_HEADER + bytes.len()).sum();
-    let mut frames = Vec::with_capacity(frame::MAX_HEADER + head.len() + data_length + binary);
-    frame::header(Opcode::Text, head.len() + data_length, &mut frames);
-    frames.extend_from_slice(&head);
-    data.iter().for_each(|part| frames.extend_from_slice(part));
+    let kind = [b'4', b'0' + kind as u8 + if has_attachments { 3 } else { 0 }];
+    let count = has_attachments.then(|| Decimal::new(attachments.len() as u64));
+    let id = id.map(Decimal::new);
+    let [count, id] = [&count, &id].map(|number| number.as_ref().map_or(&[][..], Decimal::digits));
+    let (namespace, comma) = if namespace == "/" { ("", "") } else { (namespace, ",") };
+    let dash: &[u8] = if has_attachments { b"-" } else { b"" };
+    let head = [&kind, count, dash, namespace.as_bytes(), comma.as_bytes(), id];
+    let parts = || head.iter().chain(data).copied();
+    let length = parts().map(<[u8]>::len).sum();
+    let binary: usize = attachments.iter().map(|bytes| frame::size(bytes.len())).sum();
+    let mut frames = Vec::with_capacity(frame::size(length) + binary);
+    frame::header(Opcode::Text, length, &mut frames);
+    parts().for_each(|part| frames.extend_from_slice(part));
     for bytes in attachments {
         frame::header(Opcode::Binary, bytes.len(), &mut frames);
         frames.extend_from_slice(bytes);
@@ -168,18 +192,28 @@ fn packet(kind: Kind, namespace: &str, id: Option<u64>, data: &[&[u8]], attachme
     Message(frames.into())
 }
 
-fn decimal(mut number: u64, out: &mut Vec<u8>) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
+/// A number as text.
+struct Decimal {
+    digits: [u8; 20],
+    at: usize,
+}
+
+impl Decimal {
+    fn new(mut number: u64) -> Self {
+        let mut decimal = Self { digits: [0; 20], at: 20 };
+        loop {
+            decimal.at -= 1;
+            decimal.digits[decimal.at] = b'0' + (number % 10) as u8;
+            number /= 10;
+            if number == 0 {
+                return decimal;
+            }
         }
     }
-    out.extend_from_slice(&digits[at..]);
+
+    fn digits(&self) -> &[u8] {
+        &self.digits[self.at..]
+    }
 }
 
 #[cfg(test)]
@@ -213,9 +247,7 @@ mod tests {
     #[test]
     fn numbers_are_written_in_decimal() {
         for number in [0, 1, 9, 10, 1_000_000, u64::MAX] {
-            let mut text = Vec::new();
-            decimal(number, &mut text);
-            assert_eq!(String::from_utf8(text).unwrap(), number.to_string());
+            assert_eq!(Decimal::new(number).digits(), number.to_string().as_bytes());
         }
     }
 }

@@ -71,7 +71,7 @@ impl<H: Handler> Wire<H> {
                 let (parts, body) = request.into_parts();
                 match parts.method {
                     Method::GET => get::serve(&session).await,
-                    Method::POST => post::serve(&session, &parts.headers, body).await,
+                    Method::POST => post::serve(&session, &*self.0.handler, &parts.headers, body).await,
                     _ => respond::empty(StatusCode::INTERNAL_SERVER_ERROR),
                 }
             }
@@ -124,7 +124,7 @@ impl<H: Handler> Wire<H> {
     async fn websocket(&self, entry: Option<Entry<H>>, mut request: Request<Body>) -> Response {
         let answer = match upgrade::answer(&request) {
             Ok(answer) => answer,
-            Err(refused) => return refused,
+            Err(refused) => return refused.answer(),
         };
         let upgrading = hyper::upgrade::on(&mut request);
         let shared = self.0.clone();
@@ -152,9 +152,7 @@ pub(crate) fn handshake(id: SessionId, config: &Config, polls: bool) -> String {
     let upgrades = if polls && config.upgrades { r#"["websocket"]"# } else { "[]" };
     let (interval, timeout) = (config.ping_interval.as_millis(), config.ping_timeout.as_millis());
     let payload = config.max_payload;
-    format!(
-        r#"0{{"sid":"{id}","upgrades":{upgrades},"pingInterval":{interval},"pingTimeout":{timeout},"maxPayload":{payload}}}"#
-    )
+    format!(r#"0{{"sid":"{id}","upgrades":{upgrades},"pingInterval":{interval},"pingTimeout":{timeout},"maxPayload":{payload}}}"#)
 }
 
 impl<H: Handler> tower_service::Service<Request<Body>> for Wire<H> {

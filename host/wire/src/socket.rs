@@ -109,12 +109,18 @@ impl Socket {
         // It may have been told meanwhile.
         match self.0.state.load(Ordering::Acquire) {
             CONNECTING if volatile => Sent::Dropped,
-            // One more than the queue takes: it ends the connection as soon as it is queued.
-            CONNECTING if held.len() <= self.0.link.config.queue_packets => {
-                held.push(message.clone());
-                Sent::Queued
+            CONNECTING => {
+                match self.0.link.config.queue_limit(held.len(), held.iter().map(Message::size).sum(), message.size()) {
+                    None => {
+                        held.push(message.clone());
+                        Sent::Queued
+                    }
+                    Some(limit) => {
+                        self.0.link.end(Reason::SlowConsumer(limit), How::Abort);
+                        Sent::Closed
+                    }
+                }
             }
-            CONNECTING => Sent::Dropped,
             CONNECTED => self.0.link.send(message, volatile),
             _ => Sent::Closed,
         }
@@ -222,6 +228,12 @@ impl Connection {
             EngineBody::Binary(bytes) => Message::binary(bytes),
         };
         self.0.send(&message, false)
+    }
+
+    /// A number from 0 to 1, evenly distributed and the same for life: when this connection's turn is, where all of them are to be
+    /// closed over some time.
+    pub fn turn(&self) -> f64 {
+        self.0.id.fraction()
     }
 
     /// Packets and bytes that wait to be sent.

@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::base64;
 use crate::frame;
 use crate::frame::decoder::{Decoder, Item};
-use crate::handler::{Handler, UpgradeError};
+use crate::handler::{Handler, Notice, UpgradeError};
 use crate::id::SessionId;
 use crate::io::{self, Incoming};
 use crate::link::Link;
@@ -41,25 +41,41 @@ pub(crate) fn is_asked(request: &Request<Body>) -> bool {
     has(header::UPGRADE, "websocket") && has(header::CONNECTION, "upgrade")
 }
 
+/// Why a handshake is refused. The answers are those of Node's `ws`.
+pub(crate) enum Refused {
+    Method,
+    Key,
+    Version,
+}
+
+impl Refused {
+    pub(crate) fn answer(&self) -> Response {
+        match self {
+            Self::Method => respond::handshake(StatusCode::METHOD_NOT_ALLOWED, "Invalid HTTP method"),
+            Self::Key => respond::handshake(StatusCode::BAD_REQUEST, "Missing or invalid Sec-WebSocket-Key header"),
+            Self::Version => {
+                let mut refused = respond::handshake(StatusCode::BAD_REQUEST, "Missing or invalid Sec-WebSocket-Version header");
+                refused.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13, 8"));
+                refused
+            }
+        }
+    }
+}
+
 /// The answer that completes a handshake.
 ///
 /// # Errors
-/// The handshake is none. The answers are those of Node's `ws`.
-pub(crate) fn answer(request: &Request<Body>) -> Result<Response, Response> {
+/// The handshake is none.
+pub(crate) fn answer(request: &Request<Body>) -> Result<Response, Refused> {
     if request.method() != Method::GET {
-        return Err(respond::handshake(StatusCode::METHOD_NOT_ALLOWED, "Invalid HTTP method"));
+        return Err(Refused::Method);
     }
-    let bad = |message| Err(respond::handshake(StatusCode::BAD_REQUEST, message));
     let key = request.headers().get(header::SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes).unwrap_or_default();
-    if key.len() != 24 || !base64::decode(key).is_some_and(|key| key.len() == 16) {
-        return bad("Missing or invalid Sec-WebSocket-Key header");
+    if key.len() != 24 || base64::decode(key).is_none_or(|key| key.len() != 16) {
+        return Err(Refused::Key);
     }
     if !request.headers().get(header::SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13" || version == "8") {
-        let mut refused = bad("Missing or invalid Sec-WebSocket-Version header");
-        if let Err(refused) = &mut refused {
-            refused.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13, 8"));
-        }
-        return refused;
+        return Err(Refused::Version);
     }
     let mut accept = Vec::with_capacity(28);
     let digest = Sha1::new().chain_update(key).chain_update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").finalize();
@@ -137,7 +153,7 @@ impl<H: Handler> Drop for Attempt<H> {
 pub(crate) async fn attempt<H: Handler>(shared: Arc<Shared<H>>, upgrading: OnUpgrade, attempt: Attempt<H>) {
     let link = attempt.0.link.clone();
     let Some((incoming, writer)) = take_over(&shared, upgrading).await else {
-        shared.handler.upgraded(Err(UpgradeError::Closed));
+        shared.handler.notice(Notice::UpgradeFailed(UpgradeError::Closed));
         return;
     };
     let mut probing = Probing { incoming, decoder: Decoder::new(shared.config.max_payload), writer };
@@ -146,14 +162,14 @@ pub(crate) async fn attempt<H: Handler>(shared: Arc<Shared<H>>, upgrading: OnUpg
     if let Err(error) = outcome {
         // Before the websocket is closed: its client may try again at once.
         drop(attempt);
-        shared.handler.upgraded(Err(error));
+        shared.handler.notice(Notice::UpgradeFailed(error));
         return close(incoming, writer).await;
     }
     if attempt.0.upgrade(incoming, decoder, writer) {
         shared.sessions.replace(link.id, Entry::Websocket(link));
-        shared.handler.upgraded(Ok(()));
+        shared.handler.notice(Notice::Upgraded);
     } else {
-        shared.handler.upgraded(Err(UpgradeError::SessionEnded));
+        shared.handler.notice(Notice::UpgradeFailed(UpgradeError::SessionEnded));
     }
 }
 

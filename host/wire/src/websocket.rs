@@ -32,8 +32,14 @@ thread_local! {
 /// Serves a websocket to its end.
 pub(crate) async fn run<H: Handler>(mut reader: Box<Reader<H>>, mut incoming: Incoming, mut decoder: Decoder) {
     let end = {
-        let mut sleep = pin!(sleep_until(reader.deadline()));
-        poll_fn(|cx| poll(&mut reader, &mut incoming, &mut decoder, sleep.as_mut(), cx)).await
+        let mut timer = pin!(sleep_until(reader.deadline()));
+        let mut is_armed = false;
+        poll_fn(|cx| {
+            let end = poll(&mut reader, &mut incoming, &mut decoder, cx);
+            let end = end.or_else(|| tick(&mut reader, timer.as_mut(), &mut is_armed, cx));
+            end.map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
     };
     drop(decoder);
     reader.forget();
@@ -49,16 +55,11 @@ pub(crate) async fn run<H: Handler>(mut reader: Box<Reader<H>>, mut incoming: In
     .await;
 }
 
-fn poll<H: Handler>(
-    reader: &mut Reader<H>,
-    incoming: &mut Incoming,
-    decoder: &mut Decoder,
-    mut sleep: Pin<&mut Sleep>,
-    cx: &mut Context<'_>,
-) -> Poll<End> {
+/// What the task does at each wake, but for its timer.
+fn poll<H: Handler>(reader: &mut Reader<H>, incoming: &mut Incoming, decoder: &mut Decoder, cx: &mut Context<'_>) -> Option<End> {
     let due = reader.link.due(cx);
-    if let Some(end) = due.end {
-        return Poll::Ready(end);
+    if due.end.is_some() {
+        return due.end;
     }
     if due.left {
         reader.sweep();
@@ -66,28 +67,44 @@ fn poll<H: Handler>(
     if reader.is_deciding() {
         let _ = reader.poll_connects(cx);
     }
-    let mut outcome = read(reader, incoming, decoder, cx);
+    let outcome = read(reader, incoming, decoder, cx);
     // Also where nothing waits: what was corked is written here.
     let _ = reader.link.poll_flush(cx);
-    while outcome.is_ok() && sleep.as_mut().poll(cx).is_ready() {
-        outcome = reader.tick(Instant::now());
-        sleep.as_mut().reset(reader.deadline());
-    }
-    if let Err(end) = outcome {
-        // Where it has ended meanwhile, the first reason holds.
-        reader.link.end(end.reason, end.how);
-    }
-    if let Some(end) = reader.link.ended() {
-        return Poll::Ready(end);
-    }
-    if sleep.deadline() != reader.deadline() {
-        sleep.as_mut().reset(reader.deadline());
-        // It must be polled to wake the task.
-        if sleep.poll(cx).is_ready() {
-            cx.waker().wake_by_ref();
+    end(reader, outcome)
+}
+
+/// Does what is due by the clock. The timer is looked at only where it has fired or must fire at another time: to poll it costs
+/// more than an event does otherwise.
+fn tick<H: Handler>(
+    reader: &mut Reader<H>,
+    mut timer: Pin<&mut Sleep>,
+    is_armed: &mut bool,
+    cx: &mut Context<'_>,
+) -> Option<End> {
+    loop {
+        let deadline = reader.deadline();
+        if timer.deadline() != deadline {
+            timer.as_mut().reset(deadline);
+        } else if *is_armed && !timer.is_elapsed() {
+            return None;
+        }
+        *is_armed = true;
+        if timer.as_mut().poll(cx).is_pending() {
+            return None;
+        }
+        let outcome = reader.tick(Instant::now());
+        if let Some(end) = end(reader, outcome) {
+            return Some(end);
         }
     }
-    Poll::Pending
+}
+
+/// Ends the connection where an outcome says so. Where it has ended meanwhile, the first reason holds.
+fn end<H: Handler>(reader: &Reader<H>, outcome: Result<(), End>) -> Option<End> {
+    if let Err(End { reason, how }) = outcome {
+        reader.link.end(reason, how);
+    }
+    reader.link.ended()
 }
 
 /// Reads once, and takes what was read. Once is enough: where there is more, the task is woken again.

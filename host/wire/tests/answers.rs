@@ -1,5 +1,6 @@
 //! The answers to requests, frames and packets that are wrong, as a table. Where the reference server on Node is installed for the
 //! project's tests (`tests/clients/install.sh`), the same table is held against it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "a test says what it expects")]
 
 use std::net::SocketAddr;
 use std::process::Stdio;
@@ -126,7 +127,10 @@ const FRAMES: &[Sent] = &[
     sent(&[(T, b"abc")], CLOSED),
     sent(&[(T, b"")], CLOSED),
     sent(&[(T, b"2")], CLOSED),
-    sent(&[(T, b"6"), (T, b"0"), (T, b"5"), (T, b"3"), (T, b"40/none,")], &[Seen::Text(r#"44/none,{"message":"Invalid namespace"}"#)]),
+    sent(
+        &[(T, b"6"), (T, b"0"), (T, b"5"), (T, b"3"), (T, b"40/none,")],
+        &[Seen::Text(r#"44/none,{"message":"Invalid namespace"}"#)],
+    ),
     Sent { is_nodes: false, ..sent(&[(T, b"1")], CLOSED) },
     // Frames that are none.
     sent(&[(0x83, b"")], &[Seen::Close(Some(1002))]),
@@ -142,7 +146,10 @@ const FRAMES: &[Sent] = &[
     sent(&[(0x88, b"\x03\xe8")], &[Seen::Close(Some(1000))]),
     sent(&[(0x88, b"")], CLOSED),
     sent(&[(0x89, b"hi")], &[Seen::Pong(b"hi")]),
-    sent(&[(0x01, b"4"), (0x89, b"x"), (0x80, b"0/none")], &[Seen::Pong(b"x"), Seen::Text(r#"44/none,{"message":"Invalid namespace"}"#)]),
+    sent(
+        &[(0x01, b"4"), (0x89, b"x"), (0x80, b"0/none")],
+        &[Seen::Pong(b"x"), Seen::Text(r#"44/none,{"message":"Invalid namespace"}"#)],
+    ),
     // Packets.
     sent(&[(T, b"4")], CLOSED),
     sent(&[(T, b"47")], CLOSED),
@@ -170,7 +177,10 @@ const FRAMES: &[Sent] = &[
         &[(T, b"40"), (T, b"451-[\"message\",{\"_placeholder\":true,\"num\":0}]"), (B, b"\x01\x02")],
         &[Seen::Open, Seen::Text("451-[\"message-back\",{\"_placeholder\":true,\"num\":0}]"), Seen::Binary(b"\x01\x02")],
     ),
-    sent(&[(T, b"40/custom,{\"a\":1}"), (T, b"42/custom,[\"message\"]")], &[Seen::Open, Seen::Text("42/custom,[\"message-back\"]")]),
+    sent(
+        &[(T, b"40/custom,{\"a\":1}"), (T, b"42/custom,[\"message\"]")],
+        &[Seen::Open, Seen::Text("42/custom,[\"message-back\"]")],
+    ),
     sent(&[(T, b"40"), (T, b"42/custom,[\"message\"]")], &[Seen::Open, Seen::Close(None)]),
 ];
 
@@ -197,7 +207,12 @@ async fn check(address: SocketAddr, is_node: bool) {
         drop(websocket);
     }
     for (at, case) in FRAMES.iter().enumerate().filter(|(_, case)| case.is_nodes || !is_node) {
-        let name = || format!("frames {at}: {:?}", case.frames.iter().map(|(_, payload)| payload.escape_ascii().to_string()).collect::<Vec<_>>());
+        let name = || {
+            format!(
+                "frames {at}: {:?}",
+                case.frames.iter().map(|(_, payload)| payload.escape_ascii().to_string()).collect::<Vec<_>>()
+            )
+        };
         let mut ws = Ws::open(address, "EIO=4&transport=websocket").await.unwrap();
         assert!(ws.text().await.starts_with("0{"));
         let mut answers = case.answer.iter();

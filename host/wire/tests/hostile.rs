@@ -1,4 +1,5 @@
 //! Clients that mean no good: slow, silent, in pieces, in floods. Each is bounded, and ends with a reason.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "a test says what it expects")]
 
 use std::time::Duration;
 
@@ -143,9 +144,8 @@ async fn requests_in_one_connection_are_answered_in_order() {
     let server = Server::start(Config::default()).await;
     let session = server.poll().await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
-    let post = |body: &str| {
-        format!("POST /socket.io/?{session} HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len())
-    };
+    let post =
+        |body: &str| format!("POST /socket.io/?{session} HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     let poll = format!("GET /socket.io/?{session} HTTP/1.1\r\nHost: a\r\n\r\n");
     // All at once: two posts, a poll, and a request that is none.
     let all = [post("40"), post("421[\"x\"]"), poll, "NONSENSE\r\n\r\n".to_owned()].concat();

@@ -1,4 +1,5 @@
 //! Namespaces, events, acks and attachments, as the layer above and the client see them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "a test says what it expects")]
 
 use std::time::Duration;
 
@@ -207,7 +208,8 @@ async fn a_closed_connection_sends_what_is_queued_and_makes_a_client_come_back()
 
 #[tokio::test]
 async fn a_paused_reader_reads_nothing_until_it_is_resumed() {
-    let config = Config { ping_interval: Duration::from_millis(30), ping_timeout: Duration::from_millis(30), ..Config::default() };
+    let config =
+        Config { ping_interval: Duration::from_millis(30), ping_timeout: Duration::from_millis(30), ..Config::default() };
     let server = Server::start(config).await;
     let mut ws = server.connected("").await;
     let connection = support::connection(&server);

@@ -1,8 +1,9 @@
 //! Upgrades from polling to websocket: one that fails in any way leaves the session polling, and costs its client nothing.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "a test says what it expects")]
 
 use std::time::{Duration, Instant};
 
-use hubbub_wire::{Config, Reason, UpgradeError};
+use hubbub_wire::{Config, Notice, Reason, UpgradeError};
 use support::{Call, Frame, Server, Ws};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -49,7 +50,7 @@ async fn an_upgrade_moves_what_is_queued_to_the_websocket() {
     for number in 1..=3 {
         assert_eq!(ws.text().await, format!("43{number}[]"));
     }
-    server.wait_for(&Call::Upgraded(Ok(()))).await;
+    server.wait_for(&Call::Notice(Notice::Upgraded)).await;
     assert_eq!(server.get(&session).await.status, 400, "it polls no more");
     assert_eq!(server.wire.len(), 1);
 
@@ -82,7 +83,7 @@ async fn a_poll_that_waits_is_released_by_an_upgrade() {
 async fn an_upgrade_that_fails_leaves_the_session_polling() {
     let mut server = Server::start(config()).await;
     let (session, websocket) = session(&server).await;
-    let failed = |error| Call::Upgraded(Err(error));
+    let failed = |error| Call::Notice(Notice::UpgradeFailed(error));
 
     drop(Ws::open(server.address, &websocket).await.unwrap());
     server.wait_for(&failed(UpgradeError::Closed)).await;
@@ -129,7 +130,7 @@ async fn an_upgrade_that_fails_leaves_the_session_polling() {
     assert_eq!(ws.text().await, "3probe");
     ws.send("5").await;
     ws.send("429[]").await;
-    server.wait_for(&Call::Upgraded(Ok(()))).await;
+    server.wait_for(&Call::Notice(Notice::Upgraded)).await;
 }
 
 #[tokio::test]

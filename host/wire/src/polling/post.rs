@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::{OrEnd, Session};
 use crate::base64;
-use crate::handler::Handler;
+use crate::handler::{Handler, Notice};
 use crate::link::{End, How};
 use crate::message::SEPARATOR;
 use crate::reader::Reader;
@@ -32,7 +32,7 @@ enum NoBody {
 }
 
 /// Answers a POST. Dropped before its end, it ends the session: its client has gone away.
-pub(crate) async fn serve<H: Handler>(session: &Session<H>, headers: &HeaderMap, body: Body) -> Response {
+pub(crate) async fn serve<H: Handler>(session: &Session<H>, handler: &H, headers: &HeaderMap, body: Body) -> Response {
     let (link, most) = (&session.link, session.link.config.max_payload);
     let refuse = |reason| {
         link.end(reason, How::Code(None));
@@ -49,10 +49,12 @@ pub(crate) async fn serve<H: Handler>(session: &Session<H>, headers: &HeaderMap,
         // The session goes on, as with Node's server.
         Err(NoBody::TooLong) => {
             under_way.went_well();
+            handler.notice(Notice::BodyTooLong);
             return respond::empty(StatusCode::PAYLOAD_TOO_LARGE);
         }
         Err(NoBody::TooSlow) => {
             under_way.went_well();
+            handler.notice(Notice::BodyTooSlow);
             return respond::empty(StatusCode::REQUEST_TIMEOUT);
         }
         Err(NoBody::Broken) => return refuse(Reason::TransportError),

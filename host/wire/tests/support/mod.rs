@@ -2,13 +2,14 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
 use axum::response::{IntoResponse, Response};
 use hubbub_wire::{
-    Accepted, Config, Connect, Connection, Event, Handler, Message, Outgoing, Reason, Refused, Socket, UpgradeError, Wire,
+    Accepted, Config, Connect, Connection, Event, Handler, Message, Notice, Outgoing, Reason, Refused, Socket, Wire,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -26,7 +27,7 @@ pub enum Call {
     Event(String, String, Option<u64>, usize),
     Disconnected(String, Reason),
     Closed(Reason),
-    Upgraded(Result<(), UpgradeError>),
+    Notice(Notice),
 }
 
 /// A handler for tests: what it does is said by names.
@@ -37,6 +38,10 @@ pub struct Probe {
     calls: mpsc::Sender<Call>,
     pub gate: Notify,
     pub sockets: Mutex<Vec<Socket>>,
+    /// Connections that were let in, less those that have ended.
+    pub open: AtomicI64,
+    /// Sockets that were let in, less those that have ended.
+    pub connected: AtomicI64,
 }
 
 impl Probe {
@@ -59,6 +64,7 @@ impl Handler for Probe {
             return Err((http::StatusCode::SERVICE_UNAVAILABLE, "later\n").into_response());
         }
         self.note(Call::Open);
+        self.open.fetch_add(1, Ordering::SeqCst);
         Ok(())
     }
 
@@ -82,11 +88,17 @@ impl Handler for Probe {
                 Ok(Accepted { data: (), recoverable: true, missed })
             }
             "/" | "/custom" => Ok(Accepted::new(())),
+            "/forgotten" => {
+                // Nothing of it is kept here.
+                self.sockets.lock().unwrap().clear();
+                Ok(Accepted::new(()))
+            }
             _ => Err(Refused::unknown_namespace()),
         }
     }
 
     fn connected(&self, socket: &Socket, (): &()) {
+        self.connected.fetch_add(1, Ordering::SeqCst);
         self.note(Call::Connected(socket.namespace().to_owned()));
     }
 
@@ -111,15 +123,17 @@ impl Handler for Probe {
     }
 
     fn disconnected(&self, socket: &Socket, (): (), reason: Reason) {
+        self.connected.fetch_sub(1, Ordering::SeqCst);
         self.note(Call::Disconnected(socket.namespace().to_owned(), reason));
     }
 
     fn closed(&self, (): (), reason: Reason) {
+        self.open.fetch_sub(1, Ordering::SeqCst);
         self.note(Call::Closed(reason));
     }
 
-    fn upgraded(&self, outcome: Result<(), UpgradeError>) {
-        self.note(Call::Upgraded(outcome));
+    fn notice(&self, notice: Notice) {
+        self.note(Call::Notice(notice));
     }
 }
 
@@ -156,7 +170,13 @@ impl Drop for Server {
 impl Server {
     pub async fn start(config: Config) -> Self {
         let (sender, calls) = mpsc::channel(1000);
-        let probe = Arc::new(Probe { calls: sender, gate: Notify::new(), sockets: Mutex::default() });
+        let probe = Arc::new(Probe {
+            calls: sender,
+            gate: Notify::new(),
+            sockets: Mutex::default(),
+            open: AtomicI64::new(0),
+            connected: AtomicI64::new(0),
+        });
         let wire = Wire::new(probe.clone(), config);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -295,12 +315,8 @@ pub async fn read_answer(stream: &mut TcpStream) -> Option<Answer> {
 }
 
 /// The lines that ask for a websocket.
-pub const UPGRADE: [&str; 4] = [
-    "Upgrade: websocket",
-    "Connection: Upgrade",
-    "Sec-WebSocket-Version: 13",
-    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-];
+pub const UPGRADE: [&str; 4] =
+    ["Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="];
 
 /// A frame of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -343,7 +359,10 @@ impl Ws {
         if !head.starts_with("HTTP/1.1 101") {
             let mut body = bytes;
             // What is read of it in a moment is enough for a test.
-            while timeout(Duration::from_millis(100), stream.read_buf(&mut body)).await.is_ok_and(|read| read.is_ok_and(|n| n > 0)) {}
+            while timeout(Duration::from_millis(100), stream.read_buf(&mut body))
+                .await
+                .is_ok_and(|read| read.is_ok_and(|n| n > 0))
+            {}
             let status = head.split(' ').nth(1).unwrap().parse().unwrap();
             return Err(Answer { status, kind: None, body: String::from_utf8_lossy(&body).into_owned() });
         }

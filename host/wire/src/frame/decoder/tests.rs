@@ -2,7 +2,7 @@
 
 use std::io::{Cursor, Read, Write};
 
-use tungstenite::protocol::{Role, WebSocketConfig, WebSocket};
+use tungstenite::protocol::{Role, WebSocket, WebSocketConfig};
 use tungstenite::{Error, Message};
 
 use super::*;
