@@ -46,12 +46,10 @@ impl Handler for Room {
         Ok(())
     }
 
-    async fn connect(self: Arc<Self>, _: Connect<Self>) -> Result<Accepted<()>, Refused> {
+    async fn connect(self: Arc<Self>, connect: Connect<Self>) -> Result<Accepted<()>, Refused> {
+        // Before the client is told: it counts on every event from then on.
+        self.0.lock().unwrap_or_else(|e| e.into_inner()).push(connect.socket);
         Ok(Accepted::new(()))
-    }
-
-    fn connected(&self, socket: &Socket, (): &()) {
-        self.0.lock().unwrap_or_else(|e| e.into_inner()).push(socket.clone());
     }
 
     fn event(&self, socket: &Socket, (): &(), event: Event<'_>) {
@@ -115,8 +113,8 @@ async fn floor_member(stream: Arc<TcpStream>, room: Arc<Mutex<Vec<Arc<TcpStream>
         }
         let text = unmasked(&buffer[..count])?;
         if text == b"40" {
-            let _ = stream.try_write(&frame(b"40{}", None));
             room.lock().unwrap_or_else(|e| e.into_inner()).push(stream.clone());
+            let _ = stream.try_write(&frame(b"40{}", None));
         } else if text.starts_with(b"421[") {
             let _ = stream.try_write(&frame(b"431[{}]", None));
         } else {

@@ -26,6 +26,8 @@ pub(crate) struct Link {
     paused: AtomicUsize,
     /// Set together with `Out::end`, to be read without its lock.
     ended: AtomicBool,
+    /// So much waits for the client that nothing more is read from it: it must take its answers first.
+    crowded: AtomicBool,
     out: Mutex<Out>,
     pub(crate) asks: Asks,
 }
@@ -143,7 +145,15 @@ impl Link {
             post: None,
         };
         let asks = Asks::new(config.asks);
-        Arc::new(Self { id, config, paused: AtomicUsize::new(0), ended: AtomicBool::new(false), out: Mutex::new(out), asks })
+        Arc::new(Self {
+            id,
+            config,
+            paused: AtomicUsize::new(0),
+            ended: AtomicBool::new(false),
+            crowded: AtomicBool::new(false),
+            out: Mutex::new(out),
+            asks,
+        })
     }
 
     fn out(&self) -> MutexGuard<'_, Out> {
@@ -178,7 +188,14 @@ impl Link {
             return Sent::Dropped;
         }
         match out.push(message, written, &self.config) {
-            Ok(()) => Sent::Queued,
+            Ok(()) => {
+                if out.corked && out.queue.len() >= PIECES {
+                    // More would not fit one write.
+                    let _ = out.flush();
+                }
+                self.note_crowd(&out);
+                Sent::Queued
+            }
             Err(limit) => {
                 self.end_in(&mut out, Reason::SlowConsumer(limit), How::Abort);
                 Sent::Closed
@@ -251,6 +268,19 @@ impl Link {
         self.paused.load(Ordering::Acquire) > 0
     }
 
+    /// Whether nothing is read now: the layer above has paused the reader, or the client does not take its answers.
+    pub(crate) fn is_held_up(&self) -> bool {
+        self.is_paused() || self.crowded.load(Ordering::Acquire)
+    }
+
+    /// Half of the queue is left to what others send.
+    fn note_crowd(&self, out: &Out) {
+        let is_crowded = out.queue.len() * 2 >= self.config.queue_packets.max(2) || out.bytes * 2 >= self.config.queue_bytes;
+        if self.crowded.load(Ordering::Relaxed) != is_crowded {
+            self.crowded.store(is_crowded, Ordering::Release);
+        }
+    }
+
     /// Packets and bytes that wait.
     pub(crate) fn waiting(&self) -> (usize, usize) {
         let out = self.out();
@@ -285,25 +315,21 @@ impl Link {
     pub(crate) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut out = self.out();
         out.corked = false;
-        while !out.queue.is_empty() {
-            let written = match &out.transport {
-                Transport::Websocket(writer) => match out.write(writer) {
-                    Ok(count) => count,
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        match AsRef::<TcpStream>::as_ref(writer).poll_write_ready(cx) {
-                            Poll::Ready(Ok(())) => 0,
-                            Poll::Ready(Err(_)) => return self.failed(&mut out),
-                            Poll::Pending => return Poll::Pending,
-                        }
-                    }
-                    Err(_) => return self.failed(&mut out),
-                },
-                Transport::Polling(_) => return Poll::Pending,
-                Transport::None => return Poll::Ready(()),
-            };
-            out.advance(written);
-        }
-        Poll::Ready(())
+        let outcome = loop {
+            match out.flush() {
+                Ok(()) => break Poll::Ready(()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => break self.failed(&mut out),
+            }
+            let Transport::Websocket(writer) = &out.transport else { break Poll::Pending };
+            match AsRef::<TcpStream>::as_ref(writer).poll_write_ready(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => break self.failed(&mut out),
+                Poll::Pending => break Poll::Pending,
+            }
+        };
+        self.note_crowd(&out);
+        outcome
     }
 
     fn failed(&self, out: &mut Out) -> Poll<()> {
@@ -378,6 +404,19 @@ impl Out {
     fn clear(&mut self) {
         self.queue = VecDeque::new();
         (self.bytes, self.head) = (0, 0);
+    }
+
+    /// Writes as much as the kernel takes.
+    fn flush(&mut self) -> io::Result<()> {
+        while !self.queue.is_empty() {
+            let written = match &self.transport {
+                Transport::Websocket(writer) => self.write(writer)?,
+                Transport::Polling(_) => return Err(io::ErrorKind::WouldBlock.into()),
+                Transport::None => break,
+            };
+            self.advance(written);
+        }
+        Ok(())
     }
 
     fn write(&self, writer: &OwnedWriteHalf) -> io::Result<usize> {

@@ -68,8 +68,12 @@ fn poll<H: Handler>(reader: &mut Reader<H>, incoming: &mut Incoming, decoder: &m
         let _ = reader.poll_connects(cx);
     }
     let outcome = read(reader, incoming, decoder, cx);
+    let was_held_up = reader.link.is_held_up();
     // Also where nothing waits: what was corked is written here.
     let _ = reader.link.poll_flush(cx);
+    if was_held_up && !reader.link.is_held_up() {
+        cx.waker().wake_by_ref();
+    }
     end(reader, outcome)
 }
 
@@ -114,7 +118,7 @@ fn read<H: Handler>(
     decoder: &mut Decoder,
     cx: &mut Context<'_>,
 ) -> Result<(), End> {
-    if reader.link.is_paused() {
+    if reader.link.is_held_up() {
         return Ok(());
     }
     if !incoming.held.is_empty() {
@@ -172,7 +176,7 @@ fn take<H: Handler>(
         if reader.link.has_ended() {
             return Ok(Vec::new());
         }
-        if reader.link.is_paused() {
+        if reader.link.is_held_up() {
             return Ok(input.to_vec());
         }
         let Some(item) = decoder.next(&mut input).map_err(refused)? else { return Ok(Vec::new()) };

@@ -107,11 +107,46 @@ async fn frames_in_pieces_of_one_byte_are_read() {
 
 #[tokio::test]
 async fn a_flood_of_pings_that_are_not_read_ends_the_connection() {
-    let mut server = Server::start(Config { queue_packets: 50, ..Config::default() }).await;
+    let half = Duration::from_millis(500);
+    let mut server = Server::start(Config { ping_interval: half, ping_timeout: half, ..Config::default() }).await;
     let mut ws = server.connected("").await;
     let flood = masked(0x89, &[7; 125]).repeat(1000);
+    // Nothing more is read from it once its answers fill half of its queue, so that no pong of the engine is, either.
     while timeout(Duration::from_secs(5), ws.stream.write_all(&flood)).await.is_ok_and(|written| written.is_ok()) {}
-    assert!(matches!(server.ended().await, Reason::SlowConsumer(_)));
+    assert_eq!(server.ended().await, Reason::PingTimeout);
+}
+
+#[tokio::test]
+async fn a_burst_of_more_events_than_the_queue_takes_is_answered_whole() {
+    let server = Server::start(Config { queue_packets: 40, poll_packets: 30, ..Config::default() }).await;
+    let events: Vec<_> = (0..2000).map(|number| format!("42{number}[\"x\",\"{}\"]", "y".repeat(number % 50))).collect();
+    let mut ws = server.connected("").await;
+    let burst: Vec<u8> = events.iter().flat_map(|event| masked(0x81, event.as_bytes())).collect();
+    let (mut reader, mut writer) = ws.stream.split();
+    let mut seen = Vec::new();
+    let read = async {
+        while seen.iter().filter(|byte| **byte == b']').count() < 2000 {
+            // A client that takes its time.
+            sleep(Duration::from_micros(100)).await;
+            let mut piece = [0; 200];
+            let count = tokio::io::AsyncReadExt::read(&mut reader, &mut piece).await.unwrap();
+            assert!(count > 0, "it is not ended");
+            seen.extend_from_slice(&piece[..count]);
+        }
+    };
+    let (written, ()) = tokio::join!(writer.write_all(&burst), read);
+    written.unwrap();
+
+    let session = server.poll().await;
+    server.post(&session, "40").await;
+    server.get(&session).await;
+    let (address, query, body) = (server.address, session.clone(), events.join("\u{1e}"));
+    let post = tokio::spawn(async move { support::request(address, "POST", &query, &[], &body).await });
+    let mut answers = 0;
+    while answers < 2000 {
+        answers += server.get(&session).await.body.split('\u{1e}').filter(|packet| packet.starts_with("43")).count();
+    }
+    assert_eq!(post.await.unwrap().body, "ok");
 }
 
 #[tokio::test]

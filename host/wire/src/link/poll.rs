@@ -50,8 +50,9 @@ impl Link {
                 None => poll.waker = Some(cx.waker().clone()),
             }
         }
-        // Where the end has been told, the session's task has nothing more to wait for.
-        if answer.is_some() && out.end.is_some() {
+        self.note_crowd(&out);
+        // A POST may wait for room; and where the end has been told, the session's task has nothing more to wait for.
+        if answer.is_some() {
             out.wake();
         }
         answer.map_or(Poll::Pending, Poll::Ready)

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::{OrEnd, Session};
 use crate::base64;
 use crate::handler::{Handler, Notice};
-use crate::link::{End, How};
+use crate::link::{End, How, Link};
 use crate::message::SEPARATOR;
 use crate::reader::Reader;
 use crate::reason::{BadPacket, Limit, Reason};
@@ -113,6 +113,20 @@ impl<H: Handler> Drop for Taken<'_, H> {
     }
 }
 
+/// Waits until packets are read: the layer above has not paused the reader, and the client takes its answers.
+async fn turn(link: &Link) {
+    let mut turn = pin!(poll_fn(|cx| {
+        link.wait(cx);
+        if link.is_held_up() && !link.has_ended() { Poll::Pending } else { Poll::Ready(()) }
+    }));
+    while timeout(link.config.ping_timeout, turn.as_mut()).await.is_err() {
+        if !link.is_paused() {
+            // While a POST has the reader, no heartbeat ends a client that does not poll.
+            link.end(Reason::PingTimeout, How::Code(None));
+        }
+    }
+}
+
 async fn take<H: Handler>(session: &Session<H>, text: &str) -> Result<(), End> {
     let link = &session.link;
     let gone = End { reason: Reason::TransportError, how: How::Code(None) };
@@ -135,11 +149,7 @@ async fn take<H: Handler>(session: &Session<H>, text: &str) -> Result<(), End> {
         if at > 0 && at % TOGETHER == 0 {
             yield_now().await;
         }
-        poll_fn(|cx| {
-            link.wait(cx);
-            if link.is_paused() && !link.has_ended() { Poll::Pending } else { Poll::Ready(()) }
-        })
-        .await;
+        turn(link).await;
         if link.has_ended() {
             return Err(gone);
         }
