@@ -16,6 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 const MEMBERS: usize = 100;
+const TOGETHER: usize = 200;
 const ROUNDS: usize = 5;
 const WINDOW: Duration = Duration::from_secs(4);
 
@@ -224,7 +225,14 @@ async fn idle() -> Outcome<()> {
         let mut points = Vec::new();
         for count in [1000, 5000, 15_000] {
             while clients.len() < count {
-                clients.push(client(4801, clients.len()).await?);
+                // As after a restart: many at a time.
+                let mut together = tokio::task::JoinSet::new();
+                for number in clients.len()..count.min(clients.len() + TOGETHER) {
+                    together.spawn(client(4801, number));
+                }
+                while let Some(client) = together.join_next().await {
+                    clients.push(client??);
+                }
             }
             tokio::time::sleep(Duration::from_secs(1)).await;
             points.push((count, server.memory_kb()?));

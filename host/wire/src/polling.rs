@@ -65,14 +65,9 @@ impl<H: Handler> Session<H> {
         self.link.wake_post();
     }
 
-    /// Hands the session a websocket, which its task goes on with. False: the session has ended.
+    /// Hands the session a websocket, which its task goes on with. False: the session has ended, or has one already.
     pub(crate) fn upgrade(&self, incoming: Incoming, decoder: Decoder, writer: tokio::net::tcp::OwnedWriteHalf) -> bool {
-        *lock(&self.websocket) = Some((incoming, decoder));
-        if self.link.upgrade(writer).is_ok() {
-            return true;
-        }
-        *lock(&self.websocket) = None;
-        false
+        self.link.upgrade(writer, || *lock(&self.websocket) = Some((incoming, decoder)))
     }
 
     /// What the task does at each wake.

@@ -247,3 +247,22 @@ async fn a_client_that_is_refused_by_the_layer_above_is_no_connection() {
     assert_eq!((refused.status, &*refused.body), (503, "later\n"));
     assert!(server.wire.is_empty());
 }
+
+#[tokio::test]
+async fn a_handler_that_panics_ends_its_connection_alone() {
+    let mut server = Server::start(Config::default()).await;
+    let mut other = server.connected("").await;
+    let mut ws = server.connected("").await;
+    ws.send("42[\"panic\"]").await;
+    server.wait_for(&Call::Disconnected("/".to_owned(), Reason::TransportError)).await;
+    assert_eq!(server.ended().await, Reason::TransportError);
+    assert_eq!(ws.next().await, Frame::End);
+
+    let session = server.poll().await;
+    server.post(&session, "40").await;
+    assert_eq!(server.post(&session, "42[\"panic\"]").await.status, 0, "the request ends, too");
+    assert_eq!(server.ended().await, Reason::TransportError);
+    other.send("421[\"x\"]").await;
+    assert_eq!(other.text().await, "431[]");
+    assert_eq!(server.wire.len(), 1);
+}

@@ -77,22 +77,20 @@ impl Link {
         }
     }
 
-    /// Moves the connection from polling to a websocket. What is queued goes there.
-    ///
-    /// # Errors
-    /// The connection has ended. The writer is given back.
-    pub(crate) fn upgrade(&self, writer: OwnedWriteHalf) -> Result<(), OwnedWriteHalf> {
+    /// Moves the connection from polling to a websocket. What is queued goes there. `hand_over` gives the reading side to the
+    /// connection's task, before that is woken. False: the connection has ended, or is a websocket already.
+    pub(crate) fn upgrade(&self, writer: OwnedWriteHalf, hand_over: impl FnOnce()) -> bool {
         let mut out = self.out();
         if out.end.is_some() {
-            return Err(writer);
+            return false;
         }
-        if let Transport::Polling(poll) = &mut out.transport {
-            // A poll that still waits is answered with a noop.
-            poll.wake();
-        }
+        let Transport::Polling(poll) = &mut out.transport else { return false };
+        // A poll that still waits is answered with a noop.
+        poll.wake();
+        hand_over();
         out.transport = Transport::Websocket(writer);
         out.wake();
-        Ok(())
+        true
     }
 }
 

@@ -114,6 +114,7 @@ impl Handler for Probe {
             (_, Some(ack)) => {
                 socket.ack_with(ack, args, &attachments);
             }
+            ("panic", _) => panic!("a handler that fails"),
             ("leave", _) => socket.disconnect(),
             ("close", _) => {
                 socket.connection().close("come_back");
