@@ -48,7 +48,7 @@ impl Handler for Room {
     }
 
     async fn connect(self: Arc<Self>, connect: Connect<Self>) -> Result<Accepted<()>, Refused> {
-        // Before the client is told: it counts on every event from then on.
+        // Before the CONNECT is answered, since the client counts every event after it.
         self.0.lock().unwrap_or_else(|e| e.into_inner()).push(connect.socket);
         Ok(Accepted::new(()))
     }

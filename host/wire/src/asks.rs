@@ -27,10 +27,10 @@ pub struct Answer {
     pub attachments: Vec<Bytes>,
 }
 
-/// Why there is no answer.
+/// The reasons for a missing answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AskError {
-    /// As many answers are awaited from this client as may be ([`Config::asks`](crate::Config::asks)).
+    /// The client owes [`Config::asks`](crate::Config::asks) answers already.
     TooMany,
     /// The socket or its connection has ended.
     Closed,
@@ -47,7 +47,7 @@ impl std::fmt::Display for AskError {
 
 impl std::error::Error for AskError {}
 
-/// Resolves to a client's answer. Dropped, it awaits none. It has no timeout of its own.
+/// Resolves to a client's answer. Dropping it cancels the wait. It has no timeout of its own.
 pub struct Asked {
     number: u64,
     link: Weak<Link>,
@@ -91,7 +91,7 @@ impl Asks {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Awaits an answer.
+    /// Registers an answer that is awaited.
     pub(crate) fn add(&self, link: Weak<Link>, namespace: &str, number: u64) -> Result<Asked, AskError> {
         let (sender, answer) = oneshot::channel();
         let mut waiting = self.waiting();
@@ -102,11 +102,11 @@ impl Asks {
         Ok(Asked { number, link, answer })
     }
 
-    /// Hands an answer to who awaits it. One that nobody awaits is no error: it may have come too late.
+    /// Resolves the [`Asked`] with this number. An answer without one is ignored, since it may have come too late.
     pub(crate) fn answer(&self, namespace: &str, number: u64, answer: Answer) {
         let found = self.take(|waiting| waiting.number == number && *waiting.namespace == *namespace);
         if let Some(waiting) = found {
-            // The receiver may have gone just now.
+            // The receiver may have been dropped just now.
             let _ = waiting.answer.send(answer);
         }
     }
@@ -120,13 +120,13 @@ impl Asks {
         let at = all.iter().position(is_wanted)?;
         let found = all.swap_remove(at);
         if all.is_empty() {
-            // Most connections are seldom asked anything.
+            // Most connections are rarely asked anything, and keep no memory for it.
             *all = Vec::new();
         }
         Some(found)
     }
 
-    /// A namespace has ended, or all have.
+    /// Drops what is awaited from one namespace, or from all.
     pub(crate) fn end(&self, namespace: Option<&str>) {
         let mut all = self.waiting();
         all.retain(|waiting| namespace.is_some_and(|namespace| *waiting.namespace != *namespace));

@@ -13,7 +13,7 @@ pub(crate) fn encode(bytes: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// None: another character, or a length that no encoding has.
+/// Returns None for other characters, and for a length that no encoding has.
 pub(crate) fn decode(text: &[u8]) -> Option<Vec<u8>> {
     let text = text.strip_suffix(b"=").map_or(text, |text| text.strip_suffix(b"=").unwrap_or(text));
     if text.len() % 4 == 1 {

@@ -1,11 +1,11 @@
-//! Every limit and interval of the wire, with its default. What happens at each limit is said on its field, and the layer above
-//! is told by a [`Reason`](crate::Reason).
+//! Every limit and interval of the wire, with its default. Each field says what happens at its limit; the handler gets it as a
+//! [`Reason`](crate::Reason).
 
 use std::time::Duration;
 
 use crate::reason::QueueLimit;
 
-/// How a [`Wire`](crate::Wire) behaves. Each value has a default; a limit is never off.
+/// The settings of a [`Wire`](crate::Wire). Each has a default, and no limit can be turned off.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// Time between a client's last pong and the next ping. Default 25 s.
@@ -19,18 +19,18 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// Whether a polling client is offered a websocket. Default true.
     pub upgrades: bool,
-    /// Time that an upgrade from polling to websocket may take. Past it the websocket is closed, and the client goes on polling.
+    /// Time that an upgrade from polling to websocket may take. Past it the websocket is closed, and the session stays a polling session.
     /// Default 10 s.
     pub upgrade_timeout: Duration,
     /// Packets that may wait to be sent to one client. Past it: [`Reason::SlowConsumer`](crate::Reason::SlowConsumer). Default 512.
     pub queue_packets: usize,
     /// Bytes that may wait to be sent to one client. Past it: [`Reason::SlowConsumer`](crate::Reason::SlowConsumer). Default 4 MiB.
     pub queue_bytes: usize,
-    /// Packets in the answer to one poll. The others wait for the next one. Default 1024.
+    /// Packets in the answer to one poll. The rest waits for the next poll. Default 1024.
     pub poll_packets: usize,
     /// Packets in the body of one POST. Past it: [`Limit::PostPackets`](crate::Limit::PostPackets). Default 10 000.
     pub post_packets: usize,
-    /// Time for the body of one POST. Past it the answer is HTTP 408, and the session goes on. Default 20 s.
+    /// Time for the body of one POST. Past it the answer is HTTP 408, and the session stays open. Default 20 s.
     pub body_timeout: Duration,
     /// Attachments of one packet. Past it: [`Limit::Attachments`](crate::Limit::Attachments). Default 10.
     pub attachments: usize,
@@ -40,22 +40,23 @@ pub struct Config {
     /// Time between a packet and its last attachment. Past it:
     /// [`Limit::AttachmentTimeout`](crate::Limit::AttachmentTimeout). Default 10 s.
     pub attachment_timeout: Duration,
-    /// Namespaces of one connection, those that are being connected included. Past it:
+    /// Namespaces of one connection, including pending connects. Past it:
     /// [`Limit::Namespaces`](crate::Limit::Namespaces). Default 64.
     pub namespaces: usize,
     /// Bytes of a namespace's name. Past it: [`Limit::NamespaceBytes`](crate::Limit::NamespaceBytes). Default 512.
     pub namespace_bytes: usize,
-    /// Events that a client may send to a namespace before its connect is decided. They are delivered after it. Past it:
+    /// Events that a client may send to a namespace before its connect is answered. They are delivered after it. Past it:
     /// [`Limit::EarlyEvents`](crate::Limit::EarlyEvents). Default 64.
     pub early_events: usize,
     /// Acks that may be awaited from one client. Past it [`Socket::ask`](crate::Socket::ask) is refused. Default 1024.
     pub asks: usize,
-    /// Time that a client has to take what still waits for it, and the close itself, when its connection is closed. Default 10 s.
+    /// Time to send the queue and the close frame when a connection is closed. For a polling session: the wait for its next poll.
+    /// Default 10 s.
     pub close_timeout: Duration,
 }
 
 impl Config {
-    /// The limit that one more message passes, where some wait already.
+    /// The limit that is exceeded by one more message, if any.
     pub(crate) fn queue_limit(&self, packets: usize, bytes: usize, message: usize) -> Option<QueueLimit> {
         if packets >= self.queue_packets {
             Some(QueueLimit::Packets)

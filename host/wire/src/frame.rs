@@ -1,10 +1,10 @@
-//! Websocket frames (RFC 6455). Those for writing are a header before shared bytes; those for reading are taken by a
+//! Websocket frames (RFC 6455). A frame for writing is a header and a payload in shared memory; frames are read by a
 //! [`Decoder`](decoder::Decoder).
 
 pub(crate) mod decoder;
 mod head;
 
-/// What a frame carries.
+/// The opcodes of RFC 6455.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Opcode {
     Continuation = 0,
@@ -58,7 +58,7 @@ pub(crate) fn close(code: Option<u16>) -> Vec<u8> {
     frame
 }
 
-/// Takes the first frame of those that [`header`] began: its opcode, its payload and what follows.
+/// Splits the first frame off frames that [`header`] made: its opcode, its payload and the rest.
 pub(crate) fn split(frames: &[u8]) -> Option<(Opcode, &[u8], &[u8])> {
     let (first, second) = (*frames.first()?, *frames.get(1)?);
     let (length, size) = match second {
@@ -77,14 +77,14 @@ pub(crate) fn split(frames: &[u8]) -> Option<(Opcode, &[u8], &[u8])> {
     Some((opcode, payload, &frames[size + length..]))
 }
 
-/// Why reading frames cannot go on.
+/// Errors after which no frame can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FrameError {
-    /// The client broke the protocol: close code 1002.
+    /// The frame is not valid: close code 1002.
     Protocol,
     /// A text that is not UTF-8: close code 1007.
     Utf8,
-    /// A message longer than may be: close code 1009.
+    /// A message above the limit: close code 1009.
     TooLong,
 }
 

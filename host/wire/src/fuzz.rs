@@ -1,4 +1,4 @@
-//! Entries for a fuzzer. Each takes any bytes, and panics where a promise of the crate is broken.
+//! Entries for a fuzzer. Each takes any bytes, and panics where an invariant of the crate does not hold.
 
 use std::sync::Arc;
 use std::task::{Context, Waker};
@@ -19,7 +19,7 @@ use crate::{Config, Socket, base64, io, json, packet};
 /// The longest message of the frames.
 const MAX: usize = 4096;
 
-/// Frames of a client: read whole, and in pieces whose sizes the first bytes say, they are the same.
+/// Frames of a client. They must read the same in one piece and in pieces, whose sizes are the first bytes.
 pub fn frames(bytes: &[u8]) {
     let (sizes, bytes) = bytes.split_at(bytes.len().min(4));
     let whole = read(bytes, &[u8::MAX]);
@@ -77,11 +77,11 @@ pub fn packets(bytes: &[u8]) {
         assert_eq!(read.as_ref(), Some(&event), "an event reads back");
         assert!(json::array(text).is_some(), "an event is an array");
     }
-    // What matters is that it ends, and does not panic.
+    // It must return, with any result.
     let _ = packet::parse(text, 10);
 }
 
-/// A session: packets of a client, each led by its length, with connects that are refused or let in.
+/// A session: packets of a client, each after a byte with its length. Some connects are refused.
 pub fn session(bytes: &[u8]) {
     let config = Arc::new(Config { max_payload: MAX, early_events: 3, namespaces: 3, queue_packets: 40, ..Config::default() });
     let handler = Arc::new(Echo);

@@ -1,4 +1,4 @@
-//! What the layer above a wire does: lets connections and sockets in, takes events, and is told of ends.
+//! The [`Handler`] trait: it accepts connections and sockets, receives events, and is called when they end.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -14,46 +14,48 @@ use crate::message::Message;
 use crate::reason::Reason;
 use crate::socket::{Connection, Socket};
 
-/// The layer above a wire.
+/// The application of a wire.
 ///
-/// The calls of one connection come one at a time and in the order of its packets. All but `open` and `connect` are made where
-/// packets are read, so they must not wait; a handler that cannot keep up calls [`Connection::pause`]. No lock is held during a call.
+/// Calls for one connection are made one at a time, in the order of its packets. All but `open` and `connect` are made from the task
+/// that reads the connection, so they must not block; a handler that cannot keep up calls [`Connection::pause`]. The wire holds no
+/// lock during a call.
 pub trait Handler: Send + Sync + Sized + 'static {
-    /// What is kept of a connection, from its first request to its end. It is cloned for each connect.
+    /// The handler's own data of a connection. It is cloned for each connect.
     type Connection: Clone + Send + Sync + 'static;
 
-    /// What is kept of a socket while it is connected.
+    /// The handler's own data of a connected socket.
     type Socket: Send + Sync + 'static;
 
-    /// A client wants a connection. Nothing has been answered yet, so this may wait, and may refuse with a response of its own.
+    /// Decides whether a client may open a connection. It runs before the client gets any answer, may wait, and may refuse with a
+    /// response of its own.
     ///
-    /// Headers and path are pieces of the buffer that the request was read into, and keep all of it: copy what is to be kept.
+    /// Headers and URI share the buffer that the request was read into: copy the parts that are kept, or all of it stays in memory.
     ///
-    /// Each connection that is let in is told of by [`Handler::closed`] once, also where its handshake fails.
+    /// Each accepted connection ends with one call of [`Handler::closed`], even if its handshake fails later.
     fn open(self: Arc<Self>, request: Parts) -> impl Future<Output = Result<Self::Connection, Response>> + Send;
 
-    /// A client wants a socket in a namespace. Nothing has been answered yet, so this may wait, and may refuse with data.
+    /// Decides whether a client may connect to a namespace. It runs before the client gets any answer, may wait, and may refuse with
+    /// data.
     ///
-    /// Any namespace comes here, and one that nobody is in costs nothing; one that does not exist is refused with
-    /// [`Refused::unknown_namespace`]. The socket may be sent to already: what is sent to it is kept, and follows the answer. Events
-    /// that the client sends early are delivered after [`Handler::connected`].
+    /// It is called for any namespace, and the wire keeps no list of them; a namespace that does not exist is refused with
+    /// [`Refused::unknown_namespace`]. Messages may be sent to the socket already: they are held, and follow the answer. Events that
+    /// the client sends before the answer are delivered after [`Handler::connected`].
     ///
-    /// It runs to its end also where the connection ends meanwhile. Each socket that is let in is told of by
-    /// [`Handler::disconnected`] once.
+    /// It always runs to its end, even if the connection ends before. Each accepted socket ends with one call of
+    /// [`Handler::disconnected`].
     fn connect(
         self: Arc<Self>,
         connect: Connect<Self>,
     ) -> impl Future<Output = Result<Accepted<Self::Socket>, Refused>> + Send + 'static;
 
-    /// A message of the engine, before it is read as a packet of Socket.IO. True: it was taken here, and is not read further. So a
-    /// protocol of one's own can be spoken over Engine.IO; a namespace must then be connected in
-    /// [`Config::connect_timeout`](crate::Config::connect_timeout) all the same.
+    /// Receives a message of Engine.IO before it is read as a packet of Socket.IO, which is skipped where this returns true. It allows
+    /// another protocol over Engine.IO; [`Config::connect_timeout`](crate::Config::connect_timeout) still applies.
     fn message(&self, message: EngineMessage<'_>) -> bool {
         let _ = message;
         false
     }
 
-    /// The client has been told that it is connected.
+    /// A socket is connected: its CONNECT was answered.
     fn connected(&self, socket: &Socket, data: &Self::Socket) {
         let _ = (socket, data);
     }
@@ -61,35 +63,35 @@ pub trait Handler: Send + Sync + Sized + 'static {
     /// A client has sent an event.
     fn event(&self, socket: &Socket, data: &Self::Socket, event: Event<'_>);
 
-    /// A socket has ended. It is the last call for it.
+    /// A socket has ended. This is the last call for it.
     fn disconnected(&self, socket: &Socket, data: Self::Socket, reason: Reason) {
         let _ = (socket, data, reason);
     }
 
-    /// A connection has ended, and all its sockets before it. It is the last call for it.
+    /// A connection has ended, after all its sockets. This is the last call for it.
     fn closed(&self, data: Self::Connection, reason: Reason) {
         let _ = (data, reason);
     }
 
-    /// Something has happened that ends nothing.
+    /// Something happened that does not end the connection, and is worth a metric.
     fn notice(&self, notice: Notice) {
         let _ = notice;
     }
 }
 
-/// A client that wants a socket in a namespace.
+/// A client's request to connect to a namespace.
 pub struct Connect<H: Handler> {
-    /// What is kept of its connection.
+    /// The handler's data of its connection.
     pub connection: H::Connection,
     /// The socket, which is not connected yet.
     pub socket: Socket,
-    /// The client's `auth`, a JSON object as it came.
+    /// The client's `auth`: the text of a JSON object, unchanged.
     pub auth: Option<Box<str>>,
 }
 
 impl<H: Handler> Connect<H> {
-    /// Gives the socket the ids of an earlier one, which its client resumes. To be called before the ids of the socket are read;
-    /// false: that has happened.
+    /// Gives the socket the ids of the earlier socket that its client resumes. Returns false if the ids of this socket were read
+    /// before.
     #[must_use]
     pub fn resume(&self, id: SocketId, private: PrivateId) -> bool {
         self.socket.resume(id, private)
@@ -101,25 +103,25 @@ impl<H: Handler> Connect<H> {
     }
 }
 
-/// A socket that is let in.
+/// An accepted socket.
 #[derive(Debug)]
 pub struct Accepted<S> {
-    /// What is kept of it while it is connected.
+    /// The handler's data of the socket.
     pub data: S,
-    /// Whether the client is told its private id (`pid`), so that it may resume the socket on another connection.
+    /// Whether the client gets its private id (`pid`), with which it can resume the socket on another connection.
     pub recoverable: bool,
-    /// What the client missed, in order. It is sent before the answer.
+    /// The messages that the client missed, in order. They are sent before the answer, as Node's server does.
     pub missed: Vec<Message>,
 }
 
 impl<S> Accepted<S> {
-    /// A new socket that its client does not resume.
+    /// A new socket that cannot be resumed.
     pub fn new(data: S) -> Self {
         Self { data, recoverable: false, missed: Vec::new() }
     }
 }
 
-/// A client that is not let into a namespace: what it is told.
+/// A refused connect: the content of the client's `connect_error`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
     /// The `message` of the client's `connect_error`.
@@ -134,7 +136,7 @@ impl Refused {
         Self { message: message.into(), data: None }
     }
 
-    /// The answer of Node's server where there is no such namespace.
+    /// The answer of Node's server for an unknown namespace.
     pub fn unknown_namespace() -> Self {
         Self::new("Invalid namespace")
     }
@@ -151,30 +153,30 @@ impl Refused {
     }
 }
 
-/// An event of a client. Its texts lie where they were read: copy what is to be kept.
+/// An event of a client. It borrows the buffer that it was read into.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Event<'a> {
     /// The name, with JSON's escapes resolved. Half a surrogate pair in it is U+FFFD.
     pub name: Cow<'a, str>,
-    /// The arguments as JSON, without the array's brackets, as they came. Attachments are `{"_placeholder":true,"num":N}` in it;
-    /// no `N` has been checked.
+    /// The arguments as JSON, without the array's brackets, unchanged. Attachments are `{"_placeholder":true,"num":N}` in it;
+    /// `N` is not checked.
     pub args: &'a str,
-    /// The number to answer with, where the client wants an answer.
+    /// The number for [`Socket::ack`], if the client waits for an answer.
     pub ack: Option<u64>,
     /// The attachments, in the order of their numbers.
     pub attachments: Vec<Bytes>,
-    /// Whether the packet is of a type that has attachments, also where it has none.
+    /// Whether the packet is a BINARY_EVENT, which may have no attachments.
     pub is_binary: bool,
 }
 
 /// A message of the engine.
 pub struct EngineMessage<'a> {
     pub(crate) link: &'a Arc<Link>,
-    /// What it carries.
+    /// Its content.
     pub body: EngineBody<'a>,
 }
 
-/// What a message of the engine carries.
+/// The content of a message of the engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EngineBody<'a> {
     /// A text, without the type of the engine's packet.
@@ -190,7 +192,7 @@ impl EngineMessage<'_> {
     }
 }
 
-/// Something that ends nothing, and is worth counting.
+/// An occurrence that does not end a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Notice {
     /// A polling connection is a websocket now.
@@ -203,14 +205,14 @@ pub enum Notice {
     BodyTooSlow,
 }
 
-/// Why an upgrade from polling to websocket failed.
+/// The reasons for a failed upgrade from polling to websocket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UpgradeError {
     /// The websocket ended.
     Closed,
     /// It was not completed in time.
     Timeout,
-    /// The client sent something else than an upgrade's packets.
+    /// The client sent a packet that is not part of an upgrade.
     Unexpected,
     /// The session ended meanwhile.
     SessionEnded,

@@ -1,5 +1,5 @@
-//! Random ids of 128 bits. Three types, so that one id is never used as another: a [`SocketId`] is public, and opens nothing; a
-//! [`PrivateId`] is known to its client alone; the engine's session id never leaves this crate but to its client.
+//! Random ids of 128 bits, in three types that cannot be confused: a [`SocketId`] is public and gives no access; a [`PrivateId`] is
+//! known to its client only; the engine's session id is sent to its client only, and is not exported.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -10,7 +10,7 @@ const BYTES: usize = 16;
 /// Characters of an id as text.
 const CHARS: usize = 22;
 
-/// Random bytes that a thread draws at once: a system call for each id would cost more than all the rest of making it.
+/// Random bytes that a thread gets with one system call, since a call for each id is slow.
 const DRAWN: usize = 64 * BYTES;
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -105,7 +105,7 @@ macro_rules! id {
 }
 
 id! {
-    /// A socket's public id: what its client reads as `socket.id`.
+    /// A socket's public id: `socket.id` of its client.
     pub SocketId
 }
 
@@ -115,7 +115,7 @@ id! {
 }
 
 id! {
-    /// The engine's session id (`sid` of the handshake and of the requests). It opens the session, so it is never shown.
+    /// The engine's session id (`sid` of the handshake and of the requests). It gives access to the session, so it is not exported and has no `Debug`.
     pub(crate) SessionId
 }
 

@@ -1,4 +1,4 @@
-//! The TCP connection under a websocket, taken out of hyper: past its handshake nothing of hyper is left on it.
+//! Takes the TCP connection of a websocket out of hyper, so that nothing of hyper stays in memory after the handshake.
 
 use std::any::Any;
 
@@ -12,16 +12,16 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 pub struct Tcp {
     /// The connection.
     pub stream: TcpStream,
-    /// What was read of it already.
+    /// Bytes that hyper had read after the request.
     pub early: Bytes,
-    /// Something that lives as long as the connection, such as a permit that counts it.
+    /// A value that is dropped when the connection is closed, such as a permit.
     pub keep: Option<Box<dyn Any + Send>>,
 }
 
-/// Takes the TCP connection out of what hyper was given. None: there is none in it, and the websocket is closed.
+/// Takes the TCP connection out of hyper's upgraded connection. If it returns None, the websocket is closed.
 pub type Takeover = fn(Upgraded) -> Option<Tcp>;
 
-/// The TCP connection of a server that serves `TokioIo<TcpStream>`, as `axum::serve` and hyper's own servers do.
+/// The [`Takeover`] for servers on `TokioIo<TcpStream>`, as `axum::serve`.
 pub fn plain(upgraded: Upgraded) -> Option<Tcp> {
     match upgraded.downcast::<TokioIo<TcpStream>>() {
         Ok(parts) => Some(Tcp { stream: parts.io.into_inner(), early: parts.read_buf, keep: None }),
@@ -32,16 +32,16 @@ pub fn plain(upgraded: Upgraded) -> Option<Tcp> {
     }
 }
 
-/// The reading side of a websocket, with what was read and not taken yet.
+/// The reading side of a websocket, with bytes that were read and not decoded.
 pub(crate) struct Incoming {
     pub(crate) reader: OwnedReadHalf,
     pub(crate) held: Vec<u8>,
     pub(crate) keep: Option<Box<dyn Any + Send>>,
 }
 
-/// Takes a connection apart. A copy of what was read early lets hyper's buffer go.
+/// Splits a connection. The early bytes are copied, so that hyper's buffer is freed.
 pub(crate) fn split(tcp: Tcp) -> (Incoming, OwnedWriteHalf) {
-    // An event must not wait for another one to fill its segment. This fails only where the connection has ended already.
+    // An event must not wait for a full segment. This fails only if the connection has ended.
     let _ = tcp.stream.set_nodelay(true);
     let (reader, writer) = tcp.stream.into_split();
     (Incoming { reader, held: tcp.early.to_vec(), keep: tcp.keep }, writer)

@@ -1,5 +1,4 @@
-//! Validates JSON text in one pass, and never builds a value of it. Its depth is bounded by its length alone, since it does not
-//! recurse.
+//! Validates JSON text in one pass, without recursion and without building values.
 
 use std::borrow::Cow;
 
@@ -12,7 +11,7 @@ pub(crate) struct EventText<'a> {
     pub(crate) args: &'a str,
 }
 
-/// Takes `["name",args…]` apart. None: it is no JSON array that begins with a string or a number.
+/// Splits `["name",args…]`. Returns None if it is not a JSON array that begins with a string or a number.
 pub(crate) fn event(text: &str) -> Option<EventText<'_>> {
     let mut scan = Scan::new(text);
     scan.open()?;
@@ -27,7 +26,7 @@ pub(crate) fn event(text: &str) -> Option<EventText<'_>> {
     Some(EventText { name: unquoted(name), args })
 }
 
-/// The elements of a JSON array, without the brackets. None: it is none.
+/// The elements of a JSON array, without the brackets. Returns None if it is not one.
 pub(crate) fn array(text: &str) -> Option<&str> {
     let mut scan = Scan::new(text);
     scan.open()?;
@@ -49,7 +48,7 @@ pub(crate) fn is_object(text: &str) -> bool {
     scan.peek() == Some(b'{') && scan.value().is_some() && scan.end().is_some()
 }
 
-/// Without JSON's white space, which is less than Rust's.
+/// Trims JSON's white space, which is a subset of Rust's.
 fn trim(text: &str) -> &str {
     text.trim_matches([' ', '\t', '\n', '\r'])
 }
@@ -71,7 +70,7 @@ pub(crate) fn quote(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// The text of a string that is valid JSON. Half a surrogate pair becomes U+FFFD, since no string of Rust holds one.
+/// The content of a valid JSON string. A lone surrogate becomes U+FFFD, since Rust strings cannot hold it.
 fn unquoted(json: &str) -> Cow<'_, str> {
     let Some(inside) = json.strip_prefix('"').and_then(|json| json.strip_suffix('"')) else { return Cow::Borrowed(json) };
     if !inside.contains('\\') {
@@ -89,7 +88,7 @@ fn unquoted(json: &str) -> Cow<'_, str> {
     Cow::Owned(text)
 }
 
-/// The character of an escape, and how many bytes follow its backslash.
+/// The character of an escape, and its length after the backslash.
 fn unescape(escape: &str) -> (char, usize) {
     let unit = |at: usize| escape.get(at..at + 4).and_then(|hex| u32::from_str_radix(hex, 16).ok());
     match escape.as_bytes().first() {
@@ -114,7 +113,7 @@ fn unescape(escape: &str) -> (char, usize) {
     }
 }
 
-/// A place in a text. Each method answers None where the text is no JSON.
+/// A position in a text. Methods return None if the text is not JSON.
 struct Scan<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -141,7 +140,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Past the bracket of the outermost array, at what follows it.
+    /// Skips the bracket of the outermost array.
     fn open(&mut self) -> Option<()> {
         self.space();
         if self.next()? != b'[' {
@@ -171,7 +170,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Nothing but white space may follow.
+    /// Only white space may follow.
     fn end(&mut self) -> Option<()> {
         self.space();
         (self.at == self.bytes.len()).then_some(())
@@ -214,7 +213,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// After a value: past the ends of what it was the last of. Whether nothing is open any more.
+    /// After a value: skips the ends of arrays and objects that it completes. Returns whether none is open.
     fn close(&mut self, open: &mut Open) -> Option<bool> {
         while let Some(is_object) = open.last() {
             self.space();
@@ -263,11 +262,11 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Past the bytes of a string that stand for themselves, eight at a time.
+    /// Skips the bytes of a string that are neither quotes nor escapes nor control characters, eight at a time.
     fn plain(&mut self) {
         const ONES: u64 = u64::MAX / 255;
         const HIGHS: u64 = ONES << 7;
-        // Exact for "is there any", which is all that is asked.
+        // Exact for "any byte of the word", which is all that is needed.
         let has_less = |word: u64, than: u64| word.wrapping_sub(ONES * than) & !word & HIGHS;
         while let Some(eight) = self.bytes.get(self.at..self.at + 8) {
             let mut word = [0; 8];
@@ -329,7 +328,7 @@ impl<'a> Scan<'a> {
     }
 }
 
-/// The arrays and objects that are open, one bit each. The first 64 levels take no memory of the heap.
+/// A stack of open arrays and objects, one bit each. The first 64 levels need no heap memory.
 #[derive(Default)]
 struct Open {
     depth: usize,

@@ -1,16 +1,16 @@
 //! Socket.IO for axum and tokio: Engine.IO 4 over websocket and long polling, Socket.IO 5 over that.
 //!
-//! It serves stock clients as the reference server on Node does: the same answers, bodies and close codes. It knows connections,
-//! namespaces, events, acks and attachments; rooms, users and tokens are for the layer above, a [`Handler`].
+//! Stock clients get the same answers, bodies and close codes as from the reference server on Node. The crate has connections,
+//! namespaces, events, acks and attachments; rooms, users and tokens are left to the application, a [`Handler`].
 //!
-//! - **One task a connection.** It reads, writes and keeps the heartbeat. An idle connection holds no buffer.
-//! - **One frame a broadcast.** A [`Message`] is encoded once and shared by all who are sent it. It is written from the sender's
-//!   task while nothing waits for that client; else it is queued, and written with others by the client's own task.
-//! - **A limit on everything.** [`Config`] has them all. A client that does not read is ended when its queue is full; a handler
-//!   that cannot keep up pauses the reader.
-//! - **Nothing is parsed twice.** An event's arguments are handed on as the JSON text that they came as, checked once.
-//! - **Room for recovery.** Socket ids and private ids are the wire's; the offset of an event is given by the layer above, as a last
-//!   argument that is the same for every recipient; [`Connect::resume`] and [`Accepted::missed`] bring a socket back.
+//! - **One task per connection.** It reads, writes and keeps the heartbeat. An idle connection holds no buffer.
+//! - **One frame per broadcast.** A [`Message`] is encoded once and shared by all recipients. It is written from the sender's task
+//!   while the recipient's queue is empty; otherwise it is queued, and written with others by the recipient's task.
+//! - **A limit on everything**, in [`Config`]. A client that does not read is disconnected when its queue is full; a client that
+//!   does not take its answers is not read from; a handler that cannot keep up pauses the reader.
+//! - **JSON stays text.** An event's arguments are validated once, and passed on as the text that was received.
+//! - **Ready for connection state recovery.** The wire makes socket ids and private ids; the application gives each event its offset,
+//!   a last argument that is the same for every recipient; [`Connect::resume`] and [`Accepted::missed`] restore a socket.
 //!
 //! # An echo server
 //!

@@ -1,14 +1,14 @@
-//! Packets for clients, encoded once: websocket frames that any number of clients share. A polling client is sent the same
-//! packets, taken from the frames.
+//! Packets for clients: websocket frames that are encoded once and shared by any number of recipients. For polling clients the
+//! packets are taken out of the frames.
 
 use bytes::Bytes;
 
 use crate::frame::{self, Opcode};
 use crate::json;
 
-/// One packet with its attachments, as websocket frames in one piece of shared memory. To clone it copies no bytes.
+/// One packet with its attachments, as websocket frames in shared memory. A clone shares them.
 ///
-/// It names its namespace, so it must be sent to sockets of that namespace only.
+/// The packet contains its namespace, so it must only be sent to sockets of that namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message(pub(crate) Bytes);
 
@@ -21,10 +21,10 @@ pub struct Outgoing<'a> {
     pub name: &'a str,
     /// The arguments as JSON, without the array's brackets. Attachments are `{"_placeholder":true,"num":N}` in it.
     pub args: &'a str,
-    /// The position of the event in the log of the layer above: one more argument, the last one. It is the same for every
-    /// recipient, so that one message serves them all.
+    /// The offset of the event for connection state recovery, sent as the last argument. It must be the same for every recipient,
+    /// since they share the message.
     pub offset: Option<&'a str>,
-    /// The number under which the client answers. See [`Socket::ask`](crate::Socket::ask).
+    /// The number for the client's answer. See [`Socket::ask`](crate::Socket::ask).
     pub ask: Option<u64>,
     /// The attachments, in the order of their numbers.
     pub attachments: &'a [Bytes],
@@ -55,7 +55,7 @@ impl Outgoing<'_> {
     }
 }
 
-/// A text as a JSON string. It is copied only where it has something to escape.
+/// A text as a JSON string. It is copied only if it needs escapes.
 enum Quoted<'a> {
     Plain(&'a str),
     Escaped(Vec<u8>),
@@ -90,7 +90,7 @@ pub(crate) enum Kind {
 }
 
 impl Message {
-    /// An event whose array, `["name",args…]`, is encoded already.
+    /// An event from the JSON text of its array, `["name",args…]`.
     pub fn event(namespace: &str, array: &str) -> Self {
         packet(Kind::Event, namespace, None, &[array.as_bytes()], &[])
     }
@@ -120,7 +120,7 @@ impl Message {
     /// The engine's ping.
     pub(crate) const PING: Self = Self(Bytes::from_static(&[0x81, 1, b'2']));
 
-    /// A websocket's pong. It means nothing to a polling client.
+    /// A websocket's pong frame. Polling leaves it out.
     pub(crate) fn pong(payload: &[u8]) -> Self {
         let mut frame = Vec::with_capacity(frame::MAX_HEADER + payload.len());
         frame::header(Opcode::Pong, payload.len(), &mut frame);
@@ -144,7 +144,7 @@ impl Message {
         Self(frame.into())
     }
 
-    /// Appends the packets as the answer to a poll carries them.
+    /// Appends the packets to the answer to a poll.
     pub(crate) fn append_to_poll(&self, body: &mut Vec<u8>) {
         let mut rest = &self.0[..];
         while let Some((opcode, payload, next)) = frame::split(rest) {
@@ -168,10 +168,10 @@ impl Message {
 /// Between two packets of one body.
 pub(crate) const SEPARATOR: u8 = 0x1e;
 
-/// Encodes a packet, in one allocation of its exact size: every event and every ack passes here.
+/// Encodes a packet in one allocation of the exact size.
 fn packet(kind: Kind, namespace: &str, id: Option<u64>, data: &[&[u8]], attachments: &[Bytes]) -> Message {
     let has_attachments = !attachments.is_empty();
-    // A packet with attachments has a type of its own, three more than without.
+    // The binary types are three above the others.
     let kind = [b'4', b'0' + kind as u8 + if has_attachments { 3 } else { 0 }];
     let count = has_attachments.then(|| Decimal::new(attachments.len() as u64));
     let id = id.map(Decimal::new);

@@ -1,4 +1,4 @@
-//! Reads the packets of Socket.IO 5. Its checks are those of Node's decoder, so that a client is told the same.
+//! Reads the packets of Socket.IO 5, with the same checks as Node's decoder.
 
 use std::borrow::Cow;
 
@@ -9,12 +9,12 @@ use crate::reason::{BadPacket, Limit, Reason};
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Packet<'a> {
     pub(crate) namespace: &'a str,
-    /// How many attachments follow, for a packet of a type that has some.
+    /// The number of attachments, for the binary types.
     pub(crate) attachments: Option<usize>,
     pub(crate) body: Body<'a>,
 }
 
-/// What a packet carries.
+/// The content of a packet.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Body<'a> {
     /// The `auth` of the client, a JSON object.
@@ -29,19 +29,19 @@ pub(crate) enum Body<'a> {
         id: Option<u64>,
         args: &'a str,
     },
-    /// Node's server takes an event without a payload, and calls nobody.
+    /// An event without a payload, which Node's server ignores.
     Nothing,
-    /// Only servers send it.
+    /// A packet that only servers send.
     ConnectError,
 }
 
-/// Names that clients must not use for events, since the libraries use them themselves.
+/// Event names that the client libraries use themselves.
 const RESERVED: [&str; 6] = ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
 
-/// Reads a packet. `attachments` is the most that may follow it.
+/// Reads a packet. `attachments` is the maximum number of attachments.
 ///
 /// # Errors
-/// It is no packet.
+/// It is not a valid packet.
 pub(crate) fn parse(text: &str, attachments: usize) -> Result<Packet<'_>, Reason> {
     let (kind, rest) = text.split_at_checked(1).ok_or(BadPacket::Type)?;
     let kind = kind.as_bytes()[0];
@@ -60,7 +60,7 @@ fn count(text: &str, most: usize) -> Result<(Option<usize>, &str), Reason> {
     if count.is_empty() || !count.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(BadPacket::AttachmentCount.into());
     }
-    // A number that is too long for its type is too large, too.
+    // A number that does not fit is too large as well.
     match count.parse() {
         Ok(count) if count <= most => Ok((Some(count), rest)),
         _ => Err(Limit::Attachments.into()),

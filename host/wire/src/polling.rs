@@ -1,5 +1,5 @@
-//! A session that polls: its task keeps the heartbeat, its polls take what waits, its POSTs bring packets. Where a websocket takes
-//! its place, the task goes on with that.
+//! A polling session. Its task keeps the heartbeat, its GETs take the queue, its POSTs bring packets. After an upgrade the same task
+//! serves the websocket.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -21,22 +21,22 @@ use crate::websocket;
 pub(crate) mod get;
 pub(crate) mod post;
 
-/// Before the task looks again whether a POST has given the reader back. It is woken when it does, so this is rarely waited for.
+/// The first wake-up of the timer. It is reset at the first poll.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// How long a poll may be on its way.
+/// The time in which a poll can arrive that was sent before the client closed the session.
 const ON_ITS_WAY: Duration = Duration::from_secs(1);
 
 /// A session that polls.
 pub(crate) struct Session<H: Handler> {
     pub(crate) link: Arc<Link>,
-    /// Taken by whoever reads.
+    /// Taken by the task or by a POST while it uses it.
     reader: Mutex<Option<Box<Reader<H>>>>,
     /// A POST is under way.
     posting: AtomicBool,
     /// An upgrade is under way.
     pub(crate) upgrading: AtomicBool,
-    /// The websocket that takes the place of polling.
+    /// The websocket after an upgrade, until the task takes it.
     websocket: Mutex<Option<(Incoming, Decoder)>>,
 }
 
@@ -65,30 +65,30 @@ impl<H: Handler> Session<H> {
         self.link.wake_post();
     }
 
-    /// Hands the session a websocket, which its task goes on with. False: the session has ended, or has one already.
+    /// Upgrades the session to a websocket. Returns false if the session has ended or is a websocket already.
     pub(crate) fn upgrade(&self, incoming: Incoming, decoder: Decoder, writer: tokio::net::tcp::OwnedWriteHalf) -> bool {
         self.link.upgrade(writer, || *lock(&self.websocket) = Some((incoming, decoder)))
     }
 
-    /// What the task does at each wake.
+    /// The work of the task at each wake-up.
     fn poll(&self, mut timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<Next<H>> {
         loop {
             let due = self.link.due(cx);
             let Some(mut reader) = self.take() else {
-                // A POST has it, and wakes this task when it is done.
-                if due.left {
-                    self.link.left();
+                // A POST has it, and wakes this task when it puts it back.
+                if due.sweep {
+                    self.link.sweep_later();
                 }
                 return Poll::Pending;
             };
-            // Also where it has ended: the websocket is closed in its own way.
+            // Even if it has ended: the websocket must be closed.
             if due.upgraded {
                 return Poll::Ready(Next::Websocket(reader));
             }
             if let Some(end) = due.end {
                 return Poll::Ready(Next::End(reader, end));
             }
-            if due.left {
+            if due.sweep {
                 reader.sweep();
             }
             let _ = reader.poll_connects(cx);
@@ -132,67 +132,67 @@ pub(crate) async fn run<H: Handler>(session: Arc<Session<H>>) {
 }
 
 async fn finish<H: Handler>(session: Arc<Session<H>>, mut reader: Box<Reader<H>>, end: End) {
-    // Where the client is to be told by its next poll, the session stays until then.
-    let is_told_later = end.is_told_later() && !session.link.is_end_told();
+    // The session may have to stay until its next poll.
+    let waits_for_poll = end.waits_for_poll() && !session.link.is_end_sent();
     reader.finish(end.reason);
     let timeout = session.link.config.close_timeout;
-    // A client that has closed the session itself may have a poll on its way.
+    // A client that closed the session itself gets no packets any more.
     let timeout = if end.how == How::Gone { timeout.min(ON_ITS_WAY) } else { timeout };
     let mut timer = pin!(sleep(timeout));
-    let mut is_told = !is_told_later;
+    let mut is_sent = !waits_for_poll;
     poll_fn(|cx| {
         let _ = session.link.due(cx);
-        is_told = is_told || session.link.is_end_told() || timer.as_mut().poll(cx).is_ready();
-        if is_told {
+        is_sent = is_sent || session.link.is_end_sent() || timer.as_mut().poll(cx).is_ready();
+        if is_sent {
             reader.forget();
         }
         let finished = reader.poll_finished(cx);
-        if is_told { finished } else { Poll::Pending }
+        if is_sent { finished } else { Poll::Pending }
     })
     .await;
-    session.link.rest();
+    session.link.detach();
 }
 
-/// Ends a session unless it is told that all went well: its request may be dropped at any wait.
-struct OrEnd<'a> {
+/// Ends the session on drop, unless `complete` was called: hyper drops a request when its client disconnects.
+struct EndOnDrop<'a> {
     link: &'a Link,
-    went_well: bool,
+    complete: bool,
 }
 
-impl<'a> OrEnd<'a> {
+impl<'a> EndOnDrop<'a> {
     fn new(link: &'a Link) -> Self {
-        Self { link, went_well: false }
+        Self { link, complete: false }
     }
 
-    fn went_well(mut self) {
-        self.went_well = true;
+    fn complete(mut self) {
+        self.complete = true;
     }
 }
 
-impl Drop for OrEnd<'_> {
+impl Drop for EndOnDrop<'_> {
     fn drop(&mut self) {
-        if !self.went_well {
+        if !self.complete {
             self.link.end(Reason::TransportError, How::Code(None));
         }
     }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Under this lock a value is moved.
+    // No code that can panic runs under this lock.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<H: Handler> Session<H> {
-    /// A POST begins. None: another one is under way.
-    fn begin_post(&self) -> Option<Posting<'_>> {
-        (!self.posting.swap(true, Ordering::AcqRel)).then_some(Posting(&self.posting))
+    /// Begins a POST. Returns None if another one is under way.
+    fn begin_post(&self) -> Option<PostGuard<'_>> {
+        (!self.posting.swap(true, Ordering::AcqRel)).then_some(PostGuard(&self.posting))
     }
 }
 
 /// A POST that is under way.
-struct Posting<'a>(&'a AtomicBool);
+struct PostGuard<'a>(&'a AtomicBool);
 
-impl Drop for Posting<'_> {
+impl Drop for PostGuard<'_> {
     fn drop(&mut self) {
         self.0.store(false, Ordering::Release);
     }

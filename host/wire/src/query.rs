@@ -1,13 +1,13 @@
-//! The query of a request, as Node's server reads it: the last of several values counts, and escapes are resolved.
+//! The query of a request, read as by Node's server: the last of several values counts, and percent-encoding is decoded.
 
 use std::borrow::Cow;
 
-/// What the engine reads of a query.
+/// The parameters of the engine.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Query<'a> {
     pub(crate) version: Option<Cow<'a, str>>,
     pub(crate) transport: Option<Cow<'a, str>>,
-    /// The session. An empty one is none.
+    /// The session id, if it is not empty.
     pub(crate) session: Option<Cow<'a, str>>,
     pub(crate) wants_jsonp: bool,
 }

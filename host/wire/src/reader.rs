@@ -1,5 +1,5 @@
-//! What one connection has sent: its packets, its namespaces, its heartbeat. Whoever reads the transport owns it, so nothing in
-//! it is locked: a websocket's task for life, a polling session's task and its POSTs in turn.
+//! The reading side of a connection: packets, namespaces, heartbeat. It has one owner at a time and no locks: the task of a
+//! websocket owns it for life, the task and the POSTs of a polling session in turn.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -18,26 +18,26 @@ use crate::packet::{self, Body, Packet};
 use crate::reason::{BadPacket, Limit, Reason};
 use crate::shared::Shared;
 use crate::socket::Socket;
-use heart::Heart;
-use parcel::Parcel;
+use heartbeat::Heartbeat;
+use pending::PendingPacket;
 
-mod heart;
-mod parcel;
+mod heartbeat;
+mod pending;
 
 /// The reading side of one connection.
 pub(crate) struct Reader<H: Handler> {
     shared: Arc<Shared<H>>,
     pub(crate) link: Arc<Link>,
-    /// None once the layer above has been told of the end.
+    /// None after [`Handler::closed`] was called.
     data: Option<H::Connection>,
     sockets: Vec<Entry<H>>,
-    connects: Vec<Deciding<H>>,
-    /// A packet whose attachments are coming.
-    parcel: Option<Box<Parcel>>,
-    heart: Heart,
-    /// When a connection without a namespace ends.
+    connects: Vec<PendingConnect<H>>,
+    /// A packet that waits for attachments.
+    pending: Option<Box<PendingPacket>>,
+    heartbeat: Heartbeat,
+    /// The deadline of a connection that has no namespace.
     connect_by: Option<Instant>,
-    /// Why the connection has ended.
+    /// The reason, once the connection has ended.
     ended: Option<Reason>,
 }
 
@@ -47,15 +47,15 @@ struct Entry<H: Handler> {
 }
 
 enum State<H: Handler> {
-    /// Its connect is being decided. What it has sent meanwhile waits.
-    Connecting(Vec<Early>),
+    /// The handler decides on its connect. Its events wait.
+    Connecting(Vec<EarlyEvent>),
     Connected(H::Socket),
-    /// The layer above has disconnected it. What its client had sent before it knew is ignored.
+    /// The handler has disconnected it. Packets that its client sent before it was notified are ignored.
     Left,
 }
 
-/// An event that came before its socket was connected.
-struct Early {
+/// An event that was received before its socket was connected.
+struct EarlyEvent {
     name: String,
     args: String,
     ack: Option<u64>,
@@ -65,7 +65,7 @@ struct Early {
 
 type Decision<H> = Result<Accepted<<H as Handler>::Socket>, Refused>;
 
-struct Deciding<H: Handler> {
+struct PendingConnect<H: Handler> {
     socket: Socket,
     decision: Pin<Box<dyn Future<Output = Decision<H>> + Send>>,
 }
@@ -74,14 +74,14 @@ impl<H: Handler> Reader<H> {
     pub(crate) fn new(shared: Arc<Shared<H>>, link: Arc<Link>, data: H::Connection) -> Box<Self> {
         let now = Instant::now();
         Box::new(Self {
-            heart: Heart::new(now, &shared.config),
+            heartbeat: Heartbeat::new(now, &shared.config),
             connect_by: Some(now + shared.config.connect_timeout),
             shared,
             link,
             data: Some(data),
             sockets: Vec::new(),
             connects: Vec::new(),
-            parcel: None,
+            pending: None,
             ended: None,
         })
     }
@@ -90,7 +90,7 @@ impl<H: Handler> Reader<H> {
         &self.shared.config
     }
 
-    /// Takes one packet of the engine.
+    /// Handles one text packet of the engine.
     ///
     /// # Errors
     /// The connection ends.
@@ -98,10 +98,10 @@ impl<H: Handler> Reader<H> {
         match text.as_bytes().first() {
             Some(b'4') => self.message(&text[1..]).map_err(|reason| End { reason, how: How::Flush }),
             Some(b'3') => {
-                self.heart.pong(self.shared.config.ping_interval);
+                self.heartbeat.pong(self.shared.config.ping_interval);
                 Ok(())
             }
-            // A noop, and packets that mean something during a handshake alone.
+            // A noop, and packets that only matter during a handshake.
             Some(b'0' | b'5' | b'6') => Ok(()),
             Some(b'1') if self.link.is_websocket() => Err(End { reason: Reason::TransportClose, how: How::Code(None) }),
             Some(b'1') => Err(End { reason: Reason::TransportClose, how: How::Gone }),
@@ -115,20 +115,20 @@ impl<H: Handler> Reader<H> {
         if self.shared.handler.message(EngineMessage { link: &self.link, body: EngineBody::Text(text) }) {
             return Ok(());
         }
-        if self.parcel.is_some() {
+        if self.pending.is_some() {
             return Err(BadPacket::MissingAttachment.into());
         }
         let packet = packet::parse(text, self.config().attachments)?;
         match packet.attachments {
             Some(count) if count > 0 => {
-                self.parcel = Some(Parcel::new(text, count, Instant::now() + self.config().attachment_timeout));
+                self.pending = Some(PendingPacket::new(text, count, Instant::now() + self.config().attachment_timeout));
                 Ok(())
             }
             _ => self.packet(packet, Vec::new()),
         }
     }
 
-    /// Takes one binary packet of the engine: an attachment.
+    /// Handles one binary packet of the engine: an attachment.
     ///
     /// # Errors
     /// The connection ends.
@@ -140,12 +140,12 @@ impl<H: Handler> Reader<H> {
         if self.shared.handler.message(EngineMessage { link: &self.link, body: EngineBody::Binary(&bytes) }) {
             return Ok(());
         }
-        let Some(mut parcel) = self.parcel.take() else { return Err(BadPacket::UnexpectedAttachment.into()) };
-        if !parcel.add(bytes, self.config().attachment_bytes)? {
-            self.parcel = Some(parcel);
+        let Some(mut pending) = self.pending.take() else { return Err(BadPacket::UnexpectedAttachment.into()) };
+        if !pending.add(bytes, self.config().attachment_bytes)? {
+            self.pending = Some(pending);
             return Ok(());
         }
-        let (text, attachments) = parcel.open();
+        let (text, attachments) = pending.open();
         self.packet(packet::parse(&text, attachments.len())?, attachments)
     }
 
@@ -187,7 +187,7 @@ impl<H: Handler> Reader<H> {
         self.sockets.push(Entry { socket: socket.clone(), state: State::Connecting(Vec::new()) });
         let connect = Connect { connection, socket: socket.clone(), auth: auth.map(Into::into) };
         let decision = Box::pin(self.shared.handler.clone().connect(connect));
-        self.connects.push(Deciding { socket, decision });
+        self.connects.push(PendingConnect { socket, decision });
         Ok(())
     }
 
@@ -196,13 +196,13 @@ impl<H: Handler> Reader<H> {
         let Entry { socket, state } = &mut self.sockets[at];
         match (body, state) {
             (_, State::Left) => {}
-            // Its namespace is not connected.
+            // As for a namespace that is not connected.
             (Body::Disconnect, State::Connecting(_)) => return Err(BadPacket::Unexpected.into()),
             (Body::Event { .. }, State::Connecting(early)) if early.len() >= most => return Err(Limit::EarlyEvents.into()),
             (Body::Event { name, args, ack }, State::Connecting(early)) => {
-                early.push(Early { name: name.into_owned(), args: args.to_owned(), ack, attachments, is_binary });
+                early.push(EarlyEvent { name: name.into_owned(), args: args.to_owned(), ack, attachments, is_binary });
             }
-            // A socket that the layer above has disconnected sends nothing more.
+            // The handler has disconnected it, and gets no more events of it.
             (_, State::Connected(_)) if socket.is_leaving() => {}
             (Body::Event { name, args, ack }, State::Connected(data)) => {
                 self.shared.handler.event(socket, data, Event { name, args, ack, attachments, is_binary });
@@ -216,7 +216,7 @@ impl<H: Handler> Reader<H> {
         Ok(())
     }
 
-    /// A connected socket ends, and the connection goes on.
+    /// Ends a socket, but not its connection. `keep` leaves a `State::Left` behind.
     fn leave(&mut self, at: usize, reason: Reason, keep: bool) {
         let entry = &mut self.sockets[at];
         let State::Connected(data) = std::mem::replace(&mut entry.state, State::Left) else { return };
@@ -232,7 +232,7 @@ impl<H: Handler> Reader<H> {
         self.shared.handler.disconnected(&socket, data, reason);
     }
 
-    /// Ends the sockets that the layer above has disconnected.
+    /// Ends the sockets that the handler has disconnected.
     pub(crate) fn sweep(&mut self) {
         for at in 0..self.sockets.len() {
             let entry = &self.sockets[at];
@@ -242,12 +242,12 @@ impl<H: Handler> Reader<H> {
         }
     }
 
-    /// Whether connects are being decided.
+    /// Whether connects are pending.
     pub(crate) fn is_deciding(&self) -> bool {
         !self.connects.is_empty()
     }
 
-    /// Answers the connects that are decided. Ready: no other is being decided.
+    /// Drives the pending connects, and answers those that are decided. Ready when none is pending.
     pub(crate) fn poll_connects(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut at = 0;
         while let Some(connect) = self.connects.get_mut(at) {
@@ -297,7 +297,7 @@ impl<H: Handler> Reader<H> {
         let state = std::mem::replace(&mut self.sockets[at].state, State::Left);
         self.shared.handler.connected(socket, &data);
         if let State::Connecting(early) = state {
-            for Early { name, args, ack, attachments, is_binary } in early {
+            for EarlyEvent { name, args, ack, attachments, is_binary } in early {
                 let event = Event { name: name.into(), args: &args, ack, attachments, is_binary };
                 self.shared.handler.event(socket, &data, event);
             }
@@ -306,42 +306,42 @@ impl<H: Handler> Reader<H> {
         self.sweep();
     }
 
-    /// When [`Reader::tick`] is to be called next.
+    /// The time of the next [`Reader::tick`].
     pub(crate) fn deadline(&self) -> Instant {
-        let parcel = self.parcel.as_ref().map(|parcel| parcel.by);
-        self.heart.next.min(self.connect_by.unwrap_or(self.heart.next)).min(parcel.unwrap_or(self.heart.next))
+        let pending = self.pending.as_ref().map(|pending| pending.by);
+        self.heartbeat.next.min(self.connect_by.unwrap_or(self.heartbeat.next)).min(pending.unwrap_or(self.heartbeat.next))
     }
 
-    /// Does what is due by now.
+    /// Sends a ping, or ends the connection at a deadline.
     ///
     /// # Errors
     /// The connection ends.
     pub(crate) fn tick(&mut self, now: Instant) -> Result<(), End> {
         let end = |reason: Reason, how| Err(End { reason, how });
-        if self.parcel.as_ref().is_some_and(|parcel| parcel.by <= now) {
+        if self.pending.as_ref().is_some_and(|pending| pending.by <= now) {
             return end(Limit::AttachmentTimeout.into(), How::Flush);
         }
         if self.connect_by.is_some_and(|by| by <= now) {
             if self.connects.is_empty() {
                 return end(Limit::ConnectTimeout.into(), How::Flush);
             }
-            // How long a connect may take is for the layer above to say.
+            // The handler limits the time of a connect.
             self.connect_by = Some(now + self.config().connect_timeout);
         }
-        match self.heart.tick(now, &self.shared.config, self.link.is_paused()) {
-            heart::Beat::None => Ok(()),
-            heart::Beat::Ping => {
+        match self.heartbeat.tick(now, &self.shared.config, self.link.is_paused()) {
+            heartbeat::Beat::None => Ok(()),
+            heartbeat::Beat::Ping => {
                 self.link.send(&Message::PING, false);
                 Ok(())
             }
-            heart::Beat::Timeout => end(Reason::PingTimeout, How::Code(None)),
+            heartbeat::Beat::Timeout => end(Reason::PingTimeout, How::Code(None)),
         }
     }
 
-    /// The connection has ended: its sockets end. What is still being decided ends when it is decided.
+    /// Ends all sockets after the end of the connection. Pending connects end when they are decided.
     pub(crate) fn finish(&mut self, reason: Reason) {
         self.ended = Some(reason);
-        self.parcel = None;
+        self.pending = None;
         for Entry { socket, state } in std::mem::take(&mut self.sockets) {
             let reason = if socket.is_leaving() { Reason::ServerDisconnect } else { reason };
             socket.gone();
@@ -352,12 +352,12 @@ impl<H: Handler> Reader<H> {
         self.link.asks.end(None);
     }
 
-    /// No request finds the session any more.
+    /// Removes the session, so that requests for it are refused.
     pub(crate) fn forget(&self) {
         self.shared.sessions.remove(self.link.id);
     }
 
-    /// After [`Reader::finish`]: ready once all is decided, and the layer above was told of the end.
+    /// After [`Reader::finish`]: drives the pending connects, and then calls [`Handler::closed`].
     pub(crate) fn poll_finished(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.poll_connects(cx).is_pending() {
             return Poll::Pending;
@@ -370,11 +370,11 @@ impl<H: Handler> Reader<H> {
 }
 
 impl<H: Handler> Drop for Reader<H> {
-    /// A handler that panics, or a runtime that stops, drops a connection that was not finished.
+    /// Finishes a connection whose task was dropped: its handler has panicked, or the runtime stops.
     fn drop(&mut self) {
         let Some(data) = self.data.take() else { return };
         self.link.end(Reason::TransportError, How::Abort);
-        // Another panic while one unwinds would end the process.
+        // A second panic during unwinding would abort the process.
         let _ = catch_unwind(AssertUnwindSafe(|| {
             let reason = self.ended.unwrap_or(Reason::TransportError);
             self.forget();

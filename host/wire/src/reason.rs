@@ -1,31 +1,31 @@
-//! Why a socket or a connection ended, as the layer above is told.
+//! The reasons for which sockets and connections end.
 
 use std::fmt;
 
-/// Why a socket or a connection ended.
+/// The reason for the end of a socket or a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
     /// The client sent Socket.IO's DISCONNECT for this namespace: it left on purpose.
     ClientDisconnect,
-    /// [`Socket::disconnect`](crate::Socket::disconnect) was called. A stock client does not come back by itself.
+    /// [`Socket::disconnect`](crate::Socket::disconnect) was called. A stock client does not reconnect by itself.
     ServerDisconnect,
-    /// The client closed its transport, as a page does that is reloaded.
+    /// The client closed its transport, as when a page is reloaded.
     TransportClose,
-    /// Reading or writing failed, or the client broke the rules of its transport.
+    /// Reading or writing failed, or the client violated the protocol of its transport.
     TransportError,
     /// A ping was not answered in time.
     PingTimeout,
-    /// The client sent a packet that is not valid.
+    /// The client sent an invalid packet.
     BadPacket(BadPacket),
-    /// More waited for the client than may wait: it does not read, or not as fast as it is sent to.
+    /// The client's queue was full: it does not read fast enough.
     SlowConsumer(QueueLimit),
     /// Another limit was reached.
     Limit(Limit),
-    /// The layer above closed the connection, with its own label for it.
+    /// The handler closed the connection, with this label.
     Closed(&'static str),
 }
 
-/// What is wrong with a packet.
+/// The defects of packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BadPacket {
     /// The type of the engine's packet, or of the packet in it, is unknown.
@@ -34,19 +34,19 @@ pub enum BadPacket {
     AttachmentCount,
     /// The payload is not JSON, or not what this type of packet carries.
     Payload,
-    /// An event that the protocol keeps for itself, such as `connect`.
+    /// An event name that is reserved, such as `connect`.
     ReservedEvent,
     /// A packet that is not allowed now: for a namespace that is not connected, or a second CONNECT.
     Unexpected,
-    /// A text where an attachment must follow.
+    /// A text packet where an attachment was expected.
     MissingAttachment,
-    /// An attachment that no packet announced.
+    /// An attachment that was not announced by a packet.
     UnexpectedAttachment,
     /// The body of a POST is not UTF-8, or an attachment in it is not base64.
     Encoding,
 }
 
-/// Which limit of the queue was reached.
+/// The limits of the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QueueLimit {
     /// [`Config::queue_packets`](crate::Config::queue_packets)
@@ -55,7 +55,7 @@ pub enum QueueLimit {
     Bytes,
 }
 
-/// Which limit was reached.
+/// The other limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
     /// [`Config::max_payload`](crate::Config::max_payload)

@@ -1,10 +1,10 @@
-//! Answers over HTTP, in the words of Node's server.
+//! HTTP responses, equal to those of Node's server.
 
 use axum::body::Body;
 use axum::response::Response;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
-/// Why a request is refused. The code is part of the answer.
+/// The reasons for refusing a request. The number is the `code` in the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
     UnknownTransport = 0,
@@ -12,7 +12,7 @@ pub(crate) enum Refusal {
     BadMethod = 2,
     BadRequest = 3,
     UnknownVersion = 5,
-    /// Node's server speaks JSONP, and this one does not.
+    /// JSONP, which Node's server supports and this one does not.
     Jsonp = 6,
 }
 
@@ -56,9 +56,9 @@ pub(crate) fn packets(body: Vec<u8>) -> Response {
     with(StatusCode::OK, [(header::CONTENT_TYPE, "text/plain; charset=UTF-8"), NO_STORE], body)
 }
 
-/// The answer to packets that were taken.
+/// The answer to a POST.
 pub(crate) fn ok() -> Response {
-    // Some old clients offer plain text as a download.
+    // Some old browsers offer plain text as a download.
     with(StatusCode::OK, [(header::CONTENT_TYPE, "text/html"), NO_STORE], "ok")
 }
 

@@ -1,4 +1,4 @@
-//! Requests: checks them as Node's server does, opens connections and finds sessions.
+//! The HTTP service: checks requests in the same order as Node's server, opens connections and finds sessions.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -22,7 +22,7 @@ use crate::shared::{Entry, Sessions, Shared};
 use crate::socket::Connection;
 use crate::upgrade;
 
-/// Serves Socket.IO to clients: a tower service, to be routed at a path such as `/socket.io/`. To clone it is cheap.
+/// A Socket.IO server as a tower service, to be routed at a path such as `/socket.io/`. Clones share their connections.
 pub struct Wire<H: Handler>(Arc<Shared<H>>);
 
 impl<H: Handler> Clone for Wire<H> {
@@ -32,32 +32,32 @@ impl<H: Handler> Clone for Wire<H> {
 }
 
 impl<H: Handler> Wire<H> {
-    /// A wire under a layer above.
+    /// A server for this handler.
     pub fn new(handler: Arc<H>, config: Config) -> Self {
         Self::with_takeover(handler, config, io::plain)
     }
 
-    /// A wire on connections that are no plain `TcpStream` to hyper.
+    /// A server for hyper connections that are not `TokioIo<TcpStream>`.
     pub fn with_takeover(handler: Arc<H>, config: Config, takeover: Takeover) -> Self {
         Self(Arc::new(Shared { handler, config: Arc::new(config), sessions: Sessions::default(), takeover }))
     }
 
-    /// Connections of this moment.
+    /// All connections that are open now.
     pub fn connections(&self) -> Vec<Connection> {
         self.0.sessions.links().into_iter().map(Connection).collect()
     }
 
-    /// How many connections there are.
+    /// The number of open connections.
     pub fn len(&self) -> usize {
         self.0.sessions.len()
     }
 
-    /// Whether there is no connection.
+    /// Whether no connection is open.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Answers a request. A request that is dropped before its answer ends the session that it belongs to.
+    /// Answers a request. If it is dropped before the answer, the session of the request ends.
     pub async fn handle(&self, request: Request<Body>) -> Response {
         let asks_upgrade = upgrade::is_asked(&request);
         let query = request.uri().query().unwrap_or_default().to_owned();
@@ -79,7 +79,7 @@ impl<H: Handler> Wire<H> {
         }
     }
 
-    /// The session that a request belongs to; none for one that wants a connection. The order of the checks is Node's.
+    /// The session of a request; None if it opens a connection. The checks have the same order as in Node's server.
     fn check(&self, query: &Query<'_>, method: &Method, asks_upgrade: bool) -> Result<Option<Entry<H>>, Refusal> {
         let is_websocket = match query.transport.as_deref() {
             Some("websocket") => true,
@@ -105,7 +105,7 @@ impl<H: Handler> Wire<H> {
         if is_version { Ok(None) } else { Err(Refusal::UnknownVersion) }
     }
 
-    /// A client wants to poll.
+    /// Opens a polling session.
     async fn open(&self, request: Request<Body>) -> Response {
         let shared = &self.0;
         let data = match shared.handler.clone().open(request.into_parts().0).await {
@@ -120,7 +120,7 @@ impl<H: Handler> Wire<H> {
         respond::packets(handshake(id, &shared.config, true).into_bytes())
     }
 
-    /// A client wants a websocket, for a new connection or in the place of polling.
+    /// Opens a websocket, for a new connection or for an upgrade.
     async fn websocket(&self, entry: Option<Entry<H>>, mut request: Request<Body>) -> Response {
         let answer = match upgrade::answer(&request) {
             Ok(answer) => answer,
@@ -138,7 +138,7 @@ impl<H: Handler> Wire<H> {
             }
             Some(Entry::Polling(session)) => match upgrade::Attempt::begin(session) {
                 Some(attempt) => drop(tokio::spawn(upgrade::attempt(shared, upgrading, attempt))),
-                // One upgrade is under way already.
+                // Another upgrade is under way.
                 None => drop(tokio::spawn(upgrade::refuse(shared, upgrading))),
             },
             Some(Entry::Websocket(_)) => drop(tokio::spawn(upgrade::refuse(shared, upgrading))),

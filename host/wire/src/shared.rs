@@ -1,4 +1,4 @@
-//! What all connections of one wire share: the layer above, the configuration, and the sessions by their ids.
+//! The state that all connections of a wire share: the handler, the configuration, and the sessions by their ids.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +17,7 @@ pub(crate) struct Shared<H: Handler> {
     pub(crate) takeover: Takeover,
 }
 
-/// A session, by the transport that it has now.
+/// A session, by its current transport.
 pub(crate) enum Entry<H: Handler> {
     Polling(Arc<Session<H>>),
     Websocket(Arc<Link>),
@@ -41,10 +41,10 @@ impl<H: Handler> Entry<H> {
     }
 }
 
-/// Parts of the table, each with its own lock.
+/// The table is split into shards, each with its own lock.
 const SHARDS: usize = 16;
 
-/// Places of a shard that are kept when it is almost empty.
+/// The capacity that a shard may keep.
 const KEPT: usize = 64;
 
 /// All sessions by their ids.
@@ -71,7 +71,7 @@ impl<H: Handler> Sessions<H> {
         self.shard(id).insert(id, entry);
     }
 
-    /// Gives a session that is there another entry.
+    /// Replaces the entry of a session, if it still exists.
     pub(crate) fn replace(&self, id: SessionId, entry: Entry<H>) {
         if let Some(old) = self.shard(id).get_mut(&id) {
             *old = entry;
@@ -81,13 +81,13 @@ impl<H: Handler> Sessions<H> {
     pub(crate) fn remove(&self, id: SessionId) {
         let mut shard = self.shard(id);
         let removed = shard.remove(&id);
-        // A storm that has passed leaves no memory.
+        // Memory of a peak is freed.
         if shard.capacity() > KEPT && shard.len() < shard.capacity() / 4 {
             let kept = shard.len() * 2;
             shard.shrink_to(kept);
         }
         drop(shard);
-        // What it holds may call back.
+        // Dropping an entry may call the handler, so it happens outside the lock.
         drop(removed);
     }
 
@@ -101,6 +101,6 @@ impl<H: Handler> Sessions<H> {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Under this lock a map is read and written: a panic leaves it whole.
+    // A panic under this lock leaves the map whole.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! Handles of the layer above: a [`Socket`] is one client in one namespace, a [`Connection`] is what its sockets share.
+//! The handles: a [`Socket`] is one client in one namespace, a [`Connection`] carries the sockets of one client.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -13,7 +13,7 @@ use crate::link::{How, Link, Sent};
 use crate::message::Message;
 use crate::reason::Reason;
 
-/// One client in one namespace. To clone it is cheap, and keeps no connection open.
+/// One client in one namespace. A clone is cheap, and does not keep the connection open.
 #[derive(Clone)]
 pub struct Socket(pub(crate) Arc<Inner>);
 
@@ -22,14 +22,14 @@ pub(crate) struct Inner {
     namespace: Box<str>,
     ids: OnceLock<(SocketId, PrivateId)>,
     state: AtomicU8,
-    /// Messages sent before the client was told that it is connected. They follow it.
+    /// Messages that were sent before the CONNECT was answered. They follow the answer.
     held: Mutex<Vec<Message>>,
 }
 
-/// The client has not been told yet.
+/// Its CONNECT is not answered yet.
 const CONNECTING: u8 = 0;
 const CONNECTED: u8 = 1;
-/// The layer above has disconnected it, and the connection's task has not seen to it yet.
+/// The handler has disconnected it, and the connection's task has not ended it yet.
 const LEAVING: u8 = 2;
 const GONE: u8 = 3;
 
@@ -48,19 +48,19 @@ impl Socket {
         self.0.ids.get_or_init(|| (SocketId::random(), PrivateId::random()))
     }
 
-    /// The id that its client reads as `socket.id`.
+    /// The public id: `socket.id` of its client.
     pub fn id(&self) -> SocketId {
         self.ids().0
     }
 
-    /// The secret by which its client may resume it. The client is sent it only where [`Accepted::recoverable`] says so.
+    /// The secret with which its client can resume it. It is sent to the client only if [`Accepted::recoverable`] is set.
     ///
     /// [`Accepted::recoverable`]: crate::Accepted::recoverable
     pub fn private_id(&self) -> PrivateId {
         self.ids().1
     }
 
-    /// Gives the socket the ids of an earlier one. False: it has ids already.
+    /// Sets the ids. Returns false if the socket has ids already.
     pub(crate) fn resume(&self, id: SocketId, private: PrivateId) -> bool {
         self.0.ids.set((id, private)).is_ok()
     }
@@ -70,23 +70,22 @@ impl Socket {
         &self.0.namespace
     }
 
-    /// The connection that it shares with sockets of other namespaces.
+    /// Its connection, which may carry sockets of other namespaces.
     pub fn connection(&self) -> Connection {
         Connection(self.0.link.clone())
     }
 
-    /// Whether its client has been told that it is connected, and it has not ended.
+    /// Whether its CONNECT was answered and it has not ended.
     pub fn is_connected(&self) -> bool {
         self.0.state.load(Ordering::Acquire) == CONNECTED
     }
 
-    /// Sends a message, written at once where none waits before it. Before the client is told that it is connected, messages are
-    /// kept, and follow that.
+    /// Sends a message. It is written at once if the queue is empty. Before the CONNECT is answered, messages are held.
     pub fn send(&self, message: &Message) -> Sent {
         self.deliver(message, false)
     }
 
-    /// Sends a message that is dropped if the client is not ready for it at once.
+    /// Sends a message, or drops it if it cannot be sent at once.
     pub fn send_volatile(&self, message: &Message) -> Sent {
         self.deliver(message, true)
     }
@@ -100,13 +99,13 @@ impl Socket {
     }
 
     fn held(&self) -> MutexGuard<'_, Vec<Message>> {
-        // Under this lock messages are only moved.
+        // No code that can panic runs under this lock.
         self.0.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn hold(&self, message: &Message, volatile: bool) -> Sent {
         let mut held = self.held();
-        // It may have been told meanwhile.
+        // The CONNECT may have been answered meanwhile.
         match self.0.state.load(Ordering::Acquire) {
             CONNECTING if volatile => Sent::Dropped,
             CONNECTING => {
@@ -136,7 +135,7 @@ impl Socket {
         self.send(&Message::ack(self.namespace(), id, args, attachments))
     }
 
-    /// Sends an event that its client answers. `message` was encoded with this number as
+    /// Sends an event that the client is to answer. `message` must be encoded with the same number as
     /// [`Outgoing::ask`](crate::Outgoing::ask).
     ///
     /// # Errors
@@ -149,16 +148,16 @@ impl Socket {
         }
     }
 
-    /// Disconnects the client from this namespace by a DISCONNECT packet. A stock client does not come back by itself;
-    /// [`Connection::close`] makes it come back.
+    /// Disconnects the client from this namespace with a DISCONNECT packet, after which a stock client does not reconnect by itself.
+    /// After [`Connection::close`] it does.
     pub fn disconnect(&self) {
         let leave = |state: u8| (state <= CONNECTED).then_some(LEAVING);
         match self.0.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, leave) {
             Ok(CONNECTED) => {
                 self.0.link.send(&Message::disconnect(self.namespace()), false);
-                self.0.link.left();
+                self.0.link.sweep_later();
             }
-            Ok(_) => self.0.link.left(),
+            Ok(_) => self.0.link.sweep_later(),
             Err(_) => {}
         }
     }
@@ -167,7 +166,7 @@ impl Socket {
         self.0.state.load(Ordering::Acquire) == LEAVING
     }
 
-    /// Tells the client that it is connected: after what it missed, before what was sent to it meanwhile.
+    /// Answers the CONNECT: after the missed messages, before the held ones.
     pub(crate) fn open(&self, missed: &[Message], connect: &Message) {
         let mut held = self.held();
         let link = &self.0.link;
@@ -176,12 +175,12 @@ impl Socket {
         }
         *held = Vec::new();
         if self.0.state.compare_exchange(CONNECTING, CONNECTED, Ordering::AcqRel, Ordering::Acquire).is_err() {
-            // It was disconnected by the layer above before it was connected.
+            // The handler has disconnected it before it was connected.
             link.send(&Message::disconnect(self.namespace()), false);
         }
     }
 
-    /// It has ended: nothing is sent to it any more.
+    /// Marks it as ended.
     pub(crate) fn gone(&self) {
         self.0.state.store(GONE, Ordering::Release);
         *self.held() = Vec::new();
@@ -199,29 +198,28 @@ impl fmt::Debug for Socket {
 pub struct Connection(pub(crate) Arc<Link>);
 
 impl Connection {
-    /// Closes the connection after what is queued, in a way that makes a stock client come back. Its sockets end with
-    /// [`Reason::Closed`] and this label. False: it had ended already.
+    /// Closes the connection after its queue was sent. A stock client reconnects by itself. Its sockets end with [`Reason::Closed`]
+    /// and this label. Returns false if the connection had ended before.
     pub fn close(&self, label: &'static str) -> bool {
         self.0.end(Reason::Closed(label), How::Flush)
     }
 
-    /// Closes the connection at once, with what is queued thrown away.
+    /// Closes the connection at once, and drops its queue.
     pub fn abort(&self, label: &'static str) -> bool {
         self.0.end(Reason::Closed(label), How::Abort)
     }
 
-    /// Reads no more packets of the client, until [`Connection::resume`] is called as often. The client is not ended for a late
-    /// pong meanwhile.
+    /// Stops reading from the client until [`Connection::resume`] is called as often. There is no ping timeout meanwhile.
     pub fn pause(&self) {
         self.0.pause();
     }
 
-    /// Reads on.
+    /// Resumes reading after [`Connection::pause`].
     pub fn resume(&self) {
         self.0.resume();
     }
 
-    /// Sends a message of the engine. Where its clients speak Socket.IO, send to their sockets instead.
+    /// Sends a message of the engine, for protocols other than Socket.IO.
     pub fn send(&self, body: EngineBody<'_>) -> Sent {
         let message = match body {
             EngineBody::Text(text) => Message::engine(&format!("4{text}")),
@@ -230,13 +228,12 @@ impl Connection {
         self.0.send(&message, false)
     }
 
-    /// A number from 0 to 1, evenly distributed and the same for life: when this connection's turn is, where all of them are to be
-    /// closed over some time.
-    pub fn turn(&self) -> f64 {
+    /// A random number from 0 to 1 that never changes, to spread work over all connections, such as closing them one after the other.
+    pub fn spread(&self) -> f64 {
         self.0.id.fraction()
     }
 
-    /// Packets and bytes that wait to be sent.
+    /// Packets and bytes in the queue.
     pub fn waiting(&self) -> (usize, usize) {
         self.0.waiting()
     }

@@ -1,5 +1,5 @@
-//! Handshakes of websockets: for a new connection, or in the place of polling. An upgrade that fails, however it does, leaves the
-//! polling session as it was.
+//! Websocket handshakes: for a new connection, or for an upgrade from polling. A failed upgrade leaves the polling session
+//! unchanged.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -41,7 +41,7 @@ pub(crate) fn is_asked(request: &Request<Body>) -> bool {
     has(header::UPGRADE, "websocket") && has(header::CONNECTION, "upgrade")
 }
 
-/// Why a handshake is refused. The answers are those of Node's `ws`.
+/// The reasons for refusing a handshake. The answers equal those of Node's `ws`.
 pub(crate) enum Refused {
     Method,
     Key,
@@ -62,10 +62,10 @@ impl Refused {
     }
 }
 
-/// The answer that completes a handshake.
+/// The response to a valid handshake.
 ///
 /// # Errors
-/// The handshake is none.
+/// The handshake is not valid.
 pub(crate) fn answer(request: &Request<Body>) -> Result<Response, Refused> {
     if request.method() != Method::GET {
         return Err(Refused::Method);
@@ -90,14 +90,14 @@ pub(crate) fn answer(request: &Request<Body>) -> Result<Response, Refused> {
     Ok(response)
 }
 
-/// Takes the TCP connection over, once hyper has sent its answer.
+/// Takes the TCP connection from hyper after the response was sent.
 async fn take_over<H: Handler>(shared: &Shared<H>, upgrading: OnUpgrade) -> Option<(Incoming, OwnedWriteHalf)> {
-    // An answer that cannot be sent must not hold the connection's place for long.
+    // A response that cannot be sent must not hold a session for long.
     let upgraded = timeout(shared.config.upgrade_timeout, upgrading).await.ok()?.ok()?;
     (shared.takeover)(upgraded).map(io::split)
 }
 
-/// Begins a connection that is a websocket from the first.
+/// Opens a connection that starts as a websocket.
 pub(crate) async fn open<H: Handler>(shared: Arc<Shared<H>>, upgrading: OnUpgrade, data: H::Connection) {
     let Some((incoming, writer)) = take_over(&shared, upgrading).await else {
         shared.handler.closed(data, Reason::TransportError);
@@ -108,18 +108,18 @@ pub(crate) async fn open<H: Handler>(shared: Arc<Shared<H>>, upgrading: OnUpgrad
     shared.sessions.insert(id, Entry::Websocket(link.clone()));
     link.send(&Message::engine(&handshake(id, &shared.config, false)), false);
     let decoder = Decoder::new(shared.config.max_payload);
-    // A task of its own, which keeps nothing of the handshake.
+    // A task of its own, which is smaller than this one.
     tokio::spawn(websocket::run(Reader::new(shared, link, data), incoming, decoder));
 }
 
-/// Closes a websocket that nobody waits for. Its client sees that after the handshake, as with Node's server.
+/// Closes a websocket that no session can use. As with Node's server, that happens after the handshake.
 pub(crate) async fn refuse<H: Handler>(shared: Arc<Shared<H>>, upgrading: OnUpgrade) {
     if let Some((incoming, writer)) = take_over(&shared, upgrading).await {
         close(incoming, writer).await;
     }
 }
 
-/// How long a client that is refused may take to read that.
+/// Time for a client to read the close frame of a refused websocket.
 const CLOSING: Duration = Duration::from_secs(1);
 
 async fn close(mut incoming: Incoming, mut writer: OwnedWriteHalf) {
@@ -129,15 +129,15 @@ async fn close(mut incoming: Incoming, mut writer: OwnedWriteHalf) {
         while incoming.reader.read(&mut [0; 256]).await? > 0 {}
         Ok::<_, std::io::Error>(())
     };
-    // A client that is gone, or does not read, needs no answer.
+    // A client that has disconnected or does not read needs no close frame.
     let _ = timeout(CLOSING, closing).await;
 }
 
-/// An upgrade under way, at most one for a session. Dropped before it is complete, it leaves the session polling.
+/// An upgrade under way, at most one per session. Dropping it allows another one.
 pub(crate) struct Attempt<H: Handler>(Arc<Session<H>>);
 
 impl<H: Handler> Attempt<H> {
-    /// None: another one is under way.
+    /// Returns None if another one is under way.
     pub(crate) fn begin(session: Arc<Session<H>>) -> Option<Self> {
         (!session.upgrading.swap(true, Ordering::AcqRel)).then(|| Self(session))
     }
@@ -149,7 +149,7 @@ impl<H: Handler> Drop for Attempt<H> {
     }
 }
 
-/// Tries to put a websocket in the place of polling.
+/// Upgrades a session, or leaves it polling.
 pub(crate) async fn attempt<H: Handler>(shared: Arc<Shared<H>>, upgrading: OnUpgrade, attempt: Attempt<H>) {
     let link = attempt.0.link.clone();
     let Some((incoming, writer)) = take_over(&shared, upgrading).await else {
@@ -160,7 +160,7 @@ pub(crate) async fn attempt<H: Handler>(shared: Arc<Shared<H>>, upgrading: OnUpg
     let outcome = timeout(shared.config.upgrade_timeout, probing.run(&link)).await.unwrap_or(Err(UpgradeError::Timeout));
     let Probing { incoming, decoder, writer } = probing;
     if let Err(error) = outcome {
-        // Before the websocket is closed: its client may try again at once.
+        // Before the websocket is closed, so that the client can try again at once.
         drop(attempt);
         shared.handler.notice(Notice::UpgradeFailed(error));
         return close(incoming, writer).await;
@@ -173,7 +173,7 @@ pub(crate) async fn attempt<H: Handler>(shared: Arc<Shared<H>>, upgrading: OnUpg
     }
 }
 
-/// A websocket that is to take the place of polling.
+/// A websocket during an upgrade.
 struct Probing {
     incoming: Incoming,
     decoder: Decoder,
@@ -187,12 +187,12 @@ enum Step {
     Complete,
 }
 
-/// Waits between two releases of a poll, at first and at most. Each is twice as long as the one before, so that a client that never
-/// completes its upgrade does not poll in a busy loop.
+/// The first and the longest wait between two released polls. It doubles each time, so that a client that never completes its
+/// upgrade does not poll in a busy loop.
 const RELEASES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
 impl Probing {
-    /// Takes the packets of an upgrade.
+    /// Exchanges the packets of an upgrade.
     async fn run(&mut self, link: &Link) -> Result<(), UpgradeError> {
         if self.step().await? != Step::Probe {
             return Err(UpgradeError::Unexpected);
@@ -209,7 +209,7 @@ impl Probing {
             if link.has_ended() {
                 return Err(UpgradeError::SessionEnded);
             }
-            // The client waits for the end of its poll before it completes the upgrade.
+            // The client completes the upgrade after its poll has ended.
             link.release_poll();
             next += wait;
             wait = (wait * 2).min(RELEASES.1);
@@ -220,7 +220,7 @@ impl Probing {
         self.writer.write_all(&message.0).await.map_err(|_| UpgradeError::Closed)
     }
 
-    /// The next packet. Control frames are answered on the way.
+    /// Reads the next packet, and answers control frames.
     async fn step(&mut self) -> Result<Step, UpgradeError> {
         loop {
             let (found, pongs) = self.decode()?;
@@ -238,7 +238,7 @@ impl Probing {
         }
     }
 
-    /// Takes frames from what was read, up to one that is a step. What follows it stays.
+    /// Decodes frames up to one that is a step. The rest stays in `held`.
     fn decode(&mut self) -> Result<(Option<Step>, Vec<Message>), UpgradeError> {
         let mut held = std::mem::take(&mut self.incoming.held);
         let (mut input, mut pongs) = (&mut held[..], Vec::new());

@@ -1,5 +1,5 @@
-//! The task of a websocket: it reads, writes what could not be written at once, and keeps the heartbeat. An idle one holds no
-//! buffer: bytes are read into one that its thread keeps.
+//! The task of a websocket: it reads, flushes the queue, and keeps the heartbeat. Bytes are read into a buffer of the thread, so an
+//! idle websocket holds none.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -22,7 +22,7 @@ use crate::message::Message;
 use crate::reader::Reader;
 use crate::reason::{Limit, Reason};
 
-/// Bytes read at a time. A client that has sent more lets others have their turn first.
+/// Bytes per read. After a full buffer the task yields.
 const READ: usize = 16 << 10;
 
 thread_local! {
@@ -55,30 +55,29 @@ pub(crate) async fn run<H: Handler>(mut reader: Box<Reader<H>>, mut incoming: In
     .await;
 }
 
-/// What the task does at each wake, but for its timer.
+/// The work of the task at each wake-up, except for its timer.
 fn poll<H: Handler>(reader: &mut Reader<H>, incoming: &mut Incoming, decoder: &mut Decoder, cx: &mut Context<'_>) -> Option<End> {
     let due = reader.link.due(cx);
     if due.end.is_some() {
         return due.end;
     }
-    if due.left {
+    if due.sweep {
         reader.sweep();
     }
     if reader.is_deciding() {
         let _ = reader.poll_connects(cx);
     }
     let outcome = read(reader, incoming, decoder, cx);
-    let was_held_up = reader.link.is_held_up();
-    // Also where nothing waits: what was corked is written here.
+    let was_blocked = reader.link.is_blocked();
+    // Always, since it also ends a cork.
     let _ = reader.link.poll_flush(cx);
-    if was_held_up && !reader.link.is_held_up() {
+    if was_blocked && !reader.link.is_blocked() {
         cx.waker().wake_by_ref();
     }
     end(reader, outcome)
 }
 
-/// Does what is due by the clock. The timer is looked at only where it has fired or must fire at another time: to poll it costs
-/// more than an event does otherwise.
+/// Handles the deadlines. The timer is polled only if it has fired or its deadline has changed, since polling it is expensive.
 fn tick<H: Handler>(
     reader: &mut Reader<H>,
     mut timer: Pin<&mut Sleep>,
@@ -103,7 +102,7 @@ fn tick<H: Handler>(
     }
 }
 
-/// Ends the connection where an outcome says so. Where it has ended meanwhile, the first reason holds.
+/// Ends the connection after an error. If it had ended before, the first reason counts.
 fn end<H: Handler>(reader: &Reader<H>, outcome: Result<(), End>) -> Option<End> {
     if let Err(End { reason, how }) = outcome {
         reader.link.end(reason, how);
@@ -111,14 +110,14 @@ fn end<H: Handler>(reader: &Reader<H>, outcome: Result<(), End>) -> Option<End> 
     reader.link.ended()
 }
 
-/// Reads once, and takes what was read. Once is enough: where there is more, the task is woken again.
+/// Reads and handles what is available, up to one full buffer.
 fn read<H: Handler>(
     reader: &mut Reader<H>,
     incoming: &mut Incoming,
     decoder: &mut Decoder,
     cx: &mut Context<'_>,
 ) -> Result<(), End> {
-    if reader.link.is_held_up() {
+    if reader.link.is_blocked() {
         return Ok(());
     }
     if !incoming.held.is_empty() {
@@ -163,7 +162,7 @@ fn read_into<H: Handler>(
     }
 }
 
-/// Takes the frames in what was read. Answers what is left of it, where the layer above has paused the reader.
+/// Handles the frames in `bytes`. Returns the rest if reading was stopped.
 fn take<H: Handler>(
     reader: &mut Reader<H>,
     decoder: &mut Decoder,
@@ -172,16 +171,16 @@ fn take<H: Handler>(
 ) -> Result<Vec<u8>, End> {
     let (mut input, mut is_corked) = (bytes, false);
     loop {
-        // What comes after an end is not heard.
+        // Frames after the end are ignored.
         if reader.link.has_ended() {
             return Ok(Vec::new());
         }
-        if reader.link.is_held_up() {
+        if reader.link.is_blocked() {
             return Ok(input.to_vec());
         }
         let Some(item) = decoder.next(&mut input).map_err(refused)? else { return Ok(Vec::new()) };
         if !is_corked && !input.is_empty() {
-            // The answers to a burst are written together.
+            // The answers to a burst are flushed together.
             reader.link.cork();
             is_corked = true;
         }
@@ -210,23 +209,23 @@ async fn close(link: &Arc<Link>, incoming: &mut Incoming, end: End) {
     match end.how {
         How::Gone => {}
         How::Abort => {
-            // What the client does not read must not stay in the kernel.
+            // Frees the kernel's send buffer, which the client does not read.
             let _ = AsRef::<TcpStream>::as_ref(&incoming.reader).set_zero_linger();
         }
         How::Flush | How::Code(_) => {
             let code = if let How::Code(code) = end.how { code } else { None };
             let closing = async {
                 poll_fn(|cx| link.poll_flush(cx)).await;
-                link.last(Message(frame::close(code).into()));
+                link.push_last(Message(frame::close(code).into()));
                 poll_fn(|cx| link.poll_flush(cx)).await;
                 link.close();
-                // A client that has closed it waits for no more. Any other answers the close frame; without reading that, the
-                // kernel would reset the connection, and the client might never see the close frame.
+                // The client answers the close frame, unless it has closed the websocket itself. If that were left unread, the
+                // kernel would reset the connection, and the client might lose the close frame.
                 if end.reason != Reason::TransportClose {
                     drain(incoming).await;
                 }
             };
-            // A client that does not take it in time is cut off.
+            // After the timeout the connection is dropped.
             let _ = timeout(link.config.close_timeout, closing).await;
         }
     }
@@ -234,7 +233,7 @@ async fn close(link: &Arc<Link>, incoming: &mut Incoming, end: End) {
     drop(incoming.keep.take());
 }
 
-/// Reads until the client has closed.
+/// Reads until the client closes the connection.
 async fn drain(incoming: &mut Incoming) {
     poll_fn(|cx| {
         let mut buffer = [0; 1024];

@@ -1,4 +1,4 @@
-//! Sessions that their clients abandon, in every state of the handshake: none stays counted, and none leaves memory.
+//! Sessions that are abandoned in every state of the handshake must leave no connections and no memory.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "a test says what it expects")]
 
 use std::net::SocketAddr;
@@ -16,15 +16,15 @@ mod support;
 
 const SESSIONS: usize = if cfg!(debug_assertions) { 5_000 } else { 50_000 };
 
-/// Clients at a time.
+/// Concurrent clients.
 const TOGETHER: usize = 50;
 
-/// Memory that a second half of the sessions may add: what an allocator leaves in pieces, and no more.
+/// The growth of memory that is allowed for the second half of the sessions: fragmentation of the allocator.
 const MEMORY_KB: usize = 8 << 10;
 
 const STATES: usize = 11;
 
-/// Connects from one of many addresses: one alone has too few ports for this many connections.
+/// Connects from one of many addresses, since one address has too few ports.
 async fn connect(address: SocketAddr, number: usize) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     let source = [127, 0, 1 + (number / 250 % 250) as u8, 1 + (number % 250) as u8];
@@ -40,7 +40,7 @@ fn websocket(query: &str) -> String {
     format!("GET /socket.io/?{query} HTTP/1.1\r\nHost: a\r\n{}\r\n\r\n", UPGRADE.join("\r\n"))
 }
 
-/// Opens a session on a connection that is kept, and answers its query.
+/// Opens a session on a keep-alive connection, and returns its query.
 async fn polling(stream: &mut TcpStream) -> String {
     send(stream, "GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: a\r\n\r\n").await;
     let answer = read_answer(stream).await.unwrap();
@@ -51,7 +51,7 @@ async fn post(stream: &mut TcpStream, query: &str, body: &str) {
     send(stream, &format!("POST /socket.io/?{query} HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len())).await;
 }
 
-/// Goes as far as its state says, and is gone.
+/// Goes up to one state of the handshake, and disconnects.
 async fn abandon(address: SocketAddr, number: usize) {
     let mut stream = connect(address, number).await;
     let state = number % STATES;
@@ -94,7 +94,7 @@ async fn abandon(address: SocketAddr, number: usize) {
         }
     }
     if number.is_multiple_of(2) {
-        // Half of them are cut off.
+        // Half of them reset the connection.
         let _ = stream.set_zero_linger();
     }
 }
@@ -127,7 +127,7 @@ async fn abandon_all(server: &Server, count: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn abandoned_sessions_leave_no_count_and_no_memory() {
+async fn abandoned_sessions_leave_no_connections_and_no_memory() {
     let half = Duration::from_millis(500);
     let config = Config {
         ping_interval: half,
@@ -150,5 +150,5 @@ async fn abandoned_sessions_leave_no_count_and_no_memory() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(support::SOON, settled).await.expect("every connection and socket has ended");
+    tokio::time::timeout(support::SOON, settled).await.expect("every connection and socket ends");
 }

@@ -1,5 +1,5 @@
-//! The answers to requests, frames and packets that are wrong, as a table. Where the reference server on Node is installed for the
-//! project's tests (`tests/clients/install.sh`), the same table is held against it.
+//! A table of invalid requests, frames and packets with their answers. It is also checked against the reference server on Node, if
+//! `tests/clients/install.sh` has installed it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "a test says what it expects")]
 
 use std::net::SocketAddr;
@@ -73,14 +73,14 @@ const REQUESTS: &[Asked] = &[
     post("transport=polling&sid={sid}", "6", BAD_REQUEST),
     Asked { headers: &UPGRADE, ..get("transport=websocket&sid={sid}", (400, HTML, "Bad request")) },
     Asked { headers: &["Content-Type: application/octet-stream"], ..post(POLLING, "6", (400, "", "")) },
-    // Node's server cuts the connection where these answer 400, since the session ends while its POST is under way.
+    // Node's server closes the TCP connection instead of the answer 400, since the session ends during its POST.
     Asked { is_nodes: false, ..post(POLLING, "abc", (400, "", "")) },
     Asked { is_nodes: false, ..post(POLLING, "", (400, "", "")) },
     Asked { is_nodes: false, ..post(POLLING, "4abc", (400, "", "")) },
     Asked { is_nodes: false, ..post(POLLING, "40\u{1e}b!!", (400, "", "")) },
-    // A client has no ping to send.
+    // Only servers send pings.
     Asked { is_nodes: false, ..post(POLLING, "2", (400, "", "")) },
-    // Node's server speaks JSONP.
+    // Node's server supports JSONP.
     Asked {
         is_nodes: false,
         ..get("EIO=4&transport=polling&j=0", (400, JSON, r#"{"code":3,"message":"JSONP polling is not supported"}"#))
@@ -88,7 +88,7 @@ const REQUESTS: &[Asked] = &[
     // Websocket handshakes.
     Asked { headers: &UPGRADE, ..get("EIO=4&transport=abc", (400, HTML, "Transport unknown")) },
     Asked { headers: &UPGRADE, ..get("EIO=4&transport=websocket&sid=abc", (400, HTML, "Session ID unknown")) },
-    // Node's server completes the handshake first, and writes the answer after it.
+    // Node's server completes the websocket handshake, and then writes this answer into it.
     Asked { headers: &UPGRADE, is_nodes: false, ..get("EIO=3&transport=websocket", (400, HTML, "Unsupported protocol version")) },
     Asked {
         headers: &["Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13"],
@@ -100,7 +100,7 @@ const REQUESTS: &[Asked] = &[
     },
 ];
 
-/// Frames of a client that is past the engine's handshake, and what the server sends.
+/// Frames of a client after the engine's handshake, and the frames of the server.
 struct Sent {
     frames: &'static [(u8, &'static [u8])],
     answer: &'static [Seen],
@@ -133,7 +133,7 @@ const FRAMES: &[Sent] = &[
         &[Seen::Text(r#"44/none,{"message":"Invalid namespace"}"#)],
     ),
     Sent { is_nodes: false, ..sent(&[(T, b"1")], CLOSED) },
-    // Frames that are none.
+    // Frames.
     sent(&[(0x83, b"")], &[Seen::Close(Some(1002))]),
     sent(&[(0xc1, b"40")], &[Seen::Close(Some(1002))]),
     sent(&[(0x80, b"40")], &[Seen::Close(Some(1002))]),
@@ -186,7 +186,7 @@ const FRAMES: &[Sent] = &[
     sent(&[(T, b"40"), (T, b"42/custom,[\"message\"]")], &[Seen::Open, Seen::Close(None)]),
 ];
 
-/// Holds the tables against a server.
+/// Checks a server against the tables.
 async fn check(address: SocketAddr, is_node: bool) {
     let mut wrong = Vec::new();
     for (at, asked) in REQUESTS.iter().enumerate().filter(|(_, asked)| asked.is_nodes || !is_node) {
@@ -251,13 +251,13 @@ async fn sequences(address: SocketAddr) {
     let plain = |status, body: &str| Answer { status, kind: None, body: body.to_owned() };
     let packets = |body: &str| Answer { status: 200, kind: Some(TEXT.to_owned()), body: body.to_owned() };
 
-    // A body that is too long: 413, and the session goes on.
+    // A body above the limit: 413, and the session stays open.
     let session = open_polling(address).await;
     assert_eq!(ask("POST", session.clone(), "4".repeat(1001)).await, plain(413, ""));
     assert_eq!(ask("POST", session.clone(), "40/none".to_owned()).await.status, 200);
     assert_eq!(ask("GET", session, String::new()).await, packets(r#"44/none,{"message":"Invalid namespace"}"#));
 
-    // Two polls at a time: the first is told that the session ends, the second is refused.
+    // Two concurrent polls: the first gets a close packet, the second 400.
     let session = open_polling(address).await;
     let first = tokio::spawn(ask("GET", session.clone(), String::new()));
     sleep(Duration::from_millis(100)).await;
@@ -291,7 +291,7 @@ async fn sequences(address: SocketAddr) {
     assert!(ws.text().await.starts_with("0{"));
     assert_eq!(ws.next().await, Frame::Close(None));
 
-    // A websocket for a session that has one already.
+    // An upgrade is answered while it is under way.
     let sid = {
         let mut first = Ws::open(address, &open_polling(address).await.replace("polling", "websocket")).await.unwrap();
         first.send("2probe").await;
@@ -306,7 +306,7 @@ fn config() -> Config {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn answers_to_what_is_wrong_are_those_of_the_table() {
+async fn invalid_requests_frames_and_packets_get_the_answers_of_the_table() {
     let server = support::Server::start(config()).await;
     check(server.address, false).await;
 }

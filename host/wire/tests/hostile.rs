@@ -1,4 +1,4 @@
-//! Clients that mean no good: slow, silent, in pieces, in floods. Each is bounded, and ends with a reason.
+//! Slow, silent and hostile clients: each is bounded by a limit and ends with a reason.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "a test says what it expects")]
 
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 mod support;
 
 #[tokio::test]
-async fn a_client_that_does_not_read_is_ended_when_its_queue_is_full() {
+async fn a_websocket_that_is_not_read_ends_when_its_queue_is_full() {
     for (config, limit) in [
         (Config { queue_packets: 10, ..Config::default() }, QueueLimit::Packets),
         (Config { queue_bytes: 1 << 20, ..Config::default() }, QueueLimit::Bytes),
@@ -39,7 +39,7 @@ fn waiting(socket: &hubbub_wire::Socket) -> (usize, usize) {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_poll_is_ended_when_its_queue_is_full() {
+async fn a_session_that_is_not_polled_ends_when_its_queue_is_full() {
     let mut server = Server::start(Config { queue_packets: 5, ..Config::default() }).await;
     let session = server.poll().await;
     server.post(&session, "40").await;
@@ -51,7 +51,7 @@ async fn a_client_that_does_not_poll_is_ended_when_its_queue_is_full() {
 }
 
 #[tokio::test]
-async fn a_slow_client_gets_everything_in_order() {
+async fn a_slow_client_receives_every_message_in_order() {
     let server = Server::start(Config { queue_packets: 20_000, queue_bytes: 100 << 20, ..Config::default() }).await;
     let mut ws = server.connected("").await;
     let socket = server.probe.socket(0);
@@ -70,7 +70,7 @@ async fn a_slow_client_gets_everything_in_order() {
 }
 
 #[tokio::test]
-async fn a_volatile_message_is_dropped_where_others_wait() {
+async fn a_volatile_message_is_dropped_while_others_are_queued() {
     let server = Server::start(Config::default()).await;
     let mut ws = server.connected("").await;
     let socket = server.probe.socket(0);
@@ -106,18 +106,18 @@ async fn frames_in_pieces_of_one_byte_are_read() {
 }
 
 #[tokio::test]
-async fn a_flood_of_pings_that_are_not_read_ends_the_connection() {
+async fn a_flood_of_pings_whose_pongs_are_not_read_times_out() {
     let half = Duration::from_millis(500);
     let mut server = Server::start(Config { ping_interval: half, ping_timeout: half, ..Config::default() }).await;
     let mut ws = server.connected("").await;
     let flood = masked(0x89, &[7; 125]).repeat(1000);
-    // Nothing more is read from it once its answers fill half of its queue, so that no pong of the engine is, either.
+    // Reading stops once the pongs fill half of the queue, so the engine's pongs are not read either.
     while timeout(Duration::from_secs(5), ws.stream.write_all(&flood)).await.is_ok_and(|written| written.is_ok()) {}
     assert_eq!(server.ended().await, Reason::PingTimeout);
 }
 
 #[tokio::test]
-async fn a_burst_of_more_events_than_the_queue_takes_is_answered_whole() {
+async fn a_burst_larger_than_the_queue_is_answered_completely() {
     let server = Server::start(Config { queue_packets: 40, poll_packets: 30, ..Config::default() }).await;
     let events: Vec<_> = (0..2000).map(|number| format!("42{number}[\"x\",\"{}\"]", "y".repeat(number % 50))).collect();
     let mut ws = server.connected("").await;
@@ -126,7 +126,7 @@ async fn a_burst_of_more_events_than_the_queue_takes_is_answered_whole() {
     let mut seen = Vec::new();
     let read = async {
         while seen.iter().filter(|byte| **byte == b']').count() < 2000 {
-            // A client that takes its time.
+            // A slow client.
             sleep(Duration::from_micros(100)).await;
             let mut piece = [0; 200];
             let count = tokio::io::AsyncReadExt::read(&mut reader, &mut piece).await.unwrap();
@@ -150,7 +150,7 @@ async fn a_burst_of_more_events_than_the_queue_takes_is_answered_whole() {
 }
 
 #[tokio::test]
-async fn a_burst_of_events_is_answered_whole() {
+async fn a_burst_of_events_is_answered_completely() {
     let server = Server::start(Config::default()).await;
     let mut ws = server.connected("").await;
     let mut burst = Vec::new();
@@ -164,7 +164,7 @@ async fn a_burst_of_events_is_answered_whole() {
 }
 
 #[tokio::test]
-async fn attachments_that_never_come_hold_no_memory_for_long() {
+async fn missing_attachments_end_the_connection_after_a_timeout() {
     let config = Config { attachment_timeout: Duration::from_millis(100), ..Config::default() };
     let mut server = Server::start(config).await;
     let mut ws = server.connected("").await;
@@ -175,14 +175,14 @@ async fn attachments_that_never_come_hold_no_memory_for_long() {
 }
 
 #[tokio::test]
-async fn requests_in_one_connection_are_answered_in_order() {
+async fn pipelined_requests_are_answered_in_order() {
     let server = Server::start(Config::default()).await;
     let session = server.poll().await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     let post =
         |body: &str| format!("POST /socket.io/?{session} HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     let poll = format!("GET /socket.io/?{session} HTTP/1.1\r\nHost: a\r\n\r\n");
-    // All at once: two posts, a poll, and a request that is none.
+    // Two POSTs, a poll and an invalid request at once.
     let all = [post("40"), post("421[\"x\"]"), poll, "NONSENSE\r\n\r\n".to_owned()].concat();
     stream.write_all(all.as_bytes()).await.unwrap();
     let mut seen = Vec::new();
@@ -195,7 +195,7 @@ async fn requests_in_one_connection_are_answered_in_order() {
 }
 
 #[tokio::test]
-async fn a_slow_body_is_given_up_and_the_session_goes_on() {
+async fn a_slow_body_gets_408_and_the_session_stays_open() {
     let server = Server::start(Config { body_timeout: Duration::from_millis(200), ..Config::default() }).await;
     let session = server.poll().await;
     let mut slow = TcpStream::connect(server.address).await.unwrap();
@@ -208,7 +208,7 @@ async fn a_slow_body_is_given_up_and_the_session_goes_on() {
 }
 
 #[tokio::test]
-async fn a_client_that_goes_away_while_it_posts_or_polls_ends_its_session() {
+async fn a_disconnect_during_a_post_or_a_poll_ends_the_session() {
     let mut server = Server::start(Config::default()).await;
     for method in ["POST", "GET"] {
         let session = server.poll().await;
@@ -224,7 +224,7 @@ async fn a_client_that_goes_away_while_it_posts_or_polls_ends_its_session() {
 }
 
 #[tokio::test]
-async fn a_public_id_opens_nothing() {
+async fn socket_id_and_private_id_do_not_open_the_session() {
     let server = Server::start(Config::default()).await;
     let session = server.poll().await;
     server.post(&session, "40").await;
@@ -239,7 +239,7 @@ async fn a_public_id_opens_nothing() {
 }
 
 #[tokio::test]
-async fn a_client_that_is_refused_by_the_layer_above_is_no_connection() {
+async fn a_connection_that_the_handler_refuses_is_not_counted() {
     let server = Server::start(Config::default()).await;
     let answer = server.get("EIO=4&transport=polling&forbidden").await;
     assert_eq!((answer.status, &*answer.body), (503, "later\n"));
@@ -249,7 +249,7 @@ async fn a_client_that_is_refused_by_the_layer_above_is_no_connection() {
 }
 
 #[tokio::test]
-async fn a_handler_that_panics_ends_its_connection_alone() {
+async fn a_panic_of_the_handler_ends_only_its_connection() {
     let mut server = Server::start(Config::default()).await;
     let mut other = server.connected("").await;
     let mut ws = server.connected("").await;

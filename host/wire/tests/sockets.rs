@@ -1,4 +1,4 @@
-//! Namespaces, events, acks and attachments, as the layer above and the client see them.
+//! Namespaces, events, acks and attachments, from both sides.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "a test says what it expects")]
 
 use std::time::Duration;
@@ -16,7 +16,7 @@ fn event(namespace: &str, name: &str, args: &str) -> Call {
 }
 
 #[tokio::test]
-async fn a_connect_is_decided_before_anything_is_answered() {
+async fn connect_is_answered_after_the_handler_has_decided() {
     let mut server = Server::start(Config::default()).await;
     let mut ws = server.websocket().await;
     ws.send("40/slow,").await;
@@ -54,7 +54,7 @@ async fn a_refusal_carries_a_message_and_data() {
 }
 
 #[tokio::test]
-async fn a_socket_that_was_let_in_after_its_connection_ended_is_disconnected_once() {
+async fn a_socket_accepted_after_the_end_of_its_connection_is_disconnected_once() {
     let mut server = Server::start(Config::default()).await;
     let mut ws = server.websocket().await;
     ws.send("40/slow,").await;
@@ -74,7 +74,7 @@ async fn a_socket_that_was_let_in_after_its_connection_ended_is_disconnected_onc
 }
 
 #[tokio::test]
-async fn a_resumed_socket_has_its_ids_and_what_it_missed_before_the_answer() {
+async fn a_resumed_socket_keeps_its_ids_and_gets_missed_messages_first() {
     let server = Server::start(Config::default()).await;
     let (id, private) = (SocketId::random(), PrivateId::random());
     let mut ws = server.websocket().await;
@@ -119,13 +119,13 @@ async fn attachments_go_both_ways_over_both_transports() {
     assert!(server.get(&session).await.body.starts_with("40{"));
     server.post(&session, &format!("451-[\"message\",{placeholder}]\u{1e}bAQID")).await;
     assert_eq!(server.get(&session).await.body, format!("451-[\"message-back\",{placeholder}]\u{1e}bAQID"));
-    // A packet of the binary type without attachments, as some clients send it.
+    // A BINARY_EVENT without attachments.
     server.post(&session, "450-[\"message\",1]").await;
     assert_eq!(server.get(&session).await.body, "42[\"message-back\",1]");
 }
 
 #[tokio::test]
-async fn a_client_answers_what_it_is_asked() {
+async fn ask_resolves_to_the_answer_of_the_client() {
     let server = Server::start(Config { asks: 2, ..Config::default() }).await;
     let mut ws = server.connected("").await;
     let socket = server.probe.socket(0);
@@ -154,7 +154,7 @@ async fn a_client_answers_what_it_is_asked() {
 }
 
 #[tokio::test]
-async fn a_client_that_disconnects_from_one_namespace_stays_in_the_others() {
+async fn client_disconnect_ends_one_namespace_only() {
     let mut server = Server::start(Config::default()).await;
     let mut ws = server.connected("").await;
     ws.send("40/custom").await;
@@ -168,7 +168,7 @@ async fn a_client_that_disconnects_from_one_namespace_stays_in_the_others() {
 }
 
 #[tokio::test]
-async fn a_socket_that_the_server_disconnects_is_told_so_and_sends_nothing_more() {
+async fn server_disconnect_ends_one_socket_and_ignores_its_later_events() {
     let mut server = Server::start(Config::default()).await;
     let mut ws = server.connected("").await;
     ws.send("40/custom").await;
@@ -177,7 +177,7 @@ async fn a_socket_that_the_server_disconnects_is_told_so_and_sends_nothing_more(
     ws.send("42[\"late\"]").await;
     assert_eq!(ws.text().await, "41");
     server.wait_for(&Call::Disconnected("/".to_owned(), Reason::ServerDisconnect)).await;
-    // What the client had sent before it knew ends no other namespace.
+    // An event that the client sent before it was notified does not end the connection.
     ws.send("42[\"later\"]").await;
     ws.send("42/custom,1[\"x\"]").await;
     assert_eq!(ws.text().await, "43/custom,1[]");
@@ -187,7 +187,7 @@ async fn a_socket_that_the_server_disconnects_is_told_so_and_sends_nothing_more(
 }
 
 #[tokio::test]
-async fn a_closed_connection_sends_what_is_queued_and_makes_a_client_come_back() {
+async fn close_sends_the_queue_first() {
     let mut server = Server::start(Config::default()).await;
     let mut ws = server.connected("").await;
     ws.send("42[\"message\",1]").await;
@@ -207,7 +207,7 @@ async fn a_closed_connection_sends_what_is_queued_and_makes_a_client_come_back()
 }
 
 #[tokio::test]
-async fn a_paused_reader_reads_nothing_until_it_is_resumed() {
+async fn pause_stops_reading_until_resume() {
     let config =
         Config { ping_interval: Duration::from_millis(30), ping_timeout: Duration::from_millis(30), ..Config::default() };
     let server = Server::start(config).await;
@@ -237,7 +237,7 @@ async fn a_paused_reader_reads_nothing_until_it_is_resumed() {
 }
 
 #[tokio::test]
-async fn the_limits_of_a_connection_end_it_with_their_reason() {
+async fn each_limit_ends_the_connection_with_its_reason() {
     let small = || Config {
         namespaces: 2,
         namespace_bytes: 20,
@@ -270,7 +270,7 @@ async fn the_limits_of_a_connection_end_it_with_their_reason() {
         }
         while !matches!(ws.next().await, Frame::Close(None)) {}
         if limit == Limit::EarlyEvents {
-            // Its connect is still being decided, and is waited for.
+            // The connection ends after its pending connect is decided.
             server.probe.gate.notify_one();
         }
         assert_eq!(server.ended().await, Reason::Limit(limit), "{packets:?}");

@@ -1,4 +1,4 @@
-//! Upgrades from polling to websocket: one that fails in any way leaves the session polling, and costs its client nothing.
+//! Upgrades from polling to websocket. A failed upgrade must leave the session polling.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "a test says what it expects")]
 
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ async fn session(server: &Server) -> (String, String) {
     (session, websocket)
 }
 
-/// The session polls, both ways.
+/// Checks that the session can still send and receive by polling.
 async fn polls_on(server: &Server, session: &str) {
     assert_eq!(server.post(session, "421[\"still\",1]").await.body, "ok");
     loop {
@@ -37,7 +37,7 @@ async fn polls_on(server: &Server, session: &str) {
 }
 
 #[tokio::test]
-async fn an_upgrade_moves_what_is_queued_to_the_websocket() {
+async fn an_upgrade_moves_the_queue_to_the_websocket() {
     let mut server = Server::start(config()).await;
     let (session, websocket) = session(&server).await;
     let mut ws = Ws::open(server.address, &websocket).await.unwrap();
@@ -63,7 +63,7 @@ async fn an_upgrade_moves_what_is_queued_to_the_websocket() {
 }
 
 #[tokio::test]
-async fn a_poll_that_waits_is_released_by_an_upgrade() {
+async fn an_upgrade_releases_a_waiting_poll() {
     let server = Server::start(config()).await;
     let (session, websocket) = session(&server).await;
     let address = server.address;
@@ -73,14 +73,14 @@ async fn a_poll_that_waits_is_released_by_an_upgrade() {
     ws.send("2probe").await;
     assert_eq!(poll.await.unwrap().body, "6");
     assert_eq!(ws.text().await, "3probe");
-    // An upgrade that is completed without a pause, while another poll waits.
+    // The client completes the upgrade without pausing its polls.
     ws.send("5").await;
     ws.send("421[\"x\"]").await;
     assert_eq!(ws.text().await, "431[]");
 }
 
 #[tokio::test]
-async fn an_upgrade_that_fails_leaves_the_session_polling() {
+async fn a_failed_upgrade_leaves_the_session_polling() {
     let mut server = Server::start(config()).await;
     let (session, websocket) = session(&server).await;
     let failed = |error| Call::Notice(Notice::UpgradeFailed(error));
@@ -120,7 +120,7 @@ async fn an_upgrade_that_fails_leaves_the_session_polling() {
     server.wait_for(&failed(UpgradeError::Closed)).await;
     polls_on(&server, &session).await;
 
-    // And then one that is completed.
+    // Another upgrade succeeds.
     let mut ws = Ws::open(server.address, &websocket).await.unwrap();
     ws.frame(0x89, b"hi").await;
     assert_eq!(ws.next().await, Frame::Pong(b"hi".to_vec()));
@@ -134,7 +134,7 @@ async fn an_upgrade_that_fails_leaves_the_session_polling() {
 }
 
 #[tokio::test]
-async fn a_client_that_never_completes_its_upgrade_does_not_poll_in_a_busy_loop() {
+async fn an_incomplete_upgrade_causes_no_busy_loop_of_polls() {
     let server = Server::start(Config { upgrade_timeout: Duration::from_secs(3), ..Config::default() }).await;
     let (session, websocket) = session(&server).await;
     let mut ws = Ws::open(server.address, &websocket).await.unwrap();
@@ -150,7 +150,7 @@ async fn a_client_that_never_completes_its_upgrade_does_not_poll_in_a_busy_loop(
 }
 
 #[tokio::test]
-async fn the_heartbeat_goes_on_while_an_upgrade_is_under_way() {
+async fn the_heartbeat_continues_during_an_upgrade() {
     let config = Config { ping_interval: Duration::from_millis(200), ping_timeout: Duration::from_millis(200), ..config() };
     let mut server = Server::start(config).await;
     let (session, websocket) = session(&server).await;
@@ -165,7 +165,7 @@ async fn the_heartbeat_goes_on_while_an_upgrade_is_under_way() {
         }
     }
     assert!(start.elapsed() >= Duration::from_millis(700), "{:?}", start.elapsed());
-    // A session that answers no ping ends, and a websocket that was to take its place with it.
+    // When the session times out, the websocket of a pending upgrade is closed as well.
     let mut ws = Ws::open(server.address, &websocket).await.unwrap();
     ws.send("2probe").await;
     assert_eq!(ws.text().await, "3probe");

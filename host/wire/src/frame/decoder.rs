@@ -1,10 +1,10 @@
-//! Reads a client's frames from bytes as they come. A message that lies whole in the bytes is handed on where it lies; only one
-//! that comes in pieces is copied, and no memory is kept between messages.
+//! Reads a client's frames from bytes in pieces of any size. A message that is complete in one piece is not copied; any other is
+//! collected, and its memory is freed after it was read.
 
 use super::head::{self, Head, unmask};
 use super::{FrameError, Opcode};
 
-/// What a client sent.
+/// A message or control frame of a client.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Item<'a> {
     Text(&'a str),
@@ -15,28 +15,28 @@ pub(crate) enum Item<'a> {
     Close(Option<u16>),
 }
 
-/// The reader's place among the frames.
+/// The state between two pieces of input.
 #[derive(Debug)]
 pub(crate) struct Decoder {
     /// The longest message, in bytes.
     max: usize,
-    /// What has come of a header.
+    /// The first bytes of a header that is incomplete.
     header: [u8; head::MAX],
     have: u8,
-    /// The frame whose payload is coming, and how much of it has come.
+    /// The frame whose payload is incomplete, and the bytes of it that were read.
     frame: Option<(Head, usize)>,
-    /// The opcode of the message that is coming in several frames.
+    /// The opcode of a fragmented message that is incomplete.
     fragmented: Option<Opcode>,
-    /// What has come of a message.
+    /// The payload of a message that is incomplete.
     message: Vec<u8>,
-    /// What has come of a control frame. It may come between the frames of a message.
+    /// The payload of a control frame that is incomplete. Control frames may come between the fragments of a message.
     control: Vec<u8>,
-    /// What was handed on from these is to be forgotten.
+    /// The last item was returned from one of these buffers, which is to be freed.
     handed: Option<Opcode>,
 }
 
 impl Decoder {
-    /// A reader that refuses messages of more than `max` bytes.
+    /// A decoder that refuses messages of more than `max` bytes.
     pub(crate) fn new(max: usize) -> Self {
         Self {
             max,
@@ -50,10 +50,10 @@ impl Decoder {
         }
     }
 
-    /// Takes what comes next from `input`, which is then what is left of it. None: all of it was taken.
+    /// Reads the next item, and leaves the rest in `input`. Returns None when all of `input` was read and no item is complete.
     ///
     /// # Errors
-    /// Nothing more can be read.
+    /// No more frames can be read.
     pub(crate) fn next<'d, 'i: 'd>(&'d mut self, input: &mut &'i mut [u8]) -> Result<Option<Item<'d>>, FrameError> {
         self.forget();
         loop {
@@ -64,7 +64,7 @@ impl Decoder {
                     None => return Ok(None),
                 },
             };
-            // It fits: a longer frame was refused by its header.
+            // It fits in `usize`: a longer frame was refused by its header.
             let length = head.length as usize;
             let count = (length - had).min(input.len());
             let (taken, rest) = std::mem::take(input).split_at_mut(count);
@@ -100,7 +100,7 @@ impl Decoder {
         }
     }
 
-    /// Takes a header, and checks that its frame may come now. None: some of it is missing.
+    /// Reads a header, and checks that its frame is allowed now. Returns None while it is incomplete.
     fn head(&mut self, input: &mut &mut [u8]) -> Result<Option<Head>, FrameError> {
         let head = loop {
             if self.have == 0

@@ -5,7 +5,7 @@ use super::{FrameError, Opcode};
 /// The longest header of a frame that a client sends.
 pub(super) const MAX: usize = 14;
 
-/// A header that was read whole.
+/// A complete header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Head {
     pub(super) opcode: Opcode,
@@ -18,10 +18,10 @@ pub(super) struct Head {
 }
 
 impl Head {
-    /// Reads the header that the bytes begin with. None: some of it is missing.
+    /// Reads the header at the start of the bytes. Returns None while it is incomplete.
     ///
     /// # Errors
-    /// The header breaks the protocol, as far as it was read.
+    /// The header is not valid.
     pub(super) fn parse(bytes: &[u8]) -> Result<Option<Self>, FrameError> {
         let Some(&first) = bytes.first() else { return Ok(None) };
         let is_final = first & 0x80 != 0;
@@ -34,12 +34,12 @@ impl Head {
             10 => Opcode::Pong,
             _ => return Err(FrameError::Protocol),
         };
-        // No extension is ever agreed on, so the reserved bits are zero.
+        // No extension is negotiated, so the reserved bits must be zero.
         if first & 0x70 != 0 || (opcode.is_control() && !is_final) {
             return Err(FrameError::Protocol);
         }
         let Some(&second) = bytes.get(1) else { return Ok(None) };
-        // Every frame of a client is masked.
+        // Every frame of a client must be masked.
         if second & 0x80 == 0 || (opcode.is_control() && second & 0x7f > 125) {
             return Err(FrameError::Protocol);
         }
@@ -54,7 +54,7 @@ impl Head {
     }
 }
 
-/// Applies a mask to bytes of a payload. `at` is their place in it.
+/// Applies a mask to a part of a payload. `at` is its offset in the payload.
 pub(super) fn unmask(bytes: &mut [u8], mask: [u8; 4], at: usize) {
     let mut mask = u32::from_le_bytes(mask);
     mask = mask.rotate_right(8 * (at % 4) as u32);

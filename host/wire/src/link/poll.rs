@@ -1,35 +1,36 @@
-//! The polling side of a connection's queue: one poll at a time takes what waits, and an upgrade moves the queue to a websocket.
+//! The queue of a polling session: one poll at a time takes it, and an upgrade moves it to a websocket.
 
 use std::task::{Context, Poll};
 
 use tokio::net::tcp::OwnedWriteHalf;
 
-use super::{End, How, Link, Out, PollState, Transport};
+use super::outbox::{Outbox, PollState, Transport};
+use super::{End, How, Link};
 use crate::message::SEPARATOR;
 
 /// Packets of the engine.
 const CLOSE: u8 = b'1';
 const NOOP: u8 = b'6';
 
-/// Why a poll is not answered with packets.
+/// A poll that is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NoPoll {
-    /// Another one waits.
+    /// Another poll is waiting.
     Overlap,
-    /// The session has ended, and there is nothing more to say.
+    /// The session has ended.
     Ended,
 }
 
 impl Link {
-    /// A poll begins to wait.
+    /// Begins a poll.
     ///
     /// # Errors
-    /// Another one waits, or the session has ended.
+    /// Another poll is waiting, or the session has ended.
     pub(crate) fn begin_poll(&self) -> Result<(), NoPoll> {
         let mut out = self.out();
-        let has_ended = out.end.is_some_and(|end| !end.is_told_later());
+        let has_ended = out.end.is_some_and(|end| !end.waits_for_poll());
         match &mut out.transport {
-            Transport::Polling(poll) if has_ended || poll.told => Err(NoPoll::Ended),
+            Transport::Polling(poll) if has_ended || poll.end_sent => Err(NoPoll::Ended),
             Transport::Polling(poll) if poll.waiting => Err(NoPoll::Overlap),
             Transport::Polling(poll) => {
                 poll.waiting = true;
@@ -40,25 +41,25 @@ impl Link {
         }
     }
 
-    /// The answer to the poll that waits.
+    /// The answer to the waiting poll.
     pub(crate) fn poll_answer(&self, cx: &Context<'_>) -> Poll<Vec<u8>> {
         let mut out = self.out();
         let answer = out.answer(self.config.poll_packets);
         if let Transport::Polling(poll) = &mut out.transport {
             match &answer {
-                Some(_) => *poll = PollState { told: poll.told, ..PollState::default() },
+                Some(_) => *poll = PollState { end_sent: poll.end_sent, ..PollState::default() },
                 None => poll.waker = Some(cx.waker().clone()),
             }
         }
-        self.note_crowd(&out);
-        // A POST may wait for room; and where the end has been told, the session's task has nothing more to wait for.
+        self.update_backpressure(&out);
+        // A POST may wait for room in the queue, and the task of an ended session for this poll.
         if answer.is_some() {
             out.wake();
         }
         answer.map_or(Poll::Pending, Poll::Ready)
     }
 
-    /// Answers a waiting poll with a noop, so that its client can complete an upgrade. Whether one waited.
+    /// Answers a waiting poll with a noop, so that its client can complete an upgrade.
     pub(crate) fn release_poll(&self) -> bool {
         let mut out = self.out();
         let Transport::Polling(poll) = &mut out.transport else { return false };
@@ -69,23 +70,23 @@ impl Link {
         poll.waiting
     }
 
-    /// Whether the client has been told of the end, in the answer to a poll.
-    pub(crate) fn is_end_told(&self) -> bool {
+    /// Whether the last poll was answered.
+    pub(crate) fn is_end_sent(&self) -> bool {
         match &self.out().transport {
-            Transport::Polling(poll) => poll.told,
+            Transport::Polling(poll) => poll.end_sent,
             Transport::Websocket(_) | Transport::None => true,
         }
     }
 
-    /// Moves the connection from polling to a websocket. What is queued goes there. `hand_over` gives the reading side to the
-    /// connection's task, before that is woken. False: the connection has ended, or is a websocket already.
+    /// Moves the connection and its queue from polling to a websocket. `hand_over` stores the reading side for the connection's task
+    /// before the task is woken. Returns false if the connection has ended or is a websocket already.
     pub(crate) fn upgrade(&self, writer: OwnedWriteHalf, hand_over: impl FnOnce()) -> bool {
         let mut out = self.out();
         if out.end.is_some() {
             return false;
         }
         let Transport::Polling(poll) = &mut out.transport else { return false };
-        // A poll that still waits is answered with a noop.
+        // A waiting poll is answered with a noop.
         poll.wake();
         hand_over();
         out.transport = Transport::Websocket(writer);
@@ -94,24 +95,24 @@ impl Link {
     }
 }
 
-impl Out {
-    /// None: the poll waits on.
+impl Outbox {
+    /// Returns None while the poll is to wait.
     fn answer(&mut self, most: usize) -> Option<Vec<u8>> {
         let Transport::Polling(poll) = &mut self.transport else { return Some(vec![NOOP]) };
         match self.end {
             // The client has closed the session itself.
             Some(End { how: How::Gone, .. }) => {
-                poll.told = true;
+                poll.end_sent = true;
                 return Some(vec![NOOP]);
             }
-            Some(_) => poll.told = true,
+            Some(_) => poll.end_sent = true,
             None => {}
         }
         let (ended, released) = (self.end.is_some(), poll.release);
         if !ended && self.queue.is_empty() {
             return released.then(|| vec![NOOP]);
         }
-        // After an end there is no other poll: all that waits goes into this one.
+        // After the end there is no other poll, so this one takes the whole queue.
         let mut body = Vec::with_capacity(self.bytes);
         let count = if ended { self.queue.len() } else { self.queue.len().min(most) };
         for message in self.queue.drain(..count) {

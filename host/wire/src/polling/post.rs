@@ -1,4 +1,4 @@
-//! A POST: reads a body that is bounded in bytes and time, and takes the packets in it.
+//! A POST: reads a body, limited in bytes and time, and handles its packets.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -12,7 +12,7 @@ use http_body::Body as _;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
-use super::{OrEnd, Session};
+use super::{EndOnDrop, Session};
 use crate::base64;
 use crate::handler::{Handler, Notice};
 use crate::link::{End, How, Link};
@@ -21,17 +21,17 @@ use crate::reader::Reader;
 use crate::reason::{BadPacket, Limit, Reason};
 use crate::respond;
 
-/// Packets taken before others get their turn.
+/// Packets before the task yields.
 const TOGETHER: usize = 64;
 
-/// Why there is no body.
+/// Errors of reading a body.
 enum NoBody {
     TooLong,
     TooSlow,
     Broken,
 }
 
-/// Answers a POST. Dropped before its end, it ends the session: its client has gone away.
+/// Answers a POST. If it is dropped before its end, the client has disconnected, and the session ends.
 pub(crate) async fn serve<H: Handler>(session: &Session<H>, handler: &H, headers: &HeaderMap, body: Body) -> Response {
     let (link, most) = (&session.link, session.link.config.max_payload);
     let refuse = |reason| {
@@ -42,18 +42,18 @@ pub(crate) async fn serve<H: Handler>(session: &Session<H>, handler: &H, headers
     if headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/octet-stream") {
         return refuse(Reason::TransportError);
     }
-    let under_way = OrEnd::new(link);
+    let under_way = EndOnDrop::new(link);
     let read = timeout(link.config.body_timeout, read(body, most)).await.unwrap_or(Err(NoBody::TooSlow));
     let body = match read {
         Ok(body) => body,
-        // The session goes on, as with Node's server.
+        // The session stays open, as with Node's server.
         Err(NoBody::TooLong) => {
-            under_way.went_well();
+            under_way.complete();
             handler.notice(Notice::BodyTooLong);
             return respond::empty(StatusCode::PAYLOAD_TOO_LARGE);
         }
         Err(NoBody::TooSlow) => {
-            under_way.went_well();
+            under_way.complete();
             handler.notice(Notice::BodyTooSlow);
             return respond::empty(StatusCode::REQUEST_TIMEOUT);
         }
@@ -61,7 +61,7 @@ pub(crate) async fn serve<H: Handler>(session: &Session<H>, handler: &H, headers
     };
     let Ok(text) = std::str::from_utf8(&body) else { return refuse(BadPacket::Encoding.into()) };
     let taken = take(session, text).await;
-    under_way.went_well();
+    under_way.complete();
     match taken {
         Ok(()) => respond::ok(),
         Err(End { reason: Reason::TransportClose, how }) => {
@@ -90,7 +90,7 @@ async fn read(body: Body, most: usize) -> Result<Bytes, NoBody> {
         if first.is_empty() && all.is_empty() {
             first = piece;
         } else {
-            // One piece needs no copy.
+            // A body in one piece is not copied.
             all.extend_from_slice(&std::mem::take(&mut first));
             all.extend_from_slice(&piece);
         }
@@ -98,13 +98,13 @@ async fn read(body: Body, most: usize) -> Result<Bytes, NoBody> {
     Ok(if all.is_empty() { first } else { all.into() })
 }
 
-/// The reader while a POST has it. It is given back also where the request is dropped.
-struct Taken<'a, H: Handler> {
+/// Puts the reader back on drop, since hyper may drop the request.
+struct ReaderGuard<'a, H: Handler> {
     session: &'a Session<H>,
     reader: Option<Box<Reader<H>>>,
 }
 
-impl<H: Handler> Drop for Taken<'_, H> {
+impl<H: Handler> Drop for ReaderGuard<'_, H> {
     fn drop(&mut self) {
         if let Some(reader) = self.reader.take() {
             self.session.put_back(reader);
@@ -113,15 +113,15 @@ impl<H: Handler> Drop for Taken<'_, H> {
     }
 }
 
-/// Waits until packets are read: the layer above has not paused the reader, and the client takes its answers.
-async fn turn(link: &Link) {
-    let mut turn = pin!(poll_fn(|cx| {
+/// Waits while reading is stopped.
+async fn wait_for_room(link: &Link) {
+    let mut ready = pin!(poll_fn(|cx| {
         link.wait(cx);
-        if link.is_held_up() && !link.has_ended() { Poll::Pending } else { Poll::Ready(()) }
+        if link.is_blocked() && !link.has_ended() { Poll::Pending } else { Poll::Ready(()) }
     }));
-    while timeout(link.config.ping_timeout, turn.as_mut()).await.is_err() {
+    while timeout(link.config.ping_timeout, ready.as_mut()).await.is_err() {
         if !link.is_paused() {
-            // While a POST has the reader, no heartbeat ends a client that does not poll.
+            // The heartbeat does not run while a POST has the reader, so a client that does not poll is ended here.
             link.end(Reason::PingTimeout, How::Code(None));
         }
     }
@@ -131,7 +131,7 @@ async fn take<H: Handler>(session: &Session<H>, text: &str) -> Result<(), End> {
     let link = &session.link;
     let gone = End { reason: Reason::TransportError, how: How::Code(None) };
     let taken = poll_fn(|cx| {
-        // Before it is looked for: who gives it back wakes afterwards.
+        // Registered before the attempt, so that no wake-up is lost.
         link.wait(cx);
         match session.take() {
             Some(reader) => Poll::Ready(Some(reader)),
@@ -140,7 +140,7 @@ async fn take<H: Handler>(session: &Session<H>, text: &str) -> Result<(), End> {
         }
     })
     .await;
-    let mut taken = Taken { session, reader: taken };
+    let mut taken = ReaderGuard { session, reader: taken };
     let Some(reader) = &mut taken.reader else { return Err(gone) };
     for (at, packet) in text.split(char::from(SEPARATOR)).enumerate() {
         if at >= link.config.post_packets {
@@ -149,7 +149,7 @@ async fn take<H: Handler>(session: &Session<H>, text: &str) -> Result<(), End> {
         if at > 0 && at % TOGETHER == 0 {
             yield_now().await;
         }
-        turn(link).await;
+        wait_for_room(link).await;
         if link.has_ended() {
             return Err(gone);
         }

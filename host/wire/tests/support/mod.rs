@@ -1,5 +1,5 @@
-//! A server with a handler that notes its calls, and clients that speak raw bytes.
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
+//! A server whose handler records its calls, and clients that send raw bytes.
+#![allow(dead_code, unreachable_pub, unused_imports, reason = "each test binary uses a part")]
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -16,10 +16,14 @@ use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 
-/// How long a test waits for what must come.
+mod ws;
+
+pub use ws::{Frame, UPGRADE, Ws, masked};
+
+/// The longest wait of a test.
 pub const SOON: Duration = Duration::from_secs(10);
 
-/// What a handler was told.
+/// A call of the handler.
 #[derive(Debug, PartialEq, Clone)]
 pub enum Call {
     Open,
@@ -30,23 +34,24 @@ pub enum Call {
     Notice(Notice),
 }
 
-/// A handler for tests: what it does is said by names.
+/// The handler of the tests.
 ///
-/// Namespaces: `/` and `/custom` are let in; `/slow` once `gate` is notified; `/refused` never, with data; `/missed` as an earlier
-/// socket. Events: `message` is sent back as `message-back`, `message-with-ack` is answered, `leave` disconnects, `close` closes.
+/// Namespaces: `/` and `/custom` are accepted; `/slow` after `gate` is notified; `/refused` is refused with data; `/missed` resumes an
+/// earlier socket. Events: `message` is sent back as `message-back`, any event with an ack is answered with its arguments, `leave`
+/// disconnects, `close` closes the connection, `panic` panics.
 pub struct Probe {
     calls: mpsc::Sender<Call>,
     pub gate: Notify,
     pub sockets: Mutex<Vec<Socket>>,
-    /// Connections that were let in, less those that have ended.
+    /// The number of open connections.
     pub open: AtomicI64,
-    /// Sockets that were let in, less those that have ended.
+    /// The number of connected sockets.
     pub connected: AtomicI64,
 }
 
 impl Probe {
     fn note(&self, call: Call) {
-        // A test that looks at no calls leaves them.
+        // A test may ignore the calls.
         let _ = self.calls.try_send(call);
     }
 
@@ -73,7 +78,7 @@ impl Handler for Probe {
         if namespace == "/missed" {
             let auth = connect.auth.as_deref().unwrap_or_default();
             let id = |at: usize| auth.split('"').nth(at).unwrap_or_default();
-            assert!(connect.resume(id(3).parse_socket(), id(7).parse_private()), "its ids are not read yet");
+            assert!(connect.resume(id(3).parse_socket(), id(7).parse_private()), "its ids were not read");
         }
         self.sockets.lock().unwrap().push(connect.socket.clone());
         match &*namespace {
@@ -89,7 +94,7 @@ impl Handler for Probe {
             }
             "/" | "/custom" => Ok(Accepted::new(())),
             "/forgotten" => {
-                // Nothing of it is kept here.
+                // No socket is kept.
                 self.sockets.lock().unwrap().clear();
                 Ok(Accepted::new(()))
             }
@@ -191,12 +196,12 @@ impl Server {
         timeout(SOON, self.calls.recv()).await.expect("a call comes").unwrap()
     }
 
-    /// Waits for a call, past others.
+    /// Skips calls up to this one.
     pub async fn wait_for(&mut self, wanted: &Call) {
         while self.call().await != *wanted {}
     }
 
-    /// The calls up to the end of a connection.
+    /// Skips calls up to the end of a connection.
     pub async fn ended(&mut self) -> Reason {
         loop {
             if let Call::Closed(reason) = self.call().await {
@@ -205,7 +210,7 @@ impl Server {
         }
     }
 
-    /// Waits until no connection is counted.
+    /// Waits until no connection is open.
     pub async fn is_empty(&self) {
         let empty = async {
             while !self.wire.is_empty() {
@@ -223,12 +228,12 @@ impl Server {
         request(self.address, "POST", query, &[], body).await
     }
 
-    /// Opens a polling session: the query of its requests.
+    /// Opens a polling session, and returns the query of its requests.
     pub async fn poll(&self) -> String {
         open_polling(self.address).await
     }
 
-    /// Opens a websocket, past the engine's handshake.
+    /// Opens a websocket and reads the engine's handshake.
     pub async fn websocket(&self) -> Ws {
         let mut ws = Ws::open(self.address, "EIO=4&transport=websocket").await.unwrap();
         assert!(ws.text().await.starts_with("0{"));
@@ -264,7 +269,7 @@ pub struct Answer {
     pub body: String,
 }
 
-/// Sends one request on a connection of its own.
+/// Sends one request on its own TCP connection.
 pub async fn request(address: SocketAddr, method: &str, query: &str, headers: &[&str], body: &str) -> Answer {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let length = if body.is_empty() && method == "GET" { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
@@ -272,7 +277,7 @@ pub async fn request(address: SocketAddr, method: &str, query: &str, headers: &[
     let close = if lines.contains("Connection:") { "" } else { "Connection: close\r\n" };
     let head = format!("{method} /socket.io/?{query} HTTP/1.1\r\nHost: localhost\r\n{close}{lines}{length}\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();
-    // The server may answer before it has read all.
+    // The server may answer before it has read the body.
     let _ = stream.write_all(body.as_bytes()).await;
     timeout(SOON, read_answer(&mut stream)).await.expect("an answer comes").unwrap_or(Answer {
         status: 0,
@@ -281,7 +286,7 @@ pub async fn request(address: SocketAddr, method: &str, query: &str, headers: &[
     })
 }
 
-/// Reads one answer. None: the connection ended first.
+/// Reads one answer. Returns None if the connection ends first.
 pub async fn read_answer(stream: &mut TcpStream) -> Option<Answer> {
     let mut bytes = Vec::new();
     let end = loop {
@@ -313,139 +318,4 @@ pub async fn read_answer(stream: &mut TcpStream) -> Option<Answer> {
     }
     let status = head.split(' ').nth(1)?.parse().ok()?;
     Some(Answer { status, kind: header("content-type:"), body })
-}
-
-/// The lines that ask for a websocket.
-pub const UPGRADE: [&str; 4] =
-    ["Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="];
-
-/// A frame of a server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Frame {
-    Text(String),
-    Binary(Vec<u8>),
-    Pong(Vec<u8>),
-    Close(Option<u16>),
-    /// The connection ended.
-    End,
-}
-
-/// A websocket that sends and reads raw frames.
-pub struct Ws {
-    pub stream: TcpStream,
-    bytes: Vec<u8>,
-}
-
-impl Ws {
-    /// Opens a websocket.
-    ///
-    /// # Errors
-    /// The handshake is refused.
-    pub async fn open(address: SocketAddr, query: &str) -> Result<Self, Answer> {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        stream.set_nodelay(true).unwrap();
-        let head = format!("GET /socket.io/?{query} HTTP/1.1\r\nHost: localhost\r\n{}\r\n\r\n", UPGRADE.join("\r\n"));
-        stream.write_all(head.as_bytes()).await.unwrap();
-        let mut bytes = Vec::new();
-        let end = loop {
-            if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
-                break end + 4;
-            }
-            if timeout(SOON, stream.read_buf(&mut bytes)).await.expect("an answer comes").unwrap_or(0) == 0 {
-                return Err(Answer { status: 0, kind: None, body: String::new() });
-            }
-        };
-        let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
-        let bytes = bytes.split_off(end);
-        if !head.starts_with("HTTP/1.1 101") {
-            let mut body = bytes;
-            // What is read of it in a moment is enough for a test.
-            while timeout(Duration::from_millis(100), stream.read_buf(&mut body))
-                .await
-                .is_ok_and(|read| read.is_ok_and(|n| n > 0))
-            {}
-            let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-            return Err(Answer { status, kind: None, body: String::from_utf8_lossy(&body).into_owned() });
-        }
-        Ok(Self { stream, bytes })
-    }
-
-    pub async fn send(&mut self, text: &str) {
-        self.frame(0x81, text.as_bytes()).await;
-    }
-
-    pub async fn binary(&mut self, bytes: &[u8]) {
-        self.frame(0x82, bytes).await;
-    }
-
-    pub async fn frame(&mut self, first: u8, payload: &[u8]) {
-        // The server may have closed it.
-        let _ = self.stream.write_all(&masked(first, payload)).await;
-    }
-
-    /// The next frame. Pings of the engine are left out.
-    pub async fn next(&mut self) -> Frame {
-        loop {
-            match self.any().await {
-                Frame::Text(text) if text == "2" => {}
-                frame => return frame,
-            }
-        }
-    }
-
-    /// The next frame.
-    pub async fn any(&mut self) -> Frame {
-        loop {
-            if let Some(frame) = self.take() {
-                return frame;
-            }
-            match timeout(SOON, self.stream.read_buf(&mut self.bytes)).await.expect("a frame comes") {
-                Ok(1..) => {}
-                _ => return Frame::End,
-            }
-        }
-    }
-
-    fn take(&mut self) -> Option<Frame> {
-        let (length, at) = match *self.bytes.get(1)? {
-            126 => (usize::from(u16::from_be_bytes(self.bytes.get(2..4)?.try_into().unwrap())), 4),
-            127 => (u64::from_be_bytes(self.bytes.get(2..10)?.try_into().unwrap()) as usize, 10),
-            short => (usize::from(short), 2),
-        };
-        let payload = self.bytes.get(at..at + length)?.to_vec();
-        let opcode = self.bytes[0] & 15;
-        self.bytes.drain(..at + length);
-        Some(match opcode {
-            1 => Frame::Text(String::from_utf8(payload).unwrap()),
-            2 => Frame::Binary(payload),
-            8 => Frame::Close(payload.first_chunk().map(|code| u16::from_be_bytes(*code))),
-            _ => Frame::Pong(payload),
-        })
-    }
-
-    pub async fn text(&mut self) -> String {
-        match self.next().await {
-            Frame::Text(text) => text,
-            other => panic!("a text was expected: {other:?}"),
-        }
-    }
-}
-
-pub fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
-    let mask = [0x12, 0x34, 0x56, 0x78];
-    let mut frame = vec![first];
-    match payload.len() {
-        length @ ..126 => frame.push(0x80 | length as u8),
-        length @ ..0x10000 => {
-            frame.push(0x80 | 126);
-            frame.extend_from_slice(&(length as u16).to_be_bytes());
-        }
-        length => {
-            frame.push(0x80 | 127);
-            frame.extend_from_slice(&(length as u64).to_be_bytes());
-        }
-    }
-    frame.extend_from_slice(&mask);
-    frame.extend(payload.iter().enumerate().map(|(at, byte)| byte ^ mask[at % 4]));
-    frame
 }

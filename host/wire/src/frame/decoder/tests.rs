@@ -1,4 +1,4 @@
-//! The decoder against tungstenite, and against the same bytes in other pieces.
+//! Differential tests: the decoder against tungstenite, and against itself with other pieces of input.
 
 use std::io::{Cursor, Read, Write};
 
@@ -9,7 +9,7 @@ use super::*;
 
 const MAX: usize = 300;
 
-/// What was read, as either reader says it.
+/// An item that was read by either decoder.
 #[derive(Debug, PartialEq, Eq, Clone)]
 enum Seen {
     Text(String),

@@ -1,4 +1,4 @@
-//! The heartbeat of a connection: a ping after each interval, and an end where it is not answered.
+//! The heartbeat of a connection: a ping after each interval, and a timeout if it is not answered.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::config::Config;
 
-/// What is due.
+/// The action that is due.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Beat {
     None,
@@ -14,33 +14,33 @@ pub(super) enum Beat {
     Timeout,
 }
 
-/// When the next ping or the end is due.
+/// The schedule of pings.
 #[derive(Debug)]
-pub(super) struct Heart {
+pub(super) struct Heartbeat {
     pub(super) next: Instant,
-    /// A ping was sent, and not answered yet.
+    /// A ping was sent and is not answered yet.
     awaiting: bool,
 }
 
-impl Heart {
+impl Heartbeat {
     pub(super) fn new(now: Instant, config: &Config) -> Self {
         Self { next: now + config.ping_interval, awaiting: false }
     }
 
-    /// The client has answered.
+    /// The client has answered a ping.
     pub(super) fn pong(&mut self, interval: Duration) {
         self.awaiting = false;
         self.next = Instant::now() + interval;
     }
 
-    /// What is due by now. A client whose packets are not read cannot be late with its answer.
+    /// The action that is due by now. While the reader is paused, no pong can be read, so there is no timeout.
     pub(super) fn tick(&mut self, now: Instant, config: &Config, is_paused: bool) -> Beat {
         if self.next > now {
             return Beat::None;
         }
         if !self.awaiting {
             self.awaiting = true;
-            // From when the ping was due: a late timer gives no client more time.
+            // Counted from the time at which the ping was due, so that a late timer does not add up.
             self.next += config.ping_timeout;
             return Beat::Ping;
         }
@@ -60,14 +60,14 @@ mod tests {
     fn a_ping_is_sent_after_each_interval_and_its_answer_awaited() {
         let config = Config::default();
         let start = Instant::now();
-        let mut heart = Heart::new(start, &config);
-        assert_eq!(heart.tick(start, &config, false), Beat::None, "no ping comes at once");
+        let mut heartbeat = Heartbeat::new(start, &config);
+        assert_eq!(heartbeat.tick(start, &config, false), Beat::None, "no ping comes at once");
         let ping = start + config.ping_interval;
-        assert_eq!(heart.tick(ping, &config, false), Beat::Ping);
-        assert_eq!(heart.tick(ping + config.ping_timeout / 2, &config, false), Beat::None);
-        assert_eq!(heart.tick(ping + config.ping_timeout, &config, true), Beat::None, "while the reader is paused");
-        assert_eq!(heart.tick(ping + config.ping_timeout * 2, &config, false), Beat::Timeout);
-        heart.pong(config.ping_interval);
-        assert_eq!(heart.tick(Instant::now(), &config, false), Beat::None);
+        assert_eq!(heartbeat.tick(ping, &config, false), Beat::Ping);
+        assert_eq!(heartbeat.tick(ping + config.ping_timeout / 2, &config, false), Beat::None);
+        assert_eq!(heartbeat.tick(ping + config.ping_timeout, &config, true), Beat::None, "while the reader is paused");
+        assert_eq!(heartbeat.tick(ping + config.ping_timeout * 2, &config, false), Beat::Timeout);
+        heartbeat.pong(config.ping_interval);
+        assert_eq!(heartbeat.tick(Instant::now(), &config, false), Beat::None);
     }
 }

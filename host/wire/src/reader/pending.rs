@@ -1,29 +1,29 @@
-//! A packet whose attachments are coming: bounded in number by its reader, in bytes here, and in time.
+//! A packet that waits for its attachments. Their number, bytes and time are limited.
 
 use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::reason::Limit;
 
-/// A packet and the attachments that have come.
-pub(super) struct Parcel {
+/// A packet and the attachments that were received.
+pub(super) struct PendingPacket {
     text: String,
     count: usize,
     attachments: Vec<Bytes>,
     bytes: usize,
-    /// When the last one must have come.
+    /// The deadline for the last attachment.
     pub(super) by: Instant,
 }
 
-impl Parcel {
+impl PendingPacket {
     pub(super) fn new(text: &str, count: usize, by: Instant) -> Box<Self> {
         Box::new(Self { text: text.to_owned(), count, attachments: Vec::new(), bytes: 0, by })
     }
 
-    /// Adds an attachment. Whether it was the last.
+    /// Adds an attachment. Returns whether it was the last.
     ///
     /// # Errors
-    /// There are more bytes than may be.
+    /// The attachments are too large.
     pub(super) fn add(&mut self, bytes: Bytes, most: usize) -> Result<bool, Limit> {
         self.bytes += bytes.len();
         if self.bytes > most {
