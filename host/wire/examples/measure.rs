@@ -27,10 +27,12 @@ async fn main() -> Outcome<()> {
         ["wire", port] => wire(port.parse()?).await,
         ["floor", port] => floor(port.parse()?).await,
         ["idle"] => idle().await,
-        ["busy"] => busy().await,
+        ["rooms"] => rooms().await,
+        ["acks"] => acks().await,
         _ => {
             idle().await?;
-            busy().await
+            rooms().await?;
+            acks().await
         }
     }
 }
@@ -244,29 +246,30 @@ async fn idle() -> Outcome<()> {
     Ok(())
 }
 
-async fn busy() -> Outcome<()> {
-    for (name, payload, answers) in [
-        ("delivery in a room of 100", room_event(), MEMBERS as u64),
-        ("acked message", br#"421["say",{"text":"hello"}]"#.to_vec(), 1),
-    ] {
-        let mut ratios = Vec::new();
-        for round in 0..ROUNDS {
-            let mut costs = [0.0; 2];
-            // The order alternates, so that a drift of the machine favours neither.
-            for at in if round % 2 == 0 { [0, 1] } else { [1, 0] } {
-                costs[at] = cost(["floor", "wire"][at], &payload, answers).await?;
-            }
-            ratios.push(costs[1] / costs[0]);
-            println!("{name}: floor {:.2} µs, wire {:.2} µs, {:.2} x", costs[0], costs[1], costs[1] / costs[0]);
-        }
-        ratios.sort_by(f64::total_cmp);
-        println!("{name}: median {:.2} x ({:.2} to {:.2})", ratios[ROUNDS / 2], ratios[0], ratios[ROUNDS - 1]);
-    }
-    Ok(())
+async fn rooms() -> Outcome<()> {
+    let event = format!(r#"42["say",{{"text":"{}"}}]"#, "x".repeat(100));
+    compare("delivery in a room of 100", event.as_bytes(), MEMBERS as u64).await
 }
 
-fn room_event() -> Vec<u8> {
-    format!(r#"42["say",{{"text":"{}"}}]"#, "x".repeat(100)).into_bytes()
+async fn acks() -> Outcome<()> {
+    compare("acked message", br#"421["say",{"text":"hello"}]"#, 1).await
+}
+
+/// Compares the CPU of both servers for one answer.
+async fn compare(name: &str, payload: &[u8], answers: u64) -> Outcome<()> {
+    let mut ratios = Vec::new();
+    for round in 0..ROUNDS {
+        let mut costs = [0.0; 2];
+        // The order alternates, so that a drift of the machine favours neither.
+        for at in if round % 2 == 0 { [0, 1] } else { [1, 0] } {
+            costs[at] = cost(["floor", "wire"][at], payload, answers).await?;
+        }
+        ratios.push(costs[1] / costs[0]);
+        println!("{name}: floor {:.2} µs, wire {:.2} µs, {:.2} x", costs[0], costs[1], costs[1] / costs[0]);
+    }
+    ratios.sort_by(f64::total_cmp);
+    println!("{name}: median {:.2} x ({:.2} to {:.2})", ratios[ROUNDS / 2], ratios[0], ratios[ROUNDS - 1]);
+    Ok(())
 }
 
 /// Microseconds of the server's CPU for one answer.

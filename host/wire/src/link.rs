@@ -27,6 +27,8 @@ pub(crate) struct Link {
     pub(crate) config: Arc<Config>,
     /// The number of pauses that were not resumed yet.
     paused: AtomicUsize,
+    /// Whether reading was resumed since the last call of `take_resumed`.
+    resumed: AtomicBool,
     /// Whether `Outbox::end` is set, to be read without its lock.
     ended: AtomicBool,
     /// The queue is half full, so nothing more is read from the client until it takes its answers.
@@ -73,6 +75,7 @@ impl Link {
             id,
             config,
             paused: AtomicUsize::new(0),
+            resumed: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             backpressure: AtomicBool::new(false),
             out: Mutex::new(out),
@@ -184,12 +187,17 @@ impl Link {
         // A resume without a pause changes nothing.
         let less = |paused: usize| paused.checked_sub(1);
         if self.paused.fetch_update(Ordering::AcqRel, Ordering::Acquire, less) == Ok(1) {
+            self.resumed.store(true, Ordering::Release);
             self.wake();
         }
     }
 
     pub(crate) fn is_paused(&self) -> bool {
         self.paused.load(Ordering::Acquire) > 0
+    }
+
+    pub(crate) fn take_resumed(&self) -> bool {
+        self.resumed.swap(false, Ordering::AcqRel)
     }
 
     /// Whether reading is stopped: the handler has paused it, or the client does not take its answers.

@@ -172,7 +172,7 @@ impl<'a> EndOnDrop<'a> {
 impl Drop for EndOnDrop<'_> {
     fn drop(&mut self) {
         if !self.complete {
-            self.link.end(Reason::TransportError, How::Code(None));
+            self.link.end_polling(Reason::TransportError, How::Code(None));
         }
     }
 }

@@ -328,7 +328,7 @@ impl<H: Handler> Reader<H> {
             // The handler limits the time of a connect.
             self.connect_by = Some(now + self.config().connect_timeout);
         }
-        match self.heartbeat.tick(now, &self.shared.config, self.link.is_paused()) {
+        match self.heartbeat.tick(now, &self.shared.config, || self.link.is_paused() || self.link.take_resumed()) {
             heartbeat::Beat::None => Ok(()),
             heartbeat::Beat::Ping => {
                 self.link.send(&Message::PING, false);

@@ -44,15 +44,15 @@ impl<H: Handler> Wire<H> {
 
     /// All connections that are open now.
     pub fn connections(&self) -> Vec<Connection> {
-        self.0.sessions.links().into_iter().map(Connection).collect()
+        self.0.sessions.links().into_iter().filter(|link| !link.has_ended()).map(Connection).collect()
     }
 
-    /// The number of open connections.
+    /// The number of connections, including those that are being closed.
     pub fn len(&self) -> usize {
         self.0.sessions.len()
     }
 
-    /// Whether no connection is open.
+    /// Whether there is no connection, not even one that is being closed.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -1,6 +1,7 @@
 //! The handles: a [`Socket`] is one client in one namespace, a [`Connection`] carries the sockets of one client.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -187,9 +188,24 @@ impl Socket {
     }
 }
 
+impl PartialEq for Socket {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Socket {}
+
+impl Hash for Socket {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.0).hash(state);
+    }
+}
+
 impl fmt::Debug for Socket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Socket({} {})", self.namespace(), self.id())
+        // To read the id would fix it, and a socket that is being resumed has none yet.
+        f.debug_tuple("Socket").field(&self.namespace()).field(&self.0.ids.get().map(|ids| ids.0)).finish()
     }
 }
 

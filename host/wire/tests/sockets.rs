@@ -218,14 +218,15 @@ async fn pause_stops_reading_until_resume() {
         ws.send(&format!("42{number}[\"x\",\"{}\"]", "y".repeat(200))).await;
     }
     ws.send("3").await;
-    assert!(timeout(Duration::from_millis(300), ws.next()).await.is_err(), "nothing is read, and no pong is missed");
+    assert!(timeout(Duration::from_millis(900), ws.next()).await.is_err(), "nothing is read, and no pong is missed");
     connection.resume();
     for number in 0..100 {
         assert!(ws.text().await.starts_with(&format!("43{number}[")));
     }
 
+    let server = Server::start(Config::default()).await;
     let session = server.poll().await;
-    let polling = server.wire.connections().into_iter().find(|one| !one.is_websocket()).unwrap();
+    let polling = support::connection(&server);
     polling.pause();
     let address = server.address;
     let query = session.clone();

@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 mod support;
 
 fn config() -> Config {
-    Config { upgrade_timeout: Duration::from_millis(400), ..Config::default() }
+    Config { upgrade_timeout: Duration::from_secs(1), ..Config::default() }
 }
 
 /// A session with a namespace, and the query of its websocket.
@@ -151,20 +151,21 @@ async fn an_incomplete_upgrade_causes_no_busy_loop_of_polls() {
 
 #[tokio::test]
 async fn the_heartbeat_continues_during_an_upgrade() {
-    let config = Config { ping_interval: Duration::from_millis(200), ping_timeout: Duration::from_millis(200), ..config() };
+    let half = Duration::from_millis(500);
+    let config = Config { ping_interval: half, ping_timeout: half, ..config() };
     let mut server = Server::start(config).await;
     let (session, websocket) = session(&server).await;
     let mut ws = Ws::open(server.address, &websocket).await.unwrap();
     ws.send("2probe").await;
     let mut pings = 0;
     let start = Instant::now();
-    while pings < 4 {
+    while pings < 3 {
         if server.get(&session).await.body.contains('2') {
             pings += 1;
             assert_eq!(server.post(&session, "3").await.body, "ok");
         }
     }
-    assert!(start.elapsed() >= Duration::from_millis(700), "{:?}", start.elapsed());
+    assert!(start.elapsed() >= Duration::from_millis(1400), "{:?}", start.elapsed());
     // When the session times out, the websocket of a pending upgrade is closed as well.
     let mut ws = Ws::open(server.address, &websocket).await.unwrap();
     ws.send("2probe").await;
@@ -172,4 +173,32 @@ async fn the_heartbeat_continues_during_an_upgrade() {
     assert_eq!(server.ended().await, Reason::PingTimeout);
     assert_eq!(ws.next().await, Frame::Close(None));
     server.is_empty().await;
+}
+
+#[tokio::test]
+async fn requests_from_before_an_upgrade_do_not_end_the_websocket() {
+    let mut server = Server::start(config()).await;
+    let (session, websocket) = session(&server).await;
+    let post = format!("POST /socket.io/?{session} HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n4");
+    let poll = format!("GET /socket.io/?{session} HTTP/1.1\r\nHost: a\r\n\r\n");
+    let mut late = TcpStream::connect(server.address).await.unwrap();
+    late.write_all(post.as_bytes()).await.unwrap();
+    let mut polling = TcpStream::connect(server.address).await.unwrap();
+    polling.write_all(poll.as_bytes()).await.unwrap();
+    sleep(Duration::from_millis(50)).await;
+
+    let mut ws = Ws::open(server.address, &websocket).await.unwrap();
+    ws.send("2probe").await;
+    assert_eq!(ws.text().await, "3probe");
+    ws.send("5").await;
+    server.wait_for(&Call::Notice(Notice::Upgraded)).await;
+    drop(polling);
+    late.write_all(b"20").await.unwrap();
+    assert_eq!(support::read_answer(&mut late).await.unwrap().status, 400);
+    let mut cut = TcpStream::connect(server.address).await.unwrap();
+    cut.write_all(post.as_bytes()).await.unwrap();
+    drop(cut);
+    sleep(Duration::from_millis(50)).await;
+    ws.send("421[\"x\"]").await;
+    assert_eq!(ws.text().await, "431[]");
 }

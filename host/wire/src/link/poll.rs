@@ -7,6 +7,7 @@ use tokio::net::tcp::OwnedWriteHalf;
 use super::outbox::{Outbox, PollState, Transport};
 use super::{End, How, Link};
 use crate::message::SEPARATOR;
+use crate::reason::Reason;
 
 /// Packets of the engine.
 const CLOSE: u8 = b'1';
@@ -38,6 +39,14 @@ impl Link {
             }
             Transport::Websocket(_) => Ok(()),
             Transport::None => Err(NoPoll::Ended),
+        }
+    }
+
+    /// Ends the session, unless a websocket has taken its place: requests from before an upgrade must not end the websocket.
+    pub(crate) fn end_polling(&self, reason: Reason, how: How) {
+        let mut out = self.out();
+        if matches!(out.transport, Transport::Polling(_)) {
+            self.end_in(&mut out, reason, how);
         }
     }
 

@@ -20,7 +20,7 @@ pub(crate) async fn serve<H: Handler>(session: &Session<H>) -> Response {
         Err(NoPoll::Ended) => return Refusal::UnknownSession.as_json(),
         Err(NoPoll::Overlap) => {
             // Two polls at once would break the order of packets.
-            link.end(Reason::TransportError, How::Code(None));
+            link.end_polling(Reason::TransportError, How::Code(None));
             return respond::empty(StatusCode::BAD_REQUEST);
         }
     }

@@ -35,7 +35,7 @@ enum NoBody {
 pub(crate) async fn serve<H: Handler>(session: &Session<H>, handler: &H, headers: &HeaderMap, body: Body) -> Response {
     let (link, most) = (&session.link, session.link.config.max_payload);
     let refuse = |reason| {
-        link.end(reason, How::Code(None));
+        link.end_polling(reason, How::Code(None));
         respond::empty(StatusCode::BAD_REQUEST)
     };
     let Some(_posting) = session.begin_post() else { return refuse(Reason::TransportError) };
@@ -65,11 +65,11 @@ pub(crate) async fn serve<H: Handler>(session: &Session<H>, handler: &H, headers
     match taken {
         Ok(()) => respond::ok(),
         Err(End { reason: Reason::TransportClose, how }) => {
-            link.end(Reason::TransportClose, how);
+            link.end_polling(Reason::TransportClose, how);
             respond::ok()
         }
         Err(End { reason, how }) => {
-            link.end(reason, how);
+            link.end_polling(reason, how);
             respond::empty(StatusCode::BAD_REQUEST)
         }
     }

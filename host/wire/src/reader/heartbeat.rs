@@ -33,8 +33,8 @@ impl Heartbeat {
         self.next = Instant::now() + interval;
     }
 
-    /// The action that is due by now. While the reader is paused, no pong can be read, so there is no timeout.
-    pub(super) fn tick(&mut self, now: Instant, config: &Config, is_paused: bool) -> Beat {
+    /// The action that is due by now. There is no timeout if the reader was paused since the ping, so that no pong could be read.
+    pub(super) fn tick(&mut self, now: Instant, config: &Config, was_paused: impl FnOnce() -> bool) -> Beat {
         if self.next > now {
             return Beat::None;
         }
@@ -44,7 +44,7 @@ impl Heartbeat {
             self.next += config.ping_timeout;
             return Beat::Ping;
         }
-        if is_paused {
+        if was_paused() {
             self.next = now + config.ping_timeout;
             return Beat::None;
         }
@@ -61,13 +61,13 @@ mod tests {
         let config = Config::default();
         let start = Instant::now();
         let mut heartbeat = Heartbeat::new(start, &config);
-        assert_eq!(heartbeat.tick(start, &config, false), Beat::None, "no ping comes at once");
+        assert_eq!(heartbeat.tick(start, &config, || false), Beat::None, "no ping comes at once");
         let ping = start + config.ping_interval;
-        assert_eq!(heartbeat.tick(ping, &config, false), Beat::Ping);
-        assert_eq!(heartbeat.tick(ping + config.ping_timeout / 2, &config, false), Beat::None);
-        assert_eq!(heartbeat.tick(ping + config.ping_timeout, &config, true), Beat::None, "while the reader is paused");
-        assert_eq!(heartbeat.tick(ping + config.ping_timeout * 2, &config, false), Beat::Timeout);
+        assert_eq!(heartbeat.tick(ping, &config, || false), Beat::Ping);
+        assert_eq!(heartbeat.tick(ping + config.ping_timeout / 2, &config, || false), Beat::None);
+        assert_eq!(heartbeat.tick(ping + config.ping_timeout, &config, || true), Beat::None, "while the reader is paused");
+        assert_eq!(heartbeat.tick(ping + config.ping_timeout * 2, &config, || false), Beat::Timeout);
         heartbeat.pong(config.ping_interval);
-        assert_eq!(heartbeat.tick(Instant::now(), &config, false), Beat::None);
+        assert_eq!(heartbeat.tick(Instant::now(), &config, || false), Beat::None);
     }
 }
