@@ -24,7 +24,8 @@ pub struct Config {
     pub upgrade_timeout: Duration,
     /// Packets that may wait to be sent to one client. Past it: [`Reason::SlowConsumer`](crate::Reason::SlowConsumer). Default 512.
     pub queue_packets: usize,
-    /// Bytes that may wait to be sent to one client. Past it: [`Reason::SlowConsumer`](crate::Reason::SlowConsumer). Default 4 MiB.
+    /// Bytes that may wait to be sent to one client. A single message may be larger. Past it:
+    /// [`Reason::SlowConsumer`](crate::Reason::SlowConsumer). Default 4 MiB.
     pub queue_bytes: usize,
     /// Packets in the answer to one poll. The rest waits for the next poll. Default 1024.
     pub poll_packets: usize,
@@ -60,7 +61,7 @@ impl Config {
     pub(crate) fn queue_limit(&self, packets: usize, bytes: usize, message: usize) -> Option<QueueLimit> {
         if packets >= self.queue_packets {
             Some(QueueLimit::Packets)
-        } else if bytes + message > self.queue_bytes {
+        } else if packets > 0 && bytes + message > self.queue_bytes {
             Some(QueueLimit::Bytes)
         } else {
             None

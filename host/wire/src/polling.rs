@@ -154,13 +154,13 @@ async fn finish<H: Handler>(session: Arc<Session<H>>, mut reader: Box<Reader<H>>
 }
 
 /// Ends the session on drop, unless `complete` was called: hyper drops a request when its client disconnects.
-struct EndOnDrop<'a> {
-    link: &'a Link,
+struct EndOnDrop {
+    link: Arc<Link>,
     complete: bool,
 }
 
-impl<'a> EndOnDrop<'a> {
-    fn new(link: &'a Link) -> Self {
+impl EndOnDrop {
+    fn new(link: Arc<Link>) -> Self {
         Self { link, complete: false }
     }
 
@@ -169,7 +169,7 @@ impl<'a> EndOnDrop<'a> {
     }
 }
 
-impl Drop for EndOnDrop<'_> {
+impl Drop for EndOnDrop {
     fn drop(&mut self) {
         if !self.complete {
             self.link.end_polling(Reason::TransportError, How::Code(None));

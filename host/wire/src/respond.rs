@@ -52,7 +52,7 @@ pub(crate) fn empty(status: StatusCode) -> Response {
 }
 
 /// Packets for a client that polls.
-pub(crate) fn packets(body: Vec<u8>) -> Response {
+pub(crate) fn packets(body: Body) -> Response {
     with(StatusCode::OK, [(header::CONTENT_TYPE, "text/plain; charset=UTF-8"), NO_STORE], body)
 }
 

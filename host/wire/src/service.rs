@@ -117,7 +117,7 @@ impl<H: Handler> Wire<H> {
         let session = Session::new(Reader::new(shared.clone(), link, data));
         shared.sessions.insert(id, Entry::Polling(session.clone()));
         tokio::spawn(polling::run(session));
-        respond::packets(handshake(id, &shared.config, true).into_bytes())
+        respond::packets(Body::from(handshake(id, &shared.config, true)))
     }
 
     /// Opens a websocket, for a new connection or for an upgrade.

@@ -87,6 +87,15 @@ async fn a_volatile_message_is_dropped_while_others_are_queued() {
 }
 
 #[tokio::test]
+async fn a_message_larger_than_the_queue_is_sent_alone() {
+    let server = Server::start(Config { queue_bytes: 1000, ..Config::default() }).await;
+    let mut ws = server.connected("").await;
+    let long = format!("[\"{}\"]", "y".repeat(20 << 20));
+    assert_eq!(server.probe.socket(0).send(&Message::event("/", &long)), Sent::Queued);
+    assert_eq!(ws.text().await.len(), long.len() + 2);
+}
+
+#[tokio::test]
 async fn frames_in_pieces_of_one_byte_are_read() {
     let mut server = Server::start(Config::default()).await;
     let mut ws = server.websocket().await;

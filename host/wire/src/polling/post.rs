@@ -42,7 +42,7 @@ pub(crate) async fn serve<H: Handler>(session: &Session<H>, handler: &H, headers
     if headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/octet-stream") {
         return refuse(Reason::TransportError);
     }
-    let under_way = EndOnDrop::new(link);
+    let under_way = EndOnDrop::new(link.clone());
     let read = timeout(link.config.body_timeout, read(body, most)).await.unwrap_or(Err(NoBody::TooSlow));
     let body = match read {
         Ok(body) => body,
