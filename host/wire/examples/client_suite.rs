@@ -18,7 +18,7 @@ const BUFFER: &str = r#"{"_placeholder":true,"num":0}"#;
 
 #[derive(Default)]
 struct Server {
-    /// What was sent to each socket that can be resumed, in order. The offset of a message is its number.
+    /// The messages of each socket, in order. The offset of a message is its index.
     logs: Mutex<HashMap<PrivateId, (SocketId, Vec<Message>)>>,
 }
 
