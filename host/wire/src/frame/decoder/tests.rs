@@ -1,0 +1,188 @@
+//! Differential tests: the decoder against tungstenite, and against itself with other pieces of input.
+
+use std::io::{Cursor, Read, Write};
+
+use tungstenite::protocol::{Role, WebSocket, WebSocketConfig};
+use tungstenite::{Error, Message};
+
+use super::*;
+
+const MAX: usize = 300;
+
+/// An item that was read by either decoder.
+#[derive(Debug, PartialEq, Eq, Clone)]
+enum Seen {
+    Text(String),
+    Binary(Vec<u8>),
+    Ping(Vec<u8>),
+    Pong,
+    Close(Option<u16>),
+    Refused,
+}
+
+fn ours(bytes: &[u8], pieces: impl Iterator<Item = usize>) -> Vec<Seen> {
+    let (mut decoder, mut read, mut at) = (Decoder::new(MAX), Vec::new(), 0);
+    for piece in pieces {
+        let end = (at + piece).min(bytes.len());
+        let mut piece = bytes[at..end].to_vec();
+        let mut input = &mut piece[..];
+        at = end;
+        loop {
+            match decoder.next(&mut input) {
+                Ok(Some(item)) => read.push(match item {
+                    Item::Text(text) => Seen::Text(text.to_owned()),
+                    Item::Binary(bytes) => Seen::Binary(bytes.to_vec()),
+                    Item::Ping(bytes) => Seen::Ping(bytes.to_vec()),
+                    Item::Pong => Seen::Pong,
+                    Item::Close(code) => Seen::Close(code),
+                }),
+                Ok(None) => break,
+                Err(_) => {
+                    read.push(Seen::Refused);
+                    return read;
+                }
+            }
+            if matches!(read.last(), Some(Seen::Close(_))) {
+                return read;
+            }
+        }
+        if at == bytes.len() {
+            break;
+        }
+    }
+    read
+}
+
+struct Stream(Cursor<Vec<u8>>);
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn theirs(bytes: &[u8]) -> Vec<Seen> {
+    let config = WebSocketConfig::default().max_message_size(Some(MAX)).max_frame_size(Some(MAX));
+    let mut socket = WebSocket::from_raw_socket(Stream(Cursor::new(bytes.to_vec())), Role::Server, Some(config));
+    let mut read = Vec::new();
+    loop {
+        read.push(match socket.read() {
+            Ok(Message::Text(text)) => Seen::Text(text.to_string()),
+            Ok(Message::Binary(bytes)) => Seen::Binary(bytes.to_vec()),
+            Ok(Message::Ping(bytes)) => Seen::Ping(bytes.to_vec()),
+            Ok(Message::Pong(_)) => Seen::Pong,
+            Ok(Message::Close(close)) => {
+                let code = close.map(|close| close.code.into());
+                // It says so where a code is not allowed. No frame here has this code.
+                read.push(if code == Some(1002) { Seen::Refused } else { Seen::Close(code) });
+                return read;
+            }
+            Ok(Message::Frame(_)) => unreachable!("only writers make them"),
+            // The end of the bytes.
+            Err(Error::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake) | Error::Io(_)) => return read,
+            Err(_) => {
+                read.push(Seen::Refused);
+                return read;
+            }
+        });
+    }
+}
+
+/// Numbers that are the same in every run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, below: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % below
+    }
+
+    fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
+        all[self.below(all.len())]
+    }
+
+    /// A frame that is mostly valid.
+    fn frame(&mut self, out: &mut Vec<u8>) {
+        let opcode = self.one_of(&[1u8, 1, 1, 2, 2, 0, 0, 8, 9, 10, 3, 11]);
+        let is_final = self.below(3) > 0 || opcode >= 8 && self.below(20) > 0;
+        let reserved = if self.below(60) == 0 { 0x40 } else { 0 };
+        let payload = self.payload(opcode);
+        out.push(opcode | reserved | u8::from(is_final) << 7);
+        let masked = if self.below(60) == 0 { 0 } else { 0x80 };
+        match payload.len() {
+            length @ ..126 => out.push(masked | length as u8),
+            length => {
+                out.push(masked | 126);
+                out.extend_from_slice(&(length as u16).to_be_bytes());
+            }
+        }
+        let mask = [self.below(256) as u8, self.below(256) as u8, self.below(256) as u8, self.below(256) as u8];
+        if masked > 0 {
+            out.extend_from_slice(&mask);
+        }
+        out.extend(payload.iter().enumerate().map(|(at, byte)| if masked > 0 { byte ^ mask[at % 4] } else { *byte }));
+    }
+
+    fn payload(&mut self, opcode: u8) -> Vec<u8> {
+        let length = self.one_of(&[0, 1, 2, 3, 7, 8, 9, 20, 125, 126, 150, 290, 301]);
+        if opcode == 8 {
+            let code = self.one_of(&[1000u16, 1001, 1005, 1006, 1007, 999, 3000, 4999, 5000, 1015, 2999]);
+            let text: &[u8] = self.one_of(&[&b""[..], b"bye", b"\xff"]);
+            return if length < 2 { vec![1; length] } else { [&code.to_be_bytes()[..], text].concat() };
+        }
+        let text = if self.below(40) == 0 { "\u{80}" } else { self.one_of(&["a", "é", "🦀"]) };
+        let mut bytes = text.repeat(length / text.len().max(1)).into_bytes();
+        if self.below(30) == 0 {
+            bytes.push(0xc3);
+        }
+        bytes
+    }
+}
+
+#[test]
+fn the_decoder_reads_as_tungstenite_does() {
+    let mut random = Random(3);
+    let mut refused = 0;
+    for round in 0..40_000 {
+        let mut bytes = Vec::new();
+        for _ in 0..=random.below(6) {
+            random.frame(&mut bytes);
+        }
+        let expected = theirs(&bytes);
+        let whole = ours(&bytes, std::iter::repeat(usize::MAX >> 1));
+        assert_eq!(whole, expected, "round {round}: {bytes:?}");
+        assert_eq!(ours(&bytes, std::iter::repeat(1)), whole, "round {round}, byte by byte");
+        let pieces: Vec<usize> = (0..bytes.len()).map(|_| 1 + random.below(40)).collect();
+        assert_eq!(ours(&bytes, pieces.into_iter()), whole, "round {round}, in pieces");
+        refused += usize::from(whole.last() == Some(&Seen::Refused));
+    }
+    assert!((4_000..36_000).contains(&refused), "{refused} refused of 40 000");
+}
+
+#[test]
+fn a_length_that_is_too_long_is_refused_by_the_header_alone() {
+    let mut header = [0x82, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
+    assert_eq!(Decoder::new(MAX).next(&mut &mut header[..]), Err(FrameError::TooLong));
+}
+
+#[test]
+fn no_memory_is_kept_between_messages() {
+    let mut decoder = Decoder::new(1 << 20);
+    let mut bytes = vec![0x82, 0xfe, 0xff, 0xff, 0, 0, 0, 0];
+    bytes.extend(vec![7; 0xffff]);
+    for piece in bytes.chunks_mut(1000) {
+        let mut input = piece;
+        while decoder.next(&mut input).unwrap().is_some() {}
+    }
+    assert_eq!((decoder.message.capacity(), decoder.control.capacity()), (0, 0));
+}

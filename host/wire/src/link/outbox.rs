@@ -1,0 +1,164 @@
+//! The queue of packets for one client, and its transport. All of it is behind the lock of a [`Link`](super::Link).
+
+use std::collections::VecDeque;
+use std::io;
+use std::task::Waker;
+
+use tokio::net::tcp::OwnedWriteHalf;
+
+use super::end::End;
+use crate::config::Config;
+use crate::message::Message;
+use crate::reason::QueueLimit;
+
+/// The capacity that an empty queue may keep.
+const KEPT_CAPACITY: usize = 16;
+
+/// Packets in one vectored write.
+pub(super) const PIECES: usize = 64;
+
+pub(super) struct Outbox {
+    pub(super) transport: Transport,
+    pub(super) queue: VecDeque<Message>,
+    /// Bytes in the queue.
+    pub(super) bytes: usize,
+    /// Bytes of the first packet that were written.
+    pub(super) head: usize,
+    /// Packets are queued without a write: the connection's task is reading a burst, and flushes after it.
+    pub(super) corked: bool,
+    /// The handler has disconnected sockets, which the connection's task is to end.
+    pub(super) sweep: bool,
+    pub(super) end: Option<End>,
+    /// The connection's task.
+    pub(super) task: Option<Waker>,
+    /// A POST that waits for the reader.
+    pub(super) post: Option<Waker>,
+}
+
+pub(super) enum Transport {
+    Polling(PollState),
+    Websocket(OwnedWriteHalf),
+    /// The websocket is closed.
+    None,
+}
+
+#[derive(Default)]
+pub(super) struct PollState {
+    /// A poll is waiting.
+    pub(super) waiting: bool,
+    pub(super) waker: Option<Waker>,
+    /// The waiting poll is to be answered with a noop, so that the client can upgrade.
+    pub(super) release: bool,
+    /// The last poll was answered.
+    pub(super) end_sent: bool,
+}
+
+impl Outbox {
+    pub(super) fn new(transport: Transport) -> Self {
+        Self {
+            transport,
+            queue: VecDeque::new(),
+            bytes: 0,
+            head: 0,
+            corked: false,
+            sweep: false,
+            end: None,
+            task: None,
+            post: None,
+        }
+    }
+
+    pub(super) fn wake(&mut self) {
+        if let Some(task) = &self.task {
+            task.wake_by_ref();
+        }
+        if let Some(post) = self.post.take() {
+            post.wake();
+        }
+    }
+
+    /// Whether a packet can be sent at once.
+    pub(super) fn is_ready_to_send(&self) -> bool {
+        match &self.transport {
+            Transport::Polling(poll) => poll.waiting && self.queue.is_empty(),
+            Transport::Websocket(_) => self.corked,
+            Transport::None => false,
+        }
+    }
+
+    pub(super) fn push(&mut self, message: &Message, written: usize, config: &Config) -> Result<(), QueueLimit> {
+        if let Some(limit) = config.queue_limit(self.queue.len(), self.bytes, message.size()) {
+            return Err(limit);
+        }
+        let was_empty = self.queue.is_empty();
+        if was_empty {
+            self.head = written;
+        }
+        self.bytes += message.0.len();
+        self.queue.push_back(message.clone());
+        match &mut self.transport {
+            Transport::Polling(poll) => poll.wake(),
+            // The task is awake already if the queue was not empty, and while it is corked.
+            _ if was_empty && !self.corked => self.wake(),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.queue = VecDeque::new();
+        (self.bytes, self.head) = (0, 0);
+    }
+
+    /// Writes until the queue is empty or the kernel takes no more.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        while !self.queue.is_empty() {
+            let written = match &self.transport {
+                Transport::Websocket(writer) => self.write(writer)?,
+                Transport::Polling(_) => return Err(io::ErrorKind::WouldBlock.into()),
+                Transport::None => break,
+            };
+            self.advance(written);
+        }
+        Ok(())
+    }
+
+    pub(super) fn write(&self, writer: &OwnedWriteHalf) -> io::Result<usize> {
+        let head = self.queue.front().map_or(&[][..], |first| &first.0[self.head..]);
+        if self.queue.len() == 1 {
+            return writer.try_write(head);
+        }
+        let mut pieces = [io::IoSlice::new(&[]); PIECES];
+        let rest = self.queue.iter().skip(1).map(|message| &message.0[..]);
+        let mut count = 0;
+        for (piece, bytes) in pieces.iter_mut().zip(std::iter::once(head).chain(rest)) {
+            *piece = io::IoSlice::new(bytes);
+            count += 1;
+        }
+        writer.try_write_vectored(&pieces[..count])
+    }
+
+    pub(super) fn advance(&mut self, written: usize) {
+        self.head += written;
+        while let Some(first) = self.queue.front() {
+            let length = first.0.len();
+            if self.head < length {
+                return;
+            }
+            self.head -= length;
+            self.bytes -= length;
+            self.queue.pop_front();
+        }
+        if self.queue.capacity() > KEPT_CAPACITY {
+            self.queue = VecDeque::new();
+        }
+    }
+}
+
+impl PollState {
+    pub(super) fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
