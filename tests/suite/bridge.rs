@@ -271,7 +271,7 @@ async fn while_redis_is_down_only_node_servers_miss_messages() {
     let mut bia = member(&cluster.nodes[0], "bia", "c1").await;
     let mut caio = node.connect("/chat", &["chat:c1"]).await;
     cluster.redis.stop();
-    cluster.nodes[0].logged("this node is by itself").await;
+    cluster.nodes[0].logged("this node is on its own").await;
     say(&mut ana, "c1", "alone").await;
     assert_eq!(bia.next("chat:message").await["content"], json!("alone"));
     let unsent = cluster.nodes[0].metrics().await.get("hubbub_bridge_messages_unsent_total", &[]);

@@ -130,7 +130,7 @@ impl Pair {
 
     /// While Redis is unavailable, clients of one node receive each other's messages soon, within the message limit.
     async fn works_locally(&mut self, time: Duration) {
-        self.cluster.nodes[0].logged("this node is by itself").await;
+        self.cluster.nodes[0].logged("this node is on its own").await;
         let began = Instant::now();
         for n in 0..10 {
             say(&mut self.ana, "c1", &n.to_string()).await;
