@@ -17,6 +17,9 @@ const MEASURE_EVERY: Duration = Duration::from_secs(1);
 /// After a measurement, wait this many times its duration: measuring takes at most a twentieth of the time.
 const MEASURE_PAUSE: u32 = 20;
 
+/// The size of a store before the first measurement, if the size of the whole database is not known either.
+const UNKNOWN: u64 = u64::MAX;
+
 /// One plugin's use.
 pub struct Usage {
     plugin: PluginName,
@@ -113,7 +116,9 @@ impl Usage {
     /// Whether `more` bytes fit into the store, by the estimate.
     pub fn has_store_room(&self, more: u64) -> bool {
         let most = self.quota.store_bytes;
-        let takes = most == 0 || self.stored().saturating_add(more) <= most;
+        // An unknown size refuses nothing: either it is being measured, or storage does not answer, and then no write succeeds.
+        let is_known = self.store.measured.load(Ordering::Relaxed) != UNKNOWN;
+        let takes = most == 0 || !is_known || self.stored().saturating_add(more) <= most;
         if !takes {
             self.passed(Kind::StoreBytes);
         }
@@ -142,7 +147,7 @@ impl Usage {
     pub fn at_most(&self, bytes: u64) {
         // A measurement is more exact than this bound.
         if self.store.next.load(Ordering::Relaxed) == 0 {
-            self.store.measured.store(if bytes == 0 { u64::MAX } else { bytes }, Ordering::Relaxed);
+            self.store.measured.store(if bytes == 0 { UNKNOWN } else { bytes }, Ordering::Relaxed);
         }
     }
 
@@ -169,9 +174,9 @@ impl Usage {
         let Some(_guard) = Measuring::begin(&self.store.measuring) else { return };
         let (began, written) = (Instant::now(), self.store.written.load(Ordering::Relaxed));
         let size = storage.size(&self.plugin).await;
-        let pause = (began.elapsed() * MEASURE_PAUSE).max(MEASURE_EVERY);
+        // If storage does not answer, the estimate is unchanged, and the wait was not the cost of measuring.
+        let pause = if size.is_ok() { (began.elapsed() * MEASURE_PAUSE).max(MEASURE_EVERY) } else { MEASURE_EVERY };
         self.store.next.store(rate::now() + pause.as_nanos() as u64, Ordering::Relaxed);
-        // If storage does not answer, the estimate is unchanged.
         if let Ok(size) = size {
             self.store.measured.store(size, Ordering::Relaxed);
             self.store.written.fetch_sub(written, Ordering::Relaxed);
@@ -297,6 +302,15 @@ mod tests {
         assert_eq!(usage.fan_out(1000), Ok(()));
         assert!(usage.fan_out(500).unwrap_err().wait.unwrap() > Duration::ZERO);
         assert_eq!(usage.fan_out(1001).unwrap_err().wait, None);
+    }
+
+    #[tokio::test]
+    async fn an_unknown_size_refuses_nothing_and_is_measured() {
+        let usage = usage(Config { store_bytes: 100, ..Config::default() });
+        usage.at_most(0);
+        assert!(usage.is_doubtful(1) && usage.has_store_room(1));
+        usage.measure_store(&crate::storage::NoStorage, 1).await;
+        assert!(usage.has_store_room(100) && !usage.has_store_room(101));
     }
 
     #[tokio::test]
