@@ -3,6 +3,7 @@
 //! in the middleware.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt::Display;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -31,27 +32,31 @@ use crate::telemetry::traces::{Kind, Span};
 use crate::transaction::state::name_of;
 use crate::{json, names};
 
-/// Opens the namespaces that plugins declare, now and later. A namespace that no plugin declares any more stays open and refuses
-/// every connect.
-pub async fn open_namespaces(gateway: Arc<Gateway>, io: Io) {
+/// Opens the namespaces that plugins declare: those of now before it returns, so that no client connects too early, and later ones in
+/// the future. A namespace that no plugin declares any more stays open and refuses every connect.
+pub fn open_namespaces(gateway: Arc<Gateway>, io: Io) -> impl Future<Output = ()> {
     let mut changes = gateway.registry.changes();
-    let mut opened = std::collections::HashSet::new();
-    loop {
-        changes.mark_unchanged();
-        let patterns: Vec<_> = gateway.registry.routes().namespaces().map(|route| route.pattern.clone()).collect();
-        for pattern in patterns {
-            if !opened.insert(pattern.text.clone()) {
-                continue;
-            }
-            let door = ConnectHook(gateway.clone());
-            if pattern.is_literal() {
-                io.ns(pattern.text.to_string(), door);
-            } else if let Err(error) = io.dyn_ns(pattern.text.to_string(), door) {
-                tracing::error!(namespace = %pattern.text, "the namespace cannot be opened: {error}");
-            }
+    let mut opened = HashSet::new();
+    changes.mark_unchanged();
+    open_new_namespaces(&gateway, &io, &mut opened);
+    async move {
+        while changes.changed().await.is_ok() {
+            open_new_namespaces(&gateway, &io, &mut opened);
         }
-        if changes.changed().await.is_err() {
-            return;
+    }
+}
+
+fn open_new_namespaces(gateway: &Arc<Gateway>, io: &Io, opened: &mut HashSet<Arc<str>>) {
+    let patterns: Vec<_> = gateway.registry.routes().namespaces().map(|route| route.pattern.clone()).collect();
+    for pattern in patterns {
+        if !opened.insert(pattern.text.clone()) {
+            continue;
+        }
+        let door = ConnectHook(gateway.clone());
+        if pattern.is_literal() {
+            io.ns(pattern.text.to_string(), door);
+        } else if let Err(error) = io.dyn_ns(pattern.text.to_string(), door) {
+            tracing::error!(namespace = %pattern.text, "the namespace cannot be opened: {error}");
         }
     }
 }
