@@ -1,6 +1,6 @@
 //! The address of a client behind trusted proxies. A header from any other address is ignored.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use http::HeaderMap;
@@ -38,11 +38,9 @@ impl<'de> Deserialize<'de> for Network {
 impl Network {
     /// Whether the address is in the network. An IPv4 address is also in an IPv6 network that contains its mapped form.
     pub fn has(&self, address: IpAddr) -> bool {
-        let mapped = match address.to_canonical() {
-            IpAddr::V4(address) => address.to_ipv6_mapped(),
-            IpAddr::V6(address) => address,
-        };
-        self.0.contains(&address.to_canonical()) || self.0.contains(&IpAddr::V6(mapped))
+        let address = address.to_canonical();
+        let holds_mapped = |address: Ipv4Addr| self.0.contains(&IpAddr::V6(address.to_ipv6_mapped()));
+        self.0.contains(&address) || matches!(address, IpAddr::V4(address) if holds_mapped(address))
     }
 }
 

@@ -16,7 +16,6 @@ use socketioxide::{SendError, SocketError};
 use super::operators::Operators;
 use crate::call::registry::Registry;
 use crate::error::Code;
-use crate::names;
 use crate::rooms::tap::{Listening, ReceivedEvent, Subject, TapRecord};
 use crate::socket::Gateway;
 use crate::socket::session::Session;
@@ -93,7 +92,7 @@ pub(crate) fn open(io: &SocketIo<LocalAdapter>, operators: Operators, config: Co
         let auth = auth.unwrap_or_default();
         let permit = operators
             .check(&socket, &auth.token)
-            .and_then(|()| subject(&registry, services.default_tenant.as_deref(), auth))
+            .and_then(|()| subject(&registry, &services, auth))
             .and_then(|subject| TapPermit::take(&services, subject, config))
             .inspect_err(|_| {
                 services.metrics.taps_refused.inc();
@@ -105,8 +104,8 @@ pub(crate) fn open(io: &SocketIo<LocalAdapter>, operators: Operators, config: Co
     io.ns(NAMESPACE, listen.with(authenticate));
 }
 
-fn subject(registry: &Registry, default_tenant: Option<&str>, auth: Auth) -> Result<Subject, &'static str> {
-    let scoped = |name: &str| names::scoped(auth.tenant.as_deref().or(default_tenant), name);
+fn subject(registry: &Registry, services: &Services, auth: Auth) -> Result<Subject, &'static str> {
+    let scoped = |name: &str| services.scoped(auth.tenant.as_deref(), name);
     match (auth.user.as_str(), auth.namespace.as_str(), auth.room.as_str()) {
         (user, "", "") if !user.is_empty() => Ok(Subject::User(scoped(user))),
         ("", namespace, room) if !namespace.is_empty() && !room.is_empty() => {

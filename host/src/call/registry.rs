@@ -43,7 +43,7 @@ impl Registry {
 
     /// Whether a live plugin with tenancy `none` describes this room, so that all tenants share it.
     pub fn is_shared_room(&self, namespace: &str, room: &str) -> bool {
-        self.deployed_plugins().iter().filter_map(|deployed| deployed.live()).any(|release| {
+        self.deployed_plugins.lock().values().filter_map(|deployed| deployed.live()).any(|release| {
             let manifest = &release.manifest;
             manifest.tenancy == Tenancy::None && manifest.describes_room(namespace, room)
         })

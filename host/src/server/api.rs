@@ -189,8 +189,7 @@ fn effect(gateway: &Gateway, send: Send<'_>) -> Result<Emit, String> {
     }
     let user = |user: &str| {
         names::check("user", user).map_err(text)?;
-        let tenant = send.tenant.as_deref().or(gateway.services.default_tenant.as_deref());
-        Ok::<_, String>(Target::Users(vec![names::scoped(tenant, user)]))
+        Ok::<_, String>(Target::Users(vec![gateway.services.scoped(send.tenant.as_deref(), user)]))
     };
     let to = match (&send.room, &send.user, &send.tenant) {
         (Some(_), Some(_), _) => return Err("name a room or a user, not both".into()),
@@ -223,6 +222,6 @@ fn room_target(gateway: &Gateway, namespace: &str, room: &str, tenant: Option<&s
     match (gateway.registry.is_shared_room(namespace, room), tenant) {
         (true, Some(tenant)) => Target::TenantInRoom { tenant: tenant.to_owned(), room: room.to_owned() },
         (true, None) => Target::Rooms(vec![room.to_owned()]),
-        (false, tenant) => Target::Rooms(vec![names::scoped(tenant.or(gateway.services.default_tenant.as_deref()), room)]),
+        (false, tenant) => Target::Rooms(vec![gateway.services.scoped(tenant, room)]),
     }
 }

@@ -10,7 +10,7 @@ use crate::budgets::quota::Quotas;
 use crate::budgets::shares::Shares;
 use crate::clock::Clock;
 use crate::cluster::Cluster;
-use crate::names::IdSource;
+use crate::names::{self, IdSource};
 use crate::presence::{self, Presences};
 use crate::rooms::Rooms;
 use crate::storage::{NoStorage, Storage};
@@ -41,6 +41,11 @@ pub struct Services {
 }
 
 impl Services {
+    /// The stored form of a name that an operator or a backend gives: of the tenant they name, else of `auth.default_tenant`.
+    pub fn scoped(&self, tenant: Option<&str>, name: &str) -> String {
+        names::scoped(tenant.or(self.default_tenant.as_deref()), name)
+    }
+
     /// Empty services, isolated from the live ones, for replays.
     pub fn isolated(&self) -> Result<Arc<Self>, getrandom::Error> {
         // The receiver is dropped: without clients there are no reports.
