@@ -1,6 +1,7 @@
 //! The server as a value: built without binding a port, then run until it is stopped. It only wires the parts together.
 
 mod host;
+mod in_use;
 pub(crate) mod metrics;
 mod ports;
 mod routes;

@@ -14,6 +14,7 @@ mod tree;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -82,6 +83,11 @@ pub struct Server {
     pub admin: Listen,
     /// The folder of the embedded database and of compiled components. Only the server's own user may read it.
     pub data: PathBuf,
+    /// How long a start waits for a port or a data folder that is in use, such as one that a killed server has not released yet.
+    /// Past it the start fails and names what is in use.
+    #[serde(deserialize_with = "crate::duration::deserialize")]
+    #[schemars(with = "crate::duration::Text")]
+    pub in_use_timeout: Duration,
     /// A folder of components: each `NAME.wasm` in it is the plugin NAME. Default: none, so that only plugins with a `file` under
     /// `[plugins.NAME]` are loaded.
     pub plugins: Option<PathBuf>,
@@ -154,7 +160,13 @@ impl fmt::Debug for Plugin {
 
 impl Default for Server {
     fn default() -> Self {
-        Self { listen: Listen::loopback(4100), admin: Listen::loopback(4101), data: ".hubbub".into(), plugins: None }
+        Self {
+            listen: Listen::loopback(4100),
+            admin: Listen::loopback(4101),
+            data: ".hubbub".into(),
+            in_use_timeout: Duration::from_secs(1),
+            plugins: None,
+        }
     }
 }
 

@@ -98,6 +98,17 @@ async fn a_port_in_use_is_reported_in_one_sentence() {
 }
 
 #[tokio::test]
+async fn a_start_waits_until_its_port_is_free() {
+    let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let taken = other.local_addr().expect("it is bound");
+    let flags = ["--listen", &taken.to_string(), "--admin", "127.0.0.1:0"];
+    let mut server = Started::with("serve", &flags, &[("JWT_SECRET", SECRET), ("HUBBUB_SERVER__IN_USE_TIMEOUT", "60s")]).await;
+    wait::eventually("the server to wait", async || server.log().contains("waiting: ")).await;
+    drop(other);
+    assert_eq!(server.ports().await.0, taken.port());
+}
+
+#[tokio::test]
 async fn every_address_format_serves_and_the_log_names_the_port() {
     for (listen, hosts) in
         [("localhost:0", ["localhost", "127.0.0.1"]), (":0", ["127.0.0.1", "[::1]"]), ("[::]:0", ["127.0.0.1", "[::1]"])]

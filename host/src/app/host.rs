@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use tokio::sync::mpsc;
 
+use super::in_use::open_within;
 use super::metrics;
 use crate::budgets::buckets::Budgets;
 use crate::budgets::quota::Quotas;
@@ -28,7 +29,7 @@ use crate::presence::Presences;
 use crate::rooms::peers::Peers;
 use crate::rooms::{Rooms, SlowMembers};
 use crate::sandbox::{CacheKey, Sandbox};
-use crate::storage::{Embedded, NoStorage, Postgres, Storage};
+use crate::storage::{Embedded, NoStorage, OpenError, Postgres, Storage};
 use crate::telemetry::Metrics;
 use crate::telemetry::collected::register_releases;
 use crate::telemetry::traces::{self, Tracer};
@@ -111,7 +112,11 @@ fn cache_key(data: &Path) -> anyhow::Result<CacheKey> {
 async fn storage(config: &Config) -> anyhow::Result<Arc<dyn Storage>> {
     Ok(match &config.storage.url {
         Some(url) => Arc::new(Postgres::open(url, &config.storage, Clock::system()).await?),
-        None => Arc::new(Embedded::open(&config.server.data, &config.storage, Clock::system())?),
+        None => {
+            let open = async || Embedded::open(&config.server.data, &config.storage, Clock::system());
+            let is_in_use = |error: &OpenError| matches!(error, OpenError::InUse(_));
+            Arc::new(open_within(config.server.in_use_timeout, is_in_use, open).await?)
+        }
     })
 }
 

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListene
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 
+use super::in_use::open_within;
 use crate::config::{Host, Listen, Server};
 
 /// The kernel's queue of connections that are not accepted yet.
@@ -32,9 +33,22 @@ pub enum PortError {
     Other { key: &'static str, flag: &'static str, listen: Listen, why: io::Error },
 }
 
+impl PortError {
+    fn is_in_use(&self) -> bool {
+        matches!(self, Self::InUse { .. })
+    }
+}
+
 impl Ports {
     /// Opens both ports, or neither.
+    ///
+    /// # Errors
+    /// A port that is still in use after `server.in_use_timeout`, or an address that cannot be opened.
     pub async fn bind(server: &Server) -> Result<Self, PortError> {
+        open_within(server.in_use_timeout, PortError::is_in_use, async || Self::bind_now(server).await).await
+    }
+
+    async fn bind_now(server: &Server) -> Result<Self, PortError> {
         let (public, admin) = bind_both(server).await?;
         let listening = |sockets: Vec<Socket>| sockets.into_iter().map(listen).collect::<io::Result<_>>();
         Ok(Self {
@@ -43,9 +57,12 @@ impl Ports {
         })
     }
 
-    /// Checks that both can be opened now. No connection is accepted meanwhile.
+    /// Checks that both can be opened. No connection is accepted meanwhile.
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind).
     pub async fn check(server: &Server) -> Result<(), PortError> {
-        bind_both(server).await.map(drop)
+        open_within(server.in_use_timeout, PortError::is_in_use, async || bind_both(server).await.map(drop)).await
     }
 
     /// The address of the public port, with the chosen port if the configured one is 0.
@@ -155,6 +172,8 @@ fn listen(socket: Socket) -> io::Result<TcpListener> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::time::Duration;
+
     use super::*;
 
     fn server(listen: &str, admin: &str) -> Server {
@@ -175,6 +194,21 @@ mod tests {
             let ports = ports.public.iter().map(|listener| listener.local_addr().unwrap().port());
             assert!(ports.into_iter().all(|port| port == public), "{listen}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_port_in_use_is_opened_once_it_is_free() {
+        let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let taken = other.local_addr().unwrap().to_string();
+        let config = Server { in_use_timeout: Duration::from_secs(60), ..server(&taken, "127.0.0.1:0") };
+        let patient = Ports::bind(&config);
+        let impatient = async {
+            let config = Server { in_use_timeout: Duration::ZERO, ..server(&taken, "127.0.0.1:0") };
+            assert!(Ports::bind(&config).await.is_err());
+            drop(other);
+        };
+        let (ports, ()) = tokio::join!(patient, impatient);
+        assert_eq!(ports.unwrap().public_address().unwrap().to_string(), taken);
     }
 
     #[tokio::test]

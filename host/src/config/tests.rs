@@ -38,7 +38,7 @@ fn the_environment_sets_every_key() {
         ("HUBBUB_BIN", "ignored"),
     ]);
     assert_eq!(plugin(&config)["messages_per_minute"], 0);
-    assert_eq!(config.presence.grace, std::time::Duration::from_secs(2));
+    assert_eq!(config.presence.grace, Duration::from_secs(2));
     assert_eq!(config.server.listen.port, 1);
     assert_eq!(config.cors.origins, ["https://a.example"]);
 }
@@ -272,7 +272,7 @@ fn the_old_name_of_a_section_works_with_a_note() {
     let file: Table = "[door]\nuser_sockets = 3\n[redis]\nbeat = \"2s\"".parse().unwrap();
     let config = assemble(Mode::Dev, file, &BTreeMap::from([("HUBBUB_REDIS__LEDGER".into(), "9".into())])).unwrap();
     assert_eq!((config.admission.user_sockets, config.redis.room_counts), (3, 9));
-    assert_eq!(config.redis.heartbeat, std::time::Duration::from_secs(2));
+    assert_eq!(config.redis.heartbeat, Duration::from_secs(2));
     assert_eq!(config.notes.len(), 3, "{:?}", config.notes);
 }
 
