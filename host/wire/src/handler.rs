@@ -156,7 +156,8 @@ impl Refused {
 /// An event of a client. It borrows the buffer that it was read into.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Event<'a> {
-    /// The name, with JSON's escapes resolved. Half a surrogate pair in it is U+FFFD.
+    /// The name, with JSON's escapes resolved. Half a surrogate pair in it is U+FFFD. It may be one that the client libraries reserve, such
+    /// as `connect`, which no stock client sends.
     pub name: Cow<'a, str>,
     /// The arguments as JSON, without the array's brackets, unchanged. Attachments are `{"_placeholder":true,"num":N}` in it;
     /// `N` is not checked.

@@ -55,7 +55,7 @@ mod asks;
 mod base64;
 mod config;
 mod frame;
-#[doc(hidden)]
+#[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
 mod handler;
 mod id;

@@ -29,6 +29,8 @@ pub(crate) struct Link {
     paused: AtomicUsize,
     /// Whether reading was resumed since the last call of `take_resumed`.
     resumed: AtomicBool,
+    /// The handler has disconnected all sockets of the connection.
+    leaving: AtomicBool,
     /// Whether `Outbox::end` is set, to be read without its lock.
     ended: AtomicBool,
     /// The queue is half full, so nothing more is read from the client until it takes its answers.
@@ -42,6 +44,8 @@ pub(crate) struct Due {
     pub(crate) end: Option<End>,
     /// The handler has disconnected sockets.
     pub(crate) sweep: bool,
+    /// A write has failed.
+    pub(crate) failed: bool,
     /// The transport is a websocket, from the start or by an upgrade.
     pub(crate) upgraded: bool,
 }
@@ -53,7 +57,7 @@ pub enum Sent {
     Written,
     /// The message is queued.
     Queued,
-    /// The message was volatile, and could not be sent at once.
+    /// The message was volatile, and the queue is full.
     Dropped,
     /// The socket or its connection has ended.
     Closed,
@@ -68,6 +72,11 @@ impl Link {
         Self::new(id, config, Transport::Websocket(writer))
     }
 
+    /// A connection without a client.
+    pub(crate) fn unconnected() -> Arc<Self> {
+        Self::new(SessionId::random(), Arc::default(), Transport::None)
+    }
+
     fn new(id: SessionId, config: Arc<Config>, transport: Transport) -> Arc<Self> {
         let out = Outbox::new(transport);
         let asks = Asks::new(config.asks);
@@ -76,6 +85,7 @@ impl Link {
             config,
             paused: AtomicUsize::new(0),
             resumed: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             backpressure: AtomicBool::new(false),
             out: Mutex::new(out),
@@ -91,7 +101,7 @@ impl Link {
     /// Writes a message, or queues it.
     pub(crate) fn send(&self, message: &Message, volatile: bool) -> Sent {
         let mut out = self.out();
-        if out.end.is_some() {
+        if out.end.is_some() || out.failed {
             return Sent::Closed;
         }
         let mut written = 0;
@@ -102,17 +112,13 @@ impl Link {
                     Ok(count) => written = count,
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     Err(_) => {
-                        self.end_in(&mut out, Reason::TransportError, How::Gone);
+                        out.fail();
                         return Sent::Closed;
                     }
                 },
                 Transport::Polling(_) => {}
                 Transport::None => return Sent::Closed,
             }
-        }
-        // A message that is written in part must be completed, even a volatile one.
-        if volatile && written == 0 && !out.is_ready_to_send() {
-            return Sent::Dropped;
         }
         match out.push(message, written, &self.config) {
             Ok(()) => {
@@ -123,6 +129,8 @@ impl Link {
                 self.update_backpressure(&out);
                 Sent::Queued
             }
+            // Not reached by a message that is written in part: the queue was empty then.
+            Err(_) if volatile => Sent::Dropped,
             Err(limit) => {
                 self.end_in(&mut out, Reason::SlowConsumer(limit), How::Abort);
                 Sent::Closed
@@ -167,6 +175,17 @@ impl Link {
         out.wake();
     }
 
+    /// Lets the connection's task disconnect all its sockets.
+    pub(crate) fn disconnect_all(&self) {
+        self.leaving.store(true, Ordering::Release);
+        self.sweep_later();
+    }
+
+    /// Whether all sockets are to be disconnected, since the last call.
+    pub(crate) fn take_leaving(&self) -> bool {
+        self.leaving.swap(false, Ordering::AcqRel)
+    }
+
     /// Wakes the connection's task.
     pub(crate) fn wake(&self) {
         self.out().wake();
@@ -190,6 +209,12 @@ impl Link {
             self.resumed.store(true, Ordering::Release);
             self.wake();
         }
+    }
+
+    /// Ends all pauses, since the connection is ending.
+    pub(crate) fn unblock(&self) {
+        self.paused.store(0, Ordering::Release);
+        self.backpressure.store(false, Ordering::Release);
     }
 
     pub(crate) fn is_paused(&self) -> bool {
@@ -229,7 +254,8 @@ impl Link {
         if !out.task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
             out.task = Some(cx.waker().clone());
         }
-        Due { end: out.end, sweep: std::mem::take(&mut out.sweep), upgraded: matches!(out.transport, Transport::Websocket(_)) }
+        let upgraded = matches!(out.transport, Transport::Websocket(_));
+        Due { end: out.end, sweep: std::mem::take(&mut out.sweep), failed: out.failed, upgraded }
     }
 
     /// Registers a POST that waits for a change.
@@ -251,23 +277,23 @@ impl Link {
             match out.flush() {
                 Ok(()) => break Poll::Ready(()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => break self.failed(&mut out),
+                Err(_) => {
+                    out.fail();
+                    break Poll::Ready(());
+                }
             }
             let Transport::Websocket(writer) = &out.transport else { break Poll::Pending };
             match AsRef::<TcpStream>::as_ref(writer).poll_write_ready(cx) {
                 Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(_)) => break self.failed(&mut out),
+                Poll::Ready(Err(_)) => {
+                    out.fail();
+                    break Poll::Ready(());
+                }
                 Poll::Pending => break Poll::Pending,
             }
         };
         self.update_backpressure(&out);
         outcome
-    }
-
-    fn failed(&self, out: &mut Outbox) -> Poll<()> {
-        self.end_in(out, Reason::TransportError, How::Gone);
-        out.clear();
-        Poll::Ready(())
     }
 
     /// Closes the writing side of the websocket.

@@ -1,4 +1,5 @@
-//! Reads the packets of Socket.IO 5, with the same checks as Node's decoder.
+//! Reads the packets of Socket.IO 5, with the same checks as Node's decoder, except that names which the client libraries reserve are
+//! left to the handler.
 
 use std::borrow::Cow;
 
@@ -34,9 +35,6 @@ pub(crate) enum Body<'a> {
     /// A packet that only servers send.
     ConnectError,
 }
-
-/// Event names that the client libraries use themselves.
-const RESERVED: [&str; 6] = ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
 
 /// Reads a packet. `attachments` is the maximum number of attachments.
 ///
@@ -92,10 +90,6 @@ fn body(kind: u8, id: Option<u64>, data: &str) -> Result<Body<'_>, Reason> {
         b'2' | b'5' if data.is_empty() => Body::Nothing,
         b'2' | b'5' => {
             let event = json::event(data).ok_or_else(bad)?;
-            let is_text = data.trim_start_matches(['[', ' ', '\t', '\n', '\r']).starts_with('"');
-            if is_text && RESERVED.contains(&&*event.name) {
-                return Err(BadPacket::ReservedEvent.into());
-            }
             Body::Event { name: event.name, args: event.args, ack: id }
         }
         b'3' | b'6' if data.is_empty() => Body::Ack { id, args: "" },
@@ -151,8 +145,6 @@ mod tests {
             ("2[true]", BadPacket::Payload),
             ("2[\"a\"", BadPacket::Payload),
             ("299999999999999999999[\"a\"]", BadPacket::Payload),
-            ("2[\"connect\"]", BadPacket::ReservedEvent),
-            ("2[\"\\u0063onnect\"]", BadPacket::ReservedEvent),
             ("3{}", BadPacket::Payload),
             ("5[\"a\"]", BadPacket::AttachmentCount),
             ("5-[\"a\"]", BadPacket::AttachmentCount),

@@ -207,7 +207,11 @@ impl<H: Handler> Reader<H> {
             (Body::Event { name, args, ack }, State::Connected(data)) => {
                 self.shared.handler.event(socket, data, Event { name, args, ack, attachments, is_binary });
             }
-            (Body::Disconnect, State::Connected(_)) => self.leave(at, Reason::ClientDisconnect, false),
+            (Body::Disconnect, State::Connected(_)) => {
+                self.leave(at, Reason::ClientDisconnect, false);
+                // Python's client may end without a close packet, after its last poll was answered.
+                self.link.release_poll();
+            }
             (Body::Ack { id: Some(id), args }, _) => {
                 self.link.asks.answer(socket.namespace(), id, Answer { args: args.to_owned(), attachments });
             }
@@ -234,6 +238,9 @@ impl<H: Handler> Reader<H> {
 
     /// Ends the sockets that the handler has disconnected.
     pub(crate) fn sweep(&mut self) {
+        if self.link.take_leaving() {
+            self.sockets.iter().for_each(|entry| entry.socket.disconnect());
+        }
         for at in 0..self.sockets.len() {
             let entry = &self.sockets[at];
             if matches!(entry.state, State::Connected(_)) && entry.socket.is_leaving() {
@@ -298,6 +305,10 @@ impl<H: Handler> Reader<H> {
         self.shared.handler.connected(socket, &data);
         if let State::Connecting(early) = state {
             for EarlyEvent { name, args, ack, attachments, is_binary } in early {
+                // The handler may have disconnected it just now, and gets no more events of it.
+                if socket.is_leaving() {
+                    break;
+                }
                 let event = Event { name: name.into(), args: &args, ack, attachments, is_binary };
                 self.shared.handler.event(socket, &data, event);
             }

@@ -34,8 +34,6 @@ pub enum BadPacket {
     AttachmentCount,
     /// The payload is not JSON, or not what this type of packet carries.
     Payload,
-    /// An event name that is reserved, such as `connect`.
-    ReservedEvent,
     /// A packet that is not allowed now: for a namespace that is not connected, or a second CONNECT.
     Unexpected,
     /// A text packet where an attachment was expected.

@@ -45,6 +45,13 @@ impl Socket {
         }))
     }
 
+    /// A socket without a client: what is sent to it is dropped. For tests of a handler.
+    pub fn unconnected(namespace: &str) -> Self {
+        let socket = Self::new(Link::unconnected(), namespace);
+        socket.gone();
+        socket
+    }
+
     fn ids(&self) -> &(SocketId, PrivateId) {
         self.0.ids.get_or_init(|| (SocketId::random(), PrivateId::random()))
     }
@@ -86,7 +93,7 @@ impl Socket {
         self.deliver(message, false)
     }
 
-    /// Sends a message, or drops it if it cannot be sent at once.
+    /// Sends a message, or drops it if the queue is full.
     pub fn send_volatile(&self, message: &Message) -> Sent {
         self.deliver(message, true)
     }
@@ -108,13 +115,13 @@ impl Socket {
         let mut held = self.held();
         // The CONNECT may have been answered meanwhile.
         match self.0.state.load(Ordering::Acquire) {
-            CONNECTING if volatile => Sent::Dropped,
             CONNECTING => {
                 match self.0.link.config.queue_limit(held.len(), held.iter().map(Message::size).sum(), message.size()) {
                     None => {
                         held.push(message.clone());
                         Sent::Queued
                     }
+                    Some(_) if volatile => Sent::Dropped,
                     Some(limit) => {
                         self.0.link.end(Reason::SlowConsumer(limit), How::Abort);
                         Sent::Closed
@@ -223,6 +230,11 @@ impl Connection {
     /// Closes the connection at once, and drops its queue.
     pub fn abort(&self, label: &'static str) -> bool {
         self.0.end(Reason::Closed(label), How::Abort)
+    }
+
+    /// Disconnects the client from all its namespaces, as [`Socket::disconnect`] does from one.
+    pub fn disconnect(&self) {
+        self.0.disconnect_all();
     }
 
     /// Stops reading from the client until [`Connection::resume`] is called as often. There is no ping timeout meanwhile.

@@ -163,7 +163,6 @@ const FRAMES: &[Sent] = &[
     sent(&[(T, b"40"), (T, b"44{}")], &[Seen::Open, Seen::Close(None)]),
     sent(&[(T, b"40"), (T, b"42{}")], &[Seen::Open, Seen::Close(None)]),
     sent(&[(T, b"40"), (T, b"42[]")], &[Seen::Open, Seen::Close(None)]),
-    sent(&[(T, b"40"), (T, b"42[\"disconnect\"]")], &[Seen::Open, Seen::Close(None)]),
     sent(&[(T, b"40"), (T, b"42[\"message\"")], &[Seen::Open, Seen::Close(None)]),
     sent(&[(T, b"40"), (T, b"42abc[\"message\"]")], &[Seen::Open, Seen::Close(None)]),
     sent(&[(T, b"40"), (T, b"41{}")], &[Seen::Open, Seen::Close(None)]),

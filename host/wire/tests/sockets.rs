@@ -27,7 +27,6 @@ async fn connect_is_answered_after_the_handler_has_decided() {
     assert_eq!(server.call().await, Call::Open);
     assert_eq!(server.call().await, Call::Connected("/".to_owned()));
     server.probe.socket(0).send(&Message::event("/slow", "[\"sent\"]"));
-    assert_eq!(server.probe.socket(0).send_volatile(&Message::event("/slow", "[\"volatile\"]")), Sent::Dropped);
     assert!(!server.probe.socket(0).is_connected());
 
     server.probe.gate.notify_one();
@@ -39,6 +38,26 @@ async fn connect_is_answered_after_the_handler_has_decided() {
     assert_eq!(server.call().await, event("/slow", "early", "1"));
     assert_eq!(server.call().await, Call::Event("early".to_owned(), "2".to_owned(), Some(7), 0));
     assert!(server.probe.socket(0).is_connected());
+}
+
+#[tokio::test]
+async fn early_events_after_a_server_disconnect_are_ignored() {
+    let mut server = Server::start(Config::default()).await;
+    let mut ws = server.websocket().await;
+    ws.send("40/slow,").await;
+    ws.send("42/slow,[\"leave\"]").await;
+    ws.send("42/slow,[\"after\"]").await;
+    ws.send("40").await;
+    assert!(ws.text().await.starts_with("40{"));
+    server.probe.gate.notify_one();
+    assert!(ws.text().await.starts_with("40/slow,"));
+    assert_eq!(ws.text().await, "42/slow,[\"held\"]");
+    assert_eq!(ws.text().await, "41/slow,");
+    assert_eq!(server.call().await, Call::Open);
+    assert_eq!(server.call().await, Call::Connected("/".to_owned()));
+    assert_eq!(server.call().await, Call::Connected("/slow".to_owned()));
+    assert_eq!(server.call().await, event("/slow", "leave", ""));
+    assert_eq!(server.call().await, Call::Disconnected("/slow".to_owned(), Reason::ServerDisconnect));
 }
 
 #[tokio::test]
@@ -201,9 +220,44 @@ async fn close_sends_the_queue_first() {
     server.post(&session, "40\u{1e}42[\"message\",1]\u{1e}42[\"close\"]").await;
     assert_eq!(server.ended().await, Reason::Closed("come_back"));
     let body = server.get(&session).await.body;
-    assert!(body.starts_with("40{") && body.ends_with("\u{1e}42[\"message-back\",1]\u{1e}1"), "{body}");
+    assert!(body.starts_with("40{") && body.ends_with("\u{1e}42[\"message-back\",1]"), "no close packet: {body}");
     assert_eq!(server.get(&session).await.status, 400);
     server.is_empty().await;
+}
+
+#[tokio::test]
+async fn a_disconnect_is_read_though_writing_has_failed() {
+    let mut server = Server::start(Config::default()).await;
+    let mut ws = server.connected("").await;
+    let (connection, socket) = (support::connection(&server), server.probe.socket(0));
+    connection.pause();
+    ws.send("41").await;
+    drop(ws);
+    let message = Outgoing { namespace: "/", name: "late", ..Outgoing::default() }.encode();
+    while socket.send(&message) != Sent::Closed {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    server.wait_for(&Call::Disconnected("/".to_owned(), Reason::ClientDisconnect)).await;
+}
+
+#[tokio::test]
+async fn a_poll_is_answered_when_its_client_leaves() {
+    let server = Server::start(Config::default()).await;
+    let session = server.poll().await;
+    server.post(&session, "40").await;
+    assert!(server.get(&session).await.body.starts_with("40{"));
+    loop {
+        let (address, query) = (server.address, session.clone());
+        let mut poll = tokio::spawn(async move { support::request(address, "GET", &query, &[], "").await });
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        server.post(&session, "41").await;
+        if let Ok(answer) = timeout(Duration::from_millis(200), &mut poll).await {
+            return assert_eq!(answer.unwrap().body, "6");
+        }
+        // The poll has arrived after the DISCONNECT.
+        server.post(&session, "40").await;
+        assert!(poll.await.unwrap().body.starts_with("40{"));
+    }
 }
 
 #[tokio::test]

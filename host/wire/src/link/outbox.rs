@@ -28,6 +28,8 @@ pub(super) struct Outbox {
     pub(super) corked: bool,
     /// The handler has disconnected sockets, which the connection's task is to end.
     pub(super) sweep: bool,
+    /// A write has failed. The connection ends when everything that the client has sent before was read.
+    pub(super) failed: bool,
     pub(super) end: Option<End>,
     /// The connection's task.
     pub(super) task: Option<Waker>,
@@ -62,6 +64,7 @@ impl Outbox {
             head: 0,
             corked: false,
             sweep: false,
+            failed: false,
             end: None,
             task: None,
             post: None,
@@ -74,15 +77,6 @@ impl Outbox {
         }
         if let Some(post) = self.post.take() {
             post.wake();
-        }
-    }
-
-    /// Whether a packet can be sent at once.
-    pub(super) fn is_ready_to_send(&self) -> bool {
-        match &self.transport {
-            Transport::Polling(poll) => poll.waiting && self.queue.is_empty(),
-            Transport::Websocket(_) => self.corked,
-            Transport::None => false,
         }
     }
 
@@ -103,6 +97,13 @@ impl Outbox {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Notes that a write has failed.
+    pub(super) fn fail(&mut self) {
+        self.failed = true;
+        self.clear();
+        self.wake();
     }
 
     pub(super) fn clear(&mut self) {

@@ -128,7 +128,8 @@ impl Outbox {
             self.bytes -= message.0.len();
             message.append_to_poll(&mut body);
         }
-        if ended {
+        // After a close packet Python's client does not reconnect. Without one, every client finds its session gone at the next poll.
+        if self.end.is_some_and(|end| !matches!(end.reason, Reason::Closed(_))) {
             if !body.is_empty() {
                 body.push(SEPARATOR);
             }

@@ -22,7 +22,7 @@ use crate::reason::{BadPacket, Limit, Reason};
 use crate::respond;
 
 /// Packets before the task yields.
-const TOGETHER: usize = 64;
+const TOGETHER: usize = 16;
 
 /// Errors of reading a body.
 enum NoBody {
@@ -153,14 +153,7 @@ async fn take<H: Handler>(session: &Session<H>, text: &str) -> Result<(), End> {
         if link.has_ended() {
             return Err(gone);
         }
-        match packet.strip_prefix('b') {
-            Some(text) => {
-                let how = How::Flush;
-                let bytes = base64::decode(text.as_bytes()).ok_or(End { reason: BadPacket::Encoding.into(), how })?;
-                reader.binary(bytes.into())?;
-            }
-            None => reader.text(packet)?,
-        }
+        take_packet(reader, packet)?;
         poll_fn(|cx| {
             let _ = reader.poll_connects(cx);
             Poll::Ready(())
@@ -168,4 +161,11 @@ async fn take<H: Handler>(session: &Session<H>, text: &str) -> Result<(), End> {
         .await;
     }
     Ok(())
+}
+
+/// Handles one packet of a body: text, or an attachment in base64.
+pub(crate) fn take_packet<H: Handler>(reader: &mut Reader<H>, packet: &str) -> Result<(), End> {
+    let Some(text) = packet.strip_prefix('b') else { return reader.text(packet) };
+    let bytes = base64::decode(text.as_bytes()).ok_or(End { reason: BadPacket::Encoding.into(), how: How::Flush })?;
+    reader.binary(bytes.into())
 }

@@ -1,102 +1,9 @@
 //! Differential tests: the decoder against tungstenite, and against itself with other pieces of input.
 
-use std::io::{Cursor, Read, Write};
-
-use tungstenite::protocol::{Role, WebSocket, WebSocketConfig};
-use tungstenite::{Error, Message};
-
 use super::*;
+use crate::fuzz::frames;
 
 const MAX: usize = 300;
-
-/// An item that was read by either decoder.
-#[derive(Debug, PartialEq, Eq, Clone)]
-enum Seen {
-    Text(String),
-    Binary(Vec<u8>),
-    Ping(Vec<u8>),
-    Pong,
-    Close(Option<u16>),
-    Refused,
-}
-
-fn ours(bytes: &[u8], pieces: impl Iterator<Item = usize>) -> Vec<Seen> {
-    let (mut decoder, mut read, mut at) = (Decoder::new(MAX), Vec::new(), 0);
-    for piece in pieces {
-        let end = (at + piece).min(bytes.len());
-        let mut piece = bytes[at..end].to_vec();
-        let mut input = &mut piece[..];
-        at = end;
-        loop {
-            match decoder.next(&mut input) {
-                Ok(Some(item)) => read.push(match item {
-                    Item::Text(text) => Seen::Text(text.to_owned()),
-                    Item::Binary(bytes) => Seen::Binary(bytes.to_vec()),
-                    Item::Ping(bytes) => Seen::Ping(bytes.to_vec()),
-                    Item::Pong => Seen::Pong,
-                    Item::Close(code) => Seen::Close(code),
-                }),
-                Ok(None) => break,
-                Err(_) => {
-                    read.push(Seen::Refused);
-                    return read;
-                }
-            }
-            if matches!(read.last(), Some(Seen::Close(_))) {
-                return read;
-            }
-        }
-        if at == bytes.len() {
-            break;
-        }
-    }
-    read
-}
-
-struct Stream(Cursor<Vec<u8>>);
-
-impl Read for Stream {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        self.0.read(buffer)
-    }
-}
-
-impl Write for Stream {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-fn theirs(bytes: &[u8]) -> Vec<Seen> {
-    let config = WebSocketConfig::default().max_message_size(Some(MAX)).max_frame_size(Some(MAX));
-    let mut socket = WebSocket::from_raw_socket(Stream(Cursor::new(bytes.to_vec())), Role::Server, Some(config));
-    let mut read = Vec::new();
-    loop {
-        read.push(match socket.read() {
-            Ok(Message::Text(text)) => Seen::Text(text.to_string()),
-            Ok(Message::Binary(bytes)) => Seen::Binary(bytes.to_vec()),
-            Ok(Message::Ping(bytes)) => Seen::Ping(bytes.to_vec()),
-            Ok(Message::Pong(_)) => Seen::Pong,
-            Ok(Message::Close(close)) => {
-                let code = close.map(|close| close.code.into());
-                // It says so where a code is not allowed. No frame here has this code.
-                read.push(if code == Some(1002) { Seen::Refused } else { Seen::Close(code) });
-                return read;
-            }
-            Ok(Message::Frame(_)) => unreachable!("only writers make them"),
-            // The end of the bytes.
-            Err(Error::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake) | Error::Io(_)) => return read,
-            Err(_) => {
-                read.push(Seen::Refused);
-                return read;
-            }
-        });
-    }
-}
 
 /// Numbers that are the same in every run.
 struct Random(u64);
@@ -153,18 +60,15 @@ impl Random {
 fn the_decoder_reads_as_tungstenite_does() {
     let mut random = Random(3);
     let mut refused = 0;
-    for round in 0..40_000 {
+    for _ in 0..40_000 {
         let mut bytes = Vec::new();
         for _ in 0..=random.below(6) {
             random.frame(&mut bytes);
         }
-        let expected = theirs(&bytes);
-        let whole = ours(&bytes, std::iter::repeat(usize::MAX >> 1));
-        assert_eq!(whole, expected, "round {round}: {bytes:?}");
-        assert_eq!(ours(&bytes, std::iter::repeat(1)), whole, "round {round}, byte by byte");
+        frames::check(&bytes, std::iter::repeat(1));
         let pieces: Vec<usize> = (0..bytes.len()).map(|_| 1 + random.below(40)).collect();
-        assert_eq!(ours(&bytes, pieces.into_iter()), whole, "round {round}, in pieces");
-        refused += usize::from(whole.last() == Some(&Seen::Refused));
+        let read = frames::check(&bytes, pieces.into_iter());
+        refused += usize::from(read.last().is_some_and(frames::Seen::is_refusal));
     }
     assert!((4_000..36_000).contains(&refused), "{refused} refused of 40 000");
 }
