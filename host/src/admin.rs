@@ -28,7 +28,6 @@ use crate::bus::ingest::outside::Outside;
 use crate::call::breaker::Quarantined;
 use crate::call::deployed_plugin::DeployedPlugin;
 use crate::deploy::releases::Releases;
-use crate::server::admission;
 use crate::server::api::{bearer, retry_after, secrets_match};
 use crate::socket::Gateway;
 use status::Latest;
@@ -98,11 +97,15 @@ fn live<S: Clone + Send + Sync + 'static>(service: watchers::Service) -> Router<
 }
 
 async fn without_upgrades(request: Request, next: Next) -> Response {
-    let is_websocket = request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair == "transport=websocket"));
-    match admission::session_of(&request) {
-        Some(_) if is_websocket => admission::no_upgrade(),
-        _ => next.run(request).await,
+    let query = request.uri().query().unwrap_or_default();
+    let is_websocket = query.split('&').any(|pair| pair == "transport=websocket");
+    let is_upgrade = is_websocket && query.split('&').any(|pair| pair.starts_with("sid="));
+    if is_upgrade {
+        // As Node's server refuses it.
+        let body = r#"{"code":3,"message":"Bad request"}"#;
+        return (StatusCode::BAD_REQUEST, [(header::CONTENT_TYPE, "application/json")], body).into_response();
     }
+    next.run(request).await
 }
 
 async fn only_operators(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {

@@ -14,7 +14,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
-use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use crate::admin::Outsides;
@@ -30,12 +29,11 @@ use crate::config::{Config, Mode};
 use crate::deploy::releases::Releases;
 use crate::descriptors::Descriptors;
 use crate::names::PluginName;
-use crate::rooms::SlowMembers;
 use crate::server::accept::Acceptor;
 use crate::server::origin::Origins;
+use crate::socket::Gateway;
 use crate::socket::admission::Limits;
 use crate::socket::sockets::Sockets;
-use crate::socket::{self, Gateway, drain};
 use crate::telemetry::traces;
 use crate::transaction::services::Services;
 use host::Host;
@@ -71,7 +69,6 @@ struct Front {
 /// Receivers and exporters that the start hands to their tasks.
 #[derive(Default)]
 struct Starting {
-    ends: Option<socket::Ends>,
     queues: Option<cluster::Queues>,
     exports: Option<traces::Exports>,
     sources: Option<Sources>,
@@ -84,14 +81,14 @@ impl App {
         check(&config)?;
         let front = Front::build(&config)?;
         let keyring = keyring(&config, mode)?;
-        let Host { services, registry, releases, bus, exports, queues, full } = Host::build(&config).await?;
-        let (gateway, ends) = gateway(&config, keyring, services, registry, bus.clone(), full);
+        let Host { services, registry, releases, bus, exports, queues } = Host::build(&config).await?;
+        let gateway = gateway(&config, keyring, services, registry, bus.clone());
         let writer = PluginName::parse(HOST)?;
         let sent = config.egress.to_kafka();
         let sources = Sources::build(&config.ingest, &config.kafka, sent, &bus, &gateway.services, &config.redis, &writer)?;
         let egress = Egress::build(&config.egress, &config.kafka, &bus, &gateway.services, &config.redis)?;
         let outsides = (sources.outsides.clone(), egress.outsides.clone());
-        let starting = Starting { ends: Some(ends), queues, exports, sources: Some(sources), egress: Some(egress) };
+        let starting = Starting { queues, exports, sources: Some(sources), egress: Some(egress) };
         Ok(Self { config, gateway, releases, mode, front, bus, writer, outsides, starting })
     }
 
@@ -124,9 +121,8 @@ impl App {
     /// Serves on the open ports until `stop` resolves.
     pub async fn serve(mut self, ports: Ports, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
         let (public, private) = (ports.public_address(), ports.admin_address());
-        let (service, io) = socket::build_io(&self.gateway);
-        let mut tasks = Tasks::start(&mut self, &io, service.clone());
-        let accepting = self.accept(ports, service, &mut tasks);
+        let mut tasks = Tasks::start(&mut self);
+        let accepting = self.accept(ports, &mut tasks);
         let shown = |at: Option<std::net::SocketAddr>| at.map(|at| at.to_string()).unwrap_or_default();
         tracing::info!(listen = shown(public), admin = shown(private), "ready");
         stop.await;
@@ -138,9 +134,9 @@ impl App {
     }
 
     /// Accepts connections at both ports. Returns what accepts clients.
-    fn accept(&mut self, ports: Ports, service: socket::Service, tasks: &mut Tasks) -> Vec<AbortHandle> {
+    fn accept(&mut self, ports: Ports, tasks: &mut Tasks) -> Vec<AbortHandle> {
         let port = ports.public_address().map_or(self.config.server.listen.port, |at| at.port());
-        let public = routes::public(self, service, port);
+        let public = routes::public(self, port);
         let operators = routes::operators(self, tasks.status.clone(), &mut tasks.all);
         let surfaces = Surfaces { config: &self.config, gateway: &self.gateway, front: &self.front };
         let port = surfaces.public(public);
@@ -196,18 +192,10 @@ fn keyring(config: &Config, mode: Mode) -> anyhow::Result<Keyring> {
     Ok(keyring)
 }
 
-fn gateway(
-    config: &Config,
-    keyring: Keyring,
-    services: Arc<Services>,
-    registry: Arc<Registry>,
-    bus: Arc<Bus>,
-    full: mpsc::Receiver<SlowMembers>,
-) -> (Arc<Gateway>, socket::Ends) {
+fn gateway(config: &Config, keyring: Keyring, services: Arc<Services>, registry: Arc<Registry>, bus: Arc<Bus>) -> Arc<Gateway> {
     let metrics = services.metrics.clone();
     let logins = |listener| Arc::new(Logins::new(listener, &config.logins, metrics.clone()));
-    let (polling_ends, polling) = mpsc::channel(drain::POLLING_ENDS);
-    let gateway = Arc::new(Gateway {
+    Arc::new(Gateway {
         operators: logins("admin"),
         backends: logins("public"),
         sockets: Sockets::new(metrics),
@@ -217,12 +205,11 @@ fn gateway(
         trusted_proxies: config.admission.trusted_proxies.clone(),
         drain: Default::default(),
         spread: config.shutdown.spread(),
-        polling_ends,
+        slow_consumers: Default::default(),
         config: config.gateway.clone(),
         bus,
         services,
         registry,
         keyring: keyring::Current::new(keyring),
-    });
-    (gateway, socket::Ends { full, polling })
+    })
 }

@@ -79,10 +79,10 @@ impl Refusal {
         struct Ack<'a> {
             error: &'a Refusal,
         }
-        to_json(&[Ack { error: self }])
+        to_json(&Ack { error: self })
     }
 
-    /// As the event `error`, for a client that did not request an acknowledgement: the arguments `[{…,"event"}]`.
+    /// As the event `error`, for a client that did not request an acknowledgement: the argument `{…,"event"}`.
     pub fn as_event_args(&self, event: &str) -> String {
         #[derive(Serialize)]
         struct Event<'a> {
@@ -90,7 +90,7 @@ impl Refusal {
             refusal: &'a Refusal,
             event: &'a str,
         }
-        to_json(&[Event { refusal: self, event }])
+        to_json(&Event { refusal: self, event })
     }
 }
 
@@ -106,8 +106,8 @@ mod tests {
     #[test]
     fn a_refusal_has_the_contracts_shape() {
         let refusal = Refusal { retry_after_ms: Some(50), ..Refusal::new(Code::RateLimited, "Slow down") };
-        assert_eq!(refusal.as_ack(), r#"[{"error":{"code":"rate_limited","message":"Slow down","retryAfterMs":50}}]"#);
+        assert_eq!(refusal.as_ack(), r#"{"error":{"code":"rate_limited","message":"Slow down","retryAfterMs":50}}"#);
         let args = Refusal::new(Code::NotFound, "Unknown event").as_event_args("x");
-        assert_eq!(args, r#"[{"code":"not_found","message":"Unknown event","event":"x"}]"#);
+        assert_eq!(args, r#"{"code":"not_found","message":"Unknown event","event":"x"}"#);
     }
 }

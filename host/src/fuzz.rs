@@ -1,4 +1,4 @@
-//! Properties that must hold for any bytes of a packet, component, description, configuration, token or operator's request. libFuzzer
+//! Properties that must hold for any bytes of an event, component, description, configuration, token or operator's request. libFuzzer
 //! (`make fuzz`) and the tests call it. It panics if a property does not hold, so the server must never call it.
 
 #![expect(clippy::expect_used, reason = "a failed expectation is a finding")]
@@ -23,11 +23,14 @@ use crate::server::origin::Origins;
 use crate::socket::admission::Limits;
 use crate::toolchain::inspect;
 
-/// A client's packet: the session parses its array as serde_json does, or refuses it.
+/// An event's array. From another server it is split as serde_json parses it, or refused; from a client the wire has split it.
 pub fn packet(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let array = &text[text.find('[').unwrap_or_default()..];
     let whole: Result<Vec<&RawValue>, _> = serde_json::from_str(array);
+    if whole.is_ok() {
+        client_args(array);
+    }
     let (name, inside) = match json::split_event(array) {
         Ok(event) => event,
         Err(json::InvalidJson::Depth) => return,
@@ -44,10 +47,20 @@ pub fn packet(bytes: &[u8]) {
     let texts = |args: &[&RawValue]| args.iter().map(|arg| arg.get().to_owned()).collect::<Vec<_>>();
     assert_eq!(texts(&args), texts(&whole[1..]), "the arguments differ");
     let refusal = Refusal::new(Code::Invalid, "no").as_event_args(&name);
-    json::check_array(&refusal).expect("a refusal is an array");
+    json::check(&refusal).expect("a refusal is JSON");
     if names::check_event(&name).is_ok() {
         let sent = packet_text(&name, inside);
         assert_eq!(json::split_event(&sent).map(|(name, _)| name), Ok(name), "the sent event has another name");
+    }
+}
+
+/// The arguments of a client's event, which the wire accepts at any depth and with unpaired surrogates.
+fn client_args(array: &str) {
+    let text = json::well_formed(array);
+    assert_eq!(json::depth(&text), json::depth(array), "the depth differs");
+    let args: Vec<&RawValue> = serde_json::from_str(&text).expect("well-formed arguments are no JSON");
+    for arg in args.iter().filter(|arg| arg.get().starts_with('"')) {
+        serde_json::from_str::<String>(arg.get()).expect("an argument is no text");
     }
 }
 

@@ -126,8 +126,8 @@ fn end_of_string(text: &str) -> usize {
     text.len()
 }
 
-/// One pass over the bytes, before a parser recurses or allocates for them.
-fn depth(text: &str) -> Result<(), InvalidJson> {
+/// Checks the nesting only. One pass over the bytes, before a parser recurses or allocates for them.
+pub fn depth(text: &str) -> Result<(), InvalidJson> {
     let (mut depth, mut string, mut escaped) = (0usize, false, false);
     for byte in text.bytes() {
         if string {

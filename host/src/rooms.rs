@@ -10,12 +10,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use hubbub_wire::Socket;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::mpsc;
 
 use crate::clock::Clock;
 use crate::names::{self, SocketId};
-use adapter::{Adapter, Sid, Str};
+use adapter::Adapter;
 use members::Size;
 use peers::Peers;
 use tap::Taps;
@@ -41,22 +41,16 @@ pub struct Send<'a> {
     pub except: &'a [String],
     pub except_socket: Option<SocketId>,
     /// The whole array, `["event",…]`.
-    pub text: Str,
+    pub text: &'a str,
     /// It may be dropped at a full queue, and then does not make its client a slow consumer.
     pub volatile: bool,
 }
 
-/// Members with a full queue, reported to the gateway, which disconnects them.
-pub struct SlowMembers {
-    pub namespace: Arc<str>,
-    pub sids: Vec<Sid>,
-}
+type Namespaces = HashMap<Arc<str>, Arc<Adapter>>;
 
 pub struct Rooms {
-    namespaces: RwLock<HashMap<Arc<str>, Arc<Adapter>>>,
-    /// Adapters that were replaced because two first connects created their namespace twice. Their sockets must reconnect.
-    replaced: Mutex<Vec<Arc<Adapter>>>,
-    full: mpsc::Sender<SlowMembers>,
+    /// Those with a member, and those that are kept.
+    namespaces: RwLock<Namespaces>,
     watched: RwLock<Vec<(String, String)>>,
     changed: Mutex<HashSet<(Arc<str>, Arc<str>)>>,
     /// Packets put into members' queues.
@@ -70,12 +64,9 @@ pub struct Rooms {
 }
 
 impl Rooms {
-    /// `full` receives slow members. If it is full itself, they are reported again at the next packet.
-    pub fn new(full: mpsc::Sender<SlowMembers>, per_socket: usize, peers: Option<Arc<dyn Peers>>) -> Arc<Self> {
+    pub fn new(per_socket: usize, peers: Option<Arc<dyn Peers>>) -> Arc<Self> {
         Arc::new(Self {
             namespaces: RwLock::default(),
-            replaced: Mutex::default(),
-            full,
             watched: RwLock::default(),
             changed: Mutex::default(),
             deliveries: AtomicU64::new(0),
@@ -98,37 +89,60 @@ impl Rooms {
         self.all().iter().map(|adapter| adapter.members(|members| members.room_count())).sum()
     }
 
-    /// Adds a namespace. Returns the adapter that it replaced, if any.
-    pub(crate) fn add(&self, adapter: Arc<Adapter>) -> Option<Arc<Adapter>> {
-        if let Some(peers) = &self.peers {
-            peers.namespace_changed(adapter.path(), true);
+    /// Sockets with packets in their queue.
+    pub fn waiting(&self) -> usize {
+        let is_waiting = |socket: &&Socket| socket.connection().waiting().0 > 0;
+        self.all().iter().map(|adapter| adapter.members(|members| members.all().filter(is_waiting).count())).sum()
+    }
+
+    /// Adds a socket to a namespace.
+    pub fn add(
+        self: &Arc<Self>,
+        path: &str,
+        id: SocketId,
+        socket: Socket,
+        user: Option<&str>,
+        tenant: Option<&str>,
+    ) -> Arc<Adapter> {
+        // Held until the socket is in, so that the namespace is not removed as empty meanwhile.
+        let mut namespaces = self.namespaces.write();
+        let adapter = self.get_or_open(&mut namespaces, path);
+        adapter.add(id, socket, user, tenant);
+        adapter
+    }
+
+    /// Opens a namespace that is kept without members, so that other servers know that it is here.
+    pub fn keep(self: &Arc<Self>, path: &str) {
+        self.get_or_open(&mut self.namespaces.write(), path).keep();
+    }
+
+    fn get_or_open(self: &Arc<Self>, namespaces: &mut Namespaces, path: &str) -> Arc<Adapter> {
+        if let Some(adapter) = namespaces.get(path) {
+            return adapter.clone();
         }
-        self.namespaces.write().insert(adapter.path().clone(), adapter)
+        let adapter = Adapter::new(path, self.clone());
+        namespaces.insert(adapter.path().clone(), adapter.clone());
+        if let Some(peers) = &self.peers {
+            peers.namespace_changed(path, true);
+        }
+        adapter
     }
 
-    /// Marks an adapter as replaced: its sockets must reconnect.
-    pub(crate) fn replace(&self, old: Arc<Adapter>) {
-        old.set_replaced();
-        self.replaced.lock().push(old);
-    }
-
-    /// Reports members with a full queue. If the channel is full, they are reported again at the next packet.
-    pub(crate) fn report_full(&self, namespace: &Arc<str>, sids: Vec<Sid>) {
-        let _ = self.full.try_send(SlowMembers { namespace: namespace.clone(), sids });
-    }
-
-    /// Removes a namespace that the gateway deletes. A socket that connects at this moment is closed, so that it reconnects.
-    pub fn remove(&self, path: &str) {
-        if let Some(adapter) = self.namespaces.write().remove(path) {
-            adapter.set_replaced();
+    /// Removes a socket from its namespace and all its rooms. A namespace without members is removed, unless it is kept.
+    pub fn remove(&self, adapter: &Adapter, socket: SocketId) {
+        adapter.remove(socket);
+        if adapter.is_kept() || !adapter.members(|members| members.is_empty()) {
+            return;
+        }
+        let mut namespaces = self.namespaces.write();
+        // It may have a member again, or be replaced already.
+        let is_this = namespaces.get(adapter.path()).is_some_and(|here| std::ptr::eq(&**here, adapter));
+        if is_this && adapter.members(|members| members.is_empty()) {
+            namespaces.remove(adapter.path());
             if let Some(peers) = &self.peers {
-                peers.namespace_changed(path, false);
+                peers.namespace_changed(adapter.path(), false);
             }
         }
-    }
-
-    pub fn take_replaced(&self) -> Vec<Arc<Adapter>> {
-        std::mem::take(&mut self.replaced.lock())
     }
 
     /// Sends an event to clients here, then to those of the other nodes.

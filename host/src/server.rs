@@ -1,7 +1,6 @@
 //! The public port: listeners, HTTP, CORS, the API for backends, and the pages. Websockets and polls are handled by `socket`.
 
 pub mod accept;
-pub mod admission;
 pub mod api;
 pub mod body;
 pub mod demo;
@@ -11,4 +10,5 @@ pub mod hosts;
 pub mod http1;
 pub mod origin;
 pub mod page;
+pub mod watch;
 pub mod web;

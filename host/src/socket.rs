@@ -3,35 +3,30 @@
 
 pub mod admission;
 pub mod caller;
-pub mod connect;
+mod connect;
 pub mod drain;
+mod handler;
 pub mod limit;
+pub mod open;
 pub mod pace;
 pub mod permits;
-pub mod reaper;
 pub mod session;
-pub mod slow_consumers;
 pub mod sockets;
 pub mod tcp_permits;
-pub mod transport;
+mod trim;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use engineioxide::service::NotFoundService;
+use hubbub_wire::Takeover;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use socketioxide::SocketIo;
-use socketioxide::service::SocketIoService;
-use socketioxide_core::Sid;
-use tokio::sync::mpsc;
 
 use crate::auth::logins::Logins;
 use crate::bus::Bus;
 use crate::call::registry::Registry;
 use crate::proxies::Network;
-use crate::rooms::SlowMembers;
-use crate::rooms::adapter::Adapter;
+use crate::telemetry::Often;
 use crate::transaction::services::Services;
 use admission::Limits;
 use drain::Drain;
@@ -44,10 +39,11 @@ use sockets::Sockets;
 pub struct Config {
     /// Bytes of a client's packet. Past it the connection is closed, as the protocol defines.
     pub max_payload: u64,
-    /// Packets that may wait to be sent to one client. Past it the client is disconnected. Metric: `slow_consumers`.
+    /// Packets that may wait to be sent to one client, which is not read from while half as many wait. Past it the client is
+    /// disconnected. Metric: `slow_consumers`.
     pub client_queue: usize,
-    /// Bytes that may wait to be sent to one client that does not read or poll; 0 means no limit. Past it the client is
-    /// disconnected, at the next check (every 100 ms). Metric: `slow_consumers`.
+    /// Bytes that may wait to be sent to one client that does not read or poll; 0 means no limit. The client is not read from
+    /// while half as many wait. Past it the client is disconnected. Metric: `slow_consumers`.
     pub client_bytes: u64,
     /// Events of one socket that may wait for their turn. Past it an event is refused with `rate_limited`. Metric:
     /// `events_refused`.
@@ -109,12 +105,6 @@ pub struct Config {
     #[serde(deserialize_with = "crate::duration::deserialize")]
     #[schemars(with = "crate::duration::Text")]
     pub connect_wait: Duration,
-    /// How long an empty namespace of a pattern, such as `/course/42`, is kept.
-    #[serde(deserialize_with = "crate::duration::deserialize")]
-    #[schemars(with = "crate::duration::Text")]
-    pub namespace_idle: Duration,
-    /// Namespaces of patterns such as `/course/{id}`. Past it those that have been empty the longest are removed.
-    pub max_namespaces: usize,
     /// How long a socket stays after its token has expired, so that the client can send a new one. Past it the connection is
     /// closed, and a stock client reconnects with the token that its `auth` gives then. Metric: `connections_expired`.
     #[serde(deserialize_with = "crate::duration::deserialize")]
@@ -149,8 +139,6 @@ impl Default for Config {
             http_idle: seconds(75),
             upgrade_timeout: seconds(10),
             connect_wait: seconds(5),
-            namespace_idle: seconds(60),
-            max_namespaces: 10_000,
             expiry_grace: seconds(5),
             max_age: Duration::ZERO,
         }
@@ -173,58 +161,48 @@ pub struct Gateway {
     pub drain: Drain,
     /// The time over which a drain spreads the disconnects.
     pub spread: Duration,
-    /// Polling connections to close.
-    pub polling_ends: mpsc::Sender<Sid>,
+    pub slow_consumers: Often,
     pub config: Config,
 }
 
-/// socketioxide with the host's adapter.
-pub type Io = SocketIo<Adapter>;
+/// The Socket.IO service, to serve on `/socket.io/`.
+pub type Wire = hubbub_wire::Wire<Gateway>;
 
-/// socketioxide's service, to serve on `/socket.io/`.
-pub type Service = SocketIoService<NotFoundService, Adapter>;
+/// Events that a client may send to a namespace before its connect is answered. A stock client sends none.
+const EARLY_EVENTS: usize = 64;
 
-/// Builds socketioxide with the gateway's settings.
-pub fn build_io(gateway: &Gateway) -> (Service, Io) {
+/// How long a connection that is closed may take to receive what is queued for it.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Builds the Socket.IO service. `takeover` takes a websocket out of hyper.
+pub fn wire(gateway: &Arc<Gateway>, takeover: Takeover) -> Wire {
     let config = &gateway.config;
-    SocketIo::builder()
-        .req_path("/socket.io")
-        .ping_interval(config.ping_interval)
-        .ping_timeout(config.ping_timeout)
-        .connect_timeout(config.connect_timeout)
-        .max_buffer_size(config.client_queue)
-        .max_payload(config.max_payload)
-        // `max_payload` bounds polling only.
-        .ws_max_message_size(config.max_payload as usize)
-        .ws_max_frame_size(config.max_payload as usize)
-        // The buffer lives as long as the connection; a longer packet is read in pieces.
-        .ws_read_buffer_size(READ_BUFFER)
-        .with_adapter::<Adapter>(gateway.services.rooms.clone())
-        .build_svc()
-}
-
-/// Bytes read from a websocket at a time.
-const READ_BUFFER: usize = 512;
-
-/// The queues of clients to disconnect.
-pub struct Ends {
-    /// Clients with a full queue.
-    pub full: mpsc::Receiver<SlowMembers>,
-    /// Polling connections.
-    pub polling: mpsc::Receiver<Sid>,
+    let max_payload = usize::try_from(config.max_payload).unwrap_or(usize::MAX);
+    let wire = hubbub_wire::Config {
+        ping_interval: config.ping_interval,
+        ping_timeout: config.ping_timeout,
+        max_payload,
+        connect_timeout: config.connect_timeout,
+        upgrade_timeout: config.upgrade_timeout,
+        queue_packets: config.client_queue,
+        queue_bytes: usize::try_from(config.client_bytes).ok().filter(|bytes| *bytes > 0).unwrap_or(usize::MAX),
+        // The port limits it, and answers in its own form.
+        body_timeout: Duration::MAX,
+        attachment_bytes: max_payload,
+        early_events: EARLY_EVENTS,
+        close_timeout: CLOSE_TIMEOUT,
+        ..hubbub_wire::Config::default()
+    };
+    Wire::with_takeover(gateway.clone(), wire, takeover)
 }
 
 /// Starts the tasks that run beside the sockets. They end when the set is dropped.
-pub fn start(gateway: &Arc<Gateway>, io: &Io, service: Service, ends: Ends) -> tokio::task::JoinSet<()> {
+pub fn start(gateway: &Arc<Gateway>) -> tokio::task::JoinSet<()> {
     let mut tasks = tokio::task::JoinSet::new();
-    tasks.spawn(connect::open_namespaces(gateway.clone(), io.clone()));
+    tasks.spawn(connect::keep_namespaces(gateway.clone()));
     tasks.spawn(session::expiry::run(gateway.clone()));
-    tasks.spawn(reaper::end_slow_clients(gateway.clone(), io.clone(), ends.full));
-    tasks.spawn(slow_consumers::end_stalled_clients(gateway.clone()));
-    tasks.spawn(drain::end_polling(service, ends.polling));
     tasks.spawn(drain::end_old_connections(gateway.clone()));
     tasks.spawn(drain::run(gateway.clone()));
-    tasks.spawn(reaper::reap_namespaces(gateway.clone(), io.clone()));
-    tasks.spawn(reaper::trim_memory(gateway.clone()));
+    tasks.spawn(trim::trim_memory(gateway.clone()));
     tasks
 }

@@ -85,7 +85,6 @@ pub struct Metrics {
     pub events_refused: Family<ReasonLabel, Counter>,
     slow_consumers: Family<ReasonLabel, Counter>,
     upgrades_failed: Family<ReasonLabel, Counter>,
-    pub stalled_clients: Gauge,
     pub limits_passed: Family<LimitLabels, Counter>,
     pub accept_errors: Family<ListenerLabel, Counter>,
     pub http_closed: Family<ReasonLabel, Counter>,
@@ -181,10 +180,9 @@ impl Metrics {
             upgrades_failed: register(
                 r,
                 "upgrades_failed",
-                "Upgrades to websocket that failed, by reason: closed, timeout or unexpected; their clients continue polling",
+                "Upgrades to websocket that failed, by reason: closed, timeout, unexpected or session_ended; their clients continue polling",
                 Family::default(),
             ),
-            stalled_clients: register(r, "stalled_clients", "Clients that did not read at the last check", Gauge::default()),
             limits_passed: register(
                 r,
                 "limits_passed",
@@ -339,7 +337,7 @@ impl Metrics {
             }
         }
         drop(metrics.limits_passed.get_or_create(&LimitLabels { limit: "descriptors", outcome: "refused" }));
-        for reason in ["closed", "timeout", "unexpected"] {
+        for reason in ["closed", "timeout", "unexpected", "session_ended"] {
             drop(metrics.upgrades_failed.get_or_create(&ReasonLabel { reason }));
         }
         for reason in traces::DROPPED {

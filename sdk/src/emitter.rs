@@ -80,7 +80,7 @@ impl<T: ?Sized> Emits<T> {
         self
     }
 
-    /// The event is dropped for a client with a queue that is more than half full. Other events count against the queue's limit.
+    /// The event is dropped for a client with a full queue. Other events count against the queue's limit.
     #[must_use]
     pub fn volatile(mut self) -> Self {
         self.how |= Delivery::VOLATILE;
@@ -161,7 +161,7 @@ impl<T: Serialize + ?Sized> Within<'_, T> {
         self
     }
 
-    /// The event is dropped for a client with a queue that is more than half full. Other events count against the queue's limit.
+    /// The event is dropped for a client with a full queue. Other events count against the queue's limit.
     pub fn volatile(mut self) -> Self {
         self.how |= Delivery::VOLATILE;
         self

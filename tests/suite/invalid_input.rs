@@ -126,7 +126,8 @@ async fn unusual_event_names_end_at_most_their_own_connection() {
         let mut eva = server.connect("/chat", user("eva")).await;
         eva.send_raw(&format!("42/chat,901{args}")).await;
         if let Some(ack) = eva.acked_or_ended(901).await {
-            assert_eq!(ack["error"]["code"], "invalid", "{args}");
+            let code = if args.starts_with("[7") { "not_found" } else { "invalid" };
+            assert_eq!(ack["error"]["code"], code, "{args}");
         }
         others.keep_chatting().await;
     }
@@ -146,7 +147,7 @@ async fn an_unknown_event_is_not_found() {
 }
 
 #[tokio::test]
-async fn deep_nesting_binary_and_trailing_garbage_are_invalid() {
+async fn deep_nesting_and_binary_are_invalid_and_trailing_garbage_ends_the_connection() {
     let (server, mut others) = chatting_server().await;
     let mut eva = member(&server, "eva", "c1").await;
     for depth in [65, 1000, 40_000] {
@@ -157,11 +158,12 @@ async fn deep_nesting_binary_and_trailing_garbage_are_invalid() {
     eva.send_raw("451-/chat,801[\"chat:message\",{\"_placeholder\":true,\"num\":0}]").await;
     eva.send_binary(vec![1, 2, 3]).await;
     assert_eq!(eva.acked(801).await["error"]["code"], "invalid", "a binary attachment");
-    for (id, garbage) in [(802, "garbage"), (803, "[1]"), (804, "}")] {
-        eva.send_raw(&format!("42/chat,{id}[\"chat:typing\",{{\"chatId\":\"c1\"}}]{garbage}")).await;
-        assert_eq!(eva.acked(id).await["error"]["code"], "invalid", "followed by {garbage}");
-    }
     assert_eq!(eva.ask("chat:typing", json!({"chatId": "c1"})).await, json!({}), "and the socket stays open");
+    for garbage in ["garbage", "[1]", "}"] {
+        let mut eva = member(&server, "eva", "c1").await;
+        eva.send_raw(&format!("42/chat,802[\"chat:typing\",{{\"chatId\":\"c1\"}}]{garbage}")).await;
+        assert_eq!(eva.ended().await, End::Closed, "followed by {garbage}, which is not JSON");
+    }
     others.keep_chatting().await;
 }
 
@@ -210,4 +212,20 @@ async fn events_before_the_namespace_connects_are_ignored() {
     }
     polling.send("42/chat,[\"chat:message\",{\"chatId\":\"c1\",\"content\":\"nor was I\"}]".into()).await;
     others.1.expect_none("chat:message").await;
+}
+
+#[tokio::test]
+async fn a_sockets_id_opens_and_feeds_no_session() {
+    let (server, mut others) = chatting_server().await;
+    let victim = Polling::open(&server).await;
+    let auth = json!({"token": user("eva").sign()});
+    let Packet::Connect { data, .. } = victim.connect("/chat", Some(&auth)).await else { panic!("refused") };
+    let id = data["sid"].as_str().expect("a socket id");
+    assert_ne!(id, victim.sid());
+    let url = victim.url().replace(victim.sid(), id);
+    let posted = server.http().post(&url).body("41/chat,").send().await.expect("an answer");
+    assert_eq!((posted.status().as_u16(), posted.text().await.expect("a body").contains("Session ID unknown")), (400, true));
+    assert_eq!(server.http().get(&url).send().await.expect("an answer").status(), 400);
+    assert_eq!(victim.send(r#"42/chat,1["chat:join",{"chatId":"c1"}]"#.into()).await, 200, "the session is untouched");
+    others.keep_chatting().await;
 }

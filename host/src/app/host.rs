@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use tokio::sync::mpsc;
 
 use super::in_use::open_within;
 use super::metrics;
@@ -26,8 +25,8 @@ use crate::deploy::releases::Releases;
 use crate::deploy::stage::Stage;
 use crate::names::{self, IdSource};
 use crate::presence::Presences;
+use crate::rooms::Rooms;
 use crate::rooms::peers::Peers;
-use crate::rooms::{Rooms, SlowMembers};
 use crate::sandbox::{CacheKey, Sandbox};
 use crate::storage::{Embedded, NoStorage, OpenError, Postgres, Storage};
 use crate::telemetry::Metrics;
@@ -35,9 +34,6 @@ use crate::telemetry::collected::register_releases;
 use crate::telemetry::traces::{self, Tracer};
 use crate::timers::Timers;
 use crate::transaction::services::Services;
-
-/// Limit of the queue in which rooms report slow members.
-const FULL_QUEUE: usize = 1024;
 
 /// The parts below the sockets.
 pub(super) struct Host {
@@ -47,8 +43,6 @@ pub(super) struct Host {
     pub(super) bus: Arc<Bus>,
     pub(super) exports: Option<traces::Exports>,
     pub(super) queues: Option<cluster::Queues>,
-    /// Slow members, reported by rooms.
-    pub(super) full: mpsc::Receiver<SlowMembers>,
 }
 
 impl Host {
@@ -62,12 +56,11 @@ impl Host {
         let sandbox = Arc::new(Sandbox::new(sandbox, cache_key(&config.server.data)?)?);
         let storage = storage(config).await.context("storage")?;
         let (tracer, exports) = Tracer::new(&config.traces, &metrics)?;
-        let (report, full) = mpsc::channel(FULL_QUEUE);
         let node = names::node_name().context("the operating system gives no randomness")?;
         let (cluster, queues) =
             Cluster::build(&config.redis, &config.bridge, node, config.presence.lease).context("the cluster")?.unzip();
         let peers = cluster.as_ref().map(|cluster| cluster.peers.clone());
-        let rooms = Rooms::new(report, config.gateway.socket_rooms, peers.clone().map(|peers| peers as Arc<dyn Peers>));
+        let rooms = Rooms::new(config.gateway.socket_rooms, peers.clone().map(|peers| peers as Arc<dyn Peers>));
         let services = services(config, storage, rooms, cluster, metrics.clone(), tracer)?;
         metrics::register(&metrics, services.storage.clone(), services.rooms.clone(), peers);
         let registry = Registry::new();
@@ -78,7 +71,7 @@ impl Host {
         let stage = Arc::new(stage(config, sandbox, services.clone()));
         let releases = Arc::new(releases(config, stage, &services, registry.clone())?);
         let bus = Bus::new(config.bus.clone(), services.clone(), registry.clone());
-        Ok(Self { services, registry, releases, bus, exports, queues, full })
+        Ok(Self { services, registry, releases, bus, exports, queues })
     }
 }
 
@@ -122,8 +115,7 @@ async fn storage(config: &Config) -> anyhow::Result<Arc<dyn Storage>> {
 
 /// A stage that only describes components: without keys, storage or a cluster.
 pub fn offline_stage(config: &Config) -> anyhow::Result<Stage> {
-    let (report, _) = mpsc::channel(1);
-    let (rooms, metrics) = (Rooms::new(report, 0, None), Arc::new(Metrics::new()));
+    let (rooms, metrics) = (Rooms::new(0, None), Arc::new(Metrics::new()));
     let services = services(config, Arc::new(NoStorage), rooms, None, metrics, Tracer::default())?;
     let key = CacheKey::passing().context("the operating system gives no randomness")?;
     let sandbox = Arc::new(Sandbox::new(config.sandbox.clone(), key)?);

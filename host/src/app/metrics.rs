@@ -14,15 +14,16 @@ use crate::{descriptors, memory};
 pub(super) fn register(metrics: &Metrics, storage: Arc<dyn Storage>, rooms: Arc<Rooms>, peers: Option<Arc<Peers>>) {
     let read = move || {
         let peers = peers.iter().flat_map(|peers| peers.metrics());
-        of(&storage.stats(), rooms.deliveries.load(Ordering::Relaxed), peers)
+        of(&storage.stats(), rooms.deliveries.load(Ordering::Relaxed), rooms.waiting() as i64, peers)
     };
     metrics.extend(|registry| collected::register(registry, read));
 }
 
 /// The metrics of storage, of deliveries, of the other nodes and of the process.
-pub(crate) fn of(stats: &Stats, deliveries: u64, peers: impl IntoIterator<Item = Metric>) -> Vec<Metric> {
+pub(crate) fn of(stats: &Stats, deliveries: u64, stalled: i64, peers: impl IntoIterator<Item = Metric>) -> Vec<Metric> {
     let mut metrics = vec![
-        Metric::Counter("deliveries", "Packets that were put into clients' queues", deliveries),
+        Metric::Counter("deliveries", "Packets that were sent to clients, or put into their queues", deliveries),
+        Metric::Gauge("stalled_clients", "Sockets with packets in their queue", stalled),
         Metric::Gauge("storage_queued", "Commits that wait to be written", stats.queued as i64),
         Metric::Counter("storage_groups", "Groups of commits that were written, each with one sync", stats.groups),
         Metric::Counter("storage_commits", "Commits that were written", stats.sets),

@@ -10,15 +10,15 @@ use super::*;
 use crate::admin::{self, Admin, status, taps, watchers};
 use crate::config::Mode;
 use crate::rooms::tap::Payloads;
-use crate::server::{api, demo, docs, web};
+use crate::server::{api, demo, docs, watch, web};
 use crate::socket;
 
 /// The routes of the public port.
-pub(super) fn public(app: &App, service: socket::Service, port: u16) -> Routes {
+pub(super) fn public(app: &App, port: u16) -> Routes {
     let docs = docs::Docs::new(app.gateway.registry.clone(), port, app.gateway.keyring.get().claim_names());
     let web = Arc::new(web::Web {
         gateway: app.gateway.clone(),
-        service,
+        wire: socket::wire(&app.gateway, watch::take_over),
         started: Instant::now(),
         docs,
         origins: app.front.origins.clone(),

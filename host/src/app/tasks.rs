@@ -31,13 +31,10 @@ pub(super) struct Tasks {
 
 impl Tasks {
     /// Starts the sockets' tasks, the cluster, the bus, timers, deployments and the exporter of traces.
-    pub(super) fn start(app: &mut App, io: &socket::Io, service: socket::Service) -> Self {
+    pub(super) fn start(app: &mut App) -> Self {
         let (gateway, services, releases) = (&app.gateway, &app.gateway.services, &app.releases);
-        let Starting { ends, queues, exports, sources, egress } = std::mem::take(&mut app.starting);
-        let mut all = JoinSet::new();
-        if let Some(ends) = ends {
-            all = socket::start(gateway, io, service, ends);
-        }
+        let Starting { queues, exports, sources, egress } = std::mem::take(&mut app.starting);
+        let mut all = socket::start(gateway);
         let notices = Notices { services: services.clone(), registry: gateway.registry.clone(), bus: app.bus.clone() };
         if let (Some(cluster), Some(queues)) = (&services.cluster, queues) {
             cluster.start(queues, &services.rooms, &mut all);

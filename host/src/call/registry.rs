@@ -15,12 +15,14 @@ use super::manifest::Manifest;
 use super::release::Release;
 use super::routes::{Collision, DeployedPlugins, Live, Routes, build};
 use crate::names::PluginName;
-use crate::transaction::profile::Tenancy;
+use crate::transaction::profile::{Pattern, Tenancy};
 
 /// All plugins of this node.
 pub struct Registry {
     deployed_plugins: Mutex<DeployedPlugins>,
     routes: ArcSwap<Routes>,
+    /// The namespaces that a plugin has or had since the start.
+    known: Mutex<Vec<Pattern>>,
     next_id: AtomicU32,
     /// The version, which grows with every change.
     changes: watch::Sender<u64>,
@@ -31,6 +33,7 @@ impl Registry {
         Arc::new(Self {
             deployed_plugins: Mutex::default(),
             routes: ArcSwap::default(),
+            known: Mutex::default(),
             next_id: AtomicU32::new(0),
             changes: watch::Sender::new(0),
         })
@@ -39,6 +42,11 @@ impl Registry {
     /// The current routes.
     pub fn routes(&self) -> Guard<Arc<Routes>> {
         self.routes.load()
+    }
+
+    /// Whether a plugin has this namespace, or had it since the start: it may be away for a moment only.
+    pub fn is_known(&self, namespace: &str) -> bool {
+        self.routes().namespace(namespace).is_some() || self.known.lock().iter().any(|pattern| pattern.matches(namespace))
     }
 
     /// Whether a live plugin with tenancy `none` describes this room, so that all tenants share it.
@@ -97,6 +105,14 @@ impl Registry {
             }
         }
         *deployed_plugins = next;
+        {
+            let mut known = self.known.lock();
+            for route in routes.namespaces() {
+                if !known.iter().any(|pattern| pattern.text == route.pattern.text) {
+                    known.push(route.pattern.clone());
+                }
+            }
+        }
         self.routes.store(Arc::new(routes));
         self.changes.send_modify(|version| *version += 1);
         Ok(())

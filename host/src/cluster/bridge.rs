@@ -20,7 +20,6 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::redis::Redis;
-use crate::rooms::adapter::Str;
 use crate::rooms::members::is_hosts;
 use crate::rooms::{Send, To};
 use crate::telemetry::collected::Metric;
@@ -141,7 +140,7 @@ impl BridgeMetrics {
 
 /// One message to publish. Events are encoded by the sending task, so that the emitter does not wait for that.
 pub enum Parcel {
-    Event { namespace: String, rooms: Vec<String>, except: Vec<String>, text: Str, volatile: bool },
+    Event { namespace: String, rooms: Vec<String>, except: Vec<String>, text: Arc<str>, volatile: bool },
     Ready { channel: String, bytes: Bytes },
 }
 
@@ -192,7 +191,7 @@ impl Bridge {
             namespace: namespace.to_owned(),
             rooms,
             except,
-            text: send.text.clone(),
+            text: send.text.into(),
             volatile: send.volatile,
         });
     }
@@ -257,7 +256,7 @@ mod tests {
     }
 
     fn send<'a>(to: To<'a>) -> Send<'a> {
-        Send { to, except: &[], except_socket: None, text: r#"["e"]"#.to_owned().into(), volatile: false }
+        Send { to, except: &[], except_socket: None, text: r#"["e"]"#, volatile: false }
     }
 
     #[test]

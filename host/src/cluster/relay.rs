@@ -109,7 +109,7 @@ impl Relay {
             To::Tenant(tenant) => Recipients::Rooms(vec![members::tenant(tenant)]),
             To::Everyone => Recipients::Rooms(vec![members::everyone()]),
         };
-        self.enqueue(namespace, to, send.except, send.volatile, &send.text);
+        self.enqueue(namespace, to, send.except, send.volatile, send.text);
     }
 
     /// Publishes a notice about this node to all nodes, this one included.
@@ -265,5 +265,5 @@ async fn deliver(rooms: &Rooms, header: &Header<'_>, text: String) {
         Recipients::Join { user, room } => return adapter.move_user(user, room, true),
         Recipients::Leave { user, room } => return adapter.move_user(user, room, false),
     };
-    adapter.send(Send { to, except: &header.except, except_socket: None, text: text.into(), volatile: header.volatile }).await;
+    adapter.send(Send { to, except: &header.except, except_socket: None, text: &text, volatile: header.volatile }).await;
 }

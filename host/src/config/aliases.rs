@@ -1,4 +1,5 @@
-//! Keys that were renamed. The old name works for one more version, with a line in the log that names the new one.
+//! Keys that were renamed or removed. The old name works for one more version, with a line in the log that names the new one; a
+//! removed key is ignored for one more version, with a line in the log.
 
 use super::ConfigError;
 use super::tree::{Node, Place};
@@ -7,7 +8,10 @@ use super::tree::{Node, Place};
 const RENAMED: [(&str, &str); 3] =
     [("door", "admission"), ("redis.beat", "redis.heartbeat"), ("redis.ledger", "redis.room_counts")];
 
-/// Moves values from old names to new ones. Returns a warning for each.
+/// Keys without an effect.
+const REMOVED: [&str; 2] = ["gateway.namespace_idle", "gateway.max_namespaces"];
+
+/// Moves values from old names to new ones, and drops those of removed keys. Returns a warning for each.
 ///
 /// # Errors
 /// If both names are set.
@@ -21,6 +25,11 @@ pub(super) fn rename(root: &mut Place) -> Result<Vec<String>, ConfigError> {
         }
         notes.push(format!("{set}: `{old}` was renamed to `{new}`, and its old name works for this version only"));
         put(root, new, value);
+    }
+    for key in REMOVED {
+        if let Some(value) = take(root, key) {
+            notes.push(format!("{}: `{key}` has no effect any more, and is an error in the next version", named(key, &value)));
+        }
     }
     Ok(notes)
 }

@@ -277,6 +277,15 @@ fn the_old_name_of_a_section_works_with_a_note() {
 }
 
 #[test]
+fn a_removed_key_is_ignored_with_a_note() {
+    let file: Table = "[gateway]\nmax_namespaces = 5".parse().unwrap();
+    let variables = BTreeMap::from([("HUBBUB_GATEWAY__NAMESPACE_IDLE".into(), "1s".into())]);
+    let notes = assemble(Mode::Dev, file, &variables).unwrap().notes;
+    assert!(notes.iter().any(|note| note.starts_with("gateway.max_namespaces: `gateway.max_namespaces` has no effect")));
+    assert!(notes.iter().any(|note| note.starts_with("HUBBUB_GATEWAY__NAMESPACE_IDLE: `gateway.namespace_idle` has no effect")));
+}
+
+#[test]
 fn a_section_under_both_names_is_refused() {
     let both = refusal(&[("HUBBUB_DOOR__CONNECTIONS", "7"), ("HUBBUB_ADMISSION__USER_CPU", "1")]);
     assert!(both.contains("HUBBUB_DOOR__CONNECTIONS and HUBBUB_ADMISSION__USER_CPU are both set"), "{both}");

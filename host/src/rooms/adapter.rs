@@ -1,116 +1,65 @@
-//! The socketioxide adapter of one namespace: joins, leaves and sends to the sockets of this node. Only this file and the gateway
-//! name socketioxide. It never decides which sockets may join or what is sent.
+//! One namespace of this node: joins, leaves and sends to its sockets. It never decides which sockets may join or what is sent.
 
-use std::collections::VecDeque;
-use std::convert::Infallible;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use hubbub_wire::{Asked, Message, Outgoing, Socket, next_ask};
 use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
-use socketioxide::adapter::Emitter;
-use socketioxide_core::Value;
-use socketioxide_core::adapter::errors::SocketError;
-use socketioxide_core::adapter::{
-    BroadcastFlags, BroadcastOptions, CoreAdapter, CoreLocalAdapter, DefinedAdapter, Room, SocketEmitter,
-};
-use socketioxide_core::packet::Packet;
-pub use socketioxide_core::{Sid, Str};
+use tokio::time::timeout;
 
-use super::members::{self, Joined, Left, Members, Size, part_name};
+use super::members::{self, Joined, Left, Members, Recipient, Size};
 use super::peers::Change;
 use super::{Rooms, Send, To};
+use crate::json::{self, InvalidJson};
 use crate::names::{self, SocketId};
 
 pub struct Adapter {
-    local: CoreLocalAdapter<Emitter>,
     path: Arc<str>,
     rooms: Arc<Rooms>,
     members: Mutex<Members>,
-    replaced: AtomicBool,
-    /// Since when the namespace has no members.
-    empty_since: Mutex<Option<Instant>>,
-}
-
-impl DefinedAdapter for Adapter {}
-
-impl CoreAdapter<Emitter> for Adapter {
-    type Error = Infallible;
-    type State = Arc<Rooms>;
-    type AckStream = <Emitter as SocketEmitter>::AckStream;
-    type InitRes = ();
-
-    fn new(rooms: &Arc<Rooms>, local: CoreLocalAdapter<Emitter>) -> Self {
-        Self {
-            path: local.path().as_str().into(),
-            local,
-            rooms: rooms.clone(),
-            members: Mutex::default(),
-            replaced: AtomicBool::new(false),
-            empty_since: Mutex::new(Some(Instant::now())),
-        }
-    }
-
-    /// Two first connects to one dynamic namespace create it twice. In socketioxide the second replaces the first one, after which
-    /// the sockets of the first would receive nothing.
-    fn init(self: Arc<Self>, on_success: impl FnOnce() + std::marker::Send + 'static) {
-        let old = self.rooms.add(self.clone());
-        on_success();
-        if let Some(old) = old {
-            self.rooms.replace(old);
-        }
-    }
-
-    async fn broadcast_with_ack(
-        &self,
-        packet: Packet,
-        opts: BroadcastOptions,
-        timeout: Option<Duration>,
-    ) -> Result<Self::AckStream, Infallible> {
-        Ok(self.local.broadcast_with_ack(packet, opts, timeout).0)
-    }
-
-    fn get_local(&self) -> &CoreLocalAdapter<Emitter> {
-        &self.local
-    }
+    /// It is not removed when it has no members.
+    kept: AtomicBool,
 }
 
 impl Adapter {
+    pub(super) fn new(path: &str, rooms: Arc<Rooms>) -> Arc<Self> {
+        Arc::new(Self { path: path.into(), rooms, members: Mutex::default(), kept: AtomicBool::new(false) })
+    }
+
     pub fn path(&self) -> &Arc<str> {
         &self.path
     }
 
-    /// Whether another adapter replaced this one, so that its sockets receive nothing.
-    pub fn is_replaced(&self) -> bool {
-        self.replaced.load(Ordering::Acquire)
+    pub(super) fn keep(&self) {
+        self.kept.store(true, Ordering::Release);
     }
 
-    pub(crate) fn set_replaced(&self) {
-        self.replaced.store(true, Ordering::Release);
+    pub(super) fn is_kept(&self) -> bool {
+        self.kept.load(Ordering::Acquire)
     }
 
-    /// Adds a socket, before it is in the namespace for socketioxide.
-    pub fn add(&self, socket: SocketId, sid: Sid, user: Option<&str>, tenant: Option<&str>) {
-        *lock(&self.empty_since) = None;
+    /// Adds a socket.
+    pub(super) fn add(&self, id: SocketId, socket: Socket, user: Option<&str>, tenant: Option<&str>) {
         let user: Option<Arc<str>> = user.map(|user| names::scoped(tenant, user).into());
         let mut members = lock(&self.members);
-        members.add(socket, sid, user.clone());
+        members.add(id, socket, user.clone());
         if let Some(peers) = &self.rooms.peers {
             user.iter().for_each(|user| peers.user_changed(&self.path, user, true));
         }
         drop(members);
         for room in std::iter::once(members::everyone()).chain(tenant.map(members::tenant)) {
             // Joins to the host's rooms are never refused.
-            let _ = self.join(socket, &room);
+            let _ = self.join(id, &room);
         }
     }
 
     /// Removes a socket that has disconnected from all its rooms.
-    pub fn remove(&self, socket: SocketId) {
-        let (rooms, empty) = {
+    pub(super) fn remove(&self, socket: SocketId) {
+        let rooms = {
             let mut members = lock(&self.members);
             let removed = members.remove(socket);
             if let Some(peers) = &self.rooms.peers {
@@ -119,13 +68,10 @@ impl Adapter {
                     peers.user_changed(&self.path, user, false);
                 }
             }
-            (removed.left, members.is_empty())
+            removed.left
         };
         for left in rooms {
             self.rooms.note_change(&self.path, &left.room);
-        }
-        if empty {
-            *lock(&self.empty_since) = Some(Instant::now());
         }
     }
 
@@ -134,14 +80,13 @@ impl Adapter {
             let mut members = lock(&self.members);
             let joined = members.join(socket, room, self.rooms.per_socket);
             // Reported under the lock, so that the reports have the order of the changes.
-            if let (Some(peers), Joined::Part(..)) = (&self.rooms.peers, &joined) {
+            if let (Some(peers), Joined::Joined) = (&self.rooms.peers, &joined) {
                 peers.changed(self.joined(&members, socket, room));
             }
             joined
         };
         match joined {
-            Joined::Part(sid, part) => {
-                self.local.add_all(sid, part);
+            Joined::Joined => {
                 self.rooms.note_change(&self.path, room);
                 Ok(())
             }
@@ -154,13 +99,12 @@ impl Adapter {
         let left = {
             let mut members = lock(&self.members);
             let left = members.leave(socket, room);
-            if let (Some(peers), Some((.., left))) = (&self.rooms.peers, &left) {
+            if let (Some(peers), Some(left)) = (&self.rooms.peers, &left) {
                 peers.changed(self.change(&members, left));
             }
             left
         };
-        if let Some((sid, part, _)) = left {
-            self.local.del(sid, part);
+        if left.is_some() {
             self.rooms.note_change(&self.path, room);
         }
     }
@@ -213,62 +157,40 @@ impl Adapter {
         lock(&self.members).size(room)
     }
 
-    /// How long the namespace has had no members.
-    pub fn empty_for(&self) -> Option<Duration> {
-        lock(&self.empty_since).map(|since| since.elapsed())
-    }
-
-    /// Acknowledges an event of one socket.
-    pub fn ack(&self, sid: Sid, ack: i64, text: String) {
-        let packet = Packet::ack(self.local.path().clone(), Value::Str(text.into(), None), ack);
-        self.deliver(packet, || BroadcastOptions::new(sid), false);
-    }
-
-    /// Sends one of the host's own events to one socket.
-    pub fn send_to_socket(&self, sid: Sid, text: String) {
-        let packet = Packet::event(self.local.path().clone(), Value::Str(text.into(), None));
-        self.deliver(packet, || BroadcastOptions::new(sid), false);
-    }
-
-    /// Disconnects a socket from this namespace by a packet. The client does not reconnect by itself.
-    pub fn disconnect(&self, sid: Sid) {
-        if self.local.disconnect_socket(BroadcastOptions::new(sid)).is_err() {
-            // Its queue is full, or it has disconnected: the gateway checks which.
-            self.rooms.report_full(&self.path, vec![sid]);
-        }
+    pub fn socket(&self, id: SocketId) -> Option<Socket> {
+        lock(&self.members).socket(id).cloned()
     }
 
     /// Sends an event that requires acks. Returns a stream of the arrays of the acks' arguments, with None for a socket that does
     /// not answer in time, or answers with binary data.
+    ///
+    /// # Errors
+    /// `text` is not an event.
     pub fn ask(
         &self,
         sockets: &[SocketId],
         text: &str,
         wait: Duration,
-    ) -> FuturesUnordered<impl Future<Output = Option<String>> + use<>> {
-        let text = Str::from(text.to_owned());
-        let sids: Vec<Sid> = {
-            let mut members = lock(&self.members);
-            sockets.iter().filter_map(|socket| members.sid_sending(*socket, text.len())).collect()
+    ) -> Result<FuturesUnordered<impl Future<Output = Option<String>> + use<>>, InvalidJson> {
+        let (name, args) = json::split_event(text)?;
+        let number = next_ask();
+        let message = Outgoing { namespace: &self.path, name: &name, args, ask: Some(number), ..Outgoing::default() }.encode();
+        let sockets: Vec<Socket> = {
+            let members = lock(&self.members);
+            sockets.iter().filter_map(|socket| members.socket(*socket).cloned()).collect()
         };
-        self.rooms.deliveries.fetch_add(sids.len() as u64, Ordering::Relaxed);
-        let ask = |sid| {
-            let packet = Packet::event(self.local.path().clone(), Value::Str(text.clone(), None));
-            let mut acks = Box::pin(self.local.broadcast_with_ack(packet, BroadcastOptions::new(sid), Some(wait)).0);
-            async move {
-                match acks.next().await?.1.ok()? {
-                    Value::Str(args, binary) if binary.as_ref().is_none_or(VecDeque::is_empty) => Some(args.to_string()),
-                    _ => None,
-                }
-            }
+        self.rooms.deliveries.fetch_add(sockets.len() as u64, Ordering::Relaxed);
+        let answer = |asked: Option<Asked>| async move {
+            let answer = timeout(wait, asked?).await.ok()?.ok()?;
+            answer.attachments.is_empty().then(|| format!("[{}]", answer.args))
         };
-        sids.into_iter().map(ask).collect()
+        Ok(sockets.iter().map(|socket| answer(socket.ask(&message, number).ok())).collect())
     }
 
     /// The most sockets of this node that a send reaches: a socket in two of its rooms counts twice.
     pub fn reached(&self, to: &To<'_>) -> u64 {
         self.members(|members| {
-            let of = |room: &str| members.reach(room).map_or(0, |reach| reach.members);
+            let of = |room: &str| members.count(room);
             match to {
                 To::Socket(_) => 1,
                 To::Rooms(rooms) => rooms.iter().map(|room| of(room)).sum(),
@@ -286,99 +208,109 @@ impl Adapter {
             let reached = self.reached(&send.to);
             self.members(|members| self.rooms.taps.sent(&self.path, &send, reached, members));
         }
-        let options = self.options(&send);
-        let packet = || Packet::event(self.local.path().clone(), Value::Str(send.text.clone(), None));
         match send.to {
-            To::Socket(socket) => self.to_sockets(&[socket], &send, packet),
+            To::Socket(socket) => self.to_sockets(&[socket], &send),
             To::Users(users) => {
-                for user in users {
-                    let sockets: SmallVec<[SocketId; 4]> = lock(&self.members).sockets_of(user).into();
-                    self.to_sockets(&sockets, &send, packet);
-                }
+                let sockets = self.members(|members| {
+                    users.iter().flat_map(|user| members.sockets_of(user)).copied().collect::<SmallVec<[SocketId; 4]>>()
+                });
+                self.to_sockets(&sockets, &send);
             }
             To::TenantInRoom { tenant, room } => {
                 let sockets = self.members(|members| members.in_both(&members::tenant(tenant), room));
-                self.to_sockets(&sockets, &send, packet);
+                self.to_sockets(&sockets, &send);
             }
-            To::Tenant(tenant) => self.to_room(&members::tenant(tenant), options, &send, packet).await,
-            To::Everyone => self.to_room(&members::everyone(), options, &send, packet).await,
-            To::Rooms([room]) => self.to_room(room, options, &send, packet).await,
-            To::Rooms(rooms) => self.to_rooms(rooms, options, &send, packet),
+            To::Tenant(tenant) => self.to_room(&members::tenant(tenant), &send).await,
+            To::Everyone => self.to_room(&members::everyone(), &send).await,
+            To::Rooms([room]) => self.to_room(room, &send).await,
+            To::Rooms(rooms) => self.to_rooms(rooms, &send),
         }
     }
 
-    fn options(&self, send: &Send<'_>) -> BroadcastOptions {
-        let mut options = BroadcastOptions::default();
-        if send.except_socket.is_none() && send.except.is_empty() {
-            return options;
-        }
-        let members = lock(&self.members);
-        if let Some(sid) = send.except_socket.and_then(|socket| members.sid(socket)) {
-            options.sid = Some(sid);
-            options.add_flag(BroadcastFlags::Broadcast);
-        }
-        for room in send.except {
-            let parts = members.reach(room).map_or(0, |reach| reach.parts);
-            options.except.extend((0..parts).map(|part| Room::from(part_name(room, part))));
-        }
-        options
-    }
-
-    fn to_sockets(&self, sockets: &[SocketId], send: &Send<'_>, packet: impl Fn() -> Packet) {
-        for socket in sockets.iter().filter(|socket| Some(**socket) != send.except_socket) {
-            let sid = {
-                let mut members = lock(&self.members);
-                let excepted = send.except.iter().any(|room| members.is_in(*socket, room));
-                if excepted { None } else { members.sid_sending(*socket, send.text.len()) }
-            };
-            if let Some(sid) = sid {
-                self.rooms.deliveries.fetch_add(1, Ordering::Relaxed);
-                self.deliver(packet(), || BroadcastOptions::new(sid), send.volatile);
-            }
-        }
-    }
-
-    async fn to_room(&self, room: &str, options: BroadcastOptions, send: &Send<'_>, packet: impl Fn() -> Packet) {
-        let Some(reach) = lock(&self.members).reach_sending(room, send.text.len()) else { return };
-        self.rooms.deliveries.fetch_add(reach.members, Ordering::Relaxed);
-        let _turn = match &reach.order {
-            Some(order) => Some(order.lock().await),
-            None => None,
+    /// Sends to sockets that may have disconnected meanwhile.
+    fn to_sockets(&self, sockets: &[SocketId], send: &Send<'_>) {
+        let recipients: SmallVec<[Recipient; 4]> = {
+            let members = lock(&self.members);
+            let excepted = Excepted::new(&members, send);
+            let recipient = |id: &SocketId| Some(Recipient { id: *id, socket: members.socket(*id)?.clone() });
+            sockets.iter().filter_map(recipient).filter(|recipient| !excepted.has(recipient.id)).collect()
         };
-        for part in 0..reach.parts {
-            if part > 0 {
+        if !recipients.is_empty() {
+            self.deliver(recipients.iter(), &self.message(send), send.volatile);
+        }
+    }
+
+    /// Sends to a room. Between two parts it yields to other tasks.
+    async fn to_room(&self, room: &str, send: &Send<'_>) {
+        let (first, order, excepted) = {
+            let members = lock(&self.members);
+            let Some(first) = members.part(room, 0) else { return };
+            (first, members.order(room), Excepted::new(&members, send))
+        };
+        let message = self.message(send);
+        let deliver = |part: &[Recipient]| {
+            self.deliver(part.iter().filter(|recipient| !excepted.has(recipient.id)), &message, send.volatile);
+        };
+        let Some(order) = order else { return deliver(&first) };
+        drop(first);
+        let _turn = order.lock().await;
+        for at in 0.. {
+            if at > 0 {
                 tokio::task::yield_now().await;
             }
-            let to = || {
-                let mut options = options.clone();
-                options.rooms.push(part_name(room, part).into());
-                options
-            };
-            self.deliver(packet(), to, send.volatile);
+            // Each part as it is when its turn comes.
+            let Some(part) = self.members(|members| members.part(room, at)) else { return };
+            deliver(&part);
         }
     }
 
     /// Sends to several rooms at once, without pauses between parts: each member receives the event once.
-    fn to_rooms(&self, rooms: &[String], mut options: BroadcastOptions, send: &Send<'_>, packet: impl Fn() -> Packet) {
-        for room in rooms {
-            if let Some(reach) = lock(&self.members).reach_sending(room, send.text.len()) {
-                self.rooms.deliveries.fetch_add(reach.members, Ordering::Relaxed);
-                options.rooms.extend((0..reach.parts).map(|part| Room::from(part_name(room, part))));
-            }
-        }
-        if !options.rooms.is_empty() {
-            self.deliver(packet(), || options.clone(), send.volatile);
+    fn to_rooms(&self, rooms: &[String], send: &Send<'_>) {
+        let recipients: Vec<Recipient> = {
+            let members = lock(&self.members);
+            let (excepted, mut seen) = (Excepted::new(&members, send), HashSet::new());
+            let all = rooms.iter().flat_map(|room| members.members_of(room));
+            all.filter(|recipient| !excepted.has(recipient.id) && seen.insert(recipient.id)).cloned().collect()
+        };
+        if !recipients.is_empty() {
+            self.deliver(recipients.iter(), &self.message(send), send.volatile);
         }
     }
 
-    /// Puts a packet into the members' queues. `to` is called a second time only if one of them is full.
-    fn deliver(&self, packet: Packet, to: impl Fn() -> BroadcastOptions, volatile: bool) {
-        let Err(errors) = self.local.broadcast(packet, to()) else { return };
-        if !volatile && errors.iter().any(|e| matches!(e, SocketError::InternalChannelFull)) {
-            // The errors name no socket: the gateway checks which queue is full.
-            let sids = self.local.sockets(to());
-            self.rooms.report_full(&self.path, sids);
+    /// The packet that all recipients share.
+    fn message(&self, send: &Send<'_>) -> Message {
+        Message::event(&self.path, send.text)
+    }
+
+    /// Sends a packet. The wire disconnects a client whose queue is full.
+    fn deliver<'a>(&self, recipients: impl Iterator<Item = &'a Recipient>, message: &Message, volatile: bool) {
+        let mut count = 0;
+        for Recipient { socket, .. } in recipients {
+            count += 1;
+            if volatile {
+                socket.send_volatile(message);
+            } else {
+                socket.send(message);
+            }
         }
+        self.rooms.deliveries.fetch_add(count, Ordering::Relaxed);
+    }
+}
+
+/// The sockets that are left out of a send.
+struct Excepted {
+    socket: Option<SocketId>,
+    members: HashSet<SocketId>,
+}
+
+impl Excepted {
+    fn new(members: &Members, send: &Send<'_>) -> Self {
+        let all = send.except.iter().flat_map(|room| members.members_of(room)).map(|member| member.id);
+        Self { socket: send.except_socket, members: all.collect() }
+    }
+
+    fn has(&self, socket: SocketId) -> bool {
+        self.socket == Some(socket) || (!self.members.is_empty() && self.members.contains(&socket))
     }
 }
 

@@ -4,17 +4,27 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use hubbub_wire::Socket;
 use smallvec::SmallVec;
-use socketioxide_core::Sid;
 
 use crate::names::SocketId;
 use crate::owners::Owners;
 
-/// Members of one part of a room. A send does not yield within a part: 256 sends take about 60 µs.
-pub const PART: u16 = 256;
+/// Members of one part of a room. A send does not yield within a part: 256 writes take about a millisecond.
+pub const PART: usize = 256;
 
-/// Marks the parts of a room after the first, and the host's own rooms. Plugins cannot use this character in names.
-const PART_MARK: char = '\u{1e}';
+/// Marks the host's own rooms. Plugins cannot use this character in names.
+const HOSTS_MARK: char = '\u{1e}';
+
+/// One part of a room, shared with the sends that are under way: a join or a leave then copies it.
+pub type Part = Arc<Vec<Recipient>>;
+
+/// A socket, with its id in this process.
+#[derive(Debug, Clone)]
+pub struct Recipient {
+    pub id: SocketId,
+    pub socket: Socket,
+}
 
 /// The sockets of a namespace and their rooms.
 #[derive(Default)]
@@ -27,25 +37,21 @@ pub struct Members {
 }
 
 struct Member {
-    sid: Sid,
+    socket: Socket,
     /// Scoped by tenant, if it has one: two companies may both have a user 1.
     user: Option<Arc<str>>,
     /// The rooms, each with the index of the socket's part.
     rooms: SmallVec<[(Arc<str>, u16); 2]>,
-    /// Bytes sent to this socket alone.
-    sent: u64,
 }
 
 #[derive(Default)]
 struct Room {
-    /// The size of each part. A part between two others may be empty.
-    parts: SmallVec<[u16; 2]>,
+    /// A part between two others may be empty.
+    parts: SmallVec<[Part; 1]>,
     visitors: u32,
     users: HashMap<Arc<str>, u32>,
     /// Held during a broadcast to several parts, so that two broadcasts cannot interleave.
     order: Arc<tokio::sync::Mutex<()>>,
-    /// Bytes ever sent to the room.
-    sent: u64,
 }
 
 /// The size of a room.
@@ -54,14 +60,6 @@ pub struct Size {
     pub sockets: u64,
     pub users: u64,
     pub visitors: u64,
-}
-
-/// How to send to a whole room.
-pub struct Reach {
-    /// The number of parts; `part_name` is a part's name in socketioxide's own adapter.
-    pub parts: usize,
-    pub members: u64,
-    pub order: Option<Arc<tokio::sync::Mutex<()>>>,
 }
 
 /// A room that a socket has left.
@@ -81,8 +79,7 @@ pub struct Removed {
 /// The result of a join.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Joined {
-    /// Joined. The socket is to be added to this part in socketioxide's own adapter.
-    Part(Sid, String),
+    Joined,
     Already,
     /// The socket has disconnected.
     Removed,
@@ -90,11 +87,11 @@ pub enum Joined {
 }
 
 impl Members {
-    pub fn add(&mut self, socket: SocketId, sid: Sid, user: Option<Arc<str>>) {
+    pub fn add(&mut self, id: SocketId, socket: Socket, user: Option<Arc<str>>) {
         if let Some(user) = &user {
-            self.users.entry(user.clone()).or_default().push(socket);
+            self.users.entry(user.clone()).or_default().push(id);
         }
-        self.sockets.insert(socket, Member { sid, user, rooms: SmallVec::new(), sent: 0 });
+        self.sockets.insert(id, Member { socket, user, rooms: SmallVec::new() });
     }
 
     /// Removes a socket. Returns the rooms that it was in.
@@ -109,7 +106,7 @@ impl Members {
             }
         }
         for (room, part) in &member.rooms {
-            self.shrink(room, *part, member.user.as_ref());
+            self.shrink(socket, room, *part, member.user.as_ref());
         }
         let left = |(room, _)| Left { room, user: member.user.clone() };
         Removed { left: member.rooms.into_iter().map(left).collect(), user: member.user.clone() }
@@ -129,11 +126,11 @@ impl Members {
             None => name.into(),
         };
         let room = self.rooms.entry(name.clone()).or_default();
-        let part = room.parts.iter().position(|size| *size < PART).unwrap_or_else(|| {
-            room.parts.push(0);
+        let part = room.parts.iter().position(|part| part.len() < PART).unwrap_or_else(|| {
+            room.parts.push(Part::default());
             room.parts.len() - 1
         });
-        room.parts[part] += 1;
+        push(Arc::make_mut(&mut room.parts[part]), Recipient { id: socket, socket: member.socket.clone() });
         match &member.user {
             Some(user) => *room.users.entry(user.clone()).or_default() += 1,
             None => room.visitors += 1,
@@ -142,25 +139,28 @@ impl Members {
             self.owners.add(user);
         }
         member.rooms.push((name.clone(), part as u16));
-        Joined::Part(member.sid, part_name(&name, part))
+        Joined::Joined
     }
 
-    /// Removes a socket from a room. Returns the part in socketioxide's own adapter to remove it from.
-    pub fn leave(&mut self, socket: SocketId, name: &str) -> Option<(Sid, String, Left)> {
+    /// Removes a socket from a room.
+    pub fn leave(&mut self, socket: SocketId, name: &str) -> Option<Left> {
         let member = self.sockets.get_mut(&socket)?;
         let at = member.rooms.iter().position(|(room, _)| &**room == name)?;
         let (room, part) = member.rooms.swap_remove(at);
-        let (sid, user) = (member.sid, member.user.clone());
-        self.shrink(&room, part, user.as_ref());
-        Some((sid, part_name(&room, part as usize), Left { room, user }))
+        let user = member.user.clone();
+        self.shrink(socket, &room, part, user.as_ref());
+        Some(Left { room, user })
     }
 
-    fn shrink(&mut self, name: &Arc<str>, part: u16, user: Option<&Arc<str>>) {
+    fn shrink(&mut self, socket: SocketId, name: &Arc<str>, part: u16, user: Option<&Arc<str>>) {
         if let Some(user) = user.filter(|_| !is_hosts(name)) {
             self.owners.remove(user);
         }
         let Some(room) = self.rooms.get_mut(name) else { return };
-        room.parts[part as usize] -= 1;
+        let part = Arc::make_mut(&mut room.parts[usize::from(part)]);
+        if let Some(at) = part.iter().position(|member| member.id == socket) {
+            part.swap_remove(at);
+        }
         match user {
             Some(user) => {
                 if let Some(count) = room.users.get_mut(user) {
@@ -172,7 +172,7 @@ impl Members {
             }
             None => room.visitors -= 1,
         }
-        while room.parts.last() == Some(&0) {
+        while room.parts.last().is_some_and(|part| part.is_empty()) {
             room.parts.pop();
         }
         if room.parts.is_empty() {
@@ -200,7 +200,7 @@ impl Members {
 
     pub fn size(&self, room: &str) -> Size {
         self.rooms.get(room).map_or(Size::default(), |room| Size {
-            sockets: room.parts.iter().map(|part| u64::from(*part)).sum(),
+            sockets: room.count(),
             users: room.users.len() as u64,
             visitors: u64::from(room.visitors),
         })
@@ -224,38 +224,28 @@ impl Members {
         self.rooms.get(room).into_iter().flat_map(|room| room.users.keys())
     }
 
-    pub fn reach(&self, name: &str) -> Option<Reach> {
-        let room = self.rooms.get(name)?;
-        Some(Reach {
-            parts: room.parts.len(),
-            members: room.parts.iter().map(|part| u64::from(*part)).sum(),
-            order: (room.parts.len() > 1).then(|| room.order.clone()),
-        })
+    /// How many sockets are in a room.
+    pub fn count(&self, room: &str) -> u64 {
+        self.rooms.get(room).map_or(0, Room::count)
     }
 
-    /// How to send to a whole room. The bytes are counted by one addition, whatever the room's size.
-    pub fn reach_sending(&mut self, name: &str, bytes: usize) -> Option<Reach> {
-        self.rooms.get_mut(name)?.sent += bytes as u64;
-        self.reach(name)
+    /// The lock that a send to a room must hold, if the room has more than one part.
+    pub fn order(&self, room: &str) -> Option<Arc<tokio::sync::Mutex<()>>> {
+        self.rooms.get(room).filter(|room| room.parts.len() > 1).map(|room| room.order.clone())
     }
 
-    /// The socketioxide id of a socket to send to. The bytes are counted.
-    pub fn sid_sending(&mut self, socket: SocketId, bytes: usize) -> Option<Sid> {
-        let member = self.sockets.get_mut(&socket)?;
-        member.sent += bytes as u64;
-        Some(member.sid)
+    /// A part of a room. None past the last one.
+    pub fn part(&self, room: &str, index: usize) -> Option<Part> {
+        self.rooms.get(room)?.parts.get(index).cloned()
     }
 
-    /// Bytes sent so far to a socket alone (under None), and to each of its rooms.
-    pub fn sent(&self, socket: SocketId) -> impl Iterator<Item = (Option<&Arc<str>>, u64)> {
-        let member = self.sockets.get(&socket);
-        let rooms = member.into_iter().flat_map(|member| &member.rooms);
-        let of = |(room, _): &'_ (Arc<str>, u16)| self.rooms.get(room).map_or(0, |room| room.sent);
-        member.into_iter().map(|member| (None, member.sent)).chain(rooms.map(move |room| (Some(&room.0), of(room))))
+    /// The members of a room, in no order.
+    pub fn members_of(&self, room: &str) -> impl Iterator<Item = &Recipient> {
+        self.rooms.get(room).into_iter().flat_map(|room| &room.parts).flat_map(|part| part.iter())
     }
 
-    pub fn sid(&self, socket: SocketId) -> Option<Sid> {
-        self.sockets.get(&socket).map(|member| member.sid)
+    pub fn socket(&self, id: SocketId) -> Option<&Socket> {
+        self.sockets.get(&id).map(|member| &member.socket)
     }
 
     pub fn sockets_of(&self, user: &str) -> &[SocketId] {
@@ -266,14 +256,14 @@ impl Members {
         self.sockets.keys().copied()
     }
 
-    /// The sockets that are in both rooms. Checks every socket of the namespace.
+    pub fn all(&self) -> impl Iterator<Item = &Socket> {
+        self.sockets.values().map(|member| &member.socket)
+    }
+
+    /// The sockets that are in both rooms. Checks every member of the smaller one.
     pub fn in_both(&self, one: &str, other: &str) -> Vec<SocketId> {
-        if !self.rooms.contains_key(one) || !self.rooms.contains_key(other) {
-            return Vec::new();
-        }
-        let is_in = |member: &Member, room| member.rooms.iter().any(|(name, _)| &**name == room);
-        let both = self.sockets.iter().filter(|(_, member)| is_in(member, one) && is_in(member, other));
-        both.map(|(socket, _)| *socket).collect()
+        let (one, other) = if self.count(one) <= self.count(other) { (one, other) } else { (other, one) };
+        self.members_of(one).map(|member| member.id).filter(|socket| self.is_in(*socket, other)).collect()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -292,39 +282,55 @@ impl Member {
     }
 }
 
-/// Whether a room is the host's own.
-pub fn is_hosts(room: &str) -> bool {
-    room.starts_with(PART_MARK)
+impl Room {
+    fn count(&self) -> u64 {
+        self.parts.iter().map(|part| part.len() as u64).sum()
+    }
 }
 
-/// The name of a room's part in socketioxide's own adapter.
-pub fn part_name(room: &str, part: usize) -> String {
-    if part == 0 { room.to_owned() } else { format!("{room}{PART_MARK}{part}") }
+/// Grows in small steps, since most rooms are small and there are many.
+fn push(part: &mut Vec<Recipient>, member: Recipient) {
+    if part.len() == part.capacity() {
+        part.reserve_exact((part.len() / 2).max(1));
+    }
+    part.push(member);
+}
+
+/// Whether a room is the host's own.
+pub fn is_hosts(room: &str) -> bool {
+    room.starts_with(HOSTS_MARK)
 }
 
 /// The host's own room of all sockets in a namespace.
 pub fn everyone() -> String {
-    PART_MARK.to_string()
+    HOSTS_MARK.to_string()
 }
 
 /// The host's own room of a tenant.
 pub fn tenant(tenant: &str) -> String {
-    format!("{PART_MARK}{tenant}")
+    format!("{HOSTS_MARK}{tenant}")
+}
+
+/// A socket without a client.
+#[cfg(test)]
+pub fn unconnected() -> Socket {
+    Socket::unconnected("/x")
 }
 
 #[cfg(test)]
 mod tests {
+    use super::unconnected as socket;
     use super::*;
 
     #[test]
     fn a_user_on_two_devices_is_one_user_and_two_sockets() {
         let mut members = Members::default();
         let ana: Arc<str> = "ana".into();
-        members.add(1, Sid::new(), Some(ana.clone()));
-        members.add(2, Sid::new(), Some(ana));
-        members.add(3, Sid::new(), None);
+        members.add(1, socket(), Some(ana.clone()));
+        members.add(2, socket(), Some(ana));
+        members.add(3, socket(), None);
         for socket in 1..=3 {
-            assert!(matches!(members.join(socket, "r", 64), Joined::Part(..)));
+            assert_eq!(members.join(socket, "r", 64), Joined::Joined);
         }
         assert_eq!(members.size("r"), Size { sockets: 3, users: 1, visitors: 1 });
         members.remove(1);
@@ -338,38 +344,51 @@ mod tests {
     #[test]
     fn a_large_room_is_split_and_its_gaps_are_filled() {
         let mut members = Members::default();
-        let count = u64::from(PART) * 2 + 1;
-        for socket in 0..count {
-            members.add(socket, Sid::new(), None);
-            members.join(socket, "r", 64);
+        let count = PART as u64 * 2 + 1;
+        for id in 0..count {
+            members.add(id, socket(), None);
+            members.join(id, "r", 64);
         }
-        assert_eq!(members.reach("r").map(|reach| reach.parts), Some(3));
+        let sizes = |members: &Members| (0..4).map(|at| members.part("r", at).map(|part| part.len())).collect::<Vec<_>>();
+        assert_eq!(sizes(&members), [Some(PART), Some(PART), Some(1), None]);
         members.leave(0, "r");
-        members.add(count, Sid::new(), None);
-        let joined = members.join(count, "r", 64);
-        assert!(matches!(joined, Joined::Part(_, part) if part == "r"));
+        members.add(count, socket(), None);
+        members.join(count, "r", 64);
+        assert_eq!(sizes(&members), [Some(PART), Some(PART), Some(1), None]);
+        assert!(members.part("r", 0).is_some_and(|part| part.iter().any(|member| member.id == count)));
+    }
+
+    #[test]
+    fn a_part_that_is_being_sent_to_is_not_changed() {
+        let mut members = Members::default();
+        for id in 1..=2 {
+            members.add(id, socket(), None);
+            members.join(id, "r", 64);
+        }
+        let sending = members.part("r", 0).unwrap();
+        members.remove(1);
+        assert_eq!((sending.len(), members.count("r")), (2, 1));
     }
 
     #[test]
     fn the_room_past_the_limit_is_refused() {
         let mut members = Members::default();
-        members.add(1, Sid::new(), None);
-        assert!(matches!(members.join(1, "a", 1), Joined::Part(..)));
+        members.add(1, socket(), None);
+        assert_eq!(members.join(1, "a", 1), Joined::Joined);
         assert_eq!(members.join(1, "a", 1), Joined::Already);
         assert_eq!(members.join(1, "b", 1), Joined::TooMany);
         assert_eq!(members.join(2, "a", 1), Joined::Removed);
     }
 
     #[test]
-    fn sent_bytes_are_counted_per_room_and_per_socket() {
+    fn the_members_of_two_rooms_are_those_in_both() {
         let mut members = Members::default();
-        for socket in 1..=2 {
-            members.add(socket, Sid::new(), None);
-            members.join(socket, "r", 64);
+        for (id, rooms) in [(1, &["a", "b"][..]), (2, &["a"]), (3, &["b"])] {
+            members.add(id, socket(), None);
+            for room in rooms {
+                members.join(id, room, 64);
+            }
         }
-        members.reach_sending("r", 10);
-        members.sid_sending(1, 5);
-        let sent = |socket| members.sent(socket).map(|(_, bytes)| bytes).collect::<Vec<_>>();
-        assert_eq!((sent(1), sent(2), sent(3)), (vec![5, 10], vec![0, 10], vec![]));
+        assert_eq!((members.in_both("a", "b"), members.in_both("a", "c")), (vec![1], vec![]));
     }
 }

@@ -178,7 +178,7 @@ impl Taps {
         };
         self.record(matches, || {
             // The host has encoded this JSON itself, so parsing succeeds.
-            let (event, inside) = json::split_event(&send.text).unwrap_or_default();
+            let (event, inside) = json::split_event(send.text).unwrap_or_default();
             TapRecord {
                 way: "out",
                 at: self.clock.now_ms(),

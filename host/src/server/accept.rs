@@ -13,9 +13,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
-use super::admission::NotAdmitted;
 use super::http1::{self, Port};
 use crate::descriptors::Share;
+use crate::socket::open::NotAdmitted;
 use crate::socket::tcp_permits::Full;
 use crate::telemetry::{LimitLabels, ListenerLabel, Often};
 

@@ -20,13 +20,12 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tower_service::Service as _;
 
-use super::admission::Peer;
 use super::body::{Pace, TimedBody};
 use super::guard::Guard;
+use super::watch::{Connection, Exchange, Watch};
 use crate::descriptors::Descriptors;
+use crate::socket::open::Peer;
 use crate::socket::tcp_permits::{TcpPermit, TcpPermits};
-use crate::socket::transport::Connection;
-use crate::socket::transport::watch::{Exchange, Watch};
 use crate::telemetry::{Metrics, Often, ReasonLabel};
 
 /// The time limits, as metrics and log name them.

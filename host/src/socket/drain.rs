@@ -1,19 +1,14 @@
 //! Closes connections at a drain or at their maximum age: spread over time, and in a way that makes stock clients reconnect. It
 //! closes no connection before its turn, and admits none.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use axum::body::Body;
-use hyper::service::Service as _;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use socketioxide_core::Sid;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 
-use super::permits::ConnectionPermit;
-use super::{Gateway, Service};
+use super::Gateway;
 
 /// The time between two checks whether all sockets are closed.
 const CHECK_INTERVAL: Duration = Duration::from_millis(10);
@@ -26,9 +21,6 @@ const AGE_CHECK_INTERVALS: (Duration, Duration) = (Duration::from_millis(50), Du
 
 /// One of this many parts of the deadline is reserved for what is closed after the clients.
 const CLOSING_PARTS: u32 = 5;
-
-/// Polling connections that may wait to be closed. Those past it are queued again at the next check.
-pub const POLLING_ENDS: usize = 1024;
 
 /// `[shutdown]`: how the server stops.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -99,16 +91,6 @@ impl Drain {
 }
 
 impl Gateway {
-    /// Closes a connection's transport, so that a stock client reconnects. Returns whether this call was the first.
-    pub fn end(&self, sid: Sid, permit: &ConnectionPermit) -> bool {
-        let first = permit.closer.close();
-        if permit.polls {
-            // If the queue is full, the caller tries again at its next check.
-            let _ = self.polling_ends.try_send(sid);
-        }
-        first
-    }
-
     /// Resolves when no socket is connected, and the plugins have been notified of every disconnect.
     pub async fn drained(&self) {
         while self.sockets.connections() > 0 || self.sockets.has_disconnecting() {
@@ -123,9 +105,9 @@ pub async fn run(gateway: Arc<Gateway>) {
     let Some(began) = gateway.drain.began.get() else { return };
     loop {
         for session in gateway.sockets.sessions() {
-            // Repeated in each batch, because a websocket handshake may have been in progress.
-            if began.elapsed() >= gateway.spread.mul_f64(share(session.sid)) {
-                gateway.end(session.sid, &session.permit);
+            // Repeated in each batch, because a connect may have been in progress.
+            if began.elapsed() >= gateway.spread.mul_f64(session.socket.connection().spread()) {
+                session.end("shutdown");
             }
         }
         tokio::time::sleep((gateway.spread / 50).clamp(BATCH_INTERVALS.0, BATCH_INTERVALS.1)).await;
@@ -143,28 +125,9 @@ pub async fn end_old_connections(gateway: Arc<Gateway>) {
         tokio::time::sleep((most / 20).clamp(AGE_CHECK_INTERVALS.0, AGE_CHECK_INTERVALS.1)).await;
         for session in gateway.sockets.sessions() {
             let age = session.permit.born.elapsed();
-            if age >= most.mul_f64(1.0 + share(session.sid) / 10.0) && gateway.end(session.sid, &session.permit) {
+            if age >= most.mul_f64(1.0 + session.socket.connection().spread() / 10.0) && session.end("max_age") {
                 gateway.services.metrics.connections_aged.inc();
             }
-        }
-    }
-}
-
-/// A connection's position in a drain, from 0 to 1. Session ids are random, so the positions are spread evenly.
-fn share(sid: Sid) -> f64 {
-    let mut hasher = DefaultHasher::new();
-    sid.hash(&mut hasher);
-    hasher.finish() as f64 / u64::MAX as f64
-}
-
-/// Closes polling connections. The only way that the engine offers is the packet with which a client closes its connection. It has
-/// no effect on a connection that has been upgraded to a websocket.
-pub async fn end_polling(service: Service, mut ends: mpsc::Receiver<Sid>) {
-    while let Some(sid) = ends.recv().await {
-        let uri = format!("/socket.io/?EIO=4&transport=polling&sid={sid}");
-        if let Ok(request) = http::Request::post(uri).body(Body::from("1")) {
-            // The connection may be closed already.
-            let _ = service.call(request).await;
         }
     }
 }
@@ -179,14 +142,5 @@ mod tests {
         let config = |spread| Config { spread: Some(Duration::from_secs(spread)), ..Config::default() };
         assert_eq!(config(8).check(), Ok(()));
         assert!(config(9).check().unwrap_err().to_string().contains("shutdown.deadline"));
-    }
-
-    #[test]
-    fn connections_are_spread_evenly() {
-        let mut tenths = [0; 10];
-        for _ in 0..1000 {
-            tenths[(share(Sid::new()) * 10.0) as usize % 10] += 1;
-        }
-        assert!(tenths.iter().all(|count| (50..=150).contains(count)), "{tenths:?}");
     }
 }

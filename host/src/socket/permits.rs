@@ -4,16 +4,13 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
 
 use parking_lot::{Mutex, MutexGuard};
-use socketioxide_core::Sid;
 
 use super::admission::Limits;
-use super::transport::probe::Upgrade;
-use super::transport::{Closer, Stalls};
 use crate::rate::{self, Meter};
 use crate::telemetry::Metrics;
 
@@ -24,10 +21,6 @@ pub struct Permits {
     users: Mutex<HashMap<Box<str>, UserPermits>>,
     /// The rate of new connections.
     pub connects: Meter,
-    /// Connections with a client that does not read.
-    pub stalls: Arc<Stalls>,
-    /// Connections that began by polling, which a websocket may take over.
-    polling: Mutex<HashMap<Sid, Weak<ConnectionPermit>>>,
 }
 
 /// A user with sockets, or without sockets but owing CPU time, so that reconnecting does not clear the debt.
@@ -61,11 +54,11 @@ impl UserPermits {
 }
 
 impl Permits {
-    /// Admits one connection.
+    /// Admits one connection. `authorization` is the header of the request that opens it.
     pub fn admit_connection(
         self: &Arc<Self>,
         address: Option<IpAddr>,
-        polls: bool,
+        authorization: Option<&str>,
         limits: &Limits,
         metrics: &Metrics,
     ) -> Result<Arc<ConnectionPermit>, NoPermit> {
@@ -80,13 +73,11 @@ impl Permits {
         });
         // From here on, dropping the permit corrects both counts.
         let permit = ConnectionPermit {
-            closer: Closer::listed_in(self.stalls.clone()),
+            authorization: authorization.map(Into::into),
+            sockets: AtomicU32::new(0),
             events: Meter::default(),
             cpu: Meter::default(),
             born: Instant::now(),
-            polls,
-            upgrade: Arc::default(),
-            sid: OnceLock::new(),
             address,
             peer,
             permits: self.clone(),
@@ -114,33 +105,19 @@ impl Permits {
         };
         (!limits.user_sockets.refuses(sockets, metrics)).then_some(socket_permit)
     }
-
-    /// The polling connection that a websocket is about to take over.
-    pub fn polling(&self, sid: Sid) -> Option<Arc<ConnectionPermit>> {
-        lock(&self.polling).get(&sid)?.upgrade()
-    }
-
-    /// Registers the session id that the engine has given to a polling connection.
-    pub fn named(&self, permit: &Arc<ConnectionPermit>, sid: Sid) {
-        if permit.sid.set(sid).is_ok() {
-            lock(&self.polling).insert(sid, Arc::downgrade(permit));
-        }
-    }
 }
 
-/// The permit of one connection. The engine stores it with the request that opened the connection, for as long as that lasts.
+/// The permit of one connection, held until it is closed.
 pub struct ConnectionPermit {
-    pub closer: Closer,
+    /// The header of the request that opened it.
+    pub authorization: Option<Box<str>>,
+    /// Its connected sockets.
+    pub sockets: AtomicU32,
     /// The rate of its events.
     pub events: Meter,
     /// The CPU time of a visitor's calls.
     pub cpu: Meter,
     pub born: Instant,
-    /// Whether the connection began by polling. It may be a websocket by now.
-    pub polls: bool,
-    /// The upgrade from polling to websocket.
-    pub upgrade: Arc<Upgrade>,
-    sid: OnceLock<Sid>,
     address: Option<IpAddr>,
     /// A hash of the client's address, also if addresses are not limited.
     pub peer: Option<u64>,
@@ -164,9 +141,6 @@ impl Drop for ConnectionPermit {
                     addresses.remove(&address);
                 }
             }
-        }
-        if let Some(sid) = self.sid.get() {
-            lock(&self.permits.polling).remove(sid);
         }
     }
 }
@@ -206,7 +180,7 @@ mod tests {
         let limits = Limits::new(&Config { connections: 2, address_connections: 1, user_sockets: 1, ..Config::default() });
         let (permits, metrics) = (Arc::new(Permits::default()), Metrics::new());
         let [one, two, three] = [1, 2, 3].map(|n| IpAddr::from([10, 0, 0, n]));
-        let enter = |address| permits.admit_connection(Some(address), false, &limits, &metrics);
+        let enter = |address| permits.admit_connection(Some(address), None, &limits, &metrics);
         let first = enter(one).unwrap();
         assert_eq!(enter(one).err(), Some(NoPermit::Address));
         let _second = enter(two).unwrap();

@@ -7,13 +7,13 @@ pub mod expiry;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use hubbub_wire::{Event, Outgoing, Reason, Socket};
 use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
-use socketioxide_core::{Sid, Str};
 
 use super::Gateway;
 use super::admission::{QUEUE_PAUSE, REFUSAL_COST, too_many};
@@ -21,12 +21,12 @@ use super::permits::{ConnectionPermit, SocketPermit};
 use crate::call::deployed_plugin::DeployedPlugin;
 use crate::call::job::Job;
 use crate::call::run::call;
-use crate::capability::emitter::packet_text;
 use crate::error::{Code, Refusal};
-use crate::json::{self, InvalidJson};
+use crate::json;
 use crate::names::{self, SocketId};
 use crate::rooms::adapter::Adapter;
 use crate::sandbox::exports::Caller;
+use crate::telemetry::ReasonLabel;
 use crate::telemetry::traces::Span;
 use crate::transaction::effects::Live;
 use disconnect::DisconnectCause;
@@ -34,7 +34,7 @@ use dispatch::{bracketed, run};
 
 pub struct Session {
     pub id: SocketId,
-    pub sid: Sid,
+    pub socket: Socket,
     pub adapter: Arc<Adapter>,
     /// Replaced when the client sends a fresh token.
     pub caller: ArcSwap<Caller>,
@@ -46,8 +46,6 @@ pub struct Session {
     pub issuer: Option<Arc<str>>,
     /// When the token expires, by the steady clock. 0 for a visitor.
     pub expires_ms: AtomicU64,
-    /// Bytes that the host itself has sent: acks and its own events.
-    pub answered: AtomicU64,
     gateway: Arc<Gateway>,
     state: Mutex<State>,
 }
@@ -85,7 +83,7 @@ struct Received {
     name: String,
     /// The arguments: `[…]`.
     args: String,
-    ack: Option<i64>,
+    ack: Option<u64>,
 }
 
 enum Next {
@@ -97,7 +95,7 @@ enum Next {
 impl Session {
     pub fn new(
         gateway: Arc<Gateway>,
-        sid: Sid,
+        socket: Socket,
         adapter: Arc<Adapter>,
         caller: Caller,
         expires_ms: Option<u64>,
@@ -105,14 +103,13 @@ impl Session {
     ) -> Arc<Self> {
         Arc::new(Self {
             id: caller.socket,
-            sid,
+            socket,
             adapter,
             caller: ArcSwap::from_pointee(caller),
             permit: resources.permit,
             socket_permit: resources.socket_permit,
             issuer: resources.issuer,
             expires_ms: AtomicU64::new(expires_ms.unwrap_or(0)),
-            answered: AtomicU64::new(0),
             gateway,
             state: Mutex::new(State {
                 phase: Phase::Connecting,
@@ -172,29 +169,27 @@ impl Session {
         run(self.clone().work(None));
     }
 
-    /// Handles a received event packet, with or without attachments.
-    pub fn receive(self: &Arc<Self>, text: &Str, has_attachments: bool, ack: Option<i64>) {
+    /// Handles a received event.
+    pub fn receive(self: &Arc<Self>, event: &Event<'_>) {
         let gateway = &self.gateway;
         let early = gateway.limits.too_early(&self.permit, self.socket_permit.as_ref(), &gateway.services.metrics);
-        let text = json::well_formed(text);
-        let event = match json::split_event(&text) {
-            Ok((name, inside)) => {
-                names::check_event(&name).map(|()| Received { args: bracketed(inside), name: name.into_owned(), ack })
-            }
-            Err(error) => return self.refuse_packet(&error, ack),
-        };
-        let event = match event {
-            Ok(event) => event,
-            Err(error) => return self.refuse("", ack, &Refusal::new(Code::Invalid, error.to_string()), "bad_name"),
-        };
+        let (name, ack) = (&*event.name, event.ack);
+        if let Err(error) = names::check_event(name) {
+            return self.refuse("", ack, &Refusal::new(Code::Invalid, error.to_string()), "bad_name");
+        }
+        let args = bracketed(&json::well_formed(event.args));
+        if json::depth(&args).is_err() {
+            return self.refuse(name, ack, &Refusal::new(Code::Invalid, "Nested too deeply"), "malformed");
+        }
         if let Some((limit, wait)) = early {
-            return self.refuse(&event.name, ack, &too_many(wait), limit);
+            return self.refuse(name, ack, &too_many(wait), limit);
         }
-        if has_attachments {
+        if event.is_binary {
             // No plugin handles attachments.
-            let message = format!("{}: binary attachments are not supported", event.name);
-            return self.refuse(&event.name, ack, &Refusal::new(Code::Invalid, message), "binary");
+            let message = format!("{name}: binary attachments are not supported");
+            return self.refuse(name, ack, &Refusal::new(Code::Invalid, message), "binary");
         }
+        let event = Received { name: name.to_owned(), args, ack };
         let now = {
             let mut state = self.state();
             match state.phase {
@@ -216,20 +211,12 @@ impl Session {
         run(self.clone().work(now));
     }
 
-    fn refuse_packet(&self, error: &InvalidJson, ack: Option<i64>) {
-        let message = match error {
-            InvalidJson::Depth => "Nested too deeply",
-            _ => "Malformed event",
-        };
-        self.refuse("", ack, &Refusal::new(Code::Invalid, message), "malformed");
-    }
-
     /// Refuses an event before it reaches a plugin.
-    fn refuse(&self, event: &str, ack: Option<i64>, refusal: &Refusal, reason: &'static str) {
+    fn refuse(&self, event: &str, ack: Option<u64>, refusal: &Refusal, reason: &'static str) {
         if refusal.code != Code::RateLimited {
             self.charge_cpu(REFUSAL_COST);
         }
-        self.gateway.services.metrics.events_refused.get_or_create(&crate::telemetry::ReasonLabel { reason }).inc();
+        self.gateway.services.metrics.events_refused.get_or_create(&ReasonLabel { reason }).inc();
         if self.gateway.services.rooms.taps.is_on() {
             self.tapped(event, "", Some(refusal.code), Duration::ZERO, Duration::ZERO);
         }
@@ -245,28 +232,44 @@ impl Session {
         &self.gateway
     }
 
-    pub fn answer_refusal(&self, event: &str, ack: Option<i64>, refusal: &Refusal) {
+    pub fn answer_refusal(&self, event: &str, ack: Option<u64>, refusal: &Refusal) {
         match ack {
-            Some(ack) => self.ack(ack, refusal.as_ack()),
+            Some(ack) => self.ack(ack, &refusal.as_ack()),
             None => self.send_event("error", &refusal.as_event_args(event)),
         }
     }
 
-    /// Sends one of the host's own events to the socket. `args` is the text of an array.
+    /// Sends one of the host's own events to the socket. `args` is JSON without the array's brackets.
     pub fn send_event(&self, event: &str, args: &str) {
-        let inside = args.strip_prefix('[').and_then(|args| args.strip_suffix(']')).unwrap_or_default();
-        let text = packet_text(event, inside);
-        self.answered.fetch_add(text.len() as u64, Ordering::Relaxed);
-        self.adapter.send_to_socket(self.sid, text);
+        let event = Outgoing { namespace: self.socket.namespace(), name: event, args, ..Outgoing::default() };
+        self.socket.send(&event.encode());
     }
 
-    fn ack(&self, ack: i64, text: String) {
-        self.answered.fetch_add(text.len() as u64, Ordering::Relaxed);
-        self.adapter.ack(self.sid, ack, text);
+    /// Answers an event. `args` is JSON without the array's brackets.
+    pub fn ack(&self, ack: u64, args: &str) {
+        self.socket.ack(ack, args);
+    }
+
+    /// Closes the connection, with the sockets of its other namespaces. A stock client reconnects. Returns false if it had ended
+    /// before.
+    pub fn end(&self, label: &'static str) -> bool {
+        self.socket.connection().close(label)
+    }
+
+    /// The socket has ended.
+    pub fn disconnected(self: &Arc<Self>, reason: Reason) {
+        let is_open = self.state().phase == Phase::Open;
+        if !is_open {
+            return self.close(DisconnectCause::VANISHED);
+        }
+        let cause = DisconnectCause::from(reason);
+        let metrics = &self.gateway.services.metrics;
+        metrics.disconnects.get_or_create(&ReasonLabel { reason: cause.label }).inc();
+        self.close(cause);
     }
 
     /// Handles a disconnect. Events received before still run; then plugins are notified.
-    pub fn close(self: &Arc<Self>, cause: DisconnectCause) {
+    fn close(self: &Arc<Self>, cause: DisconnectCause) {
         {
             let mut state = self.state();
             if matches!(state.phase, Phase::Closing(_) | Phase::Closed) {
@@ -279,13 +282,5 @@ impl Session {
             state.busy = true;
         }
         run(self.clone().work(None));
-    }
-
-    /// Closes the session of a client that disconnected during its connect.
-    pub fn connection_lost(self: &Arc<Self>) {
-        let phase = self.state().phase;
-        if phase == Phase::Connecting {
-            self.close(DisconnectCause::VANISHED);
-        }
     }
 }

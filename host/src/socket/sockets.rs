@@ -1,12 +1,10 @@
-//! The connected sockets: by id, and by connection.
+//! The connected sockets by id, and the number of their connections.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, MutexGuard};
-use smallvec::SmallVec;
-use socketioxide_core::Sid;
 
 use super::session::Session;
 use crate::names::SocketId;
@@ -23,8 +21,8 @@ pub struct Sockets {
 #[derive(Default)]
 struct All {
     sessions: HashMap<SocketId, Weak<Session>>,
-    /// Sockets of each connection.
-    connections: HashMap<Sid, SmallVec<[SocketId; 1]>>,
+    /// Connections with at least one socket.
+    connections: usize,
 }
 
 impl Sockets {
@@ -39,8 +37,10 @@ impl Sockets {
     pub fn add(&self, session: &Arc<Session>) {
         let mut all = self.all();
         all.sessions.insert(session.id, Arc::downgrade(session));
-        all.connections.entry(session.sid).or_default().push(session.id);
-        session.permit.closer.name(session.sid);
+        // Under the lock, so the count is exact.
+        if session.permit.sockets.fetch_add(1, Ordering::Relaxed) == 0 {
+            all.connections += 1;
+        }
         self.count(&all);
     }
 
@@ -49,29 +49,19 @@ impl Sockets {
         if all.sessions.remove(&session.id).is_none() {
             return;
         }
-        if let Some(sockets) = all.connections.get_mut(&session.sid) {
-            sockets.retain(|id| *id != session.id);
-            if sockets.is_empty() {
-                all.connections.remove(&session.sid);
-            }
+        if session.permit.sockets.fetch_sub(1, Ordering::Relaxed) == 1 {
+            all.connections -= 1;
         }
         self.count(&all);
     }
 
     fn count(&self, all: &All) {
         self.metrics.sockets.set(all.sessions.len() as i64);
-        self.metrics.connections.set(all.connections.len() as i64);
+        self.metrics.connections.set(all.connections as i64);
     }
 
     pub fn get(&self, id: SocketId) -> Option<Arc<Session>> {
         self.all().sessions.get(&id)?.upgrade()
-    }
-
-    /// The sockets of one connection.
-    pub fn of_connection(&self, sid: Sid) -> SmallVec<[Arc<Session>; 1]> {
-        let all = self.all();
-        let ids = all.connections.get(&sid).map_or(&[][..], |ids| ids);
-        ids.iter().filter_map(|id| all.sessions.get(id)?.upgrade()).collect()
     }
 
     /// Every socket that is connected now.
@@ -92,7 +82,7 @@ impl Sockets {
 
     /// Connections with at least one socket.
     pub fn connections(&self) -> usize {
-        self.all().connections.len()
+        self.all().connections
     }
 }
 

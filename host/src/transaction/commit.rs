@@ -166,8 +166,7 @@ pub async fn apply(services: &Services, live: Vec<Live>) {
 /// Sends one event.
 pub async fn send(services: &Services, emit: Emit) {
     let to = (&emit.to).into();
-    let send =
-        Send { to, except: &emit.except, except_socket: emit.except_socket, text: emit.text.into(), volatile: emit.volatile };
+    let send = Send { to, except: &emit.except, except_socket: emit.except_socket, text: &emit.text, volatile: emit.volatile };
     services.rooms.send(&emit.namespace, send).await;
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 
 use super::limits;
 use crate::budgets::buckets::Budgets;
@@ -48,11 +48,9 @@ impl Services {
 
     /// Empty services, isolated from the live ones, for replays.
     pub fn isolated(&self) -> Result<Arc<Self>, getrandom::Error> {
-        // The receiver is dropped: without clients there are no reports.
-        let (report, _) = mpsc::channel(1);
         Ok(Arc::new(Self {
             storage: Arc::new(NoStorage),
-            rooms: Rooms::new(report, self.rooms.per_socket, None),
+            rooms: Rooms::new(self.rooms.per_socket, None),
             cluster: None,
             presences: Presences::new(presence::Config::default()),
             budgets: Budgets::default(),

@@ -69,9 +69,9 @@ impl Recipient {
     /// Whether any socket of this node is a recipient.
     pub fn is_here(&self, members: &Members) -> bool {
         match self {
-            Self::Room(room) => members.reach(room).is_some(),
+            Self::Room(room) => members.count(room) > 0,
             Self::User(user) => !members.sockets_of(user).is_empty(),
-            Self::Socket(socket) => members.sid(*socket).is_some(),
+            Self::Socket(socket) => members.socket(*socket).is_some(),
             Self::Unknown => false,
         }
     }
@@ -106,7 +106,7 @@ impl Audience {
             match recipient {
                 Recipient::Room(_) => {}
                 Recipient::User(user) => found.extend(members.sockets_of(user)),
-                Recipient::Socket(socket) => found.extend(members.sid(*socket).map(|_| *socket)),
+                Recipient::Socket(socket) => found.extend(members.socket(*socket).map(|_| *socket)),
                 Recipient::Unknown => {}
             }
         }
@@ -147,12 +147,12 @@ pub fn fetched(uid: &str, members: &Members, socket: SocketId) -> Fetched {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::rooms::adapter::Sid;
+    use crate::rooms::members::unconnected;
 
     fn members() -> Members {
         let mut members = Members::default();
         for (socket, user) in [(1, "ana"), (2, "bia"), (3, "acme\u{1f}caio")] {
-            members.add(socket, Sid::new(), Some(user.into()));
+            members.add(socket, unconnected(), Some(user.into()));
             members.join(socket, "\u{1e}", 9);
         }
         members.join(1, "r", 9);

@@ -17,7 +17,7 @@ use super::audience::{self, Audience, Delivery, Recipient};
 use super::wire::{self, Broadcast, Channel, Flags, Name, Options, Refused, Request, request};
 use super::{Bridge, Parcel, msgpack};
 use crate::names::SocketId;
-use crate::rooms::adapter::{Adapter, Str};
+use crate::rooms::adapter::Adapter;
 use crate::rooms::members::is_hosts;
 use crate::rooms::{Rooms, Send, To};
 
@@ -105,8 +105,7 @@ impl Receiver {
     async fn deliver(&self, adapter: &Adapter, options: Options, text: &str) {
         let volatile = options.flags.as_ref().and_then(|flags| flags.volatile).unwrap_or(false);
         let audience = Audience::new(&self.bridge.uid, options);
-        let text = Str::from(text.to_owned());
-        let send = |to| Send { to, except: &[], except_socket: None, text: text.clone(), volatile };
+        let send = |to| Send { to, except: &[], except_socket: None, text, volatile };
         match audience.delivery() {
             Delivery::Everyone { except } => adapter.send(Send { except: &except, ..send(To::Everyone) }).await,
             Delivery::Rooms { rooms, except } => adapter.send(Send { except: &except, ..send(To::Rooms(&rooms)) }).await,
@@ -185,11 +184,11 @@ impl Receiver {
 
     async fn disconnect(&self, adapter: &Adapter, sockets: &[SocketId], close: bool) {
         for chunk in sockets.chunks(YIELD_AFTER) {
-            for sid in adapter.members(|members| chunk.iter().filter_map(|socket| members.sid(*socket)).collect::<Vec<_>>()) {
+            for socket in chunk.iter().filter_map(|socket| adapter.socket(*socket)) {
                 if close {
-                    self.rooms.all().iter().for_each(|adapter| adapter.disconnect(sid));
+                    socket.connection().disconnect();
                 } else {
-                    adapter.disconnect(sid);
+                    socket.disconnect();
                 }
             }
             tokio::task::yield_now().await;
@@ -200,7 +199,7 @@ impl Receiver {
     fn ask(&mut self, adapter: &Adapter, sockets: &[SocketId], text: &str, asked: AckRequest) -> Result<(), Refused> {
         let permits = self.acks.clone().try_acquire_many_owned(sockets.len() as u32);
         let permits = permits.map_err(|_| Refused::TooMany(sockets.len()))?;
-        let mut answers = adapter.ask(sockets, text, asked.wait);
+        let mut answers = adapter.ask(sockets, text, asked.wait)?;
         let (channel, count) = (asked.channel.clone(), answers.len());
         let announced = json!({"type": request::CLIENT_COUNT, "requestId": asked.request_id, "clientCount": count});
         self.bridge.post(Parcel::Ready { channel, bytes: announced.to_string().into() });

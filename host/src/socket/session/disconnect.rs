@@ -1,19 +1,15 @@
-//! A socket's disconnect: its reason, and the calls that follow it. It never waits inside socketioxide's callback, and never
-//! disconnects anything itself.
+//! A socket's disconnect: its reason, and the calls that follow it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use socketioxide::handler::disconnect::DisconnectHandler;
-use socketioxide::socket::{DisconnectReason as Reason, Socket};
+use hubbub_wire::Reason;
 
 use super::Session;
 use crate::call::job::Job;
 use crate::call::run::call;
 use crate::presence::Ended;
-use crate::rooms::adapter::Adapter;
 use crate::sandbox::exports::DisconnectReason;
-use crate::telemetry::ReasonLabel;
 use crate::telemetry::traces::Kind;
 
 /// Why a socket disconnected.
@@ -22,7 +18,7 @@ pub struct DisconnectCause {
     /// The reason that plugins receive.
     reason: DisconnectReason,
     /// The label in metrics and traces.
-    label: &'static str,
+    pub(super) label: &'static str,
 }
 
 impl DisconnectCause {
@@ -40,32 +36,16 @@ impl DisconnectCause {
 
 impl From<Reason> for DisconnectCause {
     fn from(reason: Reason) -> Self {
-        let (reason, label) = match reason {
-            Reason::ClientNSDisconnect => (DisconnectReason::Client, "client"),
+        let label = reason.label();
+        let reason = match reason {
+            Reason::ClientDisconnect => DisconnectReason::Client,
             // A page that is reloaded closes its transport too, and sends no DISCONNECT.
-            Reason::TransportClose => (DisconnectReason::Transport, "transport_close"),
-            Reason::ServerNSDisconnect => (DisconnectReason::Server, "server"),
-            Reason::ClosingServer => (DisconnectReason::Server, "shutdown"),
-            Reason::HeartbeatTimeout => (DisconnectReason::Transport, "heartbeat"),
-            Reason::TransportError => (DisconnectReason::Transport, "transport_error"),
-            Reason::PacketParsingError => (DisconnectReason::Transport, "bad_packet"),
-            Reason::MultipleHttpPollingError => (DisconnectReason::Transport, "two_polls"),
+            Reason::TransportClose | Reason::TransportError | Reason::PingTimeout => DisconnectReason::Transport,
+            // The client has broken the protocol or a limit of it.
+            Reason::BadPacket(_) | Reason::Limit(_) => DisconnectReason::Transport,
+            Reason::ServerDisconnect | Reason::SlowConsumer(_) | Reason::Closed(_) => DisconnectReason::Server,
         };
         Self { reason, label }
-    }
-}
-
-/// Called by socketioxide when a socket has disconnected.
-pub(crate) struct DisconnectHook(pub(crate) Arc<Session>);
-
-impl DisconnectHandler<Adapter, ()> for DisconnectHook {
-    fn call_with_defer(&self, socket: Arc<Socket<Adapter>>, reason: Reason, defer: fn(Arc<Socket<Adapter>>)) {
-        // Must be called at once, or the socket leaks.
-        defer(socket);
-        let cause = DisconnectCause::from(reason);
-        let metrics = &self.0.gateway().services.metrics;
-        metrics.disconnects.get_or_create(&ReasonLabel { reason: cause.label }).inc();
-        self.0.close(cause);
     }
 }
 
@@ -74,7 +54,7 @@ impl Session {
     pub(crate) async fn leave(self: Arc<Self>, cause: DisconnectCause) {
         let (gateway, services) = (self.gateway(), &self.gateway().services);
         let _telling = gateway.sockets.begin_disconnect();
-        self.adapter.remove(self.id);
+        services.rooms.remove(&self.adapter, self.id);
         services.presences.disconnected(self.id, cause.ended(), services.clock.steady_ms());
         gateway.sockets.remove(&self);
         gateway.expiring.forget(self.expires_ms.load(Ordering::Acquire), self.id);

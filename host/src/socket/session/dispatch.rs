@@ -110,8 +110,7 @@ impl Session {
         match result {
             Ok(done) => {
                 if let Some(ack) = ack {
-                    let reply = done.reply.as_deref().unwrap_or("{}");
-                    self.ack(ack, bracketed(reply));
+                    self.ack(ack, done.reply.as_deref().unwrap_or("{}"));
                 }
             }
             Err(refusal) => self.answer_refusal(&event.name, ack, &refusal),

@@ -27,9 +27,6 @@ const EXPIRED: &str = "auth:expired";
 /// The longest time between two checks.
 const CHECK_INTERVAL: Duration = Duration::from_secs(30);
 
-/// The time after which a connection that was closed but is still open is closed again.
-const AGAIN_MS: u64 = 1000;
-
 /// The expiry times of all tokens, by the steady clock, so that a step of the wall clock changes no token's life.
 #[derive(Default)]
 pub struct Expiring {
@@ -92,14 +89,12 @@ pub async fn run(gateway: Arc<Gateway>) {
             (expired, take(&mut due.closing, now))
         };
         for (at, session) in expired.into_iter().filter_map(|(at, id)| Some((at, gateway.sockets.get(id)?))) {
-            session.send_event(EXPIRED, &format!(r#"[{{"at":"{}"}}]"#, rfc3339(moment.wall_at(at))));
+            session.send_event(EXPIRED, &format!(r#"{{"at":"{}"}}"#, rfc3339(moment.wall_at(at))));
         }
         for session in ended.into_iter().filter_map(|(_, id)| gateway.sockets.get(id)) {
-            if gateway.end(session.sid, &session.permit) {
+            if session.end("expired") {
                 gateway.services.metrics.connections_expired.inc();
             }
-            // The queue of polling connections to close may be full, so each is tried again until its socket is removed.
-            gateway.expiring.due().closing.insert((now + AGAIN_MS, session.id));
         }
         let next = gateway.expiring.due().next();
         let wait = next.map_or(CHECK_INTERVAL, |at| Duration::from_millis(at.saturating_sub(now)).min(CHECK_INTERVAL));
@@ -116,11 +111,11 @@ fn rfc3339(at_ms: u64) -> humantime::Rfc3339Timestamp {
 }
 
 /// Handles `auth:refresh`. The fresh token must be for the same user, and pass the same door policy.
-pub async fn refresh(gateway: &Arc<Gateway>, session: &Arc<Session>, args: &str, ack: Option<i64>) {
+pub async fn refresh(gateway: &Arc<Gateway>, session: &Arc<Session>, args: &str, ack: Option<u64>) {
     session.charge_cpu(TOKEN_COST);
     let result = replace(gateway, session, args).await;
     match (result, ack) {
-        (Ok(()), Some(ack)) => session.adapter.ack(session.sid, ack, "[{}]".to_owned()),
+        (Ok(()), Some(ack)) => session.ack(ack, "{}"),
         (Ok(()), None) => {}
         (Err(sentence), ack) => session.answer_refusal(REFRESH, ack, &Refusal::new(Code::Unauthenticated, sentence)),
     }

@@ -1,5 +1,5 @@
-//! The timeouts of an HTTP connection: for the head of a request, and for a client that does not read its answer. A websocket is
-//! not watched: it has its heartbeat, and slow consumers are disconnected elsewhere.
+//! An HTTP connection with its timeouts: for the head of a request, and for a client that does not read its answer. A websocket is
+//! not watched: it has its heartbeat, and the limits of its queue.
 
 use std::io;
 use std::pin::Pin;
@@ -8,7 +8,14 @@ use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use hubbub_wire::Tcp;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
+
+use crate::socket::tcp_permits::TcpPermit;
 
 /// No request is being answered: bytes that are read belong to the next head.
 const WAITS: u8 = 0;
@@ -71,7 +78,7 @@ impl Watch {
     }
 
     /// Turns a read into an error if the head is late. `found`: the read returned bytes.
-    pub(crate) fn read(&mut self, cx: &mut Context<'_>, read: Poll<io::Result<()>>, found: bool) -> Poll<io::Result<()>> {
+    fn read(&mut self, cx: &mut Context<'_>, read: Poll<io::Result<()>>, found: bool) -> Poll<io::Result<()>> {
         let heads = self.exchange.requests.load(Ordering::Relaxed);
         if heads != self.heads {
             (self.head, self.heads) = (None, heads);
@@ -91,7 +98,7 @@ impl Watch {
     }
 
     /// Turns a write into an error if the client reads nothing for too long.
-    pub(crate) fn wrote(&mut self, cx: &mut Context<'_>, wrote: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn wrote(&mut self, cx: &mut Context<'_>, wrote: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if wrote.is_ready() || self.exchange.is(UPGRADED) {
             self.write = None;
             return wrote;
@@ -108,5 +115,68 @@ impl Watch {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         Poll::Pending
+    }
+}
+
+/// A TCP connection that is watched while it speaks HTTP.
+pub struct Connection {
+    io: TcpStream,
+    /// None: past a port's limits, where the whole connection has a timeout.
+    watch: Option<Box<Watch>>,
+    tcp_permit: Option<TcpPermit>,
+}
+
+impl Connection {
+    /// `tcp_permit` is dropped with the connection.
+    pub fn new(io: TcpStream, watch: Option<Watch>, tcp_permit: Option<TcpPermit>) -> Self {
+        Self { io, watch: watch.map(Box::new), tcp_permit }
+    }
+}
+
+/// Takes the TCP connection of a websocket out of hyper. The permit is held until the websocket is closed.
+pub fn take_over(upgraded: Upgraded) -> Option<Tcp> {
+    let parts = upgraded.downcast::<TokioIo<Connection>>().ok()?;
+    let Connection { io, tcp_permit, .. } = parts.io.into_inner();
+    Some(Tcp { stream: io, early: parts.read_buf, keep: tcp_permit.map(|tcp_permit| Box::new(tcp_permit) as _) })
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.io).poll_read(cx, buf);
+        match &mut self.watch {
+            Some(watch) => watch.read(cx, read, buf.filled().len() > before),
+            None => read,
+        }
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let wrote = Pin::new(&mut self.io).poll_write(cx, buf);
+        match &mut self.watch {
+            Some(watch) => watch.wrote(cx, wrote),
+            None => wrote,
+        }
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let wrote = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        match &mut self.watch {
+            Some(watch) => watch.wrote(cx, wrote),
+            None => wrote,
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
