@@ -16,7 +16,7 @@ export npm_config_update_notifier := false
 ARGS ?=
 
 # The targets of `fuzz`, and the seconds per target or test for `fuzz` and `soak`.
-TARGET ?= packet component manifest config admin tokens
+TARGET ?= packet component manifest config admin tokens wire-frames wire-packets wire-session
 FOR ?= 60
 
 # The whole workspace is built even for one binary: cargo then chooses the same features for all, and wasmtime is compiled once
@@ -36,8 +36,8 @@ test: build plugins ## Run every test, with real clients, browsers and servers
 	cargo test --release --workspace
 	@$(MAKE) --no-print-directory fuzz FOR=5
 
-bench: build plugins ## Compare with native socketioxide and Node (ARGS="--quick")
-	@.make/need.sh node
+bench: build plugins ## Compare with native socketioxide, Node and Bun (ARGS="--quick")
+	@.make/need.sh node redis
 	$(BUILD) --bin bench
 	exec target/release/bench $(ARGS)
 
@@ -46,7 +46,7 @@ soak: build plugins ## Attack a server as a hostile client, on both storages and
 	HUBBUB_TEST_SOAK_SECONDS=$(FOR) cargo test --release --workspace --test suite -- hostile_client --nocapture
 
 # libFuzzer, guided by coverage, with the stable compiler. Findings go to target/fuzz; the corpus in tests/fuzz is never changed.
-fuzz: ## Search for input that breaks a parser (TARGET=packet, component, manifest, config, admin or tokens; FOR=600 seconds)
+fuzz: ## Search for input that breaks a parser (TARGET=packet, component, manifest, config, admin, tokens, wire-frames, wire-packets or wire-session; FOR=600 seconds)
 	@.make/need.sh fuzz
 	cd tests/fuzz && RUSTC_WRAPPER="$$PWD/rustc" cargo build --release --locked --target-dir ../../target $(TARGET:%=--bin fuzz-%)
 	for target in $(TARGET); do \

@@ -75,6 +75,10 @@ need_node() {
   [ "$major" -ge 18 ] || fail "node $major is too old for the tests' clients: install 18 or later, and try again"
 }
 
+need_redis() {
+  has redis-server || install "the bench measures several nodes on it" redis-server
+}
+
 need_python() {
   python3 -c 'import ensurepip, venv' 2>/dev/null || install "the tests drive a stock Python client" python3 python3-venv
 }

@@ -60,7 +60,7 @@ impl Child {
         stop: &AtomicBool,
     ) -> Result<Self> {
         let out = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
-        // Our own servers and Node's end when their standard input ends, so that even a killed bench leaves none running.
+        // Our own servers and those in JavaScript end when their standard input ends, so that even a killed bench leaves none running.
         command.stdin(Stdio::piped()).stdout(out.try_clone()?).stderr(out);
         let process = command.spawn().with_context(|| format!("cannot start {}", command.get_program().display()))?;
         let mut child = Self { process, addr, log };
@@ -91,6 +91,11 @@ impl Child {
         let line = rollup.lines().find_map(|line| line.strip_prefix("Rss:")).context("no Rss in smaps_rollup")?;
         let kilobytes: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
         Ok(kilobytes * 1024)
+    }
+
+    /// Open files, of which each connection is one.
+    pub(crate) fn files(&self) -> Result<usize> {
+        Ok(std::fs::read_dir(format!("/proc/{}/fd", self.process.id()))?.count())
     }
 
     /// The end of the server's output, for an error.
@@ -180,7 +185,7 @@ fn exchange(addr: SocketAddr, request: &str) -> Result<String> {
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
-/// The folder of this package, which contains Node's server; the workspace is two levels up.
+/// The folder of this package, which contains the servers in JavaScript; the workspace is two levels up.
 pub(crate) fn package() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }

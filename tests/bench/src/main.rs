@@ -1,6 +1,8 @@
 //! Compares Hubbub with its rivals: starts and measures each server round by round in one run, and prints the comparison. It must
 //! never compare results of different runs, or leave a server running.
 
+mod bounds;
+mod bun;
 mod child;
 mod client;
 mod clock;
@@ -9,9 +11,11 @@ mod hubbub;
 mod measure;
 mod native;
 mod node;
+mod npm;
 mod results;
 mod server;
 mod stamp;
+mod steal;
 mod table;
 mod token;
 
@@ -30,25 +34,27 @@ use tokio::io::AsyncReadExt;
 
 use crate::hubbub::Hubbub;
 use crate::measure::{Measure, Scale};
-use crate::results::{Failure, Results};
+use crate::results::{Failure, Results, Run};
 use crate::server::{Kind, Starter};
+use crate::steal::Steal;
 
 /// The value of `--only` for several nodes on one Redis.
 const CLUSTER: &str = "cluster";
 
 /// The sockets of the largest measure, and other open files.
-const FILES: u64 = 6000;
+const FILES: u64 = 16_000;
 
-/// Measures Hubbub, a native socketioxide server, Socket.IO on Node and a bare fan-out in one run.
+/// Measures Hubbub, a native socketioxide server, Socket.IO on Node and on Bun, and a bare fan-out in one run.
 #[derive(Parser)]
 struct Args {
-    /// One short and small round: under two minutes. Too rough to judge a bound.
+    /// One short and small round without the cluster: under three minutes. Too rough to judge a bound.
     #[arg(long)]
     quick: bool,
     /// The servers to measure; default: all. `cluster`: only several nodes of Hubbub and of Node on one Redis.
-    #[arg(long, value_delimiter = ',', value_parser = ["hubbub", "native", "node", "floor", CLUSTER])]
+    #[arg(long, value_delimiter = ',', value_parser = ["hubbub", "native", "node", "bun", "floor", CLUSTER])]
     only: Vec<String>,
-    /// The measures to take (delivery, acked, connect, idle, stored, mixed, views, churn, cluster); default: all but the last.
+    /// The measures to take (delivery, acked, connect, idle, stored, mixed, views, churn, cluster); default: all, with --quick
+    /// all but the last.
     #[arg(long, value_delimiter = ',')]
     measures: Vec<String>,
     /// How often each server is measured; default: 3, with --quick 1.
@@ -111,13 +117,14 @@ fn compare(args: &Args) -> Result<ExitCode> {
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
     }
     raise_file_limit()?;
-    let (kinds, measures) = (kinds(args), measures(args));
+    let measures = measures(args);
+    let kinds = kinds(args, &measures);
     ensure!(
         !measures.is_empty(),
         "unknown measure; the measures are delivery, acked, connect, idle, stored, mixed, views, churn and cluster"
     );
-    if kinds.contains(&Kind::Node) {
-        node::install()?;
+    for kind in kinds.iter().filter(|kind| matches!(kind, Kind::Node | Kind::Bun)) {
+        npm::install(*kind)?;
     }
     let results = run(args, &kinds, &measures, &stop)?;
     write!(std::io::stdout(), "{}", table::render(&results, &kinds))?;
@@ -129,10 +136,12 @@ fn compare(args: &Args) -> Result<ExitCode> {
     Ok(if args.strict && results.over() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// The named servers, or all if none is named.
-fn kinds(args: &Args) -> Vec<Kind> {
+/// The named servers, or all if none is named, that one of the measures is taken on.
+fn kinds(args: &Args, measures: &[Measure]) -> Vec<Kind> {
     let all = args.only.iter().all(|name| name == CLUSTER);
-    Kind::ALL.into_iter().filter(|kind| all || args.only.iter().any(|name| name == kind.name())).collect()
+    let named = |kind: &Kind| all || args.only.iter().any(|name| name == kind.name());
+    let measured = |kind: &Kind| measures.iter().any(|measure| measure.fits(*kind));
+    Kind::ALL.into_iter().filter(|kind| named(kind) && measured(kind)).collect()
 }
 
 /// The named measures, or the default ones if none is named.
@@ -141,7 +150,7 @@ fn measures(args: &Args) -> Vec<Measure> {
         return vec![Measure::Cluster];
     }
     let named = |measure: &Measure| args.measures.iter().any(|name| name == measure.name());
-    Measure::ALL.into_iter().filter(|one| named(one) || (args.measures.is_empty() && one.is_usual())).collect()
+    Measure::ALL.into_iter().filter(|one| named(one) || (args.measures.is_empty() && (!args.quick || one.is_quick()))).collect()
 }
 
 /// Each round takes each measure once on every server, freshly started. The order of the servers changes from round to round.
@@ -172,8 +181,10 @@ fn run(args: &Args, kinds: &[Kind], measures: &[Measure], stop: &Arc<AtomicBool>
                     return Ok(results);
                 }
                 log_progress(&format!("round {}: {} of {}", round + 1, measure.name(), kind.name()));
+                let steal = Steal::start()?;
                 let measured = measure.run(kind, scale, &starter);
                 ensure!(!stop.load(Ordering::Relaxed), "interrupted");
+                results.runs.push(Run { kind, measure: *measure, round, steal: steal.percent()? });
                 match measured {
                     Ok(samples) => results.add(kind, round, samples),
                     Err(error) => results.failures.push(Failure { kind, measure: *measure, round, error: format!("{error:#}") }),

@@ -36,14 +36,31 @@ pub(crate) struct Scale {
     steady: u64,
     /// Duration of each closed loop, in ns.
     closed: u64,
-    idle: usize,
+    /// Connects of each measured window.
+    connects: usize,
+    /// Connections at which memory is measured, ascending.
+    idle: [usize; 3],
 }
 
 impl Scale {
-    pub(crate) const FULL: Self =
-        Self { rounds: 3, seconds: 540, warm: 1000 * MILLI, steady: 6000 * MILLI, closed: 3000 * MILLI, idle: 5000 };
-    pub(crate) const QUICK: Self =
-        Self { rounds: 1, seconds: 100, warm: 500 * MILLI, steady: 3000 * MILLI, closed: 1500 * MILLI, idle: 2000 };
+    pub(crate) const FULL: Self = Self {
+        rounds: 3,
+        seconds: 3600,
+        warm: 2000 * MILLI,
+        steady: 6000 * MILLI,
+        closed: 3000 * MILLI,
+        connects: 2000,
+        idle: [1000, 5000, 15_000],
+    };
+    pub(crate) const QUICK: Self = Self {
+        rounds: 1,
+        seconds: 170,
+        warm: 500 * MILLI,
+        steady: 2000 * MILLI,
+        closed: 1000 * MILLI,
+        connects: 1000,
+        idle: [500, 1000, 2000],
+    };
 }
 
 /// One line of the table.
@@ -133,8 +150,8 @@ impl Measure {
         }
     }
 
-    /// Whether it is taken by default: the cluster needs Redis and minutes of its own.
-    pub(crate) fn is_usual(self) -> bool {
+    /// Whether it belongs to a quick run: the cluster takes minutes of its own.
+    pub(crate) fn is_quick(self) -> bool {
         self != Self::Cluster
     }
 

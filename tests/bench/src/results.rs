@@ -1,46 +1,31 @@
-//! The results of all rounds, and their bounds. It must never drop a failure.
+//! The results of all rounds. It must never drop a failure.
 
 use serde_json::{Value, json};
 
+use crate::bounds::{BOUNDS, Bound};
 use crate::measure::{Measure, Metric, Sample, Unit};
 use crate::server::Kind;
 
-/// A limit for a ratio to a rival, or for a value of Hubbub itself.
-pub(crate) struct Bound {
-    pub(crate) metric: &'static str,
-    /// `None`: the limit is on the value itself.
-    pub(crate) rival: Option<Kind>,
-    pub(crate) limit: f64,
-}
-
-pub(crate) const BOUNDS: [Bound; 16] = [
-    Bound { metric: "cpu_delivery", rival: Some(Kind::Native), limit: 1.05 },
-    Bound { metric: "cpu_delivery", rival: Some(Kind::Node), limit: 0.9 },
-    Bound { metric: "delivery_p99", rival: Some(Kind::Native), limit: 1.1 },
-    Bound { metric: "cpu_acked", rival: Some(Kind::Native), limit: 1.1 },
-    Bound { metric: "cpu_connect", rival: Some(Kind::Native), limit: 1.5 },
-    Bound { metric: "idle_memory", rival: None, limit: 16.0 },
-    Bound { metric: "lost", rival: None, limit: 0.0 },
-    Bound { metric: "doubled", rival: None, limit: 0.0 },
-    Bound { metric: "mixed_worst", rival: None, limit: 2.0 },
-    Bound { metric: "views_flood", rival: None, limit: 0.0 },
-    Bound { metric: "churn_lost", rival: None, limit: 0.0 },
-    Bound { metric: "cluster_remote_cpu", rival: Some(Kind::Node), limit: 0.6 },
-    Bound { metric: "cluster_remote_p99", rival: Some(Kind::Node), limit: 1.0 },
-    Bound { metric: "cluster_bystander", rival: None, limit: 1.0 },
-    Bound { metric: "cluster_lost", rival: None, limit: 0.0 },
-    Bound { metric: "cluster_doubled", rival: None, limit: 0.0 },
-];
-
 /// Percent of a core. Timers, logs and the system itself take 2 to 3.
 const OTHERS_LIMIT: f64 = 10.0;
-const OTHERS: [&str; 2] = ["delivery_others", "cluster_others"];
+const OTHERS: [&str; 4] = ["delivery_others", "acked_others", "connect_others", "cluster_others"];
+/// The median of fewer rounds is moved by a single disturbance.
+const ROUNDS_TO_JUDGE: usize = 3;
 
 struct Record {
     kind: Kind,
     round: usize,
     metric: &'static Metric,
     value: f64,
+}
+
+/// One measure of one server in one round.
+pub(crate) struct Run {
+    pub(crate) kind: Kind,
+    pub(crate) measure: Measure,
+    pub(crate) round: usize,
+    /// Percent of the time of all CPUs.
+    pub(crate) steal: f64,
 }
 
 pub(crate) struct Failure {
@@ -50,9 +35,34 @@ pub(crate) struct Failure {
     pub(crate) error: String,
 }
 
+/// The median of the rounds (for faults their sum), and the smallest and largest of them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Spread {
+    pub(crate) value: f64,
+    pub(crate) min: f64,
+    pub(crate) max: f64,
+    pub(crate) rounds: usize,
+}
+
+impl Spread {
+    /// Nothing if there are no values.
+    fn of(mut values: Vec<f64>) -> Option<Self> {
+        values.sort_by(f64::total_cmp);
+        let middle = values.len() / 2;
+        let upper = *values.get(middle)?;
+        let value = if values.len() % 2 == 1 { upper } else { f64::midpoint(values[middle - 1], upper) };
+        Some(Self { value, min: *values.first()?, max: *values.last()?, rounds: values.len() })
+    }
+
+    fn json(self) -> Value {
+        json!({ "value": self.value, "min": self.min, "max": self.max })
+    }
+}
+
 #[derive(Default)]
 pub(crate) struct Results {
     records: Vec<Record>,
+    pub(crate) runs: Vec<Run>,
     pub(crate) failures: Vec<Failure>,
 }
 
@@ -61,28 +71,31 @@ impl Results {
         self.records.extend(samples.into_iter().map(|(metric, value)| Record { kind, round, metric, value }));
     }
 
-    /// The median over the rounds; for faults the sum.
-    pub(crate) fn value(&self, kind: Kind, metric: &Metric) -> Option<f64> {
+    pub(crate) fn value(&self, kind: Kind, metric: &Metric) -> Option<Spread> {
         let values: Vec<f64> = self.of(kind, metric.id).map(|record| record.value).collect();
-        if metric.unit == Unit::Faults {
-            return (!values.is_empty()).then(|| values.iter().sum());
-        }
-        median(values)
+        let sum = values.iter().sum();
+        let spread = Spread::of(values)?;
+        Some(if metric.unit == Unit::Faults { Spread { value: sum, ..spread } } else { spread })
     }
 
-    /// The median of each round's ratio of Hubbub to a rival. Both run close together in a round, so lasting noise cancels out.
-    pub(crate) fn ratio(&self, rival: Kind, metric: &str) -> Option<f64> {
+    /// Each round's ratio of Hubbub to a rival. Both run close together in a round, so lasting noise cancels out.
+    pub(crate) fn ratio(&self, rival: Kind, metric: &str) -> Option<Spread> {
         let theirs = |round| self.of(rival, metric).find(|record| record.round == round);
         let ratios = self.of(Kind::Hubbub, metric).filter_map(|ours| Some(ours.value / theirs(ours.round)?.value));
-        median(ratios.filter(|ratio| ratio.is_finite()).collect())
+        Spread::of(ratios.filter(|ratio| ratio.is_finite()).collect())
     }
 
-    /// The value to compare with a bound. Nothing if it was not measured.
-    pub(crate) fn bounded(&self, bound: &Bound) -> Option<f64> {
+    /// The value or ratio that a bound limits. Nothing if it was not measured.
+    pub(crate) fn bounded(&self, bound: &Bound) -> Option<Spread> {
         match bound.rival {
             Some(rival) => self.ratio(rival, bound.metric),
-            None => self.value(Kind::Hubbub, metrics().find(|metric| metric.id == bound.metric)?),
+            None => self.value(Kind::Hubbub, find(bound.metric)?),
         }
+    }
+
+    /// The steal time of each round, in percent.
+    pub(crate) fn steal(&self, kind: Kind, measure: Measure) -> Vec<f64> {
+        self.runs.iter().filter(|run| run.kind == kind && run.measure == measure).map(|run| run.steal).collect()
     }
 
     /// The largest share of a core, in percent, that other work used, if it is too much to trust the results. A compiler running
@@ -90,13 +103,18 @@ impl Results {
     pub(crate) fn disturbed(&self) -> Option<f64> {
         let others = metrics().filter(|metric| OTHERS.contains(&metric.id));
         let values = others.flat_map(|metric| Kind::ALL.into_iter().filter_map(move |kind| self.value(kind, metric)));
-        let most = values.max_by(f64::total_cmp)?;
+        let most = values.map(|others| others.value).max_by(f64::total_cmp)?;
         (most > OTHERS_LIMIT).then_some(most)
+    }
+
+    /// Whether there are too few rounds to judge a bound.
+    pub(crate) fn too_few(&self) -> bool {
+        self.runs.iter().all(|run| run.round + 1 < ROUNDS_TO_JUDGE)
     }
 
     /// Whether a measure failed or a bound was exceeded.
     pub(crate) fn over(&self) -> bool {
-        let exceeded = |bound: &Bound| self.bounded(bound).is_some_and(|value| value > bound.limit);
+        let exceeded = |bound: &Bound| self.bounded(bound).is_some_and(|found| !bound.limit.holds(found.value));
         !self.failures.is_empty() || BOUNDS.iter().any(exceeded)
     }
 
@@ -104,30 +122,37 @@ impl Results {
         let servers = |metric: &'static Metric| -> Value {
             let one = |kind: &Kind| {
                 let rounds: Vec<f64> = self.of(*kind, metric.id).map(|record| record.value).collect();
-                Some((kind.name().to_owned(), json!({ "value": self.value(*kind, metric)?, "rounds": rounds })))
+                Some((kind.name().to_owned(), json!({ "value": self.value(*kind, metric)?.value, "rounds": rounds })))
             };
             kinds.iter().filter_map(one).collect::<serde_json::Map<_, _>>().into()
+        };
+        let ratios = |metric: &'static Metric| -> Value {
+            let one = |rival: Kind| Some((rival.name().to_owned(), self.ratio(rival, metric.id)?.json()));
+            Kind::RIVALS.into_iter().filter_map(one).collect::<serde_json::Map<_, _>>().into()
         };
         let metrics: Vec<Value> = metrics()
             .map(|metric| {
                 json!({
                     "id": metric.id, "title": metric.title.trim(), "unit": metric.unit.name(), "servers": servers(metric),
-                    "toNative": self.ratio(Kind::Native, metric.id), "toNode": self.ratio(Kind::Node, metric.id),
+                    "ratios": ratios(metric),
                 })
             })
             .collect();
         let bounds = BOUNDS.iter().map(|bound| {
-            let value = self.bounded(bound);
+            let found = self.bounded(bound);
             json!({
-                "metric": bound.metric, "against": bound.rival, "limit": bound.limit, "value": value,
-                "ok": value.map(|value| value <= bound.limit),
+                "metric": bound.metric, "against": bound.rival, "limit": bound.limit, "found": found.map(Spread::json),
+                "ok": found.map(|found| bound.limit.holds(found.value)),
             })
         });
         let failures = self.failures.iter().map(|failure| {
             json!({ "server": failure.kind, "measure": failure.measure.name(), "round": failure.round, "error": failure.error })
         });
+        let runs = self.runs.iter().map(
+            |run| json!({ "server": run.kind, "measure": run.measure.name(), "round": run.round, "stealPercent": run.steal }),
+        );
         json!({ "metrics": metrics, "bounds": bounds.collect::<Vec<_>>(), "failures": failures.collect::<Vec<_>>(),
-            "disturbedPercent": self.disturbed() })
+            "runs": runs.collect::<Vec<_>>(), "disturbedPercent": self.disturbed() })
     }
 
     fn of(&self, kind: Kind, metric: &str) -> impl Iterator<Item = &Record> {
@@ -139,11 +164,8 @@ pub(crate) fn metrics() -> impl Iterator<Item = &'static Metric> {
     Measure::ALL.into_iter().flat_map(Measure::metrics)
 }
 
-fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    let upper = *values.get(middle)?;
-    Some(if values.len() % 2 == 1 { upper } else { f64::midpoint(values[middle - 1], upper) })
+pub(crate) fn find(id: &str) -> Option<&'static Metric> {
+    metrics().find(|metric| metric.id == id)
 }
 
 #[cfg(test)]
@@ -151,7 +173,7 @@ mod tests {
     use super::*;
 
     fn metric(id: &str) -> &'static Metric {
-        metrics().find(|metric| metric.id == id).unwrap()
+        find(id).unwrap()
     }
 
     #[test]
@@ -161,9 +183,23 @@ mod tests {
             results.add(Kind::Hubbub, round, vec![(metric("cpu_delivery"), 6.0 * noise)]);
             results.add(Kind::Native, round, vec![(metric("cpu_delivery"), 5.0 * noise)]);
         }
-        assert_eq!(results.ratio(Kind::Native, "cpu_delivery"), Some(1.2));
-        assert_eq!(results.value(Kind::Hubbub, metric("cpu_delivery")), Some(12.0));
+        let ratio = results.ratio(Kind::Native, "cpu_delivery").unwrap();
+        assert_eq!(ratio, Spread { value: 1.2, min: 1.2, max: 1.2, rounds: 3 });
+        let value = results.value(Kind::Hubbub, metric("cpu_delivery")).unwrap();
+        assert_eq!(value, Spread { value: 12.0, min: 6.0, max: 18.0, rounds: 3 });
         assert!(results.over());
+    }
+
+    #[test]
+    fn a_rate_must_be_at_least_its_limit() {
+        let found = |ours| {
+            let mut results = Results::default();
+            results.add(Kind::Hubbub, 0, vec![(metric("acked_max_rate"), ours)]);
+            results.add(Kind::Native, 0, vec![(metric("acked_max_rate"), 100.0)]);
+            results.over()
+        };
+        assert!(!found(101.0));
+        assert!(found(99.0));
     }
 
     #[test]
@@ -173,7 +209,7 @@ mod tests {
         assert!(!results.over());
         results.add(Kind::Hubbub, 1, vec![(metric("lost"), 1.0)]);
         results.add(Kind::Hubbub, 2, vec![(metric("lost"), 0.0)]);
-        assert_eq!(results.value(Kind::Hubbub, metric("lost")), Some(1.0));
+        assert_eq!(results.value(Kind::Hubbub, metric("lost")).map(|lost| lost.value), Some(1.0));
         assert!(results.over());
     }
 

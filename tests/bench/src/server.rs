@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::child::{Child, free_addr};
 use crate::hubbub::Hubbub;
-use crate::{floor, native, node};
+use crate::{bun, floor, native, node};
 
 /// Hubbub builds and compiles its plugins at its first start.
 const HUBBUB_LIMIT: Duration = Duration::from_secs(180);
@@ -29,18 +29,22 @@ pub(crate) enum Kind {
     Native,
     /// Socket.IO on Node.
     Node,
+    /// Socket.IO on Bun, with Bun's engine.
+    Bun,
     /// One write() for each member and nothing else.
     Floor,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 4] = [Self::Hubbub, Self::Native, Self::Node, Self::Floor];
+    pub(crate) const ALL: [Self; 5] = [Self::Hubbub, Self::Native, Self::Node, Self::Bun, Self::Floor];
+    pub(crate) const RIVALS: [Self; 4] = [Self::Native, Self::Node, Self::Bun, Self::Floor];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Hubbub => "hubbub",
             Self::Native => "native",
             Self::Node => "node",
+            Self::Bun => "bun",
             Self::Floor => "floor",
         }
     }
@@ -73,8 +77,8 @@ impl Starter<'_> {
         let name = format!("{}-{node}", kind.name());
         let mut command = match kind {
             Kind::Hubbub => self.hubbub.command(addr, &self.folder.join(&name), true)?,
-            Kind::Node => node::command(addr)?,
-            Kind::Native | Kind::Floor => bail!("{} does not run as several nodes", kind.name()),
+            Kind::Node => node::command(addr),
+            Kind::Native | Kind::Bun | Kind::Floor => bail!("{} does not run as several nodes", kind.name()),
         };
         command.env("REDIS_URL", format!("redis://{redis}"));
         Child::start(command, addr, self.folder.join(format!("{name}.log")), limit, self.stop)
@@ -84,7 +88,8 @@ impl Starter<'_> {
         match kind {
             Kind::Hubbub => self.hubbub.command(addr, &self.folder.join("hubbub"), compared),
             Kind::Native => native::command(addr),
-            Kind::Node => node::command(addr),
+            Kind::Node => Ok(node::command(addr)),
+            Kind::Bun => bun::command(addr),
             Kind::Floor => floor::command(addr),
         }
     }

@@ -281,7 +281,10 @@ fn measure_uninvolved_node(nodes: &Nodes, scale: Scale, starter: &Starter<'_>, f
         }
         Ok((uninvolved.cpu()? - cpu).as_nanos() as f64 * 100.0 / (now() - began) as f64)
     };
+    load.send_for(scale.warm, per_second)?;
+    load.drain()?;
     let idle = percent(&mut load, 0)?;
+    load.send_for(scale.warm, per_second)?;
     let busy = percent(&mut load, per_second)?;
     load.drain()?;
     faults.lost += load.missing();

@@ -6,29 +6,32 @@ use anyhow::Result;
 
 use super::{Bench, Meter, Metric, Sample, Unit, targets};
 
-const CONNECTS: usize = 2000;
 const PER_SECOND: f64 = 500.0;
 
-pub(super) static METRICS: [Metric; 4] = [
+pub(super) static METRICS: [Metric; 5] = [
     Metric { id: "cpu_connect", title: "CPU a connect, 500/s", unit: Unit::Micros },
     Metric { id: "cpu_connect_burst", title: "CPU a connect, burst", unit: Unit::Micros },
     Metric { id: "connect_p50", title: "connect p50", unit: Unit::Micros },
     Metric { id: "connect_p99", title: "connect p99", unit: Unit::Micros },
+    Metric { id: "connect_others", title: "CPU of other processes", unit: Unit::Percent },
 ];
 
 pub(super) fn run(bench: &Bench<'_>) -> Result<Vec<Sample>> {
-    // The first connects of a process pay one-time costs: late compilation and growing memory.
-    let warm = CONNECTS / 10;
-    let mut targets = targets("/", warm + 2 * CONNECTS)?;
-    let burst = targets.split_off(warm + CONNECTS);
-    let paced = targets.split_off(warm);
+    let connects = bench.scale.connects;
+    // Each measured window follows connects at its own pace. The first of all pay one-time costs: late compilation and growing
+    // memory.
+    let (first, warm) = (connects / 2, connects / 8);
+    let mut targets = targets("/", first + 2 * (warm + connects))?.into_iter();
     let mut swarm = bench.swarm()?;
-    swarm.open(bench.child.addr, targets, Some(PER_SECOND))?;
+    let mut open = |count, pace| swarm.open(bench.child.addr, targets.by_ref().take(count), pace);
+    open(first, None)?;
+    open(warm, Some(PER_SECOND))?;
     let meter = Meter::start(bench.child)?;
-    let latency = swarm.open(bench.child.addr, paced, Some(PER_SECOND))?;
-    let cpu = meter.micros_each(CONNECTS as u64)?;
+    let latency = open(connects, Some(PER_SECOND))?;
+    let (cpu, others) = (meter.micros_each(connects as u64)?, meter.others()?);
+    open(warm, None)?;
     let meter = Meter::start(bench.child)?;
-    swarm.open(bench.child.addr, burst, None)?;
-    let values = [cpu, meter.micros_each(CONNECTS as u64)?, latency.micros(0.5), latency.micros(0.99)];
+    open(connects, None)?;
+    let values = [cpu, meter.micros_each(connects as u64)?, latency.micros(0.5), latency.micros(0.99), others];
     Ok(METRICS.iter().zip(values).collect())
 }

@@ -18,7 +18,7 @@ const MESSAGES_LIMIT: usize = 1 << 16;
 pub(super) const DRAIN: u64 = 2000 * MILLI;
 
 pub(super) static METRICS: [Metric; 8] = [
-    Metric { id: "cpu_delivery", title: "CPU a delivery", unit: Unit::Micros },
+    Metric { id: "cpu_delivery", title: "CPU a delivery, rooms of 100", unit: Unit::Micros },
     Metric { id: "delivery_p50", title: "latency p50", unit: Unit::Micros },
     Metric { id: "delivery_p99", title: "latency p99", unit: Unit::Micros },
     Metric { id: "delivery_max", title: "latency max", unit: Unit::Micros },

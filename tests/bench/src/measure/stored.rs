@@ -46,9 +46,9 @@ pub(super) fn run(bench: &Bench<'_>) -> Result<Vec<Sample>> {
     swarm.open(bench.child.addr, targets("/chat", MOST)?, None)?;
     (0..MOST).try_for_each(|index| join(&mut swarm, run, index))?;
     swarm.settle(300 * MILLI)?;
-    closed(&mut swarm, run, 10, bench.scale.warm)?;
     let mut values = vec![sync_time(bench.folder)?];
     for senders in SENDERS {
+        closed(&mut swarm, run, senders, bench.scale.warm)?;
         let meter = Meter::start(bench.child)?;
         let (stored, latency) = closed(&mut swarm, run, senders, bench.scale.closed)?;
         let rate = stored as f64 * SECOND as f64 / bench.scale.closed as f64;

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::{Bench, Latency, Meter, Metric, Sample, Unit, targets};
 use crate::child::post;
-use crate::client::{Packet, STEP_LIMIT};
+use crate::client::{Packet, STEP_LIMIT, Swarm};
 use crate::clock::{MILLI, Pace, SECOND, now};
 use crate::hubbub::API_KEY;
 
@@ -31,9 +31,31 @@ pub(super) fn run(bench: &Bench<'_>) -> Result<Vec<Sample>> {
     swarm.open(bench.child.addr, targets("/", VIDEOS)?, None)?;
     swarm.ask_all(|index, out| out.extend_from_slice(format!(r#"["video:join",{{"videoId":"views-{index}"}}]"#).as_bytes()))?;
     swarm.settle(300 * MILLI)?;
+    flow(bench, &mut swarm, bench.scale.warm, "warm")?;
+    // A last update may still come.
+    swarm.settle(600 * MILLI)?;
     let meter = Meter::start(bench.child)?;
+    let Flow { accepted, seconds, updates, lag } = flow(bench, &mut swarm, bench.scale.steady, "end")?;
+    let each = updates as f64 / VIDEOS as f64 / seconds;
+    // One more update per room is the last of a burst, sent after the views have ended.
+    let flood = (updates as f64 - VIDEOS as f64 * (UPDATE_LIMIT * seconds + UPDATE_LIMIT + 1.0)).max(0.0).round();
+    let values = [accepted as f64 / seconds, meter.micros_each(accepted)?, lag.micros(1.0), each, flood];
+    Ok(METRICS.iter().zip(values).collect())
+}
+
+/// The views of one window, all counted by the server.
+struct Flow {
+    accepted: u64,
+    seconds: f64,
+    /// Updates received by all rooms together.
+    updates: u64,
+    lag: Latency,
+}
+
+/// Publishes for `ns` and waits until every video is up to date; its last comment has the id `last`.
+fn flow(bench: &Bench<'_>, swarm: &mut Swarm, ns: u64, last: &str) -> Result<Flow> {
     let (accepted, began) = (AtomicU64::new(0), now());
-    let end = began + bench.scale.steady;
+    let end = began + ns;
     let (mut updates, mut behind, mut lag) = (0u64, VIDEOS, Latency::new()?);
     let mut last_accepted = 0;
     std::thread::scope(|scope| -> Result<()> {
@@ -42,7 +64,7 @@ pub(super) fn run(bench: &Bench<'_>) -> Result<Vec<Sample>> {
             ensure!(now() < end + STEP_LIMIT, "{behind} videos are still behind");
             if publisher.is_finished() && last_accepted == 0 {
                 last_accepted = now();
-                ask_for_ends(bench)?;
+                ask_for_ends(bench, last)?;
             }
             swarm.turn(now() + 20 * MILLI, |_, packet| {
                 match packet {
@@ -59,13 +81,8 @@ pub(super) fn run(bench: &Bench<'_>) -> Result<Vec<Sample>> {
         }
         publisher.join().map_err(|_| anyhow::anyhow!("the publisher panicked"))?
     })?;
-    let accepted = accepted.into_inner();
     let seconds = (last_accepted - began) as f64 / SECOND as f64;
-    let each = updates as f64 / VIDEOS as f64 / seconds;
-    // One more update per room is the last of a burst, sent after the views have ended.
-    let flood = (updates as f64 - VIDEOS as f64 * (UPDATE_LIMIT * seconds + UPDATE_LIMIT + 1.0)).max(0.0).round();
-    let values = [accepted as f64 / seconds, meter.micros_each(accepted)?, lag.micros(1.0), each, flood];
-    Ok(METRICS.iter().zip(values).collect())
+    Ok(Flow { accepted: accepted.into_inner(), seconds, updates, lag })
 }
 
 /// Publishes at the fixed rate until `end`.
@@ -86,8 +103,9 @@ fn publish(bench: &Bench<'_>, end: u64, accepted: &AtomicU64) -> Result<()> {
     Ok(())
 }
 
-fn ask_for_ends(bench: &Bench<'_>) -> Result<()> {
-    let comments = (0..VIDEOS).map(|video| message("video.comment", video, r#","commentId":"end""#));
+fn ask_for_ends(bench: &Bench<'_>, last: &str) -> Result<()> {
+    let id = format!(r#","commentId":"{last}""#);
+    let comments = (0..VIDEOS).map(|video| message("video.comment", video, &id));
     let batch = comments.collect::<Vec<_>>().join(",");
     post(bench.child.addr, "/api/publish", API_KEY, &format!("[{batch}]")).context("the last comments")
 }
