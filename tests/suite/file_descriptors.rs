@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use tests::client::ConnectFailure;
+use tests::polling::Polling;
 use tests::server::{ADMIN_TOKEN, Builder};
 use tests::{Client, Server, wait};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -138,4 +139,10 @@ async fn a_connection_without_a_request_is_closed_and_counted() {
     let counted = |reason| metrics.get("hubbub_http_connections_closed_total", &[("reason", reason)]);
     assert_eq!(counted("connect_timeout"), Some(2.0));
     assert!(counted("http_idle") >= Some(4.0), "{:?}", counted("http_idle"));
+    let _no_namespace = Polling::open(&server).await;
+    wait::eventually("a connection without a namespace to be closed", async || {
+        let counted = server.metrics().await.get("hubbub_http_connections_closed_total", &[("reason", "connect_timeout")]);
+        counted == Some(3.0)
+    })
+    .await;
 }

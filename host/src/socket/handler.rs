@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use axum::response::{IntoResponse as _, Response};
 use http::request::Parts;
-use hubbub_wire::{Accepted, Connect, Event, Handler, Notice, QueueLimit, Reason, Refused, Socket};
+use hubbub_wire::{Accepted, Connect, Event, Handler, Limit, Notice, QueueLimit, Reason, Refused, Socket};
 
 use super::Gateway;
 use super::permits::ConnectionPermit;
 use super::session::Session;
+use crate::telemetry::ReasonLabel;
 
 impl Handler for Gateway {
     type Connection = Arc<ConnectionPermit>;
@@ -43,14 +44,22 @@ impl Handler for Gateway {
     }
 
     fn closed(&self, _: Arc<ConnectionPermit>, reason: Reason) {
-        if let Reason::SlowConsumer(limit) = reason {
-            self.services.metrics.slow_consumer(match limit {
-                QueueLimit::Packets => "queue",
-                QueueLimit::Bytes => "bytes",
-            });
-            if let Some(clients) = self.slow_consumers.happened() {
-                tracing::info!(clients, "clients are disconnected: they do not read what they are sent (slow_consumer)");
+        let metrics = &self.services.metrics;
+        match reason {
+            Reason::SlowConsumer(limit) => {
+                metrics.slow_consumer(match limit {
+                    QueueLimit::Packets => "queue",
+                    QueueLimit::Bytes => "bytes",
+                });
+                if let Some(clients) = self.slow_consumers.happened() {
+                    tracing::info!(clients, "clients are disconnected: they do not read what they are sent (slow_consumer)");
+                }
             }
+            // It has no socket whose disconnect is counted.
+            Reason::Limit(limit @ Limit::ConnectTimeout) => {
+                metrics.http_closed.get_or_create(&ReasonLabel { reason: limit.label() }).inc();
+            }
+            _ => {}
         }
     }
 
