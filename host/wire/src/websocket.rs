@@ -6,6 +6,7 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, ReadBuf};
@@ -25,8 +26,9 @@ use crate::reason::{Limit, Reason};
 /// Bytes per read. After a full buffer the task yields.
 const READ: usize = 16 << 10;
 
-/// Packets in a row, after which the task yields. A handler may take some 20 µs for each.
+/// Packets in a row, and the time for them, after which the task yields: a client that sends a burst must not delay the others.
 const TOGETHER: usize = 16;
+const SLICE: Duration = Duration::from_micros(100);
 
 thread_local! {
     static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
@@ -176,7 +178,8 @@ fn take<H: Handler>(
     bytes: &mut [u8],
     cx: &mut Context<'_>,
 ) -> Result<Vec<u8>, End> {
-    let (mut input, mut is_corked) = (bytes, false);
+    // Set at the second packet, so that a single one costs no clock read.
+    let (mut input, mut burst) = (bytes, None);
     for count in 0.. {
         // Frames after the end are ignored.
         if reader.link.has_ended() {
@@ -185,15 +188,16 @@ fn take<H: Handler>(
         if reader.link.is_blocked() {
             return Ok(input.to_vec());
         }
-        if count == TOGETHER && !input.is_empty() {
+        let is_over = count == TOGETHER || burst.is_some_and(|began: Instant| began.elapsed() >= SLICE);
+        if is_over && !input.is_empty() {
             cx.waker().wake_by_ref();
             return Ok(input.to_vec());
         }
         let Some(item) = decoder.next(&mut input).map_err(refused)? else { return Ok(Vec::new()) };
-        if !is_corked && !input.is_empty() {
+        if burst.is_none() && !input.is_empty() {
             // The answers to a burst are flushed together.
             reader.link.cork();
-            is_corked = true;
+            burst = Some(Instant::now());
         }
         match item {
             Item::Text(text) => reader.text(text)?,

@@ -22,7 +22,7 @@ use crate::reason::{BadPacket, Limit, Reason};
 use crate::respond;
 
 /// Packets before the task yields.
-const TOGETHER: usize = 16;
+const TOGETHER: usize = 4;
 
 /// Errors of reading a body.
 enum NoBody {
