@@ -263,7 +263,7 @@ impl Link {
         self.out().post = Some(cx.waker().clone());
     }
 
-    /// Queues messages from now on, so that the answers to a burst are flushed together.
+    /// Queues messages until `poll_flush`, so that they are written together. Has no effect if messages wait for the kernel already.
     pub(crate) fn cork(&self) {
         let mut out = self.out();
         out.corked = out.queue.is_empty();

@@ -178,6 +178,8 @@ fn take<H: Handler>(
     bytes: &mut [u8],
     cx: &mut Context<'_>,
 ) -> Result<Vec<u8>, End> {
+    // What a handler sends to its own client is written together with the ack, and the answers to a burst are written together.
+    reader.link.cork();
     // Set at the second packet, so that a single one costs no clock read.
     let (mut input, mut burst) = (bytes, None);
     for count in 0.. {
@@ -195,8 +197,6 @@ fn take<H: Handler>(
         }
         let Some(item) = decoder.next(&mut input).map_err(refused)? else { return Ok(Vec::new()) };
         if burst.is_none() && !input.is_empty() {
-            // The answers to a burst are flushed together.
-            reader.link.cork();
             burst = Some(Instant::now());
         }
         match item {

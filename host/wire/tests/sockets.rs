@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hubbub_wire::{AskError, Config, Limit, Message, Outgoing, PrivateId, Reason, Sent, SocketId, next_ask};
-use support::{Call, Frame, Server};
+use support::{Call, Frame, SOON, Server};
+use tokio::io::AsyncReadExt as _;
 use tokio::time::timeout;
 
 mod support;
@@ -170,6 +171,16 @@ async fn ask_resolves_to_the_answer_of_the_client() {
     assert_eq!(second.await, Err(AskError::Closed));
     assert_eq!(third.await, Err(AskError::Closed));
     assert_eq!(ask().err(), Some(AskError::Closed));
+}
+
+#[tokio::test]
+async fn what_a_handler_sends_to_its_client_is_written_together_with_the_ack() {
+    let server = Server::start(Config::default()).await;
+    let mut ws = server.connected("").await;
+    ws.send("427[\"message\",1]").await;
+    let mut written = [0; 100];
+    let count = timeout(SOON, ws.stream.read(&mut written)).await.unwrap().unwrap();
+    assert_eq!(&written[..count], b"\x81\x1442[\"message-back\",1]\x81\x06437[1]" as &[u8]);
 }
 
 #[tokio::test]

@@ -37,7 +37,7 @@ pub enum Call {
 /// The handler of the tests.
 ///
 /// Namespaces: `/` and `/custom` are accepted; `/slow` after `gate` is notified; `/refused` is refused with data; `/missed` resumes an
-/// earlier socket. Events: `message` is sent back as `message-back`, any event with an ack is answered with its arguments, `leave`
+/// earlier socket. Events: `message` is sent back as `message-back`; any event with an ack is answered with its arguments, `leave`
 /// disconnects, `close` closes the connection, `panic` panics.
 pub struct Probe {
     calls: mpsc::Sender<Call>,
@@ -112,9 +112,11 @@ impl Handler for Probe {
         self.note(Call::Event(name.to_string(), args.to_owned(), ack, attachments.len()));
         let namespace = socket.namespace();
         match (&*name, ack) {
-            ("message", _) => {
-                let attachments = &attachments[..];
-                socket.send(&Outgoing { namespace, name: "message-back", args, attachments, ..Outgoing::default() }.encode());
+            ("message", ack) => {
+                let outgoing =
+                    Outgoing { namespace, name: "message-back", args, attachments: &attachments, ..Outgoing::default() };
+                socket.send(&outgoing.encode());
+                ack.map(|ack| socket.ack_with(ack, args, &attachments));
             }
             (_, Some(ack)) => {
                 socket.ack_with(ack, args, &attachments);
