@@ -152,7 +152,7 @@ impl Rooms {
             peers.publish(namespace, &send);
         }
         if let Some(adapter) = self.namespace(namespace) {
-            adapter.send(send).await;
+            adapter.send(&send).await;
         }
     }
 

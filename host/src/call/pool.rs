@@ -1,5 +1,6 @@
 //! The warm instances of one release. A lease has its instance alone; a lease that is dropped without being returned discards it.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -110,7 +111,9 @@ impl Pool {
 
     /// Leases an instance, a warm one if possible.
     pub async fn lease(self: &Arc<Self>) -> Result<Lease, NoInstance> {
-        self.wait_for_cpu().await?;
+        if let Some(tired) = self.profile.usage.cpu_wait() {
+            Box::pin(self.wait_for_cpu(tired)).await?;
+        }
         self.lease_now().await
     }
 
@@ -122,18 +125,18 @@ impl Pool {
     async fn lease_now(self: &Arc<Self>) -> Result<Lease, NoInstance> {
         let mut lease = match self.take() {
             Some(lease) => lease,
-            None => self.wait().await?,
+            // Boxed, as the start of an instance: each call's future has room for what is not.
+            None => Box::pin(self.wait()).await?,
         };
         if lease.instance.is_none() {
-            lease.instance = Some(self.fresh().await?);
+            lease.instance = Some(Box::pin(self.fresh()).await?);
         }
         Ok(lease)
     }
 
-    /// Waits until the plugin has CPU time again. A wait longer than the limit is refused at once.
-    async fn wait_for_cpu(&self) -> Result<(), NoInstance> {
+    /// Waits until the plugin, which has to wait for `tired`, has CPU time again. A wait longer than the limit is refused at once.
+    async fn wait_for_cpu(&self, mut tired: Duration) -> Result<(), NoInstance> {
         let usage = &self.profile.usage;
-        let Some(mut tired) = usage.cpu_wait() else { return Ok(()) };
         usage.passed(Kind::Cpu);
         let waiting = Waiting::begin(&self.waiting);
         let until = Instant::now() + self.config.wait;
@@ -182,7 +185,7 @@ impl Pool {
         self.profile.metrics.fresh_instances.inc();
         let memory = self.template.memory().min(self.profile.usage.quota.memory);
         // A plugin that needs a new instance at each call pays for its start.
-        let (made, cpu) = metered(self.start(self.services.clone(), memory)).await;
+        let (made, cpu) = metered(pin!(self.start(self.services.clone(), memory))).await;
         self.profile.usage.spent_cpu(cpu);
         made
     }

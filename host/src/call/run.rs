@@ -1,6 +1,7 @@
 //! One call, from lease to commit: runs the handler and commits its effects, and reruns it if what it read has changed. A failed
 //! call has no visible effects.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -274,7 +275,9 @@ async fn run(
     job: Job<'_>,
     span: Option<&Span>,
 ) -> (Result<Result<Option<String>, CallError>, Fault>, Duration) {
-    let (answer, cpu) = metered(within(services.limits.call_time, invoke(lease.instance(), job))).await;
+    let invoked = pin!(invoke(lease.instance(), job));
+    let limited = pin!(within(services.limits.call_time, invoked));
+    let (answer, cpu) = metered(limited).await;
     release.profile.metrics.cpu.add(cpu);
     release.profile.usage.spent_cpu(cpu);
     if let Some(span) = span {

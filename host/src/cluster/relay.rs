@@ -265,5 +265,5 @@ async fn deliver(rooms: &Rooms, header: &Header<'_>, text: String) {
         Recipients::Join { user, room } => return adapter.move_user(user, room, true),
         Recipients::Leave { user, room } => return adapter.move_user(user, room, false),
     };
-    adapter.send(Send { to, except: &header.except, except_socket: None, text: &text, volatile: header.volatile }).await;
+    adapter.send(&Send { to, except: &header.except, except_socket: None, text: &text, volatile: header.volatile }).await;
 }

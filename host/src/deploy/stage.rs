@@ -1,6 +1,7 @@
 //! Stages components: compiles, describes, configures and warms them, so that they could be live. Never changes a live release.
 
 use std::collections::BTreeSet;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -139,8 +140,8 @@ impl Stage {
 
     async fn run_describe(&self, template: &Template<State>, unknown: Profile) -> Result<Description, StageError> {
         let state = State::new(self.services.clone(), Arc::new(unknown), template.memory());
-        let mut instance = within(STAGE_TIME, template.instantiate(state)).await.map_err(StageError::Describe)?;
-        within(STAGE_TIME, instance.describe()).await.map_err(StageError::Describe)
+        let mut instance = within(STAGE_TIME, pin!(template.instantiate(state))).await.map_err(StageError::Describe)?;
+        within(STAGE_TIME, pin!(instance.describe())).await.map_err(StageError::Describe)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Runs a recorded call again on a release, isolated, with the recorded answers. Its effects are never applied, and no live state
 //! is read.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,7 +66,10 @@ impl Replayer {
         let guest = instance.guest();
         guest.begin(job.caller().cloned(), tenant, call.at, job.hops(), Replay::default());
         guest.call.import_log = Some(ImportLog::replaying(&call.imports, self.is_hidden));
-        let (answer, cpu) = metered(within(self.services.limits.call_time, invoke(&mut instance, job))).await;
+        let (answer, cpu) = {
+            let invoked = pin!(invoke(&mut instance, job));
+            metered(pin!(within(self.services.limits.call_time, invoked))).await
+        };
         let import_log = instance.guest().call.import_log.take();
         instance.guest().finish();
         let mut played = Replayed { cpu, is_hidden: self.is_hidden, ..Replayed::ended(Outcome::of(&answer)) };

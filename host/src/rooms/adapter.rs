@@ -11,7 +11,7 @@ use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 use tokio::time::timeout;
 
-use super::members::{self, Joined, Left, Members, Recipient, Size};
+use super::members::{self, Joined, Left, Members, Order, Recipient, Size};
 use super::peers::Change;
 use super::{Rooms, Send, To};
 use crate::json::{self, InvalidJson};
@@ -203,28 +203,37 @@ impl Adapter {
     }
 
     /// Sends an event. Waits only in a room of more than one part, where it yields to other tasks between two parts.
-    pub async fn send(&self, send: Send<'_>) {
+    pub async fn send(&self, send: &Send<'_>) {
+        if let Some(parts) = self.send_now(send) {
+            // Boxed: few rooms have several parts, and each call's future has room for what is not.
+            Box::pin(self.to_parts(parts, send)).await;
+        }
+    }
+
+    /// Sends an event, unless it is to a room of more than one part: that is returned.
+    fn send_now(&self, send: &Send<'_>) -> Option<Parts> {
         if self.rooms.taps.is_on() {
             let reached = self.reached(&send.to);
-            self.members(|members| self.rooms.taps.sent(&self.path, &send, reached, members));
+            self.members(|members| self.rooms.taps.sent(&self.path, send, reached, members));
         }
         match send.to {
-            To::Socket(socket) => self.to_sockets(&[socket], &send),
+            To::Tenant(tenant) => return self.to_room(&members::tenant(tenant), send),
+            To::Everyone => return self.to_room(&members::everyone(), send),
+            To::Rooms([room]) => return self.to_room(room, send),
+            To::Rooms(rooms) => self.to_rooms(rooms, send),
+            To::Socket(socket) => self.to_sockets(&[socket], send),
             To::Users(users) => {
                 let sockets = self.members(|members| {
                     users.iter().flat_map(|user| members.sockets_of(user)).copied().collect::<SmallVec<[SocketId; 4]>>()
                 });
-                self.to_sockets(&sockets, &send);
+                self.to_sockets(&sockets, send);
             }
             To::TenantInRoom { tenant, room } => {
                 let sockets = self.members(|members| members.in_both(&members::tenant(tenant), room));
-                self.to_sockets(&sockets, &send);
+                self.to_sockets(&sockets, send);
             }
-            To::Tenant(tenant) => self.to_room(&members::tenant(tenant), &send).await,
-            To::Everyone => self.to_room(&members::everyone(), &send).await,
-            To::Rooms([room]) => self.to_room(room, &send).await,
-            To::Rooms(rooms) => self.to_rooms(rooms, &send),
         }
+        None
     }
 
     /// Sends to sockets that may have disconnected meanwhile.
@@ -240,28 +249,36 @@ impl Adapter {
         }
     }
 
-    /// Sends to a room. Between two parts it yields to other tasks.
-    async fn to_room(&self, room: &str, send: &Send<'_>) {
+    /// Sends to a room of one part.
+    fn to_room(&self, room: &str, send: &Send<'_>) -> Option<Parts> {
         let (first, order, excepted) = {
             let members = lock(&self.members);
-            let Some(first) = members.part(room, 0) else { return };
-            (first, members.order(room), Excepted::new(&members, send))
+            (members.part(room, 0)?, members.order(room), Excepted::new(&members, send))
         };
+        if let Some(order) = order {
+            return Some(Parts { room: room.to_owned(), order, excepted });
+        }
+        self.to_part(&first, &excepted, &self.message(send), send.volatile);
+        None
+    }
+
+    /// Sends to a room of several parts. Between two parts it yields to other tasks.
+    async fn to_parts(&self, parts: Parts, send: &Send<'_>) {
+        let Parts { room, order, excepted } = parts;
         let message = self.message(send);
-        let deliver = |part: &[Recipient]| {
-            self.deliver(part.iter().filter(|recipient| !excepted.has(recipient.id)), &message, send.volatile);
-        };
-        let Some(order) = order else { return deliver(&first) };
-        drop(first);
         let _turn = order.lock().await;
         for at in 0.. {
             if at > 0 {
                 tokio::task::yield_now().await;
             }
             // Each part as it is when its turn comes.
-            let Some(part) = self.members(|members| members.part(room, at)) else { return };
-            deliver(&part);
+            let Some(part) = self.members(|members| members.part(&room, at)) else { return };
+            self.to_part(&part, &excepted, &message, send.volatile);
         }
+    }
+
+    fn to_part(&self, part: &[Recipient], excepted: &Excepted, message: &Message, volatile: bool) {
+        self.deliver(part.iter().filter(|recipient| !excepted.has(recipient.id)), message, volatile);
     }
 
     /// Sends to several rooms at once, without pauses between parts: each member receives the event once.
@@ -295,6 +312,13 @@ impl Adapter {
         }
         self.rooms.deliveries.fetch_add(count, Ordering::Relaxed);
     }
+}
+
+/// A room of several parts.
+struct Parts {
+    room: String,
+    order: Order,
+    excepted: Excepted,
 }
 
 /// The sockets that are left out of a send.

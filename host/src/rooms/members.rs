@@ -19,6 +19,9 @@ const HOSTS_MARK: char = '\u{1e}';
 /// One part of a room, shared with the sends that are under way: a join or a leave then copies it.
 pub type Part = Arc<Vec<Recipient>>;
 
+/// The lock that keeps the sends to a room of several parts in order.
+pub type Order = Arc<tokio::sync::Mutex<()>>;
+
 /// A socket, with its id in this process.
 #[derive(Debug, Clone)]
 pub struct Recipient {
@@ -51,7 +54,7 @@ struct Room {
     visitors: u32,
     users: HashMap<Arc<str>, u32>,
     /// Held during a broadcast to several parts, so that two broadcasts cannot interleave.
-    order: Arc<tokio::sync::Mutex<()>>,
+    order: Order,
 }
 
 /// The size of a room.
@@ -230,7 +233,7 @@ impl Members {
     }
 
     /// The lock that a send to a room must hold, if the room has more than one part.
-    pub fn order(&self, room: &str) -> Option<Arc<tokio::sync::Mutex<()>>> {
+    pub fn order(&self, room: &str) -> Option<Order> {
         self.rooms.get(room).filter(|room| room.parts.len() > 1).map(|room| room.order.clone())
     }
 

@@ -1,6 +1,7 @@
 //! One instance of a component, and its calls. An instance is unusable after a failed call: drop it.
 
 use std::cell::Cell;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -339,8 +340,8 @@ fn fault<T: Guest>(error: &wasmtime::Error, guest: &mut T) -> Fault {
 
 /// Runs a call and measures its CPU time, without waits and without other threads and processes. Costs 50 ns for a short call
 /// that does not wait.
-pub async fn metered<F: Future>(call: F) -> (F::Output, Duration) {
-    let (mut call, mut cpu, mut waited) = (std::pin::pin!(call), Duration::ZERO, false);
+pub async fn metered<F: Future>(mut call: Pin<&mut F>) -> (F::Output, Duration) {
+    let (mut cpu, mut waited) = (Duration::ZERO, false);
     let answer = std::future::poll_fn(|cx| {
         let now = Instant::now();
         // A call that has waited may wait many more times: an old reading would be charged each time.
@@ -358,8 +359,7 @@ pub async fn metered<F: Future>(call: F) -> (F::Output, Duration) {
 }
 
 /// Limits the time of a call, including its waits for storage. The timer starts only if the first poll does not finish the call.
-pub async fn within<F: Future<Output = Result<R, Fault>>, R>(limit: Duration, call: F) -> Result<R, Fault> {
-    let mut call = std::pin::pin!(call);
+pub async fn within<F: Future<Output = Result<R, Fault>>, R>(limit: Duration, mut call: Pin<&mut F>) -> Result<R, Fault> {
     if let std::task::Poll::Ready(done) = std::future::poll_fn(|cx| std::task::Poll::Ready(call.as_mut().poll(cx))).await {
         return done;
     }

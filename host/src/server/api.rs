@@ -171,7 +171,7 @@ async fn emit(State(api): State<Arc<Api>>, body: Bytes) -> Response {
     };
     match effect(&api.gateway, send) {
         Ok(emit) => {
-            commit::send(&api.gateway.services, emit).await;
+            commit::send(&api.gateway.services, &emit).await;
             (StatusCode::ACCEPTED, axum::Json(json!({}))).into_response()
         }
         Err(message) => invalid(message),

@@ -147,7 +147,7 @@ pub async fn apply(services: &Services, live: Vec<Live>) {
             Live::MoveUser { namespace, user, room, joins } => {
                 services.rooms.move_user(&namespace, &user, &room, joins);
             }
-            Live::Emit(emit) => send(services, emit).await,
+            Live::Emit(emit) => send(services, &emit).await,
             Live::Track(track) => {
                 if !services.presences.track(track, services.clock.steady_ms()) {
                     services.metrics.joins_refused.inc();
@@ -164,7 +164,7 @@ pub async fn apply(services: &Services, live: Vec<Live>) {
 }
 
 /// Sends one event.
-pub async fn send(services: &Services, emit: Emit) {
+pub async fn send(services: &Services, emit: &Emit) {
     let to = (&emit.to).into();
     let send = Send { to, except: &emit.except, except_socket: emit.except_socket, text: &emit.text, volatile: emit.volatile };
     services.rooms.send(&emit.namespace, send).await;

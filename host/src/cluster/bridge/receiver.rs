@@ -107,13 +107,13 @@ impl Receiver {
         let audience = Audience::new(&self.bridge.uid, options);
         let send = |to| Send { to, except: &[], except_socket: None, text, volatile };
         match audience.delivery() {
-            Delivery::Everyone { except } => adapter.send(Send { except: &except, ..send(To::Everyone) }).await,
-            Delivery::Rooms { rooms, except } => adapter.send(Send { except: &except, ..send(To::Rooms(&rooms)) }).await,
+            Delivery::Everyone { except } => adapter.send(&Send { except: &except, ..send(To::Everyone) }).await,
+            Delivery::Rooms { rooms, except } => adapter.send(&Send { except: &except, ..send(To::Rooms(&rooms)) }).await,
             Delivery::Sockets => {
                 let sockets = adapter.members(|members| audience.sockets(members));
                 for chunk in sockets.chunks(YIELD_AFTER) {
                     for socket in chunk {
-                        adapter.send(send(To::Socket(*socket))).await;
+                        adapter.send(&send(To::Socket(*socket))).await;
                     }
                     tokio::task::yield_now().await;
                 }
