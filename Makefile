@@ -19,9 +19,12 @@ ARGS ?=
 TARGET ?= packet component manifest config admin tokens wire-frames wire-packets wire-session
 FOR ?= 60
 
+# The profile of the server for `bench`; `shipped` is that of releases.
+PROFILE = release
+
 # The whole workspace is built even for one binary: cargo then chooses the same features for all, and wasmtime is compiled once
 # for run, test and bench.
-BUILD := cargo build --release --workspace --bin hubbub
+BUILD := cargo build --profile $(PROFILE) --workspace --bin hubbub
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,17 +32,17 @@ help: ## Show this list
 run: ## Serve on :4100 with a demo page, and rebuild plugins when they change (ARGS="--expose --listen 0.0.0.0:4100" for other machines)
 	@.make/need.sh rust
 	$(BUILD)
-	exec target/release/hubbub dev $(ARGS)
+	exec target/$(PROFILE)/hubbub dev $(ARGS)
 
 test: build plugins ## Run every test, with real clients, browsers and servers
 	@.make/need.sh clients servers
 	cargo test --release --workspace
 	@$(MAKE) --no-print-directory fuzz FOR=5
 
-bench: build plugins ## Compare with native socketioxide, Node and Bun (ARGS="--quick")
+bench: build plugins ## Compare with native socketioxide, Node and Bun (ARGS="--quick"; PROFILE=shipped as in releases)
 	@.make/need.sh node redis
 	$(BUILD) --bin bench
-	exec target/release/bench $(ARGS)
+	exec target/$(PROFILE)/bench --hubbub target/$(PROFILE)/hubbub $(ARGS)
 
 soak: build plugins ## Attack a server as a hostile client, on both storages and on two nodes (FOR=60 seconds each)
 	@.make/need.sh clients servers
@@ -68,14 +71,14 @@ lint: ## Check format, clippy, licences, advisories, docs and workflows
 	@.make/advisories.sh
 
 pages: build ## Write the pages that are generated from the code, under host/docs
-	target/release/hubbub config doc >host/docs/configuration.md
-	target/release/hubbub config limits >host/docs/limits.md
-	target/release/hubbub config metrics >host/docs/metrics.md
-	target/release/hubbub config schema >host/docs/hubbub.schema.json
+	target/$(PROFILE)/hubbub config doc >host/docs/configuration.md
+	target/$(PROFILE)/hubbub config limits >host/docs/limits.md
+	target/$(PROFILE)/hubbub config metrics >host/docs/metrics.md
+	target/$(PROFILE)/hubbub config schema >host/docs/hubbub.schema.json
 
 build:
 	@.make/need.sh rust
 	$(BUILD)
 
 plugins: build
-	for plugin in plugins/*/; do target/release/hubbub plugin build "$$plugin"; done
+	for plugin in plugins/*/; do target/$(PROFILE)/hubbub plugin build "$$plugin"; done
