@@ -222,6 +222,7 @@ pub mod clock;
 pub mod collections;
 pub mod config;
 pub mod emitter;
+pub mod history;
 pub mod log;
 pub mod metrics;
 pub mod payload;

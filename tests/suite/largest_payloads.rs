@@ -59,7 +59,7 @@ async fn chats(server: &Server) {
     event(&mut ana, "chat:history", json!({"chatId": "c1", "limit": 100, "before": newest})).await;
     // No message has this id, which only a search can find out.
     let unknown = ana.refused("chat:history", json!({"chatId": "c1", "before": "%"})).await;
-    assert_eq!(unknown.0, "not_found");
+    assert_eq!(unknown.0, "invalid");
 
     let listed = |turn: usize| {
         let one = |n: usize| json!({"userId": format!("u{}", n + turn), "name": "A name of some length", "role": "STUDENT", "image": "/i.png"});

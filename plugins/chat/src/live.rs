@@ -1,8 +1,8 @@
-//! The live chat of a video: anyone may read, users may write, and nothing is stored. Messages are plain text: a client must show them
-//! as text, never as HTML.
+//! The live chat of a video: anyone may read, and users may write. A message is stored for some days before it is sent, if the operator
+//! wants it. Messages are plain text: a client must show them as text, never as HTML.
 
 use hubbub_sdk::{
-    Caller, Event, Refusal, Result,
+    Caller, Event, Json, Refusal, Result,
     budget::Budget,
     clock,
     emitter::Emits,
@@ -15,9 +15,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Chat, lms::fits};
 
+pub(crate) mod history;
+
 const ROOM: Room = Room::new("/", "chat:{videoId}");
 
-const MESSAGE: Emits<Message> = Emits::new("/", "chat:message");
+const MESSAGE: Emits<Json<Message>> = Emits::new("/", "chat:message");
 const TYPING: Emits<UserTyping> = Emits::new("/", "chat:typing");
 const USER_COUNT: Emits<UserCount> = Emits::new("/", "chat:user-count");
 
@@ -99,7 +101,9 @@ impl Chat {
         budget.take(&user.id)?.or_refuse("Rate limit exceeded")?;
         let room = ROOM.of(&video_id);
         let message = Message { id: event.id.clone(), video_id, user_id: user.id.clone(), message, timestamp: clock::now() };
-        MESSAGE.to_room(&room, &message)
+        let json = Json::of(&message)?;
+        history::store(self.config.live_history_days, &message, &json)?;
+        MESSAGE.to_room(&room, &json)
     }
 
     #[on("chat:typing")]

@@ -2,6 +2,7 @@
 //! companies apart, and every stored key names its company.
 
 mod conversations;
+mod history;
 mod messages;
 
 use hubbub_sdk::plugin;
@@ -16,7 +17,7 @@ pub struct Crm;
 #[takes("chat", prefix = "crm/")]
 #[door("/conversations", token = "required", claims = ["userId", "companyId"], missing = "Authentication required",
     invalid = "Invalid or expired token")]
-#[parts(conversations, messages)]
+#[parts(conversations, messages, history)]
 impl Crm {}
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Crm, NAMESPACE,
     conversations::{CONVERSATION, company, company_of, is_known, make_known, not_found},
+    history,
 };
 
 /// The most characters of a message that a client sends. Inbound messages have no limit here: the contact has sent them already.
@@ -37,9 +38,10 @@ struct Sent {
     id: String,
 }
 
+/// `message:new`, and a message of the history.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct New {
+pub(crate) struct New {
     id: String,
     content: String,
     /// The user, or the contact of an inbound message.
@@ -47,6 +49,9 @@ struct New {
     /// RFC 3339.
     timestamp: String,
     conversation_id: PublishedId,
+    /// Only in the history, and only for an edited message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    updated_at: Option<String>,
 }
 
 /// `message:edit`.
@@ -99,7 +104,7 @@ struct Counted<'a> {
 /// A message as it is stored.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Stored {
+pub(crate) struct Stored {
     conversation_id: PublishedId,
     from: Author,
     content: String,
@@ -184,14 +189,22 @@ fn check(content: &str) -> Result<()> {
 fn store_and_send(company: &str, id: &str, message: Stored) -> Result<()> {
     store::put(&message_key(company, id), &message)?;
     let room = CONVERSATION.of(&message.conversation_id);
-    let new = New {
-        id: id.to_owned(),
-        from_user_id: message.from.id().clone(),
-        content: message.content,
-        timestamp: message.timestamp,
-        conversation_id: message.conversation_id,
-    };
-    NEW.to_room(&room, &new)
+    history::append(company, &message.conversation_id, id)?;
+    NEW.to_room(&room, &message.into_new(id.to_owned()))
+}
+
+impl Stored {
+    /// The message as clients get it.
+    pub(crate) fn into_new(self, id: String) -> New {
+        New {
+            id,
+            from_user_id: self.from.id().clone(),
+            content: self.content,
+            timestamp: self.timestamp,
+            conversation_id: self.conversation_id,
+            updated_at: self.updated_at,
+        }
+    }
 }
 
 /// A message that the user has written. A message of another company is not found.
@@ -204,6 +217,6 @@ fn own(user: &User, company: &str, message: &str) -> Result<Stored> {
     }
 }
 
-fn message_key(company: &str, message: &str) -> String {
+pub(crate) fn message_key(company: &str, message: &str) -> String {
     key(["crm", company, "messages", message])
 }

@@ -1,6 +1,8 @@
-//! Threads of a support desk: attendants in `/hub` and customers in `/portal` talk in a thread that the product's backend opens. Nothing
-//! said is stored here; the backend gets each message and stores it. A customer never joins another customer's thread, and a tenant's
+//! Threads of a support desk: attendants in `/hub` and customers in `/portal` talk in a thread that the product's backend opens. The
+//! backend gets each message, and `history` stores it too. A customer never joins another customer's thread, and a tenant's
 //! user never joins a thread of another tenant. Messages are plain text: a client must show them as text, never as HTML.
+
+mod history;
 
 use hubbub_sdk::{
     Caller, Event, Json, Refusal, Result, User, bus, clock,
@@ -25,7 +27,7 @@ const THREAD: Room = Room::in_each(BOTH, "thread:{id}");
 
 const TYPING: Emits<UserTyping> = Emits::in_each(BOTH, "thread:typing");
 const CURSOR: Emits<UserCursor> = Emits::in_each(BOTH, "thread:cursor");
-const MESSAGE: Emits<Message> = Emits::in_each(BOTH, "thread:message");
+const MESSAGE: Emits<Json<Message>> = Emits::in_each(BOTH, "thread:message");
 const STATUS: Emits<Status> = Emits::in_each(BOTH, "thread:status");
 const ACCEPTED: Emits<Accepted> = Emits::in_each(BOTH, "chat:accepted");
 const ENDED: Emits<Ended> = Emits::in_each(BOTH, "chat:ended");
@@ -173,14 +175,12 @@ struct Ended {
 #[door("/portal", token = "required", missing = "Token invalido", invalid = "Token invalido", forbidden = "Token invalido")]
 #[rooms(THREAD)]
 #[emits(TYPING, CURSOR, MESSAGE, STATUS, ACCEPTED, ENDED)]
+#[parts(history)]
 impl Threads {
     /// Attendants join any known thread, customers their own. A thread is known from its `thread.upserted` on.
     #[on("join:thread")]
     fn join(caller: &Caller, user: &User, IdOr(ThreadId { thread_id }): IdOr<ThreadId>) -> Result<()> {
-        let thread: Thread = store::get(&thread_key(user.tenant.as_deref(), &thread_id))?.ok_or_else(not_authorized)?;
-        if caller.namespace == PORTAL && *thread.customer_id != *user.id {
-            return Err(not_authorized());
-        }
+        check_access(caller, user, &thread_id)?;
         THREAD.of(&thread_id).join()
     }
 
@@ -215,7 +215,8 @@ impl Threads {
         bus::publish_keyed("thread.sent", &thread_id, &sent)?;
         let created_at = clock::rfc3339(clock::now());
         let (id, user_id) = (event.id.clone().into(), user.id.clone().into());
-        MESSAGE.to_room(&room, &Message { id, thread_id: thread_id.into(), user_id, content, created_at })
+        let message = Message { id, thread_id: thread_id.into(), user_id, content, created_at };
+        history::store_and_send(user.tenant.as_deref(), &room, &message)
     }
 
     /// The previous customer of the thread leaves its room at once.
@@ -229,14 +230,16 @@ impl Threads {
         store::put(&key, &Thread { customer_id: customer.id })
     }
 
-    /// Sends the message to the room, and not to the backend, which has it already.
+    /// Sends the message to the room, and not to the backend, which has it already. A message that is published twice is sent twice and
+    /// stored once.
     #[on_message("thread.message")]
     fn message(message: &hubbub_sdk::Message, published: PublishedMessage) -> Result<()> {
         let PublishedMessage { id, thread_id, user_id, content, created_at } = published;
         let id = id.unwrap_or_else(|| message.id.clone().into());
         let created_at = created_at.unwrap_or_else(|| clock::rfc3339(message.at));
         let room = THREAD.of(&thread_id);
-        MESSAGE.to_room(&room, &Message { id, thread_id, user_id, content, created_at })
+        let published = Message { id, thread_id, user_id, content, created_at };
+        history::store_and_send(message.tenant.as_deref(), &room, &published)
     }
 
     #[on_message("thread.status")]
@@ -260,6 +263,15 @@ fn send_typing(user: &User, thread_id: Id, is_typing: bool) -> Result<()> {
     let user_name = user.display_name().to_owned();
     let typing = UserTyping { thread_id, user_id: user.id.clone(), user_name, is_typing };
     TYPING.except_caller().volatile().to_room(&room, &typing)
+}
+
+/// Refuses a user that may not join and read the thread.
+fn check_access(caller: &Caller, user: &User, thread: &str) -> Result<()> {
+    let thread: Thread = store::get(&thread_key(user.tenant.as_deref(), thread))?.ok_or_else(not_authorized)?;
+    if caller.namespace == PORTAL && *thread.customer_id != *user.id {
+        return Err(not_authorized());
+    }
+    Ok(())
 }
 
 /// The thread's room, or a refusal if the caller has not joined it. Storage is not read.

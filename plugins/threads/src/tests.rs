@@ -200,5 +200,9 @@ fn equal_threads_of_two_tenants_stay_apart() {
     publish(Some("acme"), "thread.upserted", json!({ "threadId": "t1", "customer": { "id": "dora" } }));
     let rooms = pairs.map(|(_, carl)| carl.rooms().len());
     assert_eq!(rooms, [1, 0, 1], "only acme's thread has another customer");
-    assert_eq!(app.keys(""), ["%t/acme/threads/t1", "%t/bolt/threads/t1", "threads/t1"]);
+    let threads: Vec<_> = app.keys("").into_iter().filter(|key| key.ends_with("/t1")).collect();
+    assert_eq!(threads, ["%t/acme/threads/t1", "%t/bolt/threads/t1", "threads/t1"]);
+    for prefix in ["%t/acme/threads/t1/", "%t/bolt/threads/t1/", "threads/t1/"] {
+        assert_eq!(app.keys(prefix).len(), 2, "each tenant's message is stored under its own thread");
+    }
 }

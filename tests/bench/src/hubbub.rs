@@ -1,5 +1,5 @@
 //! Starts Hubbub as an operator would, with plugins and sandbox. It must never get an option without a counterpart in the rivals'
-//! chat, except that the rate limit is off.
+//! chat, except that the rate limit is off, and that the live chat is not stored: the rivals store nothing.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -50,6 +50,7 @@ impl Hubbub {
             command.current_dir(root);
         }
         command.env("HUBBUB_PLUGINS__CHAT__CONFIG__MESSAGES_PER_MINUTE", "0");
+        command.env("HUBBUB_PLUGINS__CHAT__CONFIG__LIVE_HISTORY_DAYS", "0");
         command.envs(self.env.iter().filter_map(|pair| pair.split_once('=')));
         Ok(command)
     }

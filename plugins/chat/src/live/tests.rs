@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hubbub_sdk::harness::{Client, Harness, Identity, user, visitor};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::Chat;
 
@@ -31,7 +31,7 @@ fn a_join_gets_the_count_at_once_and_the_room_twice_a_second() {
 }
 
 #[test]
-fn a_message_is_sent_to_the_room_as_text_and_not_stored() {
+fn a_message_is_sent_to_the_room_as_text_and_stored() {
     let app = Harness::<Chat>::new();
     let (ana, guest) = (watch(&app, user("ana")), watch(&app, visitor()));
     app.advance(Duration::from_secs(1));
@@ -44,8 +44,9 @@ fn a_message_is_sent_to_the_room_as_text_and_not_stored() {
             "id": message["id"], "videoId": "v1", "userId": "ana", "message": "1 < 2", "timestamp": 1_735_689_601_000u64,
         })
     );
-    ana.expect("chat:message", message);
-    assert!(app.keys("").is_empty());
+    ana.expect("chat:message", message.clone());
+    assert_eq!(app.stored::<Value>(&app.keys("live/v1/")[0]), Some(message));
+    assert_eq!(app.keys("").len(), 1);
 }
 
 #[test]

@@ -242,7 +242,7 @@ fn history_before_a_message_has_only_older_messages() {
     first.expect_ack(json!({ "chatId": "c1", "messages": [] }));
     for unknown in ["nonsense", "01JGFJJZ000000000000000ZZZ", "7ZZZZZZZZZZZZZZZZZZZZZZZZZ"] {
         let page = ana.emit("chat:history", json!({ "chatId": "c1", "before": unknown }));
-        page.expect_refusal("not_found", "Message not found");
+        page.expect_refusal("invalid", "before: unknown id");
     }
 }
 
