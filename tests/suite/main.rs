@@ -51,6 +51,7 @@ mod escaping;
 mod failed_logins;
 mod file_descriptors;
 mod health;
+mod histories;
 mod hosts;
 mod limits;
 mod log;

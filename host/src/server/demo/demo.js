@@ -9,8 +9,7 @@ const REJOIN_AFTER_MS = 250;
 // A user becomes a participant by a message on the bus, which may arrive after the connection.
 const JOIN_ATTEMPTS = 20;
 const HISTORY_PAGE = 50;
-// After an outage, the most pages that are read to close the gap. Older messages are behind "Earlier messages".
-const CATCH_UP_PAGES = 10;
+const GAP_PAGE = 100;
 // Messages of one user within this time are grouped under one name.
 const TOGETHER_MS = 3 * 60 * 1000;
 
@@ -25,6 +24,8 @@ let socket = null;
 let joined = false;
 let online = 0;
 let earlierBefore = null;
+let newest = null; // the highest id of a received message
+let gapAfter = null; // the newest id before an outage, until the gap is filled
 
 // --- Login -------------------------------------------------------------------------------------------------------------------
 
@@ -96,6 +97,7 @@ function reconnectSoon() {
 }
 
 async function join(attempts) {
+  if (!socket.recovered) gapAfter ??= newest;
   const reply = await ask("chat:join", { chatId: me.chatId });
   if (reply === null) return;
   if (reply.error) {
@@ -143,20 +145,30 @@ addEventListener("pagehide", () => {
 
 // --- Messages ----------------------------------------------------------------------------------------------------------------
 
-/** Reads the history back to the newest known message, so that an outage leaves no gap and no duplicate. */
+/** Reads the newest messages at first, and the missed ones after an outage. A recovered socket has missed none. */
 async function catchUp() {
-  const known = messages.size > 0;
-  let before;
-  for (let page = 0; page < (known ? CATCH_UP_PAGES : 1); page++) {
-    const reply = await ask("chat:history", { chatId: me.chatId, before, limit: HISTORY_PAGE });
-    if (!reply || reply.error) return reply && notice(reply.error);
-    const closed = reply.messages.some(({ id }) => messages.has(id));
-    reply.messages.forEach((message) => add(message, false));
-    before = reply.nextBefore;
-    if (!known || (!closed && page === CATCH_UP_PAGES - 1)) setEarlier(before);
-    if (closed || !before) break;
-  }
+  if (gapAfter !== null ? await fillGap() : socket.recovered && newest !== null) return;
+  const reply = await ask("chat:history", { chatId: me.chatId, limit: HISTORY_PAGE });
+  if (!reply || reply.error) return reply && notice(reply.error);
+  reply.messages.forEach((message) => add(message, false));
+  setEarlier(reply.nextBefore);
   toBottom();
+}
+
+/** Reads the messages after the last one before the outage. Resolves to false if the history no longer has that one. */
+async function fillGap() {
+  let missed = 0;
+  let after = gapAfter;
+  while (after) {
+    const reply = await ask("chat:history", { chatId: me.chatId, after, limit: GAP_PAGE });
+    if (reply?.error?.code === "invalid") break;
+    if (!reply || reply.error) return notice(reply?.error ?? null), true;
+    for (const message of reply.messages) if (add(message, false) && message.userId !== me.userId) missed += 1;
+    after = reply.nextAfter;
+  }
+  gapAfter = null;
+  if (missed) notice({ message: `${missed} ${missed === 1 ? "message" : "messages"} while you were away` });
+  return !after;
 }
 
 at("earlier").addEventListener("click", async () => {
@@ -173,9 +185,10 @@ function setEarlier(before) {
   at("earlier").hidden = !earlierBefore;
 }
 
-/** Inserts a message by time, unless it is shown already. */
+/** Inserts a message by time. Returns whether it was not shown yet. */
 function add(message, live) {
-  if (messages.has(message.id)) return;
+  if (messages.has(message.id)) return false;
+  if (newest === null || message.id > newest) newest = message.id;
   const stay = live && list.scrollHeight - list.scrollTop - list.clientHeight > 120 && message.userId !== me.userId;
   const node = draw(message);
   messages.set(message.id, { message, node });
@@ -186,6 +199,7 @@ function add(message, live) {
   for (const changed of [node, node.nextElementSibling]) if (changed) changed.classList.toggle("more", continuesGroup(changed));
   if (live) markOnline(message);
   if (!stay) toBottom();
+  return true;
 }
 
 function continuesGroup(node) {
