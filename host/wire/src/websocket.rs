@@ -178,7 +178,7 @@ fn take<H: Handler>(
     bytes: &mut [u8],
     cx: &mut Context<'_>,
 ) -> Result<Vec<u8>, End> {
-    // What a handler sends to its own client is written together with the ack, and the answers to a burst are written together.
+    // An ack is written together with the messages that its handler sends to the same client, and so are the answers to a burst.
     reader.link.cork();
     // Set at the second packet, so that a single one costs no clock read.
     let (mut input, mut burst) = (bytes, None);
