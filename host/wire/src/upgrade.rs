@@ -187,9 +187,9 @@ enum Step {
     Complete,
 }
 
-/// The first and the longest wait between two released polls. It doubles each time, so that a client that never completes its
-/// upgrade does not poll in a busy loop.
-const RELEASES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// The first and the longest wait between two released polls. Within the first one, an answer usually ends the poll without a noop. It
+/// doubles each time, so that a client that never completes its upgrade does not poll in a busy loop.
+const RELEASES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
 
 impl Probing {
     /// Exchanges the packets of an upgrade.
@@ -199,7 +199,7 @@ impl Probing {
         }
         self.write(&Message::engine("3probe")).await?;
         let mut completing = pin!(self.step());
-        let (mut wait, mut next) = (RELEASES.0, Instant::now());
+        let (mut wait, mut next) = (RELEASES.0, Instant::now() + RELEASES.0);
         loop {
             tokio::select! {
                 biased;
@@ -209,10 +209,10 @@ impl Probing {
             if link.has_ended() {
                 return Err(UpgradeError::SessionEnded);
             }
-            // The client completes the upgrade after its poll has ended.
-            link.release_poll();
-            next += wait;
+            // The client completes the upgrade after its poll has ended, and holds its packets until then. Its poll may be on its way.
+            link.release_next_poll();
             wait = (wait * 2).min(RELEASES.1);
+            next += wait;
         }
     }
 

@@ -80,6 +80,23 @@ async fn an_upgrade_releases_a_waiting_poll() {
 }
 
 #[tokio::test]
+async fn an_upgrade_soon_releases_a_poll_that_follows_its_probe() {
+    let server = Server::start(config()).await;
+    let mut fastest = Duration::MAX;
+    for _ in 0..5 {
+        let (session, websocket) = session(&server).await;
+        let mut ws = Ws::open(server.address, &websocket).await.unwrap();
+        ws.send("2probe").await;
+        assert_eq!(ws.text().await, "3probe");
+        sleep(Duration::from_millis(30)).await;
+        let start = Instant::now();
+        assert_eq!(server.get(&session).await.body, "6");
+        fastest = fastest.min(start.elapsed());
+    }
+    assert!(fastest < Duration::from_millis(25), "{fastest:?}: the client holds its packets until the poll ends");
+}
+
+#[tokio::test]
 async fn a_failed_upgrade_leaves_the_session_polling() {
     let mut server = Server::start(config()).await;
     let (session, websocket) = session(&server).await;

@@ -79,6 +79,14 @@ impl Link {
         poll.waiting
     }
 
+    /// Answers the waiting poll, or else the next one, with a noop.
+    pub(crate) fn release_next_poll(&self) {
+        if let Transport::Polling(poll) = &mut self.out().transport {
+            poll.release = true;
+            poll.wake();
+        }
+    }
+
     /// Whether the last poll was answered.
     pub(crate) fn is_end_sent(&self) -> bool {
         match &self.out().transport {
