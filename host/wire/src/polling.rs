@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::frame::decoder::Decoder;
@@ -65,9 +66,22 @@ impl<H: Handler> Session<H> {
         self.link.wake_post();
     }
 
-    /// Upgrades the session to a websocket. Returns false if the session has ended or is a websocket already.
-    pub(crate) fn upgrade(&self, incoming: Incoming, decoder: Decoder, writer: tokio::net::tcp::OwnedWriteHalf) -> bool {
-        self.link.upgrade(writer, || *lock(&self.websocket) = Some((incoming, decoder)))
+    /// Upgrades the session to a websocket.
+    ///
+    /// # Errors
+    /// The session has ended or is a websocket already.
+    pub(crate) fn upgrade(
+        &self,
+        incoming: Incoming,
+        decoder: Decoder,
+        writer: OwnedWriteHalf,
+    ) -> Result<(), (Incoming, OwnedWriteHalf)> {
+        let mut reading = Some((incoming, decoder));
+        let upgraded = self.link.upgrade(writer, || *lock(&self.websocket) = reading.take());
+        match (upgraded, reading) {
+            (Err(writer), Some((incoming, _))) => Err((incoming, writer)),
+            _ => Ok(()),
+        }
     }
 
     /// The work of the task at each wake-up.
@@ -140,11 +154,17 @@ async fn finish<H: Handler>(session: Arc<Session<H>>, mut reader: Box<Reader<H>>
     let timeout = if end.how == How::Gone { timeout.min(ON_ITS_WAY) } else { timeout };
     let mut timer = pin!(sleep(timeout));
     let mut is_sent = !waits_for_poll;
+    // The process must not stop before the client has completed an upgrade that it can no longer give up.
+    let is_upgrading = || end.how == How::Flush && session.upgrading.load(Ordering::Acquire);
     poll_fn(|cx| {
         let _ = session.link.due(cx);
         is_sent = is_sent || session.link.is_end_sent() || timer.as_mut().poll(cx).is_ready();
         if is_sent {
             reader.forget();
+        }
+        if is_upgrading() && timer.as_mut().poll(cx).is_pending() {
+            let _ = reader.poll_connects(cx);
+            return Poll::Pending;
         }
         let finished = reader.poll_finished(cx);
         if is_sent { finished } else { Poll::Pending }

@@ -146,6 +146,8 @@ impl<H: Handler> Attempt<H> {
 impl<H: Handler> Drop for Attempt<H> {
     fn drop(&mut self) {
         self.0.upgrading.store(false, Ordering::Release);
+        // The end of the session waits for this.
+        self.0.link.wake();
     }
 }
 
@@ -165,11 +167,15 @@ pub(crate) async fn attempt<H: Handler>(shared: Arc<Shared<H>>, upgrading: OnUpg
         shared.handler.notice(Notice::UpgradeFailed(error));
         return close(incoming, writer).await;
     }
-    if attempt.0.upgrade(incoming, decoder, writer) {
-        shared.sessions.replace(link.id, Entry::Websocket(link));
-        shared.handler.notice(Notice::Upgraded);
-    } else {
-        shared.handler.notice(Notice::UpgradeFailed(UpgradeError::SessionEnded));
+    match attempt.0.upgrade(incoming, decoder, writer) {
+        Ok(()) => {
+            shared.sessions.replace(link.id, Entry::Websocket(link));
+            shared.handler.notice(Notice::Upgraded);
+        }
+        Err((incoming, writer)) => {
+            shared.handler.notice(Notice::UpgradeFailed(UpgradeError::SessionEnded));
+            close(incoming, writer).await;
+        }
     }
 }
 
@@ -187,6 +193,10 @@ enum Step {
     Complete,
 }
 
+/// Time for a client to complete an upgrade whose session has ended. A stock client that is between its last poll and the websocket
+/// notices the end of neither: it would wait for its ping timeout.
+const COMPLETING: Duration = Duration::from_secs(1);
+
 /// The first and the longest wait between two released polls. Within the first one, an answer usually ends the poll without a noop. It
 /// doubles each time, so that a client that never completes its upgrade does not poll in a busy loop.
 const RELEASES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
@@ -200,14 +210,19 @@ impl Probing {
         self.write(&Message::engine("3probe")).await?;
         let mut completing = pin!(self.step());
         let (mut wait, mut next) = (RELEASES.0, Instant::now() + RELEASES.0);
+        let mut end_by = None;
         loop {
             tokio::select! {
                 biased;
                 step = &mut completing => return if step? == Step::Complete { Ok(()) } else { Err(UpgradeError::Unexpected) },
-                () = sleep_until(next) => {}
+                () = sleep_until(end_by.unwrap_or(next)) => {}
+            }
+            if end_by.is_some() {
+                return Err(UpgradeError::SessionEnded);
             }
             if link.has_ended() {
-                return Err(UpgradeError::SessionEnded);
+                end_by = Some(Instant::now() + COMPLETING);
+                continue;
             }
             // The client completes the upgrade after its poll has ended, and holds its packets until then. Its poll may be on its way.
             link.release_next_poll();

@@ -1,6 +1,7 @@
 //! Upgrades from polling to websocket. A failed upgrade must leave the session polling.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "a test says what it expects")]
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use hubbub_wire::{Config, Notice, Reason, UpgradeError};
@@ -94,6 +95,24 @@ async fn an_upgrade_soon_releases_a_poll_that_follows_its_probe() {
         fastest = fastest.min(start.elapsed());
     }
     assert!(fastest < Duration::from_millis(25), "{fastest:?}: the client holds its packets until the poll ends");
+}
+
+#[tokio::test]
+async fn a_session_that_ends_during_its_upgrade_ends_as_a_websocket() {
+    let mut server = Server::start(config()).await;
+    let (session, websocket) = session(&server).await;
+    let mut ws = Ws::open(server.address, &websocket).await.unwrap();
+    ws.send("2probe").await;
+    assert_eq!(ws.text().await, "3probe");
+    support::connection(&server).close("shutdown");
+    server.get(&session).await;
+    // A stock client sends no other poll now, and listens to the websocket only when it has completed the upgrade.
+    assert!(timeout(Duration::from_millis(300), ws.next()).await.is_err(), "the websocket stays open");
+    assert_eq!(server.probe.open.load(Ordering::SeqCst), 1, "a stop waits for it");
+    ws.send("5").await;
+    assert_eq!(ws.next().await, Frame::Close(None));
+    server.ended().await;
+    server.is_empty().await;
 }
 
 #[tokio::test]

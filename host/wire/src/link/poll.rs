@@ -69,14 +69,13 @@ impl Link {
     }
 
     /// Answers a waiting poll with a noop, so that its client can complete an upgrade.
-    pub(crate) fn release_poll(&self) -> bool {
-        let mut out = self.out();
-        let Transport::Polling(poll) = &mut out.transport else { return false };
-        if poll.waiting {
+    pub(crate) fn release_poll(&self) {
+        if let Transport::Polling(poll) = &mut self.out().transport
+            && poll.waiting
+        {
             poll.release = true;
             poll.wake();
         }
-        poll.waiting
     }
 
     /// Answers the waiting poll, or else the next one, with a noop.
@@ -96,19 +95,19 @@ impl Link {
     }
 
     /// Moves the connection and its queue from polling to a websocket. `hand_over` stores the reading side for the connection's task
-    /// before the task is woken. Returns false if the connection has ended or is a websocket already.
-    pub(crate) fn upgrade(&self, writer: OwnedWriteHalf, hand_over: impl FnOnce()) -> bool {
+    /// before the task is woken.
+    ///
+    /// # Errors
+    /// The connection has ended or is a websocket already.
+    pub(crate) fn upgrade(&self, writer: OwnedWriteHalf, hand_over: impl FnOnce()) -> Result<(), OwnedWriteHalf> {
         let mut out = self.out();
-        if out.end.is_some() {
-            return false;
-        }
-        let Transport::Polling(poll) = &mut out.transport else { return false };
+        let (None, Transport::Polling(poll)) = (out.end, &mut out.transport) else { return Err(writer) };
         // A waiting poll is answered with a noop.
         poll.wake();
         hand_over();
         out.transport = Transport::Websocket(writer);
         out.wake();
-        true
+        Ok(())
     }
 }
 
