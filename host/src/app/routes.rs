@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use parking_lot::Mutex;
+use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
 use super::*;

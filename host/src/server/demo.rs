@@ -10,9 +10,9 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use http::StatusCode;
-use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::json;
+use tokio::sync::Mutex;
 
 use super::page::{self, CSS, HTML, SCRIPT, file};
 use crate::auth::config::Secret;
@@ -24,6 +24,9 @@ use crate::storage::OutboxMessage;
 
 /// The only chat of the demo.
 const CHAT: &str = "lobby";
+
+/// The name under which the users are stored: a participant whom a restart forgets would leave the lobby.
+const PEOPLE: &str = "demo/people";
 
 /// The most users of the demo; past it the first by id is removed.
 const MAX_PEOPLE: usize = 200;
@@ -45,9 +48,11 @@ pub struct Demo {
     pub writer: PluginName,
     /// Signs the demo's tokens. None if all keys are public keys.
     pub secret: Option<Secret>,
-    /// User ids and names.
-    pub people: Mutex<BTreeMap<String, String>>,
+    /// Ids and names of users. None: not read yet.
+    pub people: Mutex<Option<People>>,
 }
+
+type People = BTreeMap<String, String>;
 
 /// The demo's routes.
 pub fn routes(demo: Arc<Demo>) -> Router {
@@ -89,16 +94,21 @@ async fn enter(State(demo): State<Arc<Demo>>, axum::Json(Enter { name }): axum::
 
 impl Demo {
     /// Publishes the lobby's participants to the plugin, as a product's backend would.
-    async fn publish_participants(&self, user: &str, name: &str, now_ms: u64) -> Result<(), crate::storage::CommitError> {
-        let participants = {
-            let mut people = self.people.lock();
-            if people.len() >= MAX_PEOPLE && !people.contains_key(user) {
-                people.pop_first();
-            }
-            people.insert(user.to_owned(), name.to_owned());
-            let person = |(id, name): (&String, &String)| json!({ "userId": id, "name": name, "role": "GUEST", "image": null });
-            people.iter().map(person).collect::<Vec<_>>()
+    async fn publish_participants(&self, user: &str, name: &str, now_ms: u64) -> anyhow::Result<()> {
+        // Held to the end, so that lists are published in the order in which they grow.
+        let mut people = self.people.lock().await;
+        let mut all = match people.take() {
+            Some(all) => all,
+            None => self.stored_people().await?,
         };
+        if all.len() >= MAX_PEOPLE && !all.contains_key(user) {
+            all.pop_first();
+        }
+        all.insert(user.to_owned(), name.to_owned());
+        let storage = &self.gateway.services.storage;
+        storage.put_blob(PEOPLE.to_owned(), serde_json::to_vec(&all)?.into()).await?;
+        let person = |(id, name): (&String, &String)| json!({ "userId": id, "name": name, "role": "GUEST", "image": null });
+        let participants: Vec<_> = all.iter().map(person).collect();
         let message = OutboxMessage {
             id: self.gateway.services.ids.next(now_ms),
             topic: "chat.upserted".into(),
@@ -109,6 +119,12 @@ impl Demo {
             at_ms: now_ms,
             trace: None,
         };
-        self.bus.publish(&self.writer, vec![message]).await
+        *people = Some(all);
+        Ok(self.bus.publish(&self.writer, vec![message]).await?)
+    }
+
+    async fn stored_people(&self) -> anyhow::Result<People> {
+        let stored = self.gateway.services.storage.blob(PEOPLE).await?;
+        Ok(stored.map(|json| serde_json::from_slice(&json)).transpose()?.unwrap_or_default())
     }
 }
