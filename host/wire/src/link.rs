@@ -100,10 +100,16 @@ impl Link {
 
     /// Writes a message, or queues it.
     pub(crate) fn send(&self, message: &Message, volatile: bool) -> Sent {
+        self.send_noting(message, volatile, || {})
+    }
+
+    /// As [`Link::send`]. `note` is called under the lock that orders the messages, unless the connection has ended.
+    pub(crate) fn send_noting(&self, message: &Message, volatile: bool, note: impl FnOnce()) -> Sent {
         let mut out = self.out();
         if out.end.is_some() || out.failed {
             return Sent::Closed;
         }
+        note();
         let mut written = 0;
         if out.queue.is_empty() && !out.corked {
             match &out.transport {
@@ -135,6 +141,15 @@ impl Link {
                 self.end_in(&mut out, Reason::SlowConsumer(limit), How::Abort);
                 Sent::Closed
             }
+        }
+    }
+
+    /// Queues the messages that a resumed socket has missed. They do not count in the limits of the queue, and are written when the
+    /// connection's task flushes.
+    pub(crate) fn send_missed(&self, missed: &[Message]) {
+        let mut out = self.out();
+        if out.end.is_none() && !out.failed && !missed.is_empty() {
+            out.push_missed(missed);
         }
     }
 

@@ -95,9 +95,26 @@ impl Message {
         packet(Kind::Event, namespace, None, &[array.as_bytes()], &[])
     }
 
+    /// As [`Message::event`], with an offset as one more argument. It must need no escapes in JSON.
+    pub fn event_at(namespace: &str, array: &str, offset: &str) -> Self {
+        let array = array.trim_end();
+        let inside = array.strip_suffix(']').unwrap_or(array).as_bytes();
+        packet(Kind::Event, namespace, None, &[inside, b",\"", offset.as_bytes(), b"\"]"], &[])
+    }
+
     /// The answer to an event. `args` are its arguments as JSON, without the array's brackets.
     pub fn ack(namespace: &str, id: u64, args: &str, attachments: &[Bytes]) -> Self {
         packet(Kind::Ack, namespace, Some(id), &[b"[", args.as_bytes(), b"]"], attachments)
+    }
+
+    /// The frames of the message, to store them.
+    pub fn frames(&self) -> &Bytes {
+        &self.0
+    }
+
+    /// A message from frames that [`Message::frames`] gave. Others would break the connections that they are sent to.
+    pub fn from_frames(frames: Bytes) -> Self {
+        Self(frames)
     }
 
     /// Bytes that the message takes in a queue.
@@ -232,6 +249,7 @@ mod tests {
         assert_eq!(polled(&event.encode()), r#"42["a\"b",1,{}]"#);
         let offset = Outgoing { offset: Some("n1:7"), args: "", ..event };
         assert_eq!(polled(&offset.encode()), r#"42["a\"b","n1:7"]"#);
+        assert_eq!(polled(&Message::event_at("/x", "[\"a\", 1 ] ", "7.1")), "42/x,[\"a\", 1 ,\"7.1\"]");
         let asked = Outgoing { namespace: "/chat", ask: Some(12), ..event };
         assert_eq!(polled(&asked.encode()), r#"42/chat,12["a\"b",1,{}]"#);
         let binary = [Bytes::from_static(&[1, 2, 3, 4]), Bytes::from_static(&[0xff])];

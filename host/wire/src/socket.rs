@@ -12,6 +12,7 @@ use crate::handler::EngineBody;
 use crate::id::{PrivateId, SocketId};
 use crate::link::{How, Link, Sent};
 use crate::message::Message;
+use crate::positions::{Positions, Sequence};
 use crate::reason::Reason;
 
 /// One client in one namespace. A clone is cheap, and does not keep the connection open.
@@ -25,6 +26,7 @@ pub(crate) struct Inner {
     state: AtomicU8,
     /// Messages that were sent before the CONNECT was answered. They follow the answer.
     held: Mutex<Vec<Message>>,
+    positions: Positions,
 }
 
 /// Its CONNECT is not answered yet.
@@ -42,6 +44,7 @@ impl Socket {
             ids: OnceLock::new(),
             state: AtomicU8::new(CONNECTING),
             held: Mutex::default(),
+            positions: Positions::default(),
         }))
     }
 
@@ -90,18 +93,35 @@ impl Socket {
 
     /// Sends a message. It is written at once if the queue is empty. Before the CONNECT is answered, messages are held.
     pub fn send(&self, message: &Message) -> Sent {
-        self.deliver(message, false)
+        self.deliver(message, false, None)
+    }
+
+    /// Sends an event that has a position in the application's log, as [`Outgoing::offset`](crate::Outgoing::offset) says it. See
+    /// [`Socket::sequence`].
+    pub fn send_at(&self, message: &Message, position: u64) -> Sent {
+        self.deliver(message, false, Some(position))
+    }
+
+    /// The order in which events with positions were sent, as far as it differs from that of the positions.
+    pub fn sequence(&self) -> Sequence {
+        self.0.positions.sequence()
     }
 
     /// Sends a message, or drops it if the queue is full.
     pub fn send_volatile(&self, message: &Message) -> Sent {
-        self.deliver(message, true)
+        self.deliver(message, true, None)
     }
 
-    fn deliver(&self, message: &Message, volatile: bool) -> Sent {
+    /// As [`Socket::send_volatile`], for an event that has a position.
+    pub fn send_volatile_at(&self, message: &Message, position: u64) -> Sent {
+        self.deliver(message, true, Some(position))
+    }
+
+    fn deliver(&self, message: &Message, volatile: bool, position: Option<u64>) -> Sent {
+        let note = || position.into_iter().for_each(|position| self.0.positions.note(position));
         match self.0.state.load(Ordering::Acquire) {
-            CONNECTED => self.0.link.send(message, volatile),
-            CONNECTING => self.hold(message, volatile),
+            CONNECTED => self.0.link.send_noting(message, volatile, note),
+            CONNECTING => self.hold(message, volatile, note),
             _ => Sent::Closed,
         }
     }
@@ -111,13 +131,15 @@ impl Socket {
         self.0.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn hold(&self, message: &Message, volatile: bool) -> Sent {
+    /// `note` is called under the lock that orders the messages of the socket.
+    fn hold(&self, message: &Message, volatile: bool, note: impl FnOnce()) -> Sent {
         let mut held = self.held();
         // The CONNECT may have been answered meanwhile.
         match self.0.state.load(Ordering::Acquire) {
             CONNECTING => {
                 match self.0.link.config.queue_limit(held.len(), held.iter().map(Message::size).sum(), message.size()) {
                     None => {
+                        note();
                         held.push(message.clone());
                         Sent::Queued
                     }
@@ -128,7 +150,7 @@ impl Socket {
                     }
                 }
             }
-            CONNECTED => self.0.link.send(message, volatile),
+            CONNECTED => self.0.link.send_noting(message, volatile, note),
             _ => Sent::Closed,
         }
     }
@@ -178,7 +200,8 @@ impl Socket {
     pub(crate) fn open(&self, missed: &[Message], connect: &Message) {
         let mut held = self.held();
         let link = &self.0.link;
-        for message in missed.iter().chain([connect]).chain(held.iter()) {
+        link.send_missed(missed);
+        for message in [connect].into_iter().chain(held.iter()) {
             link.send(message, false);
         }
         *held = Vec::new();

@@ -22,6 +22,8 @@ pub(super) struct Outbox {
     pub(super) queue: VecDeque<Message>,
     /// Bytes in the queue.
     pub(super) bytes: usize,
+    /// Packets of the queue, and their bytes, that a resumed socket has missed. They do not count in its limits.
+    missed: (usize, usize),
     /// Bytes of the first packet that were written.
     pub(super) head: usize,
     /// Packets are queued without a write: the connection's task is reading a burst, and flushes after it.
@@ -61,6 +63,7 @@ impl Outbox {
             transport,
             queue: VecDeque::new(),
             bytes: 0,
+            missed: (0, 0),
             head: 0,
             corked: false,
             sweep: false,
@@ -81,7 +84,9 @@ impl Outbox {
     }
 
     pub(super) fn push(&mut self, message: &Message, written: usize, config: &Config) -> Result<(), QueueLimit> {
-        if let Some(limit) = config.queue_limit(self.queue.len(), self.bytes, message.size()) {
+        // What was missed may be popped in any order of sockets, so the difference may be below zero.
+        let (packets, bytes) = (self.queue.len().saturating_sub(self.missed.0), self.bytes.saturating_sub(self.missed.1));
+        if let Some(limit) = config.queue_limit(packets, bytes, message.size()) {
             return Err(limit);
         }
         let was_empty = self.queue.is_empty();
@@ -99,6 +104,26 @@ impl Outbox {
         Ok(())
     }
 
+    pub(super) fn push_missed(&mut self, missed: &[Message]) {
+        let bytes: usize = missed.iter().map(Message::size).sum();
+        self.bytes += bytes;
+        self.missed = (self.missed.0 + missed.len(), self.missed.1 + bytes);
+        self.queue.extend(missed.iter().cloned());
+        match &mut self.transport {
+            Transport::Polling(poll) => poll.wake(),
+            Transport::Websocket(_) | Transport::None => self.wake(),
+        }
+    }
+
+    /// Notes that the first packet has left the queue.
+    pub(super) fn popped(&mut self, size: usize) {
+        self.bytes -= size;
+        self.missed = match self.queue.is_empty() {
+            true => (0, 0),
+            false => (self.missed.0.saturating_sub(1), self.missed.1.saturating_sub(size)),
+        };
+    }
+
     /// Notes that a write has failed.
     pub(super) fn fail(&mut self) {
         self.failed = true;
@@ -108,7 +133,7 @@ impl Outbox {
 
     pub(super) fn clear(&mut self) {
         self.queue = VecDeque::new();
-        (self.bytes, self.head) = (0, 0);
+        (self.bytes, self.head, self.missed) = (0, 0, (0, 0));
     }
 
     /// Writes until the queue is empty or the kernel takes no more.
@@ -147,8 +172,8 @@ impl Outbox {
                 return;
             }
             self.head -= length;
-            self.bytes -= length;
             self.queue.pop_front();
+            self.popped(length);
         }
         if self.queue.capacity() > KEPT_CAPACITY {
             self.queue = VecDeque::new();

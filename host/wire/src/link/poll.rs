@@ -131,8 +131,9 @@ impl Outbox {
         // After the end there is no other poll, so this one takes the whole queue.
         let mut body = Vec::with_capacity(self.bytes);
         let count = if ended { self.queue.len() } else { self.queue.len().min(most) };
-        for message in self.queue.drain(..count) {
-            self.bytes -= message.0.len();
+        for _ in 0..count {
+            let Some(message) = self.queue.pop_front() else { break };
+            self.popped(message.size());
             message.append_to_poll(&mut body);
         }
         // After a close packet Python's client does not reconnect. Without one, every client finds its session gone at the next poll.
