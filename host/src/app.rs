@@ -33,6 +33,8 @@ use crate::server::accept::Acceptor;
 use crate::server::origin::Origins;
 use crate::socket::Gateway;
 use crate::socket::admission::Limits;
+use crate::socket::resume::Recovery;
+use crate::socket::resume::sessions::Sessions;
 use crate::socket::sockets::Sockets;
 use crate::telemetry::traces;
 use crate::transaction::services::Services;
@@ -121,6 +123,9 @@ impl App {
     /// Serves on the open ports until `stop` resolves.
     pub async fn serve(mut self, ports: Ports, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
         let (public, private) = (ports.public_address(), ports.admin_address());
+        if let Err(error) = self.gateway.restore_sockets().await {
+            tracing::warn!("clients cannot come back to the sockets that they had before the stop: {error:#}");
+        }
         let mut tasks = Tasks::start(&mut self);
         let accepting = self.accept(ports, &mut tasks);
         let shown = |at: Option<std::net::SocketAddr>| at.map(|at| at.to_string()).unwrap_or_default();
@@ -158,6 +163,9 @@ impl App {
                 connections = self.gateway.sockets.connections(),
                 "stopping while clients are still connected, or disconnect handlers still running"
             );
+        }
+        if let Err(error) = self.gateway.save_sockets().await {
+            tracing::warn!("clients cannot come back to their sockets after the next start: {error:#}");
         }
         let stopped = tasks.stop(&self.gateway.services, self.config.presence.grace);
         if tokio::time::timeout_at(began + shutdown.deadline, stopped).await.is_err() {
@@ -198,7 +206,7 @@ fn gateway(config: &Config, keyring: Keyring, services: Arc<Services>, registry:
     Arc::new(Gateway {
         operators: logins("admin"),
         backends: logins("public"),
-        sockets: Sockets::new(metrics),
+        sockets: Sockets::new(metrics.clone()),
         expiring: Default::default(),
         permits: Default::default(),
         limits: Limits::new(&config.admission),
@@ -206,6 +214,7 @@ fn gateway(config: &Config, keyring: Keyring, services: Arc<Services>, registry:
         drain: Default::default(),
         spread: config.shutdown.spread(),
         slow_consumers: Default::default(),
+        recovery: Recovery { config: config.recovery.clone(), sessions: Sessions::new(metrics) },
         config: config.gateway.clone(),
         bus,
         services,

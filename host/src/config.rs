@@ -24,7 +24,9 @@ use crate::auth::config::{DEV_SECRET, LEAST_SECRET, Secret};
 use crate::names::PluginName;
 use crate::rooms::tap::Payloads;
 use crate::telemetry::{log, traces};
-use crate::{auth, budgets, bus, call, cluster, deploy, presence, replay, sandbox, server, socket, storage, timers, transaction};
+use crate::{
+    auth, budgets, bus, call, cluster, deploy, presence, recovery, replay, sandbox, server, socket, storage, timers, transaction,
+};
 
 pub use environment::environment;
 pub use exposed::Secrets;
@@ -43,6 +45,7 @@ pub struct Config {
     pub logins: auth::logins::Config,
     pub gateway: socket::Config,
     pub admission: socket::admission::Config,
+    pub recovery: recovery::Config,
     pub shutdown: socket::drain::Config,
     pub presence: presence::Config,
     pub limits: transaction::limits::Config,

@@ -162,6 +162,27 @@ impl Presences {
         true
     }
 
+    /// What a socket tracks.
+    pub fn tracks_of(&self, socket: SocketId) -> Vec<Track> {
+        let table = self.table();
+        let mine = table.sockets.get(&socket).into_iter().flatten();
+        let track = |(id, key): &(Group, String)| {
+            let entry = table.groups.get(id)?.get(key)?;
+            let tracker = entry.sockets.iter().find(|tracker| tracker.socket == socket)?;
+            Some(Track {
+                socket,
+                plugin: id.plugin.clone(),
+                tenant: id.tenant.clone(),
+                group: id.group.clone(),
+                key: key.clone(),
+                status: tracker.status,
+                meta: entry.meta.clone(),
+                user: entry.user.clone(),
+            })
+        };
+        mine.filter_map(track).collect()
+    }
+
     pub fn heartbeat(&self, socket: SocketId, steady_ms: u64) {
         let mut guard = self.table();
         let table = &mut *guard;

@@ -2,7 +2,9 @@
 //! which sockets may join or what is sent.
 
 pub mod adapter;
+pub mod history;
 pub mod members;
+mod packet;
 pub mod peers;
 pub mod tap;
 
@@ -15,8 +17,10 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::clock::Clock;
 use crate::names::{self, SocketId};
+use crate::recovery::log::Log;
 use adapter::Adapter;
 use members::Size;
+use members::away::Saved;
 use peers::Peers;
 use tap::Taps;
 
@@ -61,10 +65,12 @@ pub struct Rooms {
     pub peers: Option<Arc<dyn Peers>>,
     /// The live taps on what is sent.
     pub taps: Taps,
+    /// What clients may have missed.
+    pub log: Arc<Log>,
 }
 
 impl Rooms {
-    pub fn new(per_socket: usize, peers: Option<Arc<dyn Peers>>) -> Arc<Self> {
+    pub fn new(per_socket: usize, peers: Option<Arc<dyn Peers>>, log: Arc<Log>) -> Arc<Self> {
         Arc::new(Self {
             namespaces: RwLock::default(),
             watched: RwLock::default(),
@@ -73,6 +79,7 @@ impl Rooms {
             per_socket,
             peers,
             taps: Taps::new(Clock::system()),
+            log,
         })
     }
 
@@ -95,7 +102,7 @@ impl Rooms {
         self.all().iter().map(|adapter| adapter.members(|members| members.all().filter(is_waiting).count())).sum()
     }
 
-    /// Adds a socket to a namespace.
+    /// Adds a socket to a namespace. `recovers`: it may come back when its connection has ended.
     pub fn add(
         self: &Arc<Self>,
         path: &str,
@@ -103,11 +110,12 @@ impl Rooms {
         socket: Socket,
         user: Option<&str>,
         tenant: Option<&str>,
+        recovers: bool,
     ) -> Arc<Adapter> {
         // Held until the socket is in, so that the namespace is not removed as empty meanwhile.
         let mut namespaces = self.namespaces.write();
         let adapter = self.get_or_open(&mut namespaces, path);
-        adapter.add(id, socket, user, tenant);
+        adapter.add(id, socket, user, tenant, recovers);
         adapter
     }
 
@@ -128,9 +136,33 @@ impl Rooms {
         adapter
     }
 
-    /// Removes a socket from its namespace and all its rooms. A namespace without members is removed, unless it is kept.
-    pub fn remove(&self, adapter: &Adapter, socket: SocketId) {
-        adapter.remove(socket);
+    /// Removes a socket from its namespace and all its rooms. A namespace without members is removed, unless it is kept. A socket that
+    /// is `away` may come back, and is a member.
+    pub fn remove(&self, adapter: &Adapter, socket: SocketId, away: bool) {
+        adapter.remove(socket, away);
+        self.close_if_empty(adapter);
+    }
+
+    /// Ends a socket that is away.
+    pub fn forget(&self, adapter: &Adapter, socket: SocketId) {
+        adapter.forget(socket);
+        self.close_if_empty(adapter);
+    }
+
+    /// Drops what no client can come back for.
+    pub fn sweep(&self) {
+        let first = self.log.trim();
+        self.all().iter().for_each(|adapter| adapter.sweep(first));
+    }
+
+    /// Opens a namespace with what was stored of its sockets that are away.
+    pub fn restore(self: &Arc<Self>, path: &str, saved: Saved) -> Arc<Adapter> {
+        let adapter = self.get_or_open(&mut self.namespaces.write(), path);
+        adapter.restore(saved);
+        adapter
+    }
+
+    fn close_if_empty(&self, adapter: &Adapter) {
         if adapter.is_kept() || !adapter.members(|members| members.is_empty()) {
             return;
         }

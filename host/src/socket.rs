@@ -10,6 +10,7 @@ pub mod limit;
 pub mod open;
 pub mod pace;
 pub mod permits;
+pub mod resume;
 pub mod session;
 pub mod sockets;
 pub mod tcp_permits;
@@ -31,6 +32,7 @@ use crate::transaction::services::Services;
 use admission::Limits;
 use drain::Drain;
 use permits::Permits;
+use resume::Recovery;
 use sockets::Sockets;
 
 /// `[gateway]`: connections of clients.
@@ -162,6 +164,7 @@ pub struct Gateway {
     /// The time over which a drain spreads the disconnects.
     pub spread: Duration,
     pub slow_consumers: Often,
+    pub recovery: Recovery,
     pub config: Config,
 }
 
@@ -203,6 +206,8 @@ pub fn start(gateway: &Arc<Gateway>) -> tokio::task::JoinSet<()> {
     tasks.spawn(session::expiry::run(gateway.clone()));
     tasks.spawn(drain::end_old_connections(gateway.clone()));
     tasks.spawn(drain::run(gateway.clone()));
+    tasks.spawn(resume::run(gateway.clone()));
+    tasks.spawn(resume::sweep(gateway.clone()));
     tasks.spawn(trim::trim_memory(gateway.clone()));
     tasks
 }

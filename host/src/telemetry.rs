@@ -101,6 +101,10 @@ pub struct Metrics {
     pub taps_refused: Counter,
     pub tap_records_dropped: Counter,
     pub joins_refused: Counter,
+    recoveries: Counter,
+    recoveries_refused: Family<ReasonLabel, Counter>,
+    recovery_events: Counter,
+    pub recovery_sockets_away: Gauge,
     pub bus_hops_exceeded: Counter,
     pub bus_dead: Counter,
     pub bus_unheard: Counter,
@@ -259,6 +263,30 @@ impl Metrics {
                 "Joins and tracks that were refused past a socket's limit",
                 Counter::default(),
             ),
+            recoveries: register(
+                r,
+                "recoveries",
+                "Sockets whose clients came back and got all that they had missed",
+                Counter::default(),
+            ),
+            recoveries_refused: register(
+                r,
+                "recoveries_refused",
+                "Clients that came back and got a new socket",
+                Family::default(),
+            ),
+            recovery_events: register(
+                r,
+                "recovery_events",
+                "Events that clients had missed and got when they came back",
+                Counter::default(),
+            ),
+            recovery_sockets_away: register(
+                r,
+                "recovery_sockets_away",
+                "Sockets whose clients are away and may come back",
+                Gauge::default(),
+            ),
             bus_hops_exceeded: register(
                 r,
                 "bus_hops_exceeded",
@@ -365,6 +393,17 @@ impl Metrics {
     /// Counts an upgrade that failed: `closed`, `timeout` or `unexpected`.
     pub fn upgrade_failed(&self, reason: &'static str) {
         self.upgrades_failed.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
+    /// Counts a client that came back, with the events that it had missed.
+    pub fn recovered(&self, missed: usize) {
+        self.recoveries.inc();
+        self.recovery_events.inc_by(missed as u64);
+    }
+
+    /// Counts a client that came back and got a new socket.
+    pub fn not_recovered(&self, reason: &'static str) {
+        self.recoveries_refused.get_or_create(&ReasonLabel { reason }).inc();
     }
 
     /// Registers metrics of other modules.

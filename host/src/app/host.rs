@@ -25,6 +25,7 @@ use crate::deploy::releases::Releases;
 use crate::deploy::stage::Stage;
 use crate::names::{self, IdSource};
 use crate::presence::Presences;
+use crate::recovery::log::Log;
 use crate::rooms::Rooms;
 use crate::rooms::peers::Peers;
 use crate::sandbox::{CacheKey, Sandbox};
@@ -60,7 +61,7 @@ impl Host {
         let (cluster, queues) =
             Cluster::build(&config.redis, &config.bridge, node, config.presence.lease).context("the cluster")?.unzip();
         let peers = cluster.as_ref().map(|cluster| cluster.peers.clone());
-        let rooms = Rooms::new(config.gateway.socket_rooms, peers.clone().map(|peers| peers as Arc<dyn Peers>));
+        let rooms = Rooms::new(config.gateway.socket_rooms, peers.clone().map(|peers| peers as Arc<dyn Peers>), log(config)?);
         let services = services(config, storage, rooms, cluster, metrics.clone(), tracer)?;
         metrics::register(&metrics, services.storage.clone(), services.rooms.clone(), peers);
         let registry = Registry::new();
@@ -73,6 +74,14 @@ impl Host {
         let bus = Bus::new(config.bus.clone(), services.clone(), registry.clone());
         Ok(Self { services, registry, releases, bus, exports, queues })
     }
+}
+
+/// The log of what clients may have missed. A lost connection is noticed at the end of a ping's timeout, and the window begins then.
+fn log(config: &Config) -> anyhow::Result<Arc<Log>> {
+    let mut id = [0; 8];
+    getrandom::fill(&mut id).context("the operating system gives no randomness")?;
+    let keep = config.recovery.window + config.gateway.ping_interval + config.gateway.ping_timeout;
+    Ok(Arc::new(Log::new(u64::from_ne_bytes(id), keep, config.recovery.bytes, Clock::system())))
 }
 
 fn releases(config: &Config, stage: Arc<Stage>, services: &Services, registry: Arc<Registry>) -> anyhow::Result<Releases> {
@@ -115,7 +124,7 @@ async fn storage(config: &Config) -> anyhow::Result<Arc<dyn Storage>> {
 
 /// A stage that only describes components: without keys, storage or a cluster.
 pub fn offline_stage(config: &Config) -> anyhow::Result<Stage> {
-    let (rooms, metrics) = (Rooms::new(0, None), Arc::new(Metrics::new()));
+    let (rooms, metrics) = (Rooms::new(0, None, Log::off()), Arc::new(Metrics::new()));
     let services = services(config, Arc::new(NoStorage), rooms, None, metrics, Tracer::default())?;
     let key = CacheKey::passing().context("the operating system gives no randomness")?;
     let sandbox = Arc::new(Sandbox::new(config.sandbox.clone(), key)?);

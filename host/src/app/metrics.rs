@@ -14,16 +14,30 @@ use crate::{descriptors, memory};
 pub(super) fn register(metrics: &Metrics, storage: Arc<dyn Storage>, rooms: Arc<Rooms>, peers: Option<Arc<Peers>>) {
     let read = move || {
         let peers = peers.iter().flat_map(|peers| peers.metrics());
-        of(&storage.stats(), rooms.deliveries.load(Ordering::Relaxed), rooms.waiting() as i64, peers)
+        let rooms = OfRooms {
+            deliveries: rooms.deliveries.load(Ordering::Relaxed),
+            stalled: rooms.waiting() as i64,
+            log_bytes: rooms.log.bytes() as i64,
+        };
+        of(&storage.stats(), &rooms, peers)
     };
     metrics.extend(|registry| collected::register(registry, read));
 }
 
-/// The metrics of storage, of deliveries, of the other nodes and of the process.
-pub(crate) fn of(stats: &Stats, deliveries: u64, stalled: i64, peers: impl IntoIterator<Item = Metric>) -> Vec<Metric> {
+/// What rooms count.
+#[derive(Default)]
+pub(crate) struct OfRooms {
+    deliveries: u64,
+    stalled: i64,
+    log_bytes: i64,
+}
+
+/// The metrics of storage, of rooms, of the other nodes and of the process.
+pub(crate) fn of(stats: &Stats, rooms: &OfRooms, peers: impl IntoIterator<Item = Metric>) -> Vec<Metric> {
     let mut metrics = vec![
-        Metric::Counter("deliveries", "Packets that were sent to clients, or put into their queues", deliveries),
-        Metric::Gauge("stalled_clients", "Sockets with packets in their queue", stalled),
+        Metric::Counter("deliveries", "Packets that were sent to clients, or put into their queues", rooms.deliveries),
+        Metric::Gauge("stalled_clients", "Sockets with packets in their queue", rooms.stalled),
+        Metric::Gauge("recovery_log_bytes", "Bytes of events that clients may have missed", rooms.log_bytes),
         Metric::Gauge("storage_queued", "Commits that wait to be written", stats.queued as i64),
         Metric::Counter("storage_groups", "Groups of commits that were written, each with one sync", stats.groups),
         Metric::Counter("storage_commits", "Commits that were written", stats.sets),

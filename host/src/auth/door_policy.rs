@@ -79,11 +79,11 @@ fn after_bearer(text: &str) -> Option<&str> {
 
 const SCHEME: &str = "Bearer";
 
-/// The client's `auth` without its token, for `authorize`. `{}` if there is no usable one.
+/// The client's `auth` without its token and what is about recovery, for `authorize`. `{}` if there is no usable one.
 pub fn without_token(auth: Option<&str>) -> String {
     let parse = |auth| serde_json::from_str::<BTreeMap<Cow<'_, str>, &RawValue>>(auth).ok();
     let mut members = auth.and_then(parse).unwrap_or_default();
-    members.remove("token");
+    members.retain(|name, _| !["token", "pid", "offset"].contains(&&**name));
     // Cannot fail: these names and texts have just been parsed.
     serde_json::to_string(&members).unwrap_or_else(|_| "{}".to_owned())
 }

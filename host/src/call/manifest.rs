@@ -51,6 +51,8 @@ impl TenantKeys {
 pub struct Namespace {
     pub pattern: Pattern,
     pub door: Option<Door>,
+    /// Whether its sockets may come back after a lost connection; the operator may turn it off.
+    pub recovers: bool,
 }
 
 pub struct HandledEvent {
@@ -346,7 +348,7 @@ fn check_namespace(namespace: exports::Namespace) -> Result<Namespace, ManifestE
     if let Some(door) = &namespace.door {
         check_door(&namespace.path, door)?;
     }
-    Ok(Namespace { pattern: Pattern::parse(&namespace.path)?, door: namespace.door })
+    Ok(Namespace { pattern: Pattern::parse(&namespace.path)?, door: namespace.door, recovers: true })
 }
 
 #[cfg(test)]

@@ -21,6 +21,8 @@ pub struct Routes {
 pub struct NamespaceRoute {
     pub pattern: Pattern,
     pub door: Door,
+    /// Whether its sockets may come back after a lost connection. One plugin for which it is off turns it off for all.
+    pub recovers: bool,
     pub owner: Arc<DeployedPlugin>,
     /// Plugins that handle connects and disconnects, in the order of their names.
     pub connect: Vec<Arc<DeployedPlugin>>,
@@ -95,6 +97,7 @@ pub(crate) fn build(deployed_plugins: &DeployedPlugins, live: &Live) -> Result<R
         let mut route = NamespaceRoute {
             pattern: pattern.clone(),
             door,
+            recovers: true,
             owner: deployed.clone(),
             connect: Vec::new(),
             disconnect: Vec::new(),
@@ -127,9 +130,8 @@ pub(crate) fn build(deployed_plugins: &DeployedPlugins, live: &Live) -> Result<R
 
 fn take_part(route: &mut NamespaceRoute, deployed: &Arc<DeployedPlugin>, manifest: &Manifest) -> Result<(), Collision> {
     let path = route.pattern.text.clone();
-    if !manifest.namespaces.iter().any(|namespace| namespace.pattern.text == path) {
-        return Ok(());
-    }
+    let Some(namespace) = manifest.namespaces.iter().find(|namespace| namespace.pattern.text == path) else { return Ok(()) };
+    route.recovers &= namespace.recovers;
     if manifest.wants_connect {
         route.connect.push(deployed.clone());
     }

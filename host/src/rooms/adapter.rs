@@ -9,13 +9,21 @@ use futures_util::stream::FuturesUnordered;
 use hubbub_wire::{Asked, Message, Outgoing, Socket, next_ask};
 use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
+use tokio::task::yield_now;
 use tokio::time::timeout;
 
-use super::members::{self, Joined, Left, Members, Order, Recipient, Size};
+use super::history::{Back, Gap};
+use super::members::away::Saved;
+use super::members::{self, Joined, Left, Members, Order, Recipient, Recovery, Size};
+use super::packet::{Packet, ends_in_text};
 use super::peers::Change;
 use super::{Rooms, Send, To};
 use crate::json::{self, InvalidJson};
 use crate::names::{self, SocketId};
+use crate::recovery::log::Reserved;
+
+/// How often a socket that comes back waits for an event that is being encoded.
+const MAX_WRITING: usize = 10_000;
 
 pub struct Adapter {
     path: Arc<str>,
@@ -43,10 +51,11 @@ impl Adapter {
     }
 
     /// Adds a socket.
-    pub(super) fn add(&self, id: SocketId, socket: Socket, user: Option<&str>, tenant: Option<&str>) {
+    pub(super) fn add(&self, id: SocketId, socket: Socket, user: Option<&str>, tenant: Option<&str>, recovers: bool) {
         let user: Option<Arc<str>> = user.map(|user| names::scoped(tenant, user).into());
         let mut members = lock(&self.members);
-        members.add(id, socket, user.clone());
+        let recovery = if recovers { Recovery::From(self.rooms.log.next()) } else { Recovery::Off };
+        members.add(id, socket, user.clone(), recovery);
         if let Some(peers) = &self.rooms.peers {
             user.iter().for_each(|user| peers.user_changed(&self.path, user, true));
         }
@@ -57,11 +66,11 @@ impl Adapter {
         }
     }
 
-    /// Removes a socket that has disconnected from all its rooms.
-    pub(super) fn remove(&self, socket: SocketId) {
+    /// Removes a socket that has disconnected from all its rooms. If it is `kept`, it may come back.
+    pub(super) fn remove(&self, socket: SocketId, kept: bool) {
         let rooms = {
             let mut members = lock(&self.members);
-            let removed = members.remove(socket);
+            let removed = members.remove(socket, kept);
             if let Some(peers) = &self.rooms.peers {
                 removed.left.iter().for_each(|left| peers.changed(self.change(&members, left)));
                 for user in removed.user.iter().filter(|user| members.sockets_of(user).is_empty()) {
@@ -75,10 +84,61 @@ impl Adapter {
         }
     }
 
+    /// Ends a socket that is away.
+    pub(super) fn forget(&self, socket: SocketId) {
+        lock(&self.members).forget(socket);
+    }
+
+    /// Brings a socket that is away back to its rooms. Returns what its client has missed since its last event, `offset`; None if the
+    /// socket is not away.
+    ///
+    /// # Errors
+    /// Not all that it missed is known. It stays away.
+    pub async fn resume(&self, id: SocketId, socket: &Socket, offset: Option<u64>) -> Result<Option<Vec<Message>>, Gap> {
+        let mut writing = 0;
+        let resumed = loop {
+            let resumed = {
+                let mut members = lock(&self.members);
+                let resumed = members.resume(id, socket.clone(), offset, &self.rooms.log);
+                if let (Ok(Some(Back { rooms, .. })), Some(peers)) = (&resumed, &self.rooms.peers) {
+                    members.user_of(id).into_iter().for_each(|user| peers.user_changed(&self.path, user, true));
+                    rooms.iter().for_each(|room| peers.changed(self.joined(&members, id, room)));
+                }
+                resumed
+            };
+            match resumed {
+                // Another thread is at it.
+                Err(Gap::Writing) if writing < MAX_WRITING => {
+                    writing += 1;
+                    yield_now().await;
+                }
+                other => break other?,
+            }
+        };
+        let Some(Back { missed, rooms }) = resumed else { return Ok(None) };
+        rooms.iter().for_each(|room| self.rooms.note_change(&self.path, room));
+        Ok(Some(missed))
+    }
+
+    /// The state of the sockets that are away, to be stored. None if no socket is away.
+    pub fn save(&self) -> Option<Saved> {
+        lock(&self.members).save()
+    }
+
+    /// Restores the stored state of the sockets that are away.
+    pub(super) fn restore(&self, saved: Saved) {
+        lock(&self.members).restore(saved);
+    }
+
+    /// Drops what is no longer in the log.
+    pub(super) fn sweep(&self, first: u64) {
+        lock(&self.members).sweep(first);
+    }
+
     pub fn join(&self, socket: SocketId, room: &str) -> Result<(), TooManyRooms> {
         let joined = {
             let mut members = lock(&self.members);
-            let joined = members.join(socket, room, self.rooms.per_socket);
+            let joined = members.join(socket, room, self.rooms.per_socket, self.rooms.log.next());
             // Reported under the lock, so that the reports have the order of the changes.
             if let (Some(peers), Joined::Joined) = (&self.rooms.peers, &joined) {
                 peers.changed(self.joined(&members, socket, room));
@@ -90,7 +150,7 @@ impl Adapter {
                 self.rooms.note_change(&self.path, room);
                 Ok(())
             }
-            Joined::Already | Joined::Removed => Ok(()),
+            Joined::Already | Joined::Away | Joined::Removed => Ok(()),
             Joined::TooMany => Err(TooManyRooms),
         }
     }
@@ -98,7 +158,7 @@ impl Adapter {
     pub fn leave(&self, socket: SocketId, room: &str) {
         let left = {
             let mut members = lock(&self.members);
-            let left = members.leave(socket, room);
+            let left = members.leave(socket, room, &self.rooms.log);
             if let (Some(peers), Some(left)) = (&self.rooms.peers, &left) {
                 peers.changed(self.change(&members, left));
             }
@@ -109,9 +169,12 @@ impl Adapter {
         }
     }
 
-    /// Every socket of a user joins or leaves a room.
+    /// Every socket of a user joins or leaves a room, also those that are away.
     pub fn move_user(&self, user: &str, room: &str, joins: bool) {
-        let sockets: SmallVec<[SocketId; 4]> = lock(&self.members).sockets_of(user).into();
+        let sockets: SmallVec<[SocketId; 4]> = {
+            let members = lock(&self.members);
+            members.sockets_of(user).iter().chain(members.away_of(user)).copied().collect()
+        };
         for socket in sockets {
             if joins {
                 // A socket at its limit does not prevent the user's other sockets from joining.
@@ -221,94 +284,123 @@ impl Adapter {
             To::Everyone => return self.to_room(&members::everyone(), send),
             To::Rooms([room]) => return self.to_room(room, send),
             To::Rooms(rooms) => self.to_rooms(rooms, send),
-            To::Socket(socket) => self.to_sockets(&[socket], send),
-            To::Users(users) => {
-                let sockets = self.members(|members| {
-                    users.iter().flat_map(|user| members.sockets_of(user)).copied().collect::<SmallVec<[SocketId; 4]>>()
-                });
-                self.to_sockets(&sockets, send);
-            }
+            To::Socket(socket) => self.to_sockets(send, None, |members, note| {
+                note.iter().for_each(|note| members.note_socket(socket, note.position, note.first));
+                members.recipient(socket).into_iter().collect()
+            }),
+            To::Users(users) => self.to_sockets(send, None, |members, note| {
+                if let Some(note) = note {
+                    users.iter().for_each(|user| members.note_user(user, note.position, note.first));
+                }
+                let sockets = users.iter().flat_map(|user| members.sockets_of(user));
+                sockets.filter_map(|socket| members.recipient(*socket)).collect()
+            }),
             To::TenantInRoom { tenant, room } => {
-                let sockets = self.members(|members| members.in_both(&members::tenant(tenant), room));
-                self.to_sockets(&sockets, send);
+                let tenant = members::tenant(tenant);
+                self.to_sockets(send, Some(&tenant), |members, note| {
+                    note.iter().for_each(|note| members.note_room(room, note.position, note.first));
+                    let sockets = members.in_both(&tenant, room);
+                    sockets.into_iter().filter_map(|socket| members.recipient(socket)).collect()
+                });
             }
         }
         None
     }
 
-    /// Sends to sockets that may have disconnected meanwhile.
-    fn to_sockets(&self, sockets: &[SocketId], send: &Send<'_>) {
-        let recipients: SmallVec<[Recipient; 4]> = {
-            let members = lock(&self.members);
+    /// Reserves the position of an event in the log, under the lock of the members. None: no client could come back for it.
+    fn note(&self, members: &Members, send: &Send<'_>) -> Option<Reserved> {
+        let is_logged = members.is_logged() && (!send.volatile || ends_in_text(send.text));
+        is_logged.then(|| self.rooms.log.reserve())
+    }
+
+    /// Sends to sockets, which are read under the lock of the members. `only` is a room that limits them.
+    fn to_sockets(
+        &self,
+        send: &Send<'_>,
+        only: Option<&str>,
+        read: impl FnOnce(&mut Members, Option<Reserved>) -> SmallVec<[Recipient; 4]>,
+    ) {
+        let (recipients, note) = {
+            let mut members = lock(&self.members);
+            let note = self.note(&members, send);
+            let mut recipients = read(&mut members, note);
             let excepted = Excepted::new(&members, send);
-            let recipient = |id: &SocketId| Some(Recipient { id: *id, socket: members.socket(*id)?.clone() });
-            sockets.iter().filter_map(recipient).filter(|recipient| !excepted.has(recipient.id)).collect()
+            recipients.retain(|recipient| !excepted.has(recipient.id));
+            (recipients, note)
         };
-        if !recipients.is_empty() {
-            self.deliver(recipients.iter(), &self.message(send), send.volatile);
+        if !recipients.is_empty() || note.is_some() {
+            self.deliver(recipients.iter(), &self.packet(send, note, only));
         }
+    }
+
+    fn packet<'a>(&'a self, send: &'a Send<'_>, note: Option<Reserved>, only: Option<&str>) -> Packet<'a> {
+        Packet::new(&self.path, send, note.map(|note| note.position), &self.rooms.log, only)
     }
 
     /// Sends to a room of one part.
     fn to_room(&self, room: &str, send: &Send<'_>) -> Option<Parts> {
-        let (first, order, excepted) = {
-            let members = lock(&self.members);
-            (members.part(room, 0)?, members.order(room), Excepted::new(&members, send))
+        let (first, order, note, excepted) = {
+            let mut members = lock(&self.members);
+            let (first, order) = (members.part(room, 0), members.order(room));
+            if first.is_none() && !members.is_logged() {
+                return None;
+            }
+            let note = self.note(&members, send);
+            note.iter().for_each(|note| members.note_room(room, note.position, note.first));
+            (first, order, note, Excepted::new(&members, send))
         };
         if let Some(order) = order {
-            return Some(Parts { room: room.to_owned(), order, excepted });
+            return Some(Parts { room: room.to_owned(), order, note, excepted });
         }
-        self.to_part(&first, &excepted, &self.message(send), send.volatile);
+        let packet = self.packet(send, note, None);
+        first.iter().for_each(|part| self.to_part(part, &excepted, &packet));
         None
     }
 
     /// Sends to a room of several parts. Between two parts it yields to other tasks.
     async fn to_parts(&self, parts: Parts, send: &Send<'_>) {
-        let Parts { room, order, excepted } = parts;
-        let message = self.message(send);
+        let Parts { room, order, note, excepted } = parts;
+        let packet = self.packet(send, note, None);
         let _turn = order.lock().await;
         for at in 0.. {
             if at > 0 {
-                tokio::task::yield_now().await;
+                yield_now().await;
             }
             // Each part as it is when its turn comes.
             let Some(part) = self.members(|members| members.part(&room, at)) else { return };
-            self.to_part(&part, &excepted, &message, send.volatile);
+            self.to_part(&part, &excepted, &packet);
         }
     }
 
-    fn to_part(&self, part: &[Recipient], excepted: &Excepted, message: &Message, volatile: bool) {
-        self.deliver(part.iter().filter(|recipient| !excepted.has(recipient.id)), message, volatile);
+    fn to_part(&self, part: &[Recipient], excepted: &Excepted, packet: &Packet<'_>) {
+        self.deliver(part.iter().filter(|recipient| !excepted.has(recipient.id)), packet);
     }
 
     /// Sends to several rooms at once, without pauses between parts: each member receives the event once.
     fn to_rooms(&self, rooms: &[String], send: &Send<'_>) {
-        let recipients: Vec<Recipient> = {
-            let members = lock(&self.members);
+        let (recipients, note) = {
+            let mut members = lock(&self.members);
+            let note = self.note(&members, send);
+            if let Some(note) = note {
+                rooms.iter().for_each(|room| members.note_room(room, note.position, note.first));
+            }
             let (excepted, mut seen) = (Excepted::new(&members, send), HashSet::new());
             let all = rooms.iter().flat_map(|room| members.members_of(room));
-            all.filter(|recipient| !excepted.has(recipient.id) && seen.insert(recipient.id)).cloned().collect()
+            let recipients: Vec<Recipient> =
+                all.filter(|recipient| !excepted.has(recipient.id) && seen.insert(recipient.id)).cloned().collect();
+            (recipients, note)
         };
-        if !recipients.is_empty() {
-            self.deliver(recipients.iter(), &self.message(send), send.volatile);
+        if !recipients.is_empty() || note.is_some() {
+            self.deliver(recipients.iter(), &self.packet(send, note, None));
         }
     }
 
-    /// The packet that all recipients share.
-    fn message(&self, send: &Send<'_>) -> Message {
-        Message::event(&self.path, send.text)
-    }
-
     /// Sends a packet. The wire disconnects a client whose queue is full.
-    fn deliver<'a>(&self, recipients: impl Iterator<Item = &'a Recipient>, message: &Message, volatile: bool) {
+    fn deliver<'a>(&self, recipients: impl Iterator<Item = &'a Recipient>, packet: &Packet<'_>) {
         let mut count = 0;
-        for Recipient { socket, .. } in recipients {
+        for Recipient { socket, since, .. } in recipients {
             count += 1;
-            if volatile {
-                socket.send_volatile(message);
-            } else {
-                socket.send(message);
-            }
+            packet.deliver(socket, *since);
         }
         self.rooms.deliveries.fetch_add(count, Ordering::Relaxed);
     }
@@ -318,6 +410,7 @@ impl Adapter {
 struct Parts {
     room: String,
     order: Order,
+    note: Option<Reserved>,
     excepted: Excepted,
 }
 

@@ -1,14 +1,18 @@
 //! The members of the rooms of one namespace: sizes, distinct users, and the parts that a large room is split into. It holds
 //! state only: it sends nothing and takes no locks.
 
+pub mod away;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use hubbub_wire::Socket;
 use smallvec::SmallVec;
 
+use super::history::{Away, History, Index, Stay};
 use crate::names::SocketId;
 use crate::owners::Owners;
+use crate::recovery::log::Log;
 
 /// Members of one part of a room. A send does not yield within a part: 256 writes take about a millisecond.
 pub const PART: usize = 256;
@@ -27,6 +31,8 @@ pub type Order = Arc<tokio::sync::Mutex<()>>;
 pub struct Recipient {
     pub id: SocketId,
     pub socket: Socket,
+    /// The first position of the log that it is sent. 0: it cannot come back, and gets no offsets.
+    pub since: u64,
 }
 
 /// The sockets of a namespace and their rooms.
@@ -35,6 +41,12 @@ pub struct Members {
     sockets: HashMap<SocketId, Member>,
     rooms: HashMap<Arc<str>, Room>,
     users: HashMap<Arc<str>, SmallVec<[SocketId; 1]>>,
+    /// The sockets that are away and may come back. They are in no room, user or count.
+    away: HashMap<SocketId, Away>,
+    away_users: HashMap<Arc<str>, SmallVec<[SocketId; 1]>>,
+    /// Sockets that may come back, those that are away included. While there is none, no event is logged.
+    recoverable: usize,
+    index: Index,
     /// For each user, the number of rooms that plugins have joined the user's sockets to.
     owners: Owners,
 }
@@ -43,8 +55,20 @@ struct Member {
     socket: Socket,
     /// Scoped by tenant, if it has one: two companies may both have a user 1.
     user: Option<Arc<str>>,
-    /// The rooms, each with the index of the socket's part.
-    rooms: SmallVec<[(Arc<str>, u16); 2]>,
+    rooms: SmallVec<[Membership; 2]>,
+    /// The first position of the log that it is sent.
+    since: u64,
+    /// None: it cannot come back.
+    history: Option<Box<History>>,
+}
+
+/// A socket's place in a room.
+struct Membership {
+    room: Arc<str>,
+    /// The index of the socket's part.
+    part: u16,
+    /// The position of the log at its join.
+    from: u64,
 }
 
 #[derive(Default)]
@@ -79,27 +103,49 @@ pub struct Removed {
     pub user: Option<Arc<str>>,
 }
 
+/// Whether a socket may come back after its connection has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recovery {
+    Off,
+    /// Its session begins at this position of the log.
+    From(u64),
+}
+
 /// The result of a join.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Joined {
     Joined,
     Already,
+    /// The socket is away, and is in the room when it comes back.
+    Away,
     /// The socket has disconnected.
     Removed,
     TooMany,
 }
 
 impl Members {
-    pub fn add(&mut self, id: SocketId, socket: Socket, user: Option<Arc<str>>) {
-        if let Some(user) = &user {
-            self.users.entry(user.clone()).or_default().push(id);
-        }
-        self.sockets.insert(id, Member { socket, user, rooms: SmallVec::new() });
+    pub fn add(&mut self, id: SocketId, socket: Socket, user: Option<Arc<str>>, recovery: Recovery) {
+        let (since, history) = match recovery {
+            Recovery::Off => (0, None),
+            Recovery::From(at) => {
+                self.recoverable += 1;
+                // The first position is 1.
+                (at, Some(Box::new(History { floor: at - 1, ..History::default() })))
+            }
+        };
+        self.insert(id, Member { socket, user, rooms: SmallVec::new(), since, history });
     }
 
-    /// Removes a socket. Returns the rooms that it was in.
-    pub fn remove(&mut self, socket: SocketId) -> Removed {
-        let Some(member) = self.sockets.remove(&socket) else { return Removed::default() };
+    fn insert(&mut self, id: SocketId, member: Member) {
+        if let Some(user) = &member.user {
+            self.users.entry(user.clone()).or_default().push(id);
+        }
+        self.sockets.insert(id, member);
+    }
+
+    /// Removes a socket. Returns the rooms that it was in. If it is `kept`, it may come back.
+    pub fn remove(&mut self, socket: SocketId, kept: bool) -> Removed {
+        let Some(mut member) = self.sockets.remove(&socket) else { return Removed::default() };
         if let Some(user) = &member.user
             && let Some(sockets) = self.users.get_mut(user)
         {
@@ -108,16 +154,28 @@ impl Members {
                 self.users.remove(user);
             }
         }
-        for (room, part) in &member.rooms {
+        for Membership { room, part, .. } in &member.rooms {
             self.shrink(socket, room, *part, member.user.as_ref());
         }
-        let left = |(room, _)| Left { room, user: member.user.clone() };
+        match member.history.take() {
+            Some(history) if kept => {
+                let rooms = member.rooms.iter().map(|place| (place.room.clone(), place.from)).collect();
+                let (user, sequence) = (member.user.clone(), member.socket.sequence());
+                if let Some(user) = &user {
+                    self.away_users.entry(user.clone()).or_default().push(socket);
+                }
+                self.away.insert(socket, Away { user, rooms, history, sequence });
+            }
+            Some(_) => self.recoverable -= 1,
+            None => {}
+        }
+        let left = |place: Membership| Left { room: place.room, user: member.user.clone() };
         Removed { left: member.rooms.into_iter().map(left).collect(), user: member.user.clone() }
     }
 
-    pub fn join(&mut self, socket: SocketId, name: &str, limit: usize) -> Joined {
-        let Some(member) = self.sockets.get_mut(&socket) else { return Joined::Removed };
-        if member.rooms.iter().any(|(room, _)| &**room == name) {
+    pub fn join(&mut self, socket: SocketId, name: &str, limit: usize, at: u64) -> Joined {
+        let Some(member) = self.sockets.get_mut(&socket) else { return self.join_away(socket, name, limit, at) };
+        if member.is_in(name) {
             return Joined::Already;
         }
         // The host's own rooms do not count, and joins to them are never refused.
@@ -133,7 +191,8 @@ impl Members {
             room.parts.push(Part::default());
             room.parts.len() - 1
         });
-        push(Arc::make_mut(&mut room.parts[part]), Recipient { id: socket, socket: member.socket.clone() });
+        let since = if member.history.is_some() { member.since.max(at) } else { 0 };
+        push(Arc::make_mut(&mut room.parts[part]), Recipient { id: socket, socket: member.socket.clone(), since });
         match &member.user {
             Some(user) => *room.users.entry(user.clone()).or_default() += 1,
             None => room.visitors += 1,
@@ -141,15 +200,21 @@ impl Members {
         if let Some(user) = member.user.as_ref().filter(|_| !is_hosts(&name)) {
             self.owners.add(user);
         }
-        member.rooms.push((name.clone(), part as u16));
+        member.rooms.push(Membership { room: name.clone(), part: part as u16, from: at });
         Joined::Joined
     }
 
-    /// Removes a socket from a room.
-    pub fn leave(&mut self, socket: SocketId, name: &str) -> Option<Left> {
-        let member = self.sockets.get_mut(&socket)?;
-        let at = member.rooms.iter().position(|(room, _)| &**room == name)?;
-        let (room, part) = member.rooms.swap_remove(at);
+    /// Removes a socket from a room, also one that is away.
+    pub fn leave(&mut self, socket: SocketId, name: &str, log: &Log) -> Option<Left> {
+        let Some(member) = self.sockets.get_mut(&socket) else {
+            self.away.get_mut(&socket)?.leave(name, log.next(), log.first());
+            return None;
+        };
+        let at = member.rooms.iter().position(|place| &*place.room == name)?;
+        let Membership { room, part, from } = member.rooms.swap_remove(at);
+        if let Some(history) = &mut member.history {
+            history.leave(Stay { room: room.clone(), from, to: log.next() }, log.first());
+        }
         let user = member.user.clone();
         self.shrink(socket, &room, part, user.as_ref());
         Some(Left { room, user })
@@ -184,11 +249,11 @@ impl Members {
     }
 
     pub fn is_in(&self, socket: SocketId, room: &str) -> bool {
-        self.sockets.get(&socket).is_some_and(|member| member.rooms.iter().any(|(name, _)| &**name == room))
+        self.sockets.get(&socket).is_some_and(|member| member.is_in(room))
     }
 
     pub fn rooms_of(&self, socket: SocketId) -> impl Iterator<Item = &Arc<str>> {
-        self.sockets.get(&socket).into_iter().flat_map(|member| member.rooms.iter().map(|(room, _)| room))
+        self.sockets.get(&socket).into_iter().flat_map(|member| member.rooms.iter().map(|place| &place.room))
     }
 
     /// How many rooms plugins have joined a socket to.
@@ -251,6 +316,13 @@ impl Members {
         self.sockets.get(&id).map(|member| &member.socket)
     }
 
+    /// A socket as one of several recipients.
+    pub fn recipient(&self, id: SocketId) -> Option<Recipient> {
+        let member = self.sockets.get(&id)?;
+        let since = if member.history.is_some() { member.since } else { 0 };
+        Some(Recipient { id, socket: member.socket.clone(), since })
+    }
+
     pub fn sockets_of(&self, user: &str) -> &[SocketId] {
         self.users.get(user).map_or(&[], |sockets| sockets)
     }
@@ -269,8 +341,9 @@ impl Members {
         self.members_of(one).map(|member| member.id).filter(|socket| self.is_in(*socket, other)).collect()
     }
 
+    /// Whether no socket is connected or away.
     pub fn is_empty(&self) -> bool {
-        self.sockets.is_empty()
+        self.sockets.is_empty() && self.away.is_empty()
     }
 
     /// The number of rooms that plugins have made.
@@ -281,7 +354,11 @@ impl Members {
 
 impl Member {
     fn own_rooms(&self) -> usize {
-        self.rooms.iter().filter(|(room, _)| !is_hosts(room)).count()
+        self.rooms.iter().filter(|place| !is_hosts(&place.room)).count()
+    }
+
+    fn is_in(&self, room: &str) -> bool {
+        self.rooms.iter().any(|place| &*place.room == room)
     }
 }
 
@@ -321,77 +398,5 @@ pub fn unconnected() -> Socket {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::unconnected as socket;
-    use super::*;
-
-    #[test]
-    fn a_user_on_two_devices_is_one_user_and_two_sockets() {
-        let mut members = Members::default();
-        let ana: Arc<str> = "ana".into();
-        members.add(1, socket(), Some(ana.clone()));
-        members.add(2, socket(), Some(ana));
-        members.add(3, socket(), None);
-        for socket in 1..=3 {
-            assert_eq!(members.join(socket, "r", 64), Joined::Joined);
-        }
-        assert_eq!(members.size("r"), Size { sockets: 3, users: 1, visitors: 1 });
-        members.remove(1);
-        assert_eq!(members.size("r"), Size { sockets: 2, users: 1, visitors: 1 });
-        members.leave(2, "r");
-        members.remove(3);
-        assert_eq!(members.size("r"), Size::default());
-        assert_eq!(members.room_count(), 0);
-    }
-
-    #[test]
-    fn a_large_room_is_split_and_its_gaps_are_filled() {
-        let mut members = Members::default();
-        let count = PART as u64 * 2 + 1;
-        for id in 0..count {
-            members.add(id, socket(), None);
-            members.join(id, "r", 64);
-        }
-        let sizes = |members: &Members| (0..4).map(|at| members.part("r", at).map(|part| part.len())).collect::<Vec<_>>();
-        assert_eq!(sizes(&members), [Some(PART), Some(PART), Some(1), None]);
-        members.leave(0, "r");
-        members.add(count, socket(), None);
-        members.join(count, "r", 64);
-        assert_eq!(sizes(&members), [Some(PART), Some(PART), Some(1), None]);
-        assert!(members.part("r", 0).is_some_and(|part| part.iter().any(|member| member.id == count)));
-    }
-
-    #[test]
-    fn a_part_that_is_being_sent_to_is_not_changed() {
-        let mut members = Members::default();
-        for id in 1..=2 {
-            members.add(id, socket(), None);
-            members.join(id, "r", 64);
-        }
-        let sending = members.part("r", 0).unwrap();
-        members.remove(1);
-        assert_eq!((sending.len(), members.count("r")), (2, 1));
-    }
-
-    #[test]
-    fn the_room_past_the_limit_is_refused() {
-        let mut members = Members::default();
-        members.add(1, socket(), None);
-        assert_eq!(members.join(1, "a", 1), Joined::Joined);
-        assert_eq!(members.join(1, "a", 1), Joined::Already);
-        assert_eq!(members.join(1, "b", 1), Joined::TooMany);
-        assert_eq!(members.join(2, "a", 1), Joined::Removed);
-    }
-
-    #[test]
-    fn the_members_of_two_rooms_are_those_in_both() {
-        let mut members = Members::default();
-        for (id, rooms) in [(1, &["a", "b"][..]), (2, &["a"]), (3, &["b"])] {
-            members.add(id, socket(), None);
-            for room in rooms {
-                members.join(id, room, 64);
-            }
-        }
-        assert_eq!((members.in_both("a", "b"), members.in_both("a", "c")), (vec![1], vec![]));
-    }
-}
+#[path = "members/tests.rs"]
+mod tests;

@@ -3,12 +3,13 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use hubbub_wire::{Accepted, Connect, Refused as WireRefused, Socket};
+use hubbub_wire::{Accepted, Connect, Refused as WireRefused};
 
 use super::Gateway;
 use super::admission::TOKEN_COST;
 use super::caller::{door_of, user_record};
-use super::permits::{ConnectionPermit, SocketPermit};
+use super::permits::SocketPermit;
+use super::resume::Resumed;
 use super::session::{Session, SocketResources};
 use crate::auth::door_policy::{self, Admitted, Presented};
 use crate::auth::token::Verified;
@@ -16,6 +17,7 @@ use crate::call::error::CallError;
 use crate::call::job::Job;
 use crate::call::routes::NamespaceRoute;
 use crate::call::run::call;
+use crate::recovery::request::Request;
 use crate::sandbox::exports::Caller;
 use crate::telemetry::ReasonLabel;
 use crate::telemetry::traces::{Kind, Span};
@@ -56,21 +58,21 @@ pub(super) fn keep_namespaces(gateway: Arc<Gateway>) -> impl Future<Output = ()>
 impl Gateway {
     /// Decides on a client's connect to a namespace.
     pub(super) async fn admit(self: Arc<Self>, connect: Connect<Self>) -> Result<Accepted<Arc<Session>>, WireRefused> {
-        let Connect { connection: permit, socket, auth } = connect;
+        let (permit, socket) = (&connect.connection, &connect.socket);
         if !self.registry.is_known(socket.namespace()) {
             return Err(WireRefused::unknown_namespace());
         }
-        let auth = auth.as_deref().map(json::well_formed);
+        let auth = connect.auth.as_deref().map(json::well_formed);
         let services = &self.services;
         let span = services.tracer.begin(Kind::Server, "connect");
         span.iter().for_each(|span| span.text("hubbub.namespace", socket.namespace()));
-        let outcome = if self.limits.connects_too_early(&permit, &services.metrics) {
+        let outcome = if self.limits.connects_too_early(permit, &services.metrics) {
             Err(Refused { sentence: Cow::Borrowed("Too many attempts"), reason: "user_cpu" })
         } else {
-            self.connect_socket(&socket, permit.clone(), auth.as_deref(), span.as_ref()).await
+            self.connect_socket(&connect, auth.as_deref(), span.as_ref()).await
         };
         if let Err(refused) = &outcome {
-            self.limits.spent_cpu(&permit, None, TOKEN_COST);
+            self.limits.spent_cpu(permit, None, TOKEN_COST);
             services.metrics.connects_refused.get_or_create(&ReasonLabel { reason: refused.reason }).inc();
         }
         if let Some(span) = &span {
@@ -78,29 +80,32 @@ impl Gateway {
             reason.into_iter().for_each(|reason| span.text("hubbub.reason", reason));
             span.outcome(if outcome.is_ok() { "ok" } else { "refused" }, reason == Some(Refused::UNAVAILABLE.reason));
         }
-        outcome.map(Accepted::new).map_err(|refused| WireRefused::new(refused.sentence))
+        outcome.map_err(|refused| WireRefused::new(refused.sentence))
     }
 
     /// Checks a client, and connects its socket to rooms and plugins.
     async fn connect_socket(
         self: &Arc<Self>,
-        socket: &Socket,
-        permit: Arc<ConnectionPermit>,
+        connect: &Connect<Self>,
         auth: Option<&str>,
         trace: Option<&Span>,
-    ) -> Result<Arc<Session>, Refused> {
+    ) -> Result<Accepted<Arc<Session>>, Refused> {
+        let (permit, socket) = (connect.connection.clone(), &connect.socket);
         let path = socket.namespace();
         let route = self.route(path).await.ok_or(Refused::UNAVAILABLE)?;
         let door_span = trace.map(|trace| trace.child("door"));
         let verified = self.check_token(&route, path, permit.authorization.as_deref(), auth).await?;
         drop(door_span);
         let expires = verified.as_ref().map(|verified| self.services.clock.steady_at(verified.expires_at_ms));
-        let caller = Caller {
+        let mut caller = Caller {
             socket: names::next_socket_id(),
             namespace: path.to_owned(),
             user: verified.as_ref().map(|verified| user_record(&verified.user)),
         };
+        let request = Request::parse(auth);
+        let recovers = permit.takes_offsets && route.recovers && !request.is_off;
         let resources = SocketResources {
+            recovers,
             permit,
             socket_permit: self.socket_permit(&caller)?,
             issuer: verified.and_then(|verified| verified.issuer),
@@ -108,18 +113,36 @@ impl Gateway {
         if route.door.authorize {
             self.authorize(&route, &caller, resources.permit.peer, auth, trace).await?;
         }
-        let (user, rooms) = (caller.user.as_ref(), &self.services.rooms);
-        let tenant = user.and_then(|user| user.tenant.as_deref());
-        // Events for it are held by the wire until the client has the answer to its CONNECT.
-        let adapter = rooms.add(path, caller.socket, socket.clone(), user.map(|user| user.id.as_str()), tenant);
-        let session = Session::new(self.clone(), socket.clone(), adapter, caller, expires, resources);
-        self.sockets.add(&session);
-        session.connect_plugins(trace).await;
+        let rooms = &self.services.rooms;
+        let resumed = if recovers { self.resume(connect, &request, &caller).await } else { None };
+        let (session, missed) = match resumed {
+            Some(Resumed { away, missed }) => {
+                caller.socket = away.id;
+                let (adapter, connected) = (away.adapter, Some(away.connected));
+                let session = Session::new(self.clone(), socket.clone(), adapter, caller, expires, resources, connected);
+                self.sockets.add(&session);
+                away.tracks.into_iter().for_each(|track| self.services.track(track));
+                (session, missed)
+            }
+            None => {
+                let user = caller.user.as_ref();
+                let (id, tenant) = (user.map(|user| user.id.as_str()), user.and_then(|user| user.tenant.as_deref()));
+                // Events for it are held by the wire until the client has the answer to its CONNECT.
+                let adapter = rooms.add(path, caller.socket, socket.clone(), id, tenant, recovers);
+                let session = Session::new(self.clone(), socket.clone(), adapter, caller, expires, resources, None);
+                self.sockets.add(&session);
+                session.connect_plugins(trace).await;
+                (session, Vec::new())
+            }
+        };
         rooms.settled().await;
         if let Some(at_ms) = expires {
             self.expiring.expect(at_ms, session.id);
         }
-        Ok(session)
+        if recovers {
+            self.recovery.sessions.connected(socket.private_id(), &session);
+        }
+        Ok(Accepted { data: session, recoverable: recovers, missed })
     }
 
     /// The namespace's route. Waits while the plugin that owns it is being replaced.

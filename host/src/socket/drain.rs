@@ -103,6 +103,9 @@ impl Gateway {
 pub async fn run(gateway: Arc<Gateway>) {
     gateway.drain.begins.notified().await;
     let Some(began) = gateway.drain.began.get() else { return };
+    if !gateway.saves_sockets() {
+        gateway.end_windows(true).await;
+    }
     loop {
         for session in gateway.sockets.sessions() {
             // Repeated in each batch, because a connect may have been in progress.

@@ -13,6 +13,7 @@ use http::{Extensions, HeaderMap, StatusCode, header};
 use super::Gateway;
 use super::permits::{ConnectionPermit, NoPermit};
 use crate::proxies::{self, Network};
+use crate::recovery::request::takes_offsets;
 use crate::telemetry::Metrics;
 
 /// The remote address of the TCP connection.
@@ -63,12 +64,13 @@ impl Gateway {
         }
         let address = self.address_of(&request.extensions, &request.headers).map(proxies::client_block);
         let authorization = request.headers.get(header::AUTHORIZATION).and_then(|header| header.to_str().ok());
-        self.permits.admit_connection(address, authorization, &self.limits, &self.services.metrics).map_err(|refused| {
-            match refused {
+        let takes_offsets = takes_offsets(&self.recovery.config, &request.uri, &request.headers);
+        self.permits.admit_connection(address, authorization, takes_offsets, &self.limits, &self.services.metrics).map_err(
+            |refused| match refused {
                 NoPermit::Node => NotAdmitted::Full,
                 NoPermit::Address => NotAdmitted::Address,
-            }
-        })
+            },
+        )
     }
 
     /// The address of the client that sent a request, behind trusted proxies.

@@ -59,6 +59,7 @@ impl Permits {
         self: &Arc<Self>,
         address: Option<IpAddr>,
         authorization: Option<&str>,
+        takes_offsets: bool,
         limits: &Limits,
         metrics: &Metrics,
     ) -> Result<Arc<ConnectionPermit>, NoPermit> {
@@ -74,6 +75,7 @@ impl Permits {
         // From here on, dropping the permit corrects both counts.
         let permit = ConnectionPermit {
             authorization: authorization.map(Into::into),
+            takes_offsets,
             sockets: AtomicU32::new(0),
             events: Meter::default(),
             cpu: Meter::default(),
@@ -111,6 +113,8 @@ impl Permits {
 pub struct ConnectionPermit {
     /// The header of the request that opened it.
     pub authorization: Option<Box<str>>,
+    /// Whether its client can come back to its sockets.
+    pub takes_offsets: bool,
     /// Its connected sockets.
     pub sockets: AtomicU32,
     /// The rate of its events.
@@ -180,7 +184,7 @@ mod tests {
         let limits = Limits::new(&Config { connections: 2, address_connections: 1, user_sockets: 1, ..Config::default() });
         let (permits, metrics) = (Arc::new(Permits::default()), Metrics::new());
         let [one, two, three] = [1, 2, 3].map(|n| IpAddr::from([10, 0, 0, n]));
-        let enter = |address| permits.admit_connection(Some(address), None, &limits, &metrics);
+        let enter = |address| permits.admit_connection(Some(address), None, false, &limits, &metrics);
         let first = enter(one).unwrap();
         assert_eq!(enter(one).err(), Some(NoPermit::Address));
         let _second = enter(two).unwrap();

@@ -44,17 +44,22 @@ pub struct Session {
     socket_permit: Option<SocketPermit>,
     /// The issuer of the token.
     pub issuer: Option<Arc<str>>,
+    /// Whether its client may come back when the connection has ended.
+    recovers: bool,
+    /// Whether its client has come back to it.
+    is_back: bool,
     /// When the token expires, by the steady clock. 0 for a visitor.
     pub expires_ms: AtomicU64,
     gateway: Arc<Gateway>,
     state: Mutex<State>,
 }
 
-/// A socket's permits, and the issuer of its token.
+/// A socket's permits, the issuer of its token, and whether its client may come back.
 pub struct SocketResources {
     pub permit: Arc<ConnectionPermit>,
     pub socket_permit: Option<SocketPermit>,
     pub issuer: Option<Arc<str>>,
+    pub recovers: bool,
 }
 
 struct State {
@@ -100,6 +105,8 @@ impl Session {
         caller: Caller,
         expires_ms: Option<u64>,
         resources: SocketResources,
+        // The plugins of a socket whose client has come back.
+        connected: Option<SmallVec<[u32; 2]>>,
     ) -> Arc<Self> {
         Arc::new(Self {
             id: caller.socket,
@@ -109,13 +116,15 @@ impl Session {
             permit: resources.permit,
             socket_permit: resources.socket_permit,
             issuer: resources.issuer,
+            recovers: resources.recovers,
+            is_back: connected.is_some(),
             expires_ms: AtomicU64::new(expires_ms.unwrap_or(0)),
             gateway,
             state: Mutex::new(State {
                 phase: Phase::Connecting,
                 busy: false,
                 queue: VecDeque::new(),
-                connected: SmallVec::new(),
+                connected: connected.unwrap_or_default(),
                 deferred: Vec::new(),
             }),
         })
@@ -260,7 +269,7 @@ impl Session {
     pub fn disconnected(self: &Arc<Self>, reason: Reason) {
         let is_open = self.state().phase == Phase::Open;
         if !is_open {
-            return self.close(DisconnectCause::VANISHED);
+            return self.close(DisconnectCause::vanished(self.is_back));
         }
         let cause = DisconnectCause::from(reason);
         let metrics = &self.gateway.services.metrics;

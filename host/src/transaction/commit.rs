@@ -148,11 +148,7 @@ pub async fn apply(services: &Services, live: Vec<Live>) {
                 services.rooms.move_user(&namespace, &user, &room, joins);
             }
             Live::Emit(emit) => send(services, &emit).await,
-            Live::Track(track) => {
-                if !services.presences.track(track, services.clock.steady_ms()) {
-                    services.metrics.joins_refused.inc();
-                }
-            }
+            Live::Track(track) => services.track(track),
             Live::Heartbeat { socket } => services.presences.heartbeat(socket, services.clock.steady_ms()),
             Live::Untrack { socket, plugin, tenant, group, key } => {
                 services.presences.untrack(socket, &plugin, tenant.as_deref(), &group, &key);

@@ -12,6 +12,7 @@ use crate::clock::Clock;
 use crate::cluster::Cluster;
 use crate::names::{self, IdSource};
 use crate::presence::{self, Presences};
+use crate::recovery::log::Log;
 use crate::rooms::Rooms;
 use crate::storage::{NoStorage, Storage};
 use crate::telemetry::Metrics;
@@ -46,11 +47,18 @@ impl Services {
         names::scoped(tenant.or(self.default_tenant.as_deref()), name)
     }
 
+    /// Tracks a key for a socket.
+    pub fn track(&self, track: presence::Track) {
+        if !self.presences.track(track, self.clock.steady_ms()) {
+            self.metrics.joins_refused.inc();
+        }
+    }
+
     /// Empty services, isolated from the live ones, for replays.
     pub fn isolated(&self) -> Result<Arc<Self>, getrandom::Error> {
         Ok(Arc::new(Self {
             storage: Arc::new(NoStorage),
-            rooms: Rooms::new(self.rooms.per_socket, None),
+            rooms: Rooms::new(self.rooms.per_socket, None, Log::off()),
             cluster: None,
             presences: Presences::new(presence::Config::default()),
             budgets: Budgets::default(),

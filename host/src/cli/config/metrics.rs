@@ -20,7 +20,7 @@ pub(super) fn all() -> Result<Vec<Described>, fmt::Error> {
         register(registry, || {
             let mut peers = Peers::metrics_of(true, &RelayMetrics::default());
             peers.extend(BridgeMetrics::default().read());
-            app::metrics::of(&Stats::default(), 0, 0, peers)
+            app::metrics::of(&Stats::default(), &app::metrics::OfRooms::default(), peers)
         });
         register_releases(registry, || {
             let mut gauges = gauges::read(&Registry::new());

@@ -147,16 +147,16 @@ pub fn fetched(uid: &str, members: &Members, socket: SocketId) -> Fetched {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::rooms::members::unconnected;
+    use crate::rooms::members::{Recovery, unconnected};
 
     fn members() -> Members {
         let mut members = Members::default();
         for (socket, user) in [(1, "ana"), (2, "bia"), (3, "acme\u{1f}caio")] {
-            members.add(socket, unconnected(), Some(user.into()));
-            members.join(socket, "\u{1e}", 9);
+            members.add(socket, unconnected(), Some(user.into()), Recovery::Off);
+            members.join(socket, "\u{1e}", 9, 1);
         }
-        members.join(1, "r", 9);
-        members.join(2, "r", 9);
+        members.join(1, "r", 9, 1);
+        members.join(2, "r", 9, 1);
         members
     }
 

@@ -1,4 +1,4 @@
-//! The operator's changes to door policies of plugins: roles, claims and sentences. They never change whether a door requires a
+//! The operator's changes to door policies of plugins: roles, claims, sentences and recovery. They never change whether a door requires a
 //! token, nor the door of another plugin.
 
 use std::collections::BTreeMap;
@@ -26,9 +26,17 @@ pub struct Door {
     pub invalid: Option<String>,
     /// The sentence for a user with another role.
     pub forbidden: Option<String>,
+    /// `false`: sockets of this namespace do not come back after a lost connection, see `[recovery]`. This key holds in every plugin
+    /// that takes part in the namespace, also where another one owns the door.
+    pub recovery: Option<bool>,
 }
 
 impl Door {
+    /// Whether any key changes the door itself.
+    fn changes_door(&self) -> bool {
+        *self != Self { recovery: self.recovery, ..Self::default() }
+    }
+
     fn apply(&self, door: &mut exports::Door) {
         let lists = [(&self.roles, &mut door.roles), (&self.claims, &mut door.claims)];
         lists.into_iter().for_each(|(own, of)| own.iter().for_each(|own| of.clone_from(own)));
@@ -91,6 +99,13 @@ impl Doors {
         }
         let mut misplaced = Vec::new();
         for (path, configured) in self.0.get(&manifest.name).into_iter().flatten() {
+            let mut own = manifest.namespaces.iter_mut().filter(|namespace| &*namespace.pattern.text == path);
+            if let (Some(namespace), Some(recovery)) = (own.next(), configured.recovery) {
+                namespace.recovers = recovery;
+                if !configured.changes_door() {
+                    continue;
+                }
+            }
             let Some(door) = door_at(manifest, path) else {
                 misplaced.push(path.clone());
                 continue;

@@ -1,0 +1,143 @@
+//! Brings a client that lost its connection back to its socket, and ends sockets at the end of their windows.
+
+mod saved;
+pub mod sessions;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use hubbub_wire::{Connect, Message, PrivateId};
+use sessions::{Away, Claim, Sessions};
+use tokio::time::timeout;
+
+use super::Gateway;
+use super::session::disconnect::notify_plugins;
+use crate::recovery::request::{Given, Request};
+use crate::recovery::{Config, NotRecovered};
+use crate::rooms::history::Gap;
+use crate::sandbox::exports::Caller;
+
+/// The recovery of this node.
+pub struct Recovery {
+    pub config: Config,
+    pub sessions: Sessions,
+}
+
+/// How long a client that comes back waits for the end of its old connection: for the events that were received on it.
+const OLD_CONNECTION: Duration = Duration::from_secs(5);
+
+/// The time between two sweeps of what is no longer in the log.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Sockets of which plugins are notified at a time when their windows end.
+const ENDING: usize = 16;
+
+/// A socket that is back.
+pub(super) struct Resumed {
+    pub(super) away: Box<Away>,
+    pub(super) missed: Vec<Message>,
+}
+
+impl Gateway {
+    /// Brings the client's earlier socket back, if it asks for one. `caller` is what its token says now.
+    pub(super) async fn resume(self: &Arc<Self>, connect: &Connect<Self>, request: &Request, caller: &Caller) -> Option<Resumed> {
+        let private = request.socket?;
+        match self.try_resume(connect, request, private, caller).await {
+            Ok(resumed) => {
+                self.services.metrics.recovered(resumed.missed.len());
+                Some(resumed)
+            }
+            Err(not_recovered) => {
+                self.services.metrics.not_recovered(not_recovered.reason());
+                None
+            }
+        }
+    }
+
+    async fn try_resume(
+        self: &Arc<Self>,
+        connect: &Connect<Self>,
+        request: &Request,
+        private: PrivateId,
+        caller: &Caller,
+    ) -> Result<Resumed, NotRecovered> {
+        let log = &self.services.rooms.log;
+        let offset = match request.offset {
+            Given::None => None,
+            Given::Offset(offset) => log.position(offset).map_err(|_| NotRecovered::Offset)?,
+            Given::Invalid => return Err(NotRecovered::Offset),
+        };
+        let sessions = &self.recovery.sessions;
+        // Checked before it is claimed: a stolen id must change nothing for its client.
+        let before = sessions.caller(private).ok_or(NotRecovered::Unknown)?;
+        if before.namespace != caller.namespace {
+            return Err(NotRecovered::Unknown);
+        }
+        if !is_same_user(&before, caller) {
+            return Err(NotRecovered::OtherUser);
+        }
+        let away = match sessions.claim(private).ok_or(NotRecovered::Unknown)? {
+            Claim::Away(away) => away,
+            Claim::Connected(session, gone) => {
+                session.end("resumed");
+                drop(session);
+                match timeout(OLD_CONNECTION, gone).await {
+                    Ok(gone) => gone.map_err(|_| NotRecovered::Unknown)?,
+                    Err(_) => return Err(NotRecovered::Busy),
+                }
+            }
+        };
+        let not_recovered = match away.adapter.resume(away.id, &connect.socket, offset).await {
+            // Nothing has read the ids of the new socket yet.
+            Ok(Some(missed)) if connect.resume(away.public, away.private) => return Ok(Resumed { away, missed }),
+            Ok(_) => NotRecovered::Unknown,
+            Err(Gap::Dropped | Gap::Writing) => NotRecovered::Log,
+        };
+        self.end_away(*away).await;
+        Err(not_recovered)
+    }
+
+    /// Ends a socket that does not come back.
+    pub(super) async fn end_away(&self, away: Away) {
+        let _telling = self.sockets.begin_disconnect();
+        self.services.rooms.forget(&away.adapter, away.id);
+        notify_plugins(self, &away.caller, away.cause).await;
+    }
+
+    /// Ends the sockets whose windows have ended, or all that are away.
+    pub(super) async fn end_windows(&self, all: bool) {
+        let _telling = self.sockets.begin_disconnect();
+        let ended = self.recovery.sessions.ended(self.services.clock.steady_ms(), all);
+        futures_util::stream::iter(ended).for_each_concurrent(ENDING, |(away, _)| self.end_away(*away)).await;
+    }
+}
+
+fn is_same_user(one: &Caller, other: &Caller) -> bool {
+    match (&one.user, &other.user) {
+        (Some(one), Some(other)) => (&one.id, &one.tenant) == (&other.id, &other.tenant),
+        (None, None) => true,
+        _ => false,
+    }
+}
+
+/// Ends sockets at the end of their windows.
+pub(super) async fn run(gateway: Arc<Gateway>) {
+    let sessions = &gateway.recovery.sessions;
+    loop {
+        let now_ms = gateway.services.clock.steady_ms();
+        match sessions.next_end() {
+            Some(end_ms) => drop(timeout(Duration::from_millis(end_ms.saturating_sub(now_ms)), sessions.sooner()).await),
+            None => sessions.sooner().await,
+        }
+        gateway.end_windows(false).await;
+    }
+}
+
+/// Drops what is no longer in the log.
+pub(super) async fn sweep(gateway: Arc<Gateway>) {
+    loop {
+        tokio::time::sleep(SWEEP_INTERVAL).await;
+        gateway.services.rooms.sweep();
+    }
+}
