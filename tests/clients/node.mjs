@@ -10,7 +10,7 @@ function connect({ url, namespace, auth, transports }) {
   shown = auth ?? {};
   socket = io(url + (namespace === "/" ? "" : namespace), { auth: (show) => show(shown), transports, forceNew: true, reconnectionDelay: 50, reconnectionDelayMax: 200 });
   socket.on("connect", () => {
-    report({ saw: "connect" });
+    report({ saw: "connect", id: socket.id, recovered: socket.recovered });
     const { engine } = socket.io;
     report({ saw: "transport", name: engine.transport.name });
     engine.once("upgrade", (transport) => report({ saw: "transport", name: transport.name }));

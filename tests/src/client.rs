@@ -108,6 +108,8 @@ pub struct Client {
     next_ack: u64,
     pings: u64,
     closed: bool,
+    /// The content of the answer to its CONNECT.
+    answer: Value,
 }
 
 impl Client {
@@ -146,7 +148,8 @@ impl Client {
             }
             Err(_) => return Err(ConnectFailure::Closed),
         };
-        let mut client = Self { ws, namespace: "/".into(), inbox: VecDeque::new(), next_ack: 0, pings: 0, closed: false };
+        let mut client =
+            Self { ws, namespace: "/".into(), inbox: VecDeque::new(), next_ack: 0, pings: 0, closed: false, answer: Value::Null };
         match client.packet(deadline()).await {
             Some(Packet::Open(_)) => Ok(client),
             None => Err(ConnectFailure::Closed),
@@ -168,7 +171,8 @@ impl Client {
         client.send_raw(&packet::connect(namespace, auth.object.as_ref())).await;
         loop {
             match client.packet(deadline()).await {
-                Some(Packet::Connect { namespace: ns, .. }) if ns == namespace => {
+                Some(Packet::Connect { namespace: ns, data }) if ns == namespace => {
+                    client.answer = data;
                     return Ok(client);
                 }
                 Some(Packet::ConnectError { namespace: ns, data }) if ns == namespace => {
@@ -193,6 +197,16 @@ impl Client {
     /// The TCP connection, which is not read any more.
     pub fn into_stream(self) -> TcpStream {
         self.ws.into_inner()
+    }
+
+    /// Its public id, `socket.id`.
+    pub fn sid(&self) -> &str {
+        self.answer["sid"].as_str().expect("a connected socket has an id")
+    }
+
+    /// Its private id, if it may come back when its connection has ended.
+    pub fn pid(&self) -> Option<&str> {
+        self.answer["pid"].as_str()
     }
 
     pub fn namespace(&self) -> &str {
@@ -254,6 +268,34 @@ impl Client {
     /// Waits for the next event of that name and returns its first argument. Earlier packets stay in the inbox.
     pub async fn next(&mut self, event: &str) -> Value {
         self.next_within(event, DEADLINE).await
+    }
+
+    /// Waits for the next event of that name and returns its name and all its arguments.
+    pub async fn next_args(&mut self, event: &str) -> Vec<Value> {
+        self.find(&format!("the event {event}"), DEADLINE, |packet| match packet {
+            Packet::Event { args, .. } if args.first().is_some_and(|name| name == event) => Some(args.clone()),
+            _ => None,
+        })
+        .await
+    }
+
+    /// The next event with its name and all its arguments. None at this time, or when the connection has ended.
+    pub async fn event_until(&mut self, end: Instant) -> Option<Vec<Value>> {
+        let is_event = |packet: &Packet| matches!(packet, Packet::Event { .. });
+        if let Some(at) = self.inbox.iter().position(is_event)
+            && let Some(Packet::Event { args, .. }) = self.inbox.remove(at)
+        {
+            return Some(args);
+        }
+        loop {
+            match self.read(end).await {
+                Read::Packet(Packet::Event { args, .. }) => return Some(args),
+                Read::Packet(other) => self.inbox.push_back(other),
+                Read::Nothing if Instant::now() >= end => return None,
+                Read::Nothing => {}
+                Read::End => return None,
+            }
+        }
     }
 
     /// Waits for an event that asks for an ack, sends the ack, and returns the event's first argument.

@@ -34,6 +34,7 @@ pub struct StockSocket {
     process: JsonLines,
     inbox: VecDeque<Value>,
     next_ack: u64,
+    id: String,
 }
 
 impl Stock {
@@ -59,7 +60,7 @@ impl Stock {
         auth: impl Into<Auth>,
         transports: Transports,
     ) -> Result<StockSocket, String> {
-        let mut socket = StockSocket { process: self.start(), inbox: VecDeque::new(), next_ack: 0 };
+        let mut socket = StockSocket { process: self.start(), inbox: VecDeque::new(), next_ack: 0, id: String::new() };
         let auth = auth.into();
         let transports = match transports {
             Transports::Websocket => json!(["websocket"]),
@@ -71,7 +72,10 @@ impl Stock {
         socket.process.send(&connect).await;
         let first = socket.find("the connection", |saw| matches!(saw["saw"].as_str(), Some("connect" | "refused"))).await;
         match first["saw"].as_str() {
-            Some("connect") => Ok(socket),
+            Some("connect") => {
+                first["id"].as_str().unwrap_or_default().clone_into(&mut socket.id);
+                Ok(socket)
+            }
             _ => Err(first["message"].as_str().unwrap_or_default().to_owned()),
         }
     }
@@ -137,6 +141,12 @@ impl StockSocket {
         saw["args"][1].clone()
     }
 
+    /// Waits for the next event of that name and returns its name and all its arguments.
+    pub async fn next_args(&mut self, event: &str) -> Vec<Value> {
+        let saw = self.find(&format!("the event {event}"), |saw| saw["saw"] == "event" && saw["args"][0] == event).await;
+        saw["args"].as_array().cloned().unwrap_or_default()
+    }
+
     /// Disconnects with the client's `socket.disconnect()`.
     pub async fn disconnect(&mut self) {
         self.process.send(&json!({"do": "disconnect"})).await;
@@ -147,9 +157,25 @@ impl StockSocket {
         assert!(self.inbox.iter().all(|one| one["saw"] != saw), "{:#?}", self.inbox);
     }
 
+    /// Asserts that the client has reported no event of that name that was not asked for.
+    pub fn expect_no_event(&self, event: &str) {
+        assert!(self.inbox.iter().all(|one| one["args"][0] != event), "{:#?}", self.inbox);
+    }
+
     /// Waits until the client has reconnected by itself.
     pub async fn reconnected(&mut self) {
         self.find("a reconnection", |saw| saw["saw"] == "connect").await;
+    }
+
+    /// Waits until the client has reconnected by itself. Returns its `socket.id`, and whether it has got all that it missed.
+    pub async fn back(&mut self) -> (String, bool) {
+        let saw = self.find("a reconnection", |saw| saw["saw"] == "connect").await;
+        (saw["id"].as_str().unwrap_or_default().to_owned(), saw["recovered"] == true)
+    }
+
+    /// The client's `socket.id` after its first connect.
+    pub fn id(&self) -> &str {
+        &self.id
     }
 
     /// Waits until the client has lost its connection and returns the reason that the client reports.

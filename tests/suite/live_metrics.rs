@@ -91,6 +91,7 @@ async fn every_metric_in_the_grafana_dashboard_exists() {
     let mut visitor = server.connect("/", ()).await;
     visitor.refused("nothing:answers:to:this", json!({})).await;
     visitor.leave().await;
+    server.connect("/", json!({"pid": "AAAAAAAAAAAAAAAAAAAAAA"})).await;
     let what = "the disconnect to be counted";
     let text = wait::until(what, wait::DEADLINE, async || {
         let answer = server.http().get(server.admin_url("/metrics")).send().await.expect("the admin port answers");

@@ -64,6 +64,8 @@ mod proxies;
 mod quarantine;
 mod quotas;
 mod recording;
+mod recovery;
+mod recovery_jitter;
 mod releases;
 mod schemas;
 mod secrets;

@@ -86,7 +86,9 @@ async fn stock_clients_of_every_transport_reconnect_after_a_restart() {
 #[tokio::test]
 async fn on_disconnect_runs_for_every_socket_at_a_shutdown() {
     const SOCKETS: usize = 3;
-    let mut server = Server::dev().plugin("hostile", &fixture::hostile().await).start().await;
+    // With recovery the sockets wait for the next start.
+    let builder = Server::dev().env("HUBBUB_RECOVERY__WINDOW", "0s");
+    let mut server = builder.plugin("hostile", &fixture::hostile().await).start().await;
     let _clients = join_all((0..SOCKETS).map(|_| server.connect("/hostile", user("ana").claim("evil", "disconnect-loop")))).await;
     assert_eq!(server.terminate().await, Some(0));
     let calls = server.log().lines().filter(|line| line.contains("on-disconnect")).count();
@@ -96,6 +98,7 @@ async fn on_disconnect_runs_for_every_socket_at_a_shutdown() {
 #[tokio::test]
 async fn a_shutdown_ends_at_its_deadline() {
     let hostile = Server::dev().plugin("hostile", &fixture::hostile().await).env("HUBBUB_SHUTDOWN__DEADLINE", "1s");
+    let hostile = hostile.env("HUBBUB_RECOVERY__WINDOW", "0s");
     let mut server = hostile.env("HUBBUB_LIMITS__CPU_MS", "15000").env("HUBBUB_LIMITS__CALL_TIME", "15s").start().await;
     let _client = server.connect("/hostile", user("ana").claim("evil", "disconnect-loop")).await;
     let asked = Instant::now();
