@@ -19,6 +19,8 @@ const io = new Server(http, {
   perMessageDeflate: false,
   httpCompression: false,
   serveClient: false,
+  // With the option's own defaults: 2 minutes, and no check of the token when a client comes back.
+  ...(process.env.RECOVERY ? { connectionStateRecovery: {} } : {}),
 });
 chat(io, jwt, process.env.JWT_SECRET);
 

@@ -50,7 +50,7 @@ const ACKED_LOW: &str = "CPU an acked message, 4 000/s";
 const ACKED: &str = "CPU an acked message, 20 000/s";
 
 /// In the order of the printed table: what is promised against the rivals first, then faults and other values of Hubbub alone.
-pub(crate) const BOUNDS: [Bound; 22] = [
+pub(crate) const BOUNDS: [Bound; 33] = [
     ratio("cpu_delivery", DELIVERY, Kind::Floor, 1.15),
     ratio("cpu_delivery", DELIVERY, Kind::Native, 0.8),
     ratio("cpu_delivery", DELIVERY, Kind::Node, 0.6),
@@ -70,11 +70,22 @@ pub(crate) const BOUNDS: [Bound; 22] = [
     ratio("cpu_connect", "CPU a connect with JWT, 500/s", Kind::Native, 1.0),
     ratio("cluster_remote_cpu", "CPU a cross-node delivery", Kind::Node, 0.65),
     ratio("cluster_remote_p99", "p99 of cross-node deliveries", Kind::Node, 1.0),
+    ratio("avalanche_last", "ready to the last of an avalanche", Kind::Node, 0.5),
     own("lost", "lost deliveries", 0.0),
     own("doubled", "duplicate deliveries", 0.0),
     own("mixed_worst", "slowest domain, multiple of chat", 2.0),
     own("views_flood", "updates over the room's limit", 0.0),
     own("churn_lost", "lost presence events", 0.0),
+    own("jitter_150_lost", "lost deliveries, jitter, 150 clients", 0.0),
+    own("jitter_150_doubled", "duplicate deliveries, jitter, 150", 0.0),
+    own("jitter_150_late", "out of order, jitter, 150", 0.0),
+    own("jitter_2000_lost", "lost deliveries, jitter, 2000 clients", 0.0),
+    own("jitter_2000_doubled", "duplicate deliveries, jitter, 2000", 0.0),
+    own("jitter_2000_late", "out of order, jitter, 2000", 0.0),
+    Bound { metric: "avalanche_recovered", title: "recovered after a restart", rival: None, limit: Limit::AtLeast(100.0) },
+    own("avalanche_refused", "refused after a restart", 0.0),
+    own("avalanche_lost", "lost deliveries after a restart", 0.0),
+    own("recovery_cost", "CPU a delivery, recovery on ÷ off", 1.03),
     own("cluster_bystander", "CPU of an uninvolved node over idle", 1.0),
     own("cluster_lost", "lost deliveries, several nodes", 0.0),
     own("cluster_doubled", "duplicate deliveries, several nodes", 0.0),

@@ -1,5 +1,5 @@
 //! A server in a process of its own: started, awaited, measured from outside, and ended when the value is dropped. It must never
-//! use measurements that the server reports, because those cannot be compared.
+//! compare by measurements that the server reports.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
@@ -21,6 +21,8 @@ const PROBE_LIMIT: Duration = Duration::from_secs(2);
 /// The interval between two checks of a process.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 const LOG_TAIL: usize = 2000;
+/// No more of an HTTP answer is read.
+const ANSWER_LIMIT: usize = 1 << 20;
 
 /// A running server.
 pub(crate) struct Child {
@@ -98,6 +100,15 @@ impl Child {
         Ok(std::fs::read_dir(format!("/proc/{}/fd", self.process.id()))?.count())
     }
 
+    /// Asks the server to stop, as an operator's restart does.
+    pub(crate) fn ask_to_stop(&self) -> Result<()> {
+        Ok(kill(self.pid()?, Signal::SIGTERM)?)
+    }
+
+    pub(crate) fn has_ended(&mut self) -> Result<bool> {
+        Ok(self.process.try_wait()?.is_some())
+    }
+
     /// The end of the server's output, for an error.
     pub(crate) fn tail(&self) -> String {
         let text = std::fs::read(&self.log).unwrap_or_default();
@@ -163,6 +174,17 @@ pub(crate) fn post(addr: SocketAddr, path: &str, key: &str, body: &str) -> Resul
     Ok(())
 }
 
+/// The value of a gauge without labels at `/metrics`, for what cannot be seen from outside.
+///
+/// # Errors
+/// There is no such gauge.
+pub(crate) fn gauge(admin: SocketAddr, name: &str) -> Result<f64> {
+    let request = format!("GET /metrics HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
+    let page = exchange(admin, &request)?;
+    let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).with_context(|| format!("no {name}"))?;
+    Ok(value.trim().parse()?)
+}
+
 fn healthy(addr: SocketAddr) -> bool {
     let request = format!("GET /health HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n");
     exchange(addr, &request).is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
@@ -174,7 +196,7 @@ fn exchange(addr: SocketAddr, request: &str) -> Result<String> {
     stream.write_all(request.as_bytes())?;
     let (mut answer, mut piece) = (Vec::new(), [0; 4096]);
     // A server that keeps the connection open despite the header is read until it pauses.
-    while answer.len() < 64 * 1024 {
+    while answer.len() < ANSWER_LIMIT {
         match stream.read(&mut piece) {
             Ok(0) => break,
             Ok(n) => answer.extend_from_slice(&piece[..n]),

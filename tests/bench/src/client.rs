@@ -1,34 +1,25 @@
-//! The load generator: many Socket.IO clients on one thread and one epoll, so that its own load on the CPU is small and steady.
-//! It must never block on one client, or hide a refusal, a close or an error of the server.
+//! One Socket.IO client of the load generator, without a thread or a task of its own. It must never hide a refusal, a close or an
+//! error of the server.
 
+mod session;
+mod swarm;
 mod wire;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail, ensure};
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use nix::sys::time::TimeSpec;
-use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
-use crate::clock::{MILLI, Pace, SECOND, now};
-use crate::measure::Latency;
+use crate::clock::SECOND;
+pub(crate) use session::{Entry, Session};
+pub(crate) use swarm::{Swarm, accepted};
 use wire::Frame;
 pub(crate) use wire::Packet;
 
-/// Connects in progress at once. Further ones wait, so that no server's accept queue (Node: 511) overflows.
-const OPENING_AT_ONCE: usize = 64;
 /// The time limit for all connects, joins or answers of one step together.
 pub(crate) const STEP_LIMIT: u64 = 30 * SECOND;
 /// Bytes that may be queued for one client if its server does not read. The run ends if there are more.
 const PENDING_LIMIT: usize = 1 << 20;
-/// The maximum size of one read. A shorter read has emptied the socket.
-const READ_SIZE: usize = 128 * 1024;
-/// Sockets handled before the caller may send again.
-const EVENTS_AT_ONCE: usize = 128;
-const TIMER: u64 = u64::MAX;
 
 /// The namespace that a client connects to, and its token.
 pub(crate) struct Target {
@@ -50,8 +41,12 @@ pub(crate) struct Client {
     pub(crate) index: usize,
     namespace: &'static str,
     token: String,
-    stream: TcpStream,
+    /// None while a client that may come back is away.
+    stream: Option<TcpStream>,
     state: State,
+    /// Of a client that may lose its connection and come back. The measure is told of its end and of refusals, which end the run
+    /// for any other client.
+    session: Option<Session>,
     began: u64,
     /// Bytes of an incomplete frame.
     partial: Vec<u8>,
@@ -91,13 +86,46 @@ impl Client {
         if self.stuck { Ok(()) } else { self.flush() }
     }
 
+    /// How the client's last CONNECT was answered.
+    pub(crate) fn entry(&self) -> Entry {
+        self.session.as_ref().map(|session| session.entry).unwrap_or_default()
+    }
+
+    /// Closes the connection without a word, as a lost network does.
+    fn cut(&mut self) {
+        // Closing a socket removes it from the epoll.
+        self.stream = None;
+        self.state = State::Closed;
+        self.partial.clear();
+        self.pending.clear();
+        self.stuck = false;
+    }
+
+    /// The connection ended without the client's doing.
+    fn lost<H>(&mut self, why: impl FnOnce() -> String, on_packet: &mut H) -> Result<()>
+    where
+        H: FnMut(&mut Client, Packet<'_>) -> Result<()>,
+    {
+        if self.session.is_none() {
+            bail!("client {} {}", self.index, why());
+        }
+        if self.state == State::Closed {
+            return Ok(());
+        }
+        self.cut();
+        on_packet(self, Packet::Closed)
+    }
+
     fn flush(&mut self) -> Result<()> {
+        let Some(stream) = &mut self.stream else { return Ok(()) };
         let mut done = 0;
         while done < self.pending.len() {
-            match self.stream.write(&self.pending[done..]) {
+            match stream.write(&self.pending[done..]) {
                 Ok(n) => done += n,
                 Err(e) if e.kind() == ErrorKind::WouldBlock => break,
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                // The reader notices the end, and reports it.
+                Err(_) if self.session.is_some() => done = self.pending.len(),
                 Err(e) => return Err(e).with_context(|| format!("client {} writes", self.index)),
             }
         }
@@ -122,7 +150,11 @@ impl Client {
     {
         if self.state == State::Upgrading {
             let Some(end) = memchr::memmem::find(bytes, b"\r\n\r\n") else { return Ok(None) };
-            ensure!(bytes.starts_with(b"HTTP/1.1 101"), "the websocket was refused: {}", String::from_utf8_lossy(&bytes[..end]));
+            if !bytes.starts_with(b"HTTP/1.1 101") {
+                let why = || format!("got no websocket: {}", String::from_utf8_lossy(&bytes[..end]));
+                self.lost(why, on_packet)?;
+                return Ok(Some(bytes.len()));
+            }
             self.state = State::Opening;
             return Ok(Some(end + 4));
         }
@@ -139,6 +171,11 @@ impl Client {
         Ok(Some(len))
     }
 
+    /// Only a client that may come back needs its token again.
+    fn token_once(&mut self) -> String {
+        if self.session.is_some() { self.token.clone() } else { std::mem::take(&mut self.token) }
+    }
+
     fn packet<H>(&mut self, packet: Packet<'_>, on_packet: &mut H) -> Result<()>
     where
         H: FnMut(&mut Client, Packet<'_>) -> Result<()>,
@@ -147,215 +184,48 @@ impl Client {
             Packet::Ping => return self.text(|out| out.push(b'3')),
             Packet::Open => {
                 self.state = State::Connecting;
-                let (namespace, token) = (self.namespace, std::mem::take(&mut self.token));
+                let (namespace, token) = (self.namespace, self.token_once());
+                let session = self.session.as_ref().map(Session::auth).unwrap_or_default();
                 return self.text(|out| {
                     let place = if namespace == "/" { String::new() } else { format!("{namespace},") };
-                    let _ = write!(out, "40{place}{{\"token\":\"{token}\"}}");
+                    let _ = write!(out, "40{place}{{\"token\":\"{token}\"{session}}}");
                 });
             }
-            Packet::Connected => self.state = State::Live,
-            Packet::Refused(why) => bail!("client {} was refused: {}", self.index, String::from_utf8_lossy(why)),
-            Packet::Closed => {
-                self.state = State::Closed;
-                bail!("client {} was disconnected by the server", self.index);
+            Packet::Connected(answer) => {
+                self.state = State::Live;
+                if let Some(session) = &mut self.session {
+                    session.connected(answer);
+                }
             }
+            Packet::Event(event) => {
+                if let Some(session) = &mut self.session {
+                    session.heard(event);
+                }
+            }
+            Packet::Refused(why) => {
+                ensure!(self.session.is_some(), "client {} was refused: {}", self.index, String::from_utf8_lossy(why));
+                self.cut();
+            }
+            Packet::Closed => return self.lost(|| "was disconnected by the server".to_owned(), on_packet),
             _ => {}
         }
         on_packet(self, packet)
     }
 }
 
-/// All clients of one measure. Dropping it closes them.
-pub(crate) struct Swarm {
-    epoll: Epoll,
-    timer: TimerFd,
-    clients: Vec<Client>,
-    buffer: Box<[u8]>,
-    stop: Arc<AtomicBool>,
-}
-
-impl Swarm {
-    /// # Errors
-    /// The kernel has no epoll or timer left to give.
-    pub(crate) fn new(stop: &Arc<AtomicBool>) -> Result<Self> {
-        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)?;
-        // Edge-triggered: setting it again clears it, so it is never read.
-        epoll.add(&timer, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, TIMER))?;
-        let buffer = vec![0; READ_SIZE].into_boxed_slice();
-        Ok(Self { epoll, timer, clients: Vec::new(), buffer, stop: Arc::clone(stop) })
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.clients.len()
-    }
-
-    pub(crate) fn client(&mut self, index: usize) -> Result<&mut Client> {
-        self.clients.get_mut(index).context("no such client")
-    }
-
-    /// Opens a client for each target, `per_second` of them or as fast as they are accepted, and returns when all are connected.
-    /// Records the time from the first SYN to the answer of the CONNECT.
-    ///
-    /// # Errors
-    /// One is refused, closed, or not connected within 30 s of the last.
-    pub(crate) fn open(
-        &mut self,
-        addr: SocketAddr,
-        targets: impl IntoIterator<Item = Target>,
-        per_second: Option<f64>,
-    ) -> Result<Latency> {
-        let mut targets = targets.into_iter().peekable();
-        let mut latency = Latency::new()?;
-        let (mut opening, mut moved) = (0usize, now());
-        let mut pace = Pace::per_second(per_second.unwrap_or(1e6), moved);
-        while targets.peek().is_some() || opening > 0 {
-            while opening < OPENING_AT_ONCE && pace.due(now()) {
-                let Some(target) = targets.next() else { break };
-                self.begin(addr, target)?;
-                opening += 1;
-                moved = now();
-            }
-            ensure!(now() < moved + STEP_LIMIT, "{opening} connects were not answered in time");
-            let soon = now() + 20 * MILLI;
-            let until = if targets.peek().is_some() && opening < OPENING_AT_ONCE { pace.next().min(soon) } else { soon };
-            self.turn(until, |client, packet| {
-                if packet == Packet::Connected {
-                    opening -= 1;
-                    latency.record(now() - client.began);
-                }
-                Ok(())
-            })?;
-        }
-        Ok(latency)
-    }
-
-    /// Closes all clients without a word, as a lost network does. The next client opened is the first again.
-    pub(crate) fn close(&mut self) {
-        // Closing a socket removes it from the epoll.
-        self.clients.clear();
-    }
-
-    fn begin(&mut self, addr: SocketAddr, target: Target) -> Result<()> {
-        let began = now();
-        let stream = TcpStream::connect(addr).context("connect")?;
-        stream.set_nodelay(true)?;
-        stream.set_nonblocking(true)?;
-        let index = self.clients.len();
-        let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
-        self.epoll.add(&stream, EpollEvent::new(flags, index as u64))?;
-        let Target { namespace, token } = target;
-        let mut client = Client {
-            index,
-            namespace,
-            token,
-            stream,
-            state: State::Upgrading,
-            began,
-            partial: Vec::new(),
-            pending: Vec::new(),
-            stuck: false,
-        };
-        client.upgrade(addr)?;
-        self.clients.push(client);
-        Ok(())
-    }
-
-    /// Sends one event from every client and waits for all acks.
-    ///
-    /// # Errors
-    /// An ack carries an error, or is missing after 30 s.
-    pub(crate) fn ask_all(&mut self, mut body: impl FnMut(usize, &mut Vec<u8>)) -> Result<()> {
-        let mut missing = self.clients.len();
-        let limit = now() + STEP_LIMIT;
-        for index in 0..self.clients.len() {
-            self.client(index)?.emit(Some(0), |out| body(index, out))?;
-            // Read in between, so that early answers do not pile up while later requests are sent.
-            self.turn(0, |_, packet| answered(packet, &mut missing))?;
-        }
-        while missing > 0 {
-            ensure!(now() < limit, "{missing} of {} acks are missing", self.clients.len());
-            self.turn(limit, |_, packet| answered(packet, &mut missing))?;
-        }
-        Ok(())
-    }
-
-    /// Waits until only pings have arrived for `quiet` ns, so that the events of connects and joins are over. At most 5 s.
-    pub(crate) fn settle(&mut self, quiet: u64) -> Result<()> {
-        let limit = now() + 5 * SECOND;
-        let mut until = now() + quiet;
-        while now() < until.min(limit) {
-            self.turn(until.min(limit), |_, _| {
-                until = now() + quiet;
-                Ok(())
-            })?;
-        }
-        Ok(())
-    }
-
-    /// Waits until a socket is readable or the clock reaches `until` (ns), and passes every packet except pings to `on_packet`.
-    /// One turn handles each ready socket once; callers loop.
-    ///
-    /// # Errors
-    /// A client was refused or closed, `on_packet` returned an error, or the run was interrupted.
-    pub(crate) fn turn<H>(&mut self, until: u64, mut on_packet: H) -> Result<()>
-    where
-        H: FnMut(&mut Client, Packet<'_>) -> Result<()>,
-    {
-        ensure!(!self.stop.load(Ordering::Relaxed), "interrupted");
-        let timeout = if until <= now() {
-            EpollTimeout::ZERO
-        } else {
-            let at = TimeSpec::new((until / SECOND) as i64, (until % SECOND) as i64);
-            self.timer.set(Expiration::OneShot(at), TimerSetTimeFlags::TFD_TIMER_ABSTIME)?;
-            EpollTimeout::NONE
-        };
-        let mut events = [EpollEvent::empty(); EVENTS_AT_ONCE];
-        let ready = match self.epoll.wait(&mut events, timeout) {
-            Ok(ready) => ready,
-            Err(nix::errno::Errno::EINTR) => 0,
-            Err(e) => return Err(e.into()),
-        };
-        for event in events.iter().take(ready).filter(|event| event.data() != TIMER) {
-            let Some(client) = self.clients.get_mut(event.data() as usize) else { continue };
-            if client.stuck && event.events().contains(EpollFlags::EPOLLOUT) {
-                client.flush()?;
-            }
-            let readable = EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR;
-            if event.events().intersects(readable) {
-                read(client, &mut self.buffer, &mut on_packet)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-fn answered(packet: Packet<'_>, missing: &mut usize) -> Result<()> {
-    if let Packet::Ack(_, args) = packet {
-        accepted(args)?;
-        *missing -= 1;
-    }
-    Ok(())
-}
-
-/// # Errors
-/// The ack says that the event was refused.
-pub(crate) fn accepted(args: &[u8]) -> Result<()> {
-    ensure!(!args.starts_with(b"[{\"error\""), "refused: {}", String::from_utf8_lossy(args));
-    Ok(())
-}
-
-fn read<H>(client: &mut Client, buffer: &mut [u8], on_packet: &mut H) -> Result<()>
+/// Reads what has arrived. `ended`: the server has closed, so that even a read that is not full is not the last.
+fn read<H>(client: &mut Client, buffer: &mut [u8], ended: bool, on_packet: &mut H) -> Result<()>
 where
     H: FnMut(&mut Client, Packet<'_>) -> Result<()>,
 {
     loop {
-        let n = match client.stream.read(buffer) {
-            Ok(0) => bail!("client {} was closed by the server", client.index),
+        let Some(stream) = &mut client.stream else { return Ok(()) };
+        let n = match stream.read(buffer) {
+            Ok(0) => return client.lost(|| "was closed by the server".to_owned(), on_packet),
             Ok(n) => n,
             Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(()),
             Err(e) if e.kind() == ErrorKind::Interrupted => continue,
-            Err(e) => return Err(e).with_context(|| format!("client {} reads", client.index)),
+            Err(e) => return client.lost(|| format!("reads: {e}"), on_packet),
         };
         if client.partial.is_empty() {
             let used = take_all(client, &buffer[..n], on_packet)?;
@@ -367,7 +237,7 @@ where
             bytes.drain(..used);
             client.partial = bytes;
         }
-        if n < buffer.len() {
+        if n < buffer.len() && !ended {
             return Ok(());
         }
     }

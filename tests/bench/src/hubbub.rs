@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Result, ensure};
 
-use crate::child::{free_addr, package};
+use crate::child::package;
 
 pub(crate) const API_KEY: &str = "dev-api-key";
 
@@ -27,7 +27,7 @@ impl Hubbub {
     ///
     /// # Errors
     /// The binary is missing.
-    pub(crate) fn command(&self, addr: SocketAddr, data: &Path, compared: bool) -> Result<Command> {
+    pub(crate) fn command(&self, addr: SocketAddr, admin: SocketAddr, data: &Path, compared: bool) -> Result<Command> {
         let root = package().join("../..");
         let binary = root.join(&self.binary);
         ensure!(binary.is_file(), "{} is missing: cargo build --release -p hubbub", self.binary.display());
@@ -37,7 +37,7 @@ impl Hubbub {
         } else {
             command.args(&self.args);
         }
-        command.args(["--listen", &addr.to_string(), "--admin", &free_addr()?.to_string()]).arg("--data").arg(data);
+        command.args(["--listen", &addr.to_string(), "--admin", &admin.to_string()]).arg("--data").arg(data);
         // Variables set in the shell for another server would change the results.
         for name in ["JWT_SECRET", "REDIS_URL", "DATABASE_URL", "KAFKA_BROKERS"] {
             command.env_remove(name);

@@ -53,13 +53,16 @@ struct Args {
     /// The servers to measure; default: all. `cluster`: only several nodes of Hubbub and of Node on one Redis.
     #[arg(long, value_delimiter = ',', value_parser = ["hubbub", "native", "node", "bun", "floor", CLUSTER])]
     only: Vec<String>,
-    /// The measures to take (delivery, acked, connect, idle, stored, mixed, views, churn, cluster); default: all, with --quick
-    /// all but the last.
+    /// The measures to take (delivery, acked, connect, idle, stored, mixed, views, churn, jitter, avalanche, recovery, cluster);
+    /// default: all, with --quick all but the last four.
     #[arg(long, value_delimiter = ',')]
     measures: Vec<String>,
     /// How often each server is measured; default: 3, with --quick 1.
     #[arg(long)]
     rounds: Option<usize>,
+    /// The mean time between two cuts of a client in the measure jitter, in seconds; default: 15.
+    #[arg(long)]
+    cut_every: Option<f64>,
     /// Hubbub's binary, relative to the workspace.
     #[arg(long, default_value = "target/release/hubbub")]
     hubbub: PathBuf,
@@ -121,7 +124,8 @@ fn compare(args: &Args) -> Result<ExitCode> {
     let kinds = kinds(args, &measures);
     ensure!(
         !measures.is_empty(),
-        "unknown measure; the measures are delivery, acked, connect, idle, stored, mixed, views, churn and cluster"
+        "unknown measure; the measures are delivery, acked, connect, idle, stored, mixed, views, churn, jitter, avalanche, recovery and \
+         cluster"
     );
     for kind in kinds.iter().filter(|kind| matches!(kind, Kind::Node | Kind::Bun)) {
         npm::install(*kind)?;
@@ -155,7 +159,10 @@ fn measures(args: &Args) -> Vec<Measure> {
 
 /// Each round takes each measure once on every server, freshly started. The order of the servers changes from round to round.
 fn run(args: &Args, kinds: &[Kind], measures: &[Measure], stop: &Arc<AtomicBool>) -> Result<Results> {
-    let scale = if args.quick { Scale::QUICK } else { Scale::FULL };
+    let mut scale = if args.quick { Scale::QUICK } else { Scale::FULL };
+    if let Some(seconds) = args.cut_every {
+        scale.cut_every = Duration::try_from_secs_f64(seconds)?.as_nanos() as u64;
+    }
     // Beside the binary: the system's temporary folder is often in memory, where a sync costs nothing.
     let binary = std::env::current_exe()?;
     let folder = tempfile::tempdir_in(binary.parent().context("a binary is in a folder")?)?;
@@ -173,7 +180,7 @@ fn run(args: &Args, kinds: &[Kind], measures: &[Measure], stop: &Arc<AtomicBool>
         for (place, measure) in measures.iter().enumerate() {
             for turn in 0..kinds.len() {
                 let kind = kinds[(turn + round + place) % kinds.len()];
-                if !measure.fits(kind) {
+                if !measure.fits(kind) || (round > 0 && measure.is_once()) {
                     continue;
                 }
                 if began.elapsed() > Duration::from_secs(scale.seconds) {

@@ -1,12 +1,16 @@
 //! The measures: their list, their sizes and their results. It must never print.
 
 mod acked;
+mod avalanche;
 mod churn;
 mod cluster;
 mod connect;
 mod delivery;
 mod idle;
+mod jitter;
 mod mixed;
+mod received;
+mod recovery;
 mod stored;
 mod views;
 
@@ -20,7 +24,7 @@ use hdrhistogram::Histogram;
 
 use crate::child::Child;
 use crate::client::{Swarm, Target};
-use crate::clock::MILLI;
+use crate::clock::{MILLI, SECOND};
 use crate::server::{Kind, Starter};
 use crate::token;
 
@@ -40,6 +44,16 @@ pub(crate) struct Scale {
     connects: usize,
     /// Connections at which memory is measured, ascending.
     idle: [usize; 3],
+    /// Duration of each scene of jitter, in ns.
+    jitter: u64,
+    /// Scenes of jitter with more clients are skipped.
+    jitter_clients: usize,
+    /// The mean time between two cuts of a client, in ns.
+    pub(crate) cut_every: u64,
+    /// Clients that come back at once.
+    avalanche: usize,
+    /// Windows with recovery, each beside one without.
+    pairs: usize,
 }
 
 impl Scale {
@@ -51,6 +65,11 @@ impl Scale {
         closed: 3000 * MILLI,
         connects: 2000,
         idle: [1000, 5000, 15_000],
+        jitter: 45 * SECOND,
+        jitter_clients: 2000,
+        cut_every: 15 * SECOND,
+        avalanche: 5000,
+        pairs: 6,
     };
     pub(crate) const QUICK: Self = Self {
         rounds: 1,
@@ -60,6 +79,11 @@ impl Scale {
         closed: 1000 * MILLI,
         connects: 1000,
         idle: [500, 1000, 2000],
+        jitter: 20 * SECOND,
+        jitter_clients: 150,
+        cut_every: 15 * SECOND,
+        avalanche: 500,
+        pairs: 2,
     };
 }
 
@@ -78,6 +102,7 @@ pub(crate) enum Unit {
     /// Kilobytes of 1024.
     Kilobytes,
     PerSecond,
+    Seconds,
     /// Counts of faults. They are summed over the rounds; for everything else the median is used.
     Faults,
     /// Percent of one core.
@@ -98,11 +123,14 @@ pub(crate) enum Measure {
     Mixed,
     Views,
     Churn,
+    Jitter,
+    Avalanche,
+    Recovery,
     Cluster,
 }
 
 impl Measure {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Delivery,
         Self::Acked,
         Self::Connect,
@@ -111,6 +139,9 @@ impl Measure {
         Self::Mixed,
         Self::Views,
         Self::Churn,
+        Self::Jitter,
+        Self::Avalanche,
+        Self::Recovery,
         Self::Cluster,
     ];
 
@@ -124,6 +155,9 @@ impl Measure {
             Self::Mixed => "mixed",
             Self::Views => "views",
             Self::Churn => "churn",
+            Self::Jitter => "jitter",
+            Self::Avalanche => "avalanche",
+            Self::Recovery => "recovery",
             Self::Cluster => "cluster",
         }
     }
@@ -138,6 +172,9 @@ impl Measure {
             Self::Mixed => &mixed::METRICS,
             Self::Views => &views::METRICS,
             Self::Churn => &churn::METRICS,
+            Self::Jitter => jitter::metrics(),
+            Self::Avalanche => &avalanche::METRICS,
+            Self::Recovery => &recovery::METRICS,
             Self::Cluster => cluster::metrics(),
         }
     }
@@ -145,14 +182,24 @@ impl Measure {
     /// Rivals have only the live chat: their database and other domains would be their author's choice.
     pub(crate) fn fits(self, kind: Kind) -> bool {
         match self {
-            Self::Cluster => matches!(kind, Kind::Hubbub | Kind::Node),
+            Self::Jitter | Self::Avalanche | Self::Cluster => matches!(kind, Kind::Hubbub | Kind::Node),
             _ => self.is_compared() || kind == Kind::Hubbub,
         }
     }
 
-    /// Whether it belongs to a quick run: the cluster takes minutes of its own.
+    /// Whether it belongs to a quick run: the others take minutes of their own.
     pub(crate) fn is_quick(self) -> bool {
-        self != Self::Cluster
+        !self.starts_servers()
+    }
+
+    /// Whether only the first round takes it: it counts faults, and takes minutes.
+    pub(crate) fn is_once(self) -> bool {
+        self == Self::Jitter
+    }
+
+    /// Whether it starts servers of its own.
+    fn starts_servers(self) -> bool {
+        matches!(self, Self::Jitter | Self::Avalanche | Self::Recovery | Self::Cluster)
     }
 
     /// Whether rivals are measured too. Then Hubbub has no more plugins than they have handlers.
@@ -163,8 +210,12 @@ impl Measure {
     /// # Errors
     /// A client was refused, closed or not answered, so that no result can be trusted.
     pub(crate) fn run(self, kind: Kind, scale: Scale, starter: &Starter<'_>) -> Result<Vec<Sample>> {
-        if self == Self::Cluster {
-            return cluster::run(kind, scale, starter);
+        match self {
+            Self::Jitter => return jitter::run(kind, scale, starter),
+            Self::Avalanche => return avalanche::run(kind, scale, starter),
+            Self::Recovery => return recovery::run(kind, scale, starter),
+            Self::Cluster => return cluster::run(kind, scale, starter),
+            _ => {}
         }
         let child = starter.start(kind, self.is_compared())?;
         let bench = Bench { child: &child, scale, folder: starter.folder, stop: starter.stop };
@@ -181,7 +232,7 @@ impl Measure {
             Self::Mixed => mixed::run(bench),
             Self::Views => views::run(bench),
             Self::Churn => churn::run(bench),
-            Self::Cluster => bail!("it starts its own servers"),
+            Self::Jitter | Self::Avalanche | Self::Recovery | Self::Cluster => bail!("it starts its own servers"),
         }
     }
 }

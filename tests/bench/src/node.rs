@@ -14,7 +14,7 @@ pub(crate) fn command(addr: SocketAddr) -> Command {
 /// Runs the server in `folder` with a JavaScript runtime.
 pub(crate) fn serve(mut runtime: Command, folder: &str, addr: SocketAddr) -> Command {
     runtime.arg(package().join(folder).join("server.js")).arg(addr.ip().to_string()).arg(addr.port().to_string());
-    // A single server unless the caller sets Redis.
-    runtime.env("NODE_ENV", "production").env("JWT_SECRET", SECRET).env_remove("REDIS_URL");
+    // A single server without recovery unless the caller sets more.
+    runtime.env("NODE_ENV", "production").env("JWT_SECRET", SECRET).env_remove("REDIS_URL").env_remove("RECOVERY");
     runtime
 }

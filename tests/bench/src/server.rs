@@ -50,6 +50,21 @@ impl Kind {
     }
 }
 
+/// A server's addresses and data, which are the same for its next start, and whether it has connection state recovery.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Site {
+    pub(crate) addr: SocketAddr,
+    /// Only Hubbub has one.
+    pub(crate) admin: SocketAddr,
+    pub(crate) recovery: bool,
+}
+
+impl Site {
+    pub(crate) fn new(recovery: bool) -> Result<Self> {
+        Ok(Self { addr: free_addr()?, admin: free_addr()?, recovery })
+    }
+}
+
 /// Starts servers for one run, all in one folder.
 pub(crate) struct Starter<'a> {
     pub(crate) folder: &'a Path,
@@ -67,6 +82,28 @@ impl Starter<'_> {
         Child::start(self.command(kind, addr, compared)?, addr, log, limit, self.stop)
     }
 
+    /// Starts a server with the rivals' features only, with or without connection state recovery, and with data of its own for
+    /// each.
+    ///
+    /// # Errors
+    /// It cannot be started, does not answer, or has no such recovery.
+    pub(crate) fn start_at(&self, kind: Kind, site: &Site) -> Result<Child> {
+        let name = format!("{}-{}", kind.name(), if site.recovery { "recovery" } else { "plain" });
+        let (mut command, limit) = match kind {
+            Kind::Hubbub => {
+                let mut command = self.hubbub.command(site.addr, site.admin, &self.folder.join(&name), true)?;
+                command.env("HUBBUB_RECOVERY__WINDOW", if site.recovery { "2m" } else { "0s" });
+                (command, HUBBUB_LIMIT)
+            }
+            Kind::Node => (node::command(site.addr), RIVAL_LIMIT),
+            Kind::Native | Kind::Bun | Kind::Floor => bail!("{} is not measured with recovery", kind.name()),
+        };
+        if site.recovery {
+            command.env("RECOVERY", "1");
+        }
+        Child::start(command, site.addr, self.folder.join(format!("{name}.log")), limit, self.stop)
+    }
+
     /// Starts one of several nodes on one Redis, each with its own data.
     ///
     /// # Errors
@@ -76,7 +113,7 @@ impl Starter<'_> {
         let limit = if kind == Kind::Hubbub { HUBBUB_LIMIT } else { RIVAL_LIMIT };
         let name = format!("{}-{node}", kind.name());
         let mut command = match kind {
-            Kind::Hubbub => self.hubbub.command(addr, &self.folder.join(&name), true)?,
+            Kind::Hubbub => self.hubbub.command(addr, free_addr()?, &self.folder.join(&name), true)?,
             Kind::Node => node::command(addr),
             Kind::Native | Kind::Bun | Kind::Floor => bail!("{} does not run as several nodes", kind.name()),
         };
@@ -86,7 +123,7 @@ impl Starter<'_> {
 
     fn command(&self, kind: Kind, addr: SocketAddr, compared: bool) -> Result<Command> {
         match kind {
-            Kind::Hubbub => self.hubbub.command(addr, &self.folder.join("hubbub"), compared),
+            Kind::Hubbub => self.hubbub.command(addr, free_addr()?, &self.folder.join("hubbub"), compared),
             Kind::Native => native::command(addr),
             Kind::Node => Ok(node::command(addr)),
             Kind::Bun => bun::command(addr),

@@ -19,6 +19,7 @@ impl Unit {
             Self::Micros => "µs",
             Self::Kilobytes => "KB",
             Self::PerSecond => "/s",
+            Self::Seconds => "s",
             Self::Faults => "",
             Self::Percent => "%",
             Self::Times => "×",
@@ -27,8 +28,8 @@ impl Unit {
 
     fn show(self, value: f64) -> String {
         let digits = match self {
-            Self::Micros | Self::Kilobytes | Self::Percent | Self::Times if value < 100.0 => 2,
-            Self::Micros | Self::Kilobytes | Self::Percent | Self::Times if value < 1000.0 => 1,
+            Self::Micros | Self::Kilobytes | Self::Seconds | Self::Percent | Self::Times if value <= 100.0 => 2,
+            Self::Micros | Self::Kilobytes | Self::Seconds | Self::Percent | Self::Times if value < 1000.0 => 1,
             _ => 0,
         };
         format!("{value:.digits$}")
@@ -89,7 +90,7 @@ fn ratios(results: &Results, kinds: &[Kind]) -> Grid {
     let rivals: Vec<Kind> = Kind::RIVALS.into_iter().filter(|rival| kinds.contains(rival)).collect();
     let names = rivals.iter().map(|rival| format!("hubbub ÷ {}", rival.name()));
     let mut grid = Grid::new("median of the rounds' ratios (min–max)", names);
-    let compared = |metric: &&Metric| matches!(metric.unit, Unit::Micros | Unit::Kilobytes | Unit::PerSecond);
+    let compared = |metric: &&Metric| matches!(metric.unit, Unit::Micros | Unit::Kilobytes | Unit::PerSecond | Unit::Seconds);
     for metric in Measure::ALL.into_iter().flat_map(Measure::metrics).filter(compared) {
         let found: Vec<_> = rivals.iter().map(|rival| results.ratio(*rival, metric.id)).collect();
         if found.iter().any(Option::is_some) {

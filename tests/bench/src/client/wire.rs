@@ -15,8 +15,8 @@ pub(crate) enum Packet<'a> {
     /// The Engine.IO session is open; the CONNECT may be sent.
     Open,
     Ping,
-    /// The namespace has accepted the socket.
-    Connected,
+    /// The namespace has accepted the socket, with this JSON.
+    Connected(&'a [u8]),
     /// The namespace has refused the socket, with this JSON.
     Refused(&'a [u8]),
     /// `["name",{…}]`
@@ -111,7 +111,7 @@ pub(crate) fn packet(text: &[u8]) -> Packet<'_> {
         [b'4', kind, rest @ ..] => {
             let rest = past_namespace(rest);
             match kind {
-                b'0' => Packet::Connected,
+                b'0' => Packet::Connected(rest),
                 b'1' => Packet::Closed,
                 b'2' => Packet::Event(number(rest).1),
                 b'3' => {
@@ -171,8 +171,8 @@ mod tests {
     #[test]
     fn packets_are_distinguished() {
         assert_eq!(packet(b"0{\"sid\":\"a\"}"), Packet::Open);
-        assert_eq!(packet(b"40{\"sid\":\"a\"}"), Packet::Connected);
-        assert_eq!(packet(b"40/chat,{\"sid\":\"a\"}"), Packet::Connected);
+        assert_eq!(packet(b"40{\"sid\":\"a\"}"), Packet::Connected(b"{\"sid\":\"a\"}"));
+        assert_eq!(packet(b"40/chat,{\"sid\":\"a\"}"), Packet::Connected(b"{\"sid\":\"a\"}"));
         assert_eq!(packet(b"44/chat,{\"message\":\"no\"}"), Packet::Refused(b"{\"message\":\"no\"}"));
         assert_eq!(packet(b"42[\"a\",1]"), Packet::Event(b"[\"a\",1]"));
         assert_eq!(packet(b"42/chat,[\"a\"]"), Packet::Event(b"[\"a\"]"));

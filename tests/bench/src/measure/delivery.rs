@@ -8,8 +8,8 @@ use crate::client::{Client, Packet, STEP_LIMIT, Swarm};
 use crate::clock::{MILLI, Pace, now};
 use crate::stamp;
 
-const CLIENTS: usize = 1000;
-const ROOM: usize = 100;
+pub(super) const CLIENTS: usize = 1000;
+pub(super) const ROOM: usize = 100;
 const ROOMS: usize = CLIENTS / ROOM;
 const MESSAGES_PER_SECOND: f64 = 300.0;
 /// Messages of one room in one measure; far more than any scale sends.
@@ -50,11 +50,11 @@ pub(super) fn run(bench: &Bench<'_>) -> Result<Vec<Sample>> {
     Ok(METRICS.iter().zip(values).collect())
 }
 
-struct Load {
+pub(super) struct Load {
     /// Messages sent to each room.
     sent: [u32; ROOMS],
     turn: usize,
-    deliveries: Deliveries,
+    pub(super) deliveries: Deliveries,
 }
 
 /// The received messages. No order is guaranteed across senders, so each message is marked by its number.
@@ -67,11 +67,11 @@ pub(super) struct Deliveries {
 }
 
 impl Load {
-    fn new() -> Result<Self> {
+    pub(super) fn new() -> Result<Self> {
         Ok(Self { sent: [0; ROOMS], turn: 0, deliveries: Deliveries::of(CLIENTS) })
     }
 
-    fn send_for(&mut self, swarm: &mut Swarm, ns: u64) -> Result<()> {
+    pub(super) fn send_for(&mut self, swarm: &mut Swarm, ns: u64) -> Result<()> {
         let start = now();
         let mut pace = Pace::per_second(MESSAGES_PER_SECOND, start);
         while now() < start + ns {
@@ -89,7 +89,7 @@ impl Load {
     }
 
     /// Waits for messages in transit. Those still missing after two seconds without a delivery are lost.
-    fn drain(&mut self, swarm: &mut Swarm) -> Result<()> {
+    pub(super) fn drain(&mut self, swarm: &mut Swarm) -> Result<()> {
         let limit = now() + STEP_LIMIT;
         let mut until = now() + DRAIN;
         while self.lost() > 0 && now() < until.min(limit) {
@@ -103,8 +103,13 @@ impl Load {
         Ok(())
     }
 
+    /// The number of messages sent.
+    pub(super) fn messages(&self) -> u64 {
+        self.sent.iter().map(|sent| u64::from(*sent)).sum()
+    }
+
     /// The number of messages sent and not received (yet).
-    fn lost(&self) -> u64 {
+    pub(super) fn lost(&self) -> u64 {
         let expected: u64 = self.sent.iter().map(|sent| u64::from(*sent) * ROOM as u64).sum();
         expected.saturating_sub(self.deliveries.received)
     }

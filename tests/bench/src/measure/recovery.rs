@@ -1,0 +1,104 @@
+//! What recovery costs: the same deliveries by one server with it and one without, in alternating windows, and the size of its log.
+//! It must never measure the two at the same moment.
+
+use anyhow::{Context, Result};
+
+use super::delivery::{CLIENTS, Load, ROOM};
+use super::{Meter, Metric, Sample, Scale, Unit, targets};
+use crate::child::{Child, gauge};
+use crate::client::Swarm;
+use crate::clock::MILLI;
+use crate::server::{Kind, Site, Starter};
+use crate::stamp;
+
+const LOG_BYTES: &str = "hubbub_recovery_log_bytes";
+/// How long an event stays in the log by default: the window, and the longest time until a lost connection is noticed.
+const KEPT_SECONDS: f64 = 120.0 + 25.0 + 20.0;
+
+pub(super) static METRICS: [Metric; 7] = [
+    Metric { id: "recovery_cost", title: "CPU a delivery, recovery on ÷ off", unit: Unit::Times },
+    Metric { id: "recovery_least", title: "  the smallest of the pairs", unit: Unit::Times },
+    Metric { id: "recovery_most", title: "  the largest of the pairs", unit: Unit::Times },
+    Metric { id: "recovery_on", title: "  on", unit: Unit::Micros },
+    Metric { id: "recovery_off", title: "  off", unit: Unit::Micros },
+    Metric { id: "recovery_event", title: "log an event", unit: Unit::Kilobytes },
+    Metric { id: "recovery_room", title: "log a room with one event a second", unit: Unit::Kilobytes },
+];
+
+pub(super) fn run(kind: Kind, scale: Scale, starter: &Starter<'_>) -> Result<Vec<Sample>> {
+    let mut on = Side::open(kind, Site::new(true)?, starter)?;
+    let mut off = Side::open(kind, Site::new(false)?, starter)?;
+    let before = gauge(on.site.admin, LOG_BYTES)?;
+    let said = on.load.messages();
+    for side in [&mut on, &mut off] {
+        side.window(scale.warm)?;
+    }
+    let (mut ons, mut offs, mut event) = (Vec::new(), Vec::new(), 0.0);
+    for pair in 0..scale.pairs {
+        // Neither is always the first.
+        if pair % 2 == 0 {
+            ons.push(on.window(scale.steady)?);
+            offs.push(off.window(scale.steady)?);
+        } else {
+            offs.push(off.window(scale.steady)?);
+            ons.push(on.window(scale.steady)?);
+        }
+        if pair == 0 {
+            // Later the oldest entries may have left the log.
+            let bytes = gauge(on.site.admin, LOG_BYTES)? - before;
+            event = bytes / (on.load.messages() - said) as f64 / 1024.0;
+        }
+    }
+    let ratios: Vec<f64> = ons.iter().zip(&offs).map(|(on, off)| on / off).collect();
+    let [least, most] = [ratios.iter().copied().fold(f64::INFINITY, f64::min), ratios.iter().copied().fold(0.0, f64::max)];
+    let values = [median(ratios)?, least, most, median(ons)?, median(offs)?, event, event * KEPT_SECONDS];
+    Ok(METRICS.iter().zip(values).collect())
+}
+
+/// One of the two servers with its clients.
+struct Side {
+    site: Site,
+    child: Child,
+    swarm: Swarm,
+    load: Load,
+}
+
+impl Side {
+    fn open(kind: Kind, site: Site, starter: &Starter<'_>) -> Result<Self> {
+        let child = starter.start_at(kind, &site)?;
+        let mut swarm = Swarm::new(starter.stop)?;
+        swarm.open(site.addr, targets("/", CLIENTS)?, None)?;
+        swarm.ask_all(|index, out| stamp::join(out, index / ROOM))?;
+        swarm.settle(300 * MILLI)?;
+        Ok(Self { site, child, swarm, load: Load::new()? })
+    }
+
+    /// Microseconds of CPU a delivery.
+    fn window(&mut self, ns: u64) -> Result<f64> {
+        // Pings that came while the other side was measured are answered outside of the window.
+        self.swarm.settle(50 * MILLI)?;
+        let (meter, before) = (Meter::start(&self.child)?, self.load.deliveries.received);
+        self.load.send_for(&mut self.swarm, ns)?;
+        self.load.drain(&mut self.swarm)?;
+        meter.micros_each(self.load.deliveries.received - before)
+    }
+}
+
+fn median(mut values: Vec<f64>) -> Result<f64> {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    let upper = *values.get(middle).context("no windows")?;
+    Ok(if values.len() % 2 == 1 { upper } else { f64::midpoint(values[middle - 1], upper) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_of_an_even_number_is_between_the_middle_two() {
+        assert!((median(vec![3.0, 1.0, 2.0, 10.0]).unwrap() - 2.5).abs() < 1e-9);
+        assert!((median(vec![3.0, 1.0, 2.0]).unwrap() - 2.0).abs() < 1e-9);
+        assert!(median(Vec::new()).is_err());
+    }
+}
