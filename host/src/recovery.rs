@@ -56,6 +56,8 @@ pub enum NotRecovered {
 }
 
 impl NotRecovered {
+    pub const ALL: [Self; 5] = [Self::Unknown, Self::Offset, Self::OtherUser, Self::Log, Self::Busy];
+
     /// The label in metrics.
     pub fn reason(self) -> &'static str {
         match self {

@@ -101,7 +101,7 @@ pub struct Metrics {
     pub taps_refused: Counter,
     pub tap_records_dropped: Counter,
     pub joins_refused: Counter,
-    recoveries: Counter,
+    pub recoveries: Counter,
     recoveries_refused: Family<ReasonLabel, Counter>,
     recovery_events: Counter,
     pub recovery_sockets_away: Gauge,
@@ -404,6 +404,11 @@ impl Metrics {
     /// Counts a client that came back and got a new socket.
     pub fn not_recovered(&self, reason: &'static str) {
         self.recoveries_refused.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
+    /// The clients that came back and got a new socket for this reason.
+    pub fn recoveries_refused(&self, reason: &'static str) -> u64 {
+        self.recoveries_refused.get(&ReasonLabel { reason }).map_or(0, |count| count.get())
     }
 
     /// Registers metrics of other modules.

@@ -2,12 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use serde_json::json;
 use tests::client::ConnectFailure;
 use tests::fixture;
+use tests::returning::Returning;
 use tests::server::{ADMIN_TOKEN, Scratch};
 use tests::{Browser, Server, wait};
 
-use crate::helpers::{member, open_chat, say};
+use crate::helpers::{member, open_chat, say, user};
 
 /// Opens the page in a tab and signs in as the operator.
 pub(crate) async fn sign_in(browser: &mut Browser, tab: &str, server: &Server) {
@@ -41,6 +43,28 @@ async fn the_page_updates_metrics_and_disables_and_enables_a_plugin() {
     browser.click("one", "enable-chat").await;
     browser.sees("one", "plugin-chat", "active").await;
     say(&mut ana, "c1", "again").await;
+}
+
+#[tokio::test]
+async fn the_page_shows_recovered_refused_and_absent_clients() {
+    let server = Server::dev().without_message_limit().single_node().start().await;
+    open_chat(&server, "c1", &["ana"]).await;
+    let mut browser = Browser::start();
+    sign_in(&mut browser, "one", &server).await;
+    browser.sees("one", "recovery", "0 away · 0.0 MiB of events").await;
+    let mut ana = Returning::new("/chat", user("ana"));
+    ana.connect(server.address()).await.expect("accepted");
+    ana.cut();
+    browser.sees("one", "recovery", "1 away").await;
+    ana.connect(server.address()).await.expect("accepted");
+    assert_eq!(ana.recovered, 1);
+    browser.sees("one", "recovered", "1").await;
+    browser.sees("one", "recovery", "0 away").await;
+    assert_eq!(browser.count("one", "recovery", "refused").await, 0, "nobody was refused");
+
+    let auth = json!({"token": user("ana").sign(), "pid": "AAAAAAAAAAAAAAAAAAAAAA"});
+    let _unknown = tests::Client::connect(server.address(), "/chat", auth).await.expect("accepted as a new socket");
+    browser.sees("one", "recovery", "refused: unknown 1").await;
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! The node's status, computed once a second for plugins that list the topic `host.figures`, the dashboard and `hubbub top`.
 //! It must never block nor slow a call.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, UNIX_EPOCH};
@@ -16,6 +16,7 @@ use crate::call::deployed_plugin::DeployedPlugin;
 use crate::call::release::Release;
 use crate::cluster::node_status::Posted;
 use crate::memory;
+use crate::recovery::NotRecovered;
 use crate::socket::Gateway;
 use crate::telemetry::latency::Snapshot;
 
@@ -37,6 +38,7 @@ pub struct Status {
     pub rooms: usize,
     pub events_per_second: u64,
     pub deliveries_per_second: u64,
+    pub recovery: RecoveryReport,
     /// Of the process. None where the system does not report it.
     pub memory_bytes: Option<i64>,
     /// Changes whenever the live releases do.
@@ -45,6 +47,19 @@ pub struct Status {
     /// All nodes of the cluster, this one included. Empty without a cluster.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<NodeReport>,
+}
+
+/// Clients that lost their connection, since the node's start.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RecoveryReport {
+    /// Clients that came back to their socket.
+    pub recovered: u64,
+    /// Clients that came back and got a new socket, by reason. Reasons that did not occur are not in it.
+    pub refused: BTreeMap<&'static str, u64>,
+    /// Sockets whose clients may still come back.
+    pub away: i64,
+    pub log_bytes: usize,
 }
 
 /// One node of the cluster.
@@ -149,6 +164,20 @@ impl NodeReport {
     }
 }
 
+impl RecoveryReport {
+    fn read(gateway: &Gateway) -> Self {
+        let metrics = &gateway.services.metrics;
+        let reasons = NotRecovered::ALL.into_iter().map(NotRecovered::reason);
+        let refused = reasons.map(|reason| (reason, metrics.recoveries_refused(reason)));
+        Self {
+            recovered: metrics.recoveries.get(),
+            refused: refused.filter(|(_, count)| *count > 0).collect(),
+            away: metrics.recovery_sockets_away.get(),
+            log_bytes: gateway.services.rooms.log.bytes(),
+        }
+    }
+}
+
 impl PluginReport {
     fn releases(&self) -> impl Iterator<Item = &ReleaseReport> {
         self.active.iter().chain(self.canary.as_ref().map(|canary| &canary.release))
@@ -212,6 +241,7 @@ impl Meter {
             rooms: gateway.services.rooms.count(),
             events_per_second: releases().map(|release| release.events_per_second).sum(),
             deliveries_per_second: since(&mut self.deliveries, deliveries),
+            recovery: RecoveryReport::read(gateway),
             memory_bytes: memory::resident_bytes(),
             changes: gateway.registry.version(),
             plugins,

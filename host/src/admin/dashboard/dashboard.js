@@ -48,7 +48,8 @@ function logOut(why = "") {
   plugins?.end();
   tap?.end();
   plots = plugins = tap = undefined;
-  for (const id of [...TILES, "memoryBytes"]) $(id).textContent = "–";
+  for (const id of [...TILES, "recovered", "memoryBytes"]) $(id).textContent = "–";
+  $("recovery").textContent = "";
   $("inside").hidden = $("leave").hidden = true;
   $("door").hidden = false;
   $("door-problem").textContent = why;
@@ -60,10 +61,24 @@ function logOut(why = "") {
 function show(status) {
   if (!plots) return;
   for (const id of TILES) $(id).textContent = status[id].toLocaleString("en");
-  $("memoryBytes").textContent = status.memoryBytes ? `${(status.memoryBytes / 2 ** 20).toFixed(0)} MiB` : "–";
+  showRecovery(status.recovery);
+  $("memoryBytes").textContent = status.memoryBytes ? mebibytes(status.memoryBytes, 0) : "–";
   status.plugins.sort((a, b) => a.name.localeCompare(b.name));
   plots.add(status);
   plugins.show(status);
+}
+
+/** Clients that lost their connection: those that came back, those that got a new socket, and those that are away. */
+function showRecovery({ recovered, refused, away, logBytes }) {
+  $("recovered").textContent = recovered.toLocaleString("en");
+  const reasons = Object.entries(refused).map(([reason, count]) => `${reason} ${count.toLocaleString("en")}`);
+  const parts = [`${away.toLocaleString("en")} away`, `${mebibytes(logBytes, 1)} of events`];
+  if (reasons.length > 0) parts.push(`refused: ${reasons.join(", ")}`);
+  $("recovery").textContent = parts.join(" · ");
+}
+
+function mebibytes(bytes, digits) {
+  return `${(bytes / 2 ** 20).toFixed(digits)} MiB`;
 }
 
 $("door").addEventListener("submit", (event) => {
