@@ -8,7 +8,7 @@ use crate::server::Kind;
 
 /// Percent of a core. Timers, logs and the system itself take 2 to 3.
 const OTHERS_LIMIT: f64 = 10.0;
-const OTHERS: [&str; 4] = ["delivery_others", "acked_others", "connect_others", "cluster_others"];
+const OTHERS: [&str; 5] = ["delivery_others", "acked_others", "connect_others", "recovery_others", "cluster_others"];
 /// The median of fewer rounds is moved by a single disturbance.
 const ROUNDS_TO_JUDGE: usize = 3;
 

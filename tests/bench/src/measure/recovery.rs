@@ -15,7 +15,7 @@ const LOG_BYTES: &str = "hubbub_recovery_log_bytes";
 /// How long an event stays in the log by default: the window, and the longest time until a lost connection is noticed.
 const KEPT_SECONDS: f64 = 120.0 + 25.0 + 20.0;
 
-pub(super) static METRICS: [Metric; 7] = [
+pub(super) static METRICS: [Metric; 8] = [
     Metric { id: "recovery_cost", title: "CPU a delivery, recovery on ÷ off", unit: Unit::Times },
     Metric { id: "recovery_least", title: "  the smallest of the pairs", unit: Unit::Times },
     Metric { id: "recovery_most", title: "  the largest of the pairs", unit: Unit::Times },
@@ -23,6 +23,7 @@ pub(super) static METRICS: [Metric; 7] = [
     Metric { id: "recovery_off", title: "  off", unit: Unit::Micros },
     Metric { id: "recovery_event", title: "log an event", unit: Unit::Kilobytes },
     Metric { id: "recovery_room", title: "log a room with one event a second", unit: Unit::Kilobytes },
+    Metric { id: "recovery_others", title: "CPU of other processes", unit: Unit::Percent },
 ];
 
 pub(super) fn run(kind: Kind, scale: Scale, starter: &Starter<'_>) -> Result<Vec<Sample>> {
@@ -51,7 +52,8 @@ pub(super) fn run(kind: Kind, scale: Scale, starter: &Starter<'_>) -> Result<Vec
     }
     let ratios: Vec<f64> = ons.iter().zip(&offs).map(|(on, off)| on / off).collect();
     let [least, most] = [ratios.iter().copied().fold(f64::INFINITY, f64::min), ratios.iter().copied().fold(0.0, f64::max)];
-    let values = [median(ratios)?, least, most, median(ons)?, median(offs)?, event, event * KEPT_SECONDS];
+    let values =
+        [median(ratios)?, least, most, median(ons)?, median(offs)?, event, event * KEPT_SECONDS, on.others.max(off.others)];
     Ok(METRICS.iter().zip(values).collect())
 }
 
@@ -61,6 +63,8 @@ struct Side {
     child: Child,
     swarm: Swarm,
     load: Load,
+    /// The largest share of a core, in percent, that other work used in any window.
+    others: f64,
 }
 
 impl Side {
@@ -70,7 +74,7 @@ impl Side {
         swarm.open(site.addr, targets("/", CLIENTS)?, None)?;
         swarm.ask_all(|index, out| stamp::join(out, index / ROOM))?;
         swarm.settle(300 * MILLI)?;
-        Ok(Self { site, child, swarm, load: Load::new()? })
+        Ok(Self { site, child, swarm, load: Load::new()?, others: 0.0 })
     }
 
     /// Microseconds of CPU a delivery.
@@ -79,6 +83,7 @@ impl Side {
         self.swarm.settle(50 * MILLI)?;
         let (meter, before) = (Meter::start(&self.child)?, self.load.deliveries.received);
         self.load.send_for(&mut self.swarm, ns)?;
+        self.others = self.others.max(meter.others()?);
         self.load.drain(&mut self.swarm)?;
         meter.micros_each(self.load.deliveries.received - before)
     }
