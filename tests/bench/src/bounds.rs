@@ -50,7 +50,7 @@ const ACKED_LOW: &str = "CPU an acked message, 4 000/s";
 const ACKED: &str = "CPU an acked message, 20 000/s";
 
 /// In the order of the printed table: what is promised against the rivals first, then faults and other values of Hubbub alone.
-pub(crate) const BOUNDS: [Bound; 33] = [
+pub(crate) const BOUNDS: [Bound; 34] = [
     ratio("cpu_delivery", DELIVERY, Kind::Floor, 1.15),
     ratio("cpu_delivery", DELIVERY, Kind::Native, 0.8),
     ratio("cpu_delivery", DELIVERY, Kind::Node, 0.6),
@@ -70,7 +70,8 @@ pub(crate) const BOUNDS: [Bound; 33] = [
     ratio("cpu_connect", "CPU a connect with JWT, 500/s", Kind::Native, 1.0),
     ratio("cluster_remote_cpu", "CPU a cross-node delivery", Kind::Node, 0.65),
     ratio("cluster_remote_p99", "p99 of cross-node deliveries", Kind::Node, 1.0),
-    ratio("avalanche_last", "ready to the last of an avalanche", Kind::Node, 0.5),
+    ratio("avalanche_last", "avalanche: ready to the last", Kind::Node, 0.5),
+    ratio("avalanche_paced", "the same, 64 at a time", Kind::Node, 0.5),
     own("lost", "lost deliveries", 0.0),
     own("doubled", "duplicate deliveries", 0.0),
     own("mixed_worst", "slowest domain, multiple of chat", 2.0),

@@ -1,5 +1,6 @@
-//! An avalanche: a server with many clients is stopped and started again, and all come back at the moment when it answers. Measures
-//! how many have their socket again, and how long the last one takes. It must never spread the connects out.
+//! An avalanche: a server with many clients is stopped and started again, and all come back at the moment when it answers, or 64
+//! at a time from then on. Measures how many have their socket again, and how long the last one takes. It must never wait between
+//! connects otherwise.
 
 use anyhow::{Result, ensure};
 
@@ -12,13 +13,16 @@ use crate::server::{Kind, Site, Starter};
 use crate::stamp;
 
 const ROOM: usize = 50;
+/// Connects in progress at once in the second half, which no server's queue of new connections (Node: 511) refuses.
+const PACED: usize = 64;
 /// A client whose connection is not accepted tries again after this, as stock clients do.
 const RETRY: u64 = SECOND;
 
-pub(super) static METRICS: [Metric; 6] = [
+pub(super) static METRICS: [Metric; 7] = [
     Metric { id: "avalanche_last", title: "all come back at once: last, from ready", unit: Unit::Seconds },
     Metric { id: "avalanche_stop", title: "  last, from the stop", unit: Unit::Seconds },
-    Metric { id: "avalanche_recovered", title: "  recovered", unit: Unit::Percent },
+    Metric { id: "avalanche_paced", title: "64 at a time: last, from ready", unit: Unit::Seconds },
+    Metric { id: "avalanche_recovered", title: "  recovered, of both", unit: Unit::Percent },
     Metric { id: "avalanche_refused", title: "  refused, or not back in 30 s", unit: Unit::Faults },
     Metric { id: "avalanche_retries", title: "  connections that were not accepted", unit: Unit::Faults },
     Metric { id: "avalanche_lost", title: "  lost deliveries to those that are back", unit: Unit::Faults },
@@ -26,7 +30,7 @@ pub(super) static METRICS: [Metric; 6] = [
 
 pub(super) fn run(kind: Kind, scale: Scale, starter: &Starter<'_>) -> Result<Vec<Sample>> {
     let site = Site::new(true)?;
-    let child = starter.start_at(kind, &site)?;
+    let mut child = starter.start_at(kind, &site)?;
     let mut swarm = Swarm::returning(starter.stop)?;
     swarm.open(site.addr, targets("/", scale.avalanche)?, None)?;
     swarm.ask_all(|index, out| stamp::join(out, index / ROOM))?;
@@ -35,20 +39,25 @@ pub(super) fn run(kind: Kind, scale: Scale, starter: &Starter<'_>) -> Result<Vec
     // So that each client has an offset.
     let lost_before = say(&mut swarm, 0, &mut received)?;
     ensure!(lost_before == 0, "{lost_before} deliveries were lost before the stop");
-    let stopped = now();
-    stop(child, &mut swarm)?;
-    let child = starter.start_at(kind, &site)?;
-    let with_log = |error: anyhow::Error| error.context(format!("the end of the server's log: {:?}", child.tail()));
-    let ready = now();
-    let back = come_back(&mut swarm, &site).map_err(with_log)?;
-    swarm.settle(300 * MILLI)?;
-    let lost = say(&mut swarm, 1, &mut received).map_err(with_log)?;
-    let all = scale.avalanche as u64;
-    let missing = all - back.recovered - back.renewed;
+    let (mut all, mut seconds) = (Back::default(), Vec::new());
+    let mut lost = 0;
+    for (number, at_once) in (1..).zip([usize::MAX, PACED]) {
+        let stopped = now();
+        stop(child, &mut swarm)?;
+        child = starter.start_at(kind, &site)?;
+        let with_log = |error: anyhow::Error| error.context(format!("the end of the server's log: {:?}", child.tail()));
+        let ready = now();
+        let back = come_back(&mut swarm, &site, at_once).map_err(with_log)?;
+        seconds.extend([ready, stopped].map(|since| (back.last.max(since) - since) as f64 / SECOND as f64));
+        all.add(&back);
+        swarm.settle(300 * MILLI)?;
+        lost = say(&mut swarm, number, &mut received).map_err(with_log)?;
+    }
+    let expected = 2 * scale.avalanche as u64;
+    let missing = expected - all.recovered - all.renewed;
     // A client that is not back has lost what was said after it.
-    let seconds = |since: u64| (back.last.max(since) - since) as f64 / SECOND as f64;
-    let counts = [missing, back.retries, lost.saturating_sub(missing)].map(|count| count as f64);
-    let values = [seconds(ready), seconds(stopped), percent(back.recovered, all)].into_iter().chain(counts);
+    let counts = [missing, all.retries, lost.saturating_sub(missing)].map(|count| count as f64);
+    let values = seconds.into_iter().take(3).chain([percent(all.recovered, expected)]).chain(counts);
     Ok(METRICS.iter().zip(values).collect())
 }
 
@@ -74,12 +83,28 @@ struct Back {
     last: u64,
 }
 
-fn come_back(swarm: &mut Swarm, site: &Site) -> Result<Back> {
+impl Back {
+    fn add(&mut self, other: &Self) {
+        self.recovered += other.recovered;
+        self.renewed += other.renewed;
+        self.refused += other.refused;
+        self.retries += other.retries;
+    }
+
+    fn answered(&self) -> u64 {
+        self.recovered + self.renewed + self.refused
+    }
+}
+
+/// Brings all clients back, with at most `at_once` of them connecting.
+fn come_back(swarm: &mut Swarm, site: &Site, at_once: usize) -> Result<Back> {
     let (mut back, all, limit) = (Back::default(), swarm.len() as u64, now() + STEP_LIMIT);
     let mut again: Vec<(u64, usize)> = (0..swarm.len()).map(|index| (now(), index)).collect();
-    while back.recovered + back.renewed + back.refused < all && now() < limit {
+    while back.answered() < all && now() < limit {
+        let connecting = ((all - back.answered()) as usize).saturating_sub(again.len());
         // In groups, so that what the first are sent does not wait until the last have begun.
-        let due: Vec<usize> = again.iter().filter(|(at, _)| *at <= now()).map(|(_, index)| *index).take(64).collect();
+        let group = at_once.saturating_sub(connecting).min(PACED);
+        let due: Vec<usize> = again.iter().filter(|(at, _)| *at <= now()).map(|(_, index)| *index).take(group).collect();
         again.retain(|(_, index)| !due.contains(index));
         for index in &due {
             swarm.come_back(*index, site.addr)?;

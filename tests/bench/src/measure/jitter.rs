@@ -26,7 +26,7 @@ const DRAIN: u64 = 2 * SECOND;
 struct Scene {
     clients: usize,
     recovery: bool,
-    metrics: [Metric; 6],
+    metrics: [Metric; 7],
 }
 
 macro_rules! scene {
@@ -41,6 +41,11 @@ macro_rules! scene {
                 Metric { id: concat!("jitter_", $id, "_doubled"), title: "  doubled", unit: Unit::Faults },
                 Metric { id: concat!("jitter_", $id, "_late"), title: "  out of order", unit: Unit::Faults },
                 Metric { id: concat!("jitter_", $id, "_same"), title: "  came back to the same socket", unit: Unit::Percent },
+                Metric {
+                    id: concat!("jitter_", $id, "_closed"),
+                    title: "  connections closed by the server",
+                    unit: Unit::Faults,
+                },
             ],
         }
     };
@@ -73,14 +78,14 @@ pub(super) fn run(kind: Kind, scale: Scale, starter: &Starter<'_>) -> Result<Vec
 }
 
 /// In the order of [`Scene::metrics`].
-fn measure(scene: &Scene, scale: Scale, site: &Site, starter: &Starter<'_>) -> Result<[f64; 6]> {
+fn measure(scene: &Scene, scale: Scale, site: &Site, starter: &Starter<'_>) -> Result<[f64; 7]> {
     let mut load = Load::open(scene.clients, scale, site, starter)?;
     load.send_for(scale.jitter)?;
     load.return_all()?;
     let Totals { delivered, worst, lost } = load.drain()?;
     ensure!(load.faults.returns > 0, "no client lost its connection");
-    let Faults { doubled, late, recovered, returns } = load.faults;
-    Ok([delivered, worst, lost as f64, doubled as f64, late as f64, percent(recovered, returns)])
+    let Faults { doubled, late, recovered, returns, closed } = load.faults;
+    Ok([delivered, worst, lost as f64, doubled as f64, late as f64, percent(recovered, returns), closed as f64])
 }
 
 /// What is to happen to a client at a moment.
@@ -97,6 +102,8 @@ struct Faults {
     /// Returns to the same socket, of all returns.
     recovered: u64,
     returns: u64,
+    /// Connections that the server closed or did not accept. Their clients come back as those that were cut.
+    closed: u64,
 }
 
 /// Clients that lose their connections, and after them one sender for each room, which does not.
@@ -109,8 +116,8 @@ struct Load<'a> {
     received: Received,
     faults: Faults,
     steps: BinaryHeap<Reverse<(u64, Step, usize)>>,
-    /// Clients that are away or coming back.
-    away: usize,
+    /// The clients that are not away or coming back.
+    connected: Vec<bool>,
     gaps: Gaps,
 }
 
@@ -132,7 +139,7 @@ impl<'a> Load<'a> {
             received: Received::of(clients),
             faults: Faults::default(),
             steps,
-            away: 0,
+            connected: vec![true; clients],
             gaps: Gaps::about(scale.cut_every),
         })
     }
@@ -158,8 +165,8 @@ impl<'a> Load<'a> {
     /// Waits until nobody is away.
     fn return_all(&mut self) -> Result<()> {
         let limit = now() + AWAY + STEP_LIMIT;
-        while self.away > 0 {
-            ensure!(now() < limit, "{} clients did not come back", self.away);
+        while self.connected.contains(&false) {
+            ensure!(now() < limit, "some clients did not come back");
             self.step(false)?;
             self.turn(now() + 20 * MILLI)?;
         }
@@ -191,9 +198,10 @@ impl<'a> Load<'a> {
         {
             let Some(Reverse((_, step, index))) = self.steps.pop() else { break };
             match step {
-                Step::Cut if cutting => {
+                // A client that the server closed has no connection to cut.
+                Step::Cut if cutting && self.connected[index] => {
                     self.swarm.cut(index)?;
-                    self.away += 1;
+                    self.connected[index] = false;
                     self.steps.push(Reverse((now() + AWAY, Step::Return, index)));
                 }
                 Step::Cut => {}
@@ -207,14 +215,19 @@ impl<'a> Load<'a> {
     fn turn(&mut self, until: u64) -> Result<u64> {
         let mut deliveries = 0;
         let next = self.steps.peek().map_or(until, |Reverse((at, ..))| until.min(*at));
-        let Self { swarm, received, faults, steps, away, gaps, clients, .. } = self;
+        let Self { swarm, received, faults, steps, connected, gaps, clients, .. } = self;
         swarm.turn(next, |client, packet| {
             match packet {
-                Packet::Closed => bail!("client {} was closed by the server", client.index),
+                Packet::Closed => {
+                    let connected = connected.get_mut(client.index).context("a sender was closed by the server")?;
+                    *connected = false;
+                    faults.closed += 1;
+                    steps.push(Reverse((now() + AWAY, Step::Return, client.index)));
+                }
                 Packet::Refused(why) => bail!("client {} was refused: {}", client.index, String::from_utf8_lossy(why)),
                 Packet::Connected(_) => {
                     faults.returns += 1;
-                    *away = away.checked_sub(1).context("a client came back that was not away")?;
+                    connected[client.index] = true;
                     steps.push(Reverse((now() + gaps.next(), Step::Cut, client.index)));
                     match client.entry() {
                         Entry::Recovered => faults.recovered += 1,
