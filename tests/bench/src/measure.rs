@@ -69,7 +69,7 @@ impl Scale {
         jitter_clients: 2000,
         cut_every: 15 * SECOND,
         avalanche: 5000,
-        pairs: 6,
+        pairs: 19,
     };
     pub(crate) const QUICK: Self = Self {
         rounds: 1,
@@ -83,7 +83,7 @@ impl Scale {
         jitter_clients: 150,
         cut_every: 15 * SECOND,
         avalanche: 500,
-        pairs: 2,
+        pairs: 5,
     };
 }
 

@@ -82,13 +82,13 @@ impl Starter<'_> {
         Child::start(self.command(kind, addr, compared)?, addr, log, limit, self.stop)
     }
 
-    /// Starts a server with the rivals' features only, with or without connection state recovery, and with data of its own for
-    /// each.
+    /// Starts a server with the rivals' features only, with or without connection state recovery, and with the site's own data.
     ///
     /// # Errors
     /// It cannot be started, does not answer, or has no such recovery.
     pub(crate) fn start_at(&self, kind: Kind, site: &Site) -> Result<Child> {
-        let name = format!("{}-{}", kind.name(), if site.recovery { "recovery" } else { "plain" });
+        // Another site's sessions and log must not be restored.
+        let name = format!("{}-{}", kind.name(), site.addr.port());
         let (mut command, limit) = match kind {
             Kind::Hubbub => {
                 let mut command = self.hubbub.command(site.addr, site.admin, &self.folder.join(&name), true)?;

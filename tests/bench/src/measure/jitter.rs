@@ -270,7 +270,7 @@ impl Gaps {
     fn next(&mut self) -> u64 {
         // Knuth's MMIX generator; its high bits are the random ones, and the product keeps those.
         self.state = self.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let part = u128::from(self.state) * u128::from(self.mean) >> 64;
+        let part = (u128::from(self.state) * u128::from(self.mean)) >> 64;
         self.mean / 2 + part as u64
     }
 }
