@@ -46,6 +46,7 @@ pub struct Config {
     pub gateway: socket::Config,
     pub admission: socket::admission::Config,
     pub recovery: recovery::Config,
+    pub once: transaction::onces::Config,
     pub shutdown: socket::drain::Config,
     pub presence: presence::Config,
     pub limits: transaction::limits::Config,

@@ -76,7 +76,17 @@ pub struct Handled {
     pub reply: Option<Value>,
     /// The refusal's sentence if the plugin or storage fails.
     pub on_failure: Option<String>,
+    /// The payload's field by which a repeated event takes effect once.
+    pub once: Option<String>,
     pub plugin: String,
+}
+
+impl Handled {
+    /// What happens to a repeated event, if it takes effect once.
+    fn once(&self) -> Option<String> {
+        let field = self.once.as_ref()?;
+        Some(format!("Sent again with the same {field}, it takes effect once and gets the first reply again."))
+    }
 }
 
 /// An event to clients.
@@ -162,8 +172,8 @@ impl Draft {
             let payload = self.collector.lift(place, &event.payload);
             let place = Place { ending: "Received", ..place };
             let reply = event.reply.as_ref().map(|reply| self.collector.lift(place, reply));
-            let (name, on_failure) = (event.name.clone(), event.on_failure.clone());
-            let handled = Handled { name, payload, reply, on_failure, plugin: plugin.clone() };
+            let (name, on_failure, once) = (event.name.clone(), event.on_failure.clone(), event.once.clone());
+            let handled = Handled { name, payload, reply, on_failure, once, plugin: plugin.clone() };
             open.handled.entry(event.name.clone()).or_insert(handled);
         }
         for event in &manifest.emits {
@@ -213,6 +223,7 @@ fn host_events() -> (BTreeMap<String, Handled>, BTreeMap<String, Emitted>) {
         payload: reference(FRESH_TOKEN),
         reply: None,
         on_failure: None,
+        once: None,
         plugin: HOST.into(),
     };
     let emitted = [("auth:expired", EXPIRED), ("error", REFUSED_EVENT)].map(|(name, payload)| {

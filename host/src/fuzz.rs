@@ -93,7 +93,7 @@ pub fn manifest(bytes: &[u8]) {
     assert!(!typescript::render(&contract).is_empty());
 }
 
-/// `KIND<tab>FIELD<tab>FIELD…`. Missing fields are empty; an event without a reply has three fields.
+/// `KIND<tab>FIELD<tab>FIELD…`. Missing fields are empty; an event without a reply has three fields, and one with an idempotency key has five.
 fn describe(text: &str) -> Description {
     let mut description = Description {
         name: "fuzzed".into(),
@@ -128,7 +128,7 @@ fn describe(text: &str) -> Description {
             "room" => description.rooms.push(RoomPattern { namespace, pattern: name }),
             "event" => {
                 let payload = third.unwrap_or_default();
-                description.events.push(HandledEvent { namespace, name, payload, reply: fourth, on_failure: None });
+                description.events.push(HandledEvent { namespace, name, payload, reply: fourth, on_failure: None, once: next() });
             }
             "emit" => description.emits.push(EmittedEvent { namespace, name, payload: third.unwrap_or_default() }),
             "topic" => description.topics.push(first),

@@ -1,9 +1,11 @@
 //! Checks that a text is JSON, once, where it crosses a boundary. Never builds a value: checked JSON is passed on as text.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 
 /// The deepest nesting of arrays and objects.
 pub const MAX_DEPTH: usize = 64;
@@ -32,6 +34,37 @@ pub fn check_array(text: &str) -> Result<&str, InvalidJson> {
     check(text)?;
     let text = text.trim_ascii();
     text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).map(str::trim_ascii).ok_or(InvalidJson::NotAnArray)
+}
+
+/// The value of a field of the first element of an array; none if there is no such object or field. Of a field that is there twice it
+/// is the last.
+pub fn field_of_first<'a>(array: &'a str, field: &str) -> Option<&'a RawValue> {
+    struct Field<'b>(&'b str);
+    impl<'de> Visitor<'de> for Field<'_> {
+        type Value = Option<&'de RawValue>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut found = None;
+            while let Some(key) = map.next_key::<Text<'de>>()? {
+                if key.0 == self.0 {
+                    found = Some(map.next_value()?);
+                } else {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+            Ok(found)
+        }
+    }
+    #[derive(Deserialize)]
+    struct Text<'b>(#[serde(borrow)] Cow<'b, str>);
+
+    let elements: Vec<&RawValue> = serde_json::from_str(array).ok()?;
+    let first = elements.first()?.get();
+    serde_json::Deserializer::from_str(first).deserialize_map(Field(field)).ok()?
 }
 
 /// Replaces each escape of an unpaired surrogate by U+FFFD, as Node writes it in UTF-8. Rust's strings cannot hold one, so every
@@ -99,7 +132,7 @@ struct EventName;
 impl<'de> Visitor<'de> for EventName {
     type Value = Option<Cow<'de, str>>;
 
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an array")
     }
 
@@ -170,6 +203,16 @@ mod tests {
         assert!(split_event("[\"a\"]\u{c}").is_err(), "whitespace for Rust, but not for JSON");
         assert!(split_event(r#"["a",]"#).is_err());
         assert!(split_event(r#"{"a":1}"#).is_err());
+    }
+
+    #[test]
+    fn a_field_is_read_from_the_first_element_alone() {
+        let field = |array: &'static str| field_of_first(array, "id").map(RawValue::get);
+        assert_eq!(field(r#"[{"a":[{"id":1}],"id": "x\"y" },{"id":2}]"#), Some(r#""x\"y""#));
+        assert_eq!(field(r#"[{"\u0069d":1,"id":2}]"#), Some("2"), "the last one");
+        for none in ["[]", "[1]", r#"["id"]"#, r#"[[{"id":1}]]"#, r#"[{"Id":1}]"#, r#"[null,{"id":1}]"#, "[{}]"] {
+            assert_eq!(field(none), None, "{none}");
+        }
     }
 
     #[test]

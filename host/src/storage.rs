@@ -28,8 +28,9 @@ pub use none::NoStorage;
 pub use postgres::Postgres;
 pub use stats::{Stats, SyncTimes};
 pub use write::{
-    APPEND_DIGITS, BadMessage, DeadLetter, DeadLetterRow, Fingerprint, HOST_KEYS, HandOver, HandledId, Invalid, MAX_BLOB,
-    MAX_KEY, MAX_READS, MAX_SET_BYTES, MAX_SET_WRITES, MAX_VALUE, OutboxMessage, OutboxRow, Write, WriteSet, counter_value,
+    APPEND_DIGITS, BadMessage, DeadLetter, DeadLetterRow, Fingerprint, FirstReply, FirstReplyBounds, HOST_KEYS, HandOver,
+    HandledId, Invalid, MAX_BLOB, MAX_KEY, MAX_READS, MAX_SET_BYTES, MAX_SET_WRITES, MAX_VALUE, OutboxMessage, OutboxRow, Write,
+    WriteSet, counter_value,
 };
 
 /// A boxed future, as an object-safe trait needs it.
@@ -58,7 +59,7 @@ impl Unavailable {
 /// Why a write set took no effect.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum CommitError {
-    /// A key that was read has changed. Run the handler again.
+    /// A key that was read has changed, or the set's first reply is stored already. Run the handler again.
     #[error("a key that was read has changed")]
     Conflict,
     /// The bus message was handled before, by a write set that was committed.
@@ -117,6 +118,14 @@ pub trait Storage: Send + Sync + 'static {
         after: &'a str,
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<(String, u64)>, Unavailable>>;
+
+    /// The first reply to an event of this owner, unless it was stored before `since_ms`.
+    fn first_reply<'a>(
+        &'a self,
+        owner: &'a str,
+        key: &'a str,
+        since_ms: u64,
+    ) -> BoxFuture<'a, Result<Option<Bytes>, Unavailable>>;
 
     /// Moves rows from one plugin to another, all or none. Idempotent. The first plugin must not be called meanwhile: a
     /// concurrent commit of it may leave a key behind.

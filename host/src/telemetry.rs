@@ -105,6 +105,7 @@ pub struct Metrics {
     recoveries_refused: Family<ReasonLabel, Counter>,
     recovery_events: Counter,
     pub recovery_sockets_away: Gauge,
+    pub once_repeats: Counter,
     pub bus_hops_exceeded: Counter,
     pub bus_dead: Counter,
     pub bus_unheard: Counter,
@@ -286,6 +287,12 @@ impl Metrics {
                 "recovery_sockets_away",
                 "Sockets whose clients are away and may come back",
                 Gauge::default(),
+            ),
+            once_repeats: register(
+                r,
+                "once_repeats",
+                "Events that clients repeated, and that got their first reply again",
+                Counter::default(),
             ),
             bus_hops_exceeded: register(
                 r,

@@ -4,6 +4,8 @@ pub mod commit;
 pub mod effects;
 pub mod import_log;
 pub mod limits;
+pub mod once;
+pub mod onces;
 pub mod profile;
 pub mod services;
 pub mod shares;

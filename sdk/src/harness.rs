@@ -53,6 +53,7 @@ mod client;
 mod identity;
 pub(crate) mod imports;
 mod names;
+mod once;
 mod presence;
 mod run;
 mod std_time;

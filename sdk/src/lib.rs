@@ -100,11 +100,58 @@
 //!
 //! `#[on]` also takes `namespace = "/ns"` or `namespaces = ["/a", "/b"]`, `reply` (the acknowledgement is also emitted to the sender,
 //! under the event's name, or under another by `reply = "name"`), `invalid = ".."` (the sentence for a payload that does not fit,
-//! instead of one that names the field), and `on_failure = ".."` (the sentence for a trap, or storage that does not answer).
+//! instead of one that names the field), `on_failure = ".."` (the sentence for a trap, or storage that does not answer), and
+//! `once = ".."` (a repeated event takes effect once, see below).
 //!
 //! A message becomes a dead letter at once if its data does not fit the handler's type, or if the handler refuses it as
 //! [`Refusal::invalid`]. The operator sees the wrong field (`invalid data: pollId: missing`), and the release is not blamed. After any
 //! other refusal or a trap the message is tried again; after five failures (`bus.max_failures`) it becomes a dead letter too.
+//!
+//! # An event that takes effect once
+//!
+//! A client that gets no acknowledgement cannot know whether its event took effect, and sends it again. `once = "clientId"` names the
+//! payload's field by which a repeat is recognized:
+//!
+//! ```
+//! # use hubbub_sdk::{Result, User, plugin, store};
+//! # use schemars::JsonSchema;
+//! # use serde::Deserialize;
+//! #[derive(Deserialize, JsonSchema)]
+//! #[serde(rename_all = "camelCase")]
+//! struct Gift {
+//!     coins: i64,
+//!     #[schemars(length(min = 1, max = 64))]
+//!     client_id: Option<String>,
+//! }
+//!
+//! # #[derive(Default)] struct Gifts;
+//! # #[plugin(name = "gifts", version = "1.0.0")]
+//! # #[door("/", token = "required")]
+//! # impl Gifts {
+//! #[on("gift:send", once = "clientId")]
+//! fn send(user: &User, gift: Gift) -> Result<()> {
+//!     store::add(&store::key(["given", &user.id]), gift.coins)
+//! }
+//! # }
+//! # use hubbub_sdk::harness::{Harness, user};
+//! # use serde_json::json;
+//! let app = Harness::<Gifts>::new();
+//! let ana = app.connect("/", user("ana"));
+//! for _ in 0..2 {
+//!     ana.emit("gift:send", json!({ "coins": 5, "clientId": "g1" })).expect_ok();
+//! }
+//! assert_eq!(app.inside(|| store::counter("given/ana")), Ok(5));
+//! ```
+//!
+//! - **A repeat** has the same user, tenant, namespace, event name and key. It is not given to the handler: it gets the first reply
+//!   again, with the events that the first call sent to its caller, whatever its other fields are. It takes no budget.
+//! - **For 24 h** (`once.keep`), over reconnects, restarts and nodes. The host keeps 1 MiB of records for a user and 256 MiB for a plugin
+//!   (`once.user_bytes`, `once.plugin_bytes`), outside the plugin's quota; past that the oldest are dropped.
+//! - **Only an ok is remembered.** A refused event may be sent again with the same key.
+//! - **The key** is a text of 1 to 64 characters; any other is refused as `invalid`. An event without one takes effect each time, and so
+//!   does a visitor's.
+//! - **It costs a commit**: the record is written in the handler's transaction. For a handler that stores nothing otherwise, an event with
+//!   a key waits for the disk.
 //!
 //! # A plugin of several blocks
 //!

@@ -99,7 +99,7 @@ impl Guest {
         for name in ('a'..='z').chain('A'..='Z') {
             let fields = [b"/abi".to_vec(), name.to_string().into_bytes(), b"true".to_vec()];
             fields.iter().for_each(|field| events.extend(guest.text(field)));
-            events.extend([0; 24]);
+            events.extend([0; 36]);
         }
         let (name, version, events) = (guest.text(b"abi"), guest.text(b"1.0.0"), (guest.put(&events), 52));
         let fields = [

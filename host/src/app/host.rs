@@ -34,6 +34,7 @@ use crate::telemetry::Metrics;
 use crate::telemetry::collected::register_releases;
 use crate::telemetry::traces::{self, Tracer};
 use crate::timers::Timers;
+use crate::transaction::onces::Onces;
 use crate::transaction::services::Services;
 
 /// The parts below the sockets.
@@ -163,6 +164,7 @@ fn services(
         tracer,
         limits: config.limits.clone(),
         shares: Shares::new(config.shares),
+        onces: Onces::new(config.once.clone()),
         default_tenant: config.auth.default_tenant.as_deref().map(Into::into),
         quotas: Quotas::new(config.quota, config.plugins.iter().map(|(name, plugin)| (name.clone(), plugin.quota)).collect())?,
     }))

@@ -57,6 +57,11 @@ pub(crate) fn of(stats: &Stats, rooms: &OfRooms, peers: impl IntoIterator<Item =
             "Reads that were refused because all connections stayed busy",
             stats.connections_busy,
         ),
+        Metric::Counter(
+            "once_replies_dropped",
+            "Replies to events that take effect once, dropped before their time because there were too many",
+            stats.first_replies_dropped,
+        ),
         Metric::Gauge("storage_log_bytes", "Bytes of log that are not yet in the database", stats.log_bytes as i64),
     ];
     metrics.extend(peers);

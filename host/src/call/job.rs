@@ -38,6 +38,8 @@ pub enum Job<'a> {
         caller: &'a Arc<Caller>,
         event: &'a Event,
         peer: Option<u64>,
+        /// The field of the payload that is its idempotency key.
+        once: Option<&'a str>,
     },
     Disconnect {
         caller: &'a Arc<Caller>,

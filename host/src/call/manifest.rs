@@ -62,6 +62,8 @@ pub struct HandledEvent {
     pub payload: String,
     pub reply: Option<String>,
     pub on_failure: Option<String>,
+    /// The payload's field that is its idempotency key.
+    pub once: Option<String>,
 }
 
 /// Data of another plugin that this one takes over.
@@ -104,6 +106,8 @@ pub enum ManifestError {
     Takes(String, String, &'static str),
     #[error("its keys without a tenant with the prefix {0:?}: {1}")]
     TenantKeys(String, &'static str),
+    #[error("the event {event:?} takes effect once by the field {field:?}: a field has 1 to {MAX_FIELD} bytes")]
+    Once { event: String, field: String },
     #[error("{0} has a sentence longer than 1 KiB")]
     LongSentence(String),
 }
@@ -148,12 +152,16 @@ impl Manifest {
                 schemas.check(&name, schema)?;
             }
             check_sentences(&format_args!("the event {name:?}"), &event.on_failure)?;
+            if let Some(field) = event.once.as_ref().filter(|field| field.is_empty() || field.len() > MAX_FIELD) {
+                return Err(ManifestError::Once { event: name, field: field.clone() });
+            }
             events.push(HandledEvent {
                 namespace,
                 name,
                 payload: event.payload,
                 reply: event.reply,
                 on_failure: event.on_failure,
+                once: event.once,
             });
         }
         for emitted in &description.emits {
@@ -232,6 +240,9 @@ const MAX_TAKES: usize = 64;
 /// The most claims that one door requires, and roles that it admits.
 const MAX_CLAIMS: usize = 64;
 const MAX_ROLES: usize = 64;
+
+/// The longest name of the field of an idempotency key, in bytes.
+const MAX_FIELD: usize = 64;
 
 /// The longest sentence for a client, in bytes.
 const MAX_SENTENCE: usize = 1024;

@@ -95,7 +95,7 @@ impl RecordedJob {
         match self {
             Self::Authorize { caller, auth } => Job::Authorize { caller, auth, peer: None },
             Self::OnConnect { caller } => Job::Connect { caller, peer: None },
-            Self::OnEvent { caller, event } => Job::Event { caller, event, peer: None },
+            Self::OnEvent { caller, event } => Job::Event { caller, event, peer: None, once: None },
             Self::OnDisconnect { caller, reason } => Job::Disconnect { caller, reason: *reason },
             Self::OnMessage { message, key, hops } => {
                 Job::Message { message, key, hops: *hops, handled: false, again: false, active: false }

@@ -34,6 +34,8 @@ pub struct NamespaceRoute {
 pub struct EventRoute {
     pub deployed: Arc<DeployedPlugin>,
     pub on_failure: Option<Arc<str>>,
+    /// The payload's field that is its idempotency key.
+    pub once: Option<Arc<str>>,
 }
 
 impl Routes {
@@ -139,8 +141,8 @@ fn take_part(route: &mut NamespaceRoute, deployed: &Arc<DeployedPlugin>, manifes
         route.disconnect.push(deployed.clone());
     }
     for event in manifest.events.iter().filter(|event| *event.namespace == *path) {
-        let on_failure = event.on_failure.as_deref().map(Arc::from);
-        let new = EventRoute { deployed: deployed.clone(), on_failure };
+        let (on_failure, once) = (event.on_failure.as_deref().map(Arc::from), event.once.as_deref().map(Arc::from));
+        let new = EventRoute { deployed: deployed.clone(), on_failure, once };
         if let Some(old) = route.events.insert(event.name.clone(), new) {
             let (first, second) = (old.deployed.name.clone(), deployed.name.clone());
             return Err(Collision::Event(path.to_string(), event.name.clone(), first, second));

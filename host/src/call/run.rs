@@ -20,6 +20,7 @@ use crate::storage::{CommitError, HandledId, MAX_SET_BYTES};
 use crate::telemetry::Outcome;
 use crate::telemetry::traces::Span;
 use crate::transaction::effects::{Effects, Live};
+use crate::transaction::once::Once;
 use crate::transaction::services::Services;
 use crate::transaction::state::{Replay, name_of};
 use crate::transaction::{commit, shares};
@@ -56,11 +57,27 @@ pub async fn call_metered(
 ) -> Result<Done, CallError> {
     let _running = deployed.begin_call();
     let (began, source) = (Instant::now(), job.source());
+    let once = match job {
+        Job::Event { caller, event, once: Some(field), .. } => {
+            Once::of(services, caller, event, field).map_err(CallError::Refused)?
+        }
+        _ => None,
+    };
+    let _turn = match &once {
+        Some(once) => once.lock(services).await,
+        None => None,
+    };
     let now_ms = services.clock.now_ms();
     let mut replay = Replay::default();
     // Sends the observed call when it is dropped, at the end of the call.
     let mut sample = deployed.observers.sample(|| deployed.canary()?.shadow().map(|shadow| shadow.inbox().clone()));
     for reruns in 0..=MAX_CONFLICTS {
+        if let Some(once) = &once {
+            let unavailable = |_| unserved(trace, "storage does not answer");
+            if let Some(reply) = Box::pin(once.repeated(services)).await.map_err(unavailable)? {
+                return Ok(Done { reply: Some(reply), deferred: Vec::new() });
+            }
+        }
         let picked = if job.is_for_active() { deployed.live() } else { deployed.pick(job.key(), job.event()) };
         let Some(release) = picked else { return Err(unserved(trace, "no release is live")) };
         let breaker = release.breakers.of(source);
@@ -69,7 +86,7 @@ pub async fn call_metered(
         }
         let span = trace.map(|trace| traced(trace, &release, reruns));
         let watch = Watch { span: span.as_ref(), sample: sample.as_deref_mut() };
-        let result = attempt(services, &release, job, now_ms, &mut replay, watch, cpu).await;
+        let result = attempt(services, &release, job, once.as_ref(), now_ms, &mut replay, watch, cpu).await;
         match result {
             Err(Attempt::Conflict) => {
                 release.profile.metrics.conflicts.inc();
@@ -155,7 +172,7 @@ pub async fn call_together(
     let mut others = spans.iter().flatten();
     let first = others.next();
     others.for_each(|other| first.into_iter().for_each(|first| first.link(other.parent())));
-    let committed = commit::commit(services, plugin, effects, handled, first).await;
+    let committed = commit::commit(services, plugin, effects, handled, None, first).await;
     committed.map_err(|error| CallError::Failed(error.to_string()))?;
     for (job, spans) in jobs.iter().zip(traces.iter().zip(&spans)) {
         count(&release, *job, began, Outcome::Ok, [spans.0.as_ref(), spans.1.as_ref()]);
@@ -183,10 +200,12 @@ impl<E: Into<CallError>> From<E> for Attempt {
     }
 }
 
+#[expect(clippy::too_many_arguments, reason = "called once; each is a part of one call")]
 async fn attempt(
     services: &Arc<Services>,
     release: &Arc<Release>,
     job: Job<'_>,
+    once: Option<&Once>,
     now_ms: u64,
     replay: &mut Replay,
     watch: Watch<'_>,
@@ -258,7 +277,8 @@ async fn attempt(
     };
     let handled = job.handled().map(|id| HandledId { plugin: release.profile.name.clone(), id });
     let handled = handled.into_iter().collect();
-    match commit::commit(services, &release.profile.name, effects, handled, span).await {
+    let first_reply = once.map(|once| once.record(services, reply.as_deref(), &effects));
+    match commit::commit(services, &release.profile.name, effects, handled, first_reply, span).await {
         Ok(()) => Ok(Done { reply, deferred }),
         Err(CommitError::Conflict) => Err(Attempt::Conflict),
         Err(CommitError::AlreadyHandled) => Err(CallError::AlreadyHandled.into()),

@@ -123,8 +123,10 @@ impl<'a> Channel<'a> {
         };
         let mut operation = self.operation("receive", std::slice::from_ref(&event.plugin));
         operation.insert("title".into(), event.name.clone().into());
-        if let Some(sentence) = &event.on_failure {
-            operation.insert("description".into(), format!("If the server fails: {sentence:?}.").into());
+        let on_failure = event.on_failure.as_ref().map(|sentence| format!("If the server fails: {sentence:?}."));
+        let about: Vec<_> = on_failure.into_iter().chain(event.once()).collect();
+        if !about.is_empty() {
+            operation.insert("description".into(), about.join(" ").into());
         }
         operation.insert("messages".into(), json!([message]));
         let reply = json!({ "channel": operation["channel"], "messages": [reply, self.reference(REFUSED)] });

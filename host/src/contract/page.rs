@@ -138,6 +138,9 @@ impl Page<'_> {
         if let Some(sentence) = &event.on_failure {
             self.raw("<br><small>if that fails: ").text(sentence).raw("</small>");
         }
+        if let Some(field) = &event.once {
+            self.raw("<br><small>once for each ").text(field).raw("</small>");
+        }
         self.payload(&event.payload);
         match &event.reply {
             Some(reply) => self.payload(reply),

@@ -35,6 +35,7 @@ fn plugin(name: &str, door: Option<Door>, event: &str, payload: &Value) -> Manif
             payload: payload.to_string(),
             reply: Some(json!({"type": "integer"}).to_string()),
             on_failure: Some("Could not".into()),
+            once: Some("sentBy".into()),
         }],
         emits: vec![EmittedEvent { namespace: namespace(), name: "said".into(), payload: payload.to_string() }],
         topics: vec![],
@@ -84,7 +85,7 @@ fn typescript_has_the_types_of_both_directions() {
         "  \"auth:refresh\": (payload: FreshToken, ack?: (reply: Done | Refused) => void) => void;",
         "  said: (payload: Said | number) => void;",
         "  \"/course/{id}\": { clientToServer: CourseClientToServerEvents; serverToClient: CourseServerToClientEvents };",
-        "/** Handled by alpha@1.2.3. If that fails: \"Could not\". */",
+        "/** Handled by alpha@1.2.3. If that fails: \"Could not\". Sent again with the same sentBy, it takes effect once and gets the first reply again. */",
     ] {
         assert!(text.contains(line), "{line}\nnot in\n{text}");
     }
@@ -129,9 +130,15 @@ fn the_page_and_the_document_list_the_tokens_claims() {
 #[test]
 fn the_page_escapes_texts() {
     let page = page::render(&two(), &reading());
-    for text in
-        ["/course/{id}", "Please &lt;sign&gt; in", "Admins &amp; co", "&lt;b&gt;what&lt;/b&gt;", "alpha@1.2.3", "Could not"]
-    {
+    for text in [
+        "/course/{id}",
+        "Please &lt;sign&gt; in",
+        "Admins &amp; co",
+        "&lt;b&gt;what&lt;/b&gt;",
+        "alpha@1.2.3",
+        "Could not",
+        "once for each sentBy",
+    ] {
         assert!(page.contains(text), "{text}");
     }
     assert!(!page.contains("<sign>") && !page.contains("<b>") && !page.contains("<script"));

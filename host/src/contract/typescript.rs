@@ -102,10 +102,15 @@ fn interfaces(namespace: &Namespace, types: &BTreeMap<String, Value>, text: &mut
 
 impl Handled {
     fn about(&self) -> String {
-        match &self.on_failure {
-            Some(sentence) => format!("Handled by {}. If that fails: {}.", self.plugin, quoted(sentence)),
-            None => format!("Handled by {}.", self.plugin),
+        let mut about = format!("Handled by {}.", self.plugin);
+        if let Some(sentence) = &self.on_failure {
+            about.push_str(&format!(" If that fails: {}.", quoted(sentence)));
         }
+        if let Some(once) = self.once() {
+            about.push(' ');
+            about.push_str(&once);
+        }
+        about
     }
 
     /// The function type for `socket.io-client`. The acknowledgement is optional.

@@ -80,7 +80,7 @@ async fn settle(
 
 /// Renames keys, unless the new key exists.
 async fn rename(storage: &dyn Storage, plugin: &PluginName, pairs: Vec<(String, String)>) -> Result<(usize, usize), Unavailable> {
-    let (mut set, mut bytes, mut moved, mut stay) = (empty(plugin), 0, 0, 0);
+    let (mut set, mut bytes, mut moved, mut stay) = (WriteSet::new(plugin.clone()), 0, 0, 0);
     for (new, old) in pairs {
         let Some(value) = storage.get(plugin, &old).await? else { continue };
         if storage.get(plugin, &new).await?.is_some() {
@@ -88,7 +88,7 @@ async fn rename(storage: &dyn Storage, plugin: &PluginName, pairs: Vec<(String, 
             continue;
         }
         if bytes + value.len() > BATCH_BYTES {
-            commit(storage, std::mem::replace(&mut set, empty(plugin))).await?;
+            commit(storage, std::mem::replace(&mut set, WriteSet::new(plugin.clone()))).await?;
             bytes = 0;
         }
         bytes += value.len();
@@ -98,17 +98,6 @@ async fn rename(storage: &dyn Storage, plugin: &PluginName, pairs: Vec<(String, 
     }
     commit(storage, set).await?;
     Ok((moved, stay))
-}
-
-fn empty(plugin: &PluginName) -> WriteSet {
-    WriteSet {
-        plugin: plugin.clone(),
-        reads: Vec::new(),
-        writes: Vec::new(),
-        messages: Vec::new(),
-        handled: Vec::new(),
-        begun: None,
-    }
 }
 
 async fn commit(storage: &dyn Storage, set: WriteSet) -> Result<(), Unavailable> {
@@ -139,11 +128,11 @@ mod tests {
         let count = BATCH * 2 + 7;
         for n in 0..count {
             let writes = vec![Write::Put { key: format!("inbox/user/u{n:04}"), value: vec![b'x'; 9000].into() }];
-            storage.commit(WriteSet { writes, ..empty(&plugin) }, Box::pin(async {})).await.unwrap();
+            storage.commit(WriteSet { writes, ..WriteSet::new(plugin.clone()) }, Box::pin(async {})).await.unwrap();
         }
         let others = [("inbox/of/a%2Fb/u0003", "taken"), ("inbox/users", "another prefix")];
         let writes = others.map(|(key, value)| Write::Put { key: key.into(), value: value.into() }).into();
-        storage.commit(WriteSet { writes, ..empty(&plugin) }, Box::pin(async {})).await.unwrap();
+        storage.commit(WriteSet { writes, ..WriteSet::new(plugin.clone()) }, Box::pin(async {})).await.unwrap();
 
         assert_eq!(settle(&storage, &plugin, &keys, None).await.unwrap(), (0, count));
         assert_eq!(settle(&storage, &plugin, &keys, Some("a/b")).await.unwrap(), (count - 1, 1));

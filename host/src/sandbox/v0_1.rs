@@ -54,7 +54,6 @@ equal! { new => old:
 
 equal! { old => new:
     record Failure { message }
-    record HandledEvent { namespace, name, payload, reply, on_failure }
     record EmittedEvent { namespace, name, payload }
     record RoomPattern { namespace, pattern }
     enum TokenPolicy { Optional, Required }
@@ -72,6 +71,13 @@ impl From<old::Door> for new::Door {
 impl From<old::Namespace> for new::Namespace {
     fn from(namespace: old::Namespace) -> Self {
         Self { path: namespace.path, door: namespace.door.map(Into::into) }
+    }
+}
+
+impl From<old::HandledEvent> for new::HandledEvent {
+    fn from(event: old::HandledEvent) -> Self {
+        let old::HandledEvent { namespace, name, payload, reply, on_failure } = event;
+        Self { namespace, name, payload, reply, on_failure, once: None }
     }
 }
 

@@ -3,6 +3,7 @@
 //! never shares its directory with a second process.
 
 mod export;
+mod first_replies;
 mod open;
 mod probe;
 mod readers;
@@ -32,6 +33,7 @@ use crate::clock::Clock;
 use crate::names::PluginName;
 
 pub(super) use self::export::{Entry, Export};
+pub(super) use self::first_replies::Row as FirstReplyRow;
 pub use self::open::OpenError;
 
 /// The embedded storage.
@@ -109,6 +111,15 @@ impl Storage for Embedded {
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<(String, u64)>, Unavailable>> {
         Box::pin(async move { self.readers.handled_after(plugin, after, limit) })
+    }
+
+    fn first_reply<'a>(
+        &'a self,
+        owner: &'a str,
+        key: &'a str,
+        since_ms: u64,
+    ) -> BoxFuture<'a, Result<Option<Bytes>, Unavailable>> {
+        Box::pin(async move { self.readers.first_reply(owner, key, since_ms) })
     }
 
     fn hand_over(&self, all: HandOver) -> BoxFuture<'_, Result<(), Unavailable>> {

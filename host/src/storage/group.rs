@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 
-use super::{CommitError, Fingerprint, HandledId, OutboxMessage, Write, WriteSet, counter_value};
+use super::{CommitError, Fingerprint, FirstReply, HandledId, OutboxMessage, Write, WriteSet, counter_value};
 use crate::names::PluginName;
 
 pub(super) type Key = (PluginName, String);
@@ -18,6 +18,9 @@ pub(super) trait Before {
     fn value(&self, key: &Key) -> Result<Option<Bytes>, Self::Error>;
 
     fn is_handled(&self, handled: &HandledId) -> Result<bool, Self::Error>;
+
+    /// Whether an earlier reply is stored, and not too old.
+    fn is_replied(&self, reply: &FirstReply) -> Result<bool, Self::Error>;
 }
 
 /// The sets of one transaction, before they are written.
@@ -28,6 +31,9 @@ pub(super) struct Group<'a, B> {
     /// The values of keys after the sets so far; none if deleted. Contains only keys that a set wrote.
     values: Values,
     handled: HashSet<HandledId>,
+    first_replies: Vec<(PluginName, FirstReply)>,
+    /// Their owners and keys.
+    replied: HashSet<(String, String)>,
     messages: Vec<(u64, OutboxMessage)>,
 }
 
@@ -37,11 +43,14 @@ pub(super) struct Written {
     pub(super) values: Vec<(Key, Option<Bytes>)>,
     pub(super) messages: Vec<(u64, OutboxMessage)>,
     pub(super) handled: HashSet<HandledId>,
+    /// In the order of their sets.
+    pub(super) first_replies: Vec<(PluginName, FirstReply)>,
 }
 
 impl<'a, B: Before> Group<'a, B> {
     pub(super) fn new(before: B, next: &'a mut u64) -> Self {
-        Self { before, next, values: HashMap::new(), handled: HashSet::new(), messages: Vec::new() }
+        let (values, handled, replied) = (HashMap::new(), HashSet::new(), HashSet::new());
+        Self { before, next, values, handled, first_replies: Vec::new(), replied, messages: Vec::new() }
     }
 
     pub(super) fn number(&mut self) -> u64 {
@@ -57,6 +66,12 @@ impl<'a, B: Before> Group<'a, B> {
                 return Ok(Err(CommitError::AlreadyHandled));
             }
         }
+        let replied = set.first_reply.as_ref().map(|reply| (reply.owner.clone(), reply.key.clone()));
+        if let (Some(reply), Some(names)) = (&set.first_reply, &replied)
+            && (self.replied.contains(names) || self.before.is_replied(reply)?)
+        {
+            return Ok(Err(CommitError::Conflict));
+        }
         let plugin = set.plugin;
         for (key, read) in set.reads {
             let now = self.value(&(plugin.clone(), key))?;
@@ -70,6 +85,8 @@ impl<'a, B: Before> Group<'a, B> {
         };
         self.values.extend(values);
         self.handled.extend(set.handled);
+        self.replied.extend(replied);
+        self.first_replies.extend(set.first_reply.map(|reply| (plugin, reply)));
         for message in set.messages {
             self.publish(message);
         }
@@ -85,7 +102,7 @@ impl<'a, B: Before> Group<'a, B> {
     pub(super) fn finish(self) -> Written {
         let mut values: Vec<_> = self.values.into_iter().collect();
         values.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-        Written { values, messages: self.messages, handled: self.handled }
+        Written { values, messages: self.messages, handled: self.handled, first_replies: self.first_replies }
     }
 
     /// The values that a set writes.

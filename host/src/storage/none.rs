@@ -55,6 +55,10 @@ impl Storage for NoStorage {
         unavailable()
     }
 
+    fn first_reply<'a>(&'a self, _: &'a str, _: &'a str, _: u64) -> BoxFuture<'a, Result<Option<Bytes>, Unavailable>> {
+        Box::pin(async { Ok(None) })
+    }
+
     fn hand_over(&self, _: HandOver) -> BoxFuture<'_, Result<(), Unavailable>> {
         unavailable()
     }

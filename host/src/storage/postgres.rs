@@ -3,6 +3,7 @@
 //! failed, and never writes a group twice.
 
 mod connection;
+mod first_replies;
 mod import;
 mod listener;
 mod migrations;
@@ -150,6 +151,15 @@ impl Storage for Postgres {
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<(String, u64)>, Unavailable>> {
         Box::pin(self.readers.handled_after(plugin, after, limit))
+    }
+
+    fn first_reply<'a>(
+        &'a self,
+        owner: &'a str,
+        key: &'a str,
+        since_ms: u64,
+    ) -> BoxFuture<'a, Result<Option<Bytes>, Unavailable>> {
+        Box::pin(self.readers.first_reply(owner, key, since_ms))
     }
 
     fn hand_over(&self, all: HandOver) -> BoxFuture<'_, Result<(), Unavailable>> {

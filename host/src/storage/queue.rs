@@ -102,7 +102,7 @@ impl Queue {
         if let Err(invalid) = set.check() {
             return Box::pin(std::future::ready(Err(invalid.into())));
         }
-        let bytes = set.bytes();
+        let bytes = set.bytes() + set.first_reply.as_ref().map_or(0, |reply| reply.bytes() as usize);
         let done = self.submit(Job::Set(set, effects), bytes);
         Box::pin(async move { done.await.map(drop) })
     }

@@ -33,6 +33,8 @@ pub struct Stats {
     pub effects_panicked: u64,
     /// Dead letters that were removed because there were too many.
     pub dead_letters_dropped: u64,
+    /// First replies that were deleted before their time because there were too many.
+    pub first_replies_dropped: u64,
     /// Copies of the log into the database, and failed ones.
     pub checkpoints: u64,
     pub checkpoints_failed: u64,
@@ -99,6 +101,7 @@ pub(super) struct Counters {
     pub(super) groups_failed: AtomicU64,
     pub(super) effects_panicked: AtomicU64,
     pub(super) dead_letters_dropped: AtomicU64,
+    pub(super) first_replies_dropped: AtomicU64,
     pub(super) checkpoints: AtomicU64,
     pub(super) checkpoints_failed: AtomicU64,
     pub(super) log_bytes: AtomicU64,
@@ -137,6 +140,7 @@ impl Counters {
             failing: self.writing.is_failing(),
             effects_panicked: read(&self.effects_panicked),
             dead_letters_dropped: read(&self.dead_letters_dropped),
+            first_replies_dropped: read(&self.first_replies_dropped),
             checkpoints: read(&self.checkpoints),
             checkpoints_failed: read(&self.checkpoints_failed),
             log_bytes: read(&self.log_bytes),

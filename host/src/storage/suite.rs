@@ -3,6 +3,7 @@
 
 mod blobs;
 mod effects;
+mod first_replies;
 mod keys;
 mod outbox;
 
@@ -48,6 +49,9 @@ macro_rules! suite {
             keys_are_listed_in_pages,
             handed_over_rows_move_to_the_other_plugin,
             a_hand_over_keeps_rows_that_the_other_plugin_has,
+            a_first_reply_is_stored_once,
+            a_first_reply_that_is_too_old_is_replaced,
+            past_their_bytes_the_oldest_first_replies_are_dropped,
             limits_hold_at_the_limit,
         );
     };
@@ -63,6 +67,7 @@ macro_rules! suite {
 }
 pub(crate) use blobs::*;
 pub(crate) use effects::*;
+pub(crate) use first_replies::*;
 pub(crate) use keys::*;
 pub(crate) use outbox::*;
 pub(crate) use suite;

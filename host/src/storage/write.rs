@@ -45,6 +45,8 @@ pub struct WriteSet {
     pub messages: Vec<OutboxMessage>,
     /// The bus messages that this set handles, usually one. If any was handled before, nothing of the set is written.
     pub handled: Vec<HandledId>,
+    /// The reply that the event of this set gets, for repeats of the event. If one is stored already, the set is a conflict.
+    pub first_reply: Option<FirstReply>,
     /// Set to the time at which the set's group begins to be written, if the caller asks.
     pub begun: Option<Arc<OnceLock<Instant>>>,
 }
@@ -100,6 +102,38 @@ pub struct OutboxRow {
 pub struct HandledId {
     pub plugin: PluginName,
     pub id: String,
+}
+
+/// The reply to an event that takes effect once. It belongs to the host, and counts for no plugin's size.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FirstReply {
+    /// The user, within the tenant.
+    pub owner: String,
+    /// The event and its idempotency key. Unique for each owner.
+    pub key: String,
+    pub reply: Bytes,
+    pub bounds: FirstReplyBounds,
+}
+
+/// How many replies are kept. Past a limit of bytes the oldest are deleted, except the newest one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FirstReplyBounds {
+    /// Replies that were stored before are as good as absent, and are deleted. From `Clock::before_ms`.
+    pub since_ms: u64,
+    /// Of one owner.
+    pub owner_bytes: u64,
+    /// Of all owners, for the events of one plugin.
+    pub plugin_bytes: u64,
+}
+
+impl FirstReply {
+    /// The bytes that a row takes besides its texts: numbers and indexes.
+    const ROW_BYTES: usize = 128;
+
+    /// Its bytes, as limited by its bounds.
+    pub fn bytes(&self) -> u64 {
+        (Self::ROW_BYTES + self.owner.len() + self.key.len() + self.reply.len()) as u64
+    }
 }
 
 /// Rows to move from one plugin to another: all or none. Rows that the second plugin already has are not moved.
@@ -280,7 +314,8 @@ impl OutboxMessage {
 impl WriteSet {
     /// An empty set.
     pub fn new(plugin: PluginName) -> Self {
-        Self { plugin, reads: Vec::new(), writes: Vec::new(), messages: Vec::new(), handled: Vec::new(), begun: None }
+        let (reads, writes, messages, handled) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { plugin, reads, writes, messages, handled, first_reply: None, begun: None }
     }
 
     /// Its bytes, as limited by [`MAX_SET_BYTES`].

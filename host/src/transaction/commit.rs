@@ -9,7 +9,7 @@ use super::services::Services;
 use crate::budgets::quota::{Passed, Usage};
 use crate::names::PluginName;
 use crate::rooms::{Send, To};
-use crate::storage::{CommitError, HandledId, WriteSet};
+use crate::storage::{CommitError, FirstReply, HandledId, WriteSet};
 use crate::telemetry::traces::Span;
 
 /// Commits the effects of a call. Without writes, this usually completes without waiting.
@@ -18,10 +18,11 @@ pub async fn commit(
     plugin: &PluginName,
     effects: Effects,
     handled: Vec<HandledId>,
+    first_reply: Option<FirstReply>,
     trace: Option<&Span>,
 ) -> Result<(), CommitError> {
     let joins = effects.live.iter().any(Live::joins);
-    if !effects.is_durable() && handled.is_empty() {
+    if !effects.is_durable() && handled.is_empty() && first_reply.is_none() {
         apply_traced(services, effects.live, trace).await;
         if joins {
             services.rooms.settled().await;
@@ -32,7 +33,7 @@ pub async fn commit(
     let traced = trace.map(|trace| Traced::begin(trace, writes.len(), messages.len()));
     let publishes = !messages.is_empty();
     let begun = traced.as_ref().map(|traced| traced.begun.clone());
-    let set = WriteSet { plugin: plugin.clone(), reads, writes, messages, handled, begun };
+    let set = WriteSet { plugin: plugin.clone(), reads, writes, messages, handled, first_reply, begun };
     let then = {
         let (services, span) = (services.clone(), traced.as_ref().map(|traced| traced.span.clone()));
         Box::pin(async move { apply_traced(&services, live, span.as_deref()).await })

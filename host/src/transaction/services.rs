@@ -1,10 +1,12 @@
 //! The parts of the host that calls use.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use super::limits;
+use super::onces::{self, Onces};
 use crate::budgets::buckets::Budgets;
 use crate::budgets::quota::Quotas;
 use crate::budgets::shares::Shares;
@@ -37,6 +39,7 @@ pub struct Services {
     pub limits: limits::Config,
     pub quotas: Quotas,
     pub shares: Shares,
+    pub onces: Onces,
     /// `auth.default_tenant`
     pub default_tenant: Option<Arc<str>>,
 }
@@ -71,6 +74,7 @@ impl Services {
             limits: self.limits.clone(),
             quotas: Quotas::default(),
             shares: Shares::default(),
+            onces: Onces::new(onces::Config { keep: Duration::ZERO, ..onces::Config::default() }),
             default_tenant: self.default_tenant.clone(),
         }))
     }

@@ -32,6 +32,8 @@ pub(crate) struct Event {
     pub(crate) reply: Option<LitStr>,
     pub(crate) invalid: Option<LitStr>,
     pub(crate) on_failure: Option<LitStr>,
+    /// The payload's field that is its idempotency key.
+    pub(crate) once: Option<LitStr>,
 }
 
 /// The handlers that a method's attributes make of it. Removes those attributes.
@@ -82,8 +84,17 @@ fn event(given: &mut Arguments) -> syn::Result<Event> {
         reply,
         invalid: given.string("invalid")?,
         on_failure: given.string("on_failure")?,
+        once: once(given)?,
         name,
     })
+}
+
+fn once(given: &mut Arguments) -> syn::Result<Option<LitStr>> {
+    let Some(field) = given.string("once")? else { return Ok(None) };
+    if (1..=64).contains(&field.value().len()) {
+        return Ok(Some(field));
+    }
+    Err(syn::Error::new(field.span(), "expected the name of the payload's field, 1 to 64 bytes"))
 }
 
 fn schedule(given: &mut Arguments) -> syn::Result<Call> {
@@ -144,6 +155,9 @@ fn check(handler: &Handler) -> syn::Result<()> {
     match (call, &signature.answer) {
         (Call::Event(event), Answer::Done) if event.reply.is_some() => {
             Err(syn::Error::new(signature.name.span(), "`reply` wants a handler that returns `Result<Reply>`"))
+        }
+        (Call::Event(event), _) if event.once.is_some() && signature.payloads().next().is_none() => {
+            Err(syn::Error::new(signature.name.span(), "`once` wants a handler with a payload, which has the field"))
         }
         _ => Ok(()),
     }

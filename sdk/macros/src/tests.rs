@@ -55,11 +55,16 @@ fn a_signature_that_does_not_fit_its_call_is_an_error() {
     on("#[on] fn f() -> Result<()> {}", "expected the event's name in quotes");
     on(
         r#"#[on("a", replyy)] fn f() -> Result<()> {}"#,
-        "unknown key `replyy`; known here: reply, namespace, namespaces, invalid, on_failure",
+        "unknown key `replyy`; known here: reply, namespace, namespaces, invalid, on_failure, once",
     );
     on(r#"#[on("a")] fn f() -> u32 {}"#, "expected `Result<()>` or `Result<Reply>`");
     on(r#"#[on("a")] fn f() {}"#, "expected `Result<()>` or `Result<Reply>`");
     on(r#"#[on("a", reply)] fn f() -> Result<()> {}"#, "`reply` wants a handler that returns `Result<Reply>`");
+    let field = "expected the name of the payload's field, 1 to 64 bytes";
+    on(r#"#[on("a", once = "")] fn f(a: A) -> Result<()> {}"#, field);
+    on(r#"#[on("a", once)] fn f(a: A) -> Result<()> {}"#, "expected `once = …`");
+    let payload = "`once` wants a handler with a payload, which has the field";
+    on(r#"#[on("a", once = "id")] fn f(who: &User) -> Result<()> {}"#, payload);
     on(r#"#[on("a")] async fn f() -> Result<()> {}"#, "a handler is not async: every import answers at once");
     let state = "expected `&self`: a plugin keeps no state, it may be replaced at any time";
     on(r#"#[on("a")] fn f(&mut self) -> Result<()> {}"#, state);

@@ -18,7 +18,9 @@ use super::{
     call::{self, About, Call, Scoped},
     fail,
     identity::roles,
-    names, std_time, types,
+    names,
+    once::Once,
+    std_time, types,
     world::{LogLine, Queued, Socket},
 };
 use crate::{
@@ -141,12 +143,16 @@ pub(super) fn event<P: Plugin>(world: &Shared, socket: u64, name: &str, args: &s
     if names::json(args).is_err() {
         return Err(Refusal::new(RefusalCode::Invalid, "Invalid payload"));
     }
-    let (event, on_failure) = {
+    let (event, on_failure, once) = {
         let mut world = world.borrow_mut();
         let place = world.place(&about.namespace).map(|place| place.path.clone()).unwrap_or_default();
         let known = world.description.events.iter().find(|event| event.namespace == place && event.name == name);
         let Some(known) = known.cloned() else { return Err(Refusal::not_found("Unknown event")) };
-        (handler::Event { id: world.next_id(), name: name.to_owned(), args: args.to_owned() }, known.on_failure)
+        let once = known.once.map_or(Ok(None), |field| Once::of(&about, name, args, &field))?;
+        if let Some(reply) = once.as_ref().and_then(|once| world.repeat(once, socket)) {
+            return Ok(reply);
+        }
+        (handler::Event { id: world.next_id(), name: name.to_owned(), args: args.to_owned() }, known.on_failure, once)
     };
     let ran = twice::<P, _>(world, Some(&about), None, name, |plugin| plugin.on_event(caller(&about), event.clone()));
     let answer = match ran {
@@ -158,6 +164,9 @@ pub(super) fn event<P: Plugin>(world: &Shared, socket: u64, name: &str, args: &s
                 Some(sentence) if refusal.code == RefusalCode::Unavailable => Refusal { message: sentence, ..refusal },
                 _ => refusal,
             };
+            if let (Ok(()), Some(once)) = (&committed, once) {
+                world.borrow_mut().remember(once, reply.clone(), &call);
+            }
             committed.map(|()| reply).map_err(sentence)
         }
     };

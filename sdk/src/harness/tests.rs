@@ -3,6 +3,7 @@
 mod attribute;
 mod bus;
 mod determinism;
+mod once;
 mod parts;
 mod presence;
 mod tenancy;

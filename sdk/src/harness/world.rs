@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::{
     call::{Call, Effect, Scoped, To},
     imports, names,
+    once::{FirstReply, Once},
     presence::{self, Presence},
 };
 use crate::{
@@ -83,6 +84,7 @@ pub(crate) struct World {
     pub(crate) sockets: BTreeMap<u64, Socket>,
     pub(crate) store: BTreeMap<String, Vec<u8>>,
     pub(crate) storage_down: bool,
+    pub(crate) first_replies: BTreeMap<Once, FirstReply>,
     pub(crate) budgets: BTreeMap<(String, Scoped), Bucket>,
     pub(crate) timers: BTreeMap<Scoped, Waiting>,
     pub(crate) schedules: BTreeMap<String, (u64, u64)>,
@@ -112,6 +114,7 @@ impl World {
             sockets: BTreeMap::new(),
             store: BTreeMap::new(),
             storage_down: false,
+            first_replies: BTreeMap::new(),
             budgets: BTreeMap::new(),
             timers: BTreeMap::new(),
             bus: VecDeque::new(),

@@ -32,6 +32,7 @@ fn description() -> Description {
         payload: "true".into(),
         reply: None,
         on_failure: Some("x".repeat(MAX_SENTENCE)),
+        once: Some("k".repeat(MAX_FIELD)),
     };
     let emit = |n| exports::EmittedEvent { namespace: "/0".into(), name: format!("e{n}"), payload: "true".into() };
     let schedule = |n| Schedule { key: format!("s{n}"), every_ms: MIN_EVERY_MS, scope: exports::ScheduleScope::Once };
@@ -85,6 +86,11 @@ fn a_description_beyond_a_limit_is_refused() {
         let mut description = description();
         longer(&mut description);
         assert!(matches!(check(description), Err(ManifestError::LongSentence(_))));
+    }
+    for field in [String::new(), "k".repeat(MAX_FIELD + 1)] {
+        let mut description = description();
+        description.events[0].once = Some(field);
+        assert!(matches!(check(description), Err(ManifestError::Once { .. })));
     }
 }
 

@@ -23,6 +23,7 @@ pub(super) const FIXED: &[(&str, &str, &str, &str)] = &[
     ("versions of a plugin with metrics", "8, besides those that serve", "the oldest version's metrics are removed", ""),
     ("bytes of a log line of a plugin", "8 KiB", "the line is cut", ""),
     ("depth of a packet's JSON; bytes of an event's name", "64; 256", "the event is refused with `invalid`", "events_refused"),
+    ("characters of an idempotency key (`once`)", "64", "the event is refused with `invalid`", ""),
     ("roles, audiences, claims of a token", "64, 16, 64", "the token is refused", "socket_connects_refused"),
     ("upgrades to websocket of one connection at a time", "1", "the second websocket is closed", "upgrades_failed"),
     ("namespaces of one connection; bytes of the name of one", "64; 512", "the connection is closed", "socket_disconnects"),

@@ -78,10 +78,10 @@ impl Session {
             routes.namespace(&caller.namespace).and_then(|route| {
                 let event = route.event(&name)?;
                 let wants_connect = route.connect.iter().any(|deployed| deployed.id == event.deployed.id);
-                Some((event.deployed.clone(), event.on_failure.clone(), wants_connect))
+                Some((event.deployed.clone(), event.on_failure.clone(), event.once.clone(), wants_connect))
             })
         };
-        let Some((deployed, on_failure, wants_connect)) = found else {
+        let Some((deployed, on_failure, once, wants_connect)) = found else {
             return self.refuse(&name, ack, &Refusal::new(Code::NotFound, "Unknown event"), "unknown");
         };
         let limit = self.gateway.limits.plugin_events;
@@ -102,7 +102,7 @@ impl Session {
         // Without a tap this costs one load, and no read of the clock.
         let tapped = services.rooms.taps.is_on().then(Instant::now);
         let mut cpu = Duration::ZERO;
-        let job = Job::Event { caller: &caller, event: &event, peer: self.permit.peer };
+        let job = Job::Event { caller: &caller, event: &event, peer: self.permit.peer, once: once.as_deref() };
         let called = call_metered(services, &deployed, job, span.as_ref(), &mut cpu).await;
         self.charge_cpu(cpu);
         let result = called.map_err(|error| refusal_of(error, on_failure.as_deref()));

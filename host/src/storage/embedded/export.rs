@@ -8,7 +8,7 @@ use rusqlite::{Connection, OpenFlags, Result, Row, params};
 
 use super::super::{DeadLetterRow, HandledId, OutboxRow};
 use super::open::{self, DirLock, FILE, OpenError};
-use super::{readers, rows};
+use super::{FirstReplyRow, first_replies, readers, rows};
 use crate::names::PluginName;
 
 /// Rows that are read at a time, so that their values fit into memory.
@@ -66,6 +66,11 @@ impl Export {
             Ok((HandledId { plugin: rows::plugin(row, 0)?, id: row.get(1)? }, row.get::<_, i64>(2)?.unsigned_abs()))
         };
         self.db.prepare_cached(sql)?.query_map(params![plugin, id, PAGE], handled)?.collect()
+    }
+
+    /// The page of first replies after an id.
+    pub(in super::super) fn first_replies(&self, after: i64) -> Result<Vec<FirstReplyRow>> {
+        first_replies::after(&self.db, after, PAGE)
     }
 
     pub(in super::super) fn outbox(&self, after: u64) -> Result<Vec<OutboxRow>> {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 
 use super::super::Config;
+use super::first_replies;
 use super::rows::Sequence;
 use crate::private;
 
@@ -23,7 +24,7 @@ const LOCK: &str = "storage.lock";
 pub(super) const PAGE: usize = 4096;
 
 /// The most prepared statements of a connection: more than there are.
-pub(super) const STATEMENTS: usize = 48;
+pub(super) const STATEMENTS: usize = 64;
 
 const SCHEMA: &str = "
 CREATE TABLE entries (plugin TEXT NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL, PRIMARY KEY (plugin, key)) STRICT, WITHOUT ROWID;
@@ -175,13 +176,23 @@ fn create(db: &mut Connection) -> rusqlite::Result<()> {
         transaction.pragma_update(None, "user_version", FORMAT)?;
     }
     transaction.execute_batch(TRACES)?;
+    transaction.execute_batch(first_replies::TABLE)?;
     transaction.commit()
 }
 
 /// Adds empty in-memory tables to a read-only connection if its file lacks them.
 pub(super) fn stand_in(db: &Connection) -> rusqlite::Result<()> {
+    let is_absent = |table: &str| {
+        db.prepare("SELECT 1 FROM sqlite_schema WHERE name = ?1")
+            .and_then(|mut named| named.exists([table]))
+            .map(|exists| !exists)
+    };
+    if is_absent("first_replies")? {
+        let table = first_replies::TABLE.split_once(';').map_or("", |(table, _)| table);
+        db.execute_batch(&table.replacen("TABLE", "TEMP TABLE", 1))?;
+    }
     for table in TRACE_TABLES {
-        if !db.prepare("SELECT 1 FROM sqlite_schema WHERE name = ?1")?.exists([table])? {
+        if is_absent(table)? {
             db.execute_batch(&format!("CREATE TEMP TABLE {table} (seq INTEGER PRIMARY KEY, parent TEXT NOT NULL) STRICT"))?;
         }
     }

@@ -7,6 +7,7 @@ use parking_lot::{Mutex, MutexGuard};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Result, params};
 
 use super::super::{Config, DeadLetter, DeadLetterRow, MAX_SCAN_BYTES, OutboxRow, Unavailable, prefix_end};
+use super::first_replies;
 use super::open::{self, OpenError, STATEMENTS};
 use super::rows::{self, signed};
 use crate::names::PluginName;
@@ -85,6 +86,10 @@ impl Readers {
             })?;
             handled.collect()
         })
+    }
+
+    pub(super) fn first_reply(&self, owner: &str, key: &str, since_ms: u64) -> std::result::Result<Option<Bytes>, Unavailable> {
+        self.read(|db| first_replies::get(db, owner, key, since_ms))
     }
 
     pub(super) fn size(&self, plugin: &PluginName) -> std::result::Result<u64, Unavailable> {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
 use super::super::group::{Before, Key, Written};
-use super::super::{DeadLetter, HandOver, HandledId, OutboxMessage, OutboxRow};
+use super::super::{DeadLetter, FirstReply, HandOver, HandledId, OutboxMessage, OutboxRow};
 use crate::names::PluginName;
 
 /// Sequence numbers that are reserved with one write, and skipped by a restart.
@@ -40,6 +40,11 @@ impl Before for Rows<'_> {
     fn is_handled(&self, handled: &HandledId) -> Result<bool> {
         let sql = "SELECT 1 FROM handled WHERE plugin = ?1 AND id = ?2";
         self.0.prepare_cached(sql)?.exists((handled.plugin.as_str(), &handled.id))
+    }
+
+    fn is_replied(&self, reply: &FirstReply) -> Result<bool> {
+        let sql = "SELECT 1 FROM first_replies WHERE owner = ?1 AND key = ?2 AND at_ms >= ?3";
+        self.0.prepare_cached(sql)?.exists(params![reply.owner, reply.key, signed(reply.bounds.since_ms)])
     }
 }
 

@@ -78,16 +78,17 @@ async fn commits_survive_a_restart() {
 }
 
 #[tokio::test]
-async fn a_file_without_trace_tables_gets_them() {
+async fn a_file_without_the_newer_tables_gets_them() {
     let dir = Dir::new();
     open(&dir.0, &Config::default()).close().await;
-    let old = "DROP TABLE outbox_traces; DROP TRIGGER letter_gone; DROP TABLE letter_traces;
+    let old = "DROP TABLE outbox_traces; DROP TRIGGER letter_gone; DROP TABLE letter_traces; DROP TABLE first_replies;
         INSERT INTO dead_letters VALUES (1, 'chat', 'no', 1, 'm0', 'a.b', NULL, NULL, '{}', 0, 1);
         INSERT INTO outbox VALUES (2, 'm0', 'a.b', NULL, NULL, '{}', 0, 1);
         UPDATE host SET value = 2 WHERE name = 'sequence'";
     database(&dir).execute_batch(old).unwrap();
     let export = Export::open(&dir.0).unwrap();
     assert_eq!((export.outbox(0).unwrap().len(), export.dead_letters(0).unwrap().len()), (1, 1), "it can be exported");
+    assert!(export.first_replies(0).unwrap().is_empty());
     drop(export);
     let storage = open(&dir.0, &Config::default());
     let traced = OutboxMessage { trace: Some("00-11-22-01".to_owned()), ..message("m1") };

@@ -156,12 +156,18 @@ impl Writer {
                 Work::Admin(Admin::RemoveBlob(name)) => (false, Ok(rows.remove_blob(&name)?)),
             });
         }
-        rows.write(&group.finish(), stamp_ms, forget_ms)?;
+        let written = group.finish();
+        rows.write(&written, stamp_ms, forget_ms)?;
+        let mut replies_dropped = 0;
+        for (plugin, reply) in &written.first_replies {
+            replies_dropped += rows.put_first_reply(plugin, reply, stamp_ms)?;
+        }
         let reserved = rows.reserve(&self.sequence)?;
         transaction.commit()?;
         self.sequence.reserved(reserved);
         self.outbox_done = outbox_done;
         count(&self.counters.dead_letters_dropped, dropped);
+        count(&self.counters.first_replies_dropped, replies_dropped);
         Ok(outcomes)
     }
 

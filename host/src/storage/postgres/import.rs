@@ -10,7 +10,7 @@ use super::super::embedded::{Entry, Export};
 use super::super::{Config, DeadLetterRow, Url, embedded};
 use super::connection::{Connector, Failed};
 use super::rows::{Messages, Writes, signed};
-use super::{OpenError, first, migrations};
+use super::{OpenError, first, first_replies, migrations};
 
 /// Why nothing was moved.
 #[derive(Debug, thiserror::Error)]
@@ -34,15 +34,17 @@ pub struct Moved {
     pub handled: u64,
     pub messages: u64,
     pub dead_letters: u64,
+    pub first_replies: u64,
     pub blobs: u64,
 }
 
 impl fmt::Display for Moved {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { entries, handled, messages, dead_letters, blobs } = self;
+        let Self { entries, handled, messages, dead_letters, first_replies, blobs } = self;
         write!(
             f,
-            "{entries} keys of plugins, {handled} handled ids, {messages} messages, {dead_letters} dead letters, {blobs} blobs"
+            "{entries} keys of plugins, {handled} handled ids, {messages} messages, {dead_letters} dead letters, \
+             {first_replies} first replies, {blobs} blobs"
         )
     }
 }
@@ -67,6 +69,7 @@ pub async fn import(dir: &Path, url: &Url, config: &Config) -> Result<Moved, Imp
     target.handled(&source, &mut moved).await?;
     target.messages(&source, &mut moved).await?;
     target.dead_letters(&source, &mut moved).await?;
+    target.first_replies(&source, &mut moved).await?;
     for blob in source.blob_names()? {
         let value = source.blob(&blob)?;
         client.execute(&target.writes.put_blob, &[&blob.as_bytes(), &value.as_ref()]).await.map_err(refused)?;
@@ -87,7 +90,7 @@ impl Target<'_> {
     async fn take_over(&self, source: &Export) -> Result<(), ImportError> {
         let taken = self.client.query_one(&self.writes.take, &[&signed(source.sequence()?)]).await;
         taken.map_err(|e| self.refused(e))?;
-        for table in ["entries", "handled", "outbox", "dead_letters", "blobs"] {
+        for table in ["entries", "handled", "outbox", "dead_letters", "first_replies", "blobs"] {
             let sql = format!("SELECT EXISTS (SELECT FROM hubbub_{table})");
             let row = self.client.query_one(&sql, &[]).await.map_err(|e| self.refused(e))?;
             if row.get(0) {
@@ -155,6 +158,16 @@ impl Target<'_> {
                 let put = self.writes.put_letter(self.client, *seq, *at_ms, letter).await;
                 moved.dead_letters += put.map_err(|e| self.refused(e))?;
             }
+        }
+    }
+
+    async fn first_replies(&self, source: &Export, moved: &mut Moved) -> Result<(), ImportError> {
+        let mut last = 0;
+        loop {
+            let page = source.first_replies(last)?;
+            let Some(row) = page.last() else { return Ok(()) };
+            last = row.id;
+            moved.first_replies += first_replies::import(self.client, self.writes, &page).await.map_err(|e| self.refused(e))?;
         }
     }
 

@@ -9,7 +9,7 @@ use super::connection::Failed;
 /// Each migrates a database from the format of its index to the next. A released one never changes: add a new one instead.
 ///
 /// Text from outside is stored as bytes: a PostgreSQL text cannot contain NUL, and its order depends on the collation.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     "
 CREATE TABLE hubbub_host (name text PRIMARY KEY, value bigint NOT NULL) WITH (fillfactor = 10);
 INSERT INTO hubbub_host VALUES ('format', 0), ('sequence', 0);
@@ -34,6 +34,15 @@ CREATE TABLE hubbub_blobs (name bytea PRIMARY KEY, value bytea NOT NULL);
 ",
     // Nodes of the previous format may still run: rows they write have no trace.
     "ALTER TABLE hubbub_dead_letters ADD COLUMN trace bytea",
+    // Each row holds running totals of bytes at its end, of its owner and of its plugin: a limit of bytes costs one comparison.
+    "
+CREATE TABLE hubbub_first_replies (
+    owner bytea NOT NULL, key bytea NOT NULL, plugin text COLLATE \"C\" NOT NULL, owner_end bigint NOT NULL,
+    plugin_end bigint NOT NULL, at_ms bigint NOT NULL, reply bytea NOT NULL, PRIMARY KEY (owner, key)
+);
+CREATE INDEX hubbub_first_replies_owner ON hubbub_first_replies (owner, owner_end);
+CREATE INDEX hubbub_first_replies_plugin ON hubbub_first_replies (plugin, plugin_end);
+",
 ];
 
 /// The lock that serializes nodes which start at the same time, one for each schema: `hubb` as a number, and the schema.

@@ -56,6 +56,11 @@ impl Readers {
         rows.first().map(|row| rows::bytes(row, 0)).transpose().map_err(unavailable)
     }
 
+    pub(super) async fn first_reply(&self, owner: &str, key: &str, since_ms: u64) -> Result<Option<Bytes>, Unavailable> {
+        let rows = self.ask(|reads| &reads.first_reply, &[&owner.as_bytes(), &key.as_bytes(), &signed(since_ms)]).await?;
+        rows.first().map(|row| rows::bytes(row, 0)).transpose().map_err(unavailable)
+    }
+
     pub(super) async fn get_many(&self, plugin: &PluginName, keys: &[String]) -> Result<Vec<Option<Bytes>>, Unavailable> {
         let wanted: Vec<&[u8]> = keys.iter().map(String::as_bytes).collect();
         let rows = self.ask(|reads| &reads.get_many, &[&plugin.as_str(), &wanted]).await?;

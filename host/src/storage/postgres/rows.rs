@@ -37,6 +37,7 @@ statements! {
             WHERE plugin = $1 AND key >= $2 AND key > $3 AND ($4::bytea IS NULL OR key < $4) ORDER BY key LIMIT $5",
         // Three columns: two would be counted as a key and its value.
         handled_after: "SELECT id, at_ms, plugin FROM hubbub_handled WHERE plugin = $1 AND id > $2 ORDER BY id LIMIT $3",
+        first_reply: "SELECT reply FROM hubbub_first_replies WHERE owner = $1 AND key = $2 AND at_ms >= $3",
         outbox: "SELECT seq, id, topic, key, tenant, data, hops, at_ms, trace
             FROM hubbub_outbox WHERE seq > $1 ORDER BY seq LIMIT $2",
         waiting: "SELECT count(*) FROM (SELECT 1 FROM hubbub_outbox WHERE seq > $1 AND topic = $2 LIMIT $3) AS rows",
@@ -69,6 +70,37 @@ statements! {
         put_handled: "INSERT INTO hubbub_handled SELECT k.*, $3::int8 FROM unnest($1::text[], $2::bytea[]) AS k",
         sweep_handled: "DELETE FROM hubbub_handled WHERE (plugin, id) IN
             (SELECT plugin, id FROM hubbub_handled WHERE at_ms < $1 ORDER BY at_ms LIMIT $2)",
+        replied: "SELECT k.n FROM unnest($1::bytea[], $2::bytea[], $3::int8[]) WITH ORDINALITY AS k (owner, key, since, n)
+            JOIN hubbub_first_replies r ON r.owner = k.owner AND r.key = k.key AND r.at_ms >= k.since",
+        // A reply that is too old is replaced, and is then the newest.
+        put_replies: "INSERT INTO hubbub_first_replies
+            SELECT k.owner, k.key, k.plugin,
+                coalesce((SELECT max(r.owner_end) FROM hubbub_first_replies r WHERE r.owner = k.owner), 0)
+                    + (sum(k.bytes) OVER (PARTITION BY k.owner ORDER BY k.n))::int8,
+                coalesce((SELECT max(r.plugin_end) FROM hubbub_first_replies r WHERE r.plugin = k.plugin), 0)
+                    + (sum(k.bytes) OVER (PARTITION BY k.plugin ORDER BY k.n))::int8,
+                $6::int8, k.reply
+            FROM unnest($1::bytea[], $2::bytea[], $3::text[], $4::int8[], $5::bytea[]) WITH ORDINALITY
+                AS k (owner, key, plugin, bytes, reply, n)
+            ON CONFLICT (owner, key) DO UPDATE SET plugin = excluded.plugin, owner_end = excluded.owner_end,
+                plugin_end = excluded.plugin_end, at_ms = excluded.at_ms, reply = excluded.reply",
+        cap_owners: "DELETE FROM hubbub_first_replies r USING (SELECT DISTINCT u.owner FROM unnest($1::bytea[]) AS u (owner)) k,
+            LATERAL (SELECT max(m.owner_end) AS at FROM hubbub_first_replies m WHERE m.owner = k.owner) newest
+            WHERE r.owner = k.owner AND r.owner_end <= newest.at - $2",
+        // By row id: a planner that does not know the limit of the inner query would read the whole table.
+        cap_plugins: "DELETE FROM hubbub_first_replies WHERE ctid = ANY (ARRAY(SELECT oldest.id
+            FROM (SELECT DISTINCT u.plugin FROM unnest($1::text[]) AS u (plugin)) k,
+            LATERAL (SELECT max(m.plugin_end) AS at FROM hubbub_first_replies m WHERE m.plugin = k.plugin) newest,
+            LATERAL (SELECT o.ctid AS id, o.plugin_end FROM hubbub_first_replies o WHERE o.plugin = k.plugin
+                ORDER BY o.plugin_end LIMIT $3) oldest
+            WHERE oldest.plugin_end <= newest.at - $2))",
+        sweep_replies: "DELETE FROM hubbub_first_replies WHERE ctid = ANY (ARRAY(SELECT oldest.id
+            FROM (SELECT DISTINCT u.plugin FROM unnest($1::text[]) AS u (plugin)) k,
+            LATERAL (SELECT o.ctid AS id, o.at_ms FROM hubbub_first_replies o WHERE o.plugin = k.plugin
+                ORDER BY o.plugin_end LIMIT $3) oldest
+            WHERE oldest.at_ms < $2))",
+        import_replies: "INSERT INTO hubbub_first_replies
+            SELECT * FROM unnest($1::bytea[], $2::bytea[], $3::text[], $4::int8[], $5::int8[], $6::int8[], $7::bytea[])",
         outbox_done: "DELETE FROM hubbub_outbox WHERE seq <= $1",
         letter: "INSERT INTO hubbub_dead_letters VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
             ON CONFLICT DO NOTHING",

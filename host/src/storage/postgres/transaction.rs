@@ -9,8 +9,9 @@ use tokio_postgres::{Error, Row};
 
 use super::super::group::{Before, Group, Key, Written};
 use super::super::queue::{Admin, Outcome, Work};
-use super::super::{HandledId, Write};
+use super::super::{FirstReply, HandledId, Write};
 use super::connection::{Connection, Failed};
+use super::first_replies;
 use super::rows::{self, Messages, Writes, signed};
 use crate::names::PluginName;
 
@@ -51,6 +52,7 @@ pub(super) struct Done {
     pub(super) outcomes: Vec<(bool, Outcome)>,
     pub(super) outbox_done: u64,
     pub(super) letters_dropped: usize,
+    pub(super) replies_dropped: usize,
     pub(super) handled: usize,
 }
 
@@ -58,6 +60,8 @@ pub(super) struct Done {
 struct Known {
     values: HashMap<Key, Bytes>,
     handled: HashSet<HandledId>,
+    /// Owners and keys of first replies.
+    replied: HashSet<(String, String)>,
 }
 
 impl Before for &Known {
@@ -70,6 +74,10 @@ impl Before for &Known {
     fn is_handled(&self, handled: &HandledId) -> Result<bool, Infallible> {
         Ok(self.handled.contains(handled))
     }
+
+    fn is_replied(&self, reply: &FirstReply) -> Result<bool, Infallible> {
+        Ok(!self.replied.is_empty() && self.replied.contains(&(reply.owner.clone(), reply.key.clone())))
+    }
 }
 
 /// Everything that the group may read or change, each once.
@@ -77,6 +85,7 @@ impl Before for &Known {
 struct Touched<'a> {
     keys: BTreeSet<(&'a PluginName, &'a str)>,
     handled: BTreeSet<(&'a PluginName, &'a str)>,
+    first_replies: Vec<&'a FirstReply>,
     /// The most numbers that are used.
     numbers: i64,
 }
@@ -96,6 +105,7 @@ impl<'a> Touched<'a> {
                         }
                     }
                     touched.numbers += set.messages.len() as i64;
+                    touched.first_replies.extend(&set.first_reply);
                     touched.handled.extend(set.handled.iter().map(|handled| (&handled.plugin, handled.id.as_str())));
                 }
                 Work::Admin(Admin::DeadLetter(_) | Admin::ReviveDeadLetter(_)) => touched.numbers += 1,
@@ -125,8 +135,13 @@ pub(super) async fn run(
     }
     let mut next = (taken - touched.numbers + 1).unsigned_abs();
     let mut group = Group::new(&known, &mut next);
-    let mut done =
-        Done { outcomes: Vec::with_capacity(work.len()), outbox_done: inputs.outbox_done, letters_dropped: 0, handled: 0 };
+    let mut done = Done {
+        outcomes: Vec::with_capacity(work.len()),
+        outbox_done: inputs.outbox_done,
+        letters_dropped: 0,
+        replies_dropped: 0,
+        handled: 0,
+    };
     for todo in work {
         let outcome = match todo {
             // The original is kept for another attempt.
@@ -141,7 +156,7 @@ pub(super) async fn run(
     let written = group.finish();
     done.handled = written.handled.len();
     *unconfirmed = Some(done.clone());
-    end(session, &written, inputs, &done).await?;
+    done.replies_dropped = end(session, &written, inputs, &done).await?;
     *unconfirmed = None;
     Ok(done)
 }
@@ -151,19 +166,25 @@ async fn begin(session: &Session, touched: &Touched<'_>, tag: Tag, again: bool) 
     let (client, writes) = (&session.connection.client, &session.writes);
     let (plugins, keys): (Vec<_>, Vec<_>) = touched.keys.iter().map(|(plugin, key)| (plugin.as_str(), key.as_bytes())).unzip();
     let (owners, ids): (Vec<_>, Vec<_>) = touched.handled.iter().map(|(plugin, id)| (plugin.as_str(), id.as_bytes())).unzip();
+    let repliers: Vec<_> = touched.first_replies.iter().map(|reply| reply.owner.as_bytes()).collect();
+    let replies: Vec<_> = touched.first_replies.iter().map(|reply| reply.key.as_bytes()).collect();
+    let since: Vec<_> = touched.first_replies.iter().map(|reply| signed(reply.bounds.since_ms)).collect();
     // Sent in this order, all before the first answer; each reads the state committed before it starts.
-    let (begun, taken, last, values, handled) = tokio::join!(biased;
+    let (begun, taken, last, values, handled, replied) = tokio::join!(biased;
         client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED"),
         async { client.query_one(&writes.take, &[&touched.numbers]).await },
         async { if again { client.query(&writes.last, &[&tag.writer.as_slice()]).await } else { nothing() } },
         async { if keys.is_empty() { nothing() } else { client.query(&writes.values, &[&plugins, &keys]).await } },
         async { if ids.is_empty() { nothing() } else { client.query(&writes.handled, &[&owners, &ids]).await } },
+        async {
+            if replies.is_empty() { nothing() } else { client.query(&writes.replied, &[&repliers, &replies, &since]).await }
+        },
     );
     begun?;
     let taken = taken?.try_get(0)?;
     let last = last?.first().map(|row| rows::number(row, 0)).transpose()?;
     let keys: Vec<(&PluginName, &str)> = touched.keys.iter().copied().collect();
-    let mut known = Known { values: HashMap::new(), handled: HashSet::new() };
+    let mut known = Known { values: HashMap::new(), handled: HashSet::new(), replied: HashSet::new() };
     for row in values? {
         let (plugin, key) = keys[position(&row)?];
         known.values.insert((plugin.clone(), key.to_owned()), rows::bytes(&row, 1)?);
@@ -172,6 +193,10 @@ async fn begin(session: &Session, touched: &Touched<'_>, tag: Tag, again: bool) 
     for row in handled? {
         let (plugin, id) = ids[position(&row)?];
         known.handled.insert(HandledId { plugin: plugin.clone(), id: id.to_owned() });
+    }
+    for row in replied? {
+        let reply = touched.first_replies[position(&row)?];
+        known.replied.insert((reply.owner.clone(), reply.key.clone()));
     }
     Ok((taken, known, last))
 }
@@ -234,8 +259,9 @@ async fn admin(
     })
 }
 
-/// The second round trip. After an error of any statement the commit undoes the group.
-async fn end(session: &Session, written: &Written, inputs: &Inputs, done: &Done) -> Result<(), Failed> {
+/// The second round trip. After an error of any statement the commit undoes the group. Returns the number of first replies that were
+/// deleted before their time.
+async fn end(session: &Session, written: &Written, inputs: &Inputs, done: &Done) -> Result<usize, Failed> {
     let (client, writes) = (&session.connection.client, &session.writes);
     let (mut put, mut deleted) = ((Vec::new(), Vec::new(), Vec::new()), (Vec::new(), Vec::new()));
     for ((plugin, key), value) in &written.values {
@@ -256,11 +282,12 @@ async fn end(session: &Session, written: &Written, inputs: &Inputs, done: &Done)
         written.handled.iter().map(|handled| (handled.plugin.as_str(), handled.id.as_bytes())).unzip();
     let (stamp, number) = (signed(inputs.stamp_ms), signed(inputs.tag.number));
     let published = !messages.seq.is_empty();
-    let (puts, deletes, sent, handled, swept, emptied, tagged, notified, committed) = tokio::join!(biased;
+    let (puts, deletes, sent, handled, replies, swept, emptied, tagged, notified, committed) = tokio::join!(biased;
         async { if put.0.is_empty() { Ok(0) } else { client.execute(&writes.put, &[&put.0, &put.1, &put.2]).await } },
         async { if deleted.0.is_empty() { Ok(0) } else { client.execute(&writes.delete, &[&deleted.0, &deleted.1]).await } },
         async { if published { messages.insert(client, &writes.put_messages).await } else { Ok(0) } },
         async { if ids.is_empty() { Ok(0) } else { client.execute(&writes.put_handled, &[&owners, &ids, &stamp]).await } },
+        first_replies::put(client, writes, &written.first_replies, inputs.stamp_ms),
         async {
             match inputs.forget {
                 Some((before_ms, added)) => {
@@ -280,5 +307,7 @@ async fn end(session: &Session, written: &Written, inputs: &Inputs, done: &Done)
     for result in [puts, deletes, sent, handled, swept, emptied, tagged, notified] {
         result?;
     }
-    Ok(committed?)
+    let dropped = replies?;
+    committed?;
+    Ok(usize::try_from(dropped).unwrap_or(usize::MAX))
 }

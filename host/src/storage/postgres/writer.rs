@@ -207,6 +207,7 @@ impl Writer {
         self.outbox_done = done.outbox_done;
         self.handled = done.handled + if inputs.forget.is_some() { 0 } else { self.handled };
         count(&self.counters.dead_letters_dropped, done.letters_dropped);
+        count(&self.counters.first_replies_dropped, done.replies_dropped);
         done.outcomes
     }
 }

@@ -132,7 +132,7 @@ fn handler_of(model: &Model, Handler { call, signature }: &Handler) -> syn::Resu
 }
 
 fn event_of(namespace: &LitStr, event: &Event, signature: &Signature) -> TokenStream {
-    let Event { name, on_failure, reply: under, .. } = event;
+    let Event { name, on_failure, reply: under, once, .. } = event;
     let payload = match signature.payloads().next() {
         Some(ty) => quote_spanned!(ty.span()=> glue::payload_schema::<#ty>()),
         None => quote!("true".into()),
@@ -152,10 +152,11 @@ fn event_of(namespace: &LitStr, event: &Event, signature: &Signature) -> TokenSt
         },
         _ => TokenStream::new(),
     };
-    let on_failure = match on_failure {
-        Some(sentence) => quote!(::core::option::Option::Some(#sentence.into())),
+    let optional = |text: &Option<LitStr>| match text {
+        Some(text) => quote!(::core::option::Option::Some(#text.into())),
         None => quote!(::core::option::Option::None),
     };
+    let (on_failure, once) = (optional(on_failure), optional(once));
     quote! {
         description.events.push(glue::handler::HandledEvent {
             namespace: #namespace.into(),
@@ -163,6 +164,7 @@ fn event_of(namespace: &LitStr, event: &Event, signature: &Signature) -> TokenSt
             payload: #payload,
             reply: #reply,
             on_failure: #on_failure,
+            once: #once,
         });
         #emitted
     }
