@@ -37,6 +37,9 @@ struct VideoId {
 struct NewMessage {
     video_id: Id,
     message: String,
+    /// A repeat with the same one takes effect once.
+    #[schemars(length(min = 1, max = 64))]
+    client_id: Option<String>,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -48,6 +51,9 @@ struct Message {
     message: String,
     /// Milliseconds since 1970.
     timestamp: u64,
+    /// The sender's, if one was sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_id: Option<String>,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -91,8 +97,9 @@ impl Chat {
         ROOM.of(&video_id).leave()
     }
 
-    #[on("chat:message", invalid = "Invalid message")]
-    fn message_live(&self, caller: &Caller, event: &Event, NewMessage { video_id, message }: NewMessage) -> Result<()> {
+    #[on("chat:message", once = "clientId", invalid = "Invalid message")]
+    fn message_live(&self, caller: &Caller, event: &Event, new: NewMessage) -> Result<()> {
+        let NewMessage { video_id, message, client_id } = new;
         let user = caller.user_or(NEEDS_USER)?;
         if !fits(&message) {
             return Err(Refusal::invalid("Invalid message"));
@@ -100,7 +107,8 @@ impl Chat {
         let budget = Budget::per_minute("live-messages", self.config.messages_per_minute);
         budget.take(&user.id)?.or_refuse("Rate limit exceeded")?;
         let room = ROOM.of(&video_id);
-        let message = Message { id: event.id.clone(), video_id, user_id: user.id.clone(), message, timestamp: clock::now() };
+        let (id, user_id, timestamp) = (event.id.clone(), user.id.clone(), clock::now());
+        let message = Message { id, video_id, user_id, message, timestamp, client_id };
         let json = Json::of(&message)?;
         history::store(self.config.live_history_days, &message, &json)?;
         MESSAGE.to_room(&room, &json)

@@ -52,6 +52,9 @@ struct Person {
 struct NewMessage {
     chat_id: Id,
     content: String,
+    /// A repeat with the same one takes effect once.
+    #[schemars(length(min = 1, max = 64))]
+    client_id: Option<String>,
 }
 
 /// A message as it is stored and sent.
@@ -65,6 +68,9 @@ struct Message {
     /// Sanitized HTML.
     content: String,
     created_at: String,
+    /// The sender's, if one was sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_id: Option<String>,
 }
 
 #[derive(Serialize, Deserialize, JsonSchema)]
@@ -98,8 +104,8 @@ impl Chat {
         Ok(Joined { participants, online_count: room.size()?.users, chat_id })
     }
 
-    #[on("chat:message", invalid = "Invalid message")]
-    fn message(&self, user: &User, event: &Event, NewMessage { chat_id, content }: NewMessage) -> Result<()> {
+    #[on("chat:message", once = "clientId", invalid = "Invalid message")]
+    fn message(&self, user: &User, event: &Event, NewMessage { chat_id, content, client_id }: NewMessage) -> Result<()> {
         if !fits(&content) {
             return Err(Refusal::invalid("Invalid message"));
         }
@@ -113,6 +119,7 @@ impl Chat {
             content: sanitize::clean(content),
             created_at: clock::rfc3339(clock::now()),
             chat_id,
+            client_id,
         };
         let json = Json::of(&message)?;
         store::append(&history::prefix(&message.chat_id), &json)?;

@@ -30,6 +30,9 @@ const DELETED: Emits<Deleted> = Emits::new(NAMESPACE, "message:deleted");
 struct Send {
     conversation_id: Id,
     content: String,
+    /// A repeat with the same one takes effect once.
+    #[schemars(length(min = 1, max = 64))]
+    client_id: Option<String>,
 }
 
 /// `message:sent`.
@@ -52,6 +55,9 @@ pub(crate) struct New {
     /// Only in the history, and only for an edited message.
     #[serde(skip_serializing_if = "Option::is_none")]
     updated_at: Option<String>,
+    /// The sender's, if one was sent. Not in the history.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_id: Option<String>,
 }
 
 /// `message:edit`.
@@ -133,8 +139,8 @@ impl Author {
 #[emits(NEW, UPDATED, DELETED)]
 impl Crm {
     /// The sender need not have joined the room. The conversation must be the company's.
-    #[on("message:send", reply = "message:sent", on_failure = "Failed to send message")]
-    fn send(user: &User, event: &Event, Send { conversation_id, content }: Send) -> Result<Sent> {
+    #[on("message:send", once = "clientId", reply = "message:sent", on_failure = "Failed to send message")]
+    fn send(user: &User, event: &Event, Send { conversation_id, content, client_id }: Send) -> Result<Sent> {
         let company = company(user)?;
         check(&content)?;
         if !is_known(company, &conversation_id)? {
@@ -145,7 +151,7 @@ impl Crm {
         bus::publish_keyed("message.sent", &conversation_id, &counted)?;
         let timestamp = clock::rfc3339(clock::now());
         let (conversation_id, from) = (conversation_id.into(), Author::User(user.id.clone().into()));
-        store_and_send(company, &event.id, Stored { conversation_id, from, content, timestamp, updated_at: None })?;
+        store_and_send(company, &event.id, Stored { conversation_id, from, content, timestamp, updated_at: None }, client_id)?;
         Ok(Sent { id: event.id.clone() })
     }
 
@@ -177,7 +183,7 @@ impl Crm {
         make_known(company, &conversation_id)?;
         let timestamp = clock::rfc3339(message.at);
         let from = Author::Contact(from);
-        store_and_send(company, &message.id, Stored { conversation_id, from, content, timestamp, updated_at: None })
+        store_and_send(company, &message.id, Stored { conversation_id, from, content, timestamp, updated_at: None }, None)
     }
 }
 
@@ -186,11 +192,11 @@ fn check(content: &str) -> Result<()> {
     if fits { Ok(()) } else { Err(Refusal::invalid("Invalid message")) }
 }
 
-fn store_and_send(company: &str, id: &str, message: Stored) -> Result<()> {
+fn store_and_send(company: &str, id: &str, message: Stored, client_id: Option<String>) -> Result<()> {
     store::put(&message_key(company, id), &message)?;
     let room = CONVERSATION.of(&message.conversation_id);
     history::append(company, &message.conversation_id, id)?;
-    NEW.to_room(&room, &message.into_new(id.to_owned()))
+    NEW.to_room(&room, &New { client_id, ..message.into_new(id.to_owned()) })
 }
 
 impl Stored {
@@ -203,6 +209,7 @@ impl Stored {
             timestamp: self.timestamp,
             conversation_id: self.conversation_id,
             updated_at: self.updated_at,
+            client_id: None,
         }
     }
 }

@@ -265,3 +265,17 @@ fn an_event_that_cannot_be_sent_fails() {
         assert!(app.try_publish("crm.event", message).is_err());
     }
 }
+
+#[test]
+fn a_message_that_is_sent_again_with_its_client_id_is_sent_once() {
+    let (_app, ana, ben, spy) = three();
+    let send = |client: &Client<Crm>| {
+        let ack = client.emit("message:send", json!({ "conversationId": "c1", "content": "hi", "clientId": "m1" })).ack();
+        client.expect("message:sent", ack.clone());
+        ack
+    };
+    let first = send(&ana);
+    assert_eq!((send(&ana), ben.received("message:new").len()), (first.clone(), 1));
+    assert_ne!(send(&spy), first, "a user of another company");
+    assert_eq!(ana.received("message:new")[0]["clientId"], "m1");
+}

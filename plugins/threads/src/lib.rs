@@ -103,6 +103,9 @@ struct UserCursor {
 struct Send {
     thread_id: Id,
     content: String,
+    /// A repeat with the same one takes effect once.
+    #[schemars(length(min = 1, max = 64))]
+    client_id: Option<String>,
 }
 
 /// `thread:message`.
@@ -114,6 +117,9 @@ struct Message {
     user_id: PublishedId,
     content: String,
     created_at: String,
+    /// The sender's, if one was sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_id: Option<String>,
 }
 
 /// `thread.sent`: a client's message, for the backend.
@@ -205,8 +211,8 @@ impl Threads {
         CURSOR.except_caller().volatile().to_room(&room, &UserCursor { thread_id, user_id: user.id.clone(), x, y })
     }
 
-    #[on("thread:send", invalid = "Invalid message")]
-    fn send(user: &User, event: &Event, Send { thread_id, content }: Send) -> Result<()> {
+    #[on("thread:send", once = "clientId", invalid = "Invalid message")]
+    fn send(user: &User, event: &Event, Send { thread_id, content, client_id }: Send) -> Result<()> {
         if content.trim().is_empty() || content.chars().count() > MAX_CHARACTERS {
             return Err(Refusal::invalid("Invalid message"));
         }
@@ -215,7 +221,7 @@ impl Threads {
         bus::publish_keyed("thread.sent", &thread_id, &sent)?;
         let created_at = clock::rfc3339(clock::now());
         let (id, user_id) = (event.id.clone().into(), user.id.clone().into());
-        let message = Message { id, thread_id: thread_id.into(), user_id, content, created_at };
+        let message = Message { id, thread_id: thread_id.into(), user_id, content, created_at, client_id };
         history::store_and_send(user.tenant.as_deref(), &room, &message)
     }
 
@@ -238,7 +244,7 @@ impl Threads {
         let id = id.unwrap_or_else(|| message.id.clone().into());
         let created_at = created_at.unwrap_or_else(|| clock::rfc3339(message.at));
         let room = THREAD.of(&thread_id);
-        let published = Message { id, thread_id, user_id, content, created_at };
+        let published = Message { id, thread_id, user_id, content, created_at, client_id: None };
         history::store_and_send(message.tenant.as_deref(), &room, &published)
     }
 

@@ -206,3 +206,16 @@ fn equal_threads_of_two_tenants_stay_apart() {
         assert_eq!(app.keys(prefix).len(), 2, "each tenant's message is stored under its own thread");
     }
 }
+
+#[test]
+fn a_message_that_is_sent_again_with_its_client_id_is_sent_once() {
+    let (app, ana, carl) = two();
+    for client in [&ana, &ana, &carl, &carl] {
+        client.emit("thread:send", json!({ "threadId": "t1", "content": "hi", "clientId": "m1" })).expect_ok();
+    }
+    ana.emit("thread:send", json!({ "threadId": "t1", "content": "hi" })).expect_ok();
+    let sent: Vec<_> =
+        carl.received("thread:message").iter().map(|sent| (sent["userId"].clone(), sent.get("clientId").cloned())).collect();
+    assert_eq!(sent, [(json!("ana"), Some(json!("m1"))), (json!("carl"), Some(json!("m1"))), (json!("ana"), None)]);
+    assert_eq!(app.published("thread.sent").len(), 3, "the backend gets each once");
+}

@@ -100,3 +100,15 @@ fn a_disconnected_client_is_not_counted() {
     ben.disconnect();
     ana.expect("chat:user-count", json!({ "videoId": "v1", "count": 1 }));
 }
+
+#[test]
+fn a_message_that_is_sent_again_with_its_client_id_is_sent_once() {
+    let app = Harness::<Chat>::new();
+    let ana = watch(&app, user("ana"));
+    for _ in 0..2 {
+        ana.emit("chat:message", json!({ "videoId": "v1", "message": "hi", "clientId": "m1" })).expect_ok();
+    }
+    ana.emit("chat:message", json!({ "videoId": "v1", "message": "hi" })).expect_ok();
+    let ids: Vec<_> = ana.received("chat:message").iter().map(|message| message.get("clientId").cloned()).collect();
+    assert_eq!(ids, [Some(json!("m1")), None]);
+}

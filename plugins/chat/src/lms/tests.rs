@@ -367,3 +367,18 @@ fn equal_ids_of_two_tenants_are_two_participants() {
     (0..10).for_each(|_| say(&acme, "hello"));
     say(&other, "each tenant's user has a budget");
 }
+
+#[test]
+fn a_message_that_is_sent_again_with_its_client_id_is_sent_once() {
+    let (app, ana, ben) = two();
+    for content in ["hello", "hello", "again"] {
+        ana.emit("chat:message", json!({ "chatId": "c1", "content": content, "clientId": "m1" })).expect_ok();
+    }
+    let message = ben.expect_any("chat:message");
+    assert_eq!((&message["content"], &message["clientId"]), (&json!("hello"), &json!("m1")));
+    ben.expect_nothing();
+    ben.emit("chat:message", json!({ "chatId": "c1", "content": "mine", "clientId": "m1" })).expect_ok();
+    assert_eq!(app.keys("messages/").len(), 2);
+    say(&ana, "without");
+    assert_eq!(ana.received("chat:message")[2].get("clientId"), None);
+}
