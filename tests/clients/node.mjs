@@ -4,11 +4,12 @@ import { createInterface } from "node:readline";
 import { io } from "socket.io-client";
 
 const report = (saw) => process.stdout.write(`${JSON.stringify(saw)}\n`);
-let socket, shown;
+let socket, shown, retries;
 
-function connect({ url, namespace, auth, transports }) {
+function connect({ url, namespace, auth, transports, options }) {
   shown = auth ?? {};
-  socket = io(url + (namespace === "/" ? "" : namespace), { auth: (show) => show(shown), transports, forceNew: true, reconnectionDelay: 50, reconnectionDelayMax: 200 });
+  retries = options?.retries;
+  socket = io(url + (namespace === "/" ? "" : namespace), { auth: (show) => show(shown), transports, forceNew: true, reconnectionDelay: 50, reconnectionDelayMax: 200, ...options });
   socket.on("connect", () => {
     report({ saw: "connect", id: socket.id, recovered: socket.recovered });
     const { engine } = socket.io;
@@ -28,7 +29,10 @@ const steps = {
   // Used from the next connect on.
   auth: ({ auth }) => (shown = auth),
   emit: ({ args, ack }) =>
-    ack === undefined ? socket.emit(...args) : socket.emit(...args, (...answer) => report({ saw: "ack", ack, args: answer })),
+    ack === undefined
+      ? socket.emit(...args)
+      : // With `retries` the first argument is an error, or null.
+        socket.emit(...args, (...answer) => report({ saw: "ack", ack, args: retries && !answer[0] ? answer.slice(1) : answer })),
   disconnect: () => socket.disconnect(),
 };
 

@@ -60,6 +60,18 @@ impl Stock {
         auth: impl Into<Auth>,
         transports: Transports,
     ) -> Result<StockSocket, String> {
+        self.connect_with(url, namespace, auth, transports, json!({})).await
+    }
+
+    /// Like [`connect_at`](Self::connect_at), with more options of the client in Node, such as `retries`.
+    pub async fn connect_with(
+        self,
+        url: &str,
+        namespace: &str,
+        auth: impl Into<Auth>,
+        transports: Transports,
+        options: Value,
+    ) -> Result<StockSocket, String> {
         let mut socket = StockSocket { process: self.start(), inbox: VecDeque::new(), next_ack: 0, id: String::new() };
         let auth = auth.into();
         let transports = match transports {
@@ -67,8 +79,11 @@ impl Stock {
             Transports::Polling => json!(["polling"]),
             Transports::Upgrade => json!(["polling", "websocket"]),
         };
-        let connect =
+        let mut connect =
             json!({"do": "connect", "url": url, "namespace": namespace, "auth": auth.object(), "transports": transports});
+        if options != json!({}) {
+            connect["options"] = options;
+        }
         socket.process.send(&connect).await;
         let first = socket.find("the connection", |saw| matches!(saw["saw"].as_str(), Some("connect" | "refused"))).await;
         match first["saw"].as_str() {

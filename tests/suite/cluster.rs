@@ -83,7 +83,7 @@ fn products_on(nodes: usize, modules: &[&str]) {
 
 #[test]
 fn all_product_tests_pass_on_two_nodes() {
-    products_on(2, &["lms::", "lms_chat::", "support_desk::", "crm::", "conversations::", "video::", "video_chat::"]);
+    products_on(2, &["lms::", "lms_chat::", "support_desk::", "crm::", "conversations::", "video::", "video_chat::", "once::"]);
 }
 
 #[test]

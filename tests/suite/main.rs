@@ -56,6 +56,7 @@ mod hosts;
 mod limits;
 mod log;
 mod metrics;
+mod once;
 mod outages;
 mod plugin_author;
 mod ports;

@@ -227,6 +227,8 @@ async fn migrate_copies_everything_once_and_keeps_the_old_database() {
     for n in 0..300 {
         say(&mut ana, "c1", &n.to_string()).await;
     }
+    let keyed = json!({"chatId": "c1", "content": "keyed", "clientId": "m1"});
+    assert_eq!(ana.ask("chat:message", keyed.clone()).await, json!({}));
     let before = everything(&mut ana).await;
     let (data, url) = (old.data().display().to_string(), shared().await);
     let migrate = |url: &str| {
@@ -247,6 +249,8 @@ async fn migrate_copies_everything_once_and_keeps_the_old_database() {
     let new = Server::dev().without_message_limit().database(&url).start().await;
     let mut bia = new.connect("/chat", user("bia")).await;
     assert_eq!(bia.ask("chat:join", json!({"chatId": "c1"})).await["error"], Value::Null);
+    let mut ana = new.connect("/chat", user("ana")).await;
+    assert_eq!(ana.ask("chat:message", keyed).await, json!({}), "a repeat, of a socket that has not joined");
     assert_eq!(everything(&mut bia).await, before);
     say(&mut bia, "c1", "after the move").await;
     assert_eq!(everything(&mut bia).await[0]["content"], "after the move", "message numbers continue");
