@@ -82,7 +82,7 @@ pub struct Handled {
 }
 
 impl Handled {
-    /// What happens to a repeated event, if it takes effect once.
+    /// The rule for a repeated event, if it takes effect once.
     fn once(&self) -> Option<String> {
         let field = self.once.as_ref()?;
         Some(format!("Sent again with the same {field}, it takes effect once and gets the first reply again."))

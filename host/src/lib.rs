@@ -16,7 +16,7 @@ pub mod proxies;
 pub mod rate;
 pub mod shown;
 pub mod telemetry;
-// What clients that are away may have missed.
+// The events that clients that are away may have missed.
 pub mod recovery;
 // Untrusted code, stored data, and rooms.
 pub mod rooms;

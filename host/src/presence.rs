@@ -162,7 +162,7 @@ impl Presences {
         true
     }
 
-    /// What a socket tracks.
+    /// The keys that a socket tracks.
     pub fn tracks_of(&self, socket: SocketId) -> Vec<Track> {
         let table = self.table();
         let mine = table.sockets.get(&socket).into_iter().flatten();

@@ -65,7 +65,7 @@ pub struct Rooms {
     pub peers: Option<Arc<dyn Peers>>,
     /// The live taps on what is sent.
     pub taps: Taps,
-    /// What clients may have missed.
+    /// The events that clients may have missed.
     pub log: Arc<Log>,
 }
 

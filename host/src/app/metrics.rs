@@ -24,7 +24,7 @@ pub(super) fn register(metrics: &Metrics, storage: Arc<dyn Storage>, rooms: Arc<
     metrics.extend(|registry| collected::register(registry, read));
 }
 
-/// What rooms count.
+/// The counts of rooms.
 #[derive(Default)]
 pub(crate) struct OfRooms {
     deliveries: u64,

@@ -63,7 +63,7 @@ pub struct Reserved {
     pub first: u64,
 }
 
-/// What is at a position.
+/// The content of a position.
 #[derive(Clone)]
 pub enum Found {
     Event(Arc<Logged>),

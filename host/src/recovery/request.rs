@@ -1,4 +1,4 @@
-//! What a client says about recovery: at its connection, whether it can take offsets; at its connect, which socket it was.
+//! The part of a client's requests that is about recovery: whether its connection takes offsets, and which socket it was.
 
 use http::{HeaderMap, Uri, header};
 use hubbub_wire::PrivateId;
@@ -43,7 +43,7 @@ pub enum Given {
 }
 
 impl Request {
-    /// Reads `auth`, a JSON text. What is not about recovery, or has another type, is ignored.
+    /// Reads `auth`, a JSON text. Other fields, and values of other types, are ignored.
     pub fn parse(auth: Option<&str>) -> Self {
         #[derive(Default, Deserialize)]
         struct Auth {

@@ -84,7 +84,7 @@ impl Outbox {
     }
 
     pub(super) fn push(&mut self, message: &Message, written: usize, config: &Config) -> Result<(), QueueLimit> {
-        // What was missed may be popped in any order of sockets, so the difference may be below zero.
+        // Missed packets may be popped in any order of sockets, so the difference may be below zero.
         let (packets, bytes) = (self.queue.len().saturating_sub(self.missed.0), self.bytes.saturating_sub(self.missed.1));
         if let Some(limit) = config.queue_limit(packets, bytes, message.size()) {
             return Err(limit);
