@@ -259,6 +259,12 @@ impl Link {
         (out.queue.len(), out.bytes - out.head)
     }
 
+    /// Packets in the queue that count in its limit.
+    #[cfg(any(test, feature = "fuzz"))]
+    pub(crate) fn counted(&self) -> usize {
+        self.out().counted().0
+    }
+
     pub(crate) fn is_websocket(&self) -> bool {
         matches!(self.out().transport, Transport::Websocket(_))
     }

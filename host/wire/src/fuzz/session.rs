@@ -58,7 +58,7 @@ pub fn session(bytes: &[u8]) {
         if link.due(&Context::from_waker(Waker::noop())).sweep {
             reader.sweep();
         }
-        assert!(link.waiting().0 <= link.config.queue_packets, "the queue is bounded");
+        assert!(link.counted() <= link.config.queue_packets, "the queue is bounded");
     }
     finish(&mut reader, &link);
     drop(reader);

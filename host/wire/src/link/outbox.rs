@@ -83,9 +83,14 @@ impl Outbox {
         }
     }
 
-    pub(super) fn push(&mut self, message: &Message, written: usize, config: &Config) -> Result<(), QueueLimit> {
+    /// The packets and bytes that count in the limits of the queue.
+    pub(super) fn counted(&self) -> (usize, usize) {
         // Missed packets may be popped in any order of sockets, so the difference may be below zero.
-        let (packets, bytes) = (self.queue.len().saturating_sub(self.missed.0), self.bytes.saturating_sub(self.missed.1));
+        (self.queue.len().saturating_sub(self.missed.0), self.bytes.saturating_sub(self.missed.1))
+    }
+
+    pub(super) fn push(&mut self, message: &Message, written: usize, config: &Config) -> Result<(), QueueLimit> {
+        let (packets, bytes) = self.counted();
         if let Some(limit) = config.queue_limit(packets, bytes, message.size()) {
             return Err(limit);
         }
