@@ -49,7 +49,7 @@ async fn send(mut client: Client, sender: usize, end: Instant) -> usize {
         }
         let said = json!({"chatId": "c1", "content": format!("{sender} {number}")});
         assert_eq!(client.ask("chat:message", said).await, json!({}));
-        // What it hears itself is of no interest.
+        // Its own messages are of no interest.
         while client.event_until(Instant::now()).await.is_some() {}
     }
     unreachable!("the numbers do not end")

@@ -44,7 +44,7 @@ pub(crate) struct Client {
     /// None while a client that may come back is away.
     stream: Option<TcpStream>,
     state: State,
-    /// Of a client that may lose its connection and come back. The measure is told of its end and of refusals, which end the run
+    /// Of a client that may lose its connection and come back. The measure is notified of its end and of refusals, which end the run
     /// for any other client.
     session: Option<Session>,
     began: u64,

@@ -1,4 +1,4 @@
-//! What a client remembers from one connection to the next, as stock clients do: its private id and its last offset. It must never
+//! The state that a client keeps from one connection to the next, as stock clients do: its private id and its last offset. It must never
 //! look at what it received in another way.
 
 use memchr::{memmem, memrchr};

@@ -88,7 +88,7 @@ fn measure(scene: &Scene, scale: Scale, site: &Site, starter: &Starter<'_>) -> R
     Ok([delivered, worst, lost as f64, doubled as f64, late as f64, percent(recovered, returns), closed as f64])
 }
 
-/// What is to happen to a client at a moment.
+/// The next step of a client, at a moment.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Step {
     Cut,

@@ -20,7 +20,7 @@ struct Sequence {
     last: Option<u32>,
 }
 
-/// What the clients received in the end.
+/// The events that the clients received in the end.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Totals {
     /// Percent of what was sent to all clients together.

@@ -1,4 +1,4 @@
-//! What recovery costs: the same deliveries by one server with it and one without, in alternating windows, and the size of its log.
+//! The cost of recovery: the same deliveries by one server with it and one without, in alternating windows, and the size of its log.
 //! It must never measure the two at the same moment.
 
 use anyhow::{Context, Result};
