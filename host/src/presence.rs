@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use tokio::sync::Notify;
 
@@ -67,6 +67,7 @@ pub struct Change {
 }
 
 /// A socket's status for a key.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Track {
     pub socket: SocketId,
     pub plugin: PluginName,
@@ -77,6 +78,18 @@ pub struct Track {
     pub meta: String,
     /// The socket's user, within the tenant.
     pub user: Option<Arc<str>>,
+}
+
+impl Track {
+    /// The stored form of a socket's tracks.
+    pub fn encode(tracks: &[Self]) -> Vec<u8> {
+        // Texts and numbers always serialize.
+        postcard::to_allocvec(tracks).unwrap_or_default()
+    }
+
+    pub fn decode(bytes: &[u8]) -> Vec<Self> {
+        postcard::from_bytes(bytes).unwrap_or_default()
+    }
 }
 
 /// The statuses of this node's sockets. Away and grace are measured by the steady clock, so setting the wall clock changes no

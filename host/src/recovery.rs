@@ -18,8 +18,8 @@ pub struct Config {
     #[serde(deserialize_with = "crate::duration::deserialize")]
     #[schemars(with = "crate::duration::Text")]
     pub window: Duration,
-    /// Bytes of events that this node keeps for clients that may have missed them. Past it the oldest are dropped, and a client that
-    /// missed one of them gets a new socket. Metric: `recovery_log_bytes`.
+    /// Bytes of events that this node keeps for clients that may have missed them, in a cluster in Redis. Past it the oldest are dropped,
+    /// and a client that missed one of them gets a new socket. Metric: `recovery_log_bytes`.
     pub bytes: usize,
     /// Sockets of this node that may be away at a time. Past it the one that has been away the longest ends. Metric:
     /// `recovery_sockets_away`.
@@ -43,7 +43,7 @@ impl Default for Config {
 /// Why a client that came back got a new socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotRecovered {
-    /// No socket with this private id is away: the window has ended, the node has restarted, or another connection has it.
+    /// No socket with this private id is away: the window has ended, a single node was killed, or another connection has it.
     Unknown,
     /// The offset names no position of this log.
     Offset,
@@ -53,10 +53,12 @@ pub enum NotRecovered {
     Log,
     /// The old connection did not end in time.
     Busy,
+    /// Redis does not answer.
+    Redis,
 }
 
 impl NotRecovered {
-    pub const ALL: [Self; 5] = [Self::Unknown, Self::Offset, Self::OtherUser, Self::Log, Self::Busy];
+    pub const ALL: [Self; 6] = [Self::Unknown, Self::Offset, Self::OtherUser, Self::Log, Self::Busy, Self::Redis];
 
     /// The label in metrics.
     pub fn reason(self) -> &'static str {
@@ -66,6 +68,7 @@ impl NotRecovered {
             Self::OtherUser => "other_user",
             Self::Log => "log",
             Self::Busy => "busy",
+            Self::Redis => "redis",
         }
     }
 }

@@ -2,9 +2,10 @@
 //! which sockets may join or what is sent.
 
 pub mod adapter;
+pub mod catch_up;
 pub mod history;
 pub mod members;
-mod packet;
+pub mod packet;
 pub mod peers;
 pub mod tap;
 
@@ -19,6 +20,7 @@ use crate::clock::Clock;
 use crate::names::{self, SocketId};
 use crate::recovery::log::Log;
 use adapter::Adapter;
+use catch_up::ComingBack;
 use members::Size;
 use members::away::Saved;
 use peers::Peers;
@@ -48,6 +50,27 @@ pub struct Send<'a> {
     pub text: &'a str,
     /// It may be dropped at a full queue, and then does not make its client a slow consumer.
     pub volatile: bool,
+    /// Its place in the logs of the cluster. None: on a single node, or where it cannot be recovered.
+    pub at: Option<&'a At>,
+}
+
+impl<'a> Send<'a> {
+    /// An event for all of the recipients.
+    pub fn plain(to: To<'a>, text: &'a str) -> Self {
+        Self { to, except: &[], except_socket: None, text, volatile: false, at: None }
+    }
+}
+
+/// The place of an event in the logs of a cluster.
+#[derive(Debug, Clone)]
+pub struct At {
+    /// The log of the node that it comes from.
+    pub log: u64,
+    pub position: u64,
+    /// False for a volatile event, whose offset only names earlier events.
+    pub is_logged: bool,
+    /// The offset that clients of this node get with it.
+    pub offset: String,
 }
 
 type Namespaces = HashMap<Arc<str>, Arc<Adapter>>;
@@ -119,6 +142,14 @@ impl Rooms {
         adapter
     }
 
+    /// Adds a socket that comes back in a cluster, as `Adapter::come_back` does.
+    pub fn come_back<R>(self: &Arc<Self>, path: &str, back: ComingBack<'_>, begin: impl FnOnce() -> R) -> (Arc<Adapter>, R) {
+        let mut namespaces = self.namespaces.write();
+        let adapter = self.get_or_open(&mut namespaces, path);
+        let begun = adapter.come_back(back, begin);
+        (adapter, begun)
+    }
+
     /// Opens a namespace that is kept without members, so that other servers know that it is here.
     pub fn keep(self: &Arc<Self>, path: &str) {
         self.get_or_open(&mut self.namespaces.write(), path).keep();
@@ -179,12 +210,23 @@ impl Rooms {
 
     /// Sends an event to clients here, then to those of the other nodes.
     pub async fn send(&self, namespace: &str, send: Send<'_>) {
+        let adapter = self.namespace(namespace);
+        let Some(peers) = &self.peers else {
+            if let Some(adapter) = adapter {
+                adapter.send(&send).await;
+            }
+            return;
+        };
+        // An offset names the events that a client has received by their order, so one event is sent at a time.
+        let turn = adapter.as_ref().filter(|_| peers.is_logged()).map(|adapter| adapter.turn());
+        let _turn = match turn {
+            Some(turn) => Some(turn.await),
+            None => None,
+        };
         // A namespace without members here may have members on other nodes.
-        if let Some(peers) = &self.peers {
-            peers.publish(namespace, &send);
-        }
-        if let Some(adapter) = self.namespace(namespace) {
-            adapter.send(&send).await;
+        let at = peers.publish(namespace, &send);
+        if let Some(adapter) = &adapter {
+            adapter.send(&Send { at: at.as_ref(), ..send }).await;
         }
     }
 
@@ -208,6 +250,13 @@ impl Rooms {
                 (Size { sockets, users: there.users.max(here.users), visitors }, there.nodes_of_user)
             }
             None => (here, 0),
+        }
+    }
+
+    /// Waits until the events that were sent before are in the log that other nodes read. Returns at once on a single node.
+    pub async fn written(&self) {
+        if let Some(peers) = &self.peers {
+            peers.written().await;
         }
     }
 

@@ -207,6 +207,8 @@ pub fn start(gateway: &Arc<Gateway>) -> tokio::task::JoinSet<()> {
     tasks.spawn(drain::end_old_connections(gateway.clone()));
     tasks.spawn(drain::run(gateway.clone()));
     tasks.spawn(resume::run(gateway.clone()));
+    tasks.spawn(resume::anywhere::run(gateway.clone()));
+    tasks.spawn(resume::anywhere::end_windows(gateway.clone()));
     tasks.spawn(resume::sweep(gateway.clone()));
     tasks.spawn(trim::trim_memory(gateway.clone()));
     tasks

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 
@@ -59,8 +60,10 @@ impl Host {
         let storage = storage(config).await.context("storage")?;
         let (tracer, exports) = Tracer::new(&config.traces, &metrics)?;
         let node = names::node_name().context("the operating system gives no randomness")?;
+        let recovery =
+            (!config.recovery.window.is_zero()).then(|| cluster::Recovery { keep: keep(config), bytes: config.recovery.bytes });
         let (cluster, queues) =
-            Cluster::build(&config.redis, &config.bridge, node, config.presence.lease).context("the cluster")?.unzip();
+            Cluster::build(&config.redis, &config.bridge, node, config.presence.lease, recovery).context("the cluster")?.unzip();
         let peers = cluster.as_ref().map(|cluster| cluster.peers.clone());
         let rooms = Rooms::new(config.gateway.socket_rooms, peers.clone().map(|peers| peers as Arc<dyn Peers>), log(config)?);
         let services = services(config, storage, rooms, cluster, metrics.clone(), tracer)?;
@@ -77,12 +80,16 @@ impl Host {
     }
 }
 
-/// The log of what clients may have missed. A lost connection is noticed at the end of a ping's timeout, and the window begins then.
+/// How long events are kept: a lost connection is noticed at the end of a ping's timeout, and the window begins then.
+fn keep(config: &Config) -> Duration {
+    config.recovery.window + config.gateway.ping_interval + config.gateway.ping_timeout
+}
+
+/// The log of what clients may have missed.
 fn log(config: &Config) -> anyhow::Result<Arc<Log>> {
     let mut id = [0; 8];
     getrandom::fill(&mut id).context("the operating system gives no randomness")?;
-    let keep = config.recovery.window + config.gateway.ping_interval + config.gateway.ping_timeout;
-    Ok(Arc::new(Log::new(u64::from_ne_bytes(id), keep, config.recovery.bytes, Clock::system())))
+    Ok(Arc::new(Log::new(u64::from_ne_bytes(id), keep(config), config.recovery.bytes, Clock::system())))
 }
 
 fn releases(config: &Config, stage: Arc<Stage>, services: &Services, registry: Arc<Registry>) -> anyhow::Result<Releases> {

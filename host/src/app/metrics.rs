@@ -13,11 +13,13 @@ use crate::{descriptors, memory};
 /// Registers the metrics of storage, rooms, the other nodes and the process.
 pub(super) fn register(metrics: &Metrics, storage: Arc<dyn Storage>, rooms: Arc<Rooms>, peers: Option<Arc<Peers>>) {
     let read = move || {
+        let log = peers.as_ref().and_then(|peers| peers.relay.log.as_ref());
+        let shared = log.map_or(0, |log| log.bytes.load(Ordering::Relaxed));
         let peers = peers.iter().flat_map(|peers| peers.metrics());
         let rooms = OfRooms {
             deliveries: rooms.deliveries.load(Ordering::Relaxed),
             stalled: rooms.waiting() as i64,
-            log_bytes: rooms.log.bytes() as i64,
+            log_bytes: (rooms.log.bytes() + shared) as i64,
         };
         of(&storage.stats(), &rooms, peers)
     };

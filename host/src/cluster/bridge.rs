@@ -251,12 +251,13 @@ mod tests {
     fn bridge(config: Config) -> (Arc<Bridge>, mpsc::Receiver<Parcel>) {
         let redis = crate::cluster::redis::Config { url: Some("redis://127.0.0.1:1".to_owned().into()), ..Default::default() };
         let link = Redis::open(redis).unwrap().unwrap();
+        link.connected();
         link.mark_up();
         Bridge::new(config, link, "0123456789ab")
     }
 
     fn send<'a>(to: To<'a>) -> Send<'a> {
-        Send { to, except: &[], except_socket: None, text: r#"["e"]"#, volatile: false }
+        Send::plain(to, r#"["e"]"#)
     }
 
     #[test]

@@ -2,12 +2,16 @@
 //! of dead nodes. It never changes the sockets and rooms of this node.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Cluster;
 use super::presence_store::StatusChange;
 use super::redis::{Epoch, RedisUnavailable};
 use crate::clock::Clock;
 use crate::rooms::Rooms;
+
+/// The time between two heartbeats of a node that Redis answers, but that does not count as connected yet.
+const RETRY: Duration = Duration::from_millis(50);
 
 /// This node's presence, which the heartbeat publishes and updates.
 pub trait PresenceMember: Send + Sync + 'static {
@@ -41,8 +45,10 @@ pub async fn run(cluster: Arc<Cluster>, rooms: Arc<Rooms>, clock: Clock, presenc
                 tracing::warn!(node = dead, "the state of a dead node is not yet removed: {error}");
             }
         }
+        // One of the connections may not be ready yet.
+        let pause = if was_up && !cluster.link.is_up() { RETRY } else { cluster.link.config.heartbeat };
         tokio::select! {
-            () = tokio::time::sleep(cluster.link.config.heartbeat) => {}
+            () = tokio::time::sleep(pause.min(cluster.link.config.heartbeat)) => {}
             // When the connection is lost, the next heartbeat is sent at once.
             _ = epochs.wait_for(Option::is_none), if epoch.is_some() => {}
         }

@@ -5,12 +5,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::bridge::Bridge;
 use super::redis::Redis;
-use super::relay::{Relay, RelayMetrics, room_channel, user_channel};
+use super::relay::event::{room_channel, user_channel};
+use super::relay::{Relay, RelayMetrics};
 use super::room_counts::RoomCounts;
+use super::sockets::Sockets;
 use super::subscriptions::Subscriptions;
-use crate::rooms::Send;
+use crate::names::SocketId;
 use crate::rooms::members::is_hosts;
 use crate::rooms::peers::{self, Answer, Change, Elsewhere};
+use crate::rooms::{At, Send};
 use crate::telemetry::collected::Metric;
 
 /// The links from this node's rooms to the other nodes.
@@ -21,6 +24,8 @@ pub struct Peers {
     pub room_counts: Arc<RoomCounts>,
     /// The bridge to Node.js servers, if it is on.
     pub bridge: Option<Arc<Bridge>>,
+    /// The sockets that may come back to any node. None: they come back to this one only.
+    pub sockets: Option<Arc<Sockets>>,
 }
 
 impl Peers {
@@ -41,7 +46,7 @@ impl Peers {
             Metric::Counter("cluster_events_unsent", "Events that other nodes' clients have missed", read(&metrics.unsent)),
             Metric::Counter(
                 "cluster_events_unheard",
-                "Events of other nodes that clients here have missed",
+                "Events of other nodes that this node has not received in time",
                 read(&metrics.unheard),
             ),
         ]
@@ -49,11 +54,26 @@ impl Peers {
 }
 
 impl peers::Peers for Peers {
-    fn publish(&self, namespace: &str, send: &Send<'_>) {
-        self.relay.publish(namespace, send);
+    fn publish(&self, namespace: &str, send: &Send<'_>) -> Option<At> {
+        let at = self.relay.publish(namespace, send);
         if let Some(bridge) = &self.bridge {
             bridge.publish(namespace, send);
         }
+        at
+    }
+
+    fn is_logged(&self) -> bool {
+        self.sockets.is_some()
+    }
+
+    fn moved(&self, socket: SocketId, room: &str, joins: bool) {
+        if let Some(sockets) = &self.sockets {
+            sockets.moved(socket, room, joins);
+        }
+    }
+
+    fn written(&self) -> Answer<'_, ()> {
+        Box::pin(self.relay.written())
     }
 
     fn move_user(&self, namespace: &str, user: &str, room: &str, joins: bool) {

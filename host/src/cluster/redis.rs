@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fred::clients::Client;
@@ -39,7 +40,8 @@ pub struct Config {
     /// Events that may wait to be sent to other nodes. Past it clients of the other nodes miss an event. Metric:
     /// `cluster_events_unsent`.
     pub outbox: usize,
-    /// Events of other nodes that may wait to be delivered. Past it the oldest are lost. Metric: `cluster_events_unheard`.
+    /// Events of other nodes that may wait to be delivered. Past it the oldest are read from the log, and are lost without recovery. Metric:
+    /// `cluster_events_unheard`.
     pub inbox: usize,
     /// Changes of room counts that may wait to be written. Past it all counts are written anew.
     pub room_counts: usize,
@@ -118,6 +120,12 @@ pub struct Redis {
     pub subscriber: Client,
     pub config: Config,
     epoch: watch::Sender<Epoch>,
+    /// The number of the subscriber's connection. It does not get what was published between two.
+    connection: watch::Sender<u64>,
+    /// Whether the connection for commands has been made once.
+    has_connected: AtomicBool,
+    /// Whether it has answered since the start.
+    has_answered: AtomicBool,
 }
 
 impl Redis {
@@ -130,7 +138,9 @@ impl Redis {
         }
         let builder = builder(url, config.timeout, config.inbox)?;
         let (client, subscriber) = (built(&builder)?, built(&builder)?);
-        Ok(Some(Arc::new(Self { client, subscriber, config, epoch: watch::Sender::new(None) })))
+        let (epoch, connection) = (watch::Sender::new(None), watch::Sender::new(0));
+        let (has_connected, has_answered) = (AtomicBool::new(false), AtomicBool::new(false));
+        Ok(Some(Arc::new(Self { client, subscriber, config, epoch, connection, has_connected, has_answered })))
     }
 
     /// Connects, and reconnects whenever the connection is lost, until the future is dropped.
@@ -141,8 +151,8 @@ impl Redis {
                 let (mut commands, mut channels) = (link.client.reconnect_rx(), link.subscriber.reconnect_rx());
                 loop {
                     tokio::select! {
-                        _ = commands.recv() => {}
-                        _ = channels.recv() => {}
+                        _ = commands.recv() => link.has_connected.store(true, Ordering::Relaxed),
+                        _ = channels.recv() => link.connection.send_modify(|connection| *connection += 1),
                     }
                     // Redis may have lost its data.
                     link.mark_down();
@@ -159,17 +169,40 @@ impl Redis {
         self.epoch.subscribe()
     }
 
+    /// The number of the subscriber's connection and its changes.
+    pub fn connections(&self) -> watch::Receiver<u64> {
+        self.connection.subscribe()
+    }
+
     pub fn is_up(&self) -> bool {
         self.epoch.borrow().is_some()
     }
 
-    /// Records that Redis answers.
+    /// Waits for the first answer since the start, for twice the timeout of a command.
+    pub async fn started(&self) {
+        if !self.has_answered.load(Ordering::Relaxed) {
+            let _ = tokio::time::timeout(self.config.timeout * 2, self.epochs().wait_for(Option::is_some)).await;
+        }
+    }
+
+    /// Counts both connections as made, without a Redis.
+    #[cfg(test)]
+    pub fn connected(&self) {
+        self.connection.send_replace(1);
+        self.has_connected.store(true, Ordering::Relaxed);
+    }
+
+    /// Records that Redis answers. Without effect until both connections have been made once: each counts as an interruption then.
     pub fn mark_up(&self) {
+        if *self.connection.borrow() == 0 || !self.has_connected.load(Ordering::Relaxed) {
+            return;
+        }
+        self.has_answered.store(true, Ordering::Relaxed);
         self.epoch.send_if_modified(|epoch| match epoch {
             Some(_) => false,
             None => {
                 static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
-                *epoch = Some(NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+                *epoch = Some(NEXT.fetch_add(1, Ordering::Relaxed));
                 true
             }
         });

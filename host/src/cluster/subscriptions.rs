@@ -25,9 +25,16 @@ pub struct Subscriptions {
     pattern: Option<String>,
     table: Mutex<Table>,
     wakeup: Notify,
-    /// Changes made, and changes that Redis has confirmed.
+    /// Changes made, and the confirmed ones.
     asked: AtomicU64,
-    done: watch::Sender<u64>,
+    done: watch::Sender<Done>,
+}
+
+/// The changes that Redis has confirmed, and the number of the connection that has all of them.
+#[derive(Debug, Clone, Copy, Default)]
+struct Done {
+    changes: u64,
+    connection: u64,
 }
 
 #[derive(Default)]
@@ -45,7 +52,7 @@ impl Subscriptions {
             table: Mutex::default(),
             wakeup: Notify::new(),
             asked: AtomicU64::new(0),
-            done: watch::Sender::new(0),
+            done: watch::Sender::new(Done::default()),
         }
     }
 
@@ -68,15 +75,16 @@ impl Subscriptions {
 
     /// Waits until the changes made before are confirmed. Returns at once without Redis.
     pub async fn settled(&self) {
-        let asked = self.asked.load(Ordering::Relaxed);
+        let (asked, connection) = (self.asked.load(Ordering::Relaxed), *self.link.connections().borrow());
+        let is_done = |done: &Done| done.changes >= asked && done.connection >= connection;
         let mut done = self.done.subscribe();
-        if *done.borrow() >= asked || !self.link.is_up() {
+        if is_done(&done.borrow()) || !self.link.is_up() {
             return;
         }
         let mut epochs = self.link.epochs();
         let confirmed = async {
             tokio::select! {
-                _ = done.wait_for(|done| *done >= asked) => {}
+                _ = done.wait_for(is_done) => {}
                 _ = epochs.wait_for(Option::is_none) => {}
             }
         };
@@ -90,11 +98,14 @@ impl Subscriptions {
         let mut subscribed: HashSet<Arc<str>> = HashSet::new();
         let mut seen = None;
         let mut has_pattern = false;
+        let connections = self.link.connections();
+        let mut connection = 0;
         loop {
             let epoch = *epochs.borrow_and_update();
             if epoch != seen {
                 // A new connection has no subscriptions: all are made again.
                 seen = epoch;
+                connection = *connections.borrow();
                 subscribed.clear();
                 has_pattern = false;
                 let mut table = self.table();
@@ -118,7 +129,7 @@ impl Subscriptions {
             }
             subscribed.extend(add);
             subscribed.retain(|channel| !remove.contains(channel));
-            self.done.send_replace(asked);
+            self.done.send_replace(Done { changes: asked, connection });
             tokio::select! {
                 () = self.wakeup.notified() => {}
                 _ = epochs.changed() => {}

@@ -10,7 +10,7 @@ use hubbub_wire::Message;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use super::offset::Offset;
+use super::offset::{Offset, Position};
 use crate::clock::Clock;
 use crate::names::SocketId;
 
@@ -189,19 +189,21 @@ impl Log {
     }
 
     /// The offset of a position, for clients.
-    pub fn offset(&self, position: u64) -> Offset {
-        Offset { log: self.id.load(Ordering::Relaxed), position }
+    pub fn offset(&self, position: u64) -> Position {
+        Position { log: self.id.load(Ordering::Relaxed), position }
     }
 
     /// The position of a client's offset: none if it is of an earlier log, which was before its session began.
     ///
     /// # Errors
     /// The log has not got that far.
-    pub fn position(&self, offset: Offset) -> Result<Option<u64>, NoPosition> {
-        if offset.log != self.id.load(Ordering::Relaxed) {
-            return Ok(None);
+    pub fn position(&self, offset: &Offset) -> Result<Option<u64>, NoPosition> {
+        let log = self.id.load(Ordering::Relaxed);
+        match offset.of(log) {
+            _ if !offset.names(log) => Ok(None),
+            position if position >= self.next() => Err(NoPosition),
+            position => Ok(Some(position)),
         }
-        if offset.position >= self.next() { Err(NoPosition) } else { Ok(Some(offset.position)) }
     }
 }
 
@@ -309,8 +311,8 @@ mod tests {
     fn an_offset_past_the_end_names_no_position() {
         let log = Log::new(7, Duration::from_secs(10), 1000, Clock::manual(0));
         let Reserved { position, .. } = log.reserve();
-        assert_eq!(log.position(log.offset(position)), Ok(Some(1)));
-        assert_eq!(log.position(log.offset(position + 1)), Err(NoPosition));
-        assert_eq!(log.position(Offset { log: 8, position: 100 }), Ok(None));
+        assert_eq!(log.position(&log.offset(position).into()), Ok(Some(1)));
+        assert_eq!(log.position(&log.offset(position + 1).into()), Err(NoPosition));
+        assert_eq!(log.position(&Position { log: 8, position: 100 }.into()), Ok(None));
     }
 }

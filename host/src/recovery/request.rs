@@ -33,7 +33,7 @@ pub struct Request {
 }
 
 /// The offset that a client gives.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub enum Given {
     #[default]
     None,
@@ -70,6 +70,7 @@ impl Request {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use super::super::offset::Position;
     use super::*;
 
     fn takes(query: &str, headers: &[(header::HeaderName, &str)]) -> bool {
@@ -96,7 +97,7 @@ mod tests {
     fn a_request_is_read_from_any_auth() {
         let id = PrivateId::random();
         let auth = format!(r#"{{"token":"t","pid":"{id}","offset":"0000000007.1f"}}"#);
-        let offset = Given::Offset(Offset { log: 7, position: 31 });
+        let offset = Given::Offset(Position { log: 7, position: 31 }.into());
         assert_eq!(Request::parse(Some(&auth)), Request { socket: Some(id), offset, is_off: false });
         for nothing in [None, Some("[1]"), Some("7"), Some(r#"{"pid":7}"#), Some(r#"{"pid":"short"}"#)] {
             assert_eq!(Request::parse(nothing), Request::default());

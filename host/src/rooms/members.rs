@@ -9,6 +9,7 @@ use std::sync::Arc;
 use hubbub_wire::Socket;
 use smallvec::SmallVec;
 
+use super::catch_up::CatchUp;
 use super::history::{Away, History, Index, Stay};
 use crate::names::SocketId;
 use crate::owners::Owners;
@@ -33,6 +34,8 @@ pub struct Recipient {
     pub socket: Socket,
     /// The first position of the log that it is sent. 0: it cannot come back, and gets no offsets.
     pub since: u64,
+    /// It has come back to this node of a cluster.
+    pub catch_up: Option<Arc<CatchUp>>,
 }
 
 /// The sockets of a namespace and their rooms.
@@ -58,8 +61,9 @@ struct Member {
     rooms: SmallVec<[Membership; 2]>,
     /// The first position of the log that it is sent.
     since: u64,
-    /// None: it cannot come back.
+    /// None: it cannot come back, or the cluster has its history.
     history: Option<Box<History>>,
+    catch_up: Option<Arc<CatchUp>>,
 }
 
 /// A socket's place in a room.
@@ -104,9 +108,11 @@ pub struct Removed {
 }
 
 /// Whether a socket may come back after its connection has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Recovery {
     Off,
+    /// It may come back to any node of the cluster, or has come back to this one.
+    Shared(Option<Arc<CatchUp>>),
     /// Its session begins at this position of the log.
     From(u64),
 }
@@ -125,15 +131,16 @@ pub enum Joined {
 
 impl Members {
     pub fn add(&mut self, id: SocketId, socket: Socket, user: Option<Arc<str>>, recovery: Recovery) {
-        let (since, history) = match recovery {
-            Recovery::Off => (0, None),
+        let (since, history, catch_up) = match recovery {
+            Recovery::Off => (0, None, None),
+            Recovery::Shared(catch_up) => (1, None, catch_up),
             Recovery::From(at) => {
                 self.recoverable += 1;
                 // The first position is 1.
-                (at, Some(Box::new(History { floor: at - 1, ..History::default() })))
+                (at, Some(Box::new(History { floor: at - 1, ..History::default() })), None)
             }
         };
-        self.insert(id, Member { socket, user, rooms: SmallVec::new(), since, history });
+        self.insert(id, Member { socket, user, rooms: SmallVec::new(), since, history, catch_up });
     }
 
     fn insert(&mut self, id: SocketId, member: Member) {
@@ -191,8 +198,9 @@ impl Members {
             room.parts.push(Part::default());
             room.parts.len() - 1
         });
-        let since = if member.history.is_some() { member.since.max(at) } else { 0 };
-        push(Arc::make_mut(&mut room.parts[part]), Recipient { id: socket, socket: member.socket.clone(), since });
+        let since = if member.history.is_some() { member.since.max(at) } else { member.since };
+        let catch_up = member.catch_up.clone();
+        push(Arc::make_mut(&mut room.parts[part]), Recipient { id: socket, socket: member.socket.clone(), since, catch_up });
         match &member.user {
             Some(user) => *room.users.entry(user.clone()).or_default() += 1,
             None => room.visitors += 1,
@@ -246,6 +254,11 @@ impl Members {
         if room.parts.is_empty() {
             self.rooms.remove(name);
         }
+    }
+
+    /// Whether it may come back to any node of the cluster.
+    pub fn is_shared(&self, socket: SocketId) -> bool {
+        self.sockets.get(&socket).is_some_and(|member| member.since > 0 && member.history.is_none())
     }
 
     pub fn is_in(&self, socket: SocketId, room: &str) -> bool {
@@ -319,8 +332,8 @@ impl Members {
     /// A socket as one of several recipients.
     pub fn recipient(&self, id: SocketId) -> Option<Recipient> {
         let member = self.sockets.get(&id)?;
-        let since = if member.history.is_some() { member.since } else { 0 };
-        Some(Recipient { id, socket: member.socket.clone(), since })
+        let Member { socket, since, catch_up, .. } = member;
+        Some(Recipient { id, socket: socket.clone(), since: *since, catch_up: catch_up.clone() })
     }
 
     pub fn sockets_of(&self, user: &str) -> &[SocketId] {

@@ -6,6 +6,7 @@ use std::cell::OnceCell;
 use hubbub_wire::Message;
 
 use super::Send;
+use super::members::Recipient;
 use crate::recovery::log::{Log, Logged};
 
 pub(super) struct Packet<'a> {
@@ -19,6 +20,10 @@ pub(super) struct Packet<'a> {
 impl<'a> Packet<'a> {
     /// The packet of an event at a position that was reserved for it, which is written to the log. `only` is a room of the host.
     pub(super) fn new(namespace: &'a str, send: &'a Send<'a>, position: Option<u64>, log: &Log, only: Option<&str>) -> Self {
+        if let Some(at) = send.at {
+            let message = Message::event_at(namespace, send.text, &at.offset);
+            return Self { namespace, send, positioned: Some((at.position, message)), plain: OnceCell::new() };
+        }
         let positioned = position.map(|position| {
             let offset = log.offset(position).to_string();
             let message = Message::event_at(namespace, send.text, &offset);
@@ -33,9 +38,16 @@ impl<'a> Packet<'a> {
         Self { namespace, send, positioned, plain: OnceCell::new() }
     }
 
-    /// Sends it to a client that is sent positions from `since` on; 0: it gets no offsets.
-    pub(super) fn deliver(&self, socket: &hubbub_wire::Socket, since: u64) {
+    /// Sends it to a client.
+    pub(super) fn deliver(&self, Recipient { socket, since, catch_up, .. }: &Recipient) {
+        let since = *since;
         match (&self.positioned, self.send.volatile) {
+            (Some((_, message)), volatile) if since > 0 && self.send.at.is_some() => match (self.send.at, catch_up) {
+                (Some(at), Some(catch_up)) => catch_up.deliver(socket, (self.namespace, self.send.text), at, message),
+                // Its order is that of the sends, and of all nodes.
+                _ if volatile => drop(socket.send_volatile(message)),
+                _ => drop(socket.send(message)),
+            },
             // It came back while the event was on its way, and has got it as one that it missed.
             (Some((position, _)), _) if since > *position => {}
             (Some((position, message)), false) if since > 0 => drop(socket.send_at(message, *position)),
@@ -51,7 +63,7 @@ impl<'a> Packet<'a> {
 }
 
 /// Whether the last argument of an event is a text, which a stock client takes for an offset.
-pub(super) fn ends_in_text(array: &str) -> bool {
+pub fn ends_in_text(array: &str) -> bool {
     array.trim_end().strip_suffix(']').is_some_and(|inside| inside.trim_end().ends_with('"'))
 }
 

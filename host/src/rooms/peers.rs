@@ -3,8 +3,9 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use super::Send;
 use super::members::Size;
+use super::{At, Send};
+use crate::names::SocketId;
 
 /// A room after a join or a leave.
 pub struct Change {
@@ -31,8 +32,17 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + std::marker::Send + 'a
 
 /// The other nodes. They receive this node's changes and events.
 pub trait Peers: std::marker::Send + Sync {
-    /// Sends an event to the members on other nodes. Never waits.
-    fn publish(&self, namespace: &str, send: &Send<'_>);
+    /// Sends an event to the members on other nodes, and to the log. Returns its place there, if there is a log. Never waits.
+    fn publish(&self, namespace: &str, send: &Send<'_>) -> Option<At>;
+
+    /// Whether events are logged, so that clients may come back to any node.
+    fn is_logged(&self) -> bool;
+
+    /// A socket of this node that may come back has joined or left a room.
+    fn moved(&self, socket: SocketId, room: &str, joins: bool);
+
+    /// Waits until the events and moves of before are in the log. Returns at once if Redis does not answer.
+    fn written(&self) -> Answer<'_, ()>;
 
     /// Makes a user's sockets on other nodes join or leave a room.
     fn move_user(&self, namespace: &str, user: &str, room: &str, joins: bool);

@@ -141,6 +141,7 @@ impl Gateway {
         }
         if recovers {
             self.recovery.sessions.connected(socket.private_id(), &session);
+            self.begin_anywhere(&session).await;
         }
         Ok(Accepted { data: session, recoverable: recovers, missed })
     }

@@ -103,7 +103,7 @@ impl Gateway {
 pub async fn run(gateway: Arc<Gateway>) {
     gateway.drain.begins.notified().await;
     let Some(began) = gateway.drain.began.get() else { return };
-    if !gateway.saves_sockets() {
+    if !gateway.saves_sockets() && gateway.anywhere().is_none() {
         gateway.end_windows(true).await;
     }
     loop {

@@ -1,18 +1,20 @@
 //! Brings a client that lost its connection back to its socket, and ends sockets at the end of their windows.
 
+pub(super) mod anywhere;
 mod saved;
 pub mod sessions;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use hubbub_wire::{Connect, Message, PrivateId};
 use sessions::{Away, Claim, Sessions};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::Gateway;
 use super::session::disconnect::notify_plugins;
+use crate::recovery::offset::Offset;
 use crate::recovery::request::{Given, Request};
 use crate::recovery::{Config, NotRecovered};
 use crate::rooms::history::Gap;
@@ -26,6 +28,35 @@ pub struct Recovery {
 
 /// How long a client that comes back waits for the end of its old connection: for the events that were received on it.
 const OLD_CONNECTION: Duration = Duration::from_secs(5);
+
+/// How long a connection waits for a socket that another one takes at the same moment, and the time between two attempts.
+const CONTEST: Duration = Duration::from_secs(2);
+const CONTEST_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Two connections at the same moment that name the same socket: one gets it, and the other one only if the first has ended meanwhile.
+pub(super) struct Contest {
+    began: Instant,
+    pub(super) is_on: bool,
+}
+
+impl Contest {
+    pub(super) fn new() -> Self {
+        Self { began: Instant::now(), is_on: false }
+    }
+
+    /// Waits before another attempt.
+    ///
+    /// # Errors
+    /// The other connection keeps it.
+    pub(super) async fn wait(&mut self) -> Result<(), NotRecovered> {
+        if self.began.elapsed() >= CONTEST {
+            return Err(NotRecovered::Unknown);
+        }
+        self.is_on = true;
+        sleep(CONTEST_INTERVAL).await;
+        Ok(())
+    }
+}
 
 /// The time between two sweeps of what is no longer in the log.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
@@ -62,22 +93,25 @@ impl Gateway {
         private: PrivateId,
         caller: &Caller,
     ) -> Result<Resumed, NotRecovered> {
-        let log = &self.services.rooms.log;
-        let offset = match request.offset {
-            Given::None => None,
-            Given::Offset(offset) => log.position(offset).map_err(|_| NotRecovered::Offset)?,
+        let offset = match &request.offset {
+            Given::None => Offset::default(),
+            Given::Offset(offset) => offset.clone(),
             Given::Invalid => return Err(NotRecovered::Offset),
         };
-        let sessions = &self.recovery.sessions;
-        // Checked before it is claimed: a stolen id must change nothing for its client.
-        let before = sessions.caller(private).ok_or(NotRecovered::Unknown)?;
-        if before.namespace != caller.namespace {
-            return Err(NotRecovered::Unknown);
+        if self.anywhere().is_some() {
+            return Box::pin(self.resume_anywhere(connect, offset, private, caller)).await;
         }
-        if !is_same_user(&before, caller) {
-            return Err(NotRecovered::OtherUser);
-        }
-        let away = match sessions.claim(private).ok_or(NotRecovered::Unknown)? {
+        let offset = self.services.rooms.log.position(&offset).map_err(|_| NotRecovered::Offset)?;
+        let mut contest = Contest::new();
+        let (claim, _coming) = loop {
+            if let Some(coming) = self.recovery.sessions.come_back(private)
+                && let Some(claim) = self.claim(private, caller, contest.is_on)?
+            {
+                break (claim, coming);
+            }
+            contest.wait().await?;
+        };
+        let away = match claim {
             Claim::Away(away) => away,
             Claim::Connected(session, gone) => {
                 session.end("resumed");
@@ -98,10 +132,33 @@ impl Gateway {
         Err(not_recovered)
     }
 
+    /// None: another connection has it.
+    fn claim(&self, private: PrivateId, caller: &Caller, is_contested: bool) -> Result<Option<Claim>, NotRecovered> {
+        let sessions = &self.recovery.sessions;
+        let before = match sessions.caller(private) {
+            Some(before) => before,
+            // The other connection may not be done yet.
+            None if is_contested => return Ok(None),
+            None => return Err(NotRecovered::Unknown),
+        };
+        // Checked before it is claimed: a stolen id must change nothing for its client.
+        if before.namespace != caller.namespace {
+            return Err(NotRecovered::Unknown);
+        }
+        if !is_same_user(&before, caller) {
+            return Err(NotRecovered::OtherUser);
+        }
+        let may_claim = if is_contested { sessions.is_away(private) } else { sessions.may_claim(private) };
+        Ok(if may_claim { sessions.claim(private) } else { None })
+    }
+
     /// Ends a socket that does not come back.
     pub(super) async fn end_away(&self, away: Away) {
         let _telling = self.sockets.begin_disconnect();
         self.services.rooms.forget(&away.adapter, away.id);
+        if let Some((sockets, _)) = self.anywhere() {
+            sockets.forget(away.id, true);
+        }
         notify_plugins(self, &away.caller, away.cause).await;
     }
 
@@ -137,7 +194,10 @@ pub(super) async fn run(gateway: Arc<Gateway>) {
 /// Drops what is no longer in the log.
 pub(super) async fn sweep(gateway: Arc<Gateway>) {
     loop {
-        tokio::time::sleep(SWEEP_INTERVAL).await;
+        sleep(SWEEP_INTERVAL).await;
         gateway.services.rooms.sweep();
+        if let Some((_, logs)) = gateway.anywhere() {
+            logs.drop_unused();
+        }
     }
 }

@@ -161,6 +161,21 @@ impl Session {
         }
     }
 
+    /// Whether its client has the answer to its CONNECT.
+    pub fn is_open(&self) -> bool {
+        self.state().phase != Phase::Connecting
+    }
+
+    /// Whether its client has come back to it.
+    pub fn is_back(&self) -> bool {
+        self.is_back
+    }
+
+    /// The ids of the plugins for which `on-connect` has succeeded.
+    pub fn connected_plugins(&self) -> SmallVec<[u32; 2]> {
+        self.state().connected.clone()
+    }
+
     fn has_connected(&self, deployed: &DeployedPlugin) -> bool {
         self.state().connected.contains(&deployed.id)
     }

@@ -21,11 +21,11 @@ pub async fn commit(
     first_reply: Option<FirstReply>,
     trace: Option<&Span>,
 ) -> Result<(), CommitError> {
-    let joins = effects.live.iter().any(Live::joins);
+    let (joins, is_live) = (effects.live.iter().any(Live::joins), !effects.live.is_empty());
     if !effects.is_durable() && handled.is_empty() && first_reply.is_none() {
         apply_traced(services, effects.live, trace).await;
-        if joins {
-            services.rooms.settled().await;
+        if is_live {
+            reached_others(services, joins).await;
         }
         return Ok(());
     }
@@ -46,11 +46,20 @@ pub async fn commit(
     if publishes {
         services.published.notify_one();
     }
-    // A client must learn of its join only once it also receives what other nodes send to the room.
+    if is_live {
+        reached_others(services, joins).await;
+    }
+    Ok(())
+}
+
+/// Waits for what must hold on all nodes before a client learns of it.
+async fn reached_others(services: &Services, joins: bool) {
+    // Its join only once it also receives what other nodes send to the room.
     if joins {
         services.rooms.settled().await;
     }
-    Ok(())
+    // Its event only once clients that are away get it wherever they come back.
+    services.rooms.written().await;
 }
 
 /// A traced commit.
@@ -152,7 +161,7 @@ pub async fn apply(services: &Services, live: Vec<Live>) {
             Live::Track(track) => services.track(track),
             Live::Heartbeat { socket } => services.presences.heartbeat(socket, services.clock.steady_ms()),
             Live::Untrack { socket, plugin, tenant, group, key } => {
-                services.presences.untrack(socket, &plugin, tenant.as_deref(), &group, &key);
+                services.untrack(socket, &plugin, tenant.as_deref(), &group, &key);
             }
             Live::Arm { id, due, payload, origin } => services.timers.arm(id, due, payload, origin),
             Live::Disarm { id } => services.timers.disarm(&id),
@@ -163,7 +172,8 @@ pub async fn apply(services: &Services, live: Vec<Live>) {
 /// Sends one event.
 pub async fn send(services: &Services, emit: &Emit) {
     let to = (&emit.to).into();
-    let send = Send { to, except: &emit.except, except_socket: emit.except_socket, text: &emit.text, volatile: emit.volatile };
+    let send =
+        Send { to, except: &emit.except, except_socket: emit.except_socket, text: &emit.text, volatile: emit.volatile, at: None };
     services.rooms.send(&emit.namespace, send).await;
 }
 

@@ -12,7 +12,7 @@ use crate::budgets::quota::Quotas;
 use crate::budgets::shares::Shares;
 use crate::clock::Clock;
 use crate::cluster::Cluster;
-use crate::names::{self, IdSource};
+use crate::names::{self, IdSource, PluginName, SocketId};
 use crate::presence::{self, Presences};
 use crate::recovery::log::Log;
 use crate::rooms::Rooms;
@@ -52,8 +52,23 @@ impl Services {
 
     /// Tracks a key for a socket.
     pub fn track(&self, track: presence::Track) {
+        let socket = track.socket;
         if !self.presences.track(track, self.clock.steady_ms()) {
             self.metrics.joins_refused.inc();
+        }
+        self.tracked(socket);
+    }
+
+    /// Ends a socket's track of a key.
+    pub fn untrack(&self, socket: SocketId, plugin: &PluginName, tenant: Option<&str>, group: &str, key: &str) {
+        self.presences.untrack(socket, plugin, tenant, group, key);
+        self.tracked(socket);
+    }
+
+    /// Another node may bring the socket back with what it tracks.
+    fn tracked(&self, socket: SocketId) {
+        if let Some(sockets) = self.cluster.as_ref().and_then(|cluster| cluster.peers.sockets.as_ref()) {
+            sockets.tracked(socket, presence::Track::encode(&self.presences.tracks_of(socket)));
         }
     }
 

@@ -105,7 +105,7 @@ impl Receiver {
     async fn deliver(&self, adapter: &Adapter, options: Options, text: &str) {
         let volatile = options.flags.as_ref().and_then(|flags| flags.volatile).unwrap_or(false);
         let audience = Audience::new(&self.bridge.uid, options);
-        let send = |to| Send { to, except: &[], except_socket: None, text, volatile };
+        let send = |to| Send { volatile, ..Send::plain(to, text) };
         match audience.delivery() {
             Delivery::Everyone { except } => adapter.send(&Send { except: &except, ..send(To::Everyone) }).await,
             Delivery::Rooms { rooms, except } => adapter.send(&Send { except: &except, ..send(To::Rooms(&rooms)) }).await,

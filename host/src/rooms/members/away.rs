@@ -48,7 +48,7 @@ impl Members {
         let Missed { messages, history } = self.index.missed(id, away, offset, log)?;
         let Some(away) = self.remove_away(id) else { return Ok(None) };
         let (user, history) = (away.user, Some(Box::new(history)));
-        self.insert(id, Member { socket, user, rooms: SmallVec::new(), since: log.next(), history });
+        self.insert(id, Member { socket, user, rooms: SmallVec::new(), since: log.next(), history, catch_up: None });
         let rooms: Vec<_> = away.rooms.iter().map(|(room, _)| room.clone()).collect();
         for (room, from) in away.rooms {
             self.join(id, &room, usize::MAX, from);

@@ -16,7 +16,6 @@ use crate::recovery::log;
 use crate::rooms::adapter::Adapter;
 use crate::rooms::members::away::Saved as SavedNamespace;
 use crate::sandbox::exports::{Caller, DisconnectReason};
-use crate::sandbox::imports::presence::Status;
 use crate::socket::Gateway;
 use crate::socket::session::disconnect::DisconnectCause;
 
@@ -30,7 +29,7 @@ const PART: usize = 16 << 20;
 const MAX_PARTS: usize = 1024;
 
 /// Changes with the stored form: another one is ignored.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 #[derive(Serialize, Deserialize)]
 struct Saved {
@@ -50,21 +49,10 @@ struct SavedSocket {
     caller: Arc<Caller>,
     /// The names of the plugins.
     connected: Vec<String>,
-    tracks: Vec<SavedTrack>,
+    tracks: Vec<Track>,
     cause: DisconnectReason,
     /// The time that is left of its window.
     left_ms: u64,
-}
-
-#[derive(Serialize, Deserialize)]
-struct SavedTrack {
-    plugin: String,
-    tenant: Option<String>,
-    group: String,
-    key: String,
-    status: Status,
-    meta: String,
-    user: Option<Arc<str>>,
 }
 
 impl Gateway {
@@ -80,6 +68,8 @@ impl Gateway {
     /// Storage refuses. Nothing is stored then.
     pub async fn save_sockets(&self) -> anyhow::Result<()> {
         if !self.saves_sockets() {
+            // In a cluster the log has them.
+            self.services.rooms.written().await;
             return Ok(());
         }
         let services = &self.services;
@@ -103,22 +93,13 @@ impl Gateway {
 
     fn saved(&self, away: &Away, until_ms: u64) -> SavedSocket {
         let name = |id: &u32| self.registry.deployed_plugins().into_iter().find(|deployed| deployed.id == *id);
-        let track = |track: &Track| SavedTrack {
-            plugin: track.plugin.to_string(),
-            tenant: track.tenant.clone(),
-            group: track.group.clone(),
-            key: track.key.clone(),
-            status: track.status,
-            meta: track.meta.clone(),
-            user: track.user.clone(),
-        };
         SavedSocket {
             id: away.id,
             public: away.public.to_string(),
             private: away.private.to_string(),
             caller: away.caller.clone(),
             connected: away.connected.iter().filter_map(name).map(|deployed| deployed.name.to_string()).collect(),
-            tracks: away.tracks.iter().map(track).collect(),
+            tracks: away.tracks.clone(),
             cause: away.cause.reason(),
             left_ms: until_ms.saturating_sub(self.services.clock.steady_ms()),
         }
@@ -162,16 +143,12 @@ impl Gateway {
 
     fn restored(&self, saved: SavedSocket, adapter: Arc<Adapter>) -> Option<Away> {
         let id = |name: &String| Some(self.registry.deployed(&PluginName::parse(name).ok()?)?.id);
-        let track = |track: SavedTrack| {
-            let SavedTrack { plugin, tenant, group, key, status, meta, user } = track;
-            Some(Track { socket: saved.id, plugin: PluginName::parse(&plugin).ok()?, tenant, group, key, status, meta, user })
-        };
         Some(Away {
             id: saved.id,
             public: PublicId::parse(&saved.public)?,
             private: PrivateId::parse(&saved.private)?,
             connected: saved.connected.iter().filter_map(id).collect(),
-            tracks: saved.tracks.into_iter().filter_map(track).collect(),
+            tracks: saved.tracks,
             caller: saved.caller,
             adapter,
             cause: DisconnectCause::restored(saved.cause),

@@ -1,5 +1,6 @@
 //! The sockets that may come back, by their private ids: connected ones, and those that are away until their window ends.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Weak};
 
@@ -52,6 +53,27 @@ struct State {
     places: HashMap<PrivateId, Place>,
     /// The ends of the windows.
     ends: BTreeSet<(u64, PrivateId)>,
+    /// Those that connections are being given, with the highest claim of another node that has been announced.
+    coming: HashMap<PrivateId, u64>,
+}
+
+/// A socket that a connection is being given, until this is dropped.
+pub struct Coming<'a> {
+    sessions: &'a Sessions,
+    private: PrivateId,
+}
+
+impl Coming<'_> {
+    /// The highest claim of another node since then; 0: none.
+    pub fn claimed_elsewhere(&self) -> u64 {
+        self.sessions.state.lock().coming.get(&self.private).copied().unwrap_or_default()
+    }
+}
+
+impl Drop for Coming<'_> {
+    fn drop(&mut self) {
+        self.sessions.state.lock().coming.remove(&self.private);
+    }
 }
 
 /// A claim to a socket. Of two claims at a time one gets it.
@@ -79,6 +101,44 @@ impl Sessions {
             Place::Away { away, .. } => Some(away.caller.clone()),
             Place::Claimed(_) => None,
         }
+    }
+
+    /// The number of a socket.
+    pub fn id(&self, private: PrivateId) -> Option<SocketId> {
+        match self.state.lock().places.get(&private)? {
+            Place::Connected(session) => Some(session.upgrade()?.id),
+            Place::Away { away, .. } => Some(away.id),
+            Place::Claimed(_) => None,
+        }
+    }
+
+    /// Marks a socket as being given to a connection. None: another one is being given it.
+    pub fn come_back(&self, private: PrivateId) -> Option<Coming<'_>> {
+        match self.state.lock().coming.entry(private) {
+            Entry::Vacant(vacant) => drop(vacant.insert(0)),
+            Entry::Occupied(_) => return None,
+        }
+        Some(Coming { sessions: self, private })
+    }
+
+    /// Another node has claimed a socket.
+    pub fn claimed_elsewhere(&self, private: PrivateId, claims: u64) {
+        if let Some(highest) = self.state.lock().coming.get_mut(&private) {
+            *highest = claims.max(*highest);
+        }
+    }
+
+    /// Whether a socket can be claimed: it is away, or its client has the answer to its CONNECT.
+    pub fn may_claim(&self, private: PrivateId) -> bool {
+        match self.state.lock().places.get(&private) {
+            Some(Place::Connected(session)) => session.upgrade().is_some_and(|session| session.is_open()),
+            Some(Place::Away { .. }) => true,
+            Some(Place::Claimed(_)) | None => false,
+        }
+    }
+
+    pub fn is_away(&self, private: PrivateId) -> bool {
+        matches!(self.state.lock().places.get(&private), Some(Place::Away { .. }))
     }
 
     /// Claims a socket for its client, which has come back.

@@ -73,8 +73,13 @@ impl Session {
     pub(crate) async fn leave(self: Arc<Self>, cause: DisconnectCause) {
         let (gateway, services) = (self.gateway(), &self.gateway().services);
         let _telling = gateway.sockets.begin_disconnect();
-        let is_away = self.recovers && cause.comes_back && (gateway.saves_sockets() || !gateway.drain.has_begun());
+        let keeps = gateway.saves_sockets() || gateway.anywhere().is_some() || !gateway.drain.has_begun();
+        let is_away = self.recovers && cause.comes_back && keeps;
         let tracks = if is_away { services.presences.tracks_of(self.id) } else { Vec::new() };
+        if is_away && let Some((sockets, _)) = gateway.anywhere() {
+            // Before it leaves its rooms, so that no move of its user falls between.
+            sockets.away(self.id, gateway.names_of(&self.connected_plugins()));
+        }
         services.rooms.remove(&self.adapter, self.id, is_away);
         services.presences.disconnected(self.id, cause.ended(), services.clock.steady_ms());
         gateway.sockets.remove(&self);
@@ -99,6 +104,9 @@ impl Session {
         }
         if self.recovers {
             gateway.recovery.sessions.forget(self.socket.private_id());
+            if let Some((sockets, _)) = gateway.anywhere() {
+                sockets.forget(self.id, true);
+            }
         }
         notify_plugins(gateway, &caller, cause).await;
     }
