@@ -44,9 +44,10 @@ bench: build plugins ## Compare with native socketioxide, Node and Bun (ARGS="--
 	$(BUILD) --bin bench
 	exec target/$(PROFILE)/bench --hubbub target/$(PROFILE)/hubbub $(ARGS)
 
-soak: build plugins ## Attack a server as a hostile client, on both storages and on two nodes (FOR=60 seconds each)
+soak: build plugins ## Attack a server as a hostile client (FOR=60 seconds a test), then cut clients and kill nodes (ten times as long)
 	@.make/need.sh clients servers
 	HUBBUB_TEST_SOAK_SECONDS=$(FOR) cargo test --release --workspace --test suite -- hostile_client --nocapture
+	HUBBUB_TEST_STORM_SECONDS=$$((10 * $(FOR))) cargo test --release --workspace --test suite -- recovery_jitter recovery_storm --nocapture
 
 # libFuzzer, guided by coverage, with the stable compiler. Findings go to target/fuzz; the corpus in tests/fuzz is never changed.
 fuzz: ## Search for input that breaks a parser (TARGET=packet, component, manifest, config, admin, tokens, wire-frames, wire-packets or wire-session; FOR=600 seconds)

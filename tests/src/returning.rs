@@ -41,12 +41,7 @@ impl Returning {
 
     /// Connects, or comes back. If it is still connected, its old connection stays open until the new one is.
     pub async fn connect(&mut self, at: SocketAddr) -> Result<(), ConnectFailure> {
-        let mut auth = json!({"token": self.token.sign()});
-        if let Some(pid) = &self.pid {
-            auth["pid"] = pid.as_str().into();
-            auth["offset"] = self.offset.clone().into();
-        }
-        let client = Client::connect(at, &self.namespace, auth).await?;
+        let client = Client::connect(at, &self.namespace, self.auth()).await?;
         match (self.pid.is_some(), client.sid() == self.sid) {
             (true, true) => self.recovered += 1,
             (true, false) => self.renewed += 1,
@@ -56,6 +51,21 @@ impl Returning {
         self.pid = client.pid().map(str::to_owned);
         self.client = Some(client);
         Ok(())
+    }
+
+    /// Its `auth` when it comes back.
+    pub fn auth(&self) -> Value {
+        let mut auth = json!({"token": self.token.sign()});
+        if let Some(pid) = &self.pid {
+            auth["pid"] = pid.as_str().into();
+            auth["offset"] = self.offset.clone().into();
+        }
+        auth
+    }
+
+    /// The public id of its socket.
+    pub fn sid(&self) -> &str {
+        &self.sid
     }
 
     /// The connection. Panics if there is none.

@@ -188,6 +188,14 @@ impl StockSocket {
         (saw["id"].as_str().unwrap_or_default().to_owned(), saw["recovered"] == true)
     }
 
+    /// Everything that the client reports until this time, with what it has reported before.
+    pub async fn reports_until(&mut self, end: Instant) -> Vec<Value> {
+        while let Some(saw) = self.process.receive(end.saturating_duration_since(Instant::now())).await {
+            self.inbox.push_back(saw);
+        }
+        self.inbox.drain(..).collect()
+    }
+
     /// The client's `socket.id` after its first connect.
     pub fn id(&self) -> &str {
         &self.id

@@ -23,7 +23,7 @@ const PLACES: [Place; 3] = [
 ];
 
 /// A token that every namespace here accepts.
-fn user_everywhere(id: &str) -> Token {
+pub(crate) fn user_everywhere(id: &str) -> Token {
     user(id).role("ATTENDANT").claim("companyId", "acme")
 }
 
