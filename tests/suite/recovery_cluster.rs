@@ -16,6 +16,18 @@ use crate::presence::user_everywhere;
 /// How long a client may take to receive what it waits for.
 const READING: Duration = Duration::from_secs(20);
 
+/// Two nodes with the chat `c1`.
+async fn two_nodes() -> Cluster {
+    two_nodes_with(|node| node).await
+}
+
+/// The same, each configured by `make` besides.
+async fn two_nodes_with(make: impl Fn(Builder) -> Builder) -> Cluster {
+    let cluster = Cluster::with(2, |node| make(node.without_message_limit())).await;
+    open_chat(&cluster.nodes[0], "c1", &["ana", "bia"]).await;
+    cluster
+}
+
 /// A client in the chat at a node, which has received one message.
 async fn received_one(node: &Server, bia: &mut Client) -> Returning {
     let mut ana = Returning::new("/chat", user("ana"));
@@ -38,8 +50,7 @@ async fn until(client: &mut Returning, count: usize) {
 
 #[tokio::test]
 async fn a_client_comes_back_to_another_node() {
-    let cluster = Cluster::with(2, Builder::without_message_limit).await;
-    open_chat(&cluster.nodes[0], "c1", &["ana", "bia"]).await;
+    let cluster = two_nodes().await;
     let mut bia = member(&cluster.nodes[1], "bia", "c1").await;
     let mut ana = received_one(&cluster.nodes[0], &mut bia).await;
     for (round, node) in [1, 0, 0, 1].into_iter().enumerate() {
@@ -69,8 +80,7 @@ async fn a_client_that_moves_on_before_its_old_connections_have_ended_keeps_its_
 
 #[tokio::test]
 async fn a_client_of_a_killed_node_comes_back_to_another_one() {
-    let mut cluster = Cluster::with(2, Builder::without_message_limit).await;
-    open_chat(&cluster.nodes[0], "c1", &["ana", "bia"]).await;
+    let mut cluster = two_nodes().await;
     let mut bia = member(&cluster.nodes[1], "bia", "c1").await;
     let mut ana = received_one(&cluster.nodes[0], &mut bia).await;
     cluster.nodes[0].kill9();
@@ -83,13 +93,6 @@ async fn a_client_of_a_killed_node_comes_back_to_another_one() {
 
 async fn refused(node: &Server, reason: &str) -> f64 {
     node.metrics().await.get("hubbub_recoveries_refused_total", &[("reason", reason)]).unwrap_or_default()
-}
-
-/// Two nodes with the chat `c1`.
-async fn two_nodes() -> Cluster {
-    let cluster = Cluster::with(2, Builder::without_message_limit).await;
-    open_chat(&cluster.nodes[0], "c1", &["ana", "bia"]).await;
-    cluster
 }
 
 #[tokio::test]
@@ -141,9 +144,7 @@ async fn a_node_sends_its_clients_what_it_missed_without_redis() {
 
 #[tokio::test]
 async fn a_node_that_falls_behind_reads_the_rest_from_the_log() {
-    let small = |node: Builder| node.without_message_limit().env("HUBBUB_REDIS__INBOX", "1");
-    let cluster = Cluster::with(2, small).await;
-    open_chat(&cluster.nodes[0], "c1", &["ana", "bia"]).await;
+    let cluster = two_nodes_with(|node| node.env("HUBBUB_REDIS__INBOX", "1")).await;
     let mut bia = member(&cluster.nodes[0], "bia", "c1").await;
     let mut ana = received_one(&cluster.nodes[1], &mut bia).await;
     // Its messages wait in its connection to Redis, and arrive all at once.
@@ -193,9 +194,7 @@ async fn a_stolen_id_changes_nothing_for_its_client() {
 
 #[tokio::test]
 async fn a_client_that_missed_more_than_the_log_holds_gets_a_new_socket() {
-    let small = |node: Builder| node.without_message_limit().env("HUBBUB_RECOVERY__BYTES", "20000");
-    let cluster = Cluster::with(2, small).await;
-    open_chat(&cluster.nodes[0], "c1", &["ana", "bia"]).await;
+    let cluster = two_nodes_with(|node| node.env("HUBBUB_RECOVERY__BYTES", "20000")).await;
     let mut bia = member(&cluster.nodes[1], "bia", "c1").await;
     let mut ana = received_one(&cluster.nodes[0], &mut bia).await;
     ana.cut();

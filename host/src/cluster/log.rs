@@ -15,9 +15,9 @@ use super::redis::{Redis, RedisUnavailable};
 
 /// Writes a batch. Its time is later than that of every batch before, of any node, also if Redis's clock is set back. `KEYS`: the time
 /// of the last batch, the node's stream, its sockets, the set of logs. The sockets are kept for longer than the events, so that their
-/// ends can be noticed. `ARGV`: the node, how long to keep (ms), the entries that the
-/// stream may have (0: any number), the last position that is missing (0: none), the number of entries; for each its position and
-/// text; then names of sockets with their states, empty for one that does not come back.
+/// ends can be noticed. `ARGV`: the node, how long to keep (ms), the entries that the stream may have (0: any number), the last position
+/// that is missing (0: none), the number of entries; for each its position and text; then names of sockets with their states, empty for
+/// one that does not come back.
 static WRITE: LazyLock<Script> = LazyLock::new(|| {
     Script::from_lua(
         "local clock, stream, sockets, logs = KEYS[1], KEYS[2], KEYS[3], KEYS[4]

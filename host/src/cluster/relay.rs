@@ -40,6 +40,8 @@ const NOTICES: usize = 256;
 pub struct Relay {
     link: Arc<Redis>,
     nodes: Arc<Nodes>,
+    /// The log of this node.
+    me: u64,
     queue: mpsc::Sender<Parcel>,
     order: Mutex<Sequence>,
     /// None: clients come back to the same node only.
@@ -89,6 +91,7 @@ impl Relay {
         (
             Arc::new(Self {
                 link,
+                me: log_of(&nodes.me),
                 nodes,
                 queue,
                 order,
@@ -185,7 +188,7 @@ impl Relay {
             self.queue(&mut order, Kind::Event { channels, text: bytes.into(), is_logged });
         }
         self.log.as_ref()?;
-        order.at(log_of(&self.nodes.me), is_logged, text)
+        order.at(self.me, is_logged, text)
     }
 
     fn queue(&self, order: &mut Sequence, kind: Kind) -> bool {
@@ -210,8 +213,8 @@ impl Relay {
     pub fn log_socket(&self, name: String, state: impl FnOnce(u64, &Offset) -> Vec<u8>) -> bool {
         let mut order = self.order.lock();
         order.last += 1;
-        let (me, last) = (log_of(&self.nodes.me), order.last);
-        order.raise(me, last);
+        let last = order.last;
+        order.raise(self.me, last);
         let state = state(last, &order.received);
         self.queue(&mut order, Kind::Socket { name, state })
     }

@@ -8,7 +8,7 @@ use super::logs::Logs;
 use super::logs::read::{Missed, Read};
 use super::redis::{Redis, RedisUnavailable};
 use super::relay::Relay;
-use super::relay::event::{Recipients, log_of};
+use super::relay::event::log_of;
 use super::sockets::Sockets;
 use super::subscriptions::Subscriptions;
 use crate::recovery::offset::Offset;
@@ -73,10 +73,8 @@ impl Repair {
             tokio::task::yield_now().await;
         }
         for (namespace, to) in read.moves(received, ends) {
-            if let (Some(adapter), Recipients::Join { user, room } | Recipients::Leave { user, room }) =
-                (rooms.namespace(&namespace), &to)
-            {
-                adapter.move_user(user, room, matches!(to, Recipients::Join { .. }));
+            if let (Some(adapter), Some((user, room, joins))) = (rooms.namespace(&namespace), to.as_move()) {
+                adapter.move_user(user, room, joins);
             }
         }
         if count > 0 {

@@ -10,10 +10,12 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt as _;
 use hubbub_wire::{Connect, Message, PrivateId};
 use sessions::{Away, Claim, Sessions};
+use smallvec::SmallVec;
 use tokio::time::{sleep, timeout};
 
 use super::Gateway;
 use super::session::disconnect::notify_plugins;
+use crate::names::PluginName;
 use crate::recovery::offset::Offset;
 use crate::recovery::request::{Given, Request};
 use crate::recovery::{Config, NotRecovered};
@@ -111,17 +113,7 @@ impl Gateway {
             }
             contest.wait().await?;
         };
-        let away = match claim {
-            Claim::Away(away) => away,
-            Claim::Connected(session, gone) => {
-                session.end("resumed");
-                drop(session);
-                match timeout(OLD_CONNECTION, gone).await {
-                    Ok(gone) => gone.map_err(|_| NotRecovered::Unknown)?,
-                    Err(_) => return Err(NotRecovered::Busy),
-                }
-            }
-        };
+        let away = claim.away().await?;
         let not_recovered = match away.adapter.resume(away.id, &connect.socket, offset).await {
             // Nothing has read the ids of the new socket yet.
             Ok(Some(missed)) if connect.resume(away.public, away.private) => return Ok(Resumed { away, missed }),
@@ -141,15 +133,20 @@ impl Gateway {
             None if is_contested => return Ok(None),
             None => return Err(NotRecovered::Unknown),
         };
-        // Checked before it is claimed: a stolen id must change nothing for its client.
-        if before.namespace != caller.namespace {
-            return Err(NotRecovered::Unknown);
-        }
-        if !is_same_user(&before, caller) {
-            return Err(NotRecovered::OtherUser);
-        }
+        may_resume(&before, caller)?;
         let may_claim = if is_contested { sessions.is_away(private) } else { sessions.may_claim(private) };
         Ok(if may_claim { sessions.claim(private) } else { None })
+    }
+
+    /// The names of plugins, which outlive their ids.
+    pub(super) fn names_of(&self, plugins: &[u32]) -> Vec<String> {
+        let named = self.registry.deployed_plugins().into_iter().filter(|deployed| plugins.contains(&deployed.id));
+        named.map(|deployed| deployed.name.to_string()).collect()
+    }
+
+    fn ids_of(&self, plugins: &[String]) -> SmallVec<[u32; 2]> {
+        let id = |name: &String| Some(self.registry.deployed(&PluginName::parse(name).ok()?)?.id);
+        plugins.iter().filter_map(id).collect()
     }
 
     /// Ends a socket that does not come back.
@@ -170,12 +167,34 @@ impl Gateway {
     }
 }
 
-fn is_same_user(one: &Caller, other: &Caller) -> bool {
-    match (&one.user, &other.user) {
+impl Claim {
+    /// Closes the old connection, if it counts as open, and waits until its socket is away.
+    async fn away(self) -> Result<Box<Away>, NotRecovered> {
+        match self {
+            Self::Away(away) => Ok(away),
+            Self::Connected(session, gone) => {
+                session.end("resumed");
+                drop(session);
+                match timeout(OLD_CONNECTION, gone).await {
+                    Ok(gone) => gone.map_err(|_| NotRecovered::Unknown),
+                    Err(_) => Err(NotRecovered::Busy),
+                }
+            }
+        }
+    }
+}
+
+/// Checked before a socket is claimed: a stolen id must change nothing for its client.
+fn may_resume(before: &Caller, caller: &Caller) -> Result<(), NotRecovered> {
+    if before.namespace != caller.namespace {
+        return Err(NotRecovered::Unknown);
+    }
+    let is_same_user = match (&before.user, &caller.user) {
         (Some(one), Some(other)) => (&one.id, &one.tenant) == (&other.id, &other.tenant),
         (None, None) => true,
         _ => false,
-    }
+    };
+    if is_same_user { Ok(()) } else { Err(NotRecovered::OtherUser) }
 }
 
 /// Ends sockets at the end of their windows.

@@ -22,13 +22,13 @@ pub struct Read {
     pub(super) covers: u64,
     /// When it was read last.
     pub(super) at: Option<Instant>,
-    logs: HashMap<String, Log>,
+    /// By their numbers.
+    logs: HashMap<u64, Log>,
 }
 
 /// The log of one node.
 #[derive(Default)]
 pub(super) struct Log {
-    id: u64,
     /// The id of the last entry in Redis.
     pub(super) last: String,
     entries: BTreeMap<u64, Entry>,
@@ -138,37 +138,27 @@ impl Event {
 impl Read {
     /// Drops the logs of all other nodes.
     pub(super) fn keep(&mut self, nodes: &[String]) {
-        self.logs.retain(|node, _| nodes.contains(node));
+        let ids: Vec<u64> = nodes.iter().map(|node| log_of(node)).collect();
+        self.logs.retain(|id, _| ids.contains(id));
     }
 
     pub(super) fn log_of(&mut self, node: &str) -> &mut Log {
-        let new = || Log { id: log_of(node), last: "0".into(), ..Log::default() };
-        self.logs.entry(node.to_owned()).or_insert_with(new)
+        self.logs.entry(log_of(node)).or_insert_with(|| Log { last: "0".into(), ..Log::default() })
     }
 
     /// The ends of the logs, for a socket that gets events of this node's log `me` from a position on.
     pub fn ends(&self, me: u64, from: u64) -> Offset {
         let mut ends = Offset::default();
-        self.logs.values().for_each(|log| ends.raise(log.id, if log.id == me { log.end.min(from) } else { log.end }));
+        self.logs.iter().for_each(|(id, log)| ends.raise(*id, if *id == me { log.end.min(from) } else { log.end }));
         ends
-    }
-
-    fn log(&self, id: u64) -> Option<&Log> {
-        self.logs.values().find(|log| log.id == id)
     }
 
     /// The time of a position. None: before everything that is kept.
     fn time(&self, at: Position) -> Option<u64> {
-        let log = self.log(at.log)?;
+        let entries = &self.logs.get(&at.log)?.entries;
+        entries.first_key_value().filter(|(first, _)| **first <= at.position)?;
         // A lost entry is noted as a gap; the next one has the nearest time.
-        Some(
-            log.entries
-                .range(at.position..)
-                .next()
-                .filter(|_| log.entries.first_key_value().is_some_and(|(first, _)| *first <= at.position))?
-                .1
-                .time,
-        )
+        entries.range(at.position..).next().map(|(_, entry)| entry.time)
     }
 
     /// Whether an event at `place` was sent after the mark `at`.
@@ -181,16 +171,16 @@ impl Read {
 
     fn is_in(&self, stay: &Stay, place: Position, time: u64) -> bool {
         self.is_after(place, time, stay.from)
-            && stay.to.is_none_or(|to| self.log(to.log).is_some() && !self.is_after(place, time, to))
+            && stay.to.is_none_or(|to| self.logs.contains_key(&to.log) && !self.is_after(place, time, to))
     }
 
     /// The moves of users in the logs after an offset, in order.
     fn moves_in<'a>(&'a self, after: &Offset, of: impl Fn(&'a Log, u64) -> Vec<u64>) -> Vec<(Position, Arc<Event>)> {
         let mut moves = Vec::new();
-        for log in self.logs.values() {
-            for position in of(log, after.of(log.id)) {
+        for (&id, log) in &self.logs {
+            for position in of(log, after.of(id)) {
                 if let Some(Entry { time, event: Some(event) }) = log.entries.get(&position) {
-                    moves.push((*time, Position { log: log.id, position }, event.clone()));
+                    moves.push((*time, Position { log: id, position }, event.clone()));
                 }
             }
         }
@@ -236,12 +226,12 @@ impl Read {
         // The rooms of the host are joined first.
         let begin = state.stays.iter().find(|stay| *stay.room == *members::everyone()).map(|stay| stay.from);
         let began = begin.and_then(|begin| self.time(begin));
-        let is_missing = |log: &Log| {
+        let is_missing = |(id, log): (&u64, &Log)| {
             let (gap, noted) = log.gap;
-            offset.of(log.id) < gap && began.is_none_or(|began| began < noted)
+            offset.of(*id) < gap && began.is_none_or(|began| began < noted)
         };
         let is_low = state.floor.is_some_and(|floor| offset.of(floor.log) < floor.position);
-        if is_low || self.logs.values().any(is_missing) { Err(Gap) } else { Ok(self.events(state, offset, ends)) }
+        if is_low || self.logs.iter().any(is_missing) { Err(Gap) } else { Ok(self.events(state, offset, ends)) }
     }
 
     /// The events for a socket after an offset and up to another one that are in the logs, in order.
@@ -252,17 +242,17 @@ impl Read {
         tracks.extend(state.user().map(|user| Track::User(namespace.clone(), user)));
         tracks.push(Track::Socket(state.id));
         let mut found = BTreeSet::new();
-        for log in self.logs.values() {
-            let (after, end) = (after.of(log.id), ends.of(log.id));
+        for (&id, log) in &self.logs {
+            let (after, end) = (after.of(id), ends.of(id));
             for position in tracks.iter().flat_map(|track| log.of(track, after)).filter(|position| *position <= end) {
                 if let Some(entry) = log.entries.get(&position) {
-                    found.insert((entry.time, log.id, position));
+                    found.insert((entry.time, id, position));
                 }
             }
         }
         let missed = found.into_iter().filter_map(|(time, log, position)| {
             let place = Position { log, position };
-            let event = self.log(log)?.entries.get(&position)?.event.as_ref()?;
+            let event = self.logs.get(&log)?.entries.get(&position)?.event.as_ref()?;
             self.was_for(event, state, place, time).then(|| Missed { place, text: event.text.clone() })
         });
         missed.collect()

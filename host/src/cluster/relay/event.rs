@@ -48,6 +48,17 @@ pub enum Recipients {
     },
 }
 
+impl Recipients {
+    /// The user and the room of a move, and whether the user joins.
+    pub fn as_move(&self) -> Option<(&str, &str, bool)> {
+        match self {
+            Self::Join { user, room } => Some((user, room, true)),
+            Self::Leave { user, room } => Some((user, room, false)),
+            Self::Socket(_) | Self::Rooms(_) | Self::TenantInRoom { .. } | Self::Users(_) => None,
+        }
+    }
+}
+
 /// The channel of notices.
 pub fn notice_channel(link: &Redis) -> String {
     link.name(format_args!("notices"))

@@ -91,15 +91,15 @@ impl Relay {
     async fn deliver(&self, rooms: &Rooms, header: &Header<'_>, text: String) {
         let Some(adapter) = rooms.namespace(&header.namespace) else { return };
         let log = log_of(&header.node);
+        if let Some((user, room, joins)) = header.to.as_move() {
+            self.order.lock().raise(log, header.seq);
+            return adapter.move_user(user, room, joins);
+        }
         let to = match &header.to {
-            Recipients::Socket(_) => return,
+            Recipients::Socket(_) | Recipients::Join { .. } | Recipients::Leave { .. } => return,
             Recipients::Rooms(rooms) => To::Rooms(rooms),
             Recipients::TenantInRoom { tenant, room } => To::TenantInRoom { tenant, room },
             Recipients::Users(users) => To::Users(users),
-            Recipients::Join { user, room } | Recipients::Leave { user, room } => {
-                self.order.lock().raise(log, header.seq);
-                return adapter.move_user(user, room, matches!(header.to, Recipients::Join { .. }));
-            }
         };
         let send = |at| Send { to, except: &header.except, except_socket: None, text: &text, volatile: header.volatile, at };
         if self.log.is_none() {

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hubbub_wire::{Connect, Message, PrivateId, SocketId as PublicId};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
-use super::sessions::{Away, Claim};
-use super::{CONTEST_INTERVAL, Contest, OLD_CONNECTION, Resumed, is_same_user};
+use super::sessions::Away;
+use super::{CONTEST_INTERVAL, Contest, OLD_CONNECTION, Resumed, may_resume};
 use crate::cluster::logs::Logs;
 use crate::cluster::logs::read::Missed;
 use crate::cluster::relay::event::log_of;
 use crate::cluster::sockets::{Sockets, State, user_of};
-use crate::names::{PluginName, SocketId};
+use crate::names::SocketId;
 use crate::presence::Track;
 use crate::recovery::NotRecovered;
 use crate::recovery::offset::Offset;
@@ -29,11 +29,6 @@ impl Gateway {
     pub(in crate::socket) fn anywhere(&self) -> Option<(&Sockets, &Logs)> {
         let cluster = self.services.cluster.as_ref()?;
         Some((cluster.peers.sockets.as_ref()?, cluster.logs.as_ref()?))
-    }
-
-    pub(in crate::socket) fn names_of(&self, plugins: &[u32]) -> Vec<String> {
-        let named = self.registry.deployed_plugins().into_iter().filter(|deployed| plugins.contains(&deployed.id));
-        named.map(|deployed| deployed.name.to_string()).collect()
     }
 
     /// Logs a new socket, before its client gets the id.
@@ -102,13 +97,7 @@ impl Gateway {
         };
         let (me, name) = (&cluster.nodes.me, private.to_string());
         let (node, before) = logs.find(&name).await.map_err(|_| NotRecovered::Redis)?.ok_or(NotRecovered::Unknown)?;
-        // Checked before it is taken: a stolen id must change nothing for its client.
-        if before.caller.namespace != caller.namespace {
-            return Err(NotRecovered::Unknown);
-        }
-        if !is_same_user(&before.caller, caller) {
-            return Err(NotRecovered::OtherUser);
-        }
+        may_resume(&before.caller, caller)?;
         if node != *me {
             self.end_old(private, before.id).await?;
         }
@@ -129,7 +118,7 @@ impl Gateway {
         };
         let Some(taken) = taken else { return Ok(None) };
         if is_here {
-            let closed = self.close_taken(private, "resumed").await;
+            let closed = self.close_taken(private).await;
             let newest = sockets.forget(id, false).ok_or(NotRecovered::Unknown)?;
             return closed.map(|()| Some(newest.claimed(taken.claims)));
         }
@@ -151,7 +140,7 @@ impl Gateway {
             // If another task ends it, this one waits.
             if self.recovery.sessions.may_claim(private) {
                 sockets.taken(id, false);
-                let closed = self.close_taken(private, "resumed").await;
+                let closed = self.close_taken(private).await;
                 sockets.forget(id, false);
                 closed?;
             } else {
@@ -191,13 +180,12 @@ impl Gateway {
 
     /// The socket as the node knows its own sockets that are away.
     fn away(&self, state: &State, (public, private): (PublicId, PrivateId), adapter: Arc<Adapter>) -> Away {
-        let id = |name: &String| Some(self.registry.deployed(&PluginName::parse(name).ok()?)?.id);
         Away {
             id: state.id,
             public,
             private,
             caller: state.caller.clone(),
-            connected: state.connected.iter().filter_map(id).collect(),
+            connected: self.ids_of(&state.connected),
             adapter,
             tracks: Track::decode(&state.tracks),
             cause: DisconnectCause::restored(DisconnectReason::Transport),
@@ -216,18 +204,8 @@ impl Gateway {
     }
 
     /// Closes the connection of a socket that its client has taken, or forgets that it is away.
-    async fn close_taken(&self, private: PrivateId, label: &'static str) -> Result<(), NotRecovered> {
-        match self.recovery.sessions.claim(private).ok_or(NotRecovered::Unknown)? {
-            Claim::Away(_) => Ok(()),
-            Claim::Connected(session, gone) => {
-                session.end(label);
-                drop(session);
-                match timeout(OLD_CONNECTION, gone).await {
-                    Ok(gone) => gone.map(drop).map_err(|_| NotRecovered::Unknown),
-                    Err(_) => Err(NotRecovered::Busy),
-                }
-            }
-        }
+    async fn close_taken(&self, private: PrivateId) -> Result<(), NotRecovered> {
+        self.recovery.sessions.claim(private).ok_or(NotRecovered::Unknown)?.away().await.map(drop)
     }
 }
 
@@ -282,7 +260,7 @@ async fn taken_elsewhere(gateway: Arc<Gateway>, private: PrivateId, claims: u64)
     // Its client may be back here meanwhile.
     if sockets.is_before(id, claims) {
         sockets.taken(id, true);
-        let _ = gateway.close_taken(private, "resumed").await;
+        let _ = gateway.close_taken(private).await;
         sockets.forget(id, false);
     }
 }

@@ -10,7 +10,7 @@ use hubbub_wire::{PrivateId, SocketId as PublicId};
 use serde::{Deserialize, Serialize};
 
 use super::sessions::Away;
-use crate::names::{PluginName, SocketId};
+use crate::names::SocketId;
 use crate::presence::Track;
 use crate::recovery::log;
 use crate::rooms::adapter::Adapter;
@@ -92,13 +92,12 @@ impl Gateway {
     }
 
     fn saved(&self, away: &Away, until_ms: u64) -> SavedSocket {
-        let name = |id: &u32| self.registry.deployed_plugins().into_iter().find(|deployed| deployed.id == *id);
         SavedSocket {
             id: away.id,
             public: away.public.to_string(),
             private: away.private.to_string(),
             caller: away.caller.clone(),
-            connected: away.connected.iter().filter_map(name).map(|deployed| deployed.name.to_string()).collect(),
+            connected: self.names_of(&away.connected),
             tracks: away.tracks.clone(),
             cause: away.cause.reason(),
             left_ms: until_ms.saturating_sub(self.services.clock.steady_ms()),
@@ -142,12 +141,11 @@ impl Gateway {
     }
 
     fn restored(&self, saved: SavedSocket, adapter: Arc<Adapter>) -> Option<Away> {
-        let id = |name: &String| Some(self.registry.deployed(&PluginName::parse(name).ok()?)?.id);
         Some(Away {
             id: saved.id,
             public: PublicId::parse(&saved.public)?,
             private: PrivateId::parse(&saved.private)?,
-            connected: saved.connected.iter().filter_map(id).collect(),
+            connected: self.ids_of(&saved.connected),
             tracks: saved.tracks,
             caller: saved.caller,
             adapter,
