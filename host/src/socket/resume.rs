@@ -21,6 +21,7 @@ use crate::recovery::request::{Given, Request};
 use crate::recovery::{Config, NotRecovered};
 use crate::rooms::history::Gap;
 use crate::sandbox::exports::Caller;
+use anywhere::Anywhere;
 
 /// The recovery of this node.
 pub struct Recovery {
@@ -100,8 +101,8 @@ impl Gateway {
             Given::Offset(offset) => offset.clone(),
             Given::Invalid => return Err(NotRecovered::Offset),
         };
-        if self.anywhere().is_some() {
-            return Box::pin(self.resume_anywhere(connect, offset, private, caller)).await;
+        if let Some(anywhere) = self.anywhere() {
+            return Box::pin(self.resume_anywhere(anywhere, connect, offset, private, caller)).await;
         }
         let offset = self.services.rooms.log.position(&offset).map_err(|_| NotRecovered::Offset)?;
         let mut contest = Contest::new();
@@ -153,7 +154,7 @@ impl Gateway {
     pub(super) async fn end_away(&self, away: Away) {
         let _telling = self.sockets.begin_disconnect();
         self.services.rooms.forget(&away.adapter, away.id);
-        if let Some((sockets, _)) = self.anywhere() {
+        if let Some(Anywhere { sockets, .. }) = self.anywhere() {
             sockets.forget(away.id, true);
         }
         notify_plugins(self, &away.caller, away.cause).await;
@@ -215,7 +216,7 @@ pub(super) async fn sweep(gateway: Arc<Gateway>) {
     loop {
         sleep(SWEEP_INTERVAL).await;
         gateway.services.rooms.sweep();
-        if let Some((_, logs)) = gateway.anywhere() {
+        if let Some(Anywhere { logs, .. }) = gateway.anywhere() {
             logs.drop_unused();
         }
     }

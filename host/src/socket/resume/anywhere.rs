@@ -9,6 +9,7 @@ use tokio::time::sleep;
 
 use super::sessions::Away;
 use super::{CONTEST_INTERVAL, Contest, OLD_CONNECTION, Resumed, may_resume};
+use crate::cluster::Cluster;
 use crate::cluster::logs::Logs;
 use crate::cluster::logs::read::Missed;
 use crate::cluster::relay::event::log_of;
@@ -24,16 +25,26 @@ use crate::socket::Gateway;
 use crate::socket::session::Session;
 use crate::socket::session::disconnect::{DisconnectCause, notify_plugins};
 
+/// A cluster whose clients come back to any node.
+#[derive(Clone, Copy)]
+pub(in crate::socket) struct Anywhere<'a> {
+    pub(in crate::socket) cluster: &'a Cluster,
+    /// Of this node.
+    pub(in crate::socket) sockets: &'a Sockets,
+    /// Of all nodes.
+    pub(in crate::socket) logs: &'a Logs,
+}
+
 impl Gateway {
-    /// The sockets and logs of the cluster, if clients come back to any node.
-    pub(in crate::socket) fn anywhere(&self) -> Option<(&Sockets, &Logs)> {
-        let cluster = self.services.cluster.as_ref()?;
-        Some((cluster.peers.sockets.as_ref()?, cluster.logs.as_ref()?))
+    /// None: clients come back to the same node only.
+    pub(in crate::socket) fn anywhere(&self) -> Option<Anywhere<'_>> {
+        let cluster = self.services.cluster.as_deref()?;
+        Some(Anywhere { cluster, sockets: cluster.peers.sockets.as_deref()?, logs: cluster.logs.as_deref()? })
     }
 
     /// Logs a new socket, before its client gets the id.
     pub(in crate::socket) async fn begin_anywhere(&self, session: &Session) {
-        let Some((sockets, _)) = self.anywhere().filter(|_| !session.is_back()) else { return };
+        let Some(Anywhere { sockets, .. }) = self.anywhere().filter(|_| !session.is_back()) else { return };
         let names = self.names_of(&session.connected_plugins());
         let mut state = State::new(session.id, session.socket.id().to_string(), session.caller.load_full(), names);
         state.tracks = Track::encode(&self.services.presences.tracks_of(session.id));
@@ -42,21 +53,20 @@ impl Gateway {
     }
 
     pub(super) async fn resume_anywhere(
-        self: &Arc<Self>,
+        &self,
+        anywhere: Anywhere<'_>,
         connect: &Connect<Self>,
         offset: Offset,
         private: PrivateId,
         caller: &Caller,
     ) -> Result<Resumed, NotRecovered> {
-        let (Some((sockets, logs)), Some(cluster)) = (self.anywhere(), &self.services.cluster) else {
-            return Err(NotRecovered::Unknown);
-        };
+        let Anywhere { cluster, sockets, logs } = anywhere;
         // After a start, clients come back before Redis has answered.
         cluster.link.started().await;
         let mut contest = Contest::new();
         let (mut state, coming) = loop {
             if let Some(coming) = self.recovery.sessions.come_back(private)
-                && let Some(state) = self.take(private, caller, contest.is_on).await?
+                && let Some(state) = self.take(anywhere, private, caller, contest.is_on).await?
             {
                 break (state, coming);
             }
@@ -70,7 +80,7 @@ impl Gateway {
         let resume = || sockets.resume(private.to_string(), state.clone());
         let (adapter, from) = self.services.rooms.come_back(&caller.namespace, back, resume);
         let away = Box::new(self.away(&state, (public, private), adapter));
-        let missed = self.missed(&state, offset, from, &catch_up).await;
+        let missed = self.missed(anywhere, &state, offset, from, &catch_up).await;
         if coming.claimed_elsewhere() > state.claims {
             // Its client is at another node by now.
             sockets.taken(state.id, true);
@@ -91,15 +101,18 @@ impl Gateway {
 
     /// Takes a socket from the node that its client was connected to, which may be this one. None: another connection has it, or takes it
     /// at the same moment.
-    async fn take(&self, private: PrivateId, caller: &Caller, is_contested: bool) -> Result<Option<State>, NotRecovered> {
-        let (Some((sockets, logs)), Some(cluster)) = (self.anywhere(), &self.services.cluster) else {
-            return Err(NotRecovered::Unknown);
-        };
+    async fn take(
+        &self,
+        Anywhere { cluster, sockets, logs }: Anywhere<'_>,
+        private: PrivateId,
+        caller: &Caller,
+        is_contested: bool,
+    ) -> Result<Option<State>, NotRecovered> {
         let (me, name) = (&cluster.nodes.me, private.to_string());
         let (node, before) = logs.find(&name).await.map_err(|_| NotRecovered::Redis)?.ok_or(NotRecovered::Unknown)?;
         may_resume(&before.caller, caller)?;
         if node != *me {
-            self.end_old(private, before.id).await?;
+            self.end_old(sockets, private, before.id).await?;
         }
         let is_here = node == *me && sockets.has(before.id);
         let has_ended = before.is_away || (node != *me && !cluster.nodes.live().contains(&node));
@@ -130,8 +143,7 @@ impl Gateway {
     }
 
     /// Ends a socket that this node still has, although its client was at another node meanwhile.
-    async fn end_old(&self, private: PrivateId, id: SocketId) -> Result<(), NotRecovered> {
-        let Some((sockets, _)) = self.anywhere() else { return Ok(()) };
+    async fn end_old(&self, sockets: &Sockets, private: PrivateId, id: SocketId) -> Result<(), NotRecovered> {
         let began = Instant::now();
         while sockets.has(id) {
             if began.elapsed() > OLD_CONNECTION {
@@ -153,14 +165,12 @@ impl Gateway {
     /// The events that the client has missed, in order.
     async fn missed(
         &self,
+        Anywhere { cluster, logs, .. }: Anywhere<'_>,
         state: &State,
         mut offset: Offset,
         from: u64,
         catch_up: &CatchUp,
     ) -> Result<Vec<Message>, NotRecovered> {
-        let (Some((_, logs)), Some(cluster)) = (self.anywhere(), &self.services.cluster) else {
-            return Err(NotRecovered::Unknown);
-        };
         let (rooms, namespace) = (&self.services.rooms, &state.caller.namespace);
         // From now on this node receives what others send, and what it has sent itself is in its log.
         rooms.settled().await;
@@ -218,7 +228,7 @@ const ENDED_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Ends the sockets of nodes that are gone, after the window: their plugins are notified by one of the other nodes.
 pub(in crate::socket) async fn end_windows(gateway: Arc<Gateway>) {
-    let (Some((_, logs)), Some(cluster)) = (gateway.anywhere(), &gateway.services.cluster) else { return };
+    let Some(Anywhere { cluster, logs, .. }) = gateway.anywhere() else { return };
     let window = gateway.recovery.config.window;
     let mut gone: HashMap<String, Instant> = HashMap::new();
     loop {
@@ -238,7 +248,7 @@ pub(in crate::socket) async fn end_windows(gateway: Arc<Gateway>) {
 
 /// Forgets the sockets of this node that clients have taken to another one.
 pub(in crate::socket) async fn run(gateway: Arc<Gateway>) {
-    let Some(cluster) = &gateway.services.cluster else { return };
+    let Some(Anywhere { cluster, .. }) = gateway.anywhere() else { return };
     let mut taken = cluster.peers.relay.taken();
     loop {
         use tokio::sync::broadcast::error::RecvError;
@@ -256,7 +266,7 @@ pub(in crate::socket) async fn run(gateway: Arc<Gateway>) {
 }
 
 async fn taken_elsewhere(gateway: Arc<Gateway>, private: PrivateId, claims: u64) {
-    let (Some((sockets, _)), Some(id)) = (gateway.anywhere(), gateway.recovery.sessions.id(private)) else { return };
+    let (Some(Anywhere { sockets, .. }), Some(id)) = (gateway.anywhere(), gateway.recovery.sessions.id(private)) else { return };
     // Its client may be back here meanwhile.
     if sockets.is_before(id, claims) {
         sockets.taken(id, true);

@@ -10,6 +10,7 @@ use crate::call::job::Job;
 use crate::call::run::call;
 use crate::presence::Ended;
 use crate::sandbox::exports::{Caller, DisconnectReason};
+use crate::socket::resume::anywhere::Anywhere;
 use crate::socket::resume::sessions::Away;
 use crate::telemetry::traces::Kind;
 
@@ -76,7 +77,7 @@ impl Session {
         let keeps = gateway.saves_sockets() || gateway.anywhere().is_some() || !gateway.drain.has_begun();
         let is_away = self.recovers && cause.comes_back && keeps;
         let tracks = if is_away { services.presences.tracks_of(self.id) } else { Vec::new() };
-        if is_away && let Some((sockets, _)) = gateway.anywhere() {
+        if is_away && let Some(Anywhere { sockets, .. }) = gateway.anywhere() {
             // Before it leaves its rooms, so that no move of its user falls between.
             sockets.away(self.id, gateway.names_of(&self.connected_plugins()));
         }
@@ -104,7 +105,7 @@ impl Session {
         }
         if self.recovers {
             gateway.recovery.sessions.forget(self.socket.private_id());
-            if let Some((sockets, _)) = gateway.anywhere() {
+            if let Some(Anywhere { sockets, .. }) = gateway.anywhere() {
                 sockets.forget(self.id, true);
             }
         }
