@@ -233,6 +233,14 @@ fn check(client: &str, sent: &[Required], got: &[Message]) {
     }
 }
 
+/// The recoveries that a node has refused since its start, by reason.
+async fn refused(node: &Server) -> Vec<(&'static str, f64)> {
+    let metrics = node.metrics().await;
+    let of = |reason| metrics.get("hubbub_recoveries_refused_total", &[("reason", reason)]).unwrap_or_default();
+    let all = ["unknown", "offset", "other_user", "log", "busy", "redis"].map(|reason| (reason, of(reason)));
+    all.into_iter().filter(|(_, count)| *count > 0.0).collect()
+}
+
 async fn wandering(storm: &Storm, name: &str, transports: Transports, random: &mut Random) -> Wandering {
     let proxy = TcpProxy::to(storm.place(random)).await;
     let url = format!("http://{}", proxy.address());
@@ -268,19 +276,20 @@ async fn clients_that_wander_between_nodes_in_a_storm_miss_nothing() {
     let total: usize = sent.iter().map(Vec::len).sum();
     let recovered = clients.iter().map(|one| one.client.recovered).chain(stock.iter().map(|one| one.recovered)).sum::<usize>();
     println!("{total} messages, {recovered} recoveries, {happened:?}");
+    let refused = join_all(cluster.nodes.iter().map(refused)).await;
     let reading = Instant::now() + READING;
     for (at, one) in clients.iter_mut().enumerate() {
         while lost(&sent, &one.got).next().is_some() && Instant::now() < reading {
             one.read(Instant::now() + Duration::from_millis(50)).await;
         }
-        assert_eq!(one.client.renewed, 0, "client {at} got a new socket");
+        assert_eq!(one.client.renewed, 0, "client {at} got a new socket: {refused:?}");
         check(&format!("client {at}"), &sent, &one.got);
     }
     for (one, transports) in stock.iter_mut().zip(STOCK) {
         while lost(&sent, &one.got).next().is_some() && Instant::now() < reading {
             one.read(Instant::now() + Duration::from_millis(50)).await;
         }
-        assert_eq!(one.renewed, 0, "the stock client ({transports:?}) got a new socket");
+        assert_eq!(one.renewed, 0, "the stock client ({transports:?}) got a new socket: {refused:?}");
         check(&format!("the stock client ({transports:?})"), &sent, &one.got);
     }
     assert!(total > 50 && recovered > CLIENTS);
